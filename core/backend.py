@@ -1,0 +1,202 @@
+"""What a backend must offer, and the program that both executors hand to it.
+
+A program is a table of launches. Eager mode makes a program of one op and keeps it by signature; graph mode
+makes one of a whole function. Addresses are not part of it: argument slots refer to dynamic values (the
+buffers and scalars of one call) that the native runner patches in.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from .loops import LoopKernel
+from .types import DType, Shape, contiguous_strides
+
+
+class Slot(NamedTuple):
+    """An argument known at call time: dynamic value `source` plus `offset` bytes."""
+
+    source: int
+    offset: int = 0
+
+
+class Operand(NamedTuple):
+    """A strided array inside a program: dynamic value `source`, byte `offset`, dtype, shape, strides in elements."""
+
+    source: int
+    offset: int
+    dtype: DType
+    shape: Shape
+    strides: Shape
+
+    @property
+    def slot(self) -> Slot:
+        return Slot(self.source, self.offset)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def is_contiguous(self) -> bool:
+        expected = 1
+        for n, st in zip(reversed(self.shape), reversed(self.strides)):
+            if n != 1:
+                if st != expected:
+                    return False
+                expected *= n
+        return True
+
+
+class Scalar(NamedTuple):
+    """A number known at call time (`source` is its dynamic value: the bits of a float64 or an int64)."""
+
+    source: int
+    dtype: DType
+
+
+Arg = int | Slot
+
+
+class Launch(NamedTuple):
+    """One row of the table. `source` is kernel source text; wave: starts after all launches before it."""
+
+    source: str
+    args: tuple[Arg, ...]
+    chunks: int
+    wave: bool
+
+
+def float_bits(value: float) -> int:
+    """The bits of a float64 as a signed 64-bit integer."""
+    return int(struct.unpack("<q", struct.pack("<d", value))[0])
+
+
+def scalar_bits(value: Any, dtype: DType) -> int:
+    """A number as it stands in a slot: float64 bits for a float dtype, else the integer itself (two's complement)."""
+    if dtype.is_float:
+        return float_bits(float(value))
+    bits = int(value)
+    return bits - (1 << 64) if bits >= 1 << 63 else bits
+
+
+class Program:
+    """A table of launches under construction, and finished.
+
+    n_dynamic dynamic values are handed in at each call; value `scratch_source` (when scratch_bytes > 0) is the
+    address of a scratch area that needs no initial content and keeps none.
+    """
+
+    def __init__(self, backend: Backend, n_dynamic: int = 0):
+        self.backend = backend
+        self.launches: list[Launch] = []
+        self.n_dynamic = n_dynamic
+        self.scratch_bytes = 0
+        self.scratch_source = -1
+        self._wave = True
+
+    def dynamic(self) -> int:
+        """A new dynamic value's number."""
+        self.n_dynamic += 1
+        return self.n_dynamic - 1
+
+    def scratch(self, nbytes: int, align: int = 64) -> Slot:
+        """A temporary area for the launches of this op, aligned to `align` bytes."""
+        if self.scratch_source < 0:
+            self.scratch_source = self.dynamic()
+        start = -(-self.scratch_bytes // align) * align
+        self.scratch_bytes = start + nbytes
+        return Slot(self.scratch_source, start)
+
+    def scratch_operand(self, dtype: DType, shape: Shape) -> Operand:
+        """A contiguous temporary array."""
+        slot = self.scratch(math.prod(shape) * dtype.itemsize)
+        return Operand(slot.source, slot.offset, dtype, shape, contiguous_strides(shape))
+
+    def wave(self) -> None:
+        """The next launch waits for all before it. Launches since the last call must be independent."""
+        self._wave = True
+
+    def launch(self, source: str, args: Sequence[Arg], chunks: int = 1) -> None:
+        """Append a kernel call. Call `wave()` before it when it reads what an earlier launch wrote."""
+        self.launches.append(Launch(source, tuple(args), max(1, chunks), self._wave))
+        self._wave = False
+
+    def loop(self, kernel: LoopKernel, args: Sequence[Arg], chunks: int, row_length: int) -> None:
+        """Append a loop kernel; `args` are its slots without the scratch rows, which are added here."""
+        source, rows = self.backend.emit_loop(kernel)
+        if rows:
+            pitch = -(-max(row_length, 1) // 8) * 8
+            args = [*args, self.scratch(chunks * rows * pitch * 8), pitch]
+        self.launch(source, args, chunks)
+
+    def chunks(self, items: int, work: float) -> int:
+        """How many chunks for `items` independent pieces with `work` bytes or operations in all."""
+        threads = self.backend.num_threads()
+        if threads == 1 or work < self.backend.serial_work:
+            return 1
+        return max(1, min(items, threads * 4, int(work // (self.backend.serial_work / 4))))
+
+
+class Executable(Protocol):
+    """A loaded program: `run(dynamic)` takes its dynamic values (addresses, scalar bits) in order."""
+
+    def run(self, dynamic: Sequence[int]) -> None: ...
+
+
+Kernel = Callable[..., None]
+
+
+class Backend(Protocol):
+    """A device family. There is one object per device."""
+
+    name: str
+    #: below this many bytes or operations a launch is not worth splitting over threads
+    serial_work: float
+
+    def num_threads(self) -> int: ...
+
+    def emit_loop(self, kernel: LoopKernel) -> tuple[str, int]:
+        """Source text and the number of scratch rows (inner-axis length, 8 bytes an element) it wants per chunk."""
+        ...
+
+    def primitive(self, op: str) -> Kernel | None:
+        """The hand-written kernel of a primitive: `fn(program, inputs, outputs, **attrs)` appends launches.
+
+        inputs and outputs are Operands (None for an absent optional input); outputs are contiguous and may
+        not alias inputs.
+        """
+        ...
+
+    def load(self, program: Program) -> Executable:
+        """Compile what is missing and make the program runnable."""
+        ...
+
+    def empty(self, nbytes: int) -> Any:
+        """An uninitialised storage of at least `nbytes`."""
+        ...
+
+
+_factories: dict[str, Callable[[int], Backend]] = {}
+_backends: dict[str, Backend] = {}
+
+
+def register_backend(kind: str, factory: Callable[[int], Backend]) -> None:
+    """Make devices of `kind` ("cpu", "cuda") known; `factory(index)` makes one or raises DeviceError."""
+    _factories[kind] = factory
+
+
+def backend_kinds() -> list[str]:
+    return list(_factories)
+
+
+def get_backend(device: str) -> Backend:
+    """The backend of a normalised device name, made at first use."""
+    found = _backends.get(device)
+    if found is None:
+        kind, _, index = device.partition(":")
+        found = _backends[device] = _factories[kind](int(index or 0))
+    return found

@@ -1,0 +1,112 @@
+"""The errors users see: one form, `[op] what is wrong`, then the user's line, then the fix."""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import CodeType, FrameType
+
+_PACKAGE_DIR = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_OUTSIDE = tuple(_PACKAGE_DIR + d + os.sep for d in ("tests", "examples"))
+_internal: dict[CodeType, bool] = {}
+
+
+def is_internal(code: CodeType) -> bool:
+    """Whether `code` belongs to the framework, so that errors should point above it."""
+    known = _internal.get(code)
+    if known is None:
+        file = code.co_filename
+        known = file.startswith(_PACKAGE_DIR) and not file.startswith(_OUTSIDE)
+        _internal[code] = known
+    return known
+
+
+def user_frame(depth: int = 1) -> FrameType | None:
+    """The innermost frame that is not the framework's own."""
+    frame: FrameType | None = sys._getframe(depth)
+    while frame is not None and is_internal(frame.f_code):
+        frame = frame.f_back
+    return frame
+
+
+def user_line(depth: int = 1) -> str:
+    """`file:line` of the innermost frame that is not the framework's own, or an empty string."""
+    frame = user_frame(depth + 1)
+    return "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+class DuogradError(Exception):
+    """Base of every error that duograd raises on purpose.
+
+    op: the op or public name that refuses; message: what is wrong, with shapes; fix: what to do;
+    line: `file:line` of the user's code, found from the call stack when not given.
+    """
+
+    def __init__(self, op: str, message: str, fix: str = "", line: str | None = None):
+        self.op, self.message, self.fix = op, message, fix
+        self.line = user_line(2) if line is None else line
+        super().__init__(op, message, fix, self.line)
+
+    def __str__(self) -> str:
+        text = f"[{self.op}] {self.message}"
+        if self.line:
+            text += f"\n  at {self.line}"
+        if self.fix:
+            text += f"\n  fix: {self.fix}"
+        return text
+
+
+class ShapeError(DuogradError, ValueError):
+    """Shapes that do not fit each other or the op."""
+
+
+class DtypeError(DuogradError, TypeError):
+    """A dtype that the op does not take."""
+
+
+class ArgumentError(DuogradError, ValueError):
+    """An attribute outside its range."""
+
+
+class ArgumentTypeError(DuogradError, TypeError):
+    """An argument of the wrong kind."""
+
+
+class IndexingError(DuogradError, IndexError):
+    """An index outside the tensor."""
+
+
+class DeviceError(DuogradError, RuntimeError):
+    """An unknown or absent device, or tensors on different devices."""
+
+
+class AutogradError(DuogradError, RuntimeError):
+    """A gradient that cannot be taken: non-scalar root, changed saved tensor, freed tape."""
+
+
+class TraceError(DuogradError, RuntimeError):
+    """Something a traced function may not do, such as keeping a symbolic tensor."""
+
+
+class RetraceError(TraceError):
+    """A function was traced more often than its limit allows."""
+
+
+class KernelError(DuogradError, RuntimeError):
+    """A kernel that could not be compiled or run: a defect of duograd, with its source."""
+
+
+class MissingExtraError(DuogradError, ImportError):
+    """An optional dependency is not installed; the fix names the extra."""
+
+
+class CheckpointError(DuogradError, ValueError):
+    """A checkpoint that is unreadable or does not fit the module."""
+
+
+class OnnxError(DuogradError, ValueError):
+    """A model that cannot be read, written or verified."""
+
+
+class FlagError(DuogradError, ValueError):
+    """An environment variable or setting with an illegal value."""

@@ -1,0 +1,338 @@
+"""Scalar expressions: the body of a pointwise op, run once on symbols, becomes a typed expression DAG.
+
+The DAG is what every backend emits from (alone and inside any fusion) and what the NumPy reference
+evaluates. Constants inside a body are weakly typed and take the dtype of what they meet.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import types as T
+from .errors import DtypeError
+from .types import DType
+
+
+class ScalarOp(NamedTuple):
+    """One scalar instruction. `rule` gives the result dtype; `numpy` evaluates it."""
+
+    name: str
+    arity: int
+    rule: Callable[..., DType]
+    numpy: Callable[..., Any]
+
+
+SCALAR_OPS: dict[str, ScalarOp] = {}
+
+
+def _same(*dtypes: DType) -> DType:
+    return dtypes[0]
+
+
+def _boolean(*_: DType) -> DType:
+    return T.bool_
+
+
+def _second(*dtypes: DType) -> DType:
+    return dtypes[1]
+
+
+def _define(names: str, arity: int, rule: Callable[..., DType], numpy: Sequence[Callable[..., Any]]) -> None:
+    for name, fn in zip(names.split(), numpy, strict=True):
+        SCALAR_OPS[name] = ScalarOp(name, arity, rule, fn)
+
+
+def _quiet(fn: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*args: Any) -> Any:
+        with np.errstate(all="ignore"):
+            return fn(*args)
+
+    return run
+
+
+def _erf(x: Any) -> Any:
+    # Reference only: exact to double rounding of the C library, element by element.
+    x = np.asarray(x)
+    return np.vectorize(math.erf, otypes=[np.float64])(x).astype(x.dtype) if x.size else x
+
+
+def _sigmoid(x: Any) -> Any:
+    x = np.asarray(x)
+    wide = x.astype(np.float64)
+    return np.where(wide >= 0, 1 / (1 + np.exp(-wide)), np.exp(wide) / (1 + np.exp(wide))).astype(x.dtype)
+
+
+def _true_divide(a: Any, b: Any) -> Any:
+    return np.true_divide(a, b, dtype=np.result_type(a, b))
+
+
+# Arithmetic. Operands have been brought to one dtype before.
+_define("add sub mul", 2, _same, [np.add, np.subtract, np.multiply])
+_define("div floordiv mod pow", 2, _same, [_quiet(f) for f in (_true_divide, np.floor_divide, np.mod, np.power)])
+_define("maximum minimum", 2, _same, [np.maximum, np.minimum])
+_define("neg abs sign", 1, _same, [np.negative, np.abs, np.sign])
+_define("fma", 3, _same, [lambda a, b, c: a * b + c])
+# Comparison and logic.
+_define("eq ne lt le gt ge", 2, _boolean, [np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal])
+_define("logical_and logical_or logical_xor", 2, _boolean, [np.logical_and, np.logical_or, np.logical_xor])
+_define("logical_not isnan isinf isfinite", 1, _boolean, [np.logical_not, np.isnan, np.isinf, np.isfinite])
+_define("and or xor", 2, _same, [np.bitwise_and, np.bitwise_or, np.bitwise_xor])
+_define("shl shr", 2, _same, [np.left_shift, np.right_shift])
+_define("invert", 1, _same, [np.invert])
+_define("where", 3, _second, [np.where])
+# Rounding.
+_define("floor ceil trunc rint", 1, _same, [np.floor, np.ceil, np.trunc, np.rint])
+# Transcendental: floats only.
+FLOAT_ONLY = (
+    "sqrt rsqrt exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh tanh asin acos atan asinh acosh atanh "
+    "sigmoid erf"
+)
+_define(
+    FLOAT_ONLY, 1, _same,
+    [_quiet(f) for f in (
+        np.sqrt, lambda x: (1 / np.sqrt(x)).astype(np.asarray(x).dtype), np.exp, np.exp2, np.expm1, np.log, np.log2,
+        np.log10, np.log1p, np.sin, np.cos, np.tan, np.sinh, np.cosh, np.tanh, np.arcsin, np.arccos, np.arctan,
+        np.arcsinh, np.arccosh, np.arctanh, _sigmoid, _erf,
+    )],
+)  # fmt: skip
+_define("atan2 copysign", 2, _same, [np.arctan2, np.copysign])
+
+
+class Expr:
+    """A node of a scalar expression: an op of SCALAR_OPS, or "arg", "const", "cast", "index", "philox".
+
+    `args` are Expr; `value` holds the argument's position, the constant, or None. Nodes compare by identity;
+    sharing in Python is sharing in the DAG.
+    """
+
+    __slots__ = ("args", "dtype", "op", "value")
+
+    def __init__(self, op: str, dtype: DType, args: tuple[Expr, ...] = (), value: Any = None):
+        self.op, self.dtype, self.args, self.value = op, dtype, args, value
+
+    def __repr__(self) -> str:
+        if self.op == "arg":
+            return f"x{self.value}"
+        if self.op == "const":
+            return repr(self.value)
+        return f"{self.op}({', '.join(map(repr, self.args))})"
+
+    # Operators, so that a body reads as a formula.
+    def __add__(self, o: Any) -> Expr:
+        return call("add", self, o)
+
+    def __radd__(self, o: Any) -> Expr:
+        return call("add", o, self)
+
+    def __sub__(self, o: Any) -> Expr:
+        return call("sub", self, o)
+
+    def __rsub__(self, o: Any) -> Expr:
+        return call("sub", o, self)
+
+    def __mul__(self, o: Any) -> Expr:
+        return call("mul", self, o)
+
+    def __rmul__(self, o: Any) -> Expr:
+        return call("mul", o, self)
+
+    def __truediv__(self, o: Any) -> Expr:
+        return call("div", self, o)
+
+    def __rtruediv__(self, o: Any) -> Expr:
+        return call("div", o, self)
+
+    def __floordiv__(self, o: Any) -> Expr:
+        return call("floordiv", self, o)
+
+    def __mod__(self, o: Any) -> Expr:
+        return call("mod", self, o)
+
+    def __pow__(self, o: Any) -> Expr:
+        return call("pow", self, o)
+
+    def __neg__(self) -> Expr:
+        return call("neg", self)
+
+    def __lt__(self, o: Any) -> Expr:
+        return call("lt", self, o)
+
+    def __le__(self, o: Any) -> Expr:
+        return call("le", self, o)
+
+    def __gt__(self, o: Any) -> Expr:
+        return call("gt", self, o)
+
+    def __ge__(self, o: Any) -> Expr:
+        return call("ge", self, o)
+
+    def __and__(self, o: Any) -> Expr:
+        return call("and", self, o)
+
+    def __or__(self, o: Any) -> Expr:
+        return call("or", self, o)
+
+    def __xor__(self, o: Any) -> Expr:
+        return call("xor", self, o)
+
+    def __invert__(self) -> Expr:
+        return call("invert", self)
+
+    def __bool__(self) -> bool:
+        raise TypeError("a pointwise body cannot branch on a value; use s.where(condition, a, b)")
+
+
+def const(value: Any, dtype: DType) -> Expr:
+    """A constant of the given dtype."""
+    return Expr("const", dtype, (), dtype.np.type(value).item())
+
+
+def cast(x: Expr, dtype: DType) -> Expr:
+    """`x` converted to `dtype` as NumPy's astype does."""
+    if x.dtype is dtype:
+        return x
+    if x.op == "const":
+        return const(x.value, dtype)
+    return Expr("cast", dtype, (x,))
+
+
+def _unify(operands: Sequence[Any]) -> list[Expr]:
+    """Bring operands to one dtype: expressions promote, Python numbers take the dtype they meet."""
+    dtype: DType | None = None
+    for x in operands:
+        if isinstance(x, Expr):
+            dtype = x.dtype if dtype is None else T.promote(dtype, x.dtype)
+    for x in operands:
+        if not isinstance(x, Expr):
+            dtype = T.scalar_dtype(x, dtype)
+    assert dtype is not None
+    return [cast(x, dtype) if isinstance(x, Expr) else const(x, dtype) for x in operands]
+
+
+def call(name: str, *operands: Any) -> Expr:
+    """Apply a scalar instruction to expressions and Python numbers."""
+    op = SCALAR_OPS[name]
+    if name == "where":
+        condition, *rest = operands
+        args = [cast(condition, T.bool_), *_unify(rest)]
+    elif name.startswith("logical_"):
+        args = [x if x.dtype is T.bool_ else call("ne", x, 0) for x in operands]
+    else:
+        args = _unify(operands)
+    if name in _FLOAT_SET and not args[0].dtype.is_float:
+        raise DtypeError(name, f"takes floats, not {args[0].dtype}", "convert with .to(dg.float32)")
+    return Expr(name, op.rule(*(a.dtype for a in args)), tuple(args))
+
+
+_FLOAT_SET = {*FLOAT_ONLY.split(), "atan2", "copysign", "div"}
+
+
+def index() -> Expr:
+    """The linear (row-major) index of the output element, int64."""
+    return Expr("index", T.int64)
+
+
+def philox(seed: Expr, offset: Expr, word: int = 0) -> Expr:
+    """32 random bits (uint32) of the element: Philox4x32-10, key = seed.
+
+    Element i reads word `word` of counter `offset + i` (128 bits, of which the low 64 are used), so two
+    calls whose offset ranges are disjoint never share bits. Source: Salmon et al., SC 2011.
+    """
+    return Expr("philox", T.uint32, (cast(seed, T.uint64), cast(offset, T.uint64), index()), word)
+
+
+class Symbols:
+    """What a pointwise body may call besides operators: `s.exp(x)`, `s.where(c, a, b)`, `s.cast(x, dtype)`."""
+
+    cast = staticmethod(cast)
+    index = staticmethod(index)
+    philox = staticmethod(philox)
+
+    def __getattr__(self, name: str) -> Callable[..., Expr]:
+        if name in SCALAR_OPS or name + "_" in SCALAR_OPS:
+            return lambda *operands: call(name, *operands)
+        raise AttributeError(f"no scalar instruction {name!r}; there are {', '.join(SCALAR_OPS)}")
+
+
+s = Symbols()
+
+
+def walk(roots: Sequence[Expr]) -> list[Expr]:
+    """All nodes, operands first, each once."""
+    seen: set[int] = set()
+    order: list[Expr] = []
+
+    def visit(node: Expr) -> None:
+        if id(node) not in seen:
+            seen.add(id(node))
+            for arg in node.args:
+                visit(arg)
+            order.append(node)
+
+    for root in roots:
+        visit(root)
+    return order
+
+
+def substitute(root: Sequence[Expr], args: Sequence[Expr]) -> list[Expr]:
+    """The same expressions with argument k replaced by `args[k]`; this is how pointwise ops fuse."""
+    done: dict[int, Expr] = {}
+    for node in walk(root):
+        if node.op == "arg":
+            done[id(node)] = args[node.value]
+        elif not node.args:
+            done[id(node)] = node
+        else:
+            new = tuple(done[id(a)] for a in node.args)
+            same = all(a is b for a, b in zip(new, node.args))
+            done[id(node)] = node if same else Expr(node.op, node.dtype, new, node.value)
+    return [done[id(r)] for r in root]
+
+
+def _mul_hi_lo(a: int, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    product = np.uint64(a) * b.astype(np.uint64)
+    return (product >> np.uint64(32)).astype(np.uint32), product.astype(np.uint32)
+
+
+def philox_numpy(seed: Any, offset: Any, position: Any, word: int) -> np.ndarray:
+    """Philox4x32-10 in NumPy: the reference for every backend."""
+    counter = (np.asarray(offset, np.uint64) + np.asarray(position).astype(np.uint64)).astype(np.uint64)
+    seed = np.asarray(seed, np.uint64)
+    c = [(counter & np.uint64(0xFFFFFFFF)).astype(np.uint32), (counter >> np.uint64(32)).astype(np.uint32)]
+    c += [np.zeros_like(c[0]), np.zeros_like(c[0])]
+    k0, k1 = int(seed) & 0xFFFFFFFF, int(seed) >> 32
+    for _ in range(10):
+        hi0, lo0 = _mul_hi_lo(0xD2511F53, c[0])
+        hi1, lo1 = _mul_hi_lo(0xCD9E8D57, c[2])
+        c = [hi1 ^ c[1] ^ np.uint32(k0), lo1, hi0 ^ c[3] ^ np.uint32(k1), lo0]
+        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
+    return c[word]
+
+
+def evaluate(roots: Sequence[Expr], args: Sequence[Any], shape: tuple[int, ...]) -> list[np.ndarray]:
+    """Evaluate expressions on NumPy arrays; the reference definition of every pointwise op.
+
+    args: arrays that broadcast to `shape`. Returns arrays of `shape`.
+    """
+    done: dict[int, Any] = {}
+    with np.errstate(all="ignore"):
+        for node in walk(roots):
+            operands = [done[id(a)] for a in node.args]
+            if node.op == "arg":
+                value = np.asarray(args[node.value]).astype(node.dtype.np, copy=False)
+            elif node.op == "const":
+                value = node.dtype.np.type(node.value)
+            elif node.op == "cast":
+                value = np.asarray(operands[0]).astype(node.dtype.np)
+            elif node.op == "index":
+                value = np.arange(math.prod(shape), dtype=np.int64).reshape(shape)
+            elif node.op == "philox":
+                value = philox_numpy(*operands, node.value)
+            else:
+                value = SCALAR_OPS[node.op].numpy(*operands)
+            done[id(node)] = np.asarray(value).astype(node.dtype.np, copy=False)
+    return [np.broadcast_to(done[id(r)], shape).copy() for r in roots]

@@ -1,0 +1,205 @@
+"""Dtypes, tensor types, promotion and broadcasting: what can be known of a value before it is computed."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .errors import ArgumentError, ArgumentTypeError, DtypeError, ShapeError
+
+Shape = tuple[int, ...]
+
+
+class DType:
+    """An element type. There is one object per type: compare with `is` or `==`.
+
+    name: as NumPy spells it; np: the NumPy dtype of the storage; kind: "bool", "int", "uint" or "float".
+    """
+
+    __slots__ = ("char", "itemsize", "kind", "name", "np", "rank")
+
+    def __init__(self, name: str, char: str, kind: str):
+        self.name, self.char, self.kind = name, char, kind
+        self.np = np.dtype(name)
+        self.itemsize = self.np.itemsize
+        self.rank = {"bool": 0, "uint": 1, "int": 1, "float": 2}[kind]
+
+    @property
+    def is_float(self) -> bool:
+        return self.kind == "float"
+
+    @property
+    def is_integer(self) -> bool:
+        return self.kind in ("int", "uint")
+
+    def __repr__(self) -> str:
+        return f"duograd.{self.name}"
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __reduce__(self) -> Any:
+        return as_dtype, (self.name,)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, (str, np.dtype, type)) and _lookup(other) is self)
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+
+DTYPES: dict[str, DType] = {
+    name: DType(name, char, kind)
+    for name, char, kind in (
+        ("bool", "b1", "bool"),
+        ("int8", "i8", "int"), ("int16", "i16", "int"), ("int32", "i32", "int"), ("int64", "i64", "int"),
+        ("uint8", "u8", "uint"), ("uint16", "u16", "uint"), ("uint32", "u32", "uint"), ("uint64", "u64", "uint"),
+        ("float32", "f32", "float"), ("float64", "f64", "float"),
+    )
+}  # fmt: skip
+bool_, float32, float64 = DTYPES["bool"], DTYPES["float32"], DTYPES["float64"]
+int8, int16, int32, int64 = (DTYPES[f"int{n}"] for n in (8, 16, 32, 64))
+uint8, uint16, uint32, uint64 = (DTYPES[f"uint{n}"] for n in (8, 16, 32, 64))
+default_float = float32
+default_int = int64
+
+_aliases: dict[Any, DType] = {bool: bool_, int: int64, float: float32}
+
+
+def _lookup(value: Any) -> DType | None:
+    if isinstance(value, DType):
+        return value
+    found = _aliases.get(value) if isinstance(value, type) else None
+    if found is not None:
+        return found
+    try:
+        return DTYPES.get(np.dtype(value).name)
+    except TypeError:
+        return None
+
+
+def as_dtype(value: Any, op: str = "dtype") -> DType:
+    """The dtype meant by a DType, a NumPy dtype, a name or one of `bool`, `int`, `float`.
+
+    Raises: DtypeError for anything else.
+    """
+    found = _lookup(value)
+    if found is None:
+        raise DtypeError(op, f"{value!r} is not a dtype of duograd", f"use one of {', '.join(DTYPES)}")
+    return found
+
+
+class TensorType(NamedTuple):
+    """What the type rule of an op sees and returns: dtype and shape."""
+
+    dtype: DType
+    shape: Shape
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
+
+
+# ---------------------------------------------------------------- promotion
+
+_promotions: dict[tuple[DType, DType], DType] = {}
+
+
+def promote(a: DType, b: DType) -> DType:
+    """The dtype that holds both, as NumPy 2's `result_type` says for arrays."""
+    if a is b:
+        return a
+    found = _promotions.get((a, b))
+    if found is None:
+        found = _promotions[a, b] = DTYPES[np.promote_types(a.np, b.np).name]
+    return found
+
+
+def scalar_dtype(value: Any, other: DType | None) -> DType:
+    """The dtype a Python number takes beside a tensor of dtype `other` (weak typing).
+
+    A number never widens within its kind: float32 + 1.0 is float32. Beside a lower kind it brings the
+    default of its own kind: int64 + 1.5 is float32, bool + 1 is int64.
+    """
+    if isinstance(value, (bool, np.bool_)):
+        return other or bool_
+    if isinstance(value, (int, np.integer)):
+        return other if other is not None and other.rank >= 1 else default_int
+    if isinstance(value, (float, np.floating)):
+        return other if other is not None and other.rank >= 2 else default_float
+    raise ArgumentTypeError("tensor", f"{type(value).__name__} is not a number or a tensor", "pass a number or a tensor")
+
+
+def check_scalar_range(op: str, value: int, dtype: DType) -> None:
+    """Raise when a Python integer does not fit the integer dtype it would take, as NumPy 2 does."""
+    if dtype.is_integer and isinstance(value, int) and not isinstance(value, bool):
+        info = np.iinfo(dtype.np)
+        if not info.min <= value <= info.max:
+            raise ArgumentTypeError(op, f"the number {value} does not fit {dtype}", "convert the tensor to a wider dtype")
+
+
+# ---------------------------------------------------------------- shapes
+
+
+def broadcast_shapes(op: str, *shapes: Shape) -> Shape:
+    """The common shape by NumPy's rule. Raises ShapeError naming all shapes when there is none."""
+    first = shapes[0]
+    if all(s == first for s in shapes[1:]):
+        return first
+    ndim = max(map(len, shapes))
+    out = [1] * ndim
+    for shape in shapes:
+        for k, size in enumerate(shape, ndim - len(shape)):
+            if size != 1:
+                if out[k] not in (1, size):
+                    listed = " and ".join(str(list(s)) for s in shapes)
+                    raise ShapeError(
+                        op,
+                        f"shapes {listed} do not broadcast: axis {k - ndim} is {out[k]} against {size}",
+                        "make the sizes equal, or one of them 1 (reshape, expand_dims)",
+                    )
+                out[k] = size
+    return tuple(out)
+
+
+def normalize_axis(op: str, axis: int, ndim: int, of: str = "") -> int:
+    """A non-negative axis. Raises ArgumentError when it is outside."""
+    if not isinstance(axis, (int, np.integer)) or isinstance(axis, bool):
+        raise ArgumentTypeError(op, f"axis={axis!r} is not an integer", "pass an int or a tuple of ints")
+    if not -ndim <= axis < ndim:
+        legal = f"use an axis from {-ndim} to {ndim - 1}" if ndim else "the tensor has no axes: leave axis out"
+        raise ArgumentError(op, f"axis={axis} is outside {of or f'a tensor of {ndim} axes'}", legal)
+    return int(axis) % ndim
+
+
+def normalize_axes(op: str, axis: int | tuple[int, ...] | None, ndim: int, of: str = "") -> tuple[int, ...]:
+    """Sorted, non-negative, distinct axes; None means all."""
+    if axis is None:
+        return tuple(range(ndim))
+    axes = (axis,) if isinstance(axis, (int, np.integer)) else tuple(axis)
+    out = sorted(normalize_axis(op, a, ndim, of) for a in axes)
+    if len(set(out)) != len(out):
+        raise ArgumentError(op, f"axis={axis} names an axis twice", "name each axis once")
+    return tuple(out)
+
+
+def contiguous_strides(shape: Shape) -> Shape:
+    """Row-major strides in elements."""
+    strides, step = [], 1
+    for size in reversed(shape):
+        strides.append(step)
+        step *= size
+    return tuple(reversed(strides))
