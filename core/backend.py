@@ -200,3 +200,18 @@ def get_backend(device: str) -> Backend:
         kind, _, index = device.partition(":")
         found = _backends[device] = _factories[kind](int(index or 0))
     return found
+
+
+def normalize_device(device: str) -> str:
+    """The canonical name of a device: "cpu", "cuda:0". Raises DeviceError for one that does not exist here."""
+    from .errors import DeviceError
+
+    kind, colon, index = str(device).partition(":")
+    if kind not in _factories or (colon and not index.isdigit()):
+        known = ", ".join(f'"{k}"' for k in _factories)
+        raise DeviceError("device", f"{device!r} is not a device", f'use one of {known} or "cuda:1"')
+    if kind == "cpu":
+        return "cpu"
+    name = f"{kind}:{int(index or 0)}"
+    get_backend(name)
+    return name

@@ -1,0 +1,120 @@
+"""The door: every op call in either mode passes `apply`. Behind it stands the executor of the moment."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from .op import Attrs, Op
+    from .value import Tensor
+
+
+class Executor(Protocol):
+    """What stands behind the door: eager kernels, or a recorder.
+
+    prepare: raw arguments -> tensors of this executor, numbers and None.
+    run: compute (or record) a non-composite op; returns a tuple of tensors. `into` is written in place.
+    """
+
+    def prepare(self, op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]: ...
+
+    def run(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs, into: Any = None) -> tuple[Tensor, ...]: ...
+
+    def write(self, target: Tensor, value: Any) -> Tensor: ...
+
+    def face(self, x: Tensor) -> Tensor: ...
+
+    def constant(self, array: Any, device: Any) -> Tensor: ...
+
+    def read(self, x: Tensor) -> Any: ...
+
+    def offset(self, generator: Any, count: int) -> tuple[Any, Any]: ...
+
+
+class _State(threading.local):
+    executor: Executor
+    grad = True
+
+
+state = _State()
+
+
+def install(executor: Executor) -> None:
+    """Make `executor` the one that every thread starts with."""
+    _State.executor = executor
+
+
+@contextmanager
+def executing(executor: Executor) -> Iterator[None]:
+    """Put another executor behind the door of this thread."""
+    before = state.executor
+    state.executor = executor
+    try:
+        yield
+    finally:
+        state.executor = before
+
+
+class set_grad:
+    """Context manager and decorator core: record gradients or not in this thread."""
+
+    __slots__ = ("before", "value")
+
+    def __init__(self, value: bool):
+        self.value = value
+
+    def __enter__(self) -> None:
+        self.before = state.grad
+        state.grad = self.value
+
+    def __exit__(self, *_: object) -> None:
+        state.grad = self.before
+
+
+def apply(op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> Any:
+    """Run an op on tensors and numbers. Returns a tensor, or a tuple when the op has several outputs."""
+    st = state
+    executor = st.executor
+    inputs = executor.prepare(op, inputs)
+    if op.kind == "composite":
+        if not (op.grads or op.joint):
+            return op.fn(*inputs, **dict(zip(op.attr_names, attrs)))
+        before, st.grad = st.grad, False
+        try:
+            result = op.fn(*inputs, **dict(zip(op.attr_names, attrs)))
+        finally:
+            st.grad = before
+        outputs = result if isinstance(result, tuple) else (result,)
+    else:
+        outputs = executor.run(op, inputs, attrs)
+    if st.grad:
+        for x in inputs:
+            if x is not None and x.__class__ not in _NUMBERS and x._requires_grad:
+                record(op, inputs, attrs, outputs)
+                break
+    return outputs[0] if len(outputs) == 1 else outputs
+
+
+def apply_in_place(op: Op, target: Tensor, inputs: tuple[Any, ...], attrs: Attrs) -> Tensor:
+    """`target` becomes the op's result: `x += y` is add into x. The result must have target's type."""
+    st = state
+    executor = st.executor
+    inputs = executor.prepare(op, inputs)
+    target = executor.face(target)
+    recorded = st.grad and any(
+        x is not None and x.__class__ not in _NUMBERS and x._requires_grad for x in (target, *inputs)
+    )
+    if recorded or op.kind == "composite" or target._base is not None:
+        result = apply(op, inputs, attrs)
+        executor.write(target, result)
+    else:
+        executor.run(op, inputs, attrs, into=target)
+    return target
+
+
+_NUMBERS = frozenset((int, float, bool))
+
+from .vjp import record  # noqa: E402  (the tape needs the door and the door the tape)

@@ -1,0 +1,390 @@
+"""From a pointwise or reducing expression over strided operands to loop kernels and their slots.
+
+Used for one op (eager) and for a fused group (graph): both run the same loops in the same order. Loop axes of
+reductions depend on logical shape and axes only, never on strides, so that the order of a sum is the same
+whatever the memory layout; operands that do not fit are copied first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from .backend import Arg, Operand, Program, Scalar, float_bits
+from .loops import Input, LoopKernel, Output
+from .scalar import Expr, walk
+from .types import DType, Shape, contiguous_strides
+
+#: reductions longer than this are cut into blocks when there is too little other parallelism
+SPLIT_ELEMENTS = 1 << 16
+SPLIT_BLOCKS = 64
+SPLIT_KEPT = 16
+
+
+class View(NamedTuple):
+    """An operand (or the index) seen from the loop domain: one stride per axis, 0 where it is broadcast."""
+
+    operand: Operand | None
+    strides: tuple[int, ...]
+
+
+def broadcast_strides(op: Operand, domain: Shape) -> tuple[int, ...]:
+    """Strides of an operand over a domain that its shape broadcasts to."""
+    lead = len(domain) - len(op.shape)
+    inner = tuple(0 if n == 1 else st for n, st in zip(op.shape, op.strides))
+    return (0,) * lead + inner
+
+
+def _inner_class(stride: int) -> str:
+    return "c" if stride == 1 else "b" if stride == 0 else "s"
+
+
+def _slots(view: View, order: Sequence[int]) -> list[Arg]:
+    head: list[Arg] = [] if view.operand is None else [view.operand.slot]
+    return head + [view.strides[a] for a in order]
+
+
+def _needs_index(roots: Sequence[Expr]) -> bool:
+    return any(n.op == "index" for n in walk(roots))
+
+
+def _with_index_input(roots: Sequence[Expr], n_inputs: int, row: bool = False) -> list[Expr]:
+    """Replace the index node by one more input."""
+    done: dict[int, Expr] = {}
+    for node in walk(roots):
+        if node.op == "index":
+            done[id(node)] = Expr("arg", node.dtype, (), n_inputs)
+        elif node.args:
+            new = tuple(done[id(a)] for a in node.args)
+            same = all(a is b for a, b in zip(new, node.args))
+            done[id(node)] = node if same else Expr(node.op, node.dtype, new, node.value)
+        else:
+            done[id(node)] = node
+    return [done[id(r)] for r in roots]
+
+
+def lower_map(
+    program: Program,
+    domain: Shape,
+    inputs: Sequence[Operand | Scalar],
+    roots: Sequence[Expr],
+    outputs: Sequence[Operand],
+    notes: tuple[str, ...] = (),
+) -> None:
+    """Append `outputs[k] = roots[k](inputs)` over the domain; inputs broadcast, outputs have the domain's shape."""
+    if math.prod(domain) == 0:
+        return
+    roots = list(roots)
+    views: list[View | Scalar] = [
+        x if isinstance(x, Scalar) else View(x, broadcast_strides(x, domain)) for x in inputs
+    ]
+    if _needs_index(roots):
+        roots = _with_index_input(roots, len(views))
+        views.append(View(None, contiguous_strides(domain)))
+    outs = [View(o, broadcast_strides(o, domain)) for o in outputs]
+    every = [v for v in (*views, *outs) if isinstance(v, View)]
+    sizes, strides = _collapse(domain, [v.strides for v in every])
+    it = iter(strides)
+    views = [v if isinstance(v, Scalar) else View(v.operand, next(it)) for v in views]
+    outs = [View(v.operand, next(it)) for v in outs]
+    n = len(sizes)
+    order = range(n)
+    kernel = LoopKernel(
+        "map", n - 1, 0,
+        tuple(_input(v, n - 1) for v in views),
+        tuple(roots),
+        tuple(Output(v.operand.dtype, _inner_class(v.strides[-1])) for v in outs if v.operand),
+        notes=notes,
+    )  # fmt: skip
+    args: list[Arg] = list(sizes)
+    for v in views:
+        args += [_scalar_slot(v)] if isinstance(v, Scalar) else _slots(v, order)
+    for v in outs:
+        args += _slots(v, order)
+    total = math.prod(sizes)
+    work = total * sum(v.operand.dtype.itemsize for v in every if v.operand) + total * _flops(roots)
+    items = max(1, total // 64) if n == 1 else math.prod(sizes[:-1])
+    program.loop(kernel, args, program.chunks(items, work), sizes[-1])
+
+
+def _flops(roots: Sequence[Expr]) -> int:
+    return sum(20 if n.op in _DEAR else 1 for n in walk(roots) if n.args)
+
+
+_DEAR = frozenset(
+    "exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh tanh asin acos atan asinh acosh atanh sigmoid erf "
+    "atan2 pow philox mod floordiv".split()
+)
+
+
+def _scalar_slot(x: Scalar) -> Arg:
+    from .backend import Slot
+
+    return Slot(x.source)
+
+
+def _input(v: View | Scalar, inner: int, row_axes: Sequence[int] | None = None) -> Input:
+    if isinstance(v, Scalar):
+        return Input(v.dtype, "scalar", "b", True)
+    from .types import int64
+
+    dtype = int64 if v.operand is None else v.operand.dtype
+    kind = "index" if v.operand is None else "buffer"
+    row = row_axes is not None and all(v.strides[a] == 0 for a in row_axes)
+    return Input(dtype, kind, _inner_class(v.strides[inner]), row)
+
+
+def _collapse(sizes: Shape, strides: Sequence[tuple[int, ...]]) -> tuple[list[int], list[tuple[int, ...]]]:
+    """Merge neighbouring axes that all operands walk as one; drop axes of size 1. At least one axis stays."""
+    keep = [a for a, n in enumerate(sizes) if n != 1]
+    if not keep:
+        return [1], [(0,) * 1 for _ in strides]
+    out_sizes = [sizes[keep[0]]]
+    out = [[s[keep[0]]] for s in strides]
+    for a in keep[1:]:
+        if all(o[-1] == s[a] * sizes[a] for o, s in zip(out, strides)):
+            out_sizes[-1] *= sizes[a]
+            for o, s in zip(out, strides):
+                o[-1] = s[a]
+        else:
+            out_sizes.append(sizes[a])
+            for o, s in zip(out, strides):
+                o.append(s[a])
+    return out_sizes, [tuple(o) for o in out]
+
+
+def copy(program: Program, source: Operand, target: Operand) -> None:
+    """Append a copy (with conversion) of a broadcastable operand into a strided one."""
+    from .scalar import cast
+
+    root = cast(Expr("arg", source.dtype, (), 0), target.dtype)
+    lower_map(program, target.shape, [source], [root], [target], ("copy",))
+
+
+def fill(program: Program, value: float, target: Operand) -> None:
+    """Append a fill with a constant that is part of the source (0, 1, infinities)."""
+    from .scalar import const
+
+    lower_map(program, target.shape, [], [const(value, target.dtype)], [target], ("fill",))
+
+
+# ---------------------------------------------------------------- reductions
+
+
+def lower_reduce(
+    program: Program,
+    domain: Shape,
+    axes: tuple[int, ...],
+    inputs: Sequence[Operand | Scalar],
+    roots: Sequence[Expr],
+    outputs: Sequence[Operand],
+    notes: tuple[str, ...] = (),
+) -> None:
+    """Append a reduction over `axes` of the domain, with its pointwise surroundings.
+
+    inputs broadcast to the domain. In roots, `reduce` nodes go from the domain to the kept shape. An output
+    whose shape is the domain is stored per element, one with size 1 on every reduced axis once per kept index.
+    """
+    kept_shape = tuple(1 if a in axes else n for a, n in enumerate(domain))
+    if math.prod(kept_shape) == 0:
+        return
+    groups = _groups(domain, axes)
+    views = [x if isinstance(x, Scalar) else _grouped(program, x, domain, groups) for x in inputs]
+    roots = list(roots)
+    if _needs_index(roots):
+        roots = _with_index_input(roots, len(views))
+        views.append(_grouped_strides(None, contiguous_strides(domain), domain, groups))
+    outs = []
+    for o in outputs:
+        strides = broadcast_strides(o, domain)
+        outs.append(_grouped_strides(o, strides, domain, groups))
+    sizes = [math.prod(domain[a] for a in g.axes) for g in groups]
+    kept = [k for k, g in enumerate(groups) if not g.reduced]
+    reduced = [k for k, g in enumerate(groups) if g.reduced]
+    if not reduced:  # every reduced axis has size 1: one more axis that is
+        sizes.append(1)
+        views = [v if isinstance(v, Scalar) else View(v.operand, (*v.strides, 0)) for v in views]
+        outs = [View(v.operand, (*v.strides, 0)) for v in outs]
+        reduced = [len(sizes) - 1]
+    form = "col" if kept and kept[-1] == len(groups) - 1 else "row"
+    order = [*kept[:-1], *reduced, kept[-1]] if form == "col" else [*kept, *reduced]
+    n_kept = len(kept) - (form == "col")
+    elem_out = any(any(v.strides[a] != 0 for a in reduced) for v in outs)
+    plan = _Reduce(form, n_kept, order, sizes, reduced, views, roots, outs, notes)
+    outer = math.prod(sizes[a] for a in order[:n_kept])
+    total = math.prod(sizes)
+    kinds = {n.value for n in walk(roots) if n.op == "reduce"}
+    stages = _stages(roots)
+    first = sizes[reduced[0]]
+    if (
+        outer < SPLIT_KEPT and total >= SPLIT_ELEMENTS and first > 1 and stages == 1 and not elem_out
+        and not kinds & {"argmax", "argmin"}
+    ):  # fmt: skip
+        _split(program, plan, first)
+    else:
+        plan.emit(program)
+
+
+class _Group(NamedTuple):
+    axes: tuple[int, ...]
+    reduced: bool
+
+
+def _groups(domain: Shape, axes: tuple[int, ...]) -> list[_Group]:
+    groups: list[_Group] = []
+    for a, n in enumerate(domain):
+        if n == 1:
+            continue
+        reduced = a in axes
+        if groups and groups[-1].reduced == reduced:
+            groups[-1] = _Group((*groups[-1].axes, a), reduced)
+        else:
+            groups.append(_Group((a,), reduced))
+    if not groups:
+        groups.append(_Group((len(domain) - 1,) if domain else (), bool(axes)))
+    return groups
+
+
+def _grouped_strides(op: Operand | None, strides: Sequence[int], domain: Shape, groups: list[_Group]) -> View | Any:
+    """One stride per group when the group's axes are walked as one, else None."""
+    out = []
+    for g in groups:
+        for a, b in zip(g.axes, g.axes[1:]):
+            if strides[a] != strides[b] * domain[b]:
+                return None
+        out.append(strides[g.axes[-1]] if g.axes else 0)
+    return View(op, tuple(out))
+
+
+def _grouped(program: Program, op: Operand, domain: Shape, groups: list[_Group]) -> View:
+    view = _grouped_strides(op, broadcast_strides(op, domain), domain, groups)
+    if view is not None:
+        return view  # type: ignore[no-any-return]
+    full = program.scratch_operand(op.dtype, domain)
+    copy(program, op, full)
+    program.wave()
+    found = _grouped_strides(full, full.strides, domain, groups)
+    assert found is not None
+    return found  # type: ignore[no-any-return]
+
+
+def _stages(roots: Sequence[Expr]) -> int:
+    depth: dict[int, int] = {}
+    for node in walk(roots):
+        below = max((depth[id(a)] for a in node.args), default=0)
+        depth[id(node)] = below + (node.op == "reduce")
+    return max((depth[id(r)] for r in roots), default=0)
+
+
+class _Reduce(NamedTuple):
+    form: str
+    n_kept: int
+    order: list[int]
+    sizes: list[int]
+    reduced: list[int]
+    views: list[Any]
+    roots: list[Expr]
+    outs: list[View]
+    notes: tuple[str, ...]
+
+    def emit(self, program: Program) -> None:
+        inner = self.order[-1]
+        kernel = LoopKernel(
+            self.form, self.n_kept, len(self.reduced),
+            tuple(_input(v, inner, self.reduced) for v in self.views),
+            tuple(self.roots),
+            tuple(
+                Output(v.operand.dtype, _inner_class(v.strides[inner]), all(v.strides[a] == 0 for a in self.reduced))
+                for v in self.outs if v.operand is not None
+            ),
+            notes=self.notes,
+        )  # fmt: skip
+        args: list[Arg] = [self.sizes[a] for a in self.order]
+        for v in self.views:
+            args += [_scalar_slot(v)] if isinstance(v, Scalar) else _slots(v, self.order)
+        for v in self.outs:
+            args += _slots(v, self.order)
+        items = math.prod(self.sizes[a] for a in self.order[: self.n_kept])
+        work = math.prod(self.sizes) * (4.0 + _flops(self.roots))
+        program.loop(kernel, args, program.chunks(items, work), self.sizes[inner])
+
+
+def _split(program: Program, plan: _Reduce, first: int) -> None:
+    """Two launches: partial results of fixed blocks of the first reduced axis, then their combination."""
+    rest = math.prod(plan.sizes) // first
+    length = max(-(-first // SPLIT_BLOCKS), -(-4096 // rest))
+    blocks = -(-first // length)
+    if blocks == 1:
+        plan.emit(program)
+        return
+    reduces = list({id(n): n for n in walk(plan.roots) if n.op == "reduce"}.values())
+    kept_axes = [a for a in plan.order if a not in plan.reduced]
+    kept_sizes = [plan.sizes[a] for a in kept_axes]
+    partials = [program.scratch_operand(r.dtype, (blocks, *kept_sizes)) for r in reduces]
+    # Phase 1. The block axis stands after the other kept axes that are looped over.
+    outer, inner = plan.order[: plan.n_kept], plan.order[plan.n_kept :]
+    kernel_inputs = tuple(_input(v, plan.order[-1], plan.reduced) for v in plan.views)
+    kernel = LoopKernel(
+        plan.form, plan.n_kept + 1, len(plan.reduced), kernel_inputs, tuple(reduces),
+        tuple(Output(r.dtype, "c" if plan.form == "col" else "b", True) for r in reduces),
+        split=True, notes=plan.notes,
+    )  # fmt: skip
+    args: list[Arg] = [*(plan.sizes[a] for a in outer), blocks, *(plan.sizes[a] for a in inner), length]
+    for v in plan.views:
+        if isinstance(v, Scalar):
+            args.append(_scalar_slot(v))
+        else:
+            head: list[Arg] = [] if v.operand is None else [v.operand.slot]
+            args += head + [v.strides[a] for a in outer] + [0] + [v.strides[a] for a in inner]
+    for p in partials:
+        by_axis = dict(zip(kept_axes, p.strides[1:]))
+        args += [p.slot, *(by_axis[a] for a in outer), p.strides[0], *(by_axis.get(a, 0) for a in inner)]
+    items = blocks * math.prod(plan.sizes[a] for a in outer)
+    program.loop(kernel, args, program.chunks(items, math.prod(plan.sizes) * 4.0), plan.sizes[plan.order[-1]])
+    program.wave()
+    # Phase 2: reduce the block axis; row-level inputs and the epilogue come in here.
+    swap = {id(r): Expr("reduce", r.dtype, (Expr("arg", r.dtype, (), len(plan.views) + k),), r.value)
+            for k, r in enumerate(reduces)}  # fmt: skip
+    done: dict[int, Expr] = {}
+    for node in walk(plan.roots):
+        if id(node) in swap:
+            done[id(node)] = swap[id(node)]
+        elif node.args:
+            done[id(node)] = Expr(node.op, node.dtype, tuple(done[id(a)] for a in node.args), node.value)
+        else:
+            done[id(node)] = node
+    roots = [done[id(r)] for r in plan.roots]
+    n = len(kept_axes)
+
+    def on_kept(v: Any) -> Any:
+        if isinstance(v, Scalar):
+            return v
+        return View(v.operand, (0, *(v.strides[a] for a in kept_axes)))
+
+    views: list[Any] = [on_kept(v) for v in plan.views]
+    views += [View(p, tuple(p.strides)) for p in partials]
+    outs = [on_kept(v) for v in plan.outs]
+    used = sorted({node.value for node in walk(roots) if node.op == "arg"})
+    renumber = {old: new for new, old in enumerate(used)}
+    final: dict[int, Expr] = {}
+    for node in walk(roots):
+        if node.op == "arg":
+            final[id(node)] = Expr("arg", node.dtype, (), renumber[node.value])
+        elif node.args:
+            final[id(node)] = Expr(node.op, node.dtype, tuple(final[id(a)] for a in node.args), node.value)
+        else:
+            final[id(node)] = node
+    sizes = [blocks, *kept_sizes]
+    if n == 0:
+        form, order, n_kept = "row", [0], 0
+    else:
+        form, order, n_kept = "col", [*range(1, n), 0, n], n - 1
+    _Reduce(
+        form, n_kept, order, sizes, [0], [views[k] for k in used], [final[id(r)] for r in roots], outs, plan.notes
+    ).emit(program)
+
+
+def number_bits(value: float | int | bool, dtype: DType) -> int:
+    """A known number as slot content."""
+    return float_bits(float(value)) if dtype.is_float else int(value)

@@ -1,0 +1,296 @@
+"""The op registry: three decorators turn a documented function into an op; rules hang on it by name.
+
+    @pointwise              the body is a scalar expression, run on symbols
+    @composite              the body calls other ops
+    @primitive              the body is plain NumPy; type rule, kernels and gradient are written by hand
+
+Parameters before `*` are tensors (Python numbers are allowed and weakly typed), keyword-only parameters are
+attributes. A gradient rule is a function named after the input it is for; its parameters say what is saved:
+`g` (the gradient of the output; `gs` for several outputs), `out` (`outs`), an input's name, `<input>_type`
+(dtype and shape only, nothing is kept alive), or an attribute's name.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from . import dispatch
+from . import types as T
+from .errors import ArgumentTypeError, DtypeError
+from .scalar import Expr, const
+from .types import DType, TensorType
+
+REGISTRY: dict[str, Op] = {}
+Attrs = tuple[Any, ...]
+
+
+class GradRule(NamedTuple):
+    """A gradient rule and the names of what it asks for."""
+
+    fn: Callable[..., Any]
+    wants: tuple[str, ...]
+
+
+class PointwiseForm(NamedTuple):
+    """A pointwise op for given input dtypes: expressions over `arg` k, and each argument's dtype."""
+
+    roots: tuple[Expr, ...]
+    arg_dtypes: tuple[DType, ...]
+
+    @property
+    def dtypes(self) -> tuple[DType, ...]:
+        return tuple(r.dtype for r in self.roots)
+
+
+class Sample(NamedTuple):
+    """Arguments that show an op at work; tests run them in every mode, dtype and device.
+
+    args: shapes (tuples) stand for random tensors, `Ints(shape, low, high)` for integers, anything else is
+    itself; low and high bound random floats (keep them off kinks and poles).
+    """
+
+    args: tuple[Any, ...]
+    attrs: dict[str, Any] = {}
+    low: float = -2.0
+    high: float = 2.0
+    grad: bool = True
+
+
+class Ints(NamedTuple):
+    """A random integer tensor of a sample."""
+
+    shape: tuple[int, ...]
+    low: int = 0
+    high: int = 5
+    dtype: str = "int64"
+
+
+class Op:
+    """A registered op. Calling it goes through the door (`core.dispatch.apply`)."""
+
+    def __init__(self, fn: Callable[..., Any], kind: str, **options: Any):
+        self.fn, self.kind = fn, kind
+        self.name: str = options.pop("name", None) or fn.__name__.rstrip("_")
+        self.doc = inspect.getdoc(fn) or ""
+        self.__doc__, self.__name__, self.__wrapped__ = self.doc, self.name, fn
+        self.module = fn.__module__
+        params = inspect.signature(fn).parameters.values()
+        positional = [p for p in params if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        self.variadic = any(p.kind is p.VAR_POSITIONAL for p in params)
+        self.input_names = tuple(p.name for p in params if p.kind is not p.KEYWORD_ONLY)
+        self.optional = {p.name for p in positional if p.default is not p.empty}
+        self.n_inputs = len(positional)
+        self.attr_names = tuple(p.name for p in params if p.kind is p.KEYWORD_ONLY)
+        self._attr_index = {name: k for k, name in enumerate(self.attr_names)}
+        self.required_attrs = {p.name for p in params if p.kind is p.KEYWORD_ONLY and p.default is p.empty}
+        self.defaults: Attrs = tuple(
+            None if p.default is p.empty else p.default for p in params if p.kind is p.KEYWORD_ONLY
+        )
+        self._simple = not self.variadic and not self.required_attrs
+        #: integers are converted to the default float first (exp, sqrt, true division)
+        self.to_float: bool = options.pop("to_float", False)
+        #: the reduction (one of loops.REDUCTIONS) when the kernel is a generated reduction
+        self.reduction: str | None = options.pop("reduction", None)
+        #: the result shares memory with the first input
+        self.is_view: bool = options.pop("view", False)
+        #: same arguments may give different results (random ops): not folded, not merged
+        self.impure: bool = options.pop("impure", False)
+        #: attributes may be given positionally after the tensors
+        self.no_gradient: str = options.pop("no_gradient", "")
+        self.no_onnx: str = options.pop("no_onnx", "")
+        self.onnx: Any = options.pop("onnx", None)
+        self.samples: list[Sample] = list(options.pop("samples", ()))
+        self.error_samples: list[tuple[Sample, str]] = []
+        self.grads: dict[str, GradRule] = {}
+        self.joint: GradRule | None = None
+        self.type_rule: Callable[..., Any] | None = None
+        self.lower_rule: Callable[..., Any] | None = None
+        self.view_rule: Callable[..., Any] | None = None
+        self.view_update_rule: Callable[..., Any] | None = None
+        self.normalize_rule: Callable[..., Attrs] | None = None
+        self._forms: dict[Any, PointwiseForm] = {}
+        if options:
+            raise TypeError(f"unknown option of op {self.name}: {', '.join(options)}")
+        if self.name in REGISTRY:
+            raise ValueError(f"op {self.name} is declared twice, in {REGISTRY[self.name].module} and {self.module}")
+        REGISTRY[self.name] = self
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+    def __reduce__(self) -> Any:
+        return REGISTRY.__getitem__, (self.name,)
+
+    # -- declaring rules ------------------------------------------------------------------
+
+    def grad(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Declare the gradient for the input that `fn` is named after."""
+        if fn.__name__.rstrip("_") not in self.input_names:
+            raise ValueError(f"{self.name} has no input {fn.__name__}; it has {', '.join(self.input_names)}")
+        self.grads[fn.__name__.rstrip("_")] = GradRule(fn, tuple(inspect.signature(fn).parameters))
+        return fn
+
+    def grad_joint(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Declare one rule that returns the gradients of all inputs as a tuple (None where there is none)."""
+        self.joint = GradRule(fn, tuple(inspect.signature(fn).parameters))
+        return fn
+
+    def type(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Declare the type rule: TensorTypes in (numbers as they are), TensorType or a tuple of them out."""
+        self.type_rule = fn
+        return fn
+
+    def lower(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Declare a backend-neutral kernel: `fn(program, inputs, outputs, **attrs)` appends launches."""
+        self.lower_rule = fn
+        return fn
+
+    def view(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Declare a view's layout: `fn(shape, strides, **attrs) -> (shape, strides, offset)` or None to copy."""
+        self.view_rule = fn
+        return fn
+
+    def view_update(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Declare a view's inverse: `fn(base, value, **attrs)` is the base with the view replaced by value."""
+        self.view_update_rule = fn
+        return fn
+
+    def normalize(self, fn: Callable[..., Attrs]) -> Callable[..., Attrs]:
+        """Declare a check that makes attributes hashable and canonical: `fn(inputs, **attrs) -> tuple`."""
+        self.normalize_rule = fn
+        return fn
+
+    def sample(self, *args: Any, low: float = -2.0, high: float = 2.0, grad: bool = True, **attrs: Any) -> Op:
+        """Add a sample (see Sample). Returns the op, so that calls chain."""
+        self.samples.append(Sample(args, attrs, low, high, grad))
+        return self
+
+    def error_sample(self, *args: Any, match: str, **attrs: Any) -> Op:
+        """Add arguments that the op refuses, with a text its message must hold."""
+        self.error_samples.append((Sample(args, attrs), match))
+        return self
+
+    # -- calling --------------------------------------------------------------------------
+
+    @property
+    def differentiable(self) -> bool:
+        return bool(self.grads) or self.joint is not None
+
+    def attrs_dict(self, attrs: Attrs) -> dict[str, Any]:
+        return dict(zip(self.attr_names, attrs))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._simple and not kwargs and len(args) == self.n_inputs and self.normalize_rule is None:
+            return dispatch.apply(self, args, self.defaults)
+        inputs, attrs = self.bind(args, kwargs)
+        return dispatch.apply(self, inputs, attrs)
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], Attrs]:
+        """Sort arguments into tensors and attributes. Raises ArgumentTypeError for what does not fit."""
+        if self.variadic:
+            first = args[0] if args else ()
+            inputs: tuple[Any, ...] = tuple(first) if isinstance(first, (list, tuple)) else args
+            rest: tuple[Any, ...] = args[1:] if isinstance(first, (list, tuple)) else ()
+        else:
+            inputs, rest = args[: self.n_inputs], args[self.n_inputs :]
+        if len(rest) > len(self.attr_names):
+            raise ArgumentTypeError(self.name, f"takes {self._usage()}, got {len(args)} arguments")
+        attrs = list(self.defaults)
+        attrs[: len(rest)] = rest
+        given = set(self.attr_names[: len(rest)])
+        if kwargs:
+            named = {k: kwargs.pop(k) for k in self.input_names if k in kwargs} if not self.variadic else {}
+            for key, value in kwargs.items():
+                k = self._attr_index.get(key)
+                if k is None or key in given:
+                    why = "twice" if key in given else "but takes no such argument"
+                    raise ArgumentTypeError(self.name, f"got {key}= {why}", f"it takes {self._usage()}")
+                attrs[k] = value
+                given.add(key)
+            if named:
+                row = list(inputs) + [named.pop(k, None) for k in self.input_names[len(inputs) :]]
+                inputs = tuple(row)
+        if not self.variadic and len(inputs) < self.n_inputs:
+            inputs = inputs + (None,) * (self.n_inputs - len(inputs))
+        missing = sorted(self.required_attrs - given)
+        if not self.variadic:
+            missing = [n for n, x in zip(self.input_names, inputs) if x is None and n not in self.optional] + missing
+        if missing:
+            raise ArgumentTypeError(self.name, f"misses {', '.join(missing)}", f"it takes {self._usage()}")
+        if self.normalize_rule is not None:
+            return inputs, self.normalize_rule(inputs, **dict(zip(self.attr_names, attrs)))
+        return inputs, tuple(tuple(a) if isinstance(a, list) else a for a in attrs)
+
+    def _usage(self) -> str:
+        names = [f"*{n}" if self.variadic else n for n in self.input_names]
+        return f"{self.name}({', '.join(names + [f'{n}=' for n in self.attr_names])})"
+
+    # -- types ----------------------------------------------------------------------------
+
+    def form(self, dtypes: Sequence[DType | type], attrs: Attrs) -> PointwiseForm:
+        """The expressions of a pointwise op; a dtype may be `bool`, `int` or `float`: a weakly typed number."""
+        key = (tuple(dtypes), attrs)
+        found = self._forms.get(key)
+        if found is None:
+            found = self._forms[key] = self._trace_body(tuple(dtypes), attrs)
+        return found
+
+    def _trace_body(self, dtypes: tuple[DType | type, ...], attrs: Attrs) -> PointwiseForm:
+        common: DType | None = None
+        for d in dtypes:
+            if isinstance(d, DType):
+                common = d if common is None else T.promote(common, d)
+        resolved = [d if isinstance(d, DType) else T.scalar_dtype(d(0), common) for d in dtypes]
+        args: list[Expr] = [Expr("arg", d, (), k) for k, d in enumerate(resolved)]
+        if self.to_float:
+            from .scalar import cast
+
+            wide = resolved[0]
+            for d in resolved[1:]:
+                wide = T.promote(wide, d)
+            if not wide.is_float:
+                args = [cast(a, T.default_float) for a in args]
+        try:
+            body = self.fn(*args, **dict(zip(self.attr_names, attrs)))
+        except DtypeError as e:
+            raise DtypeError(self.name, e.message, e.fix) from None
+        roots = body if isinstance(body, tuple) else (body,)
+        fixed = [r if isinstance(r, Expr) else const(r, common or T.default_float) for r in roots]
+        return PointwiseForm(tuple(fixed), tuple(resolved))
+
+    def infer(self, inputs: Sequence[Any], attrs: Attrs) -> tuple[TensorType, ...]:
+        """Output types. inputs: TensorType, Python number or None, as given."""
+        if self.kind == "pointwise" and self.type_rule is None:
+            shapes = [x.shape for x in inputs if isinstance(x, TensorType)]
+            shape = T.broadcast_shapes(self.name, *shapes) if len(shapes) > 1 else shapes[0]
+            dtypes = [x.dtype if isinstance(x, TensorType) else _number_kind(x) for x in inputs]
+            for x, d in zip(inputs, self.form(dtypes, attrs).arg_dtypes):
+                if isinstance(x, int):
+                    T.check_scalar_range(self.name, x, d)
+            return tuple(TensorType(d, shape) for d in self.form(dtypes, attrs).dtypes)
+        if self.type_rule is None:
+            raise TypeError(f"op {self.name} has no type rule")
+        result = self.type_rule(*inputs, **dict(zip(self.attr_names, attrs)))
+        return (result,) if isinstance(result, TensorType) else tuple(result)
+
+
+def _number_kind(x: Any) -> type:
+    return bool if isinstance(x, bool) else int if isinstance(x, int) else float
+
+
+def _decorator(kind: str) -> Callable[..., Any]:
+    def declare(fn: Callable[..., Any] | None = None, **options: Any) -> Any:
+        if fn is not None:
+            return Op(fn, kind)
+        return lambda f: Op(f, kind, **options)
+
+    declare.__name__ = kind
+    declare.__doc__ = f"Declare a {kind} op; see the module's first lines."
+    return declare
+
+
+pointwise = _decorator("pointwise")
+composite = _decorator("composite")
+primitive = _decorator("primitive")

@@ -1,0 +1,190 @@
+"""`Tensor`: the type users see. Eager and symbolic tensors are its two faces and share these operators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from . import dispatch, vjp
+from .errors import ArgumentTypeError, AutogradError
+from .types import DType, Shape, TensorType, as_dtype
+
+
+class Tensor:
+    """An n-dimensional array that ops run on and gradients flow through.
+
+    Made by `dg.tensor`, `dg.zeros`, ...; not by calling this class. Attributes: `shape` (tuple), `dtype`,
+    `device` (str), `ndim`, `size` (elements), `T` (2-D transpose), `mT` (last two axes), `requires_grad`, `grad`.
+    """
+
+    __slots__ = (
+        "__weakref__", "_base", "_grad", "_hooks", "_index", "_node", "_requires_grad", "_seen", "_view",
+    )  # fmt: skip
+
+    shape: Shape
+    dtype: DType
+    type: TensorType
+    device: str
+    __array_priority__ = 1000
+
+    # -- what a face must offer -------------------------------------------------------------
+
+    def _get_version(self) -> int:
+        raise TypeError("a bare Tensor has no storage")
+
+    def _changed_line(self) -> str:
+        return ""
+
+    def _alias(self) -> Tensor:
+        raise TypeError("a bare Tensor has no storage")
+
+    def _alias_of(self, node: vjp.Node, index: int) -> Tensor:
+        """The saved output again, connected to the tape (for gradients of gradients)."""
+        out = self._alias()
+        out._node, out._index, out._requires_grad = node, index, True
+        return out
+
+    # -- plain facts ------------------------------------------------------------------------
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return self.type.size
+
+    @property
+    def nbytes(self) -> int:
+        return self.type.nbytes
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise ArgumentTypeError("len", "a 0-d tensor has no length", "use .item() for its value")
+        return self.shape[0]
+
+    def __iter__(self) -> Any:
+        if not self.shape:
+            raise ArgumentTypeError("iter", "a 0-d tensor cannot be iterated", "use .item() for its value")
+        return (self[i] for i in range(self.shape[0]))
+
+    # -- gradients --------------------------------------------------------------------------
+
+    @property
+    def requires_grad(self) -> bool:
+        return dispatch.state.executor.face(self)._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.requires_grad_(value)
+
+    def requires_grad_(self, value: bool = True) -> Tensor:
+        """Ask for (or stop) gradients of this leaf. Returns self. Raises AutogradError off a leaf or a float."""
+        face = dispatch.state.executor.face(self)
+        if value and not self.dtype.is_float:
+            raise AutogradError("requires_grad", f"{self.type} has no gradient: only floats do", "convert it to a float dtype")
+        if not value and face._node is not None:
+            raise AutogradError("requires_grad", "only a leaf can stop requiring a gradient", "use detach()")
+        face._requires_grad = bool(value)
+        return self
+
+    @property
+    def is_leaf(self) -> bool:
+        return dispatch.state.executor.face(self)._node is None
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that `backward()` has added up, or None."""
+        return dispatch.state.executor.get_grad(self)  # type: ignore[attr-defined,no-any-return]
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is not None and (not isinstance(value, Tensor) or value.shape != self.shape):
+            raise ArgumentTypeError("grad", f"expects None or a tensor like {self.type}", "assign one of equal shape")
+        dispatch.state.executor.set_grad(self, value)  # type: ignore[attr-defined]
+
+    def _accumulate(self, g: Tensor) -> None:
+        before = self.grad
+        self.grad = g if before is None else before + g
+
+    def backward(self, gradient: Tensor | None = None, retain_graph: bool = False, create_graph: bool = False) -> None:
+        """Add d(self)/d(leaf) to `.grad` of every leaf that self depends on.
+
+        gradient: like self, the gradient to start from; may be left out for a single number. retain_graph:
+        keep the tape for another call. create_graph: record the backward pass itself, for higher orders.
+        Raises: AutogradError for a non-scalar root without `gradient`, a root without history, a freed tape, or
+        a saved tensor that was changed in place.
+        """
+        vjp.backward(self, gradient, create_graph, retain_graph)
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
+        """Call `hook(gradient)` when this tensor's gradient is known; a tensor it returns replaces it.
+
+        Returns a function that removes the hook.
+        """
+        face = dispatch.state.executor.face(self)
+        if not face._requires_grad:
+            raise AutogradError("register_hook", f"{self.type} does not require a gradient", "set requires_grad=True")
+        if face._node is not None:
+            if face._node.hooks is None:
+                face._node.hooks = {}
+            hooks = face._node.hooks.setdefault(face._index, [])
+        else:
+            if face._hooks is None:
+                face._hooks = []
+            hooks = face._hooks
+        hooks.append(hook)
+        return lambda: hooks.remove(hook)
+
+    # -- values -----------------------------------------------------------------------------
+
+    def item(self) -> Any:
+        """The value of a one-element tensor as a Python number."""
+        if self.size != 1:
+            raise ArgumentTypeError("item", f"needs one element, this is {self.type}", "index it first, or use numpy()")
+        return dispatch.state.executor.read(self).item()
+
+    def tolist(self) -> Any:
+        return dispatch.state.executor.read(self).tolist()
+
+    def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ArgumentTypeError("bool", f"the truth of {self.type} is not one value", "use .any() or .all()")
+        return bool(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if not self.dtype.is_integer:
+            raise ArgumentTypeError("index", f"{self.type} is not an integer", "convert it, or use int(x)")
+        return int(self.item())
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    # -- conversions ------------------------------------------------------------------------
+
+    def to(self, target: Any) -> Tensor:
+        """This tensor with another dtype or on another device ("cpu", "cuda", "cuda:1"). Itself when it is there."""
+        from .backend import normalize_device
+        from .ops.creation import to_device
+        from .ops.elementwise import cast
+
+        if isinstance(target, str) and (target.partition(":")[0] in ("cpu", "cuda") or target not in _dtype_names()):
+            device = normalize_device(target)
+            return self if device == self.device else to_device(self, device=device)
+        dtype = as_dtype(target, "to")
+        return self if dtype is self.dtype else cast(self, dtype=dtype)  # type: ignore[no-any-return]
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else str(self)
+
+
+def _dtype_names() -> Any:
+    from .types import DTYPES
+
+    return DTYPES

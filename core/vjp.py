@@ -1,0 +1,274 @@
+"""The tape's nodes and the reverse walk over them, used by both modes.
+
+Gradient rules are written in ops, so the walk runs eagerly, traces into a graph, and differentiates again.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from . import dispatch
+from .errors import AutogradError, user_frame
+from .types import TensorType
+
+if TYPE_CHECKING:
+    from .op import Attrs, GradRule, Op
+    from .value import Tensor
+
+_sequence = itertools.count()
+_NUMBERS = (int, float, bool)
+
+
+class Node:
+    """One recorded op call.
+
+    edges: per input, None (no gradient), a leaf tensor, or (node, output index). saved: what the rules asked
+    for, by name, with the version each tensor had. where: code and line of the user's call.
+    """
+
+    __slots__ = (
+        "attrs", "edges", "hooks", "number", "op", "out_types", "outs", "rules", "saved", "where",
+    )  # fmt: skip
+
+    def __init__(self, op: Any, attrs: Any, edges: tuple[Any, ...], rules: Any, saved: Any, out_types: Any, where: Any):
+        self.op, self.attrs, self.edges, self.rules = op, attrs, edges, rules
+        self.saved, self.out_types, self.where = saved, out_types, where
+        self.number = next(_sequence)
+        self.outs: Any = ()
+        self.hooks: Any = None  # output index -> list of hooks
+
+    def __lt__(self, other: Node) -> bool:
+        return self.number > other.number
+
+    def __repr__(self) -> str:
+        return f"<{self.op.name} gradient>"
+
+    @property
+    def line(self) -> str:
+        return "" if self.where is None else f"{self.where[0].co_filename}:{self.where[1]}"
+
+
+def _edge(x: Any) -> Any:
+    if x is None or isinstance(x, _NUMBERS) or not x._requires_grad:
+        return None
+    node = x._node
+    return x if node is None else (node, x._index)
+
+
+def record(op: Op, inputs: tuple[Any, ...], attrs: Attrs, outputs: tuple[Tensor, ...]) -> None:
+    """Put an op call on the tape: outputs get a node that knows how to go back."""
+    if not op.differentiable:
+        return
+    edges = tuple(_edge(x) for x in inputs)
+    if op.joint is not None:
+        rules: Any = op.joint
+        wanted = set(op.joint.wants)
+    else:
+        names = op.input_names * len(inputs) if op.variadic else op.input_names
+        rules = [op.grads.get(n) if e is not None else None for n, e in zip(names, edges)]
+        wanted = {w for r in rules if r is not None for w in r.wants}
+    if not any(y.dtype.kind == "float" for y in outputs):
+        return
+    frame = user_frame(2)
+    where = None if frame is None else (frame.f_code, frame.f_lineno)
+    saved: dict[str, Any] = {}
+    node = Node(op, attrs, edges, rules, saved, tuple(y.type for y in outputs), where)
+    for name, x in zip(op.input_names, inputs) if not op.variadic else ():
+        if name in wanted:
+            saved[name] = (x, 0) if x is None or isinstance(x, _NUMBERS) else (x, x._get_version())
+        if name + "_type" in wanted:
+            saved[name + "_type"] = x if x is None or isinstance(x, _NUMBERS) else x.type
+    if op.variadic and "types" in wanted:
+        saved["types"] = tuple(x.type for x in inputs)
+    if op.variadic and op.input_names[0] in wanted:
+        saved[op.input_names[0]] = tuple((x, x._get_version()) for x in inputs)
+    if "out" in wanted or "outs" in wanted:
+        # A detached alias: the tensor itself would close a reference cycle with its node.
+        node.outs = tuple((y._alias(), y._get_version()) for y in outputs)
+    for k, y in enumerate(outputs):
+        if y.dtype.kind == "float":
+            y._node, y._index, y._requires_grad = node, k, True
+
+
+def _checked(node: Node, name: str, entry: Any) -> Any:
+    x, version = entry
+    if x is None or isinstance(x, _NUMBERS):
+        return x
+    if x._get_version() != version:
+        changed = x._changed_line()
+        raise AutogradError(
+            node.op.name,
+            f"needs {name}: {x.type} as it was at {node.line} for its gradient, but it was changed in place"
+            + (f" at {changed}" if changed else ""),
+            "use an out-of-place op (x = x + 1), or clone() the tensor before changing it",
+        )
+    return x
+
+
+def _arguments(node: Node, rule: GradRule, grads: list[Any], create_graph: bool) -> list[Any]:
+    op = node.op
+    args: list[Any] = []
+    for name in rule.wants:
+        if name == "g":
+            args.append(grads[0])
+        elif name == "gs":
+            args.append(tuple(grads))
+        elif name in ("out", "outs"):
+            outs = []
+            for k, entry in enumerate(node.outs):
+                y = _checked(node, "its output", entry)
+                outs.append(y._alias_of(node, k) if create_graph and node.out_types[k].dtype.is_float else y)
+            args.append(outs[0] if name == "out" else tuple(outs))
+        elif name == "needs":
+            args.append(tuple(e is not None for e in node.edges))
+        elif name in node.saved:
+            entry = node.saved[name]
+            if name.endswith("_type") or name == "types":
+                args.append(entry)
+            elif op.variadic:
+                args.append(tuple(_checked(node, name, e) for e in entry))
+            else:
+                args.append(_checked(node, name, entry))
+        else:
+            args.append(node.attrs[op.attr_names.index(name)])
+    return args
+
+
+def _fit(g: Tensor, t: TensorType) -> Tensor:
+    """Sum a gradient down to the shape its input had before broadcasting; give it the input's dtype."""
+    from .ops.shape import sum_to
+
+    if g.shape != t.shape:
+        g = sum_to(g, shape=t.shape)
+    return g if g.dtype is t.dtype else g.to(t.dtype)
+
+
+def _node_grads(node: Node, grads: list[Any], create_graph: bool) -> list[Any]:
+    from .ops.creation import zeros
+
+    # Rules want a gradient for every output; an output nobody used has a zero one.
+    full = [
+        g if g is not None or not t.dtype.is_float else zeros(t.shape, dtype=t.dtype)
+        for g, t in zip(grads, node.out_types)
+    ]
+    rules = node.rules
+    if isinstance(rules, list):
+        if node.op.variadic:
+            rule = next((r for r in rules if r is not None), None)
+            return list(rule.fn(*_arguments(node, rule, full, create_graph))) if rule else [None] * len(rules)
+        return [r.fn(*_arguments(node, r, full, create_graph)) if r is not None else None for r in rules]
+    result = rules.fn(*_arguments(node, rules, full, create_graph))
+    return list(result) if isinstance(result, tuple) else [result]
+
+
+def _input_type(node: Node, k: int, edge: Any) -> TensorType:
+    if isinstance(edge, tuple):
+        t: TensorType = edge[0].out_types[edge[1]]
+        return t
+    leaf: TensorType = edge.type
+    return leaf
+
+
+def walk(
+    roots: Sequence[Tensor],
+    root_grads: Sequence[Tensor],
+    targets: Sequence[Tensor] | None = None,
+    create_graph: bool = False,
+    retain_graph: bool = False,
+) -> list[Any]:
+    """The reverse walk: from roots back to `targets`, or to every leaf (whose `.grad` it adds to).
+
+    Nodes run latest first, so sums of gradients have the same order in both modes. Returns the targets'
+    gradients (None for a target that the roots do not depend on).
+    """
+    pending: dict[int, list[Any]] = {}
+    heap: list[Node] = []
+    leaf_grads: dict[int, tuple[Any, Any]] = {}
+    wanted = {(_key(t)): k for k, t in enumerate(targets)} if targets is not None else {}
+    found: list[Any] = [None] * len(wanted)
+
+    def add(a: Any, b: Any) -> Any:
+        return b if a is None else a + b
+
+    def send(edge: Any, g: Any) -> None:
+        if isinstance(edge, tuple):
+            node, index = edge
+            slots = pending.get(node.number)
+            if slots is None:
+                slots = pending[node.number] = [None] * len(node.out_types)
+                heapq.heappush(heap, node)
+            slots[index] = add(slots[index], g)
+        else:
+            before = leaf_grads.get(id(edge))
+            leaf_grads[id(edge)] = (edge, add(None if before is None else before[1], g))
+
+    with dispatch.set_grad(create_graph):
+        for root, g in zip(roots, root_grads):
+            send(_edge(root), g)
+        while heap:
+            node = heapq.heappop(heap)
+            grads = pending.pop(node.number)
+            for k, hooks in (node.hooks or {}).items():
+                for hook in hooks if grads[k] is not None else ():
+                    grads[k] = _hooked(hook, grads[k])
+            for k in range(len(grads)):
+                spot = wanted.get((node.number, k))
+                if spot is not None:
+                    found[spot] = grads[k]
+            if node.saved is None:
+                raise AutogradError(
+                    "backward",
+                    f"the tape of {node.op.name} (recorded at {node.line}) was already used and freed",
+                    "call backward(retain_graph=True) the first time, or run the forward pass again",
+                )
+            for k, (edge, g) in enumerate(zip(node.edges, _node_grads(node, grads, create_graph))):
+                if edge is not None and g is not None:
+                    send(edge, _fit(g, _input_type(node, k, edge)))
+            if not (retain_graph or create_graph):
+                node.saved, node.outs = None, ()
+        for leaf, g in leaf_grads.values():
+            for hook in leaf._hooks or ():
+                g = _hooked(hook, g)
+            if targets is None:
+                leaf._accumulate(g)
+            elif (spot := wanted.get(_key(leaf))) is not None:
+                found[spot] = g
+    return found
+
+
+def _hooked(hook: Any, g: Any) -> Any:
+    result = hook(g)
+    return g if result is None else result
+
+
+def _key(t: Tensor) -> Any:
+    return id(t) if t._node is None else (t._node.number, t._index)
+
+
+def backward(root: Tensor, gradient: Any = None, create_graph: bool = False, retain_graph: bool = False) -> None:
+    """`root.backward()`: add the gradient of a scalar root to `.grad` of every leaf it depends on."""
+    from .ops.creation import ones
+
+    root = dispatch.state.executor.face(root)
+    if not root._requires_grad:
+        raise AutogradError(
+            "backward",
+            f"the tensor {root.type} does not depend on any tensor that requires a gradient",
+            "set requires_grad=True on an input, and do not run under dg.no_grad() or through detach()",
+        )
+    if gradient is None:
+        if root.size != 1:
+            raise AutogradError(
+                "backward",
+                f"a gradient can start from one number only, this is {root.type}",
+                "reduce it first (x.sum().backward()), or pass gradient= of the same shape",
+            )
+        gradient = ones(root.shape, dtype=root.dtype)
+    elif tuple(gradient.shape) != root.shape:
+        raise AutogradError(
+            "backward", f"gradient has shape {list(gradient.shape)}, the tensor is {root.type}", "pass one of equal shape"
+        )
+    walk([root], [gradient], None, create_graph, retain_graph)
