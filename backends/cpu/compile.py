@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import importlib
 import linecache
-import threading
 from collections.abc import Iterable
+from contextlib import contextmanager
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -24,7 +24,6 @@ _LLVM_TYPE = {"p": "ptr", "i": "i64", "v": "void"}
 # that cannot raise, and the others are refused.
 _RAISES = "duograd_kernel_raises"
 
-_lock = threading.RLock()
 _toolchain: Any = None
 
 
@@ -36,13 +35,39 @@ class _Toolchain:
     """Numba's contexts for the CPU and our own target machine, made once a process."""
 
     def __init__(self) -> None:
-        from numba.core import compiler, registry, types
+        from numba.core import codegen, compiler, registry, types
+        from numba.core.runtime import rtsys
+
+        class Library(codegen.JITCodeLibrary):
+            """Numba's container of LLVM IR, without its optimisation and its machine code."""
+
+            def _optimize_functions(self, ll_module):
+                ll_module.data_layout = self._codegen._data_layout
+
+            def _optimize_final_module(self):
+                pass
+
+            def _finalize_specific(self):
+                pass
+
+            def get_pointer_to_function(self, name):
+                return 0
+
+        class Codegen(codegen.JITCPUCodegen):
+            _library_class = Library
+
+            def _add_module(self, module):
+                pass
+
+            def set_env(self, env_name, env):
+                pass
 
         target = registry.cpu_target
         self.typing, self.context = target.typing_context, target.target_context
-        self.compiler, self.types = compiler, types
+        self.compiler, self.runtime = compiler, rtsys
         self.typing.refresh()
         self.context.refresh()
+        self.codegen = Codegen("duograd.kernels")
         self.machine = create_target_machine()
         options = llvm.create_pipeline_tuning_options(3)
         options.loop_vectorization = True
@@ -91,7 +116,9 @@ def compile_object(source: str, entries: Iterable[tuple[str, str, str]] = KERNEL
     Raises CompileFailure when the source is not a kernel: a type error, an exception that can be raised,
     memory that is allocated, a symbol that only Numba's process has.
     """
-    with _lock:
+    from numba.core.compiler_lock import global_compiler_lock
+
+    with global_compiler_lock:
         return _Compilation(source).run(tuple(entries), prefix)
 
 
@@ -126,27 +153,40 @@ class _Compilation:
     def _lower(self, module, linked, function, symbol, arguments, result) -> None:
         """Numba's typing and lowering of one function, linked into `module` behind a plain C function."""
         tools = self.tools
-        library = tools.context.codegen().create_library(symbol)
-        compiled = tools.compiler.compile_extra(
-            tools.typing,
-            tools.context,
-            function,
-            tuple(map(tools.numba_type, arguments)),
-            tools.numba_type(result),
-            tools.flags,
-            {},
-            library=library,
-        )
+        library = tools.codegen.create_library(symbol)
+        with self._only_llvm_ir():
+            compiled = tools.compiler.compile_extra(
+                tools.typing,
+                tools.context,
+                function,
+                tuple(map(tools.numba_type, arguments)),
+                tools.numba_type(result),
+                tools.flags,
+                {},
+                library=library,
+            )
         module.link_in(library._final_module)
-        from numba.core.runtime import rtsys
-
-        for helper in library._linking_libraries:
-            if helper is not rtsys.library and id(helper) not in linked:
-                linked.add(id(helper))
-                module.link_in(helper._get_module_for_linking(), preserve=True)
+        self._link_called(module, linked, library)
         module.link_in(
             llvm.parse_assembly(_c_function(symbol, compiled.fndesc.llvm_func_name, arguments, result))
         )
+
+    def _link_called(self, module, linked: set[int], library) -> None:
+        for called in library._linking_libraries:
+            if called is not self.tools.runtime.library and id(called) not in linked:
+                linked.add(id(called))
+                module.link_in(called._get_module_for_linking(), preserve=True)
+
+    @contextmanager
+    def _only_llvm_ir(self):
+        """Make Numba stop at LLVM IR for the functions that the source calls too, not only for its entries."""
+        context = self.tools.context
+        usual = context._internal_codegen
+        context._internal_codegen = self.tools.codegen
+        try:
+            yield
+        finally:
+            context._internal_codegen = usual
 
     def _generate(self, module, exported: set[str]) -> bytes:
         for function in module.functions:

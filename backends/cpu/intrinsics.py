@@ -245,7 +245,12 @@ def atomic_replace_i64(typingctx, addr, expected, value):
     return types.boolean(types.int64, types.int64, types.int64), codegen
 
 
-_PAUSE = {"x86_64": "pause", "amd64": "pause", "arm64": "yield", "aarch64": "yield"}
+_PAUSE = {
+    "x86_64": ("llvm.x86.sse2.pause", ()),
+    "amd64": ("llvm.x86.sse2.pause", ()),
+    "arm64": ("llvm.aarch64.hint", (1,)),
+    "aarch64": ("llvm.aarch64.hint", (1,)),
+}
 
 
 @_exported
@@ -253,8 +258,10 @@ def cpu_pause(typingctx):
     """Tell the core that this is a spin loop."""
 
     def codegen(context, builder, signature, args):
-        text = _PAUSE.get(platform.machine().lower(), "")
-        builder.asm(ir.FunctionType(ir.VoidType(), []), text, "~{memory}", [], True)
+        name, numbers = _PAUSE.get(platform.machine().lower(), ("llvm.donothing", ()))
+        i32 = ir.IntType(32)
+        fnty = ir.FunctionType(ir.VoidType(), [i32] * len(numbers))
+        builder.call(cgutils.get_or_insert_function(builder.module, fnty, name), [i32(n) for n in numbers])
         return context.get_dummy_value()
 
     return types.void(), codegen

@@ -150,8 +150,8 @@ def _failure(source: str, reason: str) -> KernelError:
 
 
 def _key(source: str, entries: tuple[tuple[str, str, str], ...]) -> str:
-    text = f"{_environment()}\0{entries}\0{_language(_LANGUAGE_ROOTS + tuple(_IMPORT.findall(source)))}\0{source}"
-    return hashlib.sha256(text.encode()).hexdigest()
+    language = _language(_LANGUAGE_ROOTS + tuple(_IMPORT.findall(source)))
+    return hashlib.sha256("\0".join((_environment(), repr(entries), language, source)).encode()).hexdigest()
 
 
 _environment_text = ""

@@ -1,0 +1,341 @@
+"""The thread pool and the program runner, as source text of the kernel language.
+
+The pool's state is one block of int64 words (`layout` names them); words that different threads write lie on
+different cache lines. The claim word packs `epoch << 32 | first << 16 | end`: the chunks of the wave that
+nobody has claimed are [first, end). The thread that runs the program claims from the front, workers
+from the back, so that with two threads the same half of the data stays in the same core's cache.
+A claim is a compare-and-swap on the whole word, so a thread that slept through a wave cannot claim in the
+next one by mistake; and once a claim holds, the wave cannot end before it is reported, so the wave's other
+words are stable while its chunks run.
+"""
+
+from __future__ import annotations
+
+_LINE = 16
+
+# Word offsets in the state block.
+LAYOUT = {
+    "CLAIM": 0 * _LINE,
+    "PENDING": 1 * _LINE,  # chunks of the wave that are not finished
+    "SLEEPERS": 2 * _LINE,
+    "OWNER": 3 * _LINE,  # 1 while a program has the workers
+    "WAVE_ROWS": 4 * _LINE,
+    "WAVE_FIRST": 4 * _LINE + 1,
+    "WAVE_SHIFT": 4 * _LINE + 2,
+    "OWNER_WAITS": 5 * _LINE,
+    "STOP": 6 * _LINE,
+    "WANTED": 6 * _LINE + 1,  # workers that should exist
+    "STARTED": 6 * _LINE + 2,
+    "SPIN": 6 * _LINE + 3,  # pauses before a worker sleeps
+    "SPIN_OWNED": 6 * _LINE + 4,  # the same while a program has the workers
+    "WORKER": 6 * _LINE + 5,  # address of worker()
+    "SET_MASK": 6 * _LINE + 6,  # the platform's SIG_SETMASK
+    "SIGNALS": 6 * _LINE + 7,  # signals that workers block; 16 words
+    "NONE": 8 * _LINE,  # address of Python's None
+    "TYPE_ERROR": 8 * _LINE + 1,
+    "WRONG_COUNT": 8 * _LINE + 2,  # address of the text of that error
+    "ALIVE": 9 * _LINE,
+    "THREAD": 10 * _LINE,
+    "OLD_SIGNALS": 11 * _LINE,
+    "MUTEX": 12 * _LINE,
+    "WORK_READY": 13 * _LINE,
+    "WAVE_DONE": 14 * _LINE,
+}
+STATE_WORDS = 16 * _LINE
+
+# The words of a program's descriptor.
+DESCRIPTOR = {
+    "P_ROWS": 0,
+    "P_NROWS": 1,
+    "P_PATCHES": 2,
+    "P_NPATCHES": 3,
+    "P_ARGS": 4,
+    "P_NARGS": 5,
+    "P_DYN": 6,
+    "P_NDYN": 7,
+    "P_BUSY": 8,
+    "P_RELEASE_GIL": 9,
+}
+DESCRIPTOR_WORDS = 16
+
+# A row: kernel, argument block, chunks, starts a wave. A patch: destination slot, source, byte offset.
+_BODY = '''
+from duograd.backends.cpu.posix import *
+
+ROW = 32
+PATCH = 24
+LIMIT = 65535
+
+
+@inline
+def word(state, offset):
+    return state + 8 * offset
+
+
+@inline
+def unclaimed(claim):
+    return (claim & 65535) - ((claim >> 16) & 65535)
+
+
+@inline
+def run_chunk(rows, chunk, shift):
+    """Chunk number `chunk` of the wave whose first row is at `rows`."""
+    n = load_i64(rows, 2)
+    while chunk >= n:
+        chunk -= n
+        rows += ROW
+        n = load_i64(rows, 2)
+    call_kernel(load_i64(rows, 0), load_i64(rows, 1) + shift, chunk, n)
+
+
+@inline
+def work(state, from_front):
+    """Claim and run chunks until none is left; returns how many this thread ran."""
+    done = 0
+    claim = atomic_load_i64(word(state, CLAIM))
+    while unclaimed(claim) > 0:
+        if from_front:
+            if atomic_replace_i64(word(state, CLAIM), claim, claim + 65536):
+                chunk = (claim >> 16) & 65535
+                run_chunk(load_i64(state, WAVE_ROWS), load_i64(state, WAVE_FIRST) + chunk,
+                          load_i64(state, WAVE_SHIFT))
+                done += 1
+        else:
+            if atomic_replace_i64(word(state, CLAIM), claim, claim - 1):
+                chunk = (claim & 65535) - 1
+                run_chunk(load_i64(state, WAVE_ROWS), load_i64(state, WAVE_FIRST) + chunk,
+                          load_i64(state, WAVE_SHIFT))
+                done += 1
+        claim = atomic_load_i64(word(state, CLAIM))
+    return done
+
+
+def worker(state):
+    """A worker thread's life: work, spin a little, sleep, until STOP is set."""
+    while atomic_load_i64(word(state, STOP)) == 0:
+        done = work(state, False)
+        if done > 0:
+            if atomic_add_i64(word(state, PENDING), -done) == done:
+                if atomic_load_i64(word(state, OWNER_WAITS)) != 0:
+                    pthread_mutex_lock(word(state, MUTEX))
+                    pthread_cond_signal(word(state, WAVE_DONE))
+                    pthread_mutex_unlock(word(state, MUTEX))
+        spins = 0
+        limit = load_i64(state, SPIN)
+        if atomic_load_i64(word(state, OWNER)) != 0:
+            limit = load_i64(state, SPIN_OWNED)
+        while unclaimed(atomic_load_i64(word(state, CLAIM))) <= 0 and spins < limit:
+            cpu_pause()
+            spins += 1
+        if spins >= limit:
+            pthread_mutex_lock(word(state, MUTEX))
+            atomic_add_i64(word(state, SLEEPERS), 1)
+            while (
+                unclaimed(atomic_load_i64(word(state, CLAIM))) <= 0
+                and atomic_load_i64(word(state, STOP)) == 0
+            ):
+                pthread_cond_wait(word(state, WORK_READY), word(state, MUTEX))
+            atomic_add_i64(word(state, SLEEPERS), -1)
+            pthread_mutex_unlock(word(state, MUTEX))
+    atomic_add_i64(word(state, ALIVE), -1)
+
+
+@inline
+def start_workers(state):
+    """Create the workers that are wanted and not there; signals are left to the process's own threads."""
+    pthread_sigmask(load_i64(state, SET_MASK), word(state, SIGNALS), word(state, OLD_SIGNALS))
+    for _ in range(load_i64(state, WANTED) - load_i64(state, STARTED)):
+        atomic_add_i64(word(state, ALIVE), 1)
+        if pthread_create(word(state, THREAD), 0, load_i64(state, WORKER), state) == 0:
+            pthread_detach(load_i64(state, THREAD))
+        else:
+            atomic_add_i64(word(state, ALIVE), -1)
+    store_i64(state, STARTED, load_i64(state, WANTED))
+    pthread_sigmask(load_i64(state, SET_MASK), word(state, OLD_SIGNALS), 0)
+
+
+@inline
+def run_wave(state, rows, first, total, shift):
+    """`total` chunks of the wave at `rows` from number `first` on, shared with the workers."""
+    store_i64(state, WAVE_ROWS, rows)
+    store_i64(state, WAVE_FIRST, first)
+    store_i64(state, WAVE_SHIFT, shift)
+    atomic_store_i64(word(state, PENDING), total)
+    epoch = (load_i64(state, CLAIM) >> 32) + 1
+    atomic_store_i64(word(state, CLAIM), (epoch << 32) | total)
+    sleepers = atomic_load_i64(word(state, SLEEPERS))
+    if sleepers > 0:
+        pthread_mutex_lock(word(state, MUTEX))
+        if sleepers < total:
+            pthread_cond_broadcast(word(state, WORK_READY))
+        else:
+            for _ in range(total - 1):
+                pthread_cond_signal(word(state, WORK_READY))
+        pthread_mutex_unlock(word(state, MUTEX))
+    done = work(state, True)
+    if atomic_add_i64(word(state, PENDING), -done) != done:
+        spins = 0
+        limit = load_i64(state, SPIN_OWNED)
+        while atomic_load_i64(word(state, PENDING)) > 0 and spins < limit:
+            cpu_pause()
+            spins += 1
+        if spins >= limit:
+            pthread_mutex_lock(word(state, MUTEX))
+            atomic_store_i64(word(state, OWNER_WAITS), 1)
+            while atomic_load_i64(word(state, PENDING)) > 0:
+                pthread_cond_wait(word(state, WAVE_DONE), word(state, MUTEX))
+            atomic_store_i64(word(state, OWNER_WAITS), 0)
+            pthread_mutex_unlock(word(state, MUTEX))
+
+
+@inline
+def run_rows(state, rows, nrows, shift):
+    """The whole table; `shift` is the distance in bytes from the rows' argument blocks to those to use."""
+    owner = False
+    last = rows + ROW * nrows
+    while rows < last:
+        total = load_i64(rows, 2)
+        next_rows = rows + ROW
+        while next_rows < last and load_i64(next_rows, 3) == 0:
+            total += load_i64(next_rows, 2)
+            next_rows += ROW
+        if total > 1 and not owner and load_i64(state, WANTED) > 0:
+            owner = atomic_replace_i64(word(state, OWNER), 0, 1)
+            if owner and load_i64(state, STARTED) < load_i64(state, WANTED):
+                start_workers(state)
+        if total > 1 and owner:
+            first = 0
+            while first < total:
+                run_wave(state, rows, first, min(total - first, LIMIT), shift)
+                first += LIMIT
+            rows = next_rows
+        else:
+            while rows < next_rows:
+                n = load_i64(rows, 2)
+                for chunk in range(n):
+                    call_kernel(load_i64(rows, 0), load_i64(rows, 1) + shift, chunk, n)
+                rows += ROW
+    if owner:
+        atomic_store_i64(word(state, OWNER), 0)
+
+
+@inline
+def apply_patches(patches, npatches, args, dyn):
+    for patch in range(npatches):
+        at = patches + PATCH * patch
+        store_i64(args, load_i64(at, 0), load_i64(dyn, load_i64(at, 1)) + load_i64(at, 2))
+
+
+def run_program(rows, nrows, patches, npatches, args, dyn):
+    """Patch the argument blocks and run the table."""
+    apply_patches(patches, npatches, args, dyn)
+    run_rows(load_i64(state_cell(), 0), rows, nrows, 0)
+
+
+def run_descriptor(capsule, values):
+    """The same as a CPython function of one list or tuple of ints; `capsule` is (descriptor, owner)."""
+    program = PyLong_AsLongLong(PyTuple_GetItem(capsule, 0))
+    state = load_i64(state_cell(), 0)
+    n = load_i64(program, P_NDYN)
+    args = load_i64(program, P_ARGS)
+    dyn = load_i64(program, P_DYN)
+    nargs = load_i64(program, P_NARGS)
+    shift = 0
+    # Another thread is inside this program: work on a copy of its argument blocks.
+    copied = not atomic_replace_i64(word(program, P_BUSY), 0, 1)
+    if copied:
+        copy = malloc(8 * (nargs + n + 1))
+        for i in range(nargs):
+            store_i64(copy, i, load_i64(args, i))
+        shift = copy - args
+        args = copy
+        dyn = copy + 8 * nargs
+    failed = False
+    count = PyList_Size(values)
+    if count >= 0:
+        if count == n:
+            for i in range(n):
+                value = PyLong_AsLongLong(PyList_GetItem(values, i))
+                failed = failed or value == -1
+                store_i64(dyn, i, value)
+    else:
+        PyErr_Clear()
+        count = PyTuple_Size(values)
+        if count == n:
+            for i in range(n):
+                value = PyLong_AsLongLong(PyTuple_GetItem(values, i))
+                failed = failed or value == -1
+                store_i64(dyn, i, value)
+    if count == n and not (failed and PyErr_Occurred() != 0):
+        apply_patches(load_i64(program, P_PATCHES), load_i64(program, P_NPATCHES), args, dyn)
+        if load_i64(program, P_RELEASE_GIL) != 0:
+            thread = PyEval_SaveThread()
+            run_rows(state, load_i64(program, P_ROWS), load_i64(program, P_NROWS), shift)
+            PyEval_RestoreThread(thread)
+        else:
+            run_rows(state, load_i64(program, P_ROWS), load_i64(program, P_NROWS), shift)
+        result = load_i64(state, NONE)
+        Py_IncRef(result)
+    else:
+        if count != n:
+            PyErr_Clear()
+            PyErr_SetString(load_i64(state, TYPE_ERROR), load_i64(state, WRONG_COUNT))
+        result = 0
+    if copied:
+        free(copy)
+    else:
+        atomic_store_i64(word(program, P_BUSY), 0)
+    return result
+
+
+def attach(state):
+    """Make `state` the block that the other functions use."""
+    store_i64(state_cell(), 0, state)
+
+
+def reset(state):
+    """Locks that nobody holds and no workers: at the start, and in a child process after a fork."""
+    pthread_mutex_init(word(state, MUTEX), 0)
+    pthread_cond_init(word(state, WORK_READY), 0)
+    pthread_cond_init(word(state, WAVE_DONE), 0)
+    for offset in (CLAIM, PENDING, SLEEPERS, OWNER, OWNER_WAITS, STOP, STARTED, ALIVE):
+        store_i64(state, offset, 0)
+
+
+def stop(state):
+    """Ask the workers to end; needs the ownership."""
+    atomic_store_i64(word(state, STOP), 1)
+    pthread_mutex_lock(word(state, MUTEX))
+    pthread_cond_broadcast(word(state, WORK_READY))
+    pthread_mutex_unlock(word(state, MUTEX))
+
+
+def take(state):
+    """Take the ownership of the workers if nobody has it; returns whether it did."""
+    return 1 if atomic_replace_i64(word(state, OWNER), 0, 1) else 0
+
+
+def give(state):
+    """Give the ownership back."""
+    atomic_store_i64(word(state, OWNER), 0)
+
+
+def spin(count):
+    """`count` pauses, to be timed."""
+    for _ in range(count):
+        cpu_pause()
+'''
+
+SOURCE = "".join(f"{name} = {value}\n" for name, value in (LAYOUT | DESCRIPTOR).items()) + _BODY
+
+ENTRIES = (
+    ("run_program", "iiiiii", "v"),
+    ("run_descriptor", "ii", "i"),
+    ("worker", "i", "v"),
+    ("attach", "i", "v"),
+    ("reset", "i", "v"),
+    ("stop", "i", "v"),
+    ("take", "i", "i"),
+    ("give", "i", "v"),
+    ("spin", "i", "v"),
+)
