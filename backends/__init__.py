@@ -1,0 +1,14 @@
+"""The device families. Each is loaded when its first tensor is made."""
+
+from __future__ import annotations
+
+import importlib
+
+from ..core.backend import Backend, register_backend
+
+
+def _cpu(index: int) -> Backend:
+    return importlib.import_module(".cpu.device", __name__).CpuBackend()  # type: ignore[no-any-return]
+
+
+register_backend("cpu", _cpu)

@@ -3,7 +3,11 @@
 from numba import types  # noqa: F401
 from numba.extending import register_jitable
 
+from .emit_intrinsics import *  # noqa: F403
 from .intrinsics import *  # noqa: F403
+from .vecmath import *  # noqa: F403
 
-# Decorates a function that kernels call; it becomes part of its caller's code.
+# Decorators of functions that kernels call: `inline` makes them part of their caller's code, `function`
+# leaves that to LLVM.
 inline = register_jitable(error_model="numpy", no_cpython_wrapper=True, forceinline=True)
+function = register_jitable(error_model="numpy", no_cpython_wrapper=True)

@@ -1,0 +1,97 @@
+"""The CPU backend: emits, compiles and runs programs, owns the memory. One object per process."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...core.backend import Kernel, Program, Slot
+from ...core.loops import LoopKernel
+from . import emit, native, pool
+from .memory import Allocator, CpuStorage
+
+
+class CpuBackend:
+    """The CPU as a device (`core.backend.Backend`). Numba is imported when a kernel has to be compiled."""
+
+    name = "cpu"
+    serial_work = 150_000.0
+
+    def __init__(self) -> None:
+        self._emitted: dict[tuple[object, ...], tuple[str, int]] = {}
+        self._primitives: dict[str, Kernel] | None = None
+        self.allocator = Allocator()
+        self.empty: Callable[[int], CpuStorage] = self.allocator.empty
+
+    def num_threads(self) -> int:
+        """How many threads a program may use."""
+        return pool.get_num_threads()
+
+    def emit_loop(self, kernel: LoopKernel) -> tuple[str, int]:
+        """Source text of a loop kernel and its scratch rows per chunk; kernels of equal structure share it."""
+        found = self._emitted.get(kernel.key)
+        if found is None:
+            found = self._emitted[kernel.key] = emit.emit_loop(kernel)
+        return found
+
+    def primitive(self, op: str) -> Kernel | None:
+        """The hand-written kernel of a primitive, if there is one."""
+        if self._primitives is None:
+            self._primitives = _discover()
+        return self._primitives.get(op)
+
+    def load(self, program: Program) -> CpuExecutable:
+        """Compile the kernels that are missing and make the program runnable."""
+        return CpuExecutable(program)
+
+    def memory_stats(self) -> dict[str, int]:
+        """`current_bytes` in use, `peak_bytes` so far and `cached_bytes` in the free lists."""
+        return self.allocator.stats()
+
+
+class CpuExecutable:
+    """A loaded program. `run(dynamic)` takes its dynamic values in order, from any thread."""
+
+    __slots__ = ("run",)
+
+    def __init__(self, program: Program):
+        launches = program.launches
+        addresses = native.kernel_addresses([launch.source for launch in launches])
+        total = sum(len(launch.args) for launch in launches)
+        args = np.zeros(total + 1, np.int64)
+        rows = np.zeros((len(launches), 4), np.int64)
+        patches: list[tuple[int, int, int]] = []
+        base = 0
+        for row, launch, address in zip(rows, launches, addresses):
+            row[:] = address, args.ctypes.data + 8 * base, launch.chunks, launch.wave
+            for k, arg in enumerate(launch.args, base):
+                if isinstance(arg, Slot):
+                    patches.append((k, arg.source, arg.offset))
+                else:
+                    args[k] = arg
+            base += len(launch.args)
+        table = np.array(patches, np.int64).reshape(-1, 3)
+        self.run: Callable[[Sequence[int]], None] = pool.bind(
+            rows.ctypes.data, len(launches), table.ctypes.data, len(patches), args.ctypes.data, total,
+            program.n_dynamic, (rows, table, args),
+        )  # fmt: skip
+
+
+def _discover() -> dict[str, Kernel]:
+    """The KERNELS tables of this folder's modules. A module without one is not imported: it may need Numba."""
+    package = __package__ or ""
+    folder = importlib.import_module(package).__path__
+    found: dict[str, Any] = {}
+    for module in pkgutil.iter_modules(folder):
+        name = f"{package}.{module.name}"
+        spec = importlib.util.find_spec(name)
+        text = spec.loader.get_source(name) if spec and spec.loader else ""  # type: ignore[attr-defined]
+        if re.search(r"^KERNELS\b", text or "", re.MULTILINE):
+            found |= importlib.import_module(name).KERNELS
+    return found

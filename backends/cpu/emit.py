@@ -1,0 +1,16 @@
+"""From a loop kernel to Numba source text, by form."""
+
+from __future__ import annotations
+
+from ...core.loops import LoopKernel
+from .emit_expression import expression_lines
+from .emit_map import emit_map
+
+__all__ = ["emit_loop", "expression_lines"]
+
+_FORMS = {"map": emit_map}
+
+
+def emit_loop(kernel: LoopKernel) -> tuple[str, int]:
+    """Source text of a loop kernel, and how many scratch rows per chunk it asks for (see core/loops.py)."""
+    return _FORMS[kernel.form](kernel)

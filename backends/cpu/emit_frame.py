@@ -1,0 +1,175 @@
+"""The frame of every generated loop kernel: its slots by name, its chunk, the walk over the kept axes.
+
+Names in the source: n0 n1 ... sizes of the loop axes; a0 a1 ... addresses of the inputs, s0_1 the stride of
+input 0 along axis 1, i0 the position (in elements) of input 0; o0, p0_1, q0 the same for outputs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ...core.loops import LoopKernel
+from ...core.scalar import Expr, walk
+from .emit_expression import Body
+
+
+class Stream:
+    """What moves along the loop axes: an input buffer, the index, or an output."""
+
+    def __init__(self, position: str, address: str, strides: list[str], inner: str, char: str):
+        self.position, self.address, self.strides, self.inner, self.char = position, address, strides, inner, char
+
+    def at(self, i: str, inner_axis: int) -> str:
+        """The element number at inner index `i`."""
+        if self.inner == "b":
+            return self.position
+        step = i if self.inner == "c" else f"{i} * {self.strides[inner_axis]}"
+        return step if self.position == "0" else f"{self.position} + {step}"
+
+
+class Frame:
+    """Writes one kernel's source: `line`, `block` and the parts that all forms share."""
+
+    def __init__(self, kernel: LoopKernel):
+        self.kernel = kernel
+        self.lines: list[str] = []
+        self.depth = 0
+        self.sizes = [f"n{a}" for a in range(kernel.n_axes)]
+        self.inputs: dict[int, Stream] = {}
+        self.outputs: list[Stream] = []
+        self.scalars: dict[int, str] = {}
+        used = {node.value for node in walk(kernel.roots) if node.op == "arg"}
+        slot = kernel.n_axes
+        self.length_slot = slot if kernel.split else -1
+        slot += kernel.split
+        self._reads: dict[str, int] = {}
+        for k, spec in enumerate(kernel.inputs):
+            if spec.kind == "scalar":
+                self._reads[f"a{k}"] = slot
+                self.scalars[k] = f"a{k}"
+                slot += 1
+                continue
+            address = ""
+            if spec.kind == "buffer":
+                address = f"a{k}"
+                self._reads[address] = slot
+                slot += 1
+            strides = [f"s{k}_{a}" for a in range(kernel.n_axes)]
+            self._reads |= {name: slot + a for a, name in enumerate(strides)}
+            slot += kernel.n_axes
+            if k in used:
+                self.inputs[k] = Stream(f"i{k}", address, strides, spec.inner, spec.dtype.char)
+        for k, out in enumerate(kernel.outputs):
+            self._reads[f"o{k}"] = slot
+            strides = [f"p{k}_{a}" for a in range(kernel.n_axes)]
+            self._reads |= {name: slot + 1 + a for a, name in enumerate(strides)}
+            slot += 1 + kernel.n_axes
+            self.outputs.append(Stream(f"q{k}", f"o{k}", strides, out.inner, out.dtype.char))
+        self.scratch_slot = slot
+
+    # ---- text
+
+    def line(self, text: str) -> None:
+        self.lines.append("    " * self.depth + text)
+
+    def extend(self, body: Body) -> None:
+        """Move the lines of a body here."""
+        for text in body.lines:
+            self.line(text)
+        body.lines.clear()
+
+    @contextmanager
+    def block(self, head: str) -> Iterator[None]:
+        self.line(head)
+        self.depth += 1
+        yield
+        self.depth -= 1
+
+    def source(self, name: str = "kernel") -> str:
+        """The finished text. Slots that the lines do not mention are not read."""
+        text = "\n".join(self.lines)
+        words = set(_words(text))
+        head = [f"# {note}" for note in self.kernel.notes]
+        head += [f"def {name}(args, chunk, nchunks):"]
+        head += [f"    {n} = args[{slot}]" for n, slot in self._reads.items() if n in words and n not in self.sizes]
+        sizes = [f"    n{a} = args[{a}]" for a in range(self.kernel.n_axes) if f"n{a}" in words]
+        return "\n".join([*head[: len(self.kernel.notes) + 1], *sizes, *head[len(self.kernel.notes) + 1 :], text, ""])
+
+    # ---- values
+
+    def scalar(self, k: int) -> str:
+        """A number handed in by slot, converted to its dtype."""
+        dtype = self.kernel.inputs[k].dtype
+        if dtype.is_float:
+            return f"to_{dtype.char}(bits_f64(a{k}))"
+        return f"a{k}" if dtype.char == "i64" else f"to_{dtype.char}(a{k})"
+
+    def load(self, node: Expr, i: str) -> str:
+        """The text that reads input `node.value` at inner index `i`."""
+        stream = self.inputs[node.value]
+        element = stream.at(i, self.kernel.n_axes - 1)
+        return f"load_in_{stream.char}({stream.address}, {element})" if stream.address else element
+
+    def store(self, k: int, i: str, value: str) -> None:
+        out = self.outputs[k]
+        self.line(f"store_out_{out.char}({out.address}, {out.at(i, self.kernel.n_axes - 1)}, {value}, {k})")
+
+    # ---- the kept axes
+
+    def chunk_range(self, count: str) -> None:
+        """first, last: this chunk's share of `count` items."""
+        self.line(f"first = {count} * chunk // nchunks")
+        self.line(f"last = {count} * (chunk + 1) // nchunks")
+
+    @contextmanager
+    def kept_loop(self, streams: list[Stream], skip_block: bool = False) -> Iterator[None]:
+        """Loop over this chunk's kept indices; inside, every stream's position is right.
+
+        Positions advance by additions with carries: a division per row would cost more than a short row.
+        """
+        kept = self.kernel.kept
+        if kept == 0:
+            with self.block("if chunk == 0:"):
+                for s in streams:
+                    self.line(f"{s.position} = 0")
+                yield
+            return
+        rows = " * ".join(self.sizes[:kept])
+        self.line(f"rows = {rows}")
+        self.chunk_range("rows")
+        moving = [(s, [s.strides[a] for a in range(kept)]) for s in streams]
+        if kept == 1:
+            with self.block("for j0 in range(first, last):"):
+                for s, strides in moving:
+                    self.line(f"{s.position} = j0 * {strides[0]}")
+                yield
+            return
+        with self.block("if first < last:"):
+            self.line("rest = first")
+            for a in range(kept - 1, 0, -1):
+                self.line(f"j{a} = rest % n{a}")
+                self.line(f"rest = rest // n{a}")
+            self.line("j0 = rest")
+            for s, strides in moving:
+                self.line(f"{s.position} = " + " + ".join(f"j{a} * {st}" for a, st in enumerate(strides)))
+        with self.block("for row in range(first, last):"):
+            yield
+            self._advance(moving, kept - 1)
+
+    def _advance(self, moving: list[tuple[Stream, list[str]]], axis: int) -> None:
+        self.line(f"j{axis} += 1")
+        for s, strides in moving:
+            self.line(f"{s.position} += {strides[axis]}")
+        if axis == 0:
+            return
+        with self.block(f"if j{axis} == n{axis}:"):
+            self.line(f"j{axis} = 0")
+            for s, strides in moving:
+                self.line(f"{s.position} -= n{axis} * {strides[axis]}")
+            self._advance(moving, axis - 1)
+
+
+def _words(text: str) -> Iterator[str]:
+    return (m.group() for m in re.finditer(r"[A-Za-z_]\w*", text))
