@@ -1,20 +1,15 @@
-"""From a kernel's Numba source text to relocatable object code: the only module that runs Numba's compiler.
+"""From a kernel's Numba source text to relocatable object code: linking, optimisation, code generation.
 
-Numba types and lowers the function; linking, the C entry points, optimisation and code generation are
-done here, so that the object needs neither Numba nor Python when it is loaded.
+The object exports plain C functions and needs neither Numba nor Python when it is loaded.
 """
 
 from __future__ import annotations
 
-import importlib
+import functools
 import linecache
 from collections.abc import Iterable
-from contextlib import contextmanager
-from typing import Any
 
 import llvmlite.binding as llvm
-
-LANGUAGE = "duograd.backends.cpu.lang"
 
 # One letter per argument and the result: an address of int64 slots, an int64, nothing.
 KERNEL = (("kernel", "pii", "v"),)
@@ -24,71 +19,13 @@ _LLVM_TYPE = {"p": "ptr", "i": "i64", "v": "void"}
 # that cannot raise, and the others are refused.
 _RAISES = "duograd_kernel_raises"
 
-_toolchain: Any = None
-
 
 class CompileFailure(Exception):
     """Numba or LLVM refused the source; the text says why."""
 
 
-class _Toolchain:
-    """Numba's contexts for the CPU and our own target machine, made once a process."""
-
-    def __init__(self) -> None:
-        from numba.core import codegen, compiler, registry, types
-        from numba.core.runtime import rtsys
-
-        class Library(codegen.JITCodeLibrary):
-            """Numba's container of LLVM IR, without its optimisation and its machine code."""
-
-            def _optimize_functions(self, ll_module):
-                ll_module.data_layout = self._codegen._data_layout
-
-            def _optimize_final_module(self):
-                pass
-
-            def _finalize_specific(self):
-                pass
-
-            def get_pointer_to_function(self, name):
-                return 0
-
-        class Codegen(codegen.JITCPUCodegen):
-            _library_class = Library
-
-            def _add_module(self, module):
-                pass
-
-            def set_env(self, env_name, env):
-                pass
-
-        target = registry.cpu_target
-        self.typing, self.context = target.typing_context, target.target_context
-        self.compiler, self.runtime = compiler, rtsys
-        self.typing.refresh()
-        self.context.refresh()
-        self.codegen = Codegen("duograd.kernels")
-        self.machine = create_target_machine()
-        options = llvm.create_pipeline_tuning_options(3)
-        options.loop_vectorization = True
-        options.slp_vectorization = True
-        self.options = options
-        letters = {"p": types.CPointer(types.int64), "i": types.int64, "v": types.none}
-        self.numba_type = letters.__getitem__
-        flags = compiler.Flags()
-        flags.no_compile = True
-        flags.no_cpython_wrapper = True
-        flags.no_cfunc_wrapper = True
-        flags.enable_pyobject = False
-        flags.enable_looplift = False
-        flags.error_model = "numpy"
-        self.flags = flags
-        language = importlib.import_module(LANGUAGE)
-        names = getattr(language, "__all__", None) or [n for n in vars(language) if not n.startswith("_")]
-        self.namespace = {n: getattr(language, n) for n in names}
-
-
-def create_target_machine() -> llvm.TargetMachine:
+@functools.cache
+def _target_machine() -> llvm.TargetMachine:
     """LLVM's target machine for this CPU, with vectors as wide as its registers."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
@@ -116,91 +53,51 @@ def compile_object(source: str, entries: Iterable[tuple[str, str, str]] = KERNEL
     Raises CompileFailure when the source is not a kernel: a type error, an exception that can be raised,
     memory that is allocated, a symbol that only Numba's process has.
     """
-    from numba.core.compiler_lock import global_compiler_lock
+    from .numba_front import kernel_language, lower
 
-    with global_compiler_lock:
-        return _Compilation(source).run(tuple(entries), prefix)
-
-
-class _Compilation:
-    def __init__(self, source: str) -> None:
-        global _toolchain
-        if _toolchain is None:
-            _toolchain = _Toolchain()
-        self.tools: _Toolchain = _toolchain
-        self.source = source
-
-    def run(self, entries: tuple[tuple[str, str, str], ...], prefix: str) -> bytes:
-        # Numba reads the source through linecache for its error messages.
-        filename = f"<kernel {prefix or 'source'}>"
-        linecache.cache[filename] = (len(self.source), None, self.source.splitlines(True), filename)
-        try:
-            namespace = dict(self.tools.namespace)
-            exec(compile(self.source, filename, "exec"), namespace)
-            module = llvm.parse_assembly("")
-            machine = self.tools.machine
-            module.triple = machine.triple
-            module.data_layout = str(machine.target_data)
-            linked: set[int] = set()
+    machine = _target_machine()
+    module = llvm.parse_assembly("")
+    module.triple = machine.triple
+    module.data_layout = str(machine.target_data)
+    # Numba reads the source through linecache for its error messages.
+    filename = f"<kernel {prefix or 'source'}>"
+    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+    try:
+        with kernel_language() as namespace:
+            exec(compile(source, filename, "exec"), namespace)
+            linked: set[str] = set()
             for name, arguments, result in entries:
-                self._lower(module, linked, namespace[name], prefix + name, arguments, result)
-        except Exception as error:
-            raise CompileFailure(f"{type(error).__name__}: {error}") from error
-        finally:
-            linecache.cache.pop(filename, None)
-        return self._generate(module, {prefix + name for name, _, _ in entries})
+                inner, body, called = lower(namespace[name], arguments, result)
+                module.link_in(body)
+                for other in called:
+                    if other.name not in linked:
+                        linked.add(other.name)
+                        module.link_in(other, preserve=True)
+                module.link_in(llvm.parse_assembly(_c_function(prefix + name, inner, arguments, result)))
+    except Exception as error:
+        raise CompileFailure(f"{type(error).__name__}: {error}") from error
+    finally:
+        linecache.cache.pop(filename, None)
+    return _generate(module, machine, {prefix + name for name, _, _ in entries})
 
-    def _lower(self, module, linked, function, symbol, arguments, result) -> None:
-        """Numba's typing and lowering of one function, linked into `module` behind a plain C function."""
-        tools = self.tools
-        library = tools.codegen.create_library(symbol)
-        with self._only_llvm_ir():
-            compiled = tools.compiler.compile_extra(
-                tools.typing,
-                tools.context,
-                function,
-                tuple(map(tools.numba_type, arguments)),
-                tools.numba_type(result),
-                tools.flags,
-                {},
-                library=library,
-            )
-        module.link_in(library._final_module)
-        self._link_called(module, linked, library)
-        module.link_in(
-            llvm.parse_assembly(_c_function(symbol, compiled.fndesc.llvm_func_name, arguments, result))
-        )
 
-    def _link_called(self, module, linked: set[int], library) -> None:
-        for called in library._linking_libraries:
-            if called is not self.tools.runtime.library and id(called) not in linked:
-                linked.add(id(called))
-                module.link_in(called._get_module_for_linking(), preserve=True)
-
-    @contextmanager
-    def _only_llvm_ir(self):
-        """Make Numba stop at LLVM IR for the functions that the source calls too, not only for its entries."""
-        context = self.tools.context
-        usual = context._internal_codegen
-        context._internal_codegen = self.tools.codegen
-        try:
-            yield
-        finally:
-            context._internal_codegen = usual
-
-    def _generate(self, module, exported: set[str]) -> bytes:
-        for function in module.functions:
-            if not function.is_declaration:
-                if function.name not in exported:
-                    function.linkage = "internal"
-                function.add_function_attribute("nounwind")
-        for variable in module.global_variables:
-            if not variable.is_declaration:
-                variable.linkage = "internal"
-        builder = llvm.create_pass_builder(self.tools.machine, self.tools.options)
-        builder.getModulePassManager().run(module, builder)
-        _check(module)
-        return self.tools.machine.emit_object(module)
+def _generate(module: llvm.ModuleRef, machine: llvm.TargetMachine, exported: set[str]) -> bytes:
+    """Optimise and emit `module`, in which only `exported` stays visible."""
+    for function in module.functions:
+        if not function.is_declaration:
+            if function.name not in exported:
+                function.linkage = "internal"
+            function.add_function_attribute("nounwind")
+    for variable in module.global_variables:
+        if not variable.is_declaration:
+            variable.linkage = "internal"
+    options = llvm.create_pipeline_tuning_options(3)
+    options.loop_vectorization = True
+    options.slp_vectorization = True
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    _check(module)
+    return machine.emit_object(module)
 
 
 def _c_function(symbol: str, inner: str, arguments: str, result: str) -> str:

@@ -68,11 +68,6 @@ LIMIT = 65535
 
 
 @inline
-def word(state, offset):
-    return state + 8 * offset
-
-
-@inline
 def unclaimed(claim):
     return (claim & 65535) - ((claim >> 16) & 65535)
 
@@ -92,103 +87,96 @@ def run_chunk(rows, chunk, shift):
 def work(state, from_front):
     """Claim and run chunks until none is left; returns how many this thread ran."""
     done = 0
-    claim = atomic_load_i64(word(state, CLAIM))
+    claim = atomic_load_i64(state + CLAIM)
     while unclaimed(claim) > 0:
-        if from_front:
-            if atomic_replace_i64(word(state, CLAIM), claim, claim + 65536):
-                chunk = (claim >> 16) & 65535
-                run_chunk(load_i64(state, WAVE_ROWS), load_i64(state, WAVE_FIRST) + chunk,
-                          load_i64(state, WAVE_SHIFT))
-                done += 1
-        else:
-            if atomic_replace_i64(word(state, CLAIM), claim, claim - 1):
-                chunk = (claim & 65535) - 1
-                run_chunk(load_i64(state, WAVE_ROWS), load_i64(state, WAVE_FIRST) + chunk,
-                          load_i64(state, WAVE_SHIFT))
-                done += 1
-        claim = atomic_load_i64(word(state, CLAIM))
+        chunk = (claim >> 16) & 65535 if from_front != 0 else (claim & 65535) - 1
+        if atomic_replace_i64(state + CLAIM, claim, claim + (65536 if from_front != 0 else -1)):
+            chunk += load_i64(state + WAVE_FIRST, 0)
+            run_chunk(load_i64(state + WAVE_ROWS, 0), chunk, load_i64(state + WAVE_SHIFT, 0))
+            done += 1
+        claim = atomic_load_i64(state + CLAIM)
     return done
 
 
 def worker(state):
     """A worker thread's life: work, spin a little, sleep, until STOP is set."""
-    while atomic_load_i64(word(state, STOP)) == 0:
-        done = work(state, False)
+    while atomic_load_i64(state + STOP) == 0:
+        done = work(state, 0)
         if done > 0:
-            if atomic_add_i64(word(state, PENDING), -done) == done:
-                if atomic_load_i64(word(state, OWNER_WAITS)) != 0:
-                    pthread_mutex_lock(word(state, MUTEX))
-                    pthread_cond_signal(word(state, WAVE_DONE))
-                    pthread_mutex_unlock(word(state, MUTEX))
+            if atomic_add_i64(state + PENDING, -done) == done:
+                if atomic_load_i64(state + OWNER_WAITS) != 0:
+                    pthread_mutex_lock(state + MUTEX)
+                    pthread_cond_signal(state + WAVE_DONE)
+                    pthread_mutex_unlock(state + MUTEX)
         spins = 0
-        limit = load_i64(state, SPIN)
-        if atomic_load_i64(word(state, OWNER)) != 0:
-            limit = load_i64(state, SPIN_OWNED)
-        while unclaimed(atomic_load_i64(word(state, CLAIM))) <= 0 and spins < limit:
+        limit = load_i64(state + SPIN, 0)
+        if atomic_load_i64(state + OWNER) != 0:
+            limit = load_i64(state + SPIN_OWNED, 0)
+        while unclaimed(atomic_load_i64(state + CLAIM)) <= 0 and spins < limit:
             cpu_pause()
             spins += 1
         if spins >= limit:
-            pthread_mutex_lock(word(state, MUTEX))
-            atomic_add_i64(word(state, SLEEPERS), 1)
+            pthread_mutex_lock(state + MUTEX)
+            atomic_add_i64(state + SLEEPERS, 1)
             while (
-                unclaimed(atomic_load_i64(word(state, CLAIM))) <= 0
-                and atomic_load_i64(word(state, STOP)) == 0
+                unclaimed(atomic_load_i64(state + CLAIM)) <= 0
+                and atomic_load_i64(state + STOP) == 0
             ):
-                pthread_cond_wait(word(state, WORK_READY), word(state, MUTEX))
-            atomic_add_i64(word(state, SLEEPERS), -1)
-            pthread_mutex_unlock(word(state, MUTEX))
-    atomic_add_i64(word(state, ALIVE), -1)
+                pthread_cond_wait(state + WORK_READY, state + MUTEX)
+            atomic_add_i64(state + SLEEPERS, -1)
+            pthread_mutex_unlock(state + MUTEX)
+    atomic_add_i64(state + ALIVE, -1)
 
 
 @inline
 def start_workers(state):
     """Create the workers that are wanted and not there; signals are left to the process's own threads."""
-    pthread_sigmask(load_i64(state, SET_MASK), word(state, SIGNALS), word(state, OLD_SIGNALS))
-    for _ in range(load_i64(state, WANTED) - load_i64(state, STARTED)):
-        atomic_add_i64(word(state, ALIVE), 1)
-        if pthread_create(word(state, THREAD), 0, load_i64(state, WORKER), state) == 0:
-            pthread_detach(load_i64(state, THREAD))
+    pthread_sigmask(load_i64(state + SET_MASK, 0), state + SIGNALS, state + OLD_SIGNALS)
+    for _ in range(load_i64(state + WANTED, 0) - load_i64(state + STARTED, 0)):
+        atomic_add_i64(state + ALIVE, 1)
+        if pthread_create(state + THREAD, 0, load_i64(state + WORKER, 0), state) == 0:
+            pthread_detach(load_i64(state + THREAD, 0))
         else:
-            atomic_add_i64(word(state, ALIVE), -1)
-    store_i64(state, STARTED, load_i64(state, WANTED))
-    pthread_sigmask(load_i64(state, SET_MASK), word(state, OLD_SIGNALS), 0)
+            atomic_add_i64(state + ALIVE, -1)
+    store_i64(state + STARTED, 0, load_i64(state + WANTED, 0))
+    pthread_sigmask(load_i64(state + SET_MASK, 0), state + OLD_SIGNALS, 0)
 
 
-@inline
+@function
 def run_wave(state, rows, first, total, shift):
     """`total` chunks of the wave at `rows` from number `first` on, shared with the workers."""
-    store_i64(state, WAVE_ROWS, rows)
-    store_i64(state, WAVE_FIRST, first)
-    store_i64(state, WAVE_SHIFT, shift)
-    atomic_store_i64(word(state, PENDING), total)
-    epoch = (load_i64(state, CLAIM) >> 32) + 1
-    atomic_store_i64(word(state, CLAIM), (epoch << 32) | total)
-    sleepers = atomic_load_i64(word(state, SLEEPERS))
+    store_i64(state + WAVE_ROWS, 0, rows)
+    store_i64(state + WAVE_FIRST, 0, first)
+    store_i64(state + WAVE_SHIFT, 0, shift)
+    atomic_store_i64(state + PENDING, total)
+    epoch = (load_i64(state + CLAIM, 0) >> 32) + 1
+    atomic_store_i64(state + CLAIM, (epoch << 32) | total)
+    sleepers = atomic_load_i64(state + SLEEPERS)
     if sleepers > 0:
-        pthread_mutex_lock(word(state, MUTEX))
+        pthread_mutex_lock(state + MUTEX)
         if sleepers < total:
-            pthread_cond_broadcast(word(state, WORK_READY))
+            pthread_cond_broadcast(state + WORK_READY)
         else:
             for _ in range(total - 1):
-                pthread_cond_signal(word(state, WORK_READY))
-        pthread_mutex_unlock(word(state, MUTEX))
-    done = work(state, True)
-    if atomic_add_i64(word(state, PENDING), -done) != done:
+                pthread_cond_signal(state + WORK_READY)
+        pthread_mutex_unlock(state + MUTEX)
+    done = work(state, 1)
+    if atomic_add_i64(state + PENDING, -done) != done:
         spins = 0
-        limit = load_i64(state, SPIN_OWNED)
-        while atomic_load_i64(word(state, PENDING)) > 0 and spins < limit:
+        limit = load_i64(state + SPIN_OWNED, 0)
+        while atomic_load_i64(state + PENDING) > 0 and spins < limit:
             cpu_pause()
             spins += 1
         if spins >= limit:
-            pthread_mutex_lock(word(state, MUTEX))
-            atomic_store_i64(word(state, OWNER_WAITS), 1)
-            while atomic_load_i64(word(state, PENDING)) > 0:
-                pthread_cond_wait(word(state, WAVE_DONE), word(state, MUTEX))
-            atomic_store_i64(word(state, OWNER_WAITS), 0)
-            pthread_mutex_unlock(word(state, MUTEX))
+            pthread_mutex_lock(state + MUTEX)
+            atomic_store_i64(state + OWNER_WAITS, 1)
+            while atomic_load_i64(state + PENDING) > 0:
+                pthread_cond_wait(state + WAVE_DONE, state + MUTEX)
+            atomic_store_i64(state + OWNER_WAITS, 0)
+            pthread_mutex_unlock(state + MUTEX)
 
 
-@inline
+@function
 def run_rows(state, rows, nrows, shift):
     """The whole table; `shift` is the distance in bytes from the rows' argument blocks to those to use."""
     owner = False
@@ -199,9 +187,9 @@ def run_rows(state, rows, nrows, shift):
         while next_rows < last and load_i64(next_rows, 3) == 0:
             total += load_i64(next_rows, 2)
             next_rows += ROW
-        if total > 1 and not owner and load_i64(state, WANTED) > 0:
-            owner = atomic_replace_i64(word(state, OWNER), 0, 1)
-            if owner and load_i64(state, STARTED) < load_i64(state, WANTED):
+        if total > 1 and not owner and load_i64(state + WANTED, 0) > 0:
+            owner = atomic_replace_i64(state + OWNER, 0, 1)
+            if owner and load_i64(state + STARTED, 0) < load_i64(state + WANTED, 0):
                 start_workers(state)
         if total > 1 and owner:
             first = 0
@@ -216,7 +204,7 @@ def run_rows(state, rows, nrows, shift):
                     call_kernel(load_i64(rows, 0), load_i64(rows, 1) + shift, chunk, n)
                 rows += ROW
     if owner:
-        atomic_store_i64(word(state, OWNER), 0)
+        atomic_store_i64(state + OWNER, 0)
 
 
 @inline
@@ -236,55 +224,51 @@ def run_descriptor(capsule, values):
     """The same as a CPython function of one list or tuple of ints; `capsule` is (descriptor, owner)."""
     program = PyLong_AsLongLong(PyTuple_GetItem(capsule, 0))
     state = load_i64(state_cell(), 0)
-    n = load_i64(program, P_NDYN)
-    args = load_i64(program, P_ARGS)
-    dyn = load_i64(program, P_DYN)
-    nargs = load_i64(program, P_NARGS)
+    n = load_i64(program + P_NDYN, 0)
+    args = load_i64(program + P_ARGS, 0)
+    dyn = load_i64(program + P_DYN, 0)
+    nargs = load_i64(program + P_NARGS, 0)
     shift = 0
     # Another thread is inside this program: work on a copy of its argument blocks.
-    copied = not atomic_replace_i64(word(program, P_BUSY), 0, 1)
-    if copied:
+    copy = 0
+    if not atomic_replace_i64(program + P_BUSY, 0, 1):
         copy = malloc(8 * (nargs + n + 1))
         for i in range(nargs):
             store_i64(copy, i, load_i64(args, i))
         shift = copy - args
         args = copy
         dyn = copy + 8 * nargs
-    failed = False
+    listed = 0
     count = PyList_Size(values)
-    if count >= 0:
-        if count == n:
-            for i in range(n):
-                value = PyLong_AsLongLong(PyList_GetItem(values, i))
-                failed = failed or value == -1
-                store_i64(dyn, i, value)
-    else:
+    if count < 0:
         PyErr_Clear()
-        count = PyTuple_Size(values)
-        if count == n:
-            for i in range(n):
-                value = PyLong_AsLongLong(PyTuple_GetItem(values, i))
-                failed = failed or value == -1
-                store_i64(dyn, i, value)
-    if count == n and not (failed and PyErr_Occurred() != 0):
-        apply_patches(load_i64(program, P_PATCHES), load_i64(program, P_NPATCHES), args, dyn)
-        if load_i64(program, P_RELEASE_GIL) != 0:
-            thread = PyEval_SaveThread()
-            run_rows(state, load_i64(program, P_ROWS), load_i64(program, P_NROWS), shift)
-            PyEval_RestoreThread(thread)
-        else:
-            run_rows(state, load_i64(program, P_ROWS), load_i64(program, P_NROWS), shift)
-        result = load_i64(state, NONE)
-        Py_IncRef(result)
-    else:
-        if count != n:
-            PyErr_Clear()
-            PyErr_SetString(load_i64(state, TYPE_ERROR), load_i64(state, WRONG_COUNT))
-        result = 0
-    if copied:
+        listed = PySequence_List(values)
+        values = listed
+        count = PyList_Size(values) if listed != 0 else -1
+    result = 0
+    if count == n:
+        suspect = False
+        for i in range(n):
+            value = PyLong_AsLongLong(PyList_GetItem(values, i))
+            suspect |= value == -1
+            store_i64(dyn, i, value)
+        if not suspect or PyErr_Occurred() == 0:
+            apply_patches(load_i64(program + P_PATCHES, 0), load_i64(program + P_NPATCHES, 0), args, dyn)
+            release = load_i64(program + P_RELEASE_GIL, 0)
+            thread = PyEval_SaveThread() if release != 0 else 0
+            run_rows(state, load_i64(program + P_ROWS, 0), load_i64(program + P_NROWS, 0), shift)
+            if release != 0:
+                PyEval_RestoreThread(thread)
+            result = load_i64(state + NONE, 0)
+            Py_IncRef(result)
+    elif count >= 0:
+        PyErr_SetString(load_i64(state + TYPE_ERROR, 0), load_i64(state + WRONG_COUNT, 0))
+    if listed != 0:
+        Py_DecRef(listed)
+    if copy != 0:
         free(copy)
     else:
-        atomic_store_i64(word(program, P_BUSY), 0)
+        atomic_store_i64(program + P_BUSY, 0)
     return result
 
 
@@ -295,29 +279,29 @@ def attach(state):
 
 def reset(state):
     """Locks that nobody holds and no workers: at the start, and in a child process after a fork."""
-    pthread_mutex_init(word(state, MUTEX), 0)
-    pthread_cond_init(word(state, WORK_READY), 0)
-    pthread_cond_init(word(state, WAVE_DONE), 0)
+    pthread_mutex_init(state + MUTEX, 0)
+    pthread_cond_init(state + WORK_READY, 0)
+    pthread_cond_init(state + WAVE_DONE, 0)
     for offset in (CLAIM, PENDING, SLEEPERS, OWNER, OWNER_WAITS, STOP, STARTED, ALIVE):
-        store_i64(state, offset, 0)
+        store_i64(state + offset, 0, 0)
 
 
 def stop(state):
     """Ask the workers to end; needs the ownership."""
-    atomic_store_i64(word(state, STOP), 1)
-    pthread_mutex_lock(word(state, MUTEX))
-    pthread_cond_broadcast(word(state, WORK_READY))
-    pthread_mutex_unlock(word(state, MUTEX))
+    atomic_store_i64(state + STOP, 1)
+    pthread_mutex_lock(state + MUTEX)
+    pthread_cond_broadcast(state + WORK_READY)
+    pthread_mutex_unlock(state + MUTEX)
 
 
 def take(state):
     """Take the ownership of the workers if nobody has it; returns whether it did."""
-    return 1 if atomic_replace_i64(word(state, OWNER), 0, 1) else 0
+    return 1 if atomic_replace_i64(state + OWNER, 0, 1) else 0
 
 
 def give(state):
     """Give the ownership back."""
-    atomic_store_i64(word(state, OWNER), 0)
+    atomic_store_i64(state + OWNER, 0)
 
 
 def spin(count):
@@ -326,7 +310,8 @@ def spin(count):
         cpu_pause()
 '''
 
-SOURCE = "".join(f"{name} = {value}\n" for name, value in (LAYOUT | DESCRIPTOR).items()) + _BODY
+# The source knows the words by their byte offsets.
+SOURCE = "".join(f"{name} = {8 * word}\n" for name, word in (LAYOUT | DESCRIPTOR).items()) + _BODY
 
 ENTRIES = (
     ("run_program", "iiiiii", "v"),

@@ -27,7 +27,7 @@ _FUNCTIONS = {
     "PyList_Size": (1, 64),
     "PyList_GetItem": (2, 64),
     "PyTuple_GetItem": (2, 64),
-    "PyTuple_Size": (1, 64),
+    "PySequence_List": (1, 64),
     "PyLong_AsLongLong": (1, 64),
     "PyErr_Occurred": (0, 64),
     "PyErr_Clear": (0, 0),
@@ -35,6 +35,7 @@ _FUNCTIONS = {
     "PyEval_SaveThread": (0, 64),
     "PyEval_RestoreThread": (1, 0),
     "Py_IncRef": (1, 0),
+    "Py_DecRef": (1, 0),
 }
 
 _I64 = ir.IntType(64)
