@@ -11,4 +11,9 @@ def _cpu(index: int) -> Backend:
     return importlib.import_module(".cpu.device", __name__).CpuBackend()  # type: ignore[no-any-return]
 
 
+def _cuda(index: int) -> Backend:
+    return importlib.import_module(".cuda.device", __name__).open_device(index)  # type: ignore[no-any-return]
+
+
 register_backend("cpu", _cpu)
+register_backend("cuda", _cuda)

@@ -16,12 +16,17 @@ class Executor(Protocol):
     """What stands behind the door: eager kernels, or a recorder.
 
     prepare: raw arguments -> tensors of this executor, numbers and None.
-    run: compute (or record) a non-composite op; returns a tuple of tensors. `into` is written in place.
+    run: compute (or record) a non-composite op; returns a tuple of tensors. `into`: written in place instead.
+    write: a tensor takes another's values and history. face: the tensor as this executor sees it.
+    number: a setting that may change between calls (a learning rate), read from `owner[key]`.
+    offset: seed and first counter of the next `count` random elements.
     """
 
     def prepare(self, op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]: ...
 
-    def run(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs, into: Any = None) -> tuple[Tensor, ...]: ...
+    def run(
+        self, op: Op, inputs: tuple[Any, ...], attrs: Attrs, into: tuple[Tensor, ...] | None = None
+    ) -> tuple[Tensor, ...]: ...
 
     def write(self, target: Tensor, value: Any) -> Tensor: ...
 
@@ -30,6 +35,12 @@ class Executor(Protocol):
     def constant(self, array: Any, device: Any) -> Tensor: ...
 
     def read(self, x: Tensor) -> Any: ...
+
+    def get_grad(self, x: Tensor) -> Tensor | None: ...
+
+    def set_grad(self, x: Tensor, value: Tensor | None) -> None: ...
+
+    def number(self, owner: Any, key: str) -> Any: ...
 
     def offset(self, generator: Any, count: int) -> tuple[Any, Any]: ...
 
@@ -111,8 +122,17 @@ def apply_in_place(op: Op, target: Tensor, inputs: tuple[Any, ...], attrs: Attrs
         result = apply(op, inputs, attrs)
         executor.write(target, result)
     else:
-        executor.run(op, inputs, attrs, into=target)
+        executor.run(op, inputs, attrs, into=(target,))
     return target
+
+
+def update(op: Op, targets: tuple[Tensor, ...], inputs: tuple[Any, ...], attrs: Attrs) -> None:
+    """Write the op's results over `targets` (tensors without history): what optimisers do.
+
+    A target may be an input too. Nothing is recorded on the tape.
+    """
+    executor = state.executor
+    executor.run(op, executor.prepare(op, inputs), attrs, into=tuple(executor.face(t) for t in targets))
 
 
 _NUMBERS = frozenset((int, float, bool))

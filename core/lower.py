@@ -11,10 +11,10 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from .backend import Arg, Operand, Program, Scalar, float_bits
+from .backend import Arg, Operand, Program, Scalar
 from .loops import Input, LoopKernel, Output
 from .scalar import Expr, walk
-from .types import DType, Shape, contiguous_strides
+from .types import Shape, contiguous_strides
 
 #: reductions longer than this are cut into blocks when there is too little other parallelism
 SPLIT_ELEMENTS = 1 << 16
@@ -383,8 +383,3 @@ def _split(program: Program, plan: _Reduce, first: int) -> None:
     _Reduce(
         form, n_kept, order, sizes, [0], [views[k] for k in used], [final[id(r)] for r in roots], outs, plan.notes
     ).emit(program)
-
-
-def number_bits(value: float | int | bool, dtype: DType) -> int:
-    """A known number as slot content."""
-    return float_bits(float(value)) if dtype.is_float else int(value)

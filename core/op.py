@@ -110,6 +110,7 @@ class Op:
         self.view_rule: Callable[..., Any] | None = None
         self.view_update_rule: Callable[..., Any] | None = None
         self.normalize_rule: Callable[..., Attrs] | None = None
+        self.operands_rule: Callable[..., Any] | None = None
         self._forms: dict[Any, PointwiseForm] = {}
         if options:
             raise TypeError(f"unknown option of op {self.name}: {', '.join(options)}")
@@ -160,6 +161,11 @@ class Op:
     def normalize(self, fn: Callable[..., Attrs]) -> Callable[..., Attrs]:
         """Declare a check that makes attributes hashable and canonical: `fn(inputs, **attrs) -> tuple`."""
         self.normalize_rule = fn
+        return fn
+
+    def operands(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Declare how operands are brought to the form its kernels take: `fn(inputs, outputs) -> (inputs, outputs)`."""
+        self.operands_rule = fn
         return fn
 
     def sample(self, *args: Any, low: float = -2.0, high: float = 2.0, grad: bool = True, **attrs: Any) -> Op:
@@ -238,7 +244,8 @@ class Op:
         return found
 
     def _trace_body(self, dtypes: tuple[DType | type, ...], attrs: Attrs) -> PointwiseForm:
-        common: DType | None = None
+        named = dict(zip(self.attr_names, attrs))
+        common: DType | None = named.get("dtype") if not any(isinstance(d, DType) for d in dtypes) else None
         for d in dtypes:
             if isinstance(d, DType):
                 common = d if common is None else T.promote(common, d)
@@ -253,7 +260,7 @@ class Op:
             if not wide.is_float:
                 args = [cast(a, T.default_float) for a in args]
         try:
-            body = self.fn(*args, **dict(zip(self.attr_names, attrs)))
+            body = self.fn(*args, **named)
         except DtypeError as e:
             raise DtypeError(self.name, e.message, e.fix) from None
         roots = body if isinstance(body, tuple) else (body,)

@@ -1,0 +1,144 @@
+"""All ops, one file per family; and the methods and operators of tensors, from one table."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import Any
+
+from ..errors import ArgumentTypeError
+from ..op import REGISTRY, Op
+from ..value import Tensor
+
+for _module in sorted(m.name for m in pkgutil.iter_modules(__path__)):
+    importlib.import_module(f"{__name__}.{_module}")
+
+from . import activation, creation, elementwise, indexing, linalg, reduction, shape  # noqa: E402
+
+_NUMBERS = (int, float, bool)
+
+
+def _binary(name: str, op: Op) -> None:
+    def forward(self: Tensor, other: Any) -> Any:
+        return op(self, other)
+
+    def backward(self: Tensor, other: Any) -> Any:
+        return op(other, self)
+
+    def in_place(self: Tensor, other: Any) -> Any:
+        from ..dispatch import apply_in_place
+
+        return apply_in_place(op, self, (self, other), op.defaults)
+
+    for prefix, fn in (("", forward), ("r", backward), ("i", in_place)):
+        fn.__name__ = f"__{prefix}{name}__"
+        setattr(Tensor, fn.__name__, fn)
+
+
+for _name, _op in {
+    "add": elementwise.add, "sub": elementwise.subtract, "mul": elementwise.multiply,
+    "truediv": elementwise.divide, "floordiv": elementwise.floor_divide, "mod": elementwise.remainder,
+    "matmul": linalg.matmul,
+}.items():  # fmt: skip
+    _binary(_name, _op)
+
+
+def _power(self: Tensor, other: Any) -> Any:
+    # A square is by far the most common power, and exact.
+    return elementwise.square(self) if isinstance(other, (int, float)) and other == 2 else elementwise.power(self, other)
+
+
+def _get(self: Tensor, index: Any) -> Any:
+    return indexing.getitem(self, index)
+
+
+def _set(self: Tensor, index: Any, value: Any) -> None:
+    indexing.setitem(self, index, value)
+
+
+def _reshape(self: Tensor, *shape: Any) -> Any:
+    return shape_op(self, shape=shape[0] if len(shape) == 1 else shape)
+
+
+shape_op = shape.reshape
+
+
+def _permute(self: Tensor, *axes: Any) -> Any:
+    return shape.permute(self, axes=axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes)
+
+
+def _matrix_t(self: Tensor) -> Any:
+    if self.ndim < 2:
+        raise ArgumentTypeError("mT", f"needs two axes or more, this is {self.type}", "use reshape")
+    return shape.transpose(self)
+
+
+def _t(self: Tensor) -> Any:
+    if self.ndim != 2:
+        raise ArgumentTypeError("T", f"is for matrices, this is {self.type}", "use mT or permute")
+    return shape.transpose(self)
+
+
+def _in_place(op: Op) -> Any:
+    def method(self: Tensor, *args: Any) -> Any:
+        from ..dispatch import apply_in_place
+
+        inputs, attrs = op.bind((self, *args), {})
+        return apply_in_place(op, self, inputs, attrs)
+
+    return method
+
+
+def _copy_(self: Tensor, source: Any) -> Any:
+    """Copy another tensor's values (broadcast, converted) into this one."""
+    from ..dispatch import apply_in_place
+
+    if not isinstance(source, Tensor):
+        source = creation.full(source, shape=self.shape, dtype=self.dtype, device=self.device)
+    if source.shape != self.shape:
+        source = shape.broadcast_to(source, shape=self.shape)
+    return apply_in_place(elementwise.assign, self, (source.to(self.dtype),), ())
+
+
+METHODS: dict[str, Any] = {
+    **{
+        name: REGISTRY[name]
+        for name in (
+            "sum prod max min any all argmax argmin mean var std logsumexp abs sign square sqrt rsqrt exp expm1 log log1p "
+            "sin cos tanh sigmoid erf floor ceil round trunc clip softmax log_softmax relu squeeze expand_dims flatten "
+            "split matmul"
+        ).split()
+    },
+    "__pow__": _power, "__rpow__": lambda self, other: elementwise.power(other, self),
+    "__neg__": elementwise.negative, "__abs__": elementwise.abs_, "__pos__": lambda self: self,
+    "__invert__": elementwise.logical_not,
+    "__and__": elementwise.logical_and, "__or__": elementwise.logical_or, "__xor__": elementwise.logical_xor,
+    "__eq__": elementwise.equal, "__ne__": elementwise.not_equal, "__lt__": elementwise.less,
+    "__le__": elementwise.less_equal, "__gt__": elementwise.greater, "__ge__": elementwise.greater_equal,
+    "__getitem__": _get, "__setitem__": _set,
+    "reshape": _reshape, "view": _reshape, "permute": _permute, "transpose": shape.transpose,
+    "broadcast_to": shape.broadcast_to, "expand": shape.broadcast_to,
+    "unsqueeze": shape.expand_dims, "astype": Tensor.to,
+    "clone": elementwise.assign, "add_": _in_place(elementwise.add), "sub_": _in_place(elementwise.subtract),
+    "mul_": _in_place(elementwise.multiply), "div_": _in_place(elementwise.divide),
+    "copy_": _copy_, "zero_": lambda self: _copy_(self, 0), "fill_": _copy_,
+}  # fmt: skip
+
+
+def _method(fn: Any) -> Any:
+    if not isinstance(fn, Op):
+        return fn
+
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return fn(self, *args, **kwargs)
+
+    method.__name__, method.__doc__ = fn.name, fn.doc
+    return method
+
+
+for _name, _fn in METHODS.items():
+    setattr(Tensor, _name, _method(_fn))
+Tensor.T = property(_t)  # type: ignore[attr-defined]
+Tensor.mT = property(_matrix_t)  # type: ignore[attr-defined]
+
+__all__ = ["METHODS", "REGISTRY", "activation", "creation", "elementwise", "linalg", "reduction", "shape"]

@@ -1,0 +1,80 @@
+"""One op over operands: choose the kernel. Hand-written, backend-neutral, reduction or pointwise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .backend import Operand, Program, Scalar
+from .errors import KernelError
+from .lower import lower_map, lower_reduce
+from .op import Attrs, Op
+from .scalar import Expr, cast
+from .types import TensorType, normalize_axes
+
+
+def operand_kind(x: Any) -> Any:
+    """What `Op.form` wants to know of an operand: its dtype, or the kind of a weakly typed number."""
+    if isinstance(x, Operand):
+        return x.dtype
+    return {"bool": bool, "int": int, "uint": int, "float": float}[x.dtype.kind]
+
+
+def reduction_root(op: Op, dtype: Any, out_dtype: Any, arg: Expr) -> Expr:
+    """The expression of a reducing op: convert to the accumulation dtype, reduce."""
+    if op.reduction in ("argmax", "argmin"):
+        return Expr("reduce", out_dtype, (arg,), op.reduction)
+    return Expr("reduce", out_dtype, (cast(arg, out_dtype),), op.reduction)
+
+
+def lower_op(
+    program: Program, op: Op, inputs: Sequence[Any], outputs: Sequence[Operand], attrs: Attrs, notes: tuple[str, ...] = ()
+) -> None:
+    """Append the launches of one op. inputs: Operand, Scalar or None."""
+    notes = notes or (op.name,)
+    if op.kind == "pointwise":
+        form = op.form([operand_kind(x) for x in inputs], attrs)
+        lower_map(program, outputs[0].shape, list(inputs), form.roots, list(outputs), notes)
+        return
+    named = op.attrs_dict(attrs)
+    kernel = program.backend.primitive(op.name)
+    if kernel is not None:
+        if op.operands_rule is not None:
+            inputs, outputs = op.operands_rule(list(inputs), list(outputs))
+        kernel(program, inputs, outputs, **named)
+    elif op.reduction is not None:
+        x = inputs[0]
+        axes = normalize_axes(op.name, named.get("axis"), len(x.shape))
+        kept = tuple(1 if a in axes else n for a, n in enumerate(x.shape))
+        out = outputs[0]
+        strides = out.strides
+        if len(out.shape) != len(kept):
+            rest = iter(out.strides)
+            strides = tuple(0 if a in axes else next(rest) for a in range(len(kept)))
+        target = Operand(out.source, out.offset, out.dtype, kept, strides)
+        root = reduction_root(op, x.dtype, out.dtype, Expr("arg", x.dtype, (), 0))
+        lower_reduce(program, x.shape, axes, [x], [root], [target], notes)
+    elif op.lower_rule is not None:
+        op.lower_rule(program, inputs, outputs, **named)
+    elif op.is_view:
+        from .lower import copy
+
+        x = inputs[0]
+        made = op.view_rule(x.shape, x.strides, **named) if op.view_rule else None
+        if made is None:  # only reshape of a strided tensor: copy in order first
+            dense = Operand(outputs[0].source, outputs[0].offset, x.dtype, x.shape, _dense(x.shape))
+            copy(program, x, dense)
+        else:
+            shape, strides, offset = made
+            copy(program, Operand(x.source, x.offset + offset * x.dtype.itemsize, x.dtype, shape, strides), outputs[0])
+    else:
+        raise KernelError(op.name, f"has no kernel for {program.backend.name}", "report it: every op should have one")
+
+
+def _dense(shape: tuple[int, ...]) -> tuple[int, ...]:
+    from .types import contiguous_strides
+
+    return contiguous_strides(shape)
+
+
+__all__ = ["Scalar", "TensorType", "lower_op", "operand_kind", "reduction_root"]

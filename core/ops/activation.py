@@ -1,0 +1,207 @@
+"""Activations, softmax and dropout."""
+
+# Gradient rules are named after the input they are for, so names repeat here.
+# ruff: noqa: F811
+from __future__ import annotations
+
+import math
+
+from .. import types as T
+from ..errors import ArgumentError
+from ..op import composite, pointwise
+from ..scalar import s
+from ..types import normalize_axis
+from . import elementwise as E
+from .creation import rand
+from .reduction import max_, sum_
+
+
+@pointwise(onnx="Relu")
+def relu(x):
+    """`max(x, 0)`.
+
+    x: float[...] or int[...]. Returns: as x. Numerics: the slope at 0 is 0; NaN stays NaN. Source: ONNX Relu.
+    """
+    return s.maximum(x, 0)
+
+
+@relu.grad
+def x(g, out):
+    return E.where(E.greater(out, 0), g, 0.0)
+
+
+relu.sample((3, 4)).sample(())
+
+
+@pointwise(to_float=True, onnx=lambda o, x, *, approximate: o.Gelu(x, approximate=approximate))
+def gelu(x, *, approximate="none"):
+    """`x * Phi(x)`, Phi the normal distribution function; approximate="tanh" uses tanh for it.
+
+    Source: Hendrycks and Gimpel, 2016; ONNX Gelu.
+    """
+    if approximate == "tanh":
+        return x * 0.5 * (1 + s.tanh((x + x * x * x * 0.044715) * math.sqrt(2 / math.pi)))
+    return x * 0.5 * (1 + s.erf(x * math.sqrt(0.5)))
+
+
+@gelu.normalize
+def _(inputs, approximate):
+    if approximate not in ("none", "tanh"):
+        raise ArgumentError("gelu", f"approximate={approximate!r}", 'use "none" or "tanh"')
+    return (approximate,)
+
+
+@gelu.grad
+def x(g, x, approximate):
+    return g * gelu_input_grad(x, approximate=approximate)
+
+
+gelu.sample((3, 4)).sample((3, 4), approximate="tanh")
+
+
+@pointwise(to_float=True, no_onnx="a gradient op")
+def gelu_input_grad(x, *, approximate="none"):
+    """The derivative of gelu."""
+    if approximate == "tanh":
+        k = math.sqrt(2 / math.pi)
+        t = s.tanh((x + x * x * x * 0.044715) * k)
+        return (t + 1) * 0.5 + x * 0.5 * (1 - t * t) * ((x * x * (3 * 0.044715) + 1) * k)
+    return (1 + s.erf(x * math.sqrt(0.5))) * 0.5 + x * s.exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))
+
+
+@gelu_input_grad.grad
+def x(g, x, approximate):
+    if approximate == "tanh":
+        k, a = math.sqrt(2 / math.pi), 0.044715
+        t = E.tanh((x + x * x * x * a) * k)
+        u = (x * x * (3 * a) + 1) * k
+        sech = 1 - t * t
+        return g * (sech * u + x * 0.5 * sech * (x * (6 * a * k) - t * u * u * 2))
+    density = E.exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))
+    return g * (density * (2 - x * x))
+
+
+gelu_input_grad.sample((3, 4)).sample((3, 4), approximate="tanh")
+
+
+@pointwise(to_float=True, onnx=lambda o, x: o.Mul(x, o.Sigmoid(x)))
+def silu(x):
+    """`x * sigmoid(x)`. Source: Elfwing et al., 2017."""
+    return x * s.sigmoid(x)
+
+
+@silu.grad
+def x(g, x):
+    sig = E.sigmoid(x)
+    return g * (sig * (1 + x * (1 - sig)))
+
+
+silu.sample((3, 4))
+
+
+@pointwise(onnx=lambda o, x, *, negative_slope: o.LeakyRelu(x, alpha=negative_slope))
+def leaky_relu(x, *, negative_slope=0.01):
+    """x above 0, `negative_slope * x` below. The slope at 0 is `negative_slope`. Source: ONNX LeakyRelu."""
+    return s.where(s.gt(x, 0), x, x * negative_slope)
+
+
+@leaky_relu.grad
+def x(g, x, negative_slope):
+    return E.where(E.greater(x, 0), g, g * negative_slope)
+
+
+leaky_relu.sample((3, 4)).sample((3, 4), negative_slope=0.3)
+
+
+@pointwise(to_float=True, onnx=lambda o, x, *, alpha: o.Elu(x, alpha=alpha))
+def elu(x, *, alpha=1.0):
+    """x above 0, `alpha * (exp(x) - 1)` below. Source: Clevert et al., 2015; ONNX Elu."""
+    return s.where(s.gt(x, 0), x, s.expm1(s.minimum(x, 0)) * alpha)
+
+
+@elu.grad
+def x(g, x, alpha):
+    return E.where(E.greater(x, 0), g, g * E.exp(E.minimum(x, 0.0)) * alpha)
+
+
+elu.sample((3, 4)).sample((3, 4), alpha=0.5)
+
+
+@pointwise(to_float=True, onnx="Softplus")
+def softplus(x):
+    """`log(1 + exp(x))` without overflow. Source: ONNX Softplus."""
+    return s.maximum(x, 0) + s.log1p(s.exp(-s.abs(x)))
+
+
+@softplus.grad
+def x(g, x):
+    return g * E.sigmoid(x)
+
+
+softplus.sample((3, 4))
+
+
+def _axis(op):
+    @op.normalize
+    def _(inputs, axis):
+        x = inputs[0]
+        return (normalize_axis(op.name, axis, len(x.shape), f"x: {x.type}") if hasattr(x, "shape") else axis,)
+
+
+@composite(onnx=lambda o, x, *, axis: o.Softmax(x, axis=axis))
+def softmax(x, *, axis=-1):
+    """`exp(x) / sum(exp(x))` along one axis, without overflow.
+
+    x: float[...]. Returns: as x, each slice adds up to 1. Raises: ArgumentError for an axis outside x.
+    Numerics: the maximum is subtracted first; a slice of -inf alone is NaN. Source: ONNX Softmax.
+    """
+    e = E.exp(x - max_(x, axis=axis, keepdims=True))
+    return e / sum_(e, axis=axis, keepdims=True)
+
+
+_axis(softmax)
+
+
+@softmax.grad
+def x(g, out, axis):
+    return out * (g - sum_(g * out, axis=axis, keepdims=True))
+
+
+softmax.sample((3, 4)).sample((2, 3, 4), axis=1).sample((5,)).sample((3, 1))
+softmax.error_sample((2, 5), axis=3, match="axis=3 is outside x: float32[2, 5]")
+
+
+@composite(onnx=lambda o, x, *, axis: o.LogSoftmax(x, axis=axis))
+def log_softmax(x, *, axis=-1):
+    """`x - log(sum(exp(x)))` along one axis, without overflow. Source: ONNX LogSoftmax."""
+    shifted = x - max_(x, axis=axis, keepdims=True)
+    return shifted - E.log(sum_(E.exp(shifted), axis=axis, keepdims=True))
+
+
+_axis(log_softmax)
+
+
+@log_softmax.grad
+def x(g, out, axis):
+    return g - E.exp(out) * sum_(g, axis=axis, keepdims=True)
+
+
+log_softmax.sample((3, 4)).sample((2, 3, 4), axis=1)
+
+
+@composite(onnx=lambda o, x, *, p, training: o.dropout(x, p, training))
+def dropout(x, *, p=0.5, training=True):
+    """x with each element set to 0 with probability p, the rest divided by 1 - p; x itself when not training.
+
+    Raises: ArgumentError unless 0 <= p < 1. Numerics: the mask comes from the seeded counter generator, the
+    same in both modes. Source: Srivastava et al., 2014; ONNX Dropout.
+    """
+    if not 0 <= p < 1:
+        raise ArgumentError("dropout", f"p={p} is not a probability below 1", "use 0 <= p < 1")
+    if not training or p == 0:
+        return x
+    keep = E.greater_equal(rand(x.shape, dtype=T.float32, device=x.device), p)
+    return E.where(keep, x * (1 / (1 - p)), 0.0)
+
+
+dropout.sample((3, 4), p=0.25).sample((3, 4), training=False)

@@ -1,0 +1,565 @@
+"""Arithmetic, comparison, logic and elementary functions, element by element with broadcasting."""
+
+# Gradient rules are named after the input they are for, so names repeat here.
+# ruff: noqa: F811
+from __future__ import annotations
+
+import math
+
+from .. import types as T
+from ..op import Ints, pointwise
+from ..scalar import const, s
+
+# ---------------------------------------------------------------- arithmetic
+
+
+@pointwise(onnx="Add")
+def add(x, y):
+    """`x + y`.
+
+    x, y: tensors that broadcast, or numbers. Returns: the promoted dtype and common shape.
+    Raises: ShapeError when shapes do not broadcast. Numerics: integers wrap around. Source: ONNX Add.
+    """
+    return x + y
+
+
+@add.grad
+def x(g):
+    return g
+
+
+@add.grad
+def y(g):
+    return g
+
+
+add.sample((3, 4), (4,)).sample((2, 3), 2.5).sample(Ints((4,)), Ints((4,))).sample((), ()).sample((0, 3), (3,))
+add.error_sample((2, 3), (4,), match="do not broadcast")
+
+
+@pointwise(onnx="Sub")
+def subtract(x, y):
+    """`x - y`, with broadcasting. Numerics: integers wrap around. Source: ONNX Sub."""
+    return x - y
+
+
+@subtract.grad
+def x(g):
+    return g
+
+
+@subtract.grad
+def y(g):
+    return negative(g)
+
+
+subtract.sample((3, 4), (3, 1)).sample(1.5, (2, 3)).sample(Ints((4,)), 2)
+
+
+@pointwise(onnx="Mul")
+def multiply(x, y):
+    """`x * y`, with broadcasting. Numerics: integers wrap around. Source: ONNX Mul."""
+    return x * y
+
+
+@multiply.grad
+def x(g, y):
+    return g * y
+
+
+@multiply.grad
+def y(g, x):
+    return g * x
+
+
+multiply.sample((3, 4), (4,)).sample((2, 3), 3).sample((2, 1, 3), (4, 1)).sample(Ints((3,)), Ints((3,)))
+
+
+@pointwise(to_float=True, onnx="Div")
+def divide(x, y):
+    """`x / y` in floats, with broadcasting; integers are converted to the default float first.
+
+    Numerics: x / 0 is an infinity or NaN, as IEEE 754 says. Source: ONNX Div.
+    """
+    return x / y
+
+
+@divide.grad
+def x(g, y):
+    return g / y
+
+
+@divide.grad
+def y(g, y, out):
+    return negative(g * out / y)
+
+
+divide.sample((3, 4), (4,), low=0.5, high=2.0).sample((3,), 2.0).sample(1.0, (3,), low=0.5).sample(Ints((3,)), 2)
+
+
+@pointwise(no_gradient="constant between steps", no_onnx="written as Floor(Div) by the exporter's caller")
+def floor_divide(x, y):
+    """The floor of `x / y`, with broadcasting. Numerics: an integer divided by zero is 0."""
+    return s.floordiv(x, y)
+
+
+floor_divide.sample((3, 4), (4,), low=0.5, high=3.0).sample(Ints((6,), -5, 6), 3)
+
+
+@pointwise(onnx="Mod")
+def remainder(x, y):
+    """`x - floor(x / y) * y`: the remainder with the sign of y, with broadcasting. Source: ONNX Mod (fmod=0)."""
+    return s.mod(x, y)
+
+
+@remainder.grad
+def x(g):
+    return g
+
+
+@remainder.grad
+def y(g, x, y):
+    return negative(g * floor(x / y))
+
+
+remainder.sample((3, 4), 0.75, low=0.1, high=0.7).sample(Ints((6,), -5, 6), 3)
+
+
+@pointwise(onnx="Pow")
+def power(x, y):
+    """`x ** y`, with broadcasting.
+
+    Numerics: special values as C's pow; a negative x with a fractional y is NaN. The gradient with respect
+    to y is 0 where x = 0. Source: ONNX Pow.
+    """
+    return s.pow(x, y)
+
+
+@power.grad
+def x(g, x, y):
+    return g * y * power(x, y - 1)
+
+
+@power.grad
+def y(g, x, out):
+    return g * where(equal(x, 0), 0.0, out * log(where(equal(x, 0), 1.0, x)))
+
+
+power.sample((3, 4), (4,), low=0.5, high=2.0).sample((3,), 3.0, low=0.5).sample((4,), 2)
+
+
+@pointwise(onnx="Max")
+def maximum(x, y):
+    """The larger of x and y, with broadcasting.
+
+    Numerics: NaN if either is NaN. At ties the gradient is shared equally. Source: ONNX Max.
+    """
+    return s.maximum(x, y)
+
+
+@maximum.grad
+def x(g, x, y):
+    return g * _share(greater(x, y), equal(x, y))
+
+
+@maximum.grad
+def y(g, x, y):
+    return g * _share(less(x, y), equal(x, y))
+
+
+maximum.sample((3, 4), (4,)).sample((3,), 0.5).sample(Ints((5,)), 2)
+
+
+@pointwise(onnx="Min")
+def minimum(x, y):
+    """The smaller of x and y, with broadcasting. NaN and ties as in `maximum`. Source: ONNX Min."""
+    return s.minimum(x, y)
+
+
+@minimum.grad
+def x(g, x, y):
+    return g * _share(less(x, y), equal(x, y))
+
+
+@minimum.grad
+def y(g, x, y):
+    return g * _share(greater(x, y), equal(x, y))
+
+
+minimum.sample((3, 4), (4,)).sample((3,), 0.5).sample(Ints((5,)), 2)
+
+
+def _share(wins, ties):
+    return where(ties, 0.5, where(wins, 1.0, 0.0))
+
+
+# ---------------------------------------------------------------- one operand
+
+
+@pointwise(onnx="Neg")
+def negative(x):
+    """`-x`. Source: ONNX Neg."""
+    return -x
+
+
+@negative.grad
+def x(g):
+    return negative(g)
+
+
+negative.sample((3, 4)).sample(Ints((3,)))
+
+
+@pointwise(onnx="Abs")
+def abs_(x):
+    """`|x|`. The slope at 0 is 0. Source: ONNX Abs."""
+    return s.abs(x)
+
+
+@abs_.grad
+def x(g, x):
+    return g * sign(x)
+
+
+abs_.sample((3, 4)).sample(Ints((5,), -3, 3))
+
+
+@pointwise(no_gradient="constant between steps", onnx="Sign")
+def sign(x):
+    """-1, 0 or 1. Numerics: NaN stays NaN. Source: ONNX Sign."""
+    return s.sign(x)
+
+
+sign.sample((3, 4)).sample(Ints((5,), -3, 3))
+
+
+@pointwise(onnx=lambda o, x: o.Mul(x, x))
+def square(x):
+    """`x * x`."""
+    return x * x
+
+
+@square.grad
+def x(g, x):
+    return g * (x * 2)
+
+
+square.sample((3, 4)).sample(Ints((3,)))
+
+
+@pointwise(to_float=True, onnx="Sqrt")
+def sqrt(x):
+    """The square root. Numerics: NaN below 0; the slope at 0 is infinite. Source: ONNX Sqrt."""
+    return s.sqrt(x)
+
+
+@sqrt.grad
+def x(g, out):
+    return g / (out * 2)
+
+
+sqrt.sample((3, 4), low=0.2, high=3.0)
+
+
+@pointwise(to_float=True, onnx=lambda o, x: o.Reciprocal(o.Sqrt(x)))
+def rsqrt(x):
+    """`1 / sqrt(x)`, correctly rounded in both steps."""
+    return 1 / s.sqrt(x)
+
+
+@rsqrt.grad
+def x(g, out):
+    return g * (out * out * out) * -0.5
+
+
+rsqrt.sample((3, 4), low=0.2, high=3.0)
+
+
+@pointwise(to_float=True, onnx="Reciprocal")
+def reciprocal(x):
+    """`1 / x`. Source: ONNX Reciprocal."""
+    return 1 / x
+
+
+@reciprocal.grad
+def x(g, out):
+    return negative(g * (out * out))
+
+
+reciprocal.sample((3, 4), low=0.5, high=2.0)
+
+
+@pointwise(to_float=True, onnx="Exp")
+def exp(x):
+    """`e ** x`. Source: ONNX Exp."""
+    return s.exp(x)
+
+
+@exp.grad
+def x(g, out):
+    return g * out
+
+
+exp.sample((3, 4)).sample(()).sample((0,))
+
+
+@pointwise(to_float=True, onnx=lambda o, x: o.Sub(o.Exp(x), o.const(1.0, like=x)))
+def expm1(x):
+    """`e ** x - 1`, exact near 0."""
+    return s.expm1(x)
+
+
+@expm1.grad
+def x(g, out):
+    return g * (out + 1)
+
+
+expm1.sample((3, 4))
+
+
+@pointwise(to_float=True, onnx="Log")
+def log(x):
+    """The natural logarithm. Numerics: -inf at 0, NaN below. Source: ONNX Log."""
+    return s.log(x)
+
+
+@log.grad
+def x(g, x):
+    return g / x
+
+
+log.sample((3, 4), low=0.2, high=3.0)
+
+
+@pointwise(to_float=True, onnx=lambda o, x: o.Log(o.Add(x, o.const(1.0, like=x))))
+def log1p(x):
+    """`log(1 + x)`, exact near 0."""
+    return s.log1p(x)
+
+
+@log1p.grad
+def x(g, x):
+    return g / (x + 1)
+
+
+log1p.sample((3, 4), low=-0.5, high=3.0)
+
+
+@pointwise(to_float=True, onnx="Sin")
+def sin(x):
+    """The sine; x in radians. Source: ONNX Sin."""
+    return s.sin(x)
+
+
+@sin.grad
+def x(g, x):
+    return g * cos(x)
+
+
+sin.sample((3, 4))
+
+
+@pointwise(to_float=True, onnx="Cos")
+def cos(x):
+    """The cosine; x in radians. Source: ONNX Cos."""
+    return s.cos(x)
+
+
+@cos.grad
+def x(g, x):
+    return negative(g * sin(x))
+
+
+cos.sample((3, 4))
+
+
+@pointwise(to_float=True, onnx="Tanh")
+def tanh(x):
+    """The hyperbolic tangent. Source: ONNX Tanh."""
+    return s.tanh(x)
+
+
+@tanh.grad
+def x(g, out):
+    return g * (1 - out * out)
+
+
+tanh.sample((3, 4))
+
+
+@pointwise(to_float=True, onnx="Sigmoid")
+def sigmoid(x):
+    """`1 / (1 + exp(-x))`. Source: ONNX Sigmoid."""
+    return s.sigmoid(x)
+
+
+@sigmoid.grad
+def x(g, out):
+    return g * (out * (1 - out))
+
+
+sigmoid.sample((3, 4))
+
+
+@pointwise(to_float=True, onnx="Erf")
+def erf(x):
+    """The error function, `2/sqrt(pi)` times the integral of `exp(-t*t)` from 0 to x. Source: ONNX Erf."""
+    return s.erf(x)
+
+
+@erf.grad
+def x(g, x):
+    return g * (exp(negative(x * x)) * (2 / math.sqrt(math.pi)))
+
+
+erf.sample((3, 4))
+
+
+def _rounding(name, onnx, text):
+    def body(x):
+        return getattr(s, "rint" if name == "round" else name)(x) if x.dtype.is_float else x
+
+    body.__name__ = name
+    body.__doc__ = f"{text} Integers are unchanged. The gradient is 0. Source: ONNX {name.capitalize()}."
+    return pointwise(no_gradient="constant between steps", onnx=onnx)(body)
+
+
+floor = _rounding("floor", "Floor", "The largest integer not above x.")
+ceil = _rounding("ceil", "Ceil", "The smallest integer not below x.")
+round_ = _rounding("round", "Round", "The nearest integer, halves to even.")
+trunc = _rounding("trunc", lambda o, x: o.Mul(o.Sign(x), o.Floor(o.Abs(x))), "The integer part, towards 0.")
+for _op in (floor, ceil, round_, trunc):
+    _op.sample((3, 4)).sample(Ints((3,)))
+
+
+# ---------------------------------------------------------------- comparison and logic
+
+
+def _predicate(name, scalar, onnx, text, arity=2):
+    if arity == 2:
+
+        def body(x, y):
+            return getattr(s, scalar)(x, y)
+    else:
+
+        def body(x):
+            if not x.dtype.is_float and scalar.startswith("is"):
+                return const(scalar == "isfinite", T.bool_)
+            return getattr(s, scalar)(x)
+
+    body.__name__ = name
+    body.__doc__ = f"{text} Returns: bool. Source: ONNX."
+    op = pointwise(no_gradient="boolean result", onnx=onnx)(body)
+    if arity == 2:
+        return op.sample((3, 4), (4,)).sample(Ints((6,)), 2)
+    return op.sample((3, 4))
+
+
+equal = _predicate("equal", "eq", "Equal", "Whether x = y, with broadcasting. NaN equals nothing.")
+not_equal = _predicate("not_equal", "ne", lambda o, x, y: o.Not(o.Equal(x, y)), "Whether x differs from y.")
+less = _predicate("less", "lt", "Less", "Whether x < y, with broadcasting.")
+less_equal = _predicate("less_equal", "le", "LessOrEqual", "Whether x <= y, with broadcasting.")
+greater = _predicate("greater", "gt", "Greater", "Whether x > y, with broadcasting.")
+greater_equal = _predicate("greater_equal", "ge", "GreaterOrEqual", "Whether x >= y, with broadcasting.")
+logical_and = _predicate("logical_and", "logical_and", "And", "Whether both are true (non-zero).")
+logical_or = _predicate("logical_or", "logical_or", "Or", "Whether one is true (non-zero).")
+logical_xor = _predicate("logical_xor", "logical_xor", "Xor", "Whether just one is true (non-zero).")
+logical_not = _predicate("logical_not", "logical_not", "Not", "Whether x is false (zero).", 1)
+isnan = _predicate("isnan", "isnan", "IsNaN", "Whether x is not a number.", 1)
+isinf = _predicate("isinf", "isinf", "IsInf", "Whether x is an infinity.", 1)
+isfinite = _predicate(
+    "isfinite", "isfinite", lambda o, x: o.Not(o.Or(o.IsNaN(x), o.IsInf(x))), "Whether x is finite.", 1
+)
+
+
+@pointwise(onnx="Where")
+def where(condition, x, y):
+    """x where the condition is true, else y; all three broadcast.
+
+    condition: bool (numbers count as true when not 0). Returns: the promoted dtype of x and y.
+    Numerics: the side not taken adds nothing to the gradient, NaN included. Source: ONNX Where.
+    """
+    return s.where(condition, x, y)
+
+
+@where.grad
+def x(g, condition):
+    return where(condition, g, 0.0)
+
+
+@where.grad
+def y(g, condition):
+    return where(condition, 0.0, g)
+
+
+where.sample(Ints((3, 4), 0, 2, "bool"), (3, 4), (4,)).sample(Ints((3,), 0, 2, "bool"), (3,), 0.0)
+
+
+def _clip_onnx(o, x, *, min, max):
+    bounds = [None if b is None else o.const(b, like=x) for b in (min, max)]
+    return o.Clip(x, *bounds)
+
+
+@pointwise(onnx=_clip_onnx)
+def clip(x, *, min=None, max=None):
+    """x limited to the range from `min` to `max` (numbers; None leaves that side open).
+
+    Numerics: NaN stays NaN; the slope is 1 inside and on the bounds, 0 outside. Source: ONNX Clip.
+    """
+    out = x
+    if min is not None:
+        out = s.maximum(out, min)
+    if max is not None:
+        out = s.minimum(out, max)
+    return out
+
+
+@clip.grad
+def x(g, x, min, max):
+    inside = None if min is None else greater_equal(x, min)
+    if max is not None:
+        below = less_equal(x, max)
+        inside = below if inside is None else logical_and(inside, below)
+    return g if inside is None else where(inside, g, 0.0)
+
+
+clip.sample((3, 4), min=-0.5, max=1.0).sample((3,), max=0.25)
+
+
+# ---------------------------------------------------------------- dtype and identity
+
+
+@pointwise(onnx=lambda o, x, *, dtype: o.Cast(x, to=o.dtype(dtype)))
+def cast(x, *, dtype):
+    """x converted to `dtype`, as NumPy's astype.
+
+    Numerics: floats to integers cut towards 0; out of range is implementation-defined. Source: ONNX Cast.
+    """
+    return s.cast(x, dtype)
+
+
+@cast.normalize
+def _(inputs, dtype):
+    return (T.as_dtype(dtype, "cast"),)
+
+
+@cast.grad
+def x(g, x_type):
+    return cast(g, dtype=x_type.dtype)
+
+
+cast.sample((3, 4), dtype="float64").sample((3, 4), dtype="int32", grad=False).sample(Ints((5,)), dtype="float32")
+
+
+@pointwise(onnx="Identity")
+def assign(x):
+    """A copy of x in new memory. Source: ONNX Identity."""
+    return x
+
+
+@assign.grad
+def x(g):
+    return g
+
+
+assign.sample((3, 4)).sample(Ints((3,)))

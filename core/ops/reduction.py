@@ -1,0 +1,287 @@
+"""Reductions over axes. `axis`: an int, a tuple of ints or None (all axes); `keepdims` keeps them with size 1."""
+
+# Gradient rules are named after the input they are for, so names repeat here.
+# ruff: noqa: F811
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .. import types as T
+from ..errors import ArgumentError
+from ..op import Ints, composite, primitive
+from ..types import TensorType, normalize_axes
+from . import elementwise as E
+from .shape import broadcast_to, reshape
+
+
+def reduced_shape(shape, axes, keepdims):
+    """The shape after a reduction over sorted, non-negative axes."""
+    return tuple(1 if a in axes else n for a, n in enumerate(shape) if keepdims or a not in axes)
+
+
+def _axes(op):
+    def normalize(inputs, axis, **rest):
+        if isinstance(axis, list):
+            axis = tuple(axis)
+        x = inputs[0]
+        if axis is not None and hasattr(x, "shape"):
+            axis = normalize_axes(op.name, axis, len(x.shape), f"x: {x.type}")
+            if len(axis) == len(x.shape):
+                axis = None
+        return (axis, *rest.values())
+
+    op.normalize(normalize)
+
+
+def _restore(value, x_type, axis, keepdims):
+    """A reduced tensor with its axes of size 1 put back."""
+    if keepdims or not x_type.shape:
+        return value
+    axes = normalize_axes("reduce", axis, len(x_type.shape))
+    return reshape(value, shape=reduced_shape(x_type.shape, axes, True))
+
+
+def _reduction(fn, out_dtype, empty_is_error=False, **options):
+    op = primitive(reduction=fn.__name__.rstrip("_"), **options)(fn)
+    _axes(op)
+
+    @op.type
+    def _(x, axis=None, keepdims=False):
+        axes = normalize_axes(op.name, axis, len(x.shape), f"x: {x}")
+        if empty_is_error and x.size == 0 and math.prod(x.shape[a] for a in axes) == 0:
+            raise ArgumentError(op.name, f"has no value over an empty axis, x: {x}", "check the tensor's size first")
+        return TensorType(out_dtype(op, x.dtype), reduced_shape(x.shape, axes, keepdims))
+
+    op.sample((3, 4)).sample((2, 3, 4), axis=1).sample((2, 3, 4), axis=(0, 2), keepdims=True).sample((5,), axis=-1)
+    op.sample(()).sample((70, 3), axis=0)
+    op.error_sample((2, 3), axis=3, match="axis=3 is outside")
+    return op
+
+
+def _wide(op, dtype):
+    """Sums of small integers and bools are made in 64 bits, as NumPy makes them."""
+    if dtype.kind in ("bool", "int"):
+        return T.int64
+    return T.uint64 if dtype.kind == "uint" else dtype
+
+
+def _same(op, dtype):
+    return dtype
+
+
+def _truth(op, dtype):
+    return T.bool_
+
+
+def _position(op, dtype):
+    return T.int64
+
+
+def _onnx_reduce(name):
+    def build(o, x, *, axis, keepdims):
+        return o.reduce(name, x, axis, keepdims)
+
+    return build
+
+
+def sum_(x, *, axis=None, keepdims=False):
+    """The sum over axes.
+
+    x: any[...]; axis, keepdims: see the module. Returns: x's dtype; int64/uint64 for smaller integers and bool.
+    Raises: ArgumentError for an axis outside x. Numerics: floats add up in x's dtype, in blocks with a
+    fixed order that depends on the shape alone; 0 over an empty axis. Source: ONNX ReduceSum.
+    """
+    return np.sum(x, axis=axis, keepdims=keepdims, dtype=None if x.dtype.kind == "f" else np.int64)
+
+
+sum_ = _reduction(sum_, _wide, onnx=_onnx_reduce("ReduceSum"))
+
+
+@sum_.grad
+def x(g, x_type, axis, keepdims):
+    return broadcast_to(_restore(g, x_type, axis, keepdims), shape=x_type.shape)
+
+
+def prod(x, *, axis=None, keepdims=False):
+    """The product over axes. dtype as `sum`; 1 over an empty axis. Source: ONNX ReduceProd.
+
+    Numerics: the gradient divides by x where x is not 0; exact also with zeros.
+    """
+    return np.prod(x, axis=axis, keepdims=keepdims, dtype=None if x.dtype.kind == "f" else np.int64)
+
+
+prod = _reduction(prod, _wide, onnx=_onnx_reduce("ReduceProd"))
+
+
+@prod.grad
+def x(g, x, out, axis, keepdims):
+    # With no zero the others' product is out / x; with one zero only that element has a slope: the product
+    # of the rest; with two or more there is none.
+    zero = E.equal(x, 0)
+    count = sum_(E.cast(zero, dtype=x.dtype), axis=axis, keepdims=True)
+    safe = E.where(zero, 1.0, x)
+    rest = prod(safe, axis=axis, keepdims=True)
+    slope = E.where(zero, E.where(E.equal(count, 1), rest, 0.0), E.where(E.equal(count, 0), rest / safe, 0.0))
+    return _restore(g, x.type, axis, keepdims) * slope
+
+
+def max_(x, *, axis=None, keepdims=False):
+    """The largest element over axes.
+
+    Numerics: NaN if there is one. Equal maxima share the gradient equally. Raises: ArgumentError over an
+    empty axis. Source: ONNX ReduceMax.
+    """
+    return np.max(x, axis=axis, keepdims=keepdims)
+
+
+max_ = _reduction(max_, _same, True, onnx=_onnx_reduce("ReduceMax"))
+
+
+def min_(x, *, axis=None, keepdims=False):
+    """The smallest element over axes. NaN, ties and empty axes as `max`. Source: ONNX ReduceMin."""
+    return np.min(x, axis=axis, keepdims=keepdims)
+
+
+min_ = _reduction(min_, _same, True, onnx=_onnx_reduce("ReduceMin"))
+
+
+def _extreme_grad(g, x, out, axis, keepdims):
+    hit = E.cast(E.equal(x, _restore(out, x.type, axis, keepdims)), dtype=x.dtype)
+    share = hit / sum_(hit, axis=axis, keepdims=True)
+    return _restore(g, x.type, axis, keepdims) * share
+
+
+for _op in (max_, min_):
+
+    @_op.grad
+    def x(g, x, out, axis, keepdims):
+        return _extreme_grad(g, x, out, axis, keepdims)
+
+
+def any_(x, *, axis=None, keepdims=False):
+    """Whether any element is true (not 0); False over an empty axis. Returns: bool."""
+    return np.any(x, axis=axis, keepdims=keepdims)
+
+
+any_ = _reduction(
+    any_, _truth, no_gradient="boolean result",
+    onnx=lambda o, x, *, axis, keepdims: o.Cast(
+        o.reduce("ReduceMax", o.Cast(o.Cast(x, to=o.BOOL), to=o.INT32), axis, keepdims), to=o.BOOL
+    ),
+)  # fmt: skip
+
+
+def all_(x, *, axis=None, keepdims=False):
+    """Whether all elements are true (not 0); True over an empty axis. Returns: bool."""
+    return np.all(x, axis=axis, keepdims=keepdims)
+
+
+all_ = _reduction(
+    all_, _truth, no_gradient="boolean result",
+    onnx=lambda o, x, *, axis, keepdims: o.Cast(
+        o.reduce("ReduceMin", o.Cast(o.Cast(x, to=o.BOOL), to=o.INT32), axis, keepdims), to=o.BOOL
+    ),
+)  # fmt: skip
+
+
+def _arg(fn, onnx):
+    name = fn.__name__
+    op = primitive(reduction=name, no_gradient="integer result", onnx=onnx)(fn)
+
+    @op.normalize
+    def _(inputs, axis, keepdims):
+        x = inputs[0]
+        if isinstance(axis, (tuple, list)):
+            raise ArgumentError(name, f"axis={axis} names several axes", "pass one axis, or None for the flat index")
+        if axis is not None and hasattr(x, "shape"):
+            axis = T.normalize_axis(name, axis, len(x.shape), f"x: {x.type}")
+        return (axis, keepdims)
+
+    @op.type
+    def _(x, axis=None, keepdims=False):
+        axes = normalize_axes(name, axis, len(x.shape), f"x: {x}")
+        if math.prod(x.shape[a] for a in axes) == 0:
+            raise ArgumentError(name, f"has no value over an empty axis, x: {x}", "check the tensor's size first")
+        return TensorType(T.int64, reduced_shape(x.shape, axes, keepdims))
+
+    op.sample((3, 4)).sample((2, 3, 4), axis=1).sample((2, 3, 4), axis=-1, keepdims=True).sample(Ints((30,)))
+    return op
+
+
+def argmax(x, *, axis=None, keepdims=False):
+    """The index of the first maximum along one axis, or into the flattened x when axis is None.
+
+    Returns: int64. Numerics: the first NaN counts as the maximum. Source: ONNX ArgMax.
+    """
+    return np.argmax(x, axis=axis, keepdims=keepdims)
+
+
+argmax = _arg(argmax, lambda o, x, *, axis, keepdims: o.arg("ArgMax", x, axis, keepdims))
+
+
+def argmin(x, *, axis=None, keepdims=False):
+    """The index of the first minimum along one axis, or into the flattened x. NaN as `argmax`. Source: ONNX ArgMin."""
+    return np.argmin(x, axis=axis, keepdims=keepdims)
+
+
+argmin = _arg(argmin, lambda o, x, *, axis, keepdims: o.arg("ArgMin", x, axis, keepdims))
+
+
+# ---------------------------------------------------------------- built from the above
+
+
+def _count(x, axis):
+    return math.prod(x.shape[a] for a in normalize_axes("mean", axis, x.ndim, f"x: {x.type}"))
+
+
+@composite(onnx=_onnx_reduce("ReduceMean"))
+def mean(x, *, axis=None, keepdims=False):
+    """The arithmetic mean over axes; integers are converted to the default float. Source: ONNX ReduceMean.
+
+    Numerics: NaN over an empty axis.
+    """
+    if not x.dtype.is_float:
+        x = E.cast(x, dtype=T.default_float)
+    n = _count(x, axis)
+    return sum_(x, axis=axis, keepdims=keepdims) * (1.0 / n if n else math.nan)
+
+
+mean.sample((3, 4)).sample((2, 3, 4), axis=1).sample((2, 3, 4), axis=(0, 2), keepdims=True).sample(Ints((4,)), grad=False)
+
+
+@composite
+def var(x, *, axis=None, correction=0.0, keepdims=False):
+    """The variance over axes: the sum of `(x - mean)**2` divided by `n - correction`.
+
+    correction: 0 for the population, 1 for the sample's estimate. Numerics: two passes, no cancellation.
+    """
+    n = _count(x, axis)
+    centred = x - mean(x, axis=axis, keepdims=True)
+    divisor = n - correction
+    return sum_(E.square(centred), axis=axis, keepdims=keepdims) * (1.0 / divisor if divisor > 0 else math.nan)
+
+
+var.sample((3, 4)).sample((2, 3, 4), axis=1, correction=1.0).sample((2, 3, 4), axis=(0, 2), keepdims=True)
+
+
+@composite
+def std(x, *, axis=None, correction=0.0, keepdims=False):
+    """The standard deviation over axes: the root of `var`. The slope is infinite where all elements are equal."""
+    return E.sqrt(var(x, axis=axis, correction=correction, keepdims=keepdims))
+
+
+std.sample((3, 4)).sample((2, 3, 4), axis=1, correction=1.0)
+
+
+@composite(onnx=_onnx_reduce("ReduceLogSumExp"))
+def logsumexp(x, *, axis=None, keepdims=False):
+    """`log(sum(exp(x)))` over axes, without overflow. Source: ONNX ReduceLogSumExp."""
+    top = max_(x, axis=axis, keepdims=True).detach()
+    shift = E.where(E.isfinite(top), top, 0.0)
+    total = E.log(sum_(E.exp(x - shift), axis=axis, keepdims=True)) + shift
+    return total if keepdims else reshape(total, shape=reduced_shape(x.shape, normalize_axes("logsumexp", axis, x.ndim), False))
+
+
+logsumexp.sample((3, 4)).sample((2, 3, 4), axis=1).sample((2, 3), axis=(0, 1), keepdims=True)

@@ -1,0 +1,32 @@
+"""The counter-based generator: a seed and an offset; every random op takes the next offsets in program order."""
+
+from __future__ import annotations
+
+
+class Generator:
+    """Seed and offset of Philox4x32-10. The same seed means the same numbers in both modes, on every device."""
+
+    def __init__(self, seed: int = 0):
+        self._seed = 0
+        self._offset = 0
+        self.manual_seed(seed)
+
+    def manual_seed(self, seed: int) -> Generator:
+        """Start again from `seed` (63 bits are used)."""
+        self._seed, self._offset = int(seed) & (2**63 - 1), 0
+        return self
+
+    def get_state(self) -> tuple[int, int]:
+        """Seed and offset, for a checkpoint."""
+        return self._seed, self._offset
+
+    def set_state(self, state: tuple[int, int]) -> None:
+        self._seed, self._offset = state
+
+
+default_generator = Generator()
+
+
+def manual_seed(seed: int) -> Generator:
+    """Seed the generator that `dg.rand`, dropout and initialisers use. Returns it."""
+    return default_generator.manual_seed(seed)

@@ -1,0 +1,34 @@
+"""Storage: the memory behind tensors. Views share one; its counters guard what the tape saved."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .types import DType, Shape
+
+
+class Storage:
+    """A block of device memory; each backend derives its own.
+
+    ptr: address; nbytes: usable size; device: canonical name; version: counts in-place changes;
+    changed: (code, line) of the last one made by a user's in-place op; tape_version: counts in-place changes
+    that the tape recorded, so that views know when their history is out of date.
+    """
+
+    __slots__ = ("__weakref__", "changed", "device", "nbytes", "ptr", "tape_version", "version")
+
+    def __init__(self, ptr: int, nbytes: int, device: str):
+        self.ptr, self.nbytes, self.device = ptr, nbytes, device
+        self.version = self.tape_version = 0
+        self.changed: Any = None
+
+    def array(self, dtype: DType, shape: Shape, strides: Shape, offset: int) -> Any:
+        """The memory as the device's array type (NumPy, CuPy); strides in elements, offset in bytes.
+
+        The array keeps the memory alive.
+        """
+        raise TypeError("a bare Storage has no memory")
+
+    def fill_from(self, array: Any, dtype: DType) -> None:
+        """Copy a contiguous NumPy array to the start of the block."""
+        self.array(dtype, (array.size,), (1,), 0)[...] = array.reshape(-1)

@@ -1,0 +1,215 @@
+"""The eager face of a tensor: strides over a storage, a version, and its place on the tape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..core import dispatch
+from ..core.errors import ArgumentTypeError, user_frame
+from ..core.storage import Storage
+from ..core.types import DType, Shape, TensorType, as_dtype, contiguous_strides
+from ..core.value import Tensor
+
+
+class Layout:
+    """Dtype, shape and strides (elements) of a tensor. One object per layout, so it is compared by identity."""
+
+    __slots__ = ("contiguous", "dtype", "shape", "strides", "type")
+
+    def __init__(self, dtype: DType, shape: Shape, strides: Shape):
+        self.dtype, self.shape, self.strides = dtype, shape, strides
+        self.type = TensorType(dtype, shape)
+        expected, self.contiguous = 1, True
+        for n, st in zip(reversed(shape), reversed(strides)):
+            if n != 1 and st != expected:
+                self.contiguous = False
+                break
+            expected *= n
+
+
+_layouts: dict[Any, Layout] = {}
+
+
+def layout(dtype: DType, shape: Shape, strides: Shape | None = None) -> Layout:
+    """The layout object of these facts; contiguous when no strides are given."""
+    key = (dtype, shape, strides)
+    found = _layouts.get(key)
+    if found is None:
+        if len(_layouts) > 50_000:
+            _layouts.clear()
+        if strides is None:
+            found = layout(dtype, shape, contiguous_strides(shape))
+        else:
+            found = Layout(dtype, shape, strides)
+        _layouts[key] = found
+    return found
+
+
+class EagerTensor(Tensor):
+    """A tensor with memory. `_offset` is in bytes from the start of the storage."""
+
+    __slots__ = ("_layout", "_offset", "_storage")
+
+    def __init__(self, lay: Layout, storage: Storage, offset: int = 0):
+        self._layout, self._storage, self._offset = lay, storage, offset
+        self._requires_grad = False
+        self._node: Any = None
+        self._index = 0
+        self._grad: Any = None
+        self._hooks: Any = None
+        self._base: Any = None
+        self._view: Any = None
+        self._seen = 0
+
+    # Facts come from the layout.
+    @property
+    def shape(self) -> Shape:  # type: ignore[override]
+        return self._layout.shape
+
+    @property
+    def dtype(self) -> DType:  # type: ignore[override]
+        return self._layout.dtype
+
+    @property
+    def type(self) -> TensorType:  # type: ignore[override]
+        return self._layout.type
+
+    @property
+    def device(self) -> str:  # type: ignore[override]
+        return self._storage.device
+
+    @property
+    def strides(self) -> Shape:
+        """Strides in elements."""
+        return self._layout.strides
+
+    @property
+    def ptr(self) -> int:
+        """The address of the first element."""
+        return self._storage.ptr + self._offset
+
+    @property
+    def is_contiguous(self) -> bool:
+        return self._layout.contiguous
+
+    def _get_version(self) -> int:
+        return self._storage.version
+
+    def _changed_line(self) -> str:
+        where = self._storage.changed
+        return "" if where is None else f"{where[0].co_filename}:{where[1]}"
+
+    def _bump(self) -> None:
+        self._storage.version += 1
+        frame = user_frame(2)
+        self._storage.changed = None if frame is None else (frame.f_code, frame.f_lineno)
+
+    def _alias(self) -> EagerTensor:
+        return EagerTensor(self._layout, self._storage, self._offset)
+
+    def detach(self) -> EagerTensor:
+        """The same memory without history: changes are seen by both, gradients do not flow."""
+        face = dispatch.state.executor.face(self)
+        return face._alias()  # type: ignore[return-value]
+
+    # -- values -----------------------------------------------------------------------------
+
+    def _array(self) -> Any:
+        lay = self._layout
+        return self._storage.array(lay.dtype, lay.shape, lay.strides, self._offset)
+
+    def numpy(self) -> np.ndarray:
+        """The values as a NumPy array that shares memory (on the CPU; `.to("cpu")` first from elsewhere).
+
+        Raises: AutogradError when a gradient is required (use detach()).
+        """
+        from ..core.errors import AutogradError, DeviceError
+
+        if self._requires_grad and dispatch.state.grad:
+            raise AutogradError(
+                "numpy", f"{self.type} requires a gradient, which NumPy would lose", "use x.detach().numpy()"
+            )
+        if self.device != "cpu":
+            raise DeviceError("numpy", f"the tensor is on {self.device}", 'copy it first: x.to("cpu").numpy()')
+        return dispatch.state.executor.read(self)  # type: ignore[no-any-return]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        array = dispatch.state.executor.read(self)
+        return np.array(array, dtype=dtype, copy=copy)
+
+    def __repr__(self) -> str:
+        array = self._array() if self.device == "cpu" else self._array().get()
+        body = np.array2string(np.asarray(array), separator=", ", prefix="tensor(", threshold=200, precision=5)
+        extra = "" if self.dtype.name in ("float32", "int64", "bool") else f", dtype={self.dtype}"
+        extra += "" if self.device == "cpu" else f", device={self.device!r}"
+        if self._node is not None:
+            extra += f", grad_fn={self._node!r}"
+        elif self._requires_grad:
+            extra += ", requires_grad=True"
+        return f"tensor({body}{extra})"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> EagerTensor:
+        new = self.detach().clone()
+        new = self._like(new)
+        memo[id(self)] = new
+        return new
+
+    def _like(self, new: EagerTensor) -> EagerTensor:
+        """`new`'s memory in a leaf of this tensor's class and gradient setting."""
+        cls = type(self)
+        out = cls.__new__(cls)
+        EagerTensor.__init__(out, new._layout, new._storage, new._offset)
+        out._requires_grad = self._requires_grad
+        return out
+
+    def __reduce__(self) -> Any:
+        array = self.detach().to("cpu")._array().copy()
+        return _rebuild, (type(self), array, self._requires_grad)
+
+
+def _rebuild(cls: Any, array: np.ndarray, requires_grad: bool) -> EagerTensor:
+    new = from_numpy(array)
+    out: EagerTensor = cls.__new__(cls)
+    EagerTensor.__init__(out, new._layout, new._storage, 0)
+    out._requires_grad = requires_grad
+    return out
+
+
+def from_numpy(array: np.ndarray, device: str = "cpu") -> EagerTensor:
+    """A tensor with a copy of a NumPy array on `device`."""
+    from ..core.backend import get_backend
+
+    dtype = as_dtype(array.dtype, "tensor")
+    lay = layout(dtype, array.shape)
+    storage = get_backend(device).empty(max(1, array.nbytes))
+    storage.fill_from(np.ascontiguousarray(array), dtype)
+    return EagerTensor(lay, storage)
+
+
+class ForeignStorage(Storage):
+    """Memory owned by a NumPy array that tensors look into (`dg.asarray(array, copy=False)`)."""
+
+    __slots__ = ("owner",)
+
+    def __init__(self, owner: np.ndarray):
+        super().__init__(owner.__array_interface__["data"][0], owner.nbytes, "cpu")
+        self.owner = owner
+
+    def array(self, dtype: DType, shape: Shape, strides: Shape, offset: int) -> np.ndarray:
+        start = self.owner if self.owner.dtype == dtype.np else self.owner.view(dtype.np)
+        step = tuple(s * dtype.itemsize for s in strides)
+        if offset == 0:
+            return np.lib.stride_tricks.as_strided(start, shape, step)
+        flat = np.lib.stride_tricks.as_strided(start, (1 + offset // dtype.itemsize,), (dtype.itemsize,))
+        return np.lib.stride_tricks.as_strided(flat[offset // dtype.itemsize :], shape, step)
+
+
+def share_numpy(array: np.ndarray) -> EagerTensor:
+    """A tensor over a NumPy array's own memory. Raises ArgumentTypeError when strides are not whole elements."""
+    dtype = as_dtype(array.dtype, "asarray")
+    if any(st % dtype.itemsize for st in array.strides) or not array.dtype.isnative:
+        raise ArgumentTypeError("asarray", "the array's strides are not whole elements", "copy it: dg.tensor(array)")
+    strides = tuple(st // dtype.itemsize for st in array.strides)
+    return EagerTensor(layout(dtype, array.shape, strides), ForeignStorage(array))
