@@ -53,6 +53,15 @@ def compile_object(source: str, entries: Iterable[tuple[str, str, str]] = KERNEL
     Raises CompileFailure when the source is not a kernel: a type error, an exception that can be raised,
     memory that is allocated, a symbol that only Numba's process has.
     """
+    return _target_machine().emit_object(_optimised(source, tuple(entries), prefix))
+
+
+def compile_assembly(source: str) -> str:
+    """The assembly text of a kernel, to see what became of it."""
+    return _target_machine().emit_assembly(_optimised(source, KERNEL, ""))
+
+
+def _optimised(source: str, entries: tuple[tuple[str, str, str], ...], prefix: str) -> llvm.ModuleRef:
     from .numba_front import kernel_language, lower
 
     machine = _target_machine()
@@ -65,24 +74,31 @@ def compile_object(source: str, entries: Iterable[tuple[str, str, str]] = KERNEL
     try:
         with kernel_language() as namespace:
             exec(compile(source, filename, "exec"), namespace)
-            linked: set[str] = set()
+            linked: list[llvm.ModuleRef] = []
             for name, arguments, result in entries:
                 inner, body, called = lower(namespace[name], arguments, result)
                 module.link_in(body)
                 for other in called:
-                    if other.name not in linked:
-                        linked.add(other.name)
+                    if all(other is not one for one in linked):
+                        linked.append(other)
                         module.link_in(other, preserve=True)
                 module.link_in(llvm.parse_assembly(_c_function(prefix + name, inner, arguments, result)))
     except Exception as error:
         raise CompileFailure(f"{type(error).__name__}: {error}") from error
     finally:
         linecache.cache.pop(filename, None)
-    return _generate(module, machine, {prefix + name for name, _, _ in entries})
+    _hide_all_but(module, {prefix + name for name, _, _ in entries})
+    options = llvm.create_pipeline_tuning_options(3)
+    options.loop_vectorization = True
+    # Reductions keep their lanes as separate accumulators; this is what makes vectors of them.
+    options.slp_vectorization = True
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    _check(module)
+    return module
 
 
-def _generate(module: llvm.ModuleRef, machine: llvm.TargetMachine, exported: set[str]) -> bytes:
-    """Optimise and emit `module`, in which only `exported` stays visible."""
+def _hide_all_but(module: llvm.ModuleRef, exported: set[str]) -> None:
     for function in module.functions:
         if not function.is_declaration:
             if function.name not in exported:
@@ -91,13 +107,6 @@ def _generate(module: llvm.ModuleRef, machine: llvm.TargetMachine, exported: set
     for variable in module.global_variables:
         if not variable.is_declaration:
             variable.linkage = "internal"
-    options = llvm.create_pipeline_tuning_options(3)
-    options.loop_vectorization = True
-    options.slp_vectorization = True
-    builder = llvm.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(module, builder)
-    _check(module)
-    return machine.emit_object(module)
 
 
 def _c_function(symbol: str, inner: str, arguments: str, result: str) -> str:

@@ -26,6 +26,7 @@ _FAULTS = ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP")
 
 _lock = threading.RLock()
 _pool: _Pool | None = None
+_threads: int | None = None
 
 
 class _MethodDef(ctypes.Structure):
@@ -61,14 +62,14 @@ class _Pool:
         base = ctypes.addressof(block)
         self.state = (base + 127) // 128 * 128
         self.words = (ctypes.c_int64 * STATE_WORDS).from_address(self.state)
-        self.messages = ctypes.create_string_buffer(b"a program takes a list with one int per dynamic value")
+        self.message = ctypes.create_string_buffer(b"a program takes a list with one int per dynamic value")
         self.method = _MethodDef(b"run", by_name["run_descriptor"], _METH_O, None)
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.method))
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.messages))
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.message))
         self.set("WORKER", by_name["worker"])
         self.set("NONE", id(None))
         self.set("TYPE_ERROR", id(TypeError))
-        self.set("WRONG_COUNT", ctypes.addressof(self.messages))
+        self.set("WRONG_COUNT", ctypes.addressof(self.message))
         self.set("SET_MASK", int(getattr(signal, "SIG_SETMASK", 0)))
         blocked = ~sum(1 << (getattr(signal, name) - 1) for name in _FAULTS if hasattr(signal, name))
         start = LAYOUT["SIGNALS"]
@@ -98,6 +99,8 @@ class _Pool:
 
     def resize(self, threads: int) -> None:
         """Change the number of threads once no program has the workers."""
+        if threads == self.get("WANTED") + 1:
+            return
         while not self._take():
             time.sleep(1e-4)
         try:
@@ -167,20 +170,26 @@ def bind(
 
 def get_num_threads() -> int:
     """How many threads a program may use, the caller's own included."""
-    return _get().get("WANTED") + 1
+    global _threads
+    if _threads is None:
+        _threads = default_num_threads()
+    return _threads
 
 
 def set_num_threads(n: int) -> None:
     """Let programs use `n` threads from now on, the caller's own included; 1 means no workers at all.
 
-    Raises: ArgumentError when n is below 1.
+    Waits for a program that has the workers. Raises: ArgumentError when n is not a positive integer.
     """
-    if n < 1:
-        raise ArgumentError("set_num_threads", f"n={n} is below 1", "give the number of threads, 1 or more")
+    global _threads
+    if not isinstance(n, int) or n < 1:
+        raise ArgumentError(
+            "set_num_threads", f"n={n!r} is not a number of threads", "give an integer, 1 or more"
+        )
     with _lock:
-        pool = _get()
-        if n != pool.get("WANTED") + 1:
-            pool.resize(n)
+        _threads = n
+        if _pool is not None:
+            _pool.resize(n)
 
 
 def default_num_threads() -> int:
@@ -201,7 +210,7 @@ def _get() -> _Pool:
     if _pool is None:
         with _lock:
             if _pool is None:
-                _pool = _Pool(default_num_threads())
+                _pool = _Pool(get_num_threads())
     return _pool
 
 

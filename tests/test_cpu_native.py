@@ -1,0 +1,446 @@
+"""The CPU's native floor: kernel compilation and its disk cache, the thread pool and the program runner."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+
+import numpy as np
+import pytest
+from duograd.backends.cpu import native, pool
+from duograd.core.errors import ArgumentError, FlagError, KernelError
+
+ADD_ONE = """
+def kernel(args, chunk, nchunks):
+    x = args[0]
+    for i in range(args[1] * chunk // nchunks, args[1] * (chunk + 1) // nchunks):
+        store_i64(x, i, load_i64(x, i) + 1)
+"""
+
+# out[chunk] = sum of x: reads all that the wave before has written.
+SUM = """
+def kernel(args, chunk, nchunks):
+    total = 0
+    for i in range(args[1]):
+        total += load_i64(args[0], i)
+    store_i64(args[2], chunk, total)
+"""
+
+ADAM = """
+def kernel(args, chunk, nchunks):
+    p = args[0]
+    g = args[1]
+    m = args[2]
+    v = args[3]
+    a = args[4]
+    b = args[5]
+    c = args[6]
+    rate = types.float32(bits_f64(args[7]))
+    for i in range(args[8]):
+        gi = load_in_f32(g, i)
+        mi = load_in_f32(m, i) + rate * gi
+        vi = load_in_f32(v, i) + rate * gi * gi
+        pi = load_in_f32(p, i) - rate * mi / (vi + load_in_f32(a, i) + load_in_f32(b, i))
+        store_out_f32(m, i, mi, 0)
+        store_out_f32(v, i, vi, 1)
+        store_out_f32(p, i, pi, 2)
+        store_out_f32(c, i, pi * mi, 3)
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache_folder(tmp_path_factory):
+    """One cache of kernels for this file, so that subprocesses find what the first test has compiled."""
+    folder = tmp_path_factory.mktemp("kernels")
+    before = os.environ.get("DUOGRAD_CACHE_DIR")
+    os.environ["DUOGRAD_CACHE_DIR"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["DUOGRAD_CACHE_DIR"]
+    else:
+        os.environ["DUOGRAD_CACHE_DIR"] = before
+
+
+@pytest.fixture
+def forgetful(monkeypatch):
+    """A process that knows no kernel yet."""
+    monkeypatch.setattr(native, "_addresses", {})
+    monkeypatch.setattr(native, "_libraries", {})
+
+
+@pytest.fixture
+def threads():
+    """Set the number of threads for one test."""
+    before = pool.get_num_threads()
+    yield pool.set_num_threads
+    pool.set_num_threads(before)
+
+
+def call(address: int, *slots: int, chunk: int = 0, nchunks: int = 1) -> None:
+    args = np.array(slots, np.int64)
+    ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(address)(
+        args.ctypes.data, chunk, nchunks
+    )
+
+
+class Table:
+    """Rows of (kernel source, slots, chunks, starts a wave) with their argument blocks, and a bound call."""
+
+    def __init__(self, *launches, patches=(), ndynamic=0, release_gil=True):
+        width = max(len(slots) for _, slots, _, _ in launches)
+        self.args = np.zeros((len(launches), width), np.int64)
+        self.rows = np.zeros((len(launches), 4), np.int64)
+        for k, (source, slots, chunks, wave) in enumerate(launches):
+            self.args[k, : len(slots)] = slots
+            self.rows[k] = native.kernel_address(source), self.args[k].ctypes.data, chunks, wave
+        self.patches = np.array(patches, np.int64).reshape(-1, 3)
+        self.addresses = (
+            self.rows.ctypes.data,
+            len(self.rows),
+            self.patches.ctypes.data,
+            len(self.patches),
+            self.args.ctypes.data,
+        )
+        self.run = pool.bind(
+            *self.addresses, self.args.size, ndynamic, keep=self.__dict__, release_gil=release_gil
+        )
+
+
+def address(array: np.ndarray) -> int:
+    return array.ctypes.data
+
+
+def in_new_process(code: str, **environment: str) -> str:
+    """Run `code` in a fresh interpreter with this file's names of sources; gives what it printed."""
+    head = f"ADD_ONE = {ADD_ONE!r}\nimport ctypes, os, sys\nimport numpy as np\n"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", head + textwrap.dedent(code)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# Compilation and the cache.
+
+
+def test_kernel_does_its_share_of_the_chunks():
+    x = np.zeros(10, np.int64)
+    for chunk in (0, 2):
+        call(native.kernel_address(ADD_ONE), address(x), 10, chunk=chunk, nchunks=3)
+    assert x.tolist() == [1, 1, 1, 0, 0, 0, 1, 1, 1, 1]
+
+
+def test_kernel_is_compiled_once_and_found_in_memory():
+    first = native.kernel_address(ADD_ONE)
+    before = native.stats()
+    assert native.kernel_addresses([ADD_ONE, ADD_ONE]) == [first, first]
+    after = native.stats()
+    assert after["compiled"] == before["compiled"]
+    assert after["hits"] == before["hits"] + 2
+
+
+DTYPES = {
+    "b1": "?", "i8": "i1", "i16": "i2", "i32": "i4", "i64": "i8", "u8": "u1", "u16": "u2", "u32": "u4",
+    "u64": "u8", "f32": "f4", "f64": "f8",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DTYPES)
+def test_every_dtype_is_loaded_and_stored(name):
+    dtype = np.dtype(DTYPES[name])
+    source = f"""
+def kernel(args, chunk, nchunks):
+    for i in range(args[2]):
+        store_{name}(args[1], i, load_{name}(args[0], i))
+        store_out_{name}(args[1], i + args[2], load_in_{name}(args[0], i), 0)
+"""
+    x = np.array([0, 1, 2, 3, 120], dtype)
+    out = np.zeros(10, dtype)
+    call(native.kernel_address(source), address(x), address(out), 5)
+    np.testing.assert_array_equal(out, np.concatenate([x, x]))
+
+
+def test_kernels_are_reloaded_in_a_new_process_without_numba():
+    code = """
+    from duograd.backends.cpu import native, pool
+    x = np.zeros(5, np.int64)
+    rows = np.array([[native.kernel_address(ADD_ONE), 0, 1, 1]])
+    args = np.array([x.ctypes.data, 5])
+    rows[0, 1] = args.ctypes.data
+    pool.bind(rows.ctypes.data, 1, 0, 0, args.ctypes.data, 2, 0)([])
+    print(x.tolist(), native.stats()["compiled"], native.stats()["loaded"], "numba" in sys.modules)
+    """
+    in_new_process(code)
+    assert in_new_process(code).split("] ") == ["[1, 1, 1, 1, 1", "0 2 False\n"]
+
+
+def test_corrupt_object_file_is_deleted_and_compiled_again(forgetful, cache_folder):
+    native.kernel_address(ADD_ONE)
+    path = native._path(native._key(ADD_ONE, native._KERNEL))
+    good = path.read_bytes()
+    for bad in (good[:-1], good[:200] + b"x" + good[201:], b""):
+        path.write_bytes(bad)
+        native._addresses.clear()
+        native._libraries.clear()
+        before = native.stats()["compiled"]
+        x = np.zeros(3, np.int64)
+        call(native.kernel_address(ADD_ONE), address(x), 3)
+        assert x.tolist() == [1, 1, 1]
+        assert native.stats()["compiled"] == before + 1
+        assert len(path.read_bytes()) == len(good)
+
+
+def test_cache_leaves_no_temporary_files(cache_folder):
+    native.kernel_address(ADD_ONE)
+    assert {path.suffix for path in cache_folder.iterdir()} == {".kernel"}
+
+
+def test_clear_cache_deletes_the_object_files(forgetful, monkeypatch, tmp_path):
+    monkeypatch.setenv("DUOGRAD_CACHE_DIR", str(tmp_path))
+    native.kernel_address(ADD_ONE)
+    assert native.clear_cache() == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_unwritable_cache_warns_once_and_goes_on(forgetful, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("DUOGRAD_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr(native, "_warned_unwritable", False)
+    with pytest.warns(RuntimeWarning, match="DUOGRAD_CACHE_DIR"):
+        native.kernel_address(ADD_ONE)
+    assert native.kernel_address(ADD_ONE + "\n# another\n")
+
+
+def test_key_changes_with_the_source_and_the_language(monkeypatch):
+    key = native._key(ADD_ONE, native._KERNEL)
+    assert key == native._key(ADD_ONE, native._KERNEL)
+    assert key != native._key(ADD_ONE + "\n", native._KERNEL)
+    # A changed module changes the keys of the kernels that can see it, and of no others.
+    monkeypatch.setattr(native, "_language_hashes", {})
+    monkeypatch.setitem(native._module_texts, "posix", ("changed", ()))
+    assert key == native._key(ADD_ONE, native._KERNEL)
+    monkeypatch.setattr(native, "_language_hashes", {})
+    monkeypatch.setitem(native._module_texts, "intrinsics", ("changed", ()))
+    assert key != native._key(ADD_ONE, native._KERNEL)
+
+
+def test_language_modules_are_found_through_imports():
+    native._language(("compile", "lang"))
+    assert {"compile", "lang", "intrinsics", "numba_front"} <= set(native._module_texts)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("args[0] = missing(3)", "missing"),
+        ("args[0] = chunk.real.nothing", "nothing"),
+        ("if chunk > 3:\n        raise ValueError", "can raise an exception"),
+        ("for i in range(0, chunk, nchunks):\n        args[0] = i", "variable step"),
+        ("args[0] = len([i for i in range(chunk)])", ""),
+        ("args[0] = (", "SyntaxError"),
+    ],
+)
+def test_bad_kernel_is_an_error_with_its_source(body, reason):
+    source = f"# a bad kernel\ndef kernel(args, chunk, nchunks):\n    {body}\n"
+    with pytest.raises(KernelError) as error:
+        native.kernel_address(source)
+    assert reason in str(error.value)
+    assert body.split("\n")[0] in str(error.value)
+
+
+def test_loop_over_seven_buffers_uses_the_widest_vectors():
+    import llvmlite.binding as llvm
+    from duograd.backends.cpu.compile import compile_assembly
+
+    features = llvm.get_host_cpu_features()
+    if not features.get("avx2"):
+        pytest.skip("needs an x86 CPU with AVX2 to know the name of its widest registers")
+    register = "%zmm" if features.get("avx512f") else "%ymm"
+    lines = compile_assembly(ADAM).splitlines()
+    divisions = [line for line in lines if "vdivps" in line and register in line]
+    stores = [line for line in lines if "vmovups" in line and line.split()[1].startswith(register)]
+    assert len(divisions) >= 1
+    assert len(stores) >= 4
+
+
+def test_scoped_access_is_right_in_place():
+    n = 1003
+    rng = np.random.default_rng(0)
+    p, g, m, v, a, b = (rng.random(n, np.float32) + 1 for _ in range(6))
+    c = np.zeros(n, np.float32)
+    rate = np.float32(0.125)
+    m2 = m + rate * g
+    v2 = v + rate * g * g
+    p2 = p - rate * m2 / (v2 + a + b)
+    slots = [address(t) for t in (p, g, m, v, a, b, c)]
+    call(native.kernel_address(ADAM), *slots, np.array(0.125).view(np.int64).item(), n)
+    for mine, expected in ((m, m2), (v, v2), (p, p2), (c, p2 * m2)):
+        np.testing.assert_array_equal(mine, expected)
+
+
+# Programs.
+
+
+@pytest.mark.parametrize("nthreads", [1, 2, 4])
+def test_wave_starts_after_everything_before_it(threads, nthreads):
+    threads(nthreads)
+    n, chunks = 4096, 8
+    x = np.zeros(n, np.int64)
+    out = np.zeros((50, chunks), np.int64)
+    launches = []
+    for k in range(50):
+        half = n // 2 * 8
+        launches.append((ADD_ONE, (address(x), n // 2), chunks, 1))
+        launches.append((ADD_ONE, (address(x) + half, n // 2), chunks, 0))
+        launches.append((SUM, (address(x), n, address(out[k])), chunks, 1))
+    table = Table(*launches)
+    for repeat in range(20):
+        table.run([])
+        expected = (np.arange(1, 51) + repeat * 50) * n
+        np.testing.assert_array_equal(out, np.repeat(expected[:, None], chunks, axis=1))
+
+
+def test_every_chunk_runs_once_when_there_are_very_many(threads):
+    threads(3)
+    mark = "def kernel(args, chunk, nchunks):\n    store_i64(args[0], chunk, load_i64(args[0], chunk) + 1)\n"
+    for chunks in (1, 2, 3, 65535, 65536, 150000):
+        x = np.zeros(chunks, np.int64)
+        Table((mark, (address(x),), chunks, 1)).run([])
+        assert (x == 1).all()
+
+
+def test_rows_of_one_wave_share_the_threads(threads):
+    threads(2)
+    x = np.zeros(40, np.int64)
+    rows = [(ADD_ONE, (address(x[k:]), 1), 1, int(k == 0)) for k in range(40)]
+    Table(*rows).run([])
+    assert (x == 1).all()
+
+
+def test_patches_fill_slots_with_offsets():
+    x = np.zeros(6, np.int64)
+    table = Table((ADD_ONE, (0, 0), 1, 1), patches=[(0, 1, 16), (1, 0, 0)], ndynamic=2)
+    table.run([3, address(x)])
+    table.run((2, address(x)))
+    assert x.tolist() == [0, 0, 2, 2, 1, 0]
+    dyn = np.array([1, address(x)])
+    pool.entry()(*table.addresses, address(dyn))
+    assert x.tolist() == [0, 0, 3, 2, 1, 0]
+
+
+def test_bound_program_refuses_wrong_values_and_stays_usable():
+    x = np.zeros(2, np.int64)
+    table = Table((ADD_ONE, (0, 2), 1, 1), patches=[(0, 0, 0)], ndynamic=1)
+    for bad, error in (([], TypeError), ([1, 2], TypeError), (["x"], TypeError), ([1 << 70], OverflowError)):
+        with pytest.raises(error):
+            table.run(bad)
+    with pytest.raises(TypeError):
+        table.run(3)
+    table.run([address(x)])
+    assert x.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("release_gil", [True, False])
+def test_threads_may_run_one_program_at_once(threads, release_gil):
+    threads(2)
+    n, repeats = 2000, 60
+    table = Table(
+        (ADD_ONE, (0, n), 4, 1),
+        (ADD_ONE, (0, n), 1, 1),
+        patches=[(0, 0, 0), (2, 0, 0)],
+        ndynamic=1,
+        release_gil=release_gil,
+    )
+    arrays = [np.zeros(n, np.int64) for _ in range(4)]
+
+    def work(array):
+        for _ in range(repeats):
+            table.run([address(array)])
+
+    workers = [threading.Thread(target=work, args=(array,)) for array in arrays]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    for array in arrays:
+        assert (array == 2 * repeats).all()
+
+
+def test_number_of_threads_can_change_at_any_time(threads):
+    x = np.zeros(64, np.int64)
+    table = Table((ADD_ONE, (address(x), 64), 8, 1))
+    for count, nthreads in enumerate([1, 4, 2, 1, 3, 3, 2], 1):
+        threads(nthreads)
+        assert pool.get_num_threads() == nthreads
+        table.run([])
+        assert (x == count).all()
+
+
+def test_number_of_threads_is_checked():
+    with pytest.raises(ArgumentError, match="set_num_threads"):
+        pool.set_num_threads(0)
+
+
+def test_number_of_threads_comes_from_the_environment(monkeypatch):
+    monkeypatch.setenv("DUOGRAD_NUM_THREADS", "3")
+    assert pool.default_num_threads() == 3
+    monkeypatch.setenv("DUOGRAD_NUM_THREADS", "many")
+    with pytest.raises(FlagError, match="DUOGRAD_NUM_THREADS"):
+        pool.default_num_threads()
+
+
+PARALLEL = """
+from duograd.backends.cpu import native, pool
+x = np.zeros(1000, np.int64)
+args = np.array([x.ctypes.data, 1000])
+rows = np.array([[native.kernel_address(ADD_ONE), args.ctypes.data, 8, 1]])
+run = pool.bind(rows.ctypes.data, 1, 0, 0, args.ctypes.data, 2, 0)
+run([])
+"""
+
+
+def test_forked_child_gets_threads_of_its_own():
+    code = """
+    import time
+    time.sleep(0.02)  # the workers sleep, inside their lock's wait
+    pid = os.fork()
+    for _ in range(50):
+        run([])
+    assert (x == 51).all()
+    if pid:
+        assert os.waitpid(pid, 0)[1] == 0
+        print(pool._pool.get("STARTED"))
+    else:
+        started = pool._pool.get("STARTED")
+        os._exit(0 if started == 2 else 1)
+    """
+    assert in_new_process(PARALLEL + textwrap.dedent(code), DUOGRAD_NUM_THREADS="3") == "2\n"
+
+
+@pytest.mark.parametrize("ending", ["", "import time; time.sleep(0.05)", "sys.exit(0)"])
+def test_process_ends_with_workers_spinning_or_asleep(ending):
+    in_new_process(PARALLEL + ending, DUOGRAD_NUM_THREADS="4")
+
+
+def test_interrupt_reaches_the_main_thread_and_not_a_worker():
+    code = """
+    import signal, time
+    signal.signal(signal.SIGUSR1, lambda *a: print("handled"))
+    signal.alarm(60)
+    start = time.monotonic()
+    for _ in range(20):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        run([])
+    tasks = os.listdir("/proc/self/task") if os.path.isdir("/proc/self/task") else ["1", "2"]
+    print(len(tasks) >= 2)
+    """
+    lines = in_new_process(PARALLEL + textwrap.dedent(code), DUOGRAD_NUM_THREADS="2").split()
+    assert lines == ["handled"] * 20 + ["True"]
