@@ -1,0 +1,143 @@
+"""Exponentials: exp, exp2, expm1, sigmoid, tanh, sinh, cosh over one core.
+
+The core: x = k ln2 + r with |r| <= ln2/2 (Cody-Waite, two parts, fma), exp(r) - 1 = r + r**2 q(r), q minimax.
+Source of the scheme: Muller et al., Handbook of Floating-Point Arithmetic, ch. 11; coefficients are our own.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from . import vecmath_coefficients as C
+from .vecmath_registry import vector
+from .vecmath_value import FLOATS, Value, by_kind, copysign, fabs, fma, highest, lowest, polynomial, select
+
+LOG2E = 1.4426950408889634
+LN2 = 0.6931471805599453  # float64 rounding of ln 2
+LN2_LOW = 2.3190468138462996e-17  # ln 2 - LN2
+LN2_F32 = float(np.float32(LN2))
+
+
+class Reduced(NamedTuple):
+    """x = k ln2 + r; `k` is an integer Value of the float's width."""
+
+    k: Value
+    r: Value
+
+
+def magic(x: Value) -> float:
+    """1.5 * 2**mantissa: adding it rounds to an integer, which then stands in the sum's low bits."""
+    return 1.5 * 2.0**x.kind.mantissa
+
+
+def nearest(t: Value) -> tuple[Value, Value]:
+    """For t = y + magic: y rounded to an integer, as a float and as an integer. A NaN gives some integer."""
+    m = magic(t)
+    return t - m, t.bits() - int(np.dtype(f"float{t.kind.bits}").type(m).view(f"int{t.kind.bits}"))
+
+
+def power_of_two(k: Value) -> Value:
+    """2**k for integer k within the normal exponents."""
+    kind = by_kind(k, 23, 52)
+    return ((k << kind) + (by_kind(k, 127, 1023) << kind)).as_float()
+
+
+def scale(y: Value, k: Value) -> Value:
+    """y * 2**k for any k from -2 * 126 to 2 * 127 (float64: 2 * 1022); overflows and denormals round once."""
+    half = k >> 1
+    return y * power_of_two(half) * power_of_two(k - half)
+
+
+def reduce(x: Value) -> Reduced:
+    kf, k = nearest(fma(x, LOG2E, magic(x)))
+    r = fma(kf, by_kind(x, -LN2_F32, -LN2), x)
+    return Reduced(k, fma(kf, by_kind(x, LN2_F32 - LN2, -LN2_LOW), r))
+
+
+def exp_kernel(r: Value) -> Value:
+    """exp(r) for |r| <= ln2/2, within 0.9 ulp."""
+    q = polynomial(r, C.EXPM1[r.kind.name])
+    return fma(fma(q, r, 1.0), r, 1.0)
+
+
+def clamp(x: Value) -> Value:
+    """Bring x to where exp is neither 0 nor infinite, and a little beyond; NaN stays."""
+    return highest(lowest(x, by_kind(x, -105.0, -746.0)), by_kind(x, 89.0, 710.0))
+
+
+def exp_negative(x: Value) -> Value:
+    """exp(x) for x <= 0: cheaper than exp, denormal results included."""
+    k, r = reduce(lowest(x, by_kind(x, -105.0, -746.0)))
+    up = by_kind(x, 64, 512)
+    return exp_kernel(r) * power_of_two(k + up) * 2.0**-up
+
+
+@vector("exp", FLOATS)
+def exp(x: Value) -> Value:
+    k, r = reduce(clamp(x))
+    return scale(exp_kernel(r), k)
+
+
+@vector("exp2", FLOATS)
+def exp2(x: Value) -> Value:
+    x = highest(lowest(x, by_kind(x, -151.0, -1076.0)), by_kind(x, 129.0, 1025.0))
+    kf, k = nearest(x + magic(x))
+    return scale(exp_kernel((x - kf) * LN2), k)
+
+
+@vector("expm1", FLOATS)
+def expm1(x: Value) -> Value:
+    """2**k (exp(r) - 1) + (2**k - 1): the second term is exact wherever the first matters."""
+    # Below the lower bound the result is -1; above, 2**k must stay finite: k = 128 is taken in two steps.
+    c = highest(lowest(x, by_kind(x, -20.0, -40.0)), by_kind(x, 89.0, 710.0))
+    k, r = reduce(c)
+    p = fma(polynomial(r, C.EXPM1[r.kind.name]) * r, r, r)
+    half = power_of_two(k - 1)
+    y = fma(half, p, half - 0.5) * 2.0
+    # -0 and denormals come out as they went in.
+    return select(fabs(x) < by_kind(x, 2.0**-25, 2.0**-54), x, y)
+
+
+@vector("sigmoid", FLOATS)
+def sigmoid(x: Value) -> Value:
+    """1 / (1 + exp(-x)); with t = exp(-|x|): 1 / (1 + t) or t / (1 + t)."""
+    t = exp_negative(-fabs(x))
+    return select(x < 0.0, t, 1.0) / (1.0 + t)
+
+
+@vector("tanh", FLOATS)
+def tanh(x: Value) -> Value:
+    """x + x**3 p(x**2) up to 0.625, beyond it 1 - 2 / (exp(2 |x|) + 1)."""
+    a = fabs(x)
+    z = x * x
+    near = fma(polynomial(z, C.TANH[x.kind.name]) * z, x, x)
+    k, r = reduce(highest(a, by_kind(x, 10.0, 20.0)) * 2.0)
+    far = 1.0 - 2.0 / (exp_kernel(r) * power_of_two(k) + 1.0)
+    return copysign(select(a < 0.625, near, far), x)
+
+
+def half_exp(a: Value) -> Value:
+    """exp(a) / 2 for a >= 0, finite as long as the result is."""
+    k, r = reduce(highest(a, by_kind(a, 90.0, 711.0)))
+    return scale(exp_kernel(r), k - 1)
+
+
+@vector("sinh", FLOATS)
+def sinh(x: Value) -> Value:
+    a = fabs(x)
+    z = highest(x * x, 1.0)
+    near = fma(polynomial(z, C.SINH[x.kind.name]) * z, x, x)
+    h = half_exp(a)
+    return select(a < 1.0, near, copysign(h - 0.25 / h, x))
+
+
+@vector("cosh", FLOATS)
+def cosh(x: Value) -> Value:
+    h = half_exp(fabs(x))
+    return h + 0.25 / h
+
+
+assert math.isclose(LOG2E, 1 / LN2)
