@@ -1,0 +1,130 @@
+"""The intermediate representation: typed values, ops in order, in single-assignment form.
+
+A graph is a straight list of nodes (control flow ends a graph; see trace.py). Inputs of nodes are values,
+Python numbers (weakly typed constants), `Number`s (weakly typed, known at call time) or None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..core.op import Attrs, Op
+from ..core.types import Shape, TensorType, contiguous_strides
+
+
+class Value:
+    """One tensor in a graph. producer: its node, None for an input of the graph."""
+
+    __slots__ = ("device", "index", "name", "producer", "type")
+
+    def __init__(self, type: TensorType, device: str, producer: Node | None = None, index: int = 0, name: str = ""):
+        self.type, self.device, self.producer, self.index, self.name = type, device, producer, index, name
+
+    def __repr__(self) -> str:
+        return f"<value {self.name} {self.type}>"
+
+
+class Number:
+    """A weakly typed number read from `owner[key]` at each call: a learning rate, a random offset.
+
+    kind: float or int. add: a constant added to it (program-order offsets).
+    """
+
+    __slots__ = ("add", "key", "kind", "owner")
+
+    def __init__(self, owner: Any, key: str, kind: type, add: int = 0):
+        self.owner, self.key, self.kind, self.add = owner, key, kind, add
+
+    def read(self) -> Any:
+        return self.kind(self.owner[self.key]) + self.add if self.add else self.kind(self.owner[self.key])
+
+    def __repr__(self) -> str:
+        return f"${self.key}" + (f"+{self.add}" if self.add else "")
+
+    def _refuse(self, *_: Any) -> Any:
+        from ..core.errors import TraceError
+
+        raise TraceError(
+            "function", f"the setting {self.key!r} is read at every call and has no one value while tracing",
+            "pass it to an op as it is",
+        )  # fmt: skip
+
+    __bool__ = __float__ = __int__ = __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse
+    __truediv__ = __rtruediv__ = __lt__ = __le__ = __gt__ = __ge__ = __neg__ = __pow__ = _refuse
+
+
+class Node:
+    """One op call. line: the user's `file:line`."""
+
+    __slots__ = ("attrs", "inputs", "line", "op", "outputs")
+
+    def __init__(self, op: Op, inputs: list[Any], attrs: Attrs, types: tuple[TensorType, ...], device: str, line: str):
+        self.op, self.inputs, self.attrs, self.line = op, inputs, attrs, line
+        self.outputs = [Value(t, device, self, k) for k, t in enumerate(types)]
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """Attributes by name."""
+        return self.op.attrs_dict(self.attrs)
+
+    def values(self) -> Iterator[Value]:
+        """The inputs that are values."""
+        return (x for x in self.inputs if isinstance(x, Value))
+
+    def __repr__(self) -> str:
+        return f"<{self.op.name}>"
+
+
+class Graph:
+    """inputs -> nodes -> outputs, and writes.
+
+    writes: pairs (input, value): after the graph ran, the memory of that input holds the value. strides:
+    layout of inputs that are not contiguous (elements). scratch inputs may be overwritten freely.
+    """
+
+    __slots__ = ("inputs", "name", "nodes", "outputs", "strides", "writes")
+
+    def __init__(self, name: str = "function"):
+        self.name = name
+        self.inputs: list[Value] = []
+        self.nodes: list[Node] = []
+        self.outputs: list[Value] = []
+        self.writes: list[tuple[Value, Value]] = []
+        self.strides: dict[Value, Shape] = {}
+
+    def add_input(self, type: TensorType, device: str, strides: Shape | None = None) -> Value:
+        value = Value(type, device)
+        self.inputs.append(value)
+        if strides is not None and strides != contiguous_strides(type.shape):
+            self.strides[value] = strides
+        return value
+
+    def uses(self) -> dict[Value, list[Node]]:
+        """Nodes that read each value (graph outputs and writes not counted)."""
+        found: dict[Value, list[Node]] = {}
+        for node in self.nodes:
+            for value in node.values():
+                found.setdefault(value, []).append(node)
+        return found
+
+    def results(self) -> list[Value]:
+        """Values the graph must produce: outputs and written values."""
+        return [*self.outputs, *(new for _, new in self.writes)]
+
+    def copy(self) -> Graph:
+        """A copy whose lists and nodes may be changed; inputs stay the same objects."""
+        new = Graph(self.name)
+        new.inputs, new.strides = list(self.inputs), dict(self.strides)
+        swap: dict[Value, Value] = {}
+        for node in self.nodes:
+            inputs = [swap.get(x, x) if isinstance(x, Value) else x for x in node.inputs]
+            twin = Node(
+                node.op, inputs, node.attrs, tuple(v.type for v in node.outputs),
+                node.outputs[0].device if node.outputs else "cpu", node.line,
+            )  # fmt: skip
+            new.nodes.append(twin)
+            swap.update(zip(node.outputs, twin.outputs))
+        new.outputs = [swap.get(v, v) for v in self.outputs]
+        new.writes = [(target, swap.get(v, v)) for target, v in self.writes]
+        return new

@@ -1,0 +1,112 @@
+"""The symbolic face of a tensor: a value of the graph under construction."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from ..core import dispatch
+from ..core.errors import TraceError, user_frame
+from ..core.types import DType, Shape, TensorType
+from ..core.value import Tensor
+from .ir import Value
+
+if TYPE_CHECKING:
+    from .trace import Trace
+
+
+class SymbolStorage:
+    """What views of one symbolic tensor share: the version counter, as eager storages have it."""
+
+    __slots__ = ("changed", "tape_version", "version")
+
+    def __init__(self) -> None:
+        self.version = self.tape_version = 0
+        self.changed: Any = None
+
+
+class Symbol(Tensor):
+    """A tensor inside a trace. Its value in the graph changes when it is written in place."""
+
+    __slots__ = ("_fresh", "_storage", "_trace", "_value")
+
+    def __init__(self, value: Value, trace: Trace, storage: SymbolStorage | None = None):
+        self._value = value
+        self._trace = weakref.ref(trace)
+        self._storage = storage or SymbolStorage()
+        self._fresh = self._storage.version
+        self._requires_grad = False
+        self._node: Any = None
+        self._index = 0
+        self._grad: Any = None
+        self._hooks: Any = None
+        self._base: Any = None
+        self._view: Any = None
+        self._seen = 0
+        trace.symbols.add(self)
+
+    @property
+    def shape(self) -> Shape:  # type: ignore[override]
+        return self._value.type.shape
+
+    @property
+    def dtype(self) -> DType:  # type: ignore[override]
+        return self._value.type.dtype
+
+    @property
+    def type(self) -> TensorType:  # type: ignore[override]
+        return self._value.type
+
+    @property
+    def device(self) -> str:  # type: ignore[override]
+        return self._value.device
+
+    @property
+    def is_contiguous(self) -> bool:
+        return True
+
+    def _get_version(self) -> int:
+        return self._storage.version
+
+    def _changed_line(self) -> str:
+        where = self._storage.changed
+        return "" if where is None else f"{where[0].co_filename}:{where[1]}"
+
+    def _bump(self) -> None:
+        self._storage.version += 1
+        frame = user_frame(2)
+        self._storage.changed = None if frame is None else (frame.f_code, frame.f_lineno)
+
+    def _alias(self) -> Symbol:
+        trace = self._trace()
+        if trace is None:
+            self._leaked("alias")
+        assert trace is not None
+        new = Symbol(self._value, trace, self._storage)
+        new._base, new._view = self._base, self._view
+        return new
+
+    def detach(self) -> Symbol:
+        """The same tensor without history."""
+        return dispatch.state.executor.face(self)._alias()  # type: ignore[return-value]
+
+    def numpy(self) -> Any:
+        """The value: ends the segment of the trace here and runs it."""
+        return dispatch.state.executor.read(self)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        import_array = dispatch.state.executor.read(self)
+        return import_array if dtype is None else import_array.astype(dtype)
+
+    def __repr__(self) -> str:
+        return f"symbol({self.type})"
+
+    def _leaked(self, op: str) -> None:
+        raise TraceError(
+            op,
+            f"a tensor {self.type} of a traced function was used after its trace ended",
+            "return it from the function instead of keeping it in a list, a global or an attribute",
+        )
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        self._leaked("deepcopy")

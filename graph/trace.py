@@ -1,0 +1,282 @@
+"""Tracing: the executor that records. It lifts the tensors a function reads and collects its writes."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..core import dispatch
+from ..core.backend import normalize_device
+from ..core.errors import ArgumentTypeError, AutogradError, DeviceError, ShapeError, TraceError, user_line
+from ..core.op import Attrs, Op
+from ..core.value import Tensor
+from .ir import Graph, Node, Number, Value
+from .symbol import Symbol
+
+_NUMBERS = (int, float, bool)
+
+
+class Source:
+    """Where an input of a traced graph comes from at each call.
+
+    kind: "arg" (position in the flattened arguments), "tensor" (this very tensor, lifted by reference), "grad"
+    (the `.grad` of this tensor), "carry" (a value of an earlier segment).
+    """
+
+    __slots__ = ("key", "kind", "symbol", "tensor")
+
+    def __init__(self, kind: str, key: Any, tensor: Any, symbol: Symbol | None):
+        self.kind, self.key, self.tensor, self.symbol = kind, key, tensor, symbol
+
+
+class Trace:
+    """One tracing of a function: an executor behind the door, and what it has recorded.
+
+    host: makes and reads eager tensors (the eager executor); breaker: called to read a value while tracing.
+    """
+
+    def __init__(self, name: str, host: Any, breaker: Any = None):
+        self.graph = Graph(name)
+        self.host, self.breaker = host, breaker
+        self.symbols: weakref.WeakSet[Symbol] = weakref.WeakSet()
+        self.sources: list[Source] = []
+        self.lifted: dict[int, tuple[Any, Symbol]] = {}  # id of an eager tensor -> it and its symbol
+        self.roots: dict[int, Any] = {}  # id of a symbol's storage -> the eager tensor it stands for
+        self.grad_reads: list[tuple[Any, bool]] = []
+        self.grads: dict[int, tuple[Any, Any]] = {}
+        self.numbers: dict[Any, Number] = {}
+        self.drawn: dict[int, tuple[Any, int]] = {}
+        self.written: dict[int, Symbol] = {}
+        self._local: dict[Value, Value] = {}
+        self._known: set[Value] = set()
+        self.done = False
+
+    # -- inputs ----------------------------------------------------------------------------
+
+    def argument(self, position: int, tensor: Any) -> Symbol:
+        """An argument of the call as a symbol."""
+        found = self.lifted.get(id(tensor))
+        return found[1] if found is not None else self._input(Source("arg", position, tensor, None), tensor)
+
+    def _input(self, source: Source, tensor: Any) -> Symbol:
+        value = self.graph.add_input(tensor.type, tensor.device, tensor.strides)
+        self._known.add(value)
+        symbol = Symbol(value, self)
+        symbol._requires_grad = tensor._requires_grad
+        source.symbol = symbol
+        self.sources.append(source)
+        if source.kind != "grad":
+            self.lifted[id(tensor)] = tensor, symbol
+            self.roots[id(symbol._storage)] = tensor
+        return symbol
+
+    def lift(self, tensor: Any) -> Symbol:
+        """A tensor that the function found by itself (closure, global, module), as an input by reference."""
+        found = self.lifted.get(id(tensor))
+        return found[1] if found is not None else self._input(Source("tensor", None, tensor, None), tensor)
+
+    def _use(self, value: Value) -> Value:
+        """A value as the current graph knows it: values of earlier segments become inputs."""
+        if value in self._known:
+            return value
+        local = self._local.get(value)
+        if local is None:
+            local = self._local[value] = self.graph.add_input(value.type, value.device)
+            self._known.add(local)
+            self.sources.append(Source("carry", value, None, None))
+        return local
+
+    def next_graph(self, name: str) -> None:
+        """Close the current graph and go on in a new one; what it needs of the old becomes carried."""
+        self.graph = Graph(name)
+        self.sources = []
+        self._local, self._known = {}, set()
+
+    # -- the door's side -------------------------------------------------------------------
+
+    def face(self, x: Any) -> Symbol:
+        if not isinstance(x, Symbol):
+            return self.lift(x)
+        if x._trace() is not self or self.done:
+            x._leaked("tensor")
+        base = x._base
+        if base is not None and x._fresh != x._storage.version:
+            x._fresh = x._storage.version
+            op, attrs = x._view
+            with dispatch.set_grad(x._seen != x._storage.tape_version and dispatch.state.grad):
+                again = dispatch.apply(op, (base,), attrs)
+            x._value = again._value
+            if x._seen != x._storage.tape_version:
+                x._seen = x._storage.tape_version
+                if again._node is not None:
+                    x._node, x._index, x._requires_grad = again._node, again._index, again._requires_grad
+        return x
+
+    def prepare(self, op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        out: list[Any] = []
+        for x in inputs:
+            if isinstance(x, Tensor):
+                x = self.face(x)
+            elif isinstance(x, np.generic):
+                x = x.item()
+            elif isinstance(x, np.ndarray):
+                x = self.constant(x, "cpu")
+            elif x is not None and not isinstance(x, (*_NUMBERS, Number)):
+                raise ArgumentTypeError(op.name, f"takes tensors and numbers, got {type(x).__name__}", "use dg.tensor(...)")
+            out.append(x)
+        if op.input_names and not any(isinstance(x, Symbol) for x in out) and op.name not in _FROM_NUMBERS:
+            out = [self.constant(np.asarray(x, np.float32 if isinstance(x, float) else None), "cpu")
+                   if isinstance(x, _NUMBERS) else x for x in out]  # fmt: skip
+        return tuple(out)
+
+    def run(
+        self, op: Op, inputs: tuple[Any, ...], attrs: Attrs, into: tuple[Any, ...] | None = None
+    ) -> tuple[Symbol, ...]:
+        types = [x.type if isinstance(x, Symbol) else x.kind(0) if isinstance(x, Number) else x for x in inputs]
+        out_types = op.infer(types, attrs)
+        devices = {x.device for x in inputs if isinstance(x, Symbol)}
+        if len(devices) > 1:
+            raise DeviceError(op.name, f"tensors on {' and '.join(sorted(devices))}", "move them with x.to(device)")
+        device = devices.pop() if devices else normalize_device(op.attrs_dict(attrs).get("device") or "cpu")
+        values = [self._use(x._value) if isinstance(x, Symbol) else x for x in inputs]
+        node = Node(op, values, attrs, out_types, device, user_line(2))
+        self.graph.nodes.append(node)
+        self._known.update(node.outputs)
+        if into is not None:
+            for target, t, value in zip(into, out_types, node.outputs, strict=True):
+                if t != target.type:
+                    raise ShapeError(
+                        op.name, f"the result {t} does not fit in place into {target.type}", "use the out-of-place form"
+                    )
+                self._set(target, value)
+            return into
+        if op.is_view:
+            x = inputs[0]
+            view = Symbol(node.outputs[0], self, x._storage)
+            view._base, view._view, view._seen = x, (op, attrs), x._storage.tape_version
+            return (view,)
+        return tuple(Symbol(v, self) for v in node.outputs)
+
+    # -- writes ----------------------------------------------------------------------------
+
+    def _set(self, target: Symbol, value: Value) -> None:
+        """Give a symbol's memory a new value, through its base when it is a view."""
+        target._bump()
+        target._value = value
+        target._fresh = target._storage.version
+        base = target._base
+        if base is None:
+            self.written[id(target._storage)] = target
+            return
+        op, attrs = target._view
+        if op.view_update_rule is None:
+            raise TraceError(op.name, "its result shares memory with itself and cannot be changed in place", "clone() it")
+        with dispatch.set_grad(False):
+            new = op.view_update_rule(self.face(base), Symbol(value, self), **op.attrs_dict(attrs))
+        self._set(base, new._value)
+        target._fresh = target._storage.version
+
+    def write(self, target: Any, value: Any) -> Any:
+        target, value = self.face(target), self.face(value)
+        track = dispatch.state.grad and (target._requires_grad or value._requires_grad)
+        if track and target._requires_grad and target._node is None and target._base is None:
+            raise AutogradError(
+                "in-place", f"a leaf that requires a gradient ({target.type}) cannot be changed in place",
+                "do it under dg.no_grad(), or work on x.clone()",
+            )  # fmt: skip
+        if value.type != target.type:
+            raise ShapeError(
+                "in-place", f"{value.type} does not fit in place into {target.type}", "convert or reshape the value"
+            )
+        if track:
+            self._rebase(target, value)
+        self._set(target, value._value)
+        return target
+
+    def _rebase(self, target: Symbol, value: Symbol) -> None:
+        target._storage.tape_version += 1
+        target._node, target._index, target._requires_grad = value._node, value._index, value._requires_grad
+        target._seen = target._storage.tape_version
+        base = target._base
+        if base is not None:
+            op, attrs = target._view
+            new = op.view_update_rule(self.face(base), value, **op.attrs_dict(attrs))
+            self._rebase(base, new)
+            target._seen = target._storage.tape_version
+
+    # -- gradients, values, numbers -----------------------------------------------------------
+
+    def get_grad(self, x: Any) -> Any:
+        face = self.face(x)
+        entry = self.grads.get(id(face._storage))
+        if entry is not None:
+            return entry[1]
+        tensor = self.roots.get(id(face._storage))
+        if tensor is None:
+            return face._grad
+        before = tensor._grad
+        self.grad_reads.append((tensor, before is None))
+        found = None if before is None else self._input(Source("grad", None, tensor, None), before)
+        self.grads[id(face._storage)] = (tensor, found)
+        return found
+
+    def set_grad(self, x: Any, value: Any) -> None:
+        face = self.face(x)
+        tensor = self.roots.get(id(face._storage))
+        if tensor is None:
+            face._grad = value
+        else:
+            self.grads[id(face._storage)] = (tensor, None if value is None else self.face(value))
+
+    def constant(self, array: np.ndarray, device: str) -> Symbol:
+        tensor = self.host.constant(array, device)
+        return self._input(Source("tensor", "constant", tensor, None), tensor)
+
+    def read(self, x: Any) -> Any:
+        face = self.face(x)
+        if self.breaker is None:
+            raise TraceError(
+                "function", f"the value of {face.type} was read while its gradient graph was traced",
+                "do not branch on values inside a gradient rule or hook",
+            )  # fmt: skip
+        return self.breaker(self, face)
+
+    def number(self, owner: Any, key: str) -> Any:
+        found = self.numbers.get((id(owner), key))
+        if found is None:
+            kind = int if isinstance(owner[key], int) and not isinstance(owner[key], bool) else float
+            found = self.numbers[id(owner), key] = Number(owner, key, kind)
+        return found
+
+    def offset(self, generator: Any, count: int) -> tuple[Any, Any]:
+        owner = generator.__dict__
+        _, drawn = self.drawn.get(id(generator), (generator, 0))
+        self.drawn[id(generator)] = (generator, drawn + count)
+        return Number(owner, "_seed", int), Number(owner, "_offset", int, drawn)
+
+
+_FROM_NUMBERS = frozenset(("full", "arange_from", "random_uniform", "random_normal", "random_integers", "eye"))
+
+
+def effects(trace: Trace) -> tuple[list[tuple[Any, Symbol]], list[tuple[Any, Any]]]:
+    """What a finished trace changes outside: (tensor, new value) writes and (tensor, gradient or None)."""
+    writes = [
+        (trace.roots[key], symbol) for key, symbol in trace.written.items() if key in trace.roots
+    ]
+    return writes, list(trace.grads.values())
+
+
+def check_aliases(trace: Trace, writes: Sequence[tuple[Any, Symbol]]) -> None:
+    """Raise when a written tensor shares memory with another lifted one: the graph would miss it."""
+    for tensor, _ in writes:
+        for other, _ in trace.lifted.values():
+            if other is not tensor and other._storage is tensor._storage:
+                raise TraceError(
+                    "function",
+                    f"{tensor.type} is changed in place and shares memory with another input {other.type}",
+                    "pass only the base and take views inside the function",
+                )
+
