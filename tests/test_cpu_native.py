@@ -11,7 +11,8 @@ import threading
 
 import numpy as np
 import pytest
-from duograd.backends.cpu import native, pool
+from duograd.backends.cpu import compile_workers, native, object_cache, pool
+from duograd.backends.cpu.compile import compile_assembly, compile_object
 from duograd.core.errors import ArgumentError, FlagError, KernelError
 
 ADD_ONE = """
@@ -184,7 +185,7 @@ def test_kernels_are_reloaded_in_a_new_process_without_numba():
 
 def test_corrupt_object_file_is_deleted_and_compiled_again(forgetful, cache_folder):
     native.kernel_address(ADD_ONE)
-    path = native._path(native._key(ADD_ONE, native._KERNEL))
+    path = object_cache.path(object_cache.key(ADD_ONE, native.KERNEL))
     good = path.read_bytes()
     for bad in (good[:-1], good[:200] + b"x" + good[201:], b""):
         path.write_bytes(bad)
@@ -213,28 +214,28 @@ def test_clear_cache_deletes_the_object_files(forgetful, monkeypatch, tmp_path):
 def test_unwritable_cache_warns_once_and_goes_on(forgetful, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("DUOGRAD_CACHE_DIR", str(tmp_path / "file" / "cache"))
-    monkeypatch.setattr(native, "_warned_unwritable", False)
+    monkeypatch.setattr(object_cache, "_warned_unwritable", False)
     with pytest.warns(RuntimeWarning, match="DUOGRAD_CACHE_DIR"):
         native.kernel_address(ADD_ONE)
     assert native.kernel_address(ADD_ONE + "\n# another\n")
 
 
 def test_key_changes_with_the_source_and_the_language(monkeypatch):
-    key = native._key(ADD_ONE, native._KERNEL)
-    assert key == native._key(ADD_ONE, native._KERNEL)
-    assert key != native._key(ADD_ONE + "\n", native._KERNEL)
+    key = object_cache.key(ADD_ONE, native.KERNEL)
+    assert key == object_cache.key(ADD_ONE, native.KERNEL)
+    assert key != object_cache.key(ADD_ONE + "\n", native.KERNEL)
     # A changed module changes the keys of the kernels that can see it, and of no others.
-    monkeypatch.setattr(native, "_language_hashes", {})
-    monkeypatch.setitem(native._module_texts, "posix", ("changed", ()))
-    assert key == native._key(ADD_ONE, native._KERNEL)
-    monkeypatch.setattr(native, "_language_hashes", {})
-    monkeypatch.setitem(native._module_texts, "intrinsics", ("changed", ()))
-    assert key != native._key(ADD_ONE, native._KERNEL)
+    monkeypatch.setattr(object_cache, "_languages", {})
+    monkeypatch.setitem(object_cache._modules, "posix", ("changed", ()))
+    assert key == object_cache.key(ADD_ONE, native.KERNEL)
+    monkeypatch.setattr(object_cache, "_languages", {})
+    monkeypatch.setitem(object_cache._modules, "intrinsics", ("changed", ()))
+    assert key != object_cache.key(ADD_ONE, native.KERNEL)
 
 
 def test_language_modules_are_found_through_imports():
-    native._language(("compile", "lang"))
-    assert {"compile", "lang", "intrinsics", "numba_front"} <= set(native._module_texts)
+    object_cache._language(("compile", "lang"))
+    assert {"compile", "lang", "intrinsics", "numba_front"} <= set(object_cache._modules)
 
 
 @pytest.mark.parametrize(
@@ -256,9 +257,61 @@ def test_bad_kernel_is_an_error_with_its_source(body, reason):
     assert body.split("\n")[0] in str(error.value)
 
 
+@pytest.fixture
+def one_worker(monkeypatch, forgetful):
+    """Batches of two and more use a worker process, whatever the number of CPUs."""
+    compile_workers.end_workers()
+    monkeypatch.setattr(compile_workers, "_JOBS_PER_WORKER", 2)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
+    yield
+    compile_workers.end_workers()
+
+
+def numbered(count: int) -> list[str]:
+    """Kernels that add their own number, under a name that no other test has."""
+    return [f"{ADD_ONE}\n    store_i64(args[0], 0, {k})\n# {os.urandom(8).hex()}\n" for k in range(count)]
+
+
+def test_batch_is_compiled_with_a_worker_process(one_worker):
+    before = native.stats()["compiled"]
+    addresses = native.kernel_addresses(numbered(6))
+    assert native.stats()["compiled"] == before + 6
+    assert len(compile_workers._workers) == 1
+    for k, kernel in enumerate(addresses):
+        x = np.zeros(3, np.int64)
+        call(kernel, address(x), 3)
+        assert x.tolist() == [k, 1, 1]
+
+
+def test_worker_and_this_process_give_the_same_object_code(one_worker):
+    job = compile_workers.Job(ADD_ONE, native.KERNEL, "same_")
+    worker = compile_workers._Worker()
+    try:
+        assert worker.compile(job) == compile_object(*job)
+    finally:
+        worker.end()
+
+
+def test_batch_survives_a_worker_that_dies(one_worker, monkeypatch):
+    monkeypatch.setattr(
+        compile_workers.sys, "executable", "/bin/false" if os.path.exists("/bin/false") else ""
+    )
+    addresses = native.kernel_addresses(numbered(3))
+    assert len(set(addresses)) == 3
+    assert not compile_workers._workers
+
+
+def test_batch_with_a_bad_kernel_keeps_the_good_ones(one_worker):
+    sources = numbered(4)
+    with pytest.raises(KernelError, match="missing_name"):
+        native.kernel_addresses([*sources, "def kernel(args, chunk, nchunks):\n    args[0] = missing_name\n"])
+    before = native.stats()["compiled"]
+    native.kernel_addresses(sources)
+    assert native.stats()["compiled"] == before
+
+
 def test_loop_over_seven_buffers_uses_the_widest_vectors():
     import llvmlite.binding as llvm
-    from duograd.backends.cpu.compile import compile_assembly
 
     features = llvm.get_host_cpu_features()
     if not features.get("avx2"):

@@ -8,34 +8,36 @@ that finds all its kernels in the cache never imports Numba.
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import importlib.metadata
 import os
-import re
-import sys
-import tempfile
 import threading
 import time
-import warnings
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...core.errors import KernelError
+from . import object_cache
+from .object_cache import clear as clear_cache
+from .object_cache import directory as cache_directory
 
-_MAGIC = b"duograd kernel 1\n"
-_HERE = Path(__file__).parent
-_KERNEL = (("kernel", "pii", "v"),)
-# A kernel source sees the names of `lang`; `compile` decides what they become.
-_LANGUAGE_ROOTS = ("compile", "lang")
-_IMPORT = re.compile(r"^\s*from (?:\.|duograd\.backends\.cpu\.)(\w+) import", re.MULTILINE)
+__all__ = [
+    "announce",
+    "cache_directory",
+    "clear_cache",
+    "entry_addresses",
+    "kernel_address",
+    "kernel_addresses",
+    "stats",
+]
+
+# (function name, a letter per argument, a letter for the result) of each exported function.
+Entries = tuple[tuple[str, str, str], ...]
+KERNEL: Entries = (("kernel", "pii", "v"),)
 
 _lock = threading.RLock()
 _addresses: dict[str, int] = {}
 _libraries: dict[str, tuple[int, ...]] = {}
-_kept: list[Any] = []
+_announced: list[tuple[str, Entries]] = []
 _counters = {"compiled": 0, "loaded": 0, "hits": 0, "compile_seconds": 0.0}
-_warned_unwritable = False
 
 
 def kernel_address(source: str) -> int:
@@ -54,25 +56,27 @@ def kernel_address(source: str) -> int:
 
 
 def kernel_addresses(sources: Sequence[str]) -> list[int]:
-    """The addresses of several kernels (see `kernel_address`); what is missing is compiled together."""
+    """The addresses of several kernels (see `kernel_address`); those to compile are compiled side by side."""
     missing = [s for s in dict.fromkeys(sources) if s not in _addresses]
     _counters["hits"] += len(sources) - len(missing)
     if missing:
-        with _lock:
-            for source in missing:
-                if source not in _addresses:
-                    _addresses[source] = _entries(source, _KERNEL)[0]
+        found = _find([(source, KERNEL) for source in missing])
+        _addresses.update(zip(missing, (addresses[0] for addresses in found)))
     return [_addresses[s] for s in sources]
 
 
-def entry_addresses(source: str, entries: tuple[tuple[str, str, str], ...]) -> tuple[int, ...]:
+def entry_addresses(source: str, entries: Entries) -> tuple[int, ...]:
     """The addresses of functions with other signatures than a kernel's, all from one source text.
 
     entries: (function name, a letter per argument, a letter for the result), the letters being `p` for
         the address of int64 slots, `i` for int64 and, as a result, `v` for nothing.
     """
-    with _lock:
-        return _entries(source, entries)
+    return _find([(source, entries)])[0]
+
+
+def announce(source: str, entries: Entries) -> None:
+    """Say that `entry_addresses(source, entries)` will be asked for: it is compiled beside other kernels."""
+    _announced.append((source, entries))
 
 
 def stats() -> dict[str, float]:
@@ -80,171 +84,78 @@ def stats() -> dict[str, float]:
     return dict(_counters)
 
 
-def cache_directory() -> Path:
-    """Where object files are kept: `DUOGRAD_CACHE_DIR`, or duograd's folder in the user's cache."""
-    chosen = os.environ.get("DUOGRAD_CACHE_DIR")
-    if chosen:
-        return Path(chosen)
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "duograd"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "duograd" / "Cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "duograd"
+def _find(wanted: list[tuple[str, Entries]]) -> list[tuple[int, ...]]:
+    """The addresses of each (source, entries): from memory, from the disk, or compiled."""
+    with _lock:
+        keys = [object_cache.key(source, entries) for source, entries in wanted]
+        unknown = {key: item for key, item in zip(keys, wanted) if key not in _libraries}
+        cached = {key: code for key in unknown if (code := object_cache.read(key)) is not None}
+        loaded = _load({key: (code, _symbols(key, unknown[key][1])) for key, code in cached.items()})
+        _counters["loaded"] += len(loaded)
+        _libraries.update(loaded)
+        missing = {key: item for key, item in unknown.items() if key not in loaded}
+        if missing:
+            _compile(missing)
+        return [_libraries[key] for key in keys]
 
 
-def clear_cache() -> int:
-    """Delete the object files on disk (kernels already loaded stay); returns how many there were."""
-    count = 0
-    for path in cache_directory().glob("*.kernel"):
-        path.unlink(missing_ok=True)
-        count += 1
-    return count
+def _compile(missing: dict[str, tuple[str, Entries]]) -> None:
+    """Compile, keep and load; what compiled is kept even when another one failed."""
+    from .compile_workers import Job, compile_all
 
-
-def _entries(source: str, entries: tuple[tuple[str, str, str], ...]) -> tuple[int, ...]:
-    key = _key(source, entries)
-    found = _libraries.get(key)
-    if found is None:
-        prefix = f"duograd_{key[:20]}_"
-        symbols = tuple(prefix + name for name, _, _ in entries)
-        code = _read(key)
-        if code is not None:
-            found = _load(code, symbols)
-            if found is not None:
-                _counters["loaded"] += 1
-        if found is None:
-            code = _compile(source, entries, prefix)
-            _write(key, code)
-            found = _load(code, symbols)
-            if found is None:
-                raise _failure(source, "the object code could not be loaded")
-        _libraries[key] = found
-    return found
-
-
-def _compile(source: str, entries: tuple[tuple[str, str, str], ...], prefix: str) -> bytes:
-    from . import compile as compiler
-
+    if len(missing) > 1:
+        while _announced:
+            item = _announced.pop()
+            key = object_cache.key(*item)
+            if key not in _libraries and object_cache.read(key) is None:
+                missing[key] = item
     start = time.perf_counter()
-    try:
-        return compiler.compile_object(source, entries, prefix)
-    except compiler.CompileFailure as error:
-        raise _failure(source, str(error)) from error
-    finally:
-        _counters["compiled"] += 1
-        _counters["compile_seconds"] += time.perf_counter() - start
+    jobs = [Job(source, entries, _prefix(key)) for key, (source, entries) in missing.items()]
+    results = compile_all(jobs)
+    failures = []
+    for key, job, result in zip(missing, jobs, results):
+        if isinstance(result, bytes):
+            object_cache.write(key, result)
+            symbols = _symbols(key, job.entries)
+            _libraries.update(_load({key: (result, symbols)}))
+            if key not in _libraries:
+                failures.append((job.source, "the object code cannot be loaded: a symbol is missing"))
+        else:
+            failures.append((job.source, str(result)))
+    _counters["compiled"] += len(jobs)
+    _counters["compile_seconds"] += time.perf_counter() - start
+    if failures:
+        raise _failure(*failures[0])
 
 
 def _failure(source: str, reason: str) -> KernelError:
     lines = source.strip().splitlines()
-    title = next((line for line in lines if line.startswith("#")), "")
     listing = "\n".join(f"  {number:3} {line}" for number, line in enumerate(lines, 1))
     return KernelError(
         "kernel",
-        f"cannot compile this kernel {title}\n{reason}\n{listing}",
+        f"this kernel does not compile: {reason}\n{listing}",
         "report it with the source above: a kernel that does not compile is a defect of duograd",
     )
 
 
-# The key of a kernel: what its object code depends on.
+def _prefix(key: str) -> str:
+    return f"duograd_{key[:20]}_"
 
 
-def _key(source: str, entries: tuple[tuple[str, str, str], ...]) -> str:
-    language = _language(_LANGUAGE_ROOTS + tuple(_IMPORT.findall(source)))
-    return hashlib.sha256("\0".join((_environment(), repr(entries), language, source)).encode()).hexdigest()
+def _symbols(key: str, entries: Entries) -> tuple[str, ...]:
+    return tuple(_prefix(key) + name for name, _, _ in entries)
 
 
-_environment_text = ""
-_module_texts: dict[str, tuple[str, tuple[str, ...]]] = {}
-_language_hashes: dict[tuple[str, ...], str] = {}
-
-
-def _environment() -> str:
-    global _environment_text
-    if not _environment_text:
-        import llvmlite
-        import llvmlite.binding as llvm
-
-        versions = importlib.metadata.version("numba"), llvmlite.__version__
-        cpu = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
-        _environment_text = repr((versions, llvm.get_process_triple(), cpu))
-    return _environment_text
-
-
-def _language(roots: tuple[str, ...]) -> str:
-    """Hash of the modules `roots` of this folder and of all that they import from it."""
-    known = _language_hashes.get(roots)
-    if known is None:
-        seen: dict[str, str] = {}
-        waiting = list(roots)
-        while waiting:
-            name = waiting.pop()
-            if name in seen:
-                continue
-            if name not in _module_texts:
-                path = _HERE / f"{name}.py"
-                text = path.read_text(encoding="utf-8") if path.exists() else ""
-                _module_texts[name] = hashlib.sha256(text.encode()).hexdigest(), tuple(_IMPORT.findall(text))
-            seen[name], imported = _module_texts[name]
-            waiting.extend(imported)
-        known = hashlib.sha256(repr(sorted(seen.items())).encode()).hexdigest()
-        _language_hashes[roots] = known
-    return known
-
-
-# The cache on disk: one file a kernel, checked by its hash.
-
-
-def _path(key: str) -> Path:
-    return cache_directory() / f"{key}.kernel"
-
-
-def _read(key: str) -> bytes | None:
-    path = _path(key)
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return None
-    start = len(_MAGIC) + 32
-    code = data[start:]
-    if data[:start] == _MAGIC + hashlib.sha256(code).digest():
-        return code
-    path.unlink(missing_ok=True)
-    return None
-
-
-def _write(key: str, code: bytes) -> None:
-    global _warned_unwritable
-    path = _path(key)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(_MAGIC + hashlib.sha256(code).digest() + code)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        if not _warned_unwritable:
-            _warned_unwritable = True
-            warnings.warn(
-                f"duograd cannot write its kernel cache {path.parent} ({error.strerror}); kernels are "
-                "compiled again in each process. Set DUOGRAD_CACHE_DIR to a writable folder.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-
-
-# Loading: one LLVM JIT for the process, never disposed of, for threads may be inside its code at exit.
-
+# One LLVM JIT for the process, never disposed of: threads may be inside its code at the very end.
 _jit: Any = None
+_kept: list[Any] = []
 
 
-def _load(code: bytes, symbols: tuple[str, ...]) -> tuple[int, ...] | None:
-    """Map object code into the process; None when a symbol that it needs is missing."""
+def _load(objects: Mapping[str, tuple[bytes, tuple[str, ...]]]) -> dict[str, tuple[int, ...]]:
+    """Map object code into the process: addresses by key, without those that need a missing symbol."""
     global _jit
+    if not objects:
+        return {}
     import llvmlite.binding as llvm
 
     if _jit is None:
@@ -252,19 +163,34 @@ def _load(code: bytes, symbols: tuple[str, ...]) -> tuple[int, ...] | None:
         llvm.initialize_native_asmprinter()
         _jit = llvm.create_lljit_compiler(use_jit_link=True, suppress_errors=True)
         _leak(_jit)
-    library = llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
-    for symbol in symbols:
-        library.export_symbol(symbol)
+    builder = llvm.JITLibraryBuilder().add_current_process()
+    for code, symbols in objects.values():
+        builder.add_object_img(code)
+        for symbol in symbols:
+            builder.export_symbol(symbol)
     try:
-        tracker = library.link(_jit, f"{symbols[0]}.{len(_kept)}")
+        tracker = builder.link(_jit, f"duograd.{len(_kept)}")
     except RuntimeError:
-        return None
+        _kept.append(None)
+        if len(objects) == 1:
+            return {}
+        return {key: addresses for item in objects.items() for key, addresses in _load(dict([item])).items()}
     _leak(tracker)
-    _kept.append(tracker)
-    return tuple(tracker[symbol] for symbol in symbols)
+    return {key: tuple(tracker[symbol] for symbol in symbols) for key, (_, symbols) in objects.items()}
 
 
 def _leak(resource: Any) -> None:
     """Keep an LLVM object alive to the very end of the process."""
     resource._owned = True
+    _kept.append(resource)
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(resource))
+
+
+def _after_fork() -> None:
+    # Another thread of the parent may have held it.
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...core.errors import ArgumentError, FlagError
-from .native import entry_addresses
+from .native import announce, entry_addresses
 from .pool_source import DESCRIPTOR, DESCRIPTOR_WORDS, ENTRIES, LAYOUT, SOURCE, STATE_WORDS
 
 _SPIN_SECONDS = 50e-6
@@ -222,5 +222,6 @@ def _after_fork() -> None:
         _pool.native["reset"](_pool.state)
 
 
+announce(SOURCE, ENTRIES)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

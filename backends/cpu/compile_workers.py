@@ -1,0 +1,190 @@
+"""Compiling several kernels side by side: this process and a few worker processes share one list of jobs.
+
+A worker is a fresh interpreter that reads jobs from its standard input and writes object code to its standard
+output; it never forks from a process with threads, and it ends by itself when it is left alone. Whatever
+goes wrong with a worker, its job is done here instead.
+"""
+
+from __future__ import annotations
+
+import atexit
+import collections
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any, BinaryIO, NamedTuple
+
+# A worker needs about 0.6 s before its first result, in which this process compiles some ten kernels.
+_JOBS_PER_WORKER = 10
+_MAX_WORKERS = 8
+_IDLE_SECONDS = 30.0
+_PATIENCE_SECONDS = 120.0
+
+
+class Job(NamedTuple):
+    """A source, the functions to export (name, argument letters, result letter) and their symbols' prefix."""
+
+    source: str
+    entries: tuple[tuple[str, str, str], ...]
+    prefix: str
+
+
+class _Worker:
+    def __init__(self) -> None:
+        start = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import serve; serve()"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", start],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            # Ctrl-C at the terminal is for this process alone.
+            start_new_session=True,
+        )
+
+    def compile(self, job: Job) -> bytes:
+        """Object code; raises CompileFailure, or OSError when the worker is gone."""
+        from .compile import CompileFailure
+
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(job).encode() + b"\n")
+        self.process.stdin.flush()
+        head = self.process.stdout.readline()
+        if not head:
+            raise EOFError("the compile worker has ended")
+        reply = json.loads(head)
+        if reply["error"] is not None:
+            raise CompileFailure(reply["error"])
+        code = self.process.stdout.read(reply["size"])
+        if len(code) != reply["size"]:
+            raise EOFError("the compile worker ended in the middle of a kernel")
+        return code
+
+    def end(self) -> None:
+        self.process.kill()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        self.process.wait()
+
+
+_workers: list[_Worker] = []
+
+
+def compile_all(jobs: Sequence[Job]) -> list[bytes | Exception]:
+    """Object code of each job, or the CompileFailure that it met."""
+    from .compile import CompileFailure, compile_object
+
+    results: list[Any] = [None] * len(jobs)
+    # The longest first, so that nobody starts a long one when the others are done.
+    waiting = collections.deque(sorted(range(len(jobs)), key=lambda k: -len(jobs[k].source)))
+    feeders = [
+        threading.Thread(target=_feed, args=(worker, jobs, waiting, results), daemon=True)
+        for worker in _enlist(len(jobs))
+    ]
+    for feeder in feeders:
+        feeder.start()
+
+    def work_here(k: int) -> None:
+        try:
+            results[k] = compile_object(*jobs[k])
+        except CompileFailure as error:
+            results[k] = error
+
+    while waiting:
+        try:
+            k = waiting.popleft()
+        except IndexError:
+            break
+        work_here(k)
+    for feeder in feeders:
+        feeder.join(_PATIENCE_SECONDS)
+    for k, result in enumerate(results):
+        if result is None:
+            work_here(k)
+    return results
+
+
+def _enlist(count: int) -> list[_Worker]:
+    """The workers for `count` jobs: those that live, and new ones where that pays."""
+    if count < 2:
+        return []
+    for worker in [w for w in _workers if w.process.poll() is not None]:
+        _dismiss(worker)
+    affinity = getattr(os, "sched_getaffinity", None)
+    cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
+    wanted = min(cpus - 1, count // _JOBS_PER_WORKER, _MAX_WORKERS)
+    # Without a path to the interpreter (an embedded one) there are no workers.
+    while sys.executable and len(_workers) < wanted:
+        try:
+            _workers.append(_Worker())
+        except OSError:
+            break
+    return _workers[: count - 1]
+
+
+def _feed(worker: _Worker, jobs: Sequence[Job], waiting: collections.deque[int], results: list[Any]) -> None:
+    from .compile import CompileFailure
+
+    while waiting:
+        try:
+            k = waiting.popleft()
+        except IndexError:
+            return
+        try:
+            results[k] = worker.compile(jobs[k])
+        except CompileFailure as error:
+            results[k] = error
+        except (OSError, EOFError, ValueError, KeyError):
+            _dismiss(worker)
+            return
+
+
+def _dismiss(worker: _Worker) -> None:
+    if worker in _workers:
+        _workers.remove(worker)
+    worker.end()
+
+
+@atexit.register
+def end_workers() -> None:
+    """End all workers now."""
+    while _workers:
+        _workers.pop().end()
+
+
+if hasattr(os, "register_at_fork"):
+    # The workers belong to the parent.
+    os.register_at_fork(after_in_child=_workers.clear)
+
+
+def serve() -> None:
+    """A worker's life: compile what comes in, until the input ends or nothing comes for a while."""
+    from .compile import CompileFailure, compile_object
+
+    jobs = sys.stdin.buffer
+    answers = os.fdopen(os.dup(1), "wb")
+    # Nothing that a library prints may get between the answers.
+    os.dup2(2, 1)
+    while _readable(jobs):
+        line = jobs.readline()
+        if not line:
+            return
+        source, entries, prefix = json.loads(line)
+        try:
+            code, error = compile_object(source, [tuple(entry) for entry in entries], prefix), None
+        except CompileFailure as failure:
+            code, error = b"", str(failure)
+        answers.write(json.dumps({"error": error, "size": len(code)}).encode() + b"\n" + code)
+        answers.flush()
+
+
+def _readable(file: BinaryIO) -> bool:
+    # Windows cannot wait for a pipe; there a worker stays until its input ends.
+    return os.name == "nt" or bool(select.select([file], [], [], _IDLE_SECONDS)[0])

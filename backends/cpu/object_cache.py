@@ -1,0 +1,140 @@
+"""The cache of object code on disk: a file for each kernel, named by all that its code depends on.
+
+Files are written under another name and renamed, so a reader sees a whole file or none; a file whose hash
+does not fit is deleted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import os
+import re
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+_MAGIC = b"duograd kernel 1\n"
+_SUFFIX = ".kernel"
+_HERE = Path(__file__).parent
+# A kernel source sees the names of `lang`; `compile` decides what they become.
+_LANGUAGE_ROOTS = ("compile", "lang")
+_IMPORT = re.compile(r"^\s*from (?:\. import |\.|duograd\.backends\.cpu\.)(\w+)", re.MULTILINE)
+
+_environment_text = ""
+_modules: dict[str, tuple[str, tuple[str, ...]]] = {}
+_languages: dict[tuple[str, ...], str] = {}
+_warned_unwritable = False
+
+
+def directory() -> Path:
+    """Where object files are kept: `DUOGRAD_CACHE_DIR`, or duograd's folder in the user's cache."""
+    chosen = os.environ.get("DUOGRAD_CACHE_DIR")
+    if chosen:
+        return Path(chosen)
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "duograd"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "duograd" / "Cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "duograd"
+
+
+def key(source: str, entries: object) -> str:
+    """Name of the object code of `source`: its hash with the kernel language, the compilers and the CPU."""
+    language = _language(_LANGUAGE_ROOTS + tuple(_IMPORT.findall(source)))
+    return hashlib.sha256("\0".join((_environment(), repr(entries), language, source)).encode()).hexdigest()
+
+
+def path(name: str) -> Path:
+    """The file of the object code `name`."""
+    return directory() / (name + _SUFFIX)
+
+
+def read(name: str) -> bytes | None:
+    """The object code `name`, or None when it is not there or damaged."""
+    file = path(name)
+    try:
+        data = file.read_bytes()
+    except OSError:
+        return None
+    start = len(_MAGIC) + 32
+    code = data[start:]
+    if data[:start] == _MAGIC + hashlib.sha256(code).digest():
+        return code
+    remove(name)
+    return None
+
+
+def remove(name: str) -> None:
+    """Forget the object code `name`."""
+    with contextlib.suppress(OSError):
+        path(name).unlink(missing_ok=True)
+
+
+def write(name: str, code: bytes) -> None:
+    """Keep object code under `name`; a folder that cannot be written is a warning, once."""
+    global _warned_unwritable
+    file = path(name)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as output:
+                output.write(_MAGIC + hashlib.sha256(code).digest() + code)
+            os.replace(temporary, file)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        if not _warned_unwritable:
+            _warned_unwritable = True
+            warnings.warn(
+                f"duograd cannot write its kernel cache {file.parent} ({error.strerror}); kernels are "
+                "compiled again in each process. Set DUOGRAD_CACHE_DIR to a writable folder.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+
+def clear() -> int:
+    """Delete all object files; returns how many there were."""
+    count = 0
+    for file in directory().glob("*" + _SUFFIX):
+        file.unlink(missing_ok=True)
+        count += 1
+    return count
+
+
+def _environment() -> str:
+    global _environment_text
+    if not _environment_text:
+        import llvmlite
+        import llvmlite.binding as llvm
+
+        versions = importlib.metadata.version("numba"), llvmlite.__version__
+        cpu = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+        _environment_text = repr((versions, llvm.get_process_triple(), cpu))
+    return _environment_text
+
+
+def _language(roots: tuple[str, ...]) -> str:
+    """Hash of the modules `roots` of this folder and of all that they import from it."""
+    known = _languages.get(roots)
+    if known is None:
+        seen: dict[str, str] = {}
+        waiting = list(roots)
+        while waiting:
+            name = waiting.pop()
+            if name in seen:
+                continue
+            if name not in _modules:
+                file = _HERE / f"{name}.py"
+                text = file.read_text(encoding="utf-8") if file.exists() else ""
+                _modules[name] = hashlib.sha256(text.encode()).hexdigest(), tuple(_IMPORT.findall(text))
+            seen[name], imported = _modules[name]
+            waiting.extend(imported)
+        known = hashlib.sha256(repr(sorted(seen.items())).encode()).hexdigest()
+        _languages[roots] = known
+    return known
