@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from .loops import LoopKernel
+from .scalar import Expr
 from .types import DType, Shape, contiguous_strides
 
 
@@ -56,6 +57,20 @@ class Scalar(NamedTuple):
 
     source: int
     dtype: DType
+
+
+class Epilogue(NamedTuple):
+    """Pointwise work on the result of a matrix product or convolution, fused into its kernel.
+
+    roots: expressions in which `arg` 0 is the op's result element and `arg` k reads inputs[k - 1], an operand
+    that broadcasts to the op's output shape or a number. roots[k] is stored to outputs[k]: contiguous, of the
+    op's output shape, no input's memory. The plain result is stored only where it is a root; the `outputs`
+    given to the kernel beside an epilogue tell shape and dtype and are not written.
+    """
+
+    roots: tuple[Expr, ...]
+    inputs: tuple[Operand | Scalar, ...]
+    outputs: tuple[Operand, ...]
 
 
 Arg = int | Slot

@@ -1,0 +1,194 @@
+"""Epilogues: pointwise expressions applied to a matrix or convolution result while it is in the cache.
+
+The result seen as [batch, rows, columns]: a convolution's columns are pixels, its rows channels. Inside a
+kernel an operand has one stride per batch axis, one for rows and either 0 or 1 for columns, so that full
+tensors, values per row (channel), per column and single numbers all fuse. What does not fit is computed by
+a loop kernel after the result; both give the same bits.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ...core.backend import Arg, Epilogue, Operand, Program, Scalar, Slot
+from ...core.lower import broadcast_strides, lower_map
+from ...core.types import DType, Shape, contiguous_strides
+from .emit_expression import expression_lines
+
+_MATRIX_OPS = ("matmul", "conv2d", "conv2d_x_grad")
+
+
+def takes_epilogue(op: str, out_shape: Shape, operand: Operand | Scalar) -> bool:
+    """Whether `operand` may be read by an epilogue of `op` at full speed (any other is right, but slower)."""
+    if op not in _MATRIX_OPS:
+        return False
+    if isinstance(operand, Scalar):
+        return True
+    strides = broadcast_strides(operand, out_shape)
+    return _column_stride(out_shape, strides, 2 if op.startswith("conv2d") else 1) in (0, 1)
+
+
+def _column_stride(shape: Shape, strides: Sequence[int], axes: int) -> int:
+    """The stride with which the last axes are walked as one; -1 when they cannot be."""
+    real = [(n, s) for n, s in zip(shape[-axes:], strides[-axes:]) if n != 1]
+    for (_, outer), (n, inner) in itertools.pairwise(real):
+        if outer != inner * n:
+            return -1
+    return real[-1][1] if real else 0
+
+
+class View(NamedTuple):
+    """An epilogue input inside a kernel: its steps along the batch axes and rows, and 0 or 1 for columns."""
+
+    operand: Operand | Scalar
+    batch: tuple[int, ...]
+    row: int
+    column: int
+
+
+def fold(x: Operand, domain: Shape, batch: Shape, rows: int, columns: int) -> View | None:
+    """`x`, which broadcasts to `domain`, as a View of [*batch, rows, columns]; None when it is not one."""
+    strides = list(broadcast_strides(x, domain))
+    sizes = list(domain)
+    out: list[int] = []
+    for target in reversed((*batch, rows, columns)):
+        size, stride = 1, 0
+        while size < target and sizes:
+            n, s = sizes.pop(), strides.pop()
+            if n == 1:
+                continue
+            if size > 1 and s != stride * size:
+                return None
+            size, stride = size * n, s if size == 1 else stride
+        if size != target:
+            return None
+        out.append(stride)
+    if out[0] not in (0, 1):
+        return None
+    return View(x, tuple(reversed(out[2:])), out[1], out[0])
+
+
+class FusedEpilogue(NamedTuple):
+    """An epilogue inside a matrix kernel: text for its source and slots for its arguments."""
+
+    epilogue: Epilogue
+    views: tuple[View, ...]
+    dtype: DType
+    lanes: int
+    in_place: int  # the output that holds the plain result beforehand, or -1
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What the text depends on."""
+        from ...core.scalar import walk
+
+        order = walk(self.epilogue.roots)
+        number = {id(node): k for k, node in enumerate(order)}
+        body = tuple((n.op, n.dtype, repr(n.value), tuple(number[id(a)] for a in n.args)) for n in order)
+        views = tuple((type(v.operand), v.operand.dtype, v.column) for v in self.views)
+        outs = tuple(o.dtype for o in self.epilogue.outputs)
+        return body, tuple(number[id(r)] for r in self.epilogue.roots), views, outs, self.in_place
+
+    def slots(self) -> list[Arg]:
+        """Per input: a scalar's bits, or address, three batch strides and row stride; then the outputs."""
+        args: list[Arg] = []
+        for v in self.views:
+            if isinstance(v.operand, Scalar):
+                args.append(Slot(v.operand.source))
+            else:
+                args += [v.operand.slot, *v.batch, v.row]
+        return args + [o.slot for o in self.epilogue.outputs]
+
+    def head(self, first: int) -> list[str]:
+        """Lines that read the slots, which start at number `first`."""
+        lines = []
+        for k, v in enumerate(self.views, 1):
+            names = [f"e{k}"]
+            if not isinstance(v.operand, Scalar):
+                names += [f"e{k}_b0", f"e{k}_b1", f"e{k}_b2", f"e{k}_row"]
+            for name in names:
+                lines.append(f"{name} = args[{first}]")
+                first += 1
+        for k in range(len(self.epilogue.outputs)):
+            lines.append(f"f{k} = args[{first + k}]")
+        return lines
+
+    def block(self) -> list[str]:
+        """Lines that finish a block of results.
+
+        They see: block_rows and block_cols; result and result_step (elements) of the plain result's memory
+        and its element number at the block's first element `result_at`; out_at and out_step, the same for
+        the outputs; batch0, batch1, batch2, first_row and first_column of the block.
+        """
+        lines = ["for block_row in range(block_rows):"]
+        body = ["here = result_at + block_row * result_step", "there = out_at + block_row * out_step"]
+        names, loads = ["x0"], [f"x0 = load_in_{self.dtype.char}(result, here + lane)"]
+        for k, v in enumerate(self.views, 1):
+            char = v.operand.dtype.char
+            names.append(f"x{k}")
+            if isinstance(v.operand, Scalar):
+                value = f"bits_f64(e{k})" if v.operand.dtype.is_float else f"e{k}"
+                source = "f64" if v.operand.dtype.is_float else "i64"
+                body.append(f"x{k} = v_cast_{source}_{char}({value})")
+                continue
+            at = f"batch0 * e{k}_b0 + batch1 * e{k}_b1 + batch2 * e{k}_b2 + (first_row + block_row) * e{k}_row"
+            if v.column:
+                body.append(f"p{k} = {at} + first_column")
+                loads.append(f"x{k} = load_in_{char}(e{k}, p{k} + lane)")
+            else:
+                body.append(f"x{k} = load_in_{char}(e{k}, {at})")
+        computed, results = expression_lines(self.epilogue.roots, names, 0)
+        stores = [
+            f"store_out_{o.dtype.char}(f{k}, there + lane, {value}, {k})"
+            for k, (o, value) in enumerate(zip(self.epilogue.outputs, results))
+            if not (k == self.in_place and value == "x0")
+        ]
+        inner = ["    " + line for line in (*loads, *computed, *stores)]
+        # Whole vectors first, with a trip count that LLVM knows; the same expression for the rest.
+        body += [f"for vector in range(block_cols // {self.lanes}):"]
+        body += [f"    for lane in range(vector * {self.lanes}, vector * {self.lanes} + {self.lanes}):"]
+        body += ["    " + line for line in inner]
+        body += [f"for lane in range(block_cols // {self.lanes} * {self.lanes}, block_cols):", *inner]
+        return lines + ["    " + line for line in body]
+
+
+def fuse(
+    epilogue: Epilogue, batch: Sequence[int], rows: int, columns: int, dtype: DType, lanes: int, in_place: int
+) -> FusedEpilogue | None:
+    """The epilogue for a kernel whose result is [*batch, rows, columns]; None when an input does not fit."""
+    domain = epilogue.outputs[0].shape
+    views = []
+    for x in epilogue.inputs:
+        view = View(x, (), 0, 0) if isinstance(x, Scalar) else fold(x, domain, tuple(batch), rows, columns)
+        if view is None:
+            return None
+        views.append(view)
+    return FusedEpilogue(epilogue, tuple(views), dtype, lanes, in_place)
+
+
+def indent(lines: Sequence[str], depth: int) -> str:
+    """Lines as text, each `depth` spaces in."""
+    return "".join(" " * depth + line + "\n" for line in lines)
+
+
+def result_buffer(program: Program, epilogue: Epilogue, result: Operand) -> tuple[Operand, int]:
+    """Where the plain result goes: (operand like `result`, the epilogue output that it is or -1)."""
+    plain = [k for k, r in enumerate(epilogue.roots) if r.op == "arg" and r.value == 0]
+    same = [k for k, o in enumerate(epilogue.outputs) if o.dtype is result.dtype]
+    for k in (*plain, *same):
+        o = epilogue.outputs[k]
+        return Operand(o.source, o.offset, result.dtype, result.shape, contiguous_strides(result.shape)), k
+    return program.scratch_operand(result.dtype, result.shape), -1
+
+
+def apply_after(program: Program, epilogue: Epilogue, result: Operand) -> None:
+    """Append the epilogue as a loop kernel over the finished result."""
+    domain = epilogue.outputs[0].shape
+    if math.prod(domain) == 0:
+        return
+    program.wave()
+    whole = result._replace(shape=domain, strides=contiguous_strides(domain))
+    lower_map(program, domain, [whole, *epilogue.inputs], epilogue.roots, epilogue.outputs, ("epilogue",))

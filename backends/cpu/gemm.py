@@ -1,0 +1,394 @@
+"""Matrix products: panels of the right operand, blocks of the result by the microkernel, gemv and integers.
+
+The value of a result element depends on K and the dtype alone: each `depth` of k is one chain of fused
+multiply-adds from zero, the chains are added in order (in a fixed number of pieces when K is long and the
+result small). Tiles, chunks, threads and the size of the batch do not change a bit.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ...core.backend import Arg, Epilogue, Operand, Program
+from ...core.types import DType, Shape, contiguous_strides
+from . import gemv
+from .epilogue import FusedEpilogue, apply_after, fuse, indent, result_buffer
+from .panels import IMPORT, Block, batch_axes, block, fill_zero, pack, sum_pieces
+
+#: Below this many columns the left operand is read in place; packing it would not pay.
+PACK_COLUMNS = 256
+#: A result of fewer than PIECES blocks of 64 x 64 is computed in pieces of K, of at least PIECE_UNITS units.
+PIECES, PIECE_UNITS = 32, 4
+
+
+class Levels(NamedTuple):
+    """Byte offsets of an index of up to three digits: (i0 * n1 + i1) * n2 + i2 -> i0 * s0 + i1 * s1 + i2 * s2."""
+
+    n1: int
+    n2: int
+    s0: int
+    s1: int
+    s2: int
+
+
+class Reduction(NamedTuple):
+    """The summed index: `outer` x `inner`, cut into units of at most `depth` within an outer index."""
+
+    outer: int
+    inner: int
+    depth: int
+
+    @property
+    def units(self) -> int:
+        return self.outer * -(-self.inner // self.depth)
+
+
+class Side(NamedTuple):
+    """The right operand, in panels: steps in bytes by batch, outer index, unit, panel and k."""
+
+    operand: Operand
+    batch: Sequence[int]
+    outer: int
+    unit: int
+    panel: int
+    step: int
+
+
+class Left(NamedTuple):
+    """The left operand: bytes by batch, outer index and unit, then the offsets of rows and of k in a unit."""
+
+    operand: Operand
+    batch: Sequence[int]
+    outer: int
+    unit: int
+    rows: Levels
+    ks: Levels
+
+
+@functools.lru_cache(maxsize=512)
+def _source(char: str, size: int, tile: Block, epilogue_head: str, epilogue_block: str) -> str:
+    rows, width = tile.rows, tile.width
+    shape = f"{tile.rows}, {tile.vectors}, {tile.lanes}"
+    return f"""# gemm {char} in blocks of {rows} x {width}
+{IMPORT}
+def kernel(args, chunk, nchunks):
+    m, n, row_block, column_block = args[0], args[1], args[2], args[3]
+    n0, n1, n2 = args[4], args[5], args[6]
+    inner, depth, units, pieces = args[7], args[8], args[9], args[10]
+    a, a0, a1, a2, a_outer, a_unit = args[11], args[12], args[13], args[14], args[15], args[16]
+    row_n1, row_n2, row_s0, row_s1, row_s2 = args[17], args[18], args[19], args[20], args[21]
+    k_n1, k_n2, k_s0, k_s1, k_s2 = args[22], args[23], args[24], args[25], args[26]
+    b, b0, b1, b2, b_outer, b_unit = args[27], args[28], args[29], args[30], args[31], args[32]
+    b_panel, b_step = args[33], args[34]
+    c, c_piece = args[35], args[36]
+    row_table = args[37] + chunk * args[38]
+{epilogue_head}    # Offsets of k within a unit, the same for all units.
+    k_table = row_table + 8 * (row_block + {rows})
+    i1, i2, at = 0, 0, 0
+    for k in range(min(depth, inner)):
+        store_i64(k_table, k, at)
+        at += k_s2
+        i2 += 1
+        if i2 == k_n2:
+            i2 = 0
+            at += k_s1 - k_n2 * k_s2
+            i1 += 1
+            if i1 == k_n1:
+                i1 = 0
+                at += k_s0 - k_n1 * k_s1
+
+    row_tasks = (m + row_block - 1) // row_block
+    column_tasks = (n + column_block - 1) // column_block
+    parts = (inner + depth - 1) // depth
+    tasks = n0 * n1 * n2 * pieces * column_tasks * row_tasks
+    filled = -1
+    for task in range(tasks * chunk // nchunks, tasks * (chunk + 1) // nchunks):
+        row_task = task % row_tasks
+        rest = task // row_tasks
+        column_task = rest % column_tasks
+        rest = rest // column_tasks
+        piece = rest % pieces
+        batch = rest // pieces
+        batch0, batch1, batch2 = batch // (n1 * n2), batch // n2 % n1, batch % n2
+        row = row_task * row_block
+        rows = min(row_block, m - row)
+        column = column_task * column_block
+        columns = min(column_block, n - column)
+        if filled != row:
+            # Offsets of the rows; the last block's missing rows repeat its last one.
+            i2 = row % row_n2
+            i1 = row // row_n2 % row_n1
+            at = row // row_n2 // row_n1 * row_s0 + i1 * row_s1 + i2 * row_s2
+            last = at
+            for i in range(rows):
+                last = at
+                store_i64(row_table, i, at)
+                at += row_s2
+                i2 += 1
+                if i2 == row_n2:
+                    i2 = 0
+                    at += row_s1 - row_n2 * row_s2
+                    i1 += 1
+                    if i1 == row_n1:
+                        i1 = 0
+                        at += row_s0 - row_n1 * row_s1
+            for i in range({rows - 1}):
+                store_i64(row_table, rows + i, last)
+            filled = row
+
+        a_batch = a + batch0 * a0 + batch1 * a1 + batch2 * a2
+        b_batch = b + batch0 * b0 + batch1 * b1 + batch2 * b2 + column // {width} * b_panel
+        c_at = batch * m * n + row * n + column
+        first_unit = units * piece // pieces
+        last_unit = units * (piece + 1) // pieces
+        for unit in range(first_unit, last_unit):
+            outer, part = unit // parts, unit % parts
+            count = min(depth, inner - part * depth)
+            a_at = a_batch + outer * a_outer + part * a_unit
+            b_at = b_batch + outer * b_outer + part * b_unit
+            for j in range(0, columns, {width}):
+                block_cols = min({width}, columns - j)
+                for i in range(0, rows, {rows}):
+                    block_rows = min({rows}, rows - i)
+                    result_at = c_at + i * n + j
+                    multiply_{char}(
+                        count, a_at, row_table + 8 * i, k_table, b_at, b_step,
+                        c + piece * c_piece + result_at * {size}, n * {size}, block_rows, block_cols,
+                        unit - first_unit, {shape},
+                    )
+{epilogue_block}                b_at += b_panel
+"""
+
+
+_EPILOGUE_CALL = """if unit == last_unit - 1:
+    result, result_step, out_at, out_step = c, n, result_at, n
+    first_row, first_column = row + i, column + j
+"""
+
+
+def source(dtype: DType, tile: Block, fused: FusedEpilogue | None = None, first_slot: int = 39) -> str:
+    """The product kernel's text, with an epilogue or without."""
+    if fused is None:
+        return _source(dtype.char, dtype.itemsize, tile, "", "")
+    call = indent(_EPILOGUE_CALL.splitlines(), 20) + indent(fused.block(), 24)
+    return _source(dtype.char, dtype.itemsize, tile, indent(fused.head(first_slot), 4), call)
+
+
+def product(
+    program: Program,
+    m: int,
+    n: int,
+    batch: Sequence[int],
+    reduction: Reduction,
+    a: Left,
+    b: Side,
+    out: Operand,
+    fused: FusedEpilogue | None = None,
+    transposed: bool = False,
+) -> None:
+    """Append out[batch, i, j] = sum over the reduction of a * b; out is [J, I] when `transposed` (no batch).
+
+    The caller has called `program.wave()` if operands were packed.
+    """
+    dtype, size = out.dtype, out.dtype.itemsize
+    tile = block(dtype)
+    units = reduction.units
+    pieces = piece_count(m, n, math.prod(batch), units)
+    partial = pieces > 1 or transposed
+    c = program.scratch_operand(dtype, (pieces, m, n)) if partial else out
+    assert not (partial and fused)
+    flops = 2.0 * m * n * reduction.outer * reduction.inner * math.prod(batch)
+    row_block, column_block = _task_shape(program, tile, m, n, pieces * math.prod(batch))
+    tasks = pieces * math.prod(batch) * -(-m // row_block) * -(-n // column_block)
+    chunks = program.chunks(tasks, flops / 16)
+    pitch = 8 * (row_block + tile.rows + min(reduction.depth, reduction.inner))
+    table = program.scratch(chunks * pitch)
+    args: list[Arg] = [m, n, row_block, column_block, *batch]
+    args += [reduction.inner, reduction.depth, units, pieces]
+    args += [a.operand.slot, *a.batch, a.outer, a.unit, *a.rows, *a.ks]
+    args += [b.operand.slot, *b.batch, b.outer, b.unit, b.panel, b.step]
+    args += [c.slot, m * n * size, table, pitch]
+    if fused is not None:
+        args += fused.slots()
+    program.launch(source(dtype, tile, fused), args, chunks)
+    if partial:
+        program.wave()
+        sum_pieces(program, c, out, transposed)
+
+
+def piece_count(m: int, n: int, batch: int, units: int) -> int:
+    """In how many pieces the reduction is computed side by side: a function of sizes only."""
+    return max(1, min(units // PIECE_UNITS, PIECES // (batch * -(-m // 64) * -(-n // 64))))
+
+
+def _task_shape(program: Program, tile: Block, m: int, n: int, others: int) -> tuple[int, int]:
+    """Rows and columns of a task: enough tasks for all threads, operands that fit a second-level cache."""
+    rows = min(-(-m // tile.rows), 256 // tile.rows) * tile.rows
+    columns = min(-(-n // tile.width), 512 // tile.width) * tile.width
+    wanted = 4 * program.backend.num_threads()
+    while others * -(-m // rows) * -(-n // columns) < wanted:
+        if columns > tile.width and columns >= rows:
+            columns = -(-columns // (2 * tile.width)) * tile.width
+        elif rows > 4 * tile.rows:
+            rows = -(-rows // (2 * tile.rows)) * tile.rows
+        elif columns > tile.width:
+            columns = -(-columns // (2 * tile.width)) * tile.width
+        else:
+            break
+    return rows, columns
+
+
+def matmul(
+    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, epilogue: Epilogue | None = None
+) -> None:
+    """Append out = a @ b. a: [..., M, K], b: [..., K, N] of any strides, out: [..., M, N], all of one rank."""
+    a, b = inputs
+    out = outputs[0]
+    in_place = -1
+    if epilogue is not None:
+        out, in_place = result_buffer(program, epilogue, out)
+    k = a.shape[-1]
+    if out.size == 0:
+        return
+    if k == 0:
+        fill_zero(program, out)
+    elif not a.dtype.is_float:
+        _integer(program, a, b, out)
+    elif gemv.applies(a, b):
+        gemv.gemv(program, a, b, out)
+    else:
+        fused = _float(program, a, b, out, epilogue, in_place)
+        if fused:
+            return
+    if epilogue is not None:
+        apply_after(program, epilogue, out)
+
+
+def _collapse(a: Operand, b: Operand, out: Operand) -> tuple[Shape, int, int, Any]:
+    """(batch shape, rows, row stride, batch strides of both); batch axes become rows where they can."""
+    batch, m = list(a.shape[:-2]), a.shape[-2]
+    a_strides, b_strides = list(a.strides[:-2]), list(b.strides[:-2])
+    row = a.strides[-2] if m != 1 else 0
+    while batch and (batch[-1] == 1 or b_strides[-1] == 0):
+        if batch[-1] != 1:
+            if m != 1 and a_strides[-1] != row * m:
+                break
+            row = a_strides[-1] if m == 1 else row
+            m *= batch[-1]
+        batch.pop()
+        a_strides.pop()
+        b_strides.pop()
+    return tuple(batch), m, row, (a_strides, b_strides)
+
+
+def _float(
+    program: Program, a: Operand, b: Operand, out: Operand, epilogue: Epilogue | None, in_place: int
+) -> bool:
+    """Append the blocked product; returns whether the epilogue is in it."""
+    dtype, size = out.dtype, out.dtype.itemsize
+    tile = block(dtype)
+    k, n = a.shape[-1], b.shape[-1]
+    shape, m, a_row, (a_strides, b_strides) = _collapse(a, b, out)
+    sizes, (a_steps, b_steps) = batch_axes(shape, [a_strides, b_strides])
+    if len(sizes) > 3:
+        _outer_batches(program, a, b, out)
+        return False
+    a_k, b_k, b_column = a.strides[-1], b.strides[-2], b.strides[-1]
+    depth = -(-k // -(-k // tile.depth))
+    reduction = Reduction(1, k, depth)
+    # A matrix shared by the whole batch is packed once.
+    b_sizes = [s if t else 1 for s, t in zip(sizes, b_steps)]
+    panels = pack(program, b, n, b_column, k, b_k, b_sizes, b_steps, tile.width, tile.lanes)
+    matrix = math.prod(panels.shape[1:]) * size
+    b_bytes = _steps(b_sizes, matrix)
+    right = Side(panels, b_bytes, 0, depth * tile.width * size, k * tile.width * size, tile.width * size)
+    if n >= PACK_COLUMNS and m >= tile.rows:
+        a_sizes = [s if t else 1 for s, t in zip(sizes, a_steps)]
+        packed = pack(program, a, m, a_row, k, a_k, a_sizes, a_steps, tile.rows, tile.lanes)
+        step = tile.rows * size
+        rows = Levels(1 << 62, tile.rows, 0, k * step, size)
+        left = Left(
+            packed, _steps(a_sizes, math.prod(packed.shape[1:]) * size), 0, depth * step, rows, _line(step)
+        )
+    else:
+        a_bytes = [s * size for s in a_steps]
+        left = Left(a, a_bytes, 0, depth * a_k * size, _line(a_row * size), _line(a_k * size))
+    program.wave()
+    fused = None
+    if epilogue is not None and piece_count(m, n, math.prod(sizes), reduction.units) == 1:
+        fused = fuse(epilogue, sizes, m, n, dtype, tile.lanes, in_place)
+    product(program, m, n, sizes, reduction, left, right, out, fused)
+    return fused is not None
+
+
+def _line(step: int) -> Levels:
+    return Levels(1 << 62, 1 << 62, 0, 0, step)
+
+
+def _steps(sizes: Sequence[int], matrix: int) -> list[int]:
+    """Bytes by batch axis in packed panels; 0 along an axis that was packed once."""
+    steps = contiguous_strides(tuple(sizes))
+    return [s * matrix if n > 1 else 0 for n, s in zip(sizes, steps)]
+
+
+def _outer_batches(program: Program, a: Operand, b: Operand, out: Operand) -> None:
+    """More than three batch axes that do not merge: one product per index of the first."""
+    size = out.dtype.itemsize
+    for i in range(out.shape[0]):
+        part = [
+            Operand(x.source, x.offset + i * x.strides[0] * size, x.dtype, x.shape[1:], x.strides[1:])
+            for x in (a, b, out)
+        ]
+        _float(program, part[0], part[1], part[2], None, -1)
+
+
+@functools.cache
+def _integer_source(char: str) -> str:
+    return f"""# matmul {char}
+def kernel(args, chunk, nchunks):
+    m, n, depth, n0, n1, n2 = args[0], args[1], args[2], args[3], args[4], args[5]
+    a, a0, a1, a2, a_row, a_k = args[6], args[7], args[8], args[9], args[10], args[11]
+    b, b0, b1, b2, b_k, b_column = args[12], args[13], args[14], args[15], args[16], args[17]
+    c = args[18]
+    items = n0 * n1 * n2 * m
+    for item in range(items * chunk // nchunks, items * (chunk + 1) // nchunks):
+        batch, row = item // m, item % m
+        i0, i1, i2 = batch // (n1 * n2), batch // n2 % n1, batch % n2
+        a_at = i0 * a0 + i1 * a1 + i2 * a2 + row * a_row
+        b_at = i0 * b0 + i1 * b1 + i2 * b2
+        to = item * n
+        for j in range(n):
+            store_{char}(c, to + j, types.{_NAMES[char]}(0))
+        for k in range(depth):
+            x = load_{char}(a, a_at + k * a_k)
+            for j in range(n):
+                y = load_{char}(b, b_at + k * b_k + j * b_column)
+                store_{char}(c, to + j, types.{_NAMES[char]}(load_{char}(c, to + j) + x * y))
+"""
+
+
+_NAMES = {f"{kind[0]}{bits}": f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)}
+
+
+def _integer(program: Program, a: Operand, b: Operand, out: Operand) -> None:
+    sizes, (a_steps, b_steps) = batch_axes(a.shape[:-2], [a.strides[:-2], b.strides[:-2]])
+    m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
+    if len(sizes) > 3:
+        size = out.dtype.itemsize
+        for i in range(out.shape[0]):
+            part = [
+                Operand(x.source, x.offset + i * x.strides[0] * size, x.dtype, x.shape[1:], x.strides[1:])
+                for x in (a, b, out)
+            ]
+            _integer(program, *part)
+        return
+    args: list[Arg] = [m, n, k, *sizes, a.slot, *a_steps, *a.strides[-2:]]
+    args += [b.slot, *b_steps, *b.strides[-2:], out.slot]
+    items = math.prod(sizes) * m
+    program.launch(_integer_source(out.dtype.char), args, program.chunks(items, 1.0 * items * n * k))
+
+
+KERNELS = {"matmul": matmul}

@@ -1,0 +1,125 @@
+"""Matrix times vector: bound by memory, so nothing is packed and every element is read once.
+
+A matrix [rows, k] with contiguous k gives dot products, one row at a time in `DOT_VECTORS` vectors of partial
+sums; one with contiguous rows adds up scaled columns, many rows in registers. The order of the sums depends
+on K, the dtype and which of the two it is.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+from ...core.backend import Arg, Operand, Program
+from ...core.lower import copy
+from .panels import IMPORT, batch_axes, block, sum_pieces
+
+_COLUMN_VECTORS = 8
+_DOT_VECTORS = 4
+_DEPTH = 128
+#: K of one piece when there are too few rows to share between threads
+_PIECE = 16384
+
+
+def applies(a: Operand, b: Operand) -> bool:
+    """Whether a @ b is a product with a vector that this kernel takes."""
+    for matrix, vector, row, k in ((b, a, -1, -2), (a, b, -2, -1)):
+        if vector.shape[-2 if vector is a else -1] == 1 and _contiguous(matrix, row, k):
+            return True
+    return False
+
+
+def _contiguous(x: Operand, row: int, k: int) -> bool:
+    return 1 in (x.strides[row], x.strides[k]) or x.shape[row] == 1
+
+
+@functools.cache
+def _source(char: str, size: int, lanes: int) -> str:
+    width = _COLUMN_VECTORS * lanes
+    shape = f"1, {_COLUMN_VECTORS}, {lanes}"
+    return f"""# gemv {char}
+{IMPORT}
+def kernel(args, chunk, nchunks):
+    rows, depth, pieces, piece_length, row_block = args[0], args[1], args[2], args[3], args[4]
+    n0, n1, n2 = args[5], args[6], args[7]
+    a, a0, a1, a2, a_row, a_k = args[8], args[9], args[10], args[11], args[12], args[13]
+    x, x0, x1, x2 = args[14], args[15], args[16], args[17]
+    c, c_piece = args[18], args[19]
+    row_tasks = (rows + row_block - 1) // row_block
+    table = args[20] + chunk * args[21]
+    # Offsets for the block product, whose left operand is the vector: one row, k after k.
+    store_i64(table, 0, 0)
+    for k in range({_DEPTH}):
+        store_i64(table, 1 + k, k * {size})
+    items = n0 * n1 * n2 * pieces * row_tasks
+    for item in range(items * chunk // nchunks, items * (chunk + 1) // nchunks):
+        row = item % row_tasks * row_block
+        piece = item // row_tasks % pieces
+        batch = item // row_tasks // pieces
+        i0, i1, i2 = batch // (n1 * n2), batch // n2 % n1, batch % n2
+        first = piece * piece_length
+        count = min(piece_length, depth - first)
+        block_rows = min(row_block, rows - row)
+        at = a + i0 * a0 + i1 * a1 + i2 * a2 + row * a_row + first * a_k
+        vector = x + i0 * x0 + i1 * x1 + i2 * x2 + first * {size}
+        to = c + piece * c_piece + (batch * rows + row) * {size}
+        if a_k == {size}:
+            dot_rows_{char}(to, at, a_row, block_rows, vector, count, {_DOT_VECTORS}, {lanes})
+        else:
+            for k in range(0, count, {_DEPTH}):
+                for j in range(0, block_rows, {width}):
+                    multiply_{char}(
+                        min({_DEPTH}, count - k), vector + k * {size}, table, table + 8,
+                        at + k * a_k + j * {size}, a_k, to + j * {size}, 0,
+                        1, min({width}, block_rows - j), k, {shape},
+                    )
+"""
+
+
+def gemv(program: Program, a: Operand, b: Operand, out: Operand) -> None:
+    """Append out = a @ b where a has one row or b one column (see `applies`)."""
+    dtype, size = out.dtype, out.dtype.itemsize
+    lanes = block(dtype).lanes
+    if a.shape[-2] == 1 and _contiguous(b, -1, -2):
+        matrix, vector, row, k, vector_k = b, a, -1, -2, -1
+    else:
+        matrix, vector, row, k, vector_k = a, b, -2, -1, -2
+    depth, rows = matrix.shape[k], matrix.shape[row]
+    if depth > 1 and vector.strides[vector_k] != 1:
+        dense = program.scratch_operand(dtype, vector.shape)
+        copy(program, vector, dense)
+        program.wave()
+        vector = dense
+    sizes, (steps, vector_steps) = batch_axes(a.shape[:-2], [matrix.strides[:-2], vector.strides[:-2]])
+    if len(sizes) > 3:
+        for i in range(out.shape[0]):
+            parts = [
+                Operand(x.source, x.offset + i * x.strides[0] * size, dtype, x.shape[1:], x.strides[1:])
+                for x in (matrix, vector, out)
+            ]
+            swap = matrix is b
+            gemv(program, parts[swap], parts[not swap], parts[2])
+        return
+    row_step, k_step = matrix.strides[row], matrix.strides[k]
+    if depth == 1:
+        k_step = 1
+    if rows == 1 and k_step != 1:
+        row_step = 1
+    by_dots = k_step == 1
+    batches = math.prod(sizes)
+    pieces = 1 if batches * rows >= 64 else min(32, -(-depth // _PIECE))
+    length = -(-depth // pieces)
+    pieces = -(-depth // length)
+    row_block = 16 if by_dots else _COLUMN_VECTORS * lanes * 4
+    c = program.scratch_operand(dtype, (pieces, batches, rows)) if pieces > 1 else out
+    items = batches * pieces * -(-rows // row_block)
+    chunks = program.chunks(items, 1.0 * batches * rows * depth * size)
+    pitch = 8 * (_DEPTH + 8)
+    args: list[Arg] = [rows, depth, pieces, length, row_block, *sizes]
+    args += [matrix.slot, *(s * size for s in steps), row_step * size, k_step * size]
+    args += [vector.slot, *(s * size for s in vector_steps)]
+    args += [c.slot, batches * rows * size, program.scratch(chunks * pitch), pitch]
+    program.launch(_source(dtype.char, size, lanes), args, chunks)
+    if pieces > 1:
+        program.wave()
+        sum_pieces(program, c, out._replace(shape=(batches, rows)))
