@@ -19,13 +19,14 @@ class Stream:
     """What moves along the loop axes: an input buffer, the index, or an output."""
 
     def __init__(self, position: str, address: str, strides: list[str], inner: str, char: str):
-        self.position, self.address, self.strides, self.inner, self.char = position, address, strides, inner, char
+        self.position, self.address, self.strides = position, address, strides
+        self.inner, self.char = inner, char
 
-    def at(self, i: str, inner_axis: int) -> str:
+    def at(self, i: str) -> str:
         """The element number at inner index `i`."""
         if self.inner == "b":
             return self.position
-        step = i if self.inner == "c" else f"{i} * {self.strides[inner_axis]}"
+        step = i if self.inner == "c" else f"{i} * {self.strides[-1]}"
         return step if self.position == "0" else f"{self.position} + {step}"
 
 
@@ -42,32 +43,33 @@ class Frame:
         self.scalars: dict[int, str] = {}
         used = {node.value for node in walk(kernel.roots) if node.op == "arg"}
         slot = kernel.n_axes
-        self.length_slot = slot if kernel.split else -1
-        slot += kernel.split
-        self._reads: dict[str, int] = {}
+        self._slots = {name: a for a, name in enumerate(self.sizes)}
+        if kernel.split:
+            self._slots["length"] = slot
+            slot += 1
         for k, spec in enumerate(kernel.inputs):
             if spec.kind == "scalar":
-                self._reads[f"a{k}"] = slot
+                self._slots[f"a{k}"] = slot
                 self.scalars[k] = f"a{k}"
                 slot += 1
                 continue
             address = ""
             if spec.kind == "buffer":
                 address = f"a{k}"
-                self._reads[address] = slot
+                self._slots[address] = slot
                 slot += 1
             strides = [f"s{k}_{a}" for a in range(kernel.n_axes)]
-            self._reads |= {name: slot + a for a, name in enumerate(strides)}
+            self._slots |= {name: slot + a for a, name in enumerate(strides)}
             slot += kernel.n_axes
             if k in used:
                 self.inputs[k] = Stream(f"i{k}", address, strides, spec.inner, spec.dtype.char)
         for k, out in enumerate(kernel.outputs):
-            self._reads[f"o{k}"] = slot
+            self._slots[f"o{k}"] = slot
             strides = [f"p{k}_{a}" for a in range(kernel.n_axes)]
-            self._reads |= {name: slot + 1 + a for a, name in enumerate(strides)}
+            self._slots |= {name: slot + 1 + a for a, name in enumerate(strides)}
             slot += 1 + kernel.n_axes
             self.outputs.append(Stream(f"q{k}", f"o{k}", strides, out.inner, out.dtype.char))
-        self.scratch_slot = slot
+        self._slots |= {"scratch": slot, "pitch": slot + 1}
 
     # ---- text
 
@@ -92,36 +94,52 @@ class Frame:
         text = "\n".join(self.lines)
         words = set(_words(text))
         head = [f"# {note}" for note in self.kernel.notes]
-        head += [f"def {name}(args, chunk, nchunks):"]
-        head += [f"    {n} = args[{slot}]" for n, slot in self._reads.items() if n in words and n not in self.sizes]
-        sizes = [f"    n{a} = args[{a}]" for a in range(self.kernel.n_axes) if f"n{a}" in words]
-        return "\n".join([*head[: len(self.kernel.notes) + 1], *sizes, *head[len(self.kernel.notes) + 1 :], text, ""])
+        head.append(f"def {name}(args, chunk, nchunks):")
+        head += [f"    {n} = args[{slot}]" for n, slot in self._slots.items() if n in words]
+        return "\n".join([*head, text, ""])
 
     # ---- values
 
-    def scalar(self, k: int) -> str:
-        """A number handed in by slot, converted to its dtype."""
-        dtype = self.kernel.inputs[k].dtype
-        if dtype.is_float:
-            return f"to_{dtype.char}(bits_f64(a{k}))"
-        return f"a{k}" if dtype.char == "i64" else f"to_{dtype.char}(a{k})"
+    def scalar(self, node: Expr) -> str:
+        """The text of a number handed in by slot, converted to its dtype."""
+        char = node.dtype.char
+        if node.dtype.is_float:
+            bits = f"bits_f64(a{node.value})"
+            return bits if char == "f64" else f"v_cast_f64_{char}({bits})"
+        return f"a{node.value}" if char == "i64" else f"v_cast_i64_{char}(a{node.value})"
 
-    def load(self, node: Expr, i: str) -> str:
-        """The text that reads input `node.value` at inner index `i`."""
-        stream = self.inputs[node.value]
-        element = stream.at(i, self.kernel.n_axes - 1)
-        return f"load_in_{stream.char}({stream.address}, {element})" if stream.address else element
+    def load(self, node: Expr, i: str, mask: str = "") -> str:
+        """The text that reads input `node.value` at inner index `i`, sixteen elements if there is a mask."""
+        if node.value in self.scalars:
+            return self.scalar(node)
+        s = self.inputs[node.value]
+        at = s.at(i)
+        if not mask or s.inner == "b":
+            return f"load_{s.char}({s.address}, {at})" if s.address else at
+        if not s.address:
+            return f"w_index({at}, {'1' if s.inner == 'c' else s.strides[-1]})"
+        if s.inner == "c":
+            return f"w_load_{s.char}({s.address}, {at}, {mask})"
+        return f"w_gather_{s.char}({s.address}, {at}, {s.strides[-1]}, {mask})"
 
-    def store(self, k: int, i: str, value: str) -> None:
-        out = self.outputs[k]
-        self.line(f"store_out_{out.char}({out.address}, {out.at(i, self.kernel.n_axes - 1)}, {value}, {k})")
+    def store(self, k: int, i: str, value: str, mask: str = "") -> None:
+        """Write output `k` at inner index `i`."""
+        s = self.outputs[k]
+        at = s.at(i)
+        if not mask:
+            self.line(f"store_{s.char}({s.address}, {at}, {value})")
+        elif s.inner == "c":
+            self.line(f"w_store_{s.char}({s.address}, {at}, {value}, {mask})")
+        else:
+            step = "0" if s.inner == "b" else s.strides[-1]
+            self.line(f"w_scatter_{s.char}({s.address}, {at}, {step}, {value}, {mask})")
 
     # ---- the kept axes
 
     def chunk_range(self, count: str) -> None:
         """first, last: this chunk's share of `count` items."""
-        self.line(f"first = {count} * chunk // nchunks")
-        self.line(f"last = {count} * (chunk + 1) // nchunks")
+        self.line(f"first = share({count}, chunk, nchunks)")
+        self.line(f"last = share({count}, chunk + 1, nchunks)")
 
     @contextmanager
     def kept_loop(self, streams: list[Stream], skip_block: bool = False) -> Iterator[None]:
@@ -149,8 +167,8 @@ class Frame:
         with self.block("if first < last:"):
             self.line("rest = first")
             for a in range(kept - 1, 0, -1):
-                self.line(f"j{a} = rest % n{a}")
-                self.line(f"rest = rest // n{a}")
+                self.line(f"j{a} = remainder(rest, n{a})")
+                self.line(f"rest = quotient(rest, n{a})")
             self.line("j0 = rest")
             for s, strides in moving:
                 self.line(f"{s.position} = " + " + ".join(f"j{a} * {st}" for a, st in enumerate(strides)))

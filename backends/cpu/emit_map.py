@@ -1,4 +1,4 @@
-"""Map kernels: every output element on its own, one flat vector loop along the inner axis."""
+"""Map kernels: every output element on its own, sixteen at a time along the inner axis."""
 
 from __future__ import annotations
 
@@ -11,66 +11,57 @@ from .emit_frame import Frame
 def emit_map(kernel: LoopKernel) -> tuple[str, int]:
     """Source text of a map kernel, and 0 scratch rows."""
     frame = Frame(kernel)
-    inner = kernel.n_axes - 1
     frame.depth = 1
-    varies = _varying(kernel)
-    top = Body(lambda node: frame.scalar(node.value))
-    fixed = [n for n in walk(kernel.roots) if n.op == "arg" and n.value in frame.scalars]
+    size = frame.sizes[-1]
+    streams = [*frame.inputs.values(), *frame.outputs]
+    fixed, once = _scopes(kernel)
+    top = Body(frame.scalar)
     for node in fixed:
         top.value(node)
     frame.extend(top)
-    streams = [*frame.inputs.values(), *frame.outputs]
     if kernel.kept == 0:
-        frame.line(f"blocks = (n{inner} + 63) // 64")
-        frame.line("first = blocks * chunk // nchunks * 64")
-        frame.line(f"last = min(blocks * (chunk + 1) // nchunks * 64, n{inner})")
+        frame.line(f"blocks = ({size} + 63) >> 6")
+        frame.line("first = share(blocks, chunk, nchunks) << 6")
+        frame.line(f"last = min(share(blocks, chunk + 1, nchunks) << 6, {size})")
         for s in streams:
             s.position = "0"
         with frame.block("if first < last:"):
-            _inner_loop(frame, top, varies, "range(first, last)")
+            _inner_loop(frame, top, once, "first", "last")
     else:
-        with frame.block(f"if n{inner} == 0:"):
+        with frame.block(f"if {size} == 0:"):
             frame.line("return")
         with frame.kept_loop(streams):
-            _inner_loop(frame, top, varies, f"range(n{inner})")
+            _inner_loop(frame, top, once, "0", size)
     return frame.source(), 0
 
 
-def _varying(kernel: LoopKernel) -> set[int]:
-    """Nodes whose value changes along the inner axis."""
-    out: set[int] = set()
-    for node in walk(kernel.roots):
+def _scopes(kernel: LoopKernel) -> tuple[list[Expr], list[Expr]]:
+    """Nodes that are the same for the whole kernel, and nodes that are the same along the inner axis."""
+    order = walk(kernel.roots)
+    level: dict[int, int] = {}
+    for node in order:
         if node.op == "arg":
             spec = kernel.inputs[node.value]
-            if spec.kind != "scalar" and spec.inner != "b":
-                out.add(id(node))
-        elif any(id(a) in out for a in node.args):
-            out.add(id(node))
-    return out
+            level[id(node)] = 0 if spec.kind == "scalar" else 1 if spec.inner == "b" else 2
+        else:
+            level[id(node)] = max((level[id(a)] for a in node.args), default=0)
+    return tuple([n for n in order if level[id(n)] == k and n.op != "const"] for k in (0, 1))  # type: ignore[return-value]
 
 
-def _inner_loop(frame: Frame, top: Body, varies: set[int], over: str) -> None:
-    kernel = frame.kernel
-    body = top.fork(lambda node: frame.load(node, "i"))
-    order = walk(kernel.roots)
-    for node in order:
-        if id(node) not in varies and _used_by_varying(node, order, varies, kernel.roots):
-            body.value(node)
-    frame.extend(body)
-    with frame.block(f"for i in {over}:"):
+def _inner_loop(frame: Frame, top: Body, once: list[Expr], first: str, last: str) -> None:
+    outer = top.fork(lambda node: frame.load(node, "0"))
+    for node in once:
+        outer.value(node)
+    frame.extend(outer)
+    roots = frame.kernel.roots
+    with frame.block(f"for v in range({first}, {last}, 16):"):
+        frame.line(f"m = w_mask({last} - v)")
+        body = outer.fork(lambda node: frame.load(node, "v", "m"), wide=True)
         # All loads stand before all stores: an output may be the same buffer as an input.
-        for node in order:
+        for node in walk(roots):
             if node.op == "arg":
                 body.value(node)
-        values = [body.value(root) for root in kernel.roots]
+        values = [body.value(root) for root in roots]
         frame.extend(body)
         for k, value in enumerate(values):
-            frame.store(k, "i", value)
-
-
-def _used_by_varying(node: Expr, order: list[Expr], varies: set[int], roots: tuple[Expr, ...]) -> bool:
-    if node.op == "const":
-        return False
-    return any(r is node for r in roots) or any(
-        id(n) in varies and any(a is node for a in n.args) for n in order
-    )
+            frame.store(k, "v", value, "m")

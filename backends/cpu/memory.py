@@ -54,7 +54,8 @@ class CpuStorage(Storage):
     def array(self, dtype: DType, shape: Shape, strides: Shape, offset: int) -> np.ndarray:
         """A NumPy view of the memory; strides in elements, offset in bytes. It keeps the memory alive."""
         block, width = self._block, dtype.itemsize
-        return np.ndarray(shape, dtype.np, block.raw, block.skip + offset, tuple(st * width for st in strides))
+        steps = tuple(st * width for st in strides)
+        return np.ndarray(shape, dtype.np, block.raw, block.skip + offset, steps)
 
     def __del__(self) -> None:
         allocator, block = self._allocator, self._block

@@ -1,0 +1,348 @@
+"""Wide values: sixteen elements of one dtype as one value of the kernel language.
+
+Generated loops are written with them, so that vector code does not depend on what LLVM's vectorisers make of
+a loop, reductions have lanes in a fixed order, and each loop body is compiled once. All `w_` names:
+
+`w_<op>_<kind>(...)`: the function `v_<op>_<kind>` of vecmath on wide values; scalars among the arguments are
+    spread over all lanes; with scalars alone it is the scalar function.
+`w_mask(m)`: lanes below m; `w_index(start, step)`: int64 start, start + step, ...
+`w_load_<kind>(addr, i, mask)`, `w_gather_<kind>(addr, i, step, mask)`: elements i, i + 1, ... or
+    i, i + step, ...; lanes outside the mask are not read and are 0.
+`w_store_<kind>(addr, i, value, mask)`, `w_scatter_<kind>(addr, i, step, value, mask)`: the same for writing.
+`w_fill_<kind>(x)`: x in all lanes; `w_fold_<op>_<kind>(w)`: all lanes combined by halves.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core.datamodel import models
+from numba.core.datamodel.registry import register_default
+from numba.extending import intrinsic
+
+from .vecmath import VECMATH
+from .vecmath_value import KINDS, Kind
+
+LANES = 16
+
+_I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
+_MASK = ir.VectorType(ir.IntType(1), LANES)
+
+
+class Wide(types.Type):
+    """Numba's type of a wide value."""
+
+    def __init__(self, kind: Kind):
+        self.kind = kind
+        super().__init__(f"wide_{kind.name}")
+
+
+@register_default(Wide)
+class _WideModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: Wide):
+        super().__init__(dmm, fe_type, ir.VectorType(fe_type.kind.llvm, LANES))
+
+
+WIDE = {name: Wide(kind) for name, kind in KINDS.items()}
+MASK = WIDE["b1"]
+
+__all__ = ["LANES"]
+
+
+def _export(name: str, typer: Any) -> None:
+    typer.__name__ = typer.__qualname__ = name
+    globals()[name] = intrinsic(typer)
+    __all__.append(name)
+
+
+# ---- LLVM code for many lanes from code written for one
+
+
+def _splat(value: Any, lanes: int) -> Any:
+    return ir.Constant(ir.VectorType(value.type, lanes), [value] * lanes)
+
+
+_TYPE_SUFFIX = re.compile(r"\.([if]\d+)(?=\.|$)")
+
+
+class LaneBuilder:
+    """An LLVM builder for straight-line scalar code that emits the same code on vectors.
+
+    Constants and types become vectors, LLVM intrinsics take their vector names, and a loop goes on while
+    any lane asks for it.
+    """
+
+    def __init__(self, builder: Any, lanes: int):
+        self._builder, self._lanes = builder, lanes
+        # Scalar code declares the intrinsics that it calls; those declarations are thrown away.
+        self.module = ir.Module()
+
+    def _widen(self, x: Any) -> Any:
+        if isinstance(x, ir.Type):
+            return x if isinstance(x, ir.VectorType) else ir.VectorType(x, self._lanes)
+        if isinstance(x, ir.Constant) and not isinstance(x.type, ir.VectorType):
+            return _splat(x, self._lanes)
+        return x
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._builder, name)
+        if not callable(found):
+            return found
+        if name in ("append_basic_block", "branch", "position_at_end"):
+            return found
+        return lambda *args: found(*map(self._widen, args))
+
+    def call(self, function: Any, args: Any) -> Any:
+        name = _TYPE_SUFFIX.sub(rf".v{self._lanes}\1", function.name)
+        args = [self._widen(a) for a in args]
+        wide = ir.FunctionType(self._widen(function.function_type.return_type), [a.type for a in args])
+        return self._builder.call(_declare(self._builder.module, name, wide), args)
+
+    def phi(self, type_: Any) -> Any:
+        node = self._builder.phi(self._widen(type_))
+        plain = node.add_incoming
+        node.add_incoming = lambda value, block: plain(self._widen(value), block)
+        return node
+
+    def cbranch(self, condition: Any, yes: Any, no: Any) -> Any:
+        if isinstance(condition.type, ir.VectorType):
+            bits = self._builder.bitcast(condition, ir.IntType(self._lanes))
+            condition = self._builder.icmp_unsigned("!=", bits, bits.type(0))
+        return self._builder.cbranch(condition, yes, no)
+
+
+def _declare(module: Any, name: str, function_type: Any) -> Any:
+    found = module.globals.get(name)
+    return ir.Function(module, function_type, name) if found is None else found
+
+
+def _spread(builder: Any, value: Any, lanes: int = LANES) -> Any:
+    """A vector with the scalar `value` in all lanes."""
+    if isinstance(value.type, ir.VectorType):
+        return value
+    if isinstance(value, ir.Constant):
+        return _splat(value, lanes)
+    undefined = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
+    one = builder.insert_element(undefined, value, _I32(0))
+    return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes))
+
+
+def _on_lanes(codegen: Any, builder: Any, values: Any, lanes: int) -> Any:
+    """The result of a scalar code generator on vectors of `lanes` (1: scalars)."""
+    if lanes == 1:
+        return codegen(None, builder, None, values)
+    result = codegen(None, LaneBuilder(builder, lanes), None, values)
+    return _splat(result, lanes) if not isinstance(result.type, ir.VectorType) else result
+
+
+def _make_function(name: str) -> Any:
+    entry = VECMATH[name]
+    _, scalar = entry.function._defn(None, *[None] * len(entry.args))
+
+    def typed(*args: Any) -> Any:
+        wide = any(isinstance(a, Wide) for a in args)
+
+        def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            if not wide:
+                return _on_lanes(scalar, builder, values, 1)
+            return _on_lanes(scalar, builder, [_spread(builder, v) for v in values], LANES)
+
+        parameters = [
+            WIDE[k] if isinstance(a, Wide) else KINDS[k].numba for a, k in zip(args, entry.args)
+        ]
+        result = WIDE[entry.result] if wide else KINDS[entry.result].numba
+        return result(*parameters), codegen
+
+    return typed
+
+
+# Numba reads the number of parameters from the function itself.
+_ARITY = {
+    1: lambda typed: lambda typingctx, a: typed(a),
+    2: lambda typed: lambda typingctx, a, b: typed(a, b),
+    3: lambda typed: lambda typingctx, a, b, c: typed(a, b, c),
+    4: lambda typed: lambda typingctx, a, b, c, d: typed(a, b, c, d),
+}
+
+for _name, _entry in VECMATH.items():
+    _export(f"w{_name[1:]}", _ARITY[len(_entry.args)](_make_function(_name)))
+
+
+# ---- lanes
+
+
+def _iota(element: Any) -> Any:
+    return ir.Constant(ir.VectorType(element, LANES), list(range(LANES)))
+
+
+def _w_mask(typingctx: Any, m: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        most = _I64(LANES)
+        few = builder.select(builder.icmp_signed("<", args[0], most), args[0], most)
+        count = _spread(builder, builder.trunc(few, _I32))
+        return builder.icmp_signed("<", _iota(_I32), count)
+
+    return MASK(types.int64), codegen
+
+
+def _steps(builder: Any, start: Any, step: Any) -> Any:
+    """start, start + step, ... as int64 lanes."""
+    moved = builder.mul(_iota(_I64), _spread(builder, step))
+    return builder.add(_spread(builder, start), moved)
+
+
+def _w_index(typingctx: Any, start: Any, step: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _steps(builder, *args)
+
+    return WIDE["i64"](types.int64, types.int64), codegen
+
+
+_export("w_mask", _w_mask)
+_export("w_index", _w_index)
+
+
+# ---- memory
+
+
+def _memory(kind: Kind) -> Any:
+    return _I8 if kind.is_bool else kind.llvm
+
+
+def _suffix(kind: Kind) -> str:
+    element = _memory(kind)
+    return f"v{LANES}{kind.name if kind.is_float else f'i{element.width}'}"
+
+
+def _from_memory(builder: Any, kind: Kind, loaded: Any) -> Any:
+    return builder.icmp_unsigned("!=", loaded, _splat(_I8(0), LANES)) if kind.is_bool else loaded
+
+
+def _to_memory(builder: Any, kind: Kind, value: Any) -> Any:
+    value = _spread(builder, value)
+    return builder.zext(value, ir.VectorType(_I8, LANES)) if kind.is_bool else value
+
+
+def _pointer(builder: Any, kind: Kind, addr: Any, i: Any) -> Any:
+    element = _memory(kind)
+    return builder.gep(builder.inttoptr(addr, element.as_pointer()), [i], source_etype=element)
+
+
+def _pointers(builder: Any, kind: Kind, addr: Any, i: Any, step: Any) -> Any:
+    element = _memory(kind)
+    base = builder.ptrtoint(_pointer(builder, kind, addr, i), _I64)
+    offsets = _steps(builder, base, builder.mul(step, _I64(_bytes(kind))))
+    return builder.inttoptr(offsets, ir.VectorType(element.as_pointer(), LANES))
+
+
+def _bytes(kind: Kind) -> int:
+    return 1 if kind.is_bool else kind.bits // 8
+
+
+def _make_memory(kind: Kind) -> None:
+    vector = ir.VectorType(_memory(kind), LANES)
+    pointers = ir.VectorType(_memory(kind).as_pointer(), LANES)
+    scalar, wide, suffix, align = kind.numba, WIDE[kind.name], _suffix(kind), _I32(_bytes(kind))
+    nothing = ir.VoidType()
+    i64 = types.int64
+
+    def load(typingctx: Any, addr: Any, i: Any, mask: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            p = _pointer(builder, kind, args[0], args[1])
+            fn = _declare(
+                builder.module,
+                f"llvm.masked.load.{suffix}.p0",
+                ir.FunctionType(vector, [p.type, _I32, _MASK, vector]),
+            )
+            zero = ir.Constant(vector, None)
+            return _from_memory(builder, kind, builder.call(fn, [p, align, args[2], zero]))
+
+        return wide(i64, i64, MASK), codegen
+
+    def gather(typingctx: Any, addr: Any, i: Any, step: Any, mask: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            p = _pointers(builder, kind, *args[:3])
+            fn = _declare(
+                builder.module,
+                f"llvm.masked.gather.{suffix}.v{LANES}p0",
+                ir.FunctionType(vector, [pointers, _I32, _MASK, vector]),
+            )
+            zero = ir.Constant(vector, None)
+            return _from_memory(builder, kind, builder.call(fn, [p, align, args[3], zero]))
+
+        return wide(i64, i64, i64, MASK), codegen
+
+    def store(typingctx: Any, addr: Any, i: Any, value: Any, mask: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            p = _pointer(builder, kind, args[0], args[1])
+            fn = _declare(
+                builder.module,
+                f"llvm.masked.store.{suffix}.p0",
+                ir.FunctionType(nothing, [vector, p.type, _I32, _MASK]),
+            )
+            builder.call(fn, [_to_memory(builder, kind, args[2]), p, align, args[3]])
+            return context.get_dummy_value()
+
+        return types.void(i64, i64, wide if isinstance(value, Wide) else scalar, MASK), codegen
+
+    def scatter(typingctx: Any, addr: Any, i: Any, step: Any, value: Any, mask: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            p = _pointers(builder, kind, *args[:3])
+            fn = _declare(
+                builder.module,
+                f"llvm.masked.scatter.{suffix}.v{LANES}p0",
+                ir.FunctionType(nothing, [vector, pointers, _I32, _MASK]),
+            )
+            builder.call(fn, [_to_memory(builder, kind, args[3]), p, align, args[4]])
+            return context.get_dummy_value()
+
+        return types.void(i64, i64, i64, wide if isinstance(value, Wide) else scalar, MASK), codegen
+
+    def fill(typingctx: Any, x: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return _spread(builder, args[0])
+
+        return wide(scalar), codegen
+
+    for function in (load, gather, store, scatter, fill):
+        _export(f"w_{function.__name__}_{kind.name}", function)
+
+
+for _kind in KINDS.values():
+    _make_memory(_kind)
+
+
+# ---- all lanes to one
+
+
+def _make_fold(op: str, kind: Kind) -> None:
+    entry = VECMATH[f"v_{op}_{kind.name}"]
+    _, scalar = entry.function._defn(None, None, None)
+
+    def fold(typingctx: Any, w: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            value, lanes = args[0], LANES
+            while lanes > 1:
+                lanes //= 2
+                halves = [_part(builder, value, start, lanes) for start in (0, lanes)]
+                value = _on_lanes(scalar, builder, halves, lanes)
+            return value
+
+        return kind.numba(WIDE[kind.name]), codegen
+
+    _export(f"w_fold_{op}_{kind.name}", fold)
+
+
+def _part(builder: Any, value: Any, start: int, lanes: int) -> Any:
+    if lanes == 1:
+        return builder.extract_element(value, _I32(start))
+    pick = ir.Constant(ir.VectorType(_I32, lanes), list(range(start, start + lanes)))
+    return builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), pick)
+
+
+for _op in ("add", "mul", "maximum", "minimum"):
+    for _kind in KINDS.values():
+        _make_fold(_op, _kind)
