@@ -14,7 +14,7 @@ from ..core.op import Attrs, Op
 from ..core.op_lower import lower_op
 from ..core.types import TensorType, check_scalar_range
 from ..core.value import Tensor
-from .tensor import EagerTensor, Layout, from_numpy, layout
+from .tensor import EagerTensor, Layout, from_numpy, layout, share_numpy
 
 _NUMBERS = frozenset((int, float, bool))
 
@@ -39,6 +39,11 @@ class ViewRecipe(NamedTuple):
 
 class EagerExecutor:
     """Runs ops at once. Recipes are bounded: the table is emptied when it has grown past 20,000 signatures."""
+
+    #: what graph mode needs to make and share eager tensors
+    tensor_class = EagerTensor
+    layout = staticmethod(layout)
+    share = staticmethod(share_numpy)
 
     def __init__(self) -> None:
         self._recipes: dict[Any, Any] = {}

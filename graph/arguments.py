@@ -1,0 +1,145 @@
+"""Arguments of a call as a key and a flat list of tensors; and results back from a flat list."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..core import dispatch
+from ..core.value import Tensor
+
+_PLAIN = frozenset((int, bool, str, type(None), bytes, complex))
+
+
+class Arguments:
+    """The structure of one call: nested containers with tensor positions; objects are kept alive by it."""
+
+    __slots__ = ("args", "kept", "kwargs")
+
+    def __init__(self, args: Any, kwargs: Any, kept: list[Any]):
+        self.args, self.kwargs, self.kept = args, kwargs, kept
+
+
+class Slot:
+    """The place of tensor number `index` in a structure."""
+
+    __slots__ = ("index",)
+
+    def __init__(self, index: int):
+        self.index = index
+
+
+def _host() -> Any:
+    return dispatch._State.executor
+
+
+def flatten(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, list[Any], Arguments | None]:
+    """Key, tensors, and (None when all arguments are tensors) the structure.
+
+    The key holds, per tensor, layout, device and whether it requires a gradient; per plain value, type and
+    value; per other object, its identity.
+    """
+    tensors: list[Any] = []
+    key: list[Any] = [dispatch.state.grad]
+    eager = _host().tensor_class
+    simple = True
+    for x in args:
+        if x.__class__ is eager:
+            key.append(x._layout)
+            key.append(x._requires_grad)
+            key.append(x._storage.device)
+            tensors.append(x)
+        else:
+            simple = False
+            break
+    if simple and not kwargs:
+        return tuple(key), tensors, None
+    tensors, key, kept = [], [dispatch.state.grad], []
+    new_args = tuple(_walk(x, key, tensors, kept) for x in args)
+    new_kwargs = {}
+    for name in sorted(kwargs):
+        key.append(name)
+        new_kwargs[name] = _walk(kwargs[name], key, tensors, kept)
+    return tuple(key), tensors, Arguments(new_args, new_kwargs, kept)
+
+
+def _walk(x: Any, key: list[Any], tensors: list[Any], kept: list[Any]) -> Any:
+    cls = x.__class__
+    if isinstance(x, np.ndarray):
+        x = _host().share(x)
+    if isinstance(x, Tensor):
+        key += (x._layout, x._requires_grad, x.device)  # type: ignore[attr-defined]
+        for k, seen in enumerate(tensors):
+            if seen is x:  # the same tensor twice: one input
+                key.append(("same", k))
+                return Slot(k)
+        tensors.append(x)
+        return Slot(len(tensors) - 1)
+    if cls in _PLAIN:
+        key += (cls, x)
+        return x
+    if cls is float:
+        key += (cls, x.hex())
+        return x
+    if cls is list or cls is tuple:
+        key += (cls, len(x))
+        return cls([_walk(v, key, tensors, kept) for v in x])
+    if cls is dict:
+        key += (cls, *x)
+        return {k: _walk(v, key, tensors, kept) for k, v in x.items()}
+    if isinstance(x, tuple) and hasattr(x, "_fields"):
+        key += (cls, len(x))
+        return cls(*[_walk(v, key, tensors, kept) for v in x])
+    if isinstance(x, np.generic):
+        key += (cls, repr(x))
+        return x
+    key += (cls, id(x))
+    kept.append(x)
+    return x
+
+
+def fill(structure: Any, values: list[Any]) -> Any:
+    """The structure with its slots replaced by values."""
+    if isinstance(structure, Slot):
+        return values[structure.index]
+    cls = structure.__class__
+    if cls is list or cls is tuple:
+        return cls([fill(v, values) for v in structure])
+    if cls is dict:
+        return {k: fill(v, values) for k, v in structure.items()}
+    if isinstance(structure, tuple) and hasattr(structure, "_fields"):
+        return cls(*[fill(v, values) for v in structure])
+    return structure
+
+
+def empty_slots(structure: Any, is_leaf: Any, leaves: list[Any]) -> Any:
+    """The structure with every leaf replaced by a slot; leaves are collected in order, each once."""
+    if is_leaf(structure):
+        for k, seen in enumerate(leaves):
+            if seen is structure:
+                return Slot(k)
+        leaves.append(structure)
+        return Slot(len(leaves) - 1)
+    cls = structure.__class__
+    if cls is list or cls is tuple:
+        return cls([empty_slots(v, is_leaf, leaves) for v in structure])
+    if cls is dict:
+        return {k: empty_slots(v, is_leaf, leaves) for k, v in structure.items()}
+    if isinstance(structure, tuple) and hasattr(structure, "_fields"):
+        return cls(*[empty_slots(v, is_leaf, leaves) for v in structure])
+    return structure
+
+
+def _words(part: Any) -> str:
+    if hasattr(part, "strides"):
+        return str(part.type) + ("" if part.contiguous else " (strided)")
+    return repr(part) if not isinstance(part, type) else part.__name__
+
+
+def difference(old: tuple[Any, ...], new: tuple[Any, ...]) -> str:
+    """What changed between two keys, in words."""
+    if len(old) != len(new):
+        return "the arguments have another structure"
+    changes = [f"{_words(a)} became {_words(b)}" for a, b in zip(old, new) if a is not b and a != b]
+    return "an argument changed: " + ", ".join(changes[:3]) if changes else "nothing"

@@ -1,0 +1,181 @@
+"""`@dg.function`: the mode switch, and the variants a traced function has."""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+import types
+from collections.abc import Callable
+from typing import Any
+
+from ..core import dispatch
+from ..core.errors import ArgumentError, FlagError, RetraceError, user_line
+from .arguments import Arguments, flatten
+from .trace import Trace
+from .variant import Variant, trace_variant
+
+MODES = ("graph", "eager")
+_override: list[str] = []
+
+
+def _environment_mode() -> str | None:
+    value = os.environ.get("DUOGRAD_MODE")
+    if value is not None and value not in MODES:
+        raise FlagError("DUOGRAD_MODE", f"{value!r} is not a mode", f"use one of {', '.join(MODES)}")
+    return value
+
+
+_environment = _environment_mode()
+
+
+class mode:
+    """`with dg.mode("eager"): ...`: every `@dg.function` called inside runs in that mode."""
+
+    def __init__(self, name: str):
+        if name not in MODES:
+            raise ArgumentError("mode", f"{name!r} is not a mode", f"use one of {', '.join(MODES)}")
+        self.name = name
+
+    def __enter__(self) -> None:
+        _override.append(self.name)
+
+    def __exit__(self, *_: object) -> None:
+        _override.pop()
+
+
+class Function:
+    """A function with a mode. See `dg.function`."""
+
+    def __init__(self, fn: Callable[..., Any], mode: str, precision: str, name: str | None, limit: int):
+        self._fn = fn
+        self._variants: dict[Any, list[Variant]] = {}
+        self._count = 0
+        self._limit = limit
+        self.precision = precision
+        self.name = name or getattr(fn, "__name__", type(fn).__name__)
+        self.mode = mode
+        self.trace_log: list[str] = []
+        functools.update_wrapper(self, fn if hasattr(fn, "__name__") else type(fn))
+
+    @property
+    def mode(self) -> str:
+        """ "graph" or "eager": how calls run from now on."""
+        return self._mode
+
+    @mode.setter
+    def mode(self, value: str) -> None:
+        if value not in MODES:
+            raise ArgumentError(self.name, f"{value!r} is not a mode", f"use one of {', '.join(MODES)}")
+        self._mode = value
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __repr__(self) -> str:
+        return f"<function {self.name}, mode {self._mode}, {self._count} variants>"
+
+    # -- calling ------------------------------------------------------------------------------
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        executor = dispatch.state.executor
+        if executor.__class__ is Trace:
+            return self._fn(*args, **kwargs)  # inside a graph already: part of it
+        if _override:
+            chosen = _override[-1]
+        else:
+            chosen = _environment or self._mode
+        if chosen == "eager":
+            return self._fn(*args, **kwargs)
+        return self.graph(*args, **kwargs)
+
+    def eager(self, *args: Any, **kwargs: Any) -> Any:
+        """This one call in eager mode."""
+        return self._fn(*args, **kwargs)
+
+    def graph(self, *args: Any, **kwargs: Any) -> Any:
+        """This one call in graph mode."""
+        if dispatch.state.executor.__class__ is Trace:
+            return self._fn(*args, **kwargs)
+        key, tensors, rest = flatten(args, kwargs)
+        bucket = self._variants.get(key)
+        if bucket is not None:
+            for variant in bucket:
+                if variant.check():
+                    return variant.run(tensors)
+        return self._new(key, tensors, rest, args, kwargs)
+
+    def _new(self, key: Any, tensors: list[Any], rest: Arguments | None, args: Any, kwargs: Any) -> Any:
+        why = self._why(key)
+        if self._count >= self._limit:
+            raise RetraceError(
+                self.name,
+                f"was traced {self._count} times, its limit; the last reason: {why}",
+                "pass what changes as a tensor, or raise limit= in @dg.function; fn.explain() lists all variants",
+            )
+        start = time.perf_counter()
+        variant, result = trace_variant(self, args, kwargs, key)
+        variant.reason, variant.line = why, user_line(2)
+        variant.seconds = time.perf_counter() - start
+        self._variants.setdefault(key, []).append(variant)
+        self._count += 1
+        return result
+
+    def _why(self, key: Any) -> str:
+        """Why no variant fitted, in words."""
+        if not self._count:
+            return "first call"
+        bucket = self._variants.get(key)
+        if bucket:
+            return bucket[-1].guards.first_failure() or "a tensor it keeps was replaced"
+        from .arguments import difference
+
+        return min((difference(old, key) for old in self._variants), key=len)
+
+    # -- looking inside -----------------------------------------------------------------------
+
+    @property
+    def variants(self) -> list[Variant]:
+        """All variants, oldest first."""
+        return [v for bucket in self._variants.values() for v in bucket]
+
+    def explain(self) -> str:
+        """The variants: why each was traced, what it took, its kernels and memory. Returns the text."""
+        lines = [f"{self.name}: mode {self._mode}, {self._count} variants"]
+        for k, v in enumerate(self.variants, 1):
+            lines += [f"  variant {k}: {v.reason}" + (f"  ({v.line})" if v.line else ""), *("    " + s for s in v.describe())]
+        return "\n".join(lines)
+
+    def show(self) -> str:
+        """The graph of every variant, after tracing and after the passes. Returns the text."""
+        return "\n\n".join(text for v in self.variants for text in v.show())
+
+    def source(self) -> str:
+        """The generated kernels of every variant, each once. Returns the text."""
+        seen: dict[str, None] = {}
+        for v in self.variants:
+            for text in v.sources():
+                seen.setdefault(text)
+        return "\n\n".join(seen)
+
+
+def function(
+    fn: Callable[..., Any] | None = None, *, mode: str = "graph", precision: str = "match", name: str | None = None,
+    limit: int = 64,
+) -> Any:
+    """Run a function as a graph: traced at its first call, optimised as a whole, replayed as native kernels.
+
+    fn: any function of tensors, nested lists, tuples and dicts of them, and plain Python values; a Module
+    works too. It may read and change what it likes (modules, optimisers, `.grad`), as in eager mode.
+    mode: "graph" or "eager", switched later by `fn.mode = ...`, `fn.eager(...)`, `fn.graph(...)`,
+    `with dg.mode(...)` or DUOGRAD_MODE. precision: "match" gives the bits of eager mode. name: for messages.
+    limit: how many variants may be traced before it is an error.
+    Returns: a callable with the same signature. Raises: TraceError for what a graph cannot hold, RetraceError
+    past the limit.
+    Example: `@dg.function` above `def step(x, y): ...`.
+    """
+    if precision not in ("match", "fast"):
+        raise ArgumentError("function", f"precision={precision!r}", 'use "match" or "fast"')
+    if fn is None:
+        return lambda f: Function(f, mode, precision, name, limit)
+    return Function(fn, mode, precision, name, limit)
