@@ -21,6 +21,7 @@ from .pool_source import DESCRIPTOR, DESCRIPTOR_WORDS, ENTRIES, LAYOUT, SOURCE, 
 
 _SPIN_SECONDS = 50e-6
 _SPIN_OWNED_SECONDS = 200e-6
+_CROWDED_SECONDS = 1e-6
 # Signals that a fault raises in the thread itself: blocking them would lose faulthandler's report.
 _FAULTS = ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP")
 
@@ -76,10 +77,15 @@ class _Pool:
         self.words[start] = blocked
         self.native["reset"](self.state)
         self.native["attach"](self.state)
-        pause = self._pause_seconds()
-        self.set("SPIN", max(1, int(_SPIN_SECONDS / pause)))
-        self.set("SPIN_OWNED", max(1, int(_SPIN_OWNED_SECONDS / pause)))
+        self.pause = self._pause_seconds()
+        self._want(threads)
+
+    def _want(self, threads: int) -> None:
         self.set("WANTED", threads - 1)
+        # With more threads than CPUs, a thread that spins takes the CPU from one that works.
+        crowded = threads > _cpus()
+        for name, seconds in (("SPIN", _SPIN_SECONDS), ("SPIN_OWNED", _SPIN_OWNED_SECONDS)):
+            self.set(name, max(1, int((_CROWDED_SECONDS if crowded else seconds) / self.pause)))
 
     def set(self, name: str, value: int) -> None:
         self.words[LAYOUT[name]] = value
@@ -107,9 +113,9 @@ class _Pool:
             self.native["stop"](self.state)
             while self.get("ALIVE") > 0:
                 time.sleep(1e-5)
-            self.set("STARTED", 0)
-            self.set("STOP", 0)
-            self.set("WANTED", threads - 1)
+            for name in ("STARTED", "NUMBERED", "STOP"):
+                self.set(name, 0)
+            self._want(threads)
         finally:
             self.native["give"](self.state)
 
@@ -196,13 +202,18 @@ def default_num_threads() -> int:
     """`DUOGRAD_NUM_THREADS`, or the number of CPUs that this process may use."""
     text = os.environ.get("DUOGRAD_NUM_THREADS", "")
     if not text:
-        affinity = getattr(os, "sched_getaffinity", None)
-        return len(affinity(0)) if affinity else os.cpu_count() or 1
+        return _cpus()
     if not text.isdecimal() or int(text) < 1:
         raise FlagError(
             "DUOGRAD_NUM_THREADS", f"{text!r} is not a number of threads", "set an integer of 1 or more"
         )
     return int(text)
+
+
+def _cpus() -> int:
+    """CPUs that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _get() -> _Pool:

@@ -22,6 +22,7 @@ LAYOUT = {
     "WAVE_ROWS": 4 * _LINE,
     "WAVE_FIRST": 4 * _LINE + 1,
     "WAVE_SHIFT": 4 * _LINE + 2,
+    "OWNER_CPU": 4 * _LINE + 3,  # the CPU that the program was last seen on
     "OWNER_WAITS": 5 * _LINE,
     "STOP": 6 * _LINE,
     "WANTED": 6 * _LINE + 1,  # workers that should exist
@@ -35,6 +36,7 @@ LAYOUT = {
     "TYPE_ERROR": 8 * _LINE + 1,
     "WRONG_COUNT": 8 * _LINE + 2,  # address of the text of that error
     "ALIVE": 9 * _LINE,
+    "NUMBERED": 9 * _LINE + 1,  # workers that have taken a number
     "THREAD": 10 * _LINE,
     "OLD_SIGNALS": 11 * _LINE,
     "MUTEX": 12 * _LINE,
@@ -65,6 +67,7 @@ from duograd.backends.cpu.posix import *
 ROW = 32
 PATCH = 24
 LIMIT = 65535
+MASK_BYTES = 128
 
 
 @inline
@@ -98,9 +101,42 @@ def work(state, from_front):
     return done
 
 
+@function
+def step_aside(state, number, mask):
+    """Move this thread off the CPU of the program that it works for; where it may run stays as it was.
+
+    A scheduler may leave a woken worker for a second on the CPU of the thread that woke it, with
+    the next CPU idle: two threads that wait for each other in turns.
+    """
+    cpu = load_i64(state + OWNER_CPU, 0)
+    if sched_getaffinity(0, MASK_BYTES, mask) != 0:
+        return
+    count = 0
+    for other in range(8 * MASK_BYTES):
+        if other != cpu and (load_i64(mask, other >> 6) >> (other & 63)) & 1:
+            count += 1
+    if count == 0:
+        return
+    one = mask + MASK_BYTES
+    skip = number % count
+    for word in range(MASK_BYTES >> 3):
+        store_i64(one, word, 0)
+    for other in range(8 * MASK_BYTES):
+        if other != cpu and (load_i64(mask, other >> 6) >> (other & 63)) & 1:
+            if skip == 0:
+                store_i64(one, other >> 6, types.int64(1) << (other & 63))
+            skip -= 1
+    sched_setaffinity(0, MASK_BYTES, one)
+    sched_setaffinity(0, MASK_BYTES, mask)
+
+
 def worker(state):
     """A worker thread's life: work, spin a little, sleep, until STOP is set."""
+    number = atomic_add_i64(state + NUMBERED, 1)
+    mask = malloc(2 * MASK_BYTES)
     while atomic_load_i64(state + STOP) == 0:
+        if sched_getcpu() == load_i64(state + OWNER_CPU, 0):
+            step_aside(state, number, mask)
         done = work(state, 0)
         if done > 0:
             if atomic_add_i64(state + PENDING, -done) == done:
@@ -118,13 +154,11 @@ def worker(state):
         if spins >= limit:
             pthread_mutex_lock(state + MUTEX)
             atomic_add_i64(state + SLEEPERS, 1)
-            while (
-                unclaimed(atomic_load_i64(state + CLAIM)) <= 0
-                and atomic_load_i64(state + STOP) == 0
-            ):
+            while unclaimed(atomic_load_i64(state + CLAIM)) <= 0 and atomic_load_i64(state + STOP) == 0:
                 pthread_cond_wait(state + WORK_READY, state + MUTEX)
             atomic_add_i64(state + SLEEPERS, -1)
             pthread_mutex_unlock(state + MUTEX)
+    free(mask)
     atomic_add_i64(state + ALIVE, -1)
 
 
@@ -189,6 +223,8 @@ def run_rows(state, rows, nrows, shift):
             next_rows += ROW
         if total > 1 and not owner and load_i64(state + WANTED, 0) > 0:
             owner = atomic_replace_i64(state + OWNER, 0, 1)
+            if owner:
+                store_i64(state + OWNER_CPU, 0, sched_getcpu())
             if owner and load_i64(state + STARTED, 0) < load_i64(state + WANTED, 0):
                 start_workers(state)
         if total > 1 and owner:
@@ -282,7 +318,7 @@ def reset(state):
     pthread_mutex_init(state + MUTEX, 0)
     pthread_cond_init(state + WORK_READY, 0)
     pthread_cond_init(state + WAVE_DONE, 0)
-    for offset in (CLAIM, PENDING, SLEEPERS, OWNER, OWNER_WAITS, STOP, STARTED, ALIVE):
+    for offset in (CLAIM, PENDING, SLEEPERS, OWNER, OWNER_WAITS, STOP, STARTED, ALIVE, NUMBERED):
         store_i64(state + offset, 0, 0)
 
 

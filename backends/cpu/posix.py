@@ -5,6 +5,7 @@ Each takes and gives int64 (an address or a number); 32-bit results are extended
 
 from __future__ import annotations
 
+import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -22,6 +23,9 @@ _FUNCTIONS = {
     "pthread_create": (4, 32),
     "pthread_detach": (1, 32),
     "pthread_sigmask": (3, 32),
+    "sched_getcpu": (0, 32),
+    "sched_getaffinity": (3, 32),
+    "sched_setaffinity": (3, 32),
     "malloc": (1, 64),
     "free": (1, 0),
     "PyList_Size": (1, 64),
@@ -38,6 +42,9 @@ _FUNCTIONS = {
     "Py_DecRef": (1, 0),
 }
 
+# Linux alone has these; elsewhere a call does nothing and gives -1.
+_OPTIONAL = {"sched_getcpu", "sched_getaffinity", "sched_setaffinity"}
+
 _I64 = ir.IntType(64)
 
 
@@ -45,6 +52,8 @@ def _c_function(name: str, arity: int, bits: int):
     result = ir.IntType(bits) if bits else ir.VoidType()
 
     def codegen(context, builder, signature, args):
+        if name in _OPTIONAL and llvm.address_of_symbol(name) is None:
+            return _I64(-1)
         declared = cgutils.get_or_insert_function(
             builder.module, ir.FunctionType(result, [_I64] * arity), name
         )
