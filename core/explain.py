@@ -1,0 +1,80 @@
+"""`dg.explain(op)`: the whole story of an op in one text."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from .backend import backend_kinds, get_backend
+from .errors import ArgumentError, DuogradError
+from .op import REGISTRY, Op
+
+
+def kernels(op: Op) -> dict[str, str]:
+    """Per device kind: where the op's kernel comes from, or why there is none."""
+    found = {}
+    for kind in backend_kinds():
+        if op.kind == "pointwise":
+            found[kind] = "generated from the body, alone and in any fusion"
+        elif op.kind == "composite":
+            found[kind] = "the kernels of the ops it calls"
+        elif op.reduction is not None:
+            found[kind] = f"generated reduction ({op.reduction})"
+        elif op.is_view:
+            found[kind] = "none needed: a view (a generated copy where the layout forbids it)"
+        elif op.lower_rule is not None:
+            found[kind] = "generated copies"
+        else:
+            try:
+                kernel = get_backend(kind).primitive(op.name)
+            except DuogradError:
+                kernel = None
+            found[kind] = f"hand-written, {kernel.__module__}" if kernel is not None else "none"
+    return found
+
+
+def gradient(op: Op) -> str:
+    """How the op differentiates, in words."""
+    if op.joint is not None:
+        return "one rule for all inputs, saves " + (", ".join(op.joint.wants) or "nothing")
+    if op.grads:
+        return "; ".join(f"{name} from ({', '.join(rule.wants)})" for name, rule in op.grads.items())
+    if op.kind == "composite":
+        return "through the ops it calls"
+    return f"none: {op.no_gradient}" if op.no_gradient else "missing"
+
+
+def explain(op: Any) -> str:
+    """The story of an op: kind, signature, documentation, gradient, kernels, ONNX, samples.
+
+    op: a name or a registered op. Returns: the text. Raises: ArgumentError for an unknown name.
+    Example: `print(dg.explain("softmax"))`.
+    """
+    name = op if isinstance(op, str) else getattr(op, "name", str(op))
+    found = REGISTRY.get(name)
+    if found is None:
+        near = [n for n in sorted(REGISTRY) if name[:3] in n][:8]
+        raise ArgumentError("explain", f"{name!r} is not an op", f"did you mean {', '.join(near)}" if near else "")
+    onnx = found.onnx
+    mapping = onnx if isinstance(onnx, str) else "a rule" if onnx else f"none: {found.no_onnx or 'through its ops'}"
+    lines = [
+        f"{found.name}{inspect.signature(found.fn)}   [{found.kind}, {found.module.rpartition('.')[2]}]",
+        "",
+        found.doc,
+        "",
+        f"gradient: {gradient(found)}",
+        *(f"kernel on {kind}: {text}" for kind, text in kernels(found).items()),
+        f"ONNX: {mapping}",
+        f"samples: {len(found.samples)}, error samples: {len(found.error_samples)}",
+    ]
+    if found.kind == "pointwise" and found.samples:
+        from .reference import make_arguments, type_of
+
+        args = [type_of(a) for a in make_arguments(found.samples[0])]
+        kinds = [getattr(a, "dtype", type(a)) for a in args]
+        try:
+            _, attrs = found.bind(tuple(args), dict(found.samples[0].attrs))
+            lines.append("body: " + ", ".join(map(repr, found.form(kinds, attrs).roots)))
+        except DuogradError:
+            pass
+    return "\n".join(lines)

@@ -1,0 +1,57 @@
+"""Reference results in NumPy, and the arguments of samples: what tests and `explain` run an op with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from .op import REGISTRY, Ints, Op, Sample
+from .scalar import evaluate
+from .types import DTYPES, DType, TensorType, float32
+
+
+def make_arguments(sample: Sample, seed: int = 0, dtype: DType = float32) -> list[Any]:
+    """The sample's arguments: NumPy arrays for shapes, everything else as it is."""
+    rng = np.random.default_rng(seed)
+    out: list[Any] = []
+    for a in sample.args:
+        if isinstance(a, Ints):
+            out.append(rng.integers(a.low, a.high, a.shape).astype(DTYPES[a.dtype].np))
+        elif isinstance(a, tuple):
+            out.append(rng.uniform(sample.low, sample.high, a).astype(dtype.np))
+        else:
+            out.append(a)
+    return out
+
+
+def samples(kind: str | None = None) -> Iterator[tuple[Op, int, Sample]]:
+    """Every sample of every op (of one kind): op, number, sample."""
+    for name in sorted(REGISTRY):
+        op = REGISTRY[name]
+        if kind is None or op.kind == kind:
+            for k, sample in enumerate(op.samples):
+                yield op, k, sample
+
+
+def type_of(x: Any) -> Any:
+    """The TensorType of an array; numbers and None as they are."""
+    if isinstance(x, np.ndarray):
+        return TensorType(DTYPES[x.dtype.name], x.shape)
+    return x
+
+
+def reference(op: Op, arrays: list[Any], attrs: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
+    """The result of a pointwise or primitive op by its own body, in NumPy."""
+    types = [type_of(x) for x in arrays]
+    outs = op.infer(types, attrs)
+    if op.kind == "pointwise":
+        kinds = [t.dtype if isinstance(t, TensorType) else type(t) for t in types]
+        form = op.form(kinds, attrs)
+        return tuple(evaluate(form.roots, arrays, outs[0].shape))
+    named: dict[str, Any] = op.attrs_dict(attrs)
+    with np.errstate(all="ignore"):
+        made = op.fn(*arrays, **{k: v.np if isinstance(v, DType) else v for k, v in named.items()})
+    results = made if isinstance(made, tuple) else (made,)
+    return tuple(np.asarray(r).astype(t.dtype.np).reshape(t.shape) for r, t in zip(results, outs, strict=True))
