@@ -50,6 +50,11 @@ class Trace:
         self.numbers: dict[Any, Number] = {}
         self.drawn: dict[int, tuple[Any, int]] = {}
         self.written: dict[int, Symbol] = {}
+        self.depth = 0
+        self.layouts: dict[Value, Any] = {}
+        self.inputs: dict[int, Value] = {}  # id of a lifted symbol -> its value when the call began
+        self._origin: dict[Value, Source] = {}  # inputs that every graph of the trace can read
+        self._serial: dict[Value, int] = {}  # computed values, in the order of the program
         self._local: dict[Value, Value] = {}
         self._known: set[Value] = set()
         self.done = False
@@ -63,11 +68,14 @@ class Trace:
 
     def _input(self, source: Source, tensor: Any) -> Symbol:
         value = self.graph.add_input(tensor.type, tensor.device, tensor.strides)
+        self.layouts[value] = tensor.strides
         self._known.add(value)
         symbol = Symbol(value, self)
         symbol._requires_grad = tensor._requires_grad
         source.symbol = symbol
         self.sources.append(source)
+        self._origin[value] = source
+        self.inputs[id(symbol)] = value
         if source.kind != "grad":
             self.lifted[id(tensor)] = tensor, symbol
             self.roots[id(symbol._storage)] = tensor
@@ -84,16 +92,24 @@ class Trace:
             return value
         local = self._local.get(value)
         if local is None:
-            local = self._local[value] = self.graph.add_input(value.type, value.device)
+            source = self._origin.get(value) or Source("carry", self._serial[value], None, None)
+            local = self._local[value] = self.graph.add_input(value.type, value.device, self.layouts.get(value))
             self._known.add(local)
-            self.sources.append(Source("carry", value, None, None))
+            self.sources.append(source)
         return local
+
+    def live(self) -> list[Value]:
+        """Values computed in the current graph that Python or the tape can still reach, in program order."""
+        reachable = {x._value for x in self.symbols}
+        here = {v for node in self.graph.nodes for v in node.outputs}
+        return sorted(reachable & here, key=self._serial.__getitem__)
 
     def next_graph(self, name: str) -> None:
         """Close the current graph and go on in a new one; what it needs of the old becomes carried."""
         self.graph = Graph(name)
         self.sources = []
         self._local, self._known = {}, set()
+        self.depth += 1
 
     # -- the door's side -------------------------------------------------------------------
 
@@ -145,6 +161,8 @@ class Trace:
         node = Node(op, values, attrs, out_types, device, user_line(2))
         self.graph.nodes.append(node)
         self._known.update(node.outputs)
+        for v in node.outputs:
+            self._serial[v] = len(self._serial)
         if into is not None:
             for target, t, value in zip(into, out_types, node.outputs, strict=True):
                 if t != target.type:

@@ -1,4 +1,8 @@
-"""One traced variant of a function: guards, the compiled graph, and the work of a call around it."""
+"""One traced variant of a function: guards, compiled graphs, and the work of a call around them.
+
+Reading a value while tracing (a Python branch on a tensor) ends a segment: it runs, the value is read, the
+trace goes on under that outcome. A variant is therefore a tree of segments; nearly always it has one.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,11 @@ from typing import Any
 
 from ..core import dispatch, vjp
 from ..core.backend import get_backend, scalar_bits
-from ..core.errors import AutogradError, TraceError, user_frame
+from ..core.errors import AutogradError, RetraceError, TraceError, user_frame
 from ..core.op import GradRule
-from .arguments import Slot, empty_slots, fill, flatten
+from .arguments import Arguments, Slot, empty_slots, fill, flatten
 from .compile import Compiled, compile_graph
-from .guards import ReadRecorder, compile_guards
+from .guards import ReadRecorder, compile_guards, grad_guard, tensor_guard
 from .symbol import Symbol
 from .trace import Source, Trace, check_aliases, effects
 
@@ -93,92 +97,123 @@ class _FunctionOp:
         self.name = name
 
 
-class Variant:
-    """A trace made runnable. `check` says whether it fits this call; `run` does the call."""
+class Segment:
+    """A stretch of the function between two reads of a value.
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.guards: Any = None
-        self.check: Any = None
-        self.forward: Any = None
-        self.backward: Any = None
+    carries: (output, key) kept for later segments; read: the output whose value decides (None: the last
+    segment); children: the next segment by the bytes of that value.
+    """
+
+    __slots__ = ("carries", "children", "ending", "read", "runner")
+
+    def __init__(self, runner: Runner):
+        self.runner = runner
+        self.carries: list[tuple[int, Any]] = []
+        self.read: int | None = None
+        self.children: dict[bytes, Segment] = {}
+        self.ending: Ending | None = None
+
+
+class Ending:
+    """What happens after the last segment of a path: effects, results, and the way back."""
+
+    def __init__(self) -> None:
+        self.written: list[Any] = []
+        self.written_args: list[int] = []
+        self.grads: list[tuple[Any, int | None]] = []
+        self.arg_grads: list[tuple[int, int | None]] = []
+        self.drawn: list[tuple[Any, int]] = []
         self.structure: Any = None
-        self.reason = self.line = ""
-        self.seconds = 0.0
-        self.kept: Any = None
-        self.eager_call: Any = None
-        self._written: list[Any] = []
-        self._written_args: list[int] = []
-        self._grad_effects: list[tuple[Any, Any]] = []
-        self._arg_grad_effects: list[tuple[int, Any]] = []
-        self._drawn: list[tuple[Any, int]] = []
-        self._returned: list[tuple[str, Any]] = []
-        self._single: int | None = None
-        self._saved: list[tuple[Any, str, Any]] = []
-        self._gradients: list[bool] = []
-        self._differentiable: list[tuple[str, Any]] = []
-        self._root_outputs: list[int] = []
+        self.returned: list[tuple[str, Any]] = []
+        self.single: int | None = None
+        self.backward: Runner | None = None
+        self.saved: list[tuple[Any, str, Any]] = []
+        self.present: list[bool] = []
+        self.differentiable: list[tuple[str, Any]] = []
+        self.roots: list[int] = []
 
-    # -- a call ------------------------------------------------------------------------------
-
-    def run(self, tensors: list[Any]) -> Any:
-        """Run on the call's tensors; effects on tensors, gradients and generators take place here."""
-        outputs = self.forward(tensors)
-        for t in self._written:
+    def finish(self, variant: Variant, tensors: list[Any], outputs: list[Any], carried: dict[Any, Any]) -> Any:
+        """Let the effects take place and build the result."""
+        for t in self.written:
             t._storage.version += 1
-        for position in self._written_args:
+        for position in self.written_args:
             tensors[position]._storage.version += 1
-        for owner, k in self._grad_effects:
+        for owner, k in self.grads:
             owner._grad = None if k is None else outputs[k]
-        for position, k in self._arg_grad_effects:
+        for position, k in self.arg_grads:
             tensors[position]._grad = None if k is None else outputs[k]
-        for generator, count in self._drawn:
+        for generator, count in self.drawn:
             generator._offset += count
         if self.backward is not None:
-            self._attach(tensors, outputs)
-        single = self._single
-        if single is not None:
-            return outputs[single]
-        return fill(self.structure, self._results(tensors, outputs))
+            self._attach(variant, tensors, outputs, carried)
+        if self.single is not None:
+            return outputs[self.single]
+        results = [outputs[k] if kind == "output" else tensors[k] if kind == "arg" else k for kind, k in self.returned]
+        return fill(self.structure, results)
 
-    def _results(self, tensors: list[Any], outputs: list[Any]) -> list[Any]:
-        return [outputs[k] if kind == "output" else tensors[k] if kind == "arg" else k for kind, k in self._returned]
-
-    def _attach(self, tensors: list[Any], outputs: list[Any]) -> None:
+    def _attach(self, variant: Variant, tensors: list[Any], outputs: list[Any], carried: dict[Any, Any]) -> None:
         """Put the call on the tape: outputs get one node whose rule runs the backward graph."""
-        inputs = [tensors[k] if kind == "arg" else k for kind, k in self._differentiable]
-        carried: dict[Any, Any] = {}
-        for value, kind, k in self._saved:
-            carried[value] = outputs[k] if kind == "output" else tensors[k] if kind == "arg" else k
-        saved = {f"saved {n}": (t._alias(), t._get_version()) for n, t in enumerate(carried.values())}
-        keys = list(carried)
-        del carried
-        backward, present = self.backward, self._gradients
-        again = self._again
+        pick = {"arg": tensors.__getitem__, "output": outputs.__getitem__, "carry": carried.__getitem__}
+        inputs = [pick[kind](k) if kind == "arg" else k for kind, k in self.differentiable]
+        values = {key: k if kind == "tensor" else pick[kind](k) for key, kind, k in self.saved}
+        saved = {f"saved {n}": (t._alias(), t._get_version()) for n, t in enumerate(values.values())}
+        keys, backward, present = list(values), self.backward, self.present
+        assert backward is not None
 
         def rule(gs: tuple[Any, ...], *kept: Any) -> tuple[Any, ...]:
             if dispatch.state.grad:
-                return again(tensors, inputs, gs)
-            values = dict(zip(keys, kept))
+                return variant.again(tensors, inputs, gs)
+            given: dict[Any, Any] = dict(zip(keys, kept))
             for n, g in enumerate(gs):
-                values["cotangent", n] = g
-            grads = iter(backward([], values))
+                given["cotangent", n] = g
+            grads = iter(backward([], given))
             return tuple(next(grads) if p else None for p in present)
 
-        roots = [outputs[k] for k in self._root_outputs]
+        roots = [outputs[k] for k in self.roots]
         frame = user_frame(2)
         node = vjp.Node(
-            _FunctionOp(self.name), (), tuple(vjp._edge(t) for t in inputs), GradRule(rule, ("gs", *saved)), saved,
+            _FunctionOp(variant.name), (), tuple(vjp._edge(t) for t in inputs), GradRule(rule, ("gs", *saved)), saved,
             tuple(y.type for y in roots), None if frame is None else (frame.f_code, frame.f_lineno),
         )  # fmt: skip
         for k, y in enumerate(roots):
             y._node, y._index, y._requires_grad = node, k, True
 
-    def _again(self, tensors: list[Any], inputs: list[Any], gs: tuple[Any, ...]) -> tuple[Any, ...]:
+
+class Variant:
+    """A trace made runnable. `check` says whether it fits this call; `run` does the call."""
+
+    def __init__(self, name: str, kept: Arguments, call: Any, precision: str):
+        self.name, self.kept, self.call, self.precision = name, kept, call, precision
+        self.guards: Any = None
+        self.check: Any = None
+        self.root: Any = None
+        self.reads: list[Any] = []
+        self.extra: list[Any] = []
+        self.reason = self.line = ""
+        self.seconds = 0.0
+        self.paths = 0
+
+    def run(self, tensors: list[Any]) -> Any:
+        """Run on the call's tensors. An outcome not seen before is traced."""
+        segment, carried, outcomes = self.root, {}, []
+        while True:
+            outputs = segment.runner(tensors, carried)
+            if segment.read is None:
+                return segment.ending.finish(self, tensors, outputs, carried)
+            for k, key in segment.carries:
+                carried[key] = outputs[k]
+            value = outputs[segment.read]._array()
+            outcomes.append(value)
+            child = segment.children.get(value.tobytes())
+            if child is None:
+                return _Path(self, tensors, segment, outcomes, carried).trace()
+            segment = child
+
+    def again(self, tensors: list[Any], inputs: list[Any], gs: tuple[Any, ...]) -> tuple[Any, ...]:
         """Gradients of gradients: the function once more in eager mode, on the tape."""
-        args, kwargs = fill(self.kept.args, tensors), fill(self.kept.kwargs, tensors)
+        result = self.call(*fill(self.kept.args, tensors), **fill(self.kept.kwargs, tensors))
         leaves: list[Any] = []
-        empty_slots(self.eager_call(*args, **kwargs), lambda x: isinstance(x, self.forward._tensor), leaves)
+        empty_slots(result, lambda x: isinstance(x, _host().tensor_class), leaves)
         outs = [y for y in leaves if y._node is not None]
         if len(outs) != len(gs):
             raise AutogradError(
@@ -189,159 +224,208 @@ class Variant:
 
     # -- looking inside ------------------------------------------------------------------------
 
+    def runners(self) -> list[Runner]:
+        """All compiled graphs, in order of the paths."""
+        found: list[Runner] = []
+        stack = [self.root]
+        while stack:
+            segment = stack.pop()
+            found.append(segment.runner)
+            if segment.ending is not None and segment.ending.backward is not None:
+                found.append(segment.ending.backward)
+            stack.extend(segment.children.values())
+        return found
+
     def describe(self) -> list[str]:
         """Facts for `explain()`."""
-        c = self.forward.compiled
-        lines = [
-            f"{len(c.graph.nodes)} ops -> {len(c.program.launches)} kernel launches, arena {c.arena_bytes:,} bytes, "
-            f"traced and compiled in {self.seconds:.3f} s"
-        ]
-        if self.backward is not None:
-            b = self.backward.compiled
-            lines.append(f"backward: {len(b.graph.nodes)} ops -> {len(b.program.launches)} kernel launches")
+        lines = [f"traced and compiled in {self.seconds:.3f} s" + (f", {self.paths} paths" if self.paths > 1 else "")]
+        for r in self.runners():
+            c = r.compiled
+            lines.append(
+                f"{c.graph.name}: {len(c.graph.nodes)} ops -> {len(c.program.launches)} kernel launches, "
+                f"arena {c.arena_bytes:,} bytes"
+            )
         return lines + ["guard: " + text for text in self.guards.explain()]
 
     def show(self) -> list[str]:
         from .show import show
 
-        return [show(r.compiled.graph) for r in (self.forward, self.backward) if r is not None]
+        return [show(r.compiled.graph) for r in self.runners()]
 
     def sources(self) -> list[str]:
-        return [launch.source for r in (self.forward, self.backward) if r is not None for launch in r.compiled.program.launches]
+        return [launch.source for r in self.runners() for launch in r.compiled.program.launches]
 
 
 def trace_variant(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key: Any) -> tuple[Variant, Any]:
     """Trace a function at a real call, compile, run. Returns the variant and the call's result."""
-    host = dispatch._State.executor
-    variant = Variant(function.name)
-    variant.eager_call = function._fn
-    _, tensors, rest = flatten(args, kwargs)
-    if rest is None:
-        from .arguments import Arguments
-
-        rest = Arguments(tuple(Slot(k) for k in range(len(tensors))), {}, [])
-    variant.kept = rest
-    trace = Trace(function.name, host)
-    symbols = [trace.argument(k, t) for k, t in enumerate(tensors)]
-    recorder = ReadRecorder()
-    with dispatch.executing(trace):
-        with recorder:
-            result = function._fn(*fill(rest.args, symbols), **fill(rest.kwargs, symbols))
-        _finish(variant, trace, result, tensors, host)
-    trace.done = True
-    variant.guards = compile_guards(recorder.reads, extra=_tensor_guards(trace, tensors))
-    variant.check = variant.guards.check
-    return variant, variant.run(tensors)
+    _, tensors, kept = flatten(args, kwargs)
+    if kept is None:
+        kept = Arguments(tuple(Slot(k) for k in range(len(tensors))), {}, [])
+    variant = Variant(function.name, kept, function._fn, function.precision)
+    return variant, _Path(variant, tensors, None, [], {}).trace()
 
 
-def _tensor_guards(trace: Trace, tensors: list[Any]) -> list[Any]:
-    from .guards import grad_guard, tensor_guard
-
-    args = {id(t) for t in tensors}
-    lifted = [t for t, _ in trace.lifted.values() if id(t) not in args]
-    return [tensor_guard(t) for t in lifted] + [grad_guard(t, absent) for t, absent in trace.grad_reads]
+def _host() -> Any:
+    return dispatch._State.executor
 
 
-def _finish(variant: Variant, trace: Trace, result: Any, tensors: list[Any], host: Any) -> None:
-    """Fix outputs and effects of the trace, add the backward graph, compile both."""
-    args = {id(t): k for k, t in enumerate(tensors)}
+class _Path:
+    """Tracing one path of a variant: from the start, through known outcomes without running, then on.
 
-    def place(t: Any) -> tuple[str, Any]:
-        return ("arg", args[id(t)]) if id(t) in args else ("tensor", t)
+    after: the segment that ended with an outcome not seen before (None: nothing has run yet).
+    """
 
-    graph, forward_sources = trace.graph, trace.sources
-    leaves: list[Any] = []
-    is_leaf = lambda x: isinstance(x, (Symbol, host.tensor_class))  # noqa: E731
-    variant.structure = empty_slots(result, is_leaf, leaves)
-    outputs: list[Symbol] = []
-    returned: list[tuple[str, Any]] = []
+    def __init__(self, variant: Variant, tensors: list[Any], after: Any, outcomes: list[Any], carried: dict[Any, Any]):
+        self.variant, self.tensors, self.after = variant, tensors, after
+        self.outcomes, self.carried = outcomes, carried
+        self.known = len(outcomes)
+        self.args = {id(t): k for k, t in enumerate(tensors)}
 
-    def output(symbol: Symbol) -> int:
-        outputs.append(symbol)
-        graph.outputs.append(trace._use(symbol._value))
-        return len(outputs) - 1
+    def trace(self) -> Any:
+        """Trace, compile, run what has not run. Returns the call's result."""
+        variant = self.variant
+        if variant.paths >= 64:
+            raise RetraceError(
+                variant.name, "branched on tensor values in more than 64 ways",
+                "return the tensor and read it outside, or use dg.where",
+            )  # fmt: skip
+        trace = Trace(variant.name, _host(), self._read)
+        recorder = ReadRecorder()
+        with dispatch.executing(trace):
+            symbols = [trace.argument(k, t) for k, t in enumerate(self.tensors)]
+            with recorder:
+                result = variant.call(*fill(variant.kept.args, symbols), **fill(variant.kept.kwargs, symbols))
+            segment = self._last(trace, result)
+        trace.done = True
+        self._link(segment)
+        variant.paths += 1
+        variant.reads += recorder.reads
+        lifted = [t for t, _ in trace.lifted.values() if id(t) not in self.args]
+        variant.extra += [tensor_guard(t) for t in lifted] + [grad_guard(t, gone) for t, gone in trace.grad_reads]
+        variant.guards = compile_guards(variant.reads, extra=variant.extra)
+        variant.check = variant.guards.check
+        outputs = segment.runner(self.tensors, self.carried)
+        return segment.ending.finish(variant, self.tensors, outputs, self.carried)
 
-    for leaf in leaves:
-        face = trace.face(leaf)
-        root = trace.roots.get(id(face._storage)) if face._base is None else None
-        if root is not None and face._storage is trace.lifted[id(root)][1]._storage and face._node is None:
-            returned.append(place(root))
+    def _link(self, segment: Segment) -> None:
+        if self.after is None:
+            self.variant.root = segment
         else:
-            returned.append(("output", output(face)))
-    writes, grads = effects(trace)
-    check_aliases(trace, writes)
-    for tensor, symbol in writes:
-        target = trace.lifted[id(tensor)][1]
-        position = [s.symbol for s in trace.sources].index(target)
-        graph.writes.append((graph.inputs[position], trace._use(trace.face(symbol)._value)))
-    variant._written = [t for t, _ in writes if id(t) not in args]
-    variant._written_args = [args[id(t)] for t, _ in writes if id(t) in args]
-    variant._grad_effects, variant._arg_grad_effects = [], []
-    for tensor, symbol in grads:
-        if symbol is not None and symbol is _unchanged(trace, tensor):
-            continue
-        k = None if symbol is None else output(symbol)
-        if id(tensor) in args:
-            variant._arg_grad_effects.append((args[id(tensor)], k))
-        else:
-            variant._grad_effects.append((tensor, k))
-    variant._drawn = list(trace.drawn.values())
-    variant._returned = returned
-    is_single = isinstance(variant.structure, Slot) and returned[0][0] == "output"
-    variant._single = returned[0][1] if is_single else None
+            self.after.children[self.outcomes[-1].tobytes()] = segment
+
+    def _read(self, trace: Trace, face: Symbol) -> Any:
+        """The trace wants a value: take it from the outcomes, or end the segment here and run it."""
+        if face._trace() is not trace:
+            face._leaked("read")
+        depth = trace.depth
+        if depth < self.known:
+            trace.next_graph(trace.graph.name)
+            return self.outcomes[depth]
+        live = trace.live()
+        graph, sources = trace.graph, trace.sources
+        value = trace._use(face._value)
+        graph.outputs = [*live, value]
+        segment = Segment(_runner(graph, sources))
+        segment.carries = [(k, trace._serial[v]) for k, v in enumerate(live)]
+        segment.read = len(live)
+        self._link(segment)
+        outputs = segment.runner(self.tensors, self.carried)
+        for k, key in segment.carries:
+            self.carried[key] = outputs[k]
+        outcome = outputs[segment.read]._array()
+        self.outcomes.append(outcome)
+        self.after = segment
+        trace.next_graph(graph.name)
+        return outcome
+
+    def _place(self, t: Any) -> tuple[str, Any]:
+        return ("arg", self.args[id(t)]) if id(t) in self.args else ("tensor", t)
+
+    def _last(self, trace: Trace, result: Any) -> Segment:
+        """Fix outputs and effects of the trace, add the backward graph, compile both."""
+        graph, sources, end = trace.graph, trace.sources, Ending()
+        outputs: list[Symbol] = []
+        leaves: list[Any] = []
+        tensor_class = _host().tensor_class
+        end.structure = empty_slots(result, lambda x: isinstance(x, (Symbol, tensor_class)), leaves)
+
+        def output(symbol: Symbol) -> int:
+            outputs.append(symbol)
+            graph.outputs.append(trace._use(symbol._value))
+            return len(outputs) - 1
+
+        for leaf in leaves:
+            face = trace.face(leaf)
+            root = trace.roots.get(id(face._storage)) if face._base is None else None
+            if root is not None and face._node is None:
+                end.returned.append(self._place(root))
+            else:
+                end.returned.append(("output", output(face)))
+        if isinstance(end.structure, Slot) and end.returned[0][0] == "output":
+            end.single = 0
+        roots = [
+            (k, y) for k, y in enumerate(outputs)
+            if dispatch.state.grad and y._requires_grad and y._node is not None and y._node.saved is not None
+        ]  # fmt: skip
+        writes, grads = effects(trace)
+        check_aliases(trace, writes)
+        for tensor, symbol in writes:
+            original = trace.lifted[id(tensor)][1]
+            target = trace._use(trace.inputs[id(original)])
+            graph.writes.append((target, trace._use(trace.face(symbol)._value)))
+            (end.written_args if id(tensor) in self.args else end.written).append(self.args.get(id(tensor), tensor))
+        for tensor, symbol in grads:
+            if symbol is None or symbol._value not in trace._origin:
+                k = None if symbol is None else output(symbol)
+                (end.arg_grads if id(tensor) in self.args else end.grads).append((self.args.get(id(tensor), tensor), k))
+        end.drawn = list(trace.drawn.values())
+        if roots:
+            self._backward(trace, end, graph, sources, roots)
+        segment = Segment(_runner(graph, sources))
+        segment.ending = end
+        return segment
+
+    def _backward(self, trace: Trace, end: Ending, forward: Any, sources: list[Source], roots: Any) -> None:
+        """The backward graph: from gradients of the outputs to gradients of all leaves; what it reads is carried."""
+        leaves = [(t, s) for t, s in trace.lifted.values() if t._requires_grad]
+        trace.next_graph(self.variant.name + " backward")
+        cotangents = []
+        for n, (_, root) in enumerate(roots):
+            value = trace.graph.add_input(root.type, root.device)
+            trace._known.add(value)
+            symbol = Symbol(value, trace)
+            trace.sources.append(Source("cotangent", ("cotangent", n), None, symbol))
+            cotangents.append(symbol)
+        grads = vjp.walk([s for _, s in roots], cotangents, [s for _, s in leaves])
+        graph = trace.graph
+        end.present = [g is not None for g in grads]
+        graph.outputs = [trace._use(g._value) for g in grads if g is not None]
+        serials = {serial: v for v, serial in trace._serial.items()}
+        here = {v for node in forward.nodes for v in node.outputs}
+        spots = {v: k for k, v in enumerate(forward.outputs)}
+        for k, source in enumerate(trace.sources):
+            if source.kind in ("arg", "tensor"):
+                # Read through the tape, so that a change between forward and backward is noticed.
+                key = ("input", k)
+                end.saved.append((key, source.kind, source.key if source.kind == "arg" else source.tensor))
+                trace.sources[k] = Source("carry", key, None, None)
+            elif source.kind == "carry":
+                value = serials[source.key]
+                if value not in here:
+                    end.saved.append((source.key, "carry", source.key))
+                    continue
+                if value not in spots:
+                    spots[value] = len(forward.outputs)
+                    forward.outputs.append(value)
+                end.saved.append((source.key, "output", spots[value]))
+        end.differentiable = [self._place(t) for t, _ in leaves]
+        end.roots = [k for k, _ in roots]
+        end.backward = _runner(graph, trace.sources)
+
+
+def _runner(graph: Any, sources: list[Source]) -> Runner:
     devices = {v.device for v in graph.inputs} | {v.device for n in graph.nodes for v in n.outputs} or {"cpu"}
     if len(devices) > 1:
         raise TraceError("function", f"uses tensors on {' and '.join(sorted(devices))}", "one function runs on one device")
     device = devices.pop()
-    roots = [
-        (k, s) for k, s in enumerate(outputs[: sum(r[0] == "output" for r in returned)])
-        if s._requires_grad and s._node is not None and s._node.saved is not None
-    ]  # fmt: skip
-    backward = _trace_backward(variant, trace, roots, outputs, args) if roots and dispatch.state.grad else None
-    variant.forward = Runner(compile_graph(graph, device), device, forward_sources)
-    if backward is not None:
-        variant.backward = Runner(compile_graph(backward, device), device, trace.sources)
-
-
-def _unchanged(trace: Trace, tensor: Any) -> Any:
-    for source in trace.sources:
-        if source.kind == "grad" and source.tensor is tensor:
-            return source.symbol
-    return None
-
-
-def _trace_backward(variant: Variant, trace: Trace, roots: Any, outputs: list[Symbol], args: dict[int, int]) -> Any:
-    """The backward graph: from gradients of the outputs to gradients of all leaves; what it reads is carried."""
-    forward, sources = trace.graph, trace.sources
-    leaves = [(t, s) for t, s in trace.lifted.values() if t._requires_grad]
-    trace.next_graph(variant.name + "_backward")
-    cotangents = []
-    for n, (_, root) in enumerate(roots):
-        value = trace.graph.add_input(root.type, root.device)
-        trace._known.add(value)
-        symbol = Symbol(value, trace)
-        trace.sources.append(Source("cotangent", ("cotangent", n), None, symbol))
-        cotangents.append(symbol)
-    grads = vjp.walk([s for _, s in roots], cotangents, [s for _, s in leaves])
-    graph = trace.graph
-    present = [g is not None for g in grads]
-    graph.outputs = [trace._use(g._value) for g in grads if g is not None]
-    spots = {v: k for k, v in enumerate(forward.outputs)}
-    inputs = dict(zip(forward.inputs, sources))
-    saved = []
-    for source in trace.sources:
-        if source.kind != "carry":
-            continue
-        value = source.key
-        at = inputs.get(value)
-        if at is not None and at.kind in ("arg", "tensor"):
-            saved.append((value, "arg", at.key) if at.kind == "arg" else (value, "tensor", at.tensor))
-            continue
-        if value not in spots:
-            spots[value] = len(forward.outputs)
-            forward.outputs.append(value)
-        saved.append((value, "output", spots[value]))
-    variant._saved, variant._gradients = saved, present
-    variant._differentiable = [("arg", args[id(t)]) if id(t) in args else ("tensor", t) for t, _ in leaves]
-    variant._root_outputs = [k for k, _ in roots]
-    return graph
+    return Runner(compile_graph(graph, device), device, sources)
