@@ -134,7 +134,8 @@ class FusedEpilogue(NamedTuple):
                 source = "f64" if v.operand.dtype.is_float else "i64"
                 body.append(f"x{k} = v_cast_{source}_{char}({value})")
                 continue
-            at = f"batch0 * e{k}_b0 + batch1 * e{k}_b1 + batch2 * e{k}_b2 + (first_row + block_row) * e{k}_row"
+            at = f"batch0 * e{k}_b0 + batch1 * e{k}_b1 + batch2 * e{k}_b2"
+            at += f" + (first_row + block_row) * e{k}_row"
             if v.column:
                 body.append(f"p{k} = {at} + first_column")
                 loads.append(f"x{k} = load_in_{char}(e{k}, p{k} + lane)")

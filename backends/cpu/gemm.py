@@ -16,7 +16,7 @@ from ...core.backend import Arg, Epilogue, Operand, Program
 from ...core.types import DType, Shape, contiguous_strides
 from . import gemv
 from .epilogue import FusedEpilogue, apply_after, fuse, indent, result_buffer
-from .panels import IMPORT, Block, batch_axes, block, fill_zero, pack, sum_pieces
+from .panels import IMPORT, Block, batch_axes, block, fill_zero, pack, sum_pieces, transpose
 
 #: Below this many columns the left operand is read in place; packing it would not pay.
 PACK_COLUMNS = 256
@@ -25,7 +25,7 @@ PIECES, PIECE_UNITS = 32, 4
 
 
 class Levels(NamedTuple):
-    """Byte offsets of an index of up to three digits: (i0 * n1 + i1) * n2 + i2 -> i0 * s0 + i1 * s1 + i2 * s2."""
+    """Byte offsets of an index of three digits: (i0 * n1 + i1) * n2 + i2 -> i0 * s0 + i1 * s1 + i2 * s2."""
 
     n1: int
     n2: int
@@ -189,7 +189,7 @@ def product(
     fused: FusedEpilogue | None = None,
     transposed: bool = False,
 ) -> None:
-    """Append out[batch, i, j] = sum over the reduction of a * b; out is [J, I] when `transposed` (no batch).
+    """Append out[batch, i, j] = sum over the reduction of a * b; out is [batch, J, I] when `transposed`.
 
     The caller has called `program.wave()` if operands were packed.
     """
@@ -197,12 +197,13 @@ def product(
     tile = block(dtype)
     units = reduction.units
     pieces = piece_count(m, n, math.prod(batch), units)
-    partial = pieces > 1 or transposed
-    c = program.scratch_operand(dtype, (pieces, m, n)) if partial else out
-    assert not (partial and fused)
-    flops = 2.0 * m * n * reduction.outer * reduction.inner * math.prod(batch)
-    row_block, column_block = _task_shape(program, tile, m, n, pieces * math.prod(batch))
-    tasks = pieces * math.prod(batch) * -(-m // row_block) * -(-n // column_block)
+    matrices = math.prod(batch)
+    whole = program.scratch_operand(dtype, (matrices, m, n)) if transposed else out
+    c = program.scratch_operand(dtype, (pieces, matrices, m, n)) if pieces > 1 else whole
+    assert fused is None or c is out
+    flops = 2.0 * m * n * reduction.outer * reduction.inner * matrices
+    row_block, column_block = _task_shape(program, tile, m, n, pieces * matrices)
+    tasks = pieces * matrices * -(-m // row_block) * -(-n // column_block)
     chunks = program.chunks(tasks, flops / 16)
     pitch = 8 * (row_block + tile.rows + min(reduction.depth, reduction.inner))
     table = program.scratch(chunks * pitch)
@@ -210,13 +211,16 @@ def product(
     args += [reduction.inner, reduction.depth, units, pieces]
     args += [a.operand.slot, *a.batch, a.outer, a.unit, *a.rows, *a.ks]
     args += [b.operand.slot, *b.batch, b.outer, b.unit, b.panel, b.step]
-    args += [c.slot, m * n * size, table, pitch]
+    args += [c.slot, matrices * m * n * size, table, pitch]
     if fused is not None:
         args += fused.slots()
     program.launch(source(dtype, tile, fused), args, chunks)
-    if partial:
+    if pieces > 1:
         program.wave()
-        sum_pieces(program, c, out, transposed)
+        sum_pieces(program, c, whole)
+    if transposed:
+        program.wave()
+        transpose(program, whole, out, tile.lanes)
 
 
 def piece_count(m: int, n: int, batch: int, units: int) -> int:
@@ -244,7 +248,7 @@ def _task_shape(program: Program, tile: Block, m: int, n: int, others: int) -> t
 def matmul(
     program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, epilogue: Epilogue | None = None
 ) -> None:
-    """Append out = a @ b. a: [..., M, K], b: [..., K, N] of any strides, out: [..., M, N], all of one rank."""
+    """Append out = a @ b. a: [..., M, K], b: [..., K, N] of any strides, out: [..., M, N], one rank."""
     a, b = inputs
     out = outputs[0]
     in_place = -1

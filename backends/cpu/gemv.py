@@ -122,4 +122,4 @@ def gemv(program: Program, a: Operand, b: Operand, out: Operand) -> None:
     program.launch(_source(dtype.char, size, lanes), args, chunks)
     if pieces > 1:
         program.wave()
-        sum_pieces(program, c, out._replace(shape=(batches, rows)))
+        sum_pieces(program, c, out)

@@ -18,8 +18,9 @@
     count rows of `length` <= lanes elements; elements outside [low, high) become zero and are not read.
 `gather_lanes_X(dst, dst_step, src, src_step, lane_step, count, length, low, high, lanes)`
     The same from elements `lane_step` bytes apart.
-`transpose_lanes_X(dst, dst_step, src, src_step, rows, cols, lanes)`
-    dst[j, i] = src[i, j] for a block of up to lanes x lanes; dst[j] gets whole vectors, zero from `rows` on.
+`transpose_lanes_X(dst, dst_step, src, src_step, rows, cols, length, lanes)`
+    dst[j, i] = src[i, j] for a block of up to lanes x lanes; dst[j] gets `length` elements, zero from `rows`
+    on.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ class _Vectors:
 
 
 class _Loop:
-    """`for _ in range(count)` with values carried from turn to turn; `close` gives what they are afterwards."""
+    """`for _ in range(count)` with values carried from turn to turn; `close` gives what is left of them."""
 
     def __init__(self, builder: ir.IRBuilder, count: Any, initial: list[Any]):
         self.builder = b = builder
@@ -235,7 +236,8 @@ def _emit_gather(v: _Vectors, args: Any) -> None:
 
 def _emit_transpose(v: _Vectors, args: Any) -> None:
     b = v.builder
-    dst, dst_step, src, src_step, rows, cols = args
+    dst, dst_step, src, src_step, rows, cols, length = args
+    written = v.below(length)
     inside = v.below(cols)
     nothing = v.mask_type([_I1(0)] * v.lanes)
     x = []
@@ -261,7 +263,7 @@ def _emit_transpose(v: _Vectors, args: Any) -> None:
         column = b.append_basic_block("column")
         b.cbranch(b.icmp_signed(">", cols, _I64(j)), column, done)
         b.position_at_end(column)
-        v.store(x[j], b.add(dst, b.mul(dst_step, _I64(j))))
+        v.masked_store(x[j], b.add(dst, b.mul(dst_step, _I64(j))), written)
     b.branch(done)
     b.position_at_end(done)
 
@@ -295,7 +297,7 @@ for _char in _FLOATS:
         ("dot_rows", _emit_dot, 6, 2),
         ("copy_lanes", _emit_copy, 8, 1),
         ("gather_lanes", _emit_gather, 9, 1),
-        ("transpose_lanes", _emit_transpose, 6, 1),
+        ("transpose_lanes", _emit_transpose, 7, 1),
     ):
         globals()[f"{_name}_{_char}"] = _make(_name, _char, _emit, _n, _literals)
         __all__.append(f"{_name}_{_char}")

@@ -16,7 +16,7 @@ from ...core.types import DType, Shape, contiguous_strides
 
 
 class Block(NamedTuple):
-    """A register block: `rows` x (`vectors` * `lanes`) sums; at most `depth` of k make one chain of additions."""
+    """A register block: `rows` x (`vectors` * `lanes`) sums; at most `depth` of k make one chain."""
 
     rows: int
     vectors: int
@@ -81,7 +81,8 @@ def pack_source(dtype: DType, width: int, lanes: int) -> str:
     """Kernel: a batch of strided matrices [columns, k] into panels of `width` columns.
 
     Slots: matrices, panels, columns, depth (all k), column step, k step (bytes), batch sizes n0 n1 n2, batch
-    steps s0 s1 s2 (bytes), k per item. An item is (matrix, panel, block of k).
+    steps s0 s1 s2 (bytes), k per item, vectors in a panel (a slot, or LLVM would unroll). An item is (matrix,
+    panel, block of k).
     """
     char, size = dtype.char, dtype.itemsize
     lanes = min(lanes, width)
@@ -90,7 +91,8 @@ def pack_source(dtype: DType, width: int, lanes: int) -> str:
 {IMPORT}
 def kernel(args, chunk, nchunks):
     src, dst, columns, depth, column_step, k_step = args[0], args[1], args[2], args[3], args[4], args[5]
-    n0, n1, n2, s0, s1, s2, k_block = args[6], args[7], args[8], args[9], args[10], args[11], args[12]
+    n0, n1, n2, s0, s1, s2 = args[6], args[7], args[8], args[9], args[10], args[11]
+    k_block, vectors = args[12], args[13]
     panels = (columns + {width - 1}) // {width}
     blocks = (depth + k_block - 1) // k_block
     items = n0 * n1 * n2 * panels * blocks
@@ -101,20 +103,18 @@ def kernel(args, chunk, nchunks):
         count = min(k_block, depth - k)
         at = src + matrix // (n1 * n2) * s0 + matrix // n2 % n1 * s1 + matrix % n2 * s2 + k * k_step
         to = dst + ((matrix * panels + panel) * depth + k) * {row}
-        for first in range(0, {width}, {lanes}):
-            column = panel * {width} + first
-            length = min({lanes}, columns - column)
+        for vector in range(vectors):
+            column = panel * {width} + vector * {lanes}
+            length = max(0, min({lanes}, columns - column))
             here = at + column * column_step
-            there = to + first * {size}
-            if length <= 0:
-                copy_lanes_{char}(there, {row}, here, 0, count, {lanes}, 0, 0, {lanes})
-            elif column_step == {size}:
+            there = to + vector * {lanes * size}
+            if column_step == {size} or length == 0:
                 copy_lanes_{char}(there, {row}, here, k_step, count, {lanes}, 0, length, {lanes})
             elif k_step == {size}:
                 for kk in range(0, count, {lanes}):
                     transpose_lanes_{char}(
                         there + kk * {row}, {row}, here + kk * {size}, column_step,
-                        length, min({lanes}, count - kk), {lanes},
+                        length, min({lanes}, count - kk), {lanes}, {lanes},
                     )
             else:
                 gather_lanes_{char}(
@@ -144,62 +144,68 @@ def pack(
     out = program.scratch_operand(x.dtype, (math.prod(batch), panels, depth, width))
     k_block = min(depth, 256)
     args: list[Arg] = [x.slot, out.slot, columns, depth, column_stride * size, k_stride * size]
-    args += [*batch, *(s * size for s in batch_strides), k_block]
+    args += [*batch, *(s * size for s in batch_strides), k_block, max(1, width // lanes)]
     items = math.prod(batch) * panels * -(-depth // k_block)
     program.launch(pack_source(x.dtype, width, lanes), args, program.chunks(items, 2.0 * out.size * size))
     return out
 
 
 @functools.cache
-def sum_pieces_source(dtype: DType) -> str:
-    """Kernel: out[i, j] = sum over z of pieces[z, i, j], z ascending.
-
-    Slots: pieces, out, number of pieces, rows, columns, piece step, row step of pieces, row and column steps
-    of out (elements).
-    """
+def _sum_source(dtype: DType) -> str:
+    """Kernel: out[i] = sum over z of pieces[z, i], in order. Slots: pieces, out, their number, elements."""
     char = dtype.char
     return f"""# sum pieces {char}
 def kernel(args, chunk, nchunks):
-    pieces, out, count, rows, columns = args[0], args[1], args[2], args[3], args[4]
-    piece_step, step, out_row, out_column = args[5], args[6], args[7], args[8]
-    items = rows * columns
+    pieces, out, count, items = args[0], args[1], args[2], args[3]
     first, last = items * chunk // nchunks, items * (chunk + 1) // nchunks
-    # An item is an element in the order of out's memory: column by column when out is stored transposed.
+    # Runs that stay in the first-level cache while the pieces are added to them.
     while first < last:
-        if out_column == 1:
-            i, j = first // columns, first % columns
-            run = min(last - first, columns - j)
-            at, stride = i * step + j, 1
-        else:
-            i, j = first % rows, first // rows
-            run = min(last - first, rows - i)
-            at, stride = i * step + j, step
-        to = i * out_row + j * out_column
-        if stride == 1:
-            for e in range(run):
-                store_out_{char}(out, to + e, load_in_{char}(pieces, at + e), 0)
-            for z in range(1, count):
-                for e in range(run):
-                    total = load_{char}(out, to + e) + load_{char}(pieces, z * piece_step + at + e)
-                    store_{char}(out, to + e, total)
-        else:
-            for e in range(run):
-                total = load_{char}(pieces, at + e * stride)
-                for z in range(1, count):
-                    total += load_{char}(pieces, z * piece_step + at + e * stride)
-                store_{char}(out, to + e * out_row, total)
-        first += run
+        end = min(first + 1024, last)
+        for i in range(first, end):
+            store_{char}(out, i, load_{char}(pieces, i))
+        for z in range(1, count):
+            for i in range(first, end):
+                store_{char}(out, i, load_{char}(out, i) + load_{char}(pieces, z * items + i))
+        first = end
 """
 
 
-def sum_pieces(program: Program, pieces: Operand, out: Operand, transposed: bool = False) -> None:
-    """Append out = pieces.sum(0), ascending. pieces: [Z, I, J]; out: [I, J], or [J, I] when transposed."""
-    count, rows, columns = pieces.shape
-    strides = (1, rows) if transposed else (columns, 1)
-    args: list[Arg] = [pieces.slot, out.slot, count, rows, columns, *pieces.strides[:2], *strides]
-    items = rows * columns
+@functools.cache
+def _transpose_source(dtype: DType, lanes: int) -> str:
+    """Kernel: out[b, j, i] = x[b, i, j]. Slots: x, out, matrices, rows, columns. An item is `lanes` rows."""
+    char, size = dtype.char, dtype.itemsize
+    return f"""# transpose {char}
+{IMPORT}
+def kernel(args, chunk, nchunks):
+    x, out, matrices, rows, columns = args[0], args[1], args[2], args[3], args[4]
+    strips = (rows + {lanes - 1}) // {lanes}
+    items = matrices * strips
+    for item in range(items * chunk // nchunks, items * (chunk + 1) // nchunks):
+        matrix, i = item // strips, item % strips * {lanes}
+        count = min({lanes}, rows - i)
+        base = matrix * rows * columns
+        for j in range(0, columns, {lanes}):
+            transpose_lanes_{char}(
+                out + (base + j * rows + i) * {size}, rows * {size}, x + (base + i * columns + j) * {size},
+                columns * {size}, count, min({lanes}, columns - j), count, {lanes},
+            )
+"""
+
+
+def sum_pieces(program: Program, pieces: Operand, out: Operand) -> None:
+    """Append out = pieces.sum(0), first to last, for contiguous pieces [Z, *out.shape]."""
+    count, items = pieces.shape[0], out.size
+    args: list[Arg] = [pieces.slot, out.slot, count, items]
     work = float(items * (count + 1) * out.dtype.itemsize)
-    program.launch(sum_pieces_source(out.dtype), args, program.chunks(max(1, items // 64), work))
+    program.launch(_sum_source(out.dtype), args, program.chunks(max(1, items // 64), work))
+
+
+def transpose(program: Program, x: Operand, out: Operand, lanes: int) -> None:
+    """Append out[b, j, i] = x[b, i, j] for contiguous x [B, I, J] and out."""
+    matrices, rows, columns = x.shape
+    args: list[Arg] = [x.slot, out.slot, matrices, rows, columns]
+    chunks = program.chunks(matrices * -(-rows // lanes), 2.0 * x.size * x.dtype.itemsize)
+    program.launch(_transpose_source(x.dtype, lanes), args, chunks)
 
 
 def fill_zero(program: Program, out: Operand) -> None:

@@ -1,0 +1,447 @@
+"""Convolution as implicit matrix products: panels of image windows are packed where they are multiplied.
+
+Forward and image gradient are one kernel, out[k, pixel] = sum over (c, tap) of w[k, c, tap] * window[c, tap,
+pixel]: the gradient convolves g with the filters turned round, once for every phase of the stride, so that no
+product with an inserted zero is computed. A block's columns are consecutive pixels of the whole batch. The
+filter gradient is the transposed product dw[(c, tap), k] = sum over pixels of x * g, with the padded image
+read in place and g packed. As for matrices, no value depends on blocks, chunks or batch size.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ...core.backend import Arg, Epilogue, Operand, Program
+from ...core.lower import copy
+from ...core.scalar import Expr
+from ...core.types import DType
+from . import conv_direct
+from .epilogue import FusedEpilogue, apply_after, fuse, indent, result_buffer
+from .gemm import Left, Levels, Reduction, Side, product
+from .panels import IMPORT, Block, block, fill_zero, pack
+
+Pair = tuple[int, int]
+#: About how many (channel, tap) products make one chain of additions.
+_DEPTH = 384
+
+
+class Axis(NamedTuple):
+    """One spatial axis of a windowed read: source index = out * step + tap * tap_step + origin, inside `size`.
+
+    out: how many results there are, written to out * out_step + out_origin; taps: filter index = tap *
+    filter_step + filter_origin.
+    """
+
+    size: int
+    out: int
+    step: int
+    taps: int
+    tap_step: int
+    origin: int
+    out_step: int = 1
+    out_origin: int = 0
+    filter_step: int = 1
+    filter_origin: int = 0
+
+
+@functools.lru_cache(maxsize=512)
+def _source(dtype: DType, tile: Block, head: str, finish: str, finishes: str) -> str:
+    char, size = dtype.char, dtype.itemsize
+    rows, width, lanes = tile.rows, tile.width, tile.lanes
+    row = width * size
+    shape = f"{tile.rows}, {tile.vectors}, {tile.lanes}"
+    return f"""# conv2d {char} in blocks of {rows} x {width}
+{IMPORT}
+def kernel(args, chunk, nchunks):
+    images, groups, channels, rows_all, row_block = args[0], args[1], args[2], args[3], args[4]
+    h, p, step_y, taps_y, tap_y, origin_y = args[5], args[6], args[7], args[8], args[9], args[10]
+    w, q, step_x, taps_x, tap_x, origin_x = args[11], args[12], args[13], args[14], args[15], args[16]
+    out_y, out_x, out_line, out_plane, out_first = args[17], args[18], args[19], args[20], args[21]
+    x, x_n, x_c, x_y, x_x = args[22], args[23], args[24], args[25], args[26]
+    f, f_row, f_c, f_y, f_x, f_group = args[27], args[28], args[29], args[30], args[31], args[32]
+    c, depth = args[33], args[34]
+    scratch = args[35] + chunk * args[36]
+{head}    taps = taps_y * taps_x
+    row_table = scratch
+    k_table = row_table + 8 * (row_block + {rows})
+    panel = k_table + (8 * depth * taps + 63) // 64 * 64
+    sums = panel + depth * taps * {row}
+    # Filter offsets by (channel, tap) of one block of channels.
+    k = 0
+    for i in range(depth):
+        for ty in range(taps_y):
+            for tx in range(taps_x):
+                store_i64(k_table, k, i * f_c + ty * f_y + tx * f_x)
+                k += 1
+    dense = out_y * out_x == 1
+    pixels = p * q
+    total = images * pixels
+    panels = (total + {width - 1}) // {width}
+    row_tasks = (rows_all + row_block - 1) // row_block
+    tasks = groups * row_tasks * panels
+    for task in range(tasks * chunk // nchunks, tasks * (chunk + 1) // nchunks):
+        first = task % panels * {width}
+        rest = task // panels
+        row0 = rest % row_tasks * row_block
+        group = rest // row_tasks
+        rows = min(row_block, rows_all - row0)
+        columns = min({width}, total - first)
+        for i in range(rows + {rows - 1}):
+            store_i64(row_table, i, min(i, rows - 1) * f_row)
+        image0, pixel0 = first // pixels, first % pixels
+        # Blocks inside one image are summed up in their place, others in a buffer.
+        inside = pixel0 + columns <= pixels and dense
+        if inside:
+            result, result_step = c, out_plane
+            result0 = (image0 * groups * rows_all + group * rows_all + row0) * out_plane + pixel0
+        else:
+            result, result_step, result0 = sums, {width}, 0
+        for part in range((channels + depth - 1) // depth):
+            channel = part * depth
+            count = min(depth, channels - channel)
+            # Pack the windows: for every run of pixels in one line, every tap, all channels.
+            source = x + (group * channels + channel) * x_c
+            image, line, column = image0, pixel0 // q, pixel0 % q
+            done = 0
+            while done < columns:
+                length = min(min({lanes}, columns - done), q - column)
+                at = source + image * x_n
+                to = panel + done * {size}
+                for ty in range(taps_y):
+                    y = line * step_y + ty * tap_y + origin_y
+                    for tx in range(taps_x):
+                        x0 = column * step_x + tx * tap_x + origin_x
+                        if step_x == 1:
+                            low, high = -x0, w - x0
+                        else:
+                            low, high = -(x0 // step_x), -((x0 - w) // step_x)
+                        if y < 0 or y >= h:
+                            high = 0
+                        high = min(high, length)
+                        here = at + y * x_y + x0 * x_x
+                        if step_x * x_x == {size}:
+                            copy_lanes_{char}(to, taps * {row}, here, x_c, count, length, low, high, {lanes})
+                        else:
+                            gather_lanes_{char}(
+                                to, taps * {row}, here, x_c, step_x * x_x, count, length, low, high, {lanes}
+                            )
+                        to += {row}
+                done += length
+                column += length
+                if column == q:
+                    column = 0
+                    line += 1
+                    if line == p:
+                        line = 0
+                        image += 1
+            for i in range(0, rows, {rows}):
+                multiply_{char}(
+                    count * taps, f + group * f_group + row0 * f_row + channel * f_c, row_table + 8 * i,
+                    k_table,
+                    panel, {row}, result + (result0 + i * result_step) * {size}, result_step * {size},
+                    min({rows}, rows - i), columns, channel, {shape},
+                )
+        if {finishes}:
+            # Runs of pixels that are neighbours in the output: one image, or one line when lines have gaps.
+            done = 0
+            image, pixel = image0, pixel0
+            while done < columns:
+                if dense:
+                    block_cols = min(columns - done, pixels - pixel)
+                else:
+                    block_cols = min(columns - done, q - pixel % q)
+                block_rows = rows
+                result_at = result0 + done
+                out_at = (image * groups * rows_all + group * rows_all + row0) * out_plane
+                out_at += out_first + pixel // q * out_y * out_line + pixel % q * out_x
+                out_step = out_plane
+                if dense:
+                    batch0, batch1, batch2 = 0, 0, image
+                    first_row, first_column = group * rows_all + row0, pixel
+{finish}                else:
+                    for i in range(block_rows):
+                        for j in range(block_cols):
+                            value = load_{char}(result, result_at + i * result_step + j)
+                            store_{char}(c, out_at + i * out_step + j * out_x, value)
+                done += block_cols
+                pixel += block_cols
+                if pixel == pixels:
+                    pixel = 0
+                    image += 1
+"""
+
+
+_FIRST_SLOT = 37
+
+
+def _windowed(
+    program: Program,
+    x: Operand,
+    w: Operand,
+    out: Operand,
+    channels: int,
+    filters: tuple[int, int, int],
+    axes: tuple[Axis, Axis],
+    groups: int,
+    fused: FusedEpilogue | None,
+) -> None:
+    """Append one launch of the windowed product.
+
+    x: [N, groups * channels, H, W]; out: [N, groups * rows, ...]; filters: strides of w (elements) by row of
+    the product, by summed channel and by group.
+    """
+    dtype, size = out.dtype, out.dtype.itemsize
+    tile = block(dtype)
+    images, rows = x.shape[0], out.shape[1] // groups
+    y, z = axes
+    taps = y.taps * z.taps
+    depth = -(-channels // max(1, -(-channels * taps // max(_DEPTH, taps))))
+    finishes = "not inside" if fused is None else "True"
+    if fused is None:
+        # Blocks that were summed up in a buffer are copied out.
+        copying = Epilogue((Expr("arg", dtype, (), 0),), (), (out,))
+        fused = FusedEpilogue(copying, (), dtype, tile.lanes, -1)
+    head = indent(fused.head(_FIRST_SLOT), 4)
+    source = _source(dtype, tile, head, indent(fused.block(), 20), finishes)
+    panels = -(-images * y.out * z.out // tile.width)
+    row_block = -(-rows // tile.rows) * tile.rows
+    wanted = 4 * program.backend.num_threads()
+    while groups * panels * -(-rows // row_block) < wanted and row_block > 4 * tile.rows:
+        row_block = -(-row_block // (2 * tile.rows)) * tile.rows
+    tasks = groups * panels * -(-rows // row_block)
+    flops = 2.0 * images * y.out * z.out * out.shape[1] * channels * taps
+    chunks = program.chunks(tasks, flops / 16)
+    pitch = 8 * (row_block + tile.rows) + 8 * depth * taps + 64
+    pitch += depth * taps * tile.width * size + (row_block + tile.rows) * tile.width * size
+    pitch = -(-pitch // 64) * 64
+    line = out.shape[3] if y.out_step * z.out_step != 1 else z.out
+    plane = math.prod(out.shape[2:])
+    first = y.out_origin * line + z.out_origin
+    f_row, f_channel, f_group = filters
+    f_y, f_x = w.strides[2] * size, w.strides[3] * size
+    shifted = w.offset + y.filter_origin * f_y + z.filter_origin * f_x
+    args: list[Arg] = [images, groups, channels, rows, row_block]
+    args += [y.size, y.out, y.step, y.taps, y.tap_step, y.origin]
+    args += [z.size, z.out, z.step, z.taps, z.tap_step, z.origin]
+    args += [y.out_step, z.out_step, line, plane, first]
+    args += [x.slot, *(s * size for s in x.strides)]
+    args += [w._replace(offset=shifted).slot, f_row * size, f_channel * size]
+    args += [y.filter_step * f_y, z.filter_step * f_x, f_group * size]
+    args += [out.slot, depth, program.scratch(chunks * pitch), pitch]
+    program.launch(source, args + fused.slots(), chunks)
+
+
+def _fused(epilogue: Epilogue | None, out: Operand, in_place: int) -> FusedEpilogue | None:
+    if epilogue is None:
+        return None
+    n, k, p, q = out.shape
+    return fuse(epilogue, (1, 1, n), k, p * q, out.dtype, block(out.dtype).lanes, in_place)
+
+
+def conv2d(
+    program: Program,
+    inputs: Sequence[Any],
+    outputs: Sequence[Operand],
+    *,
+    stride: Pair,
+    padding: tuple[Pair, Pair],
+    dilation: Pair,
+    groups: int,
+    epilogue: Epilogue | None = None,
+) -> None:
+    """Append out = conv2d(x, w). x: [N, C, H, W], w: [K, C / groups, R, S] of any strides; out: [N, K, P, Q]."""
+    x, w = inputs
+    out, in_place = outputs[0], -1
+    if epilogue is not None:
+        out, in_place = result_buffer(program, epilogue, out)
+    if out.size == 0:
+        return
+    fused = None
+    channels, rows = w.shape[1], w.shape[0] // groups
+    if channels == 0:
+        fill_zero(program, out)
+    elif conv_direct.applies(groups, rows):
+        conv_direct.forward(program, x, w, out, (stride, padding, dilation, groups))
+    else:
+        fused = _fused(epilogue, out, in_place)
+        axes = tuple(
+            Axis(x.shape[a], out.shape[a], stride[a - 2], w.shape[a], dilation[a - 2], -padding[a - 2][0])
+            for a in (2, 3)
+        )
+        filters = w.strides[0], w.strides[1], rows * w.strides[0]
+        _windowed(program, x, w, out, channels, filters, (axes[0], axes[1]), groups, fused)
+    if epilogue is not None and fused is None:
+        apply_after(program, epilogue, out)
+
+
+def _phases(size: int, taps: int, out: int, stride: int, pad: int, dilation: int) -> list[Axis]:
+    """The axis of the image gradient by image index modulo stride, without phases that no tap reaches."""
+    phases = []
+    period = stride // math.gcd(stride, dilation)
+    for phase in range(min(stride, size)):
+        reached = [r for r in range(min(period, taps)) if (phase + pad - r * dilation) % stride == 0]
+        if not reached:
+            continue
+        first = reached[0]
+        phases.append(
+            Axis(
+                out, len(range(phase, size, stride)), 1,
+                len(range(first, taps, period)), -(period * dilation // stride),
+                (phase + pad - first * dilation) // stride,
+                stride, phase, period, first,
+            )
+        )  # fmt: skip
+    return phases
+
+
+def conv2d_x_grad(
+    program: Program,
+    inputs: Sequence[Any],
+    outputs: Sequence[Operand],
+    *,
+    stride: Pair,
+    padding: tuple[Pair, Pair],
+    dilation: Pair,
+    groups: int,
+    size: Pair | None = None,
+    epilogue: Epilogue | None = None,
+) -> None:
+    """Append the image gradient. g: [N, K, P, Q], w: [K, C / groups, R, S], out: [N, C, H, W]."""
+    g, w = inputs
+    out, in_place = outputs[0], -1
+    if epilogue is not None:
+        out, in_place = result_buffer(program, epilogue, out)
+    if out.size == 0:
+        return
+    fused = None
+    if g.size == 0:
+        fill_zero(program, out)
+    elif conv_direct.applies(groups, w.shape[1]):
+        conv_direct.image_gradient(program, g, w, out, (stride, padding, dilation, groups))
+    else:
+        ys, zs = (
+            _phases(out.shape[a], w.shape[a], g.shape[a], stride[a - 2], padding[a - 2][0], dilation[a - 2])
+            for a in (2, 3)
+        )
+        if stride == (1, 1):
+            fused = _fused(epilogue, out, in_place)
+        if sum(y.out for y in ys) * sum(z.out for z in zs) < out.shape[2] * out.shape[3]:
+            fill_zero(program, out)
+            program.wave()
+        rows = w.shape[0] // groups
+        filters = w.strides[1], w.strides[0], rows * w.strides[0]
+        for y in ys:
+            for z in zs:
+                _windowed(program, g, w, out, rows, filters, (y, z), groups, fused)
+    if epilogue is not None and fused is None:
+        apply_after(program, epilogue, out)
+
+
+@functools.cache
+def _pad_source(dtype: DType, lanes: int) -> str:
+    char, size = dtype.char, dtype.itemsize
+    return f"""# pad images {char}
+{IMPORT}
+def kernel(args, chunk, nchunks):
+    x, out, images, channels, h, w = args[0], args[1], args[2], args[3], args[4], args[5]
+    x_n, x_c, x_y, x_x, top, left = args[6], args[7], args[8], args[9], args[10], args[11]
+    lines, line, parts = args[12], args[13], args[14]
+    planes = images * channels
+    for plane in range(planes * chunk // nchunks, planes * (chunk + 1) // nchunks):
+        at = x + plane // channels * x_n + plane % channels * x_c
+        to = out + plane * lines * line * {size}
+        for j in range(0, line, {lanes}):
+            length = min({lanes}, line - j)
+            # Above, the image, below.
+            first = 0
+            for part in range(parts):
+                low, high = left - j, left + w - j
+                count = h
+                if part != 1:
+                    high = 0
+                    count = top if part == 0 else lines - top - h
+                there = to + (first * line + j) * {size}
+                here = at + (j - left) * x_x
+                if x_x == {size}:
+                    copy_lanes_{char}(
+                        there, line * {size}, here, x_y, count, length, low, min(high, length), {lanes}
+                    )
+                else:
+                    gather_lanes_{char}(
+                        there, line * {size}, here, x_y, x_x, count, length, low, min(high, length), {lanes}
+                    )
+                first += count
+"""
+
+
+def _pad(program: Program, x: Operand, padding: tuple[Pair, Pair]) -> Operand:
+    """Append a zero-padded contiguous copy of the images."""
+    n, c, h, w = x.shape
+    (top, bottom), (left, right) = padding
+    out = program.scratch_operand(x.dtype, (n, c, h + top + bottom, w + left + right))
+    size, lanes = x.dtype.itemsize, block(x.dtype).lanes
+    args: list[Arg] = [x.slot, out.slot, n, c, h, w, *(s * size for s in x.strides)]
+    args += [top, left, *out.shape[2:], 3]
+    program.launch(_pad_source(x.dtype, lanes), args, program.chunks(n * c, 2.0 * out.size * size))
+    return out
+
+
+def conv2d_w_grad(
+    program: Program,
+    inputs: Sequence[Any],
+    outputs: Sequence[Operand],
+    *,
+    stride: Pair,
+    padding: tuple[Pair, Pair],
+    dilation: Pair,
+    groups: int,
+    window: Pair | None = None,
+) -> None:
+    """Append the filter gradient. g: [N, K, P, Q], x: [N, C, H, W], out: [K, C / groups, R, S]."""
+    g, x = inputs
+    out = outputs[0]
+    if out.size == 0:
+        return
+    if g.size == 0 or x.size == 0:
+        fill_zero(program, out)
+        return
+    rows = out.shape[0] // groups
+    if conv_direct.applies(groups, rows):
+        conv_direct.filter_gradient(program, g, x, out, (stride, padding, dilation, groups))
+        return
+    n, _, p, q = g.shape
+    channels, r, s = out.shape[1:]
+    tile, size = block(out.dtype), out.dtype.itemsize
+    if p > 1 and q > 1 and g.strides[2] != q * g.strides[3]:
+        dense = program.scratch_operand(g.dtype, g.shape)
+        copy(program, g, dense)
+        program.wave()
+        g = dense
+    pixel = g.strides[3] if q > 1 else g.strides[2]
+    if any(map(any, padding)):
+        x = _pad(program, x, padding)
+    group_step = rows * g.strides[1]
+    panels = pack(
+        program, g, rows, g.strides[1], p * q, pixel, (1, n, groups), (0, g.strides[0], group_step),
+        tile.width, tile.lanes,
+    )  # fmt: skip
+    program.wave()
+    lines = max(1, min(p, -(-tile.depth // q)))
+    lines = -(-p // -(-p // lines))
+    matrix = math.prod(panels.shape[1:]) * size
+    x_n, x_c, x_y, x_x = (st * size for st in x.strides)
+    left = Left(
+        x, (0, 0, channels * x_c), x_n, lines * stride[0] * x_y,
+        Levels(r, s, x_c, dilation[0] * x_y, dilation[1] * x_x),
+        Levels(1 << 62, q, 0, stride[0] * x_y, stride[1] * x_x),
+    )  # fmt: skip
+    unit = lines * q * tile.width * size
+    right = Side(panels, (0, 0, matrix), groups * matrix, unit, p * q * tile.width * size, tile.width * size)
+    reduction = Reduction(n, p * q, lines * q)
+    product(program, channels * r * s, rows, (1, 1, groups), reduction, left, right, out, transposed=True)
+
+
+KERNELS = {"conv2d": conv2d, "conv2d_x_grad": conv2d_x_grad, "conv2d_w_grad": conv2d_w_grad}
