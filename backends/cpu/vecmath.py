@@ -4,7 +4,15 @@
 short dtype names of `core/types.py`. Accuracy, speed and method: docs/vecmath.md.
 """
 
-from . import vecmath_erf, vecmath_exact, vecmath_exp, vecmath_log, vecmath_pow  # noqa: F401
+from . import (  # noqa: F401
+    vecmath_erf,
+    vecmath_exact,
+    vecmath_exp,
+    vecmath_log,
+    vecmath_pow,
+    vecmath_random,
+    vecmath_trig,
+)
 from .vecmath_registry import VECMATH, VectorFunction
 from .vecmath_value import KINDS
 

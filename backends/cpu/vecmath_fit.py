@@ -169,10 +169,63 @@ _table(
     f32=(_odd(_erf_minus, 0), 7, 0, 1, _odd_weight(mp.erf, 0)),
     f64=(_odd(_erf_minus, 0), 12, 0, 1, _odd_weight(mp.erf, 0)),
 )
+_log2_erfc = lambda x: -mp.log(mp.erfc(x), 2)
+_damping = lambda x: mp.erfc(x) / mp.erf(x)
 _table(
     "ERF_TAIL",
-    "erf(x) = 1 - 2**-(sum c[k] x**k), 1 <= x <= 3.92",
-    f32=(lambda x: -mp.log(mp.erfc(x), 2), 7, 1, 3.92, lambda x: mp.erfc(x) / mp.erf(x)),
+    "erf(x) = 1 - 2**-(sum c[k] x**k), x from 1 to where erf is 1 (3.92, 5.93)",
+    f32=(_log2_erfc, 7, 1, 3.92, _damping),
+    f64=(_log2_erfc, 18, 1, 5.93, _damping),
+)
+_table(
+    "EXP2",
+    "2**r = 1 + r * sum c[k] r**k, |r| <= 1/2",
+    f32=(_exp2, 6, -0.5, 0.5, lambda r: r),
+    f64=(_exp2, 11, -0.5, 0.5, lambda r: r),
+)
+
+
+def _scaled_erfc(centre: int) -> Callable[[Any], Any]:
+    def g(t: Any) -> Any:
+        x = centre * (1 + t) / (1 - t)
+        return (1 + 2 * x) * mp.exp(x * x) * mp.erfc(x)
+
+    return g
+
+
+_table(
+    "ERFC",
+    "erfc(x) = exp(-x*x) / (1 + 2 x) * sum c[k] t**k, t = (x-a)/(x+a), a = 2 for float32, 3 for float64",
+    f32=(_scaled_erfc(2), 10, -1, 8.1 / 12.1, lambda t: 1),
+    f64=(_scaled_erfc(3), 23, -1, 24.3 / 30.3, lambda t: 1),
+)
+
+
+_QUARTER = 0.7855  # a little beyond pi / 4
+_cos = _series(0, lambda k: (-1) ** k / mp.factorial(2 * k + 4))
+_table(
+    "SIN",
+    "sin(r) = r + r * z * sum c[k] z**k, z = r*r, |r| <= pi/4",
+    f32=(_odd(mp.sin), 3, 0, _QUARTER**2, _odd_weight(mp.sin)),
+    f64=(_odd(mp.sin), 6, 0, _QUARTER**2, _odd_weight(mp.sin)),
+)
+_table(
+    "COS",
+    "cos(r) = 1 - z/2 + z**2 * sum c[k] z**k, z = r*r, |r| <= pi/4",
+    f32=(_cos, 3, 0, _QUARTER**2, lambda z: z**2 / mp.cos(mp.sqrt(z))),
+    f64=(_cos, 6, 0, _QUARTER**2, lambda z: z**2 / mp.cos(mp.sqrt(z))),
+)
+_table(
+    "ATAN",
+    "atan(t) = t + t * z * sum c[k] z**k, z = t*t, |t| <= tan(pi/8)",
+    f32=(_odd(mp.atan), 5, 0, 0.4143**2, _odd_weight(mp.atan)),
+    f64=(_odd(mp.atan), 11, 0, 0.4143**2, _odd_weight(mp.atan)),
+)
+_table(
+    "ASIN",
+    "asin(x) = x + x * z * sum c[k] z**k, z = x*x <= 1/4",
+    f32=(_odd(mp.asin), 5, 0, 0.25, _odd_weight(mp.asin)),
+    f64=(_odd(mp.asin), 12, 0, 0.25, _odd_weight(mp.asin)),
 )
 
 

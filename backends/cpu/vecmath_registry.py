@@ -53,12 +53,15 @@ def register(name: str, op: str, args: tuple[str, ...], result: str, body: Calla
 def vector(
     op: str, kinds: Sequence[str], args: Sequence[str] = ("T",), result: str = "T"
 ) -> Callable[[Callable[..., Value]], Callable[..., Value]]:
-    """Register a body as `v_<op>_<kind>` for every kind; "T" in `args` and `result` stands for the kind."""
+    """Register a body as `v_<op>_<kind>` for every kind; "T" in `args` and `result` stands for the kind.
+
+    No kinds: the function has one form and is called `v_<op>`.
+    """
 
     def decorate(body: Callable[..., Value]) -> Callable[..., Value]:
-        for kind in kinds:
+        for kind in kinds or ("",):
             register(
-                f"v_{op}_{kind}",
+                f"v_{op}_{kind}".rstrip("_"),
                 op,
                 tuple(kind if a == "T" else a for a in args),
                 kind if result == "T" else result,
