@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from ...core.loops import LoopKernel
+from .emit_col import emit_col
 from .emit_expression import expression_lines
 from .emit_map import emit_map
+from .emit_row import emit_row
 
 __all__ = ["emit_loop", "expression_lines"]
 
-_FORMS = {"map": emit_map}
+_FORMS = {"map": emit_map, "row": emit_row, "col": emit_col}
 
 
 def emit_loop(kernel: LoopKernel) -> tuple[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -63,26 +64,24 @@ def instruction(node: Expr, a: Sequence[str], wide: bool = False) -> str:
 
 
 class Body:
-    """Writes expressions into lines, each node once, and remembers the name of its value.
+    """Writes expressions into lines, each once, and remembers the name of its value.
 
-    load: how to get the value of an `arg` node; names: id(node) -> name of a value that exists already.
+    load: how to get the value of an `arg` node. Names are unique in the kernel, arguments' names apart.
     """
 
-    def __init__(
-        self,
-        load: Callable[[Expr], str],
-        names: Mapping[int, str] | None = None,
-        prefix: str = "t",
-        wide: bool = False,
-        count: int = 0,
-    ):
-        self.load, self.names = load, dict(names or {})
-        self.prefix, self.wide, self.count = prefix, wide, count
+    def __init__(self, load: Callable[[Expr], str], prefix: str = "t", wide: bool = False):
+        self.load, self.prefix, self.wide = load, prefix, wide
         self.lines: list[str] = []
+        #: id(node) -> name of its value
+        self.names: dict[int, str] = {}
+        self._known: dict[str, str] = {}
+        self._numbers = itertools.count()
 
     def fork(self, load: Callable[[Expr], str], wide: bool = False) -> Body:
         """A body of an inner scope: it sees the names of this one and adds its own."""
-        return Body(load, self.names, self.prefix, wide, self.count)
+        inner = Body(load, self.prefix, wide)
+        inner.names, inner._known, inner._numbers = dict(self.names), dict(self._known), self._numbers
+        return inner
 
     def value(self, node: Expr) -> str:
         """The name of the node's value, after appending the lines that compute it."""
@@ -95,16 +94,15 @@ class Body:
         return self.names[id(node)]
 
     def assign(self, node: Expr, right: str) -> str:
-        """Give the value of the expression text `right` to the node, under a new name."""
+        """Give the value of the expression text `right` to the node; the same text has the same name."""
         if node.op == "const" or right.isidentifier():
             name = right
-        elif node.op == "arg":
-            name = f"x{node.value}"
-            self.lines.append(f"{name} = {right}")
+        elif right in self._known:
+            name = self._known[right]
         else:
-            name = f"{self.prefix}{self.count}"
-            self.count += 1
+            name = f"x{node.value}" if node.op == "arg" else f"{self.prefix}{next(self._numbers)}"
             self.lines.append(f"{name} = {right}")
+            self._known[right] = name
         self.names[id(node)] = name
         return name
 
@@ -136,6 +134,6 @@ def expression_lines(
     Returns: (lines, the name of each root's value).
     Raises: KernelError for a node that needs a loop (`reduce`, `index`).
     """
-    body = Body(lambda node: arg_names[node.value], prefix=prefix, wide=wide)
+    body = Body(lambda node: arg_names[node.value], prefix, wide)
     names = [body.value(root) for root in roots]
     return [" " * indent + line for line in body.lines], names

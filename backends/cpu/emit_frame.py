@@ -7,8 +7,8 @@ input 0 along axis 1, i0 the position (in elements) of input 0; o0, p0_1, q0 the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 
 from ...core.loops import LoopKernel
 from ...core.scalar import Expr, walk
@@ -76,10 +76,13 @@ class Frame:
     def line(self, text: str) -> None:
         self.lines.append("    " * self.depth + text)
 
+    def write(self, lines: Iterable[str]) -> None:
+        for text in lines:
+            self.line(text)
+
     def extend(self, body: Body) -> None:
         """Move the lines of a body here."""
-        for text in body.lines:
-            self.line(text)
+        self.write(body.lines)
         body.lines.clear()
 
     @contextmanager
@@ -187,6 +190,45 @@ class Frame:
             for s, strides in moving:
                 self.line(f"{s.position} -= n{axis} * {strides[axis]}")
             self._advance(moving, axis - 1)
+
+
+    # ---- the reduced axes
+
+    def split_range(self) -> None:
+        """low, high: what this block covers of the first reduced axis."""
+        self.line(f"low = j{self.kernel.kept - 1} * length")
+        self.line(f"high = min(low + length, {self.sizes[self.kernel.kept]})")
+
+    def bounds(self, axis: int) -> tuple[str, str]:
+        """The range of a reduced axis."""
+        split = self.kernel.split and axis == self.kernel.kept
+        return ("low", "high") if split else ("0", self.sizes[axis])
+
+    @contextmanager
+    def reduced_loops(self, stop: int) -> Iterator[str]:
+        """Loop over the reduced axes before axis `stop`; gives the text of the linear index among them.
+
+        Inside, the positions of everything that varies along these axes are right. Nothing is done when
+        the innermost axis is empty: there would be nothing to load.
+        """
+        kernel = self.kernel
+        moving = [s for k, s in self.inputs.items() if not kernel.inputs[k].row]
+        moving += [s for s, out in zip(self.outputs, kernel.outputs) if not out.row]
+        before = [s.position for s in moving]
+        index = ""
+        with ExitStack() as stack:
+            for axis in range(kernel.kept, stop):
+                low, high = self.bounds(axis)
+                if axis == kernel.kept:
+                    high = f"min({high}, {high} * {self.sizes[-1]})"
+                stack.enter_context(self.block(f"for k{axis} in range({low}, {high}):"))
+                for s in moving:
+                    self.line(f"{s.position}_{axis} = {s.position} + k{axis} * {s.strides[axis]}")
+                    s.position = f"{s.position}_{axis}"
+                index = f"({index} * {self.sizes[axis]} + k{axis})" if index else f"k{axis}"
+            yield index
+        for s, position in zip(moving, before):
+            s.position = position
 
 
 def _words(text: str) -> Iterator[str]:

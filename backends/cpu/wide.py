@@ -346,3 +346,38 @@ def _part(builder: Any, value: Any, start: int, lanes: int) -> Any:
 for _op in ("add", "mul", "maximum", "minimum"):
     for _kind in KINDS.values():
         _make_fold(_op, _kind)
+
+
+def _make_arg_fold(op: str, kind: Kind) -> None:
+    """`w_fold_arg_<op>_<kind>(values, indices)`: the index of the best value; NaN is best, ties go to the first."""
+
+    def fold(typingctx: Any, values: Any, indices: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            value, index, lanes = *args, LANES
+            while lanes > 1:
+                lanes //= 2
+                (v0, v1), (i0, i1) = ([_part(builder, x, s, lanes) for s in (0, lanes)] for x in (value, index))
+                take = _second_is_better(builder, op, kind, v0, v1, i0, i1)
+                value, index = builder.select(take, v1, v0), builder.select(take, i1, i0)
+            return index
+
+        return types.int64(WIDE[kind.name], WIDE["i64"]), codegen
+
+    _export(f"w_fold_arg_{op}_{kind.name}", fold)
+
+
+def _second_is_better(b: Any, op: str, kind: Kind, v0: Any, v1: Any, i0: Any, i1: Any) -> Any:
+    sign = ">" if op == "maximum" else "<"
+    earlier = b.icmp_signed("<", i1, i0)
+    if not kind.is_float:
+        compare = b.icmp_signed if kind.is_signed else b.icmp_unsigned
+        return b.or_(compare(sign, v1, v0), b.and_(compare("==", v1, v0), earlier))
+    nan0, nan1 = b.fcmp_unordered("uno", v0, v0), b.fcmp_unordered("uno", v1, v1)
+    better = b.or_(b.fcmp_ordered(sign, v1, v0), b.and_(nan1, b.not_(nan0)))
+    equal = b.or_(b.fcmp_ordered("==", v1, v0), b.and_(nan1, nan0))
+    return b.or_(better, b.and_(equal, earlier))
+
+
+for _op in ("maximum", "minimum"):
+    for _kind in KINDS.values():
+        _make_arg_fold(_op, _kind)
