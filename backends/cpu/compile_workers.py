@@ -159,9 +159,14 @@ def end_workers() -> None:
         _workers.pop().end()
 
 
+def _after_fork() -> None:
+    """The workers belong to the parent: forget them, without waiting for them."""
+    while _workers:
+        _workers.pop().process.returncode = 0
+
+
 if hasattr(os, "register_at_fork"):
-    # The workers belong to the parent.
-    os.register_at_fork(after_in_child=_workers.clear)
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def serve() -> None:

@@ -148,7 +148,7 @@ def lower(
     """
     assert _contexts is not None
     typing, context = _contexts
-    flags = compiler.Flags()
+    flags: Any = compiler.Flags()
     flags.no_compile = True
     flags.no_cpython_wrapper = True
     flags.no_cfunc_wrapper = True

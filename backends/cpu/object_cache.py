@@ -33,12 +33,13 @@ def directory() -> Path:
     """Where object files are kept: `DUOGRAD_CACHE_DIR`, or duograd's folder in the user's cache."""
     chosen = os.environ.get("DUOGRAD_CACHE_DIR")
     if chosen:
-        return Path(chosen)
+        return Path(chosen).expanduser()
+    home = Path(os.path.expanduser("~"))
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "duograd"
+        return home / "Library" / "Caches" / "duograd"
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "duograd" / "Cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "duograd"
+        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "duograd" / "Cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "duograd"
 
 
 def key(source: str, entries: object) -> str:
