@@ -111,6 +111,7 @@ class Op:
         self.view_update_rule: Callable[..., Any] | None = None
         self.normalize_rule: Callable[..., Attrs] | None = None
         self.operands_rule: Callable[..., Any] | None = None
+        self.values_rule: Callable[..., None] | None = None
         self._forms: dict[Any, PointwiseForm] = {}
         if options:
             raise TypeError(f"unknown option of op {self.name}: {', '.join(options)}")
@@ -166,6 +167,11 @@ class Op:
     def operands(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         """Declare how operands are brought to the form its kernels take: `fn(inputs, outputs) -> (inputs, outputs)`."""
         self.operands_rule = fn
+        return fn
+
+    def values(self, fn: Callable[..., None]) -> Callable[..., None]:
+        """Declare a check of values that eager mode makes before the kernel: `fn(read, *inputs, **attrs)`."""
+        self.values_rule = fn
         return fn
 
     def sample(self, *args: Any, low: float = -2.0, high: float = 2.0, grad: bool = True, **attrs: Any) -> Op:

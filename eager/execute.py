@@ -116,7 +116,7 @@ class EagerExecutor:
             out._base, out._view, out._seen = x, (op, attrs), x._storage.tape_version
             return (out,)
         if recipe.check is not None:
-            recipe.check(inputs)
+            recipe.check(self.read, *inputs, **op.attrs_dict(attrs))
         dynamic = []
         scalars = iter(recipe.scalars)
         for x in inputs:
@@ -199,7 +199,7 @@ class EagerExecutor:
             lower_op(program, op, operands, outs, attrs)
         executable = backend.load(program) if program.launches else None
         return self._keep(
-            key, Recipe(tuple(layouts), executable, backend, tuple(scalars), program.scratch_bytes, None)
+            key, Recipe(tuple(layouts), executable, backend, tuple(scalars), program.scratch_bytes, op.values_rule)
         )
 
     def _keep(self, key: Any, recipe: Any) -> Any:

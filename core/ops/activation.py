@@ -53,14 +53,14 @@ def _(inputs, approximate):
 
 @gelu.grad
 def x(g, x, approximate):
-    return g * gelu_input_grad(x, approximate=approximate)
+    return g * gelu_x_grad(x, approximate=approximate)
 
 
 gelu.sample((3, 4)).sample((3, 4), approximate="tanh")
 
 
 @pointwise(to_float=True, no_onnx="a gradient op")
-def gelu_input_grad(x, *, approximate="none"):
+def gelu_x_grad(x, *, approximate="none"):
     """The derivative of gelu."""
     if approximate == "tanh":
         k = math.sqrt(2 / math.pi)
@@ -69,7 +69,7 @@ def gelu_input_grad(x, *, approximate="none"):
     return (1 + s.erf(x * math.sqrt(0.5))) * 0.5 + x * s.exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))
 
 
-@gelu_input_grad.grad
+@gelu_x_grad.grad
 def x(g, x, approximate):
     if approximate == "tanh":
         k, a = math.sqrt(2 / math.pi), 0.044715
@@ -81,7 +81,7 @@ def x(g, x, approximate):
     return g * (density * (2 - x * x))
 
 
-gelu_input_grad.sample((3, 4)).sample((3, 4), approximate="tanh")
+gelu_x_grad.sample((3, 4)).sample((3, 4), approximate="tanh")
 
 
 @pointwise(to_float=True, onnx=lambda o, x: o.Mul(x, o.Sigmoid(x)))

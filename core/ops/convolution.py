@@ -101,14 +101,14 @@ def _(x, w, *, stride, padding, dilation, groups):
 
 @conv2d.grad
 def x(g, x_type, w, stride, padding, dilation, groups):
-    return conv2d_input_grad(
+    return conv2d_x_grad(
         g, w, size=x_type.shape[2:], stride=stride, padding=padding, dilation=dilation, groups=groups
     )
 
 
 @conv2d.grad
 def w(g, x, w_type, stride, padding, dilation, groups):
-    return conv2d_weight_grad(
+    return conv2d_w_grad(
         g, x, window=w_type.shape[2:], stride=stride, padding=padding, dilation=dilation, groups=groups
     )
 
@@ -119,7 +119,7 @@ conv2d.error_sample((2, 3, 5, 5), (4, 2, 3, 3), match="3 channels")
 
 
 @primitive(no_onnx="a gradient op")
-def conv2d_input_grad(dy, w, *, size, stride=1, padding=0, dilation=1, groups=1):
+def conv2d_x_grad(dy, w, *, size, stride=1, padding=0, dilation=1, groups=1):
     """The gradient of conv2d for its image (a transposed convolution). size: (H, W) of the image."""
     n, k, p, q = dy.shape
     _, cg, r, s = w.shape
@@ -136,34 +136,34 @@ def conv2d_input_grad(dy, w, *, size, stride=1, padding=0, dilation=1, groups=1)
     return full[:, :, top : top + size[0], left : left + size[1]]
 
 
-@conv2d_input_grad.normalize
+@conv2d_x_grad.normalize
 def _(inputs, size, **attrs):
-    return (tuple(size), *_normalize_conv("conv2d_input_grad", **attrs))
+    return (tuple(size), *_normalize_conv("conv2d_x_grad", **attrs))
 
 
-@conv2d_input_grad.type
+@conv2d_x_grad.type
 def _(dy, w, *, size, stride, padding, dilation, groups):
     return TensorType(dy.dtype, (dy.shape[0], w.shape[1] * groups, *size))
 
 
-@conv2d_input_grad.grad
+@conv2d_x_grad.grad
 def dy(g, w, stride, padding, dilation, groups):
     return conv2d(g, w, stride=stride, padding=padding, dilation=dilation, groups=groups)
 
 
-@conv2d_input_grad.grad
+@conv2d_x_grad.grad
 def w(g, dy, w_type, stride, padding, dilation, groups):
-    return conv2d_weight_grad(
+    return conv2d_w_grad(
         dy, g, window=w_type.shape[2:], stride=stride, padding=padding, dilation=dilation, groups=groups
     )
 
 
-conv2d_input_grad.sample((2, 4, 3, 4), (4, 3, 3, 3), size=(5, 6))
-conv2d_input_grad.sample((2, 4, 3, 3), (4, 3, 3, 3), size=(6, 6), stride=2, padding=1)
+conv2d_x_grad.sample((2, 4, 3, 4), (4, 3, 3, 3), size=(5, 6))
+conv2d_x_grad.sample((2, 4, 3, 3), (4, 3, 3, 3), size=(6, 6), stride=2, padding=1)
 
 
 @primitive(no_onnx="a gradient op")
-def conv2d_weight_grad(dy, x, *, window, stride=1, padding=0, dilation=1, groups=1):
+def conv2d_w_grad(dy, x, *, window, stride=1, padding=0, dilation=1, groups=1):
     """The gradient of conv2d for its filters. window: (R, S) of the filters."""
     n, k, p, q = dy.shape
     v = _windows(x, window, stride, padding, dilation, 0)[:, :, :p, :q]
@@ -172,30 +172,30 @@ def conv2d_weight_grad(dy, x, *, window, stride=1, padding=0, dilation=1, groups
     return out.reshape(k, x.shape[1] // groups, *window)
 
 
-@conv2d_weight_grad.normalize
+@conv2d_w_grad.normalize
 def _(inputs, window, **attrs):
-    return (tuple(window), *_normalize_conv("conv2d_weight_grad", **attrs))
+    return (tuple(window), *_normalize_conv("conv2d_w_grad", **attrs))
 
 
-@conv2d_weight_grad.type
+@conv2d_w_grad.type
 def _(dy, x, *, window, stride, padding, dilation, groups):
     return TensorType(dy.dtype, (dy.shape[1], x.shape[1] // groups, *window))
 
 
-@conv2d_weight_grad.grad
+@conv2d_w_grad.grad
 def dy(g, x, stride, padding, dilation, groups):
     return conv2d(x, g, stride=stride, padding=padding, dilation=dilation, groups=groups)
 
 
-@conv2d_weight_grad.grad
+@conv2d_w_grad.grad
 def x(g, dy, x_type, stride, padding, dilation, groups):
-    return conv2d_input_grad(
+    return conv2d_x_grad(
         dy, g, size=x_type.shape[2:], stride=stride, padding=padding, dilation=dilation, groups=groups
     )
 
 
-conv2d_weight_grad.sample((2, 4, 3, 4), (2, 3, 5, 6), window=(3, 3))
-conv2d_weight_grad.sample((2, 4, 3, 3), (2, 3, 6, 6), window=(3, 3), stride=2, padding=1)
+conv2d_w_grad.sample((2, 4, 3, 4), (2, 3, 5, 6), window=(3, 3))
+conv2d_w_grad.sample((2, 4, 3, 3), (2, 3, 6, 6), window=(3, 3), stride=2, padding=1)
 
 
 # ---------------------------------------------------------------- pooling
@@ -261,7 +261,7 @@ def _(x, *, window, stride, padding, dilation):
 
 @max_pool2d.grad
 def x(g, x, out, window, stride, padding, dilation):
-    return max_pool2d_input_grad(g, x, out, window=window, stride=stride, padding=padding, dilation=dilation)
+    return max_pool2d_x_grad(g, x, out, window=window, stride=stride, padding=padding, dilation=dilation)
 
 
 max_pool2d.sample((2, 3, 6, 6), window=2).sample((1, 2, 5, 7), window=3, stride=2, padding=1)
@@ -277,7 +277,7 @@ def _first_maximum(x, out, window, stride, padding, dilation):
 
 
 @primitive(no_onnx="a gradient op")
-def max_pool2d_input_grad(dy, x, out_, *, window, stride=None, padding=0, dilation=1):
+def max_pool2d_x_grad(dy, x, out_, *, window, stride=None, padding=0, dilation=1):
     """The gradient of max_pool2d: each dy goes to the first element of its window that equals the maximum."""
     full = np.zeros((*x.shape[:2], *(x.shape[2 + a] + sum(padding[a]) for a in (0, 1))), dy.dtype)
     first = _first_maximum(x, out_, window, stride, padding, dilation)
@@ -288,17 +288,17 @@ def max_pool2d_input_grad(dy, x, out_, *, window, stride=None, padding=0, dilati
     return full[:, :, padding[0][0] : padding[0][0] + x.shape[2], padding[1][0] : padding[1][0] + x.shape[3]]
 
 
-@max_pool2d_input_grad.normalize
+@max_pool2d_x_grad.normalize
 def _(inputs, **attrs):
-    return _normalize_pool("max_pool2d_input_grad", **attrs)
+    return _normalize_pool("max_pool2d_x_grad", **attrs)
 
 
-@max_pool2d_input_grad.type
+@max_pool2d_x_grad.type
 def _(dy, x, out_, **attrs):
     return x
 
 
-@max_pool2d_input_grad.grad
+@max_pool2d_x_grad.grad
 def dy(g, x, out_, window, stride, padding, dilation):
     return max_pool2d_pick(g, x, out_, window=window, stride=stride, padding=padding, dilation=dilation)
 
@@ -323,7 +323,7 @@ def _(v, x, out_, **attrs):
 
 @max_pool2d_pick.grad
 def v(g, x, out_, window, stride, padding, dilation):
-    return max_pool2d_input_grad(g, x, out_, window=window, stride=stride, padding=padding, dilation=dilation)
+    return max_pool2d_x_grad(g, x, out_, window=window, stride=stride, padding=padding, dilation=dilation)
 
 
 @primitive(onnx=_onnx_pool("AveragePool"))
@@ -348,7 +348,7 @@ def _(x, *, window, stride, padding, count_include_pad):
 
 @avg_pool2d.grad
 def x(g, x_type, window, stride, padding, count_include_pad):
-    return avg_pool2d_input_grad(
+    return avg_pool2d_x_grad(
         g, size=x_type.shape[2:], window=window, stride=stride, padding=padding, count_include_pad=count_include_pad
     )
 
@@ -358,7 +358,7 @@ avg_pool2d.sample((1, 2, 5, 5), window=3, stride=1, padding=1)
 
 
 @primitive(no_onnx="a gradient op")
-def avg_pool2d_input_grad(dy, *, size, window, stride=None, padding=0, count_include_pad=True):
+def avg_pool2d_x_grad(dy, *, size, window, stride=None, padding=0, count_include_pad=True):
     """The gradient of avg_pool2d: each dy is spread evenly over its window. size: (H, W) of the image."""
     full = np.zeros((*dy.shape[:2], *(size[a] + sum(padding[a]) for a in (0, 1))), dy.dtype)
     if count_include_pad:
@@ -373,19 +373,19 @@ def avg_pool2d_input_grad(dy, *, size, window, stride=None, padding=0, count_inc
     return full[:, :, padding[0][0] : padding[0][0] + size[0], padding[1][0] : padding[1][0] + size[1]]
 
 
-@avg_pool2d_input_grad.normalize
+@avg_pool2d_x_grad.normalize
 def _(inputs, size, window, stride, padding, count_include_pad):
-    return (tuple(size), *_normalize_pool("avg_pool2d_input_grad", window, stride, padding, 1)[:3], bool(count_include_pad))
+    return (tuple(size), *_normalize_pool("avg_pool2d_x_grad", window, stride, padding, 1)[:3], bool(count_include_pad))
 
 
-@avg_pool2d_input_grad.type
+@avg_pool2d_x_grad.type
 def _(dy, *, size, **attrs):
     return TensorType(dy.dtype, (*dy.shape[:2], *size))
 
 
-@avg_pool2d_input_grad.grad
+@avg_pool2d_x_grad.grad
 def dy(g, window, stride, padding, count_include_pad):
     return avg_pool2d(g, window=window, stride=stride, padding=padding, count_include_pad=count_include_pad)
 
 
-avg_pool2d_input_grad.sample((2, 3, 3, 3), size=(6, 6), window=2)
+avg_pool2d_x_grad.sample((2, 3, 3, 3), size=(6, 6), window=2)

@@ -41,16 +41,27 @@ def _(x, index, *, axis):
     return TensorType(x.dtype, (*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]))
 
 
+@take.values
+def _(read, x, index, *, axis):
+    if index.size:
+        values, n = read(index), x.shape[axis]
+        low, high = int(values.min()), int(values.max())
+        if low < -n or high >= n:
+            bad = low if low < -n else high
+            raise IndexingError("take", f"index {bad} is outside axis {axis} of x: {x.type}", f"use {-n} to {n - 1}")
+
+
 @take.grad
 def x(g, index, x_type, axis):
-    return take_input_grad(g, index, size=x_type.shape[axis], axis=axis)
+    return take_x_grad(g, index, size=x_type.shape[axis], axis=axis)
 
 
+take.error_sample((2, 3), Ints((2,), 4, 5), match="outside axis 0")
 take.sample((5, 3), Ints((4,), 0, 5)).sample((2, 5), Ints((2, 2), -5, 5), axis=1).sample((4,), Ints((), 0, 4))
 
 
 @primitive(no_onnx="a gradient op")
-def take_input_grad(dy, index, *, size, axis=0):
+def take_x_grad(dy, index, *, size, axis=0):
     """The gradient of take: dy added up into zeros at the picked slices, in the order of the index."""
     lead, rest = dy.shape[:axis], dy.shape[axis + index.ndim :]
     out = np.zeros((*lead, size, *rest), dy.dtype)
@@ -60,17 +71,17 @@ def take_input_grad(dy, index, *, size, axis=0):
     return out
 
 
-@take_input_grad.type
+@take_x_grad.type
 def _(dy, index, *, size, axis):
     return TensorType(dy.dtype, (*dy.shape[:axis], size, *dy.shape[axis + index.ndim :]))
 
 
-@take_input_grad.grad
+@take_x_grad.grad
 def dy(g, index, axis):
     return take(g, index, axis=axis)
 
 
-take_input_grad.sample((4, 3), Ints((4,), 0, 5), size=5).sample((2, 3), Ints((3,), 0, 4), size=4, axis=1)
+take_x_grad.sample((4, 3), Ints((4,), 0, 5), size=5).sample((2, 3), Ints((3,), 0, 4), size=4, axis=1)
 
 
 @pointwise(no_gradient="integer input", no_onnx="written as OneHot by its composite")

@@ -1,0 +1,45 @@
+"""Completeness: every op has what promise 3 of the design asks for."""
+
+import pytest
+
+import duograd as dg
+from duograd.backends.cpu.device import CpuBackend
+from duograd.core.explain import gradient
+from duograd.core.op import REGISTRY
+
+OPS = sorted(REGISTRY)
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_op_is_complete(name):
+    op = REGISTRY[name]
+    assert op.doc, "a docstring"
+    assert op.samples or name == "to_device" or name.startswith(("max_pool2d_", "picked", "matches")), "samples"
+    assert gradient(op) != "missing", "a gradient rule or the reason for none"
+    assert op.onnx or op.no_onnx or op.kind == "composite", "an ONNX mapping or the reason for none"
+    if op.kind == "primitive":
+        has = op.reduction or op.is_view or op.lower_rule or CpuBackend().primitive(name) or name == "to_device"
+        assert has, "a CPU kernel"
+        assert op.type_rule or op.reduction, "a type rule"
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_explain_tells_the_story(name):
+    text = dg.explain(name)
+    for part in ("gradient:", "kernel on cpu:", "ONNX:"):
+        assert part in text
+
+
+def test_explain_of_an_unknown_name_suggests():
+    with pytest.raises(dg.errors.ArgumentError, match="did you mean"):
+        dg.explain("softmix")
+
+
+def test_a_name_is_declared_once():
+    from duograd.core.op import pointwise
+
+    def add(x):
+        return x
+
+    with pytest.raises(ValueError, match="declared twice"):
+        pointwise(add)
