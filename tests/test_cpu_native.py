@@ -71,6 +71,7 @@ def forgetful(monkeypatch):
     """A process that knows no kernel yet."""
     monkeypatch.setattr(native, "_addresses", {})
     monkeypatch.setattr(native, "_libraries", {})
+    monkeypatch.setattr(native, "_announced", [])
 
 
 @pytest.fixture
@@ -497,3 +498,18 @@ def test_interrupt_reaches_the_main_thread_and_not_a_worker():
     """
     lines = in_new_process(PARALLEL + textwrap.dedent(code), DUOGRAD_NUM_THREADS="2").split()
     assert lines == ["handled"] * 20 + ["True"]
+
+
+def test_workers_may_run_wherever_the_process_may():
+    code = """
+    import time
+    for _ in range(200):
+        run([])
+    time.sleep(0.05)  # till the workers sleep: one on its way to another CPU is bound to it for a moment
+    allowed = os.sched_getaffinity(0)
+    tasks = [int(task) for task in os.listdir("/proc/self/task")]
+    print(len(tasks) >= 3, all(os.sched_getaffinity(task) == allowed for task in tasks))
+    """
+    if not hasattr(os, "sched_getaffinity") or not os.path.isdir("/proc/self/task"):
+        pytest.skip("needs Linux's list of threads and their CPUs")
+    assert in_new_process(PARALLEL + textwrap.dedent(code), DUOGRAD_NUM_THREADS="3") == "True True\n"
