@@ -29,7 +29,7 @@ _DEPTH = 384
 
 
 class Axis(NamedTuple):
-    """One spatial axis of a windowed read: source index = out * step + tap * tap_step + origin, inside `size`.
+    """A spatial axis of a windowed read: source index = out * step + tap * tap_step + origin, below `size`.
 
     out: how many results there are, written to out * out_step + out_origin; taps: filter index = tap *
     filter_step + filter_origin.
@@ -252,7 +252,7 @@ def conv2d(
     groups: int,
     epilogue: Epilogue | None = None,
 ) -> None:
-    """Append out = conv2d(x, w). x: [N, C, H, W], w: [K, C / groups, R, S] of any strides; out: [N, K, P, Q]."""
+    """Append conv2d. x: [N, C, H, W], w: [K, C / groups, R, S], of any strides; out: [N, K, P, Q]."""
     x, w = inputs
     out, in_place = outputs[0], -1
     if epilogue is not None:

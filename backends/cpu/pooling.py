@@ -1,0 +1,305 @@
+"""Pooling and its gradients: one item is a line of results, or a plane where windows may overlap.
+
+Windows inside the image are unrolled, so that LLVM vectorises along the line; windows that meet the border
+take a loop with bounds. Window, stride and dilation are part of the source, sizes are not. A gradient is
+added up window by window in row-major order, one plane by one thread.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from ...core.backend import Operand, Program
+from ...core.lower import copy
+from ...core.types import DType
+from .epilogue import indent
+from .panels import fill_zero
+
+Pair = tuple[int, int]
+
+
+class Window(NamedTuple):
+    """What is unrolled into the source."""
+
+    size: Pair
+    stride: Pair
+    dilation: Pair
+
+    @property
+    def tiles(self) -> bool:
+        """Whether neighbouring windows touch and never overlap."""
+        return self.size == self.stride and self.dilation == (1, 1)
+
+    @property
+    def taps(self) -> list[Pair]:
+        return [(r, s) for r in range(self.size[0]) for s in range(self.size[1])]
+
+    @property
+    def unrolls(self) -> bool:
+        return len(self.taps) <= 25  # fewer lines than store scopes
+
+
+_HEAD = """def kernel(args, chunk, nchunks):
+    planes, h, w, p, q, top, left = args[0], args[1], args[2], args[3], args[4], args[5], args[6]
+    x, out, g, dx = args[7], args[8], args[9], args[10]
+    # Lines [first, last) and columns [low, high) hold windows that lie inside the image.
+    first, last = (top + {sy_1}) // {sy}, min(p, max(0, h + top - {span_y}) // {sy} + 1)
+    low, high = (left + {sx_1}) // {sx}, min(q, max(0, w + left - {span_x}) // {sx} + 1)
+    if h + top < {span_y}:
+        last = 0
+    if w + left < {span_x}:
+        high = 0
+    high = max(low, high)
+"""
+
+
+def _text(name: str, dtype: DType, window: Window, over_planes: bool, inside: list[str], border: list[str],
+          start: list[str]) -> str:  # fmt: skip
+    """A kernel: `inside` and `border` are the bodies for one window at `line`, `column`.
+
+    They see `at`, the image element under the window's first tap (in `border` perhaps outside), y0 and x0,
+    its position, `to`, the window's result element, and `base`, the plane's first image element.
+    """
+    (r, s), (sy, sx), (dy, dx) = window
+    spans = {"span_y": (r - 1) * dy + 1, "span_x": (s - 1) * dx + 1}
+    head = _HEAD.format(sy=sy, sx=sx, sy_1=sy - 1, sx_1=sx - 1, **spans)
+    lines = [f"y0 = line * {sy} - top", "at0 = base + y0 * w - left", "to0 = (plane * p + line) * q"]
+    lines += ["resume = high if first <= line < last else low", "column = 0", "while column < q:"]
+    if window.unrolls:
+        lines += [
+            "    if column == low and low < resume:",
+            "        for column in range(low, resume):",
+            f"            at, to = at0 + column * {sx}, to0 + column",
+            *(f"            {text}" for text in inside),
+            "        column = resume",
+            "        continue",
+        ]
+    lines += [
+        f"    x0 = column * {sx} - left",
+        f"    at, to = at0 + column * {sx}, to0 + column",
+        *(f"    {text}" for text in border),
+        "    column += 1",
+    ]
+    if over_planes:
+        loop = [
+            "for plane in range(planes * chunk // nchunks, planes * (chunk + 1) // nchunks):",
+            "    base = plane * h * w",
+            *(f"    {text}" for text in start),
+            "    for line in range(p):",
+            *(f"        {text}" for text in lines),
+        ]
+    else:
+        loop = [
+            "items = planes * p",
+            "for item in range(items * chunk // nchunks, items * (chunk + 1) // nchunks):",
+            "    plane, line = item // p, item % p",
+            "    base = plane * h * w",
+            *(f"    {text}" for text in lines),
+        ]
+    title = f"{name} {dtype.char} window {r}x{s} stride {sy}x{sx} dilation {dy}x{dx}"
+    return f"# {title}\n{head}{indent(loop, 4)}"
+
+
+def _offset(window: Window, r: int, s: int) -> str:
+    return f"{r * window.dilation[0]} * w + {s * window.dilation[1]}"
+
+
+def _bounded(window: Window, body: Sequence[str]) -> list[str]:
+    """A loop over the taps inside the image; the body sees `e`, the tap's element."""
+    return [
+        f"for r in range({window.size[0]}):",
+        f"    for s in range({window.size[1]}):",
+        f"        y, z = y0 + r * {window.dilation[0]}, x0 + s * {window.dilation[1]}",
+        "        if 0 <= y < h and 0 <= z < w:",
+        "            e = base + y * w + z",
+        *(f"            {text}" for text in body),
+    ]
+
+
+def _zero(dtype: DType) -> str:
+    return f"types.{dtype.name}(0)"
+
+
+@functools.cache
+def _max_source(dtype: DType, window: Window) -> str:
+    t = dtype.char
+    inside = [f"m = load_in_{t}(x, at)"]
+    for r, s in window.taps[1:]:
+        inside += [f"v = load_in_{t}(x, at + {_offset(window, r, s)})", "m = v if (v > m) | (v != v) else m"]
+    inside.append(f"store_out_{t}(out, to, m, 0)")
+    border = [f"m = types.{dtype.name}(-1e999)"]
+    border += _bounded(window, [f"v = load_in_{t}(x, e)", "m = v if (v > m) | (v != v) else m"])
+    border.append(f"store_out_{t}(out, to, m, 0)")
+    return _text("max_pool2d", dtype, window, False, inside, border, [])
+
+
+@functools.cache
+def _max_gradient_source(dtype: DType, window: Window) -> str:
+    t, zero = dtype.char, _zero(dtype)
+    start = []
+    if window.tiles:
+        # The windows cover the image up to a rim that is smaller than a window.
+        start = [
+            f"if top + left > 0 or p * {window.stride[0]} < h or q * {window.stride[1]} < w:",
+            "    for e in range(h * w):",
+            f"        store_{t}(dx, base + e, {zero})",
+        ]
+        inside = [f"m = load_in_{t}(out, to)", f"gradient = load_in_{t}(g, to)", "free = True"]
+        for k, (r, s) in enumerate(window.taps):
+            inside += [f"v = load_in_{t}(x, at + {_offset(window, r, s)})", "hit = (v == m) | (v != v)"]
+            inside += [f"d{k} = gradient if hit & free else {zero}", "free = free & (not hit)"]
+        for k, (r, s) in enumerate(window.taps):
+            # The lines of a window are apart, which LLVM cannot know: a scope for each.
+            inside.append(f"store_out_{t}(dx, at + {_offset(window, r, s)}, d{k}, {r})")
+    else:
+        start = ["for e in range(h * w):", f"    store_{t}(dx, base + e, {zero})"]
+        inside = [f"m = load_in_{t}(out, to)", "spot = at"]
+        # Backwards, so that the first hit stays.
+        for r, s in reversed(window.taps):
+            place = f"at + {_offset(window, r, s)}"
+            inside += [f"v = load_in_{t}(x, {place})", f"spot = {place} if (v == m) | (v != v) else spot"]
+        inside.append(f"store_{t}(dx, spot, load_{t}(dx, spot) + load_in_{t}(g, to))")
+    border = [f"m = load_in_{t}(out, to)", "free = True"]
+    border += _bounded(window, [
+        f"v = load_in_{t}(x, e)",
+        "if free and (v == m or v != v):",
+        f"    store_{t}(dx, e, load_{t}(dx, e) + load_in_{t}(g, to))",
+        "    free = False",
+    ])  # fmt: skip
+    return _text("max_pool2d_x_grad", dtype, window, True, inside, border, start)
+
+
+def _share(dtype: DType, window: Window, include_pad: bool, value: str, inside: bool) -> list[str]:
+    """Lines that divide `value` by the window's number of elements."""
+    number = window.size[0] * window.size[1]
+    if include_pad:
+        return [f"share = {value} * types.{dtype.name}({float(dtype.np.type(1.0 / number))!r})"]
+    if inside:
+        return [f"share = {value} / types.{dtype.name}({number})"]
+    counted = []
+    for name, start, size, taps, step in (
+        ("ny", "y0", "h", window.size[0], window.dilation[0]),
+        ("nx", "x0", "w", window.size[1], window.dilation[1]),
+    ):
+        counted += [f"{name} = 0", f"for r in range({taps}):", f"    if 0 <= {start} + r * {step} < {size}:"]
+        counted.append(f"        {name} += 1")
+    return [*counted, f"share = {value} / types.{dtype.name}(ny * nx)"]
+
+
+@functools.cache
+def _avg_source(dtype: DType, window: Window, include_pad: bool) -> str:
+    t = dtype.char
+    inside = [f"total = load_in_{t}(x, at)"]
+    inside += [f"total = total + load_in_{t}(x, at + {_offset(window, r, s)})" for r, s in window.taps[1:]]
+    inside += [*_share(dtype, window, include_pad, "total", True), f"store_out_{t}(out, to, share, 0)"]
+    border = [f"total = {_zero(dtype)}", *_bounded(window, [f"total = total + load_in_{t}(x, e)"])]
+    border += [*_share(dtype, window, include_pad, "total", False), f"store_out_{t}(out, to, share, 0)"]
+    return _text(f"avg_pool2d{_counting(include_pad)}", dtype, window, False, inside, border, [])
+
+
+@functools.cache
+def _avg_gradient_source(dtype: DType, window: Window, include_pad: bool) -> str:
+    t, zero = dtype.char, _zero(dtype)
+    start = ["for e in range(h * w):", f"    store_{t}(dx, base + e, {zero})"]
+    inside = _share(dtype, window, include_pad, f"load_in_{t}(g, to)", True)
+    for r, s in window.taps:
+        place = f"at + {_offset(window, r, s)}"
+        if window.tiles:
+            inside.append(f"store_out_{t}(dx, {place}, share, {r})")
+        else:
+            inside.append(f"store_{t}(dx, {place}, load_{t}(dx, {place}) + share)")
+    border = _share(dtype, window, include_pad, f"load_in_{t}(g, to)", False)
+    border += _bounded(window, [f"store_{t}(dx, e, load_{t}(dx, e) + share)"])
+    return _text(f"avg_pool2d_x_grad{_counting(include_pad)}", dtype, window, True, inside, border, start)
+
+
+def _counting(include_pad: bool) -> str:
+    return "" if include_pad else " without padding"
+
+
+def _dense(program: Program, x: Operand) -> Operand:
+    if x.is_contiguous:
+        return x
+    out = program.scratch_operand(x.dtype, x.shape)
+    copy(program, x, out)
+    return out
+
+
+def _launch(
+    program: Program, source: str, planes_only: bool, image: Sequence[int], pooled: Sequence[int],
+    padding: tuple[Pair, Pair], buffers: Sequence[Operand | None],
+) -> None:  # fmt: skip
+    planes = image[0] * image[1]
+    slots = [0 if b is None else b.slot for b in buffers]
+    items = planes if planes_only else planes * pooled[2]
+    work = 2.0 * sum(b.size * b.dtype.itemsize for b in buffers if b is not None)
+    args = [planes, image[2], image[3], pooled[2], pooled[3], padding[0][0], padding[1][0], *slots]
+    program.launch(source, args, program.chunks(items, work))
+
+
+def max_pool2d(
+    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, window: Pair, stride: Pair,
+    padding: tuple[Pair, Pair], dilation: Pair = (1, 1),
+) -> None:  # fmt: skip
+    """Append the maximum of each window of x: [N, C, H, W]; padding counts as -inf, NaN wins."""
+    _forward(program, inputs[0], outputs[0], padding, _max_source, Window(window, stride, dilation))
+
+
+def avg_pool2d(
+    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, window: Pair, stride: Pair,
+    padding: tuple[Pair, Pair], count_include_pad: bool = True,
+) -> None:  # fmt: skip
+    """Append the mean of each window of x: [N, C, H, W]."""
+    shape = Window(window, stride, (1, 1))
+    _forward(program, inputs[0], outputs[0], padding, _avg_source, shape, bool(count_include_pad))
+
+
+def _forward(
+    program: Program, x: Operand, out: Operand, padding: tuple[Pair, Pair], source: Callable[..., str],
+    *key: Any,
+) -> None:  # fmt: skip
+    if out.size == 0:
+        return
+    x = _dense(program, x)
+    program.wave()
+    _launch(program, source(x.dtype, *key), False, x.shape, out.shape, padding, (x, out, None, None))
+
+
+def max_pool2d_x_grad(
+    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, window: Pair, stride: Pair,
+    padding: tuple[Pair, Pair], dilation: Pair = (1, 1),
+) -> None:  # fmt: skip
+    """Append the gradient for x of inputs (g, x, out): to the first maximum in row-major order."""
+    dx = outputs[0]
+    if inputs[0].size == 0:
+        fill_zero(program, dx)
+        return
+    g, x, out = (_dense(program, b) for b in inputs)
+    program.wave()
+    source = _max_gradient_source(dx.dtype, Window(window, stride, dilation))
+    _launch(program, source, True, dx.shape, g.shape, padding, (x, out, g, dx))
+
+
+def avg_pool2d_x_grad(
+    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, window: Pair, stride: Pair,
+    padding: tuple[Pair, Pair], count_include_pad: bool = True, size: Pair | None = None,
+) -> None:  # fmt: skip
+    """Append the gradient for x of inputs (g,): spread evenly over each window."""
+    dx = outputs[0]
+    if inputs[0].size == 0:
+        fill_zero(program, dx)
+        return
+    g = _dense(program, inputs[0])
+    program.wave()
+    source = _avg_gradient_source(dx.dtype, Window(window, stride, (1, 1)), bool(count_include_pad))
+    _launch(program, source, True, dx.shape, g.shape, padding, (None, None, g, dx))
+
+
+KERNELS = {
+    "max_pool2d": max_pool2d,
+    "max_pool2d_x_grad": max_pool2d_x_grad,
+    "avg_pool2d": avg_pool2d,
+    "avg_pool2d_x_grad": avg_pool2d_x_grad,
+}
