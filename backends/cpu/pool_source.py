@@ -137,7 +137,7 @@ def worker(state):
     while atomic_load_i64(state + STOP) == 0:
         if sched_getcpu() == load_i64(state + OWNER_CPU, 0):
             step_aside(state, number, mask)
-        done = work(state, 0)
+        done = work(state, types.int64(0))
         if done > 0:
             if atomic_add_i64(state + PENDING, -done) == done:
                 if atomic_load_i64(state + OWNER_WAITS) != 0:
@@ -194,7 +194,7 @@ def run_wave(state, rows, first, total, shift):
             for _ in range(total - 1):
                 pthread_cond_signal(state + WORK_READY)
         pthread_mutex_unlock(state + MUTEX)
-    done = work(state, 1)
+    done = work(state, types.int64(1))
     if atomic_add_i64(state + PENDING, -done) != done:
         spins = 0
         limit = load_i64(state + SPIN_OWNED, 0)
@@ -230,7 +230,10 @@ def run_rows(state, rows, nrows, shift):
         if total > 1 and owner:
             first = 0
             while first < total:
-                run_wave(state, rows, first, min(total - first, LIMIT), shift)
+                count = total - first
+                if count > LIMIT:
+                    count = LIMIT
+                run_wave(state, rows, first, count, shift)
                 first += LIMIT
             rows = next_rows
         else:
