@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from . import dispatch
 from . import types as T
 from .errors import ArgumentTypeError, DtypeError
-from .scalar import Expr, const
+from .scalar import Expr, cast, const
 from .types import DType, TensorType
 
 REGISTRY: dict[str, Op] = {}
@@ -88,6 +88,8 @@ class Op:
         self.defaults: Attrs = tuple(
             None if p.default is p.empty else p.default for p in params if p.kind is p.KEYWORD_ONLY
         )
+        #: makes a tensor from numbers: they stay numbers, and the device is an attribute
+        self.creates = "device" in self.attr_names and self.name != "to_device"
         self._simple = not self.variadic and not self.required_attrs
         #: integers are converted to the default float first (exp, sqrt, true division)
         self.to_float: bool = options.pop("to_float", False)
@@ -257,9 +259,10 @@ class Op:
                 common = d if common is None else T.promote(common, d)
         resolved = [d if isinstance(d, DType) else T.scalar_dtype(d(0), common) for d in dtypes]
         args: list[Expr] = [Expr("arg", d, (), k) for k, d in enumerate(resolved)]
+        if common is not None and common.is_integer and any(d is float for d in dtypes):
+            # A Python float beside integers brings the default float for all of them, not float64.
+            args = [cast(a, T.default_float) if a.dtype.is_integer else a for a in args]
         if self.to_float:
-            from .scalar import cast
-
             wide = resolved[0]
             for d in resolved[1:]:
                 wide = T.promote(wide, d)

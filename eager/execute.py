@@ -63,7 +63,7 @@ class EagerExecutor:
                     tensor = True
                 else:
                     return self._convert(op, inputs)
-        return inputs if tensor or not inputs else self._convert(op, inputs)
+        return inputs if tensor or op.creates or not inputs else self._convert(op, inputs)
 
     def _convert(self, op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         out: list[Any] = []
@@ -77,7 +77,7 @@ class EagerExecutor:
             elif x is not None and not isinstance(x, (Tensor, int, float, bool)):
                 raise ArgumentTypeError(op.name, f"takes tensors and numbers, got {type(x).__name__}", "pass a tensor")
             out.append(x)
-        if not any(isinstance(x, Tensor) for x in out) and op.input_names:
+        if not any(isinstance(x, Tensor) for x in out) and op.input_names and not op.creates:
             if op.variadic and not out:
                 raise ArgumentTypeError(op.name, "needs at least one tensor", "pass a non-empty list")
             from .create import number_array

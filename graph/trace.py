@@ -143,7 +143,7 @@ class Trace:
             elif x is not None and not isinstance(x, (*_NUMBERS, Number)):
                 raise ArgumentTypeError(op.name, f"takes tensors and numbers, got {type(x).__name__}", "use dg.tensor(...)")
             out.append(x)
-        if op.input_names and not any(isinstance(x, Symbol) for x in out) and op.name not in _FROM_NUMBERS:
+        if op.input_names and not any(isinstance(x, Symbol) for x in out) and not op.creates:
             out = [self.constant(np.asarray(x, np.float32 if isinstance(x, float) else None), "cpu")
                    if isinstance(x, _NUMBERS) else x for x in out]  # fmt: skip
         return tuple(out)
@@ -274,9 +274,6 @@ class Trace:
         _, drawn = self.drawn.get(id(generator), (generator, 0))
         self.drawn[id(generator)] = (generator, drawn + count)
         return Number(owner, "_seed", int), Number(owner, "_offset", int, drawn)
-
-
-_FROM_NUMBERS = frozenset(("full", "arange_from", "random_uniform", "random_normal", "random_integers", "eye"))
 
 
 def effects(trace: Trace) -> tuple[list[tuple[Any, Symbol]], list[tuple[Any, Any]]]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import duograd as dg
-from duograd.core.op import REGISTRY, TensorType
+from duograd.core.op import REGISTRY, Ints, TensorType
 from duograd.core.reference import make_arguments, reference, samples, type_of
 from duograd.core.types import DTYPES
 
@@ -15,7 +15,13 @@ def _identify(case):
 
 ALL = list(samples())
 BODIES = [c for c in ALL if c[0].kind != "composite" and c[0].name != "to_device"]
-DIFFERENTIABLE = [c for c in ALL if c[2].grad and (c[0].differentiable or (c[0].kind == "composite" and c[0].name != "one_hot"))]
+DIFFERENTIABLE = [
+    (op, k, sample)
+    for op, k, sample in ALL
+    if sample.grad
+    and any(isinstance(a, tuple) and not isinstance(a, Ints) for a in sample.args)
+    and (op.differentiable or op.kind == "composite")
+]
 
 
 def _tensors(arguments):
@@ -38,7 +44,7 @@ def test_kernel_equals_body(case, dtype, close):
 
 
 @pytest.mark.parametrize("case", BODIES, ids=_identify)
-def test_strided_inputs_give_the_same(case):
+def test_strided_inputs_give_the_same(case, close):
     op, _, sample = case
     arguments = make_arguments(sample)
     dense = _tensors(arguments)
@@ -49,7 +55,10 @@ def test_strided_inputs_give_the_same(case):
             a = wide[..., ::2]
         strided.append(dg.tensor(a) if isinstance(a, np.ndarray) else a)
     for x, y in zip(_outputs(op(*dense, **sample.attrs)), _outputs(op(*strided, **sample.attrs)), strict=True):
-        np.testing.assert_array_equal(x.detach().numpy(), y.detach().numpy())
+        if op.name == "matmul":  # a vector's product runs along whichever axis of the matrix is contiguous
+            close(x.numpy(), y.numpy())
+        else:
+            np.testing.assert_array_equal(x.numpy(), y.numpy())
 
 
 @pytest.mark.parametrize("case", BODIES, ids=_identify)
@@ -95,8 +104,6 @@ def test_gradient_equals_difference_to_order_two(case):
     op, _, sample = case
     arguments = _tensors(make_arguments(sample, dtype=dg.float64))
     which = [k for k, a in enumerate(arguments) if isinstance(a, dg.Tensor) and a.dtype.is_float]
-    if not which:
-        pytest.skip(f"{op.name}: this sample has no float tensor to differentiate")
     f = _scalar_function(op, sample, arguments, which, [])
     xs = [arguments[k].numpy().copy() for k in which]
     rng = np.random.default_rng(1)
