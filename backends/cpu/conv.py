@@ -25,7 +25,7 @@ from .panels import IMPORT, Block, block, fill_zero, pack
 
 Pair = tuple[int, int]
 #: About how many (channel, tap) products make one chain of additions.
-_DEPTH = 384
+_DEPTH = 192
 
 
 class Axis(NamedTuple):
@@ -69,6 +69,7 @@ def kernel(args, chunk, nchunks):
     k_table = row_table + 8 * (row_block + {rows})
     panel = k_table + (8 * depth * taps + 63) // 64 * 64
     sums = panel + depth * taps * {row}
+    tap_table = sums + (row_block + {rows}) * {row}
     # Filter offsets by (channel, tap) of one block of channels.
     k = 0
     for i in range(depth):
@@ -110,6 +111,7 @@ def kernel(args, chunk, nchunks):
                 length = min(min({lanes}, columns - done), q - column)
                 at = source + image * x_n
                 to = panel + done * {size}
+                windows = tap_table
                 for ty in range(taps_y):
                     y = line * step_y + ty * tap_y + origin_y
                     for tx in range(taps_x):
@@ -120,15 +122,21 @@ def kernel(args, chunk, nchunks):
                             low, high = -(x0 // step_x), -((x0 - w) // step_x)
                         if y < 0 or y >= h:
                             high = 0
-                        high = min(high, length)
+                        low, high = min(low, length), min(high, length)
                         here = at + y * x_y + x0 * x_x
                         if step_x * x_x == {size}:
-                            copy_lanes_{char}(to, taps * {row}, here, x_c, count, length, low, high, {lanes})
+                            store_i64(windows, 0, here)
+                            low = max(0, low)
+                            store_i64(windows, 1, ((1 << max(low, high)) - 1) >> low << low)
+                            windows += 16
                         else:
                             gather_lanes_{char}(
                                 to, taps * {row}, here, x_c, step_x * x_x, count, length, low, high, {lanes}
                             )
                         to += {row}
+                if step_x * x_x == {size}:
+                    to = panel + done * {size}
+                    copy_windows_{char}(to, {row}, 0, x_c, count, length, tap_table, taps, {lanes})
                 done += length
                 column += length
                 if column == q:
@@ -213,10 +221,10 @@ def _windowed(
         row_block = -(-row_block // (2 * tile.rows)) * tile.rows
     tasks = groups * panels * -(-rows // row_block)
     flops = 2.0 * images * y.out * z.out * out.shape[1] * channels * taps
-    chunks = program.chunks(tasks, flops / 16)
+    chunks = program.chunks(tasks, flops / 4)
     pitch = 8 * (row_block + tile.rows) + 8 * depth * taps + 64
     pitch += depth * taps * tile.width * size + (row_block + tile.rows) * tile.width * size
-    pitch = -(-pitch // 64) * 64
+    pitch = -(-(pitch + 16 * taps) // 64) * 64
     line = out.shape[3] if y.out_step * z.out_step != 1 else z.out
     plane = math.prod(out.shape[2:])
     first = y.out_origin * line + z.out_origin

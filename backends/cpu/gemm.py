@@ -204,7 +204,7 @@ def product(
     flops = 2.0 * m * n * reduction.outer * reduction.inner * matrices
     row_block, column_block = _task_shape(program, tile, m, n, pieces * matrices)
     tasks = pieces * matrices * -(-m // row_block) * -(-n // column_block)
-    chunks = program.chunks(tasks, flops / 16)
+    chunks = program.chunks(tasks, flops / 4)
     pitch = 8 * (row_block + tile.rows + min(reduction.depth, reduction.inner))
     table = program.scratch(chunks * pitch)
     args: list[Arg] = [m, n, row_block, column_block, *batch]

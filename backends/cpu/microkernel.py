@@ -16,6 +16,9 @@
     dst[i] = sum over k < count of a[i, k] * x[k], in vectors * lanes partial sums, added pairwise at the end.
 `copy_lanes_X(dst, dst_step, src, src_step, count, length, low, high, lanes)`
     count rows of `length` <= lanes elements; elements outside [low, high) become zero and are not read.
+`copy_windows_X(dst, dst_step, src, src_step, count, length, table, taps, lanes)`
+    For each of count channels, `src_step` apart, and each tap: the next `length` <= lanes elements of dst from
+    src. The table holds a byte offset and a mask for every tap; elements whose bit is 0 become zero.
 `gather_lanes_X(dst, dst_step, src, src_step, lane_step, count, length, low, high, lanes)`
     The same from elements `lane_step` bytes apart.
 `transpose_lanes_X(dst, dst_step, src, src_step, rows, cols, length, lanes)`
@@ -94,15 +97,22 @@ class _Vectors:
 
     def below(self, limit: Any, first: int = 0) -> Any:
         """The mask of lanes l with first + l < limit."""
-        lanes = ir.Constant(ir.VectorType(_I64, self.lanes), list(range(first, first + self.lanes)))
-        return self.builder.icmp_signed("<", lanes, self.splat(limit))
+        return self.builder.icmp_signed("<", self._numbers(first), self._limit(limit))
 
     def between(self, low: Any, high: Any) -> Any:
-        lanes = ir.Constant(ir.VectorType(_I64, self.lanes), list(range(self.lanes)))
-        return self.builder.and_(
-            self.builder.icmp_signed(">=", lanes, self.splat(low)),
-            self.builder.icmp_signed("<", lanes, self.splat(high)),
-        )
+        """The mask of lanes l with low <= l < high."""
+        above = self.builder.icmp_signed(">=", self._numbers(0), self._limit(low))
+        return self.builder.and_(above, self.below(high))
+
+    def bits(self, mask: Any) -> Any:
+        """The mask whose lane l is bit l of an int64."""
+        return self.builder.bitcast(self.builder.trunc(mask, ir.IntType(self.lanes)), self.mask_type)
+
+    def _numbers(self, first: int) -> Any:
+        return ir.Constant(ir.VectorType(_I32, self.lanes), list(range(first, first + self.lanes)))
+
+    def _limit(self, limit: Any) -> Any:
+        return self.splat(self.builder.trunc(limit, _I32))
 
 
 class _Loop:
@@ -224,6 +234,20 @@ def _emit_copy(v: _Vectors, args: Any) -> None:
     loop.close([b.add(to, dst_step), b.add(at, src_step)])
 
 
+def _emit_windows(v: _Vectors, args: Any) -> None:
+    b = v.builder
+    dst, dst_step, src, src_step, count, length, table, taps = args
+    written = v.below(length)
+    channels = _Loop(b, count, [dst, src])
+    to, at = channels.carried
+    loop = _Loop(b, taps, [to, table])
+    to, entry = loop.carried
+    offset, mask = (b.load(v.pointer(b.add(entry, _I64(8 * k))), align=8, typ=_I64) for k in range(2))
+    v.masked_store(v.masked_load(b.add(at, offset), v.bits(mask)), to, written)
+    to, _ = loop.close([b.add(to, dst_step), b.add(entry, _I64(16))])
+    channels.close([to, b.add(at, src_step)])
+
+
 def _emit_gather(v: _Vectors, args: Any) -> None:
     b = v.builder
     dst, dst_step, src, src_step, lane_step, count, length, low, high = args
@@ -296,6 +320,7 @@ for _char in _FLOATS:
         ("multiply", _emit_multiply, 11, 3),
         ("dot_rows", _emit_dot, 6, 2),
         ("copy_lanes", _emit_copy, 8, 1),
+        ("copy_windows", _emit_windows, 8, 1),
         ("gather_lanes", _emit_gather, 9, 1),
         ("transpose_lanes", _emit_transpose, 7, 1),
     ):
