@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from . import dispatch
 from . import types as T
-from .errors import ArgumentTypeError, DtypeError
+from .errors import ArgumentTypeError, DtypeError, user_line
 from .scalar import Expr, cast, const
 from .types import DType, TensorType
 
@@ -203,39 +203,53 @@ class Op:
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], Attrs]:
         """Sort arguments into tensors and attributes. Raises ArgumentTypeError for what does not fit."""
+        n = self.n_inputs
         if self.variadic:
-            first = args[0] if args else ()
-            inputs: tuple[Any, ...] = tuple(first) if isinstance(first, (list, tuple)) else args
-            rest: tuple[Any, ...] = args[1:] if isinstance(first, (list, tuple)) else ()
+            listed = bool(args) and isinstance(args[0], (list, tuple))
+            inputs: tuple[Any, ...] = tuple(args[0]) if listed else args
+            rest: tuple[Any, ...] = args[1:] if listed else ()
+        elif len(args) == n:
+            inputs, rest = args, ()
         else:
-            inputs, rest = args[: self.n_inputs], args[self.n_inputs :]
-        if len(rest) > len(self.attr_names):
-            raise ArgumentTypeError(self.name, f"takes {self._usage()}, got {len(args)} arguments")
-        attrs = list(self.defaults)
-        attrs[: len(rest)] = rest
-        given = set(self.attr_names[: len(rest)])
-        if kwargs:
-            named = {k: kwargs.pop(k) for k in self.input_names if k in kwargs} if not self.variadic else {}
-            for key, value in kwargs.items():
-                k = self._attr_index.get(key)
-                if k is None or key in given:
-                    why = "twice" if key in given else "but takes no such argument"
-                    raise ArgumentTypeError(self.name, f"got {key}= {why}", f"it takes {self._usage()}")
-                attrs[k] = value
-                given.add(key)
-            if named:
-                row = list(inputs) + [named.pop(k, None) for k in self.input_names[len(inputs) :]]
-                inputs = tuple(row)
-        if not self.variadic and len(inputs) < self.n_inputs:
-            inputs = inputs + (None,) * (self.n_inputs - len(inputs))
-        missing = sorted(self.required_attrs - given)
-        if not self.variadic:
-            missing = [n for n, x in zip(self.input_names, inputs) if x is None and n not in self.optional] + missing
-        if missing:
-            raise ArgumentTypeError(self.name, f"misses {', '.join(missing)}", f"it takes {self._usage()}")
+            inputs, rest = args[:n], args[n:]
+            if len(inputs) < n:
+                inputs = self._complete(inputs, kwargs)
+        if rest or kwargs:
+            attrs = self._bind_attrs(rest, kwargs)
+        elif self.required_attrs:
+            raise self._misses(sorted(self.required_attrs))
+        else:
+            attrs = self.defaults
         if self.normalize_rule is not None:
             return inputs, self.normalize_rule(inputs, **dict(zip(self.attr_names, attrs)))
-        return inputs, tuple(tuple(a) if isinstance(a, list) else a for a in attrs)
+        return inputs, attrs
+
+    def _complete(self, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """Tensors given by name, and None for optional ones that are absent."""
+        row = [*inputs, *(kwargs.pop(k, None) for k in self.input_names[len(inputs) :])]
+        missing = [name for name, x in zip(self.input_names, row) if x is None and name not in self.optional]
+        if missing:
+            raise self._misses(missing)
+        return tuple(row)
+
+    def _bind_attrs(self, rest: tuple[Any, ...], kwargs: dict[str, Any]) -> Attrs:
+        if len(rest) > len(self.attr_names):
+            raise ArgumentTypeError(self.name, "got too many arguments", f"it takes {self._usage()}")
+        attrs = [*rest, *self.defaults[len(rest) :]]
+        for key, value in kwargs.items():
+            k = self._attr_index.get(key)
+            if k is None or k < len(rest):
+                why = "but takes no such argument" if k is None and key not in self.input_names else "twice"
+                raise ArgumentTypeError(self.name, f"got {key}= {why}", f"it takes {self._usage()}")
+            attrs[k] = value
+        if self.required_attrs:
+            missing = self.required_attrs - kwargs.keys() - set(self.attr_names[: len(rest)])
+            if missing:
+                raise self._misses(sorted(missing))
+        return tuple([tuple(a) if a.__class__ is list else a for a in attrs])
+
+    def _misses(self, names: list[str]) -> ArgumentTypeError:
+        return ArgumentTypeError(self.name, f"misses {', '.join(names)}", f"it takes {self._usage()}", user_line(3))
 
     def _usage(self) -> str:
         names = [f"*{n}" if self.variadic else n for n in self.input_names]

@@ -175,17 +175,19 @@ def broadcast_shapes(op: str, *shapes: Shape) -> Shape:
     return tuple(out)
 
 
-def normalize_axis(op: str, axis: int, ndim: int, of: str = "") -> int:
-    """A non-negative axis. Raises ArgumentError when it is outside."""
+def normalize_axis(op: str, axis: int, ndim: int, of: TensorType | None = None) -> int:
+    """A non-negative axis of x (of type `of`). Raises ArgumentError when it is outside."""
     if not isinstance(axis, (int, np.integer)) or isinstance(axis, bool):
         raise ArgumentTypeError(op, f"axis={axis!r} is not an integer", "pass an int or a tuple of ints")
     if not -ndim <= axis < ndim:
         legal = f"use an axis from {-ndim} to {ndim - 1}" if ndim else "the tensor has no axes: leave axis out"
-        raise ArgumentError(op, f"axis={axis} is outside {of or f'a tensor of {ndim} axes'}", legal)
+        raise ArgumentError(op, f"axis={axis} is outside {f'a tensor of {ndim} axes' if of is None else f'x: {of}'}", legal)
     return int(axis) % ndim
 
 
-def normalize_axes(op: str, axis: int | tuple[int, ...] | None, ndim: int, of: str = "") -> tuple[int, ...]:
+def normalize_axes(
+    op: str, axis: int | tuple[int, ...] | None, ndim: int, of: TensorType | None = None
+) -> tuple[int, ...]:
     """Sorted, non-negative, distinct axes; None means all."""
     if axis is None:
         return tuple(range(ndim))

@@ -145,7 +145,7 @@ def _axis(op):
     @op.normalize
     def _(inputs, axis):
         x = inputs[0]
-        return (normalize_axis(op.name, axis, len(x.shape), f"x: {x.type}") if hasattr(x, "shape") else axis,)
+        return (normalize_axis(op.name, axis, len(x.shape), x.type) if hasattr(x, "shape") else axis,)
 
 
 @composite(onnx=lambda o, x, *, axis: o.Softmax(x, axis=axis))

@@ -31,7 +31,7 @@ def take(x, index, *, axis=0):
 
 @take.normalize
 def _(inputs, axis):
-    return (normalize_axis("take", axis, len(inputs[0].shape), f"x: {inputs[0].type}"),)
+    return (normalize_axis("take", axis, len(inputs[0].shape), inputs[0].type),)
 
 
 @take.type

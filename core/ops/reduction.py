@@ -27,7 +27,7 @@ def _axes(op):
             axis = tuple(axis)
         x = inputs[0]
         if axis is not None and hasattr(x, "shape"):
-            axis = normalize_axes(op.name, axis, len(x.shape), f"x: {x.type}")
+            axis = normalize_axes(op.name, axis, len(x.shape), x.type)
             if len(axis) == len(x.shape):
                 axis = None
         return (axis, *rest.values())
@@ -49,7 +49,7 @@ def _reduction(fn, out_dtype, empty_is_error=False, **options):
 
     @op.type
     def _(x, axis=None, keepdims=False):
-        axes = normalize_axes(op.name, axis, len(x.shape), f"x: {x}")
+        axes = normalize_axes(op.name, axis, len(x.shape), x)
         if empty_is_error and x.size == 0 and math.prod(x.shape[a] for a in axes) == 0:
             raise ArgumentError(op.name, f"has no value over an empty axis, x: {x}", "check the tensor's size first")
         return TensorType(out_dtype(op, x.dtype), reduced_shape(x.shape, axes, keepdims))
@@ -196,12 +196,12 @@ def _arg(fn, onnx):
         if isinstance(axis, (tuple, list)):
             raise ArgumentError(name, f"axis={axis} names several axes", "pass one axis, or None for the flat index")
         if axis is not None and hasattr(x, "shape"):
-            axis = T.normalize_axis(name, axis, len(x.shape), f"x: {x.type}")
+            axis = T.normalize_axis(name, axis, len(x.shape), x.type)
         return (axis, keepdims)
 
     @op.type
     def _(x, axis=None, keepdims=False):
-        axes = normalize_axes(name, axis, len(x.shape), f"x: {x}")
+        axes = normalize_axes(name, axis, len(x.shape), x)
         if math.prod(x.shape[a] for a in axes) == 0:
             raise ArgumentError(name, f"has no value over an empty axis, x: {x}", "check the tensor's size first")
         return TensorType(T.int64, reduced_shape(x.shape, axes, keepdims))
@@ -233,7 +233,7 @@ argmin = _arg(argmin, lambda o, x, *, axis, keepdims: o.arg("ArgMin", x, axis, k
 
 
 def _count(x, axis):
-    return math.prod(x.shape[a] for a in normalize_axes("mean", axis, x.ndim, f"x: {x.type}"))
+    return math.prod(x.shape[a] for a in normalize_axes("mean", axis, x.ndim, x.type))
 
 
 @composite(onnx=_onnx_reduce("ReduceMean"))

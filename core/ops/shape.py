@@ -125,7 +125,7 @@ def _(inputs, axes):
     x = inputs[0]
     axes = as_shape("permute", axes)
     ndim = len(x.shape)
-    out = tuple(normalize_axis("permute", a, ndim, f"x: {x.type}") for a in axes)
+    out = tuple(normalize_axis("permute", a, ndim, x.type) for a in axes)
     if sorted(out) != list(range(ndim)):
         raise ArgumentError("permute", f"axes={axes} is not an order of the {ndim} axes of {x.type}", "name each axis once")
     return (out,)
@@ -368,7 +368,7 @@ def concat(*xs, axis=0):
 def _(inputs, axis):
     if not inputs:
         raise ArgumentTypeError("concat", "needs at least one tensor", "pass a non-empty list")
-    return (normalize_axis("concat", axis, len(inputs[0].shape), f"a tensor of type {inputs[0].type}"),)
+    return (normalize_axis("concat", axis, len(inputs[0].shape), inputs[0].type),)
 
 
 @concat.type
@@ -496,8 +496,8 @@ def flatten(x, *, start_axis=0, end_axis=-1):
     """x with the axes from start_axis to end_axis (inclusive) merged into one."""
     if x.ndim == 0:
         return reshape(x, shape=(1,))
-    a = normalize_axis("flatten", start_axis, x.ndim, f"x: {x.type}")
-    b = normalize_axis("flatten", end_axis, x.ndim, f"x: {x.type}")
+    a = normalize_axis("flatten", start_axis, x.ndim, x.type)
+    b = normalize_axis("flatten", end_axis, x.ndim, x.type)
     if a > b:
         raise ArgumentError("flatten", f"start_axis={start_axis} is after end_axis={end_axis}", "swap them")
     return reshape(x, shape=(*x.shape[:a], math.prod(x.shape[a : b + 1]), *x.shape[b + 1 :]))
@@ -509,7 +509,7 @@ flatten.sample((2, 3, 4)).sample((2, 3, 4), start_axis=1)
 @composite
 def transpose(x, *, axis1=-2, axis2=-1):
     """x with two axes swapped (the last two by default). Returns: a view."""
-    a, b = (normalize_axis("transpose", k, x.ndim, f"x: {x.type}") for k in (axis1, axis2))
+    a, b = (normalize_axis("transpose", k, x.ndim, x.type) for k in (axis1, axis2))
     axes = list(range(x.ndim))
     axes[a], axes[b] = axes[b], axes[a]
     return permute(x, axes=tuple(axes))
@@ -530,7 +530,7 @@ stack.sample((2, 3), (2, 3)).sample((3,), (3,), axis=-1)
 @composite
 def split(x, *, sizes, axis=0):
     """x cut along an axis into a tuple of views. sizes: the length of each part, or one length for all."""
-    a = normalize_axis("split", axis, x.ndim, f"x: {x.type}")
+    a = normalize_axis("split", axis, x.ndim, x.type)
     n = x.shape[a]
     parts = [min(sizes, n - k) for k in range(0, n, sizes)] if isinstance(sizes, int) else list(sizes)
     if sum(parts) != n:

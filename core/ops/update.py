@@ -60,6 +60,10 @@ def adam_update(
     step_size, root_scale: 0-d, from `adam_scale`. Returns: (p, m, v). Source: Kingma and Ba, 2014; Loshchilov
     and Hutter, 2017.
     """
+    # Numbers stand beside float64 scalars here, so they are brought to the parameter's dtype by hand.
+    lr, beta1, beta2, eps, weight_decay, step_size, root_scale = (
+        cast(v, p.dtype) for v in (lr, beta1, beta2, eps, weight_decay, step_size, root_scale)
+    )
     d = -grad if maximize else grad
     if decoupled:
         p = p * (1 - lr * weight_decay)
@@ -67,8 +71,8 @@ def adam_update(
         d = d + p * weight_decay
     m = m + (d - m) * (1 - beta1)
     v = v * beta2 + d * d * (1 - beta2)
-    denominator = s.sqrt(v) * cast(root_scale, p.dtype) + eps
-    return p - m / denominator * cast(step_size, p.dtype), m, v
+    denominator = s.sqrt(v) * root_scale + eps
+    return p - m / denominator * step_size, m, v
 
 
 adam_update.sample((3, 4), (3, 4), (3, 4), (3, 4), 0.1, 1.1, 0.1, 0.9, 0.999, 1e-8, 0.01, low=0.1, grad=False)
