@@ -34,7 +34,7 @@ class CpuBackend:
         return pool.get_num_threads()
 
     def emit_loop(self, kernel: LoopKernel) -> tuple[str, int]:
-        """Source text of a loop kernel and its scratch rows per chunk, shared by kernels of equal structure."""
+        """Source text of a loop kernel and its scratch rows per chunk; equal structures share it."""
         found = self._emitted.get(kernel.key)
         if found is None:
             found = self._emitted[kernel.key] = emit.emit_loop(kernel)
@@ -84,7 +84,7 @@ class CpuExecutable:
 
 
 def _discover() -> dict[str, Kernel]:
-    """The KERNELS tables of this folder's modules. Modules without one are not imported: they may need Numba."""
+    """The KERNELS tables of this folder's modules; the others are not imported, for they may need Numba."""
     package = __package__ or ""
     folder = importlib.import_module(package).__path__
     found: dict[str, Any] = {}

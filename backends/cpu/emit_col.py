@@ -6,12 +6,14 @@ rows of the operand pass by.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ...core.loops import LoopKernel
-from ...core.scalar import Expr, walk
+from ...core.scalar import Expr
 from .emit_expression import WEIGHTS, Body, missing
 from .emit_frame import Frame
+from .emit_passes import Passes
 from .emit_reduction import BLOCK_ROWS, TILE, ColumnReduction
 
 
@@ -22,103 +24,108 @@ def emit_col(kernel: LoopKernel) -> tuple[str, int]:
 
 class _Column:
     def __init__(self, kernel: LoopKernel):
-        self.kernel = kernel
-        self.frame = Frame(kernel)
-        self.order = walk(kernel.roots)
-        self.elem = {k for k, level in kernel.levels().items() if level == "elem"}
-        reduces = [n for n in self.order if n.op == "reduce"]
-        self.reductions = [ColumnReduction(n, f"r{k}") for k, n in enumerate(reduces)]
-        self.operands = [r.operand for r in self.reductions]
-        self.fixed = self._fixed()
-        self.prepared = self._prepared()
+        self.kernel, self.frame, self.passes = kernel, Frame(kernel), Passes(kernel)
+        self.reductions = [ColumnReduction(n, f"r{k}") for k, n in enumerate(self.passes.reduces)]
+        #: costly values per output that elements need, computed once per tile before the pass: node -> name
+        self.ready: list[Expr] = []
 
-    def _fixed(self) -> set[int]:
-        """Nodes that are the same for the whole kernel."""
-        out: set[int] = set()
-        for node in self.order:
-            if node.op == "arg":
-                if node.value in self.frame.scalars:
-                    out.add(id(node))
-            elif node.op != "reduce" and all(id(a) in out or a.op == "const" for a in node.args):
-                out.add(id(node))
-        return out
-
-    def _prepared(self) -> list[Expr]:
-        """Costly values per output that the elements need: computed once per tile."""
-        inside = missing(self.operands, {})
-        needed = {id(a) for n in inside if id(n) in self.elem for a in n.args}
-        return [
-            n
-            for n in inside
-            if id(n) in needed and id(n) not in self.elem and id(n) not in self.fixed and WEIGHTS[n.op] and n.args
-        ]
+    def _reductions(self, number: int) -> list[ColumnReduction]:
+        return [r for r in self.reductions if self.passes.of(r.node) == number]
 
     def emit(self) -> str:
         frame, kernel = self.frame, self.kernel
         frame.depth = 1
         size = frame.sizes[-1]
         top = Body(frame.scalar)
-        for node in self.order:
-            if id(node) in self.fixed and node.op != "const":
-                top.value(node)
-        frame.extend(top)
+        frame.extend_fixed(top, self.passes)
         for r in self.reductions:
             frame.write(r.memory())
-        for k, node in enumerate(self.prepared):
-            frame.line(f"ready{k} = stack({TILE * max(1, node.dtype.itemsize)})")
         with frame.kept_loop([*frame.inputs.values(), *frame.outputs]):
             if kernel.split:
                 frame.split_range()
             with frame.block(f"for tile in range(0, {size}, {TILE}):"):
                 frame.line(f"width = min({size} - tile, {TILE})")
-                self._emit_tile(top)
+                for number in range(1, self.passes.count + 1):
+                    self._emit_pass(number, top)
+                if any(out.row for out in kernel.outputs):
+                    with self._columns():
+                        body = self._body(top)
+                        rows = [k for k, out in enumerate(kernel.outputs) if out.row]
+                        values = [body.value(kernel.roots[k]) for k in rows]
+                        frame.extend(body)
+                        for k, value in zip(rows, values):
+                            frame.store(k, "(tile + v)", value, "m")
         return frame.source()
 
-    def _emit_tile(self, top: Body) -> None:
-        frame = self.frame
-        blocked = [r for r in self.reductions if r.blocked]
-        with self._columns():
-            for r in self.reductions:
-                frame.write(r.clear())
-            if self.prepared:
-                frame.line("m = w_mask(width - v)")
-                body = self._body(top)
-                values = [body.value(n) for n in self.prepared]
-                frame.extend(body)
-                for k, (node, value) in enumerate(zip(self.prepared, values)):
-                    frame.line(f"w_store_{node.dtype.char}(ready{k}, v, {value}, w_mask(16))")
+    def _emit_pass(self, number: int, top: Body) -> None:
+        frame, passes = self.frame, self.passes
+        reductions = self._reductions(number)
+        blocked = [r for r in reductions if r.blocked]
+        targets = [r.operand for r in reductions] + passes.roots(number)
+        self._prepare(reductions, targets, top)
         if blocked:
             frame.line("filled = 0")
-        with frame.reduced_loops(frame.kernel.n_axes - 1) as index, ExitStack() as stack:
+        with frame.reduced_loops(self.kernel.n_axes - 1) as index:
             with self._columns():
-                frame.line("m = w_mask(width - v)")
                 body = self._body(top)
-                for k, node in enumerate(self.prepared):
-                    if any(n is node for n in missing(self.operands, body.names)):
-                        body.assign(node, f"w_load_{node.dtype.char}(ready{k}, v, m)")
-                values = [body.value(x) for x in self.operands]
+                # All loads stand before all stores: an output may be the same buffer as an input.
+                for node in body.missing(targets):
+                    if node.op == "arg":
+                        body.value(node)
+                values = [body.value(x) for x in targets]
                 frame.extend(body)
-                for r, value in zip(self.reductions, values):
+                for r, value in zip(reductions, values):
                     frame.write(r.update(value, index))
+                for k, value in zip(passes.elem_roots, values[len(reductions) :]):
+                    frame.store(k, "(tile + v)", value, "m")
             if blocked:
                 frame.line("filled += 1")
-                stack.enter_context(frame.block(f"if filled == {BLOCK_ROWS}:"))
-                frame.line("filled = 0")
-                with self._columns():
-                    for r in blocked:
-                        frame.write(r.fold() + r.clear(first=False))
-        with self._columns():
-            frame.line("m = w_mask(width - v)")
-            body = self._body(top)
-            for r in self.reductions:
-                body.assign(r.node, r.result())
-            values = [body.value(root) for root in frame.kernel.roots]
-            frame.extend(body)
-            for k, value in enumerate(values):
-                frame.store(k, "(tile + v)", value, "m")
+                with frame.block(f"if filled == {BLOCK_ROWS}:"):
+                    frame.line("filled = 0")
+                    with self._columns(masked=False):
+                        for r in blocked:
+                            frame.write(r.fold() + r.clear(first=False))
+        if blocked:
+            with self._columns(masked=False):
+                for r in blocked:
+                    frame.write(r.finish())
 
-    def _columns(self):  # type: ignore[no-untyped-def]
-        return self.frame.block("for v in range(0, width, 16):")
+    def _prepare(self, reductions: list[ColumnReduction], targets: list[Expr], top: Body) -> None:
+        """Empty accumulators, and the costly values per output that the elements of this pass need."""
+        frame, start = self.frame, len(self.ready)
+        body = self._body(top)
+        nodes = _used_by_elements(targets, self.passes, body)
+        for k, node in enumerate(nodes, start):
+            frame.line(f"ready{k} = stack({TILE * node.dtype.itemsize})")
+        if not nodes and not reductions:
+            return
+        with self._columns(masked=bool(nodes)):
+            for r in reductions:
+                frame.write(r.clear())
+            values = [body.value(node) for node in nodes]
+            frame.extend(body)
+            for k, (node, value) in enumerate(zip(nodes, values), start):
+                frame.line(f"w_store_{node.dtype.char}(ready{k}, v, {value}, w_mask(16))")
+        self.ready += nodes
+
+    @contextmanager
+    def _columns(self, masked: bool = True) -> Iterator[None]:
+        with self.frame.block("for v in range(0, width, 16):"):
+            if masked:
+                self.frame.line("m = w_mask(width - v)")
+            yield
 
     def _body(self, top: Body) -> Body:
-        return top.fork(lambda node: self.frame.load(node, "(tile + v)", "m"), wide=True)
+        """A body at column v that finds the results of earlier passes and what was made ready."""
+        body = top.fork(lambda node: self.frame.load(node, "(tile + v)", "m"), wide=True)
+        body.stored = {id(r.node): r.result() for r in self.reductions}
+        for k, node in enumerate(self.ready):
+            body.stored[id(node)] = f"w_load_{node.dtype.char}(ready{k}, v, w_mask(16))"
+        return body
+
+
+def _used_by_elements(targets: list[Expr], passes: Passes, body: Body) -> list[Expr]:
+    """Values per output, of some cost, that the computation of the elements uses directly."""
+    inside = [n for n in missing(targets, {}) if id(n) in passes.elem]
+    used = [a for n in inside for a in n.args if id(a) not in passes.elem and id(a) not in passes.fixed]
+    return [a for a in dict.fromkeys(used) if WEIGHTS[a.op] and a.args and id(a) not in body.stored]

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 
 from ...core import types as T
 from ...core.errors import KernelError
-from ...core.scalar import SCALAR_OPS, Expr
+from ...core.scalar import SCALAR_OPS, Expr, walk
 from ...core.types import DType
 
 # Operators that mean the same in Numba as in NumPy: on floats, and (Numba computes all integers in 64 bits)
 # on int64 and uint64. Everything else is an instruction of vecmath.
 _INFIX = dict(
-    pair.split(":") for pair in "add:+ sub:- mul:* lt:< le:<= gt:> ge:>= eq:== ne:!=".split()  # noqa: SIM905
+    pair.split(":")
+    for pair in "add:+ sub:- mul:* lt:< le:<= gt:> ge:>= eq:== ne:!=".split()  # noqa: SIM905
 )
 _FLOAT_INFIX = _INFIX | {"div": "/"}
 
@@ -74,19 +75,28 @@ class Body:
         self.lines: list[str] = []
         #: id(node) -> name of its value
         self.names: dict[int, str] = {}
+        #: id(node) -> text that reads its value from working memory, when it is wanted
+        self.stored: dict[int, str] = {}
         self._known: dict[str, str] = {}
         self._numbers = itertools.count()
 
     def fork(self, load: Callable[[Expr], str], wide: bool = False) -> Body:
         """A body of an inner scope: it sees the names of this one and adds its own."""
         inner = Body(load, self.prefix, wide)
-        inner.names, inner._known, inner._numbers = dict(self.names), dict(self._known), self._numbers
+        inner.names, inner.stored, inner._known = dict(self.names), dict(self.stored), dict(self._known)
+        inner._numbers = self._numbers
         return inner
+
+    def missing(self, roots: Iterable[Expr]) -> list[Expr]:
+        """The nodes without a name that `roots` need, operands first."""
+        return missing(roots, self.names, self.stored)
 
     def value(self, node: Expr) -> str:
         """The name of the node's value, after appending the lines that compute it."""
-        for part in missing([node], self.names):
-            if part.op == "arg":
+        for part in self.missing([node]):
+            if id(part) in self.stored:
+                right = self.stored[id(part)]
+            elif part.op == "arg":
                 right = self.load(part)
             else:
                 right = instruction(part, [self.names[id(a)] for a in part.args], self.wide)
@@ -107,21 +117,36 @@ class Body:
         return name
 
 
-def missing(roots: Iterable[Expr], names: Mapping[int, str]) -> list[Expr]:
-    """The nodes to compute before `roots`, operands first; values that have names are not entered."""
+def missing(roots: Iterable[Expr], done: Container[int], leaves: Container[int] = ()) -> list[Expr]:
+    """The nodes to compute before `roots`, operands first, without those done; leaves are not entered."""
     seen: set[int] = set()
     order: list[Expr] = []
 
     def visit(node: Expr) -> None:
-        if id(node) not in seen and id(node) not in names:
+        if id(node) not in seen and id(node) not in done:
             seen.add(id(node))
-            for arg in node.args:
-                visit(arg)
+            if id(node) not in leaves:
+                for arg in node.args:
+                    visit(arg)
             order.append(node)
 
     for root in roots:
         visit(root)
     return order
+
+
+def merged(roots: Sequence[Expr]) -> tuple[Expr, ...]:
+    """The same expressions with equal nodes made one."""
+    found: dict[tuple[object, ...], Expr] = {}
+    done: dict[int, Expr] = {}
+    for node in walk(roots):
+        args = tuple(done[id(a)] for a in node.args)
+        key = (node.op, node.dtype.char, repr(node.value), *map(id, args))
+        if key not in found:
+            same = all(a is b for a, b in zip(args, node.args))
+            found[key] = node if same else Expr(node.op, node.dtype, args, node.value)
+        done[id(node)] = found[key]
+    return tuple(done[id(r)] for r in roots)
 
 
 def expression_lines(

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from ...core.loops import LoopKernel
 from ...core.scalar import Expr, walk
 from .emit_expression import Body
+from .emit_passes import Passes
 
 
 class Stream:
@@ -84,6 +85,13 @@ class Frame:
         """Move the lines of a body here."""
         self.write(body.lines)
         body.lines.clear()
+
+    def extend_fixed(self, top: Body, passes: Passes) -> None:
+        """Compute what is the same for the whole kernel."""
+        for node in passes.order:
+            if id(node) in passes.fixed and node.op != "const":
+                top.value(node)
+        self.extend(top)
 
     @contextmanager
     def block(self, head: str) -> Iterator[None]:
@@ -190,7 +198,6 @@ class Frame:
             for s, strides in moving:
                 self.line(f"{s.position} -= n{axis} * {strides[axis]}")
             self._advance(moving, axis - 1)
-
 
     # ---- the reduced axes
 

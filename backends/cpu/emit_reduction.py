@@ -148,22 +148,30 @@ class ColumnReduction(Reduction):
         return lines
 
     def update(self, value: str, index: str) -> list[str]:
-        """Take in one element of each of sixteen columns at v; `index` is its number along the reduced axes."""
+        """Take in one element of each of sixteen columns at v; `index`: its number along the reduced axes."""
         n, char = self.name, self.char
         before = f"w_load_{char}({n}, v, w_mask(16))"
         if not self.indexed:
-            return [f"w_store_{char}({n}, v, w_{self.combine}_{char}({before}, {self.term(value)}), w_mask(16))"]
+            after = f"w_{self.combine}_{char}({before}, {self.term(value)})"
+            return [f"w_store_{char}({n}, v, {after}, w_mask(16))"]
         return [
             f"{n}_y = {self.term(value)}",
             f"{n}_x = {before}",
             *self.better(f"{n}_y", f"{n}_x"),
+            f"{n}_k = w_where_i64({n}_new, {index}, w_load_i64({n}_at, v, w_mask(16)))",
             f"w_store_{char}({n}, v, w_where_{char}({n}_new, {n}_y, {n}_x), w_mask(16))",
-            f"w_store_i64({n}_at, v, w_where_i64({n}_new, {index}, w_load_i64({n}_at, v, w_mask(16))), w_mask(16))",
+            f"w_store_i64({n}_at, v, {n}_k, w_mask(16))",
         ]
 
     def fold(self) -> list[str]:
         """After a block: add sixteen columns at v to the totals."""
         return [f"w_store_f64({self.name}_total, v, {self._sum()}, w_mask(16))"]
+
+    def finish(self) -> list[str]:
+        """After the last block: sixteen results at v take the place of the accumulators."""
+        n, char = self.name, self.char
+        total = self._sum() if char == "f64" else f"w_cast_f64_{char}({self._sum()})"
+        return [f"w_store_{char}({n}, v, {total}, w_mask(16))"]
 
     def _sum(self) -> str:
         n, char = self.name, self.char
@@ -171,10 +179,7 @@ class ColumnReduction(Reduction):
         return f"w_{self.combine}_f64(w_load_f64({n}_total, v, w_mask(16)), {block})"
 
     def result(self) -> str:
-        """Sixteen results at v."""
-        n, char = self.name, self.char
+        """The text that reads sixteen results at v."""
         if self.indexed:
-            return f"w_load_i64({n}_at, v, w_mask(16))"
-        if self.blocked:
-            return f"w_cast_f64_{char}({self._sum()})"
-        return f"w_load_{char}({n}, v, w_mask(16))"
+            return f"w_load_i64({self.name}_at, v, w_mask(16))"
+        return f"w_load_{self.char}({self.name}, v, w_mask(16))"

@@ -150,9 +150,7 @@ def _make_function(name: str) -> Any:
                 return _on_lanes(scalar, builder, values, 1)
             return _on_lanes(scalar, builder, [_spread(builder, v) for v in values], LANES)
 
-        parameters = [
-            WIDE[k] if isinstance(a, Wide) else KINDS[k].numba for a, k in zip(args, entry.args)
-        ]
+        parameters = [WIDE[k] if isinstance(a, Wide) else KINDS[k].numba for a, k in zip(args, entry.args)]
         result = WIDE[entry.result] if wide else KINDS[entry.result].numba
         return result(*parameters), codegen
 
@@ -349,14 +347,16 @@ for _op in ("add", "mul", "maximum", "minimum"):
 
 
 def _make_arg_fold(op: str, kind: Kind) -> None:
-    """`w_fold_arg_<op>_<kind>(values, indices)`: the index of the best value; NaN is best, ties go to the first."""
+    """`w_fold_arg_<op>_<kind>(values, indices)`: the index of the best value: NaN first, then the first."""
 
     def fold(typingctx: Any, values: Any, indices: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             value, index, lanes = *args, LANES
             while lanes > 1:
                 lanes //= 2
-                (v0, v1), (i0, i1) = ([_part(builder, x, s, lanes) for s in (0, lanes)] for x in (value, index))
+                (v0, v1), (i0, i1) = (
+                    [_part(builder, x, s, lanes) for s in (0, lanes)] for x in (value, index)
+                )
                 take = _second_is_better(builder, op, kind, v0, v1, i0, i1)
                 value, index = builder.select(take, v1, v0), builder.select(take, i1, i0)
             return index
