@@ -130,7 +130,7 @@ class Function:
             return bucket[-1].guards.first_failure() or "a tensor it keeps was replaced"
         from .arguments import difference
 
-        return min((difference(old, key) for old in self._variants), key=len)
+        return min((difference(old, key) for old in reversed(self._variants)), key=len)
 
     # -- looking inside -----------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ class Number:
     """
 
     __slots__ = ("add", "key", "kind", "owner")
+    _requires_grad = False
 
     def __init__(self, owner: Any, key: str, kind: type, add: int = 0):
         self.owner, self.key, self.kind, self.add = owner, key, kind, add

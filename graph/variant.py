@@ -24,7 +24,8 @@ class Runner:
 
     def __init__(self, compiled: Compiled, device: str, sources: list[Source]):
         self.compiled = compiled
-        self._execute = compiled.executable.run
+        # A function that only hands its arguments on has nothing to run.
+        self._execute = compiled.executable.run if compiled.program.launches else lambda dynamic: None
         self._backend = get_backend(device)
         self._empty = self._backend.empty
         host = dispatch._State.executor
@@ -33,6 +34,8 @@ class Runner:
         self._arenas: list[Any] = []
         self._numbers = compiled.numbers
         self._tail = list(compiled.constants)
+        known = len(sources) + len(compiled.outputs) + len(compiled.numbers) + len(compiled.constants)
+        self._takes_arena = compiled.program.n_dynamic > known
         n = len(sources)
         self._n_inputs = n
         self._template: list[int] = [0] * n
@@ -74,11 +77,11 @@ class Runner:
         for number, dtype in self._numbers:
             dynamic.append(scalar_bits(number.read(), dtype))
         dynamic += self._tail
-        if self.compiled.arena_bytes:
+        if self._takes_arena:
             try:
                 arena = self._arenas.pop()
             except IndexError:
-                arena = empty(self.compiled.arena_bytes)
+                arena = empty(max(1, self.compiled.arena_bytes))
             dynamic.append(arena.ptr)
             self._execute(dynamic)
             self._arenas.append(arena)

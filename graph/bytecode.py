@@ -1,0 +1,356 @@
+"""Where code reads Python values: a pass over bytecode that names the reads and the expressions they start from.
+
+`analyse(code)` runs the instructions of a code object on a stack of expressions instead of values. An expression
+is a tuple: ("local", name), ("free", name), ("global", name), ("const", value), ("attr", base, name, offset),
+("item", base, index, offset), ("result", offset, callee, arguments); None is unknown. A site is an instruction at
+which something outside may be read or written; `Sites.at[offset]` lists what to do just before it runs. Opcodes
+are recognised by name and family, so that one pass serves Python 3.11 to 3.14; what it does not know it
+forgets, with the depth that `dis.stack_effect` gives.
+"""
+
+from __future__ import annotations
+
+import dis
+from types import CodeType
+from typing import Any, NamedTuple
+
+Expr = tuple[Any, ...] | None
+
+NULL: Expr = ("null",)
+SELF: Expr = ("self",)  # the second of the two entries that loading a method pushes
+
+# Instructions that leave the stack as it is (or whose entries on it are never looked at).
+_IDLE = frozenset((
+    "NOP", "RESUME", "PRECALL", "KW_NAMES", "CACHE", "EXTENDED_ARG", "MAKE_CELL", "COPY_FREE_VARS", "DELETE_FAST",
+    "SETUP_ANNOTATIONS", "GEN_START", "NOT_TAKEN", "TO_BOOL",
+))  # fmt: skip
+# Instructions that take so many values and look inside them.
+_CONSUMERS = {
+    "COMPARE_OP": 2, "BINARY_OP": 2, "UNPACK_SEQUENCE": 1, "UNPACK_EX": 1, "FORMAT_SIMPLE": 1, "CONVERT_VALUE": 1,
+    "FORMAT_WITH_SPEC": 1, "GET_ITER": 1, "GET_YIELD_FROM_ITER": 1, "LIST_EXTEND": 1, "SET_UPDATE": 1,
+    "DICT_UPDATE": 1, "DICT_MERGE": 1, "FORMAT_VALUE": 1, "UNARY_NOT": 1, "TO_BOOL": 1, "LIST_TO_TUPLE": 1,
+    "GET_LEN": 1, "MATCH_SEQUENCE": 1, "MATCH_MAPPING": 1,
+}  # fmt: skip
+_NO_FALLTHROUGH = frozenset((
+    "RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE", "JUMP_FORWARD", "JUMP_BACKWARD",
+    "JUMP_BACKWARD_NO_INTERRUPT", "INTERPRETER_EXIT",
+))  # fmt: skip
+
+
+class Sites(NamedTuple):
+    """What `analyse` finds.
+
+    at: offset -> actions, each a tuple that starts with its kind: ("global", name), ("free", name),
+    ("attr", base, name), ("item", base, index), ("content", expression), ("call", callee, arguments),
+    ("in", key, container), ("set_attr", base, name), ("set_item", base, index), ("set_global", name),
+    ("set_free", name). wanted: offset of a running instruction (as `f_lasti` gives it inside a call) -> offset of the
+    expression whose result a later site starts from.
+    """
+
+    at: dict[int, tuple[tuple[Any, ...], ...]]
+    wanted: dict[int, int]
+
+
+class Instruction(NamedTuple):
+    offset: int
+    name: str
+    op: int
+    arg: int
+    next: int
+
+
+def instructions(code: CodeType) -> list[Instruction]:
+    """The instructions of a code object, wide arguments folded in, inline caches left out."""
+    raw, names = code.co_code, dis.opname
+    found: list[Instruction] = []
+    wide, k, n = 0, 0, len(raw)
+    while k < n:
+        op = raw[k]
+        arg = raw[k + 1] | wide
+        start = k
+        k += 2
+        while k < n and raw[k] == 0:  # CACHE
+            k += 2
+        name = names[op]
+        if name == "EXTENDED_ARG":
+            wide = arg << 8
+            continue
+        wide = 0
+        found.append(Instruction(start, name, op, arg, k))
+    return found
+
+
+class _Pass:
+    """The state of one pass: the stack, the stacks saved for jump targets, the sites found."""
+
+    def __init__(self, code: CodeType):
+        self.code = code
+        self.at: dict[int, list[tuple[Any, ...]]] = {}
+        self.bases: set[int] = set()
+        self.stack: list[Expr] = []
+        self.saved: dict[int, list[Expr]] = {}
+        self.free = frozenset(code.co_freevars)
+        self.name = code._varname_from_oparg  # type: ignore[attr-defined]
+
+    def pop(self) -> Expr:
+        return self.stack.pop() if self.stack else None
+
+    def pops(self, n: int) -> list[Expr]:
+        return [self.pop() for _ in range(n)][::-1]
+
+    def peek(self, depth: int) -> Expr:
+        return self.stack[-depth] if 0 < depth <= len(self.stack) else None
+
+    def site(self, offset: int, *action: Any) -> None:
+        for part in action[1:]:
+            parts = part if action[0] == "call" and isinstance(part, list) else (part,)
+            for x in parts:
+                self._wants(x)
+        self.at.setdefault(offset, []).append(action)
+
+    def _wants(self, x: Any) -> None:
+        while x.__class__ is tuple and x:
+            if x[0] in ("attr", "item"):
+                self.bases.add(x[3])
+                if x[0] == "item":
+                    self._wants(x[2])
+                x = x[1]
+            elif x[0] == "result":
+                self.bases.add(x[1])
+                for a in x[3]:
+                    self._wants(a)
+                x = x[2]
+            else:
+                return
+
+    def content(self, offset: int, x: Expr) -> None:
+        if x is not None and x[0] not in ("const", "null", "self"):
+            self.site(offset, "content", x)
+
+    def join(self, target: int, stack: list[Expr]) -> None:
+        """Remember the stack with which a jump arrives; where two arrivals differ, forget."""
+        before = self.saved.get(target)
+        if before is None:
+            self.saved[target] = stack
+        else:
+            n = min(len(before), len(stack))
+            pairs = zip(before[len(before) - n :], stack[len(stack) - n :])
+            self.saved[target] = [a if a == b else None for a, b in pairs]
+
+    # -- loads and stores -----------------------------------------------------------------------
+
+    def local(self, arg: int) -> Expr:
+        return "local", self.name(arg)
+
+    def load(self, i: Instruction) -> bool:
+        """Handle an instruction that loads or stores; False when it does neither."""
+        n, arg, push = i.name, i.arg, self.stack.append
+        if n in ("LOAD_FAST_LOAD_FAST", "LOAD_FAST_BORROW_LOAD_FAST_BORROW"):
+            push(self.local(arg >> 4))
+            push(self.local(arg & 15))
+        elif n == "STORE_FAST_LOAD_FAST":
+            self.pop()
+            push(self.local(arg & 15))
+        elif n == "STORE_FAST_STORE_FAST":
+            self.pops(2)
+        elif n.startswith("LOAD_FAST"):
+            push(self.local(arg))
+        elif n == "STORE_FAST" or n == "STORE_NAME":
+            self.pop()
+        elif n in ("LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"):
+            if n == "LOAD_FROM_DICT_OR_DEREF":
+                self.pop()
+            self.cell(i, push)
+        elif n in ("STORE_DEREF", "DELETE_DEREF"):
+            if n == "STORE_DEREF":
+                self.pop()
+            if self.name(arg) in self.free:
+                self.site(i.offset, "set_free", self.name(arg))
+        elif n == "LOAD_GLOBAL":
+            names = self.code.co_names
+            self.site(i.offset, "global", names[arg >> 1])
+            value: Expr = ("global", names[arg >> 1])
+            if arg & 1 and _NULL_LAST:
+                push(value)
+                push(NULL)
+            elif arg & 1:
+                push(NULL)
+                push(value)
+            else:
+                push(value)
+        elif n == "LOAD_NAME":
+            self.site(i.offset, "global", self.code.co_names[arg])
+            push(("global", self.code.co_names[arg]))
+        elif n in ("STORE_GLOBAL", "DELETE_GLOBAL"):
+            if n == "STORE_GLOBAL":
+                self.pop()
+            self.site(i.offset, "set_global", self.code.co_names[arg])
+        elif n == "LOAD_CONST":
+            push(("const", self.code.co_consts[arg]))
+        elif n == "LOAD_SMALL_INT":
+            push(("const", arg))
+        elif n == "PUSH_NULL":
+            push(NULL)
+        elif n == "LOAD_METHOD" or n == "LOAD_ATTR":
+            method = n == "LOAD_METHOD" or (_ATTR_FLAG and arg & 1)
+            base = self.pop()
+            name = self.code.co_names[arg >> 1 if _ATTR_FLAG and n == "LOAD_ATTR" else arg]
+            if base is not None:
+                self.site(i.offset, "attr", base, name)
+            push(None if base is None else ("attr", base, name, i.offset))
+            if method:
+                push(SELF)
+        elif n in ("STORE_ATTR", "DELETE_ATTR"):
+            base = self.pop()
+            if n == "STORE_ATTR":
+                self.pop()
+            if base is not None:
+                self.site(i.offset, "set_attr", base, self.code.co_names[arg])
+        elif n in ("STORE_SUBSCR", "DELETE_SUBSCR"):
+            base, index = self.pops(2)
+            if n == "STORE_SUBSCR":
+                self.pop()
+            if base is not None:
+                self.site(i.offset, "set_item", base, index)
+        else:
+            return False
+        return True
+
+    def cell(self, i: Instruction, push: Any) -> None:
+        name = self.name(i.arg)
+        if name in self.free:
+            self.site(i.offset, "free", name)
+            push(("free", name))
+        else:
+            push(("local", name))
+
+    # -- everything else ------------------------------------------------------------------------
+
+    def step(self, i: Instruction) -> None:
+        n, arg, push = i.name, i.arg, self.stack.append
+        if self.load(i):
+            return
+        if n == "BINARY_SUBSCR" or (n == "BINARY_OP" and arg == _SUBSCRIPT):
+            base, index = self.pops(2)
+            if base is not None:
+                self.site(i.offset, "item", base, index)
+            push(None if base is None else ("item", base, index, i.offset))
+        elif n == "TO_BOOL":
+            self.content(i.offset, self.peek(1))
+        elif n in _IDLE:
+            pass
+        elif n == "COPY":
+            push(self.peek(arg))
+        elif n == "SWAP":
+            while len(self.stack) < arg:
+                self.stack.insert(0, None)
+            self.stack[-1], self.stack[-arg] = self.stack[-arg], self.stack[-1]
+        elif n in ("CALL", "CALL_KW"):
+            if n == "CALL_KW":
+                self.pop()
+            args = self.pops(arg)
+            first, second = self.pops(2)
+            if first == NULL:
+                callee = second
+            elif second == NULL:
+                callee = first
+            else:
+                callee, args = first, ([] if second == SELF else [second]) + args
+            self.site(i.offset, "call", callee, args)
+            push(("result", i.offset, callee, tuple(args)))
+        elif n == "CALL_FUNCTION_EX":
+            before = len(self.stack)
+            for x in self.pops(1 + (arg & 1) if not _ALWAYS_KWARGS else 2):
+                self.content(i.offset, x)
+            callee = self.pop()
+            if callee == NULL:
+                callee = self.pop()
+            self._resize(before + dis.stack_effect(i.op, arg, jump=False), ("result", i.offset, callee, ()))
+        elif n in ("CONTAINS_OP",):
+            key, container = self.pops(2)
+            if container is not None:
+                self.site(i.offset, "in", key, container)
+            push(None)
+        elif n in ("BINARY_SLICE", "STORE_SLICE"):
+            base = self.peek(3)
+            self.content(i.offset, base)
+            self._generic(i)
+        elif n == "POP_TOP":
+            self.pop()
+        else:
+            count = _CONSUMERS.get(n, 1 if n.startswith("POP_JUMP") or "_OR_POP" in n else 0)
+            for depth in range(1, count + 1):
+                self.content(i.offset, self.peek(depth))
+            self._generic(i)
+
+    def _generic(self, i: Instruction) -> None:
+        has_arg = i.op >= dis.HAVE_ARGUMENT
+        effect = dis.stack_effect(i.op, i.arg if has_arg else None, jump=False)
+        jump = i.op in _JUMPS and i.name != "FOR_ITER"
+        pops = -effect if jump else _NET_POPS.get(i.name, 1 - effect if effect <= 0 else 0)
+        depth = len(self.stack) + effect
+        self.pops(pops)
+        self._resize(depth, None)
+
+    def _resize(self, depth: int, top: Expr) -> None:
+        while len(self.stack) > max(depth, 0):
+            self.stack.pop()
+        while len(self.stack) < depth:
+            self.stack.append(None)
+        if top is not None and self.stack:
+            self.stack[-1] = top
+
+
+# How many entries an instruction takes, where `1 - effect` (several in, one out) is wrong.
+_NET_POPS = {
+    "FOR_ITER": 0, "LIST_APPEND": 1, "SET_ADD": 1, "MAP_ADD": 2, "LIST_EXTEND": 1, "SET_UPDATE": 1, "DICT_UPDATE": 1,
+    "DICT_MERGE": 1, "UNPACK_SEQUENCE": 1, "UNPACK_EX": 1, "STORE_SLICE": 4, "PUSH_EXC_INFO": 0, "POP_EXCEPT": 1,
+    "END_FOR": 1, "POP_ITER": 1, "END_SEND": 2, "BEFORE_WITH": 1,
+}  # fmt: skip
+_ATTR_FLAG = "LOAD_METHOD" not in dis.opmap  # 3.12: the low bit of LOAD_ATTR says "method"
+_NULL_LAST = "CALL_KW" in dis.opmap  # 3.13: callables come before the NULL
+_ALWAYS_KWARGS = "LOAD_SMALL_INT" in dis.opmap  # 3.14: CALL_FUNCTION_EX always has a place for keywords
+_SUBSCRIPT = next((k for k, op in enumerate(getattr(dis, "_nb_ops", ())) if op[0] == "NB_SUBSCR"), -1)
+_JUMPS = frozenset(dis.hasjrel) | frozenset(dis.hasjabs)
+
+_known: dict[int, tuple[CodeType, Sites]] = {}
+
+
+def analyse(code: CodeType) -> Sites:
+    """The sites of a code object (cached)."""
+    found = _known.get(id(code))
+    if found is None:
+        if len(_known) > 20_000:
+            _known.clear()
+        found = _known[id(code)] = code, _analyse(code)
+    return found[1]
+
+
+def _analyse(code: CodeType) -> Sites:
+    state = _Pass(code)
+    listed = instructions(code)
+    alive = True
+    for i in listed:
+        arrived = state.saved.get(i.offset)
+        if arrived is not None:
+            if alive:
+                state.join(i.offset, state.stack)
+            state.stack, alive = list(state.saved[i.offset]), True
+        elif not alive:
+            state.stack, alive = [], True  # an exception handler
+        if i.op in _JUMPS and "BACKWARD" not in i.name:
+            stack = list(state.stack)
+            state.step(i)
+            extra = dis.stack_effect(i.op, i.arg, jump=True)
+            while extra < 0 and stack:
+                stack.pop()
+                extra += 1
+            state.join(i.next + 2 * i.arg, stack + [None] * extra)
+        else:
+            state.step(i)
+        alive = i.name not in _NO_FALLTHROUGH
+    wanted = {}
+    for i in listed:
+        if i.offset in state.bases:
+            wanted.update(dict.fromkeys(range(i.offset, i.next, 2), i.offset))
+    return Sites({k: tuple(v) for k, v in state.at.items()}, wanted)
