@@ -26,14 +26,16 @@ _SMALL_CLASSES = _SMALL // ALIGNMENT
 class Block:
     """Memory owned by a NumPy byte array: what the free lists hold."""
 
-    __slots__ = ("free", "ptr", "raw", "size", "skip")
+    __slots__ = ("allocator", "free", "ptr", "raw", "seen", "size", "skip")
 
-    def __init__(self, size: int, free: list[Block]):
+    def __init__(self, allocator: Allocator, size: int, free: list[Block]):
         self.raw = np.empty(size + ALIGNMENT, np.uint8)
         address = self.raw.ctypes.data
         self.skip = -address % ALIGNMENT
         self.ptr = address + self.skip
-        self.size, self.free = size, free
+        self.allocator, self.size, self.free = allocator, size, free
+        #: a NumPy array on this memory has been made
+        self.seen = False
 
 
 # getrefcount of a raw array that only its block knows: the block's reference and the call's own.
@@ -43,26 +45,34 @@ _UNSEEN = 2
 class CpuStorage(Storage):
     """A block of the caching allocator; it goes back when the last tensor on it is gone."""
 
-    __slots__ = ("_allocator", "_block")
+    __slots__ = ("_block",)
 
-    def __init__(self, allocator: Allocator, block: Block, nbytes: int):
-        self._allocator, self._block = allocator, block
-        self.ptr, self.nbytes, self.device = block.ptr, nbytes, "cpu"
+    def __init__(self, block: Block, nbytes: int):
+        self._block = block
+        self.ptr = block.ptr
+        self.nbytes = nbytes
+        self.device = "cpu"
         self.version = self.tape_version = 0
         self.changed: Any = None
 
     def array(self, dtype: DType, shape: Shape, strides: Shape, offset: int) -> np.ndarray:
         """A NumPy view of the memory; strides in elements, offset in bytes. It keeps the memory alive."""
         block, width = self._block, dtype.itemsize
+        block.seen = True
         steps = tuple(st * width for st in strides)
         return np.ndarray(shape, dtype.np, block.raw, block.skip + offset, steps)
 
     def __del__(self) -> None:
-        allocator, block = self._allocator, self._block
-        size = block.size
+        block = self._block
+        allocator, size = block.allocator, block.size
         allocator.current -= size
-        if getrefcount(block.raw) == _UNSEEN and allocator.cached + size <= allocator.limit:
-            allocator.cached += size
+        if block.seen:
+            if getrefcount(block.raw) != _UNSEEN:
+                return
+            block.seen = False
+        cached = allocator.cached + size
+        if cached <= allocator.limit:
+            allocator.cached = cached
             block.free.append(block)
 
 
@@ -90,11 +100,11 @@ class Allocator:
             block = free.pop()
             self.cached -= size
         except IndexError:
-            block = Block(size, free)
-        self.current += size
-        if self.current > self.peak:
-            self.peak = self.current
-        return CpuStorage(self, block, nbytes)
+            block = Block(self, size, free)
+        self.current = current = self.current + size
+        if current > self.peak:
+            self.peak = current
+        return CpuStorage(block, nbytes)
 
     def trim(self) -> None:
         """Give all cached blocks back to the system."""
