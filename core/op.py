@@ -97,6 +97,8 @@ class Op:
         self.reduction: str | None = options.pop("reduction", None)
         #: the result shares memory with the first input
         self.is_view: bool = options.pop("view", False)
+        #: the result is the input on the device of the attribute `device`: executors copy, no kernel runs
+        self.is_transfer: bool = options.pop("transfer", False)
         #: same arguments may give different results (random ops): not folded, not merged
         self.impure: bool = options.pop("impure", False)
         #: attributes may be given positionally after the tensors

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .types import DType, Shape
+import numpy as np
+
+from .types import DType, Shape, uint8
 
 
 class Storage:
@@ -28,6 +30,14 @@ class Storage:
         The array keeps the memory alive.
         """
         raise TypeError("a bare Storage has no memory")
+
+    def to_host(self, dtype: DType, shape: Shape, strides: Shape, offset: int) -> np.ndarray:
+        """The memory as a NumPy array: a view on the CPU, a copy from elsewhere. Arguments as for `array`."""
+        return self.array(dtype, shape, strides, offset)  # type: ignore[no-any-return]
+
+    def copy_from(self, source: Storage, offset: int, nbytes: int) -> None:
+        """Copy bytes of another storage, on any device, to the start of this one."""
+        self.fill_from(source.to_host(uint8, (nbytes,), (1,), offset), uint8)
 
     def fill_from(self, array: Any, dtype: DType) -> None:
         """Copy a contiguous NumPy array to the start of the block."""

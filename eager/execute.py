@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core import dispatch
-from ..core.backend import Operand, Program, Scalar, get_backend, scalar_bits
+from ..core.backend import Operand, Program, Scalar, get_backend, normalize_device, scalar_bits
 from ..core.errors import ArgumentTypeError, AutogradError, DeviceError, ShapeError
 from ..core.lower import copy
-from ..core.op import Attrs, Op
+from ..core.op import REGISTRY, Attrs, Op
 from ..core.op_lower import lower_op
 from ..core.types import TensorType, check_scalar_range
 from ..core.value import Tensor
@@ -35,6 +35,12 @@ class ViewRecipe(NamedTuple):
 
     layout: Layout
     offset: int
+
+
+class TransferRecipe(NamedTuple):
+    """Inputs go to another device: they are the result, or the op runs on them there."""
+
+    device: str
 
 
 class EagerExecutor:
@@ -100,13 +106,23 @@ class EagerExecutor:
     def run(
         self, op: Op, inputs: tuple[Any, ...], attrs: Attrs, into: tuple[EagerTensor, ...] | None = None
     ) -> tuple[Any, ...]:
-        key = (
-            op, attrs,
-            *[x if x is None else x.__class__ if x.__class__ in _NUMBERS else x._layout for x in inputs],
-            inputs[0]._storage.device if inputs and isinstance(inputs[0], EagerTensor) else None,
-        )  # fmt: skip
+        parts: list[Any] = [op, attrs]
+        device = None
+        for x in inputs:
+            if x is None:
+                parts.append(None)
+            elif x.__class__ in _NUMBERS:
+                parts.append(x.__class__)
+            else:
+                parts.append(x._layout)
+                if x._storage.device != device:  # every tensor's device counts, not only the first one's
+                    device = x._storage.device
+                    parts.append(device)
         if into is not None:
-            key = (*key, *[t._layout for t in into], _safe_in_place(op, inputs, into))
+            for t in into:
+                parts += (t._layout, t._storage.device)
+            parts.append(_safe_in_place(op, inputs, into))
+        key = tuple(parts)
         recipe = self._recipes.get(key)
         if recipe is None:
             recipe = self._make(op, inputs, attrs, into, key)
@@ -115,6 +131,8 @@ class EagerExecutor:
             out = EagerTensor(recipe.layout, x._storage, x._offset + recipe.offset)
             out._base, out._view, out._seen = x, (op, attrs), x._storage.tape_version
             return (out,)
+        if recipe.__class__ is TransferRecipe:
+            return self._transfer(op, inputs, attrs, into, recipe.device)
         if recipe.check is not None:
             recipe.check(self.read, *inputs, **op.attrs_dict(attrs))
         dynamic = []
@@ -156,6 +174,8 @@ class EagerExecutor:
         types = [x if x is None or x.__class__ in _NUMBERS else x._layout.type for x in inputs]
         devices = {x._storage.device for x in inputs if isinstance(x, EagerTensor)}
         device = self._device(op, devices, attrs)
+        if op.is_transfer or (devices and device not in devices):
+            return self._keep(key, TransferRecipe(device))
         if op.is_view and into is None:
             x = inputs[0]
             op.infer(types, attrs)
@@ -209,14 +229,26 @@ class EagerExecutor:
         return recipe
 
     def _device(self, op: Op, devices: set[str], attrs: Attrs) -> str:
+        """Where an op runs: on the device it is told (ops that make tensors), else where its inputs are."""
         if len(devices) > 1:
             raise DeviceError(op.name, f"tensors on {' and '.join(sorted(devices))}", "move them with x.to(device)")
-        if devices:
-            return devices.pop()
         named = op.attrs_dict(attrs).get("device")
-        from ..core.backend import normalize_device
+        if named is None:
+            return devices.copy().pop() if devices else "cpu"
+        return normalize_device(named)
 
-        return normalize_device(named or "cpu")
+    def _transfer(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs, into: Any, device: str) -> tuple[Any, ...]:
+        """Copy the inputs to a device; then they are the result of `to_device`, the numbers of other ops."""
+        moved = []
+        for x in inputs:
+            if isinstance(x, EagerTensor):
+                if not x.is_contiguous:
+                    (x,) = self.run(REGISTRY["assign"], (x,), ())
+                storage = get_backend(device).empty(max(1, x.nbytes))
+                storage.copy_from(x._storage, x._offset, x.nbytes)
+                x = EagerTensor(layout(x.dtype, x.shape), storage)
+            moved.append(x)
+        return (moved[0],) if op.is_transfer else self.run(op, tuple(moved), attrs, into)
 
     def _check_into(self, op: Op, into: EagerTensor, t: TensorType) -> None:
         if t.shape != into.shape or t.dtype is not into.dtype:
@@ -289,8 +321,8 @@ class EagerExecutor:
     def read(self, x: Any) -> np.ndarray:
         if not isinstance(x, EagerTensor):
             x._leaked("read")
-        array = x._array()
-        return array if x.device == "cpu" else array.get()  # type: ignore[no-any-return]
+        lay = x._layout
+        return x._storage.to_host(lay.dtype, lay.shape, lay.strides, x._offset)  # type: ignore[no-any-return]
 
     def number(self, owner: Any, key: str) -> Any:
         return owner[key]

@@ -140,8 +140,9 @@ class EagerTensor(Tensor):
         return np.array(array, dtype=dtype, copy=copy)
 
     def __repr__(self) -> str:
-        array = self._array() if self.device == "cpu" else self._array().get()
-        body = np.array2string(np.asarray(array), separator=", ", prefix="tensor(", threshold=200, precision=5)
+        lay = self._layout
+        array = self._storage.to_host(lay.dtype, lay.shape, lay.strides, self._offset)
+        body = np.array2string(array, separator=", ", prefix="tensor(", threshold=200, precision=5)
         extra = "" if self.dtype.name in ("float32", "int64", "bool") else f", dtype={self.dtype}"
         extra += "" if self.device == "cpu" else f", device={self.device!r}"
         if self._node is not None:

@@ -143,7 +143,7 @@ def eye(n, m=None, k=0, dtype=None, device=None):
     return eye_(rows=n, columns=n if m is None else m, offset=k, dtype=_dtype("eye", dtype, T.default_float), device=device)
 
 
-@primitive(onnx=lambda o, x, *, device: x)
+@primitive(transfer=True, onnx=lambda o, x, *, device: x)
 def to_device(x, *, device):
     """A copy of x on another device."""
     return np.array(x)
