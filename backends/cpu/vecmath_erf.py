@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from . import vecmath_coefficients as C
-from .vecmath_exp import exp_negative, magic, nearest, power_of_two
+from .vecmath_exp import add_exponent, exp_negative, magic, nearest
 from .vecmath_registry import vector
-from .vecmath_value import FLOATS, Value, by_kind, copysign, fabs, fma, highest, polynomial, select
+from .vecmath_value import (
+    FLOATS,
+    Value,
+    by_kind,
+    copysign,
+    either_polynomial,
+    fabs,
+    fma,
+    highest,
+    polynomial,
+    select,
+)
 
 
 def erf_near(x: Value) -> Value:
@@ -16,14 +27,16 @@ def erf_near(x: Value) -> Value:
 @vector("erf", FLOATS)
 def erf(x: Value) -> Value:
     """A polynomial in x**2 up to 1, beyond it 1 - 2**-p(|x|); from 3.92 (5.93) on it is 1."""
-    a = fabs(x)
-    tail = [-c for c in C.ERF_TAIL[x.kind.name]]
-    q = polynomial(highest(a, by_kind(x, 3.92, 5.93)), tail)
-    kf, k = nearest(q + magic(q))
-    r = q - kf
-    # 2**q is at most 0.16: in float32 a shorter polynomial is exact enough for the difference from 1.
-    e = fma(polynomial(r, by_kind(x, C.EXP2_SHORT, C.EXP2)[x.kind.name]), r, 1.0) * power_of_two(k)
-    return select(a < 1.0, erf_near(x), copysign(1.0 - e, x))
+    kind, a = x.kind.name, fabs(x)
+    far = a > 1.0
+    tail = [-c for c in C.ERF_TAIL[kind]]
+    p = either_polynomial(far, highest(a, by_kind(x, 3.92, 5.93)), tail, x * x, C.ERF[kind])
+    kf, k = nearest(p + magic(p))
+    r = p - kf
+    # 2**p is at most 0.16 here: in float32 a shorter polynomial is exact enough for the difference from 1.
+    e = fma(polynomial(r, by_kind(x, C.EXP2_SHORT, C.EXP2)[kind]), r, 1.0)
+    # A NaN takes the near branch, which keeps it.
+    return select(far, copysign(1.0 - add_exponent(e, k), x), fma(p, x, x))
 
 
 @vector("erfc", FLOATS)
@@ -33,7 +46,7 @@ def erfc(x: Value) -> Value:
     centre = by_kind(x, 2.0, 3.0)
     t = (a - centre) / (a + centre)
     square = a * a
-    e = exp_negative(-square)
+    e, up = exp_negative(-square)
     e = fma(-fma(a, a, -square), e, e)
-    y = polynomial(t, C.ERFC[x.kind.name]) / fma(a, 2.0, 1.0) * e
+    y = polynomial(t, C.ERFC[x.kind.name]) / fma(a, 2.0, 1.0) * e * (1.0 / up)
     return select(a < 0.6, 1.0 - erf_near(x), select(x < 0.0, 2.0 - y, y))

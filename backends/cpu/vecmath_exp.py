@@ -13,7 +13,19 @@ import numpy as np
 
 from . import vecmath_coefficients as C
 from .vecmath_registry import vector
-from .vecmath_value import FLOATS, Value, by_kind, copysign, fabs, fma, highest, lowest, polynomial, select
+from .vecmath_value import (
+    FLOATS,
+    Value,
+    by_kind,
+    copysign,
+    either_polynomial,
+    fabs,
+    fma,
+    highest,
+    lowest,
+    polynomial,
+    select,
+)
 
 LOG2E = 1.4426950408889634
 LN2 = 0.6931471805599453  # float64 rounding of ln 2
@@ -68,11 +80,16 @@ def clamp(x: Value) -> Value:
     return highest(lowest(x, by_kind(x, -105.0, -746.0)), by_kind(x, 89.0, 710.0))
 
 
-def exp_negative(x: Value) -> Value:
-    """exp(x) for x <= 0: cheaper than exp, denormal results included."""
+def exp_negative(x: Value) -> tuple[Value, float]:
+    """exp(x) for x <= 0 as y and the power of two by which y is too large; y is a normal number."""
     k, r = reduce(lowest(x, by_kind(x, -105.0, -746.0)))
     up = by_kind(x, 64, 512)
-    return exp_kernel(r) * power_of_two(k + up) * 2.0**-up
+    return exp_kernel(r) * power_of_two(k + up), 2.0**up
+
+
+def add_exponent(y: Value, k: Value) -> Value:
+    """y * 2**k where that is a normal number; a NaN may become anything."""
+    return (y.bits() + (k << y.kind.mantissa)).as_float()
 
 
 @vector("exp", FLOATS)
@@ -104,19 +121,26 @@ def expm1(x: Value) -> Value:
 @vector("sigmoid", FLOATS)
 def sigmoid(x: Value) -> Value:
     """1 / (1 + exp(-x)); with t = exp(-|x|): 1 / (1 + t) or t / (1 + t)."""
-    t = exp_negative(-fabs(x))
-    return select(x < 0.0, t, 1.0) / (1.0 + t)
+    t, one = exp_negative(-fabs(x))
+    negative = x.bits() >> (x.kind.bits - 1)  # a mask: choosing by bits is cheaper than a comparison
+    numerator = ((t.bits() & negative) | (t.const(one).bits() & ~negative)).as_float()
+    return numerator / (t + one)
 
 
 @vector("tanh", FLOATS)
 def tanh(x: Value) -> Value:
     """x + x**3 p(x**2) up to 0.625, beyond it 1 - 2 / (exp(2 |x|) + 1)."""
     a = fabs(x)
+    far = a > 0.625
     z = x * x
-    near = fma(polynomial(z, C.TANH[x.kind.name]) * z, x, x)
-    k, r = reduce(highest(a, by_kind(x, 10.0, 20.0)) * 2.0)
-    far = 1.0 - 2.0 / (exp_kernel(r) * power_of_two(k) + 1.0)
-    return copysign(select(a < 0.625, near, far), x)
+    c = highest(a, by_kind(x, 10.0, 20.0))
+    # Errors of the exponential are damped, so a reduction in base 2 with one rounded constant will do.
+    kf, k = nearest(fma(c, 2.0 * LOG2E, magic(x)))
+    r = fma(c, 2.0 * LOG2E, -kf)
+    p = either_polynomial(far, r, C.EXP2[x.kind.name], z, C.TANH[x.kind.name])
+    e = add_exponent(fma(p, r, 1.0), k)
+    # A NaN takes the near branch, which keeps it.
+    return copysign(select(far, 1.0 - 2.0 / (e + 1.0), fma(p * z, x, x)), x)
 
 
 def half_exp(a: Value) -> Value:

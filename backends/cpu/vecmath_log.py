@@ -122,7 +122,8 @@ def log1p(x: Value) -> Value:
 @vector("softplus", FLOATS)
 def softplus(x: Value) -> Value:
     """log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|))."""
-    t = exp_negative(-fabs(x))
+    t, up = exp_negative(-fabs(x))
+    t = t * (1.0 / up)
     y = log1p_kernel(t)
     y = select(t < by_kind(x, 2.0**-25, 2.0**-54), t, y)
     return select(x > 0.0, x, 0.0) + select(x.ne(x), x, y)
