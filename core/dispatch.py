@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,7 +16,7 @@ class Executor(Protocol):
     """What stands behind the door: eager kernels, or a recorder.
 
     prepare: raw arguments -> tensors of this executor, numbers and None.
-    run: compute (or record) a non-composite op; returns a tuple of tensors. `into`: written in place instead.
+    run: compute (or record) an op that is not expanded; returns a tuple of tensors. `into`: written in place instead.
     write: a tensor takes another's values and history. face: the tensor as this executor sees it.
     number: a setting that may change between calls (a learning rate), read from `owner[key]`.
     offset: seed and first counter of the next `count` random elements.
@@ -46,8 +46,11 @@ class Executor(Protocol):
 
 
 class _State(threading.local):
+    """grad: ops are put on the tape. keeps: which composites reach the executor whole (None: all are expanded)."""
+
     executor: Executor
     grad = True
+    keeps: Callable[[Op], bool] | None = None
 
 
 state = _State()
@@ -59,14 +62,14 @@ def install(executor: Executor) -> None:
 
 
 @contextmanager
-def executing(executor: Executor) -> Iterator[None]:
-    """Put another executor behind the door of this thread."""
-    before = state.executor
-    state.executor = executor
+def executing(executor: Executor, keeps: Callable[[Op], bool] | None = None) -> Iterator[None]:
+    """Put another executor behind the door of this thread. keeps: composites that it wants whole."""
+    before = state.executor, state.keeps
+    state.executor, state.keeps = executor, keeps
     try:
         yield
     finally:
-        state.executor = before
+        state.executor, state.keeps = before
 
 
 class set_grad:
@@ -90,17 +93,17 @@ def apply(op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> Any:
     st = state
     executor = st.executor
     inputs = executor.prepare(op, inputs)
-    if op.kind == "composite":
-        if not (op.grads or op.joint):
-            return op.fn(*inputs, **dict(zip(op.attr_names, attrs)))
+    if op.kind != "composite" or (st.keeps is not None and st.keeps(op)):
+        outputs = executor.run(op, inputs, attrs)
+    elif not (op.grads or op.joint):
+        return op.fn(*inputs, **dict(zip(op.attr_names, attrs)))
+    else:
         before, st.grad = st.grad, False
         try:
             result = op.fn(*inputs, **dict(zip(op.attr_names, attrs)))
         finally:
             st.grad = before
         outputs = result if isinstance(result, tuple) else (result,)
-    else:
-        outputs = executor.run(op, inputs, attrs)
     if st.grad:
         for x in inputs:
             if x is not None and x.__class__ not in _NUMBERS and x._requires_grad:

@@ -79,7 +79,7 @@ class Function:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         executor = dispatch.state.executor
-        if executor.__class__ is Trace:
+        if isinstance(executor, Trace):
             return self._fn(*args, **kwargs)  # inside a graph already: part of it
         if _override:
             chosen = _override[-1]
@@ -95,7 +95,7 @@ class Function:
 
     def graph(self, *args: Any, **kwargs: Any) -> Any:
         """This one call in graph mode."""
-        if dispatch.state.executor.__class__ is Trace:
+        if isinstance(dispatch.state.executor, Trace):
             return self._fn(*args, **kwargs)
         key, tensors, rest = flatten(args, kwargs)
         bucket = self._variants.get(key)
