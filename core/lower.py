@@ -22,6 +22,12 @@ SPLIT_BLOCKS = 64
 SPLIT_KEPT = 16
 
 
+class Index(NamedTuple):
+    """An input that is computed, not read: the sum of index times stride over the axes of the domain."""
+
+    strides: tuple[int, ...]
+
+
 class View(NamedTuple):
     """An operand (or the index) seen from the loop domain: one stride per axis, 0 where it is broadcast."""
 
@@ -45,12 +51,13 @@ def _slots(view: View, order: Sequence[int]) -> list[Arg]:
     return head + [view.strides[a] for a in order]
 
 
-def _needs_index(roots: Sequence[Expr]) -> bool:
+def needs_index(roots: Sequence[Expr]) -> bool:
+    """Whether an expression asks for the index of its element."""
     return any(n.op == "index" for n in walk(roots))
 
 
-def _with_index_input(roots: Sequence[Expr], n_inputs: int, row: bool = False) -> list[Expr]:
-    """Replace the index node by one more input."""
+def with_index_input(roots: Sequence[Expr], n_inputs: int) -> list[Expr]:
+    """The expressions with the index node replaced by one more input, number `n_inputs`."""
     done: dict[int, Expr] = {}
     for node in walk(roots):
         if node.op == "index":
@@ -67,7 +74,7 @@ def _with_index_input(roots: Sequence[Expr], n_inputs: int, row: bool = False) -
 def lower_map(
     program: Program,
     domain: Shape,
-    inputs: Sequence[Operand | Scalar],
+    inputs: Sequence[Operand | Scalar | Index],
     roots: Sequence[Expr],
     outputs: Sequence[Operand],
     notes: tuple[str, ...] = (),
@@ -76,11 +83,9 @@ def lower_map(
     if math.prod(domain) == 0:
         return
     roots = list(roots)
-    views: list[View | Scalar] = [
-        x if isinstance(x, Scalar) else View(x, broadcast_strides(x, domain)) for x in inputs
-    ]
-    if _needs_index(roots):
-        roots = _with_index_input(roots, len(views))
+    views: list[View | Scalar] = [_over(x, domain) for x in inputs]
+    if needs_index(roots):
+        roots = with_index_input(roots, len(views))
         views.append(View(None, contiguous_strides(domain)))
     outs = [View(o, broadcast_strides(o, domain)) for o in outputs]
     every = [v for v in (*views, *outs) if isinstance(v, View)]
@@ -116,6 +121,14 @@ _DEAR = frozenset(
     "exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh tanh asin acos atan asinh acosh atanh sigmoid erf "
     "atan2 pow philox mod floordiv".split()
 )
+
+
+def _over(x: Operand | Scalar | Index, domain: Shape) -> View | Scalar:
+    if isinstance(x, Scalar):
+        return x
+    if isinstance(x, Index):
+        return View(None, tuple(0 if n == 1 else st for n, st in zip(domain, x.strides)))
+    return View(x, broadcast_strides(x, domain))
 
 
 def _scalar_slot(x: Scalar) -> Arg:
@@ -176,7 +189,7 @@ def lower_reduce(
     program: Program,
     domain: Shape,
     axes: tuple[int, ...],
-    inputs: Sequence[Operand | Scalar],
+    inputs: Sequence[Operand | Scalar | Index],
     roots: Sequence[Expr],
     outputs: Sequence[Operand],
     notes: tuple[str, ...] = (),
@@ -190,10 +203,10 @@ def lower_reduce(
     if math.prod(kept_shape) == 0:
         return
     groups = _groups(domain, axes)
-    views = [x if isinstance(x, Scalar) else _grouped(program, x, domain, groups) for x in inputs]
+    views: list[Any] = [_grouped(program, x, domain, groups) for x in inputs]
     roots = list(roots)
-    if _needs_index(roots):
-        roots = _with_index_input(roots, len(views))
+    if needs_index(roots):
+        roots = with_index_input(roots, len(views))
         views.append(_grouped_strides(None, contiguous_strides(domain), domain, groups))
     outs = []
     for o in outputs:
@@ -207,23 +220,44 @@ def lower_reduce(
         views = [v if isinstance(v, Scalar) else View(v.operand, (*v.strides, 0)) for v in views]
         outs = [View(v.operand, (*v.strides, 0)) for v in outs]
         reduced = [len(sizes) - 1]
-    form = "col" if kept and kept[-1] == len(groups) - 1 else "row"
+    form = _form(groups)
     order = [*kept[:-1], *reduced, kept[-1]] if form == "col" else [*kept, *reduced]
     n_kept = len(kept) - (form == "col")
     elem_out = any(any(v.strides[a] != 0 for a in reduced) for v in outs)
     plan = _Reduce(form, n_kept, order, sizes, reduced, views, roots, outs, notes)
-    outer = math.prod(sizes[a] for a in order[:n_kept])
-    total = math.prod(sizes)
     kinds = {n.value for n in walk(roots) if n.op == "reduce"}
     stages = _stages(roots)
     first = sizes[reduced[0]]
-    if (
-        outer < SPLIT_KEPT and total >= SPLIT_ELEMENTS and first > 1 and stages == 1 and not elem_out
-        and not kinds & {"argmax", "argmin"}
-    ):  # fmt: skip
+    outer = math.prod(sizes[a] for a in order[:n_kept])
+    alone = stages == 1 and not elem_out and not kinds & {"argmax", "argmin"}
+    if alone and _cut(outer, math.prod(sizes), first):
         _split(program, plan, first)
     else:
         plan.emit(program)
+
+
+def reduction_form(domain: Shape, axes: tuple[int, ...]) -> tuple[str, bool]:
+    """The form of a reduction, "row" or "col", and whether one by itself is cut into blocks (argmax never is).
+
+    A reduction that is cut has another order of its sum: it must be cut in a fused kernel too, which then has
+    one stage of reductions and no outputs of the domain's shape.
+    """
+    groups = _groups(domain, axes)
+    sizes = [math.prod(domain[a] for a in g.axes) for g in groups]
+    form = _form(groups)
+    outer = math.prod(n for n, g in zip(sizes, groups) if not g.reduced)
+    if form == "col":
+        outer //= max(1, sizes[-1])
+    first = next((n for n, g in zip(sizes, groups) if g.reduced), 1)
+    return form, _cut(outer, math.prod(sizes), first)
+
+
+def _form(groups: Sequence[_Group]) -> str:
+    return "row" if groups[-1].reduced else "col"
+
+
+def _cut(outer: int, total: int, first: int) -> bool:
+    return outer < SPLIT_KEPT and total >= SPLIT_ELEMENTS and first > 1
 
 
 class _Group(NamedTuple):
@@ -257,7 +291,13 @@ def _grouped_strides(op: Operand | None, strides: Sequence[int], domain: Shape, 
     return View(op, tuple(out))
 
 
-def _grouped(program: Program, op: Operand, domain: Shape, groups: list[_Group]) -> View:
+def _grouped(program: Program, op: Operand | Scalar | Index, domain: Shape, groups: list[_Group]) -> Any:
+    if isinstance(op, Scalar):
+        return op
+    if isinstance(op, Index):
+        index = _grouped_strides(None, op.strides, domain, groups)
+        assert index is not None, "an index is walked as one along every group of axes"
+        return index
     view = _grouped_strides(op, broadcast_strides(op, domain), domain, groups)
     if view is not None:
         return view  # type: ignore[no-any-return]
