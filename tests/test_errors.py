@@ -1,0 +1,62 @@
+"""Wrong input of every kind: the op, what is wrong, the user's file and line, the fix, in ten lines."""
+
+import re
+
+import pytest
+
+import duograd as dg
+
+CASES = {
+    "mismatched shapes": (lambda: dg.ones((2, 3)) + dg.ones((4,)), ValueError, "[add]"),
+    "mismatched matrices": (lambda: dg.ones((2, 3)) @ dg.ones((4, 5)), ValueError, "[matmul]"),
+    "wrong dtype": (lambda: dg.conv2d(dg.ones((1, 1, 4, 4), dtype="int64"), dg.ones((1, 1, 3, 3))), TypeError, "[conv2d]"),
+    "unknown dtype": (lambda: dg.ones((2,), dtype="float128x"), TypeError, "dtype"),
+    "unknown device": (lambda: dg.ones((2,), device="tpu"), RuntimeError, "[device]"),
+    "no such GPU": (lambda: dg.ones((2,), device="cuda:99"), (RuntimeError, ImportError), "cuda"),
+    "axis outside": (lambda: dg.softmax(dg.ones((2, 5)), axis=3), ValueError, "[softmax] axis=3 is outside x: float32[2, 5]"),
+    "index outside": (lambda: dg.ones((2, 3))[5], IndexError, "index 5"),
+    "reshape": (lambda: dg.ones((2, 3)).reshape(4), ValueError, "[reshape]"),
+    "backward on many": (
+        lambda: (dg.tensor([1.0, 2.0], requires_grad=True) * 2).backward(), RuntimeError, "[backward]",
+    ),
+    "unknown argument": (lambda: dg.sum(dg.ones((2,)), axes=0), TypeError, "axes"),
+    "missing argument": (lambda: dg.where(dg.ones((2,))), TypeError, "misses"),
+    "not a tensor": (lambda: dg.exp("text"), TypeError, "[exp]"),
+    "ragged list": (lambda: dg.tensor([[1.0], [1.0, 2.0]]), TypeError, "[tensor]"),
+    "integer gradient": (lambda: dg.tensor([1], requires_grad=True), RuntimeError, "requires_grad"),
+    "unknown mode": (lambda: dg.mode("fast"), ValueError, "[mode]"),
+    "in place on a leaf": (lambda: dg.tensor([1.0], requires_grad=True).add_(1), RuntimeError, "in place"),
+    "empty maximum": (lambda: dg.max(dg.ones((0, 3)), axis=0), ValueError, "[max]"),
+    "window too large": (lambda: dg.max_pool2d(dg.ones((1, 1, 2, 2)), window=3), ValueError, "[max_pool2d]"),
+    "unknown reduction": (lambda: dg.mse_loss(dg.ones((2,)), dg.ones((2,)), reduction="avg"), ValueError, "[mse_loss]"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_error_has_the_form(name):
+    wrong, kind, text = CASES[name]
+    with pytest.raises(dg.errors.DuogradError) as caught:
+        wrong()
+    message = str(caught.value)
+    assert isinstance(caught.value, kind)
+    assert text in message
+    assert re.match(r"\[[\w-]+\] ", message)
+    assert "test_errors.py:" in message
+    assert len(message.splitlines()) <= 10
+
+
+def test_the_line_is_the_users_in_graph_mode_too():
+    @dg.function
+    def f(x):
+        y = x * 2
+        return y.reshape(7)
+
+    with pytest.raises(dg.errors.ShapeError) as caught:
+        f(dg.ones((2, 3)))
+    first = f._fn.__code__.co_firstlineno
+    assert f"test_errors.py:{first + 3}" in str(caught.value)
+
+
+def test_one_hot_labels_outside_give_nan_not_a_wrong_number():
+    loss = dg.cross_entropy(dg.ones((2, 3)), dg.tensor([0, 7]))
+    assert dg.isnan(loss).item()
