@@ -31,6 +31,8 @@ _CONSUMERS = {
     "DICT_UPDATE": 1, "DICT_MERGE": 1, "FORMAT_VALUE": 1, "UNARY_NOT": 1, "TO_BOOL": 1, "LIST_TO_TUPLE": 1,
     "GET_LEN": 1, "MATCH_SEQUENCE": 1, "MATCH_MAPPING": 1,
 }  # fmt: skip
+# Consumers that look into nested containers too.
+_DEEP = frozenset(("COMPARE_OP", "BINARY_OP", "FORMAT_SIMPLE", "CONVERT_VALUE", "FORMAT_WITH_SPEC", "FORMAT_VALUE"))
 _NO_FALLTHROUGH = frozenset((
     "RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE", "JUMP_FORWARD", "JUMP_BACKWARD",
     "JUMP_BACKWARD_NO_INTERRUPT", "INTERPRETER_EXIT",
@@ -41,7 +43,8 @@ class Sites(NamedTuple):
     """What `analyse` finds.
 
     at: offset -> actions, each a tuple that starts with its kind: ("global", name), ("free", name),
-    ("attr", base, name), ("item", base, index), ("content", expression), ("call", callee, arguments),
+    ("attr", base, name), ("item", base, index), ("elements", expression), ("content", expression: nested too),
+    ("call", callee, arguments),
     ("in", key, container), ("set_attr", base, name), ("set_item", base, index), ("set_global", name),
     ("set_free", name). wanted: offset of a running instruction (as `f_lasti` gives it inside a call) -> offset of the
     expression whose result a later site starts from.
@@ -63,11 +66,12 @@ def instructions(code: CodeType) -> list[Instruction]:
     """The instructions of a code object, wide arguments folded in, inline caches left out."""
     raw, names = code.co_code, dis.opname
     found: list[Instruction] = []
-    wide, k, n = 0, 0, len(raw)
+    wide, start, k, n = 0, 0, 0, len(raw)
     while k < n:
         op = raw[k]
         arg = raw[k + 1] | wide
-        start = k
+        if not wide:
+            start = k  # a wide instruction starts, for jumps and tracing, at its EXTENDED_ARG
         k += 2
         while k < n and raw[k] == 0:  # CACHE
             k += 2
@@ -123,9 +127,9 @@ class _Pass:
             else:
                 return
 
-    def content(self, offset: int, x: Expr) -> None:
+    def content(self, offset: int, x: Expr, kind: str = "content") -> None:
         if x is not None and x[0] not in ("const", "null", "self"):
-            self.site(offset, "content", x)
+            self.site(offset, kind, x)
 
     def join(self, target: int, stack: list[Expr]) -> None:
         """Remember the stack with which a jump arrives; where two arrivals differ, forget."""
@@ -236,7 +240,7 @@ class _Pass:
                 self.site(i.offset, "item", base, index)
             push(None if base is None else ("item", base, index, i.offset))
         elif n == "TO_BOOL":
-            self.content(i.offset, self.peek(1))
+            self.content(i.offset, self.peek(1), "elements")
         elif n in _IDLE:
             pass
         elif n == "COPY":
@@ -280,7 +284,7 @@ class _Pass:
         else:
             count = _CONSUMERS.get(n, 1 if n.startswith("POP_JUMP") or "_OR_POP" in n else 0)
             for depth in range(1, count + 1):
-                self.content(i.offset, self.peek(depth))
+                self.content(i.offset, self.peek(depth), "content" if n in _DEEP else "elements")
             self._generic(i)
 
     def _generic(self, i: Instruction) -> None:

@@ -1,0 +1,287 @@
+"""Guards: what must still hold so that a traced variant fits a call, compiled into one function.
+
+A guard is a line of Python with constants bound to it. `compile_guards` joins all lines of a variant into one
+function without loops. Plain data is compared by identity first, then by type and value (`same`): 0, 0.0 and
+False differ, NaN equals itself. Objects, modules, functions and tensors are compared by identity.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable, Iterable, Sequence
+from types import CodeType
+from typing import Any
+
+from .plain import ABSENT, brief, is_plain, same
+from .reads import Read, ReadRecorder
+
+__all__ = ["Guard", "Guards", "ReadRecorder", "compile_guards", "grad_guard", "tensor_guard"]
+
+#: containers of at most this many elements are compared element by element in the generated source
+_UNROLLED = 24
+
+
+class Guard:
+    """One condition.
+
+    rank: order of checking, small first. test: source of the condition, its constants as `{0}`, `{1}`, ...
+    constants: what these stand for. text: the condition in words; was: the value in words; now: gives the value
+    of this moment (or raises); where: (code, line) of the read, or `file:line`.
+    """
+
+    __slots__ = ("constants", "now", "rank", "test", "text", "was", "where")
+
+    def __init__(
+        self, rank: int, test: str, constants: Sequence[Any], text: str, was: str = "", now: Callable[[], Any] | None = None,
+        where: Any = "",
+    ):
+        self.rank, self.test, self.constants, self.text = rank, test, tuple(constants), text
+        self.was, self.now, self.where = was, now, where
+
+    @property
+    def line(self) -> str:
+        """`file:line` of the read."""
+        if isinstance(self.where, tuple):
+            code, line = self.where
+            return f"{code.co_filename}:{line}" if isinstance(code, CodeType) else f"{code}:{line}"
+        return str(self.where)
+
+    def holds(self) -> bool:
+        """Check this guard alone (slow)."""
+        return _compile([self])()
+
+    def failure(self) -> str:
+        """A sentence for a guard that does not hold."""
+        at = f", read at {self.line}" if self.line else ""
+        if self.now is None:
+            return self.text + at
+        try:
+            now = brief(self.now())
+        except Exception:
+            now = "gone"
+        name = self.text.split(" == ")[0].split(" is ")[0]
+        return f"{name} was {self.was}, now {now}{at}"
+
+    def __str__(self) -> str:
+        return self.text + (f"  ({self.line})" if self.line else "")
+
+
+def equals(expression: str, value: Any, n: int) -> tuple[str, tuple[Any, ...]]:
+    """The cheapest test that `expression` gives `value` again, and its constants, numbered from n."""
+    if value is None or value is True or value is False:
+        return f"{expression} is {value}", ()
+    if not (is_plain(value) or isinstance(value, (list, dict, set, tuple))):
+        return f"{expression} is {{{n}}}", (value,)
+    return f"({expression} is {{{n}}} or same({expression}, {{{n}}}))", (value,)
+
+
+def _literal(key: Any) -> str:
+    return repr(key).replace("{", "{{").replace("}", "}}")
+
+
+def contents(constant: str, x: Any, first: int) -> tuple[str, list[Any]]:
+    """A test that the container named `constant` still holds what it holds now; constants from number `first`."""
+    cls = type(x)
+    exact = cls in (list, dict)
+    values = list(dict.values(x) if isinstance(x, dict) else x)
+    keys = list(x) if isinstance(x, dict) else None
+    plain_keys = keys is None or all(type(k) in (str, int, bool) for k in keys)
+    if exact and len(values) <= _UNROLLED and plain_keys:
+        tests, bound = [f"len({constant}) == {len(values)}"], []
+        for k, v in enumerate(values):
+            place = f"{constant}[{k if keys is None else _literal(keys[k])}]"
+            test, more = equals(place, v, first + len(bound))
+            tests.append(test)
+            bound += more
+        if keys is not None and len(keys) > 1:
+            tests.append(f"[*{constant}] == {{{first + len(bound)}}}")
+            bound.append(keys)
+        return " and ".join(tests), bound
+    if keys is not None:
+        return (
+            f"len({constant}) == {len(keys)} and all(map(same, {constant}, {{{first}}}))"
+            f" and all(map(same, values({constant}), {{{first + 1}}}))", [tuple(keys), tuple(values)],
+        )  # fmt: skip
+    return f"len({constant}) == {len(values)} and all(map(same, {constant}, {{{first}}}))", [tuple(values)]
+
+
+def _compile(guards: Sequence[Guard]) -> Callable[[], bool]:
+    names: dict[int, str] = {}
+    # One namespace of globals: collected when in a cycle, unlike constants put into a code object.
+    space: dict[str, Any] = {**_SPACE, "__builtins__": builtins}
+
+    def bind(x: Any) -> str:
+        name = names.get(id(x))
+        if name is None:
+            name = names[id(x)] = f"c{len(names)}"
+            space[name] = x
+        return name
+
+    lines = dict.fromkeys(g.test.format(*map(bind, g.constants)) for g in guards)
+    body = "\n        and ".join(lines) or "True"
+    source = (
+        f"def check():\n    try:\n        return (\n        {body}\n        )\n    except Exception:\n        return False\n"
+    )
+    exec(compile(source, "<duograd guards>", "exec"), space)
+    check: Callable[[], bool] = space["check"]
+    return check
+
+
+class Guards:
+    """All guards of a variant. check(): whether it fits now, as one compiled function that never raises."""
+
+    def __init__(self, guards: Iterable[Guard]):
+        self.guards = sorted(guards, key=lambda g: g.rank)
+        self.check = _compile([g for g in self.guards if g.test])
+
+    def __len__(self) -> int:
+        return len(self.guards)
+
+    def explain(self) -> list[str]:
+        """Every guard in words, with the line that read the value."""
+        return [str(g) for g in self.guards]
+
+    def first_failure(self) -> str | None:
+        """What does not hold any more, as a sentence; None when all holds."""
+        for g in self.guards:
+            if g.test and not g.holds():
+                return g.failure()
+        return None
+
+
+def compile_guards(reads: Iterable[Read], extra: Sequence[Guard] = ()) -> Guards:
+    """Guards over what a trace read (`ReadRecorder.reads`) and the guards in `extra`."""
+    return Guards([*map(read_guard, reads), *extra])
+
+
+def read_guard(read: Read) -> Guard:
+    """The guard that the value read is still there."""
+    return _MAKERS[read.kind](read)
+
+
+def _attr(r: Read) -> Guard:
+    owner, key = r.owner, r.key
+    if r.value is ABSENT:
+        return Guard(
+            8, "getattr({0}, {1}, ABSENT) is ABSENT", (owner, key), f"{r.name} is absent", "absent",
+            lambda: getattr(owner, key), r.where,
+        )  # fmt: skip
+    test, more = equals(f"{{0}}.{key}", r.value, 1)
+    return _value_guard(r, 0 if is_plain(r.value) else 20, test, (owner, *more), lambda: getattr(owner, key))
+
+
+def _item(r: Read) -> Guard:
+    owner, key = r.owner, r.key
+    exact = type(owner) in (dict, list)
+    if r.value is ABSENT:
+        return Guard(
+            8, "contains({0}, {1}) is False", (owner, key), f"{r.name} is absent", "absent", lambda: owner[key], r.where
+        )
+    if not exact:
+        fetch = f"{'get' if isinstance(owner, dict) else 'at'}({{0}}, {{1}})"
+        constants: tuple[Any, ...] = (owner, key)
+        test, more = equals(fetch, r.value, 2)
+    elif type(key) in (str, int, bool) and len(repr(key)) < 60:
+        constants = (owner,)
+        test, more = equals(f"{{0}}[{_literal(key)}]", r.value, 1)
+    else:
+        constants = (owner, key)
+        test, more = equals("{0}[{1}]", r.value, 2)
+    return _value_guard(r, 5 if is_plain(r.value) else 21, test, (*constants, *more), lambda: owner[key])
+
+
+def _cell(r: Read) -> Guard:
+    cell = r.owner
+    if r.value is ABSENT:
+        return Guard(8, "is_empty({0})", (cell,), f"{r.name} is not assigned", "absent", lambda: cell.cell_contents, r.where)
+    test, more = equals("{0}.cell_contents", r.value, 1)
+    return _value_guard(r, 6 if is_plain(r.value) else 22, test, (cell, *more), lambda: cell.cell_contents)
+
+
+def _value_guard(r: Read, rank: int, test: str, constants: Sequence[Any], now: Callable[[], Any]) -> Guard:
+    words = brief(r.value)
+    return Guard(rank, test, constants, f"{r.name} {'==' if is_plain(r.value) else 'is'} {words}", words, now, r.where)
+
+
+def _content(r: Read) -> Guard:
+    test, constants = contents("{0}", r.value, 1)
+    owner, words = r.owner, brief(r.value)
+    return Guard(10, test, (owner, *constants), f"{r.name} == {words}", words, lambda: owner, r.where)
+
+
+def _length(r: Read) -> Guard:
+    owner = r.owner
+    return Guard(8, f"len({{0}}) == {r.value}", (owner,), f"{r.name} == {r.value}", str(r.value), lambda: len(owner), r.where)
+
+
+def _has(r: Read) -> Guard:
+    owner, key = r.owner, r.key
+    test = f"contains({{0}}, {{1}}) is {r.value}"
+    return Guard(8, test, (owner, key), f"{r.name} == {r.value}", str(r.value), lambda: dict.__contains__(owner, key), r.where)
+
+
+def _array(r: Read) -> Guard:
+    a = r.owner
+    test = "{0}.tobytes() == {1} and {0}.shape == {2} and {0}.dtype is {3}"
+    return Guard(12, test, (a, r.value, a.shape, a.dtype), f"the elements of {r.name} are the same", where=r.where)
+
+
+def _method(r: Read) -> Guard:
+    owner, key, value = r.owner, r.key, r.value
+    return Guard(
+        35, f"{{0}}.{key} is {{1}}", (owner, value), f"{r.name} is {brief(value)}", brief(value),
+        lambda: getattr(owner, key), r.where,
+    )  # fmt: skip
+
+
+def _default(r: Read) -> Guard:
+    f, (defaults, named) = r.owner, r.value
+    test = "same({0}.__defaults__, {1}) and same({0}.__kwdefaults__, {2})"
+    named = None if named is None else dict(named)
+    words = brief(defaults if named is None else named)
+    return Guard(36, test, (f, defaults, named), f"{r.name} == {words}", words, lambda: f.__defaults__, r.where)
+
+
+def _remark(r: Read) -> Guard:
+    return Guard(99, "False" if r.kind == "never" else "", (), r.value, where=r.where or "")
+
+
+def _is_empty(cell: Any) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:
+        return True
+    return False
+
+
+_MAKERS: dict[str, Callable[[Read], Guard]] = {
+    "attr": _attr, "item": _item, "cell": _cell, "content": _content, "length": _length, "has": _has, "array": _array,
+    "method": _method, "default": _default, "note": _remark, "never": _remark,
+}  # fmt: skip
+#: what generated sources may name besides their constants
+_SPACE = {
+    "same": same, "ABSENT": ABSENT, "values": dict.values, "contains": dict.__contains__, "get": dict.__getitem__,
+    "at": list.__getitem__, "is_empty": _is_empty,
+}  # fmt: skip
+
+
+def tensor_guard(t: Any) -> Guard:
+    """That a lifted tensor still has the same memory, layout and need of a gradient. Its values may change."""
+    test = "{0}._storage is {1} and {0}._layout is {2} and {0}._offset == {3} and {0}._requires_grad is {4}"
+    return Guard(
+        40, test, (t, t._storage, t._layout, t._offset, t._requires_grad),
+        f"a tensor {t.type} that the function keeps was moved, reshaped or changed its requires_grad",
+    )  # fmt: skip
+
+
+def grad_guard(t: Any, absent: bool) -> Guard:
+    """That `t.grad` is None (absent), or a tensor of the layout and device it has now."""
+    if absent:
+        return Guard(30, "{0}._grad is None", (t,), f"grad of a tensor {t.type} is None", "None", lambda: t._grad)
+    g = t._grad
+    if g is None:  # the trace has been run already and cleared it
+        return Guard(30, "{0}._grad is not None", (t,), f"grad of a tensor {t.type} is present", "present", lambda: t._grad)
+    return Guard(
+        30, "{0}._grad._layout is {1} and {0}._grad._storage.device == {2}", (t, g._layout, g._storage.device),
+        f"grad of a tensor {t.type} is {g.type}", str(g.type), lambda: t._grad,
+    )  # fmt: skip

@@ -1,0 +1,66 @@
+"""Plain Python data: what is compared by value, and how: numbers, strings, None, slices, tuples of these."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+ABSENT = type("Absent", (), {"__repr__": lambda self: "absent", "__slots__": ()})()
+
+_LEAVES = (int, float, complex, str, bytes, np.generic, range, slice, np.dtype)
+
+
+def is_plain(x: Any) -> bool:
+    """Whether x is data that is compared by value: numbers, strings, None, slices, and tuples of these."""
+    if x is None or isinstance(x, _LEAVES):
+        return True
+    if isinstance(x, (tuple, frozenset)):
+        return all(map(is_plain, x))
+    return False
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether a can stand for b: the same object, or data of equal type and value, element by element."""
+    if a is b:
+        return True
+    cls = a.__class__
+    if cls is not b.__class__:
+        return False
+    if cls is float:
+        return a.hex() == b.hex()
+    if cls is complex:
+        return same(a.real, b.real) and same(a.imag, b.imag)
+    if issubclass(cls, np.generic):
+        return a.dtype == b.dtype and a.tobytes() == b.tobytes()
+    if issubclass(cls, (int, str, bytes, range, np.dtype)):
+        return bool(a == b)
+    if cls is slice:
+        return same((a.start, a.stop, a.step), (b.start, b.stop, b.step))
+    if issubclass(cls, (tuple, list)):
+        return len(a) == len(b) and all(map(same, a, b))
+    if issubclass(cls, dict):
+        return len(a) == len(b) and all(map(same, a, b)) and all(map(same, a.values(), b.values()))
+    if issubclass(cls, (set, frozenset)):
+        return len(a) == len(b) and all(map(same, a, b))
+    return False
+
+
+def brief(x: Any) -> str:
+    """A short description of any value; never runs an op."""
+    if is_plain(x) or x is ABSENT:
+        text = repr(x)
+    elif isinstance(x, (list, dict, set, tuple)):
+        name = type(x).__name__
+        text = repr(x) if len(x) <= 8 and _shallow(x) else f"a {name} of {len(x)}"
+    elif hasattr(x, "__qualname__"):
+        text = f"{x.__qualname__}"
+    elif hasattr(type(x), "type") and hasattr(x, "_storage"):
+        text = f"tensor {x.type}"
+    else:
+        text = f"a {type(x).__name__}"
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _shallow(x: Any) -> bool:
+    return all(map(is_plain, x)) and (not isinstance(x, dict) or all(map(is_plain, x.values())))
