@@ -108,12 +108,13 @@ def lower_map(
     for v in outs:
         args += _slots(v, order)
     total = math.prod(sizes)
-    work = total * sum(v.operand.dtype.itemsize for v in every if v.operand) + total * _flops(roots)
+    work = total * sum(v.operand.dtype.itemsize for v in every if v.operand) + total * operations(roots)
     items = max(1, total // 64) if n == 1 else math.prod(sizes[:-1])
     program.loop(kernel, args, program.chunks(items, work), sizes[-1])
 
 
-def _flops(roots: Sequence[Expr]) -> int:
+def operations(roots: Sequence[Expr]) -> int:
+    """What an element costs: about the instructions of a simple op each."""
     return sum(20 if n.op in _DEAR else 1 for n in walk(roots) if n.args)
 
 
@@ -346,7 +347,7 @@ class _Reduce(NamedTuple):
         for v in self.outs:
             args += _slots(v, self.order)
         items = math.prod(self.sizes[a] for a in self.order[: self.n_kept])
-        work = math.prod(self.sizes) * (4.0 + _flops(self.roots))
+        work = math.prod(self.sizes) * (4.0 + operations(self.roots))
         program.loop(kernel, args, program.chunks(items, work), self.sizes[inner])
 
 
