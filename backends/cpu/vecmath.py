@@ -4,16 +4,15 @@
 short dtype names of `core/types.py`. Accuracy, speed and method: docs/vecmath.md.
 """
 
-from . import (  # noqa: F401
-    vecmath_erf,
-    vecmath_exact,
-    vecmath_exp,
-    vecmath_log,
-    vecmath_pow,
-    vecmath_random,
-    vecmath_trig,
-)
+# Importing a family registers its functions. One import per line: the kernel cache follows this form.
+from .vecmath_erf import erf  # noqa: F401
+from .vecmath_exact import where  # noqa: F401
+from .vecmath_exp import exp  # noqa: F401
+from .vecmath_log import log  # noqa: F401
+from .vecmath_pow import pow_f32  # noqa: F401
+from .vecmath_random import philox  # noqa: F401
 from .vecmath_registry import VECMATH, VectorFunction
+from .vecmath_trig import sin  # noqa: F401
 from .vecmath_value import KINDS
 
 globals().update({name: entry.function for name, entry in VECMATH.items()})

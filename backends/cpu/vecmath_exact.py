@@ -67,7 +67,7 @@ _simple("isfinite", FLOATS, 1, lambda x: fabs(x) < math.inf, "b1")
 _simple("isnan", BITS, 1, lambda x: x.const(0, V.B1), "b1")
 _simple("isinf", BITS, 1, lambda x: x.const(0, V.B1), "b1")
 _simple("isfinite", BITS, 1, lambda x: x.const(1, V.B1), "b1")
-vector("where", ALL, ("b1", "T", "T"))(select)
+where = vector("where", ALL, ("b1", "T", "T"))(select)
 
 # ---- bits
 

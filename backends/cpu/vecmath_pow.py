@@ -122,8 +122,8 @@ def cbrt(x: Value) -> Value:
     upper = (wide.bits() >> 32) * 0x55555556 >> 32
     t = ((upper + 715094163) << 32).as_float()
     for _ in range(by_kind(x, 2, 3)):
-        t3 = t * t * t
-        t = t - t * ((t3 - wide) / (t3 + t3 + wide))
+        quotient = wide / (t * t)
+        t = t + t * ((quotient - t) / (t + t + quotient))
     t = select(tiny, t * 2.0**-100, t).to(x.kind.name)
     t = select((a > 0.0) & (a < math.inf), t, a)
     return select(x.bits() < 0, -t, t)

@@ -89,9 +89,11 @@ def _reduce_f32(x: Value, precise: bool) -> Angle:
     p = y * c
     t = p + magic(p)
     f = (p - (t - magic(p))) + fma(y, c_low, fma(y, c, -p))
-    f = f * PI_2[0]
+    # A huge p is a multiple of 1/4 and the rest is not small: round once more.
+    u = f + magic(p)
+    f = (f - (u - magic(p))) * PI_2[0]
     r = f.to("f32")
-    return Angle(t.bits().to("i32"), r, (f - r.to("f64")).to("f32") if precise else None)
+    return Angle((t.bits() + u.bits()).to("i32"), r, (f - r.to("f64")).to("f32") if precise else None)
 
 
 def _look_up(row: Value, parts: int) -> list[Value]:
