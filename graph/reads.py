@@ -38,6 +38,7 @@ from .symbol import Symbol
 ARRAY_LIMIT = 4096
 _CONTAINERS = (list, dict, set, frozenset, tuple, collections.deque)
 _MUTABLE = (list, dict, set, collections.deque)
+_GROWING = frozenset(("append", "extend", "add"))  # methods that change a container without looking at it
 _IMPURE_MODULES = frozenset(("time", "uuid", "secrets", "_random", "_datetime", "datetime"))
 _IMPURE_OWNERS = (random.Random, np.random.Generator, np.random.RandomState)
 _QUIET_CALLS = frozenset(map(id, (isinstance, issubclass, type, id, callable, print, super, range)))
@@ -65,7 +66,8 @@ class Read:
 
 class Effect:
     """A change the function made outside: owner.key ("attr"), owner[key] ("item"), a closure cell ("cell"), or all
-    of a container ("content"). value: what is there after the call, ABSENT when it was deleted."""
+    of a container ("content"), or elements added to a list or set ("extend"). value: what is there after the call
+    (for "extend", the new elements), ABSENT when it was deleted."""
 
     __slots__ = ("key", "kind", "name", "owner", "value")
 
@@ -89,6 +91,8 @@ class Effect:
                 owner[key] = value
         elif self.kind == "cell":
             owner.cell_contents = value
+        elif self.kind == "extend":
+            (owner.update if isinstance(owner, set) else owner.extend)(value)
         elif isinstance(owner, list):
             owner[:] = value
         elif isinstance(owner, collections.deque):
@@ -122,6 +126,7 @@ class ReadRecorder:
         self._entries: dict[tuple[str, int, Any], list[Any]] = {}
         self._written: dict[tuple[str, int, Any], tuple[str, Any]] = {}
         self._before: dict[int, Any] = {}
+        self._grown: dict[int, str] = {}
         self._functions: dict[int, list[FunctionType]] = {}
         self._results: dict[int, dict[int, Any]] = {}
         self._tracers: dict[int, Any] = {}
@@ -449,7 +454,11 @@ class ReadRecorder:
 
     def _attribute(self, base: Any, name: str, expr: Expr, frame: FrameType) -> None:
         if isinstance(base, _CONTAINERS) and hasattr(dict if isinstance(base, dict) else list, name):
-            if name != "get":
+            if name in _GROWING and isinstance(base, (list, set)):
+                if id(base) in self._outside and id(base) not in self._before:
+                    self._before[id(base)] = self._snapshot(base)
+                    self._grown[id(base)] = self._name(base, expr)
+            elif name != "get":
                 self._read_content(base, self._name(base, expr), frame, False)
             return
         if isinstance(base, np.ndarray):
@@ -649,6 +658,15 @@ class ReadRecorder:
         for (kind, oid, key), (name, _) in self._written.items():
             if oid in objects and oid in self._outside:
                 self.effects.append(Effect(kind, objects[oid], key, _now(kind, objects[oid], key), name))
+        for oid, name in self._grown.items():
+            if oid in objects and ("content", oid, None) not in self._entries:
+                owner, before = objects[oid], list(map(real, self._before[oid]))
+                if isinstance(owner, set):
+                    new = [x for x in owner if not any(x is y for y in before)]
+                else:
+                    new = owner[len(before) :]
+                if new:
+                    self.effects.append(Effect("extend", owner, None, new, name))
         for read in self.reads:
             if read.kind == "content" and not _unchanged(read.owner, read.value):
                 state = dict(read.owner) if isinstance(read.owner, dict) else type(read.owner)(read.owner)
