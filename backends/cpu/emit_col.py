@@ -105,14 +105,14 @@ class _Column:
             values = [body.value(node) for node in nodes]
             frame.extend(body)
             for k, (node, value) in enumerate(zip(nodes, values), start):
-                frame.line(f"w_store_{node.dtype.char}(ready{k}, v, {value}, w_mask(16))")
+                frame.line(f"w_write_{node.dtype.char}(ready{k}, v, {value})")
         self.ready += nodes
 
     @contextmanager
     def _columns(self, masked: bool = True) -> Iterator[None]:
         with self.frame.block("for v in range(0, width, 16):"):
             if masked:
-                self.frame.line("m = w_mask(width - v)")
+                self.frame.line("m = w_mask(width, v)")
             yield
 
     def _body(self, top: Body) -> Body:
@@ -120,7 +120,7 @@ class _Column:
         body = top.fork(lambda node: self.frame.load(node, "(tile + v)", "m"), wide=True)
         body.stored = {id(r.node): r.result() for r in self.reductions}
         for k, node in enumerate(self.ready):
-            body.stored[id(node)] = f"w_load_{node.dtype.char}(ready{k}, v, w_mask(16))"
+            body.stored[id(node)] = f"w_read_{node.dtype.char}(ready{k}, v)"
         return body
 
 

@@ -31,18 +31,19 @@ WEIGHTS: dict[str, int] = (
 
 
 def constant(value: Any, dtype: DType) -> str:
-    """A typed constant. A bare Python float would silently make the whole expression float64."""
+    """A constant as an argument of an instruction, which converts it to its own dtype.
+
+    Beside an operator a bare Python float would silently make the whole expression float64.
+    """
     if dtype is T.bool_:
         return str(bool(value))
     if not dtype.is_float:
-        return f"types.{dtype.name}({int(value)})"
+        return str(int(value))
     if math.isnan(value):
-        text = "1e999 - 1e999"
-    elif math.isinf(value):
-        text = "1e999" if value > 0 else "-1e999"
-    else:
-        text = repr(float(value))
-    return f"types.{dtype.name}({text})"
+        return "1e999 - 1e999"
+    if math.isinf(value):
+        return "1e999" if value > 0 else "-1e999"
+    return repr(float(value))
 
 
 def instruction(node: Expr, a: Sequence[str], wide: bool = False) -> str:
@@ -57,7 +58,7 @@ def instruction(node: Expr, a: Sequence[str], wide: bool = False) -> str:
     if op not in SCALAR_OPS:
         raise KernelError("kernel", f"the scalar node {op!r} cannot stand in a loop", "report it as a defect")
     dtype = node.args[-1].dtype
-    if not wide:
+    if not wide and not any(x.op == "const" for x in node.args):
         infix = _FLOAT_INFIX if dtype.is_float else _INFIX if dtype.char in ("i64", "u64") else {}
         if op in infix:
             return f"{a[0]} {infix[op]} {a[1]}"

@@ -55,7 +55,7 @@ def _inner_loop(frame: Frame, top: Body, once: list[Expr], first: str, last: str
     frame.extend(outer)
     roots = frame.kernel.roots
     with frame.block(f"for v in range({first}, {last}, 16):"):
-        frame.line(f"m = w_mask({last} - v)")
+        frame.line(f"m = w_mask({last}, v)")
         body = outer.fork(lambda node: frame.load(node, "v", "m"), wide=True)
         # All loads stand before all stores: an output may be the same buffer as an input.
         for node in walk(roots):

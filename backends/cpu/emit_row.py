@@ -102,30 +102,44 @@ class _Row:
         frame.extend(row)
         for r in reductions:
             frame.write(r.start())
-        if blocked:
-            frame.line("filled = 0")
         inner = self.kernel.n_axes - 1
         low, high = frame.bounds(inner)
+        # Lanes of a float sum live as long as a block: a part of one row, or several short rows.
+        several = bool(blocked) and self.kernel.reduced > 1
+        if several:
+            frame.line("filled = 0")
+            self._write_all(blocked, "reset")
         with frame.reduced_loops(inner) as index:
             outer = row.fork(lambda node: frame.load(node, "0"))
             for node in nodes:
                 if node.op == "arg" and id(node) in self.elem and frame.inputs[node.value].inner == "b":
                     outer.value(node)
             frame.extend(outer)
-            if blocked:
+            if not blocked:
+                self._vector_loop(number, outer, reductions, low, high, index)
+            else:
                 with frame.block(f"for block in range({low}, {high}, {BLOCK}):"):
                     frame.line(f"end = min(block + {BLOCK}, {high})")
+                    if not several:
+                        self._write_all(blocked, "reset")
                     self._vector_loop(number, outer, reductions, "block", "end", index)
-                    frame.line("filled += end - block")
-                    with frame.block(f"if filled >= {BLOCK}:"):
-                        for r in blocked:
-                            frame.write(r.fold() + r.reset())
-                        frame.line("filled = 0")
-            else:
-                self._vector_loop(number, outer, reductions, low, high, index)
+                    if not several:
+                        self._write_all(blocked, "fold")
+                    else:
+                        frame.line("filled += end - block")
+                        with frame.block(f"if filled >= {BLOCK}:"):
+                            self._write_all(blocked, "fold")
+                            self._write_all(blocked, "reset")
+                            frame.line("filled = 0")
+        if several:
+            self._write_all(blocked, "fold")
         for r in reductions:
             frame.write(r.finish())
             row.names[id(r.node)] = r.name
+
+    def _write_all(self, reductions: list[Reduction], part: str) -> None:
+        for r in reductions:
+            self.frame.write(getattr(r, part)())
 
     def _vector_loop(
         self,
@@ -138,7 +152,7 @@ class _Row:
     ) -> None:
         frame = self.frame
         with frame.block(f"for v in range({low}, {high}, 16):"):
-            frame.line(f"m = w_mask({high} - v)")
+            frame.line(f"m = w_mask({high}, v)")
             body = outer.fork(lambda node: frame.load(node, "v", "m"), wide=True)
             targets = self._targets(number)
             # All loads stand before all stores: an output may be the same buffer as an input.

@@ -5,11 +5,14 @@ a loop, reductions have lanes in a fixed order, and each loop body is compiled o
 
 `w_<op>_<kind>(...)`: the function `v_<op>_<kind>` of vecmath on wide values; scalars among the arguments are
     spread over all lanes; with scalars alone it is the scalar function.
-`w_mask(m)`: lanes below m; `w_index(start, step)`: int64 start, start + step, ...
+`w_mask(end, v)`: lanes below end - v; `w_index(start, step)`: int64 start, start + step, ...
 `w_load_<kind>(addr, i, mask)`, `w_gather_<kind>(addr, i, step, mask)`: elements i, i + 1, ... or
     i, i + step, ...; lanes outside the mask are not read and are 0.
 `w_store_<kind>(addr, i, value, mask)`, `w_scatter_<kind>(addr, i, step, value, mask)`: the same for writing.
-`w_fill_<kind>(x)`: x in all lanes; `w_fold_<op>_<kind>(w)`: all lanes combined by halves.
+`w_read_<kind>(addr, i)`, `w_write_<kind>(addr, i, value)`: all lanes, in working memory.
+`w_fill_<kind>(x)`: x in all lanes.
+
+Reductions over lanes are in wide_reduce.
 """
 
 from __future__ import annotations
@@ -52,10 +55,11 @@ MASK = WIDE["b1"]
 __all__ = ["LANES"]
 
 
-def _export(name: str, typer: Any) -> None:
+def export(name: str, typer: Any, names: dict[str, Any], public: list[str]) -> None:
+    """Make the intrinsic `name` known to a module with these names."""
     typer.__name__ = typer.__qualname__ = name
-    globals()[name] = intrinsic(typer)
-    __all__.append(name)
+    names[name] = intrinsic(typer)
+    public.append(name)
 
 
 # ---- LLVM code for many lanes from code written for one
@@ -119,7 +123,7 @@ def _declare(module: Any, name: str, function_type: Any) -> Any:
     return ir.Function(module, function_type, name) if found is None else found
 
 
-def _spread(builder: Any, value: Any, lanes: int = LANES) -> Any:
+def spread(builder: Any, value: Any, lanes: int = LANES) -> Any:
     """A vector with the scalar `value` in all lanes."""
     if isinstance(value.type, ir.VectorType):
         return value
@@ -130,7 +134,7 @@ def _spread(builder: Any, value: Any, lanes: int = LANES) -> Any:
     return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes))
 
 
-def _on_lanes(codegen: Any, builder: Any, values: Any, lanes: int) -> Any:
+def on_lanes(codegen: Any, builder: Any, values: Any, lanes: int) -> Any:
     """The result of a scalar code generator on vectors of `lanes` (1: scalars)."""
     if lanes == 1:
         return codegen(None, builder, None, values)
@@ -147,8 +151,8 @@ def _make_function(name: str) -> Any:
 
         def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             if not wide:
-                return _on_lanes(scalar, builder, values, 1)
-            return _on_lanes(scalar, builder, [_spread(builder, v) for v in values], LANES)
+                return on_lanes(scalar, builder, values, 1)
+            return on_lanes(scalar, builder, [spread(builder, v) for v in values], LANES)
 
         parameters = [WIDE[k] if isinstance(a, Wide) else KINDS[k].numba for a, k in zip(args, entry.args)]
         result = WIDE[entry.result] if wide else KINDS[entry.result].numba
@@ -166,7 +170,7 @@ _ARITY = {
 }
 
 for _name, _entry in VECMATH.items():
-    _export(f"w{_name[1:]}", _ARITY[len(_entry.args)](_make_function(_name)))
+    export(f"w{_name[1:]}", _ARITY[len(_entry.args)](_make_function(_name)), globals(), __all__)
 
 
 # ---- lanes
@@ -176,20 +180,20 @@ def _iota(element: Any) -> Any:
     return ir.Constant(ir.VectorType(element, LANES), list(range(LANES)))
 
 
-def _w_mask(typingctx: Any, m: Any) -> Any:
+def _w_mask(typingctx: Any, end: Any, v: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        most = _I64(LANES)
-        few = builder.select(builder.icmp_signed("<", args[0], most), args[0], most)
-        count = _spread(builder, builder.trunc(few, _I32))
+        left, most = builder.sub(*args), _I64(LANES)
+        few = builder.select(builder.icmp_signed("<", left, most), left, most)
+        count = spread(builder, builder.trunc(few, _I32))
         return builder.icmp_signed("<", _iota(_I32), count)
 
-    return MASK(types.int64), codegen
+    return MASK(types.int64, types.int64), codegen
 
 
 def _steps(builder: Any, start: Any, step: Any) -> Any:
     """start, start + step, ... as int64 lanes."""
-    moved = builder.mul(_iota(_I64), _spread(builder, step))
-    return builder.add(_spread(builder, start), moved)
+    moved = builder.mul(_iota(_I64), spread(builder, step))
+    return builder.add(spread(builder, start), moved)
 
 
 def _w_index(typingctx: Any, start: Any, step: Any) -> Any:
@@ -199,8 +203,8 @@ def _w_index(typingctx: Any, start: Any, step: Any) -> Any:
     return WIDE["i64"](types.int64, types.int64), codegen
 
 
-_export("w_mask", _w_mask)
-_export("w_index", _w_index)
+export("w_mask", _w_mask, globals(), __all__)
+export("w_index", _w_index, globals(), __all__)
 
 
 # ---- memory
@@ -220,7 +224,7 @@ def _from_memory(builder: Any, kind: Kind, loaded: Any) -> Any:
 
 
 def _to_memory(builder: Any, kind: Kind, value: Any) -> Any:
-    value = _spread(builder, value)
+    value = spread(builder, value)
     return builder.zext(value, ir.VectorType(_I8, LANES)) if kind.is_bool else value
 
 
@@ -301,83 +305,28 @@ def _make_memory(kind: Kind) -> None:
 
     def fill(typingctx: Any, x: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            return _spread(builder, args[0])
+            return spread(builder, args[0])
 
         return wide(scalar), codegen
 
-    for function in (load, gather, store, scatter, fill):
-        _export(f"w_{function.__name__}_{kind.name}", function)
+    def read(typingctx: Any, addr: Any, i: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            p = builder.bitcast(_pointer(builder, kind, *args), vector.as_pointer())
+            return _from_memory(builder, kind, builder.load(p, align=_bytes(kind), typ=vector))
+
+        return wide(i64, i64), codegen
+
+    def write(typingctx: Any, addr: Any, i: Any, value: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            p = builder.bitcast(_pointer(builder, kind, *args[:2]), vector.as_pointer())
+            builder.store(_to_memory(builder, kind, args[2]), p, align=_bytes(kind))
+            return context.get_dummy_value()
+
+        return types.void(i64, i64, wide if isinstance(value, Wide) else scalar), codegen
+
+    for function in (load, gather, store, scatter, fill, read, write):
+        export(f"w_{function.__name__}_{kind.name}", function, globals(), __all__)
 
 
 for _kind in KINDS.values():
     _make_memory(_kind)
-
-
-# ---- all lanes to one
-
-
-def _make_fold(op: str, kind: Kind) -> None:
-    entry = VECMATH[f"v_{op}_{kind.name}"]
-    _, scalar = entry.function._defn(None, None, None)
-
-    def fold(typingctx: Any, w: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            value, lanes = args[0], LANES
-            while lanes > 1:
-                lanes //= 2
-                halves = [_part(builder, value, start, lanes) for start in (0, lanes)]
-                value = _on_lanes(scalar, builder, halves, lanes)
-            return value
-
-        return kind.numba(WIDE[kind.name]), codegen
-
-    _export(f"w_fold_{op}_{kind.name}", fold)
-
-
-def _part(builder: Any, value: Any, start: int, lanes: int) -> Any:
-    if lanes == 1:
-        return builder.extract_element(value, _I32(start))
-    pick = ir.Constant(ir.VectorType(_I32, lanes), list(range(start, start + lanes)))
-    return builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), pick)
-
-
-for _op in ("add", "mul", "maximum", "minimum"):
-    for _kind in KINDS.values():
-        _make_fold(_op, _kind)
-
-
-def _make_arg_fold(op: str, kind: Kind) -> None:
-    """`w_fold_arg_<op>_<kind>(values, indices)`: the index of the best value: NaN first, then the first."""
-
-    def fold(typingctx: Any, values: Any, indices: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            value, index, lanes = *args, LANES
-            while lanes > 1:
-                lanes //= 2
-                (v0, v1), (i0, i1) = (
-                    [_part(builder, x, s, lanes) for s in (0, lanes)] for x in (value, index)
-                )
-                take = _second_is_better(builder, op, kind, v0, v1, i0, i1)
-                value, index = builder.select(take, v1, v0), builder.select(take, i1, i0)
-            return index
-
-        return types.int64(WIDE[kind.name], WIDE["i64"]), codegen
-
-    _export(f"w_fold_arg_{op}_{kind.name}", fold)
-
-
-def _second_is_better(b: Any, op: str, kind: Kind, v0: Any, v1: Any, i0: Any, i1: Any) -> Any:
-    sign = ">" if op == "maximum" else "<"
-    earlier = b.icmp_signed("<", i1, i0)
-    if not kind.is_float:
-        compare = b.icmp_signed if kind.is_signed else b.icmp_unsigned
-        return b.or_(compare(sign, v1, v0), b.and_(compare("==", v1, v0), earlier))
-    nan0, nan1 = b.fcmp_unordered("uno", v0, v0), b.fcmp_unordered("uno", v1, v1)
-    better = b.or_(b.fcmp_ordered(sign, v1, v0), b.and_(nan1, b.not_(nan0)))
-    equal = b.or_(b.fcmp_ordered("==", v1, v0), b.and_(nan1, nan0))
-    return b.or_(better, b.and_(equal, earlier))
-
-
-for _op in ("maximum", "minimum"):
-    for _kind in KINDS.values():
-        _make_arg_fold(_op, _kind)

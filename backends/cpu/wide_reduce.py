@@ -1,0 +1,142 @@
+"""Reductions over the lanes of wide values: accumulators that take turns, and all lanes to one number.
+
+`w_turns_<kind>(x)`: four accumulators of sixteen lanes, all x.
+`w_turns_<op>_<kind>(turns, w, mask)`: the first accumulator takes in the lanes of w under the mask, and
+    becomes the last; so that one operation need not wait for the one before.
+`w_total_<op>_<kind>(turns)`: all 64 lanes combined by halves: accumulator 0 with 2, 1 with 3, those two,
+    lane 0 with 8 and so on.
+`w_better_<op>_<kind>(w, best, mask)`: lanes of w that beat those of `best`: NaN beats all but NaN.
+`w_first_<op>_<kind>(best, at)`: of all lanes the index `at` of the best one, the lowest among equals.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core.datamodel import models
+from numba.core.datamodel.registry import register_default
+
+from .vecmath import VECMATH
+from .vecmath_value import KINDS, Kind
+from .wide import LANES, MASK, WIDE, Wide, export, on_lanes, spread
+
+TURNS = 4
+_I32 = ir.IntType(32)
+
+__all__: list[str] = []
+
+
+class Turns(types.Type):
+    """Numba's type of four accumulators."""
+
+    def __init__(self, kind: Kind):
+        self.kind = kind
+        super().__init__(f"turns_{kind.name}")
+
+
+@register_default(Turns)
+class _TurnsModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: Turns):
+        wide = ir.VectorType(fe_type.kind.llvm, LANES)
+        super().__init__(dmm, fe_type, ir.ArrayType(wide, TURNS))
+
+
+def _make_turns(kind: Kind) -> None:
+    def turns(typingctx: Any, x: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            wide = spread(builder, args[0])
+            return _together(builder, [wide] * TURNS)
+
+        return Turns(kind)(kind.numba), codegen
+
+    export(f"w_turns_{kind.name}", turns, globals(), __all__)
+
+
+def _together(builder: Any, parts: list[Any]) -> Any:
+    value = ir.Constant(ir.ArrayType(parts[0].type, TURNS), ir.Undefined)
+    for k, part in enumerate(parts):
+        value = builder.insert_value(value, part, k)
+    return value
+
+
+def _make_combination(op: str, kind: Kind) -> None:
+    entry = VECMATH[f"v_{op}_{kind.name}"]
+    _, scalar = entry.function._defn(None, None, None)
+
+    def combine(builder: Any, a: Any, b: Any, lanes: int = LANES) -> Any:
+        return on_lanes(scalar, builder, [a, b], lanes)
+
+    def turn(typingctx: Any, turns: Any, w: Any, mask: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            first, *others = (builder.extract_value(args[0], k) for k in range(TURNS))
+            taken = combine(builder, first, spread(builder, args[1]))
+            return _together(builder, [*others, builder.select(args[2], taken, first)])
+
+        return Turns(kind)(Turns(kind), WIDE[kind.name] if isinstance(w, Wide) else kind.numba, MASK), codegen
+
+    def total(typingctx: Any, turns: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            a, b, c, d = (builder.extract_value(args[0], k) for k in range(TURNS))
+            value, lanes = combine(builder, combine(builder, a, c), combine(builder, b, d)), LANES
+            while lanes > 1:
+                lanes //= 2
+                value = combine(builder, *_halves(builder, value, lanes), lanes)
+            return value
+
+        return kind.numba(Turns(kind)), codegen
+
+    export(f"w_turns_{op}_{kind.name}", turn, globals(), __all__)
+    export(f"w_total_{op}_{kind.name}", total, globals(), __all__)
+
+
+def _halves(builder: Any, value: Any, lanes: int) -> list[Any]:
+    """The lower and the upper `lanes` lanes."""
+    if lanes == 1:
+        return [builder.extract_element(value, _I32(k)) for k in (0, 1)]
+    undefined = ir.Constant(value.type, ir.Undefined)
+    picks = (ir.Constant(ir.VectorType(_I32, lanes), list(range(s, s + lanes))) for s in (0, lanes))
+    return [builder.shuffle_vector(value, undefined, pick) for pick in picks]
+
+
+def _beats(b: Any, op: str, kind: Kind, new: Any, old: Any) -> Any:
+    sign = ">" if op == "maximum" else "<"
+    if not kind.is_float:
+        return (b.icmp_signed if kind.is_signed else b.icmp_unsigned)(sign, new, old)
+    nan = b.and_(b.fcmp_unordered("uno", new, new), b.fcmp_ordered("ord", old, old))
+    return b.or_(b.fcmp_ordered(sign, new, old), nan)
+
+
+def _make_best(op: str, kind: Kind) -> None:
+    def better(typingctx: Any, w: Any, best: Any, mask: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.and_(args[2], _beats(builder, op, kind, spread(builder, args[0]), args[1]))
+
+        wide = WIDE[kind.name]
+        return MASK(wide if isinstance(w, Wide) else kind.numba, wide, MASK), codegen
+
+    def first(typingctx: Any, best: Any, at: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            value, index, lanes = *args, LANES
+            while lanes > 1:
+                lanes //= 2
+                (v0, v1), (i0, i1) = (_halves(builder, x, lanes) for x in (value, index))
+                worse, wins = (_beats(builder, op, kind, *pair) for pair in ((v0, v1), (v1, v0)))
+                earlier = builder.icmp_signed("<", i1, i0)
+                take = builder.or_(wins, builder.and_(builder.not_(worse), earlier))
+                value, index = builder.select(take, v1, v0), builder.select(take, i1, i0)
+            return index
+
+        return types.int64(WIDE[kind.name], WIDE["i64"]), codegen
+
+    export(f"w_better_{op}_{kind.name}", better, globals(), __all__)
+    export(f"w_first_{op}_{kind.name}", first, globals(), __all__)
+
+
+for _kind in KINDS.values():
+    _make_turns(_kind)
+    for _op in ("add", "mul", "maximum", "minimum"):
+        _make_combination(_op, _kind)
+    for _op in ("maximum", "minimum"):
+        _make_best(_op, _kind)
