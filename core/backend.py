@@ -85,15 +85,18 @@ class Launch(NamedTuple):
     wave: bool
 
 
+_pack_double, _unpack_int64 = struct.Struct("<d").pack, struct.Struct("<q").unpack
+
+
 def float_bits(value: float) -> int:
     """The bits of a float64 as a signed 64-bit integer."""
-    return int(struct.unpack("<q", struct.pack("<d", value))[0])
+    return _unpack_int64(_pack_double(value))[0]  # type: ignore[no-any-return]
 
 
 def scalar_bits(value: Any, dtype: DType) -> int:
     """A number as it stands in a slot: float64 bits for a float dtype, else the integer itself (two's complement)."""
-    if dtype.is_float:
-        return float_bits(float(value))
+    if dtype.kind == "float":
+        return _unpack_int64(_pack_double(value))[0]  # type: ignore[no-any-return]
     bits = int(value)
     return bits - (1 << 64) if bits >= 1 << 63 else bits
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..core import dispatch
 from ..core.backend import Operand, Program, Scalar, get_backend, normalize_device, scalar_bits
-from ..core.errors import ArgumentTypeError, AutogradError, DeviceError, ShapeError
+from ..core.errors import ArgumentTypeError, AutogradError, DeviceError, ShapeError, user_frame
 from ..core.lower import copy
 from ..core.op import REGISTRY, Attrs, Op
 from ..core.op_lower import lower_op
@@ -150,9 +150,13 @@ class EagerExecutor:
                 dynamic.append(x._storage.ptr + x._offset)
         if into is not None:
             outputs: tuple[Any, ...] = into
+            frame = user_frame(2)
+            line = None if frame is None else (frame.f_code, frame.f_lineno)
             for t in into:
-                dynamic.append(t._storage.ptr + t._offset)
-                t._bump()
+                storage = t._storage
+                dynamic.append(storage.ptr + t._offset)
+                storage.version += 1
+                storage.changed = line
         else:
             empty = recipe.backend.empty
             made = []

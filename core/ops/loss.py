@@ -1,6 +1,5 @@
 """Losses. reduction: "mean", "sum" or "none"."""
 
-# ruff: noqa: F811
 from __future__ import annotations
 
 import math
@@ -9,7 +8,7 @@ from ..errors import ArgumentError, DtypeError, ShapeError
 from ..op import Ints, composite, pointwise
 from ..scalar import s
 from . import elementwise as E
-from .activation import log_softmax
+from .activation import log_softmax, softplus
 from .creation import arange
 from .reduction import mean, sum_
 from .shape import expand_dims, reshape
@@ -23,7 +22,9 @@ def _reduced(op, x, reduction):
 
 def _like(op, x, y):
     if x.shape != y.shape:
-        raise ShapeError(op, f"input {x.type} and target {y.type} differ in shape", "reshape one; nothing broadcasts here")
+        raise ShapeError(
+            op, f"input {x.type} and target {y.type} differ in shape", "reshape one; nothing broadcasts here"
+        )
 
 
 @composite
@@ -48,73 +49,129 @@ l1_loss.sample((3, 4), (3, 4)).sample((5,), (5,), reduction="sum")
 
 
 @pointwise(no_onnx="part of losses")
-def picked(logp, position, label, *, classes):
-    """-logp where the position along the class axis is the label, else 0; NaN for a label outside 0..classes-1."""
-    inside = s.logical_and(s.ge(label, 0), s.lt(label, classes))
-    return s.where(inside, s.where(s.eq(position, label), -logp, 0), math.nan)
+def picked(logp, position, label, *, classes, ignore_index=-100):
+    """-logp where the position along the class axis is the label, else 0; NaN for a label outside
+    0..classes-1.
+
+    Nothing is picked for the label ignore_index.
+    """
+    chosen = s.logical_and(s.eq(position, label), s.ne(label, ignore_index))
+    legal = s.logical_or(s.logical_and(s.ge(label, 0), s.lt(label, classes)), s.eq(label, ignore_index))
+    return s.where(legal, s.where(chosen, -logp, 0), math.nan)
 
 
 @picked.grad
-def logp(g, position, label):
-    return E.where(E.equal(position, label), E.negative(g), 0.0)
+def logp(g, position, label, classes, ignore_index):
+    chosen = E.equal(position, label)
+    if 0 <= ignore_index < classes:
+        chosen = E.logical_and(chosen, E.not_equal(label, ignore_index))
+    return E.where(chosen, E.negative(g), 0.0)
+
+
+def _check_classes(op, x, target, w):
+    if not target.dtype.is_integer:
+        raise DtypeError(op, f"target: {target.type} holds no class indices", "convert it to int64")
+    if x.ndim < 1 or target.shape != x.shape[:1] * (x.ndim > 1) + x.shape[2:]:
+        raise ShapeError(
+            op, f"target: {target.type} does not fit logits: {x.type}",
+            "for logits [N, C] pass one class index for each row: [N]",
+        )  # fmt: skip
+    _check_weights(op, x, w)
+
+
+def _class_axis(x):
+    return 1 if x.ndim > 1 else 0
+
+
+def _check_weights(op, x, w):
+    classes = x.shape[_class_axis(x)]
+    if w is not None and w.shape != (classes,):
+        raise ShapeError(op, f"w: {w.type} does not hold a weight for each of {classes} classes", "pass w[C]")
+
+
+def _along_classes(x, v):
+    """A vector over the classes, shaped to broadcast against x."""
+    return reshape(v, shape=(v.shape[0],) + (1,) * (x.ndim - _class_axis(x) - 1))
+
+
+def _pick(x, values, target, ignore_index):
+    """Minus the values[..., class, ...] of each target's class; 0 for ignored targets."""
+    axis = _class_axis(x)
+    classes = x.shape[axis]
+    position = _along_classes(x, arange(classes, device=x.device))
+    label = expand_dims(target, axis=axis)
+    chosen = picked(values, position, label, classes=classes, ignore_index=ignore_index)
+    return sum_(chosen, axis=axis)
+
+
+def _class_loss(op, each, x, target, w, reduction, ignore_index):
+    """Reduce losses by target; their mean is weighted by class and leaves out ignored targets."""
+    if reduction != "mean":
+        return _reduced(op, each, reduction)
+    if w is None:
+        share = E.cast(E.not_equal(target, ignore_index), dtype=x.dtype)
+    else:
+        share = _pick(x, E.negative(_along_classes(x, w)), target, ignore_index)
+    return sum_(each) / sum_(share)
 
 
 @composite
-def nll_loss(logp, target, *, reduction="mean"):
+def nll_loss(logp, target, w=None, *, reduction="mean", ignore_index=-100):
     """Minus the log-probability of the target class.
 
-    logp: float[N, C, ...], target: int[N, ...] with classes from 0 to C - 1.
-    Raises: ShapeError, DtypeError for a target that is not integer. Numerics: a class outside 0..C-1 gives NaN.
+    logp: float[N, C, ...], target: int[N, ...] with classes from 0 to C - 1, w: float[C], a weight for each
+    class, or None; targets equal to ignore_index count for nothing. reduction "mean" divides by the sum of
+    weights. Raises: ShapeError, DtypeError for a target that is not integer. Numerics: a class outside
+    0..C-1 gives NaN; so does a mean over nothing. Source: ONNX NegativeLogLikelihoodLoss.
     """
-    if not target.dtype.is_integer:
-        raise DtypeError("nll_loss", f"target: {target.type} holds no class indices", "convert it to int64")
-    if logp.ndim < 1 or target.shape != logp.shape[:1] * (logp.ndim > 1) + logp.shape[2:]:
-        raise ShapeError(
-            "nll_loss", f"target: {target.type} does not fit logits: {logp.type}",
-            "for logits [N, C] pass one class index for each row: [N]",
-        )  # fmt: skip
-    axis = 1 if logp.ndim > 1 else 0
-    classes = logp.shape[axis]
-    position = reshape(arange(classes, device=logp.device), shape=(classes,) + (1,) * (logp.ndim - axis - 1))
-    chosen = picked(logp, position, expand_dims(target, axis=axis), classes=classes)
-    return _reduced("nll_loss", sum_(chosen, axis=axis), reduction)
+    _check_classes("nll_loss", logp, target, w)
+    weighted = logp if w is None else logp * _along_classes(logp, w)
+    each = _pick(logp, weighted, target, ignore_index)
+    return _class_loss("nll_loss", each, logp, target, w, reduction, ignore_index)
 
 
 nll_loss.sample((3, 4), Ints((3,), 0, 4)).sample((2, 4, 3), Ints((2, 3), 0, 4), reduction="sum")
+nll_loss.sample((5, 4), Ints((5,), 0, 4), (4,), low=0.1, ignore_index=1)
 
 
 @composite
-def cross_entropy(x, target, *, reduction="mean", label_smoothing=0.0):
+def cross_entropy(x, target, w=None, *, reduction="mean", ignore_index=-100, label_smoothing=0.0):
     """The cross entropy of logits and targets: `-log_softmax(x)[target]`, reduced.
 
-    x: float[N, C, ...]; target: int[N, ...] (classes) or float like x (probabilities); label_smoothing: share
-    in [0, 1) spread evenly over the classes. Returns: float, 0-d unless reduction is "none".
-    Raises: ShapeError, DtypeError. Numerics: no overflow; a class outside 0..C-1 gives NaN.
-    Source: ONNX SoftmaxCrossEntropyLoss.
+    x: float[N, C, ...]; target: int[N, ...] (classes) or float like x (probabilities); w: float[C], a weight
+    for each class, or None; class targets equal to ignore_index count for nothing; label_smoothing: share in
+    [0, 1) spread evenly over the classes. reduction "mean" divides by the sum of the targets' weights
+    (probabilities: by their number). Returns: float, 0-d unless reduction is "none".
+    Raises: ShapeError, DtypeError, ArgumentError. Numerics: no overflow; a class outside 0..C-1 gives NaN;
+    so does a mean over nothing. Source: ONNX SoftmaxCrossEntropyLoss.
     """
-    axis = 1 if x.ndim > 1 else 0
-    logp = log_softmax(x, axis=axis)
+    op = "cross_entropy"
+    if not 0.0 <= label_smoothing < 1.0:
+        raise ArgumentError(op, f"label_smoothing={label_smoothing} is outside [0, 1)", "use a share as 0.1")
+    axis = _class_axis(x)
+    smooth = label_smoothing / x.shape[axis] if x.ndim and x.shape[axis] else 0.0
     if target.dtype.is_float:
-        _like("cross_entropy", x, target)
+        _like(op, x, target)
+        _check_weights(op, x, w)
+        logp = log_softmax(x, axis=axis)
         if label_smoothing:
-            target = target * (1.0 - label_smoothing) + label_smoothing / x.shape[axis]
-        total = E.negative(sum_(logp * target, axis=axis))
-        return _reduced("cross_entropy", total, reduction)
-    if not target.dtype.is_integer:
-        raise DtypeError("cross_entropy", f"target: {target.type} is neither classes nor probabilities", "use int64")
-    if target.shape != x.shape[:1] * (x.ndim > 1) + x.shape[2:]:
-        raise ShapeError(
-            "cross_entropy", f"target: {target.type} does not fit logits: {x.type}",
-            "for logits [N, C] pass one class index for each row: [N]",
-        )  # fmt: skip
-    hard = nll_loss(logp, target, reduction="none")
+            target = target * (1.0 - label_smoothing) + smooth
+        weighted = logp * target if w is None else logp * target * _along_classes(x, w)
+        each = E.negative(sum_(weighted, axis=axis))
+        return _reduced(op, each, reduction)
+    _check_classes(op, x, target, w)
+    logp = log_softmax(x, axis=axis)
+    weighted = logp if w is None else logp * _along_classes(x, w)
+    each = _pick(x, weighted, target, ignore_index)
     if label_smoothing:
-        hard = hard * (1.0 - label_smoothing) - mean(logp, axis=axis) * label_smoothing
-    return _reduced("cross_entropy", hard, reduction)
+        spread = E.where(E.not_equal(target, ignore_index), sum_(weighted, axis=axis), 0.0)
+        each = each * (1.0 - label_smoothing) - spread * smooth
+    return _class_loss(op, each, x, target, w, reduction, ignore_index)
 
 
 cross_entropy.sample((3, 4), Ints((3,), 0, 4)).sample((2, 4, 3), Ints((2, 3), 0, 4), reduction="none")
 cross_entropy.sample((3, 4), Ints((3,), 0, 4), label_smoothing=0.1)
+cross_entropy.sample((5, 4), Ints((5,), 0, 4), (4,), low=0.1, ignore_index=1, label_smoothing=0.1)
 cross_entropy.error_sample((3, 4), Ints((4,), 0, 4), match="does not fit logits")
 
 
@@ -122,8 +179,7 @@ cross_entropy.error_sample((3, 4), Ints((4,), 0, 4), match="does not fit logits"
 def binary_cross_entropy_with_logits(x, y, *, reduction="mean"):
     """`softplus(x) - x * y` for logits x and targets y in [0, 1] (equal shapes), reduced; no overflow."""
     _like("binary_cross_entropy_with_logits", x, y)
-    each = E.maximum(x, 0.0) - x * y + E.log1p(E.exp(E.negative(E.abs_(x))))
-    return _reduced("binary_cross_entropy_with_logits", each, reduction)
+    return _reduced("binary_cross_entropy_with_logits", softplus(x) - x * y, reduction)
 
 
 binary_cross_entropy_with_logits.sample((3, 4), (3, 4))

@@ -1,0 +1,271 @@
+"""Layers as functions, by the names and arguments of torch.nn.functional, over the ops of the registry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..core.errors import ArgumentError, ShapeError
+from ..core.ops import REGISTRY as _OPS
+from ..core.ops import activation as _A
+from ..core.ops import elementwise as _E
+from ..core.ops import shape as _S
+from ..core.ops.activation import elu, gelu, leaky_relu, relu, silu
+from ..core.ops.convolution import out_size, padding_pairs, pair
+from ..core.ops.elementwise import sigmoid, tanh
+from ..core.ops.indexing import take
+from ..core.ops.linalg import linear
+from ..core.ops.loss import binary_cross_entropy_with_logits as _bce
+from ..core.ops.loss import cross_entropy as _cross_entropy
+from ..core.ops.loss import l1_loss, mse_loss
+from ..core.ops.loss import nll_loss as _nll_loss
+from ..core.value import Tensor
+from .arguments import only, probability
+
+__all__ = [
+    "avg_pool2d", "binary_cross_entropy_with_logits", "conv2d", "cross_entropy", "dropout", "elu",
+    "embedding", "flatten", "gelu", "l1_loss", "layer_norm", "leaky_relu", "linear", "log_softmax",
+    "max_pool2d", "mse_loss", "nll_loss", "one_hot", "pad", "relu", "sigmoid", "silu", "softmax",
+    "softplus", "tanh",
+]  # fmt: skip
+
+
+# ---------------------------------------------------------------- activations
+
+
+def softmax(x: Tensor, dim: int = -1) -> Tensor:
+    """`exp(x) / sum(exp(x))` along axis `dim`; see `dg.softmax`."""
+    return _A.softmax(x, axis=dim)  # type: ignore[no-any-return]
+
+
+def log_softmax(x: Tensor, dim: int = -1) -> Tensor:
+    """`log(softmax(x))` along axis `dim`; see `dg.log_softmax`."""
+    return _A.log_softmax(x, axis=dim)  # type: ignore[no-any-return]
+
+
+def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """`log(1 + exp(beta * x)) / beta`; x itself where beta * x is above the threshold.
+
+    Numerics: with beta = 1 and threshold = 20 the formula is used everywhere: no overflow, and at most 2e-9
+    off x.
+    """
+    if beta == 1 and threshold == 20:
+        return _A.softplus(x)  # type: ignore[no-any-return]
+    scaled = x * beta  # type: ignore[operator]
+    return _E.where(_E.greater(scaled, threshold), x, _A.softplus(scaled) / beta)  # type: ignore[no-any-return]
+
+
+def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
+    """x with each element set to 0 with probability p and the rest divided by 1 - p; x itself when not
+    training.
+
+    Raises: ArgumentError unless 0 <= p <= 1.
+    """
+    if not training:
+        return x
+    if probability("dropout", p) == 1.0:
+        return x * 0.0  # type: ignore[operator,no-any-return]
+    return _A.dropout(x, p=float(p), training=True)  # type: ignore[no-any-return]
+
+
+# ---------------------------------------------------------------- convolution and pooling
+
+
+def conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Cross-correlation of images with filters, plus a bias for each filter.
+
+    x: float[N, C, H, W], weight: float[K, C/groups, R, S], bias: float[K] or None; stride, dilation: int or
+    pair; padding: int, pair, `((top, bottom), (left, right))`, "valid" or (stride 1) "same".
+    Returns: float[N, K, P, Q]. Raises: ShapeError, DtypeError, ArgumentError.
+    """
+    if isinstance(padding, str):
+        padding = string_padding("conv2d", padding, weight.shape[2:], stride, dilation)
+    out = _OPS["conv2d"](x, weight, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    if bias is None:
+        return out  # type: ignore[no-any-return]
+    if bias.shape != (weight.shape[0],):
+        raise ShapeError(
+            "conv2d", f"bias: {bias.type} does not fit {weight.shape[0]} filters", "pass one number a filter"
+        )
+    return out + _S.reshape(bias, shape=(-1, 1, 1))  # type: ignore[no-any-return]
+
+
+def string_padding(op: str, padding: str, window: Any, stride: Any, dilation: Any) -> Any:
+    """ "valid" and "same" in numbers. Raises: ArgumentError for another word, or "same" with a stride."""
+    if padding == "valid":
+        return 0
+    if padding != "same":
+        raise ArgumentError(op, f"padding={padding!r}", 'use an int, a pair, "valid" or "same"')
+    if pair(op, "stride", stride) != (1, 1):
+        raise ArgumentError(op, f'padding="same" with stride={stride}', "give the padding in numbers")
+    totals = [d * (n - 1) for d, n in zip(pair(op, "dilation", dilation), window)]
+    return tuple((t // 2, t - t // 2) for t in totals)
+
+
+def max_pool2d(
+    x: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+) -> Tensor:
+    """The maximum of each window of float[N, C, H, W]; stride: the window when None.
+
+    ceil_mode: a last window that begins inside the image but ends outside counts too.
+    """
+    if ceil_mode:
+        window = pair("max_pool2d", "kernel_size", kernel_size)
+        padding = _ceil_padding(x, window, window if stride is None else stride, padding, dilation)
+    op = _OPS["max_pool2d"]
+    return op(x, window=kernel_size, stride=stride, padding=padding, dilation=dilation)  # type: ignore[no-any-return]
+
+
+def _ceil_padding(x: Tensor, window: Any, stride: Any, padding: Any, dilation: Any) -> Any:
+    """The padding with more at the end, so that the last partial window fits."""
+    if x.ndim != 4:
+        return padding
+    stride, dilation = pair("max_pool2d", "stride", stride), pair("max_pool2d", "dilation", dilation)
+    pads = []
+    for n, w, st, (before, after), d in zip(
+        x.shape[2:], window, stride, padding_pairs("max_pool2d", padding), dilation
+    ):
+        whole = out_size(n, w, st, (before, after), d)
+        begins_inside = whole * st < n + before
+        short = (whole * st + d * (w - 1) + 1) - (n + before + after)
+        pads.append((before, after + short if begins_inside and short < st else after))
+    return tuple(pads)
+
+
+def avg_pool2d(
+    x: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Tensor:
+    """The mean of each window of float[N, C, H, W]; count_include_pad: padding counts as zeros."""
+    only("avg_pool2d", "ceil_mode", ceil_mode, False)
+    op = _OPS["avg_pool2d"]
+    return op(  # type: ignore[no-any-return]
+        x, window=kernel_size, stride=stride, padding=padding, count_include_pad=count_include_pad
+    )
+
+
+# ---------------------------------------------------------------- shapes
+
+
+def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    """The axes from start_dim to end_dim as one."""
+    return _S.flatten(x, start_axis=start_dim, end_axis=end_dim)  # type: ignore[no-any-return]
+
+
+def pad(x: Tensor, pad: Any, mode: str = "constant", value: float = 0.0) -> Tensor:
+    """x with `value` around it. pad: (before, after) of the last axis, of the one before it, and so on."""
+    if mode != "constant":
+        raise ArgumentError("pad", f"mode={mode!r} is not supported", 'use "constant"')
+    sizes = tuple(pad)
+    if len(sizes) % 2 or len(sizes) > 2 * x.ndim:
+        raise ArgumentError(
+            "pad", f"pad={sizes} does not fit x: {x.type}", "give two numbers for each axis, last axis first"
+        )
+    pairs = [tuple(sizes[k : k + 2]) for k in range(0, len(sizes), 2)][::-1]
+    return _S.pad(x, padding=((0, 0),) * (x.ndim - len(pairs)) + tuple(pairs), value=value)  # type: ignore[no-any-return]
+
+
+# ---------------------------------------------------------------- normalisation and embedding
+
+
+def layer_norm(
+    x: Tensor,
+    normalized_shape: Any,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """`(x - mean) / sqrt(var + eps) * weight + bias` over the last axes, which must have normalized_shape."""
+    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    if not shape or x.shape[-len(shape) :] != shape:
+        raise ShapeError("layer_norm", f"x: {x.type} does not end in {list(shape)}", "check normalized_shape")
+    return _OPS["layer_norm"](x, weight, bias, n_axes=len(shape), eps=eps)  # type: ignore[no-any-return]
+
+
+def embedding(index: Tensor, weight: Tensor, padding_idx: int | None = None) -> Tensor:
+    """Rows of weight. index: int[...], weight: float[rows, D]; row padding_idx gets no gradient.
+
+    Returns: float[..., D]. Raises: IndexingError for an index outside (eager mode; NaN in a graph).
+    """
+    out = take(weight, index, axis=0)
+    if padding_idx is None:
+        return out  # type: ignore[no-any-return]
+    row = padding_idx % weight.shape[0]
+    keep = _S.expand_dims(_E.not_equal(index, row), axis=-1)
+    return _E.where(keep, out, out.detach())  # type: ignore[no-any-return]
+
+
+def one_hot(x: Tensor, num_classes: int = -1) -> Tensor:
+    """Rows of zeros with a one at x. x: int[...]. num_classes: max + 1 when -1 (the values are read then).
+
+    Returns: int64[..., num_classes].
+    """
+    if num_classes == -1:
+        num_classes = int(x.max().item()) + 1 if x.size else 0  # type: ignore[attr-defined]
+    return _OPS["one_hot"](x, num_classes=num_classes, dtype="int64")  # type: ignore[no-any-return]
+
+
+# ---------------------------------------------------------------- losses
+
+
+def cross_entropy(
+    x: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int = -100,
+    reduction: str = "mean", label_smoothing: float = 0.0,
+) -> Tensor:  # fmt: skip
+    """The cross entropy of logits and classes or probabilities; see `dg.cross_entropy`."""
+    return _cross_entropy(  # type: ignore[no-any-return]
+        x, target, weight, ignore_index=ignore_index, reduction=reduction, label_smoothing=label_smoothing
+    )
+
+
+def nll_loss(
+    x: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int = -100, reduction: str = "mean"
+) -> Tensor:
+    """Minus the log-probability of the target class; see `dg.nll_loss`."""
+    return _nll_loss(x, target, weight, ignore_index=ignore_index, reduction=reduction)  # type: ignore[no-any-return]
+
+
+def binary_cross_entropy_with_logits(
+    x: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+    pos_weight: Tensor | None = None,
+) -> Tensor:
+    """The binary cross entropy of logits x and targets in [0, 1] of equal shape.
+
+    weight: factor of each loss; pos_weight: factor of its positive part; both broadcast to x. Numerics: no
+    overflow.
+    """
+    if weight is None and pos_weight is None:
+        return _bce(x, target, reduction=reduction)  # type: ignore[no-any-return]
+    if pos_weight is None:
+        each = _bce(x, target, reduction="none")
+    else:
+        positive = target * _A.softplus(_E.negative(x)) * pos_weight
+        each = positive + (1 - target) * _A.softplus(x)  # type: ignore[operator]
+        if x.shape != target.shape or each.shape != x.shape:
+            raise ShapeError(
+                "binary_cross_entropy_with_logits",
+                f"input {x.type}, target {target.type} and pos_weight {pos_weight.type} do not fit",
+                "input and target have one shape, pos_weight broadcasts to it",
+            )
+    if weight is not None:
+        each = each * weight
+    return each.mean() if reduction == "mean" else each.sum() if reduction == "sum" else each  # type: ignore[no-any-return]

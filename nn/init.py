@@ -1,0 +1,117 @@
+"""Initialisers: fill a tensor in place, with random numbers seeded by `dg.manual_seed`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..core import dispatch
+from ..core.errors import ArgumentError, ShapeError
+from ..core.ops.creation import rand, randn
+from ..core.value import Tensor
+
+
+def _fill(x: Tensor, values: Any) -> Tensor:
+    with dispatch.set_grad(False):
+        x.copy_(values)  # type: ignore[attr-defined]
+    return x
+
+
+def uniform_(x: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
+    """Fill x with uniform numbers from [a, b). Returns x."""
+    with dispatch.set_grad(False):
+        return _fill(x, rand(x.shape, dtype=x.dtype, device=x.device) * (b - a) + a)
+
+
+def normal_(x: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
+    """Fill x with normal numbers. Returns x."""
+    with dispatch.set_grad(False):
+        values = randn(x.shape, dtype=x.dtype, device=x.device)
+        return _fill(x, values if mean == 0.0 and std == 1.0 else values * std + mean)
+
+
+def constant_(x: Tensor, value: float) -> Tensor:
+    """Fill x with one number. Returns x."""
+    return _fill(x, value)
+
+
+def zeros_(x: Tensor) -> Tensor:
+    """Fill x with zeros. Returns x."""
+    return _fill(x, 0)
+
+
+def ones_(x: Tensor) -> Tensor:
+    """Fill x with ones. Returns x."""
+    return _fill(x, 1)
+
+
+def fans(op: str, x: Tensor) -> tuple[int, int]:
+    """Inputs and outputs of one unit of a weight `[out, in, *window]`. Raises: ShapeError below two axes."""
+    if x.ndim < 2:
+        raise ShapeError(
+            op, f"{x.type} has no fan-in and fan-out", "initialise vectors with uniform_ or zeros_"
+        )
+    window = math.prod(x.shape[2:])
+    return x.shape[1] * window, x.shape[0] * window
+
+
+def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
+    """The factor by which an initialisation makes up for a nonlinearity. param: leaky_relu's slope."""
+    gains = {"tanh": 5 / 3, "relu": math.sqrt(2), "selu": 3 / 4}
+    if nonlinearity == "leaky_relu":
+        slope = 0.01 if param is None else param
+        return math.sqrt(2 / (1 + slope * slope))
+    if nonlinearity in ("linear", "sigmoid", "conv1d", "conv2d", "conv3d"):
+        return 1.0
+    if nonlinearity not in gains:
+        raise ArgumentError(
+            "calculate_gain",
+            f"nonlinearity={nonlinearity!r}",
+            f"use one of linear, sigmoid, leaky_relu, {', '.join(gains)}",
+        )
+    return gains[nonlinearity]
+
+
+def _kaiming_std(op: str, x: Tensor, a: float, mode: str, nonlinearity: str) -> float:
+    if mode not in ("fan_in", "fan_out"):
+        raise ArgumentError(op, f"mode={mode!r}", 'use "fan_in" or "fan_out"')
+    fan = fans(op, x)[mode == "fan_out"]
+    return calculate_gain(nonlinearity, a) / math.sqrt(fan) if fan else 0.0
+
+
+def kaiming_uniform_(
+    x: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu"
+) -> Tensor:
+    """Fill x with uniform numbers of variance gain**2 / fan. a: leaky_relu's slope. Returns x.
+
+    Source: He et al., 2015.
+    """
+    bound = math.sqrt(3.0) * _kaiming_std("kaiming_uniform_", x, a, mode, nonlinearity)
+    return uniform_(x, -bound, bound)
+
+
+def kaiming_normal_(
+    x: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu"
+) -> Tensor:
+    """Fill x with normal numbers of variance gain**2 / fan. a: leaky_relu's slope. Returns x.
+
+    Source: He et al., 2015.
+    """
+    return normal_(x, 0.0, _kaiming_std("kaiming_normal_", x, a, mode, nonlinearity))
+
+
+def xavier_uniform_(x: Tensor, gain: float = 1.0) -> Tensor:
+    """Fill x with uniform numbers of variance 2 gain**2 / (fan_in + fan_out). Returns x.
+
+    Source: Glorot and Bengio, 2010.
+    """
+    bound = gain * math.sqrt(6.0 / max(1, sum(fans("xavier_uniform_", x))))
+    return uniform_(x, -bound, bound)
+
+
+def xavier_normal_(x: Tensor, gain: float = 1.0) -> Tensor:
+    """Fill x with normal numbers of variance 2 gain**2 / (fan_in + fan_out). Returns x.
+
+    Source: Glorot and Bengio, 2010.
+    """
+    return normal_(x, 0.0, gain * math.sqrt(2.0 / max(1, sum(fans("xavier_normal_", x)))))

@@ -1,0 +1,430 @@
+"""Module and Parameter: named tensors in a tree, found by walking plain attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from ..core import dispatch
+from ..core.errors import ArgumentError, ArgumentTypeError, AutogradError, CheckpointError, TraceError
+from ..core.types import TensorType
+from ..core.value import Tensor
+
+M = TypeVar("M", bound="Module")
+
+# nn may not import eager mode; the executor that every thread starts with knows its tensor class.
+_host: Any = dispatch._State.executor
+_EagerTensor: Any = _host.tensor_class
+
+
+class Parameter(_EagerTensor):  # type: ignore[misc]
+    """A leaf tensor that a module owns and an optimiser trains.
+
+    data: a tensor (its memory is shared) or a NumPy array (copied). requires_grad: whether it is trained.
+    Raises: ArgumentTypeError for other data, AutogradError for a trained one that is no float, TraceError
+    inside a traced function.
+    Example: `dg.nn.Parameter(dg.zeros((2, 3))).requires_grad` is `True`.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, data: Any, requires_grad: bool = True):
+        if isinstance(data, (np.ndarray, np.generic)):
+            data = _host.constant(np.asarray(data), "cpu")
+        if not isinstance(data, Tensor):
+            raise ArgumentTypeError(
+                "Parameter", f"takes a tensor, got {type(data).__name__}", "use dg.tensor(data)"
+            )
+        if not isinstance(data, _EagerTensor):
+            raise TraceError(
+                "Parameter",
+                f"{data.type} is a value of a traced function",
+                "make parameters outside, in __init__",
+            )
+        if requires_grad and not data.dtype.is_float:
+            raise AutogradError(
+                "Parameter",
+                f"{data.type} has no gradient: only floats do",
+                "pass requires_grad=False, or convert it",
+            )
+        super().__init__(data._layout, data._storage, data._offset)
+        self._requires_grad = bool(requires_grad)
+
+    def __repr__(self) -> str:
+        return f"Parameter containing:\n{super().__repr__()}"
+
+
+class LoadResult(NamedTuple):
+    """What `load_state_dict(strict=False)` left alone: names the state lacks, names the module lacks."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+    def __repr__(self) -> str:
+        if not self.missing_keys and not self.unexpected_keys:
+            return "<All keys matched successfully>"
+        return f"LoadResult(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
+
+
+class HookHandle:
+    """A registered hook: `remove()` (or calling the handle) takes it out again."""
+
+    def __init__(self, hooks: dict[int, Any], key: int):
+        self._hooks, self._key = hooks, key
+
+    def remove(self) -> None:
+        self._hooks.pop(self._key, None)
+
+    __call__ = remove
+
+
+class Module:
+    """Base of all layers and models: define `__init__` and `forward`, call the instance.
+
+    Attributes that are `Parameter`s, other modules, or were given to `register_buffer` belong to the module:
+    they are found in the order of their definition, named by their attribute path (`encoder.0.weight`),
+    saved, moved and trained. They are plain attributes; other tensors, and tensors in lists and dicts, are
+    not looked at (use ModuleList, ParameterList). `training` says which of `train()` and `eval()` was called
+    last. Example: `class Net(dg.nn.Module): ...` with `self.fc = dg.nn.Linear(4, 2)` in `__init__`.
+    """
+
+    training: bool
+    # Class-level defaults: an instance without buffers or hooks carries none.
+    _buffers: Mapping[str, bool] = {}
+    _pre_hooks: Mapping[int, Any] = {}
+    _post_hooks: Mapping[int, Any] = {}
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        # Here, so that a subclass may leave out super().__init__().
+        self = super().__new__(cls)
+        self.training = True
+        return self
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The module's computation. Every subclass defines it."""
+        raise ArgumentTypeError(
+            type(self).__name__, "has no forward", "define forward(self, ...) in the class"
+        )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._pre_hooks or self._post_hooks:
+            return self._call_with_hooks(args, kwargs)
+        return self.forward(*args, **kwargs)
+
+    # -- hooks ----------------------------------------------------------------------------------
+
+    def _call_with_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        for hook in list(self._pre_hooks.values()):
+            changed = hook(self, args)
+            if changed is not None:
+                args = changed if isinstance(changed, tuple) else (changed,)
+        out = self.forward(*args, **kwargs)
+        for hook in list(self._post_hooks.values()):
+            changed = hook(self, args, out)
+            out = out if changed is None else changed
+        return out
+
+    def register_forward_pre_hook(self, hook: Callable[..., Any]) -> HookHandle:
+        """Call `hook(module, args)` before forward; what it returns (unless None) replaces the arguments."""
+        return self._add_hook("_pre_hooks", hook)
+
+    def register_forward_hook(self, hook: Callable[..., Any]) -> HookHandle:
+        """Call `hook(module, args, output)` after forward; what it returns (if not None) is the new output."""
+        return self._add_hook("_post_hooks", hook)
+
+    def _add_hook(self, kind: str, hook: Callable[..., Any]) -> HookHandle:
+        hooks = self.__dict__.setdefault(kind, {})
+        key = max(hooks, default=-1) + 1
+        hooks[key] = hook
+        return HookHandle(hooks, key)
+
+    # -- members --------------------------------------------------------------------------------
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """Add a tensor that is no parameter but belongs to the module's state, as attribute `name`.
+
+        persistent: whether it is part of `state_dict()`. Raises: ArgumentError for a name that is taken or
+        holds a dot, ArgumentTypeError for something that is no tensor.
+        """
+        self._check_name("register_buffer", name)
+        if tensor is not None and not isinstance(tensor, Tensor):
+            raise ArgumentTypeError(
+                "register_buffer", f"{name} is a {type(tensor).__name__}", "pass a tensor or None"
+            )
+        self.__dict__.setdefault("_buffers", {})[name] = bool(persistent)
+        self.__dict__[name] = tensor
+
+    def register_parameter(self, name: str, parameter: Parameter | None) -> None:
+        """Add a parameter (or None, for one that is left out) as attribute `name`."""
+        self._check_name("register_parameter", name)
+        if parameter is not None and not isinstance(parameter, Parameter):
+            raise ArgumentTypeError(
+                "register_parameter",
+                f"{name} is a {type(parameter).__name__}",
+                "pass a dg.nn.Parameter or None",
+            )
+        self.__dict__[name] = parameter
+
+    def add_module(self, name: str, module: Module | None) -> None:
+        """Add a submodule as attribute `name`."""
+        self._check_name("add_module", name)
+        if module is not None and not isinstance(module, Module):
+            raise ArgumentTypeError(
+                "add_module", f"{name} is a {type(module).__name__}", "pass a dg.nn.Module"
+            )
+        self.__dict__[name] = module
+
+    def _check_name(self, op: str, name: str) -> None:
+        if not isinstance(name, str) or not name or "." in name:
+            raise ArgumentError(op, f"{name!r} is not an attribute name", "use a text without dots")
+        if hasattr(self, name):
+            raise ArgumentError(
+                op, f"{type(self).__name__} already has an attribute {name!r}", "use another name"
+            )
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """Name and module of the direct submodules, each once."""
+        seen: set[int] = set()
+        for name, value in self.__dict__.items():
+            if isinstance(value, Module) and id(value) not in seen:
+                seen.add(id(value))
+                yield name, value
+
+    def children(self) -> Iterator[Module]:
+        """The direct submodules."""
+        return (module for _, module in self.named_children())
+
+    def named_modules(self, prefix: str = "", _seen: set[int] | None = None) -> Iterator[tuple[str, Module]]:
+        """Path and module of this module ("" itself) and everything below it, each once."""
+        seen = set() if _seen is None else _seen
+        if id(self) in seen:
+            return
+        seen.add(id(self))
+        yield prefix, self
+        for name, value in list(self.__dict__.items()):
+            if isinstance(value, Module):
+                yield from value.named_modules(f"{prefix}.{name}" if prefix else name, seen)
+
+    def modules(self) -> Iterator[Module]:
+        """This module and everything below it, each once."""
+        return (module for _, module in self.named_modules())
+
+    def get_submodule(self, path: str) -> Module:
+        """The module at a path such as `"encoder.0"`; this one for "". Raises: ArgumentError."""
+        module = self
+        for name in path.split(".") if path else ():
+            found = module.__dict__.get(name)
+            if not isinstance(found, Module):
+                raise ArgumentError(
+                    "get_submodule", f"{type(module).__name__} has no submodule {name!r}", f"path: {path}"
+                )
+            module = found
+        return module
+
+    def _own_parameters(self) -> Iterator[tuple[str, Any]]:
+        return (
+            (n, v) for n, v in self.__dict__.items() if isinstance(v, Parameter) and n not in self._buffers
+        )
+
+    def _own_buffers(self) -> Iterator[tuple[str, Any]]:
+        return ((n, self.__dict__[n]) for n in self._buffers if self.__dict__.get(n) is not None)
+
+    def _named(self, own: Callable[[Module], Any], prefix: str, recurse: bool) -> Iterator[tuple[str, Any]]:
+        seen: set[int] = set()
+        for path, module in self.named_modules(prefix) if recurse else ((prefix, self),):
+            for name, value in own(module):
+                if id(value) not in seen:
+                    seen.add(id(value))
+                    yield f"{path}.{name}" if path else name, value
+
+    def named_parameters(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Parameter]]:
+        """Path and parameter, each parameter once, in the order of definition."""
+        return self._named(Module._own_parameters, prefix, recurse)
+
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        """All parameters, each once: what an optimiser takes."""
+        return (p for _, p in self.named_parameters(recurse=recurse))
+
+    def named_buffers(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Tensor]]:
+        """Path and buffer, each buffer once."""
+        return self._named(Module._own_buffers, prefix, recurse)
+
+    def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
+        """All buffers, each once."""
+        return (b for _, b in self.named_buffers(recurse=recurse))
+
+    # -- state ----------------------------------------------------------------------------------
+
+    def _state(self, prefix: str, out: dict[str, Any]) -> dict[str, Any]:
+        """Every name with its tensor; a tensor that is used twice stands under both names."""
+        buffers = self._buffers
+        for name, value in self.__dict__.items():
+            if isinstance(value, Module):
+                value._state(f"{prefix}{name}.", out)
+            elif (isinstance(value, Parameter) and name not in buffers) or (
+                value is not None and buffers.get(name)
+            ):
+                out[prefix + name] = value
+        return out
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Path -> tensor, of all parameters and persistent buffers; they share memory with the module."""
+        return {name: value.detach() for name, value in self._state("", {}).items()}
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> LoadResult:
+        """Copy a state (of tensors or NumPy arrays) into this module's parameters and buffers, in place.
+
+        strict: names must be the same on both sides; otherwise only those on both are copied. Everything is
+        checked first: after an error nothing has changed. Returns: the names that were left alone.
+        Raises: CheckpointError that lists every missing or unexpected name and every other shape or dtype.
+        """
+        if not isinstance(state, Mapping):
+            raise ArgumentTypeError(
+                "load_state_dict", f"takes a dict of tensors, got {type(state).__name__}", "use dg.load(path)"
+            )
+        own = self._state("", {})
+        missing = [name for name in own if name not in state]
+        unexpected = [name for name in state if name not in own]
+        problems = [f"missing: {n}: {own[n].type}" for n in missing] if strict else []
+        problems += [f"unexpected: {_described(n, state[n])}" for n in unexpected] if strict else []
+        for name, target in own.items():
+            if name in state:
+                given = _type_of(state[name])
+                if given is None:
+                    problems.append(f"not a tensor: {name} is a {type(state[name]).__name__}")
+                elif given != target.type:
+                    what = "dtype" if given.dtype is not target.dtype else "shape"
+                    problems.append(
+                        f"other {what}: {name} is {given} in the state, {target.type} in the module"
+                    )
+        if problems:
+            raise CheckpointError(
+                "load_state_dict",
+                f"the state does not fit {type(self).__name__}, nothing was loaded:\n    "
+                + "\n    ".join(problems),
+                "build the module that the state was saved from"
+                + (", or pass strict=False to load what is common" if missing or unexpected else ""),
+            )
+        pairs = [
+            (target, _on_device(state[name], target.device)) for name, target in own.items() if name in state
+        ]
+        with dispatch.set_grad(False):
+            for target, value in pairs:
+                target.copy_(value)
+        return LoadResult(missing, unexpected)
+
+    # -- settings -------------------------------------------------------------------------------
+
+    def train(self: M, mode: bool = True) -> M:
+        """Training behaviour (dropout is at work) for this module and all below it. Returns self."""
+        for module in self.modules():
+            module.training = bool(mode)
+        return self
+
+    def eval(self: M) -> M:
+        """Inference behaviour for this module and all below it. Returns self."""
+        return self.train(False)
+
+    def apply(self: M, fn: Callable[[Module], Any]) -> M:
+        """Call `fn(module)` for everything below this module, then for itself. Returns self."""
+        for child in self.children():
+            child.apply(fn)
+        fn(self)
+        return self
+
+    def requires_grad_(self: M, requires_grad: bool = True) -> M:
+        """Ask for gradients of all parameters, or (False) freeze them. Returns self."""
+        for p in self.parameters():
+            p.requires_grad_(requires_grad)
+        return self
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters (or make them zero)."""
+        for p in self.parameters():
+            clear_grad(p, set_to_none)
+
+    def to(self: M, *targets: Any) -> M:
+        """Move all parameters and buffers to a device, or floats among them to a float dtype, in place.
+
+        targets: "cpu", "cuda", "cuda:1", a float dtype, or one of each. The parameters stay the same
+        objects, so an optimiser keeps working on them; make it after the move, for its state stays where it
+        was. Returns: self.
+        """
+        from ..core.types import DTYPES, as_dtype
+
+        for target in targets:
+            is_dtype = not isinstance(target, str) or target in DTYPES
+            if is_dtype and not as_dtype(target, "to").is_float:
+                raise ArgumentError(
+                    "to",
+                    f"a module is converted to float dtypes only, not {target}",
+                    "use float32 or float64",
+                )
+            for x in {id(t): t for t in (*self.parameters(), *self.buffers())}.values():
+                if not is_dtype or x.dtype.is_float:
+                    _replace(x, target)
+        return self
+
+    # -- text -----------------------------------------------------------------------------------
+
+    def extra_repr(self) -> str:
+        """The settings to print between the brackets of `repr`."""
+        return ""
+
+    def __repr__(self) -> str:
+        extra = self.extra_repr()
+        lines = extra.split("\n") if extra else []
+        children = [
+            f"({name}): " + repr(value).replace("\n", "\n  ")
+            for name, value in self.__dict__.items()
+            if isinstance(value, Module)
+        ]
+        name = type(self).__name__
+        if not children and len(lines) < 2:
+            return f"{name}({extra})"
+        return f"{name}(\n  " + "\n  ".join([*lines, *children]) + "\n)"
+
+
+def clear_grad(p: Any, set_to_none: bool) -> None:
+    """Forget a gradient, or make it zero. A new tensor: gradients of two leaves may share memory."""
+    executor = dispatch.state.executor
+    if set_to_none:
+        executor.set_grad(p, None)
+    elif (g := executor.get_grad(p)) is not None:
+        from ..core.ops.creation import zeros_like
+
+        executor.set_grad(p, zeros_like(g))
+
+
+def _type_of(x: Any) -> TensorType | None:
+    if isinstance(x, np.ndarray):
+        from ..core.types import as_dtype
+
+        return TensorType(as_dtype(x.dtype, "load_state_dict"), x.shape)
+    return x.type if isinstance(x, Tensor) else None
+
+
+def _described(name: str, x: Any) -> str:
+    return f"{name}: {_type_of(x) or type(x).__name__}"
+
+
+def _on_device(x: Any, device: str) -> Tensor:
+    tensor: Tensor = _host.constant(x, device) if isinstance(x, np.ndarray) else x
+    return tensor.to(device)
+
+
+def _replace(x: Any, target: Any) -> None:
+    """Give a leaf the memory of its converted self: the object stays, so whoever holds it sees the change."""
+    if dispatch.state.executor is not _host:
+        raise TraceError("to", "a module cannot be moved inside a traced function", "call .to(...) before")
+    with dispatch.set_grad(False):
+        new = x.detach().to(target)
+        grad = None if x._grad is None else x._grad.to(target)
+    if new._storage is x._storage:
+        return
+    # Backward passes that saved the old values must notice.
+    new._storage.version = x._storage.version + 1
+    x._layout, x._storage, x._offset, x._base = new._layout, new._storage, new._offset, None
+    x._grad = grad

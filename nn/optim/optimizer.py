@@ -1,0 +1,334 @@
+"""The base of all optimisers: parameter groups, their state, and its saving and loading."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ...core import dispatch
+from ...core.errors import ArgumentError, ArgumentTypeError, AutogradError, CheckpointError
+from ...core.ops.creation import zeros, zeros_like
+from ...core.types import float64
+from ...core.value import Tensor
+from ..module import clear_grad
+
+_RESERVED = ("params", "step")
+
+
+class ParamGroup(dict[str, Any]):
+    """A group's parameters ("params") and settings, as a dict. Settings are checked when they are set.
+
+    Settings that decide which computation is done (momentum on or off, nesterov, maximize) cannot change any
+    more. "beta1" and "beta2" read the elements of "betas".
+    """
+
+    #: the optimiser's class, which knows the settings
+    owner: type[Optimizer] | None = None
+    #: whether the settings that decide what is computed are fixed by now
+    fixed = False
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        super().__setitem__(key, value if self.owner is None else self.owner.setting(self, key, value))
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        for key, value in dict(*args, **kwargs).items():
+            self[key] = value
+
+    def __missing__(self, key: str) -> Any:
+        if key in ("beta1", "beta2"):
+            return self["betas"][key == "beta2"]
+        raise KeyError(key)
+
+
+class Optimizer:
+    """Base of all optimisers: `zero_grad()`, `step()`, `state_dict()`, `load_state_dict()`,
+    `add_param_group()`.
+
+    params: parameters, (name, parameter) pairs, or dicts with "params" and settings of their own; defaults:
+    the other settings. A subclass gives `state_names` (tensors kept for each parameter, zeros at first),
+    `_plan` and `_update`. `param_groups` is the list of groups, `state` the tensors of each parameter; both
+    may be read and set. Raises: ArgumentError for no parameters, one given twice, a setting outside its
+    range; ArgumentTypeError for something that is no tensor; AutogradError for a tensor that is computed
+    from others.
+    """
+
+    #: settings that are numbers from 0
+    numbers: tuple[str, ...] = ("lr", "weight_decay")
+    #: numbers whose being zero decides what is computed, and flags that do
+    switches: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ("maximize",)
+
+    def __init__(self, params: Iterable[Any], defaults: dict[str, Any]):
+        if isinstance(params, (Tensor, Mapping)):
+            raise ArgumentTypeError(
+                self.name,
+                f"takes a list of parameters, got a {type(params).__name__}",
+                "use model.parameters()",
+            )
+        self.defaults = defaults
+        self.param_groups: list[ParamGroup] = []
+        self.state: dict[Tensor, dict[str, Tensor]] = {}
+        self._plans: list[Any] = []
+        groups = list(params)
+        if not groups:
+            raise ArgumentError(
+                self.name,
+                "got an empty list of parameters",
+                "use list(model.parameters()): an iterator is used up once",
+            )
+        if not isinstance(groups[0], dict):
+            groups = [{"params": groups}]
+        for group in groups:
+            self.add_param_group(group)
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
+
+    # -- what a subclass gives ------------------------------------------------------------------
+
+    def state_names(self, group: ParamGroup) -> tuple[str, ...]:
+        """Names of the tensors that each parameter of this group has."""
+        return ()
+
+    def counts_steps(self, group: ParamGroup) -> bool:
+        """Whether the group has a "step": a 0-d tensor that says how many steps were made."""
+        return False
+
+    def _plan(self, group: ParamGroup, rows: list[tuple[Tensor, ...]]) -> Any:
+        """What `_update` wants to know of a group. rows: each parameter with its state tensors."""
+        raise ArgumentTypeError(
+            self.name, "has no step", "define _plan and _update, or step, in the subclass"
+        )
+
+    def _update(self, executor: Any, group: ParamGroup, plan: Any) -> None:
+        """Update the parameters of one group that have a gradient."""
+
+    # -- groups ---------------------------------------------------------------------------------
+
+    def add_param_group(self, group: dict[str, Any]) -> None:
+        """Add a dict of "params" and settings; settings left out are the defaults'."""
+        if not isinstance(group, dict) or "params" not in group:
+            raise ArgumentTypeError(
+                self.name, 'a group is a dict with "params"', 'pass {"params": [...], "lr": ...}'
+            )
+        unknown = [k for k in group if k not in self.defaults and k not in _RESERVED and k != "initial_lr"]
+        if unknown:
+            raise ArgumentError(
+                self.name,
+                f"has no setting {', '.join(map(repr, unknown))}",
+                f"use some of {', '.join(self.defaults)}",
+            )
+        new = ParamGroup()
+        new.owner = type(self)
+        new["params"] = self._checked(group["params"])
+        new.update(self.defaults)
+        new.update({k: v for k, v in group.items() if k not in _RESERVED})
+        self._check_group(new)
+        if self.counts_steps(new):
+            new["step"] = zeros((), dtype=float64, device=new["params"][0].device)
+        for p in new["params"]:
+            self.state[p] = {name: zeros_like(p) for name in self.state_names(new)}
+        rows = [(p, *self.state[p].values()) for p in new["params"]]
+        self._plans.append(self._plan(new, rows))
+        self.param_groups.append(new)
+        new.fixed = True
+
+    def _checked(self, params: Any) -> list[Tensor]:
+        params = [params] if isinstance(params, Tensor) else list(params)
+        out: list[Tensor] = []
+        known = {id(p) for g in self.param_groups for p in g["params"]}
+        for p in params:
+            if isinstance(p, tuple) and len(p) == 2 and isinstance(p[0], str):
+                p = p[1]
+            if not isinstance(p, Tensor):
+                raise ArgumentTypeError(
+                    self.name, f"optimises tensors, got a {type(p).__name__}", "use model.parameters()"
+                )
+            if not p.is_leaf:
+                raise AutogradError(
+                    self.name,
+                    f"cannot optimise {p.type}: it is computed from other tensors, no leaf",
+                    "pass the leaves",
+                )
+            if not p.dtype.is_float:
+                raise AutogradError(
+                    self.name, f"cannot optimise {p.type}: only floats have gradients", "leave it out"
+                )
+            if id(p) in known:
+                raise ArgumentError(
+                    self.name, f"a parameter {p.type} was given twice", "name each parameter once"
+                )
+            known.add(id(p))
+            out.append(p)
+        if not out:
+            raise ArgumentError(self.name, "got a group without parameters", "use list(model.parameters())")
+        return out
+
+    @classmethod
+    def setting(cls, group: ParamGroup, key: str, value: Any) -> Any:
+        """A setting in its canonical form. Raises: ArgumentError when it is out of range or cannot change."""
+        name = cls.__name__
+        if key in _RESERVED:
+            if key in group:
+                raise ArgumentError(name, f"the group's {key!r} cannot be replaced", "use add_param_group")
+        elif key in cls.numbers:
+            value = _number(name, key, value)
+            if not value >= 0:
+                raise ArgumentError(name, f"{key}={value} is negative or NaN", "use a number from 0")
+        elif key == "betas":
+            value = tuple(_number(name, key, v) for v in value)
+            if len(value) != 2 or not all(0 <= v < 1 for v in value):
+                raise ArgumentError(
+                    name, f"betas={value} are not two numbers in [0, 1)", "use such as (0.9, 0.999)"
+                )
+        elif key in cls.flags:
+            value = bool(value)
+        if cls._changes(group, key, value):
+            raise ArgumentError(
+                name,
+                f"{key} cannot change from {group[key]} to {value}",
+                "make a new optimizer with that setting",
+            )
+        return value
+
+    @classmethod
+    def _changes(cls, group: ParamGroup, key: str, value: Any) -> bool:
+        """Whether a setting would change what is computed."""
+        if key not in group or not group.fixed:
+            return False
+        if key in cls.switches:
+            return (value == 0) != (group[key] == 0)  # type: ignore[no-any-return]
+        return key in cls.flags and value != group[key]
+
+    def _check_group(self, group: ParamGroup) -> None:
+        """Refuse settings that do not go together."""
+
+    # -- use ------------------------------------------------------------------------------------
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters (or make them zero)."""
+        if set_to_none:
+            set_grad = dispatch.state.executor.set_grad
+            for group in self.param_groups:
+                for p in group["params"]:
+                    set_grad(p, None)
+        else:
+            for group in self.param_groups:
+                for p in group["params"]:
+                    clear_grad(p, False)
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient.
+
+        closure: called first, with gradients on; computes the loss again. Returns: the closure's result.
+        """
+        loss = None
+        if closure is not None:
+            with dispatch.set_grad(True):
+                loss = closure()
+        executor = dispatch.state.executor
+        for group, plan in zip(self.param_groups, self._plans):
+            self._update(executor, group, plan)
+        return loss
+
+    # -- saving ---------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """`{"state": {index: {name: tensor}}, "param_groups": [{..., "params": [index, ...]}]}`, as in
+        PyTorch.
+
+        Parameters are numbered through all groups. The tensors share memory with the optimiser.
+        """
+        groups, state, start = [], {}, 0
+        for group in self.param_groups:
+            params = group["params"]
+            settings = {
+                k: v.detach() if isinstance(v, Tensor) else v for k, v in group.items() if k != "params"
+            }
+            groups.append({**settings, "params": list(range(start, start + len(params)))})
+            for k, p in enumerate(params, start):
+                if self.state[p]:
+                    state[k] = {name: t.detach() for name, t in self.state[p].items()}  # type: ignore[attr-defined]
+            start += len(params)
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Copy a state into this optimiser, in place. Everything is checked first: after an error nothing
+        has changed.
+
+        Raises: CheckpointError that lists every group, setting or tensor that does not fit.
+        """
+        problems: list[str] = []
+        copies: list[tuple[Tensor, Tensor]] = []
+        settings: list[tuple[ParamGroup, str, Any]] = []
+        groups = state.get("param_groups") if isinstance(state, Mapping) else None
+        if not isinstance(groups, (list, tuple)) or "state" not in state:
+            raise CheckpointError(
+                self.name, 'the state has no "state" and "param_groups"', "pass what state_dict() gave"
+            )
+        if len(groups) != len(self.param_groups):
+            problems.append(f"{len(groups)} groups in the state, {len(self.param_groups)} in the optimizer")
+        tensors = {int(k): v for k, v in state["state"].items()}
+        start = 0
+        for n, (group, given) in enumerate(zip(self.param_groups, groups)):
+            params = group["params"]
+            if len(given.get("params", ())) != len(params):
+                problems.append(
+                    f"group {n}: {len(given.get('params', ()))} parameters in the state, {len(params)} here"
+                )
+                break
+            for key, value in given.items():
+                if key != "params" and not isinstance(value, Tensor):
+                    try:
+                        settings.append((group, key, self.setting(group, key, value)))
+                    except (ArgumentError, ArgumentTypeError) as e:
+                        problems.append(f"group {n}: {e.message}")
+            _match(
+                {k: v for k, v in group.items() if isinstance(v, Tensor)},
+                given,
+                f"group {n}",
+                problems,
+                copies,
+            )
+            for k, p in enumerate(params, start):
+                _match(self.state[p], tensors.get(k, {}), f"parameter {k}", problems, copies)
+            start += len(params)
+        if problems:
+            raise CheckpointError(
+                self.name, "the state does not fit, nothing was loaded:\n    " + "\n    ".join(problems),
+                "build the optimizer that the state was saved from",
+            )  # fmt: skip
+        copies = [(target, value.to(target.device)) for target, value in copies]
+        with dispatch.set_grad(False):
+            for target, value in copies:
+                target.copy_(value)  # type: ignore[attr-defined]
+        for group, key, value in settings:
+            dict.__setitem__(group, key, value)
+
+    def __repr__(self) -> str:
+        lines = [f"{self.name} ("]
+        for n, group in enumerate(self.param_groups):
+            lines.append(f"Parameter Group {n}")
+            lines += [f"    {k}: {v}" for k, v in group.items() if k not in _RESERVED]
+        return "\n".join([*lines, ")"])
+
+
+def _number(op: str, key: str, value: Any) -> float:
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
+        raise ArgumentTypeError(op, f"{key}={value!r} is not a number", "pass a float")
+    return float(value)
+
+
+def _match(own: Mapping[str, Tensor], given: Any, where: str, problems: list[str], copies: list[Any]) -> None:
+    """Pair the tensors of one owner with those of a state; note what does not fit."""
+    for name, target in own.items():
+        value = given.get(name)
+        if not isinstance(value, Tensor):
+            problems.append(f"{where}: {name} is missing")
+        elif value.type != target.type:
+            problems.append(f"{where}: {name} is {value.type} in the state, {target.type} here")
+        else:
+            copies.append((target, value))
+    extra = [k for k, v in given.items() if k not in own and isinstance(v, Tensor)]
+    problems += [f"{where}: {name} is unexpected" for name in extra]

@@ -1,0 +1,61 @@
+"""`dg.nn.utils.clip_grad_norm_`: keep the norm of all gradients below a bound."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from ..core import dispatch
+from ..core.errors import ArgumentError, AutogradError
+from ..core.ops import elementwise as E
+from ..core.ops.creation import zeros
+from ..core.value import Tensor
+
+
+def clip_grad_norm_(
+    parameters: Any, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False
+) -> Tensor:
+    """Scale all gradients by one factor so that their norm, taken together, is at most max_norm.
+
+    parameters: tensors (those without a gradient are left out) or one tensor; norm_type: p of the norm, or
+    inf; error_if_nonfinite: raise AutogradError when the norm is NaN or infinite (a graph is cut there to
+    read it). Returns: 0-d, the norm before. Numerics: the factor is `min(1, max_norm / (norm + 1e-6))`, as
+    in PyTorch. Example: `dg.nn.utils.clip_grad_norm_(model.parameters(), 1.0)` between `backward()` and
+    `step()`.
+    """
+    if norm_type <= 0:
+        raise ArgumentError(
+            "clip_grad_norm_", f"norm_type={norm_type} is not above 0", "use 2.0 or float('inf')"
+        )
+    leaves: Iterable[Tensor] = (parameters,) if isinstance(parameters, Tensor) else parameters
+    executor = dispatch.state.executor
+    found = [(p, g) for p in leaves if (g := executor.get_grad(p)) is not None]
+    if not found:
+        return zeros(())  # type: ignore[no-any-return]
+    with dispatch.set_grad(False):
+        norm = _norm([g for _, g in found], float(norm_type))
+        if error_if_nonfinite and not math.isfinite(norm.item()):
+            raise AutogradError(
+                "clip_grad_norm_",
+                "the norm of the gradients is not finite",
+                "look for NaN in the loss, or lower the lr",
+            )
+        factor = E.minimum(max_norm / (norm + 1e-6), 1.0)  # type: ignore[operator]
+        for p, g in found:
+            executor.set_grad(p, g * factor)
+    return norm
+
+
+def _norm(grads: list[Any], p: float) -> Tensor:
+    if p == math.inf:
+        total = None
+        for g in grads:
+            largest = g.abs().max()
+            total = largest if total is None else E.maximum(total, largest)
+        return total  # type: ignore[return-value]
+    total = None
+    for g in grads:
+        part = E.square(g).sum() if p == 2.0 else (g.abs() ** p).sum()
+        total = part if total is None else total + part
+    return E.sqrt(total) if p == 2.0 else E.power(total, 1.0 / p)  # type: ignore[no-any-return]
