@@ -1,0 +1,117 @@
+"""The cases in duograd: one source, both modes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import duograd as dg
+
+from .cases import Case
+
+F = dg.nn.functional
+
+
+class LinReg(dg.nn.Module):
+    """10 -> 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = dg.nn.Linear(10, 1)
+
+    def forward(self, x: Any) -> Any:
+        return self.fc(x)
+
+
+def _mlp() -> Any:
+    nn = dg.nn
+    return nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10))
+
+
+def _cnn() -> Any:
+    nn = dg.nn
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(),
+        nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4096, 64), nn.ReLU(), nn.Linear(64, 10),
+    )  # fmt: skip
+
+
+MODELS = {"linreg": LinReg, "mlp": _mlp, "cifar_cnn": _cnn}
+EXPRESSIONS = {
+    "pointwise": lambda x: dg.gelu(x * 1.5 + 0.5) * dg.sigmoid(x),
+    "softmax": lambda x: dg.softmax(x * 2 + 1),
+    "layer_norm": lambda x: dg.layer_norm(x),
+    "add": lambda x, z: x + z,
+    "mul": lambda x, z: x * z,
+    "exp": dg.exp,
+    "tanh": dg.tanh,
+    "gelu": dg.gelu,
+    "sum": dg.sum,
+}
+
+
+def build(case: Case, phase: str, mode: str) -> Any:
+    """A function without arguments that does one step and returns a number to compare runners by."""
+    data = {k: dg.tensor(v) for k, v in case.data().items()}
+    if phase == "op":
+        fn = dg.function(EXPRESSIONS[case.name if case.name in EXPRESSIONS else case.name.rpartition("_")[0]], mode=mode)
+        inputs = tuple(data.values())
+        return lambda: fn(*inputs), lambda out: float(np.abs(out.numpy()).mean())
+    model = MODELS[case.name]()
+    for p, w in zip(model.parameters(), case.weights().values(), strict=True):
+        with dg.no_grad():
+            p.copy_(dg.tensor(w))
+    x, y = data["x"], data["y"]
+    if phase == "infer":
+        model.eval()
+
+        @dg.function(mode=mode)
+        def predict(x: Any) -> Any:
+            with dg.no_grad():
+                return model(x)
+
+        return lambda: predict(x), lambda out: float(np.abs(out.numpy()).mean())
+    loss_fn = F.mse_loss if case.name == "linreg" else F.cross_entropy
+    make = dg.optim.SGD if case.optimizer == "sgd" else dg.optim.Adam
+    optimizer = make(model.parameters(), lr=1e-3)
+
+    @dg.function(mode=mode)
+    def step(x: Any, y: Any) -> Any:
+        optimizer.zero_grad()
+        loss = loss_fn(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return lambda: step(x, y), lambda out: out.item()
+
+
+def set_threads(n: int) -> None:
+    """Use n threads."""
+    from duograd.backends.cpu import pool
+
+    pool.set_num_threads(n)
+
+
+def peak_bytes() -> int:
+    """The allocator's peak."""
+    from duograd.core.backend import get_backend
+
+    return int(get_backend("cpu").memory_stats()["peak_bytes"])  # type: ignore[attr-defined]
+
+
+def copy_bandwidth() -> float:
+    """Bytes per second of a copy of 64 MiB, read and write counted: the best of many."""
+    import time
+
+    from duograd.core import dispatch
+    from duograd.core.ops.elementwise import assign
+
+    a, b = dg.ones((16 << 20,)), dg.zeros((16 << 20,))
+    best = float("inf")
+    for _ in range(15):
+        start = time.perf_counter()
+        dispatch.update(assign, (b,), (a,), ())
+        best = min(best, time.perf_counter() - start)
+    return 2 * 4 * (16 << 20) / best

@@ -1,0 +1,190 @@
+"""Run cases against peers, interleaved, and report medians with the physical limit beside them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import ArgumentError, KernelError, MissingExtraError
+from .cases import find, names
+from .worker import environment
+
+PEERS = {"torch": ["torch-eager"], "torch-compile": ["torch-compile"], "jax": ["jax"], "onnxruntime": ["onnxruntime"]}
+_MODULE = {"torch": "torch", "torch-compile": "torch", "jax": "jax", "onnxruntime": "onnxruntime"}
+#: seconds of measuring for each runner and case, in blocks that take turns
+BUDGET, BLOCKS = 2.0, 12
+
+
+class Worker:
+    """A runner in its own process."""
+
+    def __init__(self, name: str, threads: int):
+        self.name = name
+        command = [sys.executable, "-m", "duograd.bench.worker", name, str(threads)]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            env=environment(threads),
+        )  # fmt: skip
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Send a request, wait for the answer. Raises KernelError when the worker died."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise KernelError("bench", f"the runner {self.name} died at {request}", f"run {self.process.args} by hand")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def close(self) -> None:
+        """End the process."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        self.process.wait(10)
+
+
+def choose(vs: Sequence[str], phase: str) -> list[str]:
+    """Runner names: both duograd modes and the peers. Raises for an unknown or absent peer."""
+    chosen = ["duograd-graph", "duograd-eager"]
+    for peer in vs:
+        if peer not in PEERS:
+            raise ArgumentError("bench", f"{peer!r} is not a peer", f"use {', '.join(PEERS)}")
+        if importlib.util.find_spec(_MODULE[peer]) is None:
+            raise MissingExtraError("bench", f"{peer} is not installed", "pip install duograd[peers]")
+        if peer != "onnxruntime" or phase == "infer":
+            chosen += PEERS[peer]
+    return chosen
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """What the figures were measured on."""
+    versions = {}
+    for package in ("duograd", "numpy", "numba", "torch", "jax", "onnxruntime"):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "cpu": _cpu(), "cores": len(os.sched_getaffinity(0)), "threads": threads, "system": platform.platform(),
+        "python": platform.python_version(), "versions": versions, "commit": _commit(),
+    }  # fmt: skip
+
+
+def _cpu() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+        name = next(line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name"))
+        wide = "AVX-512" if "avx512f" in text else "AVX2" if "avx2" in text else "SSE"
+        return f"{name} ({wide})"
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+def _commit() -> str:
+    here = Path(__file__).resolve().parent
+    try:
+        out = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=10"], cwd=here, capture_output=True, text=True, check=True
+        )
+        return out.stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def run(
+    cases: Sequence[str] | None = None,
+    phases: Sequence[str] = ("train", "op"),
+    vs: Sequence[str] = (),
+    threads: int = 2,
+    budget: float = BUDGET,
+    progress: Callable[[str], None] = lambda text: None,
+    ops: bool = False,
+) -> dict[str, Any]:
+    """Measure cases in both modes and against peers.
+
+    cases: names (all when None); phases: "train", "infer", "op"; vs: peers; budget: seconds for each runner and
+    case. Returns: {"machine": ..., "records": [...]}, as `--json` writes it.
+    Raises: ArgumentError for an unknown case, MissingExtraError for an absent peer, KernelError when a runner
+    fails or computes something else than the others.
+    """
+    wanted = list(cases) if cases else names(ops)
+    for name in wanted:
+        try:
+            find(name)
+        except KeyError:
+            raise ArgumentError("bench", f"{name!r} is not a case", f"use one of {', '.join(names())}") from None
+    runners = list(dict.fromkeys(r for phase in phases for r in choose(vs, phase)))
+    workers = {name: Worker(name, threads) for name in runners}
+    records: list[dict[str, Any]] = []
+    try:
+        about = machine(threads)
+        about["copy_bytes_per_s"] = workers["duograd-graph"].ask(do="bandwidth")["bytes_per_s"]
+        for name in wanted:
+            for phase in find(name).phases:
+                if phase in phases:
+                    progress(f"{name} {phase}")
+                    group = [workers[r] for r in choose(vs, phase)]
+                    records += _measure(name, phase, group, threads, budget)
+        again = workers["duograd-graph"].ask(do="bandwidth")["bytes_per_s"]
+        about["copy_bytes_per_s"] = max(about["copy_bytes_per_s"], again)
+    finally:
+        for worker in workers.values():
+            worker.close()
+    return {"machine": about, "records": records}
+
+
+def _measure(name: str, phase: str, workers: list[Worker], threads: int, budget: float) -> list[dict[str, Any]]:
+    case = find(name)
+    prepared, plan = {}, {}
+    for worker in workers:
+        answer = worker.ask(do="prepare", case=name, phase=phase)
+        if "error" in answer:
+            raise KernelError("bench", f"{worker.name} failed on {name}: {answer['error']}", "run the case by itself")
+        prepared[worker.name] = answer
+    _check_same_work(name, prepared)
+    for worker in workers:  # warm up, and find out how many iterations make a block
+        times = worker.ask(do="run", iterations=3)["times"]
+        plan[worker.name] = max(2, int(budget / BLOCKS / max(min(times), 1e-7)))
+    samples: dict[str, list[float]] = {w.name: [] for w in workers}
+    for block in range(BLOCKS + 1):
+        for worker in workers:
+            times = worker.ask(do="run", iterations=min(plan[worker.name], 20_000))["times"]
+            if block:  # the first block is warm-up too
+                samples[worker.name] += times
+    out = []
+    for worker in workers:
+        times = sorted(samples[worker.name])
+        out.append({
+            "case": name, "phase": phase, "runner": worker.name, "median_s": statistics.median(times),
+            "p10_s": times[len(times) // 10], "p90_s": times[len(times) * 9 // 10], "iterations": len(times),
+            "first_s": prepared[worker.name]["first_s"], "peak_bytes": prepared[worker.name]["peak_bytes"],
+            "threads": threads, "flops": case.flops.get(phase, 0.0), "bytes": case.bytes.get(phase, 0.0),
+        })  # fmt: skip
+    return out
+
+
+def _check_same_work(name: str, prepared: dict[str, dict[str, Any]]) -> None:
+    """Losses (or results) of the first steps must agree between runners: otherwise the work differs."""
+    (first, reference), *rest = ((k, v["values"]) for k, v in prepared.items())
+    for other, values in rest:
+        for a, b in zip(reference, values):
+            if not abs(a - b) <= 1e-3 * max(1.0, abs(a)):
+                raise KernelError(
+                    "bench", f"{first} and {other} differ on {name}: {reference} against {values}", "the cases must agree"
+                )

@@ -1,0 +1,88 @@
+"""One runner in a process of its own: it prepares a case, then runs short blocks when it is asked to.
+
+Processes keep thread pools apart; the parent asks them in turn, so that all see the same machine. Protocol:
+one JSON object a line on standard input and output.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import resource
+import sys
+import time
+from typing import Any
+
+RUNNERS = {
+    "duograd-graph": ("run_duograd", "graph"),
+    "duograd-eager": ("run_duograd", "eager"),
+    "torch-eager": ("run_torch", "eager"),
+    "torch-compile": ("run_torch", "compile"),
+    "jax": ("run_jax", "jit"),
+    "onnxruntime": ("run_onnxruntime", ""),
+}
+
+
+def environment(threads: int) -> dict[str, str]:
+    """The environment that gives a runner its threads, for variables that are read at start."""
+    n = str(threads)
+    extra = {
+        "OMP_NUM_THREADS": n, "MKL_NUM_THREADS": n, "OPENBLAS_NUM_THREADS": n, "DUOGRAD_NUM_THREADS": n,
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen={'true' if threads > 1 else 'false'}"
+        f" intra_op_parallelism_threads={n}",
+        "JAX_PLATFORMS": "cpu",
+    }  # fmt: skip
+    return {**os.environ, **extra}
+
+
+def _prepare(module: Any, mode: str, case: str, phase: str) -> dict[str, Any]:
+    from .cases import find
+
+    gc.collect()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run, value = module.build(find(case), phase, mode)
+    start = time.perf_counter()
+    out = run()
+    first = time.perf_counter() - start
+    values = [value(out)]
+    for _ in range(4):
+        values.append(value(run()))
+    peak = module.peak_bytes() if hasattr(module, "peak_bytes") else 0
+    grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    return {"run": run, "first_s": first, "values": values, "peak_bytes": int(peak or grown)}
+
+
+def main() -> None:
+    """Serve requests until standard input ends."""
+    name, threads = sys.argv[1], int(sys.argv[2])
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # whatever a peer prints goes to standard error
+    module_name, mode = RUNNERS[name]
+    module = importlib.import_module(f".{module_name}", __package__)
+    module.set_threads(threads)
+    current: dict[str, Any] = {}
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            if request["do"] == "prepare":
+                current = _prepare(module, mode, request["case"], request["phase"])
+                answer = {k: v for k, v in current.items() if k != "run"}
+            elif request["do"] == "bandwidth":
+                answer = {"bytes_per_s": module.copy_bandwidth()}
+            else:
+                run, times = current["run"], []
+                clock = time.perf_counter
+                for _ in range(request["iterations"]):
+                    start = clock()
+                    run()
+                    times.append(clock() - start)
+                answer = {"times": times}
+        except Exception as e:
+            answer = {"error": f"{type(e).__name__}: {e}"}
+        answers.write(json.dumps(answer) + "\n")
+
+
+if __name__ == "__main__":
+    main()
