@@ -25,8 +25,8 @@ from .memory import Allocator, CudaStorage
 def open_device(index: int) -> CudaBackend:
     """The backend of GPU number `index`.
 
-    Raises: MissingExtraError when CuPy or NVRTC is not installed; DeviceError when there is no driver, no such
-    GPU, or one that NVRTC cannot compile for.
+    Raises: MissingExtraError when CuPy or NVRTC is not installed; DeviceError when there is no driver, no
+    such GPU, or one that NVRTC cannot compile for.
     """
     return CudaBackend(CupyDriver(index), f"cuda:{index}")
 

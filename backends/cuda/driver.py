@@ -77,10 +77,10 @@ class CupyDriver:
                 'install an NVIDIA driver for CUDA 13 on a machine with a GPU, or use device "cpu"',
             ) from None  # fmt: skip
         if index >= count:
-            raise DeviceError(
-                "device", f'"cuda:{index}" does not exist: this machine has {count} GPU{"" if count == 1 else "s"}',
-                f'use "cuda:0"{f" to cuda:{count - 1}" if count > 1 else ""}' if count else 'use device "cpu"',
-            )  # fmt: skip
+            have = "1 GPU" if count == 1 else f"{count} GPUs"
+            known = ", ".join(f'"cuda:{k}"' for k in range(count)) or '"cpu"'
+            what = f'"cuda:{index}" does not exist: this machine has {have}'
+            raise DeviceError("device", what, f"use {known}")
         self.index = index
         self._device = cupy.cuda.Device(index)
         self.max_blocks = self._device.attributes["MultiProcessorCount"] * BLOCKS_PER_MULTIPROCESSOR
@@ -88,9 +88,10 @@ class CupyDriver:
         if capability not in nvrtc.architectures():
             known = ", ".join(map(str, nvrtc.architectures()))
             raise DeviceError(
-                "device", f"NVRTC cannot compile for this GPU (compute capability {capability}; it knows {known})",
+                "device",
+                f"NVRTC cannot compile for this GPU (compute capability {capability}; it knows {known})",
                 'install the NVRTC that fits the GPU and driver, or use device "cpu"',
-            )  # fmt: skip
+            )
         self.arch = f"sm_{capability}"
         self._modules: dict[str, Any] = {}
         self._functions: dict[str, Any] = {}

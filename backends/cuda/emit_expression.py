@@ -37,7 +37,7 @@ _define("minimum", fdi="s_minimum({0}, {1})", b="{0} && {1}")
 _define("neg", fd="-{0}", i="s_neg({0})")
 _define("abs", f="fabsf({0})", d="fabs({0})", i="s_abs({0})", b="{0}")
 _define("sign", fdi="s_sign({0})")
-for _name, _sign in zip("eq ne lt le gt ge".split(), "== != < <= > >=".split()):
+for _name, _sign in (("eq", "=="), ("ne", "!="), ("lt", "<"), ("le", "<="), ("gt", ">"), ("ge", ">=")):
     _define(_name, fdib=f"{{0}} {_sign} {{1}}")
 _define("logical_and", fdib="{0} != 0 && {1} != 0")
 _define("logical_or", fdib="{0} != 0 || {1} != 0")

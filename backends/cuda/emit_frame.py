@@ -1,8 +1,8 @@
 """The frame of every generated CUDA kernel: its slots by name, its streams, its text.
 
-Names in the source: n0 n1 ... sizes of the loop axes; j0 j1 ... indices along them; a0 a1 ... the inputs, s0_1
-the stride of input 0 along axis 1, at0 the position (in elements) where the row of input 0 starts; o0, p0_1,
-to0 the same for outputs; x0 the value of input 0.
+Names in the source: n0 n1 ... sizes of the loop axes; j0 j1 ... indices along them; a0 a1 ... the inputs,
+s0_1 the stride of input 0 along axis 1, at0 the position (in elements) where the row of input 0 starts; o0,
+p0_1, to0 the same for outputs; x0 the value of input 0.
 """
 
 from __future__ import annotations
@@ -105,6 +105,7 @@ class Frame:
         headers = ["loop.cuh"]
         headers += ["reduce.cuh"] if self.kernel.form != "map" else []
         headers += ["philox.cuh"] if "dg_philox" in words else []
+        slots = [(n, kind, slot) for n, (kind, slot) in self._slots.items() if n in words]
         return "\n".join(
             [
                 launch.head(self.kernel, self.items),
@@ -113,7 +114,7 @@ class Frame:
                 "",
                 f'extern "C" __global__ void __launch_bounds__({self.threads})',
                 f"KERNEL(const __grid_constant__ Slots<{self._count}> args) {{",
-                *(f"    {_declared(kind)}{n} = {slot};" for n, (kind, slot) in self._slots.items() if n in words),
+                *(f"    {_declared(kind)}{name} = {slot};" for name, kind, slot in slots),
                 text,
                 "}",
                 "",
@@ -132,7 +133,7 @@ class Frame:
         return slot if char == "i64" else f"({char}){slot}"
 
     def load(self, node: Expr, axes: Iterable[int], base: bool) -> str:
-        """The text that reads input `node.value` at the indices of `axes`, from the row's position if `base`."""
+        """The text that reads input `node.value` at the indices of `axes`, from the row's start if `base`."""
         if node.value in self.scalars:
             return self.scalar(node)
         stream = self.inputs[node.value]

@@ -35,7 +35,7 @@ def _once(frame: Frame) -> list[Expr]:
 
 
 def _flat(frame: Frame, top: Body) -> None:
-    """One axis: a thread loads several elements before it computes, to have more memory requests under way."""
+    """One axis: a thread loads several elements before it computes, to have more requests under way."""
     kernel = frame.kernel
     moving = [n for n in frame.order if n.op == "arg" and id(n) not in top.names]
     moving = list({n.value: n for n in moving}.values())

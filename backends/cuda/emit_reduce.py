@@ -13,6 +13,7 @@ beyond the last row do the last one again without storing, so that all of a bloc
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 from ...core import types as T
@@ -138,9 +139,9 @@ class _Emitter:
         frame.line(f"const i64 part = n{axis} - low < length ? n{axis} - low : length;")
         frame.line(f"const i64 count = {' * '.join(['part', *(f'n{a}' for a in self.reduced[1:])])};")
 
-    def _reduced_loop(self):  # type: ignore[no-untyped-def]
-        along = self.along
-        return self.frame.block(f"for (i64 number = threadIdx.{along}; number < count; number += blockDim.{along})")
+    def _reduced_loop(self) -> AbstractContextManager[None]:
+        a = self.along
+        return self.frame.block(f"for (i64 number = threadIdx.{a}; number < count; number += blockDim.{a})")
 
     def _element(self, row: Body) -> Body:
         """A body for one element of the reduced axes."""

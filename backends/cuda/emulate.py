@@ -1,8 +1,8 @@
 """CUDA kernels on a CPU, for tests: g++ compiles their sources with emulation.h, blocks run one by one.
 
-`EmulatedDriver` stands in for a GPU under `device.CudaBackend`, so that whole programs run. It runs every launch
-in ascending or in descending order of warps: results that differ mean a missing barrier. What it runs is
-checked for its logic only; no CUDA kernel is proven before it ran on a GPU.
+`EmulatedDriver` stands in for a GPU under `device.CudaBackend`, so that whole programs run. It runs every
+launch in ascending or in descending order of warps: results that differ mean a missing barrier. What it runs
+is checked for its logic only; no CUDA kernel is proven before it ran on a GPU.
 """
 
 from __future__ import annotations
@@ -59,13 +59,14 @@ class EmulatedDriver:
     def launch(self, launches: Sequence[Launch]) -> None:
         for function, (blocks, x, y), slots in launches:
             if function.run(slots, blocks, x, y, self.order == "descending") != 0:
-                raise KernelError("emulation", function.message().decode(), "every thread must reach each barrier")
+                reason = function.message().decode()
+                raise KernelError("emulation", reason, "every thread must reach each barrier")
 
     def allocate(self, nbytes: int) -> tuple[np.ndarray, int]:
         memory = np.full(nbytes, 0xA5, np.uint8)
         return memory, memory.ctypes.data
 
-    def array(self, memory: np.ndarray, dtype: DType, shape: Shape, strides: Shape, offset: int) -> np.ndarray:
+    def array(self, memory: np.ndarray, dtype: DType, shape: Shape, strides: Shape, offset: int) -> Any:
         return np.ndarray(shape, dtype.np, memory, offset, tuple(st * dtype.itemsize for st in strides))
 
     def read(self, memory: np.ndarray, offset: int, target: np.ndarray) -> None:
@@ -95,7 +96,7 @@ class EmulatedDriver:
             command = [COMPILER, *FLAGS, *self._flags, "-o", "kernels.so", "kernels.cpp"]
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
             if done.returncode != 0:
-                raise KernelError("emulation", f"g++ refuses the kernels:\n{done.stderr[:4000]}", "correct the source")
+                raise KernelError("emulation", f"g++ refuses:\n{done.stderr[:4000]}", "correct the source")
             library = ctypes.CDLL(str(folder / "kernels.so"))
         for source in sources:
             self._functions[source] = _Function(library, kernel_text.function_name(source))

@@ -1,9 +1,9 @@
 """How a kernel is launched: its source's first line says it, the argument slots give the sizes.
 
     // launch: map axes=3                    every output element on its own
-    // launch: row kept=1 reduced=2          a block, or one warp of it, for each kept index
+    // launch: row kept=1 reduced=2          a block, or some warps of it, for each kept index
     // launch: row kept=2 reduced=1 split    the last kept axis counts blocks of the first reduced axis
-    // launch: col kept=1 reduced=1          threads along x for the kept indices, along y for the reduced ones
+    // launch: col kept=1 reduced=1          threads along x for kept indices, along y for reduced ones
     // launch: grid threads=256              `chunks` blocks: hand-written kernels
 
 The block's shape depends on the loop's sizes alone, because it decides the order of reductions. The number of
@@ -81,7 +81,7 @@ def geometry(source: str, args: Sequence[object], chunks: int, max_blocks: int) 
 def _sizes(args: Sequence[object], count: int) -> list[int]:
     sizes = list(args[:count])
     if not all(isinstance(n, int) for n in sizes):
-        raise KernelError("launch", f"the sizes {sizes} are not known when the program is loaded", "report it")
+        raise KernelError("launch", f"the sizes {sizes} are not known when a program is loaded", "report it")
     return sizes  # type: ignore[return-value]
 
 

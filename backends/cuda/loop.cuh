@@ -10,16 +10,10 @@ template <int N> struct Slots {
 INSTRUCTION f64 as_float(i64 bits) { return __longlong_as_double(bits); }
 
 // Takes the innermost axis of size n off a position: returns the index along it, leaves the rest.
-// A 64-bit division takes several times as many instructions as a 32-bit one.
+// A 64-bit division takes several times as many instructions as a 32-bit one, a signed one more than that.
 INSTRUCTION i64 split_off(i64& rest, i64 n) {
-    if (((u64)(rest | n) >> 32) == 0) {
-        const u32 whole = (u32)rest / (u32)n;
-        const u32 index = (u32)rest - whole * (u32)n;
-        rest = whole;
-        return index;
-    }
-    const i64 whole = rest / n;
-    const i64 index = rest - whole * n;
-    rest = whole;
-    return index;
+    const u64 a = (u64)rest, b = (u64)n;
+    const u64 whole = (a | b) >> 32 == 0 ? (u64)((u32)a / (u32)b) : a / b;
+    rest = (i64)whole;
+    return (i64)(a - whole * b);
 }

@@ -22,7 +22,9 @@ from ..cpu import object_cache
 from . import kernel_text
 
 DEFAULT_ARCH = "sm_90"
-OPTIONS = ("--std=c++17", "--fmad=false", "--ftz=false", "--prec-div=true", "--prec-sqrt=true")
+OPTIONS = (
+    "--std=c++17", "--fmad=false", "--ftz=false", "--prec-div=true", "--prec-sqrt=true", "--disable-warnings",
+)  # fmt: skip
 #: kernels of one NVRTC call: its fixed cost is shared, and one failure spoils few others
 BATCH = 20
 
@@ -135,7 +137,7 @@ def _open() -> ctypes.CDLL:
             reasons.append(str(error))
     raise MissingExtraError(
         "nvrtc",
-        "NVRTC, the compiler of CUDA kernels, is not installed" + "".join(f"; {reason}" for reason in reasons),
+        "; ".join(["NVRTC, the compiler of CUDA kernels, is not installed", *reasons]),
         'install it: pip install "duograd[cuda]"',
     )
 
@@ -188,13 +190,12 @@ def _compile_batch(sources: Sequence[str], arch: str) -> list[Cubin]:
 def _failure(text: str, log: str) -> KernelError:
     """The log, with the source around the first line it names."""
     lines = text.split("\n")
-    found = re.search(r"kernels\.cu\((\d+)\)", log)
+    found = re.search(r"kernels\.cu\((\d+)\): error", log)
     listing = ""
     if found:
         at = int(found.group(1)) - 1
-        listing = "\n".join(
-            f"  {'>' if k == at else ' '} {k + 1:4} {lines[k]}" for k in range(max(0, at - 6), min(len(lines), at + 4))
-        )
+        shown = range(max(0, at - 6), min(len(lines), at + 4))
+        listing = "\n".join(f"  {'>' if k == at else ' '} {k + 1:4} {lines[k]}" for k in shown)
     return KernelError(
         "kernel",
         f"this CUDA kernel does not compile:\n{log.strip()}\n{listing}",
