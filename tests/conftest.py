@@ -31,3 +31,56 @@ def close():
             np.testing.assert_array_equal(actual, expected)
 
     return check
+
+
+@pytest.fixture
+def run_kernel():
+    """Run a hand-written kernel of the CPU backend: `run_kernel(op, arrays, [(shape, dtype), ...], **attrs)`.
+
+    chunks: how many chunks every launch is cut into (the backend's choice when None). epilogue: (roots,
+    inputs, dtype of the plain result); inputs are arrays or (number, dtype); not `fused`: the same roots are
+    computed by a launch of their own. Returns the outputs, which start as garbage; so does the scratch area.
+    """
+    import duograd.backends  # noqa: F401
+    from duograd.core.backend import Epilogue, Operand, Program, Scalar, get_backend, scalar_bits
+    from duograd.core.lower import lower_map
+    from duograd.core.types import as_dtype, contiguous_strides
+
+    backend = get_backend("cpu")
+
+    def run(op, arrays, outputs, chunks=None, epilogue=None, fused=True, **attrs):
+        program, values = Program(backend), {}
+        if chunks is not None:
+            program.chunks = lambda items, work: max(1, min(items, chunks))
+
+        def operand(x):
+            source = program.dynamic()
+            if isinstance(x, tuple):
+                values[source] = scalar_bits(*x)
+                return Scalar(source, x[1])
+            values[source] = x.ctypes.data
+            return Operand(source, 0, as_dtype(x.dtype), x.shape, tuple(st // x.itemsize for st in x.strides))
+
+        outs = [np.full(shape, 77, dtype) for shape, dtype in outputs]
+        ins, targets = [operand(x) for x in arrays], [operand(x) for x in outs]
+        if epilogue is not None:
+            roots, more, dtype = epilogue
+            work = Epilogue(tuple(roots), tuple(operand(x) for x in more), tuple(targets))
+            dtype, shape = as_dtype(dtype), outputs[0][0]
+            if fused:
+                attrs["epilogue"] = work
+                targets = [Operand(-1, 0, dtype, shape, contiguous_strides(shape))]
+            else:
+                targets = [program.scratch_operand(dtype, shape)]
+        backend.primitive(op)(program, ins, targets, **attrs)
+        if epilogue is not None and not fused:
+            program.wave()
+            lower_map(program, shape, [*targets, *work.inputs], work.roots, work.outputs)
+        scratch = np.full(program.scratch_bytes + 64, 0xAB, np.uint8)
+        if program.scratch_source >= 0:
+            values[program.scratch_source] = -(-scratch.ctypes.data // 64) * 64
+        if program.launches:
+            backend.load(program).run([values[k] for k in range(program.n_dynamic)])
+        return outs
+
+    return run

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 from ...core.backend import Arg, Epilogue, Operand, Program
 from ...core.lower import copy
-from ...core.scalar import Expr
 from ...core.types import DType
 from . import conv_direct
 from .epilogue import FusedEpilogue, apply_after, fuse, indent, result_buffer
@@ -26,6 +25,8 @@ from .panels import IMPORT, Block, block, fill_zero, pack
 Pair = tuple[int, int]
 #: About how many (channel, tap) products make one chain of additions.
 _DEPTH = 192
+#: A strip of results, all rows of some consecutive panels, should stay in the second-level cache.
+_STRIP_BYTES = 1 << 16
 
 
 class Axis(NamedTuple):
@@ -62,113 +63,101 @@ def kernel(args, chunk, nchunks):
     out_y, out_x, out_line, out_plane, out_first = args[17], args[18], args[19], args[20], args[21]
     x, x_n, x_c, x_y, x_x = args[22], args[23], args[24], args[25], args[26]
     f, f_row, f_c, f_y, f_x, f_group = args[27], args[28], args[29], args[30], args[31], args[32]
-    c, depth = args[33], args[34]
-    scratch = args[35] + chunk * args[36]
+    c, depth, strip = args[33], args[34], args[35]
+    scratch = args[36] + chunk * args[37]
 {head}    taps = taps_y * taps_x
     row_table = scratch
     k_table = row_table + 8 * (row_block + {rows})
     panel = k_table + (8 * depth * taps + 63) // 64 * 64
     sums = panel + depth * taps * {row}
-    tap_table = sums + (row_block + {rows}) * {row}
+    tap_table = sums + row_block * strip * {size}
     # Filter offsets by (channel, tap) of one block of channels.
-    k = 0
-    for i in range(depth):
-        for ty in range(taps_y):
-            for tx in range(taps_x):
-                store_i64(k_table, k, i * f_c + ty * f_y + tx * f_x)
-                k += 1
+    fill_offsets(k_table, 0, depth * taps, 0, taps_y, taps_x, f_c, f_y, f_x)
     dense = out_y * out_x == 1
     pixels = p * q
     total = images * pixels
-    panels = (total + {width - 1}) // {width}
-    row_tasks = (rows_all + row_block - 1) // row_block
-    tasks = groups * row_tasks * panels
-    for task in range(tasks * chunk // nchunks, tasks * (chunk + 1) // nchunks):
-        first = task % panels * {width}
-        rest = task // panels
-        row0 = rest % row_tasks * row_block
-        group = rest // row_tasks
-        rows = min(row_block, rows_all - row0)
-        columns = min({width}, total - first)
-        for i in range(rows + {rows - 1}):
-            store_i64(row_table, i, min(i, rows - 1) * f_row)
-        image0, pixel0 = first // pixels, first % pixels
-        # Blocks inside one image are summed up in their place, others in a buffer.
-        inside = pixel0 + columns <= pixels and dense
+    parts = div_i64(channels + depth - 1, depth)
+    strips = div_i64(total + strip - 1, strip)
+    row_tasks = div_i64(rows_all + row_block - 1, row_block)
+    tasks = groups * row_tasks * strips
+    for task in range(div_i64(tasks * chunk, nchunks), div_i64(tasks * (chunk + 1), nchunks)):
+        first = mod_i64(task, strips) * strip
+        rest = div_i64(task, strips)
+        row0 = mod_i64(rest, row_tasks) * row_block
+        group = div_i64(rest, row_tasks)
+        rows = min_i64(row_block, rows_all - row0)
+        strip_columns = min_i64(strip, total - first)
+        fill_offsets(row_table, 0, rows, {rows - 1}, 1, 1, f_row, 0, 0)
+        image0, pixel0 = div_i64(first, pixels), mod_i64(first, pixels)
+        # A strip inside one image is summed up in its place, any other in a buffer.
+        inside = pixel0 + strip_columns <= pixels and dense
         if inside:
             result, result_step = c, out_plane
             result0 = (image0 * groups * rows_all + group * rows_all + row0) * out_plane + pixel0
         else:
-            result, result_step, result0 = sums, {width}, 0
-        for part in range((channels + depth - 1) // depth):
-            channel = part * depth
-            count = min(depth, channels - channel)
-            # Pack the windows: for every run of pixels in one line, every tap, all channels.
-            source = x + (group * channels + channel) * x_c
-            image, line, column = image0, pixel0 // q, pixel0 % q
-            done = 0
-            while done < columns:
-                length = min(min({lanes}, columns - done), q - column)
-                at = source + image * x_n
-                to = panel + done * {size}
-                windows = tap_table
-                for ty in range(taps_y):
-                    y = line * step_y + ty * tap_y + origin_y
-                    for tx in range(taps_x):
-                        x0 = column * step_x + tx * tap_x + origin_x
-                        if step_x == 1:
+            result, result_step, result0 = sums, strip, 0
+        panel_image, panel_line, panel_column = image0, div_i64(pixel0, q), mod_i64(pixel0, q)
+        for at in range(0, strip_columns, {width}):
+            columns = min_i64({width}, strip_columns - at)
+            for part in range(parts):
+                channel = part * depth
+                count = min_i64(depth, channels - channel)
+                # Pack the windows: for every run of pixels in one line, all channels, every tap.
+                image, line, column = panel_image, panel_line, panel_column
+                done = 0
+                while done < columns:
+                    length = min_i64(min_i64({lanes}, columns - done), q - column)
+                    source = x + image * x_n + (group * channels + channel) * x_c
+                    entry = tap_table
+                    for ty in range(taps_y):
+                        y = line * step_y + ty * tap_y + origin_y
+                        for tx in range(taps_x):
+                            x0 = column * step_x + tx * tap_x + origin_x
                             low, high = -x0, w - x0
-                        else:
-                            low, high = -(x0 // step_x), -((x0 - w) // step_x)
-                        if y < 0 or y >= h:
-                            high = 0
-                        low, high = min(low, length), min(high, length)
-                        here = at + y * x_y + x0 * x_x
-                        if step_x * x_x == {size}:
-                            store_i64(windows, 0, here)
-                            low = max(0, low)
-                            store_i64(windows, 1, ((1 << max(low, high)) - 1) >> low << low)
-                            windows += 16
-                        else:
-                            gather_lanes_{char}(
-                                to, taps * {row}, here, x_c, step_x * x_x, count, length, low, high, {lanes}
-                            )
-                        to += {row}
-                if step_x * x_x == {size}:
+                            if step_x != 1:
+                                low = div_i64(max_i64(low, 0) + step_x - 1, step_x)
+                                high = div_i64(max_i64(high, 0) + step_x - 1, step_x)
+                            if y < 0 or y >= h:
+                                high = 0
+                            low, high = max_i64(0, min_i64(low, length)), min_i64(high, length)
+                            store_i64(entry, 0, y * x_y + x0 * x_x)
+                            store_i64(entry, 1, ((1 << max_i64(low, high)) - 1) >> low << low)
+                            entry += 16
                     to = panel + done * {size}
-                    copy_windows_{char}(to, {row}, 0, x_c, count, length, tap_table, taps, {lanes})
-                done += length
-                column += length
-                if column == q:
-                    column = 0
-                    line += 1
-                    if line == p:
-                        line = 0
-                        image += 1
-            for i in range(0, rows, {rows}):
-                multiply_{char}(
-                    count * taps, f + group * f_group + row0 * f_row + channel * f_c, row_table + 8 * i,
-                    k_table,
-                    panel, {row}, result + (result0 + i * result_step) * {size}, result_step * {size},
-                    min({rows}, rows - i), columns, channel, {shape},
-                )
+                    if step_x * x_x == {size}:
+                        copy_windows_{char}(to, {row}, source, x_c, count, length, tap_table, taps, {lanes})
+                    else:
+                        gather_windows_{char}(
+                            to, {row}, source, x_c, step_x * x_x, count, length, tap_table, taps, {lanes}
+                        )
+                    done += length
+                    column += length
+                    if column == q:
+                        column = 0
+                        line += 1
+                        if line == p:
+                            line = 0
+                            image += 1
+                for i in range(0, rows, {rows}):
+                    multiply_{char}(
+                        count * taps, f + group * f_group + row0 * f_row + channel * f_c, row_table + 8 * i,
+                        k_table, panel, {row}, result + (result0 + at + i * result_step) * {size},
+                        result_step * {size}, min_i64({rows}, rows - i), columns, channel, {shape},
+                    )
+            panel_image, panel_line, panel_column = image, line, column
         if {finishes}:
             # Runs of pixels that are neighbours in the output: one image, or one line when lines have gaps.
             done = 0
             image, pixel = image0, pixel0
-            while done < columns:
-                if dense:
-                    block_cols = min(columns - done, pixels - pixel)
-                else:
-                    block_cols = min(columns - done, q - pixel % q)
+            while done < strip_columns:
+                column = mod_i64(pixel, q)
+                block_cols = min_i64(strip_columns - done, pixels - pixel if dense else q - column)
                 block_rows = rows
                 result_at = result0 + done
                 out_at = (image * groups * rows_all + group * rows_all + row0) * out_plane
-                out_at += out_first + pixel // q * out_y * out_line + pixel % q * out_x
+                out_at += out_first + div_i64(pixel, q) * out_y * out_line + column * out_x
                 out_step = out_plane
                 if dense:
-                    batch0, batch1, batch2 = 0, 0, image
-                    first_row, first_column = group * rows_all + row0, pixel
 {finish}                else:
                     for i in range(block_rows):
                         for j in range(block_cols):
@@ -182,7 +171,18 @@ def kernel(args, chunk, nchunks):
 """
 
 
-_FIRST_SLOT = 37
+_FIRST_SLOT = 38
+
+# What becomes of a run of results: it is copied from the buffer, or an epilogue finishes it.
+_COPY = """for j in range(0, block_cols, {lanes}):
+    copy_lanes_{char}(
+        c + (out_at + j) * {size}, out_step * {size}, result + (result_at + j) * {size}, result_step * {size},
+        block_rows, min_i64({lanes}, block_cols - j), 0, {lanes}, {lanes},
+    )
+"""
+_PLACE = """batch0, batch1, batch2 = 0, 0, image
+first_row, first_column = group * rows_all + row0, pixel
+"""
 
 
 def _windowed(
@@ -207,23 +207,31 @@ def _windowed(
     y, z = axes
     taps = y.taps * z.taps
     depth = -(-channels // max(1, -(-channels * taps // max(_DEPTH, taps))))
-    finishes = "not inside" if fused is None else "True"
     if fused is None:
-        # Blocks that were summed up in a buffer are copied out.
-        copying = Epilogue((Expr("arg", dtype, (), 0),), (), (out,))
-        fused = FusedEpilogue(copying, (), dtype, tile.lanes, -1)
-    head = indent(fused.head(_FIRST_SLOT), 4)
-    source = _source(dtype, tile, head, indent(fused.block(), 20), finishes)
-    panels = -(-images * y.out * z.out // tile.width)
+        text = _COPY.format(char=dtype.char, size=size, lanes=tile.lanes)
+        source = _source(dtype, tile, "", indent(text.splitlines(), 20), "not inside")
+    else:
+        block_lines = [*_PLACE.splitlines(), *fused.block()]
+        source = _source(dtype, tile, indent(fused.head(_FIRST_SLOT), 4), indent(block_lines, 20), "True")
+    columns = images * y.out * z.out
     row_block = -(-rows // tile.rows) * tile.rows
+    strip = min(_STRIP_BYTES // (row_block * tile.width * size), -(-columns // tile.width))
+    strip = max(1, strip) * tile.width
     wanted = 4 * program.backend.num_threads()
-    while groups * panels * -(-rows // row_block) < wanted and row_block > 4 * tile.rows:
-        row_block = -(-row_block // (2 * tile.rows)) * tile.rows
-    tasks = groups * panels * -(-rows // row_block)
-    flops = 2.0 * images * y.out * z.out * out.shape[1] * channels * taps
+    while groups * -(-columns // strip) * -(-rows // row_block) < wanted:
+        if strip > 2 * tile.width:
+            strip = -(-strip // (2 * tile.width)) * tile.width
+        elif row_block > 4 * tile.rows:
+            row_block = -(-row_block // (2 * tile.rows)) * tile.rows
+        elif strip > tile.width:
+            strip = tile.width
+        else:
+            break
+    tasks = groups * -(-columns // strip) * -(-rows // row_block)
+    flops = 2.0 * columns * out.shape[1] * channels * taps
     chunks = program.chunks(tasks, flops / 4)
     pitch = 8 * (row_block + tile.rows) + 8 * depth * taps + 64
-    pitch += depth * taps * tile.width * size + (row_block + tile.rows) * tile.width * size
+    pitch += depth * taps * tile.width * size + row_block * strip * size
     pitch = -(-(pitch + 16 * taps) // 64) * 64
     line = out.shape[3] if y.out_step * z.out_step != 1 else z.out
     plane = math.prod(out.shape[2:])
@@ -238,15 +246,15 @@ def _windowed(
     args += [x.slot, *(s * size for s in x.strides)]
     args += [w._replace(offset=shifted).slot, f_row * size, f_channel * size]
     args += [y.filter_step * f_y, z.filter_step * f_x, f_group * size]
-    args += [out.slot, depth, program.scratch(chunks * pitch), pitch]
-    program.launch(source, args + fused.slots(), chunks)
+    args += [out.slot, depth, strip, program.scratch(chunks * pitch), pitch]
+    program.launch(source, args + (fused.slots() if fused else []), chunks)
 
 
 def _fused(epilogue: Epilogue | None, out: Operand, in_place: int) -> FusedEpilogue | None:
     if epilogue is None:
         return None
     n, k, p, q = out.shape
-    return fuse(epilogue, (1, 1, n), k, p * q, out.dtype, block(out.dtype).lanes, in_place)
+    return fuse(epilogue, (1, 1, n), k, p * q, out.dtype, in_place)
 
 
 def conv2d(

@@ -77,7 +77,6 @@ class FusedEpilogue(NamedTuple):
     epilogue: Epilogue
     views: tuple[View, ...]
     dtype: DType
-    lanes: int
     in_place: int  # the output that holds the plain result beforehand, or -1
 
     @property
@@ -148,16 +147,12 @@ class FusedEpilogue(NamedTuple):
             if not (k == self.in_place and value == "x0")
         ]
         inner = ["    " + line for line in (*loads, *computed, *stores)]
-        # Whole vectors first, with a trip count that LLVM knows; the same expression for the rest.
-        body += [f"for vector in range(block_cols // {self.lanes}):"]
-        body += [f"    for lane in range(vector * {self.lanes}, vector * {self.lanes} + {self.lanes}):"]
-        body += ["    " + line for line in inner]
-        body += [f"for lane in range(block_cols // {self.lanes} * {self.lanes}, block_cols):", *inner]
+        body += ["for lane in range(block_cols):", *inner]
         return lines + ["    " + line for line in body]
 
 
 def fuse(
-    epilogue: Epilogue, batch: Sequence[int], rows: int, columns: int, dtype: DType, lanes: int, in_place: int
+    epilogue: Epilogue, batch: Sequence[int], rows: int, columns: int, dtype: DType, in_place: int
 ) -> FusedEpilogue | None:
     """The epilogue for a kernel whose result is [*batch, rows, columns]; None when an input does not fit."""
     domain = epilogue.outputs[0].shape
@@ -167,7 +162,7 @@ def fuse(
         if view is None:
             return None
         views.append(view)
-    return FusedEpilogue(epilogue, tuple(views), dtype, lanes, in_place)
+    return FusedEpilogue(epilogue, tuple(views), dtype, in_place)
 
 
 def indent(lines: Sequence[str], depth: int) -> str:

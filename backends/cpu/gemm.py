@@ -87,85 +87,57 @@ def kernel(args, chunk, nchunks):
     row_table = args[37] + chunk * args[38]
 {epilogue_head}    # Offsets of k within a unit, the same for all units.
     k_table = row_table + 8 * (row_block + {rows})
-    i1, i2, at = 0, 0, 0
-    for k in range(min(depth, inner)):
-        store_i64(k_table, k, at)
-        at += k_s2
-        i2 += 1
-        if i2 == k_n2:
-            i2 = 0
-            at += k_s1 - k_n2 * k_s2
-            i1 += 1
-            if i1 == k_n1:
-                i1 = 0
-                at += k_s0 - k_n1 * k_s1
+    fill_offsets(k_table, 0, min_i64(depth, inner), 0, k_n1, k_n2, k_s0, k_s1, k_s2)
 
-    row_tasks = (m + row_block - 1) // row_block
-    column_tasks = (n + column_block - 1) // column_block
-    parts = (inner + depth - 1) // depth
+    row_tasks = div_i64(m + row_block - 1, row_block)
+    column_tasks = div_i64(n + column_block - 1, column_block)
+    parts = div_i64(inner + depth - 1, depth)
     tasks = n0 * n1 * n2 * pieces * column_tasks * row_tasks
     filled = -1
-    for task in range(tasks * chunk // nchunks, tasks * (chunk + 1) // nchunks):
-        row_task = task % row_tasks
-        rest = task // row_tasks
-        column_task = rest % column_tasks
-        rest = rest // column_tasks
-        piece = rest % pieces
-        batch = rest // pieces
-        batch0, batch1, batch2 = batch // (n1 * n2), batch // n2 % n1, batch % n2
-        row = row_task * row_block
-        rows = min(row_block, m - row)
-        column = column_task * column_block
-        columns = min(column_block, n - column)
+    for task in range(div_i64(tasks * chunk, nchunks), div_i64(tasks * (chunk + 1), nchunks)):
+        row = mod_i64(task, row_tasks) * row_block
+        rest = div_i64(task, row_tasks)
+        column = mod_i64(rest, column_tasks) * column_block
+        rest = div_i64(rest, column_tasks)
+        piece = mod_i64(rest, pieces)
+        batch = div_i64(rest, pieces)
+        batch0 = div_i64(batch, n1 * n2)
+        batch1 = mod_i64(div_i64(batch, n2), n1)
+        batch2 = mod_i64(batch, n2)
+        rows = min_i64(row_block, m - row)
+        columns = min_i64(column_block, n - column)
         if filled != row:
-            # Offsets of the rows; the last block's missing rows repeat its last one.
-            i2 = row % row_n2
-            i1 = row // row_n2 % row_n1
-            at = row // row_n2 // row_n1 * row_s0 + i1 * row_s1 + i2 * row_s2
-            last = at
-            for i in range(rows):
-                last = at
-                store_i64(row_table, i, at)
-                at += row_s2
-                i2 += 1
-                if i2 == row_n2:
-                    i2 = 0
-                    at += row_s1 - row_n2 * row_s2
-                    i1 += 1
-                    if i1 == row_n1:
-                        i1 = 0
-                        at += row_s0 - row_n1 * row_s1
-            for i in range({rows - 1}):
-                store_i64(row_table, rows + i, last)
+            # Missing rows of the last block repeat its last one.
+            fill_offsets(row_table, row, rows, {rows - 1}, row_n1, row_n2, row_s0, row_s1, row_s2)
             filled = row
 
         a_batch = a + batch0 * a0 + batch1 * a1 + batch2 * a2
-        b_batch = b + batch0 * b0 + batch1 * b1 + batch2 * b2 + column // {width} * b_panel
+        b_batch = b + batch0 * b0 + batch1 * b1 + batch2 * b2 + div_i64(column, {width}) * b_panel
         c_at = batch * m * n + row * n + column
-        first_unit = units * piece // pieces
-        last_unit = units * (piece + 1) // pieces
+        first_unit = div_i64(units * piece, pieces)
+        last_unit = div_i64(units * (piece + 1), pieces)
         for unit in range(first_unit, last_unit):
-            outer, part = unit // parts, unit % parts
-            count = min(depth, inner - part * depth)
+            outer, part = div_i64(unit, parts), mod_i64(unit, parts)
+            count = min_i64(depth, inner - part * depth)
             a_at = a_batch + outer * a_outer + part * a_unit
             b_at = b_batch + outer * b_outer + part * b_unit
             for j in range(0, columns, {width}):
-                block_cols = min({width}, columns - j)
+                block_cols = min_i64({width}, columns - j)
                 for i in range(0, rows, {rows}):
-                    block_rows = min({rows}, rows - i)
+                    block_rows = min_i64({rows}, rows - i)
                     result_at = c_at + i * n + j
                     multiply_{char}(
                         count, a_at, row_table + 8 * i, k_table, b_at, b_step,
                         c + piece * c_piece + result_at * {size}, n * {size}, block_rows, block_cols,
                         unit - first_unit, {shape},
                     )
-{epilogue_block}                b_at += b_panel
-"""
+                b_at += b_panel
+{epilogue_block}"""
 
 
-_EPILOGUE_CALL = """if unit == last_unit - 1:
-    result, result_step, out_at, out_step = c, n, result_at, n
-    first_row, first_column = row + i, column + j
+# An epilogue finishes the task's part of the result, in long lines that are still in the cache.
+_PLACE = """result, result_step, result_at, out_at, out_step = c, n, c_at, c_at, n
+first_row, first_column, block_rows, block_cols = row, column, rows, columns
 """
 
 
@@ -173,7 +145,7 @@ def source(dtype: DType, tile: Block, fused: FusedEpilogue | None = None, first_
     """The product kernel's text, with an epilogue or without."""
     if fused is None:
         return _source(dtype.char, dtype.itemsize, tile, "", "")
-    call = indent(_EPILOGUE_CALL.splitlines(), 20) + indent(fused.block(), 24)
+    call = indent([*_PLACE.splitlines(), *fused.block()], 8)
     return _source(dtype.char, dtype.itemsize, tile, indent(fused.head(first_slot), 4), call)
 
 
@@ -323,7 +295,7 @@ def _float(
     program.wave()
     fused = None
     if epilogue is not None and piece_count(m, n, math.prod(sizes), reduction.units) == 1:
-        fused = fuse(epilogue, sizes, m, n, dtype, tile.lanes, in_place)
+        fused = fuse(epilogue, sizes, m, n, dtype, in_place)
     product(program, m, n, sizes, reduction, left, right, out, fused)
     return fused is not None
 

@@ -167,7 +167,7 @@ def conv2d_w_grad(dy, x, *, window, stride=1, padding=0, dilation=1, groups=1):
     """The gradient of conv2d for its filters. window: (R, S) of the filters."""
     n, k, p, q = dy.shape
     v = _windows(x, window, stride, padding, dilation, 0)[:, :, :p, :q]
-    v = v.reshape(n, groups, -1, *v.shape[2:])
+    v = v.reshape(n, groups, x.shape[1] // groups, *v.shape[2:])
     out = np.einsum("ngkpq,ngcpqrs->gkcrs", dy.reshape(n, groups, k // groups, p, q), v)
     return out.reshape(k, x.shape[1] // groups, *window)
 

@@ -1,0 +1,253 @@
+"""Convolution and pooling on the CPU: windows, borders, layouts, gradients, epilogues, chunks."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from duograd.backends.cpu import panels
+from duograd.core import types as T
+from duograd.core.ops import convolution as reference
+from duograd.core.scalar import Expr, const, s
+
+NONE, ONE = ((0, 0), (0, 0)), ((1, 1), (1, 1))
+
+
+def normal(shape, dtype="float64"):
+    return np.random.standard_normal(shape).astype(dtype)
+
+
+def out_shape(x, w, stride, padding, dilation, groups=1):
+    sizes = [reference.out_size(x[2 + a], w[2 + a], stride[a], padding[a], dilation[a]) for a in (0, 1)]
+    return (x[0], w[0], *sizes)
+
+
+def check_conv(run_kernel, x_shape, w_shape, dtype="float64", chunks=None, layout=None, **attrs):
+    """The three kernels against the ops' NumPy bodies; returns the three results."""
+    x, w = normal(x_shape, dtype), normal(w_shape, dtype)
+    g = normal(out_shape(x_shape, w_shape, **attrs), dtype)
+    if layout is not None:
+        x, w, g = map(layout, (x, w, g))
+    wide = [a.astype("float64") for a in (x, w, g)]
+    cases = (
+        ("conv2d", [x, w], reference.conv2d.fn(wide[0], wide[1], **attrs)),
+        ("conv2d_x_grad", [g, w], reference.conv2d_x_grad.fn(wide[2], wide[1], size=x_shape[2:], **attrs)),
+        ("conv2d_w_grad", [g, x], reference.conv2d_w_grad.fn(wide[2], wide[0], window=w_shape[2:], **attrs)),
+    )
+    results = []
+    for op, inputs, expected in cases:
+        out = run_kernel(op, inputs, [(expected.shape, x.dtype)], chunks=chunks, **attrs)[0]
+        # Sums of up to some thousands of products of standard normal numbers.
+        products = g.size * w[:1].size
+        bound = np.finfo(dtype).eps * 64 * max(1, products / max(1, expected.size)) ** 0.5
+        np.testing.assert_allclose(out, expected, rtol=0, atol=bound, err_msg=op)
+        results.append(out)
+    return results
+
+
+@pytest.fixture(params=[0, 256, 128], ids=["native", "avx2", "sse"])
+def vector_bits(request, monkeypatch):
+    """The register block of this CPU and of narrower ones (which this CPU runs too)."""
+    if request.param:
+        monkeypatch.setattr(panels, "_vector_bits", lambda: request.param)
+    panels.block.cache_clear()
+    yield request.param
+    panels.block.cache_clear()
+
+
+WINDOWS = [
+    {"stride": st, "padding": pad, "dilation": dil}
+    for st in ((1, 1), (2, 2), (1, 3))
+    for pad in (NONE, ONE, ((0, 2), (1, 0)))
+    for dil in ((1, 1), (2, 1))
+]
+
+
+@pytest.mark.parametrize("attrs", WINDOWS, ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_conv2d_of_all_windows(run_kernel, dtype, attrs):
+    for (n, c, h, w), (k, r, q) in (
+        ((2, 3, 9, 17), (5, 3, 3)), ((1, 7, 6, 5), (9, 2, 1)),
+        ((3, 2, 5, 33), (17, 3, 2)), ((2, 5, 4, 4), (3, 2, 2)),
+    ):  # fmt: skip
+        check_conv(run_kernel, (n, c, h, w), (k, c, r, q), dtype, groups=1, **attrs)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 6), (3, 1, 3), (4, 1, 8), (2, 4, 20), (5, 2, 5)])
+def test_conv2d_in_groups(run_kernel, shape):
+    groups, channels, filters = shape
+    for attrs in WINDOWS[::4]:
+        for dtype in ("float32", "float64"):
+            shapes = (2, groups * channels, 7, 18), (filters // groups * groups, channels, 3, 3)
+            check_conv(run_kernel, *shapes, dtype, groups=groups, **attrs)
+
+
+def test_conv2d_of_narrow_registers(run_kernel, vector_bits):
+    attrs = {"stride": (1, 1), "padding": ONE, "dilation": (1, 1)}
+    for dtype in ("float32", "float64"):
+        check_conv(run_kernel, (2, 9, 7, 21), (11, 9, 3, 3), dtype, groups=1, **attrs)
+        check_conv(run_kernel, (2, 8, 9, 9), (8, 1, 3, 3), dtype, groups=8, **(attrs | {"stride": (2, 2)}))
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "window"),
+    [
+        ((2, 3, 32, 32), (32, 3, 3, 3), (1, ONE)),
+        ((3, 40, 16, 16), (24, 40, 3, 3), (1, ONE)),
+        ((2, 70, 4, 4), (65, 70, 3, 3), (1, ONE)),
+        ((2, 33, 14, 14), (17, 33, 1, 1), (1, NONE)),
+        ((2, 33, 14, 14), (17, 33, 1, 1), (2, NONE)),
+        ((9, 5, 1, 1), (7, 5, 1, 1), (1, NONE)),
+        ((1, 3, 40, 40), (8, 3, 7, 7), (2, ((3, 3), (3, 3)))),
+    ],
+)
+def test_conv2d_of_layers(run_kernel, x, w, window):
+    attrs = {"stride": (window[0], window[0]), "padding": window[1], "dilation": (1, 1), "groups": 1}
+    check_conv(run_kernel, x, w, "float32", **attrs)
+
+
+@pytest.mark.parametrize("layout", [
+    lambda a: np.asfortranarray(a),
+    lambda a: np.ascontiguousarray(a.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2),
+    lambda a: np.repeat(a, 2, axis=3)[..., ::2],
+    lambda a: a[:, ::-1, ::-1, ::-1],
+    lambda a: np.broadcast_to(a[:1], a.shape),
+])  # fmt: skip
+def test_conv2d_reads_any_strides(run_kernel, layout):
+    for stride, padding, groups in (((1, 1), ONE, 1), ((2, 1), NONE, 1), ((1, 1), ONE, 2), ((1, 2), NONE, 6)):
+        shapes = (2, 6, 8, 19), (6, 6 // groups, 3, 2)
+        attrs = {"stride": stride, "padding": padding, "dilation": (1, 1), "groups": groups}
+        check_conv(run_kernel, *shapes, "float32", layout=layout, **attrs)
+
+
+def test_conv2d_of_an_empty_batch(run_kernel):
+    attrs = {"stride": (1, 1), "padding": ONE, "dilation": (1, 1), "groups": 1}
+    results = check_conv(run_kernel, (0, 3, 5, 5), (4, 3, 3, 3), "float32", **attrs)
+    assert [r.shape for r in results] == [(0, 4, 5, 5), (0, 3, 5, 5), (4, 3, 3, 3)]
+    np.testing.assert_array_equal(results[2], 0)
+
+
+@pytest.mark.parametrize("shapes", [
+    ((5, 3, 16, 16), (9, 3, 3, 3), (1, 1), 1), ((9, 20, 6, 6), (40, 20, 3, 3), (2, 1), 1),
+    ((4, 6, 9, 9), (6, 1, 3, 3), (1, 2), 6), ((70, 2, 12, 12), (4, 2, 3, 3), (1, 1), 1),
+])  # fmt: skip
+def test_conv2d_does_not_depend_on_chunks(run_kernel, shapes):
+    x, w, stride, groups = shapes
+    results = []
+    for chunks in (1, 2, 7, 100):
+        np.random.seed(1)
+        attrs = {"stride": stride, "padding": ONE, "dilation": (1, 1), "groups": groups}
+        results.append(check_conv(run_kernel, x, w, "float32", chunks=chunks, **attrs))
+    for other in results[1:]:
+        for a, b in zip(results[0], other):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_conv2d_images_do_not_depend_on_the_batch(run_kernel):
+    x, w = normal((9, 12, 7, 7), "float32"), normal((10, 12, 3, 3), "float32")
+    attrs = {"stride": (1, 1), "padding": ONE, "dilation": (1, 1), "groups": 1}
+    whole = run_kernel("conv2d", [x, w], [((9, 10, 7, 7), x.dtype)], **attrs)[0]
+    part = run_kernel("conv2d", [x[4:6], w], [((2, 10, 7, 7), x.dtype)], **attrs)[0]
+    np.testing.assert_array_equal(part, whole[4:6])
+
+
+@pytest.mark.parametrize("stride", [(1, 1), (2, 2)])
+@pytest.mark.parametrize("groups", [1, 2, 8])
+@pytest.mark.parametrize("op", ["conv2d", "conv2d_x_grad"])
+def test_epilogue_equals_the_same_work_afterwards(run_kernel, op, groups, stride):
+    attrs = {"stride": stride, "padding": ONE, "dilation": (1, 1), "groups": groups}
+    for x_shape in ((3, 8, 6, 6), (2, 8, 16, 16)):
+        x, w = normal(x_shape, "float32"), normal((16, 8 // groups, 3, 3), "float32")
+        shape = out_shape(x.shape, w.shape, **attrs)
+        inputs = [x, w]
+        if op == "conv2d_x_grad":
+            inputs, shape = [normal(shape, "float32"), w], x.shape
+        v, bias, residual, gain = (Expr("arg", T.float32, (), k) for k in range(4))
+        roots = [s.maximum(v * gain + bias, const(0, T.float32)) + residual, v + bias > 0]
+        more = [normal((shape[1], 1, 1), "float32"), normal(shape, "float32"), (0.75, T.float32)]
+        options = attrs | {"epilogue": (roots, more, x.dtype)}
+        outputs = [(shape, x.dtype), (shape, np.dtype(bool))]
+        afterwards = run_kernel(op, inputs, outputs, fused=False, **options)
+        for chunks in (1, 5):
+            for mine, expected in zip(run_kernel(op, inputs, outputs, chunks=chunks, **options), afterwards):
+                np.testing.assert_array_equal(mine, expected)
+
+
+# ---------------------------------------------------------------- pooling
+
+STEPS = [((2, 2), (2, 2)), ((3, 3), (2, 2)), ((3, 2), (1, 1)), ((3, 3), (3, 3))]
+STEPS += [((2, 2), (3, 4)), ((6, 5), (2, 1))]
+POOLS = [
+    {"window": window, "stride": stride, "padding": padding}
+    for window, stride in STEPS
+    for padding in (NONE, ONE, ((0, 1), (1, 0)))
+]
+IMAGES = [(2, 3, 6, 6), (1, 2, 7, 17), (1, 2, 9, 65), (2, 2, 32, 32)]
+
+
+def check_pool(run_kernel, op, inputs, expected, exact=True, **options):
+    for chunks in (1, 5):
+        out = run_kernel(op, inputs, [(expected.shape, expected.dtype)], chunks=chunks, **options)[0]
+        if exact:
+            np.testing.assert_array_equal(out, expected)
+        else:
+            np.testing.assert_allclose(out, expected, rtol=2e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize("attrs", POOLS, ids=str)
+def test_max_pool2d_and_its_gradient_with_ties_and_nan(run_kernel, attrs):
+    for shape, dilation, broken in itertools.product(IMAGES, ((1, 1), (1, 2)), (False, True)):
+        options = attrs | {"dilation": dilation}
+        spans = [d * (n - 1) + 1 for d, n in zip(dilation, attrs["window"])]
+        if any(n + sum(p) < span for n, p, span in zip(shape[2:], attrs["padding"], spans)):
+            continue
+        x = np.round(normal(shape)).astype("float32")
+        if broken:
+            x[np.random.random(shape) < 0.05] = np.nan
+        out = reference.max_pool2d.fn(x, **options)
+        check_pool(run_kernel, "max_pool2d", [x], out, **options)
+        # Whole numbers, so that the order of a sum does not matter to the reference.
+        g = np.round(normal(out.shape) * 4).astype("float32")
+        dx = reference.max_pool2d_x_grad.fn(g, x, out, **options)
+        check_pool(run_kernel, "max_pool2d_x_grad", [g, x, out], dx, **options)
+
+
+@pytest.mark.parametrize("include", [True, False])
+@pytest.mark.parametrize("attrs", POOLS, ids=str)
+def test_avg_pool2d_and_its_gradient(run_kernel, attrs, include):
+    for shape in IMAGES:
+        options = attrs | {"count_include_pad": include}
+        if any(n + sum(p) < w for n, p, w in zip(shape[2:], attrs["padding"], attrs["window"])):
+            continue
+        x = normal(shape, "float32")
+        out = reference.avg_pool2d.fn(x, **options)
+        check_pool(run_kernel, "avg_pool2d", [x], out, exact=False, **options)
+        g = normal(out.shape, "float32")
+        dx = reference.avg_pool2d_x_grad.fn(g, size=shape[2:], **options)
+        check_pool(run_kernel, "avg_pool2d_x_grad", [g], dx, exact=False, **options)
+
+
+def test_max_pool2d_of_minus_infinity_and_strided_float64(run_kernel):
+    options = {"window": (2, 2), "stride": (2, 2), "padding": ONE, "dilation": (1, 1)}
+    x = np.full((1, 1, 4, 4), -np.inf)
+    check_pool(run_kernel, "max_pool2d", [x], np.full((1, 1, 3, 3), -np.inf), **options)
+    y = normal((2, 8, 9, 3)).transpose(0, 3, 1, 2)
+    out = reference.max_pool2d.fn(y, **options)
+    check_pool(run_kernel, "max_pool2d", [y], out, **options)
+    g = np.asfortranarray(np.round(normal(out.shape)))
+    dx = reference.max_pool2d_x_grad.fn(g, y, out, **options)
+    check_pool(run_kernel, "max_pool2d_x_grad", [g, y, out], dx, **options)
+
+
+def test_pooling_agrees_with_torch(run_kernel):
+    torch = pytest.importorskip("torch")
+    x = normal((2, 3, 15, 18), "float32")
+    leaf = torch.from_numpy(x.copy()).requires_grad_()
+    out = torch.nn.functional.max_pool2d(leaf, (3, 3), (2, 2), (1, 1))
+    g = normal(tuple(out.shape), "float32")
+    out.backward(torch.from_numpy(g))
+    y, dx = out.detach().numpy(), leaf.grad.numpy()
+    options = {"window": (3, 3), "stride": (2, 2), "padding": ONE, "dilation": (1, 1)}
+    check_pool(run_kernel, "max_pool2d", [x], y, **options)
+    check_pool(run_kernel, "max_pool2d_x_grad", [g, x, y], dx, exact=False, **options)

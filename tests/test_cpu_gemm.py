@@ -1,0 +1,188 @@
+"""Matrix products on the CPU: layouts, sizes, batches, dtypes, epilogues, independence of chunks."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from duograd.backends.cpu import panels
+from duograd.backends.cpu.epilogue import takes_epilogue
+from duograd.core import types as T
+from duograd.core.backend import Operand
+from duograd.core.scalar import Expr, const, s
+
+SIZES = (1, 2, 7, 17, 63, 65)
+
+
+def normal(shape, dtype="float32"):
+    return np.random.standard_normal(shape).astype(dtype)
+
+
+def check_product(run_kernel, a, b, **options):
+    shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
+    a, b = (np.broadcast_to(x, (*shape[:-2], *x.shape[-2:])) for x in (a, b))
+    out = run_kernel("matmul", [a, b], [(shape, a.dtype)], **options)[0]
+    exact = np.matmul(a.astype("float64"), b.astype("float64")) if a.dtype.kind == "f" else np.matmul(a, b)
+    if a.dtype.kind == "f":
+        # Of standard normal numbers: roundings of partial sums, which are chains of 256 and a sum of those.
+        k = max(1, a.shape[-1])
+        bound = np.finfo(a.dtype).eps * (k * (min(k, 256) + k / 256)) ** 0.5
+        np.testing.assert_allclose(out, exact, rtol=0, atol=8 * bound)
+    else:
+        np.testing.assert_array_equal(out, exact)
+    return out
+
+
+@pytest.fixture(params=[0, 256, 128], ids=["native", "avx2", "sse"])
+def vector_bits(request, monkeypatch):
+    """The register block of this CPU and of narrower ones (which this CPU runs too)."""
+    if request.param:
+        monkeypatch.setattr(panels, "_vector_bits", lambda: request.param)
+    panels.block.cache_clear()
+    yield request.param
+    panels.block.cache_clear()
+
+
+@pytest.mark.parametrize("transposed", list(itertools.product((False, True), repeat=2)))
+def test_matmul_of_odd_sizes_and_transposed_operands(run_kernel, vector_bits, transposed):
+    for m, n in itertools.product(SIZES, SIZES):
+        for k in (1, 17, 65):
+            a = normal((k, m)).T if transposed[0] else normal((m, k))
+            b = normal((n, k)).T if transposed[1] else normal((k, n))
+            check_product(run_kernel, a, b)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(40, 700, 300), (300, 33, 520), (3, 9000, 5), (129, 257, 1)])
+def test_matmul_of_blocks_deep_sums_and_pieces(run_kernel, dtype, shape):
+    m, k, n = shape
+    check_product(run_kernel, normal((m, k), dtype), normal((k, n), dtype))
+    check_product(run_kernel, normal((k, m), dtype).T, normal((n, k), dtype).T)
+
+
+def test_matmul_reads_any_strides(run_kernel):
+    a, b = normal((2 * 20, 3 * 30))[::2, ::3], normal((30, 4 * 40))[:, ::-4]
+    check_product(run_kernel, a, b)
+    a, b = np.broadcast_to(normal((1, 30)), (20, 30)), np.broadcast_to(normal((30, 1)), (30, 40))
+    check_product(run_kernel, a, b)
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [((3, 5, 7), (3, 7, 9)), ((3, 5, 7), (7, 9)), ((5, 7), (3, 7, 9)), ((2, 1, 4, 6), (3, 6, 5)),
+     ((2, 3, 1, 6), (2, 3, 6, 5)), ((2, 1, 3, 1, 2, 4, 6), (1, 2, 3, 2, 1, 6, 5)),
+     ((2, 300, 40), (2, 40, 300)), ((2, 1, 3, 1, 2, 1, 6), (1, 2, 3, 2, 1, 6, 5))],
+)  # fmt: skip
+def test_matmul_broadcasts_batches(run_kernel, shapes):
+    check_product(run_kernel, *map(normal, shapes))
+
+
+def test_matmul_of_permuted_heads(run_kernel):
+    """Attention's view: batch and heads are axes that do not merge."""
+    q = normal((2, 9, 3, 16)).transpose(0, 2, 1, 3)
+    k = normal((2, 9, 3, 16)).transpose(0, 2, 3, 1)
+    check_product(run_kernel, q, k)
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 4), (3, 4, 0), (3, 0, 4), (1, 0, 1), (0, 0, 0)])
+def test_matmul_of_nothing_is_zero(run_kernel, shape):
+    m, k, n = shape
+    check_product(run_kernel, normal((m, k)), normal((k, n)))
+    check_product(run_kernel, normal((2, m, k)), normal((2, k, n)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_gemv_in_both_directions(run_kernel, dtype, transposed):
+    for k, n in itertools.product((1, 2, 63, 300, 40_000), (1, 17, 130)):
+        if k * n > 1_000_000 and n > 17:
+            continue
+        matrix = normal((n, k), dtype).T if transposed else normal((k, n), dtype)
+        check_product(run_kernel, normal((1, k), dtype), matrix)
+        check_product(run_kernel, matrix.T, normal((k, 1), dtype))
+        check_product(run_kernel, matrix.T, normal((k, 3), dtype)[:, 1:2])
+    check_product(run_kernel, normal((4, 3, 1, 20), dtype), normal((3, 20, 11), dtype))
+
+
+@pytest.mark.parametrize("name", [d.name for d in T.DTYPES.values() if d.is_integer])
+def test_integer_matmul_wraps_as_numpy(run_kernel, name):
+    info = np.iinfo(name)
+    for shape in ((7, 17, 5), (1, 3, 1), (2, 0, 3)):
+        a = np.random.randint(info.min, info.max, shape[:2], dtype=name)
+        b = np.random.randint(info.min, info.max, shape[1:], dtype=name)
+        check_product(run_kernel, a, b)
+        check_product(run_kernel, np.ascontiguousarray(a.T).T, np.stack([b, b]))
+
+
+@pytest.mark.parametrize(
+    "shape", [(65, 300, 130), (300, 64, 300), (17, 5000, 9), (1, 40_000, 1), (1, 500, 700)]
+)
+def test_matmul_does_not_depend_on_chunks(run_kernel, shape):
+    m, k, n = shape
+    a, b = normal((m, k)), normal((k, n))
+    first = check_product(run_kernel, a, b, chunks=1)
+    for chunks in (2, 7, 100):
+        np.testing.assert_array_equal(check_product(run_kernel, a, b, chunks=chunks), first)
+
+
+def test_matmul_rows_do_not_depend_on_the_batch(run_kernel):
+    a, b = normal((100, 700)), normal((700, 60))
+    whole = check_product(run_kernel, a, b)
+    np.testing.assert_array_equal(check_product(run_kernel, a[3:20], b), whole[3:20])
+
+
+def test_matmul_propagates_nan_and_infinity(run_kernel):
+    a, b = normal((9, 20)), normal((20, 40))
+    a[3, 5], a[6, 2] = np.nan, np.inf
+    out = run_kernel("matmul", [a, b], [((9, 40), np.dtype("float32"))])[0]
+    assert np.isnan(out[3]).all()
+    assert np.isinf(out[6]).all()
+    assert np.isfinite(np.delete(out, (3, 6), 0)).all()
+
+
+ZERO = const(0, T.float32)
+EPILOGUES = {
+    "bias and relu": (lambda x, b, r, c, n: [s.maximum(x + b, ZERO)], ["float32"]),
+    "residual": (lambda x, b, r, c, n: [s.tanh(x + b) * c + r], ["float32"]),
+    "masks": (lambda x, b, r, c, n: [s.where(r > 0, x, ZERO), x, x * n > b], ["float32", "float32", "bool"]),
+    "only a mask": (lambda x, b, r, c, n: [x + r > n], ["bool"]),
+    "float64": (lambda x, b, r, c, n: [s.cast(x, T.float64) * 2, s.exp(x * n)], ["float64", "float32"]),
+}
+PRODUCTS = {
+    "blocks": ((65, 300), (300, 70)), "merged batch": ((2, 3, 20), (20, 130)),
+    "batch": ((3, 9, 17), (3, 17, 33)), "gemv": ((1, 40), (40, 9)), "pieces": ((5, 5000), (5000, 6)),
+    "packed": ((40, 30), (30, 300)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EPILOGUES)
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_epilogue_equals_the_same_work_afterwards(run_kernel, name, product):
+    a, b = map(normal, PRODUCTS[product])
+    shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
+    a, b = (np.broadcast_to(x, (*shape[:-2], *x.shape[-2:])) for x in (a, b))
+    make, dtypes = EPILOGUES[name]
+    roots = make(*(Expr("arg", T.float32, (), k) for k in range(5)))
+    inputs = [normal(shape[-1:]), normal(shape), normal((shape[-2], 1)), (1.5, T.float32)]
+    outputs = [(shape, np.dtype(d)) for d in dtypes]
+    options = {"epilogue": (roots, inputs, a.dtype)}
+    afterwards = run_kernel("matmul", [a, b], outputs, fused=False, **options)
+    for chunks in (1, 7):
+        fused = run_kernel("matmul", [a, b], outputs, chunks=chunks, **options)
+        for mine, expected in zip(fused, afterwards):
+            np.testing.assert_array_equal(mine, expected)
+
+
+def test_takes_epilogue_knows_what_fuses():
+    def operand(shape, strides):
+        return Operand(0, 0, T.float32, shape, strides)
+
+    out = (4, 6, 5, 7)
+    for fits, x in (
+        (True, operand(out, (210, 35, 7, 1))), (True, operand((6, 1, 1), (1, 1, 1))), (True, operand((), ())),
+        (False, operand((7,), (1,))), (False, operand(out, (1, 4, 24, 120))),
+    ):  # fmt: skip
+        assert takes_epilogue("conv2d", out, x) is fits
+    assert takes_epilogue("matmul", out, operand((7,), (1,)))
+    assert not takes_epilogue("max_pool2d", out, operand((), ()))
