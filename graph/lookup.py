@@ -34,40 +34,45 @@ _OPAQUE = frozenset((
     "pydevd", "_pydevd_bundle", "tensorboard", "wandb",
 ))  # fmt: skip
 
-_files: dict[str, bool] = {}
+_files: dict[str, str] = {}
 _own: dict[str, bool] = {}
 
 
-def follows(code: CodeType, space: dict[str, Any]) -> bool:
-    """Whether reads made by this code count as the function's: user code and duograd.nn, not the framework's core.
+def follows(code: CodeType, space: dict[str, Any]) -> str:
+    """Whether reads made by this code count as the function's.
 
-    Of the standard library a few modules count, of installed packages all but the large numerical ones.
+    "always": user code and duograd.nn. "called": when such code calls it: generated code (dataclasses), a few
+    modules of the standard library, installed packages. "never": the framework's core, large numerical packages,
+    the rest of the standard library.
     """
     file = code.co_filename
     if file.startswith("<") and not file.startswith("<ipython"):
         name = space.get("__name__") or ""
-        if name.startswith("namedtuple_") or file in ("<duograd guards>", "<frozen importlib._bootstrap>"):
-            return False
+        if name.startswith("namedtuple_") or file == "<duograd guards>":
+            return "never"
         if name == "duograd" or name.startswith("duograd."):
-            return name.startswith(("duograd.nn", "duograd.tests", "duograd.examples"))
-        return not file.startswith("<frozen") or os.path.basename(file[8:-1] + ".py") in _STDLIB_FOLLOWED
+            return "called" if name.startswith(("duograd.nn", "duograd.tests", "duograd.examples")) else "never"
+        if file.startswith("<frozen"):
+            return "called" if file[8:-1] + ".py" in _STDLIB_FOLLOWED else "never"
+        return "called"
     known = _files.get(file)
     if known is None:
         known = _files[file] = _follows_file(code, file)
     return known
 
 
-def _follows_file(code: CodeType, file: str) -> bool:
+def _follows_file(code: CodeType, file: str) -> str:
     if file.startswith(_NN):
-        return True
+        return "always"
     if is_internal(code):
-        return False
+        return "never"
     for part in _SITE:
         if part in file:
-            return file.split(part)[-1].split(os.sep)[0].removesuffix(".py") not in _OPAQUE
+            top = file.split(part)[-1].split(os.sep)[0].removesuffix(".py")
+            return "never" if top in _OPAQUE else "called"
     if os.path.realpath(file).startswith(_STDLIB):
-        return os.path.basename(file) in _STDLIB_FOLLOWED
-    return True
+        return "called" if os.path.basename(file) in _STDLIB_FOLLOWED else "never"
+    return "always"
 
 
 def is_own(module: str | None) -> bool:
@@ -117,8 +122,7 @@ def find(owner: Any, name: str) -> tuple[str, Any, Any]:
         value = owner.__dict__.get(name, ABSENT)
         if value is ABSENT:
             return "", None, UNKNOWN
-        own = is_own(owner.__name__) or (not isinstance(owner.__spec__, type(None)) and False)
-        return ("item" if own else "quiet"), owner.__dict__, value
+        return ("item" if is_own(owner.__name__) else "quiet"), owner.__dict__, value
     if issubclass(cls, type):
         meta = in_class(cls, name)
         value = in_class(owner, name)

@@ -155,7 +155,7 @@ class ReadRecorder:
             local = tracers.get(id(frame.f_code))
             if local is None:
                 local = tracers[id(frame.f_code)] = self._tracer_of(frame)
-            if local is False:
+            if local is False or (local.called and (frame.f_back is None or frame.f_back.f_trace is None)):
                 return None if chained is None else chained(frame, event, arg)
             start(frame)
             frame.f_trace_opcodes = True
@@ -192,7 +192,8 @@ class ReadRecorder:
     def _tracer_of(self, frame: FrameType) -> Any:
         code = frame.f_code
         self._codes.append(code)  # keeps its id taken
-        if not follows(code, frame.f_globals):
+        followed = follows(code, frame.f_globals)
+        if followed == "never":
             return False
         sites: Sites = analyse(code)
         at, actions = sites.at.get, self._actions
@@ -216,6 +217,7 @@ class ReadRecorder:
                             results.setdefault(id(back), {})[offset] = arg
             return local
 
+        local.called = followed == "called"  # type: ignore[attr-defined]
         return local
 
     def _start(self, frame: FrameType) -> None:
@@ -475,8 +477,10 @@ class ReadRecorder:
             if is_own(function.__module__):
                 self._note("method", holder, name, function, f"{holder.__name__}.{name}", frame)
             self._learn(function, f"{holder.__name__}.{name}", True)
-        elif kind == "quiet" and (name == "__dict__" or isinstance(value, FunctionType)):
-            self._learn(value, f"{self._name(base, expr)}.{name}", id(base) in self._outside)
+        elif kind == "quiet" and (name == "__dict__" or isinstance(base, types.ModuleType)):
+            outside = id(base) in self._outside or isinstance(base, types.ModuleType)
+            if not isinstance(value, types.ModuleType):
+                self._learn(value, f"{self._name(base, expr)}.{name}", outside)
 
     def _on_item(self, frame: FrameType, action: Any) -> None:
         base = self._value(action[1], frame)
@@ -525,7 +529,7 @@ class ReadRecorder:
             self._learn(function, function.__qualname__, False)
             known = self._tracers.get(id(function.__code__))
             if known is None:
-                known = follows(function.__code__, function.__globals__)
+                known = follows(function.__code__, function.__globals__) != "never"
         else:
             known = False
         values = [self._value(x, frame) for x in args]
@@ -536,6 +540,8 @@ class ReadRecorder:
             return
         if cls is types.BuiltinFunctionType and self._builtin(callee, values, args, frame):
             return
+        if cls is functools.partial:
+            self._read_content(callee, self._name(callee, action[1]), frame, True)
         if callee is _object_setattr and len(values) == 3 and isinstance(values[1], str):
             self._write_attr(values[0], values[1], args[0], frame)
             return
@@ -653,7 +659,7 @@ class ReadRecorder:
                 if isinstance(owner, dict):
                     value = dict(zip(value[0], map(real, value[1])))
                 else:
-                    value = key(map(real, value)) if key in (list, set) else list(map(real, value))
+                    value = [*map(real, value)] if key is list else tuple(map(real, value))  # a set keeps its order
             self.reads.append(Read(kind, owner, key, real(value), name, where))
         for (kind, oid, key), (name, _) in self._written.items():
             if oid in objects and oid in self._outside:
