@@ -32,20 +32,18 @@ def source(names: Iterable[str], letter: str = "w") -> str:
     letter: "w" for wide values, "v" for one element at a time.
     """
     lines, slot = ["def kernel(args, chunk, nchunks):"], 0
+    wide = letter == "w"
+    prefix, tail = ("w_", ", m") if wide else ("", "")
     for name in names:
         entry = VECMATH[name]
-        result = slot + len(entry.args)
-        tail = ", m" if letter == "w" else ""
-        prefix = "w_" if letter == "w" else ""
-        loads = ", ".join(f"{prefix}load_{k}(args[{slot + i}], v{tail})" for i, k in enumerate(entry.args))
-        lines.append(f"    n = args[{result + 1}]")
-        if letter == "w":
-            lines += ["    for v in range(0, n, 16):", "        m = w_mask(n - v)"]
-        else:
-            lines.append("    for v in range(n):")
+        count = len(entry.args)
+        loads = ", ".join(f"{prefix}load_{k}(p{i}, v{tail})" for i, k in enumerate(entry.args))
         value = f"{letter}{name[1:]}({loads})"
-        lines.append(f"        {prefix}store_{entry.result}(args[{result}], v, {value}{tail})")
-        slot = result + 2
+        lines += [f"    p{i} = args[{slot + i}]" for i in range(count + 1)]
+        lines += [f"    n = args[{slot + count + 1}]", f"    for v in range(0, n, {16 if wide else 1}):"]
+        lines += ["        m = w_mask(n, v)"] if wide else []
+        lines += [f"        {prefix}store_{entry.result}(p{count}, v, {value}{tail})"]
+        slot += count + 2
     return "\n".join(lines) + "\n"
 
 

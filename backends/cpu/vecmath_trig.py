@@ -228,11 +228,12 @@ def atan2(y: Value, x: Value) -> Value:
     """The angle of (x, y), -pi to pi, with C99's values at zeros and infinities."""
     a, b = fabs(y), fabs(x)
     swap = a > b
-    return _angle(y, *_ordered(a, b, swap), swap, x.bits() < 0)
+    angle = _angle(y, *_ordered(a, b, swap), swap, x.bits() < 0)
+    return select(x.ne(x) | y.ne(y), x + y, angle)
 
 
 def _ordered(a: Value, b: Value, swap: Value) -> tuple[Value, Value]:
-    """(smaller, larger) of two magnitudes, scaled so that their sum and quotient are safe; NaN stays."""
+    """(smaller, larger) of two magnitudes, scaled so that their sum and quotient are safe."""
     low, high = select(swap, b, a), select(swap, a, b)
     both = low.eq(math.inf)
     low, high = select(both, 1.0, low), select(both, 1.0, high)
