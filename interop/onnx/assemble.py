@@ -1,0 +1,254 @@
+"""From a captured function to a ModelProto: every op through its ONNX rule, then names, types and metadata."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from ...core import dispatch
+from ...core import types as T
+from ...core.errors import OnnxError
+from ...core.op import Op
+from ...core.types import DType
+from ...graph.ir import Value
+from . import expression
+from .builder import Handle, Inexpressible, Step, Unavailable
+from .capture import Captured, Record
+from .dimension import Dim, is_dynamic
+from .dtypes import to_code
+from .words import RuleBuilder
+
+#: one protobuf message may not be larger
+MAX_BYTES = 2**31 - 1
+
+
+class Refused(Exception):
+    """A composite whose rule the opset cannot express: trace again and take it apart."""
+
+
+class Assembled(NamedTuple):
+    """The model, and what its verification needs: the name of every value and the step of every output."""
+
+    model: onnx.ModelProto
+    names: dict[Value, str]
+    steps: list[Step]
+
+
+def assemble(captured: Captured, weight_names: dict[int, str], opset: int, name: str, producer_version: str) -> Assembled:
+    """Write a captured function as a model. Raises Refused, OnnxError."""
+    o = RuleBuilder(opset)
+    handles: dict[Value, Handle] = {}
+    for given in [n for n, _ in captured.inputs] + [n for n, _ in captured.outputs]:
+        o.unique(given)
+    fixed = set()  # handles whose names must stay: inputs, initializers
+    for given, value in captured.inputs:
+        handles[value] = o.know(Handle(given, value.type.dtype, captured.shapes[value]))
+        fixed.add(handles[value])
+    initializers, trained = [], []
+    for value, (data, literal) in captured.weights.items():
+        shape = captured.shapes[value]
+        if literal:
+            o.begin("constant", "", (), value.type.dtype)
+            array = dispatch._State.executor.read(data) if hasattr(data, "shape") else None
+            handles[value] = o.literal(array) if array is not None else o.full(shape, data, value.type.dtype)
+            continue
+        array = dispatch._State.executor.read(data)
+        label = o.unique(weight_names.get(id(data), "tensor"))
+        handles[value] = Handle(label, value.type.dtype, shape)
+        fixed.add(handles[value])
+        initializers.append(numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), label))
+        if data._requires_grad:
+            trained.append(label)
+    _check_size(initializers)
+    for record in captured.records:
+        write_record(o, record, handles, captured)
+    outputs = _name_outputs(o, captured, handles, fixed)
+    graph = helper.make_graph(
+        [s.proto() for s in [*o.constants, *o.steps]], name,
+        [_info(n, handles[v].dtype, handles[v].shape, captured) for n, v in captured.inputs],
+        [_info(h.name, v.type.dtype, captured.shapes[v], captured) for (_, v), h in zip(captured.outputs, outputs)],
+        initializers,
+    )  # fmt: skip
+    opsets = [helper.make_opsetid("", opset)]
+    model = helper.make_model(
+        graph, opset_imports=opsets, producer_name="duograd", producer_version=producer_version,
+        ir_version=max(8, helper.find_min_ir_version_for(opsets, ignore_unknown=True)),
+        doc_string=f"{name}, exported by duograd {producer_version}",
+    )  # fmt: skip
+    helper.set_model_props(model, {"duograd.parameters": json.dumps(trained)})
+    return Assembled(model, {v: h.name for v, h in handles.items()}, [*o.constants, *o.steps])
+
+
+def _check_size(initializers: Sequence[onnx.TensorProto]) -> None:
+    total = sum(len(t.raw_data) for t in initializers)
+    if total > MAX_BYTES - 2**20:
+        raise OnnxError(
+            "onnx.export", f"the parameters take {total / 2**30:.2f} GiB, one ONNX file holds less than 2 GiB",
+            "export a smaller model, or parts of it; external data files are not written yet", "",
+        )  # fmt: skip
+
+
+def _info(name: str, dtype: DType | None, shape: Any, captured: Captured) -> onnx.ValueInfoProto:
+    symbols = {vector: s for s, vector in captured.symbols.items()}
+    dims = [symbols.get(n.vector) if isinstance(n, Dim) else int(n) for n in shape]
+    assert dtype is not None
+    return helper.make_tensor_value_info(name, to_code(dtype), dims)
+
+
+def _name_outputs(o: RuleBuilder, captured: Captured, handles: dict[Value, Handle], fixed: set[Handle]) -> list[Handle]:
+    made = {h for s in o.steps for h in s.outputs}
+    out = []
+    for name, value in captured.outputs:
+        handle = handles[value]
+        if handle in fixed or handle not in made:
+            o.begin("output", "", (), value.type.dtype)
+            source, handle = handle, o.Identity(handle)
+            handle.dtype, handle.shape = source.dtype, source.shape
+        handle.name = name
+        fixed.add(handle)
+        out.append(handle)
+    return out
+
+
+# ---------------------------------------------------------------- one op call
+
+
+def write_record(o: RuleBuilder, record: Record, handles: dict[Value, Handle], captured: Captured) -> None:
+    """Write one op call; its outputs enter `handles`. Raises Refused, or OnnxError naming op and line."""
+    op = record.op
+    inputs = [handles[x] if isinstance(x, Value) else x for x in record.inputs]
+    out_types = [v.type for v in record.outputs]
+    o.begin(op.name, record.line, inputs, out_types[0].dtype)
+    before = len(o.steps)
+    try:
+        found = _write(o, op, inputs, record, captured.shapes)
+    except Unavailable as e:
+        if op.kind == "composite":
+            raise Refused(op.name) from None
+        raise _cannot(op, str(e), record.line, "choose a newer opset") from None
+    except Inexpressible as e:
+        if op.kind == "composite":
+            raise Refused(op.name) from None
+        raise _cannot(op, str(e), record.line) from None
+    fresh = {h for s in o.steps[before:] for h in s.outputs}
+    for k, (value, handle) in enumerate(zip(record.outputs, found, strict=True)):
+        if handle.dtype is not None and handle.dtype is not value.type.dtype:
+            handle = o.cast(handle, value.type.dtype)
+            fresh.add(handle)
+        if handle in fresh:
+            handle.name = o.unique(o.prefix if len(found) == 1 else f"{o.prefix}_{k}")
+            fresh.discard(handle)
+        handle.dtype, handle.shape = value.type.dtype, captured.shapes[value]
+        handles[value] = o.know(handle)
+
+
+def _cannot(op: Op, why: str, line: str, fix: str = "") -> OnnxError:
+    return OnnxError(
+        "onnx.export", f"the op {op.name} cannot be exported: {why}",
+        fix or "write that part with other ops, or leave it outside the exported function", line,
+    )  # fmt: skip
+
+
+def _write(o: RuleBuilder, op: Op, inputs: list[Any], record: Record, shapes: dict[Value, Any]) -> list[Handle]:
+    if op.kind == "pointwise" and not op.creates:
+        return _write_pointwise(o, op, inputs, record, shapes)
+    if not op.onnx:
+        if op.kind == "pointwise":
+            return _write_body(o, op, inputs, record, shapes)
+        raise Inexpressible(op.no_onnx or "it has no ONNX mapping")
+    return _outputs(_rule(o, op, inputs, record.attrs))
+
+
+def _rule(o: RuleBuilder, op: Op, inputs: Sequence[Any], attrs: dict[str, Any]) -> Any:
+    return getattr(o, op.onnx)(*inputs, **attrs) if isinstance(op.onnx, str) else op.onnx(o, *inputs, **attrs)
+
+
+def _outputs(result: Any) -> list[Handle]:
+    return list(result) if isinstance(result, (tuple, list)) else [result]
+
+
+def _write_pointwise(o: RuleBuilder, op: Op, inputs: list[Any], record: Record, shapes: dict[Value, Any]) -> list[Handle]:
+    """The op's rule on promoted operands; its body where there is no rule or the rule gives another dtype."""
+    if op.onnx:
+        mark = o.mark()
+        try:
+            found = _outputs(_rule(o, op, _promoted(o, op, inputs), record.attrs))
+            if all(h.dtype in (None, v.type.dtype) for h, v in zip(found, record.outputs)):
+                return found
+        except Unavailable:
+            pass
+        o.rollback(mark)
+    return _write_body(o, op, inputs, record, shapes)
+
+
+def _kinds(inputs: Sequence[Any]) -> list[Any]:
+    return [x.dtype if isinstance(x, Handle) else bool if isinstance(x, bool) else int if isinstance(x, int) else float
+            for x in inputs]  # fmt: skip
+
+
+def _write_body(o: RuleBuilder, op: Op, inputs: list[Any], record: Record, shapes: dict[Value, Any]) -> list[Handle]:
+    if is_dynamic(tuple(v for k, v in record.attrs.items() if k != "shape")):
+        raise Inexpressible(op.no_onnx or "an attribute follows a dynamic size")
+    form = op.form(_kinds(inputs), tuple(record.attrs.values()))
+    missing = expression.writable(form.roots)
+    if missing:
+        raise Inexpressible(op.no_onnx or f"its body uses {missing}, which ONNX has not")
+    args = [
+        o.cast(x, d) if isinstance(x, Handle) else o.const(x, d) for x, d in zip(inputs, form.arg_dtypes, strict=True)
+    ]
+    shape = shapes[record.outputs[0]]
+    found = expression.write(o, form.roots, args, shape)
+    # A body that does not use an operand's full shape (all constant, say) still fills the result's.
+    return [h if _covers(form.roots[k], inputs, shape) else o.Expand(h, o.ints(shape)) for k, h in enumerate(found)]
+
+
+def _covers(root: Any, inputs: Sequence[Any], shape: tuple[Any, ...]) -> bool:
+    from ...core.scalar import walk
+
+    nodes = walk([root])
+    if any(n.op == "index" for n in nodes):
+        return True
+    used = [inputs[n.value] for n in nodes if n.op == "arg" and isinstance(inputs[n.value], Handle)]
+    if not used or not shape:
+        return bool(used) or not shape
+    ndim = max(len(h.shape or ()) for h in used)
+    sizes = [max((_size(h, a - len(shape)) for h in used), default=1) for a in range(len(shape))]
+    return ndim == len(shape) and all(int(s) == int(n) for s, n in zip(sizes, shape))
+
+
+def _size(h: Handle, axis: int) -> int:
+    return int(h.shape[axis]) if h.shape and -axis <= len(h.shape) else 1
+
+
+def _promoted(o: RuleBuilder, op: Op, inputs: Sequence[Any]) -> list[Handle]:
+    """Operands as ONNX wants them: one dtype; conditions as bool."""
+    if op.name.startswith("logical_"):
+        return [_truth(o, x) for x in inputs]
+    head = [_truth(o, inputs[0])] if op.name == "where" else []
+    rest = inputs[len(head) :]
+    common: DType | None = None
+    for x in rest:
+        if isinstance(x, Handle):
+            assert x.dtype is not None
+            common = x.dtype if common is None else T.promote(common, x.dtype)
+    for x in rest:
+        if not isinstance(x, Handle):
+            common = T.scalar_dtype(x, common)
+    if op.to_float and common is not None and not common.is_float:
+        common = T.default_float
+    assert common is not None
+    return head + [o.cast(x, common) if isinstance(x, Handle) else o.const(x, common) for x in rest]
+
+
+def _truth(o: RuleBuilder, x: Any) -> Handle:
+    if not isinstance(x, Handle):
+        return o.literal(np.asarray(bool(x)))
+    return o.cast(x, T.bool_)
+
+
+__all__ = ["Assembled", "Refused", "assemble"]

@@ -1,0 +1,438 @@
+"""Recording a function for export: traces at several sizes, laid over each other into one graph."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...core import dispatch
+from ...core.errors import DuogradError, OnnxError, user_line
+from ...core.op import Attrs, Op
+from ...core.types import TensorType
+from ...core.value import Tensor
+from ...graph.arguments import Slot, empty_slots, fill
+from ...graph.ir import Graph, Node, Value
+from ...graph.symbol import Symbol
+from ...graph.trace import Trace
+from .dimension import Dim, Disagreement, is_dynamic, merge
+
+Host = Any
+
+
+class ExportTrace(Trace):
+    """A trace that takes composites with an ONNX rule whole, unless they are in `refused`."""
+
+    def __init__(self, name: str, host: Host, refused: set[str]):
+        super().__init__(name, host, self._refuse)
+        self.refused = refused
+        self.constant_lines: dict[int, str] = {}
+        self._types: dict[Any, tuple[TensorType, ...]] = {}
+
+    def keeps(self, op: Op) -> bool:
+        # Under the tape a composite without a gradient of its own must be recorded through its parts.
+        return bool(op.onnx) and op.name not in self.refused and (op.differentiable or not dispatch.state.grad)
+
+    def run(
+        self, op: Op, inputs: tuple[Any, ...], attrs: Attrs, into: tuple[Any, ...] | None = None
+    ) -> tuple[Symbol, ...]:
+        if op.kind != "composite":
+            return super().run(op, inputs, attrs, into)
+        types = self._expand(op, inputs, attrs)
+        values = [self._use(x._value) if isinstance(x, Symbol) else x for x in inputs]
+        device = next(x.device for x in inputs if isinstance(x, Symbol))
+        node = Node(op, values, attrs, types, device, user_line(2))
+        self.graph.nodes.append(node)
+        self._known.update(node.outputs)
+        for v in node.outputs:
+            self._serial[v] = len(self._serial)
+        return tuple(Symbol(v, self) for v in node.outputs)
+
+    def _expand(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> tuple[TensorType, ...]:
+        """The result types of a composite, by tracing its body aside."""
+        aside = Trace(op.name, self.host)
+        row = []
+        for x in inputs:
+            if isinstance(x, Symbol):
+                value = aside.graph.add_input(x.type, x.device)
+                aside._known.add(value)
+                x = Symbol(value, aside)
+            row.append(x)
+        with dispatch.executing(aside), dispatch.set_grad(False):
+            result = op.fn(*row, **op.attrs_dict(attrs))
+        return tuple(y.type for y in (result if isinstance(result, tuple) else (result,)))
+
+    def constant(self, array: np.ndarray, device: str) -> Symbol:
+        symbol = super().constant(array, device)
+        self.constant_lines[id(self.sources[-1].tensor)] = user_line(2)
+        return symbol
+
+    def number(self, owner: Any, key: str) -> Any:
+        return owner[key]
+
+    def _refuse(self, trace: Trace, face: Symbol) -> Any:
+        tensor = self.roots.get(id(face._storage))
+        source = self._origin.get(face._value)
+        if tensor is not None and source is not None and source.kind == "tensor":
+            return self.host.read(tensor)
+        raise OnnxError(
+            "onnx.export", f"the value of {face.type}, which depends on the inputs, decides what the function does",
+            "use dg.where instead of a Python branch, or export the branches one by one",
+        )  # fmt: skip
+
+
+class Record(NamedTuple):
+    """One op call of the captured function. inputs: values, numbers or None; numbers and attributes may vary."""
+
+    op: Op
+    inputs: tuple[Any, ...]
+    attrs: dict[str, Any]
+    outputs: tuple[Value, ...]
+    line: str
+
+
+class Captured(NamedTuple):
+    """A function as data: what the builder writes as ONNX.
+
+    shapes: the shape of every value, with a `Dim` where it differs between traces. weights: input value ->
+    (tensor or array, whether it is a literal). symbols: name -> its size in every trace.
+    """
+
+    inputs: list[tuple[str, Value]]
+    weights: dict[Value, tuple[Any, bool]]
+    records: list[Record]
+    outputs: list[tuple[str, Value]]
+    shapes: dict[Value, tuple[Any, ...]]
+    symbols: dict[str, tuple[int, ...]]
+    arrays: list[list[np.ndarray]]
+
+
+class Arguments:
+    """The example arguments, flat: a structure with slots, names and arrays of its tensors."""
+
+    def __init__(self, fn: Callable[..., Any], args: Any, input_names: list[str] | None):
+        positional, keyword = _split(args)
+        leaves: list[Any] = []
+        is_leaf = lambda x: isinstance(x, (Tensor, np.ndarray))
+        self.args = empty_slots(positional, is_leaf, leaves)
+        self.kwargs = empty_slots(keyword, is_leaf, leaves)
+        self.arrays = [np.asarray(x.detach() if isinstance(x, Tensor) else x) for x in leaves]
+        self.names: list[str] = [""] * len(leaves)
+        bound = _bind(fn, self.args, self.kwargs)
+        for name, structure in bound.items():
+            self._name(name, structure)
+        if input_names is not None:
+            if len(input_names) != len(leaves):
+                raise OnnxError(
+                    "onnx.export", f"input_names has {len(input_names)} names for {len(leaves)} tensors", "give one for each"
+                )
+            self.names = list(input_names)
+        if len(set(self.names)) != len(self.names):
+            raise OnnxError("onnx.export", f"input names {self.names} are not distinct", "pass input_names=[...]")
+
+    def _name(self, name: str, structure: Any) -> None:
+        if isinstance(structure, Slot):
+            self.names[structure.index] = self.names[structure.index] or name
+        elif isinstance(structure, dict):
+            for key, value in structure.items():
+                self._name(f"{name}_{key}", value)
+        elif isinstance(structure, (list, tuple)):
+            for k, value in enumerate(structure):
+                self._name(f"{name}_{k}", value)
+
+
+def _split(args: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(args, dict):
+        return (), dict(args)
+    if isinstance(args, (tuple, list)):
+        return tuple(args), {}
+    return (args,), {}
+
+
+def _bind(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Parameter name -> argument; `*xs` gives xs_0, xs_1, ..."""
+    target = getattr(fn, "forward", None) or getattr(fn, "_fn", None) or fn
+    target = getattr(target, "forward", target) if not inspect.isroutine(target) else target
+    try:
+        names = list(inspect.signature(target).bind(*args, **kwargs).arguments.items())
+        kinds = inspect.signature(target).parameters
+    except TypeError as e:
+        raise OnnxError("onnx.export", f"the example arguments do not fit the function: {e}", "pass args=(...)") from None
+    except ValueError:
+        names, kinds = [(f"input_{k}", a) for k, a in enumerate(args)], {}
+    out: dict[str, Any] = {}
+    for name, value in names:
+        if name in kinds and kinds[name].kind is inspect.Parameter.VAR_KEYWORD:
+            out.update(value)
+        else:
+            out[name] = value
+    return out
+
+
+def check_dynamic(arguments: Arguments, dynamic: Any) -> dict[str, dict[int, str]]:
+    """`dynamic` as input -> axis -> symbol. Raises OnnxError for unknown inputs, axes, or unequal sizes."""
+    out: dict[str, dict[int, str]] = {}
+    sizes: dict[str, int] = {}
+    for name, axes in (dynamic or {}).items():
+        if name not in arguments.names:
+            raise OnnxError(
+                "onnx.export", f"dynamic names the input {name!r}; the inputs are {', '.join(arguments.names)}", "use those"
+            )
+        array = arguments.arrays[arguments.names.index(name)]
+        named = axes if isinstance(axes, dict) else {a: f"{name}_{a}" for a in axes}
+        out[name] = {}
+        for axis, symbol in named.items():
+            if not -array.ndim <= axis < array.ndim:
+                raise OnnxError("onnx.export", f"dynamic axis {axis} is outside {name}{list(array.shape)}", "use its axes")
+            size = array.shape[axis]
+            if sizes.setdefault(symbol, size) != size:
+                raise OnnxError(
+                    "onnx.export", f"the symbol {symbol!r} is {sizes[symbol]} and {size} in the example arguments",
+                    "give axes of different size different names",
+                )  # fmt: skip
+            out[name][axis % array.ndim] = str(symbol)
+    return out
+
+
+def _resized(arguments: Arguments, dynamic: dict[str, dict[int, str]], sizes: dict[str, int]) -> list[np.ndarray]:
+    """The example arrays at other sizes, their values repeated in turn."""
+    out = []
+    for name, array in zip(arguments.names, arguments.arrays):
+        for axis, symbol in dynamic.get(name, {}).items():
+            if array.shape[axis] == 0:
+                raise OnnxError("onnx.export", f"the dynamic axis {axis} of {name} is empty", "give an example with elements")
+            array = np.take(array, np.arange(sizes[symbol]) % array.shape[axis], axis=axis)
+        out.append(np.ascontiguousarray(array))
+    return out
+
+
+def _plans(base: dict[str, int]) -> list[list[dict[str, int]]]:
+    """Lists of sizes to trace at, beside the given ones; the first list the function accepts is taken."""
+    if not base:
+        return [[]]
+    extra = len(base) + 2
+
+    def plan(fn: Callable[[int, int, int], int]) -> list[dict[str, int]]:
+        return [
+            {symbol: max(1, fn(n, k, t)) for k, (symbol, n) in enumerate(base.items())} for t in range(1, extra + 1)
+        ]
+
+    primes = (1, 2, 3, 5, 7, 11, 13)
+    return [
+        plan(lambda n, k, t: n * (1 + t % 2 * 2) + t + k * (t + 1) + (n == 1)),
+        plan(lambda n, k, t: n * primes[min(t + k % 2, 6)]),
+        plan(lambda n, k, t: n - t - k * (t % 2)),
+    ]
+
+
+class _Pass(NamedTuple):
+    """One finished trace."""
+
+    trace: ExportTrace
+    graph: Graph
+    arguments: list[Value]
+    outputs: list[tuple[str, Value]]
+    structure: Any
+
+
+def capture(
+    fn: Callable[..., Any], arguments: Arguments, dynamic: dict[str, dict[int, str]], output_names: list[str] | None,
+    refused: set[str],
+) -> Captured:
+    """Trace `fn` at the example's sizes and at others, and merge the traces."""
+    base = {
+        symbol: arguments.arrays[arguments.names.index(name)].shape[axis]
+        for name, axes in dynamic.items()
+        for axis, symbol in axes.items()
+    }
+    host = dispatch._State.executor
+    first = _trace(fn, arguments, arguments.arrays, host, output_names, refused)
+    error: Exception | None = None
+    for plan in _plans(base):
+        arrays = [arguments.arrays, *[_resized(arguments, dynamic, sizes) for sizes in plan]]
+        try:
+            others = [_trace(fn, arguments, row, host, output_names, refused) for row in arrays[1:]]
+        except Exception as e:  # whatever the user's function raises at a size it does not take
+            error = error or e
+            continue
+        try:
+            symbols = {s: (n, *[sizes[s] for sizes in plan]) for s, n in base.items()}
+            return _merge([first, *others], arguments, symbols, arrays)
+        except OnnxError as e:
+            error = error or e
+    if isinstance(error, OnnxError):
+        raise error
+    what = f"[{error.op}] {error.message}" if isinstance(error, DuogradError) else repr(error)
+    raise OnnxError(
+        "onnx.export", f"with another size of {', '.join(base)} the function fails: {what}",
+        "make the function accept other sizes, or leave the axis out of dynamic=",
+        error.line if isinstance(error, DuogradError) else None,
+    ) from error  # fmt: skip
+
+
+def _trace(
+    fn: Callable[..., Any], arguments: Arguments, arrays: list[np.ndarray], host: Host, output_names: list[str] | None,
+    refused: set[str],
+) -> _Pass:
+    trace = ExportTrace(getattr(fn, "__name__", type(fn).__name__), host, refused)
+    tensors = [host.constant(a, "cpu") for a in arrays]
+    with dispatch.executing(trace, trace.keeps), dispatch.set_grad(False):
+        symbols = [trace.argument(k, t) for k, t in enumerate(tensors)]
+        given = [s._value for s in symbols]
+        result = fn(*fill(arguments.args, symbols), **fill(arguments.kwargs, symbols))
+        outputs = [(name, trace._use(trace.face(y)._value)) for name, y in named_outputs(result, output_names)]
+        _refuse_effects(trace)
+    trace.done = True
+    structure = empty_slots(result, lambda x: isinstance(x, Tensor), [])
+    graph = trace.graph
+    graph.outputs = [v for _, v in outputs]
+    _drop_unused(graph)
+    return _Pass(trace, graph, given, outputs, structure)
+
+
+def named_outputs(result: Any, names: list[str] | None) -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+
+    def visit(name: str, x: Any) -> None:
+        if isinstance(x, Tensor):
+            found.append((name, x))
+        elif isinstance(x, dict):
+            for key, value in x.items():
+                visit(str(key) if name == "output" else f"{name}_{key}", value)
+        elif isinstance(x, (list, tuple)):
+            for k, value in enumerate(x):
+                visit(f"{name}_{k}", value)
+        elif x is not None:
+            raise OnnxError(
+                "onnx.export", f"the function returns a {type(x).__name__}, which ONNX cannot hold", "return tensors"
+            )
+
+    visit("output", result)
+    if not found:
+        raise OnnxError("onnx.export", "the function returns no tensor", "return the tensors that the model computes")
+    if names is not None:
+        if len(names) != len(found):
+            raise OnnxError("onnx.export", f"output_names has {len(names)} names for {len(found)} outputs", "give one for each")
+        found = [(n, y) for n, (_, y) in zip(names, found)]
+    return found
+
+
+def _refuse_effects(trace: ExportTrace) -> None:
+    written = [k for k in trace.written if k in trace.roots]
+    if written or trace.grads:
+        kind = trace.roots[written[0]].type if written else "a gradient"
+        raise OnnxError(
+            "onnx.export", f"the function changes {kind} in place, and an ONNX model has no side effects",
+            "call model.eval() before the export, or return the new value",
+        )  # fmt: skip
+
+
+def _drop_unused(graph: Graph) -> None:
+    needed = set(graph.outputs)
+    kept = []
+    for node in reversed(graph.nodes):
+        if any(v in needed for v in node.outputs):
+            needed.update(node.values())
+            kept.append(node)
+    graph.nodes = kept[::-1]
+
+
+def _merge(
+    passes: list[_Pass], arguments: Arguments, symbols: dict[str, tuple[int, ...]], arrays: list[list[np.ndarray]]
+) -> Captured:
+    first = passes[0]
+    names: list[dict[Value, Value]] = [{} for _ in passes]  # value of pass k -> value of the first
+    shapes: dict[Value, tuple[Any, ...]] = {}
+
+    def same(row: tuple[Value, ...], what: str, line: str) -> None:
+        if len({(v.type.dtype, v.type.ndim) for v in row}) > 1:
+            raise _differs(what, f"{row[0].type} against {row[1].type}", line)
+        shapes[row[0]] = merge(tuple(v.type.shape for v in row))
+        for k, v in enumerate(row):
+            names[k][v] = row[0]
+
+    for row in zip(*[p.arguments for p in passes]):
+        same(row, "an argument", "")
+    weights = _weights(passes, same)
+    for p in passes[1:]:
+        if len(p.graph.nodes) != len(first.graph.nodes):
+            a, b = next(
+                ((x, y) for x, y in zip(first.graph.nodes, p.graph.nodes) if x.op is not y.op),
+                (first.graph.nodes[-1], p.graph.nodes[-1]),
+            )
+            raise _differs("the list of ops", f"{a.op.name} against {b.op.name}", a.line)
+    records = []
+    for row in zip(*[p.graph.nodes for p in passes]):
+        node = row[0]
+        if any(n.op is not node.op for n in row):
+            raise _differs("the list of ops", " against ".join(dict.fromkeys(n.op.name for n in row)), node.line)
+        try:
+            inputs = []
+            for items in zip(*[n.inputs for n in row], strict=True):
+                if isinstance(items[0], Value):
+                    if any(names[k].get(v) is not names[0][items[0]] for k, v in enumerate(items)):
+                        raise Disagreement("another tensor")
+                    inputs.append(names[0][items[0]])
+                else:
+                    inputs.append(merge(items))
+            attrs = node.op.attrs_dict(merge(tuple(n.attrs for n in row)))
+        except (Disagreement, ValueError) as e:
+            raise _differs(node.op.name, str(e), node.line) from None
+        for outs in zip(*[n.outputs for n in row]):
+            same(outs, node.op.name, node.line)
+        records.append(Record(node.op, tuple(inputs), attrs, tuple(node.outputs), node.line))
+    outputs = []
+    for row in zip(*[p.outputs for p in passes]):
+        if any(names[k].get(v) is not row[0][1] for k, (_, v) in enumerate(row)):
+            raise _differs("the outputs", "another tensor", "")
+        outputs.append(row[0])
+    inputs = list(zip(arguments.names, first.arguments))
+    return Captured(inputs, weights, records, outputs, shapes, symbols, arrays)
+
+
+def _weights(passes: list[_Pass], same: Callable[..., None]) -> dict[Value, tuple[Any, bool]]:
+    """The tensors that the function found by itself: parameters, buffers, constants."""
+    rows = []
+    for p in passes:
+        used = {v for n in p.graph.nodes for v in n.values()} | set(p.graph.outputs)
+        rows.append([s for s in p.trace.sources if s.kind != "arg" and s.symbol is not None and p.trace.inputs[id(s.symbol)] in used])
+    if len({len(r) for r in rows}) > 1:
+        raise _differs("the tensors that the function reads", "another number of them", "")
+    found: dict[Value, tuple[Any, bool]] = {}
+    for row in zip(*rows):
+        values = tuple(p.trace.inputs[id(s.symbol)] for p, s in zip(passes, row))
+        literal = row[0].key == "constant"
+        line = passes[0].trace.constant_lines.get(id(row[0].tensor), "")
+        if not literal and any(s.tensor is not row[0].tensor for s in row):
+            raise _differs("the tensors that the function reads", f"another {row[0].tensor.type}", line)
+        same(values, "a constant", line)
+        data = row[0].tensor
+        if literal:
+            arrays = [p.trace.host.read(s.tensor) for p, s in zip(passes, row)]
+            if any(not np.array_equal(a, arrays[0], equal_nan=a.dtype.kind == "f") for a in arrays):
+                data = _uniform(arrays, values[0], line)
+        found[values[0]] = data, literal
+    return found
+
+
+def _uniform(arrays: list[np.ndarray], value: Value, line: str) -> Any:
+    """The one number that arrays of varying size are filled with."""
+    filled = {a.ravel()[0].item() for a in arrays if a.size and (a == a.ravel()[0]).all()}
+    if len(filled) == 1 and all(a.size and (a == a.ravel()[0]).all() for a in arrays):
+        return filled.pop()
+    raise _differs(
+        "a constant", f"{value.type} is made outside duograd from a dynamic size", line,
+        "compute it with dg ops from the inputs, or return it from an argument",
+    )  # fmt: skip
+
+
+def _differs(what: str, how: str, line: str, fix: str = "") -> OnnxError:
+    return OnnxError(
+        "onnx.export", f"{what} changes with a dynamic size in a way that ONNX cannot express: {how}",
+        fix or "write it without Python branches on sizes, or leave the axis out of dynamic=", line,
+    )  # fmt: skip
+
+
+__all__ = ["Arguments", "Captured", "Dim", "ExportTrace", "Record", "capture", "check_dynamic", "is_dynamic"]

@@ -1,0 +1,211 @@
+"""Sizes that depend on a dynamic axis: known by their values in several traces, written as ONNX ops on shapes.
+
+A function is traced at several sizes of its dynamic axes. What is equal in all traces is a constant; an int
+or float that differs is a `Dim` or a `Factor`, which carries its value in every trace. Rules compute with them
+as with plain numbers. `Sizes` finds a formula (in sizes that the ONNX graph can read with Shape) that gives
+all the values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fractions import Fraction
+from itertools import combinations_with_replacement
+from typing import Any, NamedTuple
+
+Vector = tuple[Any, ...]
+
+
+class Dim(int):
+    """An int that differs between traces. As an int it is its value in the first trace."""
+
+    vector: tuple[int, ...]
+
+    def __new__(cls, vector: Iterable[int]) -> Any:
+        row = tuple(int(v) for v in vector)
+        if all(v == row[0] for v in row):
+            return row[0]
+        self = super().__new__(cls, row[0])
+        self.vector = row
+        return self
+
+    def __repr__(self) -> str:
+        return f"Dim{self.vector}"
+
+    def _with(self, other: Any, fn: Any) -> Any:
+        if isinstance(other, float):
+            return NotImplemented
+        row = values(other, len(self.vector))
+        return Dim(fn(a, b) for a, b in zip(self.vector, row))
+
+    def __add__(self, o: Any) -> Any:
+        return self._with(o, lambda a, b: a + b)
+
+    def __radd__(self, o: Any) -> Any:
+        return self._with(o, lambda a, b: b + a)
+
+    def __sub__(self, o: Any) -> Any:
+        return self._with(o, lambda a, b: a - b)
+
+    def __rsub__(self, o: Any) -> Any:
+        return self._with(o, lambda a, b: b - a)
+
+    def __mul__(self, o: Any) -> Any:
+        return self._with(o, lambda a, b: a * b)
+
+    def __rmul__(self, o: Any) -> Any:
+        return self._with(o, lambda a, b: b * a)
+
+    def __neg__(self) -> Any:
+        return Dim(-a for a in self.vector)
+
+    def __reduce__(self) -> Any:
+        return Dim, (self.vector,)
+
+
+class Factor(float):
+    """A float that differs between traces, such as one over the batch size."""
+
+    vector: tuple[float, ...]
+
+    def __new__(cls, vector: Iterable[float]) -> Any:
+        row = tuple(float(v) for v in vector)
+        self = super().__new__(cls, row[0])
+        self.vector = row
+        return self
+
+    def __repr__(self) -> str:
+        return f"Factor{self.vector}"
+
+
+def values(x: Any, count: int) -> Vector:
+    """A number's value in every trace."""
+    return x.vector if isinstance(x, (Dim, Factor)) else (x,) * count
+
+
+def is_dynamic(x: Any) -> bool:
+    """Whether a number, or any number inside nested tuples and lists, differs between traces."""
+    if isinstance(x, (tuple, list)):
+        return any(is_dynamic(v) for v in x)
+    return isinstance(x, (Dim, Factor))
+
+
+class Disagreement(Exception):
+    """Values of several traces that are not the same structure."""
+
+
+def merge(row: tuple[Any, ...]) -> Any:
+    """One value from its values in all traces: ints and floats may differ, everything else must be equal."""
+    first = row[0]
+    if isinstance(first, (tuple, list)):
+        if any(type(v) is not type(first) or len(v) != len(first) for v in row):
+            raise Disagreement(f"{first} against {next(v for v in row if v != first)}")
+        return type(first)([merge(items) for items in zip(*row)])
+    plain = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in row)
+    if plain and all(isinstance(v, int) for v in row):
+        return Dim(row)
+    if plain and any(v != first for v in row):
+        return Factor(row)
+    if any(type(v) is not type(first) or v != first for v in row):
+        raise Disagreement(f"{first!r} against {next(v for v in row if v is not first and v != first)!r}")
+    return first
+
+
+class Affine(NamedTuple):
+    """`(p * product of sizes + r) / q`, where the division has no rest."""
+
+    factors: tuple[Vector, ...]
+    p: int
+    r: int
+    q: int
+
+
+def _line(u: Vector, v: Vector) -> tuple[Fraction, Fraction] | None:
+    """Slope and offset of v as a straight line in u, or None."""
+    pair = next(((i, j) for i in range(len(u)) for j in range(i) if u[i] != u[j]), None)
+    if pair is None:
+        return None
+    i, j = pair
+    slope = Fraction(v[i] - v[j], u[i] - u[j])
+    offset = v[i] - slope * u[i]
+    return (slope, offset) if all(slope * a + offset == b for a, b in zip(u, v)) else None
+
+
+def solve(target: tuple[int, ...], known: list[Vector]) -> Affine | None:
+    """The simplest formula in known sizes (given in order of preference) for the target, or None."""
+    if target in known:
+        return Affine((target,), 1, 0, 1)
+    best: tuple[Any, Affine] | None = None
+    for degree in (1, 2, 3):
+        for factors in combinations_with_replacement(known, degree):
+            u = tuple(_product(f[t] for f in factors) for t in range(len(target)))
+            found = _line(u, target)
+            if found is not None:
+                slope, offset = found
+                q = slope.denominator * offset.denominator // _gcd(slope.denominator, offset.denominator)
+                answer = Affine(factors, int(slope * q), int(offset * q), q)
+                cost = (q != 1, offset != 0, slope != 1)
+                if best is None or cost < best[0]:
+                    best = cost, answer
+        if best is not None:
+            return best[1]
+    return None
+
+
+def _product(row: Iterable[int]) -> int:
+    out = 1
+    for v in row:
+        out *= v
+    return out
+
+
+def _gcd(a: int, b: int) -> int:
+    while b:
+        a, b = b, a % b
+    return a
+
+
+class FloatForm(NamedTuple):
+    """A float as a transform of `slope * product + offset` of sizes."""
+
+    transform: str
+    factors: tuple[Vector, ...]
+    slope: float
+    offset: float
+
+
+_INVERSE = {
+    "identity": lambda v: v,
+    "reciprocal": lambda v: 1 / v,
+    "sqrt": lambda v: v * v,
+    "rsqrt": lambda v: 1 / (v * v),
+}
+
+
+def solve_float(target: tuple[float, ...], known: list[Vector]) -> FloatForm | None:
+    """A formula for a float in known sizes: a line, its inverse, its root or its inverse root; or None."""
+    for degree in (1, 2, 3):
+        for factors in combinations_with_replacement(known, degree):
+            u = tuple(_product(f[t] for f in factors) for t in range(len(target)))
+            for name, inverse in _INVERSE.items():
+                if any(v == 0 for v in target) and name != "identity":
+                    continue
+                w = [inverse(v) for v in target]
+                pair = next(((i, j) for i in range(len(u)) for j in range(i) if u[i] != u[j]), None)
+                if pair is None:
+                    continue
+                i, j = pair
+                slope = (w[i] - w[j]) / (u[i] - u[j])
+                offset = w[i] - slope * u[i]
+                scale = max(abs(x) for x in w)
+                if abs(offset) < 1e-9 * scale:
+                    offset = 0.0
+                if all(abs(slope * a + offset - b) <= 1e-9 * scale for a, b in zip(u, w)):
+                    return FloatForm(name, factors, _round(slope), _round(offset))
+    return None
+
+
+def _round(x: float) -> float:
+    """A float that is an integer up to rounding, as that integer."""
+    near = round(x)
+    return float(near) if abs(x - near) <= 1e-9 * max(1.0, abs(x)) else x

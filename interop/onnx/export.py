@@ -1,0 +1,141 @@
+"""`dg.onnx.export`: a module or function as an ONNX model that has proved itself."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import onnx
+
+from ...core.errors import OnnxError
+from ...core.value import Tensor
+from .assemble import Assembled, Refused, assemble
+from .capture import Arguments, Captured, capture, check_dynamic
+from .verify import verify as prove
+
+#: what current runtimes and tools read; Gelu is in it
+DEFAULT_OPSET = 20
+MIN_OPSET = 13
+
+
+def export(
+    model_or_fn: Any,
+    args: Any,
+    path: Any = None,
+    dynamic: dict[str, Any] | None = None,
+    opset: int | None = None,
+    verify: bool = True,
+    input_names: list[str] | None = None,
+    output_names: list[str] | None = None,
+) -> onnx.ModelProto:
+    """Write a module or function as an ONNX model.
+
+    model_or_fn: exported as it stands (call `model.eval()` before). args: example arguments: a tensor, a tuple of
+    positional arguments or a dict of keyword arguments; Python values among them become part of the model.
+    path: the file (written whole or not at all); None writes none. dynamic: input name -> {axis: symbol}; sizes
+    of those axes are free in the model. opset: 13 to the newest of the installed onnx; 20 when None. verify:
+    check the model and compare its numbers with the function's, at two sizes where axes are dynamic.
+    input_names, output_names: instead of the parameters' names and "output".
+    Returns: the ModelProto. Parameters and buffers are initializers named by their module paths.
+    Raises: OnnxError for what ONNX cannot express (with the line that asks for it), and for a result that differs.
+    Numerics: composites become one node each (Softmax, LayerNormalization, Gemm) where the opset has it.
+    Source: ONNX operator schemas. Example: `dg.onnx.export(model, x, "m.onnx", dynamic={"x": {0: "batch"}})`.
+    """
+    chosen = _opset(opset)
+    _warn_training(model_or_fn)
+    arguments = Arguments(model_or_fn, args, input_names)
+    axes = check_dynamic(arguments, dynamic)
+    captured, assembled = build(model_or_fn, arguments, axes, chosen, output_names)
+    if verify:
+        prove(assembled, captured, model_or_fn, arguments)
+    if path is not None:
+        write_file(os.fspath(path), assembled.model.SerializeToString(deterministic=True))
+    return assembled.model
+
+
+def build(
+    fn: Any, arguments: Arguments, dynamic: dict[str, dict[int, str]], opset: int, output_names: list[str] | None
+) -> tuple[Captured, Assembled]:
+    """Trace and assemble; composites that the opset has not are taken apart."""
+    from ... import __version__
+
+    refused: set[str] = set()
+    names = weight_names(fn)
+    while True:
+        captured = capture(fn, arguments, dynamic, output_names, refused)
+        try:
+            return captured, assemble(captured, names, opset, _name(fn), __version__)
+        except Refused as e:
+            refused.add(str(e))
+
+
+def _opset(opset: int | None) -> int:
+    newest = onnx.defs.onnx_opset_version()
+    chosen = min(DEFAULT_OPSET, newest) if opset is None else opset
+    if not isinstance(chosen, int) or not MIN_OPSET <= chosen <= newest:
+        raise OnnxError(
+            "onnx.export", f"opset={opset} is not one that can be written", f"use {MIN_OPSET} to {newest} (onnx {onnx.__version__})"
+        )
+    return chosen
+
+
+def _name(fn: Any) -> str:
+    return getattr(fn, "__name__", None) or type(fn).__name__
+
+
+def _warn_training(fn: Any) -> None:
+    if getattr(fn, "training", False):
+        warnings.warn(
+            f"{type(fn).__name__} is in training mode and is exported so; call .eval() for inference",
+            UserWarning, stacklevel=3,
+        )  # fmt: skip
+
+
+def weight_names(fn: Any) -> dict[int, str]:
+    """id -> name of the tensors that a module or a function's closure and globals hold."""
+    found: dict[int, str] = {}
+
+    def add(prefix: str, value: Any) -> None:
+        if isinstance(value, Tensor):
+            found.setdefault(id(value), prefix)
+        elif hasattr(value, "named_parameters") and not isinstance(value, type):
+            for pairs in (value.named_parameters(), value.named_buffers()):
+                for name, tensor in pairs:
+                    found.setdefault(id(tensor), f"{prefix}.{name}" if prefix else name)
+
+    add("", fn)
+    target: Callable[..., Any] = getattr(fn, "_fn", fn)
+    owner = getattr(target, "__self__", None)
+    if owner is not None:
+        add("", owner)
+    if hasattr(target, "named_parameters"):
+        add("", target)
+    code = getattr(getattr(target, "__func__", target), "__code__", None)
+    if code is not None:
+        function = getattr(target, "__func__", target)
+        for name, cell in zip(code.co_freevars, function.__closure__ or ()):
+            try:
+                add(name, cell.cell_contents)
+            except ValueError:
+                continue
+        for name in code.co_names:
+            if name in function.__globals__:
+                add(name, function.__globals__[name])
+    return found
+
+
+def write_file(path: str, data: bytes) -> None:
+    """Write a file whole or not at all: into a neighbour first, then renamed over the target."""
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        with open(temporary, "wb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise

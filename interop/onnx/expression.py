@@ -1,0 +1,124 @@
+"""Pointwise ops without an ONNX rule (or without one in this opset): their scalar body written as ONNX ops."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...core import types as T
+from ...core.scalar import Expr, walk
+from .builder import Handle, Inexpressible
+from .words import RuleBuilder
+
+Rule = Callable[..., Handle]
+
+
+def _scaled(name: str, factor: float) -> Rule:
+    return lambda o, x: o.Mul(getattr(o, name)(x), o.const(factor, x))
+
+
+def _floor_divide(o: RuleBuilder, a: Handle, b: Handle) -> Handle:
+    if a.dtype is not None and a.dtype.is_float:
+        return o.Floor(o.Div(a, b))  # type: ignore[no-any-return]
+    # Div cuts towards 0; without the (floored) rest the division is exact. NumPy gives 0 for a divisor of 0.
+    safe = o.Where(o.Equal(b, o.const(0, b)), o.const(1, b), b)
+    found = o.Div(o.Sub(a, o.Mod(a, safe)), safe)
+    return o.Where(o.Equal(b, o.const(0, b)), o.const(0, b), found)  # type: ignore[no-any-return]
+
+
+def floored_rest(o: RuleBuilder, a: Handle, b: Handle) -> Handle:
+    """The remainder with the sign of the divisor; ONNX Mod has it for integers only."""
+    if a.dtype is not None and a.dtype.is_float:
+        return o.Sub(a, o.Mul(o.Floor(o.Div(a, b)), b))  # type: ignore[no-any-return]
+    return o.Mod(a, b)  # type: ignore[no-any-return]
+
+
+RULES: dict[str, Rule] = {
+    "add": lambda o, a, b: o.Add(a, b),
+    "sub": lambda o, a, b: o.Sub(a, b),
+    "mul": lambda o, a, b: o.Mul(a, b),
+    "div": lambda o, a, b: o.Div(a, b),
+    "floordiv": _floor_divide,
+    "mod": floored_rest,
+    "pow": lambda o, a, b: o.Pow(a, b),
+    "maximum": lambda o, a, b: o.Max(a, b),
+    "minimum": lambda o, a, b: o.Min(a, b),
+    "neg": lambda o, a: o.Neg(a),
+    "abs": lambda o, a: o.Abs(a),
+    "sign": lambda o, a: o.Sign(a),
+    "fma": lambda o, a, b, c: o.Add(o.Mul(a, b), c),
+    "eq": lambda o, a, b: o.Equal(a, b),
+    "ne": lambda o, a, b: o.Not(o.Equal(a, b)),
+    "lt": lambda o, a, b: o.Less(a, b),
+    "le": lambda o, a, b: o.LessOrEqual(a, b),
+    "gt": lambda o, a, b: o.Greater(a, b),
+    "ge": lambda o, a, b: o.GreaterOrEqual(a, b),
+    "logical_and": lambda o, a, b: o.And(a, b),
+    "logical_or": lambda o, a, b: o.Or(a, b),
+    "logical_xor": lambda o, a, b: o.Xor(a, b),
+    "logical_not": lambda o, a: o.Not(a),
+    "isnan": lambda o, a: o.IsNaN(a),
+    "isinf": lambda o, a: o.IsInf(a),
+    "isfinite": lambda o, a: o.Not(o.Or(o.IsNaN(a), o.IsInf(a))),
+    "and": lambda o, a, b: o.And(a, b) if a.dtype is T.bool_ else o.BitwiseAnd(a, b),
+    "or": lambda o, a, b: o.Or(a, b) if a.dtype is T.bool_ else o.BitwiseOr(a, b),
+    "xor": lambda o, a, b: o.Xor(a, b) if a.dtype is T.bool_ else o.BitwiseXor(a, b),
+    "invert": lambda o, a: o.Not(a) if a.dtype is T.bool_ else o.BitwiseNot(a),
+    "shl": lambda o, a, b: o.BitShift(a, b, direction="LEFT"),
+    "shr": lambda o, a, b: o.BitShift(a, b, direction="RIGHT"),
+    "where": lambda o, c, a, b: o.Where(c, a, b),
+    "floor": lambda o, a: o.Floor(a),
+    "ceil": lambda o, a: o.Ceil(a),
+    "trunc": lambda o, a: o.Mul(o.Sign(a), o.Floor(o.Abs(a))),
+    "rint": lambda o, a: o.Round(a),
+    "rsqrt": lambda o, a: o.Reciprocal(o.Sqrt(a)),
+    "exp2": lambda o, a: o.Pow(o.const(2, a), a),
+    "expm1": lambda o, a: o.Sub(o.Exp(a), o.const(1, a)),
+    "log2": _scaled("Log", 1 / math.log(2)),
+    "log10": _scaled("Log", 1 / math.log(10)),
+    "log1p": lambda o, a: o.Log(o.Add(a, o.const(1, a))),
+    "copysign": lambda o, a, b: o.Where(o.Less(b, o.const(0, b)), o.Neg(o.Abs(a)), o.Abs(a)),
+    **{
+        name: (lambda onnx: lambda o, a: getattr(o, onnx)(a))(onnx)
+        for name, onnx in {
+            "sqrt": "Sqrt", "exp": "Exp", "log": "Log", "sin": "Sin", "cos": "Cos", "tan": "Tan", "sinh": "Sinh",
+            "cosh": "Cosh", "tanh": "Tanh", "asin": "Asin", "acos": "Acos", "atan": "Atan", "asinh": "Asinh",
+            "acosh": "Acosh", "atanh": "Atanh", "sigmoid": "Sigmoid", "erf": "Erf",
+        }.items()
+    },
+}  # fmt: skip
+
+
+def writable(roots: Sequence[Expr]) -> str:
+    """The first instruction that ONNX has not, or an empty string."""
+    return next((e.op for e in walk(roots) if e.op not in RULES and e.op not in ("arg", "const", "cast", "index")), "")
+
+
+def write(o: RuleBuilder, roots: Sequence[Expr], args: Sequence[Handle], shape: Sequence[Any]) -> list[Handle]:
+    """Expressions over `args` (already of the dtypes that they expect) as ONNX ops; shape: of the result."""
+    done: dict[int, Handle] = {}
+    for node in walk(roots):
+        row = [done[id(a)] for a in node.args]
+        if node.op == "arg":
+            out = args[node.value]
+        elif node.op == "const":
+            out = o.literal(np.asarray(node.value, node.dtype.np))
+        elif node.op == "cast":
+            out = o.cast(row[0], node.dtype)
+        elif node.op == "index":
+            size: Any = 1
+            for n in shape:
+                size = n * size
+            flat = o.counted(0, 1, size, T.int64)
+            flat.shape = (size,)
+            out = o.reshape(flat, shape)
+        elif node.op in RULES:
+            out = RULES[node.op](o, *row)
+            out.dtype = node.dtype
+        else:
+            raise Inexpressible(f"ONNX has no op for {node.op}")
+        done[id(node)] = out
+    return [done[id(r)] for r in roots]

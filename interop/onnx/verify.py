@@ -1,0 +1,173 @@
+"""The export's own proof: checker, onnx.reference and onnxruntime against the function, at one size or two."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+
+from ...core import dispatch
+from ...core.errors import OnnxError
+from ...core.value import Tensor
+from ...graph.arguments import fill
+from ...graph.function import mode
+from ...graph.ir import Value
+from .assemble import Assembled
+from .capture import Arguments, Captured, named_outputs
+from .dimension import Dim, Factor
+from .dtypes import to_code
+
+#: relative and absolute tolerance (the latter times the largest magnitude), by dtype: sums in another order
+TOLERANCE = {"float32": (1e-4, 1e-5), "float64": (1e-9, 1e-11)}
+
+
+def verify(assembled: Assembled, captured: Captured, fn: Callable[..., Any], arguments: Arguments) -> None:
+    """Check a model's form and its numbers. Raises OnnxError that names the first node that differs."""
+    check_form(assembled.model)
+    if any(r.op.name == "dropout" and r.attrs["training"] and r.attrs["p"] for r in captured.records):
+        warnings.warn("the model draws random numbers, so its outputs were not compared", UserWarning, stacklevel=4)
+        return
+    sizes = [0]
+    if len(captured.arrays) > 1:
+        sizes.append(min(range(1, len(captured.arrays)), key=lambda k: sum(a.size for a in captured.arrays[k])))
+    runtimes = _runtimes(assembled.model)
+    for k in sizes:
+        arrays = captured.arrays[k]
+        expected = run_function(fn, arguments, arrays)
+        feeds = {name: array for (name, _), array in zip(captured.inputs, arrays)}
+        for runtime, run in runtimes:
+            try:
+                actual = run(feeds)
+            except Exception as e:
+                raise OnnxError("onnx.export", f"{runtime} fails on the model: {e}", "report it, or use verify=False") from e
+            for (name, _), want, got in zip(captured.outputs, expected, actual, strict=True):
+                why = differs(want, got)
+                if why:
+                    raise _located(assembled, captured, k, runtime, name, why)
+
+
+def check_form(model: onnx.ModelProto) -> None:
+    """onnx.checker with full type inference."""
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as e:
+        raise OnnxError("onnx.export", f"the checker refuses the model: {e}", "report it as a defect of duograd") from e
+
+
+def run_function(fn: Callable[..., Any], arguments: Arguments, arrays: list[np.ndarray]) -> list[np.ndarray]:
+    """The function's outputs in eager mode, without gradients."""
+    host = dispatch._State.executor
+    tensors = [host.constant(a, "cpu") for a in arrays]
+    with dispatch.set_grad(False), mode("eager"):
+        result = fn(*fill(arguments.args, tensors), **fill(arguments.kwargs, tensors))
+    return [np.asarray(host.read(y)) for _, y in named_outputs(result, None)]
+
+
+def _runtimes(model: onnx.ModelProto) -> list[tuple[str, Callable[[Any], list[Any]]]]:
+    from onnx.reference import ReferenceEvaluator
+
+    evaluator = ReferenceEvaluator(model)
+    found: list[Any] = [("onnx.reference", lambda feeds: evaluator.run(None, feeds))]
+    if importlib.util.find_spec("onnxruntime") is not None:
+        session = _session(model)
+        if session is not None:
+            found.append(("onnxruntime", lambda feeds: session.run(None, feeds)))
+    return found
+
+
+def _session(model: onnx.ModelProto) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as e:
+        warnings.warn(
+            f"onnxruntime {onnxruntime.__version__} does not run this model ({str(e).splitlines()[0]}); "
+            "it was compared with onnx.reference alone", UserWarning, stacklevel=5,
+        )  # fmt: skip
+        return None
+
+
+def differs(want: np.ndarray, got: Any) -> str:
+    """How two results differ, in words; an empty string when they agree."""
+    got = np.asarray(got)
+    if got.dtype != want.dtype or got.shape != want.shape:
+        return f"{got.dtype}{list(got.shape)} instead of {want.dtype}{list(want.shape)}"
+    if want.dtype.name not in TOLERANCE:
+        bad = int((want != got).sum())
+        return f"{bad} of {want.size} elements differ" if bad else ""
+    rtol, atol = TOLERANCE[want.dtype.name]
+    finite = np.abs(want[np.isfinite(want)])
+    scale = max(1.0, float(finite.max())) if finite.size else 1.0
+    if np.allclose(got, want, rtol, atol * scale, equal_nan=True):
+        return ""
+    with np.errstate(all="ignore"):
+        return f"largest difference {np.nanmax(np.abs(got.astype(np.float64) - want)):.3g}"
+
+
+# ---------------------------------------------------------------- finding the node
+
+
+def _at(x: Any, k: int) -> Any:
+    """A number, or nested numbers, as trace k saw it."""
+    if isinstance(x, (Dim, Factor)):
+        return x.vector[k]
+    if isinstance(x, (tuple, list)):
+        return type(x)(_at(v, k) for v in x)
+    return x
+
+
+def values_of(captured: Captured, k: int) -> dict[Value, np.ndarray]:
+    """Every value of the captured function at the sizes of trace k, by duograd's own ops, one at a time."""
+    host = dispatch._State.executor
+    tensors: dict[Value, Tensor] = {}
+    for (_, value), array in zip(captured.inputs, captured.arrays[k]):
+        tensors[value] = host.constant(array, "cpu")
+    for value, (data, _) in captured.weights.items():
+        if isinstance(data, Tensor):
+            tensors[value] = data
+        else:
+            shape = _at(captured.shapes[value], k)
+            tensors[value] = host.constant(np.full(shape, data, value.type.dtype.np), "cpu")
+    with dispatch.set_grad(False):
+        for record in captured.records:
+            inputs = tuple(tensors[x] if isinstance(x, Value) else _at(x, k) for x in record.inputs)
+            attrs = tuple(_at(v, k) for v in record.attrs.values())
+            result = dispatch.apply(record.op, inputs, attrs)
+            for value, y in zip(record.outputs, result if isinstance(result, tuple) else (result,)):
+                tensors[value] = y
+    return {v: np.asarray(host.read(t)) for v, t in tensors.items()}
+
+
+def _located(assembled: Assembled, captured: Captured, k: int, runtime: str, output: str, why: str) -> OnnxError:
+    """An error that names the first node whose result differs."""
+    model = onnx.ModelProto()
+    model.CopyFrom(assembled.model)
+    produced = {h.name: s for s in assembled.steps for h in s.outputs}
+    watched = [(v, assembled.names[v]) for r in captured.records for v in r.outputs if assembled.names[v] in produced]
+    have = {o.name for o in model.graph.output}
+    for value, name in watched:
+        if name not in have:
+            have.add(name)
+            model.graph.output.append(onnx.helper.make_tensor_value_info(name, to_code(value.type.dtype), None))
+    run = dict(_runtimes(model)).get(runtime) or _runtimes(model)[0][1]
+    feeds = {name: array for (name, _), array in zip(captured.inputs, captured.arrays[k])}
+    found = dict(zip([o.name for o in model.graph.output], run(feeds)))
+    expected = values_of(captured, k)
+    for value, name in watched:
+        if name in found and (how := differs(expected[value], found[name])):
+            step = produced[name]
+            return OnnxError(
+                "onnx.export", f"{runtime} differs first at node {step.name} ({step.op_type}), which stands for {step.op}: {how}",
+                "report it as a defect of duograd, or pass verify=False to write the model anyway", step.line,
+            )  # fmt: skip
+    return OnnxError(
+        "onnx.export", f"{runtime} gives another {output} than the function ({why}), though every op agrees",
+        "the function may depend on something beside its inputs (randomness, state); make it pure, or verify=False", "",
+    )  # fmt: skip

@@ -1,0 +1,215 @@
+"""Words of ONNX rules that stand for several nodes: reshape, reductions, constants, slices, one-hot, dropout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from onnx import numpy_helper
+
+from ...core import types as T
+from ...core.types import DType
+from .builder import Builder, Handle, Inexpressible
+from .dimension import Dim, Factor, is_dynamic, values
+from .dtypes import to_code
+
+_INT_MAX, _INT_MIN = 2**63 - 1, -(2**63)
+
+
+class RuleBuilder(Builder):
+    """The whole of what a rule may call."""
+
+
+    def reshape(self, x: Handle, shape: Sequence[Any]) -> Handle:
+        """Reshape; a dynamic size becomes 0 (as in x), -1 (what is left) or a computation."""
+        shape = list(shape)
+        moving = [k for k, n in enumerate(shape) if isinstance(n, Dim)]
+        old = x.shape or ()
+        zero = any(n == 0 for n in shape)
+        if moving and not zero:
+            same = [k for k in moving if k < len(old) and isinstance(old[k], Dim) and old[k].vector == shape[k].vector]
+            rest = [k for k in moving if k not in same]
+            if not rest:
+                rest = [same.pop(0)]
+            if len(rest) == 1:
+                shape[rest[0]] = -1
+                for k in same:
+                    shape[k] = 0
+        target = self.ints(shape)
+        # allowzero came with opset 14; before, a 0 means "as in x", which for a size 0 at its place is the same.
+        return self.Reshape(x, target, **({"allowzero": 1} if zero and self.opset >= 14 else {}))
+
+    def reduce(self, name: str, x: Handle, axis: Any, keepdims: bool) -> Handle:
+        """A reduction; axes are an input from opset 13 (ReduceSum) or 18 (the others) on."""
+        if name in ("ReduceSum", "ReduceProd", "ReduceMean", "ReduceLogSumExp") and self.out_dtype is not None:
+            x = self.cast(x, self.out_dtype)
+        if axis == ():
+            return x
+        axes = None if axis is None else [axis] if isinstance(axis, int) else list(axis)
+        attrs: dict[str, Any] = {"keepdims": int(keepdims)}
+        if axes is None:
+            return self.node(name, (x,), attrs)  # type: ignore[no-any-return]
+        if "axes" in self.schema(name).attributes:
+            return self.node(name, (x,), {**attrs, "axes": axes})  # type: ignore[no-any-return]
+        return self.node(name, (x, self.ints(axes)), attrs)  # type: ignore[no-any-return]
+
+    def arg(self, name: str, x: Handle, axis: int | None, keepdims: bool) -> Handle:
+        """ArgMax or ArgMin; axis None means the flat index."""
+        if axis is not None:
+            return self.node(name, (x,), {"axis": axis, "keepdims": int(keepdims)})  # type: ignore[no-any-return]
+        flat = self.Reshape(x, self.literal(np.array([-1], np.int64)))
+        out = self.node(name, (flat,), {"axis": 0, "keepdims": 0})
+        return self.Reshape(out, self.literal(np.ones(x.ndim, np.int64))) if keepdims else out
+
+    def full(self, shape: Sequence[Any], value: Any, dtype: DType) -> Handle:
+        """A tensor filled with one number (or with a 0-d tensor)."""
+        if isinstance(value, (Handle, Factor, Dim)):
+            return self.Expand(self.cast(value, dtype) if isinstance(value, Handle) else self.const(value, dtype), self.ints(shape))
+        cell = np.asarray(value).astype(dtype.np)
+        size = 1
+        for n in shape:
+            size *= int(n)
+        if not is_dynamic(tuple(shape)) and size <= 16:
+            return self.literal(np.full(tuple(shape), cell))
+        out = self.node("ConstantOfShape", (self.ints(shape),), {"value": numpy_helper.from_array(cell.reshape(1))})
+        out.dtype = dtype
+        return out  # type: ignore[no-any-return]
+
+    def counted(self, start: Any, step: Any, size: Any, dtype: DType) -> Handle:
+        """`start + step * i` for i below size."""
+        plain = not any(isinstance(v, (Handle, Dim, Factor)) for v in (start, step, size))
+        work = T.float64 if dtype.is_float else T.int64
+        if plain and size <= 16:
+            i = np.arange(size, dtype=work.np)
+            return self.literal((work.np.type(start) + work.np.type(step) * i).astype(dtype.np))
+        i = self.cast(self.Range(*(self.const(v, T.int64) for v in (0, size, 1))), work)
+        scaled = i if plain and step == 1 else self.Mul(i, self._number(step, work))
+        return self.cast(scaled if plain and start == 0 else self.Add(scaled, self._number(start, work)), dtype)
+
+    def _number(self, value: Any, dtype: DType) -> Handle:
+        return self.cast(value, dtype) if isinstance(value, Handle) else self.const(value, dtype)
+
+    def eye(self, rows: Any, columns: Any, offset: int, dtype: DType) -> Handle:
+        """Ones on a diagonal."""
+        if not is_dynamic((rows, columns, offset)) and rows * columns <= 64:
+            return self.literal(np.eye(rows, columns, offset, dtype.np))
+        base = self.full((rows, columns), 0, dtype)
+        return self.EyeLike(base, k=offset, dtype=to_code(dtype))
+
+    def one_hot(self, x: Handle, num_classes: int, dtype: DType) -> Handle:
+        """Ones where the class is x. (OneHot itself would take -1 for the last class.)"""
+        wide = self.Unsqueeze(self.cast(x, T.int64), self.ints((-1,)))
+        return self.cast(self.Equal(wide, self.counted(0, 1, num_classes, T.int64)), dtype)
+
+    def dropout(self, x: Handle, p: float, training: bool) -> Handle:
+        """Dropout; identity at inference unless `training`."""
+        mode = (self.literal(np.asarray(True)),) if training else ()
+        return self.Dropout(x, self.literal(np.asarray(p, np.float32)), *mode)
+
+    # -- slices ---------------------------------------------------------------------------------
+
+    def slice(self, x: Handle, index: Sequence[Any]) -> Handle:
+        """Slices, integers and new axes: Slice or Gather, Squeeze, Unsqueeze."""
+        assert x.shape is not None
+        cuts: list[tuple[int, Any, Any, int]] = []
+        gone: list[int] = []
+        new: list[int] = []
+        axis = place = 0
+        for e in index:
+            if e[0] == "n":
+                new.append(place)
+                place += 1
+                continue
+            n = x.shape[axis]
+            if e[0] == "i":
+                cuts.append((axis, *_one(e[1], n), 1))
+                gone.append(axis)
+            else:
+                place += 1
+                if (cut := _cut(e[1], e[2], e[3], n)) is not None:
+                    cuts.append((axis, *cut, e[3]))
+            axis += 1
+        if len(cuts) == 1 and len(gone) == 1:
+            x = self.Gather(x, self._number(cuts[0][1], T.int64), axis=gone[0])
+        else:
+            if cuts:
+                axes, starts, ends, steps = zip(*cuts)
+                x = self.Slice(x, self.ints(starts), self.ints(ends), self.ints(axes), self.ints(steps))
+            if gone:
+                x = self.Squeeze(x, self.ints(gone))
+        return self.Unsqueeze(x, self.ints(new)) if new else x
+
+    def slice_update(self, x: Handle, y: Any, index: Sequence[Any]) -> Handle:
+        """x with a slice replaced: y is spread to its places and chosen there by a constant mask."""
+        assert x.shape is not None
+        y = self._number(y, x.dtype)  # type: ignore[arg-type]
+        part = [1 if e[0] == "n" else e[2] for e in index if e[0] != "i"]
+        kept = [e[2] for e in index if e[0] == "s"]
+        gone, spread = [], []
+        mask = np.ones((1,) * x.ndim, bool)
+        entries = [e for e in index if e[0] != "n"]
+        for axis, (e, n) in enumerate(zip(entries, x.shape)):
+            if e[0] == "s" and _cut(e[1], e[2], e[3], n) is None:
+                continue
+            if is_dynamic((n, *e)):
+                raise Inexpressible("assigning to a part of a dynamic axis")
+            spot = np.zeros(n, bool)
+            if e[0] == "i":
+                spot[e[1]] = True
+                gone.append(axis)
+            else:
+                places = e[1] + e[3] * np.arange(e[2])
+                spot[places] = True
+                source = np.zeros(n, np.int64)
+                source[places] = np.arange(e[2])
+                spread.append((axis - len(gone), source))
+            mask = mask & spot.reshape([-1 if a == axis else 1 for a in range(x.ndim)])
+        if not mask.any():
+            return x
+        if y.shape:
+            y = self._expand(y, part)
+            if len(kept) != len(part):
+                y = self.reshape(y, kept)
+            for axis, source in spread:
+                y = self.Gather(y, self.literal(source), axis=axis)
+            if gone:
+                y = self.Unsqueeze(y, self.ints(gone))
+        return self.Where(self.literal(mask), y, x)  # type: ignore[no-any-return]
+
+    def _expand(self, y: Handle, shape: Sequence[Any]) -> Handle:
+        out: Handle = self.Expand(y, self.ints(shape))
+        out.shape = tuple(shape)
+        return out
+
+
+def _one(k: Any, n: Any) -> tuple[Any, Any]:
+    """Start and end of a single position; counted from the end when it moves with the size."""
+    if isinstance(n, Dim) and isinstance(k, Dim) and not isinstance(k - n, Dim):
+        back = int(k - n)
+        return back, back + 1 if back != -1 else _INT_MAX
+    return k, k + 1
+
+
+def _cut(start: Any, count: Any, step: int, n: Any) -> tuple[Any, Any] | None:
+    """Start and end of a Slice, or None when it takes the whole axis as it is."""
+    rows = len(n.vector) if isinstance(n, Dim) else len(count.vector) if isinstance(count, Dim) else 1
+    starts, counts, sizes = values(start, rows), values(count, rows), values(n, rows)
+    if step == 1 and all(a == 0 and c == m for a, c, m in zip(starts, counts, sizes)):
+        return None
+    if step > 0:
+        reaches = all(a + c * step >= m for a, c, m in zip(starts, counts, sizes))
+        if isinstance(start, Dim) and not isinstance(start - n, Dim) and int(start - n) < 0:
+            start = int(start - n)
+        if reaches:
+            return start, _INT_MAX
+        end = start + count * step
+        if isinstance(end, Dim) and isinstance(n, Dim) and not isinstance(end - n, Dim) and int(end - n) < 0:
+            return start, int(end - n)
+        return start, end
+    reaches = all(a + c * step < 0 for a, c in zip(starts, counts))
+    if isinstance(start, Dim) and not isinstance(start - n, Dim) and int(start - n) < 0:
+        start = int(start - n)
+    if reaches:
+        return start, _INT_MIN
+    return start, start + count * step
