@@ -1,0 +1,117 @@
+"""The command line: demo, bench, onnx, warmup, doctor."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..core.errors import DuogradError
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from .demo import demo
+
+    demo(Path(options.out), epochs=options.epochs, seed=options.seed)
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from ..bench.report import plot, print_table, write_json
+    from ..bench.runner import run
+    from .terminal import console, status
+
+    phases = [options.phase] if options.phase else ["train", "op"]
+    split = lambda text: [t for t in text.split(",") if t]  # noqa: E731
+    with status("measuring") as tell:
+        result = run(
+            split(options.cases) or None, phases, split(options.vs), options.threads, options.budget, tell, options.ops
+        )
+    print_table(result, console())
+    if options.json:
+        write_json(result, Path(options.json))
+    if options.plot:
+        plot(result, Path(options.plot))
+    return 0
+
+
+def _onnx(options: argparse.Namespace) -> int:
+    from . import onnx
+    from .onnx.command import info, run
+
+    if options.action == "check":
+        report = onnx.check(options.file)
+        print(report)
+        return 0 if report.ok else 1
+    print(info(options.file) if options.action == "info" else run(options.file, batch=options.batch))
+    return 0
+
+
+def _warmup(options: argparse.Namespace) -> int:
+    from .doctor import warmup
+
+    print(warmup())
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from .doctor import doctor
+
+    doctor()
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of the command."""
+    top = argparse.ArgumentParser(
+        prog="duograd", description="Deep learning with two front ends over one op registry.",
+        epilog="Set DUOGRAD_DEBUG=1 to see tracebacks of errors.",
+    )  # fmt: skip
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="train on real digits in both modes, compare, export, check, import back")
+    demo.add_argument("--out", default="demo-out", help="folder for model.onnx, report.json and demo.png (%(default)s)")
+    demo.add_argument("--epochs", type=int, default=12, help="passes over the training data (%(default)s)")
+    demo.add_argument("--seed", type=int, default=0, help="seed of weights, order and dropout (%(default)s)")
+    demo.set_defaults(run=_demo)
+
+    bench = commands.add_parser("bench", help="measure the standard cases in both modes and against other frameworks")
+    bench.add_argument("--cases", default="", help="names, separated by commas (all)")
+    bench.add_argument("--phase", choices=("train", "infer", "op"), help="one phase only (train and op)")
+    bench.add_argument("--ops", action="store_true", help="single ops at three sizes too")
+    bench.add_argument("--vs", default="", help="peers: torch,torch-compile,jax,onnxruntime")
+    bench.add_argument("--threads", type=int, default=2, help="threads for every runner (%(default)s)")
+    bench.add_argument("--budget", type=float, default=2.0, help="seconds for each runner and case (%(default)s)")
+    bench.add_argument("--json", help="write machine and records to this file")
+    bench.add_argument("--plot", help="draw the ratios to this file (PNG, SVG)")
+    bench.set_defaults(run=_bench)
+
+    model = commands.add_parser("onnx", help="look at, check or run an ONNX file")
+    model.add_argument("action", choices=("check", "run", "info"))
+    model.add_argument("file")
+    model.add_argument("--batch", type=int, default=1, help="size of open axes in run (%(default)s)")
+    model.set_defaults(run=_onnx)
+
+    warm = commands.add_parser("warmup", help="compile the kernels of the standard cases into the cache")
+    warm.set_defaults(run=_warmup)
+    doctor = commands.add_parser("doctor", help="versions, CPU, threads, kernel cache, what is missing")
+    doctor.set_defaults(run=_doctor)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command. Returns the exit status: 0, 1 for an error, 2 for wrong usage."""
+    options = parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except DuogradError as e:
+        if os.environ.get("DUOGRAD_DEBUG"):
+            raise
+        # The line is one of ours here: of no use to whoever typed the command.
+        print(f"[{e.op}] {e.message}" + (f"\n  fix: {e.fix}" if e.fix else ""), file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130

@@ -1,0 +1,85 @@
+"""What this installation has: for bug reports and for users who wonder."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+from importlib import metadata
+
+from .terminal import console, size, table
+
+_OPTIONAL = {
+    "cupy": "cuda", "torch": "peers", "jax": "peers", "onnxruntime": "peers", "sklearn": "demo", "matplotlib": "demo",
+}  # fmt: skip
+_BASE = ("numpy", "numba", "llvmlite", "onnx", "safetensors", "rich")
+
+
+def _version(package: str) -> str:
+    names = {"sklearn": "scikit-learn", "cupy": "cupy-cuda13x"}
+    try:
+        return metadata.version(names.get(package, package))
+    except metadata.PackageNotFoundError:
+        return "found"
+
+
+def _cache() -> str:
+    from ..backends.cpu.native import cache_directory
+
+    folder = cache_directory()
+    files = [p for p in folder.rglob("*") if p.is_file()] if folder.exists() else []
+    return f"{folder}: {len(files)} files, {size(sum(p.stat().st_size for p in files))}"
+
+
+def _gpu() -> str:
+    from ..core.backend import normalize_device
+    from ..core.errors import DuogradError
+
+    try:
+        return f"{normalize_device('cuda')} ready"
+    except DuogradError as e:
+        return f"none ({e.message})"
+
+
+def doctor() -> None:
+    """Print versions, CPU, threads, kernel cache, GPU and optional packages."""
+    from ..backends.cpu import pool
+
+    flags = ""
+    try:
+        with open("/proc/cpuinfo") as f:
+            text = f.read()
+        flags = ", ".join(n for n in ("avx2", "fma", "avx512f", "avx512_bf16") if f" {n} " in text)
+        name = next(line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    rows = [
+        ["duograd", metadata.version("duograd")],
+        ["python", f"{platform.python_version()} on {platform.platform(terse=True)}"],
+        ["cpu", f"{name} ({flags})" if flags else name],
+        ["threads", f"{pool.get_num_threads()} of {os.cpu_count()} (own pool; DUOGRAD_NUM_THREADS changes it)"],
+        ["kernel cache", _cache()],
+        ["cuda", _gpu()],
+        *([p, _version(p)] for p in _BASE),
+    ]
+    for package, extra in _OPTIONAL.items():
+        present = importlib.util.find_spec(package) is not None
+        rows.append([package, _version(package) if present else f"not installed: pip install duograd[{extra}]"])
+    made = table("duograd doctor", ["what", "found"], rows)
+    made.columns[1].justify, made.columns[1].no_wrap = "left", False
+    console().print(made)
+
+
+def warmup() -> str:
+    """Compile the kernels of the standard cases into the cache. Returns a sentence with the count."""
+    from ..backends.cpu import native
+    from ..bench.cases import CASES
+    from ..bench.run_duograd import build
+
+    for case in CASES.values():
+        for phase in case.phases:
+            for mode in ("graph", "eager"):
+                run, _ = build(case, phase, mode)
+                run()
+    stats = native.stats()
+    return f"{stats['compiled']:.0f} kernels compiled, {stats['loaded']:.0f} found in the cache"

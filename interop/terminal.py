@@ -1,0 +1,77 @@
+"""What the terminal shows: one console, progress and tables in one style."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+def console() -> Any:
+    """A rich console as wide as the terminal, 100 columns when output goes to a file."""
+    from rich.console import Console
+
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=min(found.width, 100))
+
+
+@contextmanager
+def status(title: str) -> Iterator[Callable[[str], None]]:
+    """A spinner whose text can be changed; plain lines where there is no terminal."""
+    out = console()
+    if not out.is_terminal:
+        yield lambda text: out.print(f"{title}: {text}")
+        return
+    with out.status(title) as spinner:
+        yield lambda text: spinner.update(f"{title}: {text}")
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Callable[[str], None]]:
+    """A progress bar; the function it gives advances by one and shows a text."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    out = console()
+    if not out.is_terminal:
+        done = [0]
+
+        def advance(text: str) -> None:
+            done[0] += 1
+            if done[0] == total:
+                out.print(f"{title}: {text}")
+
+        yield advance
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[text]}"))
+    with Progress(*columns, console=out) as bars:
+        task = bars.add_task(title, total=total, text="")
+        yield lambda text: bars.update(task, advance=1, text=text)
+
+
+def table(title: str, columns: list[str], rows: list[list[str]]) -> Any:
+    """A table with its first column on the left and numbers on the right."""
+    from rich import box
+    from rich.table import Table
+
+    made = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", padding=(0, 1, 0, 0))
+    for k, name in enumerate(columns):
+        made.add_column(name, justify="left" if k == 0 else "right", no_wrap=True)
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def seconds(value: float) -> str:
+    """A time in the unit that reads best."""
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if value >= scale:
+            return f"{value / scale:.3g} {unit}"
+    return f"{value * 1e9:.3g} ns"
+
+
+def size(value: float) -> str:
+    """A number of bytes in the unit that reads best."""
+    for unit, scale in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if value >= scale:
+            return f"{value / scale:.3g} {unit}"
+    return f"{value:.0f} B"
