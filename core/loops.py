@@ -20,9 +20,10 @@ Argument slots (8 bytes each), in this order:
     if the emitter asked for scratch rows: address, row pitch in elements of 8 bytes   2 slots
 
 Chunks divide the flattened kept axes; for a map with no kept axes they divide the inner axis (in multiples of
-64 elements). When `split`, the kept axes end with one more axis, the block number: its size slot counts blocks,
-block b covers indices [b * length, min(size, (b + 1) * length)) of the first reduced axis (inputs address it
-from the start, their stride along the block axis is 0), and outputs (always row level) have a stride along it.
+64 elements), for col kernels the kept axes times the pieces of 1024 elements of the inner axis. When `split`,
+the kept axes end with one more axis, the block number: its size slot counts blocks, block b covers indices
+[b * length, min(size, (b + 1) * length)) of the first reduced axis (inputs address it from the start, their
+stride along the block axis is 0), and outputs (always row level) have a stride along it.
 
 Reductions have a fixed order, a function of the loop sizes alone: results do not depend on chunks or threads.
 """

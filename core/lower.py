@@ -20,6 +20,9 @@ from .types import Shape, contiguous_strides
 SPLIT_ELEMENTS = 1 << 16
 SPLIT_BLOCKS = 64
 SPLIT_KEPT = 16
+#: columns of a "col" kernel that are one piece of work; a block is at least so many rows of them
+COLUMNS = 1024
+SPLIT_ROWS = 16
 
 
 class Index(NamedTuple):
@@ -230,6 +233,8 @@ def lower_reduce(
     stages = _stages(roots)
     first = sizes[reduced[0]]
     outer = math.prod(sizes[a] for a in order[:n_kept])
+    if form == "col":
+        outer *= _tiles(sizes[order[-1]])
     alone = stages == 1 and not elem_out and not kinds & {"argmax", "argmin"}
     if alone and _cut(outer, math.prod(sizes), first):
         _split(program, plan, first)
@@ -248,13 +253,17 @@ def reduction_form(domain: Shape, axes: tuple[int, ...]) -> tuple[str, bool]:
     form = _form(groups)
     outer = math.prod(n for n, g in zip(sizes, groups) if not g.reduced)
     if form == "col":
-        outer //= max(1, sizes[-1])
+        outer = outer // max(1, sizes[-1]) * _tiles(sizes[-1])
     first = next((n for n, g in zip(sizes, groups) if g.reduced), 1)
     return form, _cut(outer, math.prod(sizes), first)
 
 
 def _form(groups: Sequence[_Group]) -> str:
     return "row" if groups[-1].reduced else "col"
+
+
+def _tiles(columns: int) -> int:
+    return -(-columns // COLUMNS)
 
 
 def _cut(outer: int, total: int, first: int) -> bool:
@@ -347,6 +356,8 @@ class _Reduce(NamedTuple):
         for v in self.outs:
             args += _slots(v, self.order)
         items = math.prod(self.sizes[a] for a in self.order[: self.n_kept])
+        if self.form == "col":
+            items *= _tiles(self.sizes[inner])
         work = math.prod(self.sizes) * (4.0 + operations(self.roots))
         program.loop(kernel, args, program.chunks(items, work), self.sizes[inner])
 
@@ -354,7 +365,7 @@ class _Reduce(NamedTuple):
 def _split(program: Program, plan: _Reduce, first: int) -> None:
     """Two launches: partial results of fixed blocks of the first reduced axis, then their combination."""
     rest = math.prod(plan.sizes) // first
-    length = max(-(-first // SPLIT_BLOCKS), -(-4096 // rest))
+    length = max(-(-first // SPLIT_BLOCKS), -(-4096 // rest), SPLIT_ROWS if plan.form == "col" else 1)
     blocks = -(-first // length)
     if blocks == 1:
         plan.emit(program)

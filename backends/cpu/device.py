@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ...core.backend import Kernel, Program, Slot
+from ...core.backend import Kernel, Operand, Program, Scalar, Slot
 from ...core.loops import LoopKernel
+from ...core.types import Shape
 from . import emit, native, pool
+from .epilogue import takes_epilogue
 from .memory import Allocator, CpuStorage
 
 
@@ -45,6 +47,10 @@ class CpuBackend:
         if self._primitives is None:
             self._primitives = _discover()
         return self._primitives.get(op)
+
+    def takes_epilogue(self, op: str, out_shape: Shape, operand: Operand | Scalar) -> bool:
+        """Whether a pointwise expression that reads `operand` fuses into the kernel of `op`."""
+        return takes_epilogue(op, out_shape, operand)
 
     def load(self, program: Program) -> CpuExecutable:
         """Compile the kernels that are missing and make the program runnable."""

@@ -1,7 +1,7 @@
 """Column kernels: the inner axis is kept, sixteen outputs side by side; the reduced axes are outside it.
 
 The inner axis is cut into tiles, so that the accumulators of a tile stay in the first-level cache while the
-rows of the operand pass by.
+rows of the operand pass by. Chunks divide the kept indices times the tiles.
 """
 
 from __future__ import annotations
@@ -40,21 +40,22 @@ class _Column:
         frame.extend_fixed(top, self.passes)
         for r in self.reductions:
             frame.write(r.memory())
-        with frame.kept_loop([*frame.inputs.values(), *frame.outputs]):
+        frame.line(f"tiles = quotient({size} + {TILE - 1}, {TILE})")
+        with frame.kept_loop([*frame.inputs.values(), *frame.outputs], "tiles"):
             if kernel.split:
                 frame.split_range()
-            with frame.block(f"for tile in range(0, {size}, {TILE}):"):
-                frame.line(f"width = min({size} - tile, {TILE})")
-                for number in range(1, self.passes.count + 1):
-                    self._emit_pass(number, top)
-                if any(out.row for out in kernel.outputs):
-                    with self._columns():
-                        body = self._body(top)
-                        rows = [k for k, out in enumerate(kernel.outputs) if out.row]
-                        values = [body.value(kernel.roots[k]) for k in rows]
-                        frame.extend(body)
-                        for k, value in zip(rows, values):
-                            frame.store(k, "(tile + v)", value, "m")
+            frame.line(f"tile = part * {TILE}")
+            frame.line(f"width = min({size} - tile, {TILE})")
+            for number in range(1, self.passes.count + 1):
+                self._emit_pass(number, top)
+            if any(out.row for out in kernel.outputs):
+                with self._columns():
+                    body = self._body(top)
+                    rows = [k for k, out in enumerate(kernel.outputs) if out.row]
+                    values = [body.value(kernel.roots[k]) for k in rows]
+                    frame.extend(body)
+                    for k, value in zip(rows, values):
+                        frame.store(k, "(tile + v)", value, "m")
         return frame.source()
 
     def _emit_pass(self, number: int, top: Body) -> None:

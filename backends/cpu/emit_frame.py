@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
 
 from ...core.loops import LoopKernel
 from ...core.scalar import Expr, walk
@@ -29,6 +30,14 @@ class Stream:
             return self.position
         step = i if self.inner == "c" else f"{i} * {self.strides[-1]}"
         return step if self.position == "0" else f"{self.position} + {step}"
+
+
+class _Axis(NamedTuple):
+    """A kept axis: the names of its index and size, its stride for every stream (none if it moves none)."""
+
+    index: str
+    size: str
+    strides: list[str]
 
 
 class Frame:
@@ -153,51 +162,56 @@ class Frame:
         self.line(f"last = share({count}, chunk + 1, nchunks)")
 
     @contextmanager
-    def kept_loop(self, streams: list[Stream], skip_block: bool = False) -> Iterator[None]:
+    def kept_loop(self, streams: list[Stream], parts: str = "") -> Iterator[None]:
         """Loop over this chunk's kept indices; inside, every stream's position is right.
 
+        parts: a number of parts of the inner axis: they are one more axis, `part`, which moves no stream.
         Positions advance by additions with carries: a division per row would cost more than a short row.
         """
-        kept = self.kernel.kept
-        if kept == 0:
+        axes = [
+            _Axis(f"j{a}", self.sizes[a], [s.strides[a] for s in streams]) for a in range(self.kernel.kept)
+        ]
+        if parts:
+            axes.append(_Axis("part", parts, []))
+        if not axes:
             with self.block("if chunk == 0:"):
-                for s in streams:
-                    self.line(f"{s.position} = 0")
+                self.write(f"{s.position} = 0" for s in streams)
                 yield
             return
-        rows = " * ".join(self.sizes[:kept])
-        self.line(f"rows = {rows}")
+        self.line("rows = " + " * ".join(axis.size for axis in axes))
         self.chunk_range("rows")
-        moving = [(s, [s.strides[a] for a in range(kept)]) for s in streams]
-        if kept == 1:
-            with self.block("for j0 in range(first, last):"):
-                for s, strides in moving:
-                    self.line(f"{s.position} = j0 * {strides[0]}")
+        if len(axes) == 1:
+            index, _, strides = axes[0]
+            with self.block(f"for {index} in range(first, last):"):
+                for s, stride in zip(streams, strides or ["0"] * len(streams)):
+                    self.line(f"{s.position} = {index} * {stride}" if strides else f"{s.position} = 0")
                 yield
             return
         with self.block("if first < last:"):
             self.line("rest = first")
-            for a in range(kept - 1, 0, -1):
-                self.line(f"j{a} = remainder(rest, n{a})")
-                self.line(f"rest = quotient(rest, n{a})")
-            self.line("j0 = rest")
-            for s, strides in moving:
-                self.line(f"{s.position} = " + " + ".join(f"j{a} * {st}" for a, st in enumerate(strides)))
+            for axis in reversed(axes[1:]):
+                self.line(f"{axis.index} = remainder(rest, {axis.size})")
+                self.line(f"rest = quotient(rest, {axis.size})")
+            self.line(f"{axes[0].index} = rest")
+            for k, s in enumerate(streams):
+                steps = (f"{axis.index} * {axis.strides[k]}" for axis in axes if axis.strides)
+                self.line(f"{s.position} = " + " + ".join(steps))
         with self.block("for row in range(first, last):"):
             yield
-            self._advance(moving, kept - 1)
+            self._advance(streams, axes)
 
-    def _advance(self, moving: list[tuple[Stream, list[str]]], axis: int) -> None:
-        self.line(f"j{axis} += 1")
-        for s, strides in moving:
-            self.line(f"{s.position} += {strides[axis]}")
-        if axis == 0:
-            return
-        with self.block(f"if j{axis} == n{axis}:"):
-            self.line(f"j{axis} = 0")
-            for s, strides in moving:
-                self.line(f"{s.position} -= n{axis} * {strides[axis]}")
-            self._advance(moving, axis - 1)
+    def _advance(self, streams: list[Stream], axes: list[_Axis]) -> None:
+        """The next index: the last axis moves; at its end it starts again and the one before moves."""
+        *before, axis = axes
+        self.line(f"{axis.index} += 1")
+        self.write(f"{s.position} += {stride}" for s, stride in zip(streams, axis.strides))
+        if before:
+            with self.block(f"if {axis.index} == {axis.size}:"):
+                self.line(f"{axis.index} = 0")
+                self.write(
+                    f"{s.position} -= {axis.size} * {stride}" for s, stride in zip(streams, axis.strides)
+                )
+                self._advance(streams, before)
 
     # ---- the reduced axes
 

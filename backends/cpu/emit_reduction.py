@@ -18,7 +18,7 @@ from .emit_expression import constant
 BLOCK = 4096
 BLOCK_ROWS = 256
 #: columns whose accumulators lie in the first-level cache together
-TILE = 512
+TILE = 1024
 
 _COMBINE = {
     "sum": "add", "prod": "mul", "max": "maximum", "any": "maximum", "argmax": "maximum",
