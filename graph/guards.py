@@ -117,12 +117,15 @@ def _compile(guards: Sequence[Guard]) -> Callable[[], bool]:
             space[name] = x
         return name
 
-    lines = dict.fromkeys(g.test.format(*map(bind, g.constants)) for g in guards)
-    body = "\n        and ".join(lines) or "True"
-    source = (
-        f"def check():\n    try:\n        return (\n        {body}\n        )\n    except Exception:\n        return False\n"
-    )
-    exec(compile(source, "<duograd guards>", "exec"), space)
+    source = ["def check():", "    try:"]
+    for g in guards:
+        bound = [bind(x) for x in g.constants]
+        if g.test.count("{0}") > 2:  # a local is cheaper than a global
+            source.append(f"        t = {bound[0]}")
+            bound[0] = "t"
+        source.append(f"        if not ({g.test.format(*bound)}): return False")
+    source += ["        return True", "    except Exception:", "        return False"]
+    exec(compile("\n".join(source), "<duograd guards>", "exec"), space)
     check: Callable[[], bool] = space["check"]
     return check
 
@@ -267,9 +270,11 @@ _SPACE = {
 
 def tensor_guard(t: Any) -> Guard:
     """That a lifted tensor still has the same memory, layout and need of a gradient. Its values may change."""
-    test = "{0}._storage is {1} and {0}._layout is {2} and {0}._offset == {3} and {0}._requires_grad is {4}"
+    tests = ["{0}._storage is {1}", "{0}._layout is {2}", "{0}._requires_grad is {3}"]
+    if t._storage.nbytes != t.nbytes:  # else it fits at one place only
+        tests.append("{0}._offset == {4}")
     return Guard(
-        40, test, (t, t._storage, t._layout, t._offset, t._requires_grad),
+        40, " and ".join(tests), (t, t._storage, t._layout, t._requires_grad, t._offset),
         f"a tensor {t.type} that the function keeps was moved, reshaped or changed its requires_grad",
     )  # fmt: skip
 

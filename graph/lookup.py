@@ -100,6 +100,12 @@ def in_class(cls: type, name: str) -> Any:
     return ABSENT
 
 
+def _is_internal_class(cls: type) -> bool:
+    """Whether a class is of the framework's core, whose objects users do not configure."""
+    name = cls.__module__
+    return name.startswith("duograd.") and not name.startswith(("duograd.nn", "duograd.tests", "duograd.examples"))
+
+
 def instance_dict(x: Any) -> Any:
     """The `__dict__` of an object, or None."""
     try:
@@ -147,6 +153,10 @@ def find(owner: Any, name: str) -> tuple[str, Any, Any]:
         return ("", None, UNKNOWN) if own_dict is None else ("quiet", owner, own_dict)
     if name == "__class__":
         return "quiet", owner, cls
+    if _is_internal_class(cls):
+        own_dict = instance_dict(owner) or {}
+        static = own_dict.get(name, in_class(cls, name))
+        return ("", None, UNKNOWN) if hasattr(type(static), "__get__") else ("quiet", owner, static)
     static = in_class(cls, name)
     if static is not ABSENT:
         kind = type(static)

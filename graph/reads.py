@@ -19,6 +19,7 @@ from __future__ import annotations
 import collections
 import functools
 import gc
+import itertools
 import random
 import sys
 import types
@@ -42,6 +43,11 @@ _GROWING = frozenset(("append", "extend", "add"))  # methods that change a conta
 _IMPURE_MODULES = frozenset(("time", "uuid", "secrets", "_random", "_datetime", "datetime"))
 _IMPURE_OWNERS = (random.Random, np.random.Generator, np.random.RandomState)
 _QUIET_CALLS = frozenset(map(id, (isinstance, issubclass, type, id, callable, print, super, range)))
+# Callables that look at the elements of a container, but not into them.
+_SHALLOW_CALLS = frozenset(map(id, (
+    zip, enumerate, map, filter, iter, reversed, list, tuple, set, frozenset, dict, any, all, itertools.chain,
+    itertools.zip_longest, itertools.islice, itertools.repeat, itertools.cycle, collections.OrderedDict,
+)))  # fmt: skip
 _object_setattr = object.__setattr__
 
 
@@ -232,7 +238,7 @@ class ReadRecorder:
                 if x is not None and not isinstance(x, (*_CONTAINERS, Tensor)):
                     self._learn(x, name, True)
             if code.co_freevars and id(code) not in self._functions:
-                self._search(code)
+                self._search(frame)
         for f in self._functions.get(id(code), ()):
             defaults, named = f.__defaults__, f.__kwdefaults__
             if (defaults or named) and id(f) in self._outside:
@@ -412,6 +418,8 @@ class ReadRecorder:
                 return
         elif type(value).__module__.startswith("duograd.core") and getattr(value, "name", None) == name:
             return  # an op or a dtype under its own name
+        if space.get("__name__", "").startswith("duograd.nn"):
+            return  # the framework's own constants
         self._outside.add(id(space))
         self._note("item", space, name, value, name, frame)
 
@@ -420,14 +428,15 @@ class ReadRecorder:
         if name == "__class__":
             return
         value = frame.f_locals.get(name, UNKNOWN)
-        for cell in self._cells(frame.f_code, name, value):
+        for cell in self._cells(frame, name, value):
             self._outside.add(id(cell))
             self._note("cell", cell, None, ABSENT if value is UNKNOWN else value, name, frame)
 
-    def _cells(self, code: CodeType, name: str, value: Any) -> list[Any]:
+    def _cells(self, frame: FrameType, name: str, value: Any) -> list[Any]:
         """The cells behind a free variable, of functions that come from outside."""
+        code = frame.f_code
         if id(code) not in self._functions:
-            self._search(code)
+            self._search(frame)
         found = []
         k = code.co_freevars.index(name)
         for f in self._functions.get(id(code), ()):
@@ -441,16 +450,22 @@ class ReadRecorder:
                     found.append(cell)
         return found
 
-    def _search(self, code: CodeType) -> None:
+    def _search(self, frame: FrameType) -> None:
         """Functions of a code that nothing read so far has led to: called by C code or by the framework."""
+        code = frame.f_code
         self._functions[id(code)] = []
+        back = frame.f_back
+        while back is not None and back.f_trace is not None:
+            if any(c is code for c in back.f_code.co_consts):
+                return  # made by a function that still runs: a comprehension, a lambda passed on
+            back = back.f_back
         for f in gc.get_referrers(code):
             if isinstance(f, FunctionType) and f.__code__ is code:
                 self._learn(f, f.__qualname__, True)
 
     def _on_attr(self, frame: FrameType, action: Any) -> None:
         base = self._value(action[1], frame)
-        if base is UNKNOWN or base.__class__ is Symbol:
+        if base is UNKNOWN or base is ABSENT or base.__class__ is Symbol:
             return
         self._attribute(base, action[2], action[1], frame)
 
@@ -552,7 +567,7 @@ class ReadRecorder:
         for x, expr in zip(values, args):
             # The framework reads settings from dicts itself (learning rates), at every call.
             if not (inside and isinstance(x, dict)):
-                self._read_content(x, self._name(x, expr), frame, True)
+                self._read_content(x, self._name(x, expr), frame, id(callee) not in _SHALLOW_CALLS)
 
     def _builtin(self, callee: Any, values: list[Any], args: Any, frame: FrameType) -> bool:
         """Built-in functions that read or write one thing by name. True when handled."""
@@ -631,7 +646,7 @@ class ReadRecorder:
         self._write("item", frame.f_globals, action[1], action[1])
 
     def _on_set_free(self, frame: FrameType, action: Any) -> None:
-        for cell in self._cells(frame.f_code, action[1], frame.f_locals.get(action[1], UNKNOWN)):
+        for cell in self._cells(frame, action[1], frame.f_locals.get(action[1], UNKNOWN)):
             self._outside.add(id(cell))
             self._write("cell", cell, None, action[1])
 
