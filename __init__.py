@@ -63,7 +63,7 @@ pow = _REGISTRY["power"]
 # Loaded when first used, so that `import duograd` stays fast.
 _LAZY = {
     "nn": ".nn", "optim": ".nn.optim", "data": ".interop.data", "onnx": ".interop.onnx",
-    "function": ".graph:function", "mode": ".graph:mode", "compare": ".graph:compare", "bench": ".interop.measure:bench",
+    "function": ".graph:function", "mode": ".graph:mode", "compare": ".interop.measure:compare", "bench": ".interop.measure:bench",
     "save": ".interop.checkpoint:save", "load": ".interop.checkpoint:load",
     "explain": ".core.explain:explain", "device": ".core.backend:normalize_device",
     "grad": ".core.functional:grad", "value_and_grad": ".core.functional:value_and_grad", "vjp": ".core.functional:vjp",

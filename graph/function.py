@@ -114,7 +114,7 @@ class Function:
                 "pass what changes as a tensor, or raise limit= in @dg.function; fn.explain() lists all variants",
             )
         start = time.perf_counter()
-        variant, result = trace_variant(self, args, kwargs, key)
+        variant, result = trace_variant(self, args, kwargs)
         variant.reason, variant.line = why, user_line(2)
         variant.seconds = time.perf_counter() - start
         self._variants.setdefault(key, []).append(variant)

@@ -14,6 +14,7 @@ from ..core.errors import AutogradError, RetraceError, TraceError, user_frame
 from ..core.op import GradRule
 from .arguments import Arguments, Slot, empty_slots, fill, flatten
 from .compile import Compiled, compile_graph
+from .ir import Graph
 from .guards import ReadRecorder, compile_guards, grad_guard, tensor_guard
 from .symbol import Symbol
 from .trace import Source, Trace, check_aliases, effects
@@ -22,8 +23,9 @@ from .trace import Source, Trace, check_aliases, effects
 class Runner:
     """A compiled graph with its call: which addresses go where, and an arena for each call at a time."""
 
-    def __init__(self, compiled: Compiled, device: str, sources: list[Source]):
+    def __init__(self, compiled: Compiled, device: str, sources: list[Source], traced: Graph | None = None):
         self.compiled = compiled
+        self.sources, self.traced = sources, traced
         # A function that only hands its arguments on has nothing to run.
         self._execute = compiled.executable.run if compiled.program.launches else lambda dynamic: None
         self._backend = get_backend(device)
@@ -51,6 +53,11 @@ class Runner:
         self._args = [(k, s.key) for k, s in self._varying if s.kind == "arg"]
         self._grads = [(k, s.tensor) for k, s in self._varying if s.kind == "grad"]
         self._others = [(k, s) for k, s in self._varying if s.kind in ("carry", "cotangent")]
+
+    def inputs(self, tensors: list[Any], carried: dict[Any, Any]) -> list[Any]:
+        """The tensors that the graph's inputs stand for in a call."""
+        pick = {"arg": lambda s: tensors[s.key], "tensor": lambda s: s.tensor, "grad": lambda s: s.tensor._grad}
+        return [pick[s.kind](s) if s.kind in pick else carried[s.key] for s in self.sources]
 
     def __call__(self, tensors: list[Any], carried: dict[Any, Any] | None = None) -> list[Any]:
         """Run on the call's tensors (and values carried from earlier graphs); returns the output tensors."""
@@ -209,7 +216,7 @@ class Variant:
             outcomes.append(value)
             child = segment.children.get(value.tobytes())
             if child is None:
-                return _Path(self, tensors, segment, outcomes, carried).trace()
+                return Path(self, tensors, segment, outcomes, carried).trace()
             segment = child
 
     def again(self, tensors: list[Any], inputs: list[Any], gs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -259,20 +266,25 @@ class Variant:
         return [launch.source for r in self.runners() for launch in r.compiled.program.launches]
 
 
-def trace_variant(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key: Any) -> tuple[Variant, Any]:
+def trace_variant(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Variant, Any]:
     """Trace a function at a real call, compile, run. Returns the variant and the call's result."""
+    path = start_path(function, args, kwargs)
+    return path.variant, path.trace()
+
+
+def start_path(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Path:
+    """The first path of a new variant of a function for this call, not yet traced."""
     _, tensors, kept = flatten(args, kwargs)
     if kept is None:
         kept = Arguments(tuple(Slot(k) for k in range(len(tensors))), {}, [])
-    variant = Variant(function.name, kept, function._fn, function.precision)
-    return variant, _Path(variant, tensors, None, [], {}).trace()
+    return Path(Variant(function.name, kept, function._fn, function.precision), tensors, None, [], {})
 
 
 def _host() -> Any:
     return dispatch._State.executor
 
 
-class _Path:
+class Path:
     """Tracing one path of a variant: from the start, through known outcomes without running, then on.
 
     after: the segment that ended with an outcome not seen before (None: nothing has run yet).
@@ -286,13 +298,19 @@ class _Path:
 
     def trace(self) -> Any:
         """Trace, compile, run what has not run. Returns the call's result."""
+        segment = self.prepare()
+        outputs = segment.runner(self.tensors, self.carried)
+        return segment.ending.finish(self.variant, self.tensors, outputs, self.carried)
+
+    def prepare(self) -> Any:
+        """Trace and compile; only segments that end in a read have run. No effect has taken place."""
         variant = self.variant
         if variant.paths >= 64:
             raise RetraceError(
                 variant.name, "branched on tensor values in more than 64 ways",
                 "return the tensor and read it outside, or use dg.where",
             )  # fmt: skip
-        trace = Trace(variant.name, _host(), self._read)
+        trace = self.recorded = Trace(variant.name, _host(), self._read)
         recorder = ReadRecorder()
         with dispatch.executing(trace):
             symbols = [trace.argument(k, t) for k, t in enumerate(self.tensors)]
@@ -307,8 +325,7 @@ class _Path:
         variant.extra += [tensor_guard(t) for t in lifted] + [grad_guard(t, gone) for t, gone in trace.grad_reads]
         variant.guards = compile_guards(variant.reads, extra=variant.extra)
         variant.check = variant.guards.check
-        outputs = segment.runner(self.tensors, self.carried)
-        return segment.ending.finish(variant, self.tensors, outputs, self.carried)
+        return segment
 
     def _link(self, segment: Segment) -> None:
         if self.after is None:
@@ -431,4 +448,5 @@ def _runner(graph: Any, sources: list[Source]) -> Runner:
     if len(devices) > 1:
         raise TraceError("function", f"uses tensors on {' and '.join(sorted(devices))}", "one function runs on one device")
     device = devices.pop()
-    return Runner(compile_graph(graph, device), device, sources)
+    traced = graph.copy()  # passes may change the graph; comparisons want it as it was recorded
+    return Runner(compile_graph(graph, device), device, sources, traced)
