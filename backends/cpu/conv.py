@@ -108,21 +108,10 @@ def kernel(args, chunk, nchunks):
                 while done < columns:
                     length = min_i64(min_i64({lanes}, columns - done), q - column)
                     source = x + image * x_n + (group * channels + channel) * x_c
-                    entry = tap_table
-                    for ty in range(taps_y):
-                        y = line * step_y + ty * tap_y + origin_y
-                        for tx in range(taps_x):
-                            x0 = column * step_x + tx * tap_x + origin_x
-                            low, high = -x0, w - x0
-                            if step_x != 1:
-                                low = div_i64(max_i64(low, 0) + step_x - 1, step_x)
-                                high = div_i64(max_i64(high, 0) + step_x - 1, step_x)
-                            if y < 0 or y >= h:
-                                high = 0
-                            low, high = max_i64(0, min_i64(low, length)), min_i64(high, length)
-                            store_i64(entry, 0, y * x_y + x0 * x_x)
-                            store_i64(entry, 1, ((1 << max_i64(low, high)) - 1) >> low << low)
-                            entry += 16
+                    fill_windows(
+                        tap_table, taps_y, taps_x, line * step_y + origin_y, column * step_x + origin_x,
+                        tap_y, tap_x, h, w, step_x, x_y, x_x, length,
+                    )
                     to = panel + done * {size}
                     if step_x * x_x == {size}:
                         copy_windows_{char}(to, {row}, source, x_c, count, length, tap_table, taps, {lanes})

@@ -124,31 +124,37 @@ class FusedEpilogue(NamedTuple):
         """
         lines = ["for block_row in range(block_rows):"]
         body = ["here = result_at + block_row * result_step", "there = out_at + block_row * out_step"]
-        names, loads = ["x0"], [f"x0 = load_in_{self.dtype.char}(result, here + lane)"]
+        names, loads = ["x0"], [f"x0 = w_load_{self.dtype.char}(result, here + lane, mask)"]
         for k, v in enumerate(self.views, 1):
             char = v.operand.dtype.char
             names.append(f"x{k}")
             if isinstance(v.operand, Scalar):
-                value = f"bits_f64(e{k})" if v.operand.dtype.is_float else f"e{k}"
-                source = "f64" if v.operand.dtype.is_float else "i64"
-                body.append(f"x{k} = v_cast_{source}_{char}({value})")
+                body.append(f"x{k} = {_number(k, v.operand)}")
                 continue
             at = f"batch0 * e{k}_b0 + batch1 * e{k}_b1 + batch2 * e{k}_b2"
             at += f" + (first_row + block_row) * e{k}_row"
             if v.column:
                 body.append(f"p{k} = {at} + first_column")
-                loads.append(f"x{k} = load_in_{char}(e{k}, p{k} + lane)")
+                loads.append(f"x{k} = w_load_{char}(e{k}, p{k} + lane, mask)")
             else:
-                body.append(f"x{k} = load_in_{char}(e{k}, {at})")
-        computed, results = expression_lines(self.epilogue.roots, names, 0)
+                body.append(f"x{k} = load_{char}(e{k}, {at})")
+        computed, results = expression_lines(self.epilogue.roots, names, 0, wide=True)
         stores = [
-            f"store_out_{o.dtype.char}(f{k}, there + lane, {value}, {k})"
+            f"w_store_{o.dtype.char}(f{k}, there + lane, {value}, mask)"
             for k, (o, value) in enumerate(zip(self.epilogue.outputs, results))
             if not (k == self.in_place and value == "x0")
         ]
-        inner = ["    " + line for line in (*loads, *computed, *stores)]
-        body += ["for lane in range(block_cols):", *inner]
+        body += ["for lane in range(0, block_cols, 16):", "    mask = w_mask(block_cols, lane)"]
+        body += ["    " + line for line in (*loads, *computed, *stores)]
         return lines + ["    " + line for line in body]
+
+
+def _number(k: int, x: Scalar) -> str:
+    """The text of the number in slot name e<k>, converted to its dtype."""
+    char = x.dtype.char
+    if x.dtype.is_float:
+        return f"bits_f64(e{k})" if char == "f64" else f"v_cast_f64_{char}(bits_f64(e{k}))"
+    return f"e{k}" if char == "i64" else f"v_cast_i64_{char}(e{k})"
 
 
 def fuse(

@@ -29,6 +29,10 @@
 `fill_offsets(table, first, count, repeats, n1, n2, s0, s1, s2)`
     Byte offsets of the indices first, first + 1, ... with the digits i = (i0 * n1 + i1) * n2 + i2:
     i0 * s0 + i1 * s1 + i2 * s2. After `count` of them the last one is repeated.
+`fill_windows(table, taps_y, taps_x, y, x, tap_y, tap_x, h, w, step, y_step, x_step, length)`
+    The table of copy_windows for `length` neighbouring results of an image of h x w: tap (i, j) of the first
+    of them reads line y + i * tap_y, column x + j * tap_x, the next ones `step` columns on. y_step and
+    x_step are bytes.
 `div_i64(x, y)`, `mod_i64(x, y)`, `min_i64(x, y)`, `max_i64(x, y)`
     What //, %, min and max give for x >= 0 and y > 0, in a quarter of the compile time.
 """
@@ -67,6 +71,10 @@ class _Vectors:
     def pointer(self, address: Any) -> Any:
         return self.builder.inttoptr(address, _PTR)
 
+    def place(self, address: Any) -> Any:
+        # wide.py declares the masked operations with pointers to elements: one declaration must serve both.
+        return self.builder.inttoptr(address, self.element.as_pointer())
+
     def splat(self, value: Any) -> Any:
         vector = ir.VectorType(value.type, self.lanes)
         first = self.builder.insert_element(ir.Constant(vector, ir.Undefined), value, _I32(0))
@@ -83,18 +91,18 @@ class _Vectors:
         self.builder.store(value, self.builder.inttoptr(address, value.type.as_pointer()), align=self.size)
 
     def masked_load(self, address: Any, mask: Any) -> Any:
-        args = [self.pointer(address), _I32(self.size), mask, self.zero]
+        args = [self.place(address), _I32(self.size), mask, self.zero]
         return self.call(f"llvm.masked.load.{self.suffix}.p0", self.type, args)
 
     def masked_store(self, value: Any, address: Any, mask: Any) -> None:
-        args = [value, self.pointer(address), _I32(self.size), mask]
+        args = [value, self.place(address), _I32(self.size), mask]
         self.call(f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), args)
 
     def gather(self, address: Any, lane_step: Any, mask: Any) -> Any:
         b = self.builder
         lanes = ir.Constant(ir.VectorType(_I64, self.lanes), list(range(self.lanes)))
         addresses = b.add(self.splat(address), b.mul(lanes, self.splat(lane_step)))
-        pointers = b.inttoptr(addresses, ir.VectorType(_PTR, self.lanes))
+        pointers = b.inttoptr(addresses, ir.VectorType(self.element.as_pointer(), self.lanes))
         args = [pointers, _I32(self.size), mask, self.zero]
         return self.call(f"llvm.masked.gather.{self.suffix}.v{self.lanes}p0", self.type, args)
 
@@ -123,7 +131,7 @@ class _Vectors:
 
 
 def _as_it_stands(module: ir.Module) -> Any:
-    """Loop metadata: no unrolling, no vectorising. A loop's node names itself first, which makes it distinct."""
+    """Loop metadata: no unrolling, no vectorising. A loop's node names itself first, so it is distinct."""
     hints = [
         module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")]),
         module.add_metadata([ir.MetaDataString(module, "llvm.loop.vectorize.enable"), _I1(0)]),
@@ -347,6 +355,56 @@ def fill_offsets(typingctx, table, first, count, repeats, n1, n2, s0, s1, s2):
     return types.void(*[types.int64] * 9), codegen
 
 
+def _emit_fill_windows(b: ir.IRBuilder, args: Any) -> None:
+    table, taps_y, taps_x, y, x, tap_y, tap_x, h, w, step, y_step, x_step, length = args
+    zero, one = _I64(0), _I64(1)
+
+    def between(value: Any, low: Any, high: Any) -> Any:
+        value = b.select(b.icmp_signed("<", value, high), value, high)
+        return b.select(b.icmp_signed(">", value, low), value, low)
+
+    def results(distance: Any) -> Any:
+        """How many results lie before a column `distance` ahead, at most `length`."""
+        before = b.block
+        ahead = between(distance, zero, b.mul(length, step))
+        divides, joined = b.append_basic_block("strided"), b.append_basic_block("counted")
+        b.cbranch(b.icmp_signed("==", step, one), joined, divides)
+        b.position_at_end(divides)
+        quotient = b.sdiv(b.add(ahead, b.sub(step, one)), step)
+        b.branch(joined)
+        b.position_at_end(joined)
+        count = b.phi(_I64)
+        count.add_incoming(ahead, before)
+        count.add_incoming(quotient, divides)
+        return count
+
+    def store(value: Any, address: Any) -> None:
+        b.store(value, b.inttoptr(address, _I64.as_pointer()), align=8)
+
+    lines = _Loop(b, taps_y, [table, y])
+    entry, line = lines.carried
+    inside = b.icmp_unsigned("<", line, h)
+    columns = _Loop(b, taps_x, [entry, x])
+    entry, column = columns.carried
+    first = results(b.neg(column))
+    last = b.select(inside, results(b.sub(w, column)), zero)
+    last = b.select(b.icmp_signed(">", last, first), last, first)
+    mask = b.xor(b.sub(b.shl(one, last), one), b.sub(b.shl(one, first), one))
+    store(b.add(b.mul(line, y_step), b.mul(column, x_step)), entry)
+    store(mask, b.add(entry, _I64(8)))
+    entry, _ = columns.close([b.add(entry, _I64(16)), b.add(column, tap_x)])
+    lines.close([entry, b.add(line, tap_y)])
+
+
+@intrinsic
+def fill_windows(typingctx, table, taps_y, taps_x, y, x, tap_y, tap_x, h, w, step, y_step, x_step, length):
+    def codegen(context, builder, signature, args):
+        _emit_fill_windows(builder, args)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 13), codegen
+
+
 def _make_binary(name: str, emit: Any) -> Any:
     def binary(typingctx, x, y):
         def codegen(context, builder, signature, args):
@@ -386,7 +444,7 @@ def _make(name: str, char: str, emit: Any, n_args: int, n_literals: int = 1) -> 
     return intrinsic(prefer_literal=True)(space[f"{name}_{char}"])
 
 
-__all__ = ["div_i64", "fill_offsets", "max_i64", "min_i64", "mod_i64"]
+__all__ = ["div_i64", "fill_offsets", "fill_windows", "max_i64", "min_i64", "mod_i64"]
 for _char in _FLOATS:
     for _name, _emit, _n, _literals in (
         ("multiply", _emit_multiply, 11, 3),
