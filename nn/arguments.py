@@ -32,6 +32,6 @@ def reduction(op: str, value: Any) -> str:
 
 
 def only(op: str, name: str, value: Any, allowed: Any) -> None:
-    """Refuse a setting of PyTorch's that is not supported, unless it has its default. Raises: ArgumentError."""
+    """Refuse a PyTorch setting that is missing here, unless it has its default. Raises: ArgumentError."""
     if value != allowed:
         raise ArgumentError(op, f"{name}={value!r} is not supported", f"leave it out ({name}={allowed!r})")

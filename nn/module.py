@@ -68,6 +68,20 @@ class LoadResult(NamedTuple):
         return f"LoadResult(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
 
 
+class _Hooks:
+    """The forward hooks of one module, in the order of their registration."""
+
+    def __init__(self) -> None:
+        self.before: dict[int, Any] = {}
+        self.after: dict[int, Any] = {}
+        self._count = 0
+
+    def add(self, kind: dict[int, Any], hook: Callable[..., Any]) -> HookHandle:
+        self._count += 1
+        kind[self._count] = hook
+        return HookHandle(kind, self._count)
+
+
 class HookHandle:
     """A registered hook: `remove()` (or calling the handle) takes it out again."""
 
@@ -93,8 +107,7 @@ class Module:
     training: bool
     # Class-level defaults: an instance without buffers or hooks carries none.
     _buffers: Mapping[str, bool] = {}
-    _pre_hooks: Mapping[int, Any] = {}
-    _post_hooks: Mapping[int, Any] = {}
+    _hooks: _Hooks | None = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         # Here, so that a subclass may leave out super().__init__().
@@ -109,36 +122,37 @@ class Module:
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._pre_hooks or self._post_hooks:
-            return self._call_with_hooks(args, kwargs)
-        return self.forward(*args, **kwargs)
+        if self._hooks is None:
+            return self.forward(*args, **kwargs)
+        return self._call_with_hooks(self._hooks, args, kwargs)
 
     # -- hooks ----------------------------------------------------------------------------------
 
-    def _call_with_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        for hook in list(self._pre_hooks.values()):
+    def _call_with_hooks(self, hooks: _Hooks, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        for hook in list(hooks.before.values()):
             changed = hook(self, args)
             if changed is not None:
                 args = changed if isinstance(changed, tuple) else (changed,)
         out = self.forward(*args, **kwargs)
-        for hook in list(self._post_hooks.values()):
+        for hook in list(hooks.after.values()):
             changed = hook(self, args, out)
             out = out if changed is None else changed
         return out
 
     def register_forward_pre_hook(self, hook: Callable[..., Any]) -> HookHandle:
         """Call `hook(module, args)` before forward; what it returns (unless None) replaces the arguments."""
-        return self._add_hook("_pre_hooks", hook)
+        own = self._own_hooks()
+        return own.add(own.before, hook)
 
     def register_forward_hook(self, hook: Callable[..., Any]) -> HookHandle:
-        """Call `hook(module, args, output)` after forward; what it returns (if not None) is the new output."""
-        return self._add_hook("_post_hooks", hook)
+        """Call `hook(module, args, output)` after forward; its result (if not None) is the new output."""
+        own = self._own_hooks()
+        return own.add(own.after, hook)
 
-    def _add_hook(self, kind: str, hook: Callable[..., Any]) -> HookHandle:
-        hooks = self.__dict__.setdefault(kind, {})
-        key = max(hooks, default=-1) + 1
-        hooks[key] = hook
-        return HookHandle(hooks, key)
+    def _own_hooks(self) -> _Hooks:
+        if self._hooks is None:
+            self._hooks = _Hooks()
+        return self._hooks
 
     # -- members --------------------------------------------------------------------------------
 

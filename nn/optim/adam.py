@@ -8,8 +8,7 @@ from typing import Any
 from ...core.dispatch import apply, update
 from ...core.ops.elementwise import add
 from ...core.ops.update import adam_scale, adam_update
-from ...core.value import Tensor
-from .optimizer import Optimizer, ParamGroup
+from .optimizer import Optimizer, ParamGroup, Plan
 
 
 class Adam(Optimizer):
@@ -38,13 +37,13 @@ class Adam(Optimizer):
     def counts_steps(self, group: ParamGroup) -> bool:
         return True
 
-    def _plan(self, group: ParamGroup, rows: list[tuple[Tensor, ...]]) -> Any:
-        return (self._decoupled, group["maximize"]), rows, group["step"]
+    def _attrs(self, group: ParamGroup) -> tuple[Any, ...]:
+        return self._decoupled, group["maximize"]
 
-    def _update(self, executor: Any, group: ParamGroup, plan: Any) -> None:
-        attrs, rows, step = plan
+    def _update(self, executor: Any, plan: Plan) -> None:
+        group, attrs, step = plan.group, plan.attrs, plan.step
         grad_of, number = executor.get_grad, executor.number
-        found = [(row, grad) for row in rows if (grad := grad_of(row[0])) is not None]
+        found = [(row, grad) for row in plan.rows if (grad := grad_of(row[0])) is not None]
         if not found:
             return
         lr, beta1, beta2 = number(group, "lr"), number(group, "beta1"), number(group, "beta2")
@@ -53,7 +52,8 @@ class Adam(Optimizer):
         size, scale = apply(adam_scale, (step, lr, beta1, beta2), ())
         for row, grad in found:
             p, m, v = row
-            update(adam_update, row, (p, grad, m, v, size, scale, lr, beta1, beta2, eps, weight_decay), attrs)
+            inputs = (p, grad, m, v, size, scale, lr, beta1, beta2, eps, weight_decay)
+            update(adam_update, row, inputs, attrs)
 
 
 class AdamW(Adam):

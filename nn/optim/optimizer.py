@@ -40,6 +40,16 @@ class ParamGroup(dict[str, Any]):
         raise KeyError(key)
 
 
+class Plan:
+    """A group as `step` uses it. rows: (parameter, state tensors ...) of each; attrs: of the update op."""
+
+    __slots__ = ("attrs", "group", "rows", "step")
+
+    def __init__(self, group: ParamGroup, rows: tuple[tuple[Any, ...], ...], attrs: tuple[Any, ...]):
+        self.group, self.rows, self.attrs = group, rows, attrs
+        self.step: Any = group.get("step")
+
+
 class Optimizer:
     """Base of all optimisers: `zero_grad()`, `step()`, `state_dict()`, `load_state_dict()`,
     `add_param_group()`.
@@ -68,7 +78,9 @@ class Optimizer:
         self.defaults = defaults
         self.param_groups: list[ParamGroup] = []
         self.state: dict[Tensor, dict[str, Tensor]] = {}
-        self._plans: list[Any] = []
+        # Tuples and no lists, so that a traced step guards two attributes and no contents.
+        self._plans: tuple[Plan, ...] = ()
+        self._leaves: tuple[Tensor, ...] = ()
         groups = list(params)
         if not groups:
             raise ArgumentError(
@@ -95,14 +107,13 @@ class Optimizer:
         """Whether the group has a "step": a 0-d tensor that says how many steps were made."""
         return False
 
-    def _plan(self, group: ParamGroup, rows: list[tuple[Tensor, ...]]) -> Any:
-        """What `_update` wants to know of a group. rows: each parameter with its state tensors."""
-        raise ArgumentTypeError(
-            self.name, "has no step", "define _plan and _update, or step, in the subclass"
-        )
+    def _attrs(self, group: ParamGroup) -> tuple[Any, ...]:
+        """Attributes of the update op for this group."""
+        return ()
 
-    def _update(self, executor: Any, group: ParamGroup, plan: Any) -> None:
+    def _update(self, executor: Any, plan: Plan) -> None:
         """Update the parameters of one group that have a gradient."""
+        raise ArgumentTypeError(self.name, "has no step", "define _update, or step, in the subclass")
 
     # -- groups ---------------------------------------------------------------------------------
 
@@ -129,8 +140,9 @@ class Optimizer:
             new["step"] = zeros((), dtype=float64, device=new["params"][0].device)
         for p in new["params"]:
             self.state[p] = {name: zeros_like(p) for name in self.state_names(new)}
-        rows = [(p, *self.state[p].values()) for p in new["params"]]
-        self._plans.append(self._plan(new, rows))
+        rows = tuple((p, *self.state[p].values()) for p in new["params"])
+        self._plans = (*self._plans, Plan(new, rows, self._attrs(new)))
+        self._leaves = (*self._leaves, *new["params"])
         self.param_groups.append(new)
         new.fixed = True
 
@@ -208,15 +220,12 @@ class Optimizer:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters (or make them zero)."""
-        if set_to_none:
-            set_grad = dispatch.state.executor.set_grad
-            for group in self.param_groups:
-                for p in group["params"]:
-                    set_grad(p, None)
-        else:
-            for group in self.param_groups:
-                for p in group["params"]:
-                    clear_grad(p, False)
+        set_grad = dispatch.state.executor.set_grad
+        for p in self._leaves:
+            if set_to_none:
+                set_grad(p, None)
+            else:
+                clear_grad(p, False)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient.
@@ -228,8 +237,8 @@ class Optimizer:
             with dispatch.set_grad(True):
                 loss = closure()
         executor = dispatch.state.executor
-        for group, plan in zip(self.param_groups, self._plans):
-            self._update(executor, group, plan)
+        for plan in self._plans:
+            self._update(executor, plan)
         return loss
 
     # -- saving ---------------------------------------------------------------------------------

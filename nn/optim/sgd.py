@@ -9,8 +9,7 @@ from ...core.dispatch import apply, update
 from ...core.errors import ArgumentError
 from ...core.ops.elementwise import add
 from ...core.ops.update import sgd_momentum_update, sgd_share, sgd_update
-from ...core.value import Tensor
-from .optimizer import Optimizer, ParamGroup
+from .optimizer import Optimizer, ParamGroup, Plan
 
 
 class SGD(Optimizer):
@@ -46,26 +45,24 @@ class SGD(Optimizer):
     def counts_steps(self, group: ParamGroup) -> bool:
         return bool(group["momentum"] and group["dampening"])
 
-    def _plan(self, group: ParamGroup, rows: list[tuple[Tensor, ...]]) -> Any:
-        momentum = bool(group["momentum"])
-        attrs = (group["nesterov"], group["maximize"]) if momentum else (group["maximize"],)
-        return momentum, attrs, rows, group.get("step")
+    def _attrs(self, group: ParamGroup) -> tuple[Any, ...]:
+        return (group["nesterov"], group["maximize"]) if group["momentum"] else (group["maximize"],)
 
-    def _update(self, executor: Any, group: ParamGroup, plan: Any) -> None:
-        momentum, attrs, rows, step = plan
+    def _update(self, executor: Any, plan: Plan) -> None:
+        group, attrs, step = plan.group, plan.attrs, plan.step
         number, grad_of = executor.number, executor.get_grad
         lr, weight_decay = number(group, "lr"), number(group, "weight_decay")
-        if not momentum:
-            for (p,) in rows:
+        if len(attrs) == 1:
+            for (p,) in plan.rows:
                 grad = grad_of(p)
                 if grad is not None:
                     update(sgd_update, (p,), (p, grad, lr, weight_decay), attrs)
             return
-        beta, share = number(group, "momentum"), 1.0
+        momentum, share = number(group, "momentum"), 1.0
         if step is not None:
             share = apply(sgd_share, (step, number(group, "dampening")), ())
             update(add, (step,), (step, 1.0), ())
-        for p, m in rows:
+        for p, m in plan.rows:
             grad = grad_of(p)
             if grad is not None:
-                update(sgd_momentum_update, (p, m), (p, grad, m, lr, weight_decay, beta, share), attrs)
+                update(sgd_momentum_update, (p, m), (p, grad, m, lr, weight_decay, momentum, share), attrs)
