@@ -46,7 +46,7 @@ def _differentiate(
         nested = outer and any(isinstance(a, Tensor) and dispatch.state.executor.face(a)._requires_grad for a in args)
         if not face._requires_grad:
             return result, [zeros_like(t) for t in targets]
-        found = _vjp.walk([face], [ones(out.shape, dtype=out.dtype)], targets, create_graph=nested or _inside())
+        found = _vjp.walk([face], [ones(out.shape, dtype=out.dtype, device=out.device)], targets, create_graph=nested or _inside())
         grads = [zeros_like(t) if g is None else g for t, g in zip(targets, found)]
     return result, grads
 

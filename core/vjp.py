@@ -146,13 +146,17 @@ def _fit(g: Tensor, t: TensorType) -> Tensor:
     return g if g.dtype is t.dtype else g.to(t.dtype)
 
 
-def _node_grads(node: Node, grads: list[Any], create_graph: bool) -> list[Any]:
+def _zeros_beside(grads: list[Any], t: TensorType) -> Tensor:
     from .ops.creation import zeros
 
+    device = next(g.device for g in grads if g is not None)
+    return zeros(t.shape, dtype=t.dtype, device=device)  # type: ignore[no-any-return]
+
+
+def _node_grads(node: Node, grads: list[Any], create_graph: bool) -> list[Any]:
     # Rules want a gradient for every output; an output nobody used has a zero one.
     full = [
-        g if g is not None or not t.dtype.is_float else zeros(t.shape, dtype=t.dtype)
-        for g, t in zip(grads, node.out_types)
+        g if g is not None or not t.dtype.is_float else _zeros_beside(grads, t) for g, t in zip(grads, node.out_types)
     ]
     rules = node.rules
     if isinstance(rules, list):
@@ -266,7 +270,7 @@ def backward(root: Tensor, gradient: Any = None, create_graph: bool = False, ret
                 f"a gradient can start from one number only, this is {root.type}",
                 "reduce it first (x.sum().backward()), or pass gradient= of the same shape",
             )
-        gradient = ones(root.shape, dtype=root.dtype)
+        gradient = ones(root.shape, dtype=root.dtype, device=root.device)
     elif tuple(gradient.shape) != root.shape:
         raise AutogradError(
             "backward", f"gradient has shape {list(gradient.shape)}, the tensor is {root.type}", "pass one of equal shape"

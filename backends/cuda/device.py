@@ -78,15 +78,19 @@ class CudaExecutable:
     patch the same slots at once, and calls from several threads only need to take turns.
     """
 
-    __slots__ = ("_launches", "_lock", "_offsets", "_slots", "_sources", "_start", "_targets")
+    __slots__ = ("_addresses", "_launches", "_lock", "_offsets", "_slots", "_sources", "_start", "_targets")
 
     def __init__(self, driver: Driver, program: Program):
         launches = program.launches
         self._slots = slots = np.zeros(1 + sum(len(each.args) for each in launches), np.int64)
         patches: list[tuple[int, int, int]] = []
         rows: list[Launch] = []
+        # CUDA wants a list of the parameters' addresses; ours has one entry.
+        addresses = np.zeros(len(launches), np.uintp)
         base = 0
-        for each, function in zip(launches, driver.functions([each.source for each in launches])):
+        functions = driver.functions([each.source for each in launches])
+        for number, (each, function) in enumerate(zip(launches, functions)):
+            addresses[number] = slots.ctypes.data + 8 * base
             for k, arg in enumerate(each.args, base):
                 if isinstance(arg, Slot):
                     patches.append((k, arg.source, arg.offset))
@@ -94,11 +98,11 @@ class CudaExecutable:
                     slots[k] = arg
             geometry = launch.geometry(each.source, each.args, each.chunks, driver.max_blocks)
             if geometry is not None:
-                rows.append(Launch(function, geometry, slots.ctypes.data + 8 * base))
+                rows.append(Launch(function, geometry, addresses.ctypes.data + number * addresses.itemsize))
             base += len(each.args)
         table = np.array(patches, np.int64).reshape(-1, 3)
         self._targets, self._sources, self._offsets = table.T.copy()
-        self._launches, self._start = rows, driver.launch
+        self._launches, self._addresses, self._start = rows, addresses, driver.launch
         self._lock = threading.Lock()
 
     def run(self, dynamic: Sequence[int]) -> None:

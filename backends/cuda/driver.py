@@ -17,11 +17,11 @@ BLOCKS_PER_MULTIPROCESSOR = 16
 
 
 class Launch(NamedTuple):
-    """A kernel, its geometry, and the address of its argument slots in host memory."""
+    """A kernel, its geometry, and the address of its list of parameters (one: the address of its slots)."""
 
     function: Any
     geometry: Geometry
-    slots: int
+    parameters: int
 
 
 class Driver(Protocol):
@@ -61,6 +61,27 @@ class Driver(Protocol):
     def memory_stats(self) -> dict[str, int]: ...
 
 
+class _Current:
+    """Makes a device current in this thread.
+
+    CuPy's own context manager keeps its stack on the Device object, which threads share, and sets nothing
+    when the number is right already; but the driver needs a context in each new thread: setDevice makes it.
+    """
+
+    __slots__ = ("before", "index", "runtime")
+
+    def __init__(self, runtime: Any, index: int):
+        self.runtime, self.index = runtime, index
+
+    def __enter__(self) -> None:
+        self.before = self.runtime.getDevice()
+        self.runtime.setDevice(self.index)
+
+    def __exit__(self, *_: object) -> None:
+        if self.before != self.index:
+            self.runtime.setDevice(self.before)
+
+
 class CupyDriver:
     """One GPU through CuPy. Work is started on CuPy's current stream of the calling thread."""
 
@@ -82,9 +103,9 @@ class CupyDriver:
             what = f'"cuda:{index}" does not exist: this machine has {have}'
             raise DeviceError("device", what, f"use {known}")
         self.index = index
-        self._device = cupy.cuda.Device(index)
-        self.max_blocks = self._device.attributes["MultiProcessorCount"] * BLOCKS_PER_MULTIPROCESSOR
-        capability = int(self._device.compute_capability)
+        device = cupy.cuda.Device(index)
+        self.max_blocks = device.attributes["MultiProcessorCount"] * BLOCKS_PER_MULTIPROCESSOR
+        capability = int(device.compute_capability)
         if capability not in nvrtc.architectures():
             known = ", ".join(map(str, nvrtc.architectures()))
             raise DeviceError(
@@ -99,7 +120,7 @@ class CupyDriver:
     def functions(self, sources: Sequence[str]) -> list[Any]:
         missing = [s for s in dict.fromkeys(sources) if s not in self._functions]
         if missing:
-            with self._device:
+            with _Current(self._runtime, self.index):
                 for source, cubin in zip(missing, nvrtc.compile_kernels(missing, self.arch)):
                     module = self._modules.get(cubin.name)
                     if module is None:
@@ -110,18 +131,15 @@ class CupyDriver:
         return [self._functions[s] for s in sources]
 
     def launch(self, launches: Sequence[Launch]) -> None:
-        with self._device:
+        with _Current(self._runtime, self.index):
             stream = self._cupy.cuda.get_current_stream().ptr
             start = self._driver.launchKernel
-            parameter = np.zeros(1, np.uintp)  # the kernel's one parameter: the address of its slots
-            address = parameter.ctypes.data
-            for function, (blocks, x, y), slots in launches:
-                parameter[0] = slots
-                start(function.ptr, blocks, 1, 1, x, y, 1, 0, stream, address, 0)
+            for function, (blocks, x, y), parameters in launches:
+                start(function.ptr, blocks, 1, 1, x, y, 1, 0, stream, parameters, 0)
 
     def allocate(self, nbytes: int) -> tuple[Any, int]:
         try:
-            with self._device:
+            with _Current(self._runtime, self.index):
                 memory = self._cupy.cuda.alloc(nbytes)
         except self._cupy.cuda.memory.OutOfMemoryError as error:
             raise DeviceError(
@@ -131,7 +149,7 @@ class CupyDriver:
         return memory, memory.ptr
 
     def array(self, memory: Any, dtype: DType, shape: Shape, strides: Shape, offset: int) -> Any:
-        with self._device:
+        with _Current(self._runtime, self.index):
             steps = tuple(st * dtype.itemsize for st in strides)
             return self._cupy.ndarray(shape, dtype.np, memory + offset, steps)
 
@@ -146,7 +164,7 @@ class CupyDriver:
     def _transfer(self, target: int, source: int, nbytes: int, kind: int) -> None:
         if nbytes == 0:
             return
-        with self._device:
+        with _Current(self._runtime, self.index):
             stream = self._cupy.cuda.get_current_stream()
             self._runtime.memcpyAsync(target, source, nbytes, kind, stream.ptr)
             stream.synchronize()
@@ -155,9 +173,9 @@ class CupyDriver:
         if nbytes == 0:
             return
         # Streams of two devices know nothing of each other: the source's work has to be finished first.
-        with source.device:
+        with _Current(self._runtime, source.device_id):
             self._cupy.cuda.get_current_stream().synchronize()
-        with self._device:
+        with _Current(self._runtime, self.index):
             stream = self._cupy.cuda.get_current_stream()
             self._runtime.memcpyPeerAsync(
                 target.ptr, self.index, source.ptr + offset, source.device_id, nbytes, stream.ptr
@@ -165,7 +183,7 @@ class CupyDriver:
             stream.synchronize()
 
     def memory_stats(self) -> dict[str, int]:
-        with self._device:
+        with _Current(self._runtime, self.index):
             pool = self._cupy.get_default_memory_pool()
             return {"current_bytes": pool.used_bytes(), "cached_bytes": pool.free_bytes()}
 

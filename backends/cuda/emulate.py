@@ -57,7 +57,8 @@ class EmulatedDriver:
         return [self._functions[s] for s in sources]
 
     def launch(self, launches: Sequence[Launch]) -> None:
-        for function, (blocks, x, y), slots in launches:
+        for function, (blocks, x, y), parameters in launches:
+            slots = ctypes.c_void_p.from_address(parameters).value
             if function.run(slots, blocks, x, y, self.order == "descending") != 0:
                 reason = function.message().decode()
                 raise KernelError("emulation", reason, "every thread must reach each barrier")

@@ -293,7 +293,7 @@ def _(base, value, *, index):
 def x(g, x_type, index):
     from .creation import zeros
 
-    return slice_update(zeros(x_type.shape, dtype=x_type.dtype), g, index=index)
+    return slice_update(zeros(x_type.shape, dtype=x_type.dtype, device=g.device), g, index=index)
 
 
 slice_.sample((4, 5), index=(1,)).sample((4, 5), index=(slice(1, 3), None, slice(None, None, 2)))

@@ -1,0 +1,277 @@
+"""The CUDA emitter's instruction table against core/scalar.py, over all dtypes and their awkward values.
+
+Run in the emulation; and what NVRTC makes of it: no contraction, no flushing, no approximate division.
+"""
+
+import re
+
+import numpy as np
+import pytest
+from duograd.backends.cuda import emulate, kernel_text, nvrtc
+from duograd.backends.cuda.device import CudaBackend
+from duograd.backends.cuda.emit_expression import has_instruction
+from duograd.core import types as T
+from duograd.core.backend import Operand, Program
+from duograd.core.errors import DuogradError, KernelError, MissingExtraError
+from duograd.core.lower import lower_map
+from duograd.core.scalar import SCALAR_OPS, Expr, call, cast, const, evaluate, philox
+from duograd.core.types import DTYPES, contiguous_strides
+
+needs_emulation = pytest.mark.skipif(not emulate.is_available(), reason="no g++: kernels are not emulated")
+
+#: correctly rounded or integer; the others come from a C library, within four units of NumPy's
+_EXACT = """add sub mul div floordiv mod maximum minimum neg abs sign eq ne lt le gt ge logical_and logical_or
+logical_xor logical_not isnan isinf isfinite and or xor invert shl shr where floor ceil trunc rint sqrt rsqrt
+copysign"""
+EXACT = set(_EXACT.split())
+#: of floats, on numbers where NumPy's own vector code is right to four units
+BOUNDED = {"sin": 1e4, "cos": 1e4, "tan": 1e4}
+
+
+def _values(dtype):
+    """Pairs of awkward numbers: every special value meets every other."""
+    if dtype is T.bool_:
+        special = [False, True]
+    elif dtype.is_float:
+        tiny, huge = np.finfo(dtype.np).tiny, np.finfo(dtype.np).max
+        special = [0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 3.0, 7.25, 1e-3, -30.0, 100.0]
+        special += [tiny, tiny / 8, huge, -huge, np.inf, -np.inf, np.nan]
+    else:
+        low, high = np.iinfo(dtype.np).min, np.iinfo(dtype.np).max
+        special = [low, low + 1, 0, 1, 2, 3, 5, 7, 31, 40, 63, high // 2, high - 1, high]
+        special += [-1, -2, -7] if low < 0 else []
+    column = np.array(special, dtype.np)
+    return np.repeat(column, column.size), np.tile(column, column.size)
+
+
+def _run(backend, inputs, roots):
+    """The roots over arrays of one length, by a map kernel."""
+    program = Program(backend)
+    shape = inputs[0].shape
+    outputs = [np.zeros(shape, root.dtype.np) for root in roots]
+    operands = [
+        Operand(program.dynamic(), 0, DTYPES[a.dtype.name], shape, contiguous_strides(shape))
+        for a in (*inputs, *outputs)
+    ]
+    lower_map(program, shape, operands[: len(inputs)], roots, operands[len(inputs) :])
+    backend.load(program).run([a.ctypes.data for a in (*inputs, *outputs)])
+    return outputs
+
+
+@pytest.fixture(scope="module")
+def backend():
+    return CudaBackend(emulate.EmulatedDriver(), "emulated")
+
+
+def _expressions(dtype):
+    x, y, z = (Expr("arg", dtype, (), k) for k in range(3))
+    for name, op in SCALAR_OPS.items():
+        if name == "fma" or not has_instruction(name, dtype):
+            continue
+        if name == "rint" and not dtype.is_float:
+            continue  # NumPy goes through float64, which 64-bit integers do not survive
+        if name == "pow" and dtype.kind == "int":
+            yield name, call(name, x, cast(call("and", y, 15), dtype))  # NumPy refuses negative exponents
+        elif name == "where":
+            yield name, call(name, call("lt", x, y), x, y)
+        else:
+            yield name, call(name, *(x, y, z)[: op.arity])
+
+
+@needs_emulation
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=str)
+def test_instructions_mean_what_the_reference_says(dtype, backend):
+    x, y = _values(dtype)
+    named = dict(_expressions(dtype))
+    results = _run(backend, [x, y], list(named.values()))
+    for (name, root), got in zip(named.items(), results):
+        (want,) = evaluate([root], [x, y], x.shape)
+        if want.dtype.kind != "f":
+            np.testing.assert_array_equal(got, want, name)
+            continue
+        counted = np.abs(x) <= BOUNDED.get(name, np.inf)
+        same = (got == want) | (np.isnan(got) & np.isnan(want)) | ~counted
+        if name not in EXACT:
+            with np.errstate(all="ignore"):
+                same |= np.abs(got - want) <= 4 * np.spacing(np.abs(want))
+        assert same.all(), f"{name}: {x[~same][:4]}, {y[~same][:4]}: {got[~same][:4]}, not {want[~same][:4]}"
+        if name in ("neg", "abs", "floor", "copysign", "floordiv", "mod", "mul", "div"):
+            kept = ~np.isnan(want)
+            np.testing.assert_array_equal(np.signbit(got)[kept], np.signbit(want)[kept], name)
+
+
+def test_every_instruction_has_a_cuda_text_for_the_dtypes_numpy_takes():
+    """But for division, powers and shifts of bools, which NumPy answers with int8 and no backend has."""
+    for name, op in SCALAR_OPS.items():
+        for dtype in DTYPES.values():
+            if dtype is T.bool_ and name in ("floordiv", "mod", "pow", "fma", "shl", "shr"):
+                continue
+            try:
+                expr = call(name, *[Expr("arg", dtype, (), 0)] * op.arity)
+                evaluate([expr], [np.ones(2, dtype.np)], (2,))
+            except (DuogradError, TypeError):
+                continue
+            assert has_instruction(name, expr.args[-1].dtype), f"{name} of {dtype}"
+
+
+@needs_emulation
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=str)
+def test_casts_are_numpys_in_range_and_saturate_beyond(dtype, backend):
+    x, _ = _values(dtype)
+    x = np.unique(x)
+    roots = [cast(Expr("arg", dtype, (), 0), target) for target in DTYPES.values() if target is not dtype]
+    for root, got in zip(roots, _run(backend, [x], roots)):
+        if dtype.is_float and root.dtype.is_integer:
+            np.testing.assert_array_equal(got, [_to_integer(v, root.dtype) for v in x], str(root.dtype))
+        else:
+            np.testing.assert_array_equal(got, evaluate([root], [x], x.shape)[0], str(root.dtype))
+
+
+def _to_integer(value, dtype):
+    """Truncated; NaN 0; saturated in 32 or 64 bits, of which narrower integers keep the low part."""
+    if np.isnan(value):
+        return dtype.np.type(0)
+    if dtype is T.uint64 and value >= 2.0**63:
+        return np.uint64(min(int(min(value, 1e30)), 2**64 - 1))
+    bits = 64 if dtype in (T.int64, T.uint32, T.uint64) else 32
+    whole = int(np.clip(float(value), -(2.0**70), 2.0**70))
+    whole = min(max(whole, -(2 ** (bits - 1))), 2 ** (bits - 1) - 1)
+    return np.array(whole % 2 ** (8 * dtype.itemsize), f"u{dtype.itemsize}").view(dtype.np)[()]
+
+
+@needs_emulation
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=str)
+def test_constants_arrive_exactly(dtype, backend):
+    values = [v for v in np.unique(_values(dtype)[0]) if v == v]
+    values += [dtype.np.type(0.1), dtype.np.type(np.pi)] if dtype.is_float else []
+    zero = np.zeros(1, dtype.np)
+    roots = [const(v, dtype) for v in values]
+    for value, got in zip(values, _run(backend, [zero], roots)):
+        assert got[0] == value
+    if dtype.is_float:
+        assert np.isnan(_run(backend, [zero], [const(np.nan, dtype)])[0][0])
+
+
+@needs_emulation
+def test_integer_powers_with_negative_exponents(backend):
+    x = np.array([1, -1, -1, 2, -3, 0], np.int32)
+    y = np.array([-5, -3, -4, -1, -2, -1], np.int32)
+    root = call("pow", Expr("arg", T.int32, (), 0), Expr("arg", T.int32, (), 1))
+    np.testing.assert_array_equal(_run(backend, [x, y], [root])[0], [1, -1, 1, 0, 0, 0])
+
+
+@needs_emulation
+def test_fused_multiply_add_rounds_once(backend):
+    x = np.array([1 + 2.0**-12], np.float32)
+    fma = call("fma", *[Expr("arg", T.float32, (), k) for k in (0, 0, 1)])
+    chain = Expr("arg", T.float32, (), 0) * Expr("arg", T.float32, (), 0) + Expr("arg", T.float32, (), 1)
+    once, twice = _run(backend, [x, np.array([-1.0], np.float32)], [fma, chain])
+    assert once[0] == 2.0**-11 + 2.0**-24
+    assert twice[0] == np.float32(2.0**-11)
+
+
+@needs_emulation
+def test_philox_bits_are_the_reference_ones(backend):
+    seed, offset = const(0x1234_5678_9ABC_DEF0, T.uint64), const(2**64 - 50, T.uint64)
+    roots = [philox(seed, offset, word) for word in range(4)]
+    x = np.zeros(100, np.int32)
+    for got, want in zip(_run(backend, [x], roots), evaluate(roots, [x], (100,))):
+        np.testing.assert_array_equal(got, want)
+
+
+# ---------------------------------------------------------------- what NVRTC makes of it
+
+
+@pytest.fixture
+def compiler(tmp_path, monkeypatch):
+    try:
+        nvrtc.library()
+    except MissingExtraError as error:
+        pytest.skip(f"kernels are not compiled: {error.message}")
+    monkeypatch.setenv("DUOGRAD_CACHE_DIR", str(tmp_path))
+    return nvrtc
+
+
+def _source(*roots):
+    backend = CudaBackend(emulate.EmulatedDriver(), "emulated")
+    program = Program(backend)
+    used = [Operand(program.dynamic(), 0, T.float32, (8,), (1,)) for _ in range(3 + len(roots))]
+    lower_map(program, (8,), used[:3], list(roots), used[3:])
+    return program.launches[0].source
+
+
+X, Y, Z = (Expr("arg", T.float32, (), k) for k in range(3))
+
+
+def test_compiled_arithmetic_is_neither_contracted_nor_approximate(compiler):
+    source = _source(X * Y + Z, X / Y, call("sqrt", X), call("rsqrt", X))
+    ptx = compiler.compile_text(kernel_text.unit([source]), "compute_90", "ptx").decode()
+    instructions = set(re.findall(r"^\s+([a-z]+\.[\w.]*f32)", ptx, re.MULTILINE))
+    assert {"mul.rn.f32", "add.rn.f32", "div.rn.f32", "sqrt.rn.f32"} <= instructions
+    assert not [i for i in instructions if "fma" in i or "ftz" in i or "approx" in i]
+
+
+def test_all_instructions_compile(compiler):
+    """One kernel for each dtype, with every instruction and every cast."""
+    sources = []
+    for dtype in DTYPES.values():
+        backend = CudaBackend(emulate.EmulatedDriver(), "emulated")
+        x = Expr("arg", dtype, (), 0)
+        roots = [root for _, root in _expressions(dtype)]
+        roots += [cast(x, target) for target in DTYPES.values() if target is not dtype]
+        program = Program(backend)
+        ins = [Operand(program.dynamic(), 0, dtype, (8,), (1,)) for _ in range(2)]
+        outs = [Operand(program.dynamic(), 0, root.dtype, (8,), (1,)) for root in roots]
+        lower_map(program, (8,), ins, roots, outs)
+        sources.append(program.launches[0].source)
+    cubins = compiler.compile_kernels(sources)
+    assert all(cubin.code.startswith(b"\x7fELF") for cubin in cubins)
+    assert len({cubin.name for cubin in cubins}) == 1, "one call compiled them all"
+
+
+def test_compiled_kernels_are_kept_on_the_disk(compiler):
+    source = _source(X + Y)
+    (first,) = compiler.compile_kernels([source])
+    before = compiler.stats()
+    (again,) = compiler.compile_kernels([source.replace("#include", "// another note\n#include", 1)])
+    assert again == first, "a note is no reason to compile again"
+    after = compiler.stats()
+    assert (after["compiled"] - before["compiled"], after["loaded"] - before["loaded"]) == (0, 1)
+    compiler.compile_kernels([source], "sm_80")
+    assert compiler.stats()["compiled"] == after["compiled"] + 1, "another GPU is one"
+
+
+def test_a_header_is_part_of_a_kernels_identity(monkeypatch):
+    source = _source(X + Y)
+    name = kernel_text.function_name(source)
+    changed = kernel_text.headers() | {"scalar.cuh": kernel_text.headers()["scalar.cuh"] + "\n// changed"}
+    monkeypatch.setattr(kernel_text, "headers", lambda: changed)
+    kernel_text._with_includes.cache_clear()
+    assert kernel_text.function_name(source) != name
+    monkeypatch.undo()
+    kernel_text._with_includes.cache_clear()
+    assert kernel_text.function_name(source) == name
+
+
+def test_a_damaged_cache_file_is_compiled_again(compiler, tmp_path):
+    source = _source(X - Y)
+    (first,) = compiler.compile_kernels([source])
+    for file in tmp_path.iterdir():
+        file.write_bytes(file.read_bytes()[:-1])
+    (again,) = compiler.compile_kernels([source])
+    assert again == first
+
+
+def test_an_error_shows_the_source_line(compiler):
+    source = _source(X + Y).replace("x0 + x1", "x0 + nothing")
+    with pytest.raises(KernelError, match=r"identifier \"nothing\" is undefined") as error:
+        compiler.compile_kernels([source])
+    assert re.search(r">\s+\d+ .*x0 \+ nothing", str(error.value))
+    assert "scalar.cuh" not in str(error.value)
+
+
+def test_without_nvrtc_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setattr(nvrtc, "_library", None)
+    monkeypatch.setattr(nvrtc, "_candidates", list)
+    with pytest.raises(MissingExtraError, match=r"duograd\[cuda\]"):
+        nvrtc.compile_text("", "sm_90")
