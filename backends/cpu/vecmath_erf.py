@@ -10,7 +10,6 @@ from .vecmath_value import (
     Value,
     by_kind,
     copysign,
-    either_polynomial,
     fabs,
     fma,
     highest,
@@ -28,15 +27,13 @@ def erf_near(x: Value) -> Value:
 def erf(x: Value) -> Value:
     """A polynomial in x**2 up to 1, beyond it 1 - 2**-p(|x|); from 3.92 (5.93) on it is 1."""
     kind, a = x.kind.name, fabs(x)
-    far = a > 1.0
-    tail = [-c for c in C.ERF_TAIL[kind]]
-    p = either_polynomial(far, highest(a, by_kind(x, 3.92, 5.93)), tail, x * x, C.ERF[kind])
+    p = polynomial(highest(a, by_kind(x, 3.92, 5.93)), [-c for c in C.ERF_TAIL[kind]])
     kf, k = nearest(p + magic(p))
     r = p - kf
     # 2**p is at most 0.16 here: in float32 a shorter polynomial is exact enough for the difference from 1.
     e = fma(polynomial(r, by_kind(x, C.EXP2_SHORT, C.EXP2)[kind]), r, 1.0)
     # A NaN takes the near branch, which keeps it.
-    return select(far, copysign(1.0 - add_exponent(e, k), x), fma(p, x, x))
+    return select(a > 1.0, copysign(1.0 - add_exponent(e, k), x), erf_near(x))
 
 
 @vector("erfc", FLOATS)

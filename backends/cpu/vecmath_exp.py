@@ -18,7 +18,6 @@ from .vecmath_value import (
     Value,
     by_kind,
     copysign,
-    either_polynomial,
     fabs,
     fma,
     highest,
@@ -137,10 +136,10 @@ def tanh(x: Value) -> Value:
     # Errors of the exponential are damped, so a reduction in base 2 with one rounded constant will do.
     kf, k = nearest(fma(c, 2.0 * LOG2E, magic(x)))
     r = fma(c, 2.0 * LOG2E, -kf)
-    p = either_polynomial(far, r, C.EXP2[x.kind.name], z, C.TANH[x.kind.name])
-    e = add_exponent(fma(p, r, 1.0), k)
+    e = add_exponent(fma(polynomial(r, C.EXP2[x.kind.name]), r, 1.0), k)
+    near = fma(polynomial(z, C.TANH[x.kind.name]) * z, x, x)
     # A NaN takes the near branch, which keeps it.
-    return copysign(select(far, 1.0 - 2.0 / (e + 1.0), fma(p * z, x, x)), x)
+    return copysign(select(far, 1.0 - 2.0 / (e + 1.0), near), x)
 
 
 def half_exp(a: Value) -> Value:

@@ -280,23 +280,6 @@ def polynomial(x: Value, coefficients: Sequence[float]) -> Value:
     return result
 
 
-def either_polynomial(
-    condition: Value, x: Value, c: Sequence[float], y: Value, d: Sequence[float]
-) -> Value:
-    """polynomial(x, c) where the condition holds, else polynomial(y, d), by one chain of fma.
-
-    Choosing coefficients costs less than a second chain: selection does not compete with fma for units.
-    """
-    count = max(len(c), len(d))
-    pairs = [*zip([*c, *[0.0] * (count - len(c))], [*d, *[0.0] * (count - len(d))])]
-    at = select(condition, x, y)
-    chosen = [select(condition, x.const(a), x.const(b)) for a, b in pairs]
-    result = chosen[-1]
-    for coefficient in reversed(chosen[:-1]):
-        result = fma(result, at, coefficient)
-    return result
-
-
 def lowest(x: Value, limit: Number) -> Value:
     """`x`, raised to `limit` where it is below; NaN stays."""
     return select(x < limit, limit, x)
