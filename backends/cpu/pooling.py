@@ -140,9 +140,9 @@ def _max_gradient_source(dtype: DType, window: Window) -> str:
     t, zero = dtype.char, _zero(dtype)
     start = []
     if window.tiles:
-        # The windows cover the image up to a rim that is smaller than a window.
+        # The windows cover the image, save for a rim smaller than a window inside it or outside.
         start = [
-            f"if top + left > 0 or p * {window.stride[0]} < h or q * {window.stride[1]} < w:",
+            f"if top + left > 0 or p * {window.stride[0]} != h or q * {window.stride[1]} != w:",
             "    for e in range(h * w):",
             f"        store_{t}(dx, base + e, {zero})",
         ]
