@@ -1,0 +1,90 @@
+"""The command line as a user types it, the demo on real data, the bench."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from duograd.interop.cli import main
+
+
+def test_help_lists_the_commands(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    for command in ("demo", "bench", "onnx", "warmup", "doctor"):
+        assert command in text
+
+
+def test_module_and_script_are_the_same():
+    out = subprocess.run([sys.executable, "-m", "duograd", "--help"], capture_output=True, text=True, check=True)
+    assert "usage: duograd" in out.stdout
+
+
+def test_doctor_names_versions_and_what_is_missing(capsys):
+    assert main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    for word in ("numba", "threads", "kernel cache", "cuda"):
+        assert word in text
+
+
+def test_a_user_error_is_a_message_not_a_traceback(capsys):
+    assert main(["bench", "--cases", "nosuch"]) == 1
+    text = capsys.readouterr().err
+    assert "'nosuch' is not a case" in text
+    assert "fix:" in text
+    assert "Traceback" not in text
+
+
+def test_an_unknown_peer_is_an_error(capsys):
+    assert main(["bench", "--cases", "linreg", "--vs", "caffe"]) == 1
+    assert "'caffe' is not a peer" in capsys.readouterr().err
+
+
+def test_a_missing_onnx_file_is_an_error(capsys, tmp_path):
+    assert main(["onnx", "check", str(tmp_path / "none.onnx")]) == 1
+    captured = capsys.readouterr()
+    assert "none.onnx" in captured.err + captured.out
+
+
+def test_demo_does_the_main_job(tmp_path, capsys):
+    pytest.importorskip("sklearn", reason="the digits come with the extra `demo`")
+    pytest.importorskip("matplotlib", reason="the picture needs the extra `demo`")
+    out = tmp_path / "out"
+    assert main(["demo", "--out", str(out), "--epochs", "4"]) == 0
+    report = json.loads((out / "report.json").read_text())
+    for key in (
+        "accuracy", "loss_difference", "eager_step_s", "graph_step_s", "onnx_max_difference", "reloaded_equal", "seconds",
+    ):  # fmt: skip
+        assert key in report
+    assert report["accuracy"] > 0.9
+    assert report["loss_difference"] == 0
+    assert report["reloaded_equal"]
+    assert report["onnx_max_difference"] < 1e-4
+    assert (out / "model.onnx").stat().st_size > 10_000
+    assert (out / "demo.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(p.name for p in out.iterdir()) == ["demo.png", "model.onnx", "report.json"]
+    assert "accuracy" in capsys.readouterr().out
+
+
+def test_bench_writes_the_promised_json(tmp_path):
+    target = tmp_path / "bench.json"
+    arguments = ["bench", "--cases", "linreg,softmax", "--budget", "0.05", "--json", str(target)]
+    assert main([*arguments, "--plot", str(tmp_path / "bench.png")]) == 0
+    result = json.loads(target.read_text())
+    assert result["machine"]["threads"] == 2
+    assert {r["runner"] for r in result["records"]} == {"duograd-graph", "duograd-eager"}
+    for record in result["records"]:
+        for key in ("case", "phase", "runner", "median_s", "first_s", "peak_bytes", "threads"):
+            assert key in record
+    assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_bench_compares_with_torch(tmp_path):
+    pytest.importorskip("torch", reason="the peer torch is not installed")
+    target = tmp_path / "bench.json"
+    assert main(["bench", "--cases", "mlp", "--vs", "torch", "--budget", "0.05", "--json", str(target)]) == 0
+    runners = {r["runner"] for r in json.loads(target.read_text())["records"]}
+    assert runners == {"duograd-graph", "duograd-eager", "torch-eager"}
