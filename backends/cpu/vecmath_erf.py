@@ -28,12 +28,12 @@ def erf(x: Value) -> Value:
     """A polynomial in x**2 up to 1, beyond it 1 - 2**-p(|x|); from 3.92 (5.93) on it is 1."""
     kind, a = x.kind.name, fabs(x)
     p = polynomial(highest(a, by_kind(x, 3.92, 5.93)), [-c for c in C.ERF_TAIL[kind]])
-    kf, k = nearest(p + magic(p))
-    r = p - kf
+    k = nearest(p + magic(p))
+    r = p - k.float
     # 2**p is at most 0.16 here: in float32 a shorter polynomial is exact enough for the difference from 1.
     e = fma(polynomial(r, by_kind(x, C.EXP2_SHORT, C.EXP2)[kind]), r, 1.0)
     # A NaN takes the near branch, which keeps it.
-    return select(a > 1.0, copysign(1.0 - add_exponent(e, k), x), erf_near(x))
+    return select(a > 1.0, copysign(1.0 - add_exponent(e, k.int), x), erf_near(x))
 
 
 @vector("erfc", FLOATS)

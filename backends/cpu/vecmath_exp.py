@@ -12,10 +12,12 @@ from typing import NamedTuple
 import numpy as np
 
 from . import vecmath_coefficients as C
+from .vecmath_avx512 import scale_float
 from .vecmath_registry import vector
 from .vecmath_value import (
     FLOATS,
     Value,
+    bits_of,
     by_kind,
     copysign,
     fabs,
@@ -32,10 +34,17 @@ LN2_LOW = 2.3190468138462996e-17  # ln 2 - LN2
 LN2_F32 = float(np.float32(LN2))
 
 
-class Reduced(NamedTuple):
-    """x = k ln2 + r; `k` is an integer Value of the float's width."""
+class Whole(NamedTuple):
+    """A whole number as a float and as an integer of the float's width."""
 
-    k: Value
+    float: Value
+    int: Value
+
+
+class Reduced(NamedTuple):
+    """x = k ln2 + r."""
+
+    k: Whole
     r: Value
 
 
@@ -44,10 +53,10 @@ def magic(x: Value) -> float:
     return 1.5 * 2.0**x.kind.mantissa
 
 
-def nearest(t: Value) -> tuple[Value, Value]:
-    """For t = y + magic: y rounded to an integer, as a float and as an integer. A NaN gives some integer."""
+def nearest(t: Value) -> Whole:
+    """For t = y + magic: y rounded. A NaN gives NaN and some integer."""
     m = magic(t)
-    return t - m, t.bits() - int(np.dtype(f"float{t.kind.bits}").type(m).view(f"int{t.kind.bits}"))
+    return Whole(t - m, t.bits() - bits_of(m, t.kind))
 
 
 def power_of_two(k: Value) -> Value:
@@ -56,16 +65,19 @@ def power_of_two(k: Value) -> Value:
     return ((k << kind) + (by_kind(k, 127, 1023) << kind)).as_float()
 
 
-def scale(y: Value, k: Value) -> Value:
-    """y * 2**k for any k from -2 * 126 to 2 * 127 (float64: 2 * 1022); overflows and denormals round once."""
-    half = k >> 1
-    return y * power_of_two(half) * power_of_two(k - half)
+def scale(y: Value, k: Whole) -> Value:
+    """y * 2**k for y near 1, |k| <= 252 (float64: 2044); overflows and denormals round once."""
+    scaled = scale_float(y, k.float)
+    if scaled is not None:
+        return scaled
+    half = k.int >> 1
+    return y * power_of_two(half) * power_of_two(k.int - half)
 
 
 def reduce(x: Value) -> Reduced:
-    kf, k = nearest(fma(x, LOG2E, magic(x)))
-    r = fma(kf, by_kind(x, -LN2_F32, -LN2), x)
-    return Reduced(k, fma(kf, by_kind(x, LN2_F32 - LN2, -LN2_LOW), r))
+    k = nearest(fma(x, LOG2E, magic(x)))
+    r = fma(k.float, by_kind(x, -LN2_F32, -LN2), x)
+    return Reduced(k, fma(k.float, by_kind(x, LN2_F32 - LN2, -LN2_LOW), r))
 
 
 def exp_kernel(r: Value) -> Value:
@@ -83,7 +95,7 @@ def exp_negative(x: Value) -> tuple[Value, float]:
     """exp(x) for x <= 0 as y and the power of two by which y is too large; y is a normal number."""
     k, r = reduce(lowest(x, by_kind(x, -105.0, -746.0)))
     up = by_kind(x, 64, 512)
-    return exp_kernel(r) * power_of_two(k + up), 2.0**up
+    return exp_kernel(r) * power_of_two(k.int + up), 2.0**up
 
 
 def add_exponent(y: Value, k: Value) -> Value:
@@ -100,8 +112,8 @@ def exp(x: Value) -> Value:
 @vector("exp2", FLOATS)
 def exp2(x: Value) -> Value:
     x = highest(lowest(x, by_kind(x, -151.0, -1076.0)), by_kind(x, 129.0, 1025.0))
-    kf, k = nearest(x + magic(x))
-    return scale(exp_kernel((x - kf) * LN2), k)
+    k = nearest(x + magic(x))
+    return scale(exp_kernel((x - k.float) * LN2), k)
 
 
 @vector("expm1", FLOATS)
@@ -111,7 +123,7 @@ def expm1(x: Value) -> Value:
     c = highest(lowest(x, by_kind(x, -20.0, -40.0)), by_kind(x, 89.0, 710.0))
     k, r = reduce(c)
     p = fma(polynomial(r, C.EXPM1[r.kind.name]) * r, r, r)
-    half = power_of_two(k - 1)
+    half = power_of_two(k.int - 1)
     y = fma(half, p, half - 0.5) * 2.0
     # -0 and denormals come out as they went in.
     return select(fabs(x) < by_kind(x, 2.0**-25, 2.0**-54), x, y)
@@ -134,9 +146,9 @@ def tanh(x: Value) -> Value:
     z = x * x
     c = highest(a, by_kind(x, 10.0, 20.0))
     # Errors of the exponential are damped, so a reduction in base 2 with one rounded constant will do.
-    kf, k = nearest(fma(c, 2.0 * LOG2E, magic(x)))
-    r = fma(c, 2.0 * LOG2E, -kf)
-    e = add_exponent(fma(polynomial(r, C.EXP2[x.kind.name]), r, 1.0), k)
+    k = nearest(fma(c, 2.0 * LOG2E, magic(x)))
+    r = fma(c, 2.0 * LOG2E, -k.float)
+    e = add_exponent(fma(polynomial(r, C.EXP2[x.kind.name]), r, 1.0), k.int)
     near = fma(polynomial(z, C.TANH[x.kind.name]) * z, x, x)
     # A NaN takes the near branch, which keeps it.
     return copysign(select(far, 1.0 - 2.0 / (e + 1.0), near), x)
@@ -145,7 +157,7 @@ def tanh(x: Value) -> Value:
 def half_exp(a: Value) -> Value:
     """exp(a) / 2 for a >= 0, finite as long as the result is."""
     k, r = reduce(highest(a, by_kind(a, 90.0, 711.0)))
-    return scale(exp_kernel(r), k - 1)
+    return scale(exp_kernel(r), Whole(k.float - 1.0, k.int - 1))
 
 
 @vector("sinh", FLOATS)

@@ -14,7 +14,20 @@ import numpy as np
 from . import vecmath_coefficients as C
 from .vecmath_exp import LN2, LN2_F32, LN2_LOW, exp_negative
 from .vecmath_registry import vector
-from .vecmath_value import FLOATS, Value, by_kind, copysign, fabs, fma, highest, polynomial, select, sqrt
+from .vecmath_value import (
+    FLOATS,
+    KINDS,
+    Value,
+    bits_of,
+    by_kind,
+    copysign,
+    fabs,
+    fma,
+    highest,
+    polynomial,
+    select,
+    sqrt,
+)
 
 
 class Split(NamedTuple):
@@ -31,7 +44,7 @@ _TWO_THIRDS = {"f32": 0x3F2AAAAB, "f64": 0x3FE5555555555555}
 def to_float(k: Value) -> Value:
     """A small integer as a float of its width, by bits: AVX2 has no conversion from 64-bit integers."""
     m = 1.5 * 2.0 ** by_kind(k, 23, 52)
-    return (k + int(np.dtype(f"float{k.kind.bits}").type(m).view(f"int{k.kind.bits}"))).as_float() - m
+    return (k + bits_of(m, KINDS[f"f{k.kind.bits}"])).as_float() - m
 
 
 def split(x: Value) -> Split:

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from . import vecmath_coefficients as C
-from .vecmath_exp import LOG2E, magic, nearest, power_of_two, scale
+from .vecmath_exp import LN2, LN2_LOW, LOG2E, magic, nearest, power_of_two, scale
 from .vecmath_log import to_float
 from .vecmath_registry import vector
 from .vecmath_value import FLOATS, Value, by_kind, fabs, fma, highest, lowest, polynomial, rint, select, sqrt
@@ -47,9 +47,9 @@ def pow_f32(x: Value, y: Value) -> Value:
     log2 = fma(polynomial(s * s, C.LOG2_SHORT["f64"]), s, k)
     log2 = select(a.eq(0.0), a.const(-math.inf), select(a < math.inf, log2, a))
     w = highest(lowest(y.to("f64") * log2, -200.0), 200.0)
-    kf, ki = nearest(w + magic(w))
-    r = w - kf
-    p = fma(polynomial(r, C.EXP2_SHORT["f64"]), r, 1.0) * power_of_two(ki)
+    n = nearest(w + magic(w))
+    r = w - n.float
+    p = fma(polynomial(r, C.EXP2_SHORT["f64"]), r, 1.0) * power_of_two(n.int)
     return _special(x, y, p.to("f32"))
 
 
@@ -93,9 +93,9 @@ def pow_f64(x: Value, y: Value) -> Value:
     w_low = fma(y, low, fma(y, high, -w))
     w_low = select(fabs(w) < 1000.0, w_low, 0.0)
     w = highest(lowest(w, -750.0), 711.0)
-    kf, k = nearest(fma(w, LOG2E, magic(w)))
-    r = fma(kf, -0.6931471805599453, w)
-    r = r + fma(kf, -2.3190468138462996e-17, w_low)
+    k = nearest(fma(w, LOG2E, magic(w)))
+    r = fma(k.float, -LN2, w)
+    r = r + fma(k.float, -LN2_LOW, w_low)
     q = polynomial(r, C.EXPM1["f64"])
     return _special(x, y, scale(1.0 + fma(q * r, r, r), k))
 

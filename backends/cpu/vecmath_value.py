@@ -290,6 +290,11 @@ def highest(x: Value, limit: Number) -> Value:
     return select(x > limit, limit, x)
 
 
+def bits_of(number: float, kind: Kind) -> int:
+    """The bits of a float constant of the kind, as a signed integer."""
+    return int(np.dtype(f"float{kind.bits}").type(number).view(f"int{kind.bits}"))
+
+
 def by_kind(x: Value, f32: Any, f64: Any) -> Any:
     """The setting for the precision of `x`."""
     return f32 if x.kind.bits == 32 else f64
