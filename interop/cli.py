@@ -73,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
 
     demo = commands.add_parser("demo", help="train on real digits in both modes, compare, export, check, import back")
     demo.add_argument("--out", default="demo-out", help="folder for model.onnx, report.json and demo.png (%(default)s)")
-    demo.add_argument("--epochs", type=int, default=12, help="passes over the training data (%(default)s)")
+    demo.add_argument("--epochs", type=int, default=25, help="passes over the training data (%(default)s)")
     demo.add_argument("--seed", type=int, default=0, help="seed of weights, order and dropout (%(default)s)")
     demo.set_defaults(run=_demo)
 

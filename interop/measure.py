@@ -133,7 +133,8 @@ def _first_difference(path: Any, segment: Any) -> str | None:
     graph = runner.traced.copy()
     graph.writes = []
     graph.outputs = [v for node in graph.nodes for v in node.outputs]
-    compiled = Runner(compile_graph(graph, "cpu"), "cpu", runner.sources)
+    # Another copy: compiling may change the graph that is walked below.
+    compiled = Runner(compile_graph(graph.copy(), "cpu"), "cpu", runner.sources)
     values = dict(zip(graph.outputs, compiled(path.tensors, path.carried)))
     host: Any = dispatch._State.executor
     env: dict[Value, Any] = dict(zip(graph.inputs, runner.inputs(path.tensors, path.carried)))
