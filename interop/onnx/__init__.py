@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from .export import export
+from .load import OnnxModule, load
 
-__all__ = ["export"]
+__all__ = ["OnnxModule", "export", "load"]

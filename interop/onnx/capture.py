@@ -152,7 +152,10 @@ def _split(args: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def _bind(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Parameter name -> argument; `*xs` gives xs_0, xs_1, ..."""
+    """Parameter name -> argument; `*xs` gives xs_0, xs_1, ... A loaded model names its own inputs."""
+    known = getattr(fn, "input_names", None)
+    if known is not None and len(args) <= len(known):
+        return {**dict(zip(known, args)), **kwargs}
     target = getattr(fn, "forward", None) or getattr(fn, "_fn", None) or fn
     target = getattr(target, "forward", target) if not inspect.isroutine(target) else target
     try:

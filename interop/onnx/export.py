@@ -37,7 +37,7 @@ def export(
     path: the file (written whole or not at all); None writes none. dynamic: input name -> {axis: symbol}; sizes
     of those axes are free in the model. opset: 13 to the newest of the installed onnx; 20 when None. verify:
     check the model and compare its numbers with the function's, at two sizes where axes are dynamic.
-    input_names, output_names: instead of the parameters' names and "output".
+    input_names, output_names: instead of the parameters' names and "output" (a loaded model keeps its own).
     Returns: the ModelProto. Parameters and buffers are initializers named by their module paths.
     Raises: OnnxError for what ONNX cannot express (with the line that asks for it), and for a result that differs.
     Numerics: composites become one node each (Softmax, LayerNormalization, Gemm) where the opset has it.
@@ -47,6 +47,7 @@ def export(
     _warn_training(model_or_fn)
     arguments = Arguments(model_or_fn, args, input_names)
     axes = check_dynamic(arguments, dynamic)
+    output_names = output_names or getattr(model_or_fn, "output_names", None)
     captured, assembled = build(model_or_fn, arguments, axes, chosen, output_names)
     if verify:
         prove(assembled, captured, model_or_fn, arguments)

@@ -1,0 +1,299 @@
+"""Importers of shapes and memory order: Reshape, Transpose, Slice, Concat, Split, Pad, Expand, ..."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ...core.errors import OnnxError
+from ...core.op import REGISTRY as ops
+from .table import adapter
+
+
+def reverse(x: Any, axis: int) -> Any:
+    """x backwards along an axis."""
+    index = [slice(None)] * x.ndim
+    index[axis] = slice(None, None, -1)
+    return ops["slice"](x, index=tuple(index))
+
+
+def _ints(row: Any) -> tuple[int, ...]:
+    return tuple(int(v) for v in np.asarray(row).ravel())
+
+
+# ---------------------------------------------------------------- what shapes say
+
+
+@adapter("Shape", fold=False)
+def shape(x, *, start=0, end=None):
+    """The sizes as an array: known in both modes."""
+    return np.array(x.shape[slice(start, end)], np.int64)
+
+
+@adapter("Size", fold=False)
+def size(x):
+    """The number of elements."""
+    return np.array(math.prod(x.shape), np.int64)
+
+
+# ---------------------------------------------------------------- the same elements
+
+
+@adapter("Reshape", since=5, host=("shape",))
+def reshape(x, shape, *, allowzero=0):
+    """A 0 means "as in x" unless allowzero."""
+    sizes = _ints(shape)
+    if not allowzero:
+        sizes = tuple(x.shape[k] if n == 0 else n for k, n in enumerate(sizes))
+    if -1 in sizes and x.size == 0:
+        known = math.prod(n for n in sizes if n != -1)
+        sizes = tuple((0 if known == 0 else x.size // known) if n == -1 else n for n in sizes)
+    return ops["reshape"](x, shape=sizes)
+
+
+@adapter("Reshape", since=1)
+def reshape_1(x, *, shape):
+    """The shape as an attribute."""
+    return reshape(x, np.array(shape))
+
+
+@adapter("Flatten")
+def flatten(x, *, axis=1):
+    """Two axes: those before `axis` and those from it on."""
+    axis = axis + x.ndim if axis < 0 else axis
+    return ops["reshape"](x, shape=(math.prod(x.shape[:axis]), math.prod(x.shape[axis:])))
+
+
+@adapter("Transpose")
+def transpose(x, *, perm=None):
+    """Axes in another order; reversed when none is given."""
+    return ops["permute"](x, axes=tuple(perm if perm is not None else range(x.ndim - 1, -1, -1)))
+
+
+def _squeeze(x: Any, axes: Any) -> Any:
+    return ops["squeeze"](x, axis=None if axes is None else _ints(axes))
+
+
+@adapter("Squeeze", since=13, host=("axes",))
+def squeeze(x, axes=None):
+    """x without axes of size 1."""
+    return _squeeze(x, axes)
+
+
+@adapter("Squeeze", since=1)
+def squeeze_1(x, *, axes=None):
+    """Axes as an attribute."""
+    return _squeeze(x, axes)
+
+
+def _unsqueeze(x: Any, axes: Any) -> Any:
+    places = sorted(a % (x.ndim + len(axes)) for a in axes)
+    sizes = list(x.shape)
+    for a in places:
+        sizes.insert(a, 1)
+    return ops["reshape"](x, shape=tuple(sizes))
+
+
+@adapter("Unsqueeze", since=13, host=("axes",))
+def unsqueeze(x, axes):
+    """New axes of size 1, at places of the result."""
+    return _unsqueeze(x, _ints(axes))
+
+
+@adapter("Unsqueeze", since=1)
+def unsqueeze_1(x, *, axes):
+    """Axes as an attribute."""
+    return _unsqueeze(x, axes)
+
+
+@adapter("DepthToSpace")
+def depth_to_space(x, *, blocksize, mode="DCR"):
+    """Blocks of channels become blocks of pixels."""
+    n, c, h, w = x.shape
+    b, rest = blocksize, c // blocksize**2
+    if mode == "DCR":
+        y = ops["permute"](ops["reshape"](x, shape=(n, b, b, rest, h, w)), axes=(0, 3, 4, 1, 5, 2))
+    else:
+        y = ops["permute"](ops["reshape"](x, shape=(n, rest, b, b, h, w)), axes=(0, 1, 4, 2, 5, 3))
+    return ops["reshape"](y, shape=(n, rest, h * b, w * b))
+
+
+@adapter("SpaceToDepth")
+def space_to_depth(x, *, blocksize, mode="DCR"):
+    """Blocks of pixels become channels."""
+    n, c, h, w = x.shape
+    b = blocksize
+    y = ops["reshape"](x, shape=(n, c, h // b, b, w // b, b))
+    axes = (0, 3, 5, 1, 2, 4) if mode == "DCR" else (0, 1, 3, 5, 2, 4)
+    return ops["reshape"](ops["permute"](y, axes=axes), shape=(n, c * b * b, h // b, w // b))
+
+
+# ---------------------------------------------------------------- parts
+
+
+def _slice(x: Any, starts: Any, ends: Any, axes: Any, steps: Any) -> Any:
+    starts, ends = _ints(starts), _ints(ends)
+    axes = range(len(starts)) if axes is None else _ints(axes)
+    steps = (1,) * len(starts) if steps is None else _ints(steps)
+    index: list[Any] = [slice(None)] * x.ndim
+    for a, start, end, step in zip(axes, starts, ends, steps):
+        n = x.shape[a]
+        # Ends past the front of a backward slice are far negative in ONNX; Python would wrap -1 once.
+        if step < 0 and end < -n:
+            end = None
+        index[a] = slice(start if start >= -n else (0 if step > 0 else -n), end, step)
+    return ops["slice"](x, index=tuple(index))
+
+
+@adapter("Slice", since=10, host=("starts", "ends", "axes", "steps"))
+def slice_(x, starts, ends, axes=None, steps=None):
+    """Ranges of some axes."""
+    return _slice(x, starts, ends, axes, steps)
+
+
+@adapter("Slice", since=1)
+def slice_1(x, *, starts, ends, axes=None):
+    """Ranges as attributes."""
+    return _slice(x, starts, ends, axes, None)
+
+
+def _split(node: Any, x: Any, axis: int, sizes: Any, num_outputs: int | None) -> Any:
+    n = x.shape[axis]
+    if sizes is None:
+        parts = num_outputs or node.n_outputs
+        each = -(-n // parts)
+        sizes = [each] * (parts - 1) + [n - each * (parts - 1)]
+    return tuple(ops["split"](x, sizes=tuple(int(s) for s in sizes), axis=axis))
+
+
+@adapter("Split", since=13, host=("split",))
+def split(node, x, split=None, *, axis=0, num_outputs=None):
+    """Parts along an axis; the last is smaller when they are not equal."""
+    return _split(node, x, axis, split, num_outputs)
+
+
+@adapter("Split", since=1)
+def split_1(node, x, *, axis=0, split=None):
+    """Sizes as an attribute."""
+    return _split(node, x, axis, split, None)
+
+
+@adapter("Concat")
+def concat(*xs, axis=0):
+    """Tensors joined along an axis."""
+    return ops["concat"](list(xs), axis=axis)
+
+
+# ---------------------------------------------------------------- larger
+
+
+@adapter("Expand", host=("shape",))
+def expand(x, shape):
+    """Broadcast both ways: a 1 in the shape keeps x's size."""
+    sizes = _ints(shape)
+    ndim = max(x.ndim, len(sizes))
+    mine = (1,) * (ndim - x.ndim) + tuple(x.shape)
+    other = (1,) * (ndim - len(sizes)) + sizes
+    return ops["broadcast_to"](x, shape=tuple(b if a == 1 else a for a, b in zip(mine, other)))
+
+
+@adapter("Tile", since=6, host=("repeats",))
+def tile(x, repeats):
+    """x repeated along each axis."""
+    counts = _ints(repeats)
+    wide = ops["reshape"](x, shape=tuple(v for n in x.shape for v in (1, n)))
+    full = ops["broadcast_to"](wide, shape=tuple(v for n, r in zip(x.shape, counts) for v in (r, n)))
+    return ops["reshape"](full, shape=tuple(n * r for n, r in zip(x.shape, counts)))
+
+
+def _pad(x: Any, pads: Any, mode: str, value: Any, axes: Any) -> Any:
+    pads = _ints(pads)
+    axes = range(x.ndim) if axes is None else [a % x.ndim for a in _ints(axes)]
+    pairs = [(0, 0)] * x.ndim
+    for k, a in enumerate(axes):
+        pairs[a] = (pads[k], pads[k + len(pads) // 2])
+    if any(min(p) < 0 for p in pairs):
+        cut = tuple(slice(max(0, -a), n - max(0, -b)) for n, (a, b) in zip(x.shape, pairs))
+        x = ops["slice"](x, index=cut)
+        pairs = [(max(0, a), max(0, b)) for a, b in pairs]
+    if mode == "constant":
+        return ops["pad"](x, padding=tuple(pairs), value=float(value)) if any(map(any, pairs)) else ops["assign"](x)
+    for a, (before, after) in enumerate(pairs):
+        if before or after:
+            places = np.pad(np.arange(x.shape[a]), (before, after), mode=mode)  # type: ignore[call-overload]
+            x = take_constant(x, places, a)
+    return x
+
+
+def take_constant(x: Any, index: np.ndarray, axis: int) -> Any:
+    """Gather with positions known now."""
+    from .adapt_elementwise import dispatch_constant
+
+    return ops["take"](x, dispatch_constant(index.astype(np.int64)), axis=axis)
+
+
+@adapter("Pad", since=11, host=("pads", "value", "axes"))
+def pad(x, pads, value=None, axes=None, *, mode="constant"):
+    """x with values around it; negative pads cut."""
+    return _pad(x, pads, mode, 0.0 if value is None else value.item(), axes)
+
+
+@adapter("Pad", since=2)
+def pad_2(x, *, pads, mode="constant", value=0.0):
+    """Pads as an attribute."""
+    return _pad(x, pads, mode, value, None)
+
+
+@adapter("Trilu", host=("k",))
+def trilu(x, k=None, *, upper=1):
+    """The upper or lower triangle of the last two axes."""
+    offset = 0 if k is None else int(k)
+    rows, columns = x.shape[-2:]
+    from ...core import types as T
+
+    i = ops["expand_dims"](ops["arange_from"](0, 1, size=rows, dtype=T.int64), axis=1)
+    j = ops["expand_dims"](ops["arange_from"](0, 1, size=columns, dtype=T.int64), axis=0)
+    keep = ops["greater_equal"](j - i, offset) if upper else ops["less_equal"](j - i, offset)
+    return ops["where"](keep, x, 0 if not x.dtype.is_float else 0.0).to(x.dtype)
+
+
+@adapter("ReverseSequence", host=("lengths",))
+def reverse_sequence(x, lengths, *, batch_axis=1, time_axis=0):
+    """Each sequence of the batch backwards up to its length."""
+    from .adapt_indexing import gather_elements
+
+    places = np.arange(x.shape[time_axis])[:, None]
+    index = np.where(places < lengths[None], lengths[None] - 1 - places, places)
+    if time_axis == 1:
+        index = index.T
+    from .adapt_elementwise import dispatch_constant
+
+    wide = index.reshape(*index.shape, *(1,) * (x.ndim - 2))
+    full = np.ascontiguousarray(np.broadcast_to(wide, x.shape)).astype(np.int64)
+    return gather_elements(x, dispatch_constant(full), axis=time_axis)
+
+
+@adapter("CenterCropPad", host=("shape",), since=18)
+def center_crop_pad(x, shape, *, axes=None):
+    """The middle of x at another size, padded with zeros."""
+    axes = range(x.ndim) if axes is None else [a % x.ndim for a in axes]
+    for a, want in zip(axes, _ints(shape)):
+        n = x.shape[a]
+        if n > want:
+            start = (n - want) // 2
+            index = [slice(None)] * x.ndim
+            index[a] = slice(start, start + want)
+            x = ops["slice"](x, index=tuple(index))
+        elif n < want:
+            before = (want - n) // 2
+            pairs = [(0, 0)] * x.ndim
+            pairs[a] = (before, want - n - before)
+            x = ops["pad"](x, padding=tuple(pairs))
+    return x
+
+
+def refuse(op: str, what: str) -> OnnxError:
+    """An error for a form of an op that is not supported."""
+    return OnnxError(op, f"{what} is not supported", "use another form of the op")

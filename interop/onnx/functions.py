@@ -1,0 +1,144 @@
+"""Ops defined by other ops: functions of the model, and the bodies that ONNX's own schemas give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from ...core.value import Tensor
+from .dtypes import to_code
+from .program import Problem, Program, label
+
+Body = Callable[[list[Any], bool], list[Any]]
+
+
+class Functions:
+    """Finds the body of an op that has no adapter. local: the model's own functions; types: of its values."""
+
+    def __init__(self, local: Iterable[onnx.FunctionProto] = (), types: dict[str, Any] | None = None):
+        self.local = {(f.domain, f.name): f for f in local}
+        self.types = types or {}
+
+    def __call__(self, node: onnx.NodeProto, opset: int, opsets: dict[str, int]) -> Body | None:
+        """A callable of (input values, training), or None when the op has no body. Raises Problem."""
+        found = self.local.get((node.domain, node.op_type))
+        if found is not None:
+            return _Instance(self, node, lambda _: found, opsets, {})
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        if not onnx.defs.has(node.op_type, domain=domain, max_inclusive_version=opset):
+            return None
+        schema = onnx.defs.get_schema(node.op_type, opset, domain)
+        make = _from_schema(schema, node, opset)
+        if make is None:
+            return None
+        defaults = {
+            name: a.default_value for name, a in schema.attributes.items() if a.default_value.type != onnx.AttributeProto.UNDEFINED
+        }
+        return _Instance(self, node, make, opsets, defaults)
+
+
+def _from_schema(schema: Any, node: onnx.NodeProto, opset: int) -> Any:
+    fixed = [v for v in schema.function_opset_versions if v <= opset]
+    if fixed:
+        body = onnx.FunctionProto()
+        body.ParseFromString(_bytes(schema.get_function_with_opset_version(max(fixed))))
+        return lambda _: body
+    moving = [v for v in schema.context_dependent_function_opset_versions if v <= opset]
+    if not moving:
+        return None
+
+    def make(types: list[onnx.TypeProto]) -> onnx.FunctionProto:
+        text = schema.get_context_dependent_function_with_opset_version(
+            max(moving), node.SerializeToString(), [t.SerializeToString() for t in types]
+        )
+        out = onnx.FunctionProto()
+        out.ParseFromString(text)
+        return out
+
+    return make
+
+
+def _bytes(found: Any) -> bytes:
+    return found if isinstance(found, bytes) else found.SerializeToString()
+
+
+class _Instance:
+    """A body for one node; made for the types of its inputs, which some bodies depend on."""
+
+    def __init__(self, functions: Functions, node: onnx.NodeProto, make: Any, opsets: dict[str, int], defaults: Any):
+        self.functions, self.node, self.make, self.opsets, self.defaults = functions, node, make, opsets, defaults
+        self.programs: dict[Any, Program] = {}
+        # A trial with what is known of the types, so that problems show when the model is loaded.
+        guessed = [functions.types.get(n, onnx.TensorProto.FLOAT) if n else 0 for n in node.input]
+        program = self._program(tuple(guessed))
+        if program.problems:
+            name, op, why = program.problems[0]
+            raise Problem(f"{node.op_type}, by its definition, needs {op}: {why} ({name})" if op != node.op_type else why)
+
+    def _program(self, codes: tuple[int, ...]) -> Program:
+        found = self.programs.get(codes)
+        if found is None:
+            types = [helper.make_tensor_type_proto(c, None) if c else onnx.TypeProto() for c in codes]
+            try:
+                body = self.make(types)
+            except Exception as e:
+                raise Problem(f"{self.node.op_type} has no body for these types: {e}") from None
+            found = self.programs[codes] = self._build(body)
+        return found
+
+    def _build(self, body: onnx.FunctionProto) -> Program:
+        given = {a.name: a for a in self.node.attribute}
+        values = dict(self.defaults)
+        values.update({a.name: a for a in body.attribute_proto})
+        values.update(given)
+        present = {n: bool(g) for n, g in zip(body.input, [*self.node.input, *[""] * len(body.input)])}
+        opsets = {**self.opsets, **{("" if o.domain == "ai.onnx" else o.domain): o.version for o in body.opset_import}}
+        nodes = [_specialised(n, values, present) for n in body.node]
+        return Program(nodes, list(body.input), list(body.output), opsets, self.functions)
+
+    def __call__(self, values: list[Any], training: bool) -> list[Any]:
+        program = self._program(tuple(_code(v) for v in values))
+        if program.problems:
+            name, op, why = program.problems[0]
+            from ...core.errors import OnnxError
+
+            raise OnnxError("onnx.load", f"node {label(self.node, 0)} needs {op}: {why} ({name})", "use another opset")
+        row = [*values, *[None] * (len(program.inputs) - len(values))]
+        return program.run(dict(zip(program.inputs, row)), training)
+
+
+def _code(value: Any) -> int:
+    if isinstance(value, Tensor):
+        return to_code(value.dtype)
+    if isinstance(value, np.ndarray):
+        return helper.np_dtype_to_tensor_dtype(value.dtype)
+    return 0
+
+
+def _specialised(node: onnx.NodeProto, values: dict[str, Any], present: dict[str, bool]) -> onnx.NodeProto:
+    """A body's node with attribute references filled in and absent inputs left out."""
+    out = onnx.NodeProto()
+    out.CopyFrom(node)
+    del out.input[:]
+    out.input.extend([n if present.get(n, True) else "" for n in node.input])
+    del out.attribute[:]
+    for attribute in node.attribute:
+        if attribute.ref_attr_name:
+            source = values.get(attribute.ref_attr_name)
+            if source is None:
+                continue
+            filled = out.attribute.add()
+            filled.CopyFrom(source)
+            filled.name = attribute.name
+        else:
+            filled = out.attribute.add()
+            filled.CopyFrom(attribute)
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                inner = [_specialised(n, values, present) for n in attribute.g.node]
+                del filled.g.node[:]
+                filled.g.node.extend(inner)
+    return out

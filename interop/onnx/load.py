@@ -1,0 +1,180 @@
+"""`dg.onnx.load`: an ONNX model as a trainable Module."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from ...core import dispatch
+from ...core.errors import OnnxError
+from ...core.value import Tensor
+from ...nn.module import Module, Parameter
+from .dtypes import from_code, of_array
+from .program import Call, Program
+from .read import Given, Source, describe, read
+
+#: inputs of a node that hold statistics, not weights
+_STATISTICS = {"BatchNormalization": (3, 4)}
+
+
+def load(source: Any) -> OnnxModule:
+    """Read an ONNX model as a Module: callable in both modes, trainable, exportable again.
+
+    source: a path, bytes or a ModelProto. Returns: a module in eval() mode; float initializers that nodes use as
+    weights are its parameters, under their own names; other floats of rank 1 and above are buffers. Dropout
+    nodes drop in train() mode.
+    Raises: OnnxError for a file that cannot be read and for unsupported nodes, all of them in one message.
+    Example: `m = dg.onnx.load("m.onnx"); y = m(x)`.
+    """
+    model = OnnxModule(read(source))
+    model.eval()
+    return model
+
+
+class OnnxModule(Module):
+    """A loaded model. input_names, output_names: of the graph. Call it with tensors or arrays, by place or name."""
+
+    def __init__(self, source: Source):
+        problems = source.program.problems
+        if problems:
+            shown = "\n    ".join(f"node {name} ({op}): {why}" for name, op, why in problems[:8])
+            more = f"\n    and {len(problems) - 8} more" if len(problems) > 8 else ""
+            raise OnnxError(
+                "onnx.load", f"{source.where} holds {len(problems)} unsupported nodes:\n    {shown}{more}",
+                "dg.onnx.check(model) lists them all; replace those ops, or run the model with onnxruntime",
+            )  # fmt: skip
+        self.where = source.where
+        self.input_names = [i.name for i in source.inputs if not i.has_default]
+        self.output_names = list(source.outputs)
+        self._inputs = {i.name: i for i in source.inputs}
+        self._program = source.program
+        self._names: list[str] = []
+        self._adopt(source)
+
+    def _adopt(self, source: Source) -> None:
+        """Turn initializers into parameters, buffers and constants."""
+        listed = next((p.value for p in source.model.metadata_props if p.key == "duograd.parameters"), None)
+        trained = set(json.loads(listed)) if listed is not None else None
+        weights = _tensor_uses(source.program)
+        statistics = _statistics(source.program)
+        read_anywhere = {n for call in source.program.calls for n in Program.reads(call)} | set(source.outputs)
+        for name, array in source.initializers.items():
+            if name not in read_anywhere:
+                continue
+            dtype = of_array(array)
+            is_float = dtype is not None and dtype.is_float
+            if trained is not None:
+                as_parameter = is_float and name in trained
+            else:
+                as_parameter = is_float and array.ndim > 0 and array.size > 1 and name in weights and name not in statistics
+            taken = name in self.__dict__ or hasattr(type(self), name)
+            attribute = f"{name}_" if taken else name
+            if as_parameter:
+                self.__dict__[attribute] = Parameter(array)
+            elif is_float and (array.ndim > 0 or trained is not None) and name in weights:
+                # As register_buffer does; a name may hold dots, being the path of an exported module.
+                self.__dict__.setdefault("_buffers", {})[attribute] = True
+                self.__dict__[attribute] = dispatch._State.executor.constant(array, "cpu")
+            else:
+                self._program.constants[name] = array
+                continue
+            self._names.append((name, attribute))  # type: ignore[arg-type]
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        env = self._bind(args, kwargs)
+        for name, attribute in self._names:
+            env[name] = self.__dict__[attribute]
+        results = [self._tensor(y) for y in self._program.run(env, self.training)]
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def _tensor(self, y: Any) -> Any:
+        return self._program.tensor(y) if isinstance(y, np.ndarray) else y
+
+    # -- arguments --------------------------------------------------------------------------------
+
+    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        listed = ", ".join(f"{n}: {describe(self._inputs[n])}" for n in self.input_names)
+        if len(args) > len(self.input_names):
+            raise OnnxError("onnx", f"got {len(args)} arguments, the model takes {listed}", "leave some out")
+        env: dict[str, Any] = dict(zip(self.input_names, args))
+        for name, value in kwargs.items():
+            if name not in self._inputs or name in env:
+                why = "twice" if name in env else "but has no such input"
+                raise OnnxError("onnx", f"got {name}= {why}; the model takes {listed}", "use these names")
+            env[name] = value
+        missing = [n for n in self.input_names if n not in env]
+        if missing:
+            raise OnnxError("onnx", f"misses {', '.join(missing)}; the model takes {listed}", "pass every input")
+        symbols: dict[str, tuple[str, int]] = {}
+        return {name: self._checked(self._inputs[name], value, symbols) for name, value in env.items()}
+
+    def _checked(self, given: Given, value: Any, symbols: dict[str, tuple[str, int]]) -> Any:
+        if given.code == 0 or isinstance(value, (list, tuple)) or value is None:
+            return value
+        if isinstance(value, (np.ndarray, np.generic, int, float, bool)):
+            value = self._from_data(given, value)
+        if not isinstance(value, Tensor):
+            raise OnnxError("onnx", f"the input {given.name} is a {type(value).__name__}", "pass a tensor or a NumPy array")
+        expected = from_code(given.code, f"the input {given.name}")
+        fits = value.dtype is expected and (given.shape is None or len(given.shape) == value.ndim)
+        if fits and given.shape is not None:
+            for want, size in zip(given.shape, value.shape):
+                if isinstance(want, str):
+                    name, before = symbols.setdefault(want, (given.name, size))
+                    if before != size:
+                        raise OnnxError(
+                            "onnx", f"the size {want} is {before} in {name} and {size} in {given.name}", "make them equal"
+                        )
+                elif want is not None and want != size:
+                    fits = False
+        if not fits:
+            raise OnnxError(
+                "onnx", f"the input {given.name} is {value.type}, the model takes {describe(given)}",
+                "convert it with .to(dtype), or reshape it",
+            )  # fmt: skip
+        return value
+
+    def _from_data(self, given: Given, value: Any) -> Tensor:
+        expected = from_code(given.code, f"the input {given.name}")
+        array = np.asarray(value) if isinstance(value, (np.ndarray, np.generic)) else np.asarray(value, expected.np)
+        if of_array(array) is None:
+            raise OnnxError(
+                "onnx", f"the input {given.name} is {array.dtype}{list(array.shape)}, the model takes {describe(given)}",
+                "convert it",
+            )  # fmt: skip
+        made: Tensor = dispatch.state.executor.constant(array, "cpu")
+        return made
+
+    def extra_repr(self) -> str:
+        inputs = ", ".join(f"{n}: {describe(self._inputs[n])}" for n in self.input_names)
+        return f"{inputs} -> {', '.join(self.output_names)}; {len(self._program.calls)} nodes"
+
+
+def _calls(program: Program) -> list[Call]:
+    out = []
+    for call in program.calls:
+        out.append(call)
+        for sub in call.subgraphs():
+            out += _calls(sub)
+    return out
+
+
+def _tensor_uses(program: Program) -> set[str]:
+    """Names that some node takes as a tensor (not as a shape, a bound or another setting)."""
+    found = set(program.outputs)
+    for call in _calls(program):
+        for k, name in enumerate(call.inputs):
+            if call.adapter is None or not call.adapter.is_host(k):
+                found.add(name)
+    return found
+
+
+def _statistics(program: Program) -> set[str]:
+    return {
+        call.inputs[k]
+        for call in _calls(program)
+        for k in _STATISTICS.get(call.node.op_type, ())
+        if k < len(call.inputs)
+    }

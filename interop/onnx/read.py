@@ -1,0 +1,149 @@
+"""Reading a model from a path, bytes or a ModelProto; everything that can be wrong with a file is an OnnxError."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import numpy_helper
+
+from ...core.errors import OnnxError
+from .dtypes import code_name
+from .functions import Functions
+from .program import Program
+
+
+class Given(NamedTuple):
+    """An input of the model: name, element type code, sizes (int, symbol or None; None: rank unknown), optional."""
+
+    name: str
+    code: int
+    shape: tuple[Any, ...] | None
+    has_default: bool
+
+
+class Source(NamedTuple):
+    """A model read: where from, its program, inputs, output names and initializers."""
+
+    where: str
+    model: onnx.ModelProto
+    program: Program
+    inputs: list[Given]
+    outputs: list[str]
+    initializers: dict[str, np.ndarray]
+
+
+def read_model(source: Any) -> tuple[str, onnx.ModelProto]:
+    """Where a model came from (for messages) and the model. Raises OnnxError."""
+    if isinstance(source, onnx.ModelProto):
+        return "the model", source
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return "the bytes", _parse(bytes(source), "the bytes")
+    if not isinstance(source, (str, os.PathLike)):
+        raise OnnxError(
+            "onnx.load", f"takes a path, bytes or a ModelProto, got {type(source).__name__}", 'pass "model.onnx"'
+        )
+    path = os.fspath(source)
+    try:
+        with open(path, "rb") as f:
+            data = f.read()
+    except OSError as e:
+        raise OnnxError("onnx.load", f"cannot read {path}: {e.strerror}", "check the path") from None
+    model = _parse(data, str(path))
+    try:
+        onnx.external_data_helper.load_external_data_for_model(model, os.path.dirname(os.path.abspath(path)))
+    except Exception as e:
+        raise OnnxError("onnx.load", f"the weights beside {path} cannot be read: {e}", "keep the data files in its folder") from None
+    return str(path), model
+
+
+def _parse(data: bytes, where: str) -> onnx.ModelProto:
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except DecodeError:
+        raise OnnxError(
+            "onnx.load", f"{where} is not an ONNX model, or is cut off ({len(data)} bytes)", "copy or export the file again"
+        ) from None
+    if not model.HasField("graph") or not model.opset_import:
+        raise OnnxError(
+            "onnx.load", f"{where} holds no ONNX graph ({len(data)} bytes)", "copy or export the file again"
+        )
+    return model
+
+
+def read(source: Any) -> Source:
+    """Read a model and prepare its program; problems of nodes are kept in the program. Raises OnnxError."""
+    where, model = read_model(source)
+    graph = model.graph
+    if any(o.domain in ("ai.onnx.preview.training",) for o in model.opset_import) and len(model.training_info):
+        raise OnnxError("onnx.load", f"{where} holds training information", "load an inference model")
+    opsets = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in model.opset_import}
+    initializers: dict[str, np.ndarray] = {}
+    for tensor in graph.initializer:
+        try:
+            initializers[tensor.name] = numpy_helper.to_array(tensor)
+        except Exception as e:
+            raise OnnxError(
+                "onnx.load", f"{where}: the initializer {tensor.name!r} cannot be read: {e}", "export the file again"
+            ) from None
+    types: dict[str, int] = {t.name: t.data_type for t in graph.initializer}
+    for info in _inferred(model):
+        if info.type.HasField("tensor_type"):
+            types[info.name] = info.type.tensor_type.elem_type
+    inputs = [_given(info, where, info.name in initializers) for info in graph.input]
+    names = [i.name for i in inputs if not i.has_default]
+    program = Program(graph.node, names, [o.name for o in graph.output], opsets, Functions(model.functions, types))
+    _check_names(where, program, {*names, *initializers}, graph)
+    return Source(where, model, program, inputs, program.outputs, initializers)
+
+
+def _inferred(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    known = [*model.graph.input, *model.graph.output, *model.graph.value_info]
+    if not any(onnx.defs.has(n.op_type, domain=n.domain) for n in model.graph.node) or model.ByteSize() > 2**28:
+        return known
+    try:
+        graph = onnx.shape_inference.infer_shapes(model).graph
+    except Exception:  # only a hint; real faults show when nodes run
+        return known
+    return [*known, *graph.value_info]
+
+
+def _given(info: onnx.ValueInfoProto, where: str, has_default: bool) -> Given:
+    kind = info.type.WhichOneof("value")
+    if kind != "tensor_type":
+        return Given(info.name, 0, None, has_default)
+    tensor = info.type.tensor_type
+    if not tensor.HasField("shape"):
+        return Given(info.name, tensor.elem_type, None, has_default)
+    dims = tuple(
+        d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in tensor.shape.dim
+    )
+    return Given(info.name, tensor.elem_type, dims, has_default)
+
+
+def _check_names(where: str, program: Program, known: set[str], graph: onnx.GraphProto) -> None:
+    """Every name must be made before it is read. Raises OnnxError."""
+    made = set(known)
+    for k, node in enumerate(graph.node):
+        for name in node.input:
+            if name and name not in made:
+                raise OnnxError(
+                    "onnx.load", f"{where}: node {node.name or k} ({node.op_type}) reads {name!r}, which nothing before it makes",
+                    "export the file again; its nodes must be in order",
+                )  # fmt: skip
+        made.update(n for n in node.output if n)
+    for output in graph.output:
+        if output.name not in made:
+            raise OnnxError("onnx.load", f"{where}: nothing makes the output {output.name!r}", "export the file again")
+
+
+def describe(given: Given) -> str:
+    """An input as text: `float[batch, 3, 8]`."""
+    name = code_name(given.code).lower() if given.code else "no tensor"
+    if given.shape is None:
+        return f"{name}[...]"
+    return f"{name}[{', '.join('?' if d is None else str(d) for d in given.shape)}]"

@@ -1,0 +1,103 @@
+"""The table of importers: ONNX op and opset -> a function over duograd's ops.
+
+    @adapter("Softmax", since=13)
+    def softmax(x, *, axis=-1): ...
+
+Parameters before `*` are the node's inputs in order (`*xs` takes any number), keyword-only ones its attributes
+by their ONNX names; `node`, as the first parameter, receives the call's `Node`. Inputs named in `host` arrive as
+NumPy arrays (shapes, axes, bounds); all others as tensors. With `numbers`, a constant 0-d input beside tensors
+of its dtype arrives as a Python number. A function returns a tensor, a NumPy array or a tuple of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Node(NamedTuple):
+    """What a call may ask about its node. training: of the loaded module."""
+
+    op_type: str
+    name: str
+    opset: int
+    n_outputs: int
+    training: bool
+    run: Any
+
+
+class Adapter:
+    """One importer. `inputs` are the names of its inputs, `attrs` of the attributes it understands."""
+
+    def __init__(self, fn: Callable[..., Any], since: int, host: tuple[str, ...], numbers: bool, fold: bool):
+        self.fn, self.since, self.numbers, self.fold = fn, since, numbers, fold
+        params = list(inspect.signature(fn).parameters.values())
+        self.wants_node = bool(params) and params[0].name == "node"
+        params = params[1:] if self.wants_node else params
+        positional = [p for p in params if p.kind is not p.KEYWORD_ONLY]
+        self.inputs = tuple(p.name for p in positional)
+        self.required = sum(p.default is p.empty and p.kind is not p.VAR_POSITIONAL for p in positional)
+        self.variadic = any(p.kind is p.VAR_POSITIONAL for p in positional)
+        self.attrs = {p.name for p in params if p.kind is p.KEYWORD_ONLY}
+        everything = host == ("*",)
+        self.host = [everything or name in host for name in self.inputs]
+
+    def is_host(self, k: int) -> bool:
+        """Whether input k is wanted as an array."""
+        return self.host[min(k, len(self.host) - 1)] if self.host else False
+
+
+TABLE: dict[tuple[str, str], list[Adapter]] = {}
+
+
+def adapter(
+    *names: str, since: int = 1, host: tuple[str, ...] = (), numbers: bool = False, fold: bool = True, domain: str = ""
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Enter a function for ONNX ops, from opset `since` on. fold=False: run it even when all inputs are constants."""
+
+    def enter(fn: Callable[..., Any]) -> Callable[..., Any]:
+        for name in names:
+            row = TABLE.setdefault((domain, name), [])
+            row.append(Adapter(fn, since, host, numbers, fold))
+            row.sort(key=lambda a: a.since)
+        return fn
+
+    return enter
+
+
+class Registered(NamedTuple):
+    """What `find` says of an op: its adapter for the opset, or why there is none."""
+
+    adapter: Adapter | None
+    reason: str
+
+
+def find(domain: str, op_type: str, opset: int) -> Registered:
+    """The importer for an op at an opset version."""
+    _load()
+    row = TABLE.get(("" if domain == "ai.onnx" else domain, op_type))
+    if not row:
+        return Registered(None, f"{f'{domain}.' if domain else ''}{op_type} is not supported")
+    fitting = [a for a in row if a.since <= opset]
+    if not fitting:
+        return Registered(None, f"{op_type} of opset {opset} is not supported (from {row[0].since} on)")
+    return Registered(fitting[-1], "")
+
+
+def op_types() -> list[str]:
+    """All ONNX ops that can be imported."""
+    _load()
+    return sorted({name for _, name in TABLE})
+
+
+def _load() -> None:
+    if TABLE:
+        return
+    package = __name__.rpartition(".")[0]
+    path = importlib.import_module(package).__path__
+    for found in pkgutil.iter_modules(path):
+        if found.name.startswith("adapt_"):
+            importlib.import_module(f"{package}.{found.name}")
