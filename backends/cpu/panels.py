@@ -54,7 +54,7 @@ def block(dtype: DType, bits: int = 0) -> Block:
     return Block(rows, vectors, bits // 8 // dtype.itemsize, _DEPTH)
 
 
-IMPORT = "from duograd.backends.cpu.microkernel import *\n"
+IMPORT = "from duograd.backends.cpu.microkernel import *\nfrom duograd.backends.cpu.packing import *\n"
 
 
 def batch_axes(shape: Shape, strides: Sequence[Sequence[int]]) -> tuple[list[int], list[list[int]]]:

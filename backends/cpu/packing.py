@@ -1,0 +1,182 @@
+"""Moving data for the matrix kernels: copies under masks, window gathers, transposition, offset tables.
+
+`X` is `f32` or `f64`; `lanes`, a literal in the kernel's source, is the number of elements in a vector
+register. Addresses and steps are in bytes.
+
+`copy_lanes_X(dst, dst_step, src, src_step, count, length, low, high, lanes)`
+    count rows of `length` <= lanes elements; elements outside [low, high) become zero and are not read.
+`copy_windows_X(dst, dst_step, src, src_step, count, length, table, taps, lanes)`
+    For each of count channels, `src_step` apart, and each tap: the next `length` <= lanes elements of dst
+    from src. The table holds a byte offset and a mask for every tap; elements whose bit is 0 become zero.
+`gather_windows_X(dst, dst_step, src, src_step, lane_step, count, length, table, taps, lanes)`
+    The same from elements `lane_step` bytes apart.
+`gather_lanes_X(dst, dst_step, src, src_step, lane_step, count, length, low, high, lanes)`
+    The same from elements `lane_step` bytes apart.
+`transpose_lanes_X(dst, dst_step, src, src_step, rows, cols, length, lanes)`
+    dst[j, i] = src[i, j] for a block of up to lanes x lanes; dst[j] gets `length` elements, zero from `rows`
+    on.
+`fill_offsets(table, first, count, repeats, n1, n2, s0, s1, s2)`
+    Byte offsets of the indices first, first + 1, ... with the digits i = (i0 * n1 + i1) * n2 + i2:
+    i0 * s0 + i1 * s1 + i2 * s2. After `count` of them the last one is repeated.
+`fill_windows(table, taps_y, taps_x, y, x, tap_y, tap_x, h, w, step, y_step, x_step, length)`
+    The table of copy_windows for `length` neighbouring results of an image of h x w: tap (i, j) of the first
+    of them reads line y + i * tap_y, column x + j * tap_x, the next ones `step` columns on. y_step and
+    x_step are bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+
+from .vectors import FLOATS, I1, I32, I64, Loop, Vectors, integers, on_vectors, store_i64
+
+
+def _emit_copy(v: Vectors, args: Any) -> None:
+    b = v.builder
+    dst, dst_step, src, src_step, count, length, low, high = args
+    read, written = v.between(low, high), v.below(length)
+    loop = Loop(b, count, [dst, src])
+    to, at = loop.carried
+    v.masked_store(v.masked_load(at, read), to, written)
+    loop.close([b.add(to, dst_step), b.add(at, src_step)])
+
+
+def _emit_windows(v: Vectors, args: Any) -> None:
+    b = v.builder
+    dst, dst_step, src, src_step, *lane_step, count, length, table, taps = args
+    written = v.below(length)
+    channels = Loop(b, count, [dst, src])
+    to, at = channels.carried
+    loop = Loop(b, taps, [to, table])
+    to, entry = loop.carried
+    offset, mask = (b.load(v.pointer(b.add(entry, I64(8 * k))), align=8, typ=I64) for k in range(2))
+    place = b.add(at, offset)
+    if lane_step:
+        value = v.gather(place, lane_step[0], v.bits(mask))
+    else:
+        value = v.masked_load(place, v.bits(mask))
+    v.masked_store(value, to, written)
+    to, _ = loop.close([b.add(to, dst_step), b.add(entry, I64(16))])
+    channels.close([to, b.add(at, src_step)])
+
+
+def _emit_gather(v: Vectors, args: Any) -> None:
+    b = v.builder
+    dst, dst_step, src, src_step, lane_step, count, length, low, high = args
+    read, written = v.between(low, high), v.below(length)
+    loop = Loop(b, count, [dst, src])
+    to, at = loop.carried
+    v.masked_store(v.gather(at, lane_step, read), to, written)
+    loop.close([b.add(to, dst_step), b.add(at, src_step)])
+
+
+def _emit_transpose(v: Vectors, args: Any) -> None:
+    b = v.builder
+    dst, dst_step, src, src_step, rows, cols, length = args
+    written = v.below(length)
+    inside = v.below(cols)
+    nothing = v.mask_type([I1(0)] * v.lanes)
+    x = []
+    for i in range(v.lanes):
+        mask = b.select(b.icmp_signed(">", rows, I64(i)), inside, nothing)
+        x.append(v.masked_load(b.add(src, b.mul(src_step, I64(i))), mask))
+    # Swap off-diagonal blocks of growing size: after step d, blocks of 2d x 2d are transposed.
+    distance = 1
+    while distance < v.lanes:
+        swapped = list(x)
+        low = [j if j & distance == 0 else v.lanes + j - distance for j in range(v.lanes)]
+        high = [j + distance if j & distance == 0 else v.lanes + j for j in range(v.lanes)]
+        index = ir.VectorType(I32, v.lanes)
+        for i in range(v.lanes):
+            if i & distance == 0:
+                upper, lower = x[i], x[i + distance]
+                swapped[i] = b.shuffle_vector(upper, lower, ir.Constant(index, low))
+                swapped[i + distance] = b.shuffle_vector(upper, lower, ir.Constant(index, high))
+        x = swapped
+        distance *= 2
+    done = b.append_basic_block("stored")
+    for j in range(v.lanes):
+        column = b.append_basic_block("column")
+        b.cbranch(b.icmp_signed(">", cols, I64(j)), column, done)
+        b.position_at_end(column)
+        v.masked_store(x[j], b.add(dst, b.mul(dst_step, I64(j))), written)
+    b.branch(done)
+    b.position_at_end(done)
+
+
+def _emit_offsets(b: ir.IRBuilder, args: Any) -> None:
+    table, first, count, repeats, n1, n2, s0, s1, s2 = args
+    i1 = b.sdiv(first, n2)
+    i2 = b.srem(first, n2)
+    start = b.add(b.mul(b.sdiv(i1, n1), s0), b.mul(b.srem(i1, n1), s1))
+    start = b.add(start, b.mul(i2, s2))
+    back2, back1 = b.sub(s1, b.mul(n2, s2)), b.sub(s0, b.mul(n1, s1))
+    zero, one = I64(0), I64(1)
+    loop = Loop(b, b.add(count, repeats), [start, b.srem(i1, n1), i2])
+    at, i1, i2 = loop.carried
+    place = b.add(table, b.mul(loop.index, I64(8)))
+    store_i64(b, at, place)
+    next2 = b.add(i2, one)
+    carry2 = b.icmp_signed("==", next2, n2)
+    next1 = b.add(i1, b.zext(carry2, I64))
+    carry1 = b.icmp_signed("==", next1, n1)
+    step = b.add(s2, b.add(b.select(carry2, back2, zero), b.select(carry1, back1, zero)))
+    moved = [b.add(at, step), b.select(carry1, zero, next1), b.select(carry2, zero, next2)]
+    stays = b.icmp_signed(">=", b.add(loop.index, one), count)
+    loop.close([b.select(stays, old, new) for old, new in zip((at, i1, i2), moved)])
+
+
+def _emit_fill_windows(b: ir.IRBuilder, args: Any) -> None:
+    table, taps_y, taps_x, y, x, tap_y, tap_x, h, w, step, y_step, x_step, length = args
+    zero, one = I64(0), I64(1)
+
+    def between(value: Any, low: Any, high: Any) -> Any:
+        value = b.select(b.icmp_signed("<", value, high), value, high)
+        return b.select(b.icmp_signed(">", value, low), value, low)
+
+    def results(distance: Any) -> Any:
+        """How many results lie before a column `distance` ahead, at most `length`."""
+        before = b.block
+        ahead = between(distance, zero, b.mul(length, step))
+        divides, joined = b.append_basic_block("strided"), b.append_basic_block("counted")
+        b.cbranch(b.icmp_signed("==", step, one), joined, divides)
+        b.position_at_end(divides)
+        quotient = b.sdiv(b.add(ahead, b.sub(step, one)), step)
+        b.branch(joined)
+        b.position_at_end(joined)
+        count = b.phi(I64)
+        count.add_incoming(ahead, before)
+        count.add_incoming(quotient, divides)
+        return count
+
+    lines = Loop(b, taps_y, [table, y])
+    entry, line = lines.carried
+    inside = b.icmp_unsigned("<", line, h)
+    columns = Loop(b, taps_x, [entry, x])
+    entry, column = columns.carried
+    first = results(b.neg(column))
+    last = b.select(inside, results(b.sub(w, column)), zero)
+    last = b.select(b.icmp_signed(">", last, first), last, first)
+    mask = b.xor(b.sub(b.shl(one, last), one), b.sub(b.shl(one, first), one))
+    store_i64(b, b.add(b.mul(line, y_step), b.mul(column, x_step)), entry)
+    store_i64(b, mask, b.add(entry, I64(8)))
+    entry, _ = columns.close([b.add(entry, I64(16)), b.add(column, tap_x)])
+    lines.close([entry, b.add(line, tap_y)])
+
+
+fill_offsets = integers("fill_offsets", 9, _emit_offsets)
+fill_windows = integers("fill_windows", 13, _emit_fill_windows)
+
+__all__ = ["fill_offsets", "fill_windows"]
+for _char in FLOATS:
+    for _name, _emit, _n in (
+        ("copy_lanes", _emit_copy, 8),
+        ("gather_lanes", _emit_gather, 9),
+        ("copy_windows", _emit_windows, 8),
+        ("gather_windows", _emit_windows, 9),
+        ("transpose_lanes", _emit_transpose, 7),
+    ):
+        globals()[f"{_name}_{_char}"] = on_vectors(_name, _char, _n, _emit)
+        __all__.append(f"{_name}_{_char}")
