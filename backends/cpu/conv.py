@@ -2,7 +2,9 @@
 
 Forward and image gradient are one kernel, out[k, pixel] = sum over (c, tap) of w[k, c, tap] * window[c, tap,
 pixel]: the gradient convolves g with the filters turned round, once for every phase of the stride, so that no
-X"""
+product with an inserted zero is computed. A block's columns are consecutive pixels of the whole batch. As
+for matrices, no value depends on blocks, chunks or the size of the batch.
+"""
 
 from __future__ import annotations
 
