@@ -1,15 +1,21 @@
-"""From a graph to something that runs: passes, schedule, memory plan, program."""
+"""From a graph to something that runs: passes, groups, schedule, memory plan, program."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from ..core.backend import Operand, Program, Scalar, get_backend, scalar_bits
-from ..core.lower import copy
-from ..core.op_lower import lower_op, operand_kind
-from ..core.types import TensorType, contiguous_strides
-from .ir import Graph, Node, Number, Value
+from ..core.backend import Launch, Program, Slot, get_backend, scalar_bits
+from ..core.types import TensorType
+from .assemble import Lowered, Sources, assemble
+from .group import Group
+from .ir import Graph, Number, Value
+from .layout import find_layouts
+from .memory import MemoryPlan, plan_memory
+from .passes import PASSES, run_passes
+from .passes.fuse import fuse
+from .placement import place_results
+from .schedule import schedule
 
 
 class Compiled(NamedTuple):
@@ -18,6 +24,8 @@ class Compiled(NamedTuple):
     Dynamic values of `executable.run`, in this order: addresses of the graph's inputs, addresses of fresh
     contiguous memory for its outputs, the bits of `numbers` (kind float: float64 bits), the bits of
     `constants`, and, when arena_bytes > 0, the address of an arena of that size.
+    graph: as traced; optimised: after the passes; groups: what shares a kernel; unplanned_bytes: what the arena
+    would be if nothing shared memory.
     """
 
     executable: Any
@@ -27,82 +35,102 @@ class Compiled(NamedTuple):
     arena_bytes: int
     graph: Graph
     program: Program
+    optimised: Graph
+    groups: tuple[Group, ...]
+    unplanned_bytes: int
+
+    def sources(self) -> list[tuple[str, str]]:
+        """Each kernel once: the ops and user lines it comes from, and its source."""
+        found: dict[str, str] = {}
+        for label, launch in zip(self.labels(), self.program.launches):
+            found.setdefault(launch.source, label)
+        return [(label, source) for source, label in found.items()]
+
+    def labels(self) -> list[str]:
+        """What each launch of the program comes from."""
+        return self.program.labels  # type: ignore[attr-defined,no-any-return]
 
 
-def compile_graph(graph: Graph, device: str) -> Compiled:
-    """Compile for a device."""
+def compile_graph(graph: Graph, device: str, passes: Iterable[str] = PASSES) -> Compiled:
+    """Compile for a device. passes: the names of those to run, of `PASSES`."""
     backend = get_backend(device)
-    program = Program(backend)
-    where: dict[Value, Operand] = {}
-    for value in graph.inputs:
-        strides = graph.strides.get(value, contiguous_strides(value.type.shape))
-        where[value] = Operand(program.dynamic(), 0, value.type.dtype, value.type.shape, strides)
-    outs = [
-        Operand(program.dynamic(), 0, v.type.dtype, v.type.shape, contiguous_strides(v.type.shape)) for v in graph.outputs
-    ]
-    numbers: dict[tuple[Number, Any], int] = {}
-    constants: list[tuple[int, int]] = []
-    scalars: list[tuple[Any, Any]] = []
-    arena = 0
-    pending: list[tuple[Node, list[Any]]] = []
-    for node in graph.nodes:
-        dtypes = None
-        if node.op.kind == "pointwise":
-            kinds = [x.type.dtype if isinstance(x, Value) else x.kind if isinstance(x, Number) else type(x)
-                     for x in node.inputs]  # fmt: skip
-            dtypes = node.op.form(kinds, node.attrs).arg_dtypes
-        ops: list[Any] = []
-        for k, x in enumerate(node.inputs):
-            if isinstance(x, Value) or x is None:
-                ops.append(x)
-            else:
-                dtype = dtypes[k] if dtypes else node.outputs[0].type.dtype
-                if isinstance(x, Number) and (x, dtype) in numbers:
-                    ops.append(Scalar(numbers[x, dtype], dtype))
-                    continue
-                scalars.append((x, dtype))
-                ops.append((len(scalars) - 1, dtype))
-        pending.append((node, ops))
-    number_list: list[tuple[Number, Any]] = []
-    source_of: dict[int, int] = {}
-    for k, (x, dtype) in enumerate(scalars):
-        if isinstance(x, Number):
-            source_of[k] = program.dynamic()
-            number_list.append((x, dtype))
-    for k, (x, dtype) in enumerate(scalars):
-        if not isinstance(x, Number):
-            source_of[k] = program.dynamic()
-            constants.append((source_of[k], scalar_bits(x, dtype)))
-    arena_source = program.dynamic()
-    program.scratch_source = arena_source
-    for node, ops in pending:
-        inputs = [where[x] if isinstance(x, Value) else x if x is None else Scalar(source_of[x[0]], x[1]) for x in ops]
-        if node.op.is_view and node.op.view_rule is not None:
-            x = inputs[0]
-            made = node.op.view_rule(x.shape, x.strides, **node.named)
-            if made is not None:
-                shape, strides, offset = made
-                where[node.outputs[0]] = Operand(x.source, x.offset + offset * x.dtype.itemsize, x.dtype, shape, strides)
-                continue
-        results = []
-        for v in node.outputs:
-            where[v] = program.scratch_operand(v.type.dtype, v.type.shape)
-            results.append(where[v])
-        program.wave()
-        lower_op(program, node.op, inputs, results, node.attrs, (f"{node.op.name}  {node.line}",))
-    program.wave()
-    for value, out in zip(graph.outputs, outs):
-        copy(program, where[value], out)
-    for target, value in graph.writes:
-        copy(program, where[value], where[target])
-    arena = program.scratch_bytes
-    executable = backend.load(program)
+    chosen = frozenset(passes)
+    work = graph.copy()
+    run_passes(work, backend, chosen)
+    layouts = find_layouts(work)
+    places = place_results(work, layouts)
+    fusion = fuse(work, layouts, places, backend, "fuse" in chosen)
+    sources = Sources()
+    lowered = [assemble(g, fusion, sources, backend) for g in fusion.groups]
+    start = schedule(lowered)
+    memory = plan_memory(lowered, start, places)
+    program, numbers, constants = _program(work, backend, lowered, start, memory, sources, places.of)
     return Compiled(
-        executable, tuple(v.type for v in graph.outputs), tuple(number_list), tuple(b for _, b in constants), arena, graph,
-        program,
+        backend.load(program), tuple(v.type for v in work.outputs), numbers, constants, memory.nbytes, graph, program,
+        work, tuple(fusion.groups), memory.without_reuse,
     )  # fmt: skip
 
 
-def operand_kinds(inputs: Sequence[Any]) -> list[Any]:
-    """The dtype kinds of operands."""
-    return [operand_kind(x) for x in inputs]
+class _LabelledProgram(Program):
+    """A program that knows what each launch comes from."""
+
+    def __init__(self, backend: Any):
+        super().__init__(backend)
+        self.labels: list[str] = []
+
+
+def _program(
+    graph: Graph, backend: Any, lowered: list[Lowered], start: list[int], memory: MemoryPlan, sources: Sources,
+    places: dict[Value, Any],
+) -> tuple[Program, tuple[tuple[Number, Any], ...], tuple[int, ...]]:  # fmt: skip
+    program = _LabelledProgram(backend)
+    inputs = {v: program.dynamic() for v in graph.inputs}
+    outputs = [program.dynamic() for _ in graph.outputs]
+    where: dict[int, tuple[int, int]] = {}
+    numbers: list[tuple[Number, Any]] = []
+    constants: list[int] = []
+    for source, x, dtype in sources.numbers.values():
+        if isinstance(x, Number):
+            where[source] = program.dynamic(), 0
+            numbers.append((x, dtype))
+    for source, x, dtype in sources.numbers.values():
+        if not isinstance(x, Number):
+            where[source] = program.dynamic(), 0
+            constants.append(scalar_bits(x, dtype))
+    arena = program.dynamic() if memory.nbytes else -1
+    for v, source in sources.buffers.items():
+        place = places.get(v)
+        if v.producer is None:
+            where[source] = inputs[v], 0
+        elif place is None:
+            where[source] = arena, memory.offsets.get(v, 0)
+        elif isinstance(place, Value):
+            where[source] = inputs[place], 0
+        else:
+            where[source] = outputs[place], 0
+    for g, offset in zip(lowered, memory.scratch):
+        if g.scratch:
+            where[g.scratch_source] = arena, offset
+    levels: dict[int, list[tuple[int, int]]] = {}
+    for k, g in enumerate(lowered):
+        for p in range(len(g.phases)):
+            levels.setdefault(start[k] + p, []).append((k, p))
+    for level in sorted(levels):
+        rows = [(k, row) for k, p in levels[level] for row in lowered[k].phases[p]]
+        total = sum(work for _, (_, work) in rows)
+        # Waking other threads costs more than small launches one after the other.
+        shared = total >= backend.serial_work or any(launch.chunks > 1 for _, (launch, _) in rows)
+        for n, (k, (launch, _)) in enumerate(rows):
+            args = []
+            for arg in launch.args:
+                if arg.__class__ is Slot:
+                    source, offset = where[arg[0]]
+                    arg = Slot(source, offset + arg[1])
+                args.append(arg)
+            program.launches.append(Launch(launch.source, tuple(args), launch.chunks, n == 0 or not shared))
+            program.labels.append(_label(lowered[k].group))
+    return program, tuple(numbers), tuple(constants)
+
+
+def _label(group: Group) -> str:
+    return ", ".join(f"{n.op.name}" + (f" ({n.line})" if n.line else "") for n in group.nodes)

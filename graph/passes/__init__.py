@@ -1,0 +1,39 @@
+"""The passes over a graph, in order; each can be left out by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from ..ir import Graph
+from ..verify import verify
+from .algebra import simplify
+from .cse import merge_equal
+from .dce import remove_dead
+from .fold import fold
+
+_STEPS: tuple[tuple[str, Callable[[Graph, Any], None]], ...] = (
+    ("dce", remove_dead),
+    ("fold", fold),
+    ("algebra", simplify),
+    ("cse", merge_equal),
+    ("dce", remove_dead),
+)
+#: every pass by name; "fuse" is run by the compiler after these
+PASSES = ("fold", "algebra", "cse", "dce", "fuse")
+
+
+def run_passes(graph: Graph, backend: Any, chosen: frozenset[str]) -> None:
+    """Run the chosen passes on a graph in place; with DUOGRAD_VERIFY=1 it is verified after each."""
+    unknown = chosen.difference(PASSES)
+    if unknown:
+        raise ValueError(f"no pass is called {', '.join(sorted(unknown))}; there are {', '.join(PASSES)}")
+    check = os.environ.get("DUOGRAD_VERIFY") == "1"
+    if check:
+        verify(graph, "trace")
+    for name, step in _STEPS:
+        if name in chosen:
+            step(graph, backend)
+            if check:
+                verify(graph, name)

@@ -1,0 +1,289 @@
+"""From a group to launches: the bodies of its ops become one expression over strided operands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ..core.backend import Epilogue, Operand, Program, Scalar
+from ..core.lower import Index, lower_map, lower_reduce, needs_index, with_index_input
+from ..core.op_lower import lower_op, reduction_root
+from ..core.scalar import Expr, const, substitute
+from ..core.types import DType, Shape, contiguous_strides, int64
+from .group import MAP, OP, REDUCE, Group, Item
+from .ir import Node, Number, Value
+from .layout import spread, through
+from .passes.fuse import Fusion, number_kinds
+
+
+class Lowered(NamedTuple):
+    """A group's launches in phases (each waits for the one before), and what they touch.
+
+    Slots refer to `sources`: buffers by value, numbers; work: of every launch, in bytes and operations.
+    """
+
+    group: Group
+    phases: list[list[tuple[Any, float]]]
+    reads: dict[Value, list[tuple[Shape, int]]]
+    stores: dict[Value, Shape]
+    scratch: int
+    scratch_source: int
+
+
+class Sources:
+    """Numbers of the buffers and scalars that launches refer to before memory is planned."""
+
+    def __init__(self) -> None:
+        self.buffers: dict[Value, int] = {}
+        self.numbers: dict[Any, int] = {}
+        self.count = 0
+
+    def new(self) -> int:
+        self.count += 1
+        return self.count - 1
+
+    def buffer(self, value: Value) -> int:
+        found = self.buffers.get(value)
+        if found is None:
+            found = self.buffers[value] = self.new()
+        return found
+
+    def scalar(self, x: Any, dtype: DType) -> Scalar:
+        """The source of a number; equal numbers share one."""
+        if isinstance(x, Number):
+            key: Any = (id(x.owner), x.key, x.kind, x.add, dtype)
+        else:
+            key = (type(x), repr(x), dtype)
+        found = self.numbers.get(key)
+        if found is None:
+            found = self.numbers[key] = (self.new(), x, dtype)
+        return Scalar(found[0], dtype)
+
+
+class _Recorder(Program):
+    """A program that notes the work of each launch."""
+
+    def __init__(self, backend: Any, sources: Sources):
+        super().__init__(backend)
+        self.sources = sources
+        self.work: list[float] = []
+        self._next = 0.0
+
+    def dynamic(self) -> int:
+        return self.sources.new()
+
+    def chunks(self, items: int, work: float) -> int:
+        self._next = work
+        return super().chunks(items, work)
+
+    def launch(self, source: str, args: Sequence[Any], chunks: int = 1) -> None:
+        super().launch(source, args, chunks)
+        self.work.append(self._next)
+        self._next = 0.0
+
+
+def assemble(group: Group, fusion: Fusion, sources: Sources, backend: Any) -> Lowered:
+    """The launches of a group."""
+    return _Assembly(group, fusion, sources, backend).run()
+
+
+_forms: dict[Any, tuple[Any, tuple[Expr, ...], bool]] = {}
+
+
+def _body(form: Any, n: int) -> tuple[tuple[Expr, ...], bool]:
+    """The expressions of a form with the index as argument n, and whether they use it."""
+    known = _forms.get(id(form.roots))
+    if known is None:
+        indexed = needs_index(form.roots)
+        roots = tuple(with_index_input(form.roots, n)) if indexed else form.roots
+        known = _forms[id(form.roots)] = form.roots, roots, indexed
+    return known[1], known[2]
+
+
+class _Assembly:
+    def __init__(self, group: Group, fusion: Fusion, sources: Sources, backend: Any):
+        self.group, self.layouts, self.places = group, fusion.layouts, fusion.places
+        self.producer, self.stored = fusion.producer, fusion.stored
+        self.sources, self.backend = sources, backend
+        self.inside = set(group.items)
+        self.domain: Shape = group.sizes
+        self.dense = contiguous_strides(self.domain)
+        self.inputs: list[Any] = []
+        self.argument: dict[Any, Expr] = {}
+        self.done: dict[Any, list[Expr]] = {}
+        self.reads: dict[Value, list[tuple[Shape, int]]] = {}
+        self.stores: dict[Value, Shape] = {}
+        self.head: Value | None = None
+
+    def run(self) -> Lowered:
+        program = _Recorder(self.backend, self.sources)
+        if self.group.kind == OP:
+            self._op(program)
+        else:
+            self._loop(program)
+        phases: list[list[tuple[Any, float]]] = []
+        for launch, work in zip(program.launches, program.work):
+            if launch.wave or not phases:
+                phases.append([])
+            phases[-1].append((launch, work))
+        return Lowered(
+            self.group, phases, self.reads, self.stores, program.scratch_bytes, program.scratch_source
+        )
+
+    # -- expressions ---------------------------------------------------------------------------
+
+    def _value(self, v: Value, access: Shape, offset: int) -> Expr:
+        """A base value as an expression; its element for domain index i is `offset + sum(i * access)`."""
+        if v is self.head:
+            return self._argument("head", None, v.type.dtype)
+        item = self.producer.get(v)
+        if item is not None and (item in self.inside or item.inline):
+            key = (item, access, offset)
+            roots = self.done.get(key)
+            if roots is None:
+                roots = self.done[key] = self._expand(item, access, offset)
+            return roots[v.index]
+        found = self.argument.get((v, access, offset))
+        if found is None:
+            layout = self.layouts[v]
+            self.reads.setdefault(v, []).append((access, offset))
+            itemsize = v.type.dtype.itemsize
+            operand = Operand(self.sources.buffer(v), offset * itemsize, v.type.dtype, self.domain, access)
+            assert layout.base is v
+            found = self._argument((v, access, offset), operand, v.type.dtype)
+        return found
+
+    def _argument(self, key: Any, x: Any, dtype: DType) -> Expr:
+        found = self.argument.get(key)
+        if found is None:
+            found = self.argument[key] = Expr("arg", dtype, (), len(self.inputs))
+            self.inputs.append(x)
+        return found
+
+    def _expand(self, item: Item, access: Shape, offset: int) -> list[Expr]:
+        node = item.node
+        if item.kind == REDUCE:
+            x = node.inputs[0]
+            inner = self._operand(x, x.type.shape, self.dense, 0)
+            return [reduction_root(node.op, x.type.dtype, node.outputs[0].type.dtype, inner)]
+        form = node.op.form(number_kinds(node), node.attrs)
+        shape = node.outputs[0].type.shape
+        args: list[Expr] = []
+        for x, dtype in zip(node.inputs, form.arg_dtypes):
+            if isinstance(x, Value):
+                args.append(self._operand(x, shape, access, offset))
+            else:
+                number = self.sources.scalar(x, dtype)
+                args.append(self._argument(number, number, dtype))
+        roots, indexed = _body(form, len(args))
+        if indexed:
+            args.append(self._index(access, offset))
+        return substitute(roots, args)
+
+    def _index(self, access: Shape, offset: int) -> Expr:
+        if not any(access):
+            return const(offset, int64)
+        index = self._argument(("index", access), Index(access), int64)
+        if offset:
+            number = self.sources.scalar(offset, int64)
+            index = Expr("add", int64, (index, self._argument(number, number, int64)))
+        return index
+
+    def _operand(self, x: Value, shape: Shape, access: Shape, offset: int) -> Expr:
+        """What an op of this shape reads of x, over the domain."""
+        layout = self.layouts[x]
+        strides = spread(x.type.shape, layout.strides, shape)
+        if shape == self.domain and access == self.dense and not offset:
+            over, at = strides, 0
+        else:
+            found = through(self.domain, access, offset, shape, strides)
+            assert found is not None, "members of a group are walked over its domain"
+            over, at = found
+        return self._value(layout.base, over, at + layout.offset)
+
+    # -- launches ------------------------------------------------------------------------------
+
+    def _outputs(self) -> tuple[list[Expr], list[Operand]]:
+        """Roots and operands of the values that must be in memory."""
+        roots, outs = [], []
+        for item in self.group.items:
+            access = self.group.access(item)
+            for v in item.node.outputs:
+                if not self.stored(v, self.inside):
+                    continue
+                roots.append(self._value(v, access, 0))
+                outs.append(self._target(v, access))
+        return roots, outs
+
+    def _target(self, v: Value, access: Shape) -> Operand:
+        target = self.places.of.get(v)
+        strides, offset = access, 0
+        if isinstance(target, Value):
+            layout = self.layouts[target]
+            found = through(self.domain, access, 0, target.type.shape, layout.strides)
+            assert found is not None, "results are walked over the domain of their group"
+            strides, offset = found
+        self.stores[v] = strides
+        shape = self.domain
+        if self.group.kind == REDUCE and access == self.group.row_access():
+            shape = tuple(1 if reduced else n for n, reduced in self.group.domain)
+        itemsize = v.type.dtype.itemsize
+        return Operand(self.sources.buffer(v), offset * itemsize, v.type.dtype, shape, strides)
+
+    def _loop(self, program: Program) -> None:
+        roots, outs = self._outputs()
+        if not outs:
+            return
+        notes = (" ".join(n.op.name for n in self.group.nodes),)
+        if self.group.kind == MAP:
+            lower_map(program, self.domain, self.inputs, roots, outs, notes)
+        else:
+            lower_reduce(program, self.domain, self.group.axes, self.inputs, roots, outs, notes)
+
+    def _op(self, program: Program) -> None:
+        head = self.group.items[0]
+        node = head.node
+        named = node.named
+        inputs: list[Any] = []
+        for k, x in enumerate(node.inputs):
+            if isinstance(x, Value):
+                inputs.append(self._whole(x))
+            else:
+                inputs.append(None if x is None else self._number(node, k))
+        outputs = []
+        for v in node.outputs:
+            strides = contiguous_strides(v.type.shape)
+            self.stores[v] = strides
+            outputs.append(Operand(self.sources.buffer(v), 0, v.type.dtype, v.type.shape, strides))
+        if len(self.group.items) == 1:
+            lower_op(program, node.op, inputs, outputs, node.attrs)
+            return
+        v = self.head = node.outputs[0]
+        self.domain, self.dense = v.type.shape, contiguous_strides(v.type.shape)
+        self._value(v, self.dense, 0)
+        roots, outs = [], []
+        del self.stores[v]
+        for item in self.group.items:
+            for w in item.node.outputs:
+                if self.stored(w, self.inside):
+                    roots.append(self._value(w, self.dense, 0))
+                    outs.append(Operand(self.sources.buffer(w), 0, w.type.dtype, self.domain, self.dense))
+                    self.stores[w] = self.dense
+        epilogue = Epilogue(tuple(roots), tuple(self.inputs[1:]), tuple(outs))
+        if node.op.operands_rule is not None:
+            inputs, outputs = node.op.operands_rule(inputs, outputs)
+        kernel = self.backend.primitive(node.op.name)
+        kernel(program, inputs, outputs, epilogue=epilogue, **named)
+
+    def _number(self, node: Node, k: int) -> Scalar:
+        dtype = node.outputs[0].type.dtype
+        if node.op.kind == "pointwise":
+            dtype = node.op.form(number_kinds(node), node.attrs).arg_dtypes[k]
+        return self.sources.scalar(node.inputs[k], dtype)
+
+    def _whole(self, x: Value) -> Operand:
+        layout = self.layouts[x]
+        itemsize = x.type.dtype.itemsize
+        self.reads.setdefault(layout.base, []).append((layout.strides, layout.offset))
+        source = self.sources.buffer(layout.base)
+        return Operand(source, layout.offset * itemsize, x.type.dtype, x.type.shape, layout.strides)

@@ -1,0 +1,329 @@
+"""Groups: the ops that become one kernel, and what may share one.
+
+A loop group has a domain: axes without size 1, each kept or reduced. Its members compute a value for every
+element of the domain ("elem") or for every index of the kept axes ("row"), in row-major order; what an op
+reads of another member must be the same element, or the row value of the same row.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ..core.lower import operations, reduction_form
+from ..core.types import Shape, contiguous_strides, normalize_axes
+from .ir import Node, Value
+from .layout import Layout, is_dense, refine, spread, through
+from .placement import Places
+
+MAP, REDUCE, OP = "map", "reduce", "op"
+#: more memory streams than this make a kernel slower, not faster
+MAX_BUFFERS = 14
+MAX_NODES = 64
+_ARG = frozenset(("argmax", "argmin"))
+
+
+class Item:
+    """A node on its way into a group.
+
+    reads: what it loads, with layouts; cost: operations per element; inline: computed again by the loops that
+    use it, which load what it loads.
+    """
+
+    __slots__ = ("cost", "domain", "group", "inline", "kind", "node", "order", "reads", "size")
+
+    def __init__(self, node: Node, order: int, kind: str, reads: list[tuple[Value, Layout]]):
+        self.node, self.order, self.kind, self.reads = node, order, kind, reads
+        self.domain: tuple[tuple[int, bool], ...] = ()
+        self.size = math.prod(node.outputs[0].type.shape) if node.outputs else 0
+        self.cost = 0
+        self.inline = False
+        self.group: Any = None
+
+
+class Group:
+    """Ops of one kernel. direct, before: bits of the groups that must run earlier (at once, at all)."""
+
+    __slots__ = ("before", "bit", "direct", "domain", "items", "kind")
+
+    def __init__(self, item: Item, bit: int):
+        self.kind, self.domain, self.items = item.kind, item.domain, [item]
+        self.bit, self.direct, self.before = bit, 0, 0
+
+    @property
+    def sizes(self) -> Shape:
+        return tuple(n for n, _ in self.domain)
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The reduced axes of the domain."""
+        return tuple(a for a, (_, reduced) in enumerate(self.domain) if reduced)
+
+    @property
+    def total(self) -> int:
+        return math.prod(n for n, _ in self.domain)
+
+    @property
+    def kept(self) -> Shape:
+        return tuple(n for n, reduced in self.domain if not reduced)
+
+    @property
+    def nodes(self) -> list[Node]:
+        return [i.node for i in self.items]
+
+    def elem_access(self) -> Shape:
+        """Strides over the domain of an element-level value."""
+        return contiguous_strides(self.sizes)
+
+    def row_access(self) -> Shape:
+        """Strides over the domain of a row-level value."""
+        return row_strides(self.domain)
+
+    def access(self, item: Item) -> Shape:
+        """Strides over the domain of what a member computes."""
+        if self.kind == REDUCE and (item.kind == REDUCE or item.size == math.prod(self.kept)):
+            return self.row_access()
+        return self.elem_access()
+
+    def __repr__(self) -> str:
+        return f"<group {' '.join(n.op.name for n in self.nodes)}>"
+
+
+def row_strides(domain: Iterable[tuple[int, bool]]) -> Shape:
+    """Row-major strides of the kept axes, 0 along the reduced ones."""
+    out, step = [], 1
+    for n, reduced in reversed(tuple(domain)):
+        out.append(0 if reduced else step)
+        step *= 1 if reduced else n
+    return tuple(reversed(out))
+
+
+def map_domain(shape: Shape) -> tuple[tuple[int, bool], ...]:
+    """The domain of an op that computes each element of `shape` by itself."""
+    return tuple((n, False) for n in shape if n != 1)
+
+
+def reduce_domain(node: Node) -> tuple[tuple[int, bool], ...]:
+    """The domain of a reduction."""
+    shape = node.inputs[0].type.shape
+    axes = normalize_axes(node.op.name, node.named.get("axis"), len(shape))
+    return tuple((n, a in axes) for a, n in enumerate(shape) if n != 1) or ((1, bool(axes)),)
+
+
+@functools.lru_cache(maxsize=4096)
+def form_of(domain: tuple[tuple[int, bool], ...]) -> tuple[str, bool]:
+    """`core.lower.reduction_form` of a domain."""
+    return reduction_form(tuple(n for n, _ in domain), tuple(a for a, (_, r) in enumerate(domain) if r))
+
+
+_costs: dict[int, tuple[Any, int]] = {}
+
+
+def cost_of(form: Any) -> int:
+    """Operations per element of a pointwise form."""
+    known = _costs.get(id(form.roots))
+    if known is None:
+        known = _costs[id(form.roots)] = form.roots, operations(form.roots)
+    return known[1]
+
+
+def _product(domain: Iterable[tuple[int, bool]]) -> int:
+    return math.prod(n for n, _ in domain)
+
+
+def join_domains(a: Group, b: Group) -> tuple[tuple[int, bool], ...] | None:
+    """The axes that both groups can be computed over, or None."""
+    if a.kind == MAP and b.kind == REDUCE:
+        a, b = b, a
+    if a.kind == MAP or b.kind == REDUCE:
+        if a.domain == b.domain:
+            return a.domain
+        if a.total != b.total:
+            return None
+        return _split_axes(a.domain, b.domain, a.kind == REDUCE)
+    # A map beside a reduction: over its elements, or over its rows.
+    if math.prod(a.kept) == b.total:
+        if a.kept == b.sizes:
+            return a.domain
+        parts = refine(a.kept, b.sizes)
+        if parts is None:
+            return None
+        rest = iter(parts)
+        return tuple(
+            pair for n, reduced in a.domain
+            for pair in ([(n, True)] if reduced else [(m, False) for m in next(rest)] or [(1, False)] * (n == 1))
+        )  # fmt: skip
+    if a.total == b.total:
+        return a.domain if a.sizes == b.sizes else _split_axes(a.domain, b.domain, False)
+    return None
+
+
+def _split_axes(a: Any, b: Any, same_axes: bool) -> tuple[tuple[int, bool], ...] | None:
+    parts = refine([n for n, _ in a], [n for n, _ in b])
+    if parts is None:
+        return None
+    split = tuple((m, reduced) for (_, reduced), sizes in zip(a, parts) for m in sizes)
+    if same_axes:
+        others = refine([n for n, _ in b], [n for n, _ in a])
+        if others is None or split != tuple((m, r) for (_, r), sizes in zip(b, others) for m in sizes):
+            return None
+    return split
+
+
+class Rules:
+    """What may be merged: alignment of reads, stages of reductions, memory streams, in-place writes."""
+
+    def __init__(
+        self,
+        layouts: dict[Value, Layout],
+        places: Places,
+        producer: dict[Value, Item],
+        readers: dict[Value, list[Item]],
+        takes: Callable[..., bool],
+    ):
+        self.layouts, self.places, self.producer, self.readers = layouts, places, producer, readers
+        self.takes = takes
+        self.written = places.written
+
+    def stored(self, value: Value, inside: set[Item]) -> bool:
+        """Whether a value computed by a group of these items must be in memory."""
+        return value in self.places.of or any(r not in inside for r in self.readers.get(value, ()))
+
+    def joined(self, a: Group, b: Group) -> tuple[str, tuple[tuple[int, bool], ...]] | None:
+        """Kind and domain of the two groups as one, or None when they cannot be one. Order is not looked at."""
+        if OP in (a.kind, b.kind):
+            return self._epilogue(a, b) if a.kind == OP else None
+        domain = join_domains(a, b)
+        if domain is None or len(a.items) + len(b.items) > MAX_NODES:
+            return None
+        kind = REDUCE if REDUCE in (a.kind, b.kind) else MAP
+        inside = {*a.items, *b.items}
+        if not all(self._in_step(r, a, b, kind, domain) and self._in_step(r, b, a, kind, domain) for r in inside):
+            return None
+        if kind == REDUCE and not self._reducible(inside, domain):
+            return None
+        return (kind, domain) if self._few_buffers(inside) and self._writes_in_step(inside, domain) else None
+
+    def _in_step(self, reader: Item, own: Group, other: Group, kind: str, domain: Any) -> bool:
+        """Whether what `reader` (a member of `own`) reads of `other` is its own element or row."""
+        if reader.group is not own:
+            return True
+        for x, layout in reader.reads:
+            maker = self.producer.get(layout.base)
+            if maker is not None and maker.group is other:
+                if not self._aligned(reader, x, layout, maker, kind, domain):
+                    return False
+        return True
+
+    def _aligned(self, reader: Item, x: Value, layout: Layout, maker: Item, kind: str, domain: Any) -> bool:
+        over = x.type.shape if reader.kind == REDUCE else reader.node.outputs[0].type.shape
+        size = math.prod(over)
+        strides = spread(x.type.shape, layout.strides, over)
+        base_size = layout.base.type.size
+        if base_size == size:
+            return layout.offset == 0 and is_dense(over, strides)
+        rows = math.prod(n for n, reduced in domain if not reduced)
+        if kind != REDUCE or base_size != rows or layout.offset:
+            return False
+        if size != _product(domain):
+            return False
+        sizes = tuple(n for n, _ in domain)
+        found = through(sizes, contiguous_strides(sizes), 0, over, strides)
+        return found is not None and found[0] == row_strides(domain)
+
+    def _reducible(self, inside: set[Item], domain: Any) -> bool:
+        form, cut = form_of(domain)
+        rows = math.prod(n for n, reduced in domain if not reduced)
+        kinds = {i.node.op.name in _ARG for i in inside if i.kind == REDUCE}
+        if cut and True in kinds:
+            if False in kinds:
+                return False
+            cut = False
+        plain = form == "col" or cut
+        depth: dict[Item, int] = {}
+        for item in sorted(inside, key=_order):
+            below = 0
+            for _, layout in item.reads:
+                maker = self.producer.get(layout.base)
+                if maker in depth:
+                    below = max(below, depth[maker])
+            depth[item] = below + (item.kind == REDUCE)
+            if plain and depth[item] > 1:
+                return False
+            if item.kind == MAP:
+                if plain and item.size != rows and any(self.stored(v, inside) for v in item.node.outputs):
+                    return False
+                if plain and below and item.size != rows:
+                    return False
+        return True
+
+    def _few_buffers(self, inside: set[Item]) -> bool:
+        outside = {
+            layout.base for item in inside for _, layout in item.reads
+            if layout.base.type.size > 1 and self.producer.get(layout.base) not in inside
+        }  # fmt: skip
+        stored = sum(1 for i in inside for v in i.node.outputs if v.type.size > 1 and self.stored(v, inside))
+        return len(outside) + stored <= MAX_BUFFERS
+
+    def _writes_in_step(self, inside: set[Item], domain: Any) -> bool:
+        """Whether members read of inputs that the group overwrites only the element or row that they replace."""
+        if not self.written:
+            return True
+        targets = {}
+        for item in inside:
+            for v in item.node.outputs:
+                target = self.places.of.get(v)
+                if isinstance(target, Value):
+                    targets[target] = v
+        if not targets:
+            return True
+        for item in inside:
+            for x, layout in item.reads:
+                v = targets.get(layout.base)
+                if v is None:
+                    continue
+                there = self.layouts[layout.base]
+                if there.offset or not is_dense(layout.base.type.shape, there.strides) or layout.offset:
+                    return False
+                over = x.type.shape if item.kind == REDUCE else item.node.outputs[0].type.shape
+                strides = spread(x.type.shape, layout.strides, over)
+                if v.type.size == math.prod(over):
+                    if not is_dense(over, strides):
+                        return False
+                else:
+                    sizes = tuple(n for n, _ in domain)
+                    found = through(sizes, contiguous_strides(sizes), 0, over, strides)
+                    if found is None or found[0] != row_strides(domain) or math.prod(over) != _product(domain):
+                        return False
+        return True
+
+    def _epilogue(self, a: Group, b: Group) -> tuple[str, tuple[tuple[int, bool], ...]] | None:
+        """An op followed by pointwise work on its result, inside the op's kernel."""
+        head = a.items[0].node
+        out = head.outputs[0]
+        if b.kind != MAP or len(head.outputs) != 1 or b.total != out.type.size:
+            return None
+        if not self.takes(head.op.name, out.type.shape, None, None):
+            return None
+        if len(a.items) + len(b.items) > 12 or out.type.size == 0:
+            return None
+        inside = {*a.items, *b.items}
+        for item in b.items:
+            if item.node.outputs[0].type.shape != out.type.shape:
+                return None
+            if any(isinstance(self.places.of.get(v), Value) for v in item.node.outputs):
+                return None
+            for x, layout in item.reads:
+                maker = self.producer.get(layout.base)
+                if maker in inside:
+                    if layout.offset or not is_dense(x.type.shape, layout.strides) or x.type.shape != out.type.shape:
+                        return None
+                elif not self.takes(head.op.name, out.type.shape, x, layout):
+                    return None
+        return (OP, a.domain) if self._few_buffers(inside) else None
+
+
+def _order(item: Item) -> int:
+    return item.order

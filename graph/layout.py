@@ -1,0 +1,147 @@
+"""Where a value lies: views are strides over the memory of their base, so they are never kernels.
+
+Strides and offsets are in elements. A computed base is contiguous; an input may have strides of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ..core.ops.elementwise import assign
+from ..core.types import Shape, contiguous_strides
+from .ir import Graph, Node, Value
+
+
+class Layout(NamedTuple):
+    """A value as a strided view of its base's memory."""
+
+    base: Value
+    strides: Shape
+    offset: int
+
+    def covers_base(self, shape: Shape) -> bool:
+        """Whether this is the whole computed base in its own order."""
+        base = self.base
+        return (
+            base.producer is not None and self.offset == 0 and math.prod(shape) == base.type.size
+            and is_dense(shape, self.strides)
+        )  # fmt: skip
+
+
+def is_dense(shape: Shape, strides: Sequence[int]) -> bool:
+    """Whether strides are row-major without gaps; axes of size 1 do not count."""
+    step = 1
+    for n, st in zip(reversed(shape), reversed(strides)):
+        if n != 1:
+            if st != step:
+                return False
+            step *= n
+    return True
+
+
+def find_layouts(graph: Graph) -> dict[Value, Layout]:
+    """The layout of every value. A view that strides cannot express gets a copy in front of it."""
+    found: dict[Value, Layout] = {}
+    for v in graph.inputs:
+        found[v] = Layout(v, graph.strides.get(v) or contiguous_strides(v.type.shape), 0)
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        op = node.op
+        if op.is_view and op.view_rule is not None:
+            x = node.inputs[0]
+            base, strides, offset = found[x]
+            made = op.view_rule(x.type.shape, strides, **node.named)
+            if made is None:
+                dense = Node(assign, [x], (), (x.type,), x.device, node.line)
+                nodes.append(dense)
+                base, offset = dense.outputs[0], 0
+                found[base] = Layout(base, contiguous_strides(x.type.shape), 0)
+                made = op.view_rule(x.type.shape, found[base].strides, **node.named)
+                node.inputs[0] = base
+            _, strides, more = made
+            found[node.outputs[0]] = Layout(base, strides, offset + more)
+        else:
+            for v in node.outputs:
+                found[v] = Layout(v, contiguous_strides(v.type.shape), 0)
+        nodes.append(node)
+    graph.nodes = nodes
+    return found
+
+
+def spread(shape: Shape, strides: Sequence[int], over: Shape) -> Shape:
+    """Strides over a shape that `shape` broadcasts to: 0 where it is repeated."""
+    if shape == over:
+        return tuple(strides) if 1 not in shape else tuple(0 if n == 1 else s for n, s in zip(shape, strides))
+    if len(shape) > len(over):  # only a single element, read through an op that is computed again
+        return (0,) * len(over)
+    inner = tuple(0 if n == 1 else s for n, s in zip(shape, strides))
+    return (0,) * (len(over) - len(shape)) + inner
+
+
+def through(
+    domain: Shape, access: Shape, offset: int, shape: Shape, strides: Sequence[int]
+) -> tuple[Shape, int] | None:
+    """Strides and offset over `domain` of an operand that has `strides` over `shape`.
+
+    Index i of the domain stands for element `offset + sum(i * access)` of `shape` in row-major order.
+    None when the domain's axes do not walk the operand with one stride each.
+    """
+    runs: list[list[int]] = []  # axes of the operand that are walked as one, innermost first
+    step = 1
+    for n, st in zip(reversed(shape), reversed(strides)):
+        if n != 1:
+            if runs and st == runs[-1][2] * runs[-1][0]:
+                runs[-1][0] *= n
+            else:
+                runs.append([n, step, st])
+            step *= n
+    if not runs:
+        return (0,) * len(domain), 0
+    if len(runs) == 1:
+        st = runs[0][2]
+        return tuple(a * st for a in access), offset * st
+    out = [0] * len(domain)
+    start, total = [], 0
+    for size, step, st in runs:
+        at = offset // step % size
+        start.append([at, at])
+        total += at * st
+    for i, (n, a) in enumerate(zip(domain, access)):
+        if n == 1 or a == 0:
+            continue
+        for (size, step, st), reach in zip(reversed(runs), reversed(start)):
+            if abs(a) >= step and a % step == 0:
+                move = a // step
+                reach[move > 0] += (n - 1) * move
+                if reach[0] < 0 or reach[1] >= size:
+                    return None
+                out[i] = move * st
+                break
+        else:
+            return None
+    return tuple(out), total
+
+
+def refine(a: Sequence[int], b: Sequence[int]) -> list[list[int]] | None:
+    """Split each axis of `a` so that every axis of `b` is a run of the parts; None when they do not nest.
+
+    Sizes are without 1s and have equal products. Parts are outermost first.
+    """
+    parts: list[list[int]] = [[] for _ in a]
+    j = len(b) - 1
+    there = b[j] if b else 1
+    for i in range(len(a) - 1, -1, -1):
+        here = a[i]
+        while here > 1:
+            step = min(here, there)
+            if step <= 1 or here % step or there % step:
+                return None
+            parts[i].insert(0, step)
+            here //= step
+            there //= step
+            if there == 1 and j > 0:
+                j -= 1
+                there = b[j]
+    return parts

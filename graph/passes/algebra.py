@@ -1,0 +1,161 @@
+"""Algebra: rewrites that cannot change a bit. Views of views, casts of casts, copies, transposed products."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...core.ops.elementwise import assign, cast, divide, multiply, negative, subtract
+from ...core.ops.linalg import matmul
+from ...core.ops.shape import broadcast_to, permute, reshape, slice_
+from ...core.types import DType
+from ..ir import Graph, Node, Value
+from .cse import replace_results
+
+
+def simplify(graph: Graph, backend: Any = None) -> None:
+    """Apply every rule once to every op, in order."""
+    _Algebra(graph).run()
+
+
+class _Algebra:
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.swap: dict[Value, Value] = {}
+        self.uses: dict[Value, int] = {}
+        for node in graph.nodes:
+            for x in node.values():
+                self.uses[x] = self.uses.get(x, 0) + 1
+        for v in graph.results():
+            self.uses[v] = self.uses.get(v, 0) + 1
+
+    def run(self) -> None:
+        rules = {
+            reshape: self._reshape, permute: self._permute, broadcast_to: self._broadcast, slice_: self._slice,
+            cast: self._cast, assign: self._same, negative: self._negative, multiply: self._multiply,
+            divide: self._divide, subtract: self._subtract,
+        }  # fmt: skip
+        nodes: list[Node] = []
+        for node in self.graph.nodes:
+            node.inputs = [self.swap.get(x, x) if isinstance(x, Value) else x for x in node.inputs]
+            rule = rules.get(node.op)
+            if rule is None:
+                nodes.append(node)
+                continue
+            made = rule(node)
+            if isinstance(made, Value):
+                self.swap[node.outputs[0]] = made
+            else:
+                nodes += made or [node]
+        self.graph.nodes = nodes
+        replace_results(self.graph, self.swap)
+
+    # Each rule returns the value that the result equals, or the nodes to put here, or None to leave the node.
+
+    def _maker(self, x: Any, op: Any) -> Node | None:
+        return x.producer if isinstance(x, Value) and x.producer is not None and x.producer.op is op else None
+
+    def _reshape(self, node: Node) -> Any:
+        x = node.inputs[0]
+        while (inner := self._maker(x, reshape)) is not None:
+            x = inner.inputs[0]
+        node.inputs[0] = x
+        return x if x.type == node.outputs[0].type else None
+
+    def _permute(self, node: Node) -> Any:
+        (axes,) = node.attrs
+        x = node.inputs[0]
+        inner = self._maker(x, permute)
+        if inner is not None:
+            x = inner.inputs[0]
+            axes = tuple(inner.attrs[0][a] for a in axes)
+            node.inputs, node.attrs = [x], (axes,)
+        if axes == tuple(range(len(axes))):
+            return x
+        product = self._maker(x, matmul)
+        if axes == (1, 0) and product is not None and self.uses[x] == 1 and min(x.type.shape) > 1:
+            return self._transposed_product(node, product)
+        return None
+
+    def _transposed_product(self, node: Node, product: Node) -> list[Node] | None:
+        """(a b)^T = b^T a^T: an element is the same sum in the same order, and comes out contiguous."""
+        a, b = product.inputs
+        if a.type.ndim != 2 or b.type.ndim != 2:
+            return None
+        made: list[Node] = []
+        turned: list[Value] = []
+        for x in (b, a):
+            inner = self._maker(x, permute)
+            if inner is not None:
+                turned.append(inner.inputs[0])
+                continue
+            shape = x.type.shape[::-1]
+            view = Node(permute, [x], ((1, 0),), (x.type._replace(shape=shape),), x.device, node.line)
+            made.append(view)
+            turned.append(view.outputs[0])
+        node.op, node.inputs, node.attrs = matmul, turned, ()
+        return [*made, node]
+
+    def _broadcast(self, node: Node) -> Any:
+        x = node.inputs[0]
+        inner = self._maker(x, broadcast_to)
+        if inner is not None:
+            x = node.inputs[0] = inner.inputs[0]
+        return x if x.type == node.outputs[0].type else None
+
+    def _slice(self, node: Node) -> Any:
+        x = node.inputs[0]
+        whole = all(e[0] == "s" and e[1] == 0 and e[3] == 1 for e in node.attrs[0])
+        return x if whole and x.type == node.outputs[0].type else None
+
+    def _cast(self, node: Node) -> Any:
+        x = node.inputs[0]
+        if not isinstance(x, Value):
+            return None
+        inner = self._maker(x, cast)
+        if inner is not None and isinstance(inner.inputs[0], Value):
+            first = inner.inputs[0]
+            if _holds(x.type.dtype, first.type.dtype):
+                x = node.inputs[0] = first
+        return x if x.type == node.outputs[0].type else None
+
+    def _same(self, node: Node) -> Any:
+        x = node.inputs[0]
+        return x if isinstance(x, Value) else None
+
+    def _negative(self, node: Node) -> Any:
+        inner = self._maker(node.inputs[0], negative)
+        return inner.inputs[0] if inner is not None and isinstance(inner.inputs[0], Value) else None
+
+    def _neutral(self, node: Node, x: Any, number: Any, value: int) -> Any:
+        """x when the number is the neutral one and the op changes nothing else about x."""
+        same = isinstance(x, Value) and type(number) in (int, float) and number == value
+        return x if same and x.type == node.outputs[0].type else None
+
+    def _multiply(self, node: Node) -> Any:
+        a, b = node.inputs
+        return self._neutral(node, a, b, 1) or self._neutral(node, b, a, 1)
+
+    def _divide(self, node: Node) -> Any:
+        return self._neutral(node, *node.inputs, 1)
+
+    def _subtract(self, node: Node) -> Any:
+        # x - 0 is x, also for -0.0; x + 0 is not.
+        a, b = node.inputs
+        return None if str(b).startswith("-") else self._neutral(node, a, b, 0)
+
+
+def _holds(wide: DType, narrow: DType) -> bool:
+    """Whether every value of `narrow` is one of `wide`."""
+    if wide is narrow or narrow.kind == "bool":
+        return True
+    if wide.kind == "float":
+        digits = {4: 24, 8: 53}[wide.itemsize]
+        return narrow.itemsize <= wide.itemsize if narrow.is_float else narrow.itemsize * 8 <= digits
+    if narrow.is_float or wide.kind == "bool":
+        return False
+    if narrow.kind == wide.kind:
+        return narrow.itemsize <= wide.itemsize
+    return narrow.kind == "uint" and narrow.itemsize < wide.itemsize
+
+
+__all__ = ["simplify"]

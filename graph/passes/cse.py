@@ -1,0 +1,43 @@
+"""Common subexpressions: equal ops on equal inputs are computed once."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from ..ir import Graph, Node, Number, Value
+
+
+def merge_equal(graph: Graph, backend: Any = None) -> None:
+    """Replace each repeated op by its first occurrence."""
+    swap: dict[Value, Value] = {}
+    seen: dict[Any, Node] = {}
+    kept: list[Node] = []
+    for node in graph.nodes:
+        if swap:
+            node.inputs = [swap.get(x, x) if isinstance(x, Value) else x for x in node.inputs]
+        key = (node.op, node.outputs[0].device if node.outputs else "", node.attrs, *map(number_key, node.inputs))
+        first = seen.get(key)
+        if first is None:
+            seen[key] = node
+            kept.append(node)
+        else:
+            swap.update(zip(node.outputs, first.outputs))
+    graph.nodes = kept
+    replace_results(graph, swap)
+
+
+def replace_results(graph: Graph, swap: dict[Value, Value]) -> None:
+    """Replace values among the graph's outputs and writes."""
+    if swap:
+        graph.outputs = [swap.get(v, v) for v in graph.outputs]
+        graph.writes = [(target, swap.get(v, v)) for target, v in graph.writes]
+
+
+def number_key(x: Any) -> Any:
+    """An input as a key: numbers by type and bits (0.0 is not -0.0, 1 is not True), values by identity."""
+    if isinstance(x, Value) or x is None:
+        return x
+    if isinstance(x, Number):
+        return id(x.owner), x.key, x.kind, x.add
+    return type(x), struct.pack("<d", x) if isinstance(x, float) else x

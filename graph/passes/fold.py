@@ -1,0 +1,62 @@
+"""Fold: a pointwise op on uniform constants is a uniform constant.
+
+Only ops whose scalar instructions are exact in NumPy are evaluated here, so that no bit changes; numbers
+stay numbers at call time and never become part of a kernel.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...core.lower import needs_index
+from ...core.ops.creation import full
+from ...core.scalar import evaluate, walk
+from ..ir import Graph, Node, Number, Value
+
+_EXACT = frozenset(
+    (
+        "arg", "const", "cast", "add", "sub", "mul", "div", "neg", "abs", "sqrt", "maximum", "minimum", "eq", "ne",
+        "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "logical_not", "where", "floor", "ceil",
+        "trunc", "rint",
+    )
+)  # fmt: skip
+
+
+def fold(graph: Graph, backend: Any = None) -> None:
+    """Replace pointwise ops on constants, and views of constants, by constants."""
+    known: dict[Value, Any] = {}
+    for node in graph.nodes:
+        op, out = node.op, node.outputs[0] if node.outputs else None
+        if out is None:
+            continue
+        if op is full:
+            value = node.inputs[0]
+            if not isinstance(value, (Value, Number)):
+                known[out] = evaluate(op.form([type(value)], node.attrs).roots, [value], ())[0]
+            continue
+        if not any(isinstance(x, Value) for x in node.inputs):
+            continue
+        if not all(x in known for x in node.inputs if isinstance(x, Value)):
+            continue
+        if any(isinstance(x, Number) or x is None for x in node.inputs):
+            continue
+        if op.is_view:
+            if out.type.size:
+                _become(node, known[node.inputs[0]], known)
+        elif op.kind == "pointwise" and op.type_rule is None and len(node.outputs) == 1:
+            kinds = [x.type.dtype if isinstance(x, Value) else type(x) for x in node.inputs]
+            form = op.form(kinds, node.attrs)
+            if all(n.op in _EXACT for n in walk(form.roots)) and not needs_index(form.roots):
+                args = [known[x] if isinstance(x, Value) else x for x in node.inputs]
+                _become(node, evaluate(form.roots, args, ())[0], known)
+
+
+def _become(node: Node, value: np.ndarray, known: dict[Value, Any]) -> None:
+    """Turn the node into a constant of its own type."""
+    out = node.outputs[0]
+    number = value.item()
+    node.inputs = [number]
+    node.op, node.attrs = full, (out.type.shape, out.type.dtype, out.device)
+    known[out] = value

@@ -1,0 +1,275 @@
+"""Fuse: choose which ops share a kernel.
+
+First every op goes to the one group that uses its result (its value then never reaches memory), latest ops
+first, so that the backward pass computes again what is cheap instead of keeping it; then matrix products
+take the pointwise work on their results; then producers and consumers that both need the value in memory
+merge; at last ops side by side that read the same large values.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ...core.backend import Operand, Scalar
+from ...core.types import Shape, float32
+from ..group import MAP, OP, REDUCE, Group, Item, Rules, cost_of, map_domain, reduce_domain
+from ..ir import Graph, Node, Number, Value
+from ..layout import Layout
+from ..placement import Places
+
+#: values of one element, and values made of nothing, are computed again up to this cost
+INLINE_COST = 6
+#: ops side by side merge when they share a value of at least this many bytes
+SHARED_BYTES = 4096
+
+
+class Fusion(NamedTuple):
+    """Groups in an order that respects what they read and overwrite, and the facts they were made from."""
+
+    groups: list[Group]
+    layouts: dict[Value, Layout]
+    places: Places
+    producer: dict[Value, Item]
+    readers: dict[Value, list[Item]]
+
+    def stored(self, value: Value, inside: set[Item]) -> bool:
+        """Whether a value computed by a group of these items must be in memory."""
+        return value in self.places.of or any(r not in inside for r in self.readers[value])
+
+
+def fuse(graph: Graph, layouts: dict[Value, Layout], places: Places, backend: Any, on: bool = True) -> Fusion:
+    """Divide the ops of a graph into groups. on=False: every op by itself."""
+    fuser = _Fuser(graph, layouts, places, backend)
+    return Fusion(fuser.run(on), layouts, places, fuser.producer, fuser.readers)
+
+
+def number_kinds(node: Node) -> list[Any]:
+    """What `Op.form` wants to know of the inputs of a pointwise node."""
+    return [
+        x.type.dtype if isinstance(x, Value) else x.kind if isinstance(x, Number) else type(x) for x in node.inputs
+    ]
+
+
+class _Fuser:
+    def __init__(self, graph: Graph, layouts: dict[Value, Layout], places: Places, backend: Any):
+        self.layouts, self.places, self.backend = layouts, places, backend
+        self.nodes = [n for n in graph.nodes if not (n.op.is_view and n.op.view_rule is not None)]
+        self.items: list[Item] = []
+        self.producer: dict[Value, Item] = {}
+        self.by_node: dict[Node, Item] = {}
+        self.readers: dict[Value, list[Item]] = {}
+
+    def _item(self, node: Node, order: int, on: bool) -> Item:
+        op = node.op
+        kind = OP
+        if all(v.type.size for v in (*node.values(), *node.outputs)):
+            if op.kind == "pointwise":
+                kind = MAP
+            elif op.reduction is not None and self.backend.primitive(op.name) is None:
+                kind = REDUCE
+        reads: list[tuple[Value, Layout]] = []
+        for x in node.values():
+            layout = self.layouts[x]
+            maker = self.producer.get(layout.base)
+            if maker is not None and maker.inline and kind != OP:
+                reads += maker.reads
+            else:
+                reads.append((x, layout))
+        item = Item(node, order, kind, reads)
+        if kind == MAP:
+            item.domain = map_domain(node.outputs[0].type.shape)
+            item.cost = cost_of(op.form(number_kinds(node), node.attrs))
+            if on and item.cost <= INLINE_COST and (item.size == 1 or not reads):
+                written = self.places.written
+                item.inline = not any(layout.base in written for _, layout in reads)
+        elif kind == REDUCE:
+            item.domain = reduce_domain(node)
+        return item
+
+    def run(self, on: bool) -> list[Group]:
+        for node in self.nodes:
+            item = self.by_node[node] = self._item(node, len(self.items), on)
+            self.items.append(item)
+            for v in node.outputs:
+                self.producer[v] = item
+                self.readers[v] = []
+            for _, layout in item.reads:
+                if layout.base in self.readers:
+                    self.readers[layout.base].append(item)
+        self.rules = Rules(self.layouts, self.places, self.producer, self.readers, self._takes)
+        self.groups: dict[int, Group] = {}
+        for item in self.items:
+            if not item.inline or any(v in self.places.of or self.readers[v] for v in item.node.outputs):
+                item.group = Group(item, 1 << item.order)
+                self.groups[item.group.bit] = item.group
+        self._order_groups()
+        if on:
+            self._sink()
+            self._epilogues()
+            while self._join_neighbours():
+                pass
+            self._join_siblings()
+        return self._sorted()
+
+    def _takes(self, op: str, shape: Shape, x: Value | None, layout: Layout | None) -> bool:
+        """Whether the kernel of `op` takes pointwise work that reads x (None: a number) on its result."""
+        predicate = getattr(self.backend, "takes_epilogue", None)
+        if predicate is None:
+            return False
+        if x is None or layout is None:
+            return bool(predicate(op, shape, Scalar(0, float32)))
+        return bool(predicate(op, shape, Operand(0, 0, x.type.dtype, x.type.shape, layout.strides)))
+
+    # -- order -------------------------------------------------------------------------------
+
+    def _order_groups(self) -> None:
+        for item in self.items:
+            group = item.group
+            if group is None:
+                continue
+            for maker in self._makers(item):
+                group.direct |= maker.group.bit
+        for reader, writer in self.places.before:
+            r, w = self.by_node.get(reader), self.by_node[writer]
+            if r is not None and r.group is not w.group:
+                w.group.direct |= r.group.bit
+        state: dict[int, int] = {}
+
+        def ancestors(group: Group) -> int:
+            known = state.get(group.bit)
+            if known is None:
+                known = group.direct
+                for bit in _bits(group.direct):
+                    known |= ancestors(self.groups[bit])
+                state[group.bit] = group.before = known
+            return known
+
+        for group in self.groups.values():
+            ancestors(group)
+
+    def _makers(self, item: Item) -> list[Item]:
+        """The items whose results this one reads."""
+        return [self.producer[layout.base] for _, layout in item.reads if layout.base in self.producer]
+
+    def _try(self, a: Group, b: Group) -> bool:
+        """Merge b into a when rules and order allow."""
+        for x in _bits(b.direct & ~a.bit):
+            if self.groups[x].before & a.bit:
+                return False
+        for x in _bits(a.direct & ~b.bit):
+            if self.groups[x].before & b.bit:
+                return False
+        joined = self.rules.joined(a, b)
+        if joined is None:
+            return False
+        a.kind, a.domain = joined
+        a.items += b.items
+        for item in b.items:
+            item.group = a
+        both = a.bit | b.bit
+        a.direct = (a.direct | b.direct) & ~both
+        a.before = (a.before | b.before) & ~both
+        del self.groups[b.bit]
+        for g in self.groups.values():
+            if g is not a and g.before & both:
+                g.before = (g.before | a.before | a.bit) & ~b.bit
+                if g.direct & b.bit:
+                    g.direct = (g.direct | a.bit) & ~b.bit
+        return True
+
+    # -- merging -------------------------------------------------------------------------------
+
+    def _sink(self) -> None:
+        for item in reversed(self.items):
+            group = item.group
+            if group is None or item.kind == OP or any(v in self.places.of for v in item.node.outputs):
+                continue
+            users = {r.group for v in item.node.outputs for r in self.readers[v]}
+            if len(users) == 1:
+                user = users.pop()
+                if user is not group:
+                    self._try(user, group) if user.kind != OP else None
+
+    def _epilogues(self) -> None:
+        for item in self.items:
+            if item.kind != OP or item.group is None:
+                continue
+            changed = True
+            while changed:
+                changed = False
+                users = {r.group for i in item.group.items for v in i.node.outputs for r in self.readers[v]}
+                for user in sorted(users, key=_first):
+                    if user is not item.group and user.kind == MAP and self._try(item.group, user):
+                        changed = True
+                        break
+
+    def _join_neighbours(self) -> bool:
+        """Producers and consumers, the largest values first: a merge can rule out another."""
+        edges = [
+            (-layout.base.type.nbytes, item.order, self.producer[layout.base], item)
+            for item in self.items if item.group is not None and item.kind != OP
+            for _, layout in item.reads if layout.base in self.producer
+        ]  # fmt: skip
+        edges.sort(key=lambda e: e[:2])
+        changed = False
+        for _, _, maker, item in edges:
+            a, b = maker.group, item.group
+            if a is not b and OP not in (a.kind, b.kind):
+                changed |= self._try(a, b)
+        return changed
+
+    def _join_siblings(self) -> None:
+        seen: dict[Value, list[Item]] = {}
+        for item in self.items:
+            if item.group is not None and item.kind != OP:
+                for _, layout in item.reads:
+                    seen.setdefault(layout.base, []).append(item)
+        for value, users in seen.items():
+            if value.type.nbytes < SHARED_BYTES or len(users) < 2:
+                continue
+            for k, user in enumerate(users):
+                for other in users[k + 1 :]:
+                    a, b = user.group, other.group
+                    if a is not b and a.kind == b.kind != OP and a.total == b.total >= value.type.size:
+                        self._try(a, b)
+
+    def _sorted(self) -> list[Group]:
+        """Groups in an order that respects `direct`, close to the program's."""
+        for g in self.groups.values():
+            g.items.sort(key=_order)
+        done = 0
+        out: list[Group] = []
+        waiting = sorted(self.groups.values(), key=_last)
+        while waiting:
+            rest = []
+            for g in waiting:
+                if g.direct & ~done:
+                    rest.append(g)
+                else:
+                    out.append(g)
+                    done |= g.bit
+            if len(rest) == len(waiting):
+                raise AssertionError("groups wait for each other")
+            waiting = rest
+        return out
+
+
+def _bits(mask: int) -> list[int]:
+    out = []
+    while mask:
+        low = mask & -mask
+        out.append(low)
+        mask ^= low
+    return out
+
+
+def _order(item: Item) -> int:
+    return item.order
+
+
+def _first(group: Group) -> int:
+    return group.items[0].order
+
+
+def _last(group: Group) -> int:
+    return max(i.order for i in group.items)

@@ -1,0 +1,135 @@
+"""Where results go: outputs and in-place writes are computed straight into their memory when that is safe.
+
+A value that is written over an input must come after everything that reads the input's old content; a
+result that cannot be computed in place (a view, an input, a value with two places, a reader that needs the
+new value first) gets a copy of its own, which later fuses like any other op.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..core.ops.elementwise import assign
+from ..core.types import contiguous_strides
+from .ir import Graph, Node, Value
+from .layout import Layout, is_dense, spread
+
+
+class Places(NamedTuple):
+    """Where values are stored and what that asks of the order.
+
+    of: base value -> number of the graph output, or the input that it replaces. before: (reader, writer) pairs.
+    """
+
+    of: dict[Value, int | Value]
+    before: list[tuple[Node, Node]]
+
+    @property
+    def written(self) -> set[Value]:
+        """Inputs whose memory changes."""
+        return {target for target in self.of.values() if isinstance(target, Value)}
+
+
+def place_results(graph: Graph, layouts: dict[Value, Layout]) -> Places:
+    """Choose a place for every output and write; adds copies to the graph where a value cannot be its own."""
+    return _Placer(graph, layouts).run()
+
+
+class _Placer:
+    def __init__(self, graph: Graph, layouts: dict[Value, Layout]):
+        self.graph, self.layouts = graph, layouts
+        self.places = Places({}, [])
+        self.readers: dict[Value, list[Node]] = {}
+        self.later: dict[Node, list[Node]] = {}  # reader -> writers that must wait for it
+        for node in graph.nodes:
+            if not _is_view(node):
+                for x in node.values():
+                    self.readers.setdefault(layouts[x].base, []).append(node)
+
+    def run(self) -> Places:
+        written = {target for target, _ in self.graph.writes}
+        for target, value in self.graph.writes:
+            layout = self.layouts[value]
+            if layout.base is target and layout == self.layouts[target] and value.type == target.type:
+                continue
+            if not self._in_place(target, value):
+                if layout.base in written:
+                    value = self._copy(value)
+                self._put(self._copy(value), target)
+        writer = {t: v.producer for v, t in self.places.of.items() if isinstance(t, Value)}
+        for k, value in enumerate(self.graph.outputs):
+            layout = self.layouts[value]
+            if layout.base in self.places.of or not layout.covers_base(value.type.shape):
+                copied = self._copy(value)
+                if layout.base in writer:
+                    self.places.before.append((copied.producer, writer[layout.base]))
+                self.places.of[copied] = k
+            else:
+                self.places.of[layout.base] = k
+        return self.places
+
+    def _copy(self, value: Value) -> Value:
+        node = Node(assign, [value], (), (value.type,), value.device, "")
+        self.graph.nodes.append(node)
+        self.readers.setdefault(self.layouts[value].base, []).append(node)
+        copied = node.outputs[0]
+        self.layouts[copied] = Layout(copied, contiguous_strides(value.type.shape), 0)
+        return copied
+
+    def _put(self, base: Value, target: Value) -> None:
+        writer = base.producer
+        assert writer is not None
+        self.places.of[base] = target
+        for reader in self.readers.get(target, ()):
+            if reader is not writer:
+                self.places.before.append((reader, writer))
+                self.later.setdefault(reader, []).append(writer)
+
+    def _in_place(self, target: Value, value: Value) -> bool:
+        layout = self.layouts[value]
+        base, writer = layout.base, layout.base.producer
+        there = self.layouts[target]
+        if writer is None or base in self.places.of or not layout.covers_base(value.type.shape):
+            return False
+        if there.offset or not is_dense(target.type.shape, there.strides):
+            return False
+        if not self._reads_in_step(writer, target):
+            return False
+        readers = {r for r in self.readers.get(target, ()) if r is not writer}
+        if readers and self._reaches(writer, readers):
+            return False
+        self._put(base, target)
+        return True
+
+    def _reads_in_step(self, writer: Node, target: Value) -> bool:
+        """Whether the writer reads of the target, for each element, at most the element that it replaces."""
+        for x in writer.values():
+            layout = self.layouts[x]
+            if layout.base is target:
+                shape = writer.outputs[0].type.shape
+                if writer.op.kind != "pointwise" or layout.offset or x.type.size != writer.outputs[0].type.size:
+                    return False
+                if not is_dense(shape, spread(x.type.shape, layout.strides, shape)):
+                    return False
+        return True
+
+    def _reaches(self, start: Node, goals: set[Node]) -> bool:
+        """Whether any of the goals must come after `start`."""
+        seen = {start}
+        stack = [start]
+        while stack:
+            node = stack.pop()
+            follow = list(self.later.get(node, ()))
+            for v in node.outputs:
+                follow += self.readers.get(v, ())
+            for n in follow:
+                if n in goals:
+                    return True
+                if n not in seen:
+                    seen.add(n)
+                    stack.append(n)
+        return False
+
+
+def _is_view(node: Node) -> bool:
+    return node.op.is_view and node.op.view_rule is not None

@@ -1,0 +1,41 @@
+"""When each group runs: levels, as early as what it reads allows, later when that keeps memory free."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .assemble import Lowered
+from .ir import Value
+
+
+def schedule(lowered: Sequence[Lowered]) -> list[int]:
+    """The level at which each group starts; a group of n phases takes n levels. Groups are in a legal order."""
+    number = {g.group.bit: k for k, g in enumerate(lowered)}
+    before = [[number[b] for b in _bits(g.group.direct) if b in number] for g in lowered]
+    start = [0] * len(lowered)
+    for k, g in enumerate(lowered):
+        start[k] = max((start[p] + len(lowered[p].phases) for p in before[k]), default=0)
+    readers: dict[Value, int] = {}
+    for g in lowered:
+        for v in g.reads:
+            readers[v] = readers.get(v, 0) + 1
+    after: list[list[int]] = [[] for _ in lowered]
+    for k, row in enumerate(before):
+        for p in row:
+            after[p].append(k)
+    for k in range(len(lowered) - 1, -1, -1):
+        if after[k]:
+            made = sum(v.type.nbytes for v in lowered[k].stores)
+            freed = sum(v.type.nbytes for v in lowered[k].reads if v.producer is not None and readers[v] == 1)
+            if made > freed:
+                start[k] = max(start[k], min(start[a] for a in after[k]) - len(lowered[k].phases))
+    return start
+
+
+def _bits(mask: int) -> list[int]:
+    out = []
+    while mask:
+        low = mask & -mask
+        out.append(low)
+        mask ^= low
+    return out
