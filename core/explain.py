@@ -20,6 +20,8 @@ def kernels(op: Op) -> dict[str, str]:
             found[kind] = "the kernels of the ops it calls"
         elif op.reduction is not None:
             found[kind] = f"generated reduction ({op.reduction})"
+        elif op.is_transfer:
+            found[kind] = "none needed: the memory is copied"
         elif op.is_view:
             found[kind] = "none needed: a view (a generated copy where the layout forbids it)"
         elif op.lower_rule is not None:

@@ -179,6 +179,33 @@ def test_philox_bits_are_the_reference_ones(backend):
         np.testing.assert_array_equal(got, want)
 
 
+def _sanitized(headers, dtypes, capfd):
+    """What the undefined-behaviour sanitizer says of all instructions and casts of the dtypes."""
+    flags = ("-fsanitize=undefined",)
+    machine = CudaBackend(emulate.EmulatedDriver(headers=headers, flags=flags), "emulated")
+    for dtype in dtypes:
+        roots = [root for _, root in _expressions(dtype)]
+        x = Expr("arg", dtype, (), 0)
+        roots += [cast(x, target) for target in DTYPES.values() if target is not dtype]
+        try:
+            _run(machine, _values(dtype), roots)
+        except KernelError as error:
+            if "ubsan" in str(error):
+                pytest.skip("g++ has no undefined-behaviour sanitizer")
+            raise
+    return capfd.readouterr().err
+
+
+@needs_emulation
+def test_no_instruction_has_undefined_behaviour(capfd):
+    """Signed overflow, shifts, conversions out of range: NVRTC may make of them what it likes."""
+    dtypes = [T.int8, T.int32, T.int64, T.uint64, T.float32, T.float64]
+    assert "runtime error" not in _sanitized(None, dtypes, capfd)
+    text = kernel_text.headers()["scalar.cuh"]
+    broken = text.replace("return (T)((u64)a + (u64)b);", "return (T)(a + b);")
+    assert "signed integer overflow" in _sanitized({"scalar.cuh": broken}, [T.int64], capfd)
+
+
 # ---------------------------------------------------------------- what NVRTC makes of it
 
 

@@ -95,8 +95,9 @@ def constant(value: Any, dtype: DType) -> str:
         return "I64_MIN" if value == -(1 << 63) else _signed(f"{value}LL")
     if dtype is T.int32:
         return "(i32)-2147483648LL" if value == -(1 << 31) else _signed(str(value))
-    suffix = {T.uint32: "u", T.uint64: "ULL"}.get(dtype)
-    return f"({dtype.char}){value}" if suffix is None else f"{value}{suffix}"
+    if dtype in (T.uint32, T.uint64):
+        return f"{value}u" if dtype is T.uint32 else f"{value}ULL"
+    return f"({dtype.char}){value}"
 
 
 def _signed(text: str) -> str:
@@ -147,7 +148,7 @@ class Body:
         self.load = load
         self.names: dict[int, str] = dict(outer.names) if outer else {}
         self.args: dict[Any, str] = dict(outer.args) if outer else {}
-        self.count = outer.count if outer else 0
+        self.count: int = outer.count if outer else 0
         self.lines: list[str] = []
 
     def fork(self, load: Callable[[Expr], str]) -> Body:

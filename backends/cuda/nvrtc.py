@@ -149,9 +149,9 @@ def _candidates() -> list[Path]:
     for root in (spec.submodule_search_locations or []) if spec else []:
         folders += sorted(Path(root).glob("cu[0-9]*/lib"), reverse=True)
         folders.append(Path(root) / "cuda_nvrtc" / "lib")
-    for root in (os.environ.get("CUDA_PATH"), os.environ.get("CUDA_HOME"), "/usr/local/cuda"):
-        if root:
-            folders += [Path(root) / "lib64", Path(root) / "lib"]
+    toolkits = [os.environ.get("CUDA_PATH"), os.environ.get("CUDA_HOME"), "/usr/local/cuda"]
+    for toolkit in filter(None, toolkits):
+        folders += [Path(toolkit) / "lib64", Path(toolkit) / "lib"]
     return [file for folder in folders for file in sorted(folder.glob("libnvrtc.so.[0-9]*"))[:1]]
 
 
