@@ -153,14 +153,33 @@ _simple("sign", UNSIGNED, 1, lambda x: select(x.ne(0), x.const(1), x.const(0)))
 
 
 def _remainder(a: Value, b: Value) -> Value:
-    """fmod(a, b) for finite a, b != 0: exact while |a / b| < 2**53 (float32 runs in float64)."""
+    """fmod(a, b), exact while a / b is finite; computed in float64, 50 bits of the quotient at a time.
+
+    A loop, which goes round once where |a / b| < 2**52.
+    """
     x, y = fabs(a).to("f64"), fabs(b).to("f64")
-    r = fma(-V.trunc(x / y), y, x)
-    # The quotient may have been rounded up to the next integer.
-    r = select(r < 0.0, r + y, r)
-    r = select(r < y, r, 0.0)
-    r = select(x < y, x, r)
-    return copysign(r.to(a.kind.name), a)
+    builder, before = a.b, a.b.block
+    loop, done = builder.append_basic_block("mod"), builder.append_basic_block("mod.done")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    phi = builder.phi(x.kind.llvm)
+    r = Value(builder, phi, x.kind)
+    t = r / y
+    beyond = (t.bits() >> 52) - (1023 + 50)
+    k = select(t < 2.0**52, 0, beyond)
+    step = y * _power_of_two(k)
+    new = fma(-V.trunc(t * _power_of_two(-k)), step, r)
+    new = select(new < 0.0, new + step, new)  # the quotient was rounded up to the next integer
+    new = select(r < y, r, new)  # also where y is infinite
+    phi.add_incoming(x.v, before)
+    phi.add_incoming(new.v, loop)
+    builder.cbranch((new >= y).v, loop, done)
+    builder.position_at_end(done)
+    return copysign(new.to(a.kind.name), a)
+
+
+def _power_of_two(k: Value) -> Value:
+    return ((k + 1023) << 52).as_float()
 
 
 def _float_divmod(a: Value, b: Value) -> tuple[Value, Value]:
