@@ -214,8 +214,7 @@ def _windowed(
         else:
             break
     tasks = groups * -(-columns // strip) * -(-rows // row_block)
-    flops = 2.0 * columns * out.shape[1] * channels * taps
-    chunks = program.chunks(tasks, flops / 4)
+    chunks = program.chunks(tasks, groups * tile.work(rows, columns, channels * taps))
     pitch = 8 * (row_block + tile.rows) + 8 * depth * taps + 64
     pitch += depth * taps * tile.width * size + row_block * strip * size
     pitch = -(-(pitch + 16 * taps) // 64) * 64
@@ -236,11 +235,12 @@ def _windowed(
     program.launch(source, args + (fused.slots() if fused else []), chunks)
 
 
-def _fused(epilogue: Epilogue | None, out: Operand, in_place: int) -> FusedEpilogue | None:
+def _fused(epilogue: Epilogue | None, out: Operand) -> FusedEpilogue | None:
     if epilogue is None:
         return None
     n, k, p, q = out.shape
-    return fuse(epilogue, (1, 1, n), k, p * q, out.dtype, in_place)
+    # The plain result may stand in a strip buffer: it is stored like any other output.
+    return fuse(epilogue, (1, 1, n), k, p * q, out.dtype, -1)
 
 
 def conv2d(
@@ -256,9 +256,9 @@ def conv2d(
 ) -> None:
     """Append conv2d. x: [N, C, H, W], w: [K, C / groups, R, S], of any strides; out: [N, K, P, Q]."""
     x, w = inputs
-    out, in_place = outputs[0], -1
+    out = outputs[0]
     if epilogue is not None:
-        out, in_place = result_buffer(program, epilogue, out)
+        out, _ = result_buffer(program, epilogue, out)
     if out.size == 0:
         return
     fused = None
@@ -268,7 +268,7 @@ def conv2d(
     elif conv_direct.applies(groups, rows):
         conv_direct.forward(program, x, w, out, (stride, padding, dilation, groups))
     else:
-        fused = _fused(epilogue, out, in_place)
+        fused = _fused(epilogue, out)
         axes = tuple(
             Axis(x.shape[a], out.shape[a], stride[a - 2], w.shape[a], dilation[a - 2], -padding[a - 2][0])
             for a in (2, 3)
@@ -313,9 +313,9 @@ def conv2d_x_grad(
 ) -> None:
     """Append the image gradient. g: [N, K, P, Q], w: [K, C / groups, R, S], out: [N, C, H, W]."""
     g, w = inputs
-    out, in_place = outputs[0], -1
+    out = outputs[0]
     if epilogue is not None:
-        out, in_place = result_buffer(program, epilogue, out)
+        out, _ = result_buffer(program, epilogue, out)
     if out.size == 0:
         return
     fused = None
@@ -329,7 +329,7 @@ def conv2d_x_grad(
             for a in (2, 3)
         )
         if stride == (1, 1):
-            fused = _fused(epilogue, out, in_place)
+            fused = _fused(epilogue, out)
         if sum(y.out for y in ys) * sum(z.out for z in zs) < out.shape[2] * out.shape[3]:
             fill_zero(program, out)
             program.wave()
