@@ -60,6 +60,13 @@ transpose = _REGISTRY["transpose"]
 sub, mul, div, neg = (_REGISTRY[n] for n in ("subtract", "multiply", "divide", "negative"))
 pow = _REGISTRY["power"]
 
+__all__ = [
+    "DType", "Generator", "Tensor", "arange", "asarray", "bool", "default_generator", "empty", "enable_grad", "errors", "eye",
+    "float32", "float64", "from_numpy", "full", "full_like", "int8", "int16", "int32", "int64", "is_grad_enabled",
+    "is_tensor", "linspace", "manual_seed", "no_grad", "ones", "ones_like", "rand", "randint", "randn", "tensor", "uint8",
+    "uint16", "uint32", "uint64", "zeros", "zeros_like",
+]  # fmt: skip
+
 # Loaded when first used, so that `import duograd` stays fast.
 _LAZY = {
     "nn": ".nn", "optim": ".nn.optim", "data": ".interop.data", "onnx": ".interop.onnx",

@@ -63,7 +63,7 @@ def print_table(result: dict[str, Any], console: Any) -> None:
 
 def write_json(result: dict[str, Any], path: Path) -> None:
     """Write `{"machine": ..., "records": [...]}`."""
-    write_atomic(path, lambda p: p.write_text(json.dumps(result, indent=1) + "\n") and None)
+    write_atomic(path, lambda p: p.write_text(json.dumps(result, indent=1) + "\n"))
 
 
 def plot(result: dict[str, Any], path: Path) -> None:

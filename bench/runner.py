@@ -46,7 +46,7 @@ class Worker:
         except BrokenPipeError:
             line = ""
         if not line:
-            raise KernelError("bench", f"the runner {self.name} died at {request}", f"run {self.process.args} by hand")
+            raise KernelError("bench", f"the runner {self.name} died at {request}", f"run {self.process.args!r} by hand")
         answer: dict[str, Any] = json.loads(line)
         return answer
 

@@ -56,7 +56,7 @@ class _State(threading.local):
 state = _State()
 
 
-def install(executor: Executor) -> None:
+def install(executor: Any) -> None:
     """Make `executor` the one that every thread starts with."""
     _State.executor = executor
 

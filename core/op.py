@@ -259,7 +259,7 @@ class Op:
 
     # -- types ----------------------------------------------------------------------------
 
-    def form(self, dtypes: Sequence[DType | type], attrs: Attrs) -> PointwiseForm:
+    def form(self, dtypes: Sequence[Any], attrs: Attrs) -> PointwiseForm:
         """The expressions of a pointwise op; a dtype may be `bool`, `int` or `float`: a weakly typed number."""
         key = (tuple(dtypes), attrs)
         found = self._forms.get(key)
@@ -267,7 +267,7 @@ class Op:
             found = self._forms[key] = self._trace_body(tuple(dtypes), attrs)
         return found
 
-    def _trace_body(self, dtypes: tuple[DType | type, ...], attrs: Attrs) -> PointwiseForm:
+    def _trace_body(self, dtypes: tuple[Any, ...], attrs: Attrs) -> PointwiseForm:
         named = dict(zip(self.attr_names, attrs))
         common: DType | None = named.get("dtype") if not any(isinstance(d, DType) for d in dtypes) else None
         for d in dtypes:

@@ -55,7 +55,8 @@ def flatten(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, list[An
             break
     if simple and not kwargs:
         return tuple(key), tensors, None
-    tensors, key, kept = [], [dispatch.state.grad], []
+    tensors, key = [], [dispatch.state.grad]
+    kept: list[Any] = []
     new_args = tuple(_walk(x, key, tensors, kept) for x in args)
     new_kwargs = {}
     for name in sorted(kwargs):

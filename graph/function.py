@@ -53,7 +53,7 @@ class Function:
         self._count = 0
         self._limit = limit
         self.precision = precision
-        self.name = name or getattr(fn, "__name__", type(fn).__name__)
+        self.name: str = name or str(getattr(fn, "__name__", type(fn).__name__))
         self.mode = mode
         self.trace_log: list[str] = []
         functools.update_wrapper(self, fn if hasattr(fn, "__name__") else type(fn))

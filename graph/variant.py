@@ -205,7 +205,8 @@ class Variant:
 
     def run(self, tensors: list[Any]) -> Any:
         """Run on the call's tensors. An outcome not seen before is traced."""
-        segment, carried, outcomes = self.root, {}, []
+        segment, outcomes = self.root, []
+        carried: dict[Any, Any] = {}
         while True:
             outputs = segment.runner(tensors, carried)
             if segment.read is None:

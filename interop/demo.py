@@ -177,7 +177,7 @@ def demo(out: Path, epochs: int = 25, seed: int = 0) -> dict[str, Any]:
     }  # fmt: skip
     write_atomic(out / "demo.png", lambda p: draw(p, eager, graph, digits, logits))
     report["seconds"] = time.perf_counter() - began
-    write_atomic(out / "report.json", lambda p: p.write_text(json.dumps(report, indent=1) + "\n") and None)
+    write_atomic(out / "report.json", lambda p: p.write_text(json.dumps(report, indent=1) + "\n"))
     screen.print(f"[bold]5. Report[/]  {out / 'report.json'}, {out / 'demo.png'}, in {report['seconds']:.1f} s")
     return report
 

@@ -40,10 +40,10 @@ class _Snapshot:
         for t, value in zip(self.tensors, self.values):
             t._array()[...] = value
             t._storage.version += 1
-        for t, g, value in self.grads:
+        for t, g, saved in self.grads:
             t._grad = g
             if g is not None:
-                g._array()[...] = value
+                g._array()[...] = saved
         for generator, state in self.generators:
             generator.set_state(state)
 

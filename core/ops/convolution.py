@@ -118,7 +118,20 @@ conv2d.sample((1, 4, 6, 6), (4, 2, 2, 3), groups=2, dilation=2, padding=((1, 0),
 conv2d.error_sample((2, 3, 5, 5), (4, 2, 3, 3), match="3 channels")
 
 
-@primitive(no_onnx="a gradient op")
+def _onnx_conv_x_grad(o, dy, w, *, size, stride, padding, dilation, groups):
+    (top, bottom), (left, right) = padding
+    whole = [
+        out_size(size[a], w.shape[2 + a], stride[a], padding[a], dilation[a]) * stride[a] - stride[a]
+        + dilation[a] * (w.shape[2 + a] - 1) + 1 - sum(padding[a])
+        for a in (0, 1)
+    ]  # fmt: skip
+    return o.ConvTranspose(
+        dy, w, kernel_shape=list(w.shape[2:]), strides=list(stride), pads=[top, left, bottom, right],
+        dilations=list(dilation), group=groups, output_padding=[n - m for n, m in zip(size, whole)],
+    )  # fmt: skip
+
+
+@primitive(onnx=_onnx_conv_x_grad)
 def conv2d_x_grad(dy, w, *, size, stride=1, padding=0, dilation=1, groups=1):
     """The gradient of conv2d for its image (a transposed convolution). size: (H, W) of the image."""
     n, k, p, q = dy.shape

@@ -106,7 +106,12 @@ def floor_divide(x, y):
 floor_divide.sample((3, 4), (4,), low=0.5, high=3.0).sample(Ints((6,), -5, 6), 3)
 
 
-@pointwise(onnx="Mod")
+def _onnx_remainder(o, x, y):
+    # Mod with the sign of the divisor is for integers only.
+    return o.Mod(x, y) if x.dtype.is_integer else o.Sub(x, o.Mul(o.Floor(o.Div(x, y)), y))
+
+
+@pointwise(onnx=_onnx_remainder)
 def remainder(x, y):
     """`x - floor(x / y) * y`: the remainder with the sign of y, with broadcasting. Source: ONNX Mod (fmod=0)."""
     return s.mod(x, y)

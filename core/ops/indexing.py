@@ -60,7 +60,7 @@ take.error_sample((2, 3), Ints((2,), 4, 5), match="outside axis 0")
 take.sample((5, 3), Ints((4,), 0, 5)).sample((2, 5), Ints((2, 2), -5, 5), axis=1).sample((4,), Ints((), 0, 4))
 
 
-@primitive(no_onnx="a gradient op")
+@primitive(onnx=lambda o, dy, index, *, size, axis: o.scatter_add(dy, index, size, axis))
 def take_x_grad(dy, index, *, size, axis=0):
     """The gradient of take: dy added up into zeros at the picked slices, in the order of the index."""
     lead, rest = dy.shape[:axis], dy.shape[axis + index.ndim :]
