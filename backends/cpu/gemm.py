@@ -173,10 +173,9 @@ def product(
     whole = program.scratch_operand(dtype, (matrices, m, n)) if transposed else out
     c = program.scratch_operand(dtype, (pieces, matrices, m, n)) if pieces > 1 else whole
     assert fused is None or c is out
-    flops = 2.0 * m * n * reduction.outer * reduction.inner * matrices
     row_block, column_block = _task_shape(program, tile, m, n, pieces * matrices)
     tasks = pieces * matrices * -(-m // row_block) * -(-n // column_block)
-    chunks = program.chunks(tasks, flops / 4)
+    chunks = program.chunks(tasks, matrices * tile.work(m, n, reduction.outer * reduction.inner))
     pitch = 8 * (row_block + tile.rows + min(reduction.depth, reduction.inner))
     table = program.scratch(chunks * pitch)
     args: list[Arg] = [m, n, row_block, column_block, *batch]

@@ -16,9 +16,12 @@ from .panels import IMPORT, batch_axes, block, sum_pieces
 
 _COLUMN_VECTORS = 8
 _DOT_VECTORS = 4
-_DEPTH = 128
+#: k per pass over the columns: few lines of the matrix are read side by side
+_DEPTH = 16
 #: K of one piece when there are too few rows to share between threads
 _PIECE = 16384
+#: bytes from which a matrix is read line by line, in pieces of k
+_LARGE = 1 << 20
 
 
 def applies(a: Operand, b: Operand) -> bool:
@@ -107,10 +110,15 @@ def gemv(program: Program, a: Operand, b: Operand, out: Operand) -> None:
         row_step = 1
     by_dots = k_step == 1
     batches = math.prod(sizes)
-    pieces = 1 if batches * rows >= 64 else min(32, -(-depth // _PIECE))
+    width = _COLUMN_VECTORS * lanes
+    pieces, row_block = 1, 16 if by_dots else 4 * width
+    if by_dots and batches * rows < 64:
+        pieces = min(32, -(-depth // _PIECE))
+    elif not by_dots and batches * rows * depth * size > _LARGE:
+        # Whole lines of the matrix, so that memory is read in order.
+        pieces, row_block = max(1, min(32, depth // 64)), 32 * width
     length = -(-depth // pieces)
     pieces = -(-depth // length)
-    row_block = 16 if by_dots else _COLUMN_VECTORS * lanes * 4
     c = program.scratch_operand(dtype, (pieces, batches, rows)) if pieces > 1 else out
     items = batches * pieces * -(-rows // row_block)
     chunks = program.chunks(items, 1.0 * batches * rows * depth * size)

@@ -27,6 +27,11 @@ class Block(NamedTuple):
     def width(self) -> int:
         return self.vectors * self.lanes
 
+    def work(self, rows: int, columns: int, k: int) -> float:
+        """The cost of a product as `Program.chunks` counts it: whole blocks, each with work of its own."""
+        blocks = -(-rows // self.rows) * -(-columns // self.width)
+        return blocks * self.rows * self.width * (k + 16) / 2
+
 
 # Bits of a vector register -> rows and vectors: 32 registers of AVX-512 and NEON, 16 of AVX2 and SSE.
 _SHAPES = {512: (8, 2), 256: (4, 3), 128: (8, 2)}
