@@ -1,11 +1,11 @@
-"""Where code reads Python values: a pass over bytecode that names the reads and the expressions they start from.
+"""Where code reads Python values: a pass over its bytecode.
 
-`analyse(code)` runs the instructions of a code object on a stack of expressions instead of values. An expression
-is a tuple: ("local", name), ("free", name), ("global", name), ("const", value), ("attr", base, name, offset),
-("item", base, index, offset), ("result", offset, callee, arguments); None is unknown. A site is an instruction at
-which something outside may be read or written; `Sites.at[offset]` lists what to do just before it runs. Opcodes
-are recognised by name and family, so that one pass serves Python 3.11 to 3.14; what it does not know it
-forgets, with the depth that `dis.stack_effect` gives.
+`analyse(code)` runs the instructions of a code object on a stack of expressions instead of values. An
+expression is a tuple: ("local", name), ("free", name), ("global", name), ("const", value), ("attr", base,
+name, offset), ("item", base, index, offset), ("result", offset, callee, arguments); None is unknown. A site
+is an instruction at which something outside may be read or written; `Sites.at[offset]` lists what to do
+just before it runs. Opcodes are recognised by name and family, so that one pass serves Python 3.11 to 3.14;
+what it does not know it forgets, with the depth that `dis.stack_effect` gives.
 """
 
 from __future__ import annotations
@@ -21,18 +21,22 @@ SELF: Expr = ("self",)  # the second of the two entries that loading a method pu
 
 # Instructions that leave the stack as it is (or whose entries on it are never looked at).
 _IDLE = frozenset((
-    "NOP", "RESUME", "PRECALL", "KW_NAMES", "CACHE", "EXTENDED_ARG", "MAKE_CELL", "COPY_FREE_VARS", "DELETE_FAST",
+    "NOP", "RESUME", "PRECALL", "KW_NAMES", "CACHE", "EXTENDED_ARG", "MAKE_CELL", "COPY_FREE_VARS",
+    "DELETE_FAST",
     "SETUP_ANNOTATIONS", "GEN_START", "NOT_TAKEN", "TO_BOOL",
 ))  # fmt: skip
 # Instructions that take so many values and look inside them.
 _CONSUMERS = {
-    "COMPARE_OP": 2, "BINARY_OP": 2, "UNPACK_SEQUENCE": 1, "UNPACK_EX": 1, "FORMAT_SIMPLE": 1, "CONVERT_VALUE": 1,
+    "COMPARE_OP": 2, "BINARY_OP": 2, "UNPACK_SEQUENCE": 1, "UNPACK_EX": 1, "FORMAT_SIMPLE": 1,
+    "CONVERT_VALUE": 1,
     "FORMAT_WITH_SPEC": 1, "GET_ITER": 1, "GET_YIELD_FROM_ITER": 1, "LIST_EXTEND": 1, "SET_UPDATE": 1,
     "DICT_UPDATE": 1, "DICT_MERGE": 1, "FORMAT_VALUE": 1, "UNARY_NOT": 1, "TO_BOOL": 1, "LIST_TO_TUPLE": 1,
     "GET_LEN": 1, "MATCH_SEQUENCE": 1, "MATCH_MAPPING": 1,
 }  # fmt: skip
 # Consumers that look into nested containers too.
-_DEEP = frozenset(("COMPARE_OP", "BINARY_OP", "FORMAT_SIMPLE", "CONVERT_VALUE", "FORMAT_WITH_SPEC", "FORMAT_VALUE"))
+_DEEP = frozenset(
+    ("COMPARE_OP", "BINARY_OP", "FORMAT_SIMPLE", "CONVERT_VALUE", "FORMAT_WITH_SPEC", "FORMAT_VALUE")
+)
 _NO_FALLTHROUGH = frozenset((
     "RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE", "JUMP_FORWARD", "JUMP_BACKWARD",
     "JUMP_BACKWARD_NO_INTERRUPT", "INTERPRETER_EXIT",
@@ -43,11 +47,10 @@ class Sites(NamedTuple):
     """What `analyse` finds.
 
     at: offset -> actions, each a tuple that starts with its kind: ("global", name), ("free", name),
-    ("attr", base, name), ("item", base, index), ("elements", expression), ("content", expression: nested too),
-    ("call", callee, arguments),
-    ("in", key, container), ("set_attr", base, name), ("set_item", base, index), ("set_global", name),
-    ("set_free", name). wanted: offset of a running instruction (as `f_lasti` gives it inside a call) -> offset of the
-    expression whose result a later site starts from.
+    ("attr", base, name), ("item", base, index), ("elements", expression), ("content", expression: nested
+    too), ("call", callee, arguments), ("in", key, container), ("set_attr", base, name), ("set_item", base,
+    index), ("set_global", name), ("set_free", name). wanted: offset of a running instruction (as `f_lasti`
+    gives it inside a call) -> offset of the expression whose result a later site starts from.
     """
 
     at: dict[int, tuple[tuple[Any, ...], ...]]
@@ -204,6 +207,14 @@ class _Pass:
             push(None if base is None else ("attr", base, name, i.offset))
             if method:
                 push(SELF)
+        elif n == "LOAD_SUPER_ATTR":
+            name = self.code.co_names[arg >> 2]
+            function, *both = self.pops(3)
+            base = "result", i.offset, function, tuple(both)
+            self.site(i.offset, "attr", base, name)
+            push(("attr", base, name, i.offset))
+            if arg & 1:
+                push(SELF)
         elif n in ("STORE_ATTR", "DELETE_ATTR"):
             base = self.pop()
             if n == "STORE_ATTR":
@@ -307,8 +318,10 @@ class _Pass:
 
 # How many entries an instruction takes, where `1 - effect` (several in, one out) is wrong.
 _NET_POPS = {
-    "FOR_ITER": 0, "LIST_APPEND": 1, "SET_ADD": 1, "MAP_ADD": 2, "LIST_EXTEND": 1, "SET_UPDATE": 1, "DICT_UPDATE": 1,
-    "DICT_MERGE": 1, "UNPACK_SEQUENCE": 1, "UNPACK_EX": 1, "STORE_SLICE": 4, "PUSH_EXC_INFO": 0, "POP_EXCEPT": 1,
+    "FOR_ITER": 0, "LIST_APPEND": 1, "SET_ADD": 1, "MAP_ADD": 2, "LIST_EXTEND": 1, "SET_UPDATE": 1,
+    "DICT_UPDATE": 1,
+    "DICT_MERGE": 1, "UNPACK_SEQUENCE": 1, "UNPACK_EX": 1, "STORE_SLICE": 4, "PUSH_EXC_INFO": 0,
+    "POP_EXCEPT": 1,
     "END_FOR": 1, "POP_ITER": 1, "END_SEND": 2, "BEFORE_WITH": 1,
 }  # fmt: skip
 _ATTR_FLAG = "LOAD_METHOD" not in dis.opmap  # 3.12: the low bit of LOAD_ATTR says "method"

@@ -13,7 +13,8 @@ from types import CodeType
 from typing import Any
 
 from .plain import ABSENT, brief, is_plain, same
-from .reads import Read, ReadRecorder
+from .reads import Read
+from .recorder import ReadRecorder
 
 __all__ = ["Guard", "Guards", "ReadRecorder", "compile_guards", "grad_guard", "tensor_guard"]
 
@@ -25,14 +26,20 @@ class Guard:
     """One condition.
 
     rank: order of checking, small first. test: source of the condition, its constants as `{0}`, `{1}`, ...
-    constants: what these stand for. text: the condition in words; was: the value in words; now: gives the value
-    of this moment (or raises); where: (code, line) of the read, or `file:line`.
+    constants: what these stand for. text: the condition in words; was: the value in words; now: gives the
+    value of this moment (or raises); where: (code, line) of the read, or `file:line`.
     """
 
     __slots__ = ("constants", "now", "rank", "test", "text", "was", "where")
 
     def __init__(
-        self, rank: int, test: str, constants: Sequence[Any], text: str, was: str = "", now: Callable[[], Any] | None = None,
+        self,
+        rank: int,
+        test: str,
+        constants: Sequence[Any],
+        text: str,
+        was: str = "",
+        now: Callable[[], Any] | None = None,
         where: Any = "",
     ):
         self.rank, self.test, self.constants, self.text = rank, test, tuple(constants), text
@@ -79,10 +86,11 @@ def _literal(key: Any) -> str:
     return repr(key).replace("{", "{{").replace("}", "}}")
 
 
-def contents(constant: str, x: Any, first: int) -> tuple[str, list[Any]]:
-    """A test that the container named `constant` still holds what it holds now; constants from number `first`."""
-    cls = type(x)
-    exact = cls in (list, dict)
+def contents(constant: str, x: Any, first: int, exact: bool) -> tuple[str, list[Any]]:
+    """A test that a container still holds x, and its constants, numbered from `first`.
+
+    exact: it is a list or a dict, not of a derived class, whose code would run.
+    """
     values = list(dict.values(x) if isinstance(x, dict) else x)
     keys = list(x) if isinstance(x, dict) else None
     plain_keys = keys is None or all(type(k) in (str, int, bool) for k in keys)
@@ -178,7 +186,13 @@ def _item(r: Read) -> Guard:
     exact = type(owner) in (dict, list)
     if r.value is ABSENT:
         return Guard(
-            8, "contains({0}, {1}) is False", (owner, key), f"{r.name} is absent", "absent", lambda: owner[key], r.where
+            8,
+            "contains({0}, {1}) is False",
+            (owner, key),
+            f"{r.name} is absent",
+            "absent",
+            lambda: owner[key],
+            r.where,
         )
     if not exact:
         fetch = f"{'get' if isinstance(owner, dict) else 'at'}({{0}}, {{1}})"
@@ -196,37 +210,65 @@ def _item(r: Read) -> Guard:
 def _cell(r: Read) -> Guard:
     cell = r.owner
     if r.value is ABSENT:
-        return Guard(8, "is_empty({0})", (cell,), f"{r.name} is not assigned", "absent", lambda: cell.cell_contents, r.where)
+        return Guard(
+            8,
+            "is_empty({0})",
+            (cell,),
+            f"{r.name} is not assigned",
+            "absent",
+            lambda: cell.cell_contents,
+            r.where,
+        )
     test, more = equals("{0}.cell_contents", r.value, 1)
     return _value_guard(r, 6 if is_plain(r.value) else 22, test, (cell, *more), lambda: cell.cell_contents)
 
 
 def _value_guard(r: Read, rank: int, test: str, constants: Sequence[Any], now: Callable[[], Any]) -> Guard:
     words = brief(r.value)
-    return Guard(rank, test, constants, f"{r.name} {'==' if is_plain(r.value) else 'is'} {words}", words, now, r.where)
+    return Guard(
+        rank, test, constants, f"{r.name} {'==' if is_plain(r.value) else 'is'} {words}", words, now, r.where
+    )
 
 
 def _content(r: Read) -> Guard:
-    test, constants = contents("{0}", r.value, 1)
+    test, constants = contents("{0}", r.value, 1, type(r.owner) in (list, dict))
     owner, words = r.owner, brief(r.value)
     return Guard(10, test, (owner, *constants), f"{r.name} == {words}", words, lambda: owner, r.where)
 
 
 def _length(r: Read) -> Guard:
     owner = r.owner
-    return Guard(8, f"len({{0}}) == {r.value}", (owner,), f"{r.name} == {r.value}", str(r.value), lambda: len(owner), r.where)
+    return Guard(
+        8,
+        f"len({{0}}) == {r.value}",
+        (owner,),
+        f"{r.name} == {r.value}",
+        str(r.value),
+        lambda: len(owner),
+        r.where,
+    )
 
 
 def _has(r: Read) -> Guard:
     owner, key = r.owner, r.key
     test = f"contains({{0}}, {{1}}) is {r.value}"
-    return Guard(8, test, (owner, key), f"{r.name} == {r.value}", str(r.value), lambda: dict.__contains__(owner, key), r.where)
+    return Guard(
+        8,
+        test,
+        (owner, key),
+        f"{r.name} == {r.value}",
+        str(r.value),
+        lambda: dict.__contains__(owner, key),
+        r.where,
+    )
 
 
 def _array(r: Read) -> Guard:
     a = r.owner
     test = "{0}.tobytes() == {1} and {0}.shape == {2} and {0}.dtype is {3}"
-    return Guard(12, test, (a, r.value, a.shape, a.dtype), f"the elements of {r.name} are the same", where=r.where)
+    return Guard(
+        12, test, (a, r.value, a.shape, a.dtype), f"the elements of {r.name} are the same", where=r.where
+    )
 
 
 def _method(r: Read) -> Guard:
@@ -242,7 +284,9 @@ def _default(r: Read) -> Guard:
     test = "same({0}.__defaults__, {1}) and same({0}.__kwdefaults__, {2})"
     named = None if named is None else dict(named)
     words = brief(defaults if named is None else named)
-    return Guard(36, test, (f, defaults, named), f"{r.name} == {words}", words, lambda: f.__defaults__, r.where)
+    return Guard(
+        36, test, (f, defaults, named), f"{r.name} == {words}", words, lambda: f.__defaults__, r.where
+    )
 
 
 def _remark(r: Read) -> Guard:
@@ -258,18 +302,20 @@ def _is_empty(cell: Any) -> bool:
 
 
 _MAKERS: dict[str, Callable[[Read], Guard]] = {
-    "attr": _attr, "item": _item, "cell": _cell, "content": _content, "length": _length, "has": _has, "array": _array,
+    "attr": _attr, "item": _item, "cell": _cell, "content": _content, "length": _length, "has": _has,
+    "array": _array,
     "method": _method, "default": _default, "note": _remark, "never": _remark,
 }  # fmt: skip
 #: what generated sources may name besides their constants
 _SPACE = {
-    "same": same, "ABSENT": ABSENT, "values": dict.values, "contains": dict.__contains__, "get": dict.__getitem__,
+    "same": same, "ABSENT": ABSENT, "values": dict.values, "contains": dict.__contains__, "get":
+    dict.__getitem__,
     "at": list.__getitem__, "is_empty": _is_empty,
 }  # fmt: skip
 
 
 def tensor_guard(t: Any) -> Guard:
-    """That a lifted tensor still has the same memory, layout and need of a gradient. Its values may change."""
+    """That a tensor still has the same memory, layout and need of a gradient; its values may change."""
     tests = ["{0}._storage is {1}", "{0}._layout is {2}", "{0}._requires_grad is {3}"]
     if t._storage.nbytes != t.nbytes:  # else it fits at one place only
         tests.append("{0}._offset == {4}")
@@ -282,11 +328,21 @@ def tensor_guard(t: Any) -> Guard:
 def grad_guard(t: Any, absent: bool) -> Guard:
     """That `t.grad` is None (absent), or a tensor of the layout and device it has now."""
     if absent:
-        return Guard(30, "{0}._grad is None", (t,), f"grad of a tensor {t.type} is None", "None", lambda: t._grad)
+        return Guard(
+            30, "{0}._grad is None", (t,), f"grad of a tensor {t.type} is None", "None", lambda: t._grad
+        )
     g = t._grad
     if g is None:  # the trace has been run already and cleared it
-        return Guard(30, "{0}._grad is not None", (t,), f"grad of a tensor {t.type} is present", "present", lambda: t._grad)
+        return Guard(
+            30,
+            "{0}._grad is not None",
+            (t,),
+            f"grad of a tensor {t.type} is present",
+            "present",
+            lambda: t._grad,
+        )
     return Guard(
-        30, "{0}._grad._layout is {1} and {0}._grad._storage.device == {2}", (t, g._layout, g._storage.device),
+        30, "{0}._grad._layout is {1} and {0}._grad._storage.device == {2}", (t, g._layout,
+        g._storage.device),
         f"grad of a tensor {t.type} is {g.type}", str(g.type), lambda: t._grad,
     )  # fmt: skip

@@ -1,17 +1,17 @@
-"""Finding values the way Python does, without running user code; and deciding whose code is followed in a trace."""
+"""How Python finds a name, without running user code; and whose code a trace follows."""
 
 from __future__ import annotations
 
 import os
 import sys
 import sysconfig
+import threading
 import types
 from types import CodeType, ModuleType
 from typing import Any
 
 import numpy as np
 
-from ..core.errors import is_internal
 from ..core.value import Tensor
 from .plain import ABSENT
 from .symbol import Symbol
@@ -19,18 +19,27 @@ from .symbol import Symbol
 UNKNOWN = type("Unknown", (), {"__repr__": lambda self: "unknown", "__slots__": ()})()
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-_NN = _PACKAGE + "nn" + os.sep
+#: The framework itself: its reads are not the user's. Layers, optimisers, loaded models and bench cases are
+# followed.
+_CORE = ("core", "eager", "graph", "backends")
+_CORE_FILES = tuple(_PACKAGE + d + os.sep for d in _CORE) + tuple(
+    _PACKAGE + f for f in ("__init__.py", "__main__.py")
+)
+_CORE_MODULES = tuple("duograd." + d for d in _CORE)
+_FOLDERS = tuple(_PACKAGE + d + os.sep for d in (*_CORE, "nn", "interop", "bench")) + _CORE_FILES[-2:]
 _STDLIB = tuple({os.path.realpath(sysconfig.get_path(k)) + os.sep for k in ("stdlib", "platstdlib")})
 _SITE = tuple(f"{os.sep}{d}{os.sep}" for d in ("site-packages", "dist-packages"))
 # Parts of the standard library that only pass user data on, so that reads inside them are the user's.
 _STDLIB_FOLLOWED = frozenset((
     "dataclasses.py", "functools.py", "enum.py", "contextlib.py", "types.py", "copy.py", "abc.py", "os.py",
-    "_collections_abc.py", "argparse.py", "operator.py",
+    "_collections_abc.py", "collections", "argparse.py", "operator.py", "weakref.py",
 ))  # fmt: skip
 # Installed packages whose inside is opaque: big, stateful, and no keepers of a model's settings.
 _OPAQUE = frozenset((
-    "numpy", "torch", "jax", "jaxlib", "scipy", "pandas", "numba", "llvmlite", "cupy", "onnx", "onnxruntime", "sklearn",
-    "matplotlib", "PIL", "tqdm", "rich", "pytest", "_pytest", "pluggy", "coverage", "hypothesis", "IPython", "debugpy",
+    "numpy", "torch", "jax", "jaxlib", "scipy", "pandas", "numba", "llvmlite", "cupy", "onnx",
+    "onnxruntime", "sklearn",
+    "matplotlib", "PIL", "tqdm", "rich", "pytest", "_pytest", "pluggy", "coverage", "hypothesis", "IPython",
+    "debugpy",
     "pydevd", "_pydevd_bundle", "tensorboard", "wandb",
 ))  # fmt: skip
 
@@ -41,37 +50,37 @@ _own: dict[str, bool] = {}
 def follows(code: CodeType, space: dict[str, Any]) -> str:
     """Whether reads made by this code count as the function's.
 
-    "always": user code and duograd.nn. "called": when such code calls it: generated code (dataclasses), a few
-    modules of the standard library, installed packages. "never": the framework's core, large numerical packages,
-    the rest of the standard library.
+    "always": user code and duograd.nn. "called": when such code calls it: generated code (dataclasses), a
+    few modules of the standard library, installed packages. "never": the framework's core, large numerical
+    packages, the rest of the standard library.
     """
     file = code.co_filename
     if file.startswith("<") and not file.startswith("<ipython"):
         name = space.get("__name__") or ""
         if name.startswith("namedtuple_") or file == "<duograd guards>":
             return "never"
-        if name == "duograd" or name.startswith("duograd."):
-            return "called" if name.startswith(("duograd.nn", "duograd.tests", "duograd.examples")) else "never"
+        if name == "duograd" or name.startswith(_CORE_MODULES):
+            return "never"
         if file.startswith("<frozen"):
             return "called" if file[8:-1] + ".py" in _STDLIB_FOLLOWED else "never"
         return "called"
     known = _files.get(file)
     if known is None:
-        known = _files[file] = _follows_file(code, file)
+        known = _files[file] = _follows_file(file)
     return known
 
 
-def _follows_file(code: CodeType, file: str) -> str:
-    if file.startswith(_NN):
-        return "always"
-    if is_internal(code):
+def _follows_file(file: str) -> str:
+    if file.startswith(_CORE_FILES):
         return "never"
     for part in _SITE:
         if part in file:
             top = file.split(part)[-1].split(os.sep)[0].removesuffix(".py")
             return "never" if top in _OPAQUE else "called"
     if os.path.realpath(file).startswith(_STDLIB):
-        return "called" if os.path.basename(file) in _STDLIB_FOLLOWED else "never"
+        name = os.path.basename(file)
+        name = os.path.basename(os.path.dirname(file)) if name == "__init__.py" else name
+        return "called" if name in _STDLIB_FOLLOWED else "never"
     return "always"
 
 
@@ -85,8 +94,8 @@ def is_own(module: str | None) -> bool:
         elif file is None:
             known = module == "__main__" or module not in sys.modules
         else:
-            outside = not file.startswith(_PACKAGE) or file.startswith((_PACKAGE + "tests", _PACKAGE + "examples"))
-            known = outside and not any(p in file for p in _SITE) and not os.path.realpath(file).startswith(_STDLIB)
+            installed = any(p in file for p in _SITE) or os.path.realpath(file).startswith(_STDLIB)
+            known = not installed and not file.startswith(_FOLDERS)
         _own[module or ""] = known
     return known
 
@@ -102,8 +111,7 @@ def in_class(cls: type, name: str) -> Any:
 
 def _is_internal_class(cls: type) -> bool:
     """Whether a class is of the framework's core, whose objects users do not configure."""
-    name = cls.__module__
-    return name.startswith("duograd.") and not name.startswith(("duograd.nn", "duograd.tests", "duograd.examples"))
+    return cls.__module__.startswith(_CORE_MODULES)
 
 
 def instance_dict(x: Any) -> Any:
@@ -114,12 +122,14 @@ def instance_dict(x: Any) -> Any:
         return None
 
 
-def find(owner: Any, name: str) -> tuple[str, Any, Any]:
+def find(owner: Any, name: str, plainly: bool = False) -> tuple[str, Any, Any]:
     """Where reading `owner.name` ends: (kind, holder, value).
 
-    kind: "attr" (state of the owner or a class attribute), "item" (a module's name), "method" (a function that the
-    class holds; holder is the class), "quiet" (a value that is not the user's to change), "" with UNKNOWN (a
-    property or `__getattr__`, whose own code is followed, or a C attribute).
+    plainly: look as `object.__getattribute__` does, past a `__getattribute__` of the class.
+
+    kind: "attr" (state of the owner or a class attribute), "item" (a module's name), "method" (a function
+    that the class holds; holder is the class), "quiet" (a value that is not the user's to change), "" with
+    UNKNOWN (a property or `__getattr__`, whose own code is followed, or a C attribute).
     """
     cls = type(owner)
     if cls is Symbol:
@@ -143,6 +153,10 @@ def find(owner: Any, name: str) -> tuple[str, Any, Any]:
         if hasattr(type(value), "__get__"):
             return "quiet", owner, value
         return "attr", owner, value
+    if cls is super:
+        return _find_above(owner, name)
+    if issubclass(cls, BaseException):
+        return "", None, UNKNOWN  # made on the way, and keeps whole frames alive
     if issubclass(cls, (Tensor, np.ndarray, np.generic)):
         own_dict = instance_dict(owner)
         if own_dict and name in own_dict:
@@ -157,6 +171,10 @@ def find(owner: Any, name: str) -> tuple[str, Any, Any]:
         own_dict = instance_dict(owner) or {}
         static = own_dict.get(name, in_class(cls, name))
         return ("", None, UNKNOWN) if hasattr(type(static), "__get__") else ("quiet", owner, static)
+    if not plainly and isinstance(in_class(cls, "__getattribute__"), types.FunctionType):
+        return "", None, UNKNOWN  # its own code is followed
+    if issubclass(cls, threading.local):
+        return "attr", owner, getattr(owner, name, ABSENT)
     static = in_class(cls, name)
     if static is not ABSENT:
         kind = type(static)
@@ -180,7 +198,28 @@ def find(owner: Any, name: str) -> tuple[str, Any, Any]:
     if isinstance(static, classmethod):
         return "quiet", cls, types.MethodType(static.__func__, cls)
     if hasattr(type(static), "__get__"):
-        if type(static) in (types.MethodDescriptorType, types.WrapperDescriptorType, types.BuiltinFunctionType):
+        if type(static) in (
+            types.MethodDescriptorType,
+            types.WrapperDescriptorType,
+            types.BuiltinFunctionType,
+        ):
             return "quiet", owner, getattr(owner, name)
         return "", None, UNKNOWN
     return "attr", owner, static
+
+
+def _find_above(owner: Any, name: str) -> tuple[str, Any, Any]:
+    """`find` for a super object."""
+    start, self, cls = owner.__thisclass__, owner.__self__, owner.__self_class__
+    mro = cls.__mro__
+    for base in mro[mro.index(start) + 1 :]:
+        if name in base.__dict__:
+            value = base.__dict__[name]
+            if isinstance(value, types.FunctionType):
+                return "method", base, types.MethodType(value, self)
+            if isinstance(
+                value, (staticmethod, classmethod, types.WrapperDescriptorType, types.MethodDescriptorType)
+            ):
+                return "quiet", base, value.__get__(self, cls)
+            return ("", None, UNKNOWN) if hasattr(type(value), "__get__") else ("attr", base, value)
+    return "", None, UNKNOWN

@@ -1,0 +1,140 @@
+"""Evaluating expressions of bytecode on a running frame, without running any user code."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import weakref
+from types import FrameType
+from typing import Any
+
+from .bytecode import Expr
+from .lookup import UNKNOWN, find, instance_dict
+from .plain import ABSENT, is_plain
+
+#: values that calls gave back, by frame (its id) and offset of the call
+Results = dict[int, dict[int, Any]]
+
+
+def evaluate(x: Expr, frame: FrameType, results: Results) -> Any:
+    """The value an expression has now; UNKNOWN when only running the code could tell."""
+    if x is None:
+        return UNKNOWN
+    kind = x[0]
+    if kind == "local" or kind == "free":
+        return frame.f_locals.get(x[1], UNKNOWN)
+    if kind == "const":
+        return x[1]
+    if kind == "global":
+        name = x[1]
+        if not frame.f_code.co_flags & inspect.CO_OPTIMIZED and name in frame.f_locals:  # the body of a class
+            return frame.f_locals[name]
+        value = frame.f_globals.get(name, UNKNOWN)
+        return frame.f_builtins.get(name, UNKNOWN) if value is UNKNOWN else value
+    if kind == "attr":
+        base = evaluate(x[1], frame, results)
+        if base is not UNKNOWN and base is not ABSENT:
+            value = find(base, x[2])[2]
+            if value is not UNKNOWN:
+                return value
+        return _given_back(frame, x[3], results)
+    if kind == "item":
+        base, index = evaluate(x[1], frame, results), evaluate(x[2], frame, results)
+        value = get_item(base, index)
+        return _given_back(frame, x[3], results) if value is UNKNOWN else value
+    if kind == "result":
+        return _result(x, frame, results)
+    return UNKNOWN
+
+
+def _result(x: Any, frame: FrameType, results: Results) -> Any:
+    """What a call gave: seen when a Python function returned, done again for a few built-ins."""
+    callee = evaluate(x[2], frame, results)
+    args = x[3]
+    if callee is UNKNOWN:
+        return _given_back(frame, x[1], results)
+    if isinstance(callee, (types.BuiltinFunctionType, types.MethodWrapperType)):
+        values = [evaluate(a, frame, results) for a in args]
+        if not values:
+            return frame.f_globals if callee is globals else UNKNOWN
+        if values[0] is UNKNOWN:
+            return UNKNOWN
+        if callee is getattr and len(values) >= 2 and isinstance(values[1], str):
+            value = find(values[0], values[1])[2]
+            if value is UNKNOWN:
+                return _given_back(frame, x[1], results)
+            return values[2] if value is ABSENT and len(values) == 3 else value
+        if callee is vars and len(values) == 1:
+            return instance_dict(values[0]) or UNKNOWN
+        if isinstance(callee.__self__, dict) and callee.__name__ in ("get", "__getitem__"):
+            value = dict.get(callee.__self__, values[0], ABSENT)
+            return (values[1] if len(values) == 2 else None) if value is ABSENT else value
+        return UNKNOWN
+    if callee is super:
+        return _super(args, frame, results)
+    if callee is object.__getattribute__ and len(args) == 2:
+        base, name = (evaluate(a, frame, results) for a in args)
+        return find(base, name, True)[2] if base is not UNKNOWN and isinstance(name, str) else UNKNOWN
+    if isinstance(callee, weakref.ref):
+        return callee()
+    if isinstance(callee, type):
+        return UNKNOWN
+    return _given_back(frame, x[1], results)
+
+
+def _super(args: Any, frame: FrameType, results: Results) -> Any:
+    if args:
+        values = [evaluate(a, frame, results) for a in args]
+    else:
+        code = frame.f_code
+        first = code.co_varnames[0] if code.co_argcount else ""
+        values = [frame.f_locals.get("__class__", UNKNOWN), frame.f_locals.get(first, UNKNOWN)]
+    try:
+        return super(*values)
+    except TypeError:
+        return UNKNOWN
+
+
+def _given_back(frame: FrameType, offset: int, results: Results) -> Any:
+    found = results.get(id(frame))
+    return UNKNOWN if found is None else found.get(offset, UNKNOWN)
+
+
+def get_item(base: Any, key: Any) -> Any:
+    """base[key] of plain containers; ABSENT for a missing key, UNKNOWN for anything else."""
+    if key is UNKNOWN:
+        return UNKNOWN
+    try:
+        if isinstance(base, dict):
+            return dict.get(base, key, ABSENT) if type(base).__getitem__ is dict.__getitem__ else UNKNOWN
+        if isinstance(base, (list, tuple)) and isinstance(key, int):
+            return base[key] if type(base).__getitem__ in (list.__getitem__, tuple.__getitem__) else UNKNOWN
+    except (TypeError, IndexError):
+        pass
+    return UNKNOWN
+
+
+def item_name(name: str, key: Any) -> str:
+    """How an item is named in messages; what an object's `__dict__` holds, as an attribute."""
+    if name.endswith(".__dict__") and isinstance(key, str):
+        name = name.removesuffix(".__dict__")
+        return f"{name}.{key}" if key.isidentifier() else f"{name}[{key}]"
+    return f"{name}[{key!r}]" if is_plain(key) else f"{name}[...]"
+
+
+def render(x: Expr) -> str:
+    """An expression as source text."""
+    if x is None:
+        return "..."
+    kind = x[0]
+    if kind in ("local", "free", "global"):
+        return str(x[1])
+    if kind == "const":
+        return repr(x[1])
+    if kind == "attr":
+        return f"{render(x[1])}.{x[2]}"
+    if kind == "item":
+        return f"{render(x[1])}[{render(x[2])}]"
+    if kind == "result":
+        return f"{render(x[2])}({', '.join(map(render, x[3]))})"
+    return "..."

@@ -1,0 +1,175 @@
+"""Recording what a function reads from outside while it is traced.
+
+`with ReadRecorder() as r: fn(...)` watches the bytecode of user code (and of duograd.nn) through
+`sys.settrace` and lists in `r.reads` every Python value that came from outside: globals, closure cells,
+attributes, items and contents of containers, absent names too. `r.effects` lists what the function changed
+outside. What is not seen:
+
+- state that only C code reads (`operator.attrgetter`, `weakref`, C extensions, `next(iterator)` over
+  something made before the call), and the clock, random numbers and files: calls known to be impure are
+  listed as notes;
+- what opaque packages (NumPy, torch, ...) and most of the standard library read inside themselves;
+- attributes found by `super().name` where name is data, patched properties, code swapped in by `f.__code__
+  = ...`, methods patched on an instance (on a class they are seen);
+- anything after `breakpoint()` or another tracer took over: such a trace is marked and used only once.
+
+Values made by the function itself are no reads. A value that it reads and then changes is recorded as first
+read.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from types import CodeType, FrameType
+from typing import Any
+
+from ..core.value import Tensor
+from .bytecode import analyse
+from .evaluate import Results
+from .lookup import follows, is_own
+from .reads import Effect, Ledger, Read
+from .sites import SiteReader
+
+
+class ReadRecorder:
+    """Records reads and effects of the code that runs inside its `with` block, in this thread.
+
+    reads, effects: filled when the block ends. Raises TraceError at the end for a read that cannot be
+    guarded: a large NumPy array that may be changed in place.
+    """
+
+    def __init__(self) -> None:
+        self.reads: list[Read] = []
+        self.effects: list[Effect] = []
+        self._ledger = Ledger()
+        self._results: Results = {}
+        self._tracers: dict[int, Any] = {}  # id of a code -> its local tracer, or False
+        self._reader = SiteReader(self._ledger, self._results, self._tracers)
+        self._codes: list[CodeType] = []
+        self._wanted: dict[int, dict[int, int]] = {}
+        self._rooted = False
+        self._old: Any = None
+        self._tracer: Any = None
+
+    # -- installing -----------------------------------------------------------------------------
+
+    def __enter__(self) -> ReadRecorder:
+        self._old = sys.gettrace()
+        # A C tracer that is called by hand takes the thread back, so only Python tracers are called along.
+        chained = self._old if isinstance(self._old, (types.FunctionType, types.MethodType)) else None
+        tracers, start = self._tracers, self._start
+
+        def tracer(frame: FrameType, event: str, arg: Any) -> Any:
+            local = tracers.get(id(frame.f_code))
+            if local is None:
+                local = tracers[id(frame.f_code)] = self._tracer_of(frame)
+            if local is False or (local.called and (frame.f_back is None or frame.f_back.f_trace is None)):
+                return None if chained is None else chained(frame, event, arg)
+            start(frame)
+            frame.f_trace_opcodes = True
+            other = None if chained is None else chained(frame, event, arg)
+            if other is None:
+                frame.f_trace_lines = False
+                return local
+            return _both(local, other)
+
+        self._tracer = tracer
+        # Python 3.12 looks at this flag when a tracer is installed, and needs one frame that has it.
+        here = sys._getframe()
+        here.f_trace_opcodes = True
+        sys.settrace(tracer)
+        here.f_trace_opcodes = False
+        return self
+
+    def __exit__(self, kind: Any, value: Any, trace: Any) -> None:
+        lost = sys.gettrace() is not self._tracer
+        if not lost:
+            sys.settrace(self._old)
+        ledger, self._ledger = self._ledger, Ledger()
+        self._results.clear()
+        self._tracers.clear()
+        self._reader.actions.clear()
+        self._old = self._tracer = None
+        if kind is None:
+            self.reads, self.effects = ledger.close()
+            if lost:
+                why = "another tracer (a debugger) took over during the trace, so it is used once"
+                self.reads.append(Read("never", None, None, why, "tracer", None))
+
+    def _tracer_of(self, frame: FrameType) -> Any:
+        code = frame.f_code
+        self._codes.append(code)  # keeps its id taken
+        followed = follows(code, frame.f_globals)
+        if followed == "never":
+            return False
+        sites = analyse(code)
+        at, actions = sites.at.get, self._reader.actions
+        self._wanted[id(code)] = sites.wanted
+        results, wanted_of = self._results, self._wanted
+
+        def local(frame: FrameType, event: str, arg: Any) -> Any:
+            if event == "opcode":
+                todo = at(frame.f_lasti)
+                if todo is not None:
+                    try:
+                        for action in todo:
+                            actions[action[0]](frame, action)
+                    except Exception as error:
+                        self._ledger.remark(f"could not be watched: {error!r}", frame)
+            elif event == "return":
+                results.pop(id(frame), None)
+                back = frame.f_back
+                if back is not None:
+                    wanted = wanted_of.get(id(back.f_code))
+                    if wanted:
+                        offset = wanted.get(back.f_lasti)
+                        if offset is not None:
+                            results.setdefault(id(back), {})[offset] = arg
+            return local
+
+        local.called = followed == "called"  # type: ignore[attr-defined]
+        return local
+
+    def _start(self, frame: FrameType) -> None:
+        """A followed function begins: its objects at the root and its default arguments come from outside."""
+        code = frame.f_code
+        if not self._rooted:
+            self._rooted = True
+            for name, x in frame.f_locals.items():  # so far only the arguments (and closure cells)
+                self._root(x, name)
+            if code.co_freevars and id(code) not in self._ledger.functions:
+                self._reader.search(frame)
+        for f in self._ledger.functions.get(id(code), ()):
+            defaults, named = f.__defaults__, f.__kwdefaults__
+            if (defaults or named) and id(f) in self._ledger.outside:
+                if is_own(f.__module__):
+                    named = None if named is None else dict(named)
+                    self._ledger.note(
+                        "default", f, None, (defaults, named), f"defaults of {f.__qualname__}", frame
+                    )
+                names = code.co_varnames[code.co_argcount - len(defaults or ()) : code.co_argcount]
+                for name, x in (*zip(names, defaults or ()), *(named or {}).items()):
+                    self._ledger.learn(x, name, True)
+
+    def _root(self, x: Any, name: str) -> None:
+        """An argument of the traced function. Containers were made for the call; objects in them were not."""
+        if isinstance(x, (list, tuple, dict)):
+            for k, element in x.items() if isinstance(x, dict) else enumerate(x):
+                self._root(element, f"{name}[{k!r}]")
+        elif not isinstance(x, Tensor):
+            self._ledger.learn(x, name, True)
+
+
+def _both(first: Any, second: Any) -> Any:
+    """A local tracer that calls ours and another's."""
+    other = second
+
+    def local(frame: FrameType, event: str, arg: Any) -> Any:
+        nonlocal other
+        first(frame, event, arg)
+        if other is not None and event != "opcode":
+            other = other(frame, event, arg)
+        return local
+
+    return local

@@ -1,0 +1,351 @@
+"""What is done at each site of the bytecode: reads noted, writes marked, calls looked into."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import gc
+import itertools
+import random
+import types
+import weakref
+from types import FrameType, FunctionType
+from typing import Any
+
+import numpy as np
+
+from ..core.value import Tensor
+from .bytecode import Expr
+from .evaluate import Results, evaluate, get_item, item_name, render
+from .lookup import UNKNOWN, find, follows, in_class, instance_dict, is_own
+from .plain import ABSENT, is_plain
+from .reads import CONTAINERS, MUTABLE, Ledger
+from .symbol import Symbol
+
+# Names of functions, classes and modules that say what they are called, not what they do.
+_DUNDER = frozenset(
+    ("__doc__", "__name__", "__qualname__", "__module__", "__annotations__", "__file__", "__spec__")
+)
+_GROWING = frozenset(("append", "extend", "add"))  # methods that change a container without looking at it
+_IMPURE_MODULES = frozenset(("time", "uuid", "secrets", "_random", "_datetime", "datetime"))
+_IMPURE_OWNERS = (random.Random, np.random.Generator, np.random.RandomState)
+_QUIET_CALLS = frozenset(map(id, (isinstance, issubclass, type, id, callable, print, super, range)))
+# Callables that look at the elements of a container, but not into them.
+_SHALLOW_CALLS = frozenset(map(id, (
+    zip, enumerate, map, filter, iter, reversed, list, tuple, set, frozenset, dict, any, all, itertools.chain,
+    itertools.zip_longest, itertools.islice, itertools.repeat, itertools.cycle, collections.OrderedDict,
+)))  # fmt: skip
+_ITEM_GETTERS = frozenset(t.__getitem__ for t in (list, dict, tuple, collections.deque))
+
+
+class SiteReader:
+    """Handles the sites that `bytecode.analyse` finds: `actions[kind](frame, action)` just before they run."""
+
+    def __init__(self, ledger: Ledger, results: Results, tracers: dict[int, Any]):
+        self._ledger, self._results, self._tracers = ledger, results, tracers
+        self.actions: dict[str, Any] = {
+            "global": self._on_global, "free": self._on_free, "attr": self._on_attr, "item": self._on_item,
+            "elements": self._on_elements, "content": self._on_content, "call": self._on_call, "in":
+            self._on_in,
+            "set_attr": self._on_set_attr, "set_item": self._on_set_item, "set_global": self._on_set_global,
+            "set_free": self._on_set_free,
+        }  # fmt: skip
+
+    # -- reads ----------------------------------------------------------------------------------
+
+    def _on_global(self, frame: FrameType, action: Any) -> None:
+        name, space = action[1], frame.f_globals
+        value = space.get(name, UNKNOWN)
+        if value is UNKNOWN or isinstance(value, types.ModuleType) or name in _DUNDER:
+            return
+        if isinstance(value, (type, FunctionType, types.BuiltinFunctionType)):
+            if value.__name__ == name and not is_own(value.__module__):
+                return
+        elif type(value).__module__.startswith("duograd.core") and getattr(value, "name", None) == name:
+            return  # an op or a dtype under its own name
+        if space.get("__name__", "").startswith("duograd."):
+            return  # the framework's own constants
+        self._ledger.outside.add(id(space))
+        self._ledger.note("item", space, name, value, name, frame)
+
+    def _on_free(self, frame: FrameType, action: Any) -> None:
+        name = action[1]
+        if name == "__class__":
+            return
+        value = frame.f_locals.get(name, UNKNOWN)
+        for cell in self._cells(frame, name, value):
+            self._ledger.outside.add(id(cell))
+            self._ledger.note("cell", cell, None, ABSENT if value is UNKNOWN else value, name, frame)
+
+    def _cells(self, frame: FrameType, name: str, value: Any) -> list[Any]:
+        """The cells behind a free variable, of functions that come from outside."""
+        code = frame.f_code
+        if id(code) not in self._ledger.functions:
+            self.search(frame)
+        found = []
+        k = code.co_freevars.index(name)
+        for f in self._ledger.functions.get(id(code), ()):
+            if id(f) in self._ledger.outside and f.__closure__ is not None:
+                cell = f.__closure__[k]
+                try:
+                    matches = cell.cell_contents is value
+                except ValueError:
+                    matches = value is UNKNOWN
+                if matches:
+                    found.append(cell)
+        return found
+
+    def search(self, frame: FrameType) -> None:
+        """Functions of a code that nothing read so far has led to: called by C code or by the framework."""
+        code = frame.f_code
+        self._ledger.functions[id(code)] = []
+        back = frame.f_back
+        while back is not None and back.f_trace is not None:
+            if any(c is code for c in back.f_code.co_consts):
+                return  # made by a function that still runs: a comprehension, a lambda passed on
+            back = back.f_back
+        for f in gc.get_referrers(code):
+            if isinstance(f, FunctionType) and f.__code__ is code:
+                self._ledger.learn(f, f.__qualname__, True)
+
+    def _on_attr(self, frame: FrameType, action: Any) -> None:
+        base = evaluate(action[1], frame, self._results)
+        if base is UNKNOWN or base is ABSENT or base.__class__ is Symbol:
+            return
+        self._attribute(base, action[2], action[1], frame)
+
+    def _attribute(self, base: Any, name: str, expr: Expr, frame: FrameType, plainly: bool = False) -> None:
+        if isinstance(base, CONTAINERS) and hasattr(dict if isinstance(base, dict) else list, name):
+            if name in _GROWING and isinstance(base, (list, set)):
+                self._ledger.snapshot(base, self._ledger.name(base, expr), True)
+            elif name != "get":
+                self._ledger.read_content(base, self._ledger.name(base, expr), frame, False)
+            return
+        if isinstance(base, np.ndarray):
+            self._ledger.read_array(base, self._ledger.name(base, expr), frame)
+        if name in _DUNDER:
+            return
+        kind, holder, value = find(base, name, plainly)
+        if kind == "attr":
+            self._ledger.note("attr", holder, name, value, f"{self._ledger.name(base, expr)}.{name}", frame)
+        elif kind == "item":
+            self._ledger.outside.add(id(holder))
+            if not isinstance(value, types.ModuleType):
+                self._ledger.note("item", holder, name, value, f"{render(expr)}.{name}", frame)
+        elif kind == "method":
+            function = getattr(value, "__func__", value)
+            if is_own(function.__module__):
+                self._ledger.note("method", holder, name, function, f"{holder.__name__}.{name}", frame)
+            self._ledger.learn(function, f"{holder.__name__}.{name}", True)
+        elif kind == "quiet" and (name == "__dict__" or isinstance(base, types.ModuleType)):
+            if name == "__dict__":
+                self._ledger.keep_dict(value, base)
+            outside = id(base) in self._ledger.outside or isinstance(base, types.ModuleType)
+            if not isinstance(value, types.ModuleType):
+                self._ledger.learn(value, f"{self._ledger.name(base, expr)}.{name}", outside)
+
+    def _on_item(self, frame: FrameType, action: Any) -> None:
+        base = evaluate(action[1], frame, self._results)
+        if isinstance(base, (dict, list, tuple, np.ndarray, collections.deque)):
+            self._item_read(base, evaluate(action[2], frame, self._results), action[1], frame)
+
+    def _item_read(self, base: Any, key: Any, expr: Expr, frame: FrameType) -> None:
+        name = self._ledger.name(base, expr)
+        value = get_item(base, key)
+        if isinstance(base, np.ndarray):
+            self._ledger.read_array(base, name, frame)
+        elif value is UNKNOWN:
+            if type(base).__getitem__ in _ITEM_GETTERS:  # the code of others is followed
+                self._ledger.read_content(base, name, frame, False)
+        elif isinstance(base, tuple):
+            self._ledger.learn(value, item_name(name, key), id(base) in self._ledger.outside)
+        elif id(base) in self._ledger.outside:
+            self._ledger.note("item", base, key, value, item_name(name, key), frame)
+            if not is_plain(key):
+                self._ledger.objects.setdefault(id(key), key)
+
+    def _on_elements(self, frame: FrameType, action: Any) -> None:
+        x = evaluate(action[1], frame, self._results)
+        if isinstance(x, (*CONTAINERS, np.ndarray)):
+            self._ledger.read_content(x, self._ledger.name(x, action[1]), frame, False)
+
+    def _on_content(self, frame: FrameType, action: Any) -> None:
+        x = evaluate(action[1], frame, self._results)
+        if isinstance(x, (*CONTAINERS, np.ndarray)):
+            self._ledger.read_content(x, self._ledger.name(x, action[1]), frame, True)
+
+    def _on_in(self, frame: FrameType, action: Any) -> None:
+        container = evaluate(action[2], frame, self._results)
+        key = evaluate(action[1], frame, self._results)
+        if isinstance(container, dict) and is_plain(key):
+            if id(container) in self._ledger.outside:
+                name = f"{key!r} in {self._ledger.name(container, action[2])}"
+                self._ledger.note("has", container, key, dict.__contains__(container, key), name, frame)
+        elif isinstance(container, (*CONTAINERS, np.ndarray)):
+            self._ledger.read_content(container, self._ledger.name(container, action[2]), frame, True)
+
+    def _on_call(self, frame: FrameType, action: Any) -> None:
+        callee, args = evaluate(action[1], frame, self._results), action[2]
+        if id(callee) in _QUIET_CALLS:
+            return
+        cls = callee.__class__
+        function = callee.__func__ if cls is types.MethodType else callee
+        if function.__class__ is FunctionType:
+            self._ledger.learn(function, function.__qualname__, False)
+            known = self._tracers.get(id(function.__code__))
+            if known is None:
+                known = follows(function.__code__, function.__globals__) != "never"
+        else:
+            known = False
+        values = [evaluate(x, frame, self._results) for x in args]
+        if known is not False:
+            for x, expr in zip(values, args):
+                if isinstance(x, (FunctionType, types.MethodType, functools.partial)):
+                    self._ledger.learn(x, self._ledger.name(x, expr), False)
+            return
+        if cls in (types.BuiltinFunctionType, types.MethodWrapperType):
+            if self._builtin(callee, values, args, frame):
+                return
+            owner = callee.__self__
+            if isinstance(owner, CONTAINERS) and callee.__name__ not in _GROWING:
+                self._ledger.read_content(owner, self._ledger.name(owner, None), frame, False)
+        if cls is functools.partial:
+            self._ledger.read_content(callee, self._ledger.name(callee, action[1]), frame, True)
+        elif (
+            cls is types.WrapperDescriptorType
+            and values
+            and isinstance(values[-1 if len(values) == 2 else 1], str)
+        ):
+            if callee is object.__setattr__:
+                self._write_attr(values[0], values[1], args[0], frame)
+                return
+            if callee is object.__getattribute__ and values[0] is not UNKNOWN:
+                self._attribute(values[0], values[1], args[0], frame, True)
+                return
+        elif isinstance(callee, weakref.ref):
+            self._ledger.learn(callee(), render(action[1]), id(callee) in self._ledger.outside)
+            return
+        self._impure(callee, frame)
+        inside = type(callee).__module__.startswith("duograd.")
+        if cls is FunctionType or cls is types.MethodType:
+            inside = function.__module__.startswith("duograd.")
+        for x, expr in zip(values, args):
+            # The framework reads settings from dicts itself (learning rates), at every call.
+            if not (inside and isinstance(x, dict)):
+                self._ledger.read_content(
+                    x, self._ledger.name(x, expr), frame, id(callee) not in _SHALLOW_CALLS
+                )
+
+    def _builtin(self, callee: Any, values: list[Any], args: Any, frame: FrameType) -> bool:
+        """Built-in functions that read or write one thing by name. True when handled."""
+        if callee is globals:
+            self._ledger.outside.add(id(frame.f_globals))
+            return True
+        if not values or values[0] is UNKNOWN:
+            return False
+        x = values[0]
+        if callee in (getattr, hasattr, setattr, delattr):
+            if isinstance(values[1] if len(values) > 1 else None, str):
+                if callee in (setattr, delattr):
+                    self._write_attr(x, values[1], args[0], frame)
+                else:
+                    self._attribute(x, values[1], args[0], frame)
+            return True
+        if callee is vars:
+            space = instance_dict(x)
+            self._ledger.keep_dict(space, x)
+            self._ledger.learn(
+                space, f"{self._ledger.name(x, args[0])}.__dict__", id(x) in self._ledger.outside
+            )
+            return True
+        if callee is len:
+            if isinstance(x, MUTABLE) and id(x) in self._ledger.outside:
+                self._ledger.note("length", x, None, len(x), f"len({self._ledger.name(x, args[0])})", frame)
+            return True
+        owner, name = callee.__self__, callee.__name__
+        if isinstance(owner, dict) and name in ("get", "__getitem__"):
+            value = dict.get(owner, x, ABSENT)
+            if id(owner) in self._ledger.outside:
+                self._ledger.note(
+                    "item", owner, x, value, item_name(self._ledger.name(owner, None), x), frame
+                )
+            return True
+        if (
+            isinstance(callee, types.MethodWrapperType)
+            and name in ("__setattr__", "__delattr__", "__getattribute__")
+            and isinstance(x, str)
+        ):
+            if name == "__getattribute__":
+                self._attribute(owner, x, None, frame, True)
+            else:
+                self._write_attr(owner, x, None, frame)
+            return True
+        if (
+            isinstance(callee, types.MethodWrapperType)
+            and name in ("__setitem__", "__delitem__")
+            and isinstance(owner, (dict, list))
+        ):
+            self._write_item(owner, x, None, frame)
+            return True
+        return False
+
+    def _impure(self, callee: Any, frame: FrameType) -> None:
+        if not isinstance(callee, (types.BuiltinFunctionType, FunctionType, types.MethodType)):
+            return
+        owner, name = getattr(callee, "__self__", None), callee.__name__
+        module = callee.__module__ or getattr(owner, "__module__", None)
+        if (
+            isinstance(owner, _IMPURE_OWNERS)
+            or (module in _IMPURE_MODULES and name != "sleep")
+            or callee is input
+        ):
+            source = module or type(owner).__name__
+            self._ledger.remark(f"{source}.{name}() is not watched: the graph keeps the value it gave", frame)
+
+    # -- writes ---------------------------------------------------------------------------------
+
+    def _on_set_attr(self, frame: FrameType, action: Any) -> None:
+        base = evaluate(action[1], frame, self._results)
+        if base is not UNKNOWN:
+            self._write_attr(base, action[2], action[1], frame)
+
+    def _write_attr(self, base: Any, key: str, expr: Expr, frame: FrameType) -> None:
+        name = f"{self._ledger.name(base, expr)}.{key}"
+        if isinstance(base, Tensor) and not (instance_dict(base) or hasattr(base, "__dict__")):
+            return
+        if isinstance(base, types.ModuleType):
+            self._ledger.outside.add(id(base.__dict__))
+            self._ledger.write("item", base.__dict__, key, name)
+            return
+        static = in_class(type(base), key)
+        if (
+            static is ABSENT
+            or type(static) is types.MemberDescriptorType
+            or not hasattr(type(static), "__set__")
+        ):
+            self._ledger.write("attr", base, key, name)
+
+    def _on_set_item(self, frame: FrameType, action: Any) -> None:
+        base = evaluate(action[1], frame, self._results)
+        if isinstance(base, (dict, list)):
+            self._write_item(base, evaluate(action[2], frame, self._results), action[1], frame)
+
+    def _write_item(self, base: Any, key: Any, expr: Expr, frame: FrameType) -> None:
+        if id(base) not in self._ledger.outside:
+            return
+        name = self._ledger.name(base, expr)
+        hooked = type(base).__setitem__ not in (dict.__setitem__, list.__setitem__)
+        if key is UNKNOWN or isinstance(key, slice):
+            self._ledger.read_content(base, name, frame, False)
+        elif not hooked or expr is None:  # the code of another __setitem__ is followed
+            self._ledger.snapshot(base, name, False)
+            self._ledger.write("item", base, key, item_name(name, key))
+
+    def _on_set_global(self, frame: FrameType, action: Any) -> None:
+        self._ledger.outside.add(id(frame.f_globals))
+        self._ledger.write("item", frame.f_globals, action[1], action[1])
+
+    def _on_set_free(self, frame: FrameType, action: Any) -> None:
+        for cell in self._cells(frame, action[1], frame.f_locals.get(action[1], UNKNOWN)):
+            self._ledger.outside.add(id(cell))
+            self._ledger.write("cell", cell, None, action[1])

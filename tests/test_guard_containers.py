@@ -1,0 +1,428 @@
+"""Guards of containers and of functions: a change of what was looked at is noticed, another is not."""
+
+import collections
+import functools
+import types
+from typing import NamedTuple
+
+import duograd as dg
+import numpy as np
+import pytest
+from duograd.core.errors import TraceError
+from duograd.graph.guards import ReadRecorder, compile_guards
+
+
+def record(fn, *args):
+    with ReadRecorder() as recorder:
+        fn(*args)
+    assert not [r.value for r in recorder.reads if "could not be watched" in str(r.value)]
+    return recorder
+
+
+def guards_of(fn, *args):
+    """Guards of one call; they hold right after it."""
+    guards = compile_guards(record(fn, *args).reads)
+    assert guards.check(), guards.first_failure()
+    assert guards.first_failure() is None
+    return guards
+
+
+def assert_noticed(guards, name):
+    """The guards fail, and the message names what changed."""
+    assert not guards.check()
+    assert name in guards.first_failure()
+
+
+SCALE = 2.0
+OTHER = 5
+CONFIG = {"scale": 2.0, "name": "a", "inner": {"depth": 3}}
+
+
+def helper(x):
+    return x * SCALE
+
+
+class Layer:
+    gain = 1.0
+    unused = 1
+
+    def __init__(self, scale=2.0):
+        self.scale = scale
+        self.training = True
+        self.other = 0
+
+    def __call__(self, x):
+        return self.forward(x)
+
+    def forward(self, x):
+        return x * self.scale if self.training else x
+
+
+# ---------------------------------------------------------------- containers
+
+
+def test_dict_item(monkeypatch):
+    guards = guards_of(lambda: CONFIG["scale"])
+    monkeypatch.setitem(CONFIG, "name", "b")
+    assert guards.check()
+    monkeypatch.setitem(CONFIG, "scale", 3.0)
+    assert_noticed(guards, "CONFIG['scale'] was 2.0, now 3.0")
+
+
+def test_nested_dict_item(monkeypatch):
+    guards = guards_of(lambda: CONFIG["inner"]["depth"])
+    monkeypatch.setitem(CONFIG["inner"], "depth", 4)
+    assert_noticed(guards, "CONFIG['inner']['depth'] was 3, now 4")
+
+
+def test_dict_get_of_a_present_and_of_an_absent_key():
+    config = {"scale": 2.0}
+    guards = guards_of(lambda: (config.get("scale"), config.get("bias", 0)))
+    config["other"] = 1
+    assert guards.check()
+    config["bias"] = 1
+    assert not guards.check()
+    del config["bias"]
+    config["scale"] = 4.0
+    assert_noticed(guards, "config['scale'] was 2.0, now 4.0")
+
+
+def test_key_in_dict():
+    config = {"scale": 2.0}
+    guards = guards_of(lambda: "bias" in config)
+    config["scale"] = 1.0
+    assert guards.check()
+    config["bias"] = None
+    assert_noticed(guards, "'bias' in config was False, now True")
+
+
+def test_list_item():
+    sizes = [1, 2, 3]
+    guards = guards_of(lambda: sizes[1] + sizes[-1])
+    sizes[0] = 9
+    assert guards.check()
+    sizes[1] = 5
+    assert_noticed(guards, "sizes[1] was 2, now 5")
+
+
+def test_list_length():
+    sizes = [1, 2, 3]
+    guards = guards_of(lambda: len(sizes))
+    sizes[0] = 9
+    assert guards.check()
+    sizes.append(4)
+    assert_noticed(guards, "len(sizes) was 3, now 4")
+
+
+def test_loop_over_a_list_of_numbers():
+    sizes = [1, 2, 3]
+    guards = guards_of(lambda: [s * 2 for s in sizes])
+    sizes[2] = 4
+    assert_noticed(guards, "sizes was [1, 2, 3], now [1, 2, 4]")
+    sizes[2] = 3
+    assert guards.check()
+    sizes.append(1)
+    assert not guards.check()
+
+
+def test_loop_over_a_list_of_configs():
+    layers = [Layer(1.0), Layer(2.0)]
+
+    def fn():
+        total = 0.0
+        for k, layer in enumerate(layers):
+            total += layer.scale * k
+        return total
+
+    guards = guards_of(fn)
+    layers[1].other = 3
+    assert guards.check()
+    layers[1].scale = 5.0
+    assert_noticed(guards, "layers[1].scale was 2.0, now 5.0")
+    layers[1].scale = 2.0
+    layers[0] = Layer(1.0)
+    assert not guards.check()
+
+
+def test_loop_over_dict_items():
+    config = {"a": Layer(1.0), "b": Layer(2.0)}
+
+    def fn():
+        return sum(v.scale for k, v in config.items() if k != "c")
+
+    guards = guards_of(fn)
+    config["b"].scale = 3.0
+    assert_noticed(guards, "config['b'].scale was 2.0, now 3.0")
+    config["b"].scale = 2.0
+    assert guards.check()
+    config["c"] = Layer()
+    assert_noticed(guards, "config")
+
+
+def test_comprehensions_over_attributes():
+    model = types.SimpleNamespace(layers=[Layer(1.0), Layer(2.0)], gains={"a": 1.0})
+    guards = guards_of(
+        lambda: ([layer.scale for layer in model.layers], {k: v + 1 for k, v in model.gains.items()})
+    )
+    model.layers[0].scale = 3.0
+    assert_noticed(guards, "model.layers[0].scale was 1.0, now 3.0")
+    model.layers[0].scale = 1.0
+    model.gains["a"] = 2.0
+    assert_noticed(guards, "model.gains")
+
+
+def test_unpacking_and_star():
+    sizes, pads = [2, 3], [4, 5]
+
+    def fn():
+        a, b = sizes
+        return max(a, b, *pads)
+
+    guards = guards_of(fn)
+    sizes[0] = 7
+    assert_noticed(guards, "sizes")
+    sizes[0] = 2
+    pads.append(1)
+    assert_noticed(guards, "pads")
+
+
+def test_container_compared_or_given_to_a_builtin():
+    sizes = [2, [3, 4]]
+    for fn in (
+        lambda: sizes == [2, [3, 4]],
+        lambda: str(sizes),
+        lambda: list(sizes),
+        lambda: f"{sizes}",
+        lambda: bool(sizes),
+    ):
+        guards = guards_of(fn)
+        sizes[0] = 7
+        assert_noticed(guards, "sizes")
+        sizes[0] = 2
+
+
+def test_nested_list_given_to_an_op():
+    table = [[1.0, 2.0], [3.0, 4.0]]
+    guards = guards_of(lambda: dg.tensor(table))
+    table[1][0] = 5.0
+    assert_noticed(guards, "table[1]")
+
+
+def test_equal_container_in_a_new_object_is_no_change():
+    layer = Layer()
+    layer.sizes = [1, 2]
+    guards = guards_of(lambda: layer.sizes[0])
+    layer.sizes = [1, 2]
+    assert guards.check()
+    layer.sizes = [1, 3]
+    assert not guards.check()
+
+
+def test_order_of_dict_keys_is_part_of_a_loop():
+    config = {"a": 1, "b": 2}
+    guards = guards_of(lambda: list(config))
+    del config["a"]
+    config["a"] = 1
+    assert not guards.check()
+
+
+def test_set_and_membership():
+    names = {"a", "b"}
+    guards = guards_of(lambda: "a" in names)
+    names.add("c")
+    assert_noticed(guards, "names")
+
+
+def test_tuple_slice_and_named_tuple():
+    class Window(NamedTuple):
+        size: int
+        step: int
+
+    layer = Layer()
+    layer.window, layer.part = Window(3, 1), slice(0, 2)
+    guards = guards_of(lambda: (layer.window.size, layer.part))
+    layer.window, layer.part = Window(3, 1), slice(0, 2)
+    assert guards.check()
+    layer.part = slice(0, 3)
+    assert_noticed(guards, "layer.part")
+    layer.part = slice(0, 2)
+    layer.window = Window(3, 2)
+    assert_noticed(guards, "layer.window")
+
+
+def test_dict_with_its_own_getitem():
+    class Options(dict):
+        def __getitem__(self, key):
+            return super().__getitem__(key.lower()) * 2
+
+        def __missing__(self, key):
+            return 7
+
+    options = Options(scale=2.0, other=1)
+    guards = guards_of(lambda: options["SCALE"] + options["absent"])
+    options["other"] = 2
+    assert guards.check()
+    options["scale"] = 3.0
+    assert_noticed(guards, "['scale'] was 2.0, now 3.0")
+
+
+def test_containers_of_the_standard_library():
+    queue, counts, user = collections.deque([1, 2]), collections.Counter("aab"), collections.UserList([1, 2])
+    ordered, missing = collections.OrderedDict(a=1), collections.defaultdict(int, a=1)
+    raw = bytearray(b"ab")
+
+    def fn():
+        return list(queue), counts["a"], user[0], list(ordered), missing["a"], bytes(raw)
+
+    for change, back in (
+        (lambda: queue.append(3), queue.pop),
+        (lambda: counts.update("a"), lambda: counts.subtract("a")),
+        (lambda: user.__setitem__(0, 5), lambda: user.__setitem__(0, 1)),
+        (lambda: ordered.update(b=1), lambda: ordered.pop("b")),
+        (lambda: missing.update(a=2), lambda: missing.update(a=1)),
+        (lambda: raw.append(3), raw.pop),
+    ):
+        guards = guards_of(fn)
+        change()
+        assert not guards.check()
+        back()
+        assert guards.check()
+
+
+def test_globals_as_a_dict(monkeypatch):
+    guards = guards_of(lambda: globals()["SCALE"])
+    monkeypatch.setitem(globals(), "OTHER", 6)
+    assert guards.check()
+    monkeypatch.setitem(globals(), "SCALE", 3.0)
+    assert_noticed(guards, "SCALE")
+
+
+def test_small_arrays_are_compared_by_their_elements():
+    table = np.arange(4.0)
+    guards = guards_of(lambda: float(table[1]) + table.sum())
+    table[3] = 3.0
+    assert guards.check()
+    table[3] = 7.0
+    assert_noticed(guards, "table")
+
+
+def test_large_array_that_may_change_is_an_error():
+    table = np.zeros(10_000)
+    with pytest.raises(TraceError, match="reads the NumPy array table of 80,000 bytes"):
+        record(lambda: table.sum())
+    table.flags.writeable = False
+    record(lambda: table.sum())
+
+
+# ---------------------------------------------------------------- functions
+
+
+def test_default_arguments():
+    settings = {"scale": 2.0}
+
+    def fn(x, scale=2.0, *, options=settings):
+        return x * scale * options["scale"]
+
+    guards = guards_of(lambda: fn(1.0))
+    fn.__defaults__ = (3.0,)
+    assert_noticed(guards, "defaults")
+    fn.__defaults__ = (2.0,)
+    assert guards.check()
+    settings["scale"] = 5.0
+    assert_noticed(guards, "options['scale'] was 2.0, now 5.0")
+
+
+def test_partial():
+    layer = Layer()
+
+    def fn(layer, x):
+        return layer.scale * x
+
+    layer.call = functools.partial(fn, layer)
+    guards = guards_of(lambda: layer.call(2.0))
+    layer.scale = 4.0
+    assert_noticed(guards, "scale was 2.0, now 4.0")
+    layer.scale = 2.0
+    layer.call = functools.partial(fn, Layer())
+    assert_noticed(guards, "layer.call")
+
+
+def test_partial_keywords():
+    layer = Layer()
+    layer.call = functools.partial(lambda x, scale: x * scale, scale=2.0)
+    guards = guards_of(lambda: layer.call(2.0))
+    layer.call.keywords["scale"] = 3.0
+    assert not guards.check()
+
+
+def test_lambda_kept_in_an_attribute_and_what_it_reads(monkeypatch):
+    layer = Layer()
+    layer.call = lambda x: x * SCALE
+    guards = guards_of(lambda: layer.call(2.0))
+    monkeypatch.setitem(globals(), "SCALE", 7.0)
+    assert_noticed(guards, "SCALE")
+    monkeypatch.undo()
+    layer.call = lambda x: x
+    assert_noticed(guards, "layer.call")
+
+
+def test_functions_given_to_map_sorted_and_reduce(monkeypatch):
+    for fn in (
+        lambda: list(map(helper, (1, 2))),
+        lambda: sorted((1, 2), key=lambda v: v * SCALE),
+        lambda: functools.reduce(lambda a, b: a + b * SCALE, (1, 2)),
+    ):
+        guards = guards_of(fn)
+        with monkeypatch.context() as patch:
+            patch.setitem(globals(), "SCALE", 7.0)
+            assert_noticed(guards, "SCALE")
+
+
+def test_generators():
+    layers = [Layer(1.0), Layer(2.0)]
+
+    def scales():
+        for layer in layers:
+            yield layer.scale
+
+    guards = guards_of(lambda: sum(scales()))
+    layers[0].scale = 4.0
+    assert_noticed(guards, "layers[0].scale was 1.0, now 4.0")
+
+
+def test_context_manager_and_exception_paths():
+    layer = Layer()
+
+    class Scope:
+        def __enter__(self):
+            return layer
+
+        def __exit__(self, *_):
+            return True
+
+    def fn():
+        with Scope() as scope:
+            if scope.scale > 1:
+                raise ValueError
+        try:
+            return layer.missing
+        except AttributeError:
+            return layer.other
+
+    guards = guards_of(fn)
+    layer.other = 3
+    assert_noticed(guards, "other was 0, now 3")
+    layer.other = 0
+    layer.missing = 1
+    assert_noticed(guards, "missing was absent, now 1")
+
+
+def test_environment_variable(monkeypatch):
+    import os
+
+    monkeypatch.setenv("GUARDS_SCALE", "2")
+    guards = guards_of(lambda: os.environ["GUARDS_SCALE"])
+    monkeypatch.setenv("GUARDS_OTHER", "1")
+    assert guards.check()
+    monkeypatch.setenv("GUARDS_SCALE", "3")
+    assert not guards.check()

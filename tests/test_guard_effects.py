@@ -1,0 +1,331 @@
+"""Guards of tensors, what a traced function changes outside, and how the recorder sits in the interpreter."""
+
+import gc
+import sys
+import time
+import types
+import weakref
+
+import duograd as dg
+import numpy as np
+import pytest
+from duograd.graph.guards import ReadRecorder, compile_guards, grad_guard, tensor_guard
+
+
+def record(fn, *args):
+    with ReadRecorder() as recorder:
+        fn(*args)
+    assert not [r.value for r in recorder.reads if "could not be watched" in str(r.value)]
+    return recorder
+
+
+def guards_of(fn, *args):
+    """Guards of one call; they hold right after it."""
+    guards = compile_guards(record(fn, *args).reads)
+    assert guards.check(), guards.first_failure()
+    assert guards.first_failure() is None
+    return guards
+
+
+def assert_noticed(guards, name):
+    """The guards fail, and the message names what changed."""
+    assert not guards.check()
+    assert name in guards.first_failure()
+
+
+SCALE = 2.0
+OTHER = 5
+
+
+def helper(x):
+    return x * SCALE
+
+
+class Layer:
+    gain = 1.0
+    unused = 1
+
+    def __init__(self, scale=2.0):
+        self.scale = scale
+        self.training = True
+        self.other = 0
+
+    def __call__(self, x):
+        return self.forward(x)
+
+    def forward(self, x):
+        return x * self.scale if self.training else x
+
+
+# ---------------------------------------------------------------- tensors
+
+
+def test_tensors_on_the_way_are_guarded_by_identity():
+    layer = Layer()
+    layer.weight = dg.ones((2,))
+    guards = guards_of(lambda: layer.weight)
+    layer.weight = dg.ones((2,))
+    assert_noticed(guards, "layer.weight was tensor float32[2], now tensor float32[2]")
+
+
+def test_list_of_tensors_never_compares_values():
+    weights = [dg.ones((2,)), dg.ones((2,))]
+    guards = guards_of(lambda: list(weights))
+    weights[1] = dg.ones((2,))
+    assert_noticed(guards, "weights")
+
+
+def test_tensor_guard_allows_new_values_and_notices_new_memory():
+    x, y = dg.ones((2, 3)), dg.zeros((2, 3))
+    guards = compile_guards([], [tensor_guard(x)])
+    assert guards.check()
+    x += 1
+    assert guards.check()
+    x.requires_grad_()
+    assert not guards.check()
+    x.requires_grad_(False)
+    x._storage, kept = y._storage, x._storage
+    assert not guards.check()
+    x._storage = kept
+    assert guards.check()
+    assert "float32[2, 3]" in guards.explain()[0]
+
+
+def test_grad_guard():
+    x = dg.ones((2,)).requires_grad_()
+    absent = compile_guards([], [grad_guard(x, True)])
+    assert absent.check()
+    x.grad = dg.ones((2,))
+    assert not absent.check()
+    present = compile_guards([], [grad_guard(x, False)])
+    assert present.check()
+    x.grad = dg.zeros((2,))
+    assert present.check()
+    x.grad = None
+    assert not present.check()
+
+
+# ---------------------------------------------------------------- writes
+
+
+def test_attribute_that_the_function_changes_is_recorded_as_first_read():
+    layer = Layer()
+    layer.count = 0
+
+    def fn():
+        layer.count += 1
+        return layer.count
+
+    recorder = record(fn)
+    guards = compile_guards(recorder.reads)
+    assert_noticed(guards, "layer.count was 0, now 1")
+    layer.count = 0
+    assert guards.check()
+    (effect,) = recorder.effects
+    effect.apply(effect.value)
+    assert layer.count == 1
+
+
+def test_attribute_that_is_only_written_is_an_effect_and_no_read():
+    layer = Layer()
+
+    def fn():
+        layer.last = 5
+        return layer.last
+
+    recorder = record(fn)
+    assert [r.name for r in recorder.reads] == ["layer"]
+    assert [(e.name, e.value) for e in recorder.effects] == [("layer.last", 5)]
+
+
+def test_value_that_is_changed_and_put_back_needs_no_new_variant():
+    layer = Layer()
+
+    def fn():
+        before, layer.training = layer.training, False
+        try:
+            return layer(1.0)
+        finally:
+            layer.training = before
+
+    guards = guards_of(fn)
+    layer.training = False
+    assert not guards.check()
+
+
+def test_effects_on_containers_and_globals(monkeypatch):
+    monkeypatch.setitem(globals(), "OTHER", 5)
+    log, seen, table = [1], set(), {"a": 1}
+
+    def fn():
+        global OTHER
+        OTHER = 8
+        log.append(2)
+        seen.add("x")
+        table["b"] = 2
+        table.pop("a")
+
+    recorder = record(fn)
+    kinds = {e.name: e for e in recorder.effects}
+    assert kinds["OTHER"].value == 8
+    assert kinds["log"].kind == "extend"
+    assert kinds["log"].value == [2]
+    log[:], table["a"], OTHER_before = [1], 1, OTHER
+    for effect in recorder.effects:
+        effect.apply(effect.value)
+    assert (log, seen, table, OTHER_before) == ([1, 2], {"x"}, {"b": 2}, 8)
+
+
+def test_appending_is_no_read():
+    log = []
+    guards = guards_of(lambda: log.append(1))
+    log.append(2)
+    assert guards.check()
+
+
+def test_objects_made_during_the_call_are_not_guarded():
+    class State:
+        def __init__(self):
+            self.scale = 1.0
+            self.items = []
+
+    def fn():
+        state = State()
+        state.items.append(state.scale)
+        state.scale += 1
+        other = types.SimpleNamespace(depth=3, state=state)
+        config = {"a": [1, 2]}
+        for v in config["a"]:
+            state.items.append(v)
+        return other.depth + other.state.scale + len(state.items)
+
+    names = {r.name for r in record(fn).reads}
+    assert names == {"State", "State.__init__"} - {"State.__init__"}
+
+
+def test_values_made_during_the_call_are_released():
+    class Big:
+        pass
+
+    alive = []
+
+    def fn():
+        big = Big()
+        big.payload = np.zeros(8)
+        alive.append(weakref.ref(big))
+        return big.payload.shape
+
+    recorder = record(fn)
+    recorder.effects.clear()
+    guards = compile_guards(recorder.reads)
+    gc.collect()
+    assert alive[0]() is None
+    assert guards.check()
+
+
+# ---------------------------------------------------------------- tracing
+
+
+def test_reads_in_the_framework_are_not_the_users():
+    x = dg.ones((2, 2))
+    names = [r.name for r in record(lambda: dg.softmax(x @ x + 1.0, axis=-1)).reads]
+    assert names == ["x"]
+
+
+def test_recorder_restores_an_installed_tracer_and_calls_it_along():
+    events = []
+
+    def tracer(frame, event, arg):
+        if frame.f_code.co_name == "traced_here":
+            events.append(event)
+        return tracer
+
+    def traced_here():
+        return SCALE
+
+    before = sys.gettrace()
+    sys.settrace(tracer)
+    try:
+        recorder = record(traced_here)
+        assert sys.gettrace() is tracer
+    finally:
+        sys.settrace(before)
+    assert {"call", "line", "return"} <= set(events)
+    assert [r.name for r in recorder.reads] == ["SCALE"]
+
+
+def test_breakpoint_works_and_such_a_trace_is_used_once(monkeypatch):
+    import io
+    import pdb
+
+    layer = Layer()
+    debugger = pdb.Pdb(
+        stdin=io.StringIO("p layer.scale\nc\n"), stdout=io.StringIO(), nosigint=True, readrc=False
+    )
+    monkeypatch.setattr(sys, "breakpointhook", lambda: debugger.set_trace(sys._getframe(1)))
+
+    def fn():
+        breakpoint()
+        return layer.scale
+
+    before = sys.gettrace()
+    with ReadRecorder() as recorder:
+        assert fn() == 2.0
+    sys.settrace(before)
+    assert "2.0" in debugger.stdout.getvalue()
+    guards = compile_guards(recorder.reads)
+    assert not guards.check()
+    assert "debugger" in guards.first_failure()
+
+
+def test_exceptions_pass_through_and_leave_no_tracer():
+    before = sys.gettrace()
+    with pytest.raises(ZeroDivisionError), ReadRecorder():
+        helper(1 / 0)
+    assert sys.gettrace() is before
+
+
+def test_clock_is_noted():
+    guards = guards_of(lambda: time.time() + time.perf_counter())
+    assert any("time" in text and "not watched" in text for text in guards.explain())
+    assert guards.check()
+
+
+def test_random_numbers_of_python_and_numpy_are_noted():
+    import random
+
+    guards = guards_of(lambda: random.random() + np.random.default_rng(0).random())
+    assert sum("not watched" in text for text in guards.explain()) >= 1
+
+
+def test_explain_names_the_line():
+    layer = Layer()
+    text = "\n".join(guards_of(lambda: layer.training).explain())
+    line = test_explain_names_the_line.__code__.co_firstlineno + 2
+    assert f"layer.training == True  ({__file__}:{line})" in text
+
+
+def test_no_reads_give_a_check_that_holds():
+    assert compile_guards([]).check() is True
+
+
+# ---------------------------------------------------------------- whole functions
+
+
+def test_function_is_traced_again_when_what_it_read_changed():
+    layer = Layer()
+
+    @dg.function
+    def fn(x):
+        return layer(x)
+
+    x = dg.ones((3,))
+    assert fn(x).tolist() == [2.0] * 3
+    layer.scale = 3.0
+    assert fn(x).tolist() == [3.0] * 3
+    layer.training = False
+    assert fn(x).tolist() == [1.0] * 3
+    layer.training, layer.scale = True, 2.0
+    assert fn(x).tolist() == [2.0] * 3
+    assert len(fn.variants) == 3
+    assert "layer.scale was 2.0, now 3.0" in fn.explain()
