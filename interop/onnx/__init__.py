@@ -1,8 +1,9 @@
-"""ONNX: `export`, `load` and `check`."""
+"""ONNX: `export` writes models, `load` makes modules of them, `check` says what is in the way."""
 
 from __future__ import annotations
 
+from .check import Problem, Report, check
 from .export import export
 from .load import OnnxModule, load
 
-__all__ = ["OnnxModule", "export", "load"]
+__all__ = ["OnnxModule", "Problem", "Report", "check", "export", "load"]

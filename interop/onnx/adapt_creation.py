@@ -12,6 +12,7 @@ from ...core.op import REGISTRY as ops
 from ...core.ops.creation import rand, randn
 from ...core.value import Tensor
 from .dtypes import from_code
+from .program import as_array, host_tensor
 from .table import adapter
 
 
@@ -31,14 +32,14 @@ def constant(
     raise ValueError("Constant without a value")
 
 
-@adapter("ConstantOfShape", host=("shape",))
+@adapter("ConstantOfShape", host=("shape",), grows=True)
 def constant_of_shape(shape, *, value=None):
     """One number everywhere; float32 zeros when none is given."""
     cell = np.zeros(1, np.float32) if value is None else value
     return ops["full"](cell.item(), shape=tuple(int(n) for n in shape), dtype=T.as_dtype(cell.dtype))
 
 
-@adapter("Range", host=("start", "limit", "delta"))
+@adapter("Range", host=("start", "limit", "delta"), grows=True)
 def range_(start, limit, delta):
     """From start by delta, before limit."""
     first, last, step = (v.item() for v in (start, limit, delta))
@@ -46,7 +47,7 @@ def range_(start, limit, delta):
     return ops["arange_from"](first, step, size=size, dtype=T.as_dtype(start.dtype))
 
 
-@adapter("EyeLike")
+@adapter("EyeLike", grows=True)
 def eye_like(x, *, k=0, dtype=None):
     """Ones on a diagonal of a matrix shaped like x."""
     kind = x.dtype if dtype is None else from_code(dtype)
@@ -149,8 +150,6 @@ def scan(
 
 
 def _host(value: Any) -> Any:
-    from .program import as_array
-
     return as_array(value)
 
 
@@ -158,7 +157,5 @@ def _stacked(row: list[Any], axis: int) -> Any:
     if not row:
         raise ValueError("a loop that runs zero times has no scan outputs to stack")
     if any(isinstance(v, Tensor) for v in row):
-        from .adapt_elementwise import dispatch_constant
-
-        return ops["stack"]([v if isinstance(v, Tensor) else dispatch_constant(v) for v in row], axis=axis)
+            return ops["stack"]([v if isinstance(v, Tensor) else host_tensor(v) for v in row], axis=axis)
     return np.stack(row, axis=axis)

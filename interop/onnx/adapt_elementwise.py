@@ -12,6 +12,7 @@ from ...core import types as T
 from ...core.op import REGISTRY as ops
 from ...core.value import Tensor
 from .dtypes import from_code
+from .program import host_tensor
 from .table import adapter
 
 
@@ -199,12 +200,6 @@ def identity(x):
 @adapter("BitShift", host=("y",))
 def bit_shift(x, y, *, direction):
     """Unsigned integers shifted: a product with, or a floored quotient by, a power of two."""
-    factor = dispatch_constant(np.power(np.array(2, y.dtype), y).astype(y.dtype))
+    factor = host_tensor(np.power(np.array(2, y.dtype), y).astype(y.dtype))
     return ops["multiply"](x, factor) if direction == "LEFT" else ops["floor_divide"](x, factor)
 
-
-def dispatch_constant(array: np.ndarray) -> Any:
-    """An array as a tensor of the mode at work."""
-    from ...core import dispatch
-
-    return dispatch.state.executor.constant(array, "cpu")

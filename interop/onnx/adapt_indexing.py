@@ -9,8 +9,8 @@ import numpy as np
 
 from ...core import types as T
 from ...core.op import REGISTRY as ops
-from .adapt_elementwise import dispatch_constant
 from .adapt_shape import refuse, take_constant
+from .program import host_tensor
 from .table import adapter
 
 
@@ -109,7 +109,7 @@ def scatter_nd(x, index, updates, *, reduction="none"):
     return ops["reshape"](out, shape=x.shape)
 
 
-@adapter("OneHot", host=("depth", "values"))
+@adapter("OneHot", host=("depth", "values"), grows=True)
 def one_hot(index, depth, values, *, axis=-1):
     """values[1] at the index, values[0] elsewhere; negative indices count from the end."""
     n = int(np.asarray(depth).ravel()[0])
@@ -152,7 +152,3 @@ def top_k(x, k, *, axis=-1, largest=1, sorted=1):
     index = ops["concat"](spots, axis=axis)
     return gather_elements(x, index, axis=axis), index
 
-
-def as_tensor(array: np.ndarray) -> Any:
-    """An array as a tensor of the mode at work."""
-    return dispatch_constant(array)

@@ -9,6 +9,7 @@ import numpy as np
 
 from ...core.errors import OnnxError
 from ...core.op import REGISTRY as ops
+from .program import host_tensor
 from .table import adapter
 
 
@@ -189,7 +190,7 @@ def concat(*xs, axis=0):
 # ---------------------------------------------------------------- larger
 
 
-@adapter("Expand", host=("shape",))
+@adapter("Expand", host=("shape",), grows=True)
 def expand(x, shape):
     """Broadcast both ways: a 1 in the shape keeps x's size."""
     sizes = _ints(shape)
@@ -199,7 +200,7 @@ def expand(x, shape):
     return ops["broadcast_to"](x, shape=tuple(b if a == 1 else a for a, b in zip(mine, other)))
 
 
-@adapter("Tile", since=6, host=("repeats",))
+@adapter("Tile", since=6, host=("repeats",), grows=True)
 def tile(x, repeats):
     """x repeated along each axis."""
     counts = _ints(repeats)
@@ -229,9 +230,7 @@ def _pad(x: Any, pads: Any, mode: str, value: Any, axes: Any) -> Any:
 
 def take_constant(x: Any, index: np.ndarray, axis: int) -> Any:
     """Gather with positions known now."""
-    from .adapt_elementwise import dispatch_constant
-
-    return ops["take"](x, dispatch_constant(index.astype(np.int64)), axis=axis)
+    return ops["take"](x, host_tensor(index.astype(np.int64)), axis=axis)
 
 
 @adapter("Pad", since=11, host=("pads", "value", "axes"))
@@ -246,7 +245,7 @@ def pad_2(x, *, pads, mode="constant", value=0.0):
     return _pad(x, pads, mode, value, None)
 
 
-@adapter("Trilu", host=("k",))
+@adapter("Trilu", host=("k",), grows=True)
 def trilu(x, k=None, *, upper=1):
     """The upper or lower triangle of the last two axes."""
     offset = 0 if k is None else int(k)
@@ -268,11 +267,9 @@ def reverse_sequence(x, lengths, *, batch_axis=1, time_axis=0):
     index = np.where(places < lengths[None], lengths[None] - 1 - places, places)
     if time_axis == 1:
         index = index.T
-    from .adapt_elementwise import dispatch_constant
-
     wide = index.reshape(*index.shape, *(1,) * (x.ndim - 2))
     full = np.ascontiguousarray(np.broadcast_to(wide, x.shape)).astype(np.int64)
-    return gather_elements(x, dispatch_constant(full), axis=time_axis)
+    return gather_elements(x, host_tensor(full), axis=time_axis)
 
 
 @adapter("CenterCropPad", host=("shape",), since=18)

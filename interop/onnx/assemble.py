@@ -21,6 +21,7 @@ from .builder import Handle, Inexpressible, Step, Unavailable
 from .capture import Captured, Record
 from .dimension import Dim, is_dynamic
 from .dtypes import to_code
+from .tidy import drop_unused, fuse_bias
 from .words import RuleBuilder
 
 #: one protobuf message may not be larger
@@ -68,6 +69,8 @@ def assemble(captured: Captured, weight_names: dict[int, str], opset: int, name:
     for record in captured.records:
         write_record(o, record, handles, captured)
     outputs = _name_outputs(o, captured, handles, fixed)
+    o.steps = fuse_bias(o.steps, set(outputs))
+    o.constants = drop_unused(o.constants, o.steps, outputs)
     graph = helper.make_graph(
         [s.proto() for s in [*o.constants, *o.steps]], name,
         [_info(n, handles[v].dtype, handles[v].shape, captured) for n, v in captured.inputs],
@@ -180,7 +183,7 @@ def _write_pointwise(o: RuleBuilder, op: Op, inputs: list[Any], record: Record, 
             found = _outputs(_rule(o, op, _promoted(o, op, inputs), record.attrs))
             if all(h.dtype in (None, v.type.dtype) for h, v in zip(found, record.outputs)):
                 return found
-        except Unavailable:
+        except (Unavailable, Inexpressible):
             pass
         o.rollback(mark)
     return _write_body(o, op, inputs, record, shapes)

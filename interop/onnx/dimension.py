@@ -8,6 +8,7 @@ all the values.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from fractions import Fraction
 from itertools import combinations_with_replacement
@@ -184,6 +185,9 @@ _INVERSE = {
 
 def solve_float(target: tuple[float, ...], known: list[Vector]) -> FloatForm | None:
     """A formula for a float in known sizes: a line, its inverse, its root or its inverse root; or None."""
+    # Values that were rounded to float32 can be met to that precision only.
+    rounded = all(struct.unpack("f", struct.pack("f", v))[0] == v for v in target)
+    tolerance = 4e-7 if rounded else 1e-9
     for degree in (1, 2, 3):
         for factors in combinations_with_replacement(known, degree):
             u = tuple(_product(f[t] for f in factors) for t in range(len(target)))
@@ -198,14 +202,14 @@ def solve_float(target: tuple[float, ...], known: list[Vector]) -> FloatForm | N
                 slope = (w[i] - w[j]) / (u[i] - u[j])
                 offset = w[i] - slope * u[i]
                 scale = max(abs(x) for x in w)
-                if abs(offset) < 1e-9 * scale:
+                if abs(offset) < tolerance * scale:
                     offset = 0.0
-                if all(abs(slope * a + offset - b) <= 1e-9 * scale for a, b in zip(u, w)):
-                    return FloatForm(name, factors, _round(slope), _round(offset))
+                if all(abs(slope * a + offset - b) <= tolerance * scale for a, b in zip(u, w)):
+                    return FloatForm(name, factors, _round(slope, tolerance), _round(offset, tolerance))
     return None
 
 
-def _round(x: float) -> float:
+def _round(x: float, tolerance: float) -> float:
     """A float that is an integer up to rounding, as that integer."""
     near = round(x)
-    return float(near) if abs(x - near) <= 1e-9 * max(1.0, abs(x)) else x
+    return float(near) if abs(x - near) <= tolerance * max(1.0, abs(x)) else x

@@ -43,7 +43,7 @@ def export(
     Numerics: composites become one node each (Softmax, LayerNormalization, Gemm) where the opset has it.
     Source: ONNX operator schemas. Example: `dg.onnx.export(model, x, "m.onnx", dynamic={"x": {0: "batch"}})`.
     """
-    chosen = _opset(opset)
+    chosen = chosen_opset(opset)
     _warn_training(model_or_fn)
     arguments = Arguments(model_or_fn, args, input_names)
     axes = check_dynamic(arguments, dynamic)
@@ -67,12 +67,13 @@ def build(
     while True:
         captured = capture(fn, arguments, dynamic, output_names, refused)
         try:
-            return captured, assemble(captured, names, opset, _name(fn), __version__)
+            return captured, assemble(captured, names, opset, title(fn), __version__)
         except Refused as e:
             refused.add(str(e))
 
 
-def _opset(opset: int | None) -> int:
+def chosen_opset(opset: int | None) -> int:
+    """The opset to write: the default, or one that can be written. Raises OnnxError."""
     newest = onnx.defs.onnx_opset_version()
     chosen = min(DEFAULT_OPSET, newest) if opset is None else opset
     if not isinstance(chosen, int) or not MIN_OPSET <= chosen <= newest:
@@ -82,7 +83,8 @@ def _opset(opset: int | None) -> int:
     return chosen
 
 
-def _name(fn: Any) -> str:
+def title(fn: Any) -> str:
+    """The name of a function, or the class of a module."""
     return getattr(fn, "__name__", None) or type(fn).__name__
 
 

@@ -100,6 +100,11 @@ class _Instance:
         nodes = [_specialised(n, values, present) for n in body.node]
         return Program(nodes, list(body.input), list(body.output), opsets, self.functions)
 
+    def host_inputs(self) -> set[int]:
+        """Inputs whose values the body needs on the host."""
+        program = next(iter(self.programs.values()))
+        return {k for k, name in enumerate(program.inputs) if name in program.on_host}
+
     def __call__(self, values: list[Any], training: bool) -> list[Any]:
         program = self._program(tuple(_code(v) for v in values))
         if program.problems:

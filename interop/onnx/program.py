@@ -11,7 +11,9 @@ from onnx import numpy_helper
 
 from ...core import dispatch
 from ...core.errors import DuogradError, OnnxError
+from ...core.op import REGISTRY
 from ...core.value import Tensor
+from .capture import ExportTrace
 from .dtypes import of_array
 from .table import Adapter, Node, find
 
@@ -20,11 +22,18 @@ class Problem(Exception):
     """Why a node cannot be imported."""
 
 
+def frozen(tensor: onnx.TensorProto) -> np.ndarray:
+    """A tensor of the file as an array that nobody can change."""
+    array = np.array(numpy_helper.to_array(tensor), order="C")
+    array.setflags(write=False)
+    return array
+
+
 def decode(attribute: onnx.AttributeProto) -> Any:
     """An attribute as a Python value; tensors as arrays, texts as str, graphs as they are."""
     kind = attribute.type
     if kind == onnx.AttributeProto.TENSOR:
-        return numpy_helper.to_array(attribute.t)
+        return frozen(attribute.t)
     value = onnx.helper.get_attribute_value(attribute)
     if isinstance(value, bytes):
         return value.decode()
@@ -39,9 +48,9 @@ def label(node: onnx.NodeProto, index: int) -> str:
 
 
 class Call:
-    """One node made callable."""
+    """One node made callable. fold: it may run on the host when all its inputs are known there."""
 
-    __slots__ = ("adapter", "attrs", "body", "inputs", "node", "outputs", "random")
+    __slots__ = ("adapter", "attrs", "body", "fold", "inputs", "node", "outputs")
 
     def __init__(self, proto: onnx.NodeProto, index: int, opsets: dict[str, int], functions: Any):
         domain = "" if proto.domain == "ai.onnx" else proto.domain
@@ -52,7 +61,7 @@ class Call:
         found = find(domain, proto.op_type, opset)
         self.adapter: Adapter | None = found.adapter
         self.attrs: dict[str, Any] = {}
-        self.random = False
+        self.fold = False
         if self.adapter is None:
             self.body = functions(proto, opset, opsets)
             if self.body is None:
@@ -64,12 +73,23 @@ class Call:
             value = decode(attribute)
             if isinstance(value, onnx.GraphProto):
                 value = Program(value.node, [i.name for i in value.input], [o.name for o in value.output], opsets, functions,
-                                {t.name: numpy_helper.to_array(t) for t in value.initializer})  # fmt: skip
+                                {t.name: frozen(t) for t in value.initializer})  # fmt: skip
             self.attrs[attribute.name] = value
         if len(self.inputs) > len(self.adapter.inputs) and not self.adapter.variadic:
             raise Problem(f"{proto.op_type} with {len(self.inputs)} inputs is not supported")
         if len(self.inputs) < self.adapter.required or any(not n for n in self.inputs[: self.adapter.required]):
             raise Problem(f"{proto.op_type} misses an input")
+
+    def wanted_on_host(self) -> set[str]:
+        """Inputs (and outer names) whose values are needed on the host."""
+        if self.body is not None:
+            inner = self.body.host_inputs()
+            return {n for k, n in enumerate(self.inputs) if k in inner and n}
+        assert self.adapter is not None
+        found = {n for k, n in enumerate(self.inputs) if n and self.adapter.is_host(k)}
+        for sub in self.subgraphs():
+            found |= sub.on_host
+        return found
 
     def subgraphs(self) -> list[Program]:
         """Programs among the attributes."""
@@ -97,12 +117,28 @@ class Program:
                 for sub in call.subgraphs():
                     self.problems += [(f"{call.node.name}/{n}", op, why) for n, op, why in sub.problems]
         self._tensors: dict[int, tuple[np.ndarray, Tensor]] = {}
+        self.on_host = self._plan_folding()
         last: dict[str, int] = {}
         for k, call in enumerate(self.calls):
             for name in self.reads(call):
                 last[name] = k
         keep = set(outputs)
         self._release = [[n for n, k in last.items() if k == j and n not in keep] for j in range(len(self.calls))]
+
+    def _plan_folding(self) -> set[str]:
+        """Decide which calls run on the host when they can. Returns the names whose values are wanted there.
+
+        Tensors made from sizes are computed on the host only when a shape or another setting needs them: else
+        they stay part of a traced graph, and follow a dynamic axis when the module is exported again.
+        """
+        wanted: set[str] = set()
+        for call in reversed(self.calls):
+            wanted |= call.wanted_on_host()
+            needed = not wanted.isdisjoint(call.outputs)
+            if needed and call.node.op_type not in ("Shape", "Size"):
+                wanted.update(n for n in call.inputs if n)
+            call.fold = call.adapter is not None and call.adapter.fold and (needed or not call.adapter.grows)
+        return wanted
 
     @staticmethod
     def reads(call: Call) -> list[str]:
@@ -143,7 +179,7 @@ class Program:
         adapter = call.adapter
         assert adapter is not None
         node = call.node._replace(training=training, run=lambda p, row: p.run({**env, **dict(zip(p.inputs, row))}, training))
-        if adapter.fold and not any(isinstance(v, (Tensor, list)) for v in values):
+        if call.fold and not any(isinstance(v, (Tensor, list)) for v in values):
             with dispatch.executing(dispatch._State.executor), dispatch.set_grad(False):
                 result = self._apply(call, adapter, node, values)
             return [as_array(y) for y in _row(result)]
@@ -176,10 +212,22 @@ class Program:
             return kept[1]
         if of_array(array) is None:
             raise OnnxError("onnx.load", f"the element type {array.dtype} is not one of duograd", "convert the model")
-        made: Tensor = dispatch._State.executor.constant(array, "cpu")
-        if any(array is c for c in self.constants.values()):
+        if not array.flags.writeable:  # a constant of the file
+            made: Tensor = dispatch._State.executor.constant(array, "cpu")
             self._tensors[id(array)] = array, made
-        return made
+            return made
+        return host_tensor(array)
+
+
+def host_tensor(array: np.ndarray) -> Tensor:
+    """A computed array as a tensor of the mode at work. Few numbers may be sizes: exports see them one by one."""
+    if array.size > 16 or not isinstance(dispatch.state.executor, ExportTrace) or array.dtype.kind not in "if":
+        return dispatch.state.executor.constant(array, "cpu")
+    parts = [REGISTRY["full"](v, shape=(1,), dtype=of_array(array)) for v in array.ravel().tolist()]
+    if not parts:
+        return dispatch.state.executor.constant(array, "cpu")
+    row = parts[0] if len(parts) == 1 else REGISTRY["concat"](parts, axis=0)
+    return row if array.ndim == 1 else REGISTRY["reshape"](row, shape=array.shape)  # type: ignore[no-any-return]
 
 
 def _row(result: Any) -> Sequence[Any]:

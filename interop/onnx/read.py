@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import numpy_helper
 
 from ...core.errors import OnnxError
 from .dtypes import code_name
 from .functions import Functions
-from .program import Program
+from .program import Program, frozen
 
 
 class Given(NamedTuple):
@@ -85,7 +84,7 @@ def read(source: Any) -> Source:
     initializers: dict[str, np.ndarray] = {}
     for tensor in graph.initializer:
         try:
-            initializers[tensor.name] = numpy_helper.to_array(tensor)
+            initializers[tensor.name] = frozen(tensor)
         except Exception as e:
             raise OnnxError(
                 "onnx.load", f"{where}: the initializer {tensor.name!r} cannot be read: {e}", "export the file again"

@@ -32,8 +32,10 @@ class Node(NamedTuple):
 class Adapter:
     """One importer. `inputs` are the names of its inputs, `attrs` of the attributes it understands."""
 
-    def __init__(self, fn: Callable[..., Any], since: int, host: tuple[str, ...], numbers: bool, fold: bool):
-        self.fn, self.since, self.numbers, self.fold = fn, since, numbers, fold
+    def __init__(
+        self, fn: Callable[..., Any], since: int, host: tuple[str, ...], numbers: bool, fold: bool, grows: bool
+    ):
+        self.fn, self.since, self.numbers, self.fold, self.grows = fn, since, numbers, fold, grows
         params = list(inspect.signature(fn).parameters.values())
         self.wants_node = bool(params) and params[0].name == "node"
         params = params[1:] if self.wants_node else params
@@ -54,14 +56,18 @@ TABLE: dict[tuple[str, str], list[Adapter]] = {}
 
 
 def adapter(
-    *names: str, since: int = 1, host: tuple[str, ...] = (), numbers: bool = False, fold: bool = True, domain: str = ""
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Enter a function for ONNX ops, from opset `since` on. fold=False: run it even when all inputs are constants."""
+    *names: str, since: int = 1, host: tuple[str, ...] = (), numbers: bool = False, fold: bool = True,
+    grows: bool = False, domain: str = "",
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # fmt: skip
+    """Enter a function for ONNX ops, from opset `since` on.
+
+    fold=False: never run on the host for constant inputs. grows: makes a tensor of a size that its inputs give.
+    """
 
     def enter(fn: Callable[..., Any]) -> Callable[..., Any]:
         for name in names:
             row = TABLE.setdefault((domain, name), [])
-            row.append(Adapter(fn, since, host, numbers, fold))
+            row.append(Adapter(fn, since, host, numbers, fold, grows))
             row.sort(key=lambda a: a.since)
         return fn
 

@@ -78,14 +78,17 @@ class RuleBuilder(Builder):
 
     def counted(self, start: Any, step: Any, size: Any, dtype: DType) -> Handle:
         """`start + step * i` for i below size."""
-        plain = not any(isinstance(v, (Handle, Dim, Factor)) for v in (start, step, size))
+        known = [not isinstance(v, (Handle, Dim, Factor)) for v in (start, step, size)]
         work = T.float64 if dtype.is_float else T.int64
-        if plain and size <= 16:
+        if all(known) and size <= 16:
             i = np.arange(size, dtype=work.np)
             return self.literal((work.np.type(start) + work.np.type(step) * i).astype(dtype.np))
         i = self.cast(self.Range(*(self.const(v, T.int64) for v in (0, size, 1))), work)
-        scaled = i if plain and step == 1 else self.Mul(i, self._number(step, work))
-        return self.cast(scaled if plain and start == 0 else self.Add(scaled, self._number(start, work)), dtype)
+        if not (known[1] and step == 1):
+            i = self.Mul(i, self._number(step, work))
+        if not (known[0] and start == 0):
+            i = self.Add(i, self._number(start, work))
+        return self.cast(i, dtype)
 
     def _number(self, value: Any, dtype: DType) -> Handle:
         return self.cast(value, dtype) if isinstance(value, Handle) else self.const(value, dtype)
@@ -101,6 +104,21 @@ class RuleBuilder(Builder):
         """Ones where the class is x. (OneHot itself would take -1 for the last class.)"""
         wide = self.Unsqueeze(self.cast(x, T.int64), self.ints((-1,)))
         return self.cast(self.Equal(wide, self.counted(0, 1, num_classes, T.int64)), dtype)
+
+    def scatter_add(self, dy: Handle, index: Handle, size: Any, axis: int) -> Handle:
+        """dy added up into zeros at the slices that index names (along axis)."""
+        assert dy.shape is not None
+        shape = dy.shape
+        count: Any = 1
+        for n in index.shape or ():
+            count = n * count
+        rows = (*shape[:axis], count, *shape[axis + index.ndim :])
+        flat = self.reshape(dy, rows)
+        places = self.reshape(self.cast(index, T.int64), [count if a == axis else 1 for a in range(len(rows))])
+        zeros = self.full((*rows[:axis], size, *rows[axis + 1 :]), 0, dy.dtype)  # type: ignore[arg-type]
+        return self.ScatterElements(  # type: ignore[no-any-return]
+            zeros, self.Expand(places, self.ints(rows)), flat, axis=axis, reduction="add"
+        )
 
     def dropout(self, x: Handle, p: float, training: bool) -> Handle:
         """Dropout; identity at inference unless `training`."""

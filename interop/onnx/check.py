@@ -1,0 +1,123 @@
+"""`dg.onnx.check`: everything that keeps a file from being imported, or a function from being exported."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+import onnx
+
+from ...core.errors import DuogradError
+from .read import read
+
+
+class Problem(NamedTuple):
+    """One obstacle. where: node name, or the user's file and line; op: ONNX op type or duograd op; reason: why."""
+
+    where: str
+    op: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.where or '(no line)'}: {self.op}: {self.reason}"
+
+
+class Report:
+    """What `check` found. ok: nothing blocks; problems: list of `Problem`; nodes: how many were looked at."""
+
+    def __init__(self, what: str, problems: list[Problem], nodes: int):
+        self.what, self.problems, self.nodes = what, problems, nodes
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def __str__(self) -> str:
+        if self.ok:
+            return f"{self.what}: ok, {self.nodes} nodes"
+        return f"{self.what}: {len(self.problems)} problems in {self.nodes} nodes\n" + "\n".join(f"  {p}" for p in self.problems)
+
+    __repr__ = __str__
+
+
+def check(
+    model_or_fn: Any, args: Any = None, dynamic: dict[str, Any] | None = None, opset: int | None = None
+) -> Report:
+    """Say whether a model can be imported, or a function exported, and list every obstacle.
+
+    model_or_fn: a path, bytes or ModelProto (import side); a module or function with `args` as for `export`
+    (export side). Returns: a Report with `ok`, `problems` and a readable str; errors become problems.
+    Example: `print(dg.onnx.check("m.onnx"))`, `dg.onnx.check(model, x).ok`.
+    """
+    if isinstance(model_or_fn, (str, bytes, bytearray, os.PathLike, onnx.ModelProto)):
+        return _check_model(model_or_fn)
+    return _check_function(model_or_fn, args, dynamic, opset)
+
+
+def _failure(what: str, e: Exception, nodes: int = 0) -> Report:
+    if isinstance(e, DuogradError):
+        return Report(what, [Problem(e.line, e.op, e.message)], nodes)
+    return Report(what, [Problem("", type(e).__name__, str(e))], nodes)
+
+
+def _check_model(source: Any) -> Report:
+    what = os.fspath(source) if isinstance(source, (str, os.PathLike)) else "the model"
+    try:
+        found = read(source)
+    except DuogradError as e:
+        return _failure(str(what), e)
+    problems = [Problem(f"node {name}", op, why) for name, op, why in found.program.problems]
+    return Report(found.where, problems, len(found.model.graph.node))
+
+
+def _check_function(fn: Any, args: Any, dynamic: Any, opset: int | None) -> Report:
+    from .capture import Arguments, capture, check_dynamic
+    from .export import chosen_opset, title
+
+    what = title(fn)
+    try:
+        arguments = Arguments(fn, () if args is None else args, None)
+        target = chosen_opset(opset)
+        captured = capture(fn, arguments, check_dynamic(arguments, dynamic), None, set())
+    except Exception as e:  # whatever the user's function raises
+        return _failure(what, e)
+    problems = []
+    refused: set[str] = set()
+    while True:
+        problems, again = _dry_run(captured, target)
+        if not again:
+            break
+        refused |= again
+        captured = capture(fn, arguments, check_dynamic(arguments, dynamic), None, refused)
+    return Report(what, problems, len(captured.records))
+
+
+def _dry_run(captured: Any, opset: int) -> tuple[list[Problem], set[str]]:
+    """Write every record; those that fail become problems, composites to take apart are returned."""
+    from ...graph.ir import Value
+    from .assemble import Refused, write_record
+    from .builder import Handle
+    from .words import RuleBuilder
+
+    o = RuleBuilder(opset)
+    handles: dict[Value, Handle] = {}
+    for value in [v for _, v in captured.inputs] + list(captured.weights):
+        handles[value] = o.know(Handle(o.unique("x"), value.type.dtype, captured.shapes[value]))
+    problems, again = [], set()
+    for record in captured.records:
+        try:
+            write_record(o, record, handles, captured)
+        except Refused as e:
+            again.add(str(e))
+        except DuogradError as e:
+            problems.append(Problem(e.line, record.op.name, e.message))
+        for value in record.outputs:
+            if value not in handles:
+                handles[value] = o.know(Handle(o.unique("x"), value.type.dtype, captured.shapes[value]))
+    return problems, again
+
+
+__all__ = ["Problem", "Report", "check"]
