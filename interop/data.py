@@ -67,7 +67,7 @@ class TensorDataset(Dataset):
         return self.tensors[0].shape[0]
 
     def __getitem__(self, index: Any) -> tuple[Tensor, ...]:
-        return tuple(t[index] for t in self.tensors)  # type: ignore[index]
+        return tuple(t[index] for t in self.tensors)
 
     def __reduce__(self) -> Any:
         return type(self), self.tensors
@@ -86,7 +86,7 @@ class TensorDataset(Dataset):
 class Subset(Dataset):
     """Some samples of a data set, by their positions."""
 
-    def __init__(self, dataset: Any, indices: Sequence[int]):
+    def __init__(self, dataset: Any, indices: Sequence[int] | np.ndarray):
         self.dataset, self.indices = dataset, np.asarray(indices, np.int64)
         n = len(dataset)
         if self.indices.size and not (-n <= self.indices.min() and self.indices.max() < n):
@@ -117,7 +117,7 @@ def _as_tensor(op: str, value: Any) -> Tensor:
         raise ArgumentTypeError(
             op, f"takes tensors and arrays, got a {type(value).__name__}", "use dg.tensor(data)"
         )
-    return value.detach()  # type: ignore[attr-defined,no-any-return]
+    return value.detach()
 
 
 def collate(samples: Sequence[Any]) -> Any:

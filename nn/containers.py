@@ -74,7 +74,7 @@ class _List(Module):
 
     @classmethod
     def _of(cls: type[L], values: Iterable[Any]) -> L:
-        return cls(values)  # type: ignore[call-arg]
+        return cls(values)
 
     def append(self: L, value: Any) -> L:
         """Add one member at the end. Returns self."""

@@ -34,12 +34,12 @@ __all__ = [
 
 def softmax(x: Tensor, dim: int = -1) -> Tensor:
     """`exp(x) / sum(exp(x))` along axis `dim`; see `dg.softmax`."""
-    return _A.softmax(x, axis=dim)  # type: ignore[no-any-return]
+    return _A.softmax(x, axis=dim)
 
 
 def log_softmax(x: Tensor, dim: int = -1) -> Tensor:
     """`log(softmax(x))` along axis `dim`; see `dg.log_softmax`."""
-    return _A.log_softmax(x, axis=dim)  # type: ignore[no-any-return]
+    return _A.log_softmax(x, axis=dim)
 
 
 def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
@@ -49,9 +49,9 @@ def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     off x.
     """
     if beta == 1 and threshold == 20:
-        return _A.softplus(x)  # type: ignore[no-any-return]
-    scaled = x * beta  # type: ignore[operator]
-    return _E.where(_E.greater(scaled, threshold), x, _A.softplus(scaled) / beta)  # type: ignore[no-any-return]
+        return _A.softplus(x)
+    scaled = x * beta
+    return _E.where(_E.greater(scaled, threshold), x, _A.softplus(scaled) / beta)
 
 
 def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
@@ -63,8 +63,8 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     if not training:
         return x
     if probability("dropout", p) == 1.0:
-        return x * 0.0  # type: ignore[operator,no-any-return]
-    return _A.dropout(x, p=float(p), training=True)  # type: ignore[no-any-return]
+        return x * 0.0
+    return _A.dropout(x, p=float(p), training=True)
 
 
 # ---------------------------------------------------------------- convolution and pooling
@@ -89,12 +89,12 @@ def conv2d(
         padding = string_padding("conv2d", padding, weight.shape[2:], stride, dilation)
     out = _OPS["conv2d"](x, weight, stride=stride, padding=padding, dilation=dilation, groups=groups)
     if bias is None:
-        return out  # type: ignore[no-any-return]
+        return out
     if bias.shape != (weight.shape[0],):
         raise ShapeError(
             "conv2d", f"bias: {bias.type} does not fit {weight.shape[0]} filters", "pass one number a filter"
         )
-    return out + _S.reshape(bias, shape=(-1, 1, 1))  # type: ignore[no-any-return]
+    return out + _S.reshape(bias, shape=(-1, 1, 1))
 
 
 def string_padding(op: str, padding: str, window: Any, stride: Any, dilation: Any) -> Any:
@@ -125,7 +125,7 @@ def max_pool2d(
         window = pair("max_pool2d", "kernel_size", kernel_size)
         padding = _ceil_padding(x, window, window if stride is None else stride, padding, dilation)
     op = _OPS["max_pool2d"]
-    return op(x, window=kernel_size, stride=stride, padding=padding, dilation=dilation)  # type: ignore[no-any-return]
+    return op(x, window=kernel_size, stride=stride, padding=padding, dilation=dilation)
 
 
 def _ceil_padding(x: Tensor, window: Any, stride: Any, padding: Any, dilation: Any) -> Any:
@@ -155,9 +155,7 @@ def avg_pool2d(
     """The mean of each window of float[N, C, H, W]; count_include_pad: padding counts as zeros."""
     only("avg_pool2d", "ceil_mode", ceil_mode, False)
     op = _OPS["avg_pool2d"]
-    return op(  # type: ignore[no-any-return]
-        x, window=kernel_size, stride=stride, padding=padding, count_include_pad=count_include_pad
-    )
+    return op(x, window=kernel_size, stride=stride, padding=padding, count_include_pad=count_include_pad)
 
 
 # ---------------------------------------------------------------- shapes
@@ -165,7 +163,7 @@ def avg_pool2d(
 
 def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """The axes from start_dim to end_dim as one."""
-    return _S.flatten(x, start_axis=start_dim, end_axis=end_dim)  # type: ignore[no-any-return]
+    return _S.flatten(x, start_axis=start_dim, end_axis=end_dim)
 
 
 def pad(x: Tensor, pad: Any, mode: str = "constant", value: float = 0.0) -> Tensor:
@@ -178,7 +176,7 @@ def pad(x: Tensor, pad: Any, mode: str = "constant", value: float = 0.0) -> Tens
             "pad", f"pad={sizes} does not fit x: {x.type}", "give two numbers for each axis, last axis first"
         )
     pairs = [tuple(sizes[k : k + 2]) for k in range(0, len(sizes), 2)][::-1]
-    return _S.pad(x, padding=((0, 0),) * (x.ndim - len(pairs)) + tuple(pairs), value=value)  # type: ignore[no-any-return]
+    return _S.pad(x, padding=((0, 0),) * (x.ndim - len(pairs)) + tuple(pairs), value=value)
 
 
 # ---------------------------------------------------------------- normalisation and embedding
@@ -195,7 +193,7 @@ def layer_norm(
     shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if not shape or x.shape[-len(shape) :] != shape:
         raise ShapeError("layer_norm", f"x: {x.type} does not end in {list(shape)}", "check normalized_shape")
-    return _OPS["layer_norm"](x, weight, bias, n_axes=len(shape), eps=eps)  # type: ignore[no-any-return]
+    return _OPS["layer_norm"](x, weight, bias, n_axes=len(shape), eps=eps)
 
 
 def embedding(index: Tensor, weight: Tensor, padding_idx: int | None = None) -> Tensor:
@@ -205,10 +203,10 @@ def embedding(index: Tensor, weight: Tensor, padding_idx: int | None = None) -> 
     """
     out = take(weight, index, axis=0)
     if padding_idx is None:
-        return out  # type: ignore[no-any-return]
+        return out
     row = padding_idx % weight.shape[0]
     keep = _S.expand_dims(_E.not_equal(index, row), axis=-1)
-    return _E.where(keep, out, out.detach())  # type: ignore[no-any-return]
+    return _E.where(keep, out, out.detach())
 
 
 def one_hot(x: Tensor, num_classes: int = -1) -> Tensor:
@@ -217,8 +215,8 @@ def one_hot(x: Tensor, num_classes: int = -1) -> Tensor:
     Returns: int64[..., num_classes].
     """
     if num_classes == -1:
-        num_classes = int(x.max().item()) + 1 if x.size else 0  # type: ignore[attr-defined]
-    return _OPS["one_hot"](x, num_classes=num_classes, dtype="int64")  # type: ignore[no-any-return]
+        num_classes = int(x.max().item()) + 1 if x.size else 0
+    return _OPS["one_hot"](x, num_classes=num_classes, dtype="int64")
 
 
 # ---------------------------------------------------------------- losses
@@ -229,7 +227,7 @@ def cross_entropy(
     reduction: str = "mean", label_smoothing: float = 0.0,
 ) -> Tensor:  # fmt: skip
     """The cross entropy of logits and classes or probabilities; see `dg.cross_entropy`."""
-    return _cross_entropy(  # type: ignore[no-any-return]
+    return _cross_entropy(
         x, target, weight, ignore_index=ignore_index, reduction=reduction, label_smoothing=label_smoothing
     )
 
@@ -238,7 +236,7 @@ def nll_loss(
     x: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int = -100, reduction: str = "mean"
 ) -> Tensor:
     """Minus the log-probability of the target class; see `dg.nll_loss`."""
-    return _nll_loss(x, target, weight, ignore_index=ignore_index, reduction=reduction)  # type: ignore[no-any-return]
+    return _nll_loss(x, target, weight, ignore_index=ignore_index, reduction=reduction)
 
 
 def binary_cross_entropy_with_logits(
@@ -254,12 +252,12 @@ def binary_cross_entropy_with_logits(
     overflow.
     """
     if weight is None and pos_weight is None:
-        return _bce(x, target, reduction=reduction)  # type: ignore[no-any-return]
+        return _bce(x, target, reduction=reduction)
     if pos_weight is None:
         each = _bce(x, target, reduction="none")
     else:
         positive = target * _A.softplus(_E.negative(x)) * pos_weight
-        each = positive + (1 - target) * _A.softplus(x)  # type: ignore[operator]
+        each = positive + (1 - target) * _A.softplus(x)
         if x.shape != target.shape or each.shape != x.shape:
             raise ShapeError(
                 "binary_cross_entropy_with_logits",
@@ -268,4 +266,4 @@ def binary_cross_entropy_with_logits(
             )
     if weight is not None:
         each = each * weight
-    return each.mean() if reduction == "mean" else each.sum() if reduction == "sum" else each  # type: ignore[no-any-return]
+    return each.mean() if reduction == "mean" else each.sum() if reduction == "sum" else each

@@ -13,7 +13,7 @@ from ..core.value import Tensor
 
 def _fill(x: Tensor, values: Any) -> Tensor:
     with dispatch.set_grad(False):
-        x.copy_(values)  # type: ignore[attr-defined]
+        x.copy_(values)
     return x
 
 

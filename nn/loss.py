@@ -48,6 +48,8 @@ class CrossEntropyLoss(_Loss):
     `dg.nn.CrossEntropyLoss()(logits, labels)`.
     """
 
+    weight: Tensor | None
+
     def __init__(
         self,
         weight: Tensor | None = None,
@@ -68,11 +70,13 @@ class CrossEntropyLoss(_Loss):
     def forward(self, x: Any, target: Any) -> Any:
         return F.cross_entropy(
             x, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing
-        )  # type: ignore[attr-defined]
+        )
 
 
 class NLLLoss(_Loss):
     """Minus the log-probability of the target class, reduced; as CrossEntropyLoss, for log-probabilities."""
+
+    weight: Tensor | None
 
     def __init__(self, weight: Tensor | None = None, ignore_index: int = -100, reduction: str = "mean"):
         super().__init__(reduction)
@@ -80,7 +84,7 @@ class NLLLoss(_Loss):
         self.ignore_index = ignore_index
 
     def forward(self, x: Any, target: Any) -> Any:
-        return F.nll_loss(x, target, self.weight, self.ignore_index, self.reduction)  # type: ignore[attr-defined]
+        return F.nll_loss(x, target, self.weight, self.ignore_index, self.reduction)
 
 
 class BCEWithLogitsLoss(_Loss):
@@ -88,6 +92,9 @@ class BCEWithLogitsLoss(_Loss):
 
     weight: factor of each loss; pos_weight: factor of the positive class; both broadcast.
     """
+
+    weight: Tensor | None
+    pos_weight: Tensor | None
 
     def __init__(
         self, weight: Tensor | None = None, reduction: str = "mean", pos_weight: Tensor | None = None
@@ -97,4 +104,4 @@ class BCEWithLogitsLoss(_Loss):
         self._constant("pos_weight", pos_weight)
 
     def forward(self, x: Any, target: Any) -> Any:
-        return F.binary_cross_entropy_with_logits(x, target, self.weight, self.reduction, self.pos_weight)  # type: ignore[attr-defined]
+        return F.binary_cross_entropy_with_logits(x, target, self.weight, self.reduction, self.pos_weight)

@@ -37,11 +37,11 @@ class Parameter(_EagerTensor):  # type: ignore[misc]
             raise ArgumentTypeError(
                 "Parameter", f"takes a tensor, got {type(data).__name__}", "use dg.tensor(data)"
             )
-        if not isinstance(data, _EagerTensor):
+        if dispatch.state.executor is not _host:
             raise TraceError(
                 "Parameter",
-                f"{data.type} is a value of a traced function",
-                "make parameters outside, in __init__",
+                "a parameter cannot be made inside a traced function",
+                "make it outside, in __init__",
             )
         if requires_grad and not data.dtype.is_float:
             raise AutogradError(
@@ -49,8 +49,9 @@ class Parameter(_EagerTensor):  # type: ignore[misc]
                 f"{data.type} has no gradient: only floats do",
                 "pass requires_grad=False, or convert it",
             )
-        super().__init__(data._layout, data._storage, data._offset)
-        self._requires_grad = bool(requires_grad)
+        eager: Any = data
+        super().__init__(eager._layout, eager._storage, eager._offset)
+        self.requires_grad_(bool(requires_grad))
 
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"
@@ -376,7 +377,8 @@ class Module:
                     f"a module is converted to float dtypes only, not {target}",
                     "use float32 or float64",
                 )
-            for x in {id(t): t for t in (*self.parameters(), *self.buffers())}.values():
+            members: list[Any] = [*self.parameters(), *self.buffers()]
+            for x in {id(t): t for t in members}.values():
                 if not is_dtype or x.dtype.is_float:
                     _replace(x, target)
         return self

@@ -32,7 +32,7 @@ def clip_grad_norm_(
     executor = dispatch.state.executor
     found = [(p, g) for p in leaves if (g := executor.get_grad(p)) is not None]
     if not found:
-        return zeros(())  # type: ignore[no-any-return]
+        return zeros(())
     with dispatch.set_grad(False):
         norm = _norm([g for _, g in found], float(norm_type))
         if error_if_nonfinite and not math.isfinite(norm.item()):
@@ -41,21 +41,20 @@ def clip_grad_norm_(
                 "the norm of the gradients is not finite",
                 "look for NaN in the loss, or lower the lr",
             )
-        factor = E.minimum(max_norm / (norm + 1e-6), 1.0)  # type: ignore[operator]
+        factor = E.minimum(max_norm / (norm + 1e-6), 1.0)
         for p, g in found:
             executor.set_grad(p, g * factor)
     return norm
 
 
 def _norm(grads: list[Any], p: float) -> Tensor:
+    total: Any = None
     if p == math.inf:
-        total = None
         for g in grads:
             largest = g.abs().max()
             total = largest if total is None else E.maximum(total, largest)
-        return total  # type: ignore[return-value]
-    total = None
+        return total
     for g in grads:
         part = E.square(g).sum() if p == 2.0 else (g.abs() ** p).sum()
         total = part if total is None else total + part
-    return E.sqrt(total) if p == 2.0 else E.power(total, 1.0 / p)  # type: ignore[no-any-return]
+    return E.sqrt(total) if p == 2.0 else E.power(total, 1.0 / p)

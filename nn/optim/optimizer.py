@@ -210,7 +210,7 @@ class Optimizer:
         if key not in group or not group.fixed:
             return False
         if key in cls.switches:
-            return (value == 0) != (group[key] == 0)  # type: ignore[no-any-return]
+            return (value == 0) != (group[key] == 0)
         return key in cls.flags and value != group[key]
 
     def _check_group(self, group: ParamGroup) -> None:
@@ -258,7 +258,7 @@ class Optimizer:
             groups.append({**settings, "params": list(range(start, start + len(params)))})
             for k, p in enumerate(params, start):
                 if self.state[p]:
-                    state[k] = {name: t.detach() for name, t in self.state[p].items()}  # type: ignore[attr-defined]
+                    state[k] = {name: t.detach() for name, t in self.state[p].items()}
             start += len(params)
         return {"state": state, "param_groups": groups}
 
@@ -311,7 +311,7 @@ class Optimizer:
         copies = [(target, value.to(target.device)) for target, value in copies]
         with dispatch.set_grad(False):
             for target, value in copies:
-                target.copy_(value)  # type: ignore[attr-defined]
+                target.copy_(value)
         for group, key, value in settings:
             dict.__setitem__(group, key, value)
 

@@ -1,0 +1,327 @@
+"""Optimisers and schedules: against PyTorch, in both modes, their checks and their state."""
+
+import copy
+import math
+import pickle
+
+import duograd as dg
+import numpy as np
+import pytest
+from duograd import nn
+from duograd.nn.optim import SGD, Adam, AdamW, lr_scheduler
+
+SHAPES = ((4, 3), (5,), ())
+CASES = {
+    "sgd": (SGD, {"lr": 0.1}),
+    "sgd_decay": (SGD, {"lr": 0.1, "weight_decay": 0.1, "maximize": True}),
+    "momentum": (SGD, {"lr": 0.1, "momentum": 0.9}),
+    "nesterov": (SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
+    "dampening": (SGD, {"lr": 0.1, "momentum": 0.9, "dampening": 0.3}),
+    "adam": (Adam, {"lr": 0.01}),
+    "adam_decay": (Adam, {"lr": 0.01, "weight_decay": 0.1, "eps": 1e-3}),
+    "adam_betas": (Adam, {"lr": 0.01, "betas": (0.5, 0.99), "maximize": True}),
+    "adamw": (AdamW, {"lr": 0.01}),
+    "adamw_decay": (AdamW, {"lr": 0.01, "weight_decay": 0.3}),
+}
+
+
+@pytest.fixture
+def torch():
+    return pytest.importorskip(
+        "torch", reason="PyTorch is not installed: optimisers are not compared with it"
+    )
+
+
+def _arrays(dtype="float32"):
+    return [np.random.randn(*s).astype(dtype) if s else np.asarray(1.5, dtype) for s in SHAPES]
+
+
+# ---------------------------------------------------------------- against PyTorch
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", CASES)
+def test_twenty_steps_agree_with_torch(torch, case, dtype):
+    cls, settings = CASES[case]
+    values = _arrays(dtype)
+    ours, theirs = [nn.Parameter(v) for v in values], [torch.nn.Parameter(torch.tensor(v)) for v in values]
+    a, b = cls(ours, **settings), getattr(torch.optim, cls.__name__)(theirs, **settings)
+    for k in range(20):
+        for p, q, g in zip(ours, theirs, _arrays(dtype)):
+            p.grad, q.grad = dg.tensor(g), torch.tensor(g)
+        a.param_groups[0]["lr"] = b.param_groups[0]["lr"] = settings["lr"] / (1 + k)
+        a.step(), b.step()
+    # Twenty updates, each rounded a few times in another order.
+    tolerance = 1e-6 if dtype == "float32" else 1e-14
+    for p, q in zip(ours, theirs):
+        np.testing.assert_allclose(p.detach().numpy(), q.detach().numpy(), tolerance, tolerance)
+
+
+def test_groups_have_their_own_settings(torch, close):
+    values, grads = _arrays(), _arrays()
+    ours, theirs = [nn.Parameter(v) for v in values], [torch.nn.Parameter(torch.tensor(v)) for v in values]
+    a, b = (
+        cls([{"params": ps[:1]}, {"params": ps[1:], "lr": 0.5, "weight_decay": 0.1}], lr=0.01)
+        for cls, ps in ((SGD, ours), (torch.optim.SGD, theirs))
+    )
+    for p, q, g in zip(ours, theirs, grads):
+        p.grad, q.grad = dg.tensor(g), torch.tensor(g)
+    a.step(), b.step()
+    for p, q in zip(ours, theirs):
+        close(p.detach(), q.detach().numpy())
+
+
+SCHEDULES = {
+    "step": ("StepLR", {"step_size": 3, "gamma": 0.5}),
+    "exponential": ("ExponentialLR", {"gamma": 0.9}),
+    "cosine": ("CosineAnnealingLR", {"T_max": 4, "eta_min": 0.01}),
+    "lambda": ("LambdaLR", {"lr_lambda": lambda epoch: 1 / (1 + epoch)}),
+}
+
+
+@pytest.mark.parametrize("case", SCHEDULES)
+def test_schedule_agrees_with_torch(torch, case):
+    name, settings = SCHEDULES[case]
+    p, q = nn.Parameter(dg.zeros((1,))), torch.nn.Parameter(torch.zeros(1))
+    a, b = SGD([{"params": [p], "lr": 0.3}]), torch.optim.SGD([{"params": [q], "lr": 0.3}])
+    ours, theirs = (
+        getattr(lr_scheduler, name)(a, **settings),
+        getattr(torch.optim.lr_scheduler, name)(b, **settings),
+    )
+    for _ in range(14):
+        assert a.param_groups[0]["lr"] == pytest.approx(b.param_groups[0]["lr"], rel=1e-12)
+        assert ours.get_last_lr() == pytest.approx(theirs.get_last_lr(), rel=1e-12)
+        b.step(), ours.step(), theirs.step()
+
+
+def test_a_schedule_goes_on_from_its_state():
+    def start():
+        opt = SGD([nn.Parameter(dg.zeros((1,)))], lr=0.3)
+        return opt, lr_scheduler.StepLR(opt, 2)
+
+    opt, schedule = start()
+    for _ in range(3):
+        schedule.step()
+    again, other = start()
+    again.load_state_dict(opt.state_dict())
+    other.load_state_dict(schedule.state_dict())
+    schedule.step(), other.step()
+    assert again.param_groups[0]["lr"] == opt.param_groups[0]["lr"] == pytest.approx(0.003)
+    with pytest.raises(dg.errors.CheckpointError, match="this schedule"):
+        lr_scheduler.ExponentialLR(opt, 0.9).load_state_dict(schedule.state_dict())
+
+
+# ---------------------------------------------------------------- both modes
+
+
+def _train(cls, settings, mode, steps=6):
+    dg.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 3))
+    opt, loss_of = cls(net.parameters(), **settings), nn.CrossEntropyLoss()
+    schedule = lr_scheduler.StepLR(opt, 2, 0.5)
+
+    @dg.function(mode=mode)
+    def step(x, y):
+        opt.zero_grad()
+        loss = loss_of(net(x), y)
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 0.5)
+        opt.step()
+        return loss
+
+    random, losses = np.random.default_rng(0), []
+    for _ in range(steps):
+        x, y = random.standard_normal((5, 6)).astype(np.float32), random.integers(0, 3, 5)
+        losses.append(step(dg.tensor(x), dg.tensor(y)).item())
+        schedule.step()
+    return losses, [t.tolist() for t in (*net.parameters(), *_tensors(opt))], step
+
+
+def _tensors(opt):
+    state = opt.state_dict()
+    found = [t for row in state["state"].values() for t in row.values()]
+    return found + [g["step"] for g in state["param_groups"] if "step" in g]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_training_step_is_the_same_in_both_modes(case):
+    eager = _train(*CASES[case], "eager")
+    graph = _train(*CASES[case], "graph")
+    assert eager[0] == graph[0]
+    assert eager[1] == graph[1]
+
+
+def test_another_learning_rate_traces_nothing():
+    _, _, step = _train(Adam, {"lr": 0.01}, "graph")
+    # The rate halves twice in these six steps.
+    assert len(step.variants) == 1
+
+
+# ---------------------------------------------------------------- use
+
+
+def test_parameters_without_gradient_are_left_alone():
+    p, q = nn.Parameter(dg.ones((2,))), nn.Parameter(dg.ones((2,)))
+    opt = Adam([p, q], lr=0.1)
+    p.grad = dg.ones((2,))
+    opt.step()
+    assert q.tolist() == [1.0, 1.0]
+    assert p.tolist() != [1.0, 1.0]
+    assert opt.state[q]["exp_avg"].tolist() == [0.0, 0.0]
+
+
+def test_a_step_without_gradients_does_not_count():
+    opt = Adam([nn.Parameter(dg.ones((2,)))])
+    opt.step()
+    assert opt.param_groups[0]["step"].item() == 0
+
+
+def test_step_calls_the_closure_with_gradients():
+    p = nn.Parameter(dg.ones((2,)))
+    opt = SGD([p], lr=0.5)
+
+    def closure():
+        opt.zero_grad()
+        loss = (p * p).sum()
+        loss.backward()
+        return loss
+
+    with dg.no_grad():
+        loss = opt.step(closure)
+    assert loss.item() == 2.0
+    assert p.tolist() == [0.0, 0.0]
+
+
+def test_zero_grad_does_not_touch_shared_memory():
+    a, b = nn.Parameter(dg.ones((2,))), nn.Parameter(dg.ones((2,)))
+    (a + b).sum().backward()
+    SGD([a]).zero_grad(set_to_none=False)
+    assert a.grad.tolist() == [0.0, 0.0]
+    assert b.grad.tolist() == [1.0, 1.0]
+
+
+def test_group_added_later_is_trained():
+    p, q = nn.Parameter(dg.ones((1,))), nn.Parameter(dg.ones((1,)))
+    opt = SGD([p], lr=1.0, momentum=0.5)
+    opt.add_param_group({"params": q, "lr": 0.5})
+    p.grad = q.grad = dg.ones((1,))
+    opt.step()
+    assert (p.item(), q.item()) == (0.0, 0.5)
+    assert "Parameter Group 1" in repr(opt)
+
+
+def test_named_parameters_are_taken():
+    opt = SGD(nn.Linear(2, 2).named_parameters())
+    assert [p.shape for p in opt.param_groups[0]["params"]] == [(2, 2), (2,)]
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda p: SGD([]), "empty list"),
+        (lambda p: SGD([{"params": []}]), "without parameters"),
+        (lambda p: SGD(p), "takes a list"),
+        (lambda p: SGD([1.0]), "got a float"),
+        (lambda p: SGD([p, p]), "given twice"),
+        (lambda p: SGD([p * 2]), "no leaf"),
+        (lambda p: SGD([dg.zeros((2,), dtype="int64")]), "only floats"),
+        (lambda p: SGD([p], lr=-0.1), "lr=-0.1 is negative"),
+        (lambda p: SGD([p], lr=math.nan), "lr=nan is negative or NaN"),
+        (lambda p: SGD([p], lr="fast"), "lr='fast' is not a number"),
+        (lambda p: SGD([p], momentum=-1), "momentum=-1"),
+        (lambda p: SGD([p], nesterov=True), "nesterov needs momentum"),
+        (lambda p: Adam([p], betas=(0.9, 1.0)), "betas="),
+        (lambda p: Adam([p], eps=-1.0), "eps=-1.0"),
+        (lambda p: SGD([{"params": [p], "beta": 1}]), "no setting 'beta'"),
+        (lambda p: SGD([p]).param_groups[0].update(lr=-1), "lr=-1.0 is negative"),
+        (lambda p: SGD([p]).param_groups[0].update(momentum=0.9), "momentum cannot change from 0.0"),
+        (lambda p: Adam([p]).param_groups[0].update(maximize=True), "maximize cannot change"),
+        (lambda p: Adam([p]).param_groups[0].update(params=[]), "cannot be replaced"),
+        (lambda p: lr_scheduler.StepLR(SGD([p]), 0), "step_size=0"),
+        (lambda p: lr_scheduler.StepLR(p, 1), "takes an optimizer"),
+        (lambda p: lr_scheduler.LambdaLR(SGD([p]), []), "0 functions for 1 groups"),
+    ],
+)
+def test_wrong_settings_are_named(make, match):
+    with pytest.raises(dg.errors.DuogradError, match=match) as error:
+        make(nn.Parameter(dg.ones((2,))))
+    assert "test_optim.py" in error.value.line
+
+
+# ---------------------------------------------------------------- state
+
+
+def _stepped(cls, settings, steps):
+    params = [nn.Parameter(np.ones(s, np.float32)) for s in SHAPES]
+    opt = cls(params, **settings)
+    _go_on(opt, steps, seed=0)
+    return opt
+
+
+def _go_on(opt, steps, seed):
+    random = np.random.default_rng(seed)
+    for _ in range(steps):
+        for p in opt.param_groups[0]["params"]:
+            p.grad = dg.tensor(random.standard_normal(p.shape).astype(np.float32))
+        opt.step()
+
+
+def _values(opt):
+    return [p.tolist() for p in opt.param_groups[0]["params"]]
+
+
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))])
+@pytest.mark.parametrize("case", ["dampening", "adam"])
+def test_copies_go_on_equally_and_apart(case, clone):
+    opt = _stepped(*CASES[case], 3)
+    twin = clone(opt)
+    _go_on(opt, 2, seed=1)
+    assert _values(twin) != _values(opt)
+    _go_on(twin, 2, seed=1)
+    assert _values(twin) == _values(opt)
+    with pytest.raises(dg.errors.ArgumentError, match="negative"):
+        twin.param_groups[0]["lr"] = -1
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_loaded_state_goes_on_equally(case):
+    opt = _stepped(*CASES[case], 3)
+    twin = _stepped(*CASES[case], 0)
+    with dg.no_grad():
+        for p, q in zip(twin.param_groups[0]["params"], opt.param_groups[0]["params"]):
+            p.copy_(q)
+    twin.load_state_dict(opt.state_dict())
+    _go_on(opt, 2, seed=1), _go_on(twin, 2, seed=1)
+    assert _values(twin) == _values(opt)
+
+
+def test_a_state_that_does_not_fit_changes_nothing():
+    opt = _stepped(Adam, {}, 3)
+    state = opt.state_dict()
+    state["state"][0] = {"exp_avg": dg.zeros((9,)), "other": dg.zeros(())}
+    state["param_groups"][0] |= {"lr": -3.0, "eps": 0.5}
+    before = [t.tolist() for t in _tensors(opt)]
+    with pytest.raises(dg.errors.CheckpointError) as error:
+        opt.load_state_dict(state)
+    for text in (
+        "group 0: lr=-3.0 is negative", "parameter 0: exp_avg is float32[9] in the state, float32[4, 3] here",
+        "parameter 0: exp_avg_sq is missing", "parameter 0: other is unexpected",
+    ):  # fmt: skip
+        assert text in str(error.value)
+    assert [t.tolist() for t in _tensors(opt)] == before
+    assert opt.param_groups[0]["eps"] == 1e-8
+
+
+@pytest.mark.parametrize(
+    ("other", "match"),
+    [
+        (lambda: SGD([nn.Parameter(dg.ones(s)) for s in SHAPES], momentum=0.9), "momentum cannot change"),
+        (lambda: SGD([nn.Parameter(dg.ones((2,)))]), "1 parameters in the state, 3 here"),
+        (lambda: SGD([{"params": nn.Parameter(dg.ones(s))} for s in SHAPES]), "3 groups in the state, 1 in"),
+    ],
+)
+def test_a_state_of_another_optimizer_is_refused(other, match):
+    with pytest.raises(dg.errors.CheckpointError, match=match):
+        _stepped(SGD, {}, 0).load_state_dict(other().state_dict())
+    with pytest.raises(dg.errors.CheckpointError, match="state_dict"):
+        _stepped(SGD, {}, 0).load_state_dict({"lr": 1})
