@@ -29,7 +29,7 @@ def test_results_keep_their_structure():
 
     out = f(dg.ones((2,)))
     assert out["b"][1][1:] == (None, 3, "s")
-    _same(out["b"][0], dg.full(2.0, shape=(2,)))
+    _same(out["b"][0], dg.full((2,), 2.0))
 
 
 def test_an_argument_returned_is_the_same_object():
@@ -112,7 +112,7 @@ def test_a_replaced_closure_tensor_is_noticed():
     f = make()
     x = dg.ones((3,))
     f(x)
-    w = dg.full(7.0, shape=(3,))
+    w = dg.full((3,), 7.0)
     _same(f(x), x * 7)
 
 
@@ -360,7 +360,7 @@ def test_an_error_inside_a_trace_names_the_users_line_and_leaves_no_variant():
         f(dg.ones((2,)), dg.ones((3,)))
     assert "test_graph_function.py" in str(caught.value)
     assert f._count == 0
-    _same(f(dg.ones((2,)), dg.ones((2,))), dg.full(2.0, shape=(2,)))
+    _same(f(dg.ones((2,)), dg.ones((2,))), dg.full((2,), 2.0))
 
 
 def test_methods_and_nested_functions():

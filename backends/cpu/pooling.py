@@ -171,6 +171,26 @@ def _max_gradient_source(dtype: DType, window: Window) -> str:
     return _text("max_pool2d_x_grad", dtype, window, True, inside, border, start)
 
 
+@functools.cache
+def _pick_source(dtype: DType, window: Window) -> str:
+    """g is image-shaped here, dx pooled: the element of g where x has its first maximum."""
+    t, zero = dtype.char, _zero(dtype)
+    inside = [f"m = load_in_{t}(out, to)", "spot = at"]
+    for r, s in reversed(window.taps):
+        place = f"at + {_offset(window, r, s)}"
+        inside += [f"v = load_in_{t}(x, {place})", f"spot = {place} if (v == m) | (v != v) else spot"]
+    inside.append(f"store_out_{t}(dx, to, load_in_{t}(g, spot), 0)")
+    border = [f"m = load_in_{t}(out, to)", "free = True", f"picked = {zero}"]
+    border += _bounded(window, [
+        f"v = load_in_{t}(x, e)",
+        "if free and (v == m or v != v):",
+        f"    picked = load_in_{t}(g, e)",
+        "    free = False",
+    ])  # fmt: skip
+    border.append(f"store_out_{t}(dx, to, picked, 0)")
+    return _text("max_pool2d_pick", dtype, window, False, inside, border, [])
+
+
 def _share(dtype: DType, window: Window, include_pad: bool, value: str, inside: bool) -> list[str]:
     """Lines that divide `value` by the window's number of elements."""
     number = window.size[0] * window.size[1]
@@ -282,6 +302,20 @@ def max_pool2d_x_grad(
     _launch(program, source, True, dx.shape, g.shape, padding, (x, out, g, dx))
 
 
+def max_pool2d_pick(
+    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, window: Pair, stride: Pair,
+    padding: tuple[Pair, Pair], dilation: Pair = (1, 1),
+) -> None:  # fmt: skip
+    """Append, per window of x in inputs (v, x, out), the element of v where x has its first maximum."""
+    picked = outputs[0]
+    if picked.size == 0:
+        return
+    v, x, out = (_dense(program, b) for b in inputs)
+    program.wave()
+    source = _pick_source(picked.dtype, Window(window, stride, dilation))
+    _launch(program, source, False, x.shape, picked.shape, padding, (x, out, v, picked))
+
+
 def avg_pool2d_x_grad(
     program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, window: Pair, stride: Pair,
     padding: tuple[Pair, Pair], count_include_pad: bool = True, size: Pair | None = None,
@@ -300,6 +334,7 @@ def avg_pool2d_x_grad(
 KERNELS = {
     "max_pool2d": max_pool2d,
     "max_pool2d_x_grad": max_pool2d_x_grad,
+    "max_pool2d_pick": max_pool2d_pick,
     "avg_pool2d": avg_pool2d,
     "avg_pool2d_x_grad": avg_pool2d_x_grad,
 }

@@ -94,7 +94,7 @@ def _copy_(self: Tensor, source: Any) -> Any:
     from ..dispatch import apply_in_place
 
     if not isinstance(source, Tensor):
-        source = creation.full(source, shape=self.shape, dtype=self.dtype, device=self.device)
+        source = creation.full(self.shape, source, self.dtype, self.device)
     if source.shape != self.shape:
         source = shape.broadcast_to(source, shape=self.shape)
     return apply_in_place(elementwise.assign, self, (source.to(self.dtype),), ())

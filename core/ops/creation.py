@@ -29,34 +29,39 @@ def _filled(op, *tensors, shape, dtype, device=None):
 
 
 @pointwise(no_gradient=_FROM_SHAPE, onnx=lambda o, value, *, shape, dtype, device: o.full(shape, value, dtype))
-def full(value, *, shape, dtype=None, device=None):
+def full_(value, *, shape, dtype=None, device=None):
     """A tensor filled with one number. dtype: from the number when left out. Source: ONNX ConstantOfShape."""
     return cast(value, dtype)
 
 
-@full.normalize
+@full_.normalize
 def _(inputs, shape, dtype, device):
     value = inputs[0]
     default = value.dtype if hasattr(value, "dtype") and isinstance(value.dtype, T.DType) else None
     return (as_shape("full", shape), _dtype("full", dtype, default or T.scalar_dtype(value, None)), device)
 
 
-@full.type
+@full_.type
 def _(value, *, shape, dtype, device=None):
     return _filled("full", shape=shape, dtype=dtype)
 
 
-full.sample(2.5, shape=(2, 3), grad=False).sample(7, shape=(), grad=False).sample(1, shape=(0, 2), dtype="float64", grad=False)
+full_.sample(2.5, shape=(2, 3), grad=False).sample(7, shape=(), grad=False).sample(1, shape=(0, 2), dtype="float64", grad=False)
+
+
+def full(shape, fill_value, dtype=None, device=None):
+    """A tensor filled with one number (or a 0-d tensor). dtype: from the number when left out."""
+    return full_(fill_value, shape=shape, dtype=dtype, device=device)
 
 
 def zeros(shape, dtype=None, device=None):
     """A tensor of zeros: float32 unless dtype says otherwise."""
-    return full(0, shape=shape, dtype=dtype or T.default_float, device=device)
+    return full_(0, shape=shape, dtype=dtype or T.default_float, device=device)
 
 
 def ones(shape, dtype=None, device=None):
     """A tensor of ones: float32 unless dtype says otherwise."""
-    return full(1, shape=shape, dtype=dtype or T.default_float, device=device)
+    return full_(1, shape=shape, dtype=dtype or T.default_float, device=device)
 
 
 def empty(shape, dtype=None, device=None):
@@ -74,9 +79,9 @@ def ones_like(x, dtype=None):
     return ones(x.shape, dtype or x.dtype, x.device)
 
 
-def full_like(x, value, dtype=None):
+def full_like(x, fill_value, dtype=None):
     """A constant with x's shape, device and (unless given) dtype."""
-    return full(value, shape=x.shape, dtype=dtype or x.dtype, device=x.device)
+    return full_(fill_value, shape=x.shape, dtype=dtype or x.dtype, device=x.device)
 
 
 @pointwise(

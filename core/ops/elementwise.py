@@ -7,10 +7,17 @@ from __future__ import annotations
 import math
 
 from .. import types as T
+from ..errors import DtypeError
 from ..op import Ints, pointwise
 from ..scalar import const, s
 
 # ---------------------------------------------------------------- arithmetic
+
+
+def _numbers(name, *operands):
+    """Refuse booleans where arithmetic on them has no meaning, as NumPy does."""
+    if all(x.dtype is T.bool_ for x in operands):
+        raise DtypeError(name, "takes numbers, not booleans", "use logical ops, or convert with .to(dg.int64)")
 
 
 @pointwise(onnx="Add")
@@ -40,6 +47,7 @@ add.error_sample((2, 3), (4,), match="do not broadcast")
 @pointwise(onnx="Sub")
 def subtract(x, y):
     """`x - y`, with broadcasting. Numerics: integers wrap around. Source: ONNX Sub."""
+    _numbers("subtract", x, y)
     return x - y
 
 
@@ -100,6 +108,7 @@ divide.sample((3, 4), (4,), low=0.5, high=2.0).sample((3,), 2.0).sample(1.0, (3,
 @pointwise(no_gradient="constant between steps", no_onnx="written as Floor(Div) by the exporter's caller")
 def floor_divide(x, y):
     """The floor of `x / y`, with broadcasting. Numerics: an integer divided by zero is 0."""
+    _numbers("floor_divide", x, y)
     return s.floordiv(x, y)
 
 
@@ -114,6 +123,7 @@ def _onnx_remainder(o, x, y):
 @pointwise(onnx=_onnx_remainder)
 def remainder(x, y):
     """`x - floor(x / y) * y`: the remainder with the sign of y, with broadcasting. Source: ONNX Mod (fmod=0)."""
+    _numbers("remainder", x, y)
     return s.mod(x, y)
 
 
@@ -137,6 +147,7 @@ def power(x, y):
     Numerics: special values as C's pow; a negative x with a fractional y is NaN. The gradient with respect
     to y is 0 where x = 0. Source: ONNX Pow.
     """
+    _numbers("power", x, y)
     return s.pow(x, y)
 
 
@@ -204,6 +215,7 @@ def _share(wins, ties):
 @pointwise(onnx="Neg")
 def negative(x):
     """`-x`. Source: ONNX Neg."""
+    _numbers("negative", x)
     return -x
 
 
@@ -232,6 +244,7 @@ abs_.sample((3, 4)).sample(Ints((5,), -3, 3))
 @pointwise(no_gradient="constant between steps", onnx="Sign")
 def sign(x):
     """-1, 0 or 1. Numerics: NaN stays NaN. Source: ONNX Sign."""
+    _numbers("sign", x)
     return s.sign(x)
 
 

@@ -143,7 +143,7 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
     if not isinstance(value, Tensor):
         from .creation import full
 
-        value = full(value, shape=view.shape, dtype=x.dtype, device=x.device)
+        value = full(view.shape, value, x.dtype, x.device)
     if value.shape != view.shape:
         value = broadcast_to(value, shape=view.shape)
     face = dispatch.state.executor.face

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...core.lower import needs_index
-from ...core.ops.creation import full
+from ...core.ops.creation import full_ as full
 from ...core.scalar import evaluate, walk
 from ..ir import Graph, Node, Number, Value
 
