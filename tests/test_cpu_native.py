@@ -513,3 +513,13 @@ def test_workers_may_run_wherever_the_process_may():
     if not hasattr(os, "sched_getaffinity") or not os.path.isdir("/proc/self/task"):
         pytest.skip("needs Linux's list of threads and their CPUs")
     assert in_new_process(PARALLEL + textwrap.dedent(code), DUOGRAD_NUM_THREADS="3") == "True True\n"
+
+
+def test_comments_are_no_part_of_a_kernels_identity():
+    """The notes in a generated kernel hold the user's lines; moving those compiles nothing."""
+    from duograd.backends.cpu import object_cache
+
+    body = "def kernel(args, chunk, nchunks):\n    # reads nothing\n    pass\n"
+    first = object_cache.key("# add  user.py:3\n" + body, native.KERNEL)
+    assert first == object_cache.key("# add  user.py:4\n" + body, native.KERNEL)
+    assert first != object_cache.key(body.replace("pass", "args[0] = 1"), native.KERNEL)

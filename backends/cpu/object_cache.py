@@ -43,9 +43,13 @@ def directory() -> Path:
 
 
 def key(source: str, entries: object) -> str:
-    """Name of the object code of `source`: its hash with the kernel language, the compilers and the CPU."""
+    """Name of the object code of `source`: its hash with the kernel language, the compilers and the CPU.
+
+    Comment lines do not count: they name the user's lines, which move with every edit.
+    """
     language = _language(_LANGUAGE_ROOTS + tuple(_IMPORT.findall(source)))
-    return hashlib.sha256("\0".join((_environment(), repr(entries), language, source)).encode()).hexdigest()
+    code = "\n".join(line for line in source.splitlines() if not line.lstrip().startswith("#"))
+    return hashlib.sha256("\0".join((_environment(), repr(entries), language, code)).encode()).hexdigest()
 
 
 def path(name: str) -> Path:
