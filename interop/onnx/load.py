@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ class OnnxModule(Module):
         self.output_names = list(source.outputs)
         self._inputs = {i.name: i for i in source.inputs}
         self._program = source.program
-        self._names: list[str] = []
+        self._names: list[tuple[str, str]] = []  # initializer, attribute
         self._adopt(source)
 
     def _adopt(self, source: Source) -> None:
@@ -80,14 +81,18 @@ class OnnxModule(Module):
             else:
                 self._program.constants[name] = array
                 continue
-            self._names.append((name, attribute))  # type: ignore[arg-type]
+            self._names.append((name, attribute))
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        env = self._bind(args, kwargs)
+        results = [self._tensor(y) for y in self.run(args, kwargs)]
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def run(self, args: Sequence[Any], kwargs: dict[str, Any] | None = None) -> list[Any]:
+        """The outputs as they come: tensors, and arrays where a value is known without computing."""
+        env = self._bind(tuple(args), kwargs or {})
         for name, attribute in self._names:
             env[name] = self.__dict__[attribute]
-        results = [self._tensor(y) for y in self._program.run(env, self.training)]
-        return results[0] if len(results) == 1 else tuple(results)
+        return self._program.run(env, self.training)
 
     def _tensor(self, y: Any) -> Any:
         return self._program.tensor(y) if isinstance(y, np.ndarray) else y
