@@ -72,11 +72,11 @@ class _Row:
             row = top.fork(lambda node: frame.load(node, "0"))
             for number in range(1, self.passes.count + 1):
                 self._emit_pass(number, row)
-            for k, out in enumerate(kernel.outputs):
-                if out.row:
-                    value = row.value(kernel.roots[k])
-                    frame.extend(row)
-                    frame.store(k, "0", value)
+            # All loads stand before all stores here too.
+            stores = [(k, row.value(kernel.roots[k])) for k, out in enumerate(kernel.outputs) if out.row]
+            frame.extend(row)
+            for k, value in stores:
+                frame.store(k, "0", value)
         return frame.source(), len(self.kept)
 
     # ---- one pass
