@@ -203,8 +203,7 @@ class Flatten(Module):
 
 
 class Dropout(Module):
-    """While training, each element is set to 0 with probability p and the rest divided by 1 - p; else
-    nothing.
+    """While training, elements are set to 0 with probability p and the rest divided by 1 - p.
 
     The mask is seeded by `dg.manual_seed`, the same in both modes. inplace is taken for PyTorch's sake: the
     result is always a new tensor. Raises: ArgumentError unless 0 <= p <= 1.

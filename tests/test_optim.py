@@ -151,10 +151,51 @@ def test_a_training_step_is_the_same_in_both_modes(case):
     assert eager[1] == graph[1]
 
 
-def test_another_learning_rate_traces_nothing():
-    _, _, step = _train(Adam, {"lr": 0.01}, "graph")
-    # The rate halves twice in these six steps.
+def test_settings_changed_between_calls_are_seen_and_trace_nothing():
+    def run(mode):
+        dg.manual_seed(0)
+        p = nn.Parameter(dg.randn(4))
+        opt = AdamW([p], lr=0.1)
+
+        @dg.function(mode=mode)
+        def step():
+            opt.zero_grad()
+            loss = (p * p).sum()
+            loss.backward()
+            opt.step()
+            return loss
+
+        losses = []
+        for settings in (
+            {},
+            {"lr": 0.5},
+            {"betas": (0.1, 0.5)},
+            {"weight_decay": 0.9, "eps": 0.1},
+            {"lr": 1},
+        ):
+            opt.param_groups[0].update(settings)
+            losses.append(step().item())
+        return losses, step
+
+    eager, (graph, step) = run("eager")[0], run("graph")
+    assert eager == graph
     assert len(step.variants) == 1
+
+
+def test_a_group_added_after_tracing_is_trained():
+    p, q = nn.Parameter(dg.ones((2,))), nn.Parameter(dg.ones((2,)))
+    opt = SGD([p], lr=0.5)
+
+    @dg.function
+    def step():
+        opt.zero_grad()
+        (p * q).sum().backward()
+        opt.step()
+
+    step()
+    opt.add_param_group({"params": [q]})
+    step()
+    assert q.tolist() == [0.75, 0.75]
 
 
 # ---------------------------------------------------------------- use

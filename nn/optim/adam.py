@@ -46,7 +46,7 @@ class Adam(Optimizer):
         found = [(row, grad) for row in plan.rows if (grad := grad_of(row[0])) is not None]
         if not found:
             return
-        lr, beta1, beta2 = number(group, "lr"), number(group, "beta1"), number(group, "beta2")
+        lr, beta1, beta2 = number(group, "lr"), number(group.numbers, "beta1"), number(group.numbers, "beta2")
         eps, weight_decay = number(group, "eps"), number(group, "weight_decay")
         update(add, (step,), (step, 1.0), ())
         size, scale = apply(adam_scale, (step, lr, beta1, beta2), ())
@@ -59,8 +59,8 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with weight decay apart from the gradient: `p = p (1 - lr * weight_decay)` before each step.
 
-    Settings as Adam's. Source: Loshchilov and Hutter, 2017. Example: `dg.optim.AdamW(model.parameters(),
-    lr=1e-3)`.
+    Settings as Adam's. Source: Loshchilov and Hutter, 2017.
+    Example: `dg.optim.AdamW(model.parameters(), lr=1e-3)`.
     """
 
     _decoupled = True

@@ -117,8 +117,7 @@ class ExponentialLR(LRScheduler):
 
 
 class CosineAnnealingLR(LRScheduler):
-    """`eta_min + (initial - eta_min) (1 + cos(pi t / T_max)) / 2`: down to eta_min in T_max steps, then up
-    again.
+    """`eta_min + (initial - eta_min) (1 + cos(pi t / T_max)) / 2`: down in T_max steps, then up again.
 
     Computed from the rate before, as in PyTorch, so that other schedules may act on the same rate.
     Source: Loshchilov and Hutter, 2016.

@@ -19,25 +19,26 @@ class ParamGroup(dict[str, Any]):
     """A group's parameters ("params") and settings, as a dict. Settings are checked when they are set.
 
     Settings that decide which computation is done (momentum on or off, nesterov, maximize) cannot change any
-    more. "beta1" and "beta2" read the elements of "betas".
+    more. `numbers` holds the elements of "betas" as "beta1" and "beta2".
     """
 
+    numbers: dict[str, float]
     #: the optimiser's class, which knows the settings
     owner: type[Optimizer] | None = None
     #: whether the settings that decide what is computed are fixed by now
     fixed = False
 
     def __setitem__(self, key: str, value: Any) -> None:
-        super().__setitem__(key, value if self.owner is None else self.owner.setting(self, key, value))
+        value = value if self.owner is None else self.owner.setting(self, key, value)
+        super().__setitem__(key, value)
+        if key == "betas":
+            # Numbers of their own, so that a traced step can read them at each call.
+            numbers = self.__dict__.setdefault("numbers", {})
+            numbers["beta1"], numbers["beta2"] = value
 
     def update(self, *args: Any, **kwargs: Any) -> None:
         for key, value in dict(*args, **kwargs).items():
             self[key] = value
-
-    def __missing__(self, key: str) -> Any:
-        if key in ("beta1", "beta2"):
-            return self["betas"][key == "beta2"]
-        raise KeyError(key)
 
 
 class Plan:
@@ -51,15 +52,13 @@ class Plan:
 
 
 class Optimizer:
-    """Base of all optimisers: `zero_grad()`, `step()`, `state_dict()`, `load_state_dict()`,
-    `add_param_group()`.
+    """Base of all optimisers: groups of parameters with settings, and tensors that are kept for each.
 
     params: parameters, (name, parameter) pairs, or dicts with "params" and settings of their own; defaults:
-    the other settings. A subclass gives `state_names` (tensors kept for each parameter, zeros at first),
-    `_plan` and `_update`. `param_groups` is the list of groups, `state` the tensors of each parameter; both
-    may be read and set. Raises: ArgumentError for no parameters, one given twice, a setting outside its
-    range; ArgumentTypeError for something that is no tensor; AutogradError for a tensor that is computed
-    from others.
+    the other settings. A subclass gives `state_names` (tensors kept for each parameter, zeros at first) and
+    `_update`. `param_groups` is the list of groups, whose settings may be set; `state` has each parameter's
+    tensors. Raises: ArgumentError for no parameters, one given twice, a setting outside its range;
+    ArgumentTypeError for something that is no tensor; AutogradError for a tensor computed from others.
     """
 
     #: settings that are numbers from 0
@@ -244,10 +243,10 @@ class Optimizer:
     # -- saving ---------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """`{"state": {index: {name: tensor}}, "param_groups": [{..., "params": [index, ...]}]}`, as in
-        PyTorch.
+        """State and settings, as in PyTorch: `{"state": {index: {name: tensor}}, "param_groups": [{...}]}`.
 
-        Parameters are numbered through all groups. The tensors share memory with the optimiser.
+        Parameters are numbered through all groups, and a group's "params" are numbers. The tensors share
+        memory with the optimiser.
         """
         groups, state, start = [], {}, 0
         for group in self.param_groups:
@@ -263,9 +262,9 @@ class Optimizer:
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Copy a state into this optimiser, in place. Everything is checked first: after an error nothing
-        has changed.
+        """Copy a state into this optimiser, in place.
 
+        Everything is checked first: after an error nothing has changed.
         Raises: CheckpointError that lists every group, setting or tensor that does not fit.
         """
         problems: list[str] = []
@@ -313,7 +312,7 @@ class Optimizer:
             for target, value in copies:
                 target.copy_(value)
         for group, key, value in settings:
-            dict.__setitem__(group, key, value)
+            group[key] = value
 
     def __repr__(self) -> str:
         lines = [f"{self.name} ("]
