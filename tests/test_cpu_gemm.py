@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from duograd.backends.cpu import panels
+from duograd.backends.cpu import gemm, panels
 from duograd.backends.cpu.epilogue import takes_epilogue
 from duograd.core import types as T
 from duograd.core.backend import Operand
@@ -55,10 +55,13 @@ def test_matmul_of_odd_sizes_and_transposed_operands(run_kernel, vector_bits, tr
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", [(40, 700, 300), (300, 33, 520), (3, 9000, 5), (129, 257, 1)])
-def test_matmul_of_blocks_deep_sums_and_pieces(run_kernel, dtype, shape):
+def test_matmul_of_blocks_deep_sums_and_pieces(run_kernel, monkeypatch, dtype, shape):
     m, k, n = shape
-    check_product(run_kernel, normal((m, k), dtype), normal((k, n), dtype))
-    check_product(run_kernel, normal((k, m), dtype).T, normal((n, k), dtype).T)
+    for pack_bytes in (gemm.PACK_BYTES, 0):
+        monkeypatch.setattr(gemm, "PACK_BYTES", pack_bytes)
+        check_product(run_kernel, normal((m, k), dtype), normal((k, n), dtype))
+        check_product(run_kernel, normal((k, m), dtype).T, normal((n, k), dtype).T)
+    check_product(run_kernel, normal((2, k, m), dtype).transpose(0, 2, 1), normal((k, n), dtype))
 
 
 def test_matmul_reads_any_strides(run_kernel):
@@ -152,7 +155,7 @@ EPILOGUES = {
 PRODUCTS = {
     "blocks": ((65, 300), (300, 70)), "merged batch": ((2, 3, 20), (20, 130)),
     "batch": ((3, 9, 17), (3, 17, 33)), "gemv": ((1, 40), (40, 9)), "pieces": ((5, 5000), (5000, 6)),
-    "packed": ((40, 30), (30, 300)),
+    "wide": ((40, 30), (30, 300)),
 }  # fmt: skip
 
 

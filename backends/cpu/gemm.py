@@ -18,8 +18,8 @@ from . import gemv
 from .epilogue import FusedEpilogue, apply_after, fuse, indent, result_buffer
 from .panels import IMPORT, Block, batch_axes, block, fill_zero, pack, sum_pieces, transpose
 
-#: Below this many columns the left operand is read in place; packing it would not pay.
-PACK_COLUMNS = 256
+#: A left operand with far-apart k is packed from this many bytes on; any other is read in place as fast.
+PACK_BYTES = 4 << 20
 #: A result of fewer than PIECES blocks of 64 x 64 is computed in pieces of K, of at least PIECE_UNITS units.
 PIECES, PIECE_UNITS = 32, 4
 
@@ -280,7 +280,7 @@ def _float(
     matrix = math.prod(panels.shape[1:]) * size
     b_bytes = _steps(b_sizes, matrix)
     right = Side(panels, b_bytes, 0, depth * tile.width * size, k * tile.width * size, tile.width * size)
-    if n >= PACK_COLUMNS and m >= tile.rows:
+    if a_k != 1 and m * k * size >= PACK_BYTES and n >= tile.width:
         a_sizes = [s if t else 1 for s, t in zip(sizes, a_steps)]
         packed = pack(program, a, m, a_row, k, a_k, a_sizes, a_steps, tile.rows, tile.lanes)
         step = tile.rows * size

@@ -151,7 +151,7 @@ def integers(name: str, n_args: int, emit: Any, result: Any = types.void) -> Any
     """The intrinsic `name` of n_args int64, written by `emit(builder, args)`."""
 
     def typed(literals: Any) -> Any:
-        def codegen(context, builder, signature, args):
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             made = emit(builder, args)
             return context.get_dummy_value() if made is None else made
 
@@ -171,7 +171,7 @@ def on_vectors(name: str, char: str, n_args: int, emit: Any, n_literals: int = 1
             return None
         *shape, lanes = [t.literal_value for t in literals]
 
-        def codegen(context, builder, signature, args):
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             emit(Vectors(builder, char, lanes), args[:n_args], *shape)
             return context.get_dummy_value()
 
