@@ -269,6 +269,8 @@ class _Assembly:
                     roots.append(self._value(w, self.dense, 0))
                     outs.append(Operand(self.sources.buffer(w), 0, w.type.dtype, self.domain, self.dense))
                     self.stores[w] = self.dense
+        if not outs:
+            return
         epilogue = Epilogue(tuple(roots), tuple(self.inputs[1:]), tuple(outs))
         if node.op.operands_rule is not None:
             inputs, outputs = node.op.operands_rule(inputs, outputs)

@@ -102,6 +102,8 @@ class _Fuser:
             if not item.inline or any(v in self.places.of or self.readers[v] for v in item.node.outputs):
                 item.group = Group(item, 1 << item.order)
                 self.groups[item.group.bit] = item.group
+        for readers in self.readers.values():
+            readers[:] = [r for r in readers if r.group is not None]
         self._order_groups()
         if on:
             self._sink()
