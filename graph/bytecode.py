@@ -21,7 +21,7 @@ SELF: Expr = ("self",)  # the second of the two entries that loading a method pu
 
 # Instructions that leave the stack as it is (or whose entries on it are never looked at).
 _IDLE = frozenset((
-    "NOP", "RESUME", "PRECALL", "KW_NAMES", "CACHE", "EXTENDED_ARG", "MAKE_CELL", "COPY_FREE_VARS",
+    "NOP", "RESUME", "PRECALL", "CACHE", "EXTENDED_ARG", "MAKE_CELL", "COPY_FREE_VARS",
     "DELETE_FAST",
     "SETUP_ANNOTATIONS", "GEN_START", "NOT_TAKEN", "TO_BOOL",
 ))  # fmt: skip
@@ -95,6 +95,7 @@ class _Pass:
         self.at: dict[int, list[tuple[Any, ...]]] = {}
         self.bases: set[int] = set()
         self.stack: list[Expr] = []
+        self.keywords = 0  # how many arguments of the coming call are named
         self.saved: dict[int, list[Expr]] = {}
         self.free = frozenset(code.co_freevars)
         self.name = code._varname_from_oparg  # type: ignore[attr-defined]
@@ -252,6 +253,8 @@ class _Pass:
             push(None if base is None else ("item", base, index, i.offset))
         elif n == "TO_BOOL":
             self.content(i.offset, self.peek(1), "elements")
+        elif n == "KW_NAMES":
+            self.keywords = len(self.code.co_consts[arg])
         elif n in _IDLE:
             pass
         elif n == "COPY":
@@ -262,7 +265,8 @@ class _Pass:
             self.stack[-1], self.stack[-arg] = self.stack[-arg], self.stack[-1]
         elif n in ("CALL", "CALL_KW"):
             if n == "CALL_KW":
-                self.pop()
+                named = self.pop()
+                self.keywords = len(named[1]) if named is not None and named[0] == "const" else arg
             args = self.pops(arg)
             first, second = self.pops(2)
             if first == NULL:
@@ -272,7 +276,10 @@ class _Pass:
             else:
                 callee, args = first, ([] if second == SELF else [second]) + args
             self.site(i.offset, "call", callee, args)
-            push(("result", i.offset, callee, tuple(args)))
+            # What is passed by keyword has no position in an expression: unknown.
+            known = [None if k >= len(args) - self.keywords else x for k, x in enumerate(args)]
+            self.keywords = 0
+            push(("result", i.offset, callee, tuple(known)))
         elif n == "CALL_FUNCTION_EX":
             before = len(self.stack)
             for x in self.pops(1 + (arg & 1) if not _ALWAYS_KWARGS else 2):

@@ -16,6 +16,10 @@ from .plain import ABSENT, is_plain
 Results = dict[int, dict[int, Any]]
 
 
+# Built-in functions of plain data that give the same again; so do the methods of a string.
+_PURE = frozenset((str, int, float, bool, abs, min, max, round, len, divmod, ord, chr, repr))
+
+
 def evaluate(x: Expr, frame: FrameType, results: Results) -> Any:
     """The value an expression has now; UNKNOWN when only running the code could tell."""
     if x is None:
@@ -53,6 +57,10 @@ def _result(x: Any, frame: FrameType, results: Results) -> Any:
     args = x[3]
     if callee is UNKNOWN:
         return _given_back(frame, x[1], results)
+    pure = callee in _PURE if callee.__class__ in (type, types.BuiltinFunctionType) else False
+    if pure or (callee.__class__ is types.BuiltinFunctionType and callee.__self__.__class__ is str):
+        values = [evaluate(a, frame, results) for a in args]
+        return _call(callee, values) if all(map(is_plain, values)) else UNKNOWN
     if isinstance(callee, (types.BuiltinFunctionType, types.MethodWrapperType)):
         values = [evaluate(a, frame, results) for a in args]
         if not values:
@@ -80,6 +88,13 @@ def _result(x: Any, frame: FrameType, results: Results) -> Any:
     if isinstance(callee, type):
         return UNKNOWN
     return _given_back(frame, x[1], results)
+
+
+def _call(pure: Any, values: list[Any]) -> Any:
+    try:
+        return pure(*values)
+    except (TypeError, ValueError, LookupError, ArithmeticError):
+        return UNKNOWN  # it had keyword arguments, or is about to raise
 
 
 def _super(args: Any, frame: FrameType, results: Results) -> Any:

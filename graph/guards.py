@@ -65,7 +65,7 @@ class Guard:
         try:
             now = brief(self.now())
         except Exception:
-            now = "gone"
+            now = "absent"
         name = self.text.split(" == ")[0].split(" is ")[0]
         return f"{name} was {self.was}, now {now}{at}"
 
@@ -184,6 +184,10 @@ def _attr(r: Read) -> Guard:
 def _item(r: Read) -> Guard:
     owner, key = r.owner, r.key
     exact = type(owner) in (dict, list)
+
+    def now() -> Any:
+        return dict.get(owner, key, ABSENT) if isinstance(owner, dict) else list.__getitem__(owner, key)
+
     if r.value is ABSENT:
         return Guard(
             8,
@@ -191,11 +195,11 @@ def _item(r: Read) -> Guard:
             (owner, key),
             f"{r.name} is absent",
             "absent",
-            lambda: owner[key],
+            now,
             r.where,
         )
     if not exact:
-        fetch = f"{'get' if isinstance(owner, dict) else 'at'}({{0}}, {{1}})"
+        fetch = "get({0}, {1}, ABSENT)" if isinstance(owner, dict) else "at({0}, {1})"  # never its own code
         constants: tuple[Any, ...] = (owner, key)
         test, more = equals(fetch, r.value, 2)
     elif type(key) in (str, int, bool) and len(repr(key)) < 60:
@@ -204,7 +208,7 @@ def _item(r: Read) -> Guard:
     else:
         constants = (owner, key)
         test, more = equals("{0}[{1}]", r.value, 2)
-    return _value_guard(r, 5 if is_plain(r.value) else 21, test, (*constants, *more), lambda: owner[key])
+    return _value_guard(r, 5 if is_plain(r.value) else 21, test, (*constants, *more), now)
 
 
 def _cell(r: Read) -> Guard:
@@ -308,9 +312,8 @@ _MAKERS: dict[str, Callable[[Read], Guard]] = {
 }  # fmt: skip
 #: what generated sources may name besides their constants
 _SPACE = {
-    "same": same, "ABSENT": ABSENT, "values": dict.values, "contains": dict.__contains__, "get":
-    dict.__getitem__,
-    "at": list.__getitem__, "is_empty": _is_empty,
+    "same": same, "ABSENT": ABSENT, "values": dict.values, "contains": dict.__contains__,
+    "get": dict.get, "at": list.__getitem__, "is_empty": _is_empty,
 }  # fmt: skip
 
 

@@ -109,11 +109,6 @@ def in_class(cls: type, name: str) -> Any:
     return ABSENT
 
 
-def _is_internal_class(cls: type) -> bool:
-    """Whether a class is of the framework's core, whose objects users do not configure."""
-    return cls.__module__.startswith(_CORE_MODULES)
-
-
 def instance_dict(x: Any) -> Any:
     """The `__dict__` of an object, or None."""
     try:
@@ -132,49 +127,86 @@ def find(owner: Any, name: str, plainly: bool = False) -> tuple[str, Any, Any]:
     UNKNOWN (a property or `__getattr__`, whose own code is followed, or a C attribute).
     """
     cls = type(owner)
-    if cls is Symbol:
-        return "", None, UNKNOWN
-    if issubclass(cls, ModuleType):
+    sort = _sorts.get(cls)
+    if sort is None:
+        sort = _sorts[cls] = _sort(cls)
+    if sort == "plain" or (sort == "hooked" and plainly):
+        return _find_plain(owner, cls, name)
+    if sort == "module":
         value = owner.__dict__.get(name, ABSENT)
         if value is ABSENT:
             return "", None, UNKNOWN
         return ("item" if is_own(owner.__name__) else "quiet"), owner.__dict__, value
-    if issubclass(cls, type):
-        meta = in_class(cls, name)
-        value = in_class(owner, name)
-        if value is ABSENT or (meta is not ABSENT and hasattr(type(meta), "__set__")):
-            return "", None, UNKNOWN
-        if isinstance(value, staticmethod):
-            return "method", owner, value.__func__
-        if isinstance(value, classmethod):
-            return "quiet", owner, types.MethodType(value.__func__, owner)
-        if isinstance(value, types.FunctionType):
-            return "method", owner, value
-        if hasattr(type(value), "__get__"):
-            return "quiet", owner, value
-        return "attr", owner, value
-    if cls is super:
+    if sort == "class":
+        return _find_in_class(owner, cls, name)
+    if sort == "super":
         return _find_above(owner, name)
-    if issubclass(cls, BaseException):
-        return "", None, UNKNOWN  # made on the way, and keeps whole frames alive
-    if issubclass(cls, (Tensor, np.ndarray, np.generic)):
+    if sort == "tensor":
         own_dict = instance_dict(owner)
         if own_dict and name in own_dict:
             return "attr", owner, own_dict[name]
+    elif sort == "internal":
+        own_dict = instance_dict(owner) or {}
+        static = own_dict.get(name, in_class(cls, name))
+        if not hasattr(type(static), "__get__"):
+            return "quiet", owner, static
+    elif sort == "local":
+        return "attr", owner, getattr(owner, name, ABSENT)
+    return "", None, UNKNOWN
+
+
+_sorts: dict[type, str] = {}
+
+
+def forget_classes() -> None:
+    """Drop what is known of classes, so that none is kept alive; they may change, too."""
+    _sorts.clear()
+
+
+def _sort(cls: type) -> str:
+    """Which rule `find` uses for objects of a class."""
+    if cls is Symbol:
+        return "opaque"
+    if issubclass(cls, ModuleType):
+        return "module"
+    if issubclass(cls, type):
+        return "class"
+    if cls is super:
+        return "super"
+    if issubclass(cls, BaseException):
+        return "opaque"  # made on the way, and keeps whole frames alive
+    if issubclass(cls, (Tensor, np.ndarray, np.generic)):
+        return "tensor"
+    if cls.__module__.startswith(_CORE_MODULES):  # users do not configure objects of the framework's core
+        return "internal"
+    if issubclass(cls, threading.local):
+        return "local"
+    hooked = isinstance(in_class(cls, "__getattribute__"), types.FunctionType)
+    return "hooked" if hooked else "plain"  # the hook's own code is followed
+
+
+def _find_in_class(owner: type, cls: type, name: str) -> tuple[str, Any, Any]:
+    """`find` for a class."""
+    meta = in_class(cls, name)
+    value = in_class(owner, name)
+    if value is ABSENT or (meta is not ABSENT and hasattr(type(meta), "__set__")):
         return "", None, UNKNOWN
+    if isinstance(value, staticmethod):
+        return "method", owner, value.__func__
+    if isinstance(value, classmethod):
+        return "quiet", owner, types.MethodType(value.__func__, owner)
+    if isinstance(value, types.FunctionType):
+        return "method", owner, value
+    return ("quiet" if hasattr(type(value), "__get__") else "attr"), owner, value
+
+
+def _find_plain(owner: Any, cls: type, name: str) -> tuple[str, Any, Any]:
+    """`find` for an object of most classes."""
+    own_dict = instance_dict(owner)
     if name == "__dict__":
-        own_dict = instance_dict(owner)
         return ("", None, UNKNOWN) if own_dict is None else ("quiet", owner, own_dict)
     if name == "__class__":
         return "quiet", owner, cls
-    if _is_internal_class(cls):
-        own_dict = instance_dict(owner) or {}
-        static = own_dict.get(name, in_class(cls, name))
-        return ("", None, UNKNOWN) if hasattr(type(static), "__get__") else ("quiet", owner, static)
-    if not plainly and isinstance(in_class(cls, "__getattribute__"), types.FunctionType):
-        return "", None, UNKNOWN  # its own code is followed
-    if issubclass(cls, threading.local):
-        return "attr", owner, getattr(owner, name, ABSENT)
     static = in_class(cls, name)
     if static is not ABSENT:
         kind = type(static)
@@ -185,7 +217,6 @@ def find(owner: Any, name: str, plainly: bool = False) -> tuple[str, Any, Any]:
                 return "attr", owner, ABSENT
         if hasattr(kind, "__set__") or hasattr(kind, "__delete__"):
             return "", None, UNKNOWN
-    own_dict = instance_dict(owner)
     if own_dict is not None and name in own_dict:
         return "attr", owner, dict.__getitem__(own_dict, name)
     if static is ABSENT:

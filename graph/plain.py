@@ -8,12 +8,13 @@ import numpy as np
 
 ABSENT = type("Absent", (), {"__repr__": lambda self: "absent", "__slots__": ()})()
 
+_COMMON = frozenset((int, float, bool, str, bytes, type(None)))
 _LEAVES = (int, float, complex, str, bytes, np.generic, range, slice, np.dtype)
 
 
 def is_plain(x: Any) -> bool:
     """Whether x is data that is compared by value: numbers, strings, None, slices, and tuples of these."""
-    if x is None or isinstance(x, _LEAVES):
+    if x.__class__ in _COMMON or isinstance(x, _LEAVES):
         return True
     if isinstance(x, (tuple, frozenset)):
         return all(map(is_plain, x))

@@ -131,9 +131,11 @@ class Ledger:
 
     def learn(self, x: Any, name: str, outside: bool) -> None:
         """Remember an object that code got hold of: its name, and whether it was there before the call."""
+        key = id(x)
+        if key in self.names and (not outside or key in self.outside):
+            return
         if is_plain(x) or x is ABSENT or x.__class__ is Symbol:
             return
-        key = id(x)
         self.objects.setdefault(key, x)
         self.names.setdefault(key, name)
         if outside and key not in self.outside:

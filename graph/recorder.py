@@ -27,7 +27,7 @@ from typing import Any
 from ..core.value import Tensor
 from .bytecode import analyse
 from .evaluate import Results
-from .lookup import follows, is_own
+from .lookup import follows, forget_classes, is_own
 from .reads import Effect, Ledger, Read
 from .sites import SiteReader
 
@@ -87,6 +87,7 @@ class ReadRecorder:
         if not lost:
             sys.settrace(self._old)
         ledger, self._ledger = self._ledger, Ledger()
+        forget_classes()
         self._results.clear()
         self._tracers.clear()
         self._reader.actions.clear()

@@ -62,7 +62,7 @@ def test_global_that_vanished_fails_without_raising(monkeypatch):
     guards = guards_of(lambda: SCALE + 1)
     monkeypatch.delitem(globals(), "SCALE")
     assert not guards.check()
-    assert "gone" in guards.first_failure()
+    assert "now absent" in guards.first_failure()
 
 
 def test_global_read_by_a_called_helper(monkeypatch):
@@ -222,7 +222,7 @@ def test_attribute_that_vanished_fails_without_raising():
     guards = guards_of(layer, 1.0)
     del layer.scale
     assert not guards.check()
-    assert "gone" in guards.first_failure()
+    assert "now absent" in guards.first_failure()
 
 
 @pytest.mark.parametrize("value", [2, True, np.float32(2.0), np.float64(2.0)])
