@@ -51,7 +51,7 @@ from .eager.create import asarray, from_numpy, is_tensor, tensor
 __version__ = "0.1.0"
 
 # Ops that are the business of gradients, optimisers and losses stay out of the top level.
-_INTERNAL = ("_grad", "_update", "_from", "adam_scale", "picked", "matches", "random_", "_pick", "to_device", "slice")
+_INTERNAL = ("_grad", "_update", "_from", "adam_scale", "sgd_share", "picked", "matches", "random_", "_pick", "to_device", "slice")
 _PUBLIC_OPS = {
     name: op for name, op in _REGISTRY.items() if not any(part in name for part in _INTERNAL) and name not in ("eye", "full")
 }

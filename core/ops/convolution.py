@@ -15,18 +15,17 @@ Pair = tuple[int, int]
 
 def pair(op: str, name: str, value: object, low: int = 1) -> Pair:
     """(vertical, horizontal) from an int or a pair. Raises ArgumentError below `low`."""
-    out = (value, value) if isinstance(value, int) else tuple(value)  # type: ignore[arg-type, var-annotated]
+    out = value if isinstance(value, (tuple, list)) else (value, value)
     if len(out) != 2 or not all(isinstance(v, int) and v >= low for v in out):
         raise ArgumentError(op, f"{name}={value} is not an int or a pair of ints from {low}", "pass one or two ints")
-    return out  # type: ignore[return-value]
+    return tuple(out)
 
 
 def padding_pairs(op: str, padding: object) -> tuple[Pair, Pair]:
     """((top, bottom), (left, right)) from an int, (vertical, horizontal) or the full form."""
-    if isinstance(padding, int):
-        padding = (padding, padding)
-    out = tuple((p, p) if isinstance(p, int) else tuple(p) for p in padding)  # type: ignore[attr-defined]
-    if len(out) != 2 or any(len(p) != 2 or min(p) < 0 for p in out):
+    both = padding if isinstance(padding, (tuple, list)) else (padding, padding)
+    out = tuple(tuple(p) if isinstance(p, (tuple, list)) else (p, p) for p in both)
+    if len(out) != 2 or any(len(p) != 2 or not all(isinstance(n, int) and n >= 0 for n in p) for p in out):
         raise ArgumentError(op, f"padding={padding} is not ((top, bottom), (left, right)) from 0", "pass an int or pairs")
     return out
 
