@@ -17,6 +17,8 @@ def _sum(x: Any, axis: Any, keepdims: bool) -> Any:
 
 def _logsumexp(x: Any, axis: Any, keepdims: bool) -> Any:
     wide = x if x.dtype.is_float else x.to(T.float64)
+    if x.size == 0:
+        return ops["log"](ops["sum"](wide, axis=axis, keepdims=keepdims)).to(x.dtype)
     return ops["logsumexp"](wide, axis=axis, keepdims=keepdims).to(x.dtype)
 
 

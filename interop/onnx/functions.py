@@ -9,17 +9,20 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from ...core.errors import OnnxError
 from ...core.value import Tensor
 from .dtypes import to_code
 from .program import Problem, Program, label
 
 Body = Callable[[list[Any], bool], list[Any]]
+#: element type code and sizes (None: not known) of an input; code 0: absent, or no tensor
+Kind = tuple[int, tuple[Any, ...] | None]
 
 
 class Functions:
     """Finds the body of an op that has no adapter. local: the model's own functions; types: of its values."""
 
-    def __init__(self, local: Iterable[onnx.FunctionProto] = (), types: dict[str, Any] | None = None):
+    def __init__(self, local: Iterable[onnx.FunctionProto] = (), types: dict[str, Kind] | None = None):
         self.local = {(f.domain, f.name): f for f in local}
         self.types = types or {}
 
@@ -73,21 +76,23 @@ class _Instance:
         self.functions, self.node, self.make, self.opsets, self.defaults = functions, node, make, opsets, defaults
         self.programs: dict[Any, Program] = {}
         # A trial with what is known of the types, so that problems show when the model is loaded.
-        guessed = [functions.types.get(n, onnx.TensorProto.FLOAT) if n else 0 for n in node.input]
+        guessed = [functions.types.get(n, (onnx.TensorProto.FLOAT, None)) if n else (0, None) for n in node.input]
+        if any(n and not kind[0] for n, kind in zip(node.input, guessed)):
+            raise Problem(f"{node.op_type} over sequences or optionals is not supported")
         program = self._program(tuple(guessed))
         if program.problems:
             name, op, why = program.problems[0]
             raise Problem(f"{node.op_type}, by its definition, needs {op}: {why} ({name})" if op != node.op_type else why)
 
-    def _program(self, codes: tuple[int, ...]) -> Program:
-        found = self.programs.get(codes)
+    def _program(self, kinds: tuple[Kind, ...]) -> Program:
+        found = self.programs.get(kinds)
         if found is None:
-            types = [helper.make_tensor_type_proto(c, None) if c else onnx.TypeProto() for c in codes]
+            types = [helper.make_tensor_type_proto(c, shape) if c else onnx.TypeProto() for c, shape in kinds]
             try:
                 body = self.make(types)
             except Exception as e:
                 raise Problem(f"{self.node.op_type} has no body for these types: {e}") from None
-            found = self.programs[codes] = self._build(body)
+            found = self.programs[kinds] = self._build(body)
         return found
 
     def _build(self, body: onnx.FunctionProto) -> Program:
@@ -98,7 +103,9 @@ class _Instance:
         present = {n: bool(g) for n, g in zip(body.input, [*self.node.input, *[""] * len(body.input)])}
         opsets = {**self.opsets, **{("" if o.domain == "ai.onnx" else o.domain): o.version for o in body.opset_import}}
         nodes = [_specialised(n, values, present) for n in body.node]
-        return Program(nodes, list(body.input), list(body.output), opsets, self.functions)
+        # A body may name outputs that it makes in some of its forms only; the node asks for those it has.
+        asked = [n if k < len(self.node.output) and self.node.output[k] else "" for k, n in enumerate(body.output)]
+        return Program(nodes, list(body.input), asked, opsets, self.functions)
 
     def host_inputs(self) -> set[int]:
         """Inputs whose values the body needs on the host."""
@@ -106,22 +113,20 @@ class _Instance:
         return {k for k, name in enumerate(program.inputs) if name in program.on_host}
 
     def __call__(self, values: list[Any], training: bool) -> list[Any]:
-        program = self._program(tuple(_code(v) for v in values))
-        if program.problems:
-            name, op, why = program.problems[0]
-            from ...core.errors import OnnxError
-
+        program = self._program(tuple(_kind(v) for v in values))
+        if program.problems or not program.calls:
+            name, op, why = program.problems[0] if program.problems else ("", self.node.op_type, "no body for these types")
             raise OnnxError("onnx.load", f"node {label(self.node, 0)} needs {op}: {why} ({name})", "use another opset")
         row = [*values, *[None] * (len(program.inputs) - len(values))]
         return program.run(dict(zip(program.inputs, row)), training)
 
 
-def _code(value: Any) -> int:
+def _kind(value: Any) -> Kind:
     if isinstance(value, Tensor):
-        return to_code(value.dtype)
+        return to_code(value.dtype), value.shape
     if isinstance(value, np.ndarray):
-        return helper.np_dtype_to_tensor_dtype(value.dtype)
-    return 0
+        return helper.np_dtype_to_tensor_dtype(value.dtype), value.shape
+    return 0, None
 
 
 def _specialised(node: onnx.NodeProto, values: dict[str, Any], present: dict[str, bool]) -> onnx.NodeProto:

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 from ...core.errors import OnnxError
 from .dtypes import code_name
-from .functions import Functions
+from .functions import Functions, Kind
 from .program import Program, frozen
 
 
@@ -89,10 +89,10 @@ def read(source: Any) -> Source:
             raise OnnxError(
                 "onnx.load", f"{where}: the initializer {tensor.name!r} cannot be read: {e}", "export the file again"
             ) from None
-    types: dict[str, int] = {t.name: t.data_type for t in graph.initializer}
+    types: dict[str, Kind] = {t.name: (t.data_type, tuple(t.dims)) for t in graph.initializer}
     for info in _inferred(model):
-        if info.type.HasField("tensor_type"):
-            types[info.name] = info.type.tensor_type.elem_type
+        given = _given(info, where, False)
+        types[info.name] = given.code, given.shape
     inputs = [_given(info, where, info.name in initializers) for info in graph.input]
     names = [i.name for i in inputs if not i.has_default]
     program = Program(graph.node, names, [o.name for o in graph.output], opsets, Functions(model.functions, types))
