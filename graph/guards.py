@@ -126,8 +126,12 @@ def _compile(guards: Sequence[Guard]) -> Callable[[], bool]:
         return name
 
     source = ["def check():", "    try:"]
+    seen: set[tuple[str, ...]] = set()
     for g in guards:
         bound = [bind(x) for x in g.constants]
+        if (g.test, *bound) in seen:
+            continue
+        seen.add((g.test, *bound))
         if g.test.count("{0}") > 2:  # a local is cheaper than a global
             source.append(f"        t = {bound[0]}")
             bound[0] = "t"

@@ -58,38 +58,44 @@ class Read:
 class Effect:
     """A change the function made outside.
 
-    kind: owner.key ("attr"), owner[key] ("item"), a closure cell ("cell"), all of a container ("content"), or
-    elements added to a list or set ("extend"). value: what is there after the call (for "extend" the new
-    elements), ABSENT when it was deleted.
+    kind: owner.key ("attr"), owner[key] ("item"), a closure cell ("cell"), all of a container ("content"),
+    or elements added to a list or set ("extend"). value: what was there when the trace ended (for "extend"
+    the new elements), before: when it began; ABSENT where nothing was.
     """
 
-    __slots__ = ("key", "kind", "name", "owner", "value")
+    __slots__ = ("before", "key", "kind", "name", "owner", "value")
 
-    def __init__(self, kind: str, owner: Any, key: Any, value: Any, name: str):
-        self.kind, self.owner, self.key, self.value, self.name = kind, owner, key, value, name
+    def __init__(self, kind: str, owner: Any, key: Any, before: Any, value: Any, name: str):
+        self.kind, self.owner, self.key, self.name = kind, owner, key, name
+        self.before, self.value = before, value
 
     def apply(self, value: Any) -> None:
-        """Make the change again with this value."""
+        """Make the change again, with this value."""
+        if self.kind == "extend":
+            (self.owner.update if isinstance(self.owner, set) else self.owner.extend)(value)
+        else:
+            self._put(value)
+
+    def undo(self) -> None:
+        """Put back what was there before the trace."""
+        self._put(self.before)
+
+    def _put(self, value: Any) -> None:
         owner, key = self.owner, self.key
         if self.kind == "attr":
-            if isinstance(owner, type):
-                (type.__delattr__ if value is ABSENT else type.__setattr__)(
-                    owner, key, *(() if value is ABSENT else (value,))
-                )
-            elif value is ABSENT:
-                if key in (instance_dict(owner) or ()):
-                    object.__delattr__(owner, key)
-            else:
-                object.__setattr__(owner, key, value)
+            kind = type if isinstance(owner, type) else object
+            if value is not ABSENT:
+                kind.__setattr__(owner, key, value)
+            elif key in (instance_dict(owner) or ()):
+                kind.__delattr__(owner, key)
         elif self.kind == "item":
-            if value is ABSENT:
-                owner.pop(key, None)
-            else:
+            if value is not ABSENT:
                 owner[key] = value
+            elif isinstance(owner, dict):
+                owner.pop(key, None)
         elif self.kind == "cell":
-            owner.cell_contents = value
-        elif self.kind == "extend":
-            (owner.update if isinstance(owner, set) else owner.extend)(value)
+            if value is not ABSENT:
+                owner.cell_contents = value
         elif isinstance(owner, (list, bytearray, array.array)):
             owner[:] = value
         elif isinstance(owner, collections.deque):
@@ -120,7 +126,7 @@ class Ledger:
         self.outside: set[int] = set()
         self.names: dict[int, str] = {}
         self.entries: dict[tuple[str, int, Any], list[Any]] = {}
-        self.written: dict[tuple[str, int, Any], str] = {}
+        self.written: dict[tuple[str, int, Any], tuple[str, Any]] = {}
         self.before: dict[int, Any] = {}
         self.grown: dict[int, str] = {}
         self.functions: dict[int, list[FunctionType]] = {}
@@ -268,8 +274,11 @@ class Ledger:
     def write(self, kind: str, owner: Any, key: Any, name: str) -> None:
         """A place is about to be written."""
         kind, owner = self._place(kind, owner, key, None)
+        place = kind, id(owner), key
+        if place in self.written:
+            return
         self.objects.setdefault(id(owner), owner)
-        self.written.setdefault((kind, id(owner), key), name)
+        self.written[place] = name, self._spec(_now(kind, owner, key))
         if not is_plain(key):
             self.objects.setdefault(id(key), key)
 
@@ -282,12 +291,12 @@ class Ledger:
 
     # -- the end --------------------------------------------------------------------------------
 
-    def close(self) -> tuple[list[Read], list[Effect]]:
+    def close(self, strict: bool = True) -> tuple[list[Read], list[Effect]]:
         """Drop what only the trace knew, and turn the tables into reads and effects.
 
-        Raises: TraceError for a read that cannot be guarded.
+        Raises: TraceError (when strict) for a read that cannot be guarded.
         """
-        if self.refused:
+        if strict and self.refused:
             raise self.refused[0]
         self.functions.clear()
         objects = self.objects
@@ -317,25 +326,26 @@ class Ledger:
                         [*map(real, value)] if key is list else tuple(map(real, value))
                     )  # a set keeps its order
             reads.append(Read(kind, owner, key, real(value), name, where))
-        for (kind, oid, key), name in self.written.items():
+        for (kind, oid, key), (name, before) in self.written.items():
             if oid in objects and oid in self.outside:
-                value = _now(kind, objects[oid], key)
-                first = self.entries.get((kind, oid, key))
-                if first is None or not same(value, real(first[3])):
-                    effects.append(Effect(kind, objects[oid], key, value, name))
+                owner, before = objects[oid], real(before)
+                value = _now(kind, owner, key)
+                if (kind, oid, key) not in self.entries or not same(value, before):
+                    effects.append(Effect(kind, owner, key, before, value, name))
         for oid, name in self.grown.items():
             if oid in objects and ("content", oid, None) not in self.entries:
-                owner, before = objects[oid], list(map(real, self.before[oid]))
+                owner, before = objects[oid], [*map(real, self.before[oid])]
                 if isinstance(owner, set):
                     new = [x for x in owner if not any(x is y for y in before)]
                 else:
                     new = owner[len(before) :]
                 if new:
-                    effects.append(Effect("extend", owner, None, new, name))
+                    effects.append(Effect("extend", owner, None, before, new, name))
         for read in reads:
             if read.kind == "content" and not _unchanged(read.owner, read.value):
-                state = copy.copy(read.owner)
-                effects.append(Effect("content", read.owner, None, state, read.name))
+                effects.append(
+                    Effect("content", read.owner, None, read.value, copy.copy(read.owner), read.name)
+                )
         return reads, effects
 
 

@@ -35,8 +35,8 @@ from .sites import SiteReader
 class ReadRecorder:
     """Records reads and effects of the code that runs inside its `with` block, in this thread.
 
-    reads, effects: filled when the block ends. Raises TraceError at the end for a read that cannot be
-    guarded: a large NumPy array that may be changed in place.
+    reads, effects: filled when the block ends, effects also when it ends with an error. Raises TraceError
+    at the end for a read that cannot be guarded: a large NumPy array that may be changed in place.
     """
 
     def __init__(self) -> None:
@@ -92,11 +92,10 @@ class ReadRecorder:
         self._tracers.clear()
         self._reader.actions.clear()
         self._old = self._tracer = None
-        if kind is None:
-            self.reads, self.effects = ledger.close()
-            if lost:
-                why = "another tracer (a debugger) took over during the trace, so it is used once"
-                self.reads.append(Read("never", None, None, why, "tracer", None))
+        self.reads, self.effects = ledger.close(kind is None)
+        if kind is None and lost:
+            why = "another tracer (a debugger) took over during the trace, so it is used once"
+            self.reads.append(Read("never", None, None, why, "tracer", None))
 
     def _tracer_of(self, frame: FrameType) -> Any:
         code = frame.f_code

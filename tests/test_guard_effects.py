@@ -138,6 +138,49 @@ def test_attribute_that_is_only_written_is_an_effect_and_no_read():
     assert [(e.name, e.value) for e in recorder.effects] == [("layer.last", 5)]
 
 
+def test_attribute_that_is_written_with_what_it_holds_is_still_an_effect():
+    layer = Layer()
+    layer.last = 5
+
+    def fn():
+        layer.last = 5
+
+    (effect,) = record(fn).effects
+    layer.last = 7
+    effect.apply(effect.value)
+    assert layer.last == 5
+
+
+def test_effects_are_undone():
+    layer, log, table = Layer(), [1], {"a": 1}
+
+    def fn():
+        layer.scale = 9.0
+        layer.fresh = 1
+        log.append(2)
+        table["b"] = 2
+        table["a"] = 3
+
+    for effect in record(fn).effects:
+        effect.undo()
+    assert vars(layer) == vars(Layer())
+    assert (log, table) == ([1], {"a": 1})
+
+
+def test_effects_are_known_after_an_error():
+    layer = Layer()
+
+    def fn():
+        layer.scale = 9.0
+        raise KeyError("stop")
+
+    recorder = ReadRecorder()
+    with pytest.raises(KeyError), recorder:
+        fn()
+    recorder.effects[0].undo()
+    assert layer.scale == 2.0
+
+
 def test_value_that_is_changed_and_put_back_needs_no_new_variant():
     layer = Layer()
 
