@@ -57,10 +57,12 @@ def test_matmul_of_odd_sizes_and_transposed_operands(run_kernel, vector_bits, tr
 @pytest.mark.parametrize("shape", [(40, 700, 300), (300, 33, 520), (3, 9000, 5), (129, 257, 1)])
 def test_matmul_of_blocks_deep_sums_and_pieces(run_kernel, monkeypatch, dtype, shape):
     m, k, n = shape
-    for pack_bytes in (gemm.PACK_BYTES, 0):
+    for pack_bytes, in_place_bytes in ((gemm.PACK_BYTES, gemm.IN_PLACE_BYTES), (0, -1)):
         monkeypatch.setattr(gemm, "PACK_BYTES", pack_bytes)
+        monkeypatch.setattr(gemm, "IN_PLACE_BYTES", in_place_bytes)
         check_product(run_kernel, normal((m, k), dtype), normal((k, n), dtype))
         check_product(run_kernel, normal((k, m), dtype).T, normal((n, k), dtype).T)
+        check_product(run_kernel, normal((m, k), dtype), normal((k, n + 32), dtype)[:, : n // 16 * 16 + 16])
     check_product(run_kernel, normal((2, k, m), dtype).transpose(0, 2, 1), normal((k, n), dtype))
 
 

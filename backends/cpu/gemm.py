@@ -20,6 +20,8 @@ from .panels import IMPORT, Block, batch_axes, block, fill_zero, pack, sum_piece
 
 #: A left operand with far-apart k is packed from this many bytes on; any other is read in place as fast.
 PACK_BYTES = 4 << 20
+#: A right operand of whole vectors is read in place up to this many bytes, or for one or two blocks of rows.
+IN_PLACE_BYTES = 1 << 20
 #: A result of fewer than PIECES blocks of 64 x 64 is computed in pieces of K, of at least PIECE_UNITS units.
 PIECES, PIECE_UNITS = 32, 4
 
@@ -263,7 +265,7 @@ def _float(
     program: Program, a: Operand, b: Operand, out: Operand, epilogue: Epilogue | None, in_place: int
 ) -> bool:
     """Append the blocked product; returns whether the epilogue is in it."""
-    dtype, size = out.dtype, out.dtype.itemsize
+    dtype = out.dtype
     tile = block(dtype)
     k, n = a.shape[-1], b.shape[-1]
     shape, m, a_row, (a_strides, b_strides) = _collapse(a, b, out)
@@ -271,32 +273,55 @@ def _float(
     if len(sizes) > 3:
         _outer_batches(program, a, b, out)
         return False
-    a_k, b_k, b_column = a.strides[-1], b.strides[-2], b.strides[-1]
     depth = -(-k // -(-k // tile.depth))
     reduction = Reduction(1, k, depth)
-    # A matrix shared by the whole batch is packed once.
-    b_sizes = [s if t else 1 for s, t in zip(sizes, b_steps)]
-    panels = pack(program, b, n, b_column, k, b_k, b_sizes, b_steps, tile.width, tile.lanes)
-    matrix = math.prod(panels.shape[1:]) * size
-    b_bytes = _steps(b_sizes, matrix)
-    right = Side(panels, b_bytes, 0, depth * tile.width * size, k * tile.width * size, tile.width * size)
-    if a_k != 1 and m * k * size >= PACK_BYTES and n >= tile.width:
-        a_sizes = [s if t else 1 for s, t in zip(sizes, a_steps)]
-        packed = pack(program, a, m, a_row, k, a_k, a_sizes, a_steps, tile.rows, tile.lanes)
-        step = tile.rows * size
-        rows = Levels(1 << 62, tile.rows, 0, k * step, size)
-        left = Left(
-            packed, _steps(a_sizes, math.prod(packed.shape[1:]) * size), 0, depth * step, rows, _line(step)
-        )
-    else:
-        a_bytes = [s * size for s in a_steps]
-        left = Left(a, a_bytes, 0, depth * a_k * size, _line(a_row * size), _line(a_k * size))
+    right = _right(program, b, m, sizes, b_steps, depth, tile)
+    left = _left(program, a, m, a_row, sizes, a_steps, depth, tile)
     program.wave()
     fused = None
     if epilogue is not None and piece_count(m, n, math.prod(sizes), reduction.units) == 1:
         fused = fuse(epilogue, sizes, m, n, dtype, in_place)
     product(program, m, n, sizes, reduction, left, right, out, fused)
     return fused is not None
+
+
+def _right(
+    program: Program, b: Operand, m: int, sizes: list[int], steps: list[int], depth: int, tile: Block
+) -> Side:
+    """The right operand, packed into panels unless whole vectors of it can be read in place as fast."""
+    size, (k, n), (k_stride, column) = b.dtype.itemsize, b.shape[-2:], b.strides[-2:]
+    row = tile.width * size
+    if column == 1 and n % tile.lanes == 0 and (k * n * size <= IN_PLACE_BYTES or m <= 2 * tile.rows):
+        return Side(b, [s * size for s in steps], 0, depth * k_stride * size, row, k_stride * size)
+    # A matrix shared by the whole batch is packed once.
+    packed_sizes = [n if s else 1 for n, s in zip(sizes, steps)]
+    panels = pack(program, b, n, column, k, k_stride, packed_sizes, steps, tile.width, tile.lanes)
+    return Side(
+        panels, _steps(packed_sizes, math.prod(panels.shape[1:]) * size), 0, depth * row, k * row, row
+    )
+
+
+def _left(
+    program: Program,
+    a: Operand,
+    m: int,
+    row: int,
+    sizes: list[int],
+    steps: list[int],
+    depth: int,
+    tile: Block,
+) -> Left:
+    """The left operand, [m, k] with `row` between rows."""
+    size, k, k_stride = a.dtype.itemsize, a.shape[-1], a.strides[-1]
+    if k_stride == 1 or m * k * size < PACK_BYTES or m < tile.rows:
+        unit = depth * k_stride * size
+        return Left(a, [s * size for s in steps], 0, unit, _line(row * size), _line(k_stride * size))
+    packed_sizes = [n if s else 1 for n, s in zip(sizes, steps)]
+    packed = pack(program, a, m, row, k, k_stride, packed_sizes, steps, tile.rows, tile.lanes)
+    step = tile.rows * size
+    rows = Levels(1 << 62, tile.rows, 0, k * step, size)
+    batch = _steps(packed_sizes, math.prod(packed.shape[1:]) * size)
+    return Left(packed, batch, 0, depth * step, rows, _line(step))
 
 
 def _line(step: int) -> Levels:

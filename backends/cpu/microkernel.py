@@ -7,10 +7,10 @@
             block_rows, block_vectors, lanes)`
     c[i, j] (+)= sum over k < count of a[row_table[i] + k_table[k]] * b[k, j], for i < rows <= block_rows and
     j < cols <= block_vectors * lanes. The tables hold int64 byte offsets, so `a` may be any strided matrix or
-    an image seen through a window. Row_table must have block_rows entries and b must hold whole vectors, but
-    nothing outside rows x cols is stored. One chain of fused multiply-adds per element, k ascending from
-    zero, then one addition of the old c when `accumulate` is not 0: an element's value does not depend on
-    where in a block it stands.
+    an image seen through a window. Row_table must have block_rows entries and b must hold whole vectors up to
+    cols, but nothing outside rows x cols is stored. One chain of fused multiply-adds per element, k ascending
+    from zero, then one addition of the old c when `accumulate` is not 0: an element's value does not depend
+    on where in a block it stands.
     With block_rows = 1 b is read under a mask, so it may end anywhere.
 `dot_rows_X(dst, a, a_step, rows, x, count, vectors, lanes)`
     dst[i] = sum over k < count of a[i, k] * x[k], in vectors * lanes partial sums, added pairwise at the end.
@@ -40,10 +40,15 @@ def _emit_multiply(v: Vectors, args: Any, block_rows: int, block_vectors: int) -
     a_rows = [b.add(a, offset(row_table, I64(i))) for i in range(block_rows)]
     zeros = [v.zero] * (block_rows * block_vectors)
     masks = [v.below(cols, j * v.lanes) for j in range(block_vectors)]
+    # A vector that is not wanted at all may lie outside b: the first one is read instead.
+    steps = [
+        b.select(b.icmp_signed(">", cols, I64(j * v.lanes)), I64(j * width), I64(0))
+        for j in range(block_vectors)
+    ]
     loop = Loop(b, count, [right, *zeros])
     at, sums = loop.carried[0], loop.carried[1:]
     k = offset(k_table, loop.index)
-    places = [b.add(at, I64(j * width)) for j in range(block_vectors)]
+    places = [b.add(at, step) for step in steps]
     if block_rows == 1:
         vectors = [v.masked_load(place, mask) for place, mask in zip(places, masks)]
     else:
