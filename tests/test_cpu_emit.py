@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 
 import duograd.backends  # noqa: F401
 import numpy as np
 import pytest
+from duograd.backends.cpu import native
+from duograd.backends.cpu.emit import expression_lines
 from duograd.core import types as T
 from duograd.core.backend import Operand, Program, Scalar, get_backend, scalar_bits
 from duograd.core.lower import lower_map, lower_reduce
@@ -494,3 +497,34 @@ def test_columns_with_prologue_and_epilogue():
     ref = (x.astype(np.float64) - mean) / np.sqrt(var + 1e-5)
     np.testing.assert_allclose(got[0], (ref * ref).sum(0, keepdims=True) * 2 + mean, rtol=1e-5)
     np.testing.assert_allclose(got[1], ref.max(0, keepdims=True), rtol=1e-5)
+
+
+def test_expression_lines_are_the_same_scalar_and_wide():
+    roots = [s.exp(arg(0) * 2.0 + arg(1)), call("lt", arg(0), arg(1)), cast(arg(1), T.int32) // 3]
+    x, y = np.random.default_rng(15).standard_normal((2, 40)).astype(np.float32) * 5
+    results = []
+    for wide in (False, True):
+        lines, names = expression_lines(roots, ["x", "y"], 8, wide=wide)
+        load = "w_load_f32({}, i, w_mask(n, i))" if wide else "load_f32({}, i)"
+        chars = [r.dtype.char for r in roots]
+        store = "w_store_{}(args[{}], i, {}, w_mask(n, i))" if wide else "store_{}(args[{}], i, {})"
+        source = "\n".join(
+            [
+                "def kernel(args, chunk, nchunks):",
+                "    n = args[0]",
+                f"    for i in range(0, n, {16 if wide else 1}):",
+                f"        x = {load.format('args[1]')}",
+                f"        y = {load.format('args[2]')}",
+                *lines,
+                *(f"        {store.format(c, 3 + k, name)}" for k, (c, name) in enumerate(zip(chars, names))),
+                "",
+            ]
+        )
+        outs = [np.zeros(40, r.dtype.np) for r in roots]
+        args = np.array([40, *(a.ctypes.data for a in (x, y, *outs))], np.int64)
+        kernel = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)(native.kernel_address(source))
+        kernel(args.ctypes.data, 0, 1)
+        results.append(outs)
+    for a, b, want in zip(*results, evaluate(roots, [x, y], (40,))):
+        assert a.tobytes() == b.tobytes()
+        np.testing.assert_allclose(a, want, rtol=1e-6)

@@ -65,7 +65,7 @@ class _Column:
         targets = [r.operand for r in reductions] + passes.roots(number)
         self._prepare(reductions, targets, top)
         if blocked:
-            frame.line("filled = 0")
+            frame.line("filled, blocks = 0, 0")
         with frame.reduced_loops(self.kernel.n_axes - 1) as index:
             with self._columns():
                 body = self._body(top)
@@ -82,12 +82,13 @@ class _Column:
             if blocked:
                 frame.line("filled += 1")
                 with frame.block(f"if filled == {BLOCK_ROWS}:"):
-                    frame.line("filled = 0")
                     with self._columns(masked=False):
                         for r in blocked:
-                            frame.write(r.fold() + r.clear(first=False))
+                            frame.write(r.fold() + r.clear())
+                    frame.line("filled = 0")
+                    frame.line("blocks += 1")
         if blocked:
-            with self._columns(masked=False):
+            with frame.block("if blocks > 0:"), self._columns(masked=False):
                 for r in blocked:
                     frame.write(r.finish())
 

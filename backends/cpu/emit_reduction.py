@@ -116,12 +116,10 @@ class ColumnReduction(Reduction):
             lines.append(f"{n}_at = stack({TILE * 8})")
         return lines
 
-    def clear(self, first: bool = True) -> list[str]:
+    def clear(self) -> list[str]:
         """Sixteen columns at v made ready, at the start or after a block."""
         n = self.name
         lines = [f"w_write_{self.char}({n}, v, {self.identity})"]
-        if self.blocked and first:
-            lines.append(f"w_write_f64({n}_total, v, {_START[self.combine]})")
         if self.indexed:
             lines.append(f"w_write_i64({n}_at, v, 0)")
         return lines
@@ -140,18 +138,19 @@ class ColumnReduction(Reduction):
         ]
 
     def fold(self) -> list[str]:
-        """After a block: add sixteen columns at v to the totals."""
-        return [f"w_write_f64({self.name}_total, v, {self._sum()})"]
+        """After a block: add sixteen columns at v to the totals, which the first block starts."""
+        before = f"w_where_f64(blocks > 0, w_read_f64({self.name}_total, v), {_START[self.combine]})"
+        return [f"w_write_f64({self.name}_total, v, {self._sum(before)})"]
 
     def finish(self) -> list[str]:
-        """After the last block: sixteen results at v take the place of the accumulators."""
-        total = self._sum() if self.char == "f64" else f"w_cast_f64_{self.char}({self._sum()})"
-        return [f"w_write_{self.char}({self.name}, v, {total})"]
+        """After blocks and a rest: sixteen results at v take the place of the accumulators."""
+        total = self._sum(f"w_read_f64({self.name}_total, v)")
+        text = total if self.char == "f64" else f"w_cast_f64_{self.char}({total})"
+        return [f"w_write_{self.char}({self.name}, v, {text})"]
 
-    def _sum(self) -> str:
-        n, char = self.name, self.char
-        block = _widened(f"w_read_{char}({n}, v)", char, "w")
-        return f"w_{self.combine}_f64(w_read_f64({n}_total, v), {block})"
+    def _sum(self, before: str) -> str:
+        block = _widened(f"w_read_{self.char}({self.name}, v)", self.char, "w")
+        return f"w_{self.combine}_f64({before}, {block})"
 
     def result(self) -> str:
         """The text that reads sixteen results at v."""
