@@ -35,11 +35,12 @@ from .sites import SiteReader
 class ReadRecorder:
     """Records reads and effects of the code that runs inside its `with` block, in this thread.
 
-    reads, effects: filled when the block ends, effects also when it ends with an error. Raises TraceError
-    at the end for a read that cannot be guarded: a large NumPy array that may be changed in place.
+    function: what will be traced, when known; saves a search for its closure. reads, effects: filled when
+    the block ends, effects also when it ends with an error. Raises TraceError at the end for a read that
+    cannot be guarded: a large NumPy array that may be changed in place.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, function: Any = None) -> None:
         self.reads: list[Read] = []
         self.effects: list[Effect] = []
         self._ledger = Ledger()
@@ -51,6 +52,8 @@ class ReadRecorder:
         self._rooted = False
         self._old: Any = None
         self._tracer: Any = None
+        if function is not None:
+            self._ledger.learn(function, getattr(function, "__name__", type(function).__name__), True)
 
     # -- installing -----------------------------------------------------------------------------
 

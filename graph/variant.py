@@ -312,7 +312,7 @@ class Path:
                 "return the tensor and read it outside, or use dg.where",
             )  # fmt: skip
         trace = self.recorded = Trace(variant.name, _host(), self._read)
-        recorder = ReadRecorder()
+        recorder = ReadRecorder(variant.call)
         with dispatch.executing(trace):
             symbols = [trace.argument(k, t) for k, t in enumerate(self.tensors)]
             with recorder:
