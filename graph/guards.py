@@ -95,7 +95,8 @@ def contents(constant: str, x: Any, first: int, exact: bool) -> tuple[str, list[
     keys = list(x) if isinstance(x, dict) else None
     plain_keys = keys is None or all(type(k) in (str, int, bool) for k in keys)
     if exact and len(values) <= _UNROLLED and plain_keys:
-        tests, bound = [f"len({constant}) == {len(values)}"], []
+        tests = [f"len({constant}) == {len(values)}"]
+        bound: list[Any] = []
         for k, v in enumerate(values):
             place = f"{constant}[{k if keys is None else _literal(keys[k])}]"
             test, more = equals(place, v, first + len(bound))

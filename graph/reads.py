@@ -300,9 +300,9 @@ class Ledger:
             raise self.refused[0]
         self.functions.clear()
         objects = self.objects
-        before = -1
-        while len(objects) != before:
-            before = len(objects)
+        count = -1
+        while len(objects) != count:
+            count = len(objects)
             for key in list(objects):
                 # 2: the table and getrefcount's argument. Nobody can reach such an object at the next call.
                 if sys.getrefcount(objects[key]) == 2:
@@ -322,9 +322,8 @@ class Ledger:
                 if isinstance(owner, dict):
                     value = dict(zip(value[0], map(real, value[1])))
                 else:
-                    value = (
-                        [*map(real, value)] if key is list else tuple(map(real, value))
-                    )  # a set keeps its order
+                    # A set as a tuple: the order of its elements can matter, too.
+                    value = [*map(real, value)] if key is list else tuple(map(real, value))
             reads.append(Read(kind, owner, key, real(value), name, where))
         for (kind, oid, key), (name, before) in self.written.items():
             if oid in objects and oid in self.outside:
@@ -334,7 +333,7 @@ class Ledger:
                     effects.append(Effect(kind, owner, key, before, value, name))
         for oid, name in self.grown.items():
             if oid in objects and ("content", oid, None) not in self.entries:
-                owner, before = objects[oid], [*map(real, self.before[oid])]
+                owner, before = objects[oid], list(map(real, self.before[oid]))
                 if isinstance(owner, set):
                     new = [x for x in owner if not any(x is y for y in before)]
                 else:

@@ -39,7 +39,7 @@ _ITEM_GETTERS = frozenset(t.__getitem__ for t in (list, dict, tuple, collections
 
 
 class SiteReader:
-    """Handles the sites that `bytecode.analyse` finds: `actions[kind](frame, action)` just before they run."""
+    """Handles the sites `bytecode.analyse` finds: `actions[kind](frame, action)` just before they run."""
 
     def __init__(self, ledger: Ledger, results: Results, tracers: dict[int, Any]):
         self._ledger, self._results, self._tracers = ledger, results, tracers
