@@ -197,6 +197,14 @@ class Backend(Protocol):
         """An uninitialised storage of at least `nbytes`."""
         ...
 
+    def describe(self) -> dict[str, Any]:
+        """Facts about the device for people."""
+        ...
+
+    def kernel_stats(self) -> dict[str, float]:
+        """Counters of kernels: compiled, loaded, hits, compile_seconds."""
+        ...
+
 
 _factories: dict[str, Callable[[int], Backend]] = {}
 _backends: dict[str, Backend] = {}

@@ -233,10 +233,15 @@ def walk(
                     send(edge, _fit(g, _input_type(node, k, edge)))
             if not (retain_graph or create_graph):
                 node.saved, node.outs = None, ()
+        given = {id(g) for g in root_grads}
         for leaf, g in leaf_grads.values():
             for hook in leaf._hooks or ():
                 g = _hooked(hook, g)
             if targets is None:
+                # Every leaf gets memory of its own: rules may hand out one tensor twice, or a broadcast view.
+                if id(g) in given or g._base is not None:
+                    g = g.clone()
+                given.add(id(g))
                 leaf._accumulate(g)
             elif (spot := wanted.get(_key(leaf))) is not None:
                 found[spot] = g

@@ -11,12 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import nn
+from .. import nn, tensor
 from ..core.backend import get_backend
 from ..core.errors import ArgumentError, MissingExtraError
 from ..core.modes import no_grad
 from ..core.random import manual_seed
-from ..eager.create import tensor
 from ..graph import function
 from ..nn import functional as F
 from ..nn import optim

@@ -23,14 +23,6 @@ def _version(package: str) -> str:
         return "found"
 
 
-def _cache() -> str:
-    from ..backends.cpu.native import cache_directory
-
-    folder = cache_directory()
-    files = [p for p in folder.rglob("*") if p.is_file()] if folder.exists() else []
-    return f"{folder}: {len(files)} files, {size(sum(p.stat().st_size for p in files))}"
-
-
 def _gpu() -> str:
     from ..core.backend import normalize_device
     from ..core.errors import DuogradError
@@ -43,8 +35,9 @@ def _gpu() -> str:
 
 def doctor() -> None:
     """Print versions, CPU, threads, kernel cache, GPU and optional packages."""
-    from ..backends.cpu import pool
+    from ..core.backend import get_backend
 
+    facts = get_backend("cpu").describe()
     flags = ""
     try:
         with open("/proc/cpuinfo") as f:
@@ -57,8 +50,8 @@ def doctor() -> None:
         ["duograd", metadata.version("duograd")],
         ["python", f"{platform.python_version()} on {platform.platform(terse=True)}"],
         ["cpu", f"{name} ({flags})" if flags else name],
-        ["threads", f"{pool.get_num_threads()} of {os.cpu_count()} (own pool; DUOGRAD_NUM_THREADS changes it)"],
-        ["kernel cache", _cache()],
+        ["threads", f"{facts['threads']} of {os.cpu_count()} (own pool; DUOGRAD_NUM_THREADS changes it)"],
+        ["kernel cache", f"{facts['cache']}: {facts['cache_files']} files, {size(facts['cache_bytes'])}"],
         ["cuda", _gpu()],
         *([p, _version(p)] for p in _BASE),
     ]
@@ -72,14 +65,14 @@ def doctor() -> None:
 
 def warmup() -> str:
     """Compile the kernels of the standard cases into the cache. Returns a sentence with the count."""
-    from ..backends.cpu import native
     from ..bench.cases import CASES
     from ..bench.run_duograd import build
+    from ..core.backend import get_backend
 
     for case in CASES.values():
         for phase in case.phases:
             for mode in ("graph", "eager"):
                 run, _ = build(case, phase, mode)
                 run()
-    stats = native.stats()
+    stats = get_backend("cpu").kernel_stats()
     return f"{stats['compiled']:.0f} kernels compiled, {stats['loaded']:.0f} found in the cache"

@@ -29,7 +29,9 @@ OUTSIDE = {
     "nn": set(),
     "interop/onnx": {"onnx", "onnxruntime", "ml_dtypes", "google"},
     "interop": {"safetensors", "rich", "matplotlib", "sklearn", "onnxruntime"},
-    "bench": {"torch", "jax", "jaxlib", "onnxruntime", "rich", "matplotlib", "threadpoolctl", "onnx"},
+    "backends/cpu/vecmath_fit.py": {"mpmath"},  # makes the coefficient tables; not part of a running program
+    "backends/cpu/vecmath_measure.py": {"mpmath"},
+    "bench": {"duograd", "torch", "jax", "jaxlib", "onnxruntime", "rich", "matplotlib", "threadpoolctl", "onnx"},
 }
 FILES = [p for folder in ALLOWED for p in sorted((ROOT / folder).rglob("*.py"))]
 
@@ -52,7 +54,7 @@ def test_imports_keep_the_dependency_rule(path):
     folder = relative.parts[0]
     outside = set()
     for prefix, packages in OUTSIDE.items():
-        if str(relative).startswith(prefix + "/"):
+        if str(relative).startswith(prefix + "/") or str(relative) == prefix:
             outside |= packages
     for module, level in _imports(path):
         if level:

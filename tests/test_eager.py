@@ -142,6 +142,20 @@ def test_a_view_taken_before_a_recorded_change_follows_it():
     np.testing.assert_array_equal(x.grad.numpy(), [5.0, 5.0, 0.0])
 
 
+def test_gradients_of_leaves_share_no_memory():
+    a = dg.tensor([1.0, 2.0], requires_grad=True)
+    b = dg.tensor([3.0, 4.0], requires_grad=True)
+    seed = dg.ones((2,))
+    (a + b).backward(seed)
+    a.grad.zero_()
+    np.testing.assert_array_equal(b.grad.numpy(), [1.0, 1.0])
+    np.testing.assert_array_equal(seed.numpy(), [1.0, 1.0])
+    a.grad = None
+    a.sum().backward()
+    a.grad[0] = 5
+    np.testing.assert_array_equal(a.grad.numpy(), [5.0, 1.0])
+
+
 def test_hooks_see_and_replace_gradients():
     x = dg.tensor([1.0, 2.0], requires_grad=True)
     y = x * 3

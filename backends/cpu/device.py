@@ -56,6 +56,16 @@ class CpuBackend:
         """Compile the kernels that are missing and make the program runnable."""
         return CpuExecutable(program)
 
+    def describe(self) -> dict[str, Any]:
+        """Facts for `duograd doctor`: threads, and the kernel cache's folder, number of files and bytes."""
+        folder = native.cache_directory()
+        sizes = [p.stat().st_size for p in folder.rglob("*") if p.is_file()] if folder.exists() else []
+        return {"threads": self.num_threads(), "cache": str(folder), "cache_files": len(sizes), "cache_bytes": sum(sizes)}
+
+    def kernel_stats(self) -> dict[str, float]:
+        """Kernels compiled, loaded from the cache and found in memory by this process; seconds of compiling."""
+        return native.stats()
+
     def memory_stats(self) -> dict[str, int]:
         """`current_bytes` in use, `peak_bytes` so far and `cached_bytes` in the free lists."""
         return self.allocator.stats()

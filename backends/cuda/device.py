@@ -66,6 +66,16 @@ class CudaBackend:
         """Compile the kernels that are missing and make the program runnable."""
         return CudaExecutable(self.driver, program)
 
+    def describe(self) -> dict[str, Any]:
+        """Facts for `duograd doctor`: name of the device and bytes in use."""
+        return {"name": self.name, **self.memory_stats()}
+
+    def kernel_stats(self) -> dict[str, float]:
+        """Kernels compiled, loaded from the cache and found in memory by this process; seconds of compiling."""
+        from .nvrtc import stats
+
+        return dict(stats())
+
     def memory_stats(self) -> dict[str, int]:
         """`current_bytes` in use, `peak_bytes` so far and `cached_bytes` in the pool."""
         return self.allocator.stats()
