@@ -13,7 +13,9 @@ from .table import adapter
 def _flat(op: str, x: Any) -> bool:
     """Whether x has one spatial axis (it gets a second one of size 1). Raises OnnxError for three."""
     if x.ndim not in (3, 4):
-        raise OnnxError(op, f"over {x.ndim - 2} spatial axes is not supported, x: {x.type}", "use one or two spatial axes")
+        raise OnnxError(
+            op, f"over {x.ndim - 2} spatial axes is not supported, x: {x.type}", "use one or two spatial axes"
+        )
     return x.ndim == 3  # type: ignore[no-any-return]
 
 
@@ -59,7 +61,9 @@ def window_pads(
 
 
 @adapter("Conv")
-def conv(x, w, b=None, *, kernel_shape=None, strides=None, pads=None, dilations=None, group=1, auto_pad="NOTSET"):
+def conv(
+    x, w, b=None, *, kernel_shape=None, strides=None, pads=None, dilations=None, group=1, auto_pad="NOTSET"
+):
     """Cross-correlation with filters."""
     flat = _flat("Conv", x)
     n = x.ndim - 2
@@ -115,7 +119,9 @@ def conv_transpose(
     return _drop(y) if flat else y
 
 
-def _pool(op: str, x: Any, window: Any, strides: Any, pads: Any, dilations: Any, auto_pad: str, ceil_mode: int) -> Any:
+def _pool(
+    op: str, x: Any, window: Any, strides: Any, pads: Any, dilations: Any, auto_pad: str, ceil_mode: int
+) -> Any:
     """x with what the op cannot pad itself, and the settings of two axes."""
     flat = _flat(op, x)
     n = x.ndim - 2
@@ -129,14 +135,37 @@ def _pool(op: str, x: Any, window: Any, strides: Any, pads: Any, dilations: Any,
         fitted.append((padding[k][0], max(0, need)))
     if flat:
         x, window = _lift(x), [1, *window]
-        strides, dilations, fitted, padding = [1, *strides], [1, *dilations], [(0, 0), *fitted], [(0, 0), *padding]
+        strides, dilations, fitted, padding = (
+            [1, *strides],
+            [1, *dilations],
+            [(0, 0), *fitted],
+            [(0, 0), *padding],
+        )
         sizes = [1, *sizes]
-    return x, tuple(window), tuple(strides), tuple(dilations), tuple(fitted), tuple(padding), tuple(sizes), flat
+    return (
+        x,
+        tuple(window),
+        tuple(strides),
+        tuple(dilations),
+        tuple(fitted),
+        tuple(padding),
+        tuple(sizes),
+        flat,
+    )
 
 
 @adapter("MaxPool")
 def max_pool(
-    node, x, *, kernel_shape, strides=None, pads=None, dilations=None, auto_pad="NOTSET", ceil_mode=0, storage_order=0
+    node,
+    x,
+    *,
+    kernel_shape,
+    strides=None,
+    pads=None,
+    dilations=None,
+    auto_pad="NOTSET",
+    ceil_mode=0,
+    storage_order=0,
 ):
     """The maximum of each window."""
     if node.n_outputs > 1:
@@ -164,7 +193,15 @@ def _first(y: Any, sizes: Any) -> Any:
 
 @adapter("AveragePool")
 def average_pool(
-    x, *, kernel_shape, strides=None, pads=None, dilations=None, auto_pad="NOTSET", ceil_mode=0, count_include_pad=0
+    x,
+    *,
+    kernel_shape,
+    strides=None,
+    pads=None,
+    dilations=None,
+    auto_pad="NOTSET",
+    ceil_mode=0,
+    count_include_pad=0,
 ):
     """The mean of each window; padding counts when count_include_pad says so."""
     x, window, strides, dilations, fitted, padding, sizes, flat = _pool(
@@ -173,7 +210,9 @@ def average_pool(
     plain = dilations == (1, 1) and all(max(p) < w for p, w in zip(fitted, window))
     as_given = all(f[1] <= p[1] for f, p in zip(fitted, padding))
     if plain and (as_given or not count_include_pad):
-        y = ops["avg_pool2d"](x, window=window, stride=strides, padding=fitted, count_include_pad=bool(count_include_pad))
+        y = ops["avg_pool2d"](
+            x, window=window, stride=strides, padding=fitted, count_include_pad=bool(count_include_pad)
+        )
         y = _first(y, sizes)
     else:
         y = _mean_by_sums(x, window, strides, dilations, fitted, padding, sizes, bool(count_include_pad))

@@ -18,7 +18,14 @@ from .table import adapter
 
 @adapter("Constant")
 def constant(
-    *, value=None, value_float=None, value_floats=None, value_int=None, value_ints=None, value_string=None, value_strings=None
+    *,
+    value=None,
+    value_float=None,
+    value_floats=None,
+    value_int=None,
+    value_ints=None,
+    value_string=None,
+    value_strings=None,
 ):
     """A tensor that the file holds."""
     if value is not None:
@@ -157,5 +164,5 @@ def _stacked(row: list[Any], axis: int) -> Any:
     if not row:
         raise ValueError("a loop that runs zero times has no scan outputs to stack")
     if any(isinstance(v, Tensor) for v in row):
-            return ops["stack"]([v if isinstance(v, Tensor) else host_tensor(v) for v in row], axis=axis)
+        return ops["stack"]([v if isinstance(v, Tensor) else host_tensor(v) for v in row], axis=axis)
     return np.stack(row, axis=axis)

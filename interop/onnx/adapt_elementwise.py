@@ -45,7 +45,11 @@ def div(x, y):
         return ops["divide"](x, y)
     if _dtype(x, y).kind == "uint":
         return ops["floor_divide"](x, y)
-    down = ops["floor_divide"](ops["abs"](x), ops["abs"](y)) if isinstance(x, Tensor) and isinstance(y, Tensor) else None
+    down = (
+        ops["floor_divide"](ops["abs"](x), ops["abs"](y))
+        if isinstance(x, Tensor) and isinstance(y, Tensor)
+        else None
+    )
     if down is None:
         x, y = (v if isinstance(v, Tensor) else ops["full"](v, shape=(), dtype=_dtype(x, y)) for v in (x, y))
         return div(x, y)
@@ -202,4 +206,3 @@ def bit_shift(x, y, *, direction):
     """Unsigned integers shifted: a product with, or a floored quotient by, a power of two."""
     factor = host_tensor(np.power(np.array(2, y.dtype), y).astype(y.dtype))
     return ops["multiply"](x, factor) if direction == "LEFT" else ops["floor_divide"](x, factor)
-

@@ -10,7 +10,6 @@ import numpy as np
 from ...core import types as T
 from ...core.op import REGISTRY as ops
 from .adapt_shape import refuse, take_constant
-from .program import host_tensor
 from .table import adapter
 
 
@@ -31,7 +30,13 @@ def _flat_places(index: Any, sizes: Any, axis: int) -> Any:
     places = None
     for a in range(len(sizes)):
         step = math.prod(sizes[a + 1 :])
-        here = index if a == axis else ops["reshape"](_count(index.shape[a]), shape=tuple(-1 if k == a else 1 for k in range(len(sizes))))
+        here = (
+            index
+            if a == axis
+            else ops["reshape"](
+                _count(index.shape[a]), shape=tuple(-1 if k == a else 1 for k in range(len(sizes)))
+            )
+        )
         part = here * step if step != 1 else here
         places = part if places is None else places + part
     return places
@@ -151,4 +156,3 @@ def top_k(x, k, *, axis=-1, largest=1, sorted=1):
         work = ops["where"](ops["equal"](count, at), -math.inf if largest else math.inf, work)
     index = ops["concat"](spots, axis=axis)
     return gather_elements(x, index, axis=axis), index
-

@@ -29,7 +29,9 @@ def einsum(*xs, equation):
     left, arrow, right = equation.replace(" ", "").partition("->")
     terms = left.split(",")
     if len(terms) != len(xs):
-        raise OnnxError("Einsum", f"{equation} has {len(terms)} terms for {len(xs)} inputs", "give one input a term")
+        raise OnnxError(
+            "Einsum", f"{equation} has {len(terms)} terms for {len(xs)} inputs", "give one input a term"
+        )
     terms = [_letters(t, x.ndim) for t, x in zip(terms, xs)]
     if arrow:
         widest = max((t for t in terms), key=lambda t: sum(c.isupper() and c in _DOTS for c in t))

@@ -99,7 +99,11 @@ def group_norm_18(x, scale, b, *, num_groups, epsilon=1e-5):
 def lp_norm(x, *, axis=-1, p=2):
     """x over its p-norm along an axis; 0 where that is 0."""
     a = ops["abs"](x)
-    norm = ops["sum"](a, axis=axis, keepdims=True) if p == 1 else ops["sqrt"](ops["sum"](x * x, axis=axis, keepdims=True))
+    norm = (
+        ops["sum"](a, axis=axis, keepdims=True)
+        if p == 1
+        else ops["sqrt"](ops["sum"](x * x, axis=axis, keepdims=True))
+    )
     return x / ops["where"](ops["equal"](norm, 0), 1.0, norm)
 
 

@@ -34,7 +34,13 @@ def _extreme(name: str) -> Any:
             if x.dtype.is_float:
                 value: Any = -np.inf if low else np.inf
             else:
-                value = not low if x.dtype is T.bool_ else np.iinfo(x.dtype.np).min if low else np.iinfo(x.dtype.np).max
+                value = (
+                    not low
+                    if x.dtype is T.bool_
+                    else np.iinfo(x.dtype.np).min
+                    if low
+                    else np.iinfo(x.dtype.np).max
+                )
             axes = T.normalize_axes(name, axis, x.ndim)
             shape = tuple(1 if a in axes else n for a, n in enumerate(x.shape) if keepdims or a not in axes)
             return ops["full"](value, shape=shape, dtype=x.dtype)

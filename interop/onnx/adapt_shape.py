@@ -220,7 +220,11 @@ def _pad(x: Any, pads: Any, mode: str, value: Any, axes: Any) -> Any:
         x = ops["slice"](x, index=cut)
         pairs = [(max(0, a), max(0, b)) for a, b in pairs]
     if mode == "constant":
-        return ops["pad"](x, padding=tuple(pairs), value=float(value)) if any(map(any, pairs)) else ops["assign"](x)
+        return (
+            ops["pad"](x, padding=tuple(pairs), value=float(value))
+            if any(map(any, pairs))
+            else ops["assign"](x)
+        )
     for a, (before, after) in enumerate(pairs):
         if before or after:
             places = np.pad(np.arange(x.shape[a]), (before, after), mode=mode)  # type: ignore[call-overload]

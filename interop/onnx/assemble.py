@@ -40,7 +40,9 @@ class Assembled(NamedTuple):
     steps: list[Step]
 
 
-def assemble(captured: Captured, weight_names: dict[int, str], opset: int, name: str, producer_version: str) -> Assembled:
+def assemble(
+    captured: Captured, weight_names: dict[int, str], opset: int, name: str, producer_version: str
+) -> Assembled:
     """Write a captured function as a model. Raises Refused, OnnxError."""
     o = RuleBuilder(opset)
     handles: dict[Value, Handle] = {}
@@ -53,7 +55,7 @@ def assemble(captured: Captured, weight_names: dict[int, str], opset: int, name:
     initializers, trained = [], []
     for value, (data, literal) in captured.weights.items():
         shape = captured.shapes[value]
-        if literal:
+        if literal or (id(data) not in weight_names and not data._requires_grad):
             o.begin("constant", "", (), value.type.dtype)
             array = dispatch._State.executor.read(data) if hasattr(data, "shape") else None
             handles[value] = o.literal(array) if array is not None else o.full(shape, data, value.type.dtype)
@@ -103,7 +105,9 @@ def _info(name: str, dtype: DType | None, shape: Any, captured: Captured) -> onn
     return helper.make_tensor_value_info(name, to_code(dtype), dims)
 
 
-def _name_outputs(o: RuleBuilder, captured: Captured, handles: dict[Value, Handle], fixed: set[Handle]) -> list[Handle]:
+def _name_outputs(
+    o: RuleBuilder, captured: Captured, handles: dict[Value, Handle], fixed: set[Handle]
+) -> list[Handle]:
     made = {h for s in o.steps for h in s.outputs}
     out = []
     for name, value in captured.outputs:
@@ -157,7 +161,9 @@ def _cannot(op: Op, why: str, line: str, fix: str = "") -> OnnxError:
     )  # fmt: skip
 
 
-def _write(o: RuleBuilder, op: Op, inputs: list[Any], record: Record, shapes: dict[Value, Any]) -> list[Handle]:
+def _write(
+    o: RuleBuilder, op: Op, inputs: list[Any], record: Record, shapes: dict[Value, Any]
+) -> list[Handle]:
     if op.kind == "pointwise" and not op.creates:
         return _write_pointwise(o, op, inputs, record, shapes)
     if not op.onnx:
@@ -175,7 +181,9 @@ def _outputs(result: Any) -> list[Handle]:
     return list(result) if isinstance(result, (tuple, list)) else [result]
 
 
-def _write_pointwise(o: RuleBuilder, op: Op, inputs: list[Any], record: Record, shapes: dict[Value, Any]) -> list[Handle]:
+def _write_pointwise(
+    o: RuleBuilder, op: Op, inputs: list[Any], record: Record, shapes: dict[Value, Any]
+) -> list[Handle]:
     """The op's rule on promoted operands; its body where there is no rule or the rule gives another dtype."""
     if op.onnx:
         mark = o.mark()
@@ -194,7 +202,9 @@ def _kinds(inputs: Sequence[Any]) -> list[Any]:
             for x in inputs]  # fmt: skip
 
 
-def _write_body(o: RuleBuilder, op: Op, inputs: list[Any], record: Record, shapes: dict[Value, Any]) -> list[Handle]:
+def _write_body(
+    o: RuleBuilder, op: Op, inputs: list[Any], record: Record, shapes: dict[Value, Any]
+) -> list[Handle]:
     if is_dynamic(tuple(v for k, v in record.attrs.items() if k != "shape")):
         raise Inexpressible(op.no_onnx or "an attribute follows a dynamic size")
     form = op.form(_kinds(inputs), tuple(record.attrs.values()))
@@ -202,12 +212,16 @@ def _write_body(o: RuleBuilder, op: Op, inputs: list[Any], record: Record, shape
     if missing:
         raise Inexpressible(op.no_onnx or f"its body uses {missing}, which ONNX has not")
     args = [
-        o.cast(x, d) if isinstance(x, Handle) else o.const(x, d) for x, d in zip(inputs, form.arg_dtypes, strict=True)
+        o.cast(x, d) if isinstance(x, Handle) else o.const(x, d)
+        for x, d in zip(inputs, form.arg_dtypes, strict=True)
     ]
     shape = shapes[record.outputs[0]]
     found = expression.write(o, form.roots, args, shape)
     # A body that does not use an operand's full shape (all constant, say) still fills the result's.
-    return [h if _covers(form.roots[k], inputs, shape) else o.Expand(h, o.ints(shape)) for k, h in enumerate(found)]
+    return [
+        h if _covers(form.roots[k], inputs, shape) else o.Expand(h, o.ints(shape))
+        for k, h in enumerate(found)
+    ]
 
 
 def _covers(root: Any, inputs: Sequence[Any], shape: tuple[Any, ...]) -> bool:

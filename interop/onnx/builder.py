@@ -57,7 +57,14 @@ class Step:
 
     __slots__ = ("attrs", "inputs", "line", "name", "op", "op_type", "outputs")
 
-    def __init__(self, op_type: str, inputs: list[Handle | None], outputs: list[Handle], attrs: dict[str, Any], name: str):
+    def __init__(
+        self,
+        op_type: str,
+        inputs: list[Handle | None],
+        outputs: list[Handle],
+        attrs: dict[str, Any],
+        name: str,
+    ):
         self.op_type, self.inputs, self.outputs, self.attrs, self.name = op_type, inputs, outputs, attrs, name
         self.op = self.line = ""
 
@@ -124,9 +131,13 @@ class Builder:
             if isinstance(n, Dim):
                 table.setdefault(n.vector, (handle, axis))
 
-    def _append(self, op_type: str, inputs: list[Handle | None], attrs: dict[str, Any], dtypes: list[DType | None]) -> list[Handle]:
+    def _append(
+        self, op_type: str, inputs: list[Handle | None], attrs: dict[str, Any], dtypes: list[DType | None]
+    ) -> list[Handle]:
         name = self.unique(f"{self.prefix}/{op_type}")
-        outputs = [Handle(self.unique(f"{name}:{k}" if k else f"{name}:out"), d) for k, d in enumerate(dtypes)]
+        outputs = [
+            Handle(self.unique(f"{name}:{k}" if k else f"{name}:out"), d) for k, d in enumerate(dtypes)
+        ]
         step = Step(op_type, inputs, outputs, attrs, name)
         step.op, step.line = self.op, self.line
         self.steps.append(step)
@@ -175,8 +186,10 @@ class Builder:
         dtypes = []
         for k in range(n_outputs):
             kind = schema.outputs[min(k, len(schema.outputs) - 1)].type_str
-            dtypes.append(from_code(attrs["to"]) if op_type == "Cast" else types.get(kind) or from_schema(kind))
-        outputs = self._append(op_type, row, attrs, dtypes)
+            dtypes.append(
+                from_code(attrs["to"]) if op_type == "Cast" else types.get(kind) or from_schema(kind)
+            )
+        outputs = list(self._append(op_type, row, attrs, dtypes))
         for k, h in enumerate(outputs):
             kind = schema.outputs[min(k, len(schema.outputs) - 1)].type_str
             if kind in back:
@@ -257,7 +270,9 @@ class Builder:
             shape_key = ("shape", handle.name)
             if shape_key not in self._computed:
                 self._computed[shape_key] = self.Shape(handle)
-            self._computed[key] = self.Gather(self._computed[shape_key], self.literal(np.array([axis], np.int64)), axis=0)
+            self._computed[key] = self.Gather(
+                self._computed[shape_key], self.literal(np.array([axis], np.int64)), axis=0
+            )
         return self._computed[key]
 
     def _product(self, factors: Sequence[tuple[int, ...]]) -> Handle:
@@ -274,7 +289,9 @@ class Builder:
             return self._computed[key]
         form = solve(n.vector, list(self._sources()))
         if form is None:
-            raise Inexpressible(f"a size is {list(n.vector)} in traces of different sizes; no formula in input sizes fits")
+            raise Inexpressible(
+                f"a size is {list(n.vector)} in traces of different sizes; no formula in input sizes fits"
+            )
         out = self._product(form.factors)
         whole = lambda v: self.literal(np.array([v], np.int64))
         if form.p != 1:
@@ -294,7 +311,9 @@ class Builder:
             )
         # In float64, as Python computed it, and rounded once at the end.
         scalar = lambda v: self.literal(np.asarray(v, np.float64))
-        out = self.cast(self.Reshape(self._product(form.factors), self.literal(np.zeros(0, np.int64))), T.float64)
+        out = self.cast(
+            self.Reshape(self._product(form.factors), self.literal(np.zeros(0, np.int64))), T.float64
+        )
         if form.slope != 1:
             out = self.Mul(out, scalar(form.slope))
         if form.offset:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,11 +12,12 @@ from ...core.errors import DuogradError, OnnxError, user_line
 from ...core.op import Attrs, Op
 from ...core.types import TensorType
 from ...core.value import Tensor
-from ...graph.arguments import Slot, empty_slots, fill
+from ...graph.arguments import empty_slots, fill
 from ...graph.ir import Graph, Node, Value
 from ...graph.symbol import Symbol
 from ...graph.trace import Trace
-from .dimension import Dim, Disagreement, is_dynamic, merge
+from .arguments import Arguments, resized, size_plans
+from .dimension import Disagreement, merge
 
 Host = Any
 
@@ -33,7 +33,9 @@ class ExportTrace(Trace):
 
     def keeps(self, op: Op) -> bool:
         # Under the tape a composite without a gradient of its own must be recorded through its parts.
-        return bool(op.onnx) and op.name not in self.refused and (op.differentiable or not dispatch.state.grad)
+        return (
+            bool(op.onnx) and op.name not in self.refused and (op.differentiable or not dispatch.state.grad)
+        )
 
     def run(
         self, op: Op, inputs: tuple[Any, ...], attrs: Attrs, into: tuple[Any, ...] | None = None
@@ -109,127 +111,6 @@ class Captured(NamedTuple):
     arrays: list[list[np.ndarray]]
 
 
-class Arguments:
-    """The example arguments, flat: a structure with slots, names and arrays of its tensors."""
-
-    def __init__(self, fn: Callable[..., Any], args: Any, input_names: list[str] | None):
-        positional, keyword = _split(args)
-        leaves: list[Any] = []
-        is_leaf = lambda x: isinstance(x, (Tensor, np.ndarray))
-        self.args = empty_slots(positional, is_leaf, leaves)
-        self.kwargs = empty_slots(keyword, is_leaf, leaves)
-        self.arrays = [np.asarray(x.detach() if isinstance(x, Tensor) else x) for x in leaves]
-        self.names: list[str] = [""] * len(leaves)
-        bound = _bind(fn, self.args, self.kwargs)
-        for name, structure in bound.items():
-            self._name(name, structure)
-        if input_names is not None:
-            if len(input_names) != len(leaves):
-                raise OnnxError(
-                    "onnx.export", f"input_names has {len(input_names)} names for {len(leaves)} tensors", "give one for each"
-                )
-            self.names = list(input_names)
-        if len(set(self.names)) != len(self.names):
-            raise OnnxError("onnx.export", f"input names {self.names} are not distinct", "pass input_names=[...]")
-
-    def _name(self, name: str, structure: Any) -> None:
-        if isinstance(structure, Slot):
-            self.names[structure.index] = self.names[structure.index] or name
-        elif isinstance(structure, dict):
-            for key, value in structure.items():
-                self._name(f"{name}_{key}", value)
-        elif isinstance(structure, (list, tuple)):
-            for k, value in enumerate(structure):
-                self._name(f"{name}_{k}", value)
-
-
-def _split(args: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if isinstance(args, dict):
-        return (), dict(args)
-    if isinstance(args, (tuple, list)):
-        return tuple(args), {}
-    return (args,), {}
-
-
-def _bind(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Parameter name -> argument; `*xs` gives xs_0, xs_1, ... A loaded model names its own inputs."""
-    known = getattr(fn, "input_names", None)
-    if known is not None and len(args) <= len(known):
-        return {**dict(zip(known, args)), **kwargs}
-    target = getattr(fn, "forward", None) or getattr(fn, "_fn", None) or fn
-    target = getattr(target, "forward", target) if not inspect.isroutine(target) else target
-    try:
-        names = list(inspect.signature(target).bind(*args, **kwargs).arguments.items())
-        kinds = inspect.signature(target).parameters
-    except TypeError as e:
-        raise OnnxError("onnx.export", f"the example arguments do not fit the function: {e}", "pass args=(...)") from None
-    except ValueError:
-        names, kinds = [(f"input_{k}", a) for k, a in enumerate(args)], {}
-    out: dict[str, Any] = {}
-    for name, value in names:
-        if name in kinds and kinds[name].kind is inspect.Parameter.VAR_KEYWORD:
-            out.update(value)
-        else:
-            out[name] = value
-    return out
-
-
-def check_dynamic(arguments: Arguments, dynamic: Any) -> dict[str, dict[int, str]]:
-    """`dynamic` as input -> axis -> symbol. Raises OnnxError for unknown inputs, axes, or unequal sizes."""
-    out: dict[str, dict[int, str]] = {}
-    sizes: dict[str, int] = {}
-    for name, axes in (dynamic or {}).items():
-        if name not in arguments.names:
-            raise OnnxError(
-                "onnx.export", f"dynamic names the input {name!r}; the inputs are {', '.join(arguments.names)}", "use those"
-            )
-        array = arguments.arrays[arguments.names.index(name)]
-        named = axes if isinstance(axes, dict) else {a: f"{name}_{a}" for a in axes}
-        out[name] = {}
-        for axis, symbol in named.items():
-            if not -array.ndim <= axis < array.ndim:
-                raise OnnxError("onnx.export", f"dynamic axis {axis} is outside {name}{list(array.shape)}", "use its axes")
-            size = array.shape[axis]
-            if sizes.setdefault(symbol, size) != size:
-                raise OnnxError(
-                    "onnx.export", f"the symbol {symbol!r} is {sizes[symbol]} and {size} in the example arguments",
-                    "give axes of different size different names",
-                )  # fmt: skip
-            out[name][axis % array.ndim] = str(symbol)
-    return out
-
-
-def _resized(arguments: Arguments, dynamic: dict[str, dict[int, str]], sizes: dict[str, int]) -> list[np.ndarray]:
-    """The example arrays at other sizes, their values repeated in turn."""
-    out = []
-    for name, array in zip(arguments.names, arguments.arrays):
-        for axis, symbol in dynamic.get(name, {}).items():
-            if array.shape[axis] == 0:
-                raise OnnxError("onnx.export", f"the dynamic axis {axis} of {name} is empty", "give an example with elements")
-            array = np.take(array, np.arange(sizes[symbol]) % array.shape[axis], axis=axis)
-        out.append(np.ascontiguousarray(array))
-    return out
-
-
-def _plans(base: dict[str, int]) -> list[list[dict[str, int]]]:
-    """Lists of sizes to trace at, beside the given ones; the first list the function accepts is taken."""
-    if not base:
-        return [[]]
-    extra = len(base) + 2
-
-    def plan(fn: Callable[[int, int, int], int]) -> list[dict[str, int]]:
-        return [
-            {symbol: max(1, fn(n, k, t)) for k, (symbol, n) in enumerate(base.items())} for t in range(1, extra + 1)
-        ]
-
-    primes = (1, 2, 3, 5, 7, 11, 13)
-    return [
-        plan(lambda n, k, t: n * (1 + t % 2 * 2) + t + k * (t + 1) + (n == 1)),
-        plan(lambda n, k, t: n * primes[min(t + k % 2, 6)]),
-        plan(lambda n, k, t: n - t - k * (t % 2)),
-    ]
-
-
 class _Pass(NamedTuple):
     """One finished trace."""
 
@@ -241,7 +122,10 @@ class _Pass(NamedTuple):
 
 
 def capture(
-    fn: Callable[..., Any], arguments: Arguments, dynamic: dict[str, dict[int, str]], output_names: list[str] | None,
+    fn: Callable[..., Any],
+    arguments: Arguments,
+    dynamic: dict[str, dict[int, str]],
+    output_names: list[str] | None,
     refused: set[str],
 ) -> Captured:
     """Trace `fn` at the example's sizes and at others, and merge the traces."""
@@ -253,8 +137,8 @@ def capture(
     host = dispatch._State.executor
     first = _trace(fn, arguments, arguments.arrays, host, output_names, refused)
     error: Exception | None = None
-    for plan in _plans(base):
-        arrays = [arguments.arrays, *[_resized(arguments, dynamic, sizes) for sizes in plan]]
+    for plan in size_plans(base):
+        arrays = [arguments.arrays, *[resized(arguments, dynamic, sizes) for sizes in plan]]
         try:
             others = [_trace(fn, arguments, row, host, output_names, refused) for row in arrays[1:]]
         except Exception as e:  # whatever the user's function raises at a size it does not take
@@ -276,7 +160,11 @@ def capture(
 
 
 def _trace(
-    fn: Callable[..., Any], arguments: Arguments, arrays: list[np.ndarray], host: Host, output_names: list[str] | None,
+    fn: Callable[..., Any],
+    arguments: Arguments,
+    arrays: list[np.ndarray],
+    host: Host,
+    output_names: list[str] | None,
     refused: set[str],
 ) -> _Pass:
     trace = ExportTrace(getattr(fn, "__name__", type(fn).__name__), host, refused)
@@ -285,7 +173,9 @@ def _trace(
         symbols = [trace.argument(k, t) for k, t in enumerate(tensors)]
         given = [s._value for s in symbols]
         result = fn(*fill(arguments.args, symbols), **fill(arguments.kwargs, symbols))
-        outputs = [(name, trace._use(trace.face(y)._value)) for name, y in named_outputs(result, output_names)]
+        outputs = [
+            (name, trace._use(trace.face(y)._value)) for name, y in named_outputs(result, output_names)
+        ]
         _refuse_effects(trace)
     trace.done = True
     structure = empty_slots(result, lambda x: isinstance(x, Tensor), [])
@@ -309,15 +199,23 @@ def named_outputs(result: Any, names: list[str] | None) -> list[tuple[str, Any]]
                 visit(f"{name}_{k}", value)
         elif x is not None:
             raise OnnxError(
-                "onnx.export", f"the function returns a {type(x).__name__}, which ONNX cannot hold", "return tensors"
+                "onnx.export",
+                f"the function returns a {type(x).__name__}, which ONNX cannot hold",
+                "return tensors",
             )
 
     visit("output", result)
     if not found:
-        raise OnnxError("onnx.export", "the function returns no tensor", "return the tensors that the model computes")
+        raise OnnxError(
+            "onnx.export", "the function returns no tensor", "return the tensors that the model computes"
+        )
     if names is not None:
         if len(names) != len(found):
-            raise OnnxError("onnx.export", f"output_names has {len(names)} names for {len(found)} outputs", "give one for each")
+            raise OnnxError(
+                "onnx.export",
+                f"output_names has {len(names)} names for {len(found)} outputs",
+                "give one for each",
+            )
         found = [(n, y) for n, (_, y) in zip(names, found)]
     return found
 
@@ -343,7 +241,10 @@ def _drop_unused(graph: Graph) -> None:
 
 
 def _merge(
-    passes: list[_Pass], arguments: Arguments, symbols: dict[str, tuple[int, ...]], arrays: list[list[np.ndarray]]
+    passes: list[_Pass],
+    arguments: Arguments,
+    symbols: dict[str, tuple[int, ...]],
+    arrays: list[list[np.ndarray]],
 ) -> Captured:
     first = passes[0]
     names: list[dict[Value, Value]] = [{} for _ in passes]  # value of pass k -> value of the first
@@ -370,7 +271,9 @@ def _merge(
     for row in zip(*[p.graph.nodes for p in passes]):
         node = row[0]
         if any(n.op is not node.op for n in row):
-            raise _differs("the list of ops", " against ".join(dict.fromkeys(n.op.name for n in row)), node.line)
+            raise _differs(
+                "the list of ops", " against ".join(dict.fromkeys(n.op.name for n in row)), node.line
+            )
         try:
             inputs = []
             for items in zip(*[n.inputs for n in row], strict=True):
@@ -400,7 +303,13 @@ def _weights(passes: list[_Pass], same: Callable[..., None]) -> dict[Value, tupl
     rows = []
     for p in passes:
         used = {v for n in p.graph.nodes for v in n.values()} | set(p.graph.outputs)
-        rows.append([s for s in p.trace.sources if s.kind != "arg" and s.symbol is not None and p.trace.inputs[id(s.symbol)] in used])
+        rows.append(
+            [
+                s
+                for s in p.trace.sources
+                if s.kind != "arg" and s.symbol is not None and p.trace.inputs[id(s.symbol)] in used
+            ]
+        )
     if len({len(r) for r in rows}) > 1:
         raise _differs("the tensors that the function reads", "another number of them", "")
     found: dict[Value, tuple[Any, bool]] = {}
@@ -436,6 +345,3 @@ def _differs(what: str, how: str, line: str, fix: str = "") -> OnnxError:
         "onnx.export", f"{what} changes with a dynamic size in a way that ONNX cannot express: {how}",
         fix or "write it without Python branches on sizes, or leave the axis out of dynamic=", line,
     )  # fmt: skip
-
-
-__all__ = ["Arguments", "Captured", "Dim", "ExportTrace", "Record", "capture", "check_dynamic", "is_dynamic"]

@@ -38,7 +38,9 @@ class Report:
     def __str__(self) -> str:
         if self.ok:
             return f"{self.what}: ok, {self.nodes} nodes"
-        return f"{self.what}: {len(self.problems)} problems in {self.nodes} nodes\n" + "\n".join(f"  {p}" for p in self.problems)
+        return f"{self.what}: {len(self.problems)} problems in {self.nodes} nodes\n" + "\n".join(
+            f"  {p}" for p in self.problems
+        )
 
     __repr__ = __str__
 
@@ -74,7 +76,8 @@ def _check_model(source: Any) -> Report:
 
 
 def _check_function(fn: Any, args: Any, dynamic: Any, opset: int | None) -> Report:
-    from .capture import Arguments, capture, check_dynamic
+    from .arguments import Arguments, check_dynamic
+    from .capture import capture
     from .export import chosen_opset, title
 
     what = title(fn)

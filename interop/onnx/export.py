@@ -11,8 +11,9 @@ import onnx
 
 from ...core.errors import OnnxError
 from ...core.value import Tensor
+from .arguments import Arguments, check_dynamic
 from .assemble import Assembled, Refused, assemble
-from .capture import Arguments, Captured, capture, check_dynamic
+from .capture import Captured, capture
 from .verify import verify as prove
 
 #: what current runtimes and tools read; Gelu is in it
@@ -57,7 +58,11 @@ def export(
 
 
 def build(
-    fn: Any, arguments: Arguments, dynamic: dict[str, dict[int, str]], opset: int, output_names: list[str] | None
+    fn: Any,
+    arguments: Arguments,
+    dynamic: dict[str, dict[int, str]],
+    opset: int,
+    output_names: list[str] | None,
 ) -> tuple[Captured, Assembled]:
     """Trace and assemble; composites that the opset has not are taken apart."""
     from ... import __version__
@@ -78,7 +83,9 @@ def chosen_opset(opset: int | None) -> int:
     chosen = min(DEFAULT_OPSET, newest) if opset is None else opset
     if not isinstance(chosen, int) or not MIN_OPSET <= chosen <= newest:
         raise OnnxError(
-            "onnx.export", f"opset={opset} is not one that can be written", f"use {MIN_OPSET} to {newest} (onnx {onnx.__version__})"
+            "onnx.export",
+            f"opset={opset} is not one that can be written",
+            f"use {MIN_OPSET} to {newest} (onnx {onnx.__version__})",
         )
     return chosen
 

@@ -94,10 +94,14 @@ RULES: dict[str, Rule] = {
 
 def writable(roots: Sequence[Expr]) -> str:
     """The first instruction that ONNX has not, or an empty string."""
-    return next((e.op for e in walk(roots) if e.op not in RULES and e.op not in ("arg", "const", "cast", "index")), "")
+    return next(
+        (e.op for e in walk(roots) if e.op not in RULES and e.op not in ("arg", "const", "cast", "index")), ""
+    )
 
 
-def write(o: RuleBuilder, roots: Sequence[Expr], args: Sequence[Handle], shape: Sequence[Any]) -> list[Handle]:
+def write(
+    o: RuleBuilder, roots: Sequence[Expr], args: Sequence[Handle], shape: Sequence[Any]
+) -> list[Handle]:
     """Expressions over `args` (already of the dtypes that they expect) as ONNX ops; shape: of the result."""
     done: dict[int, Handle] = {}
     for node in walk(roots):

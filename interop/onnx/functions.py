@@ -39,7 +39,9 @@ class Functions:
         if make is None:
             return None
         defaults = {
-            name: a.default_value for name, a in schema.attributes.items() if a.default_value.type != onnx.AttributeProto.UNDEFINED
+            name: a.default_value
+            for name, a in schema.attributes.items()
+            if a.default_value.type != onnx.AttributeProto.UNDEFINED
         }
         return _Instance(self, node, make, opsets, defaults)
 
@@ -72,17 +74,31 @@ def _bytes(found: Any) -> bytes:
 class _Instance:
     """A body for one node; made for the types of its inputs, which some bodies depend on."""
 
-    def __init__(self, functions: Functions, node: onnx.NodeProto, make: Any, opsets: dict[str, int], defaults: Any):
-        self.functions, self.node, self.make, self.opsets, self.defaults = functions, node, make, opsets, defaults
+    def __init__(
+        self, functions: Functions, node: onnx.NodeProto, make: Any, opsets: dict[str, int], defaults: Any
+    ):
+        self.functions, self.node, self.make, self.opsets, self.defaults = (
+            functions,
+            node,
+            make,
+            opsets,
+            defaults,
+        )
         self.programs: dict[Any, Program] = {}
         # A trial with what is known of the types, so that problems show when the model is loaded.
-        guessed = [functions.types.get(n, (onnx.TensorProto.FLOAT, None)) if n else (0, None) for n in node.input]
+        guessed = [
+            functions.types.get(n, (onnx.TensorProto.FLOAT, None)) if n else (0, None) for n in node.input
+        ]
         if any(n and not kind[0] for n, kind in zip(node.input, guessed)):
             raise Problem(f"{node.op_type} over sequences or optionals is not supported")
         program = self._program(tuple(guessed))
         if program.problems:
             name, op, why = program.problems[0]
-            raise Problem(f"{node.op_type}, by its definition, needs {op}: {why} ({name})" if op != node.op_type else why)
+            raise Problem(
+                f"{node.op_type}, by its definition, needs {op}: {why} ({name})"
+                if op != node.op_type
+                else why
+            )
 
     def _program(self, kinds: tuple[Kind, ...]) -> Program:
         found = self.programs.get(kinds)
@@ -101,10 +117,15 @@ class _Instance:
         values.update({a.name: a for a in body.attribute_proto})
         values.update(given)
         present = {n: bool(g) for n, g in zip(body.input, [*self.node.input, *[""] * len(body.input)])}
-        opsets = {**self.opsets, **{("" if o.domain == "ai.onnx" else o.domain): o.version for o in body.opset_import}}
+        opsets = {
+            **self.opsets,
+            **{("" if o.domain == "ai.onnx" else o.domain): o.version for o in body.opset_import},
+        }
         nodes = [_specialised(n, values, present) for n in body.node]
         # A body may name outputs that it makes in some of its forms only; the node asks for those it has.
-        asked = [n if k < len(self.node.output) and self.node.output[k] else "" for k, n in enumerate(body.output)]
+        asked = [
+            n if k < len(self.node.output) and self.node.output[k] else "" for k, n in enumerate(body.output)
+        ]
         return Program(nodes, list(body.input), asked, opsets, self.functions)
 
     def host_inputs(self) -> set[int]:
@@ -115,8 +136,14 @@ class _Instance:
     def __call__(self, values: list[Any], training: bool) -> list[Any]:
         program = self._program(tuple(_kind(v) for v in values))
         if program.problems or not program.calls:
-            name, op, why = program.problems[0] if program.problems else ("", self.node.op_type, "no body for these types")
-            raise OnnxError("onnx.load", f"node {label(self.node, 0)} needs {op}: {why} ({name})", "use another opset")
+            name, op, why = (
+                program.problems[0]
+                if program.problems
+                else ("", self.node.op_type, "no body for these types")
+            )
+            raise OnnxError(
+                "onnx.load", f"node {label(self.node, 0)} needs {op}: {why} ({name})", "use another opset"
+            )
         row = [*values, *[None] * (len(program.inputs) - len(values))]
         return program.run(dict(zip(program.inputs, row)), training)
 

@@ -60,7 +60,9 @@ class OnnxModule(Module):
         trained = set(json.loads(listed)) if listed is not None else None
         weights = _tensor_uses(source.program)
         statistics = _statistics(source.program)
-        read_anywhere = {n for call in source.program.calls for n in Program.reads(call)} | set(source.outputs)
+        read_anywhere = {n for call in source.program.calls for n in Program.reads(call)} | set(
+            source.outputs
+        )
         for name, array in source.initializers.items():
             if name not in read_anywhere:
                 continue
@@ -69,7 +71,13 @@ class OnnxModule(Module):
             if trained is not None:
                 as_parameter = is_float and name in trained
             else:
-                as_parameter = is_float and array.ndim > 0 and array.size > 1 and name in weights and name not in statistics
+                as_parameter = (
+                    is_float
+                    and array.ndim > 0
+                    and array.size > 1
+                    and name in weights
+                    and name not in statistics
+                )
             taken = name in self.__dict__ or hasattr(type(self), name)
             attribute = f"{name}_" if taken else name
             if as_parameter:
@@ -111,7 +119,9 @@ class OnnxModule(Module):
             env[name] = value
         missing = [n for n in self.input_names if n not in env]
         if missing:
-            raise OnnxError("onnx", f"misses {', '.join(missing)}; the model takes {listed}", "pass every input")
+            raise OnnxError(
+                "onnx", f"misses {', '.join(missing)}; the model takes {listed}", "pass every input"
+            )
         symbols: dict[str, tuple[str, int]] = {}
         return {name: self._checked(self._inputs[name], value, symbols) for name, value in env.items()}
 
@@ -121,7 +131,11 @@ class OnnxModule(Module):
         if isinstance(value, (np.ndarray, np.generic, int, float, bool)):
             value = self._from_data(given, value)
         if not isinstance(value, Tensor):
-            raise OnnxError("onnx", f"the input {given.name} is a {type(value).__name__}", "pass a tensor or a NumPy array")
+            raise OnnxError(
+                "onnx",
+                f"the input {given.name} is a {type(value).__name__}",
+                "pass a tensor or a NumPy array",
+            )
         expected = from_code(given.code, f"the input {given.name}")
         fits = value.dtype is expected and (given.shape is None or len(given.shape) == value.ndim)
         if fits and given.shape is not None:
@@ -130,7 +144,9 @@ class OnnxModule(Module):
                     name, before = symbols.setdefault(want, (given.name, size))
                     if before != size:
                         raise OnnxError(
-                            "onnx", f"the size {want} is {before} in {name} and {size} in {given.name}", "make them equal"
+                            "onnx",
+                            f"the size {want} is {before} in {name} and {size} in {given.name}",
+                            "make them equal",
                         )
                 elif want is not None and want != size:
                     fits = False
@@ -143,7 +159,11 @@ class OnnxModule(Module):
 
     def _from_data(self, given: Given, value: Any) -> Tensor:
         expected = from_code(given.code, f"the input {given.name}")
-        array = np.asarray(value) if isinstance(value, (np.ndarray, np.generic)) else np.asarray(value, expected.np)
+        array = (
+            np.asarray(value)
+            if isinstance(value, (np.ndarray, np.generic))
+            else np.asarray(value, expected.np)
+        )
         if of_array(array) is None:
             raise OnnxError(
                 "onnx", f"the input {given.name} is {array.dtype}{list(array.shape)}, the model takes {describe(given)}",

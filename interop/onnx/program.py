@@ -77,7 +77,9 @@ class Call:
             self.attrs[attribute.name] = value
         if len(self.inputs) > len(self.adapter.inputs) and not self.adapter.variadic:
             raise Problem(f"{proto.op_type} with {len(self.inputs)} inputs is not supported")
-        if len(self.inputs) < self.adapter.required or any(not n for n in self.inputs[: self.adapter.required]):
+        if len(self.inputs) < self.adapter.required or any(
+            not n for n in self.inputs[: self.adapter.required]
+        ):
             raise Problem(f"{proto.op_type} misses an input")
 
     def wanted_on_host(self) -> set[str]:
@@ -123,7 +125,9 @@ class Program:
             for name in self.reads(call):
                 last[name] = k
         keep = set(outputs)
-        self._release = [[n for n, k in last.items() if k == j and n not in keep] for j in range(len(self.calls))]
+        self._release = [
+            [n for n, k in last.items() if k == j and n not in keep] for j in range(len(self.calls))
+        ]
 
     def _plan_folding(self) -> set[str]:
         """Decide which calls run on the host when they can. Returns the names whose values are wanted there.
@@ -178,7 +182,9 @@ class Program:
             return result  # type: ignore[no-any-return]
         adapter = call.adapter
         assert adapter is not None
-        node = call.node._replace(training=training, run=lambda p, row: p.run({**env, **dict(zip(p.inputs, row))}, training))
+        node = call.node._replace(
+            training=training, run=lambda p, row: p.run({**env, **dict(zip(p.inputs, row))}, training)
+        )
         if call.fold and not any(isinstance(v, (Tensor, list)) for v in values):
             with dispatch.executing(dispatch._State.executor), dispatch.set_grad(False):
                 result = self._apply(call, adapter, node, values)
@@ -211,7 +217,9 @@ class Program:
         if kept is not None and kept[0] is array:
             return kept[1]
         if of_array(array) is None:
-            raise OnnxError("onnx.load", f"the element type {array.dtype} is not one of duograd", "convert the model")
+            raise OnnxError(
+                "onnx.load", f"the element type {array.dtype} is not one of duograd", "convert the model"
+            )
         if not array.flags.writeable:  # a constant of the file
             made: Tensor = dispatch._State.executor.constant(array, "cpu")
             self._tensors[id(array)] = array, made
@@ -221,7 +229,11 @@ class Program:
 
 def host_tensor(array: np.ndarray) -> Tensor:
     """A computed array as a tensor of the mode at work. Few numbers may be sizes: exports see them one by one."""
-    if array.size > 16 or not isinstance(dispatch.state.executor, ExportTrace) or array.dtype.kind not in "if":
+    if (
+        array.size > 16
+        or not isinstance(dispatch.state.executor, ExportTrace)
+        or array.dtype.kind not in "if"
+    ):
         return dispatch.state.executor.constant(array, "cpu")
     parts = [REGISTRY["full"](v, shape=(1,), dtype=of_array(array)) for v in array.ravel().tolist()]
     if not parts:

@@ -43,7 +43,9 @@ def read_model(source: Any) -> tuple[str, onnx.ModelProto]:
         return "the bytes", _parse(bytes(source), "the bytes")
     if not isinstance(source, (str, os.PathLike)):
         raise OnnxError(
-            "onnx.load", f"takes a path, bytes or a ModelProto, got {type(source).__name__}", 'pass "model.onnx"'
+            "onnx.load",
+            f"takes a path, bytes or a ModelProto, got {type(source).__name__}",
+            'pass "model.onnx"',
         )
     path = os.fspath(source)
     try:
@@ -55,7 +57,9 @@ def read_model(source: Any) -> tuple[str, onnx.ModelProto]:
     try:
         onnx.external_data_helper.load_external_data_for_model(model, os.path.dirname(os.path.abspath(path)))
     except Exception as e:
-        raise OnnxError("onnx.load", f"the weights beside {path} cannot be read: {e}", "keep the data files in its folder") from None
+        raise OnnxError(
+            "onnx.load", f"the weights beside {path} cannot be read: {e}", "keep the data files in its folder"
+        ) from None
     return str(path), model
 
 
@@ -65,7 +69,9 @@ def _parse(data: bytes, where: str) -> onnx.ModelProto:
         model.ParseFromString(data)
     except DecodeError:
         raise OnnxError(
-            "onnx.load", f"{where} is not an ONNX model, or is cut off ({len(data)} bytes)", "copy or export the file again"
+            "onnx.load",
+            f"{where} is not an ONNX model, or is cut off ({len(data)} bytes)",
+            "copy or export the file again",
         ) from None
     if not model.HasField("graph") or not model.opset_import:
         raise OnnxError(
@@ -78,7 +84,9 @@ def read(source: Any) -> Source:
     """Read a model and prepare its program; problems of nodes are kept in the program. Raises OnnxError."""
     where, model = read_model(source)
     graph = model.graph
-    if any(o.domain in ("ai.onnx.preview.training",) for o in model.opset_import) and len(model.training_info):
+    if any(o.domain in ("ai.onnx.preview.training",) for o in model.opset_import) and len(
+        model.training_info
+    ):
         raise OnnxError("onnx.load", f"{where} holds training information", "load an inference model")
     opsets = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in model.opset_import}
     initializers: dict[str, np.ndarray] = {}
@@ -87,7 +95,9 @@ def read(source: Any) -> Source:
             initializers[tensor.name] = frozen(tensor)
         except Exception as e:
             raise OnnxError(
-                "onnx.load", f"{where}: the initializer {tensor.name!r} cannot be read: {e}", "export the file again"
+                "onnx.load",
+                f"{where}: the initializer {tensor.name!r} cannot be read: {e}",
+                "export the file again",
             ) from None
     types: dict[str, Kind] = {t.name: (t.data_type, tuple(t.dims)) for t in graph.initializer}
     for info in _inferred(model):
@@ -95,14 +105,19 @@ def read(source: Any) -> Source:
         types[info.name] = given.code, given.shape
     inputs = [_given(info, where, info.name in initializers) for info in graph.input]
     names = [i.name for i in inputs if not i.has_default]
-    program = Program(graph.node, names, [o.name for o in graph.output], opsets, Functions(model.functions, types))
+    program = Program(
+        graph.node, names, [o.name for o in graph.output], opsets, Functions(model.functions, types)
+    )
     _check_names(where, program, {*names, *initializers}, graph)
     return Source(where, model, program, inputs, program.outputs, initializers)
 
 
 def _inferred(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     known = [*model.graph.input, *model.graph.output, *model.graph.value_info]
-    if not any(onnx.defs.has(n.op_type, domain=n.domain) for n in model.graph.node) or model.ByteSize() > 2**28:
+    if (
+        not any(onnx.defs.has(n.op_type, domain=n.domain) for n in model.graph.node)
+        or model.ByteSize() > 2**28
+    ):
         return known
     try:
         graph = onnx.shape_inference.infer_shapes(model).graph
@@ -118,9 +133,7 @@ def _given(info: onnx.ValueInfoProto, where: str, has_default: bool) -> Given:
     tensor = info.type.tensor_type
     if not tensor.HasField("shape"):
         return Given(info.name, tensor.elem_type, None, has_default)
-    dims = tuple(
-        d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in tensor.shape.dim
-    )
+    dims = tuple(d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in tensor.shape.dim)
     return Given(info.name, tensor.elem_type, dims, has_default)
 
 
@@ -137,7 +150,9 @@ def _check_names(where: str, program: Program, known: set[str], graph: onnx.Grap
         made.update(n for n in node.output if n)
     for output in graph.output:
         if output.name not in made:
-            raise OnnxError("onnx.load", f"{where}: nothing makes the output {output.name!r}", "export the file again")
+            raise OnnxError(
+                "onnx.load", f"{where}: nothing makes the output {output.name!r}", "export the file again"
+            )
 
 
 def describe(given: Given) -> str:

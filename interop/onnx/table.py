@@ -33,7 +33,13 @@ class Adapter:
     """One importer. `inputs` are the names of its inputs, `attrs` of the attributes it understands."""
 
     def __init__(
-        self, fn: Callable[..., Any], since: int, host: tuple[str, ...], numbers: bool, fold: bool, grows: bool
+        self,
+        fn: Callable[..., Any],
+        since: int,
+        host: tuple[str, ...],
+        numbers: bool,
+        fold: bool,
+        grows: bool,
     ):
         self.fn, self.since, self.numbers, self.fold, self.grows = fn, since, numbers, fold, grows
         params = list(inspect.signature(fn).parameters.values())

@@ -40,7 +40,12 @@ def drop_unused(constants: list[Step], steps: list[Step], outputs: list[Handle])
 
 
 def _fits(
-    conv: Step, bias: Step, conv_out: Handle | None, bias_out: Handle | None, uses: dict[Handle, int], outputs: set[Handle]
+    conv: Step,
+    bias: Step,
+    conv_out: Handle | None,
+    bias_out: Handle | None,
+    uses: dict[Handle, int],
+    outputs: set[Handle],
 ) -> bool:
     if conv.op_type not in ("Conv", "ConvTranspose") or len(conv.inputs) != 2 or bias.op_type != "Reshape":
         return False
@@ -50,5 +55,11 @@ def _fits(
     channels = conv_out.shape[1] if conv_out.shape else None
     shape = bias_out.shape or ()
     ready = source.shape is not None and tuple(source.shape) == (channels,)
-    at_channels = len(shape) >= 3 and shape[-3] == channels and all(n == 1 for k, n in enumerate(shape) if k != len(shape) - 3)
-    return ready and at_channels and uses[conv_out] == 1 and conv_out not in outputs and bias_out not in outputs
+    at_channels = (
+        len(shape) >= 3
+        and shape[-3] == channels
+        and all(n == 1 for k, n in enumerate(shape) if k != len(shape) - 3)
+    )
+    return (
+        ready and at_channels and uses[conv_out] == 1 and conv_out not in outputs and bias_out not in outputs
+    )

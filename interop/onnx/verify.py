@@ -16,8 +16,9 @@ from ...core.value import Tensor
 from ...graph.arguments import fill
 from ...graph.function import mode
 from ...graph.ir import Value
+from .arguments import Arguments
 from .assemble import Assembled
-from .capture import Arguments, Captured, named_outputs
+from .capture import Captured, named_outputs
 from .dimension import Dim, Factor
 from .dtypes import to_code
 
@@ -29,11 +30,15 @@ def verify(assembled: Assembled, captured: Captured, fn: Callable[..., Any], arg
     """Check a model's form and its numbers. Raises OnnxError that names the first node that differs."""
     check_form(assembled.model)
     if any(r.op.name == "dropout" and r.attrs["training"] and r.attrs["p"] for r in captured.records):
-        warnings.warn("the model draws random numbers, so its outputs were not compared", UserWarning, stacklevel=4)
+        warnings.warn(
+            "the model draws random numbers, so its outputs were not compared", UserWarning, stacklevel=4
+        )
         return
     sizes = [0]
     if len(captured.arrays) > 1:
-        sizes.append(min(range(1, len(captured.arrays)), key=lambda k: sum(a.size for a in captured.arrays[k])))
+        sizes.append(
+            min(range(1, len(captured.arrays)), key=lambda k: sum(a.size for a in captured.arrays[k]))
+        )
     runtimes = _runtimes(assembled.model)
     for k in sizes:
         arrays = captured.arrays[k]
@@ -43,7 +48,9 @@ def verify(assembled: Assembled, captured: Captured, fn: Callable[..., Any], arg
             try:
                 actual = run(feeds)
             except Exception as e:
-                raise OnnxError("onnx.export", f"{runtime} fails on the model: {e}", "report it, or use verify=False") from e
+                raise OnnxError(
+                    "onnx.export", f"{runtime} fails on the model: {e}", "report it, or use verify=False"
+                ) from e
             for (name, _), want, got in zip(captured.outputs, expected, actual, strict=True):
                 why = differs(want, got)
                 if why:
@@ -55,7 +62,9 @@ def check_form(model: onnx.ModelProto) -> None:
     try:
         onnx.checker.check_model(model, full_check=True)
     except Exception as e:
-        raise OnnxError("onnx.export", f"the checker refuses the model: {e}", "report it as a defect of duograd") from e
+        raise OnnxError(
+            "onnx.export", f"the checker refuses the model: {e}", "report it as a defect of duograd"
+        ) from e
 
 
 def run_function(fn: Callable[..., Any], arguments: Arguments, arrays: list[np.ndarray]) -> list[np.ndarray]:
@@ -85,7 +94,9 @@ def _session(model: onnx.ModelProto) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:
-        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
     except Exception as e:
         warnings.warn(
             f"onnxruntime {onnxruntime.__version__} does not run this model ({str(e).splitlines()[0]}); "
@@ -145,17 +156,23 @@ def values_of(captured: Captured, k: int) -> dict[Value, np.ndarray]:
     return {v: np.asarray(host.read(t)) for v, t in tensors.items()}
 
 
-def _located(assembled: Assembled, captured: Captured, k: int, runtime: str, output: str, why: str) -> OnnxError:
+def _located(
+    assembled: Assembled, captured: Captured, k: int, runtime: str, output: str, why: str
+) -> OnnxError:
     """An error that names the first node whose result differs."""
     model = onnx.ModelProto()
     model.CopyFrom(assembled.model)
     produced = {h.name: s for s in assembled.steps for h in s.outputs}
-    watched = [(v, assembled.names[v]) for r in captured.records for v in r.outputs if assembled.names[v] in produced]
+    watched = [
+        (v, assembled.names[v]) for r in captured.records for v in r.outputs if assembled.names[v] in produced
+    ]
     have = {o.name for o in model.graph.output}
     for value, name in watched:
         if name not in have:
             have.add(name)
-            model.graph.output.append(onnx.helper.make_tensor_value_info(name, to_code(value.type.dtype), None))
+            model.graph.output.append(
+                onnx.helper.make_tensor_value_info(name, to_code(value.type.dtype), None)
+            )
     run = dict(_runtimes(model)).get(runtime) or _runtimes(model)[0][1]
     feeds = {name: array for (name, _), array in zip(captured.inputs, captured.arrays[k])}
     found = dict(zip([o.name for o in model.graph.output], run(feeds)))

@@ -20,7 +20,6 @@ _INT_MAX, _INT_MIN = 2**63 - 1, -(2**63)
 class RuleBuilder(Builder):
     """The whole of what a rule may call."""
 
-
     def reshape(self, x: Handle, shape: Sequence[Any]) -> Handle:
         """Reshape; a dynamic size becomes 0 (as in x), -1 (what is left) or a computation."""
         shape = list(shape)
@@ -28,7 +27,11 @@ class RuleBuilder(Builder):
         old = x.shape or ()
         zero = any(n == 0 for n in shape)
         if moving and not zero:
-            same = [k for k in moving if k < len(old) and isinstance(old[k], Dim) and old[k].vector == shape[k].vector]
+            same = [
+                k
+                for k in moving
+                if k < len(old) and isinstance(old[k], Dim) and old[k].vector == shape[k].vector
+            ]
             rest = [k for k in moving if k not in same]
             if not rest:
                 rest = [same.pop(0)]
@@ -42,7 +45,10 @@ class RuleBuilder(Builder):
 
     def reduce(self, name: str, x: Handle, axis: Any, keepdims: bool) -> Handle:
         """A reduction; axes are an input from opset 13 (ReduceSum) or 18 (the others) on."""
-        if name in ("ReduceSum", "ReduceProd", "ReduceMean", "ReduceLogSumExp") and self.out_dtype is not None:
+        if (
+            name in ("ReduceSum", "ReduceProd", "ReduceMean", "ReduceLogSumExp")
+            and self.out_dtype is not None
+        ):
             x = self.cast(x, self.out_dtype)
         if axis == ():
             return x
@@ -65,14 +71,19 @@ class RuleBuilder(Builder):
     def full(self, shape: Sequence[Any], value: Any, dtype: DType) -> Handle:
         """A tensor filled with one number (or with a 0-d tensor)."""
         if isinstance(value, (Handle, Factor, Dim)):
-            return self.Expand(self.cast(value, dtype) if isinstance(value, Handle) else self.const(value, dtype), self.ints(shape))
+            return self.Expand(
+                self.cast(value, dtype) if isinstance(value, Handle) else self.const(value, dtype),
+                self.ints(shape),
+            )
         cell = np.asarray(value).astype(dtype.np)
         size = 1
         for n in shape:
             size *= int(n)
         if not is_dynamic(tuple(shape)) and size <= 16:
             return self.literal(np.full(tuple(shape), cell))
-        out = self.node("ConstantOfShape", (self.ints(shape),), {"value": numpy_helper.from_array(cell.reshape(1))})
+        out = self.node(
+            "ConstantOfShape", (self.ints(shape),), {"value": numpy_helper.from_array(cell.reshape(1))}
+        )
         out.dtype = dtype
         return out  # type: ignore[no-any-return]
 
@@ -114,7 +125,9 @@ class RuleBuilder(Builder):
             count = n * count
         rows = (*shape[:axis], count, *shape[axis + index.ndim :])
         flat = self.reshape(dy, rows)
-        places = self.reshape(self.cast(index, T.int64), [count if a == axis else 1 for a in range(len(rows))])
+        places = self.reshape(
+            self.cast(index, T.int64), [count if a == axis else 1 for a in range(len(rows))]
+        )
         zeros = self.full((*rows[:axis], size, *rows[axis + 1 :]), 0, dy.dtype)  # type: ignore[arg-type]
         return self.ScatterElements(  # type: ignore[no-any-return]
             zeros, self.Expand(places, self.ints(rows)), flat, axis=axis, reduction="add"

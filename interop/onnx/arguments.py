@@ -1,0 +1,151 @@
+"""Example arguments of an export: their names, dynamic axes, and copies at other sizes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ...core.errors import OnnxError
+from ...core.value import Tensor
+from ...graph.arguments import Slot, empty_slots
+
+
+class Arguments:
+    """The example arguments, flat: a structure with slots, names and arrays of its tensors."""
+
+    def __init__(self, fn: Callable[..., Any], args: Any, input_names: list[str] | None):
+        positional, keyword = _split(args)
+        leaves: list[Any] = []
+        is_leaf = lambda x: isinstance(x, (Tensor, np.ndarray))
+        self.args = empty_slots(positional, is_leaf, leaves)
+        self.kwargs = empty_slots(keyword, is_leaf, leaves)
+        self.arrays = [np.asarray(x.detach() if isinstance(x, Tensor) else x) for x in leaves]
+        self.names: list[str] = [""] * len(leaves)
+        bound = _bind(fn, self.args, self.kwargs)
+        for name, structure in bound.items():
+            self._name(name, structure)
+        if input_names is not None:
+            if len(input_names) != len(leaves):
+                raise OnnxError(
+                    "onnx.export",
+                    f"input_names has {len(input_names)} names for {len(leaves)} tensors",
+                    "give one for each",
+                )
+            self.names = list(input_names)
+        if len(set(self.names)) != len(self.names):
+            raise OnnxError(
+                "onnx.export", f"input names {self.names} are not distinct", "pass input_names=[...]"
+            )
+
+    def _name(self, name: str, structure: Any) -> None:
+        if isinstance(structure, Slot):
+            self.names[structure.index] = self.names[structure.index] or name
+        elif isinstance(structure, dict):
+            for key, value in structure.items():
+                self._name(f"{name}_{key}", value)
+        elif isinstance(structure, (list, tuple)):
+            for k, value in enumerate(structure):
+                self._name(f"{name}_{k}", value)
+
+
+def _split(args: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(args, dict):
+        return (), dict(args)
+    if isinstance(args, (tuple, list)):
+        return tuple(args), {}
+    return (args,), {}
+
+
+def _bind(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Parameter name -> argument; `*xs` gives xs_0, xs_1, ... A loaded model names its own inputs."""
+    known = getattr(fn, "input_names", None)
+    if known is not None and len(args) <= len(known):
+        return {**dict(zip(known, args)), **kwargs}
+    target = getattr(fn, "forward", None) or getattr(fn, "_fn", None) or fn
+    target = getattr(target, "forward", target) if not inspect.isroutine(target) else target
+    try:
+        names = list(inspect.signature(target).bind(*args, **kwargs).arguments.items())
+        kinds = inspect.signature(target).parameters
+    except TypeError as e:
+        raise OnnxError(
+            "onnx.export", f"the example arguments do not fit the function: {e}", "pass args=(...)"
+        ) from None
+    except ValueError:
+        names, kinds = [(f"input_{k}", a) for k, a in enumerate(args)], {}
+    out: dict[str, Any] = {}
+    for name, value in names:
+        if name in kinds and kinds[name].kind is inspect.Parameter.VAR_KEYWORD:
+            out.update(value)
+        else:
+            out[name] = value
+    return out
+
+
+def check_dynamic(arguments: Arguments, dynamic: Any) -> dict[str, dict[int, str]]:
+    """`dynamic` as input -> axis -> symbol. Raises OnnxError for unknown inputs, axes, or unequal sizes."""
+    out: dict[str, dict[int, str]] = {}
+    sizes: dict[str, int] = {}
+    for name, axes in (dynamic or {}).items():
+        if name not in arguments.names:
+            raise OnnxError(
+                "onnx.export",
+                f"dynamic names the input {name!r}; the inputs are {', '.join(arguments.names)}",
+                "use those",
+            )
+        array = arguments.arrays[arguments.names.index(name)]
+        named = axes if isinstance(axes, dict) else {a: f"{name}_{a}" for a in axes}
+        out[name] = {}
+        for axis, symbol in named.items():
+            if not -array.ndim <= axis < array.ndim:
+                raise OnnxError(
+                    "onnx.export", f"dynamic axis {axis} is outside {name}{list(array.shape)}", "use its axes"
+                )
+            size = array.shape[axis]
+            if sizes.setdefault(symbol, size) != size:
+                raise OnnxError(
+                    "onnx.export", f"the symbol {symbol!r} is {sizes[symbol]} and {size} in the example arguments",
+                    "give axes of different size different names",
+                )  # fmt: skip
+            out[name][axis % array.ndim] = str(symbol)
+    return out
+
+
+def resized(
+    arguments: Arguments, dynamic: dict[str, dict[int, str]], sizes: dict[str, int]
+) -> list[np.ndarray]:
+    """The example arrays at other sizes, their values repeated in turn."""
+    out = []
+    for name, array in zip(arguments.names, arguments.arrays):
+        for axis, symbol in dynamic.get(name, {}).items():
+            if array.shape[axis] == 0:
+                raise OnnxError(
+                    "onnx.export",
+                    f"the dynamic axis {axis} of {name} is empty",
+                    "give an example with elements",
+                )
+            array = np.take(array, np.arange(sizes[symbol]) % array.shape[axis], axis=axis)
+        out.append(np.ascontiguousarray(array))
+    return out
+
+
+def size_plans(base: dict[str, int]) -> list[list[dict[str, int]]]:
+    """Lists of sizes to trace at, beside the given ones; the first list the function accepts is taken."""
+    if not base:
+        return [[]]
+    extra = len(base) + 2
+
+    def plan(fn: Callable[[int, int, int], int]) -> list[dict[str, int]]:
+        return [
+            {symbol: max(1, fn(n, k, t)) for k, (symbol, n) in enumerate(base.items())}
+            for t in range(1, extra + 1)
+        ]
+
+    primes = (1, 2, 3, 5, 7, 11, 13)
+    return [
+        plan(lambda n, k, t: n * (1 + t % 2 * 2) + t + k * (t + 1) + (n == 1)),
+        plan(lambda n, k, t: n * primes[min(t + k % 2, 6)]),
+        plan(lambda n, k, t: n - t - k * (t % 2)),
+    ]

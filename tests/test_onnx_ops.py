@@ -1,0 +1,142 @@
+"""Every op that has an ONNX form goes out, agrees with onnx.reference (and onnxruntime), and comes back."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx")
+
+import duograd as dg  # noqa: E402
+from duograd.core.op import REGISTRY  # noqa: E402
+from duograd.core.reference import make_arguments, samples  # noqa: E402
+from duograd.core.types import DTYPES  # noqa: E402
+
+NEWEST = onnx.defs.onnx_opset_version()
+#: ops that the exporter must refuse, because they draw random numbers or are gradients no ONNX op computes
+REFUSED = {name for name, op in REGISTRY.items() if op.no_onnx and op.kind == "primitive" or name.startswith("random_")}
+CASES = [c for c in samples() if c[0].name not in REFUSED and c[0].name != "to_device"]
+#: scatter with addition came with opset 16
+SINCE = {"take_x_grad": 16}
+
+
+def identify(case):
+    return f"{case[0].name}-{case[1]}"
+
+
+def as_function(op, sample, dtype=DTYPES["float32"]):
+    """The op over the tensors of its sample, and those tensors."""
+    row = [dg.tensor(a) if isinstance(a, np.ndarray) else a for a in make_arguments(sample, dtype=dtype)]
+
+    def function(*tensors):
+        rest = iter(tensors)
+        return op(*[next(rest) if isinstance(a, dg.Tensor) else a for a in row], **sample.attrs)
+
+    return function, tuple(a for a in row if isinstance(a, dg.Tensor))
+
+
+def outputs(result):
+    return result if isinstance(result, tuple) else (result,)
+
+
+def is_random(op, sample):
+    return op.name == "dropout" and sample.attrs.get("training", True)
+
+
+@pytest.mark.parametrize("case", CASES, ids=identify)
+def test_op_goes_out_and_comes_back(case, close):
+    op, _, sample = case
+    function, tensors = as_function(op, sample)
+    if is_random(op, sample):
+        with pytest.warns(UserWarning, match="random numbers"):
+            model = dg.onnx.export(function, tensors)
+        assert [n.op_type for n in model.graph.node][-1] == "Dropout"
+        return
+    model = dg.onnx.export(function, tensors)
+    loaded = dg.onnx.load(model)
+    for got, want in zip(outputs(loaded(*tensors)), outputs(function(*tensors)), strict=True):
+        close(got.detach().numpy(), want.detach().numpy(), scale=5)
+
+
+@pytest.mark.parametrize("opset", [13, 17, NEWEST])
+@pytest.mark.parametrize("case", [c for c in CASES if c[1] == 0], ids=identify)
+def test_op_goes_out_in_every_opset(case, opset):
+    op, _, sample = case
+    if opset < SINCE.get(op.name, 0):
+        function, tensors = as_function(op, sample)
+        with pytest.raises(dg.errors.OnnxError, match="newer opset"):
+            dg.onnx.export(function, tensors, opset=opset)
+        return
+    function, tensors = as_function(op, sample)
+    with warnings.catch_warnings():
+        # The newest opset may be beyond the installed onnxruntime; training dropout is random.
+        warnings.simplefilter("ignore", UserWarning)
+        model = dg.onnx.export(function, tensors, opset=opset)
+    assert model.opset_import[0].version == opset
+
+
+@pytest.mark.parametrize("name", ["add", "tanh", "softmax", "mean", "matmul", "layer_norm", "var", "arange_from"])
+def test_op_keeps_float64(name, close):
+    op = REGISTRY[name]
+    function, tensors = as_function(op, op.samples[0], DTYPES["float64"])
+    loaded = dg.onnx.load(dg.onnx.export(function, tensors))
+    close(loaded(*tensors).numpy(), function(*tensors).numpy())
+
+
+@pytest.mark.parametrize(
+    ("name", "op_type"),
+    [("softmax", "Softmax"), ("log_softmax", "LogSoftmax"), ("layer_norm", "LayerNormalization"), ("linear", "Gemm"),
+     ("mean", "ReduceMean"), ("logsumexp", "ReduceLogSumExp"), ("gelu", "Gelu"), ("relu", "Relu")],
+)  # fmt: skip
+def test_composite_becomes_one_node(name, op_type):
+    op = REGISTRY[name]
+    function, tensors = as_function(op, op.samples[0])
+    assert [n.op_type for n in dg.onnx.export(function, tensors).graph.node if n.op_type != "Constant"] == [op_type]
+
+
+@pytest.mark.parametrize("name", ["layer_norm", "gelu"])
+def test_opset_without_the_op_gets_its_parts(name):
+    op = REGISTRY[name]
+    function, tensors = as_function(op, op.samples[0])
+    kinds = {n.op_type for n in dg.onnx.export(function, tensors, opset=13).graph.node}
+    assert not kinds & {"LayerNormalization", "Gelu"}
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED & {op.name for op, _, _ in samples()}))
+def test_refused_op_says_why(name):
+    op = REGISTRY[name]
+    function, tensors = as_function(op, op.samples[0])
+    with pytest.raises(dg.errors.OnnxError, match=name) as caught:
+        dg.onnx.export(function, tensors)
+    assert op.no_onnx in str(caught.value)
+
+
+def mixed(dtype, other):
+    x = dg.tensor(np.array([1, 2, 3], dtype))
+    y = dg.tensor(np.array([3, 1, 2], other))
+    return x, y
+
+
+@pytest.mark.parametrize("pair", [("int8", "int32"), ("int64", "float32"), ("bool", "float32"), ("uint8", "int32"), ("float32", "float64")])
+@pytest.mark.parametrize("name", ["add", "maximum", "divide", "equal", "power", "where"])
+def test_mixed_dtypes_are_promoted(name, pair, close):
+    x, y = mixed(*pair)
+    op = REGISTRY[name]
+    args = (x > 1, x, y) if name == "where" else (x, y)
+    model = dg.onnx.export(op, args)
+    close(dg.onnx.load(model)(*args).numpy(), op(*args).numpy())
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "int16", "uint8", "int32"])
+@pytest.mark.parametrize("name", ["sum", "max", "argmax", "relu", "sign", "abs"])
+def test_small_integers_are_widened_where_onnx_has_none(name, dtype, close):
+    op = REGISTRY[name]
+    x = dg.tensor(np.array([[0, 1, 1], [1, 0, 1]], dtype))
+    try:
+        want = op(x)
+    except dg.errors.DuogradError:
+        pytest.skip(f"{name} does not take {dtype}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # onnxruntime lacks kernels for some integers
+        model = dg.onnx.export(op, x)
+    close(dg.onnx.load(model)(x).numpy(), want.numpy())
