@@ -17,9 +17,11 @@ Reductions over lanes are in wide_reduce.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 
+import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
 from numba.core.datamodel import models
@@ -244,61 +246,77 @@ def _bytes(kind: Kind) -> int:
     return 1 if kind.is_bool else kind.bits // 8
 
 
+@functools.cache
+def _has_masked_memory() -> bool:
+    """Whether this CPU reads and writes under a mask as fast as without one."""
+    features = llvm.get_host_cpu_features()
+    return all(features.get(f, False) for f in ("avx512f", "avx512bw", "avx512vl"))
+
+
+def _masked(builder: Any, mask: Any, access: Any) -> Any:
+    """`access(mask)`, with a branch for the full mask on CPUs where that is worth it."""
+    if _has_masked_memory():
+        return access(mask)
+    bits = builder.bitcast(mask, ir.IntType(LANES))
+    full = builder.icmp_unsigned("==", bits, ir.Constant(bits.type, -1))
+    results = []
+    with builder.if_else(full, likely=True) as branches:
+        for branch, chosen in zip(branches, (_splat(ir.Constant(ir.IntType(1), 1), LANES), mask)):
+            with branch:
+                results.append((access(chosen), builder.block))
+    if isinstance(results[0][0].type, ir.VoidType):
+        return None
+    joined = builder.phi(results[0][0].type)
+    for value, block in results:
+        joined.add_incoming(value, block)
+    return joined
+
+
 def _make_memory(kind: Kind) -> None:
     vector = ir.VectorType(_memory(kind), LANES)
-    pointers = ir.VectorType(_memory(kind).as_pointer(), LANES)
     scalar, wide, suffix, align = kind.numba, WIDE[kind.name], _suffix(kind), _I32(_bytes(kind))
-    nothing = ir.VoidType()
     i64 = types.int64
+
+    def read_call(name: str, p: Any, builder: Any) -> Any:
+        """Emits the masked read `name` of the pointer or pointers p, for a given mask."""
+        function_type = ir.FunctionType(vector, [p.type, _I32, _MASK, vector])
+        function = _declare(builder.module, name, function_type)
+        return lambda mask: builder.call(function, [p, align, mask, ir.Constant(vector, None)])
+
+    def write_call(name: str, value: Any, p: Any, builder: Any) -> Any:
+        function_type = ir.FunctionType(ir.VoidType(), [vector, p.type, _I32, _MASK])
+        function = _declare(builder.module, name, function_type)
+        return lambda mask: builder.call(function, [value, p, align, mask])
 
     def load(typingctx: Any, addr: Any, i: Any, mask: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            p = _pointer(builder, kind, args[0], args[1])
-            fn = _declare(
-                builder.module,
-                f"llvm.masked.load.{suffix}.p0",
-                ir.FunctionType(vector, [p.type, _I32, _MASK, vector]),
-            )
-            zero = ir.Constant(vector, None)
-            return _from_memory(builder, kind, builder.call(fn, [p, align, args[2], zero]))
+            p = _pointer(builder, kind, *args[:2])
+            loaded = _masked(builder, args[2], read_call(f"llvm.masked.load.{suffix}.p0", p, builder))
+            return _from_memory(builder, kind, loaded)
 
         return wide(i64, i64, MASK), codegen
 
     def gather(typingctx: Any, addr: Any, i: Any, step: Any, mask: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             p = _pointers(builder, kind, *args[:3])
-            fn = _declare(
-                builder.module,
-                f"llvm.masked.gather.{suffix}.v{LANES}p0",
-                ir.FunctionType(vector, [pointers, _I32, _MASK, vector]),
-            )
-            zero = ir.Constant(vector, None)
-            return _from_memory(builder, kind, builder.call(fn, [p, align, args[3], zero]))
+            name = f"llvm.masked.gather.{suffix}.v{LANES}p0"
+            return _from_memory(builder, kind, _masked(builder, args[3], read_call(name, p, builder)))
 
         return wide(i64, i64, i64, MASK), codegen
 
     def store(typingctx: Any, addr: Any, i: Any, value: Any, mask: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            p = _pointer(builder, kind, args[0], args[1])
-            fn = _declare(
-                builder.module,
-                f"llvm.masked.store.{suffix}.p0",
-                ir.FunctionType(nothing, [vector, p.type, _I32, _MASK]),
-            )
-            builder.call(fn, [_to_memory(builder, kind, args[2]), p, align, args[3]])
+            p, stored = _pointer(builder, kind, *args[:2]), _to_memory(builder, kind, args[2])
+            _masked(builder, args[3], write_call(f"llvm.masked.store.{suffix}.p0", stored, p, builder))
             return context.get_dummy_value()
 
         return types.void(i64, i64, wide if isinstance(value, Wide) else scalar, MASK), codegen
 
     def scatter(typingctx: Any, addr: Any, i: Any, step: Any, value: Any, mask: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            p = _pointers(builder, kind, *args[:3])
-            fn = _declare(
-                builder.module,
-                f"llvm.masked.scatter.{suffix}.v{LANES}p0",
-                ir.FunctionType(nothing, [vector, pointers, _I32, _MASK]),
-            )
-            builder.call(fn, [_to_memory(builder, kind, args[3]), p, align, args[4]])
+            p, stored = _pointers(builder, kind, *args[:3]), _to_memory(builder, kind, args[3])
+            name = f"llvm.masked.scatter.{suffix}.v{LANES}p0"
+            _masked(builder, args[4], write_call(name, stored, p, builder))
             return context.get_dummy_value()
 
         return types.void(i64, i64, i64, wide if isinstance(value, Wide) else scalar, MASK), codegen
