@@ -144,11 +144,8 @@ def capture(
         except Exception as e:  # whatever the user's function raises at a size it does not take
             error = error or e
             continue
-        try:
-            symbols = {s: (n, *[sizes[s] for sizes in plan]) for s, n in base.items()}
-            return _merge([first, *others], arguments, symbols, arrays)
-        except OnnxError as e:
-            error = error or e
+        symbols = {s: (n, *[sizes[s] for sizes in plan]) for s, n in base.items()}
+        return _merge([first, *others], arguments, symbols, arrays)
     if isinstance(error, OnnxError):
         raise error
     what = f"[{error.op}] {error.message}" if isinstance(error, DuogradError) else repr(error)

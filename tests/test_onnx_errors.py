@@ -1,0 +1,299 @@
+"""What cannot be read, run or written: one clear OnnxError, with the file, the node or the user's line."""
+
+import os
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx")
+from onnx import TensorProto, helper  # noqa: E402
+
+import duograd as dg  # noqa: E402
+
+
+nn = dg.nn
+OnnxError = dg.errors.OnnxError
+
+
+def floats(*shape):
+    return dg.tensor(np.random.default_rng(1).uniform(-1, 1, shape).astype("float32"))
+
+
+def model_of(nodes, inputs=("x",), outputs=("y",), initializers=(), opset=20, functions=()):
+    """A model of float inputs [N, 4] and untyped outputs."""
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", 4]) for n in inputs],
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in outputs],
+        [onnx.numpy_helper.from_array(a, n) for n, a in initializers],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], functions=functions)
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "m.onnx"
+    dg.onnx.export(nn.Linear(4, 2).eval(), floats(3, 4), path, dynamic={"x": {0: "batch"}})
+    return path
+
+
+# ---------------------------------------------------------------- reading
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(OnnxError, match="none.onnx"):
+        dg.onnx.load(tmp_path / "none.onnx")
+
+
+@pytest.mark.parametrize("damage", ["text", "empty", "cut", "noise"])
+def test_corrupt_file_is_refused_with_its_name(file, damage):
+    data = file.read_bytes()
+    noise = np.random.default_rng(0).integers(0, 256, len(data), dtype=np.uint8).tobytes()
+    file.write_bytes({"text": b"not a model at all", "empty": b"", "cut": data[: len(data) // 2], "noise": noise}[damage])
+    with pytest.raises(OnnxError, match="m.onnx") as caught:
+        dg.onnx.load(file)
+    assert "fix:" in str(caught.value)
+    report = dg.onnx.check(file)
+    assert not report.ok
+
+
+def test_every_cut_is_an_onnx_error(file):
+    """Wherever a copy broke off, reading gives the model or an OnnxError, never another exception."""
+    data = file.read_bytes()
+    for size in range(0, len(data), 7):
+        try:
+            dg.onnx.load(data[:size])
+        except OnnxError:
+            continue
+
+
+def test_wrong_source_is_refused():
+    with pytest.raises(OnnxError, match="int"):
+        dg.onnx.load(3)
+
+
+def test_every_unsupported_node_is_named():
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"], name="first"),
+        helper.make_node("StringNormalizer", ["a"], ["b"], name="second"),
+        helper.make_node("Frobnicate", ["b"], ["y"], name="third", domain="my.own"),
+    ]
+    model = model_of(nodes)
+    with pytest.raises(OnnxError) as caught:
+        dg.onnx.load(model)
+    text = str(caught.value)
+    assert "2 unsupported nodes" in text
+    assert "node second (StringNormalizer)" in text
+    assert "my.own.Frobnicate" in text
+    report = dg.onnx.check(model)
+    assert [p.where for p in report.problems] == ["node second", "node third"]
+    assert "2 problems in 3 nodes" in str(report)
+
+
+def test_unknown_attribute_is_a_problem():
+    report = dg.onnx.check(model_of([helper.make_node("Relu", ["x"], ["y"], name="r", speed=3)]))
+    assert "speed" in report.problems[0].reason
+
+
+def test_reading_what_nothing_makes_is_refused():
+    with pytest.raises(OnnxError, match="'nowhere'"):
+        dg.onnx.load(model_of([helper.make_node("Add", ["x", "nowhere"], ["y"], name="sum")]))
+
+
+def test_failing_node_is_named():
+    weight = np.zeros((3, 2), "float32")
+    model = dg.onnx.load(
+        model_of([helper.make_node("MatMul", ["x", "w"], ["y"], name="product")], initializers=[("w", weight)])
+    )
+    with pytest.raises(OnnxError, match="node product \\(MatMul\\)") as caught:
+        model(floats(2, 4))
+    assert "3 rows" in str(caught.value)
+
+
+# ---------------------------------------------------------------- calling
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda m: m(floats(3, 5)), "float32[3, 5]"),
+        (lambda m: m(floats(4)), "float[batch, 4]"),
+        (lambda m: m(floats(3, 4).to("float64")), "float64"),
+        (lambda m: m(np.zeros((2, 4), "int64")), "int64[2, 4]"),
+        (lambda m: m(), "misses x"),
+        (lambda m: m(floats(3, 4), floats(3, 4)), "2 arguments"),
+        (lambda m: m(y=floats(3, 4)), "y="),
+        (lambda m: m(floats(3, 4), x=floats(3, 4)), "twice"),
+        (lambda m: m("text"), "str"),
+    ],
+)
+def test_wrong_input_is_described(file, call, words):
+    with pytest.raises(OnnxError) as caught:
+        call(dg.onnx.load(file))
+    text = str(caught.value)
+    assert words in text
+    assert "test_onnx_errors.py:" in text
+
+
+def test_unequal_sizes_of_one_symbol_are_refused():
+    model = dg.onnx.load(model_of([helper.make_node("Add", ["x", "z"], ["y"])], inputs=("x", "z")))
+    with pytest.raises(OnnxError, match="the size n is 2 in x and 3 in z"):
+        model(floats(2, 4), floats(3, 4))
+
+
+# ---------------------------------------------------------------- writing
+
+
+def test_branch_on_a_value_names_the_line():
+    def branch(x):
+        return x if x.sum() > 0 else -x
+
+    with pytest.raises(OnnxError, match="depends on the inputs") as caught:
+        dg.onnx.export(branch, floats(3))
+    assert "test_onnx_errors.py:" in str(caught.value)
+    assert not dg.onnx.check(branch, floats(3)).ok
+
+
+def test_branch_on_a_dynamic_size_names_the_line():
+    def branch(x):
+        return dg.relu(x) if x.shape[0] > 2 else dg.tanh(x)
+
+    with pytest.raises(OnnxError, match="relu against tanh") as caught:
+        dg.onnx.export(branch, floats(2, 3), dynamic={"x": {0: "n"}})
+    assert "test_onnx_errors.py:" in str(caught.value)
+    assert dg.onnx.check(branch, floats(2, 3)).ok
+
+
+def test_size_that_no_formula_gives_is_refused():
+    def first(x):
+        return x[: min(x.shape[0], 5)]
+
+    with pytest.raises(OnnxError, match="slice") as caught:
+        dg.onnx.export(first, floats(2, 3), dynamic={"x": {0: "n"}})
+    assert "test_onnx_errors.py:" in str(caught.value)
+
+
+def test_array_of_a_dynamic_size_made_in_numpy_is_refused():
+    def noise(x):
+        return x + dg.tensor(np.random.default_rng(0).normal(size=x.shape[0]).astype("float32"))
+
+    with pytest.raises(OnnxError, match="outside duograd"):
+        dg.onnx.export(noise, floats(4), dynamic={"x": {0: "n"}})
+
+
+def test_change_in_place_is_refused():
+    counter = dg.zeros((2,))
+
+    def count(x):
+        counter.add_(1.0)
+        return x + counter
+
+    with pytest.raises(OnnxError, match="in place"):
+        dg.onnx.export(count, floats(2))
+
+
+def test_function_that_fails_at_other_sizes_says_so():
+    def fixed(x):
+        return x.reshape(2, 6)
+
+    with pytest.raises(OnnxError, match="another size of n"):
+        dg.onnx.export(fixed, floats(3, 4), dynamic={"x": {0: "n"}})
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"dynamic": {"z": {0: "n"}}}, "inputs are x"),
+        ({"dynamic": {"x": {5: "n"}}}, "axis 5"),
+        ({"dynamic": {"x": {0: "n", 1: "n"}}}, "'n' is 2 and 3"),
+        ({"opset": 9}, "opset=9"),
+        ({"opset": 999}, "opset=999"),
+        ({"input_names": ["a", "b"]}, "2 names for 1 tensors"),
+        ({"output_names": []}, None),
+        ({"output_names": ["a", "b"]}, "2 names for 1 outputs"),
+    ],
+)
+def test_wrong_option_is_described(options, words):
+    if words is None:
+        assert dg.onnx.export(dg.relu, floats(2, 3), **options).graph.output[0].name == "output"
+        return
+    with pytest.raises(OnnxError) as caught:
+        dg.onnx.export(dg.relu, floats(2, 3), **options)
+    assert words in str(caught.value)
+
+
+def test_result_without_tensors_is_refused():
+    with pytest.raises(OnnxError, match="no tensor"):
+        dg.onnx.export(lambda x: None, floats(2))
+    with pytest.raises(OnnxError, match="int"):
+        dg.onnx.export(lambda x: 3, floats(2))
+
+
+def test_training_mode_warns():
+    with pytest.warns(UserWarning, match="training mode"):
+        dg.onnx.export(nn.Linear(4, 2), floats(1, 4))
+
+
+def test_mismatch_names_the_first_node_that_differs(monkeypatch):
+    """A wrong rule is caught by the export itself, at its op and line."""
+    from duograd.core.op import REGISTRY
+
+    monkeypatch.setattr(REGISTRY["tanh"], "onnx", "Sigmoid")
+
+    def model(x):
+        y = dg.relu(x) + 1
+        z = dg.tanh(y)
+        return dg.exp(z)
+
+    with pytest.raises(OnnxError, match="tanh_0/Sigmoid") as caught:
+        dg.onnx.export(model, floats(3, 4))
+    assert "stands for tanh" in str(caught.value)
+    assert "test_onnx_errors.py:" in str(caught.value)
+
+
+def test_failed_export_leaves_the_old_file(file):
+    before = file.read_bytes()
+    with pytest.raises(OnnxError):
+        dg.onnx.export(lambda x: dg.rand(3) + x, floats(3), file)
+    assert file.read_bytes() == before
+    assert os.listdir(file.parent) == ["m.onnx"]
+
+
+def test_killed_write_leaves_the_old_file(file, monkeypatch):
+    before = file.read_bytes()
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", die)
+    with pytest.raises(KeyboardInterrupt):
+        dg.onnx.export(dg.relu, floats(3), file)
+    assert file.read_bytes() == before
+    assert os.listdir(file.parent) == ["m.onnx"]
+
+
+def test_model_above_two_gigabytes_is_refused(monkeypatch):
+    from duograd.interop.onnx import assemble
+
+    monkeypatch.setattr(assemble, "MAX_BYTES", 2**20 + 100)
+    with pytest.raises(OnnxError, match="GiB"):
+        dg.onnx.export(nn.Linear(64, 64).eval(), floats(1, 64))
+
+
+def test_check_lists_every_op_that_cannot_go_out():
+    def two(x):
+        a = dg.rand(3)
+        return x + a, dg.randn(3) * x
+
+    report = dg.onnx.check(two, floats(3))
+    assert [p.op for p in report.problems] == ["random_uniform", "random_normal"]
+    assert all("test_onnx_errors.py:" in p.where for p in report.problems)
+    assert dg.onnx.check(dg.relu, floats(3)).ok
+    assert str(dg.onnx.check(dg.relu, floats(3))) == "relu: ok, 1 nodes"
+
+
+def test_import_of_duograd_does_not_load_onnx():
+    import subprocess
+    import sys
+
+    code = "import sys, duograd; print('onnx' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
