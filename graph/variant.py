@@ -136,6 +136,7 @@ class Ending:
         self.structure: Any = None
         self.returned: list[tuple[str, Any]] = []
         self.single: int | None = None
+        self.changes: list[tuple[Any, Any]] = []
         self.backward: Runner | None = None
         self.saved: list[tuple[Any, str, Any]] = []
         self.present: list[bool] = []
@@ -156,9 +157,11 @@ class Ending:
             generator._offset += count
         if self.backward is not None:
             self._attach(variant, tensors, outputs, carried)
-        if self.single is not None:
+        if self.single is not None and not self.changes:
             return outputs[self.single]
         results = [outputs[k] if kind == "output" else tensors[k] if kind == "arg" else k for kind, k in self.returned]
+        for change, value in self.changes:
+            change.apply(fill(value, results))
         return fill(self.structure, results)
 
     def _attach(self, variant: Variant, tensors: list[Any], outputs: list[Any], carried: dict[Any, Any]) -> None:
@@ -315,9 +318,13 @@ class Path:
         recorder = ReadRecorder(variant.call)
         with dispatch.executing(trace):
             symbols = [trace.argument(k, t) for k, t in enumerate(self.tensors)]
-            with recorder:
-                result = variant.call(*fill(variant.kept.args, symbols), **fill(variant.kept.kwargs, symbols))
-            segment = self._last(trace, result)
+            try:
+                with recorder:
+                    result = variant.call(*fill(variant.kept.args, symbols), **fill(variant.kept.kwargs, symbols))
+            finally:  # what it changed outside takes place when the graph has run
+                for effect in reversed(recorder.effects):
+                    effect.undo()
+            segment = self._last(trace, result, recorder.effects)
         trace.done = True
         self._link(segment)
         variant.paths += 1
@@ -362,13 +369,15 @@ class Path:
     def _place(self, t: Any) -> tuple[str, Any]:
         return ("arg", self.args[id(t)]) if id(t) in self.args else ("tensor", t)
 
-    def _last(self, trace: Trace, result: Any) -> Segment:
+    def _last(self, trace: Trace, result: Any, effects_outside: Any) -> Segment:
         """Fix outputs and effects of the trace, add the backward graph, compile both."""
         graph, sources, end = trace.graph, trace.sources, Ending()
         outputs: list[Symbol] = []
         leaves: list[Any] = []
         tensor_class = _host().tensor_class
-        end.structure = empty_slots(result, lambda x: isinstance(x, (Symbol, tensor_class)), leaves)
+        is_leaf = lambda x: isinstance(x, (Symbol, tensor_class))  # noqa: E731
+        end.structure = empty_slots(result, is_leaf, leaves)
+        end.changes = [(e, empty_slots(e.value, is_leaf, leaves)) for e in effects_outside]
 
         def output(symbol: Symbol) -> int:
             outputs.append(symbol)
