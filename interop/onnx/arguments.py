@@ -132,7 +132,7 @@ def resized(
 
 
 def size_plans(base: dict[str, int]) -> list[list[dict[str, int]]]:
-    """Lists of sizes to trace at, beside the given ones; the first list the function accepts is taken."""
+    """Lists of sizes to trace at, beside the given ones; the first list that the function runs at is taken."""
     if not base:
         return [[]]
     extra = len(base) + 2
@@ -147,5 +147,6 @@ def size_plans(base: dict[str, int]) -> list[list[dict[str, int]]]:
     return [
         plan(lambda n, k, t: n * (1 + t % 2 * 2) + t + k * (t + 1) + (n == 1)),
         plan(lambda n, k, t: n * primes[min(t + k % 2, 6)]),
-        plan(lambda n, k, t: n - t - k * (t % 2)),
+        plan(lambda n, k, t: n + t + k * (t % 2)),
+        plan(lambda n, k, t: n - t - k * (t % 2) if n > extra + 2 else n + t),
     ]
