@@ -122,8 +122,34 @@ def operations(roots: Sequence[Expr]) -> int:
 
 
 _DEAR = frozenset(
-    "exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh tanh asin acos atan asinh acosh atanh sigmoid erf "
-    "atan2 pow philox mod floordiv".split()
+    [
+        "exp",
+        "exp2",
+        "expm1",
+        "log",
+        "log2",
+        "log10",
+        "log1p",
+        "sin",
+        "cos",
+        "tan",
+        "sinh",
+        "cosh",
+        "tanh",
+        "asin",
+        "acos",
+        "atan",
+        "asinh",
+        "acosh",
+        "atanh",
+        "sigmoid",
+        "erf",
+        "atan2",
+        "pow",
+        "philox",
+        "mod",
+        "floordiv",
+    ]
 )
 
 
@@ -156,7 +182,7 @@ def _collapse(sizes: Shape, strides: Sequence[tuple[int, ...]]) -> tuple[list[in
     """Merge neighbouring axes that all operands walk as one; drop axes of size 1. At least one axis stays."""
     keep = [a for a, n in enumerate(sizes) if n != 1]
     if not keep:
-        return [1], [(0,) * 1 for _ in strides]
+        return [1], [(1,) for _ in strides]  # one element is contiguous: no kernel of its own
     out_sizes = [sizes[keep[0]]]
     out = [[s[keep[0]]] for s in strides]
     for a in keep[1:]:
@@ -290,7 +316,9 @@ def _groups(domain: Shape, axes: tuple[int, ...]) -> list[_Group]:
     return groups
 
 
-def _grouped_strides(op: Operand | None, strides: Sequence[int], domain: Shape, groups: list[_Group]) -> View | Any:
+def _grouped_strides(
+    op: Operand | None, strides: Sequence[int], domain: Shape, groups: list[_Group]
+) -> View | Any:
     """One stride per group when the group's axes are walked as one, else None."""
     out = []
     for g in groups:
@@ -433,5 +461,13 @@ def _split(program: Program, plan: _Reduce, first: int) -> None:
     else:
         form, order, n_kept = "col", [*range(1, n), 0, n], n - 1
     _Reduce(
-        form, n_kept, order, sizes, [0], [views[k] for k in used], [final[id(r)] for r in roots], outs, plan.notes
+        form,
+        n_kept,
+        order,
+        sizes,
+        [0],
+        [views[k] for k in used],
+        [final[id(r)] for r in roots],
+        outs,
+        plan.notes,
     ).emit(program)
