@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ..core.backend import Epilogue, Operand, Program, Scalar
+from ..core.backend import Epilogue, Launch, Operand, Program, Scalar, Slot
 from ..core.lower import Index, lower_map, lower_reduce, needs_index, with_index_input
 from ..core.op_lower import lower_op, reduction_root
 from ..core.scalar import Expr, const, substitute
@@ -19,15 +19,19 @@ from .passes.fuse import Fusion, number_kinds
 class Lowered(NamedTuple):
     """A group's launches in phases (each waits for the one before), and what they touch.
 
-    Slots refer to `sources`: buffers by value, numbers; work: of every launch, in bytes and operations.
+    phases: launches with their work in bytes and operations; their slots refer to `Sources`. reads, stores:
+    strides (and offsets) over the domain. scratch: by source, size in bytes, first and last phase.
     """
 
     group: Group
-    phases: list[list[tuple[Any, float]]]
+    phases: list[list[tuple[Launch, float]]]
     reads: dict[Value, list[tuple[Shape, int]]]
     stores: dict[Value, Shape]
-    scratch: int
-    scratch_source: int
+    scratch: dict[int, tuple[int, int, int]]
+
+    @property
+    def scratch_bytes(self) -> int:
+        return sum(nbytes for nbytes, _, _ in self.scratch.values())
 
 
 class Sources:
@@ -61,16 +65,22 @@ class Sources:
 
 
 class _Recorder(Program):
-    """A program that notes the work of each launch."""
+    """A program that notes the work of each launch, and keeps scratch areas apart."""
 
     def __init__(self, backend: Any, sources: Sources):
         super().__init__(backend)
         self.sources = sources
         self.work: list[float] = []
+        self.areas: dict[int, int] = {}
         self._next = 0.0
 
     def dynamic(self) -> int:
         return self.sources.new()
+
+    def scratch(self, nbytes: int, align: int = 64) -> Slot:
+        source = self.sources.new()
+        self.areas[source] = nbytes
+        return Slot(source)
 
     def chunks(self, items: int, work: float) -> int:
         self._next = work
@@ -121,14 +131,17 @@ class _Assembly:
             self._op(program)
         else:
             self._loop(program)
-        phases: list[list[tuple[Any, float]]] = []
+        phases: list[list[tuple[Launch, float]]] = []
+        scratch: dict[int, tuple[int, int, int]] = {}
         for launch, work in zip(program.launches, program.work):
             if launch.wave or not phases:
                 phases.append([])
             phases[-1].append((launch, work))
-        return Lowered(
-            self.group, phases, self.reads, self.stores, program.scratch_bytes, program.scratch_source
-        )
+            for arg in launch.args:
+                if arg.__class__ is Slot and arg[0] in program.areas:
+                    _, first, _ = scratch.get(arg[0], (0, len(phases) - 1, 0))
+                    scratch[arg[0]] = program.areas[arg[0]], first, len(phases) - 1
+        return Lowered(self.group, phases, self.reads, self.stores, scratch)
 
     # -- expressions ---------------------------------------------------------------------------
 

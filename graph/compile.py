@@ -11,11 +11,11 @@ from .assemble import Lowered, Sources, assemble
 from .group import Group
 from .ir import Graph, Number, Value
 from .layout import find_layouts
-from .memory import MemoryPlan, plan_memory
+from .memory import ARENA, MemoryPlan, plan_memory
 from .passes import PASSES, run_passes
 from .passes.fuse import fuse
-from .placement import place_results
-from .schedule import schedule
+from .placement import Places, place_results
+from .schedule import SMALL_BYTES, schedule
 
 
 class Compiled(NamedTuple):
@@ -24,8 +24,8 @@ class Compiled(NamedTuple):
     Dynamic values of `executable.run`, in this order: addresses of the graph's inputs, addresses of fresh
     contiguous memory for its outputs, the bits of `numbers` (kind float: float64 bits), the bits of
     `constants`, and, when arena_bytes > 0, the address of an arena of that size.
-    graph: as traced; optimised: after the passes; groups: what shares a kernel; unplanned_bytes: what the arena
-    would be if nothing shared memory.
+    graph: as traced; optimised: after the passes; groups: what shares a kernel; unplanned_bytes: what the
+    arena would be if nothing shared memory.
     """
 
     executable: Any
@@ -62,13 +62,28 @@ def compile_graph(graph: Graph, device: str, passes: Iterable[str] = PASSES) -> 
     fusion = fuse(work, layouts, places, backend, "fuse" in chosen)
     sources = Sources()
     lowered = [assemble(g, fusion, sources, backend) for g in fusion.groups]
-    start = schedule(lowered)
-    memory = plan_memory(lowered, start, places)
+    start, memory = _plan(lowered, places)
     program, numbers, constants = _program(work, backend, lowered, start, memory, sources, places.of)
     return Compiled(
         backend.load(program), tuple(v.type for v in work.outputs), numbers, constants, memory.nbytes, graph, program,
         work, tuple(fusion.groups), memory.without_reuse,
     )  # fmt: skip
+
+
+#: how much more memory running large groups side by side may take
+SIDE_BY_SIDE = 1.0
+
+
+def _plan(lowered: list[Lowered], places: Places) -> tuple[list[int], MemoryPlan]:
+    """Levels and memory: side by side where that takes no more memory, else one large group after the other."""
+    start = schedule(lowered)
+    memory = plan_memory(lowered, start, places)
+    if memory.nbytes > SMALL_BYTES:
+        in_turn = schedule(lowered, thrifty=True)
+        thrifty = plan_memory(lowered, in_turn, places)
+        if thrifty.nbytes * SIDE_BY_SIDE < memory.nbytes:
+            return in_turn, thrifty
+    return start, memory
 
 
 class _LabelledProgram(Program):
@@ -103,14 +118,16 @@ def _program(
         if v.producer is None:
             where[source] = inputs[v], 0
         elif place is None:
-            where[source] = arena, memory.offsets.get(v, 0)
+            region, offset = memory.spots.get(v, (ARENA, 0))
+            where[source] = (arena if region == ARENA else outputs[region]), offset
         elif isinstance(place, Value):
             where[source] = inputs[place], 0
         else:
             where[source] = outputs[place], 0
-    for g, offset in zip(lowered, memory.scratch):
-        if g.scratch:
-            where[g.scratch_source] = arena, offset
+    for g in lowered:
+        for source in g.scratch:
+            region, offset = memory.spots[source]
+            where[source] = (arena if region == ARENA else outputs[region]), offset
     levels: dict[int, list[tuple[int, int]]] = {}
     for k, g in enumerate(lowered):
         for p in range(len(g.phases)):

@@ -200,7 +200,9 @@ class Rules:
             return None
         kind = REDUCE if REDUCE in (a.kind, b.kind) else MAP
         inside = {*a.items, *b.items}
-        if not all(self._in_step(r, a, b, kind, domain) and self._in_step(r, b, a, kind, domain) for r in inside):
+        if not all(
+            self._in_step(r, a, b, kind, domain) and self._in_step(r, b, a, kind, domain) for r in inside
+        ):
             return None
         if kind == REDUCE and not self._reducible(inside, domain):
             return None
@@ -212,12 +214,11 @@ class Rules:
             return True
         for x, layout in reader.reads:
             maker = self.producer.get(layout.base)
-            if maker is not None and maker.group is other:
-                if not self._aligned(reader, x, layout, maker, kind, domain):
-                    return False
+            if maker is not None and maker.group is other and not self._aligned(reader, x, layout, kind, domain):
+                return False
         return True
 
-    def _aligned(self, reader: Item, x: Value, layout: Layout, maker: Item, kind: str, domain: Any) -> bool:
+    def _aligned(self, reader: Item, x: Value, layout: Layout, kind: str, domain: Any) -> bool:
         over = x.type.shape if reader.kind == REDUCE else reader.node.outputs[0].type.shape
         size = math.prod(over)
         strides = spread(x.type.shape, layout.strides, over)
@@ -295,7 +296,11 @@ class Rules:
                 else:
                     sizes = tuple(n for n, _ in domain)
                     found = through(sizes, contiguous_strides(sizes), 0, over, strides)
-                    if found is None or found[0] != row_strides(domain) or math.prod(over) != _product(domain):
+                    if (
+                        found is None
+                        or found[0] != row_strides(domain)
+                        or math.prod(over) != _product(domain)
+                    ):
                         return False
         return True
 
@@ -318,7 +323,11 @@ class Rules:
             for x, layout in item.reads:
                 maker = self.producer.get(layout.base)
                 if maker in inside:
-                    if layout.offset or not is_dense(x.type.shape, layout.strides) or x.type.shape != out.type.shape:
+                    if (
+                        layout.offset
+                        or not is_dense(x.type.shape, layout.strides)
+                        or x.type.shape != out.type.shape
+                    ):
                         return None
                 elif not self.takes(head.op.name, out.type.shape, x, layout):
                     return None

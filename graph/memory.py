@@ -3,6 +3,7 @@
 A buffer lives from the level that first writes it to the level that last reads it. Buffers whose levels do
 not meet may share bytes; levels are the waves of the program, so launches that run side by side never do.
 A result may take over the buffer of a value that its kernel reads for the last time, element by element.
+The memory of an output serves for other things until the output is computed.
 """
 
 from __future__ import annotations
@@ -18,20 +19,25 @@ from .placement import Places
 ALIGN = 64
 
 
-class MemoryPlan(NamedTuple):
-    """Offsets by value, offsets of the groups' scratch areas, and sizes in bytes."""
+#: the number of an output, or ARENA, and a byte offset in it
+Spot = tuple[int, int]
+ARENA = -1
 
-    offsets: dict[Value, int]
-    scratch: list[int]
+
+class MemoryPlan(NamedTuple):
+    """Where values (by value) and scratch areas (by source) lie, and sizes in bytes."""
+
+    spots: dict[Value | int, Spot]
     nbytes: int
     without_reuse: int
 
 
 class _Buffer:
-    __slots__ = ("end", "offset", "size", "start")
+    __slots__ = ("end", "offset", "size", "start", "where")
 
     def __init__(self, size: int, start: int, end: int):
-        self.size, self.start, self.end, self.offset = size, start, end, 0
+        self.size, self.start, self.end = size, start, end
+        self.where, self.offset = ARENA, 0
 
 
 def plan_memory(lowered: Sequence[Lowered], start: Sequence[int], places: Places) -> MemoryPlan:
@@ -43,9 +49,9 @@ def plan_memory(lowered: Sequence[Lowered], start: Sequence[int], places: Places
         for v in g.reads:
             last[v] = max(last.get(v, 0), end)
             readers.setdefault(v, []).append(k)
-    of: dict[Value, _Buffer] = {}
+    of: dict[Value | int, _Buffer] = {}
     buffers: list[_Buffer] = []
-    scratch: list[_Buffer | None] = []
+    regions: list[_Region] = []
     without = 0
     for k in sorted(range(len(lowered)), key=lambda k: start[k]):
         g = lowered[k]
@@ -53,6 +59,9 @@ def plan_memory(lowered: Sequence[Lowered], start: Sequence[int], places: Places
         taken: set[int] = set()
         for v in g.stores:
             if v in places.of:
+                place = places.of[v]
+                if isinstance(place, int) and start[k]:
+                    regions.append(_Region(place, v.type.nbytes, start[k]))
                 continue
             without += _aligned(v.type.nbytes)
             buffer = _take_over(g, v, k, start, last, readers, of, taken)
@@ -61,17 +70,12 @@ def plan_memory(lowered: Sequence[Lowered], start: Sequence[int], places: Places
                 buffers.append(buffer)
             buffer.end = max(end, last.get(v, 0))
             of[v] = buffer
-    for k, g in enumerate(lowered):
-        area = None
-        if g.scratch:
-            without += _aligned(g.scratch)
-            area = _Buffer(_aligned(g.scratch), start[k], start[k] + max(1, len(g.phases)) - 1)
-            buffers.append(area)
-        scratch.append(area)
-    total = _place(buffers)
-    return MemoryPlan(
-        {v: b.offset for v, b in of.items()}, [0 if b is None else b.offset for b in scratch], total, without
-    )
+        for source, (nbytes, first, final) in g.scratch.items():
+            without += _aligned(nbytes)
+            of[source] = _Buffer(_aligned(nbytes), start[k] + first, start[k] + final)
+            buffers.append(of[source])
+    total = _place(buffers, regions)
+    return MemoryPlan({v: (b.where, b.offset) for v, b in of.items()}, total, without)
 
 
 def _aligned(nbytes: int) -> int:
@@ -80,7 +84,7 @@ def _aligned(nbytes: int) -> int:
 
 def _take_over(
     g: Lowered, v: Value, k: int, start: Sequence[int], last: dict[Value, int], readers: dict[Value, list[int]],
-    of: dict[Value, _Buffer], taken: set[int],
+    of: dict[Value | int, _Buffer], taken: set[int],
 ) -> _Buffer | None:  # fmt: skip
     """The buffer of an input that dies in this group and that `v` may overwrite."""
     if g.group.kind == OP or len(g.phases) != 1 or len(g.phases[0]) != 1:
@@ -97,21 +101,40 @@ def _take_over(
     return None
 
 
-def _place(buffers: list[_Buffer]) -> int:
-    """Give every buffer an offset, the largest first at the lowest place that is free in its lifetime."""
-    placed: list[_Buffer] = []
-    total = 0
-    for b in sorted(buffers, key=lambda b: (-b.size, b.start)):
-        at = 0
-        for other in placed:  # in order of offset
-            if other.start <= b.end and b.start <= other.end:
+class _Region:
+    """Memory of `size` bytes that is free before level `until`; `placed` is in order of offset."""
+
+    __slots__ = ("number", "placed", "size", "until")
+
+    def __init__(self, number: int, size: float, until: float):
+        self.number, self.size, self.until = number, size, until
+        self.placed: list[_Buffer] = []
+
+    def take(self, b: _Buffer) -> bool:
+        """Give the buffer the lowest place that is free in its lifetime, if there is one."""
+        if b.end >= self.until or b.size > self.size:
+            return False
+        at, first, last = 0, b.start, b.end
+        for other in self.placed:
+            if other.start <= last and first <= other.end:
                 if other.offset - at >= b.size:
                     break
                 at = max(at, other.offset + other.size)
-        b.offset = at
-        total = max(total, at + b.size)
-        k = len(placed)
-        while k and placed[k - 1].offset > at:
+        if at + b.size > self.size:
+            return False
+        b.where, b.offset = self.number, at
+        k = len(self.placed)
+        while k and self.placed[k - 1].offset > at:
             k -= 1
-        placed.insert(k, b)
-    return total
+        self.placed.insert(k, b)
+        return True
+
+
+def _place(buffers: list[_Buffer], regions: list[_Region]) -> int:
+    """Place every buffer, the largest first: in the smallest output that has room, else in the arena."""
+    regions.sort(key=lambda r: r.size)
+    arena = _Region(ARENA, float("inf"), float("inf"))
+    for b in sorted(buffers, key=lambda b: (-b.size, b.start)):
+        if not any(r.take(b) for r in regions):
+            arena.take(b)
+    return max((b.offset + b.size for b in arena.placed), default=0)

@@ -107,7 +107,11 @@ class _Placer:
             layout = self.layouts[x]
             if layout.base is target:
                 shape = writer.outputs[0].type.shape
-                if writer.op.kind != "pointwise" or layout.offset or x.type.size != writer.outputs[0].type.size:
+                if (
+                    writer.op.kind != "pointwise"
+                    or layout.offset
+                    or x.type.size != writer.outputs[0].type.size
+                ):
                     return False
                 if not is_dense(shape, spread(x.type.shape, layout.strides, shape)):
                     return False

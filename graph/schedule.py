@@ -5,16 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .assemble import Lowered
+from .bits import bits
 from .ir import Value
 
+#: groups that touch less new memory than this may run beside any other
+SMALL_BYTES = 1 << 18
 
-def schedule(lowered: Sequence[Lowered]) -> list[int]:
-    """The level at which each group starts; a group of n phases takes n levels. Groups are in a legal order."""
+
+def schedule(lowered: Sequence[Lowered], thrifty: bool = False) -> list[int]:
+    """The level at which each group starts; a group of n phases takes n levels. Groups are in a legal order.
+
+    thrifty: groups with much memory of their own run one after the other, in the program's order.
+    """
     number = {g.group.bit: k for k, g in enumerate(lowered)}
-    before = [[number[b] for b in _bits(g.group.direct) if b in number] for g in lowered]
+    before = [[number[b] for b in bits(g.group.direct)] for g in lowered]
     start = [0] * len(lowered)
+    free = 0
     for k, g in enumerate(lowered):
         start[k] = max((start[p] + len(lowered[p].phases) for p in before[k]), default=0)
+        if thrifty and g.scratch_bytes + sum(v.type.nbytes for v in g.stores) > SMALL_BYTES:
+            start[k] = max(start[k], free)
+            free = start[k] + len(g.phases)
     readers: dict[Value, int] = {}
     for g in lowered:
         for v in g.reads:
@@ -27,15 +38,6 @@ def schedule(lowered: Sequence[Lowered]) -> list[int]:
         if after[k]:
             made = sum(v.type.nbytes for v in lowered[k].stores)
             freed = sum(v.type.nbytes for v in lowered[k].reads if v.producer is not None and readers[v] == 1)
-            if made > freed:
+            if made > freed and not (thrifty and made + lowered[k].scratch_bytes > SMALL_BYTES):
                 start[k] = max(start[k], min(start[a] for a in after[k]) - len(lowered[k].phases))
     return start
-
-
-def _bits(mask: int) -> list[int]:
-    out = []
-    while mask:
-        low = mask & -mask
-        out.append(low)
-        mask ^= low
-    return out

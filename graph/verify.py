@@ -1,4 +1,4 @@
-"""Verify: a graph says what it means. Every value is made once, before it is read, of the type its op gives."""
+"""Verify: every value of a graph is made once, before it is read, and has the type that its op gives it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,12 @@ def verify(graph: Graph, after: str = "trace") -> None:
             _fail(graph, after, k, f"is refused by its type rule: {e.message}")
         made = tuple(v.type for v in node.outputs)
         if made != inferred:
-            _fail(graph, after, k, f"makes {', '.join(map(str, made))}, its rule says {', '.join(map(str, inferred))}")
+            _fail(
+                graph,
+                after,
+                k,
+                f"makes {', '.join(map(str, made))}, its rule says {', '.join(map(str, inferred))}",
+            )
         for index, v in enumerate(node.outputs):
             if v in known:
                 _fail(graph, after, k, "makes a value that exists already")

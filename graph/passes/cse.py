@@ -16,7 +16,12 @@ def merge_equal(graph: Graph, backend: Any = None) -> None:
     for node in graph.nodes:
         if swap:
             node.inputs = [swap.get(x, x) if isinstance(x, Value) else x for x in node.inputs]
-        key = (node.op, node.outputs[0].device if node.outputs else "", node.attrs, *map(number_key, node.inputs))
+        key = (
+            node.op,
+            node.outputs[0].device if node.outputs else "",
+            node.attrs,
+            *map(number_key, node.inputs),
+        )
         first = seen.get(key)
         if first is None:
             seen[key] = node

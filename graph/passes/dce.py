@@ -1,4 +1,4 @@
-"""Dead code elimination: ops whose results nobody needs go. Every op is pure; random ones take their offset."""
+"""Dead code elimination: ops whose results nobody needs go. Every op is pure, random ones too."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 First every op goes to the one group that uses its result (its value then never reaches memory), latest ops
 first, so that the backward pass computes again what is cheap instead of keeping it; then matrix products
 take the pointwise work on their results; then producers and consumers that both need the value in memory
-merge; at last ops side by side that read the same large values.
+merge; at last ops side by side that read the same values.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from ...core.backend import Operand, Scalar
 from ...core.types import Shape, float32
+from ..bits import bits
 from ..group import MAP, OP, REDUCE, Group, Item, Rules, cost_of, map_domain, reduce_domain
 from ..ir import Graph, Node, Number, Value
 from ..layout import Layout
@@ -19,8 +20,6 @@ from ..placement import Places
 
 #: values of one element, and values made of nothing, are computed again up to this cost
 INLINE_COST = 6
-#: ops side by side merge when they share a value of at least this many bytes
-SHARED_BYTES = 4096
 
 
 class Fusion(NamedTuple):
@@ -46,7 +45,8 @@ def fuse(graph: Graph, layouts: dict[Value, Layout], places: Places, backend: An
 def number_kinds(node: Node) -> list[Any]:
     """What `Op.form` wants to know of the inputs of a pointwise node."""
     return [
-        x.type.dtype if isinstance(x, Value) else x.kind if isinstance(x, Number) else type(x) for x in node.inputs
+        x.type.dtype if isinstance(x, Value) else x.kind if isinstance(x, Number) else type(x)
+        for x in node.inputs
     ]
 
 
@@ -141,7 +141,7 @@ class _Fuser:
             known = state.get(group.bit)
             if known is None:
                 known = group.direct
-                for bit in _bits(group.direct):
+                for bit in bits(group.direct):
                     known |= ancestors(self.groups[bit])
                 state[group.bit] = group.before = known
             return known
@@ -155,10 +155,10 @@ class _Fuser:
 
     def _try(self, a: Group, b: Group) -> bool:
         """Merge b into a when rules and order allow."""
-        for x in _bits(b.direct & ~a.bit):
+        for x in bits(b.direct & ~a.bit):
             if self.groups[x].before & a.bit:
                 return False
-        for x in _bits(a.direct & ~b.bit):
+        for x in bits(a.direct & ~b.bit):
             if self.groups[x].before & b.bit:
                 return False
         joined = self.rules.joined(a, b)
@@ -227,12 +227,12 @@ class _Fuser:
                 for _, layout in item.reads:
                     seen.setdefault(layout.base, []).append(item)
         for value, users in seen.items():
-            if value.type.nbytes < SHARED_BYTES or len(users) < 2:
+            if len(users) < 2:
                 continue
             for k, user in enumerate(users):
                 for other in users[k + 1 :]:
                     a, b = user.group, other.group
-                    if a is not b and a.kind == b.kind != OP and a.total == b.total >= value.type.size:
+                    if a is not b and a.kind == b.kind and a.total == b.total == value.type.size:
                         self._try(a, b)
 
     def _sorted(self) -> list[Group]:
@@ -254,15 +254,6 @@ class _Fuser:
                 raise AssertionError("groups wait for each other")
             waiting = rest
         return out
-
-
-def _bits(mask: int) -> list[int]:
-    out = []
-    while mask:
-        low = mask & -mask
-        out.append(low)
-        mask ^= low
-    return out
 
 
 def _order(item: Item) -> int:

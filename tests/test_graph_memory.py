@@ -1,0 +1,169 @@
+"""The memory plan: what lives at the same time shares no bytes; a call needs no more than eager mode."""
+
+import itertools
+
+import duograd as dg
+import numpy as np
+import pytest
+from duograd.core import dispatch, vjp
+from duograd.core.backend import get_backend
+from duograd.core.ops import REGISTRY
+from duograd.graph.assemble import Sources, assemble
+from duograd.graph.compile import compile_graph
+from duograd.graph.layout import find_layouts
+from duograd.graph.memory import ARENA, plan_memory
+from duograd.graph.passes.fuse import fuse
+from duograd.graph.placement import place_results
+from duograd.graph.schedule import schedule
+from duograd.graph.trace import Trace
+
+
+def trace(fn, *tensors):
+    tracer = Trace(fn.__name__, dispatch._State.executor)
+    with dispatch.executing(tracer):
+        result = fn(*(tracer.argument(k, t) for k, t in enumerate(tensors)))
+        outs = result if isinstance(result, tuple) else (result,)
+        tracer.graph.outputs = [tracer._use(tracer.face(y)._value) for y in outs]
+    tracer.done = True
+    return tracer.graph
+
+
+def plan(graph, fused):
+    """Groups as lowered, their levels, the memory plan and the places of results."""
+    backend = get_backend("cpu")
+    layouts = find_layouts(graph)
+    places = place_results(graph, layouts)
+    fusion = fuse(graph, layouts, places, backend, fused)
+    sources = Sources()
+    lowered = [assemble(g, fusion, sources, backend) for g in fusion.groups]
+    start = schedule(lowered)
+    return lowered, start, plan_memory(lowered, start, places), places
+
+
+def normal(*shape, grad=False):
+    rng = np.random.default_rng(shape)
+    return dg.tensor(rng.standard_normal(shape).astype(np.float32), requires_grad=grad)
+
+
+def deep(x, ws):
+    for w in ws:
+        x = dg.tanh(x @ w)
+    return x
+
+
+def training(x, *ws):
+    loss = (deep(x, ws) ** 2).sum()
+    return loss.detach(), *vjp.walk([loss], [dg.ones(())], list(ws))
+
+
+def branches(x):
+    parts = [dg.softmax(x * float(k), axis=0).sum(axis=1, keepdims=True) for k in range(1, 6)]
+    return parts[0] * parts[1] + parts[2] * parts[3] - parts[4] @ dg.ones((1, x.shape[1]))
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize(("fn", "shapes"), [
+    (training, [(32, 20), *[(20, 20)] * 4]),
+    (branches, [(30, 40)]),
+])  # fmt: skip
+def test_what_lives_at_the_same_time_has_its_own_bytes(fn, shapes, fused):
+    graph = trace(fn, *(normal(*s, grad=True) for s in shapes))
+    lowered, start, memory, places = plan(graph, fused)
+    life: dict = {}
+    sizes: dict = {}
+    for k, g in enumerate(lowered):
+        levels = range(start[k], start[k] + max(1, len(g.phases)))
+        for v in (*g.stores, *g.reads):
+            if v in memory.spots:
+                life.setdefault(v, set()).update(levels)
+        for source, (nbytes, first, last) in g.scratch.items():
+            life[source] = {start[k] + first, start[k] + last}
+            sizes[source] = nbytes
+    spans = []
+    for key, levels in life.items():
+        region, at = memory.spots[key]
+        size = sizes[key] if isinstance(key, int) else key.type.nbytes
+        assert at % 64 == 0
+        if region == ARENA:
+            assert at + size <= memory.nbytes
+        else:
+            output = next(v for v, place in places.of.items() if place == region)
+            assert at + size <= output.type.nbytes
+            assert max(levels) < min(k for g, k in zip(lowered, start) if output in g.stores)
+        at += (region + 1) << 40
+        spans.append((key, at, at + size, min(levels), max(levels)))
+    for a, b in itertools.combinations(spans, 2):
+        together = a[3] <= b[4] and b[3] <= a[4]
+        if together and a[1] < b[2] and b[1] < a[2]:
+            # The one exception: a result that takes over, element by element, what its own kernel reads last.
+            first, second = sorted((a, b), key=lambda s: s[3])
+            assert first[1] == second[1]
+            assert first[4] == second[3]
+            maker = next(g for g in lowered if second[0] in g.stores)
+            assert maker.reads[first[0]] == [(maker.stores[second[0]], 0)]
+
+
+def test_nothing_runs_before_what_it_reads():
+    lowered, start, _, _ = plan(trace(branches, normal(30, 40)), False)
+    made = {v: start[k] + len(g.phases) for k, g in enumerate(lowered) for v in g.stores}
+    for k, g in enumerate(lowered):
+        assert all(made.get(v, 0) <= start[k] for v in g.reads)
+
+
+def test_a_deep_chain_needs_no_more_memory_than_a_short_one():
+    def chain(n):
+        return compile_graph(
+            trace(lambda x, w: deep(x, [w] * n), normal(64, 64), normal(64, 64)), "cpu"
+        ).arena_bytes
+
+    assert chain(20) == chain(4)
+
+
+def test_reuse_saves_most_of_a_deep_chain():
+    compiled = compile_graph(trace(lambda x, w: deep(x, [w] * 12), normal(64, 64), normal(64, 64)), "cpu", ())
+    assert compiled.arena_bytes < compiled.unplanned_bytes / 4
+
+
+def test_what_is_made_of_nothing_is_made_late():
+    """Random masks of all layers are ready from the start; they must not all live from the start."""
+
+    def f(x, w):
+        for _ in range(6):
+            x = dg.matmul(x, w) * dg.rand(x.shape)
+        return x
+
+    graph = trace(f, normal(64, 64), normal(64, 64))
+    one = 64 * 64 * 4
+    assert compile_graph(graph, "cpu", ()).arena_bytes < 6 * one
+
+
+def mlp_loss(x, y, w1, b1, w2, b2):
+    return dg.cross_entropy(dg.linear(dg.relu(dg.linear(x, w1, b1)), w2, b2), y)
+
+
+def cnn_loss(x, y, w1, b1, w2, b2):
+    h = dg.relu(REGISTRY["conv2d"](x, w1, padding=1) + b1.reshape(1, -1, 1, 1))
+    h = REGISTRY["max_pool2d"](h, window=2)
+    return dg.cross_entropy(dg.linear(dg.flatten(h, start_axis=1), w2, b2), y)
+
+
+@pytest.mark.parametrize(("loss", "shapes"), [
+    (mlp_loss, [(64, 784), (128, 784), (128,), (10, 128), (10,)]),
+    (cnn_loss, [(16, 3, 32, 32), (16, 3, 3, 3), (16,), (10, 16 * 16 * 16), (10,)]),
+])  # fmt: skip
+def test_a_training_step_needs_no_more_memory_than_eager_mode(loss, shapes):
+    def step(x, y, *params):
+        value = loss(x, y, *params)
+        return value.detach(), *vjp.walk([value], [dg.ones(())], list(params))
+
+    x, *params = (normal(*s, grad=k > 0) for k, s in enumerate(shapes))
+    y = dg.tensor(np.arange(x.shape[0]) % 10)
+    step(x, y, *params)  # kernels are loaded, free lists are filled
+    allocator = get_backend("cpu").allocator
+    before = allocator.stats()["current_bytes"]
+    allocator.reset_peak()
+    step(x, y, *params)
+    eager = allocator.stats()["peak_bytes"] - before
+    compiled = compile_graph(trace(step, x, y, *params), "cpu")
+    outputs = sum(t.nbytes for t in compiled.outputs)
+    assert compiled.arena_bytes + outputs <= eager

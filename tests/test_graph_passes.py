@@ -1,0 +1,474 @@
+"""Passes and fusion: any choice of them gives the bits of eager mode; what must fuse does."""
+
+import random
+
+import duograd as dg
+import numpy as np
+import pytest
+from duograd.core import dispatch, vjp
+from duograd.core.backend import get_backend, scalar_bits
+from duograd.core.ops import REGISTRY
+from duograd.core.ops.update import sgd_update
+from duograd.graph.compile import compile_graph
+from duograd.graph.ir import Graph, Node
+from duograd.graph.passes import PASSES
+from duograd.graph.show import show
+from duograd.graph.trace import Trace, effects
+from duograd.graph.verify import GraphError, verify
+
+SINGLE = [(), *((name,) for name in PASSES), PASSES]
+
+
+@pytest.fixture(autouse=True)
+def verified(monkeypatch):
+    """Every graph is verified after every pass."""
+    monkeypatch.setenv("DUOGRAD_VERIFY", "1")
+
+
+def trace(fn, tensors):
+    """The graph of fn, and NumPy copies of its inputs."""
+    tracer = Trace(fn.__name__, dispatch._State.executor)
+    with dispatch.executing(tracer):
+        symbols = [tracer.argument(k, t) for k, t in enumerate(tensors)]
+        result = fn(*symbols)
+        outs = result if isinstance(result, tuple) else (result,)
+        tracer.graph.outputs = [tracer._use(tracer.face(y)._value) for y in outs]
+        for tensor, symbol in effects(tracer)[0]:
+            original = tracer.lifted[id(tensor)][1]
+            new = tracer._use(tracer.face(symbol)._value)
+            tracer.graph.writes.append((tracer.inputs[id(original)], new))
+    tracer.done = True
+    return tracer.graph, [s.tensor.detach().numpy().copy() for s in tracer.sources]
+
+
+def run(compiled, arrays):
+    """Run on NumPy arrays (written in place); the arena holds garbage before. Returns the outputs."""
+    outs = [np.full(t.shape, 85, t.dtype.np) for t in compiled.outputs]
+    dynamic = [a.ctypes.data for a in (*arrays, *outs)]
+    dynamic += [scalar_bits(n.read(), dtype) for n, dtype in compiled.numbers] + list(compiled.constants)
+    arena = np.full(compiled.arena_bytes // 8 + 8, np.nan)
+    if compiled.arena_bytes:
+        dynamic.append(-(-arena.ctypes.data // 64) * 64)
+    compiled.executable.run(dynamic)
+    return outs
+
+
+def check(fn, tensors, passes=SINGLE):
+    """Eager results and in-place changes are those of the graph under each choice of passes, to the bit."""
+    graph, inputs = trace(fn, tensors)
+    twins = [dg.tensor(t.detach().numpy().copy(), requires_grad=t.requires_grad) for t in tensors]
+    result = fn(*twins)
+    expected = [y.detach().numpy() for y in (result if isinstance(result, tuple) else (result,))]
+    after = [t.detach().numpy() for t in twins]
+    compiled = None
+    for chosen in passes:
+        compiled = compile_graph(graph, "cpu", chosen)
+        arrays = [a.copy() for a in inputs]
+        outs = run(compiled, arrays)
+        for a, b in zip(expected + after, outs + arrays[: len(after)], strict=True):
+            assert a.dtype == b.dtype
+            np.testing.assert_array_equal(a, b, err_msg=str(chosen))
+            if a.dtype.kind == "f":
+                np.testing.assert_array_equal(
+                    np.signbit(a[a == 0]), np.signbit(b[b == 0]), err_msg=str(chosen)
+                )
+    return compiled
+
+
+def normal(*shape, grad=False, seed=0):
+    rng = np.random.default_rng([seed, *shape])
+    return dg.tensor(rng.standard_normal(shape).astype(np.float32), requires_grad=grad)
+
+
+def ops_of(group):
+    return [n.op.name for n in group.nodes]
+
+
+def kinds(compiled):
+    return [g.kind for g in compiled.groups]
+
+
+# ---------------------------------------------------------------- programs
+
+
+def mlp_step(x, y, w1, b1, w2, b2):
+    loss = dg.cross_entropy(dg.linear(dg.relu(dg.linear(x, w1, b1)), w2, b2), y)
+    params = [w1, b1, w2, b2]
+    grads = vjp.walk([loss], [dg.ones(())], params)
+    with dg.no_grad():
+        for p, g in zip(params, grads):
+            dispatch.update(sgd_update, (p,), (p, g, 0.1, 0.01), (False,))
+    return loss.detach(), *grads
+
+
+def mlp_arguments(batch=6):
+    y = dg.tensor(np.arange(batch) % 5)
+    return [normal(batch, 9), y, *(normal(*s, grad=True) for s in ((7, 9), (7,), (5, 7), (5,)))]
+
+
+def cnn_step(x, y, w1, b1, w2, b2):
+    h = dg.relu(REGISTRY["conv2d"](x, w1, padding=1) + b1.reshape(1, -1, 1, 1))
+    h = dg.flatten(REGISTRY["max_pool2d"](h, window=2), start_axis=1)
+    loss = dg.cross_entropy(dg.linear(h, w2, b2), y)
+    params = [w1, b1, w2, b2]
+    grads = vjp.walk([loss], [dg.ones(())], params)
+    with dg.no_grad():
+        for p, g in zip(params, grads):
+            dispatch.update(sgd_update, (p,), (p, g, 0.1, 0.01), (False,))
+    return loss.detach(), *grads
+
+
+def cnn_arguments(batch=2):
+    y = dg.tensor(np.arange(batch) % 3)
+    shapes = ((4, 2, 3, 3), (4,), (3, 4 * 3 * 3), (3,))
+    return [normal(batch, 2, 6, 6), y, *(normal(*s, grad=True) for s in shapes)]
+
+
+def layer_norm_step(x, w, b):
+    y = dg.layer_norm(x, w, b)
+    return y.detach(), *vjp.walk([(y * y * 0.5).sum()], [dg.ones(())], [x, w, b])
+
+
+def test_training_steps_match_eager_with_any_passes():
+    check(mlp_step, mlp_arguments())
+    check(cnn_step, cnn_arguments())
+    check(layer_norm_step, [normal(5, 12, grad=True), normal(12, grad=True), normal(12, grad=True)])
+
+
+# ---------------------------------------------------------------- random programs
+
+UNARY = ["negative", "abs", "square", "exp", "tanh", "relu", "sigmoid", "sign", "gelu"]
+BINARY = ["add", "subtract", "multiply", "maximum", "minimum", "divide"]
+REDUCING = ["sum", "max", "min", "mean", "prod"]
+
+
+def broadcasts(a, b):
+    try:
+        np.broadcast_shapes(a.shape, b.shape)
+    except ValueError:
+        return False
+    return True
+
+
+def random_shape(r, size):
+    """One to three axes with this many elements in all."""
+    parts = [1] * r.randrange(1, 4)
+    factor = 2
+    while size > 1:
+        while size % factor:
+            factor += 1
+        parts[r.randrange(len(parts))] *= factor
+        size //= factor
+    return tuple(parts)
+
+
+def random_step(r, pool, args):
+    """One more value for the pool, or a write to an argument."""
+    x = pool[-1 - min(int(r.expovariate(0.5)), len(pool) - 1)]
+    kind = r.choices(
+        ["unary", "binary", "number", "reduce", "view", "softmax", "matmul", "write"],
+        [5, 6, 3, 5, 6, 1, 1, 1],
+    )[0]
+    if kind == "unary":
+        return REGISTRY[r.choice(UNARY)](x)
+    if kind == "binary":
+        return REGISTRY[r.choice(BINARY)](x, r.choice([p for p in pool if broadcasts(p, x)]))
+    if kind == "number":
+        return REGISTRY[r.choice(BINARY)](x, r.choice([0.5, 2.0, 1, -1.0, 0]))
+    if kind == "write":
+        target = r.choice(args)
+        other = r.choice([p for p in pool if p.shape == target.shape])
+        dispatch.apply_in_place(REGISTRY["add"], target, (other, r.choice([0.5, target])), ())
+        return None
+    if not x.ndim:
+        return None
+    if kind == "reduce":
+        axes = tuple(sorted(r.sample(range(x.ndim), r.randrange(1, x.ndim + 1))))
+        return REGISTRY[r.choice(REDUCING)](x, axis=axes, keepdims=r.random() < 0.6)
+    if kind == "softmax":
+        return dg.softmax(x, axis=r.randrange(x.ndim))
+    if kind == "matmul":
+        return x @ x.mT if x.ndim > 1 else None
+    view = r.randrange(5)
+    if view == 0:
+        return dg.permute(x, axes=tuple(r.sample(range(x.ndim), x.ndim)))
+    if view == 1:
+        return x.clone().reshape(random_shape(r, x.size))
+    if view == 2:
+        return x[tuple(slice(r.randrange(max(1, n // 2)), None, r.choice([1, 1, 2])) for n in x.shape)]
+    if view == 3:
+        return dg.broadcast_to(x, shape=(r.choice([1, 2, 3]), *x.shape)) if x.ndim < 3 else x.mT
+    return dg.concat([x, x], axis=r.randrange(x.ndim))
+
+
+def random_program(seed):
+    """A function of random ops and its arguments. The same seed makes the same program in every mode."""
+    r = random.Random(seed)
+    dims = [r.choice([1, 2, 3, 4, 5, 8, 33]) for _ in range(3)]
+    shapes = [tuple(d if r.random() < 0.8 else 1 for d in dims[r.randrange(4) :]) for _ in range(3)]
+    rng = np.random.default_rng(seed)
+    tensors = [dg.tensor(rng.uniform(-1.5, 1.5, s).astype(np.float32)) for s in shapes]
+
+    def program(*args):
+        r = random.Random(seed)
+        pool = list(args)
+        for _ in range(14):
+            y = random_step(r, pool, args)
+            if y is not None and 0 < y.size < 20_000:
+                pool.append(y)
+        return pool[-1], *r.sample(pool, 2)
+
+    return program, tensors
+
+
+@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.filterwarnings("ignore")
+def test_random_programs_match_eager(seed):
+    check(*random_program(seed), passes=[("fuse",), PASSES])
+
+
+# ---------------------------------------------------------------- what fuses
+
+
+def test_softmax_with_prologue_is_one_kernel():
+    compiled = check(lambda x: dg.softmax(x * 2.0 + 1.0), [normal(6, 40)])
+    assert kinds(compiled) == ["reduce"]
+    assert len(compiled.program.launches) == 1
+
+
+def test_layer_norm_is_one_kernel_and_its_gradient_two():
+    forward = check(lambda x, w, b: dg.layer_norm(x, w, b), [normal(6, 40), normal(40), normal(40)])
+    assert len(forward.program.launches) == 1
+    both = check(layer_norm_step, [normal(6, 40, grad=True), normal(40, grad=True), normal(40, grad=True)])
+    # Rows forward and back, and the column sums for w and b.
+    assert len(both.groups) == 2
+
+
+def test_cross_entropy_and_its_gradient_are_one_row_kernel_and_a_mean():
+    def f(x, y):
+        loss = dg.cross_entropy(x, y)
+        return loss.detach(), *vjp.walk([loss], [dg.ones(())], [x])
+
+    compiled = check(f, [normal(6, 10, grad=True), dg.tensor(np.arange(6))])
+    rows = [g for g in compiled.groups if g.sizes == (6, 10)]
+    assert len(rows) == 1
+    assert {"max", "exp", "log", "picked"} <= set(ops_of(rows[0]))
+
+
+def test_bias_and_activation_are_in_the_product():
+    compiled = check(
+        lambda x, w, b: dg.relu(dg.linear(x, w, b)), [normal(40, 50), normal(36, 50), normal(36)]
+    )
+    assert [ops_of(g) for g in compiled.groups] == [["matmul", "add", "relu"]]
+
+
+def test_the_value_before_the_activation_comes_out_of_the_product_too():
+    def f(x, w, b):
+        y = dg.linear(x, w, b)
+        return y, dg.gelu(y)
+
+    compiled = check(f, [normal(40, 50), normal(36, 50), normal(36)])
+    assert [ops_of(g) for g in compiled.groups] == [["matmul", "add", "gelu"]]
+
+
+def test_reshapes_do_not_block_fusion():
+    def f(x, b):
+        y = dg.exp(x + b.reshape(1, 4, 1, 1))
+        return dg.relu(y.reshape(2, -1)) * 2.0
+
+    compiled = check(f, [normal(2, 4, 3, 5), normal(4)])
+    assert len(compiled.groups) == 1
+
+
+def test_cheap_work_for_the_gradient_is_done_again_not_kept():
+    def f(x, w):
+        y = dg.gelu(x)
+        loss = (y @ w).sum()
+        return loss.detach(), *vjp.walk([loss], [dg.ones(())], [x])
+
+    compiled = check(f, [normal(20, 30, grad=True), normal(30, 5)])
+    with_slope = next(g for g in compiled.groups if "gelu_x_grad" in ops_of(g))
+    assert "multiply" in ops_of(with_slope)
+    assert "gelu" not in ops_of(with_slope)
+
+
+def test_a_long_sum_has_the_order_of_eager_mode_inside_a_kernel_too():
+    """Sums over many elements are cut into blocks: a fused one must be cut in the same way."""
+    check(lambda x: (dg.exp(x * 0.5).sum(), x * 2.0), [normal(700, 300)], [PASSES])
+    check(lambda x: dg.exp(x).sum(axis=1, keepdims=True) * x, [normal(4, 30_000)], [PASSES])
+
+
+def test_optimiser_updates_write_in_place_and_read_the_gradient_once():
+    compiled = check(mlp_step, mlp_arguments())
+    updates = [g for g in compiled.groups if "sgd_update" in ops_of(g)]
+    assert len(updates) == 4
+    assert not any("assign" in ops_of(g) for g in compiled.groups)
+
+
+def test_results_go_straight_to_their_memory():
+    compiled = check(lambda x: (dg.exp(x) + 1.0, dg.permute(x, axes=(1, 0)) * 2.0), [normal(30, 40)])
+    assert compiled.arena_bytes == 0
+
+
+def test_a_swap_and_crossed_updates_in_place_are_right():
+    def crossed(x, y):
+        a, b = x + y, x - y
+        x.copy_(a)
+        y.copy_(b)
+        return x * 1.5
+
+    def swap(x, y):
+        a, b = x.clone(), y.clone()
+        x.copy_(b)
+        y.copy_(a)
+        return x - y
+
+    def turned(x, y):
+        x.copy_(x.mT)
+        return x + y
+
+    for f in (crossed, swap, turned):
+        check(f, [normal(5, 5, seed=1), normal(5, 5, seed=2)])
+
+
+def test_the_old_value_is_read_before_it_is_overwritten():
+    def f(x, y):
+        old = x
+        x += y
+        late = dg.exp(y).sum(axis=0, keepdims=True)
+        return old * late, x.sum()
+
+    check(f, [normal(5, 6, seed=1), normal(5, 6, seed=2)])
+
+
+# ---------------------------------------------------------------- single passes
+
+
+def graph_of(fn, *tensors):
+    return trace(fn, list(tensors))[0]
+
+
+def names_after(fn, *tensors, passes):
+    compiled = compile_graph(graph_of(fn, *tensors), "cpu", passes)
+    return [n.op.name for n in compiled.optimised.nodes]
+
+
+def test_cse_merges_equal_ops_but_not_zeros_of_different_sign():
+    def f(x):
+        return dg.exp(x) + dg.exp(x), x * 0.0, x * -0.0, x + 1, x + True
+
+    assert names_after(f, normal(3), passes=("cse",)).count("exp") == 1
+    assert names_after(f, normal(3), passes=("cse",)).count("multiply") == 2
+
+
+def test_dce_removes_what_nobody_needs():
+    def f(x):
+        dg.exp(x)
+        return x + 1.0
+
+    assert names_after(f, normal(3), passes=("dce",)) == ["add"]
+
+
+def test_fold_makes_constants_of_constants():
+    def f(x):
+        return x * (dg.ones((1,)) * 0.25).reshape(()).broadcast_to((3,))
+
+    assert names_after(f, normal(3), passes=("fold", "dce")) == ["full", "multiply"]
+
+
+def test_algebra_keeps_the_sign_of_zero():
+    def f(x):
+        return x * 1.0, x - 0.0, x + 0.0
+
+    assert names_after(f, normal(3), passes=("algebra",))[:1] == ["add"]
+    check(f, [dg.tensor(np.array([-0.0, 0.0, 1.0], np.float32))])
+
+
+def test_algebra_turns_a_transposed_product_into_a_product():
+    def f(x, w):
+        return (x.mT @ w).mT
+
+    names = names_after(f, normal(6, 4), normal(6, 5), passes=("algebra", "dce"))
+    assert names.count("matmul") == 1
+    check(f, [normal(300, 40), normal(300, 50)])
+
+
+def test_a_pass_that_does_not_exist_is_an_error():
+    with pytest.raises(ValueError, match="no pass is called fusion"):
+        compile_graph(graph_of(dg.exp, normal(3)), "cpu", ("fusion",))
+
+
+# ---------------------------------------------------------------- verify, show, sources
+
+
+def test_verify_names_the_fault_with_the_nodes_round_it():
+    graph = graph_of(lambda x: dg.exp(x + 1.0), normal(3))
+    graph.nodes.reverse()
+    with pytest.raises(GraphError, match=r"made later or nowhere[\s\S]*> %1 = exp %2"):
+        verify(graph)
+    graph = graph_of(lambda x: dg.exp(x + 1.0), normal(3))
+    node = graph.nodes[1]
+    wrong = node.outputs[0].type._replace(shape=(4,))
+    graph.nodes[1] = Node(node.op, node.inputs, node.attrs, (wrong,), "cpu", node.line)
+    with pytest.raises(GraphError, match=r"makes float32\[4\], its rule says float32\[3\]"):
+        verify(graph)
+
+
+def test_verify_refuses_a_write_of_another_type():
+    graph = Graph()
+    x = graph.add_input(normal(3).type, "cpu")
+    y = graph.add_input(normal(4).type, "cpu")
+    graph.writes.append((x, y))
+    with pytest.raises(GraphError, match="is written to an input of type"):
+        verify(graph)
+
+
+def test_show_prints_types_lines_kernels_writes_and_outputs():
+    compiled = compile_graph(graph_of(lambda x, y: (x.add_(y), dg.exp(y))[1], normal(3), normal(3)), "cpu")
+    text = show(compiled.optimised, compiled.groups)
+    assert "%2 = add %0 %1 : float32[3]   # " in text
+    assert "test_graph_passes.py:" in text
+    assert "kernel 0, map over [3]" in text
+    assert "write %0 <- %2" in text
+    assert text.endswith("return %3")
+
+
+@pytest.mark.parametrize(("step", "arguments"), [(mlp_step, mlp_arguments), (cnn_step, cnn_arguments)])
+def test_a_new_batch_size_needs_no_new_kernel(step, arguments):
+    def sources(batch):
+        compiled = compile_graph(trace(step, arguments(batch))[0], "cpu")
+        return {launch.source for launch in compiled.program.launches}
+
+    assert sources(40) == sources(24)
+
+
+def test_a_new_number_needs_no_new_kernel():
+    def sources(rate):
+        def f(x, y):
+            return dg.softmax(x * rate + y) - rate
+
+        return {
+            row.source for row in compile_graph(graph_of(f, normal(4, 6), normal(6)), "cpu").program.launches
+        }
+
+    assert sources(0.5) == sources(0.25)
+
+
+def test_equal_numbers_share_a_slot():
+    compiled = compile_graph(graph_of(lambda x: (x * 0.5, x.sum() + 0.5, x - 0.5), normal(9)), "cpu")
+    assert len(compiled.constants) == 1
+
+
+def test_sources_name_their_ops():
+    compiled = compile_graph(graph_of(lambda x: dg.exp(x) + 1.0, normal(9)), "cpu")
+    ((label, source),) = compiled.sources()
+    assert label.startswith("exp (")
+    assert "test_graph_passes.py:" in label
+    assert "def kernel(" in source
+
+
+def test_the_backend_is_asked_what_fuses_into_its_products(monkeypatch):
+    backend = get_backend("cpu")
+    monkeypatch.setattr(type(backend), "takes_epilogue", lambda *_: False)
+    compiled = check(lambda x, w, b: dg.relu(dg.linear(x, w, b)), [normal(4, 5), normal(3, 5), normal(3)])
+    assert [ops_of(g) for g in compiled.groups] == [["matmul"], ["add", "relu"]]
