@@ -1,8 +1,9 @@
 """Pooling and its gradients: one item is a line of results, or a plane where windows may overlap.
 
-Windows inside the image are unrolled, so that LLVM vectorises along the line; windows that meet the border
-take a loop with bounds. Window, stride and dilation are part of the source, sizes are not. A gradient is
-added up window by window in row-major order, one plane by one thread.
+Windows inside the image are unrolled: two columns wide and two apart on wide values, others so that LLVM
+vectorises along the line. Windows that meet the border take a loop with bounds. Window, stride and dilation
+are part of the source, sizes are not. A gradient is added up window by window in row-major order, one plane
+by one thread.
 """
 
 from __future__ import annotations
@@ -33,6 +34,11 @@ class Window(NamedTuple):
         return self.size == self.stride and self.dilation == (1, 1)
 
     @property
+    def pairs(self) -> bool:
+        """Whether windows are neighbouring pairs of columns, which wide values take apart."""
+        return self.size[1] == self.stride[1] == 2 and self.dilation == (1, 1)
+
+    @property
     def taps(self) -> list[Pair]:
         return [(r, s) for r in range(self.size[0]) for s in range(self.size[1])]
 
@@ -56,11 +62,13 @@ _HEAD = """def kernel(args, chunk, nchunks):
 
 
 def _text(name: str, dtype: DType, window: Window, over_planes: bool, inside: list[str], border: list[str],
-          start: list[str]) -> str:  # fmt: skip
+          start: list[str], wide: bool = False) -> str:  # fmt: skip
     """A kernel: `inside` and `border` are the bodies for one window at `line`, `column`.
 
     They see `at`, the image element under the window's first tap (in `border` perhaps outside), y0 and x0,
-    its position, `to`, the window's result element, and `base`, the plane's first image element.
+    its position, `to`, the window's result element, and `base`, the plane's first image element. `inside` may
+    be for sixteen windows on wide values: then `mask` is for results, `mask_a` and `mask_b` are for the first
+    and the second sixteen image elements of a line.
     """
     (r, s), (sy, sx), (dy, dx) = window
     spans = {"span_y": (r - 1) * dy + 1, "span_x": (s - 1) * dx + 1}
@@ -68,10 +76,15 @@ def _text(name: str, dtype: DType, window: Window, over_planes: bool, inside: li
     lines = [f"y0 = line * {sy} - top", "at0 = base + y0 * w - left", "to0 = (plane * p + line) * q"]
     lines += ["resume = high if first <= line < last else low", "column = 0", "while column < q:"]
     if window.unrolls:
+        masks = [
+            "mask = w_mask(resume, column)",
+            "mask_a, mask_b = w_mask(resume * 2, column * 2), w_mask(resume * 2, column * 2 + 16)",
+        ]
         lines += [
             "    if column == low and low < resume:",
-            "        for column in range(low, resume):",
+            f"        for column in range(low, resume{', 16' if wide else ''}):",
             f"            at, to = at0 + column * {sx}, to0 + column",
+            *(f"            {text}" for text in masks if wide),
             *(f"            {text}" for text in inside),
             "        column = resume",
             "        continue",
@@ -93,13 +106,18 @@ def _text(name: str, dtype: DType, window: Window, over_planes: bool, inside: li
     else:
         loop = [
             "items = planes * p",
-            "for item in range(items * chunk // nchunks, items * (chunk + 1) // nchunks):",
-            "    plane, line = item // p, item % p",
+            "start, end = items * chunk // nchunks, items * (chunk + 1) // nchunks",
+            "plane, line = start // p, start % p",
+            "for item in range(start, end):",
             "    base = plane * h * w",
             *(f"    {text}" for text in lines),
+            "    line += 1",
+            "    if line == p:",
+            "        line, plane = 0, plane + 1",
         ]
     title = f"{name} {dtype.char} window {r}x{s} stride {sy}x{sx} dilation {dy}x{dx}"
-    return f"# {title}\n{head}{indent(loop, 4)}"
+    imports = "from duograd.backends.cpu.wide_pairs import *\n" if wide else ""
+    return f"# {title}\n{imports}{head}{indent(loop, 4)}"
 
 
 def _offset(window: Window, r: int, s: int) -> str:
@@ -129,10 +147,17 @@ def _max_source(dtype: DType, window: Window) -> str:
     for r, s in window.taps[1:]:
         inside += [f"v = load_in_{t}(x, at + {_offset(window, r, s)})", "m = v if (v > m) | (v != v) else m"]
     inside.append(f"store_out_{t}(out, to, m, 0)")
+    if window.pairs:
+        inside = []
+        for r, s in window.taps:
+            inside += _pair(t, r, s)
+            better = f"w_logical_or_b1(w_gt_{t}(v, m), w_isnan_{t}(v))"
+            inside.append(f"m = w_where_{t}({better}, v, m)" if r + s else "m = v")
+        inside.append(f"w_store_{t}(out, to, m, mask)")
     border = [f"m = types.{dtype.name}(-1e999)"]
     border += _bounded(window, [f"v = load_in_{t}(x, e)", "m = v if (v > m) | (v != v) else m"])
     border.append(f"store_out_{t}(out, to, m, 0)")
-    return _text("max_pool2d", dtype, window, False, inside, border, [])
+    return _text("max_pool2d", dtype, window, False, inside, border, [], window.pairs)
 
 
 @functools.cache
@@ -150,7 +175,9 @@ def _max_gradient_source(dtype: DType, window: Window) -> str:
         for k, (r, s) in enumerate(window.taps):
             inside += [f"v = load_in_{t}(x, at + {_offset(window, r, s)})", "hit = (v == m) | (v != v)"]
             inside += [f"d{k} = gradient if hit & free else {zero}", "free = free & (not hit)"]
-        for k, (r, s) in enumerate(window.taps):
+        if window.pairs:
+            inside = _pair_gradient(dtype, window)
+        for k, (r, s) in enumerate([] if window.pairs else window.taps):
             # The lines of a window are apart, which LLVM cannot know: a scope for each.
             inside.append(f"store_out_{t}(dx, at + {_offset(window, r, s)}, d{k}, {r})")
     else:
@@ -168,7 +195,31 @@ def _max_gradient_source(dtype: DType, window: Window) -> str:
         f"    store_{t}(dx, e, load_{t}(dx, e) + load_in_{t}(g, to))",
         "    free = False",
     ])  # fmt: skip
-    return _text("max_pool2d_x_grad", dtype, window, True, inside, border, start)
+    wide = window.pairs and window.tiles
+    return _text("max_pool2d_x_grad", dtype, window, True, inside, border, start, wide)
+
+
+def _pair(t: str, r: int, s: int) -> list[str]:
+    """Lines that put tap (r, s) of sixteen windows into `v`."""
+    if s:
+        return [f"v = w_odd_{t}(a, b)"]
+    here = f"at + {r} * w"
+    load = f"a, b = w_load_{t}(x, {here}, mask_a), w_load_{t}(x, {here} + 16, mask_b)"
+    return [load, f"v = w_even_{t}(a, b)"]
+
+
+def _pair_gradient(dtype: DType, window: Window) -> list[str]:
+    """The gradient of sixteen windows that are tiles of pairs."""
+    t = dtype.char
+    lines = [f"m, gradient = w_load_{t}(out, to, mask), w_load_{t}(g, to, mask)", "free = mask"]
+    for r, s in window.taps:
+        lines += [*_pair(t, r, s), f"hit = w_logical_or_b1(w_eq_{t}(v, m), w_isnan_{t}(v))"]
+        lines += [f"d{s} = w_where_{t}(w_logical_and_b1(hit, free), gradient, {_zero(dtype)})"]
+        lines += ["free = w_logical_and_b1(free, w_logical_not_b1(hit))"]
+        if s:
+            lines.append(f"w_store_{t}(dx, at + {r} * w, w_low_{t}(d0, d1), mask_a)")
+            lines.append(f"w_store_{t}(dx, at + {r} * w + 16, w_high_{t}(d0, d1), mask_b)")
+    return lines
 
 
 @functools.cache
