@@ -64,7 +64,10 @@ def _labelled(shape: tuple[int, ...], classes: int) -> Callable[[], Arrays]:
 
 def _regression() -> Arrays:
     rng = _rng()
-    return {"x": rng.normal(size=(32, 10)).astype(np.float32), "y": rng.normal(size=(32, 1)).astype(np.float32)}
+    return {
+        "x": rng.normal(size=(32, 10)).astype(np.float32),
+        "y": rng.normal(size=(32, 1)).astype(np.float32),
+    }
 
 
 def _normal(*shape: int) -> Callable[[], Arrays]:
@@ -94,7 +97,7 @@ CASES: dict[str, Case] = {
         Case(
             "cifar_cnn", ("train", "infer"), _labelled((64, 3, 32, 32), 10),
             _layers((32, 3, 3, 3), (64, 32, 3, 3), (64, 4096), (10, 64)), "adam",
-            {"train": 3 * _CNN - _CONV1, "infer": _CNN}, {}, "conv 32, conv 64, pool each, fc 64, fc 10, batch 64, Adam",
+            {"train": 3 * _CNN - _CONV1, "infer": _CNN}, {}, "conv 32, conv 64, pools, fc 64, fc 10, batch 64, Adam",
         ),
         Case("pointwise", ("op",), _normal(4 * _M), _none, "", {}, {"op": 32.0 * _M}, "gelu(x*a+0.5)*sigmoid(x), 4M"),
         Case("softmax", ("op",), _normal(4096, 1024), _none, "", {}, {"op": 32.0 * _M}, "softmax(2x+1), 4096x1024"),

@@ -55,7 +55,9 @@ def print_table(result: dict[str, Any], console: Any) -> None:
                 seconds(r["first_s"]), size(r["peak_bytes"]), limit(r, bandwidth),
             ])  # fmt: skip
     columns = ["case and runner", "median", "+-", "speed", "first call", "memory", "limit"]
-    console.print(table("Speed: times as fast as torch eager (duograd eager where no peer ran)", columns, rows))
+    console.print(
+        table("Speed: times as fast as torch eager (duograd eager where no peer ran)", columns, rows)
+    )
     console.print(
         f"{machine['cpu']}, {machine['threads']} threads, copy {bandwidth / 1e9:.0f} GB/s, commit {machine['commit']}"
     )
@@ -95,10 +97,16 @@ def plot(result: dict[str, Any], path: Path) -> None:
     ax.axvline(1, color="#333", linewidth=0.8)
     ax.set_xlabel(f"speed relative to {reference(cases[0])['runner']} (log scale, higher is faster)")
     handles = [plt.Rectangle((0, 0), 1, 1, color=_COLORS[r]) for r in runners]
-    fig.legend(handles, runners, loc="outside upper center", ncols=min(6, len(runners)), frameon=False, fontsize=8)
+    fig.legend(
+        handles, runners, loc="outside upper center", ncols=min(6, len(runners)), frameon=False, fontsize=8
+    )
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     machine = result["machine"]
-    ax.set_title(f"{machine['cpu']}, {machine['threads']} threads, commit {machine['commit']}", fontsize=8, color="#555")
+    ax.set_title(
+        f"{machine['cpu']}, {machine['threads']} threads, commit {machine['commit']}",
+        fontsize=8,
+        color="#555",
+    )
     write_atomic(path, lambda p: fig.savefig(p, dpi=140, format=path.suffix[1:] or "png"))
     plt.close(fig)

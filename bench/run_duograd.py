@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 import duograd as dg
+import numpy as np
 
 from .cases import Case
 
@@ -55,7 +54,9 @@ def build(case: Case, phase: str, mode: str) -> Any:
     """A function without arguments that does one step and returns a number to compare runners by."""
     data = {k: dg.tensor(v) for k, v in case.data().items()}
     if phase == "op":
-        fn = dg.function(EXPRESSIONS[case.name if case.name in EXPRESSIONS else case.name.rpartition("_")[0]], mode=mode)
+        fn = dg.function(
+            EXPRESSIONS[case.name if case.name in EXPRESSIONS else case.name.rpartition("_")[0]], mode=mode
+        )
         inputs = tuple(data.values())
         return lambda: fn(*inputs), lambda out: float(np.abs(out.numpy()).mean())
     model = MODELS[case.name]()

@@ -23,7 +23,9 @@ EXPRESSIONS = {
 
 
 def _conv(x: Any, w: Any, b: Any) -> Any:
-    y = jax.lax.conv_general_dilated(x, w, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NCHW", "OIHW", "NCHW"))
+    y = jax.lax.conv_general_dilated(
+        x, w, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NCHW", "OIHW", "NCHW")
+    )
     y = jax.nn.relu(y + b[:, None, None])
     return jax.lax.reduce_window(y, -jnp.inf, jax.lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID")
 
@@ -71,7 +73,7 @@ def build(case: Case, phase: str, mode: str) -> Any:
         w = jax.tree.map(lambda p, a, b: p - size * a / (jnp.sqrt(b) / root + 1e-8), w, m, v)
         return loss, (w, m, v, t)
 
-    zeros = lambda: jax.tree.map(jnp.zeros_like, weights)  # noqa: E731
+    zeros = lambda: jax.tree.map(jnp.zeros_like, weights)
     holder = [(weights, zeros(), zeros(), jnp.float32(0))]
     update = jax.jit(sgd if case.optimizer == "sgd" else adam, donate_argnums=0)
 

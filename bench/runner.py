@@ -18,7 +18,12 @@ from ..core.errors import ArgumentError, KernelError, MissingExtraError
 from .cases import find, names
 from .worker import environment
 
-PEERS = {"torch": ["torch-eager"], "torch-compile": ["torch-compile"], "jax": ["jax"], "onnxruntime": ["onnxruntime"]}
+PEERS = {
+    "torch": ["torch-eager"],
+    "torch-compile": ["torch-compile"],
+    "jax": ["jax"],
+    "onnxruntime": ["onnxruntime"],
+}
 _MODULE = {"torch": "torch", "torch-compile": "torch", "jax": "jax", "onnxruntime": "onnxruntime"}
 #: seconds of measuring for each runner and case, in blocks that take turns
 BUDGET, BLOCKS = 2.0, 12
@@ -46,7 +51,9 @@ class Worker:
         except BrokenPipeError:
             line = ""
         if not line:
-            raise KernelError("bench", f"the runner {self.name} died at {request}", f"run {self.process.args!r} by hand")
+            raise KernelError(
+                "bench", f"the runner {self.name} died at {request}", f"run {self.process.args!r} by hand"
+            )
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -89,7 +96,9 @@ def machine(threads: int) -> dict[str, Any]:
 def _cpu() -> str:
     try:
         text = Path("/proc/cpuinfo").read_text()
-        name = next(line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name"))
+        name = next(
+            line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")
+        )
         wide = "AVX-512" if "avx512f" in text else "AVX2" if "avx2" in text else "SSE"
         return f"{name} ({wide})"
     except (OSError, StopIteration):
@@ -100,7 +109,11 @@ def _commit() -> str:
     here = Path(__file__).resolve().parent
     try:
         out = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=10"], cwd=here, capture_output=True, text=True, check=True
+            ["git", "describe", "--always", "--dirty", "--abbrev=10"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         return out.stdout.strip()
     except (OSError, subprocess.CalledProcessError):
@@ -128,7 +141,9 @@ def run(
         try:
             find(name)
         except KeyError:
-            raise ArgumentError("bench", f"{name!r} is not a case", f"use one of {', '.join(names())}") from None
+            raise ArgumentError(
+                "bench", f"{name!r} is not a case", f"use one of {', '.join(names())}"
+            ) from None
     runners = list(dict.fromkeys(r for phase in phases for r in choose(vs, phase)))
     workers = {name: Worker(name, threads) for name in runners}
     records: list[dict[str, Any]] = []
@@ -149,13 +164,17 @@ def run(
     return {"machine": about, "records": records}
 
 
-def _measure(name: str, phase: str, workers: list[Worker], threads: int, budget: float) -> list[dict[str, Any]]:
+def _measure(
+    name: str, phase: str, workers: list[Worker], threads: int, budget: float
+) -> list[dict[str, Any]]:
     case = find(name)
     prepared, plan = {}, {}
     for worker in workers:
         answer = worker.ask(do="prepare", case=name, phase=phase)
         if "error" in answer:
-            raise KernelError("bench", f"{worker.name} failed on {name}: {answer['error']}", "run the case by itself")
+            raise KernelError(
+                "bench", f"{worker.name} failed on {name}: {answer['error']}", "run the case by itself"
+            )
         prepared[worker.name] = answer
     _check_same_work(name, prepared)
     for worker in workers:  # warm up, and find out how many iterations make a block
@@ -186,5 +205,7 @@ def _check_same_work(name: str, prepared: dict[str, dict[str, Any]]) -> None:
         for a, b in zip(reference, values):
             if not abs(a - b) <= 1e-3 * max(1.0, abs(a)):
                 raise KernelError(
-                    "bench", f"{first} and {other} differ on {name}: {reference} against {values}", "the cases must agree"
+                    "bench",
+                    f"{first} and {other} differ on {name}: {reference} against {values}",
+                    "the cases must agree",
                 )

@@ -27,11 +27,10 @@ RUNNERS = {
 
 def environment(threads: int) -> dict[str, str]:
     """The environment that gives a runner its threads, for variables that are read at start."""
-    n = str(threads)
+    n, eigen = str(threads), "true" if threads > 1 else "false"
     extra = {
         "OMP_NUM_THREADS": n, "MKL_NUM_THREADS": n, "OPENBLAS_NUM_THREADS": n, "DUOGRAD_NUM_THREADS": n,
-        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen={'true' if threads > 1 else 'false'}"
-        f" intra_op_parallelism_threads={n}",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen={eigen}",
         "JAX_PLATFORMS": "cpu",
     }  # fmt: skip
     return {**os.environ, **extra}

@@ -56,9 +56,13 @@ def explain(op: Any) -> str:
     found = REGISTRY.get(name)
     if found is None:
         near = [n for n in sorted(REGISTRY) if name[:3] in n][:8]
-        raise ArgumentError("explain", f"{name!r} is not an op", f"did you mean {', '.join(near)}" if near else "")
+        raise ArgumentError(
+            "explain", f"{name!r} is not an op", f"did you mean {', '.join(near)}" if near else ""
+        )
     onnx = found.onnx
-    mapping = onnx if isinstance(onnx, str) else "a rule" if onnx else f"none: {found.no_onnx or 'through its ops'}"
+    mapping = (
+        onnx if isinstance(onnx, str) else "a rule" if onnx else f"none: {found.no_onnx or 'through its ops'}"
+    )
     lines = [
         f"{found.name}{inspect.signature(found.fn)}   [{found.kind}, {found.module.rpartition('.')[2]}]",
         "",

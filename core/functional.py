@@ -15,9 +15,13 @@ from .value import Tensor
 def _fresh(x: Any, name: str) -> Tensor:
     """A leaf with x's memory that requires a gradient, connected to x when x itself is on a tape."""
     if not isinstance(x, Tensor):
-        raise ArgumentTypeError(name, f"differentiates tensors, the argument is a {type(x).__name__}", "use dg.tensor(x)")
+        raise ArgumentTypeError(
+            name, f"differentiates tensors, the argument is a {type(x).__name__}", "use dg.tensor(x)"
+        )
     if not x.dtype.is_float:
-        raise ArgumentTypeError(name, f"differentiates floats, the argument is {x.type}", "convert it to a float dtype")
+        raise ArgumentTypeError(
+            name, f"differentiates floats, the argument is {x.type}", "convert it to a float dtype"
+        )
     face = dispatch.state.executor.face(x)
     if face._requires_grad:
         return face.clone()  # type: ignore[attr-defined,no-any-return]  # a node of its own, so that the target is unique
@@ -27,7 +31,12 @@ def _fresh(x: Any, name: str) -> Tensor:
 
 
 def _differentiate(
-    fn: Callable[..., Any], argnums: tuple[int, ...], args: tuple[Any, ...], kwargs: Any, name: str, has_aux: bool
+    fn: Callable[..., Any],
+    argnums: tuple[int, ...],
+    args: tuple[Any, ...],
+    kwargs: Any,
+    name: str,
+    has_aux: bool,
 ) -> tuple[Any, list[Any]]:
     outer = dispatch.state.grad
     row = list(args)
@@ -39,14 +48,23 @@ def _differentiate(
         out = result[0] if has_aux else result
         if not isinstance(out, Tensor) or out.size != 1:
             what = out.type if isinstance(out, Tensor) else type(out).__name__
-            raise AutogradError(name, f"needs a function that returns one number, it returned {what}", "reduce it: .sum()")
+            raise AutogradError(
+                name, f"needs a function that returns one number, it returned {what}", "reduce it: .sum()"
+            )
         from .ops.creation import ones, zeros_like
 
         face = dispatch.state.executor.face(out)
-        nested = outer and any(isinstance(a, Tensor) and dispatch.state.executor.face(a)._requires_grad for a in args)
+        nested = outer and any(
+            isinstance(a, Tensor) and dispatch.state.executor.face(a)._requires_grad for a in args
+        )
         if not face._requires_grad:
             return result, [zeros_like(t) for t in targets]
-        found = _vjp.walk([face], [ones(out.shape, dtype=out.dtype, device=out.device)], targets, create_graph=nested or _inside())
+        found = _vjp.walk(
+            [face],
+            [ones(out.shape, dtype=out.dtype, device=out.device)],
+            targets,
+            create_graph=nested or _inside(),
+        )
         grads = [zeros_like(t) if g is None else g for t, g in zip(targets, found)]
     return result, grads
 
@@ -63,7 +81,9 @@ def _argnums(argnums: int | tuple[int, ...]) -> tuple[int, ...]:
     return (argnums,) if isinstance(argnums, int) else tuple(argnums)
 
 
-def value_and_grad(fn: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False) -> Callable[..., Any]:
+def value_and_grad(
+    fn: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False
+) -> Callable[..., Any]:
     """A function that returns `(fn(...), gradient)`.
 
     fn returns one number (with has_aux, a tuple whose first element it is). argnums: the position(s) to
@@ -91,7 +111,9 @@ def _detached(result: Any) -> Any:
     return result.detach() if isinstance(result, Tensor) else result  # type: ignore[attr-defined]
 
 
-def grad(fn: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False) -> Callable[..., Any]:
+def grad(
+    fn: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False
+) -> Callable[..., Any]:
     """A function that returns the gradient of `fn`; see `value_and_grad`. Nests: `dg.grad(dg.grad(f))`.
 
     Example: `dg.grad(lambda x: (x * x).sum())(dg.tensor([3.0]))` is `[6.0]`.

@@ -52,7 +52,7 @@ class Sample(NamedTuple):
     """
 
     args: tuple[Any, ...]
-    attrs: dict[str, Any] = {}
+    attrs: dict[str, Any] = {}  # noqa: RUF012  (never changed)
     low: float = -2.0
     high: float = 2.0
     grad: bool = True
@@ -120,7 +120,9 @@ class Op:
         if options:
             raise TypeError(f"unknown option of op {self.name}: {', '.join(options)}")
         if self.name in REGISTRY:
-            raise ValueError(f"op {self.name} is declared twice, in {REGISTRY[self.name].module} and {self.module}")
+            raise ValueError(
+                f"op {self.name} is declared twice, in {REGISTRY[self.name].module} and {self.module}"
+            )
         REGISTRY[self.name] = self
 
     def __repr__(self) -> str:
@@ -251,7 +253,9 @@ class Op:
         return tuple([tuple(a) if a.__class__ is list else a for a in attrs])
 
     def _misses(self, names: list[str]) -> ArgumentTypeError:
-        return ArgumentTypeError(self.name, f"misses {', '.join(names)}", f"it takes {self._usage()}", user_line(3))
+        return ArgumentTypeError(
+            self.name, f"misses {', '.join(names)}", f"it takes {self._usage()}", user_line(3)
+        )
 
     def _usage(self) -> str:
         names = [f"*{n}" if self.variadic else n for n in self.input_names]

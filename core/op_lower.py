@@ -28,7 +28,12 @@ def reduction_root(op: Op, dtype: Any, out_dtype: Any, arg: Expr) -> Expr:
 
 
 def lower_op(
-    program: Program, op: Op, inputs: Sequence[Any], outputs: Sequence[Operand], attrs: Attrs, notes: tuple[str, ...] = ()
+    program: Program,
+    op: Op,
+    inputs: Sequence[Any],
+    outputs: Sequence[Operand],
+    attrs: Attrs,
+    notes: tuple[str, ...] = (),
 ) -> None:
     """Append the launches of one op. inputs: Operand, Scalar or None."""
     notes = notes or (op.name,)
@@ -66,9 +71,15 @@ def lower_op(
             copy(program, x, dense)
         else:
             shape, strides, offset = made
-            copy(program, Operand(x.source, x.offset + offset * x.dtype.itemsize, x.dtype, shape, strides), outputs[0])
+            copy(
+                program,
+                Operand(x.source, x.offset + offset * x.dtype.itemsize, x.dtype, shape, strides),
+                outputs[0],
+            )
     else:
-        raise KernelError(op.name, f"has no kernel for {program.backend.name}", "report it: every op should have one")
+        raise KernelError(
+            op.name, f"has no kernel for {program.backend.name}", "report it: every op should have one"
+        )
 
 
 def _dense(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -54,4 +54,6 @@ def reference(op: Op, arrays: list[Any], attrs: tuple[Any, ...]) -> tuple[np.nda
     with np.errstate(all="ignore"):
         made = op.fn(*arrays, **{k: v.np if isinstance(v, DType) else v for k, v in named.items()})
     results = made if isinstance(made, tuple) else (made,)
-    return tuple(np.asarray(r).astype(t.dtype.np).reshape(t.shape) for r, t in zip(results, outs, strict=True))
+    return tuple(
+        np.asarray(r).astype(t.dtype.np).reshape(t.shape) for r, t in zip(results, outs, strict=True)
+    )

@@ -72,12 +72,19 @@ def _true_divide(a: Any, b: Any) -> Any:
 
 # Arithmetic. Operands have been brought to one dtype before.
 _define("add sub mul", 2, _same, [np.add, np.subtract, np.multiply])
-_define("div floordiv mod pow", 2, _same, [_quiet(f) for f in (_true_divide, np.floor_divide, np.mod, np.power)])
+_define(
+    "div floordiv mod pow", 2, _same, [_quiet(f) for f in (_true_divide, np.floor_divide, np.mod, np.power)]
+)
 _define("maximum minimum", 2, _same, [np.maximum, np.minimum])
 _define("neg abs sign", 1, _same, [np.negative, np.abs, np.sign])
 _define("fma", 3, _same, [lambda a, b, c: a * b + c])
 # Comparison and logic.
-_define("eq ne lt le gt ge", 2, _boolean, [np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal])
+_define(
+    "eq ne lt le gt ge",
+    2,
+    _boolean,
+    [np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal],
+)
 _define("logical_and logical_or logical_xor", 2, _boolean, [np.logical_and, np.logical_or, np.logical_xor])
 _define("logical_not isnan isinf isfinite", 1, _boolean, [np.logical_not, np.isnan, np.isinf, np.isfinite])
 _define("and or xor", 2, _same, [np.bitwise_and, np.bitwise_or, np.bitwise_xor])

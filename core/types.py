@@ -140,7 +140,9 @@ def scalar_dtype(value: Any, other: DType | None) -> DType:
         return other if other is not None and other.rank >= 1 else default_int
     if isinstance(value, (float, np.floating)):
         return other if other is not None and other.rank >= 2 else default_float
-    raise ArgumentTypeError("tensor", f"{type(value).__name__} is not a number or a tensor", "pass a number or a tensor")
+    raise ArgumentTypeError(
+        "tensor", f"{type(value).__name__} is not a number or a tensor", "pass a number or a tensor"
+    )
 
 
 def check_scalar_range(op: str, value: int, dtype: DType) -> None:
@@ -148,7 +150,9 @@ def check_scalar_range(op: str, value: int, dtype: DType) -> None:
     if dtype.is_integer and isinstance(value, int) and not isinstance(value, bool):
         info = np.iinfo(dtype.np)
         if not info.min <= value <= info.max:
-            raise ArgumentTypeError(op, f"the number {value} does not fit {dtype}", "convert the tensor to a wider dtype")
+            raise ArgumentTypeError(
+                op, f"the number {value} does not fit {dtype}", "convert the tensor to a wider dtype"
+            )
 
 
 # ---------------------------------------------------------------- shapes
@@ -180,8 +184,12 @@ def normalize_axis(op: str, axis: int, ndim: int, of: TensorType | None = None) 
     if not isinstance(axis, (int, np.integer)) or isinstance(axis, bool):
         raise ArgumentTypeError(op, f"axis={axis!r} is not an integer", "pass an int or a tuple of ints")
     if not -ndim <= axis < ndim:
-        legal = f"use an axis from {-ndim} to {ndim - 1}" if ndim else "the tensor has no axes: leave axis out"
-        raise ArgumentError(op, f"axis={axis} is outside {f'a tensor of {ndim} axes' if of is None else f'x: {of}'}", legal)
+        legal = (
+            f"use an axis from {-ndim} to {ndim - 1}" if ndim else "the tensor has no axes: leave axis out"
+        )
+        raise ArgumentError(
+            op, f"axis={axis} is outside {f'a tensor of {ndim} axes' if of is None else f'x: {of}'}", legal
+        )
     return int(axis) % ndim
 
 

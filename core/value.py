@@ -89,6 +89,7 @@ class Tensor:
         def copy_(self, source: Any) -> Tensor: ...
         def fill_(self, value: Any) -> Tensor: ...
         def zero_(self) -> Tensor: ...
+
         # Reductions and element-wise functions have the signatures of the ops of the same names.
         sum: Callable[..., Tensor]
         prod: Callable[..., Tensor]
@@ -190,7 +191,9 @@ class Tensor:
         """Ask for (or stop) gradients of this leaf. Returns self. Raises AutogradError off a leaf or a float."""
         face = dispatch.state.executor.face(self)
         if value and not self.dtype.is_float:
-            raise AutogradError("requires_grad", f"{self.type} has no gradient: only floats do", "convert it to a float dtype")
+            raise AutogradError(
+                "requires_grad", f"{self.type} has no gradient: only floats do", "convert it to a float dtype"
+            )
         if not value and face._node is not None:
             raise AutogradError("requires_grad", "only a leaf can stop requiring a gradient", "use detach()")
         face._requires_grad = bool(value)
@@ -203,19 +206,23 @@ class Tensor:
     @property
     def grad(self) -> Tensor | None:
         """The gradient that `backward()` has added up, or None."""
-        return dispatch.state.executor.get_grad(self)  
+        return dispatch.state.executor.get_grad(self)
 
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
         if value is not None and (not isinstance(value, Tensor) or value.shape != self.shape):
-            raise ArgumentTypeError("grad", f"expects None or a tensor like {self.type}", "assign one of equal shape")
+            raise ArgumentTypeError(
+                "grad", f"expects None or a tensor like {self.type}", "assign one of equal shape"
+            )
         dispatch.state.executor.set_grad(self, value)
 
     def _accumulate(self, g: Tensor) -> None:
         before = self.grad
         self.grad = g if before is None else before + g
 
-    def backward(self, gradient: Tensor | None = None, retain_graph: bool = False, create_graph: bool = False) -> None:
+    def backward(
+        self, gradient: Tensor | None = None, retain_graph: bool = False, create_graph: bool = False
+    ) -> None:
         """Add d(self)/d(leaf) to `.grad` of every leaf that self depends on.
 
         gradient: like self, the gradient to start from; may be left out for a single number. retain_graph:
@@ -232,7 +239,9 @@ class Tensor:
         """
         face = dispatch.state.executor.face(self)
         if not face._requires_grad:
-            raise AutogradError("register_hook", f"{self.type} does not require a gradient", "set requires_grad=True")
+            raise AutogradError(
+                "register_hook", f"{self.type} does not require a gradient", "set requires_grad=True"
+            )
         if face._node is not None:
             if face._node.hooks is None:
                 face._node.hooks = {}
@@ -249,7 +258,9 @@ class Tensor:
     def item(self) -> Any:
         """The value of a one-element tensor as a Python number."""
         if self.size != 1:
-            raise ArgumentTypeError("item", f"needs one element, this is {self.type}", "index it first, or use numpy()")
+            raise ArgumentTypeError(
+                "item", f"needs one element, this is {self.type}", "index it first, or use numpy()"
+            )
         return dispatch.state.executor.read(self).item()
 
     def tolist(self) -> Any:
@@ -257,7 +268,9 @@ class Tensor:
 
     def __bool__(self) -> bool:
         if self.size != 1:
-            raise ArgumentTypeError("bool", f"the truth of {self.type} is not one value", "use .any() or .all()")
+            raise ArgumentTypeError(
+                "bool", f"the truth of {self.type} is not one value", "use .any() or .all()"
+            )
         return bool(self.item())
 
     def __float__(self) -> float:
@@ -282,7 +295,9 @@ class Tensor:
         from .ops.creation import to_device
         from .ops.elementwise import cast
 
-        if isinstance(target, str) and (target.partition(":")[0] in ("cpu", "cuda") or target not in _dtype_names()):
+        if isinstance(target, str) and (
+            target.partition(":")[0] in ("cpu", "cuda") or target not in _dtype_names()
+        ):
             device = normalize_device(target)
             return self if device == self.device else to_device(self, device=device)
         dtype = as_dtype(target, "to")

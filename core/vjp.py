@@ -33,7 +33,9 @@ class Node:
         "attrs", "edges", "hooks", "number", "op", "out_types", "outs", "rules", "saved", "where",
     )  # fmt: skip
 
-    def __init__(self, op: Any, attrs: Any, edges: tuple[Any, ...], rules: Any, saved: Any, out_types: Any, where: Any):
+    def __init__(
+        self, op: Any, attrs: Any, edges: tuple[Any, ...], rules: Any, saved: Any, out_types: Any, where: Any
+    ):
         self.op, self.attrs, self.edges, self.rules = op, attrs, edges, rules
         self.saved, self.out_types, self.where = saved, out_types, where
         self.number = next(_sequence)
@@ -156,7 +158,8 @@ def _zeros_beside(grads: list[Any], t: TensorType) -> Tensor:
 def _node_grads(node: Node, grads: list[Any], create_graph: bool) -> list[Any]:
     # Rules want a gradient for every output; an output nobody used has a zero one.
     full = [
-        g if g is not None or not t.dtype.is_float else _zeros_beside(grads, t) for g, t in zip(grads, node.out_types)
+        g if g is not None or not t.dtype.is_float else _zeros_beside(grads, t)
+        for g, t in zip(grads, node.out_types)
     ]
     rules = node.rules
     if isinstance(rules, list):
@@ -257,7 +260,9 @@ def _key(t: Tensor) -> Any:
     return id(t) if t._node is None else (t._node.number, t._index)
 
 
-def backward(root: Tensor, gradient: Any = None, create_graph: bool = False, retain_graph: bool = False) -> None:
+def backward(
+    root: Tensor, gradient: Any = None, create_graph: bool = False, retain_graph: bool = False
+) -> None:
     """`root.backward()`: add the gradient of a scalar root to `.grad` of every leaf it depends on."""
     from .ops.creation import ones
 
@@ -278,6 +283,8 @@ def backward(root: Tensor, gradient: Any = None, create_graph: bool = False, ret
         gradient = ones(root.shape, dtype=root.dtype, device=root.device)
     elif tuple(gradient.shape) != root.shape:
         raise AutogradError(
-            "backward", f"gradient has shape {list(gradient.shape)}, the tensor is {root.type}", "pass one of equal shape"
+            "backward",
+            f"gradient has shape {list(gradient.shape)}, the tensor is {root.type}",
+            "pass one of equal shape",
         )
     walk([root], [gradient], None, create_graph, retain_graph)

@@ -21,18 +21,24 @@ def number_array(data: Any, dtype: T.DType | None = None) -> np.ndarray:
     try:
         array = np.asarray(data)
     except ValueError as e:
-        raise ArgumentTypeError("tensor", f"rows of unequal length: {e}", "make all rows equally long") from None
+        raise ArgumentTypeError(
+            "tensor", f"rows of unequal length: {e}", "make all rows equally long"
+        ) from None
     if array.dtype == object:
         if isinstance(data, (list, tuple)) and any(isinstance(v, Tensor) for v in data):
             array = np.stack([np.asarray(v) for v in data])
         else:
-            raise ArgumentTypeError("tensor", f"{type(data).__name__} is not made of numbers", "pass numbers or arrays")
+            raise ArgumentTypeError(
+                "tensor", f"{type(data).__name__} is not made of numbers", "pass numbers or arrays"
+            )
     if dtype is not None:
         return array.astype(dtype.np)
     if array.dtype == np.float64 and not isinstance(data, (np.ndarray, np.generic)):
         return array.astype(T.default_float.np)
     if array.dtype.name not in T.DTYPES:
-        raise DtypeError("tensor", f"{array.dtype} is not a dtype of duograd", f"convert to one of {', '.join(T.DTYPES)}")
+        raise DtypeError(
+            "tensor", f"{array.dtype} is not a dtype of duograd", f"convert to one of {', '.join(T.DTYPES)}"
+        )
     return array
 
 
@@ -61,7 +67,11 @@ def asarray(data: Any, dtype: Any = None, device: Any = None, copy: bool | None 
         out = data if want is None else data.to(want)
         out = out if out.device == home else out.to(home)
         return out.clone() if copy and out is data else out  # type: ignore[attr-defined,no-any-return]
-    fits = isinstance(data, np.ndarray) and data.dtype.name in T.DTYPES and (want is None or want.np == data.dtype)
+    fits = (
+        isinstance(data, np.ndarray)
+        and data.dtype.name in T.DTYPES
+        and (want is None or want.np == data.dtype)
+    )
     if fits and home == "cpu" and not copy and data.flags.writeable:
         return share_numpy(data)
     if copy is False:
@@ -72,7 +82,9 @@ def asarray(data: Any, dtype: Any = None, device: Any = None, copy: bool | None 
 def from_numpy(array: np.ndarray) -> Tensor:
     """A tensor that shares a NumPy array's memory."""
     if not isinstance(array, np.ndarray):
-        raise ArgumentTypeError("from_numpy", f"takes a NumPy array, got {type(array).__name__}", "use dg.tensor(data)")
+        raise ArgumentTypeError(
+            "from_numpy", f"takes a NumPy array, got {type(array).__name__}", "use dg.tensor(data)"
+        )
     return asarray(array, copy=False) if array.flags.writeable else tensor(array)
 
 

@@ -79,9 +79,13 @@ class EagerExecutor:
             if isinstance(x, (np.ndarray, np.generic)):
                 x = x.item() if isinstance(x, np.generic) else from_numpy(x)
             elif isinstance(x, (list, tuple)):
-                raise ArgumentTypeError(op.name, f"takes tensors, got a {type(x).__name__}", "make it one: dg.tensor(...)")
+                raise ArgumentTypeError(
+                    op.name, f"takes tensors, got a {type(x).__name__}", "make it one: dg.tensor(...)"
+                )
             elif x is not None and not isinstance(x, (Tensor, int, float, bool)):
-                raise ArgumentTypeError(op.name, f"takes tensors and numbers, got {type(x).__name__}", "pass a tensor")
+                raise ArgumentTypeError(
+                    op.name, f"takes tensors and numbers, got {type(x).__name__}", "pass a tensor"
+                )
             out.append(x)
         if not any(isinstance(x, Tensor) for x in out) and op.input_names and not op.creates:
             if op.variadic and not out:
@@ -223,7 +227,10 @@ class EagerExecutor:
             lower_op(program, op, operands, outs, attrs)
         executable = backend.load(program) if program.launches else None
         return self._keep(
-            key, Recipe(tuple(layouts), executable, backend, tuple(scalars), program.scratch_bytes, op.values_rule)
+            key,
+            Recipe(
+                tuple(layouts), executable, backend, tuple(scalars), program.scratch_bytes, op.values_rule
+            ),
         )
 
     def _keep(self, key: Any, recipe: Any) -> Any:
@@ -235,13 +242,17 @@ class EagerExecutor:
     def _device(self, op: Op, devices: set[str], attrs: Attrs) -> str:
         """Where an op runs: on the device it is told (ops that make tensors), else where its inputs are."""
         if len(devices) > 1:
-            raise DeviceError(op.name, f"tensors on {' and '.join(sorted(devices))}", "move them with x.to(device)")
+            raise DeviceError(
+                op.name, f"tensors on {' and '.join(sorted(devices))}", "move them with x.to(device)"
+            )
         named = op.attrs_dict(attrs).get("device")
         if named is None:
             return devices.copy().pop() if devices else "cpu"
         return normalize_device(named)
 
-    def _transfer(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs, into: Any, device: str) -> tuple[Any, ...]:
+    def _transfer(
+        self, op: Op, inputs: tuple[Any, ...], attrs: Attrs, into: Any, device: str
+    ) -> tuple[Any, ...]:
         """Copy the inputs to a device; then they are the result of `to_device`, the numbers of other ops."""
         moved = []
         for x in inputs:
@@ -281,7 +292,9 @@ class EagerExecutor:
             )  # fmt: skip
         if value.type != target.type:
             raise ShapeError(
-                "in-place", f"{value.type} does not fit in place into {target.type}", "convert or reshape the value"
+                "in-place",
+                f"{value.type} does not fit in place into {target.type}",
+                "convert or reshape the value",
             )
         self._copy(value, target)
         target._bump()
@@ -305,7 +318,9 @@ class EagerExecutor:
         if base is not None:
             op, attrs = target._view
             if op.view_update_rule is None:
-                raise AutogradError(op.name, "the result cannot be changed in place while gradients are recorded")
+                raise AutogradError(
+                    op.name, "the result cannot be changed in place while gradients are recorded"
+                )
             old = base._alias()
             old._node, old._index, old._requires_grad = base._node, base._index, base._requires_grad
             new = op.view_update_rule(old, value, **op.attrs_dict(attrs))

@@ -132,7 +132,9 @@ class EagerTensor(Tensor):
                 "numpy", f"{self.type} requires a gradient, which NumPy would lose", "use x.detach().numpy()"
             )
         if self.device != "cpu":
-            raise DeviceError("numpy", f"the tensor is on {self.device}", 'copy it first: x.to("cpu").numpy()')
+            raise DeviceError(
+                "numpy", f"the tensor is on {self.device}", 'copy it first: x.to("cpu").numpy()'
+            )
         return dispatch.state.executor.read(self)  # type: ignore[no-any-return]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -211,6 +213,8 @@ def share_numpy(array: np.ndarray) -> EagerTensor:
     """A tensor over a NumPy array's own memory. Raises ArgumentTypeError when strides are not whole elements."""
     dtype = as_dtype(array.dtype, "asarray")
     if any(st % dtype.itemsize for st in array.strides) or not array.dtype.isnative:
-        raise ArgumentTypeError("asarray", "the array's strides are not whole elements", "copy it: dg.tensor(array)")
+        raise ArgumentTypeError(
+            "asarray", "the array's strides are not whole elements", "copy it: dg.tensor(array)"
+        )
     strides = tuple(st // dtype.itemsize for st in array.strides)
     return EagerTensor(layout(dtype, array.shape, strides), ForeignStorage(array))

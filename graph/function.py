@@ -143,7 +143,10 @@ class Function:
         """The variants: why each was traced, what it took, its kernels and memory. Returns the text."""
         lines = [f"{self.name}: mode {self._mode}, {self._count} variants"]
         for k, v in enumerate(self.variants, 1):
-            lines += [f"  variant {k}: {v.reason}" + (f"  ({v.line})" if v.line else ""), *("    " + s for s in v.describe())]
+            lines += [
+                f"  variant {k}: {v.reason}" + (f"  ({v.line})" if v.line else ""),
+                *("    " + s for s in v.describe()),
+            ]
         return "\n".join(lines)
 
     def show(self) -> str:
@@ -160,7 +163,11 @@ class Function:
 
 
 def function(
-    fn: Callable[..., Any] | None = None, *, mode: str = "graph", precision: str = "match", name: str | None = None,
+    fn: Callable[..., Any] | None = None,
+    *,
+    mode: str = "graph",
+    precision: str = "match",
+    name: str | None = None,
     limit: int = 64,
 ) -> Any:
     """Run a function as a graph: traced at its first call, optimised as a whole, replayed as native kernels.

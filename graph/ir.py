@@ -18,7 +18,9 @@ class Value:
 
     __slots__ = ("device", "index", "name", "producer", "type")
 
-    def __init__(self, type: TensorType, device: str, producer: Node | None = None, index: int = 0, name: str = ""):
+    def __init__(
+        self, type: TensorType, device: str, producer: Node | None = None, index: int = 0, name: str = ""
+    ):
         self.type, self.device, self.producer, self.index, self.name = type, device, producer, index, name
 
     def __repr__(self) -> str:
@@ -60,7 +62,9 @@ class Node:
 
     __slots__ = ("attrs", "inputs", "line", "op", "outputs")
 
-    def __init__(self, op: Op, inputs: list[Any], attrs: Attrs, types: tuple[TensorType, ...], device: str, line: str):
+    def __init__(
+        self, op: Op, inputs: list[Any], attrs: Attrs, types: tuple[TensorType, ...], device: str, line: str
+    ):
         self.op, self.inputs, self.attrs, self.line = op, inputs, attrs, line
         self.outputs = [Value(t, device, self, k) for k, t in enumerate(types)]
 

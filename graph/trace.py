@@ -93,7 +93,9 @@ class Trace:
         local = self._local.get(value)
         if local is None:
             source = self._origin.get(value) or Source("carry", self._serial[value], None, None)
-            local = self._local[value] = self.graph.add_input(value.type, value.device, self.layouts.get(value))
+            local = self._local[value] = self.graph.add_input(
+                value.type, value.device, self.layouts.get(value)
+            )
             self._known.add(local)
             self.sources.append(source)
         return local
@@ -141,7 +143,9 @@ class Trace:
             elif isinstance(x, np.ndarray):
                 x = self.constant(x, "cpu")
             elif x is not None and not isinstance(x, (*_NUMBERS, Number)):
-                raise ArgumentTypeError(op.name, f"takes tensors and numbers, got {type(x).__name__}", "use dg.tensor(...)")
+                raise ArgumentTypeError(
+                    op.name, f"takes tensors and numbers, got {type(x).__name__}", "use dg.tensor(...)"
+                )
             out.append(x)
         if op.input_names and not any(isinstance(x, Symbol) for x in out) and not op.creates:
             out = [self.constant(np.asarray(x, np.float32 if isinstance(x, float) else None), "cpu")
@@ -151,11 +155,15 @@ class Trace:
     def run(
         self, op: Op, inputs: tuple[Any, ...], attrs: Attrs, into: tuple[Any, ...] | None = None
     ) -> tuple[Symbol, ...]:
-        types = [x.type if isinstance(x, Symbol) else x.kind(0) if isinstance(x, Number) else x for x in inputs]
+        types = [
+            x.type if isinstance(x, Symbol) else x.kind(0) if isinstance(x, Number) else x for x in inputs
+        ]
         out_types = op.infer(types, attrs)
         devices = {x.device for x in inputs if isinstance(x, Symbol)}
         if len(devices) > 1:
-            raise DeviceError(op.name, f"tensors on {' and '.join(sorted(devices))}", "move them with x.to(device)")
+            raise DeviceError(
+                op.name, f"tensors on {' and '.join(sorted(devices))}", "move them with x.to(device)"
+            )
         device = devices.pop() if devices else normalize_device(op.attrs_dict(attrs).get("device") or "cpu")
         values = [self._use(x._value) if isinstance(x, Symbol) else x for x in inputs]
         node = Node(op, values, attrs, out_types, device, user_line(2))
@@ -167,7 +175,9 @@ class Trace:
             for target, t, value in zip(into, out_types, node.outputs, strict=True):
                 if t != target.type:
                     raise ShapeError(
-                        op.name, f"the result {t} does not fit in place into {target.type}", "use the out-of-place form"
+                        op.name,
+                        f"the result {t} does not fit in place into {target.type}",
+                        "use the out-of-place form",
                     )
                 self._set(target, value)
             return into
@@ -191,7 +201,9 @@ class Trace:
             return
         op, attrs = target._view
         if op.view_update_rule is None:
-            raise TraceError(op.name, "its result shares memory with itself and cannot be changed in place", "clone() it")
+            raise TraceError(
+                op.name, "its result shares memory with itself and cannot be changed in place", "clone() it"
+            )
         with dispatch.set_grad(False):
             new = op.view_update_rule(self.face(base), Symbol(value, self), **op.attrs_dict(attrs))
         self._set(base, new._value)
@@ -207,7 +219,9 @@ class Trace:
             )  # fmt: skip
         if value.type != target.type:
             raise ShapeError(
-                "in-place", f"{value.type} does not fit in place into {target.type}", "convert or reshape the value"
+                "in-place",
+                f"{value.type} does not fit in place into {target.type}",
+                "convert or reshape the value",
             )
         if track:
             self._rebase(target, value)
@@ -278,9 +292,7 @@ class Trace:
 
 def effects(trace: Trace) -> tuple[list[tuple[Any, Symbol]], list[tuple[Any, Any]]]:
     """What a finished trace changes outside: (tensor, new value) writes and (tensor, gradient or None)."""
-    writes = [
-        (trace.roots[key], symbol) for key, symbol in trace.written.items() if key in trace.roots
-    ]
+    writes = [(trace.roots[key], symbol) for key, symbol in trace.written.items() if key in trace.roots]
     return writes, list(trace.grads.values())
 
 
@@ -294,4 +306,3 @@ def check_aliases(trace: Trace, writes: Sequence[tuple[Any, Symbol]]) -> None:
                     f"{tensor.type} is changed in place and shares memory with another input {other.type}",
                     "pass only the base and take views inside the function",
                 )
-

@@ -14,8 +14,8 @@ from ..core.errors import AutogradError, RetraceError, TraceError, user_frame
 from ..core.op import GradRule
 from .arguments import Arguments, Slot, empty_slots, fill, flatten
 from .compile import Compiled, compile_graph
-from .ir import Graph
 from .guards import ReadRecorder, compile_guards, grad_guard, tensor_guard
+from .ir import Graph
 from .symbol import Symbol
 from .trace import Source, Trace, check_aliases, effects
 
@@ -56,7 +56,11 @@ class Runner:
 
     def inputs(self, tensors: list[Any], carried: dict[Any, Any]) -> list[Any]:
         """The tensors that the graph's inputs stand for in a call."""
-        pick = {"arg": lambda s: tensors[s.key], "tensor": lambda s: s.tensor, "grad": lambda s: s.tensor._grad}
+        pick = {
+            "arg": lambda s: tensors[s.key],
+            "tensor": lambda s: s.tensor,
+            "grad": lambda s: s.tensor._grad,
+        }
         return [pick[s.kind](s) if s.kind in pick else carried[s.key] for s in self.sources]
 
     def __call__(self, tensors: list[Any], carried: dict[Any, Any] | None = None) -> list[Any]:
@@ -110,14 +114,16 @@ class _FunctionOp:
 class Segment:
     """A stretch of the function between two reads of a value.
 
-    carries: (output, key) kept for later segments; read: the output whose value decides (None: the last
-    segment); children: the next segment by the bytes of that value.
+    released: tensors whose `.grad` is given up before it runs; carries: (output, key) kept for later
+    segments; read: the output whose value decides (None: the last segment); children: the next segment by
+    the bytes of that value.
     """
 
-    __slots__ = ("carries", "children", "ending", "read", "runner")
+    __slots__ = ("carries", "children", "ending", "read", "released", "runner")
 
     def __init__(self, runner: Runner):
         self.runner = runner
+        self.released: list[Any] = []
         self.carries: list[tuple[int, Any]] = []
         self.read: int | None = None
         self.children: dict[bytes, Segment] = {}
@@ -143,7 +149,9 @@ class Ending:
         self.differentiable: list[tuple[str, Any]] = []
         self.roots: list[int] = []
 
-    def finish(self, variant: Variant, tensors: list[Any], outputs: list[Any], carried: dict[Any, Any]) -> Any:
+    def finish(
+        self, variant: Variant, tensors: list[Any], outputs: list[Any], carried: dict[Any, Any]
+    ) -> Any:
         """Let the effects take place and build the result."""
         for t in self.written:
             t._storage.version += 1
@@ -159,12 +167,17 @@ class Ending:
             self._attach(variant, tensors, outputs, carried)
         if self.single is not None and not self.changes:
             return outputs[self.single]
-        results = [outputs[k] if kind == "output" else tensors[k] if kind == "arg" else k for kind, k in self.returned]
+        results = [
+            outputs[k] if kind == "output" else tensors[k] if kind == "arg" else k
+            for kind, k in self.returned
+        ]
         for change, value in self.changes:
             change.apply(fill(value, results))
         return fill(self.structure, results)
 
-    def _attach(self, variant: Variant, tensors: list[Any], outputs: list[Any], carried: dict[Any, Any]) -> None:
+    def _attach(
+        self, variant: Variant, tensors: list[Any], outputs: list[Any], carried: dict[Any, Any]
+    ) -> None:
         """Put the call on the tape: outputs get one node whose rule runs the backward graph."""
         pick = {"arg": tensors.__getitem__, "output": outputs.__getitem__, "carry": carried.__getitem__}
         inputs = [pick[kind](k) if kind == "arg" else k for kind, k in self.differentiable]
@@ -209,6 +222,8 @@ class Variant:
     def run(self, tensors: list[Any]) -> Any:
         """Run on the call's tensors. An outcome not seen before is traced."""
         segment, outcomes = self.root, []
+        for owner in segment.released:  # replaced by this call and not read: their memory serves it
+            owner._grad = None
         carried: dict[Any, Any] = {}
         while True:
             outputs = segment.runner(tensors, carried)
@@ -252,7 +267,10 @@ class Variant:
 
     def describe(self) -> list[str]:
         """Facts for `explain()`."""
-        lines = [f"traced and compiled in {self.seconds:.3f} s" + (f", {self.paths} paths" if self.paths > 1 else "")]
+        lines = [
+            f"traced and compiled in {self.seconds:.3f} s"
+            + (f", {self.paths} paths" if self.paths > 1 else "")
+        ]
         for r in self.runners():
             c = r.compiled
             lines.append(
@@ -294,7 +312,9 @@ class Path:
     after: the segment that ended with an outcome not seen before (None: nothing has run yet).
     """
 
-    def __init__(self, variant: Variant, tensors: list[Any], after: Any, outcomes: list[Any], carried: dict[Any, Any]):
+    def __init__(
+        self, variant: Variant, tensors: list[Any], after: Any, outcomes: list[Any], carried: dict[Any, Any]
+    ):
         self.variant, self.tensors, self.after = variant, tensors, after
         self.outcomes, self.carried = outcomes, carried
         self.known = len(outcomes)
@@ -320,7 +340,9 @@ class Path:
             symbols = [trace.argument(k, t) for k, t in enumerate(self.tensors)]
             try:
                 with recorder:
-                    result = variant.call(*fill(variant.kept.args, symbols), **fill(variant.kept.kwargs, symbols))
+                    result = variant.call(
+                        *fill(variant.kept.args, symbols), **fill(variant.kept.kwargs, symbols)
+                    )
             finally:  # what it changed outside takes place when the graph has run
                 for effect in reversed(recorder.effects):
                     effect.undo()
@@ -330,7 +352,9 @@ class Path:
         variant.paths += 1
         variant.reads += recorder.reads
         lifted = [t for t, _ in trace.lifted.values() if id(t) not in self.args]
-        variant.extra += [tensor_guard(t) for t in lifted] + [grad_guard(t, gone) for t, gone in trace.grad_reads]
+        variant.extra += [tensor_guard(t) for t in lifted] + [
+            grad_guard(t, gone) for t, gone in trace.grad_reads
+        ]
         variant.guards = compile_guards(variant.reads, extra=variant.extra)
         variant.check = variant.guards.check
         return segment
@@ -375,7 +399,7 @@ class Path:
         outputs: list[Symbol] = []
         leaves: list[Any] = []
         tensor_class = _host().tensor_class
-        is_leaf = lambda x: isinstance(x, (Symbol, tensor_class))  # noqa: E731
+        is_leaf = lambda x: isinstance(x, (Symbol, tensor_class))
         end.structure = empty_slots(result, is_leaf, leaves)
         end.changes = [(e, empty_slots(e.value, is_leaf, leaves)) for e in effects_outside]
 
@@ -403,16 +427,22 @@ class Path:
             original = trace.lifted[id(tensor)][1]
             target = trace._use(trace.inputs[id(original)])
             graph.writes.append((target, trace._use(trace.face(symbol)._value)))
-            (end.written_args if id(tensor) in self.args else end.written).append(self.args.get(id(tensor), tensor))
+            (end.written_args if id(tensor) in self.args else end.written).append(
+                self.args.get(id(tensor), tensor)
+            )
         for tensor, symbol in grads:
             if symbol is None or symbol._value not in trace._origin:
                 k = None if symbol is None else output(symbol)
-                (end.arg_grads if id(tensor) in self.args else end.grads).append((self.args.get(id(tensor), tensor), k))
+                (end.arg_grads if id(tensor) in self.args else end.grads).append(
+                    (self.args.get(id(tensor), tensor), k)
+                )
         end.drawn = list(trace.drawn.values())
         if roots:
             self._backward(trace, end, graph, sources, roots)
         segment = Segment(_runner(graph, sources))
         segment.ending = end
+        if trace.depth == (1 if roots else 0) and not trace.grad_reads:
+            segment.released = [owner for owner, _ in end.grads]
         return segment
 
     def _backward(self, trace: Trace, end: Ending, forward: Any, sources: list[Source], roots: Any) -> None:
@@ -456,7 +486,9 @@ class Path:
 def _runner(graph: Any, sources: list[Source]) -> Runner:
     devices = {v.device for v in graph.inputs} | {v.device for n in graph.nodes for v in n.outputs} or {"cpu"}
     if len(devices) > 1:
-        raise TraceError("function", f"uses tensors on {' and '.join(sorted(devices))}", "one function runs on one device")
+        raise TraceError(
+            "function", f"uses tensors on {' and '.join(sorted(devices))}", "one function runs on one device"
+        )
     device = devices.pop()
     traced = graph.copy()  # passes may change the graph; comparisons want it as it was recorded
     return Runner(compile_graph(graph, device), device, sources, traced)

@@ -24,10 +24,16 @@ def _bench(options: argparse.Namespace) -> int:
     from .terminal import console, status
 
     phases = [options.phase] if options.phase else ["train", "op"]
-    split = lambda text: [t for t in text.split(",") if t]  # noqa: E731
+    split = lambda text: [t for t in text.split(",") if t]
     with status("measuring") as tell:
         result = run(
-            split(options.cases) or None, phases, split(options.vs), options.threads, options.budget, tell, options.ops
+            split(options.cases) or None,
+            phases,
+            split(options.vs),
+            options.threads,
+            options.budget,
+            tell,
+            options.ops,
         )
     print_table(result, console())
     if options.json:
@@ -71,19 +77,27 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    demo = commands.add_parser("demo", help="train on real digits in both modes, compare, export, check, import back")
-    demo.add_argument("--out", default="demo-out", help="folder for model.onnx, report.json and demo.png (%(default)s)")
+    demo = commands.add_parser(
+        "demo", help="train on real digits in both modes, compare, export, check, import back"
+    )
+    demo.add_argument(
+        "--out", default="demo-out", help="folder for model.onnx, report.json and demo.png (%(default)s)"
+    )
     demo.add_argument("--epochs", type=int, default=25, help="passes over the training data (%(default)s)")
     demo.add_argument("--seed", type=int, default=0, help="seed of weights, order and dropout (%(default)s)")
     demo.set_defaults(run=_demo)
 
-    bench = commands.add_parser("bench", help="measure the standard cases in both modes and against other frameworks")
+    bench = commands.add_parser(
+        "bench", help="measure the standard cases in both modes and against other frameworks"
+    )
     bench.add_argument("--cases", default="", help="names, separated by commas (all)")
     bench.add_argument("--phase", choices=("train", "infer", "op"), help="one phase only (train and op)")
     bench.add_argument("--ops", action="store_true", help="single ops at three sizes too")
     bench.add_argument("--vs", default="", help="peers: torch,torch-compile,jax,onnxruntime")
     bench.add_argument("--threads", type=int, default=2, help="threads for every runner (%(default)s)")
-    bench.add_argument("--budget", type=float, default=2.0, help="seconds for each runner and case (%(default)s)")
+    bench.add_argument(
+        "--budget", type=float, default=2.0, help="seconds for each runner and case (%(default)s)"
+    )
     bench.add_argument("--json", help="write machine and records to this file")
     bench.add_argument("--plot", help="draw the ratios to this file (PNG, SVG)")
     bench.set_defaults(run=_bench)

@@ -50,7 +50,9 @@ def load_digits() -> Digits:
     try:
         from sklearn import datasets
     except ImportError:
-        raise MissingExtraError("demo", "scikit-learn, which brings the digits, is not installed", "pip install duograd[demo]") from None
+        raise MissingExtraError(
+            "demo", "scikit-learn, which brings the digits, is not installed", "pip install duograd[demo]"
+        ) from None
     found = datasets.load_digits()
     x = (found.images / 16.0).astype(np.float32)[:, None]
     y = found.target.astype(np.int64)
@@ -104,7 +106,7 @@ def train(digits: Digits, mode: str, epochs: int, seed: int) -> Run:
                 steps.append(time.perf_counter() - start)
                 losses.append(loss.item())
             schedule.step()  # the learning rate is read at every call: nothing is traced again
-            advance(f"loss {statistics.fmean(losses[-len(loader):]):.4f}")
+            advance(f"loss {statistics.fmean(losses[-len(loader) :]):.4f}")
     return Run(model.eval(), losses, steps[1:], steps[0], allocator.peak - before)
 
 
@@ -142,7 +144,9 @@ def demo(out: Path, epochs: int = 25, seed: int = 0) -> dict[str, Any]:
     began = time.perf_counter()
     screen = console()
     digits = load_digits()
-    screen.print(f"[bold]1. Data[/]    {len(digits.train_x)} digits to train on, {len(digits.test_x)} held out, 8x8 pixels")
+    screen.print(
+        f"[bold]1. Data[/]    {len(digits.train_x)} digits to train on, {len(digits.test_x)} held out, 8x8 pixels"
+    )
     screen.print("[bold]2. Train[/]   one source, two modes, one seed")
     eager, graph = train(digits, "eager", epochs, seed), train(digits, "graph", epochs, seed)
     difference = max(abs(a - b) for a, b in zip(eager.losses, graph.losses))
@@ -156,7 +160,7 @@ def demo(out: Path, epochs: int = 25, seed: int = 0) -> dict[str, Any]:
     out.mkdir(parents=True, exist_ok=True)
     path = out / "model.onnx"
     onnx.export(graph.model, (tensor(digits.test_x[:BATCH]),), str(path), dynamic={"x": {0: "batch"}})
-    screen.print(f"           {path}: {size(path.stat().st_size)}, {onnx.check(str(path))}")
+    screen.print(f"           {onnx.check(str(path))}, {size(path.stat().st_size)}")
 
     screen.print("[bold]4. Import[/]  the file as a module, compare, fine-tune")
     again = onnx.load(str(path))
@@ -177,13 +181,15 @@ def demo(out: Path, epochs: int = 25, seed: int = 0) -> dict[str, Any]:
     write_atomic(out / "demo.png", lambda p: draw(p, eager, graph, digits, logits))
     report["seconds"] = time.perf_counter() - began
     write_atomic(out / "report.json", lambda p: p.write_text(json.dumps(report, indent=1) + "\n"))
-    screen.print(f"[bold]5. Report[/]  {out / 'report.json'}, {out / 'demo.png'}, in {report['seconds']:.1f} s")
+    screen.print(
+        f"[bold]5. Report[/]  {out / 'report.json'}, {out / 'demo.png'}, in {report['seconds']:.1f} s"
+    )
     return report
 
 
 def _mode_table(eager: Run, graph: Run) -> Any:
     e, g = statistics.median(eager.steps), statistics.median(graph.steps)
-    ratio = lambda a, b: f"{a / b:.1f}x" if b else ""  # noqa: E731
+    ratio = lambda a, b: f"{a / b:.1f}x" if b else ""
     rows = [
         ["first call", seconds(eager.first), seconds(graph.first), ratio(eager.first, graph.first)],
         ["step (median)", seconds(e), seconds(g), ratio(e, g)],

@@ -43,7 +43,9 @@ def doctor() -> None:
         with open("/proc/cpuinfo") as f:
             text = f.read()
         flags = ", ".join(n for n in ("avx2", "fma", "avx512f", "avx512_bf16") if f" {n} " in text)
-        name = next(line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name"))
+        name = next(
+            line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")
+        )
     except (OSError, StopIteration):
         name = platform.processor() or platform.machine()
     rows = [
@@ -57,7 +59,9 @@ def doctor() -> None:
     ]
     for package, extra in _OPTIONAL.items():
         present = importlib.util.find_spec(package) is not None
-        rows.append([package, _version(package) if present else f"not installed: pip install duograd[{extra}]"])
+        rows.append(
+            [package, _version(package) if present else f"not installed: pip install duograd[{extra}]"]
+        )
     made = table("duograd doctor", ["what", "found"], rows)
     made.columns[1].justify, made.columns[1].no_wrap = "left", False
     console().print(made)

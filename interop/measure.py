@@ -31,9 +31,13 @@ class _Snapshot:
 
     def __init__(self, path: Any):
         trace = path.recorded
-        self.tensors = list({id(t): t for t in [*path.tensors, *(t for t, _ in trace.lifted.values())]}.values())
+        self.tensors = list(
+            {id(t): t for t in [*path.tensors, *(t for t, _ in trace.lifted.values())]}.values()
+        )
         self.values = [np.array(t._array()) for t in self.tensors]
-        self.grads = [(t, t._grad, None if t._grad is None else np.array(t._grad._array())) for t in self.tensors]
+        self.grads = [
+            (t, t._grad, None if t._grad is None else np.array(t._grad._array())) for t in self.tensors
+        ]
         self.generators = [(g, g.get_state()) for g, _ in trace.drawn.values()]
 
     def restore(self) -> None:
@@ -89,10 +93,14 @@ class Comparison:
 
     def __str__(self) -> str:
         lines = [f"{self.name}: eager and graph {'agree bit for bit' if self.equal else 'differ'}"]
-        lines.append(f"  largest difference {self.difference:g} over {len(self.differences)} results and states")
+        lines.append(
+            f"  largest difference {self.difference:g} over {len(self.differences)} results and states"
+        )
         lines += [f"  {name}: {gap:g}" for name, gap in self.differences.items() if gap]
         if not self.equal:
-            lines.append(f"  first op that differs: {self.first_op or 'none alone; the fused kernels differ'}")
+            lines.append(
+                f"  first op that differs: {self.first_op or 'none alone; the fused kernels differ'}"
+            )
         return "\n".join(lines)
 
 
@@ -140,7 +148,10 @@ def _first_difference(path: Any, segment: Any) -> str | None:
     env: dict[Value, Any] = dict(zip(graph.inputs, runner.inputs(path.tensors, path.carried)))
     with dispatch.set_grad(False):
         for node in graph.nodes:
-            row = [env[x] if isinstance(x, Value) else x.read() if isinstance(x, Number) else x for x in node.inputs]
+            row = [
+                env[x] if isinstance(x, Value) else x.read() if isinstance(x, Number) else x
+                for x in node.inputs
+            ]
             made = host.run(node.op, tuple(row), node.attrs)
             for value, tensor in zip(node.outputs, made):
                 env[value] = tensor
@@ -179,11 +190,19 @@ class BenchResult:
     def __str__(self) -> str:
         from .terminal import seconds, size
 
-        rows = [("first call", "first_s", seconds), ("median call", "median_s", seconds), ("peak memory", "peak_bytes", size)]
-        lines = [f"{self.name}: graph {self.speedup:.2f} times as fast as eager, largest difference {self.difference:g}"]
+        rows = [
+            ("first call", "first_s", seconds),
+            ("median call", "median_s", seconds),
+            ("peak memory", "peak_bytes", size),
+        ]
+        lines = [
+            f"{self.name}: graph {self.speedup:.2f} times as fast as eager, largest difference {self.difference:g}"
+        ]
         lines.append(f"  {'':14}{'eager':>12}{'graph':>12}")
         for text, key, show in rows:
-            lines.append(f"  {text:14}{show(getattr(self.eager, key)):>12}{show(getattr(self.graph, key)):>12}")
+            lines.append(
+                f"  {text:14}{show(getattr(self.eager, key)):>12}{show(getattr(self.graph, key)):>12}"
+            )
         lines.append(f"  trace and compile {seconds(self.compile_s)}, {self.kernels} kernel launches")
         return "\n".join(lines)
 

@@ -42,7 +42,13 @@ def progress(title: str, total: int) -> Iterator[Callable[[str], None]]:
 
         yield advance
         return
-    columns = (TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[text]}"))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(None),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[text]}"),
+    )
     with Progress(*columns, console=out) as bars:
         task = bars.add_task(title, total=total, text="")
         yield lambda text: bars.update(task, advance=1, text=text)
@@ -53,7 +59,9 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> Any:
     from rich import box
     from rich.table import Table
 
-    made = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", padding=(0, 1, 0, 0))
+    made = Table(
+        title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", padding=(0, 1, 0, 0)
+    )
     for k, name in enumerate(columns):
         made.add_column(name, justify="left" if k == 0 else "right", no_wrap=True)
     for row in rows:

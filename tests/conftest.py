@@ -1,9 +1,8 @@
 """Fixtures of all tests: one seed, one tolerance table."""
 
+import duograd as dg
 import numpy as np
 import pytest
-
-import duograd as dg
 
 #: relative and absolute tolerance against another implementation, by dtype: a few roundings of sums
 TOLERANCE = {"float32": (2e-5, 2e-6), "float64": (1e-11, 1e-12)}

@@ -5,9 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 import duograd
+import pytest
 
 ROOT = Path(duograd.__file__).parent
 ALLOWED = {
@@ -31,7 +30,17 @@ OUTSIDE = {
     "interop": {"safetensors", "rich", "matplotlib", "sklearn", "onnxruntime"},
     "backends/cpu/vecmath_fit.py": {"mpmath"},  # makes the coefficient tables; not part of a running program
     "backends/cpu/vecmath_measure.py": {"mpmath"},
-    "bench": {"duograd", "torch", "jax", "jaxlib", "onnxruntime", "rich", "matplotlib", "threadpoolctl", "onnx"},
+    "bench": {
+        "duograd",
+        "torch",
+        "jax",
+        "jaxlib",
+        "onnxruntime",
+        "rich",
+        "matplotlib",
+        "threadpoolctl",
+        "onnx",
+    },
 }
 FILES = [p for folder in ALLOWED for p in sorted((ROOT / folder).rglob("*.py"))]
 
@@ -71,11 +80,18 @@ def test_imports_keep_the_dependency_rule(path):
 
 
 def _run(code, **kwargs):
-    return subprocess.run([sys.executable, *code], capture_output=True, text=True, check=True, **kwargs).stdout
+    return subprocess.run(
+        [sys.executable, *code], capture_output=True, text=True, check=True, **kwargs
+    ).stdout
 
 
 def test_import_loads_no_heavy_package():
-    loaded = _run(["-c", "import sys, duograd; print([m for m in ('numba', 'llvmlite', 'cupy', 'onnx', 'torch') if m in sys.modules])"])
+    loaded = _run(
+        [
+            "-c",
+            "import sys, duograd; print([m for m in 'numba llvmlite cupy onnx torch'.split() if m in sys.modules])",
+        ]
+    )
     assert loaded.strip() == "[]"
 
 
@@ -85,12 +101,15 @@ import duograd
 def test_probe():
     twice = [m for m in sys.modules if m == "core" or m.startswith("core.")]
     assert not twice, twice
-    registries = {id(m.REGISTRY) for n, m in list(sys.modules.items()) if n.endswith("core.op") and hasattr(m, "REGISTRY")}
+    ops = [m for n, m in list(sys.modules.items()) if n.endswith("core.op")]
+    registries = {id(m.REGISTRY) for m in ops if hasattr(m, "REGISTRY")}
     assert len(registries) == 1
 """
 
 
-@pytest.mark.parametrize("start", [["-m", "pytest"], ["-c", "import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))"]])
+@pytest.mark.parametrize(
+    "start", [["-m", "pytest"], ["-c", "import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))"]]
+)
 def test_pytest_makes_one_registry(tmp_path, start):
     """A root __init__ tempts pytest to import `core` under a second name."""
     probe = tmp_path / "test_probe.py"

@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import pytest
-
 from duograd.interop.cli import main
 
 
@@ -19,7 +18,9 @@ def test_help_lists_the_commands(capsys):
 
 
 def test_module_and_script_are_the_same():
-    out = subprocess.run([sys.executable, "-m", "duograd", "--help"], capture_output=True, text=True, check=True)
+    out = subprocess.run(
+        [sys.executable, "-m", "duograd", "--help"], capture_output=True, text=True, check=True
+    )
     assert "usage: duograd" in out.stdout
 
 
@@ -56,7 +57,8 @@ def test_demo_does_the_main_job(tmp_path, capsys):
     assert main(["demo", "--out", str(out), "--epochs", "4"]) == 0
     report = json.loads((out / "report.json").read_text())
     for key in (
-        "accuracy", "loss_difference", "eager_step_s", "graph_step_s", "onnx_max_difference", "reloaded_equal", "seconds",
+        "accuracy", "loss_difference", "eager_step_s", "graph_step_s", "onnx_max_difference", "reloaded_equal",
+        "seconds",
     ):  # fmt: skip
         assert key in report
     assert report["accuracy"] > 0.9

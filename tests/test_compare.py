@@ -1,9 +1,8 @@
 """`dg.compare` and `dg.bench`: both modes side by side, without lasting effects."""
 
+import duograd as dg
 import numpy as np
 import pytest
-
-import duograd as dg
 
 
 def _step():

@@ -3,10 +3,9 @@
 import gc
 import weakref
 
+import duograd as dg
 import numpy as np
 import pytest
-
-import duograd as dg
 
 
 def test_backward_adds_to_grad():
@@ -224,7 +223,7 @@ def test_device_errors():
 
 
 def test_grad_and_value_and_grad_nest():
-    f = lambda x: (x**3).sum()  # noqa: E731
+    f = lambda x: (x**3).sum()
     x = dg.tensor([2.0])
     assert dg.grad(f)(x).item() == pytest.approx(12.0)
     assert dg.grad(lambda y: dg.grad(f)(y).sum())(x).item() == pytest.approx(12.0)

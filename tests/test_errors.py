@@ -2,19 +2,22 @@
 
 import re
 
-import pytest
-
 import duograd as dg
+import pytest
 
 CASES = {
     "mismatched shapes": (lambda: dg.ones((2, 3)) + dg.ones((4,)), ValueError, "[add]"),
     "mismatched matrices": (lambda: dg.ones((2, 3)) @ dg.ones((4, 5)), ValueError, "[matmul]"),
-    "wrong dtype": (lambda: dg.conv2d(dg.ones((1, 1, 4, 4), dtype="int64"), dg.ones((1, 1, 3, 3))), TypeError, "[conv2d]"),
+    "wrong dtype": (
+        lambda: dg.conv2d(dg.ones((1, 1, 4, 4), dtype="int64"), dg.ones((1, 1, 3, 3))), TypeError, "[conv2d]",
+    ),
     "booleans subtracted": (lambda: dg.ones((2,), dtype="bool") - dg.ones((2,), dtype="bool"), TypeError, "[subtract]"),
     "unknown dtype": (lambda: dg.ones((2,), dtype="float128x"), TypeError, "dtype"),
     "unknown device": (lambda: dg.ones((2,), device="tpu"), RuntimeError, "[device]"),
     "no such GPU": (lambda: dg.ones((2,), device="cuda:99"), (RuntimeError, ImportError), "cuda"),
-    "axis outside": (lambda: dg.softmax(dg.ones((2, 5)), axis=3), ValueError, "[softmax] axis=3 is outside x: float32[2, 5]"),
+    "axis outside": (
+        lambda: dg.softmax(dg.ones((2, 5)), axis=3), ValueError, "[softmax] axis=3 is outside x: float32[2, 5]",
+    ),
     "index outside": (lambda: dg.ones((2, 3))[5], IndexError, "index 5"),
     "reshape": (lambda: dg.ones((2, 3)).reshape(4), ValueError, "[reshape]"),
     "backward on many": (

@@ -3,10 +3,9 @@
 import collections
 import threading
 
+import duograd as dg
 import numpy as np
 import pytest
-
-import duograd as dg
 
 
 def _same(a, b):

@@ -1,9 +1,8 @@
 """Promise 1: eager equals graph bit for bit, for every sample of every op, forward and gradient."""
 
+import duograd as dg
 import numpy as np
 import pytest
-
-import duograd as dg
 from duograd.core.op import Ints
 from duograd.core.reference import make_arguments, samples
 

@@ -1,9 +1,8 @@
 """Every op with every sample: kernels against the op's own body, gradients, types, errors."""
 
+import duograd as dg
 import numpy as np
 import pytest
-
-import duograd as dg
 from duograd.core.op import REGISTRY, Ints, TensorType
 from duograd.core.reference import make_arguments, reference, samples, type_of
 from duograd.core.types import DTYPES
@@ -54,7 +53,9 @@ def test_strided_inputs_give_the_same(case, close):
             wide = dg.tensor(np.repeat(a, 2, axis=-1))
             a = wide[..., ::2]
         strided.append(dg.tensor(a) if isinstance(a, np.ndarray) else a)
-    for x, y in zip(_outputs(op(*dense, **sample.attrs)), _outputs(op(*strided, **sample.attrs)), strict=True):
+    for x, y in zip(
+        _outputs(op(*dense, **sample.attrs)), _outputs(op(*strided, **sample.attrs)), strict=True
+    ):
         if op.name == "matmul":  # a vector's product runs along whichever axis of the matrix is contiguous
             close(x.numpy(), y.numpy())
         else:
@@ -114,7 +115,9 @@ def test_gradient_equals_difference_to_order_two(case):
     if not out.requires_grad:
         pytest.fail(f"{op.name} does not record a gradient")
     out.backward(create_graph=True)
-    slope = sum(float((x.grad.detach().numpy() * d).sum()) for x, d in zip(leaves, directions) if x.grad is not None)
+    slope = sum(
+        float((x.grad.detach().numpy() * d).sum()) for x, d in zip(leaves, directions) if x.grad is not None
+    )
     assert slope == pytest.approx(_directional(f, xs, directions, 1e-6), rel=1e-5, abs=1e-7)
 
     def gradient_along(*points):

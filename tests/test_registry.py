@@ -1,8 +1,7 @@
 """Completeness: every op has what promise 3 of the design asks for."""
 
-import pytest
-
 import duograd as dg
+import pytest
 from duograd.backends.cpu.device import CpuBackend
 from duograd.core.explain import gradient
 from duograd.core.op import REGISTRY
@@ -14,11 +13,15 @@ OPS = sorted(REGISTRY)
 def test_op_is_complete(name):
     op = REGISTRY[name]
     assert op.doc, "a docstring"
-    assert op.samples or name == "to_device" or name.startswith(("max_pool2d_", "picked", "matches")), "samples"
+    assert op.samples or name == "to_device" or name.startswith(("max_pool2d_", "picked", "matches")), (
+        "samples"
+    )
     assert gradient(op) != "missing", "a gradient rule or the reason for none"
     assert op.onnx or op.no_onnx or op.kind == "composite", "an ONNX mapping or the reason for none"
     if op.kind == "primitive":
-        has = op.reduction or op.is_view or op.lower_rule or CpuBackend().primitive(name) or name == "to_device"
+        has = (
+            op.reduction or op.is_view or op.lower_rule or CpuBackend().primitive(name) or name == "to_device"
+        )
         assert has, "a CPU kernel"
         assert op.type_rule or op.reduction, "a type rule"
 

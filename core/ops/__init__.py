@@ -45,7 +45,11 @@ for _name, _op in {
 
 def _power(self: Tensor, other: Any) -> Any:
     # A square is by far the most common power, and exact.
-    return elementwise.square(self) if isinstance(other, (int, float)) and other == 2 else elementwise.power(self, other)
+    return (
+        elementwise.square(self)
+        if isinstance(other, (int, float)) and other == 2
+        else elementwise.power(self, other)
+    )
 
 
 def _get(self: Tensor, index: Any) -> Any:
@@ -104,10 +108,10 @@ METHODS: dict[str, Any] = {
     **{
         name: REGISTRY[name]
         for name in (
-            "sum prod max min any all argmax argmin mean var std logsumexp abs sign square sqrt rsqrt exp expm1 log log1p "
-            "sin cos tanh sigmoid erf floor ceil round trunc clip softmax log_softmax relu squeeze expand_dims flatten "
-            "split matmul"
-        ).split()
+            "sum prod max min any all argmax argmin mean var std logsumexp abs sign square sqrt rsqrt exp expm1 log "
+            "log1p sin cos tanh sigmoid erf floor ceil round trunc clip softmax log_softmax relu squeeze expand_dims "
+            "flatten split matmul"
+        ).split()  # noqa: SIM905
     },
     "__pow__": _power, "__rpow__": lambda self, other: elementwise.power(other, self),
     "__neg__": elementwise.negative, "__abs__": elementwise.abs_, "__pos__": lambda self: self,

@@ -17,7 +17,9 @@ def pair(op: str, name: str, value: object, low: int = 1) -> Pair:
     """(vertical, horizontal) from an int or a pair. Raises ArgumentError below `low`."""
     out = value if isinstance(value, (tuple, list)) else (value, value)
     if len(out) != 2 or not all(isinstance(v, int) and v >= low for v in out):
-        raise ArgumentError(op, f"{name}={value} is not an int or a pair of ints from {low}", "pass one or two ints")
+        raise ArgumentError(
+            op, f"{name}={value} is not an int or a pair of ints from {low}", "pass one or two ints"
+        )
     return tuple(out)
 
 
@@ -26,7 +28,9 @@ def padding_pairs(op: str, padding: object) -> tuple[Pair, Pair]:
     both = padding if isinstance(padding, (tuple, list)) else (padding, padding)
     out = tuple(tuple(p) if isinstance(p, (tuple, list)) else (p, p) for p in both)
     if len(out) != 2 or any(len(p) != 2 or not all(isinstance(n, int) and n >= 0 for n in p) for p in out):
-        raise ArgumentError(op, f"padding={padding} is not ((top, bottom), (left, right)) from 0", "pass an int or pairs")
+        raise ArgumentError(
+            op, f"padding={padding} is not ((top, bottom), (left, right)) from 0", "pass an int or pairs"
+        )
     return out
 
 
@@ -37,7 +41,9 @@ def out_size(n: int, window: int, stride: int, pads: Pair, dilation: int) -> int
 
 def _normalize_conv(op, stride, padding, dilation, groups):
     if not isinstance(groups, int) or groups < 1:
-        raise ArgumentError(op, f"groups={groups} is not a positive int", "use a divisor of both channel numbers")
+        raise ArgumentError(
+            op, f"groups={groups} is not a positive int", "use a divisor of both channel numbers"
+        )
     return pair(op, "stride", stride), padding_pairs(op, padding), pair(op, "dilation", dilation), groups
 
 
@@ -67,7 +73,7 @@ def conv2d(x, w, *, stride=1, padding=0, dilation=1, groups=1):
     Raises: ShapeError for channels that do not fit or a window larger than the padded image.
     Numerics: accumulates in x's dtype, in a fixed order. Source: ONNX Conv.
     """
-    n, c, _, _ = x.shape
+    n = x.shape[0]
     k, cg, _, _ = w.shape
     v = _windows(x, w.shape[2:], stride, padding, dilation, 0)
     v = v.reshape(n, groups, cg, *v.shape[2:])
@@ -84,9 +90,13 @@ def _(inputs, **attrs):
 @conv2d.type
 def _(x, w, *, stride, padding, dilation, groups):
     if x.ndim != 4 or w.ndim != 4:
-        raise ShapeError("conv2d", f"takes x[N, C, H, W] and w[K, C, R, S], got x: {x}, w: {w}", "add or merge axes")
+        raise ShapeError(
+            "conv2d", f"takes x[N, C, H, W] and w[K, C, R, S], got x: {x}, w: {w}", "add or merge axes"
+        )
     if x.dtype is not w.dtype or not x.dtype.is_float:
-        raise DtypeError("conv2d", f"takes floats of one dtype, got x: {x}, w: {w}", "convert with .to(dtype)")
+        raise DtypeError(
+            "conv2d", f"takes floats of one dtype, got x: {x}, w: {w}", "convert with .to(dtype)"
+        )
     if x.shape[1] != w.shape[1] * groups or w.shape[0] % groups:
         raise ShapeError(
             "conv2d", f"x: {x} has {x.shape[1]} channels, w: {w} with groups={groups} takes {w.shape[1] * groups}",
@@ -94,7 +104,9 @@ def _(x, w, *, stride, padding, dilation, groups):
         )  # fmt: skip
     p, q = (out_size(x.shape[2 + a], w.shape[2 + a], stride[a], padding[a], dilation[a]) for a in (0, 1))
     if p < 1 or q < 1:
-        raise ShapeError("conv2d", f"the window of w: {w} is larger than the padded image x: {x}", "add padding")
+        raise ShapeError(
+            "conv2d", f"the window of w: {w} is larger than the padded image x: {x}", "add padding"
+        )
     return TensorType(x.dtype, (x.shape[0], w.shape[0], p, q))
 
 
@@ -113,7 +125,9 @@ def w(g, x, w_type, stride, padding, dilation, groups):
 
 
 conv2d.sample((2, 3, 5, 6), (4, 3, 3, 2)).sample((2, 3, 6, 5), (4, 3, 3, 3), padding=1, stride=2)
-conv2d.sample((1, 4, 6, 6), (4, 2, 2, 3), groups=2, dilation=2, padding=((1, 0), (2, 1))).sample((2, 3, 4, 4), (2, 3, 1, 1))
+conv2d.sample((1, 4, 6, 6), (4, 2, 2, 3), groups=2, dilation=2, padding=((1, 0), (2, 1))).sample(
+    (2, 3, 4, 4), (2, 3, 1, 1)
+)
 conv2d.error_sample((2, 3, 5, 5), (4, 2, 3, 3), match="3 channels")
 
 
@@ -138,7 +152,9 @@ def conv2d_x_grad(dy, w, *, size, stride=1, padding=0, dilation=1, groups=1):
     (top, bottom), (left, right) = padding
     full = np.zeros((n, groups, cg, size[0] + top + bottom, size[1] + left + right), dy.dtype)
     wide = np.einsum(
-        "ngkpq,gkcrs->ngcpqrs", dy.reshape(n, groups, k // groups, p, q), w.reshape(groups, k // groups, cg, r, s)
+        "ngkpq,gkcrs->ngcpqrs",
+        dy.reshape(n, groups, k // groups, p, q),
+        w.reshape(groups, k // groups, cg, r, s),
     )
     for a in range(r):
         for b in range(s):
@@ -233,7 +249,9 @@ def _pool_type(op, x, window, stride, padding, dilation):
             raise ArgumentError(op, f"padding={padding} holds whole windows of window={window}", "pad less")
     p, q = (out_size(x.shape[2 + a], window[a], stride[a], padding[a], dilation[a]) for a in (0, 1))
     if p < 1 or q < 1:
-        raise ShapeError(op, f"the window {window} is larger than the padded image x: {x}", "use a smaller window")
+        raise ShapeError(
+            op, f"the window {window} is larger than the padded image x: {x}", "use a smaller window"
+        )
     return TensorType(x.dtype, (*x.shape[:2], p, q))
 
 
@@ -361,11 +379,18 @@ def _(x, *, window, stride, padding, count_include_pad):
 @avg_pool2d.grad
 def x(g, x_type, window, stride, padding, count_include_pad):
     return avg_pool2d_x_grad(
-        g, size=x_type.shape[2:], window=window, stride=stride, padding=padding, count_include_pad=count_include_pad
+        g,
+        size=x_type.shape[2:],
+        window=window,
+        stride=stride,
+        padding=padding,
+        count_include_pad=count_include_pad,
     )
 
 
-avg_pool2d.sample((2, 3, 6, 6), window=2).sample((1, 2, 5, 7), window=3, stride=2, padding=1, count_include_pad=False)
+avg_pool2d.sample((2, 3, 6, 6), window=2).sample(
+    (1, 2, 5, 7), window=3, stride=2, padding=1, count_include_pad=False
+)
 avg_pool2d.sample((1, 2, 5, 5), window=3, stride=1, padding=1)
 
 
@@ -387,7 +412,11 @@ def avg_pool2d_x_grad(dy, *, size, window, stride=None, padding=0, count_include
 
 @avg_pool2d_x_grad.normalize
 def _(inputs, size, window, stride, padding, count_include_pad):
-    return (tuple(size), *_normalize_pool("avg_pool2d_x_grad", window, stride, padding, 1)[:3], bool(count_include_pad))
+    return (
+        tuple(size),
+        *_normalize_pool("avg_pool2d_x_grad", window, stride, padding, 1)[:3],
+        bool(count_include_pad),
+    )
 
 
 @avg_pool2d_x_grad.type

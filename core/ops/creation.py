@@ -1,6 +1,5 @@
 """New tensors: constant, counted, random; and moves between devices."""
 
-# ruff: noqa: F811
 from __future__ import annotations
 
 import math
@@ -28,7 +27,9 @@ def _filled(op, *tensors, shape, dtype, device=None):
     return TensorType(dtype, shape)
 
 
-@pointwise(no_gradient=_FROM_SHAPE, onnx=lambda o, value, *, shape, dtype, device: o.full(shape, value, dtype))
+@pointwise(
+    no_gradient=_FROM_SHAPE, onnx=lambda o, value, *, shape, dtype, device: o.full(shape, value, dtype)
+)
 def full_(value, *, shape, dtype=None, device=None):
     """A tensor filled with one number. dtype: from the number when left out. Source: ONNX ConstantOfShape."""
     return cast(value, dtype)
@@ -46,7 +47,9 @@ def _(value, *, shape, dtype, device=None):
     return _filled("full", shape=shape, dtype=dtype)
 
 
-full_.sample(2.5, shape=(2, 3), grad=False).sample(7, shape=(), grad=False).sample(1, shape=(0, 2), dtype="float64", grad=False)
+full_.sample(2.5, shape=(2, 3), grad=False).sample(7, shape=(), grad=False).sample(
+    1, shape=(0, 2), dtype="float64", grad=False
+)
 
 
 def full(shape, fill_value, dtype=None, device=None):
@@ -101,7 +104,9 @@ def _(start, step, *, size, dtype, device=None):
     return TensorType(dtype, (size,))
 
 
-arange_from.sample(2, 3, size=5, dtype=T.int64, grad=False).sample(0.5, 0.25, size=4, dtype=T.float32, grad=False)
+arange_from.sample(2, 3, size=5, dtype=T.int64, grad=False).sample(
+    0.5, 0.25, size=4, dtype=T.float32, grad=False
+)
 
 
 def arange(start, stop=None, step=1, dtype=None, device=None):
@@ -125,10 +130,15 @@ def linspace(start, stop, num, endpoint=True, dtype=None, device=None):
         raise ArgumentError("linspace", f"num={num} is negative", "use 0 or more")
     steps = num - 1 if endpoint else num
     step = (stop - start) / steps if steps > 0 else 0.0
-    return arange_from(float(start), float(step), size=num, dtype=_dtype("linspace", dtype, T.default_float), device=device)
+    return arange_from(
+        float(start), float(step), size=num, dtype=_dtype("linspace", dtype, T.default_float), device=device
+    )
 
 
-@pointwise(no_gradient=_FROM_SHAPE, onnx=lambda o, *, rows, columns, offset, dtype, device: o.eye(rows, columns, offset, dtype))
+@pointwise(
+    no_gradient=_FROM_SHAPE,
+    onnx=lambda o, *, rows, columns, offset, dtype, device: o.eye(rows, columns, offset, dtype),
+)
 def eye_(*, rows, columns, offset=0, dtype=T.float32, device=None):
     """Ones on a diagonal, zeros elsewhere. Source: ONNX EyeLike."""
     i = s.index()
@@ -145,7 +155,13 @@ eye_.sample(rows=3, columns=4, offset=1, grad=False)
 
 def eye(n, m=None, k=0, dtype=None, device=None):
     """An n x m matrix (n x n by default) with ones on diagonal k."""
-    return eye_(rows=n, columns=n if m is None else m, offset=k, dtype=_dtype("eye", dtype, T.default_float), device=device)
+    return eye_(
+        rows=n,
+        columns=n if m is None else m,
+        offset=k,
+        dtype=_dtype("eye", dtype, T.default_float),
+        device=device,
+    )
 
 
 @primitive(transfer=True, onnx=lambda o, x, *, device: x)
@@ -232,13 +248,17 @@ def _draw(shape):
 def rand(*shape, dtype=None, device=None):
     """Uniform random floats in [0, 1). shape: ints or one tuple. Seeded by `dg.manual_seed`."""
     size = as_shape("rand", shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape)
-    return random_uniform(*_draw(size), shape=size, dtype=_dtype("rand", dtype, T.default_float), device=device)
+    return random_uniform(
+        *_draw(size), shape=size, dtype=_dtype("rand", dtype, T.default_float), device=device
+    )
 
 
 def randn(*shape, dtype=None, device=None):
     """Standard normal random floats. shape: ints or one tuple. Seeded by `dg.manual_seed`."""
     size = as_shape("randn", shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape)
-    return random_normal(*_draw(size), shape=size, dtype=_dtype("randn", dtype, T.default_float), device=device)
+    return random_normal(
+        *_draw(size), shape=size, dtype=_dtype("randn", dtype, T.default_float), device=device
+    )
 
 
 def randint(low, high=None, shape=(), dtype=None, device=None):
@@ -246,6 +266,15 @@ def randint(low, high=None, shape=(), dtype=None, device=None):
     if high is None:
         low, high = 0, low
     if not low < high <= low + 2**32:
-        raise ArgumentError("randint", f"the range from {low} to {high} is empty or above 2**32", "use low < high")
+        raise ArgumentError(
+            "randint", f"the range from {low} to {high} is empty or above 2**32", "use low < high"
+        )
     size = as_shape("randint", shape)
-    return random_integers(*_draw(size), low, high - low, shape=size, dtype=_dtype("randint", dtype, T.default_int), device=device)
+    return random_integers(
+        *_draw(size),
+        low,
+        high - low,
+        shape=size,
+        dtype=_dtype("randint", dtype, T.default_int),
+        device=device,
+    )

@@ -17,7 +17,9 @@ from ..scalar import const, s
 def _numbers(name, *operands):
     """Refuse booleans where arithmetic on them has no meaning, as NumPy does."""
     if all(x.dtype is T.bool_ for x in operands):
-        raise DtypeError(name, "takes numbers, not booleans", "use logical ops, or convert with .to(dg.int64)")
+        raise DtypeError(
+            name, "takes numbers, not booleans", "use logical ops, or convert with .to(dg.int64)"
+        )
 
 
 @pointwise(onnx="Add")
@@ -40,7 +42,9 @@ def y(g):
     return g
 
 
-add.sample((3, 4), (4,)).sample((2, 3), 2.5).sample(Ints((4,)), Ints((4,))).sample((), ()).sample((0, 3), (3,))
+add.sample((3, 4), (4,)).sample((2, 3), 2.5).sample(Ints((4,)), Ints((4,))).sample((), ()).sample(
+    (0, 3), (3,)
+)
 add.error_sample((2, 3), (4,), match="do not broadcast")
 
 
@@ -102,7 +106,9 @@ def y(g, y, out):
     return negative(g * out / y)
 
 
-divide.sample((3, 4), (4,), low=0.5, high=2.0).sample((3,), 2.0).sample(1.0, (3,), low=0.5).sample(Ints((3,)), 2)
+divide.sample((3, 4), (4,), low=0.5, high=2.0).sample((3,), 2.0).sample(1.0, (3,), low=0.5).sample(
+    Ints((3,)), 2
+)
 
 
 @pointwise(no_gradient="constant between steps", no_onnx="written as Floor(Div) by the exporter's caller")
@@ -566,7 +572,9 @@ def x(g, x_type):
     return cast(g, dtype=x_type.dtype)
 
 
-cast.sample((3, 4), dtype="float64").sample((3, 4), dtype="int32", grad=False).sample(Ints((5,)), dtype="float32")
+cast.sample((3, 4), dtype="float64").sample((3, 4), dtype="int32", grad=False).sample(
+    Ints((5,)), dtype="float32"
+)
 
 
 @pointwise(onnx="Identity")

@@ -1,6 +1,5 @@
 """Indexing with tensors, and the meaning of `x[...]` and `x[...] = v`."""
 
-# ruff: noqa: F811
 from __future__ import annotations
 
 from typing import Any
@@ -48,7 +47,9 @@ def _(read, x, index, *, axis):
         low, high = int(values.min()), int(values.max())
         if low < -n or high >= n:
             bad = low if low < -n else high
-            raise IndexingError("take", f"index {bad} is outside axis {axis} of x: {x.type}", f"use {-n} to {n - 1}")
+            raise IndexingError(
+                "take", f"index {bad} is outside axis {axis} of x: {x.type}", f"use {-n} to {n - 1}"
+            )
 
 
 @take.grad
@@ -97,7 +98,9 @@ def _onnx_one_hot(o, x, *, num_classes, dtype):
 @composite(onnx=_onnx_one_hot)
 def one_hot(x, *, num_classes, dtype=T.float32):
     """Rows of zeros with a one at x. x: int[...]. Returns: dtype[..., num_classes]. Source: ONNX OneHot."""
-    return matches(expand_dims(x, axis=-1), arange(num_classes, device=x.device), dtype=T.as_dtype(dtype, "one_hot"))
+    return matches(
+        expand_dims(x, axis=-1), arange(num_classes, device=x.device), dtype=T.as_dtype(dtype, "one_hot")
+    )
 
 
 one_hot.sample(Ints((3, 2), 0, 4), num_classes=4)
@@ -128,7 +131,9 @@ def getitem(x: Tensor, index: Any) -> Tensor:
         return take(x, picked, axis=0)  # type: ignore[no-any-return]
     if _hold_tensors(index):
         raise IndexingError(
-            "getitem", "an index of several entries holds a tensor", "pick in two steps: dg.take(x, index, axis=k)"
+            "getitem",
+            "an index of several entries holds a tensor",
+            "pick in two steps: dg.take(x, index, axis=k)",
         )
     return slice_(x, index=basic_index("getitem", x.shape, index))  # type: ignore[no-any-return]
 
@@ -136,7 +141,9 @@ def getitem(x: Tensor, index: Any) -> Tensor:
 def setitem(x: Tensor, index: Any, value: Any) -> None:
     """`x[index] = value` for a basic index: in place, recorded on the tape."""
     if isinstance(index, (Tensor, list, np.ndarray)) or _hold_tensors(index):
-        raise IndexingError("setitem", "assigning through a tensor index is not supported", "use dg.where(mask, value, x)")
+        raise IndexingError(
+            "setitem", "assigning through a tensor index is not supported", "use dg.where(mask, value, x)"
+        )
     view = getitem(x, index)
     if isinstance(value, (np.ndarray, np.generic)):
         value = dispatch.state.executor.constant(np.asarray(value), x.device)

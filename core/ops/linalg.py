@@ -1,7 +1,6 @@
 """Matrix products."""
 
 # Gradient rules are named after the input they are for, so names repeat here.
-# ruff: noqa: F811
 from __future__ import annotations
 
 import math
@@ -37,7 +36,9 @@ def _(x, y):
     k_x, k_y = x.shape[-1], y.shape[-2] if y.ndim > 1 else y.shape[0]
     if k_x != k_y:
         raise ShapeError(
-            "matmul", f"x: {x} has {k_x} columns, y: {y} has {k_y} rows", "transpose one, or check the layer's in_features"
+            "matmul",
+            f"x: {x} has {k_x} columns, y: {y} has {k_y} rows",
+            "transpose one, or check the layer's in_features",
         )
     batch = T.broadcast_shapes("matmul", x.shape[:-2], y.shape[:-2])
     rows = x.shape[-2:-1]

@@ -1,7 +1,6 @@
 """Normalisation layers as ops."""
 
 # Gradient rules are named after the input they are for, so names repeat here.
-# ruff: noqa: F811
 from __future__ import annotations
 
 from ..errors import ShapeError
@@ -29,7 +28,9 @@ def layer_norm(x, w=None, b=None, *, n_axes=1, eps=1e-5):
     axes = tuple(range(x.ndim - n_axes, x.ndim))
     for name, p in (("w", w), ("b", b)):
         if p is not None and p.shape != x.shape[axes[0] :]:
-            raise ShapeError("layer_norm", f"{name}: {p.type} is not like the last axes of x: {x.type}", "check the shape")
+            raise ShapeError(
+                "layer_norm", f"{name}: {p.type} is not like the last axes of x: {x.type}", "check the shape"
+            )
     centred = x - mean(x, axis=axes, keepdims=True)
     out = centred * E.rsqrt(mean(centred * centred, axis=axes, keepdims=True) + eps)
     if w is not None:

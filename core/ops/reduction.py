@@ -51,10 +51,14 @@ def _reduction(fn, out_dtype, empty_is_error=False, **options):
     def _(x, axis=None, keepdims=False):
         axes = normalize_axes(op.name, axis, len(x.shape), x)
         if empty_is_error and x.size == 0 and math.prod(x.shape[a] for a in axes) == 0:
-            raise ArgumentError(op.name, f"has no value over an empty axis, x: {x}", "check the tensor's size first")
+            raise ArgumentError(
+                op.name, f"has no value over an empty axis, x: {x}", "check the tensor's size first"
+            )
         return TensorType(out_dtype(op, x.dtype), reduced_shape(x.shape, axes, keepdims))
 
-    op.sample((3, 4)).sample((2, 3, 4), axis=1).sample((2, 3, 4), axis=(0, 2), keepdims=True).sample((5,), axis=-1)
+    op.sample((3, 4)).sample((2, 3, 4), axis=1).sample((2, 3, 4), axis=(0, 2), keepdims=True).sample(
+        (5,), axis=-1
+    )
     op.sample(()).sample((70, 3), axis=0)
     op.error_sample((2, 3), axis=3, match="axis=3 is outside")
     return op
@@ -194,7 +198,9 @@ def _arg(fn, onnx):
     def _(inputs, axis, keepdims):
         x = inputs[0]
         if isinstance(axis, (tuple, list)):
-            raise ArgumentError(name, f"axis={axis} names several axes", "pass one axis, or None for the flat index")
+            raise ArgumentError(
+                name, f"axis={axis} names several axes", "pass one axis, or None for the flat index"
+            )
         if axis is not None and hasattr(x, "shape"):
             axis = T.normalize_axis(name, axis, len(x.shape), x.type)
         return (axis, keepdims)
@@ -203,7 +209,9 @@ def _arg(fn, onnx):
     def _(x, axis=None, keepdims=False):
         axes = normalize_axes(name, axis, len(x.shape), x)
         if math.prod(x.shape[a] for a in axes) == 0:
-            raise ArgumentError(name, f"has no value over an empty axis, x: {x}", "check the tensor's size first")
+            raise ArgumentError(
+                name, f"has no value over an empty axis, x: {x}", "check the tensor's size first"
+            )
         return TensorType(T.int64, reduced_shape(x.shape, axes, keepdims))
 
     op.sample((3, 4)).sample((2, 3, 4), axis=1).sample((2, 3, 4), axis=-1, keepdims=True).sample(Ints((30,)))
@@ -248,7 +256,9 @@ def mean(x, *, axis=None, keepdims=False):
     return sum_(x, axis=axis, keepdims=keepdims) * (1.0 / n if n else math.nan)
 
 
-mean.sample((3, 4)).sample((2, 3, 4), axis=1).sample((2, 3, 4), axis=(0, 2), keepdims=True).sample(Ints((4,)), grad=False)
+mean.sample((3, 4)).sample((2, 3, 4), axis=1).sample((2, 3, 4), axis=(0, 2), keepdims=True).sample(
+    Ints((4,)), grad=False
+)
 
 
 @composite
@@ -260,7 +270,9 @@ def var(x, *, axis=None, correction=0.0, keepdims=False):
     n = _count(x, axis)
     centred = x - mean(x, axis=axis, keepdims=True)
     divisor = n - correction
-    return sum_(E.square(centred), axis=axis, keepdims=keepdims) * (1.0 / divisor if divisor > 0 else math.nan)
+    return sum_(E.square(centred), axis=axis, keepdims=keepdims) * (
+        1.0 / divisor if divisor > 0 else math.nan
+    )
 
 
 var.sample((3, 4)).sample((2, 3, 4), axis=1, correction=1.0).sample((2, 3, 4), axis=(0, 2), keepdims=True)
@@ -281,7 +293,11 @@ def logsumexp(x, *, axis=None, keepdims=False):
     top = max_(x, axis=axis, keepdims=True).detach()
     shift = E.where(E.isfinite(top), top, 0.0)
     total = E.log(sum_(E.exp(x - shift), axis=axis, keepdims=True)) + shift
-    return total if keepdims else reshape(total, shape=reduced_shape(x.shape, normalize_axes("logsumexp", axis, x.ndim), False))
+    return (
+        total
+        if keepdims
+        else reshape(total, shape=reduced_shape(x.shape, normalize_axes("logsumexp", axis, x.ndim), False))
+    )
 
 
 logsumexp.sample((3, 4)).sample((2, 3, 4), axis=1).sample((2, 3), axis=(0, 1), keepdims=True)

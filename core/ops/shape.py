@@ -47,7 +47,9 @@ def _(inputs, shape):
     if -1 in shape and hasattr(x, "shape"):
         rest = math.prod(n for n in shape if n != -1)
         if shape.count(-1) > 1 or (rest == 0 and x.size) or (rest and x.size % rest) or not rest:
-            raise ShapeError("reshape", f"{x.type} cannot become {list(shape)}", "leave one -1 and make sizes divide")
+            raise ShapeError(
+                "reshape", f"{x.type} cannot become {list(shape)}", "leave one -1 and make sizes divide"
+            )
         shape = tuple(x.size // rest if n == -1 else n for n in shape)
     return (shape,)
 
@@ -56,7 +58,9 @@ def _(inputs, shape):
 def _(x, *, shape):
     if math.prod(shape) != x.size:
         raise ShapeError(
-            "reshape", f"{x} has {x.size} elements, shape {list(shape)} has {math.prod(shape)}", "make the sizes equal"
+            "reshape",
+            f"{x} has {x.size} elements, shape {list(shape)} has {math.prod(shape)}",
+            "make the sizes equal",
         )
     return TensorType(x.dtype, shape)
 
@@ -110,7 +114,9 @@ def x(g, x_type):
     return reshape(g, shape=x_type.shape)
 
 
-reshape.sample((3, 4), shape=(2, 6)).sample((2, 3, 4), shape=(-1,)).sample((6,), shape=(1, 2, 3)).sample((), shape=(1,))
+reshape.sample((3, 4), shape=(2, 6)).sample((2, 3, 4), shape=(-1,)).sample((6,), shape=(1, 2, 3)).sample(
+    (), shape=(1,)
+)
 reshape.error_sample((2, 3), shape=(4,), match="has 6 elements")
 
 
@@ -127,7 +133,9 @@ def _(inputs, axes):
     ndim = len(x.shape)
     out = tuple(normalize_axis("permute", a, ndim, x.type) for a in axes)
     if sorted(out) != list(range(ndim)):
-        raise ArgumentError("permute", f"axes={axes} is not an order of the {ndim} axes of {x.type}", "name each axis once")
+        raise ArgumentError(
+            "permute", f"axes={axes} is not an order of the {ndim} axes of {x.type}", "name each axis once"
+        )
     return (out,)
 
 
@@ -176,7 +184,9 @@ def _(inputs, shape):
 @broadcast_to.type
 def _(x, *, shape):
     if len(shape) < x.ndim or T.broadcast_shapes("broadcast_to", x.shape, shape) != shape:
-        raise ShapeError("broadcast_to", f"{x} does not broadcast to {list(shape)}", "sizes must be equal, or 1 in x")
+        raise ShapeError(
+            "broadcast_to", f"{x} does not broadcast to {list(shape)}", "sizes must be equal, or 1 in x"
+        )
     return TensorType(x.dtype, shape)
 
 
@@ -201,7 +211,9 @@ def basic_index(op, shape, index):
     entries = list(index) if isinstance(index, tuple) else [index]
     used = sum(1 for e in entries if e is not None and e is not Ellipsis)
     if used > len(shape):
-        raise IndexingError(op, f"{used} indices for a tensor of shape {list(shape)}", "use one index an axis")
+        raise IndexingError(
+            op, f"{used} indices for a tensor of shape {list(shape)}", "use one index an axis"
+        )
     fill_in = [slice(None)] * (len(shape) - used)
     spots = [k for k, e in enumerate(entries) if e is Ellipsis]
     if len(spots) > 1:
@@ -225,7 +237,9 @@ def basic_index(op, shape, index):
         else:
             k = int(e)
             if not -n <= k < n:
-                raise IndexingError(op, f"index {k} is outside axis {axis} of size {n}", f"use {-n} to {n - 1}")
+                raise IndexingError(
+                    op, f"index {k} is outside axis {axis} of size {n}", f"use {-n} to {n - 1}"
+                )
             out.append(("i", k % n))
         axis += 1
     return tuple(out)
@@ -349,7 +363,9 @@ def y(g, index):
     return slice_(g, index=index)
 
 
-slice_update.sample((4, 5), (5,), index=(1,)).sample((4, 5), (2, 5), index=(slice(0, 4, 2),)).sample((4,), 1.5, index=(0,))
+slice_update.sample((4, 5), (5,), index=(1,)).sample((4, 5), (2, 5), index=(slice(0, 4, 2),)).sample(
+    (4,), 1.5, index=(0,)
+)
 
 
 # ---------------------------------------------------------------- copies
@@ -376,9 +392,13 @@ def _(*xs, axis=0):
     dtype = xs[0].dtype
     for x in xs:
         dtype = T.promote(dtype, x.dtype)
-        same = x.ndim == xs[0].ndim and all(a == axis or n == m for a, (n, m) in enumerate(zip(x.shape, xs[0].shape)))
+        same = x.ndim == xs[0].ndim and all(
+            a == axis or n == m for a, (n, m) in enumerate(zip(x.shape, xs[0].shape))
+        )
         if not same:
-            raise ShapeError("concat", f"{x} does not join {xs[0]} on axis {axis}", "make the other axes equal")
+            raise ShapeError(
+                "concat", f"{x} does not join {xs[0]} on axis {axis}", "make the other axes equal"
+            )
     shape = list(xs[0].shape)
     shape[axis] = sum(x.shape[axis] for x in xs)
     return TensorType(dtype, tuple(shape))
@@ -397,7 +417,9 @@ def _(program, inputs, outputs, *, axis):
 def xs(g, types, axis):
     parts, start = [], 0
     for t in types:
-        index = tuple(("s", start, t.shape[a], 1) if a == axis else ("s", 0, n, 1) for a, n in enumerate(t.shape))
+        index = tuple(
+            ("s", start, t.shape[a], 1) if a == axis else ("s", 0, n, 1) for a, n in enumerate(t.shape)
+        )
         parts.append(slice_(g, index=index))
         start += t.shape[axis]
     return tuple(parts)
@@ -408,15 +430,26 @@ concat.error_sample((2, 3), (2, 4), match="does not join")
 
 
 def _pairs(op, padding, ndim):
-    pairs = [(p, p) if isinstance(p, int) else tuple(p) for p in ([padding] * ndim if isinstance(padding, int) else padding)]
+    pairs = [
+        (p, p) if isinstance(p, int) else tuple(p)
+        for p in ([padding] * ndim if isinstance(padding, int) else padding)
+    ]
     if len(pairs) != ndim:
-        raise ArgumentError(op, f"padding has {len(pairs)} pairs for {ndim} axes", "give (before, after) for each axis")
+        raise ArgumentError(
+            op, f"padding has {len(pairs)} pairs for {ndim} axes", "give (before, after) for each axis"
+        )
     if any(len(p) != 2 or min(p) < 0 for p in pairs):
-        raise ArgumentError(op, f"padding={padding} is not made of pairs of sizes from 0", "give (before, after)")
+        raise ArgumentError(
+            op, f"padding={padding} is not made of pairs of sizes from 0", "give (before, after)"
+        )
     return tuple(pairs)
 
 
-@primitive(onnx=lambda o, x, *, padding, value: o.Pad(x, o.ints([p[0] for p in padding] + [p[1] for p in padding]), o.const(value, like=x)))
+@primitive(
+    onnx=lambda o, x, *, padding, value: o.Pad(
+        x, o.ints([p[0] for p in padding] + [p[1] for p in padding]), o.const(value, like=x)
+    )
+)
 def pad(x, *, padding, value=0.0):
     """x with `value` around it. padding: (before, after) sizes for each axis, or one int. Source: ONNX Pad."""
     return np.pad(x, padding, constant_values=value)
@@ -460,7 +493,9 @@ def sum_to(x, *, shape):
     if x.shape == shape:
         return x
     lead = x.ndim - len(shape)
-    axes = tuple(range(lead)) + tuple(a + lead for a, n in enumerate(shape) if n == 1 and x.shape[a + lead] != 1)
+    axes = tuple(range(lead)) + tuple(
+        a + lead for a, n in enumerate(shape) if n == 1 and x.shape[a + lead] != 1
+    )
     out = sum_(x, axis=axes, keepdims=True) if axes else x
     return reshape(out, shape=shape) if lead else out
 
@@ -471,10 +506,16 @@ sum_to.sample((2, 3, 4), shape=(3, 1)).sample((2, 3), shape=(2, 3)).sample((4,),
 @composite
 def squeeze(x, *, axis=None):
     """x without axes of size 1: those named, or all. Raises: ShapeError when a named axis has another size."""
-    axes = tuple(a for a, n in enumerate(x.shape) if n == 1) if axis is None else normalize_axes("squeeze", axis, x.ndim)
+    axes = (
+        tuple(a for a, n in enumerate(x.shape) if n == 1)
+        if axis is None
+        else normalize_axes("squeeze", axis, x.ndim)
+    )
     for a in axes:
         if x.shape[a] != 1:
-            raise ShapeError("squeeze", f"axis {a} of {x.type} has size {x.shape[a]}, not 1", "name an axis of size 1")
+            raise ShapeError(
+                "squeeze", f"axis {a} of {x.type} has size {x.shape[a]}, not 1", "name an axis of size 1"
+            )
     return reshape(x, shape=tuple(n for a, n in enumerate(x.shape) if a not in axes))
 
 
@@ -534,7 +575,9 @@ def split(x, *, sizes, axis=0):
     n = x.shape[a]
     parts = [min(sizes, n - k) for k in range(0, n, sizes)] if isinstance(sizes, int) else list(sizes)
     if sum(parts) != n:
-        raise ShapeError("split", f"sizes={sizes} add up to {sum(parts)}, axis {a} of {x.type} has {n}", "make them equal")
+        raise ShapeError(
+            "split", f"sizes={sizes} add up to {sum(parts)}, axis {a} of {x.type} has {n}", "make them equal"
+        )
     out, start = [], 0
     for part in parts:
         index = tuple(("s", start, part, 1) if k == a else ("s", 0, m, 1) for k, m in enumerate(x.shape))

@@ -13,7 +13,7 @@ from ...core.errors import OnnxError
 from ...core.value import Tensor
 from ...nn.module import Module, Parameter
 from .dtypes import from_code, of_array
-from .program import Call, Program
+from .program import Call, Program, host_tensor
 from .read import Given, Source, describe, read
 
 #: inputs of a node that hold statistics, not weights
@@ -51,7 +51,7 @@ class OnnxModule(Module):
         self.output_names = list(source.outputs)
         self._inputs = {i.name: i for i in source.inputs}
         self._program = source.program
-        self._names: list[tuple[str, str]] = []  # initializer, attribute
+        self._names: tuple[tuple[str, str], ...] = ()  # initializer, attribute
         self._adopt(source)
 
     def _adopt(self, source: Source) -> None:
@@ -60,7 +60,7 @@ class OnnxModule(Module):
         trained = set(json.loads(listed)) if listed is not None else None
         weights = _tensor_uses(source.program)
         statistics = _statistics(source.program)
-        read_anywhere = {n for call in source.program.calls for n in Program.reads(call)} | set(
+        read_anywhere = {n for call in source.program.calls for n in call.reads()} | set(
             source.outputs
         )
         for name, array in source.initializers.items():
@@ -89,7 +89,8 @@ class OnnxModule(Module):
             else:
                 self._program.constants[name] = array
                 continue
-            self._names.append((name, attribute))
+            self._names += ((name, attribute),)
+        self._program.plan()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         results = [self._tensor(y) for y in self.run(args, kwargs)]
@@ -103,7 +104,7 @@ class OnnxModule(Module):
         return self._program.run(env, self.training)
 
     def _tensor(self, y: Any) -> Any:
-        return self._program.tensor(y) if isinstance(y, np.ndarray) else y
+        return host_tensor(y) if isinstance(y, np.ndarray) else y
 
     # -- arguments --------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -47,47 +47,28 @@ def label(node: onnx.NodeProto, index: int) -> str:
     return node.name or f"#{index} ({node.op_type} -> {', '.join(node.output)})"
 
 
-class Call:
-    """One node made callable. fold: it may run on the host when all its inputs are known there."""
+class Call(NamedTuple):
+    """One node made callable: by an adapter, or by a body of other nodes.
 
-    __slots__ = ("adapter", "attrs", "body", "fold", "inputs", "node", "outputs")
+    fold: it may run on the host when all its inputs are known there. release: names nobody needs after it.
+    tensors: its constant inputs as tensors. A tuple, as nothing of it changes.
+    """
 
-    def __init__(self, proto: onnx.NodeProto, index: int, opsets: dict[str, int], functions: Any):
-        domain = "" if proto.domain == "ai.onnx" else proto.domain
-        opset = opsets.get(domain, opsets.get("", 1))
-        self.inputs, self.outputs = list(proto.input), list(proto.output)
-        self.node = Node(proto.op_type, label(proto, index), opset, len(self.outputs), False, None)
-        self.body: Any = None
-        found = find(domain, proto.op_type, opset)
-        self.adapter: Adapter | None = found.adapter
-        self.attrs: dict[str, Any] = {}
-        self.fold = False
-        if self.adapter is None:
-            self.body = functions(proto, opset, opsets)
-            if self.body is None:
-                raise Problem(found.reason)
-            return
-        for attribute in proto.attribute:
-            if attribute.name not in self.adapter.attrs:
-                raise Problem(f"{proto.op_type} with the attribute {attribute.name} is not supported")
-            value = decode(attribute)
-            if isinstance(value, onnx.GraphProto):
-                value = Program(value.node, [i.name for i in value.input], [o.name for o in value.output], opsets, functions,
-                                {t.name: frozen(t) for t in value.initializer})  # fmt: skip
-            self.attrs[attribute.name] = value
-        if len(self.inputs) > len(self.adapter.inputs) and not self.adapter.variadic:
-            raise Problem(f"{proto.op_type} with {len(self.inputs)} inputs is not supported")
-        if len(self.inputs) < self.adapter.required or any(
-            not n for n in self.inputs[: self.adapter.required]
-        ):
-            raise Problem(f"{proto.op_type} misses an input")
+    node: Node
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    adapter: Adapter | None
+    body: Any
+    attrs: tuple[tuple[str, Any], ...] = ()
+    fold: bool = False
+    release: tuple[str, ...] = ()
+    tensors: tuple[Tensor | None, ...] = ()
 
     def wanted_on_host(self) -> set[str]:
         """Inputs (and outer names) whose values are needed on the host."""
-        if self.body is not None:
+        if self.adapter is None:
             inner = self.body.host_inputs()
             return {n for k, n in enumerate(self.inputs) if k in inner and n}
-        assert self.adapter is not None
         found = {n for k, n in enumerate(self.inputs) if n and self.adapter.is_host(k)}
         for sub in self.subgraphs():
             found |= sub.on_host
@@ -95,7 +76,47 @@ class Call:
 
     def subgraphs(self) -> list[Program]:
         """Programs among the attributes."""
-        return [v for v in self.attrs.values() if isinstance(v, Program)]
+        return [v for _, v in self.attrs if isinstance(v, Program)]
+
+    def reads(self) -> list[str]:
+        """Names it reads, those of its subgraphs included."""
+        found = [n for n in self.inputs if n]
+        for sub in self.subgraphs():
+            for inner in sub.calls:
+                found += inner.reads()
+            found += sub.outputs
+        return found
+
+
+def make_call(proto: onnx.NodeProto, index: int, opsets: dict[str, int], functions: Any) -> Call:
+    """A node as a call. Raises Problem."""
+    domain = "" if proto.domain == "ai.onnx" else proto.domain
+    opset = opsets.get(domain, opsets.get("", 1))
+    inputs, outputs = tuple(proto.input), tuple(proto.output)
+    node = Node(proto.op_type, label(proto, index), opset, len(outputs))
+    found = find(domain, proto.op_type, opset)
+    adapter = found.adapter
+    if adapter is None:
+        body = functions(proto, opset, opsets)
+        if body is None:
+            raise Problem(found.reason)
+        return Call(node, inputs, outputs, None, body)
+    attrs = []
+    for attribute in proto.attribute:
+        if attribute.name not in adapter.attrs:
+            raise Problem(f"{proto.op_type} with the attribute {attribute.name} is not supported")
+        value = decode(attribute)
+        if isinstance(value, onnx.GraphProto):
+            constants = {t.name: frozen(t) for t in value.initializer}
+            value = Program(
+                value.node, [i.name for i in value.input], [o.name for o in value.output], opsets, functions, constants
+            )
+        attrs.append((attribute.name, value))
+    if len(inputs) > len(adapter.inputs) and not adapter.variadic:
+        raise Problem(f"{proto.op_type} with {len(inputs)} inputs is not supported")
+    if len(inputs) < adapter.required or any(not n for n in inputs[: adapter.required]):
+        raise Problem(f"{proto.op_type} misses an input")
+    return Call(node, inputs, outputs, adapter, None, tuple(attrs))
 
 
 class Program:
@@ -105,59 +126,70 @@ class Program:
         self, nodes: Sequence[onnx.NodeProto], inputs: list[str], outputs: list[str], opsets: dict[str, int],
         functions: Any, constants: dict[str, np.ndarray] | None = None,
     ):  # fmt: skip
-        self.inputs, self.outputs = inputs, outputs
-        self.constants = constants or {}
-        self.calls: list[Call] = []
+        self.inputs, self.outputs = tuple(inputs), tuple(outputs)
+        self.constants: dict[str, np.ndarray] = dict(constants or {})
         self.problems: list[tuple[str, str, str]] = []  # node, op, reason
+        calls: list[Call] = []
         for k, proto in enumerate(nodes):
             try:
-                call = Call(proto, k, opsets, functions)
+                call = make_call(proto, k, opsets, functions)
             except Problem as e:
                 self.problems.append((label(proto, k), proto.op_type, str(e)))
-            else:
-                self.calls.append(call)
-                for sub in call.subgraphs():
-                    self.problems += [(f"{call.node.name}/{n}", op, why) for n, op, why in sub.problems]
-        self._tensors: dict[int, tuple[np.ndarray, Tensor]] = {}
-        self.on_host = self._plan_folding()
-        last: dict[str, int] = {}
-        for k, call in enumerate(self.calls):
-            for name in self.reads(call):
-                last[name] = k
-        keep = set(outputs)
-        self._release = [
-            [n for n, k in last.items() if k == j and n not in keep] for j in range(len(self.calls))
-        ]
+                continue
+            if proto.op_type == "Constant" and call.adapter is not None:
+                self.constants[proto.output[0]] = call.adapter.fn(**dict(call.attrs))
+                continue
+            calls.append(call)
+            for sub in call.subgraphs():
+                self.problems += [(f"{call.node.name}/{n}", op, why) for n, op, why in sub.problems]
+        self.calls = tuple(calls)
+        self.on_host: set[str] = set()
+        self._known: tuple[tuple[str, np.ndarray], ...] = ()
+        self.plan()
 
-    def _plan_folding(self) -> set[str]:
-        """Decide which calls run on the host when they can. Returns the names whose values are wanted there.
+    def plan(self) -> None:
+        """Decide which calls run on the host, and what is kept for how long; again when `constants` changed.
 
         Tensors made from sizes are computed on the host only when a shape or another setting needs them: else
         they stay part of a traced graph, and follow a dynamic axis when the module is exported again.
         """
         wanted: set[str] = set()
+        folds = []
         for call in reversed(self.calls):
             wanted |= call.wanted_on_host()
             needed = not wanted.isdisjoint(call.outputs)
             if needed and call.node.op_type not in ("Shape", "Size"):
                 wanted.update(n for n in call.inputs if n)
-            call.fold = call.adapter is not None and call.adapter.fold and (needed or not call.adapter.grows)
-        return wanted
+            folds.append(call.adapter is not None and call.adapter.fold and (needed or not call.adapter.grows))
+        self.on_host = wanted
+        last = {name: k for k, call in enumerate(self.calls) for name in call.reads()}
+        gone: list[list[str]] = [[] for _ in self.calls]
+        for name, k in last.items():
+            if name not in self.outputs:
+                gone[k].append(name)
+        made: dict[str, Tensor | None] = {}
+        self.calls = tuple(
+            call._replace(fold=fold, release=tuple(release), tensors=self._constant_inputs(call, made))
+            for call, fold, release in zip(self.calls, reversed(folds), gone)
+        )
+        self._known = tuple(self.constants.items())
 
-    @staticmethod
-    def reads(call: Call) -> list[str]:
-        """Names a call reads, those of its subgraphs included."""
-        found = [n for n in call.inputs if n]
-        for sub in call.subgraphs():
-            for inner in sub.calls:
-                found += Program.reads(inner)
-            found += sub.outputs
-        return found
+    def _constant_inputs(self, call: Call, made: dict[str, Tensor | None]) -> tuple[Tensor | None, ...]:
+        row: list[Tensor | None] = []
+        for k, name in enumerate(call.inputs):
+            array = self.constants.get(name)
+            if array is None or call.adapter is None or call.adapter.is_host(k) or of_array(array) is None:
+                row.append(None)
+                continue
+            if name not in made:
+                made[name] = dispatch._State.executor.constant(array, "cpu")
+            row.append(made[name])
+        return tuple(row)
 
     def run(self, env: dict[str, Any], training: bool) -> list[Any]:
         """Run on an environment of names (changed by it); returns the outputs: tensors, arrays, lists or None."""
-        env.update(self.constants)
-        for call, release in zip(self.calls, self._release):
+        env.update(self._known)
+        for call in self.calls:
             try:
                 results = self._call(call, env, training)
             except OnnxError:
@@ -171,64 +203,52 @@ class Program:
             for name, value in zip(call.outputs, results):
                 if name:
                     env[name] = value
-            for name in release:
+            for name in call.release:
                 env.pop(name, None)
         return [env[name] if name else None for name in self.outputs]
 
     def _call(self, call: Call, env: dict[str, Any], training: bool) -> Sequence[Any]:
         values = [env[name] if name else None for name in call.inputs]
-        if call.body is not None:
-            result = call.body(values, training)
-            return result  # type: ignore[no-any-return]
-        adapter = call.adapter
-        assert adapter is not None
-        node = call.node._replace(
-            training=training, run=lambda p, row: p.run({**env, **dict(zip(p.inputs, row))}, training)
-        )
+        if call.adapter is None:
+            return call.body(values, training)  # type: ignore[no-any-return]
+        node = call.node
+        if call.adapter.wants_node:
+            node = node._replace(
+                training=training, run=lambda p, row: p.run({**env, **dict(zip(p.inputs, row))}, training)
+            )
         if call.fold and not any(isinstance(v, (Tensor, list)) for v in values):
             with dispatch.executing(dispatch._State.executor), dispatch.set_grad(False):
-                result = self._apply(call, adapter, node, values)
+                result = _apply(call, call.adapter, node, values)
             return [as_array(y) for y in _row(result)]
-        return _row(self._apply(call, adapter, node, values))
+        return _row(_apply(call, call.adapter, node, values))
 
-    def _apply(self, call: Call, adapter: Adapter, node: Node, values: list[Any]) -> Any:
-        row: list[Any] = []
-        like = None
-        if adapter.numbers:
-            like = next((v.dtype for v in values if isinstance(v, Tensor)), None)
-        for k, v in enumerate(values):
-            if v is None or isinstance(v, list):
-                row.append(v)
-            elif adapter.is_host(k):
-                row.append(as_array(v))
-            elif isinstance(v, np.ndarray):
-                number = like is not None and v.ndim == 0 and like == v.dtype and v.dtype.kind in "fi"
-                row.append(v.item() if number else self.tensor(v))
+
+def _apply(call: Call, adapter: Adapter, node: Node, values: list[Any]) -> Any:
+    """Call the adapter, each input in the form that it wants."""
+    row: list[Any] = [node] if adapter.wants_node else []
+    like = next((v.dtype for v in values if isinstance(v, Tensor)), None) if adapter.numbers else None
+    for k, v in enumerate(values):
+        if v is None or isinstance(v, list):
+            row.append(v)
+        elif adapter.is_host(k):
+            row.append(as_array(v))
+        elif isinstance(v, np.ndarray):
+            if like is not None and v.ndim == 0 and like == v.dtype and v.dtype.kind in "fi":
+                row.append(v.item())
             else:
-                row.append(v)
-        if adapter.wants_node:
-            row.insert(0, node)
-        assert adapter.fn is not None
-        return adapter.fn(*row, **call.attrs)
-
-    def tensor(self, array: np.ndarray) -> Tensor:
-        """An array as a tensor; arrays that live as long as the program are converted once."""
-        kept = self._tensors.get(id(array))
-        if kept is not None and kept[0] is array:
-            return kept[1]
-        if of_array(array) is None:
-            raise OnnxError(
-                "onnx.load", f"the element type {array.dtype} is not one of duograd", "convert the model"
-            )
-        if not array.flags.writeable:  # a constant of the file
-            made: Tensor = dispatch._State.executor.constant(array, "cpu")
-            self._tensors[id(array)] = array, made
-            return made
-        return host_tensor(array)
+                constant = call.tensors[k]
+                row.append(host_tensor(v) if constant is None else constant)
+        else:
+            row.append(v)
+    return adapter.fn(*row, **dict(call.attrs))
 
 
 def host_tensor(array: np.ndarray) -> Tensor:
-    """A computed array as a tensor of the mode at work. Few numbers may be sizes: exports see them one by one."""
+    """An array as a tensor of the mode at work. Few numbers may be sizes: exports see them one by one."""
+    if of_array(array) is None:
+        raise OnnxError(
+            "onnx.load", f"the element type {array.dtype} is not one of duograd", "convert the model"
+        )
     if (
         array.size > 16
         or not isinstance(dispatch.state.executor, ExportTrace)

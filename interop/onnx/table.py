@@ -19,43 +19,55 @@ from typing import Any, NamedTuple
 
 
 class Node(NamedTuple):
-    """What a call may ask about its node. training: of the loaded module."""
+    """What a call may ask about its node. training: of the loaded module; run: runs a subgraph."""
 
     op_type: str
     name: str
     opset: int
     n_outputs: int
-    training: bool
-    run: Any
+    training: bool = False
+    run: Any = None
 
 
-class Adapter:
-    """One importer. `inputs` are the names of its inputs, `attrs` of the attributes it understands."""
+class Adapter(NamedTuple):
+    """One importer. inputs: names of the function's inputs; attrs: of the attributes it understands.
 
-    def __init__(
-        self,
-        fn: Callable[..., Any],
-        since: int,
-        host: tuple[str, ...],
-        numbers: bool,
-        fold: bool,
-        grows: bool,
-    ):
-        self.fn, self.since, self.numbers, self.fold, self.grows = fn, since, numbers, fold, grows
-        params = list(inspect.signature(fn).parameters.values())
-        self.wants_node = bool(params) and params[0].name == "node"
-        params = params[1:] if self.wants_node else params
-        positional = [p for p in params if p.kind is not p.KEYWORD_ONLY]
-        self.inputs = tuple(p.name for p in positional)
-        self.required = sum(p.default is p.empty and p.kind is not p.VAR_POSITIONAL for p in positional)
-        self.variadic = any(p.kind is p.VAR_POSITIONAL for p in positional)
-        self.attrs = {p.name for p in params if p.kind is p.KEYWORD_ONLY}
-        everything = host == ("*",)
-        self.host = [everything or name in host for name in self.inputs]
+    A tuple, as nothing of it changes: a traced model then needs no guards for it.
+    """
+
+    fn: Callable[..., Any]
+    since: int
+    inputs: tuple[str, ...]
+    required: int
+    variadic: bool
+    attrs: frozenset[str]
+    host: tuple[bool, ...]
+    wants_node: bool
+    numbers: bool
+    fold: bool
+    grows: bool
 
     def is_host(self, k: int) -> bool:
         """Whether input k is wanted as an array."""
         return self.host[min(k, len(self.host) - 1)] if self.host else False
+
+
+def _adapter(fn: Callable[..., Any], since: int, host: tuple[str, ...], **options: bool) -> Adapter:
+    params = list(inspect.signature(fn).parameters.values())
+    wants_node = bool(params) and params[0].name == "node"
+    params = params[1:] if wants_node else params
+    positional = [p for p in params if p.kind is not p.KEYWORD_ONLY]
+    return Adapter(
+        fn,
+        since,
+        tuple(p.name for p in positional),
+        sum(p.default is p.empty and p.kind is not p.VAR_POSITIONAL for p in positional),
+        any(p.kind is p.VAR_POSITIONAL for p in positional),
+        frozenset(p.name for p in params if p.kind is p.KEYWORD_ONLY),
+        tuple(p.name in host for p in positional),
+        wants_node,
+        **options,
+    )
 
 
 TABLE: dict[tuple[str, str], list[Adapter]] = {}
@@ -73,7 +85,7 @@ def adapter(
     def enter(fn: Callable[..., Any]) -> Callable[..., Any]:
         for name in names:
             row = TABLE.setdefault((domain, name), [])
-            row.append(Adapter(fn, since, host, numbers, fold, grows))
+            row.append(_adapter(fn, since, host, numbers=numbers, fold=fold, grows=grows))
             row.sort(key=lambda a: a.since)
         return fn
 
