@@ -64,8 +64,8 @@ class _Row:
         frame.depth = 1
         top = Body(frame.scalar)
         frame.extend_fixed(top, self.passes)
-        for row in self.kept.values():
-            frame.line(f"kept{row} = scratch + (chunk * {len(self.kept)} + {row}) * pitch * 8")
+        for k in self.kept.values():
+            frame.line(f"kept{k} = scratch + (chunk * {len(self.kept)} + {k}) * pitch * 8")
         with frame.kept_loop([*frame.inputs.values(), *frame.outputs]):
             if kernel.split:
                 frame.split_range()
