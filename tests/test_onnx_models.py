@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 onnx = pytest.importorskip("onnx")
-from onnx.reference import ReferenceEvaluator  # noqa: E402
-
 import duograd as dg  # noqa: E402
+from onnx.reference import ReferenceEvaluator  # noqa: E402
 
 nn = dg.nn
 

@@ -14,7 +14,7 @@ from duograd.core.types import DTYPES  # noqa: E402
 
 NEWEST = onnx.defs.onnx_opset_version()
 #: ops that the exporter must refuse, because they draw random numbers or are gradients no ONNX op computes
-REFUSED = {name for name, op in REGISTRY.items() if op.no_onnx and op.kind == "primitive" or name.startswith("random_")}
+REFUSED = {name for name, op in REGISTRY.items() if (op.no_onnx and op.kind == "primitive") or name.startswith("random_")}
 CASES = [c for c in samples() if c[0].name not in REFUSED and c[0].name != "to_device"]
 #: scatter with addition came with opset 16
 SINCE = {"take_x_grad": 16}
@@ -117,7 +117,10 @@ def mixed(dtype, other):
     return x, y
 
 
-@pytest.mark.parametrize("pair", [("int8", "int32"), ("int64", "float32"), ("bool", "float32"), ("uint8", "int32"), ("float32", "float64")])
+@pytest.mark.parametrize(
+    "pair",
+    [("int8", "int32"), ("int64", "float32"), ("bool", "float32"), ("uint8", "int32"), ("float32", "float64")],
+)
 @pytest.mark.parametrize("name", ["add", "maximum", "divide", "equal", "power", "where"])
 def test_mixed_dtypes_are_promoted(name, pair, close):
     x, y = mixed(*pair)

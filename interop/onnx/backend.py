@@ -14,7 +14,7 @@ from ...core.value import Tensor
 from .load import OnnxModule, load
 
 
-class DuogradRep(BackendRep):
+class DuogradRep(BackendRep):  # type: ignore[misc]
     """A prepared model."""
 
     def __init__(self, module: OnnxModule):
@@ -35,7 +35,7 @@ def _plain(y: Any) -> Any:
     return [_plain(v) for v in y] if isinstance(y, list) else y
 
 
-class DuogradBackend(Backend):
+class DuogradBackend(Backend):  # type: ignore[misc]
     """duograd behind onnx's backend interface, in eager mode on the CPU."""
 
     @classmethod

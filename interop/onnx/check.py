@@ -109,7 +109,8 @@ def _dry_run(captured: Any, opset: int) -> tuple[list[Problem], set[str]]:
     handles: dict[Value, Handle] = {}
     for value in [v for _, v in captured.inputs] + list(captured.weights):
         handles[value] = o.know(Handle(o.unique("x"), value.type.dtype, captured.shapes[value]))
-    problems, again = [], set()
+    problems: list[Problem] = []
+    again: set[str] = set()
     for record in captured.records:
         try:
             write_record(o, record, handles, captured)

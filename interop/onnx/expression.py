@@ -20,6 +20,10 @@ def _scaled(name: str, factor: float) -> Rule:
     return lambda o, x: o.Mul(getattr(o, name)(x), o.const(factor, x))
 
 
+def _plain(name: str) -> Rule:
+    return lambda o, x: getattr(o, name)(x)  # type: ignore[no-any-return]
+
+
 def _floor_divide(o: RuleBuilder, a: Handle, b: Handle) -> Handle:
     if a.dtype is not None and a.dtype.is_float:
         return o.Floor(o.Div(a, b))  # type: ignore[no-any-return]
@@ -82,7 +86,7 @@ RULES: dict[str, Rule] = {
     "log1p": lambda o, a: o.Log(o.Add(a, o.const(1, a))),
     "copysign": lambda o, a, b: o.Where(o.Less(b, o.const(0, b)), o.Neg(o.Abs(a)), o.Abs(a)),
     **{
-        name: (lambda onnx: lambda o, a: getattr(o, onnx)(a))(onnx)
+        name: _plain(onnx)
         for name, onnx in {
             "sqrt": "Sqrt", "exp": "Exp", "log": "Log", "sin": "Sin", "cos": "Cos", "tan": "Tan", "sinh": "Sinh",
             "cosh": "Cosh", "tanh": "Tanh", "asin": "Asin", "acos": "Acos", "atan": "Atan", "asinh": "Asinh",

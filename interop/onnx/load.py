@@ -47,8 +47,8 @@ class OnnxModule(Module):
                 "dg.onnx.check(model) lists them all; replace those ops, or run the model with onnxruntime",
             )  # fmt: skip
         self.where = source.where
-        self.input_names = [i.name for i in source.inputs if not i.has_default]
-        self.output_names = list(source.outputs)
+        self.input_names = tuple(i.name for i in source.inputs if not i.has_default)
+        self.output_names = tuple(source.outputs)
         self._inputs = {i.name: i for i in source.inputs}
         self._program = source.program
         self._names: tuple[tuple[str, str], ...] = ()  # initializer, attribute
@@ -109,22 +109,23 @@ class OnnxModule(Module):
     # -- arguments --------------------------------------------------------------------------------
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        listed = ", ".join(f"{n}: {describe(self._inputs[n])}" for n in self.input_names)
-        if len(args) > len(self.input_names):
-            raise OnnxError("onnx", f"got {len(args)} arguments, the model takes {listed}", "leave some out")
         env: dict[str, Any] = dict(zip(self.input_names, args))
+        if len(args) > len(self.input_names):
+            raise self._misfit(f"got {len(args)} arguments", "leave some out")
         for name, value in kwargs.items():
             if name not in self._inputs or name in env:
                 why = "twice" if name in env else "but has no such input"
-                raise OnnxError("onnx", f"got {name}= {why}; the model takes {listed}", "use these names")
+                raise self._misfit(f"got {name}= {why}", "use these names")
             env[name] = value
         missing = [n for n in self.input_names if n not in env]
         if missing:
-            raise OnnxError(
-                "onnx", f"misses {', '.join(missing)}; the model takes {listed}", "pass every input"
-            )
+            raise self._misfit(f"misses {', '.join(missing)}", "pass every input")
         symbols: dict[str, tuple[str, int]] = {}
         return {name: self._checked(self._inputs[name], value, symbols) for name, value in env.items()}
+
+    def _misfit(self, what: str, fix: str) -> OnnxError:
+        listed = ", ".join(f"{n}: {describe(self._inputs[n])}" for n in self.input_names)
+        return OnnxError("onnx", f"{what}; the model takes {listed}", fix)
 
     def _checked(self, given: Given, value: Any, symbols: dict[str, tuple[str, int]]) -> Any:
         if given.code == 0 or isinstance(value, (list, tuple)) or value is None:
@@ -167,7 +168,8 @@ class OnnxModule(Module):
         )
         if of_array(array) is None:
             raise OnnxError(
-                "onnx", f"the input {given.name} is {array.dtype}{list(array.shape)}, the model takes {describe(given)}",
+                "onnx",
+                f"the input {given.name} is {array.dtype}{list(array.shape)}, the model takes {describe(given)}",
                 "convert it",
             )  # fmt: skip
         made: Tensor = dispatch.state.executor.constant(array, "cpu")

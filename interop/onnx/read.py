@@ -31,7 +31,7 @@ class Source(NamedTuple):
     model: onnx.ModelProto
     program: Program
     inputs: list[Given]
-    outputs: list[str]
+    outputs: tuple[str, ...]
     initializers: dict[str, np.ndarray]
 
 
@@ -144,7 +144,8 @@ def _check_names(where: str, program: Program, known: set[str], graph: onnx.Grap
         for name in node.input:
             if name and name not in made:
                 raise OnnxError(
-                    "onnx.load", f"{where}: node {node.name or k} ({node.op_type}) reads {name!r}, which nothing before it makes",
+                    "onnx.load",
+                    f"{where}: node {node.name or k} ({node.op_type}) reads {name!r}, which nothing before it makes",
                     "export the file again; its nodes must be in order",
                 )  # fmt: skip
         made.update(n for n in node.output if n)

@@ -181,7 +181,8 @@ def _located(
         if name in found and (how := differs(expected[value], found[name])):
             step = produced[name]
             return OnnxError(
-                "onnx.export", f"{runtime} differs first at node {step.name} ({step.op_type}), which stands for {step.op}: {how}",
+                "onnx.export",
+                f"{runtime} differs first at node {step.name} ({step.op_type}), which stands for {step.op}: {how}",
                 "report it as a defect of duograd, or pass verify=False to write the model anyway", step.line,
             )  # fmt: skip
     return OnnxError(
