@@ -88,6 +88,27 @@ def build(case: Case, phase: str, mode: str) -> Any:
     return lambda: step(x, y), lambda out: out.item()
 
 
+def cnn_step() -> tuple[Any, Any]:
+    """The CNN's train step as a graph, and a function that makes a batch of any size."""
+    model = _cnn()
+    optimizer = dg.optim.Adam(model.parameters(), lr=1e-3)
+
+    @dg.function
+    def step(x: Any, y: Any) -> Any:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    def batch(n: int) -> tuple[Any, Any]:
+        rng = np.random.default_rng(n)
+        x = rng.normal(size=(n, 3, 32, 32)).astype(np.float32)
+        return dg.tensor(x), dg.tensor(rng.integers(0, 10, n))
+
+    return step, batch
+
+
 def set_threads(n: int) -> None:
     """Use n threads."""
     from duograd.backends.cpu import pool

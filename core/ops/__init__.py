@@ -111,7 +111,7 @@ METHODS: dict[str, Any] = {
             "sum prod max min any all argmax argmin mean var std logsumexp abs sign square sqrt rsqrt exp expm1 log "
             "log1p sin cos tanh sigmoid erf floor ceil round trunc clip softmax log_softmax relu squeeze expand_dims "
             "flatten split matmul"
-        ).split()  # noqa: SIM905
+        ).split()
     },
     "__pow__": _power, "__rpow__": lambda self, other: elementwise.power(other, self),
     "__neg__": elementwise.negative, "__abs__": elementwise.abs_, "__pos__": lambda self: self,
