@@ -12,7 +12,7 @@ from .cases import Case
 F = dg.nn.functional
 
 
-class LinReg(dg.nn.Module):
+class LinReg(dg.nn.Module):  # type: ignore[misc]
     """10 -> 1."""
 
     def __init__(self) -> None:

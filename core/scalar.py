@@ -338,7 +338,8 @@ def evaluate(roots: Sequence[Expr], args: Sequence[Any], shape: tuple[int, ...])
             elif node.op == "index":
                 value = np.arange(math.prod(shape), dtype=np.int64).reshape(shape)
             elif node.op == "philox":
-                value = philox_numpy(*operands, node.value)
+                seed, offset, position = operands
+                value = philox_numpy(seed, offset, position, node.value)
             else:
                 value = SCALAR_OPS[node.op].numpy(*operands)
             done[id(node)] = np.asarray(value).astype(node.dtype.np, copy=False)

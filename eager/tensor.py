@@ -81,7 +81,7 @@ class EagerTensor(Tensor):
         return self._storage.device
 
     @property
-    def strides(self) -> Shape:
+    def strides(self) -> Shape:  # type: ignore[override]
         """Strides in elements."""
         return self._layout.strides
 
@@ -155,7 +155,7 @@ class EagerTensor(Tensor):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> EagerTensor:
         new = self.detach().clone()
-        new = self._like(new)
+        new = self._like(new)  # type: ignore[arg-type]
         memo[id(self)] = new
         return new
 
