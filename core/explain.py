@@ -8,6 +8,7 @@ from typing import Any
 from .backend import backend_kinds, get_backend
 from .errors import ArgumentError, DuogradError
 from .op import REGISTRY, Op
+from .reference import make_arguments, type_of
 
 
 def kernels(op: Op) -> dict[str, str]:
@@ -46,6 +47,27 @@ def gradient(op: Op) -> str:
     return f"none: {op.no_gradient}" if op.no_gradient else "missing"
 
 
+def example(op: Op, number: int) -> str:
+    """A sample as a call with types, run at this moment: `softmax(float32[3, 4], axis=1) -> float32[3, 4]`."""
+    from . import dispatch
+    from .random import default_generator
+
+    sample = op.samples[number]
+    arrays = make_arguments(sample)
+    shown = [str(type_of(a)) for a in arrays]
+    shown += [f"{k}={v.name if hasattr(v, 'itemsize') else v}" for k, v in sample.attrs.items()]
+    state = default_generator.get_state()
+    try:
+        made = op(
+            *[dispatch.state.executor.constant(a, "cpu") if hasattr(a, "shape") else a for a in arrays],
+            **sample.attrs,
+        )
+    finally:
+        default_generator.set_state(state)
+    outs = made if isinstance(made, tuple) else (made,)
+    return f"example: {op.name}({', '.join(shown)}) -> {', '.join(str(y.type) for y in outs)}"
+
+
 def explain(op: Any) -> str:
     """The story of an op: kind, signature, documentation, gradient, kernels, ONNX, samples.
 
@@ -73,14 +95,10 @@ def explain(op: Any) -> str:
         f"ONNX: {mapping}",
         f"samples: {len(found.samples)}, error samples: {len(found.error_samples)}",
     ]
+    lines += [example(found, k) for k in range(min(3, len(found.samples)))]
     if found.kind == "pointwise" and found.samples:
-        from .reference import make_arguments, type_of
-
         args = [type_of(a) for a in make_arguments(found.samples[0])]
         kinds = [getattr(a, "dtype", type(a)) for a in args]
-        try:
-            _, attrs = found.bind(tuple(args), dict(found.samples[0].attrs))
-            lines.append("body: " + ", ".join(map(repr, found.form(kinds, attrs).roots)))
-        except DuogradError:
-            pass
+        _, attrs = found.bind(tuple(args), dict(found.samples[0].attrs))
+        lines.append("body: " + ", ".join(map(repr, found.form(kinds, attrs).roots)))
     return "\n".join(lines)
