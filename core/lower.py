@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from .backend import Arg, Operand, Program, Scalar
 from .loops import Input, LoopKernel, Output
 from .scalar import Expr, walk
-from .types import Shape, contiguous_strides
+from .types import Shape, contiguous_strides, int64
 
 #: reductions longer than this are cut into blocks when there is too little other parallelism
 SPLIT_ELEMENTS = 1 << 16
@@ -170,7 +170,6 @@ def _scalar_slot(x: Scalar) -> Arg:
 def _input(v: View | Scalar, inner: int, row_axes: Sequence[int] | None = None) -> Input:
     if isinstance(v, Scalar):
         return Input(v.dtype, "scalar", "b", True)
-    from .types import int64
 
     dtype = int64 if v.operand is None else v.operand.dtype
     kind = "index" if v.operand is None else "buffer"
@@ -334,8 +333,12 @@ def _grouped(program: Program, op: Operand | Scalar | Index, domain: Shape, grou
         return op
     if isinstance(op, Index):
         index = _grouped_strides(None, op.strides, domain, groups)
-        assert index is not None, "an index is walked as one along every group of axes"
-        return index
+        if index is not None:
+            return index
+        full = program.scratch_operand(int64, domain)
+        lower_map(program, domain, [op], [Expr("arg", int64, (), 0)], [full], ("index",))
+        program.wave()
+        return _grouped_strides(full, full.strides, domain, groups)
     view = _grouped_strides(op, broadcast_strides(op, domain), domain, groups)
     if view is not None:
         return view  # type: ignore[no-any-return]

@@ -248,7 +248,8 @@ class _Assembly:
         if not outs:
             return
         notes = (" ".join(n.op.name for n in self.group.nodes),)
-        if self.group.kind == MAP:
+        rows = any(o.shape != self.domain for o in outs) or any(i.kind == REDUCE for i in self.group.items)
+        if self.group.kind == MAP or not rows:
             lower_map(program, self.domain, self.inputs, roots, outs, notes)
         else:
             lower_reduce(program, self.domain, self.group.axes, self.inputs, roots, outs, notes)

@@ -12,15 +12,16 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..core.lower import operations, reduction_form
+from ..core.lower import needs_index, operations, reduction_form
 from ..core.types import Shape, contiguous_strides, normalize_axes
 from .ir import Node, Value
 from .layout import Layout, is_dense, refine, spread, through
 from .placement import Places
 
 MAP, REDUCE, OP = "map", "reduce", "op"
-#: more memory streams than this make a kernel slower, not faster
-MAX_BUFFERS = 14
+#: more memory streams than this make a kernel slower, not faster: of the domain's size, and in all
+MAX_STREAMS = 14
+MAX_BUFFERS = 28
 MAX_NODES = 64
 _ARG = frozenset(("argmax", "argmin"))
 
@@ -28,18 +29,18 @@ _ARG = frozenset(("argmax", "argmin"))
 class Item:
     """A node on its way into a group.
 
-    reads: what it loads, with layouts; cost: operations per element; inline: computed again by the loops that
-    use it, which load what it loads.
+    reads: what it loads, with layouts; cost: operations per element; indexed: it asks for the index of its
+    element; inline: computed again by the loops that use it, which load what it loads.
     """
 
-    __slots__ = ("cost", "domain", "group", "inline", "kind", "node", "order", "reads", "size")
+    __slots__ = ("cost", "domain", "group", "indexed", "inline", "kind", "node", "order", "reads", "size")
 
     def __init__(self, node: Node, order: int, kind: str, reads: list[tuple[Value, Layout]]):
         self.node, self.order, self.kind, self.reads = node, order, kind, reads
         self.domain: tuple[tuple[int, bool], ...] = ()
         self.size = math.prod(node.outputs[0].type.shape) if node.outputs else 0
         self.cost = 0
-        self.inline = False
+        self.indexed = self.inline = False
         self.group: Any = None
 
 
@@ -118,15 +119,15 @@ def form_of(domain: tuple[tuple[int, bool], ...]) -> tuple[str, bool]:
     return reduction_form(tuple(n for n, _ in domain), tuple(a for a, (_, r) in enumerate(domain) if r))
 
 
-_costs: dict[int, tuple[Any, int]] = {}
+_costs: dict[int, tuple[Any, int, bool]] = {}
 
 
-def cost_of(form: Any) -> int:
-    """Operations per element of a pointwise form."""
+def cost_of(form: Any) -> tuple[int, bool]:
+    """Operations per element of a pointwise form, and whether it asks for the index of the element."""
     known = _costs.get(id(form.roots))
     if known is None:
-        known = _costs[id(form.roots)] = form.roots, operations(form.roots)
-    return known[1]
+        known = _costs[id(form.roots)] = form.roots, operations(form.roots), needs_index(form.roots)
+    return known[1], known[2]
 
 
 def _product(domain: Iterable[tuple[int, bool]]) -> int:
@@ -195,10 +196,14 @@ class Rules:
         """Kind and domain of the two groups as one, or None when they cannot be one. Order is not looked at."""
         if OP in (a.kind, b.kind):
             return self._epilogue(a, b) if a.kind == OP else None
-        domain = join_domains(a, b)
-        if domain is None or len(a.items) + len(b.items) > MAX_NODES:
+        if len(a.items) + len(b.items) > MAX_NODES:
             return None
         kind = REDUCE if REDUCE in (a.kind, b.kind) else MAP
+        domain = join_domains(a, b)
+        if domain is None and kind == MAP:
+            kind, domain = REDUCE, self._rows(a, b) if a.total > b.total else self._rows(b, a)
+        if domain is None:
+            return None
         inside = {*a.items, *b.items}
         if not all(
             self._in_step(r, a, b, kind, domain) and self._in_step(r, b, a, kind, domain) for r in inside
@@ -208,13 +213,32 @@ class Rules:
             return None
         return (kind, domain) if self._few_buffers(inside) and self._writes_in_step(inside, domain) else None
 
+    def _rows(self, large: Group, small: Group) -> tuple[tuple[int, bool], ...] | None:
+        """The domain of a map whose rows use one value each of a smaller one: the axes repeated are "reduced"."""
+        for item in large.items:
+            for x, layout in item.reads:
+                maker = self.producer.get(layout.base)
+                if maker is not None and maker.group is small:
+                    over = item.node.outputs[0].type.shape
+                    strides = spread(x.type.shape, layout.strides, over)
+                    found = through(large.sizes, large.elem_access(), 0, over, strides)
+                    if found is None:
+                        return None
+                    domain = tuple((n, st == 0) for n, st in zip(large.sizes, found[0]))
+                    return domain if form_of(domain) == ("row", False) else None
+        return None
+
     def _in_step(self, reader: Item, own: Group, other: Group, kind: str, domain: Any) -> bool:
         """Whether what `reader` (a member of `own`) reads of `other` is its own element or row."""
         if reader.group is not own:
             return True
         for x, layout in reader.reads:
             maker = self.producer.get(layout.base)
-            if maker is not None and maker.group is other and not self._aligned(reader, x, layout, kind, domain):
+            if (
+                maker is not None
+                and maker.group is other
+                and not self._aligned(reader, x, layout, kind, domain)
+            ):
                 return False
         return True
 
@@ -262,11 +286,14 @@ class Rules:
 
     def _few_buffers(self, inside: set[Item]) -> bool:
         outside = {
-            layout.base for item in inside for _, layout in item.reads
+            layout.base
+            for item in inside
+            for _, layout in item.reads
             if layout.base.type.size > 1 and self.producer.get(layout.base) not in inside
-        }  # fmt: skip
-        stored = sum(1 for i in inside for v in i.node.outputs if v.type.size > 1 and self.stored(v, inside))
-        return len(outside) + stored <= MAX_BUFFERS
+        }
+        sizes = [v.type.size for v in outside]
+        sizes += [v.type.size for i in inside for v in i.node.outputs if self.stored(v, inside)]
+        return len(sizes) <= MAX_BUFFERS and sizes.count(max(sizes, default=0)) <= MAX_STREAMS
 
     def _writes_in_step(self, inside: set[Item], domain: Any) -> bool:
         """Whether members read of inputs that the group overwrites only the element or row that they replace."""
@@ -316,7 +343,7 @@ class Rules:
             return None
         inside = {*a.items, *b.items}
         for item in b.items:
-            if item.node.outputs[0].type.shape != out.type.shape:
+            if item.node.outputs[0].type.shape != out.type.shape or item.indexed:
                 return None
             if any(isinstance(self.places.of.get(v), Value) for v in item.node.outputs):
                 return None

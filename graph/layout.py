@@ -47,19 +47,23 @@ def find_layouts(graph: Graph) -> dict[Value, Layout]:
     for v in graph.inputs:
         found[v] = Layout(v, graph.strides.get(v) or contiguous_strides(v.type.shape), 0)
     nodes: list[Node] = []
+    copies: dict[tuple[Layout, Shape], Value] = {}
     for node in graph.nodes:
         op = node.op
         if op.is_view and op.view_rule is not None:
             x = node.inputs[0]
-            base, strides, offset = found[x]
+            base, strides, offset = layout = found[x]
             made = op.view_rule(x.type.shape, strides, **node.named)
             if made is None:
-                dense = Node(assign, [x], (), (x.type,), x.device, node.line)
-                nodes.append(dense)
-                base, offset = dense.outputs[0], 0
-                found[base] = Layout(base, contiguous_strides(x.type.shape), 0)
-                made = op.view_rule(x.type.shape, found[base].strides, **node.named)
-                node.inputs[0] = base
+                dense = copies.get((layout, x.type.shape))
+                if dense is None:
+                    copy = Node(assign, [x], (), (x.type,), x.device, node.line)
+                    nodes.append(copy)
+                    dense = copies[layout, x.type.shape] = copy.outputs[0]
+                    found[dense] = Layout(dense, contiguous_strides(x.type.shape), 0)
+                base, offset = dense, 0
+                made = op.view_rule(x.type.shape, found[dense].strides, **node.named)
+                node.inputs[0] = dense
             _, strides, more = made
             found[node.outputs[0]] = Layout(base, strides, offset + more)
         else:

@@ -68,17 +68,20 @@ class _Fuser:
             elif op.reduction is not None and self.backend.primitive(op.name) is None:
                 kind = REDUCE
         reads: list[tuple[Value, Layout]] = []
+        indexed = False
         for x in node.values():
             layout = self.layouts[x]
             maker = self.producer.get(layout.base)
             if maker is not None and maker.inline and kind != OP:
                 reads += maker.reads
+                indexed |= maker.indexed
             else:
                 reads.append((x, layout))
         item = Item(node, order, kind, reads)
         if kind == MAP:
             item.domain = map_domain(node.outputs[0].type.shape)
-            item.cost = cost_of(op.form(number_kinds(node), node.attrs))
+            item.cost, item.indexed = cost_of(op.form(number_kinds(node), node.attrs))
+            item.indexed |= indexed
             if on and item.cost <= INLINE_COST and (item.size == 1 or not reads):
                 written = self.places.written
                 item.inline = not any(layout.base in written for _, layout in reads)
