@@ -16,12 +16,25 @@ from .program import host_tensor
 from .table import adapter
 
 
+def _aligned(op: Any) -> Any:
+    """Before opset 7: broadcasting only on request, the second operand lying at `axis` of the first."""
+
+    def run(x, y, *, broadcast=0, axis=None, consumed_inputs=None):
+        if broadcast and axis is not None and y.ndim:
+            axis = axis % x.ndim
+            y = ops["reshape"](y, shape=(*y.shape, *(1,) * (x.ndim - axis - y.ndim)))
+        return op(x, y)
+
+    return run
+
+
 def _direct(onnx_name: str, name: str) -> None:
     op = ops[name]
     if len(op.input_names) == 1:
         adapter(onnx_name)(lambda x: op(x))
     else:
-        adapter(onnx_name, numbers=True)(lambda x, y: op(x, y))
+        adapter(onnx_name, since=7, numbers=True)(lambda x, y: op(x, y))
+        adapter(onnx_name, since=1)(_aligned(op))
 
 
 for _onnx, _name in {
@@ -38,7 +51,7 @@ def _dtype(x: Any, y: Any) -> Any:
     return x.dtype if isinstance(x, Tensor) else y.dtype
 
 
-@adapter("Div", numbers=True)
+@adapter("Div", since=7, numbers=True)
 def div(x, y):
     """Integers are divided towards 0."""
     if _dtype(x, y).is_float:
@@ -75,7 +88,7 @@ def _abs(x: Any) -> Any:
     return ops["abs"](x) if isinstance(x, Tensor) else abs(x)
 
 
-@adapter("Pow")
+@adapter("Pow", since=7)
 def power(x, y):
     """The result has x's dtype."""
     if not isinstance(x, Tensor):
@@ -84,6 +97,10 @@ def power(x, y):
         wide = T.promote(x.dtype, y.dtype)
         return ops["power"](x.to(wide), y.to(wide)).to(x.dtype)
     return ops["power"](x, y)
+
+
+adapter("Div", since=1)(_aligned(div))
+adapter("Pow", since=1)(_aligned(power))
 
 
 def _fold(name: str) -> Any:

@@ -9,7 +9,7 @@ from .table import adapter
 adapter("MatMul")(lambda x, y: ops["matmul"](x, y))
 
 
-@adapter("Gemm")
+@adapter("Gemm", since=7)
 def gemm(a, b, c=None, *, alpha=1.0, beta=1.0, transA=0, transB=0):
     """`alpha * A @ B + beta * C`; the plain case is dg.linear."""
     if transA:
@@ -21,6 +21,12 @@ def gemm(a, b, c=None, *, alpha=1.0, beta=1.0, transA=0, transB=0):
     if alpha != 1:
         y = (y * alpha).to(y.dtype)
     return y if scaled is None or beta == 0 else y + scaled
+
+
+@adapter("Gemm", since=1)
+def gemm_1(a, b, c, *, alpha=1.0, beta=1.0, transA=0, transB=0, broadcast=0):
+    """C broadcasts only on request."""
+    return gemm(a, b, c, alpha=alpha, beta=beta, transA=transA, transB=transB)
 
 
 @adapter("Einsum")

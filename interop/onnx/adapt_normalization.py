@@ -38,6 +38,12 @@ def batch_norm_7(x, scale, b, mean, var, *, epsilon=1e-5, momentum=0.9, spatial=
     return _batch_norm(x, scale, b, mean, var, epsilon)
 
 
+@adapter("BatchNormalization", since=1)
+def batch_norm_1(x, scale, b, mean, var, *, epsilon=1e-5, momentum=0.9, spatial=1, is_test=0, consumed_inputs=None):
+    """Inference only."""
+    return _batch_norm(x, scale, b, mean, var, epsilon)
+
+
 def _standard(x, axes, epsilon):
     centred = x - ops["mean"](x, axis=axes, keepdims=True)
     return centred * ops["rsqrt"](ops["mean"](centred * centred, axis=axes, keepdims=True) + epsilon)

@@ -107,6 +107,21 @@ adapter("ArgMax")(_arg("argmax"))
 adapter("ArgMin")(_arg("argmin"))
 
 
+@adapter("CumProd", since=1, host=("axis",))
+def cumprod(x, axis, *, exclusive=0, reverse=0):
+    """Products one slice at a time."""
+    a = int(axis) % x.ndim
+    parts = list(ops["split"](x, sizes=(1,) * x.shape[a], axis=a))
+    if reverse:
+        parts.reverse()
+    out, total = [], None
+    for part in parts:
+        before = total
+        total = part if total is None else (total * part).to(x.dtype)
+        out.append(total if not exclusive else ops["full"](1, shape=part.shape, dtype=x.dtype) if before is None else before)
+    return ops["concat"](out[::-1] if reverse else out, axis=a)
+
+
 @adapter("CumSum", host=("axis",))
 def cumsum(x, axis, *, exclusive=0, reverse=0):
     """A product with a triangle of ones."""
