@@ -214,7 +214,10 @@ class Rules:
         return (kind, domain) if self._few_buffers(inside) and self._writes_in_step(inside, domain) else None
 
     def _rows(self, large: Group, small: Group) -> tuple[tuple[int, bool], ...] | None:
-        """The domain of a map whose rows use one value each of a smaller one: the axes repeated are "reduced"."""
+        """The domain of a map whose rows use one value each of a smaller one: the axes repeated are "reduced".
+
+        Only where that value comes from a reduction over just these axes, which can then join too.
+        """
         for item in large.items:
             for x, layout in item.reads:
                 maker = self.producer.get(layout.base)
@@ -225,8 +228,25 @@ class Rules:
                     if found is None:
                         return None
                     domain = tuple((n, st == 0) for n, st in zip(large.sizes, found[0]))
-                    return domain if form_of(domain) == ("row", False) else None
+                    fits = form_of(domain) == ("row", False) and self._from_reduction(maker, domain)
+                    return domain if fits else None
         return None
+
+    def _from_reduction(self, item: Item, domain: Any) -> bool:
+        """Whether a row value depends, through maps of its own size, on a reduction with this domain."""
+        seen = {item}
+        stack = [item]
+        while stack:
+            for _, layout in stack.pop().reads:
+                maker = self.producer.get(layout.base)
+                if maker is None or maker in seen:
+                    continue
+                seen.add(maker)
+                if maker.kind == REDUCE and maker.domain == domain:
+                    return True
+                if maker.kind == MAP and maker.size == item.size:
+                    stack.append(maker)
+        return False
 
     def _in_step(self, reader: Item, own: Group, other: Group, kind: str, domain: Any) -> bool:
         """Whether what `reader` (a member of `own`) reads of `other` is its own element or row."""
