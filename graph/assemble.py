@@ -39,7 +39,7 @@ class Sources:
 
     def __init__(self) -> None:
         self.buffers: dict[Value, int] = {}
-        self.numbers: dict[Any, int] = {}
+        self.numbers: dict[Any, tuple[int, Any, DType]] = {}
         self.count = 0
 
     def new(self) -> int:

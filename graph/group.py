@@ -329,15 +329,15 @@ class Rules:
             return True
         for item in inside:
             for x, layout in item.reads:
-                v = targets.get(layout.base)
-                if v is None:
+                new = targets.get(layout.base)
+                if new is None:
                     continue
                 there = self.layouts[layout.base]
                 if there.offset or not is_dense(layout.base.type.shape, there.strides) or layout.offset:
                     return False
                 over = x.type.shape if item.kind == REDUCE else item.node.outputs[0].type.shape
                 strides = spread(x.type.shape, layout.strides, over)
-                if v.type.size == math.prod(over):
+                if new.type.size == math.prod(over):
                     if not is_dense(over, strides):
                         return False
                 else:

@@ -61,8 +61,9 @@ class _Placer:
             layout = self.layouts[value]
             if layout.base in self.places.of or not layout.covers_base(value.type.shape):
                 copied = self._copy(value)
-                if layout.base in writer:
-                    self.places.before.append((copied.producer, writer[layout.base]))
+                before, after = copied.producer, writer.get(layout.base)
+                if before is not None and after is not None:
+                    self.places.before.append((before, after))
                 self.places.of[copied] = k
             else:
                 self.places.of[layout.base] = k

@@ -136,7 +136,8 @@ class _Algebra:
         return self._neutral(node, a, b, 1) or self._neutral(node, b, a, 1)
 
     def _divide(self, node: Node) -> Any:
-        return self._neutral(node, *node.inputs, 1)
+        a, b = node.inputs
+        return self._neutral(node, a, b, 1)
 
     def _subtract(self, node: Node) -> Any:
         # x - 0 is x, also for -0.0; x + 0 is not.
