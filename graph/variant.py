@@ -275,18 +275,24 @@ class Variant:
         for r in self.runners():
             c = r.compiled
             lines.append(
-                f"{c.graph.name}: {len(c.graph.nodes)} ops -> {len(c.program.launches)} kernel launches, "
-                f"arena {c.arena_bytes:,} bytes"
+                f"{c.graph.name}: {len(c.graph.nodes)} ops -> {len(c.groups)} fused groups, "
+                f"{len(c.program.launches)} kernel launches, arena {c.arena_bytes:,} bytes "
+                f"({c.unplanned_bytes:,} without reuse)"
             )
         return lines + ["guard: " + text for text in self.guards.explain()]
 
     def show(self) -> list[str]:
         from .show import show
 
-        return [show(r.compiled.graph) for r in self.runners()]
+        texts = []
+        for r in self.runners():
+            c = r.compiled
+            texts += [f"# traced\n{show(c.graph)}", f"# after the passes\n{show(c.optimised, c.groups)}"]
+        return texts
 
     def sources(self) -> list[str]:
-        return [launch.source for r in self.runners() for launch in r.compiled.program.launches]
+        """Each kernel with the ops and lines it comes from."""
+        return [f"# {label}\n{text}" for r in self.runners() for label, text in r.compiled.sources()]
 
 
 def trace_variant(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Variant, Any]:
@@ -323,7 +329,7 @@ class Path:
 
     def trace(self) -> Any:
         """Trace, compile, run what has not run. Returns the call's result."""
-        # Tracing makes many small objects that live on; collecting among them costs a third of the time.
+        # Tracing makes many small objects that live on: collecting among them is wasted time.
         collecting = gc.isenabled()
         gc.disable()
         try:
