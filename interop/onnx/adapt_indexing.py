@@ -9,7 +9,8 @@ import numpy as np
 
 from ...core import types as T
 from ...core.op import REGISTRY as ops
-from .adapt_shape import refuse, take_constant
+from .adapt_shape import take_constant
+from .program import as_array, host_tensor
 from .table import adapter
 
 
@@ -78,20 +79,37 @@ def gather_nd(x, index, *, batch_dims=0):
     return ops["take"](flat, places, axis=0)
 
 
-def _scattered(x: Any, places: Any, updates: Any, reduction: str) -> Any:
-    """x (flat rows) with `updates` put or added at places: sums into zeros, chosen by where."""
-    rows = x.shape[0]
-    floats = x.dtype.is_float
+def _put(x: Any, places: Any, updates: Any, combine: Any) -> Any:
+    """x (flat rows) with `combine(x, updates)` at places that differ: scattered sums chosen by a mask."""
+    rows, floats = x.shape[0], x.dtype.is_float
     wide = updates if floats else updates.to(T.float64)
     total = ops["take_x_grad"](wide, places, size=rows, axis=0)
-    if reduction == "add":
-        return x + total if floats else x + total.to(x.dtype)
-    if reduction != "none":
-        raise refuse("Scatter", f"reduction={reduction!r}")
     ones = ops["full"](1.0, shape=tuple(places.shape), dtype=T.float32)
     hit = ops["take_x_grad"](ones, places, size=rows, axis=0)
     mask = ops["reshape"](ops["greater"](hit, 0.0), shape=(rows,) + (1,) * (x.ndim - 1))
-    return ops["where"](mask, total if floats else total.to(x.dtype), x)
+    return ops["where"](mask, combine(x, total if floats else total.to(x.dtype)), x)
+
+
+_COMBINE: dict[str, Any] = {"mul": ops["multiply"], "max": ops["maximum"], "min": ops["minimum"]}
+
+
+def _scattered(x: Any, places: Any, updates: Any, reduction: str) -> Any:
+    """x (flat rows) with `updates` put or combined at places."""
+    if reduction == "none":
+        return _put(x, places, updates, lambda old, new: new)
+    if reduction == "add":
+        wide = updates if x.dtype.is_float else updates.to(T.float64)
+        return x + ops["take_x_grad"](wide, places, size=x.shape[0], axis=0).to(x.dtype)
+    # Equal places are combined one after the other: in each round every place stands at most once.
+    index = as_array(places).ravel()
+    order = np.argsort(index, kind="stable")
+    first = np.concatenate([[0], np.flatnonzero(np.diff(index[order])) + 1]) if index.size else np.zeros(0, np.int64)
+    turn = np.empty(index.size, np.int64)
+    turn[order] = np.arange(index.size) - np.repeat(first, np.diff([*first, index.size]))
+    for k in range(int(turn.max(initial=-1)) + 1):
+        chosen = np.flatnonzero(turn == k)
+        x = _put(x, host_tensor(index[chosen]), take_constant(updates, chosen, 0), _COMBINE[reduction])
+    return x
 
 
 @adapter("ScatterElements", "Scatter")

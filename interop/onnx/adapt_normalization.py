@@ -39,7 +39,9 @@ def batch_norm_7(x, scale, b, mean, var, *, epsilon=1e-5, momentum=0.9, spatial=
 
 
 @adapter("BatchNormalization", since=1)
-def batch_norm_1(x, scale, b, mean, var, *, epsilon=1e-5, momentum=0.9, spatial=1, is_test=0, consumed_inputs=None):
+def batch_norm_1(
+    x, scale, b, mean, var, *, epsilon=1e-5, momentum=0.9, spatial=1, is_test=0, consumed_inputs=None
+):
     """Inference only."""
     return _batch_norm(x, scale, b, mean, var, epsilon)
 

@@ -34,7 +34,13 @@ def _spread(v: Any, x: Any, axis: int, block_size: int) -> Any:
 @adapter("QuantizeLinear", since=10)
 def quantize(x, scale, zero=None, *, axis=1, saturate=1, block_size=0, output_dtype=0, precision=0):
     """`round(x / scale) + zero`, kept within the integer's range."""
-    dtype = zero.dtype if zero is not None else from_code(output_dtype, "QuantizeLinear") if output_dtype else T.uint8
+    dtype = (
+        zero.dtype
+        if zero is not None
+        else from_code(output_dtype, "QuantizeLinear")
+        if output_dtype
+        else T.uint8
+    )
     if dtype.name not in _RANGE:
         raise ValueError(f"quantising to {dtype} is not supported")
     low, high = _RANGE[dtype.name]
@@ -92,10 +98,26 @@ def _conv_integers(x: Any, w: Any, x_zero: Any, w_zero: Any, settings: dict[str,
 
 @adapter("ConvInteger")
 def conv_integer(
-    x, w, x_zero=None, w_zero=None, *, kernel_shape=None, strides=None, pads=None, dilations=None, group=1, auto_pad="NOTSET"
+    x,
+    w,
+    x_zero=None,
+    w_zero=None,
+    *,
+    kernel_shape=None,
+    strides=None,
+    pads=None,
+    dilations=None,
+    group=1,
+    auto_pad="NOTSET",
 ):
     """A convolution of centred integers, in 32 bits."""
-    settings = {"strides": strides, "pads": pads, "dilations": dilations, "group": group, "auto_pad": auto_pad}
+    settings = {
+        "strides": strides,
+        "pads": pads,
+        "dilations": dilations,
+        "group": group,
+        "auto_pad": auto_pad,
+    }
     return _conv_integers(x, w, x_zero, w_zero, settings).to(T.int32)
 
 
@@ -105,7 +127,13 @@ def qlinear_conv(
     dilations=None, group=1, auto_pad="NOTSET",
 ):  # fmt: skip
     """A convolution of quantised images, quantised again."""
-    settings = {"strides": strides, "pads": pads, "dilations": dilations, "group": group, "auto_pad": auto_pad}
+    settings = {
+        "strides": strides,
+        "pads": pads,
+        "dilations": dilations,
+        "group": group,
+        "auto_pad": auto_pad,
+    }
     total = _conv_integers(x, w, x_zero, w_zero, settings)
     if b is not None:
         total = total + ops["reshape"](b.to(T.float64), shape=(-1,) + (1,) * (x.ndim - 2))

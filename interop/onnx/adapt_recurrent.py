@@ -26,14 +26,18 @@ _ACTIVATIONS: dict[str, Any] = {
 }
 
 
-def _functions(names: Any, alpha: Any, beta: Any, default: list[str], directions: int, clip: float | None) -> list[Any]:
+def _functions(
+    names: Any, alpha: Any, beta: Any, default: list[str], directions: int, clip: float | None
+) -> list[Any]:
     """Activations by direction; alpha and beta are given to those that take them, in order."""
     names = [n.lower() for n in names] if names else default * directions
     alphas, betas = list(alpha or []), list(beta or [])
     found = []
     for n in names:
         if n not in _ACTIVATIONS:
-            raise OnnxError("onnx.load", f"the activation {n} is not supported", f"use one of {', '.join(_ACTIVATIONS)}")
+            raise OnnxError(
+                "onnx.load", f"the activation {n} is not supported", f"use one of {', '.join(_ACTIVATIONS)}"
+            )
         a = alphas.pop(0) if alphas and n in ("affine", "leakyrelu", "elu", "hardsigmoid") else None
         b = betas.pop(0) if betas and n in ("affine", "hardsigmoid") else None
 
@@ -47,7 +51,16 @@ def _functions(names: Any, alpha: Any, beta: Any, default: list[str], directions
 
 
 def _layer(
-    cell: Any, gates: int, x: Any, w: Any, r: Any, b: Any, lengths: Any, state: list[Any], fns: list[Any], reverse: bool
+    cell: Any,
+    gates: int,
+    x: Any,
+    w: Any,
+    r: Any,
+    b: Any,
+    lengths: Any,
+    state: list[Any],
+    fns: list[Any],
+    reverse: bool,
 ) -> tuple[Any, list[Any]]:
     """One direction: all outputs [T, N, H] and the last state."""
     steps = x.shape[0]
@@ -119,8 +132,8 @@ def _lstm_cell(peephole: Any, input_forget: bool) -> Any:
 
 
 def _run(
-    node: Any, make_cell: Any, gates: int, n_state: int, x: Any, w: Any, r: Any, b: Any, lengths: Any, initial: list[Any],
-    direction: str, layout: int, fns: list[Any],
+    node: Any, make_cell: Any, gates: int, n_state: int, x: Any, w: Any, r: Any, b: Any, lengths: Any,
+    initial: list[Any], direction: str, layout: int, fns: list[Any],
 ) -> Any:  # fmt: skip
     if layout:
         x = ops["permute"](x, axes=(1, 0, 2))
@@ -171,6 +184,8 @@ def lstm(
     activations=None, activation_alpha=None, activation_beta=None, clip=None, input_forget=0,
 ):  # fmt: skip
     """Gates in the order i, o, f, c; optional peepholes."""
-    fns = _functions(activations, activation_alpha, activation_beta, ["sigmoid", "tanh", "tanh"], w.shape[0], clip)
+    fns = _functions(
+        activations, activation_alpha, activation_beta, ["sigmoid", "tanh", "tanh"], w.shape[0], clip
+    )
     make = lambda d: _lstm_cell(None if p is None else p[d], bool(input_forget))
     return _run(node, make, 4, 2, x, w, r, b, lengths, [h, c], direction, layout, fns)

@@ -118,7 +118,13 @@ def cumprod(x, axis, *, exclusive=0, reverse=0):
     for part in parts:
         before = total
         total = part if total is None else (total * part).to(x.dtype)
-        out.append(total if not exclusive else ops["full"](1, shape=part.shape, dtype=x.dtype) if before is None else before)
+        out.append(
+            total
+            if not exclusive
+            else ops["full"](1, shape=part.shape, dtype=x.dtype)
+            if before is None
+            else before
+        )
     return ops["concat"](out[::-1] if reverse else out, axis=a)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from ...core.errors import OnnxError
 from ...core.op import REGISTRY as ops
 from .program import host_tensor
 from .table import adapter
@@ -294,7 +293,3 @@ def center_crop_pad(x, shape, *, axes=None):
             x = ops["pad"](x, padding=tuple(pairs))
     return x
 
-
-def refuse(op: str, what: str) -> OnnxError:
-    """An error for a form of an op that is not supported."""
-    return OnnxError(op, f"{what} is not supported", "use another form of the op")
