@@ -256,6 +256,36 @@ def test_tensors_of_a_closure_are_named_by_their_variable():
     assert [n for n, _ in dg.onnx.load(proto).named_parameters()] == ["weight"]
 
 
+def test_method_and_graph_function_go_out(close):
+    class Coder(nn.Module):
+        def __init__(self):
+            self.encoder, self.decoder = nn.Linear(4, 2), nn.Linear(2, 4)
+
+        def encode(self, x):
+            return self.inner(x) * 2
+
+        @dg.function
+        def inner(self, x):
+            return dg.tanh(self.encoder(x))
+
+    model, x = Coder().eval(), floats(3, 4)
+    proto = dg.onnx.export(model.encode, x)
+    assert [t.name for t in proto.graph.initializer] == ["encoder.weight", "encoder.bias"]
+    close(dg.onnx.load(proto)(x).detach().numpy(), model.encode(x).detach().numpy())
+
+
+def test_shared_parameter_is_one_initializer():
+    class Tied(nn.Module):
+        def __init__(self):
+            self.embed = nn.Embedding(10, 4)
+
+        def forward(self, ids):
+            return self.embed(ids) @ self.embed.weight.T
+
+    proto = dg.onnx.export(Tied().eval(), tokens(2, 3))
+    assert [t.name for t in proto.graph.initializer] == ["embed.weight"]
+
+
 def test_gradient_of_a_function_goes_out(close):
     """What backward() does is ops too: composites are recorded through their parts there."""
 

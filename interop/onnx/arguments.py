@@ -23,6 +23,8 @@ class Arguments:
         self.args = empty_slots(positional, is_leaf, leaves)
         self.kwargs = empty_slots(keyword, is_leaf, leaves)
         self.arrays = [np.asarray(x.detach() if isinstance(x, Tensor) else x) for x in leaves]
+        #: where the function runs while it is traced and compared
+        self.device = next((x.device for x in leaves if isinstance(x, Tensor)), "cpu")
         self.names: list[str] = [""] * len(leaves)
         bound = _bind(fn, self.args, self.kwargs)
         for name, structure in bound.items():

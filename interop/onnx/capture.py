@@ -165,7 +165,7 @@ def _trace(
     refused: set[str],
 ) -> _Pass:
     trace = ExportTrace(getattr(fn, "__name__", type(fn).__name__), host, refused)
-    tensors = [host.constant(a, "cpu") for a in arrays]
+    tensors = [host.constant(a, arguments.device) for a in arrays]
     with dispatch.executing(trace, trace.keeps), dispatch.set_grad(False):
         symbols = [trace.argument(k, t) for k, t in enumerate(tensors)]
         given = [s._value for s in symbols]

@@ -70,7 +70,7 @@ def check_form(model: onnx.ModelProto) -> None:
 def run_function(fn: Callable[..., Any], arguments: Arguments, arrays: list[np.ndarray]) -> list[np.ndarray]:
     """The function's outputs in eager mode, without gradients."""
     host = dispatch._State.executor
-    tensors = [host.constant(a, "cpu") for a in arrays]
+    tensors = [host.constant(a, arguments.device) for a in arrays]
     with dispatch.set_grad(False), mode("eager"):
         result = fn(*fill(arguments.args, tensors), **fill(arguments.kwargs, tensors))
     return [np.asarray(host.read(y)) for _, y in named_outputs(result, None)]
