@@ -82,9 +82,8 @@ def explain(op: Any) -> str:
             "explain", f"{name!r} is not an op", f"did you mean {', '.join(near)}" if near else ""
         )
     onnx = found.onnx
-    mapping = (
-        onnx if isinstance(onnx, str) else "a rule" if onnx else f"none: {found.no_onnx or 'through its ops'}"
-    )
+    derived = "written from its body" if found.kind == "pointwise" else "through its ops"
+    mapping = onnx if isinstance(onnx, str) else "a rule" if onnx else f"none: {found.no_onnx}" if found.no_onnx else derived
     lines = [
         f"{found.name}{inspect.signature(found.fn)}   [{found.kind}, {found.module.rpartition('.')[2]}]",
         "",

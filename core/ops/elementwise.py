@@ -111,7 +111,7 @@ divide.sample((3, 4), (4,), low=0.5, high=2.0).sample((3,), 2.0).sample(1.0, (3,
 )
 
 
-@pointwise(no_gradient="constant between steps", no_onnx="written as Floor(Div) by the exporter's caller")
+@pointwise(no_gradient="constant between steps")
 def floor_divide(x, y):
     """The floor of `x / y`, with broadcasting. Numerics: an integer divided by zero is 0."""
     _numbers("floor_divide", x, y)

@@ -85,7 +85,7 @@ def dy(g, index, axis):
 take_x_grad.sample((4, 3), Ints((4,), 0, 5), size=5).sample((2, 3), Ints((3,), 0, 4), size=4, axis=1)
 
 
-@pointwise(no_gradient="integer input", no_onnx="written as OneHot by its composite")
+@pointwise(no_gradient="integer input")
 def matches(x, position, *, dtype):
     """1 where x equals the position, else 0."""
     return cast(s.eq(x, position), dtype)
