@@ -197,8 +197,11 @@ def _collapse(sizes: Shape, strides: Sequence[tuple[int, ...]]) -> tuple[list[in
 
 
 def copy(program: Program, source: Operand, target: Operand) -> None:
-    """Append a copy (with conversion) of a broadcastable operand into a strided one."""
+    """Append a copy (with conversion) of a broadcastable operand into a strided one; nothing for itself."""
     from .scalar import cast
+
+    if source == target:
+        return
 
     root = cast(Expr("arg", source.dtype, (), 0), target.dtype)
     lower_map(program, target.shape, [source], [root], [target], ("copy",))

@@ -268,6 +268,8 @@ class _Assembly:
         for v in node.outputs:
             strides = contiguous_strides(v.type.shape)
             self.stores[v] = strides
+            if v in self.places.same:
+                self.sources.buffers[v] = self.sources.buffer(self.places.same[v])
             outputs.append(Operand(self.sources.buffer(v), 0, v.type.dtype, v.type.shape, strides))
         if len(self.group.items) == 1:
             lower_op(program, node.op, inputs, outputs, node.attrs)

@@ -63,7 +63,7 @@ def compile_graph(graph: Graph, device: str, passes: Iterable[str] = PASSES) -> 
     sources = Sources()
     lowered = [assemble(g, fusion, sources, backend) for g in fusion.groups]
     start, memory = _plan(lowered, places)
-    program, numbers, constants = _program(work, backend, lowered, start, memory, sources, places.of)
+    program, numbers, constants = _program(work, backend, lowered, start, memory, sources, places)
     return Compiled(
         backend.load(program), tuple(v.type for v in work.outputs), numbers, constants, memory.nbytes, graph, program,
         work, tuple(fusion.groups), memory.without_reuse,
@@ -96,7 +96,7 @@ class _LabelledProgram(Program):
 
 def _program(
     graph: Graph, backend: Any, lowered: list[Lowered], start: list[int], memory: MemoryPlan, sources: Sources,
-    places: dict[Value, Any],
+    places: Places,
 ) -> tuple[Program, tuple[tuple[Number, Any], ...], tuple[int, ...]]:  # fmt: skip
     program = _LabelledProgram(backend)
     inputs = {v: program.dynamic() for v in graph.inputs}
@@ -114,7 +114,9 @@ def _program(
             constants.append(scalar_bits(x, dtype))
     arena = program.dynamic() if memory.nbytes else -1
     for v, source in sources.buffers.items():
-        place = places.get(v)
+        if v in places.same:
+            continue
+        place = places.of.get(v)
         if v.producer is None:
             where[source] = inputs[v], 0
         elif place is None:

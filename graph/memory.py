@@ -63,6 +63,12 @@ def plan_memory(lowered: Sequence[Lowered], start: Sequence[int], places: Places
                 if isinstance(place, int) and start[k]:
                     regions.append(_Region(place, v.type.nbytes, start[k]))
                 continue
+            kept = places.same.get(v)
+            if kept is not None:
+                if kept in of:
+                    of[v] = of[kept]
+                    of[v].end = max(of[v].end, end, last.get(v, 0))
+                continue
             without += _aligned(v.type.nbytes)
             buffer = _take_over(g, v, k, start, last, readers, of, taken)
             if buffer is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..core.ops.elementwise import assign
+from ..core.ops.shape import slice_update
 from ..core.types import contiguous_strides
 from .ir import Graph, Node, Value
 from .layout import Layout, is_dense, spread
@@ -19,10 +20,12 @@ class Places(NamedTuple):
     """Where values are stored and what that asks of the order.
 
     of: base value -> number of the graph output, or the input that it replaces. before: (reader, writer) pairs.
+    same: results of updates of a slice that keep the memory of what they update.
     """
 
     of: dict[Value, int | Value]
     before: list[tuple[Node, Node]]
+    same: dict[Value, Value]
 
     @property
     def written(self) -> set[Value]:
@@ -38,7 +41,7 @@ def place_results(graph: Graph, layouts: dict[Value, Layout]) -> Places:
 class _Placer:
     def __init__(self, graph: Graph, layouts: dict[Value, Layout]):
         self.graph, self.layouts = graph, layouts
-        self.places = Places({}, [])
+        self.places = Places({}, [], {})
         self.readers: dict[Value, list[Node]] = {}
         self.later: dict[Node, list[Node]] = {}  # reader -> writers that must wait for it
         for node in graph.nodes:
@@ -67,7 +70,24 @@ class _Placer:
                 self.places.of[copied] = k
             else:
                 self.places.of[layout.base] = k
+        for node in self.graph.nodes:
+            if node.op is slice_update:
+                self._keep_memory(node)
         return self.places
+
+    def _keep_memory(self, node: Node) -> None:
+        """Let an update of a slice write into its own input, when nobody else reads that."""
+        x, out = node.inputs[0], node.outputs[0]
+        layout, of = self.layouts[x], self.places.of
+        if isinstance(of.get(out), Value):
+            if layout.base is of[out]:
+                self.places.same[out] = layout.base
+        elif (
+            layout.covers_base(x.type.shape) and layout.base not in of and self.readers[layout.base] == [node]
+        ):
+            root = self.places.same[out] = self.places.same.get(layout.base, layout.base)
+            if out in of:
+                of[root] = of.pop(out)
 
     def _copy(self, value: Value) -> Value:
         node = Node(assign, [value], (), (value.type,), value.device, "")
@@ -104,9 +124,11 @@ class _Placer:
 
     def _reads_in_step(self, writer: Node, target: Value) -> bool:
         """Whether the writer reads of the target, for each element, at most the element that it replaces."""
-        for x in writer.values():
+        for k, x in enumerate(writer.values()):
             layout = self.layouts[x]
             if layout.base is target:
+                if writer.op is slice_update and k == 0 and layout == self.layouts[target]:
+                    continue
                 shape = writer.outputs[0].type.shape
                 if (
                     writer.op.kind != "pointwise"

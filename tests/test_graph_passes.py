@@ -491,3 +491,27 @@ def test_dropout_and_positions_fuse_with_reductions_and_products():
 
     check(f, [normal(6, 8), normal(8, 10)])
     check(g, [normal(5, 4, 7)])
+
+
+def test_slices_are_written_into_the_memory_of_their_tensor():
+    def grow(x, y):
+        rows = dg.zeros((4, 6))
+        for k in range(4):
+            rows[k] = dg.exp(y[k]) * float(k)
+        x[1:3, ::2] = y[:2, :3]
+        return rows, rows.sum()
+
+    compiled = check(grow, [normal(4, 6, seed=1), normal(4, 6, seed=2)])
+    # Zeros, then each row in place; x is not copied either.
+    whole = [row for row, label in zip(compiled.program.launches, compiled.program.labels) if "full" in label]
+    assert len(whole) == 1
+    assert compiled.arena_bytes < 4 * 6 * 4 * 3
+
+    def kept(x, y):
+        old = x * 2.0
+        new = old.clone()
+        new[0] = y[0]
+        x[0] = x[1]
+        return old, new, x.sum()
+
+    check(kept, [normal(4, 6, seed=1), normal(4, 6, seed=2)])
