@@ -83,7 +83,9 @@ def explain(op: Any) -> str:
         )
     onnx = found.onnx
     derived = "written from its body" if found.kind == "pointwise" else "through its ops"
-    mapping = onnx if isinstance(onnx, str) else "a rule" if onnx else f"none: {found.no_onnx}" if found.no_onnx else derived
+    mapping = f"none: {found.no_onnx}" if found.no_onnx else derived
+    if onnx:
+        mapping = onnx if isinstance(onnx, str) else "a rule"
     lines = [
         f"{found.name}{inspect.signature(found.fn)}   [{found.kind}, {found.module.rpartition('.')[2]}]",
         "",

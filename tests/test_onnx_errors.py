@@ -65,6 +65,19 @@ def test_every_cut_is_an_onnx_error(file):
             continue
 
 
+def test_flipped_bytes_are_an_onnx_error_or_a_model(file):
+    """Random damage inside the file: what still parses runs or fails as an OnnxError, nothing else."""
+    data, rng = file.read_bytes(), np.random.default_rng(0)
+    for _ in range(200):
+        damaged = bytearray(data)
+        for _ in range(3):
+            damaged[rng.integers(len(data))] = rng.integers(256)
+        try:
+            dg.onnx.load(bytes(damaged))(floats(2, 4))
+        except OnnxError:
+            continue
+
+
 def test_wrong_source_is_refused():
     with pytest.raises(OnnxError, match="int"):
         dg.onnx.load(3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -56,13 +55,10 @@ class OnnxModule(Module):
 
     def _adopt(self, source: Source) -> None:
         """Turn initializers into parameters, buffers and constants."""
-        listed = next((p.value for p in source.model.metadata_props if p.key == "duograd.parameters"), None)
-        trained = set(json.loads(listed)) if listed is not None else None
+        trained = source.trained
         weights = _tensor_uses(source.program)
         statistics = _statistics(source.program)
-        read_anywhere = {n for call in source.program.calls for n in call.reads()} | set(
-            source.outputs
-        )
+        read_anywhere = {n for call in source.program.calls for n in call.reads()} | set(source.outputs)
         for name, array in source.initializers.items():
             if name not in read_anywhere:
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ class Given(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A model read: where from, its program, inputs, output names and initializers."""
+    """A model read: where from, its program, inputs, output names, initializers; which are trained (None: unsaid)."""
 
     where: str
     model: onnx.ModelProto
@@ -33,6 +34,7 @@ class Source(NamedTuple):
     inputs: list[Given]
     outputs: tuple[str, ...]
     initializers: dict[str, np.ndarray]
+    trained: frozenset[str] | None
 
 
 def read_model(source: Any) -> tuple[str, onnx.ModelProto]:
@@ -83,6 +85,20 @@ def _parse(data: bytes, where: str) -> onnx.ModelProto:
 def read(source: Any) -> Source:
     """Read a model and prepare its program; problems of nodes are kept in the program. Raises OnnxError."""
     where, model = read_model(source)
+    try:
+        return _prepare(where, model)
+    except OnnxError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as e:
+        # Bytes that are a message by chance, with texts, sizes or attributes that mean nothing.
+        raise OnnxError(
+            "onnx.load",
+            f"{where} is damaged: {type(e).__name__}: {str(e).splitlines()[0]}",
+            "copy or export the file again",
+        ) from e
+
+
+def _prepare(where: str, model: onnx.ModelProto) -> Source:
     graph = model.graph
     if any(o.domain in ("ai.onnx.preview.training",) for o in model.opset_import) and len(
         model.training_info
@@ -109,7 +125,9 @@ def read(source: Any) -> Source:
         graph.node, names, [o.name for o in graph.output], opsets, Functions(model.functions, types)
     )
     _check_names(where, program, {*names, *initializers}, graph)
-    return Source(where, model, program, inputs, program.outputs, initializers)
+    listed = next((p.value for p in model.metadata_props if p.key == "duograd.parameters"), None)
+    trained = None if listed is None else frozenset(json.loads(listed))
+    return Source(where, model, program, inputs, program.outputs, initializers, trained)
 
 
 def _inferred(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:

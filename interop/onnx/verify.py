@@ -139,13 +139,13 @@ def values_of(captured: Captured, k: int) -> dict[Value, np.ndarray]:
     host = dispatch._State.executor
     tensors: dict[Value, Tensor] = {}
     for (_, value), array in zip(captured.inputs, captured.arrays[k]):
-        tensors[value] = host.constant(array, "cpu")
+        tensors[value] = host.constant(array, value.device)
     for value, (data, _) in captured.weights.items():
         if isinstance(data, Tensor):
             tensors[value] = data
         else:
             shape = _at(captured.shapes[value], k)
-            tensors[value] = host.constant(np.full(shape, data, value.type.dtype.np), "cpu")
+            tensors[value] = host.constant(np.full(shape, data, value.type.dtype.np), value.device)
     with dispatch.set_grad(False):
         for record in captured.records:
             inputs = tuple(tensors[x] if isinstance(x, Value) else _at(x, k) for x in record.inputs)
