@@ -116,8 +116,15 @@ def set_threads(n: int) -> None:
     pool.set_num_threads(n)
 
 
+def reset_peak() -> None:
+    """Let the peak start from what is in use now."""
+    from duograd.core.backend import get_backend
+
+    get_backend("cpu").allocator.reset_peak()  # type: ignore[attr-defined]
+
+
 def peak_bytes() -> int:
-    """The allocator's peak."""
+    """The allocator's peak since `reset_peak`, all memory in use counted."""
     from duograd.core.backend import get_backend
 
     return int(get_backend("cpu").memory_stats()["peak_bytes"])  # type: ignore[attr-defined]

@@ -40,6 +40,8 @@ def _prepare(module: Any, mode: str, case: str, phase: str) -> dict[str, Any]:
     from .cases import find
 
     gc.collect()
+    if hasattr(module, "reset_peak"):
+        module.reset_peak()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     run, value = module.build(find(case), phase, mode)
     start = time.perf_counter()

@@ -3,10 +3,9 @@
 import re
 from pathlib import Path
 
+import duograd as dg
 import numpy as np
 import pytest
-
-import duograd as dg
 
 ROOT = Path(dg.__file__).parent
 FOLDERS = ("core", "eager", "graph", "nn", "interop")

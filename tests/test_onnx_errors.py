@@ -114,7 +114,9 @@ def test_reading_what_nothing_makes_is_refused():
 def test_failing_node_is_named():
     weight = np.zeros((3, 2), "float32")
     model = dg.onnx.load(
-        model_of([helper.make_node("MatMul", ["x", "w"], ["y"], name="product")], initializers=[("w", weight)])
+        model_of(
+            [helper.make_node("MatMul", ["x", "w"], ["y"], name="product")], initializers=[("w", weight)]
+        )
     )
     with pytest.raises(OnnxError, match="node product \\(MatMul\\)") as caught:
         model(floats(2, 4))
@@ -308,4 +310,6 @@ def test_import_of_duograd_does_not_load_onnx():
     import sys
 
     code = "import sys, duograd; print('onnx' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+    )

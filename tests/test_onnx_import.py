@@ -50,13 +50,18 @@ def test_importer_gives_what_onnx_expects(case):
             np.testing.assert_allclose(got, want, rtol=max(case.rtol, 1e-4), atol=max(case.atol, 1e-6))
 
 
-def model_of(nodes, opset, initializers=(), inputs=(("x", TensorProto.FLOAT, (2, 3, 4)),), outputs=("y",), **options):
+def model_of(
+    nodes, opset, initializers=(), inputs=(("x", TensorProto.FLOAT, (2, 3, 4)),), outputs=("y",), **options
+):
     graph = helper.make_graph(
         nodes, "g", [helper.make_tensor_value_info(*i) for i in inputs],
         [helper.make_tensor_value_info(o, TensorProto.FLOAT, None) for o in outputs],
         [numpy_helper.from_array(a, n) for n, a in initializers],
     )  # fmt: skip
-    opsets = [helper.make_opsetid("", opset), *[helper.make_opsetid(f.domain, 1) for f in options.get("functions", ())]]
+    opsets = [
+        helper.make_opsetid("", opset),
+        *[helper.make_opsetid(f.domain, 1) for f in options.get("functions", ())],
+    ]
     return helper.make_model(graph, opset_imports=opsets, **options)
 
 
@@ -162,8 +167,14 @@ def test_functions_of_a_model_are_followed(close):
         [helper.make_opsetid("", 17)], ["factor"],
     )  # fmt: skip
     attribute = double.node[0].attribute.add()
-    attribute.name, attribute.ref_attr_name, attribute.type = "value_float", "factor", onnx.AttributeProto.FLOAT
-    model = model_of([helper.make_node("Scaled", ["x"], ["y"], domain="mine", factor=3.0)], 17, functions=[double])
+    attribute.name, attribute.ref_attr_name, attribute.type = (
+        "value_float",
+        "factor",
+        onnx.AttributeProto.FLOAT,
+    )
+    model = model_of(
+        [helper.make_node("Scaled", ["x"], ["y"], domain="mine", factor=3.0)], 17, functions=[double]
+    )
     close(dg.onnx.load(model)(data(2, 3, 4)).numpy(), data(2, 3, 4) * np.float32(3))
 
 

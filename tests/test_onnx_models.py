@@ -223,7 +223,9 @@ def test_several_inputs_and_outputs_by_name(close):
         return {"total": x * scale + other, "parts": (x, other - 1)}
 
     x, other = floats(2, 3), floats(2, 3) + 1
-    proto = dg.onnx.export(pair, {"x": x, "scale": 3.0, "other": other}, dynamic={"x": {0: "n"}, "other": {0: "n"}})
+    proto = dg.onnx.export(
+        pair, {"x": x, "scale": 3.0, "other": other}, dynamic={"x": {0: "n"}, "other": {0: "n"}}
+    )
     assert [i.name for i in proto.graph.input] == ["x", "other"]
     assert [o.name for o in proto.graph.output] == ["total", "parts_0", "parts_1"]
     loaded = dg.onnx.load(proto)

@@ -15,7 +15,9 @@ from duograd.core.types import DTYPES  # noqa: E402
 NEWEST = onnx.defs.onnx_opset_version()
 #: ops that the exporter must refuse, because they draw random numbers or are gradients no ONNX op computes
 REFUSED = {
-    name for name, op in REGISTRY.items() if (op.no_onnx and op.kind == "primitive") or name.startswith("random_")
+    name
+    for name, op in REGISTRY.items()
+    if (op.no_onnx and op.kind == "primitive") or name.startswith("random_")
 }
 CASES = [c for c in samples() if c[0].name not in REFUSED and c[0].name != "to_device"]
 #: scatter with addition came with opset 16
@@ -77,7 +79,9 @@ def test_op_goes_out_in_every_opset(case, opset):
     assert model.opset_import[0].version == opset
 
 
-@pytest.mark.parametrize("name", ["add", "tanh", "softmax", "mean", "matmul", "layer_norm", "var", "arange_from"])
+@pytest.mark.parametrize(
+    "name", ["add", "tanh", "softmax", "mean", "matmul", "layer_norm", "var", "arange_from"]
+)
 def test_op_keeps_float64(name, close):
     op = REGISTRY[name]
     function, tensors = as_function(op, op.samples[0], DTYPES["float64"])
@@ -93,7 +97,9 @@ def test_op_keeps_float64(name, close):
 def test_composite_becomes_one_node(name, op_type):
     op = REGISTRY[name]
     function, tensors = as_function(op, op.samples[0])
-    assert [n.op_type for n in dg.onnx.export(function, tensors).graph.node if n.op_type != "Constant"] == [op_type]
+    assert [n.op_type for n in dg.onnx.export(function, tensors).graph.node if n.op_type != "Constant"] == [
+        op_type
+    ]
 
 
 @pytest.mark.parametrize("name", ["layer_norm", "gelu"])
@@ -121,7 +127,13 @@ def mixed(dtype, other):
 
 @pytest.mark.parametrize(
     "pair",
-    [("int8", "int32"), ("int64", "float32"), ("bool", "float32"), ("uint8", "int32"), ("float32", "float64")],
+    [
+        ("int8", "int32"),
+        ("int64", "float32"),
+        ("bool", "float32"),
+        ("uint8", "int32"),
+        ("float32", "float64"),
+    ],
 )
 @pytest.mark.parametrize("name", ["add", "maximum", "divide", "equal", "power", "where"])
 def test_mixed_dtypes_are_promoted(name, pair, close):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import linecache
 from collections.abc import Iterable
+from typing import Any
 
 import llvmlite.binding as llvm
 
@@ -135,7 +136,7 @@ done:
 """
 
 
-def _check(module) -> None:
+def _check(module: Any) -> None:
     """Refuse what a kernel may not do, seen in its optimised code."""
     for function in module.functions:
         name = function.name

@@ -14,10 +14,7 @@ from ...core.types import DType
 
 # Operators that mean the same in Numba as in NumPy: on floats, and (Numba computes all integers in 64 bits)
 # on int64 and uint64. Everything else is an instruction of vecmath.
-_INFIX = dict(
-    pair.split(":")
-    for pair in "add:+ sub:- mul:* lt:< le:<= gt:> ge:>= eq:== ne:!=".split()  # noqa: SIM905
-)
+_INFIX = dict(pair.split(":") for pair in "add:+ sub:- mul:* lt:< le:<= gt:> ge:>= eq:== ne:!=".split())
 _FLOAT_INFIX = _INFIX | {"div": "/"}
 
 # About how many vector instructions an operation takes; all others count 1.

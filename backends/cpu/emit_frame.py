@@ -35,7 +35,7 @@ class Stream:
 class _Axis(NamedTuple):
     """A kept axis: the names of its index and size, its stride for every stream (none if it moves none)."""
 
-    index: str
+    index: str  # type: ignore[assignment]  # a tuple's method of that name is not used
     size: str
     strides: list[str]
 

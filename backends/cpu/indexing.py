@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ...core.backend import Kernel, Operand, Program
+from ...core.backend import Arg, Kernel, Operand, Program
 from ...core.lower import copy, fill
 from ...core.types import DType
 
@@ -55,7 +55,7 @@ def take(program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *,
     x, index = (_dense(program, v) for v in inputs)
     lead, rest = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
     count = index.size
-    args = [x.slot, index.slot, outputs[0].slot, lead, x.shape[axis], count, rest]
+    args: list[Arg] = [x.slot, index.slot, outputs[0].slot, lead, x.shape[axis], count, rest]
     work = lead * count * rest * x.dtype.itemsize * 2
     if work:
         program.launch(_take_source(x.dtype, index.dtype), args, program.chunks(lead * count, work))
@@ -91,7 +91,7 @@ def take_x_grad(
     fill(program, 0, out)
     program.wave()
     lead, rest = math.prod(out.shape[:axis]), math.prod(out.shape[axis + 1 :])
-    args = [dy.slot, index.slot, out.slot, lead, size, index.size, rest]
+    args: list[Arg] = [dy.slot, index.slot, out.slot, lead, size, index.size, rest]
     work = lead * index.size * rest * dy.dtype.itemsize * 3
     if work:
         program.launch(_add_source(dy.dtype, index.dtype), args, program.chunks(rest // 16, work))

@@ -269,4 +269,3 @@ def _cast(target: str) -> Callable[[Value], Value]:
 for _source in ALL:
     for _target in ALL:
         register(f"v_cast_{_source}_{_target}", "cast", (_source,), _target, _cast(_target))
-

@@ -218,7 +218,6 @@ class Value:
             v = b.sext(self.v, target.llvm) if source.is_signed else b.zext(self.v, target.llvm)
         return Value(b, v, target)
 
-
     def _float_to_int(self, target: Kind) -> Value:
         if target.name not in ("i32", "i64", "u64"):
             return self._float_to_int(KINDS["i64" if target.name == "u32" else "i32"]).to(target.name)

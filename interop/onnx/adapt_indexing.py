@@ -103,7 +103,11 @@ def _scattered(x: Any, places: Any, updates: Any, reduction: str) -> Any:
     # Equal places are combined one after the other: in each round every place stands at most once.
     index = as_array(places).ravel()
     order = np.argsort(index, kind="stable")
-    first = np.concatenate([[0], np.flatnonzero(np.diff(index[order])) + 1]) if index.size else np.zeros(0, np.int64)
+    first = (
+        np.concatenate([[0], np.flatnonzero(np.diff(index[order])) + 1])
+        if index.size
+        else np.zeros(0, np.int64)
+    )
     turn = np.empty(index.size, np.int64)
     turn[order] = np.arange(index.size) - np.repeat(first, np.diff([*first, index.size]))
     for k in range(int(turn.max(initial=-1)) + 1):

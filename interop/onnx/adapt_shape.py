@@ -292,4 +292,3 @@ def center_crop_pad(x, shape, *, axes=None):
             pairs[a] = (before, want - n - before)
             x = ops["pad"](x, padding=tuple(pairs))
     return x
-

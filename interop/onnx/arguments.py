@@ -76,7 +76,7 @@ def _bind(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any])
             "onnx.export", f"the example arguments do not fit the function: {e}", "pass args=(...)"
         ) from None
     except ValueError:
-        names, kinds = [(f"input_{k}", a) for k, a in enumerate(args)], {}
+        names, kinds = [(f"input_{k}", a) for k, a in enumerate(args)], {}  # type: ignore[assignment]
     out: dict[str, Any] = {}
     for name, value in names:
         if name in kinds and kinds[name].kind is inspect.Parameter.VAR_KEYWORD:

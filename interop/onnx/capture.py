@@ -291,8 +291,8 @@ def _merge(
         if any(names[k].get(v) is not row[0][1] for k, (_, v) in enumerate(row)):
             raise _differs("the outputs", "another tensor", "")
         outputs.append(row[0])
-    inputs = list(zip(arguments.names, first.arguments))
-    return Captured(inputs, weights, records, outputs, shapes, symbols, arrays)
+    named = list(zip(arguments.names, first.arguments))
+    return Captured(named, weights, records, outputs, shapes, symbols, arrays)
 
 
 def _weights(passes: list[_Pass], same: Callable[..., None]) -> dict[Value, tuple[Any, bool]]:

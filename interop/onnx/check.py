@@ -87,7 +87,7 @@ def _check_function(fn: Any, args: Any, dynamic: Any, opset: int | None) -> Repo
         captured = capture(fn, arguments, check_dynamic(arguments, dynamic), None, set())
     except Exception as e:  # whatever the user's function raises
         return _failure(what, e)
-    problems = []
+    problems: list[Problem] = []
     refused: set[str] = set()
     while True:
         problems, again = _dry_run(captured, target)

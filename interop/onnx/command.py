@@ -20,7 +20,8 @@ def info(path: str) -> str:
     opsets = ", ".join(f"{o.domain or 'ai.onnx'} {o.version}" for o in model.opset_import)
     weights = [(i.name, list(i.dims)) for i in model.graph.initializer]
     count = sum(int(np.prod(dims)) for _, dims in weights)
-    ops = ", ".join(f"{name} x{n}" if n > 1 else name for name, n in Counter(n.op_type for n in model.graph.node).most_common())
+    counted = Counter(n.op_type for n in model.graph.node).most_common()
+    ops = ", ".join(f"{name} x{n}" if n > 1 else name for name, n in counted)
     lines = [
         f"{path}: IR {model.ir_version}, opset {opsets}, made by {model.producer_name or 'unknown'}",
         *(f"  input   {_signature(i)}" for i in model.graph.input if i.name not in {w for w, _ in weights}),

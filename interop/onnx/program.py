@@ -109,7 +109,12 @@ def make_call(proto: onnx.NodeProto, index: int, opsets: dict[str, int], functio
         if isinstance(value, onnx.GraphProto):
             constants = {t.name: frozen(t) for t in value.initializer}
             value = Program(
-                value.node, [i.name for i in value.input], [o.name for o in value.output], opsets, functions, constants
+                value.node,
+                [i.name for i in value.input],
+                [o.name for o in value.output],
+                opsets,
+                functions,
+                constants,
             )
         attrs.append((attribute.name, value))
     if len(inputs) > len(adapter.inputs) and not adapter.variadic:
@@ -160,7 +165,9 @@ class Program:
             needed = not wanted.isdisjoint(call.outputs)
             if needed and call.node.op_type not in ("Shape", "Size"):
                 wanted.update(n for n in call.inputs if n)
-            folds.append(call.adapter is not None and call.adapter.fold and (needed or not call.adapter.grows))
+            folds.append(
+                call.adapter is not None and call.adapter.fold and (needed or not call.adapter.grows)
+            )
         self.on_host = wanted
         last = {name: k for k, call in enumerate(self.calls) for name in call.reads()}
         gone: list[list[str]] = [[] for _ in self.calls]

@@ -92,8 +92,8 @@ class RuleBuilder(Builder):
         known = [not isinstance(v, (Handle, Dim, Factor)) for v in (start, step, size)]
         work = T.float64 if dtype.is_float else T.int64
         if all(known) and size <= 16:
-            i = np.arange(size, dtype=work.np)
-            return self.literal((work.np.type(start) + work.np.type(step) * i).astype(dtype.np))
+            positions = np.arange(size, dtype=work.np)
+            return self.literal((work.np.type(start) + work.np.type(step) * positions).astype(dtype.np))
         i = self.cast(self.Range(*(self.const(v, T.int64) for v in (0, size, 1))), work)
         if not (known[1] and step == 1):
             i = self.Mul(i, self._number(step, work))
