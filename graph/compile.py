@@ -12,10 +12,11 @@ from .group import Group
 from .ir import Graph, Number, Value
 from .layout import find_layouts
 from .memory import ARENA, MemoryPlan, plan_memory
-from .passes import PASSES, run_passes
+from .passes import PASSES, checks, run_passes
 from .passes.fuse import fuse
 from .placement import Places, place_results
 from .schedule import SMALL_BYTES, schedule
+from .verify import verify
 
 
 class Compiled(NamedTuple):
@@ -60,6 +61,8 @@ def compile_graph(graph: Graph, device: str, passes: Iterable[str] = PASSES) -> 
     layouts = find_layouts(work)
     places = place_results(work, layouts)
     fusion = fuse(work, layouts, places, backend, "fuse" in chosen)
+    if checks():
+        verify(work, "placing results")
     sources = Sources()
     lowered = [assemble(g, fusion, sources, backend) for g in fusion.groups]
     start, memory = _plan(lowered, places)

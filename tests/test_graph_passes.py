@@ -515,3 +515,18 @@ def test_slices_are_written_into_the_memory_of_their_tensor():
         return old, new, x.sum()
 
     check(kept, [normal(4, 6, seed=1), normal(4, 6, seed=2)])
+
+
+def test_arguments_of_any_layout_are_read_and_written():
+    def f(x, y):
+        x.mul_(2.0)
+        y += x.sum(axis=0, keepdims=True)
+        return x + y[::-1], (x @ x.mT).sum()
+
+    results = []
+    for fn in (f, dg.function(f)):
+        a, b = normal(6, 4, seed=1), normal(8, 12, seed=2)
+        out = fn(a.mT, b[::2, 1::2])
+        results.append([t.numpy() for t in (*out, a, b)])
+    for eager, graph in zip(*results, strict=True):
+        np.testing.assert_array_equal(eager, graph)

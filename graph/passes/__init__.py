@@ -24,12 +24,17 @@ _STEPS: tuple[tuple[str, Callable[[Graph, Any], None]], ...] = (
 PASSES = ("fold", "algebra", "cse", "dce", "fuse")
 
 
+def checks() -> bool:
+    """Whether graphs are verified after every step."""
+    return os.environ.get("DUOGRAD_VERIFY") == "1"
+
+
 def run_passes(graph: Graph, backend: Any, chosen: frozenset[str]) -> None:
     """Run the chosen passes on a graph in place; with DUOGRAD_VERIFY=1 it is verified after each."""
     unknown = chosen.difference(PASSES)
     if unknown:
         raise ValueError(f"no pass is called {', '.join(sorted(unknown))}; there are {', '.join(PASSES)}")
-    check = os.environ.get("DUOGRAD_VERIFY") == "1"
+    check = checks()
     if check:
         verify(graph, "trace")
     for name, step in _STEPS:
