@@ -72,28 +72,41 @@ class _Algebra:
         if axes == tuple(range(len(axes))):
             return x
         product = self._maker(x, matmul)
-        if axes == (1, 0) and product is not None and self.uses[x] == 1 and min(x.type.shape) > 1:
-            return self._transposed_product(node, product)
+        if product is not None and self.uses[x] == 1 and axes[-1] == len(axes) - 2:
+            return self._transposed_product(node, product, axes)
         return None
 
-    def _transposed_product(self, node: Node, product: Node) -> list[Node] | None:
-        """(a b)^T = b^T a^T: an element is the same sum in the same order, and comes out contiguous."""
+    def _transposed_product(self, node: Node, product: Node, axes: tuple[int, ...]) -> list[Node] | None:
+        """(a b)^T = b^T a^T: an element is the same sum in the same order, and rows come out contiguous."""
         a, b = product.inputs
-        if a.type.ndim != 2 or b.type.ndim != 2:
+        shape = product.outputs[0].type.shape
+        if a.type.ndim < 2 or b.type.ndim < 2 or min(shape[-2:]) < 2:
             return None
         made: list[Node] = []
-        turned: list[Value] = []
-        for x in (b, a):
-            inner = self._maker(x, permute)
-            if inner is not None:
-                turned.append(inner.inputs[0])
-                continue
-            shape = x.type.shape[::-1]
-            view = Node(permute, [x], ((1, 0),), (x.type._replace(shape=shape),), x.device, node.line)
-            made.append(view)
-            turned.append(view.outputs[0])
-        node.op, node.inputs, node.attrs = matmul, turned, ()
+        turned = [self._turn(x, made, node.line) for x in (b, a)]
+        last = len(axes) - 1
+        rest = tuple(2 * last - 1 - k if k >= last - 1 else k for k in axes)
+        if rest == tuple(range(len(axes))):
+            node.op, node.inputs, node.attrs = matmul, turned, ()
+            return [*made, node]
+        type_ = product.outputs[0].type._replace(shape=(*shape[:-2], shape[-1], shape[-2]))
+        made.append(Node(matmul, turned, (), (type_,), a.device, product.line))
+        node.inputs, node.attrs = [made[-1].outputs[0]], (rest,)
         return [*made, node]
+
+    def _turn(self, x: Value, made: list[Node], line: str) -> Value:
+        """x with its last two axes swapped, as a view of what x is a view of."""
+        n = x.type.ndim
+        axes = (*range(n - 2), n - 1, n - 2)
+        inner = self._maker(x, permute)
+        if inner is not None:
+            x = inner.inputs[0]
+            axes = tuple(inner.attrs[0][k] for k in axes)
+            if axes == tuple(range(n)):
+                return x
+        shape = tuple(x.type.shape[k] for k in axes)
+        made.append(Node(permute, [x], (axes,), (x.type._replace(shape=shape),), x.device, line))
+        return made[-1].outputs[0]
 
     def _broadcast(self, node: Node) -> Any:
         x = node.inputs[0]
