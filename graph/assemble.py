@@ -255,8 +255,7 @@ class _Assembly:
             lower_reduce(program, self.domain, self.group.axes, self.inputs, roots, outs, notes)
 
     def _op(self, program: Program) -> None:
-        head = self.group.items[0]
-        node = head.node
+        node = self.group.head.node
         named = node.named
         inputs: list[Any] = []
         for k, x in enumerate(node.inputs):

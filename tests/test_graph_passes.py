@@ -537,3 +537,8 @@ def test_arguments_of_any_layout_are_read_and_written():
         results.append([t.numpy() for t in (*out, a, b)])
     for eager, graph in zip(*results, strict=True):
         np.testing.assert_array_equal(eager, graph)
+
+
+def test_work_older_than_a_product_fuses_into_it():
+    compiled = check(lambda x, w, y: dg.exp(y) * (x @ w), [normal(30, 40), normal(40, 35), normal(30, 35)])
+    assert [ops_of(g) for g in compiled.groups] == [["exp", "matmul", "multiply"]]
