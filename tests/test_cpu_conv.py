@@ -241,7 +241,7 @@ def test_max_pool2d_of_minus_infinity_and_strided_float64(run_kernel):
 
 
 def test_pooling_agrees_with_torch(run_kernel):
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="the peer torch is not installed")
     x = normal((2, 3, 15, 18), "float32")
     leaf = torch.from_numpy(x.copy()).requires_grad_()
     out = torch.nn.functional.max_pool2d(leaf, (3, 3), (2, 2), (1, 1))
