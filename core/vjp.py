@@ -110,6 +110,27 @@ def _checked(node: Node, name: str, entry: Any) -> Any:
     return x
 
 
+def has_tape(root: Tensor) -> bool:
+    """Whether a walk from here can run: nothing on the way was freed or changed in place."""
+    stack, seen = [root._node], set()
+    while stack:
+        node = stack.pop()
+        if node is None or node.number in seen:
+            continue
+        seen.add(node.number)
+        if node.saved is None:
+            return False
+        kept = [e for name, e in node.saved.items() if not name.endswith("_type") and name != "types"]
+        for x, version in [
+            *node.outs,
+            *(e for entry in kept for e in (entry if node.op.variadic else (entry,))),
+        ]:
+            if x is not None and not isinstance(x, _NUMBERS) and x._get_version() != version:
+                return False
+        stack += [edge[0] for edge in node.edges if isinstance(edge, tuple)]
+    return True
+
+
 def _arguments(node: Node, rule: GradRule, grads: list[Any], create_graph: bool) -> list[Any]:
     op = node.op
     args: list[Any] = []

@@ -53,7 +53,7 @@ def flatten(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, list[An
         else:
             simple = False
             break
-    if simple and not kwargs:
+    if simple and not kwargs and (len(tensors) < 2 or len(set(map(id, tensors))) == len(tensors)):
         return tuple(key), tensors, None
     tensors, key = [], [dispatch.state.grad]
     kept: list[Any] = []

@@ -101,7 +101,7 @@ class Function:
         bucket = self._variants.get(key)
         if bucket is not None:
             for variant in bucket:
-                if variant.check():
+                if variant.check() and variant.aliases.fit(tensors):
                     return variant.run(tensors)
         return self._new(key, tensors, rest, args, kwargs)
 
@@ -127,7 +127,9 @@ class Function:
             return "first call"
         bucket = self._variants.get(key)
         if bucket:
-            return bucket[-1].guards.first_failure() or "a tensor it keeps was replaced"
+            return (
+                bucket[-1].guards.first_failure() or "an argument is a tensor that it reads or writes besides"
+            )
         from .arguments import difference
 
         return min((difference(old, key) for old in reversed(self._variants)), key=len)

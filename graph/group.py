@@ -54,6 +54,11 @@ class Group:
         self.bit, self.direct, self.before = bit, 0, 0
 
     @property
+    def head(self) -> Item:
+        """The op of an op group; pointwise work that joins it may stand earlier in the program."""
+        return next(i for i in self.items if i.kind == OP)
+
+    @property
     def sizes(self) -> Shape:
         return tuple(n for n, _ in self.domain)
 
@@ -353,7 +358,7 @@ class Rules:
 
     def _epilogue(self, a: Group, b: Group) -> tuple[str, tuple[tuple[int, bool], ...]] | None:
         """An op followed by pointwise work on its result, inside the op's kernel."""
-        head = a.items[0].node
+        head = a.head.node
         out = head.outputs[0]
         if b.kind != MAP or len(head.outputs) != 1 or b.total != out.type.size:
             return None

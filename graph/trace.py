@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -44,6 +43,7 @@ class Trace:
         self.symbols: weakref.WeakSet[Symbol] = weakref.WeakSet()
         self.sources: list[Source] = []
         self.lifted: dict[int, tuple[Any, Symbol]] = {}  # id of an eager tensor -> it and its symbol
+        self.met: dict[int, Any] = {}  # arguments that the function also found by itself, by position
         self.roots: dict[int, Any] = {}  # id of a symbol's storage -> the eager tensor it stands for
         self.grad_reads: list[tuple[Any, bool]] = []
         self.grads: dict[int, tuple[Any, Any]] = {}
@@ -84,7 +84,12 @@ class Trace:
     def lift(self, tensor: Any) -> Symbol:
         """A tensor that the function found by itself (closure, global, module), as an input by reference."""
         found = self.lifted.get(id(tensor))
-        return found[1] if found is not None else self._input(Source("tensor", None, tensor, None), tensor)
+        if found is None:
+            return self._input(Source("tensor", None, tensor, None), tensor)
+        source = self._origin[self.inputs[id(found[1])]]
+        if source.kind == "arg":
+            self.met[source.key] = tensor
+        return found[1]
 
     def _use(self, value: Value) -> Value:
         """A value as the current graph knows it: values of earlier segments become inputs."""
@@ -294,15 +299,3 @@ def effects(trace: Trace) -> tuple[list[tuple[Any, Symbol]], list[tuple[Any, Any
     """What a finished trace changes outside: (tensor, new value) writes and (tensor, gradient or None)."""
     writes = [(trace.roots[key], symbol) for key, symbol in trace.written.items() if key in trace.roots]
     return writes, list(trace.grads.values())
-
-
-def check_aliases(trace: Trace, writes: Sequence[tuple[Any, Symbol]]) -> None:
-    """Raise when a written tensor shares memory with another lifted one: the graph would miss it."""
-    for tensor, _ in writes:
-        for other, _ in trace.lifted.values():
-            if other is not tensor and other._storage is tensor._storage:
-                raise TraceError(
-                    "function",
-                    f"{tensor.type} is changed in place and shares memory with another input {other.type}",
-                    "pass only the base and take views inside the function",
-                )

@@ -13,12 +13,13 @@ from ..core import dispatch, vjp
 from ..core.backend import get_backend, scalar_bits
 from ..core.errors import AutogradError, RetraceError, TraceError, user_frame
 from ..core.op import GradRule
+from .aliases import Aliases, check_aliases
 from .arguments import Arguments, Slot, empty_slots, fill, flatten
 from .compile import Compiled, compile_graph
 from .guards import ReadRecorder, compile_guards, grad_guard, tensor_guard
 from .ir import Graph
 from .symbol import Symbol
-from .trace import Source, Trace, check_aliases, effects
+from .trace import Source, Trace, effects
 
 
 class Runner:
@@ -207,13 +208,14 @@ class Ending:
 
 
 class Variant:
-    """A trace made runnable. `check` says whether it fits this call; `run` does the call."""
+    """A trace made runnable. `check` and `aliases.fit` say whether it fits this call; `run` does the call."""
 
     def __init__(self, name: str, kept: Arguments, call: Any, precision: str):
         self.name, self.kept, self.call, self.precision = name, kept, call, precision
         self.guards: Any = None
         self.check: Any = None
         self.root: Any = None
+        self.aliases = Aliases()
         self.reads: list[Any] = []
         self.extra: list[Any] = []
         self.reason = self.line = ""
@@ -365,6 +367,7 @@ class Path:
         self._link(segment)
         variant.paths += 1
         variant.reads += recorder.reads
+        variant.aliases.add(trace, self.args)
         lifted = [t for t, _ in trace.lifted.values() if id(t) not in self.args]
         variant.extra += [tensor_guard(t) for t in lifted] + [
             grad_guard(t, gone) for t, gone in trace.grad_reads
@@ -431,9 +434,9 @@ class Path:
                 end.returned.append(("output", output(face)))
         if isinstance(end.structure, Slot) and end.returned[0][0] == "output":
             end.single = 0
-        roots = [
+        roots = [  # what backward() inside the function has used up comes out without history
             (k, y) for k, y in enumerate(outputs)
-            if dispatch.state.grad and y._requires_grad and y._node is not None and y._node.saved is not None
+            if dispatch.state.grad and y._requires_grad and y._node is not None and vjp.has_tape(y)
         ]  # fmt: skip
         writes, grads = effects(trace)
         check_aliases(trace, writes)

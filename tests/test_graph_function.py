@@ -452,3 +452,41 @@ def test_no_grad_is_part_of_the_key():
     with dg.no_grad():
         assert not f(x).requires_grad
     assert f(x).requires_grad
+
+
+def test_a_result_computed_from_a_used_tape_comes_out_without_history():
+    w = dg.randn(3, 2)
+    w.requires_grad = True
+
+    @dg.function
+    def step(x):
+        y = x @ w
+        loss = (y * y).mean()
+        loss.backward()
+        return loss * 2, dg.softmax(y), y + w.sum()
+
+    x = dg.randn(4, 3)
+    results = []
+    for mode in ("eager", "graph"):
+        w.grad = None
+        results.append((*getattr(step, mode)(x), w.grad))
+    for a, b in zip(*results, strict=True):
+        _same(a, b)
+
+
+def test_a_result_whose_saved_values_were_changed_is_still_a_result():
+    x = dg.ones((3,))
+    x.requires_grad = True
+
+    @dg.function
+    def f(x):
+        y = dg.exp(x)
+        y.mul_(2)
+        z = dg.exp(x)
+        w = z * z
+        with dg.no_grad():
+            z.mul_(2)
+        return y, w
+
+    for a, b in zip(f.graph(x), f.eager(x), strict=True):
+        _same(a, b)

@@ -1,0 +1,69 @@
+"""Arguments that are, or share memory with, other tensors of a graph: when a trace must not be used for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..core.errors import TraceError
+from .symbol import Symbol
+from .trace import Trace, effects
+
+
+class Aliases:
+    """Which tensors a variant takes to be one, and which to be apart; collected over its paths.
+
+    met: arguments that the function also found by itself, by position; lifted: ids of all other tensors it
+    found (the graphs keep them alive). Storages are kept by id for the same reason.
+    """
+
+    __slots__ = ("lifted", "met", "storages", "written", "written_args")
+
+    def __init__(self) -> None:
+        self.met: dict[int, Any] = {}
+        self.lifted: set[int] = set()
+        self.storages: set[int] = set()
+        self.written: set[int] = set()
+        self.written_args: set[int] = set()
+
+    def add(self, trace: Trace, args: dict[int, int]) -> None:
+        """Take in a finished trace. args: position by id of the tensor."""
+        self.met.update(trace.met)
+        for tensor, _ in trace.lifted.values():
+            if id(tensor) not in args:
+                self.lifted.add(id(tensor))
+                self.storages.add(id(tensor._storage))
+        for tensor, _ in effects(trace)[0]:
+            if id(tensor) in args:
+                self.written_args.add(args[id(tensor)])
+            else:
+                self.written.add(id(tensor._storage))
+
+    def fit(self, tensors: list[Any]) -> bool:
+        """Whether the arguments of a call are one, and are apart, where the traced ones were."""
+        if not self.lifted.isdisjoint(map(id, tensors)):
+            return False
+        for position, tensor in self.met.items():
+            if tensors[position] is not tensor:
+                return False
+        if self.written or self.written_args:
+            storages = [id(t._storage) for t in tensors]
+            if not self.written.isdisjoint(storages):
+                return False
+            for position in self.written_args:
+                storage = storages[position]
+                if storage in self.storages or storages.count(storage) > 1:
+                    return False
+        return True
+
+
+def check_aliases(trace: Trace, writes: Sequence[tuple[Any, Symbol]]) -> None:
+    """Raise when a written tensor shares memory with another lifted one: the graph would miss it."""
+    for tensor, _ in writes:
+        for other, _ in trace.lifted.values():
+            if other is not tensor and other._storage is tensor._storage:
+                raise TraceError(
+                    "function",
+                    f"{tensor.type} is changed in place and shares memory with another input {other.type}",
+                    "pass only the base and take views inside the function",
+                )
