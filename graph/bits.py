@@ -1,4 +1,4 @@
-"""Sets of groups as the bits of an integer."""
+"""Sets of items as the bits of an integer."""
 
 from __future__ import annotations
 

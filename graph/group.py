@@ -45,13 +45,17 @@ class Item:
 
 
 class Group:
-    """Ops of one kernel. direct, before: bits of the groups that must run earlier (at once, at all)."""
+    """Ops of one kernel.
 
-    __slots__ = ("before", "bit", "direct", "domain", "items", "kind")
+    own: a bit for every item; direct, before: bits of items that must run earlier (read or overwritten, and
+    all that those wait for).
+    """
+
+    __slots__ = ("before", "direct", "domain", "items", "kind", "own")
 
     def __init__(self, item: Item, bit: int):
         self.kind, self.domain, self.items = item.kind, item.domain, [item]
-        self.bit, self.direct, self.before = bit, 0, 0
+        self.own, self.direct, self.before = bit, 0, 0
 
     @property
     def head(self) -> Item:

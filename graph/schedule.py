@@ -17,8 +17,8 @@ def schedule(lowered: Sequence[Lowered], thrifty: bool = False) -> list[int]:
 
     thrifty: groups with much memory of their own run one after the other, in the program's order.
     """
-    number = {g.group.bit: k for k, g in enumerate(lowered)}
-    before = [[number[b] for b in bits(g.group.direct)] for g in lowered]
+    number = {b: k for k, g in enumerate(lowered) for b in bits(g.group.own)}
+    before = [list({number[b] for b in bits(g.group.direct)}) for g in lowered]
     start = [0] * len(lowered)
     free = 0
     for k, g in enumerate(lowered):

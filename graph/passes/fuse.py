@@ -8,6 +8,7 @@ merge; at last ops side by side that read the same values.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ...core.backend import Operand, Scalar
@@ -100,11 +101,9 @@ class _Fuser:
                 if layout.base in self.readers:
                     self.readers[layout.base].append(item)
         self.rules = Rules(self.layouts, self.places, self.producer, self.readers, self._takes)
-        self.groups: dict[int, Group] = {}
         for item in self.items:
             if not item.inline or any(v in self.places.of or self.readers[v] for v in item.node.outputs):
                 item.group = Group(item, 1 << item.order)
-                self.groups[item.group.bit] = item.group
         for readers in self.readers.values():
             readers[:] = [r for r in readers if r.group is not None]
         self._order_groups()
@@ -128,41 +127,41 @@ class _Fuser:
     # -- order -------------------------------------------------------------------------------
 
     def _order_groups(self) -> None:
+        """Fill in which groups must run before which."""
+        groups = self._groups()
         for item in self.items:
-            group = item.group
-            if group is None:
-                continue
-            for maker in self._makers(item):
-                group.direct |= maker.group.bit
+            if item.group is not None:
+                for maker in self._makers(item):
+                    item.group.direct |= maker.group.own
+        self.first_readers: set[Item] = set()
         for reader, writer in self.places.before:
             r, w = self.by_node.get(reader), self.by_node[writer]
             if r is not None and r.group is not w.group:
-                w.group.direct |= r.group.bit
-        state: dict[int, int] = {}
+                w.group.direct |= r.group.own
+                self.first_readers.add(r)
+        for group in _in_order(groups, self._owners):
+            group.before = group.direct
+            for x in self._owners(group.direct):
+                group.before |= x.before
 
-        def ancestors(group: Group) -> int:
-            known = state.get(group.bit)
-            if known is None:
-                known = group.direct
-                for bit in bits(group.direct):
-                    known |= ancestors(self.groups[bit])
-                state[group.bit] = group.before = known
-            return known
+    def _groups(self) -> list[Group]:
+        return list(dict.fromkeys(i.group for i in self.items if i.group is not None))
 
-        for group in self.groups.values():
-            ancestors(group)
+    def _owners(self, mask: int) -> list[Group]:
+        """The groups that hold these items now."""
+        return list(dict.fromkeys(self.items[b.bit_length() - 1].group for b in bits(mask)))
 
     def _makers(self, item: Item) -> list[Item]:
         """The items whose results this one reads."""
         return [self.producer[layout.base] for _, layout in item.reads if layout.base in self.producer]
 
-    def _try(self, a: Group, b: Group) -> bool:
-        """Merge b into a when rules and order allow."""
-        for x in bits(b.direct & ~a.bit):
-            if self.groups[x].before & a.bit:
+    def _try(self, a: Group, b: Group, sole: bool = False) -> bool:
+        """Merge b into a when rules and order allow. sole: nothing but a must come after b."""
+        for x in self._owners(b.direct):
+            if x is not a and x.before & a.own:
                 return False
-        for x in bits(a.direct & ~b.bit):
-            if self.groups[x].before & b.bit:
+        for x in self._owners(a.direct):
+            if x is not b and x.before & b.own:
                 return False
         joined = self.rules.joined(a, b)
         if joined is None:
@@ -171,15 +170,14 @@ class _Fuser:
         a.items += b.items
         for item in b.items:
             item.group = a
-        both = a.bit | b.bit
-        a.direct = (a.direct | b.direct) & ~both
-        a.before = (a.before | b.before) & ~both
-        del self.groups[b.bit]
-        for g in self.groups.values():
-            if g is not a and g.before & both:
-                g.before = (g.before | a.before | a.bit) & ~b.bit
-                if g.direct & b.bit:
-                    g.direct = (g.direct | a.bit) & ~b.bit
+        a.own |= b.own
+        a.direct = (a.direct | b.direct) & ~a.own
+        a.before = (a.before | b.before) & ~a.own
+        if not sole:
+            everything = a.before | a.own
+            for g in self._groups():
+                if g is not a and g.before & a.own:
+                    g.before |= everything
         return True
 
     # -- merging -------------------------------------------------------------------------------
@@ -192,8 +190,8 @@ class _Fuser:
             users = {r.group for v in item.node.outputs for r in self.readers[v]}
             if len(users) == 1:
                 user = users.pop()
-                if user is not group:
-                    self._try(user, group) if user.kind != OP else None
+                if user is not group and user.kind != OP:
+                    self._try(user, group, not self.first_readers.intersection(group.items))
 
     def _epilogues(self) -> None:
         for item in self.items:
@@ -240,23 +238,33 @@ class _Fuser:
 
     def _sorted(self) -> list[Group]:
         """Groups in an order that respects `direct`, close to the program's."""
-        for g in self.groups.values():
+        groups = self._groups()
+        for g in groups:
             g.items.sort(key=_order)
-        done = 0
-        out: list[Group] = []
-        waiting = sorted(self.groups.values(), key=_last)
-        while waiting:
-            rest = []
-            for g in waiting:
-                if g.direct & ~done:
-                    rest.append(g)
-                else:
-                    out.append(g)
-                    done |= g.bit
-            if len(rest) == len(waiting):
-                raise AssertionError("groups wait for each other")
-            waiting = rest
-        return out
+        return _in_order(sorted(groups, key=_last), self._owners)
+
+
+def _in_order(groups: list[Group], owners: Callable[[int], list[Group]]) -> list[Group]:
+    """The groups, each after those that it must wait for, else as they stand."""
+    done: set[Group] = set()
+    out: list[Group] = []
+    waits: dict[Group, list[Group]] = {}
+    ready = list(reversed(groups))
+    while ready:
+        group = ready.pop()
+        if group in done:
+            continue
+        missing = [x for x in owners(group.direct) if x not in done]
+        if missing:
+            for x in missing:
+                waits.setdefault(x, []).append(group)
+            continue
+        done.add(group)
+        out.append(group)
+        ready += reversed(waits.pop(group, ()))
+    if len(out) < len(groups):
+        raise AssertionError("groups wait for each other")
+    return out
 
 
 def _order(item: Item) -> int:
