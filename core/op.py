@@ -272,6 +272,9 @@ class Op:
         return found
 
     def _trace_body(self, dtypes: tuple[Any, ...], attrs: Attrs) -> PointwiseForm:
+        if type(None) in dtypes:
+            name = self.input_names[dtypes.index(type(None))]
+            raise ArgumentTypeError(self.name, f"{name} is None", "pass a tensor or a number")
         named = dict(zip(self.attr_names, attrs))
         common: DType | None = named.get("dtype") if not any(isinstance(d, DType) for d in dtypes) else None
         for d in dtypes:

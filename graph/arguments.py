@@ -133,9 +133,11 @@ def empty_slots(structure: Any, is_leaf: Any, leaves: list[Any]) -> Any:
 
 
 def _words(part: Any) -> str:
+    if isinstance(part, type):
+        return part.__name__
     if hasattr(part, "strides"):
         return str(part.type) + ("" if part.contiguous else " (strided)")
-    return repr(part) if not isinstance(part, type) else part.__name__
+    return repr(part)
 
 
 def difference(old: tuple[Any, ...], new: tuple[Any, ...]) -> str:

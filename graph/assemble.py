@@ -112,8 +112,9 @@ def _body(form: Any, n: int) -> tuple[tuple[Expr, ...], bool]:
 
 class _Assembly:
     def __init__(self, group: Group, fusion: Fusion, sources: Sources, backend: Any):
-        self.group, self.layouts, self.places = group, fusion.layouts, fusion.places
-        self.producer, self.stored = fusion.producer, fusion.stored
+        rules = fusion.rules
+        self.group, self.layouts, self.places = group, rules.layouts, rules.places
+        self.producer, self.stored = rules.producer, rules.stored
         self.sources, self.backend = sources, backend
         self.inside = set(group.items)
         self.domain: Shape = group.sizes

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..core import dispatch
-from ..core.errors import ArgumentError, FlagError, RetraceError, user_line
+from ..core.errors import ArgumentError, ArgumentTypeError, FlagError, RetraceError, user_line
 from .arguments import Arguments, flatten
 from .trace import Trace
 from .variant import Variant, trace_variant
@@ -186,5 +186,7 @@ def function(
     if precision not in ("match", "fast"):
         raise ArgumentError("function", f"precision={precision!r}", 'use "match" or "fast"')
     if fn is None:
-        return lambda f: Function(f, mode, precision, name, limit)
+        return lambda f: function(f, mode=mode, precision=precision, name=name, limit=limit)
+    if not callable(fn):
+        raise ArgumentTypeError("function", f"takes a function, got {type(fn).__name__}", "decorate a def")
     return Function(fn, mode, precision, name, limit)

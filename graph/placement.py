@@ -44,6 +44,7 @@ class _Placer:
         self.places = Places({}, [], {})
         self.readers: dict[Value, list[Node]] = {}
         self.later: dict[Node, list[Node]] = {}  # reader -> writers that must wait for it
+        self.writers: dict[Value, Node] = {}  # by the input that they replace
         for node in graph.nodes:
             if not _is_view(node):
                 for x in node.values():
@@ -59,15 +60,10 @@ class _Placer:
                 if layout.base in written:
                     value = self._copy(value)
                 self._put(self._copy(value), target)
-        writer = {t: v.producer for v, t in self.places.of.items() if isinstance(t, Value)}
         for k, value in enumerate(self.graph.outputs):
             layout = self.layouts[value]
             if layout.base in self.places.of or not layout.covers_base(value.type.shape):
-                copied = self._copy(value)
-                before, after = copied.producer, writer.get(layout.base)
-                if before is not None and after is not None:
-                    self.places.before.append((before, after))
-                self.places.of[copied] = k
+                self.places.of[self._copy(value)] = k
             else:
                 self.places.of[layout.base] = k
         for node in self.graph.nodes:
@@ -92,7 +88,10 @@ class _Placer:
     def _copy(self, value: Value) -> Value:
         node = Node(assign, [value], (), (value.type,), value.device, "")
         self.graph.nodes.append(node)
-        self.readers.setdefault(self.layouts[value].base, []).append(node)
+        base = self.layouts[value].base
+        self.readers.setdefault(base, []).append(node)
+        if base in self.writers:  # placed already, without knowing of this reader
+            self._wait(node, self.writers[base])
         copied = node.outputs[0]
         self.layouts[copied] = Layout(copied, contiguous_strides(value.type.shape), 0)
         return copied
@@ -101,10 +100,15 @@ class _Placer:
         writer = base.producer
         assert writer is not None
         self.places.of[base] = target
+        self.writers[target] = writer
         for reader in self.readers.get(target, ()):
             if reader is not writer:
-                self.places.before.append((reader, writer))
-                self.later.setdefault(reader, []).append(writer)
+                self._wait(reader, writer)
+
+    def _wait(self, reader: Node, writer: Node) -> None:
+        """The writer runs after the reader of the old content."""
+        self.places.before.append((reader, writer))
+        self.later.setdefault(reader, []).append(writer)
 
     def _in_place(self, target: Value, value: Value) -> bool:
         layout = self.layouts[value]

@@ -18,6 +18,11 @@ CASES = {
     "axis outside": (
         lambda: dg.softmax(dg.ones((2, 5)), axis=3), ValueError, "[softmax] axis=3 is outside x: float32[2, 5]",
     ),
+    "index of text": (lambda: dg.ones((2, 3))["a"], IndexError, "'a' is not an index"),
+    "index of a float": (lambda: dg.ones((2, 3))[1.5], IndexError, "1.5 is not an index"),
+    "None as a number": (lambda: dg.ones((2, 3)) + None, TypeError, "[add] y is None"),
+    "a float as a shape": (lambda: dg.zeros(2.5), TypeError, "shape=2.5"),
+    "function of a number": (lambda: dg.function(3), TypeError, "[function] takes a function"),
     "index outside": (lambda: dg.ones((2, 3))[5], IndexError, "index 5"),
     "reshape": (lambda: dg.ones((2, 3)).reshape(4), ValueError, "[reshape]"),
     "backward on many": (

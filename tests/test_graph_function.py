@@ -490,3 +490,13 @@ def test_a_result_whose_saved_values_were_changed_is_still_a_result():
 
     for a, b in zip(f.graph(x), f.eager(x), strict=True):
         _same(a, b)
+
+
+def test_a_numpy_number_of_another_type_is_a_new_variant():
+    @dg.function
+    def f(x, s):
+        return x * s
+
+    x = dg.ones((3,))
+    for s in (np.float32(0.1), np.float64(0.2), np.int64(3)):
+        _same(f(x, s), f.eager(x, s))

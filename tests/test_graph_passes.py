@@ -325,11 +325,17 @@ def test_a_swap_and_crossed_updates_in_place_are_right():
         y.copy_(a)
         return x - y
 
+    def swap_alone(x, y):
+        old = x.clone()
+        x.copy_(y)
+        y.copy_(old)
+        return ()
+
     def turned(x, y):
         x.copy_(x.mT)
         return x + y
 
-    for f in (crossed, swap, turned):
+    for f in (crossed, swap, swap_alone, turned):
         check(f, [normal(5, 5, seed=1), normal(5, 5, seed=2)])
 
 

@@ -71,6 +71,13 @@ def _permute(self: Tensor, *axes: Any) -> Any:
     return shape.permute(self, axes=axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes)
 
 
+def _expand(self: Tensor, *shape: Any) -> Any:
+    return _broadcast_to(self, shape=shape[0] if len(shape) == 1 else shape)
+
+
+_broadcast_to = shape.broadcast_to
+
+
 def _matrix_t(self: Tensor) -> Any:
     if self.ndim < 2:
         raise ArgumentTypeError("mT", f"needs two axes or more, this is {self.type}", "use reshape")
@@ -121,7 +128,7 @@ METHODS: dict[str, Any] = {
     "__le__": elementwise.less_equal, "__gt__": elementwise.greater, "__ge__": elementwise.greater_equal,
     "__getitem__": _get, "__setitem__": _set,
     "reshape": _reshape, "view": _reshape, "permute": _permute, "transpose": shape.transpose,
-    "broadcast_to": shape.broadcast_to, "expand": shape.broadcast_to,
+    "broadcast_to": shape.broadcast_to, "expand": _expand,
     "unsqueeze": shape.expand_dims, "astype": Tensor.to,
     "clone": elementwise.assign, "add_": _in_place(elementwise.add), "sub_": _in_place(elementwise.subtract),
     "mul_": _in_place(elementwise.multiply), "div_": _in_place(elementwise.divide),

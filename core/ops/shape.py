@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+import operator
 
 import numpy as np
 
@@ -21,6 +22,8 @@ def as_shape(op, shape):
     """A tuple of ints from an int, a list or a tuple."""
     if isinstance(shape, (int, np.integer)):
         return (int(shape),)
+    if not hasattr(shape, "__iter__"):
+        raise ArgumentTypeError(op, f"shape={shape!r} is not a tuple of integers", "pass integers")
     out = tuple(shape)
     if not all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in out):
         raise ArgumentTypeError(op, f"shape={shape} is not a tuple of integers", "pass integers")
@@ -235,7 +238,11 @@ def basic_index(op, shape, index):
             start, stop, step = e.indices(n)
             out.append(("s", start, len(range(start, stop, step)), step))
         else:
-            k = int(e)
+            if not hasattr(e, "__index__"):
+                raise IndexingError(
+                    op, f"{e!r} is not an index", "use integers, slices, None, ... or an integer tensor"
+                )
+            k = operator.index(e)
             if not -n <= k < n:
                 raise IndexingError(
                     op, f"index {k} is outside axis {axis} of size {n}", f"use {-n} to {n - 1}"

@@ -24,23 +24,16 @@ INLINE_COST = 6
 
 
 class Fusion(NamedTuple):
-    """Groups in an order that respects what they read and overwrite, and the facts they were made from."""
+    """Groups in an order that respects what they read and overwrite, and the rules that they follow."""
 
     groups: list[Group]
-    layouts: dict[Value, Layout]
-    places: Places
-    producer: dict[Value, Item]
-    readers: dict[Value, list[Item]]
-
-    def stored(self, value: Value, inside: set[Item]) -> bool:
-        """Whether a value computed by a group of these items must be in memory."""
-        return value in self.places.of or any(r not in inside for r in self.readers[value])
+    rules: Rules
 
 
 def fuse(graph: Graph, layouts: dict[Value, Layout], places: Places, backend: Any, on: bool = True) -> Fusion:
     """Divide the ops of a graph into groups. on=False: every op by itself."""
     fuser = _Fuser(graph, layouts, places, backend)
-    return Fusion(fuser.run(on), layouts, places, fuser.producer, fuser.readers)
+    return Fusion(fuser.run(on), fuser.rules)
 
 
 def number_kinds(node: Node) -> list[Any]:
