@@ -29,6 +29,7 @@ OUTSIDE = {
     "interop/onnx": {"onnx", "onnxruntime", "ml_dtypes", "google"},
     "interop": {"safetensors", "rich", "matplotlib", "sklearn", "onnxruntime"},
     "backends/cpu/vecmath_fit.py": {"mpmath"},  # makes the coefficient tables; not part of a running program
+    "backends/cpu/vecmath_fit_tables.py": {"mpmath"},
     "backends/cpu/vecmath_measure.py": {"mpmath"},
     "bench": {
         "duograd",

@@ -523,3 +523,21 @@ def test_comments_are_no_part_of_a_kernels_identity():
     first = object_cache.key("# add  user.py:3\n" + body, native.KERNEL)
     assert first == object_cache.key("# add  user.py:4\n" + body, native.KERNEL)
     assert first != object_cache.key(body.replace("pass", "args[0] = 1"), native.KERNEL)
+
+
+def test_all_forms_of_import_are_followed_by_the_key():
+    from duograd.backends.cpu import object_cache
+
+    text = """
+from . import (
+    a,  # a comment, with words
+    b as c,
+)
+from . import d, e as f
+from .g import (h,
+    i)
+from duograd.backends.cpu import j
+    from duograd.backends.cpu.k import l
+import math
+"""
+    assert object_cache._imported(text) == ("a", "b", "d", "e", "g", "j", "k")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import itertools
 import math
@@ -20,10 +21,10 @@ from duograd.core.scalar import philox_numpy
 #: Largest error in units in the last place, float32 and float64: the measured ones of docs/vecmath.md and a
 #: little, for samples that the measurement did not see.
 BOUNDS = {
-    "exp": (1.0, 1.0), "exp2": (1.0, 1.0), "expm1": (1.7, 1.9), "sigmoid": (2.4, 2.4), "softplus": (1.8, 1.8),
+    "exp": (1.0, 1.0), "exp2": (1.0, 1.0), "expm1": (1.7, 1.9), "sigmoid": (2.0, 2.4), "softplus": (1.8, 1.8),
     "tanh": (1.5, 1.5), "sinh": (1.8, 1.8), "cosh": (1.5, 1.5), "log": (0.95, 1.0), "log2": (1.5, 1.6),
     "log10": (1.4, 1.5), "log1p": (0.95, 1.0), "sqrt": (0.5, 0.5), "rsqrt": (1.5, 1.5), "cbrt": (0.6, 1.0),
-    "erf": (1.3, 1.1), "erfc": (3.9, 3.9), "sin": (1.5, 1.0), "cos": (1.5, 1.0), "tan": (2.4, 2.3),
+    "erf": (1.25, 1.1), "erfc": (3.9, 3.9), "sin": (1.5, 1.0), "cos": (1.5, 1.0), "tan": (2.4, 2.3),
     "asin": (2.5, 2.4), "acos": (1.3, 1.3), "atan": (2.3, 2.3), "asinh": (2.0, 2.0), "acosh": (2.3, 2.3),
     "atanh": (2.2, 2.2), "pow": (0.6, 1.0), "atan2": (2.4, 2.4),
 }  # fmt: skip
@@ -242,6 +243,28 @@ def test_casts_of_what_does_not_fit_saturate_or_wrap_without_a_trap():
 # ---------------------------------------------------------------- the code that comes out
 
 
+@pytest.mark.parametrize("features", [("avx2",), ()])
+def test_tables_give_the_same_bits_on_cpus_without_avx512(features, monkeypatch):
+    from duograd.backends.cpu import native, vecmath_lookup
+    from duograd.backends.cpu.compile import compile_object
+
+    if features and not vecmath_lookup._has("avx2"):
+        pytest.skip("this CPU has no AVX2: its code cannot run here")
+    names = ["v_erf_f32", "v_sigmoid_f32"]
+    monkeypatch.setattr(vecmath_lookup, "_has", lambda feature: feature in features)
+    code = compile_object(source(names), prefix=f"tables_{len(features)}_")
+    symbol = f"tables_{len(features)}_kernel"
+    (address,) = native._load({symbol: (code, (symbol,))})[symbol]
+    x = np.concatenate([samples("erf", "f32", 1000)[0], SPECIAL[np.abs(SPECIAL) < 1e38], [INF, -INF, NAN]])
+    x = x.astype(np.float32)
+    out = [np.empty_like(x) for _ in names]
+    slots = np.array([v for o in out for v in (x.ctypes.data, o.ctypes.data, x.size)], np.int64)
+    ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(address)(slots.ctypes.data, 0, 1)
+    expected = run([dict.fromkeys(names, (x,))])
+    for name, result in zip(names, out):
+        np.testing.assert_array_equal(result, expected[name], err_msg=name)
+
+
 def test_one_element_and_sixteen_at_a_time_give_the_same_bits():
     arguments = {name: args for name, (args, _) in measured().items()}
     single = run([{n: arguments[n] for n in TABLE if n.endswith(kind)} for kind in KINDS], letter="v")
@@ -352,3 +375,10 @@ def test_coefficients_are_those_of_the_fit():
     for name, kind in (("EXPM1", "f32"), ("TANH", "f32"), ("LOG", "f64")):
         fitted, _ = vecmath_fit.fit(vecmath_fit.TABLES[name][1][kind])
         assert tuple(fitted) == getattr(vecmath_coefficients, name)[kind]
+
+
+def test_tables_are_those_of_the_fit():
+    from duograd.backends.cpu import vecmath_fit_tables, vecmath_tables
+
+    bits, rests = vecmath_fit_tables.exponential()
+    assert (tuple(bits), tuple(rests)) == (vecmath_tables.EXP_BITS, vecmath_tables.EXP_REST)

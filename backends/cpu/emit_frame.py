@@ -7,7 +7,7 @@ input 0 along axis 1, i0 the position (in elements) of input 0; o0, p0_1, q0 the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
@@ -153,6 +153,20 @@ class Frame:
         else:
             step = "0" if s.inner == "b" else s.strides[-1]
             self.line(f"w_scatter_{s.char}({s.address}, {at}, {step}, {value}, {mask})")
+
+    def vectors(self, low: str, high: str, write: Callable[[], None]) -> None:
+        """Sixteen elements at v, under the mask m, from `low` on before `high`.
+
+        The lines of `write` stand there twice: whole vectors need no mask, which costs two or three cycles.
+        """
+        with self.block(f"for v in range({low}, {high} - 15, 16):"):
+            self.line("m = w_all()")
+            write()
+        start = f"({high} & -16)" if low == "0" else f"{low} + (({high} - {low}) & -16)"
+        self.line(f"v = {start}")
+        with self.block(f"if v < {high}:"):
+            self.line(f"m = w_mask({high}, v)")
+            write()
 
     # ---- the kept axes
 

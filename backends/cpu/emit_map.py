@@ -30,9 +30,7 @@ def emit_map(kernel: LoopKernel) -> tuple[str, int]:
             s.position = "0"
         with frame.block("if first < last:"):
             outer = _once(frame, top, once)
-            with frame.block("for v in range(first, last, 16):"):
-                frame.line("m = w_mask(last, v)")
-                _elements(frame, outer)
+            frame.vectors("first", "last", lambda: _elements(frame, outer))
         return frame.source(), 0
     with frame.block(f"if {size} == 0:"):
         frame.line("return")
@@ -41,9 +39,7 @@ def emit_map(kernel: LoopKernel) -> tuple[str, int]:
     else:
         with frame.kept_loop(streams):
             outer = _once(frame, top, once)
-            with frame.block(f"for v in range(0, {size}, 16):"):
-                frame.line(f"m = w_mask({size}, v)")
-                _elements(frame, outer)
+            frame.vectors("0", size, lambda: _elements(frame, outer))
     return frame.source(), 0
 
 

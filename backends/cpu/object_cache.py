@@ -21,7 +21,12 @@ _SUFFIX = ".kernel"
 _HERE = Path(__file__).parent
 # A kernel source sees the names of `lang`; `compile` decides what they become.
 _LANGUAGE_ROOTS = ("compile", "lang")
-_IMPORT = re.compile(r"^\s*from (?:\. import |\.|duograd\.backends\.cpu\.)(\w+)", re.MULTILINE)
+_IMPORT = re.compile(
+    r"^\s*from (?:(?:\.|duograd\.backends\.cpu) import (?P<several>\([^)]*\)|[^\n]*)"
+    r"|(?:\.|duograd\.backends\.cpu\.)(?P<one>\w+))",
+    re.MULTILINE,
+)
+_NAMES = re.compile(r"(\w+)(?:\s+as\s+\w+)?")
 
 _environment_text = ""
 _modules: dict[str, tuple[str, tuple[str, ...]]] = {}
@@ -47,9 +52,18 @@ def key(source: str, entries: object) -> str:
 
     Comment lines do not count: they name the user's lines, which move with every edit.
     """
-    language = _language(_LANGUAGE_ROOTS + tuple(_IMPORT.findall(source)))
+    language = _language(_LANGUAGE_ROOTS + _imported(source))
     code = "\n".join(line for line in source.splitlines() if not line.lstrip().startswith("#"))
     return hashlib.sha256("\0".join((_environment(), repr(entries), language, code)).encode()).hexdigest()
+
+
+def _imported(text: str) -> tuple[str, ...]:
+    """The modules of this folder that a source imports from."""
+    names: list[str] = []
+    for found in _IMPORT.finditer(text):
+        several = re.sub(r"#.*", "", found["several"] or "")
+        names += [found["one"]] if found["one"] else _NAMES.findall(several)
+    return tuple(names)
 
 
 def path(name: str) -> Path:
@@ -149,7 +163,7 @@ def _language(roots: tuple[str, ...]) -> str:
             if name not in _modules:
                 file = _HERE / f"{name}.py"
                 text = file.read_text(encoding="utf-8") if file.exists() else ""
-                _modules[name] = hashlib.sha256(text.encode()).hexdigest(), tuple(_IMPORT.findall(text))
+                _modules[name] = hashlib.sha256(text.encode()).hexdigest(), _imported(text)
             seen[name], imported = _modules[name]
             waiting.extend(imported)
         known = hashlib.sha256(repr(sorted(seen.items())).encode()).hexdigest()

@@ -4,7 +4,7 @@
 short dtype names of `core/types.py`. Accuracy, speed and method: docs/vecmath.md.
 """
 
-# Importing a family registers its functions. One import per line: the kernel cache follows this form.
+# Importing a family registers its functions.
 from .vecmath_erf import erf  # noqa: F401
 from .vecmath_exact import where  # noqa: F401
 from .vecmath_exp import exp  # noqa: F401

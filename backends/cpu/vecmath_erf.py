@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from . import vecmath_coefficients as C
+from . import vecmath_tables as tables
 from .vecmath_exp import add_exponent, exp_negative, magic, nearest
+from .vecmath_lookup import look_up
 from .vecmath_registry import vector
 from .vecmath_value import (
     FLOATS,
@@ -23,15 +25,29 @@ def erf_near(x: Value) -> Value:
     return fma(polynomial(x * x, C.ERF[x.kind.name]), x, x)
 
 
-@vector("erf", FLOATS)
+@vector("erf", ("f32",))
+def erf_pieces(x: Value) -> Value:
+    """Sixteen polynomials of degree 5 about multiples of 1/4; from 3.87 on it is 1."""
+    a = highest(fabs(x), 3.8749)
+    # Adding this rounds to a multiple of 1/4 and leaves its number in the low bits.
+    index = (a + magic(a) * 0.25).bits()
+    centre, value, *c = tables.ERF
+    t = a - look_up(centre, index)
+    p = look_up(c[-1], index)
+    for column in reversed(c[:-1]):
+        p = fma(p, t, look_up(column, index))
+    base = select(a > 0.125, look_up(value, index), a)
+    return copysign(fma(p, t, base), x)
+
+
+@vector("erf", ("f64",))
 def erf(x: Value) -> Value:
-    """A polynomial in x**2 up to 1, beyond it 1 - 2**-p(|x|); from 3.92 (5.93) on it is 1."""
-    kind, a = x.kind.name, fabs(x)
-    p = polynomial(highest(a, by_kind(x, 3.92, 5.93)), [-c for c in C.ERF_TAIL[kind]])
+    """A polynomial in x**2 up to 1, beyond it 1 - 2**-p(|x|); from 5.93 on it is 1."""
+    a = fabs(x)
+    p = polynomial(highest(a, 5.93), [-c for c in C.ERF_TAIL["f64"]])
     k = nearest(p + magic(p))
     r = p - k.float
-    # 2**p is at most 0.16 here: in float32 a shorter polynomial is exact enough for the difference from 1.
-    e = fma(polynomial(r, by_kind(x, C.EXP2_SHORT, C.EXP2)[kind]), r, 1.0)
+    e = fma(polynomial(r, C.EXP2["f64"]), r, 1.0)
     # A NaN takes the near branch, which keeps it.
     return select(a > 1.0, copysign(1.0 - add_exponent(e, k.int), x), erf_near(x))
 

@@ -12,7 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from . import vecmath_coefficients as C
+from . import vecmath_tables as tables
 from .vecmath_avx512 import scale_float
+from .vecmath_lookup import look_up
 from .vecmath_registry import vector
 from .vecmath_value import (
     FLOATS,
@@ -129,7 +131,30 @@ def expm1(x: Value) -> Value:
     return select(fabs(x) < by_kind(x, 2.0**-25, 2.0**-54), x, y)
 
 
-@vector("sigmoid", FLOATS)
+def exp_fine(x: Value, up: int) -> tuple[Value, Value]:
+    """(s, p) with 2**up exp(-x) = s + s p but for 2**-26, for float32 where it is a normal number.
+
+    -x = (k/16) ln 2 + r: 2**(k/16) comes from a table of sixteen, and two coefficients do for the rest.
+    """
+    m = fma(x, -16 * LOG2E, magic(x))
+    k, index = m - magic(x), m.bits()
+    r = fma(k, -LN2_F32 / 16, -x)
+    r = r - fma(k, (LN2 - LN2_F32) / 16, look_up(tables.EXP_REST, index))
+    # The low bits of magic's own pattern are 0: index << 19 leaves the number k alone.
+    bits = look_up([b + (up << 23) for b in tables.EXP_BITS], index) + (index << 19)
+    return bits.as_float(), fma(polynomial(r, tables.EXP_FINE), r * r, r)
+
+
+@vector("sigmoid", ("f32",))
+def sigmoid_fine(x: Value) -> Value:
+    """1 / (1 + exp(-x)), numerator and denominator times 2**-64."""
+    one = 2.0**-64
+    s, p = exp_fine(highest(lowest(x, -105.0), 40.0), -64)
+    # s p joins the smaller one: an error of the denominator counts twice just below a power of two.
+    return one / (lowest(s, one) + fma(s, p, highest(s, one)))
+
+
+@vector("sigmoid", ("f64",))
 def sigmoid(x: Value) -> Value:
     """1 / (1 + exp(-x)); with t = exp(-|x|): 1 / (1 + t) or t / (1 + t)."""
     t, one = exp_negative(-fabs(x))

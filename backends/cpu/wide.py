@@ -5,7 +5,7 @@ a loop, reductions have lanes in a fixed order, and each loop body is compiled o
 
 `w_<op>_<kind>(...)`: the function `v_<op>_<kind>` of vecmath on wide values; scalars among the arguments are
     spread over all lanes; with scalars alone it is the scalar function.
-`w_mask(end, v)`: lanes below end - v; `w_index(start, step)`: int64 start, start + step, ...
+`w_mask(end, v)`: lanes below end - v; `w_all()`: all lanes; `w_index(start, step)`: int64 start, start + step, ...
 `w_load_<kind>(addr, i, mask)`, `w_gather_<kind>(addr, i, step, mask)`: elements i, i + 1, ... or
     i, i + step, ...; lanes outside the mask are not read and are 0.
 `w_store_<kind>(addr, i, value, mask)`, `w_scatter_<kind>(addr, i, step, value, mask)`: the same for writing.
@@ -192,6 +192,13 @@ def _w_mask(typingctx: Any, end: Any, v: Any) -> Any:
     return MASK(types.int64, types.int64), codegen
 
 
+def _w_all(typingctx: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _splat(ir.Constant(ir.IntType(1), 1), LANES)
+
+    return MASK(), codegen
+
+
 def _steps(builder: Any, start: Any, step: Any) -> Any:
     """start, start + step, ... as int64 lanes."""
     moved = builder.mul(_iota(_I64), spread(builder, step))
@@ -206,6 +213,7 @@ def _w_index(typingctx: Any, start: Any, step: Any) -> Any:
 
 
 export("w_mask", _w_mask, globals(), __all__)
+export("w_all", _w_all, globals(), __all__)
 export("w_index", _w_index, globals(), __all__)
 
 
