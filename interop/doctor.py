@@ -60,7 +60,7 @@ def doctor() -> None:
     for package, extra in _OPTIONAL.items():
         present = importlib.util.find_spec(package) is not None
         rows.append(
-            [package, _version(package) if present else f"not installed: pip install duograd[{extra}]"]
+            [package, _version(package) if present else f"not installed: pip install duograd\\[{extra}]"]
         )
     made = table("duograd doctor", ["what", "found"], rows)
     made.columns[1].justify, made.columns[1].no_wrap = "left", False

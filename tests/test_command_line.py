@@ -31,6 +31,12 @@ def test_doctor_names_versions_and_what_is_missing(capsys):
         assert word in text
 
 
+def test_doctor_names_the_extra_that_is_missing(capsys, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(["doctor"]) == 0
+    assert "pip install duograd[cuda]" in capsys.readouterr().out
+
+
 def test_a_user_error_is_a_message_not_a_traceback(capsys):
     assert main(["bench", "--cases", "nosuch"]) == 1
     text = capsys.readouterr().err
