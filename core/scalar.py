@@ -272,16 +272,18 @@ def walk(roots: Sequence[Expr]) -> list[Expr]:
     """All nodes, operands first, each once."""
     seen: set[int] = set()
     order: list[Expr] = []
-
-    def visit(node: Expr) -> None:
+    # With a stack of its own: a long fusion nests deeper than Python's calls may.
+    stack = list(reversed(roots))
+    while stack:
+        node = stack[-1]
         if id(node) not in seen:
+            waiting = [arg for arg in node.args if id(arg) not in seen]
+            if waiting:
+                stack += reversed(waiting)
+                continue
             seen.add(id(node))
-            for arg in node.args:
-                visit(arg)
             order.append(node)
-
-    for root in roots:
-        visit(root)
+        stack.pop()
     return order
 
 

@@ -222,6 +222,8 @@ class _Assembly:
         roots, outs = [], []
         for item in self.group.items:
             access = self.group.access(item)
+            # In order, so that the expressions of a long group do not nest in calls.
+            self._value(item.node.outputs[0], access, 0)
             for v in item.node.outputs:
                 if not self.stored(v, self.inside):
                     continue

@@ -548,3 +548,20 @@ def test_arguments_of_any_layout_are_read_and_written():
 def test_work_older_than_a_product_fuses_into_it():
     compiled = check(lambda x, w, y: dg.exp(y) * (x @ w), [normal(30, 40), normal(40, 35), normal(30, 35)])
     assert [ops_of(g) for g in compiled.groups] == [["exp", "matmul", "multiply"]]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_long_programs_do_not_nest():
+    def scalars(x):
+        s = x.sum()
+        for _ in range(400):
+            s = s * 0.5 + 1.0
+        return x * s
+
+    def elements(x):
+        for k in range(300):
+            x = dg.tanh(x) if k % 3 else x[::-1] + 0.25
+        return x
+
+    check(scalars, [normal(7)], [PASSES])
+    check(elements, [normal(7)], [PASSES])

@@ -62,13 +62,14 @@ class _Fuser:
             elif op.reduction is not None and self.backend.primitive(op.name) is None:
                 kind = REDUCE
         reads: list[tuple[Value, Layout]] = []
-        indexed = False
+        indexed, again = False, 0
         for x in node.values():
             layout = self.layouts[x]
             maker = self.producer.get(layout.base)
             if maker is not None and maker.inline and kind != OP:
                 reads += maker.reads
                 indexed |= maker.indexed
+                again += maker.cost
             else:
                 reads.append((x, layout))
         item = Item(node, order, kind, reads)
@@ -76,6 +77,7 @@ class _Fuser:
             item.domain = map_domain(node.outputs[0].type.shape)
             item.cost, item.indexed = cost_of(op.form(number_kinds(node), node.attrs))
             item.indexed |= indexed
+            item.cost += again
             if on and item.cost <= INLINE_COST and (item.size == 1 or not reads):
                 written = self.places.written
                 item.inline = not any(layout.base in written for _, layout in reads)
