@@ -11,22 +11,8 @@ from typing import Any
 from . import backends as _backends  # noqa: F401  (registers the devices)
 from .core import errors
 from .core.modes import enable_grad, is_grad_enabled, no_grad
+from .core.op import PUBLIC as _PUBLIC
 from .core.ops import REGISTRY as _REGISTRY
-from .core.ops.creation import (
-    arange,
-    empty,
-    eye,
-    full,
-    full_like,
-    linspace,
-    ones,
-    ones_like,
-    rand,
-    randint,
-    randn,
-    zeros,
-    zeros_like,
-)
 from .core.random import Generator, default_generator, manual_seed
 from .core.types import (
     DType,
@@ -49,27 +35,9 @@ from .eager.create import asarray, from_numpy, is_tensor, tensor
 
 __version__ = "0.1.0"
 
-# Ops that are the business of gradients, optimisers and losses stay out of the top level.
-_INTERNAL = (
-    "_grad",
-    "_update",
-    "_from",
-    "adam_scale",
-    "sgd_share",
-    "picked",
-    "matches",
-    "random_",
-    "_pick",
-    "to_device",
-    "slice",
-)
-_PUBLIC_OPS = {
-    name: op
-    for name, op in _REGISTRY.items()
-    if not any(part in name for part in _INTERNAL) and name not in ("eye", "full")
-}
-globals().update(_PUBLIC_OPS)
-transpose = _REGISTRY["transpose"]
+# Every op and every function that `core/ops` declares public; a function stands before an op of its name.
+globals().update({name: op for name, op in _REGISTRY.items() if not op.internal})
+globals().update(_PUBLIC)
 sub, mul, div, neg = (_REGISTRY[n] for n in ("subtract", "multiply", "divide", "negative"))
 pow = _REGISTRY["power"]
 
@@ -77,41 +45,29 @@ __all__ = [
     "DType",
     "Generator",
     "Tensor",
-    "arange",
     "asarray",
     "bool",
     "default_generator",
-    "empty",
     "enable_grad",
     "errors",
-    "eye",
     "float32",
     "float64",
     "from_numpy",
-    "full",
-    "full_like",
     "int8",
     "int16",
     "int32",
     "int64",
     "is_grad_enabled",
     "is_tensor",
-    "linspace",
     "manual_seed",
     "no_grad",
-    "ones",
-    "ones_like",
-    "rand",
-    "randint",
-    "randn",
     "tensor",
     "uint8",
     "uint16",
     "uint32",
     "uint64",
-    "zeros",
-    "zeros_like",
 ]
+__all__ += sorted({*_PUBLIC, *(name for name, op in _REGISTRY.items() if not op.internal)} - {"bool"})
 
 # Loaded when first used, so that `import duograd` stays fast.
 _LAZY = {

@@ -23,6 +23,8 @@ from .scalar import Expr, cast, const
 from .types import DType, TensorType
 
 REGISTRY: dict[str, Op] = {}
+#: functions around ops that users call as `dg.name`; see `public`
+PUBLIC: dict[str, Callable[..., Any]] = {}
 Attrs = tuple[Any, ...]
 
 
@@ -95,6 +97,8 @@ class Op:
         self.to_float: bool = options.pop("to_float", False)
         #: the reduction (one of loops.REDUCTIONS) when the kernel is a generated reduction
         self.reduction: str | None = options.pop("reduction", None)
+        #: the business of gradients, optimisers and other ops: not a name of `dg`
+        self.internal: bool = options.pop("internal", False)
         #: the result shares memory with the first input
         self.is_view: bool = options.pop("view", False)
         #: the result is the input on the device of the attribute `device`: executors copy, no kernel runs
@@ -313,6 +317,15 @@ class Op:
             raise TypeError(f"op {self.name} has no type rule")
         result = self.type_rule(*inputs, **dict(zip(self.attr_names, attrs)))
         return (result,) if isinstance(result, TensorType) else tuple(result)
+
+
+def public(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a function that calls ops a name of `dg`; a trailing underscore is dropped."""
+    name = fn.__name__.rstrip("_")
+    if name in PUBLIC:
+        raise ValueError(f"dg.{name} is declared twice, in {PUBLIC[name].__module__} and {fn.__module__}")
+    PUBLIC[name] = fn
+    return fn
 
 
 def _number_kind(x: Any) -> type:

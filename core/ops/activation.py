@@ -59,7 +59,7 @@ def x(g, x, approximate):
 gelu.sample((3, 4)).sample((3, 4), approximate="tanh")
 
 
-@pointwise(to_float=True)
+@pointwise(internal=True, to_float=True)
 def gelu_x_grad(x, *, approximate="none"):
     """The derivative of gelu."""
     if approximate == "tanh":

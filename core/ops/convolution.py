@@ -144,7 +144,7 @@ def _onnx_conv_x_grad(o, dy, w, *, size, stride, padding, dilation, groups):
     )  # fmt: skip
 
 
-@primitive(onnx=_onnx_conv_x_grad)
+@primitive(internal=True, onnx=_onnx_conv_x_grad)
 def conv2d_x_grad(dy, w, *, size, stride=1, padding=0, dilation=1, groups=1):
     """The gradient of conv2d for its image (a transposed convolution). size: (H, W) of the image."""
     n, k, p, q = dy.shape
@@ -190,7 +190,7 @@ conv2d_x_grad.sample((2, 4, 3, 4), (4, 3, 3, 3), size=(5, 6))
 conv2d_x_grad.sample((2, 4, 3, 3), (4, 3, 3, 3), size=(6, 6), stride=2, padding=1)
 
 
-@primitive(no_onnx="a gradient op")
+@primitive(internal=True, no_onnx="a gradient op")
 def conv2d_w_grad(dy, x, *, window, stride=1, padding=0, dilation=1, groups=1):
     """The gradient of conv2d for its filters. window: (R, S) of the filters."""
     n, k, p, q = dy.shape
@@ -306,7 +306,7 @@ def _first_maximum(x, out, window, stride, padding, dilation):
     return np.argmax((flat == out[..., None]) | (np.isnan(flat) & np.isnan(out[..., None])), axis=-1)
 
 
-@primitive(no_onnx="a gradient op")
+@primitive(internal=True, no_onnx="a gradient op")
 def max_pool2d_x_grad(dy, x, out_, *, window, stride=None, padding=0, dilation=1):
     """The gradient of max_pool2d: each dy goes to the first element of its window that equals the maximum."""
     full = np.zeros((*x.shape[:2], *(x.shape[2 + a] + sum(padding[a]) for a in (0, 1))), dy.dtype)
@@ -333,7 +333,7 @@ def dy(g, x, out_, window, stride, padding, dilation):
     return max_pool2d_pick(g, x, out_, window=window, stride=stride, padding=padding, dilation=dilation)
 
 
-@primitive(no_onnx="a gradient op")
+@primitive(internal=True, no_onnx="a gradient op")
 def max_pool2d_pick(v, x, out_, *, window, stride=None, padding=0, dilation=1):
     """Per window, the element of v where x has its first maximum (out_: the maxima); linear in v."""
     first = _first_maximum(x, out_, window, stride, padding, dilation)
@@ -394,7 +394,7 @@ avg_pool2d.sample((2, 3, 6, 6), window=2).sample(
 avg_pool2d.sample((1, 2, 5, 5), window=3, stride=1, padding=1)
 
 
-@primitive(no_onnx="a gradient op")
+@primitive(internal=True, no_onnx="a gradient op")
 def avg_pool2d_x_grad(dy, *, size, window, stride=None, padding=0, count_include_pad=True):
     """The gradient of avg_pool2d: each dy is spread evenly over its window. size: (H, W) of the image."""
     full = np.zeros((*dy.shape[:2], *(size[a] + sum(padding[a]) for a in (0, 1))), dy.dtype)

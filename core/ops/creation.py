@@ -9,7 +9,7 @@ import numpy as np
 from .. import dispatch
 from .. import types as T
 from ..errors import ArgumentError
-from ..op import pointwise, primitive
+from ..op import pointwise, primitive, public
 from ..scalar import cast, s
 from ..types import TensorType
 from .shape import as_shape
@@ -28,7 +28,9 @@ def _filled(op, *tensors, shape, dtype, device=None):
 
 
 @pointwise(
-    no_gradient=_FROM_SHAPE, onnx=lambda o, value, *, shape, dtype, device: o.full(shape, value, dtype)
+    internal=True,
+    no_gradient=_FROM_SHAPE,
+    onnx=lambda o, value, *, shape, dtype, device: o.full(shape, value, dtype),
 )
 def full_(value, *, shape, dtype=None, device=None):
     """A tensor filled with one number. dtype: from the number when left out. Source: ONNX ConstantOfShape."""
@@ -52,42 +54,49 @@ full_.sample(2.5, shape=(2, 3), grad=False).sample(7, shape=(), grad=False).samp
 )
 
 
+@public
 def full(shape, fill_value, dtype=None, device=None):
     """A tensor filled with one number (or a 0-d tensor). dtype: from the number when left out."""
     return full_(fill_value, shape=shape, dtype=dtype, device=device)
 
 
+@public
 def zeros(shape, dtype=None, device=None):
     """A tensor of zeros: float32 unless dtype says otherwise."""
     return full_(0, shape=shape, dtype=dtype or T.default_float, device=device)
 
 
+@public
 def ones(shape, dtype=None, device=None):
     """A tensor of ones: float32 unless dtype says otherwise."""
     return full_(1, shape=shape, dtype=dtype or T.default_float, device=device)
 
 
+@public
 def empty(shape, dtype=None, device=None):
     """A tensor whose values nobody may rely on (zeros here: reading them is never a surprise)."""
     return zeros(shape, dtype, device)
 
 
+@public
 def zeros_like(x, dtype=None):
     """Zeros with x's shape, device and (unless given) dtype."""
     return zeros(x.shape, dtype or x.dtype, x.device)
 
 
+@public
 def ones_like(x, dtype=None):
     """Ones with x's shape, device and (unless given) dtype."""
     return ones(x.shape, dtype or x.dtype, x.device)
 
 
+@public
 def full_like(x, fill_value, dtype=None):
     """A constant with x's shape, device and (unless given) dtype."""
     return full_(fill_value, shape=x.shape, dtype=dtype or x.dtype, device=x.device)
 
 
-@pointwise(
+@pointwise(internal=True,
     name="arange_from", no_gradient=_FROM_SHAPE,
     onnx=lambda o, start, step, *, size, dtype, device: o.counted(start, step, size, dtype),
 )  # fmt: skip
@@ -109,6 +118,7 @@ arange_from.sample(2, 3, size=5, dtype=T.int64, grad=False).sample(
 )
 
 
+@public
 def arange(start, stop=None, step=1, dtype=None, device=None):
     """Numbers from start (0 when only stop is given) up to but without stop. int64 for integers, else float32.
 
@@ -124,6 +134,7 @@ def arange(start, stop=None, step=1, dtype=None, device=None):
     return arange_from(start, step, size=size, dtype=kind, device=device)
 
 
+@public
 def linspace(start, stop, num, endpoint=True, dtype=None, device=None):
     """`num` numbers evenly spaced from start to stop (without it when endpoint is False)."""
     if num < 0:
@@ -136,6 +147,7 @@ def linspace(start, stop, num, endpoint=True, dtype=None, device=None):
 
 
 @pointwise(
+    internal=True,
     no_gradient=_FROM_SHAPE,
     onnx=lambda o, *, rows, columns, offset, dtype, device: o.eye(rows, columns, offset, dtype),
 )
@@ -153,6 +165,7 @@ def _(*, rows, columns, offset=0, dtype=T.float32, device=None):
 eye_.sample(rows=3, columns=4, offset=1, grad=False)
 
 
+@public
 def eye(n, m=None, k=0, dtype=None, device=None):
     """An n x m matrix (n x n by default) with ones on diagonal k."""
     return eye_(
@@ -164,7 +177,7 @@ def eye(n, m=None, k=0, dtype=None, device=None):
     )
 
 
-@primitive(transfer=True, onnx=lambda o, x, *, device: x)
+@primitive(internal=True, transfer=True, onnx=lambda o, x, *, device: x)
 def to_device(x, *, device):
     """A copy of x on another device."""
     return np.array(x)
@@ -185,7 +198,7 @@ def x(g, x):
 _NO_ONNX = "ONNX's random ops use another generator; the exporter writes them for dropout only"
 
 
-@pointwise(no_gradient="random", no_onnx=_NO_ONNX)
+@pointwise(internal=True, no_gradient="random", no_onnx=_NO_ONNX)
 def random_uniform(seed, offset, *, shape, dtype=T.float32, device=None):
     """Uniform floats in [0, 1): element i uses counter offset + i of Philox4x32-10 keyed by seed.
 
@@ -206,7 +219,7 @@ def _(seed, offset, *, shape, dtype=T.float32, device=None):
 random_uniform.sample(3, 0, shape=(4, 5), grad=False).sample(3, 7, shape=(6,), dtype=T.float64, grad=False)
 
 
-@pointwise(no_gradient="random", no_onnx=_NO_ONNX)
+@pointwise(internal=True, no_gradient="random", no_onnx=_NO_ONNX)
 def random_normal(seed, offset, *, shape, dtype=T.float32, device=None):
     """Standard normal floats by the Box-Muller transform of two Philox words. Source: Box and Muller, 1958."""
     kind = T.float64 if dtype is T.float64 else T.float32
@@ -223,7 +236,7 @@ def _(seed, offset, *, shape, dtype=T.float32, device=None):
 random_normal.sample(3, 0, shape=(4, 5), grad=False)
 
 
-@pointwise(no_gradient="random", no_onnx=_NO_ONNX)
+@pointwise(internal=True, no_gradient="random", no_onnx=_NO_ONNX)
 def random_integers(seed, offset, low, span, *, shape, dtype=T.int64, device=None):
     """Integers from low to low + span - 1: the high half of a 32-bit random number times the span."""
     bits = s.cast(s.philox(seed, offset, 0), T.uint64)
@@ -245,6 +258,7 @@ def _draw(shape):
     return dispatch.state.executor.offset(default_generator, max(1, math.prod(shape)))
 
 
+@public
 def rand(*shape, dtype=None, device=None):
     """Uniform random floats in [0, 1). shape: ints or one tuple. Seeded by `dg.manual_seed`."""
     size = as_shape("rand", shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape)
@@ -253,6 +267,7 @@ def rand(*shape, dtype=None, device=None):
     )
 
 
+@public
 def randn(*shape, dtype=None, device=None):
     """Standard normal random floats. shape: ints or one tuple. Seeded by `dg.manual_seed`."""
     size = as_shape("randn", shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape)
@@ -261,6 +276,7 @@ def randn(*shape, dtype=None, device=None):
     )
 
 
+@public
 def randint(low, high=None, shape=(), dtype=None, device=None):
     """Random integers from low (0 when only one bound is given) up to but without high."""
     if high is None:

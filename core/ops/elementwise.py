@@ -577,7 +577,7 @@ cast.sample((3, 4), dtype="float64").sample((3, 4), dtype="int32", grad=False).s
 )
 
 
-@pointwise(onnx="Identity")
+@pointwise(internal=True, onnx="Identity")
 def assign(x):
     """A copy of x in new memory. Source: ONNX Identity."""
     return x

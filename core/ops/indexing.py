@@ -61,7 +61,7 @@ take.error_sample((2, 3), Ints((2,), 4, 5), match="outside axis 0")
 take.sample((5, 3), Ints((4,), 0, 5)).sample((2, 5), Ints((2, 2), -5, 5), axis=1).sample((4,), Ints((), 0, 4))
 
 
-@primitive(onnx=lambda o, dy, index, *, size, axis: o.scatter_add(dy, index, size, axis))
+@primitive(internal=True, onnx=lambda o, dy, index, *, size, axis: o.scatter_add(dy, index, size, axis))
 def take_x_grad(dy, index, *, size, axis=0):
     """The gradient of take: dy added up into zeros at the picked slices, in the order of the index."""
     lead, rest = dy.shape[:axis], dy.shape[axis + index.ndim :]
@@ -85,7 +85,7 @@ def dy(g, index, axis):
 take_x_grad.sample((4, 3), Ints((4,), 0, 5), size=5).sample((2, 3), Ints((3,), 0, 4), size=4, axis=1)
 
 
-@pointwise(no_gradient="integer input")
+@pointwise(internal=True, no_gradient="integer input")
 def matches(x, position, *, dtype):
     """1 where x equals the position, else 0."""
     return cast(s.eq(x, position), dtype)

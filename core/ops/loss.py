@@ -48,7 +48,7 @@ def l1_loss(x, y, *, reduction="mean"):
 l1_loss.sample((3, 4), (3, 4)).sample((5,), (5,), reduction="sum")
 
 
-@pointwise
+@pointwise(internal=True)
 def picked(logp, position, label, *, classes, ignore_index=-100):
     """-logp where the position along the class axis is the label, else 0; NaN for a label outside
     0..classes-1.

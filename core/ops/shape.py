@@ -256,7 +256,7 @@ def _onnx_slice(o, x, *, index):
     return o.slice(x, index)
 
 
-@primitive(view=True, onnx=_onnx_slice)
+@primitive(internal=True, view=True, onnx=_onnx_slice)
 def slice_(x, *, index):
     """x[index] for integers, slices, None and `...`. Returns: a view. Source: ONNX Slice, Squeeze, Unsqueeze."""
     full = tuple(e[1] if e[0] == "i" else None if e[0] == "n" else _as_slice(e) for e in index)
@@ -322,7 +322,7 @@ slice_.sample((4, 5), index=(Ellipsis, slice(None, None, -1))).sample((4,), inde
 slice_.error_sample((2, 3), index=(5,), match="outside axis 0")
 
 
-@primitive(onnx=lambda o, x, y, *, index: o.slice_update(x, y, index))
+@primitive(internal=True, onnx=lambda o, x, y, *, index: o.slice_update(x, y, index))
 def slice_update(x, y, *, index):
     """A copy of x with x[index] replaced by y (broadcast to the slice). index: as `slice`."""
     out = np.array(x)

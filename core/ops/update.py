@@ -17,7 +17,7 @@ def _narrow(p, *numbers):
     return tuple(cast(v, p.dtype) for v in numbers)
 
 
-@pointwise(no_gradient=_NO_GRADIENT)
+@pointwise(internal=True, no_gradient=_NO_GRADIENT)
 def sgd_update(p, grad, lr, weight_decay, *, maximize=False):
     """`p - lr * (grad + weight_decay * p)`."""
     d = (-grad if maximize else grad) + p * weight_decay
@@ -27,7 +27,7 @@ def sgd_update(p, grad, lr, weight_decay, *, maximize=False):
 sgd_update.sample((3, 4), (3, 4), 0.1, 0.01, grad=False)
 
 
-@pointwise(no_gradient=_NO_GRADIENT)
+@pointwise(internal=True, no_gradient=_NO_GRADIENT)
 def sgd_share(step, dampening):
     """How much of a gradient enters SGD's momentum: all of the first one (step 0), then `1 - dampening`."""
     return s.where(s.eq(step, 0), 1.0, 1 - dampening)
@@ -36,7 +36,7 @@ def sgd_share(step, dampening):
 sgd_share.sample((), 0.1, grad=False)
 
 
-@pointwise(no_gradient=_NO_GRADIENT)
+@pointwise(internal=True, no_gradient=_NO_GRADIENT)
 def sgd_momentum_update(p, grad, m, lr, weight_decay, momentum, share, *, nesterov=False, maximize=False):
     """SGD with momentum: `m = momentum * m + share * d`; p goes along m (nesterov: along `d + momentum * m`).
 
@@ -52,7 +52,7 @@ def sgd_momentum_update(p, grad, m, lr, weight_decay, momentum, share, *, nester
 sgd_momentum_update.sample((3, 4), (3, 4), (3, 4), 0.1, 0.01, 0.9, 1.0, grad=False)
 
 
-@pointwise(no_gradient=_NO_GRADIENT)
+@pointwise(internal=True, no_gradient=_NO_GRADIENT)
 def adam_scale(step, lr, beta1, beta2):
     """Adam's scalars for step t (from 1), in float64: `lr / (1 - beta1**t)`, `1 / sqrt(1 - beta2**t)`."""
     t = cast(step, T.float64)
@@ -64,7 +64,7 @@ def adam_scale(step, lr, beta1, beta2):
 adam_scale.sample((), 0.1, 0.9, 0.999, low=1.0, high=5.0, grad=False)
 
 
-@pointwise(no_gradient=_NO_GRADIENT)
+@pointwise(internal=True, no_gradient=_NO_GRADIENT)
 def adam_update(
     p, grad, m, v, step_size, root_scale, lr, beta1, beta2, eps, weight_decay, *,
     decoupled=False, maximize=False,
