@@ -197,6 +197,8 @@ def _find_in_class(owner: type, cls: type, name: str) -> tuple[str, Any, Any]:
         return "quiet", owner, types.MethodType(value.__func__, owner)
     if isinstance(value, types.FunctionType):
         return "method", owner, value
+    if isinstance(value, types.ClassMethodDescriptorType):
+        return "quiet", owner, value.__get__(None, owner)
     return ("quiet" if hasattr(type(value), "__get__") else "attr"), owner, value
 
 
@@ -229,10 +231,14 @@ def _find_plain(owner: Any, cls: type, name: str) -> tuple[str, Any, Any]:
     if isinstance(static, classmethod):
         return "quiet", cls, types.MethodType(static.__func__, cls)
     if hasattr(type(static), "__get__"):
-        if type(static) in (
-            types.MethodDescriptorType,
-            types.WrapperDescriptorType,
-            types.BuiltinFunctionType,
+        if (
+            type(static)
+            in (
+                types.MethodDescriptorType,
+                types.WrapperDescriptorType,
+                types.BuiltinFunctionType,
+            )
+            or type(static).__name__ == "cython_function_or_method"
         ):
             return "quiet", owner, getattr(owner, name)
         return "", None, UNKNOWN

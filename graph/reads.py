@@ -214,6 +214,11 @@ class Ledger:
         where = frame.f_code, frame.f_lineno
         self.entries.setdefault(("note", id(where[0]), text), ["note", id(where[0]), None, text, "", where])
 
+    def refuse(self, why: str, fix: str, frame: FrameType) -> None:
+        """Something that no guard can watch and that a graph would get wrong: an error when the trace ends."""
+        where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        self.refused.append(TraceError("function", why, fix, where))
+
     def _state(self, x: Any) -> Any:
         if isinstance(x, dict):
             return tuple(dict.keys(x)), tuple(map(self._spec, dict.values(x)))
@@ -259,12 +264,11 @@ class Ledger:
             return
         if x.nbytes > ARRAY_LIMIT:
             if x.flags.writeable and not self.refused:
-                self.refused.append(TraceError(
-                    "function",
+                self.refuse(
                     f"reads the NumPy array {name} of {x.nbytes:,} bytes, which may change unseen",
                     "pass it as an argument, or make it a tensor: dg.asarray(...)",
-                    f"{frame.f_code.co_filename}:{frame.f_lineno}",
-                ))  # fmt: skip
+                    frame,
+                )
             return
         state = x.tobytes() if not x.dtype.hasobject else None
         self.entries[place] = ["array", id(x), None, state, name, (frame.f_code, frame.f_lineno)]
@@ -294,10 +298,16 @@ class Ledger:
     def close(self, strict: bool = True) -> tuple[list[Read], list[Effect]]:
         """Drop what only the trace knew, and turn the tables into reads and effects.
 
-        Raises: TraceError (when strict) for a read that cannot be guarded.
+        Raises: TraceError (when strict) for a read that cannot be guarded; the effects are undone then.
         """
+        reads, effects = self._collect()
         if strict and self.refused:
+            for effect in reversed(effects):
+                effect.undo()
             raise self.refused[0]
+        return reads, effects
+
+    def _collect(self) -> tuple[list[Read], list[Effect]]:
         self.functions.clear()
         objects = self.objects
         count = -1

@@ -6,6 +6,7 @@ import collections
 import functools
 import gc
 import itertools
+import os
 import random
 import types
 import weakref
@@ -28,6 +29,7 @@ _DUNDER = frozenset(
 )
 _GROWING = frozenset(("append", "extend", "add"))  # methods that change a container without looking at it
 _IMPURE_MODULES = frozenset(("time", "uuid", "secrets", "_random", "_datetime", "datetime"))
+_IMPURE_CALLS = frozenset(map(id, (input, os.urandom)))
 _IMPURE_OWNERS = (random.Random, np.random.Generator, np.random.RandomState)
 _QUIET_CALLS = frozenset(map(id, (isinstance, issubclass, type, id, callable, print, super, range)))
 # Callables that look at the elements of a container, but not into them.
@@ -290,17 +292,26 @@ class SiteReader:
         return False
 
     def _impure(self, callee: Any, frame: FrameType) -> None:
-        if not isinstance(callee, (types.BuiltinFunctionType, FunctionType, types.MethodType)):
+        owner = getattr(callee, "__self__", None)
+        if not (
+            isinstance(owner, _IMPURE_OWNERS)
+            or isinstance(callee, (types.BuiltinFunctionType, FunctionType, types.MethodType))
+        ):
             return
-        owner, name = getattr(callee, "__self__", None), callee.__name__
-        module = callee.__module__ or getattr(owner, "__module__", None)
+        name = callee.__name__
+        module = getattr(callee, "__module__", None) or getattr(owner, "__module__", None)
         if (
             isinstance(owner, _IMPURE_OWNERS)
             or (module in _IMPURE_MODULES and name != "sleep")
-            or callee is input
+            or id(callee) in _IMPURE_CALLS
         ):
-            source = module or type(owner).__name__
-            self._ledger.remark(f"{source}.{name}() is not watched: the graph keeps the value it gave", frame)
+            source = type(owner).__name__ if isinstance(owner, _IMPURE_OWNERS) else module
+            self._ledger.refuse(
+                f"calls {source}.{name}(), whose value would stand still in the graph",
+                "call it outside and pass its result as a tensor or an argument"
+                + ("; for random numbers use dg.rand, dg.randn, ..." if "andom" in str(source) else ""),
+                frame,
+            )
 
     # -- writes ---------------------------------------------------------------------------------
 
