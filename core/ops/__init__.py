@@ -13,7 +13,7 @@ from ..value import Tensor
 for _module in sorted(m.name for m in pkgutil.iter_modules(__path__)):
     importlib.import_module(f"{__name__}.{_module}")
 
-from . import activation, creation, elementwise, indexing, linalg, reduction, shape  # noqa: E402
+from . import activation, creation, elementwise, indexing, linalg, reduction, search, shape  # noqa: E402
 
 _NUMBERS = (int, float, bool)
 
@@ -120,6 +120,8 @@ METHODS: dict[str, Any] = {
             "flatten split matmul"
         ).split()
     },
+    "count_nonzero": REGISTRY["count_nonzero"], "nonzero": search.nonzero, "argwhere": search.argwhere,
+    "masked_select": search.masked_select,
     "__pow__": _power, "__rpow__": lambda self, other: elementwise.power(other, self),
     "__neg__": elementwise.negative, "__abs__": elementwise.abs_, "__pos__": lambda self: self,
     "__invert__": elementwise.logical_not,

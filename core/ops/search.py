@@ -1,0 +1,166 @@
+"""Where elements are: positions of what is not 0, and selection by a mask.
+
+How many there are is read from the tensor (`.item()`), which in graph mode ends a segment of the trace.
+"""
+
+# Gradient rules are named after the input they are for, so names repeat here.
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .. import types as T
+from ..errors import ArgumentError, ArgumentTypeError, DtypeError
+from ..op import Ints, composite, primitive, public
+from ..types import TensorType, contiguous_strides
+from ..value import Tensor
+from . import elementwise as E
+from .indexing import take
+from .reduction import sum_
+from .shape import broadcast_to, expand_dims, reshape, stack
+
+
+@composite(no_gradient="integer result")
+def count_nonzero(x, *, axis=None, keepdims=False):
+    """How many elements over axes are not 0. x: any[...]. Returns: int64. NaN counts. Source: NumPy.
+
+    Example: `dg.count_nonzero(dg.tensor([0.0, 2.0, -0.0])).item()` is `1`.
+    """
+    return sum_(E.not_equal(x, 0), axis=axis, keepdims=keepdims)
+
+
+count_nonzero.sample((3, 4), grad=False).sample(Ints((3, 4), 0, 2), axis=0).sample(
+    Ints((2, 3), 0, 2, "bool"), axis=-1, keepdims=True
+)
+count_nonzero.sample(Ints((0, 3), 0, 2), axis=0)
+
+
+def _onnx_places(o, x, *, size):
+    flat = o.reshape(x, (-1,))
+    found = o.reshape(o.NonZero(flat), (-1,))
+    row = o.Concat(found, o.full((size,), 0, T.int64), axis=0)
+    return o.Slice(row, o.ints((0,)), o.ints((size,)), o.ints((0,)))
+
+
+@primitive(internal=True, no_gradient="integer result", onnx=_onnx_places)
+def flat_places(x, *, size):
+    """The first `size` positions of elements that are not 0, in x read as one row; 0 where there are fewer.
+
+    x: any[...]. Returns: int64[size]. Source: ONNX NonZero.
+    """
+    found = np.flatnonzero(x)[:size]
+    return np.concatenate([found, np.zeros(size - len(found), np.int64)])
+
+
+@flat_places.type
+def _(x, *, size):
+    if size < 0:
+        raise ArgumentError("flat_places", f"size={size} is negative", "pass the number of elements to find")
+    return TensorType(T.int64, (size,))
+
+
+flat_places.sample(Ints((3, 4), 0, 2), size=5).sample(Ints((70,), 0, 2, "bool"), size=70).sample(
+    (3, 2), size=6, grad=False
+)
+flat_places.sample(Ints((), 1, 2), size=1).sample(Ints((0, 3)), size=0).sample(Ints((4,), 0, 1), size=2)
+flat_places.error_sample((2, 3), size=-1, match="is negative")
+
+
+def _tensor(op, x):
+    if not isinstance(x, Tensor):
+        if not isinstance(x, (list, np.ndarray)):
+            raise ArgumentTypeError(op, f"takes a tensor, got {type(x).__name__}", "pass a tensor")
+        from .. import dispatch
+
+        return dispatch.state.executor.constant(np.asarray(x), "cpu")
+    return x
+
+
+@public
+def flatnonzero(x):
+    """The positions of elements that are not 0, in x read as one row. x: any[...]. Returns: int64[count].
+
+    Source: NumPy. Example: `dg.flatnonzero(dg.tensor([[0, 3], [4, 0]]))` is `[1, 2]`.
+    """
+    x = _tensor("flatnonzero", x)
+    return flat_places(x, size=int(count_nonzero(x).item()))
+
+
+def _coordinates(flat, shape):
+    """The index along every axis of positions in a row-major array."""
+    out = []
+    for step in contiguous_strides(shape):
+        here = E.floor_divide(flat, step) if step != 1 else flat
+        out.append(here)
+        if step != 1:
+            flat = flat - here * step
+    return out
+
+
+@public
+def nonzero(x, *, as_tuple=True):
+    """The index along every axis of each element that is not 0, in row-major order.
+
+    x: any[...] with one axis or more. Returns: a tuple with an int64[count] for every axis; with
+    as_tuple=False int64[count, axes], as `argwhere`. Raises: ArgumentError for a 0-d tensor.
+    Numerics: NaN is not 0. Source: array API, PyTorch, ONNX NonZero.
+    Example: `dg.nonzero(dg.tensor([[0, 3], [4, 0]]))[0]` is `[0, 1]`.
+    """
+    x = _tensor("nonzero", x)
+    if not as_tuple:
+        return argwhere(x)
+    if not x.shape:
+        raise ArgumentError("nonzero", f"x: {x.type} has no axes", "reshape it to one axis: x.reshape(1)")
+    return tuple(_coordinates(flatnonzero(x), x.shape))
+
+
+@public
+def argwhere(x):
+    """The index of each element that is not 0, a row each. x: any[...]. Returns: int64[count, axes].
+
+    Source: NumPy. Example: `dg.argwhere(dg.tensor([[0, 3], [4, 0]]))` is `[[0, 1], [1, 0]]`.
+    """
+    x = _tensor("argwhere", x)
+    flat = flatnonzero(x)
+    if x.ndim == 1:
+        return expand_dims(flat, axis=1)
+    if not x.shape:
+        return reshape(flat, shape=(*flat.shape, 1))[:, :0]
+    return stack(_coordinates(flat, x.shape), axis=1)
+
+
+@public
+def masked_select(x, mask):
+    """The elements of x where the mask holds, in row-major order. x and mask broadcast to one shape.
+
+    x: any[...], mask: bool[...]. Returns: x's dtype, [count]. Raises: DtypeError unless the mask is bool.
+    Numerics: the gradient is 0 where the mask does not hold. Source: PyTorch.
+    Example: `dg.masked_select(dg.tensor([1.0, 2.0, 3.0]), dg.tensor([True, False, True]))` is `[1.0, 3.0]`.
+    """
+    x, mask = _tensor("masked_select", x), _tensor("masked_select", mask)
+    if mask.dtype is not T.bool_:
+        raise DtypeError("masked_select", f"mask: {mask.type} is not bool", "compare: x > 0")
+    shape = T.broadcast_shapes("masked_select", x.shape, mask.shape)
+    x, mask = (v if v.shape == shape else broadcast_to(v, shape=shape) for v in (x, mask))
+    return take(reshape(x, shape=(math.prod(shape),)), flatnonzero(mask), axis=0)
+
+
+@public
+def compress(condition, x, *, axis=None):
+    """The slices of x along an axis where the condition holds; of x read as one row when axis is None.
+
+    condition: bool[m] with m up to the axis' size. Returns: x with the axis replaced by [count].
+    Raises: ArgumentError when the condition is longer than the axis. Source: NumPy, ONNX Compress.
+    Example: `dg.compress([True, False], dg.tensor([[1, 2], [3, 4]]), axis=1)` is `[[1], [3]]`.
+    """
+    x, condition = _tensor("compress", x), _tensor("compress", condition)
+    if axis is None:
+        x, axis = reshape(x, shape=(x.size,)), 0
+    axis = T.normalize_axis("compress", axis, x.ndim, x.type)
+    if condition.ndim != 1 or condition.size > x.shape[axis]:
+        raise ArgumentError(
+            "compress", f"condition: {condition.type} does not fit axis {axis} of x: {x.type}",
+            "pass one bool for each slice",
+        )  # fmt: skip
+    return take(x, flatnonzero(condition), axis=axis)
