@@ -105,36 +105,19 @@ CASES: dict[str, Case] = {
     )
 }  # fmt: skip
 
-#: single ops by name: a function name every runner knows, number of inputs
-OPS = {"add": 2, "mul": 2, "exp": 1, "tanh": 1, "gelu": 1, "sum": 1}
-SIZES = {"16": 16, "4096": 4096, "4M": 4 * _M}
-
-
-def op_case(name: str, size: str) -> Case:
-    """The case of one op at one size, named `<op>_<size>`."""
-    n = SIZES[size]
-
-    def data() -> Arrays:
-        rng = _rng()
-        return {key: rng.normal(size=n).astype(np.float32) for key in ("x", "z")[: OPS[name]]}
-
-    traffic = 4.0 * n * (OPS[name] + (name != "sum"))
-    return Case(f"{name}_{size}", ("op",), data, _none, "", {}, {"op": traffic}, f"{name} of {size} elements")
-
 
 def find(name: str) -> Case:
     """A case by name. Raises KeyError."""
-    if name in CASES:
-        return CASES[name]
-    op, _, size = name.rpartition("_")
-    if op in OPS and size in SIZES:
-        return op_case(op, size)
-    raise KeyError(name)
+    from .op_cases import op_case
+
+    return CASES[name] if name in CASES else op_case(name)
 
 
 def names(ops: bool = False) -> list[str]:
     """All case names, single ops on request."""
-    return [*CASES, *(f"{op}_{size}" for op in OPS for size in SIZES)] if ops else list(CASES)
+    from .op_cases import names as op_names
+
+    return [*CASES, *op_names()] if ops else list(CASES)
 
 
 def describe(case: Case, phase: str) -> dict[str, Any]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import MissingExtraError
 from ..interop.files import write_atomic
 from ..interop.terminal import seconds, size, table
+from .cases import CASES
+from .op_cases import SIZES
 
 _ORDER = ("duograd-graph", "duograd-eager", "torch-eager", "torch-compile", "jax", "onnxruntime")
 _COLORS = dict(zip(_ORDER, ("#0b6e4f", "#6bbf59", "#d1495b", "#edae49", "#30638e", "#5f4b8b")))
@@ -46,6 +50,8 @@ def print_table(result: dict[str, Any], console: Any) -> None:
     bandwidth = machine["copy_bytes_per_s"]
     rows = []
     for group in groups(result):
+        if group[0]["case"] not in CASES:
+            continue
         base = reference(group)["median_s"]
         rows.append([f"[bold]{group[0]['case']} {group[0]['phase']}"] + [""] * 6)
         for r in group:
@@ -55,12 +61,57 @@ def print_table(result: dict[str, Any], console: Any) -> None:
                 seconds(r["first_s"]), size(r["peak_bytes"]), limit(r, bandwidth),
             ])  # fmt: skip
     columns = ["case and runner", "median", "+-", "speed", "first call", "memory", "limit"]
-    console.print(
-        table("Speed: times as fast as torch eager (duograd eager where no peer ran)", columns, rows)
-    )
+    if rows:
+        console.print(
+            table("Speed: times as fast as torch eager (duograd eager where no peer ran)", columns, rows)
+        )
     console.print(
         f"{machine['cpu']}, {machine['threads']} threads, copy {bandwidth / 1e9:.0f} GB/s, commit {machine['commit']}"
     )
+
+
+def op_ratios(result: dict[str, Any], runner: str = "duograd-eager") -> dict[str, dict[str, float]]:
+    """PyTorch's time over ours, by size and op, of the single ops that both ran."""
+    found: dict[str, dict[str, float]] = {size: {} for size in SIZES}
+    for group in groups(result):
+        by = {r["runner"]: r["median_s"] for r in group}
+        op, _, size = group[0]["case"].rpartition("_")
+        if group[0]["case"] not in CASES and runner in by and "torch-eager" in by:
+            found[size][op] = by["torch-eager"] / by[runner]
+    return found
+
+
+def geometric_mean(values: Iterable[float]) -> float:
+    """The geometric mean of positive numbers; NaN of none."""
+    logs = [math.log(v) for v in values]
+    return math.exp(sum(logs) / len(logs)) if logs else math.nan
+
+
+def print_ops(result: dict[str, Any], console: Any) -> None:
+    """Single ops, one a row: medians of every runner at each size; then geometric means and the slowest."""
+    cells: dict[str, dict[str, dict[str, float]]] = {}
+    for r in result["records"]:
+        if r["case"] not in CASES:
+            op, _, size = r["case"].rpartition("_")
+            cells.setdefault(op, {}).setdefault(size, {})[r["runner"]] = r["median_s"]
+    if not cells:
+        return
+    runners = [r for r in _ORDER if any(r in by for row in cells.values() for by in row.values())]
+    sizes = [s for s in SIZES if any(s in row for row in cells.values())]
+    rows = [
+        [op, *(seconds(row[s][r]) if r in row.get(s, {}) else "" for s in sizes for r in runners)]
+        for op, row in cells.items()
+    ]
+    console.print(table("Single ops", ["op", *(f"{r} {s}" for s in sizes for r in runners)], rows))
+    for runner in ("duograd-eager", "duograd-graph"):
+        for size, ratios in op_ratios(result, runner).items():
+            if ratios:
+                worst = sorted(ratios, key=ratios.__getitem__)[:8]
+                console.print(
+                    f"{runner}, {size}: {geometric_mean(ratios.values()):.2f} times torch eager's speed "
+                    f"(geometric mean of {len(ratios)} ops); slowest: "
+                    + ", ".join(f"{op} {ratios[op]:.2f}" for op in worst)
+                )
 
 
 def write_json(result: dict[str, Any], path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import duograd as dg
 import numpy as np
 
+import duograd as dg
+
 from .cases import Case
+from .op_cases import compile_op, split_name
 
 F = dg.nn.functional
 
@@ -41,24 +43,55 @@ EXPRESSIONS = {
     "pointwise": lambda x: dg.gelu(x * 1.5 + 0.5) * dg.sigmoid(x),
     "softmax": lambda x: dg.softmax(x * 2 + 1),
     "layer_norm": lambda x: dg.layer_norm(x),
-    "add": lambda x, z: x + z,
-    "mul": lambda x, z: x * z,
-    "exp": dg.exp,
-    "tanh": dg.tanh,
-    "gelu": dg.gelu,
-    "sum": dg.sum,
 }
+_adams: dict[int, Any] = {}
+
+
+def pull(y: Any, x: Any) -> Any:
+    """The gradient of `y.sum()` for x."""
+    y.sum().backward()
+    g, x.grad = x.grad, None
+    return g
+
+
+def adam(p: Any, g: Any) -> Any:
+    """A step of the Adam optimiser kept for p, with gradient g."""
+    found = _adams.get(id(p))
+    if found is None:
+        found = _adams[id(p)] = dg.optim.Adam([p], lr=1e-3)
+    p.grad = g
+    found.step()
+    return p
+
+
+def op_function(case: Case) -> Any:
+    """The function of a case of phase "op"."""
+    if case.name in EXPRESSIONS:
+        return EXPRESSIONS[case.name]
+    row, _ = split_name(case.name)
+    return compile_op(case.name, row.ours, {"dg": dg, "F": F, "pull": pull, "adam": adam})
+
+
+def op_inputs(case: Case) -> tuple[Any, ...]:
+    """The operands of a case of phase "op"; those that want a gradient are leaves."""
+    wanted = [] if case.name in EXPRESSIONS else split_name(case.name)[0].grad.split()
+    return tuple(dg.tensor(v).requires_grad_(k in wanted) for k, v in case.data().items())
+
+
+def mean_size(out: Any) -> float:
+    """A number to compare results by: the mean absolute value of the (first) output."""
+    first = out[0] if isinstance(out, (tuple, list)) else out
+    return float(np.abs(first.detach().numpy().astype(np.float64)).mean())
 
 
 def build(case: Case, phase: str, mode: str) -> Any:
     """A function without arguments that does one step and returns a number to compare runners by."""
-    data = {k: dg.tensor(v) for k, v in case.data().items()}
     if phase == "op":
-        fn = dg.function(
-            EXPRESSIONS[case.name if case.name in EXPRESSIONS else case.name.rpartition("_")[0]], mode=mode
-        )
-        inputs = tuple(data.values())
-        return lambda: fn(*inputs), lambda out: float(np.abs(out.numpy()).mean())
+        _adams.clear()
+        fn = op_function(case) if mode == "eager" else dg.function(op_function(case))
+        inputs = op_inputs(case)
+        return lambda: fn(*inputs), mean_size
+    data = {k: dg.tensor(v) for k, v in case.data().items()}
     model = MODELS[case.name]()
     for p, w in zip(model.parameters(), case.weights().values(), strict=True):
         with dg.no_grad():

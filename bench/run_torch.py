@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .cases import Case
+from .op_cases import compile_op, split_name
 
 MODELS = {
     "linreg": lambda: nn.Linear(10, 1),
@@ -22,22 +23,55 @@ EXPRESSIONS = {
     "pointwise": lambda x: F.gelu(x * 1.5 + 0.5) * torch.sigmoid(x),
     "softmax": lambda x: torch.softmax(x * 2 + 1, -1),
     "layer_norm": lambda x: F.layer_norm(x, x.shape[-1:]),
-    "add": lambda x, z: x + z,
-    "mul": lambda x, z: x * z,
-    "exp": torch.exp,
-    "tanh": torch.tanh,
-    "gelu": F.gelu,
-    "sum": torch.sum,
 }
+_adams: dict[int, Any] = {}
+
+
+def pull(y: Any, x: Any) -> Any:
+    """The gradient of `y.sum()` for x."""
+    y.sum().backward()
+    g, x.grad = x.grad, None
+    return g
+
+
+def adam(p: Any, g: Any) -> Any:
+    """A step of the Adam optimiser kept for p, with gradient g."""
+    found = _adams.get(id(p))
+    if found is None:
+        found = _adams[id(p)] = torch.optim.Adam([p], lr=1e-3)
+    p.grad = g
+    found.step()
+    return p
+
+
+def op_function(case: Case) -> Any:
+    """See run_duograd.op_function."""
+    if case.name in EXPRESSIONS:
+        return EXPRESSIONS[case.name]
+    row, _ = split_name(case.name)
+    return compile_op(case.name, row.torch, {"torch": torch, "F": F, "pull": pull, "adam": adam})
+
+
+def op_inputs(case: Case) -> tuple[Any, ...]:
+    """See run_duograd.op_inputs."""
+    wanted = [] if case.name in EXPRESSIONS else split_name(case.name)[0].grad.split()
+    return tuple(torch.from_numpy(v).requires_grad_(k in wanted) for k, v in case.data().items())
+
+
+def mean_size(out: Any) -> float:
+    """See run_duograd.mean_size."""
+    first = out[0] if isinstance(out, (tuple, list)) else out
+    return float(first.detach().to(torch.float64).abs().mean())
 
 
 def build(case: Case, phase: str, mode: str) -> Any:
     """See run_duograd.build. mode: "eager" or "compile"."""
     wrap = torch.compile if mode == "compile" else (lambda f: f)
-    data = {k: torch.from_numpy(v) for k, v in case.data().items()}
     if phase == "op":
-        fn = wrap(EXPRESSIONS[case.name if case.name in EXPRESSIONS else case.name.rpartition("_")[0]])
-        return lambda: fn(*data.values()), lambda out: out.abs().mean().item()
+        _adams.clear()
+        fn, inputs = wrap(op_function(case)), op_inputs(case)
+        return lambda: fn(*inputs), mean_size
+    data = {k: torch.from_numpy(v) for k, v in case.data().items()}
     model = MODELS[case.name]()
     with torch.no_grad():
         for p, w in zip(model.parameters(), case.weights().values(), strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import importlib.util
 import json
 import os
@@ -15,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import ArgumentError, KernelError, MissingExtraError
-from .cases import find, names
+from .cases import CASES, find, names
+from .op_cases import split_name
 from .worker import environment
 
 PEERS = {
@@ -25,6 +27,7 @@ PEERS = {
     "onnxruntime": ["onnxruntime"],
 }
 _MODULE = {"torch": "torch", "torch-compile": "torch", "jax": "jax", "onnxruntime": "onnxruntime"}
+MODES = ("graph", "eager")
 #: seconds of measuring for each runner and case, in blocks that take turns
 BUDGET, BLOCKS = 2.0, 12
 
@@ -66,15 +69,18 @@ class Worker:
         self.process.wait(10)
 
 
-def choose(vs: Sequence[str], phase: str) -> list[str]:
-    """Runner names: both duograd modes and the peers. Raises for an unknown or absent peer."""
-    chosen = ["duograd-graph", "duograd-eager"]
+def choose(vs: Sequence[str], phase: str, modes: Sequence[str] = MODES, single: bool = False) -> list[str]:
+    """Runner names: duograd's modes and the peers. Raises for an unknown or absent peer.
+
+    single: for a single op, which only PyTorch knows too.
+    """
+    chosen = [f"duograd-{mode}" for mode in modes]
     for peer in vs:
         if peer not in PEERS:
             raise ArgumentError("bench", f"{peer!r} is not a peer", f"use {', '.join(PEERS)}")
         if importlib.util.find_spec(_MODULE[peer]) is None:
             raise MissingExtraError("bench", f"{peer} is not installed", "pip install duograd[peers]")
-        if peer != "onnxruntime" or phase == "infer":
+        if (peer != "onnxruntime" or phase == "infer") and (not single or _MODULE[peer] == "torch"):
             chosen += PEERS[peer]
     return chosen
 
@@ -128,40 +134,52 @@ def run(
     budget: float = BUDGET,
     progress: Callable[[str], None] = lambda text: None,
     ops: bool = False,
+    modes: Sequence[str] = MODES,
 ) -> dict[str, Any]:
     """Measure cases in both modes and against peers.
 
-    cases: names (all when None); phases: "train", "infer", "op"; vs: peers; budget: seconds for each runner and
-    case. Returns: {"machine": ..., "records": [...]}, as `--json` writes it.
+    cases: names, or patterns such as `*_4096` (all when None); phases: "train", "infer", "op"; vs: peers; budget:
+    seconds for each runner and case; ops: single ops too; modes: of duograd.
+    Returns: {"machine": ..., "records": [...]}, as `--json` writes it.
     Raises: ArgumentError for an unknown case, MissingExtraError for an absent peer, KernelError when a runner
     fails or computes something else than the others.
     """
-    wanted = list(cases) if cases else names(ops)
-    for name in wanted:
-        try:
-            find(name)
-        except KeyError:
-            raise ArgumentError(
-                "bench", f"{name!r} is not a case", f"use one of {', '.join(names())}"
-            ) from None
-    runners = list(dict.fromkeys(r for phase in phases for r in choose(vs, phase)))
-    workers = {name: Worker(name, threads) for name in runners}
+    wanted = _wanted(cases, ops)
+    chosen = {
+        (name, phase): choose(vs, phase, modes, name not in CASES)
+        for name in wanted
+        for phase in find(name).phases
+        if phase in phases
+    }
+    runners = list(dict.fromkeys(r for group in chosen.values() for r in group))
+    workers = {name: Worker(name, threads) for name in runners or [f"duograd-{modes[0]}"]}
+    ours = workers[f"duograd-{modes[0]}"]
     records: list[dict[str, Any]] = []
     try:
         about = machine(threads)
-        about["copy_bytes_per_s"] = workers["duograd-graph"].ask(do="bandwidth")["bytes_per_s"]
-        for name in wanted:
-            for phase in find(name).phases:
-                if phase in phases:
-                    progress(f"{name} {phase}")
-                    group = [workers[r] for r in choose(vs, phase)]
-                    records += _measure(name, phase, group, threads, budget)
-        again = workers["duograd-graph"].ask(do="bandwidth")["bytes_per_s"]
+        about["copy_bytes_per_s"] = ours.ask(do="bandwidth")["bytes_per_s"]
+        for (name, phase), group in chosen.items():
+            progress(f"{name} {phase}")
+            records += _measure(name, phase, [workers[r] for r in group], threads, budget)
+        again = ours.ask(do="bandwidth")["bytes_per_s"]
         about["copy_bytes_per_s"] = max(about["copy_bytes_per_s"], again)
     finally:
         for worker in workers.values():
             worker.close()
     return {"machine": about, "records": records}
+
+
+def _wanted(cases: Sequence[str] | None, ops: bool) -> list[str]:
+    """The names of the cases asked for. Raises ArgumentError for one that is none."""
+    if not cases:
+        return names(ops)
+    wanted: list[str] = []
+    for name in cases:
+        found = fnmatch.filter(names(True), name)
+        if not found:
+            raise ArgumentError("bench", f"{name!r} is not a case", f"use one of {', '.join(names())}")
+        wanted += [n for n in found if n not in wanted]
+    return wanted
 
 
 def _measure(
@@ -176,7 +194,8 @@ def _measure(
                 "bench", f"{worker.name} failed on {name}: {answer['error']}", "run the case by itself"
             )
         prepared[worker.name] = answer
-    _check_same_work(name, prepared)
+    if name in CASES or not split_name(name)[0].random:
+        _check_same_work(name, prepared)
     for worker in workers:  # warm up, and find out how many iterations make a block
         times = worker.ask(do="run", iterations=3)["times"]
         plan[worker.name] = max(2, int(budget / BLOCKS / max(min(times), 1e-7)))

@@ -19,8 +19,8 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from ..bench.report import plot, print_table, write_json
-    from ..bench.runner import run
+    from ..bench.report import plot, print_ops, print_table, write_json
+    from ..bench.runner import MODES, run
     from .terminal import console, status
 
     phases = [options.phase] if options.phase else ["train", "op"]
@@ -34,8 +34,10 @@ def _bench(options: argparse.Namespace) -> int:
             options.budget,
             tell,
             options.ops,
+            split(options.mode) or MODES,
         )
     print_table(result, console())
+    print_ops(result, console())
     if options.json:
         write_json(result, Path(options.json))
     if options.plot:
@@ -90,9 +92,10 @@ def parser() -> argparse.ArgumentParser:
     bench = commands.add_parser(
         "bench", help="measure the standard cases in both modes and against other frameworks"
     )
-    bench.add_argument("--cases", default="", help="names, separated by commas (all)")
+    bench.add_argument("--cases", default="", help="names or patterns, separated by commas (all)")
     bench.add_argument("--phase", choices=("train", "infer", "op"), help="one phase only (train and op)")
     bench.add_argument("--ops", action="store_true", help="single ops at three sizes too")
+    bench.add_argument("--mode", choices=("graph", "eager"), default="", help="one mode only (both)")
     bench.add_argument("--vs", default="", help="peers: torch,torch-compile,jax,onnxruntime")
     bench.add_argument("--threads", type=int, default=2, help="threads for every runner (%(default)s)")
     bench.add_argument(
