@@ -144,10 +144,14 @@ _DEAR = frozenset(
         "atanh",
         "sigmoid",
         "erf",
+        "erfc",
+        "cbrt",
         "atan2",
         "pow",
         "philox",
         "mod",
+        "fmod",
+        "gcd",
         "floordiv",
     ]
 )

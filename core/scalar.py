@@ -66,6 +66,17 @@ def _sigmoid(x: Any) -> Any:
     return np.where(wide >= 0, 1 / (1 + np.exp(-wide)), np.exp(wide) / (1 + np.exp(wide))).astype(x.dtype)
 
 
+def _erfc(x: Any) -> Any:
+    x = np.asarray(x)
+    return np.vectorize(math.erfc, otypes=[np.float64])(x).astype(x.dtype) if x.size else x
+
+
+def _floor_divide(a: Any, b: Any) -> Any:
+    """NumPy's, but for an infinity divided by a finite number: the array API standard keeps the infinity."""
+    q = np.asarray(np.floor_divide(a, b))
+    return np.where(np.isinf(a), np.true_divide(a, b, dtype=q.dtype), q) if q.dtype.kind == "f" else q
+
+
 def _true_divide(a: Any, b: Any) -> Any:
     return np.true_divide(a, b, dtype=np.result_type(a, b))
 
@@ -73,9 +84,13 @@ def _true_divide(a: Any, b: Any) -> Any:
 # Arithmetic. Operands have been brought to one dtype before.
 _define("add sub mul", 2, _same, [np.add, np.subtract, np.multiply])
 _define(
-    "div floordiv mod pow", 2, _same, [_quiet(f) for f in (_true_divide, np.floor_divide, np.mod, np.power)]
+    "div floordiv mod fmod pow",
+    2,
+    _same,
+    [_quiet(f) for f in (_true_divide, _floor_divide, np.mod, np.fmod, np.power)],
 )
-_define("maximum minimum", 2, _same, [np.maximum, np.minimum])
+_define("maximum minimum fmax fmin", 2, _same, [np.maximum, np.minimum, np.fmax, np.fmin])
+_define("gcd", 2, _same, [np.gcd])
 _define("neg abs sign", 1, _same, [np.negative, np.abs, np.sign])
 _define("fma", 3, _same, [lambda a, b, c: a * b + c])
 # Comparison and logic.
@@ -96,17 +111,17 @@ _define("floor ceil trunc rint", 1, _same, [np.floor, np.ceil, np.trunc, np.rint
 # Transcendental: floats only.
 FLOAT_ONLY = (
     "sqrt rsqrt exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh tanh asin acos atan asinh acosh atanh "
-    "sigmoid erf"
+    "sigmoid erf erfc cbrt"
 )
 _define(
     FLOAT_ONLY, 1, _same,
     [_quiet(f) for f in (
         np.sqrt, lambda x: (1 / np.sqrt(x)).astype(np.asarray(x).dtype), np.exp, np.exp2, np.expm1, np.log, np.log2,
         np.log10, np.log1p, np.sin, np.cos, np.tan, np.sinh, np.cosh, np.tanh, np.arcsin, np.arccos, np.arctan,
-        np.arcsinh, np.arccosh, np.arctanh, _sigmoid, _erf,
+        np.arcsinh, np.arccosh, np.arctanh, _sigmoid, _erf, _erfc, np.cbrt,
     )],
 )  # fmt: skip
-_define("atan2 copysign", 2, _same, [np.arctan2, np.copysign])
+_define("atan2 copysign nextafter", 2, _same, [np.arctan2, np.copysign, _quiet(np.nextafter)])
 
 
 class Expr:
@@ -235,7 +250,7 @@ def call(name: str, *operands: Any) -> Expr:
     return Expr(name, op.rule(*(a.dtype for a in args)), tuple(args))
 
 
-_FLOAT_SET = {*FLOAT_ONLY.split(), "atan2", "copysign", "div"}
+_FLOAT_SET = {*FLOAT_ONLY.split(), "atan2", "copysign", "nextafter", "div"}
 
 
 def index() -> Expr:

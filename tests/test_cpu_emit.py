@@ -88,21 +88,21 @@ def values(dtype, rng, count=301):
 # Ops whose result is one rounding of the exact value, or none: equal to the bit, the sign of zero included.
 EXACT = {
     "add", "sub", "mul", "div", "neg", "abs", "floor", "ceil", "trunc", "rint", "where", "copysign", "sqrt",
-    "floordiv", "mod",
+    "floordiv", "mod", "fmod", "nextafter",
 }  # fmt: skip
 # maximum(-0, 0) is a zero of either sign in NumPy too, and fma rounds once where the reference rounds twice.
-UNSIGNED_ZERO = {"maximum", "minimum", "sign", "fma"}
+UNSIGNED_ZERO = {"maximum", "minimum", "fmax", "fmin", "sign", "fma"}
 
 
 def cases(dtype):
     """name -> expression over arguments of `dtype`, for every instruction that the dtype has."""
-    missing = {"and", "or", "xor", "invert", "shl", "shr"} if dtype.is_float else set()
+    missing = {"and", "or", "xor", "invert", "shl", "shr", "gcd"} if dtype.is_float else set()
     if dtype is T.bool_:
-        missing = {"sub", "neg", "sign", "floordiv", "mod", "pow", "fma", "shl", "shr"}
+        missing = {"sub", "neg", "sign", "floordiv", "mod", "fmod", "gcd", "pow", "fma", "shl", "shr"}
     out = {}
     for name, op in SCALAR_OPS.items():
         if name in missing or (
-            not dtype.is_float and name in {*FLOAT_ONLY.split(), "atan2", "copysign", "div"}
+            not dtype.is_float and name in {*FLOAT_ONLY.split(), "atan2", "copysign", "nextafter", "div"}
         ):
             continue
         args = [arg(k, dtype) for k in range(op.arity)]
@@ -154,7 +154,11 @@ def test_instructions_equal_reference(dtype):
             want[part.index("rint")] = x
         for name, g, w in zip(part, got, want):
             keep = slice(None)
-            if dtype.is_float and name in ("floordiv", "mod"):  # exact only while the quotient fits a float64
+            if dtype.is_float and name in (
+                "floordiv",
+                "mod",
+                "fmod",
+            ):  # exact only while the quotient fits a float64
                 with np.errstate(all="ignore"):
                     keep = ~(np.abs(x / y.astype(np.float64)) >= 2.0**52) | (y == 0)
             assert_matches(name, g[keep], w[keep], dtype, (x[keep], y[keep], z[keep]))

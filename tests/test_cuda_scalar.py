@@ -20,7 +20,7 @@ from duograd.core.types import DTYPES, contiguous_strides
 needs_emulation = pytest.mark.skipif(not emulate.is_available(), reason="no g++: kernels are not emulated")
 
 #: correctly rounded or integer; the others come from a C library, within four units of NumPy's
-_EXACT = """add sub mul div floordiv mod maximum minimum neg abs sign eq ne lt le gt ge logical_and logical_or
+_EXACT = """add sub mul div floordiv mod fmod gcd maximum minimum fmax fmin nextafter neg abs sign eq ne lt le gt ge logical_and logical_or
 logical_xor logical_not isnan isinf isfinite and or xor invert shl shr where floor ceil trunc rint sqrt rsqrt
 copysign"""
 EXACT = set(_EXACT.split())
@@ -104,7 +104,7 @@ def test_every_instruction_has_a_cuda_text_for_the_dtypes_numpy_takes():
     """But for division, powers and shifts of bools, which NumPy answers with int8 and no backend has."""
     for name, op in SCALAR_OPS.items():
         for dtype in DTYPES.values():
-            if dtype is T.bool_ and name in ("floordiv", "mod", "pow", "fma", "shl", "shr"):
+            if dtype is T.bool_ and name in ("floordiv", "mod", "fmod", "pow", "fma", "shl", "shr"):
                 continue
             try:
                 expr = call(name, *[Expr("arg", dtype, (), 0)] * op.arity)

@@ -16,7 +16,7 @@ import pytest
 from duograd.backends.cpu.compile import compile_assembly
 from duograd.backends.cpu.vecmath import VECMATH
 from duograd.backends.cpu.vecmath_measure import CASES, NUMPY, run, samples, source, ulp_errors
-from duograd.core.scalar import philox_numpy
+from duograd.core.scalar import SCALAR_OPS, philox_numpy
 
 #: Largest error in units in the last place, float32 and float64: the measured ones of docs/vecmath.md and a
 #: little, for samples that the measurement did not see.
@@ -139,7 +139,8 @@ EXACT = {
     "logical_and": np.logical_and, "logical_or": np.logical_or, "logical_xor": np.logical_xor,
     "logical_not": np.logical_not, "isnan": np.isnan, "isinf": np.isinf, "isfinite": np.isfinite,
     "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "invert": np.invert,
-    "shl": np.left_shift, "shr": np.right_shift, "floordiv": np.floor_divide, "mod": np.mod,
+    "shl": np.left_shift, "shr": np.right_shift, "floordiv": SCALAR_OPS["floordiv"].numpy, "mod": np.mod,
+    "fmod": np.fmod, "gcd": np.gcd, "nextafter": np.nextafter,
     "floor": np.floor, "ceil": np.ceil, "trunc": np.trunc, "rint": np.rint, "copysign": np.copysign,
     "div": np.true_divide,
 }  # fmt: skip
@@ -198,7 +199,7 @@ def assert_same(result, expected, op, a, b):
     same, compared = result == expected, np.ones(a.shape, bool)
     if result.dtype.kind == "f":
         same = same & (np.signbit(result) == np.signbit(expected)) | np.isnan(result) & np.isnan(expected)
-        if op in ("floordiv", "mod"):
+        if op in ("floordiv", "mod", "fmod"):
             with np.errstate(all="ignore"):
                 compared = np.isfinite(a.astype(np.float64) / b) | ~np.isfinite(a) | (b == 0)
         if op in ("maximum", "minimum", "fmax", "fmin"):

@@ -149,6 +149,18 @@ def sign(x: Value) -> Value:
 _simple("sign", SIGNED, 1, lambda x: select(x > 0, x.const(1), x >> (x.kind.bits - 1)))
 _simple("sign", UNSIGNED, 1, lambda x: select(x.ne(0), x.const(1), x.const(0)))
 
+
+@vector("nextafter", FLOATS, PAIR)
+def nextafter(x: Value, y: Value) -> Value:
+    """The float beside x on the way to y; y itself when they are equal."""
+    bits = x.bits()
+    away = (x < y) ^ (bits < 0)  # the magnitude grows
+    step = select(away, bits + 1, bits - 1).as_float()
+    least = copysign(x.const(1, x.kind.integer).as_float(), y)
+    out = select(x.eq(y), y, select(x.eq(0.0), least, step))
+    return select(x.ne(x) | y.ne(y), x + y, out)
+
+
 # ---- division with remainder
 
 
@@ -182,6 +194,13 @@ def _power_of_two(k: Value) -> Value:
     return ((k + 1023) << 52).as_float()
 
 
+@vector("fmod", FLOATS, PAIR)
+def fmod(a: Value, b: Value) -> Value:
+    """a - trunc(a / b) * b, exact: the remainder has the sign of a."""
+    legal = b.ne(0.0) & (fabs(a) < math.inf) & b.eq(b)
+    return select(legal, _remainder(a, b), a.const(math.nan))
+
+
 def _float_divmod(a: Value, b: Value) -> tuple[Value, Value]:
     """(floor(a / b), a mod b) as NumPy computes them: the remainder has the sign of b."""
     legal = b.ne(0.0) & (fabs(a) < math.inf) & b.eq(b)
@@ -193,7 +212,8 @@ def _float_divmod(a: Value, b: Value) -> tuple[Value, Value]:
     whole = select(q - whole > 0.5, whole + 1.0, whole)
     whole = select(q.eq(0.0), copysign(q.const(0.0), a / b), whole)
     mod = select(turn, r + b, select(r.eq(0.0), copysign(r.const(0.0), b), r))
-    return select(b.eq(0.0), a / b, whole), mod
+    # An infinity by a finite number stays one, as the array API standard says.
+    return select(b.eq(0.0) | fabs(a).eq(math.inf), a / b, whole), mod
 
 
 _simple("floordiv", FLOATS, 2, lambda a, b: _float_divmod(a, b)[0])
@@ -224,6 +244,36 @@ def _int_divmod(a: Value, b: Value) -> tuple[Value, Value]:
     q = select(turn, q - 1, q)
     q = select(negate, -a, q)
     return select(zero, 0, q), select(zero, 0, select(turn, r + b, r))
+
+
+@vector("fmod", INTS, PAIR)
+def int_fmod(a: Value, b: Value) -> Value:
+    """The remainder with the sign of a; 0 for b = 0."""
+    odd = (b.eq(0) | b.eq(-1)) if a.kind.is_signed else b.eq(0)
+    q = _int_quotient(a, select(odd, 1, b))
+    return select(odd, 0, a - q * b)
+
+
+@vector("gcd", INTS, PAIR)
+def gcd(a: Value, b: Value) -> Value:
+    """The greatest common divisor of the magnitudes (0 beside 0): Euclid's loop."""
+    kind, builder = a.kind, a.b
+    if kind.is_signed:
+        a, b = (select(v < 0, -v, v).viewed(f"u{kind.bits}") for v in (a, b))
+    before = builder.block
+    loop, done = builder.append_basic_block("gcd"), builder.append_basic_block("gcd.done")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    x, y = (Value(builder, builder.phi(kind.llvm), a.kind) for _ in range(2))
+    end = y.eq(0)
+    q = _int_quotient(x, select(end, 1, y))
+    new_x, new_y = select(end, x, y), select(end, 0, x - q * y)
+    for value, first, again in ((x, a, new_x), (y, b, new_y)):
+        value.v.add_incoming(first.v, before)
+        value.v.add_incoming(again.v, loop)
+    builder.cbranch(new_y.ne(0).v, loop, done)
+    builder.position_at_end(done)
+    return new_x.viewed(kind.name)
 
 
 _simple("floordiv", INTS, 2, lambda a, b: _int_divmod(a, b)[0])

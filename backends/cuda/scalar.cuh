@@ -69,6 +69,23 @@ template <class T> INSTRUCTION T s_mod(T a, T b) {
     return r != 0 && ((r < 0) != (b < 0)) ? (T)(r + b) : r;
 }
 
+// The remainder with the dividend's sign.
+template <class T> INSTRUCTION T s_fmod(T a, T b) {
+    if (b == 0 || (b == (T)-1 && (T)-1 < (T)0)) return 0;
+    return (T)(a % b);
+}
+
+// Euclid's algorithm on magnitudes, which fit 64 bits without a sign.
+template <class T> INSTRUCTION T s_gcd(T a, T b) {
+    u64 x = a < 0 ? 0 - (u64)a : (u64)a, y = b < 0 ? 0 - (u64)b : (u64)b;
+    while (y) {
+        const u64 r = x % y;
+        x = y;
+        y = r;
+    }
+    return (T)x;
+}
+
 INSTRUCTION f32 s_fmod(f32 a, f32 b) { return fmodf(a, b); }
 INSTRUCTION f64 s_fmod(f64 a, f64 b) { return fmod(a, b); }
 INSTRUCTION f32 s_floor(f32 x) { return floorf(x); }
@@ -78,7 +95,8 @@ INSTRUCTION f64 s_copysign(f64 x, f64 y) { return copysign(x, y); }
 
 // The floats' quotient is made from the exact remainder, as NumPy makes it.
 template <class T> INSTRUCTION T float_floordiv(T a, T b) {
-    if (b == 0) return a / b;
+    // An infinity by a finite number stays one, as the array API standard says.
+    if (b == 0 || (a - a != 0 && a == a)) return a / b;
     const T r = s_fmod(a, b);
     T q = (a - r) / b;
     if (r != 0 && ((b < 0) != (r < 0))) q -= 1;

@@ -40,6 +40,38 @@ def floored_rest(o: RuleBuilder, a: Handle, b: Handle) -> Handle:
     return o.Mod(a, b)  # type: ignore[no-any-return]
 
 
+def _other_than_nan(name: str) -> Rule:
+    def rule(o: RuleBuilder, a: Handle, b: Handle) -> Handle:
+        found = getattr(o, name)(a, b)
+        if a.dtype is None or not a.dtype.is_float:
+            return found  # type: ignore[no-any-return]
+        return o.Where(o.IsNaN(a), b, o.Where(o.IsNaN(b), a, found))  # type: ignore[no-any-return]
+
+    return rule
+
+
+def _unsigned(o: RuleBuilder, x: Handle) -> Handle:
+    """The same bits without a sign: ONNX shifts nothing else."""
+    assert x.dtype is not None
+    return o.cast(x, T.DTYPES[f"uint{8 * x.dtype.itemsize}"])
+
+
+def _shift_left(o: RuleBuilder, a: Handle, b: Handle) -> Handle:
+    assert a.dtype is not None
+    return o.cast(o.BitShift(_unsigned(o, a), _unsigned(o, b), direction="LEFT"), a.dtype)
+
+
+def _shift_right(o: RuleBuilder, a: Handle, b: Handle) -> Handle:
+    assert a.dtype is not None
+    if a.dtype.kind == "uint":
+        return o.BitShift(a, b, direction="RIGHT")  # type: ignore[no-any-return]
+    # A negative number keeps its sign: all bits are turned before and after.
+    minus = o.Less(a, o.const(0, a))
+    turned = o.Where(minus, o.Sub(o.const(-1, a), a), a)
+    moved = o.cast(o.BitShift(_unsigned(o, turned), _unsigned(o, b), direction="RIGHT"), a.dtype)
+    return o.Where(minus, o.Sub(o.const(-1, a), moved), moved)  # type: ignore[no-any-return]
+
+
 RULES: dict[str, Rule] = {
     "add": lambda o, a, b: o.Add(a, b),
     "sub": lambda o, a, b: o.Sub(a, b),
@@ -50,6 +82,9 @@ RULES: dict[str, Rule] = {
     "pow": lambda o, a, b: o.Pow(a, b),
     "maximum": lambda o, a, b: o.Max(a, b),
     "minimum": lambda o, a, b: o.Min(a, b),
+    "fmax": _other_than_nan("Max"),
+    "fmin": _other_than_nan("Min"),
+    "fmod": lambda o, a, b: o.Mod(a, b, fmod=1),
     "neg": lambda o, a: o.Neg(a),
     "abs": lambda o, a: o.Abs(a),
     "sign": lambda o, a: o.Sign(a),
@@ -71,8 +106,8 @@ RULES: dict[str, Rule] = {
     "or": lambda o, a, b: o.Or(a, b) if a.dtype is T.bool_ else o.BitwiseOr(a, b),
     "xor": lambda o, a, b: o.Xor(a, b) if a.dtype is T.bool_ else o.BitwiseXor(a, b),
     "invert": lambda o, a: o.Not(a) if a.dtype is T.bool_ else o.BitwiseNot(a),
-    "shl": lambda o, a, b: o.BitShift(a, b, direction="LEFT"),
-    "shr": lambda o, a, b: o.BitShift(a, b, direction="RIGHT"),
+    "shl": _shift_left,
+    "shr": _shift_right,
     "where": lambda o, c, a, b: o.Where(c, a, b),
     "floor": lambda o, a: o.Floor(a),
     "ceil": lambda o, a: o.Ceil(a),
@@ -84,6 +119,8 @@ RULES: dict[str, Rule] = {
     "log2": _scaled("Log", 1 / math.log(2)),
     "log10": _scaled("Log", 1 / math.log(10)),
     "log1p": lambda o, a: o.Log(o.Add(a, o.const(1, a))),
+    "erfc": lambda o, a: o.Sub(o.const(1, a), o.Erf(a)),
+    "cbrt": lambda o, a: o.Mul(o.Sign(a), o.Pow(o.Abs(a), o.const(1 / 3, a))),
     "copysign": lambda o, a, b: o.Where(o.Less(b, o.const(0, b)), o.Neg(o.Abs(a)), o.Abs(a)),
     **{
         name: _plain(onnx)
