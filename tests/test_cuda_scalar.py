@@ -20,7 +20,8 @@ from duograd.core.types import DTYPES, contiguous_strides
 needs_emulation = pytest.mark.skipif(not emulate.is_available(), reason="no g++: kernels are not emulated")
 
 #: correctly rounded or integer; the others come from a C library, within four units of NumPy's
-_EXACT = """add sub mul div floordiv mod fmod gcd maximum minimum fmax fmin nextafter neg abs sign eq ne lt le gt ge logical_and logical_or
+_EXACT = """add sub mul div floordiv mod fmod gcd maximum minimum fmax fmin nextafter neg abs sign
+eq ne lt le gt ge logical_and logical_or
 logical_xor logical_not isnan isinf isfinite and or xor invert shl shr where floor ceil trunc rint sqrt rsqrt
 copysign"""
 EXACT = set(_EXACT.split())
