@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import duograd as dg
 import numpy as np
+
+import duograd as dg
 
 from .cases import Case
 from .op_cases import compile_op, split_name

@@ -18,11 +18,12 @@ from ..core.ops.loss import binary_cross_entropy_with_logits as _bce
 from ..core.ops.loss import cross_entropy as _cross_entropy
 from ..core.ops.loss import l1_loss, mse_loss
 from ..core.ops.loss import nll_loss as _nll_loss
+from ..core.ops.products import bilinear
 from ..core.value import Tensor
 from .arguments import only, probability
 
 __all__ = [
-    "avg_pool2d", "binary_cross_entropy_with_logits", "conv2d", "cross_entropy", "dropout", "elu",
+    "avg_pool2d", "bilinear", "binary_cross_entropy_with_logits", "conv2d", "cross_entropy", "dropout", "elu",
     "embedding", "flatten", "gelu", "l1_loss", "layer_norm", "leaky_relu", "linear", "log_softmax",
     "max_pool2d", "mse_loss", "nll_loss", "one_hot", "pad", "relu", "sigmoid", "silu", "softmax",
     "softplus", "tanh",

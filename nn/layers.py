@@ -63,6 +63,46 @@ class Linear(Module):
         )
 
 
+class Bilinear(Module):
+    """`x1 weight[k] x2 + bias[k]` for each output k.
+
+    in1_features, in2_features, out_features: sizes of the last axes. Parameters: weight: float[out, in1, in2],
+    bias: float[out] or None, at first uniform within `1 / sqrt(in1_features)`.
+    Example: `dg.nn.Bilinear(3, 4, 2)(dg.ones((5, 3)), dg.ones((5, 4))).shape` is `(5, 2)`.
+    """
+
+    def __init__(
+        self,
+        in1_features: int,
+        in2_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ):
+        self.in1_features = size("Bilinear", "in1_features", in1_features, 1)
+        self.in2_features = size("Bilinear", "in2_features", in2_features, 0)
+        self.out_features = size("Bilinear", "out_features", out_features, 0)
+        shape = (self.out_features, self.in1_features, self.in2_features)
+        self.weight = _parameter("Bilinear", shape, device, dtype)
+        self.bias = _parameter("Bilinear", (self.out_features,), device, dtype) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew."""
+        bound = 1 / math.sqrt(self.in1_features)
+        for p in (self.weight, self.bias):
+            if p is not None:
+                init.uniform_(p, -bound, bound)
+
+    def forward(self, x1: Any, x2: Any) -> Any:
+        return F.bilinear(x1, x2, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        sizes = f"in1_features={self.in1_features}, in2_features={self.in2_features}"
+        return f"{sizes}, out_features={self.out_features}, bias={self.bias is not None}"
+
+
 def _reset_weight_and_bias(weight: Parameter, bias: Parameter | None) -> None:
     init.kaiming_uniform_(weight, a=math.sqrt(5))
     if bias is not None:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ...core.backend import Arg, Epilogue, Operand, Program
+from ...core.lower import copy
 from ...core.types import DType, Shape, contiguous_strides
 from . import gemv
 from .epilogue import FusedEpilogue, apply_after, fuse, indent, result_buffer
@@ -222,8 +223,8 @@ def matmul(
     program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, epilogue: Epilogue | None = None
 ) -> None:
     """Append out = a @ b. a: [..., M, K], b: [..., K, N] of any strides, out: [..., M, N], one rank."""
-    a, b = inputs
     out = outputs[0]
+    a, b = (_converted(program, x, out.dtype) for x in inputs)
     in_place = -1
     if epilogue is not None:
         out, in_place = result_buffer(program, epilogue, out)
@@ -242,6 +243,18 @@ def matmul(
             return
     if epilogue is not None:
         apply_after(program, epilogue, out)
+
+
+def _converted(program: Program, x: Operand, dtype: DType) -> Operand:
+    """x in the dtype of the result; axes that repeat the same memory are converted once."""
+    if x.dtype is dtype:
+        return x
+    whole = tuple(1 if st == 0 else n for n, st in zip(x.shape, x.strides))
+    full = program.scratch_operand(dtype, whole)
+    copy(program, x._replace(shape=whole), full)
+    program.wave()
+    strides = tuple(0 if st == 0 else new for st, new in zip(x.strides, full.strides))
+    return full._replace(shape=x.shape, strides=strides)
 
 
 def _collapse(a: Operand, b: Operand, out: Operand) -> tuple[Shape, int, int, Any]:

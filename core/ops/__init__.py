@@ -117,7 +117,7 @@ METHODS: dict[str, Any] = {
         for name in (
             "sum prod max min any all argmax argmin mean var std logsumexp abs sign square sqrt rsqrt exp expm1 log "
             "log1p sin cos tanh sigmoid erf floor ceil round trunc clip softmax log_softmax relu squeeze expand_dims "
-            "flatten split matmul"
+            "flatten split matmul mm bmm mv dot inner outer addmm addmv baddbmm trace"
         ).split()
     },
     "count_nonzero": REGISTRY["count_nonzero"], "nonzero": search.nonzero, "argwhere": search.argwhere,

@@ -15,12 +15,17 @@ from ..types import TensorType, contiguous_strides
 from .shape import expand_dims, permute, reshape, sum_to, transpose
 
 
-@primitive(onnx="MatMul")
+def _onnx_matmul(o, x, y):
+    return o.MatMul(o.cast(x, o.out_dtype), o.cast(y, o.out_dtype))
+
+
+@primitive(onnx=_onnx_matmul)
 def matmul(x, y):
     """The matrix product of the last two axes; leading axes broadcast; a vector stands for a row or a column.
 
     x: [..., M, K], y: [..., K, N]. Returns: [..., M, N] of the promoted dtype. Raises: ShapeError when K differs
-    or an operand is 0-d. Numerics: sums run in the result's dtype, in a fixed order. Source: ONNX MatMul.
+    or an operand is 0-d, DtypeError for bools. Numerics: operands are converted to the result's dtype first; sums
+    run in it, in a fixed order; integers wrap around. Source: ONNX MatMul.
     """
     return np.matmul(x, y)
 
@@ -29,9 +34,8 @@ def matmul(x, y):
 def _(x, y):
     if not (isinstance(x, TensorType) and isinstance(y, TensorType)) or not x.shape or not y.shape:
         raise ShapeError("matmul", f"needs vectors or matrices, got {x} and {y}", "use * for numbers")
-    if x.dtype is not y.dtype:
-        raise DtypeError("matmul", f"{x} and {y} differ in dtype", "convert one with .to(dtype)")
-    if x.dtype is T.bool_:
+    dtype = T.promote(x.dtype, y.dtype)
+    if dtype is T.bool_:
         raise DtypeError("matmul", f"takes numbers, got {x}", "convert with .to(dg.float32)")
     k_x, k_y = x.shape[-1], y.shape[-2] if y.ndim > 1 else y.shape[0]
     if k_x != k_y:
@@ -43,7 +47,7 @@ def _(x, y):
     batch = T.broadcast_shapes("matmul", x.shape[:-2], y.shape[:-2])
     rows = x.shape[-2:-1]
     columns = y.shape[-1:] if y.ndim > 1 else ()
-    return TensorType(x.dtype, (*batch, *rows, *columns))
+    return TensorType(dtype, (*batch, *rows, *columns))
 
 
 @matmul.operands
@@ -103,6 +107,9 @@ def y(g, x, y_type):
 
 matmul.sample((3, 4), (4, 5)).sample((2, 3, 4), (4, 5)).sample((2, 1, 3, 4), (5, 4, 2)).sample((4,), (4, 3))
 matmul.sample((3, 4), (4,)).sample((4,), (4,)).sample((2, 3, 4), (4,)).sample(Ints((2, 3)), Ints((3, 2)))
+matmul.sample(Ints((2, 3), dtype="int32"), Ints((3, 2))).sample(
+    Ints((2, 3), dtype="int32"), (3, 2), grad=False
+)
 matmul.sample((0, 3), (3, 2)).sample((2, 0), (0, 3))
 matmul.error_sample((2, 3), (4, 5), match="3 columns")
 
