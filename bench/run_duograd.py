@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 import duograd as dg
+import numpy as np
 
 from .cases import Case
 from .op_cases import compile_op, split_name

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import duograd as dg
 import numpy as np
 import onnxruntime as ort
-
-import duograd as dg
 
 from .cases import Case
 from .run_duograd import MODELS
