@@ -86,6 +86,12 @@ _LAZY = {
     "grad": ".core.functional:grad",
     "value_and_grad": ".core.functional:value_and_grad",
     "vjp": ".core.functional:vjp",
+    "jvp": ".core.functional:jvp",
+    "jacobian": ".core.functional:jacobian",
+    "hessian": ".core.functional:hessian",
+    "vmap": ".core.batch:vmap",
+    "checkpoint": ".core.recompute:checkpoint",
+    "custom_gradient": ".core.custom:custom_gradient",
 }
 
 

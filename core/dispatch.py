@@ -19,7 +19,8 @@ class Executor(Protocol):
     run: compute (or record) an op that is not expanded; returns a tuple of tensors. `into`: written in place instead.
     write: a tensor takes another's values and history. face: the tensor as this executor sees it.
     number: a setting that may change between calls (a learning rate), read from `owner[key]`.
-    offset: seed and first counter of the next `count` random elements.
+    offset: seed and first counter of the next `count` random elements; random_state, set_random_state: to go
+    back to where they were. attach: put an op with its own gradient, already computed, on the tape.
     """
 
     def prepare(self, op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]: ...
@@ -43,6 +44,14 @@ class Executor(Protocol):
     def number(self, owner: Any, key: str) -> Any: ...
 
     def offset(self, generator: Any, count: int) -> tuple[Any, Any]: ...
+
+    def attach(
+        self, op: Any, inputs: tuple[Any, ...], attrs: Attrs, outputs: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]: ...
+
+    def random_state(self, generator: Any) -> Any: ...
+
+    def set_random_state(self, generator: Any, state: Any) -> None: ...
 
 
 class _State(threading.local):

@@ -88,6 +88,10 @@ class TraceError(DuogradError, RuntimeError):
     """Something a traced function may not do, such as keeping a symbolic tensor."""
 
 
+class VmapError(DuogradError, RuntimeError):
+    """Something a function mapped by `dg.vmap` may not do, such as branching on a mapped value."""
+
+
 class RetraceError(TraceError):
     """A function was traced more often than its limit allows."""
 

@@ -95,6 +95,59 @@ def record(op: Op, inputs: tuple[Any, ...], attrs: Attrs, outputs: tuple[Tensor,
             y._node, y._index, y._requires_grad = node, k, True
 
 
+def has_gradient(dtype: Any) -> bool:
+    """Whether tensors of a dtype can have gradients."""
+    return dtype.kind in ("float", "complex")
+
+
+def reaches_other_leaves(roots: Sequence[Tensor], targets: Sequence[Tensor]) -> bool:
+    """Whether the roots depend on a leaf that is not a target, and not only through targets."""
+    stop = {_key(t) for t in targets}
+    stack: list[Any] = [_edge(r) for r in roots]
+    seen: set[int] = set()
+    while stack:
+        edge = stack.pop()
+        if edge is None:
+            continue
+        if not isinstance(edge, tuple):
+            if id(edge) not in stop:
+                return True
+        elif (edge[0].number, edge[1]) not in stop and edge[0].number not in seen:
+            seen.add(edge[0].number)
+            stack += edge[0].edges
+    return False
+
+
+def attach(op: Any, inputs: tuple[Any, ...], attrs: Attrs, outputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Record an op that has been computed by other means. Returns the outputs."""
+    if dispatch.state.grad and any(_edge(x) is not None for x in inputs):
+        record(op, inputs, attrs, outputs)
+    return outputs
+
+
+def mark() -> int:
+    """A number between those of the nodes recorded before and after this call."""
+    return next(_sequence)
+
+
+def frontier(roots: Sequence[Tensor], start: int) -> list[Any]:
+    """The edges at which the tape of the roots leaves what was recorded after `start`: leaves and older nodes."""
+    stack: list[Any] = [r._node for r in reversed(roots)]
+    seen: set[int] = set()
+    found: dict[Any, Any] = {}
+    while stack:
+        node = stack.pop()
+        if node.number in seen:
+            continue
+        seen.add(node.number)
+        for edge in node.edges:
+            if isinstance(edge, tuple) and edge[0].number > start:
+                stack.append(edge[0])
+            elif edge is not None:
+                found.setdefault(_edge_key(edge), edge)
+    return list(found.values())
+
+
 def _checked(node: Node, name: str, entry: Any) -> Any:
     x, version = entry
     if x is None or isinstance(x, _NUMBERS):
@@ -203,11 +256,15 @@ def _input_type(node: Node, k: int, edge: Any) -> TensorType:
 def walk(
     roots: Sequence[Tensor],
     root_grads: Sequence[Tensor],
-    targets: Sequence[Tensor] | None = None,
+    targets: Sequence[Any] | None = None,
     create_graph: bool = False,
     retain_graph: bool = False,
+    cut: bool = False,
 ) -> list[Any]:
     """The reverse walk: from roots back to `targets`, or to every leaf (whose `.grad` it adds to).
+
+    targets: tensors, or edges of the tape. cut: the tape ends at the targets; what made them is neither walked
+    nor freed.
 
     Nodes run latest first, so sums of gradients have the same order in both modes. Returns the targets'
     gradients (None for a target that the roots do not depend on).
@@ -246,6 +303,8 @@ def walk(
                 spot = wanted.get((node.number, k))
                 if spot is not None:
                     found[spot] = grads[k]
+            if cut and any((node.number, k) in wanted for k in range(len(grads))):
+                continue
             if node.saved is None:
                 raise AutogradError(
                     "backward",
@@ -277,8 +336,14 @@ def _hooked(hook: Any, g: Any) -> Any:
     return g if result is None else result
 
 
-def _key(t: Tensor) -> Any:
+def _key(t: Any) -> Any:
+    if isinstance(t, tuple):
+        return _edge_key(t)
     return id(t) if t._node is None else (t._node.number, t._index)
+
+
+def _edge_key(edge: Any) -> Any:
+    return (edge[0].number, edge[1]) if isinstance(edge, tuple) else id(edge)
 
 
 def backward(

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core import dispatch
+from ..core import dispatch, vjp
 from ..core.backend import Operand, Program, Scalar, get_backend, normalize_device, scalar_bits
 from ..core.errors import ArgumentTypeError, AutogradError, DeviceError, ShapeError, user_frame
 from ..core.lower import copy
@@ -350,6 +350,14 @@ class EagerExecutor:
         start = generator._offset
         generator._offset = (start + count) & (2**64 - 1)
         return generator._seed, start
+
+    attach = staticmethod(vjp.attach)
+
+    def random_state(self, generator: Any) -> Any:
+        return generator.get_state()
+
+    def set_random_state(self, generator: Any, state: Any) -> None:
+        generator.set_state(state)
 
 
 def _kinds(types: list[Any]) -> list[Any]:

@@ -95,7 +95,7 @@ class Function:
 
     def graph(self, *args: Any, **kwargs: Any) -> Any:
         """This one call in graph mode."""
-        if isinstance(dispatch.state.executor, Trace):
+        if dispatch.state.executor is not dispatch._State.executor:  # inside a trace, a vmap, an export
             return self._fn(*args, **kwargs)
         key, tensors, rest = flatten(args, kwargs)
         bucket = self._variants.get(key)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import dispatch
+from ..core import dispatch, vjp
 from ..core.backend import normalize_device
 from ..core.errors import ArgumentTypeError, AutogradError, DeviceError, ShapeError, TraceError, user_line
 from ..core.op import Attrs, Op
@@ -293,6 +293,14 @@ class Trace:
         _, drawn = self.drawn.get(id(generator), (generator, 0))
         self.drawn[id(generator)] = (generator, drawn + count)
         return Number(owner, "_seed", int), Number(owner, "_offset", int, drawn)
+
+    attach = staticmethod(vjp.attach)
+
+    def random_state(self, generator: Any) -> int:
+        return self.drawn.get(id(generator), (generator, 0))[1]
+
+    def set_random_state(self, generator: Any, state: int) -> None:
+        self.drawn[id(generator)] = (generator, state)
 
 
 def effects(trace: Trace) -> tuple[list[tuple[Any, Symbol]], list[tuple[Any, Any]]]:

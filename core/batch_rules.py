@@ -1,0 +1,243 @@
+"""How each op runs on tensors with one more axis in front: the rules of `vmap`.
+
+A rule takes the inner tensors and gives inner results, with the batch axis first: `rule(b, op, inputs, named)`.
+Composites need none, they are made of other ops; pointwise ops share one; a primitive is in the table below, or
+runs example by example (right, but as slow as a loop).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .lower import needs_index
+from .op import Attrs, Op
+from .value import Tensor
+
+Rule = Callable[[Any, Op, tuple[Any, ...], dict[str, Any]], Any]
+RULES: dict[str, Rule] = {}
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    """Declare the rule of some ops."""
+
+    def keep(fn: Rule) -> Rule:
+        RULES.update(dict.fromkeys(names, fn))
+        return fn
+
+    return keep
+
+
+def apply_rule(b: Any, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> tuple[Any, ...]:
+    """Run an op, some of whose inputs belong to the batcher b, on inner tensors."""
+    named = op.attrs_dict(attrs)
+    found = RULES.get(op.name)
+    if found is None:
+        found = pointwise if op.kind == "pointwise" else one_by_one
+        if op.reduction is not None:
+            found = reduction
+    made = found(b, op, inputs, named)
+    return made if isinstance(made, tuple) else (made,)
+
+
+def rank(x: Any) -> int:
+    """How many axes the function sees."""
+    return len(x.shape) if isinstance(x, Tensor) else 0
+
+
+def aligned(b: Any, x: Any, n: int) -> Any:
+    """x so that it broadcasts beside tensors of n axes and a batch axis: new axes go behind the batch axis."""
+    if not b.owns(x):
+        return x
+    inner, missing = x._inner, n - rank(x)
+    if not missing:
+        return inner
+    return inner.reshape((inner.shape[0], *(1,) * missing, *inner.shape[1:]))
+
+
+def one_by_one(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """Every example by itself, the results stacked."""
+    from .ops.shape import stack
+
+    rows = [op(*[x._inner[k] if b.owns(x) else x for x in inputs], **named) for k in range(b.size)]
+    if not rows:  # nothing to run: the shapes come from the type rule
+        return _empty(op, inputs, named)
+    if isinstance(rows[0], tuple):
+        return tuple(stack(*part) for part in zip(*rows))
+    return stack(*rows)
+
+
+def _empty(op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
+    from .ops.creation import zeros
+
+    types = op.infer([x.type if isinstance(x, Tensor) else x for x in inputs], tuple(named.values()))
+    device = next(x.device for x in inputs if isinstance(x, Tensor))
+    return tuple(zeros((0, *t.shape), dtype=t.dtype, device=device) for t in types)
+
+
+def pointwise(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    types = [x.dtype if isinstance(x, Tensor) else type(x) for x in inputs]
+    if needs_index(op.form(types, tuple(named.values())).roots):
+        return one_by_one(b, op, inputs, named)
+    n = max(map(rank, inputs))
+    if "shape" in named:
+        n = len(named["shape"])
+        named = {**named, "shape": (b.size, *named["shape"])}
+    return op(*[aligned(b, x, n) for x in inputs], **named)
+
+
+def reduction(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    (x,), axis = inputs, named["axis"]
+    inner = x._inner
+    if axis is None and op.reduction in ("argmax", "argmin"):
+        flat = op(inner.reshape((b.size, -1)), axis=1)
+        return flat.reshape((b.size, *(1,) * rank(x))) if named["keepdims"] else flat
+    axes = range(rank(x)) if axis is None else (axis,) if isinstance(axis, int) else axis
+    shifted = tuple(a % max(1, rank(x)) + 1 for a in axes)
+    if not shifted:
+        return op(inner.reshape((b.size, 1)), **{**named, "axis": 1, "keepdims": False})
+    return op(inner, **{**named, "axis": shifted if len(shifted) > 1 else shifted[0]})
+
+
+# ---------------------------------------------------------------- shape
+
+
+@rule("reshape")
+def _(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    return op(inputs[0]._inner, shape=(b.size, *named["shape"]))
+
+
+@rule("permute")
+def _(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    return op(inputs[0]._inner, axes=(0, *(a + 1 for a in named["axes"])))
+
+
+@rule("broadcast_to")
+def _(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    shape = named["shape"]
+    return op(aligned(b, inputs[0], len(shape)), shape=(b.size, *shape))
+
+
+@rule("slice")
+def _(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    return op(inputs[0]._inner, index=(("s", 0, b.size, 1), *named["index"]))
+
+
+@rule("slice_update")
+def _(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    x, y = inputs
+    part = sum(e[0] != "i" for e in named["index"])
+    return op(b.whole(x), aligned(b, y, part), index=(("s", 0, b.size, 1), *named["index"]))
+
+
+@rule("concat")
+def _(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    return op(*map(b.whole, inputs), axis=named["axis"] + 1)
+
+
+@rule("pad")
+def _(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    return op(inputs[0]._inner, **{**named, "padding": ((0, 0), *named["padding"])})
+
+
+@rule("to_device")
+def _(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    return op(inputs[0]._inner, **named)
+
+
+# ---------------------------------------------------------------- products and indexing
+
+
+@rule("matmul")
+def _(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    x, y = inputs
+    n = max(rank(x), rank(y), 2)
+    x2, y2 = _matrix(b, x, n, -2), _matrix(b, y, n, -1)
+    out = op(x2, y2)
+    if rank(y) == 1:
+        out = out.reshape(out.shape[:-1])
+    if rank(x) == 1:
+        out = out.reshape((*out.shape[: -2 if rank(y) > 1 else -1], *out.shape[-1:][: rank(y) > 1]))
+    return out
+
+
+def _matrix(b: Any, x: Any, n: int, axis: int) -> Any:
+    """An operand of a product with two axes or more; axis: where a vector gets its second."""
+    if rank(x) == 1:
+        inner = x._inner if b.owns(x) else x
+        k = inner.ndim + 1 + axis
+        inner = inner.reshape((*inner.shape[:k], 1, *inner.shape[k:]))
+        if not b.owns(x):
+            return inner
+        return inner if n == 2 else inner.reshape((inner.shape[0], *(1,) * (n - 2), *inner.shape[1:]))
+    return aligned(b, x, n)
+
+
+@rule("take")
+def _(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    x, index = inputs
+    axis = named["axis"]
+    if not b.owns(index):
+        return op(x._inner, index, **{**named, "axis": axis + 1})
+    if not b.owns(x) and axis == 0:
+        return op(x, index._inner, **named)
+    return one_by_one(b, op, inputs, named)
+
+
+# ---------------------------------------------------------------- ops over an axis; ops over leading axes
+
+#: ops of one tensor with a setting that names an axis or several
+AXIS_OPS: dict[str, str] = {}
+#: ops that take any number of leading axes, which broadcast: how many axes of each input are the op's own
+LEADING_OPS: dict[str, tuple[int, ...]] = {}
+
+
+def along_axis(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    name = AXIS_OPS[op.name]
+    axis = named[name]
+    shifted = axis + 1 if isinstance(axis, int) else tuple(a + 1 for a in axis)
+    return op(*map(b.whole, inputs), **{**named, name: shifted})
+
+
+def leading(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    own = LEADING_OPS[op.name]
+    lead = max(rank(x) - k for x, k in zip(inputs, own) if x is not None)
+    return op(*[x if x is None else aligned(b, x, lead + k) for x, k in zip(inputs, own)], **named)
+
+
+# ---------------------------------------------------------------- images: the batch joins the images
+
+
+def _images(b: Any, x: Any) -> Any:
+    """[B, N, ...] as [B * N, ...]."""
+    inner = b.whole(x)
+    return inner.reshape((inner.shape[0] * inner.shape[1], *inner.shape[2:]))
+
+
+def over_images(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """Ops whose first axis is that of the images, all inputs being images."""
+    made = op(*[_images(b, x) for x in inputs], **named)
+    outs = made if isinstance(made, tuple) else (made,)
+    return tuple(y.reshape((b.size, y.shape[0] // b.size, *y.shape[1:])) for y in outs)
+
+
+def _register() -> None:
+    for name in AXIS_OPS:
+        RULES[name] = along_axis
+    for name in LEADING_OPS:
+        RULES[name] = leading
+
+
+rule("max_pool2d", "max_pool2d_x_grad", "avg_pool2d")(over_images)
+
+
+@rule("conv2d")
+def _(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    x, w = inputs
+    if b.owns(w):
+        return one_by_one(b, op, inputs, named)
+    y = op(_images(b, x), w, **named)
+    return y.reshape((b.size, y.shape[0] // b.size, *y.shape[1:]))
+
+
+_register()

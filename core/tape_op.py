@@ -1,0 +1,27 @@
+"""What the tape needs of an op that is made on the fly: by vmap, `custom_gradient` and `checkpoint`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .op import GradRule
+
+
+class TapeOp:
+    """A name, inputs and one joint gradient rule; never run, only recorded."""
+
+    kind = "composite"
+    variadic = False
+    is_view = False
+    differentiable = True
+
+    def __init__(self, name: str, input_names: tuple[str, ...], joint: GradRule):
+        self.name, self.input_names, self.joint = name, input_names, joint
+        self.grads: dict[str, GradRule] = {}
+        self.attr_names: tuple[str, ...] = ()
+
+    def attrs_dict(self, attrs: Any) -> dict[str, Any]:
+        return {}
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
