@@ -21,7 +21,7 @@ REFUSED = {
 }
 CASES = [c for c in samples() if c[0].name not in REFUSED and c[0].name != "to_device"]
 #: scatter with addition came with opset 16
-SINCE = {"take_x_grad": 16}
+SINCE = {"take_x_grad": 16, "scatter_along": 16}
 
 
 def identify(case):
