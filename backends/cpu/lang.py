@@ -9,6 +9,7 @@ from .numba_front import KernelCompiler
 from .vecmath import *  # noqa: F403
 from .wide import *  # noqa: F403
 from .wide_reduce import *  # noqa: F403
+from .wide_scan import *  # noqa: F403
 
 # Decorators of functions that kernels call: `inline` makes them part of their caller's code, `function`
 # leaves that to LLVM.

@@ -1,14 +1,14 @@
 """Running sums, products, extremes and recurrences along an axis: one kernel from a table of combinations.
 
-A chain is a line of elements that are combined one after the other. Rows and columns are chains; a few long
-rows are cut into blocks, by shape alone, whose totals are combined first. Eight chains take turns, so that
-none waits for its own last result; where many lie side by side, they are lanes of wide values. Floats
-accumulate in float64.
+Along a row, sixteen elements are combined among themselves (spans of 1, 2, 4, 8) and then with what came before; a
+few long rows are cut into blocks, by shape alone, whose totals are combined first. Along another axis, the
+columns are lanes. Floats accumulate in float64.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -19,12 +19,8 @@ from ...core.types import DTYPES, DType, int64
 from .emit_expression import constant
 from .indexing import _dense
 
-#: chains that take turns in one loop
-WAYS = 8
-#: fewer rows than FEW, from BLOCK_FROM elements on, are cut into 8 blocks, from MANY_FROM on into 64
-FEW, BLOCK_FROM, MANY_FROM = 16, 1024, 16384
-#: chains side by side from which on they are lanes, and how many tiles of columns that must give
-SIDE, TILES = 16, 4
+#: fewer rows than FEW, from LONG elements on, are cut into blocks
+FEW, LONG, BLOCKS = 8, 1 << 16, 64
 
 
 class Combination(NamedTuple):
@@ -32,7 +28,8 @@ class Combination(NamedTuple):
 
     parts: what is carried, "a" in the accumulation dtype and "i" a position. start: values that change nothing.
     element: the parts of one element, from x0, x1 (converted inputs) and i (its position along the axis).
-    merge: lines that make r, the state l followed by e. results: the outputs, from r. ways: chains in turns.
+    merge: lines that make r, the state l followed by e. results: the outputs, from r.
+    cost: of a merge, about, in instructions.
     """
 
     parts: dict[str, str]
@@ -40,7 +37,7 @@ class Combination(NamedTuple):
     element: tuple[str, ...]
     merge: tuple[str, ...]
     results: tuple[str, ...]
-    ways: int = WAYS
+    cost: float = 1.0
 
 
 def _extreme(compare: str) -> Combination:
@@ -95,7 +92,7 @@ COMBINATIONS = {
             "r_m = {w}_maximum_{a}(l_m, e_m)",
         ),
         ("{w}_add_{a}({w}_log_{a}(r_s), r_m)",),
-        2,
+        40.0,
     ),
     "cummax": _extreme("ge"),
     "cummin": _extreme("le"),
@@ -128,18 +125,21 @@ class _Scan(NamedTuple):
         values = self.combination.start(self.accumulation)
         return [f"{name}_{n} = {_number(v, d)}" for (n, d), v in zip(self.parts.items(), values)]
 
-    def step(self, letter: str, left: str, load: Callable[[int, DType], str], position: str) -> list[str]:
-        """Read an element and make r: the state `left` followed by it."""
-        a = self.accumulation
-        lines = [f"x{k} = {_cast(load(k, d), d, a, letter)}" for k, d in enumerate(self.inputs)]
+    def element(self, letter: str, load: Callable[[int, DType], str], position: str, name: str) -> list[str]:
+        """Read an element: the state `name` of it alone."""
+        lines = [
+            f"x{k} = {_cast(load(k, d), d, self.accumulation, letter)}" for k, d in enumerate(self.inputs)
+        ]
         for part, text in zip(self.combination.parts, self.combination.element):
-            lines.append(f"e_{part} = {position if text == 'i' else text}")
-        return lines + self.merge(letter, left)
+            lines.append(f"{name}_{part} = {position if text == 'i' else text}")
+        return lines
 
-    def merge(self, letter: str, left: str) -> list[str]:
+    def merge(self, letter: str, left: str, right: str) -> list[str]:
+        """Make r: the state `left` followed by the state `right`."""
         lines = [text.format(w=letter, a=self.accumulation.char) for text in self.combination.merge]
         for part in self.parts:
-            lines = [line.replace(f"l_{part}", f"{left}_{part}") for line in lines]
+            for old, new in (("l", left), ("e", right)):
+                lines = [re.sub(rf"\b{old}_{part}\b", f"{new}_{part}", line) for line in lines]
         return lines
 
     def results(self, letter: str) -> list[str]:
@@ -177,74 +177,54 @@ def _head(scan: _Scan, kind: str) -> list[str]:
     return lines
 
 
-def _chains_source(scan: _Scan, totals: bool) -> str:
-    """Chains in turns. totals: only the state after each chain is kept; else chains go on from those before."""
-    ways = scan.combination.ways
-    lines = _head(scan, "totals of chains" if totals else "chains")
+def _rows_source(scan: _Scan, reverse: bool, totals: bool) -> str:
+    """Rows, or blocks of them. totals: only the state after each block is kept; else it goes on from those before."""
+    lines = _head(scan, f"{'totals of ' if totals else ''}rows{', backwards' if reverse else ''}")
+    lines += [f"    {line}" for line in scan.start("z")]
     lines += [
-        "    length, chains = quotient(n, blocks), lead * rest * blocks",
-        f"    groups = quotient(chains + {ways - 1}, {ways})",
-        f"    first, last = share(groups, chunk, nchunks) * {ways}, share(groups, chunk + 1, nchunks) * {ways}",
-        "    last = min(last, chains)",
-        "    chain = first",
-        "    while chain < last:",
+        "    length = quotient(n, blocks)",
+        "    for chain in range(share(lead * blocks, chunk, nchunks), share(lead * blocks, chunk + 1, nchunks)):",
+        "        row, block = quotient(chain, blocks), remainder(chain, blocks)",
+        "        first, end = block * length, n if block == blocks - 1 else (block + 1) * length",
+        *(f"        c_{part} = z_{part}" for part in scan.parts),
     ]
-    # The last block of a row takes what is left over, and is the last of its group.
-    body = [f"if chain + {ways} <= last:"]
-    for k in range(ways):
-        body += [f"    {line}" for line in _begin(scan, f"s{k}", f"chain + {k}", f"_{k}", totals)]
-    body.append("    for i in range(length):")
-    for k in range(ways):
-        body += [f"        {line}" for line in _advance(scan, f"s{k}", f"_{k}", totals)]
-    k = ways - 1
-    body.append(f"    for i in range(length, count_{k}):")
-    body += [f"        {line}" for line in _advance(scan, f"s{k}", f"_{k}", totals)]
-    if totals:
-        for k in range(ways):
-            body += [f"    {line}" for line in _put_total(scan, f"s{k}", f"chain + {k}")]
-    body += [f"    chain += {ways}", "else:"]
-    body += [f"    {line}" for line in _begin(scan, "s", "chain", "_", totals)]
-    body.append("    for i in range(count_):")
-    body += [f"        {line}" for line in _advance(scan, "s", "_", totals)]
-    if totals:
-        body += [f"    {line}" for line in _put_total(scan, "s", "chain")]
-    body.append("    chain += 1")
-    return "\n".join([*lines, *(f"        {line}" for line in body)]) + "\n"
-
-
-def _begin(scan: _Scan, state: str, chain: str, tail: str, totals: bool) -> list[str]:
-    lines = [
-        f"line, block = quotient({chain}, blocks), remainder({chain}, blocks)",
-        f"from{tail} = block * length",
-        f"count{tail} = n - from{tail} if block == blocks - 1 else length",
-        f"start{tail} = n - 1 - from{tail} if reverse else from{tail}",
-        f"at{tail} = (quotient(line, rest) * n + start{tail}) * rest + remainder(line, rest)",
-        *scan.start(state),
-    ]
+    words = list(enumerate(scan.parts.items()))
     if not totals:
-        lines.append("for before in range(block):")
-        for p, (part, dtype) in enumerate(scan.parts.items()):
-            place = f"totals + ((line * blocks + before) * {len(scan.parts)} + {p}) * 8"
-            lines.append(f"    e_{part} = load_{dtype.char}({place}, 0)")
-        lines += [f"    {line}" for line in scan.merge("v", state) + scan.keep(state)]
-    return lines
+        lines.append("        for before in range(row * blocks, chain):")
+        loads = [f"e_{part} = load_{d.char}({_total(scan, 'before', p)}, 0)" for p, (part, d) in words]
+        lines += [f"            {line}" for line in loads + scan.merge("v", "c", "e") + scan.keep("c")]
+    lines.append("        for v in range(first, end, 16):")
+    if reverse:
+        body = ["m = w_mask(end, v)", "at, back = row * n + n - 16 - v, w_flip_b1(m)"]
+        load = lambda k, d: f"w_flip_{d.char}(w_load_{d.char}(in{k}, at, back))"
+        position = "w_index(n - 1 - v, -1)"
+    else:
+        body = ["m = w_mask(end, v)", "at = row * n + v"]
+        load = lambda k, d: f"w_load_{d.char}(in{k}, at, m)"
+        position = "w_index(v, 1)"
+    body += scan.element("w", load, position, "a")
+    body += [f"s0_{part} = w_where_{d.char}(m, a_{part}, z_{part})" for part, d in scan.parts.items()]
+    for span, by in enumerate((1, 2, 4, 8)):
+        now = f"s{span}"
+        body += [
+            f"b{by}_{part} = w_shift_{d.char}({now}_{part}, {by}, z_{part})" for part, d in scan.parts.items()
+        ]
+        body += scan.merge("w", f"b{by}", now) + scan.keep(f"s{span + 1}")
+    body += scan.merge("w", "c", "s4")
+    body += [f"c_{part} = w_last_{d.char}(r_{part})" for part, d in scan.parts.items()]
+    for k, (value, dtype) in enumerate(zip(scan.results("w"), scan.outputs) if not totals else ()):
+        stored = f"w_flip_{dtype.char}({value}), back" if reverse else f"{value}, m"
+        body.append(f"w_store_{dtype.char}(out{k}, at, {stored})")
+    lines += [f"            {line}" for line in body]
+    if totals:
+        lines += [
+            f"        store_{d.char}({_total(scan, 'chain', p)}, 0, c_{part})" for p, (part, d) in words
+        ]
+    return "\n".join(lines) + "\n"
 
 
-def _advance(scan: _Scan, state: str, tail: str, totals: bool) -> list[str]:
-    position = f"(start{tail} - i if reverse else start{tail} + i)"
-    lines = [f"at = at{tail} + i * step"]
-    lines += scan.step("v", state, lambda k, d: f"load_{d.char}(in{k}, at)", position)
-    if not totals:
-        for k, (value, dtype) in enumerate(zip(scan.results("v"), scan.outputs)):
-            lines.append(f"store_{dtype.char}(out{k}, at, {value})")
-    return lines + scan.keep(state)
-
-
-def _put_total(scan: _Scan, state: str, chain: str) -> list[str]:
-    return [
-        f"store_{dtype.char}(totals + (({chain}) * {len(scan.parts)} + {p}) * 8, 0, {state}_{part})"
-        for p, (part, dtype) in enumerate(scan.parts.items())
-    ]
+def _total(scan: _Scan, chain: str, part: int) -> str:
+    return f"totals + ({chain} * {len(scan.parts)} + {part}) * 8"
 
 
 def _lanes_source(scan: _Scan) -> str:
@@ -270,7 +250,8 @@ def _lanes_source(scan: _Scan) -> str:
         "                m = w_mask(width, v)",
     ]
     body = [f"l_{part} = w_read_{dtype.char}(s_{part}, v)" for part, dtype in scan.parts.items()]
-    body += scan.step("w", "l", lambda k, d: f"w_load_{d.char}(in{k}, at + v, m)", "here")
+    body += scan.element("w", lambda k, d: f"w_load_{d.char}(in{k}, at + v, m)", "here", "e")
+    body += scan.merge("w", "l", "e")
     body += [f"w_write_{dtype.char}(s_{part}, v, r_{part})" for part, dtype in scan.parts.items()]
     for k, (value, dtype) in enumerate(zip(scan.results("w"), scan.outputs)):
         body.append(f"w_store_{dtype.char}(out{k}, at + v, {value}, m)")
@@ -287,24 +268,20 @@ def _scan(name: str) -> Kernel:
         if lead * n * rest == 0:
             return
         scan = _Scan(name, tuple(x.dtype for x in xs), tuple(o.dtype for o in outputs))
-        few = lead * rest < FEW and n >= BLOCK_FROM
-        blocks = 1 if not few else 8 if n < MANY_FROM else 64
-        side = rest >= SIDE and lead * -(-rest // 64) >= TILES
+        few = rest == 1 and lead < FEW and n >= LONG
+        blocks = BLOCKS if few else 1
         tile = 256 if lead * -(-rest // 256) >= 16 else 64
-        totals: Arg = program.scratch(lead * rest * blocks * 8 * len(scan.parts)) if few else 0
+        totals: Arg = program.scratch(lead * blocks * 8 * len(scan.parts)) if few else 0
         args: list[Arg] = [*(x.slot for x in xs), *(o.slot for o in outputs), totals]
         args += [lead, n, rest, blocks, int(reverse), tile]
-        work = lead * n * rest * (8.0 + sum(v.dtype.itemsize for v in (*xs, *outputs)))
-        if scan.combination.ways < WAYS:
-            work *= 8
-        if side:
+        bytes_ = sum(v.dtype.itemsize for v in (*xs, *outputs))
+        work = lead * n * rest * (bytes_ + 8.0 * scan.combination.cost)
+        if rest > 1:
             program.launch(_lanes_source(scan), args, program.chunks(lead * -(-rest // tile), work))
             return
-        groups = -(-lead * rest * blocks // scan.combination.ways)
-        if few:
-            program.launch(_chains_source(scan, True), args, program.chunks(groups, work))
+        for only in (True, False) if few else (False,):
+            program.launch(_rows_source(scan, bool(reverse), only), args, program.chunks(lead * blocks, work))
             program.wave()
-        program.launch(_chains_source(scan, False), args, program.chunks(groups, work))
 
     return run
 
