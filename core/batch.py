@@ -108,6 +108,9 @@ class Batcher:
 
     # -- the door's side --------------------------------------------------------------------
 
+    def call(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> Any:
+        return dispatch.call(self, op, inputs, attrs)
+
     def prepare(self, op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         out = [self.constant(x, "cpu") if isinstance(x, np.ndarray) else x for x in inputs]
         if any(self.owns(x) for x in out):

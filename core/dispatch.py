@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 class Executor(Protocol):
     """What stands behind the door: eager kernels, or a recorder.
 
+    call: a whole op call, from raw arguments to the result; `call` below does it with the others.
     prepare: raw arguments -> tensors of this executor, numbers and None.
     run: compute (or record) an op that is not expanded; returns a tuple of tensors. `into`: written in place instead.
     write: a tensor takes another's values and history. face: the tensor as this executor sees it.
@@ -22,6 +23,8 @@ class Executor(Protocol):
     offset: seed and first counter of the next `count` random elements; random_state, set_random_state: to go
     back to where they were. attach: put an op with its own gradient, already computed, on the tape.
     """
+
+    def call(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> Any: ...
 
     def prepare(self, op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]: ...
 
@@ -63,6 +66,9 @@ class _State(threading.local):
 
 
 state = _State()
+#: how many threads have another executor than the one installed; while it is 0 nobody has to ask
+_elsewhere = 0
+_elsewhere_lock = threading.Lock()
 
 
 def install(executor: Any) -> None:
@@ -73,12 +79,17 @@ def install(executor: Any) -> None:
 @contextmanager
 def executing(executor: Executor, keeps: Callable[[Op], bool] | None = None) -> Iterator[None]:
     """Put another executor behind the door of this thread. keeps: composites that it wants whole."""
+    global _elsewhere
     before = state.executor, state.keeps
+    with _elsewhere_lock:
+        _elsewhere += 1
     state.executor, state.keeps = executor, keeps
     try:
         yield
     finally:
         state.executor, state.keeps = before
+        with _elsewhere_lock:
+            _elsewhere -= 1
 
 
 class set_grad:
@@ -99,12 +110,16 @@ class set_grad:
 
 def apply(op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> Any:
     """Run an op on tensors and numbers. Returns a tensor, or a tuple when the op has several outputs."""
+    return (state.executor if _elsewhere else _State.executor).call(op, inputs, attrs)
+
+
+def call(executor: Executor, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> Any:
+    """An op call step by step: prepare, run or expand, record."""
     st = state
-    executor = st.executor
     inputs = executor.prepare(op, inputs)
     if op.kind != "composite" or (st.keeps is not None and st.keeps(op)):
         outputs = executor.run(op, inputs, attrs)
-    elif not (op.grads or op.joint):
+    elif not op.differentiable:
         return op.fn(*inputs, **dict(zip(op.attr_names, attrs)))
     else:
         before, st.grad = st.grad, False
@@ -123,14 +138,14 @@ def apply(op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> Any:
 
 def apply_in_place(op: Op, target: Tensor, inputs: tuple[Any, ...], attrs: Attrs) -> Tensor:
     """`target` becomes the op's result: `x += y` is add into x. The result must have target's type."""
-    st = state
-    executor = st.executor
+    executor = state.executor if _elsewhere else _State.executor
     inputs = executor.prepare(op, inputs)
     target = executor.face(target)
-    recorded = st.grad and any(
-        x is not None and x.__class__ not in _NUMBERS and x._requires_grad for x in (target, *inputs)
-    )
-    if recorded or op.kind == "composite" or target._base is not None:
+    recorded = target._requires_grad
+    for x in inputs:
+        if x is not None and x.__class__ not in _NUMBERS and x._requires_grad:
+            recorded = True
+    if (recorded and state.grad) or op.kind == "composite" or target._base is not None:
         result = apply(op, inputs, attrs)
         executor.write(target, result)
     else:
@@ -143,8 +158,8 @@ def update(op: Op, targets: tuple[Tensor, ...], inputs: tuple[Any, ...], attrs: 
 
     A target may be an input too. Nothing is recorded on the tape.
     """
-    executor = state.executor
-    executor.run(op, executor.prepare(op, inputs), attrs, into=tuple(executor.face(t) for t in targets))
+    executor = state.executor if _elsewhere else _State.executor
+    executor.run(op, executor.prepare(op, inputs), attrs, into=tuple([executor.face(t) for t in targets]))
 
 
 _NUMBERS = frozenset((int, float, bool))

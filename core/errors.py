@@ -8,17 +8,46 @@ from types import CodeType, FrameType
 
 _PACKAGE_DIR = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _OUTSIDE = tuple(_PACKAGE_DIR + d + os.sep for d in ("tests", "examples"))
-_internal: dict[CodeType, bool] = {}
+# By id, for the hash of a code object is computed anew from its constants at every look-up.
+_internal: dict[int, tuple[bool, CodeType]] = {}
+
+#: a place in a program: a code object and the offset of an instruction in it; see `line_of`
+Place = tuple[CodeType, int]
 
 
 def is_internal(code: CodeType) -> bool:
     """Whether `code` belongs to the framework, so that errors should point above it."""
-    known = _internal.get(code)
+    known = _internal.get(id(code))
     if known is None:
         file = code.co_filename
-        known = file.startswith(_PACKAGE_DIR) and not file.startswith(_OUTSIDE)
-        _internal[code] = known
-    return known
+        if len(_internal) > 50_000:
+            _internal.clear()
+        known = _internal[id(code)] = (
+            file.startswith(_PACKAGE_DIR) and not file.startswith(_OUTSIDE),
+            code,  # keeps its id taken
+        )
+    return known[0]
+
+
+def user_place(depth: int = 1) -> Place | None:
+    """Where the innermost frame that is not the framework's own is now: cheap to take, turned to text later."""
+    frame: FrameType | None = sys._getframe(depth)
+    while frame is not None:
+        code = frame.f_code
+        known = _internal.get(id(code))
+        if not (is_internal(code) if known is None else known[0]):
+            return code, frame.f_lasti
+        frame = frame.f_back
+    return None
+
+
+def line_of(place: Place | None) -> str:
+    """`file:line` of a place, or an empty string."""
+    if place is None:
+        return ""
+    code, offset = place
+    line = next((n for start, end, n in code.co_lines() if start <= offset < end and n), code.co_firstlineno)
+    return f"{code.co_filename}:{line}"
 
 
 def user_frame(depth: int = 1) -> FrameType | None:

@@ -121,6 +121,10 @@ class Op:
         self.operands_rule: Callable[..., Any] | None = None
         self.values_rule: Callable[..., None] | None = None
         self._forms: dict[Any, PointwiseForm] = {}
+        #: what the eager executor and the tape keep by the signature of a call
+        self.recipes: dict[Any, Any] = {}
+        self.in_place_recipes: dict[Any, Any] = {}
+        self.tape_plans: dict[Any, Any] = {}
         if options:
             raise TypeError(f"unknown option of op {self.name}: {', '.join(options)}")
         if self.name in REGISTRY:

@@ -13,8 +13,8 @@ class Storage:
     """A block of device memory; each backend derives its own.
 
     ptr: address; nbytes: usable size; device: canonical name; version: counts in-place changes;
-    changed: (code, line) of the last one made by a user's in-place op; tape_version: counts in-place changes
-    that the tape recorded, so that views know when their history is out of date.
+    changed: the place (`errors.user_place`) of the last one made by a user's in-place op; tape_version: counts
+    in-place changes that the tape recorded, so that views know when their history is out of date.
     """
 
     __slots__ = ("__weakref__", "changed", "device", "nbytes", "ptr", "tape_version", "version")

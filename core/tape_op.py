@@ -19,6 +19,7 @@ class TapeOp:
         self.name, self.input_names, self.joint = name, input_names, joint
         self.grads: dict[str, GradRule] = {}
         self.attr_names: tuple[str, ...] = ()
+        self.tape_plans: dict[Any, Any] = {}
 
     def attrs_dict(self, attrs: Any) -> dict[str, Any]:
         return {}

@@ -8,10 +8,10 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import dispatch
-from .errors import AutogradError, user_frame
+from .errors import AutogradError, Place, line_of, user_place
 from .types import TensorType
 
 if TYPE_CHECKING:
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 
 _sequence = itertools.count()
 _NUMBERS = (int, float, bool)
+_NUMBER_SET = frozenset(_NUMBERS)
 
 
 class Node:
     """One recorded op call.
 
     edges: per input, None (no gradient), a leaf tensor, or (node, output index). saved: what the rules asked
-    for, by name, with the version each tensor had. where: code and line of the user's call.
+    for, by name, with the version each tensor had. where: the place of the user's call.
     """
 
     __slots__ = (
@@ -34,7 +35,7 @@ class Node:
     )  # fmt: skip
 
     def __init__(
-        self, op: Any, attrs: Any, edges: tuple[Any, ...], rules: Any, saved: Any, out_types: Any, where: Any
+        self, op: Any, attrs: Any, edges: Sequence[Any], rules: Any, saved: Any, out_types: Any, where: Any
     ):
         self.op, self.attrs, self.edges, self.rules = op, attrs, edges, rules
         self.saved, self.out_types, self.where = saved, out_types, where
@@ -50,7 +51,7 @@ class Node:
 
     @property
     def line(self) -> str:
-        return "" if self.where is None else f"{self.where[0].co_filename}:{self.where[1]}"
+        return line_of(self.where)
 
 
 def _edge(x: Any) -> Any:
@@ -60,38 +61,95 @@ def _edge(x: Any) -> Any:
     return x if node is None else (node, x._index)
 
 
-def record(op: Op, inputs: tuple[Any, ...], attrs: Attrs, outputs: tuple[Tensor, ...]) -> None:
-    """Put an op call on the tape: outputs get a node that knows how to go back."""
-    if not op.differentiable:
-        return
-    edges = tuple(_edge(x) for x in inputs)
-    if op.joint is not None:
-        rules: Any = op.joint
-        wanted = set(op.joint.wants)
+class TapePlan(NamedTuple):
+    """What recording an op call keeps, for one choice of inputs that want a gradient.
+
+    rules: as in Node; tensors, types: (name, position) of the inputs kept whole, or as dtype and shape; listed:
+    a variadic op's inputs are kept (1), their types (2), or both (3); outs: outputs are kept.
+    """
+
+    rules: Any
+    tensors: tuple[tuple[str, int], ...]
+    types: tuple[tuple[str, int], ...]
+    listed: int
+    outs: bool
+
+
+def _plan(op: Op, count: int, needs: int) -> TapePlan:
+    """The plan of an op with `count` inputs of which those in the bits of `needs` want a gradient."""
+    rules: Any = op.joint
+    if rules is not None:
+        wanted = set(rules.wants)
     else:
-        names = op.input_names * len(inputs) if op.variadic else op.input_names
-        rules = [op.grads.get(n) if e is not None else None for n, e in zip(names, edges)]
+        names = op.input_names * count if op.variadic else op.input_names
+        rules = [op.grads.get(n) if needs >> k & 1 else None for k, n in zip(range(count), names)]
         wanted = {w for r in rules if r is not None for w in r.wants}
-    if not any(y.dtype.kind == "float" for y in outputs):
+    outs = "out" in wanted or "outs" in wanted
+    if op.variadic:
+        return TapePlan(rules, (), (), (op.input_names[0] in wanted) + 2 * ("types" in wanted), outs)
+    spots = list(zip(op.input_names, range(count)))
+    return TapePlan(
+        rules, tuple((n, k) for n, k in spots if n in wanted),
+        tuple((n + "_type", k) for n, k in spots if n + "_type" in wanted), 0, outs,
+    )  # fmt: skip
+
+
+def record(
+    op: Op,
+    inputs: tuple[Any, ...],
+    attrs: Attrs,
+    outputs: tuple[Tensor, ...],
+    out_types: tuple[TensorType, ...] | None = None,
+) -> None:
+    """Put an op call on the tape: outputs get a node that knows how to go back."""
+    if out_types is None:
+        out_types = tuple([y.type for y in outputs])
+    if not op.differentiable or not any(has_gradient(t.dtype) for t in out_types):
         return
-    frame = user_frame(2)
-    where = None if frame is None else (frame.f_code, frame.f_lineno)
+    record_planned(op, inputs, attrs, outputs, out_types, user_place(2))
+
+
+def record_planned(
+    op: Op,
+    inputs: tuple[Any, ...],
+    attrs: Attrs,
+    outputs: tuple[Tensor, ...],
+    out_types: tuple[TensorType, ...],
+    where: Place | None,
+) -> None:
+    """`record` for a call that is known to have a gradient."""
+    edges: list[Any] = []
+    needs, bit = 0, 1
+    for x in inputs:
+        if x is None or x.__class__ in _NUMBER_SET or not x._requires_grad:
+            edges.append(None)
+        else:
+            before = x._node
+            edges.append(x if before is None else (before, x._index))
+            needs |= bit
+        bit += bit
+    plan: TapePlan | None = op.tape_plans.get((len(inputs), needs) if op.variadic else needs)
+    if plan is None:
+        plan = _plan(op, len(inputs), needs)
+        op.tape_plans[(len(inputs), needs) if op.variadic else needs] = plan
+    rules, tensors, types, listed, outs = plan
     saved: dict[str, Any] = {}
-    node = Node(op, attrs, edges, rules, saved, tuple(y.type for y in outputs), where)
-    for name, x in zip(op.input_names, inputs) if not op.variadic else ():
-        if name in wanted:
-            saved[name] = (x, 0) if x is None or isinstance(x, _NUMBERS) else (x, x._get_version())
-        if name + "_type" in wanted:
-            saved[name + "_type"] = x if x is None or isinstance(x, _NUMBERS) else x.type
-    if op.variadic and "types" in wanted:
-        saved["types"] = tuple(x.type for x in inputs)
-    if op.variadic and op.input_names[0] in wanted:
-        saved[op.input_names[0]] = tuple((x, x._get_version()) for x in inputs)
-    if "out" in wanted or "outs" in wanted:
+    node = Node(op, attrs, edges, rules, saved, out_types, where)
+    for name, k in tensors:
+        x = inputs[k]
+        saved[name] = (x, 0) if x is None or x.__class__ in _NUMBER_SET else (x, x._get_version())
+    for name, k in types:
+        x = inputs[k]
+        saved[name] = x if x is None or x.__class__ in _NUMBER_SET else x.type
+    if listed & 1:
+        saved[op.input_names[0]] = tuple([(x, x._get_version()) for x in inputs])
+    if listed & 2:
+        saved["types"] = tuple([x.type for x in inputs])
+    if outs:
         # A detached alias: the tensor itself would close a reference cycle with its node.
-        node.outs = tuple((y._alias(), y._get_version()) for y in outputs)
+        node.outs = tuple([(y._alias(), y._get_version()) for y in outputs])
     for k, y in enumerate(outputs):
-        if y.dtype.kind == "float":
+        if has_gradient(out_types[k].dtype):
             y._node, y._index, y._requires_grad = node, k, True
 
 

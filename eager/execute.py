@@ -2,73 +2,88 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from ..core import dispatch, vjp
-from ..core.backend import Operand, Program, Scalar, get_backend, normalize_device, scalar_bits
-from ..core.errors import ArgumentTypeError, AutogradError, DeviceError, ShapeError, user_frame
+from ..core.backend import Operand, Program, Scalar, get_backend, normalize_device
+from ..core.errors import ArgumentTypeError, AutogradError, DeviceError, ShapeError, user_place
 from ..core.lower import copy
 from ..core.op import REGISTRY, Attrs, Op
 from ..core.op_lower import lower_op
-from ..core.types import TensorType, check_scalar_range
+from ..core.types import TensorType
 from ..core.value import Tensor
+from ..core.vjp import record
+from .recipes import NUMBERS, Call, Recipe, composite, read, taped, view
 from .tensor import EagerTensor, Layout, from_numpy, layout, share_numpy
 
-_NUMBERS = frozenset((int, float, bool))
-
-
-class Recipe(NamedTuple):
-    """How to run one signature: output layouts and the loaded program."""
-
-    outputs: tuple[tuple[Layout, int], ...]
-    executable: Any
-    backend: Any
-    scalars: tuple[tuple[int, Any], ...]
-    scratch_bytes: int
-    check: Any
-
-
-class ViewRecipe(NamedTuple):
-    """A view: layout and byte offset from the input's start."""
-
-    layout: Layout
-    offset: int
-
-
-class TransferRecipe(NamedTuple):
-    """Inputs go to another device: they are the result, or the op runs on them there."""
-
-    device: str
+#: recipes kept before all are forgotten
+LIMIT = 20_000
 
 
 class EagerExecutor:
-    """Runs ops at once. Recipes are bounded: the table is emptied when it has grown past 20,000 signatures."""
+    """Runs ops at once. What a call's signature needs is found once and kept in the op (`Op.recipes`).
+
+    The tables are nested by attributes, then by what each input is: the layout of a tensor, the class of a
+    number. All are emptied when they have grown past `LIMIT` signatures.
+    """
 
     #: what graph mode needs to make and share eager tensors
     tensor_class = EagerTensor
     layout = staticmethod(layout)
     share = staticmethod(share_numpy)
+    read = staticmethod(read)
 
     def __init__(self) -> None:
-        self._recipes: dict[Any, Any] = {}
+        self._kept: list[Op] = []
+        self._classes = {EagerTensor}
 
     # -- the door's side --------------------------------------------------------------------
+
+    def call(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> Any:
+        """The whole call of an op; the first one of a signature takes the long way."""
+        try:
+            found = op.recipes[attrs]
+            if op.variadic:
+                found = found[len(inputs)]
+            classes, needs = self._classes, False
+            for x in inputs:
+                cls = x.__class__
+                if cls in classes:
+                    if x._base is not None and x._seen != x._storage.tape_version:
+                        self._refresh(x)
+                    if x._requires_grad:
+                        needs = True
+                    found = found[x._layout]
+                else:
+                    found = found[cls]
+        except KeyError:
+            return self._first_call(op, inputs, attrs)
+        return found.taped(inputs) if needs and dispatch.state.grad else found.run(inputs)
+
+    def _first_call(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> Any:
+        inputs = self.prepare(op, inputs)
+        recipe = self._recipe(op, inputs, attrs)
+        needs = any(isinstance(x, EagerTensor) and x._requires_grad for x in inputs)
+        # One frame more, as in a call: recording counts them.
+        go = (lambda f: f(inputs)) if needs and dispatch.state.grad else None
+        return recipe.run(inputs) if go is None else go(recipe.taped)
 
     def prepare(self, op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         tensor = False
         for x in inputs:
             cls = x.__class__
-            if cls is EagerTensor:
+            if cls in self._classes:
                 tensor = True
                 if x._base is not None and x._seen != x._storage.tape_version:
                     self._refresh(x)
-            elif cls not in _NUMBERS and x is not None:
+            elif cls not in NUMBERS and x is not None:
                 if isinstance(x, EagerTensor):
-                    tensor = True
-                else:
-                    return self._convert(op, inputs)
+                    self._classes.add(cls)
+                    return self.prepare(op, inputs)
+                return self._convert(op, inputs)
         return inputs if tensor or op.creates or not inputs else self._convert(op, inputs)
 
     def _convert(self, op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -78,6 +93,8 @@ class EagerExecutor:
                 x._leaked(op.name)  # type: ignore[attr-defined]
             if isinstance(x, (np.ndarray, np.generic)):
                 x = x.item() if isinstance(x, np.generic) else from_numpy(x)
+            elif isinstance(x, (int, float)) and x.__class__ not in NUMBERS:
+                x = int(x) if isinstance(x, int) else float(x)  # an IntEnum and the like
             elif isinstance(x, (list, tuple)):
                 raise ArgumentTypeError(
                     op.name, f"takes tensors, got a {type(x).__name__}", "make it one: dg.tensor(...)"
@@ -110,134 +127,132 @@ class EagerExecutor:
     def run(
         self, op: Op, inputs: tuple[Any, ...], attrs: Attrs, into: tuple[EagerTensor, ...] | None = None
     ) -> tuple[Any, ...]:
-        parts: list[Any] = [op, attrs]
-        device = None
-        for x in inputs:
-            if x is None:
-                parts.append(None)
-            elif x.__class__ in _NUMBERS:
-                parts.append(x.__class__)
-            else:
-                parts.append(x._layout)
-                if x._storage.device != device:  # every tensor's device counts, not only the first one's
-                    device = x._storage.device
-                    parts.append(device)
-        if into is not None:
+        if into is None:
+            result = self._recipe(op, inputs, attrs).run(inputs)
+            return result if isinstance(result, tuple) else (result,)
+        try:
+            found = op.in_place_recipes[attrs]
+            for x in inputs:
+                found = found[x._layout if x.__class__ in self._classes else x.__class__]
             for t in into:
-                parts += (t._layout, t._storage.device)
-            parts.append(_safe_in_place(op, inputs, into))
-        key = tuple(parts)
-        recipe = self._recipes.get(key)
-        if recipe is None:
-            recipe = self._make(op, inputs, attrs, into, key)
-        if recipe.__class__ is ViewRecipe:
-            x = inputs[0]
-            out = EagerTensor(recipe.layout, x._storage, x._offset + recipe.offset)
-            out._base, out._view, out._seen = x, (op, attrs), x._storage.tape_version
-            return (out,)
-        if recipe.__class__ is TransferRecipe:
-            return self._transfer(op, inputs, attrs, into, recipe.device)
-        if recipe.check is not None:
-            recipe.check(self.read, *inputs, **op.attrs_dict(attrs))
-        dynamic = []
-        scalars = iter(recipe.scalars)
-        for x in inputs:
-            if x is None:
-                continue
-            if x.__class__ in _NUMBERS:
-                _, dtype = next(scalars)
-                if dtype is not None:
-                    if x.__class__ is int:
-                        check_scalar_range(op.name, x, dtype)
-                    dynamic.append(scalar_bits(x, dtype))
-            else:
-                dynamic.append(x._storage.ptr + x._offset)
-        if into is not None:
-            outputs: tuple[Any, ...] = into
-            frame = user_frame(2)
-            line = None if frame is None else (frame.f_code, frame.f_lineno)
-            for t in into:
-                storage = t._storage
-                dynamic.append(storage.ptr + t._offset)
-                storage.version += 1
-                storage.changed = line
-        else:
-            empty = recipe.backend.empty
-            made = []
-            for lay, nbytes in recipe.outputs:
-                storage = empty(nbytes)
-                made.append(EagerTensor(lay, storage))
-                dynamic.append(storage.ptr)
-            outputs = tuple(made)
-        if recipe.executable is not None:
-            if recipe.scratch_bytes:
-                scratch = recipe.backend.empty(recipe.scratch_bytes)
-                dynamic.append(scratch.ptr)
-            recipe.executable.run(dynamic)
-        return outputs
+                found = found[t._layout]
+            go = found[_safe_in_place(op, inputs, into)]
+        except KeyError:
+            go = self._make_into(op, inputs, attrs, into)
+        go(inputs, into, user_place(3))
+        return into
 
     # -- making recipes -----------------------------------------------------------------------
 
-    def _make(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs, into: Any, key: Any) -> Any:
-        types = [x if x is None or x.__class__ in _NUMBERS else x._layout.type for x in inputs]
-        devices = {x._storage.device for x in inputs if isinstance(x, EagerTensor)}
+    def _keep(self, op: Op, table: dict[Any, Any], path: list[Any], recipe: Any) -> Any:
+        if len(self._kept) > LIMIT:
+            for other in self._kept:
+                other.recipes.clear()
+                other.in_place_recipes.clear()
+            self._kept.clear()
+        self._kept.append(op)
+        for key in path[:-1]:
+            table = table.setdefault(key, {})
+        table[path[-1]] = recipe
+        return recipe
+
+    def _path(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> list[Any]:
+        kinds = [x._layout if isinstance(x, EagerTensor) else x.__class__ for x in inputs]
+        return [attrs, len(inputs), *kinds] if op.variadic else [attrs, *kinds]
+
+    def _recipe(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> Recipe:
+        """The recipe for prepared inputs, made when there is none."""
+        path = self._path(op, inputs, attrs)
+        found: Any = op.recipes
+        try:
+            for key in path:
+                found = found[key]
+        except KeyError:
+            found = self._keep(op, op.recipes, path, self._make(op, inputs, attrs))
+        return found  # type: ignore[no-any-return]
+
+    def _make(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> Recipe:
+        if op.kind == "composite":
+            return composite(op, attrs)
+        types = [x._layout.type if isinstance(x, EagerTensor) else x for x in inputs]
+        devices = {x._layout.device for x in inputs if isinstance(x, EagerTensor)}
         device = self._device(op, devices, attrs)
         if op.is_transfer or (devices and device not in devices):
-            return self._keep(key, TransferRecipe(device))
-        if op.is_view and into is None:
+            return self._transfer(op, attrs, device)
+        if op.is_view:
             x = inputs[0]
-            op.infer(types, attrs)
+            out_types = op.infer(types, attrs)
             made = op.view_rule(x.shape, x.strides, **op.attrs_dict(attrs)) if op.view_rule else None
             if made is not None:
                 shape, strides, offset = made
-                return self._keep(key, ViewRecipe(layout(x.dtype, shape, strides), offset * x.dtype.itemsize))
+                go = view(op, attrs, layout(x.dtype, shape, strides, device), offset * x.dtype.itemsize)
+                return Recipe(go, taped(go, op, attrs, out_types))
         out_types = op.infer(types, attrs)
-        backend = get_backend(device)
-        program = Program(backend)
+        program, operands, numbers = self._operands(op, inputs, attrs, types, out_types, device)
+        layouts = [(layout(t.dtype, t.shape, None, device), max(1, t.nbytes)) for t in out_types]
+        outs = [
+            Operand(program.dynamic(), 0, t.dtype, t.shape, lay.strides)
+            for t, (lay, _) in zip(out_types, layouts)
+        ]
+        lower_op(program, op, operands, outs, attrs)
+        run = self._call(op, inputs, attrs, program, numbers, layouts).run()
+        return Recipe(run, taped(run, op, attrs, out_types))
+
+    def _make_into(
+        self, op: Op, inputs: tuple[Any, ...], attrs: Attrs, into: tuple[EagerTensor, ...]
+    ) -> Callable[..., None]:
+        types = [x._layout.type if isinstance(x, EagerTensor) else x for x in inputs]
+        devices = {x._layout.device for x in (*inputs, *into) if isinstance(x, EagerTensor)}
+        out_types = op.infer(types, attrs)
+        for target, t in zip(into, out_types, strict=True):
+            self._check_into(op, target, t)
+        device = self._device(op, devices, attrs)
+        program, operands, numbers = self._operands(op, inputs, attrs, types, out_types, device)
+        outs = [Operand(program.dynamic(), 0, t.dtype, t.shape, t.strides) for t in into]
+        safe = _safe_in_place(op, inputs, into)
+        if safe:
+            lower_op(program, op, operands, outs, attrs)
+        else:
+            temporaries = [program.scratch_operand(t.dtype, t.shape) for t in into]
+            lower_op(program, op, operands, temporaries, attrs)
+            program.wave()
+            for temporary, out in zip(temporaries, outs):
+                copy(program, temporary, out)
+        go = self._call(op, inputs, attrs, program, numbers, []).run_into()
+        kinds = [x._layout if isinstance(x, EagerTensor) else x.__class__ for x in inputs]
+        path = [attrs, *kinds, *(t._layout for t in into), safe]
+        return self._keep(op, op.in_place_recipes, path, go)  # type: ignore[no-any-return]
+
+    def _operands(
+        self, op: Op, inputs: tuple[Any, ...], attrs: Attrs, types: list[Any], out_types: tuple[TensorType, ...],
+        device: str,
+    ) -> tuple[Program, list[Any], list[Any]]:  # fmt: skip
+        """A new program, its operands, and by input the dtype that a number is passed in."""
+        program = Program(get_backend(device))
         operands: list[Any] = []
-        scalars: list[tuple[int, Any]] = []
+        numbers: list[Any] = []
         dtypes = op.form(_kinds(types), attrs).arg_dtypes if op.kind == "pointwise" else None
         for k, x in enumerate(inputs):
+            dtype = None
             if x is None:
                 operands.append(None)
-            elif x.__class__ in _NUMBERS:
+            elif x.__class__ in NUMBERS:
                 dtype = dtypes[k] if dtypes is not None else out_types[0].dtype
                 operands.append(Scalar(program.dynamic(), dtype))
-                scalars.append((k, dtype))
             else:
                 lay = x._layout
                 operands.append(Operand(program.dynamic(), 0, lay.dtype, lay.shape, lay.strides))
-        layouts: list[tuple[Layout, int]] = []
-        if into is not None:
-            for target, t in zip(into, out_types, strict=True):
-                self._check_into(op, target, t)
-            outs = [Operand(program.dynamic(), 0, t.dtype, t.shape, t.strides) for t in into]
-            if not _safe_in_place(op, inputs, into):
-                temporaries = [program.scratch_operand(t.dtype, t.shape) for t in into]
-                lower_op(program, op, operands, temporaries, attrs)
-                program.wave()
-                for temporary, out in zip(temporaries, outs):
-                    copy(program, temporary, out)
-                outs = []
-        else:
-            layouts = [(layout(t.dtype, t.shape), max(1, t.nbytes)) for t in out_types]
-            outs = [Operand(program.dynamic(), 0, t.dtype, t.shape, lay.strides)
-                    for t, (lay, _) in zip(out_types, layouts)]  # fmt: skip
-        if outs:
-            lower_op(program, op, operands, outs, attrs)
-        executable = backend.load(program) if program.launches else None
-        return self._keep(
-            key,
-            Recipe(
-                tuple(layouts), executable, backend, tuple(scalars), program.scratch_bytes, op.values_rule
-            ),
-        )
+            numbers.append(dtype)
+        return program, operands, numbers
 
-    def _keep(self, key: Any, recipe: Any) -> Any:
-        if len(self._recipes) > 20_000:
-            self._recipes.clear()
-        self._recipes[key] = recipe
-        return recipe
+    def _call(
+        self, op: Op, inputs: tuple[Any, ...], attrs: Attrs, program: Program, numbers: list[Any],
+        layouts: list[tuple[Layout, int]],
+    ) -> Call:  # fmt: skip
+        backend = program.backend
+        execute = backend.load(program).run if program.launches else None
+        kinds = [x._layout if isinstance(x, EagerTensor) else x.__class__ for x in inputs]
+        return Call(op, attrs, kinds, numbers, layouts, execute, backend.empty, program.scratch_bytes)
 
     def _device(self, op: Op, devices: set[str], attrs: Attrs) -> str:
         """Where an op runs: on the device it is told (ops that make tensors), else where its inputs are."""
@@ -250,20 +265,30 @@ class EagerExecutor:
             return devices.copy().pop() if devices else "cpu"
         return normalize_device(named)
 
-    def _transfer(
-        self, op: Op, inputs: tuple[Any, ...], attrs: Attrs, into: Any, device: str
-    ) -> tuple[Any, ...]:
+    def _transfer(self, op: Op, attrs: Attrs, device: str) -> Recipe:
         """Copy the inputs to a device; then they are the result of `to_device`, the numbers of other ops."""
-        moved = []
-        for x in inputs:
-            if isinstance(x, EagerTensor):
-                if not x.is_contiguous:
-                    (x,) = self.run(REGISTRY["assign"], (x,), ())
-                storage = get_backend(device).empty(max(1, x.nbytes))
-                storage.copy_from(x._storage, x._offset, x.nbytes)
-                x = EagerTensor(layout(x.dtype, x.shape), storage)
-            moved.append(x)
-        return (moved[0],) if op.is_transfer else self.run(op, tuple(moved), attrs, into)
+
+        def run(inputs: tuple[Any, ...]) -> Any:
+            moved = []
+            for x in inputs:
+                if isinstance(x, EagerTensor):
+                    if not x.is_contiguous:
+                        (x,) = self.run(REGISTRY["assign"], (x,), ())
+                    storage = get_backend(device).empty(max(1, x.nbytes))
+                    storage.copy_from(x._storage, x._offset, x.nbytes)
+                    x = EagerTensor(layout(x.dtype, x.shape, None, device), storage)
+                moved.append(x)
+            if op.is_transfer:
+                return moved[0]
+            outs = self.run(op, tuple(moved), attrs)
+            return outs[0] if len(outs) == 1 else outs
+
+        def recorded(inputs: tuple[Any, ...]) -> Any:
+            result = run(inputs)
+            record(op, inputs, attrs, result if isinstance(result, tuple) else (result,))
+            return result
+
+        return Recipe(run, recorded)
 
     def _check_into(self, op: Op, into: EagerTensor, t: TensorType) -> None:
         if t.shape != into.shape or t.dtype is not into.dtype:
@@ -337,12 +362,6 @@ class EagerExecutor:
     def constant(self, array: np.ndarray, device: str) -> EagerTensor:
         return from_numpy(array, device)
 
-    def read(self, x: Any) -> np.ndarray:
-        if not isinstance(x, EagerTensor):
-            x._leaked("read")
-        lay = x._layout
-        return x._storage.to_host(lay.dtype, lay.shape, lay.strides, x._offset)  # type: ignore[no-any-return]
-
     def number(self, owner: Any, key: str) -> Any:
         return owner[key]
 
@@ -366,11 +385,16 @@ def _kinds(types: list[Any]) -> list[Any]:
 
 def _safe_in_place(op: Op, inputs: tuple[Any, ...], into: tuple[EagerTensor, ...]) -> bool:
     """Whether an op may write its results over inputs: element by element, in the same place."""
-    for x in inputs:
-        if isinstance(x, EagerTensor):
-            for t in into:
-                if x._storage is t._storage and (
-                    op.kind != "pointwise" or x._offset != t._offset or x._layout is not t._layout
-                ):
+    for t in into:
+        storage = t._storage
+        for x in inputs:
+            if x is t:
+                if op.kind != "pointwise":
                     return False
+            elif (
+                isinstance(x, EagerTensor)
+                and x._storage is storage
+                and (op.kind != "pointwise" or x._offset != t._offset or x._layout is not t._layout)
+            ):
+                return False
     return True

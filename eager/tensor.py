@@ -7,19 +7,19 @@ from typing import Any
 import numpy as np
 
 from ..core import dispatch
-from ..core.errors import ArgumentTypeError, user_frame
+from ..core.errors import ArgumentTypeError, line_of, user_place
 from ..core.storage import Storage
 from ..core.types import DType, Shape, TensorType, as_dtype, contiguous_strides
 from ..core.value import Tensor
 
 
 class Layout:
-    """Dtype, shape and strides (elements) of a tensor. One object per layout, so it is compared by identity."""
+    """Dtype, shape, strides (elements) and device of a tensor. One object per layout: compared by identity."""
 
-    __slots__ = ("contiguous", "dtype", "shape", "strides", "type")
+    __slots__ = ("contiguous", "device", "dtype", "shape", "strides", "type")
 
-    def __init__(self, dtype: DType, shape: Shape, strides: Shape):
-        self.dtype, self.shape, self.strides = dtype, shape, strides
+    def __init__(self, dtype: DType, shape: Shape, strides: Shape, device: str):
+        self.dtype, self.shape, self.strides, self.device = dtype, shape, strides, device
         self.type = TensorType(dtype, shape)
         expected, self.contiguous = 1, True
         for n, st in zip(reversed(shape), reversed(strides)):
@@ -32,17 +32,17 @@ class Layout:
 _layouts: dict[Any, Layout] = {}
 
 
-def layout(dtype: DType, shape: Shape, strides: Shape | None = None) -> Layout:
+def layout(dtype: DType, shape: Shape, strides: Shape | None = None, device: str = "cpu") -> Layout:
     """The layout object of these facts; contiguous when no strides are given."""
-    key = (dtype, shape, strides)
+    key = (dtype, shape, strides, device)
     found = _layouts.get(key)
     if found is None:
         if len(_layouts) > 50_000:
             _layouts.clear()
         if strides is None:
-            found = layout(dtype, shape, contiguous_strides(shape))
+            found = layout(dtype, shape, contiguous_strides(shape), device)
         else:
-            found = Layout(dtype, shape, strides)
+            found = Layout(dtype, shape, strides, device)
         _layouts[key] = found
     return found
 
@@ -78,7 +78,7 @@ class EagerTensor(Tensor):
 
     @property
     def device(self) -> str:  # type: ignore[override]
-        return self._storage.device
+        return self._layout.device
 
     @property
     def strides(self) -> Shape:  # type: ignore[override]
@@ -98,13 +98,11 @@ class EagerTensor(Tensor):
         return self._storage.version
 
     def _changed_line(self) -> str:
-        where = self._storage.changed
-        return "" if where is None else f"{where[0].co_filename}:{where[1]}"
+        return line_of(self._storage.changed)
 
     def _bump(self) -> None:
         self._storage.version += 1
-        frame = user_frame(2)
-        self._storage.changed = None if frame is None else (frame.f_code, frame.f_lineno)
+        self._storage.changed = user_place(2)
 
     def _alias(self) -> EagerTensor:
         return EagerTensor(self._layout, self._storage, self._offset)
@@ -185,7 +183,7 @@ def from_numpy(array: np.ndarray, device: str = "cpu") -> EagerTensor:
     from ..core.backend import get_backend
 
     dtype = as_dtype(array.dtype, "tensor")
-    lay = layout(dtype, array.shape)
+    lay = layout(dtype, array.shape, None, device)
     storage = get_backend(device).empty(max(1, array.nbytes))
     storage.fill_from(np.ascontiguousarray(array), dtype)
     return EagerTensor(lay, storage)

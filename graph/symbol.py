@@ -6,7 +6,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from ..core import dispatch
-from ..core.errors import TraceError, user_frame
+from ..core.errors import TraceError, line_of, user_place
 from ..core.types import DType, Shape, TensorType
 from ..core.value import Tensor
 from .ir import Value
@@ -69,13 +69,11 @@ class Symbol(Tensor):
         return self._storage.version
 
     def _changed_line(self) -> str:
-        where = self._storage.changed
-        return "" if where is None else f"{where[0].co_filename}:{where[1]}"
+        return line_of(self._storage.changed)
 
     def _bump(self) -> None:
         self._storage.version += 1
-        frame = user_frame(2)
-        self._storage.changed = None if frame is None else (frame.f_code, frame.f_lineno)
+        self._storage.changed = user_place(2)
 
     def _alias(self) -> Symbol:
         trace = self._trace()

@@ -138,6 +138,9 @@ class Trace:
                     x._node, x._index, x._requires_grad = again._node, again._index, again._requires_grad
         return x
 
+    def call(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> Any:
+        return dispatch.call(self, op, inputs, attrs)
+
     def prepare(self, op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         out: list[Any] = []
         for x in inputs:

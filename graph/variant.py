@@ -11,7 +11,7 @@ from typing import Any
 
 from ..core import dispatch, vjp
 from ..core.backend import get_backend, scalar_bits
-from ..core.errors import AutogradError, RetraceError, TraceError, user_frame
+from ..core.errors import AutogradError, RetraceError, TraceError, user_place
 from ..core.op import GradRule
 from .aliases import Aliases, check_aliases
 from .arguments import Arguments, Slot, empty_slots, fill, flatten
@@ -34,7 +34,9 @@ class Runner:
         self._empty = self._backend.empty
         host = dispatch._State.executor
         self._tensor = host.tensor_class  # type: ignore[attr-defined]
-        self._outputs = [(host.layout(t.dtype, t.shape), max(1, t.nbytes)) for t in compiled.outputs]  # type: ignore[attr-defined]
+        self._outputs = [
+            (host.layout(t.dtype, t.shape, None, device), max(1, t.nbytes)) for t in compiled.outputs
+        ]  # type: ignore[attr-defined]
         self._arenas: list[Any] = []
         self._numbers = compiled.numbers
         self._tail = list(compiled.constants)
@@ -198,10 +200,9 @@ class Ending:
             return tuple(next(grads) if p else None for p in present)
 
         roots = [outputs[k] for k in self.roots]
-        frame = user_frame(2)
         node = vjp.Node(
             _FunctionOp(variant.name), (), tuple(vjp._edge(t) for t in inputs), GradRule(rule, ("gs", *saved)), saved,
-            tuple(y.type for y in roots), None if frame is None else (frame.f_code, frame.f_lineno),
+            tuple(y.type for y in roots), user_place(2),
         )  # fmt: skip
         for k, y in enumerate(roots):
             y._node, y._index, y._requires_grad = node, k, True
