@@ -38,8 +38,6 @@ __version__ = "0.1.0"
 # Every op and every function that `core/ops` declares public; a function stands before an op of its name.
 globals().update({name: op for name, op in _REGISTRY.items() if not op.internal})
 globals().update(_PUBLIC)
-sub, mul, div, neg = (_REGISTRY[n] for n in ("subtract", "multiply", "divide", "negative"))
-pow = _REGISTRY["power"]
 
 __all__ = [
     "DType",

@@ -22,10 +22,24 @@ DTYPE_NAMES = ("float32", "float64", "int32", "bool")
 
 #: units in the last place between the C library (CUDA documents at most 4 for its own) and NumPy; ops that
 #: are not here are exact: chains of correctly rounded steps, never contracted
-_INEXACT = """exp expm1 log log1p sin cos tanh sigmoid erf power elu softplus silu random_normal adam_scale"""
+_INEXACT = """exp expm1 log log1p sin cos tanh sigmoid erf power elu softplus silu random_normal adam_scale
+exp2 log2 log10
+tan sinh cosh asin acos atan asinh acosh atanh atan2 cbrt erfc erfinv lgamma digamma polygamma"""
 ULPS = dict.fromkeys(_INEXACT.split(), 4)
 #: sums of terms that may cancel: the same number of units of the largest value
-CANCELLING = {"gelu": 4, "gelu_input_grad": 8, "gelu_x_grad": 8, "random_normal": 4}
+CANCELLING = {
+    "gelu": 4,
+    "gelu_input_grad": 8,
+    "gelu_x_grad": 8,
+    "logaddexp": 4,
+    "logaddexp2": 4,
+    "logit": 8,
+    "sinc": 4,
+    "erfinv": 8,
+    "xlogy": 4,
+    "hypot": 2,
+    "random_normal": 4,
+}
 #: sums and products of samples, in another order than NumPy's: at most 70 elements, half a unit each
 REORDERED = {"sum": 16, "prod": 40}
 

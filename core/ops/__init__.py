@@ -38,7 +38,9 @@ def _binary(name: str, op: Op) -> None:
 for _name, _op in {
     "add": elementwise.add, "sub": elementwise.subtract, "mul": elementwise.multiply,
     "truediv": elementwise.divide, "floordiv": elementwise.floor_divide, "mod": elementwise.remainder,
-    "matmul": linalg.matmul,
+    "matmul": linalg.matmul, "and": elementwise.bitwise_and, "or": elementwise.bitwise_or,
+    "xor": elementwise.bitwise_xor, "lshift": elementwise.bitwise_left_shift,
+    "rshift": elementwise.bitwise_right_shift,
 }.items():  # fmt: skip
     _binary(_name, _op)
 
@@ -116,16 +118,22 @@ METHODS: dict[str, Any] = {
         name: REGISTRY[name]
         for name in (
             "sum prod max min any all argmax argmin mean var std logsumexp abs sign square sqrt rsqrt exp expm1 log "
-            "log1p sin cos tanh sigmoid erf floor ceil round trunc clip softmax log_softmax relu squeeze expand_dims "
+            "log1p sin cos tanh sigmoid erf floor ceil round trunc softmax log_softmax relu squeeze expand_dims "
             "flatten split matmul mm bmm mv dot inner outer addmm addmv baddbmm trace"
+        ).split()
+    },
+    **{
+        name: REGISTRY[name]
+        for name in (
+            "log2 log10 exp2 tan asin acos atan sinh cosh frac reciprocal isnan isinf isfinite maximum minimum lerp "
+            "lgamma digamma erfinv"
         ).split()
     },
     "count_nonzero": REGISTRY["count_nonzero"], "nonzero": search.nonzero, "argwhere": search.argwhere,
     "masked_select": search.masked_select,
     "__pow__": _power, "__rpow__": lambda self, other: elementwise.power(other, self),
     "__neg__": elementwise.negative, "__abs__": elementwise.abs_, "__pos__": lambda self: self,
-    "__invert__": elementwise.logical_not,
-    "__and__": elementwise.logical_and, "__or__": elementwise.logical_or, "__xor__": elementwise.logical_xor,
+    "__invert__": elementwise.bitwise_invert, "clip": elementwise.clip_, "clamp": elementwise.clip_,
     "__eq__": elementwise.equal, "__ne__": elementwise.not_equal, "__lt__": elementwise.less,
     "__le__": elementwise.less_equal, "__gt__": elementwise.greater, "__ge__": elementwise.greater_equal,
     "__getitem__": _get, "__setitem__": _set,

@@ -4,14 +4,30 @@
 # ruff: noqa: F811
 from __future__ import annotations
 
+import math
+
 from .. import types as T
 from ..errors import DtypeError
-from ..op import Ints, pointwise
+from ..op import Ints, pointwise, public
 from ..scalar import s
+from ..value import Tensor
 from . import elementwise as E
+from .creation import zeros_like
 
 
-def _numbers(name, *operands):
+def flat(op):
+    """Declare a slope of zero everywhere: the gradients are zeros, as PyTorch gives them."""
+    for name in op.input_names:
+
+        def rule(g):
+            return zeros_like(g)
+
+        rule.__name__ = name
+        op.grad(rule)
+    return op
+
+
+def numbers(name, *operands):
     """Refuse booleans where arithmetic on them has no meaning, as NumPy does."""
     if all(x.dtype is T.bool_ for x in operands):
         raise DtypeError(
@@ -48,7 +64,7 @@ add.error_sample((2, 3), (4,), match="do not broadcast")
 @pointwise(onnx="Sub")
 def subtract(x, y):
     """`x - y`, with broadcasting. Numerics: integers wrap around. Source: ONNX Sub."""
-    _numbers("subtract", x, y)
+    numbers("subtract", x, y)
     return x - y
 
 
@@ -108,41 +124,6 @@ divide.sample((3, 4), (4,), low=0.5, high=2.0).sample((3,), 2.0).sample(1.0, (3,
 )
 
 
-@pointwise(no_gradient="constant between steps")
-def floor_divide(x, y):
-    """The floor of `x / y`, with broadcasting. Numerics: an integer divided by zero is 0."""
-    _numbers("floor_divide", x, y)
-    return s.floordiv(x, y)
-
-
-floor_divide.sample((3, 4), (4,), low=0.5, high=3.0).sample(Ints((6,), -5, 6), 3)
-
-
-def _onnx_remainder(o, x, y):
-    # Mod with the sign of the divisor is for integers only.
-    return o.Mod(x, y) if x.dtype.is_integer else o.Sub(x, o.Mul(o.Floor(o.Div(x, y)), y))
-
-
-@pointwise(onnx=_onnx_remainder)
-def remainder(x, y):
-    """`x - floor(x / y) * y`: the remainder with the sign of y, with broadcasting. Source: ONNX Mod (fmod=0)."""
-    _numbers("remainder", x, y)
-    return s.mod(x, y)
-
-
-@remainder.grad
-def x(g):
-    return g
-
-
-@remainder.grad
-def y(g, x, y):
-    return negative(g * floor(x / y))
-
-
-remainder.sample((3, 4), 0.75, low=0.1, high=0.7).sample(Ints((6,), -5, 6), 3)
-
-
 @pointwise(onnx="Pow")
 def power(x, y):
     """`x ** y`, with broadcasting.
@@ -150,13 +131,15 @@ def power(x, y):
     Numerics: special values as C's pow; a negative x with a fractional y is NaN. The gradient with respect
     to y is 0 where x = 0. Source: ONNX Pow.
     """
-    _numbers("power", x, y)
+    numbers("power", x, y)
     return s.pow(x, y)
 
 
 @power.grad
 def x(g, x, y):
-    return g * y * power(x, y - 1)
+    if isinstance(y, Tensor):  # x ** 0 is flat, at 0 too
+        return g * E.where(E.equal(y, 0), 0.0, y * power(x, y - 1))
+    return g * y * power(x, y - 1) if y != 0 else g * 0.0
 
 
 @power.grad
@@ -165,6 +148,13 @@ def y(g, x, out):
 
 
 power.sample((3, 4), (4,), low=0.5, high=2.0).sample((3,), 3.0, low=0.5).sample((4,), 2)
+
+
+@public
+def float_power(x, y):
+    """`x ** y` in float64, whatever x and y are. Source: `power`."""
+    wide = [E.cast(v, dtype=T.float64) if isinstance(v, Tensor) else float(v) for v in (x, y)]
+    return power(*wide)
 
 
 @pointwise(onnx="Max")
@@ -215,7 +205,7 @@ def _share(wins, ties):
 @pointwise(onnx="Neg")
 def negative(x):
     """`-x`. Source: ONNX Neg."""
-    _numbers("negative", x)
+    numbers("negative", x)
     return -x
 
 
@@ -241,14 +231,14 @@ def x(g, x):
 abs_.sample((3, 4)).sample(Ints((5,), -3, 3))
 
 
-@pointwise(no_gradient="constant between steps", onnx="Sign")
+@pointwise(onnx="Sign")
 def sign(x):
-    """-1, 0 or 1. Numerics: NaN stays NaN. Source: ONNX Sign."""
-    _numbers("sign", x)
+    """-1, 0 or 1. Numerics: NaN stays NaN; the gradient is 0. Source: ONNX Sign."""
+    numbers("sign", x)
     return s.sign(x)
 
 
-sign.sample((3, 4)).sample(Ints((5,), -3, 3))
+flat(sign).sample((3, 4)).sample(Ints((5,), -3, 3))
 
 
 @pointwise(onnx=lambda o, x: o.Mul(x, x))
@@ -307,49 +297,231 @@ def x(g, out):
 reciprocal.sample((3, 4), low=0.5, high=2.0)
 
 
-def _rounding(name, onnx, text):
-    def body(x):
-        return getattr(s, "rint" if name == "round" else name)(x) if x.dtype.is_float else x
+@pointwise
+def positive(x):
+    """x itself, as a new tensor."""
+    numbers("positive", x)
+    return x
+
+
+@positive.grad
+def x(g):
+    return g
+
+
+positive.sample((3, 4)).sample(Ints((3,)))
+
+
+@pointwise(to_float=True)
+def cbrt(x):
+    """The cube root, of negative numbers too. Numerics: the slope at 0 is infinite."""
+    return s.cbrt(x)
+
+
+@cbrt.grad
+def x(g, out):
+    return g / (out * out * 3)
+
+
+cbrt.sample((3, 4), low=0.2, high=3.0)
+
+
+# ---------------------------------------------------------------- two operands and more
+
+
+def _beside_nan(name, text):
+    def body(x, y):
+        return getattr(s, name)(x, y)
 
     body.__name__ = name
-    body.__doc__ = f"{text} Integers are unchanged. The gradient is 0. Source: ONNX {name.capitalize()}."
-    return pointwise(no_gradient="constant between steps", onnx=onnx)(body)
+    body.__doc__ = (
+        f"The {text} of x and y, with broadcasting; the other one where one is NaN. At ties the gradient\n"
+        "is x's."
+    )
+    op = pointwise(body)
+
+    def takes_x(x, y):
+        wins = E.greater_equal(x, y) if name == "fmax" else E.less_equal(x, y)
+        nan = E.not_equal(y, y) if isinstance(y, Tensor) else y != y
+        return E.logical_or(wins, nan) if isinstance(nan, Tensor) or nan else wins
+
+    @op.grad
+    def x(g, x, y):
+        return E.where(takes_x(x, y), g, 0.0)
+
+    @op.grad
+    def y(g, x, y):
+        return E.where(takes_x(x, y), 0.0, g)
+
+    return op.sample((3, 4), (4,)).sample(Ints((5,)), 2)
 
 
-floor = _rounding("floor", "Floor", "The largest integer not above x.")
-ceil = _rounding("ceil", "Ceil", "The smallest integer not below x.")
-round_ = _rounding("round", "Round", "The nearest integer, halves to even.")
-trunc = _rounding("trunc", lambda o, x: o.Mul(o.Sign(x), o.Floor(o.Abs(x))), "The integer part, towards 0.")
-for _op in (floor, ceil, round_, trunc):
-    _op.sample((3, 4)).sample(Ints((3,)))
+fmax = _beside_nan("fmax", "larger")
+fmin = _beside_nan("fmin", "smaller")
 
 
-def _clip_onnx(o, x, *, min, max):
-    bounds = [None if b is None else o.const(b, like=x) for b in (min, max)]
-    return o.Clip(x, *bounds)
+@pointwise(to_float=True)
+def hypot(x, y):
+    """`sqrt(x*x + y*y)` without overflow, with broadcasting.
 
-
-@pointwise(onnx=_clip_onnx)
-def clip(x, *, min=None, max=None):
-    """x limited to the range from `min` to `max` (numbers; None leaves that side open).
-
-    Numerics: NaN stays NaN; the slope is 1 inside and on the bounds, 0 outside. Source: ONNX Clip.
+    Numerics: infinite if either operand is, NaN beside it included; the slope at (0, 0) is NaN.
     """
-    out = x
-    if min is not None:
-        out = s.maximum(out, min)
-    if max is not None:
-        out = s.minimum(out, max)
-    return out
+    if x.dtype.itemsize < 8 and y.dtype.itemsize < 8:
+        a, b = s.cast(x, T.float64), s.cast(y, T.float64)
+        out = s.sqrt(a * a + b * b)
+        kind = T.promote(x.dtype, y.dtype)
+        return s.where(s.logical_or(s.isinf(x), s.isinf(y)), math.inf, s.cast(out, kind))
+    large, small = s.maximum(s.abs(x), s.abs(y)), s.minimum(s.abs(x), s.abs(y))
+    ratio = small / large
+    out = s.where(s.eq(large, 0), large, large * s.sqrt(ratio * ratio + 1))
+    return s.where(s.logical_or(s.isinf(x), s.isinf(y)), math.inf, out)
 
 
-@clip.grad
-def x(g, x, min, max):
-    inside = None if min is None else E.greater_equal(x, min)
-    if max is not None:
-        below = E.less_equal(x, max)
-        inside = below if inside is None else E.logical_and(inside, below)
-    return g if inside is None else E.where(inside, g, 0.0)
+@hypot.grad
+def x(g, x, out):
+    return g * (x / out)
 
 
-clip.sample((3, 4), min=-0.5, max=1.0).sample((3,), max=0.25)
+@hypot.grad
+def y(g, y, out):
+    return g * (y / out)
+
+
+hypot.sample((3, 4), (4,), low=0.3).sample((3,), 0.5)
+
+
+@pointwise(to_float=True)
+def copysign(x, y):
+    """The magnitude of x with the sign of y, with broadcasting. The slope at x = 0 is 0. Source: IEEE 754."""
+    return s.copysign(x, y)
+
+
+@copysign.grad
+def x(g, x, out):
+    return g * (sign(x) * sign(out))
+
+
+@copysign.grad
+def y(g):
+    return zeros_like(g)
+
+
+copysign.sample((3, 4), (4,))
+
+
+@pointwise(
+    no_gradient="a step between neighbouring floats",
+    no_onnx="ONNX has no op that reads the bits of a float",
+)
+def nextafter(x, y):
+    """The float next to x on the way to y, with broadcasting; y where they are equal. Source: IEEE 754."""
+    return s.nextafter(x, y)
+
+
+nextafter.sample((3, 4), (4,))
+
+
+@pointwise
+def lerp(x, y, weight):
+    """`x + weight * (y - x)`, with broadcasting; from the nearer end, so that both ends are exact.
+
+    weight: a tensor or a number.
+    """
+    step = y - x
+    return s.where(s.lt(s.abs(weight), 0.5), x + weight * step, y - step * (1 - weight))
+
+
+@lerp.grad
+def x(g, weight):
+    return g * (1 - weight)
+
+
+@lerp.grad
+def y(g, weight):
+    return g * weight
+
+
+@lerp.grad
+def weight(g, x, y):
+    return g * (y - x)
+
+
+lerp.sample((3, 4), (3, 4), (4,)).sample((3,), (3,), 0.25)
+
+
+@pointwise
+def addcmul(x, y, z, *, value=1):
+    """`x + value * y * z`, with broadcasting. value: a number."""
+    return x + y * z * value
+
+
+@addcmul.grad
+def x(g):
+    return g
+
+
+@addcmul.grad
+def y(g, z, value):
+    return g * (z * value)
+
+
+@addcmul.grad
+def z(g, y, value):
+    return g * (y * value)
+
+
+addcmul.sample((3, 4), (4,), (3, 1), value=0.5)
+
+
+@pointwise(to_float=True)
+def addcdiv(x, y, z, *, value=1):
+    """`x + value * y / z`, with broadcasting. value: a number."""
+    return x + y / z * value
+
+
+@addcdiv.grad
+def x(g):
+    return g
+
+
+@addcdiv.grad
+def y(g, z, value):
+    return g / z * value
+
+
+@addcdiv.grad
+def z(g, y, z, value):
+    return negative(g * (y / (z * z) * value))
+
+
+addcdiv.sample((3, 4), (4,), (3, 1), value=0.5, low=0.5)
+
+
+def _whole(name, *operands):
+    for v in operands:
+        if not v.dtype.is_integer:
+            raise DtypeError(name, f"takes integers, not {v.dtype}", "convert with .to(dg.int64)")
+
+
+_NOT_SMOOTH = "integers have no gradient"
+
+
+@pointwise(no_gradient=_NOT_SMOOTH, no_onnx="ONNX has no loop over divisions in one op")
+def gcd(x, y):
+    """The greatest common divisor of the magnitudes of two integers, with broadcasting; gcd(0, n) is |n|."""
+    _whole("gcd", x, y)
+    return s.gcd(x, y)
+
+
+gcd.sample(Ints((6,), -30, 30), Ints((6,), -30, 30)).sample(Ints((6,), 0, 30), 12)
+gcd.error_sample((3,), Ints((3,)), match="takes integers, not float32")
+
+
+@pointwise(no_gradient=_NOT_SMOOTH, no_onnx="ONNX has no loop over divisions in one op")
+def lcm(x, y):
+    """The least common multiple of the magnitudes of two integers, with broadcasting; 0 if either is 0."""
+    _whole("lcm", x, y)
+    return s.abs(s.floordiv(x, s.gcd(x, y)) * y)
+
+
+lcm.sample(Ints((6,), -30, 30), Ints((6,), -30, 30))

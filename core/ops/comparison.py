@@ -4,8 +4,13 @@
 # ruff: noqa: F811
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
 from .. import types as T
-from ..op import Ints, pointwise
+from ..op import Ints, pointwise, public
+from ..scalar import cast as convert
 from ..scalar import const, s
 
 
@@ -67,6 +72,115 @@ def y(g, condition):
 
 
 where.sample(Ints((3, 4), 0, 2, "bool"), (3, 4), (4,)).sample(Ints((3,), 0, 2, "bool"), (3,), 0.0)
+
+
+def _sided(name, text, test):
+    def body(x):
+        return test(x) if x.dtype.is_float else const(name == "isreal", T.bool_)
+
+    body.__name__, body.__doc__ = name, f"{text} Returns: bool."
+    return pointwise(no_gradient="boolean result")(body).sample((3, 4))
+
+
+isposinf = _sided("isposinf", "Whether x is +infinity.", lambda x: s.eq(x, math.inf))
+isneginf = _sided("isneginf", "Whether x is -infinity.", lambda x: s.eq(x, -math.inf))
+
+
+@pointwise(no_gradient="boolean result")
+def isreal(x):
+    """Whether x has no imaginary part: true for every real dtype. Returns: bool."""
+    return const(True, T.bool_)
+
+
+isreal.sample((3, 4))
+
+
+@pointwise(no_gradient="boolean result")
+def signbit(x):
+    """Whether the sign is set: negative numbers, -0 and NaN with a sign. Returns: bool."""
+    if x.dtype.is_float:
+        return s.lt(s.copysign(const(1, x.dtype), x), 0)
+    return s.lt(x, 0) if x.dtype.kind == "int" else const(False, T.bool_)
+
+
+signbit.sample((3, 4)).sample(Ints((5,), -3, 3))
+
+
+@pointwise(no_gradient="boolean result")
+def isclose(x, y, *, rtol=1e-5, atol=1e-8, equal_nan=False):
+    """Whether `|x - y| <= atol + rtol * |y|`, with broadcasting.
+
+    rtol, atol: numbers from 0; equal_nan: NaN equals NaN. Returns: bool. Numerics: infinities are close to
+    themselves only; integers are compared in float64.
+    """
+    if not (x.dtype.is_float or y.dtype.is_float):
+        x, y = convert(x, T.float64), convert(y, T.float64)
+    apart = s.abs(x - y)
+    close = s.logical_and(s.isfinite(apart), s.le(apart, s.abs(y) * rtol + atol))
+    close = s.logical_or(s.eq(x, y), close)
+    return s.logical_or(close, s.logical_and(s.isnan(x), s.isnan(y))) if equal_nan else close
+
+
+isclose.sample((3, 4), (3, 4), rtol=0.5, atol=0.1).sample((4,), (4,), equal_nan=True)
+
+
+def _all(x):
+    from .reduction import all_
+
+    return all_(x)
+
+
+@public
+def allclose(x, y, rtol=1e-5, atol=1e-8, equal_nan=False):
+    """Whether all elements are close, as `isclose` says. Returns: bool (in a graph this reads a value)."""
+    return bool(_all(isclose(x, y, rtol=rtol, atol=atol, equal_nan=equal_nan)).item())
+
+
+@public
+def array_equal(x, y, equal_nan=False):
+    """Whether x and y have equal shapes and elements. equal_nan: NaN equals NaN. Returns: bool."""
+    if x.shape != y.shape:
+        return False
+    same = equal(x, y)
+    if equal_nan:
+        same = logical_or(same, logical_and(isnan(x), isnan(y)))
+    return bool(_all(same).item())
+
+
+@pointwise(no_gradient="a step")
+def heaviside(x, values):
+    """0 for x below 0, 1 above, `values` at 0, with broadcasting. Numerics: NaN stays NaN."""
+    kind = T.promote(x.dtype, values.dtype)
+    step = convert(s.gt(x, 0), kind)
+    if x.dtype.is_float:
+        step = s.where(s.isnan(x), convert(x, kind), step)
+    return s.where(s.eq(x, 0), values, step)
+
+
+heaviside.sample((3, 4), (4,)).sample(Ints((5,), -2, 3), 1)
+
+
+@pointwise
+def nan_to_num(x, *, nan=0.0, posinf=None, neginf=None):
+    """x with NaN and infinities replaced.
+
+    nan, posinf, neginf: numbers; the largest and lowest float of the dtype when posinf, neginf are None.
+    Integers are unchanged. The slope is 0 where something is replaced.
+    """
+    if not x.dtype.is_float:
+        return x
+    largest = float(np.finfo(x.dtype.np).max)
+    out = s.where(s.eq(x, math.inf), largest if posinf is None else posinf, x)
+    out = s.where(s.eq(x, -math.inf), -largest if neginf is None else neginf, out)
+    return s.where(s.isnan(x), nan, out)
+
+
+@nan_to_num.grad
+def x(g, x):
+    return where(isfinite(x), g, 0.0)
+
+
+nan_to_num.sample((3, 4)).sample((3, 4), nan=1.0, posinf=5.0, neginf=-5.0)
 
 
 @pointwise(onnx=lambda o, x, *, dtype: o.Cast(x, to=o.dtype(dtype)))

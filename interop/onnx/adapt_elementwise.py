@@ -6,13 +6,10 @@ import functools
 import math
 from typing import Any
 
-import numpy as np
-
 from ...core import types as T
 from ...core.op import REGISTRY as ops
 from ...core.value import Tensor
 from .dtypes import from_code
-from .program import host_tensor
 from .table import adapter
 
 
@@ -42,6 +39,9 @@ for _onnx, _name in {
     "Reciprocal": "reciprocal", "Sqrt": "sqrt", "Exp": "exp", "Log": "log", "Sin": "sin", "Cos": "cos", "Tanh": "tanh",
     "Sigmoid": "sigmoid", "Erf": "erf", "Floor": "floor", "Ceil": "ceil", "Round": "round", "Equal": "equal",
     "Less": "less", "LessOrEqual": "less_equal", "Greater": "greater", "GreaterOrEqual": "greater_equal",
+    "Tan": "tan", "Asin": "asin", "Acos": "acos", "Atan": "atan",
+    "Sinh": "sinh", "Cosh": "cosh", "Asinh": "asinh", "Acosh": "acosh", "Atanh": "atanh",
+    "BitwiseAnd": "bitwise_and", "BitwiseOr": "bitwise_or", "BitwiseXor": "bitwise_xor", "BitwiseNot": "bitwise_invert",
     "And": "logical_and", "Or": "logical_or", "Xor": "logical_xor", "Not": "logical_not", "IsNaN": "isnan",
 }.items():  # fmt: skip
     _direct(_onnx, _name)
@@ -72,20 +72,9 @@ def div(x, y):
 @adapter("Mod", numbers=True)
 def mod(x, y, *, fmod=0):
     """fmod: the sign of the dividend instead of the divisor."""
-    if not fmod:
-        return ops["remainder"](x, y)
-    dtype = _dtype(x, y)
-    if dtype.kind == "uint":
-        return ops["remainder"](x, y)
-    rest = ops["remainder"](_abs(x), _abs(y))
-    negative = ops["less"](x, 0) if isinstance(x, Tensor) else x < 0
-    if isinstance(negative, bool):
-        return -rest if negative else rest
-    return ops["where"](negative, -rest, rest)
-
-
-def _abs(x: Any) -> Any:
-    return ops["abs"](x) if isinstance(x, Tensor) else abs(x)
+    if isinstance(x, Tensor) or isinstance(y, Tensor):
+        return ops["fmod" if fmod else "remainder"](x, y)
+    return math.fmod(x, y) if fmod else x % y
 
 
 @adapter("Pow", since=7)
@@ -174,52 +163,13 @@ def cast_like(x, y, *, saturate=1, round_mode="up"):
     return ops["assign"](x) if y.dtype is x.dtype else ops["cast"](x, dtype=y.dtype)
 
 
-@adapter("Tan")
-def tan(x):
-    """sin over cos."""
-    return ops["sin"](x) / ops["cos"](x)
-
-
-@adapter("Sinh")
-def sinh(x):
-    """The odd part of exp, by expm1, so that it is exact near 0."""
-    e = ops["expm1"](x)
-    return (e + e / (e + 1)) * 0.5
-
-
-@adapter("Cosh")
-def cosh(x):
-    """The even part of exp."""
-    return (ops["exp"](x) + ops["exp"](-x)) * 0.5
-
-
-@adapter("Asinh")
-def asinh(x):
-    """`sign(x) * log(|x| + sqrt(x*x + 1))`, by log1p."""
-    a = ops["abs"](x)
-    return ops["sign"](x) * ops["log1p"](a + a * a / (1 + ops["sqrt"](a * a + 1)))
-
-
-@adapter("Acosh")
-def acosh(x):
-    """`log(x + sqrt(x*x - 1))`."""
-    return ops["log"](x + ops["sqrt"](x * x - 1))
-
-
-@adapter("Atanh")
-def atanh(x):
-    """`log1p(2 x / (1 - x)) / 2`."""
-    return ops["log1p"](2 * x / (1 - x)) * 0.5
-
-
 @adapter("Identity")
 def identity(x):
     """x itself."""
     return x if isinstance(x, list) else ops["assign"](x)
 
 
-@adapter("BitShift", host=("y",))
+@adapter("BitShift", numbers=True)
 def bit_shift(x, y, *, direction):
-    """Unsigned integers shifted: a product with, or a floored quotient by, a power of two."""
-    factor = host_tensor(np.power(np.array(2, y.dtype), y).astype(y.dtype))
-    return ops["multiply"](x, factor) if direction == "LEFT" else ops["floor_divide"](x, factor)
+    """The bits of unsigned integers moved up or down."""
+    return ops["bitwise_left_shift" if direction == "LEFT" else "bitwise_right_shift"](x, y)

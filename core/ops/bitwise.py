@@ -1,0 +1,61 @@
+"""Bits of integers, and logic on booleans, element by element with broadcasting."""
+
+from __future__ import annotations
+
+from .. import types as T
+from ..errors import DtypeError
+from ..op import Ints, pointwise
+from ..scalar import s
+
+_NO_GRADIENT = "integers have no gradient"
+
+
+def _bits(name, scalar, onnx, text, shifts=False):
+    def check(*operands):
+        for v in operands:
+            if v.dtype.is_float or (shifts and v.dtype is T.bool_):
+                fit = "integers" if shifts else "integers and booleans"
+                raise DtypeError(name, f"takes {fit}, not {v.dtype}", "convert with .to(dg.int64)")
+
+    if scalar == "invert":
+
+        def body(x):
+            check(x)
+            return s.invert(x)
+    else:
+
+        def body(x, y):
+            check(x, y)
+            return getattr(s, scalar)(x, y)
+
+    body.__name__ = name
+    body.__doc__ = f"{text} Raises: DtypeError for floats. Source: ONNX {onnx}."
+    op = pointwise(no_gradient=_NO_GRADIENT)(body)
+    if scalar == "invert":
+        return op.sample(Ints((5,), -4, 4)).sample(Ints((4,), 0, 2, "bool"))
+    op.error_sample((3,), Ints((3,)), match="not float32")
+    if shifts:
+        return op.sample(Ints((3, 4), -9, 9, "int32"), Ints((4,), 0, 8, "int32")).sample(Ints((5,)), 2)
+    return op.sample(Ints((3, 4), -9, 9), Ints((4,), -9, 9)).sample(
+        Ints((4,), 0, 2, "bool"), Ints((4,), 0, 2, "bool")
+    )
+
+
+bitwise_and = _bits(
+    "bitwise_and", "and", "BitwiseAnd", "The bits set in both; on booleans whether both are true."
+)
+bitwise_or = _bits(
+    "bitwise_or", "or", "BitwiseOr", "The bits set in either; on booleans whether one is true."
+)
+bitwise_xor = _bits(
+    "bitwise_xor", "xor", "BitwiseXor", "The bits set in one; on booleans whether just one is true."
+)
+bitwise_invert = _bits("bitwise_invert", "invert", "BitwiseNot", "All bits turned; on booleans the opposite.")
+bitwise_left_shift = _bits(
+    "bitwise_left_shift", "shl", "BitShift",
+    "The bits of x moved up by y places, zeros moving in; 0 where y is no legal count.", True,
+)  # fmt: skip
+bitwise_right_shift = _bits(
+    "bitwise_right_shift", "shr", "BitShift",
+    "The bits of x moved down by y places, copies of the sign moving in.", True,
+)  # fmt: skip
