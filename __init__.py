@@ -10,6 +10,21 @@ from typing import Any
 
 from . import backends as _backends  # noqa: F401  (registers the devices)
 from .core import errors
+from .core.dtype_info import Info as _Info
+from .core.dtype_info import (
+    astype,
+    can_cast,
+    e,
+    finfo,
+    iinfo,
+    inf,
+    isdtype,
+    nan,
+    newaxis,
+    pi,
+    result_type,
+)
+from .core.dtype_info import shape_of_broadcast as broadcast_shapes
 from .core.modes import enable_grad, is_grad_enabled, no_grad
 from .core.op import PUBLIC as _PUBLIC
 from .core.ops import REGISTRY as _REGISTRY
@@ -32,8 +47,11 @@ from .core.types import (
 )
 from .core.value import Tensor
 from .eager.create import asarray, from_numpy, is_tensor, tensor
+from .eager.dlpack import from_dlpack
 
 __version__ = "0.1.0"
+__array_api_version__ = "2024.12"
+__array_namespace_info__ = _Info
 
 # Every op and every function that `core/ops` declares public; a function stands before an op of its name.
 globals().update({name: op for name, op in _REGISTRY.items() if not op.internal})
@@ -44,21 +62,34 @@ __all__ = [
     "Generator",
     "Tensor",
     "asarray",
+    "astype",
     "bool",
+    "broadcast_shapes",
+    "can_cast",
     "default_generator",
+    "e",
     "enable_grad",
     "errors",
+    "finfo",
     "float32",
     "float64",
+    "from_dlpack",
     "from_numpy",
+    "iinfo",
+    "inf",
     "int8",
     "int16",
     "int32",
     "int64",
     "is_grad_enabled",
     "is_tensor",
+    "isdtype",
     "manual_seed",
+    "nan",
+    "newaxis",
     "no_grad",
+    "pi",
+    "result_type",
     "tensor",
     "uint8",
     "uint16",

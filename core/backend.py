@@ -228,6 +228,22 @@ def get_backend(device: str) -> Backend:
     return found
 
 
+def available_devices() -> list[str]:
+    """The canonical names of all devices that can be used here."""
+    from .errors import DeviceError, MissingExtraError
+
+    found = []
+    for kind in _factories:
+        for index in range(64 if kind != "cpu" else 1):
+            name = kind if kind == "cpu" else f"{kind}:{index}"
+            try:
+                get_backend(name)
+            except (DeviceError, MissingExtraError):
+                break
+            found.append(name)
+    return found
+
+
 def normalize_device(device: str) -> str:
     """The canonical name of a device: "cpu", "cuda:0". Raises DeviceError for one that does not exist here."""
     from .errors import DeviceError

@@ -290,6 +290,9 @@ class Tensor:
             raise ArgumentTypeError("index", f"{self.type} is not an integer", "convert it, or use int(x)")
         return int(self.item())
 
+    def __complex__(self) -> complex:
+        return complex(self.item())
+
     def __hash__(self) -> int:
         return id(self)
 
@@ -308,6 +311,23 @@ class Tensor:
             return self if device == self.device else to_device(self, device=device)
         dtype = as_dtype(target, "to")
         return self if dtype is self.dtype else cast(self, dtype=dtype)
+
+    def to_device(self, device: Any, /, *, stream: Any = None) -> Tensor:
+        """This tensor on another device; itself when it is there. stream: not used."""
+        from .backend import normalize_device
+
+        home = normalize_device(device)
+        return self if home == self.device else self.to(home)
+
+    def __array_namespace__(self, *, api_version: str | None = None) -> Any:
+        """The module `duograd`: a namespace of the Python array API standard 2024.12."""
+        import sys
+
+        if api_version not in (None, "2021.12", "2022.12", "2023.12", "2024.12"):
+            raise ArgumentTypeError(
+                "array_namespace", f"version {api_version!r} of the standard is not known", "use 2024.12"
+            )
+        return sys.modules["duograd"]
 
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec else str(self)

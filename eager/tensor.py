@@ -139,6 +139,24 @@ class EagerTensor(Tensor):
         array = dispatch.state.executor.read(self)
         return np.array(array, dtype=dtype, copy=copy)
 
+    def __dlpack__(
+        self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: bool | None = None
+    ) -> Any:
+        """A DLPack capsule over this memory. Raises: BufferError when a gradient is required (use detach())."""
+        from .dlpack import export
+
+        if self._requires_grad and dispatch.state.grad:
+            raise BufferError(
+                f"[dlpack] {self.type} requires a gradient, which would be lost; use x.detach()"
+            )
+        return export(self, stream, max_version, dl_device, copy)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """DLPack's device type (1: CPU, 2: CUDA) and number."""
+        from .dlpack import device_of
+
+        return device_of(self)
+
     def __repr__(self) -> str:
         lay = self._layout
         array = self._storage.to_host(lay.dtype, lay.shape, lay.strides, self._offset)

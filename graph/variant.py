@@ -34,9 +34,8 @@ class Runner:
         self._empty = self._backend.empty
         host = dispatch._State.executor
         self._tensor = host.tensor_class  # type: ignore[attr-defined]
-        self._outputs = [
-            (host.layout(t.dtype, t.shape, None, device), max(1, t.nbytes)) for t in compiled.outputs
-        ]  # type: ignore[attr-defined]
+        layout = host.layout  # type: ignore[attr-defined]
+        self._outputs = [(layout(t.dtype, t.shape, None, device), max(1, t.nbytes)) for t in compiled.outputs]
         self._arenas: list[Any] = []
         self._numbers = compiled.numbers
         self._tail = list(compiled.constants)
