@@ -215,6 +215,10 @@ class Batcher:
             "use dg.where(condition, a, b) in place of a Python branch",
         )  # fmt: skip
 
+    def check(self, x: Any, refuse: Any) -> None:
+        with dispatch.executing(self.outer):
+            self.outer.check(x._inner if self.owns(x) else x, refuse)
+
     def get_grad(self, x: Any) -> Any:
         return x._grad if self.owns(x) else self.outer.get_grad(x)
 

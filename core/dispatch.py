@@ -22,6 +22,8 @@ class Executor(Protocol):
     number: a setting that may change between calls (a learning rate), read from `owner[key]`.
     offset: seed and first counter of the next `count` random elements; random_state, set_random_state: to go
     back to where they were. attach: put an op with its own gradient, already computed, on the tape.
+    check: `refuse(array)` gets the tensor's values and raises an error unless it likes them: at once, or after
+    a graph has run and before its effects.
     """
 
     def call(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> Any: ...
@@ -39,6 +41,8 @@ class Executor(Protocol):
     def constant(self, array: Any, device: Any) -> Tensor: ...
 
     def read(self, x: Tensor) -> Any: ...
+
+    def check(self, x: Tensor, refuse: Callable[[Any], None]) -> None: ...
 
     def get_grad(self, x: Tensor) -> Tensor | None: ...
 

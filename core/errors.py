@@ -6,6 +6,8 @@ import os
 import sys
 from types import CodeType, FrameType
 
+import numpy as np
+
 _PACKAGE_DIR = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _OUTSIDE = tuple(_PACKAGE_DIR + d + os.sep for d in ("tests", "examples"))
 # By id, for the hash of a code object is computed anew from its constants at every look-up.
@@ -99,6 +101,10 @@ class ArgumentError(DuogradError, ValueError):
 
 class ArgumentTypeError(DuogradError, TypeError):
     """An argument of the wrong kind."""
+
+
+class LinAlgError(DuogradError, np.linalg.LinAlgError):
+    """A matrix that an op of linear algebra cannot take: singular, not positive definite, without convergence."""
 
 
 class IndexingError(DuogradError, IndexError):

@@ -57,6 +57,7 @@ class Trace:
         self._serial: dict[Value, int] = {}  # computed values, in the order of the program
         self._local: dict[Value, Value] = {}
         self._known: set[Value] = set()
+        self.checks: list[tuple[Symbol, Any]] = []  # values to look at after the call, and who refuses them
         self.done = False
 
     # -- inputs ----------------------------------------------------------------------------
@@ -283,6 +284,10 @@ class Trace:
                 "do not branch on values inside a gradient rule or hook",
             )  # fmt: skip
         return self.breaker(self, face)
+
+    def check(self, x: Any, refuse: Any) -> None:
+        if self.breaker is not None:  # the backward graph is not watched: its matrices have been forward
+            self.checks.append((self.face(x), refuse))
 
     def number(self, owner: Any, key: str) -> Any:
         found = self.numbers.get((id(owner), key))

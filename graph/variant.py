@@ -149,6 +149,7 @@ class Ending:
         self.backward: Runner | None = None
         self.saved: list[tuple[Any, str, Any]] = []
         self.present: list[bool] = []
+        self.checks: list[tuple[int, Any]] = []
         self.differentiable: list[tuple[str, Any]] = []
         self.roots: list[int] = []
 
@@ -156,6 +157,8 @@ class Ending:
         self, variant: Variant, tensors: list[Any], outputs: list[Any], carried: dict[Any, Any]
     ) -> Any:
         """Let the effects take place and build the result."""
+        for k, refuse in self.checks:
+            refuse(outputs[k]._array())
         for t in self.written:
             t._storage.version += 1
         for position in self.written_args:
@@ -454,6 +457,7 @@ class Path:
                     (self.args.get(id(tensor), tensor), k)
                 )
         end.drawn = list(trace.drawn.values())
+        end.checks = [(output(symbol), refuse) for symbol, refuse in trace.checks]
         if roots:
             self._backward(trace, end, graph, sources, roots)
         segment = Segment(_runner(graph, sources))

@@ -1,0 +1,426 @@
+"""Kernels of linear algebra: calls of LAPACK over batches of matrices, and the row-major work around them.
+
+LAPACK's matrices are column-major: the memory of a row-major A is its transpose. Where an operation has a
+mirror image (a triangle for the other, a solution from the right, a singular value decomposition with its sides
+exchanged) that one is called, on the memory as it is; else matrices are copied with their axes swapped.
+A matrix whose routine reports a failure is filled with NaN.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from ...core.backend import Kernel, Operand, Program
+from ...core.lower import copy, fill
+from ...core.types import DTYPES, DType, Shape
+from .routines import Argument, Array, area, call, matrices, query, routine
+
+#: from this many rows on OpenBLAS and MKL use threads of their own: matrices then follow each other
+SERIAL_ROWS = 192
+
+
+def _chunks(program: Program, items: int, rows: int, flops: float) -> int:
+    return 1 if rows >= SERIAL_ROWS else program.chunks(items, items * (flops / 4 + 2000))
+
+
+def _count(x: Operand, axes: int = 2) -> int:
+    return math.prod(x.shape[: len(x.shape) - axes])
+
+
+def _is_complex(dtype: DType) -> bool:
+    return dtype.kind == "complex"
+
+
+def _real(dtype: DType) -> DType:
+    return {"complex64": DTYPES["float32"], "complex128": DTYPES["float64"]}.get(dtype.name, dtype)
+
+
+def _dense(program: Program, x: Operand, batch: Shape | None = None, axes: int = 2) -> Operand:
+    """x itself when it is contiguous and has the batch shape (or no batch at all), else a copy that has."""
+    own = x.shape[: len(x.shape) - axes]
+    wanted = own if batch is None or math.prod(own) == 1 else batch
+    if x.is_contiguous and own == wanted:
+        return x
+    full = program.scratch_operand(x.dtype, (*wanted, *x.shape[len(x.shape) - axes :]))
+    copy(program, x, full)
+    return full
+
+
+def _item(x: Operand, items: int, axes: int = 2) -> Array:
+    """An array argument that stays in place when there is one matrix for all items."""
+    found = matrices(x, axes)
+    return found if _count(x, axes) == items else found._replace(step=0)
+
+
+def _column_major(program: Program, shape: Shape, dtype: DType) -> Operand:
+    """Scratch matrices of a shape whose columns are contiguous."""
+    *batch, m, n = shape
+    made = program.scratch_operand(dtype, (*batch, n, m))
+    return made._replace(shape=shape, strides=(*made.strides[:-2], 1, m))
+
+
+def _info(program: Program, out: Operand | None, items: int) -> Array:
+    """The array of status codes, zero at first: a narrow code fills the low half."""
+    if out is None:
+        out = program.scratch_operand(DTYPES["int64"], (items,))
+    fill(program, 0, out)
+    return Array(out.slot, 8)
+
+
+def _identity(program: Program, out: Operand) -> None:
+    """Ones on the diagonal of square matrices, zeros elsewhere."""
+    fill(program, 0, out)
+    program.wave()
+    n = out.shape[-1]
+    diagonal = out._replace(shape=out.shape[:-1], strides=(*out.strides[:-2], n + 1))
+    fill(program, 1, diagonal)
+
+
+@functools.cache
+def _spoil_source(char: str) -> str:
+    nan = f"bits_{char}({0x7FC00000 if char == 'f32' else 0x7FF8000000000000})"
+    return f"""# NaN where a routine failed
+def kernel(args, chunk, nchunks):
+    info, x, items, size = args[0], args[1], args[2], args[3]
+    for item in range(items):
+        if load_i64(info, item) != 0:
+            for k in range(size):
+                store_{char}(x, item * size + k, {nan})
+"""
+
+
+def _spoil(program: Program, info: Array, items: int, *outs: Operand) -> None:
+    """Fill the results of failed items with NaN."""
+    program.wave()
+    for x in outs:
+        if x.size:
+            real = _real(x.dtype)
+            size = x.size // items * (x.dtype.itemsize // real.itemsize)
+            program.launch(_spoil_source(real.char), [info.slot, x.slot, items, size])
+
+
+@functools.cache
+def _triangle_source(char: str, words: int) -> str:
+    return f"""# zeros on one side of the diagonal
+def kernel(args, chunk, nchunks):
+    x, items, rows, columns, upper = args[0], args[1], args[2], args[3], args[4]
+    for item in range(share(items, chunk, nchunks), share(items, chunk + 1, nchunks)):
+        for i in range(rows):
+            first, last = i + 1, columns
+            if upper != 0:
+                first, last = 0, min(i, columns)
+            at = (item * rows + i) * columns
+            for j in range({words} * first, {words} * last):
+                store_{char}(x, {words} * at + j, types.{"float32" if char == "f32" else "float64"}(0))
+"""
+
+
+def _keep_triangle(program: Program, x: Operand, upper: bool) -> None:
+    """Zero what is below (above) the diagonal of contiguous matrices."""
+    real = _real(x.dtype)
+    items = _count(x)
+    source = _triangle_source(real.char, x.dtype.itemsize // real.itemsize)
+    program.launch(source, [x.slot, items, *x.shape[-2:], int(upper)], program.chunks(items, x.size * 4))
+
+
+# ---------------------------------------------------------------- triangles
+
+
+def cholesky_ex(
+    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, upper: bool, check_errors: bool
+) -> None:
+    """L of x = L L^H in place of a copy of x: the lower triangle is LAPACK's upper one."""
+    (x,), (out, status) = inputs, outputs
+    items, n = _count(x), x.shape[-1]
+    info = _info(program, status, items)
+    if out.size == 0:
+        return
+    copy(program, x, out)
+    program.wave()
+    chunks = _chunks(program, items, n, n**3 / 3)
+    arguments = ["L" if upper else "U", n, matrices(out), n, info]
+    call(program, routine("potrf", x.dtype), x.dtype, items, arguments, chunks)
+    program.wave()
+    _keep_triangle(program, out, upper)
+    _spoil(program, info, items, out)
+
+
+def _trsm(
+    program: Program, a: Operand, x: Operand, lower: bool, left: bool, unit: bool, adjoint: bool
+) -> None:
+    """x becomes the solution y of op(a) y = x, or of y op(a) = x. a: contiguous; x: contiguous, of all items."""
+    items, n = _count(x), a.shape[-1]
+    p, q = x.shape[-2:]
+    # a's memory is the transpose of a, x's memory the transpose of x: sides and triangles change over.
+    triangle, diagonal = "U" if lower else "L", "U" if unit else "N"
+    turned = "C" if _is_complex(x.dtype) else "T"
+    chunks = _chunks(program, items, min(p, q) if items > 1 else n, float(n * p * q))
+    matrix, target = _item(a, items), matrices(x)
+    if left and q == 1 and not (adjoint and _is_complex(x.dtype)):
+        arguments: list[Argument] = [triangle, "N" if adjoint else "T", diagonal, n, matrix, n, target, 1]
+        call(program, routine("trsv", x.dtype), x.dtype, items, arguments, chunks)
+        return
+    side, rows, columns = ("R", q, n) if left else ("L", n, p)
+    arguments = [side, triangle, turned if adjoint else "N", diagonal, rows, columns, 1.0, matrix, n]
+    call(program, routine("trsm", x.dtype), x.dtype, items, [*arguments, target, rows], chunks)
+
+
+def solve_triangular(
+    program: Program,
+    inputs: Sequence[Any],
+    outputs: Sequence[Operand],
+    *,
+    upper: bool,
+    left: bool,
+    unitriangular: bool,
+    adjoint: bool,
+) -> None:
+    """The solution in place of a copy of b."""
+    a, b = inputs
+    out = outputs[0]
+    if out.size == 0:
+        return
+    copy(program, b, out)
+    a = _dense(program, a, out.shape[:-2])
+    program.wave()
+    _trsm(program, a, out, not upper, left, unitriangular, adjoint)
+
+
+# ---------------------------------------------------------------- LU
+
+
+@functools.cache
+def _swap_source(char: str, words: int) -> str:
+    return f"""# exchanges of rows
+def kernel(args, chunk, nchunks):
+    x, pivots, items, rows, columns = args[0], args[1], args[2], args[3], args[4]
+    count, step, backwards = args[5], args[6], args[7]
+    for item in range(share(items, chunk, nchunks), share(items, chunk + 1, nchunks)):
+        for k in range(count):
+            i = count - 1 - k if backwards != 0 else k
+            j = types.int64(load_i32(pivots, item * step + i)) - 1
+            if i != j and 0 <= j < rows:
+                a = (item * rows + i) * columns * {words}
+                b = (item * rows + j) * columns * {words}
+                for c in range(columns * {words}):
+                    held = load_{char}(x, a + c)
+                    store_{char}(x, a + c, load_{char}(x, b + c))
+                    store_{char}(x, b + c, held)
+"""
+
+
+def _swap(program: Program, x: Operand, pivots: Operand, backwards: bool) -> None:
+    """Exchange row i of every matrix with row pivots[i] - 1, in order or backwards; pivots: dense."""
+    real = _real(x.dtype)
+    items, count = _count(x), pivots.shape[-1]
+    step = count if _count(pivots, 1) == items else 0
+    source = _swap_source(real.char, x.dtype.itemsize // real.itemsize)
+    arguments = [x.slot, pivots.slot, items, *x.shape[-2:], count, step, int(backwards)]
+    program.launch(source, arguments, program.chunks(items, x.size * 8))
+
+
+def permute_rows(
+    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, inverse: bool
+) -> None:
+    """The exchanges on a copy of x."""
+    x, pivots = inputs
+    out = outputs[0]
+    if out.size == 0:
+        return
+    copy(program, x, out)
+    pivots = _dense(program, pivots, out.shape[:-2], axes=1)
+    program.wave()
+    _swap(program, out, pivots, inverse)
+
+
+def lu_factor_ex(
+    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, check_errors: bool
+) -> None:
+    """LAPACK's packed LU with partial pivoting, by way of a column-major copy."""
+    x = inputs[0]
+    lu, pivots, status = outputs
+    items, (m, n) = _count(x), x.shape[-2:]
+    info = _info(program, status, items)
+    if x.size == 0:
+        return
+    work = _column_major(program, x.shape, x.dtype)
+    copy(program, x, work)
+    program.wave()
+    found = routine("getrf", x.dtype)
+    whole = program.scratch_operand(DTYPES["int64" if found.wide else "int32"], pivots.shape)
+    chunks = _chunks(program, items, min(m, n), m * n * min(m, n) * 2 / 3)
+    arguments = [m, n, matrices(work), m, matrices(whole, 1), info]
+    call(program, found, x.dtype, items, arguments, chunks)
+    program.wave()
+    copy(program, work, lu)
+    copy(program, whole, pivots)
+
+
+def solve_with(
+    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, adjoint: bool
+) -> None:
+    """Exchanges and two triangular solutions in place of a copy of b."""
+    _, b, lu, pivots = inputs
+    out = outputs[0]
+    if out.size == 0:
+        return
+    copy(program, b, out)
+    lu, pivots = _dense(program, lu, out.shape[:-2]), _dense(program, pivots, out.shape[:-2], axes=1)
+    program.wave()
+    steps = [
+        lambda: _swap(program, out, pivots, adjoint),
+        lambda: _trsm(program, lu, out, True, True, True, adjoint),
+        lambda: _trsm(program, lu, out, False, True, False, adjoint),
+    ]
+    for step in reversed(steps) if adjoint else steps:
+        step()
+        program.wave()
+
+
+# ---------------------------------------------------------------- orthogonal factors
+
+
+def qr(program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, mode: str) -> None:
+    """Householder's R, then Q from the reflectors; column-major copies on the way."""
+    (x,), (q, r) = inputs, outputs
+    items, (m, n), dtype = _count(x), x.shape[-2:], x.dtype
+    k, columns = min(m, n), q.shape[-1]
+    if items == 0 or k == 0:
+        if q.size:
+            _identity(program, q)
+        return
+    work = _column_major(program, x.shape, dtype)
+    copy(program, x, work)
+    info = _info(program, None, items)
+    tau = matrices(program.scratch_operand(dtype, (items, k)), 1)
+    factor = routine("geqrf", dtype)
+    expand = routine("ungqr" if _is_complex(dtype) else "orgqr", dtype)
+    sizes = query(factor, dtype, [m, n, None, m, None, "work", -1, None])
+    sizes += query(expand, dtype, [m, columns, k, None, m, None, "work", -1, None])
+    chunks = _chunks(program, items, k, 2.0 * m * n * k)
+    length = max(*sizes, 1)
+    room = area(program, length * dtype.itemsize, chunks)
+    program.wave()
+    call(program, factor, dtype, items, [m, n, matrices(work), m, tau, room, length, info], chunks)
+    program.wave()
+    rows = r.shape[-2]
+    if rows == m:
+        copy(program, work, r)
+    else:
+        copy(program, work._replace(shape=(*work.shape[:-2], rows, n)), r)
+    full = work
+    if columns > n:  # complete: room for more columns than x has
+        full = _column_major(program, q.shape, dtype)
+        copy(program, work, full._replace(shape=work.shape))
+    program.wave()
+    _keep_triangle(program, r, True)
+    target = Array(full.slot, m * full.shape[-1] * dtype.itemsize)
+    call(program, expand, dtype, items, [m, columns, k, target, m, tau, room, length, info], chunks)
+    program.wave()
+    copy(program, full._replace(shape=q.shape), q)
+
+
+def _svd(program: Program, x: Operand, u: Any, s: Operand, vh: Any, status: Operand) -> None:
+    """Singular values, with the sides exchanged: x's memory is V S U^T. u, vh: None for values only."""
+    items, (m, n), dtype = _count(x), x.shape[-2:], x.dtype
+    k = min(m, n)
+    info = _info(program, status, items)
+    if items == 0 or k == 0:
+        for side in (u, vh):
+            if side is not None and side.size:
+                _identity(program, side)
+        return
+    work = program.scratch_operand(dtype, x.shape)
+    copy(program, x, work)
+    job = "N" if u is None else "S" if u.shape[-1] == k and vh.shape[-2] == k else "A"
+    steps = n, 1 if u is None else u.shape[-1]
+    found = routine("gesdd", dtype)
+    complex_ = _is_complex(dtype)
+    extra = [None] if complex_ else []
+    asked = [job, n, m, None, n, None, None, steps[0], None, steps[1], "work", -1, *extra, None, None]
+    length = query(found, dtype, asked)[0]
+    chunks = _chunks(program, items, k, 8.0 * m * n * k)
+    room = area(program, length * dtype.itemsize, chunks)
+    whole = area(program, 8 * 8 * k, chunks)
+    more = []
+    if complex_:
+        large = max(m, n)
+        count = 7 * k if u is None else max(5 * k * k + 5 * k, 2 * large * k + 2 * k * k + k)
+        more = [area(program, count * _real(dtype).itemsize, chunks)]
+    nothing = area(program, 8, 1)
+    left, right = (nothing, nothing) if u is None else (matrices(vh), matrices(u))
+    program.wave()
+    arguments = [job, n, m, matrices(work), n, matrices(s, 1), left, steps[0], right, steps[1], room, length]
+    call(program, found, dtype, items, [*arguments, *more, whole, info], chunks)
+    _spoil(program, info, items, *(o for o in (u, s, vh) if o is not None))
+
+
+def svd_ex(
+    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, full_matrices: bool
+) -> None:
+    """U, S and V^H by divide and conquer."""
+    u, s, vh, status = outputs
+    _svd(program, inputs[0], u, s, vh, status)
+
+
+def svdvals_ex(program: Program, inputs: Sequence[Any], outputs: Sequence[Operand]) -> None:
+    """Singular values alone."""
+    s, status = outputs
+    _svd(program, inputs[0], None, s, None, status)
+
+
+def _eigh(program: Program, x: Operand, w: Operand, v: Operand | None, status: Operand, upper: bool) -> None:
+    """Eigenvalues (and vectors) of symmetric and Hermitian matrices by divide and conquer."""
+    items, n, dtype = _count(x), x.shape[-1], x.dtype
+    info = _info(program, status, items)
+    if x.size == 0:
+        return
+    work = _column_major(program, x.shape, dtype)
+    copy(program, x, work)
+    job = "N" if v is None else "V"
+    complex_ = _is_complex(dtype)
+    found = routine("heevd" if complex_ else "syevd", dtype)
+    more = ["rwork", -1] if complex_ else []
+    asked = [job, "U" if upper else "L", n, None, n, None, "work", -1, *more, "iwork", -1, None]
+    lengths = query(found, dtype, asked)
+    chunks = _chunks(program, items, n, 9.0 * n**3)
+    sizes = [dtype.itemsize, *([_real(dtype).itemsize] if complex_ else []), 8]
+    rooms = [area(program, length * size, chunks) for length, size in zip(lengths, sizes)]
+    program.wave()
+    arguments: list[Argument] = [job, "U" if upper else "L", n, matrices(work), n, matrices(w, 1)]
+    for room, length in zip(rooms, lengths):
+        arguments += [room, length]
+    call(program, found, dtype, items, [*arguments, info], chunks)
+    if v is not None:
+        program.wave()
+        copy(program, work, v)
+    _spoil(program, info, items, *(o for o in (w, v) if o is not None))
+
+
+def eigh_ex(program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, upper: bool) -> None:
+    """Eigenvalues in ascending order and eigenvectors."""
+    w, v, status = outputs
+    _eigh(program, inputs[0], w, v, status, upper)
+
+
+def eigvalsh_ex(program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, upper: bool) -> None:
+    """Eigenvalues alone."""
+    w, status = outputs
+    _eigh(program, inputs[0], w, None, status, upper)
+
+
+KERNELS: dict[str, Kernel] = {
+    "cholesky_ex": cholesky_ex,
+    "eigh_ex": eigh_ex,
+    "eigvalsh_ex": eigvalsh_ex,
+    "lu_factor_ex": lu_factor_ex,
+    "permute_rows": permute_rows,
+    "qr": qr,
+    "solve_triangular": solve_triangular,
+    "solve_with": solve_with,
+    "svd_ex": svd_ex,
+    "svdvals_ex": svdvals_ex,
+}
