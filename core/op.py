@@ -49,8 +49,9 @@ class PointwiseForm(NamedTuple):
 class Sample(NamedTuple):
     """Arguments that show an op at work; tests run them in every mode, dtype and device.
 
-    args: shapes (tuples) stand for random tensors, `Ints(shape, low, high)` for integers, anything else is
-    itself; low and high bound random floats (keep them off kinks and poles).
+    args: shapes (tuples) stand for random tensors, `Ints(shape, low, high)` for integers, arrays of floats are
+    brought to the dtype that is tested, anything else is itself; low and high bound random floats (keep them
+    off kinks and poles).
     """
 
     args: tuple[Any, ...]

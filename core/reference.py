@@ -13,7 +13,7 @@ from .types import DTYPES, DType, TensorType, float32
 
 
 def make_arguments(sample: Sample, seed: int = 0, dtype: DType = float32) -> list[Any]:
-    """The sample's arguments: NumPy arrays for shapes, everything else as it is."""
+    """The sample's arguments: NumPy arrays for shapes, arrays of floats in the dtype, everything else as it is."""
     rng = np.random.default_rng(seed)
     out: list[Any] = []
     for a in sample.args:
@@ -21,9 +21,19 @@ def make_arguments(sample: Sample, seed: int = 0, dtype: DType = float32) -> lis
             out.append(rng.integers(a.low, a.high, a.shape).astype(DTYPES[a.dtype].np))
         elif isinstance(a, tuple):
             out.append(rng.uniform(sample.low, sample.high, a).astype(dtype.np))
+        elif isinstance(a, np.ndarray) and a.dtype.kind == "f":
+            out.append(a.astype(dtype.np))
         else:
             out.append(a)
     return out
+
+
+def has_floats(sample: Sample) -> bool:
+    """Whether some argument is a tensor of floats."""
+    return any(
+        a.dtype.kind == "f" if isinstance(a, np.ndarray) else isinstance(a, tuple) and not isinstance(a, Ints)
+        for a in sample.args
+    )
 
 
 def samples(kind: str | None = None) -> Iterator[tuple[Op, int, Sample]]:

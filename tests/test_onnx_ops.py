@@ -14,7 +14,7 @@ from duograd.core.types import DTYPES  # noqa: E402
 
 NEWEST = onnx.defs.onnx_opset_version()
 #: ops that the exporter must refuse, because they draw random numbers or are gradients no ONNX op computes
-REFUSED = {name for name, op in REGISTRY.items() if op.no_onnx and op.kind != "composite"}
+REFUSED = {name for name, op in REGISTRY.items() if op.no_onnx}
 CASES = [c for c in samples() if c[0].name not in REFUSED and c[0].name != "to_device"]
 #: scatter with addition came with opset 16
 SINCE = {

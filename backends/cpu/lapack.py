@@ -38,13 +38,13 @@ def _real(dtype: DType) -> DType:
     return {"complex64": DTYPES["float32"], "complex128": DTYPES["float64"]}.get(dtype.name, dtype)
 
 
-def _dense(program: Program, x: Operand, batch: Shape | None = None, axes: int = 2) -> Operand:
-    """x itself when it is contiguous and has the batch shape (or no batch at all), else a copy that has."""
+def _dense(program: Program, x: Operand, dtype: DType, batch: Shape, axes: int = 2) -> Operand:
+    """x itself when it is contiguous and has the dtype and batch shape (or one item), else a copy that has."""
     own = x.shape[: len(x.shape) - axes]
-    wanted = own if batch is None or math.prod(own) == 1 else batch
-    if x.is_contiguous and own == wanted:
+    wanted = own if math.prod(own) == 1 else batch
+    if x.is_contiguous and own == wanted and x.dtype is dtype:
         return x
-    full = program.scratch_operand(x.dtype, (*wanted, *x.shape[len(x.shape) - axes :]))
+    full = program.scratch_operand(dtype, (*wanted, *x.shape[len(x.shape) - axes :]))
     copy(program, x, full)
     return full
 
@@ -129,9 +129,7 @@ def _keep_triangle(program: Program, x: Operand, upper: bool) -> None:
 # ---------------------------------------------------------------- triangles
 
 
-def cholesky_ex(
-    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, upper: bool, check_errors: bool
-) -> None:
+def cholesky_ex(program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, upper: bool) -> None:
     """L of x = L L^H in place of a copy of x: the lower triangle is LAPACK's upper one."""
     (x,), (out, status) = inputs, outputs
     items, n = _count(x), x.shape[-1]
@@ -184,7 +182,7 @@ def solve_triangular(
     if out.size == 0:
         return
     copy(program, b, out)
-    a = _dense(program, a, out.shape[:-2])
+    a = _dense(program, a, out.dtype, out.shape[:-2])
     program.wave()
     _trsm(program, a, out, not upper, left, unitriangular, adjoint)
 
@@ -231,14 +229,12 @@ def permute_rows(
     if out.size == 0:
         return
     copy(program, x, out)
-    pivots = _dense(program, pivots, out.shape[:-2], axes=1)
+    pivots = _dense(program, pivots, pivots.dtype, out.shape[:-2], axes=1)
     program.wave()
     _swap(program, out, pivots, inverse)
 
 
-def lu_factor_ex(
-    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, check_errors: bool
-) -> None:
+def lu_factor_ex(program: Program, inputs: Sequence[Any], outputs: Sequence[Operand]) -> None:
     """LAPACK's packed LU with partial pivoting, by way of a column-major copy."""
     x = inputs[0]
     lu, pivots, status = outputs
@@ -259,16 +255,15 @@ def lu_factor_ex(
     copy(program, whole, pivots)
 
 
-def solve_with(
-    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, adjoint: bool
-) -> None:
+def solve_with(program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, adjoint: bool) -> None:
     """Exchanges and two triangular solutions in place of a copy of b."""
     _, b, lu, pivots = inputs
     out = outputs[0]
     if out.size == 0:
         return
     copy(program, b, out)
-    lu, pivots = _dense(program, lu, out.shape[:-2]), _dense(program, pivots, out.shape[:-2], axes=1)
+    batch = out.shape[:-2]
+    lu, pivots = _dense(program, lu, lu.dtype, batch), _dense(program, pivots, pivots.dtype, batch, axes=1)
     program.wave()
     steps = [
         lambda: _swap(program, out, pivots, adjoint),

@@ -1,4 +1,4 @@
-"""Importers of matrix products: MatMul, Gemm, Einsum."""
+"""Importers of matrix products: MatMul, Gemm, Einsum, Det."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from ...core.op import REGISTRY as ops
 from .table import adapter
 
 adapter("MatMul")(lambda x, y: ops["matmul"](x, y))
+adapter("Det")(lambda x: ops["det"](x))
 
 
 @adapter("Gemm", since=7)

@@ -33,9 +33,8 @@ class ExportTrace(Trace):
 
     def keeps(self, op: Op) -> bool:
         # Under the tape a composite without a gradient of its own must be recorded through its parts.
-        return (
-            bool(op.onnx) and op.name not in self.refused and (op.differentiable or not dispatch.state.grad)
-        )
+        says = bool(op.onnx or op.no_onnx) and op.name not in self.refused
+        return says and (op.differentiable or not dispatch.state.grad)
 
     def run(
         self, op: Op, inputs: tuple[Any, ...], attrs: Attrs, into: tuple[Any, ...] | None = None

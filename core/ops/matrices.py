@@ -1,0 +1,83 @@
+"""What the ops of linear algebra share: checks of matrices, failures by status code, triangles, adjoints."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import dispatch
+from .. import types as T
+from ..errors import DtypeError, LinAlgError, ShapeError
+from ..op import REGISTRY
+from . import elementwise as E
+from .creation import arange, eye
+from .einsum import diagonal_of_last
+from .shape import expand_dims, slice_, transpose
+
+#: dtypes for which LAPACK has routines
+_TAKEN = ("float32", "float64", "complex64", "complex128")
+
+
+def need_matrix(op, x, name="x", square=False):
+    """Refuse what is no matrix (or batch of them) of a dtype that LAPACK has."""
+    kind = x if isinstance(x, T.TensorType) else x.type
+    if kind.ndim < 2:
+        raise ShapeError(op, f"{name}: {kind} is no matrix", "it needs two axes or more")
+    if square and kind.shape[-1] != kind.shape[-2]:
+        raise ShapeError(op, f"{name}: {kind} is not square", "its last two axes must agree")
+    if kind.dtype.name not in _TAKEN:
+        fix = "convert with .to(dg.float32) or .to(dg.float64)"
+        raise DtypeError(op, f"{name}: {kind} is not of a dtype that LAPACK takes", fix)
+
+
+def check(op, name, x, info, why, fix):
+    """Raise LinAlgError for the first matrix of x whose status code is not 0. why(code): what is wrong with it."""
+    kind = x.type
+
+    def refuse(codes):
+        if codes.any():
+            k = int(np.flatnonzero(codes)[0])
+            code = int(codes.reshape(-1)[k])
+            place = ""
+            if codes.ndim:
+                place = f"matrix {[int(i) for i in np.unravel_index(k, codes.shape)]} of "
+            raise LinAlgError(op, f"{place}{name}: {kind} {why(code)}", fix)
+
+    dispatch.state.executor.check(info, refuse)
+
+
+def adjoint(x):
+    """x with its last two axes swapped, and conjugate."""
+    x = transpose(x)
+    return REGISTRY["conj"](x) if x.dtype.kind == "complex" else x
+
+
+def diagonal(x):
+    """The main diagonal of the last two axes."""
+    n = min(x.shape[-2:])
+    return diagonal_of_last(slice_(x, index=(Ellipsis, slice(0, n), slice(0, n))))
+
+
+def offsets(x):
+    """Column minus row for the last two axes of x."""
+    m, n = x.shape[-2:]
+    return arange(n, device=x.device) - expand_dims(arange(m, device=x.device), axis=-1)
+
+
+def lower(x, k=0):
+    """x with zeros above diagonal number k."""
+    return E.where(E.less_equal(offsets(x), k), x, 0)
+
+
+def upper(x, k=0):
+    """x with zeros below diagonal number k."""
+    return E.where(E.greater_equal(offsets(x), k), x, 0)
+
+
+def identity(n, like):
+    """The unit matrix of n rows, with the dtype and the device of `like`."""
+    return eye(n, dtype=like.dtype, device=like.device)
+
+
+def hermitian(x):
+    """The mean of x and its adjoint."""
+    return (x + adjoint(x)) * 0.5
