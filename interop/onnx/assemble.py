@@ -139,7 +139,7 @@ def write_record(o: RuleBuilder, record: Record, handles: dict[Value, Handle], c
             raise Refused(op.name) from None
         raise _cannot(op, str(e), record.line, "choose a newer opset") from None
     except Inexpressible as e:
-        if op.kind == "composite":
+        if op.kind == "composite" and not op.no_onnx:
             raise Refused(op.name) from None
         raise _cannot(op, str(e), record.line) from None
     fresh = {h for s in o.steps[before:] for h in s.outputs}
