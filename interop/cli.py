@@ -1,4 +1,4 @@
-"""The command line: demo, bench, onnx, warmup, doctor."""
+"""The command line: demo, bench, onnx, ops, warmup, doctor."""
 
 from __future__ import annotations
 
@@ -57,6 +57,17 @@ def _onnx(options: argparse.Namespace) -> int:
     return 0
 
 
+def _ops(options: argparse.Namespace) -> int:
+    from ..core.explain import explain
+    from ..core.op_table import markdown
+
+    if options.markdown:
+        Path(options.markdown).write_text(markdown())
+    else:
+        print(explain(options.name) if options.name else markdown(), end="\n" if options.name else "")
+    return 0
+
+
 def _warmup(options: argparse.Namespace) -> int:
     from .doctor import warmup
 
@@ -110,6 +121,11 @@ def parser() -> argparse.ArgumentParser:
     model.add_argument("file")
     model.add_argument("--batch", type=int, default=1, help="size of open axes in run (%(default)s)")
     model.set_defaults(run=_onnx)
+
+    ops = commands.add_parser("ops", help="the table of all ops, or the story of one")
+    ops.add_argument("name", nargs="?", help="an op's name")
+    ops.add_argument("--markdown", metavar="FILE", help="write the table to this file")
+    ops.set_defaults(run=_ops)
 
     warm = commands.add_parser("warmup", help="compile the kernels of the standard cases into the cache")
     warm.set_defaults(run=_warmup)

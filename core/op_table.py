@@ -1,0 +1,107 @@
+"""The table of all ops: kind, dtypes, gradient, kernels, ONNX; `duograd ops` writes it to `docs/ops.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .errors import DuogradError
+from .explain import kernels
+from .op import REGISTRY, Ints, Op
+from .types import DTYPES, DType, TensorType
+
+#: dtypes by letter; 16-bit floats are told apart from the others
+LETTERS = {"b": "bool", "i": "int8-64", "u": "uint8-64", "h": "float16, bfloat16", "f": "float32, float64",
+           "c": "complex64, complex128"}  # fmt: skip
+COLUMNS = ("op", "kind", "dtypes", "gradient", "CPU", "CUDA", "ONNX")
+
+
+def letter(dtype: DType) -> str:
+    """The letter of a dtype's family in the table."""
+    return "h" if dtype.kind == "float" and dtype.itemsize == 2 else dtype.kind[0]
+
+
+def takes(op: Op, dtype: DType) -> bool:
+    """Whether an op's type rule takes a dtype in place of the floats (or, without any, the integers) of a sample."""
+    for sample in op.samples:
+        floats = any(isinstance(a, tuple) and not isinstance(a, Ints) for a in sample.args)
+        row = [
+            TensorType(dtype if not (floats and isinstance(a, Ints)) else DTYPES[a.dtype], a.shape)
+            if isinstance(a, Ints)
+            else TensorType(dtype, a) if isinstance(a, tuple) else a
+            for a in sample.args
+        ]  # fmt: skip
+        try:
+            inputs, attrs = op.bind(tuple(row), dict(sample.attrs))
+            op.infer(list(inputs), attrs)
+        except (DuogradError, TypeError, ValueError, KeyError, AttributeError):
+            continue
+        return True
+    return False
+
+
+def dtypes(op: Op) -> str:
+    """The families of dtypes that an op takes, as letters; what a composite takes its ops decide."""
+    if op.kind == "composite" and op.type_rule is None:
+        return "as its ops"
+    if not any(isinstance(a, tuple) for s in op.samples for a in s.args):
+        return "by dtype="
+    found: dict[str, None] = {}
+    for dtype in DTYPES.values():
+        if takes(op, dtype):
+            found.setdefault(letter(dtype))
+    return " ".join(found)
+
+
+def _gradient(op: Op) -> str:
+    if op.joint is not None or op.grads:
+        return "rule"
+    if op.kind == "composite" and not op.no_gradient:
+        return "by its ops"
+    return f"none: {op.no_gradient}"
+
+
+def _kernel(text: str) -> str:
+    words = {
+        "generated": "generated",
+        "the kernels": "by its ops",
+        "hand-written": "hand-written",
+        "none needed": "view",
+    }
+    return next((short for start, short in words.items() if text.startswith(start)), "missing")
+
+
+def _onnx(op: Op) -> str:
+    if op.no_onnx:
+        return f"none: {op.no_onnx}"
+    if isinstance(op.onnx, str):
+        return op.onnx
+    return "rule" if op.onnx else "from its body" if op.kind == "pointwise" else "by its ops"
+
+
+def rows() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """(family, row) for every op that users call, family by family."""
+    for name, op in sorted(REGISTRY.items(), key=lambda item: (item[1].module, item[0])):
+        if not op.internal:
+            cpu, cuda = (_kernel(kernels(op).get(kind, "")) for kind in ("cpu", "cuda"))
+            family = op.module.rpartition(".")[2]
+            yield family, (name, op.kind, dtypes(op), _gradient(op), cpu, cuda, _onnx(op))
+
+
+def markdown() -> str:
+    """The table as a page."""
+    families: dict[str, list[tuple[str, ...]]] = {}
+    for family, row in rows():
+        families.setdefault(family, []).append(row)
+    count = sum(map(len, families.values()))
+    inner = sum(op.internal for op in REGISTRY.values())
+    lines = [
+        "# Ops", "",
+        f"{count} ops that users call, and {inner} that these are made of. Written by",
+        "`duograd ops --markdown docs/ops.md`; a test compares. `dg.explain(name)` tells one op's whole story.",
+        "",
+        "dtypes: " + ", ".join(f"{k} {v}" for k, v in LETTERS.items()) + ".",
+    ]  # fmt: skip
+    for family in sorted(families):
+        lines += ["", f"## {family}", "", "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+        lines += ["| " + " | ".join(row) + " |" for row in families[family]]
+    return "\n".join(lines) + "\n"
