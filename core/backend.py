@@ -168,6 +168,12 @@ class Executable(Protocol):
 Kernel = Callable[..., None]
 
 
+def takes_halves(kernel: Kernel) -> Kernel:
+    """Mark a hand-written kernel that loads and stores 16-bit floats itself (others get float32)."""
+    kernel.takes_halves = True  # type: ignore[attr-defined]
+    return kernel
+
+
 class Backend(Protocol):
     """A device family. There is one object per device."""
 

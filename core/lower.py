@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from .backend import Arg, Operand, Program, Scalar
+from .legalize import legalize
 from .loops import Input, LoopKernel, Output
 from .scalar import Expr, walk
 from .types import Shape, contiguous_strides, int64
@@ -85,7 +86,7 @@ def lower_map(
     """Append `outputs[k] = roots[k](inputs)` over the domain; inputs broadcast, outputs have the domain's shape."""
     if math.prod(domain) == 0:
         return
-    roots = list(roots)
+    inputs, roots, outputs = legalize(inputs, roots, outputs)
     views: list[View | Scalar] = [_over(x, domain) for x in inputs]
     if needs_index(roots):
         roots = with_index_input(roots, len(views))
@@ -238,9 +239,9 @@ def lower_reduce(
     kept_shape = tuple(1 if a in axes else n for a, n in enumerate(domain))
     if math.prod(kept_shape) == 0:
         return
+    inputs, roots, outputs = legalize(inputs, roots, outputs)
     groups = _groups(domain, axes)
     views: list[Any] = [_grouped(program, x, domain, groups) for x in inputs]
-    roots = list(roots)
     if needs_index(roots):
         roots = with_index_input(roots, len(views))
         views.append(_grouped_strides(None, contiguous_strides(domain), domain, groups))

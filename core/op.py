@@ -13,6 +13,7 @@ attributes. A gradient rule is a function named after the input it is for; its p
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -121,6 +122,10 @@ class Op:
         self.normalize_rule: Callable[..., Attrs] | None = None
         self.operands_rule: Callable[..., Any] | None = None
         self.values_rule: Callable[..., None] | None = None
+        #: a primitive on complex numbers: "linear" and "bilinear" run on real and imaginary parts, "own" has a kernel
+        self.complex: str = options.pop("complex", "own" if self.is_view or self.is_transfer else "")
+        if options.pop("widen", False):  # a composite that computes 16-bit floats in float32 and rounds once
+            self.fn = _widened(fn)
         self._forms: dict[Any, PointwiseForm] = {}
         #: what the eager executor and the tape keep by the signature of a call
         self.recipes: dict[Any, Any] = {}
@@ -273,7 +278,7 @@ class Op:
     # -- types ----------------------------------------------------------------------------
 
     def form(self, dtypes: Sequence[Any], attrs: Attrs) -> PointwiseForm:
-        """The expressions of a pointwise op; a dtype may be `bool`, `int` or `float`: a weakly typed number."""
+        """The expressions of a pointwise op; a number's dtype is its Python type (weakly typed)."""
         key = (tuple(dtypes), attrs)
         found = self._forms.get(key)
         if found is None:
@@ -291,22 +296,26 @@ class Op:
                 common = d if common is None else T.promote(common, d)
         resolved = [d if isinstance(d, DType) else T.scalar_dtype(d(0), common) for d in dtypes]
         args: list[Expr] = [Expr("arg", d, (), k) for k, d in enumerate(resolved)]
-        if common is not None and common.is_integer and any(d is float for d in dtypes):
+        if common is not None and common.is_integer and (float in dtypes or complex in dtypes):
             # A Python float beside integers brings the default float for all of them, not float64.
             args = [cast(a, T.default_float) if a.dtype.is_integer else a for a in args]
-        if self.to_float:
-            wide = resolved[0]
-            for d in resolved[1:]:
-                wide = T.promote(wide, d)
-            if not wide.is_float:
-                args = [cast(a, T.default_float) for a in args]
+        if self.to_float and all(d.rank < 2 for d in resolved):
+            args = [cast(a, T.default_float) for a in args]
         try:
-            body = self.fn(*args, **named)
+            roots = self._run_body(args, named, common)
+            if any(a.dtype.is_half for a in args):
+                # The whole body in float32, its results rounded once.
+                wide = [cast(a, T.float32) if a.dtype.is_half else a for a in args]
+                computed = self._run_body(wide, named, None if common is None else common.computed)
+                roots = [cast(c, r.dtype) for c, r in zip(computed, roots)]
         except DtypeError as e:
             raise DtypeError(self.name, e.message, e.fix) from None
+        return PointwiseForm(tuple(roots), tuple(resolved))
+
+    def _run_body(self, args: list[Expr], named: dict[str, Any], common: DType | None) -> list[Expr]:
+        body = self.fn(*args, **named)
         roots = body if isinstance(body, tuple) else (body,)
-        fixed = [r if isinstance(r, Expr) else const(r, common or T.default_float) for r in roots]
-        return PointwiseForm(tuple(fixed), tuple(resolved))
+        return [r if isinstance(r, Expr) else const(r, common or T.default_float) for r in roots]
 
     def infer(self, inputs: Sequence[Any], attrs: Attrs) -> tuple[TensorType, ...]:
         """Output types. inputs: TensorType, Python number or None, as given."""
@@ -320,6 +329,12 @@ class Op:
             return tuple(TensorType(d, shape) for d in self.form(dtypes, attrs).dtypes)
         if self.type_rule is None:
             raise TypeError(f"op {self.name} has no type rule")
+        if self.kind == "primitive" and not self.complex:
+            for name, x in zip(itertools.chain(self.input_names, itertools.repeat("input")), inputs):
+                if isinstance(x, TensorType) and x.dtype.is_complex:
+                    raise DtypeError(
+                        self.name, f"takes real numbers, got {name}: {x}", "take its real and imag"
+                    )
         result = self.type_rule(*inputs, **dict(zip(self.attr_names, attrs)))
         return (result,) if isinstance(result, TensorType) else tuple(result)
 
@@ -333,8 +348,28 @@ def public(fn: Callable[..., Any]) -> Callable[..., Any]:
     return fn
 
 
+def _widened(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """The function of tensors `fn`, computed in float32 and rounded once where its result is a 16-bit float."""
+
+    def run(*inputs: Any, **attrs: Any) -> Any:
+        result: DType | None = None
+        for x in inputs:
+            dtype = getattr(x, "dtype", None)
+            if dtype is not None and dtype.is_float:
+                result = dtype if result is None else T.promote(result, dtype)
+        if result is None or not result.is_half:
+            return fn(*inputs, **attrs)
+        wide = [x.to(T.float32) if getattr(x, "dtype", None) is result else x for x in inputs]
+        made = fn(*wide, **attrs)
+        row = made if isinstance(made, tuple) else (made,)
+        back = tuple(y.to(result) if y.dtype is T.float32 else y for y in row)
+        return back if isinstance(made, tuple) else back[0]
+
+    return run
+
+
 def _number_kind(x: Any) -> type:
-    return bool if isinstance(x, bool) else int if isinstance(x, int) else float
+    return next(kind for kind in (bool, int, float, complex) if isinstance(x, kind))
 
 
 def _decorator(kind: str) -> Callable[..., Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .adapt import run_kernel
 from .backend import Operand, Program, Scalar
 from .errors import KernelError
 from .lower import lower_map, lower_reduce
@@ -17,7 +18,7 @@ def operand_kind(x: Any) -> Any:
     """What `Op.form` wants to know of an operand: its dtype, or the kind of a weakly typed number."""
     if isinstance(x, Operand):
         return x.dtype
-    return {"bool": bool, "int": int, "uint": int, "float": float}[x.dtype.kind]
+    return {"bool": bool, "int": int, "uint": int, "float": float, "complex": complex}[x.dtype.kind]
 
 
 def reduction_root(op: Op, dtype: Any, out_dtype: Any, arg: Expr) -> Expr:
@@ -46,7 +47,7 @@ def lower_op(
     if kernel is not None:
         if op.operands_rule is not None:
             inputs, outputs = op.operands_rule(list(inputs), list(outputs))
-        kernel(program, inputs, outputs, **named)
+        run_kernel(program, op, kernel, inputs, outputs, named)
     elif op.reduction is not None:
         x = inputs[0]
         axes = normalize_axes(op.name, named.get("axis"), len(x.shape))

@@ -61,6 +61,9 @@ def reference(op: Op, arrays: list[Any], attrs: tuple[Any, ...]) -> tuple[np.nda
         form = op.form(kinds, attrs)
         return tuple(evaluate(form.roots, arrays, outs[0].shape))
     named: dict[str, Any] = op.attrs_dict(attrs)
+    # 16-bit floats are computed in float32 and rounded once.
+    half = [isinstance(t, TensorType) and t.dtype.is_half for t in types]
+    arrays = [x.astype(np.float32) if h else x for x, h in zip(arrays, half)]
     with np.errstate(all="ignore"):
         made = op.fn(*arrays, **{k: v.np if isinstance(v, DType) else v for k, v in named.items()})
     results = made if isinstance(made, tuple) else (made,)

@@ -41,6 +41,14 @@ def _second(*dtypes: DType) -> DType:
     return dtypes[1]
 
 
+def _real(*dtypes: DType) -> DType:
+    return dtypes[0].real
+
+
+def _complex(*dtypes: DType) -> DType:
+    return dtypes[0].complex
+
+
 def _define(names: str, arity: int, rule: Callable[..., DType], numpy: Sequence[Callable[..., Any]]) -> None:
     for name, fn in zip(names.split(), numpy, strict=True):
         SCALAR_OPS[name] = ScalarOp(name, arity, rule, fn)
@@ -62,6 +70,8 @@ def _erf(x: Any) -> Any:
 
 def _sigmoid(x: Any) -> Any:
     x = np.asarray(x)
+    if x.dtype.kind == "c":
+        return (1 / (1 + np.exp(-x))).astype(x.dtype)
     wide = x.astype(np.float64)
     return np.where(wide >= 0, 1 / (1 + np.exp(-wide)), np.exp(wide) / (1 + np.exp(wide))).astype(x.dtype)
 
@@ -75,6 +85,12 @@ def _floor_divide(a: Any, b: Any) -> Any:
     """NumPy's, but for an infinity divided by a finite number: the array API standard keeps the infinity."""
     q = np.asarray(np.floor_divide(a, b))
     return np.where(np.isinf(a), np.true_divide(a, b, dtype=q.dtype), q) if q.dtype.kind == "f" else q
+
+
+def _put_together(re: Any, im: Any) -> Any:
+    out = np.empty(np.broadcast_shapes(np.shape(re), np.shape(im)), np.result_type(re, im, np.complex64))
+    out.real, out.imag = re, im
+    return out
 
 
 def _true_divide(a: Any, b: Any) -> Any:
@@ -91,7 +107,8 @@ _define(
 )
 _define("maximum minimum fmax fmin", 2, _same, [np.maximum, np.minimum, np.fmax, np.fmin])
 _define("gcd", 2, _same, [np.gcd])
-_define("neg abs sign", 1, _same, [np.negative, np.abs, np.sign])
+_define("neg sign", 1, _same, [np.negative, np.sign])
+_define("abs", 1, _real, [np.abs])
 _define("fma", 3, _same, [lambda a, b, c: a * b + c])
 # Comparison and logic.
 _define(
@@ -122,6 +139,22 @@ _define(
     )],
 )  # fmt: skip
 _define("atan2 copysign nextafter", 2, _same, [np.arctan2, np.copysign, _quiet(np.nextafter)])
+# Complex numbers.
+_define("real imag angle", 1, _real, [np.real, np.imag, np.angle])
+_define("conj", 1, _same, [np.conj])
+_define("complex", 2, _complex, [lambda re, im: _put_together(re, im)])
+# A float32 or float64 rounded to a 16-bit float, as a float32 (see legalize.py).
+_define(
+    "round_f16 round_bf16", 1, lambda *_: T.float32,
+    [_quiet(lambda x, d=d: np.asarray(x).astype(d.np).astype(np.float32)) for d in (T.float16, T.bfloat16)],
+)  # fmt: skip
+
+#: instructions that take complex operands
+COMPLEX_OPS = frozenset(
+    """add sub mul div pow neg abs sign fma eq ne where rint logical_and logical_or logical_xor logical_not isnan isinf
+    isfinite sqrt rsqrt exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh tanh asin acos atan asinh acosh atanh
+    sigmoid real imag angle conj""".split()
+)
 
 
 class Expr:
@@ -219,6 +252,8 @@ def cast(x: Expr, dtype: DType) -> Expr:
         return x
     if x.op == "const":
         return const(x.value, dtype)
+    if x.op == "cast" and dtype.is_half and x.args[0].dtype is dtype and x.dtype.is_float:
+        return x.args[0]  # there and back
     return Expr("cast", dtype, (x,))
 
 
@@ -245,12 +280,37 @@ def call(name: str, *operands: Any) -> Expr:
         args = [x if x.dtype is T.bool_ else call("ne", x, 0) for x in operands]
     else:
         args = _unify(operands)
-    if name in _FLOAT_SET and not args[0].dtype.is_float:
-        raise DtypeError(name, f"takes floats, not {args[0].dtype}", "convert with .to(dg.float32)")
+    dtype = args[-1].dtype
+    if dtype.is_complex:
+        if name not in COMPLEX_OPS:
+            raise DtypeError(name, f"takes real numbers, not {dtype}", "take x.real, x.imag or abs(x) first")
+    elif name in _FLOAT_SET and not dtype.is_float:
+        raise DtypeError(name, f"takes floats, not {dtype}", "convert with .to(dg.float32)")
+    elif name in ("real", "imag", "conj", "angle"):
+        return _of_real(name, args[0])
     return Expr(name, op.rule(*(a.dtype for a in args)), tuple(args))
 
 
-_FLOAT_SET = {*FLOAT_ONLY.split(), "atan2", "copysign", "nextafter", "div"}
+_FLOAT_SET = {
+    *FLOAT_ONLY.split(),
+    "atan2",
+    "copysign",
+    "nextafter",
+    "div",
+    "complex",
+    "round_f16",
+    "round_bf16",
+}
+
+
+def _of_real(name: str, x: Expr) -> Expr:
+    """`real`, `imag`, `conj` or `angle` of a real expression."""
+    if name == "imag":
+        return const(0, x.dtype)
+    if name == "angle":
+        x = x if x.dtype.is_float else cast(x, T.default_float)
+        return call("where", call("isnan", x), x, call("where", call("lt", x, 0), math.pi, 0.0))
+    return x
 
 
 def index() -> Expr:
@@ -351,13 +411,20 @@ def evaluate(roots: Sequence[Expr], args: Sequence[Any], shape: tuple[int, ...])
             elif node.op == "const":
                 value = node.dtype.np.type(node.value)
             elif node.op == "cast":
-                value = np.asarray(operands[0]).astype(node.dtype.np)
+                value = np.asarray(operands[0])
+                if value.dtype.kind == "c" and not node.dtype.is_complex:
+                    value = value != 0 if node.dtype is T.bool_ else value.real
+                value = value.astype(node.dtype.np)
             elif node.op == "index":
                 value = np.arange(math.prod(shape), dtype=np.int64).reshape(shape)
             elif node.op == "philox":
                 seed, offset, position = operands
                 value = philox_numpy(seed, offset, position, node.value)
             else:
+                # 16-bit floats are computed in float32 and rounded once.
+                operands = [
+                    x.astype(np.float32) if a.dtype.is_half else x for a, x in zip(node.args, operands)
+                ]
                 value = SCALAR_OPS[node.op].numpy(*operands)
             done[id(node)] = np.asarray(value).astype(node.dtype.np, copy=False)
     return [np.broadcast_to(done[id(r)], shape).copy() for r in roots]

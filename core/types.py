@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import ml_dtypes
 import numpy as np
 
 from .errors import ArgumentError, ArgumentTypeError, DtypeError, ShapeError
@@ -15,24 +16,50 @@ Shape = tuple[int, ...]
 class DType:
     """An element type. There is one object per type: compare with `is` or `==`.
 
-    name: as NumPy spells it; np: the NumPy dtype of the storage; kind: "bool", "int", "uint" or "float".
+    name: as NumPy spells it; np: the NumPy dtype of the storage; kind: "bool", "int", "uint", "float" or
+    "complex"; rank: the order of kinds in promotion.
     """
 
-    __slots__ = ("char", "itemsize", "kind", "name", "np", "rank")
+    __slots__ = ("char", "has_gradient", "is_half", "itemsize", "kind", "name", "np", "rank")
 
     def __init__(self, name: str, char: str, kind: str):
         self.name, self.char, self.kind = name, char, kind
-        self.np = np.dtype(name)
+        self.np = np.dtype(getattr(ml_dtypes, name, name))
         self.itemsize = self.np.itemsize
-        self.rank = {"bool": 0, "uint": 1, "int": 1, "float": 2}[kind]
+        self.rank = {"bool": 0, "uint": 1, "int": 1, "float": 2, "complex": 3}[kind]
+        #: gradients flow through floats and complex numbers
+        self.has_gradient = self.rank >= 2
+        #: a 16-bit float: stored in 16 bits, computed in float32, every op's result rounded
+        self.is_half = kind == "float" and self.itemsize == 2
 
     @property
     def is_float(self) -> bool:
         return self.kind == "float"
 
     @property
+    def is_complex(self) -> bool:
+        return self.kind == "complex"
+
+    @property
     def is_integer(self) -> bool:
         return self.kind in ("int", "uint")
+
+    @property
+    def real(self) -> DType:
+        """The dtype of real and imaginary part of a complex dtype; any other dtype itself."""
+        return DTYPES[f"float{self.itemsize * 4}"] if self.kind == "complex" else self
+
+    @property
+    def complex(self) -> DType:
+        """The complex dtype whose parts hold this float; complex64 for floats of 16 bits and integers."""
+        if self.kind == "complex":
+            return self
+        return DTYPES["complex128" if self.kind == "float" and self.itemsize == 8 else "complex64"]
+
+    @property
+    def computed(self) -> DType:
+        """The dtype that ops compute and sum in: float32 for 16-bit floats."""
+        return DTYPES["float32"] if self.is_half else self
 
     def __repr__(self) -> str:
         return f"duograd.{self.name}"
@@ -56,16 +83,21 @@ DTYPES: dict[str, DType] = {
         ("bool", "b1", "bool"),
         ("int8", "i8", "int"), ("int16", "i16", "int"), ("int32", "i32", "int"), ("int64", "i64", "int"),
         ("uint8", "u8", "uint"), ("uint16", "u16", "uint"), ("uint32", "u32", "uint"), ("uint64", "u64", "uint"),
+        ("float16", "f16", "float"), ("bfloat16", "bf16", "float"),
         ("float32", "f32", "float"), ("float64", "f64", "float"),
+        ("complex64", "c64", "complex"), ("complex128", "c128", "complex"),
     )
 }  # fmt: skip
 bool_, float32, float64 = DTYPES["bool"], DTYPES["float32"], DTYPES["float64"]
+float16, bfloat16 = DTYPES["float16"], DTYPES["bfloat16"]
+complex64, complex128 = DTYPES["complex64"], DTYPES["complex128"]
 int8, int16, int32, int64 = (DTYPES[f"int{n}"] for n in (8, 16, 32, 64))
 uint8, uint16, uint32, uint64 = (DTYPES[f"uint{n}"] for n in (8, 16, 32, 64))
 default_float = float32
 default_int = int64
+default_complex = complex64
 
-_aliases: dict[Any, DType] = {bool: bool_, int: int64, float: float32}
+_aliases: dict[Any, DType] = {bool: bool_, int: int64, float: float32, complex: complex64}
 
 
 def _lookup(value: Any) -> DType | None:
@@ -81,7 +113,7 @@ def _lookup(value: Any) -> DType | None:
 
 
 def as_dtype(value: Any, op: str = "dtype") -> DType:
-    """The dtype meant by a DType, a NumPy dtype, a name or one of `bool`, `int`, `float`.
+    """The dtype meant by a DType, a NumPy dtype, a name or one of `bool`, `int`, `float`, `complex`.
 
     Raises: DtypeError for anything else.
     """
@@ -119,20 +151,34 @@ _promotions: dict[tuple[DType, DType], DType] = {}
 
 
 def promote(a: DType, b: DType) -> DType:
-    """The dtype that holds both, as NumPy 2's `result_type` says for arrays."""
+    """The dtype that holds both, as NumPy 2's `result_type` says for arrays.
+
+    bfloat16, which NumPy leaves open, stays itself beside integers and bool (as PyTorch and JAX have it), gives
+    float32 beside float16, and the other dtype beside wider floats and complex numbers.
+    """
     if a is b:
         return a
     found = _promotions.get((a, b))
     if found is None:
-        found = _promotions[a, b] = DTYPES[np.promote_types(a.np, b.np).name]
+        found = _promotions[a, b] = _promoted(a, b)
     return found
+
+
+def _promoted(a: DType, b: DType) -> DType:
+    if bfloat16 in (a, b):
+        other = b if a is bfloat16 else a
+        if other is float16:
+            return float32
+        return other if other.rank >= 2 else bfloat16
+    return DTYPES[np.promote_types(a.np, b.np).name]
 
 
 def scalar_dtype(value: Any, other: DType | None) -> DType:
     """The dtype a Python number takes beside a tensor of dtype `other` (weak typing).
 
     A number never widens within its kind: float32 + 1.0 is float32. Beside a lower kind it brings the
-    default of its own kind: int64 + 1.5 is float32, bool + 1 is int64.
+    default of its own kind: int64 + 1.5 is float32, bool + 1 is int64. A complex number makes a float
+    the complex dtype of its width: float64 + 1j is complex128, float16 + 1j complex64.
     """
     if isinstance(value, (bool, np.bool_)):
         return other or bool_
@@ -140,6 +186,8 @@ def scalar_dtype(value: Any, other: DType | None) -> DType:
         return other if other is not None and other.rank >= 1 else default_int
     if isinstance(value, (float, np.floating)):
         return other if other is not None and other.rank >= 2 else default_float
+    if isinstance(value, (complex, np.complexfloating)):
+        return other.complex if other is not None and other.rank >= 2 else default_complex
     raise ArgumentTypeError(
         "tensor", f"{type(value).__name__} is not a number or a tensor", "pass a number or a tensor"
     )

@@ -196,7 +196,7 @@ class Tensor:
     def requires_grad_(self, value: bool = True) -> Tensor:
         """Ask for (or stop) gradients of this leaf. Returns self. Raises AutogradError off a leaf or a float."""
         face = dispatch.state.executor.face(self)
-        if value and not self.dtype.is_float:
+        if value and not self.dtype.has_gradient:
             raise AutogradError(
                 "requires_grad", f"{self.type} has no gradient: only floats do", "convert it to a float dtype"
             )

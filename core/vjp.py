@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .value import Tensor
 
 _sequence = itertools.count()
-_NUMBERS = (int, float, bool)
+_NUMBERS = (int, float, bool, complex)
 _NUMBER_SET = frozenset(_NUMBERS)
 
 
@@ -254,7 +254,9 @@ def _arguments(node: Node, rule: GradRule, grads: list[Any], create_graph: bool)
             outs = []
             for k, entry in enumerate(node.outs):
                 y = _checked(node, "its output", entry)
-                outs.append(y._alias_of(node, k) if create_graph and node.out_types[k].dtype.is_float else y)
+                outs.append(
+                    y._alias_of(node, k) if create_graph and node.out_types[k].dtype.has_gradient else y
+                )
             args.append(outs[0] if name == "out" else tuple(outs))
         elif name == "needs":
             args.append(tuple(e is not None for e in node.edges))
@@ -290,7 +292,7 @@ def _zeros_beside(grads: list[Any], t: TensorType) -> Tensor:
 def _node_grads(node: Node, grads: list[Any], create_graph: bool) -> list[Any]:
     # Rules want a gradient for every output; an output nobody used has a zero one.
     full = [
-        g if g is not None or not t.dtype.is_float else _zeros_beside(grads, t)
+        g if g is not None or not t.dtype.has_gradient else _zeros_beside(grads, t)
         for g, t in zip(grads, node.out_types)
     ]
     rules = node.rules

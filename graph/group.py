@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ..core.legalize import is_plain
 from ..core.lower import needs_index, operations, reduction_form
 from ..core.types import Shape, contiguous_strides, normalize_axes
 from .ir import Node, Value
@@ -369,6 +370,10 @@ class Rules:
         if not self.takes(head.op.name, out.type.shape, None, None):
             return None
         if len(a.items) + len(b.items) > 12 or out.type.size == 0:
+            return None
+        if not all(
+            is_plain(v.type.dtype) for i in (*a.items, *b.items) for v in (*i.node.values(), *i.node.outputs)
+        ):
             return None
         inside = {*a.items, *b.items}
         for item in b.items:

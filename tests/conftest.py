@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 
 #: relative and absolute tolerance against another implementation, by dtype: a few roundings of sums
-TOLERANCE = {"float32": (2e-5, 2e-6), "float64": (1e-11, 1e-12)}
+TOLERANCE = {
+    "float16": (1e-3, 2e-5), "bfloat16": (8e-3, 1e-4), "float32": (2e-5, 2e-6), "float64": (1e-11, 1e-12),
+    "complex64": (2e-5, 2e-6), "complex128": (1e-11, 1e-12),
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +28,8 @@ def close():
         assert actual.dtype == expected.dtype
         if actual.dtype.name in TOLERANCE:
             rtol, atol = TOLERANCE[actual.dtype.name]
+            if actual.dtype.itemsize == 2:
+                actual, expected = actual.astype(np.float32), expected.astype(np.float32)
             np.testing.assert_allclose(actual, expected, rtol * scale, atol * scale)
         else:
             np.testing.assert_array_equal(actual, expected)

@@ -20,7 +20,7 @@ ALLOWED = {
 }
 #: third-party packages by folder, besides NumPy and the standard library
 OUTSIDE = {
-    "core": set(),
+    "core": {"ml_dtypes"},
     "eager": set(),
     "graph": set(),
     "backends/cpu": {"numba", "llvmlite"},

@@ -4,6 +4,7 @@ import duograd as dg
 import numpy as np
 import pytest
 from duograd.core.reference import has_floats, make_arguments, samples
+from duograd.core.types import DTYPES
 
 
 def _identify(case):
@@ -37,13 +38,18 @@ def _run(op, sample, arguments, gradient):
     return f, [arguments[k] for k in which]
 
 
-@pytest.mark.parametrize("case", CASES, ids=_identify)
-def test_graph_equals_eager(case):
+#: dtypes beyond float32 that every op's first sample runs in
+FURTHER = [(c, d) for c in CASES if c[1] == 0 for d in ("float16", "bfloat16")]
+
+
+@pytest.mark.parametrize(("case", "dtype"), [(c, "float32") for c in CASES] + FURTHER, ids=_identify)
+def test_graph_equals_eager(case, dtype):
     op, _, sample = case
     gradient = sample.grad and has_floats(sample) and (op.differentiable or op.kind == "composite")
     results = []
+    row = make_arguments(sample, dtype=DTYPES[dtype])
     for graph in (False, True):
-        arguments = [dg.tensor(a) if isinstance(a, np.ndarray) else a for a in make_arguments(sample)]
+        arguments = [dg.tensor(a) if isinstance(a, np.ndarray) else a for a in row]
         if gradient:
             arguments = [
                 a.requires_grad_() if isinstance(a, dg.Tensor) and a.dtype.is_float else a for a in arguments

@@ -29,8 +29,13 @@ def _outputs(result):
     return result if isinstance(result, tuple) else (result,)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("case", BODIES, ids=_identify)
+#: dtypes beyond float32 and float64 that every op's first sample runs in, where the op has them
+FURTHER = [(c, d) for c in BODIES if c[1] == 0 for d in ("float16", "bfloat16")]
+
+
+@pytest.mark.parametrize(
+    ("case", "dtype"), [(c, d) for c in BODIES for d in ("float32", "float64")] + FURTHER, ids=_identify
+)
 def test_kernel_equals_body(case, dtype, close):
     op, _, sample = case
     arguments = make_arguments(sample, dtype=DTYPES[dtype])

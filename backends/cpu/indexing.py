@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ...core.backend import Arg, Kernel, Operand, Program
+from ...core.backend import Arg, Kernel, Operand, Program, takes_halves
 from ...core.lower import copy, fill
 from ...core.types import DType
 
@@ -24,7 +24,7 @@ def _dense(program: Program, x: Operand) -> Operand:
 def _missing(dtype: DType) -> str:
     """What stands where an index is outside: NaN for floats, else zero."""
     if dtype.is_float:
-        return f"bits_{dtype.char}({0x7FC00000 if dtype.itemsize == 4 else 0x7FF8000000000000})"
+        return f"bits_{dtype.computed.char}({0x7FF8000000000000 if dtype.itemsize == 8 else 0x7FC00000})"
     return "False" if dtype.kind == "bool" else f"types.{dtype.name}(0)"
 
 
@@ -50,6 +50,7 @@ def kernel(args, chunk, nchunks):
 """
 
 
+@takes_halves
 def take(program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, axis: int) -> None:
     """x[lead, n, rest] by index[count] to out[lead, count, rest]; a slice outside is NaN (integers: 0)."""
     x, index = (_dense(program, v) for v in inputs)

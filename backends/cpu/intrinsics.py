@@ -12,7 +12,8 @@ A kernel sees memory as int64 addresses (its slots). One table gives every dtype
     literal `k` (0 <= k < MAX_SCOPES) do not overlap. Reading and writing one buffer in place at the same
     index is inside the promise as long as each element is loaded before it is stored.
 
-Addresses must be aligned to the element's size. Booleans are stored as one byte, 0 or 1.
+Addresses must be aligned to the element's size. Booleans are stored as one byte, 0 or 1; 16-bit floats
+(`f16`, `bf16`) are float32 as values, rounded to the nearest when stored.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from .halves import HALVES, narrow, widen
 
 MAX_SCOPES = 32
 
@@ -51,6 +54,7 @@ STORED_TYPES = (
     StoredType("u64", types.uint64, ir.IntType(64)),
     StoredType("f32", types.float32, ir.FloatType()),
     StoredType("f64", types.float64, ir.DoubleType()),
+    *(StoredType(name, types.float32, memory) for name, memory in HALVES.items()),
 )
 
 
@@ -72,12 +76,14 @@ def _emit_load(builder, stored, addr, index, scoped):
         loaded.set_metadata("noalias", module.add_metadata(_scopes(module)))
     if stored.value is types.boolean:
         return builder.icmp_unsigned("!=", loaded, stored.memory(0))
-    return loaded
+    return widen(builder, stored.name, loaded) if stored.name in HALVES else loaded
 
 
 def _emit_store(builder, stored, addr, index, value, scope):
     if stored.value is types.boolean:
         value = builder.zext(value, stored.memory)
+    elif stored.name in HALVES:
+        value = narrow(builder, stored.name, value)
     instr = builder.store(value, _element(builder, addr, index, stored.memory))
     if scope is not None:
         module = builder.module

@@ -319,3 +319,36 @@ def _cast(target: str) -> Callable[[Value], Value]:
 for _source in ALL:
     for _target in ALL:
         register(f"v_cast_{_source}_{_target}", "cast", (_source,), _target, _cast(_target))
+
+
+# ---- 16-bit floats: a float rounded to one, as a float32
+
+
+@vector("round_f16", ("f32",), ("T",))
+def round_f16(x: Value) -> Value:
+    """To nearest, halves to even."""
+    return Value(x.b, x.b.fpext(x.b.fptrunc(x.v, ir.HalfType()), ir.FloatType()), x.kind)
+
+
+@vector("round_f16", ("f64",), ("T",), "f32")
+def round_f16_once(x: Value) -> Value:
+    """The same from float64: through the float32 next to x that is odd, so that nothing is rounded twice."""
+    near = x.to("f32")
+    back = near.to("f64")
+    exact = Value(x.b, x.b.fcmp_unordered("==", back.v, x.v), V.B1)
+    toward = near.bits() - (fabs(back) > fabs(x)).to("i32")
+    return round_f16(select(exact, near, (toward | 1).as_float()))
+
+
+@vector("round_bf16", ("f32",), ("T",))
+def round_bf16(x: Value) -> Value:
+    """To nearest, halves to even."""
+    bits = x.bits()
+    up = bits + ((bits.viewed("u32") >> 16).viewed("i32") & 1) + 0x7FFF
+    return select(x.ne(x), x, (up & -0x10000).as_float())
+
+
+@vector("round_bf16", ("f64",), ("T",), "f32")
+def round_bf16_twice(x: Value) -> Value:
+    """The same from float64, through float32 as everybody rounds it."""
+    return round_bf16(x.to("f32"))

@@ -12,6 +12,8 @@ a loop, reductions have lanes in a fixed order, and each loop body is compiled o
 `w_read_<kind>(addr, i)`, `w_write_<kind>(addr, i, value)`: all lanes, in working memory.
 `w_fill_<kind>(x)`: x in all lanes.
 
+In memory there are two more kinds, `f16` and `bf16`, whose values are wide float32.
+
 Reductions over lanes are in wide_reduce.
 """
 
@@ -28,6 +30,7 @@ from numba.core.datamodel import models
 from numba.core.datamodel.registry import register_default
 from numba.extending import intrinsic
 
+from .halves import HALVES, narrow, widen
 from .vecmath import VECMATH
 from .vecmath_value import KINDS, Kind
 
@@ -220,38 +223,46 @@ export("w_index", _w_index, globals(), __all__)
 # ---- memory
 
 
-def _memory(kind: Kind) -> Any:
-    return _I8 if kind.is_bool else kind.llvm
+#: kinds of memory -> kind of the value
+MEMORY = KINDS | dict.fromkeys(HALVES, KINDS["f32"])
 
 
-def _suffix(kind: Kind) -> str:
-    element = _memory(kind)
-    return f"v{LANES}{kind.name if kind.is_float else f'i{element.width}'}"
+def _memory(name: str) -> Any:
+    return _I8 if name == "b1" else HALVES.get(name, MEMORY[name].llvm)
 
 
-def _from_memory(builder: Any, kind: Kind, loaded: Any) -> Any:
-    return builder.icmp_unsigned("!=", loaded, _splat(_I8(0), LANES)) if kind.is_bool else loaded
+def _suffix(name: str) -> str:
+    element = _memory(name)
+    return f"v{LANES}{f'i{element.width}' if isinstance(element, ir.IntType) else name}"
 
 
-def _to_memory(builder: Any, kind: Kind, value: Any) -> Any:
+def _from_memory(builder: Any, name: str, loaded: Any) -> Any:
+    if name == "b1":
+        return builder.icmp_unsigned("!=", loaded, _splat(_I8(0), LANES))
+    return widen(builder, name, loaded) if name in HALVES else loaded
+
+
+def _to_memory(builder: Any, name: str, value: Any) -> Any:
     value = spread(builder, value)
-    return builder.zext(value, ir.VectorType(_I8, LANES)) if kind.is_bool else value
+    if name == "b1":
+        return builder.zext(value, ir.VectorType(_I8, LANES))
+    return narrow(builder, name, value) if name in HALVES else value
 
 
-def _pointer(builder: Any, kind: Kind, addr: Any, i: Any) -> Any:
-    element = _memory(kind)
+def _pointer(builder: Any, name: str, addr: Any, i: Any) -> Any:
+    element = _memory(name)
     return builder.gep(builder.inttoptr(addr, element.as_pointer()), [i], source_etype=element)
 
 
-def _pointers(builder: Any, kind: Kind, addr: Any, i: Any, step: Any) -> Any:
-    element = _memory(kind)
-    base = builder.ptrtoint(_pointer(builder, kind, addr, i), _I64)
-    offsets = _steps(builder, base, builder.mul(step, _I64(_bytes(kind))))
+def _pointers(builder: Any, name: str, addr: Any, i: Any, step: Any) -> Any:
+    element = _memory(name)
+    base = builder.ptrtoint(_pointer(builder, name, addr, i), _I64)
+    offsets = _steps(builder, base, builder.mul(step, _I64(_bytes(name))))
     return builder.inttoptr(offsets, ir.VectorType(element.as_pointer(), LANES))
 
 
-def _bytes(kind: Kind) -> int:
-    return 1 if kind.is_bool else kind.bits // 8
+def _bytes(name: str) -> int:
+    return 1 if name == "b1" else 2 if name in HALVES else KINDS[name].bits // 8
 
 
 @functools.cache
@@ -280,41 +291,42 @@ def _masked(builder: Any, mask: Any, access: Any) -> Any:
     return joined
 
 
-def _make_memory(kind: Kind) -> None:
-    vector = ir.VectorType(_memory(kind), LANES)
-    scalar, wide, suffix, align = kind.numba, WIDE[kind.name], _suffix(kind), _I32(_bytes(kind))
+def _make_memory(name: str) -> None:
+    kind = MEMORY[name]
+    vector = ir.VectorType(_memory(name), LANES)
+    scalar, wide, suffix, align = kind.numba, WIDE[kind.name], _suffix(name), _I32(_bytes(name))
     i64 = types.int64
 
-    def read_call(name: str, p: Any, builder: Any) -> Any:
-        """Emits the masked read `name` of the pointer or pointers p, for a given mask."""
+    def read_call(function: str, p: Any, builder: Any) -> Any:
+        """Emits the masked read `function` of the pointer or pointers p, for a given mask."""
         function_type = ir.FunctionType(vector, [p.type, _I32, _MASK, vector])
-        function = _declare(builder.module, name, function_type)
-        return lambda mask: builder.call(function, [p, align, mask, ir.Constant(vector, None)])
+        declared = _declare(builder.module, function, function_type)
+        return lambda mask: builder.call(declared, [p, align, mask, ir.Constant(vector, None)])
 
-    def write_call(name: str, value: Any, p: Any, builder: Any) -> Any:
+    def write_call(function: str, value: Any, p: Any, builder: Any) -> Any:
         function_type = ir.FunctionType(ir.VoidType(), [vector, p.type, _I32, _MASK])
-        function = _declare(builder.module, name, function_type)
-        return lambda mask: builder.call(function, [value, p, align, mask])
+        declared = _declare(builder.module, function, function_type)
+        return lambda mask: builder.call(declared, [value, p, align, mask])
 
     def load(typingctx: Any, addr: Any, i: Any, mask: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            p = _pointer(builder, kind, *args[:2])
+            p = _pointer(builder, name, *args[:2])
             loaded = _masked(builder, args[2], read_call(f"llvm.masked.load.{suffix}.p0", p, builder))
-            return _from_memory(builder, kind, loaded)
+            return _from_memory(builder, name, loaded)
 
         return wide(i64, i64, MASK), codegen
 
     def gather(typingctx: Any, addr: Any, i: Any, step: Any, mask: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            p = _pointers(builder, kind, *args[:3])
-            name = f"llvm.masked.gather.{suffix}.v{LANES}p0"
-            return _from_memory(builder, kind, _masked(builder, args[3], read_call(name, p, builder)))
+            p = _pointers(builder, name, *args[:3])
+            call = read_call(f"llvm.masked.gather.{suffix}.v{LANES}p0", p, builder)
+            return _from_memory(builder, name, _masked(builder, args[3], call))
 
         return wide(i64, i64, i64, MASK), codegen
 
     def store(typingctx: Any, addr: Any, i: Any, value: Any, mask: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            p, stored = _pointer(builder, kind, *args[:2]), _to_memory(builder, kind, args[2])
+            p, stored = _pointer(builder, name, *args[:2]), _to_memory(builder, name, args[2])
             _masked(builder, args[3], write_call(f"llvm.masked.store.{suffix}.p0", stored, p, builder))
             return context.get_dummy_value()
 
@@ -322,9 +334,9 @@ def _make_memory(kind: Kind) -> None:
 
     def scatter(typingctx: Any, addr: Any, i: Any, step: Any, value: Any, mask: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            p, stored = _pointers(builder, kind, *args[:3]), _to_memory(builder, kind, args[3])
-            name = f"llvm.masked.scatter.{suffix}.v{LANES}p0"
-            _masked(builder, args[4], write_call(name, stored, p, builder))
+            p, stored = _pointers(builder, name, *args[:3]), _to_memory(builder, name, args[3])
+            call = write_call(f"llvm.masked.scatter.{suffix}.v{LANES}p0", stored, p, builder)
+            _masked(builder, args[4], call)
             return context.get_dummy_value()
 
         return types.void(i64, i64, i64, wide if isinstance(value, Wide) else scalar, MASK), codegen
@@ -337,22 +349,23 @@ def _make_memory(kind: Kind) -> None:
 
     def read(typingctx: Any, addr: Any, i: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            p = builder.bitcast(_pointer(builder, kind, *args), vector.as_pointer())
-            return _from_memory(builder, kind, builder.load(p, align=_bytes(kind), typ=vector))
+            p = builder.bitcast(_pointer(builder, name, *args), vector.as_pointer())
+            return _from_memory(builder, name, builder.load(p, align=_bytes(name), typ=vector))
 
         return wide(i64, i64), codegen
 
     def write(typingctx: Any, addr: Any, i: Any, value: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            p = builder.bitcast(_pointer(builder, kind, *args[:2]), vector.as_pointer())
-            builder.store(_to_memory(builder, kind, args[2]), p, align=_bytes(kind))
+            p = builder.bitcast(_pointer(builder, name, *args[:2]), vector.as_pointer())
+            builder.store(_to_memory(builder, name, args[2]), p, align=_bytes(name))
             return context.get_dummy_value()
 
         return types.void(i64, i64, wide if isinstance(value, Wide) else scalar), codegen
 
     for function in (load, gather, store, scatter, fill, read, write):
-        export(f"w_{function.__name__}_{kind.name}", function, globals(), __all__)
+        if name in KINDS or function is not fill:
+            export(f"w_{function.__name__}_{name}", function, globals(), __all__)
 
 
-for _kind in KINDS.values():
-    _make_memory(_kind)
+for _name in MEMORY:
+    _make_memory(_name)

@@ -61,6 +61,7 @@ _define("sin cos tan sinh cosh tanh asinh acosh atanh erf erfc cbrt", f="{op}f({
 _define("rsqrt", f="1.0f / sqrtf({0})", d="1.0 / sqrt({0})")  # rounded twice, as 1 / sqrt(x) everywhere else
 for _name in ("sin", "cos", "tan"):
     _define(f"a{_name}", f=f"a{_name}f({{0}})", d=f"a{_name}({{0}})")
+_define("round_f16 round_bf16", fd="s_{op}({0})")
 _define("atan2", f="atan2f({0}, {1})", d="atan2({0}, {1})")
 _define("nextafter", f="nextafterf({0}, {1})", d="nextafter({0}, {1})")
 _define("copysign", fd="s_copysign({0}, {1})")

@@ -140,12 +140,16 @@ class Frame:
         at = element(stream, axes, self.index, base)
         if not stream.address:
             return at
-        return f"{stream.address}[{at}]" + (" != 0" if stream.dtype is T.bool_ else "")
+        text = f"{stream.address}[{at}]"
+        if stream.dtype.is_half:
+            return f"s_widen({text})"
+        return text + (" != 0" if stream.dtype is T.bool_ else "")
 
     def store(self, k: int, value: str, axes: Iterable[int], base: bool) -> None:
         """Write output `k` at the indices of `axes`, from the row's position if `base`."""
         stream = self.outputs[k]
-        self.line(f"{stream.address}[{element(stream, axes, self.index, base)}] = {value};")
+        target = f"{stream.address}[{element(stream, axes, self.index, base)}]"
+        self.line(f"s_narrow({target}, {value});" if stream.dtype.is_half else f"{target} = {value};")
 
     def positions(self, streams: Iterable[Stream], axes: Iterable[int]) -> None:
         """Declare where the rows of the streams start."""

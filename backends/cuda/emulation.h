@@ -178,6 +178,12 @@ inline float __int_as_float(int bits) {
     return x;
 }
 
+inline int __float_as_int(float x) {
+    int bits;
+    std::memcpy(&bits, &x, sizeof x);
+    return bits;
+}
+
 inline double __longlong_as_double(long long bits) {
     double x;
     std::memcpy(&x, &bits, sizeof x);

@@ -128,6 +128,72 @@ template <class T> INSTRUCTION T s_pow(T x, T n) {
     return (T)result;
 }
 
+// ---- 16-bit floats: 16 bits in memory, a float32 in registers, rounded to the nearest, halves to even
+
+struct f16 {
+    u16 bits;
+};
+
+struct bf16 {
+    u16 bits;
+};
+
+#ifdef __CUDACC_RTC__
+INSTRUCTION f32 s_widen(f16 x) {
+    f32 wide;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(x.bits));
+    return wide;
+}
+
+INSTRUCTION void s_narrow(f16& to, f32 x) { asm("cvt.rn.f16.f32 %0, %1;" : "=h"(to.bits) : "f"(x)); }
+#else
+INSTRUCTION f32 s_widen(f16 x) {
+    const u32 sign = (u32)(x.bits & 0x8000) << 16, rest = x.bits & 0x7fff;
+    if (rest >= 0x7c00) return __int_as_float((int)(sign | 0x7f800000 | (rest & 0x3ff) << 13));
+    const f32 magnitude = __int_as_float((int)(rest << 13)) * __int_as_float(0x77800000);  // 2**112
+    return sign ? -magnitude : magnitude;
+}
+
+INSTRUCTION void s_narrow(f16& to, f32 x) {
+    const u32 bits = (u32)__float_as_int(x), sign = bits >> 16 & 0x8000, rest = bits & 0x7fffffff;
+    if (rest > 0x7f800000) {
+        to.bits = (u16)(sign | 0x7e00);
+    } else if (rest >= 0x38800000) {  // normal, or too large
+        const u32 up = rest + 0xfff + (rest >> 13 & 1) - 0x38000000;
+        to.bits = (u16)(sign | (up >= 0x0f800000 ? 0x7c00 : up >> 13));
+    } else {  // adding 2**-1 leaves the number of the smallest steps in the lowest bits, rounded
+        const f32 sum = __int_as_float((int)rest) + 0.5f;
+        to.bits = (u16)(sign | ((u32)__float_as_int(sum) - 0x3f000000));
+    }
+}
+#endif
+
+INSTRUCTION f32 s_widen(bf16 x) { return __int_as_float((int)((u32)x.bits << 16)); }
+
+INSTRUCTION void s_narrow(bf16& to, f32 x) {
+    const u32 bits = (u32)__float_as_int(x);
+    to.bits = (u16)((x != x ? bits | 0x400000 : bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+template <class T> INSTRUCTION f32 s_rounded(f32 x) {
+    T bits;
+    s_narrow(bits, x);
+    return s_widen(bits);
+}
+
+INSTRUCTION f32 s_round_f16(f32 x) { return s_rounded<f16>(x); }
+INSTRUCTION f32 s_round_bf16(f32 x) { return s_rounded<bf16>(x); }
+INSTRUCTION f32 s_round_bf16(f64 x) { return s_rounded<bf16>((f32)x); }
+
+// From float64 through the float32 next to x that is odd, so that nothing is rounded twice.
+INSTRUCTION f32 s_round_f16(f64 x) {
+    const f32 near = (f32)x;
+    const f64 back = (f64)near;
+    if (back == x || x != x) return s_rounded<f16>(near);
+    const int bits = __float_as_int(near) - (fabs(back) > fabs(x) ? 1 : 0);
+    return s_rounded<f16>(__int_as_float(bits | 1));
+}
+
 // ---- activations that need care
 
 // exp never sees a positive number, so that nothing overflows and small results stay exact.

@@ -148,7 +148,7 @@ def _axis(op):
         return (normalize_axis(op.name, axis, len(x.shape), x.type) if hasattr(x, "shape") else axis,)
 
 
-@composite(onnx=lambda o, x, *, axis: o.Softmax(x, axis=axis))
+@composite(widen=True, onnx=lambda o, x, *, axis: o.Softmax(x, axis=axis))
 def softmax(x, *, axis=-1):
     """`exp(x) / sum(exp(x))` along one axis, without overflow.
 
@@ -172,7 +172,7 @@ softmax.sample((3, 4)).sample((2, 3, 4), axis=1).sample((5,)).sample((3, 1))
 softmax.error_sample((2, 5), axis=3, match="axis=3 is outside x: float32[2, 5]")
 
 
-@composite(onnx=lambda o, x, *, axis: o.LogSoftmax(x, axis=axis))
+@composite(widen=True, onnx=lambda o, x, *, axis: o.LogSoftmax(x, axis=axis))
 def log_softmax(x, *, axis=-1):
     """`x - log(sum(exp(x)))` along one axis, without overflow. Source: ONNX LogSoftmax."""
     shifted = x - max_(x, axis=axis, keepdims=True)

@@ -202,13 +202,14 @@ _NO_ONNX = "ONNX's random ops use another generator; the exporter writes them fo
 def random_uniform(seed, offset, *, shape, dtype=T.float32, device=None):
     """Uniform floats in [0, 1): element i uses counter offset + i of Philox4x32-10 keyed by seed.
 
-    24 random bits in float32, 53 in float64. Source: Salmon et al., SC 2011.
+    24 random bits in float32, 53 in float64, 11 in float16, 8 in bfloat16. Source: Salmon et al., SC 2011.
     """
     if dtype is T.float64:
         high = s.shr(s.cast(s.philox(seed, offset, 0), T.uint64), 11 - 6)
         low = s.shr(s.cast(s.philox(seed, offset, 1), T.uint64), 6)
         return s.cast(high * (1 << 26) + low, T.float64) * 2.0**-53
-    return s.cast(s.shr(s.philox(seed, offset, 0), 8), T.float32) * 2.0**-24
+    bits = {T.float16: 11, T.bfloat16: 8}.get(dtype, 24)
+    return s.cast(s.cast(s.shr(s.philox(seed, offset, 0), 32 - bits), T.float32) * 2.0**-bits, dtype)
 
 
 @random_uniform.type

@@ -17,7 +17,7 @@ from .creation import arange
 from .shape import basic_index, broadcast_to, expand_dims, slice_
 
 
-@primitive(onnx=lambda o, x, index, *, axis: o.Gather(x, index, axis=axis))
+@primitive(complex="linear", onnx=lambda o, x, index, *, axis: o.Gather(x, index, axis=axis))
 def take(x, index, *, axis=0):
     """Slices of x along an axis, picked by an integer tensor.
 

@@ -19,7 +19,7 @@ def _onnx_matmul(o, x, y):
     return o.MatMul(o.cast(x, o.out_dtype), o.cast(y, o.out_dtype))
 
 
-@primitive(onnx=_onnx_matmul)
+@primitive(complex="bilinear", onnx=_onnx_matmul)
 def matmul(x, y):
     """The matrix product of the last two axes; leading axes broadcast; a vector stands for a row or a column.
 

@@ -17,7 +17,7 @@ def _onnx_layer_norm(o, x, w, b, *, n_axes, eps):
     return o.LayerNormalization(*inputs, axis=axis, epsilon=eps)
 
 
-@composite(onnx=_onnx_layer_norm)
+@composite(widen=True, onnx=_onnx_layer_norm)
 def layer_norm(x, w=None, b=None, *, n_axes=1, eps=1e-5):
     """`(x - mean) / sqrt(var + eps) * w + b` over the last n_axes axes.
 

@@ -244,13 +244,13 @@ def _count(x, axis):
     return math.prod(x.shape[a] for a in normalize_axes("mean", axis, x.ndim, x.type))
 
 
-@composite(onnx=_onnx_reduce("ReduceMean"))
+@composite(widen=True, onnx=_onnx_reduce("ReduceMean"))
 def mean(x, *, axis=None, keepdims=False):
     """The arithmetic mean over axes; integers are converted to the default float. Source: ONNX ReduceMean.
 
     Numerics: NaN over an empty axis.
     """
-    if not x.dtype.is_float:
+    if not x.dtype.has_gradient:
         x = E.cast(x, dtype=T.default_float)
     n = _count(x, axis)
     return sum_(x, axis=axis, keepdims=keepdims) * (1.0 / n if n else math.nan)
@@ -261,7 +261,7 @@ mean.sample((3, 4)).sample((2, 3, 4), axis=1).sample((2, 3, 4), axis=(0, 2), kee
 )
 
 
-@composite
+@composite(widen=True)
 def var(x, *, axis=None, correction=0.0, keepdims=False):
     """The variance over axes: the sum of `(x - mean)**2` divided by `n - correction`.
 
@@ -278,7 +278,7 @@ def var(x, *, axis=None, correction=0.0, keepdims=False):
 var.sample((3, 4)).sample((2, 3, 4), axis=1, correction=1.0).sample((2, 3, 4), axis=(0, 2), keepdims=True)
 
 
-@composite
+@composite(widen=True)
 def std(x, *, axis=None, correction=0.0, keepdims=False):
     """The standard deviation over axes: the root of `var`. The slope is infinite where all elements are equal."""
     return E.sqrt(var(x, axis=axis, correction=correction, keepdims=keepdims))
@@ -287,7 +287,7 @@ def std(x, *, axis=None, correction=0.0, keepdims=False):
 std.sample((3, 4)).sample((2, 3, 4), axis=1, correction=1.0)
 
 
-@composite(onnx=_onnx_reduce("ReduceLogSumExp"))
+@composite(widen=True, onnx=_onnx_reduce("ReduceLogSumExp"))
 def logsumexp(x, *, axis=None, keepdims=False):
     """`log(sum(exp(x)))` over axes, without overflow. Source: ONNX ReduceLogSumExp."""
     top = max_(x, axis=axis, keepdims=True).detach()

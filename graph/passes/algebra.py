@@ -7,7 +7,7 @@ from typing import Any
 from ...core.ops.elementwise import assign, cast, divide, multiply, negative, subtract
 from ...core.ops.linalg import matmul
 from ...core.ops.shape import broadcast_to, permute, reshape, slice_
-from ...core.types import DType
+from ...core.types import DType, promote
 from ..ir import Graph, Node, Value
 from .cse import replace_results
 
@@ -162,10 +162,12 @@ def _holds(wide: DType, narrow: DType) -> bool:
     """Whether every value of `narrow` is one of `wide`."""
     if wide is narrow or narrow.kind == "bool":
         return True
-    if wide.kind == "float":
-        digits = {4: 24, 8: 53}[wide.itemsize]
-        return narrow.itemsize <= wide.itemsize if narrow.is_float else narrow.itemsize * 8 <= digits
-    if narrow.is_float or wide.kind == "bool":
+    if wide.has_gradient:
+        if narrow.has_gradient:
+            return promote(wide, narrow) is wide
+        digits = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 53}[wide.real.name]
+        return narrow.itemsize * 8 <= digits
+    if narrow.has_gradient or wide.kind == "bool":
         return False
     if narrow.kind == wide.kind:
         return narrow.itemsize <= wide.itemsize
