@@ -127,7 +127,7 @@ def test_sums_run_in_float32(half):
         a.astype(np.float32).sum(0, dtype=np.float64).astype(np.float32).astype(np_dtype).astype(np.float32)
     )
     got = dg.tensor(a).sum(axis=0).to(dg.float32).numpy()
-    np.testing.assert_allclose(got, want, rtol=2 * float(T.finfo(dtype).eps))
+    np.testing.assert_allclose(got, want, rtol=2 * float(dg.finfo(dtype).eps))
 
 
 def test_products_accumulate_in_float32(half):
@@ -181,7 +181,7 @@ def test_gradients_flow_in_the_dtype(half):
         for t, reference in zip(tensors, wide):
             assert t.grad.dtype is dtype
             np.testing.assert_allclose(
-                t.grad.to("float32").numpy(), reference.grad.numpy(), atol=4 * float(T.finfo(dtype).eps)
+                t.grad.to("float32").numpy(), reference.grad.numpy(), atol=4 * float(dg.finfo(dtype).eps)
             )
 
 
