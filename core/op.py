@@ -97,6 +97,8 @@ class Op:
         self._simple = not self.variadic and not self.required_attrs
         #: integers are converted to the default float first (exp, sqrt, true division)
         self.to_float: bool = options.pop("to_float", False)
+        #: Python floats are float64 inside, whatever the dtype of the result (counted floats)
+        self.wide_numbers: bool = options.pop("wide_numbers", False)
         #: the reduction (one of loops.REDUCTIONS) when the kernel is a generated reduction
         self.reduction: str | None = options.pop("reduction", None)
         #: the business of gradients, optimisers and other ops: not a name of `dg`
@@ -295,8 +297,11 @@ class Op:
             if isinstance(d, DType):
                 common = d if common is None else T.promote(common, d)
         resolved = [d if isinstance(d, DType) else T.scalar_dtype(d(0), common) for d in dtypes]
+        if self.wide_numbers:
+            resolved = [T.float64 if d is float else r for d, r in zip(dtypes, resolved)]
         args: list[Expr] = [Expr("arg", d, (), k) for k, d in enumerate(resolved)]
-        if common is not None and common.is_integer and (float in dtypes or complex in dtypes):
+        weak = float in dtypes or complex in dtypes
+        if common is not None and common.is_integer and weak and not self.wide_numbers:
             # A Python float beside integers brings the default float for all of them, not float64.
             args = [cast(a, T.default_float) if a.dtype.is_integer else a for a in args]
         if self.to_float and all(d.rank < 2 for d in resolved):

@@ -33,13 +33,29 @@ def number_array(data: Any, dtype: T.DType | None = None) -> np.ndarray:
             )
     if dtype is not None:
         return array.astype(dtype.np)
-    if array.dtype == np.float64 and not isinstance(data, (np.ndarray, np.generic)):
-        return array.astype(T.default_float.np)
+    if array.dtype == np.float64:
+        # Python's numbers are weak beside numbers that have a dtype.
+        known = _promoted(data)
+        return array.astype(
+            (known if known is not None and known.is_float else T.default_float).np, copy=False
+        )
     if array.dtype.name not in T.DTYPES:
         raise DtypeError(
             "tensor", f"{array.dtype} is not a dtype of duograd", f"convert to one of {', '.join(T.DTYPES)}"
         )
     return array
+
+
+def _promoted(data: Any) -> T.DType | None:
+    """The common dtype of the arrays, tensors and NumPy numbers among the data; None when all are Python's."""
+    if not isinstance(data, (list, tuple)):
+        return T.as_dtype(data.dtype, "tensor") if hasattr(data, "dtype") else None
+    found: T.DType | None = None
+    for v in data:
+        kind = _promoted(v)
+        if kind is not None:
+            found = kind if found is None else T.promote(found, kind)
+    return found
 
 
 def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:

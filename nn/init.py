@@ -7,7 +7,7 @@ from typing import Any
 
 from ..core import dispatch
 from ..core.errors import ArgumentError, ShapeError
-from ..core.ops.creation import rand, randn
+from ..core.ops.random import rand, randn
 from ..core.value import Tensor
 
 

@@ -12,7 +12,7 @@ from ..op import composite, pointwise
 from ..scalar import s
 from ..types import normalize_axis
 from . import elementwise as E
-from .creation import rand
+from .random import rand
 from .reduction import max_, sum_
 
 

@@ -1,4 +1,4 @@
-"""New tensors: constant, counted, random; and moves between devices."""
+"""New tensors: constant and counted; and moves between devices."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 
-from .. import dispatch
 from .. import types as T
 from ..errors import ArgumentError
 from ..op import pointwise, primitive, public
@@ -79,25 +78,31 @@ def empty(shape, dtype=None, device=None):
 
 
 @public
-def zeros_like(x, dtype=None):
-    """Zeros with x's shape, device and (unless given) dtype."""
-    return zeros(x.shape, dtype or x.dtype, x.device)
+def zeros_like(x, dtype=None, device=None):
+    """Zeros with x's shape and, unless given, its dtype and device."""
+    return zeros(x.shape, dtype or x.dtype, device or x.device)
 
 
 @public
-def ones_like(x, dtype=None):
-    """Ones with x's shape, device and (unless given) dtype."""
-    return ones(x.shape, dtype or x.dtype, x.device)
+def ones_like(x, dtype=None, device=None):
+    """Ones with x's shape and, unless given, its dtype and device."""
+    return ones(x.shape, dtype or x.dtype, device or x.device)
 
 
 @public
-def full_like(x, fill_value, dtype=None):
-    """A constant with x's shape, device and (unless given) dtype."""
-    return full_(fill_value, shape=x.shape, dtype=dtype or x.dtype, device=x.device)
+def empty_like(x, dtype=None, device=None):
+    """`empty` with x's shape and, unless given, its dtype and device."""
+    return empty(x.shape, dtype or x.dtype, device or x.device)
+
+
+@public
+def full_like(x, fill_value, dtype=None, device=None):
+    """A constant with x's shape and, unless given, its dtype and device."""
+    return full_(fill_value, shape=x.shape, dtype=dtype or x.dtype, device=device or x.device)
 
 
 @pointwise(internal=True,
-    name="arange_from", no_gradient=_FROM_SHAPE,
+    name="arange_from", no_gradient=_FROM_SHAPE, wide_numbers=True,
     onnx=lambda o, start, step, *, size, dtype, device: o.counted(start, step, size, dtype),
 )  # fmt: skip
 def arange_from(start, step, *, size, dtype, device=None):
@@ -134,47 +139,110 @@ def arange(start, stop=None, step=1, dtype=None, device=None):
     return arange_from(start, step, size=size, dtype=kind, device=device)
 
 
+def _spaced(kind):
+    """linspace and geomspace: from `start` by `step` (a difference, or the logarithm of a ratio), then `stop`.
+
+    last: the number of the element that is exactly stop, -1 for none.
+    """
+
+    def body(start, step, stop, last, *, size, dtype, device=None):
+        i = s.index()
+        k = cast(i, T.float64)
+        value = start + step * k if kind == "linspace" else start * s.exp(step * k)
+        value = s.where(s.eq(i, last), stop, s.where(s.eq(i, 0), start, value))
+        return cast(s.floor(value) if dtype.is_integer else value, dtype)
+
+    body.__name__ = f"{kind}_from"
+    body.__doc__ = f"The elements of {kind}, computed in float64."
+    op = pointwise(internal=True, no_gradient=_FROM_SHAPE, wide_numbers=True)(body)
+
+    @op.type
+    def _(start, step, stop, last, *, size, dtype, device=None):
+        return TensorType(dtype, (size,))
+
+    return op.sample(1.5, 0.25, 2.5, 4, size=5, dtype=T.float32, grad=False)
+
+
+linspace_from, geomspace_from = _spaced("linspace"), _spaced("geomspace")
+
+
+def _steps(op, num, endpoint):
+    """(how many steps lie between start and stop, the number of the last element or -1)."""
+    if not isinstance(num, (int, np.integer)) or num < 0:
+        raise ArgumentError(op, f"num={num!r} is not a size", "use an int from 0")
+    return (num - 1 if endpoint else num), (num - 1 if endpoint and num > 1 else -1)
+
+
 @public
 def linspace(start, stop, num, endpoint=True, dtype=None, device=None):
-    """`num` numbers evenly spaced from start to stop (without it when endpoint is False)."""
-    if num < 0:
-        raise ArgumentError("linspace", f"num={num} is negative", "use 0 or more")
-    steps = num - 1 if endpoint else num
+    """`num` numbers evenly spaced from start to stop, both exact (without stop when endpoint is False).
+
+    dtype: float32 when left out; integers are rounded down. Raises: ArgumentError for a negative num.
+    Source: array API standard 2024.12. Example: `dg.linspace(0, 1, 5)` is `[0, 0.25, 0.5, 0.75, 1]`.
+    """
+    steps, last = _steps("linspace", num, endpoint)
+    start, stop = float(start), float(stop)
     step = (stop - start) / steps if steps > 0 else 0.0
-    return arange_from(
-        float(start), float(step), size=num, dtype=_dtype("linspace", dtype, T.default_float), device=device
-    )
+    kind = _dtype("linspace", dtype, T.default_float)
+    return linspace_from(start, step, stop, last, size=int(num), dtype=kind, device=device)
+
+
+@public
+def logspace(start, stop, num, endpoint=True, base=10.0, dtype=None, device=None):
+    """`num` powers of base with exponents evenly spaced from start to stop. Source: numpy.logspace."""
+    steps, last = _steps("logspace", num, endpoint)
+    first, end = float(base) ** float(start), float(base) ** float(stop)
+    step = (float(stop) - float(start)) / steps * math.log(base) if steps > 0 else 0.0
+    kind = _dtype("logspace", dtype, T.default_float)
+    return geomspace_from(first, step, end, last, size=int(num), dtype=kind, device=device)
+
+
+@public
+def geomspace(start, stop, num, endpoint=True, dtype=None, device=None):
+    """`num` numbers from start to stop, each a fixed multiple of the one before.
+
+    start, stop: numbers of one sign. Raises: ArgumentError for 0 or different signs.
+    Source: numpy.geomspace. Example: `dg.geomspace(1, 8, 4)` is `[1, 2, 4, 8]`.
+    """
+    steps, last = _steps("geomspace", num, endpoint)
+    start, stop = float(start), float(stop)
+    if not start * stop > 0:
+        raise ArgumentError("geomspace", f"from {start} to {stop} there is no constant ratio", "use one sign")
+    step = math.log(stop / start) / steps if steps > 0 else 0.0
+    kind = _dtype("geomspace", dtype, T.default_float)
+    return geomspace_from(start, step, stop, last, size=int(num), dtype=kind, device=device)
 
 
 @pointwise(
     internal=True,
     no_gradient=_FROM_SHAPE,
-    onnx=lambda o, *, rows, columns, offset, dtype, device: o.eye(rows, columns, offset, dtype),
+    onnx=lambda o, width, offset, *, rows, columns, dtype, device: o.eye(rows, columns, offset, dtype),
 )
-def eye_(*, rows, columns, offset=0, dtype=T.float32, device=None):
-    """Ones on a diagonal, zeros elsewhere. Source: ONNX EyeLike."""
+def eye_(width, offset, *, rows, columns, dtype=T.float32, device=None):
+    """Ones on a diagonal, zeros elsewhere; width: the columns as a number, no part of a kernel's source.
+
+    Source: ONNX EyeLike.
+    """
     i = s.index()
-    return cast(s.eq(i % max(columns, 1) - s.floordiv(i, max(columns, 1)), offset), dtype)
+    column = s.mod(i, cast(width, T.int64))
+    return cast(s.eq(column - s.floordiv(i, cast(width, T.int64)), cast(offset, T.int64)), dtype)
 
 
 @eye_.type
-def _(*, rows, columns, offset=0, dtype=T.float32, device=None):
+def _(width, offset, *, rows, columns, dtype=T.float32, device=None):
     return TensorType(dtype, (rows, columns))
 
 
-eye_.sample(rows=3, columns=4, offset=1, grad=False)
+eye_.sample(4, 1, rows=3, columns=4, grad=False)
 
 
 @public
 def eye(n, m=None, k=0, dtype=None, device=None):
-    """An n x m matrix (n x n by default) with ones on diagonal k."""
-    return eye_(
-        rows=n,
-        columns=n if m is None else m,
-        offset=k,
-        dtype=_dtype("eye", dtype, T.default_float),
-        device=device,
-    )
+    """An n x m matrix (n x n by default) with ones on diagonal k. Raises: ArgumentError for a negative size."""
+    rows, columns = as_shape("eye", (n, n if m is None else m))
+    _filled("eye", shape=(rows, columns), dtype=None)
+    kind = _dtype("eye", dtype, T.default_float)
+    return eye_(max(columns, 1), k, rows=rows, columns=columns, dtype=kind, device=device)
 
 
 @primitive(internal=True, transfer=True, onnx=lambda o, x, *, device: x)
@@ -191,107 +259,3 @@ def _(x, *, device):
 @to_device.grad
 def x(g, x):
     return to_device(g, device=x.device)
-
-
-# ---------------------------------------------------------------- random numbers
-
-_NO_ONNX = "ONNX's random ops use another generator; the exporter writes them for dropout only"
-
-
-@pointwise(internal=True, no_gradient="random", no_onnx=_NO_ONNX)
-def random_uniform(seed, offset, *, shape, dtype=T.float32, device=None):
-    """Uniform floats in [0, 1): element i uses counter offset + i of Philox4x32-10 keyed by seed.
-
-    24 random bits in float32, 53 in float64, 11 in float16, 8 in bfloat16. Source: Salmon et al., SC 2011.
-    """
-    if dtype is T.float64:
-        high = s.shr(s.cast(s.philox(seed, offset, 0), T.uint64), 11 - 6)
-        low = s.shr(s.cast(s.philox(seed, offset, 1), T.uint64), 6)
-        return s.cast(high * (1 << 26) + low, T.float64) * 2.0**-53
-    bits = {T.float16: 11, T.bfloat16: 8}.get(dtype, 24)
-    return s.cast(s.cast(s.shr(s.philox(seed, offset, 0), 32 - bits), T.float32) * 2.0**-bits, dtype)
-
-
-@random_uniform.type
-def _(seed, offset, *, shape, dtype=T.float32, device=None):
-    return _filled("rand", shape=shape, dtype=dtype)
-
-
-random_uniform.sample(3, 0, shape=(4, 5), grad=False).sample(3, 7, shape=(6,), dtype=T.float64, grad=False)
-
-
-@pointwise(internal=True, no_gradient="random", no_onnx=_NO_ONNX)
-def random_normal(seed, offset, *, shape, dtype=T.float32, device=None):
-    """Standard normal floats by the Box-Muller transform of two Philox words. Source: Box and Muller, 1958."""
-    kind = T.float64 if dtype is T.float64 else T.float32
-    u = (s.cast(s.shr(s.philox(seed, offset, 0), 8), kind) + 1.0) * 2.0**-24
-    v = s.cast(s.shr(s.philox(seed, offset, 1), 8), kind) * (2.0**-24 * 2.0 * math.pi)
-    return s.cast(s.sqrt(s.log(u) * -2.0) * s.cos(v), dtype)
-
-
-@random_normal.type
-def _(seed, offset, *, shape, dtype=T.float32, device=None):
-    return _filled("randn", shape=shape, dtype=dtype)
-
-
-random_normal.sample(3, 0, shape=(4, 5), grad=False)
-
-
-@pointwise(internal=True, no_gradient="random", no_onnx=_NO_ONNX)
-def random_integers(seed, offset, low, span, *, shape, dtype=T.int64, device=None):
-    """Integers from low to low + span - 1: the high half of a 32-bit random number times the span."""
-    bits = s.cast(s.philox(seed, offset, 0), T.uint64)
-    scaled = s.shr(bits * s.cast(span, T.uint64), 32)
-    return s.cast(s.cast(scaled, T.int64) + s.cast(low, T.int64), dtype)
-
-
-@random_integers.type
-def _(seed, offset, low, span, *, shape, dtype=T.int64, device=None):
-    return _filled("randint", shape=shape, dtype=dtype)
-
-
-random_integers.sample(3, 0, -2, 9, shape=(20,), grad=False)
-
-
-def _draw(shape):
-    from ..random import default_generator
-
-    return dispatch.state.executor.offset(default_generator, max(1, math.prod(shape)))
-
-
-@public
-def rand(*shape, dtype=None, device=None):
-    """Uniform random floats in [0, 1). shape: ints or one tuple. Seeded by `dg.manual_seed`."""
-    size = as_shape("rand", shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape)
-    return random_uniform(
-        *_draw(size), shape=size, dtype=_dtype("rand", dtype, T.default_float), device=device
-    )
-
-
-@public
-def randn(*shape, dtype=None, device=None):
-    """Standard normal random floats. shape: ints or one tuple. Seeded by `dg.manual_seed`."""
-    size = as_shape("randn", shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape)
-    return random_normal(
-        *_draw(size), shape=size, dtype=_dtype("randn", dtype, T.default_float), device=device
-    )
-
-
-@public
-def randint(low, high=None, shape=(), dtype=None, device=None):
-    """Random integers from low (0 when only one bound is given) up to but without high."""
-    if high is None:
-        low, high = 0, low
-    if not low < high <= low + 2**32:
-        raise ArgumentError(
-            "randint", f"the range from {low} to {high} is empty or above 2**32", "use low < high"
-        )
-    size = as_shape("randint", shape)
-    return random_integers(
-        *_draw(size),
-        low,
-        high - low,
-        shape=size,
-        dtype=_dtype("randint", dtype, T.default_int),
-        device=device,
-    )

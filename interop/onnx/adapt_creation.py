@@ -9,7 +9,9 @@ import numpy as np
 
 from ...core import types as T
 from ...core.op import REGISTRY as ops
-from ...core.ops.creation import rand, randn
+from ...core.ops.creation import eye
+from ...core.ops.random import multinomial as draw_classes
+from ...core.ops.random import rand, randn
 from ...core.value import Tensor
 from .dtypes import from_code
 from .program import as_array, host_tensor
@@ -58,7 +60,7 @@ def range_(start, limit, delta):
 def eye_like(x, *, k=0, dtype=None):
     """Ones on a diagonal of a matrix shaped like x."""
     kind = x.dtype if dtype is None else from_code(dtype)
-    return ops["eye"](rows=x.shape[0], columns=x.shape[1], offset=k, dtype=kind)
+    return eye(*x.shape, k, kind)
 
 
 def _uniform(shape: Any, low: float, high: float, dtype: Any) -> Any:
@@ -98,6 +100,13 @@ def bernoulli(x, *, dtype=None, seed=0.0):
     """One with probability x."""
     kind = x.dtype if dtype is None else from_code(dtype)
     return ops["less"](rand(x.shape, dtype=T.float32), x).to(kind)
+
+
+@adapter("Multinomial", fold=False)
+def multinomial(x, *, dtype=6, sample_size=1, seed=0.0):
+    """Classes drawn with replacement; x holds logarithms of weights."""
+    weights = ops["exp"](x - x.max(axis=-1, keepdims=True))
+    return draw_classes(weights, sample_size, True).to(from_code(dtype))
 
 
 # ---------------------------------------------------------------- control flow, decided on the host
