@@ -12,6 +12,10 @@
     from zero, then one addition of the old c when `accumulate` is not 0: an element's value does not depend
     on where in a block it stands.
     With block_rows = 1 b is read under a mask, so it may end anywhere.
+`multiply_near_X(count, a, b, b_step, c, c_step, rows, cols, accumulate,
+                 row_step, k_step, block_rows, block_vectors, lanes)`
+    The same for a matrix `a` whose bytes from row to row and from k to k are literals: a[i, k] stands at
+    a + i * row_step + k * k_step. All rows share one address, so a block may have as many as registers hold.
 `dot_rows_X(dst, a, a_step, rows, x, count, vectors, lanes)`
     dst[i] = sum over k < count of a[i, k] * x[k], in vectors * lanes partial sums, added pairwise at the end.
 `div_i64(x, y)`, `mod_i64(x, y)`, `min_i64(x, y)`, `max_i64(x, y)`
@@ -30,14 +34,39 @@ from .vectors import FLOATS, I1, I32, I64, Loop, Vectors, integers, on_vectors
 
 def _emit_multiply(v: Vectors, args: Any, block_rows: int, block_vectors: int) -> None:
     b = v.builder
-    count, a, row_table, k_table, right, right_step, c, c_step, rows, cols, accumulate = args
-    width = v.lanes * v.size
+    count, a, row_table, k_table, *rest = args
 
     def offset(table: Any, i: Any) -> Any:
         address = b.add(table, b.mul(i, I64(8)))
         return b.load(v.pointer(address), align=8, typ=I64)
 
     a_rows = [b.add(a, offset(row_table, I64(i))) for i in range(block_rows)]
+
+    def element(loop: Loop, left: Any) -> Any:
+        k = offset(k_table, loop.index)
+        return lambda i: v.load_element(b.add(a_rows[i], k))
+
+    _emit_block(v, count, rest, element, None, block_rows, block_vectors)
+
+
+def _emit_near(
+    v: Vectors, args: Any, row_step: int, k_step: int, block_rows: int, block_vectors: int
+) -> None:
+    count, a, *rest = args
+
+    def element(loop: Loop, left: Any) -> Any:
+        return lambda i: v.load_element(v.builder.add(left, I64(i * row_step)))
+
+    _emit_block(v, count, rest, element, (a, k_step), block_rows, block_vectors)
+
+
+def _emit_block(
+    v: Vectors, count: Any, args: Any, element: Any, walk: Any, block_rows: int, block_vectors: int
+) -> None:
+    """The loop over k and the stores. element(loop, a) gives a function of the row; walk: (a, its step by k)."""
+    b = v.builder
+    right, right_step, c, c_step, rows, cols, accumulate = args
+    width = v.lanes * v.size
     zeros = [v.zero] * (block_rows * block_vectors)
     masks = [v.below(cols, j * v.lanes) for j in range(block_vectors)]
     # A vector that is not wanted at all may lie outside b: the first one is read instead.
@@ -45,9 +74,10 @@ def _emit_multiply(v: Vectors, args: Any, block_rows: int, block_vectors: int) -
         b.select(b.icmp_signed(">", cols, I64(j * v.lanes)), I64(j * width), I64(0))
         for j in range(block_vectors)
     ]
-    loop = Loop(b, count, [right, *zeros])
-    at, sums = loop.carried[0], loop.carried[1:]
-    k = offset(k_table, loop.index)
+    left = [] if walk is None else [walk[0]]
+    loop = Loop(b, count, [right, *left, *zeros])
+    at, sums = loop.carried[0], loop.carried[1 + len(left) :]
+    load = element(loop, loop.carried[1])
     places = [b.add(at, step) for step in steps]
     if block_rows == 1:
         vectors = [v.masked_load(place, mask) for place, mask in zip(places, masks)]
@@ -55,10 +85,11 @@ def _emit_multiply(v: Vectors, args: Any, block_rows: int, block_vectors: int) -
         vectors = [v.load(place) for place in places]
     updated = []
     for i in range(block_rows):
-        x = v.splat(v.load_element(b.add(a_rows[i], k)))
+        x = v.splat(load(i))
         for j in range(block_vectors):
             updated.append(v.multiply_add(x, vectors[j], sums[i * block_vectors + j]))
-    sums = loop.close([b.add(at, right_step), *updated])[1:]
+    moved = [b.add(loop.carried[1], I64(walk[1]))] if left else []
+    sums = loop.close([b.add(at, right_step), *moved, *updated])[1 + len(left) :]
 
     adds = b.icmp_signed("!=", accumulate, I64(0))
     nothing = v.mask_type([I1(0)] * v.lanes)
@@ -121,5 +152,6 @@ max_i64 = integers("max_i64", 2, _choose(">"), types.int64)
 __all__ = ["div_i64", "max_i64", "min_i64", "mod_i64"]
 for _char in FLOATS:
     globals()[f"multiply_{_char}"] = on_vectors("multiply", _char, 11, _emit_multiply, 3)
+    globals()[f"multiply_near_{_char}"] = on_vectors("multiply_near", _char, 9, _emit_near, 5)
     globals()[f"dot_rows_{_char}"] = on_vectors("dot_rows", _char, 6, _emit_dot, 2)
-    __all__ += [f"multiply_{_char}", f"dot_rows_{_char}"]
+    __all__ += [f"multiply_{_char}", f"multiply_near_{_char}", f"dot_rows_{_char}"]
