@@ -105,6 +105,8 @@ class Op:
         self.internal: bool = options.pop("internal", False)
         #: the result shares memory with the first input
         self.is_view: bool = options.pop("view", False)
+        #: the result is the first input with some elements replaced: it may be written into that input's memory
+        self.updates: bool = options.pop("updates", False)
         #: the result is the input on the device of the attribute `device`: executors copy, no kernel runs
         self.is_transfer: bool = options.pop("transfer", False)
         #: same arguments may give different results (random ops): not folded, not merged

@@ -21,6 +21,8 @@ from .tensor import EagerTensor, Layout, from_numpy, layout, share_numpy
 
 #: recipes kept before all are forgotten
 LIMIT = 20_000
+#: how an op writes that replaces elements of its first input in place
+FIRST = "first"
 
 
 class EagerExecutor:
@@ -211,6 +213,8 @@ class EagerExecutor:
         outs = [Operand(program.dynamic(), 0, t.dtype, t.shape, t.strides) for t in into]
         safe = _safe_in_place(op, inputs, into)
         if safe:
+            if safe == FIRST:
+                operands[0] = outs[0]
             lower_op(program, op, operands, outs, attrs)
         else:
             temporaries = [program.scratch_operand(t.dtype, t.shape) for t in into]
@@ -386,8 +390,14 @@ def _kinds(types: list[Any]) -> list[Any]:
     return [t.dtype if isinstance(t, TensorType) else t.__class__ for t in types]
 
 
-def _safe_in_place(op: Op, inputs: tuple[Any, ...], into: tuple[EagerTensor, ...]) -> bool:
-    """Whether an op may write its results over inputs: element by element, in the same place."""
+def _safe_in_place(op: Op, inputs: tuple[Any, ...], into: tuple[EagerTensor, ...]) -> bool | str:
+    """Whether an op may write its results over inputs: element by element, in the same place.
+
+    FIRST for an op that replaces elements of its first input in that input's own memory.
+    """
+    if op.updates and inputs[0] is into[0] and into[0].is_contiguous:
+        storage = into[0]._storage
+        return not any(isinstance(x, EagerTensor) and x._storage is storage for x in inputs[1:]) and FIRST
     for t in into:
         storage = t._storage
         for x in inputs:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..core.ops.elementwise import assign
-from ..core.ops.shape import slice_update
 from ..core.types import contiguous_strides
 from .ir import Graph, Node, Value
 from .layout import Layout, is_dense, spread
@@ -67,7 +66,7 @@ class _Placer:
             else:
                 self.places.of[layout.base] = k
         for node in self.graph.nodes:
-            if node.op is slice_update:
+            if node.op.updates:
                 self._keep_memory(node)
         return self.places
 
@@ -131,7 +130,7 @@ class _Placer:
         for k, x in enumerate(writer.values()):
             layout = self.layouts[x]
             if layout.base is target:
-                if writer.op is slice_update and k == 0 and layout == self.layouts[target]:
+                if writer.op.updates and k == 0 and layout == self.layouts[target]:
                     continue
                 shape = writer.outputs[0].type.shape
                 if (

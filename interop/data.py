@@ -10,8 +10,8 @@ import numpy as np
 
 from ..core import dispatch
 from ..core.errors import ArgumentError, ArgumentTypeError, IndexingError, ShapeError, TraceError
-from ..core.ops.indexing import take
-from ..core.ops.shape import stack
+from ..core.ops.joining import stack
+from ..core.ops.picking import take
 from ..core.random import Generator, default_generator
 from ..core.types import DTYPES, default_float
 from ..core.value import Tensor

@@ -6,7 +6,8 @@ from typing import Any
 
 from ...core.ops.elementwise import assign, cast, divide, multiply, negative, subtract
 from ...core.ops.linalg import matmul
-from ...core.ops.shape import broadcast_to, permute, reshape, slice_
+from ...core.ops.slices import slice_
+from ...core.ops.views import broadcast_to, permute, reshape
 from ...core.types import DType, promote
 from ..ir import Graph, Node, Value
 from .cse import replace_results
