@@ -126,7 +126,7 @@ class Program:
         if self.scratch_source < 0:
             self.scratch_source = self.dynamic()
         start = -(-self.scratch_bytes // align) * align
-        self.scratch_bytes = start + nbytes
+        self.scratch_bytes = start + max(nbytes, 1)
         return Slot(self.scratch_source, start)
 
     def scratch_operand(self, dtype: DType, shape: Shape) -> Operand:

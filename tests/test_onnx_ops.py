@@ -19,6 +19,8 @@ CASES = [c for c in samples() if c[0].name not in REFUSED and c[0].name != "to_d
 #: scatter with addition came with opset 16
 SINCE = {
     "take_x_grad": 16,
+    "combine_slices": 16,
+    "combine_elements": 16,
     "scatter_along": 16,
     "bitwise_and": 18,
     "bitwise_or": 18,

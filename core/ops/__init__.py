@@ -13,7 +13,7 @@ from ..value import Tensor
 for _module in sorted(m.name for m in pkgutil.iter_modules(__path__)):
     importlib.import_module(f"{__name__}.{_module}")
 
-from . import activation, creation, elementwise, indexing, linalg, reduction, search, shape  # noqa: E402
+from . import activation, creation, elementwise, indexing, linalg, reduction, search, shape, shaping  # noqa: E402
 
 _NUMBERS = (int, float, bool)
 
@@ -62,24 +62,6 @@ def _set(self: Tensor, index: Any, value: Any) -> None:
     indexing.setitem(self, index, value)
 
 
-def _reshape(self: Tensor, *shape: Any) -> Any:
-    return shape_op(self, shape=shape[0] if len(shape) == 1 else shape)
-
-
-shape_op = shape.reshape
-
-
-def _permute(self: Tensor, *axes: Any) -> Any:
-    return shape.permute(self, axes=axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes)
-
-
-def _expand(self: Tensor, *shape: Any) -> Any:
-    return _broadcast_to(self, shape=shape[0] if len(shape) == 1 else shape)
-
-
-_broadcast_to = shape.broadcast_to
-
-
 def _matrix_t(self: Tensor) -> Any:
     if self.ndim < 2:
         raise ArgumentTypeError("mT", f"needs two axes or more, this is {self.type}", "use reshape")
@@ -118,8 +100,8 @@ METHODS: dict[str, Any] = {
         name: REGISTRY[name]
         for name in (
             "sum prod max min any all argmax argmin mean var std logsumexp abs sign square sqrt rsqrt exp expm1 log "
-            "log1p sin cos tanh sigmoid erf floor ceil round trunc softmax log_softmax relu squeeze expand_dims "
-            "flatten split matmul mm bmm mv dot inner outer addmm addmv baddbmm trace"
+            "log1p sin cos tanh sigmoid erf floor ceil round trunc softmax log_softmax relu matmul "
+            "mm bmm mv dot inner outer addmm addmv baddbmm trace"
         ).split()
     },
     **{
@@ -137,9 +119,7 @@ METHODS: dict[str, Any] = {
     "__eq__": elementwise.equal, "__ne__": elementwise.not_equal, "__lt__": elementwise.less,
     "__le__": elementwise.less_equal, "__gt__": elementwise.greater, "__ge__": elementwise.greater_equal,
     "__getitem__": _get, "__setitem__": _set,
-    "reshape": _reshape, "view": _reshape, "permute": _permute, "transpose": shape.transpose,
-    "broadcast_to": shape.broadcast_to, "expand": _expand,
-    "unsqueeze": shape.expand_dims, "astype": Tensor.to,
+    "astype": Tensor.to, **shaping.METHODS,
     "clone": elementwise.assign, "add_": _in_place(elementwise.add), "sub_": _in_place(elementwise.subtract),
     "mul_": _in_place(elementwise.multiply), "div_": _in_place(elementwise.divide),
     "copy_": _copy_, "zero_": lambda self: _copy_(self, 0), "fill_": _copy_,

@@ -1,157 +1,318 @@
-"""Indexing with tensors, and the meaning of `x[...]` and `x[...] = v`."""
+"""`x[index]` and `x[index] = value` as NumPy has them: basic, integer tensors, masks, and any mixture.
+
+A basic index (integers, slices, None, ...) is a view. Otherwise the basic part is taken as a view first, the axes
+under integer tensors are brought together, and their indices become flat positions: one gather or one scatter.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import dispatch
 from .. import types as T
-from ..errors import DtypeError, IndexingError
-from ..op import Ints, composite, pointwise, primitive
-from ..scalar import cast, s
-from ..types import TensorType, normalize_axis
+from ..errors import ArgumentTypeError, IndexingError, ShapeError
+from ..op import public
+from ..types import Shape
 from ..value import Tensor
-from .creation import arange
-from .shape import basic_index, broadcast_to, expand_dims, slice_
+from .picking import place, take
+from .scatter import put_slices
+from .shape import flatten
+from .slices import basic_index, slice_
+from .views import broadcast_to, permute, reshape
 
 
-@primitive(complex="linear", onnx=lambda o, x, index, *, axis: o.Gather(x, index, axis=axis))
-def take(x, index, *, axis=0):
-    """Slices of x along an axis, picked by an integer tensor.
+class _Picker(NamedTuple):
+    """An integer tensor over `depth` axes (more than one: flat positions found by a mask)."""
 
-    x: any[..., n, ...], index: int[...] with values from -n to n - 1. Returns: x's shape with the axis replaced
-    by index's shape. Raises: IndexingError for an index outside in eager mode; a graph gives 0 (floats: NaN)
-    there. Source: ONNX Gather.
+    index: Tensor
+    depth: int
+    checked: bool
+
+
+class _Plan(NamedTuple):
+    """How an index is carried out.
+
+    index: canonical basic part. pickers: in order, with the axis of x that a message names. order: the axes of the
+    view after it, those of pickers together from `axis` on. shape: of the result.
     """
-    return np.take(x, index, axis=axis)
+
+    index: Any
+    pickers: tuple[tuple[_Picker, int], ...]
+    order: tuple[int, ...] | None
+    axis: int
+    depth: int
 
 
-@take.normalize
-def _(inputs, axis):
-    return (normalize_axis("take", axis, len(inputs[0].shape), inputs[0].type),)
-
-
-@take.type
-def _(x, index, *, axis):
-    if not index.dtype.is_integer:
-        raise DtypeError("take", f"index: {index} is not integer", "convert it to int64")
-    return TensorType(x.dtype, (*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]))
-
-
-@take.values
-def _(read, x, index, *, axis):
-    if index.size:
-        values, n = read(index), x.shape[axis]
-        low, high = int(values.min()), int(values.max())
-        if low < -n or high >= n:
-            bad = low if low < -n else high
+def _as_tensor(op: str, e: Any, x: Tensor) -> Any:
+    """An entry that picks, as a tensor; None for a basic one."""
+    if isinstance(e, (bool, np.bool_)):
+        e = np.asarray(e)
+    elif isinstance(e, (list, np.ndarray)):
+        e = np.asarray(e)
+        if e.size == 0 and e.dtype == np.float64:
+            e = e.astype(np.int64)
+    if isinstance(e, np.ndarray):
+        if e.dtype.kind not in "biu":
             raise IndexingError(
-                "take", f"index {bad} is outside axis {axis} of x: {x.type}", f"use {-n} to {n - 1}"
+                op, f"an index of dtype {e.dtype} is not integer or bool", "convert it to int64"
             )
-
-
-@take.grad
-def x(g, index, x_type, axis):
-    return take_x_grad(g, index, size=x_type.shape[axis], axis=axis)
-
-
-take.error_sample((2, 3), Ints((2,), 4, 5), match="outside axis 0")
-take.sample((5, 3), Ints((4,), 0, 5)).sample((2, 5), Ints((2, 2), -5, 5), axis=1).sample((4,), Ints((), 0, 4))
-
-
-@primitive(internal=True, onnx=lambda o, dy, index, *, size, axis: o.scatter_add(dy, index, size, axis))
-def take_x_grad(dy, index, *, size, axis=0):
-    """The gradient of take: dy added up into zeros at the picked slices, in the order of the index."""
-    lead, rest = dy.shape[:axis], dy.shape[axis + index.ndim :]
-    out = np.zeros((*lead, size, *rest), dy.dtype)
-    flat = dy.reshape(*lead, -1, *rest)
-    for k, i in enumerate(np.ravel(index)):
-        out[(slice(None),) * axis + (int(i),)] += flat[(slice(None),) * axis + (k,)]
-    return out
-
-
-@take_x_grad.type
-def _(dy, index, *, size, axis):
-    return TensorType(dy.dtype, (*dy.shape[:axis], size, *dy.shape[axis + index.ndim :]))
-
-
-@take_x_grad.grad
-def dy(g, index, axis):
-    return take(g, index, axis=axis)
-
-
-take_x_grad.sample((4, 3), Ints((4,), 0, 5), size=5).sample((2, 3), Ints((3,), 0, 4), size=4, axis=1)
-
-
-@pointwise(internal=True, no_gradient="integer input")
-def matches(x, position, *, dtype):
-    """1 where x equals the position, else 0."""
-    return cast(s.eq(x, position), dtype)
-
-
-def _onnx_one_hot(o, x, *, num_classes, dtype):
-    return o.one_hot(x, num_classes, dtype)
-
-
-@composite(onnx=_onnx_one_hot)
-def one_hot(x, *, num_classes, dtype=T.float32):
-    """Rows of zeros with a one at x. x: int[...]. Returns: dtype[..., num_classes]. Source: ONNX OneHot."""
-    return matches(
-        expand_dims(x, axis=-1), arange(num_classes, device=x.device), dtype=T.as_dtype(dtype, "one_hot")
-    )
-
-
-one_hot.sample(Ints((3, 2), 0, 4), num_classes=4)
-
-
-def _tensor_index(x: Tensor, index: Any) -> Any:
-    """An integer tensor index at the first place, or None when the index is basic."""
-    if isinstance(index, (list, np.ndarray)):
-        index = dispatch.state.executor.constant(np.asarray(index), x.device)
-    if isinstance(index, Tensor):
-        if not index.dtype.is_integer:
+        if e.ndim == 0 and e.dtype.kind != "b":
+            return None
+        e = dispatch.state.executor.constant(e, x.device)
+    if isinstance(e, Tensor):
+        if not (e.dtype.is_integer or e.dtype is T.bool_):
             raise IndexingError(
-                "getitem", f"an index of type {index.type} is not supported",
-                "use integers, slices or an integer tensor; for a mask, dg.where(mask, x, other)",
-            )  # fmt: skip
-        return index
+                op,
+                f"an index of type {e.type} is not integer or bool",
+                "convert it, or compare it for a mask",
+            )
+        return e
     return None
 
 
-def _hold_tensors(index: Any) -> bool:
-    return isinstance(index, tuple) and any(isinstance(e, (Tensor, list, np.ndarray)) for e in index)
+def _mask_places(mask: Tensor) -> Tensor:
+    from .search import flatnonzero
+
+    return flatnonzero(mask)  # type: ignore[no-any-return]
+
+
+def _width(e: Any) -> int:
+    """How many axes of x an entry takes."""
+    if e is None or e is Ellipsis:
+        return 0
+    return e.ndim if isinstance(e, Tensor) and e.dtype is T.bool_ else 1
+
+
+def _is_basic(index: Any) -> bool:
+    if isinstance(index, tuple):
+        return not any(isinstance(e, (Tensor, list, np.ndarray, bool, np.bool_)) for e in index)
+    return not isinstance(index, (Tensor, list, np.ndarray, bool, np.bool_))
+
+
+def _plan(op: str, x: Tensor, index: Any) -> _Plan:
+    entries: list[Any] = list(index) if isinstance(index, tuple) else [index]
+    for k, e in enumerate(entries):
+        picked = _as_tensor(op, e, x)
+        entries[k] = e if picked is None else picked
+    used = sum(map(_width, entries))
+    if used > x.ndim:
+        raise IndexingError(op, f"{used} indices for x: {x.type}", "use one index an axis")
+    dots = [k for k, e in enumerate(entries) if e is Ellipsis]
+    if len(dots) > 1:
+        raise IndexingError(op, "more than one ... in the index", "use one")
+    spot = dots[0] if dots else len(entries)
+    whole = [slice(None)] * (x.ndim - used)
+    # NumPy: picks that stand apart, also by a `...` of no axis, put their axes first.
+    marks = [
+        isinstance(e, Tensor) or (e is not Ellipsis and e is not None and not isinstance(e, slice))
+        for e in entries
+    ]
+    spots = [k for k, m in enumerate(marks) if m]
+    together = spots[-1] - spots[0] + 1 == len(spots)
+    entries[spot : spot + len(dots)] = whole
+    basic: list[Any] = []
+    pickers: list[tuple[_Picker, int, list[int]]] = []
+    axis = place_ = 0  # of x, of the view that the basic part makes
+    front = None
+    for e in entries:
+        if isinstance(e, Tensor):
+            front = place_ if front is None else front
+            picker, parts = _picker(op, x, e, axis)
+            basic += parts
+            pickers.append((picker, axis, list(range(place_, place_ + len(parts)))))
+            place_ += len(parts)
+        elif e is None or isinstance(e, slice):
+            basic.append(e)
+            place_ += 1
+        else:
+            front = place_ if front is None else front
+            basic.append(e)
+        axis += _width(e)
+    target = front if together and front is not None else 0
+    picked = [a for _, _, axes in pickers for a in axes]
+    rest = [a for a in range(place_) if a not in picked]
+    order = (*rest[:target], *picked, *rest[target:])
+    return _Plan(
+        basic_index(op, x.shape, tuple(basic)),
+        tuple((p, a) for p, a, _ in pickers),
+        None if order == tuple(range(place_)) else order,
+        target,
+        len(picked),
+    )
+
+
+def _picker(op: str, x: Tensor, e: Tensor, axis: int) -> tuple[_Picker, list[Any]]:
+    """An integer tensor or a mask at an axis of x, and the basic entries that keep its axes."""
+    if e.dtype is not T.bool_:
+        return _Picker(e, 1, False), [slice(None)]
+    if e.shape != x.shape[axis : axis + e.ndim]:
+        raise IndexingError(
+            op, f"the mask {e.type} does not fit axes {axis} to {axis + e.ndim - 1} of x: {x.type}",
+            "make their sizes equal",
+        )  # fmt: skip
+    places = _mask_places(e)
+    if e.ndim == 0:  # a new axis of size 1, taken once or not at all
+        return _Picker(places, 1, True), [None]
+    return _Picker(places, e.ndim, e.ndim > 1), [slice(None)] * e.ndim
+
+
+def _view(x: Tensor, plan: _Plan) -> Tensor:
+    """The basic part of an index: a view whose axes under pickers stand together."""
+    if len(plan.index) != x.ndim or any(
+        e[0] != "s" or e[1] or e[3] != 1 or e[2] != n for e, n in zip(plan.index, x.shape)
+    ):
+        x = slice_(x, index=plan.index)
+    return x if plan.order is None else permute(x, axes=plan.order)
+
+
+def _positions(op: str, view: Tensor, plan: _Plan) -> tuple[Tensor, int]:
+    """Flat positions over the axes under pickers, and how many axes these are."""
+    shapes = [p.index.shape for p, _ in plan.pickers]
+    try:
+        T.broadcast_shapes(op, *shapes)
+    except ShapeError:
+        listed = " and ".join(str(list(s)) for s in shapes)
+        raise IndexingError(
+            op, f"index tensors of shapes {listed} do not broadcast", "make the sizes equal"
+        ) from None
+    if len(plan.pickers) == 1:
+        return plan.pickers[0][0].index, plan.depth
+    flat: Any = 0
+    a = plan.axis
+    for p, axis in plan.pickers:
+        flat = place(flat, p.index.to(T.int64), math.prod(view.shape[a : a + p.depth]), axis=axis)
+        a += p.depth
+    return flat, plan.depth
 
 
 def getitem(x: Tensor, index: Any) -> Tensor:
-    """`x[index]`: a view for integers, slices, None and `...`; a copy for one integer tensor or list."""
-    picked = _tensor_index(x, index)
-    if picked is not None:
-        return take(x, picked, axis=0)  # type: ignore[no-any-return]
-    if _hold_tensors(index):
-        raise IndexingError(
-            "getitem",
-            "an index of several entries holds a tensor",
-            "pick in two steps: dg.take(x, index, axis=k)",
-        )
-    return slice_(x, index=basic_index("getitem", x.shape, index))  # type: ignore[no-any-return]
+    """`x[index]`: a view for integers, slices, None and `...`; a copy once a tensor, list or mask is in it."""
+    if _is_basic(index):
+        return slice_(x, index=basic_index("getitem", x.shape, index))  # type: ignore[no-any-return]
+    plan = _plan("getitem", x, index)
+    view = _view(x, plan)
+    places, depth = _positions("getitem", view, plan)
+    if depth > 1:
+        view = flatten(view, start_axis=plan.axis, end_axis=plan.axis + depth - 1)
+    return take(view, places, axis=plan.axis)  # type: ignore[no-any-return]
+
+
+# ---------------------------------------------------------------- assignment
+
+
+def _number_for(x: Tensor, value: Any) -> Any:
+    """A Python number as x's dtype takes it in an assignment: floats lose their fraction in integers."""
+    if x.dtype is T.bool_:
+        return bool(value)
+    if x.dtype.is_integer and isinstance(value, (bool, float)):
+        if value != value or value in (math.inf, -math.inf):
+            raise ArgumentTypeError("setitem", f"{value} does not fit {x.dtype}", "assign an integer")
+        return int(value)
+    return value
+
+
+def _as_value(x: Tensor, value: Any) -> Any:
+    """What is assigned: a number, or a tensor of x's dtype."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    elif isinstance(value, (list, tuple, np.ndarray)):
+        value = dispatch.state.executor.constant(np.asarray(value, x.dtype.np), x.device)
+    return value.to(x.dtype) if isinstance(value, Tensor) else _number_for(x, value)
+
+
+def _broadcast(op: str, value: Tensor, shape: Shape) -> Tensor:
+    """A value in the shape of what it replaces. Leading axes of size 1 too many are dropped, as NumPy does."""
+    extra = value.ndim - len(shape)
+    if extra > 0 and all(n == 1 for n in value.shape[:extra]):
+        value = reshape(value, shape=value.shape[extra:])
+    if value.shape == shape:
+        return value
+    if value.ndim > len(shape) or T.broadcast_shapes(op, value.shape, shape) != shape:
+        raise ShapeError(op, f"{value.type} does not fit into {list(shape)}", "make the sizes equal, or 1")
+    return broadcast_to(value, shape=shape)  # type: ignore[no-any-return]
 
 
 def setitem(x: Tensor, index: Any, value: Any) -> None:
-    """`x[index] = value` for a basic index: in place, recorded on the tape."""
-    if isinstance(index, (Tensor, list, np.ndarray)) or _hold_tensors(index):
-        raise IndexingError(
-            "setitem", "assigning through a tensor index is not supported", "use dg.where(mask, value, x)"
-        )
-    view = getitem(x, index)
-    if isinstance(value, (np.ndarray, np.generic)):
-        value = dispatch.state.executor.constant(np.asarray(value), x.device)
-    if not isinstance(value, Tensor):
-        from .creation import full
+    """`x[index] = value`: in place, recorded on the tape. value broadcasts and takes x's dtype.
 
-        value = full(view.shape, value, x.dtype, x.device)
-    if value.shape != view.shape:
-        value = broadcast_to(value, shape=view.shape)
+    Of equal positions the last one stays. An index outside raises IndexingError in eager mode and is left out in a
+    graph.
+    """
+    _store(x, index, value, False)
+
+
+def _store(x: Tensor, index: Any, value: Any, add: bool) -> None:
+    op = "index_put" if add else "setitem"
     face = dispatch.state.executor.face
-    dispatch.state.executor.write(face(view), face(value.to(x.dtype)))
+    if _is_basic(index):
+        view = slice_(x, index=basic_index(op, x.shape, index))
+        if not add and _is_same_view(value, view):
+            return  # `x[index] += v`: the view was changed in place already
+        value = _as_value(x, value)
+        if not isinstance(value, Tensor):
+            value = _constant(value, x)
+        value = _broadcast(op, value, view.shape)
+        dispatch.state.executor.write(face(view), face(view + value if add else value))
+        return
+    value = _as_value(x, value)
+    if not add and _fills(x, index, value):
+        return
+    plan = _plan(op, x, index)
+    view = _view(x, plan)
+    places, depth = _positions(op, view, plan)
+    if isinstance(value, Tensor):
+        count = T.broadcast_shapes(op, *(p.index.shape for p, _ in plan.pickers))
+        value = _broadcast(op, value, (*view.shape[: plan.axis], *count, *view.shape[plan.axis + depth :]))
+    dispatch.apply_in_place(put_slices, view, (view, places, value), (plan.axis, depth, add))
+
+
+def _is_same_view(value: Any, view: Tensor) -> bool:
+    return (
+        isinstance(value, Tensor) and value._base is not None
+        and value._base is view._base and value._view == view._view
+    )  # fmt: skip
+
+
+def _constant(value: Any, x: Tensor) -> Tensor:
+    from .creation import full
+
+    return full((), value, x.dtype, x.device)  # type: ignore[no-any-return]
+
+
+def _fills(x: Tensor, index: Any, value: Any) -> bool:
+    """Assign one number under a mask: no positions are looked for. False when it is something else."""
+    from .elementwise import where
+
+    if isinstance(index, np.ndarray) and index.dtype == bool and index.ndim:
+        index = dispatch.state.executor.constant(index, x.device)
+    if not (isinstance(index, Tensor) and index.dtype is T.bool_ and index.ndim):
+        return False
+    if index.shape != x.shape[: index.ndim] or (isinstance(value, Tensor) and value.size != 1):
+        return False
+    if isinstance(value, Tensor) and value.ndim:
+        if value.ndim > x.ndim - index.ndim + 1:
+            return False
+        value = reshape(value, shape=())
+    mask = reshape(index, shape=(*index.shape, *(1,) * (x.ndim - index.ndim)))
+    if x.dtype is not T.bool_ and isinstance(value, bool):
+        value = int(value)
+    dispatch.apply_in_place(where, x, (mask, value, x), ())
+    return True
+
+
+@public
+def index_put(x: Tensor, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
+    """A copy of x with `x[indices]` replaced by values (broadcast), or with values added to it.
+
+    indices: as in `x[...]`, a tuple for several axes. accumulate: equal positions add up, in the order of the index.
+    """
+    return index_put_(x.clone(), indices, values, accumulate)
+
+
+def index_put_(x: Tensor, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
+    """`x[indices] = values` in place, or `+=` with equal positions adding up. Returns: x."""
+    _store(x, tuple(indices) if isinstance(indices, list) else indices, values, accumulate)
+    return x

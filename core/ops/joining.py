@@ -18,7 +18,7 @@ from .slices import slice_
 from .views import broadcast_to, reshape
 
 
-@primitive(onnx=lambda o, *xs, axis: o.Concat(*xs, axis=axis))
+@primitive(complex="own", onnx=lambda o, *xs, axis: o.Concat(*xs, axis=axis))
 def concat(*xs, axis=0):
     """Tensors joined along an existing axis.
 
@@ -337,7 +337,9 @@ def roll(x, *, shift, axis=None):
     if len(axes) == 1:
         axes *= len(shifts)
     if len(shifts) != len(axes):
-        raise ArgumentError("roll", f"shift={shift} and axis={axis} differ in number", "give one shift an axis")
+        raise ArgumentError(
+            "roll", f"shift={shift} and axis={axis} differ in number", "give one shift an axis"
+        )
     moves: dict = {}
     for s, a in zip(shifts, axes):
         a = normalize_axis("roll", a, x.ndim, x.type)

@@ -60,9 +60,8 @@ def _onnx_sizes(o, padding):
 
 @primitive(
     internal=True,
-    onnx=lambda o, x, value, *, padding: o.Pad(
-        x, _onnx_sizes(o, padding), o._number(value, x.dtype)
-    ),
+    complex="own",
+    onnx=lambda o, x, value, *, padding: o.Pad(x, _onnx_sizes(o, padding), o._number(value, x.dtype)),
 )
 def pad_constant(x, value, *, padding):
     """x with a number around it. padding: (before, after) sizes from 0 for each axis. Source: ONNX Pad."""
@@ -108,7 +107,9 @@ def value(g, x_type, padding):
 
 
 pad_constant.sample((2, 3), 0, padding=((1, 0), (0, 2))).sample((3,), 1.5, padding=((2, 2),))
-pad_constant.sample((2, 0), (), padding=((1, 1), (1, 0))).sample((2, 2, 2), 0.5, padding=((0, 1), (1, 1), (2, 0)))
+pad_constant.sample((2, 0), (), padding=((1, 1), (1, 0))).sample(
+    (2, 2, 2), 0.5, padding=((0, 1), (1, 1), (2, 0))
+)
 
 
 def _band(mode, n, before, count, at_start):
@@ -120,7 +121,12 @@ def _band(mode, n, before, count, at_start):
             "wrap": (before + n - count, 1),
         }[mode]  # fmt: skip
         return 0, *source
-    return last + 1, *{"reflect": (last - 1, -1), "symmetric": (last, -1), "edge": (last, 0), "wrap": (before, 1)}[mode]
+    return last + 1, *{
+        "reflect": (last - 1, -1),
+        "symmetric": (last, -1),
+        "edge": (last, 0),
+        "wrap": (before, 1),
+    }[mode]
 
 
 def _border_onnx(o, x, *, padding, mode):
@@ -141,7 +147,7 @@ def _border_onnx(o, x, *, padding, mode):
     return x
 
 
-@primitive(internal=True, onnx=_border_onnx)
+@primitive(internal=True, complex="own", onnx=_border_onnx)
 def pad_border(x, *, padding, mode):
     """x with borders made of itself. padding: sizes from 0 that x can fill. mode: reflect, symmetric, edge, wrap."""
     return np.pad(x, padding, mode=mode)
@@ -163,10 +169,14 @@ def _(program, inputs, outputs, *, padding, mode):
         if not before and not after:
             continue
         program.wave()
-        rest = [(0, out.shape[a]) if a in done else (p[0], m) for a, (p, m) in enumerate(zip(padding, x.shape))]
-        base = out.offset + sum(
-            start * st for a, ((start, _), st) in enumerate(zip(rest, out.strides)) if a != axis
-        ) * itemsize
+        rest = [
+            (0, out.shape[a]) if a in done else (p[0], m) for a, (p, m) in enumerate(zip(padding, x.shape))
+        ]
+        base = (
+            out.offset
+            + sum(start * st for a, ((start, _), st) in enumerate(zip(rest, out.strides)) if a != axis)
+            * itemsize
+        )
         for count, at_start in ((before, True), (after, False)):
             if count:
                 place, source, step = _band(mode, n, before, count, at_start)
@@ -231,9 +241,7 @@ def pad(x, *, padding, mode="constant", value=0):
     if any(n + min(a, 0) + min(b, 0) < 0 for n, (a, b) in zip(x.shape, pairs)):
         raise ArgumentError("pad", f"padding={pairs} cuts more than x: {x.type} has", "cut less")
     if any(min(p) < 0 for p in pairs):
-        cut = tuple(
-            ("s", max(0, -a), n + min(a, 0) + min(b, 0), 1) for n, (a, b) in zip(x.shape, pairs)
-        )
+        cut = tuple(("s", max(0, -a), n + min(a, 0) + min(b, 0), 1) for n, (a, b) in zip(x.shape, pairs))
         x = slice_(x, index=tuple(c if c[2] else ("s", 0, 0, 1) for c in cut))
         pairs = tuple((max(0, a), max(0, b)) for a, b in pairs)
     if not any(map(any, pairs)):

@@ -41,7 +41,9 @@ def _(index, low, high):
 def _(program, inputs, outputs):
     index, *bounds = inputs
     i, low, high = (
-        Expr("cast", T.int64, (Expr("arg", x.dtype, (), k),)) if x.dtype is not T.int64 else Expr("arg", T.int64, (), k)
+        Expr("cast", T.int64, (Expr("arg", x.dtype, (), k),))
+        if x.dtype is not T.int64
+        else Expr("arg", T.int64, (), k)
         for k, x in enumerate((index, *(Scalar(b.source, T.int64) for b in bounds)))
     )
     root = Expr("reduce", T.bool_, (s.logical_and(s.ge(i, low), s.lt(i, high)),), "all")
@@ -51,7 +53,9 @@ def _(program, inputs, outputs):
     lower_reduce(program, index.shape, axes, [index, *scalars], [root], [target], ("all_within",))
 
 
-all_within.sample(Ints((20,), 0, 5), 0, 5).sample(Ints((3, 4), 0, 9), 1, 8).sample(Ints((5,), 0, 3, "int32"), 0, 2)
+all_within.sample(Ints((20,), 0, 5), 0, 5).sample(Ints((3, 4), 0, 9), 1, 8).sample(
+    Ints((5,), 0, 3, "int32"), 0, 2
+)
 
 
 def check_range(op, read, index, n, where):
@@ -79,7 +83,7 @@ def check_integer(op, index):
 # ---------------------------------------------------------------- slices along an axis
 
 
-@primitive(onnx=lambda o, x, index, *, axis: o.Gather(x, index, axis=axis))
+@primitive(complex="own", onnx=lambda o, x, index, *, axis: o.Gather(x, index, axis=axis))
 def take(x, index, *, axis=0):
     """Slices of x along an axis, picked by an integer tensor.
 
@@ -112,12 +116,18 @@ def x(g, index, x_type, axis):
     return take_x_grad(g, index, size=x_type.shape[axis], axis=axis)
 
 
-take.error_sample((2, 3), Ints((2,), 4, 5), match="outside axis 0").error_sample((2,), (2,), match="not integer")
+take.error_sample((2, 3), Ints((2,), 4, 5), match="outside axis 0").error_sample(
+    (2,), (2,), match="not integer"
+)
 take.sample((5, 3), Ints((4,), 0, 5)).sample((2, 5), Ints((2, 2), -5, 5), axis=1).sample((4,), Ints((), 0, 4))
 take.sample((3, 0), Ints((2,), 0, 3)).sample((2, 3, 2), Ints((0,), 0, 3, "int32"), axis=1)
 
 
-@primitive(internal=True, onnx=lambda o, dy, index, *, size, axis: o.scatter_add(dy, index, size, axis))
+@primitive(
+    internal=True,
+    complex="linear",
+    onnx=lambda o, dy, index, *, size, axis: o.scatter_add(dy, index, size, axis),
+)
 def take_x_grad(dy, index, *, size, axis=0):
     """The gradient of take: dy added up into zeros at the picked slices, in the order of the index.
 
@@ -189,12 +199,20 @@ def index_select(x, axis, index):
 def check_elements(op, x, index, axis):
     """Raise unless index has x's axes, and its sizes off `axis`."""
     check_integer(op, index)
-    fits = x.ndim == index.ndim and all(a == axis or n == m for a, (n, m) in enumerate(zip(x.shape, index.shape)))
+    fits = x.ndim == index.ndim and all(
+        a == axis or n == m for a, (n, m) in enumerate(zip(x.shape, index.shape))
+    )
     if not fits:
-        raise ShapeError(op, f"index: {index} does not fit x: {x} off axis {axis}", "make the other axes equal")
+        raise ShapeError(
+            op, f"index: {index} does not fit x: {x} off axis {axis}", "make the other axes equal"
+        )
 
 
-@primitive(internal=True, onnx=lambda o, x, index, *, axis: o.GatherElements(x, o.cast(index, T.int64), axis=axis))
+@primitive(
+    internal=True,
+    complex="own",
+    onnx=lambda o, x, index, *, axis: o.GatherElements(x, o.cast(index, T.int64), axis=axis),
+)
 def take_elements(x, index, *, axis):
     """`out[..., j, ...] = x[..., index[..., j, ...], ...]`: an element for each index, along an axis.
 
@@ -229,7 +247,9 @@ def x(g, index, x_type, axis):
 
 
 take_elements.sample((3, 4), Ints((3, 2), -4, 4), axis=1).sample((3, 4), Ints((5, 4), 0, 3), axis=0)
-take_elements.sample((2, 3, 2), Ints((2, 1, 2), 0, 3, "int32"), axis=1).sample((0, 2), Ints((0, 2), 0, 1), axis=1)
+take_elements.sample((2, 3, 2), Ints((2, 1, 2), 0, 3, "int32"), axis=1).sample(
+    (0, 2), Ints((0, 2), 0, 1), axis=1
+)
 
 
 @public
@@ -268,10 +288,14 @@ def gather(x, axis, index):
 
 def fitted(x, index, axis, op):
     """x cut to index's sizes off the axis."""
-    ok = x.ndim == index.ndim and all(k == axis or m <= n for k, (n, m) in enumerate(zip(x.shape, index.shape)))
+    ok = x.ndim == index.ndim and all(
+        k == axis or m <= n for k, (n, m) in enumerate(zip(x.shape, index.shape))
+    )
     if not ok:
         raise ShapeError(
-            op, f"index: {index.type} is larger than x: {x.type} off axis {axis}", "make it as large or smaller"
+            op,
+            f"index: {index.type} is larger than x: {x.type} off axis {axis}",
+            "make it as large or smaller",
         )
     if all(k == axis or m == n for k, (n, m) in enumerate(zip(x.shape, index.shape))):
         return x
@@ -314,12 +338,16 @@ def check_tuples(op, x, index, batch_dims=0):
     depth = index.shape[-1] if index.ndim else 0
     if not index.ndim or not 1 <= depth <= x.ndim - batch_dims:
         raise ShapeError(
-            op, f"index: {index.type} has no tuples for x: {x.type}", "end it in an axis of 1 to x.ndim indices"
+            op,
+            f"index: {index.type} has no tuples for x: {x.type}",
+            "end it in an axis of 1 to x.ndim indices",
         )
     return depth
 
 
-@composite(onnx=lambda o, x, index, *, batch_dims: o.GatherND(x, o.cast(index, T.int64), batch_dims=batch_dims))
+@composite(
+    onnx=lambda o, x, index, *, batch_dims: o.GatherND(x, o.cast(index, T.int64), batch_dims=batch_dims)
+)
 def gather_nd(x, index, *, batch_dims=0):
     """Slices of x at tuples of indices: `out[i, ...] = x[index[i, 0], ..., index[i, k - 1]]`.
 
@@ -332,7 +360,9 @@ def gather_nd(x, index, *, batch_dims=0):
     b = batch_dims
     depth = check_tuples("gather_nd", x, index, b)
     if x.shape[:b] != index.shape[:b]:
-        raise ShapeError("gather_nd", f"x: {x.type} and index: {index.type} differ in {b} batch axes", "match them")
+        raise ShapeError(
+            "gather_nd", f"x: {x.type} and index: {index.type} differ in {b} batch axes", "match them"
+        )
     batch, sizes, rest = math.prod(x.shape[:b]), x.shape[b : b + depth], x.shape[b + depth :]
     outer = 0
     if b:

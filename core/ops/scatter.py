@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import types as T
 from ..errors import ArgumentError, DtypeError, ShapeError
-from ..op import Ints, composite, primitive, public
+from ..op import composite, primitive, public
 from ..types import TensorType, normalize_axis
 from ..value import Tensor
 from .picking import (
@@ -47,7 +47,11 @@ def _reduce(op, word):
 
 
 def _flat_slices(x, axis, depth):
-    return (math.prod(x.shape[:axis]), math.prod(x.shape[axis : axis + depth]), math.prod(x.shape[axis + depth :]))
+    return (
+        math.prod(x.shape[:axis]),
+        math.prod(x.shape[axis : axis + depth]),
+        math.prod(x.shape[axis + depth :]),
+    )
 
 
 def _slices_type(op, x, index, v, axis, depth):
@@ -55,7 +59,9 @@ def _slices_type(op, x, index, v, axis, depth):
     part = (*x.shape[:axis], *index.shape, *x.shape[axis + depth :])
     if isinstance(v, TensorType):
         if v.shape != part:
-            raise ShapeError(op, f"the values {v} do not have the shape {list(part)} of what they replace", "reshape")
+            raise ShapeError(
+                op, f"the values {v} do not have the shape {list(part)} of what they replace", "reshape"
+            )
         if v.dtype is not x.dtype:
             raise DtypeError(op, f"the values are {v.dtype}, x is {x.dtype}", "convert one of them")
     return x
@@ -78,7 +84,7 @@ def _slices_onnx(o, x, index, v, *, axis, depth, reduction):
 
 
 @primitive(
-    internal=True, updates=True,
+    internal=True, updates=True, complex="linear",
     onnx=lambda o, x, index, v, *, axis, depth, add: _slices_onnx(
         o, x, index, v, axis=axis, depth=depth, reduction="add" if add else None
     ),
@@ -110,16 +116,7 @@ def _picked(x, index, axis, depth):
     if depth != 1:
         merged = math.prod(x.shape[axis : axis + depth])
         x = reshape(x, shape=(*x.shape[:axis], merged, *x.shape[axis + depth :]))
-    return take_slices(x, index, axis=axis)
-
-
-@composite(internal=True)
-def take_slices(x, index, *, axis=0):
-    """As `take`, for positions that were checked or may be lost."""
     return take(x, index, axis=axis)
-
-
-take_slices.sample((3, 2), Ints((4,), 0, 3))
 
 
 @put_slices.grad
@@ -147,7 +144,9 @@ def v(g, index, axis, depth, add):
 put_slices.sample((5, 3), np.array([3, 1]), (2, 3)).sample((2, 4), np.array([[0, -1]]), (2, 1, 2), axis=1)
 put_slices.sample((2, 2, 3), np.array([0, 3]), (2, 3), depth=2).sample((4,), np.array([1, 1, 2]), 1.5)
 put_slices.sample((5, 3), np.array([3, 1, 3]), (3, 3)).sample((5,), np.array([], np.int64), (0,))
-put_slices.sample((5, 3), np.array([3, 1, 3]), (3, 3), add=True).sample((3, 2), np.array([0, 0]), (3, 2), axis=1, add=True)
+put_slices.sample((5, 3), np.array([3, 1, 3]), (3, 3), add=True).sample(
+    (3, 2), np.array([0, 0]), (3, 2), axis=1, add=True
+)
 put_slices.error_sample((5, 3), np.array([3, 1]), (3, 3), match="do not have the shape [2, 3]")
 put_slices.error_sample((5,), np.array([7]), (1,), match="index 7 is outside axis 0")
 
@@ -191,10 +190,11 @@ combine_slices.sample((2, 2, 3), np.array([0, 3]), (2, 3), depth=2, reduce="mult
 
 def _combined_grads(g, x, v, out, get, put, reduce):
     """Gradients of x, index and v. Products: of all other factors; larger or smaller: shared among equal ones."""
+    from .creation import full
     from .elementwise import where
 
     if not isinstance(v, Tensor):
-        v = broadcast_to(g.new_full((), v), shape=get(g).shape) if hasattr(g, "new_full") else _spread(v, get(g))
+        v = full(get(g).shape, v, g.dtype, g.device)
     one = lambda mask: mask.to(g.dtype)
     if reduce == "multiply":
         # The product without its zero factors, and how many there are, tell the product of all others.
@@ -208,12 +208,6 @@ def _combined_grads(g, x, v, out, get, put, reduce):
     hit_x, hit_v = one(x == out), one(v == get(out))
     share = g / put(hit_x, hit_v, "add").clip(1.0, None)
     return share * hit_x, None, get(share) * hit_v
-
-
-def _spread(value, like):
-    from .creation import full
-
-    return full(like.shape, value, like.dtype, like.device)
 
 
 # ---------------------------------------------------------------- elements along an axis
@@ -250,7 +244,7 @@ _ONNX_REDUCTION = {"multiply": "mul", "maximum": "max", "minimum": "min"}
 
 
 @primitive(
-    internal=True, updates=True,
+    internal=True, updates=True, complex="linear",
     onnx=lambda o, x, index, v, *, axis, add: _elements_onnx(o, x, index, v, axis, "add" if add else None),
 )  # fmt: skip
 def put_elements(x, index, v, *, axis, add=False):
@@ -297,7 +291,9 @@ def v(g, index, axis, add):
 
 
 put_elements.sample((3, 4), np.array([[1, -1], [0, 2], [2, 1]]), (3, 2), axis=1)
-put_elements.sample((3, 2), np.array([[1, 1], [2, 1]]), (2, 2), axis=0).sample((3,), np.array([0, 2]), 0.5, axis=0)
+put_elements.sample((3, 2), np.array([[1, 1], [2, 1]]), (2, 2), axis=0).sample(
+    (3,), np.array([0, 2]), 0.5, axis=0
+)
 put_elements.sample((3, 2), np.array([[1, 1], [1, 0]]), (2, 2), axis=0, add=True)
 put_elements.sample((2, 3, 2), np.array([[[0, 1]], [[2, 2]]]), (2, 1, 2), axis=1, add=True)
 
@@ -424,7 +420,9 @@ def put_along_axis(x, index, values, axis=-1):
     a = normalize_axis("put_along_axis", axis, x.ndim, x.type)
     shape = tuple(index.shape[k] if k == a else n for k, n in enumerate(x.shape))
     if index.ndim != x.ndim or T.broadcast_shapes("put_along_axis", index.shape, shape) != shape:
-        raise ShapeError("put_along_axis", f"index: {index.type} does not broadcast to x: {x.type}", "reshape it")
+        raise ShapeError(
+            "put_along_axis", f"index: {index.type} does not broadcast to x: {x.type}", "reshape it"
+        )
     index = index if index.shape == shape else broadcast_to(index, shape=shape)
     if isinstance(values, Tensor):
         values = _value(values, x)
@@ -442,7 +440,9 @@ def _slices_of(op, x, axis, index, source, how):
         shape = (*x.shape[:a], index.shape[0], *x.shape[a + 1 :])
         if source.shape != shape:
             if source.ndim:
-                raise ShapeError(op, f"source: {source.type} should have the shape {list(shape)}", "reshape it")
+                raise ShapeError(
+                    op, f"source: {source.type} should have the shape {list(shape)}", "reshape it"
+                )
             source = broadcast_to(source, shape=shape)
     return _put_slices(x, index, source, a, 1, how)
 
@@ -492,7 +492,9 @@ def scatter_nd(x, index, updates, *, reduce=None):
     depth = check_tuples("scatter_nd", x, index)
     part = (*index.shape[:-1], *x.shape[depth:])
     if updates.shape != part:
-        raise ShapeError("scatter_nd", f"updates: {updates.type} should have the shape {list(part)}", "reshape it")
+        raise ShapeError(
+            "scatter_nd", f"updates: {updates.type} should have the shape {list(part)}", "reshape it"
+        )
     places = places_of(index, x.shape[:depth])
     put = lambda b, v, w: _put_slices(b, places, v, 0, depth, w)
     return _reduced(put, x, _value(updates, x), how, True)
@@ -538,4 +540,12 @@ def masked_scatter(x, mask, source):
     return where(full, reshape(take(flat, places), shape=x.shape), x)
 
 
-__all__ = ["combine_elements", "combine_slices", "place", "put_elements", "put_slices", "scatter", "scatter_nd"]
+__all__ = [
+    "combine_elements",
+    "combine_slices",
+    "place",
+    "put_elements",
+    "put_slices",
+    "scatter",
+    "scatter_nd",
+]

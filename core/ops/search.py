@@ -16,7 +16,7 @@ from ..op import Ints, composite, primitive, public
 from ..types import TensorType, contiguous_strides
 from ..value import Tensor
 from . import elementwise as E
-from .indexing import take
+from .picking import take
 from .reduction import sum_
 from .shape import broadcast_to, expand_dims, reshape, stack
 

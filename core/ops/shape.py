@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from .. import types as T
-from ..errors import ArgumentError, ArgumentTypeError, ShapeError
+from ..errors import ArgumentError, ShapeError
 from ..op import composite, public
 from ..types import normalize_axes, normalize_axis
 from ..value import Tensor
@@ -219,9 +219,7 @@ def flip(x, *, axis=None):
     axes = normalize_axes("flip", axis, x.ndim, x.type)
     if not axes:
         return x
-    index = tuple(
-        ("s", n - 1, n, -1) if a in axes and n else ("s", 0, n, 1) for a, n in enumerate(x.shape)
-    )
+    index = tuple(("s", n - 1, n, -1) if a in axes and n else ("s", 0, n, 1) for a, n in enumerate(x.shape))
     return slice_(x, index=index)
 
 
@@ -322,9 +320,7 @@ def _at_least(name, ndim, shape_of):
         return out[0] if len(out) == 1 else out
 
     atleast.__name__ = atleast.__qualname__ = name
-    atleast.__doc__ = (
-        f"Tensors with at least {ndim} axes, as NumPy places the new ones. Returns: a view, or a tuple of them."
-    )
+    atleast.__doc__ = f"Tensors with at least {ndim} axes, as NumPy places the new ones: a view, or a tuple."
     return public(atleast)
 
 
@@ -412,4 +408,3 @@ def channel_shuffle(x, *, groups):
 
 
 channel_shuffle.sample((2, 6, 3), groups=3).error_sample((2, 6), groups=4, match="does not divide")
-

@@ -130,7 +130,9 @@ slice_.sample((4, 5), index=(Ellipsis, slice(None, None, -1))).sample((4,), inde
 slice_.error_sample((2, 3), index=(5,), match="outside axis 0")
 
 
-@primitive(internal=True, updates=True, onnx=lambda o, x, y, *, index: o.slice_update(x, y, index))
+@primitive(
+    internal=True, updates=True, complex="own", onnx=lambda o, x, y, *, index: o.slice_update(x, y, index)
+)
 def slice_update(x, y, *, index):
     """A copy of x with x[index] replaced by y (broadcast to the slice). index: as `slice`."""
     out = np.array(x)

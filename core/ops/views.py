@@ -320,7 +320,7 @@ def _diagonal_update_onnx(o, x, y, *, offset, axis1, axis2):
     return o.Transpose(full, perm=sorted(range(len(order)), key=order.__getitem__))
 
 
-@primitive(internal=True, updates=True, onnx=_diagonal_update_onnx)
+@primitive(internal=True, updates=True, complex="own", onnx=_diagonal_update_onnx)
 def diagonal_update(x, y, *, offset=0, axis1=0, axis2=1):
     """A copy of x with the elements of `diagonal(x)` replaced by y (broadcast to it)."""
     out = np.array(x)
@@ -392,7 +392,7 @@ def _unfold_onnx(o, x, *, axis, size, step):
 
 @primitive(name="sliding_window", view=True, onnx=_unfold_onnx)
 def sliding_window(x, *, axis, size, step=1):
-    """Windows of `size` elements along an axis, one every `step` elements: `out[..., i, ..., j] = x[..., i * step + j, ...]`.
+    """Windows of `size` elements along an axis, one every `step`: `out[..., i, ..., j] = x[..., i * step + j, ...]`.
 
     Returns: a read-only view that repeats nothing in memory; the axis counts windows, the last axis runs inside
     one. Raises: ArgumentError unless 1 <= size <= x.shape[axis] and step >= 1.

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from ...core import types as T
+from ...core.op import PUBLIC
 from ...core.op import REGISTRY as ops
 from .adapt_shape import take_constant
-from .program import as_array, host_tensor
 from .table import adapter
 
 
@@ -24,116 +24,28 @@ def _count(size: int) -> Any:
     return ops["arange_from"](0, 1, size=size, dtype=T.int64)
 
 
-def _flat_places(index: Any, sizes: Any, axis: int) -> Any:
-    """Positions in a flat tensor of `sizes` for index[i, j, ...] along `axis`, itself elsewhere."""
-    index = index.to(T.int64)
-    index = ops["where"](ops["less"](index, 0), index + sizes[axis], index)
-    places = None
-    for a in range(len(sizes)):
-        step = math.prod(sizes[a + 1 :])
-        here = (
-            index
-            if a == axis
-            else ops["reshape"](
-                _count(index.shape[a]), shape=tuple(-1 if k == a else 1 for k in range(len(sizes)))
-            )
-        )
-        part = here * step if step != 1 else here
-        places = part if places is None else places + part
-    return places
-
-
 @adapter("GatherElements")
 def gather_elements(x, index, *, axis=0):
     """x at index along an axis, element by element."""
-    axis = axis % x.ndim
-    places = _flat_places(index, x.shape, axis)
-    return ops["take"](ops["reshape"](x, shape=(-1,)), places, axis=0)
-
-
-def _nd_places(index: Any, sizes: Any) -> Any:
-    """Flat positions of index tuples over the leading axes `sizes`; index: int[..., len(sizes)]."""
-    places = None
-    for a, n in enumerate(sizes):
-        part = ops["slice"](index, index=(Ellipsis, a)).to(T.int64)
-        part = ops["where"](ops["less"](part, 0), part + n, part)
-        step = math.prod(sizes[a + 1 :])
-        part = part * step if step != 1 else part
-        places = part if places is None else places + part
-    return places
+    return PUBLIC["gather"](x, axis, index)
 
 
 @adapter("GatherND")
 def gather_nd(x, index, *, batch_dims=0):
     """Slices of x at tuples of indices."""
-    depth = index.shape[-1]
-    b = batch_dims
-    lead = x.shape[b : b + depth]
-    rest = x.shape[b + depth :]
-    places = _nd_places(index, lead)
-    batch = math.prod(x.shape[:b])
-    if b:
-        rows = ops["reshape"](_count(batch), shape=(*x.shape[:b], *(1,) * (places.ndim - b)))
-        places = places + rows * math.prod(lead)
-    flat = ops["reshape"](x, shape=(batch * math.prod(lead), *rest))
-    return ops["take"](flat, places, axis=0)
-
-
-def _put(x: Any, places: Any, updates: Any, combine: Any) -> Any:
-    """x (flat rows) with `combine(x, updates)` at places that differ: scattered sums chosen by a mask."""
-    rows, floats = x.shape[0], x.dtype.is_float
-    wide = updates if floats else updates.to(T.float64)
-    total = ops["take_x_grad"](wide, places, size=rows, axis=0)
-    ones = ops["full"](1.0, shape=tuple(places.shape), dtype=T.float32)
-    hit = ops["take_x_grad"](ones, places, size=rows, axis=0)
-    mask = ops["reshape"](ops["greater"](hit, 0.0), shape=(rows,) + (1,) * (x.ndim - 1))
-    return ops["where"](mask, combine(x, total if floats else total.to(x.dtype)), x)
-
-
-_COMBINE: dict[str, Any] = {"mul": ops["multiply"], "max": ops["maximum"], "min": ops["minimum"]}
-
-
-def _scattered(x: Any, places: Any, updates: Any, reduction: str) -> Any:
-    """x (flat rows) with `updates` put or combined at places."""
-    if reduction == "none":
-        return _put(x, places, updates, lambda old, new: new)
-    if reduction == "add":
-        wide = updates if x.dtype.is_float else updates.to(T.float64)
-        return x + ops["take_x_grad"](wide, places, size=x.shape[0], axis=0).to(x.dtype)
-    # Equal places are combined one after the other: in each round every place stands at most once.
-    index = as_array(places).ravel()
-    order = np.argsort(index, kind="stable")
-    first = (
-        np.concatenate([[0], np.flatnonzero(np.diff(index[order])) + 1])
-        if index.size
-        else np.zeros(0, np.int64)
-    )
-    turn = np.empty(index.size, np.int64)
-    turn[order] = np.arange(index.size) - np.repeat(first, np.diff([*first, index.size]))
-    for k in range(int(turn.max(initial=-1)) + 1):
-        chosen = np.flatnonzero(turn == k)
-        x = _put(x, host_tensor(index[chosen]), take_constant(updates, chosen, 0), _COMBINE[reduction])
-    return x
+    return ops["gather_nd"](x, index, batch_dims=batch_dims)
 
 
 @adapter("ScatterElements", "Scatter")
 def scatter_elements(x, index, updates, *, axis=0, reduction="none"):
-    """x with elements replaced (or added to) at index along an axis."""
-    axis = axis % x.ndim
-    places = ops["reshape"](_flat_places(index, x.shape, axis), shape=(-1,))
-    flat = _scattered(ops["reshape"](x, shape=(-1,)), places, ops["reshape"](updates, shape=(-1,)), reduction)
-    return ops["reshape"](flat, shape=x.shape)
+    """x with elements replaced by (or combined with) updates at index along an axis."""
+    return PUBLIC["scatter"](x, axis, index, updates, reduction)
 
 
 @adapter("ScatterND")
 def scatter_nd(x, index, updates, *, reduction="none"):
-    """x with slices replaced (or added to) at tuples of indices."""
-    depth = index.shape[-1]
-    lead, rest = x.shape[:depth], x.shape[depth:]
-    places = ops["reshape"](_nd_places(index, lead), shape=(-1,))
-    flat = ops["reshape"](x, shape=(math.prod(lead), *rest))
-    out = _scattered(flat, places, ops["reshape"](updates, shape=(places.shape[0], *rest)), reduction)
-    return ops["reshape"](out, shape=x.shape)
+    """x with slices replaced by (or combined with) updates at tuples of indices."""
+    return ops["scatter_nd"](x, index, updates, reduce=reduction)
 
 
 @adapter("OneHot", host=("depth", "values"), grows=True)

@@ -14,9 +14,7 @@ from .table import adapter
 
 def reverse(x: Any, axis: int) -> Any:
     """x backwards along an axis."""
-    index = [slice(None)] * x.ndim
-    index[axis] = slice(None, None, -1)
-    return ops["slice"](x, index=tuple(index))
+    return ops["flip"](x, axis=axis)
 
 
 def _ints(row: Any) -> tuple[int, ...]:
@@ -89,11 +87,7 @@ def squeeze_1(x, *, axes=None):
 
 
 def _unsqueeze(x: Any, axes: Any) -> Any:
-    places = sorted(a % (x.ndim + len(axes)) for a in axes)
-    sizes = list(x.shape)
-    for a in places:
-        sizes.insert(a, 1)
-    return ops["reshape"](x, shape=tuple(sizes))
+    return ops["expand_dims"](x, axis=axes)
 
 
 @adapter("Unsqueeze", since=13, host=("axes",))
@@ -111,12 +105,11 @@ def unsqueeze_1(x, *, axes):
 @adapter("DepthToSpace")
 def depth_to_space(x, *, blocksize, mode="DCR"):
     """Blocks of channels become blocks of pixels."""
+    if mode == "CRD":
+        return ops["pixel_shuffle"](x, factor=blocksize)
     n, c, h, w = x.shape
     b, rest = blocksize, c // blocksize**2
-    if mode == "DCR":
-        y = ops["permute"](ops["reshape"](x, shape=(n, b, b, rest, h, w)), axes=(0, 3, 4, 1, 5, 2))
-    else:
-        y = ops["permute"](ops["reshape"](x, shape=(n, rest, b, b, h, w)), axes=(0, 1, 4, 2, 5, 3))
+    y = ops["permute"](ops["reshape"](x, shape=(n, b, b, rest, h, w)), axes=(0, 3, 4, 1, 5, 2))
     return ops["reshape"](y, shape=(n, rest, h * b, w * b))
 
 
@@ -202,10 +195,7 @@ def expand(x, shape):
 @adapter("Tile", since=6, host=("repeats",), grows=True)
 def tile(x, repeats):
     """x repeated along each axis."""
-    counts = _ints(repeats)
-    wide = ops["reshape"](x, shape=tuple(v for n in x.shape for v in (1, n)))
-    full = ops["broadcast_to"](wide, shape=tuple(v for n, r in zip(x.shape, counts) for v in (r, n)))
-    return ops["reshape"](full, shape=tuple(n * r for n, r in zip(x.shape, counts)))
+    return ops["tile"](x, reps=_ints(repeats))
 
 
 def _pad(x: Any, pads: Any, mode: str, value: Any, axes: Any) -> Any:
@@ -214,21 +204,9 @@ def _pad(x: Any, pads: Any, mode: str, value: Any, axes: Any) -> Any:
     pairs = [(0, 0)] * x.ndim
     for k, a in enumerate(axes):
         pairs[a] = (pads[k], pads[k + len(pads) // 2])
-    if any(min(p) < 0 for p in pairs):
-        cut = tuple(slice(max(0, -a), n - max(0, -b)) for n, (a, b) in zip(x.shape, pairs))
-        x = ops["slice"](x, index=cut)
-        pairs = [(max(0, a), max(0, b)) for a, b in pairs]
-    if mode == "constant":
-        return (
-            ops["pad"](x, padding=tuple(pairs), value=float(value))
-            if any(map(any, pairs))
-            else ops["assign"](x)
-        )
-    for a, (before, after) in enumerate(pairs):
-        if before or after:
-            places = np.pad(np.arange(x.shape[a]), (before, after), mode=mode)  # type: ignore[call-overload]
-            x = take_constant(x, places, a)
-    return x
+    if not x.dtype.is_float and isinstance(value, float):
+        value = int(value)
+    return ops["pad"](x, padding=tuple(pairs), mode=mode, value=value)
 
 
 def take_constant(x: Any, index: np.ndarray, axis: int) -> Any:
@@ -251,14 +229,7 @@ def pad_2(x, *, pads, mode="constant", value=0.0):
 @adapter("Trilu", host=("k",), grows=True)
 def trilu(x, k=None, *, upper=1):
     """The upper or lower triangle of the last two axes."""
-    offset = 0 if k is None else int(k)
-    rows, columns = x.shape[-2:]
-    from ...core import types as T
-
-    i = ops["expand_dims"](ops["arange_from"](0, 1, size=rows, dtype=T.int64), axis=1)
-    j = ops["expand_dims"](ops["arange_from"](0, 1, size=columns, dtype=T.int64), axis=0)
-    keep = ops["greater_equal"](j - i, offset) if upper else ops["less_equal"](j - i, offset)
-    return ops["where"](keep, x, 0 if not x.dtype.is_float else 0.0).to(x.dtype)
+    return ops["triu" if upper else "tril"](x, k=0 if k is None else int(k))
 
 
 @adapter("ReverseSequence", host=("lengths",))

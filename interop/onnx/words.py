@@ -15,6 +15,8 @@ from .dimension import Dim, Factor, is_dynamic, values
 from .dtypes import to_code
 
 _INT_MAX, _INT_MIN = 2**63 - 1, -(2**63)
+#: ways to combine old and new values, by ONNX's words
+_REDUCTIONS = {"add": "add", "multiply": "mul", "maximum": "max", "minimum": "min"}
 
 
 class RuleBuilder(Builder):
@@ -119,19 +121,39 @@ class RuleBuilder(Builder):
     def scatter_add(self, dy: Handle, index: Handle, size: Any, axis: int) -> Handle:
         """dy added up into zeros at the slices that index names (along axis)."""
         assert dy.shape is not None
-        shape = dy.shape
+        zeros = self.full((*dy.shape[:axis], size, *dy.shape[axis + index.ndim :]), 0, dy.dtype)  # type: ignore[arg-type]
+        zeros.shape = (*dy.shape[:axis], size, *dy.shape[axis + index.ndim :])
+        return self.scatter_slices(zeros, index, dy, axis, 1, "add")
+
+    def scatter_slices(
+        self, x: Handle, index: Handle, v: Any, axis: int, depth: int, reduction: str | None
+    ) -> Handle:
+        """v written over (or combined with) slices of x at flat positions of `depth` axes from `axis` on."""
+        assert x.shape is not None
+        lead, rest = x.shape[:axis], x.shape[axis + depth :]
+        size: Any = 1
+        for n in x.shape[axis : axis + depth]:
+            size = n * size
         count: Any = 1
         for n in index.shape or ():
             count = n * count
-        rows = (*shape[:axis], count, *shape[axis + index.ndim :])
-        flat = self.reshape(dy, rows)
+        rows = (*lead, count, *rest)
+        flat = x if depth == 1 else self.reshape(x, (*lead, size, *rest))
         places = self.reshape(
             self.cast(index, T.int64), [count if a == axis else 1 for a in range(len(rows))]
         )
-        zeros = self.full((*rows[:axis], size, *rows[axis + 1 :]), 0, dy.dtype)  # type: ignore[arg-type]
-        return self.ScatterElements(  # type: ignore[no-any-return]
-            zeros, self.Expand(places, self.ints(rows)), flat, axis=axis, reduction="add"
+        if isinstance(v, Handle):
+            v = self.reshape(v, rows)
+        else:
+            v = self.Expand(self._number(v, x.dtype), self.ints(rows))  # type: ignore[arg-type]
+        out = self.ScatterElements(
+            flat,
+            self.Expand(places, self.ints(rows)),
+            v,
+            axis=axis,
+            reduction=_REDUCTIONS.get(reduction or ""),
         )
+        return out if depth == 1 else self.reshape(out, x.shape)  # type: ignore[no-any-return]
 
     def dropout(self, x: Handle, p: float, training: bool) -> Handle:
         """Dropout; identity at inference unless `training`."""
