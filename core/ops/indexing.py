@@ -220,7 +220,9 @@ def _as_value(x: Tensor, value: Any) -> Any:
         value = value.item()
     elif isinstance(value, (list, tuple, np.ndarray)):
         value = dispatch.state.executor.constant(np.asarray(value, x.dtype.np), x.device)
-    return value.to(x.dtype) if isinstance(value, Tensor) else _number_for(x, value)
+    if not isinstance(value, Tensor):
+        return _constant(value, x) if x.dtype.is_complex else _number_for(x, value)
+    return value.to(x.dtype)
 
 
 def _broadcast(op: str, value: Tensor, shape: Shape) -> Tensor:
@@ -279,6 +281,8 @@ def _is_same_view(value: Any, view: Tensor) -> bool:
 def _constant(value: Any, x: Tensor) -> Tensor:
     from .creation import full
 
+    if x.dtype.is_complex:
+        return dispatch.state.executor.constant(np.asarray(value, x.dtype.np), x.device)
     return full((), value, x.dtype, x.device)  # type: ignore[no-any-return]
 
 

@@ -111,6 +111,13 @@ def _check_slices(read, x, index, v, *, axis, depth, **_):
 put_slices.values(_check_slices)
 
 
+def _nothing(g, shape):
+    """Zero for a part of g: a number, or a tensor for complex dtypes."""
+    from .creation import full
+
+    return broadcast_to(full((), 0, g.dtype, g.device), shape=shape) if g.dtype.is_complex else 0
+
+
 def _picked(x, index, axis, depth):
     """The slices of x at flat positions over `depth` axes."""
     if depth != 1:
@@ -121,7 +128,10 @@ def _picked(x, index, axis, depth):
 
 @put_slices.grad
 def x(g, index, axis, depth, add):
-    return g if add else put_slices(g, index, 0, axis=axis, depth=depth)
+    if add:
+        return g
+    part = (*g.shape[:axis], *index.shape, *g.shape[axis + depth :])
+    return put_slices(g, index, _nothing(g, part), axis=axis, depth=depth)
 
 
 @put_slices.grad
@@ -269,7 +279,7 @@ put_elements.values(_check_elements)
 
 @put_elements.grad
 def x(g, index, axis, add):
-    return g if add else put_elements(g, index, 0, axis=axis)
+    return g if add else put_elements(g, index, _nothing(g, index.shape), axis=axis)
 
 
 @put_elements.grad
