@@ -367,7 +367,9 @@ def svdvals_ex(program: Program, inputs: Sequence[Any], outputs: Sequence[Operan
     _svd(program, inputs[0], None, s, None, status)
 
 
-def _eigh(program: Program, x: Operand, w: Operand, v: Operand | None, status: Operand, upper: bool) -> None:
+def _eigh(
+    program: Program, x: Operand, w: Operand, v: Operand | None, status: Operand, triangle: str
+) -> None:
     """Eigenvalues (and vectors) of symmetric and Hermitian matrices by divide and conquer."""
     items, n, dtype = _count(x), x.shape[-1], x.dtype
     info = _info(program, status, items)
@@ -379,13 +381,13 @@ def _eigh(program: Program, x: Operand, w: Operand, v: Operand | None, status: O
     complex_ = _is_complex(dtype)
     found = routine("heevd" if complex_ else "syevd", dtype)
     more = ["rwork", -1] if complex_ else []
-    asked = [job, "U" if upper else "L", n, None, n, None, "work", -1, *more, "iwork", -1, None]
+    asked = [job, triangle, n, None, n, None, "work", -1, *more, "iwork", -1, None]
     lengths = query(found, dtype, asked)
     chunks = _chunks(program, items, n, 9.0 * n**3)
     sizes = [dtype.itemsize, *([_real(dtype).itemsize] if complex_ else []), 8]
     rooms = [area(program, length * size, chunks) for length, size in zip(lengths, sizes)]
     program.wave()
-    arguments: list[Argument] = [job, "U" if upper else "L", n, matrices(work), n, matrices(w, 1)]
+    arguments: list[Argument] = [job, triangle, n, matrices(work), n, matrices(w, 1)]
     for room, length in zip(rooms, lengths):
         arguments += [room, length]
     call(program, found, dtype, items, [*arguments, info], chunks)
@@ -395,16 +397,16 @@ def _eigh(program: Program, x: Operand, w: Operand, v: Operand | None, status: O
     _spoil(program, info, items, *(o for o in (w, v) if o is not None))
 
 
-def eigh_ex(program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, upper: bool) -> None:
+def eigh_ex(program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, UPLO: str) -> None:
     """Eigenvalues in ascending order and eigenvectors."""
     w, v, status = outputs
-    _eigh(program, inputs[0], w, v, status, upper)
+    _eigh(program, inputs[0], w, v, status, UPLO)
 
 
-def eigvalsh_ex(program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, upper: bool) -> None:
+def eigvalsh_ex(program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, UPLO: str) -> None:
     """Eigenvalues alone."""
     w, status = outputs
-    _eigh(program, inputs[0], w, None, status, upper)
+    _eigh(program, inputs[0], w, None, status, UPLO)
 
 
 KERNELS: dict[str, Kernel] = {

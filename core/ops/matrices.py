@@ -29,6 +29,11 @@ def need_matrix(op, x, name="x", square=False):
         raise DtypeError(op, f"{name}: {kind} is not of a dtype that LAPACK takes", fix)
 
 
+def real_dtype(dtype):
+    """The dtype of the absolute value."""
+    return {"complex64": T.float32, "complex128": T.float64}.get(dtype.name, dtype)
+
+
 def check(op, name, x, info, why, fix):
     """Raise LinAlgError for the first matrix of x whose status code is not 0. why(code): what is wrong with it."""
     kind = x.type
