@@ -112,6 +112,7 @@ _LAZY = {
     "optim": ".nn.optim",
     "data": ".interop.data",
     "onnx": ".interop.onnx",
+    "linalg": ".core.linalg",
     "function": ".graph:function",
     "mode": ".graph:mode",
     "compare": ".interop.measure:compare",

@@ -173,6 +173,17 @@ def _matrix(b: Any, x: Any, n: int, axis: int) -> Any:
     return aligned(b, x, n)
 
 
+@rule(
+    "cholesky_ex", "lu_factor_ex", "qr", "svd_ex", "svdvals_ex", "eigh_ex", "eigvalsh_ex", "solve_triangular",
+    "solve_with", "permute_rows",
+)  # fmt: skip
+def _(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    # Leading axes are batches already; beside matrices, pivots have one axis less.
+    lesser = [int(name == "pivots") for name in op.input_names]
+    n = max(rank(x) + k for x, k in zip(inputs, lesser))
+    return op(*[aligned(b, x, n - k) for x, k in zip(inputs, lesser)], **named)
+
+
 @rule("take")
 def _(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
     x, index = inputs

@@ -121,14 +121,19 @@ def x(gs, outs):
     return _svd_grad(*gs[:3], u, s, vh)
 
 
+def _over(x, gap):
+    """x / gap, and 0 where x is 0: what does not turn vectors of equal values has no part there."""
+    return x / E.where(E.equal(x, 0), 1.0, gap)
+
+
 def _svd_grad(gu, gs, gvh, u, s, vh):
     row, column = expand_dims(s, axis=-2), expand_dims(s, axis=-1)
     diagonal = E.equal(offsets(column * row), 0)
-    gap = E.where(diagonal, 1.0, (row - column) * (row + column))
+    gap = (row - column) * (row + column)
     uu = matmul(adjoint(u), gu)
     vv = matmul(vh, adjoint(gvh))
     # Half of the antisymmetric parts: what turns the singular vectors into each other
-    core = (uu - adjoint(uu)) / gap * row + column * ((vv - adjoint(vv)) / gap)
+    core = _over(uu - adjoint(uu), gap) * row + column * _over(vv - adjoint(vv), gap)
     core = E.where(diagonal, expand_dims(gs, axis=-1), core)
     k = s.shape[-1]
     out = matmul(matmul(u, core), vh)
@@ -244,8 +249,8 @@ def x(gs, outs):
     w, v, _ = outs
     inner = matmul(adjoint(v), gs[1])
     diagonal = E.equal(offsets(inner), 0)
-    gap = E.where(diagonal, 1.0, expand_dims(w, axis=-2) - expand_dims(w, axis=-1))
-    inner = E.where(diagonal, expand_dims(gs[0], axis=-1), inner / gap)
+    gap = expand_dims(w, axis=-2) - expand_dims(w, axis=-1)
+    inner = E.where(diagonal, expand_dims(gs[0], axis=-1), _over(E.where(diagonal, 0.0, inner), gap))
     return hermitian(matmul(matmul(v, inner), adjoint(v)))
 
 

@@ -52,7 +52,9 @@ class ExportTrace(Trace):
         return tuple(Symbol(v, self) for v in node.outputs)
 
     def _expand(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> tuple[TensorType, ...]:
-        """The result types of a composite, by tracing its body aside."""
+        """The result types of a composite, by its type rule or by tracing its body aside."""
+        if op.type_rule is not None:
+            return op.infer([x.type if isinstance(x, Symbol) else x for x in inputs], attrs)
         aside = Trace(op.name, self.host)
         row = []
         for x in inputs:

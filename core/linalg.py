@@ -1,0 +1,18 @@
+"""`dg.linalg`: linear algebra by the names of the array API's extension, of NumPy and of PyTorch."""
+
+from __future__ import annotations
+
+from .errors import LinAlgError
+from .op import PUBLIC, REGISTRY
+
+_NAMES = """
+    bmm chain_matmul cholesky cholesky_ex cholesky_inverse cholesky_solve cross det dot eigh eigvalsh inner inv inv_ex
+    kron lstsq lu lu_factor lu_factor_ex lu_solve matmul matrix_exp matrix_norm matrix_power matrix_rank
+    matrix_transpose multi_dot norm outer pinv qr slogdet solve solve_ex solve_triangular svd svdvals tensordot
+    tensorinv tensorsolve trace vecdot vector_norm
+""".split()
+
+globals().update({name: PUBLIC.get(name) or REGISTRY[name] for name in _NAMES})
+cond = REGISTRY["condition"]
+
+__all__ = ["LinAlgError", "cond", *_NAMES]
