@@ -3,6 +3,7 @@
 `w_shift_<kind>(w, k, x)`: every lane moves up by k (a literal: 1, 2, 4 or 8); x fills the lanes below.
 `w_flip_<kind>(w)`: the lanes in reverse order.
 `w_last_<kind>(w)`: the highest lane.
+`w_any(mask)`: whether the mask holds in any lane.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from .vecmath_value import KINDS, Kind
-from .wide import LANES, WIDE, spread
+from .wide import LANES, MASK, WIDE, spread
 
 _I32 = ir.IntType(32)
 
@@ -60,3 +61,15 @@ def _make(kind: Kind) -> None:
 
 for _kind in KINDS.values():
     _make(_kind)
+
+
+@intrinsic
+def w_any(typingctx: Any, mask: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        bits = builder.bitcast(args[0], ir.IntType(LANES))
+        return builder.icmp_unsigned("!=", bits, bits.type(0))
+
+    return types.boolean(MASK), codegen
+
+
+__all__.append("w_any")

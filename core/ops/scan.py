@@ -61,7 +61,7 @@ def _run(fn, x, axis, dtype, reverse):
     return np.flip(out, axis) if reverse else out
 
 
-def _shift(x, axis, by, fill):
+def shift(x, axis, by, fill):
     """x moved along an axis by one, up (1) or down (-1), with `fill` at the end that is free."""
     n = x.shape[axis]
     if not n:
@@ -196,8 +196,8 @@ def x(g, x, out, axis, reverse):
     if axis is None:
         x = reshape(x, shape=(x.size,))
     up = -1 if reverse else 1
-    behind = linear_scan(_shift(x, place, -up, 0.0), g, axis=place, reverse=not reverse)
-    slope = _shift(out, place, up, 1.0) * behind
+    behind = linear_scan(shift(x, place, -up, 0.0), g, axis=place, reverse=not reverse)
+    slope = shift(out, place, up, 1.0) * behind
     return reshape(slope, shape=shape) if axis is None else slope
 
 
@@ -245,8 +245,8 @@ def _(a, b, *, axis, reverse):
 def _(g, a, out, axis, reverse):
     up = -1 if reverse else 1
     axis = a.ndim - 1 if axis is None else axis
-    db = linear_scan(_shift(a, axis, -up, 0.0), g, axis=axis, reverse=not reverse)
-    return db * _shift(out, axis, up, 0.0), db
+    db = linear_scan(shift(a, axis, -up, 0.0), g, axis=axis, reverse=not reverse)
+    return db * shift(out, axis, up, 0.0), db
 
 
 linear_scan.sample((3, 4), (3, 4), axis=1).sample((4, 20), (4, 20), axis=0, reverse=True).sample((0,), (0,))
@@ -295,7 +295,7 @@ def x(g, x, out, axis, reverse):
     shape, place = x.shape, 0 if axis is None else axis
     if axis is None:
         x = reshape(x, shape=(x.size,))
-    following = _shift(out, place, 1 if reverse else -1, math.inf)
+    following = shift(out, place, 1 if reverse else -1, math.inf)
     gap = E.where(E.equal(out, following), 0.0, out - following)
     sums = linear_scan(E.exp(gap), g, axis=place, reverse=not reverse)
     slope = E.where(E.equal(x, -math.inf), 0.0, E.exp(x - out)) * sums

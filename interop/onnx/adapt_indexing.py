@@ -78,15 +78,5 @@ def nonzero(x):
 
 @adapter("TopK", since=10, host=("k",))
 def top_k(x, k, *, axis=-1, largest=1, sorted=1):
-    """The k largest or smallest values along an axis and their positions, one after the other."""
-    axis = axis % x.ndim
-    dtype = x.dtype
-    work = x if dtype.is_float else x.to(T.float64)
-    count = ops["reshape"](_count(x.shape[axis]), shape=tuple(-1 if a == axis else 1 for a in range(x.ndim)))
-    spots = []
-    for _ in range(int(np.asarray(k).ravel()[0])):
-        at = ops["argmax" if largest else "argmin"](work, axis=axis, keepdims=True)
-        spots.append(at)
-        work = ops["where"](ops["equal"](count, at), -math.inf if largest else math.inf, work)
-    index = ops["concat"](spots, axis=axis)
-    return gather_elements(x, index, axis=axis), index
+    """The k largest or smallest values along an axis and their positions."""
+    return ops["topk"](x, k=int(np.asarray(k).ravel()[0]), axis=axis, largest=bool(largest))

@@ -1,4 +1,4 @@
-"""Importers of reductions (axes as attribute and as input), arg reductions, cumulative sums and TopK."""
+"""Importers of reductions (axes as attribute and as input), arg reductions, running sums and products."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from ...core import types as T
 from ...core.op import REGISTRY as ops
+from ...core.ops.scan import shift
 from .table import adapter
 
 
@@ -107,39 +108,14 @@ adapter("ArgMax")(_arg("argmax"))
 adapter("ArgMin")(_arg("argmin"))
 
 
-@adapter("CumProd", since=1, host=("axis",))
-def cumprod(x, axis, *, exclusive=0, reverse=0):
-    """Products one slice at a time."""
-    a = int(axis) % x.ndim
-    parts = list(ops["split"](x, sizes=(1,) * x.shape[a], axis=a))
-    if reverse:
-        parts.reverse()
-    out, total = [], None
-    for part in parts:
-        before = total
-        total = part if total is None else (total * part).to(x.dtype)
-        out.append(
-            total
-            if not exclusive
-            else ops["full"](1, shape=part.shape, dtype=x.dtype)
-            if before is None
-            else before
-        )
-    return ops["concat"](out[::-1] if reverse else out, axis=a)
+def _scan(name: str, start: int) -> Any:
+    def run(x, axis, *, exclusive=0, reverse=0):
+        axis = int(axis) % x.ndim
+        out = ops[name](x, axis=axis, dtype=x.dtype, reverse=bool(reverse))
+        return shift(out, axis, -1 if reverse else 1, start) if exclusive else out
+
+    return run
 
 
-@adapter("CumSum", host=("axis",))
-def cumsum(x, axis, *, exclusive=0, reverse=0):
-    """A product with a triangle of ones."""
-    a = int(axis) % x.ndim
-    n = x.shape[a]
-    i = ops["arange_from"](0, 1, size=n, dtype=T.int64)
-    row, column = ops["expand_dims"](i, axis=1), ops["expand_dims"](i, axis=0)
-    if reverse:
-        row, column = column, row
-    keep = ops["greater"](column, row) if exclusive else ops["greater_equal"](column, row)
-    triangle = keep.to(x.dtype)
-    if a != x.ndim - 1:
-        x = ops["transpose"](x, axis1=a, axis2=-1)
-    out = ops["matmul"](x, triangle)
-    return out if a == out.ndim - 1 else ops["transpose"](out, axis1=a, axis2=-1)
+adapter("CumSum", host=("axis",))(_scan("cumsum", 0))
+adapter("CumProd", since=1, host=("axis",))(_scan("cumprod", 1))
