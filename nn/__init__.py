@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+from . import convolution as _convolution
 from . import functional, init, utils
+from . import pooling as _pooling
 from .activation import ELU, GELU, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
 from .containers import ModuleList, ParameterList, Sequential
-from .layers import (
-    AvgPool2d,
-    Bilinear,
-    Conv2d,
-    Dropout,
-    Embedding,
-    Flatten,
-    Identity,
-    LayerNorm,
-    Linear,
-    MaxPool2d,
-)
+from .convolution import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from .layers import Bilinear, Dropout, Embedding, Flatten, Identity, LayerNorm, Linear
 from .loss import BCEWithLogitsLoss, CrossEntropyLoss, L1Loss, MSELoss, NLLLoss
 from .module import Module, Parameter
+from .pooling import (
+    AvgPool1d,
+    AvgPool2d,
+    AvgPool3d,
+    LPPool1d,
+    LPPool2d,
+    LPPool3d,
+    MaxPool1d,
+    MaxPool2d,
+    MaxPool3d,
+    MaxUnpool1d,
+    MaxUnpool2d,
+    MaxUnpool3d,
+)
 
 __all__ = [
-    "ELU", "GELU", "AvgPool2d", "BCEWithLogitsLoss", "Bilinear", "Conv2d", "CrossEntropyLoss", "Dropout", "Embedding",
+    "ELU", "GELU", "BCEWithLogitsLoss", "Bilinear", "CrossEntropyLoss", "Dropout", "Embedding",
     "Flatten", "Identity", "L1Loss", "LayerNorm", "LeakyReLU", "Linear", "LogSoftmax", "MSELoss",
-    "MaxPool2d", "Module", "ModuleList", "NLLLoss", "Parameter", "ParameterList", "ReLU", "Sequential",
+    "Module", "ModuleList", "NLLLoss", "Parameter", "ParameterList", "ReLU", "Sequential",
     "SiLU", "Sigmoid", "Softmax", "Softplus", "Tanh", "functional", "init", "utils",
+    *_convolution.__all__, *_pooling.__all__,
 ]  # fmt: skip

@@ -10,7 +10,6 @@ from ..core.ops import activation as _A
 from ..core.ops import elementwise as _E
 from ..core.ops import shape as _S
 from ..core.ops.activation import elu, gelu, leaky_relu, relu, silu
-from ..core.ops.convolution import out_size, padding_pairs, pair
 from ..core.ops.elementwise import sigmoid, tanh
 from ..core.ops.indexing import take
 from ..core.ops.linalg import linear
@@ -20,13 +19,16 @@ from ..core.ops.loss import l1_loss, mse_loss
 from ..core.ops.loss import nll_loss as _nll_loss
 from ..core.ops.products import bilinear
 from ..core.value import Tensor
-from .arguments import only, probability
+from . import spatial as _spatial
+from .arguments import probability
+from .spatial import *  # noqa: F403
 
 __all__ = [
-    "avg_pool2d", "bilinear", "binary_cross_entropy_with_logits", "conv2d", "cross_entropy", "dropout", "elu",
+    "bilinear", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "elu",
     "embedding", "flatten", "gelu", "l1_loss", "layer_norm", "leaky_relu", "linear", "log_softmax",
-    "max_pool2d", "mse_loss", "nll_loss", "one_hot", "pad", "relu", "sigmoid", "silu", "softmax",
+    "mse_loss", "nll_loss", "one_hot", "pad", "relu", "sigmoid", "silu", "softmax",
     "softplus", "tanh",
+    *_spatial.__all__,
 ]  # fmt: skip
 
 
@@ -66,97 +68,6 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     if probability("dropout", p) == 1.0:
         return x * 0.0
     return _A.dropout(x, p=float(p), training=True)
-
-
-# ---------------------------------------------------------------- convolution and pooling
-
-
-def conv2d(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> Tensor:
-    """Cross-correlation of images with filters, plus a bias for each filter.
-
-    x: float[N, C, H, W], weight: float[K, C/groups, R, S], bias: float[K] or None; stride, dilation: int or
-    pair; padding: int, pair, `((top, bottom), (left, right))`, "valid" or (stride 1) "same".
-    Returns: float[N, K, P, Q]. Raises: ShapeError, DtypeError, ArgumentError.
-    """
-    if isinstance(padding, str):
-        padding = string_padding("conv2d", padding, weight.shape[2:], stride, dilation)
-    out = _OPS["conv2d"](x, weight, stride=stride, padding=padding, dilation=dilation, groups=groups)
-    if bias is None:
-        return out
-    if bias.shape != (weight.shape[0],):
-        raise ShapeError(
-            "conv2d", f"bias: {bias.type} does not fit {weight.shape[0]} filters", "pass one number a filter"
-        )
-    return out + _S.reshape(bias, shape=(-1, 1, 1))
-
-
-def string_padding(op: str, padding: str, window: Any, stride: Any, dilation: Any) -> Any:
-    """ "valid" and "same" in numbers. Raises: ArgumentError for another word, or "same" with a stride."""
-    if padding == "valid":
-        return 0
-    if padding != "same":
-        raise ArgumentError(op, f"padding={padding!r}", 'use an int, a pair, "valid" or "same"')
-    if pair(op, "stride", stride) != (1, 1):
-        raise ArgumentError(op, f'padding="same" with stride={stride}', "give the padding in numbers")
-    totals = [d * (n - 1) for d, n in zip(pair(op, "dilation", dilation), window)]
-    return tuple((t // 2, t - t // 2) for t in totals)
-
-
-def max_pool2d(
-    x: Tensor,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
-    ceil_mode: bool = False,
-) -> Tensor:
-    """The maximum of each window of float[N, C, H, W]; stride: the window when None.
-
-    ceil_mode: a last window that begins inside the image but ends outside counts too.
-    """
-    if ceil_mode:
-        window = pair("max_pool2d", "kernel_size", kernel_size)
-        padding = _ceil_padding(x, window, window if stride is None else stride, padding, dilation)
-    op = _OPS["max_pool2d"]
-    return op(x, window=kernel_size, stride=stride, padding=padding, dilation=dilation)
-
-
-def _ceil_padding(x: Tensor, window: Any, stride: Any, padding: Any, dilation: Any) -> Any:
-    """The padding with more at the end, so that the last partial window fits."""
-    if x.ndim != 4:
-        return padding
-    stride, dilation = pair("max_pool2d", "stride", stride), pair("max_pool2d", "dilation", dilation)
-    pads = []
-    for n, w, st, (before, after), d in zip(
-        x.shape[2:], window, stride, padding_pairs("max_pool2d", padding), dilation
-    ):
-        whole = out_size(n, w, st, (before, after), d)
-        begins_inside = whole * st < n + before
-        short = (whole * st + d * (w - 1) + 1) - (n + before + after)
-        pads.append((before, after + short if begins_inside and short < st else after))
-    return tuple(pads)
-
-
-def avg_pool2d(
-    x: Tensor,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-) -> Tensor:
-    """The mean of each window of float[N, C, H, W]; count_include_pad: padding counts as zeros."""
-    only("avg_pool2d", "ceil_mode", ceil_mode, False)
-    op = _OPS["avg_pool2d"]
-    return op(x, window=kernel_size, stride=stride, padding=padding, count_include_pad=count_include_pad)
 
 
 # ---------------------------------------------------------------- shapes

@@ -1,4 +1,4 @@
-"""Layers with weights, windows or shapes: Linear, Conv2d, pooling, LayerNorm, Embedding, Dropout, Flatten."""
+"""Layers with weights or shapes: Linear, LayerNorm, Embedding, Dropout, Flatten."""
 
 from __future__ import annotations
 
@@ -6,19 +6,12 @@ import math
 from typing import Any
 
 from ..core.errors import ArgumentError, ShapeError
-from ..core.ops.convolution import padding_pairs, pair
-from ..core.ops.creation import empty
-from ..core.types import as_dtype, float32
 from ..core.value import Tensor
 from . import functional as F
 from . import init
 from .arguments import only, probability, size
-from .module import Module, Parameter
-
-
-def _parameter(op: str, shape: tuple[int, ...], device: Any, dtype: Any) -> Parameter:
-    kind = float32 if dtype is None else as_dtype(dtype, op)
-    return Parameter(empty(shape, dtype=kind, device=device))
+from .module import Module
+from .parameters import parameter, reset_weight_and_bias
 
 
 class Identity(Module):
@@ -46,13 +39,13 @@ class Linear(Module):
     ):
         self.in_features = size("Linear", "in_features", in_features, 0)
         self.out_features = size("Linear", "out_features", out_features, 0)
-        self.weight = _parameter("Linear", (self.out_features, self.in_features), device, dtype)
-        self.bias = _parameter("Linear", (self.out_features,), device, dtype) if bias else None
+        self.weight = parameter("Linear", (self.out_features, self.in_features), device, dtype)
+        self.bias = parameter("Linear", (self.out_features,), device, dtype) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw the weights anew."""
-        _reset_weight_and_bias(self.weight, self.bias)
+        reset_weight_and_bias(self.weight, self.bias)
 
     def forward(self, x: Any) -> Any:
         return F.linear(x, self.weight, self.bias)
@@ -84,8 +77,8 @@ class Bilinear(Module):
         self.in2_features = size("Bilinear", "in2_features", in2_features, 0)
         self.out_features = size("Bilinear", "out_features", out_features, 0)
         shape = (self.out_features, self.in1_features, self.in2_features)
-        self.weight = _parameter("Bilinear", shape, device, dtype)
-        self.bias = _parameter("Bilinear", (self.out_features,), device, dtype) if bias else None
+        self.weight = parameter("Bilinear", shape, device, dtype)
+        self.bias = parameter("Bilinear", (self.out_features,), device, dtype) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -101,132 +94,6 @@ class Bilinear(Module):
     def extra_repr(self) -> str:
         sizes = f"in1_features={self.in1_features}, in2_features={self.in2_features}"
         return f"{sizes}, out_features={self.out_features}, bias={self.bias is not None}"
-
-
-def _reset_weight_and_bias(weight: Parameter, bias: Parameter | None) -> None:
-    init.kaiming_uniform_(weight, a=math.sqrt(5))
-    if bias is not None:
-        fan_in = init.fans("reset_parameters", weight)[0]
-        bound = 1 / math.sqrt(fan_in) if fan_in else 0.0
-        init.uniform_(bias, -bound, bound)
-
-
-class Conv2d(Module):
-    """Cross-correlation of images with trained filters.
-
-    in_channels, out_channels: C and K; kernel_size, stride, dilation: int or (vertical, horizontal);
-    padding: int, pair, "valid" or (stride 1) "same"; groups: channels and filters in that many independent
-    parts. Parameters: weight: float[K, C/groups, R, S], bias: float[K] or None, at first uniform within
-    `1 / sqrt(C/groups * R * S)`. Called with float[N, C, H, W]; returns float[N, K, P, Q].
-    Raises: ArgumentError, ShapeError for other channels or an image smaller than the window.
-    Example: `dg.nn.Conv2d(3, 8, 3, padding=1)(dg.ones((2, 3, 5, 5))).shape` is `(2, 8, 5, 5)`.
-    """
-
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0,
-        dilation: Any = 1, groups: int = 1, bias: bool = True, padding_mode: str = "zeros",
-        device: Any = None, dtype: Any = None,
-    ):  # fmt: skip
-        only("Conv2d", "padding_mode", padding_mode, "zeros")
-        self.in_channels = size("Conv2d", "in_channels", in_channels)
-        self.out_channels = size("Conv2d", "out_channels", out_channels)
-        self.kernel_size = pair("Conv2d", "kernel_size", kernel_size)
-        self.stride, self.dilation = pair("Conv2d", "stride", stride), pair("Conv2d", "dilation", dilation)
-        self.groups = size("Conv2d", "groups", groups)
-        if self.in_channels % self.groups or self.out_channels % self.groups:
-            raise ArgumentError(
-                "Conv2d",
-                f"groups={groups} does not divide in_channels={in_channels} and out_channels={out_channels}",
-                "use a divisor of both",
-            )  # fmt: skip
-        self.padding = padding if isinstance(padding, str) else _short(padding_pairs("Conv2d", padding))
-        if isinstance(padding, str):
-            F.string_padding("Conv2d", padding, self.kernel_size, self.stride, self.dilation)
-        shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
-        self.weight = _parameter("Conv2d", shape, device, dtype)
-        self.bias = _parameter("Conv2d", (self.out_channels,), device, dtype) if bias else None
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw the weights anew."""
-        _reset_weight_and_bias(self.weight, self.bias)
-
-    def forward(self, x: Any) -> Any:
-        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
-
-    def extra_repr(self) -> str:
-        text = (
-            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
-        )
-        text += f", padding={self.padding!r}" if self.padding != (0, 0) else ""
-        text += f", dilation={self.dilation}" if self.dilation != (1, 1) else ""
-        text += f", groups={self.groups}" if self.groups != 1 else ""
-        return text + ("" if self.bias is not None else ", bias=False")
-
-
-def _short(pads: Any) -> Any:
-    """Padding as a pair when both sides are equal: what is printed and exported."""
-    (top, bottom), (left, right) = pads
-    return (top, left) if top == bottom and left == right else pads
-
-
-class MaxPool2d(Module):
-    """The maximum of each window of float[N, C, H, W].
-
-    kernel_size, stride (kernel_size when None), padding, dilation: int or pair; padding counts as -inf.
-    ceil_mode: a last window that ends outside the image counts too. Raises: ArgumentError for
-    return_indices=True.
-    """
-
-    def __init__(
-        self, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
-        return_indices: bool = False, ceil_mode: bool = False,
-    ):  # fmt: skip
-        only("MaxPool2d", "return_indices", return_indices, False)
-        self.kernel_size = pair("MaxPool2d", "kernel_size", kernel_size)
-        self.stride = self.kernel_size if stride is None else pair("MaxPool2d", "stride", stride)
-        self.padding = _short(padding_pairs("MaxPool2d", padding))
-        self.dilation, self.ceil_mode = pair("MaxPool2d", "dilation", dilation), bool(ceil_mode)
-
-    def forward(self, x: Any) -> Any:
-        return F.max_pool2d(x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
-
-    def extra_repr(self) -> str:
-        text = (
-            f"kernel_size={_one(self.kernel_size)}, stride={_one(self.stride)}, padding={_one(self.padding)}"
-        )
-        return f"{text}, dilation={_one(self.dilation)}, ceil_mode={self.ceil_mode}"
-
-
-def _one(value: Any) -> Any:
-    return value[0] if value[0] == value[1] else value
-
-
-class AvgPool2d(Module):
-    """The mean of each window of float[N, C, H, W].
-
-    kernel_size, stride (kernel_size when None), padding: int or pair; count_include_pad: padding counts as
-    zeros. Raises: ArgumentError for ceil_mode=True or a divisor_override.
-    """
-
-    def __init__(
-        self, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
-        count_include_pad: bool = True, divisor_override: int | None = None,
-    ):  # fmt: skip
-        only("AvgPool2d", "ceil_mode", ceil_mode, False)
-        only("AvgPool2d", "divisor_override", divisor_override, None)
-        self.kernel_size = pair("AvgPool2d", "kernel_size", kernel_size)
-        self.stride = self.kernel_size if stride is None else pair("AvgPool2d", "stride", stride)
-        self.padding = _short(padding_pairs("AvgPool2d", padding))
-        self.count_include_pad = bool(count_include_pad)
-
-    def forward(self, x: Any) -> Any:
-        return F.avg_pool2d(x, self.kernel_size, self.stride, self.padding, False, self.count_include_pad)
-
-    def extra_repr(self) -> str:
-        return (
-            f"kernel_size={_one(self.kernel_size)}, stride={_one(self.stride)}, padding={_one(self.padding)}"
-        )
 
 
 class Flatten(Module):
@@ -279,10 +146,10 @@ class LayerNorm(Module):
             )
         self.eps, self.elementwise_affine = eps, bool(elementwise_affine)
         self.weight = (
-            _parameter("LayerNorm", self.normalized_shape, device, dtype) if elementwise_affine else None
+            parameter("LayerNorm", self.normalized_shape, device, dtype) if elementwise_affine else None
         )
         has_bias = elementwise_affine and bias
-        self.bias = _parameter("LayerNorm", self.normalized_shape, device, dtype) if has_bias else None
+        self.bias = parameter("LayerNorm", self.normalized_shape, device, dtype) if has_bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -328,7 +195,7 @@ class Embedding(Module):
                 )
             padding_idx %= self.num_embeddings
         self.padding_idx = padding_idx
-        self.weight = _parameter("Embedding", (self.num_embeddings, self.embedding_dim), device, dtype)
+        self.weight = parameter("Embedding", (self.num_embeddings, self.embedding_dim), device, dtype)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from duograd.backends.cpu import panels
 from duograd.core import types as T
-from duograd.core.ops import convolution as reference
+from duograd.core.ops import convolution, pooling
+from duograd.core.ops.window import out_size
 from duograd.core.scalar import Expr, const, s
 
 NONE, ONE = ((0, 0), (0, 0)), ((1, 1), (1, 1))
@@ -19,7 +20,7 @@ def normal(shape, dtype="float64"):
 
 
 def out_shape(x, w, stride, padding, dilation, groups=1):
-    sizes = [reference.out_size(x[2 + a], w[2 + a], stride[a], padding[a], dilation[a]) for a in (0, 1)]
+    sizes = [out_size(x[2 + a], w[2 + a], stride[a], padding[a], dilation[a]) for a in (0, 1)]
     return (x[0], w[0], *sizes)
 
 
@@ -31,9 +32,9 @@ def check_conv(run_kernel, x_shape, w_shape, dtype="float64", chunks=None, layou
         x, w, g = map(layout, (x, w, g))
     wide = [a.astype("float64") for a in (x, w, g)]
     cases = (
-        ("conv2d", [x, w], reference.conv2d.fn(wide[0], wide[1], **attrs)),
-        ("conv2d_x_grad", [g, w], reference.conv2d_x_grad.fn(wide[2], wide[1], size=x_shape[2:], **attrs)),
-        ("conv2d_w_grad", [g, x], reference.conv2d_w_grad.fn(wide[2], wide[0], window=w_shape[2:], **attrs)),
+        ("conv", [x, w], convolution.conv.fn(wide[0], wide[1], **attrs)),
+        ("conv_x_grad", [g, w], convolution.conv_x_grad.fn(wide[2], wide[1], size=x_shape[2:], **attrs)),
+        ("conv_w_grad", [g, x], convolution.conv_w_grad.fn(wide[2], wide[0], window=w_shape[2:], **attrs)),
     )
     results = []
     for op, inputs, expected in cases:
@@ -147,21 +148,21 @@ def test_conv2d_does_not_depend_on_chunks(run_kernel, shapes):
 def test_conv2d_images_do_not_depend_on_the_batch(run_kernel):
     x, w = normal((9, 12, 7, 7), "float32"), normal((10, 12, 3, 3), "float32")
     attrs = {"stride": (1, 1), "padding": ONE, "dilation": (1, 1), "groups": 1}
-    whole = run_kernel("conv2d", [x, w], [((9, 10, 7, 7), x.dtype)], **attrs)[0]
-    part = run_kernel("conv2d", [x[4:6], w], [((2, 10, 7, 7), x.dtype)], **attrs)[0]
+    whole = run_kernel("conv", [x, w], [((9, 10, 7, 7), x.dtype)], **attrs)[0]
+    part = run_kernel("conv", [x[4:6], w], [((2, 10, 7, 7), x.dtype)], **attrs)[0]
     np.testing.assert_array_equal(part, whole[4:6])
 
 
 @pytest.mark.parametrize("stride", [(1, 1), (2, 2)])
 @pytest.mark.parametrize("groups", [1, 2, 8])
-@pytest.mark.parametrize("op", ["conv2d", "conv2d_x_grad"])
+@pytest.mark.parametrize("op", ["conv", "conv_x_grad"])
 def test_epilogue_equals_the_same_work_afterwards(run_kernel, op, groups, stride):
     attrs = {"stride": stride, "padding": ONE, "dilation": (1, 1), "groups": groups}
     for x_shape in ((3, 8, 6, 6), (2, 8, 16, 16)):
         x, w = normal(x_shape, "float32"), normal((16, 8 // groups, 3, 3), "float32")
         shape = out_shape(x.shape, w.shape, **attrs)
         inputs = [x, w]
-        if op == "conv2d_x_grad":
+        if op == "conv_x_grad":
             inputs, shape = [normal(shape, "float32"), w], x.shape
         v, bias, residual, gain = (Expr("arg", T.float32, (), k) for k in range(4))
         roots = [s.maximum(v * gain + bias, const(0, T.float32)) + residual, v + bias > 0]
@@ -205,39 +206,39 @@ def test_max_pool2d_and_its_gradient_with_ties_and_nan(run_kernel, attrs):
         x = np.round(normal(shape)).astype("float32")
         if broken:
             x[np.random.random(shape) < 0.05] = np.nan
-        out = reference.max_pool2d.fn(x, **options)
-        check_pool(run_kernel, "max_pool2d", [x], out, **options)
+        out = pooling.max_pool.fn(x, **options)
+        check_pool(run_kernel, "max_pool", [x], out, **options)
         # Whole numbers, so that the order of a sum does not matter to the reference.
         g = np.round(normal(out.shape) * 4).astype("float32")
-        dx = reference.max_pool2d_x_grad.fn(g, x, out, **options)
-        check_pool(run_kernel, "max_pool2d_x_grad", [g, x, out], dx, **options)
+        dx = pooling.max_pool_x_grad.fn(g, out, x, **options)
+        check_pool(run_kernel, "max_pool_x_grad", [g, out, x], dx, **options)
 
 
 @pytest.mark.parametrize("include", [True, False])
 @pytest.mark.parametrize("attrs", POOLS, ids=str)
 def test_avg_pool2d_and_its_gradient(run_kernel, attrs, include):
     for shape in IMAGES:
-        options = attrs | {"count_include_pad": include}
+        options = attrs | {"count_include_pad": include, "dilation": (1, 1)}
         if any(n + sum(p) < w for n, p, w in zip(shape[2:], attrs["padding"], attrs["window"])):
             continue
         x = normal(shape, "float32")
-        out = reference.avg_pool2d.fn(x, **options)
-        check_pool(run_kernel, "avg_pool2d", [x], out, exact=False, **options)
+        out = pooling.avg_pool.fn(x, **options)
+        check_pool(run_kernel, "avg_pool", [x], out, exact=False, **options)
         g = normal(out.shape, "float32")
-        dx = reference.avg_pool2d_x_grad.fn(g, size=shape[2:], **options)
-        check_pool(run_kernel, "avg_pool2d_x_grad", [g], dx, exact=False, **options)
+        dx = pooling.avg_pool_x_grad.fn(g, size=shape[2:], **options)
+        check_pool(run_kernel, "avg_pool_x_grad", [g], dx, exact=False, **options)
 
 
 def test_max_pool2d_of_minus_infinity_and_strided_float64(run_kernel):
     options = {"window": (2, 2), "stride": (2, 2), "padding": ONE, "dilation": (1, 1)}
     x = np.full((1, 1, 4, 4), -np.inf)
-    check_pool(run_kernel, "max_pool2d", [x], np.full((1, 1, 3, 3), -np.inf), **options)
+    check_pool(run_kernel, "max_pool", [x], np.full((1, 1, 3, 3), -np.inf), **options)
     y = normal((2, 8, 9, 3)).transpose(0, 3, 1, 2)
-    out = reference.max_pool2d.fn(y, **options)
-    check_pool(run_kernel, "max_pool2d", [y], out, **options)
+    out = pooling.max_pool.fn(y, **options)
+    check_pool(run_kernel, "max_pool", [y], out, **options)
     g = np.asfortranarray(np.round(normal(out.shape)))
-    dx = reference.max_pool2d_x_grad.fn(g, y, out, **options)
-    check_pool(run_kernel, "max_pool2d_x_grad", [g, y, out], dx, **options)
+    dx = pooling.max_pool_x_grad.fn(g, out, y, **options)
+    check_pool(run_kernel, "max_pool_x_grad", [g, out, y], dx, **options)
 
 
 def test_pooling_agrees_with_torch(run_kernel):
@@ -249,5 +250,5 @@ def test_pooling_agrees_with_torch(run_kernel):
     out.backward(torch.from_numpy(g))
     y, dx = out.detach().numpy(), leaf.grad.numpy()
     options = {"window": (3, 3), "stride": (2, 2), "padding": ONE, "dilation": (1, 1)}
-    check_pool(run_kernel, "max_pool2d", [x], y, **options)
-    check_pool(run_kernel, "max_pool2d_x_grad", [g, x, y], dx, exact=False, **options)
+    check_pool(run_kernel, "max_pool", [x], y, **options)
+    check_pool(run_kernel, "max_pool_x_grad", [g, y, x], dx, exact=False, **options)

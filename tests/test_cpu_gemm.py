@@ -188,6 +188,6 @@ def test_takes_epilogue_knows_what_fuses():
         (True, operand(out, (210, 35, 7, 1))), (True, operand((6, 1, 1), (1, 1, 1))), (True, operand((), ())),
         (False, operand((7,), (1,))), (False, operand(out, (1, 4, 24, 120))),
     ):  # fmt: skip
-        assert takes_epilogue("conv2d", out, x) is fits
+        assert takes_epilogue("conv", out, x) is fits
     assert takes_epilogue("matmul", out, operand((7,), (1,)))
-    assert not takes_epilogue("max_pool2d", out, operand((), ()))
+    assert not takes_epilogue("max_pool", out, operand((), ()))

@@ -35,6 +35,6 @@ def test_example_is_true(left, right):
         assert got == want
 
 
-@pytest.mark.parametrize("name", ["softmax", "conv2d", "dropout", "sum", "adam_update"])
+@pytest.mark.parametrize("name", ["softmax", "conv", "dropout", "sum", "adam_update"])
 def test_explain_runs_the_samples(name):
     assert f"example: {name}(" in dg.explain(name)

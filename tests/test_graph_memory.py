@@ -142,8 +142,8 @@ def mlp_loss(x, y, w1, b1, w2, b2):
 
 
 def cnn_loss(x, y, w1, b1, w2, b2):
-    h = dg.relu(REGISTRY["conv2d"](x, w1, padding=1) + b1.reshape(1, -1, 1, 1))
-    h = REGISTRY["max_pool2d"](h, window=2)
+    h = dg.relu(REGISTRY["conv"](x, w1, padding=1) + b1.reshape(1, -1, 1, 1))
+    h = REGISTRY["max_pool"](h, window=2)
     return dg.cross_entropy(dg.linear(dg.flatten(h, start_axis=1), w2, b2), y)
 
 

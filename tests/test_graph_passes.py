@@ -109,8 +109,8 @@ def mlp_arguments(batch=6):
 
 
 def cnn_step(x, y, w1, b1, w2, b2):
-    h = dg.relu(REGISTRY["conv2d"](x, w1, padding=1) + b1.reshape(1, -1, 1, 1))
-    h = dg.flatten(REGISTRY["max_pool2d"](h, window=2), start_axis=1)
+    h = dg.relu(REGISTRY["conv"](x, w1, padding=1) + b1.reshape(1, -1, 1, 1))
+    h = dg.flatten(REGISTRY["max_pool"](h, window=2), start_axis=1)
     loss = dg.cross_entropy(dg.linear(h, w2, b2), y)
     params = [w1, b1, w2, b2]
     grads = vjp.walk([loss], [dg.ones(())], params)

@@ -21,6 +21,7 @@ SINCE = {
     "take_x_grad": 16,
     "combine_slices": 16,
     "combine_elements": 16,
+    "put_pixels": 16,
     "scatter_along": 16,
     "bitwise_and": 18,
     "bitwise_or": 18,

@@ -1,18 +1,24 @@
 """Convolution with few channels per group (depthwise): lines of images times single filter elements.
 
-There is nothing to share between the rows of a matrix product here; each output plane is summed up tap by
-tap, in the order (channel, r, s), with a rounding after each product.
+There is nothing to share between the rows of a matrix product here. Bands of padded lines are copied to a
+scratch area in the second-level cache, columns that are a stride apart side by side, so that the sums over
+taps are whole vectors without bounds. No value depends on bands or chunks.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 
 from ...core.backend import Arg, Operand, Program
+from ...core.types import DType
+from .conv_axes import Axes, Product, output_steps
 from .panels import IMPORT, block
 
-Pair = tuple[int, int]
 _MIN_ROWS = 4
+_BAND_BYTES = 1 << 16
+#: whole vectors of a line that are summed up together
+_VECTORS = 4
 
 
 def applies(groups: int, rows: int) -> bool:
@@ -20,126 +26,209 @@ def applies(groups: int, rows: int) -> bool:
     return groups > 1 and rows < _MIN_ROWS
 
 
-# In the texts below T stands for the dtype's short name. The head reads the slots that all three share:
-# x[image, channel, line, column], g[image, row, line, column] and f[row, channel, tap, tap].
-_HEAD = """
+# In the texts below T stands for the dtype's short name, SIZE for its bytes, LANES for the vector's width.
+# The head reads the slots that both kernels share.
+_HEAD = f"""
+{IMPORT}from duograd.backends.cpu.lines import *
+
 def kernel(args, chunk, nchunks):
     images, groups, rows, channels = args[0], args[1], args[2], args[3]
-    h, w, p, q = args[4], args[5], args[6], args[7]
-    taps_y, taps_x, step_y, step_x = args[8], args[9], args[10], args[11]
-    tap_y, tap_x, top, left = args[12], args[13], args[14], args[15]
-    x, x_n, x_c, x_y, x_x = args[16], args[17], args[18], args[19], args[20]
-    g, g_n, g_k, g_y, g_x = args[21], args[22], args[23], args[24], args[25]
-    f, f_k, f_c, f_y, f_x = args[26], args[27], args[28], args[29], args[30]
+    d, o, step_z, taps_z, tap_z, origin_z = args[4], args[5], args[6], args[7], args[8], args[9]
+    h, p, step_y, taps_y, tap_y, origin_y = args[10], args[11], args[12], args[13], args[14], args[15]
+    w, q, step_x, taps_x, tap_x, origin_x = args[16], args[17], args[18], args[19], args[20], args[21]
+    x, x_n, x_c, x_z, x_y, x_x = args[22], args[23], args[24], args[25], args[26], args[27]
+    f, f_row, f_c, f_z, f_y, f_x, f_group = args[28], args[29], args[30], args[31], args[32], args[33], args[34]
+    band, line_pitch, plane_pitch, split = args[35], args[36], args[37], args[38]
+    table = args[39] + chunk * args[40]
+    taps = taps_z * taps_y * taps_x
+    lines_at = table + (taps * 16 + 63) // 64 * 64
+    # The first source line and column that a tap reaches, from that of result 0.
+    back_y, back_x = min(0, (taps_y - 1) * tap_y), min(0, (taps_x - 1) * tap_x)
+    for tap in range(taps):
+        tz, ty, tx = tap // (taps_y * taps_x), tap // taps_x % taps_y, tap % taps_x
+        column = tx * tap_x - back_x
+        offset = (ty * tap_y - back_y) * line_pitch + column % step_x * split + column // step_x * SIZE
+        store_i64(table, tap * 2, tz * plane_pitch + offset)
+    bands = (p + band - 1) // band
 """
 
-# Of a tap (ty, tx): results [first, last) x [low, high) whose source lies inside the image.
-_RANGES = """
-            y0, x0 = ty * tap_y - top, tx * tap_x - left
-            first, last = max(0, -(y0 // step_y)), min(p, -((y0 - h) // step_y))
-            low, high = max(0, -(x0 // step_x)), min(q, -((x0 - w) // step_x))
+# Copies the band of one channel: lines of every plane that a tap of z reaches, split by column phase.
+_COPY = """
+lines = (count - 1) * step_y + (taps_y - 1) * abs(tap_y) + 1
+low_y = line0 * step_y + origin_y + back_y
+first = min(lines, max(0, -low_y))
+last = max(first, min(lines, h - low_y))
+for part in range(taps_z * step_x):
+    tz, phase = part // step_x, part % step_x
+    z = front * step_z + tz * tap_z + origin_z
+    inside = 0 <= z < d
+    start = origin_x + back_x + phase
+    source = x + image * x_n + channel * x_c + z * x_z + low_y * x_y + start * x_x
+    to = lines_at + tz * plane_pitch + phase * split
+    for j in range(0, split // SIZE, LANES):
+        low, high = -((start + j * step_x) // step_x), -((start + j * step_x - w) // step_x)
+        line = 0
+        for stage in range(3):
+            end = first if stage == 0 else last if stage == 1 else lines
+            right = high if inside and stage == 1 else 0
+            here = source + j * step_x * x_x + line * x_y
+            there = to + j * SIZE + line * line_pitch
+            if step_x * x_x == SIZE:
+                copy_lanes_T(there, line_pitch, here, x_y, end - line, LANES, low, right, LANES)
+            else:
+                gather_lanes_T(there, line_pitch, here, x_y, step_x * x_x, end - line, LANES, low, right, LANES)
+            line = end
 """
 
-_FORWARD = f"""# conv2d with few channels T
-{_HEAD}
-    items = images * groups * rows
+_SUM = """# conv with few channels T
+HEAD
+    out_z, out_y, out_x = args[41], args[42], args[43]
+    out_area, out_line, out_plane, out_first = args[44], args[45], args[46], args[47]
+    out, result_at = args[48], lines_at + args[49]
+    pitch = args[50]
+    items = images * groups * o * bands
     for item in range(items * chunk // nchunks, items * (chunk + 1) // nchunks):
-        row, image = item % (groups * rows), item // (groups * rows)
-        plane = g + (image * g_n + row * g_k) * SIZE
-        for e in range(p * q):
-            store_T(plane, e, types.NAME(0))
-        for k in range(channels * taps_y * taps_x):
-            c, ty, tx = k // (taps_y * taps_x), k // taps_x % taps_y, k % taps_x
-            weight = load_in_T(f, row * f_k + c * f_c + ty * f_y + tx * f_x)
-            source = image * x_n + (row // rows * channels + c) * x_c{_RANGES}
-            for line in range(first, last):
-                at = source + (line * step_y + y0) * x_y + x0 * x_x
-                for e in range(low, high):
-                    total = load_T(plane, line * q + e) + weight * load_in_T(x, at + e * step_x * x_x)
-                    store_out_T(plane, line * q + e, total, 0)
-"""
-
-_IMAGE_GRADIENT = f"""# conv2d_x_grad with few channels T
-{_HEAD}
-    items = images * groups * channels
-    for item in range(items * chunk // nchunks, items * (chunk + 1) // nchunks):
-        channel, image = item % (groups * channels), item // (groups * channels)
-        plane = x + (image * x_n + channel * x_c) * SIZE
-        group = channel // channels
-        for e in range(h * w):
-            store_T(plane, e, types.NAME(0))
-        for k in range(rows * taps_y * taps_x):
-            row, ty, tx = group * rows + k // (taps_y * taps_x), k // taps_x % taps_y, k % taps_x
-            weight = load_in_T(f, row * f_k + channel % channels * f_c + ty * f_y + tx * f_x)
-            source = image * g_n + row * g_k{_RANGES}
-            for line in range(first, last):
-                to = (line * step_y + y0) * w + x0
-                for e in range(low, high):
-                    value = load_in_T(g, source + line * g_y + e * g_x)
-                    store_out_T(plane, to + e * step_x, load_T(plane, to + e * step_x) + weight * value, 0)
-"""
-
-_FILTER_GRADIENT = f"""# conv2d_w_grad with few channels T
-{IMPORT}{_HEAD}
-    partial = args[31] + chunk * 64
-    items = groups * rows * channels
-    for item in range(items * chunk // nchunks, items * (chunk + 1) // nchunks):
-        row, c = item // channels, item % channels
-        for k in range(taps_y * taps_x):
-            ty, tx = k // taps_x, k % taps_x{_RANGES}
-            total = types.NAME(0)
-            for image in range(images):
-                source = x + (image * x_n + (row // rows * channels + c) * x_c + x0 * x_x) * SIZE
-                other = g + (image * g_n + row * g_k) * SIZE
-                for line in range(first, last):
-                    at = source + (line * step_y + y0) * x_y * SIZE
-                    if step_x * x_x == 1 and g_x == 1 and low < high:
-                        dot_rows_T(
-                            partial, at + low * SIZE, 0, 1, other + (line * g_y + low) * SIZE, high - low,
-                            1, LANES,
-                        )
-                        total += load_T(partial, 0)
+        line0, front = item % bands * band, item // bands % o
+        group, image = item // (bands * o) % groups, item // (bands * o * groups)
+        count = min(band, p - line0)
+        for c in range(channels):
+            channel = group * channels + c
+COPY
+            for row in range(rows):
+                for tap in range(taps):
+                    tz, ty, tx = tap // (taps_y * taps_x), tap // taps_x % taps_y, tap % taps_x
+                    weight = load_T(f + group * f_group + row * f_row + c * f_c + tz * f_z + ty * f_y + tx * f_x, 0)
+                    store_T(table, tap * PER_ENTRY + PER_NUMBER, weight)
+                at = (image * groups * rows + group * rows + row) * out_plane + out_first
+                at += front * out_z * out_area + line0 * out_y * out_line
+                to, to_step = out + at * SIZE, out_y * out_line * SIZE
+                if out_x != 1:
+                    to, to_step = result_at + row * pitch * band, pitch
+                column = 0
+                while column < q:
+                    here, there = lines_at + column * SIZE, to + column * SIZE
+                    step = step_y * line_pitch
+                    if q - column > 2 * LANES:
+                        length = min(q - column, VECTORS * LANES)
+                        sum_taps_T(there, to_step, here, step, count, length, table, taps, c, 2, VECTORS, LANES)
                     else:
-                        for e in range(low, high):
-                            total += load_T(at, e * step_x * x_x) * load_T(other, line * g_y + e * g_x)
-            store_T(f, row * f_k + c * f_c + ty * f_y + tx * f_x, total)
+                        length = min(q - column, LANES)
+                        sum_taps_T(there, to_step, here, step, count, length, table, taps, c, 4, 1, LANES)
+                    column += length
+                if out_x != 1 and c == channels - 1:
+                    for line in range(count):
+                        for e in range(q):
+                            value = load_T(to + line * pitch, e)
+                            store_T(out, at + line * out_y * out_line + e * out_x, value)
+"""
+
+_DOT = """# conv_w_grad with few channels T
+HEAD
+    g, g_n, g_k, g_z, g_y = args[41], args[42], args[43], args[44], args[45]
+    sums = lines_at + args[46]
+    for channel in range(groups * channels * chunk // nchunks, groups * channels * (chunk + 1) // nchunks):
+        group, c = channel // channels, channel % channels
+        for k in range(rows * taps * LANES):
+            store_T(sums, k, types.NAME(0))
+        for item in range(images * o * bands):
+            line0, front, image = item % bands * band, item // bands % o, item // (bands * o)
+            count = min(band, p - line0)
+COPY
+            for row in range(rows):
+                other = g + image * g_n + (group * rows + row) * g_k + front * g_z + line0 * g_y
+                for tap in range(taps):
+                    here = lines_at + load_i64(table, tap * 2)
+                    to = sums + (row * taps + tap) * LANES * SIZE
+                    column = 0
+                    while column < q:
+                        at, beside = here + column * SIZE, other + column * SIZE
+                        if q - column > 2 * LANES:
+                            length = min(q - column, VECTORS * LANES)
+                            dot_lines_T(to, at, step_y * line_pitch, beside, g_y, count, length, VECTORS, LANES)
+                        else:
+                            length = min(q - column, LANES)
+                            dot_lines_T(to, at, step_y * line_pitch, beside, g_y, count, length, 1, LANES)
+                        column += length
+        for k in range(rows * taps):
+            row, tap = k // taps, k % taps
+            tz, ty, tx = tap // (taps_y * taps_x), tap // taps_x % taps_y, tap % taps_x
+            total = types.NAME(0)
+            for lane in range(LANES):
+                total += load_T(sums, k * LANES + lane)
+            store_T(f + group * f_group + row * f_row + c * f_c + tz * f_z + ty * f_y + tx * f_x, 0, total)
 """
 
 
 @functools.cache
-def _text(template: str, char: str, size: int, lanes: int) -> str:
-    text = template.replace("_T(", f"_{char}(").replace(" T\n", f" {char}\n")
-    return text.replace("SIZE", str(size)).replace("LANES", str(lanes)).replace("NAME", f"float{8 * size}")
+def _text(template: str, dtype: DType, lanes: int) -> str:
+    size = dtype.itemsize
+    copied = "".join(f"            {line}\n" for line in _COPY.strip().splitlines()).rstrip()
+    text = template.replace("HEAD", _HEAD.strip("\n")).replace("COPY", copied)
+    text = text.replace("PER_ENTRY", str(16 // size)).replace("PER_NUMBER", str(8 // size))
+    text = (
+        text.replace("_T(", f"_{dtype.char}(").replace(" T\n", f" {dtype.char}\n").replace("NAME", dtype.name)
+    )
+    return text.replace("SIZE", str(size)).replace("LANES", str(lanes)).replace("VECTORS", str(_VECTORS))
 
 
-def _launch(
-    program: Program, template: str, x: Operand, g: Operand, f: Operand, items: int, stride: Pair,
-    padding: tuple[Pair, Pair], dilation: Pair, groups: int,
-) -> None:  # fmt: skip
-    size, lanes = x.dtype.itemsize, block(x.dtype).lanes
-    rows, channels = f.shape[0] // groups, f.shape[1]
-    args: list[Arg] = [x.shape[0], groups, rows, channels, *x.shape[2:], *g.shape[2:], *f.shape[2:]]
-    args += [*stride, *dilation, padding[0][0], padding[1][0]]
-    args += [x.slot, *x.strides, g.slot, *g.strides, f.slot, *f.strides]
-    chunks = program.chunks(items, 1.0 * g.size * channels * f.shape[2] * f.shape[3])
-    if template is _FILTER_GRADIENT:
-        args.append(program.scratch(64 * chunks))
-    program.launch(_text(template, x.dtype.char, size, lanes), args, chunks)
+class _Band:
+    """How lines stand in the scratch area: bytes of a line, a plane, a column phase; lines of results in a band."""
+
+    def __init__(self, axes: Axes, dtype: DType):
+        (_, y, z), size, lanes = axes, dtype.itemsize, block(dtype).lanes
+        reach = (z.out - 1) * z.step + (z.taps - 1) * abs(z.tap_step) + 1
+        # Sums read whole vectors, the last of them past the line's end.
+        columns = -(-reach // z.step)
+        self.split = (-(-columns // lanes) + _VECTORS) * lanes * size
+        self.line = self.split * z.step
+        more = (y.taps - 1) * abs(y.tap_step) + 1
+        lines = _BAND_BYTES // (self.line * axes[0].taps)
+        self.lines = min(y.out, max(4, 1 + (lines - more) // y.step))
+        self.plane = self.line * ((self.lines - 1) * y.step + more)
+        self.bytes = self.plane * axes[0].taps
 
 
-Window = tuple[Pair, tuple[Pair, Pair], Pair, int]
+def _slots(product: Product, band: _Band, table: Arg, pitch: int) -> list[Arg]:
+    x, w, out, channels, filters, axes, groups = product
+    size = out.dtype.itemsize
+    f_row, f_channel, f_group = (s * size for s in filters)
+    steps = [s * size for s in w.strides[2:]]
+    shifted = w.offset + sum(a.filter_origin * s for a, s in zip(axes, steps))
+    args: list[Arg] = [x.shape[0], groups, out.shape[1] // groups, channels]
+    for a in axes:
+        args += [a.size, a.out, a.step, a.taps, a.tap_step, a.origin]
+    args += [x.slot, *(s * size for s in x.strides), w._replace(offset=shifted).slot, f_row, f_channel]
+    args += [*(a.filter_step * s for a, s in zip(axes, steps)), f_group]
+    return [*args, band.lines, band.line, band.plane, band.split, table, pitch]
 
 
-def forward(program: Program, x: Operand, w: Operand, out: Operand, window: Window) -> None:
-    """Append out = conv2d(x, w). window: stride, padding, dilation, groups."""
-    _launch(program, _FORWARD, x, out, w, out.shape[0] * out.shape[1], *window)
+def windowed(program: Program, product: Product) -> None:
+    """Append one launch of the windowed product."""
+    out, axes = product.out, product.axes
+    dtype, band = out.dtype, _Band(axes, out.dtype)
+    images, rows = out.shape[0], out.shape[1] // product.groups
+    items = images * product.groups * axes[0].out * -(-axes[1].out // band.lines)
+    columns = images * math.prod(a.out for a in axes)
+    taps = math.prod(a.taps for a in axes)
+    chunks = program.chunks(items, 1.0 * columns * out.shape[1] * product.channels * taps)
+    line = -(-axes[2].out * dtype.itemsize // 64) * 64 + 64 * _VECTORS
+    table = -(-taps * 16 // 64) * 64
+    pitch = table + band.bytes + (line * band.lines * rows if axes[2].out_step != 1 else 0) + 64
+    pitch = -(-pitch // 64) * 64
+    args = _slots(product, band, program.scratch(chunks * pitch), pitch)
+    args += [*(a.out_step for a in axes), *output_steps(out, axes), out.slot, band.bytes, line]
+    program.launch(_text(_SUM, dtype, block(dtype).lanes), args, chunks)
 
 
-def image_gradient(program: Program, g: Operand, w: Operand, out: Operand, window: Window) -> None:
-    """Append the gradient for the image."""
-    _launch(program, _IMAGE_GRADIENT, out, g, w, out.shape[0] * out.shape[1], *window)
-
-
-def filter_gradient(program: Program, g: Operand, x: Operand, out: Operand, window: Window) -> None:
-    """Append the gradient for the filters."""
-    _launch(program, _FILTER_GRADIENT, x, g, out, out.shape[0] * out.shape[1], *window)
+def filter_gradient(program: Program, g: Operand, product: Product) -> None:
+    """Append the gradient for the filters: g's lines are contiguous, product.w is the result."""
+    w, axes, groups = product.w, product.axes, product.groups
+    dtype, band = w.dtype, _Band(axes, w.dtype)
+    lanes, size, rows = block(dtype).lanes, dtype.itemsize, g.shape[1] // groups
+    taps = math.prod(a.taps for a in axes)
+    table = -(-taps * 16 // 64) * 64
+    pitch = -(-(table + band.bytes + rows * taps * lanes * size + 64) // 64) * 64
+    chunks = program.chunks(groups * product.channels, 1.0 * g.size * product.channels * taps)
+    args = _slots(product, band, program.scratch(chunks * pitch), pitch)
+    args += [g.slot, *(s * size for s in g.strides[:4]), band.bytes]
+    program.launch(_text(_DOT, dtype, lanes), args, chunks)

@@ -12,13 +12,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...core.backend import Arg, Operand, Program
-from ...core.lower import copy
+from ...core.lower import copy, fill
 from ...core.types import DType
 from . import conv_direct
+from .conv_axes import Axis, Pair, Product, Row, lift, lift_window
 from .gemm import Left, Levels, Reduction, Side, product
 from .panels import IMPORT, block, fill_zero, pack
-
-Pair = tuple[int, int]
 
 
 @functools.cache
@@ -58,7 +57,7 @@ def kernel(args, chunk, nchunks):
 """
 
 
-def _pad(program: Program, x: Operand, padding: tuple[Pair, Pair]) -> Operand:
+def _pad(program: Program, x: Operand, padding: tuple[Pair, ...]) -> Operand:
     """Append a zero-padded contiguous copy of the images."""
     n, c, h, w = x.shape
     (top, bottom), (left, right) = padding
@@ -70,37 +69,105 @@ def _pad(program: Program, x: Operand, padding: tuple[Pair, Pair]) -> Operand:
     return out
 
 
-def conv2d_w_grad(
-    program: Program,
-    inputs: Sequence[Any],
-    outputs: Sequence[Operand],
-    *,
-    stride: Pair,
-    padding: tuple[Pair, Pair],
-    dilation: Pair,
-    groups: int,
-    window: Pair | None = None,
-) -> None:
-    """Append the filter gradient. g: [N, K, P, Q], x: [N, C, H, W], out: [K, C / groups, R, S]."""
-    g, x = inputs
-    out = outputs[0]
+def conv_w_grad(
+    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, stride: Row,
+    padding: tuple[Pair, ...], dilation: Row, groups: int, window: Row = (),
+) -> None:  # fmt: skip
+    """Append the filter gradient. g: [N, K, ...], x: [N, C, ...], out: [K, C / groups, ...]."""
+    out, (g, x) = lift(outputs[0]), map(lift, inputs)
+    stride, padding, dilation = lift_window(stride, padding, dilation)
     if out.size == 0:
         return
     if g.size == 0 or x.size == 0:
         fill_zero(program, out)
-        return
+    elif conv_direct.applies(groups, out.shape[0] // groups):
+        if g.strides[4] != 1 and g.shape[4] > 1:
+            g = _dense(program, g)
+        axes = tuple(
+            Axis(n, p, s, r, d, -pads[0])
+            for n, p, r, s, pads, d in zip(x.shape[2:], g.shape[2:], out.shape[2:], stride, padding, dilation)
+        )
+        filters = out.strides[0], out.strides[1], out.shape[0] // groups * out.strides[0]
+        like = Product(x, out, g, out.shape[1], filters, (axes[0], axes[1], axes[2]), groups)
+        conv_direct.filter_gradient(program, g, like)
+    elif out.shape[2] == x.shape[2] == 1 and not any(padding[0]):
+        _flat(program, _drop(g), _drop(x), _drop(out), stride[1:], padding[1:], dilation[1:], groups)
+    else:
+        _by_depth(program, g, x, out, stride, padding, dilation, groups)
+
+
+def _dense(program: Program, x: Operand) -> Operand:
+    dense = program.scratch_operand(x.dtype, x.shape)
+    copy(program, x, dense)
+    program.wave()
+    return dense
+
+
+def _drop(x: Operand, axis: int = 2) -> Operand:
+    """x without an axis of which it is seen at 0."""
+    return x._replace(
+        shape=x.shape[:axis] + x.shape[axis + 1 :], strides=x.strides[:axis] + x.strides[axis + 1 :]
+    )
+
+
+def _part(x: Operand, axis: int, first: int, count: int, step: int = 1) -> Operand:
+    """x at count places along an axis."""
+    shape, strides = list(x.shape), list(x.strides)
+    offset = x.offset + first * strides[axis] * x.dtype.itemsize
+    shape[axis], strides[axis] = count, strides[axis] * step
+    return x._replace(offset=offset, shape=tuple(shape), strides=tuple(strides))
+
+
+def _by_depth(
+    program: Program, g: Operand, x: Operand, out: Operand, stride: Row, padding: tuple[Pair, ...],
+    dilation: Row, groups: int,
+) -> None:  # fmt: skip
+    """Three spatial axes: a plane of images for each result plane, once for every tap of the first axis."""
+    n, channels, d, h, w = x.shape
+    o = g.shape[2]
+    (front, _), (top, bottom), (left, right) = padding
+    planes = program.scratch_operand(g.dtype, (n, o, *g.shape[1:2], *g.shape[3:]))
+    copy(program, _swap(g), planes)
+    images = program.scratch_operand(x.dtype, (n, o, channels, h + top + bottom, w + left + right))
+    fill_zero(program, images)
+    part = program.scratch_operand(out.dtype, (out.shape[0], *_drop(out).shape[1:]))
+    flat = [v._replace(shape=(n * o, *v.shape[2:]), strides=v.strides[1:]) for v in (planes, images)]
+    for tap in range(out.shape[2]):
+        program.wave()
+        z = tap * dilation[0] - front
+        first = min(o, max(0, -(z // stride[0])))
+        last = max(first, min(o, -((z - d) // stride[0])))
+        inner = _part(_part(images, 3, top, h), 4, left, w)
+        for low, high in ((0, first), (last, o)):
+            if high > low:
+                hollow = _part(inner, 1, low, high - low)
+                fill(program, 0, hollow)
+        if last > first:
+            source = _part(x, 2, first * stride[0] + z, last - first, stride[0])
+            copy(program, _swap(source), _part(inner, 1, first, last - first))
+        program.wave()
+        _flat(program, flat[0], flat[1], part, stride[1:], ((0, 0), (0, 0)), dilation[1:], groups)
+        program.wave()
+        copy(program, part, _drop(_part(out, 2, tap, 1)))
+
+
+def _swap(x: Operand) -> Operand:
+    """[N, C, D, ...] as [N, D, C, ...]."""
+    (n, c, d, *rest), (s0, s1, s2, *steps) = x.shape, x.strides
+    return x._replace(shape=(n, d, c, *rest), strides=(s0, s2, s1, *steps))
+
+
+def _flat(
+    program: Program, g: Operand, x: Operand, out: Operand, stride: Row, padding: tuple[Pair, ...],
+    dilation: Row, groups: int,
+) -> None:  # fmt: skip
+    """Two spatial axes."""
     rows = out.shape[0] // groups
-    if conv_direct.applies(groups, rows):
-        conv_direct.filter_gradient(program, g, x, out, (stride, padding, dilation, groups))
-        return
     n, _, p, q = g.shape
     channels, r, s = out.shape[1:]
     tile, size = block(out.dtype), out.dtype.itemsize
     if p > 1 and q > 1 and g.strides[2] != q * g.strides[3]:
-        dense = program.scratch_operand(g.dtype, g.shape)
-        copy(program, g, dense)
-        program.wave()
-        g = dense
+        g = _dense(program, g)
     pixel = g.strides[3] if q > 1 else g.strides[2]
     if any(map(any, padding)):
         x = _pad(program, x, padding)
@@ -125,4 +192,4 @@ def conv2d_w_grad(
     product(program, channels * r * s, rows, (1, 1, groups), reduction, left, right, out, transposed=True)
 
 
-KERNELS = {"conv2d_w_grad": conv2d_w_grad}
+KERNELS = {"conv_w_grad": conv_w_grad}

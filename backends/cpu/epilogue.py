@@ -18,7 +18,7 @@ from ...core.lower import broadcast_strides, lower_map
 from ...core.types import DType, Shape, contiguous_strides
 from .emit_expression import expression_lines
 
-_MATRIX_OPS = ("matmul", "conv2d", "conv2d_x_grad")
+_MATRIX_OPS = ("matmul", "conv", "conv_x_grad")
 
 
 def takes_epilogue(op: str, out_shape: Shape, operand: Operand | Scalar) -> bool:
@@ -28,7 +28,7 @@ def takes_epilogue(op: str, out_shape: Shape, operand: Operand | Scalar) -> bool
     if isinstance(operand, Scalar):
         return True
     strides = broadcast_strides(operand, out_shape)
-    return _column_stride(out_shape, strides, 2 if op.startswith("conv2d") else 1) in (0, 1)
+    return _column_stride(out_shape, strides, len(out_shape) - 2 if op.startswith("conv") else 1) in (0, 1)
 
 
 def _column_stride(shape: Shape, strides: Sequence[int], axes: int) -> int:

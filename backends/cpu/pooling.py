@@ -1,5 +1,6 @@
-"""Pooling and its gradients: one item is a line of results, or a plane where windows may overlap.
+"""Pooling and its gradients: windows of 2 x 2 and 3 x 3 here, any other in pooling_lines.py.
 
+One item is a line of results, or a plane where windows may overlap.
 Windows inside the image are unrolled: two columns wide and two apart on wide values, others so that LLVM
 vectorises along the line. Windows that meet the border take a loop with bounds. Window, stride and dilation
 are part of the source, sizes are not. A gradient is added up window by window in row-major order, one plane
@@ -9,16 +10,16 @@ by one thread.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ...core.backend import Operand, Program
 from ...core.lower import copy
 from ...core.types import DType
+from . import pooling_lines
+from .conv_axes import Pair, Row
 from .epilogue import indent
 from .panels import fill_zero
-
-Pair = tuple[int, int]
 
 
 class Window(NamedTuple):
@@ -157,7 +158,7 @@ def _max_source(dtype: DType, window: Window) -> str:
     border = [f"m = types.{dtype.name}(-1e999)"]
     border += _bounded(window, [f"v = load_in_{t}(x, e)", "m = v if (v > m) | (v != v) else m"])
     border.append(f"store_out_{t}(out, to, m, 0)")
-    return _text("max_pool2d", dtype, window, False, inside, border, [], window.pairs)
+    return _text("max_pool", dtype, window, False, inside, border, [], window.pairs)
 
 
 @functools.cache
@@ -196,7 +197,7 @@ def _max_gradient_source(dtype: DType, window: Window) -> str:
         "    free = False",
     ])  # fmt: skip
     wide = window.pairs and window.tiles
-    return _text("max_pool2d_x_grad", dtype, window, True, inside, border, start, wide)
+    return _text("max_pool_x_grad", dtype, window, True, inside, border, start, wide)
 
 
 def _pair(t: str, r: int, s: int) -> list[str]:
@@ -220,26 +221,6 @@ def _pair_gradient(dtype: DType, window: Window) -> list[str]:
             lines.append(f"w_store_{t}(dx, at + {r} * w, w_low_{t}(d0, d1), mask_a)")
             lines.append(f"w_store_{t}(dx, at + {r} * w + 16, w_high_{t}(d0, d1), mask_b)")
     return lines
-
-
-@functools.cache
-def _pick_source(dtype: DType, window: Window) -> str:
-    """g is image-shaped here, dx pooled: the element of g where x has its first maximum."""
-    t, zero = dtype.char, _zero(dtype)
-    inside = [f"m = load_in_{t}(out, to)", "spot = at"]
-    for r, s in reversed(window.taps):
-        place = f"at + {_offset(window, r, s)}"
-        inside += [f"v = load_in_{t}(x, {place})", f"spot = {place} if (v == m) | (v != v) else spot"]
-    inside.append(f"store_out_{t}(dx, to, load_in_{t}(g, spot), 0)")
-    border = [f"m = load_in_{t}(out, to)", "free = True", f"picked = {zero}"]
-    border += _bounded(window, [
-        f"v = load_in_{t}(x, e)",
-        "if free and (v == m or v != v):",
-        f"    picked = load_in_{t}(g, e)",
-        "    free = False",
-    ])  # fmt: skip
-    border.append(f"store_out_{t}(dx, to, picked, 0)")
-    return _text("max_pool2d_pick", dtype, window, False, inside, border, [])
 
 
 def _share(dtype: DType, window: Window, include_pad: bool, value: str, inside: bool) -> list[str]:
@@ -267,7 +248,7 @@ def _avg_source(dtype: DType, window: Window, include_pad: bool) -> str:
     inside += [*_share(dtype, window, include_pad, "total", True), f"store_out_{t}(out, to, share, 0)"]
     border = [f"total = {_zero(dtype)}", *_bounded(window, [f"total = total + load_in_{t}(x, e)"])]
     border += [*_share(dtype, window, include_pad, "total", False), f"store_out_{t}(out, to, share, 0)"]
-    return _text(f"avg_pool2d{_counting(include_pad)}", dtype, window, False, inside, border, [])
+    return _text(f"avg_pool{_counting(include_pad)}", dtype, window, False, inside, border, [])
 
 
 @functools.cache
@@ -283,7 +264,7 @@ def _avg_gradient_source(dtype: DType, window: Window, include_pad: bool) -> str
             inside.append(f"store_{t}(dx, {place}, load_{t}(dx, {place}) + share)")
     border = _share(dtype, window, include_pad, f"load_in_{t}(g, to)", False)
     border += _bounded(window, [f"store_{t}(dx, e, load_{t}(dx, e) + share)"])
-    return _text(f"avg_pool2d_x_grad{_counting(include_pad)}", dtype, window, True, inside, border, start)
+    return _text(f"avg_pool_x_grad{_counting(include_pad)}", dtype, window, True, inside, border, start)
 
 
 def _counting(include_pad: bool) -> str:
@@ -300,7 +281,7 @@ def _dense(program: Program, x: Operand) -> Operand:
 
 def _launch(
     program: Program, source: str, planes_only: bool, image: Sequence[int], pooled: Sequence[int],
-    padding: tuple[Pair, Pair], buffers: Sequence[Operand | None],
+    padding: tuple[Pair, ...], buffers: Sequence[Operand | None],
 ) -> None:  # fmt: skip
     planes = image[0] * image[1]
     slots = [0 if b is None else b.slot for b in buffers]
@@ -310,82 +291,138 @@ def _launch(
     program.launch(source, args, program.chunks(items, work))
 
 
-def max_pool2d(
-    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, window: Pair, stride: Pair,
-    padding: tuple[Pair, Pair], dilation: Pair = (1, 1),
+def _unrolled(window: Row, stride: Row, dilation: Row) -> Window | None:
+    """The window when it is one of those that have kernels of their own."""
+    common = window in ((2, 2), (3, 3)) and stride in ((1, 1), (2, 2), (3, 3)) and dilation == (1, 1)
+    return Window((window[0], window[1]), (stride[0], stride[1]), (1, 1)) if common else None
+
+
+def max_pool(
+    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, window: Row, stride: Row,
+    padding: tuple[Pair, ...], dilation: Row, ceil_mode: bool = False,
 ) -> None:  # fmt: skip
-    """Append the maximum of each window of x: [N, C, H, W]; padding counts as -inf, NaN wins."""
-    _forward(program, inputs[0], outputs[0], padding, _max_source, Window(window, stride, dilation))
-
-
-def avg_pool2d(
-    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, window: Pair, stride: Pair,
-    padding: tuple[Pair, Pair], count_include_pad: bool = True,
-) -> None:  # fmt: skip
-    """Append the mean of each window of x: [N, C, H, W]."""
-    shape = Window(window, stride, (1, 1))
-    _forward(program, inputs[0], outputs[0], padding, _avg_source, shape, bool(count_include_pad))
-
-
-def _forward(
-    program: Program, x: Operand, out: Operand, padding: tuple[Pair, Pair], source: Callable[..., str],
-    *key: Any,
-) -> None:  # fmt: skip
+    """Append the maximum of each window of x: [N, C, ...]; padding counts as -inf, NaN wins."""
+    out = outputs[0]
     if out.size == 0:
         return
-    x = _dense(program, x)
+    x = _dense(program, inputs[0])
     program.wave()
-    _launch(program, source(x.dtype, *key), False, x.shape, out.shape, padding, (x, out, None, None))
+    unrolled = _unrolled(window, stride, dilation)
+    if unrolled is None:
+        pooling_lines.maximum(program, x, out, (window, stride, padding, dilation))
+    else:
+        source = _max_source(x.dtype, unrolled)
+        _launch(program, source, False, x.shape, out.shape, padding, (x, out, None, None))
 
 
-def max_pool2d_x_grad(
-    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, window: Pair, stride: Pair,
-    padding: tuple[Pair, Pair], dilation: Pair = (1, 1),
+def max_pool_index(
+    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, window: Row, stride: Row,
+    padding: tuple[Pair, ...], dilation: Row, ceil_mode: bool = False,
 ) -> None:  # fmt: skip
-    """Append the gradient for x of inputs (g, x, out): to the first maximum in row-major order."""
+    """Append the place of each window's first maximum."""
+    if outputs[0].size == 0:
+        return
+    x = _dense(program, inputs[0])
+    program.wave()
+    pooling_lines.index(program, x, outputs[0], (window, stride, padding, dilation))
+
+
+def max_pool_x_grad(
+    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, window: Row, stride: Row,
+    padding: tuple[Pair, ...], dilation: Row, ceil_mode: bool = False,
+) -> None:  # fmt: skip
+    """Append the gradient for x of inputs (g, out, x): to the first maximum in row-major order."""
     dx = outputs[0]
     if inputs[0].size == 0:
         fill_zero(program, dx)
         return
-    g, x, out = (_dense(program, b) for b in inputs)
+    g, out, x = (_dense(program, b) for b in inputs)
     program.wave()
-    source = _max_gradient_source(dx.dtype, Window(window, stride, dilation))
-    _launch(program, source, True, dx.shape, g.shape, padding, (x, out, g, dx))
+    unrolled = _unrolled(window, stride, dilation)
+    if unrolled is None:
+        pooling_lines.maximum_gradient(program, g, x, dx, (window, stride, padding, dilation))
+    else:
+        source = _max_gradient_source(dx.dtype, unrolled)
+        _launch(program, source, True, dx.shape, g.shape, padding, (x, out, g, dx))
 
 
-def max_pool2d_pick(
-    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, window: Pair, stride: Pair,
-    padding: tuple[Pair, Pair], dilation: Pair = (1, 1),
+def _means_unrolled(
+    image: Operand, result: Operand, window: Row, stride: Row, padding: tuple[Pair, ...], dilation: Row,
+    include: bool, divisor: int | None,
+) -> Window | None:  # fmt: skip
+    """The window with a kernel of its own; there is none for windows that end beyond counted padding."""
+    if divisor is not None:
+        return None
+    ends = [(p - 1) * s + k - pads[0] for p, s, k, pads in zip(result.shape[2:], stride, window, padding)]
+    beyond = any(e > n + pads[1] for e, n, pads in zip(ends, image.shape[2:], padding))
+    return None if include and beyond else _unrolled(window, stride, dilation)
+
+
+def avg_pool(
+    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, window: Row, stride: Row,
+    padding: tuple[Pair, ...], dilation: Row, ceil_mode: bool = False, count_include_pad: bool = True,
+    divisor_override: int | None = None,
 ) -> None:  # fmt: skip
-    """Append, per window of x in inputs (v, x, out), the element of v where x has its first maximum."""
-    picked = outputs[0]
-    if picked.size == 0:
+    """Append the mean of each window of x: [N, C, ...]."""
+    out, include, divisor = outputs[0], count_include_pad, divisor_override
+    if out.size == 0:
         return
-    v, x, out = (_dense(program, b) for b in inputs)
+    x = _dense(program, inputs[0])
     program.wave()
-    source = _pick_source(picked.dtype, Window(window, stride, dilation))
-    _launch(program, source, False, x.shape, picked.shape, padding, (x, out, v, picked))
+    settings = window, stride, padding, dilation
+    unrolled = _means_unrolled(x, out, *settings, include, divisor)
+    if unrolled is None:
+        pooling_lines.mean(program, x, out, settings, include, divisor)
+    else:
+        source = _avg_source(x.dtype, unrolled, include)
+        _launch(program, source, False, x.shape, out.shape, padding, (x, out, None, None))
 
 
-def avg_pool2d_x_grad(
-    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, window: Pair, stride: Pair,
-    padding: tuple[Pair, Pair], count_include_pad: bool = True, size: Pair | None = None,
+def avg_pool_x_grad(
+    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, window: Row, stride: Row,
+    padding: tuple[Pair, ...], dilation: Row, ceil_mode: bool = False, count_include_pad: bool = True,
+    divisor_override: int | None = None, size: Row = (),
 ) -> None:  # fmt: skip
     """Append the gradient for x of inputs (g,): spread evenly over each window."""
-    dx = outputs[0]
+    dx, include, divisor = outputs[0], count_include_pad, divisor_override
     if inputs[0].size == 0:
         fill_zero(program, dx)
         return
     g = _dense(program, inputs[0])
     program.wave()
-    source = _avg_gradient_source(dx.dtype, Window(window, stride, (1, 1)), bool(count_include_pad))
-    _launch(program, source, True, dx.shape, g.shape, padding, (None, None, g, dx))
+    settings = window, stride, padding, dilation
+    unrolled = _means_unrolled(dx, g, *settings, include, divisor)
+    if unrolled is None:
+        pooling_lines.mean_gradient(program, g, dx, settings, include, divisor)
+    else:
+        source = _avg_gradient_source(dx.dtype, unrolled, include)
+        _launch(program, source, True, dx.shape, g.shape, padding, (None, None, g, dx))
+
+
+def pick_pixels(program: Program, inputs: Sequence[Any], outputs: Sequence[Operand]) -> None:
+    """Append the elements of each channel at places in its flattened spatial axes."""
+    if outputs[0].size:
+        x, places = (_dense(program, b) for b in inputs)
+        program.wave()
+        pooling_lines.pick(program, x, places, outputs[0])
+
+
+def put_pixels(
+    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, size: Row = (), add: bool = True
+) -> None:
+    """Append zeros with values at places in each channel's flattened spatial axes."""
+    if outputs[0].size:
+        v, places = (_dense(program, b) for b in inputs)
+        program.wave()
+        pooling_lines.put(program, v, places, outputs[0], add)
 
 
 KERNELS = {
-    "max_pool2d": max_pool2d,
-    "max_pool2d_x_grad": max_pool2d_x_grad,
-    "max_pool2d_pick": max_pool2d_pick,
-    "avg_pool2d": avg_pool2d,
-    "avg_pool2d_x_grad": avg_pool2d_x_grad,
+    "max_pool": max_pool,
+    "max_pool_index": max_pool_index,
+    "max_pool_x_grad": max_pool_x_grad,
+    "avg_pool": avg_pool,
+    "avg_pool_x_grad": avg_pool_x_grad,
+    "pick_pixels": pick_pixels,
+    "put_pixels": put_pixels,
 }

@@ -4,26 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...core.errors import OnnxError
 from ...core.op import REGISTRY as ops
 from .table import adapter
-
-
-def is_flat(op: str, x: Any) -> bool:
-    """Whether x has one spatial axis (it gets a second one of size 1). Raises OnnxError for three."""
-    if x.ndim not in (3, 4):
-        raise OnnxError(
-            op, f"over {x.ndim - 2} spatial axes is not supported, x: {x.type}", "use one or two spatial axes"
-        )
-    return x.ndim == 3  # type: ignore[no-any-return]
-
-
-def lift(x: Any) -> Any:
-    return ops["expand_dims"](x, axis=2)
-
-
-def drop(y: Any) -> Any:
-    return ops["reshape"](y, shape=(*y.shape[:2], *y.shape[3:]))
 
 
 def row(values: Any, n: int, default: int) -> list[int]:
@@ -66,19 +48,11 @@ def conv(
     """Cross-correlation with filters."""
     n = x.ndim - 2
     strides, dilations = row(strides, n, 1), row(dilations, n, 1)
-    padding, sizes = window_pads(x.shape[2:], w.shape[2:], strides, dilations, pads, auto_pad)
-    if n == 3:
-        return _conv3d(x, w, b, strides, padding, dilations, group, sizes)
-    flat = is_flat("Conv", x)
-    if flat:
-        x, w = lift(x), lift(w)
-        strides, dilations, padding = [1, *strides], [1, *dilations], [(0, 0), *padding]
-    y = ops["conv2d"](
+    padding, _ = window_pads(x.shape[2:], w.shape[2:], strides, dilations, pads, auto_pad)
+    y = ops["conv"](
         x, w, stride=tuple(strides), padding=tuple(padding), dilation=tuple(dilations), groups=group
     )
-    if b is not None:
-        y = y + ops["reshape"](b, shape=(-1, 1, 1))
-    return drop(y) if flat else y
+    return y if b is None else y + ops["reshape"](b, shape=(-1, *(1,) * n))
 
 
 @adapter("ConvTranspose")
@@ -87,7 +61,6 @@ def conv_transpose(
     output_padding=None, output_shape=None,
 ):  # fmt: skip
     """The gradient of a convolution with respect to its image."""
-    flat = is_flat("ConvTranspose", x)
     n = x.ndim - 2
     strides, dilations, extra = row(strides, n, 1), row(dilations, n, 1), row(output_padding, n, 0)
     sizes, padding = [], []
@@ -105,35 +78,8 @@ def conv_transpose(
         small = total // 2
         padding.append((small, total - small) if auto_pad == "SAME_UPPER" else (total - small, small))
         sizes.append(output_shape[k] if output_shape else whole - total)
-    full = [s + a + b_ for s, (a, b_) in zip(sizes, padding)]
-    if flat:
-        x, w = lift(x), lift(w)
-        strides, dilations, full = [1, *strides], [1, *dilations], [1, *full]
-    y = ops["conv2d_x_grad"](
-        x, w, size=tuple(full), stride=tuple(strides), padding=0, dilation=tuple(dilations), groups=group
-    )
-    cut = [slice(None)] * (3 if flat else 2) + [slice(a, a + s) for s, (a, _) in zip(sizes, padding)]
-    if any(p != (0, 0) for p in padding):
-        y = ops["slice"](y, index=tuple(cut))
-    if b is not None:
-        y = y + ops["reshape"](b, shape=(-1, 1, 1))
-    return drop(y) if flat else y
-
-
-def _conv3d(x, w, b, strides, padding, dilations, group, sizes):
-    """Two-dimensional convolutions of the slices that each depth of the window meets, summed."""
-    x = ops["pad"](x, padding=((0, 0), (0, 0), padding[0], (0, 0), (0, 0)))
-    n, c, _, h, width = x.shape
-    depth = sizes[0]
-    total = None
-    for r in range(w.shape[2]):
-        start = r * dilations[0]
-        cut = slice(start, start + (depth - 1) * strides[0] + 1, strides[0])
-        part = ops["permute"](ops["slice"](x, index=(slice(None), slice(None), cut)), axes=(0, 2, 1, 3, 4))
-        y = ops["conv2d"](
-            ops["reshape"](part, shape=(n * depth, c, h, width)), ops["slice"](w, index=(slice(None), slice(None), r)),
-            stride=tuple(strides[1:]), padding=tuple(padding[1:]), dilation=tuple(dilations[1:]), groups=group,
-        )  # fmt: skip
-        total = y if total is None else total + y
-    y = ops["permute"](ops["reshape"](total, shape=(n, depth, *total.shape[1:])), axes=(0, 2, 1, 3, 4))
-    return y if b is None else y + ops["reshape"](b, shape=(-1, 1, 1, 1))
+    y = ops["conv_x_grad"](
+        x, w, size=tuple(sizes), stride=tuple(strides), padding=tuple(padding), dilation=tuple(dilations),
+        groups=group,
+    )  # fmt: skip
+    return y if b is None else y + ops["reshape"](b, shape=(-1, *(1,) * n))

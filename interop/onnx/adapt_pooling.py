@@ -2,184 +2,102 @@
 
 from __future__ import annotations
 
-import functools
-import itertools
 import math
 from typing import Any
 
 import numpy as np
 
 from ...core.op import REGISTRY as ops
-from .adapt_convolution import drop, is_flat, lift, row, window_pads
+from .adapt_convolution import row, window_pads
 from .program import host_tensor
 from .table import adapter
 
 
 def _pool(
-    op: str, x: Any, window: Any, strides: Any, pads: Any, dilations: Any, auto_pad: str, ceil_mode: int
-) -> Any:
-    """x with what the op cannot pad itself, and the settings of two axes."""
+    x: Any, window: Any, strides: Any, pads: Any, dilations: Any, auto_pad: str, ceil_mode: int, value: float
+) -> tuple[Any, dict[str, Any]]:
+    """x, with the padding that the ops do not take, and their attributes."""
     n = x.ndim - 2
-    flat = n < 3 and is_flat(op, x)
     strides, dilations = row(strides, n, 1), row(dilations, n, 1)
-    padding, sizes = window_pads(x.shape[2:], window, strides, dilations, pads, auto_pad, ceil_mode)
-    # Padding after the image is made so that the last window just fits (ceil_mode) or as it was given.
-    fitted = []
-    for k in range(n):
-        span = dilations[k] * (window[k] - 1) + 1
-        need = (sizes[k] - 1) * strides[k] + span - x.shape[2 + k] - padding[k][0]
-        fitted.append((padding[k][0], max(0, need)))
-    if flat:
-        x, window = lift(x), [1, *window]
-        strides, dilations, fitted, padding = (
-            [1, *strides],
-            [1, *dilations],
-            [(0, 0), *fitted],
-            [(0, 0), *padding],
-        )
-        sizes = [1, *sizes]
-    return (
-        x,
-        tuple(window),
-        tuple(strides),
-        tuple(dilations),
-        tuple(fitted),
-        tuple(padding),
-        tuple(sizes),
-        flat,
-    )
+    padding, _ = window_pads(x.shape[2:], window, strides, dilations, pads, auto_pad, ceil_mode)
+    if any(max(p) > d * (w - 1) for p, d, w in zip(padding, dilations, window)):
+        x = ops["pad"](x, padding=((0, 0), (0, 0), *padding), value=value)
+        padding = [(0, 0)] * n
+    same = auto_pad in ("SAME_UPPER", "SAME_LOWER")
+    return x, {
+        "window": tuple(window), "stride": tuple(strides), "padding": tuple(padding), "dilation": tuple(dilations),
+        "ceil_mode": bool(ceil_mode) and not same,
+    }  # fmt: skip
 
 
 @adapter("MaxPool")
 def max_pool(
-    node,
-    x,
-    *,
-    kernel_shape,
-    strides=None,
-    pads=None,
-    dilations=None,
-    auto_pad="NOTSET",
-    ceil_mode=0,
+    node, x, *, kernel_shape, strides=None, pads=None, dilations=None, auto_pad="NOTSET", ceil_mode=0,
     storage_order=0,
-):
+):  # fmt: skip
     """The maximum of each window, and on request its place in the flattened x."""
-    n = x.ndim - 2
-    x, window, strides, dilations, fitted, _, sizes, flat = _pool(
-        "MaxPool", x, kernel_shape, strides, pads, dilations, auto_pad, ceil_mode
-    )
-    if node.n_outputs > 1 or n == 3:
-        places = node.n_outputs > 1
-        found = _max_by_shifts(x, window, strides, dilations, fitted, sizes, places, storage_order)
-        return tuple(drop(y) for y in found) if flat else found
-    dtype = x.dtype
+    dtype, shape = x.dtype, x.shape
     if not dtype.is_float:
         x = x.to("float32" if dtype.itemsize < 4 else "float64")
-    if any(max(p) > d * (w - 1) for p, d, w in zip(fitted, dilations, window)):
-        x = ops["pad"](x, padding=((0, 0), (0, 0), *fitted), value=-math.inf)
-        fitted = ((0, 0), (0, 0))
-    y = ops["max_pool2d"](x, window=window, stride=strides, padding=fitted, dilation=dilations)
-    y = _first(y, sizes).to(dtype)
-    return drop(y) if flat else y
-
-
-def _shifts(t, window, strides, dilations, pads, sizes, value):
-    """For each place in the window, the elements that stand there in all windows."""
-    t = ops["pad"](t, padding=((0, 0), (0, 0), *pads), value=value)
-    for spot in itertools.product(*map(range, window)):
-        cut = [slice(None), slice(None)]
-        for a, k in enumerate(spot):
-            start = k * dilations[a]
-            cut.append(slice(start, start + (sizes[a] - 1) * strides[a] + 1, strides[a]))
-        yield ops["slice"](t, index=tuple(cut))
-
-
-def _max_by_shifts(x, window, strides, dilations, fitted, sizes, want_places, column_major):
-    """Maxima (and their places: the first of equal ones) by comparing shifted slices."""
-    low = -math.inf if x.dtype.is_float else int(np.iinfo(x.dtype.np).min)
-    shape = x.shape[:1:-1] if column_major else x.shape[2:]
-    count = np.arange(math.prod(shape)).reshape(shape)
-    count = count.transpose() if column_major else count
-    lead = np.arange(x.shape[0] * x.shape[1]).reshape(*x.shape[:2], *(1,) * len(shape)) * math.prod(shape)
-    places = host_tensor(lead + count) if want_places else None
-    best = index = None
-    values = _shifts(x, window, strides, dilations, fitted, sizes, low)
-    spots = (
-        _shifts(places, window, strides, dilations, fitted, sizes, 0)
-        if want_places
-        else itertools.repeat(None)
-    )
-    for part, spot in zip(values, spots):
-        if best is None:
-            best, index = part, spot
-            continue
-        if want_places:
-            index = ops["where"](ops["greater"](part, best), spot, index)
-        best = ops["maximum"](best, part)
-    return (best, index) if want_places else (best,)
-
-
-def _first(y: Any, sizes: Any) -> Any:
-    """The first windows; padding can make room for more than there are."""
-    if y.shape[2:] == tuple(sizes):
+    wide, attrs = _pool(x, kernel_shape, strides, pads, dilations, auto_pad, ceil_mode, -math.inf)
+    y = ops["max_pool"](wide, **attrs).to(dtype)
+    if node.n_outputs == 1:
         return y
-    return ops["slice"](y, index=(slice(None), slice(None), *(slice(0, s) for s in sizes)))
+    index = ops["max_pool_index"](wide, **attrs)
+    if wide.shape != shape or storage_order:
+        index = _renumber(index, wide.shape[2:], shape[2:], _befores(x, wide, pads), bool(storage_order))
+    planes = np.arange(shape[0] * shape[1]).reshape(*shape[:2], *(1,) * (x.ndim - 2)) * math.prod(shape[2:])
+    return y, index + host_tensor(planes)
+
+
+def _befores(x: Any, wide: Any, pads: Any) -> list[int]:
+    n = x.ndim - 2
+    return [0] * n if wide is x or not pads else list(pads[:n])
+
+
+def _renumber(index: Any, old: Any, new: Any, before: list[int], column_major: bool) -> Any:
+    """Places in an image of `old` sizes as places in the one of `new` sizes that begins at `before` in it."""
+    digits = []
+    for n in reversed(old):
+        digits.append(ops["remainder"](index, int(n)))
+        index = ops["floor_divide"](index, int(n))
+    digits = [d - b for d, b in zip(reversed(digits), before)]
+    total, step = None, 1
+    for digit, n in zip(digits, new) if column_major else reversed(list(zip(digits, new))):
+        total = digit * step if total is None else total + digit * step
+        step *= int(n)
+    return total
 
 
 @adapter("AveragePool")
 def average_pool(
-    x,
-    *,
-    kernel_shape,
-    strides=None,
-    pads=None,
-    dilations=None,
-    auto_pad="NOTSET",
-    ceil_mode=0,
-    count_include_pad=0,
-):
+    x, *, kernel_shape, strides=None, pads=None, dilations=None, auto_pad="NOTSET", ceil_mode=0, count_include_pad=0
+):  # fmt: skip
     """The mean of each window; padding counts when count_include_pad says so."""
-    x, window, strides, dilations, fitted, padding, sizes, flat = _pool(
-        "AveragePool", x, kernel_shape, strides, pads, dilations, auto_pad, ceil_mode
-    )
-    plain = x.ndim == 4 and dilations == (1, 1) and all(max(p) < w for p, w in zip(fitted, window))
-    as_given = all(f[1] <= p[1] for f, p in zip(fitted, padding))
-    if plain and (as_given or not count_include_pad):
-        y = ops["avg_pool2d"](
-            x, window=window, stride=strides, padding=fitted, count_include_pad=bool(count_include_pad)
-        )
-        y = _first(y, sizes)
-    else:
-        y = _mean_by_sums(x, window, strides, dilations, fitted, padding, sizes, bool(count_include_pad))
-    return drop(y) if flat else y
-
-
-def _mean_by_sums(x, window, strides, dilations, fitted, padding, sizes, count_pad):
-    """Dilated windows and padding beyond the window: sums of shifted slices over counts of the same."""
-
-    def sums(t, pads):
-        return functools.reduce(ops["add"], _shifts(t, window, strides, dilations, pads, sizes, 0.0))
-
-    ones = ops["full"](1.0, shape=(1, 1, *x.shape[2:]), dtype=x.dtype)
-    if count_pad:
-        inside = tuple((f[0], min(f[1], p[1])) for f, p in zip(fitted, padding))
-        ones = ops["pad"](ones, padding=((0, 0), (0, 0), *inside), value=1.0)
-        rest = tuple((0, f[1] - i[1]) for f, i in zip(fitted, inside))
-        return sums(x, fitted) / sums(ones, rest)
-    return sums(x, fitted) / sums(ones, fitted)
+    x, attrs = _pool(x, kernel_shape, strides, pads, dilations, auto_pad, ceil_mode, 0.0)
+    return ops["avg_pool"](x, **attrs, count_include_pad=bool(count_include_pad))
 
 
 @adapter("LpPool")
 def lp_pool(x, *, kernel_shape, strides=None, pads=None, dilations=None, auto_pad="NOTSET", ceil_mode=0, p=2):
     """The p-norm of each window."""
-    x, window, strides, dilations, fitted, _, sizes, flat = _pool(
-        "LpPool", x, kernel_shape, strides, pads, dilations, auto_pad, ceil_mode
+    x, attrs = _pool(x, kernel_shape, strides, pads, dilations, auto_pad, ceil_mode, 0.0)
+    return ops["lp_pool"](x, **attrs, p=float(p))
+
+
+@adapter("MaxUnpool", host=("output_shape",))
+def max_unpool(x, index, output_shape=None, *, kernel_shape, strides=None, pads=None):
+    """Maxima where MaxPool found them; the places count in the shape that the window alone implies."""
+    n = x.ndim - 2
+    strides, pads = row(strides, n, 1), row(pads, 2 * n, 0)
+    size = tuple(
+        (m - 1) * s + k - a - b for m, s, k, a, b in zip(x.shape[2:], strides, kernel_shape, pads, pads[n:])
     )
-    powers = ops["power"](ops["abs"](x), float(p))
-    count = math.prod(window)
-    mean = _mean_by_sums(powers, window, strides, dilations, fitted, fitted, sizes, True)
-    y = ops["power"](mean * count, 1.0 / p)
-    return drop(y) if flat else y
+    y = ops["max_unpool"](x, ops["remainder"](index, math.prod(size)), size=size)
+    if output_shape is None or not np.size(output_shape):
+        return y
+    room = tuple((0, int(whole) - m) for whole, m in zip(output_shape[2:], size))
+    return ops["pad"](y, padding=((0, 0), (0, 0), *room))
 
 
 def _global(name: str) -> Any:

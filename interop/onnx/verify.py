@@ -79,13 +79,28 @@ def run_function(fn: Callable[..., Any], arguments: Arguments, arrays: list[np.n
 def _runtimes(model: onnx.ModelProto) -> list[tuple[str, Callable[[Any], list[Any]]]]:
     from onnx.reference import ReferenceEvaluator
 
-    evaluator = ReferenceEvaluator(model)
+    evaluator = ReferenceEvaluator(model, new_ops=[_grouped_transpose()])
     found: list[Any] = [("onnx.reference", lambda feeds: evaluator.run(None, feeds))]
     if importlib.util.find_spec("onnxruntime") is not None:
         session = _session(model)
         if session is not None:
             found.append(("onnxruntime", lambda feeds: session.run(None, feeds)))
     return found
+
+
+def _grouped_transpose() -> type:
+    """ConvTranspose group by group: the evaluator's own is right for one group alone."""
+    from onnx.reference.ops.op_conv_transpose import ConvTranspose
+
+    def _run(self: Any, x: Any, w: Any, b: Any = None, group: int = 1, **attrs: Any) -> Any:
+        parts = [
+            np.split(v, group, axis) if v is not None else [None] * group
+            for v, axis in ((x, 1), (w, 0), (b, 0))
+        ]
+        each = [ConvTranspose._run(self, *part, group=1, **attrs)[0] for part in zip(*parts)]
+        return (np.concatenate(each, axis=1),)
+
+    return type("ConvTranspose", (ConvTranspose,), {"_run": _run, "op_domain": ""})
 
 
 def _session(model: onnx.ModelProto) -> Any:

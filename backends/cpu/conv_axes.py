@@ -1,0 +1,90 @@
+"""A convolution as its kernels see it: three spatial axes, each read through windows, and filters with strides."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from ...core.backend import Operand
+
+Pair = tuple[int, int]
+Row = tuple[int, ...]
+
+
+class Axis(NamedTuple):
+    """A spatial axis of a windowed read: source index = out * step + tap * tap_step + origin, below `size`.
+
+    out: how many results there are, written to out * out_step + out_origin; taps: filter index = tap *
+    filter_step + filter_origin.
+    """
+
+    size: int
+    out: int
+    step: int
+    taps: int
+    tap_step: int
+    origin: int
+    out_step: int = 1
+    out_origin: int = 0
+    filter_step: int = 1
+    filter_origin: int = 0
+
+
+Axes = tuple[Axis, Axis, Axis]
+
+
+class Product(NamedTuple):
+    """A windowed product out = x * w. x, w and out have three spatial axes.
+
+    x: [N, groups * channels, D, H, W]; out: [N, groups * rows, ...]; filters: strides of w (elements) by row of
+    the product, by summed channel and by group.
+    """
+
+    x: Operand
+    w: Operand
+    out: Operand
+    channels: int
+    filters: tuple[int, int, int]
+    axes: Axes
+    groups: int
+
+
+def lift(x: Operand) -> Operand:
+    """x with three spatial axes: those it has come last."""
+    n = 5 - len(x.shape)
+    return x._replace(
+        shape=(*x.shape[:2], *(1,) * n, *x.shape[2:]), strides=(*x.strides[:2], *(0,) * n, *x.strides[2:])
+    )
+
+
+def lift_window(stride: Row, padding: tuple[Pair, ...], dilation: Row) -> tuple[Row, tuple[Pair, ...], Row]:
+    """The window's settings for three spatial axes."""
+    n = 3 - len(stride)
+    return (1,) * n + stride, ((0, 0),) * n + padding, (1,) * n + dilation
+
+
+def output_steps(out: Operand, axes: Axes) -> tuple[int, int, int, int]:
+    """Elements of a front plane, a line and a whole image of `out`, and its first element that is written."""
+    area, line = out.shape[3] * out.shape[4], out.shape[4]
+    first = axes[0].out_origin * area + axes[1].out_origin * line + axes[2].out_origin
+    return area, line, math.prod(out.shape[2:]), first
+
+
+def phases(size: int, taps: int, out: int, stride: int, pad: int, dilation: int) -> list[Axis]:
+    """The axis of the image gradient by image index modulo stride, without phases that no tap reaches."""
+    found = []
+    period = stride // math.gcd(stride, dilation)
+    for phase in range(min(stride, size)):
+        reached = [r for r in range(min(period, taps)) if (phase + pad - r * dilation) % stride == 0]
+        if not reached:
+            continue
+        first = reached[0]
+        found.append(
+            Axis(
+                out, len(range(phase, size, stride)), 1,
+                len(range(first, taps, period)), -(period * dilation // stride),
+                (phase + pad - first * dilation) // stride,
+                stride, phase, period, first,
+            )
+        )  # fmt: skip
+    return found

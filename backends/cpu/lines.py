@@ -1,0 +1,74 @@
+"""Whole lines of an image times single numbers: intrinsics of convolutions that are no matrix product.
+
+`X` is `f32` or `f64`; `rows`, `vectors` and `lanes` are literals. Addresses and steps are in bytes.
+
+`sum_taps_X(dst, dst_step, src, src_step, lines, columns, table, taps, accumulate, rows, vectors, lanes)`
+    For each line, `rows` of them side by side: dst[e] (+)= sum over taps of number * src[offset + e], e < columns
+    <= vectors * lanes. The table holds for every tap a byte offset (int64) and the number, 16 bytes in all. One
+    chain of fused multiply-adds per element. Src is read in whole vectors.
+`dot_lines_X(sums, a, a_step, b, b_step, lines, columns, vectors, lanes)`
+    sums[l] += a[line, e] * b[line, e] for e = l, l + lanes, ...: one vector of sums over all lines.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .vectors import FLOATS, I1, I64, Loop, Vectors, on_vectors
+
+
+def _emit_sum(v: Vectors, args: Any, rows: int, vectors: int) -> None:
+    b = v.builder
+    dst, dst_step, src, src_step, lines, columns, table, taps, accumulate = args
+    width = v.lanes * v.size
+    masks = [v.below(columns, j * v.lanes) for j in range(vectors)]
+    adds = b.icmp_signed("!=", accumulate, I64(0))
+    nothing = v.mask_type([I1(0)] * v.lanes)
+    outer = Loop(b, b.sdiv(b.add(lines, I64(rows - 1)), I64(rows)), [dst, src])
+    to, at = outer.carried
+    left = b.sub(lines, b.mul(outer.index, I64(rows)))
+    inside = [b.icmp_signed(">", left, I64(i)) for i in range(rows)]
+    # A line past the last one is summed like the first and not stored.
+    starts = [b.add(at, b.select(ok, b.mul(src_step, I64(i)), I64(0))) for i, ok in enumerate(inside)]
+    loop = Loop(b, taps, [table, *[v.zero] * (rows * vectors)])
+    entry, sums = loop.carried[0], loop.carried[1:]
+    offset = b.load(v.pointer(entry), align=8, typ=I64)
+    number = v.splat(v.load_element(b.add(entry, I64(8))))
+    updated = []
+    for i, start in enumerate(starts):
+        place = b.add(start, offset)
+        for j in range(vectors):
+            x = v.load(b.add(place, I64(j * width)))
+            updated.append(v.multiply_add(number, x, sums[i * vectors + j]))
+    sums = loop.close([b.add(entry, I64(16)), *updated])[1:]
+    for i, ok in enumerate(inside):
+        for j, mask in enumerate(masks):
+            here = b.add(to, b.add(b.mul(dst_step, I64(i)), I64(j * width)))
+            written = b.select(ok, mask, nothing)
+            old = v.masked_load(here, b.select(adds, written, nothing))
+            v.masked_store(b.fadd(sums[i * vectors + j], old), here, written)
+    outer.close([b.add(to, b.mul(dst_step, I64(rows))), b.add(at, b.mul(src_step, I64(rows)))])
+
+
+def _emit_dot(v: Vectors, args: Any, vectors: int) -> None:
+    b = v.builder
+    sums, left, left_step, right, right_step, lines, columns = args
+    width = v.lanes * v.size
+    masks = [v.below(columns, j * v.lanes) for j in range(vectors)]
+    loop = Loop(b, lines, [left, right, *[v.zero] * vectors])
+    x, y = loop.carried[:2]
+    updated = []
+    for j, total in enumerate(loop.carried[2:]):
+        a, c = (v.masked_load(b.add(at, I64(j * width)), masks[j]) for at in (x, y))
+        updated.append(v.multiply_add(a, c, total))
+    row = loop.close([b.add(x, left_step), b.add(y, right_step), *updated])[2:]
+    while len(row) > 1:
+        row = [b.fadd(p, q) for p, q in zip(row[::2], row[1::2])]
+    v.store(b.fadd(v.load(sums), row[0]), sums)
+
+
+__all__: list[str] = []
+for _char in FLOATS:
+    for _name, _emit, _n, _literals in (("sum_taps", _emit_sum, 9, 3), ("dot_lines", _emit_dot, 7, 2)):
+        globals()[f"{_name}_{_char}"] = on_vectors(_name, _char, _n, _emit, _literals)
+        __all__.append(f"{_name}_{_char}")

@@ -1,0 +1,209 @@
+"""Functions over spatial axes, by the names and arguments of torch.nn.functional: convolution and pooling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..core.errors import ArgumentError, ShapeError
+from ..core.ops import REGISTRY as _OPS
+from ..core.ops import shape as _S
+from ..core.ops.window import row, speaking_as
+from ..core.value import Tensor
+
+_AXES = {1: "L", 2: "H, W", 3: "D, H, W"}
+
+
+def _named(name: str, doc: str, fn: Callable[..., Any]) -> Callable[..., Any]:
+    fn.__name__ = fn.__qualname__ = name
+    fn.__doc__ = doc
+    return fn
+
+
+def _batch(name: str, x: Any, n: int) -> tuple[Tensor, bool]:
+    """x with a batch axis, and whether it lacked one. Raises: ShapeError."""
+    if x.ndim == n + 1:
+        return _S.expand_dims(x, axis=0), True
+    if x.ndim != n + 2:
+        raise ShapeError(
+            name, f"takes [N, C, {_AXES[n]}] or [C, {_AXES[n]}], got {x.type}", "add or merge axes"
+        )
+    return x, False
+
+
+def _unbatch(y: Any, lacked: bool) -> Any:
+    return _S.squeeze(y, axis=0) if lacked else y
+
+
+# ---------------------------------------------------------------- convolution
+
+
+def _biased(name: str, y: Tensor, bias: Tensor | None, n: int) -> Tensor:
+    if bias is None:
+        return y
+    if bias.shape != (y.shape[1],):
+        raise ShapeError(
+            name, f"bias: {bias.type} does not fit {y.shape[1]} filters", "pass one number a filter"
+        )
+    return y + _S.reshape(bias, shape=(-1, *(1,) * n))
+
+
+def _conv(n: int) -> Callable[..., Any]:
+    name = f"conv{n}d"
+
+    def conv(
+        x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
+        dilation: Any = 1, groups: int = 1,
+    ) -> Tensor:  # fmt: skip
+        x, lacked = _batch(name, x, n)
+        with speaking_as(name):
+            y = _OPS["conv"](x, weight, stride=stride, padding=padding, dilation=dilation, groups=groups)
+        return _unbatch(_biased(name, y, bias, n), lacked)  # type: ignore[no-any-return]
+
+    doc = f"""Cross-correlation of images with filters, plus a bias for each filter.
+
+    x: float[N, C, {_AXES[n]}] (N may be missing), weight: float[K, C/groups, ...], bias: float[K] or None; stride,
+    dilation: int or one for each axis; padding: int, one for each axis, (before, after) for each axis, "valid" or
+    (stride 1) "same". Returns: float[N, K, ...]. Raises: ShapeError, DtypeError, ArgumentError. See `dg.conv`.
+    """
+    return _named(name, doc, conv)
+
+
+def _conv_transpose(n: int) -> Callable[..., Any]:
+    name = f"conv_transpose{n}d"
+
+    def conv_transpose(
+        x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
+        output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
+    ) -> Tensor:  # fmt: skip
+        x, lacked = _batch(name, x, n)
+        with speaking_as(name):
+            y = _OPS["conv_transpose"](
+                x, weight, stride=stride, padding=padding, output_padding=output_padding, groups=groups,
+                dilation=dilation,
+            )  # fmt: skip
+        return _unbatch(_biased(name, y, bias, n), lacked)  # type: ignore[no-any-return]
+
+    doc = f"""The transpose of `conv{n}d` as a linear map, plus a bias for each channel of the result.
+
+    x: float[N, K, {_AXES[n]}] (N may be missing), weight: float[K, C/groups, ...], bias: float[C] or None; the
+    settings are those of `dg.conv_transpose`. Returns: float[N, C, ...]. Raises: ShapeError, ArgumentError.
+    """
+    return _named(name, doc, conv_transpose)
+
+
+conv1d, conv2d, conv3d = map(_conv, (1, 2, 3))
+conv_transpose1d, conv_transpose2d, conv_transpose3d = map(_conv_transpose, (1, 2, 3))
+
+
+# ---------------------------------------------------------------- pooling
+
+
+def _max_pool(n: int) -> Callable[..., Any]:
+    name = f"max_pool{n}d"
+
+    def max_pool(
+        x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+        ceil_mode: bool = False, return_indices: bool = False,
+    ) -> Any:  # fmt: skip
+        x, lacked = _batch(name, x, n)
+        settings = {"stride": stride, "padding": padding, "dilation": dilation, "ceil_mode": ceil_mode}
+        with speaking_as(name):
+            y = _OPS["max_pool"](x, window=kernel_size, **settings)
+            if not return_indices:
+                return _unbatch(y, lacked)
+            places = _OPS["max_pool_index"](x, window=kernel_size, **settings)
+        return _unbatch(y, lacked), _unbatch(places, lacked)
+
+    doc = f"""The maximum of each window of x: float[N, C, {_AXES[n]}] (N may be missing).
+
+    kernel_size, stride (kernel_size when None), padding (-inf), dilation: int or one for each axis; ceil_mode: a
+    last window counts that begins inside and ends outside; return_indices: (maxima, int64 places in the flattened
+    spatial axes). See `dg.max_pool`.
+    """
+    return _named(name, doc, max_pool)
+
+
+def _avg_pool(n: int) -> Callable[..., Any]:
+    name = f"avg_pool{n}d"
+
+    def avg_pool(
+        x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+        count_include_pad: bool = True, divisor_override: int | None = None,
+    ) -> Any:  # fmt: skip
+        x, lacked = _batch(name, x, n)
+        with speaking_as(name):
+            y = _OPS["avg_pool"](
+                x, window=kernel_size, stride=stride, padding=padding, ceil_mode=ceil_mode,
+                count_include_pad=count_include_pad, divisor_override=divisor_override,
+            )  # fmt: skip
+        return _unbatch(y, lacked)
+
+    doc = f"""The mean of each window of x: float[N, C, {_AXES[n]}] (N may be missing).
+
+    count_include_pad: padding counts as zeros; divisor_override: divide sums by it instead; the rest as of
+    `max_pool{n}d`. See `dg.avg_pool`.
+    """
+    return _named(name, doc, avg_pool)
+
+
+def _lp_pool(n: int) -> Callable[..., Any]:
+    name = f"lp_pool{n}d"
+
+    def lp_pool(
+        x: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
+    ) -> Any:
+        x, lacked = _batch(name, x, n)
+        with speaking_as(name):
+            y = _OPS["lp_pool"](x, window=kernel_size, stride=stride, ceil_mode=ceil_mode, p=float(norm_type))
+        return _unbatch(y, lacked)
+
+    doc = f"""The norm_type-norm of each window of x: float[N, C, {_AXES[n]}] (N may be missing).
+
+    Numerics: of |x|, so that odd powers are norms too (PyTorch's are not). See `dg.lp_pool`.
+    """
+    return _named(name, doc, lp_pool)
+
+
+def _max_unpool(n: int) -> Callable[..., Any]:
+    name = f"max_unpool{n}d"
+
+    def max_unpool(
+        x: Tensor, indices: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0,
+        output_size: Any = None,
+    ) -> Any:  # fmt: skip
+        x, lacked = _batch(name, x, n)
+        indices, _ = _batch(name, indices, n)
+        window, pad = row(name, "kernel_size", kernel_size, n), row(name, "padding", padding, n, 0)
+        steps = window if stride is None else row(name, "stride", stride, n)
+        size = tuple((m - 1) * s - 2 * p + k for m, s, p, k in zip(x.shape[2:], steps, pad, window))
+        if output_size is not None:
+            given = tuple(output_size)[-n:]
+            if any(not abs(g - m) < s for g, m, s in zip(given, size, steps)):
+                raise ArgumentError(
+                    name,
+                    f"output_size={list(given)} is too far from {list(size)}",
+                    "use a size that pools to x",
+                )
+            size = given
+        with speaking_as(name):
+            return _unbatch(_OPS["max_unpool"](x, indices, size=size), lacked)
+
+    doc = f"""Zeros with the maxima of `max_pool{n}d` where they were found.
+
+    x: float[N, C, {_AXES[n]}] (N may be missing), indices: int64 of its shape; output_size: the spatial sizes of the
+    result where kernel_size, stride and padding leave a choice. See `dg.max_unpool`.
+    """
+    return _named(name, doc, max_unpool)
+
+
+max_pool1d, max_pool2d, max_pool3d = map(_max_pool, (1, 2, 3))
+avg_pool1d, avg_pool2d, avg_pool3d = map(_avg_pool, (1, 2, 3))
+lp_pool1d, lp_pool2d, lp_pool3d = map(_lp_pool, (1, 2, 3))
+max_unpool1d, max_unpool2d, max_unpool3d = map(_max_unpool, (1, 2, 3))
+
+__all__ = [
+    f"{name}{n}d"
+    for name in ("avg_pool", "conv", "conv_transpose", "lp_pool", "max_pool", "max_unpool")
+    for n in (1, 2, 3)
+]
