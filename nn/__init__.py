@@ -31,5 +31,6 @@ __all__ = [
     "Flatten", "Identity", "L1Loss", "LayerNorm", "LeakyReLU", "Linear", "LogSoftmax", "MSELoss",
     "Module", "ModuleList", "NLLLoss", "Parameter", "ParameterList", "ReLU", "Sequential",
     "SiLU", "Sigmoid", "Softmax", "Softplus", "Tanh", "functional", "init", "utils",
-    *_convolution.__all__, *_pooling.__all__,
 ]  # fmt: skip
+__all__ += _convolution.__all__
+__all__ += _pooling.__all__

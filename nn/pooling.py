@@ -131,4 +131,7 @@ MaxUnpool1d, MaxUnpool2d, MaxUnpool3d = _layers(_MaxUnpool)
 AvgPool1d, AvgPool2d, AvgPool3d = _layers(_AvgPool)
 LPPool1d, LPPool2d, LPPool3d = _layers(_LPPool)
 
-__all__ = ["AvgPool1d", "AvgPool2d", "AvgPool3d", "LPPool1d", "LPPool2d", "LPPool3d", "MaxPool1d", "MaxPool2d", "MaxPool3d", "MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d"]  # fmt: skip
+__all__ = [
+    "AvgPool1d", "AvgPool2d", "AvgPool3d", "LPPool1d", "LPPool2d", "LPPool3d", "MaxPool1d", "MaxPool2d", "MaxPool3d",
+    "MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d",
+]  # fmt: skip
