@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from . import convolution as _convolution
 from . import functional, init, utils
-from . import pooling as _pooling
 from .activation import ELU, GELU, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
 from .containers import ModuleList, ParameterList, Sequential
 from .convolution import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
@@ -27,10 +25,10 @@ from .pooling import (
 )
 
 __all__ = [
-    "ELU", "GELU", "BCEWithLogitsLoss", "Bilinear", "CrossEntropyLoss", "Dropout", "Embedding",
-    "Flatten", "Identity", "L1Loss", "LayerNorm", "LeakyReLU", "Linear", "LogSoftmax", "MSELoss",
-    "Module", "ModuleList", "NLLLoss", "Parameter", "ParameterList", "ReLU", "Sequential",
-    "SiLU", "Sigmoid", "Softmax", "Softplus", "Tanh", "functional", "init", "utils",
+    "ELU", "GELU", "AvgPool1d", "AvgPool2d", "AvgPool3d", "BCEWithLogitsLoss", "Bilinear", "Conv1d", "Conv2d",
+    "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "CrossEntropyLoss", "Dropout", "Embedding",
+    "Flatten", "Identity", "L1Loss", "LPPool1d", "LPPool2d", "LPPool3d", "LayerNorm", "LeakyReLU", "Linear",
+    "LogSoftmax", "MSELoss", "MaxPool1d", "MaxPool2d", "MaxPool3d", "MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d",
+    "Module", "ModuleList", "NLLLoss", "Parameter", "ParameterList", "ReLU", "Sequential", "SiLU", "Sigmoid",
+    "Softmax", "Softplus", "Tanh", "functional", "init", "utils",
 ]  # fmt: skip
-__all__ += _convolution.__all__
-__all__ += _pooling.__all__
