@@ -10,6 +10,7 @@ from typing import Any
 
 from . import backends as _backends  # noqa: F401  (registers the devices)
 from .core import errors
+from .core import hot as _hot
 from .core.dtype_info import Info as _Info
 from .core.dtype_info import (
     astype,
@@ -105,6 +106,9 @@ __all__ = [
     "uint64",
 ]
 __all__ += sorted({*_PUBLIC, *(name for name, op in _REGISTRY.items() if not op.internal)} - {"bool"})
+
+# Eager mode has hot bodies compiled by graph mode, which it does not know.
+_hot.loader = lambda: importlib.import_module(".graph.hot", __name__)
 
 # Loaded when first used, so that `import duograd` stays fast.
 _LAZY = {

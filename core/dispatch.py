@@ -62,11 +62,15 @@ class Executor(Protocol):
 
 
 class _State(threading.local):
-    """grad: ops are put on the tape. keeps: which composites reach the executor whole (None: all are expanded)."""
+    """grad: ops are put on the tape. keeps: which composites reach the executor whole (None: all are expanded).
+
+    inside: how many bodies of composites are running op by op, one in the other.
+    """
 
     executor: Executor
     grad = True
     keeps: Callable[[Op], bool] | None = None
+    inside = 0
 
 
 state = _State()

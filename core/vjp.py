@@ -27,11 +27,12 @@ class Node:
     """One recorded op call.
 
     edges: per input, None (no gradient), a leaf tensor, or (node, output index). saved: what the rules asked
-    for, by name, with the version each tensor had. where: the place of the user's call.
+    for, by name, with the version each tensor had. where: the place of the user's call. step: what does the
+    whole step back in eager mode once it is hot, or None.
     """
 
     __slots__ = (
-        "attrs", "edges", "hooks", "number", "op", "out_types", "outs", "rules", "saved", "where",
+        "attrs", "edges", "hooks", "number", "op", "out_types", "outs", "rules", "saved", "step", "where",
     )  # fmt: skip
 
     def __init__(
@@ -41,6 +42,7 @@ class Node:
         self.saved, self.out_types, self.where = saved, out_types, where
         self.number = next(_sequence)
         self.outs: Any = ()
+        self.step: Any = None
         self.hooks: Any = None  # output index -> list of hooks
 
     def __lt__(self, other: Node) -> bool:
@@ -100,13 +102,13 @@ def record(
     attrs: Attrs,
     outputs: tuple[Tensor, ...],
     out_types: tuple[TensorType, ...] | None = None,
-) -> None:
-    """Put an op call on the tape: outputs get a node that knows how to go back."""
+) -> Node | None:
+    """Put an op call on the tape: outputs get a node that knows how to go back. None when there is no gradient."""
     if out_types is None:
         out_types = tuple([y.type for y in outputs])
     if not op.differentiable or not any(has_gradient(t.dtype) for t in out_types):
-        return
-    record_planned(op, inputs, attrs, outputs, out_types, user_place(2))
+        return None
+    return record_planned(op, inputs, attrs, outputs, out_types, user_place(2))
 
 
 def record_planned(
@@ -116,7 +118,7 @@ def record_planned(
     outputs: tuple[Tensor, ...],
     out_types: tuple[TensorType, ...],
     where: Place | None,
-) -> None:
+) -> Node:
     """`record` for a call that is known to have a gradient."""
     edges: list[Any] = []
     needs, bit = 0, 1
@@ -151,6 +153,7 @@ def record_planned(
     for k, y in enumerate(outputs):
         if has_gradient(out_types[k].dtype):
             y._node, y._index, y._requires_grad = node, k, True
+    return node
 
 
 def has_gradient(dtype: Any) -> bool:
@@ -305,6 +308,49 @@ def _node_grads(node: Node, grads: list[Any], create_graph: bool) -> list[Any]:
     return list(result) if isinstance(result, tuple) else [result]
 
 
+def kept(node: Node) -> list[Any]:
+    """The tensors that a node kept, inputs and then outputs. Raises AutogradError for one changed in place."""
+    found: list[Any] = []
+    saved, variadic = node.saved, node.op.variadic
+    for name in saved:
+        if name.endswith("_type") or name == "types":
+            continue
+        entry = saved[name]
+        for x, version in entry if variadic else (entry,):
+            if x is not None and x.__class__ not in _NUMBER_SET:
+                found.append(x if x._get_version() == version else _checked(node, name, (x, version)))
+    for y, version in node.outs:
+        found.append(y if y._get_version() == version else _checked(node, "its output", (y, version)))
+    return found
+
+
+def refill(node: Node, tensors: list[Any]) -> tuple[Node, list[Any]]:
+    """A node like this one that kept the first of `tensors` in place of its own; and the others, gradients."""
+    rest = iter(tensors)
+    swap = lambda x, version: (
+        (x, version) if x is None or x.__class__ in _NUMBER_SET else ((y := next(rest)), y._get_version())
+    )
+    saved: dict[str, Any] = {}
+    for name, entry in node.saved.items():
+        if name.endswith("_type") or name == "types":
+            saved[name] = entry
+        elif node.op.variadic:
+            saved[name] = tuple([swap(x, version) for x, version in entry])
+        else:
+            saved[name] = swap(*entry)
+    twin = Node(node.op, node.attrs, node.edges, node.rules, saved, node.out_types, node.where)
+    twin.outs = tuple([swap(y, version) for y, version in node.outs])
+    return twin, list(rest)
+
+
+def fitted(node: Node, grads: list[Any], create_graph: bool = False) -> list[Any]:
+    """The gradients of a node's inputs, in the types of these inputs."""
+    return [
+        None if edge is None or g is None else _fit(g, _input_type(node, k, edge))
+        for k, (edge, g) in enumerate(zip(node.edges, _node_grads(node, grads, create_graph)))
+    ]
+
+
 def _input_type(node: Node, k: int, edge: Any) -> TensorType:
     if isinstance(edge, tuple):
         t: TensorType = edge[0].out_types[edge[1]]
@@ -350,6 +396,8 @@ def walk(
             before = leaf_grads.get(id(edge))
             leaf_grads[id(edge)] = (edge, add(None if before is None else before[1], g))
 
+    # Hot steps are programs: they run where ops run at once, and record nothing.
+    plain = not create_graph and dispatch.state.executor is dispatch._State.executor
     with dispatch.set_grad(create_graph):
         for root, g in zip(roots, root_grads):
             send(_edge(root), g)
@@ -371,9 +419,15 @@ def walk(
                     f"the tape of {node.op.name} (recorded at {node.line}) was already used and freed",
                     "call backward(retain_graph=True) the first time, or run the forward pass again",
                 )
-            for k, (edge, g) in enumerate(zip(node.edges, _node_grads(node, grads, create_graph))):
-                if edge is not None and g is not None:
-                    send(edge, _fit(g, _input_type(node, k, edge)))
+            step = node.step if plain else None
+            results = None if step is None else step(node, grads)
+            if results is None:
+                results = fitted(node, grads, create_graph)
+                if step is not None:
+                    step.done(node, grads, results)
+            for edge, g in zip(node.edges, results):
+                if g is not None:
+                    send(edge, g)
             if not (retain_graph or create_graph):
                 node.saved, node.outs = None, ()
         given = {id(g) for g in root_grads}

@@ -16,7 +16,8 @@ from ..core.op_lower import lower_op
 from ..core.types import TensorType
 from ..core.value import Tensor
 from ..core.vjp import record
-from .recipes import NUMBERS, Call, Recipe, composite, read, taped, view
+from .hot import StepTable, composite
+from .recipes import NUMBERS, Call, Recipe, read, taped, view
 from .tensor import EagerTensor, Layout, from_numpy, layout, share_numpy
 
 #: recipes kept before all are forgotten
@@ -175,7 +176,7 @@ class EagerExecutor:
 
     def _make(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> Recipe:
         if op.kind == "composite":
-            return composite(op, attrs)
+            return composite(op, inputs, attrs)
         types = [x._layout.type if isinstance(x, EagerTensor) else x for x in inputs]
         devices = {x._layout.device for x in inputs if isinstance(x, EagerTensor)}
         device = self._device(op, devices, attrs)
@@ -188,7 +189,7 @@ class EagerExecutor:
             if made is not None:
                 shape, strides, offset = made
                 go = view(op, attrs, layout(x.dtype, shape, strides, device), offset * x.dtype.itemsize)
-                return Recipe(go, taped(go, op, attrs, out_types))
+                return Recipe(go, taped(go, op, attrs, out_types, StepTable(op, attrs).step))
         out_types = op.infer(types, attrs)
         program, operands, numbers = self._operands(op, inputs, attrs, types, out_types, device)
         layouts = [(layout(t.dtype, t.shape, None, device), max(1, t.nbytes)) for t in out_types]
@@ -198,7 +199,7 @@ class EagerExecutor:
         ]
         lower_op(program, op, operands, outs, attrs)
         run = self._call(op, inputs, attrs, program, numbers, layouts).run()
-        return Recipe(run, taped(run, op, attrs, out_types))
+        return Recipe(run, taped(run, op, attrs, out_types, StepTable(op, attrs).step))
 
     def _make_into(
         self, op: Op, inputs: tuple[Any, ...], attrs: Attrs, into: tuple[EagerTensor, ...]

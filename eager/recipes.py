@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..core import dispatch
 from ..core.backend import scalar_bits
 from ..core.errors import user_place
 from ..core.op import Attrs, Op
 from ..core.types import TensorType, check_scalar_range
-from ..core.vjp import has_gradient, record, record_planned
+from ..core.vjp import has_gradient, record_planned
 from .tensor import EagerTensor, Layout
 
 Inputs = tuple[Any, ...]
@@ -30,22 +29,24 @@ class Recipe:
         self.run, self.taped = run, taped
 
 
-def taped(run: Run, op: Op, attrs: Attrs, types: tuple[TensorType, ...]) -> Run:
-    """`run` and then the record of the call."""
+def taped(run: Run, op: Op, attrs: Attrs, types: tuple[TensorType, ...], steps: Any) -> Run:
+    """`run` and then the record of the call. steps(node): what does the step back once it is hot."""
     if not op.differentiable or not any(has_gradient(t.dtype) for t in types):
         return run
     if len(types) == 1:
 
         def one(inputs: Inputs) -> Any:
             out = run(inputs)
-            record_planned(op, inputs, attrs, (out,), types, user_place(4))
+            node = record_planned(op, inputs, attrs, (out,), types, user_place(4))
+            node.step = steps(node)
             return out
 
         return one
 
     def several(inputs: Inputs) -> Any:
         outs = run(inputs)
-        record_planned(op, inputs, attrs, outs, types, user_place(4))
+        node = record_planned(op, inputs, attrs, outs, types, user_place(4))
+        node.step = steps(node)
         return outs
 
     return several
@@ -190,26 +191,3 @@ def read(x: Any) -> Any:
     """The values of a tensor as a NumPy array."""
     lay = x._layout
     return x._storage.to_host(lay.dtype, lay.shape, lay.strides, x._offset)
-
-
-def composite(op: Op, attrs: Attrs) -> Recipe:
-    """A composite runs its body, op by op; under its own gradient rule nothing inside is recorded."""
-    named, fn = op.attrs_dict(attrs), op.fn
-    if not op.differentiable:
-        expand = lambda inputs: fn(*inputs, **named)
-        return Recipe(expand, expand)
-
-    def run(inputs: Inputs) -> Any:
-        state = dispatch.state
-        before, state.grad = state.grad, False
-        try:
-            return fn(*inputs, **named)
-        finally:
-            state.grad = before
-
-    def recorded(inputs: Inputs) -> Any:
-        result = run(inputs)
-        record(op, inputs, attrs, result if isinstance(result, tuple) else (result,))
-        return result
-
-    return Recipe(run, recorded)

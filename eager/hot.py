@@ -1,0 +1,405 @@
+"""Composites and gradient steps in eager mode: op by op at first, as one program once they are hot (`core/hot.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..core import dispatch, hot, vjp
+from ..core.backend import get_backend, scalar_bits
+from ..core.errors import AutogradError, user_place
+from ..core.hot import Fused, Taped
+from ..core.op import Attrs, GradRule, Op
+from ..core.types import TensorType
+from .recipes import NUMBERS, Recipe
+from .tensor import EagerTensor, Layout
+
+Inputs = tuple[Any, ...]
+
+
+def launcher(fused: Fused, device: str) -> Callable[[Sequence[Any]], list[EagerTensor]]:
+    """A function from a body's tensors to the outputs of its program."""
+    execute, empty = fused.execute, get_backend(device).empty
+    outputs, numbers, drawn, arena_bytes = fused.outputs, fused.numbers, fused.drawn, fused.arena_bytes
+    constants = fused.constants  # kept alive
+    fixed = [x._storage.ptr + x._offset for x in constants]
+    tail = list(fused.tail)
+
+    def launch(tensors: Sequence[Any]) -> list[EagerTensor]:
+        values = [x._storage.ptr + x._offset for x in tensors]
+        values += fixed
+        made = []
+        for lay, nbytes in outputs:
+            storage = empty(nbytes)
+            values.append(storage.ptr)
+            made.append(EagerTensor(lay, storage))
+        for number, dtype in numbers:
+            values.append(scalar_bits(number.read(), dtype))
+        values += tail
+        if arena_bytes:
+            arena = empty(arena_bytes)
+            values.append(arena.ptr)
+        if execute is not None:
+            execute(values)
+        for generator, count in drawn:
+            generator._offset += count
+        return made
+
+    if fused.execute is not None and len(outputs) == 1 and not (numbers or drawn or arena_bytes):
+        lay, nbytes = outputs[0]
+        fixed_tail = tail
+
+        def launch_one(tensors: Sequence[Any]) -> list[EagerTensor]:
+            values = [x._storage.ptr + x._offset for x in tensors]
+            values += fixed
+            storage = empty(nbytes)
+            values.append(storage.ptr)
+            values += fixed_tail
+            execute(values)
+            return [EagerTensor(lay, storage)]
+
+        return launch_one
+    return launch
+
+
+class _Body:
+    """A body for given layouts that is counted while it runs op by op."""
+
+    __slots__ = ("calls", "name")
+
+    def __init__(self, name: str):
+        self.name, self.calls = name, 0
+
+    def due(self) -> bool:
+        """Count a call; whether it is the one after which the body is compiled."""
+        if dispatch.state.inside:
+            return False
+        self.calls += 1
+        return self.calls == hot.CALLS
+
+
+class _Inside:
+    """While a body runs op by op: bodies within it are not counted, for they become part of it."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        dispatch.state.inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        dispatch.state.inside -= 1
+
+
+_inside = _Inside()
+
+
+def _fresh(results: Sequence[Any], tensors: Sequence[Any]) -> bool:
+    """Whether results are contiguous tensors with memory of their own."""
+    taken = {id(x._storage) for x in tensors}
+    return all(
+        isinstance(y, EagerTensor) and y._layout.contiguous and id(y._storage) not in taken for y in results
+    )
+
+
+def composite(op: Op, inputs: Inputs, attrs: Attrs) -> Recipe:
+    """The recipe of a composite for the layouts of these inputs."""
+    return _Composite(op, inputs, attrs).recipe
+
+
+class _Composite:
+    """A composite's call: its body op by op, then fused; with gradients fused by what wants one."""
+
+    def __init__(self, op: Op, inputs: Inputs, attrs: Attrs):
+        self.op, self.named, self.own = op, op.attrs_dict(attrs), op.differentiable
+        self.attrs = attrs
+        self.spots = [k for k, x in enumerate(inputs) if x is not None]
+        self.fits = bool(self.spots) and all(x.__class__ not in NUMBERS for x in inputs)
+        self.plain, self.steps = _Body(op.name), StepTable(op, attrs)
+        self.bodies: dict[int, _Body] = {}
+        self.taped: dict[int, Callable[[Inputs], Any]] = {}
+        self.recipe = Recipe(self.expand, self.record if self.own else self.record_inside)
+
+    def expand(self, inputs: Inputs) -> Any:
+        """Op by op; nothing is recorded when the op has a gradient of its own."""
+        state = dispatch.state
+        before = state.grad
+        if self.own:
+            state.grad = False
+        try:
+            with _inside:
+                result = self.op.fn(*inputs, **self.named)
+        finally:
+            state.grad = before
+        if self.fits and self.plain.due():
+            self.fuse(inputs, result)
+        return result
+
+    def body(self, tensors: list[Any]) -> tuple[Any, ...]:
+        """The composite on its tensors alone, as a tuple."""
+        row: list[Any] = [None] * len(self.op.input_names if not self.op.variadic else tensors)
+        for k, x in zip(self.spots, tensors):
+            row[k] = x
+        made = self.op.fn(*row, **self.named)
+        return made if isinstance(made, tuple) else (made,)
+
+    def fuse(self, inputs: Inputs, result: Any) -> None:
+        """Compile the body; `result` is what this call gave op by op."""
+        tensors = [inputs[k] for k in self.spots]
+        results = result if isinstance(result, tuple) else (result,)
+        if not _fresh(results, tensors):
+            return
+        fused = hot.attempt(lambda c: c.fuse(self.op.name, self.body, tensors), self.op.name)
+        if fused is None or any(r is None or r[0] != "output" for r in fused.results):
+            return
+        launch, order = launcher(fused, tensors[0].device), [k for _, k in fused.results]
+        spots, n = self.spots, len(inputs)
+        if not isinstance(result, tuple):
+            if len(spots) == n:
+                self.recipe.run = lambda inputs: launch(inputs)[0]
+            else:
+                self.recipe.run = lambda inputs: launch([x for x in inputs if x is not None])[0]
+            return
+
+        def run(inputs: Inputs) -> Any:
+            made = launch([x for x in inputs if x is not None])
+            return tuple([made[k] for k in order])
+
+        self.recipe.run = run
+
+    # -- recorded -----------------------------------------------------------------------------
+
+    def record(self, inputs: Inputs) -> Any:
+        """The call and its record, for an op with its own gradient."""
+        result = self.recipe.run(inputs)
+        outs = result if isinstance(result, tuple) else (result,)
+        node = vjp.record(self.op, inputs, self.attrs, outs)
+        if node is not None:
+            node.step = self.steps.step(node)
+        return result
+
+    def record_inside(self, inputs: Inputs) -> Any:
+        """The call of a composite whose ops are recorded one by one, or once hot as one node."""
+        needs, bit = 0, 1
+        for x in inputs:
+            if x is not None and x.__class__ not in NUMBERS and x._requires_grad:
+                needs |= bit
+            bit += bit
+        found = self.taped.get(needs)
+        if found is not None:
+            return found(inputs)
+        with _inside:
+            result = self.op.fn(*inputs, **self.named)
+        if self.fits:
+            body = self.bodies.setdefault(needs, _Body(self.op.name))
+            if body.due():
+                self.fuse_taped(inputs, result, needs)
+        return result
+
+    def fuse_taped(self, inputs: Inputs, result: Any, needs: int) -> None:
+        """Compile the body with its way back."""
+        tensors = [inputs[k] for k in self.spots]
+        results = result if isinstance(result, tuple) else (result,)
+        if not _fresh(results, tensors):
+            return
+        wanted = [n for n, k in enumerate(self.spots) if needs >> k & 1]
+        taped = hot.attempt(
+            lambda c: c.fuse_taped(self.op.name, self.body, tensors, wanted), f"{self.op.name} with gradient"
+        )
+        if taped is not None:
+            self.taped[needs] = _TapedComposite(self, taped, wanted, tensors[0].device).call
+
+
+class _TapeName:
+    """What stands on the tape for a composite that is one program."""
+
+    variadic = False
+    attr_names: tuple[str, ...] = ()
+    differentiable = True
+
+    def __init__(self, name: str):
+        self.name = name
+
+
+class _TapedComposite:
+    """A composite without a gradient of its own as two programs: there and back."""
+
+    def __init__(self, owner: _Composite, taped: Taped, wanted: list[int], device: str):
+        self.owner, self.taped, self.wanted, self.device = owner, taped, wanted, device
+        self.launch = launcher(taped.forward, device)
+        self.types = tuple(taped.forward.outputs[k][0].type for k in taped.roots)
+        self.order = [k for _, k in taped.forward.results]
+        names = owner.op.input_names
+        self.names = [
+            names[owner.spots[k]] if kind == "tensor" and not owner.op.variadic else f"value {n} inside"
+            for n, (kind, k) in enumerate(taped.saved)
+        ]
+        self.tape_op = _TapeName(owner.op.name)
+        self.rule = GradRule(self.back, ("gs", "inputs_type", *self.names))
+        self.backs: dict[Any, Any] = {}
+
+    def call(self, inputs: Inputs) -> Any:
+        tensors = [x for x in inputs if x is not None]
+        made = self.launch(tensors)
+        roots = self.taped.roots
+        saved: dict[str, Any] = {"inputs_type": (inputs, [x._storage.version for x in tensors])}
+        for name, (kind, k) in zip(self.names, self.taped.saved):
+            # An alias of an output: the tensor itself would close a reference cycle with its node.
+            x = tensors[k] if kind == "tensor" else made[k]._alias() if k in roots else made[k]
+            saved[name] = x, x._storage.version
+        edges = [vjp._edge(x) for x in inputs]
+        node = vjp.Node(self.tape_op, (), edges, self.rule, saved, self.types, user_place(4))
+        for n, k in enumerate(roots):
+            y = made[k]
+            y._node, y._index, y._requires_grad = node, n, True
+        return made[self.order[0]] if len(self.order) == 1 else tuple([made[k] for k in self.order])
+
+    def back(self, gs: tuple[Any, ...], kept: Any, *saved: Any) -> tuple[Any, ...]:
+        """The gradient rule of the call."""
+        inputs, versions = kept
+        found: list[Any] = [None] * len(inputs)
+        spots = self.owner.spots
+        if dispatch.state.grad or dispatch.state.executor is not dispatch._State.executor:
+            grads = self.again(inputs, versions, gs)
+        else:
+            tensors = [*saved, *gs]
+            key = tuple([x._layout for x in tensors])
+            way = self.backs.get(key)
+            if way is None:
+                fused = self.taped.backward(key)
+                hot.counters["compiled"] += 1
+                way = self.backs[key] = launcher(fused, self.device), fused.results
+            launch, results = way
+            made = launch(tensors)
+            grads = [None if r is None else made[r[1]] for r in results]
+        for n, g in zip(self.wanted, grads):
+            found[spots[n]] = g
+        return tuple(found)
+
+    def again(self, inputs: Inputs, versions: list[int], gs: tuple[Any, ...]) -> list[Any]:
+        """Gradients that are recorded themselves: the body once more, op by op."""
+        create = dispatch.state.grad
+        tensors = [x for x in inputs if x is not None]
+        for x, version in zip(tensors, versions):
+            if x._storage.version != version:
+                raise AutogradError(
+                    self.owner.op.name,
+                    f"needs its input {x.type} for a gradient of a gradient, but it was changed in place at "
+                    f"{x._changed_line()}",
+                    "use an out-of-place op (x = x + 1), or clone() the tensor before changing it",
+                )
+        face = dispatch.state.executor.face
+        with dispatch.set_grad(True), _inside:
+            made = self.owner.op.fn(*inputs, **self.owner.named)
+        outs = [face(y) for y in (made if isinstance(made, tuple) else (made,))]
+        roots = [outs[self.order.index(k)] for k in self.taped.roots]
+        targets = [face(tensors[n]) for n in self.wanted]
+        return vjp.walk(roots, list(gs), targets, create_graph=create, cut=True)
+
+
+class StepTable:
+    """The gradient steps of an op's calls, by which inputs want a gradient."""
+
+    __slots__ = ("attrs", "found", "op")
+
+    def __init__(self, op: Op, attrs: Attrs):
+        self.op, self.attrs = op, attrs
+        self.found: dict[Any, Step] = {}
+
+    def step(self, node: vjp.Node) -> Step:
+        """The step of a recorded call."""
+        needs = tuple([e is not None for e in node.edges])
+        step = self.found.get(needs)
+        if step is None:
+            step = self.found[needs] = Step(self.op.name)
+        return step
+
+
+class Step:
+    """From the gradients of a node's outputs to those of its inputs, fitted to their types.
+
+    Called by the reverse walk; returns None while the walk should do it op by op.
+    """
+
+    __slots__ = ("bodies", "name", "ready")
+
+    def __init__(self, name: str):
+        self.name = name
+        self.bodies: dict[Any, _Body] = {}
+        self.ready: dict[Any, Any] = {}
+
+    def __call__(self, node: vjp.Node, grads: list[Any]) -> list[Any] | None:
+        way = self.ready.get(grads[0]._layout if len(grads) == 1 else _layouts(grads))
+        return None if way is None else way(vjp.kept(node) + grads)
+
+    def done(self, node: vjp.Node, grads: list[Any], results: list[Any]) -> None:
+        """Tell of a step that went op by op; the one that makes it hot compiles it."""
+        key = grads[0]._layout if len(grads) == 1 else _layouts(grads)
+        if key is None or key in self.ready:
+            return
+        body = self.bodies.get(key)
+        if body is None:
+            body = self.bodies[key] = _Body(self.name)
+        if body.due():
+            way = _way(self.name, node, grads, results)
+            if way is not None:
+                self.ready[key] = way
+
+
+def _layouts(grads: list[Any]) -> Any:
+    return None if any(g is None for g in grads) else tuple([g._layout for g in grads])
+
+
+def _way(name: str, node: vjp.Node, grads: list[Any], results: list[Any]) -> Any:
+    """The step as a function of what the node kept and the gradients; None when it stays op by op."""
+    tensors = vjp.kept(node) + grads
+    if not all(x.__class__ is EagerTensor or isinstance(x, EagerTensor) for x in tensors):
+        return None
+    places: list[Any] = []
+    for y in results:
+        same = [k for k, x in enumerate(tensors) if x is y]
+        if y is None:
+            places.append(None)
+        elif same:
+            places.append(("tensor", same[0]))
+        elif _fresh([y], tensors):
+            places.append("output")
+        else:
+            base = [k for k, x in enumerate(tensors) if y._base is x]
+            if not base:
+                return None
+            x = tensors[base[0]]
+            places.append(("view", base[0], y._layout, y._offset - x._offset, y._view))
+    if "output" not in places:
+        return lambda tensors: [_place(p, tensors) for p in places]
+
+    def body(symbols: list[Any]) -> tuple[Any, ...]:
+        made = vjp.fitted(*vjp.refill(node, symbols))
+        return tuple(y for p, y in zip(places, made) if p == "output")
+
+    fused = hot.attempt(lambda c: c.fuse(f"{name} gradient", body, tensors), f"{name} gradient")
+    if fused is None or any(r is None or r[0] != "output" for r in fused.results):
+        return None
+    launch = launcher(fused, tensors[0].device)
+    if places == ["output"]:
+        return launch
+    numbered = iter(fused.results)
+    places = [next(numbered) if p == "output" else p for p in places]
+
+    def way(tensors: list[Any]) -> list[Any]:
+        made = launch(tensors)
+        return [None if p is None else made[p[1]] if p[0] == "output" else _place(p, tensors) for p in places]
+
+    return way
+
+
+def _place(place: Any, tensors: list[Any]) -> Any:
+    if place is None or place[0] == "tensor":
+        return None if place is None else tensors[place[1]]
+    _, k, lay, offset, made = place
+    x = tensors[k]
+    out = EagerTensor(lay, x._storage, x._offset + offset)
+    out._base, out._view, out._seen = x, made, x._storage.tape_version
+    return out
+
+
+__all__ = ["Layout", "Step", "StepTable", "TensorType", "composite", "launcher"]
