@@ -18,11 +18,13 @@ class Fused(NamedTuple):
     """A body as one program.
 
     execute: takes a list: addresses of the body's tensors, of `constants`, of fresh memory for `outputs`, the bits of
-    `numbers` ((number, dtype), read at each call), `tail`, and the address of `arena_bytes` when that is not 0.
-    results: for each result of the body None, ("output", k) or ("tensor", k). drawn: (generator, count) that the
-    body advances. kernels: how many launches; ops: how many op calls they stand for.
+    `numbers` ((number, dtype), read at each call; those whose owner is GIVEN are the body's own), `tail`, and the
+    address of `arena_bytes` when that is not 0. results: for each result of the body None, ("output", k) or
+    ("tensor", k). drawn: (generator, count) that the body advances. kernels: how many launches; ops: how many op
+    calls they stand for.
     """
 
+    name: str
     execute: Any
     constants: tuple[Any, ...]
     outputs: tuple[Any, ...]
@@ -54,8 +56,12 @@ class Unfit(Exception):
     """A body that stays op by op, with the reason."""
 
 
-#: loads what compiles: a module with `fuse(name, body, tensors)` and `fuse_taped(name, body, tensors, wanted)`,
-#: where body(tensors) is a tuple of results and `wanted` are positions; both raise Unfit. Set by the package's root.
+#: the owner of numbers that a body is called with
+GIVEN: dict[str, Any] = {}
+
+#: loads what compiles: a module with `fuse(name, body, tensors, numbers)` and `fuse_taped(name, body, tensors,
+#: wanted)`, where body(tensors, numbers) is a tuple of results and `wanted` are positions; both raise Unfit. Set by
+#: the package's root.
 loader: Callable[[], Any] | None = None
 
 #: what became of bodies: compiled ones, runs of compiled ones, and those that stay op by op

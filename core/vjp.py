@@ -211,7 +211,7 @@ def frontier(roots: Sequence[Tensor], start: int) -> list[Any]:
 
 def _checked(node: Node, name: str, entry: Any) -> Any:
     x, version = entry
-    if x is None or isinstance(x, _NUMBERS):
+    if x is None or isinstance(x, _NUMBERS) or hasattr(x, "kind"):  # a number, one of a program too
         return x
     if x._get_version() != version:
         changed = x._changed_line()
@@ -324,12 +324,24 @@ def kept(node: Node) -> list[Any]:
     return found
 
 
-def refill(node: Node, tensors: list[Any]) -> tuple[Node, list[Any]]:
-    """A node like this one that kept the first of `tensors` in place of its own; and the others, gradients."""
-    rest = iter(tensors)
-    swap = lambda x, version: (
-        (x, version) if x is None or x.__class__ in _NUMBER_SET else ((y := next(rest)), y._get_version())
-    )
+def kept_numbers(node: Node) -> list[Any]:
+    """The numbers that a node kept."""
+    if node.op.variadic:
+        return []
+    entries = (e for name, e in node.saved.items() if not name.endswith("_type"))
+    return [x for x, _ in entries if x.__class__ in _NUMBER_SET]
+
+
+def refill(node: Node, tensors: list[Any], numbers: list[Any]) -> tuple[Node, list[Any]]:
+    """A node like this one that kept the first of `tensors`, and `numbers`; and the other tensors, gradients."""
+    rest, rest_numbers = iter(tensors), iter(numbers)
+
+    def swap(x: Any, version: int) -> tuple[Any, int]:
+        if x is None or x.__class__ in _NUMBER_SET:
+            return x if x is None else next(rest_numbers), version
+        y = next(rest)
+        return y, y._get_version()
+
     saved: dict[str, Any] = {}
     for name, entry in node.saved.items():
         if name.endswith("_type") or name == "types":

@@ -10,22 +10,22 @@ from ..core.backend import get_backend, scalar_bits
 from ..core.errors import AutogradError, user_place
 from ..core.hot import Fused, Taped
 from ..core.op import Attrs, GradRule, Op
-from ..core.types import TensorType
+from ..core.types import check_scalar_range
 from .recipes import NUMBERS, Recipe
-from .tensor import EagerTensor, Layout
+from .tensor import EagerTensor
 
 Inputs = tuple[Any, ...]
 
 
-def launcher(fused: Fused, device: str) -> Callable[[Sequence[Any]], list[EagerTensor]]:
-    """A function from a body's tensors to the outputs of its program."""
-    execute, empty = fused.execute, get_backend(device).empty
+def launcher(fused: Fused, device: str) -> Callable[..., list[EagerTensor]]:
+    """A function from a body's tensors (and numbers) to the outputs of its program."""
+    execute, empty, name = fused.execute, get_backend(device).empty, fused.name
     outputs, numbers, drawn, arena_bytes = fused.outputs, fused.numbers, fused.drawn, fused.arena_bytes
     constants = fused.constants  # kept alive
     fixed = [x._storage.ptr + x._offset for x in constants]
     tail = list(fused.tail)
 
-    def launch(tensors: Sequence[Any]) -> list[EagerTensor]:
+    def launch(tensors: Sequence[Any], given: Sequence[Any] = ()) -> list[EagerTensor]:
         values = [x._storage.ptr + x._offset for x in tensors]
         values += fixed
         made = []
@@ -34,7 +34,10 @@ def launcher(fused: Fused, device: str) -> Callable[[Sequence[Any]], list[EagerT
             values.append(storage.ptr)
             made.append(EagerTensor(lay, storage))
         for number, dtype in numbers:
-            values.append(scalar_bits(number.read(), dtype))
+            x = given[number.key] if number.owner is hot.GIVEN else number.read()
+            if x.__class__ is int:
+                check_scalar_range(name, x, dtype)
+            values.append(scalar_bits(x, dtype))
         values += tail
         if arena_bytes:
             arena = empty(arena_bytes)
@@ -49,7 +52,7 @@ def launcher(fused: Fused, device: str) -> Callable[[Sequence[Any]], list[EagerT
         lay, nbytes = outputs[0]
         fixed_tail = tail
 
-        def launch_one(tensors: Sequence[Any]) -> list[EagerTensor]:
+        def launch_one(tensors: Sequence[Any], given: Sequence[Any] = ()) -> list[EagerTensor]:
             values = [x._storage.ptr + x._offset for x in tensors]
             values += fixed
             storage = empty(nbytes)
@@ -113,7 +116,7 @@ class _Composite:
         self.op, self.named, self.own = op, op.attrs_dict(attrs), op.differentiable
         self.attrs = attrs
         self.spots = [k for k, x in enumerate(inputs) if x is not None]
-        self.fits = bool(self.spots) and all(x.__class__ not in NUMBERS for x in inputs)
+        self.fits = bool(self.spots) and all(isinstance(inputs[k], EagerTensor) for k in self.spots)
         self.plain, self.steps = _Body(op.name), StepTable(op, attrs)
         self.bodies: dict[int, _Body] = {}
         self.taped: dict[int, Callable[[Inputs], Any]] = {}
@@ -134,7 +137,7 @@ class _Composite:
             self.fuse(inputs, result)
         return result
 
-    def body(self, tensors: list[Any]) -> tuple[Any, ...]:
+    def body(self, tensors: list[Any], numbers: list[Any]) -> tuple[Any, ...]:
         """The composite on its tensors alone, as a tuple."""
         row: list[Any] = [None] * len(self.op.input_names if not self.op.variadic else tensors)
         for k, x in zip(self.spots, tensors):
@@ -329,7 +332,7 @@ class Step:
 
     def __call__(self, node: vjp.Node, grads: list[Any]) -> list[Any] | None:
         way = self.ready.get(grads[0]._layout if len(grads) == 1 else _layouts(grads))
-        return None if way is None else way(vjp.kept(node) + grads)
+        return None if way is None else way(vjp.kept(node) + grads, vjp.kept_numbers(node))
 
     def done(self, node: vjp.Node, grads: list[Any], results: list[Any]) -> None:
         """Tell of a step that went op by op; the one that makes it hot compiles it."""
@@ -351,8 +354,8 @@ def _layouts(grads: list[Any]) -> Any:
 
 def _way(name: str, node: vjp.Node, grads: list[Any], results: list[Any]) -> Any:
     """The step as a function of what the node kept and the gradients; None when it stays op by op."""
-    tensors = vjp.kept(node) + grads
-    if not all(x.__class__ is EagerTensor or isinstance(x, EagerTensor) for x in tensors):
+    tensors, numbers = vjp.kept(node) + grads, vjp.kept_numbers(node)
+    if not all(isinstance(x, EagerTensor) for x in tensors) or any(x.__class__ is bool for x in numbers):
         return None
     places: list[Any] = []
     for y in results:
@@ -370,13 +373,13 @@ def _way(name: str, node: vjp.Node, grads: list[Any], results: list[Any]) -> Any
             x = tensors[base[0]]
             places.append(("view", base[0], y._layout, y._offset - x._offset, y._view))
     if "output" not in places:
-        return lambda tensors: [_place(p, tensors) for p in places]
+        return lambda tensors, numbers: [_place(p, tensors) for p in places]
 
-    def body(symbols: list[Any]) -> tuple[Any, ...]:
-        made = vjp.fitted(*vjp.refill(node, symbols))
+    def body(symbols: list[Any], given: list[Any]) -> tuple[Any, ...]:
+        made = vjp.fitted(*vjp.refill(node, symbols, given))
         return tuple(y for p, y in zip(places, made) if p == "output")
 
-    fused = hot.attempt(lambda c: c.fuse(f"{name} gradient", body, tensors), f"{name} gradient")
+    fused = hot.attempt(lambda c: c.fuse(f"{name} gradient", body, tensors, numbers), f"{name} gradient")
     if fused is None or any(r is None or r[0] != "output" for r in fused.results):
         return None
     launch = launcher(fused, tensors[0].device)
@@ -385,8 +388,8 @@ def _way(name: str, node: vjp.Node, grads: list[Any], results: list[Any]) -> Any
     numbered = iter(fused.results)
     places = [next(numbered) if p == "output" else p for p in places]
 
-    def way(tensors: list[Any]) -> list[Any]:
-        made = launch(tensors)
+    def way(tensors: list[Any], numbers: list[Any]) -> list[Any]:
+        made = launch(tensors, numbers)
         return [None if p is None else made[p[1]] if p[0] == "output" else _place(p, tensors) for p in places]
 
     return way
@@ -402,4 +405,4 @@ def _place(place: Any, tensors: list[Any]) -> Any:
     return out
 
 
-__all__ = ["Layout", "Step", "StepTable", "TensorType", "composite", "launcher"]
+__all__ = ["Step", "StepTable", "composite", "launcher"]

@@ -7,30 +7,30 @@ from typing import Any
 
 from ..core import dispatch, vjp
 from ..core.errors import DuogradError
-from ..core.hot import Fused, Taped, Unfit
+from ..core.hot import GIVEN, Fused, Taped, Unfit
 from .compile import compile_graph
-from .ir import Graph, Node, Value
+from .ir import Graph, Node, Number, Value
 from .passes.dce import remove_dead
 from .symbol import Symbol
 from .trace import Source, Trace
 
-Body = Callable[[list[Any]], tuple[Any, ...]]
+Body = Callable[[list[Any], list[Any]], tuple[Any, ...]]
 
 
 def _host() -> Any:
     return dispatch._State.executor
 
 
-def fuse(name: str, body: Body, tensors: Sequence[Any]) -> Fused:
-    """A body as one program for tensors of these layouts. Raises Unfit."""
-    trace, _, results, _ = _trace(name, body, tensors, frozenset())
+def fuse(name: str, body: Body, tensors: Sequence[Any], numbers: Sequence[Any] = ()) -> Fused:
+    """A body as one program for tensors of these layouts and numbers of these classes. Raises Unfit."""
+    trace, _, results, _ = _trace(name, body, tensors, numbers, frozenset())
     _check(trace)
     return _fused(trace.graph, trace.sources, results, trace)
 
 
 def fuse_taped(name: str, body: Body, tensors: Sequence[Any], wanted: Sequence[int]) -> Taped:
     """A body whose ops have gradients, with the way back to the tensors at positions `wanted`. Raises Unfit."""
-    trace, symbols, results, ends = _trace(name, body, tensors, frozenset(wanted))
+    trace, symbols, results, ends = _trace(name, body, tensors, (), frozenset(wanted))
     _check(trace)
     forward, sources = trace.graph, trace.sources
     roots = [k for k, y in enumerate(ends) if y._requires_grad and y._node is not None]
@@ -91,7 +91,9 @@ def fuse_taped(name: str, body: Body, tensors: Sequence[Any], wanted: Sequence[i
     return Taped(_fused(forward, sources, results, trace), tuple(saved), tuple(roots), backward)
 
 
-def _trace(name: str, body: Body, tensors: Sequence[Any], wanted: frozenset[int]) -> Any:
+def _trace(
+    name: str, body: Body, tensors: Sequence[Any], numbers: Sequence[Any], wanted: frozenset[int]
+) -> Any:
     """The trace, the symbols of the tensors, where each result comes from, and the symbols of the outputs."""
     trace = Trace(name, _host())
     stand_ins = [x._alias() for x in tensors]  # a tensor that is given twice is two inputs
@@ -100,7 +102,8 @@ def _trace(name: str, body: Body, tensors: Sequence[Any], wanted: frozenset[int]
         for k in wanted:
             symbols[k]._requires_grad = True
         try:
-            faces = [y if y is None else trace.face(y) for y in body(list(symbols))]
+            given = [Number(GIVEN, k, x.__class__) for k, x in enumerate(numbers)]  # type: ignore[arg-type]
+            faces = [y if y is None else trace.face(y) for y in body(list(symbols), given)]
         except DuogradError as e:
             raise Unfit(f"it cannot be traced: {e.message}") from None
     places: dict[int, Any] = {id(x): ("tensor", k) for k, x in enumerate(symbols)}
@@ -157,7 +160,7 @@ def _compile(graph: Graph, results: tuple[Any, ...], constants: list[Any], drawn
     known = len(graph.inputs) + len(outputs) + len(compiled.numbers) + len(compiled.constants)
     takes_arena = compiled.program.n_dynamic > known
     return Fused(
-        compiled.executable.run if launches else None, tuple(constants), outputs, compiled.numbers,
+        graph.name, compiled.executable.run if launches else None, tuple(constants), outputs, compiled.numbers,
         compiled.constants, max(1, compiled.arena_bytes) if takes_arena else 0, results, drawn, len(launches), ops,
     )  # fmt: skip
 
