@@ -376,7 +376,7 @@ def _widened(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _number_kind(x: Any) -> type:
-    return next(kind for kind in (bool, int, float, complex) if isinstance(x, kind))
+    return next((kind for kind in (bool, int, float, complex) if isinstance(x, kind)), type(x))
 
 
 def _decorator(kind: str) -> Callable[..., Any]:

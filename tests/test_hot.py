@@ -1,0 +1,213 @@
+"""Hot bodies: a composite, its gradient, every gradient step becomes one program, the same bit for bit."""
+
+import gc
+import threading
+
+import duograd as dg
+import numpy as np
+import pytest
+from duograd.core import hot
+from duograd.core.errors import AutogradError
+from duograd.core.op import REGISTRY
+from duograd.core.reference import make_arguments
+
+F = dg.nn.functional
+COMPOSITES = [
+    pytest.param(op, sample, id=op.name)
+    for op in REGISTRY.values()
+    for sample in op.samples[:1]
+    if op.kind == "composite"
+]
+
+
+@pytest.fixture
+def hot_at(monkeypatch):
+    """Bodies are compiled after so many calls, and errors of the compiler are not hidden."""
+
+    def set_calls(n):
+        monkeypatch.setattr(hot, "CALLS", n)
+        monkeypatch.setenv("DUOGRAD_VERIFY", "1")
+        for op in REGISTRY.values():
+            op.recipes.clear()
+
+    return set_calls
+
+
+def _run(op, sample, arrays):
+    """Results and gradients of one call, as arrays."""
+    dg.manual_seed(3)
+    inputs = [dg.tensor(a) if isinstance(a, np.ndarray) else a for a in arrays]
+    if op.differentiable or not op.no_gradient:
+        for x in inputs:
+            if isinstance(x, dg.Tensor) and x.dtype.is_float:
+                x.requires_grad_()
+    made = op(*inputs, **sample.attrs)
+    outs = made if isinstance(made, tuple) else (made,)
+    found = [y.detach().numpy().copy() for y in outs]
+    roots = [y for y in outs if y.requires_grad]
+    if roots:
+        sum(((y * y).sum() for y in roots[1:]), (roots[0] * roots[0]).sum()).backward()
+        found += [x.grad.numpy() for x in inputs if isinstance(x, dg.Tensor) and x.grad is not None]
+    return found
+
+
+@pytest.mark.parametrize(("op", "sample"), COMPOSITES)
+def test_a_hot_composite_gives_the_bits_of_the_cold_one(op, sample, hot_at):
+    arrays = make_arguments(sample)
+    hot_at(10**9)
+    want = _run(op, sample, arrays)
+    hot_at(1)
+    for _ in range(3):
+        for a, b in zip(want, _run(op, sample, arrays), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("fn", [
+    lambda x, y: x * y + x / y,
+    lambda x, y: (x * 2.5 - 1.5) ** 3.0 * y,
+    lambda x, y: dg.concat([x, y * x]).reshape(-1),
+    lambda x, y: dg.exp(x).sum(axis=0) * y,
+    lambda x, y: (x @ x.T).mean(axis=1),
+    lambda x, y: dg.where(x > 0, x, y).var(axis=1),
+])  # fmt: skip
+def test_hot_gradient_steps_give_the_bits_of_cold_ones(fn, hot_at):
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(4, 5)).astype("float32"), rng.normal(size=5).astype("float32") + 3
+
+    def run():
+        x, y = dg.tensor(a).requires_grad_(), dg.tensor(b).requires_grad_()
+        (fn(x, y) * 1.5).sum().backward()
+        return [g.numpy() for g in (x.grad, y.grad) if g is not None]
+
+    hot_at(10**9)
+    want = run()
+    hot_at(1)
+    for _ in range(3):
+        for g, w in zip(run(), want, strict=True):
+            np.testing.assert_array_equal(g, w)
+
+
+def test_a_number_is_an_argument_of_a_hot_step(hot_at):
+    hot_at(1)
+    x = dg.tensor([1.0, 2.0]).requires_grad_()
+    for factor in (2.0, 3.0, -1.0, 0.5):
+        x.grad = None
+        (x * factor).sum().backward()
+        np.testing.assert_array_equal(x.grad.numpy(), [factor, factor])
+
+
+def test_hot_dropout_draws_the_numbers_of_the_cold_one(hot_at):
+    hot_at(10**9)
+    dg.manual_seed(5)
+    want = [F.dropout(dg.ones((40,))).numpy() for _ in range(4)]
+    hot_at(1)
+    dg.manual_seed(5)
+    for w in want:
+        np.testing.assert_array_equal(F.dropout(dg.ones((40,))).numpy(), w)
+
+
+def test_gradients_of_gradients_through_a_hot_composite(hot_at):
+    def second():
+        x = dg.tensor([[0.3, -0.2, 0.9]]).requires_grad_()
+        y = dg.tensor([[1.0, 0.5, 0.1]])
+        x.grad = None
+        F.mse_loss(dg.tanh(x), y).backward(create_graph=True)
+        g = x.grad
+        x.grad = None
+        (g * g).sum().backward()
+        return x.grad.numpy()
+
+    hot_at(10**9)
+    want = second()
+    hot_at(1)
+    for _ in range(3):
+        np.testing.assert_allclose(second(), want, rtol=1e-6)
+
+
+def test_one_tensor_given_twice_gets_both_gradients(hot_at):
+    hot_at(1)
+    for _ in range(4):
+        x = dg.tensor([1.0, 2.0]).requires_grad_()
+        F.mse_loss(x, x * 2).backward()
+        np.testing.assert_allclose(x.grad.numpy(), [1.0, 2.0])
+
+
+def test_a_tensor_changed_before_the_gradient_is_noticed_by_a_hot_step(hot_at):
+    hot_at(1)
+    for _ in range(4):
+        x = dg.tensor([1.0, 2.0]).requires_grad_()
+        y = x * 2
+        z = y * y
+        y.detach().add_(1.0)
+        with pytest.raises(AutogradError, match="changed in place"):
+            z.sum().backward()
+
+
+def test_a_signature_is_compiled_once_and_reused(hot_at):
+    hot_at(2)
+    x = dg.ones((3, 7))
+    before = hot.counters["compiled"]
+    for _ in range(6):
+        dg.softmax(x)
+    assert hot.counters["compiled"] == before + 1
+    dg.softmax(dg.ones((3, 8)))
+    assert hot.counters["compiled"] == before + 1
+
+
+def test_what_reads_values_stays_op_by_op(hot_at):
+    hot_at(1)
+    weight, index = dg.ones((4, 2)), dg.tensor([1, 9])
+    for _ in range(3):
+        with pytest.raises(dg.errors.IndexingError):
+            F.embedding(index, weight)
+
+
+def test_a_traced_function_walks_back_through_a_hot_call(hot_at):
+    hot_at(1)
+    w = dg.tensor([[0.5, 1.0]]).requires_grad_()
+    for _ in range(3):
+        F.mse_loss(w, dg.zeros((1, 2)))
+    loss = F.mse_loss(w * 1.0, dg.zeros((1, 2)))
+
+    @dg.function
+    def double(loss):
+        return dg.grad(lambda v: (v * v).sum())(loss)
+
+    np.testing.assert_allclose(double(loss.detach()).numpy(), 2 * loss.detach().numpy())
+    loss.backward()
+    np.testing.assert_allclose(w.grad.numpy(), [[0.5, 1.0]])
+
+
+def test_hot_calls_from_many_threads(hot_at):
+    hot_at(2)
+    x = dg.tensor(np.random.default_rng(0).normal(size=(6, 9)).astype("float32"))
+    want, wrong = dg.softmax(x).numpy().copy(), []
+
+    def work():
+        for _ in range(60):
+            leaf = x.clone().requires_grad_()
+            y = dg.softmax(leaf)
+            y.sum().backward()
+            if not np.array_equal(y.detach().numpy(), want):
+                wrong.append(1)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
+
+
+def test_a_hot_call_keeps_no_reference_cycle(hot_at):
+    hot_at(1)
+    x = dg.ones((3, 4)).requires_grad_()
+    for _ in range(3):
+        F.mse_loss(x, dg.zeros((3, 4))).backward()
+    gc.collect()
+    gc.disable()
+    try:
+        F.mse_loss(x, dg.zeros((3, 4)))
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
