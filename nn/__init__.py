@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from . import activation as _activation
 from . import functional, init, utils
-from .activation import ELU, GELU, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
+from . import loss as _loss
+from .activation import *  # noqa: F403
 from .containers import ModuleList, ParameterList, Sequential
 from .convolution import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from .layers import Bilinear, Dropout, Embedding, Flatten, Identity, LayerNorm, Linear
-from .loss import BCEWithLogitsLoss, CrossEntropyLoss, L1Loss, MSELoss, NLLLoss
+from .loss import *  # noqa: F403
 from .module import Module, Parameter
 from .pooling import (
     AvgPool1d,
@@ -25,10 +27,11 @@ from .pooling import (
 )
 
 __all__ = [
-    "ELU", "GELU", "AvgPool1d", "AvgPool2d", "AvgPool3d", "BCEWithLogitsLoss", "Bilinear", "Conv1d", "Conv2d",
-    "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "CrossEntropyLoss", "Dropout", "Embedding",
-    "Flatten", "Identity", "L1Loss", "LPPool1d", "LPPool2d", "LPPool3d", "LayerNorm", "LeakyReLU", "Linear",
-    "LogSoftmax", "MSELoss", "MaxPool1d", "MaxPool2d", "MaxPool3d", "MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d",
-    "Module", "ModuleList", "NLLLoss", "Parameter", "ParameterList", "ReLU", "Sequential", "SiLU", "Sigmoid",
-    "Softmax", "Softplus", "Tanh", "functional", "init", "utils",
+    "AvgPool1d", "AvgPool2d", "AvgPool3d", "Bilinear", "Conv1d", "Conv2d",
+    "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "Dropout", "Embedding",
+    "Flatten", "Identity", "LPPool1d", "LPPool2d", "LPPool3d", "LayerNorm", "Linear",
+    "MaxPool1d", "MaxPool2d", "MaxPool3d", "MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d",
+    "Module", "ModuleList", "Parameter", "ParameterList", "Sequential",
+    "functional", "init", "utils",
 ]  # fmt: skip
+__all__ += [*_activation.__all__, *_loss.__all__]

@@ -19,8 +19,10 @@ from ..core.ops.loss import l1_loss, mse_loss
 from ..core.ops.loss import nll_loss as _nll_loss
 from ..core.ops.products import bilinear
 from ..core.value import Tensor
+from . import functional_activation as _activation
 from . import spatial as _spatial
 from .arguments import probability
+from .functional_activation import *  # noqa: F403
 from .spatial import *  # noqa: F403
 
 __all__ = [
@@ -28,7 +30,7 @@ __all__ = [
     "embedding", "flatten", "gelu", "l1_loss", "layer_norm", "leaky_relu", "linear", "log_softmax",
     "mse_loss", "nll_loss", "one_hot", "pad", "relu", "sigmoid", "silu", "softmax",
     "softplus", "tanh",
-    *_spatial.__all__,
+    *_spatial.__all__, *_activation.__all__,
 ]  # fmt: skip
 
 

@@ -10,6 +10,8 @@ from . import functional as F
 from .arguments import reduction as _reduction
 from .module import Module
 
+__all__ = ["BCEWithLogitsLoss", "CrossEntropyLoss", "L1Loss", "MSELoss", "NLLLoss"]
+
 
 class _Loss(Module):
     """A loss with a `reduction`: "mean", "sum" or "none"."""

@@ -44,6 +44,8 @@ def _wide(fn):
 NAMED = {
     "cast": None, "assign": np.positive, "sigmoid": _wide(scipy.special.expit), "erf": _wide(scipy.special.erf),
     "rsqrt": _wide(lambda x: 1 / np.sqrt(x)), "round": np.round, "where": lambda c, a, b: np.where(c, a, b),
+    "heaviside": lambda x, v: np.heaviside(x.astype(float), v.astype(float)).astype(x.dtype), "threshold": None,
+    "prelu": lambda x, a: np.where(x > 0, x, a * x),
     "clip": None, "gelu": _torch(F.gelu), "leaky_relu": _torch(lambda x: F.leaky_relu(x, 0.01)),
 }  # fmt: skip
 #: the business of other ops, creation and random numbers: no peer takes such arguments

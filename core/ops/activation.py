@@ -7,13 +7,15 @@ from __future__ import annotations
 import math
 
 from .. import types as T
-from ..errors import ArgumentError
-from ..op import composite, pointwise
+from ..errors import ArgumentError, ShapeError
+from ..op import composite, pointwise, public
 from ..scalar import s
 from ..types import normalize_axis
 from . import elementwise as E
-from .random import rand
-from .reduction import max_, sum_
+from .creation import arange
+from .random import gumbel, rand
+from .reduction import argmax, max_, sum_
+from .shape import reshape, split
 
 
 @pointwise(onnx="Relu")
@@ -141,6 +143,65 @@ def x(g, x):
 softplus.sample((3, 4))
 
 
+@pointwise(to_float=True, onnx="Mish")
+def mish(x):
+    """`x * tanh(softplus(x))`. Source: Misra, 2019; ONNX Mish."""
+    return x * s.tanh(s.maximum(x, 0) + s.log1p(s.exp(-s.abs(x))))
+
+
+@mish.grad
+def x(g, x):
+    t = E.tanh(softplus(x))
+    return g * (t + x * (1 - t * t) * E.sigmoid(x))
+
+
+mish.sample((3, 4))
+
+
+@pointwise(to_float=True, onnx="Softsign")
+def softsign(x):
+    """`x / (1 + |x|)`. Source: ONNX Softsign."""
+    return x / (s.abs(x) + 1)
+
+
+@softsign.grad
+def x(g, x):
+    d = E.abs_(x) + 1
+    return g / (d * d)
+
+
+softsign.sample((3, 4))
+
+
+@pointwise(to_float=True)
+def logsigmoid(x):
+    """`log(sigmoid(x))` without overflow."""
+    return s.minimum(x, 0) - s.log1p(s.exp(-s.abs(x)))
+
+
+@logsigmoid.grad
+def x(g, x):
+    return g * E.sigmoid(E.negative(x))
+
+
+logsigmoid.sample((3, 4))
+
+
+@pointwise(to_float=True)
+def tanhshrink(x):
+    """`x - tanh(x)`."""
+    return x - s.tanh(x)
+
+
+@tanhshrink.grad
+def x(g, x):
+    t = E.tanh(x)
+    return g * (t * t)
+
+
+tanhshrink.sample((3, 4))
+
+
 def _axis(op):
     @op.normalize
     def _(inputs, axis):
@@ -190,6 +251,67 @@ def x(g, out, axis):
 log_softmax.sample((3, 4)).sample((2, 3, 4), axis=1)
 
 
+@composite
+def softmin(x, *, axis=-1):
+    """`softmax(-x)` along one axis."""
+    return softmax(E.negative(x), axis=axis)
+
+
+_axis(softmin)
+softmin.sample((3, 4)).sample((2, 3, 4), axis=1)
+
+
+@composite
+def glu(x, *, axis=-1):
+    """The first half of x along an axis times the sigmoid of the second half.
+
+    x: float[..., 2 n, ...]. Returns: float[..., n, ...]. Raises: ShapeError for an odd size.
+    Source: Dauphin et al., 2016.
+    """
+    if not x.shape or x.shape[axis] % 2:
+        raise ShapeError("glu", f"x: {x.type} has no even size at axis={axis}", "choose another axis")
+    a, b = split(x, x.shape[axis] // 2, axis=axis)
+    return a * E.sigmoid(b)
+
+
+_axis(glu)
+glu.sample((3, 4)).sample((4, 3), axis=0)
+glu.error_sample((2, 3), match="has no even size")
+
+
+@public
+def gumbel_softmax(logits, tau=1.0, hard=False, axis=-1, generator=None):
+    """A random one-hot row, relaxed: `softmax((logits + Gumbel noise) / tau)` along an axis.
+
+    tau: a temperature above 0. hard: exact zeros and a one, with the gradient of the relaxed row.
+    Source: Jang et al., 2016.
+    """
+    if not tau > 0:
+        raise ArgumentError("gumbel_softmax", f"tau={tau} is not above 0", "use such as 1.0")
+    noise = gumbel(shape=logits.shape, dtype=logits.dtype, device=logits.device, generator=generator)
+    soft = softmax((logits + noise) * (1 / tau), axis=axis)
+    if not hard:
+        return soft
+    best = argmax(soft, axis=axis, keepdims=True)
+    along = [-1 if a == axis % soft.ndim else 1 for a in range(soft.ndim)]
+    row = reshape(arange(soft.shape[axis], device=soft.device), shape=along)
+    one = E.cast(E.equal(row, best), dtype=soft.dtype)
+    return one + soft - soft.detach()
+
+
+# ---------------------------------------------------------------- dropout
+
+
+def _probability(op, p):
+    if not 0 <= p < 1:
+        raise ArgumentError(op, f"p={p} is not a probability below 1", "use 0 <= p < 1")
+
+
+def _kept(x, p, shape):
+    """Whether each place is kept."""
+    return E.greater_equal(rand(shape, dtype=T.float32, device=x.device), p)
+
+
 @composite(onnx=lambda o, x, *, p, training: o.dropout(x, p, training))
 def dropout(x, *, p=0.5, training=True):
     """x with each element set to 0 with probability p, the rest divided by 1 - p; x itself when not training.
@@ -197,12 +319,49 @@ def dropout(x, *, p=0.5, training=True):
     Raises: ArgumentError unless 0 <= p < 1. Numerics: the mask comes from the seeded counter generator, the
     same in both modes. Source: Srivastava et al., 2014; ONNX Dropout.
     """
-    if not 0 <= p < 1:
-        raise ArgumentError("dropout", f"p={p} is not a probability below 1", "use 0 <= p < 1")
+    _probability("dropout", p)
     if not training or p == 0:
         return x
-    keep = E.greater_equal(rand(x.shape, dtype=T.float32, device=x.device), p)
-    return E.where(keep, x * (1 / (1 - p)), 0.0)
+    return E.where(_kept(x, p, x.shape), x * (1 / (1 - p)), 0.0)
 
 
 dropout.sample((3, 4), p=0.25).sample((3, 4), training=False)
+
+
+@composite(no_onnx="ONNX's Dropout drops single elements")
+def dropout_channels(x, *, p=0.5, training=True):
+    """x with whole channels set to 0 with probability p, the rest divided by 1 - p; x itself when not training.
+
+    x: float[N, C, ...]. Raises: ArgumentError unless 0 <= p < 1, ShapeError for fewer than two axes.
+    Source: Tompson et al., 2014.
+    """
+    _probability("dropout_channels", p)
+    if x.ndim < 2:
+        raise ShapeError("dropout_channels", f"x: {x.type} has no axis of channels", "pass x[N, C, ...]")
+    if not training or p == 0:
+        return x
+    keep = _kept(x, p, x.shape[:2] + (1,) * (x.ndim - 2))
+    return E.where(keep, x * (1 / (1 - p)), 0.0)
+
+
+dropout_channels.sample((3, 4, 5), p=0.25)
+dropout_channels.error_sample((3,), match="no axis of channels")
+
+
+@composite(no_onnx="ONNX's Dropout sets elements to 0")
+def alpha_dropout(x, *, p=0.5, training=True, channels=False):
+    """Dropout for selu: dropped elements take its lowest value, and mean and variance are kept.
+
+    channels: whole channels of x: float[N, C, ...]. Raises: ArgumentError unless 0 <= p < 1.
+    Source: Klambauer et al., 2017.
+    """
+    _probability("alpha_dropout", p)
+    if not training or p == 0:
+        return x
+    low = -1.7580993408473766  # selu(-inf)
+    a = 1 / math.sqrt((1 - p) * (1 + p * low * low))
+    shape = x.shape[:2] + (1,) * (x.ndim - 2) if channels else x.shape
+    return E.where(_kept(x, p, shape), x, low) * a - a * p * low
+
+
+alpha_dropout.sample((3, 4), p=0.25).sample((3, 4, 2), p=0.25, channels=True)

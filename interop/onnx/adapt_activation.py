@@ -27,12 +27,14 @@ def elu(x, *, alpha=1.0):
 @adapter("Celu")
 def celu(x, *, alpha=1.0):
     """Elu of x / alpha."""
-    return ops["elu"](x / alpha, alpha=1.0) * alpha
+    return ops["celu"](x, alpha=alpha)
 
 
 @adapter("Selu")
 def selu(x, *, alpha=1.6732631921768188, gamma=1.0507010221481323):
     """Elu scaled by gamma."""
+    if abs(alpha - 1.6732632423543772) < 1e-6 and abs(gamma - 1.0507009873554805) < 1e-6:
+        return ops["selu"](x)
     return ops["elu"](x, alpha=alpha) * gamma
 
 
@@ -47,7 +49,7 @@ def prelu(x, slope):
     """A slope for each channel, or one that broadcasts."""
     if slope.ndim < x.ndim and slope.ndim == 1 and slope.shape[0] != 1 and slope.shape[0] != x.shape[-1]:
         slope = ops["reshape"](slope, shape=(slope.shape[0],) + (1,) * (x.ndim - 2))
-    return ops["where"](ops["less"](x, 0), x * slope, x)
+    return ops["prelu"](x, slope)
 
 
 @adapter("HardSigmoid")
@@ -56,27 +58,22 @@ def hard_sigmoid(x, *, alpha=0.2, beta=0.5):
     return ops["clip"](x * alpha + beta, min=0.0, max=1.0)
 
 
-@adapter("HardSwish")
-def hard_swish(x):
-    """x times its hard sigmoid."""
-    return x * ops["clip"](x * (1 / 6) + 0.5, min=0.0, max=1.0)
-
-
-@adapter("Softsign")
-def softsign(x):
-    """x over 1 + |x|."""
-    return x / (1 + ops["abs"](x))
+adapter("HardSwish")(lambda x: ops["hardswish"](x))
+adapter("Softsign")(lambda x: ops["softsign"](x))
+adapter("Mish")(lambda x: ops["mish"](x))
 
 
 @adapter("ThresholdedRelu")
 def thresholded_relu(x, *, alpha=1.0):
     """x above alpha, else 0."""
-    return ops["where"](ops["greater"](x, alpha), x, 0.0)
+    return ops["threshold"](x, threshold=alpha, value=0.0)
 
 
 @adapter("Shrink")
 def shrink(x, *, bias=0.0, lambd=0.5):
     """Towards 0 by bias outside lambd, 0 inside."""
+    if bias in (0.0, lambd) and x.dtype.is_float and lambd >= 0:
+        return ops["softshrink" if bias else "hardshrink"](x, lambd=lambd)
     low = ops["where"](ops["less"](x, -lambd), x + bias, x * 0)
     return ops["where"](ops["greater"](x, lambd), x - bias, low).to(x.dtype)
 
@@ -85,12 +82,6 @@ def shrink(x, *, bias=0.0, lambd=0.5):
 def swish(x, *, alpha=1.0):
     """x times the sigmoid of alpha x."""
     return ops["silu"](x) if alpha == 1.0 else x * ops["sigmoid"](x * alpha)
-
-
-@adapter("Mish")
-def mish(x):
-    """x times the tanh of its softplus."""
-    return x * ops["tanh"](ops["softplus"](x))
 
 
 def _flat(name):
