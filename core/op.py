@@ -86,6 +86,7 @@ class Op:
         self.input_names = tuple(p.name for p in params if p.kind is not p.KEYWORD_ONLY)
         self.optional = {p.name for p in positional if p.default is not p.empty}
         self.n_inputs = len(positional)
+        self.__signature__ = _call_signature(inspect.signature(fn))
         self.attr_names = tuple(p.name for p in params if p.kind is p.KEYWORD_ONLY)
         self._attr_index = {name: k for k, name in enumerate(self.attr_names)}
         self.required_attrs = {p.name for p in params if p.kind is p.KEYWORD_ONLY and p.default is p.empty}
@@ -373,6 +374,20 @@ def _widened(fn: Callable[..., Any]) -> Callable[..., Any]:
         return back if isinstance(made, tuple) else back[0]
 
     return run
+
+
+def _call_signature(declared: inspect.Signature) -> inspect.Signature:
+    """How the op is called: required attributes may follow the tensors by position."""
+    seen_default = False
+    out = []
+    for p in declared.parameters.values():
+        if p.kind is p.VAR_POSITIONAL:
+            return declared
+        if p.kind is p.KEYWORD_ONLY and p.default is p.empty and not seen_default:
+            p = p.replace(kind=p.POSITIONAL_OR_KEYWORD)
+        seen_default = seen_default or p.default is not p.empty
+        out.append(p)
+    return declared.replace(parameters=sorted(out, key=lambda p: p.kind))
 
 
 def _number_kind(x: Any) -> type:
