@@ -67,7 +67,8 @@ flat_places.sample(Ints((), 1, 2), size=1).sample(Ints((0, 3)), size=0).sample(I
 flat_places.error_sample((2, 3), size=-1, match="is negative")
 
 
-def _tensor(op, x):
+def as_tensor(op, x):
+    """x itself, or a tensor made of a list or an array. Raises: ArgumentTypeError for anything else."""
     if not isinstance(x, Tensor):
         if not isinstance(x, (list, np.ndarray)):
             raise ArgumentTypeError(op, f"takes a tensor, got {type(x).__name__}", "pass a tensor")
@@ -83,7 +84,7 @@ def flatnonzero(x):
 
     Source: NumPy. Example: `dg.flatnonzero(dg.tensor([[0, 3], [4, 0]]))` is `[1, 2]`.
     """
-    x = _tensor("flatnonzero", x)
+    x = as_tensor("flatnonzero", x)
     return flat_places(x, size=int(count_nonzero(x).item()))
 
 
@@ -107,7 +108,7 @@ def nonzero(x, *, as_tuple=True):
     Numerics: NaN is not 0. Source: array API, PyTorch, ONNX NonZero.
     Example: `dg.nonzero(dg.tensor([[0, 3], [4, 0]]))[0]` is `[0, 1]`.
     """
-    x = _tensor("nonzero", x)
+    x = as_tensor("nonzero", x)
     if not as_tuple:
         return argwhere(x)
     if not x.shape:
@@ -121,7 +122,7 @@ def argwhere(x):
 
     Source: NumPy. Example: `dg.argwhere(dg.tensor([[0, 3], [4, 0]]))` is `[[0, 1], [1, 0]]`.
     """
-    x = _tensor("argwhere", x)
+    x = as_tensor("argwhere", x)
     flat = flatnonzero(x)
     if x.ndim == 1:
         return expand_dims(flat, axis=1)
@@ -138,7 +139,7 @@ def masked_select(x, mask):
     Numerics: the gradient is 0 where the mask does not hold. Source: PyTorch.
     Example: `dg.masked_select(dg.tensor([1.0, 2.0, 3.0]), dg.tensor([True, False, True]))` is `[1.0, 3.0]`.
     """
-    x, mask = _tensor("masked_select", x), _tensor("masked_select", mask)
+    x, mask = as_tensor("masked_select", x), as_tensor("masked_select", mask)
     if mask.dtype is not T.bool_:
         raise DtypeError("masked_select", f"mask: {mask.type} is not bool", "compare: x > 0")
     shape = T.broadcast_shapes("masked_select", x.shape, mask.shape)
@@ -154,7 +155,7 @@ def compress(condition, x, *, axis=None):
     Raises: ArgumentError when the condition is longer than the axis. Source: NumPy, ONNX Compress.
     Example: `dg.compress([True, False], dg.tensor([[1, 2], [3, 4]]), axis=1)` is `[[1], [3]]`.
     """
-    x, condition = _tensor("compress", x), _tensor("compress", condition)
+    x, condition = as_tensor("compress", x), as_tensor("compress", condition)
     if axis is None:
         x, axis = reshape(x, shape=(x.size,)), 0
     axis = T.normalize_axis("compress", axis, x.ndim, x.type)
