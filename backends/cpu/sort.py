@@ -490,4 +490,7 @@ def topk(program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *,
     _run(program, inputs[0], outputs[0], outputs[1], axis, k, largest)
 
 
+for _kernel in (sort, argsort, sort_both):  # keys are integers: 16-bit floats need no conversion
+    _kernel.takes_halves = True  # type: ignore[attr-defined]
+
 KERNELS: dict[str, Kernel] = {"sort": sort, "argsort": argsort, "sort_both": sort_both, "topk": topk}

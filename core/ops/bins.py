@@ -106,7 +106,7 @@ def bucketize(x, boundaries, *, right=False):
 
 @public
 def digitize(x, bins, *, right=False):
-    """The number of the bin of each element of x; bins rise or fall. Bin i is `bins[i - 1] <= x < bins[i]`, or its mirror.
+    """The number of the bin of each element of x. Bin i is `bins[i - 1] <= x < bins[i]`; falling bins: the mirror.
 
     right: `bins[i - 1] < x <= bins[i]`. Returns: int64, x's shape. Source: NumPy.
     Example: `dg.digitize(dg.tensor([0.5, 2.0]), dg.tensor([0.0, 1.0, 2.0]))` is `[1, 3]`.

@@ -13,7 +13,7 @@ from ..errors import ArgumentError
 from ..op import Ints, composite, primitive
 from ..types import TensorType, normalize_axes
 from . import elementwise as E
-from .shape import broadcast_to, reshape
+from .shape import broadcast_to, permute, reshape
 
 
 def reduced_shape(shape, axes, keepdims):
@@ -30,6 +30,8 @@ def _axes(op):
             axis = normalize_axes(op.name, axis, len(x.shape), x.type)
             if len(axis) == len(x.shape):
                 axis = None
+        if rest.get("dtype") is not None:
+            rest["dtype"] = T.as_dtype(rest["dtype"], op.name)
         return (axis, *rest.values())
 
     op.normalize(normalize)
@@ -48,13 +50,13 @@ def _reduction(fn, out_dtype, empty_is_error=False, **options):
     _axes(op)
 
     @op.type
-    def _(x, axis=None, keepdims=False):
+    def _(x, axis=None, keepdims=False, dtype=None):
         axes = normalize_axes(op.name, axis, len(x.shape), x)
         if empty_is_error and x.size == 0 and math.prod(x.shape[a] for a in axes) == 0:
             raise ArgumentError(
                 op.name, f"has no value over an empty axis, x: {x}", "check the tensor's size first"
             )
-        return TensorType(out_dtype(op, x.dtype), reduced_shape(x.shape, axes, keepdims))
+        return TensorType(dtype or out_dtype(op, x.dtype), reduced_shape(x.shape, axes, keepdims))
 
     op.sample((3, 4)).sample((2, 3, 4), axis=1).sample((2, 3, 4), axis=(0, 2), keepdims=True).sample(
         (5,), axis=-1
@@ -84,20 +86,21 @@ def _position(op, dtype):
 
 
 def _onnx_reduce(name):
-    def build(o, x, *, axis, keepdims):
+    def build(o, x, *, axis, keepdims, dtype=None):
         return o.reduce(name, x, axis, keepdims)
 
     return build
 
 
-def sum_(x, *, axis=None, keepdims=False):
+def sum_(x, *, axis=None, keepdims=False, dtype=None):
     """The sum over axes.
 
-    x: any[...]; axis, keepdims: see the module. Returns: x's dtype; int64/uint64 for smaller integers and bool.
+    x: any[...]; axis, keepdims: see the module; dtype: elements are converted to it first. Returns: x's dtype;
+    int64/uint64 for smaller integers and bool.
     Raises: ArgumentError for an axis outside x. Numerics: floats add up in x's dtype, in blocks with a
     fixed order that depends on the shape alone; 0 over an empty axis. Source: ONNX ReduceSum.
     """
-    return np.sum(x, axis=axis, keepdims=keepdims, dtype=None if x.dtype.kind == "f" else np.int64)
+    return np.sum(x, axis=axis, keepdims=keepdims, dtype=dtype or _wide(None, T.as_dtype(x.dtype)).np)
 
 
 sum_ = _reduction(sum_, _wide, onnx=_onnx_reduce("ReduceSum"))
@@ -108,27 +111,40 @@ def x(g, x_type, axis, keepdims):
     return broadcast_to(_restore(g, x_type, axis, keepdims), shape=x_type.shape)
 
 
-def prod(x, *, axis=None, keepdims=False):
+def prod(x, *, axis=None, keepdims=False, dtype=None):
     """The product over axes. dtype as `sum`; 1 over an empty axis. Source: ONNX ReduceProd.
 
-    Numerics: the gradient divides by x where x is not 0; exact also with zeros.
+    Numerics: the gradient is exact also with zeros.
     """
-    return np.prod(x, axis=axis, keepdims=keepdims, dtype=None if x.dtype.kind == "f" else np.int64)
+    return np.prod(x, axis=axis, keepdims=keepdims, dtype=dtype or _wide(None, T.as_dtype(x.dtype)).np)
 
 
 prod = _reduction(prod, _wide, onnx=_onnx_reduce("ReduceProd"))
 
 
 @prod.grad
-def x(g, x, out, axis, keepdims):
-    # With no zero the others' product is out / x; with one zero only that element has a slope: the product
-    # of the rest; with two or more there is none.
-    zero = E.equal(x, 0)
-    count = sum_(E.cast(zero, dtype=x.dtype), axis=axis, keepdims=True)
-    safe = E.where(zero, 1.0, x)
-    rest = prod(safe, axis=axis, keepdims=True)
-    slope = E.where(zero, E.where(E.equal(count, 1), rest, 0.0), E.where(E.equal(count, 0), rest / safe, 0.0))
-    return _restore(g, x.type, axis, keepdims) * slope
+def x(g, x, axis, keepdims):
+    # The product of all others is that of those before times that of those behind: exact with zeros, to any order.
+    from .scan import cumprod, shift
+
+    axes = normalize_axes("prod", axis, len(x.shape))
+    if not axes or not x.size:
+        return broadcast_to(_restore(g, x.type, axis, keepdims), shape=x.shape)
+    kept = [a for a in range(len(x.shape)) if a not in axes]
+    order = (*kept, *axes)
+    moved = permute(x, axes=order)
+    row = reshape(moved, shape=(*(x.shape[a] for a in kept), math.prod(x.shape[a] for a in axes)))
+    last = len(kept)
+    before = shift(cumprod(row, axis=last), last, 1, 1.0)
+    behind = shift(cumprod(row, axis=last, reverse=True), last, -1, 1.0)
+    slope = reshape(before * behind, shape=moved.shape)
+    back = permute(slope, axes=tuple(sorted(range(len(order)), key=order.__getitem__)))
+    return _restore(g, x.type, axis, keepdims) * back
+
+
+for _op in (sum_, prod):
+    _op.sample((3, 4), axis=1, dtype="float64").sample(Ints((3, 4), 0, 3, "int8"), axis=0, dtype="int32")
+    _op.sample((3, 4), axis=()).sample((0, 3), axis=0).sample((2, 3), axis=[0, 1], keepdims=True)
 
 
 def max_(x, *, axis=None, keepdims=False):
@@ -245,11 +261,13 @@ def _count(x, axis):
 
 
 @composite(widen=True, onnx=_onnx_reduce("ReduceMean"))
-def mean(x, *, axis=None, keepdims=False):
+def mean(x, *, axis=None, keepdims=False, dtype=None):
     """The arithmetic mean over axes; integers are converted to the default float. Source: ONNX ReduceMean.
 
-    Numerics: NaN over an empty axis.
+    dtype: elements are converted to it first. Numerics: NaN over an empty axis.
     """
+    if dtype is not None:
+        x = x.to(dtype)
     if not x.dtype.has_gradient:
         x = E.cast(x, dtype=T.default_float)
     n = _count(x, axis)

@@ -133,7 +133,7 @@ def _onnx_cumsum(o, x, *, axis, dtype, reverse):
     return o.CumSum(x, o.literal(np.asarray(axis, np.int64)), reverse=int(reverse))
 
 
-@primitive(onnx=_onnx_cumsum)
+@primitive(complex="linear", onnx=_onnx_cumsum)
 def cumsum(x, *, axis=None, dtype=None, reverse=False):
     """The sum of each element and those before it along an axis; along x read as one row when axis is None.
 

@@ -85,6 +85,8 @@ def flatnonzero(x):
     Source: NumPy. Example: `dg.flatnonzero(dg.tensor([[0, 3], [4, 0]]))` is `[1, 2]`.
     """
     x = as_tensor("flatnonzero", x)
+    if x.dtype.is_complex:
+        x = E.not_equal(x, 0)
     return flat_places(x, size=int(count_nonzero(x).item()))
 
 
