@@ -20,17 +20,19 @@ from ..core.ops.loss import nll_loss as _nll_loss
 from ..core.ops.products import bilinear
 from ..core.value import Tensor
 from . import functional_activation as _activation
+from . import functional_norm as _norm
 from . import spatial as _spatial
 from .arguments import probability
 from .functional_activation import *  # noqa: F403
+from .functional_norm import *  # noqa: F403
 from .spatial import *  # noqa: F403
 
 __all__ = [
     "bilinear", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "elu",
-    "embedding", "flatten", "gelu", "l1_loss", "layer_norm", "leaky_relu", "linear", "log_softmax",
+    "embedding", "flatten", "gelu", "l1_loss", "leaky_relu", "linear", "log_softmax",
     "mse_loss", "nll_loss", "one_hot", "pad", "relu", "sigmoid", "silu", "softmax",
     "softplus", "tanh",
-    *_spatial.__all__, *_activation.__all__,
+    *_spatial.__all__, *_activation.__all__, *_norm.__all__,
 ]  # fmt: skip
 
 
@@ -94,20 +96,6 @@ def pad(x: Tensor, pad: Any, mode: str = "constant", value: float = 0.0) -> Tens
 
 
 # ---------------------------------------------------------------- normalisation and embedding
-
-
-def layer_norm(
-    x: Tensor,
-    normalized_shape: Any,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float = 1e-5,
-) -> Tensor:
-    """`(x - mean) / sqrt(var + eps) * weight + bias` over the last axes, which must have normalized_shape."""
-    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
-    if not shape or x.shape[-len(shape) :] != shape:
-        raise ShapeError("layer_norm", f"x: {x.type} does not end in {list(shape)}", "check normalized_shape")
-    return _OPS["layer_norm"](x, weight, bias, n_axes=len(shape), eps=eps)
 
 
 def embedding(index: Tensor, weight: Tensor, padding_idx: int | None = None) -> Tensor:

@@ -15,6 +15,8 @@ def _per_channel(v, ndim):
 def _batch_norm(x, scale, b, mean, var, epsilon):
     if x.ndim == 1:
         return (x - mean) * ops["rsqrt"](var + epsilon) * scale + b
+    if all(v.dtype is x.dtype for v in (scale, b, mean, var)):
+        return ops["batch_norm"](x, mean, var, scale, b, eps=epsilon)
     factor = scale * ops["rsqrt"](var + epsilon)
     shift = b - mean * factor
     return x * _per_channel(factor, x.ndim).to(x.dtype) + _per_channel(shift, x.ndim).to(x.dtype)
@@ -54,8 +56,7 @@ def _standard(x, axes, epsilon):
 @adapter("InstanceNormalization", since=6)
 def instance_norm(x, scale, b, *, epsilon=1e-5):
     """Each channel of each image by itself."""
-    y = _standard(x, tuple(range(2, x.ndim)), epsilon)
-    return y * _per_channel(scale, x.ndim) + _per_channel(b, x.ndim)
+    return ops["instance_norm"](x, scale, b, eps=epsilon)
 
 
 @adapter("LayerNormalization", since=17)
@@ -79,6 +80,8 @@ def layer_norm(node, x, scale, b=None, *, axis=-1, epsilon=1e-5, stash_type=1):
 def rms_norm(x, scale, *, axis=-1, epsilon=1e-5, stash_type=1):
     """x over the root of its mean square."""
     axes = tuple(range(axis % x.ndim, x.ndim))
+    if scale.shape == x.shape[axes[0] :] and scale.dtype is x.dtype:
+        return ops["rms_norm"](x, scale, n_axes=len(axes), eps=epsilon)
     return x * ops["rsqrt"](ops["mean"](x * x, axis=axes, keepdims=True) + epsilon) * scale
 
 
@@ -91,7 +94,7 @@ def _group(x, num_groups, epsilon):
 @adapter("GroupNormalization", since=21)
 def group_norm(x, scale, b, *, num_groups, epsilon=1e-5, stash_type=1):
     """Groups of channels; scale and bias for each channel."""
-    return _group(x, num_groups, epsilon) * _per_channel(scale, x.ndim) + _per_channel(b, x.ndim)
+    return ops["group_norm"](x, scale, b, num_groups=num_groups, eps=epsilon)
 
 
 @adapter("GroupNormalization", since=18)
