@@ -13,17 +13,30 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ...core.backend import Kernel, Operand, Program
+from ...core.backend import Arg, Kernel, Operand, Program
 from ...core.lower import copy, fill
 from ...core.types import DTYPES, DType, Shape
-from .routines import Argument, Array, area, call, matrices, query, routine
+from .routines import Argument, Array, Routine, area, call, matrices, query, routine
 
-#: from this many rows on OpenBLAS and MKL use threads of their own: matrices then follow each other
-SERIAL_ROWS = 192
+#: matrices of this many rows follow each other and the library uses its threads; smaller ones share out ours
+SERIAL_ROWS = 1024
 
 
 def _chunks(program: Program, items: int, rows: int, flops: float) -> int:
     return 1 if rows >= SERIAL_ROWS else program.chunks(items, items * (flops / 4 + 2000))
+
+
+def _call(
+    program: Program,
+    found: Routine,
+    dtype: DType,
+    items: int,
+    arguments: Sequence[Argument],
+    chunks: int,
+    rows: int,
+) -> None:
+    """Calls for matrices of `rows` rows."""
+    call(program, found, dtype, items, arguments, chunks, threaded=rows >= SERIAL_ROWS)
 
 
 def _count(x: Operand, axes: int = 2) -> int:
@@ -140,7 +153,7 @@ def cholesky_ex(program: Program, inputs: Sequence[Any], outputs: Sequence[Opera
     program.wave()
     chunks = _chunks(program, items, n, n**3 / 3)
     arguments = ["L" if upper else "U", n, matrices(out), n, info]
-    call(program, routine("potrf", x.dtype), x.dtype, items, arguments, chunks)
+    _call(program, routine("potrf", x.dtype), x.dtype, items, arguments, chunks, n)
     program.wave()
     _keep_triangle(program, out, upper)
     _spoil(program, info, items, out)
@@ -155,15 +168,16 @@ def _trsm(
     # a's memory is the transpose of a, x's memory the transpose of x: sides and triangles change over.
     triangle, diagonal = "U" if lower else "L", "U" if unit else "N"
     turned = "C" if _is_complex(x.dtype) else "T"
-    chunks = _chunks(program, items, min(p, q) if items > 1 else n, float(n * p * q))
+    rows = min(p, q)
+    chunks = _chunks(program, items, rows, float(n * p * q))
     matrix, target = _item(a, items), matrices(x)
     if left and q == 1 and not (adjoint and _is_complex(x.dtype)):
         arguments: list[Argument] = [triangle, "N" if adjoint else "T", diagonal, n, matrix, n, target, 1]
-        call(program, routine("trsv", x.dtype), x.dtype, items, arguments, chunks)
+        _call(program, routine("trsv", x.dtype), x.dtype, items, arguments, chunks, rows)
         return
-    side, rows, columns = ("R", q, n) if left else ("L", n, p)
-    arguments = [side, triangle, turned if adjoint else "N", diagonal, rows, columns, 1.0, matrix, n]
-    call(program, routine("trsm", x.dtype), x.dtype, items, [*arguments, target, rows], chunks)
+    side, height, width = ("R", q, n) if left else ("L", n, p)
+    arguments = [side, triangle, turned if adjoint else "N", diagonal, height, width, 1.0, matrix, n]
+    _call(program, routine("trsm", x.dtype), x.dtype, items, [*arguments, target, height], chunks, rows)
 
 
 def solve_triangular(
@@ -216,7 +230,7 @@ def _swap(program: Program, x: Operand, pivots: Operand, backwards: bool) -> Non
     items, count = _count(x), pivots.shape[-1]
     step = count if _count(pivots, 1) == items else 0
     source = _swap_source(real.char, x.dtype.itemsize // real.itemsize)
-    arguments = [x.slot, pivots.slot, items, *x.shape[-2:], count, step, int(backwards)]
+    arguments: list[Arg] = [x.slot, pivots.slot, items, *x.shape[-2:], count, step, int(backwards)]
     program.launch(source, arguments, program.chunks(items, x.size * 8))
 
 
@@ -249,7 +263,7 @@ def lu_factor_ex(program: Program, inputs: Sequence[Any], outputs: Sequence[Oper
     whole = program.scratch_operand(DTYPES["int64" if found.wide else "int32"], pivots.shape)
     chunks = _chunks(program, items, min(m, n), m * n * min(m, n) * 2 / 3)
     arguments = [m, n, matrices(work), m, matrices(whole, 1), info]
-    call(program, found, x.dtype, items, arguments, chunks)
+    _call(program, found, x.dtype, items, arguments, chunks, min(m, n))
     program.wave()
     copy(program, work, lu)
     copy(program, whole, pivots)
@@ -299,7 +313,7 @@ def qr(program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, m
     length = max(*sizes, 1)
     room = area(program, length * dtype.itemsize, chunks)
     program.wave()
-    call(program, factor, dtype, items, [m, n, matrices(work), m, tau, room, length, info], chunks)
+    _call(program, factor, dtype, items, [m, n, matrices(work), m, tau, room, length, info], chunks, k)
     program.wave()
     rows = r.shape[-2]
     if rows == m:
@@ -313,7 +327,7 @@ def qr(program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, m
     program.wave()
     _keep_triangle(program, r, True)
     target = Array(full.slot, m * full.shape[-1] * dtype.itemsize)
-    call(program, expand, dtype, items, [m, columns, k, target, m, tau, room, length, info], chunks)
+    _call(program, expand, dtype, items, [m, columns, k, target, m, tau, room, length, info], chunks, k)
     program.wave()
     copy(program, full._replace(shape=q.shape), q)
 
@@ -349,7 +363,7 @@ def _svd(program: Program, x: Operand, u: Any, s: Operand, vh: Any, status: Oper
     left, right = (nothing, nothing) if u is None else (matrices(vh), matrices(u))
     program.wave()
     arguments = [job, n, m, matrices(work), n, matrices(s, 1), left, steps[0], right, steps[1], room, length]
-    call(program, found, dtype, items, [*arguments, *more, whole, info], chunks)
+    _call(program, found, dtype, items, [*arguments, *more, whole, info], chunks, k)
     _spoil(program, info, items, *(o for o in (u, s, vh) if o is not None))
 
 
@@ -390,7 +404,7 @@ def _eigh(
     arguments: list[Argument] = [job, triangle, n, matrices(work), n, matrices(w, 1)]
     for room, length in zip(rooms, lengths):
         arguments += [room, length]
-    call(program, found, dtype, items, [*arguments, info], chunks)
+    _call(program, found, dtype, items, [*arguments, info], chunks, n)
     if v is not None:
         program.wave()
         copy(program, work, v)

@@ -27,6 +27,8 @@ _SPELLINGS = (
 )  # fmt: skip
 #: arguments of a call, hidden lengths of Fortran's characters included
 _ARITY = 20
+#: slots before the arguments: routine, items, guard of the library's threads
+_HEAD = 3
 #: letter of a dtype in the names of routines
 LETTERS = {"float32": "s", "float64": "d", "complex64": "c", "complex128": "z"}
 
@@ -109,20 +111,49 @@ def query(found: Routine, dtype: DType, arguments: Sequence[Any], sizes: int = 1
     return [int(c[0]) if whole else int(float(c[0].real) * 1.0000002) + 1 for c, whole in areas]
 
 
+@functools.cache
+def _thread_guard() -> int:
+    """The address of the cells by which calls ask OpenBLAS for one thread; 0 where the library is another one.
+
+    Cells: a lock, how many calls run now, the library's number of threads before the first of them, and the
+    functions that give and set that number.
+    """
+    library, _ = _library()
+    for spelling in (
+        "scipy_openblas_{}_num_threads64_",
+        "openblas_{}_num_threads64_",
+        "openblas_{}_num_threads",
+    ):
+        try:
+            found = [getattr(library, spelling.format(verb)) for verb in ("get", "set")]
+        except AttributeError:
+            continue
+        cells = np.array([0, 0, 0, *(ctypes.cast(f, ctypes.c_void_p).value for f in found)], np.int64)
+        _kept.append(cells)
+        return int(cells.ctypes.data)
+    return 0
+
+
+#: memory that kernels refer to for as long as the process lives
+_kept: list[np.ndarray] = []
+
+
 def _kernel_source() -> str:
-    at = [2 + 4 * k for k in range(_ARITY)]
+    at = [_HEAD + 4 * k for k in range(_ARITY)]
     arguments = ",\n            ".join(
         f"args[{k}] + item * args[{k + 1}] + chunk * args[{k + 2}] + here * args[{k + 3}]" for k in at
     )
     return f"""# calls of a Fortran routine
-from duograd.backends.cpu.foreign import address_of, call_routine
+from duograd.backends.cpu.foreign import address_of, call_routine, hold_threads, release_threads
 def kernel(args, chunk, nchunks):
     here = address_of(args)
-    items = args[1]
+    items, guard = args[1], args[2]
+    hold_threads(guard)
     for item in range(share(items, chunk, nchunks), share(items, chunk + 1, nchunks)):
         call_routine(args[0], (
             {arguments},
         ))
+    release_threads(guard)
 """
 
 
@@ -136,12 +167,17 @@ def call(
     items: int,
     arguments: Sequence[Argument],
     chunks: int = 1,
+    threaded: bool = False,
 ) -> None:
-    """Append one call of a routine for each of `items`. Reals among the arguments have the precision of dtype."""
-    table: list[Arg] = [found.address, items]
+    """Append one call of a routine for each of `items`. Reals among the arguments have the precision of dtype.
+
+    threaded: the library may use its own threads; else it is told to use one while the calls run, where it is
+    OpenBLAS: its threads spin against ours, and 64 inverses of 64 x 64 take seven times as long.
+    """
+    table: list[Arg] = [found.address, items, 0 if threaded else _thread_guard()]
     values: list[int] = []
     # Characters, integers and reals stand behind the table, in the block of arguments itself.
-    first = 2 + 4 * _ARITY
+    first = _HEAD + 4 * _ARITY
     lengths = 0
     for a in arguments:
         if isinstance(a, Array):
