@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..core.errors import ArgumentError
+from ..core.ops.padding import pad
 from ..core.ops.window import conv_pads, pads, row
 from . import functional as F
 from .arguments import size
@@ -89,8 +90,8 @@ class _Conv(_ConvBase):
         name, padding = type(self).__name__, self.padding
         if self.padding_mode != "zeros":
             each = conv_pads(name, padding, self.kernel_size, self.stride, self.dilation)
-            sides = [side for pair in reversed(each) for side in pair]
-            x, padding = F.pad(x, sides, mode=self.padding_mode), 0
+            sides = ((0, 0),) * (x.ndim - self.rank) + each
+            x, padding = pad(x, padding=sides, mode=self.padding_mode), 0
         conv = getattr(F, f"conv{self.rank}d")
         return conv(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 

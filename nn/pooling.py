@@ -13,7 +13,7 @@ _AXES = {1: "L", 2: "H, W", 3: "D, H, W"}
 
 
 def _one(value: Any) -> Any:
-    return value[0] if len(set(value)) == 1 else value
+    return value[0] if value and len(set(value)) == 1 else value
 
 
 class _Pool(Module):
@@ -117,6 +117,39 @@ class _LPPool(_Pool):
         return self._run(x, self.norm_type, self.kernel_size, self.stride, self.ceil_mode)
 
 
+class _AdaptiveAvgPool(_Pool):
+    """Means over windows that share out each axis of float[N, C, {axes}] (N may be missing).
+
+    output_size: int or one for each axis, None for as it is. See `F.adaptive_avg_pool{n}d`.
+    """
+
+    function = "adaptive_avg_pool"
+    shown = ("output_size",)
+
+    def __init__(self, output_size: Any):
+        self.output_size = tuple(output_size) if isinstance(output_size, list) else output_size
+
+    def forward(self, x: Any) -> Any:
+        return self._run(x, self.output_size)
+
+
+class _AdaptiveMaxPool(_AdaptiveAvgPool):
+    """Maxima over windows that share out each axis of float[N, C, {axes}] (N may be missing).
+
+    output_size: int or one for each axis, None for as it is; return_indices: (maxima, int64 places in the flattened
+    spatial axes). See `F.adaptive_max_pool{n}d`.
+    """
+
+    function = "adaptive_max_pool"
+
+    def __init__(self, output_size: Any, return_indices: bool = False):
+        super().__init__(output_size)
+        self.return_indices = bool(return_indices)
+
+    def forward(self, x: Any) -> Any:
+        return self._run(x, self.output_size, self.return_indices)
+
+
 def _layers(base: type) -> list[type]:
     found = []
     for n in (1, 2, 3):
@@ -130,8 +163,12 @@ MaxPool1d, MaxPool2d, MaxPool3d = _layers(_MaxPool)
 MaxUnpool1d, MaxUnpool2d, MaxUnpool3d = _layers(_MaxUnpool)
 AvgPool1d, AvgPool2d, AvgPool3d = _layers(_AvgPool)
 LPPool1d, LPPool2d, LPPool3d = _layers(_LPPool)
+AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveAvgPool3d = _layers(_AdaptiveAvgPool)
+AdaptiveMaxPool1d, AdaptiveMaxPool2d, AdaptiveMaxPool3d = _layers(_AdaptiveMaxPool)
 
 __all__ = [
+    "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d",
     "AvgPool1d", "AvgPool2d", "AvgPool3d", "LPPool1d", "LPPool2d", "LPPool3d", "MaxPool1d", "MaxPool2d", "MaxPool3d",
     "MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d",
 ]  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any
 from ..core.errors import ArgumentError, ShapeError
 from ..core.ops import REGISTRY as _OPS
 from ..core.ops import shape as _S
+from ..core.ops.resample import adaptive_max_pool_index
 from ..core.ops.window import row, speaking_as
 from ..core.value import Tensor
 
@@ -202,8 +203,165 @@ avg_pool1d, avg_pool2d, avg_pool3d = map(_avg_pool, (1, 2, 3))
 lp_pool1d, lp_pool2d, lp_pool3d = map(_lp_pool, (1, 2, 3))
 max_unpool1d, max_unpool2d, max_unpool3d = map(_max_unpool, (1, 2, 3))
 
+
+def _adaptive_avg_pool(n: int) -> Callable[..., Any]:
+    name = f"adaptive_avg_pool{n}d"
+
+    def adaptive_avg_pool(x: Tensor, output_size: Any) -> Any:
+        x, lacked = _batch(name, x, n)
+        with speaking_as(name):
+            return _unbatch(_OPS["adaptive_avg_pool"](x, size=output_size), lacked)
+
+    doc = f"""Means over windows that share out each axis of x: float[N, C, {_AXES[n]}] (N may be missing).
+
+    output_size: int or one for each axis, None for as it is. See `dg.adaptive_avg_pool`.
+    """
+    return _named(name, doc, adaptive_avg_pool)
+
+
+def _adaptive_max_pool(n: int) -> Callable[..., Any]:
+    name = f"adaptive_max_pool{n}d"
+
+    def adaptive_max_pool(x: Tensor, output_size: Any, return_indices: bool = False) -> Any:
+        x, lacked = _batch(name, x, n)
+        with speaking_as(name):
+            y = _OPS["adaptive_max_pool"](x, size=output_size)
+            if not return_indices:
+                return _unbatch(y, lacked)
+            return _unbatch(y, lacked), _unbatch(adaptive_max_pool_index(x, output_size), lacked)
+
+    doc = f"""Maxima over windows that share out each axis of x: float[N, C, {_AXES[n]}] (N may be missing).
+
+    output_size: int or one for each axis, None for as it is; return_indices: (maxima, int64 places in the flattened
+    spatial axes). See `dg.adaptive_max_pool`.
+    """
+    return _named(name, doc, adaptive_max_pool)
+
+
+adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d = map(_adaptive_avg_pool, (1, 2, 3))
+adaptive_max_pool1d, adaptive_max_pool2d, adaptive_max_pool3d = map(_adaptive_max_pool, (1, 2, 3))
+
+
+# ---------------------------------------------------------------- interpolation, grids and patches
+
+#: PyTorch's mode -> spatial axes (0: any), our mode
+_INTERPOLATIONS = {
+    "nearest": (0, "nearest"), "nearest-exact": (0, "nearest"), "area": (0, "area"), "linear": (1, "linear"),
+    "bilinear": (2, "linear"), "trilinear": (3, "linear"), "bicubic": (2, "cubic"),
+}  # fmt: skip
+
+
+def interpolate(
+    x: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None, antialias: bool = False,
+) -> Any:  # fmt: skip
+    """x at another size.
+
+    x: float[N, C, ...] with 1 to 3 spatial axes; size: int or one for each axis, or scale_factor: number or one for
+    each; mode: "nearest" (floor of the place, asymmetric), "nearest-exact", "linear", "bilinear", "trilinear" or
+    "bicubic" by the number of axes, or "area" (means); align_corners: places of the first and last elements agree;
+    recompute_scale_factor: coordinates follow the sizes, not scale_factor; antialias: for bilinear and bicubic.
+    Returns: float[N, C, ...]. Raises: ArgumentError, ShapeError. See `dg.resize`.
+    """
+    name = "interpolate"
+    n = x.ndim - 2
+    axes, kind = _INTERPOLATIONS.get(mode, (-1, ""))
+    if axes < 0 or not 1 <= n <= 3 or axes not in (0, n):
+        known = ", ".join(f'"{m}"' for m, (a, _) in _INTERPOLATIONS.items() if a in (0, n))
+        raise ArgumentError(name, f"mode={mode!r} for x: {x.type}", f"use one of {known}")
+    if align_corners is not None and kind in ("nearest", "area"):
+        raise ArgumentError(name, f"align_corners={align_corners} with mode={mode!r}", "leave it out")
+    if antialias and mode not in ("bilinear", "bicubic"):
+        raise ArgumentError(name, f"antialias=True with mode={mode!r}", 'use "bilinear" or "bicubic"')
+    if (size is None) == (scale_factor is None):
+        raise ArgumentError(name, f"size={size} and scale_factor={scale_factor}", "give one of them")
+    factors: tuple[float, ...] | None = None
+    if size is None:
+        given = scale_factor if isinstance(scale_factor, (tuple, list)) else (scale_factor,) * n
+        if len(given) != n or not all(f > 0 for f in given):
+            raise ArgumentError(
+                name, f"scale_factor={scale_factor}", f"give a positive number or {n} of them"
+            )
+        size = tuple(int(m * f) for m, f in zip(x.shape[2:], given))
+        # Coordinates of aligned corners do not depend on the factor.
+        factors = None if recompute_scale_factor or align_corners else tuple(map(float, given))
+    size = row(name, "size", size, n)
+    with speaking_as(name):
+        if kind == "area":
+            return _OPS["adaptive_avg_pool"](x, size=size)
+        settings: dict[str, Any] = {"size": size, "scale": factors, "mode": kind}
+        if mode == "nearest":
+            settings |= {"coordinates": "asymmetric", "rounding": "floor"}
+        elif mode == "nearest-exact":
+            settings |= {"rounding": "round_prefer_ceil"}
+        else:
+            settings |= {"coordinates": "align_corners" if align_corners else "half_pixel"}
+        if antialias:
+            settings |= {"antialias": True, "exclude_outside": True, "cubic_a": -0.5}
+        return _OPS["resize"](x, **settings)
+
+
+def upsample(
+    x: Tensor,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+) -> Any:
+    """`interpolate` under its old name."""
+    return interpolate(x, size, scale_factor, mode, align_corners)
+
+
+def grid_sample(
+    x: Tensor,
+    grid: Tensor,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    align_corners: bool | None = None,
+) -> Any:
+    """x read at the places of a grid; mode: "bilinear" (over three axes too), "nearest" or "bicubic".
+
+    align_corners: False when None. See `dg.grid_sample`.
+    """
+    words = {"bilinear": "linear", "bicubic": "cubic"}
+    return _OPS["grid_sample"](
+        x, grid, mode=words.get(mode, mode), padding_mode=padding_mode, align_corners=bool(align_corners)
+    )
+
+
+def affine_grid(theta: Tensor, size: Any, align_corners: bool | None = None) -> Any:
+    """The grid with which `grid_sample` applies affine maps; align_corners: False when None. See `dg.affine_grid`."""
+    return _OPS["affine_grid"](theta, size=tuple(size), align_corners=bool(align_corners))
+
+
+def unfold(x: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Any:
+    """The elements of every window of float[N, C, H, W] (N may be missing) as a column. See `dg.unfold`."""
+    x, lacked = _batch("unfold", x, 2)
+    y = _OPS["unfold"](x, window=kernel_size, stride=stride, padding=padding, dilation=dilation)
+    return _unbatch(y, lacked)
+
+
+def fold(
+    x: Tensor, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+) -> Any:
+    """Windows float[N, C * window, positions] (N may be missing) added up into [N, C, *output_size]. See `dg.fold`."""
+    lacked = x.ndim == 2
+    size = row("fold", "output_size", output_size, 2)
+    y = _OPS["fold"](
+        _S.expand_dims(x, axis=0) if lacked else x, size=size, window=kernel_size, stride=stride, padding=padding,
+        dilation=dilation,
+    )  # fmt: skip
+    return _unbatch(y, lacked)
+
+
 __all__ = [
-    f"{name}{n}d"
-    for name in ("avg_pool", "conv", "conv_transpose", "lp_pool", "max_pool", "max_unpool")
-    for n in (1, 2, 3)
-]
+    *(
+        f"{name}{n}d"
+        for name in (
+            "adaptive_avg_pool", "adaptive_max_pool", "avg_pool", "conv", "conv_transpose", "lp_pool", "max_pool",
+            "max_unpool",
+        )
+        for n in (1, 2, 3)
+    ),
+    "affine_grid", "fold", "grid_sample", "interpolate", "unfold", "upsample",
+]  # fmt: skip

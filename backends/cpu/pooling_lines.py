@@ -162,7 +162,7 @@ def _block(text: str, depth: int) -> str:
 
 
 @functools.cache
-def _text(template: str, dtype: DType, unit: bool) -> str:
+def head_and_taps(template: str, dtype: DType, unit: bool) -> str:
     """The kernel; unit: results are one column apart, which LLVM must know to use whole vectors."""
     text = template.replace("HEAD", _HEAD.strip("\n")).replace("LIMITS", _LIMITS.strip("\n"))
     for depth in (8, 12, 16):
@@ -178,7 +178,7 @@ def _text(template: str, dtype: DType, unit: bool) -> str:
 Window = tuple[Row, Row, tuple[Pair, ...], Row]  # size, stride, padding, dilation
 
 
-def _slots(image: Operand, result: Operand, window: Window) -> list[Arg]:
+def slots(image: Operand, result: Operand, window: Window) -> list[Arg]:
     size, stride, padding, dilation = window
     image, result = lift(image), lift(result)
     stride, padding, dilation = lift_window(stride, padding, dilation)
@@ -199,8 +199,8 @@ def _lines(result: Operand) -> int:
 
 def maximum(program: Program, x: Operand, out: Operand, window: Window) -> None:
     """Append the maximum of each window; x and out are contiguous."""
-    text = _text(_MAX, x.dtype, window[1][-1] == 1)
-    args = [*_slots(x, out, window), x.slot, out.slot]
+    text = head_and_taps(_MAX, x.dtype, window[1][-1] == 1)
+    args = [*slots(x, out, window), x.slot, out.slot]
     program.launch(text, args, program.chunks(_lines(out), _work(out, window)))
 
 
@@ -208,8 +208,8 @@ def index(program: Program, x: Operand, out: Operand, window: Window) -> None:
     """Append the place of each window's first maximum in the flattened image."""
     chunks = program.chunks(_lines(out), 2 * _work(out, window))
     pitch = -(-out.shape[-1] * x.dtype.itemsize // 64) * 64
-    args = [*_slots(x, out, window), x.slot, out.slot, program.scratch(chunks * pitch), pitch]
-    program.launch(_text(_INDEX, x.dtype, window[1][-1] == 1), args, chunks)
+    args = [*slots(x, out, window), x.slot, out.slot, program.scratch(chunks * pitch), pitch]
+    program.launch(head_and_taps(_INDEX, x.dtype, window[1][-1] == 1), args, chunks)
 
 
 def maximum_gradient(program: Program, g: Operand, x: Operand, dx: Operand, window: Window) -> None:
@@ -233,8 +233,8 @@ def mean(
     program: Program, x: Operand, out: Operand, window: Window, include: bool, divisor: int | None
 ) -> None:
     """Append the mean of each window."""
-    text = _text(_MEAN, x.dtype, window[1][-1] == 1)
-    args = [*_slots(x, out, window), x.slot, out.slot, *_limits(x, window, include, divisor)]
+    text = head_and_taps(_MEAN, x.dtype, window[1][-1] == 1)
+    args = [*slots(x, out, window), x.slot, out.slot, *_limits(x, window, include, divisor)]
     program.launch(text, args, program.chunks(_lines(out), _work(out, window)))
 
 
@@ -245,9 +245,9 @@ def mean_gradient(
     planes = dx.shape[0] * dx.shape[1]
     chunks = program.chunks(planes, _work(g, window) + dx.size)
     pitch = -(-g.shape[-1] * g.dtype.itemsize // 64) * 64
-    args = [*_slots(dx, g, window), g.slot, dx.slot, *_limits(dx, window, include, divisor)]
+    args = [*slots(dx, g, window), g.slot, dx.slot, *_limits(dx, window, include, divisor)]
     args += [program.scratch(chunks * pitch), pitch]
-    program.launch(_text(_SPREAD, g.dtype, window[1][-1] == 1), args, chunks)
+    program.launch(head_and_taps(_SPREAD, g.dtype, window[1][-1] == 1), args, chunks)
 
 
 def _places(x: Operand, places: Operand, spatial: Sequence[int]) -> list[Arg]:
@@ -267,7 +267,7 @@ def _constants(text: str, dtype: DType) -> str:
 
 @functools.cache
 def _pixel_text(template: str, dtype: DType) -> str:
-    return _constants(_text(template, dtype, True), dtype)
+    return _constants(head_and_taps(template, dtype, True), dtype)
 
 
 def pick(program: Program, x: Operand, places: Operand, out: Operand) -> None:

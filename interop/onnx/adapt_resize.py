@@ -1,4 +1,4 @@
-"""Importers of Resize and Upsample: separable interpolation, axis by axis, as weighted picks."""
+"""Importers of Resize and Upsample, GridSample, AffineGrid and Col2Im."""
 
 from __future__ import annotations
 
@@ -8,84 +8,9 @@ from typing import Any
 import numpy as np
 
 from ...core.op import REGISTRY as ops
-from .program import host_tensor
+from ...core.ops.resample import resize_integers
+from .adapt_convolution import row
 from .table import adapter
-
-
-def _places(mode: str, n: int, scale: float, m: int, roi: Any) -> np.ndarray:
-    """For each of m output positions, its coordinate among n input elements."""
-    i = np.arange(m, dtype=np.float64)
-    whole = scale * n
-    if mode == "align_corners":
-        return i * (n - 1) / (whole - 1) if whole != 1 else np.zeros(m)
-    if mode == "asymmetric":
-        return i / scale
-    if mode == "tf_crop_and_resize":
-        start, end = roi
-        if whole == 1:
-            return np.full(m, (start + end) * (n - 1) / 2)
-        return start * (n - 1) + i * (end - start) * (n - 1) / (whole - 1)
-    if mode == "pytorch_half_pixel" and whole == 1:
-        return np.full(m, -0.5)
-    x = (i + 0.5) / scale - 0.5
-    if mode == "half_pixel_symmetric":
-        x += n / 2 * (1 - m / whole)
-    return x
-
-
-def _nearest(x: np.ndarray, mode: str) -> np.ndarray:
-    if mode == "floor":
-        return np.floor(x)
-    if mode == "ceil":
-        return np.ceil(x)
-    return np.ceil(x - 0.5) if mode == "round_prefer_floor" else np.floor(x + 0.5)
-
-
-def _kernel(mode: str, a: float) -> tuple[float, Any]:
-    """Half width and weight function of an interpolation."""
-    if mode == "linear":
-        return 1.0, lambda t: np.maximum(0, 1 - np.abs(t))
-
-    def cubic(t):
-        t = np.abs(t)
-        inner = ((a + 2) * t - (a + 3)) * t * t + 1
-        outer = ((t - 5) * t + 8) * t * a - 4 * a
-        return np.where(t <= 1, inner, np.where(t < 2, outer, 0.0))
-
-    return 2.0, cubic
-
-
-def _weights(
-    x: np.ndarray, n: int, scale: float, mode: str, a: float, antialias: bool, exclude: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Positions [m, taps] (inside the input) and their weights."""
-    half, kernel = _kernel(mode, a)
-    stretch = min(scale, 1.0) if antialias else 1.0
-    reach = math.floor(half / stretch - 1e-12) + (1 if stretch < 1 else 0)
-    low = -reach if stretch < 1 else 1 - int(half)
-    high = reach + 1 if stretch < 1 else int(half)
-    base = np.floor(x)[:, None]
-    taps = base + np.arange(low, high + 1)[None]
-    weights = kernel((taps - x[:, None]) * stretch)
-    inside = (taps >= 0) & (taps < n)
-    if exclude:
-        weights = np.where(inside, weights, 0.0)
-    weights = weights / weights.sum(axis=1, keepdims=True)
-    return np.clip(taps, 0, n - 1).astype(np.int64), weights
-
-
-def _along(x: Any, axis: int, places: np.ndarray, weights: np.ndarray) -> Any:
-    """Weighted sum of picks along one axis."""
-    shape = [1] * x.ndim
-    shape[axis] = -1
-    total = None
-    for k in range(places.shape[1]):
-        if not weights[:, k].any():
-            continue
-        w = weights[:, k].astype(x.dtype.np).reshape(shape)
-        part = ops["take"](x, host_tensor(places[:, k].copy()), axis=axis) * host_tensor(w)
-        total = part if total is None else total + part
-    return total
 
 
 def _resize(
@@ -94,39 +19,35 @@ def _resize(
 ) -> Any:  # fmt: skip
     axes = list(range(x.ndim)) if axes is None else [k % x.ndim for k in axes]
     lengths = [x.shape[k] for k in axes]
+    factors: list[float | None]
     if sizes is not None and np.size(sizes):
         out = [int(v) for v in sizes]
-        factors = [o / n for o, n in zip(out, lengths)]
+        factors = [None] * len(axes)
         if policy != "stretch":
-            factor = min(factors) if policy == "not_larger" else max(factors)
+            ratios = [o / n for o, n in zip(out, lengths)]
+            factor = min(ratios) if policy == "not_larger" else max(ratios)
             factors = [factor] * len(axes)
             out = [math.floor(factor * n + 0.5) for n in lengths]
     else:
         factors = [float(v) for v in scales]
         out = [math.floor(n * f) for n, f in zip(lengths, factors)]
-    dtype = x.dtype
-    work = x if dtype.is_float or mode == "nearest" else x.to("float32")
-    outside = None
-    for k, (axis, n, m, factor) in enumerate(zip(axes, lengths, out, factors)):
-        region = None if roi is None or not np.size(roi) else (float(roi[k]), float(roi[k + len(axes)]))
-        if n == m and factor == 1 and where != "tf_crop_and_resize":
-            continue
-        places = _places(where, n, factor, m, region)
-        if where == "tf_crop_and_resize":
-            shape = [1] * x.ndim
-            shape[axis] = -1
-            away = ((places < 0) | (places > n - 1)).reshape(shape)
-            outside = away if outside is None else outside | away
-        if mode == "nearest":
-            index = np.clip(_nearest(places, nearest_mode), 0, n - 1).astype(np.int64)
-            work = ops["take"](work, host_tensor(index), axis=axis)
-        else:
-            work = _along(work, axis, *_weights(places, n, factor, mode, a, antialias, exclude))
-    if outside is not None and outside.any():
-        work = ops["where"](host_tensor(outside), value if work.dtype.is_float else int(value), work)
-    if work.dtype is not dtype:
-        work = ops["cast"](ops["round"](work), dtype=dtype)
-    return ops["assign"](work) if work is x else work
+    region = roi is not None and np.size(roi) and where == "tf_crop_and_resize"
+    kept = [
+        k
+        for k, (n, m, f) in enumerate(zip(lengths, out, factors))
+        if n != m or f not in (None, 1.0) or region
+    ]
+    if not kept:
+        return ops["assign"](x)
+    settings = {
+        "size": tuple(out[k] for k in kept), "axes": tuple(axes[k] for k in kept),
+        "scale": tuple(factors[k] for k in kept), "mode": mode, "coordinates": where, "rounding": nearest_mode,
+        "cubic_a": a, "antialias": antialias, "exclude_outside": exclude, "outside": value,
+        "roi": tuple(float(roi[k + s]) for s in (0, len(axes)) for k in kept) if region else None,
+    }  # fmt: skip
+    if x.dtype.is_float or mode == "nearest":
+        return ops["resize"](x, **settings)
+    return resize_integers(x, **settings)
 
 
 @adapter("Resize", since=11, host=("roi", "scales", "sizes"))
@@ -160,3 +81,29 @@ def resize_10(x, scales, *, mode="nearest"):
 def upsample_7(x, *, scales, mode="nearest"):
     """Scales as an attribute."""
     return _old(x, scales, mode)
+
+
+@adapter("GridSample")
+def grid_sample(x, grid, *, mode="linear", padding_mode="zeros", align_corners=0):
+    """Images read at the places of a grid."""
+    word = {"bilinear": "linear", "bicubic": "cubic"}.get(mode, mode)
+    return ops["grid_sample"](
+        x, grid, mode=word, padding_mode=padding_mode, align_corners=bool(align_corners)
+    )
+
+
+@adapter("AffineGrid", host=("size",))
+def affine_grid(theta, size, *, align_corners=0):
+    """The grid of an affine map."""
+    return ops["affine_grid"](theta, size=tuple(int(n) for n in size), align_corners=bool(align_corners))
+
+
+@adapter("Col2Im", host=("image_shape", "block_shape"))
+def col2im(x, image_shape, block_shape, *, dilations=None, pads=None, strides=None):
+    """Windows added up into images."""
+    n = len(image_shape)
+    pads = row(pads, 2 * n, 0)
+    return ops["fold"](
+        x, size=tuple(map(int, image_shape)), window=tuple(map(int, block_shape)), stride=tuple(row(strides, n, 1)),
+        padding=tuple(zip(pads[:n], pads[n:])), dilation=tuple(row(dilations, n, 1)),
+    )  # fmt: skip
