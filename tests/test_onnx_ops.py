@@ -22,6 +22,8 @@ SINCE = {
     "combine_slices": 16,
     "combine_elements": 16,
     "put_pixels": 16,
+    "resample_x_grad": 16,
+    "fold": 18,
     "scatter_along": 16,
     "bitwise_and": 18,
     "bitwise_or": 18,

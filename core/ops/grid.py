@@ -67,11 +67,11 @@ def _taps(x, n, mode, padding_mode, align_corners):
 
 
 def _onnx_grid_sample(o, x, grid, *, mode, padding_mode, align_corners):
-    name = mode if o.opset >= 20 else {"linear": "bilinear", "cubic": "bicubic"}.get(mode, mode)
-    return o.GridSample(x, grid, mode=name, padding_mode=padding_mode, align_corners=int(align_corners))
+    o.needs(20)  # the modes had other names before
+    return o.GridSample(x, grid, mode=mode, padding_mode=padding_mode, align_corners=int(align_corners))
 
 
-@composite
+@composite(onnx=_onnx_grid_sample)
 def grid_sample(x, grid, *, mode="linear", padding_mode="zeros", align_corners=False):
     """x read at the places of a grid, whose coordinates run from -1 to 1 over the image.
 
@@ -130,7 +130,6 @@ def grid_sample(x, grid, *, mode="linear", padding_mode="zeros", align_corners=F
     return total
 
 
-grid_sample.onnx = _onnx_grid_sample
 grid_sample.sample((2, 3, 4, 5), (2, 3, 2, 2), low=-1.4, high=1.4)
 grid_sample.sample((1, 2, 4, 4), (1, 2, 3, 2), low=-1.4, high=1.4, padding_mode="border", align_corners=True)
 grid_sample.sample((1, 2, 4, 4), (1, 2, 3, 2), low=-1.4, high=1.4, padding_mode="reflection")

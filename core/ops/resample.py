@@ -296,7 +296,6 @@ def resize(
     last one. Returns: x's dtype, with the sizes. Raises: ArgumentError, ShapeError for an empty axis.
     Source: ONNX Resize. Example: `dg.resize(dg.ones((1, 1, 4)), size=8).shape` is `(1, 1, 8)`.
     """
-    size, axes, scale, roi = _settings("resize", x, size, axes, scale, mode, coordinates, rounding, roi)
     if mode != "nearest" and not x.dtype.is_float:
         raise DtypeError(
             "resize", f"mode={mode!r} takes floats, got x: {x.type}", "convert with .to(dg.float32)"
@@ -326,6 +325,14 @@ def resize(
     if beyond is not None and beyond.any():
         out = where(constant(beyond, x), outside if x.dtype.is_float else int(outside), out)
     return out if out is not x else add(x, 0) if x.dtype is not T.bool_ else where(x, x, x)
+
+
+@resize.normalize
+def _(inputs, size, axes, scale, mode, coordinates, rounding, cubic_a, antialias, exclude_outside, roi, outside):
+    x = inputs[0]
+    size, axes, scale, roi = _settings("resize", x, size, axes, scale, mode, coordinates, rounding, roi)
+    rest = float(cubic_a), bool(antialias), bool(exclude_outside), roi, float(outside)
+    return size, axes, scale, mode, coordinates, rounding, *rest
 
 
 resize.sample((1, 2, 3, 4), size=(6, 5)).sample((1, 2, 5), size=3, mode="linear")
@@ -388,7 +395,7 @@ def adaptive_avg_pool(x, *, size):
 
 
 adaptive_avg_pool.sample((2, 3, 5, 7), size=(2, 3)).sample((2, 3, 4, 4), size=1).sample((2, 3, 6), size=3)
-adaptive_avg_pool.error_sample((2, 3, 4), size=0, match="size=0")
+adaptive_avg_pool.error_sample((2, 3, 4), size=0, match="not an int from 1")
 
 
 def _adaptive_index(x, size):

@@ -150,6 +150,11 @@ class Builder:
             raise AttributeError(f"the builder of ONNX rules has no {name!r}")
         return lambda *inputs, **attrs: self.node(name, inputs, attrs)
 
+    def needs(self, opset: int) -> None:
+        """Raise Unavailable below an opset: what follows means something else there."""
+        if self.opset < opset:
+            raise Unavailable(f"this form is not in opset {self.opset}")
+
     def schema(self, op_type: str) -> Any:
         """The op's schema in this opset. Raises Unavailable."""
         if not onnx.defs.has(op_type, max_inclusive_version=self.opset) or (
