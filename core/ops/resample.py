@@ -328,7 +328,9 @@ def resize(
 
 
 @resize.normalize
-def _(inputs, size, axes, scale, mode, coordinates, rounding, cubic_a, antialias, exclude_outside, roi, outside):
+def _(
+    inputs, size, axes, scale, mode, coordinates, rounding, cubic_a, antialias, exclude_outside, roi, outside
+):
     x = inputs[0]
     size, axes, scale, roi = _settings("resize", x, size, axes, scale, mode, coordinates, rounding, roi)
     rest = float(cubic_a), bool(antialias), bool(exclude_outside), roi, float(outside)
