@@ -121,6 +121,14 @@ def apply(op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> Any:
     return (state.executor if _elsewhere else _State.executor).call(op, inputs, attrs)
 
 
+def apply_raw(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`apply` on the arguments as the caller wrote them."""
+    if _elsewhere:
+        inputs, attrs = op.bind(args, kwargs)
+        return state.executor.call(op, inputs, attrs)
+    return _State.executor.call_raw(op, args, kwargs)  # type: ignore[attr-defined]
+
+
 def call(executor: Executor, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> Any:
     """An op call step by step: prepare, run or expand, record."""
     st = state

@@ -134,6 +134,7 @@ class Op:
         self._forms: dict[Any, PointwiseForm] = {}
         #: what the eager executor and the tape keep by the signature of a call
         self.recipes: dict[Any, Any] = {}
+        self.shortcuts: dict[Any, Any] = {}
         self.in_place_recipes: dict[Any, Any] = {}
         self.tape_plans: dict[Any, Any] = {}
         if options:
@@ -221,8 +222,7 @@ class Op:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._simple and not kwargs and len(args) == self.n_inputs and self.normalize_rule is None:
             return dispatch.apply(self, args, self.defaults)
-        inputs, attrs = self.bind(args, kwargs)
-        return dispatch.apply(self, inputs, attrs)
+        return dispatch.apply_raw(self, args, kwargs)
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], Attrs]:
         """Sort arguments into tensors and attributes. Raises ArgumentTypeError for what does not fit."""

@@ -300,17 +300,21 @@ class Tensor:
 
     def to(self, target: Any) -> Tensor:
         """This tensor with another dtype or on another device ("cpu", "cuda", "cuda:1"). Itself when it is there."""
-        from .backend import normalize_device
-        from .ops.creation import to_device
-        from .ops.elementwise import cast
+        dtype = (
+            target if target.__class__ is DType else _TARGETS.get(target) if target.__class__ is str else None
+        )
+        if dtype is None:
+            if isinstance(target, str) and (
+                target.partition(":")[0] in ("cpu", "cuda") or target not in _dtype_names()
+            ):
+                from .backend import normalize_device
 
-        if isinstance(target, str) and (
-            target.partition(":")[0] in ("cpu", "cuda") or target not in _dtype_names()
-        ):
-            device = normalize_device(target)
-            return self if device == self.device else to_device(self, device=device)
-        dtype = as_dtype(target, "to")
-        return self if dtype is self.dtype else cast(self, dtype=dtype)
+                device = normalize_device(target)
+                return self if device == self.device else _op("to_device")(self, device=device)  # type: ignore[no-any-return]
+            dtype = as_dtype(target, "to")
+            if target.__class__ is str:
+                _TARGETS[target] = dtype
+        return self if dtype is self.dtype else _op("cast")(self, dtype=dtype)  # type: ignore[no-any-return]
 
     def to_device(self, device: Any, /, *, stream: Any = None) -> Tensor:
         """This tensor on another device; itself when it is there. stream: not used."""
@@ -331,6 +335,16 @@ class Tensor:
 
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec else str(self)
+
+
+#: dtypes by the names that were given to `to`
+_TARGETS: dict[str, DType] = {}
+
+
+def _op(name: str) -> Any:
+    from .op import REGISTRY
+
+    return REGISTRY[name]
 
 
 def _dtype_names() -> Any:

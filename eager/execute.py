@@ -20,6 +20,8 @@ from .hot import StepTable, composite
 from .recipes import NUMBERS, Call, Recipe, read, taped, view
 from .tensor import EagerTensor, Layout, from_numpy, layout, share_numpy
 
+#: the last key of a path of shortcuts
+END = "end"
 #: recipes kept before all are forgotten
 LIMIT = 20_000
 #: how an op writes that replaces elements of its first input in place
@@ -65,6 +67,68 @@ class EagerExecutor:
         except KeyError:
             return self._first_call(op, inputs, attrs)
         return found.taped(inputs) if needs and dispatch.state.grad else found.run(inputs)
+
+    def call_raw(self, op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call by the arguments as they were written: what they mean is found once for a signature.
+
+        Shortcuts are nested by the attributes as given, then by what each input is; they lead to recipes.
+        """
+        n, inputs = op.n_inputs, args
+        found: Any
+        try:
+            if op.variadic:
+                if args and args[0].__class__ in (list, tuple):
+                    inputs, rest = tuple(args[0]), args[1:]
+                else:
+                    rest = ()
+                found = op.shortcuts[len(inputs), rest, *kwargs.items()]
+            elif len(args) > n:
+                inputs = args[:n]
+                found = op.shortcuts[args[n:], *kwargs.items()]
+            else:
+                found = op.shortcuts[tuple(kwargs.items())]
+            classes, needs = self._classes, False
+            for x in inputs:
+                cls = x.__class__
+                if cls in classes:
+                    if x._base is not None and x._seen != x._storage.tape_version:
+                        self._refresh(x)
+                    if x._requires_grad:
+                        needs = True
+                    found = found[x._layout]
+                else:
+                    found = found[cls]
+            recipe, absent = found[END]
+            if absent:
+                inputs += absent
+        except (KeyError, TypeError):
+            return self._first_raw_call(op, args, kwargs)
+        return recipe.taped(inputs) if needs and dispatch.state.grad else recipe.run(inputs)
+
+    def _first_raw_call(self, op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        before = dict(kwargs)
+        inputs, attrs = op.bind(args, kwargs)
+        result = self.call(op, inputs, attrs)
+        named = list(before.items())
+        if op.variadic:
+            listed = bool(args) and isinstance(args[0], (list, tuple))
+            path: list[Any] = [(len(inputs), args[1:] if listed else (), *named)]
+            written = len(inputs)
+        elif len(args) > op.n_inputs:
+            path, written = [(args[op.n_inputs :], *named)], op.n_inputs
+        else:
+            path, written = [tuple(named)], len(args)
+        absent = inputs[written:]
+        plain = all(x.__class__ in self._classes or x.__class__ in NUMBERS or x is None for x in inputs)
+        if plain and all(x is None for x in absent) and not any(isinstance(v, Tensor) for _, v in named):
+            kinds = [x._layout if x.__class__ in self._classes else x.__class__ for x in inputs[:written]]
+            try:
+                recipe = self._recipe(op, self.prepare(op, inputs), attrs)
+                if any(x.__class__ in self._classes for x in inputs) or op.creates:
+                    self._keep(op, op.shortcuts, [*path, *kinds, END], (recipe, absent))
+            except TypeError:  # attributes that are no keys
+                pass
+        return result
 
     def _first_call(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> Any:
         inputs = self.prepare(op, inputs)
@@ -151,6 +215,7 @@ class EagerExecutor:
         if len(self._kept) > LIMIT:
             for other in self._kept:
                 other.recipes.clear()
+                other.shortcuts.clear()
                 other.in_place_recipes.clear()
             self._kept.clear()
         self._kept.append(op)

@@ -133,9 +133,31 @@ class _Composite:
                 result = self.op.fn(*inputs, **self.named)
         finally:
             state.grad = before
-        if self.fits and self.plain.due():
+        if self.fits and not self.views(inputs, result) and self.plain.due():
             self.fuse(inputs, result)
         return result
+
+    def views(self, inputs: Inputs, result: Any) -> bool:
+        """Whether the results are views of inputs, each by one op: then these ops are the recipe."""
+        results = result if isinstance(result, tuple) else (result,)
+        steps: list[Any] = []
+        executor: Any = dispatch._State.executor
+        for y in results:
+            base = [k for k in self.spots if isinstance(y, EagerTensor) and y._base is inputs[k]]
+            if not base:
+                return False
+            op, attrs = y._view
+            steps.append((base[0], executor._recipe(op, (inputs[base[0]],), attrs)))
+        if len(steps) == 1 and not isinstance(result, tuple):
+            k, recipe = steps[0]
+            self.recipe.run = lambda inputs: recipe.run((inputs[k],))
+            if not self.own:
+                self.recipe.taped = lambda inputs: recipe.taped((inputs[k],))
+        else:
+            self.recipe.run = lambda inputs: tuple([recipe.run((inputs[k],)) for k, recipe in steps])
+            if not self.own:
+                self.recipe.taped = lambda inputs: tuple([recipe.taped((inputs[k],)) for k, recipe in steps])
+        return True
 
     def body(self, tensors: list[Any], numbers: list[Any]) -> tuple[Any, ...]:
         """The composite on its tensors alone, as a tuple."""
@@ -192,7 +214,7 @@ class _Composite:
             return found(inputs)
         with _inside:
             result = self.op.fn(*inputs, **self.named)
-        if self.fits:
+        if self.fits and not self.views(inputs, result):
             body = self.bodies.setdefault(needs, _Body(self.op.name))
             if body.due():
                 self.fuse_taped(inputs, result, needs)

@@ -29,6 +29,7 @@ def hot_at(monkeypatch):
         monkeypatch.setenv("DUOGRAD_VERIFY", "1")
         for op in REGISTRY.values():
             op.recipes.clear()
+            op.shortcuts.clear()
 
     return set_calls
 

@@ -188,8 +188,35 @@ def _positions(op: str, view: Tensor, plan: _Plan) -> tuple[Tensor, int]:
     return flat, plan.depth
 
 
+#: canonical basic indices by shape and index as written
+_canonical: dict[Any, Any] = {}
+_SLICE_PARTS = {int, type(None)}
+
+
+def _plain(index: Any) -> Any:
+    """A key for an index of plain integers, slices of them and `...`; None for any other."""
+    cls = index.__class__
+    if cls is tuple:
+        keys = [_plain(e) for e in index]
+        return None if None in keys else tuple(keys)
+    if cls is slice:
+        start, stop, step = index.start, index.stop, index.step
+        if {start.__class__, stop.__class__, step.__class__} <= _SLICE_PARTS:
+            return slice, start, stop, step
+        return None
+    return index if cls is int or index is Ellipsis else None
+
+
 def getitem(x: Tensor, index: Any) -> Tensor:
     """`x[index]`: a view for integers, slices, None and `...`; a copy once a tensor, list or mask is in it."""
+    key = _plain(index)
+    if key is not None:
+        found = _canonical.get((x.shape, key))
+        if found is None:
+            if len(_canonical) > 10_000:
+                _canonical.clear()
+            found = _canonical[x.shape, key] = basic_index("getitem", x.shape, index)
+        return slice_(x, index=found)  # type: ignore[no-any-return]
     if _is_basic(index):
         return slice_(x, index=basic_index("getitem", x.shape, index))  # type: ignore[no-any-return]
     plan = _plan("getitem", x, index)
