@@ -169,9 +169,11 @@ class Call:
     def run_into(self) -> Callable[[Inputs, tuple[EagerTensor, ...], Any], None]:
         """The function that writes over given tensors; `place` is where the user's call stands."""
         execute, empty, scratch_bytes = self.execute, self.empty, self.scratch_bytes
-        dynamic = self.dynamic()
+        dynamic, check, attrs = self.dynamic(), self.op.values_rule, self.op.attrs_dict(self.attrs)
 
         def run(inputs: Inputs, into: tuple[EagerTensor, ...], place: Any) -> None:
+            if check is not None:
+                check(read, *inputs, **attrs)
             values = dynamic(inputs)
             for t in into:
                 storage = t._storage

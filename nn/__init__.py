@@ -9,24 +9,27 @@ from . import loss as _loss
 from . import normalization as _normalization
 from . import pooling as _pooling
 from . import resampling as _resampling
+from . import shaping as _shaping
 from .activation import *  # noqa: F403
 from .containers import ModuleList, ParameterList, Sequential
 from .convolution import *  # noqa: F403
-from .layers import Bilinear, Dropout, Embedding, Flatten, Identity, LayerNorm, Linear
+from .layers import Bilinear, Dropout, Flatten, Identity, LayerNorm, Linear
 from .loss import *  # noqa: F403
 from .module import Module, Parameter
 from .normalization import *  # noqa: F403
 from .pooling import *  # noqa: F403
 from .resampling import *  # noqa: F403
+from .shaping import *  # noqa: F403
 
 __all__ = [
-    "Bilinear", "Dropout", "Embedding", "Flatten", "Identity", "LayerNorm", "Linear", "Module", "ModuleList",
+    "Bilinear", "Dropout", "Flatten", "Identity", "LayerNorm", "Linear", "Module", "ModuleList",
     "Parameter", "ParameterList", "Sequential", "functional", "init", "utils",
 ]  # fmt: skip
 __all__ += [
     *_activation.__all__,
     *_convolution.__all__,
     *_loss.__all__,
+    *_shaping.__all__,
     *_pooling.__all__,
     *_resampling.__all__,
     *_normalization.__all__,

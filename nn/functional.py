@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ..core.errors import ArgumentError, ShapeError
-from ..core.ops import REGISTRY as _OPS
+from ..core.errors import ShapeError
 from ..core.ops import activation as _A
 from ..core.ops import elementwise as _E
-from ..core.ops import shape as _S
 from ..core.ops.activation import elu, gelu, leaky_relu, relu, silu
 from ..core.ops.elementwise import sigmoid, tanh
-from ..core.ops.indexing import take
 from ..core.ops.linalg import linear
 from ..core.ops.loss import binary_cross_entropy_with_logits as _bce
 from ..core.ops.loss import cross_entropy as _cross_entropy
@@ -21,18 +16,20 @@ from ..core.ops.products import bilinear
 from ..core.value import Tensor
 from . import functional_activation as _activation
 from . import functional_norm as _norm
+from . import functional_shape as _shape
 from . import spatial as _spatial
 from .arguments import probability
 from .functional_activation import *  # noqa: F403
 from .functional_norm import *  # noqa: F403
+from .functional_shape import *  # noqa: F403
 from .spatial import *  # noqa: F403
 
 __all__ = [
     "bilinear", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "elu",
-    "embedding", "flatten", "gelu", "l1_loss", "leaky_relu", "linear", "log_softmax",
-    "mse_loss", "nll_loss", "one_hot", "pad", "relu", "sigmoid", "silu", "softmax",
+    "gelu", "l1_loss", "leaky_relu", "linear", "log_softmax",
+    "mse_loss", "nll_loss", "relu", "sigmoid", "silu", "softmax",
     "softplus", "tanh",
-    *_spatial.__all__, *_activation.__all__, *_norm.__all__,
+    *_spatial.__all__, *_activation.__all__, *_shape.__all__, *_norm.__all__,
 ]  # fmt: skip
 
 
@@ -72,53 +69,6 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     if probability("dropout", p) == 1.0:
         return x * 0.0
     return _A.dropout(x, p=float(p), training=True)
-
-
-# ---------------------------------------------------------------- shapes
-
-
-def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-    """The axes from start_dim to end_dim as one."""
-    return _S.flatten(x, start_axis=start_dim, end_axis=end_dim)
-
-
-def pad(x: Tensor, pad: Any, mode: str = "constant", value: float = 0.0) -> Tensor:
-    """x with `value` around it. pad: (before, after) of the last axis, of the one before it, and so on."""
-    if mode != "constant":
-        raise ArgumentError("pad", f"mode={mode!r} is not supported", 'use "constant"')
-    sizes = tuple(pad)
-    if len(sizes) % 2 or len(sizes) > 2 * x.ndim:
-        raise ArgumentError(
-            "pad", f"pad={sizes} does not fit x: {x.type}", "give two numbers for each axis, last axis first"
-        )
-    pairs = [tuple(sizes[k : k + 2]) for k in range(0, len(sizes), 2)][::-1]
-    return _S.pad(x, padding=((0, 0),) * (x.ndim - len(pairs)) + tuple(pairs), value=value)
-
-
-# ---------------------------------------------------------------- normalisation and embedding
-
-
-def embedding(index: Tensor, weight: Tensor, padding_idx: int | None = None) -> Tensor:
-    """Rows of weight. index: int[...], weight: float[rows, D]; row padding_idx gets no gradient.
-
-    Returns: float[..., D]. Raises: IndexingError for an index outside (eager mode; NaN in a graph).
-    """
-    out = take(weight, index, axis=0)
-    if padding_idx is None:
-        return out
-    row = padding_idx % weight.shape[0]
-    keep = _S.expand_dims(_E.not_equal(index, row), axis=-1)
-    return _E.where(keep, out, out.detach())
-
-
-def one_hot(x: Tensor, num_classes: int = -1) -> Tensor:
-    """Rows of zeros with a one at x. x: int[...]. num_classes: max + 1 when -1 (the values are read then).
-
-    Returns: int64[..., num_classes].
-    """
-    if num_classes == -1:
-        num_classes = int(x.max().item()) + 1 if x.size else 0
-    return _OPS["one_hot"](x, num_classes=num_classes, dtype="int64")
 
 
 # ---------------------------------------------------------------- losses

@@ -1,15 +1,14 @@
-"""Layers with weights or shapes: Linear, LayerNorm, Embedding, Dropout, Flatten."""
+"""Layers with weights or shapes: Linear, LayerNorm, Dropout, Flatten."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from ..core.errors import ArgumentError, ShapeError
-from ..core.value import Tensor
+from ..core.errors import ShapeError
 from . import functional as F
 from . import init
-from .arguments import only, probability, size
+from .arguments import probability, size
 from .module import Module
 from .parameters import parameter, reset_weight_and_bias
 
@@ -164,50 +163,3 @@ class LayerNorm(Module):
 
     def extra_repr(self) -> str:
         return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
-
-
-class Embedding(Module):
-    """Rows of a trained table, picked by integers.
-
-    num_embeddings, embedding_dim: its rows and columns; padding_idx: a row of zeros at first that gets no
-    gradient. Parameter: weight: float[num_embeddings, embedding_dim], at first standard normal. Called with
-    int[...]; returns float[..., embedding_dim]. Raises: IndexingError for an index outside (eager mode; NaN
-    in a graph), ArgumentError for settings of PyTorch's that are not supported.
-    """
-
-    def __init__(
-        self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None,
-        max_norm: float | None = None, norm_type: float = 2.0, scale_grad_by_freq: bool = False,
-        sparse: bool = False, device: Any = None, dtype: Any = None,
-    ):  # fmt: skip
-        only("Embedding", "max_norm", max_norm, None)
-        only("Embedding", "norm_type", norm_type, 2.0)
-        only("Embedding", "scale_grad_by_freq", scale_grad_by_freq, False)
-        only("Embedding", "sparse", sparse, False)
-        self.num_embeddings = size("Embedding", "num_embeddings", num_embeddings)
-        self.embedding_dim = size("Embedding", "embedding_dim", embedding_dim)
-        if padding_idx is not None:
-            if not -self.num_embeddings <= padding_idx < self.num_embeddings:
-                raise ArgumentError(
-                    "Embedding",
-                    f"padding_idx={padding_idx} is outside {self.num_embeddings} rows",
-                    "use one of them",
-                )
-            padding_idx %= self.num_embeddings
-        self.padding_idx = padding_idx
-        self.weight = parameter("Embedding", (self.num_embeddings, self.embedding_dim), device, dtype)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw the table anew."""
-        init.normal_(self.weight)
-        if self.padding_idx is not None:
-            row: Tensor = self.weight.detach()[self.padding_idx]
-            init.zeros_(row)
-
-    def forward(self, index: Any) -> Any:
-        return F.embedding(index, self.weight, self.padding_idx)
-
-    def extra_repr(self) -> str:
-        pad = f", padding_idx={self.padding_idx}" if self.padding_idx is not None else ""
-        return f"{self.num_embeddings}, {self.embedding_dim}{pad}"

@@ -201,7 +201,7 @@ def test_dropout_keeps_the_mean_and_follows_the_seed():
         (lambda: nn.MaxPool2d(0), "kernel_size=0"),
         (lambda: nn.Dropout(1.5), "not a probability"),
         (lambda: nn.Embedding(4, 2, padding_idx=4), "padding_idx=4 is outside"),
-        (lambda: nn.Embedding(4, 2, max_norm=1.0), "max_norm=1.0 is not supported"),
+        (lambda: nn.Embedding(4, 2, sparse=True), "sparse=True is not supported"),
         (lambda: nn.CrossEntropyLoss(reduction="average"), "reduction='average'"),
         (lambda: nn.CrossEntropyLoss(label_smoothing=1.0), "outside"),
         (lambda: nn.GELU("fast"), "approximate='fast'"),

@@ -157,7 +157,7 @@ take_x_grad.sample((4, 3), Ints((4,), 0, 5), size=5).sample((2, 3), Ints((3,), 0
 
 def wrapped(index, n, mode, op):
     """An index as a mode wants it: "raise" leaves it, "wrap" counts round, "clip" stays inside."""
-    from .arithmetic import remainder
+    from .elementwise import remainder
 
     if mode == "raise":
         return index

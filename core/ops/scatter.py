@@ -540,7 +540,7 @@ def masked_scatter(x, mask, source):
     source that must be longer than it is gives NaN (integers: 0) in a graph.
     """
     from .elementwise import where
-    from .reduction import cumsum
+    from .scan import cumsum
 
     mask = _mask("masked_scatter", mask)
     full = mask if mask.shape == x.shape else broadcast_to(mask, shape=x.shape)

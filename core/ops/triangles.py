@@ -11,54 +11,54 @@ from .. import types as T
 from ..backend import normalize_device
 from ..errors import ShapeError
 from ..op import composite, pointwise, public
-from ..scalar import s
+from ..scalar import const, s
 from .creation import arange, zeros
 from .shape import moveaxis
 from .views import diagonal, diagonal_update, reshape
 
 
 @pointwise(internal=True)
-def keep_below(x, row, column, k):
-    """x where `column - row <= k`, else 0."""
-    return s.where(s.le(column - row, k), x, 0)
+def keep_below(x, row, column):
+    """x where `column <= row`, else 0."""
+    return s.where(s.le(column, row), x, const(0, x.dtype))
 
 
 @keep_below.type
-def _(x, row, column, k):
+def _(x, row, column):
     return x
 
 
 @keep_below.grad
-def x(g, row, column, k):
-    return keep_below(g, row, column, k)
+def x(g, row, column):
+    return keep_below(g, row, column)
 
 
 @pointwise(internal=True)
-def keep_above(x, row, column, k):
-    """x where `column - row >= k`, else 0."""
-    return s.where(s.ge(column - row, k), x, 0)
+def keep_above(x, row, column):
+    """x where `column >= row`, else 0."""
+    return s.where(s.ge(column, row), x, const(0, x.dtype))
 
 
 @keep_above.type
-def _(x, row, column, k):
+def _(x, row, column):
     return x
 
 
 @keep_above.grad
-def x(g, row, column, k):
-    return keep_above(g, row, column, k)
+def x(g, row, column):
+    return keep_above(g, row, column)
 
 
 for _op in (keep_below, keep_above):
-    _op.sample((3, 4), np.arange(3)[:, None], np.arange(4), 1)
+    _op.sample((3, 4), np.arange(1, 4)[:, None], np.arange(4))
 
 
 def _triangle(op, x, k, keep):
     if x.ndim < 2:
         raise ShapeError(op, f"x: {x.type} is not a matrix", "pass two axes or more")
     rows, columns = x.shape[-2:]
-    row = reshape(arange(rows, device=x.device), shape=(rows, 1))
-    return keep(x, row, arange(columns, device=x.device), int(k))
+    row = reshape(arange(int(k), rows + int(k), device=x.device), shape=(rows, 1))
+    return keep(x, row, arange(columns, device=x.device))
 
 
 def _trilu(upper):
