@@ -8,7 +8,19 @@ import duograd as dg
 import numpy as np
 import pytest
 from duograd import nn
-from duograd.nn.optim import SGD, Adam, AdamW, lr_scheduler
+from duograd.nn.optim import (
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Lion,
+    NAdam,
+    RAdam,
+    RMSprop,
+    lr_scheduler,
+)
 
 SHAPES = ((4, 3), (5,), ())
 CASES = {
@@ -22,6 +34,28 @@ CASES = {
     "adam_betas": (Adam, {"lr": 0.01, "betas": (0.5, 0.99), "maximize": True}),
     "adamw": (AdamW, {"lr": 0.01}),
     "adamw_decay": (AdamW, {"lr": 0.01, "weight_decay": 0.3}),
+    "amsgrad": (Adam, {"lr": 0.01, "amsgrad": True, "betas": (0.9, 0.5)}),
+    "rmsprop": (RMSprop, {"lr": 0.01}),
+    "rmsprop_momentum": (RMSprop, {"lr": 0.01, "momentum": 0.9, "alpha": 0.9, "weight_decay": 0.1}),
+    "rmsprop_centered": (
+        RMSprop,
+        {"lr": 0.01, "centered": True, "momentum": 0.5, "eps": 1e-2, "maximize": True},
+    ),
+    "adagrad": (Adagrad, {"lr": 0.1}),
+    "adagrad_decay": (
+        Adagrad,
+        {"lr": 0.1, "lr_decay": 0.1, "weight_decay": 0.1, "initial_accumulator_value": 0.3},
+    ),
+    "adadelta": (Adadelta, {"lr": 1.0}),
+    "adadelta_decay": (Adadelta, {"lr": 0.5, "rho": 0.8, "weight_decay": 0.1, "maximize": True}),
+    "adamax": (Adamax, {"lr": 0.01, "weight_decay": 0.1}),
+    "nadam": (NAdam, {"lr": 0.01, "weight_decay": 0.1}),
+    "nadam_decoupled": (NAdam, {"lr": 0.01, "weight_decay": 0.1, "decoupled_weight_decay": True}),
+    "radam": (RAdam, {"lr": 0.01, "weight_decay": 0.1}),
+    "radam_decoupled": (
+        RAdam,
+        {"lr": 0.01, "betas": (0.9, 0.7), "weight_decay": 0.1, "decoupled_weight_decay": True},
+    ),
 }
 
 
@@ -53,8 +87,49 @@ def test_twenty_steps_agree_with_torch(torch, case, dtype):
         a.step(), b.step()
     # Twenty updates, each rounded a few times in another order.
     tolerance = 1e-6 if dtype == "float32" else 1e-14
+    if cls is NAdam:
+        tolerance = max(tolerance, 1e-8)  # PyTorch keeps the product of the momenta in float32
     for p, q in zip(ours, theirs):
         np.testing.assert_allclose(p.detach().numpy(), q.detach().numpy(), tolerance, tolerance)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_lion_is_its_formula(dtype):
+    values = _arrays(dtype)
+    ps, ms = [v.astype(float) for v in values], [np.zeros(v.shape) for v in values]
+    ours = [nn.Parameter(v) for v in values]
+    opt = Lion(ours, lr=0.01, betas=(0.8, 0.95), weight_decay=0.1)
+    for _ in range(20):
+        grads = _arrays(dtype)
+        for p, g in zip(ours, grads):
+            p.grad = dg.tensor(g)
+        opt.step()
+        ps = [p * (1 - 0.01 * 0.1) - 0.01 * np.sign(0.8 * m + 0.2 * g) for p, m, g in zip(ps, ms, grads)]
+        ms = [0.95 * m + 0.05 * g for m, g in zip(ms, grads)]
+    for p, q in zip(ours, ps):
+        np.testing.assert_allclose(p.detach().numpy(), q, 1e-5 if dtype == "float32" else 1e-13)
+
+
+@pytest.mark.parametrize("cls", [Adadelta, Adagrad, Adamax, Lion, NAdam, RAdam, RMSprop])
+def test_graph_steps_equal_eager_steps(cls):
+    start, x = np.random.randn(4, 3).astype("float32"), dg.randn(5, 4)
+    results = []
+    for graph in (False, True):
+        p = nn.Parameter(start)
+        opt = cls([p], lr=0.01, weight_decay=0.1)
+
+        def step(x, p=p, opt=opt):
+            opt.zero_grad()
+            (dg.tanh(x @ p) ** 2).sum().backward()
+            opt.step()
+
+        run = dg.function(step) if graph else step
+        for k in range(8):
+            opt.param_groups[0]["lr"] = 0.01 / (1 + k)
+            run(x)
+        results.append([p.detach().numpy(), *(t.numpy() for t in opt.state[p].values())])
+    for a, b in zip(*results):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_groups_have_their_own_settings(torch, close):

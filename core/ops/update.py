@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .. import types as T
 from ..op import pointwise
-from ..scalar import cast, s
+from ..scalar import cast, const, s
 
 _NO_GRADIENT = "an optimiser step is not differentiated"
 
@@ -88,3 +88,229 @@ def adam_update(
 
 
 adam_update.sample((3, 4), (3, 4), (3, 4), (3, 4), 0.1, 1.1, 0.1, 0.9, 0.999, 1e-8, 0.01, low=0.1, grad=False)
+
+
+@pointwise(internal=True, no_gradient=_NO_GRADIENT)
+def adam_max_update(
+    p, grad, m, v, v_max, step_size, root_scale, lr, beta1, beta2, eps, weight_decay, *,
+    decoupled=False, maximize=False,
+):  # fmt: skip
+    """AMSGrad: `adam_update` with the largest v so far in the denominator.
+
+    Returns: (p, m, v, v_max). Source: Reddi et al., 2018.
+    """
+    step_size, root_scale, beta2, rest1, rest2, eps, kept, decay = _narrow(
+        p, step_size, root_scale, beta2, 1 - beta1, 1 - beta2, eps, 1 - lr * weight_decay, weight_decay
+    )
+    d = -grad if maximize else grad
+    if decoupled:
+        p = p * kept
+    else:
+        d = d + p * decay
+    m = m + (d - m) * rest1
+    v = v * beta2 + d * d * rest2
+    v_max = s.maximum(v_max, v)
+    return p - m / (s.sqrt(v_max) * root_scale + eps) * step_size, m, v, v_max
+
+
+adam_max_update.sample(
+    (3, 4), (3, 4), (3, 4), (3, 4), (3, 4), 0.1, 1.1, 0.1, 0.9, 0.999, 1e-8, 0.01, low=0.1, grad=False
+)
+
+
+# ---------------------------------------------------------------- others; numbers arrive in float64
+
+
+def _rule(*sample, low=0.1):
+    """An update op over (p, grad, state ..., numbers ...); the sample gives tensors as shapes."""
+
+    def declare(fn):
+        op = pointwise(internal=True, no_gradient=_NO_GRADIENT, wide_numbers=True)(fn)
+        return op.sample(*sample, low=low, grad=False)
+
+    return declare
+
+
+_P = (3, 4)
+
+
+def _direction(p, grad, weight_decay, maximize):
+    return (-grad if maximize else grad) + p * weight_decay
+
+
+@_rule(_P, _P, _P, 0.1, 0.99, 1e-8, 0.01)
+def rmsprop_update(p, grad, v, lr, alpha, eps, weight_decay, *, maximize=False):
+    """`p - lr * d / (sqrt(v) + eps)`, v the running mean square. Returns: (p, v). Source: Hinton, 2012."""
+    rest = 1 - alpha
+    lr, alpha, rest, eps, weight_decay = _narrow(p, lr, alpha, rest, eps, weight_decay)
+    d = _direction(p, grad, weight_decay, maximize)
+    v = v * alpha + d * d * rest
+    return p - d / (s.sqrt(v) + eps) * lr, v
+
+
+@_rule(_P, _P, _P, _P, 0.1, 0.99, 1e-8, 0.01, 0.9)
+def rmsprop_momentum_update(p, grad, v, buffer, lr, alpha, eps, weight_decay, momentum, *, maximize=False):
+    """RMSprop along a buffer: `buffer = momentum * buffer + d / (sqrt(v) + eps)`. Returns: (p, v, buffer)."""
+    rest = 1 - alpha
+    lr, alpha, rest, eps, weight_decay, momentum = _narrow(p, lr, alpha, rest, eps, weight_decay, momentum)
+    d = _direction(p, grad, weight_decay, maximize)
+    v = v * alpha + d * d * rest
+    buffer = buffer * momentum + d / (s.sqrt(v) + eps)
+    return p - buffer * lr, v, buffer
+
+
+@_rule(_P, _P, _P, _P, _P, 0.1, 0.99, 1e-8, 0.01, 0.9, low=0.5)
+def rmsprop_centered_update(
+    p, grad, v, mean, buffer, lr, alpha, eps, weight_decay, momentum, *, maximize=False
+):
+    """RMSprop by the running variance `v - mean**2`, with a buffer. Returns: (p, v, mean, buffer)."""
+    rest = 1 - alpha
+    lr, alpha, rest, eps, weight_decay, momentum = _narrow(p, lr, alpha, rest, eps, weight_decay, momentum)
+    d = _direction(p, grad, weight_decay, maximize)
+    v = v * alpha + d * d * rest
+    mean = mean + (d - mean) * rest
+    buffer = buffer * momentum + d / (s.sqrt(s.maximum(v - mean * mean, 0)) + eps)
+    return p - buffer * lr, v, mean, buffer
+
+
+@_rule((), 0.1, 0.01, low=1.0)
+def adagrad_scale(step, lr, lr_decay):
+    """Adagrad's step size at step t (from 1): `lr / (1 + (t - 1) * lr_decay)`."""
+    t = cast(step, T.float64)
+    return lr / ((t - 1) * lr_decay + 1)
+
+
+@_rule(_P, _P, _P, 0.1, 1e-10, 0.01)
+def adagrad_update(p, grad, total, step_size, eps, weight_decay, *, maximize=False):
+    """`p - step_size * d / (sqrt(total) + eps)`, total the sum of squares. Returns: (p, total).
+
+    Source: Duchi et al., 2011.
+    """
+    step_size, eps, weight_decay = _narrow(p, step_size, eps, weight_decay)
+    d = _direction(p, grad, weight_decay, maximize)
+    total = total + d * d
+    return p - d / (s.sqrt(total) + eps) * step_size, total
+
+
+@_rule(_P, _P, _P, _P, 1.0, 0.9, 1e-6, 0.01)
+def adadelta_update(p, grad, v, moved, lr, rho, eps, weight_decay, *, maximize=False):
+    """`step = sqrt(moved + eps) / sqrt(v + eps) * d`; v and moved: running means of d**2 and step**2.
+
+    Returns: (p, v, moved). Source: Zeiler, 2012.
+    """
+    rest = 1 - rho
+    lr, rho, rest, eps, weight_decay = _narrow(p, lr, rho, rest, eps, weight_decay)
+    d = _direction(p, grad, weight_decay, maximize)
+    v = v * rho + d * d * rest
+    step = s.sqrt(moved + eps) / s.sqrt(v + eps) * d
+    moved = moved * rho + step * step * rest
+    return p - step * lr, v, moved
+
+
+@_rule((), 0.1, 0.9, low=1.0)
+def adamax_scale(step, lr, beta1):
+    """Adamax's step size at step t (from 1): `lr / (1 - beta1**t)`."""
+    return lr / (1 - s.pow(beta1, cast(step, T.float64)))
+
+
+@_rule(_P, _P, _P, _P, 0.1, 0.9, 0.999, 1e-8, 0.01)
+def adamax_update(p, grad, m, top, step_size, beta1, beta2, eps, weight_decay, *, maximize=False):
+    """`p - step_size * m / top`, `top = max(beta2 * top, |d| + eps)`. Returns: (p, m, top).
+
+    Source: Kingma and Ba, 2014, section 7.
+    """
+    rest = 1 - beta1
+    step_size, rest, beta2, eps, weight_decay = _narrow(p, step_size, rest, beta2, eps, weight_decay)
+    d = _direction(p, grad, weight_decay, maximize)
+    m = m + (d - m) * rest
+    top = s.maximum(top * beta2, s.abs(d) + eps)
+    return p - m / top * step_size, m, top
+
+
+@_rule((), (), 0.1, 0.9, 0.999, 4e-3, low=1.0)
+def nadam_scale(step, product, lr, beta1, beta2, momentum_decay):
+    """NAdam's scalars for step t (from 1), in float64: of the gradient, of the momentum, of the root, product.
+
+    product: of the momenta so far, `mu(t) = beta1 * (1 - 0.96**(t * momentum_decay) / 2)`.
+    """
+    t = cast(step, T.float64)
+
+    def mu(t):
+        return beta1 * (1 - s.pow(const(0.96, T.float64), t * momentum_decay) * 0.5)
+
+    now, following = mu(t), mu(t + 1)
+    product = cast(product, T.float64) * now
+    direct = (1 - now) * lr / (1 - product)
+    along = following * lr / (1 - product * following)
+    return direct, along, 1 / s.sqrt(1 - s.pow(beta2, t)), product
+
+
+@_rule(_P, _P, _P, _P, 0.1, 0.1, 1.0, 0.1, 0.9, 0.999, 1e-8, 0.01)
+def nadam_update(
+    p, grad, m, v, direct, along, root_scale, lr, beta1, beta2, eps, weight_decay, *,
+    decoupled=False, maximize=False,
+):  # fmt: skip
+    """`p - (direct * d + along * m) / (sqrt(v) * root_scale + eps)`: Adam with Nesterov's momentum.
+
+    Returns: (p, m, v). Source: Dozat, 2016.
+    """
+    direct, along, root_scale, beta2, rest1, rest2, eps, kept, decay = _narrow(
+        p, direct, along, root_scale, beta2, 1 - beta1, 1 - beta2, eps, 1 - lr * weight_decay, weight_decay
+    )
+    d = -grad if maximize else grad
+    if decoupled:
+        p = p * kept
+    else:
+        d = d + p * decay
+    m = m + (d - m) * rest1
+    v = v * beta2 + d * d * rest2
+    root = s.sqrt(v) * root_scale + eps
+    return p - d / root * direct - m / root * along, m, v
+
+
+@_rule((), 0.1, 0.9, 0.999, low=1.0)
+def radam_scale(step, lr, beta1, beta2):
+    """RAdam's scalars for step t (from 1), in float64: the step size, and the rectification (0 while unknown).
+
+    Source: Liu et al., 2019.
+    """
+    t = cast(step, T.float64)
+    power = s.pow(beta2, t)
+    longest = 2 / (1 - beta2) - 1
+    length = longest - t * 2 * power / (1 - power)
+    ratio = (length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)
+    known = s.gt(length, 5)
+    rectified = s.sqrt(s.where(known, ratio, 1.0)) * s.sqrt(1 - power)
+    return lr / (1 - s.pow(beta1, t)), s.where(known, rectified, 0.0)
+
+
+@_rule(_P, _P, _P, _P, 0.1, 0.5, 0.1, 0.9, 0.999, 1e-8, 0.01)
+def radam_update(
+    p, grad, m, v, step_size, rectified, lr, beta1, beta2, eps, weight_decay, *, decoupled=False, maximize=False,
+):  # fmt: skip
+    """Adam whose denominator is left out while its variance is unknown (rectified = 0). Returns: (p, m, v)."""
+    step_size, rectified, beta2, rest1, rest2, eps, kept, decay = _narrow(
+        p, step_size, rectified, beta2, 1 - beta1, 1 - beta2, eps, 1 - lr * weight_decay, weight_decay
+    )
+    d = -grad if maximize else grad
+    if decoupled:
+        p = p * kept
+    else:
+        d = d + p * decay
+    m = m + (d - m) * rest1
+    v = v * beta2 + d * d * rest2
+    share = s.where(s.gt(rectified, 0), rectified / (s.sqrt(v) + eps), 1.0)
+    return p - m * share * step_size, m, v
+
+
+@_rule(_P, _P, _P, 0.1, 0.9, 0.99, 0.01)
+def lion_update(p, grad, m, lr, beta1, beta2, weight_decay, *, maximize=False):
+    """`p * (1 - lr * weight_decay) - lr * sign(beta1 * m + (1 - beta1) * d)`. Returns: (p, m).
+
+    Source: Chen et al., 2023.
+    """
+    kept, rest1, rest2 = 1 - lr * weight_decay, 1 - beta1, 1 - beta2
+    lr, kept, beta1, rest1, beta2, rest2 = _narrow(p, lr, kept, beta1, rest1, beta2, rest2)
+    d = -grad if maximize else grad
+    out = p * kept - s.sign(m * beta1 + d * rest1) * lr
+    return out, m * beta2 + d * rest2

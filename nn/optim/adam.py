@@ -7,7 +7,7 @@ from typing import Any
 
 from ...core.dispatch import apply, update
 from ...core.ops.elementwise import add
-from ...core.ops.update import adam_scale, adam_update
+from ...core.ops.update import adam_max_update, adam_scale, adam_update
 from .optimizer import Optimizer, ParamGroup, Plan
 
 
@@ -18,21 +18,23 @@ class Adam(Optimizer):
     `p = p - lr / (1 - beta1**t) * m / (sqrt(v / (1 - beta2**t)) + eps)`. t counts the steps of the group.
     params: parameters or groups; betas: two numbers in [0, 1); maximize: go up instead of down. Parameters
     without a gradient are left alone. Raises: ArgumentError for a setting outside its range.
+    amsgrad: the largest v so far stands in the denominator (Reddi et al., 2018).
     Source: Kingma and Ba, 2014. Example: `dg.optim.Adam(model.parameters(), lr=1e-3)`.
     """
 
     numbers = ("lr", "eps", "weight_decay")
+    flags = ("maximize", "amsgrad")
     _decoupled = False
 
     def __init__(
         self, params: Iterable[Any], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8, weight_decay: float = 0.0, *, maximize: bool = False,
+        eps: float = 1e-8, weight_decay: float = 0.0, amsgrad: bool = False, *, maximize: bool = False,
     ):  # fmt: skip
-        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "maximize": maximize}
-        super().__init__(params, defaults)
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, {**defaults, "amsgrad": amsgrad, "maximize": maximize})
 
     def state_names(self, group: ParamGroup) -> tuple[str, ...]:
-        return "exp_avg", "exp_avg_sq"
+        return ("exp_avg", "exp_avg_sq") + (("max_exp_avg_sq",) if group["amsgrad"] else ())
 
     def counts_steps(self, group: ParamGroup) -> bool:
         return True
@@ -51,9 +53,8 @@ class Adam(Optimizer):
         update(add, (step,), (step, 1.0), ())
         size, scale = apply(adam_scale, (step, lr, beta1, beta2), ())
         for row, grad in found:
-            p, m, v = row
-            inputs = (p, grad, m, v, size, scale, lr, beta1, beta2, eps, weight_decay)
-            update(adam_update, row, inputs, attrs)
+            inputs = (row[0], grad, *row[1:], size, scale, lr, beta1, beta2, eps, weight_decay)
+            update(adam_update if len(row) == 3 else adam_max_update, row, inputs, attrs)
 
 
 class AdamW(Adam):
@@ -67,6 +68,6 @@ class AdamW(Adam):
 
     def __init__(
         self, params: Iterable[Any], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8, weight_decay: float = 1e-2, *, maximize: bool = False,
+        eps: float = 1e-8, weight_decay: float = 1e-2, amsgrad: bool = False, *, maximize: bool = False,
     ):  # fmt: skip
-        super().__init__(params, lr, betas, eps, weight_decay, maximize=maximize)
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)

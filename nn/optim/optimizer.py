@@ -7,12 +7,12 @@ from typing import Any
 
 from ...core import dispatch
 from ...core.errors import ArgumentError, ArgumentTypeError, AutogradError, CheckpointError
-from ...core.ops.creation import zeros, zeros_like
+from ...core.ops.creation import full, full_like
 from ...core.types import float64
 from ...core.value import Tensor
 from ..module import clear_grad
 
-_RESERVED = ("params", "step")
+_RESERVED = ("params", "step", "mu_product")
 
 
 class ParamGroup(dict[str, Any]):
@@ -44,11 +44,12 @@ class ParamGroup(dict[str, Any]):
 class Plan:
     """A group as `step` uses it. rows: (parameter, state tensors ...) of each; attrs: of the update op."""
 
-    __slots__ = ("attrs", "group", "rows", "step")
+    __slots__ = ("attrs", "group", "product", "rows", "step")
 
     def __init__(self, group: ParamGroup, rows: tuple[tuple[Any, ...], ...], attrs: tuple[Any, ...]):
         self.group, self.rows, self.attrs = group, rows, attrs
         self.step: Any = group.get("step")
+        self.product: Any = group.get("mu_product")
 
 
 class Optimizer:
@@ -106,6 +107,14 @@ class Optimizer:
         """Whether the group has a "step": a 0-d tensor that says how many steps were made."""
         return False
 
+    def scalars(self, group: ParamGroup) -> dict[str, float]:
+        """Names and first values of the 0-d tensors that the group has."""
+        return {"step": 0.0} if self.counts_steps(group) else {}
+
+    def start(self, group: ParamGroup, name: str) -> float:
+        """The first value of a parameter's tensor."""
+        return 0.0
+
     def _attrs(self, group: ParamGroup) -> tuple[Any, ...]:
         """Attributes of the update op for this group."""
         return ()
@@ -135,10 +144,10 @@ class Optimizer:
         new.update(self.defaults)
         new.update({k: v for k, v in group.items() if k not in _RESERVED})
         self._check_group(new)
-        if self.counts_steps(new):
-            new["step"] = zeros((), dtype=float64, device=new["params"][0].device)
+        for name, start in self.scalars(new).items():
+            new[name] = full((), start, dtype=float64, device=new["params"][0].device)
         for p in new["params"]:
-            self.state[p] = {name: zeros_like(p) for name in self.state_names(new)}
+            self.state[p] = {name: full_like(p, self.start(new, name)) for name in self.state_names(new)}
         rows = tuple((p, *self.state[p].values()) for p in new["params"])
         self._plans = (*self._plans, Plan(new, rows, self._attrs(new)))
         self._leaves = (*self._leaves, *new["params"])
