@@ -135,9 +135,18 @@ def _(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
     return op(*map(b.whole, inputs), axis=named["axis"] + 1)
 
 
-@rule("pad")
+@rule("pad_constant", "pad_border")
 def _(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
-    return op(inputs[0]._inner, **{**named, "padding": ((0, 0), *named["padding"])})
+    if any(b.owns(x) for x in inputs[1:]):
+        return one_by_one(b, op, inputs, named)
+    return op(inputs[0]._inner, *inputs[1:], **{**named, "padding": ((0, 0), *named["padding"])})
+
+
+@rule("diagonal", "diagonal_update")
+def _(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    shifted = {**named, "axis1": named["axis1"] + 1, "axis2": named["axis2"] + 1}
+    x, *rest = inputs
+    return op(b.whole(x), *[aligned(b, y, rank(x) - 1) for y in rest], **shifted)
 
 
 @rule("to_device")
@@ -195,60 +204,96 @@ def _(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
     return one_by_one(b, op, inputs, named)
 
 
-# ---------------------------------------------------------------- ops over an axis; ops over leading axes
+# ---------------------------------------------------------------- ops over an axis
 
 #: ops of one tensor with a setting that names an axis or several
-AXIS_OPS: dict[str, str] = {}
-#: ops that take any number of leading axes, which broadcast: how many axes of each input are the op's own
-LEADING_OPS: dict[str, tuple[int, ...]] = {}
+AXIS_OPS: dict[str, str] = dict.fromkeys((
+    "sort", "argsort", "sort_both", "topk", "cumsum", "cumprod", "cummax", "cummin", "logcumsumexp", "linear_scan",
+    "gather_along", "scatter_along", "take_elements", "sliding_window",
+), "axis")  # fmt: skip
 
 
 def along_axis(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
     name = AXIS_OPS[op.name]
-    axis = named[name]
-    shifted = axis + 1 if isinstance(axis, int) else tuple(a + 1 for a in axis)
+    axis, n = named[name], max(map(rank, inputs))
+    if axis is None:  # along x read as one row
+        return op(inputs[0]._inner.reshape((b.size, -1)), **{**named, name: 1})
+    if n == 0:
+        return one_by_one(b, op, inputs, named)
+    shifted = axis % n + 1 if isinstance(axis, int) else tuple(a % n + 1 for a in axis)
     return op(*map(b.whole, inputs), **{**named, name: shifted})
 
 
-def leading(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
-    own = LEADING_OPS[op.name]
-    lead = max(rank(x) - k for x, k in zip(inputs, own) if x is not None)
-    return op(*[x if x is None else aligned(b, x, lead + k) for x, k in zip(inputs, own)], **named)
+@rule("put_slices", "combine_slices", "take_x_grad")
+def _(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    x, index, *v = inputs
+    if b.owns(index):
+        return one_by_one(b, op, inputs, named)
+    wide = [b.whole(y) if isinstance(y, Tensor) and y.ndim else y for y in v]
+    if any(b.owns(y) for y in wide):
+        return one_by_one(b, op, inputs, named)
+    return op(b.whole(x), index, *wide, **{**named, "axis": named["axis"] + 1})
 
 
-# ---------------------------------------------------------------- images: the batch joins the images
+@rule("put_elements", "combine_elements")
+def _(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    x, index, v = inputs
+    if b.owns(v) and not v.ndim:
+        return one_by_one(b, op, inputs, named)
+    wide = b.whole(v) if isinstance(v, Tensor) and v.ndim else v
+    return op(b.whole(x), b.whole(index), wide, **{**named, "axis": named["axis"] + 1})
+
+
+# ---------------------------------------------------------------- images: the batch joins their first axis
 
 
 def _images(b: Any, x: Any) -> Any:
-    """[B, N, ...] as [B * N, ...]."""
+    """[B, N, ...] as [B * N, ...]; None and numbers as they are."""
+    if not isinstance(x, Tensor):
+        return x
     inner = b.whole(x)
     return inner.reshape((inner.shape[0] * inner.shape[1], *inner.shape[2:]))
 
 
-def over_images(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
-    """Ops whose first axis is that of the images, all inputs being images."""
-    made = op(*[_images(b, x) for x in inputs], **named)
+def _apart(b: Any, made: Any) -> tuple[Any, ...]:
+    """[B * N, ...] as [B, N, ...] again."""
     outs = made if isinstance(made, tuple) else (made,)
     return tuple(y.reshape((b.size, y.shape[0] // b.size, *y.shape[1:])) for y in outs)
 
 
-def _register() -> None:
-    for name in AXIS_OPS:
-        RULES[name] = along_axis
-    for name in LEADING_OPS:
-        RULES[name] = leading
+@rule(
+    "max_pool",
+    "max_pool_index",
+    "max_pool_x_grad",
+    "avg_pool",
+    "avg_pool_x_grad",
+    "pick_pixels",
+    "put_pixels",
+)
+def _(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    return _apart(b, op(*[_images(b, x) for x in inputs], **named))
 
 
-rule("max_pool2d", "max_pool2d_x_grad", "avg_pool2d")(over_images)
-
-
-@rule("conv2d")
+@rule("conv", "conv_x_grad")
 def _(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
     x, w = inputs
     if b.owns(w):
         return one_by_one(b, op, inputs, named)
-    y = op(_images(b, x), w, **named)
-    return y.reshape((b.size, y.shape[0] // b.size, *y.shape[1:]))
+    return _apart(b, op(_images(b, x), w, **named))
 
 
-_register()
+@rule("attention", "attention_grad")
+def _(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    q, k, v, mask, *rest = inputs
+    if mask is not None:
+        mask = (
+            aligned(b, mask, 4)
+            if b.owns(mask)
+            else b.whole(mask.reshape((*(1,) * (4 - mask.ndim), *mask.shape)))
+        )
+        mask = mask.broadcast_to((b.size, q.shape[0], *mask.shape[2:])).reshape((-1, *mask.shape[2:]))
+    return _apart(b, op(*[_images(b, x) for x in (q, k, v)], mask, *[_images(b, x) for x in rest], **named))
+
+
+for _name in AXIS_OPS:
+    RULES[_name] = along_axis

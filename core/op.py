@@ -377,13 +377,12 @@ def _widened(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _call_signature(declared: inspect.Signature) -> inspect.Signature:
-    """How the op is called: required attributes may follow the tensors by position."""
-    seen_default = False
-    out = []
+    """How the op is called: attributes may follow the tensors (or the list of them) by position."""
+    out, seen_default = [], False
     for p in declared.parameters.values():
         if p.kind is p.VAR_POSITIONAL:
-            return declared
-        if p.kind is p.KEYWORD_ONLY and p.default is p.empty and not seen_default:
+            p = p.replace(kind=p.POSITIONAL_ONLY)
+        elif p.kind is p.KEYWORD_ONLY and not (seen_default and p.default is p.empty):
             p = p.replace(kind=p.POSITIONAL_OR_KEYWORD)
         seen_default = seen_default or p.default is not p.empty
         out.append(p)

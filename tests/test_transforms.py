@@ -346,3 +346,27 @@ def test_misuse_of_derivatives_names_the_fix():
         dg.grad(lambda a: a.sum())(dg.tensor([1, 2]))
     with pytest.raises(dg.errors.ArgumentError, match="argnums=3"):
         dg.grad(lambda a: a.sum(), argnums=3)(x)
+
+
+def test_vmap_of_primitives_equals_a_loop(close):
+    index = dg.tensor([[2, 0], [1, 1]])
+    mask = dg.tensor([[True, False, True]])
+    cases = [
+        (lambda a: dg.sort(a, axis=-1) + dg.cumsum(a, axis=0), (5, 2, 3)),
+        (lambda a: dg.cumsum(a), (5, 2, 3)),
+        (lambda a: dg.topk(a, k=2)[0] + dg.argsort(a, axis=0)[:, :2], (5, 2, 3)),
+        (lambda a: dg.take_along_axis(a, index, axis=1), (5, 2, 3)),
+        (lambda a: dg.diagonal(a), (5, 3, 4)),
+        (lambda a: dg.nn.functional.max_pool2d(a, 2) + dg.nn.functional.avg_pool2d(a, 2), (5, 1, 2, 4, 4)),
+        (lambda a: dg.scaled_dot_product_attention(a, a, a, mask), (5, 1, 2, 3, 4)),
+        (lambda a: dg.linalg.inv(a @ a.mT + dg.eye(3)), (5, 3, 3)),
+        (lambda a: dg.einsum("ij,kj->ik", a, a), (5, 2, 3)),
+        (lambda a: dg.flip(dg.roll(a, 1, axis=0), axis=1), (5, 2, 3)),
+        (lambda a: dg.pad(a, ((0, 0), (1, 1)), mode="reflect"), (5, 2, 3)),
+    ]
+    for f, shape in cases:
+        x = dg.tensor(_array(*shape))
+        close(dg.vmap(f)(x).numpy(), np.stack([f(x[k]).numpy() for k in range(5)]), 5.0)
+        slopes = dg.vmap(dg.grad(lambda a, f=f: (f(a) ** 2).sum()))(x)
+        want = dg.grad(lambda a, f=f: sum((f(a[k]) ** 2).sum() for k in range(5)))(x)
+        close(slopes.numpy(), want.numpy(), 50.0)
