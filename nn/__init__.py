@@ -8,6 +8,7 @@ from . import functional, init, utils
 from . import loss as _loss
 from . import normalization as _normalization
 from . import pooling as _pooling
+from . import recurrent as _recurrent
 from . import resampling as _resampling
 from . import shaping as _shaping
 from .activation import *  # noqa: F403
@@ -18,6 +19,7 @@ from .loss import *  # noqa: F403
 from .module import Module, Parameter
 from .normalization import *  # noqa: F403
 from .pooling import *  # noqa: F403
+from .recurrent import *  # noqa: F403
 from .resampling import *  # noqa: F403
 from .shaping import *  # noqa: F403
 
@@ -33,4 +35,5 @@ __all__ += [
     *_pooling.__all__,
     *_resampling.__all__,
     *_normalization.__all__,
+    *_recurrent.__all__,
 ]

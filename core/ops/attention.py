@@ -45,7 +45,7 @@ def _check(op, q, k, v, mask):
             raise ShapeError(
                 op, f"{name}: {x} is not [B, H, N, D]", "reshape it, with B = 1 and H = 1 if need be"
             )
-        if x.dtype not in (T.float32, T.float64) or x.dtype is not q.dtype:
+        if not x.dtype.is_float or x.dtype is not q.dtype:
             raise DtypeError(
                 op, f"q: {q}, k: {k}, v: {v} differ in dtype or are not floats", "convert with .to"
             )

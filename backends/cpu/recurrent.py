@@ -1,0 +1,336 @@
+"""Recurrent layers: one launch runs all steps of a layer; recurrent weights are packed once and stay in the cache.
+
+Threads share out the batch: rows do not meet, so a thread runs all steps of its rows and waits for nobody. At
+each step the rows whose sequence is that long are listed; the product with the weights runs over the listed
+rows, then the gates are computed row by row. A row's numbers do not depend on who else is in the batch.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from ...core.backend import Arg, Kernel, Operand, Program
+from ...core.lower import copy, fill
+from ...core.types import DType
+from .epilogue import indent
+from .panels import IMPORT, Block, block, pack
+
+#: Gates of a cell (rows of its weights, in units of the hidden size).
+GATES = {"tanh": 1, "relu": 1, "lstm": 4, "gru": 3}
+_FAR = 1 << 62
+
+
+def _load(c: str, name: str, plane: int | str = 0) -> str:
+    at = f"{name}_at + lane" if plane == 0 else f"{name}_at + {plane} * hidden + lane"
+    return f"w_load_{c}({name}, {at}, inside)"
+
+
+def _store(c: str, name: str, value: str, plane: int = 0) -> str:
+    at = f"{name}_at + lane" if plane == 0 else f"{name}_at + {plane} * hidden + lane"
+    return f"w_store_{c}({name}, {at}, {value}, inside)"
+
+
+def _forward_cell(cell: str, c: str) -> list[str]:
+    """Lines that compute a row's new state at 16 hidden units."""
+
+    def pre(k: int) -> str:
+        return f"w_add_{c}({_load(c, 'p', k)}, {_load(c, 'x', k)})"
+
+    if cell in ("tanh", "relu"):
+        value = f"w_tanh_{c}({pre(0)})" if cell == "tanh" else f"w_maximum_{c}({pre(0)}, zero)"
+        return [f"new = {value}", _store(c, "h", "new"), _store(c, "y", "new")]
+    if cell == "lstm":
+        return [
+            f"v0 = w_sigmoid_{c}({pre(0)})",
+            f"v1 = w_sigmoid_{c}({pre(1)})",
+            f"v2 = w_tanh_{c}({pre(2)})",
+            f"v3 = w_sigmoid_{c}({pre(3)})",
+            f"cell = w_add_{c}(w_mul_{c}(v1, {_load(c, 'c')}), w_mul_{c}(v0, v2))",
+            f"new = w_mul_{c}(v3, w_tanh_{c}(cell))",
+            *(_store(c, "gates", f"v{k}", k) for k in range(4)),
+            *(
+                _store(c, "c", "cell"),
+                _store(c, "cells", "cell"),
+                _store(c, "h", "new"),
+                _store(c, "y", "new"),
+            ),
+        ]
+    bias = [f"w_load_{c}(b, {k} * hidden + lane, inside)" for k in range(3)]
+    return [
+        f"v0 = w_sigmoid_{c}(w_add_{c}({pre(0)}, {bias[0]}))",
+        f"v1 = w_sigmoid_{c}(w_add_{c}({pre(1)}, {bias[1]}))",
+        f"v3 = w_add_{c}({_load(c, 'p', 2)}, {bias[2]})",
+        f"v2 = w_tanh_{c}(w_add_{c}({_load(c, 'x', 2)}, w_mul_{c}(v0, v3)))",
+        f"new = w_add_{c}(v2, w_mul_{c}(v1, w_sub_{c}({_load(c, 'h')}, v2)))",
+        *(_store(c, "gates", f"v{k}", k) for k in range(4)),
+        *(_store(c, "h", "new"), _store(c, "y", "new")),
+    ]
+
+
+def _backward_cell(cell: str, c: str) -> list[str]:
+    """Lines that turn a row's gradient of the new state, gh, into those of the gates and of the old state."""
+
+    def slope(gate: str, value: str) -> str:
+        """value times the derivative of the sigmoid whose value is gate."""
+        return f"w_mul_{c}(w_mul_{c}({value}, {gate}), w_sub_{c}(one, {gate}))"
+
+    def tanh_slope(gate: str, value: str) -> str:
+        return f"w_mul_{c}({value}, w_sub_{c}(one, w_mul_{c}({gate}, {gate})))"
+
+    first = [f"gh = w_add_{c}({_load(c, 'dy')}, {_load(c, 'dh')})"]
+    if cell == "tanh":
+        return [*first, f"v0 = {_load(c, 'out')}", _store(c, "dx", tanh_slope("v0", "gh"))]
+    if cell == "relu":
+        positive = f"w_gt_{c}({_load(c, 'out')}, zero)"
+        return [*first, _store(c, "dx", f"w_where_{c}({positive}, gh, zero)")]
+    first += [f"v{k} = {_load(c, 'gates', k)}" for k in range(4)]
+    if cell == "lstm":
+        return [
+            *first,
+            f"bent = w_tanh_{c}({_load(c, 'cells')})",
+            f"gc = w_add_{c}({_load(c, 'dc')}, {tanh_slope('bent', f'w_mul_{c}(gh, v3)')})",
+            _store(c, "dx", slope("v0", f"w_mul_{c}(gc, v2)"), 0),
+            _store(c, "dx", slope("v1", f"w_mul_{c}(gc, {_load(c, 'before')})"), 1),
+            _store(c, "dx", tanh_slope("v2", f"w_mul_{c}(gc, v0)"), 2),
+            _store(c, "dx", slope("v3", f"w_mul_{c}(gh, bent)"), 3),
+            _store(c, "dc", f"w_mul_{c}(gc, v1)"),
+        ]
+    difference = f"w_sub_{c}({_load(c, 'before')}, v2)"
+    return [
+        *first,
+        f"g2 = {tanh_slope('v2', f'w_mul_{c}(gh, w_sub_{c}(one, v1))')}",
+        f"g0 = {slope('v0', f'w_mul_{c}(g2, v3)')}",
+        f"g1 = {slope('v1', f'w_mul_{c}(gh, {difference})')}",
+        *(_store(c, "dx", f"g{k}", k) for k in range(3)),
+        *(_store(c, "du", name, k) for k, name in enumerate(("g0", "g1", f"w_mul_{c}(g2, v0)"))),
+        _store(c, "p", f"w_mul_{c}(gh, v1)"),
+    ]
+
+
+def _head(c: str, size: int, rows: int) -> str:
+    name = "float32" if c == "f32" else "float64"
+    return f"""{IMPORT}
+def kernel(args, chunk, nchunks):
+    steps, batch, hidden, reverse, lengths = args[0], args[1], args[2], args[3], args[4]
+    first, last = div_i64(batch * chunk, nchunks), div_i64(batch * (chunk + 1), nchunks)
+    zero, one = types.{name}(0), types.{name}(1)
+    weights, p, tables, share, depth = args[5], args[6], args[7], args[8], args[9]
+    p += chunk * share * args[10] * {size}
+    row_table = tables + chunk * 8 * (2 * (share + {rows}) + depth)
+    listed = row_table + 8 * (share + {rows})
+    k_table = listed + 8 * (share + {rows})
+    fill_offsets(k_table, 0, depth, 0, args[11], args[11], 0, 0, {size})
+"""
+
+
+def _product(c: str, size: int, tile: Block, source: str, width: str, accumulate: int) -> str:
+    """The product of the listed rows of `source` [.., depth] with the packed weights, to p [listed, width]."""
+    shape = f"{tile.rows}, {tile.vectors}, {tile.lanes}"
+    return f"""        for i in range({tile.rows}):
+            store_i64(row_table, active + i, load_i64(row_table, active - 1))
+        for j in range(0, {width}, {tile.width}):
+            for i in range(0, active, {tile.rows}):
+                multiply_{c}(
+                    depth, {source}, row_table + 8 * i, k_table, weights + j * depth * {size},
+                    {tile.width * size}, p + (i * {width} + j) * {size}, {width} * {size},
+                    min_i64({tile.rows}, active - i), min_i64({tile.width}, {width} - j), {accumulate}, {shape},
+                )
+"""
+
+
+def _zero_rows(c: str, planes: Sequence[tuple[str, int]]) -> str:
+    """Zeros at step t of row n in arrays [steps, batch, planes * hidden]."""
+    text = ""
+    for name, count in planes:
+        text += f"""                for lane in range(0, {count} * hidden, 16):
+                    here = (t * batch + n) * {count} * hidden + lane
+                    w_store_{c}({name}, here, zero, w_mask({count} * hidden, lane))
+"""
+    return text
+
+
+def _copy_rows(c: str, source: str, target: str) -> str:
+    return f"""        for lane in range(0, hidden, 16):
+            inside = w_mask(hidden, lane)
+            w_store_{c}({target}, n * hidden + lane, w_load_{c}({source}, n * hidden + lane, inside), inside)
+"""
+
+
+@functools.cache
+def _forward_source(dtype: DType, tile: Block, cell: str) -> str:
+    c, size, rows, gates = dtype.char, dtype.itemsize, tile.rows, GATES[cell]
+    kept = {"lstm": [("gates", 4), ("cells", 1)], "gru": [("gates", 4)]}.get(cell, [])
+    names = {"lstm": ["c0", "c", "gates", "cells"], "gru": ["b", "gates"]}.get(cell, [])
+    slots = "".join(f"    {name} = args[{16 + k}]\n" for k, name in enumerate(names))
+    places = {"lstm": "            c_at, gates_at, cells_at = n * hidden, row * 4 * hidden, row * hidden\n"}
+    places["gru"] = "            gates_at = row * 4 * hidden\n"
+    return f"""# recurrent {cell} {c} in blocks of {rows} x {tile.width}
+{_head(c, size, rows)}    x, h0, h, y = args[12], args[13], args[14], args[15]
+{slots}    for n in range(first, last):
+{_copy_rows(c, "h0", "h")}{_copy_rows(c, "c0", "c") if cell == "lstm" else ""}    for step in range(steps):
+        t = steps - 1 - step if reverse else step
+        active = 0
+        for n in range(first, last):
+            if lengths == 0 or t < load_i64(lengths, n):
+                store_i64(listed, active, n)
+                store_i64(row_table, active, n * hidden * {size})
+                active += 1
+            else:
+{_zero_rows(c, [("y", 1), *kept])}        if active == 0:
+            continue
+{_product(c, size, tile, "h", f"{gates} * hidden", 0)}        for a in range(active):
+            n = load_i64(listed, a)
+            row = t * batch + n
+            p_at, x_at, h_at, y_at = a * {gates} * hidden, row * {gates} * hidden, n * hidden, row * hidden
+{places.get(cell, "")}            for lane in range(0, hidden, 16):
+                inside = w_mask(hidden, lane)
+{indent(_forward_cell(cell, c), 16)}"""
+
+
+@functools.cache
+def _backward_source(dtype: DType, tile: Block, cell: str) -> str:
+    c, size, rows, gates = dtype.char, dtype.itemsize, tile.rows, GATES[cell]
+    names = ["dy", "dh_last", "dh", "out", "dx"]
+    names += {"lstm": ["gates", "cells", "c0", "dc_last", "dc"], "gru": ["gates", "h0", "du"]}.get(cell, [])
+    slots = "".join(f"    {name} = args[{12 + k}]\n" for k, name in enumerate(names))
+    source = "du" if cell == "gru" else "dx"
+    product = _product(c, size, tile, source, "hidden", int(cell == "gru"))
+    zeroed = [("dx", gates), *([("du", gates)] if cell == "gru" else [])]
+    places = ""
+    if cell in ("lstm", "gru"):
+        kept, start = ("cells", "c0") if cell == "lstm" else ("out", "h0")
+        extra = "cells_at, dc_at = row * hidden, n * hidden" if cell == "lstm" else "du_at = row * 3 * hidden"
+        places = f"""            gates_at = row * 4 * hidden
+            {extra}
+            end = steps
+            if lengths != 0:
+                end = load_i64(lengths, n)
+            # The state before this step.
+            earlier = t + 1 if reverse else t - 1
+            before, before_at = {kept}, (earlier * batch + n) * hidden
+            if earlier < 0 or earlier >= end:
+                before, before_at = {start}, n * hidden
+"""
+    return f"""# recurrent_grad {cell} {c} in blocks of {rows} x {tile.width}
+{_head(c, size, rows)}{slots}    for n in range(first, last):
+{_copy_rows(c, "dh_last", "dh")}{_copy_rows(c, "dc_last", "dc") if cell == "lstm" else ""}    for step in range(steps):
+        t = step if reverse else steps - 1 - step
+        active = 0
+        for n in range(first, last):
+            if lengths == 0 or t < load_i64(lengths, n):
+                store_i64(listed, active, n)
+                store_i64(row_table, active, (t * batch + n) * {gates} * hidden * {size})
+                active += 1
+            else:
+{_zero_rows(c, zeroed)}        if active == 0:
+            continue
+        for a in range(active):
+            n = load_i64(listed, a)
+            row = t * batch + n
+            p_at, dy_at, dh_at, out_at = a * hidden, row * hidden, n * hidden, row * hidden
+            dx_at = row * {gates} * hidden
+{places}            for lane in range(0, hidden, 16):
+                inside = w_mask(hidden, lane)
+{indent(_backward_cell(cell, c), 16)}{product}        for a in range(active):
+            n = load_i64(listed, a)
+            for lane in range(0, hidden, 16):
+                inside = w_mask(hidden, lane)
+                w_store_{c}(dh, n * hidden + lane, w_load_{c}(p, a * hidden + lane, inside), inside)
+"""
+
+
+def _dense(program: Program, x: Operand) -> Operand:
+    if x.is_contiguous:
+        return x
+    full = program.scratch_operand(x.dtype, x.shape)
+    copy(program, x, full)
+    return full
+
+
+def _head_args(
+    program: Program, weights: Operand, lengths: Operand | None, sizes: tuple[int, int, int], reverse: bool,
+    depth: int, width: int, tile: Block,
+) -> tuple[list[Arg], int]:  # fmt: skip
+    """Slots of `_head`, and the number of chunks."""
+    steps, batch, hidden = sizes
+    size = weights.dtype.itemsize
+    work = steps * tile.work(batch, width, depth)
+    chunks = min(program.chunks(-(-batch // tile.rows), work), program.backend.num_threads())
+    share = -(-batch // chunks)
+    args: list[Arg] = [
+        steps,
+        batch,
+        hidden,
+        int(reverse),
+        0 if lengths is None else lengths.slot,
+        weights.slot,
+    ]
+    args += [program.scratch(chunks * (share + tile.rows) * width * size)]
+    args += [program.scratch(chunks * 8 * (2 * (share + tile.rows) + depth)), share, depth, width, _FAR]
+    return args, chunks
+
+
+def recurrent(
+    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, cell: str, reverse: bool
+) -> None:
+    """Append a layer's steps from projected inputs x [T, N, gates * H] and weights w [gates * H, H]."""
+    x, w, h0, c0, b, lengths = inputs
+    y, h, *kept = outputs
+    steps, batch, hidden = y.shape
+    if y.size == 0:
+        copy(program, h0, h)
+        if cell == "lstm":
+            copy(program, c0, kept[0])
+        return
+    tile = block(x.dtype)
+    x, h0, lengths = _dense(program, x), _dense(program, h0), lengths and _dense(program, lengths)
+    rest: list[Operand] = []
+    if cell == "lstm":
+        rest = [_dense(program, c0), *kept]
+    elif cell == "gru":
+        rest = [_dense(program, b), *kept]
+    width = w.shape[0]
+    strides = (1, 1, 1), (0, 0, 0)
+    weights = pack(program, w, width, w.strides[0], hidden, w.strides[1], *strides, tile.width, tile.lanes)
+    args, chunks = _head_args(program, weights, lengths, (steps, batch, hidden), reverse, hidden, width, tile)
+    program.wave()
+    args += [o.slot for o in (x, h0, h, y, *rest)]
+    program.launch(_forward_source(x.dtype, tile, cell), args, chunks)
+
+
+def recurrent_grad(
+    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, cell: str, reverse: bool
+) -> None:
+    """Append the walk back through time: gradients of the projected inputs and of the first state."""
+    dy, dh_last, w, y, h0, dc_last, c0, gates, cells, lengths = inputs
+    dx, dh, *others = outputs
+    steps, batch, hidden = y.shape
+    if y.size == 0:
+        fill(program, 0, dx)
+        copy(program, dh_last, dh)
+        for out in others:
+            if cell == "lstm":
+                copy(program, dc_last, out)
+            else:
+                fill(program, 0, out)
+        return
+    tile = block(y.dtype)
+    dense = [_dense(program, o) for o in (dy, dh_last)]
+    lengths = lengths and _dense(program, lengths)
+    rest: list[Operand] = [dh, _dense(program, y), dx]
+    if cell == "lstm":
+        rest += [*(_dense(program, o) for o in (gates, cells, c0, dc_last)), others[0]]
+    elif cell == "gru":
+        rest += [_dense(program, gates), _dense(program, h0), others[0]]
+    depth = w.shape[0]
+    strides = (1, 1, 1), (0, 0, 0)
+    weights = pack(program, w, hidden, w.strides[1], depth, w.strides[0], *strides, tile.width, tile.lanes)
+    args, chunks = _head_args(program, weights, lengths, (steps, batch, hidden), reverse, depth, hidden, tile)
+    program.wave()
+    args += [o.slot for o in (*dense, *rest)]
+    program.launch(_backward_source(y.dtype, tile, cell), args, chunks)
+
+
+KERNELS: dict[str, Kernel] = {"recurrent": recurrent, "recurrent_grad": recurrent_grad}
