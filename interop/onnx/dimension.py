@@ -105,6 +105,8 @@ def merge(row: tuple[Any, ...]) -> Any:
     plain = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in row)
     if plain and all(isinstance(v, int) for v in row):
         return Dim(row)
+    if plain and all(v != v for v in row):  # NaN in all
+        return first
     if plain and any(v != first for v in row):
         return Factor(row)
     if any(type(v) is not type(first) or v != first for v in row):
