@@ -8,13 +8,13 @@ from typing import Any
 
 from ..dispatch import apply, apply_in_place
 from ..errors import ArgumentTypeError
-from ..op import REGISTRY, Op
+from ..op import PUBLIC, REGISTRY, Op
 from ..value import Tensor
 
 for _module in sorted(m.name for m in pkgutil.iter_modules(__path__)):
     importlib.import_module(f"{__name__}.{_module}")
 
-from . import activation, creation, elementwise, indexing, linalg, reduction, search, shape, shaping  # noqa: E402
+from . import activation, creation, elementwise, indexing, linalg, reduction, shape, shaping  # noqa: E402
 
 _NUMBERS = (int, float, bool)
 
@@ -110,8 +110,14 @@ METHODS: dict[str, Any] = {
             "lgamma digamma erfinv"
         ).split()
     },
-    "count_nonzero": REGISTRY["count_nonzero"], "nonzero": search.nonzero, "argwhere": search.argwhere,
-    "masked_select": search.masked_select,
+    **{
+        name: PUBLIC.get(name) or REGISTRY[name]
+        for name in (
+            "count_nonzero nonzero argwhere masked_select cumsum cumprod logcumsumexp cummax cummin sort argsort topk "
+            "kthvalue msort unique unique_consecutive median nanmedian quantile nanquantile mode nansum nanmean amax "
+            "amin aminmax ptp diff histc bincount cov corrcoef norm"
+        ).split()
+    },
     "__pow__": _power, "__rpow__": lambda self, other: elementwise.power(other, self),
     "__neg__": elementwise.negative, "__abs__": elementwise.abs_, "__pos__": lambda self: self,
     "__invert__": elementwise.bitwise_invert, "clip": elementwise.clip_, "clamp": elementwise.clip_,

@@ -96,7 +96,7 @@ def searchsorted(sorted_sequence, values, *, side="left", right=False, sorter=No
 
 
 @public
-def bucketize(x, boundaries, *, right=False):
+def bucketize(x, boundaries, right=False):
     """The number of the bucket of each element of x: `searchsorted(boundaries, x)`. Source: PyTorch.
 
     Example: `dg.bucketize(dg.tensor([3, 6]), dg.tensor([1, 3, 5]))` is `[1, 3]`.
@@ -105,7 +105,7 @@ def bucketize(x, boundaries, *, right=False):
 
 
 @public
-def digitize(x, bins, *, right=False):
+def digitize(x, bins, right=False):
     """The number of the bin of each element of x. Bin i is `bins[i - 1] <= x < bins[i]`; falling bins: the mirror.
 
     right: `bins[i - 1] < x <= bins[i]`. Returns: int64, x's shape. Source: NumPy.
@@ -121,7 +121,7 @@ def digitize(x, bins, *, right=False):
 
 
 @public
-def bincount(x, weights=None, *, minlength=0):
+def bincount(x, weights=None, minlength=0):
     """How often each integer from 0 occurs in x; or the sum of its weights.
 
     x: int[n] without negative values; weights: any[n]. Returns: int64 (the weights' dtype), with max(x) + 1 elements
@@ -185,7 +185,7 @@ def _edges(op, x, bins, span):
 
 
 @public
-def histogram(x, bins=10, *, range=None, weights=None, density=False):
+def histogram(x, bins=10, range=None, weights=None, density=False):
     """How many elements of x fall into each bin.
 
     x: any[...]; bins: how many of equal width, or their edges, rising; range: (low, high), of x when left out;
@@ -218,7 +218,7 @@ def histogram(x, bins=10, *, range=None, weights=None, density=False):
 
 
 @public
-def histc(x, bins=100, *, min=0, max=0):
+def histc(x, bins=100, min=0, max=0):
     """How many elements of x fall into each of `bins` equal bins from min to max (of x when both are 0).
 
     x: float[...]. Returns: x's dtype, [bins]. Source: PyTorch.

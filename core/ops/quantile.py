@@ -147,7 +147,7 @@ def _quantile(op, x, q, axis, keepdims, method, skip):
 
 
 @public
-def quantile(x, q, *, axis=None, keepdims=False, method="linear", interpolation=None):
+def quantile(x, q, axis=None, keepdims=False, method="linear", interpolation=None):
     """The value below which the part q of the elements lies, over axes.
 
     x: any[...]; q: from 0 to 1, a number, a row of numbers or a tensor; method: "linear", "lower", "higher",
@@ -160,7 +160,7 @@ def quantile(x, q, *, axis=None, keepdims=False, method="linear", interpolation=
 
 
 @public
-def nanquantile(x, q, *, axis=None, keepdims=False, method="linear", interpolation=None):
+def nanquantile(x, q, axis=None, keepdims=False, method="linear", interpolation=None):
     """`quantile` of the elements that are no NaN; NaN where there is none. Source: NumPy, PyTorch."""
     return _quantile("nanquantile", x, q, axis, keepdims, interpolation or method, True)
 
@@ -170,13 +170,13 @@ def _hundredth(q):
 
 
 @public
-def percentile(x, q, *, axis=None, keepdims=False, method="linear"):
+def percentile(x, q, axis=None, keepdims=False, method="linear"):
     """`quantile` with q from 0 to 100. Source: NumPy."""
     return quantile(x, _hundredth(q), axis=axis, keepdims=keepdims, method=method)
 
 
 @public
-def nanpercentile(x, q, *, axis=None, keepdims=False, method="linear"):
+def nanpercentile(x, q, axis=None, keepdims=False, method="linear"):
     """`nanquantile` with q from 0 to 100. Source: NumPy."""
     return nanquantile(x, _hundredth(q), axis=axis, keepdims=keepdims, method=method)
 
@@ -216,7 +216,7 @@ median.error_sample((2, 3), axis=2, match="axis=2 is outside")
 
 
 @public
-def mode(x, *, axis=-1, keepdims=False):
+def mode(x, axis=-1, keepdims=False):
     """The most frequent element along an axis, the smallest of several, and where it stands last.
 
     x: any[..., n, ...]. Returns: (values, indices: int64) without the axis, or with size 1 for keepdims.
@@ -244,7 +244,7 @@ def mode(x, *, axis=-1, keepdims=False):
 
         first = E.not_equal(slice_(place, index=(*side, slice(0, 1))), 0)
         same = concat([first, still], axis=axis)
-        start = cummax(E.where(same, 0, place), axis=axis)[0]
+        start = cummax(E.where(same, 0, place), axis).values
     else:
         start = place
     best = argmax(place - start, axis=axis, keepdims=True)

@@ -349,7 +349,7 @@ def _extreme(name, better, word, bound):
         indices = _doubling(o, [here], [0], lambda a, b: [o.Max(a[0], b[0])], axis, False)[0]
         return o.cast(values, back), indices
 
-    body.__name__ = name
+    body.__name__ = body.__qualname__ = name
     largest = "largest" if name == "cummax" else "smallest"
     body.__doc__ = f"""The {largest} element so far along an axis, and its position.
 
@@ -386,15 +386,31 @@ def _limit(low):
     return bound
 
 
-cummax = _extreme("cummax", np.greater_equal, "Max", _limit(True))
-cummin = _extreme("cummin", np.less_equal, "Min", _limit(False))
+cummax_ = _extreme("cummax", np.greater_equal, "Max", _limit(True))
+cummin_ = _extreme("cummin", np.less_equal, "Min", _limit(False))
+
+
+@public
+def cummax(x, axis):
+    """The largest element so far along an axis, and its position: (values, indices: int64), both of x's shape.
+
+    Numerics: the first NaN stays; of equal ones the last counts, and gets the gradient. Source: PyTorch.
+    Example: `dg.cummax(dg.tensor([1, 3, 2]), 0).values` is `[1, 3, 3]`.
+    """
+    return Extremes(*cummax_(x, axis=axis))
+
+
+@public
+def cummin(x, axis):
+    """The smallest element so far along an axis, and its position; as `cummax`. Source: PyTorch."""
+    return Extremes(*cummin_(x, axis=axis))
 
 
 # ---------------------------------------------------------------- the array API's names
 
 
 def _cumulative(name, scan, start):
-    def run(x, *, axis=None, dtype=None, include_initial=False):
+    def run(x, axis=None, dtype=None, include_initial=False):
         if axis is None:
             if x.ndim != 1:
                 raise ArgumentError(name, f"x: {x.type} has {x.ndim} axes and axis is missing", "pass axis=")

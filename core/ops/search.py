@@ -150,7 +150,7 @@ def masked_select(x, mask):
 
 
 @public
-def compress(condition, x, *, axis=None):
+def compress(condition, x, axis=None):
     """The slices of x along an axis where the condition holds; of x read as one row when axis is None.
 
     condition: bool[m] with m up to the axis' size. Returns: x with the axis replaced by [count].

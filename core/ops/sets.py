@@ -152,7 +152,7 @@ def _rows(x, axis, op):
 
 
 @public
-def unique(x, *, sorted=True, return_index=False, return_inverse=False, return_counts=False, axis=None):
+def unique(x, sorted=True, return_index=False, return_inverse=False, return_counts=False, axis=None):
     """The different elements of x in order, or the different slices along an axis.
 
     x: any[...]; sorted: they always are. Returns: values, and after it those asked for: the first position of

@@ -144,7 +144,7 @@ sort_both.sample(Ints((3, 45), 0, 4), axis=1).sample((0, 3))
 
 
 @public
-def sort(x, *, axis=-1, descending=False, stable=True, return_indices=False):
+def sort(x, axis=-1, descending=False, stable=True, return_indices=False):
     """The elements in order along an axis; with return_indices also where each stood.
 
     x: any[...]; stable: sorting always is. Returns: x's shape and dtype, or (values, indices: int64).
@@ -209,7 +209,7 @@ topk_.error_sample((2, 3), k=1.5, match="is not an integer")
 
 
 @public
-def topk(x, k, *, axis=-1, largest=True, sorted=True):
+def topk(x, k, axis=-1, largest=True, sorted=True):
     """The k largest (or smallest) elements along an axis, in order, and where they stand.
 
     x: any[..., n, ...]; k from 0 to n; sorted: they always are. Returns: (values, indices: int64), the axis of size
@@ -221,7 +221,7 @@ def topk(x, k, *, axis=-1, largest=True, sorted=True):
 
 
 @public
-def kthvalue(x, k, *, axis=-1, keepdims=False):
+def kthvalue(x, k, axis=-1, keepdims=False):
     """The k-th smallest element along an axis, k from 1, and where it stands.
 
     x: any[..., n, ...]. Returns: (values, indices: int64) without the axis, or with size 1 for keepdims.
@@ -248,7 +248,7 @@ def msort(x):
 
 
 @public
-def lexsort(keys, *, axis=-1):
+def lexsort(keys, axis=-1):
     """Positions in the order of several keys: the last one counts first, ties are broken by the one before.
 
     keys: a list of any[...] of one shape, or any[keys, ...]. Returns: int64, the shape of one key. Source: NumPy.

@@ -28,19 +28,19 @@ class MinMax(NamedTuple):
 
 
 @public
-def amax(x, *, axis=None, keepdims=False):
+def amax(x, axis=None, keepdims=False):
     """`max` by PyTorch's and NumPy's other name: equal maxima share the gradient."""
     return max_(x, axis=axis, keepdims=keepdims)
 
 
 @public
-def amin(x, *, axis=None, keepdims=False):
+def amin(x, axis=None, keepdims=False):
     """`min` by PyTorch's and NumPy's other name: equal minima share the gradient."""
     return min_(x, axis=axis, keepdims=keepdims)
 
 
 @public
-def aminmax(x, *, axis=None, keepdims=False):
+def aminmax(x, axis=None, keepdims=False):
     """The smallest and the largest element over axes: (min, max). Source: PyTorch.
 
     Example: `dg.aminmax(dg.tensor([2, 1, 3])).max.item()` is `3`.
@@ -61,7 +61,7 @@ ptp.sample((3, 4), axis=1).sample((2, 3), keepdims=True).sample(Ints((5,)))
 
 
 @public
-def average(x, *, axis=None, weights=None, returned=False, keepdims=False):
+def average(x, axis=None, weights=None, returned=False, keepdims=False):
     """The mean over axes, weighted: `sum(x * weights) / sum(weights)`.
 
     x: any[...]; weights: any of x's shape, or of the shape of its axes `axis`. Returns: the average; with returned
@@ -184,7 +184,7 @@ def _cut(x, axis, start, stop):
 
 
 @public
-def diff(x, n=1, *, axis=-1, prepend=None, append=None):
+def diff(x, n=1, axis=-1, prepend=None, append=None):
     """Each element minus the one before it along an axis, n times over.
 
     x: any[..., m, ...]; prepend, append: tensors or numbers joined to x first. Returns: x's dtype, the axis n shorter;
