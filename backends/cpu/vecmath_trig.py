@@ -76,9 +76,37 @@ def _window(shift: int, parts: int) -> tuple[float, ...]:
     return tuple(out)
 
 
+_NEAR = 2.0**24  # arguments below it are reduced by two products with pi/2
+
+
 def _reduce_f32(x: Value, precise: bool) -> Angle:
-    a = fabs(x)
+    """Near arguments in five operations of float64; a vector with a far one takes the long way too."""
+    b, far = x.b, fabs(x) >= _NEAR
     y = x.to("f64")
+    t = y * (2 / math.pi) + magic(y)
+    whole = t - magic(y)
+    near = fma(whole, -PI_2[1], fma(whole, -PI_2[0], y))
+    near_k = t.bits().to("i32")
+    before = b.block
+    distant, joined = b.append_basic_block("far"), b.append_basic_block("reduced")
+    b.cbranch(far.v, distant, joined)
+    b.position_at_end(distant)
+    far_k, far_r = _reduce_far(x, y)
+    far_k, far_r = select(far, far_k, near_k), select(far, far_r, near)
+    end = b.block
+    b.branch(joined)
+    b.position_at_end(joined)
+    k, r64 = (Value(b, b.phi(v.kind.llvm), v.kind) for v in (near_k, near))
+    for value, first, other in ((k, near_k, far_k), (r64, near, far_r)):
+        value.v.add_incoming(first.v, before)
+        value.v.add_incoming(other.v, end)
+    r = r64.to("f32")
+    return Angle(k, r, (r64 - r.to("f64")).to("f32") if precise else None)
+
+
+def _reduce_far(x: Value, y: Value) -> tuple[Value, Value]:
+    """k and r of arguments from 2**24 on, in integers and float64."""
+    a = fabs(x)
     rows = [(2.0 ** (-26 * j), *_window(26 * j, 2)) for j in range(4)]
     columns: list[Value] = [y.const(c) for c in rows[0]]
     for j in (1, 2, 3):
@@ -92,8 +120,7 @@ def _reduce_f32(x: Value, precise: bool) -> Angle:
     # A huge p is a multiple of 1/4 and the rest is not small: round once more.
     u = f + magic(p)
     f = (f - (u - magic(p))) * PI_2[0]
-    r = f.to("f32")
-    return Angle((t.bits() + u.bits()).to("i32"), r, (f - r.to("f64")).to("f32") if precise else None)
+    return (t.bits() + u.bits()).to("i32"), f
 
 
 def _look_up(row: Value, parts: int) -> list[Value]:
