@@ -55,28 +55,32 @@ def _chunks(program: Program, lead: int, rest: int, work: float) -> tuple[int, i
 # ---------------------------------------------------------------- reading
 
 
+def _lines(carrier: str, index: DType, spot: str) -> str:
+    """Single elements of line after line, from `first` to `last`; without branches, so that it becomes vectors."""
+    return f"""        row = first
+        while row < last:
+            line = row // count
+            base, end = line * n, min(last, (line + 1) * count)
+            for row in range(row, end):
+                i = types.int64(load_in_{index.char}(idx, {spot}))
+                i = i + n if i < 0 else i
+                inside = (i >= 0) & (i < n)
+                value = load_in_{carrier}(x, base + (i if inside else 0))
+                store_out_{carrier}(out, row, value if inside else nothing, 0)
+            row = end"""
+
+
 def _take_source(carrier: str, index: DType) -> str:
     return f"""# take: {carrier} by {index}
 def kernel(args, chunk, nchunks):
     x, idx, out = args[0], args[1], args[2]
     lead, n, count, rest, missing = args[3], args[4], args[5], args[6], types.uint64(args[7])
     nothing = types.uint{carrier[1:]}(missing)
-    first, last = lead * count * chunk // nchunks, lead * count * (chunk + 1) // nchunks
-    j, base, target = first % count, first // count * n, first * rest
-    if rest == 1:
-        for row in range(first, last):
-            i = types.int64(load_in_{index.char}(idx, j))
-            if i < 0:
-                i += n
-            if 0 <= i < n:
-                store_out_{carrier}(out, row, load_in_{carrier}(x, base + i), 0)
-            else:
-                store_out_{carrier}(out, row, nothing, 0)
-            j += 1
-            if j == count:
-                j = 0
-                base += n
+    first, last = share(lead * count, chunk, nchunks), share(lead * count, chunk + 1, nchunks)
+    if rest == 1 and n > 0:
+{_lines(carrier, index, "row - line * count")}
         return
+    j, base, target = first % count, first // count * n, first * rest
     for row in range(first, last):
         i = types.int64(load_in_{index.char}(idx, j))
         if i < 0:
@@ -97,16 +101,18 @@ def kernel(args, chunk, nchunks):
 
 
 @takes_halves
-def take(program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, axis: int) -> None:
+def take(
+    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, axis: int, depth: int = 1
+) -> None:
     """x[lead, n, rest] by index[count] to out[lead, count, rest]; a slice outside is NaN (integers: 0)."""
     if not outputs[0].size:
         return
     x, index = _dense(program, inputs[0]), _index(program, inputs[1])
     carrier, parts = _carrier(x.dtype)
-    lead, rest = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :]) * parts
-    rows = lead * index.size
+    lead, rest = math.prod(x.shape[:axis]), math.prod(x.shape[axis + depth :]) * parts
+    rows, n = lead * index.size, math.prod(x.shape[axis : axis + depth])
     missing = _NAN.get(x.dtype.name, 0)
-    args: list[Arg] = [x.slot, index.slot, outputs[0].slot, lead, x.shape[axis], index.size, rest, missing]
+    args: list[Arg] = [x.slot, index.slot, outputs[0].slot, lead, n, index.size, rest, missing]
     work = rows * rest * int(carrier[1:]) // 4
     program.launch(_take_source(carrier, index.dtype), args, program.chunks(rows, work))
 
@@ -117,25 +123,12 @@ def kernel(args, chunk, nchunks):
     x, idx, out = args[0], args[1], args[2]
     lead, n, count, rest, parts, missing = args[3], args[4], args[5], args[6], args[7], types.uint64(args[8])
     nothing = types.uint{carrier[1:]}(missing)
-    if rest == 1 and parts == 1:
-        total = lead * count
-        first, last = total * chunk // nchunks, total * (chunk + 1) // nchunks
-        j, base = first % count, first // count * n
-        for row in range(first, last):
-            i = types.int64(load_in_{index.char}(idx, row))
-            if i < 0:
-                i += n
-            if 0 <= i < n:
-                store_out_{carrier}(out, row, load_in_{carrier}(x, base + i), 0)
-            else:
-                store_out_{carrier}(out, row, nothing, 0)
-            j += 1
-            if j == count:
-                j = 0
-                base += n
+    if rest == 1 and parts == 1 and n > 0:
+        first, last = share(lead * count, chunk, nchunks), share(lead * count, chunk + 1, nchunks)
+{_lines(carrier, index, "row")}
         return
     rows = lead * count
-    for row in range(rows * chunk // nchunks, rows * (chunk + 1) // nchunks):
+    for row in range(share(rows, chunk, nchunks), share(rows, chunk + 1, nchunks)):
         base = row // count * n
         for k in range(rest):
             i = types.int64(load_in_{index.char}(idx, row * rest + k))
@@ -192,6 +185,18 @@ def _statement(how: str, dtype: DType | str) -> str:
                     store_{c}(out, t, {_combined(how, dtype)})"""
 
 
+def _line(how: str, dtype: DType | str, index: DType, spot: str) -> str:
+    """Single elements of one line."""
+    return f"""            values, line = l * vl, l * n
+            for j in range(count):
+                i = types.int64(load_{index.char}(idx, {spot}))
+                if i < 0:
+                    i += n
+                if 0 <= i < n:
+                    s, t = values + j * vj, line + i
+                    {_statement(how, dtype)}"""
+
+
 def _put_source(how: str, dtype: DType | str, index: DType) -> str:
     return f"""# put_slices, {how}: {dtype} by {index}
 def kernel(args, chunk, nchunks):
@@ -199,8 +204,11 @@ def kernel(args, chunk, nchunks):
     lead, n, count, rest, vl, vj = args[3], args[4], args[5], args[6], args[7], args[8]
     along, across = args[9], args[10]
     a, c = chunk // across, chunk % across
-    first, last = rest * c // across, rest * (c + 1) // across
-    for l in range(lead * a // along, lead * (a + 1) // along):
+    first, last = share(rest, c, across), share(rest, c + 1, across)
+    for l in range(share(lead, a, along), share(lead, a + 1, along)):
+        if rest == 1:
+{_line(how, dtype, index, "j")}
+            continue
         for j in range(count):
             i = types.int64(load_{index.char}(idx, j))
             if i < 0:
@@ -220,8 +228,11 @@ def kernel(args, chunk, nchunks):
     lead, n, count, rest, vl, vj = args[3], args[4], args[5], args[6], args[7], args[8]
     along, across = args[9], args[10]
     a, c = chunk // across, chunk % across
-    first, last = rest * c // across, rest * (c + 1) // across
-    for l in range(lead * a // along, lead * (a + 1) // along):
+    first, last = share(rest, c, across), share(rest, c + 1, across)
+    for l in range(share(lead, a, along), share(lead, a + 1, along)):
+        if rest == 1:
+{_line(how, dtype, index, "l * count + j")}
+            continue
         for j in range(count):
             for k in range(first, last):
                 i = types.int64(load_{index.char}(idx, (l * count + j) * rest + k))
@@ -373,7 +384,8 @@ def repeat_places(program: Program, inputs: Sequence[Any], outputs: Sequence[Ope
 
 
 KERNELS: dict[str, Kernel] = {
-    "take": take, "take_elements": take_elements, "take_x_grad": take_x_grad, "put_slices": put_slices,
+    "take": take, "take_placed": take, "take_elements": take_elements, "take_x_grad": take_x_grad,
+    "put_slices": put_slices,
     "combine_slices": combine_slices, "put_elements": put_elements, "combine_elements": combine_elements,
     "repeat_places": repeat_places,
 }  # fmt: skip

@@ -17,9 +17,8 @@ from ..errors import ArgumentTypeError, IndexingError, ShapeError
 from ..op import public
 from ..types import Shape
 from ..value import Tensor
-from .picking import place, take
+from .picking import place, take, take_placed
 from .scatter import put_slices
-from .shape import flatten
 from .slices import basic_index, slice_
 from .views import broadcast_to, permute, reshape
 
@@ -156,7 +155,7 @@ def _picker(op: str, x: Tensor, e: Tensor, axis: int) -> tuple[_Picker, list[Any
     places = _mask_places(e)
     if e.ndim == 0:  # a new axis of size 1, taken once or not at all
         return _Picker(places, 1, True), [None]
-    return _Picker(places, e.ndim, e.ndim > 1), [slice(None)] * e.ndim
+    return _Picker(places, e.ndim, True), [slice(None)] * e.ndim
 
 
 def _view(x: Tensor, plan: _Plan) -> Tensor:
@@ -222,8 +221,8 @@ def getitem(x: Tensor, index: Any) -> Tensor:
     plan = _plan("getitem", x, index)
     view = _view(x, plan)
     places, depth = _positions("getitem", view, plan)
-    if depth > 1:
-        view = flatten(view, start_axis=plan.axis, end_axis=plan.axis + depth - 1)
+    if depth > 1 or plan.pickers[0][0].checked:
+        return take_placed(view, places, axis=plan.axis, depth=depth)  # type: ignore[no-any-return]
     return take(view, places, axis=plan.axis)  # type: ignore[no-any-return]
 
 

@@ -193,6 +193,38 @@ def index_select(x, axis, index):
     return take(x, reshape(index, shape=(-1,)), axis=axis)
 
 
+def _merged(shape, axis, depth):
+    return (*shape[:axis], math.prod(shape[axis : axis + depth]), *shape[axis + depth :])
+
+
+@primitive(
+    internal=True, complex="own",
+    onnx=lambda o, x, index, *, axis, depth: o.Gather(
+        o.reshape(x, _merged(x.shape, axis, depth)), index, axis=axis
+    ),
+)  # fmt: skip
+def take_placed(x, index, *, axis, depth):
+    """As `take`, at flat positions over `depth` axes from `axis` on that were checked when they were made."""
+    return np.take(x.reshape(_merged(x.shape, axis, depth)), index, axis=axis)
+
+
+@take_placed.type
+def _(x, index, *, axis, depth):
+    check_integer("take", index)
+    return TensorType(x.dtype, (*x.shape[:axis], *index.shape, *x.shape[axis + depth :]))
+
+
+@take_placed.grad
+def x(g, index, x_type, axis, depth):
+    size = math.prod(x_type.shape[axis : axis + depth])
+    return reshape(take_x_grad(g, index, size=size, axis=axis), shape=x_type.shape)
+
+
+take_placed.sample((2, 3, 4), Ints((5,), 0, 12), axis=1, depth=2).sample(
+    (2, 3), Ints((2, 2), 0, 6), axis=0, depth=2
+)
+
+
 # ---------------------------------------------------------------- elements along an axis
 
 

@@ -23,6 +23,7 @@ from .picking import (
     places_of,
     take,
     take_elements,
+    take_placed,
 )
 from .slices import slice_, slice_update
 from .views import broadcast_to, reshape
@@ -120,10 +121,7 @@ def _nothing(g, shape):
 
 def _picked(x, index, axis, depth):
     """The slices of x at flat positions over `depth` axes."""
-    if depth != 1:
-        merged = math.prod(x.shape[axis : axis + depth])
-        x = reshape(x, shape=(*x.shape[:axis], merged, *x.shape[axis + depth :]))
-    return take(x, index, axis=axis)
+    return take_placed(x, index, axis=axis, depth=depth)
 
 
 @put_slices.grad
