@@ -373,3 +373,37 @@ def test_threads_do_not_change_the_order_of_writes(run_kernel, add):
         want[:, i] = want[:, i] + v[:, k] if add else v[:, k]
     for got in made:
         np.testing.assert_array_equal(got, want)
+
+
+IN_PLACE = {
+    "scatter_": lambda x, i, v: x.scatter_(1, i, v),
+    "scatter_add_": lambda x, i, v: x.scatter_add_(1, i, v),
+    "scatter_reduce_": lambda x, i, v: x.scatter_reduce_(1, i, v, "amax"),
+    "index_add_": lambda x, i, v: x.index_add_(1, i[0, :, 0], v[:, : i.shape[1]]),
+    "index_copy_": lambda x, i, v: x.index_copy_(1, i[0, :, 0], v[:, : i.shape[1]]),
+    "index_fill_": lambda x, i, v: x.index_fill_(1, i[0, :, 0], 3.0),
+    "masked_fill_": lambda x, i, v: x.masked_fill_(v > 0, 3.0),
+    "masked_scatter_": lambda x, i, v: x.masked_scatter_(v > 0, v),
+    "index_put_": lambda x, i, v: x.index_put_((i[:, 1, 0], i[:, 0, 1]), v[0, 0], accumulate=True),
+}
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_in_place_methods_equal_torch(torch, name):
+    write = IN_PLACE[name]
+    at = np.array([[[3] * 5, [0] * 5]] * 3)
+    value = np.random.default_rng(6).normal(size=SHAPE).astype(np.float32)
+    x, y = dg.tensor(DATA.copy()), torch.tensor(DATA.copy())
+    pointer = x.ptr
+    part = value if "masked" in name else value[:, :2]
+    write(x, dg.tensor(at), dg.tensor(part))
+    write(y, torch.tensor(at), torch.tensor(part))
+    assert x.ptr == pointer
+    np.testing.assert_allclose(x.numpy(), y.numpy(), 1e-6)
+
+
+def test_where_of_a_condition_alone_is_nonzero():
+    for got, want in zip(dg.where(dg.tensor(MASK)), np.where(MASK)):
+        np.testing.assert_array_equal(got.numpy(), want)
+    with pytest.raises(dg.errors.ArgumentTypeError, match="only one of x and y"):
+        dg.where(dg.tensor(MASK), 1.0)

@@ -218,6 +218,8 @@ def getitem(x: Tensor, index: Any) -> Tensor:
         return slice_(x, index=found)  # type: ignore[no-any-return]
     if _is_basic(index):
         return slice_(x, index=basic_index("getitem", x.shape, index))  # type: ignore[no-any-return]
+    if isinstance(index, Tensor) and index.dtype.is_integer and x.ndim:
+        return take(x, index, axis=0)  # type: ignore[no-any-return]
     plan = _plan("getitem", x, index)
     view = _view(x, plan)
     places, depth = _positions("getitem", view, plan)
@@ -331,6 +333,23 @@ def _fills(x: Tensor, index: Any, value: Any) -> bool:
         value = int(value)
     dispatch.apply_in_place(where, x, (mask, value, x), ())
     return True
+
+
+@public
+def where_(condition: Any, x: Any = None, y: Any = None) -> Any:
+    """x where the condition is true, else y; with the condition alone, the index of each true element per axis.
+
+    condition: bool (numbers count as true when not 0); all three broadcast. Returns: the promoted dtype of x and y; of
+    one argument a tuple, as `dg.nonzero`. Raises: ArgumentTypeError when only one of x and y is given.
+    """
+    from .elementwise import where
+    from .search import nonzero
+
+    if x is None and y is None:
+        return nonzero(condition)
+    if x is None or y is None:
+        raise ArgumentTypeError("where", "got only one of x and y", "pass both, or the condition alone")
+    return where(condition, x, y)
 
 
 @public
