@@ -161,7 +161,8 @@ def _lp_pool(n: int) -> Callable[..., Any]:
 
     doc = f"""The norm_type-norm of each window of x: float[N, C, {_AXES[n]}] (N may be missing).
 
-    Numerics: of |x|, so that odd powers are norms too (PyTorch's are not). See `dg.lp_pool`.
+    Numerics: of |x|, so that odd powers are norms too (PyTorch's are not); with ceil_mode a window that ends outside
+    is the norm of what it holds (PyTorch scales it up). See `dg.lp_pool`.
     """
     return _named(name, doc, lp_pool)
 
@@ -298,6 +299,11 @@ def interpolate(
             settings |= {"coordinates": "align_corners" if align_corners else "half_pixel"}
         if antialias:
             settings |= {"antialias": True, "exclude_outside": True, "cubic_a": -0.5}
+            if align_corners:
+                # As in PyTorch, only the factor is that of aligned corners.
+                pairs = zip(x.shape[2:], size)
+                scale = tuple((m - 1) / (k - 1) if m > 1 and k > 1 else None for k, m in pairs)
+                settings |= {"coordinates": "half_pixel", "scale": scale}
         return _OPS["resize"](x, **settings)
 
 

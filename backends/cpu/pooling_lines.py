@@ -68,15 +68,24 @@ TAPS8
                 store_out_i64(out, to + e, at + e * STEP if better else i, 1)
 """
 
-# How many elements a window counts along each axis: those from `low` below `high`.
-_COUNT = """
-count = divisor
+# Divides a line by how many elements each window counts: along an axis, those from `low` below `high`.
+_DIVIDE = """
+inner, end, count = 0, q, divisor
 if divisor == 0:
-    first_z, first_y, first_x = fore * step_z - front, line * step_y - top, e * step_x - left
-    count_z = min(taps_z, -((first_z - high_z) // tap_z)) - max(0, -((first_z - low_z) // tap_z))
-    count_y = min(taps_y, -((first_y - high_y) // tap_y)) - max(0, -((first_y - low_y) // tap_y))
-    count_x = min(taps_x, -((first_x - high_x) // tap_x)) - max(0, -((first_x - low_x) // tap_x))
-    count = count_z * count_y * count_x
+    first_z, first_y = fore * step_z - front, line * step_y - top
+    count = min(taps_z, -((first_z - high_z) // tap_z)) - max(0, -((first_z - low_z) // tap_z))
+    count *= min(taps_y, -((first_y - high_y) // tap_y)) - max(0, -((first_y - low_y) // tap_y))
+    # Windows from `inner` below `end` lie between the limits.
+    inner = min(q, max(0, -(-(low_x + left) // step_x)))
+    end = max(inner, min(q, (high_x - 1 + left - (taps_x - 1) * tap_x) // step_x + 1))
+    for part in range(2):
+        for e in range(0 if part == 0 else end, inner if part == 0 else q):
+            first_x = e * step_x - left
+            some = min(taps_x, -((first_x - high_x) // tap_x)) - max(0, -((first_x - low_x) // tap_x))
+            store_T(RESULT + e, load_T(TOTAL + e) / types.NAME(count * some))
+    count *= taps_x
+for e in range(inner, end):
+    store_out_T(RESULT + e, load_T(TOTAL + e) / types.NAME(count), 0)
 """
 
 _LIMITS = """
@@ -96,9 +105,7 @@ LIMITS
 TAPS8
             for e in range(low, high):
                 store_out_T(out, to + e, load_T(out, to + e) + load_in_T(x, base + at + e * STEP), 0)
-        for e in range(q):
-COUNT12
-            store_T(out, to + e, load_T(out, to + e) / types.NAME(count))
+DIVIDE8
 """
 
 # Here x is the gradient of the results and out that of the image.
@@ -112,9 +119,8 @@ LIMITS
             store_T(out, base + e, types.NAME(0))
         for item in range(o * p):
             line, fore = item % p, item // p
-            for e in range(q):
-COUNT16
-                store_T(share, e, load_T(x, (plane * o * p + item) * q + e) / types.NAME(count))
+            source = (plane * o * p + item) * q
+DIVIDE12
 TAPS12
                 for e in range(low, high):
                     total = load_T(out, base + at + e * STEP) + load_in_T(share, e)
@@ -161,15 +167,19 @@ def _block(text: str, depth: int) -> str:
     return "".join(f"{' ' * depth}{line}\n" for line in text.strip("\n").splitlines()).rstrip()
 
 
+def _divide(result: str, total: str) -> str:
+    return _DIVIDE.replace("RESULT", result).replace("TOTAL", total)
+
+
 @functools.cache
-def head_and_taps(template: str, dtype: DType, unit: bool) -> str:
-    """The kernel; unit: results are one column apart, which LLVM must know to use whole vectors."""
+def head_and_taps(template: str, dtype: DType, step: int) -> str:
+    """The kernel; results one or two columns apart are known to LLVM, which then uses whole vectors."""
     text = template.replace("HEAD", _HEAD.strip("\n")).replace("LIMITS", _LIMITS.strip("\n"))
     for depth in (8, 12, 16):
-        text = text.replace(f"TAPS{depth}", _block(_TAPS, depth)).replace(
-            f"COUNT{depth}", _block(_COUNT, depth)
-        )
-    text = text.replace(" * STEP", "" if unit else " * step_x")
+        text = text.replace(f"TAPS{depth}", _block(_TAPS, depth))
+        line = ("out, to", "out, to") if depth == 8 else ("share, 0", "x, source")
+        text = text.replace(f"DIVIDE{depth}", _block(_divide(*line), depth))
+    text = text.replace(" * STEP", {1: "", 2: " * 2"}.get(step, " * step_x"))
     return (
         text.replace("_T(", f"_{dtype.char}(").replace(" T\n", f" {dtype.char}\n").replace("NAME", dtype.name)
     )
@@ -199,7 +209,7 @@ def _lines(result: Operand) -> int:
 
 def maximum(program: Program, x: Operand, out: Operand, window: Window) -> None:
     """Append the maximum of each window; x and out are contiguous."""
-    text = head_and_taps(_MAX, x.dtype, window[1][-1] == 1)
+    text = head_and_taps(_MAX, x.dtype, window[1][-1])
     args = [*slots(x, out, window), x.slot, out.slot]
     program.launch(text, args, program.chunks(_lines(out), _work(out, window)))
 
@@ -209,7 +219,7 @@ def index(program: Program, x: Operand, out: Operand, window: Window) -> None:
     chunks = program.chunks(_lines(out), 2 * _work(out, window))
     pitch = -(-out.shape[-1] * x.dtype.itemsize // 64) * 64
     args = [*slots(x, out, window), x.slot, out.slot, program.scratch(chunks * pitch), pitch]
-    program.launch(head_and_taps(_INDEX, x.dtype, window[1][-1] == 1), args, chunks)
+    program.launch(head_and_taps(_INDEX, x.dtype, window[1][-1]), args, chunks)
 
 
 def maximum_gradient(program: Program, g: Operand, x: Operand, dx: Operand, window: Window) -> None:
@@ -233,7 +243,7 @@ def mean(
     program: Program, x: Operand, out: Operand, window: Window, include: bool, divisor: int | None
 ) -> None:
     """Append the mean of each window."""
-    text = head_and_taps(_MEAN, x.dtype, window[1][-1] == 1)
+    text = head_and_taps(_MEAN, x.dtype, window[1][-1])
     args = [*slots(x, out, window), x.slot, out.slot, *_limits(x, window, include, divisor)]
     program.launch(text, args, program.chunks(_lines(out), _work(out, window)))
 
@@ -247,7 +257,7 @@ def mean_gradient(
     pitch = -(-g.shape[-1] * g.dtype.itemsize // 64) * 64
     args = [*slots(dx, g, window), g.slot, dx.slot, *_limits(dx, window, include, divisor)]
     args += [program.scratch(chunks * pitch), pitch]
-    program.launch(head_and_taps(_SPREAD, g.dtype, window[1][-1] == 1), args, chunks)
+    program.launch(head_and_taps(_SPREAD, g.dtype, window[1][-1]), args, chunks)
 
 
 def _places(x: Operand, places: Operand, spatial: Sequence[int]) -> list[Arg]:
@@ -267,7 +277,7 @@ def _constants(text: str, dtype: DType) -> str:
 
 @functools.cache
 def _pixel_text(template: str, dtype: DType) -> str:
-    return _constants(head_and_taps(template, dtype, True), dtype)
+    return _constants(head_and_taps(template, dtype, 1), dtype)
 
 
 def pick(program: Program, x: Operand, places: Operand, out: Operand) -> None:

@@ -31,21 +31,28 @@ def kernel(args, chunk, nchunks):
     lead, n, m, rest, taps = args[4], args[5], args[6], args[7], args[8]
 """
 
-# A few columns at a time stay in the first-level cache while the taps are added to them.
 _SUM = """# resample T
 HEAD
     rows = lead * m
     for item in range(rows * chunk // nchunks, rows * (chunk + 1) // nchunks):
         i, base, to = item % m, item // m * n, item * rest
-        for e in range(rest):
-            store_T(out, to + e, types.NAME(0))
-        for t in range(taps):
-            j = load_i64(index, i * taps + t)
-            w = load_T(weight, i * taps + t)
-            if 0 <= j < n:
-                at = (base + j) * rest
+        # Two taps at a time, so that the line is written half as often; the order of additions stays.
+        for t in range(taps % 2):
+            w, at = load_T(weight, i * taps), (base + min(max(load_i64(index, i * taps), 0), n - 1)) * rest
+            for e in range(rest):
+                store_out_T(out, to + e, w * load_in_T(x, at + e), 0)
+        for t in range(taps % 2, taps, 2):
+            k = i * taps + t
+            w, v = load_T(weight, k), load_T(weight, k + 1)
+            at = (base + min(max(load_i64(index, k), 0), n - 1)) * rest
+            beside = (base + min(max(load_i64(index, k + 1), 0), n - 1)) * rest
+            if t == 0:
                 for e in range(rest):
-                    store_out_T(out, to + e, load_T(out, to + e) + w * load_in_T(x, at + e), 0)
+                    store_out_T(out, to + e, w * load_in_T(x, at + e) + v * load_in_T(x, beside + e), 0)
+            else:
+                for e in range(rest):
+                    total = load_T(out, to + e) + w * load_in_T(x, at + e)
+                    store_out_T(out, to + e, total + v * load_in_T(x, beside + e), 0)
 """
 
 _SUM_LAST = """# resample the last axis T
@@ -54,9 +61,8 @@ HEAD
         for i in range(m):
             total = types.NAME(0)
             for t in range(taps):
-                j = load_i64(index, i * taps + t)
-                if 0 <= j < n:
-                    total += load_T(weight, i * taps + t) * load_T(x, item * n + j)
+                j = min(max(load_i64(index, i * taps + t), 0), n - 1)
+                total += load_T(weight, i * taps + t) * load_T(x, item * n + j)
             store_T(out, item * m + i, total)
 """
 
@@ -73,12 +79,10 @@ HEAD
         for i in range(m):
             at = (before * m + i) * rest
             for t in range(taps):
-                j = load_i64(index, i * taps + t)
+                to = (before * n + min(max(load_i64(index, i * taps + t), 0), n - 1)) * rest
                 w = load_T(weight, i * taps + t)
-                if 0 <= j < n:
-                    to = (before * n + j) * rest
-                    for e in range(first, last):
-                        store_out_T(out, to + e, load_T(out, to + e) + w * load_in_T(x, at + e), 0)
+                for e in range(first, last):
+                    store_out_T(out, to + e, load_T(out, to + e) + w * load_in_T(x, at + e), 0)
 """
 
 _SPREAD_LAST = """# resample_x_grad of the last axis T
@@ -89,10 +93,8 @@ HEAD
         for i in range(m):
             g = load_T(x, before * m + i)
             for t in range(taps):
-                j = load_i64(index, i * taps + t)
-                if 0 <= j < n:
-                    to = before * n + j
-                    store_T(out, to, load_T(out, to) + load_T(weight, i * taps + t) * g)
+                to = before * n + min(max(load_i64(index, i * taps + t), 0), n - 1)
+                store_T(out, to, load_T(out, to) + load_T(weight, i * taps + t) * g)
 """
 
 
@@ -208,9 +210,7 @@ def unfold(
     sizes = positions(x.shape[2:], window, stride, padding, dilation)
     args = [*slots(x, _positions(x, sizes), (window, stride, padding, dilation)), x.slot, out.slot]
     items = x.shape[0] * x.shape[1] * math.prod(window)
-    program.launch(
-        head_and_taps(_UNFOLD, x.dtype, stride[-1] == 1), args, program.chunks(items, 8.0 * out.size)
-    )
+    program.launch(head_and_taps(_UNFOLD, x.dtype, stride[-1]), args, program.chunks(items, 8.0 * out.size))
 
 
 def fold(
@@ -226,7 +226,7 @@ def fold(
     sizes = positions(size, window, stride, padding, dilation)
     args = [*slots(out, _positions(out, sizes), (window, stride, padding, dilation)), x.slot, out.slot]
     chunks = program.chunks(out.shape[0] * out.shape[1], 8.0 * x.size)
-    program.launch(head_and_taps(_FOLD, x.dtype, stride[-1] == 1), args, chunks)
+    program.launch(head_and_taps(_FOLD, x.dtype, stride[-1]), args, chunks)
 
 
 def positions(

@@ -61,7 +61,7 @@ def resample(x, index, weight, *, axis):
     """Weighted sums of picks along an axis, `out[.., i, ..] = sum over t of weight[i, t] * x[.., index[i, t], ..]`.
 
     x: float[..., n, ...], index: int64[m, taps], weight: float[m, taps]. Returns: float[..., m, ...].
-    Numerics: taps in order, each product rounded before it is added; a place outside counts as zeros.
+    Numerics: taps in order, each product rounded before it is added; a place outside counts as the nearest.
     """
     picked = np.take(x, index, axis=axis)
     shape = [1] * picked.ndim
@@ -301,8 +301,8 @@ def resize(
             "resize", f"mode={mode!r} takes floats, got x: {x.type}", "convert with .to(dg.float32)"
         )
     beyond = None
-    # Axes that shrink first: the others have less to do then.
-    order = sorted(range(len(axes)), key=lambda k: size[k] / x.shape[axes[k]])
+    # Axes that shrink most come first: the others have less to do then. Of equal ones the last, which costs most.
+    order = sorted(range(len(axes)), key=lambda k: (size[k] / x.shape[axes[k]], -axes[k]))
     out = x
     for k in order:
         axis, n, m, factor = axes[k], x.shape[axes[k]], size[k], scale[k]
