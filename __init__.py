@@ -116,6 +116,7 @@ _LAZY = {
     "optim": ".nn.optim",
     "data": ".interop.data",
     "onnx": ".interop.onnx",
+    "fft": ".core.fft",
     "linalg": ".core.linalg",
     "function": ".graph:function",
     "mode": ".graph:mode",

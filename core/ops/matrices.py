@@ -13,18 +13,15 @@ from .creation import arange, eye
 from .einsum import diagonal_of_last
 from .shape import expand_dims, slice_, transpose
 
-#: dtypes for which LAPACK has routines
-_TAKEN = ("float32", "float64", "complex64", "complex128")
-
 
 def need_matrix(op, x, name="x", square=False):
-    """Refuse what is no matrix (or batch of them) of a dtype that LAPACK has."""
+    """Refuse what is no matrix (or batch of them) of floats."""
     kind = x if isinstance(x, T.TensorType) else x.type
     if kind.ndim < 2:
         raise ShapeError(op, f"{name}: {kind} is no matrix", "it needs two axes or more")
     if square and kind.shape[-1] != kind.shape[-2]:
         raise ShapeError(op, f"{name}: {kind} is not square", "its last two axes must agree")
-    if kind.dtype.name not in _TAKEN:
+    if not (kind.dtype.is_float or kind.dtype.is_complex):
         fix = "convert with .to(dg.float32) or .to(dg.float64)"
         raise DtypeError(op, f"{name}: {kind} is not of a dtype that LAPACK takes", fix)
 

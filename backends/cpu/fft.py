@@ -1,0 +1,611 @@
+"""Discrete Fourier transforms: sixteen transforms side by side, one in each lane, by Stockham's mixed radix passes.
+
+A line of n points is transformed whole while its sixteen copies fit a cache, else as n1 x n2: transforms of the
+columns, a turn of every element, transforms of the rows (lanes are then columns and rows of one line). Lengths
+with a large prime factor are convolutions of a power of two (Bluestein). Tables of roots of unity are computed
+once per length, in float64, and stay; kernels read them by address and know no size.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ...core.backend import Arg, Kernel, Operand, Program, float_bits
+from ...core.lower import copy, fill
+from ...core.types import DType
+
+LANES = 16
+#: prime factors up to this have passes of their own
+LARGEST_PRIME = 31
+#: lines of at least so many points are split in two when both parts can fill the lanes
+SPLIT = 512
+
+_kept: list[np.ndarray] = []
+
+
+@functools.cache
+def _roots(n: int, kind: str) -> int:
+    """The address of exp(-2 pi i k / n), k < n, in pairs of `kind`."""
+    angle = np.arange(n) * (2 * np.pi / n)
+    return _keep(np.stack([np.cos(angle), -np.sin(angle)], axis=-1).astype(kind))
+
+
+def _keep(table: np.ndarray) -> int:
+    table = np.ascontiguousarray(table)
+    _kept.append(table)
+    return int(table.ctypes.data)
+
+
+@functools.cache
+def factors(n: int) -> tuple[int, ...]:
+    """The radices of the passes: fours first, then twos, then odd primes."""
+    found = []
+    for p in (4, 2, 3, 5, *range(7, n + 1, 2)):
+        if p * p > n and p > 5:
+            break
+        while n % p == 0:
+            found.append(p)
+            n //= p
+    return (*found, n) if n > 1 else tuple(found)
+
+
+@functools.cache
+def _factor_table(n: int) -> int:
+    return _keep(np.array([*factors(n), 0], np.int64))
+
+
+@functools.cache
+def split(n: int) -> tuple[int, int]:
+    """n1 x n2, the divisors nearest to the root, n1 <= n2."""
+    best = 1
+    for d in range(1, math.isqrt(n) + 1):
+        if n % d == 0:
+            best = d
+    return best, n // best
+
+
+# ---------------------------------------------------------------- source
+
+
+def _complex_product(c: str, out: str, x: str, w: str) -> str:
+    """out = x * w for wide values named <name>r and <name>i."""
+    return (
+        f"{out}r = w_sub_{c}(w_mul_{c}({x}r, {w}r), w_mul_{c}({x}i, {w}i)); "
+        f"{out}i = w_fma_{c}({x}r, {w}i, w_mul_{c}({x}i, {w}r))"
+    )
+
+
+def _passes_source(c: str) -> str:
+    """The passes of one radix after another between two areas, and the radices themselves."""
+    add, sub, mul, fma = (f"w_{op}_{c}" for op in ("add", "sub", "mul", "fma"))
+
+    def loads(r: int) -> str:
+        return "\n".join(
+            f"                x{k}r = w_read_{c}(a, at + {k} * far); x{k}i = w_read_{c}(a, at + {k} * far + 16)"
+            for k in range(r)
+        )
+
+    def stores(r: int) -> str:
+        lines = [f"                w_write_{c}(b, to, y0r); w_write_{c}(b, to + 16, y0i)"]
+        for k in range(1, r):
+            lines.append(f"                {_complex_product(c, 'z', f'y{k}', f't{k}')}")
+            lines.append(
+                f"                w_write_{c}(b, to + {k} * near, zr); w_write_{c}(b, to + {k} * near + 16, zi)"
+            )
+        return "\n".join(lines)
+
+    def twiddles(r: int) -> str:
+        return "\n".join(
+            f"            t{k}r = w_fill_{c}(load_{c}(table, 2 * {k} * p * step)); "
+            f"t{k}i = w_fill_{c}(load_{c}(table, 2 * {k} * p * step + 1))"
+            for k in range(1, r)
+        )
+
+    def one(r: int, body: str) -> str:
+        return f"""        {"if" if r == 4 else "elif"} r == {r}:
+            for p in range(m):
+{indent(twiddles(r))}
+                for q in range(s):
+                    at = 32 * (q + s * p)
+                    to = 32 * (q + s * {r} * p)
+{indent(loads(r))}
+{indent(body)}
+{indent(stores(r))}
+"""
+
+    def indent(text: str) -> str:
+        return "\n".join("    " + line for line in text.splitlines())
+
+    pad = " " * 16
+    two = f"""{pad}y0r = {add}(x0r, x1r); y0i = {add}(x0i, x1i)
+{pad}y1r = {sub}(x0r, x1r); y1i = {sub}(x0i, x1i)"""
+    four = f"""{pad}ar = {add}(x0r, x2r); ai = {add}(x0i, x2i)
+{pad}br = {sub}(x0r, x2r); bi = {sub}(x0i, x2i)
+{pad}cr = {add}(x1r, x3r); ci = {add}(x1i, x3i)
+{pad}dr = {sub}(x1r, x3r); di = {sub}(x1i, x3i)
+{pad}y0r = {add}(ar, cr); y0i = {add}(ai, ci)
+{pad}y1r = {add}(br, di); y1i = {sub}(bi, dr)
+{pad}y2r = {sub}(ar, cr); y2i = {sub}(ai, ci)
+{pad}y3r = {sub}(br, di); y3i = {add}(bi, dr)"""
+    half, root = ("types.float32(-0.5)", "types.float32(0.8660254037844386)")
+    if c == "f64":
+        half, root = "-0.5", "0.8660254037844386"
+    three = f"""{pad}ar = {add}(x1r, x2r); ai = {add}(x1i, x2i)
+{pad}br = {mul}({sub}(x1i, x2i), w_fill_{c}({root})); bi = {mul}({sub}(x2r, x1r), w_fill_{c}({root}))
+{pad}cr = {fma}(ar, w_fill_{c}({half}), x0r); ci = {fma}(ai, w_fill_{c}({half}), x0i)
+{pad}y0r = {add}(x0r, ar); y0i = {add}(x0i, ai)
+{pad}y1r = {add}(cr, br); y1i = {add}(ci, bi)
+{pad}y2r = {sub}(cr, br); y2i = {sub}(ci, bi)"""
+    return f"""
+@function
+def passes(a, b, n, radices, table, scale):
+    # table: roots of unity of order n * scale. Returns the area with the result.
+    s = 1
+    f = 0
+    r = load_i64(radices, 0)
+    while r != 0:
+        m = quotient(n, r * s)
+        step = s * scale
+        far = 32 * s * m
+        near = 32 * s
+{one(4, four)}{one(2, two)}{one(3, three)}        else:
+            # A small odd prime: every output is a sum over all inputs. Its roots are every (m s scale)th.
+            turn = m * step
+            for p in range(m):
+                for q in range(s):
+                    at = 32 * (q + s * p)
+                    to = 32 * (q + s * r * p)
+                    for k in range(r):
+                        sr = w_read_{c}(a, at)
+                        si = w_read_{c}(a, at + 16)
+                        e = 0
+                        for j in range(1, r):
+                            e += k
+                            if e >= r:
+                                e -= r
+                            xr = w_read_{c}(a, at + j * far)
+                            xi = w_read_{c}(a, at + j * far + 16)
+                            wr = w_fill_{c}(load_{c}(table, 2 * e * turn))
+                            wi = w_fill_{c}(load_{c}(table, 2 * e * turn + 1))
+                            sr = {sub}({fma}(xr, wr, sr), {mul}(xi, wi))
+                            si = {fma}(xi, wr, {fma}(xr, wi, si))
+                        tr = w_fill_{c}(load_{c}(table, 2 * k * p * step))
+                        ti = w_fill_{c}(load_{c}(table, 2 * k * p * step + 1))
+                        {_complex_product(c, "z", "s", "t")}
+                        w_write_{c}(b, to + k * near, zr)
+                        w_write_{c}(b, to + k * near + 16, zi)
+        a, b = b, a
+        s *= r
+        f += 1
+        r = load_i64(radices, f)
+    return a
+"""
+
+
+@functools.cache
+def _whole_source(c: str) -> str:
+    return f"""# fft {c}: whole lines, one in each lane
+{_passes_source(c)}
+def kernel(args, chunk, nchunks):
+    x, out, table, radices, n, scale = args[0], args[1], args[2], args[3], args[4], bits_f64(args[5])
+    outer, lanes, x_outer, x_lane, x_k = args[6], args[7], args[8], args[9], args[10]
+    out_outer, out_lane, out_k, swap = args[11], args[12], args[13], args[14]
+    a = args[15] + chunk * args[16]
+    b = a + quotient(args[16], 2)
+    blocks = quotient(lanes + 15, 16)
+    factor = w_fill_{c}(types.{"float32" if c == "f32" else "float64"}(scale))
+    tasks = outer * blocks
+    for task in range(share(tasks, chunk, nchunks), share(tasks, chunk + 1, nchunks)):
+        o = quotient(task, blocks)
+        first = 16 * remainder(task, blocks)
+        mask = w_mask(lanes, first)
+        at = 2 * (o * x_outer + first * x_lane)
+        for k in range(n):
+            w_write_{c}(a, 32 * k, w_gather_{c}(x, at + 2 * k * x_k + swap, 2 * x_lane, mask))
+            w_write_{c}(a, 32 * k + 16, w_gather_{c}(x, at + 2 * k * x_k + 1 - swap, 2 * x_lane, mask))
+        done = passes(a, b, n, radices, table, 1)
+        to = 2 * (o * out_outer + first * out_lane)
+        for k in range(n):
+            re = w_mul_{c}(w_read_{c}(done, 32 * k), factor)
+            im = w_mul_{c}(w_read_{c}(done, 32 * k + 16), factor)
+            w_scatter_{c}(out, to + 2 * k * out_k + swap, 2 * out_lane, re, mask)
+            w_scatter_{c}(out, to + 2 * k * out_k + 1 - swap, 2 * out_lane, im, mask)
+"""
+
+
+@functools.cache
+def _split_source(c: str) -> str:
+    return f"""# fft {c}: lines as matrices of n1 x n2, lanes are columns and then rows
+{_passes_source(c)}
+@function
+def columns(x, at, x_k, swap, first, n1, n2, pitch, table, radices, a, b, turns, to, size):
+    # Transforms of 16 columns from number `first` on, turned, to rows of the planes at `to` and `to + size`.
+    mask = w_mask(n2, first)
+    for j in range(n1):
+        k = at + 2 * (j * n2 + first) * x_k
+        w_write_{c}(a, 32 * j, w_gather_{c}(x, k + swap, 2 * x_k, mask))
+        w_write_{c}(a, 32 * j + 16, w_gather_{c}(x, k + 1 - swap, 2 * x_k, mask))
+    done = passes(a, b, n1, radices, table, n2)
+    # The turn of element k, column l is root k l: those of k below 16 are kept, those of multiples of 16 read.
+    for k in range(min(16, n1)):
+        w_write_{c}(turns, 32 * k, w_gather_{c}(table, 2 * k * first, 2 * k, mask))
+        w_write_{c}(turns, 32 * k + 16, w_gather_{c}(table, 2 * k * first + 1, 2 * k, mask))
+    for block in range(0, n1, 16):
+        hr = w_gather_{c}(table, 2 * block * first, 2 * block, mask)
+        hi = w_gather_{c}(table, 2 * block * first + 1, 2 * block, mask)
+        for k in range(block, min(block + 16, n1)):
+            lr = w_read_{c}(turns, 32 * (k - block))
+            li = w_read_{c}(turns, 32 * (k - block) + 16)
+            {_complex_product(c, "t", "l", "h")}
+            xr = w_read_{c}(done, 32 * k)
+            xi = w_read_{c}(done, 32 * k + 16)
+            {_complex_product(c, "y", "x", "t")}
+            w_store_{c}(to, k * pitch + first, yr, mask)
+            w_store_{c}(to, size + k * pitch + first, yi, mask)
+
+@function
+def rows(x, size, pitch, first, n1, n2, table, radices, a, b, out, to, out_k, swap, factor):
+    mask = w_mask(n1, first)
+    for j in range(n2):
+        w_write_{c}(a, 32 * j, w_gather_{c}(x, first * pitch + j, pitch, mask))
+        w_write_{c}(a, 32 * j + 16, w_gather_{c}(x, size + first * pitch + j, pitch, mask))
+    done = passes(a, b, n2, radices, table, n1)
+    for k in range(n2):
+        at = to + 2 * (k * n1 + first) * out_k
+        w_scatter_{c}(out, at + swap, 2 * out_k, w_mul_{c}(w_read_{c}(done, 32 * k), factor), mask)
+        w_scatter_{c}(out, at + 1 - swap, 2 * out_k, w_mul_{c}(w_read_{c}(done, 32 * k + 16), factor), mask)
+
+def kernel(args, chunk, nchunks):
+    x, out, table, radices1, radices2 = args[0], args[1], args[2], args[3], args[4]
+    n1, n2, scale, lines, inner = args[5], args[6], bits_f64(args[7]), args[8], args[9]
+    x_outer, x_inner, x_k, out_outer, out_inner, out_k = args[10], args[11], args[12], args[13], args[14], args[15]
+    swap, phases, middle, middle_line, pitch = args[16], args[17], args[18], args[19], args[20]
+    a = args[21] + chunk * args[22]
+    b = a + args[23]
+    turns = b + args[23]
+    size = n1 * pitch
+    factor = w_fill_{c}(types.{"float32" if c == "f32" else "float64"}(scale))
+    blocks1 = quotient(n2 + 15, 16)
+    blocks2 = quotient(n1 + 15, 16)
+    # Phase 1 alone, 2 alone, or both for each line, through an area of the chunk's own.
+    tasks = lines
+    if phases == 1:
+        tasks = lines * blocks1
+    if phases == 2:
+        tasks = lines * blocks2
+    for task in range(share(tasks, chunk, nchunks), share(tasks, chunk + 1, nchunks)):
+        line = task
+        if phases == 1:
+            line = quotient(task, blocks1)
+        if phases == 2:
+            line = quotient(task, blocks2)
+        place = middle + line * middle_line
+        if phases == 3:
+            place = middle + chunk * middle_line
+        o = quotient(line, inner)
+        i = remainder(line, inner)
+        at = 2 * (o * x_outer + i * x_inner)
+        to = 2 * (o * out_outer + i * out_inner)
+        if phases == 1:
+            columns(x, at, x_k, swap, 16 * remainder(task, blocks1), n1, n2, pitch, table, radices1, a, b, turns,
+                    place, size)
+        elif phases == 2:
+            rows(place, size, pitch, 16 * remainder(task, blocks2), n1, n2, table, radices2, a, b, out, to, out_k,
+                 swap, factor)
+        else:
+            for block in range(blocks1):
+                columns(x, at, x_k, swap, 16 * block, n1, n2, pitch, table, radices1, a, b, turns, place, size)
+            for block in range(blocks2):
+                rows(place, size, pitch, 16 * block, n1, n2, table, radices2, a, b, out, to, out_k, swap, factor)
+"""
+
+
+# ---------------------------------------------------------------- one transform of complex lines
+
+
+def _axes(x: Operand, axis: int) -> tuple[int, int, int, int, int, int]:
+    """(outer, inner, n, strides by outer, inner and k) of a contiguous operand, in elements."""
+    n, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
+    return math.prod(x.shape[:axis]), inner, n, n * inner, 1, inner
+
+
+def transform(program: Program, x: Operand, out: Operand, axis: int, inverse: bool, scale: float) -> None:
+    """Append out = scale * DFT(x) along an axis; x and out: complex, contiguous, of one shape."""
+    n = x.shape[axis]
+    if n == 1:
+        _scaled_copy(program, x, out, scale)
+        return
+    if max(factors(n)) > LARGEST_PRIME:
+        _bluestein(program, x, out, axis, inverse, scale)
+        return
+    real = x.dtype.real
+    kind, size = real.name, real.itemsize
+    outer, inner, _, by_outer, by_inner, by_k = _axes(x, axis)
+    lines = outer * inner
+    work = lines * n * (8.0 + 8 * math.log2(n))
+    n1, n2 = split(n)
+    table = _roots(n, kind)
+    bits = float_bits(scale)
+    if n < SPLIT or n1 < LANES // 2:
+        # Lanes along what is contiguous beside the line, else from line to line.
+        lanes, tasks_outer = (inner, outer) if inner > 1 else (outer, 1)
+        lane, step = (by_inner, by_outer) if inner > 1 else (by_outer, 0)
+        blocks = tasks_outer * -(-lanes // LANES)
+        chunks = program.chunks(blocks, work)
+        area = 2 * n * 2 * LANES * size
+        args: list[Arg] = [x.slot, out.slot, table, _factor_table(n), n, bits, tasks_outer, lanes]
+        args += [step, lane, by_k, step, lane, by_k, int(inverse), program.scratch(area * chunks), area]
+        program.launch(_whole_source(real.char), args, chunks)
+        return
+    pitch = n2 + LANES
+    middle_line = 2 * n1 * pitch * size
+    half = n2 * 2 * LANES * size
+    area = 2 * half + 2 * LANES * LANES * size
+    together = lines >= 2 * program.backend.num_threads() or n <= 4096
+    for phases in (3,) if together else (1, 2):
+        items = lines * {1: -(-n2 // LANES), 2: -(-n1 // LANES), 3: 1}[phases]
+        chunks = program.chunks(items, work)
+        if phases != 2:
+            middle = program.scratch(middle_line * (chunks if together else lines))
+        args = [x.slot, out.slot, table, _factor_table(n1), _factor_table(n2), n1, n2, bits, lines, inner]
+        args += [
+            by_outer,
+            by_inner,
+            by_k,
+            by_outer,
+            by_inner,
+            by_k,
+            int(inverse),
+            phases,
+            middle,
+            middle_line,
+        ]
+        args += [pitch, program.scratch(area * chunks), area, half]
+        program.launch(_split_source(real.char), args, chunks)
+        program.wave()
+
+
+@functools.cache
+def _product_source(c: str) -> str:
+    return f"""# complex lines times a table: cut or filled up with zeros
+def kernel(args, chunk, nchunks):
+    x, out, table, lines, count, x_n, out_n = args[0], args[1], args[2], args[3], args[4], args[5], args[6]
+    swap_in, swap_out, scale = args[7], args[8], types.{"float32" if c == "f32" else "float64"}(bits_f64(args[9]))
+    for line in range(share(lines, chunk, nchunks), share(lines, chunk + 1, nchunks)):
+        at = 2 * line * x_n
+        to = 2 * line * out_n
+        for k in range(count):
+            xr = load_{c}(x, at + 2 * k + swap_in)
+            xi = load_{c}(x, at + 2 * k + 1 - swap_in)
+            wr = load_{c}(table, 2 * k)
+            wi = load_{c}(table, 2 * k + 1)
+            store_{c}(out, to + 2 * k + swap_out, scale * (xr * wr - xi * wi))
+            store_{c}(out, to + 2 * k + 1 - swap_out, scale * (xr * wi + xi * wr))
+        for k in range(2 * count, 2 * out_n):
+            store_{c}(out, to + k, types.{"float32" if c == "f32" else "float64"}(0))
+"""
+
+
+def _times(
+    program: Program, x: Operand, out: Operand, table: int, count: int, swaps: tuple[bool, bool], scale: float
+) -> None:
+    real = x.dtype.real
+    lines = math.prod(x.shape[:-1])
+    args: list[Arg] = [x.slot, out.slot, table, lines, count, x.shape[-1], out.shape[-1]]
+    args += [int(swaps[0]), int(swaps[1]), float_bits(scale)]
+    program.launch(_product_source(real.char), args, program.chunks(lines, lines * count * 16.0))
+    program.wave()
+
+
+@functools.cache
+def _chirp(n: int, m: int, kind: str) -> tuple[int, int]:
+    """Tables of Bluestein's convolution: exp(-i pi k^2 / n), and the transform of its padded conjugate."""
+    k = np.arange(n, dtype=np.int64)
+    w = np.exp(-1j * np.pi * ((k * k) % (2 * n)) / n)
+    ring = np.zeros(m, np.complex128)
+    ring[:n] = w.conj()
+    ring[m - n + 1 :] = w.conj()[1:][::-1]
+    spectrum = np.fft.fft(ring)
+    pairs = lambda z: _keep(np.stack([z.real, z.imag], axis=-1).astype(kind))
+    return pairs(w), pairs(spectrum)
+
+
+def _bluestein(program: Program, x: Operand, out: Operand, axis: int, inverse: bool, scale: float) -> None:
+    """A transform as a convolution of a power of two, along the last axis of copies."""
+    n, dtype = x.shape[axis], x.dtype
+    m = 1 << (2 * n - 2).bit_length()
+    chirp, spectrum = _chirp(n, m, dtype.real.name)
+    rest = tuple(k for a, k in enumerate(x.shape) if a != axis)
+    if axis != len(x.shape) - 1:
+        turned = program.scratch_operand(dtype, (*rest, n))
+        _copy_pairs(program, _axis_last(x, axis), turned)
+        program.wave()
+        x = turned
+    lines = math.prod(rest)
+    x = x._replace(shape=(lines, n), strides=(n, 1))
+    first, second = (program.scratch_operand(dtype, (lines, m)) for _ in range(2))
+    _times(program, x, first, chirp, n, (inverse, False), 1.0)
+    transform(program, first, second, 1, False, 1.0)
+    program.wave()
+    _times(program, second, first, spectrum, m, (False, False), 1.0)
+    transform(program, first, second, 1, True, 1.0 / m)
+    program.wave()
+    last = axis == len(out.shape) - 1
+    flat = (
+        out._replace(shape=(lines, n), strides=(n, 1)) if last else program.scratch_operand(dtype, (lines, n))
+    )
+    _times(program, second, flat, chirp, n, (False, inverse), scale)
+    if not last:
+        shape = (*rest, n)
+        dense = program.scratch_operand(dtype, shape)._replace(source=flat.source, offset=flat.offset)
+        _copy_pairs(program, dense, _axis_last(out, axis))
+
+
+def _axis_last(x: Operand, axis: int) -> Operand:
+    order = [a for a in range(len(x.shape)) if a != axis] + [axis]
+    return x._replace(shape=tuple(x.shape[a] for a in order), strides=tuple(x.strides[a] for a in order))
+
+
+# ---------------------------------------------------------------- copies of complex and real lines
+
+
+def _parts(x: Operand) -> Operand:
+    """A complex operand as real pairs."""
+    real = x.dtype.real
+    return Operand(x.source, x.offset, real, (*x.shape, 2), (*(2 * st for st in x.strides), 1))
+
+
+def _part(x: Operand, which: int) -> Operand:
+    """The real (0) or imaginary (1) part of a complex operand."""
+    real = x.dtype.real
+    offset = x.offset + which * real.itemsize
+    return Operand(x.source, offset, real, x.shape, tuple(2 * st for st in x.strides))
+
+
+def _copy_pairs(program: Program, x: Operand, out: Operand) -> None:
+    copy(program, _parts(x), _parts(out))
+
+
+def _scaled_copy(program: Program, x: Operand, out: Operand, scale: float) -> None:
+    table = _keep_one(x.dtype.real.name)
+    flat = lambda v: v._replace(shape=(v.size, 1), strides=(1, 1))
+    _times(program, flat(x), flat(out), table, 1, (False, False), scale)
+
+
+@functools.cache
+def _keep_one(kind: str) -> int:
+    return _keep(np.array([1, 0], kind))
+
+
+def _dense(program: Program, x: Operand) -> Operand:
+    if x.is_contiguous:
+        return x
+    full = program.scratch_operand(x.dtype, x.shape)
+    _copy_pairs(program, x, full)
+    program.wave()
+    return full
+
+
+def _as_complex(program: Program, x: Operand, dtype: DType) -> Operand:
+    """x itself when it is complex and contiguous, else a copy that is."""
+    if x.dtype.kind == "complex":
+        return _dense(program, x)
+    whole = program.scratch_operand(dtype, x.shape)
+    copy(program, x, _part(whole, 0))
+    fill(program, 0, _part(whole, 1))
+    program.wave()
+    return whole
+
+
+def fft_c2c(
+    program: Program,
+    inputs: Sequence[Any],
+    outputs: Sequence[Operand],
+    *,
+    axis: int,
+    inverse: bool,
+    scale: float,
+    real: bool,
+) -> None:
+    """Complex or real to complex, or to its real part."""
+    x, out = inputs[0], outputs[0]
+    if out.size == 0:
+        return
+    dtype = x.dtype.complex
+    target = program.scratch_operand(dtype, out.shape) if real else out
+    transform(program, _as_complex(program, x, dtype), target, axis, inverse, scale)
+    if real:
+        program.wave()
+        copy(program, _part(target, 0), out)
+
+
+def _cut(x: Operand, axis: int, start: int, count: int, step: int = 1) -> Operand:
+    """A slice of an operand along an axis."""
+    shape, strides = list(x.shape), list(x.strides)
+    offset = x.offset + start * strides[axis] * x.dtype.itemsize
+    shape[axis], strides[axis] = count, strides[axis] * step
+    return Operand(x.source, offset, x.dtype, tuple(shape), tuple(strides))
+
+
+def _negated(program: Program, x: Operand, out: Operand) -> None:
+    from ...core.lower import lower_map
+    from ...core.scalar import Expr
+
+    root = Expr("neg", out.dtype, (Expr("arg", x.dtype, (), 0),))
+    lower_map(program, out.shape, [x], [root], [out], ("conjugate",))
+
+
+def _doubled(program: Program, x: Operand) -> None:
+    from ...core.lower import lower_map
+    from ...core.scalar import Expr
+
+    arg = Expr("arg", x.dtype, (), 0)
+    lower_map(program, x.shape, [x], [Expr("add", x.dtype, (arg, arg))], [x], ("double",))
+
+
+def fft_r2c(
+    program: Program,
+    inputs: Sequence[Any],
+    outputs: Sequence[Operand],
+    *,
+    axis: int,
+    inverse: bool,
+    scale: float,
+    double: bool,
+) -> None:
+    """Real lines to half a spectrum; double: what stands for two frequencies counts twice."""
+    x, out = inputs[0], outputs[0]
+    n, half = x.shape[axis], out.shape[axis]
+    if out.size == 0:
+        return
+    whole = _as_complex(program, x, out.dtype)
+    result = program.scratch_operand(out.dtype, x.shape)
+    transform(program, whole, result, axis, inverse, scale)
+    program.wave()
+    _copy_pairs(program, _cut(result, axis, 0, half), out)
+    inside = (n - 1) // 2
+    if double and inside:
+        program.wave()
+        _doubled(program, _parts(_cut(out, axis, 1, inside)))
+
+
+def fft_c2r(
+    program: Program,
+    inputs: Sequence[Any],
+    outputs: Sequence[Operand],
+    *,
+    size: int,
+    axis: int,
+    inverse: bool,
+    scale: float,
+    double: bool,
+) -> None:
+    """Half a spectrum to real lines; double: the missing half is the conjugate of the other, else zero."""
+    x, out = inputs[0], outputs[0]
+    if out.size == 0:
+        return
+    whole = program.scratch_operand(x.dtype, out.shape)
+    # Imaginary parts of what is its own mirror image fall out with the imaginary part of the result.
+    half, inside = size // 2 + 1, (size - 1) // 2
+    _copy_pairs(program, x, _cut(whole, axis, 0, half))
+    if inside:
+        mirror = _cut(whole, axis, size - 1, inside, -1)
+        source = _cut(x, axis, 1, inside)
+        if double:
+            copy(program, _part(source, 0), _part(mirror, 0))
+            _negated(program, _part(source, 1), _part(mirror, 1))
+        else:
+            fill(program, 0, _parts(mirror))
+    program.wave()
+    result = program.scratch_operand(x.dtype, out.shape)
+    transform(program, whole, result, axis, inverse, scale)
+    program.wave()
+    copy(program, _part(result, 0), out)
+
+
+KERNELS: dict[str, Kernel] = {"fft_c2c": fft_c2c, "fft_c2r": fft_c2r, "fft_r2c": fft_r2c}

@@ -1,0 +1,9 @@
+"""`dg.fft`: Fourier transforms by the names of the array API's extension, NumPy and PyTorch."""
+
+from __future__ import annotations
+
+from .ops import fft as _functions
+
+globals().update({name: getattr(_functions, name) for name in _functions.NAMES})
+
+__all__ = list(_functions.NAMES)
