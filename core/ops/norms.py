@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from .. import types as T
+from ..dtype_info import finfo
 from ..errors import ArgumentError, ArgumentTypeError, ShapeError
 from ..op import composite
 from ..types import normalize_axes, normalize_axis
@@ -208,7 +209,7 @@ condition.sample((3, 3)).sample((2, 4, 3), p=-2).sample((3, 3), p=1).sample((2, 
 def _tolerance(x, largest, rtol, atol):
     """The bound below which a singular value counts as zero."""
     if rtol is None:
-        rtol = max(x.shape[-2:]) * float(np.finfo(x.dtype.np).eps) if atol is None else 0.0
+        rtol = max(x.shape[-2:]) * float(finfo(x.dtype).eps) if atol is None else 0.0
     bound = largest * (expand_dims(rtol, axis=-1) if getattr(rtol, "ndim", 0) else rtol)
     if atol is None:
         return bound
@@ -383,6 +384,8 @@ def matrix_exp(x):
     need_matrix("matrix_exp", x, square=True)
     if x.size == 0:
         return x
+    if x.dtype.is_half:
+        return matrix_exp(x.to(T.float32)).to(x.dtype)
     bound, numbers = _PADE[real_dtype(x.dtype).name]
     largest = max_(sum_(E.abs_(x.detach()), axis=-2)).item()
     halvings = max(0, math.ceil(math.log2(largest / bound))) if bound < largest < _INF else 0

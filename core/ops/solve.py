@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import types as T
+from ..dtype_info import finfo
 from ..errors import ShapeError
 from ..op import composite, primitive
 from ..types import TensorType
@@ -499,7 +500,7 @@ def det(x):
 @det.grad
 def x(g, x, out):
     packed, pivots, _ = lu_factor_ex(x.detach())
-    unit = float(np.finfo(x.dtype.np).eps)
+    unit = float(finfo(x.dtype).eps)
     scale = max_(E.abs_(packed), axis=(-2, -1), keepdims=True) * unit
     scale = E.where(E.equal(scale, 0), unit, scale)
     zero = E.logical_and(E.equal(offsets(packed), 0), E.equal(packed, 0))
