@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .errors import LinAlgError
 from .op import PUBLIC, REGISTRY
+from .value import Tensor
 
 _NAMES = """
     bmm chain_matmul cholesky cholesky_ex cholesky_inverse cholesky_solve cross det dot eigh eigvalsh inner inv inv_ex
@@ -15,4 +16,13 @@ _NAMES = """
 globals().update({name: PUBLIC.get(name) or REGISTRY[name] for name in _NAMES})
 cond = REGISTRY["condition"]
 
-__all__ = ["LinAlgError", "cond", *_NAMES]
+
+def diagonal(x: Tensor, /, *, offset: int = 0) -> Tensor:
+    """The diagonals of matrices: the last two axes of x (`dg.diagonal` takes the first two, as NumPy does).
+
+    offset: 0 for the main one, above it positive. Returns: x's leading axes and one for the diagonal, a view.
+    """
+    return REGISTRY["diagonal"](x, offset=offset, axis1=-2, axis2=-1)  # type: ignore[no-any-return]
+
+
+__all__ = ["LinAlgError", "cond", "diagonal", *_NAMES]

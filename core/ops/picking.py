@@ -169,20 +169,20 @@ def wrapped(index, n, mode, op):
 
 
 @public
-def take_(x, index, axis=0, mode="raise"):
+def take_(x, indices, axis=None, mode="raise"):
     """Slices of x along an axis, picked by an integer tensor; of x flattened when axis is None.
 
-    x: any[..., n, ...], index: int[...], from -n to n - 1. mode: "raise" (IndexingError for an index outside in eager
-    mode, NaN or 0 there in a graph), "wrap" (counted round), "clip" (the nearest end). Returns: x's shape with the
-    axis replaced by index's shape.
+    x: any[..., n, ...], indices: int[...], from -n to n - 1. mode: "raise" (IndexingError for an index outside in
+    eager mode, NaN or 0 there in a graph), "wrap" (counted round), "clip" (the nearest end). Returns: x's shape with
+    the axis replaced by the shape of indices.
     """
     if axis is None:
         x, axis = reshape(x, shape=(-1,)), 0
-    if not isinstance(index, Tensor):
-        index = dispatch.state.executor.constant(np.asarray(index), x.device)
+    if not isinstance(indices, Tensor):
+        indices = dispatch.state.executor.constant(np.asarray(indices), x.device)
     if mode != "raise":
-        index = wrapped(index, x.shape[normalize_axis("take", axis, x.ndim, x.type)], mode, "take")
-    return take(x, index, axis=axis)
+        indices = wrapped(indices, x.shape[normalize_axis("take", axis, x.ndim, x.type)], mode, "take")
+    return take(x, indices, axis=axis)
 
 
 @public
