@@ -30,12 +30,15 @@ class _Form(NamedTuple):
 
     dtype: DType
     kind: str
-    descending: bool
     bits: int
 
     @property
     def width(self) -> int:
         return self.dtype.itemsize * 8
+
+    @property
+    def ones(self) -> int:
+        return -1 if self.width == 64 else (1 << self.width) - 1
 
     @property
     def base(self) -> int:
@@ -53,7 +56,7 @@ class _Form(NamedTuple):
 
     @property
     def name(self) -> str:
-        return f"{self.dtype}{', descending' if self.descending else ''}, {self.kind}, {self.bits} bits"
+        return f"{self.dtype}, {self.kind}, {self.bits} bits"
 
     def text(self, source: str) -> str:
         """The source with the words of this form put in."""
@@ -84,7 +87,7 @@ class _Form(NamedTuple):
 
     def keys(self) -> str:
         """The functions `encode` and `decode` between bits and keys."""
-        w, ones = self.width, -1 if self.width == 64 else (1 << self.width) - 1
+        w, ones = self.width, self.ones
         sign = -(1 << 63) if w == 64 else 1 << (w - 1)
         encode, decode = [], []
         if self.dtype.is_float:
@@ -102,12 +105,12 @@ class _Form(NamedTuple):
             decode = [f"u = u ^ ({'(~u >> 63)' if w == 64 else f'((u >> {w - 1}) - 1)'} & {low}) ^ {sign}"]
         elif self.dtype.kind == "int":
             encode = decode = [f"u = u ^ {sign}"]
-        if self.descending:
-            encode, decode = [*encode, f"u = u ^ {ones}"], [f"u = u ^ {ones}", *decode]
         out = ""
         for name, lines in (("encode", encode), ("decode", decode)):
-            body = "\n".join(f"    {line}" for line in [*lines, "return u"])
-            out += f"@inline\ndef {name}(u):\n    u = types.int64(u)\n{body}\n\n"
+            # flip: 0, or all ones for the descending order.
+            start, end = ("u", "u ^ flip") if name == "encode" else ("u ^ flip", "u")
+            body = "\n".join(f"    {line}" for line in [f"u = types.int64({start})", *lines, f"return {end}"])
+            out += f"@inline\ndef {name}(u, flip):\n{body}\n\n"
         return out
 
 
@@ -172,15 +175,15 @@ def before(r, q):
 """
 
 _PUT = """@inline
-def put(x, values, indices, row, i, r, p):
+def put(x, values, indices, row, i, r, p, flip):
     # Result i of a row that starts at element `row` of x; p: the position, for records of two words.
     §keys u = r
     §packed u, p = (r >> 32) & 4294967295, r & 4294967295
     §pairs u = r
-    §packed zero = u == encode(0)
-    §pairs zero = u == encode(0)
+    §packed zero = u == encode(0, flip)
+    §pairs zero = u == encode(0, flip)
     if values:
-        bits = decode(u)
+        bits = decode(u, flip)
         §packed if zero:
         §packed     bits = types.int64(load_raw(x, row + p))
         §pairs if zero:
@@ -192,11 +195,11 @@ def put(x, values, indices, row, i, r, p):
 """
 
 _MAKE = """@inline
-def make(a, ia, k, u, i):
+def make(a, ia, k, u, i, flip):
     # Record k from the bits u of element i.
-    §keys store_word(a, k, as_word(encode(u)))
-    §packed store_word(a, k, (encode(u) << 32) | i)
-    §pairs store_word(a, k, encode(u))
+    §keys store_word(a, k, as_word(encode(u, flip)))
+    §packed store_word(a, k, (encode(u, flip) << 32) | i)
+    §pairs store_word(a, k, encode(u, flip))
     §pairs store_i64(ia, k, i)
 
 """
@@ -204,17 +207,17 @@ def make(a, ia, k, u, i):
 _ROWS = """# sort, rows: {name}
 def kernel(args, chunk, nchunks):
     x, values, indices, rows, n, k = args[0], args[1], args[2], args[3], args[4], args[5]
-    room, pitch, cells = args[6] + chunk * args[7], args[8], args[9]
+    room, pitch, cells, flip = args[6] + chunk * args[7], args[8], args[9], args[10]
     a, b, ia, ib, count = room, room + pitch, room + 2 * pitch, room + 3 * pitch, room + cells
     for row in range(share(rows, chunk, nchunks), share(rows, chunk + 1, nchunks)):
         for i in range(n):
-            make(a, ia, i, load_raw(x, row * n + i), i)
+            make(a, ia, i, load_raw(x, row * n + i), i, flip)
         moved = sort_records(a, b, ia, ib, count, n, 1)
         r, p = (b, ib) if moved else (a, ia)
         for i in range(k):
-            §keys put(x, values, indices, row * n, row * k + i, types.int64(load_word(r, i)), 0)
-            §packed put(x, values, indices, row * n, row * k + i, load_word(r, i), 0)
-            §pairs put(x, values, indices, row * n, row * k + i, load_word(r, i), load_i64(p, i))
+            §keys put(x, values, indices, row * n, row * k + i, types.int64(load_word(r, i)), 0, flip)
+            §packed put(x, values, indices, row * n, row * k + i, load_word(r, i), 0, flip)
+            §pairs put(x, values, indices, row * n, row * k + i, load_word(r, i), load_i64(p, i), flip)
 """
 
 # The best so far stand in a buffer of `size` records, cut down to the first k in order whenever it is full. A small
@@ -222,38 +225,39 @@ def kernel(args, chunk, nchunks):
 _SELECT = """# topk: {name}
 def kernel(args, chunk, nchunks):
     x, values, indices, rows, n, k = args[0], args[1], args[2], args[3], args[4], args[5]
-    room, pitch, cells = args[6] + chunk * args[7], args[8], args[9]
-    size, pieces, best, places, found = args[10], args[11], args[12], args[13], args[14]
+    room, pitch, cells, flip = args[6] + chunk * args[7], args[8], args[9], args[10]
+    size, pieces, best, places, found = args[11], args[12], args[13], args[14], args[15]
     for piece in range(share(rows * pieces, chunk, nchunks), share(rows * pieces, chunk + 1, nchunks)):
         a, b, ia, ib, count = room, room + pitch, room + 2 * pitch, room + 3 * pitch, room + cells
         row, part = quotient(piece, pieces), remainder(piece, pieces)
         filled, limit, full = types.int64(0), types.int64(0), False
         i, last = share(n, part, pieces), share(n, part + 1, pieces)
-        while i < last:
-            if full:
-                while i + 16 <= last and not any_better(x, row * n + i, limit):
-                    i += 16
-            stop = min(i + 16, last)
-            while i < stop:
-                u = load_raw(x, row * n + i)
-                if not full or before(encode(u), limit):
-                    make(a, ia, filled, u, i)
-                    filled += 1
-                    if filled == size or size <= $FEW:
-                        if sort_records(a, b, ia, ib, count, filled, filled - 1 if size <= $FEW else 1):
-                            a, b, ia, ib = b, a, ib, ia
-                        if filled >= k:
-                            filled, full = k, True
-                            §packed limit = (load_word(a, k - 1) >> 32) & 4294967295
-                            §pairs limit = load_word(a, k - 1)
-                i += 1
-        if sort_records(a, b, ia, ib, count, filled, 1):
-            a, b, ia, ib = b, a, ib, ia
-        filled = min(filled, k)
+        while True:
+            grown = False
+            while i < last and not grown:
+                if full:
+                    while i + 16 <= last and not any_better(x, row * n + i, limit, flip):
+                        i += 16
+                stop = min(i + 16, last)
+                while i < stop and not grown:
+                    u = load_raw(x, row * n + i)
+                    if not full or before(encode(u, flip), limit):
+                        make(a, ia, filled, u, i, flip)
+                        filled += 1
+                        grown = filled == size or size <= $FEW
+                    i += 1
+            if sort_records(a, b, ia, ib, count, filled, filled - 1 if grown and size <= $FEW else 1):
+                a, b, ia, ib = b, a, ib, ia
+            if filled >= k:
+                filled, full = k, True
+                §packed limit = (load_word(a, k - 1) >> 32) & 4294967295
+                §pairs limit = load_word(a, k - 1)
+            if i >= last:
+                break
         if pieces == 1:
             for i in range(k):
-                §packed put(x, values, indices, row * n, row * k + i, load_word(a, i), 0)
-                §pairs put(x, values, indices, row * n, row * k + i, load_word(a, i), load_i64(ia, i))
+                §packed put(x, values, indices, row * n, row * k + i, load_word(a, i), 0, flip)
+                §pairs put(x, values, indices, row * n, row * k + i, load_word(a, i), load_i64(ia, i), flip)
         else:
             store_i64(found, piece, filled)
             for i in range(filled):
@@ -264,8 +268,8 @@ def kernel(args, chunk, nchunks):
 _JOIN = """# topk, pieces of a row joined: {name}
 def kernel(args, chunk, nchunks):
     x, values, indices, rows, n, k = args[0], args[1], args[2], args[3], args[4], args[5]
-    room, pitch, cells = args[6] + chunk * args[7], args[8], args[9]
-    pieces, best, places, found = args[11], args[12], args[13], args[14]
+    room, pitch, cells, flip = args[6] + chunk * args[7], args[8], args[9], args[10]
+    pieces, best, places, found = args[12], args[13], args[14], args[15]
     for row in range(share(rows, chunk, nchunks), share(rows, chunk + 1, nchunks)):
         a, b, ia, ib, count = room, room + pitch, room + 2 * pitch, room + 3 * pitch, room + cells
         filled = types.int64(0)
@@ -277,17 +281,19 @@ def kernel(args, chunk, nchunks):
         if sort_records(a, b, ia, ib, count, filled, 1):
             a, ia = b, ib
         for i in range(k):
-            §packed put(x, values, indices, row * n, row * k + i, load_word(a, i), 0)
-            §pairs put(x, values, indices, row * n, row * k + i, load_word(a, i), load_i64(ia, i))
+            §packed put(x, values, indices, row * n, row * k + i, load_word(a, i), 0, flip)
+            §pairs put(x, values, indices, row * n, row * k + i, load_word(a, i), load_i64(ia, i), flip)
 """
 
 # Whether any of sixteen elements may come before the key `limit`.
 _BETTER = """@inline
-def any_better(x, at, limit):
+def any_better(x, at, limit, flip):
     cell = stack(8)
-    store_raw(cell, 0, as_raw(decode(limit)))
+    store_raw(cell, 0, as_raw(decode(limit, flip)))
     w, worst = w_load_{c}(x, at, w_all()), load_{c}(cell, 0)
-    return {test}
+    if flip != 0:
+        return {largest}
+    return {smallest}
 
 """
 
@@ -303,12 +309,13 @@ def swapped(moved, digit):
 def kernel(args, chunk, nchunks):
     x, values, indices, row, n, digit = args[0], args[1], args[2], args[3], args[4], args[5]
     a, b, ia, ib, counts, moved = args[6], args[7], args[8], args[9], args[10], args[11]
+    flip = args[12]
     first, last = share(n, chunk, nchunks), share(n, chunk + 1, nchunks)
     table, shift = counts + chunk * $BUCKETS * 8, $BASE + digit * $BITS
 """
 
 _LONG_MAKE = """    for i in range(first, last):
-        make(a, ia, i, load_raw(x, row + i), i)
+        make(a, ia, i, load_raw(x, row + i), i, flip)
 """
 
 _LONG_COUNT = """    if swapped(moved, digit):
@@ -349,9 +356,9 @@ _LONG_MOVE = """    if swapped(moved, digit):
 _LONG_WRITE = """    if swapped(moved, digit):
         a, ia = b, ib
     for i in range(first, last):
-        §keys put(x, values, indices, row, row + i, types.int64(load_word(a, i)), 0)
-        §packed put(x, values, indices, row, row + i, load_word(a, i), 0)
-        §pairs put(x, values, indices, row, row + i, load_word(a, i), load_i64(ia, i))
+        §keys put(x, values, indices, row, row + i, types.int64(load_word(a, i)), 0, flip)
+        §packed put(x, values, indices, row, row + i, load_word(a, i), 0, flip)
+        §pairs put(x, values, indices, row, row + i, load_word(a, i), load_i64(ia, i), flip)
 """
 
 
@@ -363,11 +370,10 @@ def _source(form: _Form, *parts: str, step: str = "") -> str:
 
 def _better(form: _Form) -> str:
     c = form.dtype.char
-    test = f"w_any(w_{'gt' if form.descending else 'lt'}_{c}(w, worst))"
+    largest, smallest = f"w_any(w_gt_{c}(w, worst))", f"w_any(w_lt_{c}(w, worst))"
     if form.dtype.is_float:
-        nan = f"w_any(w_isnan_{c}(w))" if form.descending else f"v_isnan_{c}(worst)"
-        test = f"{test} or {nan}"
-    return _BETTER.replace("{test}", test).replace("{c}", c)
+        largest, smallest = f"{largest} or w_any(w_isnan_{c}(w))", f"{smallest} or v_isnan_{c}(worst)"
+    return _BETTER.replace("{largest}", largest).replace("{smallest}", smallest).replace("{c}", c)
 
 
 def _lined_up(program: Program, x: Operand, axis: int) -> Operand:
@@ -402,17 +408,18 @@ def _run(program: Program, x: Any, values: Operand | None, indices: Operand | No
     lined = {o: m if m.is_contiguous else program.scratch_operand(o.dtype, m.shape) for o, m in targets}
     ends: list[Arg] = [0 if o is None else lined[o].slot for o in (values, indices)]
     kind = "keys" if indices is None else "packed" if x.dtype.itemsize <= 4 and n < 1 << 32 else "pairs"
-    form = _Form(x.dtype, kind, descending, SHORT_BITS if n < LONG else LONG_BITS)
+    form = _Form(x.dtype, kind, SHORT_BITS if n < LONG else LONG_BITS)
+    flip = form.ones if descending else 0
     if k < n and 4 * k <= n:
-        _select(program, form, x, ends, rows, n, k)
+        _select(program, form, x, ends, flip, rows, n, k)
     elif rows < program.backend.num_threads() and n >= TOGETHER and k == n:
         for row in range(rows):
-            _together(program, form, x, ends, row * n, n)
+            _together(program, form, x, ends, flip, row * n, n)
     else:
         room, pitch, cells = _room(form, n)
         chunks = program.chunks(rows, rows * n * 50.0)
         area = program.scratch(room * chunks)
-        args: list[Arg] = [x.slot, *ends, rows, n, k, area, room, pitch, cells]
+        args: list[Arg] = [x.slot, *ends, rows, n, k, area, room, pitch, cells, flip]
         program.launch(_source(form, _BEFORE, _SORT, _MAKE, _PUT, _ROWS), args, chunks)
     program.wave()
     for o, m in targets:
@@ -429,7 +436,9 @@ def _room(form: _Form, n: int) -> tuple[int, int, int]:
     return cells + form.digits * (8 << form.bits), pitch, cells
 
 
-def _together(program: Program, form: _Form, x: Operand, ends: list[Arg], row: int, n: int) -> None:
+def _together(
+    program: Program, form: _Form, x: Operand, ends: list[Arg], flip: int, row: int, n: int
+) -> None:
     chunks = program.chunks(n // 1024, n * 50.0)
     words = [program.scratch(n * form.record) for _ in "ab"]
     words += [program.scratch(n * 8 if form.kind == "pairs" else 8) for _ in "ab"]
@@ -437,7 +446,7 @@ def _together(program: Program, form: _Form, x: Operand, ends: list[Arg], row: i
     helpers = (_BEFORE, _MAKE, _PUT)
 
     def launch(step: str, body: str, digit: int) -> None:
-        args: list[Arg] = [x.slot, *ends, row, n, digit, *words, counts, moved]
+        args: list[Arg] = [x.slot, *ends, row, n, digit, *words, counts, moved, flip]
         program.wave()
         program.launch(_source(form, *helpers, _LONG, body, step=step), args, chunks)
 
@@ -448,7 +457,9 @@ def _together(program: Program, form: _Form, x: Operand, ends: list[Arg], row: i
     launch("results", _LONG_WRITE, form.digits)
 
 
-def _select(program: Program, form: _Form, x: Operand, ends: list[Arg], rows: int, n: int, k: int) -> None:
+def _select(
+    program: Program, form: _Form, x: Operand, ends: list[Arg], flip: int, rows: int, n: int, k: int
+) -> None:
     size = k + 1 if k < FEW else 2 * k
     threads = program.backend.num_threads()
     pieces = 1 if rows >= threads else max(1, min(threads, n // max(1 << 14, 4 * k)))
@@ -458,7 +469,8 @@ def _select(program: Program, form: _Form, x: Operand, ends: list[Arg], rows: in
     area = program.scratch(room * chunks)
     best, found = program.scratch(8 * rows * pieces * k), program.scratch(8 * rows * pieces)
     places = program.scratch(8 * rows * pieces * k if form.kind == "pairs" else 8)
-    args: list[Arg] = [x.slot, *ends, rows, n, k, area, room, pitch, cells, size, pieces, best, places, found]
+    args: list[Arg] = [x.slot, *ends, rows, n, k, area, room, pitch, cells, flip]
+    args += [size, pieces, best, places, found]
     helpers = (_BEFORE, _SORT, _MAKE, _PUT)
     program.launch(_source(form, *helpers, _better(form), _SELECT), args, chunks)
     if pieces > 1:

@@ -190,12 +190,15 @@ def histogram(x, bins=10, range=None, weights=None, density=False):
 
     x: any[...]; bins: how many of equal width, or their edges, rising; range: (low, high), of x when left out;
     weights: any, x's shape; density: divided so that the integral is 1. Returns: (hist, bin_edges): int64 (the
-    weights' dtype; float64 for densities), and float64 or the given edges. Raises: ArgumentError for bins below 1.
+    weights' dtype; float64 for densities), and edges in x's dtype
+    (float64 for integers). Raises: ArgumentError for bins below 1.
     Numerics: bins hold their lower edge, the last one both; NaN falls nowhere. Source: NumPy.
     Example: `dg.histogram(dg.tensor([1.0, 2.0, 1.0]), 2).hist` is `[2, 1]`.
     """
     x = as_tensor("histogram", x)
     edges = _edges("histogram", x, bins, range)
+    if edges.dtype is T.float64 and x.dtype.is_float:
+        edges = edges.to(x.dtype)
     n = edges.size - 1
     flat = reshape(x, shape=(x.size,))
     dtype = T.promote(T.promote(edges.dtype, flat.dtype), T.float64)

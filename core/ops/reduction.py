@@ -307,7 +307,9 @@ std.sample((3, 4)).sample((2, 3, 4), axis=1, correction=1.0)
 
 @composite(widen=True, onnx=_onnx_reduce("ReduceLogSumExp"))
 def logsumexp(x, *, axis=None, keepdims=False):
-    """`log(sum(exp(x)))` over axes, without overflow. Source: ONNX ReduceLogSumExp."""
+    """`log(sum(exp(x)))` over axes, without overflow; -inf over an empty axis. Source: ONNX ReduceLogSumExp."""
+    if not _count(x, axis):
+        return E.log(sum_(x, axis=axis, keepdims=keepdims))
     top = max_(x, axis=axis, keepdims=True).detach()
     shift = E.where(E.isfinite(top), top, 0.0)
     total = E.log(sum_(E.exp(x - shift), axis=axis, keepdims=True)) + shift
