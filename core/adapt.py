@@ -13,7 +13,7 @@ from typing import Any
 from . import types as T
 from .backend import Kernel, Operand, Program, Scalar
 from .legalize import is_plain, parts
-from .lower import copy, lower_map
+from .lower import copy, fill, lower_map
 from .op import Op
 from .scalar import Expr
 from .types import DType
@@ -129,3 +129,28 @@ def _bilinear(
         args = [Expr("arg", out.dtype.real, (), k) for k in range(len(row))]
         root = Expr(op, out.dtype.real, tuple(args)) if len(row) == 2 else args[0]
         lower_map(program, out.shape, row, [root], [target], ("complex product",))
+
+
+def complex_product(program: Program, x: Operand, axes: Sequence[int], target: Operand) -> None:
+    """The product over axes of complex numbers, by halves: element i times element i + m, with m = ceil(n / 2)."""
+    if x.size == 0:
+        fill(program, 1, target)
+        return
+    args = [Expr("arg", x.dtype, (), k) for k in range(2)]
+    product = Expr("mul", x.dtype, tuple(args))
+    for axis in axes:
+        while (n := x.shape[axis]) > 1:
+            m = -(-n // 2)
+            made = program.scratch_operand(x.dtype, (*x.shape[:axis], m, *x.shape[axis + 1 :]))
+            pairs = [_part(x, axis, 0, n - m), _part(x, axis, m, n)]
+            lower_map(program, pairs[0].shape, pairs, [product], [_part(made, axis, 0, n - m)], ("product",))
+            if n - m < m:
+                copy(program, _part(x, axis, n - m, m), _part(made, axis, n - m, m))
+            program.wave()
+            x = made
+    copy(program, x, target)
+
+
+def _part(x: Operand, axis: int, start: int, stop: int) -> Operand:
+    shape = (*x.shape[:axis], stop - start, *x.shape[axis + 1 :])
+    return x._replace(shape=shape, offset=x.offset + start * x.strides[axis] * x.dtype.itemsize)

@@ -53,7 +53,10 @@ class Operand(NamedTuple):
 
 
 class Scalar(NamedTuple):
-    """A number known at call time (`source` is its dynamic value: the bits of a float64 or an int64)."""
+    """A number known at call time (`source` is its dynamic value: the bits of a float64 or an int64).
+
+    A complex number takes two dynamic values, one after the other.
+    """
 
     source: int
     dtype: DType
@@ -99,6 +102,14 @@ def scalar_bits(value: Any, dtype: DType) -> int:
         return _unpack_int64(_pack_double(value))[0]  # type: ignore[no-any-return]
     bits = int(value)
     return bits - (1 << 64) if bits >= 1 << 63 else bits
+
+
+def scalar_words(value: Any, dtype: DType) -> tuple[int, ...]:
+    """A number as it stands in its slots: one, or the bits of real and imaginary part for a complex dtype."""
+    if not dtype.is_complex:
+        return (scalar_bits(value, dtype),)
+    value = complex(value)
+    return scalar_bits(value.real, dtype.real), scalar_bits(value.imag, dtype.real)
 
 
 class Program:

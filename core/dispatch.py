@@ -178,6 +178,6 @@ def update(op: Op, targets: tuple[Tensor, ...], inputs: tuple[Any, ...], attrs: 
     executor.run(op, executor.prepare(op, inputs), attrs, into=tuple([executor.face(t) for t in targets]))
 
 
-_NUMBERS = frozenset((int, float, bool))
+_NUMBERS = frozenset((int, float, bool, complex))
 
 from .vjp import record  # noqa: E402  (the tape needs the door and the door the tape)

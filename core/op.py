@@ -129,7 +129,12 @@ class Op:
         self.values_rule: Callable[..., None] | None = None
         #: a primitive on complex numbers: "linear" and "bilinear" run on real and imaginary parts, "own" has a kernel
         self.complex: str = options.pop("complex", "own" if self.is_view or self.is_transfer else "")
-        if options.pop("widen", False):  # a composite that computes 16-bit floats in float32 and rounds once
+        #: the rule is written for a holomorphic function: the reverse walk conjugates for complex results
+        self.conjugate: bool = options.pop("conjugate", kind == "pointwise" or self.complex == "bilinear")
+        #: 16-bit floats are computed in float32 and the result is rounded once: pointwise bodies unless they ask for
+        #: limits of their dtype, composites that say so
+        self.widen: bool = options.pop("widen", kind == "pointwise")
+        if self.widen and kind == "composite":
             self.fn = _widened(fn)
         self._forms: dict[Any, PointwiseForm] = {}
         #: what the eager executor and the tape keep by the signature of a call
@@ -311,7 +316,7 @@ class Op:
             args = [cast(a, T.default_float) for a in args]
         try:
             roots = self._run_body(args, named, common)
-            if any(a.dtype.is_half for a in args):
+            if self.widen and any(a.dtype.is_half for a in args):
                 # The whole body in float32, its results rounded once.
                 wide = [cast(a, T.float32) if a.dtype.is_half else a for a in args]
                 computed = self._run_body(wide, named, None if common is None else common.computed)
@@ -337,7 +342,7 @@ class Op:
             return tuple(TensorType(d, shape) for d in self.form(dtypes, attrs).dtypes)
         if self.type_rule is None:
             raise TypeError(f"op {self.name} has no type rule")
-        if self.kind == "primitive" and not self.complex:
+        if self.kind == "primitive" and not self.complex and self.lower_rule is None:
             for name, x in zip(itertools.chain(self.input_names, itertools.repeat("input")), inputs):
                 if isinstance(x, TensorType) and x.dtype.is_complex:
                     raise DtypeError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .adapt import run_kernel
+from .adapt import complex_product, run_kernel
 from .backend import Operand, Program, Scalar
 from .errors import KernelError
 from .lower import lower_map, lower_reduce
@@ -19,6 +19,11 @@ def operand_kind(x: Any) -> Any:
     if isinstance(x, Operand):
         return x.dtype
     return {"bool": bool, "int": int, "uint": int, "float": float, "complex": complex}[x.dtype.kind]
+
+
+def reduces_in_a_loop(op: Op, dtype: Any) -> bool:
+    """Whether a reducing op is a loop kernel. The product of complex numbers needs both parts at once."""
+    return not (op.reduction == "prod" and dtype.is_complex)
 
 
 def reduction_root(op: Op, dtype: Any, out_dtype: Any, arg: Expr) -> Expr:
@@ -58,6 +63,9 @@ def lower_op(
             rest = iter(out.strides)
             strides = tuple(0 if a in axes else next(rest) for a in range(len(kept)))
         target = Operand(out.source, out.offset, out.dtype, kept, strides)
+        if not reduces_in_a_loop(op, x.dtype):
+            complex_product(program, x, axes, target)
+            return
         root = reduction_root(op, x.dtype, out.dtype, Expr("arg", x.dtype, (), 0))
         lower_reduce(program, x.shape, axes, [x], [root], [target], notes)
     elif op.lower_rule is not None:

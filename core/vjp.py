@@ -158,7 +158,7 @@ def record_planned(
 
 def has_gradient(dtype: Any) -> bool:
     """Whether tensors of a dtype can have gradients."""
-    return dtype.kind in ("float", "complex")
+    return dtype.has_gradient  # type: ignore[no-any-return]
 
 
 def reaches_other_leaves(roots: Sequence[Tensor], targets: Sequence[Tensor]) -> bool:
@@ -298,6 +298,19 @@ def _node_grads(node: Node, grads: list[Any], create_graph: bool) -> list[Any]:
         g if g is not None or not t.dtype.has_gradient else _zeros_beside(grads, t)
         for g, t in zip(grads, node.out_types)
     ]
+    if getattr(node.op, "conjugate", False) and any(t.dtype.is_complex for t in node.out_types):
+        # g * conj(f'(x)) is the conjugate of conj(g) * f'(x).
+        return _conjugated(_rule_grads(node, _conjugated(full), create_graph))
+    return _rule_grads(node, full, create_graph)
+
+
+def _conjugated(row: list[Any]) -> list[Any]:
+    from .ops.complex import conj
+
+    return [conj(g) if g is not None and g.dtype.is_complex else g for g in row]
+
+
+def _rule_grads(node: Node, full: list[Any], create_graph: bool) -> list[Any]:
     rules = node.rules
     if isinstance(rules, list):
         if node.op.variadic:
@@ -486,6 +499,11 @@ def backward(
             "set requires_grad=True on an input, and do not run under dg.no_grad() or through detach()",
         )
     if gradient is None:
+        if root.dtype.is_complex:
+            raise AutogradError(
+                "backward", f"a gradient starts from a real number, this is {root.type}",
+                "take abs(x) or x.real first, or pass gradient=",
+            )  # fmt: skip
         if root.size != 1:
             raise AutogradError(
                 "backward",

@@ -13,6 +13,9 @@ from ..core.errors import ArgumentTypeError, DtypeError
 from ..core.value import Tensor
 from .tensor import EagerTensor, share_numpy
 
+#: what Python's own numbers become
+_DEFAULTS = {np.dtype(np.float64): T.default_float.np, np.dtype(np.complex128): T.default_complex.np}
+
 
 def number_array(data: Any, dtype: T.DType | None = None) -> np.ndarray:
     """Python data as an array; lists of Python floats become the default float, not float64."""
@@ -33,12 +36,12 @@ def number_array(data: Any, dtype: T.DType | None = None) -> np.ndarray:
             )
     if dtype is not None:
         return array.astype(dtype.np)
-    if array.dtype == np.float64:
+    if array.dtype in _DEFAULTS:
         # Python's numbers are weak beside numbers that have a dtype.
         known = _promoted(data)
-        return array.astype(
-            (known if known is not None and known.is_float else T.default_float).np, copy=False
-        )
+        if known is None or not known.has_gradient:
+            return array.astype(_DEFAULTS[array.dtype], copy=False)
+        return array.astype((known.complex if array.dtype.kind == "c" else known).np, copy=False)
     if array.dtype.name not in T.DTYPES:
         raise DtypeError(
             "tensor", f"{array.dtype} is not a dtype of duograd", f"convert to one of {', '.join(T.DTYPES)}"

@@ -166,7 +166,7 @@ class EagerExecutor:
                 raise ArgumentTypeError(
                     op.name, f"takes tensors, got a {type(x).__name__}", "make it one: dg.tensor(...)"
                 )
-            elif x is not None and not isinstance(x, (Tensor, int, float, bool)):
+            elif x is not None and not isinstance(x, (Tensor, int, float, complex)):
                 raise ArgumentTypeError(
                     op.name, f"takes tensors and numbers, got {type(x).__name__}", "pass a tensor"
                 )
@@ -309,6 +309,8 @@ class EagerExecutor:
             elif x.__class__ in NUMBERS:
                 dtype = dtypes[k] if dtypes is not None else out_types[0].dtype
                 operands.append(Scalar(program.dynamic(), dtype))
+                if dtype.is_complex:
+                    program.dynamic()  # its imaginary part
             else:
                 lay = x._layout
                 operands.append(Operand(program.dynamic(), 0, lay.dtype, lay.shape, lay.strides))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..core.backend import scalar_bits
+from ..core.backend import scalar_bits, scalar_words
 from ..core.errors import user_place
 from ..core.op import Attrs, Op
 from ..core.types import TensorType, check_scalar_range
@@ -14,7 +14,7 @@ from .tensor import EagerTensor, Layout
 
 Inputs = tuple[Any, ...]
 Run = Callable[[Inputs], Any]
-NUMBERS = frozenset((int, float, bool))
+NUMBERS = frozenset((int, float, bool, complex))
 
 
 class Recipe:
@@ -113,6 +113,8 @@ class Call:
                 return lambda inputs: [x._storage.ptr + x._offset for x in inputs]
             return lambda inputs: [x._storage.ptr + x._offset for x in inputs if x is not None]
         name, numbers = self.op.name, self.numbers
+        if any(dtype is not None and dtype.is_complex for dtype in numbers):
+            return self._with_complex(steps)
         memory: dict[int, tuple[Any, int]] = {}  # a number in the source is one object: its bits are kept
 
         def values(inputs: Inputs) -> list[int]:
@@ -132,6 +134,22 @@ class Call:
                 bits = scalar_bits(x, dtype)
                 memory[k] = x, bits
                 found.append(bits)
+            return found
+
+        return values
+
+    def _with_complex(self, steps: list[int]) -> Callable[[Inputs], list[int]]:
+        """The same where a number is passed as real and imaginary part."""
+        numbers = self.numbers
+
+        def values(inputs: Inputs) -> list[int]:
+            found = []
+            for k in steps:
+                x, dtype = inputs[k], numbers[k]
+                if dtype is None:
+                    found.append(x._storage.ptr + x._offset)
+                else:
+                    found += scalar_words(x, dtype)
             return found
 
         return values

@@ -59,7 +59,11 @@ class Sources:
         else:
             key = (type(x), repr(x), dtype)
         found = self.numbers.get(key)
-        if found is None:
+        if found is None and dtype.is_complex:  # two sources in a row; a setting is a real number
+            setting = isinstance(x, Number)
+            found = self.numbers[key] = (self.new(), x if setting else complex(x).real, dtype.real)
+            self.numbers[key, "imag"] = self.new(), 0.0 if setting else complex(x).imag, dtype.real
+        elif found is None:
             found = self.numbers[key] = (self.new(), x, dtype)
         return Scalar(found[0], dtype)
 

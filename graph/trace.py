@@ -15,7 +15,8 @@ from ..core.value import Tensor
 from .ir import Graph, Node, Number, Value
 from .symbol import Symbol
 
-_NUMBERS = (int, float, bool)
+_NUMBERS = (int, float, bool, complex)
+_DEFAULTS = {float: np.float32, complex: np.complex64}
 
 
 class Source:
@@ -157,7 +158,7 @@ class Trace:
                 )
             out.append(x)
         if op.input_names and not any(isinstance(x, Symbol) for x in out) and not op.creates:
-            out = [self.constant(np.asarray(x, np.float32 if isinstance(x, float) else None), "cpu")
+            out = [self.constant(np.asarray(x, _DEFAULTS.get(type(x))), "cpu")
                    if isinstance(x, _NUMBERS) else x for x in out]  # fmt: skip
         return tuple(out)
 

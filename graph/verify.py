@@ -28,7 +28,7 @@ def verify(graph: Graph, after: str = "trace") -> None:
             if x not in known:
                 _fail(graph, after, k, f"reads {x.type}, which is made later or nowhere")
         for x in node.inputs:
-            if not (x is None or isinstance(x, (Value, Number, bool, int, float))):
+            if not (x is None or isinstance(x, (Value, Number, bool, int, float, complex))):
                 _fail(graph, after, k, f"has an input of type {type(x).__name__}")
         types = tuple(
             x.type if isinstance(x, Value) else x.kind(0) if isinstance(x, Number) else x for x in node.inputs

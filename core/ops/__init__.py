@@ -16,7 +16,7 @@ for _module in sorted(m.name for m in pkgutil.iter_modules(__path__)):
 
 from . import activation, creation, elementwise, indexing, linalg, reduction, shape, shaping  # noqa: E402
 
-_NUMBERS = (int, float, bool)
+_NUMBERS = (int, float, bool, complex)
 
 
 def _binary(name: str, op: Op) -> None:
@@ -118,6 +118,7 @@ METHODS: dict[str, Any] = {
             "amin aminmax ptp diff histc bincount cov corrcoef norm"
         ).split()
     },
+    "conj": REGISTRY["conj"], "angle": REGISTRY["angle"],
     "__pow__": _power, "__rpow__": lambda self, other: elementwise.power(other, self),
     "__neg__": elementwise.negative, "__abs__": elementwise.abs_, "__pos__": lambda self: self,
     "__invert__": elementwise.bitwise_invert, "clip": elementwise.clip_, "clamp": elementwise.clip_,
@@ -144,6 +145,8 @@ def _method(fn: Any) -> Any:
 
 for _name, _fn in METHODS.items():
     setattr(Tensor, _name, _method(_fn))
+Tensor.real = property(lambda self: REGISTRY["real"](self))  # type: ignore[attr-defined]
+Tensor.imag = property(lambda self: REGISTRY["imag"](self))  # type: ignore[attr-defined]
 Tensor.T = property(_t)  # type: ignore[attr-defined]
 Tensor.mT = property(_matrix_t)  # type: ignore[attr-defined]
 

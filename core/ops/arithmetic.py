@@ -410,11 +410,19 @@ copysign.sample((3, 4), (4,))
 
 
 @pointwise(
+    widen=False,
     no_gradient="a step between neighbouring floats",
     no_onnx="ONNX has no op that reads the bits of a float",
 )
 def nextafter(x, y):
-    """The float next to x on the way to y, with broadcasting; y where they are equal. Source: IEEE 754."""
+    """The float next to x on the way to y, with broadcasting; y where they are equal. Source: IEEE 754.
+
+    Raises: DtypeError for 16-bit floats.
+    """
+    if x.dtype.is_half or y.dtype.is_half:
+        raise DtypeError(
+            "nextafter", f"takes float32 and float64, not {x.dtype} and {y.dtype}", "convert with .to"
+        )
     return s.nextafter(x, y)
 
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from .. import types as T
+from ..dtype_info import finfo
+from ..errors import DtypeError
 from ..op import Ints, pointwise, public
 from ..scalar import cast as convert
 from ..scalar import const, s
@@ -22,7 +22,7 @@ def _predicate(name, scalar, onnx, text, arity=2):
     else:
 
         def body(x):
-            if not x.dtype.is_float and scalar.startswith("is"):
+            if not x.dtype.has_gradient and scalar.startswith("is"):
                 return const(scalar == "isfinite", T.bool_)
             return getattr(s, scalar)(x)
 
@@ -76,7 +76,7 @@ where.sample(Ints((3, 4), 0, 2, "bool"), (3, 4), (4,)).sample(Ints((3,), 0, 2, "
 
 def _sided(name, text, test):
     def body(x):
-        return test(x) if x.dtype.is_float else const(name == "isreal", T.bool_)
+        return test(x) if x.dtype.has_gradient else const(name == "isreal", T.bool_)
 
     body.__name__, body.__doc__ = name, f"{text} Returns: bool."
     return pointwise(no_gradient="boolean result")(body).sample((3, 4))
@@ -89,7 +89,7 @@ isneginf = _sided("isneginf", "Whether x is -infinity.", lambda x: s.eq(x, -math
 @pointwise(no_gradient="boolean result")
 def isreal(x):
     """Whether x has no imaginary part: true for every real dtype. Returns: bool."""
-    return const(True, T.bool_)
+    return s.eq(s.imag(x), 0) if x.dtype.is_complex else const(True, T.bool_)
 
 
 isreal.sample((3, 4))
@@ -113,7 +113,7 @@ def isclose(x, y, *, rtol=1e-5, atol=1e-8, equal_nan=False):
     rtol, atol: numbers from 0; equal_nan: NaN equals NaN. Returns: bool. Numerics: infinities are close to
     themselves only; integers are compared in float64.
     """
-    if not (x.dtype.is_float or y.dtype.is_float):
+    if not (x.dtype.has_gradient or y.dtype.has_gradient):
         x, y = convert(x, T.float64), convert(y, T.float64)
     apart = s.abs(x - y)
     close = s.logical_and(s.isfinite(apart), s.le(apart, s.abs(y) * rtol + atol))
@@ -160,16 +160,18 @@ def heaviside(x, values):
 heaviside.sample((3, 4), (4,)).sample(Ints((5,), -2, 3), 1)
 
 
-@pointwise
+@pointwise(widen=False)
 def nan_to_num(x, *, nan=0.0, posinf=None, neginf=None):
     """x with NaN and infinities replaced.
 
     nan, posinf, neginf: numbers; the largest and lowest float of the dtype when posinf, neginf are None.
     Integers are unchanged. The slope is 0 where something is replaced.
     """
+    if x.dtype.is_complex:
+        raise DtypeError("nan_to_num", f"takes real numbers, not {x.dtype}", "replace x.real and x.imag")
     if not x.dtype.is_float:
         return x
-    largest = float(np.finfo(x.dtype.np).max)
+    largest = finfo(x.dtype).max
     out = s.where(s.eq(x, math.inf), largest if posinf is None else posinf, x)
     out = s.where(s.eq(x, -math.inf), -largest if neginf is None else neginf, out)
     return s.where(s.isnan(x), nan, out)

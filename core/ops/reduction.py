@@ -103,7 +103,7 @@ def sum_(x, *, axis=None, keepdims=False, dtype=None):
     return np.sum(x, axis=axis, keepdims=keepdims, dtype=dtype or _wide(None, T.as_dtype(x.dtype)).np)
 
 
-sum_ = _reduction(sum_, _wide, onnx=_onnx_reduce("ReduceSum"))
+sum_ = _reduction(sum_, _wide, complex="own", onnx=_onnx_reduce("ReduceSum"))
 
 
 @sum_.grad
@@ -119,7 +119,7 @@ def prod(x, *, axis=None, keepdims=False, dtype=None):
     return np.prod(x, axis=axis, keepdims=keepdims, dtype=dtype or _wide(None, T.as_dtype(x.dtype)).np)
 
 
-prod = _reduction(prod, _wide, onnx=_onnx_reduce("ReduceProd"))
+prod = _reduction(prod, _wide, complex="own", conjugate=True, onnx=_onnx_reduce("ReduceProd"))
 
 
 @prod.grad
@@ -186,7 +186,7 @@ def any_(x, *, axis=None, keepdims=False):
 
 
 any_ = _reduction(
-    any_, _truth, no_gradient="boolean result",
+    any_, _truth, complex="own", no_gradient="boolean result",
     onnx=lambda o, x, *, axis, keepdims: o.Cast(
         o.reduce("ReduceMax", o.Cast(o.Cast(x, to=o.BOOL), to=o.INT32), axis, keepdims), to=o.BOOL
     ),
@@ -199,7 +199,7 @@ def all_(x, *, axis=None, keepdims=False):
 
 
 all_ = _reduction(
-    all_, _truth, no_gradient="boolean result",
+    all_, _truth, complex="own", no_gradient="boolean result",
     onnx=lambda o, x, *, axis, keepdims: o.Cast(
         o.reduce("ReduceMin", o.Cast(o.Cast(x, to=o.BOOL), to=o.INT32), axis, keepdims), to=o.BOOL
     ),

@@ -15,7 +15,7 @@ from .arithmetic import flat, numbers
 
 def _rounding(name, onnx, text):
     def body(x):
-        return getattr(s, name)(x) if x.dtype.is_float else x
+        return getattr(s, name)(x) if x.dtype.has_gradient else x
 
     body.__name__ = name
     body.__doc__ = f"{text} Integers are unchanged. The gradient is 0. Source: ONNX {name.capitalize()}."
@@ -34,7 +34,7 @@ def round_(x, *, decimals=0):
     Integers are unchanged unless decimals is negative. The gradient is 0. Source: ONNX Round.
     """
     scale = 10.0 ** abs(decimals)
-    if x.dtype.is_float:
+    if x.dtype.has_gradient:
         if decimals == 0:
             return s.rint(x)
         return s.rint(x * scale) / scale if decimals > 0 else s.rint(x / scale) * scale

@@ -45,4 +45,6 @@ def number_key(x: Any) -> Any:
         return x
     if isinstance(x, Number):
         return id(x.owner), x.key, x.kind, x.add
+    if isinstance(x, complex):
+        return complex, struct.pack("<2d", x.real, x.imag)
     return type(x), struct.pack("<d", x) if isinstance(x, float) else x

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ...core.backend import Operand, Scalar
+from ...core.op_lower import reduces_in_a_loop
 from ...core.types import Shape, float32
 from ..bits import bits
 from ..group import MAP, OP, REDUCE, Group, Item, Rules, cost_of, map_domain, reduce_domain
@@ -60,7 +61,7 @@ class _Fuser:
             if op.kind == "pointwise":
                 kind = MAP
             elif op.reduction is not None and self.backend.primitive(op.name) is None:
-                kind = REDUCE
+                kind = REDUCE if reduces_in_a_loop(op, node.inputs[0].type.dtype) else OP
         reads: list[tuple[Value, Layout]] = []
         indexed, again = False, 0
         for x in node.values():

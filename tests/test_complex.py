@@ -1,0 +1,256 @@
+"""complex64 and complex128: arithmetic and functions against NumPy, special values, gradients, both modes."""
+
+import duograd as dg
+import numpy as np
+import pytest
+import torch
+from duograd.core import types as T
+from duograd.core.complex_math import COMPLEX_MATH
+from duograd.core.scalar import COMPLEX_OPS
+
+DTYPES = {"complex64": np.complex64, "complex128": np.complex128}
+NUMPY_NAMES = {f"a{n}": f"arc{n}" for n in "sin cos tan sinh cosh tanh".split()}
+FUNCTIONS = """exp exp2 expm1 log log2 log10 log1p sqrt sin cos tan sinh cosh tanh asin acos atan asinh acosh atanh
+abs angle sign square reciprocal conj real imag negative isnan isinf isfinite""".split()
+
+
+@pytest.fixture(params=DTYPES)
+def np_dtype(request):
+    return DTYPES[request.param]
+
+
+def normal(shape, np_dtype, seed=0):
+    rng = np.random.default_rng(seed)
+    return (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)).astype(np_dtype)
+
+
+def numpys(name):
+    return getattr(np, NUMPY_NAMES.get(name, name))
+
+
+def test_the_table_of_functions_is_the_list_of_the_scalar_language():
+    derived = {"rint", "logical_and", "logical_or", "logical_xor", "logical_not"}
+    assert set(COMPLEX_MATH) - {"complex"} >= COMPLEX_OPS - derived
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_equal_numpys(name, np_dtype, close):
+    z = normal((7, 45), np_dtype) * 2
+    close(getattr(dg, name)(dg.tensor(z)).numpy(), np.asarray(numpys(name)(z)), scale=4)
+
+
+@pytest.mark.parametrize("name", ["add", "subtract", "multiply", "divide", "power", "equal", "not_equal"])
+def test_operators_equal_numpys(name, np_dtype, close):
+    z, w = normal((6, 40), np_dtype), normal((40,), np_dtype, 1)
+    w[:3] = z[0, :3]
+    close(getattr(dg, name)(dg.tensor(z), dg.tensor(w)).numpy(), getattr(np, name)(z, w), scale=8)
+
+
+SPECIAL = np.array([0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 30.0, -800.0, np.inf, -np.inf, np.nan])
+#: where C leaves the sign or the choice open and NumPy differs, or NumPy's answer has no digits
+OPEN = {"exp2", "expm1", "reciprocal", "sign", "square"}
+
+
+def special(np_dtype):
+    z = np.empty((SPECIAL.size,) * 2, np_dtype)
+    z.real, z.imag = SPECIAL[:, None], SPECIAL[None, :]
+    return z.ravel()
+
+
+@pytest.mark.parametrize("name", [n for n in FUNCTIONS if n not in OPEN])
+def test_special_values_are_those_of_c(name, np_dtype):
+    z = special(np_dtype)
+    with np.errstate(all="ignore"):
+        want = np.asarray(numpys(name)(z))
+    got = getattr(dg, name)(dg.tensor(z)).numpy()
+    real = z.real.dtype.type
+    for part in (np.real, np.imag) if want.dtype.kind == "c" else (np.asarray,):
+        g, w = part(got), part(want)
+        if w.dtype.kind == "b":
+            np.testing.assert_array_equal(g, w)
+            continue
+        with np.errstate(invalid="ignore"):
+            near = np.abs(g - w) <= 64 * np.finfo(real).eps * np.maximum(np.abs(w), 1e-30)
+        unsigned = name in ("sin", "sinh") and np.isinf(w) & ~(np.isfinite(z.real) & np.isfinite(z.imag))
+        same = (np.isnan(g) & np.isnan(w)) | (g == w) | near | (unsigned & np.isinf(g))
+        assert same.all(), [(a, b, c) for a, b, c in zip(z[~same], g[~same], w[~same])][:5]
+        kept = ~np.isnan(w) & ~unsigned & (w != 0)
+        np.testing.assert_array_equal(np.signbit(g)[kept], np.signbit(w)[kept])
+
+
+@pytest.mark.parametrize(
+    ("name", "z", "want"),
+    [
+        ("expm1", complex(np.inf, 0), complex(np.inf, 0)),
+        ("expm1", complex(-np.inf, np.nan), complex(-1, 0)),
+        ("sign", complex(0, np.inf), 1j),
+        ("sign", 0j, 0j),
+        ("log1p", 1e-20 + 0j, 1e-20 + 0j),
+        ("abs", complex(np.nan, -np.inf), np.inf),
+        ("abs", 3e30 + 4e30j, 5e30),
+    ],
+)
+def test_values_where_numpy_is_not_the_measure(name, z, want):
+    for dtype in (dg.complex64, dg.complex128):
+        got = getattr(dg, name)(dg.tensor([z], dtype=dtype)).numpy()[0]
+        np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+def test_no_overflow_on_the_way():
+    z = np.array([3e200 + 4e200j, 1e-200 - 1e-200j, 1.5e308 + 1e308j])
+    np.testing.assert_allclose(dg.abs(dg.tensor(z)).numpy(), np.abs(z), rtol=1e-15)
+    np.testing.assert_allclose(dg.sqrt(dg.tensor(z)).numpy(), np.sqrt(z), rtol=1e-15)
+    np.testing.assert_allclose(dg.log(dg.tensor(z)).numpy(), np.log(z), rtol=1e-15)
+
+
+def test_numbers_and_promotion(np_dtype, close):
+    z = normal((5,), np_dtype)
+    close((dg.tensor(z) * (1 - 2j) + 3).numpy(), z * np_dtype(1 - 2j) + np_dtype(3))
+    close((2.5 / dg.tensor(z)).numpy(), np_dtype(2.5) / z, scale=4)
+    for x, y, want in (
+        (dg.float32, 1j, dg.complex64), (dg.float64, 1j, dg.complex128), (dg.int64, 1j, dg.complex64),
+        (dg.float16, 1j, dg.complex64), (dg.bfloat16, 1j, dg.complex64), (dg.bool, 1j, dg.complex64),
+    ):  # fmt: skip
+        assert (dg.zeros((2,), dtype=x) + y).dtype is want
+        assert dg.result_type(x, y) is want
+    assert (dg.zeros((2,), dtype=dg.complex64) + dg.zeros((2,), dtype=dg.float64)).dtype is dg.complex128
+    assert dg.tensor([1j, 2]).dtype is dg.complex64
+    assert dg.tensor(z).sum().item() == pytest.approx(complex(z.sum()), rel=1e-5)
+
+
+def test_reductions(np_dtype, close):
+    z = normal((9, 70), np_dtype)
+    x = dg.tensor(z)
+    for axis in (0, 1, None):
+        close(x.sum(axis=axis).numpy(), z.sum(axis=axis), scale=8)
+        close(x.mean(axis=axis).numpy(), z.mean(axis=axis), scale=8)
+    close(x[:, :7].prod(axis=1).numpy(), z[:, :7].prod(axis=1), scale=8)
+    close(x[:4, :5].prod().numpy(), z[:4, :5].prod(), scale=8)
+    close(x[:0].prod(axis=0).numpy(), z[:0].prod(axis=0))
+    z[2] = 0
+    z[3, 5] = 1j
+    assert dg.any(dg.tensor(z), axis=1).tolist() == np.any(z, axis=1).tolist()
+    assert dg.all(dg.tensor(z), axis=1).tolist() == np.all(z, axis=1).tolist()
+    big = normal((100_000,), np_dtype)  # cut into blocks
+    np.testing.assert_allclose(dg.tensor(big).sum().item(), big.astype(complex).sum(), rtol=1e-4)
+
+
+def test_matrix_products(np_dtype, close):
+    a, b = normal((2, 5, 30), np_dtype), normal((30, 4), np_dtype, 1)
+    close((dg.tensor(a) @ dg.tensor(b)).numpy(), a @ b, scale=8)
+    close((dg.tensor(a) @ dg.tensor(b[:, 0])).numpy(), a @ b[:, 0], scale=8)
+    close((dg.tensor(np.ascontiguousarray(b.T)) @ dg.tensor(a[0]).T).numpy(), b.T @ a[0].T, scale=8)
+
+
+def test_layouts_parts_and_conversions(np_dtype, close):
+    z = normal((4, 6), np_dtype)
+    x = dg.tensor(z)
+    close(x.T.clone().numpy(), np.ascontiguousarray(z.T))
+    close((x[::2, 1::2] * 2).numpy(), z[::2, 1::2] * 2)
+    close(x.real.numpy(), z.real.copy())
+    close(x.imag.numpy(), z.imag.copy())
+    close(dg.view_as_real(x).numpy(), np.stack([z.real, z.imag], -1))
+    close(dg.view_as_complex(dg.view_as_real(x)).numpy(), z)
+    close(dg.complex(x.real, x.imag).numpy(), z)
+    close(dg.polar(dg.abs(x), dg.angle(x)).numpy(), z, scale=4)
+    close(dg.take(x, dg.tensor([2, 0]), axis=0).numpy(), z[[2, 0]])
+    close(dg.concat([x, x], axis=1).numpy(), np.concatenate([z, z], 1))
+    close(dg.where(dg.greater(x.real, 0), x, 1j).numpy(), np.where(z.real > 0, z, np_dtype(1j)))
+    close(x.to(dg.float64).numpy(), z.real.astype(np.float64))
+    assert x.to(dg.bool).numpy().all()
+    close(x.real.to(x.dtype).numpy(), z.real.astype(np_dtype))
+    x += 1j
+    x[0] = 2 + 1j
+    want = z + np_dtype(1j)
+    want[0] = 2 + 1j
+    close(x.numpy(), want)
+    assert "j" in repr(x)
+
+
+def test_modes_agree(np_dtype):
+    z, w = dg.tensor(normal((6, 33), np_dtype)), dg.tensor(normal((33,), np_dtype, 1))
+    m = dg.tensor(normal((33, 5), np_dtype, 2))
+
+    def f(z, w, m):
+        h = dg.exp(z * (0.5 + 0.25j)) / (w + 3.0)
+        return (
+            h, h.sum(axis=0), h.mean(), dg.abs(h), dg.conj(h) @ m, dg.log(h).imag, h[:, :3].prod(axis=1),
+            dg.any(dg.isnan(h)), dg.sqrt(z @ m).sum(axis=1), dg.equal(h, h * 1.0),
+        )  # fmt: skip
+
+    for got, want in zip(dg.function(f)(z, w, m), f(z, w, m), strict=True):
+        assert got.dtype is want.dtype
+        assert got.numpy().tobytes() == want.numpy().tobytes()
+
+
+def losses():
+    yield "product", lambda ns, z, w: ns.abs(z * w + z).sum()
+    yield "quotient", lambda ns, z, w: ns.real(z / w).sum()
+    yield "number", lambda ns, z, w: ns.imag((1 + 2j) / (z * 3j) - w).sum()
+    yield (
+        "functions",
+        lambda ns, z, w: ns.real(ns.exp(z) * ns.log(w) + ns.sqrt(z) - ns.sin(w) * ns.cos(z)).sum(),
+    )
+    yield "more", lambda ns, z, w: ns.imag(ns.tanh(z) * ns.sinh(w) + ns.cosh(z) * ns.reciprocal(w)).sum()
+    yield "parts", lambda ns, z, w: (ns.real(z) * ns.imag(w) + ns.abs(z) * ns.angle(w)).sum()
+    yield "conjugate", lambda ns, z, w: ns.real(ns.conj(z) * w * ns.conj(w) * z).sum()
+    yield "power", lambda ns, z, w: ns.real(z**w + z**2 + w**3.0).sum()
+    yield "matmul", lambda ns, z, w: ns.square(ns.abs(z @ w.reshape(4, 3))).sum()
+    yield "sums", lambda ns, z, w: ns.abs(z.mean() * w.sum(0).sum()) + ns.real((z * ns.real(w)).sum())
+    yield "complex", lambda ns, z, w: ns.abs(ns.complex(ns.abs(z), ns.imag(w)) * z).sum()
+    yield "where", lambda ns, z, w: ns.abs(ns.where(ns.real(z) > 0, z * w, z)).sum()
+
+
+@pytest.mark.parametrize(("name", "loss"), list(losses()), ids=lambda x: x if isinstance(x, str) else "")
+def test_gradients_are_pytorchs(name, loss):
+    z, w = normal((3, 4), np.complex128), normal((3, 4), np.complex128, 1) + 3
+    peers = [torch.tensor(a, requires_grad=True) for a in (z, w)]
+    loss(torch, *peers).backward()
+    for run in (lambda f, *a: f(dg, *a), lambda f, *a: dg.function(f)(dg, *a)):
+        leaves = [dg.tensor(a, requires_grad=True) for a in (z, w)]
+        run(loss, *leaves).backward()
+        for leaf, peer in zip(leaves, peers):
+            np.testing.assert_allclose(leaf.grad.numpy(), peer.grad.numpy(), rtol=1e-9, atol=1e-10)
+
+
+def test_gradients_of_real_leaves_are_real():
+    x = dg.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    dg.abs(x * (1 + 2j) + 1j).sum().backward()
+    peer = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    torch.abs(peer * (1 + 2j) + 1j).sum().backward()
+    assert x.grad.dtype is dg.float32
+    np.testing.assert_allclose(x.grad.numpy(), peer.grad.numpy(), rtol=1e-6)
+
+
+def test_second_derivatives():
+    z = normal((4,), np.complex128)
+
+    def slope(ns, leaf):
+        return ns.real(ns.exp(leaf * (0.5 + 1j)) * leaf).sum()
+
+    leaf, peer = dg.tensor(z, requires_grad=True), torch.tensor(z, requires_grad=True)
+    slope(dg, leaf).backward(create_graph=True)
+    first = leaf.grad
+    leaf.grad = None
+    dg.square(dg.abs(first)).sum().backward()
+    (g,) = torch.autograd.grad(slope(torch, peer), peer, create_graph=True)
+    torch.square(torch.abs(g)).sum().backward()
+    np.testing.assert_allclose(leaf.grad.numpy(), peer.grad.numpy(), rtol=1e-9)
+
+
+def test_what_has_no_meaning_is_refused():
+    z = dg.tensor([1j, 2.0])
+    for name in ("floor", "less", "maximum", "remainder", "erf", "argmax", "max", "relu"):
+        operands = (z, z) if name in ("less", "maximum", "remainder") else (z,)
+        with pytest.raises(dg.errors.DtypeError, match="takes real numbers"):
+            getattr(dg, name)(*operands)
+    leaf = dg.tensor([1j], requires_grad=True)
+    with pytest.raises(dg.errors.AutogradError, match="real number"):
+        (leaf * 2).sum().backward()
+
+
+def test_complex_numbers_are_saved(tmp_path):
+    x = dg.tensor(normal((3,), np.complex64))
+    dg.save({"x": x}, tmp_path / "x.safetensors")
+    assert dg.load(tmp_path / "x.safetensors")["x"].numpy().tobytes() == x.numpy().tobytes()
+    assert T.DTYPES["complex64"].real is dg.float32
