@@ -215,6 +215,12 @@ class Op:
         self.error_samples.append((Sample(args, attrs), match))
         return self
 
+    def supported_dtypes(self) -> tuple[DType, ...]:
+        """The dtypes that the op's floats may have (its integers, where it has no floats); see core/reference.py."""
+        from .reference import supported_dtypes
+
+        return supported_dtypes(self)
+
     # -- calling --------------------------------------------------------------------------
 
     @property

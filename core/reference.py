@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from . import dispatch
+from .errors import DuogradError
 from .op import REGISTRY, Ints, Op, Sample
 from .scalar import evaluate
 from .types import DTYPES, DType, TensorType, float32
@@ -70,3 +72,39 @@ def reference(op: Op, arrays: list[Any], attrs: tuple[Any, ...]) -> tuple[np.nda
     return tuple(
         np.asarray(r).astype(t.dtype.np).reshape(t.shape) for r, t in zip(results, outs, strict=True)
     )
+
+
+#: families that take float32 and float64 only: LAPACK has no routines for 16 bits
+_WIDE_FAMILIES = ("solve", "decomposition", "norms", "attention")
+
+
+def has_halves(op: Op) -> bool:
+    """Whether an op takes float16 and bfloat16."""
+    return op.name != "nextafter" and op.module.rpartition(".")[2] not in _WIDE_FAMILIES
+
+
+def supported_dtypes(op: Op) -> tuple[DType, ...]:
+    """The dtypes that the op takes in place of its first sample's floats (or integers, where it has no floats).
+
+    Type rules are asked; a composite runs on that sample.
+    """
+    return tuple(d for d in DTYPES.values() if _takes(op, d)) if op.samples else ()
+
+
+def _takes(op: Op, dtype: DType) -> bool:
+    sample = op.samples[0]
+    floats = any(isinstance(a, tuple) and not isinstance(a, Ints) for a in sample.args)
+    arrays = make_arguments(sample, dtype=dtype)
+    if not floats:
+        arrays = [a.astype(dtype.np) if isinstance(a, np.ndarray) else a for a in arrays]
+    executor = dispatch.state.executor
+    tensors = [executor.constant(a, "cpu") if isinstance(a, np.ndarray) else a for a in arrays]
+    try:
+        if op.kind == "composite":
+            op(*tensors, **sample.attrs)
+        else:
+            inputs, attrs = op.bind(tuple(tensors), dict(sample.attrs))
+            op.infer([getattr(x, "type", x) for x in inputs], attrs)
+    except DuogradError:
+        return False
+    return True

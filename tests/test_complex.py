@@ -254,3 +254,19 @@ def test_complex_numbers_are_saved(tmp_path):
     dg.save({"x": x}, tmp_path / "x.safetensors")
     assert dg.load(tmp_path / "x.safetensors")["x"].numpy().tobytes() == x.numpy().tobytes()
     assert T.DTYPES["complex64"].real is dg.float32
+
+
+def test_onnx_has_no_complex_arithmetic():
+    with pytest.raises(dg.errors.OnnxError, match="no arithmetic on complex"):
+        dg.onnx.export(lambda x: x * 2, (dg.tensor([1j]),))
+
+
+def test_linear_algebra_and_indexing_take_complex(np_dtype):
+    a = normal((2, 4, 4), np_dtype) + 3 * np.eye(4, dtype=np_dtype)
+    x, tolerance = dg.tensor(a), 2e-4 if np_dtype is np.complex64 else 1e-10
+    np.testing.assert_allclose(dg.inv(x).numpy(), np.linalg.inv(a), rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(dg.det(x).numpy(), np.linalg.det(a), rtol=tolerance)
+    np.testing.assert_allclose(dg.svdvals(x).numpy(), np.linalg.svd(a, compute_uv=False), rtol=tolerance)
+    index = np.array([[[0], [3], [1], [1]]] * 2)
+    got = dg.take_along_axis(x, dg.tensor(index), axis=2)
+    np.testing.assert_array_equal(got.numpy(), np.take_along_axis(a, index, 2))

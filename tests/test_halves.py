@@ -5,6 +5,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 from duograd.core import types as T
+from duograd.core.op import REGISTRY
+from duograd.core.reference import has_halves
 
 HALVES = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 INTEGERS = "bool int8 uint8 int16 uint16 int32 uint32 int64 uint64".split()
@@ -243,3 +245,39 @@ def test_a_model_trains_in_the_dtype(half):
 
     losses = [step(x, y).item() for _ in range(60)]
     assert losses[-1] < 0.3 * losses[0]
+
+
+def test_ops_that_refuse_halves_say_so():
+    for name in ("nextafter", "inv", "svdvals"):
+        x = dg.ones((3, 3), dtype=dg.bfloat16)
+        assert not has_halves(REGISTRY[name])
+        with pytest.raises(dg.errors.DtypeError, match="bfloat16"):
+            getattr(dg, name)(*(x, x) if name == "nextafter" else (x,))
+
+
+def test_an_op_knows_its_dtypes():
+    names = lambda op: {d.name for d in REGISTRY[op].supported_dtypes()}
+    assert names("add") == set(T.DTYPES)
+    assert names("exp") == set(T.DTYPES)
+    assert names("maximum") == set(T.DTYPES) - {"complex64", "complex128"}
+    assert names("bitwise_and") == set(INTEGERS)
+    assert names("softmax") >= {"float16", "bfloat16", "float32", "float64"}
+    assert names("inv") == {"float32", "float64", "complex64", "complex128"}
+
+
+def test_onnx_files_keep_the_dtype(half):
+    _, np_dtype = half
+    x, w = dg.tensor(normal((3, 4), np_dtype)), dg.tensor(normal((4, 5), np_dtype, 1))
+
+    def f(x, w):
+        return dg.relu(x + 1.0) @ w, dg.tanh(x).sum(axis=1)
+
+    model = dg.onnx.export(f, (x, w), verify=False)
+    for got, want in zip(dg.onnx.load(model)(x, w), f(x, w), strict=True):
+        assert got.dtype is want.dtype
+        np.testing.assert_allclose(
+            got.to("float32").numpy(),
+            want.to("float32").numpy(),
+            rtol=4 * float(dg.finfo(want.dtype).eps),
+            atol=0.02,
+        )

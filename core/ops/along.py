@@ -22,7 +22,9 @@ def _check(op, x, index, axis):
         )
 
 
-@primitive(internal=True, onnx=lambda o, x, index, *, axis: o.GatherElements(x, index, axis=axis))
+@primitive(
+    internal=True, complex="linear", onnx=lambda o, x, index, *, axis: o.GatherElements(x, index, axis=axis)
+)
 def gather_along(x, index, *, axis):
     """x[..., index[..., j, ...], ...]: elements of x along an axis, where index says, line by line.
 
@@ -52,7 +54,7 @@ def _onnx_scatter(o, dy, index, *, size, axis):
     return o.ScatterElements(o.full(shape, 0, dy.dtype), index, dy, axis=axis, reduction="add")
 
 
-@primitive(internal=True, onnx=_onnx_scatter)
+@primitive(internal=True, complex="linear", onnx=_onnx_scatter)
 def scatter_along(dy, index, *, size, axis):
     """The gradient of gather_along: dy added up into zeros at index, in the order of the index."""
     out = np.zeros([size if a == axis else n for a, n in enumerate(dy.shape)], dy.dtype)

@@ -20,7 +20,7 @@ from .shape import stack
 _NO_ONNX = "ONNX has no complex numbers in its arithmetic"
 
 
-@pointwise(no_onnx=_NO_ONNX, conjugate=False)
+@pointwise(conjugate=False)
 def real(x):
     """The real part of x; x itself when it is real.
 
@@ -34,7 +34,7 @@ def x(g):
     return g
 
 
-@pointwise(no_onnx=_NO_ONNX, conjugate=False)
+@pointwise(conjugate=False)
 def imag(x):
     """The imaginary part of x; zeros when x is real. Returns: as `real`."""
     return s.imag(x)
@@ -45,7 +45,7 @@ def x(g, x_type):
     return g * 1j if x_type.dtype.is_complex else zeros_like(g)
 
 
-@pointwise(no_onnx=_NO_ONNX, conjugate=False)
+@pointwise(conjugate=False)
 def conj(x):
     """The complex conjugate; x itself when it is real."""
     return s.conj(x)
@@ -56,7 +56,7 @@ def x(g):
     return conj(g)
 
 
-@pointwise(to_float=True, no_onnx=_NO_ONNX, conjugate=False)
+@pointwise(to_float=True, conjugate=False)
 def angle(x):
     """The angle of x in the complex plane, in radians from -pi to pi; 0 or pi when x is real.
 

@@ -27,7 +27,7 @@ def _turn(x):
 # ---------------------------------------------------------------- QR
 
 
-@primitive(no_onnx=NO_ONNX)
+@primitive(complex="own", no_onnx=NO_ONNX)
 def qr(x, *, mode="reduced"):
     """Q with orthonormal columns and upper triangular R with `x = Q R`.
 
@@ -88,7 +88,7 @@ qr.error_sample((3, 3), mode="r", match="mode='r'")
 # ---------------------------------------------------------------- singular values
 
 
-@primitive(no_onnx=NO_ONNX)
+@primitive(complex="own", no_onnx=NO_ONNX)
 def svd_ex(x, *, full_matrices=True):
     """The singular value decomposition and LAPACK's status codes; see `svd`."""
     v, s, uh = np.linalg.svd(_turn(x), full_matrices)
@@ -178,7 +178,7 @@ svd.error_sample((3,), match="is no matrix")
 svd.error_sample(np.full((2, 2), np.nan), match="has NaN")
 
 
-@primitive(no_onnx=NO_ONNX)
+@primitive(complex="own", no_onnx=NO_ONNX)
 def svdvals_ex(x):
     """The singular values and LAPACK's status codes; see `svdvals`."""
     return np.linalg.svd(_turn(x), compute_uv=False), np.zeros(x.shape[:-2], np.int64)
@@ -228,7 +228,7 @@ def _triangle(op):
     return normalize
 
 
-@primitive(no_onnx=NO_ONNX)
+@primitive(complex="own", no_onnx=NO_ONNX)
 def eigh_ex(x, *, UPLO="L"):
     """Eigenvalues, eigenvectors and LAPACK's status codes of symmetric matrices; see `eigh`."""
     w, v = np.linalg.eigh(x, UPLO)
@@ -284,7 +284,7 @@ eigh.error_sample((2, 3), match="is not square")
 eigh.error_sample((2, 2), UPLO="X", match="UPLO='X'")
 
 
-@primitive(no_onnx=NO_ONNX)
+@primitive(complex="own", no_onnx=NO_ONNX)
 def eigvalsh_ex(x, *, UPLO="L"):
     """Eigenvalues and LAPACK's status codes of symmetric matrices; see `eigvalsh`."""
     return np.linalg.eigvalsh(x, UPLO), np.zeros(x.shape[:-2], np.int64)

@@ -43,7 +43,7 @@ def _regular(n, *batch):
 # ---------------------------------------------------------------- triangles
 
 
-@primitive(no_onnx=NO_ONNX)
+@primitive(complex="own", no_onnx=NO_ONNX)
 def solve_triangular(a, b, *, upper, left=True, unitriangular=False, adjoint=False):
     """The solution x of `a x = b` (left) or `x a = b` for triangular a.
 
@@ -99,7 +99,7 @@ solve_triangular.error_sample((2, 3), (2, 3), upper=True, match="not square")
 solve_triangular.error_sample((3, 3), (2, 3), upper=True, match="differ in rows")
 
 
-@primitive(no_onnx=NO_ONNX)
+@primitive(complex="own", no_onnx=NO_ONNX)
 def cholesky_ex(x, *, upper=False):
     """Cholesky's factor and LAPACK's status codes; see `cholesky`.
 
@@ -177,7 +177,7 @@ cholesky_inverse.sample(_spd(3)).sample(_spd(3, 2), upper=True)
 # ---------------------------------------------------------------- LU
 
 
-@primitive(internal=True, no_onnx=NO_ONNX)
+@primitive(internal=True, complex="own", no_onnx=NO_ONNX)
 def permute_rows(x, pivots, *, inverse=False):
     """Exchange row i of x with row `pivots[i] - 1`, for all i in order; inverse: in reverse order."""
     out = np.broadcast_to(x, (*np.broadcast_shapes(x.shape[:-2], pivots.shape[:-1]), *x.shape[-2:])).copy()
@@ -206,7 +206,7 @@ permute_rows.sample((3, 2), np.array([2, 3, 3], np.int32)).sample(
 )
 
 
-@primitive(no_onnx=NO_ONNX)
+@primitive(complex="own", no_onnx=NO_ONNX)
 def lu_factor_ex(x):
     """The packed LU factors, the exchanges of rows and LAPACK's status codes; see `lu_factor`.
 
@@ -339,7 +339,7 @@ lu_solve.sample(_regular(3), _PIVOTS, (3, 2)).sample(_regular(3), _PIVOTS, (2, 3
 lu_solve.sample(_regular(3), _PIVOTS, (2, 3), left=False)
 
 
-@primitive(internal=True, no_onnx=NO_ONNX)
+@primitive(internal=True, complex="own", no_onnx=NO_ONNX)
 def solve_with(a, b, lu, pivots, *, adjoint=False):
     """The solution of `a x = b` (adjoint: `a^H x = b`), computed by a's LU factors, which are not differentiated."""
     return np.linalg.solve(np.swapaxes(a, -1, -2).conj() if adjoint else a, b)

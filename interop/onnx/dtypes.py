@@ -13,7 +13,8 @@ _CODES: dict[str, int] = {
     "int32": onnx.TensorProto.INT32, "int64": onnx.TensorProto.INT64, "uint8": onnx.TensorProto.UINT8,
     "uint16": onnx.TensorProto.UINT16, "uint32": onnx.TensorProto.UINT32, "uint64": onnx.TensorProto.UINT64,
     "float16": onnx.TensorProto.FLOAT16, "float32": onnx.TensorProto.FLOAT, "float64": onnx.TensorProto.DOUBLE,
-    "bfloat16": onnx.TensorProto.BFLOAT16,
+    "bfloat16": onnx.TensorProto.BFLOAT16, "complex64": onnx.TensorProto.COMPLEX64,
+    "complex128": onnx.TensorProto.COMPLEX128,
 }  # fmt: skip
 _NAMES = {code: name for name, code in _CODES.items()}
 #: as schemas spell them
