@@ -84,7 +84,8 @@ def _scalar_function(op, sample, arguments, which, weights):
             row[k] = x
         # The same random numbers at every call, for dropout.
         dg.manual_seed(5)
-        outs = [y for y in _outputs(op(*row, **sample.attrs)) if y.dtype.is_float]
+        outs = [y for y in _outputs(op(*row, **sample.attrs)) if y.dtype.has_gradient]
+        outs = [dg.view_as_real(y) if y.dtype.is_complex else y for y in outs]
         total = None
         for k, y in enumerate(outs):
             while len(weights) <= k:
