@@ -17,7 +17,7 @@ from .comparison import where
 from .creation import zeros_like
 from .shape import stack
 
-_NO_ONNX = "ONNX has no complex numbers in its arithmetic"
+_NO_ONNX = "ONNX has no arithmetic on complex numbers"
 
 
 @pointwise(conjugate=False)
