@@ -244,6 +244,10 @@ def test_what_has_no_meaning_is_refused():
         operands = (z, z) if name in ("less", "maximum", "remainder") else (z,)
         with pytest.raises(dg.errors.DtypeError, match="takes real numbers"):
             getattr(dg, name)(*operands)
+    with pytest.raises(dg.errors.DtypeError, match="takes complex numbers"):
+        dg.view_as_real(z.real)
+    with pytest.raises(dg.errors.ShapeError, match="2 parts"):
+        dg.view_as_complex(dg.ones(3))
     leaf = dg.tensor([1j], requires_grad=True)
     with pytest.raises(dg.errors.AutogradError, match="real number"):
         (leaf * 2).sum().backward()

@@ -125,6 +125,9 @@ def _name_outputs(
 # ---------------------------------------------------------------- one op call
 
 
+_NO_COMPLEX = "ONNX has no arithmetic on complex numbers"
+
+
 def write_record(o: RuleBuilder, record: Record, handles: dict[Value, Handle], captured: Captured) -> None:
     """Write one op call; its outputs enter `handles`. Raises Refused, or OnnxError naming op and line."""
     op = record.op
