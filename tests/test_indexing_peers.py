@@ -407,3 +407,27 @@ def test_where_of_a_condition_alone_is_nonzero():
         np.testing.assert_array_equal(got.numpy(), want)
     with pytest.raises(dg.errors.ArgumentTypeError, match="only one of x and y"):
         dg.where(dg.tensor(MASK), 1.0)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(indices())
+def test_graph_reads_and_writes_as_numpy(index):
+    part = numpy_result(index)
+    if part is None:
+        return
+    at = as_tensors(index)
+
+    @dg.function
+    def step(x):
+        y = x.clone()
+        y[at] = 1.5
+        y[at] += x[at]
+        return x[at] * 1.0, y
+
+    want = DATA.copy()
+    want[index] = 1.5
+    want[index] += part
+    got, changed = step(dg.tensor(DATA))
+    assert got.shape == part.shape
+    np.testing.assert_array_equal(got.numpy(), part)
+    np.testing.assert_array_equal(changed.numpy(), want)

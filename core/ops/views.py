@@ -255,9 +255,11 @@ def _diagonal_places(o, x, offset, axis1, axis2):
     rows, columns = x.shape[axis1], x.shape[axis2]
     rest = [a for a in range(len(x.shape)) if a not in (axis1, axis2)]
     flat = o.Reshape(o.Transpose(x, perm=[*rest, axis1, axis2]), o.ints([*(x.shape[a] for a in rest), -1]))
-    count = _diagonal_length(rows, columns, offset)
-    first = -offset * columns if offset < 0 else offset
-    return flat, rest, o.literal(first + (columns + 1) * np.arange(count, dtype=np.int64))
+    count = o.least(rows + min(offset, 0), columns - max(offset, 0))
+    count = max(0, count) if type(count) is int else count
+    places = o.counted(-offset * columns if offset < 0 else offset, columns + 1, count, T.int64)
+    places.shape = (count,)
+    return flat, rest, places
 
 
 def _diagonal_onnx(o, x, *, offset, axis1, axis2):
@@ -384,8 +386,8 @@ def _windows(n, size, step):
 def _unfold_onnx(o, x, *, axis, size, step):
     # Where each window begins and what it holds: a Gather, with the window moved to the end.
     count = _windows(x.shape[axis], size, step)
-    places = step * np.arange(count)[:, None] + np.arange(size)
-    picked = o.Gather(x, o.literal(places.astype(np.int64)), axis=axis)
+    starts = o.Unsqueeze(o.counted(0, step, count, T.int64), o.ints((1,)))
+    picked = o.Gather(x, o.Add(starts, o.literal(np.arange(size, dtype=np.int64))), axis=axis)
     ndim = len(x.shape) + 1
     return o.Transpose(picked, perm=[a for a in range(ndim) if a != axis + 1] + [axis + 1])
 

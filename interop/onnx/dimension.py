@@ -57,6 +57,13 @@ class Dim(int):
     def __rmul__(self, o: Any) -> Any:
         return self._with(o, lambda a, b: b * a)
 
+    def __floordiv__(self, o: Any) -> Any:
+        return self._with(o, lambda a, b: a // b)
+
+    def least(self, o: int) -> Any:
+        """The smaller of two sizes, in every trace."""
+        return self._with(o, min)
+
     def __neg__(self) -> Any:
         return Dim(-a for a in self.vector)
 

@@ -106,6 +106,10 @@ class RuleBuilder(Builder):
     def _number(self, value: Any, dtype: DType) -> Handle:
         return self.cast(value, dtype) if isinstance(value, Handle) else self.const(value, dtype)
 
+    def least(self, a: int, b: int) -> Any:
+        """The smaller of two sizes, which may follow dynamic axes."""
+        return a.least(b) if isinstance(a, Dim) else b.least(a) if isinstance(b, Dim) else min(a, b)
+
     def eye(self, rows: Any, columns: Any, offset: int, dtype: DType) -> Handle:
         """Ones on a diagonal."""
         if not is_dynamic((rows, columns, offset)) and rows * columns <= 64:
