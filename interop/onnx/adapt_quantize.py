@@ -10,26 +10,6 @@ from .adapt_convolution import conv
 from .dtypes import from_code
 from .table import adapter
 
-_RANGE = {"uint8": (0, 255), "int8": (-128, 127), "uint16": (0, 65535), "int16": (-32768, 32767)}
-
-
-def _spread(v: Any, x: Any, axis: int, block_size: int) -> Any:
-    """A scale or zero point of one number, of one an axis, or of one a block, shaped to broadcast to x."""
-    if v is None or v.ndim == 0 or (v.ndim == 1 and v.shape[0] == 1 and x.ndim != 1):
-        return v if v is None or v.ndim == 0 else ops["reshape"](v, shape=())
-    axis = axis % x.ndim
-    if block_size:
-        wide = ops["expand_dims"](v, axis=axis + 1)
-        shape = (*v.shape[: axis + 1], block_size, *v.shape[axis + 1 :])
-        full = ops["broadcast_to"](wide, shape=shape)
-        flat = ops["reshape"](full, shape=(*v.shape[:axis], v.shape[axis] * block_size, *v.shape[axis + 1 :]))
-        if flat.shape[axis] != x.shape[axis]:
-            index = [slice(None)] * x.ndim
-            index[axis] = slice(0, x.shape[axis])
-            flat = ops["slice"](flat, index=tuple(index))
-        return flat
-    return ops["reshape"](v, shape=tuple(-1 if a == axis else 1 for a in range(x.ndim)))
-
 
 @adapter("QuantizeLinear", since=10)
 def quantize(x, scale, zero=None, *, axis=1, saturate=1, block_size=0, output_dtype=0, precision=0):
@@ -41,24 +21,21 @@ def quantize(x, scale, zero=None, *, axis=1, saturate=1, block_size=0, output_dt
         if output_dtype
         else T.uint8
     )
-    if dtype.name not in _RANGE:
-        raise ValueError(f"quantising to {dtype} is not supported")
-    low, high = _RANGE[dtype.name]
-    s = _spread(scale, x, axis, block_size)
-    y = ops["round"](x / s.to(x.dtype))
-    if zero is not None:
-        y = y + _spread(zero, x, axis, block_size).to(y.dtype)
-    return ops["cast"](ops["clip"](y, min=float(low), max=float(high)), dtype=dtype)
+    settings = {"axis": axis if x.ndim else 0, "block_size": block_size, "dtype": dtype}
+    return ops["quantize_linear"](x, scale.to(x.dtype), zero, **settings)
 
 
 @adapter("DequantizeLinear", since=10)
 def dequantize(x, scale, zero=None, *, axis=1, block_size=0, output_dtype=0):
     """`(x - zero) * scale`."""
-    y = x.to(T.int32) if x.dtype is not T.int32 else x
-    if zero is not None:
-        y = y - _spread(zero, x, axis, block_size).to(T.int32)
-    out = y.to(scale.dtype) * _spread(scale, x, axis, block_size)
+    out = ops["dequantize_linear"](x, scale, zero, axis=axis, block_size=block_size)
     return out.to(from_code(output_dtype, "DequantizeLinear")) if output_dtype else out
+
+
+@adapter("DynamicQuantizeLinear")
+def dynamic_quantize(x):
+    """As uint8, with the scale and zero point that the extremes give."""
+    return ops["dynamic_quantize_linear"](x)
 
 
 def _centred(x: Any, zero: Any, row: bool) -> Any:

@@ -10,7 +10,7 @@ from onnx import numpy_helper
 
 from ...core import types as T
 from ...core.types import DType
-from .builder import Builder, Handle, Inexpressible
+from .builder import Builder, Handle, Inexpressible, Unavailable
 from .dimension import Dim, Factor, is_dynamic, values
 from .dtypes import to_code
 
@@ -21,6 +21,11 @@ _REDUCTIONS = {"add": "add", "multiply": "mul", "maximum": "max", "minimum": "mi
 
 class RuleBuilder(Builder):
     """The whole of what a rule may call."""
+
+    def since(self, opset: int) -> None:
+        """Refuse the rule before an opset; the op is written in another way then."""
+        if self.opset < opset:
+            raise Unavailable(f"the op is used from opset {opset} on")
 
     def reshape(self, x: Handle, shape: Sequence[Any]) -> Handle:
         """Reshape; a dynamic size becomes 0 (as in x), -1 (what is left) or a computation."""
