@@ -1,4 +1,4 @@
-"""Importers of recurrent layers: RNN, GRU, LSTM, step by step in ops."""
+"""Importers of recurrent layers: RNN, GRU, LSTM, whole where they are the usual ones, else step by step in ops."""
 
 from __future__ import annotations
 
@@ -157,12 +157,56 @@ def _run(
     return (y, *ends)[: node.n_outputs]
 
 
+def _fused(node, make, gates, n_state, x, w, r, b, lengths, initial, direction, layout, order):
+    """The layers as whole-sequence ops; `order`: ONNX's gates in duograd's order."""
+    if layout:
+        x = ops["permute"](x, axes=(1, 0, 2))
+        initial = [s if s is None else ops["permute"](s, axes=(1, 0, 2)) for s in initial]
+    if lengths is not None:
+        lengths = (
+            None if (np.asarray(lengths) == x.shape[0]).all() else host_tensor(np.asarray(lengths, np.int64))
+        )
+    hidden = r.shape[-1]
+    rows = np.concatenate([np.arange(k * hidden, (k + 1) * hidden) for k in order])
+    arrange = lambda v: v if len(order) == 1 else ops["take"](v, host_tensor(rows), axis=0)
+    outputs, finals = [], []
+    for d in range(w.shape[0]):
+        weights = [arrange(w[d]), arrange(r[d]), None, None]
+        if b is not None:
+            weights[2:] = [arrange(v) for v in ops["split"](b[d], sizes=(gates * hidden,) * 2, axis=0)]
+        states = [s if s is None else s[d] for s in initial]
+        y, *last = make(x, *weights, *states, lengths, reverse=direction == "reverse" or d == 1)
+        outputs.append(y)
+        finals.append(last)
+    y = ops["stack"](outputs, axis=1)
+    ends = [ops["stack"]([f[k] for f in finals], axis=0) for k in range(n_state)]
+    if layout:
+        y = ops["permute"](y, axes=(2, 0, 1, 3))
+        ends = [ops["permute"](e, axes=(1, 0, 2)) for e in ends]
+    return (y, *ends)[: node.n_outputs]
+
+
+def _plain(activations, default, directions, clip):
+    """The one name of all directions' activations when they are `default`'s, else None."""
+    names = [n.lower() for n in activations] if activations else default * directions
+    return (
+        names[0]
+        if clip is None
+        and (names == default * directions or (len(default) == 1 and names == names[:1] * directions))
+        else None
+    )
+
+
 @adapter("RNN", host=("lengths",), fold=False)
 def rnn(
     node, x, w, r, b=None, lengths=None, h=None, *, hidden_size=None, direction="forward", layout=0, activations=None,
     activation_alpha=None, activation_beta=None, clip=None,
 ):  # fmt: skip
     """h = f(x W' + h R' + b)."""
+    kind = _plain(activations, ["tanh"], w.shape[0], clip)
+    if kind in ("tanh", "relu"):
+        make = lambda *args, reverse: ops["rnn_layer"](*args, nonlinearity=kind, reverse=reverse)
+        return _fused(node, make, 1, 1, x, w, r, b, lengths, [h], direction, layout, [0])
     fns = _functions(activations, activation_alpha, activation_beta, ["tanh"], w.shape[0], clip)
     return _run(node, lambda d: _rnn_cell, 1, 1, x, w, r, b, lengths, [h], direction, layout, fns)
 
@@ -173,6 +217,8 @@ def gru(
     activation_alpha=None, activation_beta=None, clip=None, linear_before_reset=0,
 ):  # fmt: skip
     """Gates in the order z, r, h."""
+    if linear_before_reset and _plain(activations, ["sigmoid", "tanh"], w.shape[0], clip) == "sigmoid":
+        return _fused(node, ops["gru_layer"], 3, 1, x, w, r, b, lengths, [h], direction, layout, [1, 0, 2])
     fns = _functions(activations, activation_alpha, activation_beta, ["sigmoid", "tanh"], w.shape[0], clip)
     cell = _gru_cell(bool(linear_before_reset))
     return _run(node, lambda d: cell, 3, 1, x, w, r, b, lengths, [h], direction, layout, fns)
@@ -184,6 +230,11 @@ def lstm(
     activations=None, activation_alpha=None, activation_beta=None, clip=None, input_forget=0,
 ):  # fmt: skip
     """Gates in the order i, o, f, c; optional peepholes."""
+    plain = _plain(activations, ["sigmoid", "tanh", "tanh"], w.shape[0], clip) == "sigmoid"
+    if plain and p is None and not input_forget:
+        return _fused(
+            node, ops["lstm_layer"], 4, 2, x, w, r, b, lengths, [h, c], direction, layout, [0, 2, 3, 1]
+        )
     fns = _functions(
         activations, activation_alpha, activation_beta, ["sigmoid", "tanh", "tanh"], w.shape[0], clip
     )

@@ -96,6 +96,8 @@ def make_call(proto: onnx.NodeProto, index: int, opsets: dict[str, int], functio
     node = Node(proto.op_type, label(proto, index), opset, len(outputs))
     found = find(domain, proto.op_type, opset)
     adapter = found.adapter
+    if adapter is not None and adapter.declines is not None and adapter.declines(proto):
+        adapter = None
     if adapter is None:
         body = functions(proto, opset, opsets)
         if body is None:

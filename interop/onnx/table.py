@@ -46,13 +46,14 @@ class Adapter(NamedTuple):
     numbers: bool
     fold: bool
     grows: bool
+    declines: Any = None
 
     def is_host(self, k: int) -> bool:
         """Whether input k is wanted as an array."""
         return self.host[min(k, len(self.host) - 1)] if self.host else False
 
 
-def _adapter(fn: Callable[..., Any], since: int, host: tuple[str, ...], **options: bool) -> Adapter:
+def _adapter(fn: Callable[..., Any], since: int, host: tuple[str, ...], **options: Any) -> Adapter:
     params = list(inspect.signature(fn).parameters.values())
     wants_node = bool(params) and params[0].name == "node"
     params = params[1:] if wants_node else params
@@ -75,17 +76,18 @@ TABLE: dict[tuple[str, str], list[Adapter]] = {}
 
 def adapter(
     *names: str, since: int = 1, host: tuple[str, ...] = (), numbers: bool = False, fold: bool = True,
-    grows: bool = False, domain: str = "",
+    grows: bool = False, domain: str = "", declines: Any = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # fmt: skip
     """Enter a function for ONNX ops, from opset `since` on.
 
     fold=False: never run on the host for constant inputs. grows: makes a tensor of a size that its inputs give.
+    declines: of a NodeProto, whether it is left to the op's definition by other ops.
     """
 
     def enter(fn: Callable[..., Any]) -> Callable[..., Any]:
         for name in names:
             row = TABLE.setdefault((domain, name), [])
-            row.append(_adapter(fn, since, host, numbers=numbers, fold=fold, grows=grows))
+            row.append(_adapter(fn, since, host, numbers=numbers, fold=fold, grows=grows, declines=declines))
             row.sort(key=lambda a: a.since)
         return fn
 
