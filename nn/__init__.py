@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import activation as _activation
+from . import attention as _attention
 from . import convolution as _convolution
 from . import functional, init, utils
 from . import loss as _loss
@@ -12,6 +13,7 @@ from . import recurrent as _recurrent
 from . import resampling as _resampling
 from . import shaping as _shaping
 from .activation import *  # noqa: F403
+from .attention import *  # noqa: F403
 from .containers import ModuleList, ParameterList, Sequential
 from .convolution import *  # noqa: F403
 from .layers import Bilinear, Dropout, Flatten, Identity, LayerNorm, Linear
@@ -29,6 +31,7 @@ __all__ = [
 ]  # fmt: skip
 __all__ += [
     *_activation.__all__,
+    *_attention.__all__,
     *_convolution.__all__,
     *_loss.__all__,
     *_shaping.__all__,

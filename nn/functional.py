@@ -15,12 +15,14 @@ from ..core.ops.loss import nll_loss as _nll_loss
 from ..core.ops.products import bilinear
 from ..core.value import Tensor
 from . import functional_activation as _activation
+from . import functional_attention as _attention
 from . import functional_loss as _loss
 from . import functional_norm as _norm
 from . import functional_shape as _shape
 from . import spatial as _spatial
 from .arguments import probability
 from .functional_activation import *  # noqa: F403
+from .functional_attention import *  # noqa: F403
 from .functional_loss import *  # noqa: F403
 from .functional_norm import *  # noqa: F403
 from .functional_shape import *  # noqa: F403
@@ -31,7 +33,7 @@ __all__ = [
     "gelu", "l1_loss", "leaky_relu", "linear", "log_softmax",
     "mse_loss", "nll_loss", "relu", "sigmoid", "silu", "softmax",
     "softplus", "tanh",
-    *_spatial.__all__, *_activation.__all__, *_loss.__all__, *_shape.__all__, *_norm.__all__,
+    *_spatial.__all__, *_activation.__all__, *_attention.__all__, *_loss.__all__, *_shape.__all__, *_norm.__all__,
 ]  # fmt: skip
 
 

@@ -23,6 +23,9 @@ class _Channels(Module):
     """A norm with one weight and bias for each channel, and perhaps running statistics. ndim: axes it takes."""
 
     ndim: tuple[int, ...] = ()
+    running_mean: Any
+    running_var: Any
+    num_batches_tracked: Any
 
     def __init__(
         self,
@@ -59,6 +62,7 @@ class _Channels(Module):
         self.reset_running_stats()
         if self.weight is not None:
             init.ones_(self.weight)
+        if self.bias is not None:
             init.zeros_(self.bias)
 
     def _check(self, x: Any) -> None:

@@ -336,10 +336,22 @@ def _as_four(x, batch, heads):
 
 
 def _dropped(q, k, v, mask, is_causal, scale, p):
-    s = _scores(q, k, mask, is_causal, scale, 0)
-    weights = E.exp(s - _finite(logsumexp(s, axis=-1, keepdims=True)))
+    weights = _weights(q, k, mask, is_causal, scale)
     weights = weights * 0.0 if p == 1 else dropout(weights, p=p)
     return matmul(weights, _spread(v, q.shape[1]))
+
+
+def _weights(q, k, mask, is_causal, scale):
+    s = _scores(q, k, mask, is_causal, scale, 0)
+    return E.exp(s - _finite(logsumexp(s, axis=-1, keepdims=True)))
+
+
+def attention_with_weights(q, k, v, mask=None, *, is_causal=False, dropout_p=0.0):
+    """Attention [B, H, M, D] scaled by `1 / sqrt(D)`, and its weights [B, H, M, N], with dropout."""
+    weights = _weights(q, k, mask, is_causal, 1 / math.sqrt(q.shape[-1]))
+    if dropout_p:
+        weights = weights * 0.0 if dropout_p == 1 else dropout(weights, p=dropout_p)
+    return matmul(weights, v), weights
 
 
 scaled_dot_product_attention.sample((2, 3, 4), (2, 5, 4), (2, 5, 3)).sample(
