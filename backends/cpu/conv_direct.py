@@ -58,8 +58,10 @@ lines = (count - 1) * step_y + (taps_y - 1) * abs(tap_y) + 1
 low_y = line0 * step_y + origin_y + back_y
 first = min(lines, max(0, -low_y))
 last = max(first, min(lines, h - low_y))
-for part in range(taps_z * step_x):
-    tz, phase = part // step_x, part % step_x
+pairs = step_x == 2 and x_x == SIZE
+phases = 1 if pairs else step_x
+for part in range(taps_z * phases):
+    tz, phase = part // phases, part % phases
     z = front * step_z + tz * tap_z + origin_z
     inside = 0 <= z < d
     start = origin_x + back_x + phase
@@ -73,7 +75,10 @@ for part in range(taps_z * step_x):
             right = high if inside and stage == 1 else 0
             here = source + j * step_x * x_x + line * x_y
             there = to + j * SIZE + line * line_pitch
-            if step_x * x_x == SIZE:
+            if pairs:
+                low, right = -(start + 2 * j), w - (start + 2 * j) if right else 0
+                split_pairs_T(there, there + split, line_pitch, here, x_y, end - line, low, right, LANES)
+            elif step_x * x_x == SIZE:
                 copy_lanes_T(there, line_pitch, here, x_y, end - line, LANES, low, right, LANES)
             else:
                 gather_lanes_T(there, line_pitch, here, x_y, step_x * x_x, end - line, LANES, low, right, LANES)
@@ -95,10 +100,13 @@ HEAD
             channel = group * channels + c
 COPY
             for row in range(rows):
-                for tap in range(taps):
-                    tz, ty, tx = tap // (taps_y * taps_x), tap // taps_x % taps_y, tap % taps_x
-                    weight = load_T(f + group * f_group + row * f_row + c * f_c + tz * f_z + ty * f_y + tx * f_x, 0)
-                    store_T(table, tap * PER_ENTRY + PER_NUMBER, weight)
+                tap, numbers = 0, f + group * f_group + row * f_row + c * f_c
+                for tz in range(taps_z):
+                    for ty in range(taps_y):
+                        for tx in range(taps_x):
+                            weight = load_T(numbers + tz * f_z + ty * f_y + tx * f_x, 0)
+                            store_T(table, tap * PER_ENTRY + PER_NUMBER, weight)
+                            tap += 1
                 at = (image * groups * rows + group * rows + row) * out_plane + out_first
                 at += front * out_z * out_area + line0 * out_y * out_line
                 to, to_step = out + at * SIZE, out_y * out_line * SIZE

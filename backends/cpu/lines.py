@@ -8,13 +8,17 @@
     chain of fused multiply-adds per element. Src is read in whole vectors.
 `dot_lines_X(sums, a, a_step, b, b_step, lines, columns, vectors, lanes)`
     sums[l] += a[line, e] * b[line, e] for e = l, l + lanes, ...: one vector of sums over all lines.
+`split_pairs_X(even, odd, dst_step, src, src_step, count, low, high, lanes)`
+    count lines of 2 * lanes elements, taken apart by even and odd places; zeros outside [low, high).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from .vectors import FLOATS, I1, I64, Loop, Vectors, on_vectors
+from llvmlite import ir
+
+from .vectors import FLOATS, I1, I32, I64, Loop, Vectors, on_vectors
 
 
 def _emit_sum(v: Vectors, args: Any, rows: int, vectors: int) -> None:
@@ -67,8 +71,23 @@ def _emit_dot(v: Vectors, args: Any, vectors: int) -> None:
     v.store(b.fadd(v.load(sums), row[0]), sums)
 
 
+def _emit_split(v: Vectors, args: Any) -> None:
+    b = v.builder
+    even, odd, dst_step, src, src_step, count, low, high = args
+    lanes = I64(v.lanes)
+    masks = v.between(low, high), v.between(b.sub(low, lanes), b.sub(high, lanes))
+    kind = ir.VectorType(I32, v.lanes)
+    loop = Loop(b, count, [even, odd, src])
+    to, beside, at = loop.carried
+    pair = [v.masked_load(b.add(at, I64(k * v.lanes * v.size)), mask) for k, mask in enumerate(masks)]
+    for first, place in ((0, to), (1, beside)):
+        v.store(b.shuffle_vector(*pair, ir.Constant(kind, list(range(first, 2 * v.lanes, 2)))), place)
+    loop.close([b.add(to, dst_step), b.add(beside, dst_step), b.add(at, src_step)])
+
+
 __all__: list[str] = []
+_TABLE = (("sum_taps", _emit_sum, 9, 3), ("dot_lines", _emit_dot, 7, 2), ("split_pairs", _emit_split, 8, 1))
 for _char in FLOATS:
-    for _name, _emit, _n, _literals in (("sum_taps", _emit_sum, 9, 3), ("dot_lines", _emit_dot, 7, 2)):
+    for _name, _emit, _n, _literals in _TABLE:
         globals()[f"{_name}_{_char}"] = on_vectors(_name, _char, _n, _emit, _literals)
         __all__.append(f"{_name}_{_char}")
