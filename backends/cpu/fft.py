@@ -17,7 +17,7 @@ import numpy as np
 
 from ...core.backend import Arg, Kernel, Operand, Program, float_bits
 from ...core.lower import copy, fill
-from ...core.types import DType
+from ...core.types import DType, contiguous_strides
 
 LANES = 16
 #: prime factors up to this have passes of their own
@@ -141,6 +141,23 @@ def _passes_source(c: str) -> str:
 {pad}y0r = {add}(x0r, ar); y0i = {add}(x0i, ai)
 {pad}y1r = {add}(cr, br); y1i = {add}(ci, bi)
 {pad}y2r = {sub}(cr, br); y2i = {sub}(ci, bi)"""
+    number = (lambda v: f"types.float32({v})") if c == "f32" else str
+    fill_ = lambda v: f"w_fill_{c}({number(v)})"
+    c1, c2 = fill_(math.cos(2 * math.pi / 5)), fill_(math.cos(4 * math.pi / 5))
+    s1, s2 = fill_(math.sin(2 * math.pi / 5)), fill_(math.sin(4 * math.pi / 5))
+    five = f"""{pad}ar = {add}(x1r, x4r); ai = {add}(x1i, x4i)
+{pad}br = {add}(x2r, x3r); bi = {add}(x2i, x3i)
+{pad}cr = {sub}(x1r, x4r); ci = {sub}(x1i, x4i)
+{pad}dr = {sub}(x2r, x3r); di = {sub}(x2i, x3i)
+{pad}er = {fma}(br, {c2}, {fma}(ar, {c1}, x0r)); ei = {fma}(bi, {c2}, {fma}(ai, {c1}, x0i))
+{pad}fr = {fma}(br, {c1}, {fma}(ar, {c2}, x0r)); fi = {fma}(bi, {c1}, {fma}(ai, {c2}, x0i))
+{pad}gr = {fma}(dr, {s2}, {mul}(cr, {s1})); gi = {fma}(di, {s2}, {mul}(ci, {s1}))
+{pad}hr = {sub}({mul}(cr, {s2}), {mul}(dr, {s1})); hi = {sub}({mul}(ci, {s2}), {mul}(di, {s1}))
+{pad}y0r = {add}(x0r, {add}(ar, br)); y0i = {add}(x0i, {add}(ai, bi))
+{pad}y1r = {add}(er, gi); y1i = {sub}(ei, gr)
+{pad}y2r = {add}(fr, hi); y2i = {sub}(fi, hr)
+{pad}y3r = {sub}(fr, hi); y3i = {add}(fi, hr)
+{pad}y4r = {sub}(er, gi); y4i = {add}(ei, gr)"""
     return f"""
 @function
 def passes(a, b, n, radices, table, scale):
@@ -153,7 +170,7 @@ def passes(a, b, n, radices, table, scale):
         step = s * scale
         far = 32 * s * m
         near = 32 * s
-{one(4, four)}{one(2, two)}{one(3, three)}        else:
+{one(4, four)}{one(2, two)}{one(3, three)}{one(5, five)}        else:
             # A small odd prime: every output is a sum over all inputs. Its roots are every (m s scale)th.
             turn = m * step
             for p in range(m):
@@ -548,6 +565,83 @@ def _doubled(program: Program, x: Operand) -> None:
     lower_map(program, x.shape, [x], [Expr("add", x.dtype, (arg, arg))], [x], ("double",))
 
 
+@functools.cache
+def _halves_source(c: str, forward: bool) -> str:
+    """Between n real points and the transform of their n / 2 pairs, taken as complex numbers."""
+    number = "float32" if c == "f32" else "float64"
+    head = f"""    x, out, table, lines, m, turned = args[0], args[1], args[2], args[3], args[4], args[5]
+    inside = types.{number}(bits_f64(args[6]))
+    half = types.{number}(0.5)
+    sign = types.{number}(-1 if turned != 0 else 1)
+    for line in range(share(lines, chunk, nchunks), share(lines, chunk + 1, nchunks)):
+"""
+    if forward:
+        return f"""# fft {c}: spectrum of real lines from that of their pairs
+def kernel(args, chunk, nchunks):
+{head}        at = 2 * m * line
+        to = 2 * (m + 1) * line
+        for k in range(m + 1):
+            i = k if k < m else 0
+            j = m - k if k > 0 else 0
+            ar = load_{c}(x, at + 2 * i)
+            ai = load_{c}(x, at + 2 * i + 1)
+            br = load_{c}(x, at + 2 * j)
+            bi = -load_{c}(x, at + 2 * j + 1)
+            wr = load_{c}(table, 2 * k)
+            wi = load_{c}(table, 2 * k + 1)
+            dr = ar - br
+            di = ai - bi
+            weight = half * inside if 0 < k < m else half
+            store_{c}(out, to + 2 * k, weight * (ar + br + (di * wr + dr * wi)))
+            store_{c}(out, to + 2 * k + 1, weight * sign * (ai + bi + (di * wi - dr * wr)))
+"""
+    return f"""# fft {c}: spectrum of pairs from that of real lines
+def kernel(args, chunk, nchunks):
+{head}        at = 2 * (m + 1) * line
+        to = 2 * m * line
+        for k in range(m):
+            j = m - k
+            first = inside if k > 0 else half + half
+            last = inside if j < m else half + half
+            ar = first * load_{c}(x, at + 2 * k)
+            ai = first * sign * load_{c}(x, at + 2 * k + 1)
+            br = last * load_{c}(x, at + 2 * j)
+            bi = -last * sign * load_{c}(x, at + 2 * j + 1)
+            if k == 0:  # frequency 0 and the highest one are real
+                ai = half - half
+                bi = half - half
+            wr = load_{c}(table, 2 * k)
+            wi = load_{c}(table, 2 * k + 1)
+            dr = ar - br
+            di = ai - bi
+            store_{c}(out, to + 2 * k, ar + br - (wr * di - wi * dr))
+            store_{c}(out, to + 2 * k + 1, ai + bi + (wr * dr + wi * di))
+"""
+
+
+def _halves(
+    program: Program, x: Operand, out: Operand, n: int, forward: bool, turned: bool, inside: float
+) -> None:
+    dtype = (out if forward else x).dtype.real
+    lines = math.prod(out.shape[:-1])
+    args: list[Arg] = [
+        x.slot,
+        out.slot,
+        _roots(n, dtype.name),
+        lines,
+        n // 2,
+        int(turned),
+        float_bits(inside),
+    ]
+    program.launch(_halves_source(dtype.char, forward), args, program.chunks(lines, lines * n * 16.0))
+
+
+def _paired(x: Operand, dtype: DType) -> Operand:
+    """Contiguous real lines of even length as complex ones of half the length."""
+    shape = (*x.shape[:-1], x.shape[-1] // 2)
+    return Operand(x.source, x.offset, dtype, shape, contiguous_strides(shape))
+
+
 def fft_r2c(
     program: Program,
     inputs: Sequence[Any],
@@ -563,12 +657,24 @@ def fft_r2c(
     n, half = x.shape[axis], out.shape[axis]
     if out.size == 0:
         return
+    inside = (n - 1) // 2
+    if n % 2 == 0 and axis == len(x.shape) - 1:
+        if x.dtype is not out.dtype.real or not x.is_contiguous:
+            full = program.scratch_operand(out.dtype.real, x.shape)
+            copy(program, x, full)
+            program.wave()
+            x = full
+        pairs = _paired(x, out.dtype)
+        made = program.scratch_operand(out.dtype, pairs.shape)
+        transform(program, pairs, made, axis, False, scale)
+        program.wave()
+        _halves(program, made, out, n, True, inverse, 2.0 if double else 1.0)
+        return
     whole = _as_complex(program, x, out.dtype)
     result = program.scratch_operand(out.dtype, x.shape)
     transform(program, whole, result, axis, inverse, scale)
     program.wave()
     _copy_pairs(program, _cut(result, axis, 0, half), out)
-    inside = (n - 1) // 2
     if double and inside:
         program.wave()
         _doubled(program, _parts(_cut(out, axis, 1, inside)))
@@ -588,6 +694,14 @@ def fft_c2r(
     """Half a spectrum to real lines; double: the missing half is the conjugate of the other, else zero."""
     x, out = inputs[0], outputs[0]
     if out.size == 0:
+        return
+    if size % 2 == 0 and axis == len(out.shape) - 1 and out.dtype is x.dtype.real:
+        x = _dense(program, x)
+        pairs = _paired(out, x.dtype)
+        made = program.scratch_operand(x.dtype, pairs.shape)
+        _halves(program, x, made, size, False, not inverse, 1.0 if double else 0.5)
+        program.wave()
+        transform(program, made, pairs, axis, True, scale)
         return
     whole = program.scratch_operand(x.dtype, out.shape)
     # Imaginary parts of what is its own mirror image fall out with the imaginary part of the result.
