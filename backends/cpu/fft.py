@@ -204,16 +204,53 @@ def passes(a, b, n, radices, table, scale):
 """
 
 
+def _moves_source(c: str) -> str:
+    """Sixteen lines at once: pairs taken apart and put together, squares of 16 x 16 transposed."""
+    rows = "\n".join(f"    x{k} = w_read_{c}(x, at + {k} * pitch)" for k in range(16))
+    rounds = []
+    for _ in range(4):  # four times row i between row i + 8
+        made = [f"w_{('low', 'high')[k % 2]}_{c}(x{k // 2}, x{k // 2 + 8})" for k in range(16)]
+        rounds.append(f"    {', '.join(f'x{k}' for k in range(16))} = {', '.join(made)}")
+    stores = "\n".join(f"    w_write_{c}(out, to + {k} * step, x{k})" for k in range(16))
+    return f"""from duograd.backends.cpu.wide_pairs import w_even_{c}, w_high_{c}, w_low_{c}, w_odd_{c}
+
+@function
+def apart(x, at, out, to, swap):
+    # Sixteen complex numbers as real parts and, sixteen places on, imaginary parts; swap: the other way round.
+    u = w_read_{c}(x, at)
+    v = w_read_{c}(x, at + 16)
+    w_write_{c}(out, to + 16 * swap, w_even_{c}(u, v))
+    w_write_{c}(out, to + 16 - 16 * swap, w_odd_{c}(u, v))
+
+@function
+def together(out, to, re, im, swap):
+    if swap == 0:
+        w_write_{c}(out, to, w_low_{c}(re, im))
+        w_write_{c}(out, to + 16, w_high_{c}(re, im))
+    else:
+        w_write_{c}(out, to, w_low_{c}(im, re))
+        w_write_{c}(out, to + 16, w_high_{c}(im, re))
+
+@function
+def transpose(x, at, pitch, out, to, step):
+{rows}
+{chr(10).join(rounds)}
+{stores}
+"""
+
+
 @functools.cache
 def _whole_source(c: str) -> str:
     return f"""# fft {c}: whole lines, one in each lane
 {_passes_source(c)}
+{_moves_source(c)}
 def kernel(args, chunk, nchunks):
     x, out, table, radices, n, scale = args[0], args[1], args[2], args[3], args[4], bits_f64(args[5])
     outer, lanes, x_outer, x_lane, x_k = args[6], args[7], args[8], args[9], args[10]
     out_outer, out_lane, out_k, swap = args[11], args[12], args[13], args[14]
     a = args[15] + chunk * args[16]
-    b = a + quotient(args[16], 2)
+    b = a + args[17]
+    square = b + args[17]
     blocks = quotient(lanes + 15, 16)
     factor = w_fill_{c}(types.{"float32" if c == "f32" else "float64"}(scale))
     tasks = outer * blocks
@@ -222,12 +259,37 @@ def kernel(args, chunk, nchunks):
         first = 16 * remainder(task, blocks)
         mask = w_mask(lanes, first)
         at = 2 * (o * x_outer + first * x_lane)
-        for k in range(n):
+        # Lanes side by side are loaded as they stand, lines side by side by squares, what is left one by one.
+        beside = 0
+        by_squares = 0
+        if first + 16 <= lanes and x_lane == 1:
+            beside = n
+        elif first + 16 <= lanes and x_k == 1:
+            by_squares = n - remainder(n, 16)
+        for k in range(beside):
+            apart(x, at + 2 * k * x_k, a, 32 * k, swap)
+        for k in range(0, by_squares, 16):
+            for lane in range(16):
+                apart(x, at + 2 * (lane * x_lane + k), square, 32 * lane, swap)
+            transpose(square, 0, 32, a, 32 * k, 32)
+            transpose(square, 16, 32, a, 32 * k + 16, 32)
+        for k in range(max(beside, by_squares), n):
             w_write_{c}(a, 32 * k, w_gather_{c}(x, at + 2 * k * x_k + swap, 2 * x_lane, mask))
             w_write_{c}(a, 32 * k + 16, w_gather_{c}(x, at + 2 * k * x_k + 1 - swap, 2 * x_lane, mask))
         done = passes(a, b, n, radices, table, 1)
         to = 2 * (o * out_outer + first * out_lane)
-        for k in range(n):
+        for k in range(beside):
+            re = w_mul_{c}(w_read_{c}(done, 32 * k), factor)
+            im = w_mul_{c}(w_read_{c}(done, 32 * k + 16), factor)
+            together(out, to + 2 * k * out_k, re, im, swap)
+        for k in range(0, by_squares, 16):
+            transpose(done, 32 * k, 32, square, 0, 32)
+            transpose(done, 32 * k + 16, 32, square, 16, 32)
+            for lane in range(16):
+                re = w_mul_{c}(w_read_{c}(square, 32 * lane), factor)
+                im = w_mul_{c}(w_read_{c}(square, 32 * lane + 16), factor)
+                together(out, to + 2 * (lane * out_lane + k), re, im, swap)
+        for k in range(max(beside, by_squares), n):
             re = w_mul_{c}(w_read_{c}(done, 32 * k), factor)
             im = w_mul_{c}(w_read_{c}(done, 32 * k + 16), factor)
             w_scatter_{c}(out, to + 2 * k * out_k + swap, 2 * out_lane, re, mask)
@@ -239,14 +301,19 @@ def kernel(args, chunk, nchunks):
 def _split_source(c: str) -> str:
     return f"""# fft {c}: lines as matrices of n1 x n2, lanes are columns and then rows
 {_passes_source(c)}
+{_moves_source(c)}
 @function
 def columns(x, at, x_k, swap, first, n1, n2, pitch, table, radices, a, b, turns, to, size):
     # Transforms of 16 columns from number `first` on, turned, to rows of the planes at `to` and `to + size`.
     mask = w_mask(n2, first)
+    beside = first + 16 <= n2 and x_k == 1
     for j in range(n1):
         k = at + 2 * (j * n2 + first) * x_k
-        w_write_{c}(a, 32 * j, w_gather_{c}(x, k + swap, 2 * x_k, mask))
-        w_write_{c}(a, 32 * j + 16, w_gather_{c}(x, k + 1 - swap, 2 * x_k, mask))
+        if beside:
+            apart(x, k, a, 32 * j, swap)
+        else:
+            w_write_{c}(a, 32 * j, w_gather_{c}(x, k + swap, 2 * x_k, mask))
+            w_write_{c}(a, 32 * j + 16, w_gather_{c}(x, k + 1 - swap, 2 * x_k, mask))
     done = passes(a, b, n1, radices, table, n2)
     # The turn of element k, column l is root k l: those of k below 16 are kept, those of multiples of 16 read.
     for k in range(min(16, n1)):
@@ -268,14 +335,24 @@ def columns(x, at, x_k, swap, first, n1, n2, pitch, table, radices, a, b, turns,
 @function
 def rows(x, size, pitch, first, n1, n2, table, radices, a, b, out, to, out_k, swap, factor):
     mask = w_mask(n1, first)
-    for j in range(n2):
+    squares = n2 - remainder(n2, 16) if first + 16 <= n1 else 0
+    for j in range(0, squares, 16):
+        transpose(x, first * pitch + j, pitch, a, 32 * j, 32)
+        transpose(x, size + first * pitch + j, pitch, a, 32 * j + 16, 32)
+    for j in range(squares, n2):
         w_write_{c}(a, 32 * j, w_gather_{c}(x, first * pitch + j, pitch, mask))
         w_write_{c}(a, 32 * j + 16, w_gather_{c}(x, size + first * pitch + j, pitch, mask))
     done = passes(a, b, n2, radices, table, n1)
+    beside = first + 16 <= n1 and out_k == 1
     for k in range(n2):
         at = to + 2 * (k * n1 + first) * out_k
-        w_scatter_{c}(out, at + swap, 2 * out_k, w_mul_{c}(w_read_{c}(done, 32 * k), factor), mask)
-        w_scatter_{c}(out, at + 1 - swap, 2 * out_k, w_mul_{c}(w_read_{c}(done, 32 * k + 16), factor), mask)
+        re = w_mul_{c}(w_read_{c}(done, 32 * k), factor)
+        im = w_mul_{c}(w_read_{c}(done, 32 * k + 16), factor)
+        if beside:
+            together(out, at, re, im, swap)
+        else:
+            w_scatter_{c}(out, at + swap, 2 * out_k, re, mask)
+            w_scatter_{c}(out, at + 1 - swap, 2 * out_k, im, mask)
 
 def kernel(args, chunk, nchunks):
     x, out, table, radices1, radices2 = args[0], args[1], args[2], args[3], args[4]
@@ -354,9 +431,10 @@ def transform(program: Program, x: Operand, out: Operand, axis: int, inverse: bo
         lane, step = (by_inner, by_outer) if inner > 1 else (by_outer, 0)
         blocks = tasks_outer * -(-lanes // LANES)
         chunks = program.chunks(blocks, work)
-        area = 2 * n * 2 * LANES * size
+        half = n * 2 * LANES * size
+        area = 2 * half + 2 * LANES * LANES * size
         args: list[Arg] = [x.slot, out.slot, table, _factor_table(n), n, bits, tasks_outer, lanes]
-        args += [step, lane, by_k, step, lane, by_k, int(inverse), program.scratch(area * chunks), area]
+        args += [step, lane, by_k, step, lane, by_k, int(inverse), program.scratch(area * chunks), area, half]
         program.launch(_whole_source(real.char), args, chunks)
         return
     pitch = n2 + LANES
