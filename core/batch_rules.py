@@ -182,6 +182,12 @@ def _matrix(b: Any, x: Any, n: int, axis: int) -> Any:
     return aligned(b, x, n)
 
 
+@rule("fft_c2c", "fft_c2r", "fft_r2c")
+def _(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    axis = named["axis"] % rank(inputs[0])
+    return op(inputs[0]._inner, **{**named, "axis": axis + 1})
+
+
 @rule(
     "cholesky_ex", "lu_factor_ex", "qr", "svd_ex", "svdvals_ex", "eigh_ex", "eigvalsh_ex", "solve_triangular",
     "solve_with", "permute_rows",

@@ -167,3 +167,9 @@ def test_errors_tell_the_fix():
 def test_an_empty_batch_stays_empty():
     assert dg.fft.fft(dg.zeros((0, 4))).shape == (0, 4)
     assert dg.fft.rfft(dg.zeros((0, 4))).shape == (0, 3)
+
+
+def test_maps_over_examples_are_one_transform():
+    x = values((3, 4, 8), "float64")
+    got = dg.vmap(lambda row: dg.fft.irfft(dg.fft.rfft(row, axis=0), n=4, axis=0))(dg.tensor(x))
+    near(got.numpy(), x, "float64")

@@ -20,7 +20,7 @@ from .creation import arange
 from .padding import pad
 from .shape import concat, slice_
 
-_NO_ONNX = "ONNX has no complex tensors"
+_NO_ONNX = "ONNX has no complex tensors; its DFT takes pairs"
 
 
 def _along(op, x, axis):
