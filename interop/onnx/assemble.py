@@ -135,9 +135,7 @@ def write_record(o: RuleBuilder, record: Record, handles: dict[Value, Handle], c
     out_types = [v.type for v in record.outputs]
     types = [x.type for x in (*record.inputs, *record.outputs) if isinstance(x, Value)]
     if not op.is_view and any(t.dtype.is_complex for t in types):
-        raise _cannot(
-            op, "ONNX has no arithmetic on complex numbers", record.line, "export real and imaginary part"
-        )
+        raise _cannot(op, op.no_onnx or _NO_COMPLEX, record.line, "export real and imaginary part")
     o.begin(op.name, record.line, inputs, out_types[0].dtype)
     before = len(o.steps)
     try:
