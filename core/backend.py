@@ -214,6 +214,10 @@ class Backend(Protocol):
         """An uninitialised storage of at least `nbytes`."""
         ...
 
+    def maker(self, nbytes: int) -> Callable[[], Any]:
+        """A function that makes storages as `empty(nbytes)` does: what does not change between calls is done."""
+        ...
+
     def describe(self) -> dict[str, Any]:
         """Facts about the device for people."""
         ...

@@ -77,7 +77,7 @@ class TapePlan(NamedTuple):
     outs: bool
 
 
-def _plan(op: Op, count: int, needs: int) -> TapePlan:
+def plan_of(op: Op, count: int, needs: int) -> TapePlan:
     """The plan of an op with `count` inputs of which those in the bits of `needs` want a gradient."""
     rules: Any = op.joint
     if rules is not None:
@@ -132,28 +132,33 @@ def record_planned(
         bit += bit
     plan: TapePlan | None = op.tape_plans.get((len(inputs), needs) if op.variadic else needs)
     if plan is None:
-        plan = _plan(op, len(inputs), needs)
+        plan = plan_of(op, len(inputs), needs)
         op.tape_plans[(len(inputs), needs) if op.variadic else needs] = plan
-    rules, tensors, types, listed, outs = plan
     saved: dict[str, Any] = {}
-    node = Node(op, attrs, edges, rules, saved, out_types, where)
-    for name, k in tensors:
+    node = Node(op, attrs, edges, plan.rules, saved, out_types, where)
+    for name, k in plan.tensors:
         x = inputs[k]
         saved[name] = (x, 0) if x is None or x.__class__ in _NUMBER_SET else (x, x._get_version())
-    for name, k in types:
-        x = inputs[k]
-        saved[name] = x if x is None or x.__class__ in _NUMBER_SET else x.type
-    if listed & 1:
-        saved[op.input_names[0]] = tuple([(x, x._get_version()) for x in inputs])
-    if listed & 2:
-        saved["types"] = tuple([x.type for x in inputs])
-    if outs:
-        # A detached alias: the tensor itself would close a reference cycle with its node.
-        node.outs = tuple([(y._alias(), y._get_version()) for y in outputs])
+    keep_rest(node, plan, inputs, outputs)
     for k, y in enumerate(outputs):
         if has_gradient(out_types[k].dtype):
             y._node, y._index, y._requires_grad = node, k, True
     return node
+
+
+def keep_rest(node: Node, plan: TapePlan, inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> None:
+    """Keep of a call what a plan asks for besides single inputs: types, lists of inputs, outputs."""
+    saved = node.saved
+    for name, k in plan.types:
+        x = inputs[k]
+        saved[name] = x if x is None or x.__class__ in _NUMBER_SET else x.type
+    if plan.listed & 1:
+        saved[node.op.input_names[0]] = tuple([(x, x._get_version()) for x in inputs])
+    if plan.listed & 2:
+        saved["types"] = tuple([x.type for x in inputs])
+    if plan.outs:
+        # A detached alias: the tensor itself would close a reference cycle with its node.
+        node.outs = tuple([(y._alias(), y._get_version()) for y in outputs])
 
 
 def has_gradient(dtype: Any) -> bool:

@@ -254,7 +254,7 @@ class EagerExecutor:
             if made is not None:
                 shape, strides, offset = made
                 go = view(op, attrs, layout(x.dtype, shape, strides, device), offset * x.dtype.itemsize)
-                return Recipe(go, taped(go, op, attrs, out_types, StepTable(op, attrs).step))
+                return Recipe(go, taped(go, op, attrs, out_types, StepTable(op).step))
         out_types = op.infer(types, attrs)
         program, operands, numbers = self._operands(op, inputs, attrs, types, out_types, device)
         layouts = [(layout(t.dtype, t.shape, None, device), max(1, t.nbytes)) for t in out_types]
@@ -264,7 +264,7 @@ class EagerExecutor:
         ]
         lower_op(program, op, operands, outs, attrs)
         run = self._call(op, inputs, attrs, program, numbers, layouts).run()
-        return Recipe(run, taped(run, op, attrs, out_types, StepTable(op, attrs).step))
+        return Recipe(run, taped(run, op, attrs, out_types, StepTable(op).step))
 
     def _make_into(
         self, op: Op, inputs: tuple[Any, ...], attrs: Attrs, into: tuple[EagerTensor, ...]
@@ -324,7 +324,7 @@ class EagerExecutor:
         backend = program.backend
         execute = backend.load(program).run if program.launches else None
         kinds = [x._layout if isinstance(x, EagerTensor) else x.__class__ for x in inputs]
-        return Call(op, attrs, kinds, numbers, layouts, execute, backend.empty, program.scratch_bytes)
+        return Call(op, attrs, kinds, numbers, layouts, execute, backend.maker, program.scratch_bytes)
 
     def _device(self, op: Op, devices: set[str], attrs: Attrs) -> str:
         """Where an op runs: on the device it is told (ops that make tensors), else where its inputs are."""

@@ -19,8 +19,10 @@ Inputs = tuple[Any, ...]
 
 def launcher(fused: Fused, device: str) -> Callable[..., list[EagerTensor]]:
     """A function from a body's tensors (and numbers) to the outputs of its program."""
-    execute, empty, name = fused.execute, get_backend(device).empty, fused.name
-    outputs, numbers, drawn, arena_bytes = fused.outputs, fused.numbers, fused.drawn, fused.arena_bytes
+    execute, backend, name = fused.execute, get_backend(device), fused.name
+    outputs = [(lay, backend.maker(nbytes)) for lay, nbytes in fused.outputs]
+    numbers, drawn, arena = fused.numbers, fused.drawn, backend.maker(fused.arena_bytes)
+    takes_arena = fused.arena_bytes > 0
     constants = fused.constants  # kept alive
     fixed = [x._storage.ptr + x._offset for x in constants]
     tail = list(fused.tail)
@@ -29,8 +31,8 @@ def launcher(fused: Fused, device: str) -> Callable[..., list[EagerTensor]]:
         values = [x._storage.ptr + x._offset for x in tensors]
         values += fixed
         made = []
-        for lay, nbytes in outputs:
-            storage = empty(nbytes)
+        for lay, make in outputs:
+            storage = make()
             values.append(storage.ptr)
             made.append(EagerTensor(lay, storage))
         for number, dtype in numbers:
@@ -39,23 +41,23 @@ def launcher(fused: Fused, device: str) -> Callable[..., list[EagerTensor]]:
                 check_scalar_range(name, x, dtype)
             values.append(scalar_bits(x, dtype))
         values += tail
-        if arena_bytes:
-            arena = empty(arena_bytes)
-            values.append(arena.ptr)
+        if takes_arena:
+            scratch = arena()
+            values.append(scratch.ptr)
         if execute is not None:
             execute(values)
         for generator, count in drawn:
             generator._offset += count
         return made
 
-    if fused.execute is not None and len(outputs) == 1 and not (numbers or drawn or arena_bytes):
-        lay, nbytes = outputs[0]
+    if fused.execute is not None and len(outputs) == 1 and not (numbers or drawn or takes_arena):
+        lay, make = outputs[0]
         fixed_tail = tail
 
         def launch_one(tensors: Sequence[Any], given: Sequence[Any] = ()) -> list[EagerTensor]:
             values = [x._storage.ptr + x._offset for x in tensors]
             values += fixed
-            storage = empty(nbytes)
+            storage = make()
             values.append(storage.ptr)
             values += fixed_tail
             execute(values)
@@ -117,7 +119,7 @@ class _Composite:
         self.attrs = attrs
         self.spots = [k for k, x in enumerate(inputs) if x is not None]
         self.fits = bool(self.spots) and all(isinstance(inputs[k], EagerTensor) for k in self.spots)
-        self.plain, self.steps = _Body(op.name), StepTable(op, attrs)
+        self.plain, self.steps = _Body(op.name), StepTable(op)
         self.bodies: dict[int, _Body] = {}
         self.taped: dict[int, Callable[[Inputs], Any]] = {}
         self.recipe = Recipe(self.expand, self.record if self.own else self.record_inside)
@@ -199,7 +201,7 @@ class _Composite:
         outs = result if isinstance(result, tuple) else (result,)
         node = vjp.record(self.op, inputs, self.attrs, outs)
         if node is not None:
-            node.step = self.steps.step(node)
+            node.step = self.steps.step(sum(1 << k for k, e in enumerate(node.edges) if e is not None))
         return result
 
     def record_inside(self, inputs: Inputs) -> Any:
@@ -322,20 +324,19 @@ class _TapedComposite:
 
 
 class StepTable:
-    """The gradient steps of an op's calls, by which inputs want a gradient."""
+    """The gradient steps of an op's calls, by the bits of the inputs that want a gradient."""
 
-    __slots__ = ("attrs", "found", "op")
+    __slots__ = ("found", "name")
 
-    def __init__(self, op: Op, attrs: Attrs):
-        self.op, self.attrs = op, attrs
-        self.found: dict[Any, Step] = {}
+    def __init__(self, op: Op):
+        self.name = op.name
+        self.found: dict[int, Step] = {}
 
-    def step(self, node: vjp.Node) -> Step:
-        """The step of a recorded call."""
-        needs = tuple([e is not None for e in node.edges])
+    def step(self, needs: int) -> Step:
+        """The step of calls in which these inputs want a gradient."""
         step = self.found.get(needs)
         if step is None:
-            step = self.found[needs] = Step(self.op.name)
+            step = self.found[needs] = Step(self.name)
         return step
 
 
@@ -377,7 +378,9 @@ def _layouts(grads: list[Any]) -> Any:
 def _way(name: str, node: vjp.Node, grads: list[Any], results: list[Any]) -> Any:
     """The step as a function of what the node kept and the gradients; None when it stays op by op."""
     tensors, numbers = vjp.kept(node) + grads, vjp.kept_numbers(node)
-    if not all(isinstance(x, EagerTensor) for x in tensors) or any(x.__class__ is bool for x in numbers):
+    if not all(isinstance(x, EagerTensor) for x in tensors) or any(
+        x.__class__ not in (int, float) for x in numbers
+    ):
         return None
     places: list[Any] = []
     for y in results:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..core import vjp
 from ..core.backend import scalar_bits, scalar_words
 from ..core.errors import user_place
 from ..core.op import Attrs, Op
 from ..core.types import TensorType, check_scalar_range
-from ..core.vjp import has_gradient, record_planned
+from ..core.vjp import Node, has_gradient
 from .tensor import EagerTensor, Layout
 
 Inputs = tuple[Any, ...]
@@ -30,26 +31,51 @@ class Recipe:
 
 
 def taped(run: Run, op: Op, attrs: Attrs, types: tuple[TensorType, ...], steps: Any) -> Run:
-    """`run` and then the record of the call. steps(node): what does the step back once it is hot."""
+    """`run` and then the record of the call. steps(needs): what does the step back once it is hot."""
     if not op.differentiable or not any(has_gradient(t.dtype) for t in types):
         return run
-    if len(types) == 1:
+    plans: dict[int, tuple[Any, ...]] = {}
+    number, gets = vjp._sequence, [k for k, t in enumerate(types) if has_gradient(t.dtype)]
+    new, single = Node.__new__, len(types) == 1
 
-        def one(inputs: Inputs) -> Any:
-            out = run(inputs)
-            node = record_planned(op, inputs, attrs, (out,), types, user_place(4))
-            node.step = steps(node)
-            return out
+    def call(inputs: Inputs) -> Any:
+        # vjp.record_planned, with all that does not change between calls taken out.
+        result = run(inputs)
+        edges: list[Any] = []
+        needs, bit = 0, 1
+        for x in inputs:
+            if x is None or x.__class__ in NUMBERS or not x._requires_grad:
+                edges.append(None)
+            else:
+                before = x._node
+                edges.append(x if before is None else (before, x._index))
+                needs |= bit
+            bit += bit
+        plan = plans.get(needs)
+        if plan is None:
+            made = vjp.plan_of(op, len(inputs), needs)
+            simple = not (made.types or made.listed or made.outs)
+            plan = plans[needs] = made, made.rules, made.tensors, simple, steps(needs)
+        made, rules, tensors, simple, step = plan
+        saved: dict[str, Any] = {}
+        node = new(Node)
+        node.op, node.attrs, node.edges, node.rules, node.saved = op, attrs, edges, rules, saved
+        node.out_types, node.where, node.number = types, user_place(4), next(number)
+        node.outs, node.step, node.hooks = (), step, None
+        for name, k in tensors:
+            x = inputs[k]
+            saved[name] = (x, 0) if x is None or x.__class__ in NUMBERS else (x, x._storage.version)
+        if not simple:
+            vjp.keep_rest(node, made, inputs, (result,) if single else result)
+        if single:
+            result._node, result._requires_grad = node, True
+        else:
+            for k in gets:
+                y = result[k]
+                y._node, y._index, y._requires_grad = node, k, True
+        return result
 
-        return one
-
-    def several(inputs: Inputs) -> Any:
-        outs = run(inputs)
-        node = record_planned(op, inputs, attrs, outs, types, user_place(4))
-        node.step = steps(node)
-        return outs
-
-    return several
+    return call
 
 
 def view(op: Op, attrs: Attrs, lay: Layout, offset: int) -> Run:
@@ -74,22 +100,24 @@ class Call:
 
     def __init__(
         self, op: Op, attrs: Attrs, kinds: Sequence[Any], numbers: Sequence[Any],
-        layouts: Sequence[tuple[Layout, int]], execute: Any, empty: Any, scratch_bytes: int,
+        layouts: Sequence[tuple[Layout, int]], execute: Any, maker: Any, scratch_bytes: int,
     ):  # fmt: skip
-        self.op, self.attrs, self.kinds, self.numbers, self.layouts = op, attrs, kinds, numbers, layouts
-        self.execute, self.empty, self.scratch_bytes = execute, empty, scratch_bytes
+        self.op, self.attrs, self.kinds, self.numbers = op, attrs, kinds, numbers
+        self.execute, self.scratch_bytes = execute, scratch_bytes
+        self.layouts = [(lay, maker(nbytes)) for lay, nbytes in layouts]
+        self.scratch = maker(scratch_bytes)
 
     def run(self) -> Run:
         """The shortest function for this call."""
-        execute, empty = self.execute, self.empty
+        execute = self.execute
         plain = execute is not None and not self.scratch_bytes and self.op.values_rule is None
         if plain and len(self.layouts) == 1 and all(isinstance(k, Layout) for k in self.kinds):
-            lay, nbytes = self.layouts[0]
+            lay, make = self.layouts[0]
             if len(self.kinds) == 1:
 
                 def unary(inputs: Inputs) -> EagerTensor:
                     (x,) = inputs
-                    storage = empty(nbytes)
+                    storage = make()
                     execute([x._storage.ptr + x._offset, storage.ptr])
                     return EagerTensor(lay, storage)
 
@@ -98,7 +126,7 @@ class Call:
 
                 def binary(inputs: Inputs) -> EagerTensor:
                     x, y = inputs
-                    storage = empty(nbytes)
+                    storage = make()
                     execute([x._storage.ptr + x._offset, y._storage.ptr + y._offset, storage.ptr])
                     return EagerTensor(lay, storage)
 
@@ -155,7 +183,7 @@ class Call:
         return values
 
     def _general(self) -> Run:
-        execute, empty, scratch_bytes = self.execute, self.empty, self.scratch_bytes
+        execute, make_scratch, scratch_bytes = self.execute, self.scratch, self.scratch_bytes
         layouts, dynamic, check = self.layouts, self.dynamic(), self.op.values_rule
         attrs = self.op.attrs_dict(self.attrs)
         single = layouts[0] if len(layouts) == 1 else None
@@ -165,19 +193,19 @@ class Call:
                 check(read, *inputs, **attrs)
             values = dynamic(inputs)
             if single is not None:
-                storage = empty(single[1])
+                storage = single[1]()
                 values.append(storage.ptr)
                 result: Any = EagerTensor(single[0], storage)
             else:
                 made = []
-                for lay, nbytes in layouts:
-                    storage = empty(nbytes)
+                for lay, make in layouts:
+                    storage = make()
                     values.append(storage.ptr)
                     made.append(EagerTensor(lay, storage))
                 result = tuple(made)
             if execute is not None:
                 if scratch_bytes:
-                    scratch = empty(scratch_bytes)
+                    scratch = make_scratch()
                     values.append(scratch.ptr)
                 execute(values)
             return result
@@ -186,7 +214,7 @@ class Call:
 
     def run_into(self) -> Callable[[Inputs, tuple[EagerTensor, ...], Any], None]:
         """The function that writes over given tensors; `place` is where the user's call stands."""
-        execute, empty, scratch_bytes = self.execute, self.empty, self.scratch_bytes
+        execute, make_scratch, scratch_bytes = self.execute, self.scratch, self.scratch_bytes
         dynamic, check, attrs = self.dynamic(), self.op.values_rule, self.op.attrs_dict(self.attrs)
 
         def run(inputs: Inputs, into: tuple[EagerTensor, ...], place: Any) -> None:
@@ -200,7 +228,7 @@ class Call:
                 storage.changed = place
             if execute is not None:
                 if scratch_bytes:
-                    scratch = empty(scratch_bytes)
+                    scratch = make_scratch()
                     values.append(scratch.ptr)
                 execute(values)
 

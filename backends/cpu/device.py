@@ -31,6 +31,7 @@ class CpuBackend:
         self._primitives: dict[str, Kernel] | None = None
         self.allocator = Allocator()
         self.empty: Callable[[int], CpuStorage] = self.allocator.empty
+        self.maker: Callable[[int], Callable[[], CpuStorage]] = self.allocator.maker
 
     def num_threads(self) -> int:
         """How many threads a program may use."""

@@ -7,6 +7,7 @@ that no lock is needed: a storage may be freed by the garbage collector anywhere
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from sys import getrefcount
 from typing import Any
 
@@ -46,12 +47,12 @@ class CpuStorage(Storage):
     """A block of the caching allocator; it goes back when the last tensor on it is gone."""
 
     __slots__ = ("_block",)
+    device = "cpu"  # of all of them
 
     def __init__(self, block: Block, nbytes: int):
         self._block = block
         self.ptr = block.ptr
         self.nbytes = nbytes
-        self.device = "cpu"
         self.version = self.tape_version = 0
         self.changed: Any = None
 
@@ -62,59 +63,81 @@ class CpuStorage(Storage):
         steps = tuple(st * width for st in strides)
         return np.ndarray(shape, dtype.np, block.raw, block.skip + offset, steps)
 
-    def __del__(self) -> None:
+    def __del__(
+        self, getrefcount: Any = getrefcount
+    ) -> None:  # a default: globals may be gone at the very end
         block = self._block
         allocator, size = block.allocator, block.size
-        allocator.current -= size
+        allocator.current = current = allocator.current - size
         if block.seen:
             if getrefcount(block.raw) != _UNSEEN:
+                allocator.total -= size  # NumPy has it now
                 return
             block.seen = False
-        cached = allocator.cached + size
-        if cached <= allocator.limit:
-            allocator.cached = cached
+        if allocator.total - current <= allocator.limit:
             block.free.append(block)
+        else:
+            allocator.total -= size
 
 
 class Allocator:
-    """Blocks by size class. `current` and `peak` count the bytes of blocks in use."""
+    """Blocks by size class. `current` and `peak` count the bytes of blocks in use, `total` those in free lists too."""
 
     def __init__(self, limit: int = CACHE_LIMIT):
         self.limit = limit
-        self.current = self.peak = self.cached = 0
+        self.current = self.peak = self.total = 0
         self._small: list[list[Block]] = [[] for _ in range(_SMALL_CLASSES + 1)]
         self._large: dict[int, list[Block]] = {}
 
-    def empty(self, nbytes: int) -> CpuStorage:
-        """An uninitialised storage of at least `nbytes` bytes."""
+    def _class(self, nbytes: int) -> tuple[int, list[Block]]:
+        """The size of blocks for `nbytes` bytes, and the list of free ones."""
         if nbytes <= _SMALL:
             size = (nbytes + 63) & -64 or 64
-            free = self._small[size >> 6]
-        else:
-            step = 1 << (nbytes - 1).bit_length() - 4
-            size = -(-nbytes // step) * step
-            free = self._large.get(size)  # type: ignore[assignment]
-            if free is None:
-                free = self._large.setdefault(size, [])
-        try:
-            block = free.pop()
-            self.cached -= size
-        except IndexError:
-            block = Block(self, size, free)
-        self.current = current = self.current + size
-        if current > self.peak:
-            self.peak = current
-        return CpuStorage(block, nbytes)
+            return size, self._small[size >> 6]
+        step = 1 << (nbytes - 1).bit_length() - 4
+        size = -(-nbytes // step) * step
+        free = self._large.get(size)
+        return size, self._large.setdefault(size, []) if free is None else free
+
+    def empty(self, nbytes: int) -> CpuStorage:
+        """An uninitialised storage of at least `nbytes` bytes."""
+        return self.maker(nbytes)()
+
+    def maker(self, nbytes: int) -> Callable[[], CpuStorage]:
+        """A function that makes uninitialised storages of this one size."""
+        size, free = self._class(nbytes)
+        pop, storage = free.pop, CpuStorage
+
+        def make() -> CpuStorage:
+            if free:
+                try:
+                    block = pop()
+                except IndexError:  # another thread was faster
+                    block = self._new(size, free)
+            else:
+                block = self._new(size, free)
+            self.current = current = self.current + size
+            if current > self.peak:
+                self.peak = current
+            return storage(block, nbytes)
+
+        return make
+
+    def _new(self, size: int, free: list[Block]) -> Block:
+        block = Block(self, size, free)
+        self.total += size
+        return block
 
     def trim(self) -> None:
         """Give all cached blocks back to the system."""
         for free in (*self._small, *self._large.values()):
             while free:
-                self.cached -= free.pop().size
+                self.total -= free.pop().size
 
     def stats(self) -> dict[str, int]:
         """Bytes in use now, their peak, and the bytes that wait in the free lists."""
-        return {"current_bytes": self.current, "peak_bytes": self.peak, "cached_bytes": self.cached}
+        cached = self.total - self.current
+        return {"current_bytes": self.current, "peak_bytes": self.peak, "cached_bytes": cached}
 
     def reset_peak(self) -> None:
         """Let the peak start again from what is in use now."""

@@ -5,6 +5,7 @@ Nothing here falls back to the CPU: what cannot run on the GPU is an error.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import pkgutil
@@ -44,6 +45,7 @@ class CudaBackend:
         self._primitives: dict[str, Kernel] | None = None
         self.allocator = Allocator(driver, device)
         self.empty: Callable[[int], CudaStorage] = self.allocator.empty
+        self.maker: Callable[[int], Callable[[], CudaStorage]] = lambda n: functools.partial(self.empty, n)
 
     def num_threads(self) -> int:
         """1: the grid of a launch comes from its sizes, not from a number of chunks."""
