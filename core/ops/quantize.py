@@ -81,9 +81,12 @@ quantize_linear.sample((3, 4), (4,), low=0.2, dtype="int8", grad=False)
 quantize_linear.error_sample((3, 4), (), dtype="int64", match="cannot quantise to int64")
 
 
-@composite(onnx=lambda o, x, scale, zero, *, axis, block_size: o.DequantizeLinear(
-    x, scale, zero, axis=axis, block_size=block_size or None
-))  # fmt: skip
+def _dequantize_onnx(o, x, scale, zero, *, axis, block_size):
+    o.since(19)  # onnx.reference, which proves exported models, has no older version
+    return o.DequantizeLinear(x, scale, zero, axis=axis, block_size=block_size or None)
+
+
+@composite(onnx=_dequantize_onnx)
 def dequantize_linear(x, scale, zero=None, *, axis=1, block_size=0):
     """`(x - zero) * scale` for integers x; scale, zero, axis and block_size as in `quantize_linear`.
 
