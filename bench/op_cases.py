@@ -146,6 +146,16 @@ ROWS: dict[str, OpRow] = {
         OpRow("softmax", "m", "dg.softmax(m, axis=-1)", "torch.softmax(m, -1)", 8),
         OpRow("softmax_first", "m", "dg.softmax(m, axis=0)", "torch.softmax(m, 0)", 8),
         OpRow("log_softmax", "m", "dg.log_softmax(m, axis=-1)", "torch.log_softmax(m, -1)", 8),
+        # running results, order, selection
+        OpRow("cumsum", "x", "dg.cumsum(x, 0)", "torch.cumsum(x, 0)", 8),
+        OpRow("cumsum_first", "m", "dg.cumsum(m, 0)", "torch.cumsum(m, 0)", 8),
+        OpRow("cummax_last", "m", "dg.cummax(m, 1).values", "torch.cummax(m, 1).values", 16),
+        OpRow("sort", "x", "dg.sort(x, return_indices=True)[0]", "torch.sort(x)[0]", 16),
+        OpRow("sort_last", "m", "dg.sort(m, return_indices=True)[0]", "torch.sort(m)[0]", 16),
+        OpRow("topk", "m", "dg.topk(m, 4)[0]", "torch.topk(m, 4)[0]", 4),
+        OpRow("nonzero", "c", "dg.nonzero(c)[0]", "torch.nonzero(c, as_tuple=True)[0]", 5),
+        OpRow("masked_select", "x c", "dg.masked_select(x, c)", "torch.masked_select(x, c)", 7),
+        OpRow("unique", "i", "dg.unique(i)", "torch.unique(i)", 8),
         # norms and losses
         OpRow("layer_norm", "m w v", "F.layer_norm(m, m.shape[-1:], w, v)", "F.layer_norm(m, m.shape[-1:], w, v)", 8),
         OpRow("cross_entropy", "m labels", "F.cross_entropy(m, labels)", "F.cross_entropy(m, labels)", 4),

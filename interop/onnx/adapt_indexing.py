@@ -9,6 +9,7 @@ import numpy as np
 from ...core import types as T
 from ...core.op import PUBLIC
 from ...core.op import REGISTRY as ops
+from ...core.ops.sets import unique as _unique
 from .adapt_shape import take_constant
 from .table import adapter
 
@@ -79,3 +80,17 @@ def nonzero(x):
 def top_k(x, k, *, axis=-1, largest=1, sorted=1):
     """The k largest or smallest values along an axis and their positions."""
     return ops["topk"](x, k=int(np.asarray(k).ravel()[0]), axis=axis, largest=bool(largest))
+
+
+@adapter("Unique", since=11)
+def unique(x, *, axis=None, sorted=1):
+    """The different elements (or slices), where each stands first, each element's number, how often each occurs."""
+    values, first, inverse, counts = _unique(
+        x, return_index=True, return_inverse=True, return_counts=True, axis=axis
+    )
+    if not sorted:  # in the order of their first places
+        order = ops["argsort"](first)
+        values = ops["take"](values, order, axis=axis or 0)
+        first, counts = (ops["take"](v, order, axis=0) for v in (first, counts))
+        inverse = ops["take"](ops["argsort"](order), inverse, axis=0)
+    return values, first, ops["reshape"](inverse, shape=(-1,)), counts
