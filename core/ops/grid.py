@@ -1,4 +1,4 @@
-"""Images read at places given by a tensor: grid sampling, and the grid of an affine map."""
+"""Images read at places given by a tensor: grid sampling, the grid of an affine map, deformed convolution."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from .rounding import clip, floor, remainder, round_
 from .shape import transpose
 from .slices import slice_
 from .views import reshape
+from .window import onnx_pads, out_size, pads, row
 
 _A = -0.75  # the coefficient of cubic interpolation
 
@@ -66,6 +67,28 @@ def _taps(x, n, mode, padding_mode, align_corners):
     return [(base, base + 1.0 - x), (base + 1.0, x - base)]
 
 
+def _weighted(x, by_axis, sizes, zeros):
+    """The weighted sum of the elements that the taps of all axes name; `zeros`: those outside count as zeros."""
+    total = None
+    for corner in itertools.product(*by_axis):
+        index, weight, visible = None, None, None
+        for (place, w), size in zip(corner, x.shape[2:]):
+            if zeros:
+                seen = (place >= 0.0) & (place <= size - 1.0)
+                visible = seen if visible is None else visible & seen
+            digit = cast(clip(place, min=0.0, max=float(size - 1)), dtype=T.int64)
+            index = digit if index is None else index * size + digit
+            if w is not None:
+                weight = w if weight is None else multiply(weight, w)
+        if visible is not None:
+            weight = cast(visible, dtype=x.dtype) if weight is None else where(visible, weight, 0.0)
+        shape = (x.shape[0], 1, *sizes)
+        part = pick_pixels(x, reshape(index, shape=shape))
+        part = part if weight is None else part * reshape(weight, shape=shape)
+        total = part if total is None else total + part
+    return total
+
+
 def _onnx_grid_sample(o, x, grid, *, mode, padding_mode, align_corners):
     o.needs(20)  # the modes had other names before
     return o.GridSample(x, grid, mode=mode, padding_mode=padding_mode, align_corners=int(align_corners))
@@ -109,25 +132,7 @@ def grid_sample(x, grid, *, mode="linear", padding_mode="zeros", align_corners=F
         along = slice_(grid, index=(Ellipsis, n - 1 - axis))
         place = (along + 1.0) * (0.5 * (size - 1)) if align_corners else ((along + 1.0) * size - 1.0) * 0.5
         by_axis.append(_taps(place, size, mode, padding_mode, align_corners))
-    sizes = grid.shape[1:-1]
-    total = None
-    for corner in itertools.product(*by_axis):
-        index, weight, visible = None, None, None
-        for (place, w), size in zip(corner, x.shape[2:]):
-            if padding_mode == "zeros":
-                seen = (place >= 0.0) & (place <= size - 1.0)
-                visible = seen if visible is None else visible & seen
-            digit = cast(clip(place, min=0.0, max=float(size - 1)), dtype=T.int64)
-            index = digit if index is None else index * size + digit
-            if w is not None:
-                weight = w if weight is None else multiply(weight, w)
-        if visible is not None:
-            weight = cast(visible, dtype=x.dtype) if weight is None else where(visible, weight, 0.0)
-        shape = (x.shape[0], 1, *sizes)
-        part = pick_pixels(x, reshape(index, shape=shape))
-        part = part if weight is None else part * reshape(weight, shape=shape)
-        total = part if total is None else total + part
-    return total
+    return _weighted(x, by_axis, grid.shape[1:-1], padding_mode == "zeros")
 
 
 grid_sample.sample((2, 3, 4, 5), (2, 3, 2, 2), low=-1.4, high=1.4)
@@ -174,3 +179,78 @@ def affine_grid(theta, *, size, align_corners=False):
 
 affine_grid.sample((2, 2, 3), size=(2, 1, 3, 4)).sample((1, 3, 4), size=(1, 1, 2, 3, 2), align_corners=True)
 affine_grid.error_sample((1, 2, 2), size=(1, 1, 3, 3), match="does not fit size")
+
+
+def _onnx_deform(o, x, w, offset, mask, *, stride, padding, dilation, groups, offset_groups):
+    more = () if mask is None else (None, mask)
+    return o.DeformConv(
+        x, w, offset, *more, kernel_shape=list(w.shape[2:]), strides=list(stride), pads=onnx_pads(padding),
+        dilations=list(dilation), group=groups, offset_group=offset_groups,
+    )  # fmt: skip
+
+
+@composite(onnx=_onnx_deform)
+def deform_conv(x, w, offset, mask=None, *, stride=1, padding=0, dilation=1, groups=1, offset_groups=1):
+    """`conv` of images whose window elements are moved, each at each position by its own offset, and weighted.
+
+    x: float[N, C, H, W], w: float[K, C/groups, R, S]; offset: float[N, offset_groups * R * S * 2, P, Q], for each
+    window element (y, x) in pixels; mask: float[N, offset_groups * R * S, P, Q], factors, or None; stride, padding,
+    dilation, groups as of conv; offset_groups: channels in that many parts with offsets of their own.
+    Returns: float[N, K, P, Q]. Raises: ShapeError for shapes that do not fit.
+    Numerics: reads between pixels are bilinear, zeros outside. Source: ONNX DeformConv, Dai et al. 2017.
+    """
+    op = "deform_conv"
+    n, c, height, width = x.shape
+    k, depth, r, s = w.shape
+    p, q = (out_size(*axis) for axis in zip(x.shape[2:], w.shape[2:], stride, padding, dilation))
+    taps = r * s
+    if c != depth * groups or k % groups or c % offset_groups:
+        raise ShapeError(
+            op, f"x: {x.type} and w: {w.type} do not fit groups={groups} and offset_groups={offset_groups}",
+            "check the channels",
+        )  # fmt: skip
+    for name, t, count in (("offset", offset, 2 * taps), ("mask", mask, taps)):
+        if t is not None and t.shape != (n, offset_groups * count, p, q):
+            raise ShapeError(
+                op,
+                f"{name}: {t.type} is not [{n}, {offset_groups * count}, {p}, {q}]",
+                "one number a window element",
+            )
+    window = np.stack(np.meshgrid(np.arange(r) * dilation[0], np.arange(s) * dilation[1], indexing="ij"))
+    start = np.stack(np.meshgrid(np.arange(p) * stride[0], np.arange(q) * stride[1], indexing="ij"))
+    before = np.array([a for a, _ in padding]).reshape(2, 1, 1, 1)
+    base = window.reshape(2, taps, 1, 1) + start.reshape(2, 1, p, q) - before
+    base = constant(base.transpose(1, 0, 2, 3).astype(x.dtype.np), x)
+    places = reshape(offset, shape=(n * offset_groups, taps, 2, p, q)) + base
+    by_axis = [
+        _taps(slice_(places, index=(slice(None), slice(None), axis)), size, "linear", "zeros", True)
+        for axis, size in enumerate((height, width))
+    ]
+    parts = reshape(x, shape=(n * offset_groups, c // offset_groups, height, width))
+    columns = _weighted(parts, by_axis, (taps, p, q), True)
+    if mask is not None:
+        columns = columns * reshape(mask, shape=(n * offset_groups, 1, taps, p, q))
+    columns = reshape(columns, shape=(n, groups, depth * taps, p * q))
+    filters = reshape(w, shape=(groups, k // groups, depth * taps))
+    return reshape(matmul(filters, columns), shape=(n, k, p, q))
+
+
+@deform_conv.normalize
+def _(inputs, stride, padding, dilation, groups, offset_groups):
+    op = "deform_conv"
+    if any(len(inputs[a].shape) != 4 for a in (0, 1, 2)):
+        shapes = [list(x.shape) for x in inputs[:3]]
+        raise ShapeError(op, f"takes x, w and offset of four axes, got {shapes}", "add or merge axes")
+    for name, value in (("groups", groups), ("offset_groups", offset_groups)):
+        if not isinstance(value, int) or value < 1:
+            raise ArgumentError(op, f"{name}={value} is not a positive int", "use a divisor of the channels")
+    sizes = row(op, "stride", stride, 2), pads(op, padding, 2), row(op, "dilation", dilation, 2)
+    return *sizes, groups, offset_groups
+
+
+deform_conv.sample((1, 2, 4, 5), (3, 2, 2, 2), (1, 8, 3, 4), low=-0.4, high=0.4)
+deform_conv.sample(
+    (2, 4, 5, 4), (2, 2, 3, 2), (2, 24, 3, 2), (2, 12, 3, 2), low=-0.4, high=0.4, stride=2, padding=((1, 1), (0, 0)),
+    groups=2, offset_groups=2,
+)  # fmt: skip
+deform_conv.error_sample((1, 2, 4, 5), (3, 2, 2, 2), (1, 4, 3, 4), match="offset")

@@ -83,3 +83,17 @@ def conv_transpose(
         groups=group,
     )  # fmt: skip
     return y if b is None else y + ops["reshape"](b, shape=(-1, *(1,) * n))
+
+
+@adapter("DeformConv")
+def deform_conv(
+    x, w, offset, b=None, mask=None, *, kernel_shape=None, strides=None, pads=None, dilations=None, group=1,
+    offset_group=1,
+):  # fmt: skip
+    """Convolution of images whose window elements are moved."""
+    pads = row(pads, 4, 0)
+    y = ops["deform_conv"](
+        x, w, offset, mask, stride=tuple(row(strides, 2, 1)), padding=tuple(zip(pads[:2], pads[2:])),
+        dilation=tuple(row(dilations, 2, 1)), groups=group, offset_groups=offset_group,
+    )  # fmt: skip
+    return y if b is None else y + ops["reshape"](b, shape=(-1, 1, 1))
