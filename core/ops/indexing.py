@@ -17,6 +17,7 @@ from ..errors import ArgumentTypeError, IndexingError, ShapeError
 from ..op import public
 from ..types import Shape
 from ..value import Tensor
+from .creation import full_
 from .picking import place, take, take_placed
 from .scatter import put_slices
 from .slices import basic_index, slice_
@@ -283,6 +284,10 @@ def _store(x: Tensor, index: Any, value: Any, add: bool) -> None:
             return  # `x[index] += v`: the view was changed in place already
         value = _as_value(x, value)
         if not isinstance(value, Tensor):
+            if not add and not (dispatch.state.grad and view.requires_grad):
+                attrs = (view.shape, view.dtype, view.device)
+                dispatch.update(full_, (view,), (value,), attrs)
+                return
             value = _constant(value, x)
         value = _broadcast(op, value, view.shape)
         dispatch.state.executor.write(face(view), face(view + value if add else value))

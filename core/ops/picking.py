@@ -22,6 +22,8 @@ from .views import broadcast_to, reshape
 
 #: from this many indices on, the check of their range is a kernel
 _MANY = 1 << 12
+#: up to here Python's own min and max are the fastest
+_FEW = 64
 #: a position that no tensor has: what `place` gives for an index outside
 NOWHERE = -(1 << 62)
 
@@ -67,7 +69,11 @@ def check_range(op, read, index, n, where):
             if read(all_within(index, -n, n)):
                 return
     values = read(index)
-    low, high = int(values.min()), int(values.max())
+    if index.size <= _FEW:
+        row = values.ravel().tolist()
+        low, high = min(row), max(row)
+    else:
+        low, high = int(np.minimum.reduce(values, axis=None)), int(np.maximum.reduce(values, axis=None))
     if low < -n or high >= n:
         bad = low if low < -n else high
         legal = f"use {-n} to {n - 1}" if n else "the axis is empty: use an empty index"
