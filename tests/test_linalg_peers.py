@@ -333,3 +333,69 @@ def test_every_name_of_the_array_api_extension_is_there():
     for name in linalg.__all__:
         assert hasattr(linalg, name), name
     assert dg.linalg is linalg
+
+
+# ---------------------------------------------------------------- complex matrices
+
+
+def complex_(*shape):
+    return RNG.standard_normal(shape) + 1j * RNG.standard_normal(shape)
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+def test_complex_functions_equal_numpy(dtype, close):
+    x = (complex_(2, 4, 4) + 3 * np.eye(4)).astype(dtype)
+    p = x @ turn(x).conj()
+    b, tall = complex_(2, 4, 3).astype(dtype), complex_(5, 3).astype(dtype)
+    a, s, t = dg.tensor(x), dg.tensor(p), dg.tensor(tall)
+    close(linalg.inv(a).numpy(), np.linalg.inv(x), scale=20)
+    close(linalg.solve(a, dg.tensor(b)).numpy(), np.linalg.solve(x, b), scale=20)
+    close(linalg.det(a).numpy(), np.linalg.det(x), scale=50)
+    close(linalg.slogdet(a)[0].numpy(), np.linalg.slogdet(x)[0], scale=50)
+    close(linalg.cholesky(s).numpy(), np.linalg.cholesky(p), scale=20)
+    close(linalg.cholesky(s, upper=True).numpy(), np.linalg.cholesky(p, upper=True), scale=20)
+    for got, want in zip(linalg.qr(t), np.linalg.qr(tall), strict=True):
+        close(got.numpy(), want, scale=20)
+    close(linalg.svdvals(t).numpy(), np.linalg.svd(tall, compute_uv=False), scale=20)
+    u, sv, vh = (y.numpy() for y in linalg.svd(t, full_matrices=False))
+    close((u * sv) @ vh, tall, scale=20)
+    w, v = (y.numpy() for y in linalg.eigh(s))
+    close(w, np.linalg.eigvalsh(p), scale=20)
+    close((v * w[..., None, :]) @ turn(v).conj(), p, scale=100)
+    close(linalg.pinv(t).numpy(), np.linalg.pinv(tall), scale=50)
+    upper = turn(np.triu(x)).conj()
+    for right in (b, b[..., :1]):
+        got = linalg.solve_triangular(a, dg.tensor(right), upper=True, adjoint=True).numpy()
+        close(got, np.linalg.solve(upper, right), scale=20)
+
+
+def _weigh(lib, y, weight):
+    return lib.real(y * lib.tensor(weight)).sum()
+
+
+WEIGHTS = complex_(2, 4, 4), complex_(5, 3)
+#: real functions of a complex matrix x, with a library l for tensors
+COMPLEX = {
+    "inv": lambda l, x: _weigh(l, l.linalg.inv(x), WEIGHTS[0]),
+    "det": lambda l, x: _weigh(l, l.linalg.det(x), WEIGHTS[0][:, 0, 0]),
+    "slogdet": lambda l, x: (
+        _weigh(l, l.linalg.slogdet(x)[0], WEIGHTS[0][:, 0, 0]) + l.linalg.slogdet(x)[1].sum()
+    ),
+    "solve": lambda l, x: _weigh(l, l.linalg.solve(x, l.tensor(WEIGHTS[0][..., :3])), WEIGHTS[0][..., 1:]),
+    "cholesky": lambda l, x: _weigh(l, l.linalg.cholesky(x @ l.conj(x).mT), WEIGHTS[0]),
+    "eigh": lambda l, x: sum((abs(y) ** 3).sum() for y in l.linalg.eigh(x @ l.conj(x).mT)),
+    "qr": lambda l, x: sum(_weigh(l, y, WEIGHTS[1][: y.shape[0]]) for y in l.linalg.qr(x)),
+    "svd": lambda l, x: sum((abs(y) ** 3).sum() for y in l.linalg.svd(x, full_matrices=False)),
+    "pinv": lambda l, x: _weigh(l, l.linalg.pinv(x), WEIGHTS[1].T.copy()),
+    "vector_norm": lambda l, x: l.linalg.vector_norm(x),
+}
+
+
+@pytest.mark.parametrize("name", COMPLEX)
+def test_complex_gradients_equal_torch(name, torch):
+    x = complex_(5, 3) if name in ("qr", "svd", "pinv") else complex_(2, 4, 4) + 3 * np.eye(4)
+    a, b = dg.tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
+    COMPLEX[name](dg, a).backward()
+    COMPLEX[name](torch, b).backward()
+    want = b.grad.resolve_conj().numpy()
+    np.testing.assert_allclose(a.grad.numpy(), want, rtol=1e-8, atol=1e-10 * max(1.0, np.abs(want).max()))

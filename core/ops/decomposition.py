@@ -75,7 +75,9 @@ def x(gs, outs, mode):
 def _qr_grad(gq, gr, q, r):
     # S. Walter, L. Lehmann, Algorithmic differentiation of linear algebra functions, 2010
     inner = matmul(r, adjoint(gr)) - matmul(adjoint(gq), q)
-    inner = lower(inner) + adjoint(lower(inner, -1))
+    inner = lower(inner)
+    inner = inner + adjoint(inner)
+    inner = E.where(E.equal(offsets(inner), 0), inner * 0.5, inner)
     return solve_triangular(r, gq + matmul(q, inner), upper=True, left=False, adjoint=True)
 
 
@@ -130,11 +132,14 @@ def _svd_grad(gu, gs, gvh, u, s, vh):
     row, column = expand_dims(s, axis=-2), expand_dims(s, axis=-1)
     diagonal = E.equal(offsets(column * row), 0)
     gap = (row - column) * (row + column)
-    uu = matmul(adjoint(u), gu)
-    vv = matmul(vh, adjoint(gvh))
-    # Half of the antisymmetric parts: what turns the singular vectors into each other
-    core = _over(uu - adjoint(uu), gap) * row + column * _over(vv - adjoint(vv), gap)
-    core = E.where(diagonal, expand_dims(gs, axis=-1), core)
+    # The antisymmetric parts are what turns the singular vectors into each other
+    uu, vv = matmul(adjoint(u), gu), matmul(vh, adjoint(gvh))
+    uu, vv = uu - adjoint(uu), vv - adjoint(vv)
+    core = _over(uu, gap) * row + column * _over(vv, gap)
+    on_diagonal = expand_dims(gs, axis=-1)
+    if u.dtype.is_complex:  # and phases
+        on_diagonal = on_diagonal + uu / (row * 2)
+    core = E.where(diagonal, on_diagonal, core)
     k = s.shape[-1]
     out = matmul(matmul(u, core), vh)
     if u.shape[-2] > k:

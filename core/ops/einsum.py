@@ -16,7 +16,8 @@ from ..op import Ints, composite, public
 from ..value import Tensor
 from .linalg import matmul
 from .reduction import sum_
-from .shape import permute, reshape, slice_
+from .shape import permute, reshape
+from .views import diagonal
 
 #: up to so many operands every order of contraction is weighed; beyond, the cheapest next pair is taken
 _EXHAUSTIVE = 8
@@ -238,9 +239,7 @@ def _distinct(x, operand, wanted):
 
 def diagonal_of_last(x):
     """The diagonal of the last two axes, which have one size."""
-    n = x.shape[-1]
-    flat = reshape(x, shape=(*x.shape[:-2], n * n))
-    return slice_(flat, index=(Ellipsis, slice(None, None, n + 1)))
+    return diagonal(x, axis1=-2, axis2=-1)
 
 
 def _summed(x, labels, wanted):

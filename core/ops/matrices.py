@@ -8,10 +8,9 @@ from .. import dispatch
 from .. import types as T
 from ..errors import DtypeError, LinAlgError, ShapeError
 from ..op import REGISTRY
-from . import elementwise as E
 from .creation import arange, eye
-from .einsum import diagonal_of_last
-from .shape import expand_dims, slice_, transpose
+from .shape import expand_dims, transpose
+from .triangles import tril, triu
 
 
 def need_matrix(op, x, name="x", square=False):
@@ -47,16 +46,14 @@ def check(op, name, x, info, why, fix):
     dispatch.state.executor.check(info, refuse)
 
 
+def conjugate(x):
+    """The complex conjugate; x itself when it is real."""
+    return REGISTRY["conj"](x) if x.dtype.is_complex else x
+
+
 def adjoint(x):
     """x with its last two axes swapped, and conjugate."""
-    x = transpose(x)
-    return REGISTRY["conj"](x) if x.dtype.kind == "complex" else x
-
-
-def diagonal(x):
-    """The main diagonal of the last two axes."""
-    n = min(x.shape[-2:])
-    return diagonal_of_last(slice_(x, index=(Ellipsis, slice(0, n), slice(0, n))))
+    return conjugate(transpose(x))
 
 
 def offsets(x):
@@ -67,12 +64,12 @@ def offsets(x):
 
 def lower(x, k=0):
     """x with zeros above diagonal number k."""
-    return E.where(E.less_equal(offsets(x), k), x, 0)
+    return tril(x, k=k)
 
 
 def upper(x, k=0):
     """x with zeros below diagonal number k."""
-    return E.where(E.greater_equal(offsets(x), k), x, 0)
+    return triu(x, k=k)
 
 
 def identity(n, like):

@@ -14,11 +14,22 @@ import numpy as np
 from .. import types as T
 from ..dtype_info import finfo
 from ..errors import ShapeError
-from ..op import composite, primitive
+from ..op import REGISTRY, composite, primitive
 from ..types import TensorType
 from . import elementwise as E
+from .einsum import diagonal_of_last as diagonal
 from .linalg import matmul
-from .matrices import adjoint, check, diagonal, hermitian, identity, lower, need_matrix, offsets, upper
+from .matrices import (
+    adjoint,
+    check,
+    conjugate,
+    hermitian,
+    identity,
+    lower,
+    need_matrix,
+    offsets,
+    upper,
+)
 from .reduction import max_, prod, sum_
 from .shape import expand_dims, reshape
 
@@ -506,7 +517,7 @@ def x(g, x, out):
     zero = E.logical_and(E.equal(offsets(packed), 0), E.equal(packed, 0))
     patched = E.where(zero, scale, packed)
     value = prod(diagonal(patched), axis=-1) * _parity(pivots, x.dtype)
-    factor = g * E.where(E.equal(out, 0), value, out)
+    factor = g * conjugate(E.where(E.equal(out, 0), value, out))
     inverse = solve_with(x, identity(x.shape[-1], x), patched, pivots, adjoint=True)
     return inverse * expand_dims(expand_dims(factor, axis=-1), axis=-1)
 
@@ -530,10 +541,13 @@ def slogdet(x):
 
 
 @slogdet.grad
-def x(gs, x):
+def x(gs, x, outs):
     packed, pivots, _ = lu_factor_ex(x.detach())
     inverse = solve_with(x, identity(x.shape[-1], x), packed, pivots, adjoint=True)
-    return inverse * expand_dims(expand_dims(gs[1], axis=-1), axis=-1)
+    g = gs[1]
+    if x.dtype.is_complex:  # the sign turns with the imaginary part of the relative change
+        g = REGISTRY["complex"](g, REGISTRY["imag"](gs[0] * conjugate(outs[0])))
+    return inverse * expand_dims(expand_dims(g, axis=-1), axis=-1)
 
 
 slogdet.sample((3, 3)).sample((2, 2, 2)).sample(_spd(3))
