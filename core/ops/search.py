@@ -16,6 +16,7 @@ from ..op import Ints, composite, primitive, public
 from ..types import TensorType, contiguous_strides
 from ..value import Tensor
 from . import elementwise as E
+from .along import gather_along
 from .picking import take
 from .reduction import sum_
 from .shape import broadcast_to, expand_dims, reshape, stack
@@ -27,7 +28,7 @@ def count_nonzero(x, *, axis=None, keepdims=False):
 
     Example: `dg.count_nonzero(dg.tensor([0.0, 2.0, -0.0])).item()` is `1`.
     """
-    return sum_(E.not_equal(x, 0), axis=axis, keepdims=keepdims)
+    return sum_(x if x.dtype is T.bool_ else E.not_equal(x, 0), axis=axis, keepdims=keepdims)
 
 
 count_nonzero.sample((3, 4), grad=False).sample(Ints((3, 4), 0, 2), axis=0).sample(
@@ -146,7 +147,7 @@ def masked_select(x, mask):
         raise DtypeError("masked_select", f"mask: {mask.type} is not bool", "compare: x > 0")
     shape = T.broadcast_shapes("masked_select", x.shape, mask.shape)
     x, mask = (v if v.shape == shape else broadcast_to(v, shape=shape) for v in (x, mask))
-    return take(reshape(x, shape=(math.prod(shape),)), flatnonzero(mask), axis=0)
+    return gather_along(reshape(x, shape=(math.prod(shape),)), flatnonzero(mask), axis=0)
 
 
 @public

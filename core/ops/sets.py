@@ -14,6 +14,7 @@ from ..errors import ArgumentError
 from ..op import public
 from ..value import Tensor
 from . import elementwise as E
+from .along import gather_along
 from .bins import searchsorted_
 from .creation import arange, full, ones, zeros
 from .joining import concat
@@ -92,7 +93,7 @@ def unique_values(x):
     if x.requires_grad:
         return unique_all(x).values
     values = sort_(_flat(x), axis=0)
-    return take(values, _Runs(values).places, axis=0)
+    return gather_along(values, _Runs(values).places, axis=0)
 
 
 @public
@@ -127,9 +128,8 @@ def unique_all(x):
     values, order = sort_both(_flat(x), axis=0)
     runs = _Runs(values.detach())
     inverse = reshape(_spread(order, runs.numbers()), shape=x.shape)
-    return UniqueAll(
-        take(values, runs.places, axis=0), take(order, runs.places, axis=0), inverse, runs.counts()
-    )
+    values, first = (gather_along(v, runs.places, axis=0) for v in (values, order))
+    return UniqueAll(values, first, inverse, runs.counts())
 
 
 def _chosen(values, *optional):
