@@ -24,10 +24,18 @@ DTYPE_NAMES = ("float32", "float64", "int32", "bool")
 #: are not here are exact: chains of correctly rounded steps, never contracted
 _INEXACT = """exp expm1 log log1p sin cos tanh sigmoid erf power elu softplus silu random_normal adam_scale
 exp2 log2 log10
-tan sinh cosh asin acos atan asinh acosh atanh atan2 cbrt erfc erfinv lgamma digamma polygamma"""
+tan sinh cosh asin acos atan asinh acosh atanh atan2 cbrt erfc erfinv lgamma digamma polygamma
+celu selu mish logsigmoid tanhshrink cross_entropy_of_shares nadam_scale adamax_scale radam_scale"""
 ULPS = dict.fromkeys(_INEXACT.split(), 4)
 #: sums of terms that may cancel: the same number of units of the largest value
 CANCELLING = {
+    "celu": 4,
+    "selu": 4,
+    "mish": 8,
+    "logsigmoid": 4,
+    "tanhshrink": 8,
+    "cross_entropy_of_shares": 8,
+    "radam_scale": 8,
     "gelu": 4,
     "gelu_input_grad": 8,
     "gelu_x_grad": 8,
@@ -128,7 +136,7 @@ def _op_case(op, number, sample, dtype, backend):
         tensors = [dg.tensor(a) if isinstance(a, np.ndarray) else a for a in arguments]
         _, attrs = op.bind(tuple(tensors), dict(sample.attrs))
         expected = reference(op, arguments, attrs)
-    except (DuogradError, TypeError):
+    except (DuogradError, TypeError, np.linalg.LinAlgError):
         return None
     if dtype is T.bool_ and op.name in ("floor_divide", "remainder", "power"):
         return None  # NumPy answers with int8; no backend has these on bool
