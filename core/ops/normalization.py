@@ -44,12 +44,8 @@ def _normalized_grads(g, x, w, b_type, axes, eps):
     along = mean(slope * unit, axis=axes, keepdims=True)
     dx = (slope - mean(slope, axis=axes, keepdims=True) - unit * along) * scale
     dw = None if w is None else sum_to(g * unit, shape=w.shape).to(w.dtype)
-    return (
-        dx,
-        dw,
-        None if b_type is None else sum_to(g, shape=b_type.shape).to(b_type.dtype),
-        (centred, scale),
-    )
+    db = None if b_type is None else sum_to(g, shape=b_type.shape).to(b_type.dtype)
+    return dx, dw, db
 
 
 @composite(internal=True)
@@ -61,7 +57,7 @@ def normalized(x, w=None, b=None, *, axes, eps):
 
 @normalized.grad_joint
 def _(g, x, w, b_type, axes, eps):
-    dx, dw, db, _ = _normalized_grads(g, x, w, b_type, axes, eps)
+    dx, dw, db = _normalized_grads(g, x, w, b_type, axes, eps)
     return dx.to(x.dtype), dw, db
 
 
@@ -228,14 +224,16 @@ def batch_norm_training(x, w=None, b=None, *, eps=1e-5):
 @batch_norm_training.grad_joint
 def _(gs, x, w, b_type, eps):
     axes, shape = _batch_axes(x.ndim), (x.shape[1],) + (1,) * (x.ndim - 2)
-    wide = None if w is None else reshape(w, shape=shape)
-    kind = None if b_type is None else T.TensorType(b_type.dtype, shape)
-    dx, dw, db, (centred, _) = _normalized_grads(gs[0], x, wide, kind, axes, eps)
-    share = 2 / max(1, x.size // max(1, x.shape[1]))
-    g_mean, g_var = (reshape(g, shape=shape) for g in gs[1:])
-    dx = dx + (centred * g_var + g_mean * 0.5) * share
-    flat = [d if d is None else reshape(d, shape=(-1,)) for d in (dw, db)]
-    return dx.to(x.dtype), *flat
+    centred, _, _, scale = _statistics(_wide(x), axes, eps)
+    unit, g = centred * scale, _wide(gs[0])
+    # Two sums serve the parameters and x: w is one number within a sum.
+    dw, db = sum_(g * unit, axis=axes, keepdims=True), sum_(g, axis=axes, keepdims=True)
+    share = 1 / max(1, x.size // max(1, x.shape[1]))
+    factor = scale if w is None else scale * reshape(w, shape=shape)
+    g_mean, g_var = (reshape(v, shape=shape) for v in gs[1:])
+    dx = (g - (db + unit * dw) * share) * factor + (centred * (g_var * 2.0) + g_mean) * share
+    dw = None if w is None else reshape(dw, shape=(-1,)).to(w.dtype)
+    return dx.to(x.dtype), dw, None if b_type is None else reshape(db, shape=(-1,)).to(b_type.dtype)
 
 
 batch_norm_training.sample((4, 3), (3,), (3,)).sample((2, 3, 4, 2))
