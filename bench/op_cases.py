@@ -99,6 +99,11 @@ def _conv_flops(s: dict[str, tuple[int, ...]]) -> float:
     return 2.0 * n * h * w * math.prod(s["filters"])
 
 
+def _attention_flops(s: dict[str, tuple[int, ...]]) -> float:
+    batch, heads, length, depth = s["heads"]
+    return 4.0 * batch * heads * length * length * depth
+
+
 _ACTIVATIONS = ("relu", "gelu", "silu", "elu", "softplus", "leaky_relu")
 
 ROWS: dict[str, OpRow] = {
@@ -156,13 +161,26 @@ ROWS: dict[str, OpRow] = {
         OpRow("nonzero", "c", "dg.nonzero(c)[0]", "torch.nonzero(c, as_tuple=True)[0]", 5),
         OpRow("masked_select", "x c", "dg.masked_select(x, c)", "torch.masked_select(x, c)", 7),
         OpRow("unique", "i", "dg.unique(i)", "torch.unique(i)", 8),
+        OpRow("min_first", "m", "m.min(axis=0)", "m.amin(0)", 4),
+        OpRow("std", "m", "m.std(axis=0)", "m.std(0, correction=0)", 4),
+        OpRow("any", "c", "dg.any(c)", "torch.any(c)", 1),
+        OpRow("cumsum", "m", "dg.cumsum(m, axis=-1)", "torch.cumsum(m, -1)", 8),
+        OpRow("sort", "m", "dg.sort(m)", "torch.sort(m)[0]", 8),
+        OpRow("argsort", "m", "dg.argsort(m)", "torch.argsort(m)", 12),
+        OpRow("topk", "m", "dg.topk(m, 2)", "torch.topk(m, 2)", 4),
         # norms and losses
+        OpRow("rms_norm", "m w", "F.rms_norm(m, m.shape[-1:], w)", "F.rms_norm(m, m.shape[-1:], w)", 8),
+        OpRow("group_norm", "image", "F.group_norm(image, 1)", "F.group_norm(image, 1)", 8),
         OpRow("layer_norm", "m w v", "F.layer_norm(m, m.shape[-1:], w, v)", "F.layer_norm(m, m.shape[-1:], w, v)", 8),
         OpRow("cross_entropy", "m labels", "F.cross_entropy(m, labels)", "F.cross_entropy(m, labels)", 4),
         OpRow("mse_loss", "x z", "F.mse_loss(x, z)", "F.mse_loss(x, z)", 8),
         # products
         OpRow("matmul", "m tall", "m @ tall", "m @ tall", flops=_matmul_flops),
         OpRow("linear", "m weight bias", "F.linear(m, weight, bias)", "F.linear(m, weight, bias)", flops=_linear_flops),
+        OpRow("einsum", "m tall", "dg.einsum('ij,jk->ik', m, tall)", "torch.einsum('ij,jk->ik', m, tall)",
+              flops=_matmul_flops),
+        OpRow("attention", "heads keys values", "F.scaled_dot_product_attention(heads, keys, values)",
+              "F.scaled_dot_product_attention(heads, keys, values)", flops=_attention_flops),
         # images
         OpRow("conv2d", "image filters", "F.conv2d(image, filters, padding=1)",
               "F.conv2d(image, filters, padding=1)", flops=_conv_flops),
@@ -178,6 +196,12 @@ ROWS: dict[str, OpRow] = {
         OpRow("split", "x", "dg.split(x, x.shape[0] // 2)", "torch.split(x, x.shape[0] // 2)"),
         OpRow("take", "m picks", "dg.take(m, picks, axis=0)", "torch.index_select(m, 0, picks)", 8),
         OpRow("embedding", "picks m", "F.embedding(picks, m)", "F.embedding(picks, m)"),
+        OpRow("gather", "m places", "dg.take_along_axis(m, places, axis=1)", "torch.gather(m, 1, places)", 16),
+        OpRow("scatter_add", "m places q", "dg.scatter_add(m, 1, places, q)", "torch.scatter_add(m, 1, places, q)", 20),
+        OpRow("nonzero", "c", "dg.nonzero(c)", "torch.nonzero(c, as_tuple=True)", 5),
+        OpRow("flip", "m", "dg.flip(m, axis=1)", "torch.flip(m, (1,))", 8),
+        OpRow("roll", "m", "dg.roll(m, shift=1, axis=1)", "torch.roll(m, 1, 1)", 8),
+        OpRow("tril", "m", "dg.tril(m)", "torch.tril(m)", 8),
         OpRow("one_hot", "labels m", "F.one_hot(labels, m.shape[1])", "F.one_hot(labels, m.shape[1])"),
         # making tensors
         OpRow("zeros", "x", "dg.zeros(x.shape)", "torch.zeros(x.shape)", 4),
