@@ -199,7 +199,7 @@ ROWS: dict[str, OpRow] = {
         OpRow("gather", "m places", "dg.take_along_axis(m, places, axis=1)", "torch.gather(m, 1, places)", 16),
         OpRow("scatter_add", "m places q", "dg.scatter_add(m, 1, places, q)", "torch.scatter_add(m, 1, places, q)", 20),
         OpRow("nonzero", "c", "dg.nonzero(c)", "torch.nonzero(c, as_tuple=True)", 5),
-        OpRow("flip", "m", "dg.flip(m, axis=1)", "torch.flip(m, (1,))", 8),
+        OpRow("flip", "m", "dg.flip(m, axis=1).clone()", "torch.flip(m, (1,))", 8),
         OpRow("roll", "m", "dg.roll(m, shift=1, axis=1)", "torch.roll(m, 1, 1)", 8),
         OpRow("tril", "m", "dg.tril(m)", "torch.tril(m)", 8),
         OpRow("one_hot", "labels m", "F.one_hot(labels, m.shape[1])", "F.one_hot(labels, m.shape[1])"),
