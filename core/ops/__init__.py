@@ -57,6 +57,10 @@ def _power(self: Tensor, other: Any) -> Any:
     )
 
 
+def _power_in_place(self: Tensor, other: Any) -> Any:
+    return apply_in_place(elementwise.power, self, (self, other), elementwise.power.defaults)
+
+
 def _get(self: Tensor, index: Any) -> Any:
     return indexing.getitem(self, index)
 
@@ -119,7 +123,7 @@ METHODS: dict[str, Any] = {
         ).split()
     },
     "conj": REGISTRY["conj"], "angle": REGISTRY["angle"],
-    "__pow__": _power, "__rpow__": lambda self, other: elementwise.power(other, self),
+    "__pow__": _power, "__ipow__": _power_in_place, "__rpow__": lambda self, other: elementwise.power(other, self),
     "__neg__": elementwise.negative, "__abs__": elementwise.abs_, "__pos__": lambda self: self,
     "__invert__": elementwise.bitwise_invert, "clip": elementwise.clip_, "clamp": elementwise.clip_,
     "__eq__": elementwise.equal, "__ne__": elementwise.not_equal, "__lt__": elementwise.less,

@@ -9,6 +9,7 @@ from .. import types as T
 from ..errors import ArgumentError, ArgumentTypeError, DtypeError, ShapeError
 from ..op import Ints, composite, pointwise
 from ..types import normalize_axis
+from .complex import conj
 from .einsum import contract, diagonal_of_last, einsum_
 from .linalg import matmul
 from .reduction import sum_
@@ -99,7 +100,7 @@ tensordot.error_sample((2, 3), (3, 5), axes=((0, 1), (0,)), match="different num
 
 @composite
 def vecdot(x, y, *, axis=-1):
-    """`sum(x * y)` along an axis; the other axes broadcast.
+    """`sum(conj(x) * y)` along an axis; the other axes broadcast.
 
     axis: counted from the end of the broadcast shape when negative. Returns: the promoted dtype.
     Raises: ShapeError when the sizes along the axis differ. Source: array API vecdot.
@@ -107,6 +108,7 @@ def vecdot(x, y, *, axis=-1):
     if not x.ndim or not y.ndim:
         raise ShapeError("vecdot", f"needs an axis, got x: {x.type} and y: {y.type}", "use * for numbers")
     _need_numbers("vecdot", x, y)
+    x = conj(x) if x.dtype.is_complex else x
     ndim = max(x.ndim, y.ndim)
     a = normalize_axis("vecdot", axis, ndim)
     x, y = (reshape(t, shape=(1,) * (ndim - t.ndim) + t.shape) for t in (x, y))

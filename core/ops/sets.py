@@ -16,6 +16,7 @@ from ..value import Tensor
 from . import elementwise as E
 from .along import gather_along
 from .bins import searchsorted_
+from .complex import imag, real
 from .creation import arange, full, ones, zeros
 from .joining import concat
 from .picking import take, take_x_grad
@@ -82,6 +83,15 @@ def _flat(x):
     return reshape(x, shape=(x.size,))
 
 
+def _in_order(x):
+    """The elements of x sorted, and where each stood; complex numbers by their real parts first, as NumPy does."""
+    flat = _flat(x)
+    if not x.dtype.is_complex:
+        return sort_both(flat, axis=0)
+    order = lexsort([imag(flat).detach(), real(flat).detach()])
+    return take(flat, order, axis=0), order
+
+
 @public
 def unique_values(x):
     """The different elements of x, in order. x: any[...]. Returns: x's dtype, [count].
@@ -92,7 +102,7 @@ def unique_values(x):
     x = as_tensor("unique_values", x)
     if x.requires_grad:
         return unique_all(x).values
-    values = sort_(_flat(x), axis=0)
+    values = _in_order(x)[0] if x.dtype.is_complex else sort_(_flat(x), axis=0)
     return gather_along(values, _Runs(values).places, axis=0)
 
 
@@ -125,7 +135,7 @@ def unique_all(x):
     own, last. Source: array API. Example: `dg.unique_all(dg.tensor([3, 1, 3])).indices` is `[1, 0]`.
     """
     x = as_tensor("unique_all", x)
-    values, order = sort_both(_flat(x), axis=0)
+    values, order = _in_order(x)
     runs = _Runs(values.detach())
     inverse = reshape(_spread(order, runs.numbers()), shape=x.shape)
     values, first = (gather_along(v, runs.places, axis=0) for v in (values, order))
