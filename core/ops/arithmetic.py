@@ -115,8 +115,9 @@ def x(g, y):
 
 
 @divide.grad
-def y(g, y, out):
-    return negative(g * out / y)
+def y(g, x, y):
+    # x / y again rather than keeping it: less memory, and the result may be changed in place.
+    return negative(g * (x / y) / y)
 
 
 divide.sample((3, 4), (4,), low=0.5, high=2.0).sample((3,), 2.0).sample(1.0, (3,), low=0.5).sample(

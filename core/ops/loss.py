@@ -34,6 +34,13 @@ def mse_loss(x, y, *, reduction="mean"):
     return _reduced("mse_loss", E.square(x - y), reduction)
 
 
+@mse_loss.grad_joint
+def _(g, x, y, reduction):
+    share = 2.0 / max(1, x.size) if reduction == "mean" else 2.0
+    slope = (x - y) * (g * share)
+    return slope, E.negative(slope)
+
+
 mse_loss.sample((3, 4), (3, 4)).sample((5,), (5,), reduction="sum").sample((5,), (5,), reduction="none")
 mse_loss.error_sample((2, 3), (3,), match="differ in shape")
 
@@ -61,7 +68,8 @@ def picked(logp, position, label, *, classes, ignore_index=-100):
 
 
 @picked.grad
-def logp(g, position, label, classes, ignore_index):
+def logp(g, position_type, label, classes, ignore_index):
+    position = reshape(arange(classes, device=label.device), shape=position_type.shape)
     chosen = E.equal(position, label)
     if 0 <= ignore_index < classes:
         chosen = E.logical_and(chosen, E.not_equal(label, ignore_index))

@@ -293,13 +293,30 @@ def var(x, *, axis=None, correction=0.0, keepdims=False):
     )
 
 
+@var.grad
+def x(g, x, axis, correction, keepdims):
+    divisor = _count(x, axis) - correction
+    scale = 2.0 / divisor if divisor > 0 else math.nan
+    return _restore(g, x.type, axis, keepdims) * scale * (x - mean(x, axis=axis, keepdims=True))
+
+
 var.sample((3, 4)).sample((2, 3, 4), axis=1, correction=1.0).sample((2, 3, 4), axis=(0, 2), keepdims=True)
 
 
 @composite(widen=True)
 def std(x, *, axis=None, correction=0.0, keepdims=False):
-    """The standard deviation over axes: the root of `var`. The slope is infinite where all elements are equal."""
+    """The standard deviation over axes: the root of `var`. Its gradient is 0 where all elements are equal."""
     return E.sqrt(var(x, axis=axis, correction=correction, keepdims=keepdims))
+
+
+@std.grad
+def x(g, x, out, axis, correction, keepdims):
+    divisor = _count(x, axis) - correction
+    size = _restore(out, x.type, axis, keepdims) * (divisor if divisor > 0 else math.nan)
+    share = E.where(
+        E.equal(size, 0), 0.0, _restore(g, x.type, axis, keepdims) / E.where(E.equal(size, 0), 1.0, size)
+    )
+    return share * (x - mean(x, axis=axis, keepdims=True))
 
 
 std.sample((3, 4)).sample((2, 3, 4), axis=1, correction=1.0)
@@ -318,6 +335,12 @@ def logsumexp(x, *, axis=None, keepdims=False):
         if keepdims
         else reshape(total, shape=reduced_shape(x.shape, normalize_axes("logsumexp", axis, x.ndim), False))
     )
+
+
+@logsumexp.grad
+def x(g, x, out, axis, keepdims):
+    total = _restore(out, x.type, axis, keepdims)
+    return _restore(g, x.type, axis, keepdims) * E.exp(x - E.where(E.isfinite(total), total, 0.0))
 
 
 logsumexp.sample((3, 4)).sample((2, 3, 4), axis=1).sample((2, 3), axis=(0, 1), keepdims=True)
