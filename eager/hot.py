@@ -106,6 +106,34 @@ def _fresh(results: Sequence[Any], tensors: Sequence[Any]) -> bool:
     )
 
 
+def _chain(y: Any, tensors: Sequence[Any]) -> tuple[int, list[Recipe]] | None:
+    """Which of the tensors y is a view of, through which ops (none: it is that tensor); None for another."""
+    executor: Any = dispatch._State.executor
+    steps: list[Recipe] = []
+    while isinstance(y, EagerTensor):
+        for k, x in enumerate(tensors):
+            if x is y:
+                return k, steps[::-1]
+        if y._base is None:
+            return None
+        op, attrs = y._view
+        y = y._base
+        steps.append(executor._recipe(op, (y,), attrs))
+    return None
+
+
+def _follow(chain: list[Recipe], x: Any) -> Any:
+    for recipe in chain:
+        x = recipe.run((x,))
+    return x
+
+
+def _follow_taped(chain: list[Recipe], x: Any) -> Any:
+    for recipe in chain:
+        x = recipe.taped((x,)) if x._requires_grad else recipe.run((x,))
+    return x
+
+
 def composite(op: Op, inputs: Inputs, attrs: Attrs) -> Recipe:
     """The recipe of a composite for the layouts of these inputs."""
     return _Composite(op, inputs, attrs).recipe
@@ -140,25 +168,24 @@ class _Composite:
         return result
 
     def views(self, inputs: Inputs, result: Any) -> bool:
-        """Whether the results are views of inputs, each by one op: then these ops are the recipe."""
-        results = result if isinstance(result, tuple) else (result,)
-        steps: list[Any] = []
-        executor: Any = dispatch._State.executor
-        for y in results:
-            base = [k for k in self.spots if isinstance(y, EagerTensor) and y._base is inputs[k]]
-            if not base:
-                return False
-            op, attrs = y._view
-            steps.append((base[0], executor._recipe(op, (inputs[base[0]],), attrs)))
-        if len(steps) == 1 and not isinstance(result, tuple):
-            k, recipe = steps[0]
-            self.recipe.run = lambda inputs: recipe.run((inputs[k],))
-            if not self.own:
-                self.recipe.taped = lambda inputs: recipe.taped((inputs[k],))
-        else:
-            self.recipe.run = lambda inputs: tuple([recipe.run((inputs[k],)) for k, recipe in steps])
-            if not self.own:
-                self.recipe.taped = lambda inputs: tuple([recipe.taped((inputs[k],)) for k, recipe in steps])
+        """Whether the results are inputs, or views of them: then the ops that made the views are the recipe."""
+        chains = [_chain(y, inputs) for y in (result if isinstance(result, tuple) else (result,))]
+        steps = [c for c in chains if c is not None and (c[1] or not self.own)]
+        if len(steps) < len(chains) or not steps:
+            return False
+        several = isinstance(result, tuple)
+
+        def run(inputs: Inputs) -> Any:
+            made = [_follow(chain, inputs[k]) for k, chain in steps]
+            return tuple(made) if several else made[0]
+
+        def recorded(inputs: Inputs) -> Any:
+            made = [_follow_taped(chain, inputs[k]) for k, chain in steps]
+            return tuple(made) if several else made[0]
+
+        self.recipe.run = run
+        if not self.own:
+            self.recipe.taped = recorded
         return True
 
     def body(self, tensors: list[Any], numbers: list[Any]) -> tuple[Any, ...]:
@@ -384,19 +411,13 @@ def _way(name: str, node: vjp.Node, grads: list[Any], results: list[Any]) -> Any
         return None
     places: list[Any] = []
     for y in results:
-        same = [k for k, x in enumerate(tensors) if x is y]
-        if y is None:
-            places.append(None)
-        elif same:
-            places.append(("tensor", same[0]))
+        chain = None if y is None else _chain(y, tensors)
+        if y is None or chain is not None:
+            places.append(chain)
         elif _fresh([y], tensors):
             places.append("output")
         else:
-            base = [k for k, x in enumerate(tensors) if y._base is x]
-            if not base:
-                return None
-            x = tensors[base[0]]
-            places.append(("view", base[0], y._layout, y._offset - x._offset, y._view))
+            return None
     if "output" not in places:
         return lambda tensors, numbers: [_place(p, tensors) for p in places]
 
@@ -421,13 +442,7 @@ def _way(name: str, node: vjp.Node, grads: list[Any], results: list[Any]) -> Any
 
 
 def _place(place: Any, tensors: list[Any]) -> Any:
-    if place is None or place[0] == "tensor":
-        return None if place is None else tensors[place[1]]
-    _, k, lay, offset, made = place
-    x = tensors[k]
-    out = EagerTensor(lay, x._storage, x._offset + offset)
-    out._base, out._view, out._seen = x, made, x._storage.tape_version
-    return out
+    return None if place is None else _follow(place[1], tensors[place[0]])
 
 
 __all__ = ["Step", "StepTable", "composite", "launcher"]
