@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from . import dispatch
 from . import types as T
 from .errors import ArgumentTypeError, DtypeError, user_line
+from .parameters import parameters
 from .scalar import Expr, cast, const
 from .types import DType, TensorType
 
@@ -77,22 +78,17 @@ class Op:
     def __init__(self, fn: Callable[..., Any], kind: str, **options: Any):
         self.fn, self.kind = fn, kind
         self.name: str = options.pop("name", None) or fn.__name__.rstrip("_")
-        self.doc = inspect.getdoc(fn) or ""
-        self.__doc__, self.__name__, self.__wrapped__ = self.doc, self.name, fn
+        self.__doc__, self.__name__, self.__wrapped__ = fn.__doc__, self.name, fn
         self.module = fn.__module__
-        params = inspect.signature(fn).parameters.values()
-        positional = [p for p in params if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        self.variadic = any(p.kind is p.VAR_POSITIONAL for p in params)
-        self.input_names = tuple(p.name for p in params if p.kind is not p.KEYWORD_ONLY)
-        self.optional = {p.name for p in positional if p.default is not p.empty}
-        self.n_inputs = len(positional)
-        self.__signature__ = _call_signature(inspect.signature(fn))
-        self.attr_names = tuple(p.name for p in params if p.kind is p.KEYWORD_ONLY)
+        declared = parameters(fn)
+        self.variadic = bool(declared.rest)
+        self.input_names = declared.names[: len(declared.names) - len(declared.keyword)]
+        self.optional = {n for n in declared.positional if n in declared.defaults}
+        self.n_inputs = len(declared.positional)
+        self.attr_names = declared.keyword
         self._attr_index = {name: k for k, name in enumerate(self.attr_names)}
-        self.required_attrs = {p.name for p in params if p.kind is p.KEYWORD_ONLY and p.default is p.empty}
-        self.defaults: Attrs = tuple(
-            None if p.default is p.empty else p.default for p in params if p.kind is p.KEYWORD_ONLY
-        )
+        self.required_attrs = {n for n in declared.keyword if n not in declared.defaults}
+        self.defaults: Attrs = tuple(map(declared.defaults.get, declared.keyword))
         #: makes a tensor from numbers: they stay numbers, and the device is an attribute
         self.creates = "device" in self.attr_names and self.name != "to_device"
         self._simple = not self.variadic and not self.required_attrs
@@ -150,6 +146,15 @@ class Op:
             )
         REGISTRY[self.name] = self
 
+    @property
+    def doc(self) -> str:
+        """The docstring without its indentation."""
+        return inspect.cleandoc(self.__doc__ or "")
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return _call_signature(inspect.signature(self.__wrapped__))
+
     def __repr__(self) -> str:
         return f"<op {self.name}>"
 
@@ -162,12 +167,12 @@ class Op:
         """Declare the gradient for the input that `fn` is named after."""
         if fn.__name__.rstrip("_") not in self.input_names:
             raise ValueError(f"{self.name} has no input {fn.__name__}; it has {', '.join(self.input_names)}")
-        self.grads[fn.__name__.rstrip("_")] = GradRule(fn, tuple(inspect.signature(fn).parameters))
+        self.grads[fn.__name__.rstrip("_")] = GradRule(fn, parameters(fn).names)
         return fn
 
     def grad_joint(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         """Declare one rule that returns the gradients of all inputs as a tuple (None where there is none)."""
-        self.joint = GradRule(fn, tuple(inspect.signature(fn).parameters))
+        self.joint = GradRule(fn, parameters(fn).names)
         return fn
 
     def type(self, fn: Callable[..., Any]) -> Callable[..., Any]:

@@ -143,7 +143,7 @@ def _method(fn: Any) -> Any:
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
         return fn(self, *args, **kwargs)
 
-    method.__name__, method.__doc__ = fn.name, fn.doc
+    method.__name__, method.__doc__ = fn.name, fn.__doc__
     return method
 
 
