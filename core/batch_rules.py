@@ -7,6 +7,7 @@ runs example by example (right, but as slow as a loop).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -207,7 +208,25 @@ def _(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
         return op(x._inner, index, **{**named, "axis": axis + 1})
     if not b.owns(x) and axis == 0:
         return op(x, index._inner, **named)
-    return one_by_one(b, op, inputs, named)
+    from .ops.along import gather_along
+
+    # Each example has its own places: they are spread over the other axes of x.
+    before, after = x.shape[:axis], x.shape[axis + 1 :]
+    count = math.prod(index.shape)
+    places = index._inner.reshape((b.size, *(1,) * axis, count, *(1,) * len(after)))
+    places = places.broadcast_to((b.size, *before, count, *after))
+    return gather_along(b.whole(x), places, axis=axis + 1).reshape((b.size, *before, *index.shape, *after))
+
+
+@rule("searchsorted")
+def _(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    x, values = inputs
+    if not b.owns(x) and x.ndim == 1:
+        return op(x, values._inner, **named)
+    rows = b.whole(values)
+    if rank(x) == 1:
+        rows = rows.reshape((b.size, math.prod(values.shape)))
+    return op(b.whole(x), rows, **named).reshape((b.size, *values.shape))
 
 
 # ---------------------------------------------------------------- ops over an axis
@@ -275,17 +294,48 @@ def _apart(b: Any, made: Any) -> tuple[Any, ...]:
     "avg_pool_x_grad",
     "pick_pixels",
     "put_pixels",
+    "unfold",
+    "fold",
 )
 def _(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
     return _apart(b, op(*[_images(b, x) for x in inputs], **named))
 
 
+def _groups(b: Any, x: Any, axis: int) -> Any:
+    """[B, ...] with the batch joined to an axis that the function sees: each example is a group of channels."""
+    inner = b.whole(x)
+    if axis:
+        inner = inner.permute((*range(1, axis + 1), 0, *range(axis + 1, inner.ndim)))
+    shape = inner.shape
+    return inner.reshape((*shape[:axis], shape[axis] * shape[axis + 1], *shape[axis + 2 :]))
+
+
 @rule("conv", "conv_x_grad")
 def _(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
     x, w = inputs
-    if b.owns(w):
+    if not b.owns(w):
+        return _apart(b, op(_images(b, x), w, **named))
+    if not b.size:
         return one_by_one(b, op, inputs, named)
-    return _apart(b, op(_images(b, x), w, **named))
+    y = op(_groups(b, x, 1), _groups(b, w, 0), **{**named, "groups": named["groups"] * b.size})
+    y = y.reshape((y.shape[0], b.size, y.shape[1] // b.size, *y.shape[2:]))
+    return y.permute((1, 0, *range(2, y.ndim)))
+
+
+@rule("conv_w_grad")
+def _(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    if not b.size:
+        return one_by_one(b, op, inputs, named)
+    dy, x = (_groups(b, v, 1) for v in inputs)
+    return _apart(b, op(dy, x, **{**named, "groups": named["groups"] * b.size}))
+
+
+@rule("resample", "resample_x_grad")
+def _(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    x, *tables = inputs
+    if any(map(b.owns, tables)):
+        return one_by_one(b, op, inputs, named)
+    return op(x._inner, *tables, **{**named, "axis": named["axis"] + 1})
 
 
 @rule("attention", "attention_grad")
@@ -299,6 +349,40 @@ def _(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
         )
         mask = mask.broadcast_to((b.size, q.shape[0], *mask.shape[2:])).reshape((-1, *mask.shape[2:]))
     return _apart(b, op(*[_images(b, x) for x in (q, k, v)], mask, *[_images(b, x) for x in rest], **named))
+
+
+# ---------------------------------------------------------------- sequences: the batch joins the axis of rows
+
+
+def _rows(b: Any, x: Any, axis: int) -> Any:
+    return x if x is None else _groups(b, x, axis)
+
+
+def _rows_apart(b: Any, y: Any, axis: int) -> Any:
+    y = y.reshape((*y.shape[:axis], b.size, y.shape[axis] // b.size, *y.shape[axis + 1 :]))
+    return y.permute((axis, *range(axis), *range(axis + 1, y.ndim)))
+
+
+#: which axis of an input or result has a row for each sequence; an input without it is the weight or bias of all
+ROWS: dict[str, dict[str, int]] = {
+    "recurrent": {"x": 1, "h0": 0, "c0": 0, "lengths": 0},
+    "recurrent_grad": {
+        "dy": 1, "dh": 0, "y": 1, "h0": 0, "dc": 0, "c0": 0, "gates": 1, "cells": 1, "lengths": 0,
+    },
+    "ctc_nll": {"logp": 1, "target": 0, "lengths": 0, "target_lengths": 0},
+    "ctc_nll_logp_grad": {"logp": 1, "target": 0, "lengths": 0, "target_lengths": 0, "nll": 0},
+}  # fmt: skip
+
+
+@rule(*ROWS)
+def _(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    axes = ROWS[op.name]
+    if not b.size or any(b.owns(x) for name, x in zip(op.input_names, inputs) if name not in axes):
+        return one_by_one(b, op, inputs, named)
+    wide = [_rows(b, x, axes[n]) if n in axes else x for n, x in zip(op.input_names, inputs)]
+    made = op(*wide, **named)
+    outs = made if isinstance(made, tuple) else (made,)
+    return tuple(_rows_apart(b, y, int(y.ndim == 3)) for y in outs)
 
 
 for _name in AXIS_OPS:

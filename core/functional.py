@@ -213,7 +213,7 @@ def vjp(fn: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[A
     primals: tensors or trees of them. pull takes cotangents with the structure of the output and may be
     called again. has_aux: fn returns `(output, anything)`, and so does vjp: `(output, pull, anything)`.
     Raises: AutogradError for outputs that are not tensors, ShapeError for a cotangent of another shape.
-    Example: `out, pull = dg.vjp(dg.sin, x); pull(dg.ones_like(out))[0]` is `cos(x)`.
+    Example: `dg.vjp(lambda x: x * x, dg.tensor([3.0]))[1](dg.tensor([1.0]))[0]` is `[6.0]`.
     """
     outer = dispatch.state.grad
     row = tuple(_fresh_tree(p, "vjp") for p in primals)
@@ -242,7 +242,7 @@ def jvp(
 
     primals, tangents: tuples of tensors or trees, equal in structure and shapes. Returns the output and its
     tangent (with has_aux also what fn returned beside). Raises: ArgumentError, ShapeError where they differ.
-    Example: `dg.jvp(dg.sin, (x,), (dg.ones_like(x),))[1]` is `cos(x)`.
+    Example: `dg.jvp(lambda x: x * x, (dg.tensor([3.0]),), (dg.tensor([1.0]),))[1]` is `[6.0]`.
     """
     if not isinstance(primals, (tuple, list)) or not isinstance(tangents, (tuple, list)):
         raise ArgumentTypeError("jvp", "takes tuples of primals and tangents", "pass (x,) and (v,)")
@@ -310,7 +310,7 @@ def jacobian(
     Trees of outputs or arguments give trees of Jacobians (outputs outside, arguments inside). mode:
     "reverse" pulls all rows back at once, good when the output is smaller than the argument; "forward" pushes
     all columns at once. has_aux as in `value_and_grad`. Use `vjp` or `jvp` where a product will do.
-    Example: `dg.jacobian(lambda x: x * x)(x)` is `diag(2 x)`.
+    Example: `dg.jacobian(lambda x: x * x)(dg.tensor([1.0, 2.0]))` is `[[2.0, 0.0], [0.0, 4.0]]`.
     """
     if mode not in ("reverse", "forward"):
         raise ArgumentError("jacobian", f"mode={mode!r}", 'use "reverse" or "forward"')

@@ -157,8 +157,8 @@ class Ending:
         self, variant: Variant, tensors: list[Any], outputs: list[Any], carried: dict[Any, Any]
     ) -> Any:
         """Let the effects take place and build the result."""
-        for k, refuse in self.checks:
-            refuse(outputs[k]._array())
+        for place, refuse in self.checks:
+            refuse(outputs[place]._array())
         for t in self.written:
             t._storage.version += 1
         for position in self.written_args:

@@ -136,7 +136,7 @@ def test_pad_equals_numpy(mode, pads):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "value"), [("int64", 2**53 + 1), ("bool", True), ("uint8", 7), ("float64", 0.1)]
+    ("dtype", "value"), [("int64", 2**53 + 1), ("bool", True), ("bool", 0.5), ("uint8", 7), ("float64", 0.1)]
 )
 def test_pad_keeps_value_and_dtype(dtype, value):
     x = np.ones((2, 2), dtype)

@@ -108,7 +108,7 @@ def test_topk_equals_a_stable_sort(dtype, shape, k):
         np.testing.assert_array_equal(got.values.numpy(), peer.values.numpy())
 
 
-def test_kthvalue_and_mode_equal_torch():
+def test_kthvalue_and_most_frequent_equal_torch():
     x = np.random.default_rng(0).permutation(60).reshape(5, 12).astype("float32")
     for k in (1, 2, 7, 12):
         got, want = dg.kthvalue(dg.tensor(x), k, 1), torch.kthvalue(torch.tensor(x), k, 1)
@@ -116,7 +116,7 @@ def test_kthvalue_and_mode_equal_torch():
         np.testing.assert_array_equal(got.indices.numpy(), want.indices.numpy())
     y = np.random.default_rng(1).integers(0, 4, (5, 12))
     for axis in (0, 1):
-        got, want = dg.mode(dg.tensor(y), axis), torch.mode(torch.tensor(y), axis)
+        got, want = dg.most_frequent(dg.tensor(y), axis), torch.mode(torch.tensor(y), axis)
         np.testing.assert_array_equal(got.values.numpy(), want.values.numpy())
         np.testing.assert_array_equal(got.indices.numpy(), want.indices.numpy())
 

@@ -351,6 +351,8 @@ def test_misuse_of_derivatives_names_the_fix():
 def test_vmap_of_primitives_equals_a_loop(close):
     index = dg.tensor([[2, 0], [1, 1]])
     mask = dg.tensor([[True, False, True]])
+    weight = dg.tensor(_array(12, 3))
+    labels = dg.tensor([[1, 2], [2, 1]]), dg.tensor([4, 3]), dg.tensor([2, 1])
     cases = [
         (lambda a: dg.sort(a, axis=-1) + dg.cumsum(a, axis=0), (5, 2, 3)),
         (lambda a: dg.cumsum(a), (5, 2, 3)),
@@ -363,6 +365,17 @@ def test_vmap_of_primitives_equals_a_loop(close):
         (lambda a: dg.einsum("ij,kj->ik", a, a), (5, 2, 3)),
         (lambda a: dg.flip(dg.roll(a, 1, axis=0), axis=1), (5, 2, 3)),
         (lambda a: dg.pad(a, ((0, 0), (1, 1)), mode="reflect"), (5, 2, 3)),
+        (lambda a: dg.conv(a, a[:1, :, :2, :2] * 0.5, padding=1), (5, 1, 2, 4, 4)),
+        (lambda a: dg.conv(dg.ones((1, 2, 4, 4)), a, stride=2), (5, 3, 2, 2, 2)),
+        (lambda a: dg.fold(dg.unfold(a, window=2), size=(3, 3), window=2), (5, 1, 2, 3, 3)),
+        (lambda a: dg.nn.functional.interpolate(a, scale_factor=2, mode="bilinear"), (5, 1, 2, 3, 3)),
+        (lambda a: dg.take(a, dg.argsort(a[0])[:2], axis=1), (5, 2, 3)),
+        (lambda a: a * dg.searchsorted(dg.sort(a[0]), a), (5, 2, 3)),
+        (lambda a: a * dg.searchsorted(dg.tensor([0.0, 0.5]), a), (5, 2, 3)),
+        (lambda a: dg.lstm_layer(a, weight[:12], weight[:12])[0], (5, 4, 2, 3)),
+        (lambda a: dg.gru_layer(a, weight[:9], weight[:9], lengths=dg.tensor([4, 2]))[1], (5, 4, 2, 3)),
+        (lambda a: dg.rnn_layer(dg.ones((4, 2, 3)), a, a, reverse=True)[0], (5, 3, 3)),
+        (lambda a: dg.nn.functional.ctc_loss(dg.log_softmax(a, axis=-1), *labels), (5, 4, 2, 3)),
     ]
     for f, shape in cases:
         x = dg.tensor(_array(*shape))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ...core.backend import Kernel, Operand, Program
+from ...core.backend import Arg, Kernel, Operand, Program
 from ...core.types import DType
 from .indexing import _dense
 
@@ -41,7 +41,7 @@ def searchsorted(program: Program, inputs: Sequence[Any], outputs: Sequence[Oper
         return
     n = x.shape[-1]
     rows = 1 if len(x.shape) == 1 else values.size // values.shape[-1]
-    args = [x.slot, values.slot, outputs[0].slot, rows, n, values.size // rows]
+    args: list[Arg] = [x.slot, values.slot, outputs[0].slot, rows, n, values.size // rows]
     work = values.size * (8.0 + 12.0 * max(1, n).bit_length())
     program.launch(_source(x.dtype, right), args, program.chunks(values.size, work))
 

@@ -118,11 +118,11 @@ METHODS: dict[str, Any] = {
         name: PUBLIC.get(name) or REGISTRY[name]
         for name in (
             "count_nonzero nonzero argwhere masked_select cumsum cumprod logcumsumexp cummax cummin sort argsort topk "
-            "kthvalue msort unique unique_consecutive median nanmedian quantile nanquantile mode nansum nanmean amax "
+            "kthvalue msort unique unique_consecutive median nanmedian quantile nanquantile nansum nanmean amax "
             "amin aminmax ptp diff histc bincount cov corrcoef norm"
         ).split()
     },
-    "conj": REGISTRY["conj"], "angle": REGISTRY["angle"],
+    "mode": PUBLIC["most_frequent"], "conj": REGISTRY["conj"], "angle": REGISTRY["angle"],
     "__pow__": _power, "__ipow__": _power_in_place, "__rpow__": lambda self, other: elementwise.power(other, self),
     "__neg__": elementwise.negative, "__abs__": elementwise.abs_, "__pos__": lambda self: self,
     "__invert__": elementwise.bitwise_invert, "clip": elementwise.clip_, "clamp": elementwise.clip_,

@@ -248,7 +248,7 @@ def pad(x, *, padding, mode="constant", value=0):
         return x.clone()
     if mode == "constant":
         if isinstance(value, float) and not x.dtype.is_float and x.dtype.kind != "complex":
-            value = int(value)
+            value = bool(value) if x.dtype.kind == "bool" else int(value)
         return pad_constant(x, value, padding=pairs)
     reach = _REACH[mode]
     for axis, (n, p) in enumerate(zip(x.shape, pairs)):

@@ -216,21 +216,22 @@ median.error_sample((2, 3), axis=2, match="axis=2 is outside")
 
 
 @public
-def mode(x, axis=-1, keepdims=False):
-    """The most frequent element along an axis, the smallest of several, and where it stands last.
+def most_frequent(x, axis=-1, keepdims=False):
+    """The mode: the most frequent element along an axis, the smallest of several, and where it stands last.
 
     x: any[..., n, ...]. Returns: (values, indices: int64) without the axis, or with size 1 for keepdims.
     Raises: ArgumentError over an empty axis. Numerics: every NaN is one of its own. The gradient goes to the element
-    found. Source: PyTorch. Example: `dg.mode(dg.tensor([3, 1, 3])).values.item()` is `3`.
+    found. Source: PyTorch (mode).
+    Example: `dg.most_frequent(dg.tensor([3, 1, 3])).values.item()` is `3`.
     """
-    x = as_tensor("mode", x)
+    x = as_tensor("most_frequent", x)
     if not x.shape:
         return Picked(x, E.cast(x, dtype=T.int64) * 0)
-    axis = axis_of("mode", x, axis)
+    axis = axis_of("most_frequent", x, axis)
     n = x.shape[axis]
     if not n:
         raise ArgumentError(
-            "mode", f"has no value over an empty axis, x: {x.type}", "check the tensor's size first"
+            "most_frequent", f"has no value over an empty axis, x: {x.type}", "check the tensor's size first"
         )
     values, order = sort_both(x, axis=axis)
     counted = reshape(arange(n, device=x.device), shape=tuple(n if a == axis else 1 for a in range(x.ndim)))
