@@ -408,6 +408,7 @@ def test_creation():
         (dg.ones((2, 0), dtype=dg.bool), xs.ones((2, 0), dtype=xs.bool)),
         (dg.full_like(dg.ones((2,), dtype=dg.int8), 3), xs.full_like(xs.ones((2,), dtype=xs.int8), 3)),
         (dg.asarray([[1, 2], [3, 4]]), xs.asarray([[1, 2], [3, 4]])), (dg.asarray(True), xs.asarray(True)),
+        (dg.linspace(1j, 2 - 3j, 5, dtype=dg.complex128), xs.linspace(1j, 2 - 3j, 5, dtype=xs.complex128)),
         (dg.asarray([1 + 2j], dtype=dg.complex128), xs.asarray([1 + 2j], dtype=xs.complex128)),
     ):  # fmt: skip
         agree(ours, theirs)

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import types as T
 from ..errors import ArgumentError
-from ..op import pointwise, primitive, public
+from ..op import REGISTRY, pointwise, primitive, public
 from ..scalar import cast, s
 from ..types import TensorType
 from .shape import as_shape
@@ -177,9 +177,15 @@ def _steps(op, num, endpoint):
 def linspace(start, stop, num, endpoint=True, dtype=None, device=None):
     """`num` numbers evenly spaced from start to stop, both exact (without stop when endpoint is False).
 
-    dtype: float32 when left out; integers are rounded down. Raises: ArgumentError for a negative num.
+    dtype: float32 (complex64 for complex ends) when left out; integers are rounded down.
+    Raises: ArgumentError for a negative num.
     Source: array API standard 2024.12. Example: `dg.linspace(0, 1, 5)` is `[0, 0.25, 0.5, 0.75, 1]`.
     """
+    if isinstance(start, complex) or isinstance(stop, complex):
+        kind = _dtype("linspace", dtype, T.DTYPES["complex64"])
+        parts = [(complex(start).real, complex(stop).real), (complex(start).imag, complex(stop).imag)]
+        re, im = (linspace(a, b, num, endpoint, kind.real, device) for a, b in parts)
+        return REGISTRY["complex"](re, im)
     steps, last = _steps("linspace", num, endpoint)
     start, stop = float(start), float(stop)
     step = (stop - start) / steps if steps > 0 else 0.0

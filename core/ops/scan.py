@@ -206,6 +206,25 @@ cumprod.sample((2, 3)).sample(()).sample(Ints((3, 4), 0, 3, "int32"), axis=0)
 cumprod.error_sample((2, 3), axis=2, match="axis=2 is outside")
 
 
+@public
+def cumprod_(x, axis=None, dtype=None, reverse=False):
+    """As the op `cumprod`, which it is for real numbers; complex ones are multiplied in log2(n) steps of pairs."""
+    if dtype is not None and T.as_dtype(dtype, "cumprod").is_complex:
+        x = x.to(dtype)
+    if not x.dtype.is_complex:
+        return cumprod(x, axis=axis, dtype=dtype, reverse=reverse)
+    axis = _axis_of("cumprod", x, axis)
+    x, axis = (reshape(x, shape=(-1,)), 0) if axis is None else (x, axis)
+    every = (slice(None),) * axis
+    x = x[(*every, slice(None, None, -1))] if reverse else x
+    step = 1
+    while step < x.shape[axis]:
+        head, tail, before = (x[(*every, part)] for part in (slice(step), slice(step, None), slice(-step)))
+        x = concat([head, tail * before], axis=axis)
+        step *= 2
+    return x[(*every, slice(None, None, -1))] if reverse else x
+
+
 def _onnx_linear(o, a, b, *, axis, reverse):
     merge = lambda l, r: [o.Mul(l[0], r[0]), o.Add(o.Mul(r[0], l[1]), r[1])]
     return _doubling(o, [a, b], [1, 0], merge, axis, reverse)[1]
@@ -424,7 +443,7 @@ def _cumulative(name, scan, start):
 
     what = "sum" if start == 0 else "product"
     run.__name__ = run.__qualname__ = name
-    run.__doc__ = f"""The {what} of each element and those before it along an axis: `{scan.name}` by another name.
+    run.__doc__ = f"""The {what} of each element and those before it along an axis: a {what} that runs.
 
     axis may be left out for one axis. include_initial: start with {start}, one element more.
     Raises: ArgumentError when axis is missing and x has not one axis. Source: array API.
@@ -433,4 +452,4 @@ def _cumulative(name, scan, start):
 
 
 cumulative_sum = _cumulative("cumulative_sum", cumsum, 0)
-cumulative_prod = _cumulative("cumulative_prod", cumprod, 1)
+cumulative_prod = _cumulative("cumulative_prod", cumprod_, 1)
