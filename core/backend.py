@@ -100,7 +100,8 @@ def scalar_bits(value: Any, dtype: DType) -> int:
     """A number as it stands in a slot: float64 bits for a float dtype, else the integer itself (two's complement)."""
     if dtype.kind == "float":
         return _unpack_int64(_pack_double(value))[0]  # type: ignore[no-any-return]
-    bits = int(value) if dtype.kind != "bool" else int(bool(value))  # 0.5 is True
+    # A float in the slot of a bool is its truth, 0.5 too; integers keep all bits (bounds of a bool result).
+    bits = int(bool(value)) if value.__class__ is float and dtype.kind == "bool" else int(value)
     return bits - (1 << 64) if bits >= 1 << 63 else bits
 
 

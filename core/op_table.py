@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .errors import DuogradError
+import numpy as np
+
 from .explain import kernels
-from .op import REGISTRY, Ints, Op
-from .types import DTYPES, DType, TensorType
+from .op import REGISTRY, Op
+from .types import DType
 
 #: dtypes by letter; 16-bit floats are told apart from the others
 LETTERS = {"b": "bool", "i": "int8-64", "u": "uint8-64", "h": "float16, bfloat16", "f": "float32, float64",
@@ -20,36 +21,11 @@ def letter(dtype: DType) -> str:
     return "h" if dtype.kind == "float" and dtype.itemsize == 2 else dtype.kind[0]
 
 
-def takes(op: Op, dtype: DType) -> bool:
-    """Whether an op's type rule takes a dtype in place of the floats (or, without any, the integers) of a sample."""
-    for sample in op.samples:
-        floats = any(isinstance(a, tuple) and not isinstance(a, Ints) for a in sample.args)
-        row = [
-            TensorType(dtype if not (floats and isinstance(a, Ints)) else DTYPES[a.dtype], a.shape)
-            if isinstance(a, Ints)
-            else TensorType(dtype, a) if isinstance(a, tuple) else a
-            for a in sample.args
-        ]  # fmt: skip
-        try:
-            inputs, attrs = op.bind(tuple(row), dict(sample.attrs))
-            op.infer(list(inputs), attrs)
-        except (DuogradError, TypeError, ValueError, KeyError, AttributeError):
-            continue
-        return True
-    return False
-
-
 def dtypes(op: Op) -> str:
-    """The families of dtypes that an op takes, as letters; what a composite takes its ops decide."""
-    if op.kind == "composite" and op.type_rule is None:
-        return "as its ops"
-    if not any(isinstance(a, tuple) for s in op.samples for a in s.args):
+    """The families of dtypes that an op takes, as letters."""
+    if not any(isinstance(a, (tuple, np.ndarray)) for s in op.samples for a in s.args):
         return "by dtype="
-    found: dict[str, None] = {}
-    for dtype in DTYPES.values():
-        if takes(op, dtype):
-            found.setdefault(letter(dtype))
-    return " ".join(found)
+    return " ".join(dict.fromkeys(map(letter, op.supported_dtypes())))
 
 
 def _gradient(op: Op) -> str:

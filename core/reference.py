@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from . import dispatch
-from .errors import DuogradError
+from .abstract import types_of
+from .errors import DuogradError, TraceError
 from .op import REGISTRY, Ints, Op, Sample
 from .scalar import evaluate
 from .types import DTYPES, DType, TensorType, float32
@@ -86,25 +87,22 @@ def has_halves(op: Op) -> bool:
 def supported_dtypes(op: Op) -> tuple[DType, ...]:
     """The dtypes that the op takes in place of its first sample's floats (or integers, where it has no floats).
 
-    Type rules are asked; a composite runs on that sample.
+    Type rules are asked, those of its ops for a composite; one that reads a value runs on that sample.
     """
     return tuple(d for d in DTYPES.values() if _takes(op, d)) if op.samples else ()
 
 
 def _takes(op: Op, dtype: DType) -> bool:
     sample = op.samples[0]
-    floats = any(isinstance(a, tuple) and not isinstance(a, Ints) for a in sample.args)
     arrays = make_arguments(sample, dtype=dtype)
-    if not floats:
+    if not has_floats(sample):
         arrays = [a.astype(dtype.np) if isinstance(a, np.ndarray) else a for a in arrays]
-    executor = dispatch.state.executor
-    tensors = [executor.constant(a, "cpu") if isinstance(a, np.ndarray) else a for a in arrays]
     try:
-        if op.kind == "composite":
-            op(*tensors, **sample.attrs)
-        else:
-            inputs, attrs = op.bind(tuple(tensors), dict(sample.attrs))
-            op.infer([getattr(x, "type", x) for x in inputs], attrs)
+        try:
+            types_of(op, arrays, sample.attrs)
+        except TraceError:
+            constant = dispatch.state.executor.constant
+            op(*[constant(a, "cpu") if isinstance(a, np.ndarray) else a for a in arrays], **sample.attrs)
     except DuogradError:
         return False
     return True
