@@ -206,7 +206,10 @@ class Op:
         return fn
 
     def values(self, fn: Callable[..., None]) -> Callable[..., None]:
-        """Declare a check of values that eager mode makes before the kernel: `fn(read, *inputs, **attrs)`."""
+        """Declare a check of values that eager mode makes before the kernel: `fn(extent, *inputs, **attrs)`.
+
+        extent(x): the smallest and the largest element of an integer or bool tensor that is not empty.
+        """
         self.values_rule = fn
         return fn
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,10 @@ class Storage:
     def to_host(self, dtype: DType, shape: Shape, strides: Shape, offset: int) -> np.ndarray:
         """The memory as a NumPy array: a view on the CPU, a copy from elsewhere. Arguments as for `array`."""
         return self.array(dtype, shape, strides, offset)  # type: ignore[no-any-return]
+
+    def unpack(self, form: Struct, offset: int) -> tuple[Any, ...]:
+        """The numbers that lie at a byte offset, as Python's."""
+        return form.unpack(self.to_host(uint8, (form.size,), (1,), offset).tobytes())
 
     def copy_from(self, source: Storage, offset: int, nbytes: int) -> None:
         """Copy bytes of another storage, on any device, to the start of this one."""

@@ -387,7 +387,7 @@ class EagerExecutor:
                 "in-place", f"a leaf that requires a gradient ({target.type}) cannot be changed in place",
                 "do it under dg.no_grad(), or work on x.clone()",
             )  # fmt: skip
-        if value.type != target.type:
+        if value._layout.type != target._layout.type:
             raise ShapeError(
                 "in-place",
                 f"{value.type} does not fit in place into {target.type}",
@@ -400,12 +400,9 @@ class EagerExecutor:
         return target
 
     def _copy(self, source: EagerTensor, target: EagerTensor) -> None:
-        from ..core.ops.elementwise import assign
-
-        with dispatch.set_grad(False):
-            before = target._storage.version
-            self.run(assign, (source,), (), into=(target,))
-            target._storage.version = before
+        before = target._storage.version
+        self.run(REGISTRY["assign"], (source,), (), into=(target,))
+        target._storage.version = before
 
     def _rebase(self, target: Any, value: Any) -> None:
         target._node, target._index, target._requires_grad = value._node, value._index, value._requires_grad

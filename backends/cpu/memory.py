@@ -8,6 +8,7 @@ that no lock is needed: a storage may be freed by the garbage collector anywhere
 from __future__ import annotations
 
 from collections.abc import Callable
+from struct import Struct
 from sys import getrefcount
 from typing import Any
 
@@ -62,6 +63,10 @@ class CpuStorage(Storage):
         block.seen = True
         steps = tuple(st * width for st in strides)
         return np.ndarray(shape, dtype.np, block.raw, block.skip + offset, steps)
+
+    def unpack(self, form: Struct, offset: int) -> tuple[Any, ...]:
+        block = self._block
+        return form.unpack_from(block.raw, block.skip + offset)
 
     def __del__(
         self, getrefcount: Any = getrefcount

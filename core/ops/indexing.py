@@ -17,6 +17,7 @@ from ..errors import ArgumentTypeError, IndexingError, ShapeError
 from ..op import public
 from ..types import Shape
 from ..value import Tensor
+from .comparison import where
 from .creation import full_
 from .picking import place, take, take_placed
 from .scatter import put_slices
@@ -24,23 +25,16 @@ from .slices import basic_index, slice_
 from .views import broadcast_to, permute, reshape
 
 
-class _Picker(NamedTuple):
-    """An integer tensor over `depth` axes (more than one: flat positions found by a mask)."""
-
-    index: Tensor
-    depth: int
-    checked: bool
-
-
 class _Plan(NamedTuple):
-    """How an index is carried out.
+    """How an index of some form (`_form`) is carried out on some shape.
 
-    index: canonical basic part. pickers: in order, with the axis of x that a message names. order: the axes of the
-    view after it, those of pickers together from `axis` on. shape: of the result.
+    index: canonical basic part; None when it shows all of x. pickers: entry, the axis of x that a message names, how
+    many axes it stands for, whether it is a mask. order: the axes of the view after it, those of pickers together
+    from `axis` on; None when they lie so. depth: how many axes of the view the pickers take.
     """
 
     index: Any
-    pickers: tuple[tuple[_Picker, int], ...]
+    pickers: tuple[tuple[int, int, int, bool], ...]
     order: tuple[int, ...] | None
     axis: int
     depth: int
@@ -92,37 +86,73 @@ def _is_basic(index: Any) -> bool:
     return not isinstance(index, (Tensor, list, np.ndarray, bool, np.bool_))
 
 
-def _plan(op: str, x: Tensor, index: Any) -> _Plan:
+def _form(entries: list[Any]) -> Any:
+    """A key for what a plan depends on beside the shape of x; None when an entry cannot be part of one."""
+    form: list[Any] = []
+    for e in entries:
+        if isinstance(e, Tensor):
+            form.append((bool, e.shape) if e.dtype is T.bool_ else Tensor)
+        elif e is None:
+            form.append(e)
+        else:
+            key = _plain(e)
+            if key is None:
+                return None
+            form.append(key)
+    return tuple(form)
+
+
+#: plans by shape and form of the index
+_plans: dict[Any, _Plan] = {}
+
+
+def _plan(op: str, x: Tensor, index: Any) -> tuple[_Plan, list[Any]]:
+    """The plan of an index and its entries, those that pick made tensors."""
     entries: list[Any] = list(index) if isinstance(index, tuple) else [index]
     for k, e in enumerate(entries):
-        picked = _as_tensor(op, e, x)
-        entries[k] = e if picked is None else picked
-    used = sum(map(_width, entries))
+        if e.__class__ is not slice:
+            picked = _as_tensor(op, e, x)
+            entries[k] = e if picked is None else picked
+    form = _form(entries)
+    found = None if form is None else _plans.get((x.shape, form))
+    if found is None:
+        found = _new_plan(op, x, entries)
+        if form is not None:
+            if len(_plans) > 10_000:
+                _plans.clear()
+            _plans[x.shape, form] = found
+    return found, entries
+
+
+def _new_plan(op: str, x: Tensor, given: list[Any]) -> _Plan:
+    used = sum(map(_width, given))
     if used > x.ndim:
         raise IndexingError(op, f"{used} indices for x: {x.type}", "use one index an axis")
-    dots = [k for k, e in enumerate(entries) if e is Ellipsis]
+    dots = [k for k, e in enumerate(given) if e is Ellipsis]
     if len(dots) > 1:
         raise IndexingError(op, "more than one ... in the index", "use one")
-    spot = dots[0] if dots else len(entries)
-    whole = [slice(None)] * (x.ndim - used)
+    spot = dots[0] if dots else len(given)
     # NumPy: picks that stand apart, also by a `...` of no axis, put their axes first.
     marks = [
         isinstance(e, Tensor) or (e is not Ellipsis and e is not None and not isinstance(e, slice))
-        for e in entries
+        for e in given
     ]
     spots = [k for k, m in enumerate(marks) if m]
     together = spots[-1] - spots[0] + 1 == len(spots)
-    entries[spot : spot + len(dots)] = whole
+    entries = list(enumerate(given))
+    entries[spot : spot + len(dots)] = [(-1, slice(None))] * (x.ndim - used)
     basic: list[Any] = []
-    pickers: list[tuple[_Picker, int, list[int]]] = []
+    pickers: list[tuple[int, int, int, bool]] = []
+    picked: list[int] = []
     axis = place_ = 0  # of x, of the view that the basic part makes
     front = None
-    for e in entries:
+    for k, e in entries:
         if isinstance(e, Tensor):
             front = place_ if front is None else front
-            picker, parts = _picker(op, x, e, axis)
+            parts = _parts(op, x, e, axis)
             basic += parts
-            pickers.append((picker, axis, list(range(place_, place_ + len(parts)))))
+            pickers.append((k, axis, len(parts), e.dtype is T.bool_))
+            picked += range(place_, place_ + len(parts))
             place_ += len(parts)
         elif e is None or isinstance(e, slice):
             basic.append(e)
@@ -132,60 +162,59 @@ def _plan(op: str, x: Tensor, index: Any) -> _Plan:
             basic.append(e)
         axis += _width(e)
     target = front if together and front is not None else 0
-    picked = [a for _, _, axes in pickers for a in axes]
     rest = [a for a in range(place_) if a not in picked]
     order = (*rest[:target], *picked, *rest[target:])
+    canonical = basic_index(op, x.shape, tuple(basic))
+    whole = len(canonical) == x.ndim and all(e == ("s", 0, n, 1) for e, n in zip(canonical, x.shape))
     return _Plan(
-        basic_index(op, x.shape, tuple(basic)),
-        tuple((p, a) for p, a, _ in pickers),
+        None if whole else canonical,
+        tuple(pickers),
         None if order == tuple(range(place_)) else order,
         target,
         len(picked),
     )
 
 
-def _picker(op: str, x: Tensor, e: Tensor, axis: int) -> tuple[_Picker, list[Any]]:
-    """An integer tensor or a mask at an axis of x, and the basic entries that keep its axes."""
+def _parts(op: str, x: Tensor, e: Tensor, axis: int) -> list[Any]:
+    """The basic entries that keep the axes under an integer tensor or a mask at an axis of x."""
     if e.dtype is not T.bool_:
-        return _Picker(e, 1, False), [slice(None)]
+        return [slice(None)]
     if e.shape != x.shape[axis : axis + e.ndim]:
         raise IndexingError(
             op, f"the mask {e.type} does not fit axes {axis} to {axis + e.ndim - 1} of x: {x.type}",
             "make their sizes equal",
         )  # fmt: skip
-    places = _mask_places(e)
-    if e.ndim == 0:  # a new axis of size 1, taken once or not at all
-        return _Picker(places, 1, True), [None]
-    return _Picker(places, e.ndim, True), [slice(None)] * e.ndim
+    # A mask of no axes is a new axis of size 1, taken once or not at all.
+    return [slice(None)] * e.ndim if e.ndim else [None]
 
 
 def _view(x: Tensor, plan: _Plan) -> Tensor:
     """The basic part of an index: a view whose axes under pickers stand together."""
-    if len(plan.index) != x.ndim or any(
-        e[0] != "s" or e[1] or e[3] != 1 or e[2] != n for e, n in zip(plan.index, x.shape)
-    ):
-        x = slice_(x, index=plan.index)
+    if plan.index is not None:
+        x = dispatch.apply(slice_, (x,), (plan.index,))
     return x if plan.order is None else permute(x, axes=plan.order)
 
 
-def _positions(op: str, view: Tensor, plan: _Plan) -> tuple[Tensor, int]:
-    """Flat positions over the axes under pickers, and how many axes these are."""
-    shapes = [p.index.shape for p, _ in plan.pickers]
+def _positions(op: str, view: Tensor, plan: _Plan, entries: list[Any]) -> tuple[Tensor, Shape]:
+    """Flat positions over the axes under pickers, and the shape that replaces these axes."""
+    rows = [_mask_places(entries[k]) if masked else entries[k] for k, _, _, masked in plan.pickers]
+    if len(rows) == 1:
+        return rows[0], rows[0].shape
+    shapes = [r.shape for r in rows]
     try:
-        T.broadcast_shapes(op, *shapes)
+        count = shapes[0] if shapes.count(shapes[0]) == len(shapes) else T.broadcast_shapes(op, *shapes)
     except ShapeError:
         listed = " and ".join(str(list(s)) for s in shapes)
         raise IndexingError(
             op, f"index tensors of shapes {listed} do not broadcast", "make the sizes equal"
         ) from None
-    if len(plan.pickers) == 1:
-        return plan.pickers[0][0].index, plan.depth
     flat: Any = 0
     a = plan.axis
-    for p, axis in plan.pickers:
-        flat = place(flat, p.index.to(T.int64), math.prod(view.shape[a : a + p.depth]), axis=axis)
-        a += p.depth
-    return flat, plan.depth
+    for row, (_, axis, depth, _) in zip(rows, plan.pickers):
+        n = view.shape[a] if depth == 1 else math.prod(view.shape[a : a + depth])
+        flat = dispatch.apply(place, (flat, row if row.dtype is T.int64 else row.to(T.int64), n), (axis,))
+        a += depth
+    return flat, count
 
 
 #: canonical basic indices by shape and index as written
@@ -207,26 +236,33 @@ def _plain(index: Any) -> Any:
     return index if cls is int or index is Ellipsis else None
 
 
+def _basic(op: str, shape: Shape, index: Any, key: Any) -> Any:
+    """The canonical form of a basic index whose key (or None) is known."""
+    if key is None:
+        return basic_index(op, shape, index)
+    found = _canonical.get((shape, key))
+    if found is None:
+        if len(_canonical) > 10_000:
+            _canonical.clear()
+        found = _canonical[shape, key] = basic_index(op, shape, index)
+    return found
+
+
 def getitem(x: Tensor, index: Any) -> Tensor:
     """`x[index]`: a view for integers, slices, None and `...`; a copy once a tensor, list or mask is in it."""
-    key = _plain(index)
-    if key is not None:
-        found = _canonical.get((x.shape, key))
-        if found is None:
-            if len(_canonical) > 10_000:
-                _canonical.clear()
-            found = _canonical[x.shape, key] = basic_index("getitem", x.shape, index)
-        return slice_(x, index=found)  # type: ignore[no-any-return]
-    if _is_basic(index):
-        return slice_(x, index=basic_index("getitem", x.shape, index))  # type: ignore[no-any-return]
-    if isinstance(index, Tensor) and index.dtype.is_integer and x.ndim:
-        return take(x, index, axis=0)  # type: ignore[no-any-return]
-    plan = _plan("getitem", x, index)
+    if isinstance(index, Tensor):
+        if index.dtype.is_integer and x.shape:
+            return dispatch.apply(take, (x, index), (0,))  # type: ignore[no-any-return]
+    else:
+        key = _plain(index)
+        if key is not None or _is_basic(index):
+            return dispatch.apply(slice_, (x,), (_basic("getitem", x.shape, index, key),))  # type: ignore[no-any-return]
+    plan, entries = _plan("getitem", x, index)
     view = _view(x, plan)
-    places, depth = _positions("getitem", view, plan)
-    if depth > 1 or plan.pickers[0][0].checked:
-        return take_placed(view, places, axis=plan.axis, depth=depth)  # type: ignore[no-any-return]
-    return take(view, places, axis=plan.axis)  # type: ignore[no-any-return]
+    places, _ = _positions("getitem", view, plan, entries)
+    if plan.depth > 1 or plan.pickers[0][3]:
+        return dispatch.apply(take_placed, (view, places), (plan.axis, plan.depth))  # type: ignore[no-any-return]
+    return dispatch.apply(take, (view, places), (plan.axis,))  # type: ignore[no-any-return]
 
 
 # ---------------------------------------------------------------- assignment
@@ -245,17 +281,21 @@ def _number_for(x: Tensor, value: Any) -> Any:
 
 def _as_value(x: Tensor, value: Any) -> Any:
     """What is assigned: a number, or a tensor of x's dtype."""
+    if isinstance(value, Tensor):
+        return value if value.dtype is x.dtype else value.to(x.dtype)
     if isinstance(value, np.generic):
         value = value.item()
     elif isinstance(value, (list, tuple, np.ndarray)):
         value = dispatch.state.executor.constant(np.asarray(value, x.dtype.np), x.device)
     if not isinstance(value, Tensor):
         return _constant(value, x) if x.dtype.is_complex else _number_for(x, value)
-    return value.to(x.dtype)
+    return value if value.dtype is x.dtype else value.to(x.dtype)
 
 
 def _broadcast(op: str, value: Tensor, shape: Shape) -> Tensor:
     """A value in the shape of what it replaces. Leading axes of size 1 too many are dropped, as NumPy does."""
+    if value.shape == shape:
+        return value
     extra = value.ndim - len(shape)
     if extra > 0 and all(n == 1 for n in value.shape[:extra]):
         value = reshape(value, shape=value.shape[extra:])
@@ -277,31 +317,32 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
 
 def _store(x: Tensor, index: Any, value: Any, add: bool) -> None:
     op = "index_put" if add else "setitem"
-    face = dispatch.state.executor.face
-    if _is_basic(index):
-        view = slice_(x, index=basic_index(op, x.shape, index))
+    key = None if isinstance(index, Tensor) else _plain(index)
+    if key is not None or _is_basic(index):
+        view = dispatch.apply(slice_, (x,), (_basic(op, x.shape, index, key),))
         if not add and _is_same_view(value, view):
             return  # `x[index] += v`: the view was changed in place already
         value = _as_value(x, value)
         if not isinstance(value, Tensor):
-            if not add and not (dispatch.state.grad and view.requires_grad):
-                attrs = (view.shape, view.dtype, view.device)
-                dispatch.update(full_, (view,), (value,), attrs)
+            if not add and not (view.requires_grad and dispatch.state.grad):
+                dispatch.update(full_, (view,), (value,), (view.shape, view.dtype, view.device))
                 return
             value = _constant(value, x)
-        value = _broadcast(op, value, view.shape)
-        dispatch.state.executor.write(face(view), face(view + value if add else value))
+        if value.shape != view.shape:
+            value = _broadcast(op, value, view.shape)
+        executor = dispatch.state.executor
+        executor.write(executor.face(view), executor.face(view + value if add else value))
         return
     value = _as_value(x, value)
     if not add and _fills(x, index, value):
         return
-    plan = _plan(op, x, index)
+    plan, entries = _plan(op, x, index)
     view = _view(x, plan)
-    places, depth = _positions(op, view, plan)
+    places, count = _positions(op, view, plan, entries)
     if isinstance(value, Tensor):
-        count = T.broadcast_shapes(op, *(p.index.shape for p, _ in plan.pickers))
-        value = _broadcast(op, value, (*view.shape[: plan.axis], *count, *view.shape[plan.axis + depth :]))
-    dispatch.apply_in_place(put_slices, view, (view, places, value), (plan.axis, depth, add))
+        shape = view.shape
+        value = _broadcast(op, value, (*shape[: plan.axis], *count, *shape[plan.axis + plan.depth :]))
+    dispatch.apply_in_place(put_slices, view, (view, places, value), (plan.axis, plan.depth, add))
 
 
 def _is_same_view(value: Any, view: Tensor) -> bool:
@@ -321,8 +362,6 @@ def _constant(value: Any, x: Tensor) -> Tensor:
 
 def _fills(x: Tensor, index: Any, value: Any) -> bool:
     """Assign one number under a mask: no positions are looked for. False when it is something else."""
-    from .elementwise import where
-
     if isinstance(index, np.ndarray) and index.dtype == bool and index.ndim:
         index = dispatch.state.executor.constant(index, x.device)
     if not (isinstance(index, Tensor) and index.dtype is T.bool_ and index.ndim):
@@ -347,7 +386,6 @@ def where_(condition: Any, x: Any = None, y: Any = None) -> Any:
     condition: bool (numbers count as true when not 0); all three broadcast. Returns: the promoted dtype of x and y; of
     one argument a tuple, as `dg.nonzero`. Raises: ArgumentTypeError when only one of x and y is given.
     """
-    from .elementwise import where
     from .search import nonzero
 
     if x is None and y is None:

@@ -22,8 +22,6 @@ from .views import broadcast_to, reshape
 
 #: from this many indices on, the check of their range is a kernel
 _MANY = 1 << 12
-#: up to here Python's own min and max are the fastest
-_FEW = 64
 #: a position that no tensor has: what `place` gives for an index outside
 NOWHERE = -(1 << 62)
 
@@ -60,24 +58,26 @@ all_within.sample(Ints((20,), 0, 5), 0, 5).sample(Ints((3, 4), 0, 9), 1, 8).samp
 )
 
 
-def check_range(op, read, index, n, where):
-    """Raise IndexingError, in eager mode, for an index that is not from -n to n - 1. where: "axis 0 of ..."."""
-    if not index.size or not isinstance(index, Tensor):
+def check_range(op, extent, index, n, where):
+    """Raise IndexingError unless every index is from -n to n - 1. where(): "axis ... of ..."."""
+    if not isinstance(index, Tensor):
         return
-    if index.size >= _MANY:
+    size = index.size
+    if not size:
+        return
+    if size >= _MANY:
         with dispatch.set_grad(False):
-            if read(all_within(index, -n, n)):
+            if extent(all_within(index, -n, n))[0]:
                 return
-    values = read(index)
-    if index.size <= _FEW:
-        row = values.ravel().tolist()
-        low, high = min(row), max(row)
-    else:
-        low, high = int(np.minimum.reduce(values, axis=None)), int(np.maximum.reduce(values, axis=None))
+    low, high = extent(index)
     if low < -n or high >= n:
         bad = low if low < -n else high
         legal = f"use {-n} to {n - 1}" if n else "the axis is empty: use an empty index"
-        raise IndexingError(op, f"index {bad} is outside {where}", legal)
+        raise IndexingError(op, f"index {bad} is outside {where()}", legal)
+
+
+def axis_of(x, axis):
+    return lambda: f"axis {axis} of x: {x.type}"
 
 
 def check_integer(op, index):
@@ -113,8 +113,8 @@ def _(x, index, *, axis):
 
 
 @take.values
-def _(read, x, index, *, axis):
-    check_range("take", read, index, x.shape[axis], f"axis {axis} of x: {x.type}")
+def _(extent, x, index, *, axis):
+    check_range("take", extent, index, x.shape[axis], axis_of(x, axis))
 
 
 @take.grad
@@ -188,7 +188,7 @@ def take_(x, indices, axis=None, mode="raise"):
         indices = dispatch.state.executor.constant(np.asarray(indices), x.device)
     if mode != "raise":
         indices = wrapped(indices, x.shape[normalize_axis("take", axis, x.ndim, x.type)], mode, "take")
-    return take(x, indices, axis=axis)
+    return dispatch.apply(take, (x, indices), (normalize_axis("take", axis, x.ndim, x.type),))
 
 
 @public
@@ -196,7 +196,9 @@ def index_select(x, axis, index):
     """Slices of x along an axis by a vector of indices: `dg.take` in PyTorch's order of arguments."""
     if index.ndim > 1:
         raise ShapeError("index_select", f"index: {index.type} is not a vector", "flatten it, or use take")
-    return take(x, reshape(index, shape=(-1,)), axis=axis)
+    if not index.ndim:
+        index = reshape(index, shape=(1,))
+    return dispatch.apply(take, (x, index), (normalize_axis("index_select", axis, x.ndim, x.type),))
 
 
 def _merged(shape, axis, depth):
@@ -271,8 +273,8 @@ def _(x, index, *, axis):
 
 
 @take_elements.values
-def _(read, x, index, *, axis):
-    check_range("take_along_axis", read, index, x.shape[axis], f"axis {axis} of x: {x.type}")
+def _(extent, x, index, *, axis):
+    check_range("take_along_axis", extent, index, x.shape[axis], axis_of(x, axis))
 
 
 @take_elements.grad
@@ -321,11 +323,13 @@ def gather(x, axis, index):
     Raises: ShapeError when index is larger than x off the axis, IndexingError for an index outside.
     """
     a = normalize_axis("gather", axis, x.ndim, x.type)
-    return take_elements(fitted(x, index, a, "gather"), index, axis=a)
+    return dispatch.apply(take_elements, (fitted(x, index, a, "gather"), index), (a,))
 
 
 def fitted(x, index, axis, op):
     """x cut to index's sizes off the axis."""
+    if x.shape == index.shape:
+        return x
     ok = x.ndim == index.ndim and all(
         k == axis or m <= n for k, (n, m) in enumerate(zip(x.shape, index.shape))
     )
@@ -354,8 +358,8 @@ def place(outer, index, n, *, axis=0):
 
 
 @place.values
-def _(read, outer, index, n, *, axis):
-    check_range("index", read, index, n, f"axis {axis} of size {n}")
+def _(extent, outer, index, n, *, axis):
+    check_range("index", extent, index, n, lambda: f"axis {axis} of size {n}")
 
 
 place.sample(0, Ints((4,), -5, 5), 5).sample(Ints((3,), 0, 4), Ints((2, 1), 0, 5), 5, axis=1)

@@ -8,12 +8,14 @@ import math
 
 import numpy as np
 
+from .. import dispatch
 from .. import types as T
 from ..errors import ArgumentError, DtypeError, ShapeError
 from ..op import composite, primitive, public
 from ..types import TensorType, normalize_axis
 from ..value import Tensor
 from .picking import (
+    axis_of,
     check_elements,
     check_integer,
     check_range,
@@ -104,9 +106,9 @@ def _(x, index, v, *, axis, depth, add):
     return _slices_type("put_slices", x, index, v, axis, depth)
 
 
-def _check_slices(read, x, index, v, *, axis, depth, **_):
+def _check_slices(extent, x, index, v, *, axis, depth, **_):
     if depth == 1:  # of several axes, each index was checked by itself
-        check_range("put_slices", read, index, x.shape[axis], f"axis {axis} of x: {x.type}")
+        check_range("put_slices", extent, index, x.shape[axis], axis_of(x, axis))
 
 
 put_slices.values(_check_slices)
@@ -187,7 +189,7 @@ def _(g, x, index, v, out, axis, depth, reduce):
 
 def _put_slices(base, index, value, axis, depth, how):
     if how in ("set", "add"):
-        return put_slices(base, index, value, axis=axis, depth=depth, add=how == "add")
+        return dispatch.apply(put_slices, (base, index, value), (axis, depth, how == "add"))
     return combine_slices(base, index, value, axis=axis, depth=depth, reduce=how)
 
 
@@ -268,8 +270,8 @@ def _(x, index, v, *, axis, add):
     return _elements_type("scatter", x, index, v, axis)
 
 
-def _check_elements(read, x, index, v, *, axis, **_):
-    check_range("scatter", read, index, x.shape[axis], f"axis {axis} of x: {x.type}")
+def _check_elements(extent, x, index, v, *, axis, **_):
+    check_range("scatter", extent, index, x.shape[axis], axis_of(x, axis))
 
 
 put_elements.values(_check_elements)
@@ -332,7 +334,7 @@ def _(g, x, index, v, out, axis, reduce):
 
 def _put_elements(base, index, value, axis, how):
     if how in ("set", "add"):
-        return put_elements(base, index, value, axis=axis, add=how == "add")
+        return dispatch.apply(put_elements, (base, index, value), (axis, how == "add"))
     return combine_elements(base, index, value, axis=axis, reduce=how)
 
 
@@ -396,9 +398,11 @@ def _scatter(op, x, axis, index, src, reduce, include_self):
     a = normalize_axis(op, axis, x.ndim, x.type)
     if isinstance(src, Tensor):
         src = _value(src, x)
-        if src.ndim != index.ndim or any(n < m for n, m in zip(src.shape, index.shape)):
-            raise ShapeError(op, f"src: {src.type} is smaller than index: {index.type}", "make it as large")
         if src.shape != index.shape:
+            if src.ndim != index.ndim or any(n < m for n, m in zip(src.shape, index.shape)):
+                raise ShapeError(
+                    op, f"src: {src.type} is smaller than index: {index.type}", "make it as large"
+                )
             src = slice_(src, index=tuple(("s", 0, m, 1) for m in index.shape))
     part = fitted(x, index, a, op)
     out = _reduced(lambda b, v, w: _put_elements(b, index, v, a, w), part, src, how, include_self)
