@@ -274,3 +274,60 @@ def test_linear_algebra_and_indexing_take_complex(np_dtype):
     index = np.array([[[0], [3], [1], [1]]] * 2)
     got = dg.take_along_axis(x, dg.tensor(index), axis=2)
     np.testing.assert_array_equal(got.numpy(), np.take_along_axis(a, index, 2))
+
+
+def _assigned(x, index, value):
+    y = x.clone()
+    y[index] = value
+    return y
+
+
+#: of the module (ours or PyTorch's), two matrices [3, 4], rows [2, 4], a mask [3, 4], indices [2]
+MOVES = {
+    "where": lambda m, x, y, v, mask, i: m.where(mask, x, y),
+    "where with a number": lambda m, x, y, v, mask, i: m.where(mask, x, 2.0 + 1j),
+    "tril": lambda m, x, y, v, mask, i: m.tril(x),
+    "triu": lambda m, x, y, v, mask, i: m.triu(x, 1),
+    "x[mask] = number": lambda m, x, y, v, mask, i: _assigned(x, mask, 1.5 + 2j),
+    "x[mask] = tensor": lambda m, x, y, v, mask, i: _assigned(x, mask, y[mask]),
+    "x[i] = rows": lambda m, x, y, v, mask, i: _assigned(x, i, v),
+    "x[i] = number": lambda m, x, y, v, mask, i: _assigned(x, i, 2.0j),
+    "x[i, i] = row": lambda m, x, y, v, mask, i: _assigned(x, (i, i), v[:, 0]),
+    "x[1] = number": lambda m, x, y, v, mask, i: _assigned(x, 1, 2j),
+    "x[1] = row": lambda m, x, y, v, mask, i: _assigned(x, 1, v[0]),
+    "masked_fill": lambda m, x, y, v, mask, i: x.masked_fill(mask, 2j),
+    "masked_scatter": lambda m, x, y, v, mask, i: x.masked_scatter(mask, y),
+    "pad": lambda m, x, y, v, mask, i: m.nn.functional.pad(x, (1, 2, 0, 1), value=1.0),
+    "pad by reflection": lambda m, x, y, v, mask, i: m.nn.functional.pad(x, (1, 2), mode="reflect"),
+    "concat": lambda m, x, y, v, mask, i: m.concat([x, y, v], 0),
+    "stack": lambda m, x, y, v, mask, i: m.stack([x, y]),
+    "flip": lambda m, x, y, v, mask, i: m.flip(x, (0, 1)),
+    "roll": lambda m, x, y, v, mask, i: m.roll(x, 1, 0),
+    "x[i, i]": lambda m, x, y, v, mask, i: x[i, i],
+    "index_add": lambda m, x, y, v, mask, i: m.index_add(x, 0, i, v),
+}
+
+
+@pytest.mark.parametrize("name", list(MOVES))
+@pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
+def test_moves_and_assignments_are_pytorchs(name, graph):
+    rng = np.random.default_rng(5)
+    draw = lambda *shape: (rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype(np.complex64)
+    arrays, mask, index = [draw(3, 4), draw(3, 4), draw(2, 4)], rng.random((3, 4)) > 0.5, np.array([2, 0])
+
+    def values_and_gradients(module, function):
+        leaves = [module.tensor(a) for a in arrays]
+        for leaf in leaves:
+            leaf.requires_grad_(True)
+        tensors = [module.tensor(a) for a in (mask, index)]
+        out = function(module, *leaves, *tensors)
+        weights = (np.arange(out.numel()).reshape(tuple(out.shape)) * (1 + 0.5j)).astype(np.complex64)
+        module.real(out * module.tensor(weights)).sum().backward()
+        grads = [np.zeros_like(a) if t.grad is None else t.grad.numpy() for a, t in zip(arrays, leaves)]
+        return [out.detach().numpy(), *grads]
+
+    move = MOVES[name]
+    ours = (lambda m, *args: dg.function(lambda *a: move(m, *a))(*args)) if graph else move
+    for got, want in zip(values_and_gradients(dg, ours), values_and_gradients(torch, move), strict=True):
+        assert got.dtype == want.dtype
+        np.testing.assert_allclose(got, want, 1e-5, 1e-5)
