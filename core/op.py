@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from . import dispatch
 from . import types as T
-from .errors import ArgumentTypeError, DtypeError, user_line
+from .errors import ArgumentTypeError, DtypeError, DuogradError, user_line
 from .parameters import parameters
 from .scalar import Expr, cast, const
 from .types import DType, TensorType
@@ -263,8 +263,21 @@ class Op:
         else:
             attrs = self.defaults
         if self.normalize_rule is not None:
-            return inputs, self.normalize_rule(inputs, **dict(zip(self.attr_names, attrs)))
+            try:
+                return inputs, self.normalize_rule(inputs, **dict(zip(self.attr_names, attrs)))
+            except (AttributeError, TypeError) as e:
+                if not isinstance(e, DuogradError):
+                    self._refuse_strangers(inputs)
+                raise
         return inputs, attrs
+
+    def _refuse_strangers(self, inputs: tuple[Any, ...]) -> None:
+        """Raise for the first input that is no tensor, array or number."""
+        for name, x in zip(itertools.chain(self.input_names, itertools.repeat("input")), inputs):
+            if not hasattr(x, "dtype") and not isinstance(x, (bool, int, float, complex, type(None))):
+                raise ArgumentTypeError(
+                    self.name, f"takes tensors, got {name}: {type(x).__name__}", "make it one: dg.tensor(...)"
+                ) from None
 
     def _complete(self, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         """Tensors given by name, and None for optional ones that are absent."""
