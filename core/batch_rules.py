@@ -208,14 +208,16 @@ def _(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
         return op(x._inner, index, **{**named, "axis": axis + 1})
     if not b.owns(x) and axis == 0:
         return op(x, index._inner, **named)
-    from .ops.along import gather_along
+    from .ops.picking import take_elements_placed
 
     # Each example has its own places: they are spread over the other axes of x.
     before, after = x.shape[:axis], x.shape[axis + 1 :]
     count = math.prod(index.shape)
     places = index._inner.reshape((b.size, *(1,) * axis, count, *(1,) * len(after)))
     places = places.broadcast_to((b.size, *before, count, *after))
-    return gather_along(b.whole(x), places, axis=axis + 1).reshape((b.size, *before, *index.shape, *after))
+    return take_elements_placed(b.whole(x), places, axis=axis + 1).reshape(
+        (b.size, *before, *index.shape, *after)
+    )
 
 
 @rule("searchsorted")
@@ -234,7 +236,7 @@ def _(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
 #: ops of one tensor with a setting that names an axis or several
 AXIS_OPS: dict[str, str] = dict.fromkeys((
     "sort", "argsort", "sort_both", "topk", "cumsum", "cumprod", "cummax", "cummin", "logcumsumexp", "linear_scan",
-    "gather_along", "scatter_along", "take_elements", "sliding_window",
+    "take_elements_placed", "take_elements_x_grad", "take_elements", "sliding_window",
 ), "axis")  # fmt: skip
 
 

@@ -24,7 +24,7 @@ SINCE = {
     "put_pixels": 16,
     "resample_x_grad": 16,
     "fold": 18,
-    "scatter_along": 16,
+    "take_elements_x_grad": 16,
     "bitwise_and": 18,
     "bitwise_or": 18,
     "bitwise_xor": 18,

@@ -356,6 +356,19 @@ def take_x_grad(
     _write(program, _put_source, "add", out, index, dy, sizes, len(out.shape) - axis - 1, index.size)
 
 
+def take_elements_x_grad(
+    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, size: int, axis: int
+) -> None:
+    """dy[lead, count, rest] added up into zeros [lead, size, rest] at the index, of the same shape."""
+    dy, index = inputs
+    out = outputs[0]
+    fill(program, 0, out)
+    program.wave()
+    lead, count, rest = _split(index.shape, axis)
+    sizes = lead, size, count, rest
+    _write(program, _put_elements_source, "add", out, index, dy, sizes, len(out.shape) - axis - 1, index.size)
+
+
 # ---------------------------------------------------------------- repetition
 
 
@@ -385,6 +398,7 @@ def repeat_places(program: Program, inputs: Sequence[Any], outputs: Sequence[Ope
 
 KERNELS: dict[str, Kernel] = {
     "take": take, "take_placed": take, "take_elements": take_elements, "take_x_grad": take_x_grad,
+    "take_elements_placed": take_elements, "take_elements_x_grad": take_elements_x_grad,
     "put_slices": put_slices,
     "combine_slices": combine_slices, "put_elements": put_elements, "combine_elements": combine_elements,
     "repeat_places": repeat_places,

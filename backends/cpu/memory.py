@@ -66,7 +66,7 @@ class CpuStorage(Storage):
 
     def unpack(self, form: Struct, offset: int) -> tuple[Any, ...]:
         block = self._block
-        return form.unpack_from(block.raw, block.skip + offset)
+        return form.unpack_from(block.raw, block.skip + offset)  # type: ignore[arg-type]
 
     def __del__(
         self, getrefcount: Any = getrefcount

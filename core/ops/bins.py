@@ -13,9 +13,8 @@ from ..op import Ints, primitive, public
 from ..types import TensorType
 from ..value import Tensor
 from . import elementwise as E
-from .along import gather_along
 from .creation import arange, full, ones
-from .picking import take, take_x_grad
+from .picking import take, take_elements_placed, take_x_grad
 from .reduction import max_, min_, sum_
 from .search import as_tensor
 from .shape import reshape
@@ -91,7 +90,7 @@ def searchsorted(sorted_sequence, values, *, side="left", right=False, sorter=No
     x, values = _together("searchsorted", sorted_sequence, values)
     if sorter is not None:
         sorter = as_tensor("searchsorted", sorter)
-        x = take(x, sorter, axis=0) if x.ndim == 1 else gather_along(x, sorter, axis=x.ndim - 1)
+        x = take(x, sorter, axis=0) if x.ndim == 1 else take_elements_placed(x, sorter, axis=x.ndim - 1)
     return searchsorted_(x, values, right=right or side == "right")
 
 

@@ -279,16 +279,70 @@ def _(extent, x, index, *, axis):
 
 @take_elements.grad
 def x(g, index, x_type, axis):
-    from .creation import zeros
-    from .scatter import put_elements
-
-    base = zeros(x_type.shape, dtype=x_type.dtype, device=g.device)
-    return put_elements(base, index, g, axis=axis, add=True)
+    return take_elements_x_grad(g, index, size=x_type.shape[axis], axis=axis)
 
 
 take_elements.sample((3, 4), Ints((3, 2), -4, 4), axis=1).sample((3, 4), Ints((5, 4), 0, 3), axis=0)
 take_elements.sample((2, 3, 2), Ints((2, 1, 2), 0, 3, "int32"), axis=1).sample(
     (0, 2), Ints((0, 2), 0, 1), axis=1
+)
+
+
+@primitive(
+    internal=True, complex="own", onnx=lambda o, x, index, *, axis: o.GatherElements(x, index, axis=axis)
+)
+def take_elements_placed(x, index, *, axis):
+    """As `take_elements`, at positions that need no check: they come from sorting, searching or counting."""
+    return np.take_along_axis(x, index, axis=axis)
+
+
+@take_elements_placed.type
+def _(x, index, *, axis):
+    check_elements("take_elements_placed", x, index, axis)
+    return TensorType(x.dtype, index.shape)
+
+
+@take_elements_placed.grad
+def x(g, index, x_type, axis):
+    return take_elements_x_grad(g, index, size=x_type.shape[axis], axis=axis)
+
+
+take_elements_placed.sample((3, 4), Ints((3, 2), 0, 4), axis=1).sample((3, 4), Ints((5, 4), 0, 3), axis=0)
+take_elements_placed.error_sample((3, 4), Ints((2, 2)), axis=1, match="does not fit")
+
+
+def _with_size(shape, axis, size):
+    return (*shape[:axis], size, *shape[axis + 1 :])
+
+
+def _take_elements_x_grad_onnx(o, dy, index, *, size, axis):
+    base = o.full(_with_size(dy.shape, axis, size), 0, dy.dtype)
+    return o.ScatterElements(base, o.cast(index, T.int64), dy, axis=axis, reduction="add")
+
+
+@primitive(internal=True, complex="linear", onnx=_take_elements_x_grad_onnx)
+def take_elements_x_grad(dy, index, *, size, axis):
+    """The gradient of take_elements: dy added up into zeros at index, in the order of the index."""
+    out = np.zeros(_with_size(dy.shape, axis, size), dy.dtype)
+    lines = np.moveaxis(out, axis, 0)
+    for i, v in zip(np.moveaxis(index, axis, 0), np.moveaxis(dy, axis, 0)):
+        lines[(i, *np.indices(i.shape, sparse=True))] += v
+    return out
+
+
+@take_elements_x_grad.type
+def _(dy, index, *, size, axis):
+    check_elements("take_elements_x_grad", dy, index, axis)
+    return TensorType(dy.dtype, _with_size(dy.shape, axis, size))
+
+
+@take_elements_x_grad.grad
+def dy(g, index, axis):
+    return take_elements_placed(g, index, axis=axis)
+
+
+take_elements_x_grad.sample((3, 2), Ints((3, 2), 0, 4), size=4, axis=1).sample(
+    (5, 4), Ints((5, 4), 0, 3), size=3, axis=0
 )
 
 

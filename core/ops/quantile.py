@@ -11,8 +11,8 @@ from ..errors import ArgumentError, DtypeError
 from ..op import composite, public
 from ..value import Tensor
 from . import elementwise as E
-from .along import gather_along
 from .creation import arange
+from .picking import take_elements_placed
 from .reduction import argmax, reduced_shape, sum_
 from .rounding import round_
 from .scan import cummax
@@ -87,7 +87,9 @@ def _at(rows, low, weight, last):
     high = E.where(E.less(low, last), low + 1, low)
     weight = weight.to(rows.dtype)
     return _between(
-        gather_along(rows, low, axis=rows.ndim - 1), gather_along(rows, high, axis=rows.ndim - 1), weight
+        take_elements_placed(rows, low, axis=rows.ndim - 1),
+        take_elements_placed(rows, high, axis=rows.ndim - 1),
+        weight,
     )
 
 
@@ -249,5 +251,5 @@ def most_frequent(x, axis=-1, keepdims=False):
     else:
         start = place
     best = argmax(place - start, axis=axis, keepdims=True)
-    out = Picked(*(gather_along(v, best, axis=axis) for v in (values, order)))
+    out = Picked(*(take_elements_placed(v, best, axis=axis) for v in (values, order)))
     return out if keepdims else Picked(*(slice_(v, index=(*side, 0)) for v in out))

@@ -19,8 +19,8 @@ from ..op import Ints, primitive, public
 from ..types import TensorType
 from ..value import Tensor
 from . import elementwise as E
-from .along import scatter_along
 from .creation import full_
+from .picking import take_elements_x_grad
 from .shape import concat, reshape, slice_
 
 
@@ -387,7 +387,11 @@ def _extreme(name, better, word, bound):
 
     @op.grad
     def x(gs, outs, x_type, axis):
-        return scatter_along(gs[0], outs[1], size=x_type.shape[axis], axis=axis) if x_type.shape else gs[0]
+        return (
+            take_elements_x_grad(gs[0], outs[1], size=x_type.shape[axis], axis=axis)
+            if x_type.shape
+            else gs[0]
+        )
 
     op.sample((3, 4), axis=1).sample((4, 20), axis=0).sample((2, 3, 4), axis=1).sample((0, 3), axis=0)
     op.sample(Ints((3, 9), 0, 4), axis=1).sample(Ints((9,), 0, 2, "bool"), axis=0).sample((), axis=0)

@@ -16,8 +16,7 @@ from ..op import Ints, composite, primitive, public
 from ..types import TensorType, contiguous_strides
 from ..value import Tensor
 from . import elementwise as E
-from .along import gather_along
-from .picking import take
+from .picking import take, take_elements_placed
 from .reduction import sum_
 from .shape import broadcast_to, expand_dims, reshape, stack
 
@@ -147,7 +146,7 @@ def masked_select(x, mask):
         raise DtypeError("masked_select", f"mask: {mask.type} is not bool", "compare: x > 0")
     shape = T.broadcast_shapes("masked_select", x.shape, mask.shape)
     x, mask = (v if v.shape == shape else broadcast_to(v, shape=shape) for v in (x, mask))
-    return gather_along(reshape(x, shape=(math.prod(shape),)), flatnonzero(mask), axis=0)
+    return take_elements_placed(reshape(x, shape=(math.prod(shape),)), flatnonzero(mask), axis=0)
 
 
 @public

@@ -14,12 +14,11 @@ from ..errors import ArgumentError
 from ..op import public
 from ..value import Tensor
 from . import elementwise as E
-from .along import gather_along
 from .bins import searchsorted_
 from .complex import imag, real
 from .creation import arange, full, ones, zeros
 from .joining import concat
-from .picking import take, take_x_grad
+from .picking import take, take_elements_placed, take_x_grad
 from .reduction import any_
 from .scan import cumsum
 from .search import as_tensor, flatnonzero, masked_select
@@ -103,7 +102,7 @@ def unique_values(x):
     if x.requires_grad:
         return unique_all(x).values
     values = _in_order(x)[0] if x.dtype.is_complex else sort_(_flat(x), axis=0)
-    return gather_along(values, _Runs(values).places, axis=0)
+    return take_elements_placed(values, _Runs(values).places, axis=0)
 
 
 @public
@@ -138,7 +137,7 @@ def unique_all(x):
     values, order = _in_order(x)
     runs = _Runs(values.detach())
     inverse = reshape(_spread(order, runs.numbers()), shape=x.shape)
-    values, first = (gather_along(v, runs.places, axis=0) for v in (values, order))
+    values, first = (take_elements_placed(v, runs.places, axis=0) for v in (values, order))
     return UniqueAll(values, first, inverse, runs.counts())
 
 

@@ -13,7 +13,7 @@ from ..errors import ArgumentError, ArgumentTypeError
 from ..op import Ints, primitive, public
 from ..types import TensorType
 from ..value import Tensor
-from .along import scatter_along
+from .picking import take_elements_x_grad
 from .shape import slice_
 
 
@@ -95,7 +95,9 @@ sort_.type(lambda x, *, axis, descending, stable: x)
 def x(g, x, axis, descending):
     if not x.shape:
         return g
-    return scatter_along(g, argsort(x, axis=axis, descending=descending), size=x.shape[axis], axis=axis)
+    return take_elements_x_grad(
+        g, argsort(x, axis=axis, descending=descending), size=x.shape[axis], axis=axis
+    )
 
 
 _sort_samples(sort_)
@@ -136,7 +138,7 @@ def _(x, *, axis, descending):
 
 @sort_both.grad
 def x(gs, outs, x_type, axis):
-    return scatter_along(gs[0], outs[1], size=x_type.shape[axis], axis=axis) if x_type.shape else gs[0]
+    return take_elements_x_grad(gs[0], outs[1], size=x_type.shape[axis], axis=axis) if x_type.shape else gs[0]
 
 
 sort_both.sample((3, 4)).sample((2, 3, 4), axis=1, descending=True).sample((60,)).sample(())
@@ -199,7 +201,7 @@ def _(x, *, k, axis, largest, sorted):
 
 @topk_.grad
 def x(gs, outs, x_type, axis):
-    return scatter_along(gs[0], outs[1], size=x_type.shape[axis], axis=axis) if x_type.shape else gs[0]
+    return take_elements_x_grad(gs[0], outs[1], size=x_type.shape[axis], axis=axis) if x_type.shape else gs[0]
 
 
 topk_.sample((3, 9), k=2).sample((2, 9, 4), k=2, axis=1, largest=False).sample((5,), k=5).sample((), k=1)
@@ -254,7 +256,7 @@ def lexsort(keys, axis=-1):
     keys: a list of any[...] of one shape, or any[keys, ...]. Returns: int64, the shape of one key. Source: NumPy.
     Example: `dg.lexsort([dg.tensor([1, 0, 2]), dg.tensor([1, 1, 0])])` is `[2, 1, 0]`.
     """
-    from .along import gather_along
+    from .picking import take_elements_placed
 
     keys = list(keys)
     if not keys or any(k.shape != keys[0].shape for k in keys):
@@ -262,6 +264,6 @@ def lexsort(keys, axis=-1):
     axis = axis_of("lexsort", keys[0], axis)
     order = argsort(keys[0], axis=axis)
     for key in keys[1:] if keys[0].shape else ():
-        again = argsort(gather_along(key, order, axis=axis), axis=axis)
-        order = gather_along(order, again, axis=axis)
+        again = argsort(take_elements_placed(key, order, axis=axis), axis=axis)
+        order = take_elements_placed(order, again, axis=axis)
     return order
