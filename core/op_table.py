@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from .explain import kernels
 from .op import REGISTRY, Op
 from .types import DType
@@ -23,8 +21,6 @@ def letter(dtype: DType) -> str:
 
 def dtypes(op: Op) -> str:
     """The families of dtypes that an op takes, as letters."""
-    if not any(isinstance(a, (tuple, np.ndarray)) for s in op.samples for a in s.args):
-        return "by dtype="
     return " ".join(dict.fromkeys(map(letter, op.supported_dtypes())))
 
 

@@ -309,7 +309,9 @@ def _of_real(name: str, x: Expr) -> Expr:
         return const(0, x.dtype)
     if name == "angle":
         x = x if x.dtype.is_float else cast(x, T.default_float)
-        return call("where", call("isnan", x), x, call("where", call("lt", x, 0), math.pi, 0.0))
+        return call(
+            "where", call("isnan", x), x, call("where", call("lt", x, 0), const(math.pi, x.dtype), 0.0)
+        )
     return x
 
 

@@ -60,7 +60,8 @@ def x(g):
 def angle(x):
     """The angle of x in the complex plane, in radians from -pi to pi; 0 or pi when x is real.
 
-    Numerics: the sign of a zero imaginary part chooses between pi and -pi; NaN stays NaN. The gradient at 0 is 0.
+    Numerics: a real -0 has the angle 0, as in PyTorch (NumPy: pi); the sign of a zero imaginary part chooses
+    between pi and -pi; NaN stays NaN. The gradient at 0 is 0.
     """
     return s.angle(x)
 
