@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from typing import Any
 
 from .backend import backend_kinds, get_backend
 from .errors import ArgumentError, DuogradError
 from .op import REGISTRY, Op
 from .reference import make_arguments, type_of
+from .scalar import Expr
 
 
 def kernels(op: Op) -> dict[str, str]:
@@ -68,6 +70,35 @@ def example(op: Op, number: int) -> str:
     return f"example: {op.name}({', '.join(shown)}) -> {', '.join(str(y.type) for y in outs)}"
 
 
+def formula(roots: tuple[Expr, ...]) -> str:
+    """Expressions as text; what is used several times has a name: `t0 = exp(x0); div(t0, add(t0, 1.0))`."""
+    uses: Counter[int] = Counter()
+    inner: list[Expr] = []
+    names: dict[int, str] = {}
+
+    def visit(e: Expr) -> None:
+        uses[id(e)] += 1
+        if uses[id(e)] == 1:
+            for a in e.args:
+                visit(a)
+            inner.append(e)
+
+    def text(e: Expr) -> str:
+        if not e.args:
+            return repr(e)
+        return names.get(id(e)) or f"{e.op}({', '.join(map(text, e.args))})"
+
+    for root in roots:
+        visit(root)
+    parts = []
+    for e in inner:
+        if e.args and uses[id(e)] > 1:
+            said = text(e)
+            names[id(e)] = f"t{len(parts)}"
+            parts.append(f"{names[id(e)]} = {said}")
+    return "; ".join([*parts, ", ".join(map(text, roots))])
+
+
 def explain(op: Any) -> str:
     """The story of an op: kind, signature, documentation, gradient, kernels, ONNX, samples.
 
@@ -101,5 +132,5 @@ def explain(op: Any) -> str:
         args = [type_of(a) for a in make_arguments(found.samples[0])]
         kinds = [getattr(a, "dtype", type(a)) for a in args]
         _, attrs = found.bind(tuple(args), dict(found.samples[0].attrs))
-        lines.append("body: " + ", ".join(map(repr, found.form(kinds, attrs).roots)))
+        lines.append("body: " + formula(found.form(kinds, attrs).roots))
     return "\n".join(lines)

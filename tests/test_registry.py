@@ -32,6 +32,7 @@ def test_explain_tells_the_story(name):
     text = dg.explain(name)
     for part in ("gradient:", "kernel on cpu:", "ONNX:"):
         assert part in text
+    assert len(text) < 20_000
 
 
 def test_explain_of_an_unknown_name_suggests():
