@@ -130,6 +130,14 @@ def kernel(args, chunk, nchunks):
     rows = lead * count
     for row in range(share(rows, chunk, nchunks), share(rows, chunk + 1, nchunks)):
         base = row // count * n
+        if parts == 1 and n > 0:  # without branches
+            for k in range(rest):
+                i = types.int64(load_in_{index.char}(idx, row * rest + k))
+                i = i + n if i < 0 else i
+                inside = (i >= 0) & (i < n)
+                value = load_in_{carrier}(x, (base + (i if inside else 0)) * rest + k)
+                store_out_{carrier}(out, row * rest + k, value if inside else nothing, 0)
+            continue
         for k in range(rest):
             i = types.int64(load_in_{index.char}(idx, row * rest + k))
             if i < 0:
