@@ -90,7 +90,7 @@ def formula(roots: tuple[Expr, ...]) -> str:
 
     for root in roots:
         visit(root)
-    parts = []
+    parts: list[str] = []
     for e in inner:
         if e.args and uses[id(e)] > 1:
             said = text(e)
