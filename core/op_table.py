@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .explain import kernels
-from .op import REGISTRY, Op
+from .op import PUBLIC, REGISTRY, Op
 from .types import DType
 
 #: dtypes by letter; 16-bit floats are told apart from the others
@@ -59,6 +59,17 @@ def rows() -> Iterator[tuple[str, tuple[str, ...]]]:
             yield family, (name, op.kind, dtypes(op), _gradient(op), cpu, cuda, _onnx(op))
 
 
+def functions() -> dict[str, list[str]]:
+    """By family, the functions made of ops that are names of `dg` too; "" has the other names of ops."""
+    found: dict[str, list[str]] = {}
+    for name, fn in sorted(PUBLIC.items()):
+        if isinstance(fn, Op):
+            found.setdefault("", []).append(f"`{name}` ({fn.name})")
+        elif name not in REGISTRY or REGISTRY[name].internal:
+            found.setdefault(fn.__module__.rpartition(".")[2], []).append(f"`{name}`")
+    return found
+
+
 def markdown() -> str:
     """The table as a page."""
     families: dict[str, list[tuple[str, ...]]] = {}
@@ -68,12 +79,19 @@ def markdown() -> str:
     inner = sum(op.internal for op in REGISTRY.values())
     lines = [
         "# Ops", "",
-        f"{count} ops that users call, and {inner} that these are made of. Written by",
+        f"{count} ops that users call, {inner} that these are made of, and functions made of ops. Written by",
         "`duograd ops --markdown docs/ops.md`; a test compares. `dg.explain(name)` tells one op's whole story.",
         "",
         "dtypes: " + ", ".join(f"{k} {v}" for k, v in LETTERS.items()) + ".",
     ]  # fmt: skip
-    for family in sorted(families):
-        lines += ["", f"## {family}", "", "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-        lines += ["| " + " | ".join(row) + " |" for row in families[family]]
+    beside = functions()
+    other_names = beside.pop("", [])
+    for family in sorted({*families, *beside}):
+        lines += ["", f"## {family}"]
+        if family in families:
+            lines += ["", "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+            lines += ["| " + " | ".join(row) + " |" for row in families[family]]
+        if family in beside:
+            lines += ["", "Functions made of ops: " + ", ".join(beside[family]) + "."]
+    lines += ["", "## Other names", "", ", ".join(other_names) + "."]
     return "\n".join(lines) + "\n"

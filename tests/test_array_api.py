@@ -24,7 +24,7 @@ P = inspect.Parameter
 #: the standard's defaults that mean "as the input is"; array_api_strict has an object of its own there
 UNDEFINED = {("from_dlpack", "device"), ("from_dlpack", "copy"), ("astype", "device")}
 
-few = settings(max_examples=25, deadline=None, derandomize=True, database=None,
+few = settings(max_examples=12, deadline=None, derandomize=True, database=None,
                suppress_health_check=list(HealthCheck))  # fmt: skip
 
 
