@@ -381,13 +381,16 @@ class Step:
         self.ready: dict[Any, Any] = {}
 
     def __call__(self, node: vjp.Node, grads: list[Any]) -> list[Any] | None:
-        way = self.ready.get(grads[0]._layout if len(grads) == 1 else _layouts(grads))
-        return None if way is None else way(vjp.kept(node) + grads, vjp.kept_numbers(node))
+        if len(grads) == 1:
+            way = self.ready.get(grads[0]._layout)
+            return None if way is None else way(vjp.kept(node) + grads, vjp.kept_numbers(node))
+        way = self.ready.get(_layouts(grads))
+        return None if way is None else way(vjp.kept(node) + _present(grads), vjp.kept_numbers(node))
 
     def done(self, node: vjp.Node, grads: list[Any], results: list[Any]) -> None:
         """Tell of a step that went op by op; the one that makes it hot compiles it."""
         key = grads[0]._layout if len(grads) == 1 else _layouts(grads)
-        if key is None or key in self.ready:
+        if key in self.ready:
             return
         body = self.bodies.get(key)
         if body is None:
@@ -399,12 +402,17 @@ class Step:
 
 
 def _layouts(grads: list[Any]) -> Any:
-    return None if any(g is None for g in grads) else tuple([g._layout for g in grads])
+    return tuple([None if g is None else g._layout for g in grads])
+
+
+def _present(grads: list[Any]) -> list[Any]:
+    return [g for g in grads if g is not None]
 
 
 def _way(name: str, node: vjp.Node, grads: list[Any], results: list[Any]) -> Any:
     """The step as a function of what the node kept and the gradients; None when it stays op by op."""
-    tensors, numbers = vjp.kept(node) + grads, vjp.kept_numbers(node)
+    tensors, numbers = vjp.kept(node) + _present(grads), vjp.kept_numbers(node)
+    used = [g is not None for g in grads]
     if not all(isinstance(x, EagerTensor) for x in tensors) or any(
         x.__class__ not in (int, float) for x in numbers
     ):
@@ -422,7 +430,9 @@ def _way(name: str, node: vjp.Node, grads: list[Any], results: list[Any]) -> Any
         return lambda tensors, numbers: [_place(p, tensors) for p in places]
 
     def body(symbols: list[Any], given: list[Any]) -> tuple[Any, ...]:
-        made = vjp.fitted(*vjp.refill(node, symbols, given))
+        twin, present = vjp.refill(node, symbols, given)
+        rest = iter(present)
+        made = vjp.fitted(twin, [next(rest) if there else None for there in used])
         return tuple(y for p, y in zip(places, made) if p == "output")
 
     fused = hot.attempt(lambda c: c.fuse(f"{name} gradient", body, tensors, numbers), f"{name} gradient")

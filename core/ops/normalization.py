@@ -40,12 +40,31 @@ def _wide(x):
 def _normalized_grads(g, x, w, b_type, axes, eps):
     centred, _, _, scale = _statistics(_wide(x), axes, eps)
     unit, g = centred * scale, _wide(g)
-    slope = g if w is None else g * w
-    along = mean(slope * unit, axis=axes, keepdims=True)
-    dx = (slope - mean(slope, axis=axes, keepdims=True) - unit * along) * scale
-    dw = None if w is None else sum_to(g * unit, shape=w.shape).to(w.dtype)
-    db = None if b_type is None else sum_to(g, shape=b_type.shape).to(b_type.dtype)
+    shared = _shared_axes(x, w, axes)
+    if shared:
+        # Where w is one number, sums of g and g * unit serve the parameters and x: two small tensors.
+        share = 1 / max(1, math.prod(x.shape[a] for a in axes))
+        db, dw = sum_(g, axis=shared, keepdims=True), sum_(g * unit, axis=shared, keepdims=True)
+        middle = sum_(db * w, axis=axes, keepdims=True) * share
+        along = sum_(dw * w, axis=axes, keepdims=True) * share
+        slope = g * w
+    else:
+        slope = g if w is None else g * w
+        middle = mean(slope, axis=axes, keepdims=True)
+        along = mean(slope * unit, axis=axes, keepdims=True)
+        db, dw = g, None if w is None else g * unit
+    dx = (slope - middle - unit * along) * scale
+    dw = None if w is None else sum_to(dw, shape=w.shape).to(w.dtype)
+    db = None if b_type is None else sum_to(db, shape=b_type.shape).to(b_type.dtype)
     return dx, dw, db
+
+
+def _shared_axes(x, w, axes):
+    """The normalized axes along which w, and with it b, is one number."""
+    if w is None:
+        return ()
+    shape = (1,) * (x.ndim - w.ndim) + tuple(w.shape)
+    return tuple(a for a in axes if shape[a] == 1 and x.shape[a] != 1)
 
 
 @composite(internal=True)
