@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import sysconfig
 import threading
@@ -26,6 +27,8 @@ _CORE_FILES = tuple(_PACKAGE + d + os.sep for d in _CORE) + tuple(
     _PACKAGE + f for f in ("__init__.py", "__main__.py")
 )
 _CORE_MODULES = tuple("duograd." + d for d in _CORE)
+# Files of functions alone: they keep nothing that could change, so their steps need no watching.
+_STATELESS = re.compile(re.escape(_PACKAGE + "nn" + os.sep) + r"(functional\w*|spatial|arguments)\.py")
 _FOLDERS = tuple(_PACKAGE + d + os.sep for d in (*_CORE, "nn", "interop", "bench")) + _CORE_FILES[-2:]
 _STDLIB = tuple({os.path.realpath(sysconfig.get_path(k)) + os.sep for k in ("stdlib", "platstdlib")})
 _SITE = tuple(f"{os.sep}{d}{os.sep}" for d in ("site-packages", "dist-packages"))
@@ -71,7 +74,7 @@ def follows(code: CodeType, space: dict[str, Any]) -> str:
 
 
 def _follows_file(file: str) -> str:
-    if file.startswith(_CORE_FILES):
+    if file.startswith(_CORE_FILES) or _STATELESS.fullmatch(file):
         return "never"
     for part in _SITE:
         if part in file:
