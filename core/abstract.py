@@ -22,14 +22,7 @@ class Abstract(Tensor):
 
     def __init__(self, kind: TensorType, place: str = "cpu"):
         self._kind, self._place = kind, place
-        self._requires_grad = False
-        self._node: Any = None
-        self._index = 0
-        self._grad: Any = None
-        self._hooks: Any = None
-        self._base: Any = None
-        self._view: Any = None
-        self._seen = 0
+        self._begin()
 
     @property
     def shape(self) -> Shape:  # type: ignore[override]

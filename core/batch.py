@@ -28,14 +28,7 @@ class Batched(Tensor):
 
     def __init__(self, inner: Any, batcher: Batcher):
         self._inner, self._batcher = inner, batcher
-        self._requires_grad = False
-        self._node: Any = None
-        self._index = 0
-        self._grad: Any = None
-        self._hooks: Any = None
-        self._base: Any = None
-        self._view: Any = None
-        self._seen = 0
+        self._begin()
 
     @property
     def shape(self) -> Shape:  # type: ignore[override]

@@ -220,6 +220,17 @@ class Tensor:
         matmul: Callable[..., Tensor]
         astype: Callable[..., Tensor]
 
+    def _begin(self) -> None:
+        """A new face's place on the tape: none yet."""
+        self._requires_grad = False
+        self._node = None
+        self._index = 0
+        self._grad = None
+        self._hooks = None
+        self._base = None
+        self._view = None
+        self._seen = 0
+
     # -- what a face must offer -------------------------------------------------------------
 
     def _get_version(self) -> int:

@@ -54,6 +54,7 @@ class EagerTensor(Tensor):
 
     def __init__(self, lay: Layout, storage: Storage, offset: int = 0):
         self._layout, self._storage, self._offset = lay, storage, offset
+        # As `_begin`, written out: every result of every op passes here.
         self._requires_grad = False
         self._node: Any = None
         self._index = 0

@@ -35,14 +35,7 @@ class Symbol(Tensor):
         self._trace = weakref.ref(trace)
         self._storage = storage or SymbolStorage()
         self._fresh = self._storage.version
-        self._requires_grad = False
-        self._node: Any = None
-        self._index = 0
-        self._grad: Any = None
-        self._hooks: Any = None
-        self._base: Any = None
-        self._view: Any = None
-        self._seen = 0
+        self._begin()
         trace.symbols.add(self)
 
     @property

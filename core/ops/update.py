@@ -64,16 +64,8 @@ def adam_scale(step, lr, beta1, beta2):
 adam_scale.sample((), 0.1, 0.9, 0.999, low=1.0, high=5.0, grad=False)
 
 
-@pointwise(internal=True, no_gradient=_NO_GRADIENT)
-def adam_update(
-    p, grad, m, v, step_size, root_scale, lr, beta1, beta2, eps, weight_decay, *,
-    decoupled=False, maximize=False,
-):  # fmt: skip
-    """Adam (decoupled: AdamW): running moments m and v, `p - step_size * m / (sqrt(v) * root_scale + eps)`.
-
-    step_size, root_scale: 0-d float64, from `adam_scale`. Returns: (p, m, v). Numerics: `1 - beta` and
-    `1 - lr * weight_decay` are computed in float64. Source: Kingma and Ba, 2014; Loshchilov and Hutter, 2017.
-    """
+def _moments(p, grad, m, v, step_size, root_scale, lr, beta1, beta2, eps, weight_decay, decoupled, maximize):
+    """What Adam's forms share: (p after decoupled decay, m, v, and the numbers of the step in p's dtype)."""
     step_size, root_scale, beta2, rest1, rest2, eps, kept, decay = _narrow(
         p, step_size, root_scale, beta2, 1 - beta1, 1 - beta2, eps, 1 - lr * weight_decay, weight_decay
     )
@@ -84,6 +76,22 @@ def adam_update(
         d = d + p * decay
     m = m + (d - m) * rest1
     v = v * beta2 + d * d * rest2
+    return p, m, v, step_size, root_scale, eps
+
+
+@pointwise(internal=True, no_gradient=_NO_GRADIENT)
+def adam_update(
+    p, grad, m, v, step_size, root_scale, lr, beta1, beta2, eps, weight_decay, *,
+    decoupled=False, maximize=False,
+):  # fmt: skip
+    """Adam (decoupled: AdamW): running moments m and v, `p - step_size * m / (sqrt(v) * root_scale + eps)`.
+
+    step_size, root_scale: 0-d float64, from `adam_scale`. Returns: (p, m, v). Numerics: `1 - beta` and
+    `1 - lr * weight_decay` are computed in float64. Source: Kingma and Ba, 2014; Loshchilov and Hutter, 2017.
+    """
+    p, m, v, step_size, root_scale, eps = _moments(
+        p, grad, m, v, step_size, root_scale, lr, beta1, beta2, eps, weight_decay, decoupled, maximize
+    )
     return p - m / (s.sqrt(v) * root_scale + eps) * step_size, m, v
 
 
@@ -99,16 +107,9 @@ def adam_max_update(
 
     Returns: (p, m, v, v_max). Source: Reddi et al., 2018.
     """
-    step_size, root_scale, beta2, rest1, rest2, eps, kept, decay = _narrow(
-        p, step_size, root_scale, beta2, 1 - beta1, 1 - beta2, eps, 1 - lr * weight_decay, weight_decay
+    p, m, v, step_size, root_scale, eps = _moments(
+        p, grad, m, v, step_size, root_scale, lr, beta1, beta2, eps, weight_decay, decoupled, maximize
     )
-    d = -grad if maximize else grad
-    if decoupled:
-        p = p * kept
-    else:
-        d = d + p * decay
-    m = m + (d - m) * rest1
-    v = v * beta2 + d * d * rest2
     v_max = s.maximum(v_max, v)
     return p - m / (s.sqrt(v_max) * root_scale + eps) * step_size, m, v, v_max
 
