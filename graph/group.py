@@ -24,6 +24,9 @@ MAP, REDUCE, OP = "map", "reduce", "op"
 MAX_STREAMS = 14
 MAX_BUFFERS = 28
 MAX_NODES = 64
+MAX_EPILOGUE = 12
+#: kind and domain of a group, or the reason that there is none
+Joined = tuple[str, tuple[tuple[int, bool], ...]] | str
 _ARG = frozenset(("argmax", "argmin"))
 
 
@@ -202,26 +205,35 @@ class Rules:
         """Whether a value computed by a group of these items must be in memory."""
         return value in self.places.of or any(r not in inside for r in self.readers.get(value, ()))
 
-    def joined(self, a: Group, b: Group) -> tuple[str, tuple[tuple[int, bool], ...]] | None:
-        """Kind and domain of the two groups as one, or None when they cannot be one. Order is not looked at."""
+    def joined(self, a: Group, b: Group) -> Joined:
+        """Kind and domain of the two groups as one, or why they cannot be one. Order is not looked at."""
         if OP in (a.kind, b.kind):
-            return self._epilogue(a, b) if a.kind == OP else None
+            if a.kind == OP and b.kind == MAP:
+                return self._epilogue(a, b)
+            name = (b if b.kind == OP else a).head.node.op.name
+            return f"{name} has a kernel of its own, which reads and writes whole values in memory"
         if len(a.items) + len(b.items) > MAX_NODES:
-            return None
+            return f"together they have more than {MAX_NODES} ops"
         kind = REDUCE if REDUCE in (a.kind, b.kind) else MAP
         domain = join_domains(a, b)
         if domain is None and kind == MAP:
             kind, domain = REDUCE, self._rows(a, b) if a.total > b.total else self._rows(b, a)
         if domain is None:
-            return None
+            return f"no one loop runs over both {_loops(a)} and {_loops(b)}"
         inside = {*a.items, *b.items}
         if not all(
             self._in_step(r, a, b, kind, domain) and self._in_step(r, b, a, kind, domain) for r in inside
         ):
-            return None
+            return "one reads other elements of the other's result than the one it computes"
         if kind == REDUCE and not self._reducible(inside, domain):
-            return None
-        return (kind, domain) if self._few_buffers(inside) and self._writes_in_step(inside, domain) else None
+            return "a reduction over these axes can not keep what each element computes with its result"
+        if not self._few_buffers(inside):
+            return (
+                f"together they stream more than {MAX_STREAMS} arrays of full size, or {MAX_BUFFERS} in all"
+            )
+        if not self._writes_in_step(inside, domain):
+            return "one overwrites memory of which the other reads more than the same element"
+        return kind, domain
 
     def _rows(self, large: Group, small: Group) -> tuple[tuple[int, bool], ...] | None:
         """The domain of a map whose rows use one value each of a smaller one: the axes repeated are "reduced".
@@ -361,26 +373,26 @@ class Rules:
                         return False
         return True
 
-    def _epilogue(self, a: Group, b: Group) -> tuple[str, tuple[tuple[int, bool], ...]] | None:
+    def _epilogue(self, a: Group, b: Group) -> Joined:
         """An op followed by pointwise work on its result, inside the op's kernel."""
         head = a.head.node
-        out = head.outputs[0]
-        if b.kind != MAP or len(head.outputs) != 1 or b.total != out.type.size:
-            return None
-        if not self.takes(head.op.name, out.type.shape, None, None):
-            return None
-        if len(a.items) + len(b.items) > 12 or out.type.size == 0:
-            return None
+        name, out = head.op.name, head.outputs[0]
+        if len(head.outputs) != 1 or not self.takes(name, out.type.shape, None, None):
+            return f"the kernel of {name} takes no work on its result"
+        if b.total != out.type.size or out.type.size == 0:
+            return f"no one loop runs over {list(out.type.shape)} of {name} and {_loops(b)}"
+        if len(a.items) + len(b.items) > MAX_EPILOGUE:
+            return f"the kernel of {name} takes at most {MAX_EPILOGUE - 1} ops on its result"
         if not all(
             is_plain(v.type.dtype) for i in (*a.items, *b.items) for v in (*i.node.values(), *i.node.outputs)
         ):
-            return None
+            return f"the kernel of {name} takes work on its result in plain dtypes only"
         inside = {*a.items, *b.items}
         for item in b.items:
             if item.node.outputs[0].type.shape != out.type.shape or item.indexed:
-                return None
+                return f"{item.node.op.name} has another shape or asks where its element stands"
             if any(isinstance(self.places.of.get(v), Value) for v in item.node.outputs):
-                return None
+                return f"{item.node.op.name} writes in place"
             for x, layout in item.reads:
                 maker = self.producer.get(layout.base)
                 if maker in inside:
@@ -389,10 +401,19 @@ class Rules:
                         or not is_dense(x.type.shape, layout.strides)
                         or x.type.shape != out.type.shape
                     ):
-                        return None
-                elif not self.takes(head.op.name, out.type.shape, x, layout):
-                    return None
-        return (OP, a.domain) if self._few_buffers(inside) else None
+                        return "one reads other elements of the other's result than the one it computes"
+                elif not self.takes(name, out.type.shape, x, layout):
+                    return f"the kernel of {name} cannot read {x.type} beside its result"
+        if not self._few_buffers(inside):
+            return (
+                f"together they stream more than {MAX_STREAMS} arrays of full size, or {MAX_BUFFERS} in all"
+            )
+        return OP, a.domain
+
+
+def _loops(group: Group) -> str:
+    axes = f" reduced over axes {list(group.axes)}" if group.axes else ""
+    return f"{list(group.sizes)}{axes}"
 
 
 def _order(item: Item) -> int:

@@ -15,7 +15,7 @@ from ...core.backend import Operand, Scalar
 from ...core.op_lower import reduces_in_a_loop
 from ...core.types import Shape, float32
 from ..bits import bits
-from ..group import MAP, OP, REDUCE, Group, Item, Rules, cost_of, map_domain, reduce_domain
+from ..group import MAP, OP, REDUCE, Group, Item, Joined, Rules, cost_of, map_domain, reduce_domain
 from ..ir import Graph, Node, Number, Value
 from ..layout import Layout
 from ..placement import Places
@@ -29,12 +29,13 @@ class Fusion(NamedTuple):
 
     groups: list[Group]
     rules: Rules
+    why_apart: Callable[[Group, Group], str]
 
 
 def fuse(graph: Graph, layouts: dict[Value, Layout], places: Places, backend: Any, on: bool = True) -> Fusion:
     """Divide the ops of a graph into groups. on=False: every op by itself."""
     fuser = _Fuser(graph, layouts, places, backend)
-    return Fusion(fuser.run(on), fuser.rules)
+    return Fusion(fuser.run(on), fuser.rules, fuser.why_apart)
 
 
 def number_kinds(node: Node) -> list[Any]:
@@ -151,16 +152,24 @@ class _Fuser:
         """The items whose results this one reads."""
         return [self.producer[layout.base] for _, layout in item.reads if layout.base in self.producer]
 
+    def _joined(self, a: Group, b: Group) -> Joined:
+        for first, second in ((a, b), (b, a)):
+            for x in self._owners(second.direct):
+                if x is not first and x.before & first.own:
+                    return f"{x.items[0].node.op.name} has to run between them"
+        return self.rules.joined(a, b)
+
+    def why_apart(self, maker: Group, reader: Group) -> str:
+        """Why two groups, one of which reads what the other computes, were not made one."""
+        found = self._joined(maker, reader)
+        if isinstance(found, str):
+            return found
+        return "they could share a kernel, but other merges came first"
+
     def _try(self, a: Group, b: Group, sole: bool = False) -> bool:
         """Merge b into a when rules and order allow. sole: nothing but a must come after b."""
-        for x in self._owners(b.direct):
-            if x is not a and x.before & a.own:
-                return False
-        for x in self._owners(a.direct):
-            if x is not b and x.before & b.own:
-                return False
-        joined = self.rules.joined(a, b)
-        if joined is None:
+        joined = self._joined(a, b)
+        if isinstance(joined, str):
             return False
         a.kind, a.domain = joined
         a.items += b.items
