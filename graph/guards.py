@@ -61,7 +61,7 @@ class Guard:
         """A sentence for a guard that does not hold."""
         at = f", read at {self.line}" if self.line else ""
         if self.now is None:
-            return self.text + at
+            return f"no longer: {self.text}{at}"
         try:
             now = brief(self.now())
         except Exception:
@@ -329,7 +329,7 @@ def tensor_guard(t: Any) -> Guard:
         tests.append("{0}._offset == {4}")
     return Guard(
         40, " and ".join(tests), (t, t._storage, t._layout, t._requires_grad, t._offset),
-        f"a tensor {t.type} that the function keeps was moved, reshaped or changed its requires_grad",
+        f"a kept tensor {t.type} has its memory, layout and requires_grad",
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from ..core.value import Tensor
 from ..graph.compile import compile_graph
 from ..graph.function import Function
 from ..graph.ir import Number, Value
+from ..graph.snapshot import Snapshot
 from ..graph.variant import Runner, start_path
 
 
@@ -24,41 +25,6 @@ def _plain(fn: Any) -> Function:
     """A fresh graph function over what `fn` does, so that its own variants are left alone."""
     inner = fn._fn if isinstance(fn, Function) else fn
     return Function(inner, "graph", "match", getattr(fn, "__name__", type(fn).__name__), 64)
-
-
-class _Snapshot:
-    """Values, gradients and generators that a call may change, and how to put them back."""
-
-    def __init__(self, path: Any):
-        trace = path.recorded
-        self.tensors = list(
-            {id(t): t for t in [*path.tensors, *(t for t, _ in trace.lifted.values())]}.values()
-        )
-        self.values = [np.array(t._array()) for t in self.tensors]
-        self.grads = [
-            (t, t._grad, None if t._grad is None else np.array(t._grad._array())) for t in self.tensors
-        ]
-        self.generators = [(g, g.get_state()) for g, _ in trace.drawn.values()]
-
-    def restore(self) -> None:
-        for t, value in zip(self.tensors, self.values):
-            t._array()[...] = value
-            t._storage.version += 1
-        for t, g, saved in self.grads:
-            t._grad = g
-            if g is not None:
-                g._array()[...] = saved
-        for generator, state in self.generators:
-            generator.set_state(state)
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Everything that can be compared after a call, by name."""
-        found = {}
-        for k, t in enumerate(self.tensors):
-            found[f"tensor {k} ({t.type})"] = np.array(t._array())
-            if t._grad is not None:
-                found[f"gradient of tensor {k} ({t.type})"] = np.array(t._grad._array())
-        return found
 
 
 def _leaves(x: Any) -> list[np.ndarray]:
@@ -115,7 +81,7 @@ def compare(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Comparison:
     function = _plain(fn)
     path = start_path(function, args, kwargs)
     segment = path.prepare()
-    snapshot = _Snapshot(path)
+    snapshot = Snapshot(path)
     results = []
     for mode in ("eager", "graph"):
         try:
@@ -219,7 +185,7 @@ def bench(fn: Callable[..., Any], *args: Any, seconds: float = 1.0, **kwargs: An
     function = _plain(fn)
     path = start_path(function, args, kwargs)
     path.prepare()
-    snapshot = _Snapshot(path)
+    snapshot = Snapshot(path)
     calls = {"eager": function._fn, "graph": function.graph}
     allocator: Any = get_backend("cpu").allocator  # type: ignore[attr-defined]
     first: dict[str, float] = {}
