@@ -3,57 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-Arrays = dict[str, np.ndarray]
-
-
-class Case(NamedTuple):
-    """One benchmark case.
-
-    phases: "train", "infer" or "op"; data: inputs of a step; weights: initial parameters by name, in the
-    order of the layers; optimizer: "sgd" or "adam"; flops and bytes: arithmetic and least memory traffic of one
-    call by phase, for the physical limit.
-    """
-
-    name: str
-    phases: tuple[str, ...]
-    data: Callable[[], Arrays]
-    weights: Callable[[], Arrays]
-    optimizer: str
-    flops: dict[str, float]
-    bytes: dict[str, float]
-    text: str
-
-
-def _rng() -> np.random.Generator:
-    return np.random.default_rng(0)
-
-
-def _uniform(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int) -> np.ndarray:
-    bound = 1 / np.sqrt(fan_in)
-    return rng.uniform(-bound, bound, shape).astype(np.float32)
-
-
-def _layers(*shapes: tuple[int, ...]) -> Callable[[], Arrays]:
-    """Weights and biases w0, b0, w1, b1, ... as PyTorch initialises them."""
-
-    def make() -> Arrays:
-        rng, out = _rng(), {}
-        for k, shape in enumerate(shapes):
-            fan_in = int(np.prod(shape[1:]))
-            out[f"w{k}"] = _uniform(rng, shape, fan_in)
-            out[f"b{k}"] = _uniform(rng, shape[:1], fan_in)
-        return out
-
-    return make
+from . import sequence_cases
+from .case import Arrays, Case, generator, layers
 
 
 def _labelled(shape: tuple[int, ...], classes: int) -> Callable[[], Arrays]:
     def make() -> Arrays:
-        rng = _rng()
+        rng = generator()
         return {
             "x": rng.normal(size=shape).astype(np.float32),
             "y": rng.integers(0, classes, shape[0]).astype(np.int64),
@@ -63,7 +23,7 @@ def _labelled(shape: tuple[int, ...], classes: int) -> Callable[[], Arrays]:
 
 
 def _regression() -> Arrays:
-    rng = _rng()
+    rng = generator()
     return {
         "x": rng.normal(size=(32, 10)).astype(np.float32),
         "y": rng.normal(size=(32, 1)).astype(np.float32),
@@ -71,7 +31,7 @@ def _regression() -> Arrays:
 
 
 def _normal(*shape: int) -> Callable[[], Arrays]:
-    return lambda: {"x": _rng().normal(size=shape).astype(np.float32)}
+    return lambda: {"x": generator().normal(size=shape).astype(np.float32)}
 
 
 def _none() -> Arrays:
@@ -87,21 +47,22 @@ CASES: dict[str, Case] = {
     c.name: c
     for c in (
         Case(
-            "linreg", ("train", "infer"), _regression, _layers((1, 10)), "sgd",
+            "linreg", ("train", "infer"), _regression, layers((1, 10)), "sgd",
             {"train": 3 * 640, "infer": 640}, {}, "linear regression 10->1, batch 32, SGD",
         ),
         Case(
-            "mlp", ("train", "infer"), _labelled((64, 784), 10), _layers((128, 784), (64, 128), (10, 64)), "adam",
+            "mlp", ("train", "infer"), _labelled((64, 784), 10), layers((128, 784), (64, 128), (10, 64)), "adam",
             {"train": 3 * _MLP - 2 * 64 * 784 * 128, "infer": _MLP}, {}, "MLP 784-128-64-10, batch 64, Adam",
         ),
         Case(
             "cifar_cnn", ("train", "infer"), _labelled((64, 3, 32, 32), 10),
-            _layers((32, 3, 3, 3), (64, 32, 3, 3), (64, 4096), (10, 64)), "adam",
+            layers((32, 3, 3, 3), (64, 32, 3, 3), (64, 4096), (10, 64)), "adam",
             {"train": 3 * _CNN - _CONV1, "infer": _CNN}, {}, "conv 32, conv 64, pools, fc 64, fc 10, batch 64, Adam",
         ),
         Case("pointwise", ("op",), _normal(4 * _M), _none, "", {}, {"op": 32.0 * _M}, "gelu(x*a+0.5)*sigmoid(x), 4M"),
         Case("softmax", ("op",), _normal(4096, 1024), _none, "", {}, {"op": 32.0 * _M}, "softmax(2x+1), 4096x1024"),
         Case("layer_norm", ("op",), _normal(4096, 1024), _none, "", {}, {"op": 32.0 * _M}, "layer norm, 4096x1024"),
+        *sequence_cases.CASES,
     )
 }  # fmt: skip
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .cases import Arrays, Case
+from .case import Arrays, Case
 
 SIZES = ("16", "4096", "4M")
 _M = 1 << 20

@@ -65,6 +65,12 @@ def print_table(result: dict[str, Any], console: Any) -> None:
         console.print(
             table("Speed: times as fast as torch eager (duograd eager where no peer ran)", columns, rows)
         )
+        for phase, ratios in peer_ratios(result).items():
+            mean = geometric_mean(ratios.values())
+            each = ", ".join(f"{case} {ratio:.2f}" for case, ratio in ratios.items())
+            console.print(
+                f"{phase}: time of the fastest peer over duograd-graph {mean:.2f} (geometric mean); {each}"
+            )
     console.print(
         f"{machine['cpu']}, {machine['threads']} threads, copy {bandwidth / 1e9:.0f} GB/s, commit {machine['commit']}"
     )
@@ -78,6 +84,17 @@ def op_ratios(result: dict[str, Any], runner: str = "duograd-eager") -> dict[str
         op, _, size = group[0]["case"].rpartition("_")
         if group[0]["case"] not in CASES and runner in by and "torch-eager" in by:
             found[size][op] = by["torch-eager"] / by[runner]
+    return found
+
+
+def peer_ratios(result: dict[str, Any], runner: str = "duograd-graph") -> dict[str, dict[str, float]]:
+    """The fastest peer's time over ours, by phase and case, of the cases that both ran."""
+    found: dict[str, dict[str, float]] = {}
+    for group in groups(result):
+        ours = [r["median_s"] for r in group if r["runner"] == runner]
+        peers = [r["median_s"] for r in group if not r["runner"].startswith("duograd")]
+        if group[0]["case"] in CASES and ours and peers:
+            found.setdefault(group[0]["phase"], {})[group[0]["case"]] = min(peers) / ours[0]
     return found
 
 

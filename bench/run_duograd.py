@@ -7,8 +7,9 @@ from typing import Any
 import duograd as dg
 import numpy as np
 
-from .cases import Case
+from .case import Case
 from .op_cases import compile_op, split_name
+from .sequence_cases import models
 
 F = dg.nn.functional
 
@@ -37,7 +38,7 @@ def _cnn() -> Any:
     )  # fmt: skip
 
 
-MODELS = {"linreg": LinReg, "mlp": _mlp, "cifar_cnn": _cnn}
+MODELS = {"linreg": LinReg, "mlp": _mlp, "cifar_cnn": _cnn, **models(dg.nn, F)}
 EXPRESSIONS = {
     "pointwise": lambda x: dg.gelu(x * 1.5 + 0.5) * dg.sigmoid(x),
     "softmax": lambda x: dg.softmax(x * 2 + 1),
@@ -105,7 +106,7 @@ def build(case: Case, phase: str, mode: str) -> Any:
                 return model(x)
 
         return lambda: predict(x), lambda out: float(np.abs(out.numpy()).mean())
-    loss_fn = F.mse_loss if case.name == "linreg" else F.cross_entropy
+    loss_fn = F.mse_loss if y.dtype is dg.float32 else F.cross_entropy
     make = dg.optim.SGD if case.optimizer == "sgd" else dg.optim.Adam
     optimizer = make(model.parameters(), lr=1e-3)
 

@@ -8,7 +8,7 @@ import duograd as dg
 import numpy as np
 import onnxruntime as ort
 
-from .cases import Case
+from .case import Case
 from .run_duograd import MODELS
 
 _threads = [2]

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .cases import Case
+from .case import Case
 from .op_cases import compile_op, split_name
+from .sequence_cases import models
 
 MODELS = {
     "linreg": lambda: nn.Linear(10, 1),
@@ -18,6 +19,7 @@ MODELS = {
         nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(),
         nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4096, 64), nn.ReLU(), nn.Linear(64, 10),
     ),
+    **models(nn, F),
 }  # fmt: skip
 EXPRESSIONS = {
     "pointwise": lambda x: F.gelu(x * 1.5 + 0.5) * torch.sigmoid(x),
@@ -86,7 +88,7 @@ def build(case: Case, phase: str, mode: str) -> Any:
                 return compiled(x)
 
         return predict, lambda out: out.abs().mean().item()
-    loss_fn = F.mse_loss if case.name == "linreg" else F.cross_entropy
+    loss_fn = F.mse_loss if y.dtype is torch.float32 else F.cross_entropy
     make = torch.optim.SGD if case.optimizer == "sgd" else torch.optim.Adam
     optimizer = make(model.parameters(), lr=1e-3)
 
