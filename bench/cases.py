@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from . import sequence_cases
+from . import sequence_cases, vision_cases
 from .case import Arrays, Case, generator, layers
 
 
@@ -39,8 +39,6 @@ def _none() -> Arrays:
 
 
 _MLP = 2 * 64 * (784 * 128 + 128 * 64 + 64 * 10)
-_CONV1, _CONV2 = 2 * 64 * 32 * 27 * 32 * 32, 2 * 64 * 64 * 288 * 16 * 16
-_CNN = _CONV1 + _CONV2 + 2 * 64 * (4096 * 64 + 640)
 _M = 1 << 20
 
 CASES: dict[str, Case] = {
@@ -54,14 +52,10 @@ CASES: dict[str, Case] = {
             "mlp", ("train", "infer"), _labelled((64, 784), 10), layers((128, 784), (64, 128), (10, 64)), "adam",
             {"train": 3 * _MLP - 2 * 64 * 784 * 128, "infer": _MLP}, {}, "MLP 784-128-64-10, batch 64, Adam",
         ),
-        Case(
-            "cifar_cnn", ("train", "infer"), _labelled((64, 3, 32, 32), 10),
-            layers((32, 3, 3, 3), (64, 32, 3, 3), (64, 4096), (10, 64)), "adam",
-            {"train": 3 * _CNN - _CONV1, "infer": _CNN}, {}, "conv 32, conv 64, pools, fc 64, fc 10, batch 64, Adam",
-        ),
         Case("pointwise", ("op",), _normal(4 * _M), _none, "", {}, {"op": 32.0 * _M}, "gelu(x*a+0.5)*sigmoid(x), 4M"),
         Case("softmax", ("op",), _normal(4096, 1024), _none, "", {}, {"op": 32.0 * _M}, "softmax(2x+1), 4096x1024"),
         Case("layer_norm", ("op",), _normal(4096, 1024), _none, "", {}, {"op": 32.0 * _M}, "layer norm, 4096x1024"),
+        *vision_cases.CASES,
         *sequence_cases.CASES,
     )
 }  # fmt: skip

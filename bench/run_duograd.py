@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import duograd as dg
 import numpy as np
 
+from . import vision_models
 from .case import Case
 from .op_cases import compile_op, split_name
 from .sequence_cases import models
@@ -30,15 +33,12 @@ def _mlp() -> Any:
     return nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10))
 
 
-def _cnn() -> Any:
-    nn = dg.nn
-    return nn.Sequential(
-        nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(),
-        nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4096, 64), nn.ReLU(), nn.Linear(64, 10),
-    )  # fmt: skip
-
-
-MODELS = {"linreg": LinReg, "mlp": _mlp, "cifar_cnn": _cnn, **models(dg.nn, F)}
+MODELS: dict[str, Callable[[], Any]] = {
+    "linreg": LinReg,
+    "mlp": _mlp,
+    **{name: functools.partial(make, dg.nn) for name, make in vision_models.MODELS.items()},
+    **models(dg.nn, F),
+}
 EXPRESSIONS = {
     "pointwise": lambda x: dg.gelu(x * 1.5 + 0.5) * dg.sigmoid(x),
     "softmax": lambda x: dg.softmax(x * 2 + 1),
@@ -123,7 +123,7 @@ def build(case: Case, phase: str, mode: str) -> Any:
 
 def cnn_step() -> tuple[Any, Any]:
     """The CNN's train step as a graph, and a function that makes a batch of any size."""
-    model = _cnn()
+    model = MODELS["cifar_cnn"]()
     optimizer = dg.optim.Adam(model.parameters(), lr=1e-3)
 
     @dg.function

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from . import functional_layers, vision_models
 from .case import Case
 from .sequence_jax import FORWARD
 
@@ -17,24 +18,30 @@ EXPRESSIONS = {
 }
 
 
-def _conv(x: Any, w: Any, b: Any) -> Any:
-    y = jax.lax.conv_general_dilated(
-        x, w, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NCHW", "OIHW", "NCHW")
-    )
-    y = jax.nn.relu(y + b[:, None, None])
-    return jax.lax.reduce_window(y, -jnp.inf, jax.lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID")
-
-
 def _forward(name: str, w: dict[str, Any], x: Any) -> Any:
+    """The result of a model without running statistics."""
     if name == "linreg":
         return x @ w["w0"].T + w["b0"]
-    if name == "mlp":
-        x = jax.nn.relu(x @ w["w0"].T + w["b0"])
-        return jax.nn.relu(x @ w["w1"].T + w["b1"]) @ w["w2"].T + w["b2"]
     if name in FORWARD:
         return FORWARD[name](w, x)
-    x = _conv(_conv(x, w["w0"], w["b0"]), w["w1"], w["b1"]).reshape(x.shape[0], -1)
-    return jax.nn.relu(x @ w["w2"].T + w["b2"]) @ w["w3"].T + w["b3"]
+    x = jax.nn.relu(x @ w["w0"].T + w["b0"])
+    return jax.nn.relu(x @ w["w1"].T + w["b1"]) @ w["w2"].T + w["b2"]
+
+
+def _model(name: str, order: list[str]) -> tuple[Any, list[Any]]:
+    """A function (weights, running statistics, x, training) -> (result, statistics after it), and the first ones.
+
+    order: the names of the weights (JAX sorts the keys of dictionaries).
+    """
+    make = vision_models.MODELS.get(name)
+    if make is None:
+        return lambda w, kept, x, training: (_forward(name, w, x), kept), []
+    model = make(functional_layers)
+
+    def forward(w: dict[str, Any], kept: list[Any], x: Any, training: bool) -> tuple[Any, list[Any]]:
+        return functional_layers.run(model, [w[k] for k in order], kept, x, training)
+
+    return forward, functional_layers.first_statistics(model)
 
 
 def build(case: Case, phase: str, mode: str) -> Any:
@@ -45,33 +52,36 @@ def build(case: Case, phase: str, mode: str) -> Any:
         return lambda: fn(*data.values()).block_until_ready(), lambda out: float(jnp.abs(out).mean())
     weights = {k: jnp.asarray(v) for k, v in case.weights().items()}
     x, y = data["x"], data["y"]
+    forward, kept = _model(case.name, list(weights))
     if phase == "infer":
-        predict = jax.jit(lambda w, x: _forward(case.name, w, x))
-        return lambda: predict(weights, x).block_until_ready(), lambda out: float(jnp.abs(out).mean())
+        predict = jax.jit(lambda w, kept, x: forward(w, kept, x, False)[0])
+        return lambda: predict(weights, kept, x).block_until_ready(), lambda out: float(jnp.abs(out).mean())
 
-    def loss_of(w: Any, x: Any, y: Any) -> Any:
-        out = _forward(case.name, w, x)
+    def loss_of(w: Any, kept: Any, x: Any, y: Any) -> Any:
+        out, kept = forward(w, kept, x, True)
         if y.dtype == jnp.float32:
-            return ((out - y) ** 2).mean()
-        return -jnp.take_along_axis(jax.nn.log_softmax(out), y[:, None], 1).mean()
+            return ((out - y) ** 2).mean(), kept
+        return -jnp.take_along_axis(jax.nn.log_softmax(out), y[:, None], 1).mean(), kept
+
+    slopes = jax.value_and_grad(loss_of, has_aux=True)
 
     def sgd(state: Any, x: Any, y: Any) -> Any:
-        w, *_ = state
-        loss, g = jax.value_and_grad(loss_of)(w, x, y)
-        return loss, (jax.tree.map(lambda p, d: p - 1e-3 * d, w, g), state[1], state[2], state[3])
+        w, kept, *rest = state
+        (loss, kept), g = slopes(w, kept, x, y)
+        return loss, (jax.tree.map(lambda p, d: p - 1e-3 * d, w, g), kept, *rest)
 
     def adam(state: Any, x: Any, y: Any) -> Any:
-        w, m, v, t = state
+        w, kept, m, v, t = state
         t = t + 1
-        loss, g = jax.value_and_grad(loss_of)(w, x, y)
+        (loss, kept), g = slopes(w, kept, x, y)
         m = jax.tree.map(lambda a, d: 0.9 * a + 0.1 * d, m, g)
         v = jax.tree.map(lambda a, d: 0.999 * a + 0.001 * d * d, v, g)
         size, root = 1e-3 / (1 - 0.9**t), jnp.sqrt(1 - 0.999**t)
         w = jax.tree.map(lambda p, a, b: p - size * a / (jnp.sqrt(b) / root + 1e-8), w, m, v)
-        return loss, (w, m, v, t)
+        return loss, (w, kept, m, v, t)
 
     zeros = lambda: jax.tree.map(jnp.zeros_like, weights)
-    holder = [(weights, zeros(), zeros(), jnp.float32(0))]
+    holder = [(weights, kept, zeros(), zeros(), jnp.float32(0))]
     update = jax.jit(sgd if case.optimizer == "sgd" else adam, donate_argnums=0)
 
     def step() -> Any:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from . import vision_models
 from .case import Case
 from .op_cases import compile_op, split_name
 from .sequence_cases import models
 
-MODELS = {
+MODELS: dict[str, Callable[[], Any]] = {
     "linreg": lambda: nn.Linear(10, 1),
     "mlp": lambda: nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10)),
-    "cifar_cnn": lambda: nn.Sequential(
-        nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(),
-        nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4096, 64), nn.ReLU(), nn.Linear(64, 10),
-    ),
     **models(nn, F),
+    **{name: functools.partial(make, nn) for name, make in vision_models.MODELS.items()},
 }  # fmt: skip
 EXPRESSIONS = {
     "pointwise": lambda x: F.gelu(x * 1.5 + 0.5) * torch.sigmoid(x),
