@@ -24,11 +24,13 @@ def is_internal(code: CodeType) -> bool:
         file = code.co_filename
         if len(_internal) > 50_000:
             _internal.clear()
-        known = _internal[id(code)] = (
-            file.startswith(_PACKAGE_DIR) and not file.startswith(_OUTSIDE),
-            code,  # keeps its id taken
-        )
+        known = _internal[id(code)] = is_own_file(file), code  # keeps its id taken
     return known[0]
+
+
+def is_own_file(path: str) -> bool:
+    """Whether a file, or a line of it, belongs to the framework."""
+    return path.startswith(_PACKAGE_DIR) and not path.startswith(_OUTSIDE)
 
 
 def user_place(depth: int = 1) -> Place | None:

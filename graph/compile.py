@@ -13,10 +13,20 @@ from .ir import Graph, Number, Value
 from .layout import find_layouts
 from .memory import ARENA, MemoryPlan, plan_memory
 from .passes import PASSES, checks, run_passes
-from .passes.fuse import fuse
+from .passes.fuse import Fusion, fuse
 from .placement import Places, place_results
 from .schedule import SMALL_BYTES, schedule
 from .verify import verify
+
+
+class Plan(NamedTuple):
+    """Kernels by group, the level at which each starts, where values lie, and what fused."""
+
+    lowered: list[Lowered]
+    start: list[int]
+    memory: MemoryPlan
+    places: Places
+    fusion: Fusion
 
 
 class Compiled(NamedTuple):
@@ -26,7 +36,7 @@ class Compiled(NamedTuple):
     contiguous memory for its outputs, the bits of `numbers` (kind float: float64 bits), the bits of
     `constants`, and, when arena_bytes > 0, the address of an arena of that size.
     graph: as traced; optimised: after the passes; groups: what shares a kernel; unplanned_bytes: what the
-    arena would be if nothing shared memory.
+    arena would be if nothing shared memory; plan: how it came about, for reports.
     """
 
     executable: Any
@@ -39,6 +49,7 @@ class Compiled(NamedTuple):
     optimised: Graph
     groups: tuple[Group, ...]
     unplanned_bytes: int
+    plan: Plan
 
     def sources(self) -> list[tuple[str, str]]:
         """Each kernel once: the ops and user lines it comes from, and its source."""
@@ -69,7 +80,7 @@ def compile_graph(graph: Graph, device: str, passes: Iterable[str] = PASSES) -> 
     program, numbers, constants = _program(work, backend, lowered, start, memory, sources, places)
     return Compiled(
         backend.load(program), tuple(v.type for v in work.outputs), numbers, constants, memory.nbytes, graph, program,
-        work, tuple(fusion.groups), memory.without_reuse,
+        work, tuple(fusion.groups), memory.without_reuse, Plan(lowered, start, memory, places, fusion),
     )  # fmt: skip
 
 
@@ -90,11 +101,12 @@ def _plan(lowered: list[Lowered], places: Places) -> tuple[list[int], MemoryPlan
 
 
 class _LabelledProgram(Program):
-    """A program that knows what each launch comes from."""
+    """A program that knows what each launch comes from: words, and the number of the group."""
 
     def __init__(self, backend: Any):
         super().__init__(backend)
         self.labels: list[str] = []
+        self.owners: list[int] = []
 
 
 def _program(
@@ -151,6 +163,7 @@ def _program(
                 args.append(arg)
             program.launches.append(Launch(launch.source, tuple(args), launch.chunks, n == 0 or not shared))
             program.labels.append(_label(lowered[k].group))
+            program.owners.append(k)
     return program, tuple(numbers), tuple(constants)
 
 

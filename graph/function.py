@@ -7,13 +7,16 @@ import os
 import time
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core import dispatch
 from ..core.errors import ArgumentError, ArgumentTypeError, FlagError, RetraceError, user_line
 from .arguments import Arguments, flatten
 from .trace import Trace
 from .variant import Variant, trace_variant
+
+if TYPE_CHECKING:
+    from .profile import Profile
 
 MODES = ("graph", "eager")
 _override: list[str] = []
@@ -141,13 +144,41 @@ class Function:
         """All variants, oldest first."""
         return [v for bucket in self._variants.values() for v in bucket]
 
-    def explain(self) -> str:
-        """The variants: why each was traced, what it took, its kernels and memory. Returns the text."""
+    def profile(self, *args: Any, seconds: float = 1.0, **kwargs: Any) -> Profile:
+        """Time every kernel of a call in graph mode against the least it could take. Returns a Profile; print it.
+
+        seconds: how long to measure. What the calls change (parameters, gradients, optimiser state, random
+        generators, Python state) is put back. Kernels that run side by side in a call are timed one after the other.
+        `explain()` shows the times afterwards.
+        """
+        from .profile import profile_variant
+        from .snapshot import Snapshot
+        from .variant import start_path
+
+        path = start_path(self, args, kwargs)
+        path.prepare()
+        snapshot = Snapshot(path)
+        try:
+            self.graph(*args, **kwargs)
+            snapshot.restore()
+            key, tensors, _ = flatten(args, kwargs)
+            fitting = (v for v in self._variants.get(key, ()) if v.check() and v.aliases.fit(tensors))
+            return profile_variant(next(fitting, path.variant), tensors, seconds)
+        finally:
+            snapshot.restore()
+
+    def explain(self, guards: bool = False) -> str:
+        """The variants: why each was traced, what fused, kernels, memory, guards. Returns the text.
+
+        guards: list all guards, not only the first.
+        """
+        from .explain import explain_variant
+
         lines = [f"{self.name}: mode {self._mode}, {self._count} variants"]
         for k, v in enumerate(self.variants, 1):
             lines += [
                 f"  variant {k}: {v.reason}" + (f"  ({v.line})" if v.line else ""),
-                *("    " + s for s in v.describe()),
+                *("    " + s for s in explain_variant(v, guards)),
             ]
         return "\n".join(lines)
 

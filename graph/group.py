@@ -210,8 +210,9 @@ class Rules:
         if OP in (a.kind, b.kind):
             if a.kind == OP and b.kind == MAP:
                 return self._epilogue(a, b)
-            name = (b if b.kind == OP else a).head.node.op.name
-            return f"{name} has a kernel of its own, which reads and writes whole values in memory"
+            if b.kind == OP:
+                return f"{b.head.node.op.name} reads whole values from memory"
+            return f"the kernel of {a.head.node.op.name} takes no reduction of its result"
         if len(a.items) + len(b.items) > MAX_NODES:
             return f"together they have more than {MAX_NODES} ops"
         kind = REDUCE if REDUCE in (a.kind, b.kind) else MAP

@@ -61,7 +61,7 @@ class Guard:
         """A sentence for a guard that does not hold."""
         at = f", read at {self.line}" if self.line else ""
         if self.now is None:
-            return f"no longer: {self.text}{at}"
+            return f"no longer: {self.text}{at}" if self.test != "False" else self.text + at
         try:
             now = brief(self.now())
         except Exception:

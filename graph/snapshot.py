@@ -19,6 +19,7 @@ class Snapshot:
         self.grads = [
             (t, t._grad, None if t._grad is None else np.array(t._grad._array())) for t in self.tensors
         ]
+        self.effects = path.effects
         self.generators = [(g, g.get_state()) for g, _ in trace.drawn.values()]
 
     def restore(self) -> None:
@@ -32,6 +33,8 @@ class Snapshot:
                 g._array()[...] = saved
         for generator, state in self.generators:
             generator.set_state(state)
+        for effect in reversed(self.effects):
+            effect.undo()
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything that can be compared after a call, by name."""

@@ -26,8 +26,9 @@ class Runner:
     """A compiled graph with its call: which addresses go where, and an arena for each call at a time."""
 
     def __init__(self, compiled: Compiled, device: str, sources: list[Source], traced: Graph | None = None):
-        self.compiled = compiled
+        self.compiled, self.device = compiled, device
         self.sources, self.traced = sources, traced
+        self.times: dict[int, float] = {}  # seconds by group, once they were measured
         # A function that only hands its arguments on has nothing to run.
         self._execute = compiled.executable.run if compiled.program.launches else lambda dynamic: None
         self._backend = get_backend(device)
@@ -271,21 +272,6 @@ class Variant:
             stack.extend(segment.children.values())
         return found
 
-    def describe(self) -> list[str]:
-        """Facts for `explain()`."""
-        lines = [
-            f"traced and compiled in {self.seconds:.3f} s"
-            + (f", {self.paths} paths" if self.paths > 1 else "")
-        ]
-        for r in self.runners():
-            c = r.compiled
-            lines.append(
-                f"{c.graph.name}: {len(c.graph.nodes)} ops -> {len(c.groups)} fused groups, "
-                f"{len(c.program.launches)} kernel launches, arena {c.arena_bytes:,} bytes "
-                f"({c.unplanned_bytes:,} without reuse)"
-            )
-        return lines + ["guard: " + text for text in self.guards.explain()]
-
     def show(self) -> list[str]:
         from .show import show
 
@@ -363,6 +349,7 @@ class Path:
                         *fill(variant.kept.args, symbols), **fill(variant.kept.kwargs, symbols)
                     )
             finally:  # what it changed outside takes place when the graph has run
+                self.effects = recorder.effects
                 for effect in reversed(recorder.effects):
                     effect.undo()
             segment = self._last(trace, result, recorder.effects)

@@ -1,0 +1,185 @@
+"""What a compiled graph does, as facts: kernels with traffic and arithmetic, borders of fusion, memory over time."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any, NamedTuple
+
+from .compile import Compiled
+from .group import OP, REDUCE, Group
+from .ir import Value
+from .memory import ARENA
+from .work import flops
+
+
+class Kernel(NamedTuple):
+    """A group of the plan.
+
+    number: its place in the plan; title: its ops in words; lines: the user's lines; levels: first and last step
+    of the plan in which it runs; launches: rows of the program; reads, writes: (value, bytes), least traffic with
+    memory; flops: arithmetic of a run.
+    """
+
+    number: int
+    group: Group
+    title: str
+    lines: tuple[str, ...]
+    levels: tuple[int, int]
+    launches: tuple[int, ...]
+    chunks: int
+    reads: tuple[tuple[Value, int], ...]
+    writes: tuple[tuple[Value, int], ...]
+    flops: float
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes read and written."""
+        return sum(n for _, n in self.reads) + sum(n for _, n in self.writes)
+
+    @property
+    def over(self) -> str:
+        """The loop in words."""
+        group = self.group
+        if group.kind == OP:
+            return "x".join(map(str, group.head.node.outputs[0].type.shape)) or "one element"
+        text = "x".join(map(str, group.sizes)) or "one element"
+        return text + (f", axes {list(group.axes)} reduced" if group.kind == REDUCE else "")
+
+
+class Border(NamedTuple):
+    """A value that goes from one kernel to another through memory, and why they are two."""
+
+    value: Value
+    maker: int
+    reader: int
+    reason: str
+
+
+class Lifetime(NamedTuple):
+    """A stretch of arena memory: what lies there, and the first and last step in which it is needed."""
+
+    text: str
+    nbytes: int
+    offset: int
+    start: int
+    end: int
+
+
+def kernels(compiled: Compiled) -> list[Kernel]:
+    """The groups of the plan in the order of their start."""
+    plan = compiled.plan
+    rows: dict[int, list[int]] = {}
+    for k, owner in enumerate(compiled.program.owners):  # type: ignore[attr-defined]
+        rows.setdefault(owner, []).append(k)
+    found = []
+    for k, g in enumerate(plan.lowered):
+        launches = tuple(rows.get(k, ()))
+        if not launches:
+            continue
+        nodes = g.group.nodes
+        sizes = g.group.sizes
+        found.append(
+            Kernel(
+                k, g.group, _title(g.group), _unique(_short(n.line) for n in nodes if n.line),
+                (plan.start[k], plan.start[k] + len(g.phases) - 1), launches,
+                max(compiled.program.launches[r].chunks for r in launches),
+                tuple((v, _touched(v, accesses, sizes, g.group.kind)) for v, accesses in g.reads.items()),
+                tuple((v, v.type.nbytes) for v in g.stores), sum(map(flops, nodes)),
+            )
+        )  # fmt: skip
+    return sorted(found, key=lambda f: (f.levels, f.number))
+
+
+def _touched(v: Value, accesses: Any, sizes: tuple[int, ...], kind: str) -> int:
+    """Bytes of a value that a kernel reads at least."""
+    if kind == OP:
+        return v.type.nbytes
+    distinct = sum(math.prod(n for n, st in zip(sizes, strides) if st) for strides, _ in accesses)
+    return min(v.type.nbytes, distinct * v.type.dtype.itemsize)
+
+
+def borders(compiled: Compiled) -> list[Border]:
+    """Where values go through memory between two kernels, the largest first, with the reason for each pair."""
+    plan = compiled.plan
+    number = {id(g.group): k for k, g in enumerate(plan.lowered)}
+    made = {v: k for k, g in enumerate(plan.lowered) for v in g.stores}
+    found = []
+    for k, g in enumerate(plan.lowered):
+        for v in g.reads:
+            maker = made.get(v)
+            if maker is not None and maker != k:
+                reason = plan.fusion.why_apart(plan.lowered[maker].group, g.group)
+                found.append(Border(v, number[id(plan.lowered[maker].group)], k, reason))
+    return sorted(found, key=lambda b: -b.value.type.nbytes)
+
+
+def lifetimes(compiled: Compiled) -> list[Lifetime]:
+    """Everything that lies in the arena, by step of the plan."""
+    plan = compiled.plan
+    last: dict[Value, int] = {}
+    first: dict[Value, int] = {}
+    for k, g in enumerate(plan.lowered):
+        end = plan.start[k] + max(1, len(g.phases)) - 1
+        for v in g.reads:
+            last[v] = max(last.get(v, 0), end)
+        for v in g.stores:
+            first.setdefault(v, plan.start[k])
+            last[v] = max(last.get(v, 0), end)
+    found: dict[tuple[int, int], Lifetime] = {}
+    for k, g in enumerate(plan.lowered):
+        for v in g.stores:
+            region, offset = plan.memory.spots.get(v, (None, 0))
+            if region == ARENA:
+                text = f"{v.producer.op.name} {v.type}" if v.producer else str(v.type)
+                found[offset, first[v]] = Lifetime(text, v.type.nbytes, offset, first[v], last[v])
+        for source, (nbytes, start, end) in g.scratch.items():
+            region, offset = plan.memory.spots.get(source, (None, 0))
+            if region == ARENA:
+                at = plan.start[k]
+                found[offset, at + start] = Lifetime(
+                    f"scratch of {_title(g.group)}", nbytes, offset, at + start, at + end
+                )
+    return sorted(found.values(), key=lambda x: (x.start, -x.nbytes))
+
+
+def levels(compiled: Compiled) -> int:
+    """How many steps the plan has, one after the other."""
+    plan = compiled.plan
+    return max((s + len(g.phases) for s, g in zip(plan.start, plan.lowered)), default=0)
+
+
+def live_bytes(compiled: Compiled) -> list[int]:
+    """Bytes of the arena in use at every step."""
+    use: list[dict[int, int]] = [{} for _ in range(levels(compiled))]
+    for life in lifetimes(compiled):
+        for held in use[life.start : life.end + 1]:  # a result may take over the place of what it reads
+            held[life.offset] = max(held.get(life.offset, 0), life.nbytes)
+    return [sum(held.values()) for held in use]
+
+
+def _title(group: Group) -> str:
+    """The ops of a group in words: `matmul, add, gelu`; many of a kind are counted."""
+    counts: dict[str, int] = {}
+    nodes = [n for n in group.nodes if not n.op.is_view]
+    if group.kind == OP:
+        head = group.head.node
+        nodes.sort(key=lambda n: n is not head)
+    for n in nodes:
+        counts[n.op.name] = counts.get(n.op.name, 0) + 1
+    words = [name + (f" x{n}" if n > 1 else "") for name, n in counts.items()]
+    return ", ".join(words[:9]) + (f" and {len(words) - 9} more" if len(words) > 9 else "")
+
+
+def _unique(lines: Any) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(lines))
+
+
+def _short(line: str) -> str:
+    """`file:line` with the path from the working directory, where that is shorter."""
+    path, _, number = line.rpartition(":")
+    try:
+        near = os.path.relpath(path)
+    except ValueError:
+        return line
+    return f"{near if len(near) < len(path) else path}:{number}"

@@ -1,0 +1,119 @@
+"""What a person can see of a graph: explain, show, profile, the page."""
+
+import re
+
+import duograd as dg
+import numpy as np
+import pytest
+from duograd.graph import report
+
+
+def small_step():
+    dg.manual_seed(0)
+    model = dg.nn.Sequential(dg.nn.Linear(6, 8), dg.nn.ReLU(), dg.nn.Linear(8, 3))
+    optimizer = dg.optim.SGD(model.parameters(), lr=0.1)
+
+    @dg.function
+    def step(x):
+        optimizer.zero_grad()
+        loss = (model(x) ** 2).sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step, model, dg.randn(4, 6)
+
+
+def compiled_of(fn):
+    return fn.variants[0].runners()[0].compiled
+
+
+def test_explain_tells_kernels_lines_borders_memory_and_guards():
+    step, _, x = small_step()
+    step(x)
+    text = step.explain()
+    assert "variant 1: first call" in text
+    assert re.search(r"matmul, add, relu .*test_seeing\.py:\d+", text)
+    assert "matmul reads whole values from memory" in text
+    assert "in use over the steps |" in text
+    assert "guard: model is a Sequential" in text
+
+
+def test_explain_lists_all_guards_on_request():
+    step, _, x = small_step()
+    step(x)
+    assert "more guards" in step.explain()
+    assert step.explain(guards=True).count("guard: ") > step.explain().count("guard: ")
+
+
+def test_work_and_traffic_of_a_product():
+    a, b = dg.randn(5, 7), dg.randn(7, 3)
+    fn = dg.function(lambda a, b: dg.relu(a @ b))
+    fn(a, b)
+    (kernel,) = report.kernels(compiled_of(fn))
+    assert kernel.flops == 2 * 5 * 7 * 3 + 5 * 3
+    assert sum(n for _, n in kernel.reads) == 4 * (35 + 21)
+    assert sum(n for _, n in kernel.writes) == 4 * 15
+
+
+def test_a_broadcast_operand_is_read_once():
+    fn = dg.function(lambda x, b: x * b)
+    fn(dg.ones((8, 4)), dg.ones((4,)))
+    (kernel,) = report.kernels(compiled_of(fn))
+    assert {v.type.shape: n for v, n in kernel.reads} == {(8, 4): 128, (4,): 16}
+
+
+def test_memory_in_use_never_exceeds_the_arena():
+    step, _, x = small_step()
+    step(x)
+    compiled = compiled_of(step)
+    use = report.live_bytes(compiled)
+    assert len(use) == report.levels(compiled)
+    assert 0 < max(use) <= compiled.arena_bytes
+
+
+def test_every_border_has_a_reason():
+    step, _, x = small_step()
+    step(x)
+    found = report.borders(compiled_of(step))
+    assert found
+    assert all(b.reason and b.maker != b.reader for b in found)
+
+
+def test_profile_times_every_kernel_and_leaves_the_state_alone():
+    step, model, x = small_step()
+    step(x)
+    before = [p.detach().numpy().copy() for p in model.parameters()]
+    found = step.profile(x, seconds=0.01)
+    assert len(found.rows) == len(report.kernels(compiled_of(step)))
+    assert all(r.seconds >= 0 and r.floor >= 0 and r.bound for r in found.rows)
+    assert found.rows == tuple(sorted(found.rows, key=lambda r: -r.seconds))
+    assert all((a == p.detach().numpy()).all() for a, p in zip(before, model.parameters()))
+    assert "of floor" in str(found)
+    assert "time" in step.explain()
+
+
+def test_profile_runs_the_plan_with_the_right_numbers():
+    step, model, x = small_step()
+    twin, other, _ = small_step()
+    step.profile(x, seconds=0.01)
+    assert step(x).item() == twin.eager(x).item()
+    for p, q in zip(model.parameters(), other.parameters()):
+        assert np.array_equal(p.detach().numpy(), q.detach().numpy())
+
+
+def test_profile_follows_branches_on_values_and_undoes_python_effects():
+    seen = []
+
+    @dg.function
+    def fn(x):
+        seen.append(1)
+        return x * 2 if x.sum() > 0 else x - 1
+
+    assert len({r.graph for r in fn.profile(dg.ones(3), seconds=0.01).rows}) == 1
+    assert seen == []
+
+
+def test_profile_wants_positive_seconds():
+    with pytest.raises(ValueError, match=r"\[profile\] seconds=0 is not positive"):
+        dg.function(lambda x: x + 1).profile(dg.ones(2), seconds=0)
