@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import MissingExtraError
-from ..interop.files import write_atomic
+from ..core.files import write_atomic
 from ..interop.terminal import seconds, size, table
 from .cases import CASES
 from .op_cases import SIZES

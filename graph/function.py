@@ -182,8 +182,17 @@ class Function:
             ]
         return "\n".join(lines)
 
-    def show(self) -> str:
-        """The graph of every variant, after tracing and after the passes. Returns the text."""
+    def show(self, html: str | os.PathLike[str] | None = None) -> str:
+        """The graph of every variant, after tracing and after the passes. Returns the text.
+
+        html: also write a self-contained page there: both graphs, kernels, memory, guards and sources, linked.
+        """
+        if html is not None:
+            from .page import write_page
+
+            if not self._count:
+                raise ArgumentError(self.name, "has no graph yet to show", "call it once in graph mode first")
+            write_page(self, html)
         return "\n\n".join(text for v in self.variants for text in v.show())
 
     def source(self) -> str:

@@ -14,13 +14,13 @@ import numpy as np
 from .. import nn, tensor
 from ..core.backend import get_backend
 from ..core.errors import ArgumentError, MissingExtraError
+from ..core.files import write_atomic
 from ..core.modes import no_grad
 from ..core.random import manual_seed
 from ..graph import function
 from ..nn import functional as F
 from ..nn import optim
 from .data import DataLoader, TensorDataset
-from .files import write_atomic
 from .terminal import console, progress, seconds, size, table
 
 BATCH = 48

@@ -1,5 +1,7 @@
 """What a person can see of a graph: explain, show, profile, the page."""
 
+import json
+import os
 import re
 
 import duograd as dg
@@ -117,3 +119,43 @@ def test_profile_follows_branches_on_values_and_undoes_python_effects():
 def test_profile_wants_positive_seconds():
     with pytest.raises(ValueError, match=r"\[profile\] seconds=0 is not positive"):
         dg.function(lambda x: x + 1).profile(dg.ones(2), seconds=0)
+
+
+def page_data(path):
+    text = path.read_text()
+    return text, json.loads(
+        re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)[1]
+    )
+
+
+def test_the_page_holds_both_graphs_linked_and_needs_nothing_from_outside(tmp_path):
+    step, _, x = small_step()
+    step(x)
+    text = step.show(html=tmp_path / "step.html")
+    page, data = page_data(tmp_path / "step.html")
+    assert text == step.show()
+    assert not re.search(r"(src|href)\s*=|url\(|@import|fetch\(", page)
+    (graph,) = data["variants"][0]["graphs"]
+    assert len(graph["traced"]) == len(compiled_of(step).graph.nodes)
+    kernels = {k["id"]: k for k in graph["kernels"]}
+    for number, op in enumerate(graph["ops"]):
+        assert op["kernel"] is None or number in kernels[op["kernel"]]["ops"]
+        assert all(source < number for source in op["from"])
+    assert all(k["sources"] for k in kernels.values())
+    assert data["code"]["lines"][0].strip() == "@dg.function"
+    assert os.listdir(tmp_path) == ["step.html"]
+
+
+def test_text_of_the_user_cannot_leave_its_place_in_the_page(tmp_path):
+    fn = dg.function(lambda x: x + 1, name="</script><script>alert(1)</script>")
+    fn(dg.ones(2))
+    fn.show(html=tmp_path / "p.html")
+    page, data = page_data(tmp_path / "p.html")
+    assert data["name"] == fn.name
+    assert "<script>alert" not in page
+
+
+def test_a_page_of_nothing_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="has no graph yet"):
+        dg.function(lambda x: x).show(html=tmp_path / "p.html")
+    assert os.listdir(tmp_path) == []

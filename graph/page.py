@@ -1,0 +1,127 @@
+"""Show as a page: one self-contained HTML file with the graph before and after, its kernels, memory and sources."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import linecache
+import os
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import is_own_file
+from ..core.files import write_atomic
+from .ir import Graph, Node, Value
+from .report import borders, kernels, levels, lifetimes
+from .show import name_values
+
+
+def write_page(function: Any, path: str | os.PathLike[str]) -> None:
+    """Write the page of a function's variants, whole or not at all."""
+    text = page(function)
+    write_atomic(Path(path), lambda p: p.write_text(text, encoding="utf-8"))
+
+
+def page(function: Any) -> str:
+    """The page as text."""
+    facts = {
+        "name": function.name,
+        "mode": function.mode,
+        "code": _code(function._fn),
+        "variants": [_variant(v) for v in function.variants],
+    }
+    # "</" would end the element that holds the data; so would "<!--" in some places.
+    data = json.dumps(facts, separators=(",", ":")).replace("<", "\\u003c")
+    template = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    return template.replace("__DATA__", data)
+
+
+def _code(fn: Any) -> dict[str, Any] | None:
+    """The function's own source, if there is any."""
+    try:
+        lines, first = inspect.getsourcelines(inspect.unwrap(fn))
+        return {"file": inspect.getsourcefile(fn), "first": first, "lines": [s.rstrip("\n") for s in lines]}
+    except (OSError, TypeError):
+        return None
+
+
+def _variant(variant: Any) -> dict[str, Any]:
+    return {
+        "reason": variant.reason,
+        "line": variant.line,
+        "seconds": variant.seconds,
+        "graphs": [_graph(r) for r in variant.runners()],
+        "guards": [
+            {"text": g.text, "line": g.line, "own": bool(g.line) and not is_own_file(g.line)}
+            for g in variant.guards.guards
+        ],
+    }
+
+
+def _graph(runner: Any) -> dict[str, Any]:
+    compiled = runner.compiled
+    rows = kernels(compiled)
+    owner = {id(node): k.number for k in rows for node in k.group.nodes}
+    ops = _ops(compiled.optimised, owner)
+    numbers = {id(node): n for n, node in enumerate(compiled.optimised.nodes)}
+    launches = compiled.program.launches
+    made = [
+        {
+            "id": k.number, "title": k.title, "kind": k.group.kind, "over": k.over, "step": k.levels[0],
+            "last": k.levels[1], "chunks": k.chunks, "flops": k.flops, "lines": k.lines,
+            "reads": [[_word(v), n] for v, n in k.reads], "writes": [[_word(v), n] for v, n in k.writes],
+            "seconds": runner.times.get(k.number), "ops": [numbers[id(n)] for n in k.group.nodes if id(n) in numbers],
+            "sources": list(dict.fromkeys(launches[r].source for r in k.launches)),
+        }
+        for k in rows
+    ]  # fmt: skip
+    return {
+        "name": compiled.graph.name,
+        "traced": _ops(compiled.graph, {}),
+        "ops": ops,
+        "kernels": made,
+        "edges": [
+            [b.maker, b.reader, str(b.value.type), b.value.type.nbytes, b.reason] for b in borders(compiled)
+        ],
+        "memory": [[x.text, x.nbytes, x.offset, x.start, x.end] for x in lifetimes(compiled)],
+        "steps": levels(compiled),
+        "arena": compiled.arena_bytes,
+        "unplanned": compiled.unplanned_bytes,
+        "results": sum(t.nbytes for t in compiled.outputs),
+        "launches": len(launches),
+    }
+
+
+def _word(v: Value) -> str:
+    return f"{v.producer.op.name if v.producer else 'input'} {v.type}"
+
+
+def _ops(graph: Graph, owner: dict[int, int]) -> list[dict[str, Any]]:
+    """The nodes of a graph with their edges, as `show` names them."""
+    names = name_values(graph)
+    number = {id(node): n for n, node in enumerate(graph.nodes)}
+    results = {id(v) for v in graph.results()}
+
+    def op(node: Node) -> dict[str, Any]:
+        inputs = [f"{names.get(x, '%?')} {x.type}" if isinstance(x, Value) else repr(x) for x in node.inputs]
+        return {
+            "name": node.op.name,
+            "attrs": {k: str(v) for k, v in node.named.items() if v is not None},
+            "inputs": inputs,
+            "from": sorted({number[id(v.producer)] for v in node.values() if id(v.producer) in number}),
+            "outputs": [f"{names[v]} {v.type}" for v in node.outputs],
+            "line": node.line,
+            "text": _text(node.line),
+            "kernel": owner.get(id(node)),
+            "view": bool(node.op.is_view),
+            "result": any(id(v) in results for v in node.outputs),
+        }
+
+    return [op(node) for node in graph.nodes]
+
+
+def _text(line: str) -> str:
+    """The user's line itself."""
+    path, _, number = line.rpartition(":")
+    return linecache.getline(path, int(number)).strip() if number.isdigit() else ""
