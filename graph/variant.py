@@ -7,6 +7,7 @@ trace goes on under that outcome. A variant is therefore a tree of segments; nea
 from __future__ import annotations
 
 import gc
+import os
 from typing import Any
 
 from ..core import dispatch, vjp
@@ -499,4 +500,9 @@ def _runner(graph: Any, sources: list[Source]) -> Runner:
         )
     device = devices.pop()
     traced = graph.copy()  # passes may change the graph; comparisons want it as it was recorded
-    return Runner(compile_graph(graph, device), device, sources, traced)
+    compiled = compile_graph(graph, device)
+    if os.environ.get("DUOGRAD_SHOW"):
+        from .explain import show_compiled, wanted
+
+        show_compiled(compiled, wanted())
+    return Runner(compiled, device, sources, traced)

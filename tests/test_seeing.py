@@ -159,3 +159,18 @@ def test_a_page_of_nothing_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="has no graph yet"):
         dg.function(lambda x: x).show(html=tmp_path / "p.html")
     assert os.listdir(tmp_path) == []
+
+
+def test_every_compiled_graph_is_shown_on_request(monkeypatch, capsys):
+    monkeypatch.setenv("DUOGRAD_SHOW", "fusion, graph")
+    step, _, x = small_step()
+    step(x)
+    shown = capsys.readouterr().err
+    assert "matmul reads whole values from memory" in shown
+    assert "graph step(" in shown
+
+
+def test_a_wrong_wish_is_an_error(monkeypatch):
+    monkeypatch.setenv("DUOGRAD_SHOW", "fussion")
+    with pytest.raises(ValueError, match=r"\[DUOGRAD_SHOW\] 'fussion' is nothing to show"):
+        dg.function(lambda x: x + 1)(dg.ones(2))
