@@ -57,7 +57,10 @@ def line_of(place: Place | None) -> str:
 def user_frame(depth: int = 1) -> FrameType | None:
     """The innermost frame that is not the framework's own."""
     frame: FrameType | None = sys._getframe(depth)
-    while frame is not None and is_internal(frame.f_code):
+    while frame is not None:
+        known = _internal.get(id(frame.f_code))
+        if not (is_internal(frame.f_code) if known is None else known[0]):
+            break
         frame = frame.f_back
     return frame
 

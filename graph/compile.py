@@ -60,7 +60,7 @@ class Compiled(NamedTuple):
 
     def labels(self) -> list[str]:
         """What each launch of the program comes from."""
-        return self.program.labels  # type: ignore[attr-defined,no-any-return]
+        return [_label(self.groups[k]) for k in self.program.owners]  # type: ignore[attr-defined]
 
 
 def compile_graph(graph: Graph, device: str, passes: Iterable[str] = PASSES) -> Compiled:
@@ -105,7 +105,6 @@ class _LabelledProgram(Program):
 
     def __init__(self, backend: Any):
         super().__init__(backend)
-        self.labels: list[str] = []
         self.owners: list[int] = []
 
 
@@ -162,7 +161,6 @@ def _program(
                     arg = Slot(source, offset + arg[1])
                 args.append(arg)
             program.launches.append(Launch(launch.source, tuple(args), launch.chunks, n == 0 or not shared))
-            program.labels.append(_label(lowered[k].group))
             program.owners.append(k)
     return program, tuple(numbers), tuple(constants)
 

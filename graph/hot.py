@@ -179,7 +179,7 @@ def _again(trace: Trace, back: Graph, serials: dict[int, Value]) -> None:
         if mine not in swap:
             inputs = [local(x) if isinstance(x, Value) else x for x in node.inputs]
             twin = Node(
-                node.op, inputs, node.attrs, tuple(v.type for v in node.outputs), value.device, node.line
+                node.op, inputs, node.attrs, tuple(v.type for v in node.outputs), value.device, node.where
             )
             front.append(twin)
             swap[mine] = twin.outputs[value.index]

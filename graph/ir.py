@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from ..core.errors import Place, line_of
 from ..core.op import Attrs, Op
 from ..core.types import Shape, TensorType, contiguous_strides
 
@@ -58,15 +59,21 @@ class Number:
 
 
 class Node:
-    """One op call. line: the user's `file:line`."""
+    """One op call. where: the user's `file:line`, or the place that it is worked out from when asked for."""
 
-    __slots__ = ("attrs", "inputs", "line", "op", "outputs")
+    __slots__ = ("attrs", "inputs", "op", "outputs", "where")
 
     def __init__(
-        self, op: Op, inputs: list[Any], attrs: Attrs, types: tuple[TensorType, ...], device: str, line: str
-    ):
-        self.op, self.inputs, self.attrs, self.line = op, inputs, attrs, line
+        self, op: Op, inputs: list[Any], attrs: Attrs, types: tuple[TensorType, ...], device: str,
+        where: str | Place | None,
+    ):  # fmt: skip
+        self.op, self.inputs, self.attrs, self.where = op, inputs, attrs, where
         self.outputs = [Value(t, device, self, k) for k, t in enumerate(types)]
+
+    @property
+    def line(self) -> str:
+        """The user's `file:line`."""
+        return self.where if isinstance(self.where, str) else line_of(self.where)
 
     @property
     def named(self) -> dict[str, Any]:
@@ -126,7 +133,7 @@ class Graph:
             inputs = [swap.get(x, x) if isinstance(x, Value) else x for x in node.inputs]
             twin = Node(
                 node.op, inputs, node.attrs, tuple(v.type for v in node.outputs),
-                node.outputs[0].device if node.outputs else "cpu", node.line,
+                node.outputs[0].device if node.outputs else "cpu", node.where,
             )  # fmt: skip
             new.nodes.append(twin)
             swap.update(zip(node.outputs, twin.outputs))

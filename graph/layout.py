@@ -57,7 +57,7 @@ def find_layouts(graph: Graph) -> dict[Value, Layout]:
             if made is None:
                 dense = copies.get((layout, x.type.shape))
                 if dense is None:
-                    copy = Node(assign, [x], (), (x.type,), x.device, node.line)
+                    copy = Node(assign, [x], (), (x.type,), x.device, node.where)
                     nodes.append(copy)
                     dense = copies[layout, x.type.shape] = copy.outputs[0]
                     found[dense] = Layout(dense, contiguous_strides(x.type.shape), 0)

@@ -32,6 +32,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 from ..core.value import Tensor
+from . import rest
 from .bytecode import analyse
 from .evaluate import Results
 from .lookup import follows, forget_classes, is_own
@@ -59,6 +60,7 @@ class ReadRecorder:
         self._rooted = False
         self._old: Any = None
         self._tracer: Any = None
+        self.restable: Any = None
         if function is not None:
             self._ledger.learn(function, getattr(function, "__name__", "self"), True)
 
@@ -90,6 +92,8 @@ class ReadRecorder:
         here.f_trace_opcodes = True
         sys.settrace(tracer)
         here.f_trace_opcodes = False
+        #: the tracer, where switching it off inside the framework's own code pays and bothers nobody
+        self.restable = tracer if rest.PAYS and self._old is None else None
         return self
 
     def __exit__(self, kind: Any, value: Any, trace: Any) -> None:
@@ -101,7 +105,7 @@ class ReadRecorder:
         self._results.clear()
         self._tracers.clear()
         self._reader.actions.clear()
-        self._old = self._tracer = None
+        self._old = self._tracer = self.restable = None
         self.reads, self.effects = ledger.close(kind is None)
         if kind is None and lost:
             why = "another tracer (a debugger) took over during the trace, so it is used once"

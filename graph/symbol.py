@@ -9,6 +9,7 @@ from ..core import dispatch
 from ..core.errors import TraceError, line_of, user_place
 from ..core.types import DType, Shape, TensorType
 from ..core.value import Tensor
+from . import rest
 from .ir import Value
 
 if TYPE_CHECKING:
@@ -80,6 +81,16 @@ class Symbol(Tensor):
     def detach(self) -> Symbol:
         """The same tensor without history."""
         return dispatch.state.executor.face(self)._alias()  # type: ignore[return-value]
+
+    def backward(
+        self, gradient: Tensor | None = None, retain_graph: bool = False, create_graph: bool = False
+    ) -> None:
+        """As in eager mode; the walk becomes part of the graph."""
+        trace = self._trace()
+        tracer = None if trace is None else trace.tracer
+        rest.backward(
+            tracer, self, lambda: super(Symbol, self).backward(gradient, retain_graph, create_graph)
+        )
 
     def numpy(self) -> Any:
         """The value: ends the segment of the trace here and runs it."""

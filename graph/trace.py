@@ -9,10 +9,11 @@ import numpy as np
 
 from ..core import dispatch, vjp
 from ..core.backend import normalize_device
-from ..core.errors import ArgumentTypeError, AutogradError, DeviceError, ShapeError, TraceError, user_line
+from ..core.errors import ArgumentTypeError, AutogradError, DeviceError, ShapeError, TraceError, user_place
 from ..core.op import Attrs, Op
 from ..core.value import Tensor
 from .ir import Graph, Node, Number, Value
+from .rest import resting
 from .symbol import Symbol
 
 _NUMBERS = (int, float, bool, complex)
@@ -60,6 +61,7 @@ class Trace:
         self._known: set[Value] = set()
         self.checks: list[tuple[Symbol, Any]] = []  # values to look at after the call, and who refuses them
         self.done = False
+        self.tracer: Any = None  # watches the user's code; rests inside ops
 
     # -- inputs ----------------------------------------------------------------------------
 
@@ -140,6 +142,7 @@ class Trace:
                     x._node, x._index, x._requires_grad = again._node, again._index, again._requires_grad
         return x
 
+    @resting
     def call(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> Any:
         return dispatch.call(self, op, inputs, attrs)
 
@@ -162,6 +165,7 @@ class Trace:
                    if isinstance(x, _NUMBERS) else x for x in out]  # fmt: skip
         return tuple(out)
 
+    @resting
     def run(
         self, op: Op, inputs: tuple[Any, ...], attrs: Attrs, into: tuple[Any, ...] | None = None
     ) -> tuple[Symbol, ...]:
@@ -176,7 +180,7 @@ class Trace:
             )
         device = devices.pop() if devices else normalize_device(op.attrs_dict(attrs).get("device") or "cpu")
         values = [self._use(x._value) if isinstance(x, Symbol) else x for x in inputs]
-        node = Node(op, values, attrs, out_types, device, user_line(2))
+        node = Node(op, values, attrs, out_types, device, user_place(2))
         self.graph.nodes.append(node)
         self._known.update(node.outputs)
         for v in node.outputs:

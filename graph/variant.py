@@ -346,6 +346,7 @@ class Path:
             symbols = [trace.argument(k, t) for k, t in enumerate(self.tensors)]
             try:
                 with recorder:
+                    trace.tracer = recorder.restable
                     result = variant.call(
                         *fill(variant.kept.args, symbols), **fill(variant.kept.kwargs, symbols)
                     )

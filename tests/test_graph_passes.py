@@ -516,7 +516,7 @@ def test_slices_are_written_into_the_memory_of_their_tensor():
 
     compiled = check(grow, [normal(4, 6, seed=1), normal(4, 6, seed=2)])
     # Zeros, then each row in place; x is not copied either.
-    whole = [row for row, label in zip(compiled.program.launches, compiled.program.labels) if "full" in label]
+    whole = [row for row, label in zip(compiled.program.launches, compiled.labels()) if "full" in label]
     assert len(whole) == 1
     assert compiled.arena_bytes < 4 * 6 * 4 * 3
 

@@ -84,18 +84,18 @@ class _Algebra:
         if a.type.ndim < 2 or b.type.ndim < 2 or min(shape[-2:]) < 2:
             return None
         made: list[Node] = []
-        turned = [self._turn(x, made, node.line) for x in (b, a)]
+        turned = [self._turn(x, made, node.where) for x in (b, a)]
         last = len(axes) - 1
         rest = tuple(2 * last - 1 - k if k >= last - 1 else k for k in axes)
         if rest == tuple(range(len(axes))):
             node.op, node.inputs, node.attrs = matmul, turned, ()
             return [*made, node]
         type_ = product.outputs[0].type._replace(shape=(*shape[:-2], shape[-1], shape[-2]))
-        made.append(Node(matmul, turned, (), (type_,), a.device, product.line))
+        made.append(Node(matmul, turned, (), (type_,), a.device, product.where))
         node.inputs, node.attrs = [made[-1].outputs[0]], (rest,)
         return [*made, node]
 
-    def _turn(self, x: Value, made: list[Node], line: str) -> Value:
+    def _turn(self, x: Value, made: list[Node], where: Any) -> Value:
         """x with its last two axes swapped, as a view of what x is a view of."""
         n = x.type.ndim
         axes = (*range(n - 2), n - 1, n - 2)
@@ -106,7 +106,7 @@ class _Algebra:
             if axes == tuple(range(n)):
                 return x
         shape = tuple(x.type.shape[k] for k in axes)
-        made.append(Node(permute, [x], (axes,), (x.type._replace(shape=shape),), x.device, line))
+        made.append(Node(permute, [x], (axes,), (x.type._replace(shape=shape),), x.device, where))
         return made[-1].outputs[0]
 
     def _broadcast(self, node: Node) -> Any:

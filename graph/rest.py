@@ -1,0 +1,66 @@
+"""Resting the tracer: inside the framework's own ops there is nothing of the user's to watch.
+
+In Python 3.11 a tracer slows every instruction of its thread down, whether the frame is traced or not: an op
+was recorded in 0.2 ms instead of 0.05. From 3.12 on frames that are not traced run at full speed, and it is
+the switching that would cost.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from ..core.op import Op
+
+#: whether switching the tracer off and on pays in this Python
+PAYS = sys.version_info < (3, 12)
+
+
+def resting(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a method of a trace whose first argument is an op of ours run without the tracer `self.tracer`."""
+
+    @functools.wraps(method)
+    def run(self: Any, op: Any, *args: Any, **kwargs: Any) -> Any:
+        tracer = self.tracer
+        if tracer is None or sys.gettrace() is not tracer or not op.module.startswith("duograd."):
+            return method(self, op, *args, **kwargs)
+        sys.settrace(None)
+        try:
+            return method(self, op, *args, **kwargs)
+        finally:
+            sys.settrace(tracer)
+
+    return run
+
+
+def backward(tracer: Any, root: Any, call: Callable[[], None]) -> None:
+    """Run the reverse walk from a root without the tracer, unless code of the user's takes part in it."""
+    if tracer is None or sys.gettrace() is not tracer or not _is_ours(root):
+        call()
+        return
+    sys.settrace(None)
+    try:
+        call()
+    finally:
+        sys.settrace(tracer)
+
+
+def _is_ours(root: Any) -> bool:
+    """Whether all on the tape of a tensor is ops of ours, without hooks."""
+    stack, seen = [root._node if root._node is not None else root], set()
+    while stack:
+        x = stack.pop()
+        if x is None or id(x) in seen:
+            continue
+        seen.add(id(x))
+        edges = getattr(x, "edges", None)
+        if edges is None:  # a leaf
+            if x._hooks:
+                return False
+            continue
+        if x.hooks or not isinstance(x.op, Op) or not x.op.module.startswith("duograd."):
+            return False
+        stack += [e[0] if isinstance(e, tuple) else e for e in edges]
+    return True
