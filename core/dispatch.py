@@ -124,8 +124,12 @@ def apply(op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> Any:
 def apply_raw(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """`apply` on the arguments as the caller wrote them."""
     if _elsewhere:
+        executor = state.executor
+        whole = getattr(executor, "call_raw", None)  # an executor that wants the binding, too
+        if whole is not None:
+            return whole(op, args, kwargs)
         inputs, attrs = op.bind(args, kwargs)
-        return state.executor.call(op, inputs, attrs)
+        return executor.call(op, inputs, attrs)
     return _State.executor.call_raw(op, args, kwargs)  # type: ignore[attr-defined]
 
 
@@ -174,7 +178,14 @@ def update(op: Op, targets: tuple[Tensor, ...], inputs: tuple[Any, ...], attrs: 
 
     A target may be an input too. Nothing is recorded on the tape.
     """
-    executor = state.executor if _elsewhere else _State.executor
+    if _elsewhere:
+        executor = state.executor
+        whole = getattr(executor, "update", None)
+        if whole is not None:
+            whole(op, targets, inputs, attrs)
+            return
+    else:
+        executor = _State.executor
     executor.run(op, executor.prepare(op, inputs), attrs, into=tuple([executor.face(t) for t in targets]))
 
 

@@ -30,7 +30,7 @@ Reductions have a fixed order, a function of the loop sizes alone: results do no
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .scalar import Expr, walk
 from .types import DType
@@ -57,6 +57,33 @@ class Output(NamedTuple):
     dtype: DType
     inner: str = "c"
     row: bool = False
+
+
+class _Structure:
+    """What expressions are, apart from the identity of their nodes: equal structures are one object."""
+
+    __slots__ = ()
+
+
+_structures: dict[Any, _Structure] = {}
+_of: dict[Any, tuple[Any, _Structure]] = {}
+_KEPT = 4096
+
+
+def _structure(order: tuple[Expr, ...], roots: tuple[Expr, ...]) -> _Structure:
+    near = id(order), *map(id, roots)
+    known = _of.get(near)
+    if known is None:
+        number = {id(node): k for k, node in enumerate(order)}
+        body = tuple((n.op, n.dtype.char, repr(n.value), tuple(number[id(a)] for a in n.args)) for n in order)
+        far = body, tuple(number[id(r)] for r in roots)
+        found = _structures.get(far)
+        if found is None:
+            found = _structures[far] = _Structure()
+        if len(_of) >= _KEPT:
+            _of.clear()
+        known = _of[near] = (order, roots), found
+    return known[1]
 
 
 class LoopKernel:
@@ -98,15 +125,10 @@ class LoopKernel:
     def key(self) -> tuple[object, ...]:
         """Identity of the structure: kernels with equal keys have equal source."""
         if self._key is None:
-            order = walk(self.roots)
-            number = {id(node): k for k, node in enumerate(order)}
-            body = tuple(
-                (n.op, n.dtype.char, repr(n.value), tuple(number[id(a)] for a in n.args)) for n in order
-            )
-            ends = tuple(number[id(r)] for r in self.roots)
-            ins = tuple((i.dtype.char, i.kind, i.inner, i.row) for i in self.inputs)
-            outs = tuple((o.dtype.char, o.inner, o.row) for o in self.outputs)
-            self._key = (self.form, self.kept, self.reduced, self.split, ins, outs, body, ends)
+            ins = tuple([(i.dtype.char, i.kind, i.inner, i.row) for i in self.inputs])
+            outs = tuple([(o.dtype.char, o.inner, o.row) for o in self.outputs])
+            body = _structure(walk(self.roots), self.roots)
+            self._key = (self.form, self.kept, self.reduced, self.split, ins, outs, body)
         return self._key
 
     def levels(self) -> dict[int, str]:

@@ -345,8 +345,23 @@ class Symbols:
 s = Symbols()
 
 
-def walk(roots: Sequence[Expr]) -> list[Expr]:
+#: the walks from roots that were asked for lately, by the ids of the roots, which are kept with them
+_walks: dict[tuple[int, ...], tuple[Sequence[Expr], tuple[Expr, ...]]] = {}
+_WALKS = 4096
+
+
+def walk(roots: Sequence[Expr]) -> tuple[Expr, ...]:
     """All nodes, operands first, each once."""
+    key = tuple(map(id, roots))
+    known = _walks.get(key)
+    if known is None:
+        if len(_walks) >= _WALKS:
+            _walks.clear()
+        known = _walks[key] = tuple(roots), _walk(roots)
+    return known[1]
+
+
+def _walk(roots: Sequence[Expr]) -> tuple[Expr, ...]:
     seen: set[int] = set()
     order: list[Expr] = []
     # With a stack of its own: a long fusion nests deeper than Python's calls may.
@@ -361,7 +376,7 @@ def walk(roots: Sequence[Expr]) -> list[Expr]:
             seen.add(id(node))
             order.append(node)
         stack.pop()
-    return order
+    return tuple(order)
 
 
 def substitute(root: Sequence[Expr], args: Sequence[Expr]) -> list[Expr]:

@@ -101,6 +101,42 @@ def assemble(group: Group, fusion: Fusion, sources: Sources, backend: Any) -> Lo
     return _Assembly(group, fusion, sources, backend).run()
 
 
+#: a result of a term: its number and the number of the output
+Ref = tuple[int, int]
+#: how many different expressions are kept
+_BUILT = 4096
+_built: dict[Any, tuple[Expr, ...]] = {}
+
+
+def _build(terms: tuple[Any, ...], roots: tuple[Ref, ...]) -> tuple[Expr, ...]:
+    """The expressions that terms stand for; equal terms give the same ones, so that all known of them is found again.
+
+    A term is ("arg", number, dtype), ("const", value), ("index", index, offset), ("reduce", op, dtype, operand) or
+    (roots of a body, operands); operands are `Ref`s of earlier terms.
+    """
+    found = _built.get((terms, roots))
+    if found is not None:
+        return found
+    made: list[Sequence[Expr]] = []
+    for term in terms:
+        kind = term[0]
+        if kind == "arg":
+            made.append([Expr("arg", term[2], (), term[1])])
+        elif kind == "const":
+            made.append([const(term[1], int64)])
+        elif kind == "index":
+            made.append([Expr("add", int64, tuple(made[t][k] for t, k in term[1:]))])
+        elif kind == "reduce":
+            (t, k) = term[3]
+            made.append([reduction_root(term[1], made[t][k].dtype, term[2], made[t][k])])
+        else:
+            made.append(substitute(kind, [made[t][k] for t, k in term[1]]))
+    if len(_built) >= _BUILT:
+        _built.clear()
+    found = _built[terms, roots] = tuple(made[t][k] for t, k in roots)
+    return found
+
+
 _forms: dict[Any, tuple[Any, tuple[Expr, ...], bool]] = {}
 
 
@@ -124,8 +160,9 @@ class _Assembly:
         self.domain: Shape = group.sizes
         self.dense = contiguous_strides(self.domain)
         self.inputs: list[Any] = []
-        self.argument: dict[Any, Expr] = {}
-        self.done: dict[Any, list[Expr]] = {}
+        self.terms: list[Any] = []
+        self.argument: dict[Any, Ref] = {}
+        self.done: dict[Any, int] = {}
         self.reads: dict[Value, list[tuple[Shape, int]]] = {}
         self.stores: dict[Value, Shape] = {}
         self.head: Value | None = None
@@ -148,19 +185,26 @@ class _Assembly:
                     scratch[arg[0]] = program.areas[arg[0]], first, len(phases) - 1
         return Lowered(self.group, phases, self.reads, self.stores, scratch)
 
-    # -- expressions ---------------------------------------------------------------------------
+    # -- terms ---------------------------------------------------------------------------------
 
-    def _value(self, v: Value, access: Shape, offset: int) -> Expr:
-        """A base value as an expression; its element for domain index i is `offset + sum(i * access)`."""
+    def _term(self, *term: Any) -> int:
+        self.terms.append(term)
+        return len(self.terms) - 1
+
+    def _built(self, refs: Sequence[Ref]) -> tuple[Expr, ...]:
+        return _build(tuple(self.terms), tuple(refs))
+
+    def _value(self, v: Value, access: Shape, offset: int) -> Ref:
+        """A base value as a term; its element for domain index i is `offset + sum(i * access)`."""
         if v is self.head:
             return self._argument("head", None, v.type.dtype)
         item = self.producer.get(v)
         if item is not None and (item in self.inside or item.inline):
             key = (item, access, offset)
-            roots = self.done.get(key)
-            if roots is None:
-                roots = self.done[key] = self._expand(item, access, offset)
-            return roots[v.index]
+            term = self.done.get(key)
+            if term is None:
+                term = self.done[key] = self._expand(item, access, offset)
+            return term, v.index
         found = self.argument.get((v, access, offset))
         if found is None:
             layout = self.layouts[v]
@@ -171,22 +215,22 @@ class _Assembly:
             found = self._argument((v, access, offset), operand, v.type.dtype)
         return found
 
-    def _argument(self, key: Any, x: Any, dtype: DType) -> Expr:
+    def _argument(self, key: Any, x: Any, dtype: DType) -> Ref:
         found = self.argument.get(key)
         if found is None:
-            found = self.argument[key] = Expr("arg", dtype, (), len(self.inputs))
+            found = self.argument[key] = self._term("arg", len(self.inputs), dtype), 0
             self.inputs.append(x)
         return found
 
-    def _expand(self, item: Item, access: Shape, offset: int) -> list[Expr]:
+    def _expand(self, item: Item, access: Shape, offset: int) -> int:
         node = item.node
         if item.kind == REDUCE:
             x = node.inputs[0]
             inner = self._operand(x, x.type.shape, self.dense, 0)
-            return [reduction_root(node.op, x.type.dtype, node.outputs[0].type.dtype, inner)]
+            return self._term("reduce", node.op, node.outputs[0].type.dtype, inner)
         form = node.op.form(number_kinds(node), node.attrs)
         shape = node.outputs[0].type.shape
-        args: list[Expr] = []
+        args: list[Ref] = []
         for x, dtype in zip(node.inputs, form.arg_dtypes):
             if isinstance(x, Value):
                 args.append(self._operand(x, shape, access, offset))
@@ -196,18 +240,18 @@ class _Assembly:
         roots, indexed = _body(form, len(args))
         if indexed:
             args.append(self._index(access, offset))
-        return substitute(roots, args)
+        return self._term(roots, tuple(args))
 
-    def _index(self, access: Shape, offset: int) -> Expr:
+    def _index(self, access: Shape, offset: int) -> Ref:
         if not any(access):
-            return const(offset, int64)
+            return self._term("const", offset), 0
         index = self._argument(("index", access), Index(access), int64)
         if offset:
             number = self.sources.scalar(offset, int64)
-            index = Expr("add", int64, (index, self._argument(number, number, int64)))
+            return self._term("index", index, self._argument(number, number, int64)), 0
         return index
 
-    def _operand(self, x: Value, shape: Shape, access: Shape, offset: int) -> Expr:
+    def _operand(self, x: Value, shape: Shape, access: Shape, offset: int) -> Ref:
         """What an op of this shape reads of x, over the domain."""
         layout = self.layouts[x]
         strides = spread(x.type.shape, layout.strides, shape)
@@ -221,9 +265,10 @@ class _Assembly:
 
     # -- launches ------------------------------------------------------------------------------
 
-    def _outputs(self) -> tuple[list[Expr], list[Operand]]:
+    def _outputs(self) -> tuple[tuple[Expr, ...], list[Operand]]:
         """Roots and operands of the values that must be in memory."""
-        roots, outs = [], []
+        roots: list[Ref] = []
+        outs: list[Operand] = []
         for item in self.group.items:
             access = self.group.access(item)
             # In order, so that the expressions of a long group do not nest in calls.
@@ -233,7 +278,7 @@ class _Assembly:
                     continue
                 roots.append(self._value(v, access, 0))
                 outs.append(self._target(v, access))
-        return roots, outs
+        return self._built(roots), outs
 
     def _target(self, v: Value, access: Shape) -> Operand:
         target = self.places.of.get(v)
@@ -293,7 +338,7 @@ class _Assembly:
                     self.stores[w] = self.dense
         if not outs:
             return
-        epilogue = Epilogue(tuple(roots), tuple(self.inputs[1:]), tuple(outs))
+        epilogue = Epilogue(self._built(roots), tuple(self.inputs[1:]), tuple(outs))
         if node.op.operands_rule is not None:
             inputs, outputs = node.op.operands_rule(inputs, outputs)
         kernel = self.backend.primitive(node.op.name)

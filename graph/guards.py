@@ -8,6 +8,7 @@ False differ, NaN equals itself. Objects, modules, functions and tensors are com
 from __future__ import annotations
 
 import builtins
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from types import CodeType
 from typing import Any
@@ -138,9 +139,15 @@ def _compile(guards: Sequence[Guard]) -> Callable[[], bool]:
             bound[0] = "t"
         source.append(f"        if not ({g.test.format(*bound)}): return False")
     source += ["        return True", "    except Exception:", "        return False"]
-    exec(compile("\n".join(source), "<duograd guards>", "exec"), space)
+    exec(_code("\n".join(source)), space)
     check: Callable[[], bool] = space["check"]
     return check
+
+
+@functools.lru_cache(maxsize=512)
+def _code(source: str) -> CodeType:
+    """Variants of a function mostly read the same, so their guards differ in the constants only."""
+    return compile(source, "<duograd guards>", "exec")
 
 
 class Guards:

@@ -146,6 +146,15 @@ class Trace:
     def call(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> Any:
         return dispatch.call(self, op, inputs, attrs)
 
+    @resting
+    def call_raw(self, op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        inputs, attrs = op.bind(args, kwargs)
+        return self.call(op, inputs, attrs)
+
+    @resting
+    def update(self, op: Op, targets: tuple[Any, ...], inputs: tuple[Any, ...], attrs: Attrs) -> None:
+        self.run(op, self.prepare(op, inputs), attrs, into=tuple([self.face(t) for t in targets]))
+
     def prepare(self, op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         out: list[Any] = []
         for x in inputs:

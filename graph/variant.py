@@ -15,6 +15,7 @@ from ..core.backend import get_backend, scalar_bits
 from ..core.errors import AutogradError, RetraceError, TraceError, user_place
 from ..core.op import GradRule
 from .aliases import Aliases, check_aliases
+from .arena import Need
 from .arguments import Arguments, Slot, empty_slots, fill, flatten
 from .compile import Compiled, compile_graph
 from .guards import ReadRecorder, compile_guards, grad_guard, tensor_guard
@@ -38,11 +39,11 @@ class Runner:
         self._tensor = host.tensor_class  # type: ignore[attr-defined]
         layout = host.layout  # type: ignore[attr-defined]
         self._outputs = [(layout(t.dtype, t.shape, None, device), max(1, t.nbytes)) for t in compiled.outputs]
-        self._arenas: list[Any] = []
         self._numbers = compiled.numbers
         self._tail = list(compiled.constants)
         known = len(sources) + len(compiled.outputs) + len(compiled.numbers) + len(compiled.constants)
-        self._takes_arena = compiled.program.n_dynamic > known
+        takes_arena = compiled.program.n_dynamic > known
+        self._arena = Need(device, max(1, compiled.arena_bytes)) if takes_arena else None
         n = len(sources)
         self._n_inputs = n
         self._template: list[int] = [0] * n
@@ -93,14 +94,11 @@ class Runner:
         for number, dtype in self._numbers:
             dynamic.append(scalar_bits(number.read(), dtype))
         dynamic += self._tail
-        if self._takes_arena:
-            try:
-                arena = self._arenas.pop()
-            except IndexError:
-                arena = empty(max(1, self.compiled.arena_bytes))
+        if self._arena is not None:
+            arena = self._arena.take()
             dynamic.append(arena.ptr)
             self._execute(dynamic)
-            self._arenas.append(arena)
+            self._arena.give(arena)
         else:
             self._execute(dynamic)
         return outputs
@@ -305,6 +303,13 @@ def _host() -> Any:
     return dispatch._State.executor
 
 
+def _settle() -> None:
+    """Move the objects of a trace to the oldest generation: looking through them all costs as much as making them."""
+    if not gc.get_freeze_count():  # else somebody else's objects would thaw
+        gc.freeze()
+        gc.unfreeze()
+
+
 class Path:
     """Tracing one path of a variant: from the start, through known outcomes without running, then on.
 
@@ -328,6 +333,7 @@ class Path:
             segment = self.prepare()
         finally:
             if collecting:
+                _settle()
                 gc.enable()
         outputs = segment.runner(self.tensors, self.carried)
         return segment.ending.finish(self.variant, self.tensors, outputs, self.carried)
