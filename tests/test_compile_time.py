@@ -106,7 +106,9 @@ def test_an_arena_is_lent_to_one_call_at_a_time():
             arenas.give(arena)
 
     rng = np.random.default_rng(0)
-    threads = [threading.Thread(target=borrow, args=(rng.integers(64, 1 << 16, 1000).tolist(),)) for _ in range(4)]
+    threads = [
+        threading.Thread(target=borrow, args=(rng.integers(64, 1 << 16, 1000).tolist(),)) for _ in range(4)
+    ]
     for t in threads:
         t.start()
     for t in threads:
