@@ -64,13 +64,15 @@ class Executor(Protocol):
 class _State(threading.local):
     """grad: ops are put on the tape. keeps: which composites reach the executor whole (None: all are expanded).
 
-    inside: how many bodies of composites are running op by op, one in the other.
+    inside: how many bodies of composites are running op by op, one in the other. again: the number of the
+    repetition that is running, of those that `checkpoint` makes; 0 outside: its ops are not merged with the first ones.
     """
 
     executor: Executor
     grad = True
     keeps: Callable[[Op], bool] | None = None
     inside = 0
+    again = 0
 
 
 state = _State()

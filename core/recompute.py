@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,12 +13,13 @@ from .random import default_generator
 from .tape_op import TapeOp
 from .value import Tensor
 
+_repetitions = itertools.count(1)
+
 
 def checkpoint(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """`fn(*args, **kwargs)`, keeping only its inputs for the gradient: less memory for more work.
 
-    The backward pass runs fn once more, with the same random numbers, and goes back through it at once. In graph
-    mode equal work is merged again, so only eager mode saves memory.
+    The backward pass runs fn once more, with the same random numbers, and goes back through it at once.
     Gradients reach the arguments and every tensor that fn finds by itself (the parameters of a module). fn may
     be a Module. Returns: what fn returns. Numerics: the same bits as without, when fn gives the same result
     for the same input. Source: Chen et al., 2016.
@@ -51,10 +53,12 @@ def checkpoint(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         after = outer.random_state(default_generator)
         outer.set_random_state(default_generator, random_state)
         begin = vjp.mark()
+        outside, dispatch.state.again = dispatch.state.again, next(_repetitions)
         try:
             with dispatch.set_grad(True):
                 made = fn(*args, **kwargs)
         finally:
+            dispatch.state.again = outside
             outer.set_random_state(default_generator, after)
         faces = [outer.face(x) for x in tree.leaves(made) if isinstance(x, Tensor)]
         live = [o for o in faces if o._requires_grad and o._node is not None and o._node.number > begin]

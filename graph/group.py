@@ -62,6 +62,11 @@ class Group:
         self.own, self.direct, self.before = bit, 0, 0
 
     @property
+    def again(self) -> int:
+        """The repetition that its ops belong to."""
+        return self.items[0].node.again
+
+    @property
     def head(self) -> Item:
         """The op of an op group; pointwise work that joins it may stand earlier in the program."""
         return next(i for i in self.items if i.kind == OP)
@@ -213,6 +218,8 @@ class Rules:
             if b.kind == OP:
                 return f"{b.head.node.op.name} reads whole values from memory"
             return f"the kernel of {a.head.node.op.name} takes no reduction of its result"
+        if a.again != b.again:
+            return "one is computed again later, to save memory"
         if len(a.items) + len(b.items) > MAX_NODES:
             return f"together they have more than {MAX_NODES} ops"
         kind = REDUCE if REDUCE in (a.kind, b.kind) else MAP

@@ -59,15 +59,20 @@ class Number:
 
 
 class Node:
-    """One op call. where: the user's `file:line`, or the place that it is worked out from when asked for."""
+    """One op call.
 
-    __slots__ = ("attrs", "inputs", "op", "outputs", "where")
+    where: the user's `file:line`, or the place that it is worked out from when asked for; again: the repetition by
+    `checkpoint` that it belongs to, or 0.
+    """
+
+    __slots__ = ("again", "attrs", "inputs", "op", "outputs", "where")
 
     def __init__(
         self, op: Op, inputs: list[Any], attrs: Attrs, types: tuple[TensorType, ...], device: str,
         where: str | Place | None,
     ):  # fmt: skip
         self.op, self.inputs, self.attrs, self.where = op, inputs, attrs, where
+        self.again = 0
         self.outputs = [Value(t, device, self, k) for k, t in enumerate(types)]
 
     @property
@@ -135,6 +140,7 @@ class Graph:
                 node.op, inputs, node.attrs, tuple(v.type for v in node.outputs),
                 node.outputs[0].device if node.outputs else "cpu", node.where,
             )  # fmt: skip
+            twin.again = node.again
             new.nodes.append(twin)
             swap.update(zip(node.outputs, twin.outputs))
         new.outputs = [swap.get(v, v) for v in self.outputs]

@@ -190,6 +190,7 @@ class Trace:
         device = devices.pop() if devices else normalize_device(op.attrs_dict(attrs).get("device") or "cpu")
         values = [self._use(x._value) if isinstance(x, Symbol) else x for x in inputs]
         node = Node(op, values, attrs, out_types, device, user_place(2))
+        node.again = dispatch.state.again
         self.graph.nodes.append(node)
         self._known.update(node.outputs)
         for v in node.outputs:

@@ -308,6 +308,28 @@ def test_checkpoint_keeps_only_its_inputs():
         y.sum().backward()
 
 
+def test_checkpoint_saves_memory_in_a_graph():
+    arena = {}
+    for keep in (True, False):
+
+        @dg.function
+        def step(x, keep=keep):
+            y = x
+            for _ in range(4):
+                y = _dense(y) if keep else dg.checkpoint(_dense, y)
+            y.sum().backward()
+            return x.grad
+
+        x = dg.tensor(np.linspace(-1, 1, 4096, dtype=np.float32).reshape(512, 8)).requires_grad_()
+        arena[keep] = step(x).numpy(), step.variants[0].runners()[0].compiled.arena_bytes
+    np.testing.assert_array_equal(arena[True][0], arena[False][0])
+    assert arena[False][1] < 0.6 * arena[True][1]
+
+
+def _dense(x):
+    return dg.tanh(dg.tanh(dg.tanh(x @ dg.ones((8, 32))) @ dg.ones((32, 32))) @ dg.ones((32, 8)))
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_custom_gradient(mode):
     @dg.custom_gradient

@@ -88,10 +88,11 @@ class _Algebra:
         last = len(axes) - 1
         rest = tuple(2 * last - 1 - k if k >= last - 1 else k for k in axes)
         if rest == tuple(range(len(axes))):
-            node.op, node.inputs, node.attrs = matmul, turned, ()
+            node.op, node.inputs, node.attrs, node.again = matmul, turned, (), product.again
             return [*made, node]
         type_ = product.outputs[0].type._replace(shape=(*shape[:-2], shape[-1], shape[-2]))
         made.append(Node(matmul, turned, (), (type_,), a.device, product.where))
+        made[-1].again = product.again
         node.inputs, node.attrs = [made[-1].outputs[0]], (rest,)
         return [*made, node]
 

@@ -1,4 +1,4 @@
-"""Common subexpressions: equal ops on equal inputs are computed once."""
+"""Common subexpressions: equal ops on equal inputs are computed once, unless a repetition was asked for."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ def merge_equal(graph: Graph, backend: Any = None) -> None:
             node.inputs = [swap.get(x, x) if isinstance(x, Value) else x for x in node.inputs]
         key = (
             node.op,
+            node.again,
             node.outputs[0].device if node.outputs else "",
             node.attrs,
             *map(number_key, node.inputs),
