@@ -26,8 +26,8 @@ from .panels import IMPORT, Block, block, fill_zero
 
 #: About how many (channel, tap) products make one chain of additions.
 _DEPTH = 192
-#: A strip of results, all rows of some consecutive panels, should stay in the second-level cache.
-_STRIP_BYTES = 1 << 16
+#: The panels of a task: how many at most, and their bytes, which should stay in the second-level cache.
+_PANELS, _PANEL_BYTES = 16, 1 << 19
 
 
 @functools.lru_cache(maxsize=512)
@@ -47,14 +47,16 @@ def kernel(args, chunk, nchunks):
     out_area, out_line, out_plane, out_first = args[26], args[27], args[28], args[29]
     x, x_n, x_c, x_z, x_y, x_x = args[30], args[31], args[32], args[33], args[34], args[35]
     f, f_row, f_c, f_z, f_y, f_x, f_group = args[36], args[37], args[38], args[39], args[40], args[41], args[42]
-    c, depth, strip = args[43], args[44], args[45]
+    c, depth, strip, pitch = args[43], args[44], args[45], args[48]
     scratch = args[46] + chunk * args[47]
 {head}    taps = taps_y * taps_x
     row_table = scratch
     k_table = row_table + 8 * (row_block + {rows})
-    panel = k_table + (8 * depth * taps + 63) // 64 * 64
-    sums = panel + depth * taps * {row}
-    tap_table = sums + row_block * strip * {size}
+    panel_bytes = depth * taps * {row}
+    panels = k_table + (8 * depth * taps + 63) // 64 * 64
+    sums = panels + strip // {width} * panel_bytes
+    run_table = sums + row_block * pitch * {size}
+    tap_tables = run_table + 24 * strip
     # Filter offsets by (channel, tap) of one block of channels.
     fill_offsets(k_table, 0, depth * taps, 0, taps_y, taps_x, f_c, f_y, f_x)
     dense = out_z * out_y * out_x == 1
@@ -65,6 +67,9 @@ def kernel(args, chunk, nchunks):
     strips = div_i64(total + strip - 1, strip)
     row_tasks = div_i64(rows_all + row_block - 1, row_block)
     tasks = groups * row_tasks * strips
+    # Lines whose elements stand one after the other, or in pairs of which one is wanted.
+    single = step_x * x_x == {size}
+    double = step_x == 2 and x_x == {size}
     for task in range(div_i64(tasks * chunk, nchunks), div_i64(tasks * (chunk + 1), nchunks)):
         first = mod_i64(task, strips) * strip
         rest = div_i64(task, strips)
@@ -80,52 +85,63 @@ def kernel(args, chunk, nchunks):
             result, result_step = c, out_plane
             result0 = (image0 * groups * rows_all + group * rows_all + row0) * out_plane + pixel0
         else:
-            result, result_step, result0 = sums, strip, 0
-        panel_image, panel_front, panel_column = image0, div_i64(pixel0, area), mod_i64(pixel0, q)
-        panel_line = div_i64(mod_i64(pixel0, area), q)
-        for at in range(0, strip_columns, {width}):
-            columns = min_i64({width}, strip_columns - at)
-            for part in range(taps_z * parts):
-                tz = div_i64(part, parts)
-                channel = mod_i64(part, parts) * depth
+            result, result_step, result0 = sums, pitch, 0
+        for tz in range(taps_z):
+            # Runs of pixels in one line: where they go, where they come from, and what each tap reads.
+            image, front = image0, div_i64(pixel0, area)
+            line, column = div_i64(mod_i64(pixel0, area), q), mod_i64(pixel0, q)
+            runs, done = 0, 0
+            while done < strip_columns:
+                at = mod_i64(done, {width})
+                length = min_i64(min_i64({lanes}, {width} - at), min_i64(strip_columns - done, q - column))
+                z = front * step_z + tz * tap_z + origin_z
+                store_i64(run_table, 3 * runs, div_i64(done, {width}) * panel_bytes + at * {size})
+                store_i64(run_table, 3 * runs + 1, image * x_n + z * x_z)
+                store_i64(run_table, 3 * runs + 2, length)
+                fill_windows(
+                    tap_tables + 16 * taps * runs, taps_y, taps_x, line * step_y + origin_y,
+                    column * step_x + origin_x, tap_y, tap_x, h if 0 <= z < d else 0, w, step_x, x_y, x_x, length,
+                )
+                if double:
+                    spread_masks(tap_tables + 16 * taps * runs, taps)
+                runs += 1
+                done += length
+                column += length
+                if column == q:
+                    column = 0
+                    line += 1
+                    if line == p:
+                        line = 0
+                        front += 1
+                        if front == o:
+                            front = 0
+                            image += 1
+            for part in range(parts):
+                channel = part * depth
                 count = min_i64(depth, channels - channel)
-                # Pack the windows: for every run of pixels in one line, all channels, every tap.
-                image, front, line, column = panel_image, panel_front, panel_line, panel_column
-                done = 0
-                while done < columns:
-                    length = min_i64(min_i64({lanes}, columns - done), q - column)
-                    z = front * step_z + tz * tap_z + origin_z
-                    source = x + image * x_n + (group * channels + channel) * x_c + z * x_z
-                    fill_windows(
-                        tap_table, taps_y, taps_x, line * step_y + origin_y, column * step_x + origin_x,
-                        tap_y, tap_x, h if 0 <= z < d else 0, w, step_x, x_y, x_x, length,
-                    )
-                    to = panel + done * {size}
-                    if step_x * x_x == {size}:
-                        copy_windows_{char}(to, {row}, source, x_c, count, length, tap_table, taps, {lanes})
+                source = x + (group * channels + channel) * x_c
+                # Pack the windows of all panels: for every run, all channels, every tap.
+                for run in range(runs):
+                    to, here = panels + load_i64(run_table, 3 * run), source + load_i64(run_table, 3 * run + 1)
+                    length, table = load_i64(run_table, 3 * run + 2), tap_tables + 16 * taps * run
+                    if single:
+                        copy_windows_{char}(to, {row}, here, x_c, count, length, table, taps, {lanes})
+                    elif double:
+                        halve_windows_{char}(to, {row}, here, x_c, count, length, table, taps, {lanes})
                     else:
                         gather_windows_{char}(
-                            to, {row}, source, x_c, step_x * x_x, count, length, tap_table, taps, {lanes}
+                            to, {row}, here, x_c, step_x * x_x, count, length, table, taps, {lanes}
                         )
-                    done += length
-                    column += length
-                    if column == q:
-                        column = 0
-                        line += 1
-                        if line == p:
-                            line = 0
-                            front += 1
-                            if front == o:
-                                front = 0
-                                image += 1
-                for i in range(0, rows, {rows}):
-                    multiply_{char}(
-                        count * taps, f + group * f_group + row0 * f_row + channel * f_c + tz * f_z,
-                        row_table + 8 * i,
-                        k_table, panel, {row}, result + (result0 + at + i * result_step) * {size},
-                        result_step * {size}, min_i64({rows}, rows - i), columns, part, {shape},
-                    )
-            panel_image, panel_front, panel_line, panel_column = image, front, line, column
+                filters = f + group * f_group + row0 * f_row + channel * f_c + tz * f_z
+                panel = panels
+                for at in range(0, strip_columns, {width}):
+                    for i in range(0, rows, {rows}):
+                        multiply_{char}(
+                            count * taps, filters, row_table + 8 * i, k_table, panel, {row},
+                            result + (result0 + at + i * result_step) * {size}, result_step * {size},
+                            min_i64({rows}, rows - i), min_i64({width}, strip_columns - at), tz + part, {shape},
+                        )
+                    panel += panel_bytes
         if {finishes}:
             # Runs of pixels that are neighbours in the output: one image, or one line when lines have gaps.
             done = 0
@@ -153,7 +169,7 @@ def kernel(args, chunk, nchunks):
 """
 
 
-_FIRST_SLOT = 48
+_FIRST_SLOT = 49
 
 # What becomes of a run of results: it is copied from the buffer, or an epilogue finishes it.
 _COPY = """for j in range(0, block_cols, {lanes}):
@@ -183,24 +199,12 @@ def _windowed(program: Program, product: Product, fused: FusedEpilogue | None) -
         block_lines = [*_PLACE.splitlines(), *fused.block()]
         source = _source(dtype, tile, indent(fused.head(_FIRST_SLOT), 4), indent(block_lines, 20), "True")
     columns = images * math.prod(a.out for a in axes)
-    row_block = -(-rows // tile.rows) * tile.rows
-    strip = min(_STRIP_BYTES // (row_block * tile.width * size), -(-columns // tile.width))
-    strip = max(1, strip) * tile.width
-    wanted = 4 * program.backend.num_threads()
-    while groups * -(-columns // strip) * -(-rows // row_block) < wanted:
-        if strip > 2 * tile.width:
-            strip = -(-strip // (2 * tile.width)) * tile.width
-        elif row_block > 4 * tile.rows:
-            row_block = -(-row_block // (2 * tile.rows)) * tile.rows
-        elif strip > tile.width:
-            strip = tile.width
-        else:
-            break
-    tasks = groups * -(-columns // strip) * -(-rows // row_block)
-    chunks = program.chunks(tasks, groups * tile.work(rows, columns, channels * axes[0].taps * taps))
-    pitch = 8 * (row_block + tile.rows) + 8 * depth * taps + 64
-    pitch += depth * taps * tile.width * size + row_block * strip * size
-    pitch = -(-(pitch + 16 * taps) // 64) * 64
+    row_block, strip, chunks = _tasks(program, product, tile, columns, depth * taps)
+    pitch = strip + tile.lanes  # lines of the buffer are not a power of two apart
+    runs = strip // tile.width * (-(-tile.width // axes[2].out) + 3)
+    nbytes = 8 * (row_block + tile.rows) + 8 * depth * taps + 64
+    nbytes += depth * taps * strip * size + row_block * pitch * size
+    nbytes = -(-(nbytes + 24 * strip + 16 * taps * min(strip, runs)) // 64) * 64
     f_row, f_channel, f_group = (s * size for s in filters)
     steps = [s * size for s in w.strides[2:]]
     shifted = w.offset + sum(a.filter_origin * s for a, s in zip(axes, steps))
@@ -211,8 +215,38 @@ def _windowed(program: Program, product: Product, fused: FusedEpilogue | None) -
     args += [x.slot, *(s * size for s in x.strides)]
     args += [w._replace(offset=shifted).slot, f_row, f_channel]
     args += [*(a.filter_step * s for a, s in zip(axes, steps)), f_group]
-    args += [out.slot, depth, strip, program.scratch(chunks * pitch), pitch]
+    args += [out.slot, depth, strip, program.scratch(chunks * nbytes), nbytes, pitch]
     program.launch(source, args + (fused.slots() if fused else []), chunks)
+
+
+def _tasks(program: Program, product: Product, tile: Block, columns: int, depth: int) -> tuple[int, int, int]:
+    """Rows and columns of a task, and chunks: the split that should take the least time.
+
+    Times are cycles of a thread. A task packs the windows of its columns (again for every block of rows), reads its
+    filters once and multiplies; its panels should stay in the second-level cache.
+    """
+    x, _, out, channels, _, axes, groups = product
+    threads, size = program.backend.num_threads(), out.dtype.itemsize
+    rows = out.shape[1] // groups
+    k = channels * math.prod(a.taps for a in axes)
+    panels, blocks = -(-columns // tile.width), -(-rows // tile.rows)
+    most = max(1, min(_PANELS, _PANEL_BYTES // (depth * tile.width * size)))
+    runs = 2 * -(-tile.width // min(tile.lanes, axes[2].out))
+    best = (math.inf, 1, 1)
+    work = groups * tile.work(rows, columns, k)
+    least = 1 if program.chunks(threads, work) == 1 else threads
+    for splits in (1, 2, 4, 8):
+        for tasks in (1, 2, 4, 8, 16):
+            wide = -(-panels // max(-(-panels // most), -(-(tasks * least) // (splits * groups))))
+            high = -(-blocks // splits)
+            count = groups * -(-panels // wide) * -(-blocks // high)
+            cycles = wide * k * (runs + high * tile.rows) + high * tile.rows * k * size / 8 + 2000
+            total = -(-count // least) * cycles
+            if total < best[0]:
+                best = total, wide, high
+    _, wide, high = best
+    count = groups * -(-panels // wide) * -(-blocks // high)
+    return high * tile.rows, wide * tile.width, min(count, 2 * least) if least > 1 else 1
 
 
 def _fused(epilogue: Epilogue | None, out: Operand) -> FusedEpilogue | None:

@@ -10,6 +10,9 @@ register. Addresses and steps are in bytes.
     from src. The table holds a byte offset and a mask for every tap; elements whose bit is 0 become zero.
 `gather_windows_X(dst, dst_step, src, src_step, lane_step, count, length, table, taps, lanes)`
     The same from elements `lane_step` bytes apart.
+`halve_windows_X(dst, dst_step, src, src_step, count, length, table, taps, lanes)`
+    The same from every second element; the table's masks went through `spread_masks(table, taps)`, which puts
+    their bit l at 2 l.
 `gather_lanes_X(dst, dst_step, src, src_step, lane_step, count, length, low, high, lanes)`
     The same from elements `lane_step` bytes apart.
 `transpose_lanes_X(dst, dst_step, src, src_step, rows, cols, length, lanes)`
@@ -60,6 +63,35 @@ def _emit_windows(v: Vectors, args: Any) -> None:
     v.masked_store(value, to, written)
     to, _ = loop.close([b.add(to, dst_step), b.add(entry, I64(16))])
     channels.close([to, b.add(at, src_step)])
+
+
+def _emit_halves(v: Vectors, args: Any) -> None:
+    b = v.builder
+    dst, dst_step, src, src_step, count, length, table, taps = args
+    written = v.below(length)
+    index = ir.Constant(ir.VectorType(I32, v.lanes), list(range(0, 2 * v.lanes, 2)))
+    channels = Loop(b, count, [dst, src])
+    to, at = channels.carried
+    loop = Loop(b, taps, [to, table])
+    to, entry = loop.carried
+    offset, mask = (b.load(v.pointer(b.add(entry, I64(8 * k))), align=8, typ=I64) for k in range(2))
+    place = b.add(at, offset)
+    low = v.masked_load(place, v.bits(mask))
+    high = v.masked_load(b.add(place, I64(v.lanes * v.size)), v.bits(b.lshr(mask, I64(v.lanes))))
+    v.masked_store(b.shuffle_vector(low, high, index), to, written)
+    to, _ = loop.close([b.add(to, dst_step), b.add(entry, I64(16))])
+    channels.close([to, b.add(at, src_step)])
+
+
+def _emit_spread(b: ir.IRBuilder, args: Any) -> None:
+    table, taps = args
+    loop = Loop(b, taps, [b.add(table, I64(8))])
+    place = loop.carried[0]
+    mask = b.load(b.inttoptr(place, I64.as_pointer()), align=8, typ=I64)
+    for shift, keep in ((8, 0x00FF00FF), (4, 0x0F0F0F0F), (2, 0x33333333), (1, 0x55555555)):
+        mask = b.and_(b.or_(mask, b.shl(mask, I64(shift))), I64(keep))
+    store_i64(b, mask, place)
+    loop.close([b.add(place, I64(16))])
 
 
 def _emit_gather(v: Vectors, args: Any) -> None:
@@ -168,14 +200,16 @@ def _emit_fill_windows(b: ir.IRBuilder, args: Any) -> None:
 
 fill_offsets = integers("fill_offsets", 9, _emit_offsets)
 fill_windows = integers("fill_windows", 13, _emit_fill_windows)
+spread_masks = integers("spread_masks", 2, _emit_spread)
 
-__all__ = ["fill_offsets", "fill_windows"]
+__all__ = ["fill_offsets", "fill_windows", "spread_masks"]
 for _char in FLOATS:
     for _name, _emit, _n in (
         ("copy_lanes", _emit_copy, 8),
         ("gather_lanes", _emit_gather, 9),
         ("copy_windows", _emit_windows, 8),
         ("gather_windows", _emit_windows, 9),
+        ("halve_windows", _emit_halves, 8),
         ("transpose_lanes", _emit_transpose, 7),
     ):
         globals()[f"{_name}_{_char}"] = on_vectors(_name, _char, _n, _emit)
