@@ -225,7 +225,7 @@ def _tasks(program: Program, product: Product, tile: Block, columns: int, depth:
     Times are cycles of a thread. A task packs the windows of its columns (again for every block of rows), reads its
     filters once and multiplies; its panels should stay in the second-level cache.
     """
-    x, _, out, channels, _, axes, groups = product
+    _, _, out, channels, _, axes, groups = product
     threads, size = program.backend.num_threads(), out.dtype.itemsize
     rows = out.shape[1] // groups
     k = channels * math.prod(a.taps for a in axes)
