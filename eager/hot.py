@@ -23,8 +23,7 @@ def launcher(fused: Fused, device: str) -> Callable[..., list[EagerTensor]]:
     outputs = [(lay, backend.maker(nbytes)) for lay, nbytes in fused.outputs]
     numbers, drawn, arena = fused.numbers, fused.drawn, backend.maker(fused.arena_bytes)
     takes_arena = fused.arena_bytes > 0
-    constants = fused.constants  # kept alive
-    fixed = [x._storage.ptr + x._offset for x in constants]
+    fixed = [x._storage.ptr + x._offset for x in fused.constants]
     tail = list(fused.tail)
 
     def launch(tensors: Sequence[Any], given: Sequence[Any] = ()) -> list[EagerTensor]:
@@ -63,7 +62,13 @@ def launcher(fused: Fused, device: str) -> Callable[..., list[EagerTensor]]:
             execute(values)
             return [EagerTensor(lay, storage)]
 
-        return launch_one
+        return _keeping(fused, launch_one)
+    return _keeping(fused, launch)
+
+
+def _keeping(fused: Fused, launch: Any) -> Any:
+    """The launcher with the tensors whose addresses it holds: it reads their memory as long as it lives."""
+    launch.constants = fused.constants
     return launch
 
 

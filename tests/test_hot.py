@@ -226,3 +226,16 @@ def test_a_step_with_unused_outputs_becomes_hot():
     assert "batch_norm_training gradient" not in hot.refusals
     assert out._node.step.ready
     np.testing.assert_array_equal(x.grad.numpy(), first)
+
+
+def test_a_hot_call_keeps_the_tables_that_it_reads(hot_at, close):
+    """A body's constants (here interpolation tables) live as long as its program."""
+    hot_at(2)
+    layer, x = dg.nn.Upsample((5, 11), mode="bilinear").eval(), dg.rand(2, 4, 8, 8)
+    first = layer(x).numpy()
+    for _ in range(3):
+        layer(x)
+    gc.collect()
+    others = [dg.full((n,), 7.0) for n in (5, 10, 11, 22) for _ in range(20)]
+    close(layer(x).numpy(), first)
+    assert len(others) == 80

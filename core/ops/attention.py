@@ -245,6 +245,8 @@ def _onnx_sdpa(o, q, k, v, mask=None, *, is_causal, scale, dropout_p, enable_gqa
         o.schema("Attention of tensors that are not 4-d")
     if dropout_p or (mask is not None and is_causal):
         o.schema("Attention with dropout")
+    if mask is not None and mask.shape[-2:-1] != q.shape[2:3]:
+        mask = o.Expand(mask, o.ints((q.shape[2], 1)))  # onnxruntime wants a row for every query
     return o.Attention(q, k, v, mask, is_causal=int(is_causal), scale=scale)
 
 

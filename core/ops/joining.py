@@ -266,7 +266,14 @@ tile.sample((2, 3), reps=(2, 2)).sample((3,), reps=2).sample((2,), reps=(2, 1)).
 tile.error_sample((2, 3), reps=(-1, 1), match="negative")
 
 
-@primitive(internal=True, no_gradient="integer input", no_onnx="ONNX has no repetition by counts")
+def _onnx_repeat_places(o, counts, *, total):
+    """Place i belongs to the first k whose counts up to k add up to more than i: as many as do not are before it."""
+    ends = o.CumSum(o.cast(counts, T.int64), o.literal(np.asarray(0, np.int64)))
+    place = o.Unsqueeze(o.counted(0, 1, total, T.int64), o.ints((1,)))
+    return o.reduce("ReduceSum", o.cast(o.LessOrEqual(ends, place), T.int64), 1, False)
+
+
+@primitive(internal=True, no_gradient="integer input", onnx=_onnx_repeat_places)
 def repeat_places(counts, *, total):
     """Position k, counts[k] times, for each k in order. counts: int[n], adding up to total. Returns: int64[total]."""
     return np.repeat(np.arange(counts.size), counts)

@@ -147,6 +147,9 @@ def clip_6(x, *, min=-math.inf, max=math.inf):
 def _clip(x: Any, **bounds: Any) -> Any:
     if x.dtype.is_float:
         bounds = {k: float(v) for k, v in bounds.items()}
+        if (bounds.get("min"), bounds.get("max")) in ((0.0, 6.0), (-1.0, 1.0)):
+            # These bounds are ReLU6's and Hardtanh's, whose slope on the bounds is 0.
+            return ops["hardtanh"](x, min_val=bounds["min"], max_val=bounds["max"])
     return ops["clip"](x, **bounds) if bounds else ops["assign"](x)
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ...core import types as T
 from ...core.op import REGISTRY as ops
 from .adapt_convolution import row, window_pads
-from .program import host_tensor
 from .table import adapter
 
 
@@ -46,8 +46,8 @@ def max_pool(
     index = ops["max_pool_index"](wide, **attrs)
     if wide.shape != shape or storage_order:
         index = _renumber(index, wide.shape[2:], shape[2:], _befores(x, wide, pads), bool(storage_order))
-    planes = np.arange(shape[0] * shape[1]).reshape(*shape[:2], *(1,) * (x.ndim - 2)) * math.prod(shape[2:])
-    return y, index + host_tensor(planes)
+    planes = ops["arange_from"](0, 1, size=shape[0] * shape[1], dtype=T.int64) * math.prod(shape[2:])
+    return y, index + planes.reshape(*shape[:2], *(1,) * (x.ndim - 2))
 
 
 def _befores(x: Any, wide: Any, pads: Any) -> list[int]:

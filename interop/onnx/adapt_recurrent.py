@@ -8,7 +8,7 @@ import numpy as np
 
 from ...core.errors import OnnxError
 from ...core.op import REGISTRY as ops
-from .program import host_tensor
+from .program import as_array, host_tensor
 from .table import adapter
 
 _ACTIVATIONS: dict[str, Any] = {
@@ -138,8 +138,9 @@ def _run(
     if layout:
         x = ops["permute"](x, axes=(1, 0, 2))
         initial = [s if s is None else ops["permute"](s, axes=(1, 0, 2)) for s in initial]
-    if lengths is not None and (np.asarray(lengths) == x.shape[0]).all():
-        lengths = None
+    if lengths is not None:
+        lengths = as_array(lengths)
+        lengths = None if (lengths == x.shape[0]).all() else lengths
     zero = ops["full"](0.0, shape=(x.shape[1], r.shape[-1]), dtype=x.dtype)
     outputs, finals = [], []
     for d in range(w.shape[0]):
@@ -163,9 +164,7 @@ def _fused(node, make, gates, n_state, x, w, r, b, lengths, initial, direction, 
         x = ops["permute"](x, axes=(1, 0, 2))
         initial = [s if s is None else ops["permute"](s, axes=(1, 0, 2)) for s in initial]
     if lengths is not None:
-        lengths = (
-            None if (np.asarray(lengths) == x.shape[0]).all() else host_tensor(np.asarray(lengths, np.int64))
-        )
+        lengths = lengths.to("int64")
     hidden = r.shape[-1]
     rows = np.concatenate([np.arange(k * hidden, (k + 1) * hidden) for k in order])
     arrange = lambda v: v if len(order) == 1 else ops["take"](v, host_tensor(rows), axis=0)
@@ -197,7 +196,7 @@ def _plain(activations, default, directions, clip):
     )
 
 
-@adapter("RNN", host=("lengths",), fold=False)
+@adapter("RNN", fold=False)
 def rnn(
     node, x, w, r, b=None, lengths=None, h=None, *, hidden_size=None, direction="forward", layout=0, activations=None,
     activation_alpha=None, activation_beta=None, clip=None,
@@ -211,7 +210,7 @@ def rnn(
     return _run(node, lambda d: _rnn_cell, 1, 1, x, w, r, b, lengths, [h], direction, layout, fns)
 
 
-@adapter("GRU", host=("lengths",), fold=False)
+@adapter("GRU", fold=False)
 def gru(
     node, x, w, r, b=None, lengths=None, h=None, *, hidden_size=None, direction="forward", layout=0, activations=None,
     activation_alpha=None, activation_beta=None, clip=None, linear_before_reset=0,
@@ -224,7 +223,7 @@ def gru(
     return _run(node, lambda d: cell, 3, 1, x, w, r, b, lengths, [h], direction, layout, fns)
 
 
-@adapter("LSTM", host=("lengths",), fold=False)
+@adapter("LSTM", fold=False)
 def lstm(
     node, x, w, r, b=None, lengths=None, h=None, c=None, p=None, *, hidden_size=None, direction="forward", layout=0,
     activations=None, activation_alpha=None, activation_beta=None, clip=None, input_forget=0,

@@ -28,6 +28,12 @@ from .words import RuleBuilder
 MAX_BYTES = 2**31 - 1
 
 
+class NeedsOpset(OnnxError):
+    """An op that the opset has not; `lowest` is the lowest opset that has it."""
+
+    lowest = 0
+
+
 class Refused(Exception):
     """A composite whose rule the opset cannot express: trace again and take it apart."""
 
@@ -82,7 +88,7 @@ def assemble(
     opsets = [helper.make_opsetid("", opset)]
     model = helper.make_model(
         graph, opset_imports=opsets, producer_name="duograd", producer_version=producer_version,
-        ir_version=max(8, helper.find_min_ir_version_for(opsets, ignore_unknown=True)),
+        ir_version=helper.find_min_ir_version_for(opsets, ignore_unknown=True),
         doc_string=f"{name}, exported by duograd {producer_version}",
     )  # fmt: skip
     helper.set_model_props(model, {"duograd.parameters": json.dumps(trained)})
@@ -140,14 +146,11 @@ def write_record(o: RuleBuilder, record: Record, handles: dict[Value, Handle], c
     before = len(o.steps)
     try:
         found = _write(o, op, inputs, record, captured.shapes)
-    except Unavailable as e:
-        if op.kind == "composite":
+    except (Unavailable, Inexpressible) as e:
+        if op.kind == "composite" and (isinstance(e, Unavailable) or not op.no_onnx):
             raise Refused(op.name) from None
-        raise _cannot(op, str(e), record.line, "choose a newer opset") from None
-    except Inexpressible as e:
-        if op.kind == "composite" and not op.no_onnx:
-            raise Refused(op.name) from None
-        raise _cannot(op, str(e), record.line) from None
+        lowest = _lowest_opset(o, inputs, record, captured)
+        raise _cannot(op, str(e), record.line, "", lowest) from None
     fresh = {h for s in o.steps[before:] for h in s.outputs}
     for k, (value, handle) in enumerate(zip(record.outputs, found, strict=True)):
         if handle.dtype is not None and handle.dtype is not value.type.dtype:
@@ -160,11 +163,31 @@ def write_record(o: RuleBuilder, record: Record, handles: dict[Value, Handle], c
         handles[value] = o.know(handle)
 
 
-def _cannot(op: Op, why: str, line: str, fix: str = "") -> OnnxError:
-    return OnnxError(
+def _lowest_opset(o: RuleBuilder, inputs: list[Any], record: Record, captured: Captured) -> int:
+    """The lowest opset above o's in which an op call can be written, or 0."""
+    for opset in range(o.opset + 1, onnx.defs.onnx_opset_version() + 1):
+        trial = RuleBuilder(opset)
+        for _, value in captured.inputs:
+            trial.know(Handle("", value.type.dtype, captured.shapes[value]))
+        trial.begin(record.op.name, record.line, inputs, record.outputs[0].type.dtype)
+        try:
+            _write(trial, record.op, inputs, record, captured.shapes)
+            return opset
+        except (Unavailable, Inexpressible):
+            continue
+    return 0
+
+
+def _cannot(op: Op, why: str, line: str, fix: str = "", lowest: int = 0) -> OnnxError:
+    fix = fix or "write that part with other ops, or leave it outside the exported function"
+    if not lowest:
+        return OnnxError("onnx.export", f"the op {op.name} cannot be exported: {why}", fix, line)
+    error = NeedsOpset(
         "onnx.export", f"the op {op.name} cannot be exported: {why}",
-        fix or "write that part with other ops, or leave it outside the exported function", line,
+        f"pass opset={lowest}, the lowest opset that has it, or a newer one", line,
     )  # fmt: skip
+    error.lowest = lowest
+    return error
 
 
 def _write(
@@ -274,4 +297,4 @@ def _truth(o: RuleBuilder, x: Any) -> Handle:
     return o.cast(x, T.bool_)
 
 
-__all__ = ["Assembled", "Refused", "assemble"]
+__all__ = ["Assembled", "NeedsOpset", "Refused", "assemble"]

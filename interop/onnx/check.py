@@ -117,7 +117,9 @@ def _dry_run(captured: Any, opset: int) -> tuple[list[Problem], set[str]]:
         except Refused as e:
             again.add(str(e))
         except DuogradError as e:
-            problems.append(Problem(e.line, record.op.name, e.message))
+            lowest = getattr(e, "lowest", 0)
+            more = f"; opset {lowest} is the lowest that has it" if lowest else ""
+            problems.append(Problem(e.line, record.op.name, e.message + more))
         for value in record.outputs:
             if value not in handles:
                 handles[value] = o.know(Handle(o.unique("x"), value.type.dtype, captured.shapes[value]))

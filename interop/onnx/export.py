@@ -12,7 +12,7 @@ import onnx
 from ...core.errors import OnnxError
 from ...core.value import Tensor
 from .arguments import Arguments, check_dynamic
-from .assemble import Assembled, Refused, assemble
+from .assemble import Assembled, NeedsOpset, Refused, assemble
 from .capture import Captured, capture
 from .verify import verify as prove
 
@@ -36,7 +36,8 @@ def export(
     model_or_fn: exported as it stands (call `model.eval()` before). args: example arguments: a tensor, a tuple of
     positional arguments or a dict of keyword arguments; Python values among them become part of the model.
     path: the file (written whole or not at all); None writes none. dynamic: input name -> {axis: symbol}; sizes
-    of those axes are free in the model. opset: 13 to the newest of the installed onnx; 20 when None. verify:
+    of those axes are free in the model. opset: 13 to the newest of the installed onnx; when None 20, or the
+    lowest newer one that has all ops. verify:
     check the model and compare its numbers with the function's, at two sizes where axes are dynamic.
     input_names, output_names: instead of the parameters' names and "output" (a loaded model keeps its own).
     Returns: the ModelProto. Parameters and buffers are initializers named by their module paths.
@@ -49,7 +50,14 @@ def export(
     arguments = Arguments(model_or_fn, args, input_names)
     axes = check_dynamic(arguments, dynamic)
     output_names = output_names or getattr(model_or_fn, "output_names", None)
-    captured, assembled = build(model_or_fn, arguments, axes, chosen, output_names)
+    while True:
+        try:
+            captured, assembled = build(model_or_fn, arguments, axes, chosen, output_names)
+            break
+        except NeedsOpset as e:
+            if opset is not None:
+                raise
+            chosen = e.lowest
     if verify:
         prove(assembled, captured, model_or_fn, arguments)
     if path is not None:

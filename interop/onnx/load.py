@@ -78,7 +78,11 @@ class OnnxModule(Module):
             attribute = f"{name}_" if taken else name
             if as_parameter:
                 self.__dict__[attribute] = Parameter(array)
-            elif is_float and (array.ndim > 0 or trained is not None) and name in weights:
+            elif (
+                dtype is not None
+                and name in weights
+                and (trained is not None or (is_float and array.ndim > 0))
+            ):
                 # As register_buffer does; a name may hold dots, being the path of an exported module.
                 self.__dict__.setdefault("_buffers", {})[attribute] = True
                 self.__dict__[attribute] = dispatch._State.executor.constant(array, "cpu")

@@ -50,7 +50,8 @@ def label(node: onnx.NodeProto, index: int) -> str:
 class Call(NamedTuple):
     """One node made callable: by an adapter, or by a body of other nodes.
 
-    fold: it may run on the host when all its inputs are known there. release: names nobody needs after it.
+    fold: it may run on the host when all its inputs are known there. sized: those come from sizes and no setting
+    needs the result, so an export writes it as ops. release: names nobody needs after it.
     tensors: its constant inputs as tensors. A tuple, as nothing of it changes.
     """
 
@@ -61,6 +62,7 @@ class Call(NamedTuple):
     body: Any
     attrs: tuple[tuple[str, Any], ...] = ()
     fold: bool = False
+    sized: bool = False
     release: tuple[str, ...] = ()
     tensors: tuple[Tensor | None, ...] = ()
 
@@ -171,6 +173,12 @@ class Program:
                 call.adapter is not None and call.adapter.fold and (needed or not call.adapter.grows)
             )
         self.on_host = wanted
+        sized: set[str] = set()
+        moving = []
+        for call in self.calls:
+            if call.node.op_type in ("Shape", "Size") or not sized.isdisjoint(call.inputs):
+                sized.update(call.outputs)
+            moving.append(wanted.isdisjoint(call.outputs) and not sized.isdisjoint(call.inputs))
         last = {name: k for k, call in enumerate(self.calls) for name in call.reads()}
         gone: list[list[str]] = [[] for _ in self.calls]
         for name, k in last.items():
@@ -178,8 +186,10 @@ class Program:
                 gone[k].append(name)
         made: dict[str, Tensor | None] = {}
         self.calls = tuple(
-            call._replace(fold=fold, release=tuple(release), tensors=self._constant_inputs(call, made))
-            for call, fold, release in zip(self.calls, reversed(folds), gone)
+            call._replace(
+                fold=fold, sized=far, release=tuple(release), tensors=self._constant_inputs(call, made)
+            )
+            for call, fold, far, release in zip(self.calls, reversed(folds), moving, gone)
         )
         self._known = tuple(self.constants.items())
 
@@ -225,7 +235,8 @@ class Program:
             node = node._replace(
                 training=training, run=lambda p, row: p.run({**env, **dict(zip(p.inputs, row))}, training)
             )
-        if call.fold and not any(isinstance(v, (Tensor, list)) for v in values):
+        traced = call.sized and isinstance(dispatch.state.executor, ExportTrace)
+        if call.fold and not traced and not any(isinstance(v, (Tensor, list)) for v in values):
             with dispatch.executing(dispatch._State.executor), dispatch.set_grad(False):
                 result = _apply(call, call.adapter, node, values)
             return [as_array(y) for y in _row(result)]

@@ -21,6 +21,7 @@ from .assemble import Assembled
 from .capture import Captured, named_outputs
 from .dimension import Dim, Factor
 from .dtypes import to_code
+from .evaluator import evaluator
 
 #: relative and absolute tolerance (the latter times the largest magnitude), by dtype: sums in another order
 TOLERANCE = {"float32": (1e-4, 1e-5), "float64": (1e-9, 1e-11)}
@@ -77,30 +78,13 @@ def run_function(fn: Callable[..., Any], arguments: Arguments, arrays: list[np.n
 
 
 def _runtimes(model: onnx.ModelProto) -> list[tuple[str, Callable[[Any], list[Any]]]]:
-    from onnx.reference import ReferenceEvaluator
-
-    evaluator = ReferenceEvaluator(model, new_ops=[_grouped_transpose()])
-    found: list[Any] = [("onnx.reference", lambda feeds: evaluator.run(None, feeds))]
+    reference = evaluator(model)
+    found: list[Any] = [("onnx.reference", lambda feeds: reference.run(None, feeds))]
     if importlib.util.find_spec("onnxruntime") is not None:
         session = _session(model)
         if session is not None:
             found.append(("onnxruntime", lambda feeds: session.run(None, feeds)))
     return found
-
-
-def _grouped_transpose() -> type:
-    """ConvTranspose group by group: the evaluator's own is right for one group alone."""
-    from onnx.reference.ops.op_conv_transpose import ConvTranspose
-
-    def _run(self: Any, x: Any, w: Any, b: Any = None, group: int = 1, **attrs: Any) -> Any:
-        parts = [
-            np.split(v, group, axis) if v is not None else [None] * group
-            for v, axis in ((x, 1), (w, 0), (b, 0))
-        ]
-        each = [ConvTranspose._run(self, *part, group=1, **attrs)[0] for part in zip(*parts)]
-        return (np.concatenate(each, axis=1),)
-
-    return type("ConvTranspose", (ConvTranspose,), {"_run": _run, "op_domain": ""})
 
 
 def _session(model: onnx.ModelProto) -> Any:

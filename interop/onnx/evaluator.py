@@ -1,0 +1,145 @@
+"""onnx's reference evaluator, with operators of our own where it is wrong or incomplete (onnx 1.18 to 1.23)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+
+
+def evaluator(model: onnx.ModelProto) -> Any:
+    """A `ReferenceEvaluator` of a model."""
+    from onnx.reference import ReferenceEvaluator
+
+    return ReferenceEvaluator(model, new_ops=_operators())
+
+
+def _operators() -> list[type]:
+    from onnx.reference.op_run import OpRun
+
+    def operator(name: str, run: Any) -> type:
+        return type(name, (OpRun,), {"_run": run, "op_domain": ""})
+
+    plain = [operator("TopK", _topk), operator("GatherElements", _gather_elements)]
+    return [_grouped_transpose(), *plain, *(operator(n, _recurrent(n)) for n in _GATES)]
+
+
+def _grouped_transpose() -> type:
+    """ConvTranspose group by group: the evaluator's own is right for one group alone."""
+    from onnx.reference.ops.op_conv_transpose import ConvTranspose
+
+    def _run(self: Any, x: Any, w: Any, b: Any = None, group: int = 1, **attrs: Any) -> Any:
+        parts = [
+            np.split(v, group, axis) if v is not None else [None] * group
+            for v, axis in ((x, 1), (w, 0), (b, 0))
+        ]
+        each = [ConvTranspose._run(self, *part, group=1, **attrs)[0] for part in zip(*parts)]
+        return (np.concatenate(each, axis=1),)
+
+    return type("ConvTranspose", (ConvTranspose,), {"_run": _run, "op_domain": ""})
+
+
+def _gather_elements(self: Any, x: Any, index: Any, axis: int = 0) -> Any:
+    """Along axes of any size (the evaluator's own stops at 64)."""
+    along = tuple(slice(0, n) if k != axis % x.ndim else slice(None) for k, n in enumerate(index.shape))
+    return (np.take_along_axis(x[along], index, axis),)
+
+
+def _topk(
+    self: Any, x: Any, k: Any = None, axis: int = -1, largest: int = 1, sorted: int = 1, **_: Any
+) -> Any:
+    """Any number of elements; of equal ones the first comes first."""
+    lines = np.moveaxis(x, axis, -1)
+    if largest:
+        order = lines.shape[-1] - 1 - np.argsort(lines[..., ::-1], axis=-1, kind="stable")[..., ::-1]
+    else:
+        order = np.argsort(lines, axis=-1, kind="stable")
+    order = np.moveaxis(order[..., : int(np.ravel(k)[0])], -1, axis)
+    return np.take_along_axis(x, order, axis), order.astype(np.int64)
+
+
+# ---------------------------------------------------------------- recurrent layers, with lengths and both activations
+
+_GATES = {"RNN": 1, "LSTM": 4, "GRU": 3}
+
+
+def _sigmoid(x: Any) -> Any:
+    return 1 / (1 + np.exp(-x))
+
+
+_ACTIVATIONS = {"Sigmoid": _sigmoid, "Tanh": np.tanh, "Relu": lambda x: np.maximum(x, 0)}
+
+
+def _recurrent(name: str) -> Any:
+    def _run(
+        self: Any, x: Any, w: Any, r: Any, b: Any = None, lengths: Any = None, h: Any = None, c: Any = None,
+        p: Any = None, activations: Any = None, direction: str = "forward", hidden_size: Any = None,
+        linear_before_reset: int = 0, **_: Any,
+    ) -> Any:  # fmt: skip
+        time, batch = x.shape[:2]
+        ways = {"forward": [1], "reverse": [-1], "bidirectional": [1, -1]}[direction]
+        lengths = np.full(batch, time) if lengths is None else lengths
+        size = r.shape[2]
+        results = []
+        for k, way in enumerate(ways):
+            start = [np.zeros((batch, size), x.dtype) if v is None else v[k] for v in (h, c)]
+            bias = np.zeros(2 * _GATES[name] * size, x.dtype) if b is None else b[k]
+            names = activations[k * len(activations) // len(ways) :] if activations else _DEFAULTS[name]
+            fns = [_ACTIVATIONS[v if isinstance(v, str) else v.decode()] for v in names]
+            more = {"peepholes": None if p is None else p[k], "linear": linear_before_reset}
+            results.append(_one_way(name, x, w[k], r[k], bias, lengths, start, way, fns, more))
+        y = np.stack([v[0] for v in results], axis=1)
+        states = [np.stack([v[1][s] for v in results]) for s in range(2 if name == "LSTM" else 1)]
+        return (y, *states)
+
+    return _run
+
+
+_DEFAULTS = {"RNN": ["Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"]}
+
+
+def _one_way(
+    name: str, x: Any, w: Any, r: Any, b: Any, lengths: Any, start: list[Any], way: int, fns: list[Any], more: Any
+) -> Any:  # fmt: skip
+    """(outputs [T, N, H], last states) of one direction; a sequence's own end is where the reverse one starts."""
+    time, batch = x.shape[:2]
+    h, c = start[0].copy(), start[1].copy()
+    y = np.zeros((time, batch, h.shape[1]), x.dtype)
+    for step in range(time):
+        places = np.where(way > 0, step, lengths - 1 - step)
+        alive = step < lengths
+        rows = np.arange(batch)[alive]
+        here = places[alive]
+        new_h, new_c = _step(name, x[here, rows], h[alive], c[alive], w, r, b, fns, more)
+        h[alive], c[alive] = new_h, new_c
+        y[here, rows] = new_h
+    return y, (h, c)
+
+
+def _step(
+    name: str, x: Any, h: Any, c: Any, w: Any, r: Any, b: Any, fns: list[Any], more: dict[str, Any]
+) -> tuple[Any, Any]:
+    size = h.shape[1]
+    wb, rb = np.split(b, 2)
+    from_x, from_h = x @ w.T + wb, h @ r.T + rb
+    if name == "RNN":
+        return fns[0](from_x + from_h), c
+    if name == "GRU":
+        f, g = fns
+        z, reset = (
+            f(from_x[:, k * size : (k + 1) * size] + from_h[:, k * size : (k + 1) * size]) for k in (0, 1)
+        )
+        if more["linear"]:
+            new = g(from_x[:, 2 * size :] + reset * from_h[:, 2 * size :])
+        else:
+            new = g(from_x[:, 2 * size :] + (reset * h) @ r[2 * size :].T + rb[2 * size :])
+        return (1 - z) * new + z * h, c
+    f, g, e = fns
+    i, o, forget, cell = np.split(from_x + from_h, 4, axis=1)
+    pi, po, pf = (0, 0, 0) if more["peepholes"] is None else np.split(more["peepholes"], 3)
+    new_c = f(forget + pf * c) * c + f(i + pi * c) * g(cell)
+    return f(o + po * new_c) * e(new_c), new_c
+
+
+__all__ = ["evaluator"]
