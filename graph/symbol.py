@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import dispatch
 from ..core.errors import TraceError, line_of, user_place
-from ..core.types import DType, Shape, TensorType
+from ..core.types import DType, Shape, TensorType, contiguous_strides
 from ..core.value import Tensor
 from . import rest
 from .ir import Value
@@ -17,22 +17,34 @@ if TYPE_CHECKING:
 
 
 class SymbolStorage:
-    """What views of one symbolic tensor share: the version counter, as eager storages have it."""
+    """What views of one symbolic tensor share: the version counter, as eager storages have it.
 
-    __slots__ = ("changed", "tape_version", "version")
+    value: the whole memory's value since it was last written; None before.
+    """
+
+    __slots__ = ("changed", "tape_version", "value", "version")
 
     def __init__(self) -> None:
         self.version = self.tape_version = 0
         self.changed: Any = None
+        self.value: Value | None = None
 
 
 class Symbol(Tensor):
-    """A tensor inside a trace. Its value in the graph changes when it is written in place."""
+    """A tensor inside a trace. Its value in the graph changes when it is written in place.
 
-    __slots__ = ("_fresh", "_storage", "_trace", "_value")
+    strides: those of the eager tensor that it stands for, on which it depends what is a view and what a copy.
+    _detached: an alias without history, which changes of the memory do not give it either.
+    """
 
-    def __init__(self, value: Value, trace: Trace, storage: SymbolStorage | None = None):
+    __slots__ = ("_detached", "_fresh", "_storage", "_trace", "_value", "strides")
+
+    def __init__(
+        self, value: Value, trace: Trace, storage: SymbolStorage | None = None, strides: Shape | None = None
+    ):
         self._value = value
+        self.strides = contiguous_strides(value.type.shape) if strides is None else strides
+        self._detached = False
         self._trace = weakref.ref(trace)
         self._storage = storage or SymbolStorage()
         self._fresh = self._storage.version
@@ -57,7 +69,8 @@ class Symbol(Tensor):
 
     @property
     def is_contiguous(self) -> bool:
-        return True
+        dense = contiguous_strides(self.shape)
+        return all(n == 1 or st == d for n, st, d in zip(self.shape, self.strides, dense))
 
     def _get_version(self) -> int:
         return self._storage.version
@@ -74,8 +87,8 @@ class Symbol(Tensor):
         if trace is None:
             self._leaked("alias")
         assert trace is not None
-        new = Symbol(self._value, trace, self._storage)
-        new._base, new._view = self._base, self._view
+        new = Symbol(self._value, trace, self._storage, self.strides)
+        new._base, new._view, new._fresh, new._detached = self._base, self._view, self._fresh, True
         return new
 
     def detach(self) -> Symbol:

@@ -74,7 +74,7 @@ class Trace:
         value = self.graph.add_input(tensor.type, tensor.device, tensor.strides)
         self.layouts[value] = tensor.strides
         self._known.add(value)
-        symbol = Symbol(value, self)
+        symbol = Symbol(value, self, None, tensor.strides)
         symbol._requires_grad = tensor._requires_grad
         source.symbol = symbol
         self.sources.append(source)
@@ -109,9 +109,14 @@ class Trace:
             self.sources.append(source)
         return local
 
+    def original(self, face: Symbol) -> Any:
+        """The eager tensor that a symbol stands for; None for a view or alias of one and for what is computed."""
+        tensor = self.roots.get(id(face._storage))
+        return tensor if tensor is not None and self.lifted[id(tensor)][1] is face else None
+
     def live(self) -> list[Value]:
         """Values computed in the current graph that Python or the tape can still reach, in program order."""
-        reachable = {x._value for x in self.symbols}
+        reachable = {x._value for x in self.symbols} | {x._storage.value for x in self.symbols}
         here = {v for node in self.graph.nodes for v in node.outputs}
         return sorted(reachable & here, key=self._serial.__getitem__)
 
@@ -129,14 +134,18 @@ class Trace:
             return self.lift(x)
         if x._trace() is not self or self.done:
             x._leaked("tensor")
-        base = x._base
-        if base is not None and x._fresh != x._storage.version:
+        if x._fresh != x._storage.version:
             x._fresh = x._storage.version
+            base = x._base
+            if base is None:
+                x._value = x._storage.value or x._value
+                return x
             op, attrs = x._view
-            with dispatch.set_grad(x._seen != x._storage.tape_version and dispatch.state.grad):
+            renewed = x._seen != x._storage.tape_version and not x._detached
+            with dispatch.set_grad(renewed and dispatch.state.grad):
                 again = dispatch.apply(op, (base,), attrs)
             x._value = again._value
-            if x._seen != x._storage.tape_version:
+            if renewed:
                 x._seen = x._storage.tape_version
                 if again._node is not None:
                     x._node, x._index, x._requires_grad = again._node, again._index, again._requires_grad
@@ -207,9 +216,11 @@ class Trace:
             return into
         if op.is_view:
             x = inputs[0]
-            view = Symbol(node.outputs[0], self, x._storage)
-            view._base, view._view, view._seen = x, (op, attrs), x._storage.tape_version
-            return (view,)
+            made = op.view_rule(x.shape, x.strides, **op.attrs_dict(attrs)) if op.view_rule else None
+            if made is not None:  # else a copy, as in eager mode
+                view = Symbol(node.outputs[0], self, x._storage, made[1])
+                view._base, view._view, view._seen = x, (op, attrs), x._storage.tape_version
+                return (view,)
         return tuple(Symbol(v, self) for v in node.outputs)
 
     # -- writes ----------------------------------------------------------------------------
@@ -221,6 +232,7 @@ class Trace:
         target._fresh = target._storage.version
         base = target._base
         if base is None:
+            target._storage.value = value
             self.written[id(target._storage)] = target
             return
         op, attrs = target._view
@@ -257,7 +269,7 @@ class Trace:
         target._node, target._index, target._requires_grad = value._node, value._index, value._requires_grad
         target._seen = target._storage.tape_version
         base = target._base
-        if base is not None:
+        if base is not None and not target._detached:
             op, attrs = target._view
             new = op.view_update_rule(self.face(base), value, **op.attrs_dict(attrs))
             self._rebase(base, new)
@@ -267,12 +279,12 @@ class Trace:
 
     def get_grad(self, x: Any) -> Any:
         face = self.face(x)
+        tensor = self.original(face)
+        if tensor is None:
+            return face._grad
         entry = self.grads.get(id(face._storage))
         if entry is not None:
             return entry[1]
-        tensor = self.roots.get(id(face._storage))
-        if tensor is None:
-            return face._grad
         before = tensor._grad
         self.grad_reads.append((tensor, before is None))
         found = None if before is None else self._input(Source("grad", None, tensor, None), before)
@@ -281,7 +293,7 @@ class Trace:
 
     def set_grad(self, x: Any, value: Any) -> None:
         face = self.face(x)
-        tensor = self.roots.get(id(face._storage))
+        tensor = self.original(face)
         if tensor is None:
             face._grad = value
         else:

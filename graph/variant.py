@@ -58,7 +58,8 @@ class Runner:
                 self._varying.append((k, source))
         self._args = [(k, s.key) for k, s in self._varying if s.kind == "arg"]
         self._grads = [(k, s.tensor) for k, s in self._varying if s.kind == "grad"]
-        self._others = [(k, s) for k, s in self._varying if s.kind in ("carry", "cotangent")]
+        layouts = [compiled.graph.strides.get(v) for v in compiled.graph.inputs]  # None: dense
+        self._others = [(k, s, layouts[k]) for k, s in self._varying if s.kind in ("carry", "cotangent")]
 
     def inputs(self, tensors: list[Any], carried: dict[Any, Any]) -> list[Any]:
         """The tensors that the graph's inputs stand for in a call."""
@@ -79,9 +80,9 @@ class Runner:
             x = owner._grad
             dynamic[k] = x._storage.ptr + x._offset
         held = []
-        for k, source in self._others:
+        for k, source, strides in self._others:
             x = carried[source.key]  # type: ignore[index]
-            if not x._layout.contiguous:
+            if not x._layout.contiguous and x.strides != strides:
                 x = x.clone()
                 held.append(x)
             dynamic[k] = x._storage.ptr + x._offset
@@ -144,6 +145,7 @@ class Ending:
         self.drawn: list[tuple[Any, int]] = []
         self.structure: Any = None
         self.returned: list[tuple[str, Any]] = []
+        self.views: list[tuple[str, Any, Any]] = []
         self.single: int | None = None
         self.changes: list[tuple[Any, Any]] = []
         self.backward: Runner | None = None
@@ -151,7 +153,7 @@ class Ending:
         self.present: list[bool] = []
         self.checks: list[tuple[int, Any]] = []
         self.differentiable: list[tuple[str, Any]] = []
-        self.roots: list[int] = []
+        self.roots: list[tuple[str, Any]] = []
 
     def finish(
         self, variant: Variant, tensors: list[Any], outputs: list[Any], carried: dict[Any, Any]
@@ -169,22 +171,25 @@ class Ending:
             tensors[position]._grad = None if k is None else outputs[k]
         for generator, count in self.drawn:
             generator._offset += count
+        found = {"arg": tensors, "output": outputs}
+        if self.views:
+            found["view"] = [look(found[kind][k] if kind in found else k) for kind, k, look in self.views]
         if self.backward is not None:
-            self._attach(variant, tensors, outputs, carried)
+            self._attach(variant, tensors, outputs, carried, found)
         if self.single is not None and not self.changes:
             return outputs[self.single]
-        results = [
-            outputs[k] if kind == "output" else tensors[k] if kind == "arg" else k
-            for kind, k in self.returned
-        ]
+        results = [found[kind][k] if kind in found else k for kind, k in self.returned]
         for change, value in self.changes:
             change.apply(fill(value, results))
         return fill(self.structure, results)
 
     def _attach(
-        self, variant: Variant, tensors: list[Any], outputs: list[Any], carried: dict[Any, Any]
+        self, variant: Variant, tensors: list[Any], outputs: list[Any], carried: dict[Any, Any], found: Any
     ) -> None:
-        """Put the call on the tape: outputs get one node whose rule runs the backward graph."""
+        """Put the call on the tape: results, and what was changed, get one node whose rule runs the backward graph.
+
+        found: tensors by the kind of place.
+        """
         pick = {"arg": tensors.__getitem__, "output": outputs.__getitem__, "carry": carried.__getitem__}
         inputs = [pick[kind](k) if kind == "arg" else k for kind, k in self.differentiable]
         values = {key: k if kind == "tensor" else pick[kind](k) for key, kind, k in self.saved}
@@ -201,13 +206,18 @@ class Ending:
             grads = iter(backward([], given))
             return tuple(next(grads) if p else None for p in present)
 
-        roots = [outputs[k] for k in self.roots]
+        roots = [found[kind][k] if kind in found else k for kind, k in self.roots]
         node = vjp.Node(
             _FunctionOp(variant.name), (), tuple(vjp._edge(t) for t in inputs), GradRule(rule, ("gs", *saved)), saved,
             tuple(y.type for y in roots), user_place(2),
         )  # fmt: skip
-        for k, y in enumerate(roots):
-            y._node, y._index, y._requires_grad = node, k, True
+        for k, ((kind, _), y) in enumerate(zip(self.roots, roots)):
+            if kind in ("arg", "tensor"):  # changed in place by what has a gradient
+                changed = y._alias()
+                changed._node, changed._index, changed._requires_grad = node, k, True
+                _host()._rebase(y, changed)
+            else:
+                y._node, y._index, y._requires_grad = node, k, True
 
 
 class Variant:
@@ -423,21 +433,20 @@ class Path:
             graph.outputs.append(trace._use(symbol._value))
             return len(outputs) - 1
 
-        for leaf in leaves:
-            face = trace.face(leaf)
-            root = trace.roots.get(id(face._storage)) if face._base is None else None
-            if root is not None and face._node is None:
-                end.returned.append(self._place(root))
-            else:
-                end.returned.append(("output", output(face)))
+        faces = [trace.face(leaf) for leaf in leaves]
+        end.returned = self._results(trace, end, faces, output)
         if isinstance(end.structure, Slot) and end.returned[0][0] == "output":
-            end.single = 0
-        roots = [  # what backward() inside the function has used up comes out without history
-            (k, y) for k, y in enumerate(outputs)
-            if dispatch.state.grad and y._requires_grad and y._node is not None and vjp.has_tape(y)
-        ]  # fmt: skip
+            end.single = end.returned[0][1]
         writes, grads = effects(trace)
         check_aliases(trace, writes)
+        ends = dict(zip(map(id, faces), zip(end.returned, faces)))
+        for tensor, _ in writes:
+            face = trace.face(trace.lifted[id(tensor)][1])
+            ends.setdefault(id(face), (self._place(tensor), face))
+        roots = [  # what backward() inside the function has used up comes out without history
+            (place, y) for place, y in ends.values()
+            if dispatch.state.grad and y._requires_grad and y._node is not None and vjp.has_tape(y)
+        ]  # fmt: skip
         for tensor, symbol in writes:
             original = trace.lifted[id(tensor)][1]
             target = trace._use(trace.inputs[id(original)])
@@ -460,6 +469,37 @@ class Path:
         if trace.depth == (1 if roots else 0) and not trace.grad_reads:
             segment.released = [owner for owner, _ in end.grads]
         return segment
+
+    def _results(self, trace: Trace, end: Ending, faces: list[Symbol], output: Any) -> list[tuple[str, Any]]:
+        """Where each result comes from: an argument or other tensor itself, an output, or a view of one of these."""
+        storages = [id(f._storage) for f in faces]
+        bases: dict[int, tuple[Symbol, tuple[str, Any]]] = {}  # by storage: the whole memory and its place
+
+        def base_of(face: Symbol) -> tuple[Symbol, tuple[str, Any]]:
+            key = id(face._storage)
+            if key not in bases:
+                tensor = trace.roots.get(key)
+                if tensor is not None:
+                    bases[key] = trace.lifted[id(tensor)][1], self._place(tensor)
+                else:
+                    whole = next((f for f in faces if id(f._storage) == key and f._base is None), face)
+                    while whole._base is not None:
+                        whole = whole._base
+                    whole = trace.face(whole)
+                    bases[key] = whole, ("output", output(whole))
+            return bases[key]
+
+        places = []
+        for face, storage in zip(faces, storages):
+            if storage not in trace.roots and storages.count(storage) == 1:
+                places.append(("output", output(face)))
+                continue
+            base, place = base_of(face)
+            if face is not base:
+                end.views.append((*place, _look(face)))
+                place = "view", len(end.views) - 1
+            places.append(place)
+        return places
 
     def _backward(self, trace: Trace, end: Ending, forward: Any, sources: list[Source], roots: Any) -> None:
         """The backward graph: from gradients of the outputs to gradients of all leaves; what it reads is carried."""
@@ -495,8 +535,27 @@ class Path:
                     forward.outputs.append(value)
                 end.saved.append((source.key, "output", spots[value]))
         end.differentiable = [self._place(t) for t, _ in leaves]
-        end.roots = [k for k, _ in roots]
+        end.roots = [place for place, _ in roots]
         end.backward = _runner(graph, trace.sources)
+
+
+def _look(face: Symbol) -> Any:
+    """What makes an eager view, or alias without history, of the tensor that stands for a symbol's whole memory."""
+    steps: list[Any] = []
+    x: Any = face
+    while x._base is not None:
+        steps.append(x._view)
+        x = x._base
+    steps.reverse()
+    plain = face._detached or not steps
+
+    def look(base: Any) -> Any:
+        with dispatch.set_grad(False):
+            for op, attrs in steps:
+                base = dispatch.apply(op, (base,), attrs)
+        return base._alias() if plain else base
+
+    return look
 
 
 def _runner(graph: Any, sources: list[Source]) -> Runner:

@@ -1,0 +1,159 @@
+"""Drawing a random program: the first call is run while it is made, so that steps mostly fit."""
+
+from __future__ import annotations
+
+import random
+from typing import Any  # noqa: F401
+
+import numpy as np
+
+import duograd as dg
+
+from ...core.op import REGISTRY
+from .program import Given, Program, State, Step, given
+from .steps import FLOATS, INTEGERS, TEMPERS, Hand, call_sample
+
+SIZES = (1, 2, 3, 4, 5, 7)
+LARGE = (16, 17, 33, 65, 130)
+WRONG = [(op, s) for op in REGISTRY.values() if not op.internal for s, _ in op.error_samples]
+#: larger tensors than this are not worked on
+ELEMENTS = 20_000
+
+
+def draw(seed: int) -> Program:
+    """The program of a seed."""
+    rng = random.Random(seed)
+    temper = rng.choice(list(TEMPERS))
+    dtype = rng.choices(("float32", "float64", "float16", "bfloat16"), (70, 14, 8, 8))[0]
+    hand = Hand(rng, dtype)
+    sizes = _sizes(rng)
+    changing = rng.random() < 0.5
+    inputs = _inputs(rng, hand, dtype, temper)
+    state = (Given("w", (3,), "float32", grad=True), Given("b", (2,), "float32"))
+    m = State()
+    hand.space |= {"dg": dg, "np": np, "m": m}
+    dg.manual_seed(seed % 1000)
+    for k, x in enumerate(inputs):
+        space = {"given": given, **hand.space}
+        hand.space[x.name] = eval(x.text(sizes, k), space)
+        hand.names.append(x.name)
+    hand.new = list(inputs)
+    for k, x in enumerate(state):
+        setattr(m, x.name, eval(x.text({}, 7000 + k), {"given": given}))
+    steps: list[Step] = []
+    if rng.random() < 0.06:
+        op, sample = rng.choice(WRONG)
+        step = call_sample(hand, op, sample)
+        if step is not None:
+            steps.append(step)
+    makers = TEMPERS[temper]
+    length = rng.choices((1, 2, 3, 4, 5, 6, 8), (10, 20, 22, 20, 14, 10, 4))[0]
+    tries = 0
+    while len(steps) < length and tries < 40:
+        tries += 1
+        before = len(hand.new)
+        step = rng.choices(list(makers), list(makers.values()))[0](hand)
+        if step is None:
+            continue
+        error = _attempt(hand, step)
+        if error and rng.random() > 0.04:
+            _forget(hand, before)
+            continue
+        steps.append(step)
+        if error:
+            break
+    names = [n for s in steps for n in s.makes if isinstance(hand.space.get(n), dg.Tensor)]
+    last = names[-1:] or hand.names[-1:]
+    returns = list(dict.fromkeys([*rng.sample(names, min(len(names), rng.choice((0, 1, 2)))), *last])) or ["None"]
+    if rng.random() < 0.1 and hand.names:
+        returns.append(rng.choice(hand.names))
+    used = _used(hand.new, steps, returns)
+    calls = [sizes, sizes]
+    if changing:
+        calls += [_sizes(rng), sizes]
+    elif rng.random() < 0.3:
+        calls.append(sizes)
+    return Program(seed, used, state, tuple(steps), tuple(dict.fromkeys(returns)), tuple(calls), rng.random() < 0.5)
+
+
+def _sizes(rng: random.Random) -> dict[str, int]:
+    found = {}
+    for name in "ABC":
+        r = rng.random()
+        found[name] = 0 if r < 0.04 else rng.choice(LARGE) if r < 0.2 else rng.choice(SIZES)
+    return found
+
+
+def _inputs(rng: random.Random, hand: Hand, dtype: str, temper: str) -> list[Given]:
+    made: list[Given] = []
+    for k in range(rng.choice((1, 1, 2, 2, 3))):
+        name = f"x{k}"
+        n = rng.choices((0, 1, 2, 3), (6, 25, 50, 15))[0]
+        dims: list[int | str] = [rng.choice("ABC") for _ in range(n)]
+        if made and rng.random() < 0.6:  # broadcast with the first
+            dims = list(made[0].dims[len(made[0].dims) - min(n, len(made[0].dims)) :])
+            dims = [1 if rng.random() < 0.15 else d for d in dims]
+        kind = dtype
+        r = rng.random()
+        if r < 0.14:
+            kind = rng.choice(INTEGERS if r < 0.1 else FLOATS)
+        elif r < 0.18:
+            kind = rng.choice(("bool", "complex64"))
+        grad = kind in FLOATS and rng.random() < (0.75 if temper == "gradients" else 0.4)
+        layout = rng.choices(
+            ("dense", "strided", "transposed", "backwards", "expanded", "shifted"), (70, 8, 8, 5, 3, 6)
+        )[0]
+        if made and rng.random() < 0.05:
+            layout = rng.choice(("of x0", "view of x0"))
+            dims, kind, grad = list(made[0].dims), made[0].dtype, made[0].grad
+        if layout != "dense" and grad and not layout.startswith("of"):
+            layout = "dense" if layout == "expanded" or rng.random() < 0.5 else layout
+        low, high = rng.choice(((-2.0, 2.0), (-2.0, 2.0), (0.1, 3.0), (-9.0, 9.0)))
+        made.append(Given(name, tuple(dims), kind, low, high, layout, grad, rng.random() < 0.12))
+    return made
+
+
+def _attempt(hand: Hand, step: Step) -> bool:
+    """Run a step on the first call's values; whether it raises."""
+    body = "\n".join("    " + line for line in step.text.split("\n"))
+    names = [n for n in hand.space if n[0] in "vx" and n[1:].isdigit()]
+    kept = [n for n in (*names, *step.makes)]
+    text = f"def step({', '.join(names)}):\n{body}\n    return {{k: v for k, v in locals().items()}}"
+    space = dict(hand.space)
+    try:
+        exec(text, space)
+        made = space["step"](*[hand.space[n] for n in names])
+    except Exception:
+        return True
+    if not isinstance(made, dict):  # an early return
+        return True
+    for n in step.makes:
+        if n not in made:
+            return True
+    for n in dict.fromkeys(kept):
+        x = made.get(n)
+        if isinstance(x, dg.Tensor) and x.size <= ELEMENTS:
+            hand.space[n] = x
+            if n not in hand.names:
+                hand.names.append(n)
+    return not all(n in hand.space for n in step.makes)
+
+
+def _forget(hand: Hand, before: int) -> None:
+    """Take back inputs that a refused step had asked for."""
+    for x in hand.new[before:]:
+        hand.names.remove(x.name)
+        hand.space.pop(x.name)
+    del hand.new[before:]
+
+
+def _used(inputs: list[Given], steps: list[Step], returns: list[str]) -> tuple[Given, ...]:
+    """The inputs that a program needs."""
+    read = set(returns)
+    for s in steps:
+        read |= s.reads([x.name for x in inputs])
+    read |= {x.layout.split()[-1] for x in inputs if x.name in read and "of " in x.layout}
+    return tuple(x for x in inputs if x.name in read) or tuple(inputs[:1])
+
+
+__all__ = ["draw"]

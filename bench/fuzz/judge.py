@@ -1,0 +1,185 @@
+"""Running a program in both modes: results, effects and errors must be the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import duograd as dg
+
+from ...core.random import default_generator
+from .program import Program, State, load, outside, unload
+
+#: what graph mode may refuse that eager mode does, by design (docs/design.md)
+REFUSALS = (
+    "shares memory with another input",
+    "branched on tensor values in more than 64 ways",
+    "its result shares memory with itself",
+)
+
+
+class Difference(NamedTuple):
+    """What differs: kind ("value", "effect", "error", "alias", ...), where, and both sides in words."""
+
+    kind: str
+    where: str
+    eager: str
+    graph: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} of {self.where}: eager {self.eager}, graph {self.graph}"
+
+
+Facts = dict[str, Any]
+
+
+def judge(program: Program) -> Difference | None:
+    """The first difference between the modes, or None."""
+    eager = list(run(program, "eager"))
+    for call, (a, b) in enumerate(zip(eager, run(program, "graph"))):
+        found = _first(a, b)
+        if found is not None:
+            return found._replace(where=f"{found.where} in call {call}")
+        if "refused" in b:
+            return None
+    return None
+
+
+def run(program: Program, mode: str) -> Iterator[Facts]:
+    """What can be seen after each call of a program in one mode, and after the gradient taken outside."""
+    space = load(program)
+    m = space["m"] = State()
+    space["dg"] = dg
+    names = [x.name for x in program.inputs]
+    try:
+        for line in program.setting()[1:]:
+            exec(line, space)
+        dg.manual_seed(program.seed % 1000)
+        f = dg.function(space["program"], mode=mode)
+        for call in range(len(program.sizes)):
+            for line in program.arguments(call):
+                exec(line, space)
+            arguments = [space[n] for n in names]
+            versions = [t._storage.version for t in arguments]
+            facts: Facts = {}
+            results: Any = ()
+            try:
+                results = f(*arguments)
+            except Exception as e:
+                facts["error"] = _words(e)
+                if isinstance(e, dg.errors.TraceError) and any(r in str(e) for r in REFUSALS):
+                    facts["refused"] = True
+                    yield facts
+                    return
+            _see(facts, "result", results)
+            for n, t, v in zip(names, arguments, versions):
+                _see(facts, n, t)
+                facts[f"{n} was changed"] = t._storage.version != v
+            for n, x in vars(m).items():
+                _see(facts, f"m.{n}", x)
+            facts["random state"] = default_generator.get_state()
+            facts["memory"] = _memory(results, dict(zip(names, arguments)), m)
+            yield facts
+            if program.outside and "error" not in facts:
+                facts = {}
+                try:
+                    outside(results)
+                except Exception as e:
+                    facts["error outside"] = _words(e)
+                for n, t in [*zip(names, arguments), ("m.w", m.w)]:  # type: ignore[attr-defined]
+                    _see(facts, n, t)
+                yield facts
+    finally:
+        unload(space)
+
+
+def _words(e: BaseException) -> tuple[str, str, str]:
+    """An error's type, first line, and the user's line that it names."""
+    lines = str(e).split("\n")
+    place = getattr(e, "line", "") or ""
+    return type(e).__name__, lines[0], place.rpartition(":")[2]
+
+
+def _see(facts: Facts, name: str, x: Any) -> None:
+    if isinstance(x, dg.Tensor):
+        array = np.array(x._array())
+        facts[name] = array
+        facts[f"{name} requires a gradient"] = x.requires_grad, x.is_leaf
+        g = x._grad
+        if g is not None:
+            facts[f"{name}.grad"] = np.array(g._array())
+    elif isinstance(x, (list, tuple)):
+        facts[f"{name} length"] = len(x)
+        for k, y in enumerate(x):
+            _see(facts, f"{name}[{k}]", y)
+    else:
+        facts[name] = x
+
+
+def _memory(results: Any, given: dict[str, Any], m: Any) -> tuple[str, ...]:
+    """Which tensors share memory with which."""
+    named = dict(given)
+    for n, x in vars(m).items():
+        if isinstance(x, dg.Tensor):
+            named[f"m.{n}"] = x
+    if isinstance(results, tuple):
+        named |= {f"result[{k}]": y for k, y in enumerate(results) if isinstance(y, dg.Tensor)}
+    rows = list(named.items())
+    return tuple(
+        f"{a} and {b}" + (" are one" if x is y else "")
+        for k, (a, x) in enumerate(rows) for b, y in rows[k + 1 :]
+        if x is y or (x.size and y.size and np.shares_memory(x._array(), y._array()))
+    )  # fmt: skip
+
+
+def _first(a: Facts, b: Facts) -> Difference | None:
+    """The first difference of two sides."""
+    for key in ("error", "error outside"):
+        if (key in a) != (key in b) or a.get(key) != b.get(key):
+            if "refused" in b and key not in a:
+                return None
+            return Difference("error", key, repr(a.get(key)), repr(b.get(key)))
+    for key in [*a, *(k for k in b if k not in a)]:
+        if key in ("error", "error outside"):
+            continue
+        if key not in a or key not in b:
+            return Difference("effect", key, "absent" if key not in a else "there", "absent" if key not in b else "there")
+        x, y = a[key], b[key]
+        if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
+            wrong = unlike(x, y)
+            if wrong:
+                return Difference("value", key, *wrong)
+        elif x != y and not (x != x and y != y):
+            kind = "alias" if key == "memory" else "effect"
+            return Difference(kind, key, repr(x), repr(y))
+    return None
+
+
+def unlike(x: np.ndarray, y: np.ndarray) -> tuple[str, str] | None:
+    """Both sides in words unless they are the same bit for bit (any NaN is like any other)."""
+    if x.dtype != y.dtype or x.shape != y.shape:
+        return f"{x.dtype}{list(x.shape)}", f"{y.dtype}{list(y.shape)}"
+    if x.tobytes() == y.tobytes():
+        return None
+    wide = np.complex128 if x.dtype.kind == "c" else np.float64
+    if x.dtype.kind in "biu":
+        same = x == y
+    else:
+        whole = {2: np.uint16, 4: np.uint32, 8: np.uint64, 16: np.uint64}[x.dtype.itemsize]
+        if x.dtype.kind == "c":
+            xs, ys = (np.ascontiguousarray(t).reshape(-1).view(np.float32 if x.dtype == np.complex64 else np.float64) for t in (x, y))
+            whole = np.uint32 if x.dtype == np.complex64 else np.uint64
+            bits = (xs.view(whole) == ys.view(whole)) | (np.isnan(xs) & np.isnan(ys))
+            same = bits.reshape(-1, 2).all(axis=1).reshape(x.shape)
+        else:
+            xs, ys = np.ascontiguousarray(x), np.ascontiguousarray(y)
+            bits = xs.reshape(-1).view(whole) == ys.reshape(-1).view(whole)
+            nan = np.isnan(xs.astype(wide)) & np.isnan(ys.astype(wide))
+            same = bits.reshape(x.shape) | nan
+    if same.all():
+        return None
+    k = np.unravel_index(int(np.argmin(same)), x.shape)
+    where = f"at {list(map(int, k))} of {list(x.shape)}, {int((~same).sum())} in all"
+    return f"{x[k]!r} {where}", f"{y[k]!r}"

@@ -1,0 +1,204 @@
+"""A random program as data: inputs, state, steps, calls; and as Python text."""
+
+from __future__ import annotations
+
+import linecache
+import re
+import zlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import duograd as dg
+
+from ...core.types import DTYPES
+
+#: special values of floats: zeros of both signs, infinities, NaN, a denormal, halves, neighbours of one
+SPECIAL = (0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40, 0.5, -1.5, 1.0, -1.0, 3.0, 1e4)
+LAYOUTS = ("dense", "strided", "transposed", "backwards", "expanded", "shifted")
+
+
+class Given(NamedTuple):
+    """A tensor that a program is given.
+
+    dims: sizes, or names of sizes that differ from call to call; low, high: bounds of random values; layout: one
+    of LAYOUTS, or "of <name>" for another input itself, "view of <name>" for one that shares its memory;
+    grad: a leaf that asks for a gradient; special: special values among them.
+    """
+
+    name: str
+    dims: tuple[int | str, ...]
+    dtype: str = "float32"
+    low: float = -2.0
+    high: float = 2.0
+    layout: str = "dense"
+    grad: bool = False
+    special: bool = False
+    values: tuple[Any, ...] | None = None
+
+    def shape(self, sizes: dict[str, int]) -> tuple[int, ...]:
+        return tuple(sizes[d] if isinstance(d, str) else d for d in self.dims)
+
+    def text(self, sizes: dict[str, int], seed: int) -> str:
+        """The expression that makes it."""
+        if self.layout.startswith("of "):
+            return self.layout[3:]
+        if self.layout.startswith("view of "):
+            return f"{self.layout[8:]}.detach()[...]"
+        row = [repr(self.shape(sizes)), repr(self.dtype), f"seed={seed}"]
+        fields = {"low": -2.0, "high": 2.0, "layout": "dense", "grad": False, "special": False, "values": None}
+        row += [f"{k}={getattr(self, k)!r}" for k, default in fields.items() if getattr(self, k) != default]
+        return f"given({', '.join(row)})"
+
+
+class Step(NamedTuple):
+    """Lines of a program; makes: the names that they define."""
+
+    text: str
+    makes: tuple[str, ...] = ()
+
+    def reads(self, names: Any) -> set[str]:
+        """Which of these names the step mentions."""
+        return set(re.findall(r"\b[a-z]\w*\b", self.text)) & set(names)
+
+
+class Program(NamedTuple):
+    """sizes: what the named dims are, for each of the calls; a call's number seeds its values.
+
+    outside: what follows a call, as text: gradients through its result. precision: as in `dg.function`.
+    """
+
+    seed: int
+    inputs: tuple[Given, ...]
+    state: tuple[Given, ...]
+    steps: tuple[Step, ...]
+    returns: tuple[str, ...]
+    sizes: tuple[dict[str, int], ...]
+    outside: bool = False
+
+    def function(self) -> str:
+        """The program's function as text."""
+        body = [line for s in self.steps for line in s.text.split("\n")]
+        lines = [f"def program({', '.join(x.name for x in self.inputs)}):", *("    " + s for s in body)]
+        lines.append(f"    return {', '.join(self.returns)}{',' if len(self.returns) == 1 else ''}")
+        return "\n".join(lines)
+
+    def arguments(self, call: int) -> list[str]:
+        """Lines that make the inputs of a call."""
+        sizes = self.sizes[call]
+        return [f"{x.name} = {x.text(sizes, 100 * call + k)}" for k, x in enumerate(self.inputs)]
+
+    def setting(self) -> list[str]:
+        """Lines that make the state."""
+        lines = ["m = State()"]
+        return lines + [f"m.{x.name} = {x.text({}, 7000 + k)}" for k, x in enumerate(self.state)]
+
+    def __str__(self) -> str:
+        """A Python file that runs it in both modes."""
+        lines = ["import duograd as dg", "import numpy as np",
+                 "from duograd.bench.fuzz.program import State, given, outside", "",
+                 self.function(), "", "for mode in ('eager', 'graph'):",
+                 f"    dg.manual_seed({self.seed % 1000})", *("    " + s for s in self.setting()),
+                 "    f = dg.function(program, mode=mode)"]  # fmt: skip
+        names = ", ".join(x.name for x in self.inputs)
+        for call in range(len(self.sizes)):
+            lines += ["    " + s for s in self.arguments(call)]
+            lines.append(f"    out = f({names})")
+            lines.append(f"    print(mode, {call}, out)")
+            if self.outside:
+                lines.append("    outside(out)")
+            lines.append(f"    print([x.grad for x in ({names},)])" if names else "    print()")
+        return "\n".join(lines)
+
+
+class State:
+    """What a program keeps from call to call: tensors and plain values."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.scale = 1.5
+        self.log: list[Any] = []
+
+
+def given(
+    shape: tuple[int, ...],
+    dtype: str,
+    seed: int,
+    low: float = -2.0,
+    high: float = 2.0,
+    layout: str = "dense",
+    grad: bool = False,
+    special: bool = False,
+    values: tuple[Any, ...] | None = None,
+) -> Any:
+    """A tensor of random values; see `Given`. values: the values themselves, flat."""
+    rng = np.random.default_rng(seed)
+    if values is not None:
+        array = np.array(values).reshape(shape).astype(DTYPES[dtype].np)
+    else:
+        array = _values(rng, shape, dtype, low, high, special)
+    x = _laid_out(array, layout)
+    if grad:
+        x.requires_grad_()
+    return x
+
+
+def _values(rng: Any, shape: tuple[int, ...], dtype: str, low: float, high: float, special: bool) -> Any:
+    kind = DTYPES[dtype].np
+    if dtype == "bool":
+        return rng.integers(0, 2, shape).astype(kind)
+    if not DTYPES[dtype].has_gradient:
+        floor = max(int(low), 0 if dtype.startswith("u") else -128)
+        return rng.integers(floor, max(floor + 1, int(high)), shape).astype(kind)
+    array = rng.uniform(low, high, shape)
+    if special:
+        flat = array.reshape(-1)
+        where = rng.random(flat.size) < 0.2
+        flat[where] = rng.choice(np.array(SPECIAL), int(where.sum()))
+    if DTYPES[dtype].is_complex:
+        array = array + 1j * rng.uniform(low, high, shape)
+    with np.errstate(all="ignore"):
+        return array.astype(kind)
+
+
+def _laid_out(array: Any, layout: str) -> Any:
+    n = array.ndim
+    if layout == "strided" and n:
+        return dg.tensor(np.repeat(array, 2, axis=-1))[..., ::2]
+    if layout == "transposed" and n > 1:
+        return dg.tensor(np.ascontiguousarray(array.T)).permute(*range(n)[::-1])
+    if layout == "backwards" and n:
+        return dg.tensor(np.ascontiguousarray(array[::-1]))[::-1]
+    if layout == "expanded" and n and array.shape[0]:
+        return dg.broadcast_to(dg.tensor(array[:1]), array.shape)
+    if layout == "shifted" and n:
+        wide = np.concatenate([array[:1], array], 0) if array.shape[0] else array
+        return dg.tensor(wide)[1:] if array.shape[0] else dg.tensor(wide)
+    return dg.tensor(array)
+
+
+def outside(results: Any) -> None:
+    """A gradient through a program's results, taken after the call."""
+    total = None
+    for y in results if isinstance(results, (tuple, list)) else (results,):
+        if isinstance(y, dg.Tensor) and y.requires_grad and y.dtype.has_gradient:
+            y = dg.view_as_real(y) if y.dtype.is_complex else y
+            part = (y.to(dg.float64) * 0.5).sum()
+            total = part if total is None else total + part
+    if total is not None:
+        total.backward()
+
+
+def load(program: Program) -> dict[str, Any]:
+    """The namespace in which the program's function has been defined, as a file of its own."""
+    text = "import duograd as dg\nimport numpy as np\n\n" + program.function() + "\n"
+    file = f"/fuzz/program_{program.seed}_{zlib.crc32(text.encode()):08x}.py"
+    linecache.cache[file] = (len(text), None, text.splitlines(True), file)
+    space: dict[str, Any] = {"__name__": "fuzz_program", "State": State, "given": given}
+    exec(compile(text, file, "exec"), space)
+    return space
+
+
+def unload(space: dict[str, Any]) -> None:
+    """Drop a loaded program's text."""
+    linecache.cache.pop(space["program"].__code__.co_filename, None)
