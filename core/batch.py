@@ -15,7 +15,7 @@ import numpy as np
 
 from . import dispatch, tree, vjp
 from .errors import ArgumentError, ArgumentTypeError, AutogradError, ShapeError, VmapError
-from .op import Attrs, GradRule, Op
+from .op import Attrs, GradRule, Op, no_tensor
 from .tape_op import TapeOp
 from .types import DType, Shape, TensorType, normalize_axis
 from .value import Tensor
@@ -110,9 +110,7 @@ class Batcher:
             for x in out:
                 if x is not None and not isinstance(x, (Tensor, int, float, bool, complex, np.generic)) \
                         and not hasattr(x, "kind"):  # fmt: skip
-                    raise ArgumentTypeError(
-                        op.name, f"takes tensors and numbers, got {type(x).__name__}", "pass a tensor"
-                    )
+                    raise no_tensor(op, x)
             return tuple(x.item() if isinstance(x, np.generic) else x for x in out)
         with dispatch.executing(self.outer):
             return self.outer.prepare(op, tuple(out))  # type: ignore[no-any-return]

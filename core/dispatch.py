@@ -141,6 +141,7 @@ def call(executor: Executor, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> A
     inputs = executor.prepare(op, inputs)
     if op.kind != "composite" or (st.keeps is not None and st.keeps(op)):
         outputs = executor.run(op, inputs, attrs)
+        result = outputs[0] if len(outputs) == 1 else outputs
     elif not op.differentiable:
         return op.fn(*inputs, **dict(zip(op.attr_names, attrs)))
     else:
@@ -155,7 +156,7 @@ def call(executor: Executor, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> A
             if x is not None and x.__class__ not in _NUMBERS and x._requires_grad:
                 record(op, inputs, attrs, outputs)
                 break
-    return outputs[0] if len(outputs) == 1 else outputs
+    return result  # of a composite as its body gave it: a tuple of one part stays a tuple
 
 
 def apply_in_place(op: Op, target: Tensor, inputs: tuple[Any, ...], attrs: Attrs) -> Tensor:

@@ -206,9 +206,10 @@ class Op:
         return fn
 
     def values(self, fn: Callable[..., None]) -> Callable[..., None]:
-        """Declare a check of values that eager mode makes before the kernel: `fn(extent, *inputs, **attrs)`.
+        """Declare a check of values: `fn(extent, *inputs, **attrs)`, before the kernel in eager mode.
 
-        extent(x): the smallest and the largest element of an integer or bool tensor that is not empty.
+        extent(x): the smallest and the largest element of an integer or bool tensor that is not empty. A trace
+        has `extent.later(x, refuse)` instead: `refuse(low, high)` is called when the graph has run.
         """
         self.values_rule = fn
         return fn
@@ -377,6 +378,17 @@ class Op:
                     )
         result = self.type_rule(*inputs, **dict(zip(self.attr_names, attrs)))
         return (result,) if isinstance(result, TensorType) else tuple(result)
+
+
+def no_tensor(op: Op, x: Any) -> ArgumentTypeError:
+    """The error for an input that is neither tensor nor number."""
+    if isinstance(x, (list, tuple)):
+        return ArgumentTypeError(
+            op.name, f"takes tensors, got a {type(x).__name__}", "make it one: dg.tensor(...)"
+        )
+    return ArgumentTypeError(
+        op.name, f"takes tensors and numbers, got {type(x).__name__}", "make it a tensor: dg.tensor(...)"
+    )
 
 
 def public(fn: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,7 +7,33 @@ from typing import Any
 
 import numpy as np
 
+from .errors import ArgumentError
 from .types import DType, Shape, uint8
+
+
+def overlaps(shape: Shape, strides: Shape) -> bool:
+    """Whether two elements of a layout may be one place in memory: repeated axes, sliding windows."""
+    if 0 in shape:
+        return False
+    reach = 0
+    for step, n in sorted((abs(st), n) for n, st in zip(shape, strides) if n > 1):
+        if step <= reach:
+            return True
+        reach += (n - 1) * step
+    return any(st == 0 for n, st in zip(shape, strides) if n > 1)
+
+
+def refuse_overlap(target: Any) -> None:
+    """Raise ArgumentError when elements of a tensor, or of one that it is a view of, share memory."""
+    x = target
+    while x is not None:
+        if overlaps(x.shape, x.strides):
+            raise ArgumentError(
+                "in-place",
+                f"elements of {x.type} share memory, so it cannot be changed in place",
+                "clone() it first",
+            )
+        x = x._base
 
 
 class Storage:

@@ -230,7 +230,8 @@ def broadcast_shapes(op: str, *shapes: Shape) -> Shape:
 def normalize_axis(op: str, axis: int, ndim: int, of: TensorType | None = None) -> int:
     """A non-negative axis of x (of type `of`). Raises ArgumentError when it is outside."""
     if not isinstance(axis, (int, np.integer)) or isinstance(axis, bool):
-        raise ArgumentTypeError(op, f"axis={axis!r} is not an integer", "pass an int or a tuple of ints")
+        shown = f"a tensor {axis.type}" if hasattr(axis, "type") else f"{axis!r}"
+        raise ArgumentTypeError(op, f"axis={shown} is not an integer", "pass an int or a tuple of ints")
     if not -ndim <= axis < ndim:
         legal = (
             f"use an axis from {-ndim} to {ndim - 1}" if ndim else "the tensor has no axes: leave axis out"

@@ -191,6 +191,19 @@ def attach(op: Any, inputs: tuple[Any, ...], attrs: Attrs, outputs: tuple[Any, .
     return outputs
 
 
+def refuse_leaf(target: Tensor) -> None:
+    """Raise AutogradError when a change on the tape would be one of a leaf that requires a gradient, or of its view."""
+    leaf: Any = target
+    while leaf is not None and not (leaf._requires_grad and leaf._node is None):
+        leaf = leaf._base
+    if target._requires_grad and leaf is not None:
+        what = "a leaf" if leaf is target else f"a view of a leaf {leaf.type}"
+        raise AutogradError(
+            "in-place", f"{what} that requires a gradient ({target.type}) cannot be changed in place",
+            "do it under dg.no_grad(), or work on x.clone()",
+        )  # fmt: skip
+
+
 def mark() -> int:
     """A number between those of the nodes recorded before and after this call."""
     return next(_sequence)

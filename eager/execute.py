@@ -11,8 +11,9 @@ from ..core import dispatch, vjp
 from ..core.backend import Operand, Program, Scalar, get_backend, normalize_device
 from ..core.errors import ArgumentTypeError, AutogradError, DeviceError, ShapeError, user_place
 from ..core.lower import copy
-from ..core.op import REGISTRY, Attrs, Op
+from ..core.op import REGISTRY, Attrs, Op, no_tensor
 from ..core.op_lower import lower_op
+from ..core.storage import refuse_overlap
 from ..core.types import TensorType
 from ..core.value import Tensor
 from ..core.vjp import record
@@ -162,14 +163,8 @@ class EagerExecutor:
                 x = x.item() if isinstance(x, np.generic) else from_numpy(x)
             elif isinstance(x, (int, float)) and x.__class__ not in NUMBERS:
                 x = int(x) if isinstance(x, int) else float(x)  # an IntEnum and the like
-            elif isinstance(x, (list, tuple)):
-                raise ArgumentTypeError(
-                    op.name, f"takes tensors, got a {type(x).__name__}", "make it one: dg.tensor(...)"
-                )
             elif x is not None and not isinstance(x, (Tensor, int, float, complex)):
-                raise ArgumentTypeError(
-                    op.name, f"takes tensors and numbers, got {type(x).__name__}", "pass a tensor"
-                )
+                raise no_tensor(op, x)
             out.append(x)
         if not any(isinstance(x, Tensor) for x in out) and op.input_names and not op.creates:
             if op.variadic and not out:
@@ -369,6 +364,7 @@ class EagerExecutor:
                 f"the result {t} does not fit in place into {into.type}",
                 "use the out-of-place form (x = x + y), or convert the other operand",
             )
+        refuse_overlap(into)
 
     # -- in-place, values, state ----------------------------------------------------------------
 
@@ -382,17 +378,16 @@ class EagerExecutor:
     def write(self, target: Any, value: Any) -> Any:
         """Replace the target's values (and history) by the value's."""
         track = dispatch.state.grad and (target._requires_grad or value._requires_grad)
-        if track and target._requires_grad and target._node is None and target._base is None:
-            raise AutogradError(
-                "in-place", f"a leaf that requires a gradient ({target.type}) cannot be changed in place",
-                "do it under dg.no_grad(), or work on x.clone()",
-            )  # fmt: skip
+        if track:
+            vjp.refuse_leaf(target)
         if value._layout.type != target._layout.type:
             raise ShapeError(
                 "in-place",
                 f"{value.type} does not fit in place into {target.type}",
                 "convert or reshape the value",
             )
+        if target._base is not None or not target._layout.contiguous:
+            refuse_overlap(target)
         self._copy(value, target)
         target._bump()
         if track:

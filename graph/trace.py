@@ -9,8 +9,17 @@ import numpy as np
 
 from ..core import dispatch, vjp
 from ..core.backend import normalize_device
-from ..core.errors import ArgumentTypeError, AutogradError, DeviceError, ShapeError, TraceError, user_place
-from ..core.op import Attrs, Op
+from ..core.errors import (
+    DeviceError,
+    DuogradError,
+    Place,
+    ShapeError,
+    TraceError,
+    line_of,
+    user_place,
+)
+from ..core.op import REGISTRY, Attrs, Op, no_tensor
+from ..core.storage import refuse_overlap
 from ..core.value import Tensor
 from .ir import Graph, Node, Number, Value
 from .rest import resting
@@ -37,7 +46,10 @@ class Trace:
     """One tracing of a function: an executor behind the door, and what it has recorded.
 
     host: makes and reads eager tensors (the eager executor); breaker: called to read a value while tracing.
+    checks: whether values are looked at, as `Op.values` rules ask for.
     """
+
+    watches = True
 
     def __init__(self, name: str, host: Any, breaker: Any = None):
         self.graph = Graph(name)
@@ -116,7 +128,8 @@ class Trace:
 
     def live(self) -> list[Value]:
         """Values computed in the current graph that Python or the tape can still reach, in program order."""
-        reachable = {x._value for x in self.symbols} | {x._storage.value for x in self.symbols}
+        reachable = {x._value for x in self.symbols}
+        reachable |= {x._storage.value for x in self.symbols if x._storage.value is not None}
         here = {v for node in self.graph.nodes for v in node.outputs}
         return sorted(reachable & here, key=self._serial.__getitem__)
 
@@ -174,9 +187,7 @@ class Trace:
             elif isinstance(x, np.ndarray):
                 x = self.constant(x, "cpu")
             elif x is not None and not isinstance(x, (*_NUMBERS, Number)):
-                raise ArgumentTypeError(
-                    op.name, f"takes tensors and numbers, got {type(x).__name__}", "use dg.tensor(...)"
-                )
+                raise no_tensor(op, x)
             out.append(x)
         if op.input_names and not any(isinstance(x, Symbol) for x in out) and not op.creates:
             out = [self.constant(np.asarray(x, _DEFAULTS.get(type(x))), "cpu")
@@ -198,6 +209,8 @@ class Trace:
             )
         device = devices.pop() if devices else normalize_device(op.attrs_dict(attrs).get("device") or "cpu")
         values = [self._use(x._value) if isinstance(x, Symbol) else x for x in inputs]
+        if op.values_rule is not None and self.watches and self.breaker is not None:
+            op.values_rule(_Extent(self), *inputs, **op.attrs_dict(attrs))
         node = Node(op, values, attrs, out_types, device, user_place(2))
         node.again = dispatch.state.again
         self.graph.nodes.append(node)
@@ -212,6 +225,7 @@ class Trace:
                         f"the result {t} does not fit in place into {target.type}",
                         "use the out-of-place form",
                     )
+                refuse_overlap(target)
                 self._set(target, value)
             return into
         if op.is_view:
@@ -248,17 +262,15 @@ class Trace:
     def write(self, target: Any, value: Any) -> Any:
         target, value = self.face(target), self.face(value)
         track = dispatch.state.grad and (target._requires_grad or value._requires_grad)
-        if track and target._requires_grad and target._node is None and target._base is None:
-            raise AutogradError(
-                "in-place", f"a leaf that requires a gradient ({target.type}) cannot be changed in place",
-                "do it under dg.no_grad(), or work on x.clone()",
-            )  # fmt: skip
+        if track:
+            vjp.refuse_leaf(target)
         if value.type != target.type:
             raise ShapeError(
                 "in-place",
                 f"{value.type} does not fit in place into {target.type}",
                 "convert or reshape the value",
             )
+        refuse_overlap(target)
         if track:
             self._rebase(target, value)
         self._set(target, value._value)
@@ -314,7 +326,12 @@ class Trace:
 
     def check(self, x: Any, refuse: Any) -> None:
         if self.breaker is not None:  # the backward graph is not watched: its matrices have been forward
-            self.checks.append((self.face(x), refuse))
+            self.checks.append((self.face(x), _at(user_place(2), refuse)))
+
+    def take_checks(self) -> list[tuple[Value, Any]]:
+        """The checks since the last call, with the values in the current graph that they look at."""
+        taken, self.checks = [(self._use(self.face(x)._value), refuse) for x, refuse in self.checks], []
+        return taken
 
     def number(self, owner: Any, key: str) -> Any:
         found = self.numbers.get((id(owner), key))
@@ -336,6 +353,38 @@ class Trace:
 
     def set_random_state(self, generator: Any, state: int) -> None:
         self.drawn[id(generator)] = (generator, state)
+
+
+class _Extent:
+    """What `Op.values` rules ask a trace for: the range of an index, when the graph has run."""
+
+    def __init__(self, trace: Trace):
+        self.trace = trace
+
+    def later(self, index: Symbol, refuse: Any) -> None:
+        source = self.trace._origin.get(index._value)
+        if source is not None and source.key == "constant":
+            array = source.tensor._array()
+            refuse(int(array.min()), int(array.max()))
+            return
+        with dispatch.set_grad(False):
+            for name, side in (
+                ("min", lambda a: refuse(int(a), int(a))),
+                ("max", lambda a: refuse(int(a), int(a))),
+            ):
+                self.trace.check(dispatch.apply(REGISTRY[name], (index,), REGISTRY[name].defaults), side)
+
+
+def _at(place: Place | None, refuse: Any) -> Any:
+    """`refuse`, whose error names the line where the trace met the check."""
+
+    def run(array: Any) -> None:
+        try:
+            refuse(array)
+        except DuogradError as e:
+            raise type(e)(e.op, e.message, e.fix, line_of(place)) from None
+
+    return run
 
 
 def effects(trace: Trace) -> tuple[list[tuple[Any, Symbol]], list[tuple[Any, Any]]]:

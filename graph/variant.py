@@ -12,12 +12,12 @@ from typing import Any
 
 from ..core import dispatch, vjp
 from ..core.backend import get_backend, scalar_bits
-from ..core.errors import AutogradError, RetraceError, TraceError, user_place
-from ..core.op import GradRule
+from ..core.errors import AutogradError, RetraceError, TraceError
 from .aliases import Aliases, check_aliases
 from .arena import Need
 from .arguments import Arguments, Slot, empty_slots, fill, flatten
 from .compile import Compiled, compile_graph
+from .ending import Ending, broken, look_at
 from .guards import ReadRecorder, compile_guards, grad_guard, tensor_guard
 from .ir import Graph
 from .symbol import Symbol
@@ -105,119 +105,37 @@ class Runner:
         return outputs
 
 
-class _FunctionOp:
-    """What stands on the tape for a call of a graph."""
-
-    variadic = False
-    attr_names: tuple[str, ...] = ()
-
-    def __init__(self, name: str):
-        self.name = name
-
-
 class Segment:
     """A stretch of the function between two reads of a value.
 
     released: tensors whose `.grad` is given up before it runs; carries: (output, key) kept for later
-    segments; read: the output whose value decides (None: the last segment); children: the next segment by
-    the bytes of that value.
+    segments; checks: (output, who may refuse it); first: what checks before
+    the run, where the graph writes; read: the output whose value decides (None: the last segment);
+    children: the next segment by the bytes of that value.
     """
 
-    __slots__ = ("carries", "children", "ending", "read", "released", "runner")
+    __slots__ = ("carries", "checks", "children", "ending", "first", "read", "released", "runner")
 
     def __init__(self, runner: Runner):
         self.runner = runner
         self.released: list[Any] = []
         self.carries: list[tuple[int, Any]] = []
+        self.checks: list[tuple[int, Any]] = []
+        self.first: Segment | None = None
         self.read: int | None = None
         self.children: dict[bytes, Segment] = {}
         self.ending: Ending | None = None
 
-
-class Ending:
-    """What happens after the last segment of a path: effects, results, and the way back."""
-
-    def __init__(self) -> None:
-        self.written: list[Any] = []
-        self.written_args: list[int] = []
-        self.grads: list[tuple[Any, int | None]] = []
-        self.arg_grads: list[tuple[int, int | None]] = []
-        self.drawn: list[tuple[Any, int]] = []
-        self.structure: Any = None
-        self.returned: list[tuple[str, Any]] = []
-        self.views: list[tuple[str, Any, Any]] = []
-        self.single: int | None = None
-        self.changes: list[tuple[Any, Any]] = []
-        self.backward: Runner | None = None
-        self.saved: list[tuple[Any, str, Any]] = []
-        self.present: list[bool] = []
-        self.checks: list[tuple[int, Any]] = []
-        self.differentiable: list[tuple[str, Any]] = []
-        self.roots: list[tuple[str, Any]] = []
-
-    def finish(
-        self, variant: Variant, tensors: list[Any], outputs: list[Any], carried: dict[Any, Any]
-    ) -> Any:
-        """Let the effects take place and build the result."""
+    def run(self, tensors: list[Any], carried: dict[Any, Any]) -> list[Any]:
+        """The outputs of a call. Raises what a check raises, before any effect."""
+        if self.first is not None:
+            self.first.run(tensors, carried)
+        for owner in self.released:  # replaced by this call and not read: their memory serves it
+            owner._grad = None
+        outputs = self.runner(tensors, carried)
         for place, refuse in self.checks:
             refuse(outputs[place]._array())
-        for t in self.written:
-            t._storage.version += 1
-        for position in self.written_args:
-            tensors[position]._storage.version += 1
-        for owner, k in self.grads:
-            owner._grad = None if k is None else outputs[k]
-        for position, k in self.arg_grads:
-            tensors[position]._grad = None if k is None else outputs[k]
-        for generator, count in self.drawn:
-            generator._offset += count
-        found = {"arg": tensors, "output": outputs}
-        if self.views:
-            found["view"] = [look(found[kind][k] if kind in found else k) for kind, k, look in self.views]
-        if self.backward is not None:
-            self._attach(variant, tensors, outputs, carried, found)
-        if self.single is not None and not self.changes:
-            return outputs[self.single]
-        results = [found[kind][k] if kind in found else k for kind, k in self.returned]
-        for change, value in self.changes:
-            change.apply(fill(value, results))
-        return fill(self.structure, results)
-
-    def _attach(
-        self, variant: Variant, tensors: list[Any], outputs: list[Any], carried: dict[Any, Any], found: Any
-    ) -> None:
-        """Put the call on the tape: results, and what was changed, get one node whose rule runs the backward graph.
-
-        found: tensors by the kind of place.
-        """
-        pick = {"arg": tensors.__getitem__, "output": outputs.__getitem__, "carry": carried.__getitem__}
-        inputs = [pick[kind](k) if kind == "arg" else k for kind, k in self.differentiable]
-        values = {key: k if kind == "tensor" else pick[kind](k) for key, kind, k in self.saved}
-        saved = {f"saved {n}": (t._alias(), t._get_version()) for n, t in enumerate(values.values())}
-        keys, backward, present = list(values), self.backward, self.present
-        assert backward is not None
-
-        def rule(gs: tuple[Any, ...], *kept: Any) -> tuple[Any, ...]:
-            if dispatch.state.grad:
-                return variant.again(tensors, inputs, gs)
-            given: dict[Any, Any] = dict(zip(keys, kept))
-            for n, g in enumerate(gs):
-                given["cotangent", n] = g
-            grads = iter(backward([], given))
-            return tuple(next(grads) if p else None for p in present)
-
-        roots = [found[kind][k] if kind in found else k for kind, k in self.roots]
-        node = vjp.Node(
-            _FunctionOp(variant.name), (), tuple(vjp._edge(t) for t in inputs), GradRule(rule, ("gs", *saved)), saved,
-            tuple(y.type for y in roots), user_place(2),
-        )  # fmt: skip
-        for k, ((kind, _), y) in enumerate(zip(self.roots, roots)):
-            if kind in ("arg", "tensor"):  # changed in place by what has a gradient
-                changed = y._alias()
-                changed._node, changed._index, changed._requires_grad = node, k, True
-                _host()._rebase(y, changed)
-            else:
-                y._node, y._index, y._requires_grad = node, k, True
+        return outputs
 
 
 class Variant:
@@ -238,11 +156,9 @@ class Variant:
     def run(self, tensors: list[Any]) -> Any:
         """Run on the call's tensors. An outcome not seen before is traced."""
         segment, outcomes = self.root, []
-        for owner in segment.released:  # replaced by this call and not read: their memory serves it
-            owner._grad = None
         carried: dict[Any, Any] = {}
         while True:
-            outputs = segment.runner(tensors, carried)
+            outputs = segment.run(tensors, carried)
             if segment.read is None:
                 return segment.ending.finish(self, tensors, outputs, carried)
             for k, key in segment.carries:
@@ -345,7 +261,7 @@ class Path:
             if collecting:
                 _settle()
                 gc.enable()
-        outputs = segment.runner(self.tensors, self.carried)
+        outputs = segment.run(self.tensors, self.carried)
         return segment.ending.finish(self.variant, self.tensors, outputs, self.carried)
 
     def prepare(self) -> Any:
@@ -366,6 +282,9 @@ class Path:
                     result = variant.call(
                         *fill(variant.kept.args, symbols), **fill(variant.kept.kwargs, symbols)
                     )
+            except Exception:
+                self._check_so_far(trace)
+                raise
             finally:  # what it changed outside takes place when the graph has run
                 self.effects = recorder.effects
                 for effect in reversed(recorder.effects):
@@ -384,6 +303,13 @@ class Path:
         variant.check = variant.guards.check
         return segment
 
+    def _check_so_far(self, trace: Trace) -> None:
+        """Raise what eager mode would have raised before the function did."""
+        if trace.checks and trace.depth >= self.known:
+            checks = trace.take_checks()
+            trace.graph.writes, trace.graph.outputs = [], [v for v, _ in checks]
+            _checking(trace.graph, trace.sources, checks).run(self.tensors, self.carried)
+
     def _link(self, segment: Segment) -> None:
         if self.after is None:
             self.variant.root = segment
@@ -396,17 +322,20 @@ class Path:
             face._leaked("read")
         depth = trace.depth
         if depth < self.known:
+            trace.checks.clear()
             trace.next_graph(trace.graph.name)
             return self.outcomes[depth]
         live = trace.live()
         graph, sources = trace.graph, trace.sources
         value = trace._use(face._value)
-        graph.outputs = [*live, value]
+        checks = trace.take_checks()
+        graph.outputs = [*live, value, *(v for v, _ in checks)]
         segment = Segment(_runner(graph, sources))
+        segment.checks = [(len(live) + 1 + k, refuse) for k, (_, refuse) in enumerate(checks)]
         segment.carries = [(k, trace._serial[v]) for k, v in enumerate(live)]
         segment.read = len(live)
         self._link(segment)
-        outputs = segment.runner(self.tensors, self.carried)
+        outputs = segment.run(self.tensors, self.carried)
         for k, key in segment.carries:
             self.carried[key] = outputs[k]
         outcome = outputs[segment.read]._array()
@@ -443,10 +372,11 @@ class Path:
         for tensor, _ in writes:
             face = trace.face(trace.lifted[id(tensor)][1])
             ends.setdefault(id(face), (self._place(tensor), face))
-        roots = [  # what backward() inside the function has used up comes out without history
-            (place, y) for place, y in ends.values()
-            if dispatch.state.grad and y._requires_grad and y._node is not None and vjp.has_tape(y)
-        ]  # fmt: skip
+        roots = [
+            (place, y)
+            for place, y in ends.values()
+            if dispatch.state.grad and y._requires_grad and y._node is not None
+        ]
         for tensor, symbol in writes:
             original = trace.lifted[id(tensor)][1]
             target = trace._use(trace.inputs[id(original)])
@@ -461,11 +391,20 @@ class Path:
                     (self.args.get(id(tensor), tensor), k)
                 )
         end.drawn = list(trace.drawn.values())
-        end.checks = [(output(symbol), refuse) for symbol, refuse in trace.checks]
+        checks = trace.take_checks()
+        roots = self._with_tape(trace, end, roots)
+        first = None
+        if checks and (graph.writes or end.grads or end.arg_grads):
+            kept = graph.outputs, graph.writes
+            graph.outputs, graph.writes = [v for v, _ in checks], []
+            first, checks = _checking(graph.copy(), list(sources), checks), []
+            graph.outputs, graph.writes = kept
+        places = [(len(graph.outputs) + k, refuse) for k, (_, refuse) in enumerate(checks)]
+        graph.outputs += [v for v, _ in checks]
         if roots:
             self._backward(trace, end, graph, sources, roots)
         segment = Segment(_runner(graph, sources))
-        segment.ending = end
+        segment.ending, segment.checks, segment.first = end, places, first
         if trace.depth == (1 if roots else 0) and not trace.grad_reads:
             segment.released = [owner for owner, _ in end.grads]
         return segment
@@ -496,10 +435,24 @@ class Path:
                 continue
             base, place = base_of(face)
             if face is not base:
-                end.views.append((*place, _look(face)))
+                end.views.append((*place, look_at(face)))
                 place = "view", len(end.views) - 1
             places.append(place)
         return places
+
+    def _with_tape(self, trace: Trace, end: Ending, roots: list[Any]) -> list[Any]:
+        """The roots whose gradient can be taken after the call; others raise what eager mode raises, when asked."""
+        good = []
+        leaves = [s for _, s in trace.lifted.values() if s._requires_grad]
+        for place, y in roots:
+            if not vjp.has_tape(y):
+                try:
+                    vjp.walk([y], [y], leaves, retain_graph=True)
+                except AutogradError as e:
+                    end.broken.append((place, broken(y, e)))
+                    continue
+            good.append((place, y))
+        return good
 
     def _backward(self, trace: Trace, end: Ending, forward: Any, sources: list[Source], roots: Any) -> None:
         """The backward graph: from gradients of the outputs to gradients of all leaves; what it reads is carried."""
@@ -539,23 +492,11 @@ class Path:
         end.backward = _runner(graph, trace.sources)
 
 
-def _look(face: Symbol) -> Any:
-    """What makes an eager view, or alias without history, of the tensor that stands for a symbol's whole memory."""
-    steps: list[Any] = []
-    x: Any = face
-    while x._base is not None:
-        steps.append(x._view)
-        x = x._base
-    steps.reverse()
-    plain = face._detached or not steps
-
-    def look(base: Any) -> Any:
-        with dispatch.set_grad(False):
-            for op, attrs in steps:
-                base = dispatch.apply(op, (base,), attrs)
-        return base._alias() if plain else base
-
-    return look
+def _checking(graph: Any, sources: list[Source], checks: list[tuple[Any, Any]]) -> Segment:
+    """A segment that only computes and checks the outputs of a graph."""
+    segment = Segment(_runner(graph, sources))
+    segment.checks = [(k, refuse) for k, (_, refuse) in enumerate(checks)]
+    return segment
 
 
 def _runner(graph: Any, sources: list[Source]) -> Runner:

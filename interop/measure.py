@@ -88,7 +88,7 @@ def compare(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Comparison:
             if mode == "eager":
                 out = function._fn(*args, **kwargs)
             else:
-                outputs = segment.runner(path.tensors, path.carried)
+                outputs = segment.run(path.tensors, path.carried)
                 out = segment.ending.finish(path.variant, path.tensors, outputs, path.carried)
             found = {f"result {k}": leaf for k, leaf in enumerate(_leaves(out))}
             results.append({**found, **snapshot.state()})

@@ -33,6 +33,7 @@ OUTSIDE = {
     "backends/cpu/vecmath_measure.py": {"mpmath"},
     "bench": {
         "duograd",
+        "ml_dtypes",
         "torch",
         "jax",
         "jaxlib",

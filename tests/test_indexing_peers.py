@@ -210,21 +210,30 @@ def test_dtypes_of_assignment(dtype):
     np.testing.assert_array_equal(got.numpy(), want)
 
 
-def test_a_graph_reads_nan_outside_and_writes_nothing_there():
-    at = dg.tensor([1, 9])
-    read = dg.function(lambda x, i: x[i])(dg.tensor(np.ones((3, 2), np.float32)), at).numpy()
-    assert np.isnan(read[1]).all()
-    np.testing.assert_array_equal(read[0], 1)
+def _put(x, i):
+    x += 1
+    x[i] = 5
+    return x
 
-    @dg.function
-    def put(x, i):
-        y = x.clone()
-        y[i] = 5
-        return y
 
-    np.testing.assert_array_equal(put(dg.tensor([1, 2, 3]), at).numpy(), [1, 5, 3])
-    pairs = dg.function(lambda x, i: x[i, i])(dg.tensor(np.ones((3, 2), np.float32)), at).numpy()
-    assert np.isnan(pairs[1])
+@pytest.mark.parametrize(
+    "fn",
+    [lambda x, i: x[i], lambda x, i: x[i, i], _put, lambda x, i: dg.take(x, i, axis=0) if x[0, 0] > 0 else x],
+)
+def test_a_graph_refuses_an_index_outside_at_every_call_and_changes_nothing(fn):
+    x, step = dg.tensor(np.ones((3, 3), np.float32)), dg.function(fn)
+    for at in ([1, 9], [1, 0], [-9, 2], [2, 1]):
+        said = []
+        for f in (fn, step):
+            y = x.clone()
+            try:
+                f(y, dg.tensor(at))
+            except dg.errors.IndexingError as e:
+                said.append((e.op, e.message, e.fix, e.line))
+                if f is step:
+                    np.testing.assert_array_equal(y.numpy(), 1)
+        assert len(said) == (0 if max(map(abs, at)) < 3 else 2)
+        assert len(set(said)) <= 1
 
 
 @pytest.mark.parametrize(

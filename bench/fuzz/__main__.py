@@ -68,7 +68,10 @@ def _lead(options: Any) -> int:
             print(f"-- {done} programs, {failures} differ, {rate:.1f} a second", flush=True)
         time.sleep(0.05)
     seconds = time.perf_counter() - start
-    print(f"{done} programs from seed {options.seed} in {seconds:.0f} s: {failures} differ; {refused} refused by graph mode as documented")
+    print(
+        f"{done} programs from seed {options.seed} in {seconds:.0f} s: {failures} differ; "
+        f"{refused} refused by graph mode as documented"
+    )
     print("  " + ", ".join(f"{k}: {n}" for k, n in tally.most_common()))
     return 1 if failures else 0
 
@@ -85,7 +88,7 @@ def _work(options: Any) -> int:
     """Run a slice of programs in this process."""
     from ...core.op import REGISTRY  # noqa: F401
     from .build import draw
-    from .judge import judge, run
+    from .judge import judge
     from .shrink import shrink
 
     faulthandler.enable()
@@ -104,7 +107,10 @@ def _work(options: Any) -> int:
             found = judge(program)
         except Exception:
             failures += 1
-            print(f"seed {seed}: the fuzzer itself failed\n{program or ''}\n{traceback.format_exc()}", flush=True)
+            print(
+                f"seed {seed}: the fuzzer itself failed\n{program or ''}\n{traceback.format_exc()}",
+                flush=True,
+            )
             continue
         done += 1
         tally["steps"] += len(program.steps)

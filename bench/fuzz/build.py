@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 from typing import Any  # noqa: F401
 
+import duograd as dg
 import numpy as np
 
-import duograd as dg
-
 from ...core.op import REGISTRY
+from .effects import TEMPERS
 from .program import Given, Program, State, Step, given
-from .steps import FLOATS, INTEGERS, TEMPERS, Hand, call_sample
+from .steps import FLOATS, INTEGERS, Hand, call_sample
 
 SIZES = (1, 2, 3, 4, 5, 7)
 LARGE = (16, 17, 33, 65, 130)
@@ -64,7 +64,9 @@ def draw(seed: int) -> Program:
             break
     names = [n for s in steps for n in s.makes if isinstance(hand.space.get(n), dg.Tensor)]
     last = names[-1:] or hand.names[-1:]
-    returns = list(dict.fromkeys([*rng.sample(names, min(len(names), rng.choice((0, 1, 2)))), *last])) or ["None"]
+    returns = list(dict.fromkeys([*rng.sample(names, min(len(names), rng.choice((0, 1, 2)))), *last])) or [
+        "None"
+    ]
     if rng.random() < 0.1 and hand.names:
         returns.append(rng.choice(hand.names))
     used = _used(hand.new, steps, returns)
@@ -73,7 +75,9 @@ def draw(seed: int) -> Program:
         calls += [_sizes(rng), sizes]
     elif rng.random() < 0.3:
         calls.append(sizes)
-    return Program(seed, used, state, tuple(steps), tuple(dict.fromkeys(returns)), tuple(calls), rng.random() < 0.5)
+    return Program(
+        seed, used, state, tuple(steps), tuple(dict.fromkeys(returns)), tuple(calls), rng.random() < 0.5
+    )
 
 
 def _sizes(rng: random.Random) -> dict[str, int]:
@@ -117,7 +121,6 @@ def _attempt(hand: Hand, step: Step) -> bool:
     """Run a step on the first call's values; whether it raises."""
     body = "\n".join("    " + line for line in step.text.split("\n"))
     names = [n for n in hand.space if n[0] in "vx" and n[1:].isdigit()]
-    kept = [n for n in (*names, *step.makes)]
     text = f"def step({', '.join(names)}):\n{body}\n    return {{k: v for k, v in locals().items()}}"
     space = dict(hand.space)
     try:
@@ -130,7 +133,7 @@ def _attempt(hand: Hand, step: Step) -> bool:
     for n in step.makes:
         if n not in made:
             return True
-    for n in dict.fromkeys(kept):
+    for n in dict.fromkeys((*names, *step.makes)):
         x = made.get(n)
         if isinstance(x, dg.Tensor) and x.size <= ELEMENTS:
             hand.space[n] = x

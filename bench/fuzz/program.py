@@ -7,9 +7,9 @@ import re
 import zlib
 from typing import Any, NamedTuple
 
-import numpy as np
-
 import duograd as dg
+import numpy as np
+from numpy import inf, nan
 
 from ...core.types import DTYPES
 
@@ -46,7 +46,14 @@ class Given(NamedTuple):
         if self.layout.startswith("view of "):
             return f"{self.layout[8:]}.detach()[...]"
         row = [repr(self.shape(sizes)), repr(self.dtype), f"seed={seed}"]
-        fields = {"low": -2.0, "high": 2.0, "layout": "dense", "grad": False, "special": False, "values": None}
+        fields = {
+            "low": -2.0,
+            "high": 2.0,
+            "layout": "dense",
+            "grad": False,
+            "special": False,
+            "values": None,
+        }
         row += [f"{k}={getattr(self, k)!r}" for k, default in fields.items() if getattr(self, k) != default]
         return f"given({', '.join(row)})"
 
@@ -96,7 +103,7 @@ class Program(NamedTuple):
     def __str__(self) -> str:
         """A Python file that runs it in both modes."""
         lines = ["import duograd as dg", "import numpy as np",
-                 "from duograd.bench.fuzz.program import State, given, outside", "",
+                 "from duograd.bench.fuzz.program import State, given, inf, nan, outside", "",
                  self.function(), "", "for mode in ('eager', 'graph'):",
                  f"    dg.manual_seed({self.seed % 1000})", *("    " + s for s in self.setting()),
                  "    f = dg.function(program, mode=mode)"]  # fmt: skip
@@ -194,7 +201,13 @@ def load(program: Program) -> dict[str, Any]:
     text = "import duograd as dg\nimport numpy as np\n\n" + program.function() + "\n"
     file = f"/fuzz/program_{program.seed}_{zlib.crc32(text.encode()):08x}.py"
     linecache.cache[file] = (len(text), None, text.splitlines(True), file)
-    space: dict[str, Any] = {"__name__": "fuzz_program", "State": State, "given": given}
+    space: dict[str, Any] = {
+        "__name__": "fuzz_program",
+        "State": State,
+        "given": given,
+        "nan": nan,
+        "inf": inf,
+    }
     exec(compile(text, file, "exec"), space)
     return space
 

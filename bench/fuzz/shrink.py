@@ -54,7 +54,7 @@ def _smaller(p: Program) -> Iterator[Program]:
                     yield later
     for k, x in enumerate(p.inputs):
         for plainer in _plainer(x):
-            yield p._replace(inputs=p.inputs[:k] + (plainer,) + p.inputs[k + 1 :])
+            yield p._replace(inputs=(*p.inputs[:k], plainer, *p.inputs[k + 1 :]))
     for name in p.sizes[0]:
         for n in (1, 2):
             if any(s[name] > n for s in p.sizes):

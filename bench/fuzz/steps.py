@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 import duograd as dg
+import numpy as np
 
 from ...core.op import REGISTRY, Ints, Op, Sample
 from ...core.types import DTYPES, DType
@@ -99,11 +99,17 @@ PUBLIC_OPS = [
 ]
 POINTWISE = [op for op in PUBLIC_OPS if op.kind == "pointwise" and op.samples]
 SAMPLED = [(op, s) for op in PUBLIC_OPS for s in op.samples]
-REDUCTIONS = [op for op in PUBLIC_OPS if {"axis", "keepdims"} <= set(op.attr_names) and len(op.input_names) == 1]
+REDUCTIONS = [
+    op for op in PUBLIC_OPS if {"axis", "keepdims"} <= set(op.attr_names) and len(op.input_names) == 1
+]
 ALONG = [
-    op for op in PUBLIC_OPS
-    if len(op.input_names) == 1 and op not in REDUCTIONS and not op.variadic and set(op.attr_names) & set(AXIS_WORDS)
-]  # fmt: skip
+    op
+    for op in PUBLIC_OPS
+    if len(op.input_names) == 1
+    and op not in REDUCTIONS
+    and not op.variadic
+    and set(op.attr_names) & set(AXIS_WORDS)
+]
 
 
 # -- computing -----------------------------------------------------------------------------
@@ -136,7 +142,9 @@ def operator(h: Hand) -> Step | None:
     x = h.tensor(is_number) or h.tensor()
     if x is None:
         return None
-    sign = h.rng.choice(("+", "-", "*", "+", "-", "*", "/", "//", "%", "**", "<", ">=", "==", "!=", "&", "|", "^", "<<"))
+    sign = h.rng.choice(
+        ("+", "-", "*", "+", "-", "*", "/", "//", "%", "**", "<", ">=", "==", "!=", "&", "|", "^", "<<")
+    )
     other = h.number() if sign == "**" or h.rng.random() < 0.35 else h.like(h.space[x])
     if other is None:
         return None
@@ -150,11 +158,30 @@ def unary(h: Hand) -> Step | None:
     if x is None:
         return None
     y = h.fresh()
-    form = h.rng.choice((
-        "-{x}", "abs({x})", "{x}.exp()", "dg.relu({x})", "{x}.sigmoid()", "dg.tanh({x})", "{x} ** 2", "{x}.clone()",
-        "~({x} > 0)", "{x}.detach()", "dg.gelu({x})", "{x}.clip(-1, 1)", "{x}.sqrt()", "dg.sin({x})", "dg.log({x})",
-        "1 / {x}", "{x} * {x}", "dg.where({x} > 0, {x}, {x} * 0.5)", "dg.silu({x})", "{x}.round()",
-    ))  # fmt: skip
+    form = h.rng.choice(
+        (
+            "-{x}",
+            "abs({x})",
+            "{x}.exp()",
+            "dg.relu({x})",
+            "{x}.sigmoid()",
+            "dg.tanh({x})",
+            "{x} ** 2",
+            "{x}.clone()",
+            "~({x} > 0)",
+            "{x}.detach()",
+            "dg.gelu({x})",
+            "{x}.clip(-1, 1)",
+            "{x}.sqrt()",
+            "dg.sin({x})",
+            "dg.log({x})",
+            "1 / {x}",
+            "{x} * {x}",
+            "dg.where({x} > 0, {x}, {x} * 0.5)",
+            "dg.silu({x})",
+            "{x}.round()",
+        )
+    )
     return Step(f"{y} = {form.format(x=x)}", (y,))
 
 
@@ -209,12 +236,21 @@ def softmax_like(h: Hand) -> Step | None:
     if x is None:
         return None
     y = h.fresh()
-    form = h.rng.choice((
-        "dg.softmax({x}, axis={a})", "dg.log_softmax({x}, axis={a})", "dg.logsumexp({x}, axis={a})",
-        "{x} - {x}.mean(axis={a}, keepdims=True)", "dg.layer_norm({x}, {n})", "dg.rms_norm({x}, {n})",
-        "{x} / ({x} * {x}).sum(axis={a}, keepdims=True)", "({x} * {x}).sum(axis={a})", "dg.cumsum({x}, axis={a})",
-        "{x} / {x}.abs().max(axis={a}, keepdims=True)", "dg.sort({x}, axis={a})[0]",
-    ))  # fmt: skip
+    form = h.rng.choice(
+        (
+            "dg.softmax({x}, axis={a})",
+            "dg.log_softmax({x}, axis={a})",
+            "dg.logsumexp({x}, axis={a})",
+            "{x} - {x}.mean(axis={a}, keepdims=True)",
+            "dg.layer_norm({x}, {n})",
+            "dg.rms_norm({x}, {n})",
+            "{x} / ({x} * {x}).sum(axis={a}, keepdims=True)",
+            "({x} * {x}).sum(axis={a})",
+            "dg.cumsum({x}, axis={a})",
+            "{x} / {x}.abs().max(axis={a}, keepdims=True)",
+            "dg.sort({x}, axis={a})[0]",
+        )
+    )
     t = h.space[x]
     return Step(f"{y} = {form.format(x=x, a=h.axis(t), n=(t.shape[-1],))}", (y,))
 
@@ -230,7 +266,9 @@ def product(h: Hand) -> Step | None:
     if t.ndim >= 2 and k == 0:
         return Step(f"{y} = {x}.mT @ {x}", (y,))
     if other is not None and h.space[other].ndim >= 2 and k == 1:
-        return Step(f"{y} = dg.linear({x}, {other})" if h.space[other].ndim == 2 else f"{y} = {x} @ {other}.mT", (y,))
+        return Step(
+            f"{y} = dg.linear({x}, {other})" if h.space[other].ndim == 2 else f"{y} = {x} @ {other}.mT", (y,)
+        )
     w = add_given(h, (t.shape[-1], h.rng.choice((1, 3, 5, 16))), t.dtype.name)
     tail = h.rng.choice(("", " + 1", ".tanh()", " * 0.5"))
     return Step(f"{y} = ({x} @ {w}){tail}", (y,))
@@ -241,7 +279,15 @@ def einsum(h: Hand) -> Step | None:
     if x is None:
         return None
     y = h.fresh()
-    form = h.rng.choice(("'ij->ji', {x}", "'ij,ij->i', {x}, {x}", "'ij,kj->ik', {x}, {x}", "'ij->', {x}", "'ij,ij->j', {x}, {x}"))
+    form = h.rng.choice(
+        (
+            "'ij->ji', {x}",
+            "'ij,ij->i', {x}, {x}",
+            "'ij,kj->ik', {x}, {x}",
+            "'ij->', {x}",
+            "'ij,ij->j', {x}, {x}",
+        )
+    )
     return Step(f"{y} = dg.einsum({form.format(x=x)})", (y,))
 
 
@@ -258,13 +304,17 @@ def add_given(h: Hand, shape: tuple[int, ...], dtype: str, **options: Any) -> st
 def eval_given(made: Given, number: int) -> Any:
     from .program import given
 
-    return eval(made.text({}, number), {"given": given})
+    return eval(made.text({}, number), {"given": given, "nan": np.nan, "inf": np.inf})
 
 
 def sampled(h: Hand) -> Step | None:
     """Any op of the registry with a sample's arguments; tensors at hand stand in where shapes allow."""
     op, sample = h.rng.choice(SAMPLED)
     return call_sample(h, op, sample)
+
+
+def _has_shape(shape: tuple[int, ...], t: Any) -> bool:
+    return bool(t.shape == shape and t.dtype.is_float)
 
 
 def call_sample(h: Hand, op: Op, sample: Sample, spoil: bool = False) -> Step | None:
@@ -274,12 +324,22 @@ def call_sample(h: Hand, op: Op, sample: Sample, spoil: bool = False) -> Step | 
         if isinstance(a, Ints):
             row.append(add_given(h, a.shape, a.dtype, low=a.low, high=a.high))
         elif isinstance(a, tuple):
-            here = h.tensor(lambda t, s=a: t.shape == s and is_float(t)) if h.rng.random() < 0.4 else None
+            fit = functools.partial(_has_shape, a)
+            here = h.tensor(fit) if h.rng.random() < 0.4 else None
             layout = h.rng.choice(("dense", "dense", "dense", "strided", "transposed", "shifted"))
             grad = sample.grad and DTYPES[dtype].has_gradient and h.rng.random() < 0.5
-            row.append(here or add_given(
-                h, a, dtype, low=sample.low, high=sample.high, layout=layout, grad=grad,
-            ))  # fmt: skip
+            row.append(
+                here
+                or add_given(
+                    h,
+                    a,
+                    dtype,
+                    low=sample.low,
+                    high=sample.high,
+                    layout=layout,
+                    grad=grad,
+                )
+            )
         elif isinstance(a, np.ndarray):
             kind = dtype if a.dtype.kind == "f" else a.dtype.name
             row.append(add_given(h, a.shape, kind, values=tuple(a.reshape(-1).tolist())))
@@ -288,7 +348,9 @@ def call_sample(h: Hand, op: Op, sample: Sample, spoil: bool = False) -> Step | 
     attrs = dict(sample.attrs)
     outs = _count(op, [h.space[n] if n in h.space else _value(n) for n in row], attrs)
     ys = tuple(h.fresh() for _ in range(outs))
-    return Step(f"{', '.join(ys)}{',' if outs > 1 else ''} = dg.{op.name}({', '.join(row)}{_attrs(attrs)})", ys)
+    return Step(
+        f"{', '.join(ys)}{',' if outs > 1 else ''} = dg.{op.name}({', '.join(row)}{_attrs(attrs)})", ys
+    )
 
 
 def _value(text: str) -> Any:
@@ -306,17 +368,42 @@ def view(h: Hand) -> Step | None:
     y, r, a = h.fresh(), h.rng, h.axis(t)
     n = t.shape[a]
     forms = [
-        f"{x}.reshape(-1)", f"{x}[1:]", f"{x}[..., ::2]", f"{x}[::-1]", f"{x}[None]", f"{x}[..., None]",
-        f"{x}.unsqueeze({a})", f"{x}.flip({a})", f"{x}[:, None]", f"{x}.squeeze()", f"{x}[-1]", f"{x}[..., 0]",
-        f"dg.roll({x}, 1, {a})", f"{x}.reshape({x}.shape[0], -1)", f"{x}[..., 1:-1]", f"{x}.narrow({a}, 0, {max(n // 2, 1)})",
-        f"dg.moveaxis({x}, {a}, 0)", f"{x}.expand(2, *{x}.shape)", f"dg.broadcast_to({x}, (2, *{x}.shape))",
-        f"{x}[:2]", f"{x}[...]", f"{x}.contiguous()", f"dg.tile({x}, (2,))", f"{x}.select({a}, {r.randrange(max(n, 1))})",
-    ]  # fmt: skip
+        f"{x}.reshape(-1)",
+        f"{x}[1:]",
+        f"{x}[..., ::2]",
+        f"{x}[::-1]",
+        f"{x}[None]",
+        f"{x}[..., None]",
+        f"{x}.unsqueeze({a})",
+        f"{x}.flip({a})",
+        f"{x}[:, None]",
+        f"{x}.squeeze()",
+        f"{x}[-1]",
+        f"{x}[..., 0]",
+        f"dg.roll({x}, 1, {a})",
+        f"{x}.reshape({x}.shape[0], -1)",
+        f"{x}[..., 1:-1]",
+        f"{x}.narrow({a}, 0, {max(n // 2, 1)})",
+        f"dg.moveaxis({x}, {a}, 0)",
+        f"{x}.expand(2, *{x}.shape)",
+        f"dg.broadcast_to({x}, (2, *{x}.shape))",
+        f"{x}[:2]",
+        f"{x}[...]",
+        f"{x}.contiguous()",
+        f"dg.tile({x}, (2,))",
+        f"{x}.select({a}, {r.randrange(max(n, 1))})",
+    ]
     if t.ndim > 1:
         order = list(range(t.ndim))
         r.shuffle(order)
         forms += [f"{x}.mT", f"{x}.permute({', '.join(map(str, order))})", f"{x}.flatten()", f"{x}[:, 1:]"]
-        forms += [f"dg.diagonal({x})", f"{x}[1:, ::2]", f"{x}.reshape(-1, {x}.shape[0])", f"{x}[:, -1]", f"dg.tril({x})"]
+        forms += [
+            f"dg.diagonal({x})",
+            f"{x}[1:, ::2]",
+            f"{x}.reshape(-1, {x}.shape[0])",
+            f"{x}[:, -1]",
+            f"dg.tril({x})",
+        ]
     return Step(f"{y} = {r.choice(forms)}", (y,))
 
 
@@ -327,10 +414,14 @@ def join(h: Hand) -> Step | None:
     t = h.space[x]
     y, a = h.fresh(), h.axis(t)
     other = h.tensor(lambda o: o.shape == t.shape) or x
-    form = h.rng.choice((
-        f"dg.concat([{x}, {other}], axis={a})", f"dg.stack([{x}, {other}], axis={a})",
-        f"dg.concat([{x}, {other} * 2, {x}], axis={a})", f"dg.concat([{x}[:1], {other}])",
-    ))  # fmt: skip
+    form = h.rng.choice(
+        (
+            f"dg.concat([{x}, {other}], axis={a})",
+            f"dg.stack([{x}, {other}], axis={a})",
+            f"dg.concat([{x}, {other} * 2, {x}], axis={a})",
+            f"dg.concat([{x}[:1], {other}])",
+        )
+    )
     return Step(f"{y} = {form}", (y,))
 
 
@@ -341,7 +432,9 @@ def pieces(h: Hand) -> Step | None:
     t = h.space[x]
     a = max(range(t.ndim), key=lambda k: t.shape[k])
     y, z = h.fresh(), h.fresh()
-    form = h.rng.choice((f"{x}.chunk(2, {a})", f"dg.tensor_split({x}, 2, {a})", f"{x}.split([1, {x}.shape[{a}] - 1], {a})"))
+    form = h.rng.choice(
+        (f"{x}.chunk(2, {a})", f"dg.tensor_split({x}, 2, {a})", f"{x}.split([1, {x}.shape[{a}] - 1], {a})")
+    )
     return Step(f"{y}, {z} = {form}", (y, z))
 
 
@@ -353,12 +446,19 @@ def index(h: Hand) -> Step | None:
     y, n = h.fresh(), t.shape[0]
     whole = h.tensor(lambda o: o.dtype is dg.int64 and o.ndim <= 2 and o.size and _within(o, n))
     forms = [
-        f"{x}[dg.tensor({[h.rng.randrange(-n, n) for _ in range(3)]})]", f"{x}[{x} > 0]", f"dg.take({x}, dg.tensor([0, {n - 1}]), axis=0)",
-        f"dg.argsort({x}, axis=0)", f"dg.take_along_axis({x}, dg.argsort({x}, axis=0), axis=0)", f"dg.nonzero({x})[0]",
-        f"{x}[dg.tensor([True] + [False] * {n - 1})]", f"dg.unique({x})", f"{x}.repeat_interleave(2, 0)",
-        f"dg.masked_fill({x}, {x} > 0, 0)", f"dg.scatter_add({x}, 0, dg.argsort({x}, axis=0), {x})",
+        f"{x}[dg.tensor({[h.rng.randrange(-n, n) for _ in range(3)]})]",
+        f"{x}[{x} > 0]",
+        f"dg.take({x}, dg.tensor([0, {n - 1}]), axis=0)",
+        f"dg.argsort({x}, axis=0)",
+        f"dg.take_along_axis({x}, dg.argsort({x}, axis=0), axis=0)",
+        f"dg.nonzero({x})[0]",
+        f"{x}[dg.tensor([True] + [False] * {n - 1})]",
+        f"dg.unique({x})",
+        f"{x}.repeat_interleave(2, 0)",
+        f"dg.masked_fill({x}, {x} > 0, 0)",
+        f"dg.scatter_add({x}, 0, dg.argsort({x}, axis=0), {x})",
         f"dg.index_select({x}, 0, dg.tensor([{n - 1}, 0]))",
-    ]  # fmt: skip
+    ]
     if whole is not None:
         forms += [f"{x}[{whole}]", f"dg.take({x}, {whole}, axis=0)"] * 3
     return Step(f"{y} = {h.rng.choice(forms)}", (y,))
@@ -367,135 +467,3 @@ def index(h: Hand) -> Step | None:
 def _within(o: Any, n: int) -> bool:
     a = np.asarray(o.detach())
     return bool(((a >= -n) & (a < n)).all())
-
-
-# -- effects -----------------------------------------------------------------------------------
-
-
-def in_place(h: Hand) -> Step | None:
-    """A change of a tensor: of a result, a view, an input or state."""
-    x = h.tensor(lambda t: not (t._requires_grad and t._node is None) and (is_number(t) or h.rng.random() < 0.3))
-    if x is None:
-        return None
-    t = h.space[x]
-    other = h.like(t, lambda o: _fits_into(o, t)) or h.number()
-    forms = [
-        f"{x} += {other}", f"{x} *= {h.number()}", f"{x} -= {other}", f"{x}.add_({other})", f"{x}.fill_({h.number()})",
-        f"{x}.zero_()", f"{x}.copy_({other})", f"{x}[...] = {other}",
-    ]  # fmt: skip
-    if is_float(t):
-        forms += [f"{x} /= 2", f"{x}.div_(3)", f"{x} **= 2"]
-    if t.ndim:
-        forms += [
-            f"{x}[0] = {h.number()}", f"{x}[..., 0] += 1", f"{x}[::2] *= 2", f"{x}[1:] = {x}[:-1].clone()", f"{x}[{x} > 0] = 0",
-            f"{x}[dg.tensor([0, -1])] = 1", f"{x}.masked_fill_({x} < 0, 1)", f"{x}.reshape(-1)[0] = 3", f"{x}.mT[0] = 2" if t.ndim > 1 else f"{x}[-1:] += 2",
-            f"{x}.index_add_(0, dg.tensor([0]), {x}[:1].clone())", f"{x}[1:] += {x}[:-1]", f"{x}[:] = {x}.flip(0)",
-        ]  # fmt: skip
-    return Step(h.rng.choice(forms))
-
-
-def _fits_into(o: Any, t: Any) -> bool:
-    if len(o.shape) > len(t.shape) or (o.dtype.has_gradient and not t.dtype.has_gradient):
-        return False
-    return all(m == n or m == 1 for m, n in zip(reversed(o.shape), reversed(t.shape)))
-
-
-def branch(h: Hand) -> Step | None:
-    """A Python branch or loop on a tensor's value."""
-    x = h.tensor(lambda t: is_number(t) and not t.dtype.is_complex)
-    if x is None:
-        return None
-    y = h.fresh()
-    total = f"{x}.to(dg.float32).sum()"
-    form = h.rng.choice((
-        f"if {total} > {{c}}:\n    {y} = {x} * 2\nelse:\n    {y} = {x} + 1",
-        f"{y} = {x}\nif {total} > {{c}}:\n    {y} = {y} - 1",
-        f"{y} = {x} * 1.5\nwhile {y}.to(dg.float32).abs().sum() > 1 and m.count < 3:\n    {y} = {y} * 0.5\n    m.count += 1\nm.count = 0",
-        f"{y} = {x} if bool({total} < {{c}}) else -{x}",
-        f"n = int(({x} > 0).sum()) % 3\n{y} = {x}\nfor _ in range(n):\n    {y} = {y} * 2 + 1",
-        f"if not dg.isfinite({total}):\n    return {x}\n{y} = {x} + 0.5",
-        f"{y} = {x} * float({total} > 0)",
-        f"if {total} > {{c}}:\n    {x}[...] = 1\n{y} = {x} + 0",
-    ))  # fmt: skip
-    return Step(form.format(c=h.rng.choice((0, 1, -3, 10))), (y,))
-
-
-def state(h: Hand) -> Step | None:
-    """Reads and changes what the program keeps."""
-    x = h.tensor(lambda t: is_float(t) and t.size)
-    if x is None:
-        return None
-    y = h.fresh()
-    form = h.rng.choice((
-        f"m.count += 1\n{y} = {x} * m.count", f"{y} = {x} * m.scale\nm.scale = 2.5", f"m.log.append({x}.sum())\n{y} = m.log[-1] + 1",
-        f"m.last = {x}\n{y} = m.last * 2", f"{y} = {x} + m.b.to({x}.dtype).sum()\nm.b += 1", f"m.b[0] += {x}.detach().to(dg.float32).sum()\n{y} = {x} * 1",
-        f"{y} = {x} * m.w.to({x}.dtype)[0]", f"{y} = {x}.to(dg.float32).sum() + m.w", f"m.b.copy_(m.b * 0.9 + {x}.detach().to(dg.float32).mean() * 0.1)\n{y} = {x} - m.b[0].to({x}.dtype)",
-        f"with dg.no_grad():\n    m.w -= 0.1\n{y} = m.w * 2", f"if len(m.log) < 2:\n    m.log.append(m.count)\n{y} = {x} + len(m.log)",
-        f"m.b = m.b * 2\n{y} = m.b + 1",
-    ))  # fmt: skip
-    return Step(form, (y,))
-
-
-def randomness(h: Hand) -> Step | None:
-    x = h.tensor(is_float)
-    if x is None:
-        return None
-    y = h.fresh()
-    form = h.rng.choice((
-        "{x} + dg.rand({x}.shape).to({x}.dtype)", "dg.nn.functional.dropout({x}, 0.5)", "dg.randn({x}.shape)", "{x} * dg.bernoulli(dg.full({x}.shape, 0.5)).to({x}.dtype)",
-        "dg.randint(0, 5, {x}.shape)", "dg.rand_like({x}) * {x}", "dg.randperm(5)", "dg.normal(0.0, 1.0, (3,))",
-    ))  # fmt: skip
-    return Step(f"{y} = {form.format(x=x)}", (y,))
-
-
-def gradient(h: Hand) -> Step | None:
-    """A gradient inside the function: backward and .grad, functional, nested."""
-    x = h.tensor(lambda t: is_float(t) and t._requires_grad)
-    t = h.tensor(lambda t: is_float(t) and t.ndim)
-    leaf = h.tensor(lambda t: is_float(t) and t._requires_grad and t._node is None)
-    y = h.fresh()
-    forms = []
-    if x is not None:
-        forms += [
-            f"{x}.sum().backward(retain_graph=True)\n{y} = {x}.detach() * 1", f"({x} * {x}).sum().backward(retain_graph=True)\n{y} = {x}.detach() + 1",
-        ]  # fmt: skip
-        if leaf is not None:
-            forms += [
-                f"{x}.sum().backward(retain_graph=True)\n{y} = {leaf}.grad", f"{leaf}.grad = None\n({x} * {x}).sum().backward(retain_graph=True)\n{y} = {leaf}.grad",
-                f"{x}.tanh().sum().backward(create_graph=True)\n{y} = {leaf}.grad",
-                f"with dg.no_grad():\n    {leaf} -= 0.1 * {leaf}\n{y} = {leaf} * 2",
-            ]  # fmt: skip
-    if t is not None:
-        forms += [
-            f"{y} = dg.grad(lambda t: (dg.sin(t) * t).sum())({t})", f"{y} = dg.grad(lambda t: dg.grad(lambda s: (s ** 3).sum())(t).sum())({t})",
-            f"v, {y} = dg.value_and_grad(lambda t: (t * t).mean())({t})", f"_, {y} = dg.jvp(dg.tanh, ({t},), ({t} * 0 + 1,))",
-            f"_, pull = dg.vjp(dg.exp, {t})\n{y} = pull({t} * 0 + 1)", f"{y} = dg.vmap(lambda t: t.sum() * t)({t})", f"{y} = dg.checkpoint(lambda t: dg.gelu(t) * t, {t})",
-        ]  # fmt: skip
-    if not forms:
-        return None
-    return Step(h.rng.choice(forms), (y,))
-
-
-def attention_like(h: Hand) -> Step | None:
-    """Small pieces of models."""
-    x = h.tensor(lambda t: is_float(t) and t.ndim >= 2 and t.size)
-    if x is None:
-        return None
-    y = h.fresh()
-    form = h.rng.choice((
-        "dg.softmax({x} @ {x}.mT * 0.5, axis=-1) @ {x}", "dg.mse_loss({x}, {x} * 0.5)", "dg.cross_entropy({x}.reshape(-1, {x}.shape[-1]), dg.zeros(({x}.size // {x}.shape[-1],), dtype=dg.int64))",
-        "dg.layer_norm({x}, ({x}.shape[-1],)) + {x}", "dg.relu({x} @ {x}.mT + 1).mean(axis=-1)", "(({x} - {x}.mean(axis=0)) / ({x}.var(axis=0) + 1e-5).sqrt()).sum(axis=1)",
-    ))  # fmt: skip
-    return Step(f"{y} = {form.format(x=x)}", (y,))
-
-
-#: makers with their weights, by the temper of a program
-TEMPERS: dict[str, dict[Callable[[Hand], Step | None], int]] = {
-    "ops": {sampled: 8, pointwise: 4, operator: 2, reduction: 2, view: 2, along: 3, cast: 1},
-    "chain": {pointwise: 3, operator: 5, unary: 5, reduction: 5, softmax_like: 3, view: 4, join: 1, cast: 1, product: 1},
-    "shapes": {view: 6, join: 3, pieces: 3, index: 5, operator: 3, reduction: 2, along: 2, unary: 1},
-    "effects": {in_place: 8, view: 4, operator: 3, unary: 2, state: 4, branch: 2, randomness: 1, reduction: 1, index: 1},
-    "gradients": {gradient: 5, operator: 4, unary: 4, reduction: 2, softmax_like: 2, view: 2, product: 2, in_place: 1, attention_like: 2},
-    "control": {branch: 5, state: 3, operator: 3, unary: 2, randomness: 2, reduction: 2, gradient: 1, index: 1},
-    "models": {product: 4, attention_like: 4, softmax_like: 3, einsum: 2, operator: 2, unary: 2, reduction: 1, gradient: 1, randomness: 1},
-}  # fmt: skip

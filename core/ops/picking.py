@@ -65,15 +65,22 @@ def check_range(op, extent, index, n, where):
     size = index.size
     if not size:
         return
+
+    def refuse(low, high):
+        if low < -n or high >= n:
+            bad = low if low < -n else high
+            legal = f"use {-n} to {n - 1}" if n else "the axis is empty: use an empty index"
+            raise IndexingError(op, f"index {bad} is outside {where()}", legal)
+
+    later = getattr(extent, "later", None)
+    if later is not None:
+        later(index, refuse)
+        return
     if size >= _MANY:
         with dispatch.set_grad(False):
             if extent(all_within(index, -n, n))[0]:
                 return
-    low, high = extent(index)
-    if low < -n or high >= n:
-        bad = low if low < -n else high
-        legal = f"use {-n} to {n - 1}" if n else "the axis is empty: use an empty index"
-        raise IndexingError(op, f"index {bad} is outside {where()}", legal)
+    refuse(*extent(index))
 
 
 def axis_of(x, axis):
@@ -94,8 +101,7 @@ def take(x, index, *, axis=0):
     """Slices of x along an axis, picked by an integer tensor.
 
     x: any[..., n, ...], index: int[...] with values from -n to n - 1. Returns: x's shape with the axis replaced
-    by index's shape. Raises: IndexingError for an index outside in eager mode; a graph gives 0 (floats: NaN)
-    there. Source: ONNX Gather.
+    by index's shape. Raises: IndexingError for an index outside. Source: ONNX Gather.
     """
     return np.take(x, index, axis=axis)
 
@@ -351,7 +357,7 @@ def take_along_axis(x, index, axis=-1):
     """Elements of x along an axis, one for each index: `out[..., j, ...] = x[..., index[..., j, ...], ...]`.
 
     x: any[..., n, ...], index: int[..., m, ...] from -n to n - 1; off the axis the two broadcast. axis None: of x
-    flattened. Returns: x's dtype, index's (broadcast) shape. Raises: IndexingError outside (a graph gives NaN or 0).
+    flattened. Returns: x's dtype, index's (broadcast) shape. Raises: IndexingError outside.
     """
     if axis is None:
         x, axis = reshape(x, shape=(-1,)), 0
@@ -448,8 +454,8 @@ def gather_nd(x, index, *, batch_dims=0):
     """Slices of x at tuples of indices: `out[i, ...] = x[index[i, 0], ..., index[i, k - 1]]`.
 
     index: int[..., k], from -n to n - 1; batch_dims: leading axes that x and index share. Returns: index's shape
-    without the last axis, then x's axes that no index names. Raises: IndexingError outside (a graph gives NaN or
-    0). Source: ONNX GatherND.
+    without the last axis, then x's axes that no index names. Raises: IndexingError outside.
+    Source: ONNX GatherND.
     """
     from .creation import arange
 

@@ -498,7 +498,7 @@ def scatter_nd(x, index, updates, *, reduce=None):
 
     index: int[..., k], from -n to n - 1; updates: index's shape without the last axis, then x's axes from k on.
     reduce: None, "add", "multiply", "maximum" or "minimum". Of equal tuples the last one stays. Raises:
-    IndexingError for an index outside in eager mode; a graph leaves it out. Source: ONNX ScatterND.
+    IndexingError for an index outside. Source: ONNX ScatterND.
     """
     how = _reduce("scatter_nd", reduce)
     depth = check_tuples("scatter_nd", x, index)

@@ -25,6 +25,8 @@ Host = Any
 class ExportTrace(Trace):
     """A trace that takes composites with an ONNX rule (or a reason for none) whole, unless they are in `refused`."""
 
+    watches = False
+
     def __init__(self, name: str, host: Host, refused: set[str]):
         super().__init__(name, host, self._refuse)
         self.refused = refused

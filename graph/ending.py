@@ -1,0 +1,139 @@
+"""What happens after the last segment of a path: effects, results, and the way back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..core import dispatch, vjp
+from ..core.errors import AutogradError, user_place
+from ..core.op import GradRule
+from .arguments import fill
+from .symbol import Symbol
+
+if TYPE_CHECKING:
+    from .variant import Runner, Variant
+
+
+class _FunctionOp:
+    """What stands on the tape for a call of a graph."""
+
+    variadic = False
+    attr_names: tuple[str, ...] = ()
+
+    def __init__(self, name: str):
+        self.name = name
+
+
+class Ending:
+    """What happens after the last segment of a path: effects, results, and the way back."""
+
+    def __init__(self) -> None:
+        self.written: list[Any] = []
+        self.written_args: list[int] = []
+        self.grads: list[tuple[Any, int | None]] = []
+        self.arg_grads: list[tuple[int, int | None]] = []
+        self.drawn: list[tuple[Any, int]] = []
+        self.structure: Any = None
+        self.returned: list[tuple[str, Any]] = []
+        self.views: list[tuple[str, Any, Any]] = []
+        self.single: int | None = None
+        self.changes: list[tuple[Any, Any]] = []
+        self.backward: Runner | None = None
+        self.saved: list[tuple[Any, str, Any]] = []
+        self.present: list[bool] = []
+        self.differentiable: list[tuple[str, Any]] = []
+        self.roots: list[tuple[str, Any]] = []
+        self.broken: list[tuple[tuple[str, Any], Any]] = []
+
+    def finish(
+        self, variant: Variant, tensors: list[Any], outputs: list[Any], carried: dict[Any, Any]
+    ) -> Any:
+        """Let the effects take place and build the result."""
+        for t in self.written:
+            t._storage.version += 1
+        for position in self.written_args:
+            tensors[position]._storage.version += 1
+        for owner, k in self.grads:
+            owner._grad = None if k is None else outputs[k]
+        for position, k in self.arg_grads:
+            tensors[position]._grad = None if k is None else outputs[k]
+        for generator, count in self.drawn:
+            generator._offset += count
+        found = {"arg": tensors, "output": outputs}
+        if self.views:
+            found["view"] = [look(found[kind][k] if kind in found else k) for kind, k, look in self.views]
+        if self.backward is not None:
+            self._attach(variant, tensors, outputs, carried, found)
+        for (kind, k), node in self.broken:
+            y = found[kind][k] if kind in found else k
+            y._node, y._index, y._requires_grad = node, 0, True
+        if self.single is not None and not self.changes:
+            return outputs[self.single]
+        results = [found[kind][k] if kind in found else k for kind, k in self.returned]
+        for change, value in self.changes:
+            change.apply(fill(value, results))
+        return fill(self.structure, results)
+
+    def _attach(
+        self, variant: Variant, tensors: list[Any], outputs: list[Any], carried: dict[Any, Any], found: Any
+    ) -> None:
+        """Put the call on the tape: results, and what was changed, get one node whose rule runs the backward graph.
+
+        found: tensors by the kind of place.
+        """
+        pick = {"arg": tensors.__getitem__, "output": outputs.__getitem__, "carry": carried.__getitem__}
+        inputs = [pick[kind](k) if kind == "arg" else k for kind, k in self.differentiable]
+        values = {key: k if kind == "tensor" else pick[kind](k) for key, kind, k in self.saved}
+        saved = {f"saved {n}": (t._alias(), t._get_version()) for n, t in enumerate(values.values())}
+        keys, backward, present = list(values), self.backward, self.present
+        assert backward is not None
+
+        def rule(gs: tuple[Any, ...], *kept: Any) -> tuple[Any, ...]:
+            if dispatch.state.grad:
+                return variant.again(tensors, inputs, gs)
+            given: dict[Any, Any] = dict(zip(keys, kept))
+            for n, g in enumerate(gs):
+                given["cotangent", n] = g
+            grads = iter(backward([], given))
+            return tuple(next(grads) if p else None for p in present)
+
+        roots = [found[kind][k] if kind in found else k for kind, k in self.roots]
+        node = vjp.Node(
+            _FunctionOp(variant.name), (), tuple(vjp._edge(t) for t in inputs), GradRule(rule, ("gs", *saved)), saved,
+            tuple(y.type for y in roots), user_place(2),
+        )  # fmt: skip
+        for k, ((kind, _), y) in enumerate(zip(self.roots, roots)):
+            if kind in ("arg", "tensor"):  # changed in place by what has a gradient
+                changed = y._alias()
+                changed._node, changed._index, changed._requires_grad = node, k, True
+                dispatch._State.executor._rebase(y, changed)  # type: ignore[attr-defined]
+            else:
+                y._node, y._index, y._requires_grad = node, k, True
+
+
+def broken(y: Symbol, error: AutogradError) -> vjp.Node:
+    """The history of a result whose way back is used up or was changed: it raises the error."""
+
+    def rule(g: Any) -> Any:
+        raise AutogradError(error.op, error.message, error.fix)
+
+    return vjp.Node(_FunctionOp(error.op), (), (), GradRule(rule, ("g",)), {}, (y.type,), user_place(2))
+
+
+def look_at(face: Symbol) -> Any:
+    """What makes an eager view, or alias without history, of the tensor that stands for a symbol's whole memory."""
+    steps: list[Any] = []
+    x: Any = face
+    while x._base is not None:
+        steps.append(x._view)
+        x = x._base
+    steps.reverse()
+    plain = face._detached or not steps
+
+    def look(base: Any) -> Any:
+        with dispatch.set_grad(False):
+            for op, attrs in steps:
+                base = dispatch.apply(op, (base,), attrs)
+        return base._alias() if plain else base
+
+    return look

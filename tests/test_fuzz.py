@@ -1,0 +1,121 @@
+"""The two modes on random programs: a slice of the fuzzer's seeds, and the programs in which it found a difference."""
+
+import duograd as dg
+import numpy as np
+import pytest
+from duograd.bench.fuzz import Given, Program, Step, judge
+from duograd.bench.fuzz.build import draw
+from duograd.bench.fuzz.judge import unlike
+from duograd.bench.fuzz.shrink import shrink
+
+#: how many programs of the default seeds run here; `python -m duograd.bench.fuzz` runs any number
+SEEDS = range(60)
+
+
+def program(body, *inputs, returns="y", sizes=({}, {}), outside=False):
+    """A program of one step; inputs: Given, or their dims."""
+    made = tuple(
+        x._replace(name=f"x{k}") if isinstance(x, Given) else Given(f"x{k}", x) for k, x in enumerate(inputs)
+    )
+    state = (Given("w", (3,), grad=True), Given("b", (2,)))
+    return Program(1, made, state, (Step(body),), tuple(returns.split(", ")), tuple(sizes), outside)
+
+
+def leaf(*dims, **options):
+    return Given("", dims, grad=True, **options)
+
+
+#: what the modes once did not agree on
+FOUND = {
+    "a view of an argument is returned": program("y = x0[1:]", (4, 3)),
+    "an argument without history is returned": program("y = x0.detach()", leaf(3), outside=True),
+    "results share memory": program("y = x0 * 2\nz = y.mT", (3, 2), returns="y, z"),
+    "two views of one result": program("z = x0 * 2\ny = z[0]\nv = z[:, 1:]", leaf(3, 2), returns="y, v", outside=True),
+    "an alias is written": program("d = x0.detach()\nd += 1\ny = x0 * 2", (2, 3)),
+    "an alias of a view is written": program("z = x0 * 2\nd = z[1:].detach()\nd *= 3\ny = z + 0", (2, 3)),
+    "reshape copies what is strided": program("y = x0.mT.reshape(-1)\ny += 5\nz = x0 * 1", (2, 3), returns="y, z"),
+    "the gradient of a transposed argument": program("y = 1 / x0", leaf(2, 3, layout="transposed"), outside=True),
+    "a changed argument gets history": program("x0 += m.w * 2\ny = x0[0]", (3,), outside=True),
+    "a view of a leaf is changed": program("x0[0] = 1\ny = x0 * 2", leaf(3)),
+    "a leaf that is a view is changed": program("x0[...] = 1\ny = x0 * 2", leaf(3, layout="shifted")),
+    "an index is outside": program("x1 += 1\ny = dg.take(x0, x1, axis=0)", (3, 2), Given("", (2,), "int64", 0, 9)),
+    "an index is outside before a branch": program(
+        "y = x0[x1]\nif y.sum() > 0:\n    y = y * 2", (3, 2), Given("", (2,), "int64", 0, 9)
+    ),
+    "an index is outside before another error": program(
+        "y = x0[x1]\nz = y.reshape(5, 7)", (3, 2), Given("", (2,), "int64", 0, 9)
+    ),
+    "an error comes after changes": program("m.b += 1\nx0 *= 2\ny = dg.rand((2,)) + x0", (3,)),
+    "a matrix is refused": program("x0 -= 100\ny = dg.cholesky(x0)", (2, 2)),
+    "one part of a split": program("y, z = x0.chunk(2, 1)", ("A", "B"), sizes=({"A": 2, "B": 4}, {"A": 2, "B": 1})),
+    "a saved result is changed": program("y = dg.exp(x0)\nz = y * 2\ny += 1", leaf(3), returns="z", outside=True),
+    "the tape is used up": program("y = (x0 * x0).sum()\ny.backward()", leaf(3), outside=True),
+    "a tuple in place of a tensor": program("y = dg.layer_norm(x0, (3,))", (2, 3)),
+    "a tensor in place of an axis": program("y = dg.concat(x0, x1)", (2, 3), (2, 4)),
+    "a repeated element is changed": program("x0[0] = 2\ny = x0 * 1", Given("", (2, 2), layout="expanded")),
+    "a sliding window is changed": program("y = x0.unfold(0, 2, 1)\ny += 1", (4,)),
+    "the gradient of an alias": program("x0.sum().backward()\ny = x0.detach().grad is None", leaf(3)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_the_modes_agree_where_they_once_did_not(name):
+    assert judge(FOUND[name]) is None
+
+
+@pytest.mark.parametrize("first", SEEDS[::10])
+def test_the_modes_agree_on_random_programs(first):
+    for seed in range(first, first + 10):
+        drawn = draw(seed)
+        assert judge(drawn) is None, str(drawn)
+
+
+def test_a_program_is_its_seed():
+    assert draw(7) == draw(7)
+    assert str(draw(7)) != str(draw(8))
+
+
+def test_a_printed_program_runs_alone(capsys):
+    exec(
+        compile(str(program("y = x0 * m.scale", leaf(2), outside=True)), "printed.py", "exec"),
+        {"__name__": "printed"},
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert (
+        sum(line.startswith("eager") for line in lines) == sum(line.startswith("graph") for line in lines) > 0
+    )
+
+
+def test_a_wrong_kernel_is_found_and_shrunk(monkeypatch):
+    """With tanh replaced by sin in graphs, the fuzzer finds it and leaves the one step."""
+    from duograd.graph import variant
+
+    original = variant.compile_graph
+
+    def broken(graph, device):
+        for node in graph.nodes:
+            if node.op.name == "tanh":
+                node.op = dg._REGISTRY["sin"]
+        return original(graph, device)
+
+    monkeypatch.setattr(variant, "compile_graph", broken)
+    steps = [
+        Step(f"v{k} = {text}", (f"v{k}",))
+        for k, text in enumerate(["x0 * 2", "x0 + 1", "dg.tanh(v1)", "v2 - v0"])
+    ]
+    wrong = program("", (3,), returns="v3")._replace(steps=tuple(steps))
+    found = judge(wrong)
+    assert found is not None
+    assert found.kind == "value"
+    small = shrink(wrong, judge)
+    assert len(small.steps) <= 2
+    assert "tanh" in small.function()
+
+
+def test_equal_means_bit_for_bit():
+    x = np.array([0.0, np.nan, 1.0], np.float32)
+    assert unlike(x, x.copy()) is None
+    assert unlike(x, np.array([-0.0, np.nan, 1.0], np.float32)) is not None
+    assert unlike(x, np.nextafter(x, np.float32(2))) is not None
+    assert unlike(x, x.astype(np.float64)) is not None
+    assert unlike(np.array([1 + 1j]), np.array([1 - 1j])) is not None
