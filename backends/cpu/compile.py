@@ -63,32 +63,12 @@ def compile_assembly(source: str) -> str:
 
 
 def _optimised(source: str, entries: tuple[tuple[str, str, str], ...], prefix: str) -> llvm.ModuleRef:
-    from .numba_front import kernel_language, lower
-
     machine = _target_machine()
-    module = llvm.parse_assembly("")
+    symbols = tuple(prefix + name for name, _, _ in entries)
+    module = _in_one_walk(source, entries, symbols) or _by_numba(source, entries, symbols)
     module.triple = machine.triple
     module.data_layout = str(machine.target_data)
-    # Numba reads the source through linecache for its error messages.
-    filename = f"<kernel {prefix or 'source'}>"
-    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
-    try:
-        with kernel_language() as namespace:
-            exec(compile(source, filename, "exec"), namespace)
-            linked: list[llvm.ModuleRef] = []
-            for name, arguments, result in entries:
-                inner, body, called = lower(namespace[name], arguments, result)
-                module.link_in(body)
-                for other in called:
-                    if all(other is not one for one in linked):
-                        linked.append(other)
-                        module.link_in(other, preserve=True)
-                module.link_in(llvm.parse_assembly(_c_function(prefix + name, inner, arguments, result)))
-    except Exception as error:
-        raise CompileFailure(f"{type(error).__name__}: {error}") from error
-    finally:
-        linecache.cache.pop(filename, None)
-    _hide_all_but(module, {prefix + name for name, _, _ in entries})
+    _hide_all_but(module, set(symbols))
     options = llvm.create_pipeline_tuning_options(3)
     options.loop_vectorization = True
     # Reductions keep their lanes as separate accumulators; this is what makes vectors of them.
@@ -96,6 +76,57 @@ def _optimised(source: str, entries: tuple[tuple[str, str, str], ...], prefix: s
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
     _check(module)
+    return module
+
+
+def _in_one_walk(
+    source: str, entries: tuple[tuple[str, str, str], ...], symbols: tuple[str, ...]
+) -> llvm.ModuleRef | None:
+    """The module by `syntax_front`, or None for a source that is not for that way."""
+    from .numba_front import operations
+    from .operations import Unsupported
+    from .syntax_front import translate
+
+    try:
+        with operations() as (known, namespace, types):
+            typed = tuple((name, tuple(types[a] for a in letters), types[r]) for name, letters, r in entries)
+            text, libraries = translate(source, typed, symbols, namespace, known, _RAISES)
+            module = llvm.parse_assembly(text)
+            for library in libraries:
+                module.link_in(library._get_module_for_linking(), preserve=True)
+            return module
+    except Unsupported:
+        return None  # by_numba tells what is wrong with it, if anything is
+
+
+def _by_numba(
+    source: str, entries: tuple[tuple[str, str, str], ...], symbols: tuple[str, ...]
+) -> llvm.ModuleRef:
+    """The module by Numba's whole front end."""
+    from .numba_front import kernel_language, lower
+
+    module = llvm.parse_assembly("")
+    module.triple = _target_machine().triple
+    module.data_layout = str(_target_machine().target_data)
+    # Numba reads the source through linecache for its error messages.
+    filename = f"<kernel {symbols[0]}>"
+    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+    try:
+        with kernel_language() as namespace:
+            exec(compile(source, filename, "exec"), namespace)
+            linked: list[llvm.ModuleRef] = []
+            for symbol, (name, arguments, result) in zip(symbols, entries):
+                inner, body, called = lower(namespace[name], arguments, result)
+                module.link_in(body)
+                for other in called:
+                    if all(other is not one for one in linked):
+                        linked.append(other)
+                        module.link_in(other, preserve=True)
+                module.link_in(llvm.parse_assembly(_c_function(symbol, inner, arguments, result)))
+    except Exception as error:
+        raise CompileFailure(f"{type(error).__name__}: {error}") from error
+    finally:
+        linecache.cache.pop(filename, None)
     return module
 
 

@@ -111,6 +111,7 @@ class KernelCompiler(compiler.CompilerBase):
 
 _contexts: tuple[_Typing, _Context] | None = None
 _namespace: dict[str, Any] = {}
+_operations: Any = None
 
 
 @contextmanager
@@ -136,6 +137,22 @@ def kernel_language() -> Iterator[dict[str, Any]]:
             for name in names:
                 del target[name]
             target.update(usual)
+
+
+@contextmanager
+def operations() -> Iterator[tuple[Any, dict[str, Any], dict[str, Any]]]:
+    """Inside `kernel_language()`: what Numba knows of operations, the namespace, Numba's types by letter."""
+    global _operations
+    from .operations import Operations
+
+    with kernel_language() as namespace:
+        if _operations is None:
+            assert _contexts is not None
+            typing, context = _contexts
+            typing.refresh()
+            context.refresh()
+            _operations = Operations(typing, context)
+        yield _operations, namespace, TYPES
 
 
 def lower(

@@ -1,0 +1,165 @@
+"""The two ways from a kernel's source to LLVM IR, in one walk and by Numba's front end, give the same program."""
+
+import ctypes
+import re
+
+import numpy as np
+import pytest
+from duograd.backends.cpu import compile as compiling
+from duograd.backends.cpu import native
+from duograd.backends.cpu.compile import KERNEL
+
+#: bodies of `kernel`, whose out(k, v) stores int64 and outf(k, v) float64; x(k) and f(k) read the inputs
+WALKED = {
+    "loops": """
+    total = 0
+    for i in range(3, n, 2):
+        if x(i) < 0:
+            continue
+        if i > 20:
+            break
+        for j in range(i, 0, -3):
+            total += x(j) * j
+    out(0, total)
+    while total > 5:
+        total = (total >> 1) - 1
+    out(1, total)
+    i = 7
+    for i in range(0):
+        total = 5
+    out(2, i)
+    out(3, total)
+""",
+    "choices": """
+    for i in range(n):
+        a = x(i)
+        b = x(n - 1 - i)
+        if 0 <= a < 5 and (b > 2 or not a == 3):
+            v = a if a > b else b
+        elif a == b or b < -2:
+            v = -a
+        else:
+            v = 100
+        flag = a < 3 and b < 3
+        other = not (flag or a != b)
+        out(i, v * 4 + (2 if flag else 0) + (1 if other else 0))
+""",
+    "types": """
+    small = types.int32(x(1))
+    wide = small * small
+    byte = types.uint8(x(2) * 77)
+    half = x(3) / 2
+    out(0, wide + byte)
+    outf(1, half)
+    outf(2, types.float32(f(0)) * types.float32(f(1)))
+    outf(3, f(0) ** 2 + math.sqrt(abs(f(1))))
+    out(4, x(4) // 3)
+    out(5, x(4) % 3)
+    out(6, ~x(5) & 255)
+    out(7, min(x(6), x(7), 3))
+    out(8, max(f(2), f(3)) > 0.5)
+    k = types.uint32(x(8))
+    k = types.int64(k ^ 5)
+    out(9, k)
+    out(10, (1 << 40) - -3)
+    outf(11, 1e-3 + x(9))
+    out(12, int(f(4) * 10))
+""",
+    "functions": """
+    out(0, fold(x(0), x(1)))
+    outf(1, fold(f(0), f(1)))
+    low, high = order(x(2), x(3))
+    out(2, low)
+    out(3, high)
+    pair = order(x(4), x(5))
+    out(4, pair[1] - pair[0])
+    out(5, first_negative(args, n))
+    for shift in (1, 4, 9):
+        if shift == 4:
+            continue
+        out(5 + shift, x(0) << shift)
+    out(9, TABLE[2] + BIG)
+    out(10, answer())
+    out(11, args[4])
+    args[4] = 9
+    out(12, args[4])
+""",
+}
+#: what needs Numba's analysis
+OTHERS = {
+    "two_types": """
+    for i in range(2):
+        v = x(i)
+        out(i, v)
+        v = f(i)
+        outf(i + 4, v)
+""",
+}
+TEXT = """
+import math
+BIG = 12345678901
+TABLE = (3, 4, 7)
+
+@inline
+def fold(a, b):
+    return a * 3 - b
+
+@function
+def order(a, b):
+    if a < b:
+        return a, b
+    return b, a
+
+@function
+def first_negative(args, n):
+    i = 0
+    while True:
+        if i == n:
+            return -1
+        if load_i64(args[0], i) < 0:
+            return i
+        i += 1
+
+@inline
+def answer():
+    return 42
+
+def kernel(args, chunk, nchunks):
+    n = args[3]
+"""
+#: what the short names of the bodies stand for
+SHORT = {
+    "outf": "store_f64(args[2], ",
+    "out": "store_i64(args[2], ",
+    "x": "load_i64(args[0], ",
+    "f": "load_f64(args[1], ",
+}
+
+
+def _source(body):
+    return TEXT + re.sub(r"\b(outf|out|x|f)\(", lambda found: SHORT[found[1]], body)
+
+
+_loaded = []
+
+
+def _result(source):
+    prefix = f"front{len(_loaded)}_"
+    code = compiling.compile_object(source, KERNEL, prefix)
+    _loaded.append(native._load({"it": (code, (prefix + "kernel",))})["it"][0])
+    call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(_loaded[-1])
+    rng = np.random.default_rng(3)
+    x, f, out = rng.integers(-9, 10, 40), rng.normal(size=40), np.zeros(60, np.int64)
+    args = np.array([x.ctypes.data, f.ctypes.data, out.ctypes.data, 30, 6], np.int64)
+    call(args.ctypes.data, 0, 1)
+    return out
+
+
+@pytest.mark.parametrize("name", [*WALKED, *OTHERS])
+def test_both_ways_give_the_same_program(name, monkeypatch):
+    source = _source({**WALKED, **OTHERS}[name])
+    assert (compiling._in_one_walk(source, KERNEL, ("kernel_0",)) is not None) == (name in WALKED)
+    first = _result(source)
+    monkeypatch.setattr(compiling, "_in_one_walk", lambda *_: None)
+    assert first.any()
+    np.testing.assert_array_equal(first, _result(source))
