@@ -125,7 +125,8 @@ def nanmean(x, *, axis=None, keepdims=False):
 def nanvar(x, *, axis=None, correction=0.0, keepdims=False):
     """`var` of the elements that are no NaN; NaN where no more than `correction` are. Source: NumPy."""
     x = x if x.dtype.has_gradient else x.to(T.default_float)
-    centred = _without(x - nanmean(x, axis=axis, keepdims=True), 0.0)
+    # NaN of x alone counts as absent: that of a difference of infinities stays.
+    centred = E.where(E.isnan(x), 0.0, x - nanmean(x, axis=axis, keepdims=True))
     divisor = _numbers(x, axis, keepdims) - correction
     total = sum_(E.square(centred), axis=axis, keepdims=keepdims)
     return E.where(E.greater(divisor, 0.0), total / divisor, math.nan)
@@ -133,8 +134,10 @@ def nanvar(x, *, axis=None, correction=0.0, keepdims=False):
 
 @composite(widen=True)
 def nanstd(x, *, axis=None, correction=0.0, keepdims=False):
-    """`std` of the elements that are no NaN: the root of `nanvar`. Source: NumPy."""
-    return E.sqrt(nanvar(x, axis=axis, correction=correction, keepdims=keepdims))
+    """`std` of the elements that are no NaN: the root of `nanvar`. Its gradient is 0 where that is 0. Source: NumPy."""
+    square = nanvar(x, axis=axis, correction=correction, keepdims=keepdims)
+    none = E.equal(square, 0.0)
+    return E.where(none, 0.0, E.sqrt(E.where(none, 1.0, square)))
 
 
 def _nan_extreme(name, reduce, worst, word):
