@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
 from .loops import LoopKernel
@@ -221,6 +222,10 @@ class Backend(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """Facts about the device for people."""
+        ...
+
+    def background(self) -> AbstractContextManager[None]:
+        """Inside, this thread loads programs with as little of the process's own time as it can."""
         ...
 
     def kernel_stats(self) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 import time
 import types
 from collections.abc import Callable
@@ -11,14 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import dispatch
 from ..core.errors import ArgumentError, ArgumentTypeError, FlagError, RetraceError, user_line
-from .arguments import Arguments, flatten
+from .arguments import flatten
+from .background import Background
 from .trace import Trace
-from .variant import Variant, trace_variant
+from .variant import Path, Segment, Variant, start_path
 
 if TYPE_CHECKING:
     from .profile import Profile
 
 MODES = ("graph", "eager")
+#: when a variant is compiled: at the call that needs it, or beside eager calls
+COMPILE = ("call", "background")
 _override: list[str] = []
 
 
@@ -47,14 +51,49 @@ class mode:
         _override.pop()
 
 
+class _Turns(threading.local):
+    """For each turn that this thread has, innermost last: whether it got the lock."""
+
+    got: tuple[bool, ...] = ()
+
+
+_turns = _Turns()
+
+
+class _Turn:
+    """One thread traces a function at a time; the others wait and look again.
+
+    A thread that traces already (a function called from one that it traces) does not wait: two such threads could
+    wait for each other. Then both trace, and the work of one is wasted.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        turns = _turns.got
+        _turns.got = (*turns, self._lock.acquire(blocking=not turns))
+
+    def __exit__(self, *_: object) -> None:
+        *rest, got = _turns.got
+        _turns.got = tuple(rest)
+        if got:
+            self._lock.release()
+
+
 class Function:
     """A function with a mode. See `dg.function`."""
 
-    def __init__(self, fn: Callable[..., Any], mode: str, precision: str, name: str | None, limit: int):
+    def __init__(
+        self, fn: Callable[..., Any], mode: str, precision: str, name: str | None, limit: int,
+        compile: str = "call",
+    ):  # fmt: skip
         self._fn = fn
         self._variants: dict[Any, list[Variant]] = {}
         self._count = 0
         self._limit = limit
+        self._turn = _Turn()
+        self._background = Background() if compile == "background" else None
         self.precision = precision
         self.name: str = name or str(getattr(fn, "__name__", type(fn).__name__))
         self.mode = mode
@@ -100,15 +139,57 @@ class Function:
         """This one call in graph mode."""
         if dispatch.state.executor is not dispatch._State.executor:  # inside a trace, a vmap, an export
             return self._fn(*args, **kwargs)
-        key, tensors, rest = flatten(args, kwargs)
+        key, tensors, _ = flatten(args, kwargs)
         bucket = self._variants.get(key)
         if bucket is not None:
             for variant in bucket:
                 if variant.check() and variant.aliases.fit(tensors):
                     return variant.run(tensors)
-        return self._new(key, tensors, rest, args, kwargs)
+        return self._new(key, tensors, args, kwargs)
 
-    def _new(self, key: Any, tensors: list[Any], rest: Arguments | None, args: Any, kwargs: Any) -> Any:
+    def _fitting(self, key: Any, tensors: list[Any]) -> Variant | None:
+        fits = (v for v in self._variants.get(key, ()) if v.check() and v.aliases.fit(tensors))
+        return next(fits, None)
+
+    def _new(self, key: Any, tensors: list[Any], args: Any, kwargs: Any) -> Any:
+        if self._background is not None:
+            with self._turn:
+                self._background.first(
+                    key,
+                    tensors,
+                    lambda: self._start(key, args, kwargs),
+                    lambda path: self._publish(key, path),
+                )
+            return self._fn(*args, **kwargs)
+        with self._turn:
+            variant = self._fitting(key, tensors)  # another thread may have traced while this one waited
+            if variant is None:
+                path, segment = self._trace(key, args, kwargs)
+        return path.run(segment) if variant is None else variant.run(tensors)
+
+    def _trace(self, key: Any, args: Any, kwargs: Any) -> tuple[Path, Segment]:
+        """A new variant for a call, and the segment to run next."""
+        start = time.perf_counter()
+        path = self._start(key, args, kwargs)
+        segment = path.ready()
+        path.variant.seconds = time.perf_counter() - start
+        path.variant.unseen = self._unseen
+        self._publish(key, path)
+        return path, segment
+
+    def _unseen(self, variant: Variant, path: Path) -> Any:
+        """An outcome not seen before: one thread traces it."""
+        with self._turn:
+            known = path.after.children.get(path.outcomes[-1].tobytes())
+            segment = path.ready() if known is None else None
+        return variant.run(path.tensors) if segment is None else path.run(segment)
+
+    def _publish(self, key: Any, path: Path) -> None:
+        self._variants.setdefault(key, []).append(path.variant)
+        self._count += 1
+
+    def _start(self, key: Any, args: Any, kwargs: Any) -> Path:
+        """The first path of a new variant. Raises: RetraceError past the limit."""
         why = self._why(key)
         if self._count >= self._limit:
             raise RetraceError(
@@ -116,13 +197,13 @@ class Function:
                 f"was traced {self._count} times, its limit; the last reason: {why}",
                 "pass what changes as a tensor, or raise limit= in @dg.function; fn.explain() lists all variants",
             )
-        start = time.perf_counter()
-        variant, result = trace_variant(self, args, kwargs)
-        variant.reason, variant.line = why, user_line(2)
-        variant.seconds = time.perf_counter() - start
-        self._variants.setdefault(key, []).append(variant)
-        self._count += 1
-        return result
+        path = start_path(self, args, kwargs)
+        path.variant.reason, path.variant.line = why, user_line(2)
+        return path
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for what `compile="background"` compiles, at most `timeout` seconds. Returns whether all is ready."""
+        return self._background is None or self._background.wait(timeout)
 
     def _why(self, key: Any) -> str:
         """Why no variant fitted, in words."""
@@ -135,14 +216,14 @@ class Function:
             )
         from .arguments import difference
 
-        return min((difference(old, key) for old in reversed(self._variants)), key=len)
+        return min((difference(old, key) for old in reversed(list(self._variants))), key=len)
 
     # -- looking inside -----------------------------------------------------------------------
 
     @property
     def variants(self) -> list[Variant]:
         """All variants, oldest first."""
-        return [v for bucket in self._variants.values() for v in bucket]
+        return [v for bucket in list(self._variants.values()) for v in bucket]
 
     def profile(self, *args: Any, seconds: float = 1.0, **kwargs: Any) -> Profile:
         """Time every kernel of a call in graph mode against the least it could take. Returns a Profile; print it.
@@ -211,6 +292,7 @@ def function(
     precision: str = "match",
     name: str | None = None,
     limit: int = 64,
+    compile: str = "call",
 ) -> Any:
     """Run a function as a graph: traced at its first call, optimised as a whole, replayed as native kernels.
 
@@ -218,7 +300,9 @@ def function(
     works too. It may read and change what it likes (modules, optimisers, `.grad`), as in eager mode.
     mode: "graph" or "eager", switched later by `fn.mode = ...`, `fn.eager(...)`, `fn.graph(...)`,
     `with dg.mode(...)` or DUOGRAD_MODE. precision: "match" gives the bits of eager mode. name: for messages.
-    limit: how many variants may be traced before it is an error.
+    limit: how many variants may be traced before it is an error. compile: "call" compiles at the call that needs
+    it; "background" runs eager mode until the plan is ready (`fn.wait()` waits for it), and raises errors of the
+    compiler at a later call.
     Returns: a callable with the same signature. Raises: TraceError for what a graph cannot hold, RetraceError
     past the limit.
     Example: `@dg.function` above `def step(x, y): ...`.
@@ -226,7 +310,9 @@ def function(
     if precision not in ("match", "fast"):
         raise ArgumentError("function", f"precision={precision!r}", 'use "match" or "fast"')
     if fn is None:
-        return lambda f: function(f, mode=mode, precision=precision, name=name, limit=limit)
+        return lambda f: function(f, mode=mode, precision=precision, name=name, limit=limit, compile=compile)
+    if compile not in COMPILE:
+        raise ArgumentError("function", f"compile={compile!r}", f"use one of {', '.join(COMPILE)}")
     if not callable(fn):
         raise ArgumentTypeError("function", f"takes a function, got {type(fn).__name__}", "decorate a def")
-    return Function(fn, mode, precision, name, limit)
+    return Function(fn, mode, precision, name, limit, compile)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Callable
 from typing import Any
 
 from ..core import dispatch, vjp
@@ -152,6 +153,8 @@ class Variant:
         self.reason = self.line = ""
         self.seconds = 0.0
         self.paths = 0
+        #: what traces a path whose outcome was not seen before, and gives the call's result
+        self.unseen: Callable[[Variant, Path], Any] = lambda variant, path: path.run(path.ready())
 
     def run(self, tensors: list[Any]) -> Any:
         """Run on the call's tensors. An outcome not seen before is traced."""
@@ -167,12 +170,16 @@ class Variant:
             outcomes.append(value)
             child = segment.children.get(value.tobytes())
             if child is None:
-                return Path(self, tensors, segment, outcomes, carried).trace()
+                return self.unseen(self, Path(self, tensors, segment, outcomes, carried))
             segment = child
+
+    def eager(self, tensors: list[Any]) -> Any:
+        """The call in eager mode."""
+        return self.call(*fill(self.kept.args, tensors), **fill(self.kept.kwargs, tensors))
 
     def again(self, tensors: list[Any], inputs: list[Any], gs: tuple[Any, ...]) -> tuple[Any, ...]:
         """Gradients of gradients: the function once more in eager mode, on the tape."""
-        result = self.call(*fill(self.kept.args, tensors), **fill(self.kept.kwargs, tensors))
+        result = self.eager(tensors)
         leaves: list[Any] = []
         empty_slots(result, lambda x: isinstance(x, _host().tensor_class), leaves)
         outs = [y for y in leaves if y._node is not None]
@@ -211,12 +218,6 @@ class Variant:
         return [f"# {label}\n{text}" for r in self.runners() for label, text in r.compiled.sources()]
 
 
-def trace_variant(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Variant, Any]:
-    """Trace a function at a real call, compile, run. Returns the variant and the call's result."""
-    path = start_path(function, args, kwargs)
-    return path.variant, path.trace()
-
-
 def start_path(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Path:
     """The first path of a new variant of a function for this call, not yet traced."""
     _, tensors, kept = flatten(args, kwargs)
@@ -236,6 +237,10 @@ def _settle() -> None:
         gc.unfreeze()
 
 
+class Unread(BaseException):
+    """Ends a trace at a value that is not known because nothing runs; no user's `except Exception` stops it."""
+
+
 class Path:
     """Tracing one path of a variant: from the start, through known outcomes without running, then on.
 
@@ -249,19 +254,38 @@ class Path:
         self.outcomes, self.carried = outcomes, carried
         self.known = len(outcomes)
         self.args = {id(t): k for k, t in enumerate(tensors)}
+        #: graphs are only traced: `finish_later` compiles and links them, and nothing runs
+        self.defers = False
+        self.unread: Any = None
 
-    def trace(self) -> Any:
-        """Trace, compile, run what has not run. Returns the call's result."""
+    def _make(self, graph: Graph, sources: list[Source]) -> Any:
+        return (graph, sources) if self.defers else _runner(graph, sources)
+
+    def finish_later(self, segment: Segment) -> None:
+        """Compile what was put off, and make it part of the variant. From any thread."""
+        segment.runner = _runner(*segment.runner)  # type: ignore[misc]
+        if segment.first is not None:
+            segment.first.runner = _runner(*segment.first.runner)  # type: ignore[misc]
+        if segment.ending is not None and segment.ending.backward is not None:
+            segment.ending.backward = _runner(*segment.ending.backward)  # type: ignore[misc]
+        self._link(segment)
+
+    def ready(self) -> Segment:
+        """Trace and compile; returns the segment to run next."""
         # Tracing makes many small objects that live on: collecting among them is wasted time.
         collecting = gc.isenabled()
         gc.disable()
         try:
-            segment = self.prepare()
+            return self.prepare()
         finally:
             if collecting:
                 _settle()
                 gc.enable()
+
+    def run(self, segment: Segment) -> Any:
+        """Run what has not run: the last segment. Returns the call's result."""
         outputs = segment.run(self.tensors, self.carried)
+        assert segment.ending is not None
         return segment.ending.finish(self.variant, self.tensors, outputs, self.carried)
 
     def prepare(self) -> Any:
@@ -282,6 +306,8 @@ class Path:
                     result = variant.call(
                         *fill(variant.kept.args, symbols), **fill(variant.kept.kwargs, symbols)
                     )
+            except Unread:  # a value that only a compiled segment can give
+                segment = self.unread
             except Exception:
                 self._check_so_far(trace)
                 raise
@@ -289,9 +315,11 @@ class Path:
                 self.effects = recorder.effects
                 for effect in reversed(recorder.effects):
                     effect.undo()
-            segment = self._last(trace, result, recorder.effects)
+            if self.unread is None:
+                segment = self._last(trace, result, recorder.effects)
         trace.done = True
-        self._link(segment)
+        if not self.defers:
+            self._link(segment)
         variant.paths += 1
         variant.reads += recorder.reads
         variant.aliases.add(trace, self.args)
@@ -308,7 +336,7 @@ class Path:
         if trace.checks and trace.depth >= self.known:
             checks = trace.take_checks()
             trace.graph.writes, trace.graph.outputs = [], [v for v, _ in checks]
-            _checking(trace.graph, trace.sources, checks).run(self.tensors, self.carried)
+            _checking(_runner(trace.graph, trace.sources), checks).run(self.tensors, self.carried)
 
     def _link(self, segment: Segment) -> None:
         if self.after is None:
@@ -330,10 +358,13 @@ class Path:
         value = trace._use(face._value)
         checks = trace.take_checks()
         graph.outputs = [*live, value, *(v for v, _ in checks)]
-        segment = Segment(_runner(graph, sources))
+        segment = Segment(self._make(graph, sources))
         segment.checks = [(len(live) + 1 + k, refuse) for k, (_, refuse) in enumerate(checks)]
         segment.carries = [(k, trace._serial[v]) for k, v in enumerate(live)]
         segment.read = len(live)
+        if self.defers:
+            self.unread = segment
+            raise Unread
         self._link(segment)
         outputs = segment.run(self.tensors, self.carried)
         for k, key in segment.carries:
@@ -397,13 +428,13 @@ class Path:
         if checks and (graph.writes or end.grads or end.arg_grads):
             kept = graph.outputs, graph.writes
             graph.outputs, graph.writes = [v for v, _ in checks], []
-            first, checks = _checking(graph.copy(), list(sources), checks), []
+            first, checks = _checking(self._make(graph.copy(), list(sources)), checks), []
             graph.outputs, graph.writes = kept
         places = [(len(graph.outputs) + k, refuse) for k, (_, refuse) in enumerate(checks)]
         graph.outputs += [v for v, _ in checks]
         if roots:
             self._backward(trace, end, graph, sources, roots)
-        segment = Segment(_runner(graph, sources))
+        segment = Segment(self._make(graph, sources))
         segment.ending, segment.checks, segment.first = end, places, first
         if trace.depth == (1 if roots else 0) and not trace.grad_reads:
             segment.released = [owner for owner, _ in end.grads]
@@ -489,12 +520,12 @@ class Path:
                 end.saved.append((source.key, "output", spots[value]))
         end.differentiable = [self._place(t) for t, _ in leaves]
         end.roots = [place for place, _ in roots]
-        end.backward = _runner(graph, trace.sources)
+        end.backward = self._make(graph, trace.sources)
 
 
-def _checking(graph: Any, sources: list[Source], checks: list[tuple[Any, Any]]) -> Segment:
+def _checking(runner: Any, checks: list[tuple[Any, Any]]) -> Segment:
     """A segment that only computes and checks the outputs of a graph."""
-    segment = Segment(_runner(graph, sources))
+    segment = Segment(runner)
     segment.checks = [(k, refuse) for k, (_, refuse) in enumerate(checks)]
     return segment
 

@@ -7,6 +7,7 @@ import threading
 
 import duograd as dg
 import numpy as np
+import pytest
 from duograd.core.backend import get_backend
 from duograd.core.scalar import Expr
 from duograd.core.types import float32
@@ -138,3 +139,135 @@ def test_a_second_batch_size_compiles_nothing():
     before = get_backend("cpu").kernel_stats()["compiled"]
     step(dg.ones((5, 6)), dg.zeros((5,), dtype=dg.int64))
     assert get_backend("cpu").kernel_stats()["compiled"] == before
+
+
+def _counter():
+    """A train step with everything that must happen once: parameters, gradients, Python state, random numbers."""
+    w = dg.ones((4,)).requires_grad_(True)
+    seen: list[float] = []
+
+    def step(x):
+        w.grad = None
+        loss = ((w * x).sum() - 1.0) ** 2
+        loss.backward()
+        with dg.no_grad():
+            w.sub_(w.grad * 0.01)
+        seen.append(1)
+        return loss + dg.rand(()) * 0.0
+
+    return step, w, seen
+
+
+def test_background_runs_eagerly_until_the_plan_is_ready():
+    plain, w_plain, _ = _counter()
+    step, w, seen = _counter()
+    fn = dg.function(step, compile="background")
+    x = dg.ones((4,))
+    for k in range(5):
+        assert fn(x).item() == plain(x).item()
+        if k == 2:
+            assert fn.wait(60)
+            assert len(fn.variants) == 1
+    assert seen == [1] * 5
+    assert np.array_equal(w.detach().numpy(), w_plain.detach().numpy())
+
+
+def test_background_follows_branches_on_values():
+    def f(x):
+        total = x.sum()
+        return x * 2 if total > 0 else x - 1
+
+    fn = dg.function(f, compile="background")
+    plus, minus = dg.ones((3,)), dg.ones((3,)) * -1
+    for _ in range(4):
+        for x in (plus, minus):
+            assert np.array_equal(fn(x).numpy(), f(x).numpy())
+        assert fn.wait(60)
+    assert fn.variants[0].paths >= 2
+    assert len(fn.variants) == 1
+
+
+def test_background_compiles_with_the_interpreter_free(monkeypatch):
+    from duograd.backends.cpu import compile_workers
+
+    here: list[str] = []
+    from duograd.backends.cpu import compile as compiler
+
+    real = compiler.compile_object
+    monkeypatch.setattr(
+        compiler, "compile_object", lambda *a: here.append(threading.current_thread().name) or real(*a)
+    )
+    fn = dg.function(lambda x: dg.tanh(x * 3.125 + 2.5) - dg.exp(x - 7.75) * dg.cos(x), compile="background")
+    fn(dg.ones((3,)))
+    assert fn.wait(100)
+    assert len(fn.variants) == 1
+    assert "duograd compile" not in here
+    compile_workers.end_workers()
+
+
+def test_an_error_of_the_compiler_comes_at_a_call(monkeypatch):
+    from duograd.backends.cpu import device
+    from duograd.core.errors import KernelError
+
+    fn = dg.function(lambda x: x * 2 + 1, compile="background")
+    x = dg.ones((3,))
+    fn.eager(x)
+
+    def fail(sources):
+        raise KernelError("kernel", "no compiler today", "")
+
+    monkeypatch.setattr(device.native, "kernel_addresses", fail)
+    assert fn(x).numpy().tolist() == [3, 3, 3]
+    fn.wait(60)
+    monkeypatch.undo()
+    with pytest.raises(KernelError, match="no compiler today"):
+        fn(x)
+    assert fn(x).numpy().tolist() == [3, 3, 3]
+    assert fn.wait(60)
+    assert len(fn.variants) == 1
+
+
+def test_threads_that_call_at_once_trace_once():
+    traces: list[int] = []
+    start = threading.Barrier(4)
+
+    @dg.function
+    def f(x):
+        traces.append(1)
+        return dg.exp(x) * 2
+
+    x = dg.ones((5,))
+    results: list[float] = []
+
+    def call():
+        start.wait()
+        results.append(float(f(x).sum().item()))
+
+    threads = [threading.Thread(target=call) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert len(f.variants) == 1
+    assert len(set(results)) == 1
+    assert len(traces) == 4  # once for each call
+
+
+def test_threads_share_one_compiled_function():
+    f = dg.function(lambda x: (dg.softmax(x @ x) @ x).sum(axis=1))
+    xs = [dg.tensor(np.random.default_rng(k).standard_normal((40, 40)).astype(np.float32)) for k in range(4)]
+    want = [f(x).numpy() for x in xs]
+    wrong: list[int] = []
+
+    def call(k):
+        for _ in range(50):
+            if not np.array_equal(f(xs[k]).numpy(), want[k]):
+                wrong.append(k)
+
+    threads = [threading.Thread(target=call, args=(k,)) for k in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
+    assert len(f.variants) == 1

@@ -11,7 +11,7 @@ import threading
 
 import numpy as np
 import pytest
-from duograd.backends.cpu import compile_workers, native, object_cache, pool
+from duograd.backends.cpu import compile_workers, native, object_cache, pool, progress
 from duograd.backends.cpu.compile import compile_assembly, compile_object
 from duograd.core.errors import ArgumentError, FlagError, KernelError
 
@@ -202,14 +202,14 @@ def test_corrupt_object_file_is_deleted_and_compiled_again(forgetful, cache_fold
 
 def test_cache_leaves_no_temporary_files(cache_folder):
     native.kernel_address(ADD_ONE)
-    assert {path.suffix for path in cache_folder.iterdir()} == {".kernel"}
+    assert {path.suffix for path in cache_folder.iterdir() if path.name != "lock"} == {".kernel"}
 
 
 def test_clear_cache_deletes_the_object_files(forgetful, monkeypatch, tmp_path):
     monkeypatch.setenv("DUOGRAD_CACHE_DIR", str(tmp_path))
     native.kernel_address(ADD_ONE)
     assert native.clear_cache() == 1
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
 
 
 def test_unwritable_cache_warns_once_and_goes_on(forgetful, monkeypatch, tmp_path):
@@ -268,9 +268,9 @@ def one_worker(monkeypatch, forgetful):
     compile_workers.end_workers()
 
 
-def numbered(count: int) -> list[str]:
-    """Kernels that add their own number, under a name that no other test has."""
-    return [f"{ADD_ONE}\n    store_i64(args[0], 0, {k})\n# {os.urandom(8).hex()}\n" for k in range(count)]
+def numbered(count: int, first: int = 0) -> list[str]:
+    """Kernels that store their own number."""
+    return [f"{ADD_ONE}\n    store_i64(args[0], 0, {first + k})\n" for k in range(count)]
 
 
 def test_batch_is_compiled_with_a_worker_process(one_worker):
@@ -309,6 +309,80 @@ def test_batch_with_a_bad_kernel_keeps_the_good_ones(one_worker):
     before = native.stats()["compiled"]
     native.kernel_addresses(sources)
     assert native.stats()["compiled"] == before
+
+
+COMPILE_SIX = """
+import sys, time
+from duograd.backends.cpu import native
+sources = [f"def kernel(args, chunk, nchunks):\\n    store_i64(args[0], 0, {k})\\n" for k in range(6)]
+sys.stdin.readline()
+native.kernel_addresses(sources)
+print(native.stats()["compiled"], native.stats()["loaded"])
+"""
+
+
+def test_processes_compile_a_kernel_once(tmp_path):
+    env = {**os.environ, "DUOGRAD_CACHE_DIR": str(tmp_path)}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", COMPILE_SIX], env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    for process in started:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    counts = [list(map(int, process.communicate(timeout=100)[0].split())) for process in started]
+    assert [sum(row) for row in counts] == [6, 6]
+    assert sum(compiled for compiled, _ in counts) == 6
+
+
+def test_threads_compile_a_kernel_once(forgetful):
+    sources = numbered(3, 1000)
+    before = native.stats()["compiled"]
+    found: list[list[int]] = []
+    threads = [
+        threading.Thread(target=lambda k=k: found.append(native.kernel_addresses(sources[k:] + sources[:k])))
+        for k in range(3)
+    ]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert native.stats()["compiled"] == before + 3
+    assert len({tuple(sorted(row)) for row in found}) == 1
+
+
+def test_what_a_dead_process_was_compiling_is_compiled_here(forgetful):
+    source = numbered(1, 2000)[0]
+    key = object_cache.key(source, native.KERNEL)
+    code = f"""
+import os
+from duograd.backends.cpu import object_cache
+claim = object_cache.claim(["{key}"])
+print(len(list(claim)), flush=True)
+os._exit(1)
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert out.stdout == "1\n"
+    assert native.kernel_address(source)
+
+
+def test_progress_is_for_terminals_and_after_a_second(capsys, monkeypatch):
+    line = progress.Line(2)
+    line.start -= 5
+    line.step()
+    line.end()
+    assert capsys.readouterr().err == ""  # no terminal
+    monkeypatch.setattr(progress, "_is_terminal", lambda: True)
+    line = progress.Line(2)
+    line.step()
+    assert capsys.readouterr().err == ""  # too early
+    line.start -= 5
+    line.step()
+    assert "2 of 2 kernels" in capsys.readouterr().err
+    line.end()
+    assert capsys.readouterr().err == "\r\x1b[K"
 
 
 def test_loop_over_seven_buffers_uses_the_widest_vectors():

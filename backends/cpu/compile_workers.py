@@ -16,8 +16,10 @@ import select
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple
+
+from .progress import Line
 
 # A worker needs about 0.6 s before its first result, in which this process compiles some ten kernels.
 _JOBS_PER_WORKER = 10
@@ -75,29 +77,75 @@ class _Worker:
 
 
 _workers: list[_Worker] = []
+#: workers that serve a batch now
+_busy: set[_Worker] = set()
+_lock = threading.RLock()
+# Numba has one compiler for the process.
+_compiler = threading.Lock()
 
 
-def compile_all(jobs: Sequence[Job]) -> list[bytes | Exception]:
-    """Object code of each job, or the CompileFailure that it met."""
+class _Calm(threading.local):
+    on = False
+
+
+_calm = _Calm()
+
+
+@contextlib.contextmanager
+def in_background() -> Iterator[None]:
+    """This thread leaves compiling to workers, so that the interpreter is free for the others; and says nothing."""
+    before, _calm.on = _calm.on, True
+    try:
+        yield
+    finally:
+        _calm.on = before
+
+
+def compile_all(
+    jobs: Sequence[Job], keep: Callable[[int, bytes], None] = lambda k, code: None
+) -> list[bytes | Exception]:
+    """Object code of each job, or the CompileFailure that it met. keep: called with each code when it is there."""
+    workers = _enlist(len(jobs))
+    line = Line(len(jobs), not _calm.on)
+    try:
+        return _compile_all(jobs, keep, workers, line)
+    finally:
+        line.end()
+        with _lock:
+            _busy.difference_update(workers)
+
+
+def _compile_all(
+    jobs: Sequence[Job], keep: Callable[[int, bytes], None], workers: list[_Worker], line: Line
+) -> list[bytes | Exception]:
     from .compile import CompileFailure, compile_object
 
     results: list[Any] = [None] * len(jobs)
+
+    def done(k: int, code: bytes) -> None:
+        results[k] = code
+        keep(k, code)
+        line.step()
+
     # The longest first, so that nobody starts a long one when the others are done.
     waiting = collections.deque(sorted(range(len(jobs)), key=lambda k: -len(jobs[k].source)))
     feeders = [
-        threading.Thread(target=_feed, args=(worker, jobs, waiting, results), daemon=True)
-        for worker in _enlist(len(jobs))
+        threading.Thread(target=_feed, args=(worker, jobs, waiting, results, done), daemon=True)
+        for worker in workers
     ]
     for feeder in feeders:
         feeder.start()
 
     def work_here(k: int) -> None:
         try:
-            results[k] = compile_object(*jobs[k])
+            with _compiler:
+                code = compile_object(*jobs[k])
         except CompileFailure as error:
             results[k] = error
+        else:
+            done(k, code)
 
-    while waiting:
+    while waiting and not (feeders and _calm.on):
         try:
             k = waiting.popleft()
         except IndexError:
@@ -112,24 +160,33 @@ def compile_all(jobs: Sequence[Job]) -> list[bytes | Exception]:
 
 
 def _enlist(count: int) -> list[_Worker]:
-    """The workers for `count` jobs: those that live, and new ones where that pays."""
-    if count < 2:
+    """The workers for `count` jobs: those that live and are free, and new ones where that pays."""
+    if count < 2 and not _calm.on:
         return []
-    for worker in [w for w in _workers if w.process.poll() is not None]:
-        _dismiss(worker)
-    affinity = getattr(os, "sched_getaffinity", None)
-    cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
-    wanted = min(cpus - 1, count // _JOBS_PER_WORKER, _MAX_WORKERS)
-    # Without a path to the interpreter (an embedded one) there are no workers.
-    while sys.executable and len(_workers) < wanted:
-        try:
-            _workers.append(_Worker())
-        except OSError:
-            break
-    return _workers[: count - 1]
+    with _lock:
+        for worker in [w for w in _workers if w.process.poll() is not None]:
+            _dismiss(worker)
+        affinity = getattr(os, "sched_getaffinity", None)
+        cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
+        wanted = min(cpus - 1, count // _JOBS_PER_WORKER, _MAX_WORKERS)
+        if _calm.on:
+            wanted = max(wanted, 1)
+        found = [w for w in _workers if w not in _busy][: count if _calm.on else count - 1]
+        # Without a path to the interpreter (an embedded one) there are no workers.
+        while sys.executable and len(found) < wanted and len(_workers) < _MAX_WORKERS:
+            try:
+                _workers.append(_Worker())
+            except OSError:
+                break
+            found.append(_workers[-1])
+        _busy.update(found)
+        return found
 
 
-def _feed(worker: _Worker, jobs: Sequence[Job], waiting: collections.deque[int], results: list[Any]) -> None:
+def _feed(
+    worker: _Worker, jobs: Sequence[Job], waiting: collections.deque[int], results: list[Any],
+    done: Callable[[int, bytes], None],
+) -> None:  # fmt: skip
     from .compile import CompileFailure
 
     while waiting:
@@ -138,7 +195,7 @@ def _feed(worker: _Worker, jobs: Sequence[Job], waiting: collections.deque[int],
         except IndexError:
             return
         try:
-            results[k] = worker.compile(jobs[k])
+            done(k, worker.compile(jobs[k]))
         except CompileFailure as error:
             results[k] = error
         except (OSError, EOFError, ValueError, KeyError):
@@ -161,6 +218,9 @@ def end_workers() -> None:
 
 def _after_fork() -> None:
     """The workers belong to the parent: forget them, without waiting for them."""
+    global _lock, _compiler
+    _lock, _compiler = threading.RLock(), threading.Lock()
+    _busy.clear()
     while _workers:
         _workers.pop().process.returncode = 0
 

@@ -7,6 +7,7 @@ import importlib.util
 import pkgutil
 import re
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from ...core.backend import Kernel, Operand, Program, Scalar, Slot
 from ...core.loops import LoopKernel
 from ...core.types import Shape
-from . import emit, native, pool
+from . import compile_workers, emit, native, pool
 from .epilogue import takes_epilogue
 from .memory import Allocator, CpuStorage
 
@@ -57,6 +58,10 @@ class CpuBackend:
     def load(self, program: Program) -> CpuExecutable:
         """Compile the kernels that are missing and make the program runnable."""
         return CpuExecutable(program)
+
+    def background(self) -> AbstractContextManager[None]:
+        """Inside, this thread compiles in worker processes."""
+        return compile_workers.in_background()
 
     def describe(self) -> dict[str, Any]:
         """Facts for `duograd doctor`: threads, and the kernel cache's folder, number of files and bytes."""

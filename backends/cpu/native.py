@@ -11,7 +11,7 @@ import ctypes
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ...core.errors import KernelError
@@ -33,7 +33,10 @@ __all__ = [
 Entries = tuple[tuple[str, str, str], ...]
 KERNEL: Entries = (("kernel", "pii", "v"),)
 
+# Guards the tables and the JIT, for moments; kernels are compiled without it.
 _lock = threading.RLock()
+#: what some thread reads or compiles now; set when it is done
+_in_work: dict[str, threading.Event] = {}
 _addresses: dict[str, int] = {}
 _libraries: dict[str, tuple[int, ...]] = {}
 _announced: list[tuple[str, Entries]] = []
@@ -85,45 +88,93 @@ def stats() -> dict[str, float]:
 
 
 def _find(wanted: list[tuple[str, Entries]]) -> list[tuple[int, ...]]:
-    """The addresses of each (source, entries): from memory, from the disk, or compiled."""
+    """The addresses of each (source, entries): from memory, from the disk, or compiled, by one thread each."""
+    keys = [object_cache.key(source, entries) for source, entries in wanted]
+    while True:
+        with _lock:
+            unknown = {key: item for key, item in zip(keys, wanted) if key not in _libraries}
+            others = [_in_work[key] for key in unknown if key in _in_work]
+            mine = {key: item for key, item in unknown.items() if key not in _in_work}
+            _in_work.update((key, threading.Event()) for key in mine)
+        try:
+            if mine:
+                _make(mine)
+        finally:
+            _leave(mine)
+        for event in others:
+            event.wait()
+        if not others:
+            return [_libraries[key] for key in keys]
+
+
+def _leave(keys: Iterable[str]) -> None:
+    """These are no longer in work here: who waits for them looks again."""
     with _lock:
-        keys = [object_cache.key(source, entries) for source, entries in wanted]
-        unknown = {key: item for key, item in zip(keys, wanted) if key not in _libraries}
-        cached = {key: code for key in unknown if (code := object_cache.read(key)) is not None}
-        loaded = _load({key: (code, _symbols(key, unknown[key][1])) for key, code in cached.items()})
+        for key in keys:
+            _in_work.pop(key).set()
+
+
+def _make(items: dict[str, tuple[str, Entries]]) -> None:
+    """Read from the disk what is there, compile the rest."""
+    missing = _read(items)
+    more: dict[str, tuple[str, Entries]] = {}
+    if len(missing) > 1:
+        with _lock:
+            announced = {object_cache.key(*item): item for item in _announced}
+            _announced.clear()
+            more = {k: v for k, v in announced.items() if k not in _libraries and k not in _in_work}
+            _in_work.update((key, threading.Event()) for key in more)
+    try:
+        if missing:
+            _compile(missing | {k: v for k, v in more.items() if object_cache.read(k) is None})
+    finally:
+        _leave(more)
+
+
+def _read(items: dict[str, tuple[str, Entries]]) -> dict[str, tuple[str, Entries]]:
+    """Load what the disk has; returns the rest."""
+    cached = {key: code for key in items if (code := object_cache.read(key)) is not None}
+    loaded = _load({key: (code, _symbols(key, items[key][1])) for key, code in cached.items()})
+    with _lock:
         _counters["loaded"] += len(loaded)
         _libraries.update(loaded)
-        missing = {key: item for key, item in unknown.items() if key not in loaded}
-        if missing:
-            _compile(missing)
-        return [_libraries[key] for key in keys]
+    return {key: item for key, item in items.items() if key not in loaded}
 
 
 def _compile(missing: dict[str, tuple[str, Entries]]) -> None:
-    """Compile, keep and load; what compiled is kept even when another one failed."""
+    """Compile, keep and load. What another process compiles at this moment is read when that is done."""
+    with object_cache.claim(missing) as claim:
+        mine = {key: missing[key] for key in claim}
+        # Somebody may have finished between the look at the disk and the claim.
+        _build(_read(mine) if claim.held else mine)
+    for key, item in missing.items():
+        if key not in mine:
+            with object_cache.claim([key], wait=True):
+                _build(_read({key: item}))
+
+
+def _build(missing: dict[str, tuple[str, Entries]]) -> None:
+    """Compile here and now; what compiled is kept even when another one failed."""
     from .compile_workers import Job, compile_all
 
-    if len(missing) > 1:
-        while _announced:
-            item = _announced.pop()
-            key = object_cache.key(*item)
-            if key not in _libraries and object_cache.read(key) is None:
-                missing[key] = item
+    if not missing:
+        return
     start = time.perf_counter()
+    keys = list(missing)
     jobs = [Job(source, entries, _prefix(key)) for key, (source, entries) in missing.items()]
-    results = compile_all(jobs)
     failures = []
-    for key, job, result in zip(missing, jobs, results):
+    results = compile_all(jobs, lambda k, code: object_cache.write(keys[k], code))
+    for key, job, result in zip(keys, jobs, results):
         if isinstance(result, bytes):
-            object_cache.write(key, result)
-            symbols = _symbols(key, job.entries)
-            _libraries.update(_load({key: (result, symbols)}))
-            if key not in _libraries:
+            loaded = _load({key: (result, _symbols(key, job.entries))})
+            _libraries.update(loaded)
+            if not loaded:
                 failures.append((job.source, "the object code cannot be loaded: a symbol is missing"))
         else:
             failures.append((job.source, str(result)))
-    _counters["compiled"] += len(jobs)
-    _counters["compile_seconds"] += time.perf_counter() - start
+    with _lock:
+        _counters["compiled"] += len(jobs)
+        _counters["compile_seconds"] += time.perf_counter() - start
     if failures:
         raise _failure(*failures[0])
 
@@ -153,9 +204,14 @@ _kept: list[Any] = []
 
 def _load(objects: Mapping[str, tuple[bytes, tuple[str, ...]]]) -> dict[str, tuple[int, ...]]:
     """Map object code into the process: addresses by key, without those that need a missing symbol."""
-    global _jit
     if not objects:
         return {}
+    with _lock:
+        return _link(objects)
+
+
+def _link(objects: Mapping[str, tuple[bytes, tuple[str, ...]]]) -> dict[str, tuple[int, ...]]:
+    global _jit
     import llvmlite.binding as llvm
 
     if _jit is None:
@@ -187,9 +243,10 @@ def _leak(resource: Any) -> None:
 
 
 def _after_fork() -> None:
-    # Another thread of the parent may have held it.
+    # Another thread of the parent may have held it, and what that compiled will not come.
     global _lock
     _lock = threading.RLock()
+    _in_work.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -7,6 +7,7 @@ does not fit is deleted.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import importlib.util
 import os
@@ -14,6 +15,7 @@ import re
 import sys
 import threading
 import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _MAGIC = b"duograd kernel 1\n"
@@ -114,6 +116,80 @@ def write(name: str, code: bytes) -> None:
                 RuntimeWarning,
                 stacklevel=2,
             )
+
+
+class Claim:
+    """The right to compile some kernels, against other processes. A context manager; iterates over its keys.
+
+    held: whether the system keeps it (in a folder that cannot be written, and on Windows, there are no locks:
+    everybody compiles for himself, and the last one to write wins).
+    """
+
+    def __init__(self, keys: Iterable[str], wait: bool):
+        self.keys: list[str] = list(keys)
+        self.held = False
+        file = _lock_file()
+        if file is None:
+            return
+        import fcntl
+
+        got = []
+        for key in self.keys:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), 1, _place(key))
+            except OSError as error:
+                if error.errno in (errno.EACCES, errno.EAGAIN):
+                    continue
+                # A file system without locks, or a circle of processes that wait for each other: ours all the same.
+            got.append(key)
+        self.keys, self.held = got, True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys)
+
+    def __enter__(self) -> Claim:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        file = _lock_file() if self.held else None
+        if file is not None:
+            import fcntl
+
+            for key in self.keys:
+                with contextlib.suppress(OSError):
+                    fcntl.lockf(file, fcntl.LOCK_UN, 1, _place(key))
+
+
+def claim(keys: Iterable[str], wait: bool = False) -> Claim:
+    """Claim those kernels that no other process is compiling; with wait=True all of them, once that is so.
+
+    A claim ends with the process that holds it, however that ends.
+    """
+    return Claim(keys, wait)
+
+
+# One byte of one file is locked per kernel. Closing any descriptor of the file would drop all locks of the process:
+# it stays open.
+_lock_files: dict[Path, int] = {}
+
+
+def _lock_file() -> int | None:
+    if os.name == "nt":
+        return None
+    folder = directory()
+    file = _lock_files.get(folder)
+    if file is None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError:
+            return None
+        file = _lock_files.setdefault(folder, file)
+    return file
+
+
+def _place(key: str) -> int:
+    return int(hashlib.sha256(key.encode()).hexdigest()[:15], 16)
 
 
 def clear() -> int:
