@@ -58,6 +58,10 @@ class Storage:
         """
         raise TypeError("a bare Storage has no memory")
 
+    def is_lent(self) -> bool:
+        """Whether somebody beside tensors may look at the memory: NumPy, another framework."""
+        return True
+
     def to_host(self, dtype: DType, shape: Shape, strides: Shape, offset: int) -> np.ndarray:
         """The memory as a NumPy array: a view on the CPU, a copy from elsewhere. Arguments as for `array`."""
         return self.array(dtype, shape, strides, offset)  # type: ignore[no-any-return]

@@ -38,7 +38,7 @@ def flatten(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, list[An
     """Key, tensors, and (None when all arguments are tensors) the structure.
 
     The key holds, per tensor, layout, device and whether it requires a gradient; per plain value, type and
-    value; per other object, its identity.
+    value; per other object, its identity. What is asked of tensors here, `graph/entry.py` asks too.
     """
     tensors: list[Any] = []
     key: list[Any] = [dispatch.state.grad]

@@ -69,7 +69,10 @@ class Ending:
             y._node, y._index, y._requires_grad = node, 0, True
         if self.single is not None and not self.changes:
             return outputs[self.single]
-        results = [found[kind][k] if kind in found else k for kind, k in self.returned]
+        return self.result([found[kind][k] if kind in found else k for kind, k in self.returned])
+
+    def result(self, results: list[Any]) -> Any:
+        """Make the changes of Python state again, and build what the function returns."""
         for change, value in self.changes:
             change.apply(fill(value, results))
         return fill(self.structure, results)

@@ -115,32 +115,60 @@ def contents(constant: str, x: Any, first: int, exact: bool) -> tuple[str, list[
     return f"len({constant}) == {len(values)} and all(map(same, {constant}, {{{first}}}))", [tuple(values)]
 
 
-def _compile(guards: Sequence[Guard]) -> Callable[[], bool]:
-    names: dict[int, str] = {}
-    # One namespace of globals: collected when in a cycle, unlike constants put into a code object.
-    space: dict[str, Any] = {**_SPACE, "__builtins__": builtins}
+class Namespace:
+    """A function under construction: its constants as names of its globals, and lines of source.
 
-    def bind(x: Any) -> str:
-        name = names.get(id(x))
+    Globals are collected when they are part of a cycle, unlike constants put into a code object.
+    """
+
+    def __init__(self, **known: Any):
+        self._names: dict[int, str] = {}
+        self.space: dict[str, Any] = {**_SPACE, "__builtins__": builtins, **known}
+
+    def bind(self, x: Any) -> str:
+        """The name of a constant."""
+        name = self._names.get(id(x))
         if name is None:
-            name = names[id(x)] = f"c{len(names)}"
-            space[name] = x
+            name = self._names[id(x)] = f"c{len(self._names)}"
+            self.space[name] = x
         return name
 
-    source = ["def check():", "    try:"]
-    seen: set[tuple[str, ...]] = set()
-    for g in guards:
-        bound = [bind(x) for x in g.constants]
-        if (g.test, *bound) in seen:
-            continue
-        seen.add((g.test, *bound))
-        if g.test.count("{0}") > 2:  # a local is cheaper than a global
-            source.append(f"        t = {bound[0]}")
-            bound[0] = "t"
-        source.append(f"        if not ({g.test.format(*bound)}): return False")
-    source += ["        return True", "    except Exception:", "        return False"]
-    exec(_code("\n".join(source)), space)
-    check: Callable[[], bool] = space["check"]
+    def tests(self, guards: Sequence[Guard], otherwise: str, indent: int) -> list[str]:
+        """Lines that go on when all guards hold, and else do `otherwise`."""
+        lines: list[str] = []
+        seen: set[tuple[str, ...]] = set()
+        before = " " * indent
+        for g in guards:
+            if not g.test:
+                continue
+            bound = [self.bind(x) for x in g.constants]
+            if (g.test, *bound) in seen:
+                continue
+            seen.add((g.test, *bound))
+            if g.test.count("{0}") > 2:  # a local is cheaper than a global
+                lines.append(f"{before}t = {bound[0]}")
+                bound[0] = "t"
+            lines.append(f"{before}if not ({g.test.format(*bound)}): {otherwise}")
+        return lines
+
+    def function(self, name: str, lines: Sequence[str]) -> Any:
+        """The function `name` that the lines define."""
+        exec(_code("\n".join(lines)), self.space)
+        return self.space[name]
+
+
+def _compile(guards: Sequence[Guard]) -> Callable[[], bool]:
+    names = Namespace()
+    tests = names.tests(guards, "return False", 8)
+    lines = [
+        "def check():",
+        "    try:",
+        *tests,
+        "        return True",
+        "    except Exception:",
+        "        return False",
+    ]
+    check: Callable[[], bool] = names.function("check", lines)
     return check
 
 
@@ -155,7 +183,7 @@ class Guards:
 
     def __init__(self, guards: Iterable[Guard]):
         self.guards = sorted(guards, key=lambda g: g.rank)
-        self.check = _compile([g for g in self.guards if g.test])
+        self.check = _compile(self.guards)
 
     def __len__(self) -> int:
         return len(self.guards)

@@ -153,6 +153,7 @@ class Variant:
         self.reason = self.line = ""
         self.seconds = 0.0
         self.paths = 0
+        self.calls = 0
         #: what traces a path whose outcome was not seen before, and gives the call's result
         self.unseen: Callable[[Variant, Path], Any] = lambda variant, path: path.run(path.ready())
 

@@ -297,13 +297,13 @@ def test_batch_survives_a_worker_that_dies(one_worker, monkeypatch):
     monkeypatch.setattr(
         compile_workers.sys, "executable", "/bin/false" if os.path.exists("/bin/false") else ""
     )
-    addresses = native.kernel_addresses(numbered(3))
+    addresses = native.kernel_addresses(numbered(3, 3000))
     assert len(set(addresses)) == 3
     assert not compile_workers._workers
 
 
 def test_batch_with_a_bad_kernel_keeps_the_good_ones(one_worker):
-    sources = numbered(4)
+    sources = numbered(4, 4000)
     with pytest.raises(KernelError, match="missing_name"):
         native.kernel_addresses([*sources, "def kernel(args, chunk, nchunks):\n    args[0] = missing_name\n"])
     before = native.stats()["compiled"]

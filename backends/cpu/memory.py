@@ -64,6 +64,9 @@ class CpuStorage(Storage):
         steps = tuple(st * width for st in strides)
         return np.ndarray(shape, dtype.np, block.raw, block.skip + offset, steps)
 
+    def is_lent(self) -> bool:
+        return self._block.seen
+
     def unpack(self, form: Struct, offset: int) -> tuple[Any, ...]:
         block = self._block
         return form.unpack_from(block.raw, block.skip + offset)  # type: ignore[arg-type]

@@ -1,0 +1,201 @@
+"""The quick way into a variant: one generated function that checks a call's arguments and guards, and runs it.
+
+A call of a small function is all overhead: keys, lists, loops over what never changes. Where a variant is one graph
+without reads of values, all of that is known, and the function below is written out for it. It gives `MISS` for a call
+that it does not fit, which then goes the general way (`Function.graph`).
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from ..core import dispatch
+from ..core.backend import scalar_bits
+from .arguments import Slot
+from .guards import Namespace
+
+MISS: Any = type("Miss", (), {"__repr__": lambda self: "miss", "__slots__": ()})()
+#: tensors, outputs and numbers of a call that is written out; longer ones pay little for the general way
+_LIMIT = 400
+#: the call of a variant after which it gets its entry, and how many entries are asked before the general way
+CALLS, ASKED = 3, 4
+
+
+def make_entry(variant: Any, tensors: list[Any], grad: bool) -> Callable[[tuple[Any, ...]], Any] | None:
+    """The entry of a variant for calls with these positional tensors only; None where the general way is needed."""
+    segment = variant.root
+    end = segment.ending
+    if end is None or segment.checks or segment.first is not None or variant.kept.kwargs:
+        return None
+    if end.backward is not None or end.views or end.broken:
+        return None
+    if [x.index if isinstance(x, Slot) else -1 for x in variant.kept.args] != list(range(len(tensors))):
+        return None
+    runner = segment.runner
+    size = len(runner.sources) + len(runner.compiled.outputs) + len(end.written) + len(tensors)
+    if runner._others or size > _LIMIT:
+        return None
+    return _Writer(variant, tensors, grad).write()
+
+
+def _fresh(numbers: list[Any], n: int, value: Any, kind: type, dtype: Any) -> Any:
+    """A setting and its bits, kept when the setting cannot change inside."""
+    entry = value, scalar_bits(kind(value), dtype)
+    if value.__class__ in (float, int):
+        numbers[n] = entry
+    return entry
+
+
+class _Probe:
+    __slots__ = ("_grad", "_storage")
+    _grad: Any
+    _storage: Any
+
+
+def _counts() -> tuple[int, int]:
+    """What `getrefcount` says of a gradient that only its owner holds, and of its storage, in code as below."""
+    owner = _Probe()
+    owner._grad = _Probe()
+    owner._grad._storage = object()
+    g = owner._grad
+    return sys.getrefcount(g), sys.getrefcount(g._storage)
+
+
+_ALONE, _ALONE_IN_IT = _counts()
+
+
+class _Writer:
+    def __init__(self, variant: Any, tensors: list[Any], grad: bool):
+        self.variant, self.tensors, self.grad = variant, tensors, grad
+        self.runner, self.end = variant.root.runner, variant.root.ending
+        self.names = Namespace(
+            MISS=MISS, state=dispatch.state, Tensor=self.runner._tensor,
+            numbers=[(MISS, 0)] * len(self.runner._numbers), refs=sys.getrefcount, weak=weakref.getweakrefcount,
+            fresh=_fresh,
+        )  # fmt: skip
+        self.lines: list[str] = []
+
+    def write(self) -> Callable[[tuple[Any, ...]], Any]:
+        self.lines = ["def enter(args):"]
+        self._arguments()
+        self._guards()
+        reused = self._released()
+        outputs = self._outputs(reused)
+        self._run(outputs)
+        self._finish()
+        entry: Callable[[tuple[Any, ...]], Any] = self.names.function("enter", self.lines)
+        return entry
+
+    def _arguments(self) -> None:
+        bind, n = self.names.bind, len(self.tensors)
+        names = [f"a{k}" for k in range(n)]
+        tests = [f"state.grad is not {self.grad}"]
+        for name, t in zip(names, self.tensors):
+            tests.append(f"{name}.__class__ is not Tensor or {name}._layout is not {bind(t._layout)}")
+            tests.append(f"{name}._requires_grad is not {t._requires_grad}")
+        tests += [f"{a} is {b}" for k, a in enumerate(names) for b in names[:k]]
+        self.lines += [f"    if len(args) != {n}: return MISS"]
+        if names:
+            self.lines += [f"    {', '.join(names)}, = args"]
+        self.lines += [f"    if {' or '.join(tests)}: return MISS"]
+
+    def _guards(self) -> None:
+        aliases, bind = self.variant.aliases, self.names.bind
+        tests = self.names.tests(self.variant.guards.guards, "return MISS", 8)
+        args = [f"a{k}" for k in range(len(self.tensors))]
+        storages = aliases.storages | aliases.written
+        near = [f"id({a}._storage) in {bind(storages)}" for a in args] if storages else []
+        if args and (near or aliases.written_args or aliases.met):
+            when = "" if aliases.written_args or aliases.met else f"({' or '.join(near)}) and "
+            tests.append(f"        if {when}not {bind(aliases.fit)}([{', '.join(args)}]): return MISS")
+        if tests:
+            self.lines += ["    try:", *tests, "    except Exception: return MISS"]
+
+    def _released(self) -> dict[int, str]:
+        """Give up gradients that the call replaces; one that nobody else holds is used again. Names by output."""
+        bind, reused = self.names.bind, {}
+        released = self.variant.root.released
+        spots = {id(owner): k for owner, k in self.end.grads}
+        for n, owner in enumerate(released):
+            name, k = bind(owner), spots.get(id(owner))
+            if k is not None:
+                lay, _ = self.runner._outputs[k]
+                g = reused[k] = f"g{n}"
+                tests = [
+                    f"{g} is None", f"{g}._layout is not {bind(lay)}", f"refs({g}) != {_ALONE}",
+                    f"{g}.__class__ is not Tensor", f"refs({g}._storage) != {_ALONE_IN_IT}", f"{g}._storage.is_lent()",
+                    f"{g}._requires_grad", f"{g}._offset", f"weak({g})",
+                    *(f"{g}.{part} is not None" for part in ("_node", "_base", "_hooks", "_grad")),
+                ]  # fmt: skip
+                self.lines += [f"    {g} = {name}._grad", f"    if {' or '.join(tests)}: {g} = None"]
+            self.lines.append(f"    {name}._grad = None")
+        return reused
+
+    def _outputs(self, reused: dict[int, str]) -> list[str]:
+        """Lines that make the outputs' tensors `o0`, ...; the addresses of their memory."""
+        bind, addresses = self.names.bind, []
+        for k, (lay, nbytes) in enumerate(self.runner._outputs):
+            make = bind(self.runner._backend.maker(nbytes))
+            fresh = f"Tensor({bind(lay)}, {make}())"
+            if k in reused:
+                self.lines.append(f"    o{k} = {fresh} if {reused[k]} is None else {reused[k]}")
+            else:
+                self.lines.append(f"    o{k} = {fresh}")
+            addresses.append(f"o{k}._storage.ptr")
+        return addresses
+
+    def _run(self, outputs: list[str]) -> None:
+        runner, bind = self.runner, self.names.bind
+        dynamic = [str(address) for address in runner._template]
+        for k, position in runner._args:
+            dynamic[k] = f"a{position}._storage.ptr + a{position}._offset"
+        for k, owner in runner._grads:
+            name = bind(owner)
+            dynamic[k] = f"{name}._grad._storage.ptr + {name}._grad._offset"
+        dynamic += outputs
+        for n, (number, dtype) in enumerate(runner._numbers):
+            dynamic.append(self._number(n, number, dtype))
+        dynamic += map(str, runner._tail)
+        if runner._arena is not None:
+            self.lines.append(f"    arena = {bind(runner._arena.take)}()")
+            dynamic.append("arena.ptr")
+        if runner.compiled.program.launches:
+            self.lines.append(f"    {bind(runner._execute)}([{', '.join(dynamic)}])")
+        if runner._arena is not None:
+            self.lines.append(f"    {bind(runner._arena.give)}(arena)")
+
+    def _number(self, n: int, number: Any, dtype: Any) -> str:
+        """The bits of a setting. They are worked out anew when the object in its place is another one."""
+        bind = self.names.bind
+        if number.add:
+            return f"{bind(scalar_bits)}({bind(number.read)}(), {bind(dtype)})"
+        # A pair, so that another thread sees value and bits that belong together.
+        self.lines += [
+            f"    v{n} = {bind(number.owner)}[{number.key!r}]",
+            f"    e{n} = numbers[{n}]",
+            f"    if e{n}[0] is not v{n}: e{n} = fresh(numbers, {n}, v{n}, {bind(number.kind)}, {bind(dtype)})",
+        ]
+        return f"e{n}[1]"
+
+    def _finish(self) -> None:
+        bind, end = self.names.bind, self.end
+        for t in end.written:
+            self.lines.append(f"    {bind(t._storage)}.version += 1")
+        for position in end.written_args:
+            self.lines.append(f"    a{position}._storage.version += 1")
+        for owner, k in end.grads:
+            self.lines.append(f"    {bind(owner)}._grad = {'None' if k is None else f'o{k}'}")
+        for position, k in end.arg_grads:
+            self.lines.append(f"    a{position}._grad = {'None' if k is None else f'o{k}'}")
+        for generator, count in end.drawn:
+            self.lines.append(f"    {bind(generator)}._offset += {count}")
+        if end.single is not None and not end.changes:
+            self.lines.append(f"    return o{end.single}")
+            return
+        results = ", ".join(
+            f"o{k}" if kind == "output" else f"a{k}" if kind == "arg" else bind(k) for kind, k in end.returned
+        )
+        self.lines.append(f"    return {bind(end.result)}([{results}])")
