@@ -30,7 +30,7 @@ def make_entry(variant: Any, tensors: list[Any], grad: bool) -> Callable[[tuple[
     end = segment.ending
     if end is None or segment.checks or segment.first is not None or variant.kept.kwargs:
         return None
-    if end.backward is not None or end.views or end.broken:
+    if end.backward is not None or end.views:
         return None
     if [x.index if isinstance(x, Slot) else -1 for x in variant.kept.args] != list(range(len(tensors))):
         return None
@@ -192,10 +192,14 @@ class _Writer:
             self.lines.append(f"    a{position}._grad = {'None' if k is None else f'o{k}'}")
         for generator, count in end.drawn:
             self.lines.append(f"    {bind(generator)}._offset += {count}")
+        for place, node in end.broken:
+            y = self._place(*place)
+            self.lines.append(f"    {y}._node, {y}._index, {y}._requires_grad = {bind(node)}, 0, True")
         if end.single is not None and not end.changes:
             self.lines.append(f"    return o{end.single}")
             return
-        results = ", ".join(
-            f"o{k}" if kind == "output" else f"a{k}" if kind == "arg" else bind(k) for kind, k in end.returned
-        )
+        results = ", ".join(self._place(*place) for place in end.returned)
         self.lines.append(f"    return {bind(end.result)}([{results}])")
+
+    def _place(self, kind: str, k: Any) -> str:
+        return f"o{k}" if kind == "output" else f"a{k}" if kind == "arg" else self.names.bind(k)
