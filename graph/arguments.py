@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..core import dispatch
+from ..core.types import DTYPES
 from ..core.value import Tensor
 
 _PLAIN = frozenset((int, bool, str, type(None), bytes, complex))
@@ -68,6 +69,9 @@ def flatten(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, list[An
 def _walk(x: Any, key: list[Any], tensors: list[Any], kept: list[Any]) -> Any:
     cls = x.__class__
     if isinstance(x, np.ndarray):
+        if x.dtype.name not in DTYPES:  # texts, or numbers that kernels do not know: a value, known by its contents
+            key += (cls, x.dtype, x.shape, *x.ravel().tolist())
+            return x
         x = _host().share(x)
     if isinstance(x, Tensor):
         key += (x._layout, x._requires_grad, x.device)  # type: ignore[attr-defined]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from .. import types as T
 from ..errors import DtypeError
-from ..op import Ints, pointwise
+from ..lower import copy
+from ..op import Ints, pointwise, primitive
 from ..scalar import s
+from ..types import TensorType
 
 _NO_GRADIENT = "integers have no gradient"
 
@@ -59,3 +63,39 @@ bitwise_right_shift = _bits(
     "bitwise_right_shift", "shr", "BitShift",
     "The bits of x moved down by y places, copies of the sign moving in.", True,
 )  # fmt: skip
+
+
+@primitive(no_gradient="bits are no numbers", no_onnx="BitCast is younger than the opsets that are written")
+def bitcast(x, *, dtype):
+    """The bits of x as numbers of another dtype of the same width.
+
+    x: any[...] but complex128; dtype: any but bool. Returns: dtype, x's shape. Raises: DtypeError when the widths differ.
+    Source: ONNX BitCast. Example: `dg.bitcast(dg.tensor([1.0]), dtype="int32")` is `[1065353216]`.
+    """
+    return np.ascontiguousarray(x).view(dtype).reshape(x.shape)
+
+
+@bitcast.normalize
+def _(inputs, dtype):
+    return (T.as_dtype(dtype, "bitcast"),)
+
+
+@bitcast.type
+def _(x, *, dtype):
+    if x.dtype.itemsize != dtype.itemsize or x.dtype.itemsize > 8 or dtype is T.bool_:
+        raise DtypeError(
+            "bitcast", f"the bits of x: {x} are not those of {dtype}", "use a dtype of the same width, or x.to(dtype)"
+        )
+    return TensorType(dtype, x.shape)
+
+
+@bitcast.lower
+def _(program, inputs, outputs, *, dtype):
+    # Integers carry the bits, so that no load or store takes them for a number.
+    carrier = T.DTYPES[f"uint{8 * dtype.itemsize}"]
+    copy(program, inputs[0]._replace(dtype=carrier), outputs[0]._replace(dtype=carrier))
+
+
+bitcast.sample((3, 4), dtype="int32", grad=False).sample(Ints((2, 3), 0, 99, "int64"), dtype="float64")
+bitcast.sample(Ints((), 0, 99, "uint16"), dtype="float16").sample((0, 3), dtype="uint32", grad=False)
+bitcast.error_sample((2, 3), dtype="int16", match="the bits of x")

@@ -13,6 +13,7 @@ from ...core.ops.creation import eye
 from ...core.ops.random import multinomial as draw_classes
 from ...core.ops.random import rand, randn
 from ...core.value import Tensor
+from .coded import Coded, coded, is_coded
 from .dtypes import from_code
 from .program import as_array, host_tensor
 from .table import adapter
@@ -45,6 +46,10 @@ def constant(
 def constant_of_shape(shape, *, value=None):
     """One number everywhere; float32 zeros when none is given."""
     cell = np.zeros(1, np.float32) if value is None else value
+    if is_coded(cell):
+        one = coded(cell)
+        sizes = tuple(int(n) for n in shape)
+        return Coded(ops["broadcast_to"](ops["reshape"](one.codes, shape=(1,) * len(sizes)), shape=sizes), one.book)
     return ops["full"](cell.item(), shape=tuple(int(n) for n in shape), dtype=T.as_dtype(cell.dtype))
 
 
@@ -112,13 +117,13 @@ def multinomial(x, *, dtype=6, sample_size=1, seed=0.0):
 # ---------------------------------------------------------------- control flow, decided on the host
 
 
-@adapter("If", host=("condition",), fold=False)
+@adapter("If", host=("condition",), fold=False, codes="own")
 def if_(node, condition, *, then_branch, else_branch):
     """One of two subgraphs; a traced condition ends the graph there."""
     return tuple(node.run(then_branch if bool(np.asarray(condition).ravel()[0]) else else_branch, []))
 
 
-@adapter("Loop", host=("trips", "condition"), fold=False)
+@adapter("Loop", host=("trips", "condition"), fold=False, codes="own")
 def loop(node, trips=None, condition=None, *state, body):
     """A subgraph again and again; outputs beyond the state are stacked."""
     limit = math.inf if trips is None else int(np.asarray(trips).ravel()[0])

@@ -9,7 +9,6 @@ from typing import Any
 from ...core import types as T
 from ...core.op import REGISTRY as ops
 from ...core.value import Tensor
-from .dtypes import from_code
 from .table import adapter
 
 
@@ -30,7 +29,8 @@ def _direct(onnx_name: str, name: str) -> None:
     if len(op.input_names) == 1:
         adapter(onnx_name)(lambda x: op(x))
     else:
-        adapter(onnx_name, since=7, numbers=True)(lambda x, y: op(x, y))
+        codes = "moved" if name == "equal" else None
+        adapter(onnx_name, since=7, numbers=True, codes=codes)(lambda x, y: op(x, y))
         adapter(onnx_name, since=1)(_aligned(op))
 
 
@@ -112,7 +112,7 @@ def mean(*xs):
     return functools.reduce(ops["add"], xs) / len(xs)
 
 
-@adapter("Where", numbers=True)
+@adapter("Where", numbers=True, codes="moved")
 def where(condition, x, y):
     """x where the condition holds, else y."""
     return ops["where"](condition, x, y)
@@ -153,20 +153,7 @@ def _clip(x: Any, **bounds: Any) -> Any:
     return ops["clip"](x, **bounds) if bounds else ops["assign"](x)
 
 
-@adapter("Cast")
-def cast(x, *, to, saturate=1, round_mode="up"):
-    """x as another element type."""
-    dtype = from_code(to, "Cast")
-    return ops["assign"](x) if dtype is x.dtype else ops["cast"](x, dtype=dtype)
-
-
-@adapter("CastLike")
-def cast_like(x, y, *, saturate=1, round_mode="up"):
-    """x as y's element type."""
-    return ops["assign"](x) if y.dtype is x.dtype else ops["cast"](x, dtype=y.dtype)
-
-
-@adapter("Identity")
+@adapter("Identity", codes="moved")
 def identity(x):
     """x itself."""
     return x if isinstance(x, list) else ops["assign"](x)

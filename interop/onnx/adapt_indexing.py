@@ -14,7 +14,7 @@ from .adapt_shape import take_constant
 from .table import adapter
 
 
-@adapter("Gather")
+@adapter("Gather", codes="moved")
 def gather(x, index, *, axis=0):
     """Slices of x along an axis."""
     return ops["take"](x, index, axis=axis)
@@ -24,25 +24,25 @@ def _count(size: int) -> Any:
     return ops["arange_from"](0, 1, size=size, dtype=T.int64)
 
 
-@adapter("GatherElements")
+@adapter("GatherElements", codes="moved")
 def gather_elements(x, index, *, axis=0):
     """x at index along an axis, element by element."""
     return PUBLIC["gather"](x, axis, index)
 
 
-@adapter("GatherND")
+@adapter("GatherND", codes="moved")
 def gather_nd(x, index, *, batch_dims=0):
     """Slices of x at tuples of indices."""
     return ops["gather_nd"](x, index, batch_dims=batch_dims)
 
 
-@adapter("ScatterElements", "Scatter")
+@adapter("ScatterElements", "Scatter", codes="moved")
 def scatter_elements(x, index, updates, *, axis=0, reduction="none"):
     """x with elements replaced by (or combined with) updates at index along an axis."""
     return PUBLIC["scatter"](x, axis, index, updates, reduction)
 
 
-@adapter("ScatterND")
+@adapter("ScatterND", codes="moved")
 def scatter_nd(x, index, updates, *, reduction="none"):
     """x with slices replaced by (or combined with) updates at tuples of indices."""
     return ops["scatter_nd"](x, index, updates, reduce=reduction)
@@ -62,7 +62,7 @@ def one_hot(index, depth, values, *, axis=-1):
     return ops["where"](hit, *(ops["full"](v, shape=(), dtype=dtype) for v in (on, off)))
 
 
-@adapter("Compress", host=("condition",))
+@adapter("Compress", host=("condition",), codes="moved")
 def compress(x, condition, *, axis=None):
     """The slices where the condition holds."""
     if axis is None:

@@ -6,14 +6,39 @@ from typing import Any
 
 from ...core import types as T
 from ...core.op import REGISTRY as ops
+from ...core.ops.quantize import spread
 from .adapt_convolution import conv
-from .dtypes import from_code
+from .coded import coded, is_coded
+from .dtypes import from_code, to_book
 from .table import adapter
 
 
-@adapter("QuantizeLinear", since=10)
+def _quantize_narrow(x, scale, zero, axis, block_size, saturate, book):
+    """To codes: integers are rounded and moved by zero, floats are rounded as their format says."""
+    y = x / spread("quantize_linear", scale, x, axis, block_size)
+    if zero is not None and book.kind == "float" and book.bits > 6:
+        zero = None  # it must be 0 there
+    if book.kind != "float":
+        y = ops["round"](y)
+    if zero is not None:
+        y = y + spread("quantize_linear", book.decode(zero, y.dtype), x, axis, block_size)
+    if book.kind != "float":
+        low, high = book.limits
+        y = ops["clip"](y, min=low, max=high)
+    return book.encode(y, bool(saturate))
+
+
+@adapter("QuantizeLinear", since=10, codes="own")
 def quantize(x, scale, zero=None, *, axis=1, saturate=1, block_size=0, output_dtype=0, precision=0):
-    """`round(x / scale) + zero`, kept within the integer's range."""
+    """`round(x / scale) + zero`, kept within the range of the result's type; precision: that of the division."""
+    axis = axis if x.ndim else 0
+    if precision:
+        x = x.to(from_code(precision, "QuantizeLinear"))
+    book = coded(zero).book if is_coded(zero) else to_book(output_dtype)
+    scale = _floats(scale).to(x.dtype if x.dtype.is_float else T.float32)
+    if book is not None:
+        codes = None if zero is None else coded(zero).codes
+        return _quantize_narrow(x, scale, codes, axis, block_size, saturate, book)
     dtype = (
         zero.dtype
         if zero is not None
@@ -21,13 +46,28 @@ def quantize(x, scale, zero=None, *, axis=1, saturate=1, block_size=0, output_dt
         if output_dtype
         else T.uint8
     )
-    settings = {"axis": axis if x.ndim else 0, "block_size": block_size, "dtype": dtype}
-    return ops["quantize_linear"](x, scale.to(x.dtype), zero, **settings)
+    return ops["quantize_linear"](x, scale, zero, axis=axis, block_size=block_size, dtype=dtype)
 
 
-@adapter("DequantizeLinear", since=10)
+def _floats(x):
+    """A scale as floats, when it is kept in eight bits."""
+    if is_coded(x):
+        x = coded(x)
+        return x.book.decode(x.codes, T.float32)
+    return x
+
+
+@adapter("DequantizeLinear", since=10, codes="own")
 def dequantize(x, scale, zero=None, *, axis=1, block_size=0, output_dtype=0):
     """`(x - zero) * scale`."""
+    scale = _floats(scale)
+    if is_coded(x):
+        x = coded(x)
+        y = x.book.decode(x.codes, T.float32)
+        if zero is not None and x.book.kind != "float":
+            y = y - spread("dequantize_linear", x.book.decode(coded(zero).codes, T.float32), y, axis, block_size)
+        y = y * spread("dequantize_linear", scale.to(T.float32), y, axis, block_size)
+        return y.to(from_code(output_dtype, "DequantizeLinear") if output_dtype else scale.dtype)
     out = ops["dequantize_linear"](x, scale, zero, axis=axis, block_size=block_size)
     return out.to(from_code(output_dtype, "DequantizeLinear")) if output_dtype else out
 

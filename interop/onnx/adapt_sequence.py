@@ -16,7 +16,7 @@ def _tensor(x: Any) -> Any:
     return x if isinstance(x, Tensor) else host_tensor(x)
 
 
-@adapter("SequenceConstruct", fold=False)
+@adapter("SequenceConstruct", fold=False, codes="own")
 def sequence_construct(*xs):
     """A list of tensors."""
     return list(xs)
@@ -28,13 +28,13 @@ def sequence_empty(*, dtype=1):
     return []
 
 
-@adapter("SequenceAt", host=("position",), fold=False)
+@adapter("SequenceAt", host=("position",), fold=False, codes="own")
 def sequence_at(sequence, position):
     """One element."""
     return sequence[int(np.asarray(position).ravel()[0])]
 
 
-@adapter("SequenceInsert", host=("position",), fold=False)
+@adapter("SequenceInsert", host=("position",), fold=False, codes="own")
 def sequence_insert(sequence, x, position=None):
     """A list with one element more; at the end when no position is given."""
     out = list(sequence)
@@ -42,7 +42,7 @@ def sequence_insert(sequence, x, position=None):
     return out
 
 
-@adapter("SequenceErase", host=("position",), fold=False)
+@adapter("SequenceErase", host=("position",), fold=False, codes="own")
 def sequence_erase(sequence, position=None):
     """A list with one element less."""
     out = list(sequence)
@@ -50,13 +50,13 @@ def sequence_erase(sequence, position=None):
     return out
 
 
-@adapter("SequenceLength", fold=False)
+@adapter("SequenceLength", fold=False, codes="own")
 def sequence_length(sequence):
     """How many elements."""
     return np.array(len(sequence), np.int64)
 
 
-@adapter("SplitToSequence", host=("split",), fold=False)
+@adapter("SplitToSequence", host=("split",), fold=False, codes="moved")
 def split_to_sequence(x, split=None, *, axis=0, keepdims=1):
     """Parts along an axis as a list."""
     n = x.shape[axis]
@@ -69,14 +69,14 @@ def split_to_sequence(x, split=None, *, axis=0, keepdims=1):
     return list(ops["split"](x, sizes=tuple(int(v) for v in split), axis=axis))
 
 
-@adapter("ConcatFromSequence", fold=False)
+@adapter("ConcatFromSequence", fold=False, codes="moved")
 def concat_from_sequence(sequence, *, axis, new_axis=0):
     """A list joined along an old or a new axis."""
     row = [_tensor(x) for x in sequence]
     return ops["stack"](row, axis=axis) if new_axis else ops["concat"](row, axis=axis)
 
 
-@adapter("SequenceMap", fold=False)
+@adapter("SequenceMap", fold=False, codes="own")
 def sequence_map(node, sequence, *others, body):
     """A subgraph for each element; lists among the others are walked along."""
     rows = []
@@ -85,19 +85,19 @@ def sequence_map(node, sequence, *others, body):
     return tuple([row[j] for row in rows] for j in range(len(body.outputs)))
 
 
-@adapter("Optional", fold=False)
+@adapter("Optional", fold=False, codes="own")
 def optional(x=None, *, type=None):
     """A value that may be absent."""
     return x
 
 
-@adapter("OptionalHasElement", fold=False)
+@adapter("OptionalHasElement", fold=False, codes="own")
 def optional_has_element(x=None):
     """Whether it is there."""
     return np.array(x is not None)
 
 
-@adapter("OptionalGetElement", fold=False)
+@adapter("OptionalGetElement", fold=False, codes="own")
 def optional_get_element(x):
     """The value."""
     return x

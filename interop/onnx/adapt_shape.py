@@ -24,13 +24,13 @@ def _ints(row: Any) -> tuple[int, ...]:
 # ---------------------------------------------------------------- what shapes say
 
 
-@adapter("Shape", fold=False)
+@adapter("Shape", fold=False, codes="moved")
 def shape(x, *, start=0, end=None):
     """The sizes as an array: known in both modes."""
     return np.array(x.shape[slice(start, end)], np.int64)
 
 
-@adapter("Size", fold=False)
+@adapter("Size", fold=False, codes="moved")
 def size(x):
     """The number of elements."""
     return np.array(math.prod(x.shape), np.int64)
@@ -39,7 +39,7 @@ def size(x):
 # ---------------------------------------------------------------- the same elements
 
 
-@adapter("Reshape", since=5, host=("shape",))
+@adapter("Reshape", since=5, host=("shape",), codes="moved")
 def reshape(x, shape, *, allowzero=0):
     """A 0 means "as in x" unless allowzero."""
     sizes = _ints(shape)
@@ -51,20 +51,20 @@ def reshape(x, shape, *, allowzero=0):
     return ops["reshape"](x, shape=sizes)
 
 
-@adapter("Reshape", since=1)
+@adapter("Reshape", since=1, codes="moved")
 def reshape_1(x, *, shape):
     """The shape as an attribute."""
     return reshape(x, np.array(shape))
 
 
-@adapter("Flatten")
+@adapter("Flatten", codes="moved")
 def flatten(x, *, axis=1):
     """Two axes: those before `axis` and those from it on."""
     axis = axis + x.ndim if axis < 0 else axis
     return ops["reshape"](x, shape=(math.prod(x.shape[:axis]), math.prod(x.shape[axis:])))
 
 
-@adapter("Transpose")
+@adapter("Transpose", codes="moved")
 def transpose(x, *, perm=None):
     """Axes in another order; reversed when none is given."""
     return ops["permute"](x, axes=tuple(perm if perm is not None else range(x.ndim - 1, -1, -1)))
@@ -74,13 +74,13 @@ def _squeeze(x: Any, axes: Any) -> Any:
     return ops["squeeze"](x, axis=None if axes is None else _ints(axes))
 
 
-@adapter("Squeeze", since=13, host=("axes",))
+@adapter("Squeeze", since=13, host=("axes",), codes="moved")
 def squeeze(x, axes=None):
     """x without axes of size 1."""
     return _squeeze(x, axes)
 
 
-@adapter("Squeeze", since=1)
+@adapter("Squeeze", since=1, codes="moved")
 def squeeze_1(x, *, axes=None):
     """Axes as an attribute."""
     return _squeeze(x, axes)
@@ -90,19 +90,19 @@ def _unsqueeze(x: Any, axes: Any) -> Any:
     return ops["expand_dims"](x, axis=axes)
 
 
-@adapter("Unsqueeze", since=13, host=("axes",))
+@adapter("Unsqueeze", since=13, host=("axes",), codes="moved")
 def unsqueeze(x, axes):
     """New axes of size 1, at places of the result."""
     return _unsqueeze(x, _ints(axes))
 
 
-@adapter("Unsqueeze", since=1)
+@adapter("Unsqueeze", since=1, codes="moved")
 def unsqueeze_1(x, *, axes):
     """Axes as an attribute."""
     return _unsqueeze(x, axes)
 
 
-@adapter("DepthToSpace")
+@adapter("DepthToSpace", codes="moved")
 def depth_to_space(x, *, blocksize, mode="DCR"):
     """Blocks of channels become blocks of pixels."""
     if mode == "CRD":
@@ -113,7 +113,7 @@ def depth_to_space(x, *, blocksize, mode="DCR"):
     return ops["reshape"](y, shape=(n, rest, h * b, w * b))
 
 
-@adapter("SpaceToDepth")
+@adapter("SpaceToDepth", codes="moved")
 def space_to_depth(x, *, blocksize, mode="DCR"):
     """Blocks of pixels become channels."""
     n, c, h, w = x.shape
@@ -140,13 +140,13 @@ def _slice(x: Any, starts: Any, ends: Any, axes: Any, steps: Any) -> Any:
     return ops["slice"](x, index=tuple(index))
 
 
-@adapter("Slice", since=10, host=("starts", "ends", "axes", "steps"))
+@adapter("Slice", since=10, host=("starts", "ends", "axes", "steps"), codes="moved")
 def slice_(x, starts, ends, axes=None, steps=None):
     """Ranges of some axes."""
     return _slice(x, starts, ends, axes, steps)
 
 
-@adapter("Slice", since=1)
+@adapter("Slice", since=1, codes="moved")
 def slice_1(x, *, starts, ends, axes=None):
     """Ranges as attributes."""
     return _slice(x, starts, ends, axes, None)
@@ -161,19 +161,19 @@ def _split(node: Any, x: Any, axis: int, sizes: Any, num_outputs: int | None) ->
     return tuple(ops["split"](x, sizes=tuple(int(s) for s in sizes), axis=axis))
 
 
-@adapter("Split", since=13, host=("split",))
+@adapter("Split", since=13, host=("split",), codes="moved")
 def split(node, x, split=None, *, axis=0, num_outputs=None):
     """Parts along an axis; the last is smaller when they are not equal."""
     return _split(node, x, axis, split, num_outputs)
 
 
-@adapter("Split", since=1)
+@adapter("Split", since=1, codes="moved")
 def split_1(node, x, *, axis=0, split=None):
     """Sizes as an attribute."""
     return _split(node, x, axis, split, None)
 
 
-@adapter("Concat")
+@adapter("Concat", codes="moved")
 def concat(*xs, axis=0):
     """Tensors joined along an axis."""
     return ops["concat"](list(xs), axis=axis)
@@ -182,7 +182,7 @@ def concat(*xs, axis=0):
 # ---------------------------------------------------------------- larger
 
 
-@adapter("Expand", host=("shape",), grows=True)
+@adapter("Expand", host=("shape",), grows=True, codes="moved")
 def expand(x, shape):
     """Broadcast both ways: a 1 in the shape keeps x's size."""
     sizes = _ints(shape)
@@ -192,7 +192,7 @@ def expand(x, shape):
     return ops["broadcast_to"](x, shape=tuple(b if a == 1 else a for a, b in zip(mine, other)))
 
 
-@adapter("Tile", since=6, host=("repeats",), grows=True)
+@adapter("Tile", since=6, host=("repeats",), grows=True, codes="moved")
 def tile(x, repeats):
     """x repeated along each axis."""
     return ops["tile"](x, reps=_ints(repeats))
@@ -214,25 +214,25 @@ def take_constant(x: Any, index: np.ndarray, axis: int) -> Any:
     return ops["take"](x, host_tensor(index.astype(np.int64)), axis=axis)
 
 
-@adapter("Pad", since=11, host=("pads", "value", "axes"))
+@adapter("Pad", since=11, host=("pads", "value", "axes"), codes="moved")
 def pad(x, pads, value=None, axes=None, *, mode="constant"):
     """x with values around it; negative pads cut."""
     return _pad(x, pads, mode, 0.0 if value is None else value.item(), axes)
 
 
-@adapter("Pad", since=2)
+@adapter("Pad", since=2, codes="moved")
 def pad_2(x, *, pads, mode="constant", value=0.0):
     """Pads as an attribute."""
     return _pad(x, pads, mode, value, None)
 
 
-@adapter("Trilu", host=("k",), grows=True)
+@adapter("Trilu", host=("k",), grows=True, codes="moved")
 def trilu(x, k=None, *, upper=1):
     """The upper or lower triangle of the last two axes."""
     return ops["triu" if upper else "tril"](x, k=0 if k is None else int(k))
 
 
-@adapter("ReverseSequence", host=("lengths",))
+@adapter("ReverseSequence", host=("lengths",), codes="moved")
 def reverse_sequence(x, lengths, *, batch_axis=1, time_axis=0):
     """Each sequence of the batch backwards up to its length."""
     from .adapt_indexing import gather_elements
@@ -246,7 +246,7 @@ def reverse_sequence(x, lengths, *, batch_axis=1, time_axis=0):
     return gather_elements(x, host_tensor(full), axis=time_axis)
 
 
-@adapter("CenterCropPad", host=("shape",), since=18)
+@adapter("CenterCropPad", host=("shape",), since=18, codes="moved")
 def center_crop_pad(x, shape, *, axes=None):
     """The middle of x at another size, padded with zeros."""
     axes = range(x.ndim) if axes is None else [a % x.ndim for a in axes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,29 +11,38 @@ import onnx
 from onnx.backend.base import Backend, BackendRep, namedtupledict
 
 from ...core import dispatch
-from ...core.value import Tensor
+from ...graph import function
+from .coded import NARROW, coded
 from .load import OnnxModule, load
+from .program import as_array
 
 
 class DuogradRep(BackendRep):  # type: ignore[misc]
-    """A prepared model."""
+    """A prepared model. In eager mode, or in graph mode where DUOGRAD_MODE=graph asks for it."""
 
     def __init__(self, module: OnnxModule):
         self.module = module
+        graph = os.environ.get("DUOGRAD_MODE") == "graph"
+        self._run = function(module.run) if graph else module.run
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Run on arrays (in the order of the model's inputs); returns arrays."""
         row = [inputs] if isinstance(inputs, np.ndarray) else list(inputs)
-        row = [np.asarray(x) if isinstance(x, np.generic) else x for x in row]
+        row = [_ready(x) for x in row]
         with dispatch.set_grad(False):
-            result = self.module.run(row)
+            result = self._run(row)
         return namedtupledict("Outputs", self.module.output_names)(*[_plain(y) for y in result])  # type: ignore[no-any-return]
 
 
+def _ready(x: Any) -> Any:
+    x = np.asarray(x) if isinstance(x, np.generic) else x
+    return coded(x) if isinstance(x, np.ndarray) and x.dtype.name in NARROW else x
+
+
 def _plain(y: Any) -> Any:
-    if isinstance(y, Tensor):
-        return np.asarray(dispatch.state.executor.read(y))
-    return [_plain(v) for v in y] if isinstance(y, list) else y
+    if isinstance(y, list):
+        return [_plain(v) for v in y]
+    return as_array(y)
 
 
 class DuogradBackend(Backend):  # type: ignore[misc]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 
 from ...core.errors import OnnxError
 from ...core.types import DTYPES, DType
+from .coded import NARROW, Narrow
 
 _CODES: dict[str, int] = {
     "bool": onnx.TensorProto.BOOL, "int8": onnx.TensorProto.INT8, "int16": onnx.TensorProto.INT16,
@@ -15,6 +18,17 @@ _CODES: dict[str, int] = {
     "float16": onnx.TensorProto.FLOAT16, "float32": onnx.TensorProto.FLOAT, "float64": onnx.TensorProto.DOUBLE,
     "bfloat16": onnx.TensorProto.BFLOAT16, "complex64": onnx.TensorProto.COMPLEX64,
     "complex128": onnx.TensorProto.COMPLEX128,
+}  # fmt: skip
+#: narrow element types by code; ONNX and ml_dtypes spell them alike but for case and ends
+_NARROW = {
+    code: NARROW[name]
+    for spelt, name in (
+        ("FLOAT8E4M3FN", "float8_e4m3fn"), ("FLOAT8E4M3FNUZ", "float8_e4m3fnuz"), ("FLOAT8E5M2", "float8_e5m2"),
+        ("FLOAT8E5M2FNUZ", "float8_e5m2fnuz"), ("FLOAT8E8M0", "float8_e8m0fnu"), ("FLOAT4E2M1", "float4_e2m1fn"),
+        ("FLOAT6E2M3", "float6_e2m3fn"), ("FLOAT6E3M2", "float6_e3m2fn"), ("INT4", "int4"), ("UINT4", "uint4"),
+        ("INT2", "int2"), ("UINT2", "uint2"),
+    )
+    if (code := getattr(onnx.TensorProto, spelt, None)) is not None  # younger than some versions of onnx
 }  # fmt: skip
 _NAMES = {code: name for name, code in _CODES.items()}
 #: as schemas spell them
@@ -54,6 +68,16 @@ def from_code(code: int, where: str = "") -> DType:
             f"convert the model to one of {', '.join(DTYPES)}",
         )  # fmt: skip
     return found
+
+
+def to_book(code: int) -> Narrow | None:
+    """The narrow element type of a TensorProto code, or None when it has none."""
+    return _NARROW.get(code)
+
+
+def book_code(book: Any) -> int:
+    """The TensorProto code of what is Coded in a book."""
+    return next((code for code, b in _NARROW.items() if b is book), onnx.TensorProto.STRING)
 
 
 def of_array(array: np.ndarray) -> DType | None:

@@ -11,7 +11,8 @@ from onnx import helper
 
 from ...core.errors import OnnxError
 from ...core.value import Tensor
-from .dtypes import to_code
+from .coded import Coded
+from .dtypes import book_code, to_code
 from .program import Problem, Program, label
 
 Body = Callable[[list[Any], bool], list[Any]]
@@ -151,6 +152,8 @@ class _Instance:
 def _kind(value: Any) -> Kind:
     if isinstance(value, Tensor):
         return to_code(value.dtype), value.shape
+    if isinstance(value, Coded):
+        return book_code(value.book), value.shape
     if isinstance(value, np.ndarray):
         return helper.np_dtype_to_tensor_dtype(value.dtype), value.shape
     return 0, None

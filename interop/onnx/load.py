@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto
 
 from ...core import dispatch
 from ...core.errors import OnnxError
 from ...core.value import Tensor
 from ...nn.module import Module, Parameter
-from .dtypes import from_code, of_array
+from .coded import Coded, coded, is_texts, texts
+from .dtypes import from_code, of_array, to_book
 from .program import Call, Program, host_tensor
 from .read import Given, Source, describe, read
 
@@ -104,7 +106,7 @@ class OnnxModule(Module):
         return self._program.run(env, self.training)
 
     def _tensor(self, y: Any) -> Any:
-        return host_tensor(y) if isinstance(y, np.ndarray) else y
+        return host_tensor(y) if isinstance(y, np.ndarray) and not is_texts(y) else y
 
     # -- arguments --------------------------------------------------------------------------------
 
@@ -128,18 +130,31 @@ class OnnxModule(Module):
         return OnnxError("onnx", f"{what}; the model takes {listed}", fix)
 
     def _checked(self, given: Given, value: Any, symbols: dict[str, tuple[str, int]]) -> Any:
-        if given.code == 0 or isinstance(value, (list, tuple)) or value is None:
-            return value
-        if isinstance(value, (np.ndarray, np.generic, int, float, bool)):
-            value = self._from_data(given, value)
-        if not isinstance(value, Tensor):
+        if given.code == 0 or isinstance(value, list) or value is None:
+            return list(value) if type(value) is tuple else value
+        if given.code == TensorProto.STRING:
+            if isinstance(value, (str, np.ndarray, np.generic)):
+                value = texts(np.asarray(value))
+            right = is_texts(value)
+        elif (book := to_book(given.code)) is not None:
+            if isinstance(value, (np.ndarray, np.generic)) and value.dtype == book.np:
+                value = coded(np.asarray(value))
+            right = isinstance(value, Coded) and value.book is book
+        else:
+            if isinstance(value, (np.ndarray, np.generic, int, float, bool)):
+                value = self._from_data(given, value)
+            if not isinstance(value, (Tensor, Coded)):
+                raise OnnxError(
+                    "onnx",
+                    f"the input {given.name} is a {type(value).__name__}",
+                    "pass a tensor or a NumPy array",
+                )
+            right = value.dtype is from_code(given.code, f"the input {given.name}")
+        if not hasattr(value, "shape"):
             raise OnnxError(
-                "onnx",
-                f"the input {given.name} is a {type(value).__name__}",
-                "pass a tensor or a NumPy array",
+                "onnx", f"the input {given.name} is a {type(value).__name__}", f"pass {describe(given)}"
             )
-        expected = from_code(given.code, f"the input {given.name}")
-        fits = value.dtype is expected and (given.shape is None or len(given.shape) == value.ndim)
+        fits = right and (given.shape is None or len(given.shape) == value.ndim)
         if fits and given.shape is not None:
             for want, size in zip(given.shape, value.shape):
                 if isinstance(want, str):
@@ -154,7 +169,7 @@ class OnnxModule(Module):
                     fits = False
         if not fits:
             raise OnnxError(
-                "onnx", f"the input {given.name} is {value.type}, the model takes {describe(given)}",
+                "onnx", f"the input {given.name} is {_kind(value)}, the model takes {describe(given)}",
                 "convert it with .to(dtype), or reshape it",
             )  # fmt: skip
         return value
@@ -178,6 +193,10 @@ class OnnxModule(Module):
     def extra_repr(self) -> str:
         inputs = ", ".join(f"{n}: {describe(self._inputs[n])}" for n in self.input_names)
         return f"{inputs} -> {', '.join(self.output_names)}; {len(self._program.calls)} nodes"
+
+
+def _kind(value: Any) -> str:
+    return str(value.type) if isinstance(value, Tensor) else f"{value.dtype}[{', '.join(map(str, value.shape))}]"
 
 
 def _calls(program: Program) -> list[Call]:

@@ -14,6 +14,7 @@ from ...core.errors import DuogradError, OnnxError
 from ...core.op import REGISTRY
 from ...core.value import Tensor
 from .capture import ExportTrace
+from .coded import Coded, coded, is_coded, moved, texts
 from .dtypes import of_array
 from .table import Adapter, Node, find
 
@@ -25,6 +26,8 @@ class Problem(Exception):
 def frozen(tensor: onnx.TensorProto) -> np.ndarray:
     """A tensor of the file as an array that nobody can change."""
     array = np.array(numpy_helper.to_array(tensor), order="C")
+    if array.dtype.kind in "OS":
+        array = texts(array)
     array.setflags(write=False)
     return array
 
@@ -64,7 +67,7 @@ class Call(NamedTuple):
     fold: bool = False
     sized: bool = False
     release: tuple[str, ...] = ()
-    tensors: tuple[Tensor | None, ...] = ()
+    tensors: tuple[Tensor | Coded | None, ...] = ()
 
     def wanted_on_host(self) -> set[str]:
         """Inputs (and outer names) whose values are needed on the host."""
@@ -184,7 +187,7 @@ class Program:
         for name, k in last.items():
             if name not in self.outputs:
                 gone[k].append(name)
-        made: dict[str, Tensor | None] = {}
+        made: dict[str, Tensor | Coded | None] = {}
         self.calls = tuple(
             call._replace(
                 fold=fold, sized=far, release=tuple(release), tensors=self._constant_inputs(call, made)
@@ -193,15 +196,17 @@ class Program:
         )
         self._known = tuple(self.constants.items())
 
-    def _constant_inputs(self, call: Call, made: dict[str, Tensor | None]) -> tuple[Tensor | None, ...]:
-        row: list[Tensor | None] = []
+    def _constant_inputs(
+        self, call: Call, made: dict[str, Tensor | Coded | None]
+    ) -> tuple[Tensor | Coded | None, ...]:
+        row: list[Tensor | Coded | None] = []
         for k, name in enumerate(call.inputs):
             array = self.constants.get(name)
-            if array is None or call.adapter is None or call.adapter.is_host(k) or of_array(array) is None:
+            if array is None or call.adapter is None or call.adapter.is_host(k):
                 row.append(None)
                 continue
             if name not in made:
-                made[name] = dispatch._State.executor.constant(array, "cpu")
+                made[name] = coded(array) if is_coded(array) else dispatch._State.executor.constant(array, "cpu")
             row.append(made[name])
         return tuple(row)
 
@@ -236,7 +241,7 @@ class Program:
                 training=training, run=lambda p, row: p.run({**env, **dict(zip(p.inputs, row))}, training)
             )
         traced = call.sized and isinstance(dispatch.state.executor, ExportTrace)
-        if call.fold and not traced and not any(isinstance(v, (Tensor, list)) for v in values):
+        if call.fold and not traced and not any(isinstance(v, (Tensor, list, Coded)) for v in values):
             with dispatch.executing(dispatch._State.executor), dispatch.set_grad(False):
                 result = _apply(call, call.adapter, node, values)
             return [as_array(y) for y in _row(result)]
@@ -245,13 +250,21 @@ class Program:
 
 def _apply(call: Call, adapter: Adapter, node: Node, values: list[Any]) -> Any:
     """Call the adapter, each input in the form that it wants."""
-    row: list[Any] = [node] if adapter.wants_node else []
     like = next((v.dtype for v in values if isinstance(v, Tensor)), None) if adapter.numbers else None
+    row: list[Any] = []
+    has_codes = False
     for k, v in enumerate(values):
-        if v is None or isinstance(v, list):
+        if v is None:
+            row.append(v)
+        elif isinstance(v, list):
+            has_codes = has_codes or any(map(is_coded, v))
             row.append(v)
         elif adapter.is_host(k):
             row.append(as_array(v))
+        elif is_coded(v):
+            has_codes = True
+            constant = call.tensors[k] if isinstance(v, np.ndarray) and adapter.codes != "own" else None
+            row.append(v if constant is None else constant)
         elif isinstance(v, np.ndarray):
             if like is not None and v.ndim == 0 and like == v.dtype and v.dtype.kind in "fi":
                 row.append(v.item())
@@ -260,12 +273,22 @@ def _apply(call: Call, adapter: Adapter, node: Node, values: list[Any]) -> Any:
                 row.append(host_tensor(v) if constant is None else constant)
         else:
             row.append(v)
-    return adapter.fn(*row, **dict(call.attrs))
+    head = [node] if adapter.wants_node else []
+    attrs = dict(call.attrs)
+    if not has_codes or adapter.codes == "own":
+        return adapter.fn(*head, *row, **attrs)
+    if adapter.codes is None:
+        kinds = sorted({str(coded(v).book) for v in row if is_coded(v)}) or ["coded"]
+        raise OnnxError("onnx", f"{node.op_type} of {', '.join(kinds)} is not supported", "Cast before it")
+    outputs = adapter.codes if isinstance(adapter.codes, tuple) else None
+    return moved(node.op_type, lambda inner: adapter.fn(*head, *inner, **attrs), row, outputs)
 
 
-def host_tensor(array: np.ndarray) -> Tensor:
-    """An array as a tensor of the mode at work. Few numbers may be sizes: exports see them one by one."""
+def host_tensor(array: np.ndarray) -> Any:
+    """An array as a tensor (or Coded) of the mode at work. Few numbers may be sizes: exports see them one by one."""
     if of_array(array) is None:
+        if is_coded(array):
+            return coded(array)
         raise OnnxError(
             "onnx.load", f"the element type {array.dtype} is not one of duograd", "convert the model"
         )
@@ -274,20 +297,21 @@ def host_tensor(array: np.ndarray) -> Tensor:
         or not isinstance(dispatch.state.executor, ExportTrace)
         or array.dtype.kind not in "if"
     ):
-        return dispatch.state.executor.constant(array, "cpu")
+        made: Tensor = dispatch.state.executor.constant(array, "cpu")
+        return made
     parts = [REGISTRY["full"](v, shape=(1,), dtype=of_array(array)) for v in array.ravel().tolist()]
     if not parts:
         return dispatch.state.executor.constant(array, "cpu")
     row = parts[0] if len(parts) == 1 else REGISTRY["concat"](parts, axis=0)
-    return row if array.ndim == 1 else REGISTRY["reshape"](row, shape=array.shape)  # type: ignore[no-any-return]
+    return row if array.ndim == 1 else REGISTRY["reshape"](row, shape=array.shape)
 
 
 def _row(result: Any) -> Sequence[Any]:
-    return result if isinstance(result, tuple) else (result,)
+    return result if isinstance(result, tuple) and not isinstance(result, Coded) else (result,)
 
 
 def as_array(value: Any) -> Any:
     """A value as an array on the host (a traced one is read, which ends the graph there)."""
     if isinstance(value, Tensor):
         return np.asarray(dispatch.state.executor.read(value))
-    return value
+    return value.numpy() if isinstance(value, Coded) else value

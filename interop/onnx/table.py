@@ -46,6 +46,7 @@ class Adapter(NamedTuple):
     numbers: bool
     fold: bool
     grows: bool
+    codes: Any = None
     declines: Any = None
 
     def is_host(self, k: int) -> bool:
@@ -76,18 +77,20 @@ TABLE: dict[tuple[str, str], list[Adapter]] = {}
 
 def adapter(
     *names: str, since: int = 1, host: tuple[str, ...] = (), numbers: bool = False, fold: bool = True,
-    grows: bool = False, domain: str = "", declines: Any = None,
+    grows: bool = False, domain: str = "", codes: Any = None, declines: Any = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # fmt: skip
     """Enter a function for ONNX ops, from opset `since` on.
 
     fold=False: never run on the host for constant inputs. grows: makes a tensor of a size that its inputs give.
+    codes: what it does with texts and narrow numbers (see coded.py): "moved" (its outputs are elements of its inputs),
+    a tuple (the outputs for which that holds), "own" (it takes Coded and arrays as they come), None (nothing).
     declines: of a NodeProto, whether it is left to the op's definition by other ops.
     """
 
     def enter(fn: Callable[..., Any]) -> Callable[..., Any]:
         for name in names:
             row = TABLE.setdefault((domain, name), [])
-            row.append(_adapter(fn, since, host, numbers=numbers, fold=fold, grows=grows, declines=declines))
+            row.append(_adapter(fn, since, host, numbers=numbers, fold=fold, grows=grows, codes=codes, declines=declines))
             row.sort(key=lambda a: a.since)
         return fn
 
