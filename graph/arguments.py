@@ -69,7 +69,9 @@ def flatten(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, list[An
 def _walk(x: Any, key: list[Any], tensors: list[Any], kept: list[Any]) -> Any:
     cls = x.__class__
     if isinstance(x, np.ndarray):
-        if x.dtype.name not in DTYPES:  # texts, or numbers that kernels do not know: a value, known by its contents
+        if (
+            x.dtype.name not in DTYPES
+        ):  # texts, or numbers that kernels do not know: a value, known by its contents
             key += (cls, x.dtype, x.shape, *x.ravel().tolist())
             return x
         x = _host().share(x)

@@ -21,7 +21,7 @@ def spread(op, v, x, axis, block_size):
     """A scale or zero point (of one number, one an axis, or one a block), shaped to broadcast to x."""
     if v is None or v.ndim == 0:
         return v
-    if v.ndim == 1 and v.shape[0] == 1 and x.ndim != 1:
+    if v.ndim == 1 and v.shape[0] == 1:
         return reshape(v, shape=())
     axis = normalize_axis(op, axis, x.ndim, x.type)
     if block_size:

@@ -57,7 +57,11 @@ def convert(x: Any, code: int, saturate: int = 1, round_mode: str = "up") -> Any
         between = T.int32 if x.book.kind != "float" else T.float32
         if book is None:
             dtype = from_code(code, "Cast")
-            return x.book.decode(x.codes, T.float32).to(dtype) if dtype is T.bool_ else x.book.decode(x.codes, dtype)
+            return (
+                x.book.decode(x.codes, T.float32).to(dtype)
+                if dtype is T.bool_
+                else x.book.decode(x.codes, dtype)
+            )
         return book.encode(x.book.decode(x.codes, between), bool(saturate), round_mode)
     if book is not None:
         return book.encode(x, bool(saturate), round_mode)

@@ -13,7 +13,7 @@ from ...core.ops.creation import eye
 from ...core.ops.random import multinomial as draw_classes
 from ...core.ops.random import rand, randn
 from ...core.value import Tensor
-from .coded import Coded, coded, is_coded
+from .coded import Coded, coded, is_coded, moved
 from .dtypes import from_code
 from .program import as_array, host_tensor
 from .table import adapter
@@ -49,7 +49,9 @@ def constant_of_shape(shape, *, value=None):
     if is_coded(cell):
         one = coded(cell)
         sizes = tuple(int(n) for n in shape)
-        return Coded(ops["broadcast_to"](ops["reshape"](one.codes, shape=(1,) * len(sizes)), shape=sizes), one.book)
+        return Coded(
+            ops["broadcast_to"](ops["reshape"](one.codes, shape=(1,) * len(sizes)), shape=sizes), one.book
+        )
     return ops["full"](cell.item(), shape=tuple(int(n) for n in shape), dtype=T.as_dtype(cell.dtype))
 
 
@@ -138,7 +140,8 @@ def loop(node, trips=None, condition=None, *state, body):
         for row, value in zip(scanned, found[1 + len(carried) :]):
             row.append(value)
         k += 1
-    return (*carried, *[_stacked(row, 0) for row in scanned])
+    kinds = body.kinds[1 + len(carried) :] or [None] * len(scanned)
+    return (*carried, *[_stacked(row, 0, kind) for row, kind in zip(scanned, kinds)])
 
 
 @adapter("Scan", since=9, fold=False)
@@ -174,9 +177,32 @@ def _host(value: Any) -> Any:
     return as_array(value)
 
 
-def _stacked(row: list[Any], axis: int) -> Any:
+@adapter("Scan", since=8, host=("lengths",), fold=False)
+def scan_8(node, lengths=None, *xs, body, num_scan_inputs, directions=None):
+    """Axis 0 is the batch, axis 1 is scanned; beyond a row's length its scan outputs are 0."""
+    n_state = len(xs) - num_scan_inputs
+    rows = []
+    for b in range(xs[-1].shape[0]):
+        size = xs[-1].shape[1] if lengths is None else int(lengths[b])
+        given = [x[b] for x in xs[:n_state]] + [x[b, :size] for x in xs[n_state:]]
+        found = scan(
+            node, *given, body=body, num_scan_inputs=num_scan_inputs, scan_input_directions=directions
+        )
+        room = xs[-1].shape[1] - size
+        wide = [ops["pad"](y, padding=((0, room),) + ((0, 0),) * (y.ndim - 1)) for y in found[n_state:]]
+        rows.append([*found[:n_state], *wide])
+    return tuple(ops["stack"]([row[k] for row in rows], axis=0) for k in range(len(rows[0])))
+
+
+def _stacked(row: list[Any], axis: int, kind: Any = None) -> Any:
     if not row:
-        raise ValueError("a loop that runs zero times has no scan outputs to stack")
+        if not kind or not kind[0] or kind[1] is None:
+            raise ValueError(
+                "a loop that runs zero times has no scan outputs to stack, and the file has no types"
+            )
+        return ops["full"](0, shape=(0, *kind[1]), dtype=from_code(kind[0]))
+    if any(map(is_coded, row)):
+        return moved("Loop", lambda parts: ops["stack"](parts[0], axis=axis), [row], None)
     if any(isinstance(v, Tensor) for v in row):
         return ops["stack"]([v if isinstance(v, Tensor) else host_tensor(v) for v in row], axis=axis)
     return np.stack(row, axis=axis)

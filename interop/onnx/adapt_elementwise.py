@@ -15,7 +15,7 @@ from .table import adapter
 def _aligned(op: Any) -> Any:
     """Before opset 7: broadcasting only on request, the second operand lying at `axis` of the first."""
 
-    def run(x, y, *, broadcast=0, axis=None, consumed_inputs=None):
+    def run(x, y, *, broadcast=0, axis=None):
         if broadcast and axis is not None and y.ndim:
             axis = axis % x.ndim
             y = ops["reshape"](y, shape=(*y.shape, *(1,) * (x.ndim - axis - y.ndim)))
@@ -137,7 +137,7 @@ def clip(x, low=None, high=None):
     return _clip(x, **bounds)
 
 
-@adapter("Clip", since=6)
+@adapter("Clip", since=1)
 def clip_6(x, *, min=-math.inf, max=math.inf):
     """Bounds as attributes."""
     bounds = {k: v for k, v in (("min", min), ("max", max)) if math.isfinite(v)}

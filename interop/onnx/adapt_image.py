@@ -16,7 +16,8 @@ def image_decoder(encoded, *, pixel_format="RGB"):
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError:
-        raise MissingExtraError("onnx", "ImageDecoder reads images with Pillow", "pip install duograd[images]") from None
+        why = "ImageDecoder reads images with Pillow"
+        raise MissingExtraError("onnx", why, "pip install duograd[images]") from None
     modes = {"RGB": "RGB", "BGR": "RGB", "Grayscale": "L"}
     if pixel_format not in modes:
         raise OnnxError("onnx", f"the pixel format {pixel_format!r}", f"use one of {', '.join(modes)}")

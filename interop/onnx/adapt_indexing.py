@@ -10,7 +10,6 @@ from ...core import types as T
 from ...core.op import PUBLIC
 from ...core.op import REGISTRY as ops
 from ...core.ops.sets import unique as _unique
-from .adapt_shape import take_constant
 from .table import adapter
 
 
@@ -62,24 +61,52 @@ def one_hot(index, depth, values, *, axis=-1):
     return ops["where"](hit, *(ops["full"](v, shape=(), dtype=dtype) for v in (on, off)))
 
 
-@adapter("Compress", host=("condition",), codes="moved")
+@adapter("Compress", codes="moved")
 def compress(x, condition, *, axis=None):
     """The slices where the condition holds."""
     if axis is None:
         x, axis = ops["reshape"](x, shape=(-1,)), 0
-    return take_constant(x, np.flatnonzero(condition), axis)
+    mask = condition.to(T.bool_)
+    if mask.shape[0] > x.shape[axis]:
+        mask = mask[: x.shape[axis]]
+    return ops["take"](x, PUBLIC["flatnonzero"](mask), axis=axis)
 
 
-@adapter("NonZero", host=("x",))
+@adapter("NonZero")
 def nonzero(x):
-    """The positions of elements that are not 0."""
-    return np.array(np.nonzero(x), np.int64).reshape(x.ndim, -1)
+    """The positions of elements that are not 0; how many is read from the tensor."""
+    if not x.ndim:
+        return ops["reshape"](PUBLIC["flatnonzero"](ops["reshape"](x, shape=(1,))), shape=(1, -1))[:0]
+    return ops["stack"](list(PUBLIC["nonzero"](x)), axis=0)
 
 
 @adapter("TopK", since=10, host=("k",))
 def top_k(x, k, *, axis=-1, largest=1, sorted=1):
     """The k largest or smallest values along an axis and their positions."""
     return ops["topk"](x, k=int(np.asarray(k).ravel()[0]), axis=axis, largest=bool(largest))
+
+
+@adapter("TopK", since=1)
+def top_k_1(x, *, k, axis=-1):
+    """k as an attribute, always the largest."""
+    return ops["topk"](x, k=k, axis=axis, largest=True)
+
+
+@adapter("TensorScatter", since=24, codes="moved")
+def tensor_scatter(cache, update, starts=None, *, axis=-2, mode="linear"):
+    """A cache with the new steps of each row of the batch written from a place on, round the end when circular."""
+    axis = axis % cache.ndim
+    steps, room = update.shape[axis], cache.shape[axis]
+    place = ops["arange_from"](0, 1, size=steps, dtype=T.int64)
+    if starts is not None:
+        place = ops["reshape"](starts.to(T.int64), shape=(-1, 1)) + place
+    else:
+        place = ops["broadcast_to"](place, shape=(cache.shape[0], steps))
+    if mode == "circular":
+        place = ops["remainder"](place, room)
+    shape = (cache.shape[0], *(steps if a == axis else 1 for a in range(1, cache.ndim)))
+    index = ops["broadcast_to"](ops["reshape"](place, shape=shape), shape=update.shape)
+    return PUBLIC["scatter"](cache, axis, index, update, "none")
 
 
 @adapter("Unique", since=11)

@@ -20,7 +20,9 @@ def look_up(x: Any, keys: np.ndarray, values: np.ndarray, default: Any) -> Any:
     known = dict(zip(keys.tolist(), values.tolist()))  # the last of equal keys counts
     if is_texts(x):
         kind = object if values.dtype.kind in "OUS" else values.dtype
-        find = lambda words: np.array([known.get(w, default) for w in words.ravel()], kind).reshape(words.shape)
+        find = lambda words: np.array([known.get(w, default) for w in words.ravel()], kind).reshape(
+            words.shape
+        )
         return x.book.map(x.codes, find) if isinstance(x, Coded) else find(texts(x))
     x = host_tensor(x) if isinstance(x, np.ndarray) else x
     ordered = sorted(k for k in known if k == k)
@@ -80,7 +82,9 @@ def label_encoder_1(x, *, classes_strings=None, default_int64=-1, default_string
 def category_mapper(x, *, cats_int64s, cats_strings, default_int64=-1, default_string="_Unused"):
     """Integers in place of texts or the other way."""
     words, places = np.array(cats_strings, object), np.array(cats_int64s, np.int64)
-    return look_up(x, words, places, default_int64) if is_texts(x) else look_up(x, places, words, default_string)
+    return (
+        look_up(x, words, places, default_int64) if is_texts(x) else look_up(x, places, words, default_string)
+    )
 
 
 @adapter("OneHotEncoder", domain=ML, codes="own")
@@ -120,7 +124,9 @@ def dict_vectorizer(x, *, int64_vocabulary=None, string_vocabulary=None):
     kind = np.asarray(next(iter(x.values()), 0.0)).dtype
     kind = np.float32 if kind == np.float64 else kind
     row = [x.get(key, 0) for key in string_vocabulary or int64_vocabulary]
-    return ops["reshape"](_cells([v if hasattr(v, "device") else np.asarray(v, kind) for v in row]), shape=(1, -1))
+    return ops["reshape"](
+        _cells([v if hasattr(v, "device") else np.asarray(v, kind) for v in row]), shape=(1, -1)
+    )
 
 
 @adapter("CastMap", domain=ML)
@@ -131,7 +137,9 @@ def cast_map(x, *, cast_to="TO_FLOAT", map_form="DENSE", max_map=1):
         out = np.empty((1, len(row)), object)
         out[0] = [v if isinstance(v, str) else str(np.asarray(v)) for v in row]
         return out if cast_to == "TO_STRING" else numbers([[float(w) for w in out[0]]])
-    y = ops["reshape"](_cells([v if hasattr(v, "device") else np.asarray(v, np.float32) for v in row]), shape=(1, -1))
+    y = ops["reshape"](
+        _cells([v if hasattr(v, "device") else np.asarray(v, np.float32) for v in row]), shape=(1, -1)
+    )
     return y.to(T.float32 if cast_to == "TO_FLOAT" else T.int64)
 
 

@@ -214,7 +214,12 @@ def normalizer(x, *, norm="MAX"):
 
 @adapter("Imputer", domain=ML)
 def imputer(
-    x, *, imputed_value_floats=None, imputed_value_int64s=None, replaced_value_float=0.0, replaced_value_int64=0
+    x,
+    *,
+    imputed_value_floats=None,
+    imputed_value_int64s=None,
+    replaced_value_float=0.0,
+    replaced_value_int64=0,
 ):
     """A value that stands for missing ones, replaced."""
     new = imputed_value_floats or imputed_value_int64s

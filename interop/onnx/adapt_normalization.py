@@ -41,9 +41,7 @@ def batch_norm_7(x, scale, b, mean, var, *, epsilon=1e-5, momentum=0.9, spatial=
 
 
 @adapter("BatchNormalization", since=1)
-def batch_norm_1(
-    x, scale, b, mean, var, *, epsilon=1e-5, momentum=0.9, spatial=1, is_test=0, consumed_inputs=None
-):
+def batch_norm_1(x, scale, b, mean, var, *, epsilon=1e-5, momentum=0.9, spatial=1, is_test=0):
     """Inference only."""
     return _batch_norm(x, scale, b, mean, var, epsilon)
 
@@ -53,7 +51,7 @@ def _standard(x, axes, epsilon):
     return centred * ops["rsqrt"](ops["mean"](centred * centred, axis=axes, keepdims=True) + epsilon)
 
 
-@adapter("InstanceNormalization", since=6)
+@adapter("InstanceNormalization", since=1)
 def instance_norm(x, scale, b, *, epsilon=1e-5):
     """Each channel of each image by itself."""
     return ops["instance_norm"](x, scale, b, eps=epsilon)

@@ -65,7 +65,9 @@ def dequantize(x, scale, zero=None, *, axis=1, block_size=0, output_dtype=0):
         x = coded(x)
         y = x.book.decode(x.codes, T.float32)
         if zero is not None and x.book.kind != "float":
-            y = y - spread("dequantize_linear", x.book.decode(coded(zero).codes, T.float32), y, axis, block_size)
+            y = y - spread(
+                "dequantize_linear", x.book.decode(coded(zero).codes, T.float32), y, axis, block_size
+            )
         y = y * spread("dequantize_linear", scale.to(T.float32), y, axis, block_size)
         return y.to(from_code(output_dtype, "DequantizeLinear") if output_dtype else scale.dtype)
     out = ops["dequantize_linear"](x, scale, zero, axis=axis, block_size=block_size)

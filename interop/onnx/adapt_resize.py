@@ -83,6 +83,12 @@ def upsample_7(x, *, scales, mode="nearest"):
     return _old(x, scales, mode)
 
 
+@adapter("Upsample", since=1)
+def upsample_1(x, *, height_scale, width_scale, mode="nearest"):
+    """A scale for each spatial axis."""
+    return _old(x, (1.0, 1.0, height_scale, width_scale), mode)
+
+
 @adapter("GridSample")
 def grid_sample(x, grid, *, mode="linear", padding_mode="zeros", align_corners=0):
     """Images read at the places of a grid."""

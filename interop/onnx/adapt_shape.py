@@ -198,6 +198,14 @@ def tile(x, repeats):
     return ops["tile"](x, reps=_ints(repeats))
 
 
+@adapter("Tile", since=1, host=("tiles", "axis"), grows=True, codes="moved")
+def tile_1(x, tiles, axis):
+    """x repeated along one axis."""
+    row = [1] * x.ndim
+    row[_ints(axis)[0]] = _ints(tiles)[0]
+    return ops["tile"](x, reps=tuple(row))
+
+
 def _pad(x: Any, pads: Any, mode: str, value: Any, axes: Any) -> Any:
     pads = _ints(pads)
     axes = range(x.ndim) if axes is None else [a % x.ndim for a in _ints(axes)]
@@ -224,6 +232,12 @@ def pad(x, pads, value=None, axes=None, *, mode="constant"):
 def pad_2(x, *, pads, mode="constant", value=0.0):
     """Pads as an attribute."""
     return _pad(x, pads, mode, value, None)
+
+
+@adapter("Pad", since=1, codes="moved")
+def pad_1(x, *, paddings, mode="constant", value=0.0):
+    """Pads under another name."""
+    return _pad(x, paddings, mode, value, None)
 
 
 @adapter("Trilu", host=("k",), grows=True, codes="moved")

@@ -57,7 +57,9 @@ def _matcher(pattern: str) -> Any:
         except re2.error as e:
             raise OnnxError("onnx", f"the pattern {pattern!r} is not legal in RE2: {e}", "mend it") from None
     if _BEYOND_RE2.search(pattern):
-        raise OnnxError("onnx", f"the pattern {pattern!r} is not legal in RE2", "RE2 neither looks around nor back")
+        raise OnnxError(
+            "onnx", f"the pattern {pattern!r} is not legal in RE2", "RE2 neither looks around nor back"
+        )
     if re.search(r"(?<!\\)(?:\\\\)*\\[pPCQ]", pattern):
         raise OnnxError("onnx", f"the pattern {pattern!r} needs RE2 itself", "pip install google-re2")
     ready = re.sub(r"\[:(\w+):\]", lambda m: _POSIX.get(m[1], m[0]), pattern).replace(r"\z", r"\Z")
@@ -83,8 +85,8 @@ def _case(action: str, language: str) -> Any:
         return lambda w: w
     dotted = language[:2].lower() in ("tr", "az")
     if action == "LOWER":
-        return lambda w: (w.replace("İ", "i").replace("I", "ı") if dotted else w).lower()
-    return lambda w: (w.replace("i", "İ") if dotted else w).upper()
+        return lambda w: (w.replace("\u0130", "i").replace("I", "\u0131") if dotted else w).lower()
+    return lambda w: (w.replace("i", "\u0130") if dotted else w).upper()
 
 
 @adapter("StringNormalizer", host=("x",))

@@ -48,7 +48,9 @@ class Forest(NamedTuple):
     def leaves(self, x: Any) -> Any:
         """The leaf of every tree for every row of x: [N, trees]."""
         here = ops["broadcast_to"](numbers(self.roots, np.int64), shape=(x.shape[0], len(self.roots)))
-        tables = {n: numbers(getattr(self, n), np.int64) for n in ("feature", "true", "false", "of_set", "mode")}
+        tables = {
+            n: numbers(getattr(self, n), np.int64) for n in ("feature", "true", "false", "of_set", "mode")
+        }
         split, track = numbers(self.split, x.dtype.np), numbers(self.track, bool)
         inner = (self.true != np.arange(len(self.true))) | (self.false != np.arange(len(self.true)))
         modes = np.unique(self.mode[inner]).tolist()
@@ -78,7 +80,9 @@ class Forest(NamedTuple):
             picked = ops["take"](numbers(np.where(absent, far, votes), x.dtype.np), leaves, axis=0)
             y = ops[how.lower()](picked, axis=1)
             return ops["where"](ops["isinf"](y), 0.0, y)
-        total = ops["sum"](ops["take"](numbers(np.where(absent, 0, votes), x.dtype.np), leaves, axis=0), axis=1)
+        total = ops["sum"](
+            ops["take"](numbers(np.where(absent, 0, votes), x.dtype.np), leaves, axis=0), axis=1
+        )
         return total / len(self.roots) if how == "AVERAGE" else total
 
 
@@ -121,7 +125,8 @@ def tree_regressor(
     x, *, aggregate_function="SUM", base_values=None, base_values_as_tensor=None, n_targets=1, nodes_falsenodeids,
     nodes_featureids, nodes_hitrates=None, nodes_hitrates_as_tensor=None, nodes_missing_value_tracks_true=None,
     nodes_modes, nodes_nodeids, nodes_treeids, nodes_truenodeids, nodes_values=None, nodes_values_as_tensor=None,
-    post_transform="NONE", target_ids, target_nodeids, target_treeids, target_weights=None, target_weights_as_tensor=None,
+    post_transform="NONE", target_ids, target_nodeids, target_treeids, target_weights=None,
+    target_weights_as_tensor=None,
 ):  # fmt: skip
     """The votes of the leaves that a row falls into, put together for each target."""
     weights = _either(target_weights, target_weights_as_tensor)

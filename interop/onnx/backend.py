@@ -14,7 +14,7 @@ from ...core import dispatch
 from ...graph import function
 from .coded import NARROW, coded
 from .load import OnnxModule, load
-from .program import as_array
+from .program import as_array, frozen
 
 
 class DuogradRep(BackendRep):  # type: ignore[misc]
@@ -35,6 +35,8 @@ class DuogradRep(BackendRep):  # type: ignore[misc]
 
 
 def _ready(x: Any) -> Any:
+    if isinstance(x, onnx.TensorProto):
+        x = frozen(x)
     x = np.asarray(x) if isinstance(x, np.generic) else x
     return coded(x) if isinstance(x, np.ndarray) and x.dtype.name in NARROW else x
 

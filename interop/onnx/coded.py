@@ -1,7 +1,7 @@
 """Tensors of what kernels do not compute in: codes, and the book that says what each code means.
 
-Narrow numbers (float8, float6, float4, int4, int2 and their unsigned forms) are codes of one byte each; texts are places
-in a sorted row of different texts. What only moves elements (Reshape, Gather, Where, ...) runs on the codes
+Narrow numbers (float8, float6, float4, int4, int2 and their unsigned forms) are codes of one byte each; texts are
+places in a sorted row of different texts. What only moves elements (Reshape, Gather, Where, ...) runs on the codes
 as it is, in both modes; reading and writing a narrow number is a look-up in a table.
 """
 
@@ -242,7 +242,9 @@ def one_book(op: str, values: Sequence[Any]) -> list[Coded]:
         raise OnnxError("onnx", f"{op} of {' and '.join(map(str, books))}", "convert them to one type")
     common = Texts(sorted({w for b in books for w in b.words.tolist()}))
     places = {w: k for k, w in enumerate(common.words.tolist())}
-    tables = {id(b): _constant(np.array([places[w] for w in b.words.tolist()] or [0], np.int64)) for b in books}
+    tables = {
+        id(b): _constant(np.array([places[w] for w in b.words.tolist()] or [0], np.int64)) for b in books
+    }
     return [Coded(ops["take"](tables[id(v.book)], v.codes, axis=0), common) for v in row]
 
 

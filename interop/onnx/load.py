@@ -196,7 +196,9 @@ class OnnxModule(Module):
 
 
 def _kind(value: Any) -> str:
-    return str(value.type) if isinstance(value, Tensor) else f"{value.dtype}[{', '.join(map(str, value.shape))}]"
+    return (
+        str(value.type) if isinstance(value, Tensor) else f"{value.dtype}[{', '.join(map(str, value.shape))}]"
+    )
 
 
 def _calls(program: Program) -> list[Call]:

@@ -45,6 +45,14 @@ def decode(attribute: onnx.AttributeProto) -> Any:
     return list(value) if kind in (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS) else value
 
 
+def _kind_of(info: onnx.ValueInfoProto) -> tuple[int, tuple[int, ...] | None]:
+    """Element type and sizes of a value (0 for an open one; no sizes: the rank is open)."""
+    tensor = info.type.tensor_type
+    return tensor.elem_type, tuple(d.dim_value for d in tensor.shape.dim) if tensor.HasField(
+        "shape"
+    ) else None
+
+
 def label(node: onnx.NodeProto, index: int) -> str:
     """A node's name for people: its own, or its op and first output."""
     return node.name or f"#{index} ({node.op_type} -> {', '.join(node.output)})"
@@ -93,6 +101,28 @@ class Call(NamedTuple):
         return found
 
 
+def _with_body(proto: onnx.NodeProto, nodes: Sequence[onnx.NodeProto]) -> onnx.NodeProto:
+    """A Gradient node with the nodes between its `xs` and `zs` and its `y` as a graph of its own."""
+    given = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute}
+    names = [n.decode() for n in (*given["xs"], *given.get("zs", ()))]
+    makers = {out: k for k, node in enumerate(nodes) for out in node.output if out}
+    wanted, found = [given["y"].decode()], set()
+    while wanted:
+        name = wanted.pop()
+        k = makers.get(name)
+        if name not in names and k is not None and k not in found:
+            found.add(k)
+            wanted += nodes[k].input
+    value = onnx.helper.make_empty_tensor_value_info
+    body = onnx.helper.make_graph(
+        [nodes[k] for k in sorted(found)], "body", [value(n) for n in names], [value(given["y"].decode())]
+    )
+    out = onnx.NodeProto()
+    out.CopyFrom(proto)
+    out.attribute.append(onnx.helper.make_attribute("body", body))
+    return out
+
+
 def make_call(proto: onnx.NodeProto, index: int, opsets: dict[str, int], functions: Any) -> Call:
     """A node as a call. Raises Problem."""
     domain = "" if proto.domain == "ai.onnx" else proto.domain
@@ -110,6 +140,8 @@ def make_call(proto: onnx.NodeProto, index: int, opsets: dict[str, int], functio
         return Call(node, inputs, outputs, None, body)
     attrs = []
     for attribute in proto.attribute:
+        if attribute.name == "consumed_inputs":  # of opsets before 6: which inputs may be overwritten
+            continue
         if attribute.name not in adapter.attrs:
             raise Problem(f"{proto.op_type} with the attribute {attribute.name} is not supported")
         value = decode(attribute)
@@ -122,6 +154,7 @@ def make_call(proto: onnx.NodeProto, index: int, opsets: dict[str, int], functio
                 opsets,
                 functions,
                 constants,
+                [_kind_of(o) for o in value.output],
             )
         attrs.append((attribute.name, value))
     if len(inputs) > len(adapter.inputs) and not adapter.variadic:
@@ -136,14 +169,18 @@ class Program:
 
     def __init__(
         self, nodes: Sequence[onnx.NodeProto], inputs: list[str], outputs: list[str], opsets: dict[str, int],
-        functions: Any, constants: dict[str, np.ndarray] | None = None,
+        functions: Any, constants: dict[str, np.ndarray] | None = None, kinds: Sequence[Any] = (),
     ):  # fmt: skip
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
+        #: of the outputs of a subgraph, as far as the file says: element type, sizes
+        self.kinds = tuple(kinds)
         self.constants: dict[str, np.ndarray] = dict(constants or {})
         self.problems: list[tuple[str, str, str]] = []  # node, op, reason
         calls: list[Call] = []
         for k, proto in enumerate(nodes):
             try:
+                if proto.op_type == "Gradient" and proto.domain == "ai.onnx.preview.training":
+                    proto = _with_body(proto, nodes)
                 call = make_call(proto, k, opsets, functions)
             except Problem as e:
                 self.problems.append((label(proto, k), proto.op_type, str(e)))
@@ -206,7 +243,9 @@ class Program:
                 row.append(None)
                 continue
             if name not in made:
-                made[name] = coded(array) if is_coded(array) else dispatch._State.executor.constant(array, "cpu")
+                made[name] = (
+                    coded(array) if is_coded(array) else dispatch._State.executor.constant(array, "cpu")
+                )
             row.append(made[name])
         return tuple(row)
 

@@ -90,7 +90,8 @@ def adapter(
     def enter(fn: Callable[..., Any]) -> Callable[..., Any]:
         for name in names:
             row = TABLE.setdefault((domain, name), [])
-            row.append(_adapter(fn, since, host, numbers=numbers, fold=fold, grows=grows, codes=codes, declines=declines))
+            options = {"numbers": numbers, "fold": fold, "grows": grows, "codes": codes, "declines": declines}
+            row.append(_adapter(fn, since, host, **options))
             row.sort(key=lambda a: a.since)
         return fn
 
