@@ -5,5 +5,6 @@ from __future__ import annotations
 from .check import Problem, Report, check
 from .export import export
 from .load import OnnxModule, load
+from .table import register
 
-__all__ = ["OnnxModule", "Problem", "Report", "check", "export", "load"]
+__all__ = ["OnnxModule", "Problem", "Report", "check", "export", "load", "register"]

@@ -10,7 +10,7 @@ from ...core.errors import MissingExtraError, OnnxError
 from .table import adapter
 
 
-@adapter("ImageDecoder", host=("encoded",))
+@adapter("ImageDecoder", host=("encoded",), library="Pillow")
 def image_decoder(encoded, *, pixel_format="RGB"):
     """The pixels of an encoded image, uint8[height, width, channels]."""
     try:

@@ -67,7 +67,7 @@ def stft(x, step, window=None, length=None, *, onesided=1):
     return PUBLIC["view_as_real"](transform(pieces, axis=2)).to(x.dtype)
 
 
-@adapter("MelWeightMatrix", host=("bins", "length", "rate", "low", "high"))
+@adapter("MelWeightMatrix", host=("bins", "length", "rate", "low", "high"), library="NumPy")
 def mel_weight_matrix(bins, length, rate, low, high, *, output_datatype=1):
     """Triangles, evenly spaced in mel, over the frequencies of a transform."""
     bins, length, rate = _int(bins), _int(length), _int(rate)

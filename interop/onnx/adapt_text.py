@@ -19,14 +19,14 @@ def _array(row: Any, shape: Any) -> np.ndarray:
     return out
 
 
-@adapter("StringConcat", host=("x", "y"))
+@adapter("StringConcat", host=("x", "y"), library="Python")
 def string_concat(x, y):
     """Texts joined element by element, with broadcasting."""
     x, y = np.broadcast_arrays(texts(x), texts(y))
     return _array([a + b for a, b in zip(x.ravel(), y.ravel())], x.shape)
 
 
-@adapter("StringSplit", host=("x",))
+@adapter("StringSplit", host=("x",), library="Python")
 def string_split(x, *, delimiter=None, maxsplit=None):
     """The parts of each text along a new axis, filled up with empty texts; and how many there are."""
     rows = [w.split(delimiter or None, -1 if maxsplit is None else maxsplit) for w in texts(x).ravel()]
@@ -69,7 +69,7 @@ def _matcher(pattern: str) -> Any:
         raise OnnxError("onnx", f"the pattern {pattern!r} is not legal: {e}", "mend it") from None
 
 
-@adapter("RegexFullMatch", codes="own")
+@adapter("RegexFullMatch", codes="own", library="Python's re, or google-re2")
 def regex_full_match(x, *, pattern=""):
     """Whether a text matches as a whole. Nothing is read from a traced x: the texts it can hold are tried."""
     matches = _matcher(pattern)
@@ -89,7 +89,7 @@ def _case(action: str, language: str) -> Any:
     return lambda w: (w.replace("i", "\u0130") if dotted else w).upper()
 
 
-@adapter("StringNormalizer", host=("x",))
+@adapter("StringNormalizer", host=("x",), library="Python")
 def string_normalizer(x, *, stopwords=None, locale="en_US", is_case_sensitive=0, case_change_action="NONE"):
     """A row of texts without stop words, in another case; one empty text when nothing is left."""
     if x.ndim > 2 or (x.ndim == 2 and x.shape[0] != 1):
@@ -101,7 +101,7 @@ def string_normalizer(x, *, stopwords=None, locale="en_US", is_case_sensitive=0,
     return _array(row, (1,) * (x.ndim - 1) + (len(row),))
 
 
-@adapter("TfIdfVectorizer", host=("x",))
+@adapter("TfIdfVectorizer", host=("x",), library="Python")
 def tfidf_vectorizer(
     x, *, max_gram_length, max_skip_count, min_gram_length, mode, ngram_counts, ngram_indexes, pool_int64s=None,
     pool_strings=None, weights=None,

@@ -14,7 +14,8 @@ from ...core import dispatch
 from ...graph import function
 from .coded import NARROW, coded
 from .load import OnnxModule, load
-from .program import as_array, frozen
+from .program import as_array
+from .tensors import frozen
 
 
 class DuogradRep(BackendRep):  # type: ignore[misc]

@@ -12,14 +12,19 @@ from .read import read
 
 
 class Problem(NamedTuple):
-    """One obstacle. where: node name, or the user's file and line; op: ONNX op type or duograd op; reason: why."""
+    """One obstacle. where: node name, or the user's file and line; op: ONNX op type or duograd op; reason: why.
+
+    opset: the lowest at which it is none; None when there is no such opset.
+    """
 
     where: str
     op: str
     reason: str
+    opset: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.where or '(no line)'}: {self.op}: {self.reason}"
+        works = "" if self.opset is None else f"; works from opset {self.opset} on"
+        return f"{self.where or '(no line)'}: {self.op}: {self.reason}{works}"
 
 
 class Report:
@@ -71,7 +76,7 @@ def _check_model(source: Any) -> Report:
         found = read(source)
     except DuogradError as e:
         return _failure(str(what), e)
-    problems = [Problem(f"node {name}", op, why) for name, op, why in found.program.problems]
+    problems = [Problem(f"node {b.node}", b.op, b.reason, b.opset) for b in found.program.problems]
     return Report(found.where, problems, len(found.model.graph.node))
 
 
@@ -117,9 +122,7 @@ def _dry_run(captured: Any, opset: int) -> tuple[list[Problem], set[str]]:
         except Refused as e:
             again.add(str(e))
         except DuogradError as e:
-            lowest = getattr(e, "lowest", 0)
-            more = f"; opset {lowest} is the lowest that has it" if lowest else ""
-            problems.append(Problem(e.line, record.op.name, e.message + more))
+            problems.append(Problem(e.line, record.op.name, e.message, getattr(e, "lowest", 0) or None))
         for value in record.outputs:
             if value not in handles:
                 handles[value] = o.know(Handle(o.unique("x"), value.type.dtype, captured.shapes[value]))

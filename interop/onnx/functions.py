@@ -13,7 +13,7 @@ from ...core.errors import OnnxError
 from ...core.value import Tensor
 from .coded import Coded
 from .dtypes import book_code, to_code
-from .program import Problem, Program, label
+from .program import Blocker, Problem, Program, label
 
 Body = Callable[[list[Any], bool], list[Any]]
 #: element type code and sizes (None: not known) of an input; code 0: absent, or no tensor
@@ -26,6 +26,7 @@ class Functions:
     def __init__(self, local: Iterable[onnx.FunctionProto] = (), types: dict[str, Kind] | None = None):
         self.local = {(f.domain, f.name): f for f in local}
         self.types = types or {}
+        self.open: list[tuple[str, str]] = []  # being looked into: a function that leads to itself has no end
 
     def __call__(self, node: onnx.NodeProto, opset: int, opsets: dict[str, int]) -> Body | None:
         """A callable of (input values, training), or None when the op has no body. Raises Problem."""
@@ -92,14 +93,23 @@ class _Instance:
         ]
         if any(n and not kind[0] for n, kind in zip(node.input, guessed)):
             raise Problem(f"{node.op_type} over sequences or optionals is not supported")
-        program = self._program(tuple(guessed))
+        key = node.domain, node.op_type
+        if key in functions.open:
+            raise Problem(f"the function {node.op_type} calls itself")
+        functions.open.append(key)
+        try:
+            program = self._program(tuple(guessed))
+        finally:
+            functions.open.pop()
         if program.problems:
-            name, op, why = program.problems[0]
-            raise Problem(
-                f"{node.op_type}, by its definition, needs {op}: {why} ({name})"
-                if op != node.op_type
-                else why
+            b = program.problems[0]
+            same = b.op == node.op_type
+            why = (
+                b.reason
+                if same
+                else f"{node.op_type}, by its definition, needs {b.op}: {b.reason} ({b.node})"
             )
+            raise Problem(why, b.opset if same else None)
 
     def _program(self, kinds: tuple[Kind, ...]) -> Program:
         found = self.programs.get(kinds)
@@ -137,13 +147,11 @@ class _Instance:
     def __call__(self, values: list[Any], training: bool) -> list[Any]:
         program = self._program(tuple(_kind(v) for v in values))
         if program.problems or not program.calls:
-            name, op, why = (
-                program.problems[0]
-                if program.problems
-                else ("", self.node.op_type, "no body for these types")
-            )
+            none = Blocker("", self.node.op_type, "no body for these types")
+            b = program.problems[0] if program.problems else none
+            where = label(self.node, 0)
             raise OnnxError(
-                "onnx.load", f"node {label(self.node, 0)} needs {op}: {why} ({name})", "use another opset"
+                "onnx.load", f"node {where} needs {b.op}: {b.reason} ({b.node})", "use another opset"
             )
         row = [*values, *[None] * (len(program.inputs) - len(values))]
         return program.run(dict(zip(program.inputs, row)), training)

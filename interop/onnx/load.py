@@ -36,12 +36,15 @@ def load(source: Any) -> OnnxModule:
 
 
 class OnnxModule(Module):
-    """A loaded model. input_names, output_names: of the graph. Call it with tensors or arrays, by place or name."""
+    """A loaded model. Call it with tensors or arrays, by place or name.
+
+    input_names, output_names: of the graph; inputs: what each takes.
+    """
 
     def __init__(self, source: Source):
         problems = source.program.problems
         if problems:
-            shown = "\n    ".join(f"node {name} ({op}): {why}" for name, op, why in problems[:8])
+            shown = "\n    ".join(f"node {p.node} ({p.op}): {p.reason}" for p in problems[:8])
             more = f"\n    and {len(problems) - 8} more" if len(problems) > 8 else ""
             raise OnnxError(
                 "onnx.load", f"{source.where} holds {len(problems)} unsupported nodes:\n    {shown}{more}",
@@ -50,7 +53,7 @@ class OnnxModule(Module):
         self.where = source.where
         self.input_names = tuple(i.name for i in source.inputs if not i.has_default)
         self.output_names = tuple(source.outputs)
-        self._inputs = {i.name: i for i in source.inputs}
+        self.inputs = {i.name: i for i in source.inputs}
         self._program = source.program
         self._names: tuple[tuple[str, str], ...] = ()  # initializer, attribute
         self._adopt(source)
@@ -79,7 +82,9 @@ class OnnxModule(Module):
             taken = name in self.__dict__ or hasattr(type(self), name)
             attribute = f"{name}_" if taken else name
             if as_parameter:
-                self.__dict__[attribute] = Parameter(array)
+                # Weights mapped from a file are used where they are.
+                host: Any = dispatch._State.executor
+                self.__dict__[attribute] = Parameter(host.share(array) if name in source.mapped else array)
             elif (
                 dtype is not None
                 and name in weights
@@ -89,6 +94,7 @@ class OnnxModule(Module):
                 self.__dict__.setdefault("_buffers", {})[attribute] = True
                 self.__dict__[attribute] = dispatch._State.executor.constant(array, "cpu")
             else:
+                array.setflags(write=False)
                 self._program.constants[name] = array
                 continue
             self._names += ((name, attribute),)
@@ -115,7 +121,7 @@ class OnnxModule(Module):
         if len(args) > len(self.input_names):
             raise self._misfit(f"got {len(args)} arguments", "leave some out")
         for name, value in kwargs.items():
-            if name not in self._inputs or name in env:
+            if name not in self.inputs or name in env:
                 why = "twice" if name in env else "but has no such input"
                 raise self._misfit(f"got {name}= {why}", "use these names")
             env[name] = value
@@ -123,10 +129,14 @@ class OnnxModule(Module):
         if missing:
             raise self._misfit(f"misses {', '.join(missing)}", "pass every input")
         symbols: dict[str, tuple[str, int]] = {}
-        return {name: self._checked(self._inputs[name], value, symbols) for name, value in env.items()}
+        return {name: self._checked(self.inputs[name], value, symbols) for name, value in env.items()}
+
+    def ready(self, name: str, value: Any) -> Any:
+        """A value as the input `name` takes it: a tensor, Coded, or an array of texts. Raises: OnnxError."""
+        return self._checked(self.inputs[name], value, {})
 
     def _misfit(self, what: str, fix: str) -> OnnxError:
-        listed = ", ".join(f"{n}: {describe(self._inputs[n])}" for n in self.input_names)
+        listed = ", ".join(f"{n}: {describe(self.inputs[n])}" for n in self.input_names)
         return OnnxError("onnx", f"{what}; the model takes {listed}", fix)
 
     def _checked(self, given: Given, value: Any, symbols: dict[str, tuple[str, int]]) -> Any:
@@ -191,7 +201,7 @@ class OnnxModule(Module):
         return made
 
     def extra_repr(self) -> str:
-        inputs = ", ".join(f"{n}: {describe(self._inputs[n])}" for n in self.input_names)
+        inputs = ", ".join(f"{n}: {describe(self.inputs[n])}" for n in self.input_names)
         return f"{inputs} -> {', '.join(self.output_names)}; {len(self._program.calls)} nodes"
 
 

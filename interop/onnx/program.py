@@ -7,29 +7,33 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from ...core import dispatch
 from ...core.errors import DuogradError, OnnxError
 from ...core.op import REGISTRY
 from ...core.value import Tensor
 from .capture import ExportTrace
-from .coded import Coded, coded, is_coded, moved, texts
+from .coded import Coded, coded, is_coded, moved
 from .dtypes import of_array
 from .table import Adapter, Node, find
+from .tensors import dense, frozen
 
 
 class Problem(Exception):
-    """Why a node cannot be imported."""
+    """Why a node cannot be imported, and from which opset on it can (None: from none)."""
+
+    def __init__(self, reason: str, opset: int | None = None):
+        super().__init__(reason)
+        self.opset = opset
 
 
-def frozen(tensor: onnx.TensorProto) -> np.ndarray:
-    """A tensor of the file as an array that nobody can change."""
-    array = np.array(numpy_helper.to_array(tensor), order="C")
-    if array.dtype.kind in "OS":
-        array = texts(array)
-    array.setflags(write=False)
-    return array
+class Blocker(NamedTuple):
+    """A node that cannot be imported: its name, its op, the reason, the lowest opset that works (None: none)."""
+
+    node: str
+    op: str
+    reason: str
+    opset: int | None = None
 
 
 def decode(attribute: onnx.AttributeProto) -> Any:
@@ -37,6 +41,8 @@ def decode(attribute: onnx.AttributeProto) -> Any:
     kind = attribute.type
     if kind == onnx.AttributeProto.TENSOR:
         return frozen(attribute.t)
+    if kind == onnx.AttributeProto.SPARSE_TENSOR:
+        return dense(attribute.sparse_tensor)
     value = onnx.helper.get_attribute_value(attribute)
     if isinstance(value, bytes):
         return value.decode()
@@ -136,7 +142,7 @@ def make_call(proto: onnx.NodeProto, index: int, opsets: dict[str, int], functio
     if adapter is None:
         body = functions(proto, opset, opsets)
         if body is None:
-            raise Problem(found.reason)
+            raise Problem(found.reason, found.since)
         return Call(node, inputs, outputs, None, body)
     attrs = []
     for attribute in proto.attribute:
@@ -147,6 +153,7 @@ def make_call(proto: onnx.NodeProto, index: int, opsets: dict[str, int], functio
         value = decode(attribute)
         if isinstance(value, onnx.GraphProto):
             constants = {t.name: frozen(t) for t in value.initializer}
+            constants.update((t.values.name, dense(t)) for t in value.sparse_initializer)
             value = Program(
                 value.node,
                 [i.name for i in value.input],
@@ -175,7 +182,7 @@ class Program:
         #: of the outputs of a subgraph, as far as the file says: element type, sizes
         self.kinds = tuple(kinds)
         self.constants: dict[str, np.ndarray] = dict(constants or {})
-        self.problems: list[tuple[str, str, str]] = []  # node, op, reason
+        self.problems: list[Blocker] = []
         calls: list[Call] = []
         for k, proto in enumerate(nodes):
             try:
@@ -183,14 +190,14 @@ class Program:
                     proto = _with_body(proto, nodes)
                 call = make_call(proto, k, opsets, functions)
             except Problem as e:
-                self.problems.append((label(proto, k), proto.op_type, str(e)))
+                self.problems.append(Blocker(label(proto, k), proto.op_type, str(e), e.opset))
                 continue
             if proto.op_type == "Constant" and call.adapter is not None:
                 self.constants[proto.output[0]] = call.adapter.fn(**dict(call.attrs))
                 continue
             calls.append(call)
             for sub in call.subgraphs():
-                self.problems += [(f"{call.node.name}/{n}", op, why) for n, op, why in sub.problems]
+                self.problems += [p._replace(node=f"{call.node.name}/{p.node}") for p in sub.problems]
         self.calls = tuple(calls)
         self.on_host: set[str] = set()
         self._known: tuple[tuple[str, np.ndarray], ...] = ()

@@ -13,7 +13,8 @@ from google.protobuf.message import DecodeError
 from ...core.errors import OnnxError
 from .dtypes import code_name
 from .functions import Functions, Kind
-from .program import Program, frozen
+from .program import Program
+from .tensors import Files, array_of, dense
 
 
 class Given(NamedTuple):
@@ -26,7 +27,9 @@ class Given(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A model read: where from, its program, inputs, output names, initializers; which are trained (None: unsaid)."""
+    """A model read: where from, its program, inputs, output names, initializers; which of them are
+    mapped from files; which are trained (None: unsaid).
+    """
 
     where: str
     model: onnx.ModelProto
@@ -34,15 +37,16 @@ class Source(NamedTuple):
     inputs: list[Given]
     outputs: tuple[str, ...]
     initializers: dict[str, np.ndarray]
+    mapped: frozenset[str]
     trained: frozenset[str] | None
 
 
-def read_model(source: Any) -> tuple[str, onnx.ModelProto]:
-    """Where a model came from (for messages) and the model. Raises OnnxError."""
+def read_model(source: Any) -> tuple[str, onnx.ModelProto, Files]:
+    """Where a model came from (for messages), the model, and the files beside it. Raises OnnxError."""
     if isinstance(source, onnx.ModelProto):
-        return "the model", source
+        return "the model", source, Files(None)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return "the bytes", _parse(bytes(source), "the bytes")
+        return "the bytes", _parse(bytes(source), "the bytes"), Files(None)
     if not isinstance(source, (str, os.PathLike)):
         raise OnnxError(
             "onnx.load",
@@ -55,14 +59,7 @@ def read_model(source: Any) -> tuple[str, onnx.ModelProto]:
             data = f.read()
     except OSError as e:
         raise OnnxError("onnx.load", f"cannot read {path}: {e.strerror}", "check the path") from None
-    model = _parse(data, str(path))
-    try:
-        onnx.external_data_helper.load_external_data_for_model(model, os.path.dirname(os.path.abspath(path)))
-    except Exception as e:
-        raise OnnxError(
-            "onnx.load", f"the weights beside {path} cannot be read: {e}", "keep the data files in its folder"
-        ) from None
-    return str(path), model
+    return str(path), _parse(data, str(path)), Files(os.path.dirname(os.path.abspath(path)))
 
 
 def _parse(data: bytes, where: str) -> onnx.ModelProto:
@@ -84,12 +81,20 @@ def _parse(data: bytes, where: str) -> onnx.ModelProto:
 
 def read(source: Any) -> Source:
     """Read a model and prepare its program; problems of nodes are kept in the program. Raises OnnxError."""
-    where, model = read_model(source)
+    where, model, files = read_model(source)
     try:
-        return _prepare(where, model)
+        return _prepare(where, model, files)
     except OnnxError:
         raise
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as e:
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        MemoryError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as e:
         # Bytes that are a message by chance, with texts, sizes or attributes that mean nothing.
         raise OnnxError(
             "onnx.load",
@@ -98,24 +103,21 @@ def read(source: Any) -> Source:
         ) from e
 
 
-def _prepare(where: str, model: onnx.ModelProto) -> Source:
+def _prepare(where: str, model: onnx.ModelProto, files: Files) -> Source:
     graph = model.graph
-    if any(o.domain in ("ai.onnx.preview.training",) for o in model.opset_import) and len(
-        model.training_info
-    ):
-        raise OnnxError("onnx.load", f"{where} holds training information", "load an inference model")
     opsets = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in model.opset_import}
     initializers: dict[str, np.ndarray] = {}
     for tensor in graph.initializer:
-        try:
-            initializers[tensor.name] = frozen(tensor)
-        except Exception as e:
-            raise OnnxError(
-                "onnx.load",
-                f"{where}: the initializer {tensor.name!r} cannot be read: {e}",
-                "export the file again",
-            ) from None
+        initializers[tensor.name] = array_of(tensor, files)
+    for sparse in graph.sparse_initializer:
+        initializers[sparse.values.name] = dense(sparse, files)
+    mapped = frozenset(t.name for t in graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL)
+    _fetch(graph, files)
+    for function in model.functions:
+        for node in function.node:
+            _fetch_node(node, files)
     types: dict[str, Kind] = {t.name: (t.data_type, tuple(t.dims)) for t in graph.initializer}
+    types.update((t.values.name, (t.values.data_type, tuple(t.dims))) for t in graph.sparse_initializer)
     for info in _inferred(model):
         given = _given(info, where, False)
         types[info.name] = given.code, given.shape
@@ -127,7 +129,28 @@ def _prepare(where: str, model: onnx.ModelProto) -> Source:
     _check_names(where, program, {*names, *initializers}, graph)
     listed = next((p.value for p in model.metadata_props if p.key == "duograd.parameters"), None)
     trained = None if listed is None else frozenset(json.loads(listed))
-    return Source(where, model, program, inputs, program.outputs, initializers, trained)
+    return Source(where, model, program, inputs, program.outputs, initializers, mapped, trained)
+
+
+def _fetch(graph: onnx.GraphProto, files: Files) -> None:
+    """Bring tensors of attributes and inner graphs that lie in other files into the model."""
+    for node in graph.node:
+        _fetch_node(node, files)
+
+
+def _fetch_node(node: onnx.NodeProto, files: Files) -> None:
+    for attribute in node.attribute:
+        for inner in (attribute.g, *attribute.graphs):
+            for tensor in inner.initializer:
+                _bring(tensor, files)
+            _fetch(inner, files)
+        for tensor in (attribute.t, *attribute.tensors):
+            _bring(tensor, files)
+
+
+def _bring(tensor: onnx.TensorProto, files: Files) -> None:
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        tensor.CopyFrom(onnx.numpy_helper.from_array(files.read(tensor), tensor.name))
 
 
 def _inferred(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:

@@ -17,6 +17,8 @@ import pkgutil
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from ...core.errors import OnnxError
+
 
 class Node(NamedTuple):
     """What a call may ask about its node. training: of the loaded module; run: runs a subgraph."""
@@ -47,6 +49,7 @@ class Adapter(NamedTuple):
     fold: bool
     grows: bool
     codes: Any = None
+    library: str = ""
     declines: Any = None
 
     def is_host(self, k: int) -> bool:
@@ -77,20 +80,23 @@ TABLE: dict[tuple[str, str], list[Adapter]] = {}
 
 def adapter(
     *names: str, since: int = 1, host: tuple[str, ...] = (), numbers: bool = False, fold: bool = True,
-    grows: bool = False, domain: str = "", codes: Any = None, declines: Any = None,
+    grows: bool = False, domain: str = "", codes: Any = None, library: str = "",
+    declines: Any = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # fmt: skip
     """Enter a function for ONNX ops, from opset `since` on.
 
     fold=False: never run on the host for constant inputs. grows: makes a tensor of a size that its inputs give.
     codes: what it does with texts and narrow numbers (see coded.py): "moved" (its outputs are elements of its inputs),
     a tuple (the outputs for which that holds), "own" (it takes Coded and arrays as they come), None (nothing).
+    library: what it runs through on the host ("Python", "Pillow"), where tensors have no part in it.
     declines: of a NodeProto, whether it is left to the op's definition by other ops.
     """
 
     def enter(fn: Callable[..., Any]) -> Callable[..., Any]:
         for name in names:
             row = TABLE.setdefault((domain, name), [])
-            options = {"numbers": numbers, "fold": fold, "grows": grows, "codes": codes, "declines": declines}
+            options = {"numbers": numbers, "fold": fold, "grows": grows, "codes": codes, "library": library}
+            options["declines"] = declines
             row.append(_adapter(fn, since, host, **options))
             row.sort(key=lambda a: a.since)
         return fn
@@ -98,11 +104,36 @@ def adapter(
     return enter
 
 
+def register(domain: str, op_type: str, since: int = 1, host: tuple[str, ...] = ()) -> Callable[..., Any]:
+    """Say how an op of a domain is imported: `dg.onnx.register("my.domain", "Scale")(fn)`.
+
+    domain: "" is ONNX's own, whose importers are replaced; since: the domain's opset from which fn holds;
+    host: names of inputs that fn wants as NumPy arrays (sizes, bounds). fn's parameters before `*` are the node's
+    inputs in order (tensors; None where one is absent), its keyword-only ones the node's attributes by name.
+    Returns: a decorator that gives fn back. Raises: OnnxError for names in host that fn has not.
+    Example: `@dg.onnx.register("my.domain", "Scale")` above `def scale(x, *, factor=1.0): return x * factor`.
+    """
+    _load()
+
+    def enter(fn: Callable[..., Any]) -> Callable[..., Any]:
+        missing = set(host) - set(inspect.signature(fn).parameters)
+        if missing:
+            raise OnnxError(
+                "onnx.register", f"the function has no inputs {', '.join(missing)}", "name its inputs"
+            )
+        key = "" if domain == "ai.onnx" else domain
+        TABLE[key, op_type] = [a for a in TABLE.get((key, op_type), []) if a.since != since]
+        return adapter(op_type, since=since, host=host, domain=key)(fn)
+
+    return enter
+
+
 class Registered(NamedTuple):
-    """What `find` says of an op: its adapter for the opset, or why there is none."""
+    """What `find` says of an op: its adapter for the opset, or why there is none and from which opset there is one."""
 
     adapter: Adapter | None
     reason: str
+    since: int | None = None
 
 
 def find(domain: str, op_type: str, opset: int) -> Registered:
@@ -113,7 +144,8 @@ def find(domain: str, op_type: str, opset: int) -> Registered:
         return Registered(None, f"{f'{domain}.' if domain else ''}{op_type} is not supported")
     fitting = [a for a in row if a.since <= opset]
     if not fitting:
-        return Registered(None, f"{op_type} of opset {opset} is not supported (from {row[0].since} on)")
+        why = f"{op_type} of opset {opset} is not supported (from {row[0].since} on)"
+        return Registered(None, why, row[0].since)
     return Registered(fitting[-1], "")
 
 
