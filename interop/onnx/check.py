@@ -23,7 +23,7 @@ class Problem(NamedTuple):
     opset: int | None = None
 
     def __str__(self) -> str:
-        works = "" if self.opset is None else f"; works from opset {self.opset} on"
+        works = "" if self.opset is None else f"; opset {self.opset} is the lowest that has it"
         return f"{self.where or '(no line)'}: {self.op}: {self.reason}{works}"
 
 
