@@ -27,6 +27,8 @@ OUTSIDE = {
     "backends/cuda": {"cupy", "cupy_backends"},
     "nn": set(),
     "interop/onnx": {"onnx", "onnxruntime", "ml_dtypes", "google"},
+    "interop/onnx/adapt_image.py": {"PIL"},
+    "interop/onnx/adapt_text.py": {"re2"},
     "interop": {"safetensors", "rich", "matplotlib", "sklearn", "onnxruntime"},
     "backends/cpu/vecmath_fit.py": {"mpmath"},  # makes the coefficient tables; not part of a running program
     "backends/cpu/vecmath_fit_tables.py": {"mpmath"},
