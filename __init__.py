@@ -135,6 +135,9 @@ _LAZY = {
     "vmap": ".core.batch:vmap",
     "checkpoint": ".core.recompute:checkpoint",
     "custom_gradient": ".core.custom:custom_gradient",
+    "cond": ".core.control:cond",
+    "while_loop": ".core.control:while_loop",
+    "scan": ".core.control:scan",
 }
 
 

@@ -11,6 +11,7 @@ from . import dispatch
 from .backend import normalize_device
 from .errors import TraceError
 from .op import Attrs, Op
+from .region import Branch, Repeat, Scan
 from .types import DTYPES, DType, Shape, TensorType
 from .value import Tensor
 
@@ -129,6 +130,16 @@ class TypeExecutor:
 
     def set_random_state(self, generator: Any, state: Any) -> None:
         """Nothing was drawn."""
+
+    def branch(self, c: Branch) -> tuple[Tensor, ...]:
+        return tuple(Abstract(t, c.pred.device) for t in c.types)
+
+    def repeat(self, c: Repeat) -> tuple[Tensor, ...]:
+        return tuple(Abstract(t, x.device) for t, x in zip(c.types, c.carry))
+
+    def scan(self, c: Scan) -> tuple[Tensor, ...]:
+        device = next((x.device for x in (*c.carry, *c.xs)), "cpu")
+        return tuple(Abstract(t, device) for t in c.results())
 
 
 def types_of(op: Op, arguments: list[Any], attrs: dict[str, Any]) -> tuple[TensorType, ...]:

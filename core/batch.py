@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from . import dispatch, tree, vjp
+from . import batch_control, dispatch, tree, vjp
 from .errors import ArgumentError, ArgumentTypeError, AutogradError, ShapeError, VmapError
 from .op import Attrs, GradRule, Op, no_tensor
 from .tape_op import TapeOp
@@ -235,6 +235,15 @@ class Batcher:
 
     def set_random_state(self, generator: Any, state: Any) -> None:
         self.outer.set_random_state(generator, state)
+
+    def branch(self, c: Any) -> tuple[Any, ...]:
+        return batch_control.branch(self, c)
+
+    def repeat(self, c: Any) -> tuple[Any, ...]:
+        return batch_control.repeat(self, c)
+
+    def scan(self, c: Any) -> tuple[Any, ...]:
+        return batch_control.scan(self, c)
 
 
 def _keeps(op: Op) -> bool:

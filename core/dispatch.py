@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from .op import Attrs, Op
+    from .region import Branch, Repeat, Scan
     from .value import Tensor
 
 
@@ -23,7 +24,7 @@ class Executor(Protocol):
     offset: seed and first counter of the next `count` random elements; random_state, set_random_state: to go
     back to where they were. attach: put an op with its own gradient, already computed, on the tape.
     check: `refuse(array)` gets the tensor's values and raises an error unless it likes them: at once, or after
-    a graph has run and before its effects.
+    a graph has run and before its effects. branch, repeat, scan: control flow, see core/region.py.
     """
 
     def call(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> Any: ...
@@ -59,6 +60,12 @@ class Executor(Protocol):
     def random_state(self, generator: Any) -> Any: ...
 
     def set_random_state(self, generator: Any, state: Any) -> None: ...
+
+    def branch(self, c: Branch) -> tuple[Tensor, ...]: ...
+
+    def repeat(self, c: Repeat) -> tuple[Tensor, ...]: ...
+
+    def scan(self, c: Scan) -> tuple[Tensor, ...]: ...
 
 
 class _State(threading.local):

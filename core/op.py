@@ -100,6 +100,8 @@ class Op:
         self.reduction: str | None = options.pop("reduction", None)
         #: the business of gradients, optimisers and other ops: not a name of `dg`
         self.internal: bool = options.pop("internal", False)
+        #: takes programs as attributes and stands in graphs only: not in the registry, a function around it is public
+        unlisted: bool = options.pop("unlisted", False)
         #: the result shares memory with the first input
         self.is_view: bool = options.pop("view", False)
         #: the result is the first input with some elements replaced: it may be written into that input's memory
@@ -140,6 +142,8 @@ class Op:
         self.tape_plans: dict[Any, Any] = {}
         if options:
             raise TypeError(f"unknown option of op {self.name}: {', '.join(options)}")
+        if unlisted:
+            return
         if self.name in REGISTRY:
             raise ValueError(
                 f"op {self.name} is declared twice, in {REGISTRY[self.name].module} and {self.module}"

@@ -17,6 +17,7 @@ from ..core.storage import refuse_overlap
 from ..core.types import TensorType
 from ..core.value import Tensor
 from ..core.vjp import record
+from . import control
 from .hot import StepTable, composite
 from .recipes import NUMBERS, Call, Recipe, read, taped, view
 from .tensor import EagerTensor, Layout, from_numpy, layout, share_numpy
@@ -444,6 +445,10 @@ class EagerExecutor:
 
     def set_random_state(self, generator: Any, state: Any) -> None:
         generator.set_state(state)
+
+    branch = staticmethod(control.branch)
+    repeat = staticmethod(control.repeat)
+    scan = staticmethod(control.scan)
 
 
 def _kinds(types: list[Any]) -> list[Any]:

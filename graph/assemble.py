@@ -55,7 +55,7 @@ class Sources:
     def scalar(self, x: Any, dtype: DType) -> Scalar:
         """The source of a number; equal numbers share one."""
         if isinstance(x, Number):
-            key: Any = (id(x.owner), x.key, x.kind, x.add, dtype)
+            key: Any = (x.ident, dtype)
         else:
             key = (type(x), repr(x), dtype)
         found = self.numbers.get(key)

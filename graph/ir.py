@@ -31,20 +31,43 @@ class Value:
 class Number:
     """A weakly typed number read from `owner[key]` at each call: a learning rate, a random offset.
 
-    kind: float or int. add: a constant added to it (program-order offsets).
+    kind: float or int. add: a constant added to it (program-order offsets). more: further (key, factor) that are
+    added, modulo 2 ** 64; steps: (serial of a loop's region, what is added at each of its turns). key None: 0.
     """
 
-    __slots__ = ("add", "key", "kind", "owner")
+    __slots__ = ("add", "key", "kind", "more", "owner", "steps")
     _requires_grad = False
 
-    def __init__(self, owner: Any, key: str, kind: type, add: int = 0):
+    def __init__(
+        self, owner: Any, key: str | None, kind: type, add: int = 0,
+        more: tuple[tuple[str, int], ...] = (), steps: tuple[tuple[int, int], ...] = (),
+    ):  # fmt: skip
         self.owner, self.key, self.kind, self.add = owner, key, kind, add
+        self.more, self.steps = more, steps
 
     def read(self) -> Any:
+        if self.more or self.key is None:
+            total = self.add + (0 if self.key is None else int(self.owner[self.key]))
+            return (total + sum(int(self.owner[k]) * factor for k, factor in self.more)) & (2**64 - 1)
         return self.kind(self.owner[self.key]) + self.add if self.add else self.kind(self.owner[self.key])
 
+    @property
+    def ident(self) -> Any:
+        """Equal for numbers that are always equal."""
+        return id(self.owner), self.key, self.kind, self.add, self.more, self.steps
+
+    def outside(self, serial: int) -> tuple[Number, int]:
+        """The number as it is when the loop begins, and what each turn adds."""
+        step = dict(self.steps).get(serial, 0)
+        if not step:
+            return self, 0
+        rest = tuple(s for s in self.steps if s[0] != serial)
+        return Number(self.owner, self.key, self.kind, self.add, self.more, rest), step
+
     def __repr__(self) -> str:
-        return f"${self.key}" + (f"+{self.add}" if self.add else "")
+        more = "".join(f"+{factor}*{key}" for key, factor in self.more)
+        turns = "".join(f"+{step}*turn" for _, step in self.steps)
+        return f"${self.key}{more}{turns}" + (f"+{self.add}" if self.add else "")
 
     def _refuse(self, *_: Any) -> Any:
         from ..core.errors import TraceError

@@ -20,6 +20,7 @@ from ..core.errors import (
 )
 from ..core.op import REGISTRY, Attrs, Op, no_tensor
 from ..core.storage import refuse_overlap
+from ..core.types import TensorType
 from ..core.value import Tensor
 from .ir import Graph, Node, Number, Value
 from .rest import resting
@@ -208,15 +209,9 @@ class Trace:
                 op.name, f"tensors on {' and '.join(sorted(devices))}", "move them with x.to(device)"
             )
         device = devices.pop() if devices else normalize_device(op.attrs_dict(attrs).get("device") or "cpu")
-        values = [self._use(x._value) if isinstance(x, Symbol) else x for x in inputs]
         if op.values_rule is not None and self.watches and self.breaker is not None:
             op.values_rule(_Extent(self), *inputs, **op.attrs_dict(attrs))
-        node = Node(op, values, attrs, out_types, device, user_place(2))
-        node.again = dispatch.state.again
-        self.graph.nodes.append(node)
-        self._known.update(node.outputs)
-        for v in node.outputs:
-            self._serial[v] = len(self._serial)
+        node = self._append(op, inputs, attrs, out_types, device)
         if into is not None:
             for target, t, value in zip(into, out_types, node.outputs, strict=True):
                 if t != target.type:
@@ -236,6 +231,40 @@ class Trace:
                 view._base, view._view, view._seen = x, (op, attrs), x._storage.tape_version
                 return (view,)
         return tuple(Symbol(v, self) for v in node.outputs)
+
+    def _append(self, op: Op, inputs: Any, attrs: Attrs, types: tuple[TensorType, ...], device: str) -> Node:
+        values = [self._use(x._value) if isinstance(x, Symbol) else x for x in inputs]
+        node = Node(op, values, attrs, types, device, user_place(3))
+        node.again = dispatch.state.again
+        self.graph.nodes.append(node)
+        self._known.update(node.outputs)
+        for v in node.outputs:
+            self._serial[v] = len(self._serial)
+        return node
+
+    # -- control flow ------------------------------------------------------------------------
+
+    def record(
+        self, op: Op, inputs: list[Symbol], attrs: Attrs, types: tuple[TensorType, ...]
+    ) -> tuple[Symbol, ...]:
+        """Add a node with regions."""
+        device = next((x.device for x in inputs), "cpu")
+        return tuple(Symbol(v, self) for v in self._append(op, inputs, attrs, types, device).outputs)
+
+    def branch(self, c: Any) -> tuple[Symbol, ...]:
+        from .regions import branch
+
+        return branch(self, c)
+
+    def repeat(self, c: Any) -> tuple[Symbol, ...]:
+        from .regions import repeat
+
+        return repeat(self, c)
+
+    def scan(self, c: Any) -> tuple[Symbol, ...]:
+        from .regions import scan
+
+        return scan(self, c)
 
     # -- writes ----------------------------------------------------------------------------
 

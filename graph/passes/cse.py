@@ -45,7 +45,7 @@ def number_key(x: Any) -> Any:
     if isinstance(x, Value) or x is None:
         return x
     if isinstance(x, Number):
-        return id(x.owner), x.key, x.kind, x.add
+        return x.ident
     if isinstance(x, complex):
         return complex, struct.pack("<2d", x.real, x.imag)
     return type(x), struct.pack("<d", x) if isinstance(x, float) else x
