@@ -77,16 +77,60 @@ class Epilogue(NamedTuple):
     outputs: tuple[Operand, ...]
 
 
-Arg = int | Slot
+class Binding(NamedTuple):
+    """How a dynamic value of a nested program is set at each turn of a loop.
+
+    kind FIXED: to `value`; STEP: to `value` + position * `second`; CARRY_IN, CARRY_OUT: to the buffer that the turn
+    reads or writes: the first turn reads at `value`, then `second` (the result) and `third` take turns. nbytes:
+    of a carry.
+    """
+
+    kind: int
+    value: Arg
+    second: Arg = 0
+    third: Arg = 0
+    nbytes: int = 0
+
+
+FIXED, STEP, CARRY_IN, CARRY_OUT = range(4)
+
+
+class Nested(NamedTuple):
+    """A program that a launch of another runs, and how its dynamic values are set."""
+
+    program: Program
+    bindings: tuple[Binding, ...]
+
+    @property
+    def varying(self) -> frozenset[int]:
+        """The dynamic values that change from turn to turn."""
+        return frozenset(k for k, b in enumerate(self.bindings) if b.kind != FIXED)
+
+
+class Table(NamedTuple):
+    """An argument that is known when the program is loaded: what its part says of `Launch.nested[number]`.
+
+    part: the address of "rows", "patches" or "args", or how many patches are "changing" from turn to turn.
+    """
+
+    number: int
+    part: str
+
+
+Arg = int | Slot | Table
 
 
 class Launch(NamedTuple):
-    """One row of the table. `source` is kernel source text; wave: starts after all launches before it."""
+    """One row of the table. `source` is kernel source text; wave: starts after all launches before it.
+
+    nested: programs that the launch runs itself; such a launch starts a wave and is alone in it.
+    """
 
     source: str
     args: tuple[Arg, ...]
     chunks: int
     wave: bool
+    nested: tuple[Nested, ...] = ()
 
 
 _pack_double, _unpack_int64 = struct.Struct("<d").pack, struct.Struct("<q").unpack
@@ -151,9 +195,11 @@ class Program:
         """The next launch waits for all before it. Launches since the last call must be independent."""
         self._wave = True
 
-    def launch(self, source: str, args: Sequence[Arg], chunks: int = 1) -> None:
+    def launch(
+        self, source: str, args: Sequence[Arg], chunks: int = 1, nested: tuple[Nested, ...] = ()
+    ) -> None:
         """Append a kernel call. Call `wave()` before it when it reads what an earlier launch wrote."""
-        self.launches.append(Launch(source, tuple(args), max(1, chunks), self._wave))
+        self.launches.append(Launch(source, tuple(args), max(1, chunks), self._wave, nested))
         self._wave = False
 
     def loop(self, kernel: LoopKernel, args: Sequence[Arg], chunks: int, row_length: int) -> None:
@@ -207,6 +253,9 @@ class Backend(Protocol):
         not alias inputs.
         """
         ...
+
+    # loop(program, body, test, pred, length, reverse) and branch(program, pred, branches) append control flow, on
+    # backends that have it: see backends/cpu/control.py.
 
     def load(self, program: Program) -> Executable:
         """Compile what is missing and make the program runnable."""

@@ -110,9 +110,7 @@ def scan(b: Any, c: Scan) -> tuple[Any, ...]:
         def run(consts: Any, carry: Any, slices: Any) -> Any:
             return c.body(consts, (*carry, *slices))
 
-        again, made = inside.run(
-            run, [(consts, of_consts), (args[:k], [True] * k), (args[k:], of_xs)]
-        )
+        again, made = inside.run(run, [(consts, of_consts), (args[:k], [True] * k), (args[k:], of_xs)])
         return _wholes(again, made)
 
     with dispatch.executing(b.outer):

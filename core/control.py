@@ -17,7 +17,7 @@ from .op import GradRule
 from .region import Body, Branch, Repeat, Scan, Stream
 from .scout import Found, scout
 from .tape_op import TapeOp
-from .types import TensorType, bool_
+from .types import TensorType, bool_, int64
 from .value import Tensor
 
 _NUMBERS = (bool, int, float, complex)
@@ -65,15 +65,17 @@ def while_loop(cond_fn: Callable[[Any], Any], body_fn: Callable[[Any], Any], ini
     shapes and dtypes of init. Both may read tensors from outside.
     Returns: the last carry. Raises: ShapeError when the carry changes its type, naming both; TraceError for functions
     that read values, change tensors in place, or draw random numbers in cond_fn.
-    Numerics: differentiable any number of times. The way back keeps nothing but init and the number of turns: it runs
-    stretches of 64 turns again, each from the start, so n turns cost about n * n / 128 more; use `scan` where the number
-    of turns is known. A body that draws random numbers has no gradient. A loop without end does not return.
+    Numerics: differentiable any number of times. The way back keeps nothing but init and the number of turns: it
+    runs stretches of 64 turns again, each from the start, so n turns cost about n * n / 128 more; use `scan` where
+    the number of turns is known. A body that draws random numbers has no gradient. A loop without end does not return.
     Source: ONNX Loop.
     Example: `dg.while_loop(lambda i: i < 10, lambda i: i * 2, dg.tensor(1))` is 16.
     """
     carry, skeleton = _tensors(init)
     if not carry:
-        raise ArgumentError("while_loop", "the carry has no tensor", "pass what changes from turn to turn as init")
+        raise ArgumentError(
+            "while_loop", "the carry has no tensor", "pass what changes from turn to turn as init"
+        )
 
     def test(*args: Any) -> tuple[Any, ...]:
         return (_predicate("while_loop", cond_fn(_join(skeleton, args))),)
@@ -87,7 +89,11 @@ def while_loop(cond_fn: Callable[[Any], Any], body_fn: Callable[[Any], Any], ini
 
 
 def scan(
-    f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, length: int | None = None, reverse: bool = False
+    f: Callable[[Any, Any], tuple[Any, Any]],
+    init: Any,
+    xs: Any = None,
+    length: int | None = None,
+    reverse: bool = False,
 ) -> tuple[Any, Any]:
     """`carry, y = f(carry, x)` for every x along the first axis of xs; in graph mode one loop inside the graph.
 
@@ -185,11 +191,15 @@ def _tensors(row: Any) -> tuple[tuple[Any, ...], Any]:
 def _results(name: str, row: Any, like: Sequence[Any] = ()) -> tuple[tuple[Any, ...], Any]:
     """What a function returned: its tensors and their tree. like: the carry, whose dtypes numbers take."""
     beside = iter(like)
-    made = tree.map_leaves(lambda leaf: _as_tensor(leaf, next(beside, None) if leaf is not None else None), row)
+    made = tree.map_leaves(
+        lambda leaf: _as_tensor(leaf, next(beside, None) if leaf is not None else None), row
+    )
     for leaf in tree.leaves(made):
         if leaf is not None and not isinstance(leaf, Tensor):
             raise ArgumentTypeError(
-                name, f"a function returned a {type(leaf).__name__}", "return tensors, in lists, tuples or dicts"
+                name,
+                f"a function returned a {type(leaf).__name__}",
+                "return tensors, in lists, tuples or dicts",
             )
     return _split(made)
 
@@ -315,11 +325,7 @@ def _faces(tensors: Sequence[Any]) -> tuple[Any, ...]:
 
 def _wanted(inputs: Sequence[Any], outs: Sequence[Any]) -> bool:
     """Whether the call must be on the tape."""
-    return (
-        dispatch.state.grad
-        and any(map(_on_tape, inputs))
-        and any(_is_float(y) for y in outs)
-    )
+    return dispatch.state.grad and any(map(_on_tape, inputs)) and any(_is_float(y) for y in outs)
 
 
 def _on_tape(x: Any) -> bool:
@@ -374,7 +380,9 @@ def _branch(
     a, b = ([y.type for y in outs] for outs in found.outs)
     if skeletons is not None and skeletons[0] != skeletons[1]:
         raise ArgumentError(
-            "cond", f"true_fn returns {_words(skeletons[0])}, false_fn {_words(skeletons[1])}", "return one structure"
+            "cond",
+            f"true_fn returns {_words(skeletons[0])}, false_fn {_words(skeletons[1])}",
+            "return one structure",
         )
     if a != b:
         raise ShapeError(
@@ -505,13 +513,90 @@ def _repeat(test: Flat, body: Flat, carry: tuple[Any, ...]) -> tuple[Any, ...]:
     _check_carry("while_loop", made, carry)
     if found.draws[0]:
         raise TraceError(
-            "while_loop", "its condition draws random numbers", "draw in the body and keep what was drawn in the carry"
+            "while_loop",
+            "its condition draws random numbers",
+            "draw in the body and keep what was drawn in the carry",
         )
     streams = _streams(found)
     closures = found.closures
     carry, consts = _faces(carry), _faces(closures)
-    call = Repeat(
-        _closed(test, closures), _closed(body, closures), closures, carry, streams, tuple(h.type for h in carry)
-    )
+    types = tuple(h.type for h in carry)
+    call = Repeat(_closed(test, closures), _closed(body, closures), closures, carry, streams, types)
+    if not _wanted((*consts, *carry), carry):
+        with dispatch.set_grad(False):
+            return dispatch.state.executor.repeat(call)  # type: ignore[no-any-return]
+    if streams:
+        raise TraceError(
+            "while_loop", "its body draws random numbers, which its gradient cannot draw again", "use dg.scan"
+        )
+    k = len(carry)
+    start = _count(0, carry[0])
+
+    def counting(consts: tuple[Any, ...], args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (*call.body(consts, args[:k]), args[k] + 1)
+
+    counted = call._replace(
+        test=lambda consts, args: call.test(consts, args[:k]), body=counting, carry=(*carry, start),
+        types=(*types, start.type),
+    )  # fmt: skip
     with dispatch.set_grad(False):
-        return dispatch.state.executor.repeat(call)  # type: ignore[no-any-return]
+        outs = dispatch.state.executor.repeat(counted)
+    return _record("while_loop", _repeat_rule(call), (*consts, *carry), outs)[:k]
+
+
+def _count(n: int, like: Any) -> Any:
+    from .ops.creation import full
+
+    return full((), n, dtype=int64, device=like.device)
+
+
+def _repeat_rule(call: Repeat) -> Any:
+    """The way back through a while_loop: stretch by stretch from the end, each made again from the start."""
+    n, k = len(call.consts), len(call.carry)
+
+    def rule(gs: Any, needs: Any, outs: Any, *inputs: Any) -> tuple[Any, ...]:
+        from .ops.creation import arange
+
+        consts, init, turns = inputs[:n], inputs[n:], outs[k]
+        moving = [i for i in range(k) if _is_float(init[i])]
+        want_c = [i for i in range(n) if needs[i] and _is_float(consts[i])]
+        a, b = len(moving), len(want_c)
+        places = arange(STRETCH, dtype=int64, device=turns.device)
+
+        def forward(*h: Any) -> tuple[Any, ...]:
+            return call.body(consts, h)
+
+        def back(*args: Any) -> tuple[Any, ...]:
+            cs = [_fresh(c, i in want_c) for i, c in enumerate(consts)]
+            hs = [_fresh(t, i in moving) for i, t in enumerate(args[a + b :])]
+            with dispatch.set_grad(True):
+                made = call.body(tuple(cs), tuple(hs))
+            targets = [*(hs[i] for i in moving), *(cs[i] for i in want_c)]
+            pulled = _pulled([made[i] for i in moving], args[:a], targets)
+            return (*pulled[:a], *(s + p for s, p in zip(args[a : a + b], pulled[a:])))
+
+        def stretch(end: Any, *sums: Any) -> tuple[Any, ...]:
+            first = (end - 1) // STRETCH * STRETCH
+
+            def fill(*args: Any) -> tuple[Any, ...]:
+                h = args[:k]
+                return (*_branch(first + args[k] < end, (forward, lambda *h: h), h), *h)
+
+            def walk(*args: Any) -> tuple[Any, ...]:
+                kept, place, h = args[: a + b], args[a + b], args[a + b + 1 :]
+                return _branch(first + place < end, (back, lambda *args: args[: a + b]), (*kept, *h))
+
+            h = _repeat(
+                lambda i, *_: (i < first,), lambda i, *h: (i + 1, *forward(*h)), (_count(0, turns), *init)
+            )[1:]
+            rows = _scan(fill, h, (places,), STRETCH, False)[k:]
+            return (first, *_scan(walk, sums, (places, *rows), STRETCH, True))
+
+        begin = (*(gs[i] for i in moving), *(functional._zeros_like(consts[i]) for i in want_c))
+        grads = _repeat(lambda end, *_: (end > 0,), stretch, (turns, *begin))[1:]
+        found: list[Any] = [None] * (n + k)
+        for spot, g in zip((*(n + i for i in moving), *want_c), grads):
+            found[spot] = g
+        return tuple(found)
+
+    return rule

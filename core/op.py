@@ -96,6 +96,8 @@ class Op:
         self.to_float: bool = options.pop("to_float", False)
         #: Python floats are float64 inside, whatever the dtype of the result (counted floats)
         self.wide_numbers: bool = options.pop("wide_numbers", False)
+        #: numbers are seeds and counters: int64 inside, whatever the dtype of the result
+        self.counts: bool = options.pop("counts", False)
         #: the reduction (one of loops.REDUCTIONS) when the kernel is a generated reduction
         self.reduction: str | None = options.pop("reduction", None)
         #: the business of gradients, optimisers and other ops: not a name of `dg`
@@ -339,6 +341,8 @@ class Op:
         resolved = [d if isinstance(d, DType) else T.scalar_dtype(d(0), common) for d in dtypes]
         if self.wide_numbers:
             resolved = [T.float64 if d is float else r for d, r in zip(dtypes, resolved)]
+        if self.counts:
+            resolved = [T.int64 if d is int else r for d, r in zip(dtypes, resolved)]
         args: list[Expr] = [Expr("arg", d, (), k) for k, d in enumerate(resolved)]
         weak = float in dtypes or complex in dtypes
         if common is not None and common.is_integer and weak and not self.wide_numbers:

@@ -151,9 +151,7 @@ def scan(*inputs: Any, body: Region, n_consts: int, n_carry: int, length: int, r
 
 
 @scan.type
-def _scan_type(
-    *inputs: Any, body: Region, n_consts: int, n_carry: int, length: int, reverse: bool
-) -> Any:
+def _scan_type(*inputs: Any, body: Region, n_consts: int, n_carry: int, length: int, reverse: bool) -> Any:
     start = n_consts + n_carry
     slices = tuple(t._replace(shape=t.shape[1:]) for t in inputs[start:])
     _check("scan", "the body takes", body.inputs, (*inputs[:start], *slices))

@@ -18,7 +18,8 @@ def drawing(streams: Sequence[Stream], turn: int) -> Iterator[None]:
     before = [(generator, generator.get_state()) for generator, _, _ in streams]
     try:
         for generator, seed, offset in streams:
-            generator.set_state(((seed + SPREAD * offset) & (2**64 - 1), turn * TURN))
+            block = (seed + SPREAD * offset + 2**63) % 2**64 - 2**63  # as an int64
+            generator.set_state((block, turn * TURN))
         yield
     finally:
         for generator, state in before:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ..core.backend import Epilogue, Launch, Operand, Program, Scalar, Slot
+from ..core.backend import Epilogue, Launch, Nested, Operand, Program, Scalar, Slot
 from ..core.lower import Index, lower_map, lower_reduce, needs_index, with_index_input
 from ..core.op_lower import lower_op, reduction_root
+from ..core.region import CONTROL
 from ..core.scalar import Expr, const, substitute
 from ..core.types import DType, Shape, contiguous_strides, int64
 from .group import MAP, OP, REDUCE, Group, Item
@@ -90,8 +91,10 @@ class _Recorder(Program):
         self._next = work
         return super().chunks(items, work)
 
-    def launch(self, source: str, args: Sequence[Any], chunks: int = 1) -> None:
-        super().launch(source, args, chunks)
+    def launch(
+        self, source: str, args: Sequence[Any], chunks: int = 1, nested: tuple[Nested, ...] = ()
+    ) -> None:
+        super().launch(source, args, chunks, nested)
         self.work.append(self._next)
         self._next = 0.0
 
@@ -322,6 +325,11 @@ class _Assembly:
             if v in self.places.same:
                 self.sources.buffers[v] = self.sources.buffer(self.places.same[v])
             outputs.append(Operand(self.sources.buffer(v), 0, v.type.dtype, v.type.shape, strides))
+        if node.op in CONTROL:
+            from .nested import lower_control
+
+            lower_control(program, node, inputs, outputs, self.sources)
+            return
         if len(self.group.items) == 1:
             lower_op(program, node.op, inputs, outputs, node.attrs)
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ..core.backend import Launch, Program, Slot, get_backend, scalar_bits
@@ -54,8 +54,14 @@ class Compiled(NamedTuple):
     def sources(self) -> list[tuple[str, str]]:
         """Each kernel once: the ops and user lines it comes from, and its source."""
         found: dict[str, str] = {}
-        for label, launch in zip(self.labels(), self.program.launches):
-            found.setdefault(launch.source, label)
+        stack = [self.program]
+        while stack:
+            program = stack.pop()
+            for owner, launch in zip(program.owners, program.launches):  # type: ignore[attr-defined]
+                if launch.nested:
+                    stack += [n.program for n in launch.nested]
+                elif launch.source not in found:
+                    found[launch.source] = _label(program.groups[owner])  # type: ignore[attr-defined]
         return [(label, source) for source, label in found.items()]
 
     def labels(self) -> list[str]:
@@ -66,7 +72,12 @@ class Compiled(NamedTuple):
 def compile_graph(graph: Graph, device: str, passes: Iterable[str] = PASSES) -> Compiled:
     """Compile for a device. passes: the names of those to run, of `PASSES`."""
     backend = get_backend(device)
-    chosen = frozenset(passes)
+    planned = plan_graph(graph, backend, frozenset(passes))
+    return planned._replace(executable=backend.load(planned.program))
+
+
+def plan_graph(graph: Graph, backend: Any, chosen: frozenset[str] = frozenset(PASSES)) -> Compiled:
+    """Everything but loading: there is no executable yet."""
     work = graph.copy()
     run_passes(work, backend, chosen)
     layouts = find_layouts(work)
@@ -79,7 +90,7 @@ def compile_graph(graph: Graph, device: str, passes: Iterable[str] = PASSES) -> 
     start, memory = _plan(lowered, places)
     program, numbers, constants = _program(work, backend, lowered, start, memory, sources, places)
     return Compiled(
-        backend.load(program), tuple(v.type for v in work.outputs), numbers, constants, memory.nbytes, graph, program,
+        None, tuple(v.type for v in work.outputs), numbers, constants, memory.nbytes, graph, program,
         work, tuple(fusion.groups), memory.without_reuse, Plan(lowered, start, memory, places, fusion),
     )  # fmt: skip
 
@@ -101,10 +112,11 @@ def _plan(lowered: list[Lowered], places: Places) -> tuple[list[int], MemoryPlan
 
 
 class _LabelledProgram(Program):
-    """A program that knows what each launch comes from: words, and the number of the group."""
+    """A program that knows what each launch comes from: the number of its group."""
 
-    def __init__(self, backend: Any):
+    def __init__(self, backend: Any, groups: Sequence[Group]):
         super().__init__(backend)
+        self.groups = groups
         self.owners: list[int] = []
 
 
@@ -112,7 +124,7 @@ def _program(
     graph: Graph, backend: Any, lowered: list[Lowered], start: list[int], memory: MemoryPlan, sources: Sources,
     places: Places,
 ) -> tuple[Program, tuple[tuple[Number, Any], ...], tuple[int, ...]]:  # fmt: skip
-    program = _LabelledProgram(backend)
+    program = _LabelledProgram(backend, [g.group for g in lowered])
     inputs = {v: program.dynamic() for v in graph.inputs}
     outputs = [program.dynamic() for _ in graph.outputs]
     where: dict[int, tuple[int, int]] = {}
@@ -153,6 +165,7 @@ def _program(
         total = sum(work for _, (_, work) in rows)
         # Waking other threads costs more than small launches one after the other.
         shared = total >= backend.serial_work or any(launch.chunks > 1 for _, (launch, _) in rows)
+        shared = shared and not any(launch.nested for _, (launch, _) in rows)
         for n, (k, (launch, _)) in enumerate(rows):
             args = []
             for arg in launch.args:
@@ -160,7 +173,9 @@ def _program(
                     source, offset = where[arg[0]]
                     arg = Slot(source, offset + arg[1])
                 args.append(arg)
-            program.launches.append(Launch(launch.source, tuple(args), launch.chunks, n == 0 or not shared))
+            program.launches.append(
+                Launch(launch.source, tuple(args), launch.chunks, n == 0 or not shared, launch.nested)
+            )
             program.owners.append(k)
     return program, tuple(numbers), tuple(constants)
 

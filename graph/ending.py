@@ -57,13 +57,14 @@ class Ending:
             owner._grad = None if k is None else outputs[k]
         for position, k in self.arg_grads:
             tensors[position]._grad = None if k is None else outputs[k]
+        numbers = None if self.backward is None else self.backward.read_numbers()
         for generator, count in self.drawn:
             generator._offset += count
         found = {"arg": tensors, "output": outputs}
         if self.views:
             found["view"] = [look(found[kind][k] if kind in found else k) for kind, k, look in self.views]
         if self.backward is not None:
-            self._attach(variant, tensors, outputs, carried, found)
+            self._attach(variant, tensors, outputs, carried, found, numbers)
         for (kind, k), node in self.broken:
             y = found[kind][k] if kind in found else k
             y._node, y._index, y._requires_grad = node, 0, True
@@ -78,11 +79,13 @@ class Ending:
         return fill(self.structure, results)
 
     def _attach(
-        self, variant: Variant, tensors: list[Any], outputs: list[Any], carried: dict[Any, Any], found: Any
-    ) -> None:
+        self, variant: Variant, tensors: list[Any], outputs: list[Any], carried: dict[Any, Any], found: Any,
+        numbers: list[int] | None,
+    ) -> None:  # fmt: skip
         """Put the call on the tape: results, and what was changed, get one node whose rule runs the backward graph.
 
-        found: tensors by the kind of place.
+        found: tensors by the kind of place; numbers: what the backward graph is to take for settings and random
+        offsets, which were other ones then.
         """
         pick = {"arg": tensors.__getitem__, "output": outputs.__getitem__, "carry": carried.__getitem__}
         inputs = [pick[kind](k) if kind == "arg" else k for kind, k in self.differentiable]
@@ -97,7 +100,7 @@ class Ending:
             given: dict[Any, Any] = dict(zip(keys, kept))
             for n, g in enumerate(gs):
                 given["cotangent", n] = g
-            grads = iter(backward([], given))
+            grads = iter(backward([], given, numbers))
             return tuple(next(grads) if p else None for p in present)
 
         roots = [found[kind][k] if kind in found else k for kind, k in self.roots]

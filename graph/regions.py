@@ -12,7 +12,7 @@ from typing import Any
 from ..core import dispatch
 from ..core import region as R
 from ..core.errors import TraceError
-from ..core.types import TensorType
+from ..core.types import TensorType, bool_
 from .ir import Number, Value
 from .symbol import Symbol
 from .trace import Trace
@@ -97,7 +97,9 @@ def _seed(seed: Any, offset: Any) -> Number:
         steps[serial] = steps.get(serial, 0) + step * R.SPREAD
     owner = given.owner if base.owner is None else base.owner
     add = (base.add + given.add * R.SPREAD) & (2**64 - 1)
-    return Number(owner, base.key, int, add, tuple(more), tuple((k, s & (2**64 - 1)) for k, s in steps.items()))
+    return Number(
+        owner, base.key, int, add, tuple(more), tuple((k, s & (2**64 - 1)) for k, s in steps.items())
+    )
 
 
 def _traced(
@@ -158,7 +160,7 @@ def repeat(trace: Trace, c: R.Repeat) -> tuple[Symbol, ...]:
     """Record a `while_loop`."""
     consts, carry = [trace.face(x) for x in c.consts], [trace.face(x) for x in c.carry]
     groups = (_kinds(consts), _kinds(carry))
-    test = _traced(trace, "while_loop", c.test, groups, (), True, (TensorType(R.bool_, ()),))
+    test = _traced(trace, "while_loop", c.test, groups, (), True, (TensorType(bool_, ()),))
     body = _traced(trace, "while_loop", c.body, groups, c.streams, True, c.types)
     captured = _share([test, body], len(consts))
     attrs = (test.region, body.region, len(consts) + len(captured))
@@ -170,7 +172,9 @@ def scan(trace: Trace, c: R.Scan) -> tuple[Symbol, ...]:
     consts, carry = [trace.face(x) for x in c.consts], [trace.face(x) for x in c.carry]
     xs = [trace.face(x) for x in c.xs]
     slices = [(x.type._replace(shape=x.shape[1:]), x.device) for x in xs]
-    inside = _traced(trace, "scan", c.body, (_kinds(consts), [*_kinds(carry), *slices]), c.streams, True, c.types)
+    inside = _traced(
+        trace, "scan", c.body, (_kinds(consts), [*_kinds(carry), *slices]), c.streams, True, c.types
+    )
     captured = _share([inside], len(consts))
     attrs = (inside.region, len(consts) + len(captured), len(carry), c.length, c.reverse)
     return trace.record(R.scan, [*consts, *captured, *carry, *xs], attrs, c.results())
@@ -179,5 +183,3 @@ def scan(trace: Trace, c: R.Scan) -> tuple[Symbol, ...]:
 def regions_of(node: Any) -> list[R.Region]:
     """The regions of a node, in the order of its attributes."""
     return [a for a in node.attrs if isinstance(a, R.Region)]
-
-

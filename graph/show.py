@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..core.region import Region
 from .group import Group
 from .ir import Graph, Node, Value
 
@@ -36,6 +37,16 @@ def _line(node: Node, names: dict[Value, str]) -> str:
     return line + (f"   # {node.line}" if node.line else "")
 
 
+def _region_lines(node: Node) -> list[str]:
+    """The regions of a node as text, below its line."""
+    out: list[str] = []
+    for name, region in node.named.items():
+        if isinstance(region, Region):
+            out.append(f"    {name} = {region}:")
+            out += ["        " + line for line in show(region.graph).splitlines()[1:]]
+    return out
+
+
 def _attr(value: Any) -> str:
     return str(value).replace(" ", "")
 
@@ -53,9 +64,11 @@ def show(graph: Graph, groups: Sequence[Group] = ()) -> str:
             axes = "" if group.kind != "reduce" else f" reducing {list(group.axes)}"
             over = "" if group.kind == "op" else f" over {list(group.sizes)}{axes}"
             out.append(f"    kernel {k}, {group.kind}{over}")
-            out += ["        " + _line(node, names) for node in group.nodes]
+            rows = [line for node in group.nodes for line in (_line(node, names), *_region_lines(node))]
+            out += ["        " + line for line in rows]
     else:
-        out += ["    " + line for line in lines_of(graph, names)]
+        for node, line in zip(graph.nodes, lines_of(graph, names)):
+            out += ["    " + text for text in (line, *_region_lines(node))]
     for target, v in graph.writes:
         out.append(f"    write {names.get(target, '%?')} <- {names.get(v, '%?')}")
     out.append(f"    return {', '.join(names.get(v, '%?') for v in graph.outputs)}")

@@ -71,8 +71,17 @@ class Runner:
         }
         return [pick[s.kind](s) if s.kind in pick else carried[s.key] for s in self.sources]
 
-    def __call__(self, tensors: list[Any], carried: dict[Any, Any] | None = None) -> list[Any]:
-        """Run on the call's tensors (and values carried from earlier graphs); returns the output tensors."""
+    def read_numbers(self) -> list[int]:
+        """The bits of learning rates, random offsets and the like as they are now."""
+        return [scalar_bits(number.read(), dtype) for number, dtype in self._numbers]
+
+    def __call__(
+        self, tensors: list[Any], carried: dict[Any, Any] | None = None, numbers: list[int] | None = None
+    ) -> list[Any]:
+        """Run on the call's tensors (and values carried from earlier graphs); returns the output tensors.
+
+        numbers: what `read_numbers` gave at an earlier time, instead of what it gives now.
+        """
         dynamic = self._template[:]
         for k, position in self._args:
             x = tensors[position]
@@ -93,8 +102,8 @@ class Runner:
             storage = empty(nbytes)
             dynamic.append(storage.ptr)
             outputs.append(make(lay, storage))
-        for number, dtype in self._numbers:
-            dynamic.append(scalar_bits(number.read(), dtype))
+        if self._numbers:
+            dynamic += self.read_numbers() if numbers is None else numbers
         dynamic += self._tail
         if self._arena is not None:
             arena = self._arena.take()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..core.errors import DuogradError
+from ..core.region import Region
 from .ir import Graph, Number, Value
 from .show import lines_of, name_values
 
@@ -37,6 +38,11 @@ def verify(graph: Graph, after: str = "trace") -> None:
             inferred = node.op.infer(types, node.attrs)
         except DuogradError as e:
             _fail(graph, after, k, f"is refused by its type rule: {e.message}")
+        for attr in node.attrs:
+            if isinstance(attr, Region):
+                if attr.graph.writes:
+                    _fail(graph, after, k, f"has {attr}, which writes to its inputs")
+                verify(attr.graph, f"{after}, in {attr} of {node.op.name}")
         made = tuple(v.type for v in node.outputs)
         if made != inferred:
             _fail(

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from ...core.backend import Kernel, Operand, Program, Scalar, Slot
+from ...core.backend import Kernel, Nested, Operand, Program, Scalar, Slot, Table
 from ...core.loops import LoopKernel
 from ...core.types import Shape
-from . import compile_workers, emit, native, pool
+from . import compile_workers, control, emit, native, pool
 from .epilogue import takes_epilogue
 from .memory import Allocator, CpuStorage
 
@@ -55,6 +55,22 @@ class CpuBackend:
         """Whether a pointwise expression that reads `operand` fuses into the kernel of `op`."""
         return takes_epilogue(op, out_shape, operand)
 
+    def loop(
+        self,
+        program: Program,
+        body: Nested,
+        test: Nested | None,
+        pred: Slot | None,
+        length: int,
+        reverse: bool,
+    ) -> None:
+        """Append a loop (see `control.loop`)."""
+        control.loop(program, body, test, pred, length, reverse)
+
+    def branch(self, program: Program, pred: Slot, branches: Sequence[Nested]) -> None:
+        """Append a choice between two programs (see `control.branch`)."""
+        control.branch(program, pred, branches)
+
     def load(self, program: Program) -> CpuExecutable:
         """Compile the kernels that are missing and make the program runnable."""
         return CpuExecutable(program)
@@ -85,26 +101,63 @@ class CpuExecutable:
     __slots__ = ("run",)
 
     def __init__(self, program: Program):
+        addresses = _addresses(program)
+        t = _Table(program, addresses)
+        self.run: Callable[[Sequence[int]], None] = pool.bind(
+            t.rows.ctypes.data, len(t.rows), t.patches.ctypes.data, len(t.patches), t.args.ctypes.data,
+            len(t.args) - 1, program.n_dynamic, t,
+        )  # fmt: skip
+
+
+def _addresses(program: Program) -> dict[str, int]:
+    """The address of every kernel of a program and of those nested in it; what is missing is compiled at once."""
+    sources: dict[str, None] = {}
+    stack = [program]
+    while stack:
+        for launch in stack.pop().launches:
+            if launch.source not in control.RUNNERS:
+                sources[launch.source] = None
+            stack += [n.program for n in launch.nested]
+    found = dict(zip(sources, native.kernel_addresses(list(sources))))
+    return found | {name: pool.address(entry) for name, entry in control.RUNNERS.items()}
+
+
+class _Table:
+    """Rows, patches and argument blocks of a program, and of the programs nested in it, which it keeps alive.
+
+    varying: dynamic values that change from turn to turn; their patches come first.
+    """
+
+    def __init__(self, program: Program, addresses: dict[str, int], varying: frozenset[int] = frozenset()):
         launches = program.launches
-        addresses = native.kernel_addresses([launch.source for launch in launches])
         total = sum(len(launch.args) for launch in launches)
-        args = np.zeros(total + 1, np.int64)
-        rows = np.zeros((len(launches), 4), np.int64)
+        self.args = np.zeros(total + 1, np.int64)
+        self.rows = np.zeros((len(launches), 4), np.int64)
+        self.nested: list[_Table] = []
         patches: list[tuple[int, int, int]] = []
         base = 0
-        for row, launch, address in zip(rows, launches, addresses):
-            row[:] = address, args.ctypes.data + 8 * base, launch.chunks, launch.wave
+        for row, launch in zip(self.rows, launches):
+            inside = [_Table(n.program, addresses, n.varying) for n in launch.nested]
+            self.nested += inside
+            bits = launch.wave + 2 * bool(launch.nested)
+            row[:] = addresses[launch.source], self.args.ctypes.data + 8 * base, launch.chunks, bits
             for k, arg in enumerate(launch.args, base):
                 if isinstance(arg, Slot):
                     patches.append((k, arg.source, arg.offset))
+                elif isinstance(arg, Table):
+                    self.args[k] = inside[arg.number].part(arg.part)
                 else:
-                    args[k] = arg
+                    self.args[k] = arg
             base += len(launch.args)
-        table = np.array(patches, np.int64).reshape(-1, 3)
-        self.run: Callable[[Sequence[int]], None] = pool.bind(
-            rows.ctypes.data, len(launches), table.ctypes.data, len(patches), args.ctypes.data, total,
-            program.n_dynamic, (rows, table, args),
-        )  # fmt: skip
+        patches.sort(key=lambda p: p[1] not in varying)
+        self.changing = sum(p[1] in varying for p in patches)
+        self.patches = np.array(patches, np.int64).reshape(-1, 3)
+
+    def part(self, name: str) -> int:
+        if name == "changing":
+            return self.changing
+        address: int = getattr(self, name).ctypes.data
+        return address
 
 
 def _discover() -> dict[str, Kernel]:

@@ -56,7 +56,7 @@ class _Pool:
             )(address)
             for (name, arguments, result), address in zip(ENTRIES, addresses)
         }
-        by_name = dict(zip((name for name, _, _ in ENTRIES), addresses))
+        by_name = self.addresses = dict(zip((name for name, _, _ in ENTRIES), addresses))
         # Sleeping threads keep using the block while the interpreter goes down: it is never freed.
         block = (ctypes.c_int64 * (STATE_WORDS + 32))()
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(block))
@@ -172,6 +172,11 @@ def bind(
     for name, value in values.items():
         block[DESCRIPTOR[name]] = value
     return _new_function(ctypes.byref(pool.method), (address, block, keep), None)
+
+
+def address(name: str) -> int:
+    """The address of a function of the runner."""
+    return _get().addresses[name]
 
 
 def get_num_threads() -> int:

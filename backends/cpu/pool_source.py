@@ -60,7 +60,10 @@ DESCRIPTOR = {
 }
 DESCRIPTOR_WORDS = 16
 
-# A row: kernel, argument block, chunks, starts a wave. A patch: destination slot, source, byte offset.
+# A row: kernel, argument block, chunks, and bits: 1 starts a wave, 2 runs rows of its own (alone in its wave).
+# A patch: destination slot, source, byte offset. A nested table (`backends/cpu/control.py` writes it): rows, their
+# number, patches, their number, those that change from turn to turn, argument blocks, their words, dynamic values,
+# an area for a copy of both, then five words for each dynamic value (`core.backend.Binding`).
 _BODY = '''
 from duograd.backends.cpu.posix import *
 
@@ -218,9 +221,12 @@ def run_rows(state, rows, nrows, shift):
     while rows < last:
         total = load_i64(rows, 2)
         next_rows = rows + ROW
-        while next_rows < last and load_i64(next_rows, 3) == 0:
+        while next_rows < last and load_i64(next_rows, 3) & 1 == 0:
             total += load_i64(next_rows, 2)
             next_rows += ROW
+        if load_i64(rows, 3) & 2 != 0 and owner:  # it takes the workers itself, wave by wave
+            atomic_store_i64(state + OWNER, 0)
+            owner = False
         if total > 1 and not owner and load_i64(state + WANTED, 0) > 0:
             owner = atomic_replace_i64(state + OWNER, 0, 1)
             if owner:
@@ -251,6 +257,70 @@ def apply_patches(patches, npatches, args, dyn):
     for patch in range(npatches):
         at = patches + PATCH * patch
         store_i64(args, load_i64(at, 0), load_i64(dyn, load_i64(at, 1)) + load_i64(at, 2))
+
+
+@inline
+def copy_blocks(table):
+    """A copy of a nested table's argument blocks, so that calls from several threads do not meet."""
+    memcpy(load_i64(table, 8), load_i64(table, 5), 8 * load_i64(table, 6))
+
+
+@function
+def run_table(state, table, turn, position, even):
+    """Bind the dynamic values of a nested table for one turn and run its rows."""
+    area = load_i64(table, 8)
+    dyn = area + 8 * load_i64(table, 6)
+    for k in range(load_i64(table, 7)):
+        at = table + 72 + 40 * k
+        kind = load_i64(at, 0)
+        value = load_i64(at, 1)
+        if kind == 1:
+            value += load_i64(at, 2) * position
+        elif kind >= 2:
+            odd = (turn + even + (1 if kind == 2 else 0)) & 1
+            if kind == 3 or turn > 0:
+                value = load_i64(at, 2 + odd)
+        store_i64(dyn, k, value)
+    apply_patches(load_i64(table, 2), load_i64(table, 4 if turn > 0 else 3), area, dyn)
+    run_rows(state, load_i64(table, 0), load_i64(table, 1), area - load_i64(table, 5))
+
+
+def run_loop(args, chunk, nchunks):
+    """A kernel: a nested table turn by turn. args: turns (-1: as long as the test says), 1 for backwards, words from
+    `args` to the table of the test (0: none), address of its result, words to the table of the body."""
+    state = load_i64(state_cell(), 0)
+    turns = load_i64(args, 0)
+    test = load_i64(args, 2)
+    body = args + 8 * load_i64(args, 4)
+    even = (turns - 1) & 1 if turns > 0 else 0  # the last turn writes the results
+    copy_blocks(body)
+    if test != 0:
+        copy_blocks(args + 8 * test)
+    turn = 0
+    while turns < 0 or turn < turns:
+        if test != 0:
+            run_table(state, args + 8 * test, turn, turn, even)
+            if load_u8(load_i64(args, 3), 0) == 0:
+                break
+        position = turns - 1 - turn if load_i64(args, 1) != 0 else turn
+        run_table(state, body, turn, position, even)
+        turn += 1
+    for k in range(load_i64(body, 7)):
+        at = body + 72 + 40 * k
+        if load_i64(at, 0) == 2:
+            value = load_i64(at, 1)
+            if turn > 0:
+                value = load_i64(at, 2 + ((turn - 1 + even) & 1))
+            if value != load_i64(at, 2):
+                memcpy(load_i64(at, 2), value, load_i64(at, 4))
+
+
+def run_branch(args, chunk, nchunks):
+    """A kernel: one of two nested tables. args: address of the bool, words to the table for True, for False."""
+    state = load_i64(state_cell(), 0)
+    table = args + 8 * load_i64(args, 1 if load_u8(load_i64(args, 0), 0) != 0 else 2)
+    copy_blocks(table)
+    run_table(state, table, 0, 0, 0)
 
 
 def run_program(rows, nrows, patches, npatches, args, dyn):
@@ -353,6 +423,8 @@ def spin(count):
 SOURCE = "".join(f"{name} = {8 * word}\n" for name, word in (LAYOUT | DESCRIPTOR).items()) + _BODY
 
 ENTRIES = (
+    ("run_loop", "iii", "v"),
+    ("run_branch", "iii", "v"),
     ("run_program", "iiiiii", "v"),
     ("run_descriptor", "ii", "i"),
     ("worker", "i", "v"),

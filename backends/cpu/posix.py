@@ -28,6 +28,7 @@ _FUNCTIONS = {
     "sched_setaffinity": (3, 32),
     "malloc": (1, 64),
     "free": (1, 0),
+    "memcpy": (3, 64),
     "PyList_Size": (1, 64),
     "PyList_GetItem": (2, 64),
     "PyTuple_GetItem": (2, 64),

@@ -107,6 +107,7 @@ class CudaExecutable:
                 if isinstance(arg, Slot):
                     patches.append((k, arg.source, arg.offset))
                 else:
+                    assert isinstance(arg, int), "no control flow here yet"
                     slots[k] = arg
             geometry = launch.geometry(each.source, each.args, each.chunks, driver.max_blocks)
             if geometry is not None:

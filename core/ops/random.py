@@ -47,7 +47,7 @@ def _unit(seed, offset, dtype, words, centred=False):
     return s.cast(high_part * 2.0**-bits, dtype)
 
 
-@pointwise(internal=True, no_gradient="random", no_onnx=_NO_ONNX)
+@pointwise(counts=True, internal=True, no_gradient="random", no_onnx=_NO_ONNX)
 def random_uniform(seed, offset, *, shape, dtype=T.float32, device=None, centred=False):
     """Uniform floats in [0, 1): element i uses counter offset + i of Philox4x32-10 keyed by seed.
 
@@ -65,7 +65,7 @@ random_uniform.sample(3, 0, shape=(4, 5), grad=False).sample(3, 7, shape=(6,), d
 random_uniform.sample(3, 7, shape=(6,), centred=True, grad=False)
 
 
-@pointwise(internal=True, no_gradient="random", no_onnx=_NO_ONNX)
+@pointwise(counts=True, internal=True, no_gradient="random", no_onnx=_NO_ONNX)
 def random_normal(seed, offset, *, shape, dtype=T.float32, device=None):
     """Standard normal floats by the Box-Muller transform: two Philox words, in float64 four (53 bits each).
 
@@ -87,7 +87,7 @@ def _(seed, offset, *, shape, dtype=T.float32, device=None):
 random_normal.sample(3, 0, shape=(4, 5), grad=False).sample(3, 0, shape=(6,), dtype=T.float64, grad=False)
 
 
-@pointwise(internal=True, no_gradient="random", no_onnx=_NO_ONNX)
+@pointwise(counts=True, internal=True, no_gradient="random", no_onnx=_NO_ONNX)
 def random_integers(seed, offset, low, span, *, shape, dtype=T.int64, device=None):
     """Integers from low to low + span - 1: the high half of 64 random bits times the span (at most 2**32)."""
     high = s.cast(s.philox(seed, offset, 0), T.uint64) * s.cast(span, T.uint64)
