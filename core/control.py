@@ -16,6 +16,7 @@ from .errors import ArgumentError, ArgumentTypeError, ShapeError, TraceError
 from .op import GradRule
 from .region import Body, Branch, Repeat, Scan, Stream
 from .scout import Found, scout
+from .swap import Swap
 from .tape_op import TapeOp
 from .types import TensorType, bool_, int64
 from .value import Tensor
@@ -231,74 +232,13 @@ def _predicate(name: str, pred: Any) -> Any:
 # ---------------------------------------------------------------- flat functions with explicit closures
 
 
-class _Swap:
-    """An executor in front of another that hands other tensors to it in the place of some."""
-
-    def __init__(self, outer: Any, pairs: Sequence[tuple[Any, Any]]):
-        self.outer = outer
-        self.instead = {id(a): b for a, b in pairs}
-
-    def swap(self, x: Any) -> Any:
-        return self.instead.get(id(x), x) if isinstance(x, Tensor) else x
-
-    def call(self, op: Any, inputs: tuple[Any, ...], attrs: Any) -> Any:
-        return self.outer.call(op, tuple(map(self.swap, inputs)), attrs)
-
-    def prepare(self, op: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        return self.outer.prepare(op, tuple(map(self.swap, inputs)))  # type: ignore[no-any-return]
-
-    def run(self, op: Any, inputs: tuple[Any, ...], attrs: Any, into: Any = None) -> tuple[Any, ...]:
-        into = None if into is None else tuple(map(self.swap, into))
-        return self.outer.run(op, tuple(map(self.swap, inputs)), attrs, into)  # type: ignore[no-any-return]
-
-    def face(self, x: Any) -> Any:
-        return self.outer.face(self.swap(x))
-
-    def write(self, target: Any, value: Any) -> Any:
-        return self.outer.write(self.swap(target), self.swap(value))
-
-    def read(self, x: Any) -> Any:
-        return self.outer.read(self.swap(x))
-
-    def check(self, x: Any, refuse: Any) -> None:
-        self.outer.check(self.swap(x), refuse)
-
-    def attach(self, op: Any, inputs: tuple[Any, ...], attrs: Any, outputs: tuple[Any, ...]) -> Any:
-        return self.outer.attach(op, tuple(map(self.swap, inputs)), attrs, outputs)
-
-    def get_grad(self, x: Any) -> Any:
-        return self.outer.get_grad(self.swap(x))
-
-    def set_grad(self, x: Any, value: Any) -> None:
-        self.outer.set_grad(self.swap(x), value)
-
-    def branch(self, c: Branch) -> Any:
-        return self.outer.branch(c._replace(
-            pred=self.swap(c.pred), consts=tuple(map(self.swap, c.consts)), operands=tuple(map(self.swap, c.operands))
-        ))  # fmt: skip
-
-    def repeat(self, c: Repeat) -> Any:
-        return self.outer.repeat(
-            c._replace(consts=tuple(map(self.swap, c.consts)), carry=tuple(map(self.swap, c.carry)))
-        )
-
-    def scan(self, c: Scan) -> Any:
-        return self.outer.scan(c._replace(
-            consts=tuple(map(self.swap, c.consts)), carry=tuple(map(self.swap, c.carry)),
-            xs=tuple(map(self.swap, c.xs)),
-        ))  # fmt: skip
-
-    def __getattr__(self, name: str) -> Any:  # numbers and random state have no tensors
-        return getattr(self.outer, name)
-
-
 def _closed(fn: Flat, closures: tuple[Any, ...]) -> Body:
     """fn with the tensors that it reads from outside as arguments."""
 
     def run(consts: tuple[Any, ...], args: tuple[Any, ...]) -> tuple[Any, ...]:
         if all(a is b for a, b in zip(closures, consts)):
             return fn(*args)
-        swapped = _Swap(dispatch.state.executor, list(zip(closures, consts)))
+        swapped = Swap(dispatch.state.executor, list(zip(closures, consts)))
         with dispatch.executing(swapped, dispatch.state.keeps):  # type: ignore[arg-type]
             return tuple(map(swapped.swap, fn(*args)))
 
