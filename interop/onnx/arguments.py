@@ -129,15 +129,18 @@ def resized(
                     "give an example with elements",
                 )
             array = np.take(array, np.arange(sizes[symbol]) % array.shape[axis], axis=axis)
-        out.append(np.ascontiguousarray(array))
+        out.append(np.array(array, order="C"))  # ascontiguousarray would give a 0-d array an axis
     return out
 
 
-def size_plans(base: dict[str, int]) -> list[list[dict[str, int]]]:
-    """Lists of sizes to trace at, beside the given ones; the first list that the function runs at is taken."""
+def size_plans(base: dict[str, int], more: int = 0) -> list[list[dict[str, int]]]:
+    """Lists of sizes to trace at, beside the given ones; the first list that the function runs at is taken.
+
+    more: further traces, for numbers that the function reads from its inputs.
+    """
     if not base:
-        return [[]]
-    extra = len(base) + 2
+        return [[{}] * more]
+    extra = len(base) + 2 + more
 
     def plan(fn: Callable[[int, int, int], int]) -> list[dict[str, int]]:
         return [

@@ -21,7 +21,7 @@ from .builder import Handle, Inexpressible, Step, Unavailable
 from .capture import Captured, Record
 from .dimension import Dim, is_dynamic
 from .dtypes import to_code
-from .tidy import drop_unused, fuse_bias
+from .tidy import drop_dead, drop_unused, fuse_bias
 from .words import RuleBuilder
 
 #: one protobuf message may not be larger
@@ -58,6 +58,8 @@ def assemble(
     for given, value in captured.inputs:
         handles[value] = o.know(Handle(given, value.type.dtype, captured.shapes[value]))
         fixed.add(handles[value])
+        if value in captured.reads:
+            o.read(handles[value], captured.reads[value])
     initializers, trained = [], []
     for value, (data, literal) in captured.weights.items():
         shape = captured.shapes[value]
@@ -77,7 +79,7 @@ def assemble(
     for record in captured.records:
         write_record(o, record, handles, captured)
     outputs = _name_outputs(o, captured, handles, fixed)
-    o.steps = fuse_bias(o.steps, set(outputs))
+    o.steps = drop_dead(fuse_bias(o.steps, set(outputs)), outputs)
     o.constants = drop_unused(o.constants, o.steps, outputs)
     graph = helper.make_graph(
         [s.proto() for s in [*o.constants, *o.steps]], name,
@@ -161,12 +163,16 @@ def write_record(o: RuleBuilder, record: Record, handles: dict[Value, Handle], c
             fresh.discard(handle)
         handle.dtype, handle.shape = value.type.dtype, captured.shapes[value]
         handles[value] = o.know(handle)
+        if value in captured.reads:
+            o.read(handle, captured.reads[value])
 
 
 def _lowest_opset(o: RuleBuilder, inputs: list[Any], record: Record, captured: Captured) -> int:
     """The lowest opset above o's in which an op call can be written, or 0."""
     for opset in range(o.opset + 1, onnx.defs.onnx_opset_version() + 1):
         trial = RuleBuilder(opset)
+        for value, vector in captured.reads.items():
+            trial.read(Handle("", value.type.dtype, ()), vector)
         for _, value in captured.inputs:
             trial.know(Handle("", value.type.dtype, captured.shapes[value]))
         trial.begin(record.op.name, record.line, inputs, record.outputs[0].type.dtype)

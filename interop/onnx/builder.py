@@ -85,8 +85,8 @@ class Builder:
         self.op = self.line = ""
         self.prefix = ""
         self._count: dict[str, int] = {}
-        self._known: dict[tuple[int, ...], tuple[Handle, int]] = {}
-        self._near: dict[tuple[int, ...], tuple[Handle, int]] = {}
+        self._known: dict[tuple[int, ...], tuple[Handle, int | None]] = {}
+        self._near: dict[tuple[int, ...], tuple[Handle, int | None]] = {}
         self._literals: dict[Any, Handle] = {}
         self._computed: dict[Any, Handle] = {}
         self._taken: set[str] = set()
@@ -126,7 +126,11 @@ class Builder:
         self._note(handle, self._known)
         return handle
 
-    def _note(self, handle: Handle, table: dict[tuple[int, ...], tuple[Handle, int]]) -> None:
+    def read(self, handle: Handle, vector: tuple[int, ...]) -> None:
+        """Make the number in a one-element tensor available to formulas."""
+        self._known.setdefault(vector, (handle, None))
+
+    def _note(self, handle: Handle, table: dict[tuple[int, ...], tuple[Handle, int | None]]) -> None:
         for axis, n in enumerate(handle.shape or ()):
             if isinstance(n, Dim):
                 table.setdefault(n.vector, (handle, axis))
@@ -266,11 +270,14 @@ class Builder:
         out.shape = (len(row),)
         return out
 
-    def _sources(self) -> dict[tuple[int, ...], tuple[Handle, int]]:
+    def _sources(self) -> dict[tuple[int, ...], tuple[Handle, int | None]]:
         return {**self._near, **{k: v for k, v in self._known.items() if k not in self._near}}
 
-    def _read_size(self, handle: Handle, axis: int) -> Handle:
+    def _read_size(self, handle: Handle, axis: int | None) -> Handle:
         key = ("size", handle.name, axis)
+        if key not in self._computed and axis is None:
+            number = self.cast(handle, T.int64)
+            self._computed[key] = self.Reshape(number, self.literal(np.array([1], np.int64)))
         if key not in self._computed:
             shape_key = ("shape", handle.name)
             if shape_key not in self._computed:

@@ -30,6 +30,9 @@ class ExportTrace(Trace):
     def __init__(self, name: str, host: Host, refused: set[str]):
         super().__init__(name, host, self._refuse)
         self.refused = refused
+        #: whole numbers that were read from tensors, in order: (tensor, number, line)
+        self.reads: list[tuple[Value, int, str]] = []
+        self._evaluated: dict[Value, Any] = {}
         self.constant_lines: dict[int, str] = {}
         self._types: dict[Any, tuple[TensorType, ...]] = {}
 
@@ -78,14 +81,52 @@ class ExportTrace(Trace):
         return owner[key]
 
     def _refuse(self, trace: Trace, face: Symbol) -> Any:
+        """The value of a tensor that the function reads: it may be a constant or a size, nothing else."""
         tensor = self.roots.get(id(face._storage))
         source = self._origin.get(face._value)
         if tensor is not None and source is not None and source.kind == "tensor":
             return self.host.read(tensor)
+        needed = self._needed(face._value)
+        free = needed is not None and not any(self._is_argument(v) for v in needed)
+        if free or (needed is not None and face.type.dtype.is_integer and face.size == 1):
+            found = self.host.read(self._evaluate(face._value, needed or set()))
+            if not free:
+                self.reads.append((face._value, int(found), user_line(3)))
+            return found
         raise OnnxError(
             "onnx.export", f"the value of {face.type}, which depends on the inputs, decides what the function does",
-            "use dg.where instead of a Python branch, or export the branches one by one",
+            "use dg.where instead of a Python branch, or export the branches one by one; only whole numbers that "
+            "are sizes may be read, with .item()",
         )  # fmt: skip
+
+    def _is_argument(self, value: Value) -> bool:
+        source = self._origin.get(value)
+        return source is not None and source.kind == "arg"
+
+    def _needed(self, value: Value) -> set[Value] | None:
+        """The values that one is computed from, itself included; None when random numbers are among them."""
+        needed = {value}
+        for node in reversed(self.graph.nodes):
+            if not needed.isdisjoint(node.outputs):
+                if "random" in (node.op.no_gradient or "") or node.op.name == "dropout":
+                    return None
+                needed.update(node.values())
+        return needed
+
+    def _evaluate(self, value: Value, needed: set[Value]) -> Any:
+        """What a value is for the tensors of this trace."""
+        known = self._evaluated
+        for v in needed:
+            if v in self._origin:
+                known[v] = self._origin[v].tensor
+        with dispatch.executing(self.host), dispatch.set_grad(False):
+            for node in self.graph.nodes:
+                if needed.isdisjoint(node.outputs) or all(v in known for v in node.outputs):
+                    continue
+                inputs = tuple(known[x] if isinstance(x, Value) else x for x in node.inputs)
+                made = dispatch.apply(node.op, inputs, node.attrs)
+                known.update(zip(node.outputs, made if isinstance(made, tuple) else (made,)))
+        return known[value]
 
 
 class Record(NamedTuple):
@@ -102,7 +143,8 @@ class Captured(NamedTuple):
     """A function as data: what the builder writes as ONNX.
 
     shapes: the shape of every value, with a `Dim` where it differs between traces. weights: input value ->
-    (tensor or array, whether it is a literal). symbols: name -> its size in every trace.
+    (tensor or array, whether it is a literal). symbols: name -> its size in every trace. reads: tensor -> the whole
+    number that was read from it in every trace. unseen: inputs that no trace has seen, when numbers were read.
     """
 
     inputs: list[tuple[str, Value]]
@@ -112,6 +154,8 @@ class Captured(NamedTuple):
     shapes: dict[Value, tuple[Any, ...]]
     symbols: dict[str, tuple[int, ...]]
     arrays: list[list[np.ndarray]]
+    reads: dict[Value, tuple[int, ...]] = {}  # noqa: RUF012 (of a tuple's field)
+    unseen: list[np.ndarray] | None = None
 
 
 class _Pass(NamedTuple):
@@ -138,25 +182,63 @@ def capture(
         for axis, symbol in axes.items()
     }
     host = dispatch._State.executor
-    first = _trace(fn, arguments, arguments.arrays, host, output_names, refused)
+    run = lambda row: _trace(fn, arguments, row, host, output_names, refused)
+    first = run(arguments.arrays)
     error: Exception | None = None
-    for plan in size_plans(base):
-        arrays = [arguments.arrays, *[resized(arguments, dynamic, sizes) for sizes in plan]]
+    reads = len(first.trace.reads)
+    for plan in size_plans(base, reads + 4 if reads else 0):
         try:
-            others = [_trace(fn, arguments, row, host, output_names, refused) for row in arrays[1:]]
+            found = [
+                _varied(run, resized(arguments, dynamic, sizes), k * bool(reads))
+                for k, sizes in enumerate(plan, 1)
+            ]
         except Exception as e:  # whatever the user's function raises at a size it does not take
             error = error or e
             continue
+        arrays = [arguments.arrays, *[row for row, _ in found]]
         symbols = {s: (n, *[sizes[s] for sizes in plan]) for s, n in base.items()}
-        return _merge([first, *others], arguments, symbols, arrays)
+        merged = _merge([first, *[p for _, p in found]], arguments, symbols, arrays)
+        if reads:
+            merged = merged._replace(unseen=_varied(run, arrays[-1], len(plan) + 1)[0])
+        return merged
     if isinstance(error, OnnxError):
         raise error
     what = f"[{error.op}] {error.message}" if isinstance(error, DuogradError) else repr(error)
+    other = f"another size of {', '.join(base)}" if base else "other numbers in its inputs"
     raise OnnxError(
-        "onnx.export", f"with another size of {', '.join(base)} the function fails: {what}",
-        "make the function accept other sizes, or leave the axis out of dynamic=",
+        "onnx.export", f"with {other} the function fails: {what}",
+        "make the function accept other sizes, or leave the axis out of dynamic=" if base else
+        "give example arguments whose elements it takes in any order",
         error.line if isinstance(error, DuogradError) else None,
     ) from error  # fmt: skip
+
+
+def _varied(
+    run: Callable[[Any], _Pass], arrays: list[np.ndarray], seed: int
+) -> tuple[list[np.ndarray], _Pass]:
+    """A trace on arrays; with a seed on their elements drawn anew, so that what is counted in them changes."""
+    if not seed:
+        return arrays, run(arrays)
+    for attempt in range(8):
+        rng = np.random.default_rng([seed, attempt])
+        row = [_drawn(a, rng) for a in arrays]
+        try:
+            return row, run(row)
+        except (DuogradError, ArithmeticError, LookupError, ValueError):  # nothing was found, say, and the largest of nothing was asked for
+            if attempt == 7:
+                raise
+    raise AssertionError
+
+
+def _drawn(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Elements of an array in another order and number: a random part of them, each any number of times."""
+    if array.size == 1 and array.dtype.kind in "iu":  # it may be a count
+        return np.full(array.shape, rng.integers(1, 2 * max(1, abs(int(array.ravel()[0]))) + 3), array.dtype)
+    if array.size < 2:
+        return array
+    flat = array.ravel()
+    part = rng.choice(flat, rng.integers(1, array.size + 1), replace=False)
+    return rng.choice(part, array.shape).astype(array.dtype)
 
 
 def _trace(
@@ -181,7 +263,7 @@ def _trace(
     structure = empty_slots(result, lambda x: isinstance(x, Tensor), [])
     graph = trace.graph
     graph.outputs = [v for _, v in outputs]
-    _drop_unused(graph)
+    _drop_unused(graph, {v for v, _, _ in trace.reads})
     return _Pass(trace, graph, given, outputs, structure)
 
 
@@ -230,8 +312,8 @@ def _refuse_effects(trace: ExportTrace) -> None:
         )  # fmt: skip
 
 
-def _drop_unused(graph: Graph) -> None:
-    needed = set(graph.outputs)
+def _drop_unused(graph: Graph, read: set[Value]) -> None:
+    needed = set(graph.outputs) | read
     kept = []
     for node in reversed(graph.nodes):
         if any(v in needed for v in node.outputs):
@@ -295,7 +377,29 @@ def _merge(
             raise _differs("the outputs", "another tensor", "")
         outputs.append(row[0])
     named = list(zip(arguments.names, first.arguments))
-    return Captured(named, weights, records, outputs, shapes, symbols, arrays)
+    reads = _reads(passes, names)
+    return Captured(named, weights, records, outputs, shapes, symbols, arrays, reads)
+
+
+def _reads(passes: list[_Pass], names: list[dict[Value, Value]]) -> dict[Value, tuple[int, ...]]:
+    """The numbers that were read, each with its values in all traces. Raises OnnxError."""
+    if len({len(p.trace.reads) for p in passes}) > 1:
+        raise _differs("the numbers that the function reads", "another number of them", "")
+    found: dict[Value, tuple[int, ...]] = {}
+    for row in zip(*[p.trace.reads for p in passes]):
+        value, number, line = row[0]
+        if any(names[k].get(v) is not value for k, (v, _, _) in enumerate(row)):
+            raise _differs("a number that is read", "from another tensor", line)
+        vector = tuple(n for _, n, _ in row)
+        if len(set(vector)) == 1:
+            raise OnnxError(
+                "onnx.export",
+                f"a number read from {value.type} is {number} for all data tried, so what depends on it is not known",
+                "give example arguments in which it changes with the order of elements (a mask with both values)",
+                line,
+            )
+        found[value] = vector
+    return found
 
 
 def _weights(passes: list[_Pass], same: Callable[..., None]) -> dict[Value, tuple[Any, bool]]:

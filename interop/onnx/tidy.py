@@ -33,6 +33,17 @@ def fuse_bias(steps: list[Step], outputs: set[Handle]) -> list[Step]:
     return [moved.get(id(s), s) for s in steps if id(s) not in gone]
 
 
+def drop_dead(steps: list[Step], outputs: list[Handle]) -> list[Step]:
+    """The steps whose results somebody reads."""
+    read = set(outputs)
+    kept = []
+    for s in reversed(steps):
+        if not read.isdisjoint(s.outputs):
+            read.update(h for h in s.inputs if h is not None)
+            kept.append(s)
+    return kept[::-1]
+
+
 def drop_unused(constants: list[Step], steps: list[Step], outputs: list[Handle]) -> list[Step]:
     """The constants that are still read."""
     read = {h for s in steps for h in s.inputs} | set(outputs)

@@ -56,6 +56,24 @@ def verify(assembled: Assembled, captured: Captured, fn: Callable[..., Any], arg
                 why = differs(want, got)
                 if why:
                     raise _located(assembled, captured, k, runtime, name, why)
+    if captured.unseen is not None:
+        _check_unseen(captured, fn, arguments, runtimes)
+
+
+def _check_unseen(captured: Captured, fn: Callable[..., Any], arguments: Arguments, runtimes: Any) -> None:
+    """Compare on data that no trace has seen: numbers that were read are then right for any data."""
+    arrays = captured.unseen or []
+    expected = run_function(fn, arguments, arrays)
+    feeds = {name: array for (name, _), array in zip(captured.inputs, arrays)}
+    for runtime, run in runtimes:
+        for (name, _), want, got in zip(captured.outputs, expected, run(feeds), strict=True):
+            if why := differs(want, got):
+                raise OnnxError(
+                    "onnx.export",
+                    f"{runtime} gives another {name} for other data ({why}): numbers that the function reads from "
+                    "its inputs decide more than sizes",
+                    "use dg.where instead of a Python branch on such a number", "",
+                )  # fmt: skip
 
 
 def check_form(model: onnx.ModelProto) -> None:
