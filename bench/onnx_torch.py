@@ -1,6 +1,7 @@
 """Models that torch.onnx exports, by both exporters at several opsets: imported, compared with PyTorch, gradients too.
 
-`python -m duograd.bench.onnx_torch [--only a,b] [--exporters script,dynamo] [--opsets 13,17,20,23]` prints what differs.
+`python -m duograd.bench.onnx_torch [--only a,b] [--exporters script,dynamo] [--opsets 13,17,20,23]` prints what
+differs.
 The `dynamo` exporter needs the package onnxscript.
 """
 
@@ -14,17 +15,16 @@ import time
 import warnings
 from typing import Any
 
+import duograd as dg
 import numpy as np
 import torch
-
-import duograd as dg
 
 from .onnx_round_trip import Mismatch, _flat, require
 from .onnx_torch_models import MODELS
 
 EXPORTERS = ("script", "dynamo")
 #: opsets of each exporter; the older one writes up to 20
-OPSETS = {"script": (13, 17, 20), "dynamo": (18, 20, 23)}
+OPSETS = {"script": (13, 14, 17, 20), "dynamo": (18, 20, 23)}
 
 
 def has_dynamo() -> bool:
@@ -82,7 +82,7 @@ def compare(name: str, exporter: str, opset: int) -> int:
     for y, w in zip(gots, weights):
         total = total + (y * dg.tensor(w)).sum()
     total.backward()
-    pairs = [
+    pairs: list[Any] = [
         (f"input {k}", a.grad, b.grad) for k, (a, b) in enumerate(zip(ours, inputs)) if b in floats_of(inputs)
     ]
     theirs = dict(model.named_parameters())
@@ -130,10 +130,8 @@ def main() -> None:
                         f"{name} by {exporter} at {opset}: torch: {type(e).__name__}: {str(e)[:200]}",
                         flush=True,
                     )
-            print(
-                f"{exporter}, opset {opset}: {good} of {len(chosen)} agree, {gradients} gradients, {refused} not exported",
-                flush=True,
-            )
+            found = f"{good} of {len(chosen)} agree, {gradients} gradients, {refused} not exported"
+            print(f"{exporter}, opset {opset}: {found}", flush=True)
     print(f"{time.time() - began:.0f} s")
 
 

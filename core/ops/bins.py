@@ -134,15 +134,10 @@ def bincount(x, weights=None, minlength=0):
         )
     size = minlength
     if x.size:
-        type_ = x.type
-
-        def refuse(least):
-            if int(least) < 0:
-                raise ArgumentError(
-                    "bincount", f"x: {type_} has a negative value", "shift the values to start at 0"
-                )
-
-        dispatch.state.executor.check(min_(x), refuse)
+        if int(min_(x).item()) < 0:
+            raise ArgumentError(
+                "bincount", f"x: {x.type} has a negative value", "shift the values to start at 0"
+            )
         size = max(size, int(max_(x).item()) + 1)
     if weights is None:
         weights = ones(x.shape, dtype=T.int64, device=x.device)

@@ -224,7 +224,12 @@ def _varied(
         row = [_drawn(a, rng) for a in arrays]
         try:
             return row, run(row)
-        except (DuogradError, ArithmeticError, LookupError, ValueError):  # nothing was found, say, and the largest of nothing was asked for
+        except (
+            DuogradError,
+            ArithmeticError,
+            LookupError,
+            ValueError,
+        ):  # nothing was found, say, and the largest of nothing was asked for
             if attempt == 7:
                 raise
     raise AssertionError
