@@ -38,7 +38,9 @@ def exported(model: Any, inputs: tuple[Any, ...], exporter: str, opset: int) -> 
     with warnings.catch_warnings(), contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
         warnings.simplefilter("ignore")
         if exporter == "dynamo":
-            program = torch.onnx.export(model, inputs, dynamo=True, opset_version=opset, verbose=False)
+            program = torch.onnx.export(
+                model, inputs, dynamo=True, opset_version=opset, optimize=False, verbose=False
+            )
             return bytes(program.model_proto.SerializeToString())
         file = io.BytesIO()
         torch.onnx.export(
