@@ -28,6 +28,8 @@ from .panels import IMPORT, Block, block, fill_zero
 _DEPTH = 192
 #: The panels of a task: how many at most, and their bytes, which should stay in the second-level cache.
 _PANELS, _PANEL_BYTES = 16, 1 << 19
+#: The part of a task that the last thread is waited for, on average.
+_HELD_UP = 0.5
 
 
 @functools.lru_cache(maxsize=512)
@@ -136,7 +138,7 @@ def kernel(args, chunk, nchunks):
                 panel = panels
                 for at in range(0, strip_columns, {width}):
                     for i in range(0, rows, {rows}):
-                        multiply_{char}(
+                        multiply_ahead_{char}(
                             count * taps, filters, row_table + 8 * i, k_table, panel, {row},
                             result + (result0 + at + i * result_step) * {size}, result_step * {size},
                             min_i64({rows}, rows - i), min_i64({width}, strip_columns - at), tz + part, {shape},
@@ -241,12 +243,12 @@ def _tasks(program: Program, product: Product, tile: Block, columns: int, depth:
             high = -(-blocks // splits)
             count = groups * -(-panels // wide) * -(-blocks // high)
             cycles = wide * k * (runs + high * tile.rows) + high * tile.rows * k * size / 8 + 2000
-            total = -(-count // least) * cycles
+            total = (-(-count // least) + _HELD_UP * (least > 1)) * cycles
             if total < best[0]:
                 best = total, wide, high
     _, wide, high = best
     count = groups * -(-panels // wide) * -(-blocks // high)
-    return high * tile.rows, wide * tile.width, min(count, 2 * least) if least > 1 else 1
+    return high * tile.rows, wide * tile.width, min(count, 4 * least) if least > 1 else 1
 
 
 def _fused(epilogue: Epilogue | None, out: Operand) -> FusedEpilogue | None:

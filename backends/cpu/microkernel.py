@@ -11,6 +11,7 @@
     cols, but nothing outside rows x cols is stored. One chain of fused multiply-adds per element, k ascending
     from zero, then one addition of the old c when `accumulate` is not 0: an element's value does not depend
     on where in a block it stands.
+    `multiply_ahead_X` fetches the next block_rows rows of the table, a power of two, into the cache meanwhile.
     With block_rows = 1 b is read under a mask, so it may end anywhere.
 `multiply_near_X(count, a, b, b_step, c, c_step, rows, cols, accumulate,
                  row_step, k_step, block_rows, block_vectors, lanes)`
@@ -32,7 +33,7 @@ from numba import types
 from .vectors import FLOATS, I1, I32, I64, Loop, Vectors, integers, on_vectors
 
 
-def _emit_multiply(v: Vectors, args: Any, block_rows: int, block_vectors: int) -> None:
+def _emit_multiply(v: Vectors, args: Any, block_rows: int, block_vectors: int, ahead: bool = False) -> None:
     b = v.builder
     count, a, row_table, k_table, *rest = args
 
@@ -42,11 +43,21 @@ def _emit_multiply(v: Vectors, args: Any, block_rows: int, block_vectors: int) -
 
     a_rows = [b.add(a, offset(row_table, I64(i))) for i in range(block_rows)]
 
+    next_rows = b.add(row_table, I64(8 * block_rows))
+
     def element(loop: Loop, left: Any) -> Any:
         k = offset(k_table, loop.index)
+        if ahead:
+            # One row in turn: a line of the cache holds more elements than a block has rows.
+            row = offset(next_rows, b.and_(loop.index, I64(block_rows - 1)))
+            v.prefetch(b.add(b.add(a, row), k))
         return lambda i: v.load_element(b.add(a_rows[i], k))
 
     _emit_block(v, count, rest, element, None, block_rows, block_vectors)
+
+
+def _emit_ahead(v: Vectors, args: Any, block_rows: int, block_vectors: int) -> None:
+    _emit_multiply(v, args, block_rows, block_vectors, ahead=True)
 
 
 def _emit_near(
@@ -152,6 +163,7 @@ max_i64 = integers("max_i64", 2, _choose(">"), types.int64)
 __all__ = ["div_i64", "max_i64", "min_i64", "mod_i64"]
 for _char in FLOATS:
     globals()[f"multiply_{_char}"] = on_vectors("multiply", _char, 11, _emit_multiply, 3)
+    globals()[f"multiply_ahead_{_char}"] = on_vectors("multiply_ahead", _char, 11, _emit_ahead, 3)
     globals()[f"multiply_near_{_char}"] = on_vectors("multiply_near", _char, 9, _emit_near, 5)
     globals()[f"dot_rows_{_char}"] = on_vectors("dot_rows", _char, 6, _emit_dot, 2)
-    __all__ += [f"multiply_{_char}", f"multiply_near_{_char}", f"dot_rows_{_char}"]
+    __all__ += [f"multiply_{_char}", f"multiply_ahead_{_char}", f"multiply_near_{_char}", f"dot_rows_{_char}"]

@@ -65,6 +65,10 @@ class Vectors:
         args = [value, self.place(address), I32(self.size), mask]
         self.call(f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), args)
 
+    def prefetch(self, address: Any) -> None:
+        """Ask for the cache line of an address, which need not be valid, for reading."""
+        self.call("llvm.prefetch.p0", ir.VoidType(), [self.pointer(address), I32(0), I32(3), I32(1)])
+
     def gather(self, address: Any, lane_step: Any, mask: Any) -> Any:
         b = self.builder
         lanes = ir.Constant(ir.VectorType(I64, self.lanes), list(range(self.lanes)))
