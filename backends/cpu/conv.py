@@ -19,7 +19,7 @@ from typing import Any
 
 from ...core.backend import Arg, Epilogue, Operand, Program
 from ...core.types import DType
-from . import conv_direct
+from . import conv_direct, conv_winograd
 from .conv_axes import Axis, Pair, Product, Row, lift, lift_window, output_steps, phases
 from .epilogue import FusedEpilogue, apply_after, fuse, indent, result_buffer
 from .panels import IMPORT, Block, block, fill_zero
@@ -185,6 +185,14 @@ first_row, first_column = group * rows_all + row0, pixel
 """
 
 
+def _shared(program: Program, product: Product, fused: FusedEpilogue | None) -> None:
+    """Append a windowed product whose sources serve many filters."""
+    if conv_winograd.applies(product):
+        conv_winograd.windowed(program, product, fused)
+    else:
+        _windowed(program, product, fused)
+
+
 def _windowed(program: Program, product: Product, fused: FusedEpilogue | None) -> None:
     """Append one launch of the windowed product."""
     x, w, out, channels, filters, axes, groups = product
@@ -283,7 +291,7 @@ def conv(
         conv_direct.windowed(program, product)
     else:
         fused = _fused(epilogue, out)
-        _windowed(program, product, fused)
+        _shared(program, product, fused)
     if epilogue is not None and fused is None:
         apply_after(program, epilogue, out)
 
@@ -321,7 +329,7 @@ def conv_x_grad(
             if direct:
                 conv_direct.windowed(program, product)
             else:
-                _windowed(program, product, fused)
+                _shared(program, product, fused)
     if epilogue is not None and fused is None:
         apply_after(program, epilogue, out)
 
