@@ -114,3 +114,12 @@ def test_gumbel_softmax_draws_by_weight():
     np.testing.assert_allclose(soft.sum(1), 1, rtol=1e-5)
     with pytest.raises(dg.errors.ArgumentError, match="is not above 0"):
         F.gumbel_softmax(logits, tau=0.0)
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_gelu_has_limits_at_the_infinities(approximate):
+    x = dg.tensor([-np.inf, np.inf, -1e30, 1e30]).requires_grad_()
+    y = dg.gelu(x, approximate=approximate)
+    y.sum().backward()
+    np.testing.assert_array_equal(y.detach().numpy(), np.array([0, np.inf, 0, 1e30], np.float32))
+    np.testing.assert_array_equal(x.grad.numpy(), [0, 1, 0, 1])

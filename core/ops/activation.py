@@ -35,12 +35,18 @@ def x(g, out):
 relu.sample((3, 4)).sample(())
 
 
+#: beyond it gelu is 0 or x in every dtype, and an infinity must not meet that 0
+_FAR = 1e4
+
+
 @pointwise(to_float=True, onnx=lambda o, x, *, approximate: o.Gelu(x, approximate=approximate))
 def gelu(x, *, approximate="none"):
     """`x * Phi(x)`, Phi the normal distribution function; approximate="tanh" uses tanh for it.
 
-    Source: Hendrycks and Gimpel, 2016; ONNX Gelu.
+    Numerics: 0 at minus infinity, where PyTorch has NaN; slopes 0 and 1 at the infinities. Source: Hendrycks and
+    Gimpel, 2016; ONNX Gelu.
     """
+    x = s.maximum(x, -_FAR)
     if approximate == "tanh":
         return x * 0.5 * (1 + s.tanh((x + x * x * x * 0.044715) * math.sqrt(2 / math.pi)))
     return x * 0.5 * (1 + s.erf(x * math.sqrt(0.5)))
@@ -64,6 +70,7 @@ gelu.sample((3, 4)).sample((3, 4), approximate="tanh")
 @pointwise(internal=True, to_float=True)
 def gelu_x_grad(x, *, approximate="none"):
     """The derivative of gelu."""
+    x = s.minimum(s.maximum(x, -_FAR), _FAR)
     if approximate == "tanh":
         k = math.sqrt(2 / math.pi)
         t = s.tanh((x + x * x * x * 0.044715) * k)
