@@ -136,6 +136,10 @@ class RetraceError(TraceError):
     """A function was traced more often than its limit allows."""
 
 
+class CheckError(DuogradError, RuntimeError):
+    """The two modes differ (DUOGRAD_CHECK=1): a defect of duograd, or a read that no trace can see."""
+
+
 class KernelError(DuogradError, RuntimeError):
     """A kernel that could not be compiled or run: a defect of duograd, with its source."""
 

@@ -38,6 +38,12 @@ def _environment_mode() -> str | None:
 _environment = _environment_mode()
 
 
+def _checks() -> bool:
+    from .shadow import wanted
+
+    return wanted()
+
+
 class mode:
     """`with dg.mode("eager"): ...`: every `@dg.function` called inside runs in that mode."""
 
@@ -96,6 +102,7 @@ class Function:
         self._limit = limit
         self._turn = _Turn()
         self._background = Background() if compile == "background" else None
+        self._checks = _checks()
         self.precision = precision
         self.name: str = name or str(getattr(fn, "__name__", type(fn).__name__))
         self.mode = mode
@@ -147,6 +154,20 @@ class Function:
         """This one call in graph mode."""
         if dispatch.state.executor is not dispatch._State.executor:  # inside a trace, a vmap, an export
             return self._fn(*args, **kwargs)
+        if self._checks:
+            from .shadow import checked
+
+            return checked(self, args, kwargs)
+        return self.plain_graph(args, kwargs)
+
+    def find(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], Variant | None]:
+        """The tensors of a call, and the variant that fits it."""
+        key, tensors, _ = flatten(args, kwargs)
+        fit = (v for v in self._variants.get(key, ()) if v.check() and v.aliases.fit(tensors))
+        return tensors, next(fit, None)
+
+    def plain_graph(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call in graph mode, not checked."""
         key, tensors, rest = flatten(args, kwargs)
         bucket = self._variants.get(key)
         if bucket is not None:

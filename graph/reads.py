@@ -105,6 +105,26 @@ class Effect:
             owner.clear()
             owner.update(value)
 
+    def now(self) -> Any:
+        """What is there now, as `value` says what was there when the trace ended."""
+        owner, key = self.owner, self.key
+        try:
+            if self.kind == "attr":
+                return getattr(owner, key)
+            if self.kind == "item":
+                return owner[key]
+            if self.kind == "cell":
+                return owner.cell_contents
+        except (AttributeError, LookupError, ValueError):
+            return ABSENT
+        if self.kind == "extend":
+            return (
+                type(self.value)(x for x in owner if x not in self.before)
+                if isinstance(owner, set)
+                else (type(self.value)(owner[len(self.before) :]))
+            )
+        return type(self.value)(owner)
+
     def __repr__(self) -> str:
         return f"<effect {self.kind} {self.name}>"
 

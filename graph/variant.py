@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..core import dispatch, vjp
@@ -96,6 +96,19 @@ class Runner:
                 x = x.clone()
                 held.append(x)
             dynamic[k] = x._storage.ptr + x._offset
+        return self._go(dynamic)
+
+    def on(self, inputs: Sequence[Any]) -> list[Any]:
+        """Run on these tensors, one for each input of the graph."""
+        graph = self.compiled.graph
+        held = []
+        for value, x in zip(graph.inputs, inputs):
+            fits = x._layout.contiguous if value not in graph.strides else x.strides == graph.strides[value]
+            held.append(x if fits else x.clone())
+        return self._go([x._storage.ptr + x._offset for x in held])
+
+    def _go(self, dynamic: list[int]) -> list[Any]:
+        """Run on the addresses of the inputs."""
         outputs = []
         empty, make = self._empty, self._tensor
         for lay, nbytes in self._outputs:
@@ -202,16 +215,21 @@ class Variant:
 
     # -- looking inside ------------------------------------------------------------------------
 
+    def segments(self) -> list[Segment]:
+        """All stretches, in order of the paths."""
+        found, stack = [], [self.root]
+        while stack:
+            found.append(stack.pop())
+            stack.extend(found[-1].children.values())
+        return found
+
     def runners(self) -> list[Runner]:
         """All compiled graphs, in order of the paths."""
         found: list[Runner] = []
-        stack = [self.root]
-        while stack:
-            segment = stack.pop()
+        for segment in self.segments():
             found.append(segment.runner)
             if segment.ending is not None and segment.ending.backward is not None:
                 found.append(segment.ending.backward)
-            stack.extend(segment.children.values())
         return found
 
     def show(self) -> list[str]:

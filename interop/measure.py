@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,13 +13,14 @@ import numpy as np
 
 from ..core import dispatch
 from ..core.backend import get_backend
-from ..core.errors import ArgumentError
+from ..core.errors import ArgumentError, AutogradError
 from ..core.value import Tensor
-from ..graph.compile import compile_graph
+from ..graph.arguments import empty_slots
+from ..graph.bisect import bisect, first_difference, op_by_op, same
 from ..graph.function import Function
-from ..graph.ir import Number, Value
 from ..graph.snapshot import Snapshot
 from ..graph.variant import Runner, start_path
+from ..graph.witness import Witness
 
 
 def _plain(fn: Any) -> Function:
@@ -64,66 +66,99 @@ class Comparison:
         )
         lines += [f"  {name}: {gap:g}" for name, gap in self.differences.items() if gap]
         if not self.equal:
-            lines.append(
-                f"  first op that differs: {self.first_op or 'none alone; the fused kernels differ'}"
-            )
+            lines.append(f"  first op that differs: {self.first_op or 'none: the same ops give the same'}")
         return "\n".join(lines)
 
 
 def compare(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Comparison:
     """Run a function in eager and in graph mode on the same inputs and state, and compare.
 
-    fn: any function, decorated or not. Its effects (parameters, gradients, optimiser state, random generators)
-    are undone afterwards. Returns: a Comparison; print it. The first op that differs is looked for by running
-    the traced graph op by op.
+    fn: any function, decorated or not. Its results, what it changes (in place, gradients, state) and, where
+    results have a history, the gradients through them are compared; all effects (parameters, gradients, optimiser
+    state, random generators) are undone afterwards. Returns: a Comparison; print it. Where the modes part, the
+    traced graphs are run op by op, pass by pass and in halves, until one op, pass or fusion is left.
     Example: `dg.compare(lambda x: dg.softmax(x), dg.randn(3, 4)).equal` is `True`.
     """
     function = _plain(fn)
     path = start_path(function, args, kwargs)
-    segment = path.prepare()
+    path.prepare()
     snapshot = Snapshot(path)
+    witness = Witness(dispatch._State.executor)
+    spy = _Spy()
     results = []
     for mode in ("eager", "graph"):
         try:
             if mode == "eager":
-                out = function._fn(*args, **kwargs)
+                with dispatch.executing(witness):  # type: ignore[arg-type]
+                    out = function._fn(*args, **kwargs)
             else:
-                outputs = segment.run(path.tensors, path.carried)
-                out = segment.ending.finish(path.variant, path.tensors, outputs, path.carried)
+                with spy.on(path.variant):
+                    out = path.variant.run(path.tensors)
             found = {f"result {k}": leaf for k, leaf in enumerate(_leaves(out))}
-            results.append({**found, **snapshot.state()})
+            found |= snapshot.state()
+            with spy.on(path.variant):
+                _pull(out)
+            pulled = {k + " through the results": v for k, v in snapshot.state().items() if "gradient" in k}
+            results.append({**found, **pulled})
         finally:
             snapshot.restore()
     eager, graph = results
     gaps = {name: _gap(eager[name], graph[name]) if name in graph else float("inf") for name in eager}
-    equal = eager.keys() == graph.keys() and all(eager[k].tobytes() == graph[k].tobytes() for k in eager)
-    first = None if equal else _first_difference(path, segment)
+    equal = eager.keys() == graph.keys() and all(same(eager[k], graph[k]) for k in eager)
+    first = None
+    if not equal:
+        first = first_difference(path.variant, path.tensors, witness.calls) or spy.first_difference()
+        snapshot.restore()
     return Comparison(function.name, max(gaps.values(), default=0.0), equal, gaps, first)
 
 
-def _first_difference(path: Any, segment: Any) -> str | None:
-    """The first op of the last segment whose result differs between one eager kernel and the compiled graph."""
-    runner = segment.runner
-    graph = runner.traced.copy()
-    graph.writes = []
-    graph.outputs = [v for node in graph.nodes for v in node.outputs]
-    # Another copy: compiling may change the graph that is walked below.
-    compiled = Runner(compile_graph(graph.copy(), "cpu"), "cpu", runner.sources)
-    values = dict(zip(graph.outputs, compiled(path.tensors, path.carried)))
-    host: Any = dispatch._State.executor
-    env: dict[Value, Any] = dict(zip(graph.inputs, runner.inputs(path.tensors, path.carried)))
-    with dispatch.set_grad(False):
-        for node in graph.nodes:
-            row = [
-                env[x] if isinstance(x, Value) else x.read() if isinstance(x, Number) else x
-                for x in node.inputs
-            ]
-            made = host.run(node.op, tuple(row), node.attrs)
-            for value, tensor in zip(node.outputs, made):
-                env[value] = tensor
-                if np.array(tensor._array()).tobytes() != np.array(values[value]._array()).tobytes():
-                    return f"{node.op.name} at {node.line}"
-    return None
+def _pull(results: Any) -> None:
+    """Gradients of all that a function gave."""
+    leaves: list[Any] = []
+    empty_slots(results, lambda x: isinstance(x, Tensor), leaves)
+    pulled = [y for y in leaves if y.requires_grad and y.dtype.has_gradient and y._node is not None]
+    for y in pulled:
+        with contextlib.suppress(AutogradError):  # its tape is used up
+            y.backward(y.detach() * 0 + 1, retain_graph=True)
+
+
+class _Spy:
+    """Listens to what the graphs on the way back of a variant are given."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[Runner, dict[Any, Any]]] = []
+
+    @contextlib.contextmanager
+    def on(self, variant: Any) -> Iterator[None]:
+        endings = [
+            s.ending for s in variant.segments() if s.ending is not None and s.ending.backward is not None
+        ]
+        before = [e.backward for e in endings]
+
+        def listening(runner: Runner) -> Any:
+            def run(tensors: list[Any], given: dict[Any, Any]) -> list[Any]:
+                self.heard.append((runner, given))
+                return runner(tensors, given)
+
+            return run
+
+        for e, runner in zip(endings, before):
+            e.backward = listening(runner)
+        try:
+            yield
+        finally:
+            for e, runner in zip(endings, before):
+                e.backward = runner
+
+    def first_difference(self) -> str | None:
+        """The first op on the way back whose result differs between an eager kernel and the compiled graph."""
+        for runner, given in self.heard:
+            assert runner.traced is not None
+            inputs = runner.inputs([], given)
+            told = bisect(runner, inputs, op_by_op(runner.traced, inputs))
+            if told:
+                return told
+        return None
 
 
 @dataclass

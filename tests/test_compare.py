@@ -34,28 +34,199 @@ def test_compare_finds_modes_equal_and_undoes_effects():
     assert dg.default_generator.get_state() == state
 
 
-def test_compare_names_the_first_op_that_differs(monkeypatch):
-    """With a wrong graph kernel for one op, compare points at that op."""
-    from duograd.graph import compile as compiler
+@pytest.fixture
+def fault(monkeypatch):
+    """Wrong compilers: `fault(change)` has `change(graph, passes)` work on every graph before it is compiled."""
+    import duograd.graph.compile as compiler
+    import duograd.graph.variant as variant
 
     original = compiler.compile_graph
 
-    def broken(graph, device):
-        for node in graph.nodes:
-            if node.op.name == "tanh":
-                node.op = dg._REGISTRY["sin"]
-        return original(graph, device)
+    def install(change):
+        def broken(graph, device, passes=compiler.PASSES):
+            change(graph, frozenset(passes))
+            return original(graph, device, passes)
 
-    import duograd.graph.variant as variant
-    import duograd.interop.measure as measure
+        monkeypatch.setattr(variant, "compile_graph", broken)
+        monkeypatch.setattr(compiler, "compile_graph", broken)
 
-    monkeypatch.setattr(variant, "compile_graph", broken)
-    monkeypatch.setattr(measure, "compile_graph", broken)
-    found = dg.compare(lambda x: dg.tanh(x * 2) + 1, dg.tensor([0.5, 1.0]))
+    return install
+
+
+def _becomes(old, new, needed="", beside=""):
+    """A change: op `old` becomes `new`, when a pass is on and another op is there."""
+
+    def change(graph, passes):
+        if (not needed or needed in passes) and (not beside or any(n.op.name == beside for n in graph.nodes)):
+            for node in graph.nodes:
+                if node.op.name == old:
+                    node.op = dg._REGISTRY[new]
+
+    return change
+
+
+def _line_of(text):
+    with open(__file__) as file:
+        return next(k for k, line in enumerate(file, 1) if text in line and "_line_of" not in line)
+
+
+def _chain(x):
+    a = x * 2
+    b = dg.tanh(a)  # the op at fault
+    return dg.exp(b) + 1
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_becomes("tanh", "sin"), "its kernel in a graph differs"),
+        (_becomes("tanh", "sin", "algebra"), "the pass 'algebra'"),
+        (_becomes("tanh", "sin", "fuse"), "the fusion of multiply"),
+        (_becomes("tanh", "sin", "cse", "exp"), "the pass 'cse'"),
+    ],
+)
+def test_compare_names_the_first_op_pass_or_fusion_that_differs(fault, change, words):
+    fault(change)
+    found = dg.compare(_chain, dg.tensor([0.5, 1.0]))
     assert not found.equal
     assert found.difference > 0.01
-    assert found.first_op is not None
-    assert "test_compare.py" in found.first_op
+    assert words in found.first_op
+    assert f"test_compare.py:{_line_of('# the op at fault')}" in found.first_op
+
+
+def test_compare_sees_gradients_and_changes_in_place(fault):
+    w, state = dg.tensor([0.5, 1.0]).requires_grad_(), dg.zeros(2)
+
+    def inside(x):
+        (dg.sin(w) * x).sum().backward()
+
+    def outside(x):
+        return dg.sin(w) * x
+
+    def in_place(x):
+        state.add_(dg.cos(x))
+
+    x = dg.tensor([1.0, 2.0])
+    assert all(dg.compare(f, x).equal for f in (inside, outside, in_place))
+    fault(_becomes("cos", "tanh"))
+    for f in (inside, outside, in_place):
+        found = dg.compare(f, x)
+        assert not found.equal
+        assert found.first_op.startswith("cos at ")
+        assert w.grad is None
+        np.testing.assert_array_equal(state.numpy(), 0)
+
+
+def test_compare_follows_branches_on_values(fault):
+    def f(x):
+        y = x * 2
+        if y.sum() > 0:
+            y = dg.tanh(y)
+        return y + 1
+
+    assert dg.compare(f, dg.tensor([0.5])).equal
+    fault(_becomes("tanh", "sin"))
+    assert dg.compare(f, dg.tensor([0.5])).first_op.startswith("tanh at ")
+    assert dg.compare(f, dg.tensor([-0.5])).equal
+
+
+# ---------------------------------------------------------------- DUOGRAD_CHECK=1
+
+
+@pytest.fixture
+def checking(monkeypatch):
+    monkeypatch.setenv("DUOGRAD_CHECK", "1")
+
+
+def test_checked_training_gives_what_eager_training_gives(checking):
+    x, y = dg.randn(6, 4), dg.tensor([0, 1, 2, 0, 1, 2])
+    runs = []
+    for graph in (True, False):
+        dg.manual_seed(3)
+        model, step = _step()
+        step = dg.function(step) if graph else step
+        losses = [step(x, y).item() for _ in range(3)]
+        runs.append([losses, *(p.detach().numpy().tolist() for p in model.parameters())])
+    assert runs[0] == runs[1]
+
+
+def test_a_check_runs_both_modes_and_leaves_one_effect(checking):
+    class Counter:
+        n = 0
+
+    w, drawn = dg.zeros(3).requires_grad_(), []
+
+    @dg.function
+    def step(x):
+        Counter.n += 1
+        drawn.append(dg.rand(2))
+        (w * x).sum().backward()
+        with dg.no_grad():
+            w.sub_(w.grad)
+        return w * 1
+
+    x = dg.ones(3)
+    for k in range(1, 4):
+        assert step(x).detach().numpy()[0] == w.detach().numpy()[0]
+        assert Counter.n == len(drawn) == k
+        np.testing.assert_array_equal(w.grad.numpy(), k)
+    assert len({a.numpy().tobytes() for a in drawn}) == 3
+    again = dg.Generator(dg.default_generator.get_state()[0])
+    dg.manual_seed(again.get_state()[0])
+    for a in drawn:
+        np.testing.assert_array_equal(dg.rand(2).numpy(), a.numpy())
+
+
+def test_a_check_finds_a_wrong_kernel_and_puts_everything_back(checking, fault):
+    fault(_becomes("tanh", "sin"))
+    state = dg.zeros(2)
+
+    @dg.function
+    def f(x):
+        state.add_(1)
+        return dg.tanh(x)  # wrong here
+
+    with pytest.raises(
+        dg.errors.CheckError, match=r"result 0 differs; first op that differs: tanh at "
+    ) as caught:
+        f(dg.tensor([1.0, 2.0]))
+    assert f"test_compare.py:{_line_of('# wrong here')}" in str(caught.value)
+    np.testing.assert_array_equal(state.numpy(), 0)
+
+
+def test_a_check_finds_a_value_that_no_guard_watches(checking):
+    """A missing guard, made by taking the guards of a variant away: the graph keeps a constant."""
+
+    class Settings:
+        scale = 2.0
+
+    @dg.function
+    def f(x):
+        return x * Settings.scale  # a constant
+
+    x = dg.tensor([1.0, 2.0])
+    f(x)
+    f.variants[0].check = lambda: True
+    Settings.scale = 3.0
+    with pytest.raises(dg.errors.CheckError) as caught:
+        f(x)
+    place = f"multiply at {__file__}:{_line_of('# a constant')}"
+    assert f"{place}: the graph has the number 2.0, eager mode the number 3.0" in str(caught.value)
+
+
+def test_a_check_lets_the_functions_own_error_through(checking):
+    @dg.function
+    def f(x):
+        return x.reshape(7)
+
+    with pytest.raises(dg.errors.ShapeError, match="has 2 elements"):
+        f(dg.ones(2))
+
+
+def test_a_wrong_word_for_the_check_is_an_error(monkeypatch):
+    monkeypatch.setenv("DUOGRAD_CHECK", "yes")
+    with pytest.raises(dg.errors.FlagError, match="use 0 or 1"):
+        dg.function(lambda x: x)
 
 
 def test_bench_measures_both_modes_and_undoes_effects():

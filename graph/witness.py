@@ -1,0 +1,143 @@
+"""Eager mode, watched: an executor that runs op by op, remembers every call, and can take all of it back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..core import dispatch
+from ..core.errors import user_line
+from ..core.op import Attrs, Op
+from ..core.value import Tensor
+
+
+class Call(NamedTuple):
+    """An op that ran: what it was given besides tensors, what came out, and the user's line."""
+
+    op: Op
+    attrs: Attrs
+    numbers: tuple[Any, ...]
+    outputs: tuple[np.ndarray, ...]
+    line: str
+
+
+def copied(t: Any) -> np.ndarray:
+    """A copy of a tensor's values."""
+    return np.array(t._array())
+
+
+class Witness:
+    """The host executor with a memory.
+
+    calls: every op, in order; met: tensors from before that ops read or changed, with their first values;
+    finals (after `look`): what was changed, at the end.
+    """
+
+    def __init__(self, host: Any):
+        self.host = host
+        self.calls: list[Call] = []
+        self.met: dict[int, tuple[Any, np.ndarray, Any]] = {}
+        self.generators: dict[int, tuple[Any, Any]] = {}
+        self._made: dict[int, Any] = {}
+        self._log: list[Callable[[], None]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.host, name)
+
+    def call(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> Any:
+        return dispatch.call(self, op, inputs, attrs)
+
+    def run(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs, into: Any = None) -> tuple[Any, ...]:
+        for x in inputs:
+            self._meet(x)
+        for t in into or ():
+            self._keep(t)
+        made: tuple[Any, ...] = self.host.run(op, inputs, attrs, into)
+        for t in made:
+            self._made[id(t)] = t
+        numbers = tuple(x for x in inputs if x is not None and not isinstance(x, Tensor))
+        self.calls.append(Call(op, attrs, numbers, tuple(map(copied, made)), user_line(2)))
+        return made
+
+    def write(self, target: Any, value: Any) -> Any:
+        self._keep(target)
+        return self.host.write(target, value)
+
+    def get_grad(self, x: Any) -> Any:
+        self._meet(x)
+        return self.host.get_grad(x)
+
+    def set_grad(self, x: Any, value: Any) -> None:
+        self._meet(x)
+        before = x._grad
+        self._log.append(lambda: setattr(x, "_grad", before))
+        self.host.set_grad(x, value)
+
+    def offset(self, generator: Any, count: int) -> Any:
+        self._draw(generator)
+        return self.host.offset(generator, count)
+
+    def set_random_state(self, generator: Any, state: Any) -> None:
+        self._draw(generator)
+        self.host.set_random_state(generator, state)
+
+    def _draw(self, generator: Any) -> None:
+        if id(generator) not in self.generators:
+            state = generator.get_state()
+            self.generators[id(generator)] = generator, state
+            self._log.append(lambda: generator.set_state(state))
+
+    def _meet(self, x: Any) -> None:
+        if isinstance(x, Tensor) and id(x) not in self._made and id(x) not in self.met:
+            g = x._grad
+            self.met[id(x)] = x, copied(x), None if g is None else copied(g)
+
+    def _keep(self, target: Any) -> None:
+        """Remember a tensor's memory and its place on the tape, and those of what it is a view of."""
+        self._meet(target)
+        values, storage = copied(target), target._storage
+        counters = storage.version, storage.tape_version, storage.changed
+        places = []
+        x = target
+        while x is not None:
+            places.append((x, x._node, x._index, x._requires_grad, x._seen))
+            x = x._base
+
+        def undo() -> None:
+            target._array()[...] = values
+            storage.version, storage.tape_version, storage.changed = counters
+            for y, *place in places:
+                y._node, y._index, y._requires_grad, y._seen = place
+
+        self._log.append(undo)
+
+    def meet_all(self, tensors: list[Any]) -> None:
+        """Take in tensors that the call is given."""
+        for t in tensors:
+            self._meet(t)
+
+    def look(self) -> dict[int, tuple[np.ndarray, Any]]:
+        """Values and gradients, now, of all tensors from before."""
+        return {
+            k: (copied(t), None if t._grad is None else copied(t._grad)) for k, (t, _, _) in self.met.items()
+        }
+
+    def undo(self) -> None:
+        """Put everything back as it was."""
+        while self._log:
+            self._log.pop()()
+
+    def restore(self) -> None:
+        """Values, gradients and generators of what was met, as they were, whoever changed them since."""
+        for t, values, g in self.met.values():
+            if t._array().tobytes() != values.tobytes():
+                t._array()[...] = values
+                t._storage.version += 1
+            if g is None:
+                t._grad = None
+            elif t._grad is not None and t._grad._array().tobytes() != g.tobytes():
+                t._grad._array()[...] = g
+        for generator, state in self.generators.values():
+            generator.set_state(state)
