@@ -163,8 +163,7 @@ class Function:
     def find(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], Variant | None]:
         """The tensors of a call, and the variant that fits it."""
         key, tensors, _ = flatten(args, kwargs)
-        fit = (v for v in self._variants.get(key, ()) if v.check() and v.aliases.fit(tensors))
-        return tensors, next(fit, None)
+        return tensors, self._fitting(key, tensors)
 
     def plain_graph(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call in graph mode, not checked."""
@@ -182,7 +181,7 @@ class Function:
     def _enter_quickly(self, variant: Variant, tensors: list[Any]) -> None:
         """Give a variant that is called often a way of its own."""
         made = entry.make_entry(variant, tensors, dispatch.state.grad)
-        if made is not None and self._mode == "graph" and _environment != "eager":
+        if made is not None and not self._checks and self._mode == "graph" and _environment != "eager":
             self._entries = (made, *self._entries[: entry.ASKED - 1])
 
     def _fitting(self, key: Any, tensors: list[Any]) -> Variant | None:

@@ -73,8 +73,9 @@ def draw(seed: int) -> Program:
     calls = [sizes, sizes]
     if changing:
         calls += [_sizes(rng), sizes]
-    elif rng.random() < 0.3:
-        calls.append(sizes)
+        calls += [sizes, sizes] * (rng.random() < 0.3)
+    elif rng.random() < 0.5:
+        calls += [sizes] * rng.choice((1, 3, 3))  # the third call makes a quick way in
     return Program(
         seed, used, state, tuple(steps), tuple(dict.fromkeys(returns)), tuple(calls), rng.random() < 0.5
     )
