@@ -96,7 +96,7 @@ class Runner:
                 x = x.clone()
                 held.append(x)
             dynamic[k] = x._storage.ptr + x._offset
-        return self._go(dynamic)
+        return self._go(dynamic, numbers)
 
     def on(self, inputs: Sequence[Any]) -> list[Any]:
         """Run on these tensors, one for each input of the graph."""
@@ -107,8 +107,8 @@ class Runner:
             held.append(x if fits else x.clone())
         return self._go([x._storage.ptr + x._offset for x in held])
 
-    def _go(self, dynamic: list[int]) -> list[Any]:
-        """Run on the addresses of the inputs."""
+    def _go(self, dynamic: list[int], numbers: list[int] | None = None) -> list[Any]:
+        """Run on the addresses of the inputs; numbers as in a call."""
         outputs = []
         empty, make = self._empty, self._tensor
         for lay, nbytes in self._outputs:

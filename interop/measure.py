@@ -122,6 +122,17 @@ def _pull(results: Any) -> None:
             y.backward(y.detach() * 0 + 1, retain_graph=True)
 
 
+class _Listening:
+    """A compiled graph that notes what it is given."""
+
+    def __init__(self, runner: Runner, heard: list[tuple[Runner, dict[Any, Any]]]):
+        self.runner, self.heard, self.read_numbers = runner, heard, runner.read_numbers
+
+    def __call__(self, tensors: list[Any], given: dict[Any, Any], numbers: Any = None) -> list[Any]:
+        self.heard.append((self.runner, given))
+        return self.runner(tensors, given, numbers)
+
+
 class _Spy:
     """Listens to what the graphs on the way back of a variant are given."""
 
@@ -135,15 +146,8 @@ class _Spy:
         ]
         before = [e.backward for e in endings]
 
-        def listening(runner: Runner) -> Any:
-            def run(tensors: list[Any], given: dict[Any, Any]) -> list[Any]:
-                self.heard.append((runner, given))
-                return runner(tensors, given)
-
-            return run
-
         for e, runner in zip(endings, before):
-            e.backward = listening(runner)
+            e.backward = _Listening(runner, self.heard)  # type: ignore[assignment]
         try:
             yield
         finally:
