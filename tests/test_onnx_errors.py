@@ -285,12 +285,64 @@ def test_killed_write_leaves_the_old_file(file, monkeypatch):
     assert os.listdir(file.parent) == ["m.onnx"]
 
 
-def test_model_above_two_gigabytes_is_refused(monkeypatch):
-    from duograd.interop.onnx import assemble
+def test_model_above_two_gigabytes_needs_a_file(monkeypatch):
+    from duograd.interop.onnx import files
 
-    monkeypatch.setattr(assemble, "MAX_BYTES", 2**20 + 100)
-    with pytest.raises(OnnxError, match="GiB"):
+    monkeypatch.setattr(files, "MAX_BYTES", 2**20 + 100)
+    monkeypatch.setattr(files, "EXTERNAL_FROM", 100)
+    with pytest.raises(OnnxError, match="pass a path"):
         dg.onnx.export(nn.Linear(64, 64).eval(), floats(1, 64))
+    with pytest.raises(OnnxError, match="less than 2 GiB"):
+        dg.onnx.export(nn.Linear(64, 64).eval(), floats(1, 64), external_data=False)
+
+
+def test_large_weights_go_to_a_file_beside_the_model(tmp_path, close):
+    model, x, path = (
+        nn.Sequential(nn.Linear(64, 40), nn.Linear(40, 3)).eval(),
+        floats(2, 64),
+        tmp_path / "m.onnx",
+    )
+    want = model(x).detach().numpy()
+    for _ in range(2):  # the second time over the first
+        proto = dg.onnx.export(model, x, path, external_data=True)
+        assert not any(t.raw_data for t in proto.graph.initializer if t.dims[0] == 64)
+        assert len(list(tmp_path.iterdir())) == 2
+        loaded = dg.onnx.load(path)
+        close(loaded(x).detach().numpy(), want, scale=5)
+        assert [n for n, _ in loaded.named_parameters()] == [n for n, _ in model.named_parameters()]
+        onnx.checker.check_model(str(path), full_check=True)
+    before = path.read_bytes()
+    with dg.no_grad():
+        model[0].weight.add_(1.0)
+    dg.onnx.export(model, x, path, external_data=True)
+    assert path.read_bytes() != before  # another check sum
+    assert len(list(tmp_path.iterdir())) == 2
+    close(dg.onnx.load(path)(x).detach().numpy(), model(x).detach().numpy(), scale=5)
+    dg.onnx.export(model, x, path)
+    assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
+
+
+def test_killed_write_of_large_weights_leaves_the_old_model(tmp_path, monkeypatch, close):
+    model, x, path = nn.Linear(64, 40).eval(), floats(2, 64), tmp_path / "m.onnx"
+    dg.onnx.export(model, x, path, external_data=True)
+    want, before = model(x).detach().numpy(), sorted(p.name for p in tmp_path.iterdir())
+    with dg.no_grad():
+        model.weight.add_(1.0)
+    replace, left = os.replace, [0]
+
+    def die(*args):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        replace(*args)
+
+    monkeypatch.setattr(os, "replace", die)
+    for renamed in (0, 1):
+        left[0] = renamed
+        with pytest.raises(KeyboardInterrupt):
+            dg.onnx.export(model, x, path, external_data=True)
+        assert sorted(p.name for p in tmp_path.iterdir()) == before
+        close(dg.onnx.load(path)(x).detach().numpy(), want, scale=5)
 
 
 def test_check_lists_every_op_that_cannot_go_out():

@@ -21,11 +21,9 @@ from .builder import Handle, Inexpressible, Step, Unavailable
 from .capture import Captured, Record
 from .dimension import Dim, is_dynamic
 from .dtypes import to_code
+from .files import is_external, is_small, placeholder
 from .tidy import drop_dead, drop_unused, fuse_bias
 from .words import RuleBuilder
-
-#: one protobuf message may not be larger
-MAX_BYTES = 2**31 - 1
 
 
 class NeedsOpset(OnnxError):
@@ -39,16 +37,21 @@ class Refused(Exception):
 
 
 class Assembled(NamedTuple):
-    """The model, and what its verification needs: the name of every value and the step of every output."""
+    """The model, and what its verification needs: the name of every value and the step of every output.
+
+    external: initializers whose numbers are not in the model, and the numbers.
+    """
 
     model: onnx.ModelProto
     names: dict[Value, str]
     steps: list[Step]
+    external: list[tuple[onnx.TensorProto, np.ndarray]]
 
 
 def assemble(
-    captured: Captured, weight_names: dict[int, str], opset: int, name: str, producer_version: str
-) -> Assembled:
+    captured: Captured, weight_names: dict[int, str], opset: int, name: str, producer_version: str,
+    external: tuple[bool | None, Any] = (None, None),
+) -> Assembled:  # fmt: skip
     """Write a captured function as a model. Raises Refused, OnnxError."""
     o = RuleBuilder(opset)
     handles: dict[Value, Handle] = {}
@@ -60,7 +63,8 @@ def assemble(
         fixed.add(handles[value])
         if value in captured.reads:
             o.read(handles[value], captured.reads[value])
-    initializers, trained = [], []
+    weights: list[tuple[str, np.ndarray]] = []
+    trained = []
     for value, (data, literal) in captured.weights.items():
         shape = captured.shapes[value]
         if literal or (id(data) not in weight_names and not data._requires_grad):
@@ -72,15 +76,22 @@ def assemble(
         label = o.unique(weight_names.get(id(data), "tensor"))
         handles[value] = Handle(label, value.type.dtype, shape)
         fixed.add(handles[value])
-        initializers.append(numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), label))
+        weights.append((label, array))
         if data._requires_grad:
             trained.append(label)
-    _check_size(initializers)
+    outside = is_external(sum(a.nbytes for _, a in weights), *external)
     for record in captured.records:
         write_record(o, record, handles, captured)
     outputs = _name_outputs(o, captured, handles, fixed)
     o.steps = drop_dead(fuse_bias(o.steps, set(outputs)), outputs)
     o.constants = drop_unused(o.constants, o.steps, outputs)
+    initializers, elsewhere = [], []
+    for label, array in weights:
+        if outside and not is_small(array):
+            initializers.append(placeholder(array, label, to_code(T.as_dtype(array.dtype))))
+            elsewhere.append((initializers[-1], array))
+        else:
+            initializers.append(numpy_helper.from_array(np.array(array, order="C"), label))
     graph = helper.make_graph(
         [s.proto() for s in [*o.constants, *o.steps]], name,
         [_info(n, handles[v].dtype, handles[v].shape, captured) for n, v in captured.inputs],
@@ -94,16 +105,18 @@ def assemble(
         doc_string=f"{name}, exported by duograd {producer_version}",
     )  # fmt: skip
     helper.set_model_props(model, {"duograd.parameters": json.dumps(trained)})
-    return Assembled(model, {v: h.name for v, h in handles.items()}, [*o.constants, *o.steps])
+    return Assembled(
+        model,
+        {v: h.name for v, h in handles.items()},
+        [*o.constants, *o.steps],
+        external_of(model, elsewhere),
+    )
 
 
-def _check_size(initializers: Sequence[onnx.TensorProto]) -> None:
-    total = sum(len(t.raw_data) for t in initializers)
-    if total > MAX_BYTES - 2**20:
-        raise OnnxError(
-            "onnx.export", f"the parameters take {total / 2**30:.2f} GiB, one ONNX file holds less than 2 GiB",
-            "export a smaller model, or parts of it; external data files are not written yet", "",
-        )  # fmt: skip
+def external_of(model: onnx.ModelProto, elsewhere: list[tuple[onnx.TensorProto, np.ndarray]]) -> list[Any]:
+    """The model's own copies of tensors that lie elsewhere, with their numbers."""
+    arrays = {t.name: a for t, a in elsewhere}
+    return [(t, arrays[t.name]) for t in model.graph.initializer if t.name in arrays]
 
 
 def _info(name: str, dtype: DType | None, shape: Any, captured: Captured) -> onnx.ValueInfoProto:

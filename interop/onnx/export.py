@@ -14,6 +14,7 @@ from ...core.value import Tensor
 from .arguments import Arguments, check_dynamic
 from .assemble import Assembled, NeedsOpset, Refused, assemble
 from .capture import Captured, capture
+from .files import write_model
 from .verify import verify as prove
 
 #: what current runtimes and tools read; Gelu is in it
@@ -30,6 +31,7 @@ def export(
     verify: bool = True,
     input_names: list[str] | None = None,
     output_names: list[str] | None = None,
+    external_data: bool | None = None,
 ) -> onnx.ModelProto:
     """Write a module or function as an ONNX model.
 
@@ -40,6 +42,7 @@ def export(
     lowest newer one that has all ops. verify:
     check the model and compare its numbers with the function's, at two sizes where axes are dynamic.
     input_names, output_names: instead of the parameters' names and "output" (a loaded model keeps its own).
+    external_data: whether weights go to a file beside the model; None: from 1.5 GiB on (they are streamed, not copied).
     Returns: the ModelProto. Parameters and buffers are initializers named by their module paths.
     Raises: OnnxError for what ONNX cannot express (with the line that asks for it), and for a result that differs.
     Numerics: composites become one node each (Softmax, LayerNormalization, Gemm) where the opset has it.
@@ -52,7 +55,9 @@ def export(
     output_names = output_names or getattr(model_or_fn, "output_names", None)
     while True:
         try:
-            captured, assembled = build(model_or_fn, arguments, axes, chosen, output_names)
+            captured, assembled = build(
+                model_or_fn, arguments, axes, chosen, output_names, (external_data, path)
+            )
             break
         except NeedsOpset as e:
             if opset is not None:
@@ -61,7 +66,7 @@ def export(
     if verify:
         prove(assembled, captured, model_or_fn, arguments)
     if path is not None:
-        write_file(os.fspath(path), assembled.model.SerializeToString(deterministic=True))
+        write_model(os.fspath(path), assembled.model, assembled.external)
     return assembled.model
 
 
@@ -71,6 +76,7 @@ def build(
     dynamic: dict[str, dict[int, str]],
     opset: int,
     output_names: list[str] | None,
+    external: tuple[bool | None, Any] = (None, None),
 ) -> tuple[Captured, Assembled]:
     """Trace and assemble; composites that the opset has not are taken apart."""
     from ... import __version__
@@ -80,7 +86,7 @@ def build(
     while True:
         captured = capture(fn, arguments, dynamic, output_names, refused)
         try:
-            return captured, assemble(captured, names, opset, title(fn), __version__)
+            return captured, assemble(captured, names, opset, title(fn), __version__, external)
         except Refused as e:
             refused.add(str(e))
 
@@ -142,18 +148,3 @@ def weight_names(fn: Any) -> dict[int, str]:
             if name in function.__globals__:
                 add(name, function.__globals__[name])
     return found
-
-
-def write_file(path: str, data: bytes) -> None:
-    """Write a file whole or not at all: into a neighbour first, then renamed over the target."""
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
-        with open(temporary, "wb") as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise

@@ -18,6 +18,9 @@ from .dtypes import of_array
 from .table import Adapter, Node, find
 from .tensors import dense, frozen
 
+#: what a node's wrong inputs can raise; AttributeError where something that is no tensor comes to one that wants it
+_FAILURES = (DuogradError, ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError)
+
 
 class Problem(Exception):
     """Why a node cannot be imported, and from which opset on it can (None: from none)."""
@@ -264,7 +267,7 @@ class Program:
                 results = self._call(call, env, training)
             except OnnxError:
                 raise
-            except (DuogradError, ArithmeticError, LookupError, TypeError, ValueError) as e:
+            except _FAILURES as e:
                 what = f"[{e.op}] {e.message}" if isinstance(e, DuogradError) else f"{type(e).__name__}: {e}"
                 raise OnnxError(
                     "onnx.load", f"node {call.node.name} ({call.node.op_type}) fails: {what}",
@@ -275,6 +278,8 @@ class Program:
                     env[name] = value
             for name in call.release:
                 env.pop(name, None)
+        if missing := [name for name in self.outputs if name and name not in env]:
+            raise OnnxError("onnx.load", f"nothing makes {missing[0]!r}", "export the model again")
         return [env[name] if name else None for name in self.outputs]
 
     def _call(self, call: Call, env: dict[str, Any], training: bool) -> Sequence[Any]:

@@ -158,6 +158,7 @@ def _inferred(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     if (
         not any(onnx.defs.has(n.op_type, domain=n.domain) for n in model.graph.node)
         or model.ByteSize() > 2**28
+        or not _is_sound(model)
     ):
         return known
     try:
@@ -165,6 +166,25 @@ def _inferred(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     except Exception:  # only a hint; real faults show when nodes run
         return known
     return [*known, *graph.value_info]
+
+
+def _is_sound(model: onnx.ModelProto) -> bool:
+    """Whether every node has its inputs: onnx's type inference ends the process for some that lack one."""
+    versions = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in model.opset_import}
+    todo = [model.graph.node, *[f.node for f in model.functions]]
+    while todo:
+        for node in todo.pop():
+            domain = "" if node.domain == "ai.onnx" else node.domain
+            version = versions.get(domain, 1)
+            todo += [a.g.node for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
+            if onnx.defs.has(node.op_type, domain=domain, max_inclusive_version=version):
+                schema = onnx.defs.get_schema(node.op_type, version, domain)
+                needed = schema.min_input
+                if not all(node.input[:needed]) or not needed <= len(node.input) <= schema.max_input:
+                    return False
+                if not schema.min_output <= len(node.output) <= schema.max_output:
+                    return False
+    return True
 
 
 def _given(info: onnx.ValueInfoProto, where: str, has_default: bool) -> Given:

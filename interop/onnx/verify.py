@@ -29,7 +29,8 @@ TOLERANCE = {"float32": (1e-4, 1e-5), "float64": (1e-9, 1e-11)}
 
 def verify(assembled: Assembled, captured: Captured, fn: Callable[..., Any], arguments: Arguments) -> None:
     """Check a model's form and its numbers. Raises OnnxError that names the first node that differs."""
-    check_form(assembled.model)
+    model, weights = provable(assembled)
+    check_form(model)
     if any(r.op.name == "dropout" and r.attrs["training"] and r.attrs["p"] for r in captured.records):
         warnings.warn(
             "the model draws random numbers, so its outputs were not compared", UserWarning, stacklevel=4
@@ -40,7 +41,7 @@ def verify(assembled: Assembled, captured: Captured, fn: Callable[..., Any], arg
         sizes.append(
             min(range(1, len(captured.arrays)), key=lambda k: sum(a.size for a in captured.arrays[k]))
         )
-    runtimes = _runtimes(assembled.model)
+    runtimes = _runtimes(model, weights)
     for k in sizes:
         arrays = captured.arrays[k]
         expected = run_function(fn, arguments, arrays)
@@ -95,13 +96,31 @@ def run_function(fn: Callable[..., Any], arguments: Arguments, arrays: list[np.n
     return [np.asarray(host.read(y)) for _, y in named_outputs(result, None)]
 
 
-def _runtimes(model: onnx.ModelProto) -> list[tuple[str, Callable[[Any], list[Any]]]]:
+def provable(assembled: Assembled) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+    """The model with weights that lie outside it as inputs, and those weights: runtimes read them where they are."""
+    if not assembled.external:
+        return assembled.model, {}
+    model = onnx.ModelProto()
+    model.CopyFrom(assembled.model)
+    weights = {t.name: a for t, a in assembled.external}
+    kept = [t for t in model.graph.initializer if t.name not in weights]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    model.graph.input.extend(
+        onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t, _ in assembled.external
+    )
+    return model, weights
+
+
+def _runtimes(
+    model: onnx.ModelProto, weights: dict[str, np.ndarray]
+) -> list[tuple[str, Callable[[Any], list[Any]]]]:
     reference = evaluator(model)
-    found: list[Any] = [("onnx.reference", lambda feeds: reference.run(None, feeds))]
+    found: list[Any] = [("onnx.reference", lambda feeds: reference.run(None, {**feeds, **weights}))]
     if importlib.util.find_spec("onnxruntime") is not None:
         session = _session(model)
         if session is not None:
-            found.append(("onnxruntime", lambda feeds: session.run(None, feeds)))
+            found.append(("onnxruntime", lambda feeds: session.run(None, {**feeds, **weights})))
     return found
 
 
@@ -177,8 +196,9 @@ def _located(
     assembled: Assembled, captured: Captured, k: int, runtime: str, output: str, why: str
 ) -> OnnxError:
     """An error that names the first node whose result differs."""
+    source, weights = provable(assembled)
     model = onnx.ModelProto()
-    model.CopyFrom(assembled.model)
+    model.CopyFrom(source)
     produced = {h.name: s for s in assembled.steps for h in s.outputs}
     watched = [
         (v, assembled.names[v]) for r in captured.records for v in r.outputs if assembled.names[v] in produced
@@ -190,7 +210,8 @@ def _located(
             model.graph.output.append(
                 onnx.helper.make_tensor_value_info(name, to_code(value.type.dtype), None)
             )
-    run = dict(_runtimes(model)).get(runtime) or _runtimes(model)[0][1]
+    runtimes = _runtimes(model, weights)
+    run = dict(runtimes).get(runtime) or runtimes[0][1]
     feeds = {name: array for (name, _), array in zip(captured.inputs, captured.arrays[k])}
     found = dict(zip([o.name for o in model.graph.output], run(feeds)))
     expected = values_of(captured, k)
