@@ -1,7 +1,8 @@
 """A model of several GB: memory of its export and time of its import, each in a process of its own.
 
-`python -m duograd.bench.onnx_large [--gb 3] [--folder DIR]` needs the size of the model, and half as much again, in memory and once on
-disk; the files are removed. Targets: peak memory of the export under 1.3 times the weights, import under 5 s.
+`python -m duograd.bench.onnx_large [--gb 3] [--folder DIR]` needs the model's size, and half as much again, in memory,
+and its size on disk; the files are removed. Targets: peak memory of the export under 1.3 times the weights, import
+under 5 s.
 """
 
 from __future__ import annotations
