@@ -18,7 +18,8 @@ from ...core.types import DType
 from ...graph.ir import Value
 from . import expression
 from .builder import Handle, Inexpressible, Step, Unavailable
-from .capture import Captured, Record
+from .capture import CONTROL, Captured, Record
+from .control import write_control
 from .dimension import Dim, is_dynamic
 from .dtypes import to_code
 from .files import is_external, is_small, placeholder
@@ -160,11 +161,11 @@ def write_record(o: RuleBuilder, record: Record, handles: dict[Value, Handle], c
     o.begin(op.name, record.line, inputs, out_types[0].dtype)
     before = len(o.steps)
     try:
-        found = _write(o, op, inputs, record, captured.shapes)
+        found = _write(o, op, inputs, record, handles, captured)
     except (Unavailable, Inexpressible) as e:
         if op.kind == "composite" and (isinstance(e, Unavailable) or not op.no_onnx):
             raise Refused(op.name) from None
-        lowest = _lowest_opset(o, inputs, record, captured)
+        lowest = _lowest_opset(o, inputs, record, handles, captured)
         raise _cannot(op, str(e), record.line, "", lowest) from None
     fresh = {h for s in o.steps[before:] for h in s.outputs}
     for k, (value, handle) in enumerate(zip(record.outputs, found, strict=True)):
@@ -180,7 +181,9 @@ def write_record(o: RuleBuilder, record: Record, handles: dict[Value, Handle], c
             o.read(handle, captured.reads[value])
 
 
-def _lowest_opset(o: RuleBuilder, inputs: list[Any], record: Record, captured: Captured) -> int:
+def _lowest_opset(
+    o: RuleBuilder, inputs: list[Any], record: Record, handles: dict[Value, Handle], captured: Captured
+) -> int:
     """The lowest opset above o's in which an op call can be written, or 0."""
     for opset in range(o.opset + 1, onnx.defs.onnx_opset_version() + 1):
         trial = RuleBuilder(opset)
@@ -190,7 +193,7 @@ def _lowest_opset(o: RuleBuilder, inputs: list[Any], record: Record, captured: C
             trial.know(Handle("", value.type.dtype, captured.shapes[value]))
         trial.begin(record.op.name, record.line, inputs, record.outputs[0].type.dtype)
         try:
-            _write(trial, record.op, inputs, record, captured.shapes)
+            _write(trial, record.op, inputs, record, handles, captured)
             return opset
         except (Unavailable, Inexpressible):
             continue
@@ -210,8 +213,16 @@ def _cannot(op: Op, why: str, line: str, fix: str = "", lowest: int = 0) -> Onnx
 
 
 def _write(
-    o: RuleBuilder, op: Op, inputs: list[Any], record: Record, shapes: dict[Value, Any]
+    o: RuleBuilder,
+    op: Op,
+    inputs: list[Any],
+    record: Record,
+    handles: dict[Value, Handle],
+    captured: Captured,
 ) -> list[Handle]:
+    shapes = captured.shapes
+    if op in CONTROL:
+        return write_control(o, record, inputs, handles, captured, write_record)
     if op.kind == "pointwise" and not op.creates:
         return _write_pointwise(o, op, inputs, record, shapes)
     if not op.onnx:

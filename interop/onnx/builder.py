@@ -68,9 +68,18 @@ class Step:
         self.op_type, self.inputs, self.outputs, self.attrs, self.name = op_type, inputs, outputs, attrs, name
         self.op = self.line = ""
 
+    def reads(self) -> set[Handle]:
+        """What it reads: its inputs, and what its subgraphs read from outside."""
+        found = {h for h in self.inputs if h is not None}
+        for v in self.attrs.values():
+            if hasattr(v, "reads"):
+                found |= v.reads()
+        return found
+
     def proto(self) -> onnx.NodeProto:
         inputs = ["" if h is None else h.name for h in self.inputs]
         attrs = {k: self.attrs[k] for k in sorted(self.attrs)}
+        attrs = {k: v.proto() if hasattr(v, "reads") else v for k, v in attrs.items()}
         return helper.make_node(self.op_type, inputs, [h.name for h in self.outputs], self.name, **attrs)
 
 
@@ -120,6 +129,23 @@ class Builder:
         """Forget what was added since `mark`; constants may stay."""
         del self.steps[mark[0] :]
         self._computed = mark[1]
+
+    def enter(self) -> Any:
+        """Begin a subgraph: what is written from now on belongs to it. Returns what `leave` takes."""
+        kept = self.steps, dict(self._computed), dict(self._known)
+        self.steps = []
+        return kept
+
+    def leave(self, kept: Any) -> None:
+        """End a subgraph: nothing computed in it can be read outside. Constants stand outside and stay."""
+        self.steps, self._computed, self._known = kept
+
+    def add(
+        self, op_type: str, inputs: list[Handle | None], attrs: dict[str, Any], dtypes: list[DType | None]
+    ) -> list[Handle]:
+        """A node with subgraphs among its attributes."""
+        self.schema(op_type)
+        return self._append(op_type, inputs, attrs, dtypes)
 
     def know(self, handle: Handle) -> Handle:
         """Make the sizes of a tensor available to formulas."""

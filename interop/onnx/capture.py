@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...core import dispatch
+from ...core import region as _region
 from ...core.errors import DuogradError, OnnxError, user_line
 from ...core.op import Attrs, Op
+from ...core.region import Region
 from ...core.types import TensorType
 from ...core.value import Tensor
 from ...graph.arguments import empty_slots, fill
@@ -17,9 +19,12 @@ from ...graph.ir import Graph, Node, Value
 from ...graph.symbol import Symbol
 from ...graph.trace import Trace
 from .arguments import Arguments, resized, size_plans
+from .control import Sub
 from .dimension import Disagreement, merge
 
 Host = Any
+#: the ops that have regions
+CONTROL = (_region.cond, _region.while_loop, _region.scan)
 
 
 class ExportTrace(Trace):
@@ -347,15 +352,31 @@ def _merge(
     for row in zip(*[p.arguments for p in passes]):
         same(row, "an argument", "")
     weights = _weights(passes, same)
-    for p in passes[1:]:
-        if len(p.graph.nodes) != len(first.graph.nodes):
+    records = _merge_nodes([p.graph for p in passes], names, same)
+    outputs = []
+    for row in zip(*[p.outputs for p in passes]):
+        if any(names[k].get(v) is not row[0][1] for k, (_, v) in enumerate(row)):
+            raise _differs("the outputs", "another tensor", "")
+        outputs.append(row[0])
+    named = list(zip(arguments.names, first.arguments))
+    reads = _reads(passes, names)
+    return Captured(named, weights, records, outputs, shapes, symbols, arrays, reads)
+
+
+def _merge_nodes(
+    graphs: list[Graph], names: list[dict[Value, Value]], same: Callable[..., None]
+) -> list[Record]:
+    """The calls of several traces, laid over each other."""
+    first = graphs[0]
+    for other in graphs[1:]:
+        if len(other.nodes) != len(first.nodes):
             a, b = next(
-                ((x, y) for x, y in zip(first.graph.nodes, p.graph.nodes) if x.op is not y.op),
-                (first.graph.nodes[-1], p.graph.nodes[-1]),
+                ((x, y) for x, y in zip(first.nodes, other.nodes) if x.op is not y.op),
+                ((first.nodes or other.nodes)[-1], (other.nodes or first.nodes)[-1]),
             )
             raise _differs("the list of ops", f"{a.op.name} against {b.op.name}", a.line)
     records = []
-    for row in zip(*[p.graph.nodes for p in passes]):
+    for row in zip(*[g.nodes for g in graphs]):
         node = row[0]
         if any(n.op is not node.op for n in row):
             raise _differs(
@@ -370,20 +391,32 @@ def _merge(
                     inputs.append(names[0][items[0]])
                 else:
                     inputs.append(merge(items))
-            attrs = node.op.attrs_dict(merge(tuple(n.attrs for n in row)))
+            attrs = node.op.attrs_dict(
+                tuple(
+                    _merge_regions(items, names, same) if isinstance(items[0], Region) else merge(items)
+                    for items in zip(*[n.attrs for n in row], strict=True)
+                )
+            )
         except (Disagreement, ValueError) as e:
             raise _differs(node.op.name, str(e), node.line) from None
         for outs in zip(*[n.outputs for n in row]):
             same(outs, node.op.name, node.line)
         records.append(Record(node.op, tuple(inputs), attrs, tuple(node.outputs), node.line))
-    outputs = []
-    for row in zip(*[p.outputs for p in passes]):
-        if any(names[k].get(v) is not row[0][1] for k, (_, v) in enumerate(row)):
-            raise _differs("the outputs", "another tensor", "")
-        outputs.append(row[0])
-    named = list(zip(arguments.names, first.arguments))
-    reads = _reads(passes, names)
-    return Captured(named, weights, records, outputs, shapes, symbols, arrays, reads)
+    return records
+
+
+def _merge_regions(
+    regions: tuple[Region, ...], names: list[dict[Value, Value]], same: Callable[..., None]
+) -> Sub:
+    """The regions of a control op in several traces as one."""
+    graphs = [r.graph for r in regions]
+    for row in zip(*[g.inputs for g in graphs], strict=True):
+        same(row, "what a region reads", "")
+    records = _merge_nodes(graphs, names, same)
+    for row in zip(*[g.outputs for g in graphs], strict=True):
+        if any(names[k].get(v) is not names[0][row[0]] for k, v in enumerate(row)):
+            raise Disagreement("another result of a region")
+    return Sub(tuple(graphs[0].inputs), tuple(records), tuple(graphs[0].outputs))
 
 
 def _reads(passes: list[_Pass], names: list[dict[Value, Value]]) -> dict[Value, tuple[int, ...]]:

@@ -136,15 +136,31 @@ def weight_names(fn: Any) -> dict[int, str]:
         add("", owner)
     if hasattr(target, "named_parameters"):
         add("", target)
-    code = getattr(getattr(target, "__func__", target), "__code__", None)
-    if code is not None:
-        function = getattr(target, "__func__", target)
-        for name, cell in zip(code.co_freevars, function.__closure__ or ()):
-            try:
-                add(name, cell.cell_contents)
-            except ValueError:
-                continue
-        for name in code.co_names:
-            if name in function.__globals__:
-                add(name, function.__globals__[name])
+    _search(getattr(target, "__func__", target), add, set())
     return found
+
+
+def _search(function: Any, add: Callable[[str, Any], None], seen: set[int]) -> None:
+    """Give what a function's closure and globals hold to `add`; functions among it are searched too."""
+    code = getattr(function, "__code__", None)
+    if code is None or id(code) in seen:
+        return
+    seen.add(id(code))
+    held = {}
+    for name, cell in zip(code.co_freevars, function.__closure__ or ()):
+        try:
+            held[name] = cell.cell_contents
+        except ValueError:  # not filled yet
+            continue
+    held.update((n, function.__globals__[n]) for n in _names_read(code) if n in function.__globals__)
+    for name, value in held.items():
+        add(name, value)
+        inner = getattr(value, "_fn", value)
+        if not getattr(inner, "__module__", "duograd").startswith("duograd."):
+            _search(inner, add, seen)
+
+
+def _names_read(code: Any) -> list[str]:
+    """The names that a function and the functions inside it look up."""
+    inner = [n for c in code.co_consts if hasattr(c, "co_names") for n in _names_read(c)]
+    return list(dict.fromkeys([*code.co_names, *inner]))

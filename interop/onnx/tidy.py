@@ -10,7 +10,7 @@ def fuse_bias(steps: list[Step], outputs: set[Handle]) -> list[Step]:
     made = {h: s for s in steps for h in s.outputs}
     uses: dict[Handle, int] = {}
     for s in steps:
-        for h in s.inputs:
+        for h in (*s.inputs, *(s.reads() - set(s.inputs))):
             if h is not None:
                 uses[h] = uses.get(h, 0) + 1
     gone: set[int] = set()
@@ -39,14 +39,14 @@ def drop_dead(steps: list[Step], outputs: list[Handle]) -> list[Step]:
     kept = []
     for s in reversed(steps):
         if not read.isdisjoint(s.outputs):
-            read.update(h for h in s.inputs if h is not None)
+            read |= s.reads()
             kept.append(s)
     return kept[::-1]
 
 
 def drop_unused(constants: list[Step], steps: list[Step], outputs: list[Handle]) -> list[Step]:
     """The constants that are still read."""
-    read = {h for s in steps for h in s.inputs} | set(outputs)
+    read = {h for s in steps for h in s.reads()} | set(outputs)
     return [c for c in constants if c.outputs[0] in read]
 
 

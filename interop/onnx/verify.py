@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,15 @@ import onnx
 
 from ...core import dispatch
 from ...core.errors import OnnxError
+from ...core.op import REGISTRY
 from ...core.value import Tensor
 from ...graph.arguments import fill
 from ...graph.function import mode
 from ...graph.ir import Value
 from .arguments import Arguments
 from .assemble import Assembled
-from .capture import Captured, named_outputs
+from .capture import CONTROL, Captured, named_outputs
+from .control import Sub, empty_rows, run_control
 from .dimension import Dim, Factor
 from .dtypes import to_code
 from .evaluator import evaluator
@@ -183,13 +185,30 @@ def values_of(captured: Captured, k: int) -> dict[Value, np.ndarray]:
             shape = _at(captured.shapes[value], k)
             tensors[value] = host.constant(np.full(shape, data, value.type.dtype.np), value.device)
     with dispatch.set_grad(False):
-        for record in captured.records:
-            inputs = tuple(tensors[x] if isinstance(x, Value) else _at(x, k) for x in record.inputs)
-            attrs = tuple(_at(v, k) for v in record.attrs.values())
-            result = dispatch.apply(record.op, inputs, attrs)
-            for value, y in zip(record.outputs, result if isinstance(result, tuple) else (result,)):
-                tensors[value] = y
+        _run_records(captured.records, tensors, k)
     return {v: np.asarray(host.read(t)) for v, t in tensors.items()}
+
+
+def _run_records(records: Sequence[Any], tensors: dict[Value, Tensor], k: int) -> None:
+    """Run calls one at a time on tensors by value; their results are added."""
+    host = dispatch._State.executor
+
+    def region(sub: Sub, given: Sequence[Any]) -> list[Any]:
+        inner = {**tensors, **dict(zip(sub.inputs, given, strict=True))}
+        _run_records(sub.records, inner, k)
+        return [inner[v] for v in sub.outputs]
+
+    def stack(rows: list[Any], kind: Any) -> Any:
+        return REGISTRY["stack"](rows, axis=0) if rows else host.constant(empty_rows(kind), "cpu")
+
+    for record in records:
+        inputs = tuple(tensors[x] if isinstance(x, Value) else _at(x, k) for x in record.inputs)
+        if record.op in CONTROL:
+            made: Any = run_control(record, inputs, region, stack)
+        else:
+            attrs = tuple(_at(v, k) for v in record.attrs.values())
+            made = dispatch.apply(record.op, inputs, attrs)
+        tensors.update(zip(record.outputs, made if isinstance(made, (tuple, list)) else (made,)))
 
 
 def _located(

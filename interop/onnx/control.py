@@ -1,0 +1,179 @@
+"""Control flow in models: regions as subgraphs of If, Loop and Scan, and their values for the verification."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from ...core import region as R
+from ...core import types as T
+from ...graph.ir import Value
+from .builder import Handle, Step
+from .dimension import Dim
+from .dtypes import to_code
+from .words import RuleBuilder
+
+
+class Sub(NamedTuple):
+    """A region as data: what `Captured` is for a function."""
+
+    inputs: tuple[Value, ...]
+    records: tuple[Any, ...]
+    outputs: tuple[Value, ...]
+
+
+class Subgraph:
+    """A graph under construction, as an attribute of a step; it is written when all names are final."""
+
+    def __init__(self, name: str, inputs: list[Handle], steps: list[Step], outputs: list[Handle]):
+        self.name, self.inputs, self.steps, self.outputs = name, inputs, steps, outputs
+
+    def reads(self) -> set[Handle]:
+        """What it reads from the graphs around it."""
+        inside = {*self.inputs, *(h for s in self.steps for h in s.outputs)}
+        found = {h for s in self.steps for h in s.reads()}
+        return (found | set(self.outputs)) - inside
+
+    def proto(self) -> onnx.GraphProto:
+        inputs, outputs = ([_info(h) for h in row] for row in (self.inputs, self.outputs))
+        return helper.make_graph([s.proto() for s in self.steps], self.name, inputs, outputs)
+
+
+def _info(h: Handle) -> onnx.ValueInfoProto:
+    assert h.dtype is not None
+    shape = None if h.shape is None else [None if isinstance(n, Dim) else int(n) for n in h.shape]
+    return helper.make_tensor_value_info(h.name, to_code(h.dtype), shape)
+
+
+_LEAST = -(2**63)
+WriteRecord = Callable[..., None]
+
+
+def write_control(
+    o: RuleBuilder, record: Any, inputs: list[Handle], handles: dict[Value, Handle], captured: Any, write: WriteRecord
+) -> list[Handle]:  # fmt: skip
+    """A call of `cond`, `while_loop` or `scan`. write: of one record (`assemble.write_record`)."""
+    made = _Writer(o, record, handles, captured, write)
+    rules: dict[Any, Any] = {R.cond: made.cond, R.while_loop: made.while_loop, R.scan: made.scan}
+    return rules[record.op](inputs, **record.attrs)  # type: ignore[no-any-return]
+
+
+class _Writer:
+    def __init__(
+        self, o: RuleBuilder, record: Any, handles: dict[Value, Handle], captured: Any, write: WriteRecord
+    ):
+        self.o, self.record, self.handles, self.captured, self.write = o, record, handles, captured, write
+        self.prefix, self.line, self.op = o.prefix, o.line, o.op
+
+    def inline(self, sub: Sub, given: Sequence[Handle]) -> list[Handle]:
+        """Write a region's calls where the builder stands."""
+        inner = dict(self.handles)
+        inner.update(zip(sub.inputs, given, strict=True))
+        for record in sub.records:
+            self.write(self.o, record, inner, self.captured)
+        return [inner[v] for v in sub.outputs]
+
+    def subgraph(self, name: str, inputs: list[Handle], body: Callable[[], list[Handle]]) -> Subgraph:
+        """What `body` writes, as a graph of its own; what it computes is not known outside."""
+        o = self.o
+        kept = o.enter()
+        try:
+            outputs, own = [], {*inputs}
+            for h in body():
+                if not any(h in s.outputs for s in o.steps) or h in own:
+                    o.begin(self.op, self.line, (), h.dtype)
+                    source, h = h, o.Identity(h)
+                    h.dtype, h.shape = source.dtype, source.shape
+                own.add(h)
+                outputs.append(h)
+            return Subgraph(f"{self.prefix}_{name}", inputs, o.steps, outputs)
+        finally:
+            o.leave(kept)
+            o.prefix, o.line, o.op = self.prefix, self.line, self.op
+
+    def formal(self, name: str, dtype: Any, shape: Any) -> Handle:
+        return self.o.know(Handle(self.o.unique(f"{self.prefix}/{name}"), dtype, shape))
+
+    def formals(self, name: str, values: Sequence[Value]) -> list[Handle]:
+        return [
+            self.formal(f"{name}_{k}", v.type.dtype, self.captured.shapes[v]) for k, v in enumerate(values)
+        ]
+
+    def cond(self, inputs: list[Handle], on_true: Sub, on_false: Sub) -> list[Handle]:
+        pred, *given = inputs
+        attrs = {
+            f"{name}_branch": self.subgraph(name, [], lambda sub=sub: self.inline(sub, given))  # type: ignore[misc]
+            for name, sub in (("then", on_true), ("else", on_false))
+        }
+        return self.o.add("If", [pred], attrs, [v.type.dtype for v in self.record.outputs])
+
+    def while_loop(self, inputs: list[Handle], test: Sub, body: Sub, n_consts: int) -> list[Handle]:
+        o, consts, start = self.o, inputs[:n_consts], inputs[n_consts:]
+        (goes,) = self.inline(test, inputs)
+        o.prefix, o.line, o.op = self.prefix, self.line, self.op
+        turn, again = self.formal("turn", T.int64, ()), self.formal("goes", T.bool_, ())
+        carry = self.formals("carry", body.inputs[n_consts:])
+
+        def run() -> list[Handle]:
+            new = self.inline(body, [*consts, *carry])
+            return [*self.inline(test, [*consts, *new]), *new]
+
+        graph = self.subgraph("body", [turn, again, *carry], run)
+        return o.add("Loop", [None, goes, *start], {"body": graph}, [h.dtype for h in start])
+
+    def scan(
+        self, inputs: list[Handle], body: Sub, n_consts: int, n_carry: int, length: Any, reverse: bool
+    ) -> list[Handle]:
+        o, n = self.o, n_consts + n_carry
+        consts, start, xs = inputs[:n_consts], inputs[n_consts:n], inputs[n:]
+        carry, slices = self.formals("carry", body.inputs[n_consts:n]), self.formals("row", body.inputs[n:])
+        unused = []
+        if not xs:  # Scan walks along something
+            xs = [o.counted(0, 1, length, T.int64)]
+            unused = [self.formal("turn", T.int64, ())]
+        # Turned round before and after: evaluators do not know Scan's own directions.
+        turned = lambda x: o.Slice(x, *(o.ints((v,)) for v in (-1, _LEAST, 0, -1)))
+        if reverse:
+            xs = [turned(x) for x in xs]
+        graph = self.subgraph(
+            "body", [*carry, *slices, *unused], lambda: self.inline(body, [*consts, *carry, *slices])
+        )
+        attrs: dict[str, Any] = {"body": graph, "num_scan_inputs": len(xs)}
+        made = o.add("Scan", [*start, *xs], attrs, [v.type.dtype for v in self.record.outputs])
+        return [turned(y) if reverse and k >= n_carry else y for k, y in enumerate(made)]
+
+
+# ---------------------------------------------------------------- values
+
+
+def run_control(
+    record: Any, inputs: Sequence[Any], run: Callable[[Sub, Sequence[Any]], list[Any]], stack: Any
+) -> list[Any]:
+    """The results of a control op on tensors. run: of a region; stack: of rows, given a dtype and a shape for none."""
+    a = record.attrs
+    if record.op is R.cond:
+        return run(a["on_true"] if bool(inputs[0]) else a["on_false"], inputs[1:])
+    consts = list(inputs[: a["n_consts"]])
+    if record.op is R.while_loop:
+        carry = list(inputs[a["n_consts"] :])
+        while bool(run(a["test"], [*consts, *carry])[0]):
+            carry = run(a["body"], [*consts, *carry])
+        return carry
+    n = a["n_consts"] + a["n_carry"]
+    carry, xs = list(inputs[a["n_consts"] : n]), inputs[n:]
+    order = range(int(a["length"]))
+    rows: dict[int, list[Any]] = {}
+    for k in reversed(order) if a["reverse"] else order:
+        made = run(a["body"], [*consts, *carry, *(x[k] for x in xs)])
+        carry, rows[k] = made[: a["n_carry"]], made[a["n_carry"] :]
+    kinds = record.outputs[a["n_carry"] :]
+    return [*carry, *(stack([rows[k][j] for k in order], kinds[j].type) for j in range(len(kinds)))]
+
+
+def empty_rows(kind: Any) -> np.ndarray:
+    """No rows of a result."""
+    return np.zeros((0, *kind.shape[1:]), kind.dtype.np)
