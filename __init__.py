@@ -136,6 +136,7 @@ _LAZY = {
     "checkpoint": ".core.recompute:checkpoint",
     "custom_gradient": ".core.custom:custom_gradient",
     "cond": ".core.control:cond",
+    "print": ".core.printing:print_",
     "while_loop": ".core.control:while_loop",
     "scan": ".core.control:scan",
 }

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
-import importlib.metadata
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-
-from duograd.tests.construct_rows import ROWS
 
 Jit = Callable[[Any], Any]
 
@@ -24,7 +19,13 @@ class Duograd:
         self.jit = jit
         self.array = lambda values: dg.tensor(values)
         self.ints = lambda values: dg.tensor(values)
-        self.sin, self.where, self.rand, self.grad, self.seed = dg.sin, dg.where, dg.rand, dg.grad, dg.manual_seed
+        self.sin, self.where, self.rand, self.grad, self.seed = (
+            dg.sin,
+            dg.where,
+            dg.rand,
+            dg.grad,
+            dg.manual_seed,
+        )
         self.stack = lambda parts: dg.stack(*parts)
         self.host = lambda x: x.numpy()
         self.assign = lambda x, value: x.fill_(value)
@@ -50,7 +51,7 @@ class Torch:
         self.assign = lambda x, value: x.fill_(value)
         self.Tensor = torch.Tensor
         self.eager = torch.compiler.disable
-        self.print = lambda text, x, lines: lines.append(text.format(x.tolist()))
+        self.print = lambda text, x, lines: lines.append(text.format(np.asarray(x)))
         self.x = self.array([1.0, 2.0, 3.0])
 
 
@@ -69,7 +70,9 @@ class Jax:
         self.host = np.asarray
         self.Tensor = jax.Array
         self.eager = lambda f: f
-        self.print = lambda text, x, lines: jax.debug.callback(lambda x: lines.append(text.format(x.tolist())), x)
+        self.print = lambda text, x, lines: jax.debug.callback(
+            lambda x: lines.append(text.format(np.asarray(x))), x
+        )
         self.x = self.array([1.0, 2.0, 3.0])
 
 

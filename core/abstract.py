@@ -131,6 +131,9 @@ class TypeExecutor:
     def set_random_state(self, generator: Any, state: Any) -> None:
         """Nothing was drawn."""
 
+    def seed(self, generator: Any, seed: int) -> None:
+        """Nothing is drawn."""
+
     def branch(self, c: Branch) -> tuple[Tensor, ...]:
         return tuple(Abstract(t, c.pred.device) for t in c.types)
 

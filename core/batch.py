@@ -230,6 +230,9 @@ class Batcher:
     def offset(self, generator: Any, count: int) -> tuple[Any, Any]:
         return self.outer.offset(generator, count)  # type: ignore[no-any-return]
 
+    def seed(self, generator: Any, seed: int) -> None:
+        self.outer.seed(generator, seed)
+
     def random_state(self, generator: Any) -> Any:
         return self.outer.random_state(generator)
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from . import dispatch
+
 
 class Generator:
     """Seed and offset of Philox4x32-10. The same seed means the same numbers in both modes, on every device."""
 
     def __init__(self, seed: int = 0):
-        self._seed = 0
+        self._seed = int(seed) & (2**63 - 1)
         self._offset = 0
-        self.manual_seed(seed)
 
     def manual_seed(self, seed: int) -> Generator:
-        """Start again from `seed` (63 bits are used)."""
-        self._seed, self._offset = int(seed) & (2**63 - 1), 0
+        """Start again from `seed` (63 bits are used); in graph mode at every call."""
+        dispatch.state.executor.seed(self, int(seed) & (2**63 - 1))
         return self
 
     def get_state(self) -> tuple[int, int]:

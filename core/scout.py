@@ -109,6 +109,16 @@ class _Scout(TypeExecutor):
         self.drew = True
         return 0, 0
 
+    def seed(self, generator: Any, seed: int) -> None:
+        raise TraceError(self.name, "a function of it sets a seed", "set it outside")
+
+    def check(self, x: Any, refuse: Any) -> None:
+        if getattr(refuse, "prints", False):
+            raise TraceError(
+                self.name, "a function of it prints, which a loop inside a graph cannot",
+                "return the values as rows of a scan, or in the carry, and print them after it",
+            )  # fmt: skip
+
     attach = staticmethod(vjp.attach)  # type: ignore[assignment]
 
     def branch(self, c: Branch) -> tuple[Any, ...]:

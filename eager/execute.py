@@ -440,6 +440,9 @@ class EagerExecutor:
 
     attach = staticmethod(vjp.attach)
 
+    def seed(self, generator: Any, seed: int) -> None:
+        generator.set_state((seed, 0))
+
     def random_state(self, generator: Any) -> Any:
         return generator.get_state()
 

@@ -60,9 +60,9 @@ def flatten(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, list[An
     kept: list[Any] = []
     new_args = tuple(_walk(x, key, tensors, kept) for x in args)
     new_kwargs = {}
-    for name in sorted(kwargs):
+    for name, x in kwargs.items():  # in their order, which a function can see
         key.append(name)
-        new_kwargs[name] = _walk(kwargs[name], key, tensors, kept)
+        new_kwargs[name] = _walk(x, key, tensors, kept)
     return tuple(key), tensors, Arguments(new_args, new_kwargs, kept)
 
 

@@ -33,6 +33,7 @@ class Ending:
         self.grads: list[tuple[Any, int | None]] = []
         self.arg_grads: list[tuple[int, int | None]] = []
         self.drawn: list[tuple[Any, int]] = []
+        self.seeded: list[tuple[Any, int]] = []
         self.structure: Any = None
         self.returned: list[tuple[str, Any]] = []
         self.views: list[tuple[str, Any, Any]] = []
@@ -58,6 +59,8 @@ class Ending:
         for position, k in self.arg_grads:
             tensors[position]._grad = None if k is None else outputs[k]
         numbers = None if self.backward is None else self.backward.read_numbers()
+        for generator, seed in self.seeded:
+            generator.set_state((seed, 0))
         for generator, count in self.drawn:
             generator._offset += count
         found = {"arg": tensors, "output": outputs}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import types
 from typing import Any
 
 import numpy as np
 
 ABSENT = type("Absent", (), {"__repr__": lambda self: "absent", "__slots__": ()})()
 
+_NAMED = (type, types.FunctionType, types.MethodType, types.BuiltinFunctionType)
 _COMMON = frozenset((int, float, bool, str, bytes, type(None)))
 _LEAVES = (int, float, complex, str, bytes, np.generic, range, slice, np.dtype)
 
@@ -54,7 +56,7 @@ def brief(x: Any) -> str:
     elif isinstance(x, (list, dict, set, tuple)):
         name = type(x).__name__
         text = repr(x) if len(x) <= 8 and _shallow(x) else f"a {name} of {len(x)}"
-    elif hasattr(x, "__qualname__"):
+    elif isinstance(x, _NAMED):
         text = f"{x.__qualname__}"
     elif hasattr(type(x), "type") and hasattr(x, "_storage"):
         text = f"tensor {x.type}"

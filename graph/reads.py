@@ -207,6 +207,10 @@ class Ledger:
         kind, owner = self._place(kind, owner, key, value)
         oid = id(owner)
         place = kind, oid, key
+        if kind in ("length", "has", "item") and oid in self.before and isinstance(owner, MUTABLE):
+            # The function changed it before: what it finds follows from what was there then.
+            self.read_content(owner, self.names.get(oid, name), frame, False)
+            return
         if (
             place in self.entries
             or place in self.written

@@ -72,6 +72,9 @@ class RegionTrace(Trace):
     def set_random_state(self, generator: Any, state: int) -> None:
         self._drawn[id(generator)] = state
 
+    def seed(self, generator: Any, seed: int) -> None:
+        raise TraceError(self.name, "a function of it sets a seed", "set it before the loop")
+
     def check(self, x: Any, refuse: Any) -> None:
         """Values inside a loop are not looked at after the call."""
 

@@ -65,7 +65,8 @@ class SiteReader:
                 return
         elif type(value).__module__.startswith("duograd.core") and getattr(value, "name", None) == name:
             return  # an op or a dtype under its own name
-        if space.get("__name__", "").startswith("duograd."):
+        module = space.get("__name__", "")
+        if module.startswith("duograd.") and not is_own(module):
             return  # the framework's own constants
         self._ledger.outside.add(id(space))
         self._ledger.note("item", space, name, value, name, frame)

@@ -64,6 +64,7 @@ class Trace:
         self.grads: dict[int, tuple[Any, Any]] = {}
         self.numbers: dict[Any, Number] = {}
         self.drawn: dict[int, tuple[Any, int]] = {}
+        self.seeds: dict[int, tuple[Any, int]] = {}  # generators that the function seeds
         self.written: dict[int, Symbol] = {}
         self.depth = 0
         self.layouts: dict[Value, Any] = {}
@@ -373,15 +374,23 @@ class Trace:
         owner = generator.__dict__
         _, drawn = self.drawn.get(id(generator), (generator, 0))
         self.drawn[id(generator)] = (generator, drawn + count)
+        if id(generator) in self.seeds:
+            return self.seeds[id(generator)][1], drawn
         return Number(owner, "_seed", int), Number(owner, "_offset", int, drawn)
 
     attach = staticmethod(vjp.attach)
 
-    def random_state(self, generator: Any) -> int:
-        return self.drawn.get(id(generator), (generator, 0))[1]
+    def seed(self, generator: Any, seed: int) -> None:
+        self.seeds[id(generator)], self.drawn[id(generator)] = (generator, seed), (generator, 0)
 
-    def set_random_state(self, generator: Any, state: int) -> None:
-        self.drawn[id(generator)] = (generator, state)
+    def random_state(self, generator: Any) -> Any:
+        return self.seeds.get(id(generator)), self.drawn.get(id(generator), (generator, 0))
+
+    def set_random_state(self, generator: Any, state: Any) -> None:
+        seed, self.drawn[id(generator)] = state
+        self.seeds.pop(id(generator), None)
+        if seed is not None:
+            self.seeds[id(generator)] = seed
 
 
 class _Extent:

@@ -450,6 +450,7 @@ class Path:
                     (self.args.get(id(tensor), tensor), k)
                 )
         end.drawn = list(trace.drawn.values())
+        end.seeded = list(trace.seeds.values())
         checks = trace.take_checks()
         roots = self._with_tape(trace, end, roots)
         first = None

@@ -5,7 +5,7 @@ results and effects of several calls, with state that changes in between. A row 
 a `jit` that compiles as with one that does nothing. Its docstring is the text of the table in docs/graph.md.
 """
 
-# ruff: noqa: B006, B023, PLW0603, D103  (these are the constructs)
+# ruff: noqa: B006, B023  (these are the constructs)
 
 from __future__ import annotations
 

@@ -1,12 +1,11 @@
 """Python constructs that break graph compilers: every row of one table gives the same in both modes."""
 
-from pathlib import Path
 
 import duograd as dg
 import numpy as np
 import pytest
-from duograd.tests.construct_rows import ROWS
 from duograd.bench.constructs import Duograd, plain
+from duograd.tests.construct_rows import ROWS
 
 
 @pytest.mark.parametrize("name", ROWS)
