@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,35 @@ class Slot:
 
     def __init__(self, index: int):
         self.index = index
+
+
+class Fields:
+    """A dataclass instance in a structure: a new one is made at each call."""
+
+    __slots__ = ("cls", "names", "values")
+
+    def __init__(self, cls: type, names: tuple[str, ...], values: list[Any]):
+        self.cls, self.names, self.values = cls, names, values
+
+
+def is_record(x: Any) -> bool:
+    """Whether x is a dataclass instance that stands for its fields (layers are objects of their own)."""
+    cls = x.__class__
+    return dataclasses.is_dataclass(cls) and not hasattr(cls, "parameters")
+
+
+def record_names(x: Any) -> tuple[str, ...]:
+    """The names of what a dataclass instance holds."""
+    inside = getattr(x, "__dict__", None)
+    fields = [f.name for f in dataclasses.fields(x)]
+    return tuple(inside) if inside is not None else tuple(n for n in fields if hasattr(x, n))
+
+
+def _record(fields: Fields, values: list[Any]) -> Any:
+    made: Any = object.__new__(fields.cls)
+    for name, value in zip(fields.names, values):
+        object.__setattr__(made, name, value)
+    return made
 
 
 def _host() -> Any:
@@ -101,6 +131,10 @@ def _walk(x: Any, key: list[Any], tensors: list[Any], kept: list[Any]) -> Any:
     if isinstance(x, np.generic):
         key += (cls, repr(x))
         return x
+    if is_record(x):
+        names = record_names(x)
+        key += (cls, *names)
+        return Fields(cls, names, [_walk(getattr(x, n), key, tensors, kept) for n in names])
     key += (cls, id(x))
     kept.append(x)
     return x
@@ -117,6 +151,8 @@ def fill(structure: Any, values: list[Any]) -> Any:
         return {k: fill(v, values) for k, v in structure.items()}
     if isinstance(structure, tuple) and hasattr(structure, "_fields"):
         return cls(*[fill(v, values) for v in structure])
+    if cls is Fields:
+        return _record(structure, [fill(v, values) for v in structure.values])
     return structure
 
 
@@ -135,7 +171,82 @@ def empty_slots(structure: Any, is_leaf: Any, leaves: list[Any]) -> Any:
         return {k: empty_slots(v, is_leaf, leaves) for k, v in structure.items()}
     if isinstance(structure, tuple) and hasattr(structure, "_fields"):
         return cls(*[empty_slots(v, is_leaf, leaves) for v in structure])
+    if is_record(structure):
+        names, before = record_names(structure), len(leaves)
+        values = [empty_slots(getattr(structure, n), is_leaf, leaves) for n in names]
+        return structure if len(leaves) == before else Fields(cls, names, values)
     return structure
+
+
+# ---------------------------------------------------------------- containers that a function changes
+
+
+class Given:
+    """A container of the call's arguments, by its path: positions and keys from (args, kwargs) on."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: tuple[Any, ...]):
+        self.path = path
+
+    def find(self, given: Any) -> Any:
+        for step in self.path:
+            given = getattr(given, step[0]) if step.__class__ is tuple else given[step]
+        return given
+
+
+def _children(x: Any) -> list[tuple[Any, Any]] | None:
+    """(step, child) of a container; an attribute's step is a tuple of its name."""
+    if x.__class__ in (list, tuple) or (isinstance(x, tuple) and hasattr(x, "_fields")):
+        return list(enumerate(x))
+    if x.__class__ is dict:
+        return list(x.items())
+    if isinstance(x, Tensor) or not is_record(x):
+        return None
+    return [((n,), getattr(x, n)) for n in record_names(x)]
+
+
+class Watch:
+    """The containers of arguments that were made for a trace, as they were before it."""
+
+    def __init__(self, made: Any):
+        self.found: list[tuple[tuple[Any, ...], Any, list[tuple[Any, Any]]]] = []
+        self.paths: dict[int, tuple[Any, ...]] = {}
+        self._add((), made)
+
+    def _add(self, path: tuple[Any, ...], x: Any) -> None:
+        children = _children(x)
+        if children is not None and id(x) not in self.paths:
+            self.paths[id(x)] = path
+            self.found.append((path, x, children))
+            for step, child in children:
+                self._add((*path, step), child)
+
+    def changes(self) -> list[tuple[Given, list[tuple[Any, Any]]]]:
+        """The containers that changed, and their new (step, child); children that are arguments as `Given`."""
+        out = []
+        for path, x, before in self.found:
+            now = _children(x) or []
+            if len(now) != len(before) or any(a[0] != b[0] or a[1] is not b[1] for a, b in zip(now, before)):
+                row = [(s, Given(self.paths[id(c)]) if id(c) in self.paths else c) for s, c in now]
+                out.append((Given(path), row))
+        return out
+
+
+def change(target: Any, row: list[tuple[Any, Any]]) -> None:
+    """Give a container new contents."""
+    if target.__class__ is list:
+        target[:] = [value for _, value in row]
+    elif target.__class__ is dict:
+        target.clear()
+        target.update(row)
+    else:
+        names = {step[0] for step, _ in row}
+        for name in record_names(target):
+            if name not in names:
+                object.__delattr__(target, name)
+        for (name,), value in row:
+            object.__setattr__(target, name, value)
 
 
 def _words(part: Any) -> str:

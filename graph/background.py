@@ -79,7 +79,7 @@ class Background:
             row[:] = [job for job in row if job.pid == os.getpid() and (job.error or not job.done.is_set())]
             for job in row:
                 variant = job.path.variant
-                if variant.check() and variant.aliases.fit(tensors):
+                if variant.fits(tensors):
                     if job.error is not None:
                         row.remove(job)
                         raise job.error

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from ..core import dispatch, vjp
 from ..core.errors import AutogradError, user_place
 from ..core.op import GradRule
-from .arguments import fill
+from .arguments import Given, fill
+from .arguments import change as replace_contents
 from .symbol import Symbol
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class Ending:
         self.grads: list[tuple[Any, int | None]] = []
         self.arg_grads: list[tuple[int, int | None]] = []
         self.drawn: list[tuple[Any, int]] = []
+        #: containers among the arguments that the function changes: (path, new contents)
+        self.contents: list[tuple[Any, Any]] = []
         self.seeded: list[tuple[Any, int]] = []
         self.structure: Any = None
         self.returned: list[tuple[str, Any]] = []
@@ -47,9 +50,14 @@ class Ending:
         self.broken: list[tuple[tuple[str, Any], Any]] = []
 
     def finish(
-        self, variant: Variant, tensors: list[Any], outputs: list[Any], carried: dict[Any, Any]
+        self,
+        variant: Variant,
+        tensors: list[Any],
+        outputs: list[Any],
+        carried: dict[Any, Any],
+        given: Any = None,
     ) -> Any:
-        """Let the effects take place and build the result."""
+        """Let the effects take place and build the result. given: the call's args and kwargs."""
         for t in self.written:
             t._storage.version += 1
         for position in self.written_args:
@@ -71,14 +79,20 @@ class Ending:
         for (kind, k), node in self.broken:
             y = found[kind][k] if kind in found else k
             y._node, y._index, y._requires_grad = node, 0, True
-        if self.single is not None and not self.changes:
+        if self.single is not None and not self.changes and not self.contents:
             return outputs[self.single]
-        return self.result([found[kind][k] if kind in found else k for kind, k in self.returned])
+        results = [found[kind][k] if kind in found else k for kind, k in self.returned]
+        return self.result(results, given)
 
-    def result(self, results: list[Any]) -> Any:
+    def result(self, results: list[Any], given: Any = None) -> Any:
         """Make the changes of Python state again, and build what the function returns."""
         for change, value in self.changes:
             change.apply(fill(value, results))
+        if self.contents and given is not None:
+            found = lambda x: x.find(given) if x.__class__ is Given else fill(x, results)
+            news = [(found(place), [(s, found(x)) for s, x in row]) for place, row in self.contents]
+            for target, row in news:
+                replace_contents(target, row)
         return fill(self.structure, results)
 
     def _attach(

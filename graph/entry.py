@@ -35,7 +35,12 @@ def make_entry(variant: Any, tensors: list[Any], grad: bool) -> Callable[[tuple[
     if [x.index if isinstance(x, Slot) else -1 for x in variant.kept.args] != list(range(len(tensors))):
         return None
     runner = segment.runner
-    if end.seeded or any(n.more or n.key is None for n, _ in runner.compiled.numbers):
+    if (
+        variant.state
+        or end.contents
+        or end.seeded
+        or any(n.more or n.key is None for n, _ in runner.compiled.numbers)
+    ):
         return None
     size = len(runner.sources) + len(runner.compiled.outputs) + len(end.written) + len(tensors)
     if runner._others or size > _LIMIT:

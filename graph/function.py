@@ -171,11 +171,11 @@ class Function:
         bucket = self._variants.get(key)
         if bucket is not None:
             for variant in bucket:
-                if variant.check() and variant.aliases.fit(tensors):
+                if variant.fits(tensors):
                     variant.calls += 1
                     if variant.calls == entry.CALLS and rest is None and not kwargs:
                         self._enter_quickly(variant, tensors)
-                    return variant.run(tensors)
+                    return variant.run(tensors, (args, kwargs))
         return self._new(key, tensors, args, kwargs)
 
     def _enter_quickly(self, variant: Variant, tensors: list[Any]) -> None:
@@ -185,7 +185,7 @@ class Function:
             self._entries = (made, *self._entries[: entry.ASKED - 1])
 
     def _fitting(self, key: Any, tensors: list[Any]) -> Variant | None:
-        fits = (v for v in self._variants.get(key, ()) if v.check() and v.aliases.fit(tensors))
+        fits = (v for v in self._variants.get(key, ()) if v.fits(tensors))
         return next(fits, None)
 
     def _new(self, key: Any, tensors: list[Any], args: Any, kwargs: Any) -> Any:
@@ -202,7 +202,7 @@ class Function:
             variant = self._fitting(key, tensors)  # another thread may have traced while this one waited
             if variant is None:
                 path, segment = self._trace(key, args, kwargs)
-        return path.run(segment) if variant is None else variant.run(tensors)
+        return path.run(segment) if variant is None else variant.run(tensors, (args, kwargs))
 
     def _trace(self, key: Any, args: Any, kwargs: Any) -> tuple[Path, Segment]:
         """A new variant for a call, and the segment to run next."""
@@ -219,7 +219,7 @@ class Function:
         with self._turn:
             known = path.after.children.get(path.outcomes[-1].tobytes())
             segment = path.ready() if known is None else None
-        return variant.run(path.tensors) if segment is None else path.run(segment)
+        return variant.run(path.tensors, path.given) if segment is None else path.run(segment)
 
     def _publish(self, key: Any, path: Path) -> None:
         self._variants.setdefault(key, []).append(path.variant)
@@ -280,7 +280,7 @@ class Function:
             self.graph(*args, **kwargs)
             snapshot.restore()
             key, tensors, _ = flatten(args, kwargs)
-            fitting = (v for v in self._variants.get(key, ()) if v.check() and v.aliases.fit(tensors))
+            fitting = (v for v in self._variants.get(key, ()) if v.fits(tensors))
             return profile_variant(next(fitting, path.variant), tensors, seconds)
         finally:
             snapshot.restore()

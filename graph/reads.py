@@ -142,6 +142,9 @@ class Ledger:
     """
 
     def __init__(self) -> None:
+        self.made: frozenset[int] = (
+            frozenset()
+        )  # ids of containers of arguments, which are part of the call's key
         self.objects: dict[int, Any] = {}
         self.outside: set[int] = set()
         self.names: dict[int, str] = {}
@@ -214,6 +217,7 @@ class Ledger:
         if (
             place in self.entries
             or place in self.written
+            or oid in self.made
             or value.__class__ is Symbol
             or isinstance(value, Number)
         ):

@@ -33,6 +33,7 @@ from typing import Any
 
 from ..core.value import Tensor
 from . import rest
+from .arguments import is_record, record_names
 from .bytecode import analyse
 from .evaluate import Results
 from .lookup import follows, forget_classes, is_own
@@ -48,10 +49,11 @@ class ReadRecorder:
     cannot be guarded: a large NumPy array that may be changed in place.
     """
 
-    def __init__(self, function: Any = None) -> None:
+    def __init__(self, function: Any = None, made: frozenset[int] = frozenset()) -> None:
         self.reads: list[Read] = []
         self.effects: list[Effect] = []
         self._ledger = Ledger()
+        self._ledger.made = made
         self._results: Results = {}
         self._tracers: dict[int, Any] = {}  # id of a code -> its local tracer, or False
         self._reader = SiteReader(self._ledger, self._results, self._tracers)
@@ -171,7 +173,12 @@ class ReadRecorder:
         if isinstance(x, (list, tuple, dict)):
             for k, element in x.items() if isinstance(x, dict) else enumerate(x):
                 self._root(element, f"{name}[{k!r}]")
-        elif not isinstance(x, Tensor):
+        elif isinstance(x, Tensor):
+            return
+        elif is_record(x):  # made for the call, too
+            for field in record_names(x):
+                self._root(getattr(x, field), f"{name}.{field}")
+        else:
             self._ledger.learn(x, name, True)
 
 

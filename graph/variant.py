@@ -16,11 +16,12 @@ from ..core.backend import get_backend, scalar_bits
 from ..core.errors import AutogradError, RetraceError, TraceError
 from .aliases import Aliases, check_aliases
 from .arena import Need
-from .arguments import Arguments, Slot, empty_slots, fill, flatten
+from .arguments import Arguments, Slot, Watch, empty_slots, fill, flatten
 from .compile import Compiled, compile_graph
 from .ending import Ending, broken, look_at
 from .guards import ReadRecorder, compile_guards, grad_guard, tensor_guard
 from .ir import Graph
+from .state import State
 from .symbol import Symbol
 from .trace import Source, Trace, effects
 
@@ -176,24 +177,36 @@ class Variant:
         self.seconds = 0.0
         self.paths = 0
         self.calls = 0
+        #: tensors that the function finds, and replaces by new ones: further arguments, found at each call
+        self.state: list[State] = []
         #: what traces a path whose outcome was not seen before, and gives the call's result
         self.unseen: Callable[[Variant, Path], Any] = lambda variant, path: path.run(path.ready())
 
-    def run(self, tensors: list[Any]) -> Any:
-        """Run on the call's tensors. An outcome not seen before is traced."""
+    def fits(self, tensors: list[Any]) -> bool:
+        """Whether the guards hold for a call with these tensors."""
+        return bool(self.check()) and self.aliases.fit(self._with_state(tensors))
+
+    def _with_state(self, tensors: list[Any]) -> list[Any]:
+        return [*tensors, *(s.find() for s in self.state)] if self.state else tensors
+
+    def run(self, tensors: list[Any], given: Any = None) -> Any:
+        """Run on the call's tensors. An outcome not seen before is traced. given: the call's args and kwargs."""
+        tensors = self._with_state(tensors)
         segment, outcomes = self.root, []
         carried: dict[Any, Any] = {}
         while True:
             outputs = segment.run(tensors, carried)
             if segment.read is None:
-                return segment.ending.finish(self, tensors, outputs, carried)
+                return segment.ending.finish(self, tensors, outputs, carried, given)
             for k, key in segment.carries:
                 carried[key] = outputs[k]
             value = outputs[segment.read]._array()
             outcomes.append(value)
             child = segment.children.get(value.tobytes())
             if child is None:
-                return self.unseen(self, Path(self, tensors, segment, outcomes, carried))
+                path = Path(self, tensors, segment, outcomes, carried)
+                path.given = given
+                return self.unseen(self, path)
             segment = child
 
     def eager(self, tensors: list[Any]) -> Any:
@@ -251,7 +264,9 @@ def start_path(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     _, tensors, kept = flatten(args, kwargs)
     if kept is None:
         kept = Arguments(tuple(Slot(k) for k in range(len(tensors))), {}, [])
-    return Path(Variant(function.name, kept, function._fn, function.precision), tensors, None, [], {})
+    path = Path(Variant(function.name, kept, function._fn, function.precision), tensors, None, [], {})
+    path.given = args, kwargs
+    return path
 
 
 def _host() -> Any:
@@ -282,6 +297,8 @@ class Path:
         self.outcomes, self.carried = outcomes, carried
         self.known = len(outcomes)
         self.args = {id(t): k for k, t in enumerate(tensors)}
+        self.given: Any = None  # args and kwargs of the call
+        self.watch: Any = None
         #: graphs are only traced: `finish_later` compiles and links them, and nothing runs
         self.defers = False
         self.unread: Any = None
@@ -314,7 +331,7 @@ class Path:
         """Run what has not run: the last segment. Returns the call's result."""
         outputs = segment.run(self.tensors, self.carried)
         assert segment.ending is not None
-        return segment.ending.finish(self.variant, self.tensors, outputs, self.carried)
+        return segment.ending.finish(self.variant, self.tensors, outputs, self.carried, self.given)
 
     def prepare(self) -> Any:
         """Trace and compile; only segments that end in a read have run. No effect has taken place."""
@@ -325,15 +342,15 @@ class Path:
                 "return the tensor and read it outside, or use dg.where",
             )  # fmt: skip
         trace = self.recorded = Trace(variant.name, _host(), self._read)
-        recorder = ReadRecorder(variant.call)
         with dispatch.executing(trace):
             symbols = [trace.argument(k, t) for k, t in enumerate(self.tensors)]
+            given = fill(variant.kept.args, symbols), fill(variant.kept.kwargs, symbols)
+            self.watch = Watch(given)
+            recorder = ReadRecorder(variant.call, frozenset(self.watch.paths))
             try:
                 with recorder:
                     trace.tracer = recorder.restable
-                    result = variant.call(
-                        *fill(variant.kept.args, symbols), **fill(variant.kept.kwargs, symbols)
-                    )
+                    result = variant.call(*given[0], **given[1])
             except Unread:  # a value that only a compiled segment can give
                 segment = self.unread
             except Exception:
@@ -349,9 +366,12 @@ class Path:
         if not self.defers:
             self._link(segment)
         variant.paths += 1
-        variant.reads += recorder.reads
+        variant.reads += [r for r in recorder.reads if not any(s.is_read_by(r) for s in variant.state)]
         variant.aliases.add(trace, self.args)
         lifted = [t for t, _ in trace.lifted.values() if id(t) not in self.args]
+        variant.extra += [s.guard() for s in variant.state]
+        for s in variant.state:
+            s.tensor = None  # it must not live as long as the variant
         variant.extra += [tensor_guard(t) for t in lifted] + [
             grad_guard(t, gone) for t, gone in trace.grad_reads
         ]
@@ -413,8 +433,13 @@ class Path:
         leaves: list[Any] = []
         tensor_class = _host().tensor_class
         is_leaf = lambda x: isinstance(x, (Symbol, tensor_class))
+        self._find_state(trace, effects_outside)
         end.structure = empty_slots(result, is_leaf, leaves)
         end.changes = [(e, empty_slots(e.value, is_leaf, leaves)) for e in effects_outside]
+        end.contents = [
+            (place, [(step, empty_slots(x, is_leaf, leaves)) for step, x in row])
+            for place, row in self.watch.changes()
+        ]
 
         def output(symbol: Symbol) -> int:
             outputs.append(symbol)
@@ -468,6 +493,28 @@ class Path:
         if trace.depth == (1 if roots else 0) and not trace.grad_reads:
             segment.released = [owner for owner, _ in end.grads]
         return segment
+
+    def _find_state(self, trace: Trace, effects_outside: Any) -> None:
+        """Make arguments of the tensors that the function found somewhere and put another one in the place of."""
+        if trace.depth:
+            return  # earlier segments have been made with them as they are
+        for e in effects_outside:
+            t = e.before
+            if (
+                t.__class__ is not _host().tensor_class
+                or not isinstance(e.value, Symbol)
+                or t._base is not None
+            ):
+                continue
+            if e.kind not in ("attr", "item", "cell") or id(t) in self.args or id(t) not in trace.lifted:
+                continue
+            source = trace._origin[trace.inputs[id(trace.lifted[id(t)][1])]]
+            if source.kind != "tensor":
+                continue
+            source.kind, source.key, source.tensor = "arg", len(self.tensors), None
+            self.args[id(t)] = len(self.tensors)
+            self.tensors = [*self.tensors, t]
+            self.variant.state.append(State(e))
 
     def _results(self, trace: Trace, end: Ending, faces: list[Symbol], output: Any) -> list[tuple[str, Any]]:
         """Where each result comes from: an argument or other tensor itself, an output, or a view of one of these."""

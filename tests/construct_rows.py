@@ -1005,3 +1005,10 @@ def _raises(fn):
     except Exception as e:
         return type(e).__name__
     return "nothing"
+
+
+#: rows that graph mode refuses, and what its error says
+REFUSED = {
+    "overlapping_views": "shares memory with another input",
+    "returned_function": "used after its trace ended",
+}

@@ -16,7 +16,7 @@ def same(fn, *args):
     """Run in eager mode and twice in graph mode; the bits must agree. Returns the eager result's arrays."""
     graph = dg.function(fn)
     runs = []
-    for run in (fn, graph, graph):
+    for run in (fn, *[graph] * 5):  # the last ones take the quick way in
         dg.manual_seed(3)
         runs.append([y.detach().numpy() for y in tree.leaves(run(*args)) if y is not None])
     for other in runs[1:]:
