@@ -91,7 +91,7 @@ class MultiheadAttention(Module):
             init.zeros_(self.out_proj.bias)
 
     def _projected(self, query: Any, key: Any, value: Any) -> list[Any]:
-        """q, k, v of float[L, N, E]."""
+        """q, k, v of float[L, N, E] or float[N, L, E]."""
         e = self.embed_dim
         if self.one_width and query is key and key is value:
             return list(
@@ -116,11 +116,9 @@ class MultiheadAttention(Module):
         return [_L.linear(x, w, b) for x, w, b in zip((query, key, value), weights, bias)]
 
     def _heads(self, x: Any) -> Any:
-        """[L, N, E] as [N, H, L, E / H]."""
-        rows, batch, width = x.shape
-        return _S.permute(
-            _S.reshape(x, shape=(rows, batch, self.num_heads, width // self.num_heads)), axes=(1, 2, 0, 3)
-        )
+        """[L, N, E], or [N, L, E] when batch_first, as [N, H, L, E / H]."""
+        shape = (*x.shape[:2], self.num_heads, x.shape[2] // self.num_heads)
+        return _S.permute(_S.reshape(x, shape=shape), axes=(0, 2, 1, 3) if self.batch_first else (1, 2, 0, 3))
 
     def _mask(self, attn_mask: Any, padding: Any, batch: int, rows: int, columns: int) -> Any:
         """Both masks as one for scores [N, H, L, S]: bool, True for what is seen, or float."""
@@ -151,12 +149,11 @@ class MultiheadAttention(Module):
     ) -> Any:  # fmt: skip
         single = query.ndim == 2
         same_kv, same = key is value, query is key and key is value
+        batch_axis = 0 if self.batch_first else 1
         if single:
-            query, key, value = query[:, None], key[:, None], value[:, None]
+            query, key, value = (_S.expand_dims(x, axis=batch_axis) for x in (query, key, value))
             if key_padding_mask is not None:
                 key_padding_mask = key_padding_mask[None]
-        elif self.batch_first:
-            query, key, value = (_S.permute(x, axes=(1, 0, 2)) for x in (query, key, value))
         key = query if same else key
         value = key if same_kv else value
         for name, x, width in (
@@ -168,7 +165,7 @@ class MultiheadAttention(Module):
                 raise ShapeError(
                     "MultiheadAttention", f"{name}: {x.type} does not end in {width} features", "check it"
                 )
-        rows, batch, columns = query.shape[0], query.shape[1], key.shape[0]
+        rows, batch, columns = query.shape[1 - batch_axis], query.shape[batch_axis], key.shape[1 - batch_axis]
         q, k, v = (self._heads(x) for x in self._projected(query, key, value))
         # PyTorch takes is_causal as a hint about attn_mask; either says the same.
         mask = self._mask(
@@ -182,11 +179,11 @@ class MultiheadAttention(Module):
             weights = mean(weights, axis=1) if average_attn_weights else weights
         else:
             out = _A.scaled_dot_product_attention(q, k, v, mask, is_causal=causal, dropout_p=p)
-        out = _S.reshape(_S.permute(out, axes=(2, 0, 1, 3)), shape=(rows, batch, self.embed_dim))
-        out = self.out_proj(out)
+        out = _S.permute(out, axes=(0, 2, 1, 3) if self.batch_first else (2, 0, 1, 3))
+        out = self.out_proj(_S.reshape(out, shape=query.shape))
         if single:
-            return out[:, 0], weights if weights is None else weights[0]
-        return _S.permute(out, axes=(1, 0, 2)) if self.batch_first else out, weights
+            return _S.squeeze(out, axis=batch_axis), weights if weights is None else weights[0]
+        return out, weights
 
     def extra_repr(self) -> str:
         return f"embed_dim={self.embed_dim}, num_heads={self.num_heads}, dropout={self.dropout}"

@@ -35,6 +35,12 @@ def dense_columns(program: Program, x: Operand) -> Operand:
     return full
 
 
+def by_heads(x: Operand) -> Operand:
+    """[batch, row, head, column] as [batch, head, row, column]."""
+    (b, m, h, d), (sb, sm, sh, sd) = x.shape, x.strides
+    return x._replace(shape=(b, h, m, d), strides=(sb, sh, sm, sd))
+
+
 def rows_of(x: Operand) -> list[Arg]:
     """Slots of an operand [batch, head, row, column]: its address, then bytes between batches, heads and rows."""
     return [x.slot, *(s * x.dtype.itemsize for s in x.strides[:3])]
@@ -343,7 +349,7 @@ def attention(
         *rows_of(q),
         *rows_of(k),
         *rows_of(v),
-        *rows_of(out),
+        *rows_of(by_heads(out)),
         lse.slot,
     ]
     args += areas(

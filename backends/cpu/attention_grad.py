@@ -17,6 +17,7 @@ from ...core.types import DType
 from .attention import (
     areas,
     blocks,
+    by_heads,
     dense_columns,
     group_lines,
     infinity,
@@ -139,7 +140,7 @@ def kernel(args, chunk, nchunks):
                     for i in range(group_row, min_i64(group_row + 16, rows)):
                         at, slope_at = scores + i * {line}, slopes + i * {line}
                         base = load_{c}(lse, matrix * m + first + i)
-                        mean = load_{c}(delta, matrix * m + first + i)
+                        mean = load_{c}(delta, (batch * m + first + i) * heads + head)
                         if base == low:
                             base = zero
 {indent(mask_lines(c, mask).splitlines(), 4)}\
@@ -227,18 +228,18 @@ def attention_grad(
     tile = tile_of(dtype)
     row_blocks, key_block = blocks(tile, m, n)
     row_block = row_blocks * tile.rows
-    q, k, v, g = (dense_columns(program, x) for x in (q, k, v, g))
+    q, k, v, g = (dense_columns(program, x) for x in (q, k, v, by_heads(g)))
     kind, mask_slots = mask_of(program, mask, (batch, heads, m, n))
     lse, delta = _dense(program, lse), _dense(program, delta)
     pieces = max(1, min(-(-n // key_block), PIECES, TASKS // (batch * kv_heads)))
     parts = dq if pieces == 1 else program.scratch_operand(dtype, (pieces, *dq.shape))
-    step = parts._replace(strides=parts.strides[-4:])
+    first = parts._replace(shape=dq.shape, strides=parts.strides[-4:])
     program.wave()
     work = batch * heads * (3 * tile.work(m, n, e) + 2 * tile.work(m, n, ev))
     chunks = program.chunks(batch * kv_heads * pieces, work)
     args: list[Arg] = [batch, heads, heads // kv_heads, m, n, e, ev, row_blocks, key_block]
     args += [int(is_causal), offset, float_bits(scale)]
-    args += [slot for x in (q, k, v, g, step, dk, dv) for slot in rows_of(x)]
+    args += [slot for x in (q, k, v, g, *map(by_heads, (first, dk, dv))) for slot in rows_of(x)]
     args += [lse.slot, delta.slot, dq.size * size, pieces]
     args += areas(
         program, chunks,
@@ -249,11 +250,7 @@ def attention_grad(
     program.launch(_source(dtype, tile, kind), args + mask_slots, chunks)
     if pieces > 1:
         program.wave()
-        whole = dq if dq.is_contiguous else program.scratch_operand(dtype, dq.shape)
-        sum_pieces(program, parts, whole)
-        if whole is not dq:
-            program.wave()
-            copy(program, whole, dq)
+        sum_pieces(program, parts, dq)
 
 
 KERNELS: dict[str, Kernel] = {"attention_grad": attention_grad}

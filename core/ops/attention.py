@@ -20,7 +20,7 @@ from .activation import dropout
 from .creation import arange
 from .linalg import matmul
 from .reduction import logsumexp, sum_
-from .shape import broadcast_to, expand_dims, reshape, sum_to, transpose
+from .shape import broadcast_to, expand_dims, permute, reshape, sum_to, transpose
 
 _INF = math.inf
 
@@ -93,6 +93,11 @@ def _scores(q, k, mask, is_causal, scale, offset):
     return s
 
 
+def _by_heads(x):
+    """[B, M, H, D] as [B, H, M, D], and back."""
+    return permute(x, axes=(0, 2, 1, 3))
+
+
 def _finite(lse):
     """lse, but 0 for rows that see no key: exp(-inf - 0) is 0."""
     return E.where(E.equal(lse, -_INF), 0.0, lse)
@@ -133,7 +138,7 @@ def _onnx_attention(o, q, k, v, mask=None, *, is_causal, scale, offset):
     if mask is not None or is_causal:
         # A row without keys is 0, where Softmax says NaN.
         p = o.Where(o.IsNaN(p), o.const(0.0, q.dtype), p)
-    return o.MatMul(p, v), lse
+    return o.Transpose(o.MatMul(p, v), perm=[0, 2, 1, 3]), lse
 
 
 @primitive(internal=True, onnx=_onnx_attention)
@@ -142,7 +147,8 @@ def attention(q, k, v, mask=None, *, is_causal=False, scale=1.0, offset=0):
 
     q: float[B, H, M, D], k: float[B, G, N, D], v: float[B, G, N, V], H a multiple of G; mask: bool (True: seen)
     or float (added), broadcast to [B, H, M, N]; is_causal: query i sees keys up to i + offset.
-    Returns: float[B, H, M, V], float[B, H, M]. Numerics: a row that sees no key is 0, its logarithm -inf.
+    Returns: float[B, M, H, V], the heads of a row side by side as the next layer wants them, and float[B, H, M].
+    Numerics: a row that sees no key is 0, its logarithm -inf.
     """
     s = _np_scores(q, k, mask, is_causal, scale, offset)
     top = s.max(axis=-1, keepdims=True, initial=-np.inf)
@@ -150,25 +156,28 @@ def attention(q, k, v, mask=None, *, is_causal=False, scale=1.0, offset=0):
     total = p.sum(axis=-1, keepdims=True)
     weights = p / np.where(total == 0, 1, total)
     lse = np.where(np.isfinite(top), top, 0) + np.log(total)
-    return np.matmul(weights, np.repeat(v, q.shape[1] // v.shape[1], axis=1)), lse[..., 0]
+    out = np.matmul(weights, np.repeat(v, q.shape[1] // v.shape[1], axis=1))
+    return out.swapaxes(1, 2), lse[..., 0]
 
 
 @attention.type
 def _(q, k, v, mask=None, *, is_causal, scale, offset):
     _check("attention", q, k, v, mask)
-    return TensorType(q.dtype, (*q.shape[:3], v.shape[3])), TensorType(q.dtype, q.shape[:3])
+    batch, heads, rows = q.shape[:3]
+    return TensorType(q.dtype, (batch, rows, heads, v.shape[3])), TensorType(q.dtype, (batch, heads, rows))
 
 
 @attention.grad_joint
 def _(gs, q, k, v, mask, outs, needs, is_causal, scale, offset):
     (g, g_lse), (out, lse) = gs, outs
-    delta = sum_(g * out, axis=-1) - g_lse
+    delta = sum_(g * out, axis=-1) - permute(g_lse, axes=(0, 2, 1))
     settings = {"is_causal": is_causal, "scale": scale, "offset": offset}
-    dq, dk, dv = attention_grad(q, k, v, mask, g, lse, delta, **settings)
+    dq, dk, dv = map(_by_heads, attention_grad(q, k, v, mask, g, lse, delta, **settings))
     if not needs[3]:
         return dq, dk, dv, None
     p = _probabilities(q, k, mask, lse, **settings)
-    slopes = p * (matmul(g, transpose(_spread(v, q.shape[1]))) - expand_dims(delta, axis=-1))
+    slopes = matmul(_by_heads(g), transpose(_spread(v, q.shape[1]))) - _by_heads(expand_dims(delta, axis=-1))
+    slopes = p * slopes
     return dq, dk, dv, sum_to(slopes, shape=mask.shape)
 
 
@@ -185,7 +194,11 @@ attention.error_sample((1, 2, 2, 4), (1, 2, 2, 3), (1, 2, 2, 3), match="do not f
 def attention_grad(
     q, k, v, mask=None, dy=None, lse=None, delta=None, *, is_causal=False, scale=1.0, offset=0
 ):
-    """The gradients of q, k and v in attention: with p = exp(scores - lse), slopes p (dy v' - delta)."""
+    """The gradients of q, k and v in attention: with p = exp(scores - lse), slopes p (dy v' - delta).
+
+    dy: float[B, M, H, V], delta: float[B, M, H]. Returns: float[B, M, H, D], float[B, N, G, D], float[B, N, G, V].
+    """
+    dy, delta = dy.swapaxes(1, 2), delta.swapaxes(1, 2)
     heads, groups = q.shape[1], k.shape[1]
     s = _np_scores(q, k, mask, is_causal, scale, offset)
     p = np.exp(s - np.where(np.isneginf(lse), 0, lse)[..., None])
@@ -193,20 +206,21 @@ def attention_grad(
     slopes = p * (np.matmul(dy, wide_v.swapaxes(-1, -2)) - delta[..., None]) * q.dtype.type(scale)
     dk, dv = np.matmul(slopes.swapaxes(-1, -2), q), np.matmul(p.swapaxes(-1, -2), dy)
     grouped = (x.reshape(x.shape[0], groups, heads // groups, *x.shape[2:]).sum(axis=2) for x in (dk, dv))
-    return np.matmul(slopes, wide_k), *grouped
+    return tuple(x.swapaxes(1, 2) for x in (np.matmul(slopes, wide_k), *grouped))
 
 
 @attention_grad.type
 def _(q, k, v, mask, dy, lse, delta, *, is_causal, scale, offset):
     _check("attention_grad", q, k, v, mask)
-    return q, k, v
+    return tuple(TensorType(x.dtype, (x.shape[0], x.shape[2], x.shape[1], x.shape[3])) for x in (q, k, v))
 
 
 @attention_grad.grad_joint
 def _(gs, q, k, v, mask, dy, lse, delta, needs, is_causal, scale, offset):
     """Of gradients a, b, c of dq, dk, dv; all scores are held."""
     heads, groups = q.shape[1], k.shape[1]
-    a, b, c = gs[0], _spread(gs[1], heads), _spread(gs[2], heads)
+    a, b, c = _by_heads(gs[0]), *(_spread(_by_heads(g), heads) for g in gs[1:])
+    dy, delta = _by_heads(dy), permute(delta, axes=(0, 2, 1))
     wide_k, wide_v = _spread(k, heads), _spread(v, heads)
     p = _probabilities(q, k, mask, lse, is_causal, scale, offset)
     rest = matmul(dy, transpose(wide_v)) - expand_dims(delta, axis=-1)
@@ -220,18 +234,19 @@ def _(gs, q, k, v, mask, dy, lse, delta, needs, is_causal, scale, offset):
     dg = matmul(p, c) + matmul(from_slopes, wide_v)
     d_mask = sum_to(scores, shape=mask.shape) if needs[3] else None
     d_lse, d_delta = -sum_(scores, axis=-1), -sum_(from_slopes, axis=-1)
-    return dq, _gather(dk, groups), _gather(dv, groups), d_mask, dg, d_lse, d_delta
+    d_delta = permute(d_delta, axes=(0, 2, 1))
+    return dq, _gather(dk, groups), _gather(dv, groups), d_mask, _by_heads(dg), d_lse, d_delta
 
 
-attention_grad.sample((1, 2, 3, 4), (1, 2, 5, 4), (1, 2, 5, 3), None, (1, 2, 3, 3), (1, 2, 3), (1, 2, 3))
+attention_grad.sample((1, 2, 3, 4), (1, 2, 5, 4), (1, 2, 5, 3), None, (1, 3, 2, 3), (1, 2, 3), (1, 3, 2))
 attention_grad.sample(
     (1, 2, 4, 3),
     (1, 1, 4, 3),
     (1, 1, 4, 2),
     (4, 4),
-    (1, 2, 4, 2),
+    (1, 4, 2, 2),
     (1, 2, 4),
-    (1, 2, 4),
+    (1, 4, 2),
     is_causal=True,
     scale=0.5,
 )
@@ -319,7 +334,7 @@ def scaled_dot_product_attention(
     if dropout_p:
         out = _dropped(*rows, mask, is_causal, scale, dropout_p)
     else:
-        out = attention(*rows, mask, is_causal=bool(is_causal), scale=scale, offset=0)[0]
+        out = _by_heads(attention(*rows, mask, is_causal=bool(is_causal), scale=scale, offset=0)[0])
     shape = (*batch, *((heads,) if max(x.ndim for x in (q, k, v)) > 2 else ()), q.shape[-2], v.shape[-1])
     return reshape(out, shape=shape).to(dtype)
 

@@ -12,16 +12,18 @@ from .algebra import simplify
 from .cse import merge_equal
 from .dce import remove_dead
 from .fold import fold
+from .join import join_slices
 
 _STEPS: tuple[tuple[str, Callable[[Graph, Any], None]], ...] = (
     ("dce", remove_dead),
     ("fold", fold),
+    ("join", join_slices),
     ("algebra", simplify),
     ("cse", merge_equal),
     ("dce", remove_dead),
 )
 #: every pass by name; "fuse" is run by the compiler after these
-PASSES = ("fold", "algebra", "cse", "dce", "fuse")
+PASSES = ("fold", "join", "algebra", "cse", "dce", "fuse")
 
 
 def checks() -> bool:
