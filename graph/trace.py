@@ -422,6 +422,7 @@ def _at(place: Place | None, refuse: Any) -> Any:
         except DuogradError as e:
             raise type(e)(e.op, e.message, e.fix, line_of(place)) from None
 
+    run.prints = getattr(refuse, "prints", False)  # type: ignore[attr-defined]
     return run
 
 

@@ -150,15 +150,22 @@ class Segment:
         self.children: dict[bytes, Segment] = {}
         self.ending: Ending | None = None
 
-    def run(self, tensors: list[Any], carried: dict[Any, Any]) -> list[Any]:
-        """The outputs of a call. Raises what a check raises, before any effect."""
+    def run(self, tensors: list[Any], carried: dict[Any, Any], late: Any = None) -> list[Any]:
+        """The outputs of a call. Raises what a check raises, before any effect.
+
+        late: a list that takes (function, array) of what is to be printed, instead of printing now.
+        """
         if self.first is not None:
             self.first.run(tensors, carried)
         for owner in self.released:  # replaced by this call and not read: their memory serves it
             owner._grad = None
         outputs = self.runner(tensors, carried)
         for place, refuse in self.checks:
-            refuse(outputs[place]._array())
+            array = outputs[place]._array()
+            if late is not None and getattr(refuse, "prints", False):
+                late.append((refuse, array.copy()))
+            else:
+                refuse(array)
         return outputs
 
 
@@ -297,6 +304,7 @@ class Path:
         self.outcomes, self.carried = outcomes, carried
         self.known = len(outcomes)
         self.args = {id(t): k for k, t in enumerate(tensors)}
+        self.late: list[tuple[Any, Any]] = []  # what earlier segments print, once the trace has ended
         self.given: Any = None  # args and kwargs of the call
         self.watch: Any = None
         #: graphs are only traced: `finish_later` compiles and links them, and nothing runs
@@ -360,6 +368,9 @@ class Path:
                 self.effects = recorder.effects
                 for effect in reversed(recorder.effects):
                     effect.undo()
+                late, self.late = self.late, []
+                for show, array in late:
+                    show(array)
             if self.unread is None:
                 segment = self._last(trace, result, recorder.effects)
         trace.done = True
@@ -414,7 +425,7 @@ class Path:
             self.unread = segment
             raise Unread
         self._link(segment)
-        outputs = segment.run(self.tensors, self.carried)
+        outputs = segment.run(self.tensors, self.carried, self.late)
         for k, key in segment.carries:
             self.carried[key] = outputs[k]
         outcome = outputs[segment.read]._array()
