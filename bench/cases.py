@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from . import sequence_cases, vision_cases
+from . import onnx_zoo, sequence_cases, vision_cases
 from .case import Arrays, Case, generator, layers
 
 
@@ -57,6 +57,7 @@ CASES: dict[str, Case] = {
         Case("layer_norm", ("op",), _normal(4096, 1024), _none, "", {}, {"op": 32.0 * _M}, "layer norm, 4096x1024"),
         *vision_cases.CASES,
         *sequence_cases.CASES,
+        *onnx_zoo.CASES,
     )
 }  # fmt: skip
 

@@ -9,7 +9,7 @@ from typing import Any
 import duograd as dg
 import numpy as np
 
-from . import vision_models
+from . import onnx_zoo, vision_models
 from .case import Case
 from .op_cases import compile_op, split_name
 from .sequence_cases import models
@@ -92,11 +92,14 @@ def build(case: Case, phase: str, mode: str) -> Any:
         inputs = op_inputs(case)
         return lambda: fn(*inputs), mean_size
     data = {k: dg.tensor(v) for k, v in case.data().items()}
-    model = MODELS[case.name]()
-    for p, w in zip(model.parameters(), case.weights().values(), strict=True):
-        with dg.no_grad():
-            p.copy_(dg.tensor(w))
-    x, y = data["x"], data["y"]
+    if case.name in onnx_zoo.FILES:
+        model = dg.onnx.load(onnx_zoo.model(case.name))
+    else:
+        model = MODELS[case.name]()
+        for p, w in zip(model.parameters(), case.weights().values(), strict=True):
+            with dg.no_grad():
+                p.copy_(dg.tensor(w))
+    x, y = data["x"], data.get("y")
     if phase == "infer":
         model.eval()
 
@@ -106,6 +109,7 @@ def build(case: Case, phase: str, mode: str) -> Any:
                 return model(x)
 
         return lambda: predict(x), lambda out: float(np.abs(out.numpy()).mean())
+    assert y is not None
     loss_fn = F.mse_loss if y.dtype is dg.float32 else F.cross_entropy
     make = dg.optim.SGD if case.optimizer == "sgd" else dg.optim.Adam
     optimizer = make(model.parameters(), lr=1e-3)

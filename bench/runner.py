@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import ArgumentError, KernelError, MissingExtraError
+from . import onnx_zoo
 from .cases import CASES, find, names
 from .op_cases import split_name
 from .worker import environment
@@ -146,7 +147,12 @@ def run(
     """
     wanted = _wanted(cases, ops)
     chosen = {
-        (name, phase): choose(vs, phase, modes, name not in CASES)
+        (name, phase): choose(
+            [v for v in vs if v == "onnxruntime" or name not in onnx_zoo.FILES],
+            phase,
+            modes,
+            name not in CASES,
+        )
         for name in wanted
         for phase in find(name).phases
         if phase in phases
