@@ -120,6 +120,7 @@ _LAZY = {
     "linalg": ".core.linalg",
     "function": ".graph:function",
     "mode": ".graph:mode",
+    "TensorSpec": ".graph.spec:TensorSpec",
     "compare": ".interop.measure:compare",
     "bench": ".interop.measure:bench",
     "save": ".interop.checkpoint:save",

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import dispatch
 from ..core.errors import ArgumentError, ArgumentTypeError, FlagError, RetraceError, user_line
-from . import entry
-from .arguments import flatten
+from . import entry, spec
+from .arguments import flatten, kind_of
 from .background import Background
 from .entry import MISS
+from .store import store, touch
 from .trace import Trace
 from .variant import Path, Segment, Variant, start_path
 
@@ -100,6 +101,8 @@ class Function:
         self._variants: dict[Any, list[Variant]] = {}
         self._count = 0
         self._limit = limit
+        self._apart = self._dropped = 0
+        self._kinds: set[Any] = set()
         self._turn = _Turn()
         self._background = Background() if compile == "background" else None
         self._checks = _checks()
@@ -131,7 +134,7 @@ class Function:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._entries and not kwargs and not dispatch._elsewhere and not _override:
-            for enter in self._entries:
+            for enter, _ in self._entries:
                 result = enter(args)
                 if result is not MISS:
                     return result
@@ -173,6 +176,7 @@ class Function:
             for variant in bucket:
                 if variant.fits(tensors):
                     variant.calls += 1
+                    touch(variant)
                     if variant.calls == entry.CALLS and rest is None and not kwargs:
                         self._enter_quickly(variant, tensors)
                     return variant.run(tensors, (args, kwargs))
@@ -182,7 +186,7 @@ class Function:
         """Give a variant that is called often a way of its own."""
         made = entry.make_entry(variant, tensors, dispatch.state.grad)
         if made is not None and not self._checks and self._mode == "graph" and _environment != "eager":
-            self._entries = (made, *self._entries[: entry.ASKED - 1])
+            self._entries = ((made, variant), *self._entries[: entry.ASKED - 1])
 
     def _fitting(self, key: Any, tensors: list[Any]) -> Variant | None:
         fits = (v for v in self._variants.get(key, ()) if v.fits(tensors))
@@ -224,19 +228,55 @@ class Function:
     def _publish(self, key: Any, path: Path) -> None:
         self._variants.setdefault(key, []).append(path.variant)
         self._count += 1
+        self._apart += path.variant.apart
+        self._kinds.add(kind_of(key))
+        for _, variant in self._entries:  # calls through an entry are not counted: they are the frequent ones
+            touch(variant)
+        store.add(self, key, path.variant)
+
+    def _drop(self, key: Any, variant: Variant) -> None:
+        """Give a variant up for its memory; a call that needs it traces it again."""
+        bucket = self._variants.get(key, [])
+        if variant in bucket:
+            bucket.remove(variant)
+            self._dropped += 1
+        self._entries = tuple(row for row in self._entries if row[1] is not variant)
+        if not bucket:
+            self._variants.pop(key, None)
 
     def _start(self, key: Any, args: Any, kwargs: Any) -> Path:
         """The first path of a new variant. Raises: RetraceError past the limit."""
         why = self._why(key)
-        if self._count >= self._limit:
+        # Shapes alone are no reason to stop: their variants are bounded by memory.
+        apart = bool(self._variants.get(key)) or kind_of(key) not in self._kinds
+        if apart and self._apart >= self._limit:
             raise RetraceError(
                 self.name,
-                f"was traced {self._count} times, its limit; the last reason: {why}",
+                f"was traced {self._count} times, {self._apart} of them, its limit, for other reasons than shapes; "
+                f"the last: {why}",
                 "pass what changes as a tensor, or raise limit= in @dg.function; fn.explain() lists all variants",
             )
+        spec.record(self._fn, args, kwargs)
         path = start_path(self, args, kwargs)
+        path.variant.apart = apart
         path.variant.reason, path.variant.line = why, user_line(2)
         return path
+
+    def warmup(self, *args: Any, **kwargs: Any) -> bool:
+        """Trace and compile for arguments like these, without running the function or taking its effects.
+
+        args, kwargs: as in a call; `dg.TensorSpec(shape, dtype)` may stand for a tensor. Kernels know no sizes, so one
+        batch size warms the kernels of all. Values that the function reads on its way are those of zeros where
+        specs are given. Returns: whether something was traced (False: a variant was there).
+        Raises: what the call would raise while tracing. Example: `step.warmup(dg.TensorSpec((64, 10)), y)`.
+        """
+        args, kwargs = spec.fill(args), spec.fill(kwargs)
+        key, tensors, _ = flatten(args, kwargs)
+        with self._turn:
+            if self._fitting(key, tensors) is not None:
+                return False
+            self._trace(key, args, kwargs)
+        return True
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for what `compile="background"` compiles, at most `timeout` seconds. Returns whether all is ready."""
@@ -253,7 +293,11 @@ class Function:
             )
         from .arguments import difference
 
-        return min((difference(old, key) for old in reversed(list(self._variants))), key=len)
+        recent = list(self._variants)[-32:]
+        return min(
+            (difference(old, key) for old in reversed(recent)), key=len,
+            default="what fitted was dropped for its memory",
+        )  # fmt: skip
 
     # -- looking inside -----------------------------------------------------------------------
 
@@ -293,6 +337,10 @@ class Function:
         from .explain import explain_variant
 
         lines = [f"{self.name}: mode {self._mode}, {self._count} variants"]
+        if self._dropped:
+            lines.append(
+                f"  {self._dropped} were dropped for their memory (DUOGRAD_VARIANT_MEMORY sets the limit)"
+            )
         for k, v in enumerate(self.variants, 1):
             lines += [
                 f"  variant {k}: {v.reason}" + (f"  ({v.line})" if v.line else ""),
@@ -337,9 +385,10 @@ def function(
     works too. It may read and change what it likes (modules, optimisers, `.grad`), as in eager mode.
     mode: "graph" or "eager", switched later by `fn.mode = ...`, `fn.eager(...)`, `fn.graph(...)`,
     `with dg.mode(...)` or DUOGRAD_MODE. precision: "match" gives the bits of eager mode. name: for messages.
-    limit: how many variants may be traced before it is an error. compile: "call" compiles at the call that needs
-    it; "background" runs eager mode until the plan is ready (`fn.wait()` waits for it), and raises errors of the
-    compiler at a later call.
+    limit: how many variants may be traced before it is an error; those that differ in shapes alone do not count:
+    the memory of all variants is bounded (DUOGRAD_VARIANT_MEMORY), and those used least recently go first.
+    compile: "call" compiles at the call that needs it; "background" runs eager mode until the plan is ready
+    (`fn.wait()` waits for it), and raises errors of the compiler at a later call.
     Returns: a callable with the same signature. Raises: TraceError for what a graph cannot hold, RetraceError
     past the limit.
     Example: `@dg.function` above `def step(x, y): ...`.

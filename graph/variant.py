@@ -183,7 +183,9 @@ class Variant:
         self.reason = self.line = ""
         self.seconds = 0.0
         self.paths = 0
-        self.calls = 0
+        self.calls = self.used = 0
+        #: it was traced for another reason than shapes
+        self.apart = True
         #: tensors that the function finds, and replaces by new ones: further arguments, found at each call
         self.state: list[State] = []
         #: what traces a path whose outcome was not seen before, and gives the call's result

@@ -69,16 +69,18 @@ def _ops(options: argparse.Namespace) -> int:
 
 
 def _warmup(options: argparse.Namespace) -> int:
-    from .doctor import warmup
+    from .warmup import warmup
 
-    print(warmup())
-    return 0
+    return 1 if warmup(options.calls, options.file, options.no_grad) else 0
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from .doctor import doctor
+    from .doctor import clear_cache, doctor
 
-    doctor()
+    if options.clear_cache:
+        print(clear_cache())
+    else:
+        doctor()
     return 0
 
 
@@ -127,9 +129,23 @@ def parser() -> argparse.ArgumentParser:
     ops.add_argument("--markdown", metavar="FILE", help="write the table to this file")
     ops.set_defaults(run=_ops)
 
-    warm = commands.add_parser("warmup", help="compile the kernels of the standard cases into the cache")
+    warm = commands.add_parser(
+        "warmup", help="compile what calls need into the cache, before they come",
+        description="Trace calls without running them, and compile their kernels into the cache: in an image's build, "
+        "at a server's start. One batch size serves all. Without calls, the standard cases are compiled. "
+        "DUOGRAD_RECORD_CALLS=FILE makes a program write the calls that it traces, for --file.",
+    )  # fmt: skip
+    warm.add_argument(
+        "calls", nargs="*", metavar="CALL",
+        help='such as "app.model:predict(float32[8, 3, 224, 224], train=False)" or "model.onnx(float32[8, 10])"',
+    )  # fmt: skip
+    warm.add_argument("--file", default="", help="a file with one call a line; # begins a remark")
+    warm.add_argument(
+        "--no-grad", action="store_true", help="as inside dg.no_grad(): no gradients will be taken"
+    )
     warm.set_defaults(run=_warmup)
     doctor = commands.add_parser("doctor", help="versions, CPU, threads, kernel cache, what is missing")
+    doctor.add_argument("--clear-cache", action="store_true", help="delete all compiled kernels")
     doctor.set_defaults(run=_doctor)
     return top
 

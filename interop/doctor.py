@@ -53,7 +53,12 @@ def doctor() -> None:
         ["python", f"{platform.python_version()} on {platform.platform(terse=True)}"],
         ["cpu", f"{name} ({flags})" if flags else name],
         ["threads", f"{facts['threads']} of {os.cpu_count()} (own pool; DUOGRAD_NUM_THREADS changes it)"],
-        ["kernel cache", f"{facts['cache']}: {facts['cache_files']} files, {size(facts['cache_bytes'])}"],
+        ["kernel cache", facts["cache"]],
+        [
+            "",
+            f"{facts['cache_files']} kernels, {size(facts['cache_bytes'])} of {size(facts['cache_limit'])} "
+            "(DUOGRAD_CACHE_SIZE changes it, doctor --clear-cache empties it)",
+        ],
         ["cuda", _gpu()],
         *([p, _version(p)] for p in _BASE),
     ]
@@ -67,16 +72,10 @@ def doctor() -> None:
     console().print(made)
 
 
-def warmup() -> str:
-    """Compile the kernels of the standard cases into the cache. Returns a sentence with the count."""
-    from ..bench.cases import CASES
-    from ..bench.run_duograd import build
+def clear_cache() -> str:
+    """Delete all compiled kernels from the disk. Returns a sentence with the count."""
     from ..core.backend import get_backend
 
-    for case in CASES.values():
-        for phase in case.phases:
-            for mode in ("graph", "eager"):
-                run, _ = build(case, phase, mode)
-                run()
-    stats = get_backend("cpu").kernel_stats()
-    return f"{stats['compiled']:.0f} kernels compiled, {stats['loaded']:.0f} found in the cache"
+    backend = get_backend("cpu")
+    where = backend.describe()["cache"]
+    return f"{backend.clear_cache()} kernels deleted from {where}"  # type: ignore[attr-defined]

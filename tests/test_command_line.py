@@ -37,6 +37,18 @@ def test_doctor_names_the_extra_that_is_missing(capsys, monkeypatch):
     assert "pip install duograd[cuda]" in capsys.readouterr().out
 
 
+def test_doctor_empties_the_kernel_cache(capsys, monkeypatch, tmp_path):
+    from duograd.backends.cpu import object_cache
+
+    monkeypatch.setenv("DUOGRAD_CACHE_DIR", str(tmp_path))
+    object_cache.write("kernel", b"code")
+    assert main(["doctor"]) == 0
+    assert "1 kernels" in capsys.readouterr().out
+    assert main(["doctor", "--clear-cache"]) == 0
+    assert "1 kernels deleted" in capsys.readouterr().out
+    assert object_cache.usage() == (0, 0)
+
+
 def test_a_user_error_is_a_message_not_a_traceback(capsys):
     assert main(["bench", "--cases", "nosuch"]) == 1
     text = capsys.readouterr().err

@@ -311,6 +311,24 @@ def test_batch_with_a_bad_kernel_keeps_the_good_ones(one_worker):
     assert native.stats()["compiled"] == before
 
 
+def test_the_cache_on_disk_has_a_limit(monkeypatch, tmp_path):
+    monkeypatch.setenv("DUOGRAD_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("DUOGRAD_CACHE_SIZE", "1K")
+    for k in range(4):
+        object_cache.write(f"kernel{k}", bytes(300))
+        os.utime(object_cache.path(f"kernel{k}"), (1000 + k, 1000 + k))
+    assert object_cache.read("kernel0") == bytes(300)  # used just now
+    (tmp_path / "dead.1.2.tmp").write_bytes(b"")
+    os.utime(tmp_path / "dead.1.2.tmp", (1, 1))
+    assert object_cache.trim() == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["kernel0.kernel", "kernel3.kernel", "lock"]
+    assert object_cache.usage()[0] == 2
+    assert object_cache.trim() == 0
+    monkeypatch.setenv("DUOGRAD_CACHE_SIZE", "much")
+    with pytest.raises(FlagError, match="is not a size"):
+        object_cache.limit()
+
+
 COMPILE_SIX = """
 import sys, time
 from duograd.backends.cpu import native

@@ -15,7 +15,7 @@ import numpy as np
 from ...core.backend import Kernel, Nested, Operand, Program, Scalar, Slot, Table
 from ...core.loops import LoopKernel
 from ...core.types import Shape
-from . import compile_workers, control, emit, native, pool
+from . import compile_workers, control, emit, native, object_cache, pool
 from .epilogue import takes_epilogue
 from .memory import Allocator, CpuStorage
 
@@ -81,10 +81,16 @@ class CpuBackend:
 
     def describe(self) -> dict[str, Any]:
         """Facts for `duograd doctor`: threads, and the kernel cache's folder, number of files and bytes."""
-        folder = native.cache_directory()
-        sizes = [p.stat().st_size for p in folder.rglob("*") if p.is_file()] if folder.exists() else []
-        facts = {"cache": str(folder), "cache_files": len(sizes), "cache_bytes": sum(sizes)}
+        count, nbytes = object_cache.usage()
+        facts = {
+            "cache": str(native.cache_directory()), "cache_files": count, "cache_bytes": nbytes,
+            "cache_limit": object_cache.limit(),
+        }  # fmt: skip
         return {"threads": self.num_threads()} | facts
+
+    def clear_cache(self) -> int:
+        """Delete all object code from the disk; returns how many kernels that were."""
+        return native.clear_cache()
 
     def kernel_stats(self) -> dict[str, float]:
         """Kernels compiled, loaded from the cache and found in memory by this process; seconds of compiling."""

@@ -172,6 +172,7 @@ def _build(missing: dict[str, tuple[str, Entries]]) -> None:
                 failures.append((job.source, "the object code cannot be loaded: a symbol is missing"))
         else:
             failures.append((job.source, str(result)))
+    object_cache.trim_sometimes()
     with _lock:
         _counters["compiled"] += len(jobs)
         _counters["compile_seconds"] += time.perf_counter() - start

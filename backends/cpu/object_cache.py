@@ -14,12 +14,17 @@ import os
 import re
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ...core.flags import size_from_environment
+
 _MAGIC = b"duograd kernel 1\n"
 _SUFFIX = ".kernel"
+# Uses closer together than this are not told apart; unfinished files older than that are nobody's.
+_USE_SECONDS, _FORGOTTEN_SECONDS = 600.0, 3600.0
 _HERE = Path(__file__).parent
 # A kernel source sees the names of `lang`; `compile` decides what they become.
 _LANGUAGE_ROOTS = ("compile", "lang")
@@ -34,6 +39,9 @@ _environment_text = ""
 _modules: dict[str, tuple[str, tuple[str, ...]]] = {}
 _languages: dict[tuple[str, ...], str] = {}
 _warned_unwritable = False
+#: bytes that this process has kept since it looked at the limit; -1: it never did
+_written = -1
+_SHARES = 64
 
 
 def directory() -> Path:
@@ -80,6 +88,9 @@ def read(name: str) -> bytes | None:
         data = file.read_bytes()
     except OSError:
         return None
+    with contextlib.suppress(OSError):
+        if time.time() - file.stat().st_mtime > _USE_SECONDS:
+            os.utime(file)  # the time of its last use, for `trim`
     start = len(_MAGIC) + 32
     code = data[start:]
     if data[:start] == _MAGIC + hashlib.sha256(code).digest():
@@ -96,7 +107,7 @@ def remove(name: str) -> None:
 
 def write(name: str, code: bytes) -> None:
     """Keep object code under `name`; a folder that cannot be written is a warning, once."""
-    global _warned_unwritable
+    global _warned_unwritable, _written
     file = path(name)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -104,6 +115,7 @@ def write(name: str, code: bytes) -> None:
         try:
             temporary.write_bytes(_MAGIC + hashlib.sha256(code).digest() + code)
             os.replace(temporary, file)
+            _written += len(code) if _written >= 0 else 0
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
@@ -199,6 +211,70 @@ def clear() -> int:
         file.unlink(missing_ok=True)
         count += 1
     return count
+
+
+def limit() -> int:
+    """How many bytes of object code are kept: `DUOGRAD_CACHE_SIZE`, or 1 GiB."""
+    return size_from_environment("DUOGRAD_CACHE_SIZE", 1 << 30)
+
+
+def usage() -> tuple[int, int]:
+    """How many object files there are, and their bytes."""
+    sizes = [size for _, size, _ in _files()]
+    return len(sizes), sum(sizes)
+
+
+def _files() -> list[tuple[float, int, Path]]:
+    """Last use, size and path of each object file."""
+    found = []
+    try:
+        with os.scandir(directory()) as entries:
+            for entry in entries:
+                if entry.name.endswith(_SUFFIX):
+                    with contextlib.suppress(OSError):  # another process deleted it
+                        facts = entry.stat()
+                        found.append((facts.st_mtime, facts.st_size, Path(entry.path)))
+    except OSError:
+        return []
+    return found
+
+
+def trim_sometimes() -> None:
+    """`trim` after the first kernel that this process keeps, and when it has kept another share of the limit."""
+    if _written < 0 or _written > limit() / _SHARES:
+        trim()
+
+
+def trim() -> int:
+    """Delete what was not used for longest when the files take more than the limit; returns how many.
+
+    A process that wants one of them at this moment compiles it again. One process trims at a time.
+    """
+    global _written
+    with claim(["trim"]) as turn:
+        if not list(turn):
+            return 0
+        _written = 0
+        files = _files()
+        total, count = sum(size for _, size, _ in files), 0
+        if total <= limit():
+            return 0
+        for _, size, file in sorted(files):
+            if total <= 0.9 * limit():
+                break
+            with contextlib.suppress(OSError):
+                file.unlink(missing_ok=True)
+                total, count = total - size, count + 1
+        _delete_left_over()
+        return count
+
+
+def _delete_left_over() -> None:
+    """Files that processes were writing when they died."""
+    for file in directory().glob("*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - file.stat().st_mtime > _FORGOTTEN_SECONDS:
+                file.unlink(missing_ok=True)
 
 
 def _environment() -> str:
