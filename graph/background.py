@@ -106,9 +106,12 @@ class Background:
     def unseen(self, variant: Variant, path: Path) -> Any:
         """A path that begins with an outcome not seen before: eager now, compiled for later."""
         place = id(path.after), path.outcomes[-1].tobytes()
-        if self._find(place, path.tensors) is None:
+        if self._find(place, path.called) is None:
             self._start(place, path, lambda segment: None)
-        return variant.eager(path.tensors)
+        if path.given is None:
+            return variant.eager(path.called)
+        args, kwargs = path.given
+        return variant.call(*args, **kwargs)
 
     def wait(self, timeout: float | None) -> bool:
         """Wait until nothing is being compiled. Returns whether that is so."""

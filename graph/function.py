@@ -223,7 +223,7 @@ class Function:
         with self._turn:
             known = path.after.children.get(path.outcomes[-1].tobytes())
             segment = path.ready() if known is None else None
-        return variant.run(path.tensors, path.given) if segment is None else path.run(segment)
+        return variant.run(path.called, path.given) if segment is None else path.run(segment)
 
     def _publish(self, key: Any, path: Path) -> None:
         self._variants.setdefault(key, []).append(path.variant)

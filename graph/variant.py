@@ -200,7 +200,7 @@ class Variant:
 
     def run(self, tensors: list[Any], given: Any = None) -> Any:
         """Run on the call's tensors. An outcome not seen before is traced. given: the call's args and kwargs."""
-        tensors = self._with_state(tensors)
+        called, tensors = tensors, self._with_state(tensors)
         segment, outcomes = self.root, []
         carried: dict[Any, Any] = {}
         while True:
@@ -214,7 +214,7 @@ class Variant:
             child = segment.children.get(value.tobytes())
             if child is None:
                 path = Path(self, tensors, segment, outcomes, carried)
-                path.given = given
+                path.given, path.called = given, called
                 return self.unseen(self, path)
             segment = child
 
@@ -312,6 +312,8 @@ class Path:
         #: graphs are only traced: `finish_later` compiles and links them, and nothing runs
         self.defers = False
         self.unread: Any = None
+        #: the tensors of the call, without state
+        self.called = tensors
 
     def _make(self, graph: Graph, sources: list[Source]) -> Any:
         return (graph, sources) if self.defers else _runner(graph, sources)
