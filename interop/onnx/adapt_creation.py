@@ -151,6 +151,8 @@ def scan(
 ):  # fmt: skip
     """A subgraph over slices of the inputs, with a state."""
     n_state = len(xs) - num_scan_inputs
+    if not 0 <= n_state < len(xs):
+        raise ValueError(f"num_scan_inputs={num_scan_inputs} does not fit {len(xs)} inputs")
     carried, given = list(xs[:n_state]), xs[n_state:]
     axes = scan_input_axes or [0] * len(given)
     back = scan_input_directions or [0] * len(given)
@@ -164,6 +166,8 @@ def scan(
             index[a] = length - 1 - k if b else k
             parts.append(x[tuple(index)])
         found = node.run(body, [*carried, *parts])
+        if [np.shape(v) for v in found[:n_state]] != [np.shape(v) for v in carried]:
+            raise ValueError("a state changes its shape, which Scan does not allow")
         carried = list(found[:n_state])
         for row, value in zip(scanned, found[n_state:]):
             row.append(value)

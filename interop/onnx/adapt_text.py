@@ -116,8 +116,8 @@ def tfidf_vectorizer(
     rows = (texts(x) if pool_strings is not None else x).reshape(-1, x.shape[-1] if x.ndim else 1).tolist()
     out = np.zeros((len(rows), max(ngram_indexes, default=-1) + 1), np.float32)
     for y, row in zip(out, rows):
-        for n in range(min_gram_length, max_gram_length + 1):
-            for step in range(1, (max_skip_count if n > 1 else 0) + 2):
+        for n in range(max(1, min_gram_length), min(max_gram_length, len(ngram_counts)) + 1):
+            for step in range(1, min(max_skip_count if n > 1 else 0, len(row)) + 2):
                 for k in range(len(row) - (n - 1) * step):
                     found = grams.get(tuple(row[k : k + (n - 1) * step + 1 : step]))
                     if found is not None:

@@ -169,12 +169,16 @@ def _inferred(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
 
 
 def _is_sound(model: onnx.ModelProto) -> bool:
-    """Whether every node has its inputs: onnx's type inference ends the process for some that lack one."""
+    """Whether onnx's type inference can be trusted with it: that ends the process for some nodes that lack inputs
+    or attributes (all of ai.onnx.ml, where nothing needs it).
+    """
     versions = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in model.opset_import}
     todo = [model.graph.node, *[f.node for f in model.functions]]
     while todo:
         for node in todo.pop():
             domain = "" if node.domain == "ai.onnx" else node.domain
+            if domain == "ai.onnx.ml":
+                return False
             version = versions.get(domain, 1)
             todo += [a.g.node for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
             if onnx.defs.has(node.op_type, domain=domain, max_inclusive_version=version):
