@@ -1,11 +1,13 @@
 """Connectionist temporal classification: the likelihood of a label sequence over all alignments."""
 
+# ruff: noqa: F811
+
 from __future__ import annotations
 
 import numpy as np
 
 from .. import types as T
-from ..errors import ArgumentError, DtypeError, ShapeError
+from ..errors import ArgumentError, AutogradError, DtypeError, ShapeError
 from ..op import Ints, primitive, public
 from ..types import TensorType
 from ..value import Tensor
@@ -89,7 +91,7 @@ def logp(g, logp, target, lengths, target_lengths, out, blank, zero_infinity):
     return expand_dims(expand_dims(g, axis=0), axis=-1) * slope
 
 
-@primitive(internal=True, no_onnx=_NO_ONNX, no_gradient="the second derivative of CTC is not written")
+@primitive(internal=True, no_onnx=_NO_ONNX)
 def ctc_nll_logp_grad(logp, target, lengths, target_lengths, nll, *, blank=0, zero_infinity=False):
     """Minus the probability of each class at each time, given the labels: float[T, N, C].
 
@@ -114,6 +116,13 @@ def ctc_nll_logp_grad(logp, target, lengths, target_lengths, nll, *, blank=0, ze
 def _(logp, target, lengths, target_lengths, nll, *, blank=0, zero_infinity=False):
     _check(logp, target, lengths, target_lengths)
     return TensorType(logp.dtype, logp.shape)
+
+
+@ctc_nll_logp_grad.grad
+def logp(g):
+    raise AutogradError(
+        "ctc_loss", "its second derivative is not written", "take first derivatives, or detach the gradient"
+    )
 
 
 _LENGTHS = (Ints((2,), 4, 6), Ints((2,), 1, 3))

@@ -78,7 +78,8 @@ def _batched(x: Operand, batch: tuple[int, ...]) -> Operand:
 
 
 def _rows(x):
-    return reshape(x, shape=(-1, x.shape[-1]))
+    # no -1: an axis may be empty
+    return reshape(x, shape=(math.prod(x.shape[:-1]), x.shape[-1]))
 
 
 @matmul.grad
@@ -96,7 +97,7 @@ def y(g, x, y_type):
     if y_type.ndim == 1:
         if x.ndim == 1:
             return g * x
-        return matmul(transpose(_rows(x)), reshape(g, shape=(-1,)))
+        return matmul(transpose(_rows(x)), reshape(g, shape=(math.prod(g.shape),)))
     if x.ndim == 1:
         grad = expand_dims(x, axis=-1) * expand_dims(g, axis=-2)
         return sum_to(grad, shape=y_type.shape)

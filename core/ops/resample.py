@@ -391,7 +391,8 @@ def adaptive_avg_pool(x, *, size):
             first, last = _starts(n, m)
             taps = first[:, None] + np.arange((last - first).max())
             weights = np.where(taps < last[:, None], 1.0 / (last - first)[:, None], 0.0)
-            places = constant(np.minimum(taps, n - 1), x)
+            # A tap of no weight reads an element of its window: another one's NaN must not count.
+            places = constant(np.minimum(taps, last[:, None] - 1), x)
             x = resample(x, places, constant(weights.astype(x.dtype.np), x), axis=axis)
     return x
 
