@@ -268,6 +268,32 @@ WINDOWS = [
         q, k, v, mask, is_causal=is_causal), attended, corners=False, scale=50),
 ]  # fmt: skip
 
+
+def deformed(d: Any) -> Any:
+    masked = d.pick([False, True])
+    p, q = 5 - 2, d.pick([4, 18]) - 1
+    arrays = [d.array((2, 3, 5, q + 1)), d.array((4, 3, 3, 2)), d.array((2, 12, p, q), -1.5, 1.5)]
+    return arrays + ([d.array((2, 6, p, q))] if masked else []), {}
+
+
+def _deform_conv(x: Any, w: Any, offset: Any, mask: Any = None) -> Any:
+    """Every window element read by torch's bilinear grid sampling at its moved place."""
+    height, width = x.shape[2:]
+    p, q = offset.shape[2:]
+    out = 0
+    for tap, (r, s) in enumerate(np.ndindex(3, 2)):
+        y = torch.arange(p).reshape(1, p, 1) + r + offset[:, 2 * tap]
+        z = torch.arange(q).reshape(1, 1, q) + s + offset[:, 2 * tap + 1]
+        grid = torch.stack([(2 * z + 1) / width - 1, (2 * y + 1) / height - 1], -1)
+        read = F.grid_sample(x, grid, align_corners=False)
+        if mask is not None:
+            read = read * mask[:, tap : tap + 1]
+        out = out + torch.einsum("ncpq,kc->nkpq", read, w[:, :, r, s])
+    return out
+
+
+WINDOWS.append(row("deform_conv", _deform_conv, deformed, corners=False, scale=60))
+
 # ---------------------------------------------------------------- whole sequences
 
 

@@ -48,7 +48,7 @@ def _corrected(name: str) -> Any:
 
 
 def with_correction(d: Any) -> Any:
-    arrays, settings = reduced(side=2)(d)
+    arrays, settings = reduced(side=2, least=1)(d)
     return arrays, {**settings, "correction": d.pick([0, 1])}
 
 
