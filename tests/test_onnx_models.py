@@ -335,3 +335,13 @@ def test_sizes_are_followed_exactly(name, fn, close):
         close(loaded(x).numpy(), want, scale=10)
     again = ReferenceEvaluator(dg.onnx.export(loaded, floats(2, 4, 3), dynamic=axes))
     close(again.run(None, {"x": x.numpy()})[0], want, scale=10)
+
+
+def test_nodes_are_named_by_their_modules_and_say_their_line():
+    _, proto, *_ = exported("cnn")
+    names = {n.op_type: n.name for n in proto.graph.node if n.op_type in ("Conv", "Gemm", "MaxPool")}
+    assert names == {"Conv": "3/conv_1/Conv", "Gemm": "7/linear_0/Gemm", "MaxPool": "2/max_pool_0/MaxPool"}
+    _, proto, *_ = exported("block")
+    lines = {p.value for n in proto.graph.node for p in n.metadata_props if p.key == "duograd.line"}
+    assert any("test_onnx_models.py:" in line for line in lines)
+    assert any(n.name.startswith("norms.1/layer_norm") for n in proto.graph.node)

@@ -158,7 +158,7 @@ def write_record(o: RuleBuilder, record: Record, handles: dict[Value, Handle], c
     types = [x.type for x in (*record.inputs, *record.outputs) if isinstance(x, Value)]
     if not op.is_view and any(t.dtype.is_complex for t in types):
         raise _cannot(op, op.no_onnx or _NO_COMPLEX, record.line, "export real and imaginary part")
-    o.begin(op.name, record.line, inputs, out_types[0].dtype)
+    o.begin(op.name, record.line, inputs, out_types[0].dtype, record.scope)
     before = len(o.steps)
     try:
         found = _write(o, op, inputs, record, handles, captured)

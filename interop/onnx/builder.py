@@ -80,7 +80,10 @@ class Step:
         inputs = ["" if h is None else h.name for h in self.inputs]
         attrs = {k: self.attrs[k] for k in sorted(self.attrs)}
         attrs = {k: v.proto() if hasattr(v, "reads") else v for k, v in attrs.items()}
-        return helper.make_node(self.op_type, inputs, [h.name for h in self.outputs], self.name, **attrs)
+        node = helper.make_node(self.op_type, inputs, [h.name for h in self.outputs], self.name, **attrs)
+        if self.line:
+            node.metadata_props.add(key="duograd.line", value=self.line)
+        return node
 
 
 class Builder:
@@ -110,11 +113,13 @@ class Builder:
         self._taken.add(found)
         return found
 
-    def begin(self, op: str, line: str, inputs: Sequence[Any], out_dtype: DType | None) -> None:
-        """Start the rule of an op call."""
+    def begin(
+        self, op: str, line: str, inputs: Sequence[Any], out_dtype: DType | None, scope: str = ""
+    ) -> None:
+        """Start the rule of an op call. scope: the path of the module that made it, which begins its names."""
         number = self._count.get(op, 0)
         self._count[op] = number + 1
-        self.op, self.line, self.prefix = op, line, f"{op}_{number}"
+        self.op, self.line, self.prefix = op, line, f"{scope}/{op}_{number}" if scope else f"{op}_{number}"
         self.out_dtype = out_dtype
         self._near = {}
         for x in inputs:

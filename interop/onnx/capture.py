@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -32,9 +33,12 @@ class ExportTrace(Trace):
 
     watches = False
 
-    def __init__(self, name: str, host: Host, refused: set[str]):
+    def __init__(self, name: str, host: Host, refused: set[str], modules: dict[int, str] | None = None):
         super().__init__(name, host, self._refuse)
         self.refused = refused
+        #: id -> path of the modules whose `forward` may be at work, and the path under which a value was made
+        self.modules = modules or {}
+        self.scopes: dict[Value, str] = {}
         #: whole numbers that were read from tensors, in order: (tensor, number, line)
         self.reads: list[tuple[Value, int, str]] = []
         self._evaluated: dict[Value, Any] = {}
@@ -52,14 +56,25 @@ class ExportTrace(Trace):
         if op.kind != "composite":
             return super().run(op, inputs, attrs, into)
         types = self._expand(op, inputs, attrs)
-        values = [self._use(x._value) if isinstance(x, Symbol) else x for x in inputs]
         device = next(x.device for x in inputs if isinstance(x, Symbol))
-        node = Node(op, values, attrs, types, device, user_line(2))
-        self.graph.nodes.append(node)
-        self._known.update(node.outputs)
-        for v in node.outputs:
-            self._serial[v] = len(self._serial)
-        return tuple(Symbol(v, self) for v in node.outputs)
+        return tuple(Symbol(v, self) for v in self._append(op, inputs, attrs, types, device).outputs)
+
+    def _append(self, op: Op, inputs: Any, attrs: Attrs, types: tuple[TensorType, ...], device: str) -> Node:
+        node = super()._append(op, inputs, attrs, types, device)
+        if self.modules:
+            self.scopes[node.outputs[0]] = self._scope()
+        return node
+
+    def _scope(self) -> str:
+        """The path of the innermost module that is being called."""
+        frame: Any = sys._getframe(2)
+        while frame is not None:
+            if frame.f_code.co_name == "forward":
+                path = self.modules.get(id(frame.f_locals.get("self")))
+                if path is not None:
+                    return path
+            frame = frame.f_back
+        return ""
 
     def _expand(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> tuple[TensorType, ...]:
         """The result types of a composite, by its type rule or by tracing its body aside."""
@@ -142,6 +157,7 @@ class Record(NamedTuple):
     attrs: dict[str, Any]
     outputs: tuple[Value, ...]
     line: str
+    scope: str = ""
 
 
 class Captured(NamedTuple):
@@ -259,7 +275,7 @@ def _trace(
     output_names: list[str] | None,
     refused: set[str],
 ) -> _Pass:
-    trace = ExportTrace(getattr(fn, "__name__", type(fn).__name__), host, refused)
+    trace = ExportTrace(getattr(fn, "__name__", type(fn).__name__), host, refused, module_paths(fn))
     tensors = [host.constant(a, arguments.device) for a in arrays]
     with dispatch.executing(trace, trace.keeps), dispatch.set_grad(False):
         symbols = [trace.argument(k, t) for k, t in enumerate(tensors)]
@@ -275,6 +291,16 @@ def _trace(
     graph.outputs = [v for _, v in outputs]
     _drop_unused(graph, {v for v, _, _ in trace.reads})
     return _Pass(trace, graph, given, outputs, structure)
+
+
+def module_paths(fn: Any) -> dict[int, str]:
+    """id -> path of the modules that a module, a method of one, or a graph function of either is made of."""
+    inner = getattr(fn, "_fn", None)
+    candidates: tuple[Any, ...] = (fn, getattr(fn, "__self__", None), inner, getattr(inner, "__self__", None))
+    for x in candidates:
+        if hasattr(x, "named_modules") and not isinstance(x, type):
+            return {id(module): path for path, module in x.named_modules()}
+    return {}
 
 
 def named_outputs(result: Any, names: list[str] | None) -> list[tuple[str, Any]]:
@@ -352,7 +378,10 @@ def _merge(
     for row in zip(*[p.arguments for p in passes]):
         same(row, "an argument", "")
     weights = _weights(passes, same)
-    records = _merge_nodes([p.graph for p in passes], names, same)
+    records = [
+        r._replace(scope=first.trace.scopes.get(r.outputs[0], ""))
+        for r in _merge_nodes([p.graph for p in passes], names, same)
+    ]
     outputs = []
     for row in zip(*[p.outputs for p in passes]):
         if any(names[k].get(v) is not row[0][1] for k, (_, v) in enumerate(row)):
