@@ -9,6 +9,7 @@ from ..core.backend import Epilogue, Launch, Nested, Operand, Program, Scalar, S
 from ..core.lower import Index, lower_map, lower_reduce, needs_index, with_index_input
 from ..core.op_lower import lower_op, reduction_root
 from ..core.region import CONTROL
+from ..core.relax import relax
 from ..core.scalar import Expr, const, substitute
 from ..core.types import DType, Shape, contiguous_strides, int64
 from .group import MAP, OP, REDUCE, Group, Item
@@ -39,6 +40,8 @@ class Sources:
     """Numbers of the buffers and scalars that launches refer to before memory is planned."""
 
     def __init__(self) -> None:
+        #: expressions may be relaxed (precision="fast")
+        self.fast = False
         self.buffers: dict[Value, int] = {}
         self.numbers: dict[Any, tuple[int, Any, DType]] = {}
         self.count = 0
@@ -302,12 +305,22 @@ class _Assembly:
         roots, outs = self._outputs()
         if not outs:
             return
+        if self.sources.fast:
+            roots = relax(roots, self._steady())
         notes = (" ".join(n.op.name for n in self.group.nodes),)
         rows = any(o.shape != self.domain for o in outs) or any(i.kind == REDUCE for i in self.group.items)
         if self.group.kind == MAP or not rows:
             lower_map(program, self.domain, self.inputs, roots, outs, notes)
         else:
             lower_reduce(program, self.domain, self.group.axes, self.inputs, roots, outs, notes)
+
+    def _steady(self) -> set[int]:
+        """The arguments that do not change along the innermost axis."""
+        rows = self.group.kind == REDUCE
+        return {
+            k for k, x in enumerate(self.inputs)
+            if isinstance(x, Scalar) or (isinstance(x, Operand) and rows and x.strides and not x.strides[-1])
+        }  # fmt: skip
 
     def _op(self, program: Program) -> None:
         node = self.group.head.node
@@ -346,7 +359,10 @@ class _Assembly:
                     self.stores[w] = self.dense
         if not outs:
             return
-        epilogue = Epilogue(self._built(roots), tuple(self.inputs[1:]), tuple(outs))
+        built = self._built(roots)
+        if self.sources.fast:
+            built = relax(built, ())
+        epilogue = Epilogue(built, tuple(self.inputs[1:]), tuple(outs))
         if node.op.operands_rule is not None:
             inputs, outputs = node.op.operands_rule(inputs, outputs)
         kernel = self.backend.primitive(node.op.name)

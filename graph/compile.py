@@ -86,6 +86,7 @@ def plan_graph(graph: Graph, backend: Any, chosen: frozenset[str] = frozenset(PA
     if checks():
         verify(work, "placing results")
     sources = Sources()
+    sources.fast = work.fast
     lowered = [assemble(g, fusion, sources, backend) for g in fusion.groups]
     start, memory = _plan(lowered, places)
     program, numbers, constants = _program(work, backend, lowered, start, memory, sources, places)

@@ -384,7 +384,8 @@ def function(
     fn: any function of tensors, nested lists, tuples and dicts of them, and plain Python values; a Module
     works too. It may read and change what it likes (modules, optimisers, `.grad`), as in eager mode.
     mode: "graph" or "eager", switched later by `fn.mode = ...`, `fn.eager(...)`, `fn.graph(...)`,
-    `with dg.mode(...)` or DUOGRAD_MODE. precision: "match" gives the bits of eager mode. name: for messages.
+    `with dg.mode(...)` or DUOGRAD_MODE. precision: "match" gives the bits of eager mode, "fast"
+    may round otherwise (docs/design.md has the bounds). name: for messages.
     limit: how many variants may be traced before it is an error; those that differ in shapes alone do not count:
     the memory of all variants is bounded (DUOGRAD_VARIANT_MEMORY), and those used least recently go first.
     compile: "call" compiles at the call that needs it; "background" runs eager mode until the plan is ready

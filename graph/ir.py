@@ -121,12 +121,13 @@ class Graph:
 
     writes: pairs (input, value): after the graph ran, the memory of that input holds the value. strides:
     layout of inputs that are not contiguous (elements). scratch inputs may be overwritten freely.
+    fast: rounding may differ from eager mode's (precision="fast").
     """
 
-    __slots__ = ("inputs", "name", "nodes", "outputs", "strides", "writes")
+    __slots__ = ("fast", "inputs", "name", "nodes", "outputs", "strides", "writes")
 
-    def __init__(self, name: str = "function"):
-        self.name = name
+    def __init__(self, name: str = "function", fast: bool = False):
+        self.name, self.fast = name, fast
         self.inputs: list[Value] = []
         self.nodes: list[Node] = []
         self.outputs: list[Value] = []
@@ -154,7 +155,7 @@ class Graph:
 
     def copy(self) -> Graph:
         """A copy whose lists and nodes may be changed; inputs stay the same objects."""
-        new = Graph(self.name)
+        new = Graph(self.name, self.fast)
         new.inputs, new.strides = list(self.inputs), dict(self.strides)
         swap: dict[Value, Value] = {}
         for node in self.nodes:

@@ -52,8 +52,8 @@ class Trace:
 
     watches = True
 
-    def __init__(self, name: str, host: Any, breaker: Any = None):
-        self.graph = Graph(name)
+    def __init__(self, name: str, host: Any, breaker: Any = None, fast: bool = False):
+        self.graph = Graph(name, fast)
         self.host, self.breaker = host, breaker
         self.symbols: weakref.WeakSet[Symbol] = weakref.WeakSet()
         self.sources: list[Source] = []
@@ -137,7 +137,7 @@ class Trace:
 
     def next_graph(self, name: str) -> None:
         """Close the current graph and go on in a new one; what it needs of the old becomes carried."""
-        self.graph = Graph(name)
+        self.graph = Graph(name, self.graph.fast)
         self.sources = []
         self._local, self._known = {}, set()
         self.depth += 1

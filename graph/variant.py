@@ -353,7 +353,7 @@ class Path:
                 variant.name, "branched on tensor values in more than 64 ways",
                 "return the tensor and read it outside, or use dg.where",
             )  # fmt: skip
-        trace = self.recorded = Trace(variant.name, _host(), self._read)
+        trace = self.recorded = Trace(variant.name, _host(), self._read, variant.precision == "fast")
         with dispatch.executing(trace):
             symbols = [trace.argument(k, t) for k, t in enumerate(self.tensors)]
             given = fill(variant.kept.args, symbols), fill(variant.kept.kwargs, symbols)

@@ -43,7 +43,7 @@ def _lead(options: Any) -> int:
         late = time.perf_counter() - start > options.time
         while not late and first < end and len(running) < options.jobs:
             n = min(SLICE, end - first)
-            running[_start(options, first, n)] = first, n
+            running[_start(options, first, n, options.time - (time.perf_counter() - start))] = first, n
             first += n
         if late and not running:
             break
@@ -76,9 +76,9 @@ def _lead(options: Any) -> int:
     return 1 if failures else 0
 
 
-def _start(options: Any, first: int, n: int) -> subprocess.Popen[str]:
+def _start(options: Any, first: int, n: int, left: float) -> subprocess.Popen[str]:
     row = [sys.executable, "-m", "duograd.bench.fuzz", "--worker", "--seed", str(first), "--programs", str(n)]
-    row += ["--time", str(options.time)] + ["--shrink"] * options.shrink + ["--show"] * options.show
+    row += ["--time", str(left)] + ["--shrink"] * options.shrink + ["--show"] * options.show
     row += ["--json", options.json] if options.json else []
     environment = {**os.environ, "DUOGRAD_NUM_THREADS": os.environ.get("DUOGRAD_NUM_THREADS", "2")}
     return subprocess.Popen(row, stdout=subprocess.PIPE, text=True, env=environment)

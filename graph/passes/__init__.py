@@ -13,12 +13,14 @@ from .cse import merge_equal
 from .dce import remove_dead
 from .fold import fold
 from .join import join_slices
+from .relax import relax
 
 _STEPS: tuple[tuple[str, Callable[[Graph, Any], None]], ...] = (
     ("dce", remove_dead),
     ("fold", fold),
     ("join", join_slices),
     ("algebra", simplify),
+    ("algebra", relax),
     ("cse", merge_equal),
     ("dce", remove_dead),
 )
