@@ -1,13 +1,40 @@
-"""`python -m duograd.bench.constructs`: what each framework makes of the rows, as the table of docs/graph.md."""
+"""`python -m duograd.bench.constructs --write`: what each framework makes of the rows, as the table of docs/graph.md.
+
+Every row runs in processes of its own, once with a `jit` that hands the function back and once with the framework's:
+tf.function is not run (TensorFlow is not installed where this is developed).
+"""
 
 from __future__ import annotations
 
+import argparse
+import importlib.metadata
+import importlib.util
+import json
+import subprocess
+import sys
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 Jit = Callable[[Any], Any]
+_TOP = Path(__file__).resolve().parent.parent
+PAGE = _TOP / "docs" / "graph.md"
+START, END = "<!-- constructs -->", "<!-- end -->"
+
+
+def rows() -> Any:
+    """The module with the rows, which are part of the tests."""
+    name = "duograd.tests.construct_rows"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, _TOP / "tests" / "construct_rows.py")
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
 
 
 class Duograd:
@@ -51,7 +78,7 @@ class Torch:
         self.assign = lambda x, value: x.fill_(value)
         self.Tensor = torch.Tensor
         self.eager = torch.compiler.disable
-        self.print = lambda text, x, lines: lines.append(text.format(np.asarray(x)))
+        self.print = lambda text, x, lines: lines.append(text.format(x.tolist()))
         self.x = self.array([1.0, 2.0, 3.0])
 
 
@@ -71,7 +98,7 @@ class Jax:
         self.Tensor = jax.Array
         self.eager = lambda f: f
         self.print = lambda text, x, lines: jax.debug.callback(
-            lambda x: lines.append(text.format(np.asarray(x))), x
+            lambda x: lines.append(text.format(x.tolist())), x
         )
         self.x = self.array([1.0, 2.0, 3.0])
 
@@ -85,3 +112,116 @@ def plain(x: Any) -> Any:
     if hasattr(x, "detach"):
         x = x.detach()
     return np.array(x)
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return a.shape == b.shape and bool(np.allclose(a, b, rtol=1e-5))
+    return repr(a) == repr(b)
+
+
+def _frameworks() -> dict[str, tuple[Any, Callable[[], Jit]]]:
+    def duograd() -> Jit:
+        import duograd as dg
+
+        return dg.function  # type: ignore[no-any-return]
+
+    def torch() -> Jit:
+        import torch
+
+        return lambda f: torch.compile(f, backend="eager")
+
+    def jax() -> Jit:
+        import jax
+
+        return jax.jit
+
+    return {"duograd": (Duograd, duograd), "torch": (Torch, torch), "jax": (Jax, jax)}
+
+
+def outcome(framework: str, name: str) -> str:
+    """What a framework makes of a row: one word, or the error's name."""
+    names, compiler = _frameworks()[framework]
+    row = rows().ROWS[name]
+    try:
+        expected = plain(row(names(lambda f: f)))
+    except Exception:
+        return "not in its language"
+    try:
+        found = plain(row(names(compiler())))
+    except Exception as e:
+        return f"error: {type(e).__name__}"
+    if not _same(expected, found):
+        return "**wrong**"
+    breaks = 0
+    if framework == "torch":
+        from torch._dynamo.utils import counters
+
+        breaks = sum(counters["graph_break"].values())
+    return "right" if not breaks else "right, leaves the graph"
+
+
+def _column(framework: str, chosen: list[str]) -> dict[str, str]:
+    """All rows in one process, each after a reset of the compiler."""
+    code = f"from duograd.bench import constructs as c; c.report({framework!r}, {chosen!r})"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
+    )
+    return json.loads(done.stdout.strip().splitlines()[-1])  # type: ignore[no-any-return]
+
+
+def report(framework: str, chosen: list[str]) -> None:
+    """Print the outcomes of rows as a line of JSON."""
+    warnings.simplefilter("ignore")
+    found = {}
+    for name in chosen:
+        if framework == "torch":
+            import torch._dynamo as dynamo
+            from torch._dynamo.utils import counters
+
+            dynamo.reset()
+            counters.clear()
+        found[name] = outcome(framework, name)
+    print(json.dumps(found))
+
+
+def table(columns: dict[str, dict[str, str]]) -> str:
+    """The table as Markdown."""
+    versions = {n: importlib.metadata.version(n) for n in ("torch", "jax")}
+    heads = ["construct", "duograd", f"torch.compile {versions['torch']}", f"jax.jit {versions['jax']}"]
+    lines = ["| " + " | ".join(heads) + " |", "|---|---|---|---|"]
+    for name, row in rows().ROWS.items():
+        cells = [f"{row.__doc__} (`{name}`)", *(columns[f][name] for f in ("duograd", "torch", "jax"))]
+        lines.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
+    for f in ("duograd", "torch", "jax"):
+        right = sum(v.startswith("right") for v in columns[f].values())
+        wrong = sum(v == "**wrong**" for v in columns[f].values())
+        lines.append(f"{f}: {right} of {len(columns[f])} right, {wrong} wrong without a word.")
+    body = lines[: 2 + len(rows().ROWS)]
+    return "\n".join([*body, "", *lines[len(body) :]])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help="write the table into docs/graph.md")
+    parser.add_argument("names", nargs="*", help="rows; all when absent")
+    options = parser.parse_args()
+    chosen = options.names or list(rows().ROWS)
+    columns = {f: _column(f, chosen) for f in _frameworks()}
+    if options.names:
+        for name in chosen:
+            print(name, {f: columns[f][name] for f in columns})
+        return
+    text = table(columns)
+    if options.write:
+        page = PAGE.read_text()
+        before, rest = page.split(START)
+        PAGE.write_text(before + START + "\n\n" + text + "\n\n" + END + rest.split(END)[1])
+    else:
+        print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -3,7 +3,7 @@
 import duograd as dg
 import numpy as np
 import pytest
-from duograd.bench.constructs import Duograd, plain
+from duograd.bench.constructs import PAGE, Duograd, plain
 from duograd.tests.construct_rows import REFUSED, ROWS
 
 
@@ -109,3 +109,11 @@ def test_print_comes_at_every_call_in_order():
     assert lines == ["[2. 4.] of 3.0", "positive", "[-2. -4.] of -3.0", "[6. 8.] of 7.0", "positive"]
     with pytest.raises(dg.errors.ArgumentError, match="does not fit 1 values"):
         dg.print("{} {}", dg.tensor(1.0))
+
+
+def test_page_lists_every_row():
+    page = PAGE.read_text()
+    for name, row in ROWS.items():
+        line = next(text for text in page.splitlines() if f"(`{name}`)" in text)
+        assert row.__doc__ in line.replace("\\|", "|")
+        assert line.split(" | ")[1] == ("error: TraceError" if name in REFUSED else "right")
