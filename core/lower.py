@@ -241,6 +241,8 @@ def lower_reduce(
         return
     inputs, roots, outputs = legalize(inputs, roots, outputs)
     groups = _groups(domain, axes)
+    form = _form(groups)
+    groups = _walkable(domain, groups, [x for x in (*inputs, *outputs) if not isinstance(x, Scalar)], form)
     views: list[Any] = [_grouped(program, x, domain, groups) for x in inputs]
     if needs_index(roots):
         roots = with_index_input(roots, len(views))
@@ -257,7 +259,6 @@ def lower_reduce(
         views = [v if isinstance(v, Scalar) else View(v.operand, (*v.strides, 0)) for v in views]
         outs = [View(v.operand, (*v.strides, 0)) for v in outs]
         reduced = [len(sizes) - 1]
-    form = _form(groups)
     order = [*kept[:-1], *reduced, kept[-1]] if form == "col" else [*kept, *reduced]
     n_kept = len(kept) - (form == "col")
     elem_out = any(any(v.strides[a] != 0 for a in reduced) for v in outs)
@@ -321,6 +322,24 @@ def _groups(domain: Shape, axes: tuple[int, ...]) -> list[_Group]:
     if not groups:
         groups.append(_Group((len(domain) - 1,) if domain else (), bool(axes)))
     return groups
+
+
+def _walkable(domain: Shape, groups: list[_Group], operands: Sequence[Operand | Index], form: str) -> list[_Group]:
+    """The groups, kept ones split where an operand cannot walk their axes as one: no order of a sum depends on them.
+
+    The last kept group of a "col" kernel is its inner axis and stays whole.
+    """
+    strides = [x.strides if isinstance(x, Index) else broadcast_strides(x, domain) for x in operands]
+    found: list[_Group] = []
+    for k, g in enumerate(groups):
+        start = 0
+        if not g.reduced and not (form == "col" and k == len(groups) - 1):
+            for at, (a, b) in enumerate(zip(g.axes, g.axes[1:]), 1):
+                if any(st[a] != st[b] * domain[b] for st in strides):
+                    found.append(_Group(g.axes[start:at], False))
+                    start = at
+        found.append(_Group(g.axes[start:], g.reduced))
+    return found
 
 
 def _grouped_strides(
