@@ -324,7 +324,9 @@ def _groups(domain: Shape, axes: tuple[int, ...]) -> list[_Group]:
     return groups
 
 
-def _walkable(domain: Shape, groups: list[_Group], operands: Sequence[Operand | Index], form: str) -> list[_Group]:
+def _walkable(
+    domain: Shape, groups: list[_Group], operands: Sequence[Operand | Index], form: str
+) -> list[_Group]:
     """The groups, kept ones split where an operand cannot walk their axes as one: no order of a sum depends on them.
 
     The last kept group of a "col" kernel is its inner axis and stays whole.

@@ -235,6 +235,8 @@ class Rules:
             return "one reads other elements of the other's result than the one it computes"
         if kind == REDUCE and not self._reducible(inside, domain):
             return "a reduction over these axes can not keep what each element computes with its result"
+        if kind == REDUCE and not self._walks(inside, domain):
+            return "an operand would have to be copied out over the reduced axes"
         if not self._few_buffers(inside):
             return (
                 f"together they stream more than {MAX_STREAMS} arrays of full size, or {MAX_BUFFERS} in all"
@@ -331,6 +333,25 @@ class Rules:
                 if plain and item.size != rows and any(self.stored(v, inside) for v in item.node.outputs):
                     return False
                 if plain and below and item.size != rows:
+                    return False
+        return True
+
+    def _walks(self, inside: set[Item], domain: Any) -> bool:
+        """Whether reduced axes that stand side by side, which are walked as one, are so in all operands that repeat."""
+        pairs = [k for k in range(len(domain) - 1) if domain[k][1] and domain[k + 1][1]]
+        if not pairs:
+            return True
+        sizes = tuple(n for n, _ in domain)
+        total, access = math.prod(sizes), contiguous_strides(sizes)
+        for item in inside:
+            if item.kind != MAP or item.size != total:
+                continue
+            for x, layout in item.reads:
+                if layout.base.type.size in (1, total) or self.producer.get(layout.base) in inside:
+                    continue
+                over = item.node.outputs[0].type.shape
+                found = through(sizes, access, 0, over, spread(x.type.shape, layout.strides, over))
+                if found is None or any(found[0][k] != found[0][k + 1] * sizes[k + 1] for k in pairs):
                     return False
         return True
 
