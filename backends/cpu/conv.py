@@ -28,16 +28,19 @@ from .panels import IMPORT, Block, block, fill_zero
 _DEPTH = 192
 #: The panels of a task: how many at most, and their bytes, which should stay in the second-level cache.
 _PANELS, _PANEL_BYTES = 16, 1 << 19
+#: Filters of so many bytes come from farther than the second-level cache.
+_FAR_BYTES = 4 << 20
 #: The part of a task that the last thread is waited for, on average.
 _HELD_UP = 0.5
 
 
 @functools.lru_cache(maxsize=512)
-def _source(dtype: DType, tile: Block, head: str, finish: str, finishes: str) -> str:
+def _source(dtype: DType, tile: Block, head: str, finish: str, finishes: str, ahead: bool = False) -> str:
     char, size = dtype.char, dtype.itemsize
     rows, width, lanes = tile.rows, tile.width, tile.lanes
     row = width * size
     shape = f"{tile.rows}, {tile.vectors}, {tile.lanes}"
+    multiply = f"multiply_ahead_{char}" if ahead else f"multiply_{char}"
     return f"""# conv {char} in blocks of {rows} x {width}
 {IMPORT}
 def kernel(args, chunk, nchunks):
@@ -138,7 +141,7 @@ def kernel(args, chunk, nchunks):
                 panel = panels
                 for at in range(0, strip_columns, {width}):
                     for i in range(0, rows, {rows}):
-                        multiply_ahead_{char}(
+                        {multiply}(
                             count * taps, filters, row_table + 8 * i, k_table, panel, {row},
                             result + (result0 + at + i * result_step) * {size}, result_step * {size},
                             min_i64({rows}, rows - i), min_i64({width}, strip_columns - at), tz + part, {shape},
@@ -202,12 +205,16 @@ def _windowed(program: Program, product: Product, fused: FusedEpilogue | None) -
     _, y, z = axes
     taps = y.taps * z.taps
     depth = -(-channels // max(1, -(-channels * taps // max(_DEPTH, taps))))
+    # Filters that no second-level cache holds are fetched ahead.
+    ahead = rows * channels * axes[0].taps * taps * size >= _FAR_BYTES
     if fused is None:
         text = _COPY.format(char=dtype.char, size=size, lanes=tile.lanes)
-        source = _source(dtype, tile, "", indent(text.splitlines(), 20), "not inside")
+        source = _source(dtype, tile, "", indent(text.splitlines(), 20), "not inside", ahead)
     else:
         block_lines = [*_PLACE.splitlines(), *fused.block()]
-        source = _source(dtype, tile, indent(fused.head(_FIRST_SLOT), 4), indent(block_lines, 20), "True")
+        source = _source(
+            dtype, tile, indent(fused.head(_FIRST_SLOT), 4), indent(block_lines, 20), "True", ahead
+        )
     columns = images * math.prod(a.out for a in axes)
     row_block, strip, chunks = _tasks(program, product, tile, columns, depth * taps)
     pitch = strip + tile.lanes  # lines of the buffer are not a power of two apart

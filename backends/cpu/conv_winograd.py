@@ -111,7 +111,7 @@ def kernel(args, chunk, nchunks):
             for t in range(0, tiles, {width}):
                 panel = div_i64(t, {width}) * {row}
                 for i in range(0, rows_all, {rows}):
-                    multiply_ahead_{char}(
+                    multiply_{char}(
                         channels, f + position * f_step, row_table + 8 * i, k_table,
                         v + position * v_step + panel * channels, {row},
                         m + position * m_step + panel * rows_all + i * {row}, {row}, min_i64({rows}, rows_all - i),

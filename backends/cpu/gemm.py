@@ -23,8 +23,13 @@ from .panels import IMPORT, Block, batch_axes, block, fill_zero, pack, sum_piece
 PACK_BYTES = 4 << 20
 #: A right operand of whole vectors is read in place up to this many bytes, or for one or two blocks of rows.
 IN_PLACE_BYTES = 1 << 20
+#: A task of that many columns packs its block of the left operand.
+PACKED_COLUMNS = 192
 #: A result of fewer than PIECES blocks of 64 x 64 is computed in pieces of K, of at least PIECE_UNITS units.
 PIECES, PIECE_UNITS = 32, 4
+
+
+_ENDLESS = 1 << 62
 
 
 class Levels(NamedTuple):
@@ -70,11 +75,16 @@ class Left(NamedTuple):
     rows: Levels
     ks: Levels
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether rows and k have one step each, and it is not panels of rows already."""
+        return self.rows.n2 == self.ks.n2 == _ENDLESS
+
 
 @functools.lru_cache(maxsize=512)
 def _source(char: str, size: int, tile: Block, epilogue_head: str, epilogue_block: str) -> str:
-    rows, width = tile.rows, tile.width
-    shape = f"{tile.rows}, {tile.vectors}, {tile.lanes}"
+    rows, width, lanes = tile.rows, tile.width, tile.lanes
+    shape, side = f"{tile.rows}, {tile.vectors}, {tile.lanes}", min(rows, lanes)
     return f"""# gemm {char} in blocks of {rows} x {width}
 {IMPORT}
 def kernel(args, chunk, nchunks):
@@ -87,16 +97,24 @@ def kernel(args, chunk, nchunks):
     b, b0, b1, b2, b_outer, b_unit = args[27], args[28], args[29], args[30], args[31], args[32]
     b_panel, b_step = args[33], args[34]
     c, c_piece = args[35], args[36]
-    row_table = args[37] + chunk * args[38]
+    row_table, packs = args[37] + chunk * args[38], args[39]
 {epilogue_head}    # Offsets of k within a unit, the same for all units.
     k_table = row_table + 8 * (row_block + {rows})
-    fill_offsets(k_table, 0, min_i64(depth, inner), 0, k_n1, k_n2, k_s0, k_s1, k_s2)
+    deepest = min_i64(depth, inner)
+    fill_offsets(k_table, 0, deepest, 0, k_n1, k_n2, k_s0, k_s1, k_s2)
+    # The left operand's block in panels of rows, where many columns use it.
+    packed_rows = k_table + 8 * deepest
+    packed_ks = packed_rows + 8 * (row_block + {rows})
+    packed = packed_ks + (8 * deepest + 63) // 64 * 64
+    if packs:
+        fill_offsets(packed_ks, 0, deepest, 0, 1, 1, {rows * size}, 0, 0)
 
     row_tasks = div_i64(m + row_block - 1, row_block)
     column_tasks = div_i64(n + column_block - 1, column_block)
     parts = div_i64(inner + depth - 1, depth)
     tasks = n0 * n1 * n2 * pieces * column_tasks * row_tasks
     filled = -1
+    used_rows, used_ks = (packed_rows, packed_ks) if packs else (row_table, k_table)
     for task in range(div_i64(tasks * chunk, nchunks), div_i64(tasks * (chunk + 1), nchunks)):
         row = mod_i64(task, row_tasks) * row_block
         rest = div_i64(task, row_tasks)
@@ -124,13 +142,32 @@ def kernel(args, chunk, nchunks):
             count = min_i64(depth, inner - part * depth)
             a_at = a_batch + outer * a_outer + part * a_unit
             b_at = b_batch + outer * b_outer + part * b_unit
+            if packs:
+                fill_offsets(packed_rows, 0, rows, {rows - 1}, 1, {rows}, count * {rows * size}, 0, {size})
+                for i in range(0, rows, {side}):
+                    here = a_at + load_i64(row_table, i)
+                    there = packed + (i - i % {rows}) * count * {size} + i % {rows} * {size}
+                    have = min_i64({side}, rows - i)
+                    if k_s2 == {size}:
+                        for k in range(0, count, {lanes}):
+                            transpose_lanes_{char}(
+                                there + k * {rows * size}, {rows * size}, here + k * {size}, row_s2, have,
+                                min_i64({lanes}, count - k), {side}, {lanes},
+                            )
+                    elif row_s2 == {size}:
+                        copy_lanes_{char}(there, {rows * size}, here, k_s2, count, {side}, 0, have, {lanes})
+                    else:
+                        gather_lanes_{char}(
+                            there, {rows * size}, here, k_s2, row_s2, count, {side}, 0, have, {lanes}
+                        )
+                a_at = packed
             for j in range(0, columns, {width}):
                 block_cols = min_i64({width}, columns - j)
                 for i in range(0, rows, {rows}):
                     block_rows = min_i64({rows}, rows - i)
                     result_at = c_at + i * n + j
                     multiply_{char}(
-                        count, a_at, row_table + 8 * i, k_table, b_at, b_step,
+                        count, a_at, used_rows + 8 * i, used_ks, b_at, b_step,
                         c + piece * c_piece + result_at * {size}, n * {size}, block_rows, block_cols,
                         unit - first_unit, {shape},
                     )
@@ -144,7 +181,7 @@ first_row, first_column, block_rows, block_cols = row, column, rows, columns
 """
 
 
-def source(dtype: DType, tile: Block, fused: FusedEpilogue | None = None, first_slot: int = 39) -> str:
+def source(dtype: DType, tile: Block, fused: FusedEpilogue | None = None, first_slot: int = 40) -> str:
     """The product kernel's text, with an epilogue or without."""
     if fused is None:
         return _source(dtype.char, dtype.itemsize, tile, "", "")
@@ -179,13 +216,17 @@ def product(
     row_block, column_block = _task_shape(program, tile, m, n, pieces * matrices)
     tasks = pieces * matrices * -(-m // row_block) * -(-n // column_block)
     chunks = program.chunks(tasks, matrices * tile.work(m, n, reduction.outer * reduction.inner))
-    pitch = 8 * (row_block + tile.rows + min(reduction.depth, reduction.inner))
+    deepest = min(reduction.depth, reduction.inner)
+    packs = a.is_plain and column_block >= PACKED_COLUMNS and row_block >= tile.rows
+    pitch = 16 * (row_block + tile.rows + deepest) + 64
+    pitch += row_block * deepest * size if packs else 0
+    pitch = -(-pitch // 64) * 64
     table = program.scratch(chunks * pitch)
     args: list[Arg] = [m, n, row_block, column_block, *batch]
     args += [reduction.inner, reduction.depth, units, pieces]
     args += [a.operand.slot, *a.batch, a.outer, a.unit, *a.rows, *a.ks]
     args += [b.operand.slot, *b.batch, b.outer, b.unit, b.panel, b.step]
-    args += [c.slot, matrices * m * n * size, table, pitch]
+    args += [c.slot, matrices * m * n * size, table, pitch, int(packs)]
     if fused is not None:
         args += fused.slots()
     program.launch(source(dtype, tile, fused), args, chunks)
@@ -332,13 +373,13 @@ def _left(
     packed_sizes = [n if s else 1 for n, s in zip(sizes, steps)]
     packed = pack(program, a, m, row, k, k_stride, packed_sizes, steps, tile.rows, tile.lanes)
     step = tile.rows * size
-    rows = Levels(1 << 62, tile.rows, 0, k * step, size)
+    rows = Levels(_ENDLESS, tile.rows, 0, k * step, size)
     batch = _steps(packed_sizes, math.prod(packed.shape[1:]) * size)
     return Left(packed, batch, 0, depth * step, rows, _line(step))
 
 
 def _line(step: int) -> Levels:
-    return Levels(1 << 62, 1 << 62, 0, 0, step)
+    return Levels(_ENDLESS, _ENDLESS, 0, 0, step)
 
 
 def _steps(sizes: Sequence[int], matrix: int) -> list[int]:

@@ -53,7 +53,7 @@ def _emit_multiply(v: Vectors, args: Any, block_rows: int, block_vectors: int, a
             v.prefetch(b.add(b.add(a, row), k))
         return lambda i: v.load_element(b.add(a_rows[i], k))
 
-    _emit_block(v, count, rest, element, None, block_rows, block_vectors)
+    _emit_block(v, count, rest, element, None, block_rows, block_vectors, not ahead and block_rows > 1)
 
 
 def _emit_ahead(v: Vectors, args: Any, block_rows: int, block_vectors: int) -> None:
@@ -72,12 +72,21 @@ def _emit_near(
 
 
 def _emit_block(
-    v: Vectors, count: Any, args: Any, element: Any, walk: Any, block_rows: int, block_vectors: int
-) -> None:
-    """The loop over k and the stores. element(loop, a) gives a function of the row; walk: (a, its step by k)."""
+    v: Vectors, count: Any, args: Any, element: Any, walk: Any, block_rows: int, block_vectors: int,
+    fetches: bool = False,
+) -> None:  # fmt: skip
+    """The loop over k and the stores. element(loop, a) gives a function of the row; walk: (a, its step by k).
+
+    fetches: bring c's lines into the cache meanwhile.
+    """
     b = v.builder
     right, right_step, c, c_step, rows, cols, accumulate = args
     width = v.lanes * v.size
+    if fetches:
+        # The old sums, or the lines that will be written, come meanwhile.
+        for i in range(block_rows):
+            for j in range(0, block_vectors * width, 64):
+                v.prefetch(b.add(b.add(c, b.mul(c_step, I64(i))), I64(j)))
     zeros = [v.zero] * (block_rows * block_vectors)
     masks = [v.below(cols, j * v.lanes) for j in range(block_vectors)]
     # A vector that is not wanted at all may lie outside b: the first one is read instead.
