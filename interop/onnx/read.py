@@ -169,15 +169,17 @@ def _inferred(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
 
 
 def _is_sound(model: onnx.ModelProto) -> bool:
-    """Whether onnx's type inference can be trusted with it: that ends the process for some nodes that lack inputs
-    or attributes (all of ai.onnx.ml, where nothing needs it).
+    """Whether onnx's type inference can be trusted with it: that ends the process for some nodes that lack inputs,
+    their types, or attributes (all of ai.onnx.ml and of texts, where nothing needs it).
     """
+    if any(i.type.WhichOneof("value") is None for i in model.graph.input):
+        return False
     versions = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in model.opset_import}
     todo = [model.graph.node, *[f.node for f in model.functions]]
     while todo:
         for node in todo.pop():
             domain = "" if node.domain == "ai.onnx" else node.domain
-            if domain == "ai.onnx.ml":
+            if domain == "ai.onnx.ml" or "String" in node.op_type or "Regex" in node.op_type:
                 return False
             version = versions.get(domain, 1)
             todo += [a.g.node for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
