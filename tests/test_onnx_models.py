@@ -345,3 +345,31 @@ def test_nodes_are_named_by_their_modules_and_say_their_line():
     lines = {p.value for n in proto.graph.node for p in n.metadata_props if p.key == "duograd.line"}
     assert any("test_onnx_models.py:" in line for line in lines)
     assert any(n.name.startswith("norms.1/layer_norm") for n in proto.graph.node)
+
+
+@pytest.mark.parametrize("opset", [13, 20])
+def test_training_mode_gives_new_statistics_as_outputs(opset, close):
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, 2)).eval()
+    x, more = floats(4, 1, 4, 4), floats(7, 1, 4, 4)
+    before = {n: b.numpy() for n, b in model.named_buffers()}
+    proto = dg.onnx.export(model, x, dynamic={"x": {0: "batch"}}, opset=opset, training=True)
+    assert not model.training
+    for name, b in model.named_buffers():  # neither the traces nor the proof left a mark
+        close(b.numpy(), before[name])
+    names = [o.name for o in proto.graph.output]
+    assert names == [
+        "output",
+        *(f"1.{n}.new" for n in ("num_batches_tracked", "running_mean", "running_var")),
+    ]
+    found = dict(zip(names, ReferenceEvaluator(proto).run(None, {"x": more.numpy()})))
+    close(found["output"], model.train()(more).detach().numpy(), scale=10)
+    for name, b in model.named_buffers():
+        close(found[f"{name}.new"], b.numpy(), scale=10)
+
+
+def test_inference_mode_can_be_asked_for():
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5))
+    model[2].eval()
+    proto = dg.onnx.export(model, floats(3, 4), training=False)
+    assert [o.name for o in proto.graph.output] == ["output"]
+    assert [m.training for m in model.modules()] == [True, True, True, False]

@@ -213,21 +213,12 @@ batch_norm.sample((3, 4), (4,), (4,), (4,), (4,), low=0.5).sample((2, 3, 4, 5), 
 batch_norm.error_sample((2, 3, 4), (4,), (3,), match="each channel")
 
 
-def _onnx_batch_norm_training(o, x, w=None, b=None, *, eps):
-    w = _ones(o, x, 1.0) if w is None else w
-    b = _ones(o, x, 0.0) if b is None else b
-    if o.opset < 14:
-        o.schema("BatchNormalization with statistics of the batch")
-    rest = (_ones(o, x, 0.0), _ones(o, x, 1.0))
-    attrs = {"epsilon": eps, "momentum": 0.0, "training_mode": 1}
-    return tuple(o.node("BatchNormalization", (x, w, b, *rest), attrs, 3))
-
-
 def _batch_axes(ndim):
     return (0, *range(2, ndim))
 
 
-@composite(onnx=_onnx_batch_norm_training)
+# Exported through its parts: onnxruntime folds a BatchNormalization with training_mode=1 into a Conv before it.
+@composite
 def batch_norm_training(x, w=None, b=None, *, eps=1e-5):
     """(`(x - mean) / sqrt(var + eps) * w + b`, mean, var) by channel, with the statistics of the batch.
 

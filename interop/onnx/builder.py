@@ -357,6 +357,8 @@ class Builder:
         out = self.cast(
             self.Reshape(self._product(form.factors), self.literal(np.zeros(0, np.int64))), T.float64
         )
+        if form.over:
+            out = self.Div(scalar(1.0), out)
         if form.slope != 1:
             out = self.Mul(out, scalar(form.slope))
         if form.offset:

@@ -177,6 +177,7 @@ class Captured(NamedTuple):
     arrays: list[list[np.ndarray]]
     reads: dict[Value, tuple[int, ...]] = {}  # noqa: RUF012 (of a tuple's field)
     unseen: list[np.ndarray] | None = None
+    changed: tuple[Any, ...] = ()  # tensors whose new values are the last outputs
 
 
 class _Pass(NamedTuple):
@@ -187,6 +188,7 @@ class _Pass(NamedTuple):
     arguments: list[Value]
     outputs: list[tuple[str, Value]]
     structure: Any
+    changed: list[Any]
 
 
 def capture(
@@ -195,15 +197,19 @@ def capture(
     dynamic: dict[str, dict[int, str]],
     output_names: list[str] | None,
     refused: set[str],
+    buffers: dict[int, str] | None = None,
 ) -> Captured:
-    """Trace `fn` at the example's sizes and at others, and merge the traces."""
+    """Trace `fn` at the example's sizes and at others, and merge the traces.
+
+    buffers: id -> name of tensors that the function may change in place: their new values become outputs.
+    """
     base = {
         symbol: arguments.arrays[arguments.names.index(name)].shape[axis]
         for name, axes in dynamic.items()
         for axis, symbol in axes.items()
     }
     host = dispatch._State.executor
-    run = lambda row: _trace(fn, arguments, row, host, output_names, refused)
+    run = lambda row: _trace(fn, arguments, row, host, output_names, refused, buffers)
     first = run(arguments.arrays)
     error: Exception | None = None
     reads = len(first.trace.reads)
@@ -274,33 +280,47 @@ def _trace(
     host: Host,
     output_names: list[str] | None,
     refused: set[str],
+    buffers: dict[int, str] | None,
 ) -> _Pass:
-    trace = ExportTrace(getattr(fn, "__name__", type(fn).__name__), host, refused, module_paths(fn))
+    modules = modules_of(fn)
+    paths = {id(module): path for path, module in modules}
+    held = [(module, dict(module.__dict__)) for _, module in modules]
+    trace = ExportTrace(getattr(fn, "__name__", type(fn).__name__), host, refused, paths)
     tensors = [host.constant(a, arguments.device) for a in arrays]
-    with dispatch.executing(trace, trace.keeps), dispatch.set_grad(False):
-        symbols = [trace.argument(k, t) for k, t in enumerate(tensors)]
-        given = [s._value for s in symbols]
-        result = fn(*fill(arguments.args, symbols), **fill(arguments.kwargs, symbols))
-        outputs = [
-            (name, trace._use(trace.face(y)._value)) for name, y in named_outputs(result, output_names)
-        ]
-        _refuse_effects(trace)
+    try:
+        with dispatch.executing(trace, trace.keeps), dispatch.set_grad(False):
+            symbols = [trace.argument(k, t) for k, t in enumerate(tensors)]
+            given = [s._value for s in symbols]
+            result = fn(*fill(arguments.args, symbols), **fill(arguments.kwargs, symbols))
+            outputs = [
+                (name, trace._use(trace.face(y)._value)) for name, y in named_outputs(result, output_names)
+            ]
+            changed = _changed(trace, buffers)
+            outputs += (
+                [(f"{buffers[id(t)]}.new", trace._use(trace.face(s)._value)) for t, s in changed]
+                if buffers
+                else []
+            )
+    finally:
+        for module, attributes in held:  # `self.count += 1` has put the trace's tensor there
+            module.__dict__.clear()
+            module.__dict__.update(attributes)
     trace.done = True
     structure = empty_slots(result, lambda x: isinstance(x, Tensor), [])
     graph = trace.graph
     graph.outputs = [v for _, v in outputs]
     _drop_unused(graph, {v for v, _, _ in trace.reads})
-    return _Pass(trace, graph, given, outputs, structure)
+    return _Pass(trace, graph, given, outputs, structure, [t for t, _ in changed])
 
 
-def module_paths(fn: Any) -> dict[int, str]:
-    """id -> path of the modules that a module, a method of one, or a graph function of either is made of."""
+def modules_of(fn: Any) -> list[tuple[str, Any]]:
+    """Path and module of what a module, a method of one, or a graph function of either is made of."""
     inner = getattr(fn, "_fn", None)
     candidates: tuple[Any, ...] = (fn, getattr(fn, "__self__", None), inner, getattr(inner, "__self__", None))
     for x in candidates:
         if hasattr(x, "named_modules") and not isinstance(x, type):
-            return {id(module): path for path, module in x.named_modules()}
-    return {}
+            return list(x.named_modules())
+    return []
 
 
 def named_outputs(result: Any, names: list[str] | None) -> list[tuple[str, Any]]:
@@ -338,14 +358,18 @@ def named_outputs(result: Any, names: list[str] | None) -> list[tuple[str, Any]]
     return found
 
 
-def _refuse_effects(trace: ExportTrace) -> None:
-    written = [k for k in trace.written if k in trace.roots]
-    if written or trace.grads:
-        kind = trace.roots[written[0]].type if written else "a gradient"
+def _changed(trace: ExportTrace, buffers: dict[int, str] | None) -> list[tuple[Any, Symbol]]:
+    """Tensors that the function changed, with their new values. Raises OnnxError for those that it may not."""
+    written = [(trace.roots[k], s) for k, s in trace.written.items() if k in trace.roots]
+    refused = [t for t, _ in written if id(t) not in (buffers or {}) or t._requires_grad]
+    if refused or trace.grads:
+        kind = refused[0].type if refused else "a gradient"
         raise OnnxError(
             "onnx.export", f"the function changes {kind} in place, and an ONNX model has no side effects",
-            "call model.eval() before the export, or return the new value",
+            "call model.eval() before the export, return the new value, or pass training=True: then new values of a "
+            "module's buffers are outputs",
         )  # fmt: skip
+    return written
 
 
 def _drop_unused(graph: Graph, read: set[Value]) -> None:
@@ -389,7 +413,9 @@ def _merge(
         outputs.append(row[0])
     named = list(zip(arguments.names, first.arguments))
     reads = _reads(passes, names)
-    return Captured(named, weights, records, outputs, shapes, symbols, arrays, reads)
+    return Captured(
+        named, weights, records, outputs, shapes, symbols, arrays, reads, changed=tuple(first.changed)
+    )
 
 
 def _merge_nodes(

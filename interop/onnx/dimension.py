@@ -176,12 +176,13 @@ def _gcd(a: int, b: int) -> int:
 
 
 class FloatForm(NamedTuple):
-    """A float as a transform of `slope * product + offset` of sizes."""
+    """A float as a transform of `slope * product + offset` of sizes; over: of one over the product."""
 
     transform: str
     factors: tuple[Vector, ...]
     slope: float
     offset: float
+    over: bool = False
 
 
 _INVERSE = {
@@ -197,9 +198,12 @@ def solve_float(target: tuple[float, ...], known: list[Vector]) -> FloatForm | N
     # Values that were rounded to float32 can be met to that precision only.
     rounded = all(struct.unpack("f", struct.pack("f", v))[0] == v for v in target)
     tolerance = 4e-7 if rounded else 1e-9
-    for degree in (1, 2, 3):
+    for degree, over in ((1, False), (2, False), (3, False), (1, True), (2, True), (3, True)):
         for factors in combinations_with_replacement(known, degree):
-            u = tuple(_product(f[t] for f in factors) for t in range(len(target)))
+            product = [_product(f[t] for f in factors) for t in range(len(target))]
+            if over and not all(product):
+                continue
+            u: list[float] = [1 / v for v in product] if over else list(product)
             for name, inverse in _INVERSE.items():
                 if any(v == 0 for v in target) and name != "identity":
                     continue
@@ -214,7 +218,9 @@ def solve_float(target: tuple[float, ...], known: list[Vector]) -> FloatForm | N
                 if abs(offset) < tolerance * scale:
                     offset = 0.0
                 if all(abs(slope * a + offset - b) <= tolerance * scale for a, b in zip(u, w)):
-                    return FloatForm(name, factors, _round(slope, tolerance), _round(offset, tolerance))
+                    # Differences of inverses are small: their slope is known less well.
+                    near = tolerance * 100 if over else tolerance
+                    return FloatForm(name, factors, _round(slope, near), _round(offset, near), over)
     return None
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import onnx
@@ -32,6 +33,7 @@ def export(
     input_names: list[str] | None = None,
     output_names: list[str] | None = None,
     external_data: bool | None = None,
+    training: bool | None = None,
 ) -> onnx.ModelProto:
     """Write a module or function as an ONNX model.
 
@@ -43,31 +45,50 @@ def export(
     check the model and compare its numbers with the function's, at two sizes where axes are dynamic.
     input_names, output_names: instead of the parameters' names and "output" (a loaded model keeps its own).
     external_data: whether weights go to a file beside the model; None: from 1.5 GiB on (they are streamed, not copied).
+    training: the mode that a module is exported in (and put back from); None: the mode it is in. With True the new
+    values of buffers (BatchNorm's statistics) are further outputs, named `<buffer>.new`.
     Returns: the ModelProto. Parameters and buffers are initializers named by their module paths.
     Raises: OnnxError for what ONNX cannot express (with the line that asks for it), and for a result that differs.
     Numerics: composites become one node each (Softmax, LayerNormalization, Gemm) where the opset has it.
     Source: ONNX operator schemas. Example: `dg.onnx.export(model, x, "m.onnx", dynamic={"x": {0: "batch"}})`.
     """
     chosen = chosen_opset(opset)
-    _warn_training(model_or_fn)
-    arguments = Arguments(model_or_fn, args, input_names)
-    axes = check_dynamic(arguments, dynamic)
-    output_names = output_names or getattr(model_or_fn, "output_names", None)
-    while True:
-        try:
-            captured, assembled = build(
-                model_or_fn, arguments, axes, chosen, output_names, (external_data, path)
-            )
-            break
-        except NeedsOpset as e:
-            if opset is not None:
-                raise
-            chosen = e.lowest
-    if verify:
-        prove(assembled, captured, model_or_fn, arguments)
+    if training is None:
+        _warn_training(model_or_fn)
+    with _in_mode(model_or_fn, training):
+        arguments = Arguments(model_or_fn, args, input_names)
+        axes = check_dynamic(arguments, dynamic)
+        output_names = output_names or getattr(model_or_fn, "output_names", None)
+        while True:
+            try:
+                captured, assembled = build(
+                    model_or_fn, arguments, axes, chosen, output_names, (external_data, path), bool(training)
+                )
+                break
+            except NeedsOpset as e:
+                if opset is not None:
+                    raise
+                chosen = e.lowest
+        if verify:
+            prove(assembled, captured, model_or_fn, arguments)
     if path is not None:
         write_model(os.fspath(path), assembled.model, assembled.external)
     return assembled.model
+
+
+@contextmanager
+def _in_mode(fn: Any, training: bool | None) -> Iterator[None]:
+    """Put a module into a mode, and every part back into its own."""
+    if training is None or not hasattr(fn, "modules"):
+        yield
+        return
+    before = [(m, m.training) for m in fn.modules()]
+    fn.train(training)
+    try:
+        yield
+    finally:
+        for m, value in before:
+            m.training = value
 
 
 def build(
@@ -77,6 +98,7 @@ def build(
     opset: int,
     output_names: list[str] | None,
     external: tuple[bool | None, Any] = (None, None),
+    training: bool = False,
 ) -> tuple[Captured, Assembled]:
     """Trace and assemble; composites that the opset has not are taken apart."""
     from ... import __version__
@@ -84,7 +106,7 @@ def build(
     refused: set[str] = set()
     names = weight_names(fn)
     while True:
-        captured = capture(fn, arguments, dynamic, output_names, refused)
+        captured = capture(fn, arguments, dynamic, output_names, refused, names if training else None)
         try:
             return captured, assemble(captured, names, opset, title(fn), __version__, external)
         except Refused as e:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from ...core.errors import OnnxError
 from .dtypes import code_name
 from .functions import Functions, Kind
 from .program import Program
+from .table import find
 from .tensors import Files, array_of, dense
 
 
@@ -155,11 +157,7 @@ def _bring(tensor: onnx.TensorProto, files: Files) -> None:
 
 def _inferred(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     known = [*model.graph.input, *model.graph.output, *model.graph.value_info]
-    if (
-        not any(onnx.defs.has(n.op_type, domain=n.domain) for n in model.graph.node)
-        or model.ByteSize() > 2**28
-        or not _is_sound(model)
-    ):
+    if model.ByteSize() > 2**28 or not _needs_types(model) or not _is_sound(model):
         return known
     try:
         graph = onnx.shape_inference.infer_shapes(model).graph
@@ -168,28 +166,49 @@ def _inferred(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     return [*known, *graph.value_info]
 
 
+def _versions(model: onnx.ModelProto) -> dict[str, int]:
+    return {("" if o.domain == "ai.onnx" else o.domain): o.version for o in model.opset_import}
+
+
+def _nodes(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.NodeProto]]:
+    """Every node with its domain, those of functions and subgraphs included."""
+    todo = [model.graph.node, *[f.node for f in model.functions]]
+    while todo:
+        for node in todo.pop():
+            yield "" if node.domain == "ai.onnx" else node.domain, node
+            todo += [a.g.node for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
+
+
+def _needs_types(model: onnx.ModelProto) -> bool:
+    """Whether some node runs by the body that its schema gives, which may depend on types."""
+    versions = _versions(model)
+    for domain, node in _nodes(model):
+        adapter = find(domain, node.op_type, versions.get(domain, 1)).adapter
+        if adapter is None or (adapter.declines is not None and adapter.declines(node)):
+            return True
+    return False
+
+
 def _is_sound(model: onnx.ModelProto) -> bool:
     """Whether onnx's type inference can be trusted with it: that ends the process for some nodes that lack inputs,
     their types, or attributes (all of ai.onnx.ml and of texts, where nothing needs it).
     """
     if any(i.type.WhichOneof("value") is None for i in model.graph.input):
         return False
-    versions = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in model.opset_import}
-    todo = [model.graph.node, *[f.node for f in model.functions]]
-    while todo:
-        for node in todo.pop():
-            domain = "" if node.domain == "ai.onnx" else node.domain
-            if domain == "ai.onnx.ml" or "String" in node.op_type or "Regex" in node.op_type:
+    versions = _versions(model)
+    if versions.get("", 1) > onnx.defs.onnx_opset_version():
+        return False
+    for domain, node in _nodes(model):
+        if domain == "ai.onnx.ml" or "String" in node.op_type or "Regex" in node.op_type:
+            return False
+        version = versions.get(domain, 1)
+        if onnx.defs.has(node.op_type, domain=domain, max_inclusive_version=version):
+            schema = onnx.defs.get_schema(node.op_type, version, domain)
+            needed = schema.min_input
+            if not all(node.input[:needed]) or not needed <= len(node.input) <= schema.max_input:
                 return False
-            version = versions.get(domain, 1)
-            todo += [a.g.node for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
-            if onnx.defs.has(node.op_type, domain=domain, max_inclusive_version=version):
-                schema = onnx.defs.get_schema(node.op_type, version, domain)
-                needed = schema.min_input
-                if not all(node.input[:needed]) or not needed <= len(node.input) <= schema.max_input:
-                    return False
-                if not schema.min_output <= len(node.output) <= schema.max_output:
-                    return False
+            if not schema.min_output <= len(node.output) <= schema.max_output:
+                return False
     return True
 
 

@@ -46,7 +46,7 @@ def verify(assembled: Assembled, captured: Captured, fn: Callable[..., Any], arg
     runtimes = _runtimes(model, weights)
     for k in sizes:
         arrays = captured.arrays[k]
-        expected = run_function(fn, arguments, arrays)
+        expected = run_function(fn, arguments, arrays, captured.changed)
         feeds = {name: array for (name, _), array in zip(captured.inputs, arrays)}
         for runtime, run in runtimes:
             try:
@@ -66,7 +66,7 @@ def verify(assembled: Assembled, captured: Captured, fn: Callable[..., Any], arg
 def _check_unseen(captured: Captured, fn: Callable[..., Any], arguments: Arguments, runtimes: Any) -> None:
     """Compare on data that no trace has seen: numbers that were read are then right for any data."""
     arrays = captured.unseen or []
-    expected = run_function(fn, arguments, arrays)
+    expected = run_function(fn, arguments, arrays, captured.changed)
     feeds = {name: array for (name, _), array in zip(captured.inputs, arrays)}
     for runtime, run in runtimes:
         for (name, _), want, got in zip(captured.outputs, expected, run(feeds), strict=True):
@@ -89,13 +89,21 @@ def check_form(model: onnx.ModelProto) -> None:
         ) from e
 
 
-def run_function(fn: Callable[..., Any], arguments: Arguments, arrays: list[np.ndarray]) -> list[np.ndarray]:
-    """The function's outputs in eager mode, without gradients."""
+def run_function(
+    fn: Callable[..., Any], arguments: Arguments, arrays: list[np.ndarray], changed: Sequence[Any] = ()
+) -> list[np.ndarray]:
+    """The function's outputs in eager mode, without gradients; then what it made of `changed`, which is put back."""
     host = dispatch._State.executor
     tensors = [host.constant(a, arguments.device) for a in arrays]
     with dispatch.set_grad(False), mode("eager"):
-        result = fn(*fill(arguments.args, tensors), **fill(arguments.kwargs, tensors))
-    return [np.asarray(host.read(y)) for _, y in named_outputs(result, None)]
+        before = [t.clone() for t in changed]
+        try:
+            result = fn(*fill(arguments.args, tensors), **fill(arguments.kwargs, tensors))
+            outputs = [y for _, y in named_outputs(result, None)]
+            return [np.array(host.read(y)) for y in (*outputs, *changed)]
+        finally:
+            for t, old in zip(changed, before):
+                t.copy_(old)
 
 
 def provable(assembled: Assembled) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
