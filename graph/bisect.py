@@ -11,7 +11,7 @@ from ..core import dispatch
 from . import compile as compiler
 from .ir import Graph, Node, Number, Value
 from .passes import PASSES
-from .variant import Runner
+from .runner import Runner
 from .witness import Call, copied
 
 

@@ -12,7 +12,8 @@ from .arguments import change as replace_contents
 from .symbol import Symbol
 
 if TYPE_CHECKING:
-    from .variant import Runner, Variant
+    from .runner import Runner
+    from .variant import Variant
 
 
 class _FunctionOp:

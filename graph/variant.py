@@ -8,125 +8,21 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from ..core import dispatch, vjp
-from ..core.backend import get_backend, scalar_bits
 from ..core.errors import AutogradError, RetraceError, TraceError
 from .aliases import Aliases, check_aliases
-from .arena import Need
 from .arguments import Arguments, Slot, Watch, empty_slots, fill, flatten
-from .compile import Compiled, compile_graph
+from .compile import compile_graph
 from .ending import Ending, broken, look_at
 from .guards import ReadRecorder, compile_guards, grad_guard, tensor_guard
 from .ir import Graph
+from .runner import Runner
 from .state import State
 from .symbol import Symbol
 from .trace import Source, Trace, effects
-
-
-class Runner:
-    """A compiled graph with its call: which addresses go where, and an arena for each call at a time."""
-
-    def __init__(self, compiled: Compiled, device: str, sources: list[Source], traced: Graph | None = None):
-        self.compiled, self.device = compiled, device
-        self.sources, self.traced = sources, traced
-        self.times: dict[int, float] = {}  # seconds by group, once they were measured
-        # A function that only hands its arguments on has nothing to run.
-        self._execute = compiled.executable.run if compiled.program.launches else lambda dynamic: None
-        self._backend = get_backend(device)
-        self._empty = self._backend.empty
-        host = dispatch._State.executor
-        self._tensor = host.tensor_class  # type: ignore[attr-defined]
-        layout = host.layout  # type: ignore[attr-defined]
-        self._outputs = [(layout(t.dtype, t.shape, None, device), max(1, t.nbytes)) for t in compiled.outputs]
-        self._numbers = compiled.numbers
-        self._tail = list(compiled.constants)
-        known = len(sources) + len(compiled.outputs) + len(compiled.numbers) + len(compiled.constants)
-        takes_arena = compiled.program.n_dynamic > known
-        self._arena = Need(device, max(1, compiled.arena_bytes)) if takes_arena else None
-        n = len(sources)
-        self._n_inputs = n
-        self._template: list[int] = [0] * n
-        self._varying: list[tuple[int, Source]] = []
-        self.lifted: list[Any] = []
-        for k, source in enumerate(sources):
-            if source.kind == "tensor":
-                t = source.tensor
-                self._template[k] = t._storage.ptr + t._offset
-                self.lifted.append(t)
-            else:
-                self._varying.append((k, source))
-        self._args = [(k, s.key) for k, s in self._varying if s.kind == "arg"]
-        self._grads = [(k, s.tensor) for k, s in self._varying if s.kind == "grad"]
-        layouts = [compiled.graph.strides.get(v) for v in compiled.graph.inputs]  # None: dense
-        self._others = [(k, s, layouts[k]) for k, s in self._varying if s.kind in ("carry", "cotangent")]
-
-    def inputs(self, tensors: list[Any], carried: dict[Any, Any]) -> list[Any]:
-        """The tensors that the graph's inputs stand for in a call."""
-        pick = {
-            "arg": lambda s: tensors[s.key],
-            "tensor": lambda s: s.tensor,
-            "grad": lambda s: s.tensor._grad,
-        }
-        return [pick[s.kind](s) if s.kind in pick else carried[s.key] for s in self.sources]
-
-    def read_numbers(self) -> list[int]:
-        """The bits of learning rates, random offsets and the like as they are now."""
-        return [scalar_bits(number.read(), dtype) for number, dtype in self._numbers]
-
-    def __call__(
-        self, tensors: list[Any], carried: dict[Any, Any] | None = None, numbers: list[int] | None = None
-    ) -> list[Any]:
-        """Run on the call's tensors (and values carried from earlier graphs); returns the output tensors.
-
-        numbers: what `read_numbers` gave at an earlier time, instead of what it gives now.
-        """
-        dynamic = self._template[:]
-        for k, position in self._args:
-            x = tensors[position]
-            dynamic[k] = x._storage.ptr + x._offset
-        for k, owner in self._grads:
-            x = owner._grad
-            dynamic[k] = x._storage.ptr + x._offset
-        held = []
-        for k, source, strides in self._others:
-            x = carried[source.key]  # type: ignore[index]
-            if not x._layout.contiguous and x.strides != strides:
-                x = x.clone()
-                held.append(x)
-            dynamic[k] = x._storage.ptr + x._offset
-        return self._go(dynamic, numbers)
-
-    def on(self, inputs: Sequence[Any]) -> list[Any]:
-        """Run on these tensors, one for each input of the graph."""
-        graph = self.compiled.graph
-        held = []
-        for value, x in zip(graph.inputs, inputs):
-            fits = x._layout.contiguous if value not in graph.strides else x.strides == graph.strides[value]
-            held.append(x if fits else x.clone())
-        return self._go([x._storage.ptr + x._offset for x in held])
-
-    def _go(self, dynamic: list[int], numbers: list[int] | None = None) -> list[Any]:
-        """Run on the addresses of the inputs; numbers as in a call."""
-        outputs = []
-        empty, make = self._empty, self._tensor
-        for lay, nbytes in self._outputs:
-            storage = empty(nbytes)
-            dynamic.append(storage.ptr)
-            outputs.append(make(lay, storage))
-        if self._numbers:
-            dynamic += self.read_numbers() if numbers is None else numbers
-        dynamic += self._tail
-        if self._arena is not None:
-            arena = self._arena.take()
-            dynamic.append(arena.ptr)
-            self._execute(dynamic)
-            self._arena.give(arena)
-        else:
-            self._execute(dynamic)
-        return outputs
 
 
 class Segment:

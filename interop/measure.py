@@ -18,8 +18,9 @@ from ..core.value import Tensor
 from ..graph.arguments import empty_slots
 from ..graph.bisect import bisect, first_difference, op_by_op, same
 from ..graph.function import Function
+from ..graph.runner import Runner
 from ..graph.snapshot import Snapshot
-from ..graph.variant import Runner, start_path
+from ..graph.variant import start_path
 from ..graph.witness import Witness
 
 

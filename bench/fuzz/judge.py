@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -36,14 +37,16 @@ class Difference(NamedTuple):
 Facts = dict[str, Any]
 
 
-def judge(program: Program) -> Difference | None:
-    """The first difference between the modes, or None."""
+def judge(program: Program, tally: Counter[str] | None = None) -> Difference | None:
+    """The first difference between the modes, or None. tally: counts errors and documented refusals."""
     eager = list(run(program, "eager"))
     for call, (a, b) in enumerate(zip(eager, run(program, "graph"))):
         found = _first(a, b)
         if found is not None:
             return found._replace(where=f"{found.where} in call {call}")
         if "refused" in b or "error" in b:  # eager mode has done half of it, graph mode nothing
+            if tally is not None:
+                tally["refused" if "refused" in b else "equal errors"] += 1
             return None
     return None
 
