@@ -55,12 +55,10 @@ def transformed(x: Any, name: Any) -> Any:
 
 def two_columns(score: Any, transform: str, positive: bool) -> Any:
     """Scores of both classes from those of the second, [N, 1]; positive: they are shares already."""
-    if transform == "PROBIT":
-        return transformed(score, "PROBIT")
-    if positive:
+    if positive and transform != "LOGISTIC":
         return ops["concat"]([1.0 - score, score], axis=1)
     both = ops["concat"]([ops["negative"](score), score], axis=1)
-    return ops["sigmoid"](both) if transform == "LOGISTIC" else both
+    return transformed(both, transform) if transform in ("LOGISTIC", "PROBIT") else both
 
 
 def _rows(x: Any) -> Any:
@@ -88,9 +86,11 @@ def linear_classifier(
     score = score if not intercepts else score + numbers(intercepts)
     count = len(classlabels_strings or classlabels_ints)
     if score.shape[1] == 1 and count == 2:
-        cut = transformed(score, post_transform)
-        index = ops["greater"](cut, 0.5 if post_transform == "LOGISTIC" else 0.0)[:, 0].to(T.int64)
-        return labels(index, classlabels_ints, classlabels_strings), two_columns(score, post_transform, False)
+        index = ops["greater"](score, 0.0)[:, 0].to(T.int64)
+        shares = post_transform not in ("LOGISTIC", "PROBIT")
+        return labels(index, classlabels_ints, classlabels_strings), two_columns(
+            score, post_transform, shares
+        )
     index = ops["argmax"](score, axis=1)
     return labels(index, classlabels_ints, classlabels_strings), transformed(score, post_transform)
 
@@ -163,6 +163,12 @@ def svm_classifier(
         mixed[starts[i] : starts[i + 1], k] = weights[j - 1, starts[i] : starts[i + 1]]
         mixed[starts[j] : starts[j + 1], k] = weights[i, starts[j] : starts[j + 1]]
     decisions = ops["matmul"](kernels, numbers(mixed)) + numbers(rho)
+    voted = np.zeros((2, len(pairs), count), np.float32)
+    for k, (i, j) in enumerate(pairs):
+        voted[0, k, i] = voted[1, k, j] = 1
+    won = ops["greater"](decisions, 0.0).to(T.float32)
+    votes = ops["matmul"](won, numbers(voted[0])) + ops["matmul"](1.0 - won, numbers(voted[1]))
+    index = named(ops["argmax"](votes, axis=1))
     if prob_a:
         share: list[list[Any]] = [[None] * count for _ in range(count)]
         first = ops["sigmoid"](ops["negative"](decisions * numbers(prob_a) + numbers(prob_b)))
@@ -170,16 +176,11 @@ def svm_classifier(
         for k, (i, j) in enumerate(pairs):
             share[i][j], share[j][i] = first[:, k], 1.0 - first[:, k]
         scores = ops["stack"]([share[0][1], share[1][0]], axis=1) if count == 2 else _coupled(share, count)
-        return named(ops["argmax"](scores, axis=1)), transformed(scores, post_transform)
-    voted = np.zeros((2, len(pairs), count), np.float32)
-    for k, (i, j) in enumerate(pairs):
-        voted[0, k, i] = voted[1, k, j] = 1
-    won = ops["greater"](decisions, 0.0).to(T.float32)
-    votes = ops["matmul"](won, numbers(voted[0])) + ops["matmul"](1.0 - won, numbers(voted[1]))
+        return index, transformed(scores, post_transform)
     if count == 2:
         scores = ops["concat"]([ops["negative"](decisions), decisions], axis=1)
-        return named(ops["argmax"](votes, axis=1)), transformed(scores, post_transform)
-    return named(ops["argmax"](votes, axis=1)), transformed(decisions, post_transform)
+        return index, transformed(scores, post_transform)
+    return index, transformed(decisions, post_transform)
 
 
 # ---------------------------------------------------------------- features

@@ -160,9 +160,8 @@ def tree_classifier(
     y = forest.scores(_floats(x, class_weights_as_tensor, nodes_values_as_tensor), "SUM")
     base = _either(base_values, base_values_as_tensor)
     named = lambda index: labels(index, classlabels_int64s, classlabels_strings)
-    if count == 2 and len(set(class_ids)) == 1:
-        column = class_ids[0]
-        score = y[:, column : column + 1]
+    if count == 2 and set(class_ids) == {0}:  # one vote tells two classes apart: the score of the second
+        score = y[:, :1]
         if base is not None and len(base):
             score = score + float(np.asarray(base)[-1])
         positive = bool(np.min(weights) >= 0)
