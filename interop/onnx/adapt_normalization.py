@@ -127,11 +127,13 @@ def mean_variance(x, *, axes=(0, 2, 3)):
 @adapter("LRN")
 def lrn(x, *, size, alpha=1e-4, beta=0.75, bias=1.0):
     """x over a power of the squares summed over neighbouring channels."""
-    low, high = (size - 1) // 2, size - 1 - (size - 1) // 2
+    if size < 1:
+        raise ValueError(f"size={size} is not a number of channels")
+    low, high = (min(n, x.shape[1]) for n in ((size - 1) // 2, size - 1 - (size - 1) // 2))
     padding = ((0, 0), (low, high)) + ((0, 0),) * (x.ndim - 2)
     squares = ops["pad"](x * x, padding=padding)
     total = None
-    for k in range(size):
+    for k in range(low + high + 1):
         part = ops["slice"](squares, index=(slice(None), slice(k, k + x.shape[1])))
         total = part if total is None else total + part
     return x / ops["power"](total * (alpha / size) + bias, beta)

@@ -120,7 +120,7 @@ def _prepare(where: str, model: onnx.ModelProto, files: Files) -> Source:
             _fetch_node(node, files)
     types: dict[str, Kind] = {t.name: (t.data_type, tuple(t.dims)) for t in graph.initializer}
     types.update((t.values.name, (t.values.data_type, tuple(t.dims))) for t in graph.sparse_initializer)
-    for info in _inferred(model):
+    for info in _stated(model):
         given = _given(info, where, False)
         types[info.name] = given.code, given.shape
     inputs = [_given(info, where, info.name in initializers) for info in graph.input]
@@ -155,61 +155,11 @@ def _bring(tensor: onnx.TensorProto, files: Files) -> None:
         tensor.CopyFrom(onnx.numpy_helper.from_array(files.read(tensor), tensor.name))
 
 
-def _inferred(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
-    known = [*model.graph.input, *model.graph.output, *model.graph.value_info]
-    if model.ByteSize() > 2**28 or not _needs_types(model) or not _is_sound(model):
-        return known
-    try:
-        graph = onnx.shape_inference.infer_shapes(model).graph
-    except Exception:  # only a hint; real faults show when nodes run
-        return known
-    return [*known, *graph.value_info]
-
-
-def _versions(model: onnx.ModelProto) -> dict[str, int]:
-    return {("" if o.domain == "ai.onnx" else o.domain): o.version for o in model.opset_import}
-
-
-def _nodes(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.NodeProto]]:
-    """Every node with its domain, those of functions and subgraphs included."""
-    todo = [model.graph.node, *[f.node for f in model.functions]]
-    while todo:
-        for node in todo.pop():
-            yield "" if node.domain == "ai.onnx" else node.domain, node
-            todo += [a.g.node for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
-
-
-def _needs_types(model: onnx.ModelProto) -> bool:
-    """Whether some node runs by the body that its schema gives, which may depend on types."""
-    versions = _versions(model)
-    for domain, node in _nodes(model):
-        adapter = find(domain, node.op_type, versions.get(domain, 1)).adapter
-        if adapter is None or (adapter.declines is not None and adapter.declines(node)):
-            return True
-    return False
-
-
-def _is_sound(model: onnx.ModelProto) -> bool:
-    """Whether onnx's type inference can be trusted with it: that ends the process for some nodes that lack inputs,
-    their types, or attributes (all of ai.onnx.ml and of texts, where nothing needs it).
+def _stated(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """What the file itself says of its values. onnx's shape inference would know more, and ends the process on
+    some damaged files; the real types show when nodes run.
     """
-    if any(i.type.WhichOneof("value") is None for i in model.graph.input):
-        return False
-    versions = _versions(model)
-    if versions.get("", 1) > onnx.defs.onnx_opset_version():
-        return False
-    for domain, node in _nodes(model):
-        if domain == "ai.onnx.ml" or "String" in node.op_type or "Regex" in node.op_type:
-            return False
-        version = versions.get(domain, 1)
-        if onnx.defs.has(node.op_type, domain=domain, max_inclusive_version=version):
-            schema = onnx.defs.get_schema(node.op_type, version, domain)
-            needed = schema.min_input
-            if not all(node.input[:needed]) or not needed <= len(node.input) <= schema.max_input:
-                return False
-            if not schema.min_output <= len(node.output) <= schema.max_output:
-                return False
-    return True
+    return [*model.graph.input, *model.graph.output, *model.graph.value_info]
 
 
 def _given(info: onnx.ValueInfoProto, where: str, has_default: bool) -> Given:
