@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +14,6 @@ from ...core.errors import OnnxError
 from .dtypes import code_name
 from .functions import Functions, Kind
 from .program import Program
-from .table import find
 from .tensors import Files, array_of, dense
 
 
