@@ -19,7 +19,9 @@ from .table import Adapter, Node, find
 from .tensors import dense, frozen
 
 #: what a node's wrong inputs can raise; AttributeError where something that is no tensor comes to one that wants it
-_FAILURES = (DuogradError, ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError)
+_FAILURES = (
+    DuogradError, ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
 
 
 class Problem(Exception):
@@ -169,8 +171,10 @@ def make_call(proto: onnx.NodeProto, index: int, opsets: dict[str, int], functio
         attrs.append((attribute.name, value))
     if len(inputs) > len(adapter.inputs) and not adapter.variadic:
         raise Problem(f"{proto.op_type} with {len(inputs)} inputs is not supported")
-    if len(inputs) < adapter.required or any(not n for n in inputs[: adapter.required]):
+    if len(inputs) < adapter.required or not all(inputs[: adapter.required]):
         raise Problem(f"{proto.op_type} misses an input")
+    if adapter.variadic and not all(inputs[len(adapter.inputs) :]):
+        raise Problem(f"{proto.op_type} has an input without a name among several")
     return Call(node, inputs, outputs, adapter, None, tuple(attrs))
 
 
