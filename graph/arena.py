@@ -19,7 +19,9 @@ class Arenas:
     """The arenas of a device. Counters change under a lock; the common way, the arena used last, needs none."""
 
     def __init__(self, device: str):
-        self._empty = get_backend(device).empty
+        backend = get_backend(device)
+        # Arenas wait here, so they need no class of sizes with room to spare.
+        self._empty = getattr(backend, "exact", backend.empty)
         self._free: list[Any] = []
         self._needs: dict[int, int] = {}
         self._lock = threading.RLock()  # a need may end in the garbage collector, inside a method here

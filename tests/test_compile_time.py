@@ -95,6 +95,18 @@ def test_temporary_memory_goes_with_the_last_function_that_needs_it():
     assert backend.memory_stats()["current_bytes"] <= before + 4096
 
 
+def test_an_arena_takes_no_more_than_it_needs():
+    stats = get_backend("cpu").memory_stats
+    arenas = Arenas("cpu")
+    before = stats()
+    nbytes = (33 << 20) + 1
+    arena = arenas.take(nbytes)
+    assert stats()["current_bytes"] == before["current_bytes"] + (33 << 20) + 64
+    del arena
+    assert stats()["current_bytes"] == before["current_bytes"]
+    assert stats()["cached_bytes"] == before["cached_bytes"]
+
+
 def test_an_arena_is_lent_to_one_call_at_a_time():
     arenas = Arenas("cpu")
     arenas.add_need(1 << 16)

@@ -33,6 +33,7 @@ class CpuBackend:
         self.allocator = Allocator()
         self.empty: Callable[[int], CpuStorage] = self.allocator.empty
         self.maker: Callable[[int], Callable[[], CpuStorage]] = self.allocator.maker
+        self.exact: Callable[[int], CpuStorage] = self.allocator.exact
 
     def num_threads(self) -> int:
         """How many threads a program may use."""

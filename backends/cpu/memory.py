@@ -30,7 +30,7 @@ class Block:
 
     __slots__ = ("allocator", "free", "ptr", "raw", "seen", "size", "skip")
 
-    def __init__(self, allocator: Allocator, size: int, free: list[Block]):
+    def __init__(self, allocator: Allocator, size: int, free: list[Block] | None):
         self.raw = np.empty(size + ALIGNMENT, np.uint8)
         address = self.raw.ctypes.data
         self.skip = -address % ALIGNMENT
@@ -82,7 +82,7 @@ class CpuStorage(Storage):
                 allocator.total -= size  # NumPy has it now
                 return
             block.seen = False
-        if allocator.total - current <= allocator.limit:
+        if block.free is not None and allocator.total - current <= allocator.limit:
             block.free.append(block)
         else:
             allocator.total -= size
@@ -131,7 +131,15 @@ class Allocator:
 
         return make
 
-    def _new(self, size: int, free: list[Block]) -> Block:
+    def exact(self, nbytes: int) -> CpuStorage:
+        """An uninitialised storage of no more than it needs, which the free lists never get: for large, rare ones."""
+        size = -(-nbytes // ALIGNMENT) * ALIGNMENT
+        block = self._new(size, None)
+        self.current += size
+        self.peak = max(self.peak, self.current)
+        return CpuStorage(block, nbytes)
+
+    def _new(self, size: int, free: list[Block] | None) -> Block:
         block = Block(self, size, free)
         self.total += size
         return block
