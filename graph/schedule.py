@@ -26,10 +26,10 @@ def schedule(lowered: Sequence[Lowered], thrifty: bool = False) -> list[int]:
         if thrifty and g.scratch_bytes + sum(v.type.nbytes for v in g.stores) > SMALL_BYTES:
             start[k] = max(start[k], free)
             free = start[k] + len(g.phases)
-    readers: dict[Value, int] = {}
-    for g in lowered:
+    readers: dict[Value, list[int]] = {}
+    for k, g in enumerate(lowered):
         for v in g.reads:
-            readers[v] = readers.get(v, 0) + 1
+            readers.setdefault(v, []).append(k)
     after: list[list[int]] = [[] for _ in lowered]
     for k, row in enumerate(before):
         for p in row:
@@ -37,7 +37,18 @@ def schedule(lowered: Sequence[Lowered], thrifty: bool = False) -> list[int]:
     for k in range(len(lowered) - 1, -1, -1):
         if after[k]:
             made = sum(v.type.nbytes for v in lowered[k].stores)
-            freed = sum(v.type.nbytes for v in lowered[k].reads if v.producer is not None and readers[v] == 1)
-            if made > freed and not (thrifty and made + lowered[k].scratch_bytes > SMALL_BYTES):
-                start[k] = max(start[k], min(start[a] for a in after[k]) - len(lowered[k].phases))
+            if thrifty and made + lowered[k].scratch_bytes > SMALL_BYTES:
+                continue
+            late = min(start[a] for a in after[k]) - len(lowered[k].phases)
+            if late > start[k] and made > _held(lowered[k], k, late, start, readers):
+                start[k] = late
     return start
+
+
+def _held(g: Lowered, k: int, level: int, start: Sequence[int], readers: dict[Value, list[int]]) -> int:
+    """Bytes that stay in memory only because group k reads them as late as at this level."""
+    return sum(
+        v.type.nbytes
+        for v in g.reads
+        if v.producer is not None and all(start[r] < level for r in readers[v] if r != k)
+    )
