@@ -14,7 +14,7 @@ from duograd.graph.layout import find_layouts
 from duograd.graph.memory import ARENA, plan_memory
 from duograd.graph.passes.fuse import fuse
 from duograd.graph.placement import place_results
-from duograd.graph.schedule import schedule
+from duograd.graph.schedule import _held, schedule
 from duograd.graph.trace import Trace
 
 
@@ -167,3 +167,12 @@ def test_a_training_step_needs_no_more_memory_than_eager_mode(loss, shapes):
     compiled = compile_graph(trace(step, x, y, *params), "cpu")
     outputs = sum(t.nbytes for t in compiled.outputs)
     assert compiled.arena_bytes + outputs <= eager
+
+
+def test_a_late_reader_holds_what_nobody_else_reads_later():
+    made = type("Made", (), {"producer": object(), "type": type("Type", (), {"nbytes": 100})})()
+    given = type("Given", (), {"producer": None, "type": type("Type", (), {"nbytes": 10})})()
+    group = type("Group", (), {"reads": {made: [], given: []}})()
+    readers = {made: [0, 1], given: [0]}
+    assert _held(group, 0, 5, [1, 3], readers) == 100
+    assert _held(group, 0, 2, [1, 3], readers) == 0
