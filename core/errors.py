@@ -9,6 +9,7 @@ from types import CodeType, FrameType
 import numpy as np
 
 _PACKAGE_DIR = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_STDLIB = os.path.dirname(os.__file__) + os.sep
 _OUTSIDE = tuple(_PACKAGE_DIR + d + os.sep for d in ("tests", "examples"))
 # By id, for the hash of a code object is computed anew from its constants at every look-up.
 _internal: dict[int, tuple[bool, CodeType]] = {}
@@ -71,6 +72,17 @@ def user_line(depth: int = 1) -> str:
     return "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
+def last_user_line(error: BaseException) -> str:
+    """`file:line` of the innermost frame of an error's traceback that is not the framework's own."""
+    found, at = "", error.__traceback__
+    while at is not None:
+        own = at.tb_frame.f_code.co_filename
+        if not is_internal(at.tb_frame.f_code) and not own.startswith(_STDLIB):
+            found = f"{at.tb_frame.f_code.co_filename}:{at.tb_lineno}"
+        at = at.tb_next
+    return found
+
+
 class DuogradError(Exception):
     """Base of every error that duograd raises on purpose.
 
@@ -130,6 +142,10 @@ class TraceError(DuogradError, RuntimeError):
 
 class VmapError(DuogradError, RuntimeError):
     """Something a function mapped by `dg.vmap` may not do, such as branching on a mapped value."""
+
+
+class EndlessRecursionError(TraceError, RecursionError):
+    """A traced function that calls itself deeper than Python goes."""
 
 
 class RetraceError(TraceError):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..core import dispatch, vjp
-from ..core.errors import AutogradError, RetraceError, TraceError
+from ..core.errors import AutogradError, EndlessRecursionError, RetraceError, TraceError, last_user_line
 from .aliases import Aliases, check_aliases
 from .arguments import Arguments, Slot, Watch, empty_slots, fill, flatten
 from .compile import compile_graph
@@ -259,6 +259,11 @@ class Path:
                 with recorder:
                     trace.tracer = recorder.restable
                     result = variant.call(*given[0], **given[1])
+            except RecursionError as e:
+                raise EndlessRecursionError(
+                    variant.name, "calls itself more often than Python allows: a graph holds every call of it",
+                    "give it an end that Python values decide, or loop with dg.while_loop", last_user_line(e),
+                ) from None  # fmt: skip
             except Unread:  # a value that only a compiled segment can give
                 segment = self.unread
             except Exception:

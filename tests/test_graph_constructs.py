@@ -111,6 +111,16 @@ def test_print_comes_at_every_call_in_order():
         dg.print("{} {}", dg.tensor(1.0))
 
 
+def test_recursion_without_end_names_the_line():
+    def down(x):
+        return down(x + 1)
+
+    with pytest.raises(dg.errors.EndlessRecursionError, match="calls itself") as e:
+        dg.function(lambda x: down(x))(dg.tensor([1.0]))
+    assert __file__ in e.value.line
+    assert dg.function(lambda x: x + 1)(dg.tensor([1.0])).item() == 2.0
+
+
 def test_page_lists_every_row():
     page = PAGE.read_text()
     for name, row in ROWS.items():
