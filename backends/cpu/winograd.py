@@ -128,7 +128,8 @@ def _emit_result(v: Vectors, args: Any) -> None:
             for e in range(m * v.lanes, (m + 1) * v.lanes):
                 tile, column = e // 4, e % 4
                 places.append(2 * (tile - m // 2 * half) + column % 2 + column // 2 * v.lanes)
-            value = _shuffle(v, *pairs[m // 2], places)
+            first, second = pairs[m // 2]
+            value = _shuffle(v, first, second, places)
             v.store(value, b.add(to, I64(m * v.lanes * v.size)))
 
 
