@@ -8,8 +8,9 @@ from typing import Any
 from ..core import dispatch, vjp
 from ..core.errors import DuogradError
 from ..core.hot import GIVEN, Fused, Taped, Unfit
+from .again import make_again
 from .compile import compile_graph
-from .ir import Graph, Node, Number, Value
+from .ir import Graph, Number, Value
 from .passes.dce import remove_dead
 from .symbol import Symbol
 from .trace import Source, Trace
@@ -54,7 +55,7 @@ def fuse_taped(name: str, body: Body, tensors: Sequence[Any], wanted: Sequence[i
     numbered = iter(range(len(grads)))
     back_results = tuple(None if g is None else ("output", next(numbered)) for g in grads)
     serials = {serial: v for v, serial in trace._serial.items()}
-    _again(trace, back, serials)
+    make_again(trace, back, serials)
     remove_dead(back)
     used = {v for n in back.nodes for v in n.values()} | set(back.outputs)
     spots = {v: k for k, v in reversed(list(enumerate(forward.outputs)))}
@@ -163,43 +164,6 @@ def _compile(graph: Graph, results: tuple[Any, ...], constants: list[Any], drawn
         graph.name, compiled.executable.run if launches else None, tuple(constants), outputs, compiled.numbers,
         compiled.constants, max(1, compiled.arena_bytes) if takes_arena else 0, results, drawn, len(launches), ops,
     )  # fmt: skip
-
-
-def _again(trace: Trace, back: Graph, serials: dict[int, Value]) -> None:
-    """Make views and constants of the forward graph again in the backward graph, instead of keeping them."""
-    front: list[Node] = []
-    swap: dict[Value, Value] = {}
-
-    def local(value: Value) -> Value:
-        """A forward value in the backward graph."""
-        node = value.producer
-        if node is None or not _cheap(node):
-            return trace._use(value)
-        mine = trace._use(value)
-        if mine not in swap:
-            inputs = [local(x) if isinstance(x, Value) else x for x in node.inputs]
-            twin = Node(
-                node.op, inputs, node.attrs, tuple(v.type for v in node.outputs), value.device, node.where
-            )
-            front.append(twin)
-            swap[mine] = twin.outputs[value.index]
-        return swap[mine]
-
-    for source in list(trace.sources):
-        if source.kind == "carry":
-            local(serials[source.key])
-    if swap:
-        for node in back.nodes:
-            node.inputs = [swap.get(x, x) if isinstance(x, Value) else x for x in node.inputs]
-        back.outputs = [swap.get(v, v) for v in back.outputs]
-        back.nodes = [*front, *back.nodes]
-
-
-def _cheap(node: Node) -> bool:
-    """Whether a value is made again rather than kept: views, and constants that are written from numbers."""
-    if node.op.is_view and node.op.view_rule is not None:
-        return True
-    return all(x.__class__ in (int, float, bool) for x in node.inputs) and not node.op.impure
 
 
 __all__ = ["fuse", "fuse_taped"]

@@ -13,12 +13,14 @@ from typing import Any
 
 from ..core import dispatch, vjp
 from ..core.errors import AutogradError, EndlessRecursionError, RetraceError, TraceError, last_user_line
+from .again import make_again
 from .aliases import Aliases, check_aliases
 from .arguments import Arguments, Slot, Watch, empty_slots, fill, flatten
 from .compile import compile_graph
 from .ending import Ending, broken, look_at
 from .guards import ReadRecorder, compile_guards, grad_guard, tensor_guard
 from .ir import Graph
+from .passes.dce import remove_dead
 from .runner import Runner
 from .state import State
 from .symbol import Symbol
@@ -493,6 +495,12 @@ class Path:
         end.present = [g is not None for g in grads]
         graph.outputs = [trace._use(g._value) for g in grads if g is not None]
         serials = {serial: v for v, serial in trace._serial.items()}
+        make_again(trace, graph, serials)
+        remove_dead(graph)
+        used = {v for n in graph.nodes for v in n.values()} | set(graph.outputs)
+        needed = [k for k, s in enumerate(trace.sources) if s.kind == "cotangent" or graph.inputs[k] in used]
+        graph.inputs = [graph.inputs[k] for k in needed]
+        trace.sources = [trace.sources[k] for k in needed]
         here = {v for node in forward.nodes for v in node.outputs}
         spots = {v: k for k, v in enumerate(forward.outputs)}
         for k, source in enumerate(trace.sources):
