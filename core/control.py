@@ -106,7 +106,7 @@ def scan(
     changes tensors in place. Numerics: the way back keeps the carry of each turn and runs f again, so it can be
     differentiated any number of times. Random numbers differ from turn to turn and come from one block.
     Source: ONNX Scan.
-    Example: `dg.scan(lambda c, x: (c + x, c), dg.tensor(0.0), dg.arange(4.0))` is `(6.0, [0.0, 0.0, 1.0, 3.0])`.
+    Example: `dg.scan(lambda c, x: (c + x, c), dg.tensor(0.0), dg.arange(4.0))[1]` is `[0.0, 0.0, 1.0, 3.0]`.
     """
     carry, skeleton = _tensors(init)
     slices, below = _tensors(xs)

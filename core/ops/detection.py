@@ -53,11 +53,15 @@ def _(boxes, scores, order, *, limit, iou, least):
 
 def _check(boxes, scores):
     if not (boxes.dtype.is_float and boxes.dtype is scores.dtype):
-        raise DtypeError("nms_places", f"boxes: {boxes} and scores: {scores}", "make both of one float dtype")
+        raise DtypeError(
+            "nms_places", f"boxes: {boxes.type} and scores: {scores.type}", "make both of one float dtype"
+        )
     fits = len(boxes.shape) == len(scores.shape) == 3 and boxes.shape[2] == 4
     if not fits or (boxes.shape[0], boxes.shape[1]) != (scores.shape[0], scores.shape[2]):
         raise ShapeError(
-            "nms_places", f"boxes: {boxes} and scores: {scores} do not fit", "pass [B, N, 4] and [B, C, N]"
+            "nms_places",
+            f"boxes: {boxes.type} and scores: {scores.type} do not fit",
+            "pass [B, N, 4] and [B, C, N]",
         )
 
 
@@ -118,7 +122,7 @@ suppress_overlaps.sample(
     grad=False,
 )
 nms_places.sample(_BOXES, _SCORES, limit=3, iou=0.5, least=0.2, grad=False)
-nms_places.sample((2, 5, 4), (2, 1, 5), limit=9, centers=True, grad=False).sample(
+nms_places.sample((2, 5, 4), (2, 1, 5), limit=9, centers=True, low=0.1, high=3.0, grad=False).sample(
     (1, 0, 4), (1, 2, 0), limit=3, grad=False
 )
 nms_places.error_sample((1, 5, 4), (1, 2, 6), limit=3, match="do not fit")

@@ -37,6 +37,11 @@ def reshaped(d: Any) -> Any:
     return [d.array(shape)], {"shape": d.pick([(size,), (1, size), shape[::-1], *([(-1,)] if size else [])])}
 
 
+def bits(d: Any) -> Any:
+    x = d.array(d.shape(0, 3))
+    return [x], {"dtype": {1: "uint8", 2: "int16", 4: "int32", 8: "int64"}[x.dtype.itemsize]}
+
+
 def permuted(d: Any) -> Any:
     shape = d.shape(0, 3)
     return [d.array(shape)], {"axes": tuple(int(a) for a in d.rng.permutation(len(shape)))}
@@ -92,6 +97,7 @@ SHAPE = [
     row("broadcast_tensors", np.broadcast_arrays, lambda d: ([d.array((3, 1)), d.array((5,))], {}),
         lambda *xs: dg.broadcast_tensors(*xs)),
     row("expand_dims", np.expand_dims, one(axis=lambda n: range(-n - 1, n + 1))),
+    row("bitcast", lambda x, dtype: x.view(dtype), bits, dtypes=REAL, slope=False),
     row("squeeze", np.squeeze, squeezed),
     row("flatten", of_torch(lambda x, start_axis, end_axis: torch.flatten(x, start_axis, end_axis)),
         one(2, start_axis=[0, 1], end_axis=[1, -1]), dtypes=REAL),
