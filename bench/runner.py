@@ -10,6 +10,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -29,6 +30,8 @@ PEERS = {
 }
 _MODULE = {"torch": "torch", "torch-compile": "torch", "jax": "jax", "onnxruntime": "onnxruntime"}
 MODES = ("graph", "eager")
+#: seconds between two runners' turns: threads of the last one may spin for a while after its work
+SETTLE = 0.1
 #: seconds of measuring for each runner and case, in blocks that take turns
 BUDGET, BLOCKS = 2.0, 12
 
@@ -207,7 +210,9 @@ def _measure(
         plan[worker.name] = max(2, int(budget / BLOCKS / max(min(times), 1e-7)))
     samples: dict[str, list[float]] = {w.name: [] for w in workers}
     for block in range(BLOCKS + 1):
-        for worker in workers:
+        first = block % len(workers)
+        for worker in workers[first:] + workers[:first]:
+            time.sleep(SETTLE)
             times = worker.ask(do="run", iterations=min(plan[worker.name], 20_000))["times"]
             if block:  # the first block is warm-up too
                 samples[worker.name] += times

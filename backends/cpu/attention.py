@@ -156,6 +156,24 @@ def scale_lines(char: str, size: int, step: int) -> str:
 """
 
 
+def clear_lines(tile: Block, areas: dict[str, int]) -> str:
+    """Lines that clear areas (by name, with the slot of their bytes) when parts of them stand for no row or column.
+
+    These parts are multiplied too, and old memory may hold denormals, which are a hundred times as slow.
+    """
+    odd = (
+        " + ".join(f"mod_i64({x}, {tile.width})" for x in ("n", "e", "ev"))
+        + f" + mod_i64(m, {max(16, tile.rows)})"
+    )
+    lines = [f"    if {odd} != 0:"]
+    for name, slot in areas.items():
+        lines += [
+            f"        for word in range(div_i64(args[{slot}], 8)):",
+            f"            store_i64({name}, word, 0)",
+        ]
+    return "\n".join(lines) + "\n"
+
+
 def left_step(tile: Block, size: int) -> int:
     """Bytes from k to k in a packed left operand: whole vectors of rows."""
     return -(-tile.rows // tile.lanes) * tile.lanes * size
@@ -196,6 +214,7 @@ def kernel(args, chunk, nchunks):
     zero = types.{dtype.name}(0)
     blocks = div_i64(m + row_block - 1, row_block)
     tasks = batches * heads * blocks
+{clear_lines(tile, {"scores": 30, "q_block": 32, "k_columns": 34, "v_rows": 36, "top_at": 38})}\
     packed = -1
     for task in range(div_i64(tasks * chunk, nchunks), div_i64(tasks * (chunk + 1), nchunks)):
         matrix = div_i64(task, blocks)

@@ -18,6 +18,7 @@ from .attention import (
     areas,
     blocks,
     by_heads,
+    clear_lines,
     dense_columns,
     group_lines,
     infinity,
@@ -62,6 +63,8 @@ def _source(dtype: DType, tile: Block, mask: str) -> str:
     rows_ready = indent(rows_ready.splitlines(), 4)
     rows_ready += indent([f"for i in range(div_i64(rows + {rows - 1}, {rows})):"], 16)
     rows_ready += indent(lefts.splitlines(), 8)
+    names = ("q_block", "g_block", "q_rows", "g_rows", "k_columns", "v_columns", "k_rows")
+    packed_areas = {"scores": 45} | {name: 47 + 2 * k for k, name in enumerate(names)}
     return f"""# attention_grad {c} in blocks of {rows} x {width}, mask {mask or "none"}
 {IMPORT}
 def kernel(args, chunk, nchunks):
@@ -88,6 +91,7 @@ def kernel(args, chunk, nchunks):
     kv_heads = div_i64(heads, group)
     key_blocks = div_i64(n + key_block - 1, key_block)
     tasks = batches * kv_heads * pieces
+{clear_lines(tile, packed_areas)}\
     for task in range(div_i64(tasks * chunk, nchunks), div_i64(tasks * (chunk + 1), nchunks)):
         piece, kv = mod_i64(task, pieces), div_i64(task, pieces)
         batch, kv_head = div_i64(kv, kv_heads), mod_i64(kv, kv_heads)

@@ -91,6 +91,12 @@ def kernel(args, chunk, nchunks):
             result0 = (image0 * groups * rows_all + group * rows_all + row0) * out_plane + pixel0
         else:
             result, result_step, result0 = sums, pitch, 0
+        # Columns of the last panel that stand for no pixel are multiplied too: old memory may hold denormals, which
+        # are a hundred times as slow.
+        if mod_i64(strip_columns, {width}) != 0:
+            last = panels + div_i64(strip_columns, {width}) * panel_bytes
+            for i in range(div_i64(panel_bytes, 8)):
+                store_i64(last, i, 0)
         for tz in range(taps_z):
             # Runs of pixels in one line: where they go, where they come from, and what each tap reads.
             image, front = image0, div_i64(pixel0, area)
