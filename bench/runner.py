@@ -30,8 +30,8 @@ PEERS = {
 }
 _MODULE = {"torch": "torch", "torch-compile": "torch", "jax": "jax", "onnxruntime": "onnxruntime"}
 MODES = ("graph", "eager")
-#: seconds between two runners' turns: threads of the last one may spin for a while after its work
-SETTLE = 0.1
+#: seconds between two runners' turns, for models and for single ops: threads may spin for a while after their work
+SETTLE, SETTLE_OP = 0.1, 0.01
 #: seconds of measuring for each runner and case, in blocks that take turns
 BUDGET, BLOCKS = 2.0, 12
 
@@ -212,7 +212,7 @@ def _measure(
     for block in range(BLOCKS + 1):
         first = block % len(workers)
         for worker in workers[first:] + workers[:first]:
-            time.sleep(SETTLE)
+            time.sleep(SETTLE if name in CASES else SETTLE_OP)
             times = worker.ask(do="run", iterations=min(plan[worker.name], 20_000))["times"]
             if block:  # the first block is warm-up too
                 samples[worker.name] += times
