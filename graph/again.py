@@ -11,10 +11,17 @@ def make_again(trace: Trace, back: Graph, serials: dict[int, Value]) -> None:
     front: list[Node] = []
     swap: dict[Value, Value] = {}
 
+    def known(value: Value) -> bool:
+        """Whether what a value is made of has a name in the whole trace: inputs of earlier segments have none."""
+        node = value.producer
+        if node is not None and _cheap(node):
+            return all(known(x) for x in node.inputs if isinstance(x, Value))
+        return value in trace._serial or value in trace._origin
+
     def local(value: Value) -> Value:
         """A forward value in the backward graph."""
         node = value.producer
-        if node is None or not _cheap(node):
+        if node is None or not _cheap(node) or not known(value):
             return trace._use(value)
         mine = trace._use(value)
         if mine not in swap:
