@@ -16,6 +16,7 @@ import numpy as np
 from . import batch_control, dispatch, tree, vjp
 from .errors import ArgumentError, ArgumentTypeError, AutogradError, ShapeError, VmapError
 from .op import Attrs, GradRule, Op, no_tensor
+from .over import Over
 from .tape_op import TapeOp
 from .types import DType, Shape, TensorType, normalize_axis
 from .value import Tensor
@@ -76,7 +77,7 @@ class Batched(Tensor):
         )  # fmt: skip
 
 
-class Batcher:
+class Batcher(Over):
     """The executor of one vmap: size of the batch, and the executor outside."""
 
     def __init__(self, outer: Any, size: int):
@@ -223,21 +224,6 @@ class Batcher:
             )  # fmt: skip
         else:
             self.outer.set_grad(x, value)
-
-    def number(self, owner: Any, key: str) -> Any:
-        return self.outer.number(owner, key)
-
-    def offset(self, generator: Any, count: int) -> tuple[Any, Any]:
-        return self.outer.offset(generator, count)  # type: ignore[no-any-return]
-
-    def seed(self, generator: Any, seed: int) -> None:
-        self.outer.seed(generator, seed)
-
-    def random_state(self, generator: Any) -> Any:
-        return self.outer.random_state(generator)
-
-    def set_random_state(self, generator: Any, state: Any) -> None:
-        self.outer.set_random_state(generator, state)
 
     def branch(self, c: Any) -> tuple[Any, ...]:
         return batch_control.branch(self, c)

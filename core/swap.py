@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .over import Over
 from .region import Branch, Repeat, Scan
 from .value import Tensor
 
 
-class Swap:
+class Swap(Over):
     """An executor in front of another that hands other tensors to it in the place of some."""
 
     def __init__(self, outer: Any, pairs: Sequence[tuple[Any, Any]]):
@@ -66,20 +67,5 @@ class Swap:
             xs=tuple(map(self.swap, c.xs)),
         ))  # fmt: skip
 
-    def number(self, owner: Any, key: str) -> Any:
-        return self.outer.number(owner, key)
-
     def constant(self, array: Any, device: Any) -> Any:
         return self.outer.constant(array, device)
-
-    def offset(self, generator: Any, count: int) -> tuple[Any, Any]:
-        return self.outer.offset(generator, count)  # type: ignore[no-any-return]
-
-    def seed(self, generator: Any, seed: int) -> None:
-        self.outer.seed(generator, seed)
-
-    def random_state(self, generator: Any) -> Any:
-        return self.outer.random_state(generator)
-
-    def set_random_state(self, generator: Any, state: Any) -> None:
-        self.outer.set_random_state(generator, state)

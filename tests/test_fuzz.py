@@ -52,6 +52,7 @@ FOUND = {
     "the tape is used up": program("y = (x0 * x0).sum()\ny.backward()", leaf(3), outside=True),
     "a tuple in place of a tensor": program("y = dg.layer_norm(x0, (3,))", (2, 3)),
     "a tensor in place of an axis": program("y = dg.concat(x0, x1)", (2, 3), (2, 4)),
+    "a strided view without elements": program("y = x0[:, -1]", Given("", (0, 7, 7), layout="backwards")),
     "the way back reads a view of a weight": program("y = dg.linear(x0 * 2, x1)", leaf(16), (16, 16), outside=True),
     "a repeated element is changed": program("x0[0] = 2\ny = x0 * 1", Given("", (2, 2), layout="expanded")),
     "a sliding window is changed": program("y = x0.unfold(0, 2, 1)\ny += 1", (4,)),

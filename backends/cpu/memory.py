@@ -61,6 +61,8 @@ class CpuStorage(Storage):
         """A NumPy view of the memory; strides in elements, offset in bytes. It keeps the memory alive."""
         block, width = self._block, dtype.itemsize
         block.seen = True
+        if 0 in shape:  # nothing to see, but NumPy would hold offset and strides against the memory
+            return np.empty(shape, dtype.np)
         steps = tuple(st * width for st in strides)
         return np.ndarray(shape, dtype.np, block.raw, block.skip + offset, steps)
 

@@ -290,16 +290,9 @@ def radam_update(
     p, grad, m, v, step_size, rectified, lr, beta1, beta2, eps, weight_decay, *, decoupled=False, maximize=False,
 ):  # fmt: skip
     """Adam whose denominator is left out while its variance is unknown (rectified = 0). Returns: (p, m, v)."""
-    step_size, rectified, beta2, rest1, rest2, eps, kept, decay = _narrow(
-        p, step_size, rectified, beta2, 1 - beta1, 1 - beta2, eps, 1 - lr * weight_decay, weight_decay
+    p, m, v, step_size, rectified, eps = _moments(
+        p, grad, m, v, step_size, rectified, lr, beta1, beta2, eps, weight_decay, decoupled, maximize
     )
-    d = -grad if maximize else grad
-    if decoupled:
-        p = p * kept
-    else:
-        d = d + p * decay
-    m = m + (d - m) * rest1
-    v = v * beta2 + d * d * rest2
     share = s.where(s.gt(rectified, 0), rectified / (s.sqrt(v) + eps), 1.0)
     return p - m * share * step_size, m, v
 
