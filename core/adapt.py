@@ -54,8 +54,9 @@ def _without_repeats(x: Operand, like: Operand) -> Operand:
 
 def _copied(program: Program, x: Operand, dtype: DType) -> Operand:
     """x in scratch memory with another dtype (of its parts, when x is one of them)."""
-    new = _temporary(program, x, dtype)
-    copy(program, _without_repeats(x, x), _without_repeats(new, x))
+    with program.prepared(x):
+        new = _temporary(program, x, dtype)
+        copy(program, _without_repeats(x, x), _without_repeats(new, x))
     return new
 
 

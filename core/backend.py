@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple, Protocol
 
 from .loops import LoopKernel
@@ -191,6 +191,19 @@ class Program:
         slot = self.scratch(math.prod(shape) * dtype.itemsize)
         return Operand(slot.source, slot.offset, dtype, shape, contiguous_strides(shape))
 
+    def steady(self, *operands: Operand) -> bool:
+        """Whether what is made of these operands inside `prepared` is kept while they stay the same."""
+        return False
+
+    @contextmanager
+    def prepared(self, *operands: Operand) -> Iterator[None]:
+        """Inside, launches read these operands alone and write to scratch areas made inside alone.
+
+        Packing of weights is such work. Where the operands are steady it is done once, and again when they have
+        changed; what is launched after it reads the areas as always. Call `wave()` after it, as without it.
+        """
+        yield
+
     def wave(self) -> None:
         """The next launch waits for all before it. Launches since the last call must be independent."""
         self._wave = True
@@ -239,6 +252,8 @@ class Backend(Protocol):
     name: str
     #: below this many bytes or operations a launch is not worth splitting over threads
     serial_work: float
+    #: whether what depends on state alone is computed once and kept (its storages tell `is_shared`)
+    prepares: bool
 
     def num_threads(self) -> int: ...
 
@@ -259,6 +274,10 @@ class Backend(Protocol):
 
     def load(self, program: Program) -> Executable:
         """Compile what is missing and make the program runnable."""
+        ...
+
+    def compile(self, programs: Sequence[Program]) -> None:
+        """Compile the kernels of these programs that are missing, side by side."""
         ...
 
     def empty(self, nbytes: int) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from struct import Struct
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 
@@ -36,10 +37,45 @@ def refuse_overlap(target: Any) -> None:
         x = x._base
 
 
+class Writes:
+    """The writes to all memory of the process, for what is computed from state once and kept (`graph/prepared.py`).
+
+    last: another object after every change in place, so that "has any tensor changed?" is one comparison. looks: by id
+    of a storage from which something was made, how often somebody has been given its memory since: he may write there
+    unseen. lent: storages whose address another library has.
+    """
+
+    __slots__ = ("_watchers", "last", "lent", "looks")
+
+    def __init__(self) -> None:
+        self.last: object = object()
+        self.looks: dict[int, int] = {}
+        self._watchers: dict[int, int] = {}
+        self.lent: WeakSet[Storage] = WeakSet()
+
+    def watch(self, storage: Storage) -> None:
+        """Count looks at a storage from now on, until as many calls of `unwatch`."""
+        self._watchers[id(storage)] = self._watchers.get(id(storage), 0) + 1
+        self.looks.setdefault(id(storage), 0)
+
+    def unwatch(self, storage: Storage) -> None:
+        self._watchers[id(storage)] -= 1
+        if not self._watchers[id(storage)]:
+            del self._watchers[id(storage)], self.looks[id(storage)]
+
+    def look(self, storage: Storage) -> None:
+        """Somebody is given the memory of a storage."""
+        number = self.looks.get(id(storage))
+        if number is not None:
+            self.looks[id(storage)] = number + 1
+            self.last = object()
+
+
 class Storage:
     """A block of device memory; each backend derives its own.
 
-    ptr: address; nbytes: usable size; device: canonical name; version: counts in-place changes;
+    ptr: address; nbytes: usable size; device: canonical name; version: counts in-place changes (who makes one also sets
+    `writes.last`);
     changed: the place (`errors.user_place`) of the last one made by a user's in-place op; tape_version: counts
     in-place changes that the tape recorded, so that views know when their history is out of date.
     """
@@ -62,6 +98,10 @@ class Storage:
         """Whether somebody beside tensors may look at the memory: NumPy, another framework."""
         return True
 
+    def is_shared(self) -> bool:
+        """Whether somebody beside tensors can write to the memory now."""
+        return True
+
     def to_host(self, dtype: DType, shape: Shape, strides: Shape, offset: int) -> np.ndarray:
         """The memory as a NumPy array: a view on the CPU, a copy from elsewhere. Arguments as for `array`."""
         return self.array(dtype, shape, strides, offset)  # type: ignore[no-any-return]
@@ -77,3 +117,6 @@ class Storage:
     def fill_from(self, array: Any, dtype: DType) -> None:
         """Copy a contiguous NumPy array to the start of the block."""
         self.array(dtype, (array.size,), (1,), 0)[...] = array.reshape(-1)
+
+
+writes = Writes()

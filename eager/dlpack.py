@@ -15,7 +15,7 @@ import numpy as np
 
 from ..core.backend import normalize_device
 from ..core.errors import ArgumentTypeError, DeviceError, DtypeError
-from ..core.storage import Storage
+from ..core.storage import Storage, writes
 from ..core.types import DTYPES, DType, Shape
 from .tensor import EagerTensor, layout
 
@@ -141,6 +141,8 @@ def export(x: EagerTensor, stream: Any, max_version: Any, dl_device: Any, copy: 
     if isinstance(made, _Versioned):
         made.major, made.minor, made.flags = 1, 0, flags
     _lent[number] = made, dims, steps, x._storage
+    writes.lent.add(x._storage)
+    writes.look(x._storage)
     return _new(ctypes.addressof(made), _NAMES[kind][0], _on_death)
 
 

@@ -12,6 +12,7 @@ from ..core import vjp
 from ..core.backend import scalar_bits, scalar_words
 from ..core.errors import user_place
 from ..core.op import Attrs, Op
+from ..core.storage import writes
 from ..core.types import TensorType, check_scalar_range
 from ..core.vjp import Node, has_gradient
 from .tensor import EagerTensor, Layout
@@ -225,15 +226,17 @@ class Call:
                 check(extent, *inputs, **attrs)
             values = dynamic(inputs)
             for t in into:
-                storage = t._storage
-                values.append(storage.ptr + t._offset)
-                storage.version += 1
-                storage.changed = place
+                values.append(t._storage.ptr + t._offset)
             if execute is not None:
                 if scratch_bytes:
                     scratch = make_scratch()
                     values.append(scratch.ptr)
                 execute(values)
+            for t in into:
+                storage = t._storage
+                storage.version += 1
+                storage.changed = place
+            writes.last = object()
 
         return run
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..core import dispatch
 from ..core.errors import ArgumentTypeError, line_of, user_place
-from ..core.storage import Storage
+from ..core.storage import Storage, writes
 from ..core.types import DType, Shape, TensorType, as_dtype, contiguous_strides
 from ..core.value import Tensor
 
@@ -103,6 +103,7 @@ class EagerTensor(Tensor):
 
     def _bump(self) -> None:
         self._storage.version += 1
+        writes.last = object()
         self._storage.changed = user_place(2)
 
     def _alias(self) -> EagerTensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from ..core.backend import Epilogue, Launch, Nested, Operand, Program, Scalar, Slot
@@ -36,12 +37,42 @@ class Lowered(NamedTuple):
         return sum(nbytes for nbytes, _, _ in self.scratch.values())
 
 
-class Sources:
-    """Numbers of the buffers and scalars that launches refer to before memory is planned."""
+class Unit:
+    """Launches that read state alone: a program of its own, whose areas the graph's launches read.
 
-    def __init__(self) -> None:
+    launches: their slots refer to `Sources`; areas: bytes by source; what: what is made, in words.
+    """
+
+    __slots__ = ("areas", "launches", "what")
+
+    def __init__(self, what: str) -> None:
+        self.launches: list[Launch] = []
+        self.areas: dict[int, int] = {}
+        self.what = what
+
+    def add(self, launches: Sequence[Launch], areas: dict[int, int]) -> None:
+        """Append launches that run after those before, and their areas."""
+        self.launches += launches
+        self.areas |= areas
+
+    @property
+    def nbytes(self) -> int:
+        return sum(self.areas.values())
+
+
+class Sources:
+    """Numbers of the buffers and scalars that launches refer to before memory is planned.
+
+    state: inputs that stay the same from call to call; budget: bytes that may be kept of what is made of them; steady:
+    what of the buffers and areas stays the same, with the unit that makes it (None: state itself).
+    """
+
+    def __init__(self, state: frozenset[Value] = frozenset(), budget: int = 0) -> None:
         #: expressions may be relaxed (precision="fast")
         self.fast = False
+        self.state, self.budget = state, budget
+        self.steady: dict[int, Unit | None] = {}
+        self.units: list[Unit] = []
         self.buffers: dict[Value, int] = {}
         self.numbers: dict[Any, tuple[int, Any, DType]] = {}
         self.count = 0
@@ -54,7 +85,29 @@ class Sources:
         found = self.buffers.get(value)
         if found is None:
             found = self.buffers[value] = self.new()
+            if value in self.state:
+                self.steady[found] = None
         return found
+
+    def unit(self, of: Sequence[int], what: str) -> Unit:
+        """The unit that goes on from these steady sources: a new one, or those that made them as one."""
+        makers = list(dict.fromkeys(u for s in of if (u := self.steady[s]) is not None))
+        if not makers:
+            self.units.append(Unit(what))
+            return self.units[-1]
+        first, *others = makers
+        for unit in others:
+            first.add(unit.launches, unit.areas)
+            first.what += f", {unit.what}"
+            self.units.remove(unit)
+            self.steady |= dict.fromkeys(unit.areas, first)
+        return first
+
+    def keep(self, unit: Unit, launches: Sequence[Launch], areas: dict[int, int]) -> None:
+        """Put launches into a unit; what they make is steady too."""
+        unit.add(launches, areas)
+        self.budget -= sum(areas.values())
+        self.steady |= dict.fromkeys(areas, unit)
 
     def scalar(self, x: Any, dtype: DType) -> Scalar:
         """The source of a number; equal numbers share one."""
@@ -75,9 +128,9 @@ class Sources:
 class _Recorder(Program):
     """A program that notes the work of each launch, and keeps scratch areas apart."""
 
-    def __init__(self, backend: Any, sources: Sources):
+    def __init__(self, backend: Any, sources: Sources, what: str = ""):
         super().__init__(backend)
-        self.sources = sources
+        self.sources, self.what = sources, what
         self.work: list[float] = []
         self.areas: dict[int, int] = {}
         self._next = 0.0
@@ -89,6 +142,31 @@ class _Recorder(Program):
         source = self.sources.new()
         self.areas[source] = nbytes
         return Slot(source)
+
+    def steady(self, *operands: Operand) -> bool:
+        return all(x.source in self.sources.steady for x in operands)
+
+    @contextmanager
+    def prepared(self, *operands: Operand) -> Iterator[None]:
+        if not self.steady(*operands):
+            yield
+            return
+        before = self.launches, self.work, self.areas, self._wave
+        self.launches, self.work, self.areas, self._wave = [], [], {}, True
+        try:
+            yield
+        finally:
+            launches, work, areas, _ = self.launches, self.work, self.areas, self._wave
+            self.launches, self.work, self.areas, self._wave = before
+        if sum(areas.values()) <= self.sources.budget:
+            unit = self.sources.unit([x.source for x in operands], self.what)
+            self.sources.keep(unit, launches, areas)
+        elif launches:
+            launches[0] = launches[0]._replace(wave=self._wave)
+            self.launches += launches
+            self.work += work
+            self.areas |= areas
+            self._wave = False
 
     def chunks(self, items: int, work: float) -> int:
         self._next = work
@@ -174,7 +252,7 @@ class _Assembly:
         self.head: Value | None = None
 
     def run(self) -> Lowered:
-        program = _Recorder(self.backend, self.sources)
+        program = _Recorder(self.backend, self.sources, f"an operand of {self.group.title}")
         if self.group.kind == OP:
             self._op(program)
         else:

@@ -7,14 +7,16 @@ from typing import Any, NamedTuple
 
 from ..core.backend import Launch, Program, Slot, get_backend, scalar_bits
 from ..core.types import TensorType
-from .assemble import Lowered, Sources, assemble
+from .assemble import Lowered, Sources, Unit, assemble
 from .group import Group
 from .ir import Graph, Number, Value
 from .layout import find_layouts
 from .memory import ARENA, MemoryPlan, plan_memory
 from .passes import PASSES, checks, run_passes
 from .passes.fuse import Fusion, fuse
+from .passes.hoist import hoist
 from .placement import Places, place_results
+from .prepared import Recipe, cache, recipe
 from .schedule import SMALL_BYTES, schedule
 from .verify import verify
 
@@ -34,7 +36,8 @@ class Compiled(NamedTuple):
 
     Dynamic values of `executable.run`, in this order: addresses of the graph's inputs, addresses of fresh
     contiguous memory for its outputs, the bits of `numbers` (kind float: float64 bits), the bits of
-    `constants`, and, when arena_bytes > 0, the address of an arena of that size.
+    `constants`, when arena_bytes > 0 the address of an arena of that size, and the addresses of the results of
+    `prepared`.
     graph: as traced; optimised: after the passes; groups: what shares a kernel; unplanned_bytes: what the
     arena would be if nothing shared memory; plan: how it came about, for reports.
     """
@@ -50,6 +53,7 @@ class Compiled(NamedTuple):
     groups: tuple[Group, ...]
     unplanned_bytes: int
     plan: Plan
+    prepared: tuple[Recipe, ...] = ()
 
     def sources(self) -> list[tuple[str, str]]:
         """Each kernel once: the ops and user lines it comes from, and its source."""
@@ -73,6 +77,8 @@ def compile_graph(graph: Graph, device: str, passes: Iterable[str] = PASSES) -> 
     """Compile for a device. passes: the names of those to run, of `PASSES`."""
     backend = get_backend(device)
     planned = plan_graph(graph, backend, frozenset(passes))
+    if planned.prepared:
+        backend.compile([planned.program, *(r.program for r in planned.prepared)])
     return planned._replace(executable=backend.load(planned.program))
 
 
@@ -80,20 +86,73 @@ def plan_graph(graph: Graph, backend: Any, chosen: frozenset[str] = frozenset(PA
     """Everything but loading: there is no executable yet."""
     work = graph.copy()
     run_passes(work, backend, chosen)
+    sources = Sources(work.steady, cache.bound if work.steady else 0)
+    sources.fast = work.fast
+    _take_out(work, sources, backend, chosen)
     layouts = find_layouts(work)
     places = place_results(work, layouts)
     fusion = fuse(work, layouts, places, backend, "fuse" in chosen)
     if checks():
         verify(work, "placing results")
-    sources = Sources()
-    sources.fast = work.fast
     lowered = [assemble(g, fusion, sources, backend) for g in fusion.groups]
     start, memory = _plan(lowered, places)
-    program, numbers, constants = _program(work, backend, lowered, start, memory, sources, places)
+    recipes, kept = _recipes(graph, lowered, sources)
+    program, numbers, constants = _program(graph, backend, lowered, start, memory, sources, places, kept)
     return Compiled(
         None, tuple(v.type for v in work.outputs), numbers, constants, memory.nbytes, graph, program,
-        work, tuple(fusion.groups), memory.without_reuse, Plan(lowered, start, memory, places, fusion),
+        work, tuple(fusion.groups), memory.without_reuse, Plan(lowered, start, memory, places, fusion), recipes,
     )  # fmt: skip
+
+
+def _take_out(work: Graph, sources: Sources, backend: Any, chosen: frozenset[str]) -> None:
+    """Put what depends on state alone into a unit of its own; its values are further inputs of the graph."""
+    found = hoist(work, sources.budget) if work.steady else None
+    if found is None:
+        return
+    graph, values = found
+    planned = plan_graph(graph, backend, chosen)
+    areas = [sources.new() for _ in values]
+    sizes = dict(zip(areas, (v.type.nbytes for v in values)))
+    sources.buffers.update(zip(values, areas))
+    arena = sources.new()
+    slots = [(sources.buffer(v), 0) for v in graph.inputs] + [(a, 0) for a in areas]
+    if planned.arena_bytes:
+        sizes[arena] = planned.arena_bytes
+    known = len(slots) + len(planned.constants)
+    launches = []
+    for launch in planned.program.launches:
+        args: list[Any] = []
+        for arg in launch.args:
+            if isinstance(arg, Slot):
+                k = arg.source
+                if len(slots) <= k < known:
+                    args.append(planned.constants[k - len(slots)])
+                    continue
+                arg = Slot(slots[k][0] if k < len(slots) else arena, arg.offset)
+            args.append(arg)
+        launches.append(launch._replace(args=tuple(args)))
+    what = ", ".join(dict.fromkeys(n.op.name for n in graph.nodes if not n.op.is_view))
+    unit = Unit(what)
+    sources.units.append(unit)
+    sources.keep(unit, launches, sizes)
+
+
+def _recipes(
+    graph: Graph, lowered: list[Lowered], sources: Sources
+) -> tuple[tuple[Recipe, ...], dict[int, tuple[int, int]]]:
+    """The recipes of all units that are used; by source, the number of its recipe and where it lies there."""
+    used = {
+        arg.source for g in lowered for phase in g.phases for launch, _ in phase for arg in launch.args
+        if isinstance(arg, Slot)
+    }  # fmt: skip
+    recipes: list[Recipe] = []
+    kept: dict[int, tuple[int, int]] = {}
+    for unit in sources.units:
+        made, places = recipe(unit, sources, graph.inputs, used)
+        if places:
+            kept |= {s: (len(recipes), at) for s, at in places.items()}
+            recipes.append(made)
+    return tuple(recipes), kept
 
 
 #: how much more memory running large groups side by side may take
@@ -123,7 +182,7 @@ class _LabelledProgram(Program):
 
 def _program(
     graph: Graph, backend: Any, lowered: list[Lowered], start: list[int], memory: MemoryPlan, sources: Sources,
-    places: Places,
+    places: Places, kept: dict[int, tuple[int, int]],
 ) -> tuple[Program, tuple[tuple[Number, Any], ...], tuple[int, ...]]:  # fmt: skip
     program = _LabelledProgram(backend, [g.group for g in lowered])
     inputs = {v: program.dynamic() for v in graph.inputs}
@@ -140,9 +199,13 @@ def _program(
             where[source] = program.dynamic(), 0
             constants.append(scalar_bits(x, dtype))
     arena = program.dynamic() if memory.nbytes else -1
+    first = program.n_dynamic
+    for source, (number, at) in kept.items():
+        where[source] = first + number, at
+        program.n_dynamic = max(program.n_dynamic, first + number + 1)
     for v, source in sources.buffers.items():
-        if v in places.same:
-            continue
+        if v in places.same or source in where or (v.producer is None and v not in inputs):
+            continue  # kept, or only read by what is kept
         place = places.of.get(v)
         if v.producer is None:
             where[source] = inputs[v], 0

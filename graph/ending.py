@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..core import dispatch, vjp
 from ..core.errors import AutogradError, user_place
 from ..core.op import GradRule
+from ..core.storage import writes
 from .arguments import Given, fill
 from .arguments import change as replace_contents
 from .symbol import Symbol
@@ -63,6 +64,8 @@ class Ending:
             t._storage.version += 1
         for position in self.written_args:
             tensors[position]._storage.version += 1
+        if self.written or self.written_args:
+            writes.last = object()
         for owner, k in self.grads:
             owner._grad = None if k is None else outputs[k]
         for position, k in self.arg_grads:

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..core import dispatch
 from ..core.backend import scalar_bits
+from ..core.storage import writes
 from .arguments import Slot
 from .guards import Namespace
 
@@ -81,7 +82,7 @@ class _Writer:
         self.names = Namespace(
             MISS=MISS, state=dispatch.state, Tensor=self.runner._tensor,
             numbers=[(MISS, 0)] * len(self.runner._numbers), refs=sys.getrefcount, weak=weakref.getweakrefcount,
-            fresh=_fresh,
+            fresh=_fresh, writes=writes,
         )  # fmt: skip
         self.lines: list[str] = []
 
@@ -166,9 +167,14 @@ class _Writer:
         for n, (number, dtype) in enumerate(runner._numbers):
             dynamic.append(self._number(n, number, dtype))
         dynamic += map(str, runner._tail)
+        if runner.prepared is not None:
+            name = bind(runner.prepared)
+            self.lines += [f"    now = {name}.now", f"    if now[0] is not writes.last: now = {name}.renew()"]
         if runner._arena is not None:
             self.lines.append(f"    arena = {bind(runner._arena.take)}()")
             dynamic.append("arena.ptr")
+        if runner.prepared is not None:
+            dynamic.append("*now[1]")
         if runner.compiled.program.launches:
             self.lines.append(f"    {bind(runner._execute)}([{', '.join(dynamic)}])")
         if runner._arena is not None:
@@ -193,6 +199,8 @@ class _Writer:
             self.lines.append(f"    {bind(t._storage)}.version += 1")
         for position in end.written_args:
             self.lines.append(f"    a{position}._storage.version += 1")
+        if end.written or end.written_args:
+            self.lines.append("    writes.last = object()")
         for owner, k in end.grads:
             self.lines.append(f"    {bind(owner)}._grad = {'None' if k is None else f'o{k}'}")
         for position, k in end.arg_grads:

@@ -90,6 +90,7 @@ def explain_graph(compiled: Any, times: Mapping[int, float] = MappingProxyType({
         f"{size(moved)} of memory traffic, {count(work)}"
     ]
     lines += ["  " + text for text in _table(rows, times)]
+    lines += ["  " + text for text in _prepared(compiled.prepared)]
     lines += ["  " + text for text in _borders(borders(compiled), rows)]
     return lines + ["  " + text for text in _memory(compiled)]
 
@@ -111,6 +112,25 @@ def _table(rows: Sequence[Kernel], times: Mapping[int, float]) -> Iterable[str]:
         )
     if len(shown) < len(rows):
         yield f"      and {len(rows) - len(shown)} smaller kernels"
+
+
+def _prepared(recipes: Sequence[Any]) -> Iterable[str]:
+    """What depends on state alone."""
+    if recipes:
+        total = size(sum(r.nbytes for r in recipes))
+        yield f"prepared once, and again when the state it is made of has changed ({total}):"
+        counts: dict[str, list[int]] = {}
+        for r in recipes:
+            counts.setdefault(r.what, []).append(r.nbytes)
+        rows = sorted(counts.items(), key=lambda item: -sum(item[1]))
+        for what, sizes in rows[:_BORDERS]:
+            yield (
+                f"  {clip(what, 90)}"
+                + (f" x{len(sizes)}" if len(sizes) > 1 else "")
+                + f" ({size(sum(sizes))})"
+            )
+        if len(rows) > _BORDERS:
+            yield f"  and {len(rows) - _BORDERS} others"
 
 
 def user_lines(lines: Sequence[str]) -> str:

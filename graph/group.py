@@ -72,6 +72,11 @@ class Group:
         return next(i for i in self.items if i.kind == OP)
 
     @property
+    def title(self) -> str:
+        """The op of an op group, else the first one."""
+        return next((i for i in self.items if i.kind == OP), self.items[0]).node.op.name
+
+    @property
     def sizes(self) -> Shape:
         return tuple(n for n, _ in self.domain)
 

@@ -121,10 +121,11 @@ class Graph:
 
     writes: pairs (input, value): after the graph ran, the memory of that input holds the value. strides:
     layout of inputs that are not contiguous (elements). scratch inputs may be overwritten freely.
-    fast: rounding may differ from eager mode's (precision="fast").
+    fast: rounding may differ from eager mode's (precision="fast"). steady: inputs that are the same from call to
+    call, as a rule: state that the function does not write.
     """
 
-    __slots__ = ("fast", "inputs", "name", "nodes", "outputs", "strides", "writes")
+    __slots__ = ("fast", "inputs", "name", "nodes", "outputs", "steady", "strides", "writes")
 
     def __init__(self, name: str = "function", fast: bool = False):
         self.name, self.fast = name, fast
@@ -133,6 +134,7 @@ class Graph:
         self.outputs: list[Value] = []
         self.writes: list[tuple[Value, Value]] = []
         self.strides: dict[Value, Shape] = {}
+        self.steady: frozenset[Value] = frozenset()
 
     def add_input(self, type: TensorType, device: str, strides: Shape | None = None) -> Value:
         value = Value(type, device)
@@ -156,7 +158,7 @@ class Graph:
     def copy(self) -> Graph:
         """A copy whose lists and nodes may be changed; inputs stay the same objects."""
         new = Graph(self.name, self.fast)
-        new.inputs, new.strides = list(self.inputs), dict(self.strides)
+        new.inputs, new.strides, new.steady = list(self.inputs), dict(self.strides), self.steady
         swap: dict[Value, Value] = {}
         for node in self.nodes:
             inputs = [swap.get(x, x) if isinstance(x, Value) else x for x in node.inputs]

@@ -7,9 +7,11 @@ from typing import Any
 
 from ..core import dispatch
 from ..core.backend import get_backend, scalar_bits
+from ..core.storage import writes
 from .arena import Need
 from .compile import Compiled
 from .ir import Graph
+from .prepared import Now, Prepared
 from .trace import Source
 
 
@@ -30,9 +32,10 @@ class Runner:
         self._outputs = [(layout(t.dtype, t.shape, None, device), max(1, t.nbytes)) for t in compiled.outputs]
         self._numbers = compiled.numbers
         self._tail = list(compiled.constants)
-        known = len(sources) + len(compiled.outputs) + len(compiled.numbers) + len(compiled.constants)
-        takes_arena = compiled.program.n_dynamic > known
-        self._arena = Need(device, max(1, compiled.arena_bytes)) if takes_arena else None
+        self._arena = Need(device, compiled.arena_bytes) if compiled.arena_bytes else None
+        self.prepared = (
+            Prepared(compiled.prepared, [s.tensor for s in sources], device) if compiled.prepared else None
+        )
         n = len(sources)
         self._n_inputs = n
         self._template: list[int] = [0] * n
@@ -93,10 +96,11 @@ class Runner:
         for value, x in zip(graph.inputs, inputs):
             fits = x._layout.contiguous if value not in graph.strides else x.strides == graph.strides[value]
             held.append(x if fits else x.clone())
-        return self._go([x._storage.ptr + x._offset for x in held])
+        addresses = [x._storage.ptr + x._offset for x in held]
+        return self._go(addresses, None, None if self.prepared is None else self.prepared.of(addresses))
 
-    def _go(self, dynamic: list[int], numbers: list[int] | None = None) -> list[Any]:
-        """Run on the addresses of the inputs; numbers as in a call."""
+    def _go(self, dynamic: list[int], numbers: list[int] | None = None, now: Now | None = None) -> list[Any]:
+        """Run on the addresses of the inputs; numbers as in a call; now: what is prepared for other inputs."""
         outputs = []
         empty, make = self._empty, self._tensor
         for lay, nbytes in self._outputs:
@@ -106,11 +110,20 @@ class Runner:
         if self._numbers:
             dynamic += self.read_numbers() if numbers is None else numbers
         dynamic += self._tail
+        prepared = self.prepared
+        if prepared is not None and now is None:
+            now = prepared.now
+            if now[0] is not writes.last:
+                now = prepared.renew()
         if self._arena is not None:
             arena = self._arena.take()
             dynamic.append(arena.ptr)
+            if now is not None:
+                dynamic += now[1]
             self._execute(dynamic)
             self._arena.give(arena)
         else:
+            if now is not None:
+                dynamic += now[1]
             self._execute(dynamic)
         return outputs

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from ..core.storage import writes
+
 
 class Snapshot:
     """What the call of a traced path may change: values, gradients, generators; and how to put it back."""
@@ -27,6 +29,7 @@ class Snapshot:
         for t, value in zip(self.tensors, self.values):
             t._array()[...] = value
             t._storage.version += 1
+        writes.last = object()
         for t, g, saved in self.grads:
             t._grad = g
             if g is not None:

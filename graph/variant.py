@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..core import dispatch, vjp
+from ..core.backend import get_backend
 from ..core.errors import AutogradError, EndlessRecursionError, RetraceError, TraceError, last_user_line
 from .again import make_again
 from .aliases import Aliases, check_aliases
@@ -213,7 +214,14 @@ class Path:
         #: the tensors of the call, without state
         self.called = tensors
 
-    def _make(self, graph: Graph, sources: list[Source]) -> Any:
+    def _make(self, graph: Graph, sources: list[Source], trained: bool = True) -> Any:
+        """A graph made runnable, or put off. trained: what needs a gradient may change between calls."""
+        written = {target for target, _ in graph.writes}
+        graph.steady = frozenset(
+            v for v, s in zip(graph.inputs, sources)
+            if s.kind == "tensor" and v not in written and not (trained and s.tensor._requires_grad)
+            and get_backend(v.device).prepares
+        )  # fmt: skip
         return (graph, sources) if self.defers else _runner(graph, sources)
 
     def finish_later(self, segment: Segment) -> None:
@@ -324,7 +332,7 @@ class Path:
         value = trace._use(face._value)
         checks = trace.take_checks()
         graph.outputs = [*live, value, *(v for v, _ in checks)]
-        segment = Segment(self._make(graph, sources))
+        segment = Segment(self._make(graph, sources, dispatch.state.grad))
         segment.checks = [(len(live) + 1 + k, refuse) for k, (_, refuse) in enumerate(checks)]
         segment.carries = [(k, trace._serial[v]) for k, v in enumerate(live)]
         segment.read = len(live)
@@ -406,7 +414,8 @@ class Path:
         graph.outputs += [v for v, _ in checks]
         if roots:
             self._backward(trace, end, graph, sources, roots)
-        segment = Segment(self._make(graph, sources))
+        trained = bool(roots or end.grads or end.arg_grads)
+        segment = Segment(self._make(graph, sources, trained))
         segment.ending, segment.checks, segment.first = end, places, first
         if trace.depth == (1 if roots else 0) and not trace.grad_reads:
             segment.released = [owner for owner, _ in end.grads]

@@ -10,6 +10,7 @@ import numpy as np
 from ..core import dispatch
 from ..core.errors import user_line
 from ..core.op import Attrs, Op
+from ..core.storage import writes
 from ..core.value import Tensor
 
 
@@ -108,6 +109,7 @@ class Witness:
         def undo() -> None:
             target._array()[...] = values
             storage.version, storage.tape_version, storage.changed = counters
+            writes.look(storage)  # its old number says nothing about what was made of it meanwhile
             for y, *place in places:
                 y._node, y._index, y._requires_grad, y._seen = place
 
@@ -135,6 +137,7 @@ class Witness:
             if t._array().tobytes() != values.tobytes():
                 t._array()[...] = values
                 t._storage.version += 1
+                writes.last = object()
             if g is None:
                 t._grad = None
             elif t._grad is not None and t._grad._array().tobytes() != g.tobytes():

@@ -160,9 +160,10 @@ def windowed(program: Program, product: Product, fused: FusedEpilogue | None) ->
         steps.append(-step if turned else step)
         origins.append(a.origin - 2 if turned else a.origin)
     f_step = rows * channels * size + 64
-    f = program.scratch(_POSITIONS * f_step)
-    args: list[Arg] = [w._replace(offset=first).slot, f_row, f_c, *steps, f, f_step, rows, channels]
-    program.launch(_filter_source(dtype, tile.lanes), args, program.chunks(rows, 64.0 * rows * channels))
+    with program.prepared(w):
+        f = program.scratch(_POSITIONS * f_step)
+        args: list[Arg] = [w._replace(offset=first).slot, f_row, f_c, *steps, f, f_step, rows, channels]
+        program.launch(_filter_source(dtype, tile.lanes), args, program.chunks(rows, 64.0 * rows * channels))
     program.wave()
     tiles_x, tiles_y = -(-z.out // 4), -(-y.out // 4)
     total = x.shape[0] * tiles_y

@@ -291,8 +291,9 @@ def _converted(program: Program, x: Operand, dtype: DType) -> Operand:
     if x.dtype is dtype:
         return x
     whole = tuple(1 if st == 0 else n for n, st in zip(x.shape, x.strides))
-    full = program.scratch_operand(dtype, whole)
-    copy(program, x._replace(shape=whole), full)
+    with program.prepared(x):
+        full = program.scratch_operand(dtype, whole)
+        copy(program, x._replace(shape=whole), full)
     program.wave()
     strides = tuple(0 if st == 0 else new for st, new in zip(x.strides, full.strides))
     return full._replace(shape=x.shape, strides=strides)
@@ -345,11 +346,13 @@ def _right(
     """The right operand, packed into panels unless whole vectors of it can be read in place as fast."""
     size, (k, n), (k_stride, column) = b.dtype.itemsize, b.shape[-2:], b.strides[-2:]
     row = tile.width * size
-    if column == 1 and n % tile.lanes == 0 and (k * n * size <= IN_PLACE_BYTES or m <= 2 * tile.rows):
+    near = k * n * size <= IN_PLACE_BYTES or m <= 2 * tile.rows
+    if column == 1 and n % tile.lanes == 0 and near and not program.steady(b):
         return Side(b, [s * size for s in steps], 0, depth * k_stride * size, row, k_stride * size)
     # A matrix shared by the whole batch is packed once.
     packed_sizes = [n if s else 1 for n, s in zip(sizes, steps)]
-    panels = pack(program, b, n, column, k, k_stride, packed_sizes, steps, tile.width, tile.lanes)
+    with program.prepared(b):
+        panels = pack(program, b, n, column, k, k_stride, packed_sizes, steps, tile.width, tile.lanes)
     return Side(
         panels, _steps(packed_sizes, math.prod(panels.shape[1:]) * size), 0, depth * row, k * row, row
     )
@@ -367,11 +370,13 @@ def _left(
 ) -> Left:
     """The left operand, [m, k] with `row` between rows."""
     size, k, k_stride = a.dtype.itemsize, a.shape[-1], a.strides[-1]
-    if k_stride == 1 or m * k * size < PACK_BYTES or m < tile.rows:
+    near = k_stride == 1 or m * k * size < PACK_BYTES or m < tile.rows
+    if near and not (m >= tile.rows and program.steady(a)):
         unit = depth * k_stride * size
         return Left(a, [s * size for s in steps], 0, unit, _line(row * size), _line(k_stride * size))
     packed_sizes = [n if s else 1 for n, s in zip(sizes, steps)]
-    packed = pack(program, a, m, row, k, k_stride, packed_sizes, steps, tile.rows, tile.lanes)
+    with program.prepared(a):
+        packed = pack(program, a, m, row, k, k_stride, packed_sizes, steps, tile.rows, tile.lanes)
     step = tile.rows * size
     rows = Levels(_ENDLESS, tile.rows, 0, k * step, size)
     batch = _steps(packed_sizes, math.prod(packed.shape[1:]) * size)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ...core.storage import Storage
+from ...core.storage import Storage, writes
 from ...core.types import DType, Shape
 
 ALIGNMENT = 64
@@ -61,6 +61,8 @@ class CpuStorage(Storage):
         """A NumPy view of the memory; strides in elements, offset in bytes. It keeps the memory alive."""
         block, width = self._block, dtype.itemsize
         block.seen = True
+        if writes.looks:
+            writes.look(self)
         if 0 in shape:  # nothing to see, but NumPy would hold offset and strides against the memory
             return np.empty(shape, dtype.np)
         steps = tuple(st * width for st in strides)
@@ -68,6 +70,10 @@ class CpuStorage(Storage):
 
     def is_lent(self) -> bool:
         return self._block.seen
+
+    def is_shared(self) -> bool:
+        block = self._block
+        return self in writes.lent or (block.seen and getrefcount(block.raw) != _UNSEEN)
 
     def unpack(self, form: Struct, offset: int) -> tuple[Any, ...]:
         block = self._block

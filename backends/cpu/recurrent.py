@@ -244,8 +244,9 @@ def _backward_source(dtype: DType, tile: Block, cell: str) -> str:
 def _dense(program: Program, x: Operand) -> Operand:
     if x.is_contiguous:
         return x
-    full = program.scratch_operand(x.dtype, x.shape)
-    copy(program, x, full)
+    with program.prepared(x):
+        full = program.scratch_operand(x.dtype, x.shape)
+        copy(program, x, full)
     return full
 
 
@@ -293,7 +294,10 @@ def recurrent(
         rest = [_dense(program, b), *kept]
     width = w.shape[0]
     strides = (1, 1, 1), (0, 0, 0)
-    weights = pack(program, w, width, w.strides[0], hidden, w.strides[1], *strides, tile.width, tile.lanes)
+    with program.prepared(w):
+        weights = pack(
+            program, w, width, w.strides[0], hidden, w.strides[1], *strides, tile.width, tile.lanes
+        )
     args, chunks = _head_args(program, weights, lengths, (steps, batch, hidden), reverse, hidden, width, tile)
     program.wave()
     args += [o.slot for o in (x, h0, h, y, *rest)]
@@ -326,7 +330,10 @@ def recurrent_grad(
         rest += [_dense(program, gates), _dense(program, h0), others[0]]
     depth = w.shape[0]
     strides = (1, 1, 1), (0, 0, 0)
-    weights = pack(program, w, hidden, w.strides[1], depth, w.strides[0], *strides, tile.width, tile.lanes)
+    with program.prepared(w):
+        weights = pack(
+            program, w, hidden, w.strides[1], depth, w.strides[0], *strides, tile.width, tile.lanes
+        )
     args, chunks = _head_args(program, weights, lengths, (steps, batch, hidden), reverse, depth, hidden, tile)
     program.wave()
     args += [o.slot for o in (*dense, *rest)]

@@ -38,6 +38,7 @@ class CudaBackend:
     name = "cuda"
     #: launches are never split into chunks: a grid strides over its work
     serial_work = float("inf")
+    prepares = False
 
     def __init__(self, driver: Driver, device: str):
         self.driver, self.device = driver, device
@@ -63,6 +64,10 @@ class CudaBackend:
         if self._primitives is None:
             self._primitives = _discover()
         return self._primitives.get(op)
+
+    def compile(self, programs: Sequence[Program]) -> None:
+        """Compile the kernels of these programs that are missing."""
+        self.driver.functions([launch.source for p in programs for launch in p.launches])
 
     def load(self, program: Program) -> CudaExecutable:
         """Compile the kernels that are missing and make the program runnable."""
