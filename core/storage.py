@@ -42,13 +42,14 @@ class Writes:
 
     last: another object after every change in place, so that "has any tensor changed?" is one comparison. looks: by id
     of a storage from which something was made, how often somebody has been given its memory since: he may write there
-    unseen. lent: storages whose address another library has.
+    unseen; looked: another object after each of that. lent: storages whose address another library has.
     """
 
-    __slots__ = ("_watchers", "last", "lent", "looks")
+    __slots__ = ("_watchers", "last", "lent", "looked", "looks")
 
     def __init__(self) -> None:
         self.last: object = object()
+        self.looked: object = self.last
         self.looks: dict[int, int] = {}
         self._watchers: dict[int, int] = {}
         self.lent: WeakSet[Storage] = WeakSet()
@@ -68,7 +69,7 @@ class Writes:
         number = self.looks.get(id(storage))
         if number is not None:
             self.looks[id(storage)] = number + 1
-            self.last = object()
+            self.looked = self.last = object()
 
 
 class Storage:

@@ -175,15 +175,16 @@ class Cache:
 
 cache = Cache()
 
-#: the mark of the state (`writes.last`) for which they hold, addresses, and what keeps these alive
-Now = tuple[Any, list[int], list[Any]]
-NEVER: Now = (None, [], [])
+#: the mark of the state (`writes.last`) for which they hold, addresses, what keeps these alive, and `writes.looked` and
+#: the counters of the state when they were made
+Now = tuple[Any, list[int], list[Any], Any, list[int]]
+NEVER: Now = (None, [], [], None, [])
 
 
 class Prepared:
     """What a compiled graph has prepared. `now` holds as long as its mark is `writes.last`; else `renew` gives it."""
 
-    __slots__ = ("__weakref__", "entries", "now")
+    __slots__ = ("__weakref__", "_states", "entries", "now")
 
     def __init__(self, recipes: Sequence[Recipe], tensors: Sequence[Any], device: str):
         self.entries = [
@@ -191,15 +192,21 @@ class Prepared:
             for r in recipes
         ]
         self.now = NEVER
+        self._states = list({id(s): s for e in self.entries for s, _ in e.states}.values())
         for entry in self.entries:
             entry.holders.add(self)
 
     def renew(self) -> Now:
         """The results for the state as it is, made again where it has changed."""
-        mark = writes.last
+        mark, looked = writes.last, writes.looked
+        versions = [s.version for s in self._states]
+        now = self.now
+        if now[3] is looked and now[4] == versions:  # other memory was written
+            self.now = now = mark, *now[1:]
+            return now
         made = [entry.get() for entry in self.entries]
         storages = [storage for storage, _ in made]
-        now = mark, [s.ptr for s in storages], storages
+        now = mark, [s.ptr for s in storages], storages, looked, versions
         if all(lasts for _, lasts in made) and all(e.kept is not None for e in self.entries):
             self.now = now
         return now
@@ -209,4 +216,4 @@ class Prepared:
         storages = [
             e.recipe.make(e.execute, e.backend, [addresses[k] for k in e.recipe.inputs]) for e in self.entries
         ]
-        return None, [s.ptr for s in storages], storages
+        return None, [s.ptr for s in storages], storages, None, []
