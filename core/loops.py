@@ -41,8 +41,8 @@ REDUCTIONS = ("sum", "prod", "max", "min", "any", "all", "argmax", "argmin")
 class Input(NamedTuple):
     """An input of a loop kernel.
 
-    kind: "buffer", "scalar" or "index"; inner: along the innermost axis "c" (stride 1), "b" (stride 0) or
-    "s" (any); row: it does not change along the reduced axes.
+    kind: "buffer", "scalar" or "index"; inner: along the innermost axis "c" (stride 1), "b" (stride 0),
+    "r" (stride -1) or "s" (any); row: it does not change along the reduced axes.
     """
 
     dtype: DType

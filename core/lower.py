@@ -47,7 +47,7 @@ def broadcast_strides(op: Operand, domain: Shape) -> tuple[int, ...]:
 
 
 def _inner_class(stride: int) -> str:
-    return "c" if stride == 1 else "b" if stride == 0 else "s"
+    return {1: "c", 0: "b", -1: "r"}.get(stride, "s")
 
 
 def _slots(view: View, order: Sequence[int]) -> list[Arg]:

@@ -213,6 +213,20 @@ def test_casts_of_huge_floats_and_nan_to_integers_are_defined():
         np.testing.assert_array_equal(by_name[T.DTYPES[narrow]], want, err_msg=narrow)
 
 
+@pytest.mark.parametrize("source", [T.float32, T.float64], ids=str)
+def test_casts_to_integers_at_the_ends_of_their_range(source):
+    powers = [sign * 2.0**k for k in (0, 31, 32, 53, 62, 63, 64, 100) for sign in (1, -1)]
+    near = [
+        np.nextafter(source.np.type(p), source.np.type(to)) for p in powers for to in (-math.inf, math.inf)
+    ]
+    x = np.array([*powers, *near], source.np)
+    for dtype in (T.int32, T.int64, T.uint64):
+        info = np.iinfo(dtype.np)
+        low = -(2**63) if dtype is T.uint64 else info.min
+        want = [max(low, min(int(v), info.max)) % 2**64 for v in x.tolist()]
+        assert [v % 2**64 for v in run_map([cast(arg(0, source), dtype)], [x])[0].tolist()] == want, dtype
+
+
 def test_constants_keep_their_dtype():
     x = np.array([1.0, 3.0], np.float32)
     third, nan, low = run_map([arg(0) * (1 / 3), arg(0) * math.nan, arg(0) - math.inf], [x])
@@ -236,6 +250,8 @@ def layouts(rng):
     yield "column broadcast", (full(5, 37), full(5, 1))
     yield "both", (full(9, 1, 3), full(1, 20, 1))
     yield "steps", (full(40, 33)[::2, ::-3], full(20, 11))
+    yield "backwards", (full(4, 37)[:, ::-1], full(4, 37))
+    yield "backwards, one row", (full(21)[::-1], full(21)[::-1])
     yield "four axes", (full(2, 3, 1, 5), full(2, 1, 4, 5))
     yield "five axes, permuted", (full(2, 3, 2, 5, 3).transpose(4, 2, 0, 3, 1), full(3, 2, 2, 5, 3))
     yield "one element", (full(1, 1), full(1))
@@ -265,6 +281,19 @@ def test_map_writes_strided_outputs():
     run([arg(0) + 1.0], [x], [out[:, ::2].T], x.shape)
     np.testing.assert_array_equal(out[:, ::2].T, x + 1)
     assert not out[:, 1::2].any()
+
+
+@pytest.mark.parametrize("dtype", [T.float32, T.bool_, T.float16, T.int64], ids=str)
+def test_map_walks_backwards(dtype):
+    """Rows read and written from their ends, whole vectors and rests."""
+    for n in (3, 16, 37):
+        x = np.arange(1, 2 * n + 1).reshape(2, n).astype(dtype.np)
+        out = np.zeros((2, n + 2), dtype.np)
+        run([arg(0, dtype)], [x[:, ::-1]], [out[:, 1:-1]], x.shape)
+        np.testing.assert_array_equal(out[:, 1:-1], x[:, ::-1])
+        run([arg(0, dtype)], [x], [out[:, -2:0:-1]], x.shape)
+        np.testing.assert_array_equal(out[:, -2:0:-1], x)
+        assert not out[:, [0, -1]].any()
 
 
 def test_map_in_place_reads_before_it_writes():

@@ -138,8 +138,8 @@ class Frame:
             return f"load_{s.char}({s.address}, {at})" if s.address else at
         if not s.address:
             return f"w_index({at}, {'1' if s.inner == 'c' else s.strides[-1]})"
-        if s.inner == "c":
-            return f"w_load_{s.char}({s.address}, {at}, {mask})"
+        if s.inner in ("c", "r"):
+            return f"w_{'load' if s.inner == 'c' else 'load_back'}_{s.char}({s.address}, {at}, {mask})"
         return f"w_gather_{s.char}({s.address}, {at}, {s.strides[-1]}, {mask})"
 
     def store(self, k: int, i: str, value: str, mask: str = "") -> None:
@@ -148,8 +148,9 @@ class Frame:
         at = s.at(i)
         if not mask:
             self.line(f"store_{s.char}({s.address}, {at}, {value})")
-        elif s.inner == "c":
-            self.line(f"w_store_{s.char}({s.address}, {at}, {value}, {mask})")
+        elif s.inner in ("c", "r"):
+            verb = "store" if s.inner == "c" else "store_back"
+            self.line(f"w_{verb}_{s.char}({s.address}, {at}, {value}, {mask})")
         else:
             step = "0" if s.inner == "b" else s.strides[-1]
             self.line(f"w_scatter_{s.char}({s.address}, {at}, {step}, {value}, {mask})")

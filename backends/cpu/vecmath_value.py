@@ -219,15 +219,23 @@ class Value:
         return Value(b, v, target)
 
     def _float_to_int(self, target: Kind) -> Value:
+        """Towards zero; NaN is 0, what lies outside is the nearest integer of the type.
+
+        Written as comparisons and selects: LLVM takes llvm.fptosi.sat of vectors apart into single elements.
+        """
         if target.name not in ("i32", "i64", "u64"):
             return self._float_to_int(KINDS["i64" if target.name == "u32" else "i32"]).to(target.name)
         if target.name == "u64":
-            signed = self._float_to_int(KINDS["i64"]).viewed("u64")
-            return select(self >= 2.0**63, self._saturated("llvm.fptoui.sat", target), signed)
-        return self._saturated("llvm.fptosi.sat", target)
-
-    def _saturated(self, op: str, target: Kind) -> Value:
-        return _call(self, op, [self], target, f"{op}.i{target.bits}.{self.kind.name}")
+            upper = self >= 2.0**63
+            low = self._float_to_int(KINDS["i64"]).viewed("u64")
+            high = (self - 2.0**63)._float_to_int(KINDS["i64"]).viewed("u64") + 2**63
+            return select(self >= 2.0**64, low.const(2**64 - 1), select(upper, high, low))
+        limit = 2.0 ** (target.bits - 1)
+        above, below = self >= limit, self < -limit
+        held = select(above | below | self.ne(self), 0.0, self)
+        inside = Value(self.b, self.b.fptosi(held.v, target.llvm), target)
+        ends = select(below, inside.const(-(2 ** (target.bits - 1))), inside)
+        return select(above, inside.const(2 ** (target.bits - 1) - 1), ends)
 
 
 # ---- LLVM intrinsics, each of which the loop vectoriser knows

@@ -9,6 +9,7 @@ a loop, reductions have lanes in a fixed order, and each loop body is compiled o
 `w_load_<kind>(addr, i, mask)`, `w_gather_<kind>(addr, i, step, mask)`: elements i, i + 1, ... or
     i, i + step, ...; lanes outside the mask are not read and are 0.
 `w_store_<kind>(addr, i, value, mask)`, `w_scatter_<kind>(addr, i, step, value, mask)`: the same for writing.
+`w_load_back_<kind>(addr, i, mask)`, `w_store_back_<kind>(addr, i, value, mask)`: elements i, i - 1, ...
 `w_read_<kind>(addr, i)`, `w_write_<kind>(addr, i, value)`: all lanes, in working memory.
 `w_fill_<kind>(x)`: x in all lanes.
 
@@ -261,6 +262,17 @@ def _pointers(builder: Any, name: str, addr: Any, i: Any, step: Any) -> Any:
     return builder.inttoptr(offsets, ir.VectorType(element.as_pointer(), LANES))
 
 
+def _turned(builder: Any, vector: Any) -> Any:
+    """The lanes in reverse order."""
+    order = ir.Constant(ir.VectorType(_I32, LANES), list(range(LANES))[::-1])
+    return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), order)
+
+
+def _pointer_back(builder: Any, name: str, addr: Any, i: Any) -> Any:
+    """The address of the last lane of elements i, i - 1, ..."""
+    return _pointer(builder, name, addr, builder.sub(i, _I64(LANES - 1)))
+
+
 def _bytes(name: str) -> int:
     return 1 if name == "b1" else 2 if name in HALVES else KINDS[name].bits // 8
 
@@ -324,6 +336,24 @@ def _make_memory(name: str) -> None:
 
         return wide(i64, i64, i64, MASK), codegen
 
+    def load_back(typingctx: Any, addr: Any, i: Any, mask: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            p = _pointer_back(builder, name, *args[:2])
+            read = read_call(f"llvm.masked.load.{suffix}.p0", p, builder)
+            loaded = _masked(builder, args[2], lambda mask: _turned(builder, read(_turned(builder, mask))))
+            return _from_memory(builder, name, loaded)
+
+        return wide(i64, i64, MASK), codegen
+
+    def store_back(typingctx: Any, addr: Any, i: Any, value: Any, mask: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            p, stored = _pointer_back(builder, name, *args[:2]), _to_memory(builder, name, args[2])
+            write = write_call(f"llvm.masked.store.{suffix}.p0", _turned(builder, stored), p, builder)
+            _masked(builder, args[3], lambda mask: write(_turned(builder, mask)))
+            return context.get_dummy_value()
+
+        return types.void(i64, i64, wide if isinstance(value, Wide) else scalar, MASK), codegen
+
     def store(typingctx: Any, addr: Any, i: Any, value: Any, mask: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             p, stored = _pointer(builder, name, *args[:2]), _to_memory(builder, name, args[2])
@@ -362,7 +392,7 @@ def _make_memory(name: str) -> None:
 
         return types.void(i64, i64, wide if isinstance(value, Wide) else scalar), codegen
 
-    for function in (load, gather, store, scatter, fill, read, write):
+    for function in (load, gather, load_back, store, scatter, store_back, fill, read, write):
         if name in KINDS or function is not fill:
             export(f"w_{function.__name__}_{name}", function, globals(), __all__)
 

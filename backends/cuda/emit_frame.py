@@ -29,7 +29,7 @@ class Stream:
         """The parts of the element number that come from these axes; the innermost one has a known class."""
         out = []
         for axis in axes:
-            if axis != len(self.strides) - 1 or self.inner == "s":
+            if axis != len(self.strides) - 1 or self.inner in ("s", "r"):
                 out.append(f"{index[axis]} * {self.strides[axis]}")
             elif self.inner == "c":
                 out.append(index[axis])
