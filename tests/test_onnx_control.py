@@ -64,3 +64,216 @@ def test_fault_inside_a_loop_is_found(monkeypatch):
     with pytest.raises(dg.errors.OnnxError, match="stands for scan") as caught:
         dg.onnx.export(CASES["Scan"], dg.tensor(rows(4)))
     assert "test_onnx_control.py:" in str(caught.value)
+
+
+# ---------------------------------------------------------------- what comes in
+
+FLOAT, INT64, BOOL = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64, onnx.TensorProto.BOOL
+node, info = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+
+
+def model_of(nodes, inputs, outputs):
+    tensor = lambda name, a: onnx.numpy_helper.from_array(np.asarray(a), name)
+    initializers = [tensor("W", WEIGHT.detach().numpy()), tensor("zero", np.float32(0)), tensor("five", np.int64(5)),
+                    tensor("limit", np.float32(4))]  # fmt: skip
+    graph = onnx.helper.make_graph(nodes, "g", inputs, outputs, initializers)
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=9)
+
+
+def graph_of(nodes, inputs, outputs):
+    return onnx.helper.make_graph(nodes, "inner", inputs, outputs)
+
+
+X, Y, ROWS = info("x", FLOAT, ["n", 3]), info("y", FLOAT, ["n", 3]), info("rows", FLOAT, [None])
+STEP = [node("MatMul", ["h", "W"], ["m"]), node("Add", ["m", "x"], ["a"]), node("Tanh", ["a"], ["h_new"])]
+GOING = [node("ReduceSum", ["h_new"], ["s"], keepdims=0), node("Cast", ["i"], ["turn"], to=FLOAT),
+         node("Add", ["s", "turn"], ["q"]), node("Less", ["q", "limit"], ["go_on"])]  # fmt: skip
+MEAN = [node("ReduceMean", ["h_new"], ["row"], keepdims=0)]
+
+
+def if_model():
+    then = graph_of([node("MatMul", ["x", "W"], ["t"])], [], [info("t", FLOAT, ["n", 3])])
+    other = graph_of([node("Neg", ["x"], ["e"])], [], [info("e", FLOAT, ["n", 3])])
+    nodes = [node("ReduceSum", ["x"], ["sum"], keepdims=0), node("Greater", ["sum", "zero"], ["c"]),
+             node("If", ["c"], ["y"], then_branch=then, else_branch=other)]  # fmt: skip
+    return model_of(nodes, [X], [Y])
+
+
+def loop_model(trips, condition, with_rows):
+    nodes = [
+        *STEP,
+        *(GOING if condition else [node("Identity", ["go"], ["go_on"])]),
+        *(MEAN if with_rows else []),
+    ]
+    outs = [info("go_on", BOOL, []), info("h_new", FLOAT, ["n", 3])] + [info("row", FLOAT, [])] * with_rows
+    body = graph_of(nodes, [info("i", INT64, []), info("go", BOOL, []), info("h", FLOAT, ["n", 3])], outs)
+    names = ["y", "rows"][: 1 + with_rows]
+    inputs = [X, info("trips", INT64, [])] if trips == "trips" else [X]
+    return model_of([node("Loop", [trips, "", "x"], names, body=body)], inputs, [Y, ROWS][: 1 + with_rows])
+
+
+def scan_model():
+    body = graph_of(
+        [node("Add", ["h", "r"], ["h_new"]), node("Mul", ["h_new", "r"], ["o"])],
+        [info("h", FLOAT, [3]), info("r", FLOAT, [3])],
+        [info("h_new", FLOAT, [3]), info("o", FLOAT, [3])],
+    )
+    scan = node("Scan", ["start", "moved"], ["last", "y"], body=body, num_scan_inputs=1, scan_input_axes=[1],
+                scan_input_directions=[1], scan_output_axes=[1])  # fmt: skip
+    nodes = [node("MatMul", ["x", "W"], ["m"]), node("Transpose", ["m"], ["moved"]),
+             node("ReduceSum", ["m", "axis"], ["start"], keepdims=0), scan]  # fmt: skip
+    made = model_of(nodes, [X], [info("last", FLOAT, [3]), info("y", FLOAT, [3, "n"])])
+    made.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0]), "axis"))
+    return made
+
+
+W = WEIGHT.detach().numpy()
+
+
+def branched(x):
+    return [x @ W if x.sum() > 0 else -x]
+
+
+def looped(x, trips, limit, with_rows):
+    h, means = x, []
+    for i in range(trips):
+        h = np.tanh(h @ W + x)
+        means.append(h.mean())
+        if not h.sum() + i < limit:
+            break
+    return [h, np.array(means, "float32")][: 1 + with_rows]
+
+
+def walked(x):
+    h, out = (x @ W).sum(0), []
+    for r in (x @ W)[::-1]:
+        h = h + r
+        out.append(h * r)
+    return [h, np.stack(out, axis=1)]
+
+
+#: what comes in (a Loop: its count, whether it has a condition and rows), and the ops that it goes out as again
+IMPORTED = {
+    "If": (None, {"If"}),
+    "Scan": (None, {"Scan"}),
+    "Loop, counted": (("five", False, False), {"Scan"}),
+    "Loop, counted, rows": (("five", False, True), {"Scan"}),
+    "Loop, count given": (("trips", False, False), {"Loop"}),
+    "Loop, count given, rows": (("trips", False, True), {"Scan"}),
+    "Loop, condition": (("", True, False), {"Loop"}),
+    "Loop, both, rows": (("five", True, True), {"Loop", "Scan"}),
+}
+
+
+def incoming(name):
+    """The model, and its outputs by NumPy."""
+    settings = IMPORTED[name][0]
+    if settings is None:
+        return (if_model(), branched) if name == "If" else (scan_model(), walked)
+    count, condition, with_rows = settings
+    most = {"five": lambda x: 5, "trips": len, "": lambda x: 100}[count]
+    limit = 4 if condition else np.inf
+    return loop_model(*settings), lambda x: looped(x, most(x), limit, with_rows)
+
+
+def feeds(loaded, n, sign=1):
+    trips = {"trips": dg.tensor(np.array(n, np.int64))} if "trips" in loaded.input_names else {}
+    return {"x": dg.tensor(rows(n, sign) * np.float32(0.3)), **trips}
+
+
+def listed(result):
+    return list(result) if isinstance(result, tuple) else [result]
+
+
+@pytest.mark.parametrize("name", IMPORTED)
+def test_control_flow_comes_in(name, close):
+    """Both modes are right, the graph stays whole, gradients are equal, and the model goes out again."""
+    model, wants = incoming(name)
+    loaded = dg.onnx.load(model)
+    graph = dg.function(loaded)
+    for args in (feeds(loaded, 4), feeds(loaded, 4, -1), feeds(loaded, 2)):
+        want = wants(args["x"].numpy())
+        for a, b, y in zip(listed(loaded(**args)), listed(graph(**args)), want, strict=True):
+            close(a.detach().numpy(), y, scale=5)
+            assert a.shape == y.shape
+            np.testing.assert_array_equal(a.detach().numpy(), b.detach().numpy())
+    if "rows" not in name or name == "Loop, counted, rows":  # else the number of rows is read
+        assert [len(v.segments()) for v in graph.variants] == [1, 1]
+
+    def step(**args):
+        sum(y.sum() for y in listed(loaded(**args))).backward()
+
+    weight, found = dict(loaded.named_parameters())["W"], []
+    args = feeds(loaded, 4, -1)
+    for run in (step, dg.function(step)):
+        weight.grad = None
+        run(**args)
+        found.append(weight.grad.numpy().copy())
+    np.testing.assert_array_equal(*found)
+    assert np.abs(found[0]).max() > 0
+    proto = dg.onnx.export(loaded, args, dynamic={"x": {0: "n"}})
+    assert {n.op_type for n in proto.graph.node} & {"If", "Loop", "Scan"} == IMPORTED[name][1]
+    assert [t.name for t in proto.graph.initializer] == ["W"]
+
+
+def uneven_if():
+    """Branches of different shapes."""
+    then = graph_of([node("MatMul", ["x", "W"], ["t"])], [], [info("t", FLOAT, ["n", 3])])
+    other = graph_of([node("ReduceSum", ["x"], ["e"], keepdims=0)], [], [info("e", FLOAT, [])])
+    nodes = [node("ReduceSum", ["x"], ["sum"], keepdims=0), node("Greater", ["sum", "zero"], ["c"]),
+             node("If", ["c"], ["y"], name="choice", then_branch=then, else_branch=other)]  # fmt: skip
+    return model_of(nodes, [X], [info("y", FLOAT, None)])
+
+
+def growing_loop():
+    """A state that gets longer from turn to turn."""
+    body = graph_of([node("Concat", ["h", "x"], ["h_new"], axis=0), node("Identity", ["go"], ["go_on"])],
+                    [info("i", INT64, []), info("go", BOOL, []), info("h", FLOAT, [None, 3])],
+                    [info("go_on", BOOL, []), info("h_new", FLOAT, [None, 3])])  # fmt: skip
+    nodes = [node("Loop", ["trips", "", "x"], ["y"], name="grow", body=body)]
+    return model_of(nodes, [X, info("trips", INT64, [])], [info("y", FLOAT, [None, 3])])
+
+
+GROWN = lambda x: np.concatenate([x] * (len(x) + 1))
+UNEVEN = lambda x: x @ W if x.sum() > 0 else x.sum()
+
+
+@pytest.mark.parametrize(
+    ("make", "wants", "words"),
+    [(uneven_if, UNEVEN, ("choice", "return")), (growing_loop, GROWN, ("grow", "carry"))],
+)
+def test_what_must_be_a_walk_runs_and_says_why_it_does_not_go_out(make, wants, words, close):
+    loaded = dg.onnx.load(make())
+    graph = dg.function(loaded)
+    for args in (feeds(loaded, 2), feeds(loaded, 3, -1)):
+        for run in (loaded, graph):
+            close(run(**args).detach().numpy(), wants(args["x"].numpy()), scale=5)
+    with pytest.raises(dg.errors.OnnxError, match="runs in Python") as caught:
+        dg.onnx.export(loaded, feeds(loaded, 2))
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_sequences_of_a_counted_loop_go_out_unrolled(close):
+    row = lambda name: onnx.helper.make_tensor_sequence_value_info(name, FLOAT, None)
+    body = graph_of([node("Mul", ["x", "limit"], ["scaled"]), node("SequenceInsert", ["s", "scaled"], ["s_new"]),
+                     node("Identity", ["go"], ["go_on"])],
+                    [info("i", INT64, []), info("go", BOOL, []),
+                     row("s")],
+                    [info("go_on", BOOL, []), row("s_new")])  # fmt: skip
+    nodes = [node("SequenceEmpty", [], ["empty"]), node("Loop", ["five", "", "empty"], ["all"], body=body),
+             node("ConcatFromSequence", ["all"], ["y"], axis=0)]  # fmt: skip
+    model = model_of(nodes, [X], [info("y", FLOAT, [None, 3])])
+    loaded = dg.onnx.load(model)
+    args = feeds(loaded, 2)
+    close(loaded(**args).numpy(), np.concatenate([args["x"].numpy() * 4] * 5))
+    proto = dg.onnx.export(loaded, args, dynamic={"x": {0: "n"}})
+    assert "Loop" not in {n.op_type for n in proto.graph.node}
+
+
+def test_a_loop_without_end_is_refused():
+    body = graph_of([node("Identity", ["go"], ["go_on"]), node("Neg", ["h"], ["h_new"])],
+                    [info("i", INT64, []), info("go", BOOL, []), info("h", FLOAT, [])],
+                    [info("go_on", BOOL, []), info("h_new", FLOAT, [])])  # fmt: skip
+    model = model_of([node("Loop", ["", "", "x"], ["y"], body=body)], [X], [Y])
+    with pytest.raises(dg.errors.OnnxError, match="always true"):
+        dg.onnx.load(model)(dg.tensor(rows(2)))

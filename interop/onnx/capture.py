@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ from ...graph.ir import Graph, Node, Value
 from ...graph.symbol import Symbol
 from ...graph.trace import Trace
 from .arguments import Arguments, resized, size_plans
-from .control import Sub
+from .control import Sub, run_control
 from .dimension import Disagreement, merge
 
 Host = Any
@@ -143,9 +143,7 @@ class ExportTrace(Trace):
             for node in self.graph.nodes:
                 if needed.isdisjoint(node.outputs) or all(v in known for v in node.outputs):
                     continue
-                inputs = tuple(known[x] if isinstance(x, Value) else x for x in node.inputs)
-                made = dispatch.apply(node.op, inputs, node.attrs)
-                known.update(zip(node.outputs, made if isinstance(made, tuple) else (made,)))
+                _run_node(node, known)
         return known[value]
 
 
@@ -158,6 +156,27 @@ class Record(NamedTuple):
     outputs: tuple[Value, ...]
     line: str
     scope: str = ""
+
+
+def _record(node: Node) -> Record:
+    return Record(node.op, tuple(node.inputs), node.op.attrs_dict(node.attrs), tuple(node.outputs), node.line)
+
+
+def _run_node(node: Node, known: dict[Value, Any]) -> None:
+    """Compute one call on tensors; what it gives is known then."""
+    inputs = tuple(known[x] if isinstance(x, Value) else x for x in node.inputs)
+    if node.op in CONTROL:
+        made: Any = run_control(_record(node), inputs, _run_region)
+    else:
+        made = dispatch.apply(node.op, inputs, node.attrs)
+    known.update(zip(node.outputs, made if isinstance(made, (tuple, list)) else (made,)))
+
+
+def _run_region(region: Region, given: Sequence[Any]) -> list[Any]:
+    known = dict(zip(region.graph.inputs, given, strict=True))
+    for node in region.graph.nodes:
+        _run_node(node, known)
+    return [known[v] for v in region.graph.outputs]
 
 
 class Captured(NamedTuple):

@@ -9,8 +9,10 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from ...core import dispatch
 from ...core import region as R
 from ...core import types as T
+from ...core.op import REGISTRY
 from ...graph.ir import Value
 from .builder import Handle, Step
 from .dimension import Dim
@@ -151,9 +153,9 @@ class _Writer:
 
 
 def run_control(
-    record: Any, inputs: Sequence[Any], run: Callable[[Sub, Sequence[Any]], list[Any]], stack: Any
+    record: Any, inputs: Sequence[Any], run: Callable[[Any, Sequence[Any]], list[Any]]
 ) -> list[Any]:
-    """The results of a control op on tensors. run: of a region; stack: of rows, given a dtype and a shape for none."""
+    """The results of a control op (a record, or all that is asked of one here) on tensors. run: of a region."""
     a = record.attrs
     if record.op is R.cond:
         return run(a["on_true"] if bool(inputs[0]) else a["on_false"], inputs[1:])
@@ -171,9 +173,10 @@ def run_control(
         made = run(a["body"], [*consts, *carry, *(x[k] for x in xs)])
         carry, rows[k] = made[: a["n_carry"]], made[a["n_carry"] :]
     kinds = record.outputs[a["n_carry"] :]
-    return [*carry, *(stack([rows[k][j] for k in order], kinds[j].type) for j in range(len(kinds)))]
+    return [*carry, *(_stack([rows[k][j] for k in order], kinds[j].type) for j in range(len(kinds)))]
 
 
-def empty_rows(kind: Any) -> np.ndarray:
-    """No rows of a result."""
-    return np.zeros((0, *kind.shape[1:]), kind.dtype.np)
+def _stack(rows: list[Any], kind: Any) -> Any:
+    if rows:
+        return REGISTRY["stack"](rows, axis=0)
+    return dispatch._State.executor.constant(np.zeros((0, *kind.shape[1:]), kind.dtype.np), "cpu")

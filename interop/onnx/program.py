@@ -73,8 +73,8 @@ class Call(NamedTuple):
     """One node made callable: by an adapter, or by a body of other nodes.
 
     fold: it may run on the host when all its inputs are known there. sized: those come from sizes and no setting
-    needs the result, so an export writes it as ops. release: names nobody needs after it.
-    tensors: its constant inputs as tensors. A tuple, as nothing of it changes.
+    needs the result, so an export writes it as ops. needed: on the host. release: names nobody needs after it.
+    outer: names that its subgraphs read. tensors: its constant inputs as tensors. A tuple, as nothing of it changes.
     """
 
     node: Node
@@ -85,7 +85,9 @@ class Call(NamedTuple):
     attrs: tuple[tuple[str, Any], ...] = ()
     fold: bool = False
     sized: bool = False
+    needed: bool = False
     release: tuple[str, ...] = ()
+    outer: tuple[str, ...] = ()
     tensors: tuple[Tensor | Coded | None, ...] = ()
 
     def wanted_on_host(self) -> set[str]:
@@ -104,7 +106,11 @@ class Call(NamedTuple):
 
     def reads(self) -> list[str]:
         """Names it reads, those of its subgraphs included."""
-        found = [n for n in self.inputs if n]
+        return [n for n in self.inputs if n] + self.inner_reads()
+
+    def inner_reads(self) -> list[str]:
+        """Names that its subgraphs read."""
+        found: list[str] = []
         for sub in self.subgraphs():
             for inner in sub.calls:
                 found += inner.reads()
@@ -217,12 +223,13 @@ class Program:
         they stay part of a traced graph, and follow a dynamic axis when the module is exported again.
         """
         wanted: set[str] = set()
-        folds = []
+        folds, needs = [], []
         for call in reversed(self.calls):
             wanted |= call.wanted_on_host()
             needed = not wanted.isdisjoint(call.outputs)
             if needed and call.node.op_type not in ("Shape", "Size"):
                 wanted.update(n for n in call.inputs if n)
+            needs.append(needed)
             folds.append(
                 call.adapter is not None and call.adapter.fold and (needed or not call.adapter.grows)
             )
@@ -241,9 +248,16 @@ class Program:
         made: dict[str, Tensor | Coded | None] = {}
         self.calls = tuple(
             call._replace(
-                fold=fold, sized=far, release=tuple(release), tensors=self._constant_inputs(call, made)
+                fold=fold,
+                sized=far,
+                needed=needed,
+                release=tuple(release),
+                outer=tuple(dict.fromkeys(call.inner_reads())),
+                tensors=self._constant_inputs(call, made),
             )
-            for call, fold, far, release in zip(self.calls, reversed(folds), moving, gone)
+            for call, fold, needed, far, release in zip(
+                self.calls, reversed(folds), reversed(needs), moving, gone
+            )
         )
         self._known = tuple(self.constants.items())
 
@@ -292,14 +306,16 @@ class Program:
             return call.body(values, training)  # type: ignore[no-any-return]
         node = call.node
         if call.adapter.wants_node:
+            # Bodies run again on the way back, when names of now may be gone.
+            outer = {n: env[n] for n in call.outer if n in env}
             node = node._replace(
-                training=training, run=lambda p, row: p.run({**env, **dict(zip(p.inputs, row))}, training)
-            )
-        traced = call.sized and isinstance(dispatch.state.executor, ExportTrace)
+                training=training, needed=call.needed,
+                run=lambda p, row: p.run({**outer, **dict(zip(p.inputs, row))}, training),
+            )  # fmt: skip
+        traced = call.sized and exporting()
         if call.fold and not traced and not any(isinstance(v, (Tensor, list, Coded)) for v in values):
             with dispatch.executing(dispatch._State.executor), dispatch.set_grad(False):
-                result = _apply(call, call.adapter, node, values)
-            return [as_array(y) for y in _row(result)]
+                return [as_array(y) for y in _row(_apply(call, call.adapter, node, values))]
         return _row(_apply(call, call.adapter, node, values))
 
 
@@ -315,7 +331,7 @@ def _apply(call: Call, adapter: Adapter, node: Node, values: list[Any]) -> Any:
             has_codes = has_codes or any(map(is_coded, v))
             row.append(v)
         elif adapter.is_host(k):
-            row.append(as_array(v))
+            row.append(v if adapter.lazy and isinstance(v, Tensor) else as_array(v))
         elif is_coded(v):
             has_codes = True
             constant = call.tensors[k] if isinstance(v, np.ndarray) and adapter.codes != "own" else None
@@ -347,11 +363,7 @@ def host_tensor(array: np.ndarray) -> Any:
         raise OnnxError(
             "onnx.load", f"the element type {array.dtype} is not one of duograd", "convert the model"
         )
-    if (
-        array.size > 16
-        or not isinstance(dispatch.state.executor, ExportTrace)
-        or array.dtype.kind not in "if"
-    ):
+    if array.size > 16 or not exporting() or array.dtype.kind not in "if":
         made: Tensor = dispatch.state.executor.constant(array, "cpu")
         return made
     parts = [REGISTRY["full"](v, shape=(1,), dtype=of_array(array)) for v in array.ravel().tolist()]
@@ -359,6 +371,14 @@ def host_tensor(array: np.ndarray) -> Any:
         return dispatch.state.executor.constant(array, "cpu")
     row = parts[0] if len(parts) == 1 else REGISTRY["concat"](parts, axis=0)
     return row if array.ndim == 1 else REGISTRY["reshape"](row, shape=array.shape)
+
+
+def exporting() -> bool:
+    """Whether a model is being written here, be it inside a region of one."""
+    executor: Any = dispatch.state.executor
+    while executor is not None and not isinstance(executor, ExportTrace):
+        executor = getattr(executor, "outside", None) or getattr(executor, "outer", None)
+    return executor is not None
 
 
 def _row(result: Any) -> Sequence[Any]:

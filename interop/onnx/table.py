@@ -21,13 +21,17 @@ from ...core.errors import OnnxError
 
 
 class Node(NamedTuple):
-    """What a call may ask about its node. training: of the loaded module; run: runs a subgraph."""
+    """What a call may ask about its node.
+
+    training: of the loaded module; needed: its results are wanted on the host; run: runs a subgraph.
+    """
 
     op_type: str
     name: str
     opset: int
     n_outputs: int
     training: bool = False
+    needed: bool = False
     run: Any = None
 
 
@@ -51,6 +55,7 @@ class Adapter(NamedTuple):
     codes: Any = None
     library: str = ""
     declines: Any = None
+    lazy: bool = False
 
     def is_host(self, k: int) -> bool:
         """Whether input k is wanted as an array."""
@@ -81,7 +86,7 @@ TABLE: dict[tuple[str, str], list[Adapter]] = {}
 def adapter(
     *names: str, since: int = 1, host: tuple[str, ...] = (), numbers: bool = False, fold: bool = True,
     grows: bool = False, domain: str = "", codes: Any = None, library: str = "",
-    declines: Any = None,
+    declines: Any = None, lazy: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # fmt: skip
     """Enter a function for ONNX ops, from opset `since` on.
 
@@ -89,14 +94,15 @@ def adapter(
     codes: what it does with texts and narrow numbers (see coded.py): "moved" (its outputs are elements of its inputs),
     a tuple (the outputs for which that holds), "own" (it takes Coded and arrays as they come), None (nothing).
     library: what it runs through on the host ("Python", "Pillow"), where tensors have no part in it.
-    declines: of a NodeProto, whether it is left to the op's definition by other ops.
+    declines: of a NodeProto, whether it is left to the op's definition by other ops. lazy: inputs in host arrive as
+    arrays where they are known there, and else as the tensors that they are.
     """
 
     def enter(fn: Callable[..., Any]) -> Callable[..., Any]:
         for name in names:
             row = TABLE.setdefault((domain, name), [])
             options = {"numbers": numbers, "fold": fold, "grows": grows, "codes": codes, "library": library}
-            options["declines"] = declines
+            options["declines"], options["lazy"] = declines, lazy
             row.append(_adapter(fn, since, host, **options))
             row.sort(key=lambda a: a.since)
         return fn

@@ -12,7 +12,6 @@ import onnx
 
 from ...core import dispatch
 from ...core.errors import OnnxError
-from ...core.op import REGISTRY
 from ...core.value import Tensor
 from ...graph.arguments import fill
 from ...graph.function import mode
@@ -20,7 +19,7 @@ from ...graph.ir import Value
 from .arguments import Arguments
 from .assemble import Assembled
 from .capture import CONTROL, Captured, named_outputs
-from .control import Sub, empty_rows, run_control
+from .control import Sub, run_control
 from .dimension import Dim, Factor
 from .dtypes import to_code
 from .evaluator import evaluator
@@ -199,20 +198,16 @@ def values_of(captured: Captured, k: int) -> dict[Value, np.ndarray]:
 
 def _run_records(records: Sequence[Any], tensors: dict[Value, Tensor], k: int) -> None:
     """Run calls one at a time on tensors by value; their results are added."""
-    host = dispatch._State.executor
 
     def region(sub: Sub, given: Sequence[Any]) -> list[Any]:
         inner = {**tensors, **dict(zip(sub.inputs, given, strict=True))}
         _run_records(sub.records, inner, k)
         return [inner[v] for v in sub.outputs]
 
-    def stack(rows: list[Any], kind: Any) -> Any:
-        return REGISTRY["stack"](rows, axis=0) if rows else host.constant(empty_rows(kind), "cpu")
-
     for record in records:
         inputs = tuple(tensors[x] if isinstance(x, Value) else _at(x, k) for x in record.inputs)
         if record.op in CONTROL:
-            made: Any = run_control(record, inputs, region, stack)
+            made: Any = run_control(record, inputs, region)
         else:
             attrs = tuple(_at(v, k) for v in record.attrs.values())
             made = dispatch.apply(record.op, inputs, attrs)
