@@ -12,7 +12,7 @@ from ..core import vjp
 from ..core.backend import scalar_bits, scalar_words
 from ..core.errors import user_place
 from ..core.op import Attrs, Op
-from ..core.storage import writes
+from ..core.storage import refuse_overlap, writes
 from ..core.types import TensorType, check_scalar_range
 from ..core.vjp import Node, has_gradient
 from .tensor import EagerTensor, Layout
@@ -224,6 +224,13 @@ class Call:
         def run(inputs: Inputs, into: tuple[EagerTensor, ...], place: Any) -> None:
             if check is not None:
                 check(extent, *inputs, **attrs)
+            for t in into:  # the layouts of what it is a view of are no part of the signature
+                base = t._base
+                while base is not None:
+                    if not base._layout.contiguous:
+                        refuse_overlap(base)
+                        break
+                    base = base._base
             values = dynamic(inputs)
             for t in into:
                 values.append(t._storage.ptr + t._offset)

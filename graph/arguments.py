@@ -228,13 +228,12 @@ class Watch:
                 self._add((*path, step), child)
 
     def changes(self) -> list[tuple[Given, list[tuple[Any, Any]]]]:
-        """The containers that changed, and their new (step, child); children that are arguments as `Given`."""
+        """The containers that changed, and their new (step, child)."""
         out = []
         for path, x, before in self.found:
             now = _children(x) or []
             if len(now) != len(before) or any(a[0] != b[0] or a[1] is not b[1] for a, b in zip(now, before)):
-                row = [(s, Given(self.paths[id(c)]) if id(c) in self.paths else c) for s, c in now]
-                out.append((Given(path), row))
+                out.append((Given(path), now))
         return out
 
 

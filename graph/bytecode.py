@@ -30,7 +30,7 @@ _CONSUMERS = {
     "COMPARE_OP": 2, "BINARY_OP": 2, "UNPACK_SEQUENCE": 1, "UNPACK_EX": 1, "FORMAT_SIMPLE": 1,
     "CONVERT_VALUE": 1,
     "FORMAT_WITH_SPEC": 1, "GET_ITER": 1, "GET_YIELD_FROM_ITER": 1, "LIST_EXTEND": 1, "SET_UPDATE": 1,
-    "DICT_UPDATE": 1, "DICT_MERGE": 1, "FORMAT_VALUE": 1, "UNARY_NOT": 1, "TO_BOOL": 1, "LIST_TO_TUPLE": 1,
+    "DICT_UPDATE": 1, "DICT_MERGE": 1, "FORMAT_VALUE": 1, "LIST_TO_TUPLE": 1,
     "GET_LEN": 1, "MATCH_SEQUENCE": 1, "MATCH_MAPPING": 1,
 }  # fmt: skip
 # Consumers that look into nested containers too.
@@ -48,8 +48,9 @@ class Sites(NamedTuple):
 
     at: offset -> actions, each a tuple that starts with its kind: ("global", name), ("free", name),
     ("attr", base, name), ("item", base, index), ("elements", expression), ("content", expression: nested
-    too), ("call", callee, arguments), ("in", key, container), ("set_attr", base, name), ("set_item", base,
-    index), ("set_global", name), ("set_free", name). wanted: offset of a running instruction (as `f_lasti`
+    too), ("truth", expression), ("grow", expression: `+=`), ("call", callee, arguments), ("in", key, container),
+    ("set_attr", base, name), ("set_item", base, index), ("del_item", base, index), ("set_global", name),
+    ("set_free", name). wanted: offset of a running instruction (as `f_lasti`
     gives it inside a call) -> offset of the expression whose result a later site starts from.
     """
 
@@ -227,7 +228,7 @@ class _Pass:
             if n == "STORE_SUBSCR":
                 self.pop()
             if base is not None:
-                self.site(i.offset, "set_item", base, index)
+                self.site(i.offset, "set_item" if n == "STORE_SUBSCR" else "del_item", base, index)
         else:
             return False
         return True
@@ -251,8 +252,13 @@ class _Pass:
             if base is not None:
                 self.site(i.offset, "item", base, index)
             push(None if base is None else ("item", base, index, i.offset))
-        elif n == "TO_BOOL":
-            self.content(i.offset, self.peek(1), "elements")
+        elif n == "TO_BOOL" or n == "UNARY_NOT":
+            self.content(i.offset, self.peek(1), "truth")
+            self._generic(i)
+        elif n == "BINARY_OP" and arg == _ADD_IN_PLACE:
+            self.content(i.offset, self.peek(2), "grow")
+            self.content(i.offset, self.peek(1))
+            self._generic(i)
         elif n == "KW_NAMES":
             self.keywords = len(self.code.co_consts[arg])
         elif n in _IDLE:
@@ -300,8 +306,9 @@ class _Pass:
         elif n == "POP_TOP":
             self.pop()
         else:
-            count = _CONSUMERS.get(n, 1 if n.startswith("POP_JUMP") or "_OR_POP" in n else 0)
-            for depth in range(1, count + 1):
+            if n.startswith("POP_JUMP") or "_OR_POP" in n:
+                self.content(i.offset, self.peek(1), "truth")
+            for depth in range(1, _CONSUMERS.get(n, 0) + 1):
                 self.content(i.offset, self.peek(depth), "content" if n in _DEEP else "elements")
             self._generic(i)
 
@@ -335,6 +342,7 @@ _ATTR_FLAG = "LOAD_METHOD" not in dis.opmap  # 3.12: the low bit of LOAD_ATTR sa
 _NULL_LAST = "CALL_KW" in dis.opmap  # 3.13: callables come before the NULL
 _ALWAYS_KWARGS = "LOAD_SMALL_INT" in dis.opmap  # 3.14: CALL_FUNCTION_EX always has a place for keywords
 _SUBSCRIPT = next((k for k, op in enumerate(getattr(dis, "_nb_ops", ())) if op[0] == "NB_SUBSCR"), -1)
+_ADD_IN_PLACE = next((k for k, op in enumerate(getattr(dis, "_nb_ops", ())) if op[0] == "NB_INPLACE_ADD"), -1)
 _JUMPS = frozenset(dis.hasjrel) | frozenset(dis.hasjabs)
 
 _known: dict[int, tuple[CodeType, Sites]] = {}

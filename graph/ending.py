@@ -8,8 +8,8 @@ from ..core import dispatch, vjp
 from ..core.errors import AutogradError, user_place
 from ..core.op import GradRule
 from ..core.storage import writes
-from .arguments import Given, fill
 from .arguments import change as replace_contents
+from .rebuild import build
 from .symbol import Symbol
 
 if TYPE_CHECKING:
@@ -90,14 +90,17 @@ class Ending:
 
     def result(self, results: list[Any], given: Any = None) -> Any:
         """Make the changes of Python state again, and build what the function returns."""
+        made: dict[int, Any] = {}
         for change, value in self.changes:
-            change.apply(fill(value, results))
+            change.apply(build(value, results, given, made))
         if self.contents and given is not None:
-            found = lambda x: x.find(given) if x.__class__ is Given else fill(x, results)
-            news = [(found(place), [(s, found(x)) for s, x in row]) for place, row in self.contents]
+            news = [
+                (place.find(given), [(s, build(x, results, given, made)) for s, x in row])
+                for place, row in self.contents
+            ]
             for target, row in news:
                 replace_contents(target, row)
-        return fill(self.structure, results)
+        return build(self.structure, results, given, made)
 
     def _attach(
         self, variant: Variant, tensors: list[Any], outputs: list[Any], carried: dict[Any, Any], found: Any,

@@ -293,6 +293,11 @@ def _length(r: Read) -> Guard:
     )
 
 
+def _truth(r: Read) -> Guard:
+    words = "has elements" if r.value else "is empty"
+    return Guard(8, f"(len({{0}}) > 0) is {r.value}", (r.owner,), f"{r.name} {words}", words, where=r.where)
+
+
 def _has(r: Read) -> Guard:
     owner, key = r.owner, r.key
     test = f"contains({{0}}, {{1}}) is {r.value}"
@@ -346,7 +351,7 @@ def _is_empty(cell: Any) -> bool:
 
 
 _MAKERS: dict[str, Callable[[Read], Guard]] = {
-    "attr": _attr, "item": _item, "cell": _cell, "content": _content, "length": _length, "has": _has,
+    "attr": _attr, "item": _item, "cell": _cell, "content": _content, "length": _length, "truth": _truth, "has": _has,
     "array": _array,
     "method": _method, "default": _default, "note": _remark, "never": _remark,
 }  # fmt: skip

@@ -36,8 +36,9 @@ from . import rest
 from .arguments import is_record, record_names
 from .bytecode import analyse
 from .evaluate import Results
+from .ledger import Ledger
 from .lookup import follows, forget_classes, is_own
-from .reads import Effect, Ledger, Read
+from .reads import Effect, Read
 from .sites import SiteReader
 
 
@@ -52,6 +53,8 @@ class ReadRecorder:
     def __init__(self, function: Any = None, made: frozenset[int] = frozenset()) -> None:
         self.reads: list[Read] = []
         self.effects: list[Effect] = []
+        #: by id, the objects that were there before and that the function got hold of
+        self.outside: dict[int, Any] = {}
         self._ledger = Ledger()
         self._ledger.made = made
         self._results: Results = {}
@@ -109,6 +112,7 @@ class ReadRecorder:
         self._reader.actions.clear()
         self._old = self._tracer = self.restable = None
         self.reads, self.effects = ledger.close(kind is None)
+        self.outside = {key: ledger.objects[key] for key in ledger.outside if key in ledger.objects}
         if kind is None and lost:
             why = "another tracer (a debugger) took over during the trace, so it is used once"
             self.reads.append(Read("never", None, None, why, "tracer", None))
@@ -170,7 +174,7 @@ class ReadRecorder:
 
     def _root(self, x: Any, name: str) -> None:
         """An argument of the traced function. Containers were made for the call; objects in them were not."""
-        if isinstance(x, (list, tuple, dict)):
+        if x.__class__ in (list, tuple, dict) or (isinstance(x, tuple) and hasattr(x, "_fields")):
             for k, element in x.items() if isinstance(x, dict) else enumerate(x):
                 self._root(element, f"{name}[{k!r}]")
         elif isinstance(x, Tensor):

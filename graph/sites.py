@@ -18,16 +18,19 @@ import numpy as np
 from ..core.value import Tensor
 from .bytecode import Expr
 from .evaluate import Results, evaluate, get_item, item_name, render
+from .ledger import Ledger, is_iterator
 from .lookup import UNKNOWN, find, follows, in_class, instance_dict, is_own
 from .plain import ABSENT, is_plain
-from .reads import CONTAINERS, MUTABLE, Ledger
+from .reads import ARRAY_LIMIT, CONTAINERS, MUTABLE, behind
 from .symbol import Symbol
 
 # Names of functions, classes and modules that say what they are called, not what they do.
 _DUNDER = frozenset(
     ("__doc__", "__name__", "__qualname__", "__module__", "__annotations__", "__file__", "__spec__")
 )
-_GROWING = frozenset(("append", "extend", "add"))  # methods that change a container without looking at it
+# Methods that change a container without looking at it.
+_GROWING = frozenset((("list", "append"), ("list", "extend"), ("set", "add")))
+_SLOTTED = (types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType)
 _IMPURE_MODULES = frozenset(("time", "uuid", "secrets", "_random", "_datetime", "datetime"))
 _IMPURE_CALLS = frozenset(map(id, (input, os.urandom)))
 _IMPURE_OWNERS = (random.Random, np.random.Generator, np.random.RandomState)
@@ -37,7 +40,10 @@ _SHALLOW_CALLS = frozenset(map(id, (
     zip, enumerate, map, filter, iter, reversed, list, tuple, set, frozenset, dict, any, all, itertools.chain,
     itertools.zip_longest, itertools.islice, itertools.repeat, itertools.cycle, collections.OrderedDict,
 )))  # fmt: skip
-_ITEM_GETTERS = frozenset(t.__getitem__ for t in (list, dict, tuple, collections.deque))
+
+
+def _grows(x: Any, name: str) -> bool:
+    return ("list" if isinstance(x, list) else "set" if isinstance(x, set) else "", name) in _GROWING
 
 
 class SiteReader:
@@ -49,6 +55,7 @@ class SiteReader:
             "global": self._on_global, "free": self._on_free, "attr": self._on_attr, "item": self._on_item,
             "elements": self._on_elements, "content": self._on_content, "call": self._on_call, "in":
             self._on_in,
+            "truth": self._on_truth, "grow": self._on_grow, "del_item": self._on_del_item,
             "set_attr": self._on_set_attr, "set_item": self._on_set_item, "set_global": self._on_set_global,
             "set_free": self._on_set_free,
         }  # fmt: skip
@@ -112,17 +119,48 @@ class SiteReader:
                 self._ledger.learn(f, f.__qualname__, True)
 
     def _on_attr(self, frame: FrameType, action: Any) -> None:
-        base = evaluate(action[1], frame, self._results)
-        if base is UNKNOWN or base is ABSENT or base.__class__ is Symbol:
-            return
-        self._attribute(base, action[2], action[1], frame)
+        for base in self._possible(action[1], frame):
+            if base is not ABSENT and base.__class__ is not Symbol:
+                self._attribute(base, action[2], action[1], frame)
+
+    def _possible(self, expr: Expr, frame: FrameType) -> list[Any]:
+        """The value of an expression; where C code made it, all that it can be: what the code was given, and its
+        elements."""
+        value = evaluate(expr, frame, self._results)
+        if value is not UNKNOWN:
+            return [value]
+        if expr is None or expr[0] not in ("result", "item"):
+            return []
+        if expr[0] == "item":
+            return self._within(self._possible(expr[1], frame))
+        callee = evaluate(expr[2], frame, self._results)
+        if callee.__class__ not in (types.BuiltinFunctionType, types.MethodWrapperType) and not (
+            isinstance(callee, type) and callee.__module__ in ("builtins", "itertools", "collections")
+        ):
+            return []
+        owner = getattr(callee, "__self__", None)
+        found = [owner] if isinstance(owner, CONTAINERS) else []
+        for x in expr[3]:
+            found += [v for v in self._possible(x, frame) if not is_plain(v)]
+        return found + self._within(found)
+
+    def _within(self, found: list[Any]) -> list[Any]:
+        """The elements of containers, those that were there before."""
+        row: list[Any] = []
+        for x in map(behind, found):
+            if isinstance(x, CONTAINERS) and len(row) < 1000:
+                row += [
+                    e for e in (dict.values(x) if isinstance(x, dict) else x) if id(e) in self._ledger.outside
+                ]
+        return row
 
     def _attribute(self, base: Any, name: str, expr: Expr, frame: FrameType, plainly: bool = False) -> None:
-        if isinstance(base, CONTAINERS) and hasattr(dict if isinstance(base, dict) else list, name):
-            if name in _GROWING and isinstance(base, (list, set)):
-                self._ledger.snapshot(base, self._ledger.name(base, expr), True)
-            elif name != "get":
-                self._ledger.read_content(base, self._ledger.name(base, expr), frame, False)
+        base = behind(base)
+        if isinstance(base, CONTAINERS) and isinstance(in_class(type(base), name), _SLOTTED):
+            self._method_of(base, name, expr, frame)
+            return
+        if is_iterator(base):
+            self._ledger.read_content(base, self._ledger.name(base, expr), frame, False)
             return
         if isinstance(base, np.ndarray):
             self._ledger.read_array(base, self._ledger.name(base, expr), frame)
@@ -147,10 +185,27 @@ class SiteReader:
             if not isinstance(value, types.ModuleType):
                 self._ledger.learn(value, f"{self._ledger.name(base, expr)}.{name}", outside)
 
+    def _method_of(self, base: Any, name: str, expr: Expr, frame: FrameType) -> None:
+        """A method of a built-in container is looked up, or called."""
+        called = self._ledger.name(base, expr)
+        if _grows(base, name):
+            self._ledger.change(base, called)
+        elif name not in (
+            "get",
+            "__getitem__",
+            "__setitem__",
+            "__delitem__",
+            "__len__",
+            "__contains__",
+            "__class__",
+        ):
+            self._ledger.read_content(base, called, frame, False)
+
     def _on_item(self, frame: FrameType, action: Any) -> None:
-        base = evaluate(action[1], frame, self._results)
-        if isinstance(base, (dict, list, tuple, np.ndarray, collections.deque)):
-            self._item_read(base, evaluate(action[2], frame, self._results), action[1], frame)
+        for base in self._possible(action[1], frame):
+            base = behind(base)
+            if isinstance(base, (*CONTAINERS, np.ndarray)):
+                self._item_read(base, evaluate(action[2], frame, self._results), action[1], frame)
 
     def _item_read(self, base: Any, key: Any, expr: Expr, frame: FrameType) -> None:
         name = self._ledger.name(base, expr)
@@ -158,7 +213,9 @@ class SiteReader:
         if isinstance(base, np.ndarray):
             self._ledger.read_array(base, name, frame)
         elif value is UNKNOWN:
-            if type(base).__getitem__ in _ITEM_GETTERS:  # the code of others is followed
+            if not isinstance(
+                in_class(type(base), "__getitem__"), FunctionType
+            ):  # the code of others is followed
                 self._ledger.read_content(base, name, frame, False)
         elif isinstance(base, tuple):
             self._ledger.learn(value, item_name(name, key), id(base) in self._ledger.outside)
@@ -168,17 +225,45 @@ class SiteReader:
                 self._ledger.objects.setdefault(id(key), key)
 
     def _on_elements(self, frame: FrameType, action: Any) -> None:
-        x = evaluate(action[1], frame, self._results)
-        if isinstance(x, (*CONTAINERS, np.ndarray)):
-            self._ledger.read_content(x, self._ledger.name(x, action[1]), frame, False)
+        self._look_into(action[1], frame, False)
 
     def _on_content(self, frame: FrameType, action: Any) -> None:
+        self._look_into(action[1], frame, True)
+
+    def _look_into(self, expr: Expr, frame: FrameType, deep: bool) -> None:
+        for x in self._possible(expr, frame):
+            if isinstance(behind(x), (*CONTAINERS, np.ndarray)) or is_iterator(x):
+                self._ledger.read_content(x, self._ledger.name(x, expr), frame, deep)
+
+    def _on_truth(self, frame: FrameType, action: Any) -> None:
+        for x in map(behind, self._possible(action[1], frame)):
+            if isinstance(x, np.ndarray):
+                self._ledger.read_content(x, self._ledger.name(x, action[1]), frame, False)
+            else:
+                self._size("truth", x, action[1], frame)
+
+    def _size(self, kind: str, x: Any, expr: Expr, frame: FrameType) -> None:
+        """The length of a container, or whether it has elements, is asked for; a `__len__` of its class is followed."""
+        if (
+            isinstance(x, MUTABLE) and id(x) in self._ledger.outside
+            and isinstance(in_class(type(x), "__len__"), types.WrapperDescriptorType)
+        ):  # fmt: skip
+            name = self._ledger.name(x, expr)
+            self._ledger.note(kind, x, None, len(x) if kind == "length" else len(x) > 0,
+                              f"len({name})" if kind == "length" else name, frame)  # fmt: skip
+
+    def _on_grow(self, frame: FrameType, action: Any) -> None:
         x = evaluate(action[1], frame, self._results)
-        if isinstance(x, (*CONTAINERS, np.ndarray)):
-            self._ledger.read_content(x, self._ledger.name(x, action[1]), frame, True)
+        if x.__class__ is list and id(x) in self._ledger.outside:
+            self._ledger.change(x, self._ledger.name(x, action[1]))
+        else:
+            self._on_content(frame, action)
 
     def _on_in(self, frame: FrameType, action: Any) -> None:
-        container = evaluate(action[2], frame, self._results)
+        for container in self._possible(action[2], frame):
+            self._in(behind(container), frame, action)
+
+    def _in(self, container: Any, frame: FrameType, action: Any) -> None:
         key = evaluate(action[1], frame, self._results)
         if isinstance(container, dict) and is_plain(key):
             if id(container) in self._ledger.outside:
@@ -209,10 +294,21 @@ class SiteReader:
         if cls in (types.BuiltinFunctionType, types.MethodWrapperType):
             if self._builtin(callee, values, args, frame):
                 return
-            owner = callee.__self__
-            if isinstance(owner, CONTAINERS) and callee.__name__ not in _GROWING:
+            owner, method = behind(callee.__self__), callee.__name__
+            if isinstance(owner, CONTAINERS):
+                if not (_grows(owner, method) and id(owner) in self._ledger.changed):
+                    self._method_of(owner, method, None, frame)
+                if isinstance(owner, set) and method == "add":
+                    self._ledger.add(owner, values[0] if len(values) == 1 else UNKNOWN)
+            elif is_iterator(owner):
                 self._ledger.read_content(owner, self._ledger.name(owner, None), frame, False)
+        if callee is bool and len(values) == 1 and isinstance(behind(values[0]), MUTABLE):
+            self._size("truth", behind(values[0]), args[0], frame)
+            return
         if cls is functools.partial:
+            inner = callee.func
+            if isinstance(inner, types.BuiltinFunctionType) and isinstance(inner.__self__, CONTAINERS):
+                self._method_of(inner.__self__, inner.__name__, None, frame)
             self._ledger.read_content(callee, self._ledger.name(callee, action[1]), frame, True)
         elif (
             cls is types.WrapperDescriptorType
@@ -262,8 +358,7 @@ class SiteReader:
             )
             return True
         if callee is len:
-            if isinstance(x, MUTABLE) and id(x) in self._ledger.outside:
-                self._ledger.note("length", x, None, len(x), f"len({self._ledger.name(x, args[0])})", frame)
+            self._size("length", behind(x), args[0], frame)
             return True
         owner, name = callee.__self__, callee.__name__
         if isinstance(owner, dict) and name in ("get", "__getitem__"):
@@ -288,7 +383,7 @@ class SiteReader:
             and name in ("__setitem__", "__delitem__")
             and isinstance(owner, (dict, list))
         ):
-            self._write_item(owner, x, None, frame)
+            self._write_item(owner, x, None, frame, name == "__delitem__")
             return True
         return False
 
@@ -340,18 +435,24 @@ class SiteReader:
     def _on_set_item(self, frame: FrameType, action: Any) -> None:
         base = evaluate(action[1], frame, self._results)
         if isinstance(base, (dict, list)):
-            self._write_item(base, evaluate(action[2], frame, self._results), action[1], frame)
+            self._write_item(base, evaluate(action[2], frame, self._results), action[1], frame, False)
+        elif isinstance(base, np.ndarray) and base.nbytes > ARRAY_LIMIT:
+            self._ledger.read_array(base, self._ledger.name(base, action[1]), frame)
 
-    def _write_item(self, base: Any, key: Any, expr: Expr, frame: FrameType) -> None:
+    def _on_del_item(self, frame: FrameType, action: Any) -> None:
+        base = evaluate(action[1], frame, self._results)
+        if isinstance(base, (dict, list)):
+            self._write_item(base, evaluate(action[2], frame, self._results), action[1], frame, True)
+
+    def _write_item(self, base: Any, key: Any, expr: Expr, frame: FrameType, deletes: bool) -> None:
         if id(base) not in self._ledger.outside:
             return
         name = self._ledger.name(base, expr)
-        hooked = type(base).__setitem__ not in (dict.__setitem__, list.__setitem__)
+        method = "__delitem__" if deletes else "__setitem__"
         if key is UNKNOWN or isinstance(key, slice):
             self._ledger.read_content(base, name, frame, False)
-        elif not hooked or expr is None:  # the code of another __setitem__ is followed
-            self._ledger.snapshot(base, name, False)
-            self._ledger.write("item", base, key, item_name(name, key))
+        elif expr is None or not isinstance(in_class(type(base), method), FunctionType):
+            self._ledger.write_item(base, key, name, frame, deletes)  # the code of others is followed
 
     def _on_set_global(self, frame: FrameType, action: Any) -> None:
         self._ledger.outside.add(id(frame.f_globals))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .guards import Guard
-from .reads import Effect, Read, _now
+from .reads import Effect, Read, now_at
 
 
 class State:
@@ -18,7 +18,7 @@ class State:
 
     def find(self) -> Any:
         """The tensor there now."""
-        return _now(self.kind, self.owner, self.key)
+        return now_at(self.kind, self.owner, self.key)
 
     def is_read_by(self, read: Read) -> bool:
         """Whether a recorded read is the one of this tensor."""

@@ -22,6 +22,7 @@ from .ending import Ending, broken, look_at
 from .guards import ReadRecorder, compile_guards, grad_guard, tensor_guard
 from .ir import Graph
 from .passes.dce import remove_dead
+from .rebuild import Descriptions
 from .runner import Runner
 from .state import State
 from .symbol import Symbol
@@ -208,6 +209,7 @@ class Path:
         self.late: list[tuple[Any, Any]] = []  # what earlier segments print, once the trace has ended
         self.given: Any = None  # args and kwargs of the call
         self.watch: Any = None
+        self.outside: dict[int, Any] = {}
         #: graphs are only traced: `finish_later` compiles and links them, and nothing runs
         self.defers = False
         self.unread: Any = None
@@ -237,6 +239,8 @@ class Path:
         """Trace and compile; returns the segment to run next."""
         # Tracing makes many small objects that live on: collecting among them is wasted time.
         collecting = gc.isenabled()
+        if collecting:
+            gc.collect(0)  # from here on the youngest generation is what the trace makes
         gc.disable()
         try:
             return self.prepare()
@@ -280,7 +284,7 @@ class Path:
                 self._check_so_far(trace)
                 raise
             finally:  # what it changed outside takes place when the graph has run
-                self.effects = recorder.effects
+                self.effects, self.outside = recorder.effects, recorder.outside
                 for effect in reversed(recorder.effects):
                     effect.undo()
                 late, self.late = self.late, []
@@ -289,6 +293,7 @@ class Path:
             if self.unread is None:
                 segment = self._last(trace, result, recorder.effects)
         trace.done = True
+        self.outside = {}
         if not self.defers:
             self._link(segment)
         variant.paths += 1
@@ -356,16 +361,16 @@ class Path:
         """Fix outputs and effects of the trace, add the backward graph, compile both."""
         graph, sources, end = trace.graph, trace.sources, Ending()
         outputs: list[Symbol] = []
-        leaves: list[Any] = []
         tensor_class = _host().tensor_class
         is_leaf = lambda x: isinstance(x, (Symbol, tensor_class))
         self._find_state(trace, effects_outside)
-        end.structure = empty_slots(result, is_leaf, leaves)
-        end.changes = [(e, empty_slots(e.value, is_leaf, leaves)) for e in effects_outside]
+        seen = Descriptions(is_leaf, self.outside, self.watch.paths)
+        end.structure = seen.describe(result)
+        end.changes = [(e, seen.describe(e.value)) for e in effects_outside]
         end.contents = [
-            (place, [(step, empty_slots(x, is_leaf, leaves)) for step, x in row])
-            for place, row in self.watch.changes()
+            (place, [(step, seen.describe(x)) for step, x in row]) for place, row in self.watch.changes()
         ]
+        leaves = seen.leaves
 
         def output(symbol: Symbol) -> int:
             outputs.append(symbol)

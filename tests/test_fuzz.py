@@ -56,6 +56,14 @@ FOUND = {
     "the way back reads a view of a weight": program("y = dg.linear(x0 * 2, x1)", leaf(16), (16, 16), outside=True),
     "a repeated element is changed": program("x0[0] = 2\ny = x0 * 1", Given("", (2, 2), layout="expanded")),
     "a sliding window is changed": program("y = x0.unfold(0, 2, 1)\ny += 1", (4,)),
+    "a list is appended to and its length read": program(
+        "m.log.append(x0.sum())\nif len(m.log) < 2:\n    m.log.append(m.count)\ny = x0 + len(m.log)",
+        (4,),
+        sizes=[{}] * 4,
+    ),
+    "a view of a repeated element is changed": program(
+        "y = x0.reshape(-1)\ny[0] = 2", Given("", (4,), layout="expanded")
+    ),
     "the gradient of an alias": program("x0.sum().backward()\ny = x0.detach().grad is None", leaf(3)),
 }  # fmt: skip
 

@@ -193,12 +193,22 @@ def test_container_compared_or_given_to_a_builtin():
         lambda: str(sizes),
         lambda: list(sizes),
         lambda: f"{sizes}",
-        lambda: bool(sizes),
     ):
         guards = guards_of(fn)
         sizes[0] = 7
         assert_noticed(guards, "sizes")
         sizes[0] = 2
+
+
+def test_whether_a_container_has_elements_is_all_that_counts():
+    sizes = [2]
+    for fn in (lambda: bool(sizes), lambda: not sizes, lambda: 1 if sizes else 2, lambda: sizes and 3):
+        guards = guards_of(fn)
+        sizes.append(7)
+        assert guards.check()
+        sizes.clear()
+        assert_noticed(guards, "no longer: sizes has elements")
+        sizes.append(2)
 
 
 def test_nested_list_given_to_an_op():

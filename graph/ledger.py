@@ -1,0 +1,462 @@
+"""The ledger of a trace: what the function read from outside and what it changed there, collected site by site.
+
+Of every mutable container from outside the ledger keeps what it held when the function got hold of it. Changes are
+found at the end by comparison, however they were made. Two kinds are known while they happen, so that reads beside
+them stay small: elements added at the end (`append`, `extend`, `+=`, `add`), and elements set by their key. Any other
+change counts as a read of everything, as it was before.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import types
+from types import FrameType, FunctionType
+from typing import Any
+
+import numpy as np
+
+from ..core.errors import TraceError
+from .bytecode import Expr
+from .evaluate import item_name, render
+from .ir import Number
+from .lookup import UNKNOWN, in_class, instance_dict
+from .plain import ABSENT, is_plain, same
+from .reads import (
+    ARRAY_LIMIT,
+    CONTAINERS,
+    MUTABLE,
+    Effect,
+    Read,
+    behind,
+    contents_of,
+    is_as,
+    now_at,
+)
+from .symbol import Symbol
+
+_EMPTY: tuple[Any, ...] = ([], (), "", b"", {}, {}.values(), {}.items(), set(), range(0), range(1 << 99))
+_ITERATORS: tuple[type, ...] = (
+    types.GeneratorType, zip, map, filter, enumerate, reversed, type(reversed([])),
+    *(type(iter(x)) for x in _EMPTY),
+)  # fmt: skip
+
+
+def is_iterator(x: Any) -> bool:
+    """Whether x is an iterator of C code: what it has given is not seen."""
+    return isinstance(x, _ITERATORS) or (type(x).__module__ == "itertools" and hasattr(type(x), "__next__"))
+
+
+class _Ref(int):
+    """The id of an object in the ledger's table: the table alone keeps objects alive during the trace."""
+
+
+class Ledger:
+    """Tables of the objects a trace met and of what it read and wrote. `close()` gives reads and effects.
+
+    An object is outside when it was there before the call: a root (global, closure cell, argument,
+    default), or found from one through reads of what the trace had not written. Containers and writes count
+    only outside; reads of other objects count unless nobody but the trace could reach them.
+    """
+
+    def __init__(self) -> None:
+        self.made: frozenset[int] = (
+            frozenset()
+        )  # ids of containers of arguments, which are part of the call's key
+        self.objects: dict[int, Any] = {}
+        self.outside: set[int] = set()
+        self.names: dict[int, str] = {}
+        self.entries: dict[tuple[str, int, Any], list[Any]] = {}
+        self.written: dict[tuple[str, int, Any], tuple[str, Any]] = {}
+        self.states: dict[int, Any] = {}  # what a container or array held when it was met
+        self.changed: dict[int, str] = {}  # containers that are being changed, and their names
+        self.adds: dict[int, list[Any]] = {}  # what was added to sets, for each `add` that was looked up
+        self.signs: dict[
+            int, set[bool]
+        ] = {}  # whether elements of a list were set from its end, from its start
+        self.deleted: dict[int, set[Any]] = {}  # keys taken out of dicts
+        self.functions: dict[int, list[FunctionType]] = {}
+        self.dict_of: dict[int, int] = {}  # id of an object's __dict__ -> id of the object
+        self.refused: list[TraceError] = []
+
+    # -- objects --------------------------------------------------------------------------------
+
+    def learn(self, x: Any, name: str, outside: bool) -> None:
+        """Remember an object that code got hold of: its name, and whether it was there before the call."""
+        key = id(x)
+        if key in self.names and (not outside or key in self.outside):
+            return
+        if x.__class__ is Symbol or x is ABSENT or is_plain(x):
+            return
+        self.objects.setdefault(key, x)
+        self.names.setdefault(key, name)
+        if outside and key not in self.outside:
+            self.outside.add(key)
+            if isinstance(x, MUTABLE):
+                if key not in self.dict_of:
+                    self.states[key] = contents_of(x)
+            elif isinstance(x, tuple):
+                for k, element in enumerate(x):
+                    self.learn(element, f"{name}[{k}]", True)
+            elif isinstance(x, np.ndarray) and x.nbytes <= ARRAY_LIMIT and not x.dtype.hasobject:
+                self.states[key] = x.copy()
+        if isinstance(x, FunctionType):
+            known = self.functions.setdefault(id(x.__code__), [])
+            if not any(f is x for f in known):
+                known.append(x)
+        elif isinstance(x, types.MethodType):
+            self.learn(x.__func__, name, outside)
+            self.learn(x.__self__, f"{name}.__self__", outside)
+        elif isinstance(x, types.BuiltinFunctionType):
+            if isinstance(x.__self__, MUTABLE):
+                self.learn(x.__self__, f"{name}.__self__", outside)
+        elif isinstance(x, functools.partial):
+            self.learn(x.func, f"{name}.func", outside)
+            self.learn(x.args, f"{name}.args", outside)
+            self.learn(x.keywords, f"{name}.keywords", outside)
+        elif not isinstance(x, type):
+            real = behind(x)
+            if real is not x:
+                self.learn(real, name, outside)
+            inner = (instance_dict(x) or {}).get("__wrapped__")
+            if isinstance(inner, FunctionType):
+                self.learn(inner, name, outside)
+
+    def keep_dict(self, space: Any, x: Any) -> None:
+        """Remember whose `__dict__` this is."""
+        self.objects.setdefault(id(x), x)
+        self.objects.setdefault(id(space), space)
+        self.dict_of[id(space)] = id(x)
+
+    def name(self, x: Any, expr: Expr) -> str:
+        return self.names.get(id(x)) or render(expr)
+
+    def _spec(self, x: Any) -> Any:
+        if is_plain(x) or x is ABSENT:
+            return x
+        self.objects.setdefault(id(x), x)
+        return _Ref(id(x))
+
+    # -- reads ----------------------------------------------------------------------------------
+
+    def note(self, kind: str, owner: Any, key: Any, value: Any, name: str, frame: FrameType) -> None:
+        """Record a read once, unless the function wrote there before."""
+        kind, owner = self._place(kind, owner, key, value)
+        oid = id(owner)
+        if oid in self.made:
+            return
+        if oid in self.states:
+            if ("content", oid, None) in self.entries:
+                return
+            if oid in self.changed and kind in ("length", "has", "item", "truth"):
+                # What it finds follows from what was there, and from the changes.
+                found = self._beside_changes(kind, owner, key, value, name, frame)
+                if found is None:
+                    return
+                kind, key, value = found
+        place = kind, oid, key
+        if (
+            place in self.entries
+            or place in self.written
+            or value.__class__ is Symbol
+            or isinstance(value, Number)
+        ):
+            return
+        self.objects.setdefault(oid, owner)
+        if kind in ("attr", "item", "cell"):
+            self.learn(value, name, oid in self.outside)
+            value = self._spec(value)
+        self.entries[place] = [kind, oid, key, value, name, (frame.f_code, frame.f_lineno)]
+
+    def _beside_changes(
+        self, kind: str, x: Any, key: Any, value: Any, name: str, frame: FrameType
+    ) -> tuple[str, Any, Any] | None:
+        """The read of a container as it was before that a read of it now comes to; None when there is none."""
+        oid, before = id(x), self.states[id(x)]
+        if isinstance(x, list) and kind != "has":
+            if kind == "length":
+                return kind, key, len(before)
+            if kind == "truth":
+                return None if len(x) > len(before) else (kind, key, bool(before))
+            at = self._spot(x, key, frame)
+            if at is None or ("item", oid, at) in self.written:
+                return None
+            return "item", at, before[at]
+        if isinstance(x, dict):
+            if kind in ("item", "has"):
+                if ("item", oid, key) in self.written:
+                    return None
+                return kind, key, before.get(key, ABSENT) if kind == "item" else key in before
+            keys = [k for sort, owner, k in self.written if sort == "item" and owner == oid]
+            if kind == "truth" and any(k in x for k in keys):
+                return None
+            for k in keys:  # whether they are new
+                self._plainly("has", x, k, k in before, f"{k!r} in {self.names.get(oid, name)}", frame)
+            return "length", None, len(before)
+        self.read_content(x, self.names.get(oid, name), frame, False)
+        return None
+
+    def _plainly(self, kind: str, owner: Any, key: Any, value: Any, name: str, frame: FrameType) -> None:
+        self.entries.setdefault(
+            (kind, id(owner), key), [kind, id(owner), key, value, name, (frame.f_code, frame.f_lineno)]
+        )
+
+    def _spot(self, x: Any, key: int, frame: FrameType) -> int | None:
+        """Where an element was before the list was changed, as an index of the same sign; None for a new one."""
+        before, oid = self.states[id(x)], id(x)
+        at = key if key >= 0 else key + len(x)
+        if at >= len(before):
+            if key >= 0:  # that it is a new one depends on the length
+                self._plainly("length", x, None, len(before), f"len({self.names.get(oid, 'list')})", frame)
+            return None
+        others = self.signs.get(oid)
+        if others and others != {
+            key < 0
+        }:  # which element the other kind of index means depends on the length
+            self._plainly("length", x, None, len(before), f"len({self.names.get(oid, 'list')})", frame)
+            for sign in others - {key < 0}:
+                other = at if not sign else at - len(before)
+                if ("item", oid, other) in self.written:
+                    return other
+        return at if key >= 0 else at - len(before)
+
+    def _place(self, kind: str, owner: Any, key: Any, value: Any) -> tuple[str, Any]:
+        """An item of an object's `__dict__` is an attribute of it."""
+        if kind == "item" and value is not ABSENT and isinstance(key, str) and key.isidentifier():
+            x = self.objects.get(self.dict_of.get(id(owner), 0))
+            if x is not None and not hasattr(type(in_class(type(x), key)), "__set__"):
+                return "attr", x
+        return kind, owner
+
+    def remark(self, text: str, frame: FrameType) -> None:
+        """Something that no guard can watch, for `explain()`."""
+        self.objects.setdefault(id(frame.f_code), frame.f_code)
+        where = frame.f_code, frame.f_lineno
+        self.entries.setdefault(("note", id(where[0]), text), ["note", id(where[0]), None, text, "", where])
+
+    def refuse(self, why: str, fix: str, frame: FrameType) -> None:
+        """Something that no guard can watch and that a graph would get wrong: an error when the trace ends."""
+        where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        self.refused.append(TraceError("function", why, fix, where))
+
+    def read_content(self, x: Any, name: str, frame: FrameType, deep: bool) -> None:
+        """All elements of a container were looked at."""
+        x = behind(x)
+        if isinstance(x, np.ndarray):
+            self.read_array(x, name, frame)
+            return
+        if not isinstance(x, CONTAINERS):
+            if isinstance(x, (FunctionType, types.MethodType, functools.partial)):
+                self.learn(x, name, False)
+                if isinstance(x, functools.partial):
+                    self.read_content(x.keywords, f"{name}.keywords", frame, True)
+            elif is_iterator(x) and id(x) in self.outside:
+                self.refuse(
+                    f"takes elements from {name}, an iterator from outside that stands elsewhere at every call",
+                    "take the element outside and pass it as an argument, or keep a list and an index",
+                    frame,
+                )
+            return
+        held: Any = x
+        outside = id(x) in self.outside
+        if isinstance(x, MUTABLE):
+            if not outside:
+                if not deep:
+                    return
+            elif id(x) not in self.made:
+                held = self.states.get(id(x))
+                if held is None:  # an object's __dict__
+                    held = self.states[id(x)] = contents_of(x)
+                place = "content", id(x), None
+                if place not in self.entries:
+                    self.entries[place] = ["content", id(x), None, held, name, (frame.f_code, frame.f_lineno)]
+                elif not deep:
+                    return
+        elif is_plain(x):
+            return
+        for k, element in held.items() if isinstance(held, dict) else enumerate(held):
+            if not is_plain(element):
+                at = item_name(name, k)
+                self.learn(element, at, outside)
+                if deep and isinstance(element, (*CONTAINERS, np.ndarray)):
+                    self.read_content(element, at, frame, True)
+            if isinstance(held, dict) and not is_plain(k):
+                self.learn(k, f"a key of {name}", outside)
+
+    def read_array(self, x: np.ndarray, name: str, frame: FrameType) -> None:
+        place = "array", id(x), None
+        if id(x) not in self.outside or place in self.entries:
+            return
+        if x.nbytes > ARRAY_LIMIT:
+            if x.flags.writeable and not self.refused:
+                self.refuse(
+                    f"reads the NumPy array {name} of {x.nbytes:,} bytes, which may change unseen",
+                    "pass it as an argument, or make it a tensor: dg.asarray(...)",
+                    frame,
+                )
+            return
+        held = self.states.get(id(x), x)
+        state = held.tobytes() if not x.dtype.hasobject else None
+        self.entries[place] = ["array", id(x), None, state, name, (frame.f_code, frame.f_lineno)]
+
+    # -- writes ---------------------------------------------------------------------------------
+
+    def write(self, kind: str, owner: Any, key: Any, name: str) -> None:
+        """A place is about to be written."""
+        kind, owner = self._place(kind, owner, key, None)
+        place = kind, id(owner), key
+        if place in self.written:
+            return
+        self.objects.setdefault(id(owner), owner)
+        self.written[place] = name, self._spec(now_at(kind, owner, key))
+        if not is_plain(key):
+            self.objects.setdefault(id(key), key)
+
+    def write_item(self, x: Any, key: Any, name: str, frame: FrameType, deletes: bool) -> None:
+        """An element of a list or dict from outside is about to be set or deleted by its key."""
+        oid = id(x)
+        if oid not in self.states:
+            if oid in self.outside:  # an object's __dict__
+                self.write("item", x, key, item_name(name, key))
+            return
+        if isinstance(x, list):
+            if deletes or not isinstance(key, int) or isinstance(key, bool) or not -len(x) <= key < len(x):
+                self.read_content(x, name, frame, False)
+                return
+            self.change(x, name)
+            at = self._spot(x, key, frame)
+            if at is None:
+                return  # one that the function added itself
+            self.signs.setdefault(oid, set()).add(at < 0)
+            place = "item", oid, at
+            if place not in self.written:
+                self.objects.setdefault(oid, x)
+                self.written[place] = item_name(name, key), self._spec(self.states[oid][at])
+            return
+        self.change(x, name)
+        if deletes:
+            self.deleted.setdefault(oid, set()).add(key)
+        self.write("item", x, key, item_name(name, key))
+
+    def change(self, x: Any, name: str) -> None:
+        """A container is about to be changed in a way that `close` finds again: growth, or elements set."""
+        if id(x) in self.states:
+            self.changed.setdefault(id(x), name)
+            if isinstance(x, set):
+                self.adds.setdefault(id(x), []).append(UNKNOWN)
+
+    def add(self, x: Any, value: Any) -> None:
+        """`add` of a set, looked up before, is about to be called."""
+        row = self.adds.get(id(x), [])
+        if value is not UNKNOWN and UNKNOWN in row:
+            row[row.index(UNKNOWN)] = value
+        elif id(x) in self.states:
+            row.append(UNKNOWN)
+
+    # -- the end --------------------------------------------------------------------------------
+
+    def close(self, strict: bool = True) -> tuple[list[Read], list[Effect]]:
+        """Drop what only the trace knew, and turn the tables into reads and effects.
+
+        Raises: TraceError (when strict) for a read that cannot be guarded; the effects are undone then.
+        """
+        reads, effects = self._collect()
+        if strict and self.refused:
+            for effect in reversed(effects):
+                effect.undo()
+            raise self.refused[0]
+        return reads, effects
+
+    def _collect(self) -> tuple[list[Read], list[Effect]]:
+        self.functions.clear()
+        objects = self.objects
+        effects = self._container_effects()
+        count = -1
+        while len(objects) != count:
+            count = len(objects)
+            for key in list(objects):
+                # 2: the table and getrefcount's argument. Nobody can reach such an object at the next call.
+                if sys.getrefcount(objects[key]) == 2:
+                    del objects[key]
+        gone = object()
+        reads: list[Read] = []
+        early: list[Effect] = []
+
+        def real(x: Any) -> Any:
+            return objects.get(x, gone) if x.__class__ is _Ref else x
+
+        for kind, oid, key, value, name, where in self.entries.values():
+            if oid not in objects:
+                continue
+            owner = objects[oid]
+            if kind == "content" and not isinstance(value, (dict, list)):
+                value = tuple(value)
+            elif kind == "content" and isinstance(value, list) and not isinstance(owner, list):
+                value = tuple(value)  # a set as a tuple: the order of its elements can matter, too
+            reads.append(Read(kind, owner, key, real(value), name, where))
+        for (kind, oid, key), (name, before) in self.written.items():
+            if oid in objects and oid in self.outside:
+                owner, before = objects[oid], real(before)
+                if kind == "item" and ("content", oid, None) in self.entries:
+                    continue  # put back and made again as a whole
+                if kind == "item" and isinstance(owner, list):
+                    value = list.__getitem__(owner, key if key >= 0 else key + len(self.states[oid]))
+                else:
+                    value = now_at(kind, owner, key)
+                if (kind, oid, key) not in self.entries or not same(value, before):
+                    made = Effect(kind, owner, key, before, value, name)
+                    if kind == "item" and self.deleted.get(oid):
+                        made.whole = self.states[oid]
+                    early.append(made)
+        return reads, early + effects
+
+    def _container_effects(self) -> list[Effect]:
+        """Containers and arrays that are not as they were met; what was not seen to happen counts as a read."""
+        effects = []
+        for oid, before in list(self.states.items()):
+            x, name = self.objects.get(oid), self.names.get(oid, "...")
+            if x is None or (is_as(x, before) and oid not in self.adds):
+                continue
+            if isinstance(x, np.ndarray):
+                self.entries.setdefault(
+                    ("array", oid, None), ["array", oid, None, before.tobytes(), name, None]
+                )
+                effects.append(Effect("content", x, None, before, contents_of(x), name))
+                continue
+            place = "content", oid, None
+            if place not in self.entries:
+                grown = self._explained(x, before)
+                if grown is not None:
+                    if grown:
+                        effects.append(Effect("extend", x, None, before, grown, self.changed[oid]))
+                    continue
+                self.entries[place] = ["content", oid, None, before, name, None]
+            effects.append(Effect("content", x, None, before, contents_of(x), name))
+        return effects
+
+    def _explained(self, x: Any, before: Any) -> list[Any] | None:
+        """The elements added, when elements set and elements added are all that changed; else None."""
+        oid = id(x)
+        if oid not in self.changed:
+            return None
+        keys = {key for kind, owner, key in self.written if kind == "item" and owner == oid}
+        if isinstance(x, list):
+            n = len(before)
+            if len(x) < n:
+                return None
+            touched = {k if k >= 0 else k + n for k in keys}
+            if all(a is b or k in touched for k, (a, b) in enumerate(zip(x, before))):
+                return list(x)[n:]
+            return None
+        if isinstance(x, set):
+            row = self.adds.get(oid, [])
+            return None if UNKNOWN in row else row
+        if isinstance(x, dict):
+            if any(k in x for k in self.deleted.get(oid, ())):
+                return None  # taken out and put in again: at another place of the order
+            names = [*before, *(k for k in keys if k not in before)]
+            for k in names:
+                if k not in keys and dict.get(x, k, ABSENT) is not before[k]:
+                    return None
+            return [] if len(x) == sum(k in x for k in names) else None
+        return None

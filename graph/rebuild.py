@@ -1,0 +1,160 @@
+"""What a call hands out besides tensors: results and new contents of state, made anew at each call.
+
+A trace sees each object once, so what it hands out is described: what was there before the call (or is the
+caller's) stays itself, tensors are places in a list, and containers and objects that the function made are made again,
+each once however often it is met.
+"""
+
+from __future__ import annotations
+
+import array
+import collections
+import enum
+import gc
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .arguments import Given, Slot, is_record
+from .plain import is_plain
+
+_HEAP = 1 << 9  # a class that Python code defines
+_SETS = (set, collections.deque, bytearray, array.array)
+
+
+class Made:
+    """An object to make. kind: "list", "dict", "tuple", "copy" (of values alone), "object"; number: which one it is;
+    content: what it holds, described."""
+
+    __slots__ = ("cls", "content", "kind", "number")
+
+    def __init__(self, kind: str, cls: Any, number: int):
+        self.kind, self.cls, self.number = kind, cls, number
+        self.content: Any = None
+
+
+class Descriptions:
+    """Describes values of one trace. leaves: the tensors met, each once.
+
+    is_leaf: says of a value that it is a tensor; outside: by id, what was there before; given: by id, the paths of the
+    containers that stand for the caller's.
+    """
+
+    def __init__(
+        self, is_leaf: Callable[[Any], bool], outside: dict[int, Any], given: dict[int, tuple[Any, ...]]
+    ):
+        self.leaves: list[Any] = []
+        self._is_leaf, self._outside, self._given = is_leaf, outside, given
+        self._spots: dict[int, Slot] = {}
+        self._made: dict[int, Made] = {}
+        self._keep: list[Any] = []  # so that no id is taken twice
+        self._young: set[int] | None = None
+
+    def describe(self, x: Any) -> Any:
+        """What `build` makes x of."""
+        if self._is_leaf(x):
+            spot = self._spots.get(id(x))
+            if spot is None:
+                spot = self._spots[id(x)] = Slot(len(self.leaves))
+                self.leaves.append(x)
+            return spot
+        if id(x) in self._given:
+            return Given(self._given[id(x)])
+        if id(x) in self._outside or isinstance(x, (type, enum.Enum)) or is_plain(x):
+            return x
+        found = self._made.get(id(x))
+        if found is not None:
+            return found
+        kind = self._kind(x)
+        if not kind:
+            return x
+        made = self._made[id(x)] = Made(kind, x.__class__, len(self._made))
+        self._keep.append(x)
+        made.content = self._content(kind, x)
+        return made
+
+    def _kind(self, x: Any) -> str:
+        cls = x.__class__
+        if cls is tuple or (isinstance(x, tuple) and hasattr(x, "_fields")):
+            return "tuple"
+        if cls is list or cls is dict:
+            return cls.__name__ if self._is_new(x) else ""
+        if isinstance(x, np.ndarray) and cls is np.ndarray:
+            return "copy"
+        if cls in _SETS:
+            return ("list" if cls is set or cls is collections.deque else "copy") if self._is_new(x) else ""
+        if not _is_simple(cls):
+            return ""
+        return "object" if self._is_new(x) or is_record(x) else ""
+
+    def _is_new(self, x: Any) -> bool:
+        """Whether the trace made an object: it is of the garbage collector's youngest generation, which was empty."""
+        if not gc.is_tracked(x):
+            return True  # numbers and texts alone
+        if gc.isenabled():
+            return x.__class__ in (list, dict, *_SETS)
+        if self._young is None:
+            self._young = set(map(id, gc.get_objects(0)))
+        return id(x) in self._young
+
+    def _content(self, kind: str, x: Any) -> Any:
+        if kind == "copy":
+            return x.copy() if isinstance(x, np.ndarray) else x[:]
+        if kind == "dict":
+            return [(k, self.describe(v)) for k, v in x.items()]
+        if kind != "object":
+            row = [self.describe(v) for v in x]
+            return (row, x.maxlen) if isinstance(x, collections.deque) else row
+        return [(name, self.describe(v)) for name, v in _attributes(x)]
+
+
+def _is_simple(cls: Any) -> bool:
+    """Whether objects of a class are their attributes: nothing in them but what Python code put there."""
+    if cls.__reduce_ex__ is not object.__reduce_ex__ or cls.__reduce__ is not object.__reduce__:
+        return False
+    return all(c is object or c.__flags__ & _HEAP for c in cls.__mro__)
+
+
+def _attributes(x: Any) -> list[tuple[str, Any]]:
+    found = list(getattr(x, "__dict__", {}).items())
+    for cls in type(x).__mro__:
+        slots = cls.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if name.startswith("__") and not name.endswith("__"):
+                name = f"_{cls.__name__.lstrip('_')}{name}"
+            if name not in ("__dict__", "__weakref__") and hasattr(x, name):
+                found.append((name, getattr(x, name)))
+    return found
+
+
+def build(x: Any, tensors: list[Any], given: Any, made: dict[int, Any]) -> Any:
+    """What a description stands for in a call. given: its args and kwargs; made: what it has made so far, by number."""
+    cls = x.__class__
+    if cls is Slot:
+        return tensors[x.index]
+    if cls is Given:
+        return x.find(given)
+    if cls is not Made:
+        return x
+    if x.kind == "tuple":
+        row = [build(v, tensors, given, made) for v in x.content]
+        return tuple(row) if x.cls is tuple else x.cls(*row)
+    new: Any = made.get(x.number)
+    if new is not None:
+        return new
+    if x.kind == "copy":
+        new = made[x.number] = x.content.copy() if isinstance(x.content, np.ndarray) else x.content[:]
+    elif x.kind == "dict":
+        new = made[x.number] = {}
+        for k, v in x.content:
+            new[k] = build(v, tensors, given, made)
+    elif x.kind == "object":
+        new = made[x.number] = object.__new__(x.cls)
+        for name, v in x.content:
+            object.__setattr__(new, name, build(v, tensors, given, made))
+    else:
+        row, most = x.content if x.cls is collections.deque else (x.content, None)
+        new = made[x.number] = x.cls() if most is None else x.cls(maxlen=most)
+        (new.update if x.cls is set else new.extend)([build(v, tensors, given, made) for v in row])
+    return new
