@@ -340,7 +340,7 @@ def test_sort_and_argsort(dtype, case, descending, seed):
 
 
 @few
-@given(st.sampled_from(ALL), st.sampled_from([(), (9,), (3, 4)]), seeds)
+@given(st.sampled_from(ALL), st.sampled_from([(), (9,), (3, 4), (3, 1), (2, 1, 3, 1)]), seeds)
 def test_sets_and_nonzero(dtype, shape, seed):
     x = values(dtype, shape, seed, corners=False, small=True)
     for name in ("unique_values", "unique_counts", "unique_inverse"):

@@ -144,6 +144,7 @@ def _method(fn: Any) -> Any:
         return fn(self, *args, **kwargs)
 
     method.__name__, method.__doc__ = fn.name, fn.__doc__
+    method.__wrapped__ = fn  # type: ignore[attr-defined]  # its signature is the op's
     return method
 
 

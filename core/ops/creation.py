@@ -248,6 +248,7 @@ def eye(n, m=None, k=0, dtype=None, device=None):
     rows, columns = as_shape("eye", (n, n if m is None else m))
     _filled("eye", shape=(rows, columns), dtype=None)
     kind = _dtype("eye", dtype, T.default_float)
+    k = min(max(k, -rows), columns)  # diagonals outside the matrix are all alike, however far
     return eye_(max(columns, 1), k, rows=rows, columns=columns, dtype=kind, device=device)
 
 

@@ -16,6 +16,7 @@ from ..op import Ints, composite, primitive, public
 from ..types import TensorType, contiguous_strides
 from ..value import Tensor
 from . import elementwise as E
+from .creation import zeros_like
 from .picking import take, take_elements_placed
 from .reduction import sum_
 from .shape import broadcast_to, expand_dims, reshape, stack
@@ -95,7 +96,10 @@ def flatnonzero(x):
 def _coordinates(flat, shape):
     """The index along every axis of positions in a row-major array."""
     out = []
-    for step in contiguous_strides(shape):
+    for size, step in zip(shape, contiguous_strides(shape)):
+        if size == 1:  # its step is that of the axis before
+            out.append(zeros_like(flat))
+            continue
         here = E.floor_divide(flat, step) if step != 1 else flat
         out.append(here)
         if step != 1:

@@ -57,7 +57,8 @@ def _triangle(op, x, k, keep):
     if x.ndim < 2:
         raise ShapeError(op, f"x: {x.type} is not a matrix", "pass two axes or more")
     rows, columns = x.shape[-2:]
-    row = reshape(arange(int(k), rows + int(k), device=x.device), shape=(rows, 1))
+    k = min(max(int(k), -rows), columns)  # all or nothing, however far the diagonal
+    row = reshape(arange(k, rows + k, device=x.device), shape=(rows, 1))
     return keep(x, row, arange(columns, device=x.device))
 
 
