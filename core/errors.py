@@ -116,6 +116,10 @@ class ArgumentError(DuogradError, ValueError):
     """An attribute outside its range."""
 
 
+class AxisError(ArgumentError, IndexError):
+    """An axis that the tensor does not have; also an IndexError, as in NumPy, PyTorch and the array API."""
+
+
 class ArgumentTypeError(DuogradError, TypeError):
     """An argument of the wrong kind."""
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from .errors import ArgumentError, ArgumentTypeError, DtypeError, ShapeError
+from .errors import ArgumentError, ArgumentTypeError, AxisError, DtypeError, ShapeError
 
 Shape = tuple[int, ...]
 
@@ -228,7 +228,7 @@ def broadcast_shapes(op: str, *shapes: Shape) -> Shape:
 
 
 def normalize_axis(op: str, axis: int, ndim: int, of: TensorType | None = None) -> int:
-    """A non-negative axis of x (of type `of`). Raises ArgumentError when it is outside."""
+    """A non-negative axis of x (of type `of`). Raises AxisError when it is outside."""
     if not isinstance(axis, (int, np.integer)) or isinstance(axis, bool):
         shown = f"a tensor {axis.type}" if hasattr(axis, "type") else f"{axis!r}"
         raise ArgumentTypeError(op, f"axis={shown} is not an integer", "pass an int or a tuple of ints")
@@ -236,7 +236,7 @@ def normalize_axis(op: str, axis: int, ndim: int, of: TensorType | None = None) 
         legal = (
             f"use an axis from {-ndim} to {ndim - 1}" if ndim else "the tensor has no axes: leave axis out"
         )
-        raise ArgumentError(
+        raise AxisError(
             op, f"axis={axis} is outside {f'a tensor of {ndim} axes' if of is None else f'x: {of}'}", legal
         )
     return int(axis) % ndim

@@ -382,6 +382,22 @@ def test_manipulation(case):
         call("", name, [values(dtype, shape, 3, corners=False, small=True)], *args, **kwargs)
 
 
+def test_an_axis_outside_is_an_index_error():
+    x = dg.ones((2, 3))
+    for wrong in (lambda: dg.expand_dims(x, axis=-4), lambda: dg.sum(x, axis=2), lambda: dg.flip(x, axis=5)):
+        with pytest.raises(IndexError, match="is outside") as caught:
+            wrong()
+        assert isinstance(caught.value, ValueError)
+
+
+def test_diagonals_far_outside():
+    far, x = 2**70, dg.ones((2, 3))
+    for k in (far, -far):
+        assert dg.eye(2, 3, k=k).sum().item() == 0
+    assert dg.tril(x, k=far).sum().item() == dg.triu(x, k=-far).sum().item() == 6
+    assert dg.tril(x, k=-far).sum().item() == dg.triu(x, k=far).sum().item() == 0
+
+
 def test_joining():
     a, b = values("int8", (2, 3), 1, small=True), values("int32", (2, 3), 2, small=True)
     call("", "concat", [[a, b]], axis=1)
