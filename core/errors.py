@@ -120,6 +120,10 @@ class AxisError(ArgumentError, IndexError):
     """An axis that the tensor does not have; also an IndexError, as in NumPy, PyTorch and the array API."""
 
 
+class CopyError(ArgumentError, BufferError):
+    """copy=False where memory cannot be shared; also a BufferError, as the array API asks of DLPack."""
+
+
 class ArgumentTypeError(DuogradError, TypeError):
     """An argument of the wrong kind."""
 

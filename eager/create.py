@@ -9,7 +9,7 @@ import numpy as np
 from ..core import dispatch
 from ..core import types as T
 from ..core.backend import normalize_device
-from ..core.errors import ArgumentTypeError, DtypeError
+from ..core.errors import ArgumentTypeError, CopyError, DtypeError
 from ..core.value import Tensor
 from .tensor import EagerTensor, share_numpy
 
@@ -78,13 +78,19 @@ def asarray(data: Any, dtype: Any = None, device: Any = None, copy: bool | None 
     """`data` as a tensor, without a copy where that is possible.
 
     A tensor is returned as it is; a NumPy array's memory is shared (changes are seen by both) when its dtype
-    fits and copy is not True. Raises: ArgumentTypeError when copy=False and a copy is needed.
+    fits and copy is not True. Raises: CopyError when copy=False and a copy is needed.
     """
     want = None if dtype is None else T.as_dtype(dtype, "asarray")
     home = normalize_device(device or (data.device if isinstance(data, Tensor) else "cpu"))
     if isinstance(data, Tensor):
         out = data if want is None else data.to(want)
         out = out if out.device == home else out.to(home)
+        if copy is False and out is not data:
+            raise CopyError(
+                "asarray",
+                f"{data.type} on {data.device} becomes {out.dtype} on {home}: a copy",
+                "leave copy out",
+            )
         return out.clone() if copy and out is data else out  # type: ignore[attr-defined,no-any-return]
     fits = (
         isinstance(data, np.ndarray)
@@ -94,7 +100,7 @@ def asarray(data: Any, dtype: Any = None, device: Any = None, copy: bool | None 
     if fits and home == "cpu" and not copy and data.flags.writeable:
         return share_numpy(data)
     if copy is False:
-        raise ArgumentTypeError("asarray", "cannot share this data's memory", "leave copy out")
+        raise CopyError("asarray", "cannot share this data's memory", "leave copy out")
     return tensor(data, dtype, device)
 
 

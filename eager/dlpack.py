@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..core.backend import normalize_device
-from ..core.errors import ArgumentTypeError, DeviceError, DtypeError
+from ..core.errors import ArgumentTypeError, CopyError, DeviceError, DtypeError
 from ..core.storage import Storage, writes
 from ..core.types import DTYPES, DType, Shape
 from .tensor import EagerTensor, layout
@@ -121,9 +121,13 @@ def export(x: EagerTensor, stream: Any, max_version: Any, dl_device: Any, copy: 
     flags = 0
     if dl_device is not None and tuple(map(int, dl_device)) != here:
         if copy is False:
-            raise BufferError(f"[dlpack] a tensor on {x.device} cannot be shared on another device")
+            raise CopyError("dlpack", f"a tensor on {x.device} cannot be shared on another device", "copy it")
         if int(dl_device[0]) != CPU:
-            raise BufferError(f"[dlpack] a tensor on {x.device} cannot be exported to device {dl_device}")
+            raise CopyError(
+                "dlpack",
+                f"a tensor on {x.device} cannot be exported to device {dl_device}",
+                "ask for (1, 0), the CPU",
+            )
         x, here, flags = x.to("cpu"), (CPU, 0), _COPIED  # type: ignore[assignment]
     elif copy:
         x, flags = x.clone(), _COPIED  # type: ignore[assignment]
@@ -181,8 +185,8 @@ def from_dlpack(x: Any, device: Any = None, copy: bool | None = None) -> Any:
     x: anything with `__dlpack__` and `__dlpack_device__` (NumPy, PyTorch, JAX, CuPy, ...). device: where the result
     shall be; a copy is made when that is elsewhere. copy: True for a copy always, False for an error where
     one is needed. Returns: a tensor; changes are seen by both sides when nothing was copied.
-    Raises: ArgumentTypeError without the protocol, DtypeError, DeviceError. Memory that its owner declares
-    read-only is copied.
+    Raises: ArgumentTypeError without the protocol, CopyError, DtypeError, DeviceError. Memory that its owner
+    declares read-only is copied.
     Source: Python array API standard 2024.12, `from_dlpack`.
     """
     if not hasattr(x, "__dlpack__") or not hasattr(x, "__dlpack_device__"):
@@ -191,8 +195,13 @@ def from_dlpack(x: Any, device: Any = None, copy: bool | None = None) -> Any:
         )
     home = None if device is None else normalize_device(device)
     if isinstance(x, EagerTensor):
-        out: Any = x.detach() if home in (None, x.device) else x.detach().to(home)
-        return out.clone() if copy else out
+        if home in (None, x.device):
+            return x.detach().clone() if copy else x.detach()
+        if copy is False:
+            raise CopyError(
+                "from_dlpack", f"a tensor on {x.device} is elsewhere than {home}", "leave copy out"
+            )
+        return x.detach().to(home)
     kind = int(x.__dlpack_device__()[0])
     if kind != CPU:
         raise DeviceError(
@@ -206,9 +215,13 @@ def from_dlpack(x: Any, device: Any = None, copy: bool | None = None) -> Any:
     made, read_only = _adopt(capsule)
     if read_only or copy:
         if copy is False:
-            raise ArgumentTypeError("from_dlpack", "the array is read-only", "leave copy out")
+            raise CopyError("from_dlpack", "the array is read-only", "leave copy out")
         made = made.clone()
-    return made if home in (None, "cpu") else made.to(home)
+    if home in (None, "cpu"):
+        return made
+    if copy is False:
+        raise CopyError("from_dlpack", f"the array is on the CPU, not on {home}", "leave copy out")
+    return made.to(home)
 
 
 def _adopt(capsule: Any) -> tuple[EagerTensor, bool]:

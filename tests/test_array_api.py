@@ -390,6 +390,21 @@ def test_an_axis_outside_is_an_index_error():
         assert isinstance(caught.value, ValueError)
 
 
+def test_copy_false_never_copies():
+    x = dg.ones((2, 3))
+    assert dg.asarray(x, copy=False) is x
+    assert dg.reshape(x, (2, 3), copy=False).ptr == dg.from_dlpack(x, copy=False).ptr == x.ptr
+    for wrong in (
+        lambda: dg.asarray(1.0, copy=False),
+        lambda: dg.asarray([1, 2], copy=False),
+        lambda: dg.asarray(x, dtype=dg.float64, copy=False),
+        lambda: dg.reshape(x.mT, (6,), copy=False),
+    ):
+        with pytest.raises(ValueError, match=r"cop|share") as caught:
+            wrong()
+        assert isinstance(caught.value, BufferError)
+
+
 def test_diagonals_far_outside():
     far, x = 2**70, dg.ones((2, 3))
     for k in (far, -far):

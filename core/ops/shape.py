@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from .. import types as T
-from ..errors import ArgumentError, ShapeError
+from ..errors import ArgumentError, CopyError, ShapeError
 from ..op import composite, public
 from ..types import normalize_axes, normalize_axis
 from ..value import Tensor
@@ -121,7 +121,7 @@ def reshape_(x, shape, copy=None):
     """x with another shape and the same elements in row-major order; one size may be -1.
 
     copy: True never shares memory with x, False never copies, None copies only where strides demand it.
-    Raises: ShapeError when sizes do not match, ArgumentError when copy=False and only a copy would do.
+    Raises: ShapeError when sizes do not match, CopyError when copy=False and only a copy would do.
     """
     from .elementwise import assign
 
@@ -129,7 +129,7 @@ def reshape_(x, shape, copy=None):
     if copy and isinstance(x, Tensor):
         return assign(out)
     if copy is False and isinstance(x, Tensor) and out._base is None:
-        raise ArgumentError("reshape", f"{x.type} cannot become {out.type} without a copy", "use copy=None")
+        raise CopyError("reshape", f"{x.type} cannot become {out.type} without a copy", "use copy=None")
     return out
 
 
