@@ -39,9 +39,12 @@ def vector_bits(request, monkeypatch):
     """The register block of this CPU and of narrower ones (which this CPU runs too)."""
     if request.param:
         monkeypatch.setattr(panels, "_vector_bits", lambda: request.param)
-    panels.block.cache_clear()
+    blocks = panels.block, panels.product_block
+    for made in blocks:
+        made.cache_clear()
     yield request.param
-    panels.block.cache_clear()
+    for made in blocks:
+        made.cache_clear()
 
 
 @pytest.mark.parametrize("transposed", list(itertools.product((False, True), repeat=2)))
@@ -57,9 +60,10 @@ def test_matmul_of_odd_sizes_and_transposed_operands(run_kernel, vector_bits, tr
 @pytest.mark.parametrize("shape", [(40, 700, 300), (300, 33, 520), (3, 9000, 5), (129, 257, 1)])
 def test_matmul_of_blocks_deep_sums_and_pieces(run_kernel, monkeypatch, dtype, shape):
     m, k, n = shape
-    for pack_bytes, in_place_bytes in ((gemm.PACK_BYTES, gemm.IN_PLACE_BYTES), (0, -1)):
-        monkeypatch.setattr(gemm, "PACK_BYTES", pack_bytes)
-        monkeypatch.setattr(gemm, "IN_PLACE_BYTES", in_place_bytes)
+    for columns, rows, nbytes in ((gemm.PACKED_COLUMNS, gemm.IN_PLACE_ROWS, gemm.IN_PLACE_BYTES), (0, 0, -1)):
+        monkeypatch.setattr(gemm, "PACKED_COLUMNS", columns)
+        monkeypatch.setattr(gemm, "IN_PLACE_ROWS", rows)
+        monkeypatch.setattr(gemm, "IN_PLACE_BYTES", nbytes)
         check_product(run_kernel, normal((m, k), dtype), normal((k, n), dtype))
         check_product(run_kernel, normal((k, m), dtype).T, normal((n, k), dtype).T)
         check_product(run_kernel, normal((m, k), dtype), normal((k, n + 32), dtype)[:, : n // 16 * 16 + 16])

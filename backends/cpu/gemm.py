@@ -17,14 +17,14 @@ from ...core.lower import copy
 from ...core.types import DType, Shape, contiguous_strides
 from . import gemv
 from .epilogue import FusedEpilogue, apply_after, fuse, indent, result_buffer
-from .panels import IMPORT, Block, batch_axes, block, fill_zero, pack, sum_pieces, transpose
+from .panels import IMPORT, Block, batch_axes, block, fill_zero, pack, product_block, sum_pieces, transpose
 
-#: A left operand with far-apart k is packed from this many bytes on; any other is read in place as fast.
-PACK_BYTES = 4 << 20
-#: A right operand of whole vectors is read in place up to this many bytes, or for one or two blocks of rows.
-IN_PLACE_BYTES = 1 << 20
-#: A task of that many columns packs its block of the left operand.
+#: A right operand of whole vectors is read in place up to this many bytes, or for so few rows.
+IN_PLACE_BYTES, IN_PLACE_ROWS = 1 << 14, 64
+#: A task of that many columns packs its block of the left operand; where k are far apart, one of half a block does.
 PACKED_COLUMNS = 192
+#: A task's rows and columns, at most.
+TASK_ROWS, TASK_COLUMNS = 516, 512
 #: A result of fewer than PIECES blocks of 64 x 64 is computed in pieces of K, of at least PIECE_UNITS units.
 PIECES, PIECE_UNITS = 32, 4
 
@@ -77,14 +77,15 @@ class Left(NamedTuple):
 
     @property
     def is_plain(self) -> bool:
-        """Whether rows and k have one step each, and it is not panels of rows already."""
+        """Whether rows and k have one step each, and it is not packed already."""
         return self.rows.n2 == self.ks.n2 == _ENDLESS
 
 
 @functools.lru_cache(maxsize=512)
 def _source(char: str, size: int, tile: Block, epilogue_head: str, epilogue_block: str) -> str:
     rows, width, lanes = tile.rows, tile.width, tile.lanes
-    shape, side = f"{tile.rows}, {tile.vectors}, {tile.lanes}", min(rows, lanes)
+    shape = f"{tile.rows}, {tile.vectors}, {tile.lanes}"
+    side = group_rows(tile)
     return f"""# gemm {char} in blocks of {rows} x {width}
 {IMPORT}
 def kernel(args, chunk, nchunks):
@@ -102,12 +103,12 @@ def kernel(args, chunk, nchunks):
     k_table = row_table + 8 * (row_block + {rows})
     deepest = min_i64(depth, inner)
     fill_offsets(k_table, 0, deepest, 0, k_n1, k_n2, k_s0, k_s1, k_s2)
-    # The left operand's block in panels of rows, where many columns use it.
+    # The left operand's block in groups of {side} rows, where many columns use it.
     packed_rows = k_table + 8 * deepest
     packed_ks = packed_rows + 8 * (row_block + {rows})
     packed = packed_ks + (8 * deepest + 63) // 64 * 64
     if packs:
-        fill_offsets(packed_ks, 0, deepest, 0, 1, 1, {rows * size}, 0, 0)
+        fill_offsets(packed_ks, 0, deepest, 0, 1, 1, {side * size}, 0, 0)
 
     row_tasks = div_i64(m + row_block - 1, row_block)
     column_tasks = div_i64(n + column_block - 1, column_block)
@@ -143,23 +144,35 @@ def kernel(args, chunk, nchunks):
             a_at = a_batch + outer * a_outer + part * a_unit
             b_at = b_batch + outer * b_outer + part * b_unit
             if packs:
-                fill_offsets(packed_rows, 0, rows, {rows - 1}, 1, {rows}, count * {rows * size}, 0, {size})
-                for i in range(0, rows, {side}):
-                    here = a_at + load_i64(row_table, i)
-                    there = packed + (i - i % {rows}) * count * {size} + i % {rows} * {size}
-                    have = min_i64({side}, rows - i)
-                    if k_s2 == {size}:
-                        for k in range(0, count, {lanes}):
-                            transpose_lanes_{char}(
-                                there + k * {rows * size}, {rows * size}, here + k * {size}, row_s2, have,
-                                min_i64({lanes}, count - k), {side}, {lanes},
+                group = (count + 1) * {side * size}
+                fill_offsets(packed_rows, 0, rows, {rows - 1}, 1, {side}, group, 0, {size})
+                if row_s2 == {size} and k_s2 != {size}:
+                    # Whole lines of memory, one k after the other.
+                    here = a_at + load_i64(row_table, 0)
+                    whole, rest = div_i64(rows, {side}), mod_i64(rows, {side})
+                    for k in range(count):
+                        there = packed + k * {side * size}
+                        copy_lanes_{char}(there, group, here, {side * size}, whole, {side}, 0, {side}, {lanes})
+                        if rest > 0:
+                            copy_lanes_{char}(
+                                there + whole * group, group, here + whole * {side * size}, 0, 1, {side}, 0, rest,
+                                {lanes},
                             )
-                    elif row_s2 == {size}:
-                        copy_lanes_{char}(there, {rows * size}, here, k_s2, count, {side}, 0, have, {lanes})
-                    else:
-                        gather_lanes_{char}(
-                            there, {rows * size}, here, k_s2, row_s2, count, {side}, 0, have, {lanes}
-                        )
+                        here += k_s2
+                else:
+                    for i in range(0, rows, {side}):
+                        here, there = a_at + load_i64(row_table, i), packed + div_i64(i, {side}) * group
+                        have = min_i64({side}, rows - i)
+                        if k_s2 == {size}:
+                            for k in range(0, count, {lanes}):
+                                transpose_lanes_{char}(
+                                    there + k * {side * size}, {side * size}, here + k * {size}, row_s2, have,
+                                    min_i64({lanes}, count - k), {side}, {lanes},
+                                )
+                        else:
+                            gather_lanes_{char}(
+                                there, {side * size}, here, k_s2, row_s2, count, {side}, 0, have, {lanes}
+                            )
                 a_at = packed
             for j in range(0, columns, {width}):
                 block_cols = min_i64({width}, columns - j)
@@ -189,6 +202,11 @@ def source(dtype: DType, tile: Block, fused: FusedEpilogue | None = None, first_
     return _source(dtype.char, dtype.itemsize, tile, indent(fused.head(first_slot), 4), call)
 
 
+def group_rows(tile: Block) -> int:
+    """Rows that stand together in a packed block of the left operand: register blocks that a vector holds."""
+    return max(1, tile.lanes // tile.rows) * min(tile.rows, tile.lanes)
+
+
 def product(
     program: Program,
     m: int,
@@ -200,13 +218,14 @@ def product(
     out: Operand,
     fused: FusedEpilogue | None = None,
     transposed: bool = False,
+    tile: Block | None = None,
 ) -> None:
     """Append out[batch, i, j] = sum over the reduction of a * b; out is [batch, J, I] when `transposed`.
 
     The caller has called `program.wave()` if operands were packed.
     """
     dtype, size = out.dtype, out.dtype.itemsize
-    tile = block(dtype)
+    tile = tile or block(dtype)
     units = reduction.units
     pieces = piece_count(m, n, math.prod(batch), units)
     matrices = math.prod(batch)
@@ -217,9 +236,10 @@ def product(
     tasks = pieces * matrices * -(-m // row_block) * -(-n // column_block)
     chunks = program.chunks(tasks, matrices * tile.work(m, n, reduction.outer * reduction.inner))
     deepest = min(reduction.depth, reduction.inner)
-    packs = a.is_plain and column_block >= PACKED_COLUMNS and row_block >= tile.rows
+    packed_columns = PACKED_COLUMNS if a.ks.s2 == size else tile.width // 2 + 1
+    packs = a.is_plain and column_block >= packed_columns and row_block >= tile.rows
     pitch = 16 * (row_block + tile.rows + deepest) + 64
-    pitch += row_block * deepest * size if packs else 0
+    pitch += (row_block + group_rows(tile)) * (deepest + 1) * size if packs else 0
     pitch = -(-pitch // 64) * 64
     table = program.scratch(chunks * pitch)
     args: list[Arg] = [m, n, row_block, column_block, *batch]
@@ -245,19 +265,21 @@ def piece_count(m: int, n: int, batch: int, units: int) -> int:
 
 def _task_shape(program: Program, tile: Block, m: int, n: int, others: int) -> tuple[int, int]:
     """Rows and columns of a task: enough tasks for all threads, operands that fit a second-level cache."""
-    rows = min(-(-m // tile.rows), 256 // tile.rows) * tile.rows
-    columns = min(-(-n // tile.width), 512 // tile.width) * tile.width
-    wanted = 4 * program.backend.num_threads()
-    while others * -(-m // rows) * -(-n // columns) < wanted:
-        if columns > tile.width and columns >= rows:
-            columns = -(-columns // (2 * tile.width)) * tile.width
-        elif rows > 4 * tile.rows:
-            rows = -(-rows // (2 * tile.rows)) * tile.rows
-        elif columns > tile.width:
-            columns = -(-columns // (2 * tile.width)) * tile.width
+    rows, columns = -(-m // tile.rows), -(-n // tile.width)
+    high, wide = -(-rows * tile.rows // TASK_ROWS), -(-columns * tile.width // TASK_COLUMNS)
+    wanted = 2 * program.backend.num_threads()
+    while others * high * wide < wanted:
+        tall, broad = -(-rows // high) * tile.rows, -(-columns // wide) * tile.width
+        if broad > tile.width and broad > tall:
+            wide *= 2
+        elif tall > 4 * tile.rows:
+            high *= 2
+        elif broad > tile.width:
+            wide *= 2
         else:
             break
-    return rows, columns
+    high, wide = min(high, rows), min(wide, columns)
+    return -(-rows // high) * tile.rows, -(-columns // wide) * tile.width
 
 
 def matmul(
@@ -321,7 +343,7 @@ def _float(
 ) -> bool:
     """Append the blocked product; returns whether the epilogue is in it."""
     dtype = out.dtype
-    tile = block(dtype)
+    tile = product_block(dtype)
     k, n = a.shape[-1], b.shape[-1]
     shape, m, a_row, (a_strides, b_strides) = _collapse(a, b, out)
     sizes, (a_steps, b_steps) = batch_axes(shape, [a_strides, b_strides])
@@ -336,7 +358,7 @@ def _float(
     fused = None
     if epilogue is not None and piece_count(m, n, math.prod(sizes), reduction.units) == 1:
         fused = fuse(epilogue, sizes, m, n, dtype, in_place)
-    product(program, m, n, sizes, reduction, left, right, out, fused)
+    product(program, m, n, sizes, reduction, left, right, out, fused, tile=tile)
     return fused is not None
 
 
@@ -346,7 +368,7 @@ def _right(
     """The right operand, packed into panels unless whole vectors of it can be read in place as fast."""
     size, (k, n), (k_stride, column) = b.dtype.itemsize, b.shape[-2:], b.strides[-2:]
     row = tile.width * size
-    near = k * n * size <= IN_PLACE_BYTES or m <= 2 * tile.rows
+    near = k * n * size <= IN_PLACE_BYTES or m <= IN_PLACE_ROWS
     if column == 1 and n % tile.lanes == 0 and near and not program.steady(b):
         return Side(b, [s * size for s in steps], 0, depth * k_stride * size, row, k_stride * size)
     # A matrix shared by the whole batch is packed once.
@@ -368,19 +390,16 @@ def _left(
     depth: int,
     tile: Block,
 ) -> Left:
-    """The left operand, [m, k] with `row` between rows."""
-    size, k, k_stride = a.dtype.itemsize, a.shape[-1], a.strides[-1]
-    near = k_stride == 1 or m * k * size < PACK_BYTES or m < tile.rows
-    if near and not (m >= tile.rows and program.steady(a)):
-        unit = depth * k_stride * size
-        return Left(a, [s * size for s in steps], 0, unit, _line(row * size), _line(k_stride * size))
-    packed_sizes = [n if s else 1 for n, s in zip(sizes, steps)]
+    """The left operand, [m, k] with `row` between rows: packed beforehand where it stays the same."""
+    size, k, k_step = a.dtype.itemsize, a.shape[-1], a.strides[-1] * a.dtype.itemsize
+    if m < tile.rows or not program.steady(a):
+        return Left(a, [s * size for s in steps], 0, depth * k_step, _line(row * size), _line(k_step))
+    packed_sizes, width = [n if s else 1 for n, s in zip(sizes, steps)], group_rows(tile)
     with program.prepared(a):
-        packed = pack(program, a, m, row, k, k_stride, packed_sizes, steps, tile.rows, tile.lanes)
-    step = tile.rows * size
-    rows = Levels(_ENDLESS, tile.rows, 0, k * step, size)
+        packed = pack(program, a, m, row, k, a.strides[-1], packed_sizes, steps, width, tile.lanes)
+    step = width * size
     batch = _steps(packed_sizes, math.prod(packed.shape[1:]) * size)
-    return Left(packed, batch, 0, depth * step, rows, _line(step))
+    return Left(packed, batch, 0, depth * step, Levels(_ENDLESS, width, 0, k * step, size), _line(step))
 
 
 def _line(step: int) -> Levels:

@@ -53,7 +53,19 @@ def _emit_multiply(v: Vectors, args: Any, block_rows: int, block_vectors: int, a
             v.prefetch(b.add(b.add(a, row), k))
         return lambda i: v.load_element(b.add(a_rows[i], k))
 
-    _emit_block(v, count, rest, element, None, block_rows, block_vectors, not ahead and block_rows > 1)
+    fetches, cols = not ahead and block_rows > 1, rest[5]
+    if block_vectors < 4:
+        _emit_block(v, count, rest, element, None, block_rows, block_vectors, fetches)
+        return
+    # Columns that fill half a block, or less, are computed as one.
+    half = block_vectors // 2
+    whole, part, end = (b.append_basic_block(name) for name in ("whole", "half", "end"))
+    b.cbranch(b.icmp_signed(">", cols, I64(half * v.lanes)), whole, part)
+    for start, vectors in ((whole, block_vectors), (part, half)):
+        b.position_at_end(start)
+        _emit_block(v, count, rest, element, None, block_rows, vectors, fetches)
+        b.branch(end)
+    b.position_at_end(end)
 
 
 def _emit_ahead(v: Vectors, args: Any, block_rows: int, block_vectors: int) -> None:

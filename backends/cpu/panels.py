@@ -59,6 +59,18 @@ def block(dtype: DType, bits: int = 0) -> Block:
     return Block(rows, vectors, bits // 8 // dtype.itemsize, _DEPTH)
 
 
+@functools.cache
+def product_block(dtype: DType, bits: int = 0) -> Block:
+    """The register block of matrix products.
+
+    Where 32 long registers hold it, a wide one: fewer loads for each multiply-add. A panel of it for `depth` of k stays
+    in the first-level cache.
+    """
+    tile = block(dtype, bits)
+    wide = (bits or _vector_bits()) == 512
+    return tile._replace(rows=6, vectors=4, depth=128) if wide else tile
+
+
 IMPORT = "from duograd.backends.cpu.microkernel import *\nfrom duograd.backends.cpu.packing import *\n"
 
 
@@ -90,7 +102,7 @@ def pack_source(dtype: DType, width: int, lanes: int) -> str:
     panel, block of k).
     """
     char, size = dtype.char, dtype.itemsize
-    lanes = min(lanes, width)
+    held = min(lanes, width)
     row = width * size
     return f"""# pack {char} panels of {width}
 {IMPORT}
@@ -108,22 +120,37 @@ def kernel(args, chunk, nchunks):
         count = min(k_block, depth - k)
         at = src + matrix // (n1 * n2) * s0 + matrix // n2 % n1 * s1 + matrix % n2 * s2 + k * k_step
         to = dst + ((matrix * panels + panel) * depth + k) * {row}
+        if column_step == {size}:
+            # Whole lines of memory, one k after the other.
+            inside = min({width}, columns - panel * {width})
+            full, part = inside // {held}, inside % {held}
+            here = at + panel * {width * size}
+            for kk in range(count):
+                copy_lanes_{char}(to, {held * size}, here, {held * size}, full, {held}, 0, {held}, {lanes})
+                for vector in range(full, vectors):
+                    copy_lanes_{char}(
+                        to + vector * {held * size}, 0, here + vector * {held * size}, 0, 1, {held}, 0, part, {lanes}
+                    )
+                    part = 0
+                part = inside % {held}
+                here, to = here + k_step, to + {row}
+            continue
         for vector in range(vectors):
-            column = panel * {width} + vector * {lanes}
-            length = max(0, min({lanes}, columns - column))
+            column = panel * {width} + vector * {held}
+            length = max(0, min({held}, columns - column))
             here = at + column * column_step
-            there = to + vector * {lanes * size}
-            if column_step == {size} or length == 0:
-                copy_lanes_{char}(there, {row}, here, k_step, count, {lanes}, 0, length, {lanes})
+            there = to + vector * {held * size}
+            if length == 0:
+                copy_lanes_{char}(there, {row}, here, k_step, count, {held}, 0, length, {lanes})
             elif k_step == {size}:
                 for kk in range(0, count, {lanes}):
                     transpose_lanes_{char}(
                         there + kk * {row}, {row}, here + kk * {size}, column_step,
-                        length, min({lanes}, count - kk), {lanes}, {lanes},
+                        length, min({lanes}, count - kk), {held}, {lanes},
                     )
             else:
                 gather_lanes_{char}(
-                    there, {row}, here, k_step, column_step, count, {lanes}, 0, length, {lanes}
+                    there, {row}, here, k_step, column_step, count, {held}, 0, length, {lanes}
                 )
 """
 
