@@ -1,7 +1,7 @@
 """`python -m duograd.bench.constructs --write`: what each framework makes of the rows, as the table of docs/graph.md.
 
-Every row runs in processes of its own, once with a `jit` that hands the function back and once with the framework's:
-tf.function is not run (TensorFlow is not installed where this is developed).
+The rows run in one process for each framework, each once with a `jit` that hands the function back and once with the
+framework's. Needs the extras `peers` and `tensorflow`.
 """
 
 from __future__ import annotations
@@ -103,6 +103,41 @@ class Jax:
         self.x = self.array([1.0, 2.0, 3.0])
 
 
+class TensorFlow:
+    """The same in TensorFlow, with the methods and promotion of `tf.experimental.numpy`; variables are not used."""
+
+    def __init__(self, jit: Jit):
+        import tensorflow as tf
+
+        tf.experimental.numpy.experimental_enable_numpy_behavior(dtype_conversion_mode="legacy")
+        tf.Tensor.sum = lambda x, axis=None: tf.reduce_sum(x, axis)
+        tf.Tensor.max, tf.Tensor.min = (lambda x: tf.reduce_max(x)), (lambda x: tf.reduce_min(x))
+        tf.Tensor.item = lambda x: x.numpy().item()
+        self.jit = jit
+        self.array = lambda values: tf.constant(values, tf.float32)
+        self.ints = lambda values: tf.constant(values)
+        self.sin, self.where, self.stack, self.seed = tf.sin, tf.where, tf.stack, tf.random.set_seed
+        self.rand = lambda n: tf.random.uniform((n,))
+        self.host = lambda x: x.numpy()
+        self.Tensor = tf.Tensor
+        self.eager = lambda f: lambda x: tf.py_function(f, [x], x.dtype)
+        self.print = lambda text, x, lines: tf.py_function(
+            lambda x: lines.append(text.format(x.numpy().tolist())), [x], []
+        )
+
+        def grad(f: Any) -> Any:
+            def slope(x: Any) -> Any:
+                with tf.GradientTape() as tape:
+                    tape.watch(x)
+                    y = f(x)
+                return tape.gradient(y, x)
+
+            return slope
+
+        self.grad = grad
+        self.x = self.array([1.0, 2.0, 3.0])
+
+
 def plain(x: Any) -> Any:
     """Tensors as arrays, so that later changes do not show and frameworks can be compared."""
     if isinstance(x, (list, tuple)):
@@ -115,6 +150,9 @@ def plain(x: Any) -> Any:
 
 
 def _same(a: Any, b: Any) -> bool:
+    numbers = int | float
+    if isinstance(a, numbers) and isinstance(b, np.ndarray) and b.shape == ():
+        return bool(np.isclose(a, b))  # a compiler may hand numbers back as tensors
     if isinstance(a, list) and isinstance(b, list):
         return len(a) == len(b) and all(map(_same, a, b))
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
@@ -138,7 +176,17 @@ def _frameworks() -> dict[str, tuple[Any, Callable[[], Jit]]]:
 
         return jax.jit
 
-    return {"duograd": (Duograd, duograd), "torch": (Torch, torch), "jax": (Jax, jax)}
+    def tensorflow() -> Jit:
+        import tensorflow as tf
+
+        return tf.function  # type: ignore[no-any-return]
+
+    return {
+        "duograd": (Duograd, duograd),
+        "torch": (Torch, torch),
+        "jax": (Jax, jax),
+        "tensorflow": (TensorFlow, tensorflow),
+    }
 
 
 def outcome(framework: str, name: str) -> str:
@@ -187,15 +235,25 @@ def report(framework: str, chosen: list[str]) -> None:
     print(json.dumps(found))
 
 
+def _version(package: str) -> str:
+    names = {"tensorflow": ("tensorflow-cpu", "tensorflow")}.get(package, (package,))
+    for name in names:
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return "(version unknown)"
+
+
 def table(columns: dict[str, dict[str, str]]) -> str:
     """The table as Markdown."""
-    versions = {n: importlib.metadata.version(n) for n in ("torch", "jax")}
-    heads = ["construct", "duograd", f"torch.compile {versions['torch']}", f"jax.jit {versions['jax']}"]
-    lines = ["| " + " | ".join(heads) + " |", "|---|---|---|---|"]
+    titles = {"torch": "torch.compile", "jax": "jax.jit", "tensorflow": "tf.function"}
+    versions = [f"{title} {_version(package)}" for package, title in titles.items()]
+    lines = ["| " + " | ".join(["construct", "duograd", *versions]) + " |", "|---" * (2 + len(titles)) + "|"]
     for name, row in rows().ROWS.items():
-        cells = [f"{row.__doc__} (`{name}`)", *(columns[f][name] for f in ("duograd", "torch", "jax"))]
+        cells = [f"{row.__doc__} (`{name}`)", *(columns[f][name] for f in columns)]
         lines.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
-    for f in ("duograd", "torch", "jax"):
+    for f in columns:
         right = sum(v.startswith("right") for v in columns[f].values())
         wrong = sum(v == "**wrong**" for v in columns[f].values())
         lines.append(f"{f}: {right} of {len(columns[f])} right, {wrong} wrong without a word.")

@@ -14,8 +14,19 @@ from ..interop.terminal import seconds, size, table
 from .cases import CASES
 from .op_cases import SIZES
 
-_ORDER = ("duograd-graph", "duograd-eager", "torch-eager", "torch-compile", "jax", "onnxruntime")
-_COLORS = dict(zip(_ORDER, ("#0b6e4f", "#6bbf59", "#d1495b", "#edae49", "#30638e", "#5f4b8b")))
+_ORDER = (
+    "duograd-graph",
+    "duograd-eager",
+    "torch-eager",
+    "torch-compile",
+    "jax",
+    "tensorflow",
+    "tensorflow-xla",
+    "onnxruntime",
+)
+_COLORS = dict(
+    zip(_ORDER, ("#0b6e4f", "#6bbf59", "#d1495b", "#edae49", "#30638e", "#ff8c42", "#b5651d", "#5f4b8b"))
+)
 
 
 def reference(group: list[dict[str, Any]]) -> dict[str, Any]:

@@ -26,9 +26,11 @@ PEERS = {
     "torch": ["torch-eager"],
     "torch-compile": ["torch-compile"],
     "jax": ["jax"],
+    "tensorflow": ["tensorflow"],
+    "tensorflow-xla": ["tensorflow-xla"],
     "onnxruntime": ["onnxruntime"],
 }
-_MODULE = {"torch": "torch", "torch-compile": "torch", "jax": "jax", "onnxruntime": "onnxruntime"}
+_MODULE = {peer: peer.partition("-")[0] for peer in PEERS}
 MODES = ("graph", "eager")
 #: seconds between two runners' turns, for models and for single ops: threads may spin for a while after their work
 SETTLE, SETTLE_OP = 0.1, 0.01
@@ -83,7 +85,8 @@ def choose(vs: Sequence[str], phase: str, modes: Sequence[str] = MODES, single: 
         if peer not in PEERS:
             raise ArgumentError("bench", f"{peer!r} is not a peer", f"use {', '.join(PEERS)}")
         if importlib.util.find_spec(_MODULE[peer]) is None:
-            raise MissingExtraError("bench", f"{peer} is not installed", "pip install duograd[peers]")
+            extra = "tensorflow" if _MODULE[peer] == "tensorflow" else "peers"
+            raise MissingExtraError("bench", f"{peer} is not installed", f"pip install duograd[{extra}]")
         if (peer != "onnxruntime" or phase == "infer") and (not single or _MODULE[peer] == "torch"):
             chosen += PEERS[peer]
     return chosen
@@ -92,7 +95,7 @@ def choose(vs: Sequence[str], phase: str, modes: Sequence[str] = MODES, single: 
 def machine(threads: int) -> dict[str, Any]:
     """What the figures were measured on."""
     versions = {}
-    for package in ("duograd", "numpy", "numba", "torch", "jax", "onnxruntime"):
+    for package in ("duograd", "numpy", "numba", "torch", "jax", "tensorflow-cpu", "onnxruntime"):
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

@@ -21,6 +21,8 @@ RUNNERS = {
     "torch-eager": ("run_torch", "eager"),
     "torch-compile": ("run_torch", "compile"),
     "jax": ("run_jax", "jit"),
+    "tensorflow": ("run_tensorflow", "function"),
+    "tensorflow-xla": ("run_tensorflow", "xla"),
     "onnxruntime": ("run_onnxruntime", ""),
 }
 
@@ -31,7 +33,7 @@ def environment(threads: int) -> dict[str, str]:
     extra = {
         "OMP_NUM_THREADS": n, "MKL_NUM_THREADS": n, "OPENBLAS_NUM_THREADS": n, "DUOGRAD_NUM_THREADS": n,
         "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen={eigen}",
-        "JAX_PLATFORMS": "cpu",
+        "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3",
     }  # fmt: skip
     return {**os.environ, **extra}
 

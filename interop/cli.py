@@ -109,7 +109,9 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("--phase", choices=("train", "infer", "op"), help="one phase only (train and op)")
     bench.add_argument("--ops", action="store_true", help="single ops at three sizes too")
     bench.add_argument("--mode", choices=("graph", "eager"), default="", help="one mode only (both)")
-    bench.add_argument("--vs", default="", help="peers: torch,torch-compile,jax,onnxruntime")
+    bench.add_argument(
+        "--vs", default="", help="peers: torch,torch-compile,jax,tensorflow,tensorflow-xla,onnxruntime"
+    )
     bench.add_argument("--threads", type=int, default=2, help="threads for every runner (%(default)s)")
     bench.add_argument(
         "--budget", type=float, default=2.0, help="seconds for each runner and case (%(default)s)"

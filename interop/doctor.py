@@ -10,7 +10,8 @@ from importlib import metadata
 from .terminal import console, size, table
 
 _OPTIONAL = {
-    "cupy": "cuda", "torch": "peers", "jax": "peers", "onnxruntime": "peers", "sklearn": "demo", "matplotlib": "demo",
+    "cupy": "cuda", "torch": "peers", "jax": "peers", "onnxruntime": "peers", "tensorflow": "tensorflow",
+    "sklearn": "demo", "matplotlib": "demo",
 }  # fmt: skip
 _BASE = ("numpy", "numba", "llvmlite", "onnx", "safetensors", "rich")
 

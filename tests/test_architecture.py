@@ -39,6 +39,7 @@ OUTSIDE = {
         "torch",
         "jax",
         "jaxlib",
+        "tensorflow",
         "onnxruntime",
         "rich",
         "matplotlib",
