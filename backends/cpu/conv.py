@@ -1,5 +1,7 @@
 """Convolution as implicit matrix products: panels of image windows are packed where they are multiplied.
 
+Where it is faster by a cost model, `conv_pixels.py` computes the same chains of additions from packed filters.
+
 Forward and image gradient are one kernel, out[k, pixel] = sum over (c, tap) of w[k, c, tap] * window[c, tap,
 pixel]: the gradient convolves g with the filters turned round, once for every phase of the stride, so that no
 product with an inserted zero is computed. A block's columns are consecutive pixels of the whole batch. As
@@ -19,8 +21,8 @@ from typing import Any
 
 from ...core.backend import Arg, Epilogue, Operand, Program
 from ...core.types import DType
-from . import conv_direct, conv_winograd
-from .conv_axes import Axis, Pair, Product, Row, lift, lift_window, output_steps, phases
+from . import conv_direct, conv_pixels, conv_winograd
+from .conv_axes import Axis, Pair, Product, Row, Tasks, lift, lift_window, output_steps, phases
 from .epilogue import FusedEpilogue, apply_after, fuse, indent, result_buffer
 from .panels import IMPORT, Block, block, fill_zero
 
@@ -30,6 +32,8 @@ _DEPTH = 192
 _PANELS, _PANEL_BYTES = 16, 1 << 19
 #: Filters of so many bytes come from farther than the second-level cache.
 _FAR_BYTES = 4 << 20
+#: Cycles of a register block's step over those that its multiplications take.
+_MULTIPLY = 1.35
 #: The part of a task that the last thread is waited for, on average.
 _HELD_UP = 0.5
 
@@ -195,22 +199,33 @@ first_row, first_column = group * rows_all + row0, pixel
 
 
 def _shared(program: Program, product: Product, fused: FusedEpilogue | None) -> None:
-    """Append a windowed product whose sources serve many filters."""
+    """Append a windowed product whose sources serve many filters. All ways but Winograd's give the same bits."""
     if conv_winograd.applies(product):
         conv_winograd.windowed(program, product, fused)
+        return
+    axes, channels = product.axes, product.channels
+    taps = axes[1].taps * axes[2].taps
+    depth = -(-channels // max(1, -(-channels * taps // max(_DEPTH, taps))))
+    split = _tasks(program, product, depth * taps)
+    other = conv_pixels.tasks(program, product, depth)
+    if other.cycles + conv_pixels.pack_cycles(program, product) < split.cycles:
+        packed = conv_pixels.pack_filters(program, product)
+        program.wave()
+        conv_pixels.windowed(program, product, fused, packed, depth, other)
     else:
-        _windowed(program, product, fused)
+        _windowed(program, product, fused, depth, split)
 
 
-def _windowed(program: Program, product: Product, fused: FusedEpilogue | None) -> None:
-    """Append one launch of the windowed product."""
+def _windowed(
+    program: Program, product: Product, fused: FusedEpilogue | None, depth: int, split: Tasks
+) -> None:
+    """Append one launch of the windowed product. depth: channels of a chain of additions."""
     x, w, out, channels, filters, axes, groups = product
     dtype, size = out.dtype, out.dtype.itemsize
     tile = block(dtype)
     images, rows = x.shape[0], out.shape[1] // groups
     _, y, z = axes
     taps = y.taps * z.taps
-    depth = -(-channels // max(1, -(-channels * taps // max(_DEPTH, taps))))
     # Filters that no second-level cache holds are fetched ahead.
     ahead = rows * channels * axes[0].taps * taps * size >= _FAR_BYTES
     if fused is None:
@@ -221,8 +236,7 @@ def _windowed(program: Program, product: Product, fused: FusedEpilogue | None) -
         source = _source(
             dtype, tile, indent(fused.head(_FIRST_SLOT), 4), indent(block_lines, 20), "True", ahead
         )
-    columns = images * math.prod(a.out for a in axes)
-    row_block, strip, chunks = _tasks(program, product, tile, columns, depth * taps)
+    row_block, strip, chunks, _ = split
     pitch = strip + tile.lanes  # lines of the buffer are not a power of two apart
     runs = strip // tile.width * (-(-tile.width // axes[2].out) + 3)
     nbytes = 8 * (row_block + tile.rows) + 8 * depth * taps + 64
@@ -242,34 +256,32 @@ def _windowed(program: Program, product: Product, fused: FusedEpilogue | None) -
     program.launch(source, args + (fused.slots() if fused else []), chunks)
 
 
-def _tasks(program: Program, product: Product, tile: Block, columns: int, depth: int) -> tuple[int, int, int]:
-    """Rows and columns of a task, and chunks: the split that should take the least time.
+def _tasks(program: Program, product: Product, depth: int) -> Tasks:
+    """The split that should take the least time.
 
     Times are cycles of a thread. A task packs the windows of its columns (again for every block of rows), reads its
     filters once and multiplies; its panels should stay in the second-level cache.
     """
-    _, _, out, channels, _, axes, groups = product
-    threads, size = program.backend.num_threads(), out.dtype.itemsize
-    rows = out.shape[1] // groups
+    x, _, out, channels, _, axes, groups = product
+    threads, size, tile = program.backend.num_threads(), out.dtype.itemsize, block(out.dtype)
+    rows, columns = out.shape[1] // groups, x.shape[0] * math.prod(a.out for a in axes)
     k = channels * math.prod(a.taps for a in axes)
     panels, blocks = -(-columns // tile.width), -(-rows // tile.rows)
     most = max(1, min(_PANELS, _PANEL_BYTES // (depth * tile.width * size)))
     runs = 2 * -(-tile.width // min(tile.lanes, axes[2].out))
-    best = (math.inf, 1, 1)
-    work = groups * tile.work(rows, columns, k)
-    least = 1 if program.chunks(threads, work) == 1 else threads
+    best = Tasks(1, 1, 1, math.inf)
+    least = 1 if program.chunks(threads, groups * tile.work(rows, columns, k)) == 1 else threads
     for splits in (1, 2, 4, 8):
-        for tasks in (1, 2, 4, 8, 16):
-            wide = -(-panels // max(-(-panels // most), -(-(tasks * least) // (splits * groups))))
+        for pieces in (1, 2, 4, 8, 16):
+            wide = -(-panels // max(-(-panels // most), -(-(pieces * least) // (splits * groups))))
             high = -(-blocks // splits)
             count = groups * -(-panels // wide) * -(-blocks // high)
-            cycles = wide * k * (runs + high * tile.rows) + high * tile.rows * k * size / 8 + 2000
+            cycles = wide * k * (runs + high * tile.rows * _MULTIPLY) + high * tile.rows * k * size / 8 + 2000
             total = (-(-count // least) + _HELD_UP * (least > 1)) * cycles
-            if total < best[0]:
-                best = total, wide, high
-    _, wide, high = best
-    count = groups * -(-panels // wide) * -(-blocks // high)
-    return high * tile.rows, wide * tile.width, min(count, 4 * least) if least > 1 else 1
+            if total < best.cycles:
+                chunks = min(count, 4 * least) if least > 1 else 1
+                best = Tasks(high * tile.rows, wide * tile.width, chunks, total)
+    return best
 
 
 def _fused(epilogue: Epilogue | None, out: Operand) -> FusedEpilogue | None:

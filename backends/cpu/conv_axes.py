@@ -49,6 +49,15 @@ class Product(NamedTuple):
     groups: int
 
 
+class Tasks(NamedTuple):
+    """How a product is divided: rows and columns of a task, chunks, and about how many cycles a thread works."""
+
+    rows: int
+    columns: int
+    chunks: int
+    cycles: float
+
+
 def lift(x: Operand) -> Operand:
     """x with three spatial axes: those it has come last."""
     n = 5 - len(x.shape)

@@ -12,6 +12,7 @@
     from zero, then one addition of the old c when `accumulate` is not 0: an element's value does not depend
     on where in a block it stands.
     `multiply_ahead_X` fetches the next block_rows rows of the table, a power of two, into the cache meanwhile.
+    `multiply_pixels_X` fetches the last of the next block_rows rows, for rows that are neighbours.
     With block_rows = 1 b is read under a mask, so it may end anywhere.
 `multiply_near_X(count, a, b, b_step, c, c_step, rows, cols, accumulate,
                  row_step, k_step, block_rows, block_vectors, lanes)`
@@ -32,8 +33,11 @@ from numba import types
 
 from .vectors import FLOATS, I1, I32, I64, Loop, Vectors, integers, on_vectors
 
+#: Blocks that need more registers when all their loads come first have them kept in order.
+_REGISTERS = 32
 
-def _emit_multiply(v: Vectors, args: Any, block_rows: int, block_vectors: int, ahead: bool = False) -> None:
+
+def _emit_multiply(v: Vectors, args: Any, block_rows: int, block_vectors: int, ahead: str = "") -> None:
     b = v.builder
     count, a, row_table, k_table, *rest = args
 
@@ -42,12 +46,14 @@ def _emit_multiply(v: Vectors, args: Any, block_rows: int, block_vectors: int, a
         return b.load(v.pointer(address), align=8, typ=I64)
 
     a_rows = [b.add(a, offset(row_table, I64(i))) for i in range(block_rows)]
-
     next_rows = b.add(row_table, I64(8 * block_rows))
+    last = b.add(a, offset(next_rows, I64(block_rows - 1))) if ahead == "last" else None
 
     def element(loop: Loop, left: Any) -> Any:
         k = offset(k_table, loop.index)
-        if ahead:
+        if last is not None:
+            v.prefetch(b.add(last, k))
+        elif ahead:
             # One row in turn: a line of the cache holds more elements than a block has rows.
             row = offset(next_rows, b.and_(loop.index, I64(block_rows - 1)))
             v.prefetch(b.add(b.add(a, row), k))
@@ -69,7 +75,11 @@ def _emit_multiply(v: Vectors, args: Any, block_rows: int, block_vectors: int, a
 
 
 def _emit_ahead(v: Vectors, args: Any, block_rows: int, block_vectors: int) -> None:
-    _emit_multiply(v, args, block_rows, block_vectors, ahead=True)
+    _emit_multiply(v, args, block_rows, block_vectors, "in turn")
+
+
+def _emit_pixels(v: Vectors, args: Any, block_rows: int, block_vectors: int) -> None:
+    _emit_multiply(v, args, block_rows, block_vectors, "last")
 
 
 def _emit_near(
@@ -116,10 +126,11 @@ def _emit_block(
     else:
         vectors = [v.load(place) for place in places]
     updated = []
+    ordered = block_rows * (block_vectors + 1) + block_vectors > _REGISTERS
     for i in range(block_rows):
         x = v.splat(load(i))
-        for j in range(block_vectors):
-            updated.append(v.multiply_add(x, vectors[j], sums[i * block_vectors + j]))
+        row = [v.multiply_add(x, vectors[j], sums[i * block_vectors + j]) for j in range(block_vectors)]
+        updated += v.in_order(row) if ordered else row
     moved = [b.add(loop.carried[1], I64(walk[1]))] if left else []
     sums = loop.close([b.add(at, right_step), *moved, *updated])[1 + len(left) :]
 
@@ -185,6 +196,13 @@ __all__ = ["div_i64", "max_i64", "min_i64", "mod_i64"]
 for _char in FLOATS:
     globals()[f"multiply_{_char}"] = on_vectors("multiply", _char, 11, _emit_multiply, 3)
     globals()[f"multiply_ahead_{_char}"] = on_vectors("multiply_ahead", _char, 11, _emit_ahead, 3)
+    globals()[f"multiply_pixels_{_char}"] = on_vectors("multiply_pixels", _char, 11, _emit_pixels, 3)
     globals()[f"multiply_near_{_char}"] = on_vectors("multiply_near", _char, 9, _emit_near, 5)
     globals()[f"dot_rows_{_char}"] = on_vectors("dot_rows", _char, 6, _emit_dot, 2)
-    __all__ += [f"multiply_{_char}", f"multiply_ahead_{_char}", f"multiply_near_{_char}", f"dot_rows_{_char}"]
+    __all__ += [
+        f"multiply_pixels_{_char}",
+        f"multiply_{_char}",
+        f"multiply_ahead_{_char}",
+        f"multiply_near_{_char}",
+        f"dot_rows_{_char}",
+    ]

@@ -6,6 +6,7 @@ fills the registers whatever the dtype.
 
 from __future__ import annotations
 
+import platform
 from typing import Any
 
 from llvmlite import ir
@@ -14,6 +15,8 @@ from numba.extending import intrinsic
 
 I1, I32, I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
 _PTR = ir.PointerType(ir.IntType(8))
+#: what inline assembly calls a vector register
+_REGISTER_CONSTRAINT = {"arm64": "w", "aarch64": "w"}
 FLOATS = {"f32": (ir.FloatType(), 4), "f64": (ir.DoubleType(), 8)}
 
 
@@ -68,6 +71,16 @@ class Vectors:
     def prefetch(self, address: Any) -> None:
         """Ask for the cache line of an address, which need not be valid, for reading."""
         self.call("llvm.prefetch.p0", ir.VoidType(), [self.pointer(address), I32(0), I32(3), I32(1)])
+
+    def in_order(self, values: list[Any]) -> list[Any]:
+        """The values, made before any load that comes later in the program: LLVM gathers loads, out of registers."""
+        # An empty instruction that could change the values and any memory.
+        b, register = self.builder, _REGISTER_CONSTRAINT.get(platform.machine().lower(), "v")
+        result = ir.LiteralStructType([self.type] * len(values)) if len(values) > 1 else self.type
+        constraints = [f"={register}"] * len(values) + [str(k) for k in range(len(values))] + ["~{memory}"]
+        function = ir.FunctionType(result, [self.type] * len(values))
+        made = b.call(ir.InlineAsm(function, "", ",".join(constraints), side_effect=True), values)
+        return [b.extract_value(made, k) for k in range(len(values))] if len(values) > 1 else [made]
 
     def gather(self, address: Any, lane_step: Any, mask: Any) -> Any:
         b = self.builder

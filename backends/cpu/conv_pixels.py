@@ -1,0 +1,418 @@
+"""Convolution with packed filters: pixels are the rows of a matrix product, filters the columns of its panels.
+
+A pixel's window is read where it stands, element by element: of the images themselves when no window leaves
+them, else of a copy of the lines that a task needs, with zeros around. So nothing is packed but the filters,
+strides and dilation cost nothing, and images of any size fill the register blocks. The sums [pixel, filter] of a task
+are turned round when it is done. Every result is the chain of additions that `conv.py` documents.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+from ...core.backend import Arg, Operand, Program
+from ...core.types import DType
+from .conv_axes import Axes, Product, Tasks, output_steps
+from .epilogue import FusedEpilogue, indent
+from .panels import IMPORT, Block, block
+
+#: Bits of a vector register -> pixels of a register block. Small images have multiples of 7.
+_PIXELS = {512: 14, 256: 6, 128: 4}
+#: Bytes of a task's sums and lines, which should stay in the second-level cache.
+_TASK_BYTES = 1 << 19
+#: Cycles of a register block's step over those that its multiplications take, of a block's call, of turning an
+#: element round and of packing one.
+_MULTIPLY, _CALL, _TURN_CYCLES, _PACK_CYCLES = 1.05, 80, 0.6, 1.0
+#: The part of a task that the last thread is waited for, on average.
+_HELD_UP = 0.5
+
+
+def pixel_block(dtype: DType) -> Block:
+    """The register block: `rows` pixels by `vectors` of filters."""
+    usual = block(dtype)
+    return Block(_PIXELS[usual.lanes * dtype.itemsize * 8], 2, usual.lanes, usual.depth)
+
+
+@functools.cache
+def _pack_source(dtype: DType, width: int, lanes: int) -> str:
+    """Kernel: filters into panels [group, front tap, panel, k, width], k = (channel, line, column of the window).
+
+    k is walked as n0 x n1 runs of neighbours `f_x` apart (bytes, may be negative).
+    """
+    char, size = dtype.char, dtype.itemsize
+    row = width * size
+    return f"""# pack filters {char} in panels of {width}
+{IMPORT}
+def kernel(args, chunk, nchunks):
+    f, f_group, f_z, f_row, f_0, f_1, f_x = args[0], args[1], args[2], args[3], args[4], args[5], args[6]
+    out, groups, fronts, rows = args[7], args[8], args[9], args[10]
+    n0, n1, run, piece = args[11], args[12], args[13], args[14]
+    panels, pieces = div_i64(rows + {width - 1}, {width}), div_i64(n0 * n1 * run + piece - 1, piece)
+    items = groups * fronts * panels * pieces
+    for item in range(div_i64(items * chunk, nchunks), div_i64(items * (chunk + 1), nchunks)):
+        at, panel = mod_i64(item, pieces) * piece, mod_i64(div_i64(item, pieces), panels)
+        front = mod_i64(div_i64(item, pieces * panels), fronts)
+        group = div_i64(item, pieces * panels * fronts)
+        left = min_i64(piece, n0 * n1 * run - at)
+        source = f + group * f_group + front * f_z + panel * {width} * f_row
+        to = out + (((group * fronts + front) * panels + panel) * n0 * n1 * run + at) * {row}
+        while left > 0:
+            outer, k = div_i64(at, run), mod_i64(at, run)
+            here = source + div_i64(outer, n1) * f_0 + mod_i64(outer, n1) * f_1 + k * f_x
+            count = min_i64(left, run - k)
+            for vector in range(0, {width}, {lanes}):
+                columns = max_i64(0, min_i64({lanes}, rows - panel * {width} - vector))
+                start, there = here + vector * f_row, to + vector * {size}
+                if abs(f_x) == {size}:
+                    for kk in range(0, count, {lanes}):
+                        length = min_i64({lanes}, count - kk)
+                        # Backwards: the block's lowest address is its last k.
+                        low = kk if f_x > 0 else kk + length - 1
+                        transpose_lanes_{char}(
+                            there + low * {row}, {row} if f_x > 0 else -{row}, start + low * f_x, f_row,
+                            columns, length, {lanes}, {lanes},
+                        )
+                else:
+                    gather_lanes_{char}(there, {row}, start, f_x, f_row, count, {lanes}, 0, columns, {lanes})
+            at += count
+            to += count * {row}
+            left -= count
+"""
+
+
+def pack_filters(program: Program, product: Product) -> Operand:
+    """Append the packing of a product's filters. Returns the panels, [groups, front taps, panels, k, width]."""
+    _, w, out, channels, filters, axes, groups = product
+    tile, size = pixel_block(out.dtype), out.dtype.itemsize
+    rows = out.shape[1] // groups
+    f_row, f_channel, f_group = (s * size for s in filters)
+    steps = [s * size for s in w.strides[2:]]
+    first = w.offset + sum(a.filter_origin * s for a, s in zip(axes, steps))
+    f_z, f_y, f_x = (a.filter_step * s for a, s in zip(axes, steps))
+    taps_z, taps_y, taps_x = (a.taps for a in axes)
+    n0, n1, run = channels, taps_y, taps_x
+    # Axes that are walked with one step are one.
+    if run == 1:
+        n1, run, f_y, f_x = 1, n1, 0, f_y
+    elif f_y == f_x * run or n1 == 1:
+        n1, run, f_y = 1, n1 * run, 0
+    if n1 == 1 and run == 1:
+        n0, run, f_channel, f_x = 1, n0, 0, f_channel
+    elif n1 == 1 and (f_channel == f_x * run or n0 == 1):
+        n0, run = 1, n0 * run
+    panels, k = -(-rows // tile.width), n0 * n1 * run
+    packed = program.scratch_operand(out.dtype, (groups, taps_z, panels, k, tile.width))
+    piece = max(run, 512) // run * run if n0 * n1 > 1 else min(run, 512)
+    args: list[Arg] = [w._replace(offset=first).slot, f_group, f_z, f_row, f_channel, f_y, f_x]
+    args += [packed.slot, groups, taps_z, rows, n0, n1, run, piece]
+    items = groups * taps_z * panels * -(-k // piece)
+    chunks = program.chunks(items, 2.0 * packed.size * size)
+    program.launch(_pack_source(out.dtype, tile.width, tile.lanes), args, chunks)
+    return packed
+
+
+_FIRST_SLOT = 52
+
+# Copies the lines of every image that the strip reads, with zeros around, for the channels of this part.
+_COPY = """
+for segment in range(segments):
+    image, front = load_i64(segment_table, segment * 5), load_i64(segment_table, segment * 5 + 1)
+    low_y, lines = load_i64(segment_table, segment * 5 + 2), load_i64(segment_table, segment * 5 + 3)
+    z = front * step_z + tz * tap_z + origin_z
+    first_line = min_i64(lines, max_i64(0, -low_y)) if 0 <= z < d else lines
+    last_line = max_i64(first_line, min_i64(lines, h - low_y))
+    from_image = x + image * x_n + (group * channels + channel) * x_c + z * x_z + low_y * x_y
+    to_image = lines_at + load_i64(segment_table, segment * 5 + 4) * pitch_line
+    for e in range(part_channels):
+        for column in range(0, width, LANES):
+            low = -(column + low_x)
+            here = from_image + e * x_c + (column + low_x) * x_x
+            there, length = to_image + e * pitch_plane + column * SIZE, min_i64(LANES, width - column)
+            copy_lanes_T(there, pitch_line, here, x_y, first_line, length, 0, 0, LANES)
+            from_line, to_line = here + first_line * x_y, there + first_line * pitch_line
+            if x_x == SIZE:
+                copy_lanes_T(
+                    to_line, pitch_line, from_line, x_y, last_line - first_line, length, low, w + low, LANES
+                )
+            else:
+                gather_lanes_T(
+                    to_line, pitch_line, from_line, x_y, x_x, last_line - first_line, length, low, w + low, LANES
+                )
+            copy_lanes_T(
+                there + last_line * pitch_line, pitch_line, here, x_y, lines - last_line, length, 0, 0, LANES
+            )
+"""
+
+
+@functools.lru_cache(maxsize=512)
+def _source(dtype: DType, tile: Block, head: str, finish: str, turned: bool) -> str:
+    char, size = dtype.char, dtype.itemsize
+    rows, width, lanes = tile.rows, tile.width, tile.lanes
+    row = width * size
+    copied = indent(_COPY.strip().splitlines(), 20)
+    copied = copied.replace("_T(", f"_{char}(").replace("LANES", str(lanes)).replace("SIZE", str(size))
+    return f"""# conv {char} with packed filters in blocks of {rows} x {width}
+{IMPORT}
+def kernel(args, chunk, nchunks):
+    images, groups, channels, rows_all, row_block = args[0], args[1], args[2], args[3], args[4]
+    d, o, step_z, taps_z, tap_z, origin_z = args[5], args[6], args[7], args[8], args[9], args[10]
+    h, p, step_y, taps_y, tap_y, origin_y = args[11], args[12], args[13], args[14], args[15], args[16]
+    w, q, step_x, taps_x, tap_x, origin_x = args[17], args[18], args[19], args[20], args[21], args[22]
+    out_z, out_y, out_x = args[23], args[24], args[25]
+    out_area, out_line, out_plane, out_first = args[26], args[27], args[28], args[29]
+    x, x_n, x_c, x_z, x_y, x_x = args[30], args[31], args[32], args[33], args[34], args[35]
+    f, f_panel, f_z, f_group = args[36], args[37], args[38], args[39]
+    c, depth, strip, in_place = args[40], args[41], args[42], args[43]
+    scratch = args[44] + chunk * args[45]
+    pitch, pitch_turned, pitch_line, pitch_plane, width = args[46], args[47], args[48], args[49], args[50]
+    most_segments = args[51]
+{head}    taps, area = taps_y * taps_x, p * q
+    row_table = scratch
+    k_table = row_table + 8 * (strip + {2 * rows})
+    segment_table = k_table + 8 * depth * taps
+    sums = scratch + (8 * (strip + {2 * rows}) + 8 * depth * taps + 40 * most_segments + 63) // 64 * 64
+    turned = sums + strip * pitch * {size}
+    lines_at = turned + {lanes} * pitch_turned * {size}
+    # The first source line and column that a tap reaches, from that of the first tap.
+    back_y, back_x = min_i64(0, (taps_y - 1) * tap_y), min_i64(0, (taps_x - 1) * tap_x)
+    more_y = (taps_y - 1) * abs(tap_y) + 1
+    low_x = origin_x + back_x
+    if in_place:
+        fill_offsets(k_table, 0, depth * taps, 0, taps_y, taps_x, x_c, tap_y * x_y, tap_x * x_x)
+    else:
+        fill_offsets(
+            k_table, 0, depth * taps, 0, taps_y, taps_x, pitch_plane, tap_y * pitch_line, tap_x * {size}
+        )
+    dense = out_z * out_y * out_x == 1
+    pixels = o * area
+    total = images * pixels
+    parts = div_i64(channels + depth - 1, depth)
+    strips = div_i64(total + strip - 1, strip)
+    row_tasks = div_i64(rows_all + row_block - 1, row_block)
+    tasks = groups * row_tasks * strips
+    for task in range(div_i64(tasks * chunk, nchunks), div_i64(tasks * (chunk + 1), nchunks)):
+        first = mod_i64(task, strips) * strip
+        rest = div_i64(task, strips)
+        row0 = mod_i64(rest, row_tasks) * row_block
+        group = div_i64(rest, row_tasks)
+        rows = min_i64(row_block, rows_all - row0)
+        strip_columns = min_i64(strip, total - first)
+        image0, pixel0 = div_i64(first, pixels), mod_i64(first, pixels)
+        # Where each pixel's window begins, and the lines of each image that the windows need.
+        image, front = image0, div_i64(pixel0, area)
+        line, column = div_i64(mod_i64(pixel0, area), q), mod_i64(pixel0, q)
+        segments, done, below, first_line = 0, 0, 0, line
+        while done < strip_columns:
+            length = min_i64(strip_columns - done, q - column)
+            if in_place:
+                begin = image * x_n + (front * step_z + origin_z) * x_z + (line * step_y + origin_y) * x_y
+                begin += (column * step_x + origin_x) * x_x
+                step = step_x * x_x
+            else:
+                begin = (below + (line - first_line) * step_y - back_y) * pitch_line
+                begin += (column * step_x - back_x) * {size}
+                step = step_x * {size}
+            for e in range(length):
+                store_i64(row_table, done + e, begin + e * step)
+            done += length
+            column = 0
+            line += 1
+            if line == p or done == strip_columns:
+                lines = (line - 1 - first_line) * step_y + more_y
+                store_i64(segment_table, segments * 5, image)
+                store_i64(segment_table, segments * 5 + 1, front)
+                store_i64(segment_table, segments * 5 + 2, first_line * step_y + origin_y + back_y)
+                store_i64(segment_table, segments * 5 + 3, lines)
+                store_i64(segment_table, segments * 5 + 4, below)
+                segments += 1
+                below += lines
+                line, first_line = 0, 0
+                front += 1
+                if front == o:
+                    front = 0
+                    image += 1
+        # Missing pixels of the last block repeat the last one.
+        for e in range({2 * rows - 1}):
+            store_i64(row_table, done + e, load_i64(row_table, done - 1))
+        for tz in range(taps_z):
+            for part in range(parts):
+                channel = part * depth
+                part_channels = min_i64(depth, channels - channel)
+                if in_place:
+                    source = x + (group * channels + channel) * x_c + tz * tap_z * x_z
+                else:
+                    source = lines_at
+{copied}                panel = f + group * f_group + tz * f_z + div_i64(row0, {width}) * f_panel
+                panel += channel * taps * {row}
+                for j in range(0, rows, {width}):
+                    for i in range(0, strip_columns, {rows}):
+                        to = sums + (i * pitch + j) * {size}
+                        if strip_columns - i > {rows // 2}:
+                            multiply_pixels_{char}(
+                                part_channels * taps, source, row_table + 8 * i, k_table, panel, {row}, to,
+                                pitch * {size}, min_i64({rows}, strip_columns - i), {width}, tz + part,
+                                {rows}, {tile.vectors}, {lanes},
+                            )
+                        else:
+                            multiply_pixels_{char}(
+                                part_channels * taps, source, row_table + 8 * i, k_table, panel, {row}, to,
+                                pitch * {size}, strip_columns - i, {width}, tz + part,
+                                {rows // 2}, {tile.vectors}, {lanes},
+                            )
+                    panel += f_panel
+        for i in range(0, rows, {lanes}):
+            block_rows = min_i64({lanes}, rows - i)
+            if {turned} or not dense:
+                for j in range(0, strip_columns, {lanes}):
+                    length = min_i64({lanes}, strip_columns - j)
+                    transpose_lanes_{char}(
+                        turned + j * {size}, pitch_turned * {size}, sums + (j * pitch + i) * {size}, pitch * {size},
+                        length, block_rows, length, {lanes},
+                    )
+            # Runs of pixels that are neighbours in the output: one image, or one line when lines have gaps.
+            done = 0
+            image, pixel = image0, pixel0
+            while done < strip_columns:
+                column = mod_i64(pixel, q)
+                block_cols = min_i64(strip_columns - done, pixels - pixel if dense else q - column)
+                result, result_at, result_step = turned, done, pitch_turned
+                out_at = (image * groups * rows_all + group * rows_all + row0 + i) * out_plane
+                out_at += out_first + div_i64(pixel, area) * out_z * out_area + column * out_x
+                out_at += div_i64(mod_i64(pixel, area), q) * out_y * out_line
+                out_step = out_plane
+                if dense:
+{finish}                else:
+                    for k in range(block_rows):
+                        for j in range(block_cols):
+                            value = load_{char}(result, result_at + k * result_step + j)
+                            store_{char}(c, out_at + k * out_step + j * out_x, value)
+                done += block_cols
+                pixel += block_cols
+                if pixel == pixels:
+                    pixel = 0
+                    image += 1
+"""
+
+
+# What becomes of a run of results: it is turned round into its place, or an epilogue finishes it.
+_TURN = """for j in range(0, block_cols, {lanes}):
+    length = min_i64({lanes}, block_cols - j)
+    transpose_lanes_{char}(
+        c + (out_at + j) * {size}, out_step * {size}, sums + ((done + j) * pitch + i) * {size}, pitch * {size},
+        length, block_rows, length, {lanes},
+    )
+"""
+_PLACE = """batch0, batch1, batch2 = 0, 0, image
+first_row, first_column = group * rows_all + row0 + i, pixel
+"""
+
+
+def in_place(axes: Axes) -> bool:
+    """Whether no window leaves the images."""
+    return all(
+        a.origin + min(0, (a.taps - 1) * a.tap_step) >= 0
+        and a.origin + (a.out - 1) * a.step + max(0, (a.taps - 1) * a.tap_step) < a.size
+        for a in axes
+    )
+
+
+def _lines(axes: Axes, strip: int) -> tuple[int, int]:
+    """How many source lines a strip of pixels reads at most, and of how many planes."""
+    _, y, z = axes
+    lines = -(-(strip - 1) // z.out) + 1
+    planes = min(lines, -(-(strip - 1) // (y.out * z.out)) + 1)
+    return lines * y.step + planes * ((y.taps - 1) * abs(y.tap_step) + 1), planes
+
+
+def _width(axes: Axes) -> int:
+    """The columns of the source that windows read."""
+    a = axes[2]
+    return (a.out - 1) * a.step + (a.taps - 1) * abs(a.tap_step) + 1
+
+
+def tasks(program: Program, product: Product, depth: int) -> Tasks:
+    """The split (rows: filters, columns: pixels) that should take the least time, in cycles of a thread.
+
+    A task copies its lines, reads its filters once, multiplies, and turns its sums round.
+    """
+    _, _, out, channels, _, axes, groups = product
+    threads, size, tile = program.backend.num_threads(), out.dtype.itemsize, pixel_block(out.dtype)
+    rows, columns = out.shape[1] // groups, out.shape[0] * math.prod(a.out for a in axes)
+    k = channels * math.prod(a.taps for a in axes)
+    panels, blocks, parts = (
+        -(-rows // tile.width),
+        -(-columns // tile.rows),
+        -(-channels // depth) * axes[0].taps,
+    )
+    copies = not in_place(axes)
+    least = 1 if program.chunks(threads, groups * tile.work(columns, rows, k)) == 1 else threads
+    best = Tasks(1, 1, 1, math.inf)
+    for splits in (1, 2, 4, 8):
+        high = -(-panels // splits)
+        if splits > 1 and high == -(-panels // (splits // 2)):
+            continue
+        most = max(1, _TASK_BYTES // (tile.rows * (high * tile.width * size + 16)))
+        for pieces in (1, 2, 4, 8, 16):
+            wide = -(-blocks // max(-(-blocks // most), -(-(pieces * least) // (splits * groups))))
+            count = groups * -(-blocks // wide) * -(-panels // high)
+            cycles = wide * high * (tile.rows * k * tile.vectors * _MULTIPLY / 2 + parts * _CALL)
+            cycles += high * tile.width * k * size / 16 + wide * tile.rows * k / 16 + 2000
+            cycles += wide * high * tile.width * tile.rows * _TURN_CYCLES
+            if copies:
+                lines, _ = _lines(axes, min(wide * tile.rows, columns))
+                cycles += 2 * channels * axes[0].taps * lines * -(-_width(axes) // tile.lanes)
+            total = (-(-count // least) + _HELD_UP * (least > 1 and count > least)) * cycles
+            if total < best.cycles:
+                chunks = min(count, 4 * least) if least > 1 else 1
+                best = Tasks(high * tile.width, wide * tile.rows, chunks, total)
+    return best
+
+
+def pack_cycles(program: Program, product: Product) -> float:
+    """About how many cycles a thread packs filters."""
+    _, _, out, channels, _, axes, _ = product
+    count = out.shape[1] * channels * math.prod(a.taps for a in axes)
+    return 2000 + _PACK_CYCLES * count / program.backend.num_threads()
+
+
+def windowed(
+    program: Program, product: Product, fused: FusedEpilogue | None, packed: Operand, depth: int, split: Tasks
+) -> None:
+    """Append one launch of the windowed product.
+
+    packed: its filters by `pack_filters`; depth: channels of a chain; split: by `tasks`.
+    """
+    x, _, out, channels, _, axes, groups = product
+    dtype, size = out.dtype, out.dtype.itemsize
+    tile = pixel_block(dtype)
+    rows, columns = out.shape[1] // groups, x.shape[0] * math.prod(a.out for a in axes)
+    if fused is None:
+        text = _TURN.format(char=dtype.char, size=size, lanes=tile.lanes)
+        source = _source(dtype, tile, "", indent(text.splitlines(), 20), False)
+    else:
+        block_lines = [*_PLACE.splitlines(), *fused.block()]
+        source = _source(dtype, tile, indent(fused.head(_FIRST_SLOT), 4), indent(block_lines, 20), True)
+    row_block, strip, chunks, _ = split
+    strip = min(strip, -(-columns // tile.rows) * tile.rows)
+    taps = axes[1].taps * axes[2].taps
+    direct = in_place(axes)
+    lines, planes = _lines(axes, strip)
+    width = 0 if direct else _width(axes)
+    # Lines of sums are not a power of two apart.
+    pitch, turned = min(row_block, -(-rows // tile.width) * tile.width) + tile.lanes, strip + tile.lanes
+    line = -(-width * size // 64) * 64
+    plane = 0 if direct else lines * line + 64
+    nbytes = -(-(8 * (strip + 2 * tile.rows) + 8 * depth * taps + 40 * planes) // 64) * 64
+    nbytes += (strip * pitch + tile.lanes * turned) * size + depth * plane + 64
+    nbytes = -(-nbytes // 64) * 64
+    panel = math.prod(packed.shape[3:]) * size
+    front = packed.shape[2] * panel
+    args: list[Arg] = [x.shape[0], groups, channels, rows, row_block]
+    for a in axes:
+        args += [a.size, a.out, a.step, a.taps, a.tap_step, a.origin]
+    args += [*(a.out_step for a in axes), *output_steps(out, axes)]
+    args += [x.slot, *(s * size for s in x.strides), packed.slot, panel, front, axes[0].taps * front]
+    args += [out.slot, depth, strip, int(direct), program.scratch(chunks * nbytes), nbytes]
+    args += [pitch, turned, line, plane, width, planes]
+    program.launch(source, args + (fused.slots() if fused else []), chunks)

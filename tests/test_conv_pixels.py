@@ -1,0 +1,112 @@
+"""Convolution with packed filters: the same bits as with packed windows, whatever way the cost model takes."""
+
+import duograd as dg
+import numpy as np
+import pytest
+from duograd.backends.cpu import conv_pixels, panels
+from duograd.core.ops import convolution
+
+F = dg.nn.functional
+ONE = ((1, 1), (1, 1))
+#: images, filters, stride, padding, dilation, groups: odd sizes, uneven padding, several images in a block of pixels
+CASES = [
+    ((2, 3, 9, 17), (5, 3, 3, 3), 1, ONE, 1, 1),
+    ((1, 7, 6, 5), (33, 7, 2, 1), 2, ((0, 2), (1, 0)), 1, 1),
+    ((3, 2, 5, 33), (17, 2, 3, 2), 3, ((0, 0), (0, 0)), 2, 1),
+    ((5, 45, 4, 4), (37, 45, 3, 3), 1, ONE, 1, 1),
+    ((2, 40, 7, 7), (64, 40, 1, 1), 1, ((0, 0), (0, 0)), 1, 1),
+    ((2, 12, 8, 7), (15, 4, 3, 3), 2, ((2, 1), (0, 3)), (1, 2), 3),
+    ((1, 3, 30, 30), (8, 3, 7, 7), 2, ((3, 3), (3, 3)), 1, 1),
+    ((9, 5, 1, 1), (7, 5, 1, 1), 1, ((0, 0), (0, 0)), 1, 1),
+    ((2, 3, 4, 5, 6), (6, 3, 2, 3, 3), (2, 1, 2), ((1, 0), (1, 1), (0, 2)), 1, 1),
+]
+
+
+@pytest.fixture(params=[0, 256, 128], ids=["native", "avx2", "sse"])
+def vector_bits(request, monkeypatch):
+    """The register block of this CPU and of narrower ones (which this CPU runs too)."""
+    if request.param:
+        monkeypatch.setattr(panels, "_vector_bits", lambda: request.param)
+    panels.block.cache_clear()
+    yield request.param
+    panels.block.cache_clear()
+
+
+@pytest.fixture
+def way(monkeypatch):
+    """Choose the way: packed filters or packed windows. Counts the launches of packed filters."""
+    count = []
+    kept = conv_pixels.windowed
+    monkeypatch.setattr(conv_pixels, "windowed", lambda *a: (count.append(1), kept(*a)))
+
+    def choose(pixels):
+        monkeypatch.setattr(conv_pixels, "pack_cycles", lambda *_: -1e18 if pixels else 1e18)
+        return count
+
+    return choose
+
+
+def normal(*shape):
+    return np.random.standard_normal(shape).astype("float32")
+
+
+def settings(case):
+    x, _, stride, padding, dilation, groups = case
+    n = len(x) - 2
+    rows = [v if isinstance(v, tuple) else (v,) * n for v in (stride, dilation)]
+    return {"stride": rows[0], "padding": padding, "dilation": rows[1], "groups": groups}
+
+
+def both_ways(run_kernel, way, case, dtype, chunks, layout):
+    attrs = settings(case)
+    x, w = (layout(normal(*shape).astype(dtype)) for shape in case[:2])
+    y = convolution.conv.fn(x.astype("float64"), w.astype("float64"), **attrs)
+    g = layout(normal(*y.shape).astype(dtype))
+    gx = convolution.conv_x_grad.fn(g.astype("float64"), w.astype("float64"), size=x.shape[2:], **attrs)
+    for op, inputs, want in (("conv", [x, w], y), ("conv_x_grad", [g, w], gx)):
+        found = []
+        for pixels in (False, True):
+            count = way(pixels)
+            before = len(count)
+            found.append(run_kernel(op, inputs, [(want.shape, dtype)], chunks=chunks, **attrs)[0])
+            assert (len(count) > before) == pixels
+        np.testing.assert_array_equal(*found, err_msg=op)
+        np.testing.assert_allclose(found[1], want, rtol=0, atol=np.finfo(dtype).eps * 64 * 20, err_msg=op)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_packed_filters_give_the_bits_of_packed_windows(run_kernel, way, case):
+    both_ways(run_kernel, way, case, "float32", 3, lambda a: a)
+
+
+def test_packed_filters_in_float64_and_registers_of_all_widths(run_kernel, way, vector_bits):
+    for dtype in ("float32", "float64"):
+        both_ways(run_kernel, way, CASES[0], dtype, None, lambda a: a)
+        both_ways(run_kernel, way, CASES[3], dtype, 2, lambda a: a)
+
+
+@pytest.mark.parametrize("layout", [
+    lambda a: np.asfortranarray(a),
+    lambda a: np.repeat(a, 2, axis=3)[..., ::2],
+    lambda a: a[:, ::-1, ::-1, ::-1],
+], ids=["fortran", "spread", "reversed"])  # fmt: skip
+def test_packed_filters_read_any_strides(run_kernel, way, layout):
+    for case in (CASES[1], CASES[4], CASES[5]):
+        both_ways(run_kernel, way, case, "float32", None, layout)
+
+
+def test_epilogues_give_the_same_bits_in_both_modes_and_ways(way):
+    """Bias, residual and activation inside, for rows of filters that fill no block, over several images."""
+    x, r = dg.tensor(normal(3, 20, 5, 6)), dg.tensor(normal(3, 37, 5, 6))
+    conv = dg.nn.Conv2d(20, 37, 3, padding=1)
+
+    def body(x, r):
+        return F.relu(conv(x) * 0.5 + r)
+
+    way(False)
+    with dg.no_grad():
+        eager = body(x, r).numpy()
+        count = way(True)
+        graph = dg.function(body)(x, r).numpy()
+    assert count
+    np.testing.assert_array_equal(eager, graph)
