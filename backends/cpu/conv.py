@@ -208,8 +208,10 @@ def _shared(program: Program, product: Product, fused: FusedEpilogue | None) -> 
     depth = -(-channels // max(1, -(-channels * taps // max(_DEPTH, taps))))
     split = _tasks(program, product, depth * taps)
     other = conv_pixels.tasks(program, product, depth)
-    if other.cycles + conv_pixels.pack_cycles(program, product) < split.cycles:
-        packed = conv_pixels.pack_filters(program, product)
+    packing = 0.0 if program.steady(product.w) else conv_pixels.pack_cycles(program, product)
+    if other.cycles + packing < split.cycles:
+        with program.prepared(product.w):
+            packed = conv_pixels.pack_filters(program, product)
         program.wave()
         conv_pixels.windowed(program, product, fused, packed, depth, other)
     else:
