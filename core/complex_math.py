@@ -352,9 +352,9 @@ def _tanh(x: Pair) -> Pair:
     re, im = beta * s.sqrt(h * h + 1.0) * h / below, t / below
     far = s.gt(s.abs(a), 22.0)
     fade = 4.0 * s.sin(b) * s.cos(b) * s.exp(-2.0 * s.abs(a))
-    fade = s.where(s.isfinite(b), fade, 0.0)
+    fade = s.where(s.isinf(a), s.copysign(_ZERO, b), fade)  # the array API's zero; C has the sign of sin(2 b)
     re = s.where(far, s.copysign(_ONE, a), re)
-    im = s.where(far, s.where(s.isnan(b), s.where(s.isinf(a), 0.0, b), fade), im)
+    im = s.where(far, fade, im)
     lost = s.logical_and(s.logical_not(s.isinf(a)), s.logical_not(s.isfinite(b)))
     re, im = s.where(lost, math.nan, re), s.where(lost, math.nan, im)
     return Pair(s.where(s.eq(a, 0), a, re), s.where(s.eq(b, 0), b, im))

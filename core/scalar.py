@@ -82,9 +82,11 @@ def _erfc(x: Any) -> Any:
 
 
 def _floor_divide(a: Any, b: Any) -> Any:
-    """NumPy's, but for an infinity divided by a finite number: the array API standard keeps the infinity."""
+    """NumPy's, but beside an infinity the quotient (infinite, or a zero with a sign): the array API standard's."""
     q = np.asarray(np.floor_divide(a, b))
-    return np.where(np.isinf(a), np.true_divide(a, b, dtype=q.dtype), q) if q.dtype.kind == "f" else q
+    if q.dtype.kind != "f":
+        return q
+    return np.where(np.isinf(a) | np.isinf(b), np.true_divide(a, b, dtype=q.dtype), q)
 
 
 def _put_together(re: Any, im: Any) -> Any:

@@ -517,6 +517,20 @@ def test_linalg(dtype):
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [("eigh", ("eigenvalues", "eigenvectors")), ("qr", ("Q", "R")), ("slogdet", ("sign", "logabsdet")),
+     ("svd", ("U", "S", "Vh"))],
+)  # fmt: skip
+def test_parts_of_decompositions_have_names(name, parts):
+    h = dg.tensor(_matrices("float64", 3, 3) + 4 * np.eye(3))
+    found = getattr(dg.linalg, name)(h)
+    assert isinstance(found, tuple)
+    assert type(found)._fields == parts
+    assert all(getattr(found, part) is x for part, x in zip(parts, found, strict=True))
+    assert type(dg.function(getattr(dg.linalg, name))(h)) is type(found)
+
+
 @pytest.mark.parametrize("norm", ["backward", "ortho", "forward"])
 @pytest.mark.parametrize("dtype", ["complex64", "complex128"])
 def test_fft(dtype, norm):

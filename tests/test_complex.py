@@ -96,6 +96,14 @@ def test_values_where_numpy_is_not_the_measure(name, z, want):
         np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
+def test_tanh_at_infinity_keeps_the_sign_of_the_imaginary_part():
+    # as the array API standard has it; in C the zero has the sign of sin(2 b)
+    got = dg.tanh(dg.tensor([complex(np.inf, 2), complex(-np.inf, -2)], dtype=dg.complex128)).numpy()
+    np.testing.assert_array_equal(got.real, [1, -1])
+    np.testing.assert_array_equal(got.imag, [0, 0])
+    np.testing.assert_array_equal(np.signbit(got.imag), [False, True])
+
+
 def test_no_overflow_on_the_way():
     z = np.array([3e200 + 4e200j, 1e-200 - 1e-200j, 1.5e308 + 1e308j])
     np.testing.assert_allclose(dg.abs(dg.tensor(z)).numpy(), np.abs(z), rtol=1e-15)

@@ -72,7 +72,8 @@ def test_special_values(name, x, want):
 @pytest.mark.parametrize(
     ("name", "x", "y", "want"),
     [  # as the array API standard has them
-        ("floor_divide", INF, 2.0, INF), ("floor_divide", -INF, 2.0, -INF), ("floor_divide", 1.0, -INF, -1.0),
+        ("floor_divide", INF, 2.0, INF), ("floor_divide", -INF, 2.0, -INF), ("floor_divide", 1.0, -INF, -0.0),
+        ("floor_divide", -1.0, INF, -0.0), ("floor_divide", -1.0, -INF, 0.0), ("floor_divide", -0.0, INF, -0.0),
         ("floor_divide", INF, INF, NAN), ("floor_divide", 0.0, 0.0, NAN), ("floor_divide", -7.0, 2.0, -4.0),
         ("remainder", -1.0, INF, INF), ("remainder", 1.0, -INF, -INF), ("remainder", -7.0, 2.0, 1.0),
         ("remainder", 7.0, -2.0, -1.0), ("remainder", INF, 2.0, NAN), ("fmod", -7.0, 2.0, -1.0),

@@ -77,7 +77,7 @@ def test_nearly_every_pointwise_op_has_a_peer():
 
 # ---------------------------------------------------------------- arguments
 
-#: floor_divide: an infinity divided by a number is one here, as the array API standard has it, NumPy says NaN;
+#: floor_divide: beside an infinity it is the quotient, as the array API standard has it; NumPy says NaN or -1;
 #: gelu: the limits, 0 and infinity, where PyTorch says NaN
 FINITE_ONLY = ("floor_divide", "gelu")
 SPECIAL = [0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 1e-30, 1e30, 0.5, -2.5]

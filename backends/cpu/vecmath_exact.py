@@ -202,7 +202,7 @@ def fmod(a: Value, b: Value) -> Value:
 
 
 def _float_divmod(a: Value, b: Value) -> tuple[Value, Value]:
-    """(floor(a / b), a mod b) as NumPy computes them: the remainder has the sign of b."""
+    """(floor(a / b), a mod b) as NumPy computes them for finite numbers: the remainder has the sign of b."""
     legal = b.ne(0.0) & (fabs(a) < math.inf) & b.eq(b)
     r = select(legal, _remainder(a, b), a.const(math.nan))
     turn = r.ne(0.0) & ((b < 0.0) ^ (r < 0.0))
@@ -212,8 +212,8 @@ def _float_divmod(a: Value, b: Value) -> tuple[Value, Value]:
     whole = select(q - whole > 0.5, whole + 1.0, whole)
     whole = select(q.eq(0.0), copysign(q.const(0.0), a / b), whole)
     mod = select(turn, r + b, select(r.eq(0.0), copysign(r.const(0.0), b), r))
-    # An infinity by a finite number stays one, as the array API standard says.
-    return select(b.eq(0.0) | fabs(a).eq(math.inf), a / b, whole), mod
+    # Beside an infinity it is the quotient, as the array API standard says.
+    return select(b.eq(0.0) | fabs(a).eq(math.inf) | fabs(b).eq(math.inf), a / b, whole), mod
 
 
 _simple("floordiv", FLOATS, 2, lambda a, b: _float_divmod(a, b)[0])

@@ -95,8 +95,8 @@ INSTRUCTION f64 s_copysign(f64 x, f64 y) { return copysign(x, y); }
 
 // The floats' quotient is made from the exact remainder, as NumPy makes it.
 template <class T> INSTRUCTION T float_floordiv(T a, T b) {
-    // An infinity by a finite number stays one, as the array API standard says.
-    if (b == 0 || (a - a != 0 && a == a)) return a / b;
+    // Beside an infinity it is the quotient, as the array API standard says.
+    if (b == 0 || a - a != 0 || b - b != 0) return a / b;
     const T r = s_fmod(a, b);
     T q = (a - r) / b;
     if (r != 0 && ((b < 0) != (r < 0))) q -= 1;

@@ -64,7 +64,8 @@ frac.sample((3, 4))
 def floor_divide(x, y):
     """The floor of `x / y`, with broadcasting. The gradient is 0.
 
-    Numerics: an integer divided by zero is 0; an infinity divided by a finite number stays one.
+    Numerics: an integer divided by zero is 0. An infinity divided by a finite number stays one, and a finite number
+    divided by an infinity is 0.0 or -0.0 (where Python has -1.0 for different signs).
     Source: array API standard 2024.12.
     """
     numbers("floor_divide", x, y)
