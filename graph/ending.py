@@ -10,6 +10,7 @@ from ..core.op import GradRule
 from ..core.storage import writes
 from .arguments import change as replace_contents
 from .rebuild import build
+from .repeat import Moment
 from .symbol import Symbol
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class Ending:
         self.differentiable: list[tuple[str, Any]] = []
         self.roots: list[tuple[str, Any]] = []
         self.broken: list[tuple[tuple[str, Any], Any]] = []
+        #: results with a history depend on what a tensor held that the call changes in place
+        self.overwrites = False
 
     def finish(
         self,
@@ -70,7 +73,11 @@ class Ending:
             owner._grad = None if k is None else outputs[k]
         for position, k in self.arg_grads:
             tensors[position]._grad = None if k is None else outputs[k]
-        numbers = None if self.backward is None else self.backward.read_numbers()
+        numbers, generators = None, []
+        if self.backward is not None:
+            numbers = self.backward.read_numbers()
+            drawn = {id(g): g for g, _ in (*self.drawn, *self.seeded)}
+            generators = [(g, g.get_state()) for g in drawn.values()]
         for generator, seed in self.seeded:
             generator.set_state((seed, 0))
         for generator, count in self.drawn:
@@ -79,7 +86,7 @@ class Ending:
         if self.views:
             found["view"] = [look(found[kind][k] if kind in found else k) for kind, k, look in self.views]
         if self.backward is not None:
-            self._attach(variant, tensors, outputs, carried, found, numbers)
+            self._attach(Moment(variant, self, tensors, generators), outputs, carried, found, numbers)
         for (kind, k), node in self.broken:
             y = found[kind][k] if kind in found else k
             y._node, y._index, y._requires_grad = node, 0, True
@@ -103,7 +110,7 @@ class Ending:
         return build(self.structure, results, given, made)
 
     def _attach(
-        self, variant: Variant, tensors: list[Any], outputs: list[Any], carried: dict[Any, Any], found: Any,
+        self, moment: Moment, outputs: list[Any], carried: dict[Any, Any], found: Any,
         numbers: list[int] | None,
     ) -> None:  # fmt: skip
         """Put the call on the tape: results, and what was changed, get one node whose rule runs the backward graph.
@@ -111,6 +118,7 @@ class Ending:
         found: tensors by the kind of place; numbers: what the backward graph is to take for settings and random
         offsets, which were other ones then.
         """
+        tensors = moment.tensors
         pick = {"arg": tensors.__getitem__, "output": outputs.__getitem__, "carry": carried.__getitem__}
         inputs = [pick[kind](k) if kind == "arg" else k for kind, k in self.differentiable]
         values = {key: k if kind == "tensor" else pick[kind](k) for key, kind, k in self.saved}
@@ -120,7 +128,7 @@ class Ending:
 
         def rule(gs: tuple[Any, ...], *kept: Any) -> tuple[Any, ...]:
             if dispatch.state.grad:
-                return variant.again(tensors, inputs, gs)
+                return moment.gradients(inputs, gs)
             given: dict[Any, Any] = dict(zip(keys, kept))
             for n, g in enumerate(gs):
                 given["cotangent", n] = g
@@ -129,7 +137,7 @@ class Ending:
 
         roots = [found[kind][k] if kind in found else k for kind, k in self.roots]
         node = vjp.Node(
-            _FunctionOp(variant.name), (), tuple(vjp._edge(t) for t in inputs), GradRule(rule, ("gs", *saved)), saved,
+            _FunctionOp(moment.variant.name), (), tuple(vjp._edge(t) for t in inputs), GradRule(rule, ("gs", *saved)), saved,
             tuple(y.type for y in roots), user_place(2),
         )  # fmt: skip
         for k, ((kind, _), y) in enumerate(zip(self.roots, roots)):

@@ -6,7 +6,7 @@ Python numbers (weakly typed constants), `Number`s (weakly typed, known at call 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..core.errors import Place, line_of
@@ -172,3 +172,16 @@ class Graph:
         new.outputs = [swap.get(v, v) for v in self.outputs]
         new.writes = [(target, swap.get(v, v)) for target, v in self.writes]
         return new
+
+
+def ancestors(values: Iterable[Value]) -> set[Value]:
+    """These values and all that they are computed from."""
+    found: set[Value] = set()
+    stack = list(values)
+    while stack:
+        value = stack.pop()
+        if value not in found:
+            found.add(value)
+            if value.producer is not None:
+                stack += [x for x in value.producer.inputs if isinstance(x, Value)]
+    return found

@@ -20,7 +20,7 @@ from .arguments import Arguments, Slot, Watch, empty_slots, fill, flatten
 from .compile import compile_graph
 from .ending import Ending, broken, look_at
 from .guards import ReadRecorder, compile_guards, grad_guard, tensor_guard
-from .ir import Graph
+from .ir import Graph, ancestors
 from .passes.dce import remove_dead
 from .rebuild import Descriptions
 from .runner import Runner
@@ -121,19 +121,6 @@ class Variant:
     def eager(self, tensors: list[Any]) -> Any:
         """The call in eager mode."""
         return self.call(*fill(self.kept.args, tensors), **fill(self.kept.kwargs, tensors))
-
-    def again(self, tensors: list[Any], inputs: list[Any], gs: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Gradients of gradients: the function once more in eager mode, on the tape."""
-        result = self.eager(tensors)
-        leaves: list[Any] = []
-        empty_slots(result, lambda x: isinstance(x, _host().tensor_class), leaves)
-        outs = [y for y in leaves if y._node is not None]
-        if len(outs) != len(gs):
-            raise AutogradError(
-                self.name, "its gradient's gradient needs the function to give the same outputs when run again",
-                "call fn.eager(...) for gradients of gradients of this function",
-            )  # fmt: skip
-        return tuple(vjp.walk(outs, list(gs), inputs, create_graph=True))
 
     # -- looking inside ------------------------------------------------------------------------
 
@@ -409,6 +396,9 @@ class Path:
         end.seeded = list(trace.seeds.values())
         checks = trace.take_checks()
         roots = self._with_tape(trace, end, roots)
+        if roots and graph.writes:
+            needed = ancestors(trace._use(y._value) for _, y in roots)
+            end.overwrites = bool(trace.depth) or any(target in needed for target, _ in graph.writes)
         first = None
         if checks and (graph.writes or end.grads or end.arg_grads):
             kept = graph.outputs, graph.writes

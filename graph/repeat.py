@@ -1,0 +1,169 @@
+"""Gradients of gradients: the function once more on the tape, with what it read then, and without its effects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ..core import dispatch, vjp
+from ..core.errors import AutogradError
+from ..core.op import Attrs, Op
+from .lookup import instance_dict
+from .plain import ABSENT
+from .reads import Effect, contents_of, now_at
+from .rebuild import Descriptions
+from .recorder import ReadRecorder
+
+if TYPE_CHECKING:
+    from .ending import Ending
+    from .variant import Variant
+
+
+class Moment:
+    """What a call found, as far as running the function again must find it: tensors, versions, random generators."""
+
+    def __init__(self, variant: Variant, end: Ending, tensors: list[Any], generators: list[Any]):
+        self.variant, self.end, self.tensors, self.generators = variant, end, tensors, generators
+        self.read = [*tensors, *(k for kind, k in end.differentiable if kind == "tensor")]
+        self.versions = [t._storage.version for t in self.read]
+
+    def gradients(self, inputs: list[Any], gs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Gradients of the call's results for `inputs`, themselves on the tape. Raises: AutogradError when the
+        function changed in place what it reads, or somebody did since."""
+        variant, end = self.variant, self.end
+        changed = any(t._storage.version != v for t, v in zip(self.read, self.versions))
+        if end.overwrites or changed:
+            raise AutogradError(
+                variant.name, "its gradient's gradient needs values that were changed in place "
+                + ("after the call" if changed else "by the call"),
+                "call fn.eager(...) for gradients of gradients of this function, or change a copy",
+            )  # fmt: skip
+        outs = self._run()
+        if len(outs) != len(gs):
+            raise AutogradError(
+                variant.name, "its gradient's gradient needs the function to give the same outputs when run again",
+                "call fn.eager(...) for gradients of gradients of this function",
+            )  # fmt: skip
+        return tuple(vjp.walk(outs, list(gs), inputs, create_graph=True))
+
+    def _run(self) -> list[Any]:
+        """The results with a history, in the order in which the trace met them."""
+        variant = self.variant
+        host: Any = dispatch._State.executor
+        quiet: Any = Quiet(host)
+        recorder = ReadRecorder(variant.call)
+        with _generators(self.generators), _state(variant, self.tensors):
+            try:
+                with dispatch.executing(quiet), recorder:
+                    result = variant.eager(self.tensors)
+            finally:
+                for effect in reversed(recorder.effects):
+                    effect.undo()
+                quiet.undo()
+        seen = Descriptions(lambda x: isinstance(x, host.tensor_class), recorder.outside, {})
+        seen.describe(result)
+        for effect in recorder.effects:
+            seen.describe(effect.value)
+        given = set(map(id, self.tensors))
+        return [y for y in seen.leaves if y._node is not None and id(y) not in given]
+
+
+class Quiet:
+    """The host executor; what it changes besides its own results is put back by `undo`."""
+
+    def __init__(self, host: Any):
+        self.host = host
+        self._own: dict[int, Any] = {}
+        self._log: list[Callable[[], None]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.host, name)
+
+    def call(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> Any:
+        return dispatch.call(self, op, inputs, attrs)  # type: ignore[arg-type]
+
+    def run(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs, into: Any = None) -> tuple[Any, ...]:
+        for t in into or ():
+            self._keep(t)
+        made: tuple[Any, ...] = self.host.run(op, inputs, attrs, into)
+        for t in made:
+            if t._base is None:
+                self._own[id(t._storage)] = t._storage
+        return made
+
+    def write(self, target: Any, value: Any) -> Any:
+        self._keep(target)
+        return self.host.write(target, value)
+
+    def set_grad(self, x: Any, value: Any) -> None:
+        before = x._grad
+        self._log.append(lambda: setattr(x, "_grad", before))
+        self.host.set_grad(x, value)
+
+    def _keep(self, target: Any) -> None:
+        storage = target._storage
+        if id(storage) in self._own:
+            return
+        values = target._array().copy()
+        counters = storage.version, storage.tape_version, storage.changed
+        places, x = [], target
+        while x is not None:
+            places.append((x, x._node, x._index, x._requires_grad, x._seen))
+            x = x._base
+
+        def undo() -> None:
+            target._array()[...] = values
+            storage.version, storage.tape_version, storage.changed = counters
+            for y, *place in places:
+                y._node, y._index, y._requires_grad, y._seen = place
+
+        self._log.append(undo)
+
+    def undo(self) -> None:
+        """Put everything back as it was."""
+        while self._log:
+            self._log.pop()()
+
+
+@contextmanager
+def _generators(states: list[Any]) -> Iterator[None]:
+    """Random generators as they were, and back."""
+    now = [(g, g.get_state()) for g, _ in states]
+    for g, state in states:
+        g.set_state(state)
+    try:
+        yield
+    finally:
+        for g, state in now:
+            g.set_state(state)
+
+
+@contextmanager
+def _state(variant: Variant, tensors: list[Any]) -> Iterator[None]:
+    """Python state that the function reads as it was at the call, and back."""
+    count = len(tensors) - len(variant.state)
+    wanted = [(s.kind, s.owner, s.key, t, s.name) for s, t in zip(variant.state, tensors[count:])]
+    wanted += [
+        (r.kind, r.owner, r.key, r.value, r.name) for r in variant.reads
+        if r.kind in ("attr", "item", "cell", "content")
+    ]  # fmt: skip
+    swapped = []
+    for kind, owner, key, value, name in wanted:
+        now = _here(kind, owner, key)
+        if kind == "content" or not (now is value or (now is ABSENT and kind == "attr")):
+            swapped.append(Effect(kind, owner, key, now, None, name))
+            Effect(kind, owner, key, value, None, name).undo()
+    try:
+        yield
+    finally:
+        for effect in reversed(swapped):
+            effect.undo()
+
+
+def _here(kind: str, owner: Any, key: Any) -> Any:
+    """What lies at a place itself, not in a class behind it."""
+    if kind == "content":
+        return contents_of(owner)
+    own = instance_dict(owner) if kind == "attr" else None
+    return now_at(kind, owner, key) if own is None else own.get(key, ABSENT)

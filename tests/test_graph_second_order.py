@@ -1,0 +1,94 @@
+"""Gradients of gradients through a call of a graph: the function runs again, and nobody can tell."""
+
+import duograd as dg
+import numpy as np
+import pytest
+
+
+class State:
+    pass
+
+
+def both(body, **start):
+    """Second derivatives outside a call, and all state afterwards, in both modes."""
+    rows = []
+    for mode in ("eager", "graph"):
+        dg.manual_seed(3)
+        m = State()
+        m.count, m.scale, m.log = 0, 2.0, []
+        m.w = dg.tensor([0.5, -1.0]).requires_grad_()
+        m.h = dg.tensor([1.0, 1.0])
+        vars(m).update(start)
+        f = dg.function(lambda x: body(m, x), mode=mode)
+        row = []
+        for k in range(3):
+            x = dg.tensor([1.0 + k, 2.0]).requires_grad_()
+            y = f(x)
+            (g,) = dg.core.vjp.walk([y], [dg.ones_like(y)], [x], create_graph=True)
+            m.scale += 1  # later than the call, so no part of its gradient
+            g.sum().backward()
+            row += [y.tolist(), g.tolist(), x.grad.tolist(), None if m.w.grad is None else m.w.grad.tolist()]
+        rows.append((row, m.count, m.scale, [np.asarray(t.detach()).tolist() for t in m.log], m.h.tolist(),
+                     dg.core.random.default_generator.get_state()))  # fmt: skip
+    return rows
+
+
+def counts(m, x):
+    m.count += 1
+    return x**3 * m.scale * m.count
+
+
+def logs(m, x):
+    m.log.append(x.detach() * 2)
+    return x**3 * len(m.log)
+
+
+def carries(m, x):
+    m.h = m.h * 2 + x.detach()
+    return x**3 * m.h
+
+
+def draws(m, x):
+    return x**3 * dg.rand((2,))
+
+
+def reads(m, x):
+    return dg.exp(m.w * x) * x
+
+
+def branches(m, x):
+    m.count += 1
+    return x**3 if x.sum() > 3.5 else x**2 * m.count
+
+
+@pytest.mark.parametrize("body", [counts, logs, carries, draws, reads, branches])
+def test_second_derivatives_and_state_are_those_of_eager_mode(body):
+    eager, graph = both(body)
+    assert str(eager) == str(graph)
+
+
+def normalises(m, x):
+    m.h.mul_(0.9).add_(x.detach() * 0.1)  # a running mean, which the result does not depend on
+    return x**3 / (x.detach().mean() + 1)
+
+
+def test_a_running_mean_is_not_updated_twice():
+    eager, graph = both(normalises)
+    assert str(eager) == str(graph)
+
+
+def test_what_was_changed_in_place_is_an_error_that_says_so():
+    w = dg.tensor([2.0])
+
+    @dg.function
+    def f(x):
+        y = x**3 + w
+        w.add_(1)
+        return y
+
+    x = dg.tensor([3.0]).requires_grad_()
+    (g,) = dg.core.vjp.walk([f(x)], [dg.ones((1,))], [x])
+    assert g.tolist() == [27.0]
+    with pytest.raises(dg.errors.AutogradError, match="changed in place by the call"):
+        dg.core.vjp.walk([f(x)], [dg.ones((1,))], [x], create_graph=True)
+    assert w.tolist() == [4.0]
