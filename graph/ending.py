@@ -137,8 +137,8 @@ class Ending:
 
         roots = [found[kind][k] if kind in found else k for kind, k in self.roots]
         node = vjp.Node(
-            _FunctionOp(moment.variant.name), (), tuple(vjp._edge(t) for t in inputs), GradRule(rule, ("gs", *saved)), saved,
-            tuple(y.type for y in roots), user_place(2),
+            _FunctionOp(moment.variant.name), (), tuple(vjp._edge(t) for t in inputs),
+            GradRule(rule, ("gs", *saved)), saved, tuple(y.type for y in roots), user_place(2),
         )  # fmt: skip
         for k, ((kind, _), y) in enumerate(zip(self.roots, roots)):
             if kind in ("arg", "tensor"):  # changed in place by what has a gradient

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..core.ops.elementwise import assign
+from ..core.region import cond, scan, while_loop
 from ..core.types import contiguous_strides
 from .ir import Graph, Node, Value
 from .layout import Layout, is_dense, spread
@@ -44,6 +45,8 @@ class _Placer:
         self.readers: dict[Value, list[Node]] = {}
         self.later: dict[Node, list[Node]] = {}  # reader -> writers that must wait for it
         self.writers: dict[Value, Node] = {}  # by the input that they replace
+        #: loops may be interrupted, so nothing outside is written before they have run
+        self.controls = [n for n in graph.nodes if n.op in (cond, while_loop, scan)]
         for node in graph.nodes:
             if not _is_view(node):
                 for x in node.values():
@@ -100,7 +103,7 @@ class _Placer:
         assert writer is not None
         self.places.of[base] = target
         self.writers[target] = writer
-        for reader in self.readers.get(target, ()):
+        for reader in (*self.readers.get(target, ()), *self.controls):
             if reader is not writer:
                 self._wait(reader, writer)
 
@@ -113,13 +116,18 @@ class _Placer:
         layout = self.layouts[value]
         base, writer = layout.base, layout.base.producer
         there = self.layouts[target]
-        if writer is None or base in self.places.of or not layout.covers_base(value.type.shape):
+        if (
+            writer is None
+            or writer in self.controls
+            or base in self.places.of
+            or not layout.covers_base(value.type.shape)
+        ):
             return False
         if there.offset or not is_dense(target.type.shape, there.strides):
             return False
         if not self._reads_in_step(writer, target):
             return False
-        readers = {r for r in self.readers.get(target, ()) if r is not writer}
+        readers = {r for r in (*self.readers.get(target, ()), *self.controls) if r is not writer}
         if readers and self._reaches(writer, readers):
             return False
         self._put(base, target)

@@ -14,9 +14,10 @@ from typing import Any
 from ..core import dispatch, vjp
 from ..core.backend import get_backend
 from ..core.errors import AutogradError, EndlessRecursionError, RetraceError, TraceError, last_user_line
+from ..core.region import scan, while_loop
 from .again import make_again
 from .aliases import Aliases, check_aliases
-from .arguments import Arguments, Slot, Watch, empty_slots, fill, flatten
+from .arguments import Arguments, Slot, Watch, fill, flatten
 from .compile import compile_graph
 from .ending import Ending, broken, look_at
 from .guards import ReadRecorder, compile_guards, grad_guard, tensor_guard
@@ -412,7 +413,8 @@ class Path:
         trained = bool(roots or end.grads or end.arg_grads)
         segment = Segment(self._make(graph, sources, trained))
         segment.ending, segment.checks, segment.first = end, places, first
-        if trace.depth == (1 if roots else 0) and not trace.grad_reads:
+        loops = any(n.op in (while_loop, scan) for n in graph.nodes)  # which may be interrupted
+        if trace.depth == (1 if roots else 0) and not trace.grad_reads and not loops:
             segment.released = [owner for owner, _ in end.grads]
         return segment
 

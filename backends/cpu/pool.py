@@ -71,6 +71,7 @@ class _Pool:
         self.set("NONE", id(None))
         self.set("TYPE_ERROR", id(TypeError))
         self.set("WRONG_COUNT", ctypes.addressof(self.message))
+        self.set("CLOCK", int(getattr(time, "CLOCK_MONOTONIC", 1)))
         self.set("SET_MASK", int(getattr(signal, "SIG_SETMASK", 0)))
         blocked = ~sum(1 << (getattr(signal, name) - 1) for name in _FAULTS if hasattr(signal, name))
         start = LAYOUT["SIGNALS"]

@@ -35,6 +35,8 @@ LAYOUT = {
     "NONE": 8 * _LINE,  # address of Python's None
     "TYPE_ERROR": 8 * _LINE + 1,
     "WRONG_COUNT": 8 * _LINE + 2,  # address of the text of that error
+    "INTERRUPTED": 8 * _LINE + 3,  # the thread whose program is to end, because a signal's handler raised
+    "CLOCK": 8 * _LINE + 4,  # the platform's CLOCK_MONOTONIC
     "ALIVE": 9 * _LINE,
     "NUMBERED": 9 * _LINE + 1,  # workers that have taken a number
     "THREAD": 10 * _LINE,
@@ -71,6 +73,13 @@ ROW = 32
 PATCH = 24
 LIMIT = 65535
 MASK_BYTES = 128
+
+
+@inline
+def interrupted(state):
+    """Whether this thread's program is to end; an exception is set then."""
+    who = load_i64(state + INTERRUPTED, 0)
+    return who != 0 and who == pthread_self()
 
 
 @inline
@@ -218,7 +227,7 @@ def run_rows(state, rows, nrows, shift):
     """The whole table; `shift` is the distance in bytes from the rows' argument blocks to those to use."""
     owner = False
     last = rows + ROW * nrows
-    while rows < last:
+    while rows < last and not interrupted(state):
         total = load_i64(rows, 2)
         next_rows = rows + ROW
         while next_rows < last and load_i64(next_rows, 3) & 1 == 0:
@@ -285,6 +294,24 @@ def run_table(state, table, turn, position, even):
     run_rows(state, load_i64(table, 0), load_i64(table, 1), area - load_i64(table, 5))
 
 
+@function
+def nanoseconds(state, area):
+    """The time of a clock that never goes back."""
+    clock_gettime(load_i64(state + CLOCK, 0), area)
+    return load_i64(area, 0) * 1000000000 + load_i64(area, 1)
+
+
+@function
+def ask_python(state):
+    """Let Python run the handlers of signals that have come. Returns whether one raised: the program is to end."""
+    hold = PyGILState_Ensure()
+    raised = PyErr_CheckSignals()
+    PyGILState_Release(hold)
+    if raised != 0:
+        store_i64(state + INTERRUPTED, 0, pthread_self())
+    return raised
+
+
 def run_loop(args, chunk, nchunks):
     """A kernel: a nested table turn by turn. args: turns (-1: as long as the test says), 1 for backwards, words from
     `args` to the table of the test (0: none), address of its result, words to the table of the body."""
@@ -297,7 +324,12 @@ def run_loop(args, chunk, nchunks):
     if test != 0:
         copy_blocks(args + 8 * test)
     turn = 0
-    while turns < 0 or turn < turns:
+    # Python is asked for signals every 20 ms; the clock is read after 1, 2, 4, ... turns, as long as these are short.
+    area = malloc(16)
+    asked = nanoseconds(state, area)
+    stride = 1
+    due = 1
+    while (turns < 0 or turn < turns) and not interrupted(state):
         if test != 0:
             run_table(state, args + 8 * test, turn, turn, even)
             if load_u8(load_i64(args, 3), 0) == 0:
@@ -305,6 +337,18 @@ def run_loop(args, chunk, nchunks):
         position = turns - 1 - turn if load_i64(args, 1) != 0 else turn
         run_table(state, body, turn, position, even)
         turn += 1
+        if turn >= due:
+            waited = nanoseconds(state, area) - asked
+            if waited > 20000000:
+                if ask_python(state) != 0:
+                    break
+                asked += waited
+                if waited > 50000000:
+                    stride = 1
+            elif waited < 5000000:
+                stride *= 2
+            due = turn + stride
+    free(area)
     for k in range(load_i64(body, 7)):
         at = body + 72 + 40 * k
         if load_i64(at, 0) == 2:
@@ -368,8 +412,11 @@ def run_descriptor(capsule, values):
             run_rows(state, load_i64(program + P_ROWS, 0), load_i64(program + P_NROWS, 0), shift)
             if release != 0:
                 PyEval_RestoreThread(thread)
-            result = load_i64(state + NONE, 0)
-            Py_IncRef(result)
+            if interrupted(state):
+                store_i64(state + INTERRUPTED, 0, 0)
+            else:
+                result = load_i64(state + NONE, 0)
+                Py_IncRef(result)
     elif count >= 0:
         PyErr_SetString(load_i64(state + TYPE_ERROR, 0), load_i64(state + WRONG_COUNT, 0))
     if listed != 0:
