@@ -90,6 +90,7 @@ def explain_graph(compiled: Any, times: Mapping[int, float] = MappingProxyType({
         f"{size(moved)} of memory traffic, {count(work)}"
     ]
     lines += ["  " + text for text in _table(rows, times)]
+    lines += ["  " + text for text in compiled.optimised.notes]
     lines += ["  " + text for text in _prepared(compiled.prepared)]
     lines += ["  " + text for text in _borders(borders(compiled), rows)]
     return lines + ["  " + text for text in _memory(compiled)]

@@ -125,7 +125,7 @@ class Graph:
     call, as a rule: state that the function does not write.
     """
 
-    __slots__ = ("fast", "inputs", "name", "nodes", "outputs", "steady", "strides", "writes")
+    __slots__ = ("fast", "inputs", "name", "nodes", "notes", "outputs", "steady", "strides", "writes")
 
     def __init__(self, name: str = "function", fast: bool = False):
         self.name, self.fast = name, fast
@@ -135,6 +135,8 @@ class Graph:
         self.writes: list[tuple[Value, Value]] = []
         self.strides: dict[Value, Shape] = {}
         self.steady: frozenset[Value] = frozenset()
+        #: what passes have to say to a reader
+        self.notes: list[str] = []
 
     def add_input(self, type: TensorType, device: str, strides: Shape | None = None) -> Value:
         value = Value(type, device)

@@ -16,7 +16,8 @@ from duograd.graph.show import show
 from duograd.graph.trace import Trace, effects
 from duograd.graph.verify import GraphError, verify
 
-SINGLE = [(), *((name,) for name in PASSES), PASSES]
+# "attend" does nothing in precision="match".
+SINGLE = [(), *((name,) for name in PASSES if name != "attend"), PASSES]
 
 
 @pytest.fixture(autouse=True)

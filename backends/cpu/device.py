@@ -14,9 +14,10 @@ import numpy as np
 
 from ...core.backend import Kernel, Nested, Operand, Program, Scalar, Slot, Table
 from ...core.loops import LoopKernel
-from ...core.types import Shape
+from ...core.types import Shape, TensorType
 from . import compile_workers, control, emit, native, object_cache, pool
 from .epilogue import takes_epilogue
+from .gemm import columns_alone
 from .memory import Allocator, CpuStorage
 
 
@@ -52,6 +53,10 @@ class CpuBackend:
         if self._primitives is None:
             self._primitives = _discover()
         return self._primitives.get(op)
+
+    def columns_alone(self, x: TensorType, y: TensorType) -> bool:
+        """Whether a column of x @ y has the same bits whatever columns stand beside it."""
+        return columns_alone(x, y)
 
     def takes_epilogue(self, op: str, out_shape: Shape, operand: Operand | Scalar) -> bool:
         """Whether a pointwise expression that reads `operand` fuses into the kernel of `op`."""

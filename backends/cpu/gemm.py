@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from ...core.backend import Arg, Epilogue, Operand, Program
 from ...core.lower import copy
-from ...core.types import DType, Shape, contiguous_strides
+from ...core.types import DType, Shape, TensorType, contiguous_strides
 from . import gemv
 from .epilogue import FusedEpilogue, apply_after, fuse, indent, result_buffer
 from .panels import IMPORT, Block, batch_axes, block, fill_zero, pack, product_block, sum_pieces, transpose
@@ -261,6 +261,14 @@ def product(
 def piece_count(m: int, n: int, batch: int, units: int) -> int:
     """In how many pieces the reduction is computed side by side: a function of sizes only."""
     return max(1, min(units // PIECE_UNITS, PIECES // (batch * -(-m // 64) * -(-n // 64))))
+
+
+def columns_alone(x: TensorType, y: TensorType) -> bool:
+    """Whether x @ y, y a matrix, has the same bits in a column whatever columns stand beside it."""
+    if not x.dtype.is_float or x.shape[-2] == 1 or y.shape[-1] == 1:
+        return False  # products with vectors have an order of their own
+    depth = product_block(x.dtype).depth
+    return piece_count(math.prod(x.shape[:-1]), y.shape[-1], 1, -(-y.shape[0] // depth)) == 1
 
 
 def _task_shape(program: Program, tile: Block, m: int, n: int, others: int) -> tuple[int, int]:

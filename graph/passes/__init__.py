@@ -9,10 +9,12 @@ from typing import Any
 from ..ir import Graph
 from ..verify import verify
 from .algebra import simplify
+from .attend import attend
 from .cse import merge_equal
 from .dce import remove_dead
 from .fold import fold
 from .join import join_slices
+from .merge import merge
 from .relax import relax
 
 _STEPS: tuple[tuple[str, Callable[[Graph, Any], None]], ...] = (
@@ -23,9 +25,12 @@ _STEPS: tuple[tuple[str, Callable[[Graph, Any], None]], ...] = (
     ("algebra", relax),
     ("cse", merge_equal),
     ("dce", remove_dead),
+    ("attend", attend),
+    ("merge", merge),
+    ("dce", remove_dead),
 )
 #: every pass by name; "fuse" is run by the compiler after these
-PASSES = ("fold", "join", "algebra", "cse", "dce", "fuse")
+PASSES = ("fold", "join", "algebra", "cse", "dce", "attend", "merge", "fuse")
 
 
 def checks() -> bool:

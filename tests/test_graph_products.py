@@ -1,0 +1,165 @@
+"""Products of one operand are merged, attention written out in ops is recognised: same bits, or stated bounds."""
+
+import math
+
+import duograd as dg
+import numpy as np
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def verified(monkeypatch):
+    """Every graph is verified after every pass."""
+    monkeypatch.setenv("DUOGRAD_VERIFY", "1")
+
+
+def normal(*shape):
+    return dg.tensor(np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32))
+
+
+def ops(step):
+    """The ops of all graphs of a function's last variant, after the passes."""
+    return [n.op.name for r in step.variants[-1].runners() for n in r.compiled.optimised.nodes]
+
+
+def kernels(variant):
+    """The kernels of a variant, by text."""
+    return {launch.source for r in variant.runners() for launch in r.compiled.program.launches}
+
+
+class Three(dg.nn.Module):
+    """q, k and v of one input."""
+
+    def __init__(self, width, bias):
+        super().__init__()
+        self.parts = dg.nn.ModuleList(dg.nn.Linear(width, n, bias=bias) for n in (width, width, 2 * width))
+
+    def forward(self, x):
+        q, k, v = (part(x) for part in self.parts)
+        return (q.swapaxes(0, 1) @ k) @ v.swapaxes(0, 1)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_products_of_one_operand_are_one_product_with_the_same_bits(bias):
+    model, x = Three(8, bias), normal(500, 8)
+    with dg.no_grad():
+        model.parts[2].weight[8:] = 0  # columns of zeros beside others
+
+    @dg.function
+    def predict(x):
+        with dg.no_grad():
+            q, k, v = (part(x) for part in model.parts)
+            return q.sum(axis=0), k.sum(axis=0), v.sum(axis=1)
+
+    for rows in (500, 333):
+        x = normal(rows, 8)
+        for got, expected in zip(predict(x), predict.eager(x)):
+            np.testing.assert_array_equal(got.numpy(), expected.numpy())
+        assert ops(predict).count("matmul") == 1
+        assert ops(predict).count("add") == bias
+    assert kernels(predict.variants[0]) == kernels(predict.variants[1])
+    assert "3 products of one operand are one: " in predict.explain()
+
+
+def test_merged_products_have_the_gradients_of_single_ones():
+    model, x = Three(8, True), normal(700, 8)
+
+    def gradients(x):
+        for p in model.parameters():
+            p.grad = None
+        q, k, v = (part(x) for part in model.parts)
+        loss = (q.sum(axis=0) * k.sum(axis=0)).sum() + v.sum(axis=1).max()
+        loss.backward()
+        return loss.detach(), *(p.grad for p in model.parameters())
+
+    step = dg.function(gradients)
+    for got, expected in zip(step(x), gradients(x)):
+        np.testing.assert_array_equal(got.numpy(), expected.numpy())
+
+
+def test_products_stay_alone_where_merging_would_move_more():
+    w1, w2 = normal(64, 64), normal(64, 32)
+
+    def count(fn, *args):
+        step = dg.function(fn)
+        for got, expected in zip(step(*args), fn(*args)):
+            np.testing.assert_array_equal(got.numpy(), expected.numpy())
+        return ops(step).count("matmul")
+
+    few, many = normal(8, 64), normal(2000, 64)
+    sums = lambda x, a, b: ((x @ a).sum(axis=0), (x @ b).sum(axis=0))
+    assert count(sums, many, w1, w2) == 1
+    assert count(sums, few, w1, w2) == 2  # copies of the weights would cost more
+    assert (
+        count(lambda x, a, b: (dg.relu(x @ a), dg.relu(x @ b)), many, w1, w2) == 2
+    )  # relu is done in the cache
+    assert count(lambda x, a, b: (x @ a, x @ b), many, w1, w2) == 2  # results of the call
+    assert count(lambda x, a, b: ((x @ a).sum(axis=0), ((x + 1) @ b).sum(axis=0)), many, w1, w2) == 2
+
+
+def attend(q, k, v, mask, style):
+    if style == "divided":
+        scores = q @ k.swapaxes(-1, -2) / math.sqrt(q.shape[-1])
+    elif style == "scaled":
+        scores = 0.3 * (q @ k.swapaxes(-1, -2))
+    else:
+        scores = (q * 0.3) @ k.swapaxes(-1, -2)
+    if mask is not None:
+        scores = dg.where(mask, scores, -math.inf) if mask.dtype is dg.bool else scores + mask
+    return dg.softmax(scores, axis=-1) @ v
+
+
+MASKS = {"none": None, "seen": dg.tensor(np.tril(np.ones((9, 9), bool))), "added": normal(9, 9)}
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 9, 4), (5, 9, 4)])
+@pytest.mark.parametrize(
+    ("style", "mask"), [("divided", "seen"), ("scaled", "added"), ("before", "none"), ("scaled", "none")]
+)
+def test_attention_written_out_becomes_the_fused_op_with_its_gradient(shape, style, mask):
+    seen = MASKS[mask]
+    parts = [normal(*shape), normal(*shape) * 0.7, normal(*shape) * 1.3]
+
+    def gradients(q, k, v):
+        q, k, v = (x.detach().requires_grad_() for x in (q, k, v))
+        out = attend(q, k, v, seen, style)
+        (out * dg.sin(out)).sum().backward()
+        return out.detach(), q.grad, k.grad, v.grad
+
+    step, exact = dg.function(gradients, precision="fast"), dg.function(gradients)
+    for got, same, expected in zip(step(*parts), exact(*parts), gradients(*parts)):
+        np.testing.assert_array_equal(same.numpy(), expected.numpy())
+        np.testing.assert_allclose(got.numpy(), expected.numpy(), rtol=2e-5, atol=2e-6)
+    assert "attention" not in ops(exact)
+    names = ops(step)
+    assert names.count("attention") == names.count("attention_grad") == 1
+    assert not {"matmul", "max", "exp"} & set(names)
+    assert "softmax(q k') v is the fused attention, with its way back" in step.explain()
+
+
+def test_attention_whose_weights_are_read_by_others_stays_as_it_is():
+    q, k, v = (normal(2, 6, 4) for _ in range(3))
+
+    def both(q, k, v):
+        weights = dg.softmax(q @ k.swapaxes(-1, -2), axis=-1)
+        return weights @ v, weights
+
+    step = dg.function(both, precision="fast")
+    for got, expected in zip(step(q, k, v), both(q, k, v)):
+        np.testing.assert_allclose(got.numpy(), expected.numpy(), rtol=1e-5, atol=1e-6)
+    assert "attention" not in ops(step)
+    other = dg.function(lambda q, k, v: dg.softmax(q @ k.swapaxes(-1, -2), axis=-2) @ v, precision="fast")
+    other(q, k, v)
+    assert "attention" not in ops(other)
+
+
+def test_a_trained_mask_keeps_its_gradient():
+    q, k, v, bias = (normal(*s) for s in ((2, 5, 4), (2, 5, 4), (2, 5, 4), (5, 5)))
+
+    def gradients(q, k, v, bias):
+        bias = bias.detach().requires_grad_()
+        (attend(q, k, v, bias, "scaled") ** 2).sum().backward()
+        return (bias.grad,)
+
+    (got,), (expected,) = dg.function(gradients, precision="fast")(q, k, v, bias), gradients(q, k, v, bias)
+    np.testing.assert_allclose(got.numpy(), expected.numpy(), rtol=1e-4, atol=1e-5)
