@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from ...core.op import Op
 from ...core.ops.attention import attention, attention_grad
 from ...core.ops.elementwise import add, divide, exp, multiply, reciprocal, subtract
 from ...core.ops.elementwise import where as where_
@@ -126,8 +125,10 @@ class _Attend:
         q, turned = product.inputs
         inner.add(product.outputs[0])
         k = _turned(turned)
+        if k is None:
+            return None
         parts = (q, k, v, weights)
-        if k is None or any(x.type.shape[:-2] != out.type.shape[:-2] for x in parts):
+        if any(x.type.shape[:-2] != out.type.shape[:-2] for x in parts):
             return None
         if any(x.type.dtype is not out.type.dtype for x in parts) or q.type.size == 0 or k.type.size == 0:
             return None
@@ -284,7 +285,7 @@ class _Put:
     def __init__(self, nodes: list[Node], like: Node):
         self.nodes, self.like = nodes, like
 
-    def node(self, op: Op, inputs: list[Any], attrs: Any, types: Iterable[TensorType]) -> list[Value]:
+    def node(self, op: Any, inputs: list[Any], attrs: Any, types: Iterable[TensorType]) -> list[Value]:
         made = Node(op, inputs, attrs, tuple(types), self.like.outputs[0].device, self.like.where)
         made.again = self.like.again
         self.nodes.append(made)
@@ -298,11 +299,11 @@ class _Put:
         return self.node(permute, [x], (axes,), (x.type._replace(shape=shape),))[0]
 
 
-def _attrs(op: Op, **given: Any) -> Any:
+def _attrs(op: Any, **given: Any) -> Any:
     return tuple(given.get(name, default) for name, default in zip(op.attr_names, op.defaults))
 
 
-def _maker(x: Any, *ops: Op) -> Node | None:
+def _maker(x: Any, *ops: Any) -> Node | None:
     """The node that makes x, if it is one of these ops."""
     node = x.producer if isinstance(x, Value) else None
     return node if node is not None and node.op in ops else None
