@@ -24,7 +24,7 @@ IN_PLACE_BYTES, IN_PLACE_ROWS = 1 << 14, 64
 #: A task of that many columns packs its block of the left operand; where k are far apart, one of half a block does.
 PACKED_COLUMNS = 192
 #: A task's rows and columns, at most.
-TASK_ROWS, TASK_COLUMNS = 516, 512
+TASK_ROWS, TASK_COLUMNS = 258, 1024
 #: A result of fewer than PIECES blocks of 64 x 64 is computed in pieces of K, of at least PIECE_UNITS units.
 PIECES, PIECE_UNITS = 32, 4
 
@@ -133,6 +133,10 @@ def kernel(args, chunk, nchunks):
             fill_offsets(row_table, row, rows, {rows - 1}, row_n1, row_n2, row_s0, row_s1, row_s2)
             filled = row
 
+        # Blocks fetch parts of the next panel, which stands behind; what is read in place is near.
+        later_step = 0
+        if b_step == {width * size}:
+            later_step = div_i64(b_step, div_i64(rows + {rows - 1}, {rows}))
         a_batch = a + batch0 * a0 + batch1 * a1 + batch2 * a2
         b_batch = b + batch0 * b0 + batch1 * b1 + batch2 * b2 + div_i64(column, {width}) * b_panel
         c_at = batch * m * n + row * n + column
@@ -179,10 +183,11 @@ def kernel(args, chunk, nchunks):
                 for i in range(0, rows, {rows}):
                     block_rows = min_i64({rows}, rows - i)
                     result_at = c_at + i * n + j
-                    multiply_{char}(
+                    later = b_at + b_panel + div_i64(i, {rows}) * count * later_step
+                    multiply_later_{char}(
                         count, a_at, used_rows + 8 * i, used_ks, b_at, b_step,
                         c + piece * c_piece + result_at * {size}, n * {size}, block_rows, block_cols,
-                        unit - first_unit, {shape},
+                        unit - first_unit, later, later_step, {shape},
                     )
                 b_at += b_panel
 {epilogue_block}"""

@@ -18,6 +18,9 @@
                  row_step, k_step, block_rows, block_vectors, lanes)`
     The same for a matrix `a` whose bytes from row to row and from k to k are literals: a[i, k] stands at
     a + i * row_step + k * k_step. All rows share one address, so a block may have as many as registers hold.
+`multiply_later_X(count, a, row_table, k_table, b, b_step, c, c_step, rows, cols, accumulate, later, later_step,
+                  block_rows, block_vectors, lanes)`
+    `multiply_X`, while the lines at later, later + later_step, ... (one for each k) come into the second-level cache.
 `dot_rows_X(dst, a, a_step, rows, x, count, vectors, lanes)`
     dst[i] = sum over k < count of a[i, k] * x[k], in vectors * lanes partial sums, added pairwise at the end.
 `div_i64(x, y)`, `mod_i64(x, y)`, `min_i64(x, y)`, `max_i64(x, y)`
@@ -37,7 +40,9 @@ from .vectors import FLOATS, I1, I32, I64, Loop, Vectors, integers, on_vectors
 _REGISTERS = 32
 
 
-def _emit_multiply(v: Vectors, args: Any, block_rows: int, block_vectors: int, ahead: str = "") -> None:
+def _emit_multiply(
+    v: Vectors, args: Any, block_rows: int, block_vectors: int, ahead: str = "", later: Any = None
+) -> None:
     b = v.builder
     count, a, row_table, k_table, *rest = args
 
@@ -61,7 +66,7 @@ def _emit_multiply(v: Vectors, args: Any, block_rows: int, block_vectors: int, a
 
     fetches, cols = not ahead and block_rows > 1, rest[5]
     if block_vectors < 4:
-        _emit_block(v, count, rest, element, None, block_rows, block_vectors, fetches)
+        _emit_block(v, count, rest, element, None, block_rows, block_vectors, fetches, later)
         return
     # Columns that fill half a block, or less, are computed as one.
     half = block_vectors // 2
@@ -69,7 +74,7 @@ def _emit_multiply(v: Vectors, args: Any, block_rows: int, block_vectors: int, a
     b.cbranch(b.icmp_signed(">", cols, I64(half * v.lanes)), whole, part)
     for start, vectors in ((whole, block_vectors), (part, half)):
         b.position_at_end(start)
-        _emit_block(v, count, rest, element, None, block_rows, vectors, fetches)
+        _emit_block(v, count, rest, element, None, block_rows, vectors, fetches, later)
         b.branch(end)
     b.position_at_end(end)
 
@@ -93,13 +98,18 @@ def _emit_near(
     _emit_block(v, count, rest, element, (a, k_step), block_rows, block_vectors)
 
 
+def _emit_later(v: Vectors, args: Any, block_rows: int, block_vectors: int) -> None:
+    _emit_multiply(v, args[:-2], block_rows, block_vectors, later=args[-2:])
+
+
 def _emit_block(
     v: Vectors, count: Any, args: Any, element: Any, walk: Any, block_rows: int, block_vectors: int,
-    fetches: bool = False,
+    fetches: bool = False, later: Any = None,
 ) -> None:  # fmt: skip
     """The loop over k and the stores. element(loop, a) gives a function of the row; walk: (a, its step by k).
 
-    fetches: bring c's lines into the cache meanwhile.
+    fetches: bring c's lines into the cache meanwhile; later: (an address, its step by k) of what a later block reads,
+    which is brought nearer.
     """
     b = v.builder
     right, right_step, c, c_step, rows, cols, accumulate = args
@@ -117,8 +127,11 @@ def _emit_block(
         for j in range(block_vectors)
     ]
     left = [] if walk is None else [walk[0]]
-    loop = Loop(b, count, [right, *left, *zeros])
-    at, sums = loop.carried[0], loop.carried[1 + len(left) :]
+    more = [] if later is None else [later[0]]
+    loop = Loop(b, count, [right, *left, *more, *zeros])
+    at, sums = loop.carried[0], loop.carried[1 + len(left) + len(more) :]
+    if more:
+        v.prefetch(loop.carried[1 + len(left)], 2)
     load = element(loop, loop.carried[1])
     places = [b.add(at, step) for step in steps]
     if block_rows == 1:
@@ -132,7 +145,9 @@ def _emit_block(
         row = [v.multiply_add(x, vectors[j], sums[i * block_vectors + j]) for j in range(block_vectors)]
         updated += v.in_order(row) if ordered else row
     moved = [b.add(loop.carried[1], I64(walk[1]))] if left else []
-    sums = loop.close([b.add(at, right_step), *moved, *updated])[1 + len(left) :]
+    if more:
+        moved.append(b.add(loop.carried[1 + len(left)], later[1]))
+    sums = loop.close([b.add(at, right_step), *moved, *updated])[1 + len(left) + len(more) :]
 
     adds = b.icmp_signed("!=", accumulate, I64(0))
     nothing = v.mask_type([I1(0)] * v.lanes)
@@ -198,11 +213,8 @@ for _char in FLOATS:
     globals()[f"multiply_ahead_{_char}"] = on_vectors("multiply_ahead", _char, 11, _emit_ahead, 3)
     globals()[f"multiply_pixels_{_char}"] = on_vectors("multiply_pixels", _char, 11, _emit_pixels, 3)
     globals()[f"multiply_near_{_char}"] = on_vectors("multiply_near", _char, 9, _emit_near, 5)
+    globals()[f"multiply_later_{_char}"] = on_vectors("multiply_later", _char, 13, _emit_later, 3)
     globals()[f"dot_rows_{_char}"] = on_vectors("dot_rows", _char, 6, _emit_dot, 2)
-    __all__ += [
-        f"multiply_pixels_{_char}",
-        f"multiply_{_char}",
-        f"multiply_ahead_{_char}",
-        f"multiply_near_{_char}",
-        f"dot_rows_{_char}",
-    ]
+    for _name in ("", "_ahead", "_pixels", "_near", "_later"):
+        __all__.append(f"multiply{_name}_{_char}")
+    __all__.append(f"dot_rows_{_char}")

@@ -5,6 +5,8 @@ register. Addresses and steps are in bytes.
 
 `copy_lanes_X(dst, dst_step, src, src_step, count, length, low, high, lanes)`
     count rows of `length` <= lanes elements; elements outside [low, high) become zero and are not read.
+`copy_panel_X(dst, dst_step, src, src_step, count, length, vectors, lanes)`
+    count rows of vectors * lanes elements, of which all from `length` on become zero and are not read.
 `copy_windows_X(dst, dst_step, src, src_step, count, length, table, taps, lanes)`
     For each of count channels, `src_step` apart, and each tap: the next `length` <= lanes elements of dst
     from src. The table holds a byte offset and a mask for every tap; elements whose bit is 0 become zero.
@@ -43,6 +45,18 @@ def _emit_copy(v: Vectors, args: Any) -> None:
     loop = Loop(b, count, [dst, src])
     to, at = loop.carried
     v.masked_store(v.masked_load(at, read), to, written)
+    loop.close([b.add(to, dst_step), b.add(at, src_step)])
+
+
+def _emit_copy_panel(v: Vectors, args: Any, vectors: int) -> None:
+    b = v.builder
+    dst, dst_step, src, src_step, count, length = args
+    masks = [v.below(length, k * v.lanes) for k in range(vectors)]
+    loop = Loop(b, count, [dst, src])
+    to, at = loop.carried
+    for k, mask in enumerate(masks):
+        offset = I64(k * v.lanes * v.size)
+        v.store(v.masked_load(b.add(at, offset), mask), b.add(to, offset))
     loop.close([b.add(to, dst_step), b.add(at, src_step)])
 
 
@@ -214,3 +228,5 @@ for _char in FLOATS:
     ):
         globals()[f"{_name}_{_char}"] = on_vectors(_name, _char, _n, _emit)
         __all__.append(f"{_name}_{_char}")
+    globals()[f"copy_panel_{_char}"] = on_vectors("copy_panel", _char, 6, _emit_copy_panel, 2)
+    __all__.append(f"copy_panel_{_char}")

@@ -122,18 +122,10 @@ def kernel(args, chunk, nchunks):
         to = dst + ((matrix * panels + panel) * depth + k) * {row}
         if column_step == {size}:
             # Whole lines of memory, one k after the other.
-            inside = min({width}, columns - panel * {width})
-            full, part = inside // {held}, inside % {held}
-            here = at + panel * {width * size}
-            for kk in range(count):
-                copy_lanes_{char}(to, {held * size}, here, {held * size}, full, {held}, 0, {held}, {lanes})
-                for vector in range(full, vectors):
-                    copy_lanes_{char}(
-                        to + vector * {held * size}, 0, here + vector * {held * size}, 0, 1, {held}, 0, part, {lanes}
-                    )
-                    part = 0
-                part = inside % {held}
-                here, to = here + k_step, to + {row}
+            copy_panel_{char}(
+                to, {row}, at + panel * {row}, k_step, count, min({width}, columns - panel * {width}),
+                {max(1, width // lanes)}, {held},
+            )
             continue
         for vector in range(vectors):
             column = panel * {width} + vector * {held}

@@ -68,9 +68,9 @@ class Vectors:
         args = [value, self.place(address), I32(self.size), mask]
         self.call(f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), args)
 
-    def prefetch(self, address: Any) -> None:
-        """Ask for the cache line of an address, which need not be valid, for reading."""
-        self.call("llvm.prefetch.p0", ir.VoidType(), [self.pointer(address), I32(0), I32(3), I32(1)])
+    def prefetch(self, address: Any, nearness: int = 3) -> None:
+        """Ask for the cache line of an address, which need not be valid, for reading. nearness 2: second level."""
+        self.call("llvm.prefetch.p0", ir.VoidType(), [self.pointer(address), I32(0), I32(nearness), I32(1)])
 
     def in_order(self, values: list[Any]) -> list[Any]:
         """The values, made before any load that comes later in the program: LLVM gathers loads, out of registers."""
