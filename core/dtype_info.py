@@ -118,8 +118,16 @@ def can_cast(from_: Any, to: Any) -> bool:
 
 
 def astype(x: Tensor, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Tensor:
-    """x converted to a dtype (and moved to a device); a copy also where nothing changes, unless copy is False."""
-    out = x.to(as_dtype(dtype, "astype"))
+    """x converted to a dtype (and moved to a device); a copy also where nothing changes, unless copy is False.
+
+    Raises: DtypeError for complex to integers or floats, as the array API asks; `x.to` drops the imaginary part.
+    """
+    target = as_dtype(dtype, "astype")
+    if x.dtype.is_complex and target.rank in (1, 2):
+        raise DtypeError(
+            "astype", f"{x.type} to {target} drops the imaginary part", "take x.real, or use x.to"
+        )
+    out = x.to(target)
     out = out if device is None else out.to(device)
     return out.clone() if copy and out is x else out
 

@@ -405,6 +405,15 @@ def test_copy_false_never_copies():
         assert isinstance(caught.value, BufferError)
 
 
+def test_astype_does_not_drop_imaginary_parts():
+    z = dg.tensor([1 + 2j, 0j])
+    for target in (dg.float32, dg.int64, dg.uint8):
+        with pytest.raises(dg.errors.DtypeError, match="imaginary"):
+            dg.astype(z, target)
+    assert dg.astype(z, dg.bool).tolist() == [True, False]
+    assert dg.astype(z, dg.complex128).dtype is dg.complex128
+
+
 def test_diagonals_far_outside():
     far, x = 2**70, dg.ones((2, 3))
     for k in (far, -far):
