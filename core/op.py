@@ -98,6 +98,8 @@ class Op:
         self.wide_numbers: bool = options.pop("wide_numbers", False)
         #: numbers are seeds and counters: int64 inside, whatever the dtype of the result
         self.counts: bool = options.pop("counts", False)
+        #: the first input chooses between the others: its dtype has no say in theirs
+        self.selects: bool = options.pop("selects", False)
         #: the reduction (one of loops.REDUCTIONS) when the kernel is a generated reduction
         self.reduction: str | None = options.pop("reduction", None)
         #: the business of gradients, optimisers and other ops: not a name of `dg`
@@ -334,8 +336,9 @@ class Op:
             name = self.input_names[dtypes.index(type(None))]
             raise ArgumentTypeError(self.name, f"{name} is None", "pass a tensor or a number")
         named = dict(zip(self.attr_names, attrs))
-        common: DType | None = named.get("dtype") if not any(isinstance(d, DType) for d in dtypes) else None
-        for d in dtypes:
+        mixed = dtypes[1:] if self.selects else dtypes
+        common: DType | None = named.get("dtype") if not any(isinstance(d, DType) for d in mixed) else None
+        for d in mixed:
             if isinstance(d, DType):
                 common = d if common is None else T.promote(common, d)
         resolved = [d if isinstance(d, DType) else T.scalar_dtype(d(0), common) for d in dtypes]
@@ -344,10 +347,11 @@ class Op:
         if self.counts:
             resolved = [T.int64 if d is int else r for d, r in zip(dtypes, resolved)]
         args: list[Expr] = [Expr("arg", d, (), k) for k, d in enumerate(resolved)]
-        weak = float in dtypes or complex in dtypes
-        if common is not None and common.is_integer and weak and not self.wide_numbers:
+        weak = float in mixed or complex in mixed
+        if weak and not self.wide_numbers and (self.selects if common is None else common.is_integer):
             # A Python float beside integers brings the default float for all of them, not float64.
-            args = [cast(a, T.default_float) if a.dtype.is_integer else a for a in args]
+            n = len(args) - len(mixed)
+            args[n:] = [cast(a, T.default_float) if a.dtype.is_integer else a for a in args[n:]]
         if self.to_float and all(d.rank < 2 for d in resolved):
             args = [cast(a, T.default_float) for a in args]
         try:

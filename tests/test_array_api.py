@@ -414,6 +414,18 @@ def test_astype_does_not_drop_imaginary_parts():
     assert dg.astype(z, dg.complex128).dtype is dg.complex128
 
 
+@pytest.mark.parametrize("kind", ["bool", "int32", "float64"])
+def test_where_takes_its_dtype_from_the_sides(kind):
+    c, x = dg.tensor([1, 0], dtype=kind), dg.tensor([1.0, 2.0], requires_grad=True)
+    both = dg.function(lambda c, x: (dg.where(c, x, 3.0), dg.where(c, 1, 2.5), dg.where(c, 1, 2)))
+    for a, b, n in (both(c, x.detach()), (dg.where(c, x, 3.0), dg.where(c, 1, 2.5), dg.where(c, 1, 2))):
+        assert (a.dtype, b.dtype, n.dtype) == (dg.float32, dg.float32, dg.int64)
+        assert (a.tolist(), b.tolist(), n.tolist()) == ([1.0, 3.0], [1.0, 2.5], [1, 2])
+    dg.where(c, x, 3.0).sum().backward()
+    assert x.grad.dtype is dg.float32
+    assert x.grad.tolist() == [1.0, 0.0]
+
+
 def test_diagonals_far_outside():
     far, x = 2**70, dg.ones((2, 3))
     for k in (far, -far):

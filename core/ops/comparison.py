@@ -51,11 +51,11 @@ isfinite = _predicate(
 )
 
 
-@pointwise(onnx="Where")
+@pointwise(onnx="Where", selects=True)
 def where(condition, x, y):
     """x where the condition is true, else y; all three broadcast.
 
-    condition: bool (numbers count as true when not 0). Returns: the promoted dtype of x and y.
+    condition: bool (numbers count as true when not 0; their dtype has no say). Returns: the promoted dtype of x and y.
     Numerics: the side not taken adds nothing to the gradient, NaN included. Source: ONNX Where.
     """
     return s.where(condition, x, y)
