@@ -114,6 +114,8 @@ def explain(op: Any) -> str:
         )
     onnx = found.onnx
     derived = "written from its body" if found.kind == "pointwise" else "through its ops"
+    if found.parts:
+        derived = f"as loops of other ops (column_steps.{found.parts})"
     mapping = f"none: {found.no_onnx}" if found.no_onnx else derived
     if onnx:
         mapping = onnx if isinstance(onnx, str) else "a rule"

@@ -47,6 +47,8 @@ def _onnx(op: Op) -> str:
         return f"none: {op.no_onnx}"
     if isinstance(op.onnx, str):
         return op.onnx
+    if op.parts:
+        return "loops of other ops"
     return "rule" if op.onnx else "from its body" if op.kind == "pointwise" else "by its ops"
 
 

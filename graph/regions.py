@@ -12,6 +12,7 @@ from typing import Any
 from ..core import dispatch
 from ..core import region as R
 from ..core.errors import TraceError
+from ..core.op import Attrs, Op
 from ..core.types import TensorType, bool_
 from .ir import Number, Value
 from .symbol import Symbol
@@ -30,6 +31,17 @@ class RegionTrace(Trace):
         step = ((self.region.serial, R.TURN),) if turns else ()
         self._streams = {id(g): (_seed(seed, offset), step) for g, seed, offset in streams}
         self._drawn: dict[int, int] = {}
+
+    @property
+    def splits(self) -> bool:  # type: ignore[override]
+        return self.outside.splits
+
+    def run(
+        self, op: Op, inputs: tuple[Any, ...], attrs: Attrs, into: tuple[Any, ...] | None = None
+    ) -> tuple[Symbol, ...]:
+        if op.parts and self.splits and into is None:
+            return self.in_parts(op, inputs, attrs)
+        return super().run(op, inputs, attrs, into)
 
     def formal(self, kind: TensorType, device: str) -> Symbol:
         """A new input of the region."""

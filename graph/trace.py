@@ -51,6 +51,7 @@ class Trace:
     """
 
     watches = True
+    splits = False  # whether ops that have parts are recorded as these
 
     def __init__(self, name: str, host: Any, breaker: Any = None, fast: bool = False):
         self.graph = Graph(name, fast)
@@ -353,6 +354,14 @@ class Trace:
                 "do not branch on values inside a gradient rule or hook",
             )  # fmt: skip
         return self.breaker(self, face)
+
+    def in_parts(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> tuple[Any, ...]:
+        """A call of an op as calls of other ops, by the function that says it in them."""
+        from ..core.ops import column_steps
+
+        with dispatch.set_grad(False):
+            made = getattr(column_steps, op.parts)(*inputs, **op.attrs_dict(attrs))
+        return tuple(map(self.face, made)) if isinstance(made, tuple) else (self.face(made),)
 
     def check(self, x: Any, refuse: Any) -> None:
         if self.breaker is not None:  # the backward graph is not watched: its matrices have been forward

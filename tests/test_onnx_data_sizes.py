@@ -29,6 +29,7 @@ CASES = {
     "unique": (lambda x: tuple(dg.unique_all(x)), classes, (12,)),
     "repeat": (lambda x: dg.repeat(dg.arange(12), x), classes, (12,)),
     "size": (lambda x: dg.arange((x > 1).sum().item() + 2) * 3, classes, (12,)),
+    "bincount": (lambda x: dg.bincount(x, minlength=2), classes, (12,)),
     "mean": (lambda x: x[x > 0].sum() / x[x > 0].shape[0], numbers, (3, 5)),
 }
 

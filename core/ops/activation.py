@@ -335,7 +335,17 @@ def dropout(x, *, p=0.5, training=True):
 dropout.sample((3, 4), p=0.25).sample((3, 4), training=False)
 
 
-@composite(no_onnx="ONNX's Dropout drops single elements")
+def _onnx_kept(o, x, p, ndim):
+    """What Dropout leaves of ones, a number for each element of the first axes."""
+    shape = (*x.shape[:ndim], *(1,) * (x.ndim - ndim))
+    return o.dropout(o.full(shape, 1, x.dtype), p, True)
+
+
+def _onnx_dropout_channels(o, x, *, p, training):
+    return o.Mul(x, _onnx_kept(o, x, p, 2)) if training and p else o.Identity(x)
+
+
+@composite(onnx=_onnx_dropout_channels)
 def dropout_channels(x, *, p=0.5, training=True):
     """x with whole channels set to 0 with probability p, the rest divided by 1 - p; x itself when not training.
 
@@ -355,7 +365,19 @@ dropout_channels.sample((3, 4, 5), p=0.25)
 dropout_channels.error_sample((3,), match="no axis of channels")
 
 
-@composite(no_onnx="ONNX's Dropout sets elements to 0")
+_LOW = -1.7580993408473766  # selu(-inf)
+
+
+def _onnx_alpha_dropout(o, x, *, p, training, channels):
+    if not training or not p:
+        return o.Identity(x)
+    a = 1 / math.sqrt((1 - p) * (1 + p * _LOW * _LOW))
+    kept = o.cast(_onnx_kept(o, x, p, 2 if channels else x.ndim), T.bool_)
+    chosen = o.Where(kept, x, o.const(_LOW, x.dtype))
+    return o.Sub(o.Mul(chosen, o.const(a, x.dtype)), o.const(a * p * _LOW, x.dtype))
+
+
+@composite(onnx=_onnx_alpha_dropout)
 def alpha_dropout(x, *, p=0.5, training=True, channels=False):
     """Dropout for selu: dropped elements take its lowest value, and mean and variance are kept.
 
@@ -365,10 +387,9 @@ def alpha_dropout(x, *, p=0.5, training=True, channels=False):
     _probability("alpha_dropout", p)
     if not training or p == 0:
         return x
-    low = -1.7580993408473766  # selu(-inf)
-    a = 1 / math.sqrt((1 - p) * (1 + p * low * low))
+    a = 1 / math.sqrt((1 - p) * (1 + p * _LOW * _LOW))
     shape = x.shape[:2] + (1,) * (x.ndim - 2) if channels else x.shape
-    return E.where(_kept(x, p, shape), x, low) * a - a * p * low
+    return E.where(_kept(x, p, shape), x, _LOW) * a - a * p * _LOW
 
 
 alpha_dropout.sample((3, 4), p=0.25).sample((3, 4, 2), p=0.25, channels=True)

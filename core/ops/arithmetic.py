@@ -413,7 +413,6 @@ copysign.sample((3, 4), (4,))
 @pointwise(
     widen=False,
     no_gradient="a step between neighbouring floats",
-    no_onnx="ONNX has no op that reads the bits of a float",
 )
 def nextafter(x, y):
     """The float next to x on the way to y, with broadcasting; y where they are equal. Source: IEEE 754.
@@ -515,7 +514,7 @@ def _whole(name, *operands):
 _NOT_SMOOTH = "integers have no gradient"
 
 
-@pointwise(no_gradient=_NOT_SMOOTH, no_onnx="ONNX has no loop over divisions in one op")
+@pointwise(no_gradient=_NOT_SMOOTH, parts="gcd")
 def gcd(x, y):
     """The greatest common divisor of the magnitudes of two integers, with broadcasting; gcd(0, n) is |n|."""
     _whole("gcd", x, y)
@@ -526,7 +525,7 @@ gcd.sample(Ints((6,), -30, 30), Ints((6,), -30, 30)).sample(Ints((6,), 0, 30), 1
 gcd.error_sample((3,), Ints((3,)), match="takes integers, not float32")
 
 
-@pointwise(no_gradient=_NOT_SMOOTH, no_onnx="ONNX has no loop over divisions in one op")
+@pointwise(no_gradient=_NOT_SMOOTH, parts="lcm")
 def lcm(x, y):
     """The least common multiple of the magnitudes of two integers, with broadcasting; 0 if either is 0."""
     _whole("lcm", x, y)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .. import dispatch
 from .. import types as T
 from ..errors import ArgumentError, DtypeError, ShapeError
 from ..op import Ints, primitive, public
@@ -132,13 +133,19 @@ def bincount(x, weights=None, minlength=0):
         raise ArgumentError(
             "bincount", f"x: {x.type} is not a row of integers", "flatten it, convert it to int64"
         )
-    size = minlength
+    kind, size = x.type, minlength
+    x = x.to(T.int64)
     if x.size:
-        if int(min_(x).item()) < 0:
-            raise ArgumentError(
-                "bincount", f"x: {x.type} has a negative value", "shift the values to start at 0"
-            )
-        size = max(size, int(max_(x).item()) + 1)
+
+        def refuse(least):
+            if least < 0:
+                raise ArgumentError(
+                    "bincount", f"x: {kind} has a negative value", "shift the values to start at 0"
+                )
+
+        with dispatch.set_grad(False):
+            dispatch.state.executor.check(min_(x), refuse)
+            size = int(E.maximum(max_(x) + 1, minlength).item())
     if weights is None:
         weights = ones(x.shape, dtype=T.int64, device=x.device)
     else:
@@ -147,7 +154,7 @@ def bincount(x, weights=None, minlength=0):
             raise ShapeError(
                 "bincount", f"weights: {weights.type} are not for x: {x.type}", "one weight an element"
             )
-    return take_x_grad(weights, x.to(T.int64), size=size)
+    return take_x_grad(weights, x, size=size)
 
 
 class Histogram(NamedTuple):

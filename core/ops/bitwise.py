@@ -65,7 +65,13 @@ bitwise_right_shift = _bits(
 )  # fmt: skip
 
 
-@primitive(no_gradient="bits are no numbers", no_onnx="BitCast is younger than the opsets that are written")
+def _onnx_bitcast(o, x, *, dtype):
+    if x.dtype.is_integer and dtype.is_integer:
+        return o.cast(x, dtype)  # which keeps the bits between integers of one width
+    return o.BitCast(x, to=o.dtype(dtype))
+
+
+@primitive(no_gradient="bits are no numbers", onnx=_onnx_bitcast)
 def bitcast(x, *, dtype):
     """The bits of x as numbers of another dtype of the same width.
 

@@ -17,7 +17,9 @@ from . import elementwise as E
 from .linalg import matmul
 from .matrices import adjoint, check, hermitian, lower, need_matrix, offsets, real_dtype, upper
 from .shape import concat, expand_dims
-from .solve import NO_ONNX, solve_triangular
+from .solve import solve_triangular
+
+NO_VECTORS = "ONNX has no op for eigenvectors and singular vectors, whose signs are arbitrary"
 
 
 def _turn(x):
@@ -27,7 +29,7 @@ def _turn(x):
 # ---------------------------------------------------------------- QR
 
 
-@primitive(complex="own", no_onnx=NO_ONNX)
+@primitive(complex="own", parts="qr")
 def qr(x, *, mode="reduced"):
     """Q with orthonormal columns and upper triangular R with `x = Q R`.
 
@@ -90,7 +92,7 @@ qr.error_sample((3, 3), mode="r", match="mode='r'")
 # ---------------------------------------------------------------- singular values
 
 
-@primitive(complex="own", no_onnx=NO_ONNX)
+@primitive(complex="own", no_onnx=NO_VECTORS)
 def svd_ex(x, *, full_matrices=True):
     """The singular value decomposition and LAPACK's status codes; see `svd`."""
     v, s, uh = np.linalg.svd(_turn(x), full_matrices)
@@ -163,7 +165,7 @@ def _check_converged(op, x, info, fix="look for NaN and infinities in it"):
     check(op, "x", x, info, lambda k: "has NaN, or the iteration did not converge", fix)
 
 
-@composite(no_onnx=NO_ONNX)
+@composite(no_onnx=NO_VECTORS)
 def svd(x, *, full_matrices=True):
     """U, S and V^H with `x = U diag(S) V^H`: orthonormal columns, descending singular values, orthonormal rows.
 
@@ -183,7 +185,7 @@ svd.error_sample((3,), match="is no matrix")
 svd.error_sample(np.full((2, 2), np.nan), match="has NaN")
 
 
-@primitive(complex="own", no_onnx=NO_ONNX)
+@primitive(complex="own", parts="singular_values")
 def svdvals_ex(x):
     """The singular values and LAPACK's status codes; see `svdvals`."""
     return np.linalg.svd(_turn(x), compute_uv=False), np.zeros(x.shape[:-2], np.int64)
@@ -206,7 +208,7 @@ def x(gs, x):
 svdvals_ex.sample((3, 3)).sample((2, 4, 3)).sample((2, 3)).sample((0, 3), grad=False)
 
 
-@composite(no_onnx=NO_ONNX)
+@composite
 def svdvals(x):
     """The singular values of matrices in descending order. x: float[..., M, N]. Returns: float[..., min(M, N)].
 
@@ -233,7 +235,7 @@ def _triangle(op):
     return normalize
 
 
-@primitive(complex="own", no_onnx=NO_ONNX)
+@primitive(complex="own", no_onnx=NO_VECTORS)
 def eigh_ex(x, *, UPLO="L"):
     """Eigenvalues, eigenvectors and LAPACK's status codes of symmetric matrices; see `eigh`."""
     w, v = np.linalg.eigh(x, UPLO)
@@ -270,7 +272,7 @@ eigh_ex.sample(_symmetric(3), grad=False).sample(_symmetric(4, 2), grad=False, U
 )
 
 
-@composite(no_onnx=NO_ONNX)
+@composite(no_onnx=NO_VECTORS)
 def eigh(x, *, UPLO="L"):
     """The eigenvalues w, ascending, and eigenvectors v (columns) of symmetric x: `x = v diag(w) v^H`.
 
@@ -289,7 +291,7 @@ eigh.error_sample((2, 3), match="is not square")
 eigh.error_sample((2, 2), UPLO="X", match="UPLO='X'")
 
 
-@primitive(complex="own", no_onnx=NO_ONNX)
+@primitive(complex="own", parts="eigenvalues")
 def eigvalsh_ex(x, *, UPLO="L"):
     """Eigenvalues and LAPACK's status codes of symmetric matrices; see `eigvalsh`."""
     return np.linalg.eigvalsh(x, UPLO), np.zeros(x.shape[:-2], np.int64)
@@ -313,7 +315,7 @@ def x(gs, x, UPLO):
 eigvalsh_ex.sample(_symmetric(3), grad=False).sample(_symmetric(4, 2), grad=False, UPLO="U")
 
 
-@composite(no_onnx=NO_ONNX)
+@composite
 def eigvalsh(x, *, UPLO="L"):
     """The eigenvalues of symmetric matrices in ascending order; see `eigh`. Returns: float[..., N].
 

@@ -15,12 +15,12 @@ from ..errors import ArgumentError, ArgumentTypeError, ShapeError
 from ..op import composite
 from ..types import normalize_axes, normalize_axis
 from . import elementwise as E
-from .decomposition import eigvalsh, spectral, svd, svdvals
+from .decomposition import NO_VECTORS, eigvalsh, spectral, svd, svdvals
 from .linalg import matmul
 from .matrices import adjoint, identity, need_matrix, real_dtype
 from .reduction import max_, min_, sum_
 from .shape import concat, expand_dims, permute, reshape
-from .solve import NO_ONNX, inv, inv_ex, solve
+from .solve import inv, inv_ex, solve
 
 _INF = math.inf
 
@@ -117,7 +117,7 @@ def _matrix_axes(op, x, axis):
     return rows, columns
 
 
-@composite(no_onnx=NO_ONNX)
+@composite
 def matrix_norm(x, *, axis=(-2, -1), keepdims=False, ord="fro"):
     """A norm of matrices: "fro" (root of the sum of squares), "nuc" (sum of singular values), 2 and -2 (largest and
     smallest singular value), inf and -inf (largest and smallest sum of a row), 1 and -1 (of a column).
@@ -160,7 +160,7 @@ matrix_norm.error_sample((3,), match="is no matrix")
 matrix_norm.error_sample((3, 3), ord=3, match="ord=3")
 
 
-@composite(no_onnx=NO_ONNX)
+@composite
 def norm(x, *, ord=None, axis=None, keepdims=False):
     """A norm of a vector or a matrix, as NumPy chooses it.
 
@@ -183,7 +183,7 @@ norm.sample((3, 4)).sample((2, 3, 4), axis=1, ord=1).sample((2, 3, 4), axis=(0, 
 norm.error_sample((2, 2, 2), ord=2, match="is not defined")
 
 
-@composite(name="condition", internal=True, no_onnx=NO_ONNX)
+@composite(name="condition", internal=True)
 def condition(x, *, p=None):
     """The condition number: the norm of x times the norm of its inverse.
 
@@ -216,7 +216,7 @@ def _tolerance(x, largest, rtol, atol):
     return E.maximum(bound, expand_dims(atol, axis=-1) if getattr(atol, "ndim", 0) else atol)
 
 
-@composite(no_onnx=NO_ONNX)
+@composite
 def matrix_rank(x, *, rtol=None, atol=None, hermitian=False):
     """How many singular values exceed `max(atol, rtol * the largest)`.
 
@@ -235,7 +235,7 @@ matrix_rank.sample((3, 3), grad=False, rtol=0.5).sample((2, 0, 3), grad=False)
 matrix_rank.error_sample((3,), match="is no matrix")
 
 
-@composite(no_onnx=NO_ONNX)
+@composite(no_onnx=NO_VECTORS)
 def pinv(x, *, rtol=None, atol=None, hermitian=False):
     """The pseudo-inverse: singular values up to `max(atol, rtol * the largest)` count as zero.
 
@@ -283,7 +283,7 @@ pinv.sample((3, 3)).sample((4, 2)).sample((2, 2, 4)).sample((2, 0, 3), grad=Fals
 pinv.error_sample((3,), match="is no matrix")
 
 
-@composite(internal=True, no_onnx=NO_ONNX)
+@composite(internal=True)
 def lstsq_with(a, b, p, *, rtol=None):
     """`p b` for p the pseudo-inverse of a, which is not differentiated: a is."""
     return matmul(p, b)
@@ -298,7 +298,7 @@ def _(g, a, b, rtol):
 lstsq_with.sample(np.diag([1.0, 2.0]), (2, 3), np.diag([1.0, 0.5]), grad=False)
 
 
-@composite(no_onnx=NO_ONNX)
+@composite(no_onnx=NO_VECTORS)
 def lstsq(a, b, *, rcond=None):
     """The x of least norm that makes `|a x - b|` least.
 
@@ -333,7 +333,7 @@ lstsq.error_sample((4, 2), (3,), match="has 4 rows")
 # ---------------------------------------------------------------- powers and exponential
 
 
-@composite(no_onnx=NO_ONNX)
+@composite
 def matrix_power(x, *, n):
     """The product of n copies of square matrices; the inverse's for negative n, the unit matrix for 0.
 
@@ -374,7 +374,7 @@ _PADE = {
 }  # fmt: skip
 
 
-@composite(no_onnx=NO_ONNX)
+@composite(parts="matrix_exp")
 def matrix_exp(x):
     """The exponential of square matrices. x: float[..., N, N]. Returns: x's type.
 
@@ -386,10 +386,18 @@ def matrix_exp(x):
         return x
     if x.dtype.is_half:
         return matrix_exp(x.to(T.float32)).to(x.dtype)
-    bound, numbers = _PADE[real_dtype(x.dtype).name]
+    bound, _ = _PADE[real_dtype(x.dtype).name]
     largest = max_(sum_(E.abs_(x.detach()), axis=-2)).item()
     halvings = max(0, math.ceil(math.log2(largest / bound))) if bound < largest < _INF else 0
-    x = x * 2.0**-halvings
+    out = pade(x * 2.0**-halvings)
+    for _ in range(halvings):
+        out = matmul(out, out)
+    return out
+
+
+def pade(x):
+    """The exponential of matrices of small norm."""
+    _, numbers = _PADE[real_dtype(x.dtype).name]
     unit, square = identity(x.shape[-1], x), matmul(x, x)
     odd, even, power = unit * numbers[1], unit * numbers[0], None
     for k in range(2, len(numbers), 2):
@@ -397,10 +405,7 @@ def matrix_exp(x):
         even = even + power * numbers[k]
         odd = odd + power * numbers[k + 1]
     odd = matmul(x, odd)
-    out = solve(even - odd, even + odd)
-    for _ in range(halvings):
-        out = matmul(out, out)
-    return out
+    return solve(even - odd, even + odd)
 
 
 @matrix_exp.type
@@ -425,7 +430,7 @@ matrix_exp.error_sample((2, 3), match="is not square")
 # ---------------------------------------------------------------- systems over several axes
 
 
-@composite(no_onnx=NO_ONNX)
+@composite
 def tensorinv(x, *, ind=2):
     """The inverse for `tensordot` over `ind` axes: x is a square matrix of its first ind and its other axes."""
     rows, columns = x.shape[:ind], x.shape[ind:]
@@ -440,7 +445,7 @@ tensorinv.sample((4, 2, 2), ind=1).sample((2, 3, 6))
 tensorinv.error_sample((2, 3, 4), match="is not square")
 
 
-@composite(no_onnx=NO_ONNX)
+@composite
 def tensorsolve(a, b):
     """The x with `tensordot(a, x, axes=x.ndim)` equal to b: a is a square matrix of b's axes and the rest."""
     if a.shape[: b.ndim] != b.shape or math.prod(a.shape[b.ndim :]) != b.size:

@@ -86,6 +86,8 @@ unfold.error_sample((1, 2, 2, 2), window=3, match="larger than the padded image"
 
 
 def _onnx_fold(o, x, *, size, window, stride, padding, dilation):
+    if o.opset < 18:
+        return _onnx_fold_by_taps(o, x, size, window, stride, padding, dilation)
     return o.Col2Im(
         x,
         o.ints(size),
@@ -94,6 +96,21 @@ def _onnx_fold(o, x, *, size, window, stride, padding, dilation):
         pads=onnx_pads(padding),
         dilations=list(dilation),
     )
+
+
+def _onnx_fold_by_taps(o, x, size, window, stride, padding, dilation):
+    # A transposed convolution with one filter for each tap, which is 1 there and 0 elsewhere.
+    taps = math.prod(window)
+    channels = x.shape[1] // taps
+    counts = tuple(out_size(*axis) for axis in zip(size, window, stride, padding, dilation))
+    x = o.reshape(x, (x.shape[0], x.shape[1], *counts))
+    filters = np.tile(np.eye(taps), (channels, 1)).reshape(-1, 1, *window)
+    reach = [(c - 1) * s + (w - 1) * d + 1 - sum(p)
+             for c, s, w, d, p in zip(counts, stride, window, dilation, padding)]  # fmt: skip
+    return o.ConvTranspose(
+        x, o.literal(filters.astype(x.dtype.np)), group=channels, strides=list(stride), pads=onnx_pads(padding),
+        dilations=list(dilation), output_padding=[n - r for n, r in zip(size, reach)],
+    )  # fmt: skip
 
 
 @primitive(onnx=_onnx_fold)

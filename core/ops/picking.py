@@ -323,7 +323,8 @@ def _with_size(shape, axis, size):
 
 def _take_elements_x_grad_onnx(o, dy, index, *, size, axis):
     base = o.full(_with_size(dy.shape, axis, size), 0, dy.dtype)
-    return o.ScatterElements(base, o.cast(index, T.int64), dy, axis=axis, reduction="add")
+    base.shape = _with_size(dy.shape, axis, size)
+    return o.scatter(base, o.cast(index, T.int64), dy, axis, "add")
 
 
 @primitive(internal=True, complex="linear", onnx=_take_elements_x_grad_onnx)

@@ -218,8 +218,8 @@ def _onnx_put(o, v, index, *, size, add):
         count = n * count
     zeros = o.full((*v.shape[:2], count), 0, v.dtype)
     flat = o.Reshape(v, o.literal(np.array([0, 0, -1], np.int64)))
-    more = {"reduction": "add"} if add else {}
-    out = o.ScatterElements(zeros, _onnx_rows(o, v, index), flat, axis=2, **more)
+    zeros.shape = (*v.shape[:2], count)
+    out = o.scatter(zeros, _onnx_rows(o, v, index), flat, 2, "add" if add else None)
     return o.reshape(out, (*v.shape[:2], *size))
 
 

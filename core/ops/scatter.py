@@ -247,10 +247,7 @@ def _elements_body(x, index, v, axis, combine):
 def _elements_onnx(o, x, index, v, axis, reduction):
     if not hasattr(v, "name"):
         v = o.Expand(o._number(v, x.dtype), o.Shape(index))
-    return o.ScatterElements(x, o.cast(index, T.int64), v, axis=axis, reduction=reduction)
-
-
-_ONNX_REDUCTION = {"multiply": "mul", "maximum": "max", "minimum": "min"}
+    return o.scatter(x, o.cast(index, T.int64), v, axis, reduction)
 
 
 @primitive(
@@ -310,7 +307,7 @@ put_elements.sample((2, 3, 2), np.array([[[0, 1]], [[2, 2]]]), (2, 1, 2), axis=1
 
 @primitive(
     internal=True, updates=True,
-    onnx=lambda o, x, index, v, *, axis, reduce: _elements_onnx(o, x, index, v, axis, _ONNX_REDUCTION[reduce]),
+    onnx=lambda o, x, index, v, *, axis, reduce: _elements_onnx(o, x, index, v, axis, reduce),
 )  # fmt: skip
 def combine_elements(x, index, v, *, axis, reduce):
     """As `put_elements`, with old and new values multiplied, or the larger or smaller kept (NaN wins)."""
@@ -485,12 +482,21 @@ def index_reduce(x, axis, index, source, reduce, include_self=True):
     return _reduced(put, x, _value(source, x), how, include_self)
 
 
-_ND_REDUCTION = {"set": None, "add": "add", "multiply": "mul", "maximum": "max", "minimum": "min"}
+_ND_REDUCTION = {
+    "set": None,
+    "add": "add",
+    "multiply": "multiply",
+    "maximum": "maximum",
+    "minimum": "minimum",
+}
 
 
 @composite(
     onnx=lambda o, x, index, updates, *, reduce: o.ScatterND(
-        x, o.cast(index, T.int64), updates, reduction=_ND_REDUCTION[_reduce("scatter_nd", reduce)]
+        x,
+        o.cast(index, T.int64),
+        updates,
+        reduction=o.reduction(_ND_REDUCTION[_reduce("scatter_nd", reduce)]),
     )
 )
 def scatter_nd(x, index, updates, *, reduce=None):

@@ -39,11 +39,20 @@ count_nonzero.sample(Ints((0, 3), 0, 2), axis=0)
 
 def _onnx_places(o, x, *, size):
     flat = o.reshape(x, (-1,))
-    found = o.reshape(o.NonZero(flat), (-1,))
     if size.__class__ is not int:
-        return found  # a size that follows the data is the number of places: `flatnonzero` asks for all
-    row = o.Concat(found, o.full((size,), 0, T.int64), axis=0)
-    return o.Slice(row, o.ints((0,)), o.ints((size,)), o.ints((0,)))
+        # A size that follows the data is the number of places: `flatnonzero` asks for all.
+        return o.reshape(o.NonZero(flat), (-1,))
+    if not size:
+        return o.full((0,), 0, T.int64)
+    n = math.prod(x.shape)
+    if n.__class__ is not int:
+        row = o.Concat(o.reshape(o.NonZero(flat), (-1,)), o.full((size,), 0, T.int64), axis=0)
+        return o.Slice(row, o.ints((0,)), o.ints((size,)), o.ints((0,)))
+    # The smallest places come first; an element that is 0 stands behind all of them.
+    places = o.Where(o.cast(flat, T.bool_), o.counted(0, 1, n, T.int64), o.const(n, T.int64))
+    first, _ = o.node("TopK", (places, o.ints((min(size, n),))), {"largest": 0}, 2)
+    found = o.Where(o.Less(first, o.const(n, T.int64)), first, o.const(0, T.int64))
+    return found if size <= n else o.Concat(found, o.full((size - n,), 0, T.int64), axis=0)
 
 
 @primitive(internal=True, no_gradient="integer result", onnx=_onnx_places)

@@ -33,8 +33,6 @@ from .matrices import (
 from .reduction import max_, prod, sum_
 from .shape import expand_dims, reshape
 
-NO_ONNX = "ONNX has no op of linear algebra beyond MatMul and Det"
-
 
 def _batch(op, *xs, axes=2):
     return T.broadcast_shapes(op, *(x.shape[:-axes] for x in xs))
@@ -54,7 +52,7 @@ def _regular(n, *batch):
 # ---------------------------------------------------------------- triangles
 
 
-@primitive(complex="own", no_onnx=NO_ONNX)
+@primitive(complex="own", parts="solve_triangular")
 def solve_triangular(a, b, *, upper, left=True, unitriangular=False, adjoint=False):
     """The solution x of `a x = b` (left) or `x a = b` for triangular a.
 
@@ -110,7 +108,7 @@ solve_triangular.error_sample((2, 3), (2, 3), upper=True, match="not square")
 solve_triangular.error_sample((3, 3), (2, 3), upper=True, match="differ in rows")
 
 
-@primitive(complex="own", no_onnx=NO_ONNX)
+@primitive(complex="own", parts="cholesky")
 def cholesky_ex(x, *, upper=False):
     """Cholesky's factor and LAPACK's status codes; see `cholesky`.
 
@@ -141,7 +139,7 @@ def x(gs, outs, upper):
 cholesky_ex.sample(_spd(3), grad=False).sample(_spd(2, 3), upper=True, grad=False).sample(np.zeros((2, 0, 0)))
 
 
-@composite(no_onnx=NO_ONNX)
+@composite
 def cholesky(x, *, upper=False):
     """The lower triangular L with `L L^H = x` of positive definite x; or the upper U with `U^H U = x`.
 
@@ -165,7 +163,7 @@ cholesky.error_sample(
 )
 
 
-@composite(no_onnx=NO_ONNX)
+@composite
 def cholesky_solve(b, factor, *, upper=False):
     """The solution of `x y = b` by Cholesky's factor of x. b: float[..., N, K]. Returns: b's shape, batch broadcast."""
     y = solve_triangular(factor, b, upper=upper, adjoint=upper)
@@ -175,7 +173,7 @@ def cholesky_solve(b, factor, *, upper=False):
 cholesky_solve.sample((3, 2), _spd(3)).sample((3, 2), _spd(3, 2), upper=True)
 
 
-@composite(no_onnx=NO_ONNX)
+@composite
 def cholesky_inverse(factor, *, upper=False):
     """The inverse of the matrix whose Cholesky factor is given."""
     need_matrix("cholesky_inverse", factor, "factor", square=True)
@@ -188,7 +186,7 @@ cholesky_inverse.sample(_spd(3)).sample(_spd(3, 2), upper=True)
 # ---------------------------------------------------------------- LU
 
 
-@primitive(internal=True, complex="own", no_onnx=NO_ONNX)
+@primitive(internal=True, complex="own", parts="permute_rows")
 def permute_rows(x, pivots, *, inverse=False):
     """Exchange row i of x with row `pivots[i] - 1`, for all i in order; inverse: in reverse order."""
     out = np.broadcast_to(x, (*np.broadcast_shapes(x.shape[:-2], pivots.shape[:-1]), *x.shape[-2:])).copy()
@@ -217,7 +215,7 @@ permute_rows.sample((3, 2), np.array([2, 3, 3], np.int32)).sample(
 )
 
 
-@primitive(complex="own", no_onnx=NO_ONNX)
+@primitive(complex="own", parts="lu_factor")
 def lu_factor_ex(x):
     """The packed LU factors, the exchanges of rows and LAPACK's status codes; see `lu_factor`.
 
@@ -292,7 +290,7 @@ def _check_singular(op, name, x, info):
     )  # fmt: skip
 
 
-@composite(no_onnx=NO_ONNX)
+@composite
 def lu_factor(x):
     """The LU factors of x with partial pivoting, in one matrix, and the exchanges of rows.
 
@@ -307,7 +305,7 @@ lu_factor.sample((3, 3)).sample((2, 4, 3))
 lu_factor.error_sample((3,), match="is no matrix")
 
 
-@composite(no_onnx=NO_ONNX)
+@composite
 def lu(x):
     """P, L and U with `x = P L U`: a permutation, a unit lower and an upper triangular matrix.
 
@@ -326,7 +324,7 @@ lu.sample((3, 3)).sample((2, 4, 3)).sample((3, 4))
 lu.error_sample((3,), match="is no matrix")
 
 
-@composite(no_onnx=NO_ONNX)
+@composite
 def lu_solve(lu, pivots, b, *, left=True, adjoint=False):
     """The solution of `x y = b` (left) or `y x = b` by the LU factors of x; adjoint: x^H stands for x.
 
@@ -350,7 +348,7 @@ lu_solve.sample(_regular(3), _PIVOTS, (3, 2)).sample(_regular(3), _PIVOTS, (2, 3
 lu_solve.sample(_regular(3), _PIVOTS, (2, 3), left=False)
 
 
-@primitive(internal=True, complex="own", no_onnx=NO_ONNX)
+@primitive(internal=True, complex="own", parts="solve_with")
 def solve_with(a, b, lu, pivots, *, adjoint=False):
     """The solution of `a x = b` (adjoint: `a^H x = b`), computed by a's LU factors, which are not differentiated."""
     return np.linalg.solve(np.swapaxes(a, -1, -2).conj() if adjoint else a, b)
@@ -409,7 +407,7 @@ def _solve(op, a, b, left, factors):
     return reshape(x, shape=x.shape[:-1] if left else (*x.shape[:-2], x.shape[-1])) if vector else x
 
 
-@composite(no_onnx=NO_ONNX)
+@composite
 def solve(a, b, *, left=True):
     """The solution x of `a x = b` (left) or `x a = b`.
 
@@ -436,7 +434,7 @@ solve.error_sample(
 )
 
 
-@composite(no_onnx=NO_ONNX)
+@composite
 def solve_ex(a, b, *, left=True):
     """The solution of `solve` and LAPACK's status codes; a singular matrix gives infinities or NaN, no error."""
     found = []
@@ -452,7 +450,7 @@ def solve_ex(a, b, *, left=True):
 solve_ex.sample(_regular(3), (3, 2)).sample(np.ones((2, 2)), np.ones(2), grad=False)
 
 
-@composite(no_onnx=NO_ONNX)
+@composite
 def inv(x):
     """The inverse of square matrices. x: float[..., N, N]. Raises: LinAlgError for a singular one.
 
@@ -467,7 +465,7 @@ inv.error_sample((2, 3), match="is not square")
 inv.error_sample(np.zeros((2, 2)), match="is singular: pivot 1 is zero")
 
 
-@composite(no_onnx=NO_ONNX)
+@composite
 def inv_ex(x):
     """The inverse and LAPACK's status codes; a singular matrix gives infinities or NaN, no error."""
     need_matrix("inv_ex", x, square=True)
@@ -526,7 +524,7 @@ det.sample((3, 3)).sample((2, 2, 2)).sample((1, 1))
 det.error_sample((2, 3), match="is not square")
 
 
-@composite(no_onnx=NO_ONNX)
+@composite
 def slogdet(x):
     """The sign and the logarithm of the absolute value of the determinant, without overflow.
 
@@ -554,7 +552,7 @@ slogdet.sample((3, 3)).sample((2, 2, 2)).sample(_spd(3))
 slogdet.error_sample((2, 3), match="is not square")
 
 
-@composite(no_onnx=NO_ONNX)
+@composite
 def logdet(x):
     """The logarithm of the determinant: NaN for a negative one, minus infinity for a singular matrix."""
     need_matrix("logdet", x, square=True)

@@ -51,7 +51,7 @@ atanh = _function(
 )  # fmt: skip
 
 
-@pointwise(to_float=True, no_onnx="ONNX has no arc tangent of two arguments")
+@pointwise(to_float=True)
 def atan2(x, y):
     """The angle of the point (y, x), from -pi to pi, with broadcasting: `atan(x / y)` in the right quadrant.
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ...core.op import REGISTRY as ops
-from .program import host_tensor
+from ...core.value import Tensor
+from .program import as_array, host_tensor
 from .table import adapter
 
 
@@ -212,6 +213,11 @@ def _pad(x: Any, pads: Any, mode: str, value: Any, axes: Any) -> Any:
     pairs = [(0, 0)] * x.ndim
     for k, a in enumerate(axes):
         pairs[a] = (pads[k], pads[k + len(pads) // 2])
+    if isinstance(value, Tensor) and mode == "constant":
+        cut = tuple((min(0, a), min(0, b)) for a, b in pairs)
+        inner = ops["pad"](x, padding=cut) if any(map(any, cut)) else x
+        grown = tuple((max(0, a), max(0, b)) for a, b in pairs)
+        return ops["pad_constant"](inner, ops["reshape"](value, shape=()), padding=grown)
     if not x.dtype.is_float and isinstance(value, float):
         value = int(value)
     return ops["pad"](x, padding=tuple(pairs), mode=mode, value=value)
@@ -222,10 +228,12 @@ def take_constant(x: Any, index: np.ndarray, axis: int) -> Any:
     return ops["take"](x, host_tensor(index.astype(np.int64)), axis=axis)
 
 
-@adapter("Pad", since=11, host=("pads", "value", "axes"), codes="moved")
+@adapter("Pad", since=11, host=("pads", "value", "axes"), lazy=True, codes="moved")
 def pad(x, pads, value=None, axes=None, *, mode="constant"):
     """x with values around it; negative pads cut."""
-    return _pad(x, pads, mode, 0.0 if value is None else value.item(), axes)
+    if not isinstance(value, Tensor):
+        value = 0.0 if value is None else value.item()
+    return _pad(x, as_array(pads), mode, value, as_array(axes))
 
 
 @adapter("Pad", since=2, codes="moved")

@@ -227,7 +227,9 @@ class Builder:
         for k in range(n_outputs):
             kind = schema.outputs[min(k, len(schema.outputs) - 1)].type_str
             dtypes.append(
-                from_code(attrs["to"]) if op_type == "Cast" else types.get(kind) or from_schema(kind)
+                from_code(attrs["to"])
+                if op_type in ("Cast", "BitCast")
+                else types.get(kind) or from_schema(kind)
             )
         outputs = list(self._append(op_type, row, attrs, dtypes))
         for k, h in enumerate(outputs):

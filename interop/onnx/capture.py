@@ -32,6 +32,7 @@ class ExportTrace(Trace):
     """A trace that takes composites with an ONNX rule (or a reason for none) whole, unless they are in `refused`."""
 
     watches = False
+    splits = True
 
     def __init__(self, name: str, host: Host, refused: set[str], modules: dict[int, str] | None = None):
         super().__init__(name, host, self._refuse)
@@ -47,12 +48,14 @@ class ExportTrace(Trace):
 
     def keeps(self, op: Op) -> bool:
         # Under the tape a composite without a gradient of its own must be recorded through its parts.
-        says = bool(op.onnx or op.no_onnx) and op.name not in self.refused
+        says = bool(op.onnx or op.no_onnx or op.parts) and op.name not in self.refused
         return says and (op.differentiable or not dispatch.state.grad)
 
     def run(
         self, op: Op, inputs: tuple[Any, ...], attrs: Attrs, into: tuple[Any, ...] | None = None
     ) -> tuple[Symbol, ...]:
+        if op.parts and into is None and not any(x.dtype.is_complex for x in inputs if isinstance(x, Symbol)):
+            return self.in_parts(op, inputs, attrs)
         if op.kind != "composite":
             return super().run(op, inputs, attrs, into)
         types = self._expand(op, inputs, attrs)
@@ -234,10 +237,14 @@ def capture(
     reads = len(first.trace.reads)
     for plan in size_plans(base, reads + 4 if reads else 0):
         try:
-            found = [
-                _varied(run, resized(arguments, dynamic, sizes), k * bool(reads))
-                for k, sizes in enumerate(plan, 1)
-            ]
+            for turn in range(1 + 4 * bool(reads)):
+                seed = turn * (len(plan) + 1)
+                found = [
+                    _varied(run, resized(arguments, dynamic, sizes), (seed + k) * bool(reads))
+                    for k, sizes in enumerate(plan, 1)
+                ]
+                if _all_vary([first, *[p for _, p in found]]):
+                    break
         except Exception as e:  # whatever the user's function raises at a size it does not take
             error = error or e
             continue
@@ -245,7 +252,7 @@ def capture(
         symbols = {s: (n, *[sizes[s] for sizes in plan]) for s, n in base.items()}
         merged = _merge([first, *[p for _, p in found]], arguments, symbols, arrays)
         if reads:
-            merged = merged._replace(unseen=_varied(run, arrays[-1], len(plan) + 1)[0])
+            merged = merged._replace(unseen=_varied(run, arrays[-1], seed + len(plan) + 1)[0])
         return merged
     if isinstance(error, OnnxError):
         raise error
@@ -257,6 +264,11 @@ def capture(
         "give example arguments whose elements it takes in any order",
         error.line if isinstance(error, DuogradError) else None,
     ) from error  # fmt: skip
+
+
+def _all_vary(passes: list[_Pass]) -> bool:
+    """Whether every number that was read is another one in some trace."""
+    return all(len({n for _, n, _ in row}) > 1 for row in zip(*[p.trace.reads for p in passes]))
 
 
 def _varied(
@@ -287,8 +299,8 @@ def _drawn(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return np.full(array.shape, rng.integers(1, 2 * max(1, abs(int(array.ravel()[0]))) + 3), array.dtype)
     if array.size < 2:
         return array
-    flat = array.ravel()
-    part = rng.choice(flat, rng.integers(1, array.size + 1), replace=False)
+    flat = np.unique(array) if array.dtype.kind in "iu" else array.ravel()  # the largest changes, too
+    part = rng.choice(flat, rng.integers(1, flat.size + 1), replace=False)
     return rng.choice(part, array.shape).astype(array.dtype)
 
 

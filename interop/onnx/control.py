@@ -131,6 +131,9 @@ class _Writer:
         self, inputs: list[Handle], body: Sub, n_consts: int, n_carry: int, length: Any, reverse: bool
     ) -> list[Handle]:
         o, n = self.o, n_consts + n_carry
+        if length.__class__ is int and not length:  # no turn: onnxruntime refuses to walk along nothing
+            rows = self.record.outputs[n_carry:]
+            return [*inputs[n_consts:n], *(o.full(self.captured.shapes[v], 0, v.type.dtype) for v in rows)]
         consts, start, xs = inputs[:n_consts], inputs[n_consts:n], inputs[n:]
         carry, slices = self.formals("carry", body.inputs[n_consts:n]), self.formals("row", body.inputs[n:])
         unused = []

@@ -11,6 +11,7 @@ import numpy as np
 from ...core import types as T
 from ...core.scalar import Expr, walk
 from .builder import Handle, Inexpressible
+from .dtypes import to_code
 from .words import RuleBuilder
 
 Rule = Callable[..., Handle]
@@ -72,6 +73,78 @@ def _shift_right(o: RuleBuilder, a: Handle, b: Handle) -> Handle:
     return o.Where(minus, o.Sub(o.const(-1, a), moved), moved)  # type: ignore[no-any-return]
 
 
+def _bits(name: str) -> Rule:
+    """A bitwise op; before opset 18 bit by bit, along one more axis."""
+
+    def rule(o: RuleBuilder, a: Handle, b: Handle) -> Handle:
+        if a.dtype is T.bool_:
+            return getattr(o, name)(a, b)  # type: ignore[no-any-return]
+        if o.opset >= 18:
+            return getattr(o, f"Bitwise{name}")(a, b)  # type: ignore[no-any-return]
+        assert a.dtype is not None
+        count = 8 * a.dtype.itemsize
+        places = o.literal(np.arange(count, dtype=np.uint64))
+        x, y = (_bits_of(o, v, places) for v in (a, b))
+        if name == "And":
+            met = o.Mul(x, y)
+        else:
+            met = o.Max(x, y) if name == "Or" else o.Mod(o.Add(x, y), o.const(2, T.int64))
+        last, found = o.ints((-1,)), None
+        for start in range(0, count, 32):  # onnxruntime's sums of larger int64 are not exact
+            part = o.Slice(met, o.ints((start,)), o.ints((start + 32,)), last)
+            weights = o.literal(1 << np.arange(min(32, count - start), dtype=np.int64))
+            total = o.ReduceSum(o.Mul(part, weights), last, keepdims=0)
+            found = total if found is None else o.Add(found, o.Mul(total, o.const(1 << 32, T.int64)))
+        assert found is not None
+        return o.cast(found, a.dtype)
+
+    return rule
+
+
+def _bits_of(o: RuleBuilder, x: Handle, places: Handle) -> Handle:
+    wide = o.Unsqueeze(o.cast(x, T.uint64), o.ints((-1,)))
+    return o.cast(o.Mod(o.BitShift(wide, places, direction="RIGHT"), o.const(2, T.uint64)), T.int64)
+
+
+def _invert(o: RuleBuilder, a: Handle) -> Handle:
+    if a.dtype is T.bool_:
+        return o.Not(a)  # type: ignore[no-any-return]
+    if o.opset >= 18:
+        return o.BitwiseNot(a)  # type: ignore[no-any-return]
+    assert a.dtype is not None
+    return o.Sub(o.const(-1 if a.dtype.kind == "int" else np.iinfo(a.dtype.np).max, a), a)  # type: ignore[no-any-return]
+
+
+def _minus(o: RuleBuilder, x: Handle) -> Handle:
+    """Whether the sign is set, that of a zero too."""
+    zero = o.const(0, x)
+    below = o.And(o.Equal(x, zero), o.Less(o.Reciprocal(x), zero))
+    return o.Or(o.Less(x, zero), below)  # type: ignore[no-any-return]
+
+
+def _atan2(o: RuleBuilder, y: Handle, x: Handle) -> Handle:
+    height, width = o.Abs(y), o.Abs(x)
+    both = o.And(o.IsInf(y), o.IsInf(x))
+    none = o.And(o.Equal(height, o.const(0, y)), o.Equal(width, o.const(0, y)))
+    ratio = o.Where(both, o.const(1, y), o.Where(none, o.const(0, y), o.Div(height, width)))
+    angle = o.Atan(ratio)
+    angle = o.Where(_minus(o, x), o.Sub(o.const(math.pi, y), angle), angle)
+    return o.Where(_minus(o, y), o.Neg(angle), angle)  # type: ignore[no-any-return]
+
+
+def _nextafter(o: RuleBuilder, x: Handle, y: Handle) -> Handle:
+    assert x.dtype is not None
+    whole = T.DTYPES[f"int{8 * x.dtype.itemsize}"]
+    zero, one = o.const(0, x), o.const(1, whole)
+    up = o.Greater(y, x)
+    away = o.Equal(up, o.Greater(x, zero))  # the bits of a number grow with its magnitude
+    bits = o.Add(o.BitCast(x, to=to_code(whole)), o.Where(away, one, o.Neg(one)))
+    least = o.const(np.finfo(x.dtype.np).smallest_subnormal, x)
+    moved = o.Where(o.Equal(x, zero), o.Where(up, least, o.Neg(least)), o.BitCast(bits, to=to_code(x.dtype)))
+    moved = o.Where(o.Equal(x, y), y, moved)
+    return o.Where(o.Or(o.IsNaN(x), o.IsNaN(y)), o.Add(x, y), moved)  # type: ignore[no-any-return]
+
+
 RULES: dict[str, Rule] = {
     "add": lambda o, a, b: o.Add(a, b),
     "sub": lambda o, a, b: o.Sub(a, b),
@@ -102,10 +175,12 @@ RULES: dict[str, Rule] = {
     "isnan": lambda o, a: o.IsNaN(a),
     "isinf": lambda o, a: o.IsInf(a),
     "isfinite": lambda o, a: o.Not(o.Or(o.IsNaN(a), o.IsInf(a))),
-    "and": lambda o, a, b: o.And(a, b) if a.dtype is T.bool_ else o.BitwiseAnd(a, b),
-    "or": lambda o, a, b: o.Or(a, b) if a.dtype is T.bool_ else o.BitwiseOr(a, b),
-    "xor": lambda o, a, b: o.Xor(a, b) if a.dtype is T.bool_ else o.BitwiseXor(a, b),
-    "invert": lambda o, a: o.Not(a) if a.dtype is T.bool_ else o.BitwiseNot(a),
+    "and": _bits("And"),
+    "or": _bits("Or"),
+    "xor": _bits("Xor"),
+    "invert": _invert,
+    "atan2": _atan2,
+    "nextafter": _nextafter,
     "shl": _shift_left,
     "shr": _shift_right,
     "where": lambda o, c, a, b: o.Where(c, a, b),

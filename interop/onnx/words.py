@@ -15,8 +15,23 @@ from .dimension import Dim, Factor, is_dynamic, values
 from .dtypes import to_code
 
 _INT_MAX, _INT_MIN = 2**63 - 1, -(2**63)
-#: ways to combine old and new values, by ONNX's words
-_REDUCTIONS = {"add": "add", "multiply": "mul", "maximum": "max", "minimum": "min"}
+#: ways to combine old and new values: ONNX's word, the opset from which ScatterElements knows it, the ops
+_REDUCTIONS = {
+    "add": ("add", 16, "Add", "ReduceSum"), "multiply": ("mul", 16, "Mul", "ReduceProd"),
+    "maximum": ("max", 18, "Max", "ReduceMax"), "minimum": ("min", 18, "Min", "ReduceMin"),
+}  # fmt: skip
+
+
+def _neutral(word: str, dtype: DType) -> Any:
+    """What changes nothing when it is combined."""
+    if word in ("add", "mul"):
+        return int(word == "mul")
+    if dtype.is_float:
+        return -np.inf if word == "max" else np.inf
+    if dtype is T.bool_:
+        return word == "min"
+    limits = np.iinfo(dtype.np)
+    return limits.min if word == "max" else limits.max
 
 
 class RuleBuilder(Builder):
@@ -46,8 +61,12 @@ class RuleBuilder(Builder):
                 shape[rest[0]] = -1
                 for k in same:
                     shape[k] = 0
-        target = self.ints(shape)
         # allowzero came with opset 14; before, a 0 means "as in x", which for a size 0 at its place is the same.
+        if zero and self.opset < 14 and x.dtype is not None and any(
+            n == 0 and (k >= len(old) or old[k] != 0) for k, n in enumerate(shape)
+        ):  # fmt: skip
+            return self.full(shape, 0, x.dtype)  # nothing is in it
+        target = self.ints(shape)
         return self.Reshape(x, target, **({"allowzero": 1} if zero and self.opset >= 14 else {}))
 
     def reduce(self, name: str, x: Handle, axis: Any, keepdims: bool) -> Handle:
@@ -134,6 +153,38 @@ class RuleBuilder(Builder):
         zeros.shape = (*dy.shape[:axis], size, *dy.shape[axis + index.ndim :])
         return self.scatter_slices(zeros, index, dy, axis, 1, "add")
 
+    def scatter(self, x: Handle, index: Handle, v: Handle, axis: int, reduction: str | None) -> Handle:
+        """Elements of v written over (or combined with) those of x at positions along an axis.
+
+        Where the opset combines nothing, a mask says which element meets which, and a reduction over it combines
+        them: memory is that of index times the axis.
+        """
+        if reduction is None:
+            return self.ScatterElements(x, index, v, axis=axis)  # type: ignore[no-any-return]
+        word, since, join, reduce = _REDUCTIONS[reduction]
+        if self.opset >= since:
+            return self.ScatterElements(x, index, v, axis=axis, reduction=word)  # type: ignore[no-any-return]
+        assert x.shape is not None
+        assert x.dtype is not None
+        n, last = x.shape[axis], self.ints((-1,))
+        index = self.Where(
+            self.Less(index, self.const(0, T.int64)), self.Add(index, self.const(n, T.int64)), index
+        )
+        hit = self.Equal(self.Unsqueeze(index, last), self.counted(0, 1, n, T.int64))
+        met = self.Where(hit, self.Unsqueeze(v, last), self.const(_neutral(word, x.dtype), x.dtype))
+        found = self.reduce(reduce, met, axis, False)
+        order = list(range(x.ndim - 1))
+        order.insert(axis, x.ndim - 1)
+        return self.node(join, (x, self.Transpose(found, perm=order)), {})  # type: ignore[no-any-return]
+
+    def reduction(self, name: str | None) -> str | None:
+        """ONNX's word for a way to combine. Raises Unavailable where the opset has it not."""
+        if name is None:
+            return None
+        word, since, *_ = _REDUCTIONS[name]
+        self.needs(since)
+        return word
+
     def scatter_slices(
         self, x: Handle, index: Handle, v: Any, axis: int, depth: int, reduction: str | None
     ) -> Handle:
@@ -148,6 +199,7 @@ class RuleBuilder(Builder):
             count = n * count
         rows = (*lead, count, *rest)
         flat = x if depth == 1 else self.reshape(x, (*lead, size, *rest))
+        flat.shape = (*lead, size, *rest)
         places = self.reshape(
             self.cast(index, T.int64), [count if a == axis else 1 for a in range(len(rows))]
         )
@@ -155,13 +207,7 @@ class RuleBuilder(Builder):
             v = self.reshape(v, rows)
         else:
             v = self.Expand(self._number(v, x.dtype), self.ints(rows))  # type: ignore[arg-type]
-        out = self.ScatterElements(
-            flat,
-            self.Expand(places, self.ints(rows)),
-            v,
-            axis=axis,
-            reduction=_REDUCTIONS.get(reduction or ""),
-        )
+        out = self.scatter(flat, self.Expand(places, self.ints(rows)), v, axis, reduction)
         return out if depth == 1 else self.reshape(out, x.shape)  # type: ignore[no-any-return]
 
     def dropout(self, x: Handle, p: float, training: bool) -> Handle:
