@@ -222,7 +222,8 @@ def expm1(x: Pair) -> Pair:
     half = s.sin(x.im * 0.5)
     re = s.expm1(x.re) * s.cos(x.im) - 2.0 * (half * half)
     re = s.where(s.lt(s.abs(x.re), 1.0), re, whole.re - 1.0)
-    return Pair(s.where(s.eq(x.im, 0), s.expm1(x.re), re), whole.im)
+    real = s.where(s.eq(x.re, 0), _ZERO, s.expm1(x.re))  # exp(-0 + 0j) - 1 is 0, not -0
+    return Pair(s.where(s.eq(x.im, 0), real, re), whole.im)
 
 
 def _log_modulus(a: Expr, b: Expr) -> Expr:

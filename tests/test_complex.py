@@ -104,6 +104,12 @@ def test_tanh_at_infinity_keeps_the_sign_of_the_imaginary_part():
     np.testing.assert_array_equal(np.signbit(got.imag), [False, True])
 
 
+def test_expm1_of_zeros_is_zero():
+    got = dg.expm1(dg.tensor([complex(0.0, 0.0), complex(-0.0, 0.0)], dtype=dg.complex128)).numpy()
+    np.testing.assert_array_equal(got, [0, 0])
+    assert not np.signbit(got.real).any()
+
+
 def test_no_overflow_on_the_way():
     z = np.array([3e200 + 4e200j, 1e-200 - 1e-200j, 1.5e308 + 1e308j])
     np.testing.assert_allclose(dg.abs(dg.tensor(z)).numpy(), np.abs(z), rtol=1e-15)
