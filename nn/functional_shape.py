@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..core import dispatch
 from ..core.errors import ArgumentError
 from ..core.ops import REGISTRY as _OPS
 from ..core.ops import embedding as _M
@@ -16,6 +17,8 @@ __all__ = [
     "channel_shuffle", "embedding", "embedding_bag", "flatten", "one_hot", "pad", "pixel_shuffle", "pixel_unshuffle",
     "unflatten",
 ]  # fmt: skip
+
+_TAKE = _OPS["take"]
 
 
 def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
@@ -66,6 +69,8 @@ def embedding(
     only("embedding", "sparse", sparse, False)
     if max_norm is not None:
         _M.renormalize(weight, index, max_norm, norm_type)
+    if padding_idx is None and not scale_grad_by_freq and weight.ndim == 2:
+        return dispatch.apply(_TAKE, (weight, index), (0,))  # type: ignore[no-any-return]  # no row is special
     return _M.embedding(weight, index, padding_idx=padding_idx, by_frequency=scale_grad_by_freq)
 
 

@@ -386,13 +386,13 @@ def where_(condition: Any, x: Any = None, y: Any = None) -> Any:
     condition: bool (numbers count as true when not 0); all three broadcast. Returns: the promoted dtype of x and y; of
     one argument a tuple, as `dg.nonzero`. Raises: ArgumentTypeError when only one of x and y is given.
     """
+    if x is not None and y is not None:
+        return where(condition, x, y)
+    if x is not None or y is not None:
+        raise ArgumentTypeError("where", "got only one of x and y", "pass both, or the condition alone")
     from .search import nonzero
 
-    if x is None and y is None:
-        return nonzero(condition)
-    if x is None or y is None:
-        raise ArgumentTypeError("where", "got only one of x and y", "pass both, or the condition alone")
-    return where(condition, x, y)
+    return nonzero(condition)
 
 
 @public

@@ -65,6 +65,11 @@ def check_range(op, extent, index, n, where):
     size = index.size
     if not size:
         return
+    later = getattr(extent, "later", None)
+    if later is None and size < _MANY:  # the usual call makes nothing for the error
+        low, high = extent(index)
+        if -n <= low and high < n:
+            return
 
     def refuse(low, high):
         if low < -n or high >= n:
@@ -72,7 +77,6 @@ def check_range(op, extent, index, n, where):
             legal = f"use {-n} to {n - 1}" if n else "the axis is empty: use an empty index"
             raise IndexingError(op, f"index {bad} is outside {where()}", legal)
 
-    later = getattr(extent, "later", None)
     if later is not None:
         later(index, refuse)
         return
@@ -188,6 +192,8 @@ def take_(x, indices, axis=None, mode="raise"):
     eager mode, NaN or 0 there in a graph), "wrap" (counted round), "clip" (the nearest end). Returns: x's shape with
     the axis replaced by the shape of indices.
     """
+    if axis.__class__ is int and isinstance(indices, Tensor) and mode == "raise" and 0 <= axis < x.ndim:
+        return dispatch.apply(take, (x, indices), (axis,))  # the usual call has nothing to find out
     if axis is None:
         x, axis = reshape(x, shape=(-1,)), 0
     if not isinstance(indices, Tensor):
