@@ -60,10 +60,10 @@ def test_matmul_of_odd_sizes_and_transposed_operands(run_kernel, vector_bits, tr
 @pytest.mark.parametrize("shape", [(40, 700, 300), (300, 33, 520), (3, 9000, 5), (129, 257, 1)])
 def test_matmul_of_blocks_deep_sums_and_pieces(run_kernel, monkeypatch, dtype, shape):
     m, k, n = shape
-    for columns, rows, nbytes in ((gemm.PACKED_COLUMNS, gemm.IN_PLACE_ROWS, gemm.IN_PLACE_BYTES), (0, 0, -1)):
-        monkeypatch.setattr(gemm, "PACKED_COLUMNS", columns)
-        monkeypatch.setattr(gemm, "IN_PLACE_ROWS", rows)
-        monkeypatch.setattr(gemm, "IN_PLACE_BYTES", nbytes)
+    limits = "PACKED_COLUMNS", "IN_PLACE_ROWS", "SPREAD_ROWS", "IN_PLACE_BYTES"
+    for values in ([getattr(gemm, name) for name in limits], (0, 0, 0, -1)):
+        for name, value in zip(limits, values):
+            monkeypatch.setattr(gemm, name, value)
         check_product(run_kernel, normal((m, k), dtype), normal((k, n), dtype))
         check_product(run_kernel, normal((k, m), dtype).T, normal((n, k), dtype).T)
         check_product(run_kernel, normal((m, k), dtype), normal((k, n + 32), dtype)[:, : n // 16 * 16 + 16])

@@ -13,6 +13,11 @@ CASES = {
     "conv of stride 2": (lambda x, w: dg.conv(x, w, stride=2, padding=1), (2, 32, 15, 15), (64, 32, 3, 3)),
     "matmul": (lambda a, b: a @ b, (50, 300), (300, 49)),
     "attention": (lambda q, k: dg.scaled_dot_product_attention(q, k, k), (2, 2, 50, 20), (2, 2, 45, 20)),
+    "its gradient": (
+        lambda q, k: dg.grad(lambda q: dg.scaled_dot_product_attention(q, k, k, is_causal=True).sum())(q),
+        (2, 2, 50, 20),
+        (2, 2, 40, 20),
+    ),
 }
 
 

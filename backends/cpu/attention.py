@@ -156,22 +156,17 @@ def scale_lines(char: str, size: int, step: int) -> str:
 """
 
 
-def clear_lines(tile: Block, areas: dict[str, int]) -> str:
-    """Lines that clear areas (by name, with the slot of their bytes) when parts of them stand for no row or column.
+def clear_lines(char: str, tile: Block, line: int, areas: Sequence[str]) -> str:
+    """Lines that clear the rows of score areas that the last register block has and `rows` has not.
 
-    These parts are multiplied too, and old memory may hold denormals, which are a hundred times as slow.
+    They are multiplied too, and old memory may hold denormals, which are a hundred times as slow.
     """
-    odd = (
-        " + ".join(f"mod_i64({x}, {tile.width})" for x in ("n", "e", "ev"))
-        + f" + mod_i64(m, {max(16, tile.rows)})"
+    stores = "".join(
+        f"                w_write_{char}({name} + i * {line}, lane, w_fill_{char}(zero))\n" for name in areas
     )
-    lines = [f"    if {odd} != 0:"]
-    for name, slot in areas.items():
-        lines += [
-            f"        for word in range(div_i64(args[{slot}], 8)):",
-            f"            store_i64({name}, word, 0)",
-        ]
-    return "\n".join(lines) + "\n"
+    return f"""        for i in range(rows, div_i64(rows + {tile.rows - 1}, {tile.rows}) * {tile.rows}):
+            for lane in range(0, key_block, 16):
+{stores}"""
 
 
 def left_step(tile: Block, size: int) -> int:
@@ -179,16 +174,16 @@ def left_step(tile: Block, size: int) -> int:
     return -(-tile.rows // tile.lanes) * tile.lanes * size
 
 
-def pitch(tile: Block, size: int) -> int:
-    """Bytes from row to row of a block of scores; no power of two, for the cache's sake."""
-    return (KEYS + tile.lanes) * size
+def pitch(size: int) -> int:
+    """Bytes from row to row of a block of scores: 16 elements beyond the keys, and no power of two for the cache."""
+    return (KEYS + 16) * size
 
 
 @functools.cache
 def _forward_source(dtype: DType, tile: Block, mask: str) -> str:
     c, size, rows, width = dtype.char, dtype.itemsize, tile.rows, tile.width
     shape = f"{tile.rows}, {tile.vectors}, {tile.lanes}"
-    step, line = left_step(tile, size), pitch(tile, size)
+    step, line = left_step(tile, size), pitch(size)
     turn = f"transpose_lanes_{c}(turned, {16 * size}, partial, {16 * size}, count, 16, 16, 16)"
     slots = "    mask, mask_b, mask_h, mask_row = args[41], args[42], args[43], args[44]\n" if mask else ""
     return f"""# attention {c} in blocks of {rows} x {width}, mask {mask or "none"}
@@ -214,7 +209,6 @@ def kernel(args, chunk, nchunks):
     zero = types.{dtype.name}(0)
     blocks = div_i64(m + row_block - 1, row_block)
     tasks = batches * heads * blocks
-{clear_lines(tile, {"scores": 30, "q_block": 32, "k_columns": 34, "v_rows": 36, "top_at": 38})}\
     packed = -1
     for task in range(div_i64(tasks * chunk, nchunks), div_i64(tasks * (chunk + 1), nchunks)):
         matrix = div_i64(task, blocks)
@@ -236,6 +230,7 @@ def kernel(args, chunk, nchunks):
         for i in range(0, rows, 16):
             w_write_{c}(top_at, i, w_fill_{c}(low))
             w_write_{c}(sum_at, i, w_fill_{c}(zero))
+{clear_lines(c, tile, line, ("scores",))}\
         key = 0
         while key < limit:
             keys = min_i64(key_block, limit - key)
@@ -373,7 +368,7 @@ def attention(
     ]
     args += areas(
         program, chunks,
-        (row_block * pitch(tile, size), row_blocks * e * left_step(tile, size), panel_bytes(tile, n, e, size),
+        (row_block * pitch(size), row_blocks * e * left_step(tile, size), panel_bytes(tile, n, e, size),
          panel_bytes(tile, ev, n, size), 4 * (row_block + 16) * size, 512 * size),
     )  # fmt: skip
     program.launch(_forward_source(dtype, tile, kind), args + mask_slots, chunks)

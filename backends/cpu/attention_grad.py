@@ -45,7 +45,7 @@ TASKS, PIECES = 16, 8
 def _source(dtype: DType, tile: Block, mask: str) -> str:
     c, size, rows, width = dtype.char, dtype.itemsize, tile.rows, tile.width
     shape = f"{tile.rows}, {tile.vectors}, {tile.lanes}"
-    step, line = left_step(tile, size), pitch(tile, size)
+    step, line = left_step(tile, size), pitch(size)
     slots = "    mask, mask_b, mask_h, mask_row = args[60], args[61], args[62], args[63]\n" if mask else ""
 
     def packed(function: Any, *names: str) -> str:
@@ -63,8 +63,7 @@ def _source(dtype: DType, tile: Block, mask: str) -> str:
     rows_ready = indent(rows_ready.splitlines(), 4)
     rows_ready += indent([f"for i in range(div_i64(rows + {rows - 1}, {rows})):"], 16)
     rows_ready += indent(lefts.splitlines(), 8)
-    names = ("q_block", "g_block", "q_rows", "g_rows", "k_columns", "v_columns", "k_rows")
-    packed_areas = {"scores": 45} | {name: 47 + 2 * k for k, name in enumerate(names)}
+    cleared = indent(clear_lines(c, tile, line, ("scores", "slopes")).splitlines(), 8)
     return f"""# attention_grad {c} in blocks of {rows} x {width}, mask {mask or "none"}
 {IMPORT}
 def kernel(args, chunk, nchunks):
@@ -91,7 +90,6 @@ def kernel(args, chunk, nchunks):
     kv_heads = div_i64(heads, group)
     key_blocks = div_i64(n + key_block - 1, key_block)
     tasks = batches * kv_heads * pieces
-{clear_lines(tile, packed_areas)}\
     for task in range(div_i64(tasks * chunk, nchunks), div_i64(tasks * (chunk + 1), nchunks)):
         piece, kv = mod_i64(task, pieces), div_i64(task, pieces)
         batch, kv_head = div_i64(kv, kv_heads), mod_i64(kv, kv_heads)
@@ -120,7 +118,7 @@ def kernel(args, chunk, nchunks):
                     continue
                 q_at = q + batch * q_b + head * q_h + first * q_row
                 g_at = g + batch * g_b + head * g_h + first * g_row
-{rows_ready}\
+{rows_ready}{cleared}\
                 for j in range(0, keys, {width}):
                     panel = j * {size}
                     for i in range(0, rows, {rows}):
@@ -157,7 +155,8 @@ def kernel(args, chunk, nchunks):
                             slope = w_mul_{c}(p, w_sub_{c}(w_read_{c}(slope_at, lane), mean))
                             w_write_{c}(at, lane, p)
                             w_write_{c}(slope_at, lane, w_mul_{c}(slope, scale))
-                        for lane in range(whole, keys, 16):
+                        # Beyond the keys too, as far as a block of them reads.
+                        for lane in range(whole, keys + {rows - 1}, 16):
                             w_write_{c}(at, lane, w_fill_{c}(zero))
                             w_write_{c}(slope_at, lane, w_fill_{c}(zero))
                 # Queries before `unseen` see none of the keys from i on.
@@ -247,7 +246,7 @@ def attention_grad(
     args += [lse.slot, delta.slot, dq.size * size, pieces]
     args += areas(
         program, chunks,
-        (2 * row_block * pitch(tile, size), *(row_blocks * d * left_step(tile, size) for d in (e, ev)),
+        (2 * row_block * pitch(size), *(row_blocks * d * left_step(tile, size) for d in (e, ev)),
          *(panel_bytes(tile, d, row_block, size) for d in (e, ev)),
          *(panel_bytes(tile, key_block, d, size) for d in (e, ev)), panel_bytes(tile, e, key_block, size)),
     )  # fmt: skip

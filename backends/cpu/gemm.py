@@ -19,8 +19,9 @@ from . import gemv
 from .epilogue import FusedEpilogue, apply_after, fuse, indent, result_buffer
 from .panels import IMPORT, Block, batch_axes, block, fill_zero, pack, product_block, sum_pieces, transpose
 
-#: A right operand of whole vectors is read in place up to this many bytes, or for so few rows.
-IN_PLACE_BYTES, IN_PLACE_ROWS = 1 << 14, 64
+#: A right operand of whole vectors is read in place up to this many bytes, or for so few rows: more when its own rows
+#: do not fall into the same sets of the cache.
+IN_PLACE_BYTES, IN_PLACE_ROWS, SPREAD_ROWS = 1 << 14, 64, 160
 #: A task of that many columns packs its block of the left operand; where k are far apart, one of half a block does.
 PACKED_COLUMNS = 192
 #: A task's rows and columns, at most.
@@ -381,7 +382,8 @@ def _right(
     """The right operand, packed into panels unless whole vectors of it can be read in place as fast."""
     size, (k, n), (k_stride, column) = b.dtype.itemsize, b.shape[-2:], b.strides[-2:]
     row = tile.width * size
-    near = k * n * size <= IN_PLACE_BYTES or m <= IN_PLACE_ROWS
+    few = SPREAD_ROWS if k_stride * size % 1024 else IN_PLACE_ROWS
+    near = k * n * size <= IN_PLACE_BYTES or m <= few
     if column == 1 and n % tile.lanes == 0 and near and not program.steady(b):
         return Side(b, [s * size for s in steps], 0, depth * k_stride * size, row, k_stride * size)
     # A matrix shared by the whole batch is packed once.
