@@ -76,11 +76,12 @@ def _widened(
         else:
             wide.append(_copied(program, x, T.float32) if x.size else x._replace(dtype=T.float32))
     program.wave()
-    results = [_result(program, o, T.float32) if o.dtype.is_half else o for o in outputs]
+    results = [_result(program, o, T.float32) if o is not None and o.dtype.is_half else o for o in outputs]
     kernel(program, wide, results, **named)
     program.wave()
     for made, out in zip(results, outputs):
-        copy(program, made, out)
+        if out is not None:
+            copy(program, made, out)
 
 
 def _split(program: Program, x: Any) -> tuple[Any, Any]:

@@ -246,6 +246,12 @@ def takes_halves(kernel: Kernel) -> Kernel:
     return kernel
 
 
+def leaves_out(kernel: Kernel) -> Kernel:
+    """Mark a hand-written kernel that takes None in place of outputs that nobody reads, from its third on."""
+    kernel.leaves_out = True  # type: ignore[attr-defined]
+    return kernel
+
+
 class Backend(Protocol):
     """A device family. There is one object per device."""
 

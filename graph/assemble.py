@@ -409,8 +409,12 @@ class _Assembly:
                 inputs.append(self._whole(x))
             else:
                 inputs.append(None if x is None else self._number(node, k))
-        outputs = []
+        outputs: list[Any] = []
+        leaves_out = getattr(self.backend.primitive(node.op.name), "leaves_out", False)
         for v in node.outputs:
+            if leaves_out and v.index > 1 and not self.stored(v, self.inside):
+                outputs.append(None)
+                continue
             strides = contiguous_strides(v.type.shape)
             self.stores[v] = strides
             if v in self.places.same:

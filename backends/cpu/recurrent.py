@@ -11,7 +11,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-from ...core.backend import Arg, Kernel, Operand, Program
+from ...core.backend import Arg, Kernel, Operand, Program, leaves_out
 from ...core.lower import copy, fill
 from ...core.types import DType
 from .epilogue import indent
@@ -32,6 +32,11 @@ def _store(c: str, name: str, value: str, plane: int = 0) -> str:
     return f"w_store_{c}({name}, {at}, {value}, inside)"
 
 
+def _kept(c: str, name: str, values: Sequence[str]) -> list[str]:
+    """Lines that store what the way back reads, if somebody does."""
+    return [f"if {name} != 0:", *("    " + _store(c, name, v, k) for k, v in enumerate(values))]
+
+
 def _forward_cell(cell: str, c: str) -> list[str]:
     """Lines that compute a row's new state at 16 hidden units."""
 
@@ -49,13 +54,9 @@ def _forward_cell(cell: str, c: str) -> list[str]:
             f"v3 = w_sigmoid_{c}({pre(3)})",
             f"cell = w_add_{c}(w_mul_{c}(v1, {_load(c, 'c')}), w_mul_{c}(v0, v2))",
             f"new = w_mul_{c}(v3, w_tanh_{c}(cell))",
-            *(_store(c, "gates", f"v{k}", k) for k in range(4)),
-            *(
-                _store(c, "c", "cell"),
-                _store(c, "cells", "cell"),
-                _store(c, "h", "new"),
-                _store(c, "y", "new"),
-            ),
+            *(_store(c, name, value) for name, value in (("c", "cell"), ("h", "new"), ("y", "new"))),
+            *_kept(c, "gates", ["v0", "v1", "v2", "v3"]),
+            *_kept(c, "cells", ["cell"]),
         ]
     bias = [f"w_load_{c}(b, {k} * hidden + lane, inside)" for k in range(3)]
     return [
@@ -64,8 +65,8 @@ def _forward_cell(cell: str, c: str) -> list[str]:
         f"v3 = w_add_{c}({_load(c, 'p', 2)}, {bias[2]})",
         f"v2 = w_tanh_{c}(w_add_{c}({_load(c, 'x', 2)}, w_mul_{c}(v0, v3)))",
         f"new = w_add_{c}(v2, w_mul_{c}(v1, w_sub_{c}({_load(c, 'h')}, v2)))",
-        *(_store(c, "gates", f"v{k}", k) for k in range(4)),
         *(_store(c, "h", "new"), _store(c, "y", "new")),
+        *_kept(c, "gates", ["v0", "v1", "v2", "v3"]),
     ]
 
 
@@ -130,21 +131,26 @@ def _product(c: str, size: int, tile: Block, source: str, width: str, accumulate
     shape = f"{tile.rows}, {tile.vectors}, {tile.lanes}"
     return f"""        for i in range({tile.rows}):
             store_i64(row_table, active + i, load_i64(row_table, active - 1))
+        # What else a step touches drives the weights out of the second-level cache: blocks fetch the next panel.
+        later_step = div_i64({tile.width * size}, div_i64(active + {tile.rows - 1}, {tile.rows}))
         for j in range(0, {width}, {tile.width}):
+            later = weights + (j + {tile.width}) * depth * {size}
             for i in range(0, active, {tile.rows}):
-                multiply_{c}(
+                multiply_later_{c}(
                     depth, {source}, row_table + 8 * i, k_table, weights + j * depth * {size},
                     {tile.width * size}, p + (i * {width} + j) * {size}, {width} * {size},
-                    min_i64({tile.rows}, active - i), min_i64({tile.width}, {width} - j), {accumulate}, {shape},
+                    min_i64({tile.rows}, active - i), min_i64({tile.width}, {width} - j), {accumulate},
+                    later, later_step, {shape},
                 )
+                later += depth * later_step
 """
 
 
 def _zero_rows(c: str, planes: Sequence[tuple[str, int]]) -> str:
-    """Zeros at step t of row n in arrays [steps, batch, planes * hidden]."""
+    """Zeros at step t of row n in arrays [steps, batch, planes * hidden]; none where the address is 0."""
     text = ""
     for name, count in planes:
-        text += f"""                for lane in range(0, {count} * hidden, 16):
+        text += f"""                for lane in range(0, {count} * hidden if {name} != 0 else 0, 16):
                     here = (t * batch + n) * {count} * hidden + lane
                     w_store_{c}({name}, here, zero, w_mask({count} * hidden, lane))
 """
@@ -273,13 +279,19 @@ def _head_args(
     return args, chunks
 
 
+@leaves_out
 def recurrent(
     program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, cell: str, reverse: bool
 ) -> None:
-    """Append a layer's steps from projected inputs x [T, N, gates * H] and weights w [gates * H, H]."""
+    """Append a layer's steps from projected inputs x [T, N, gates * H] and weights w [gates * H, H].
+
+    What only the way back reads is not written where it is None; the other outputs are always there.
+    """
     x, w, h0, c0, b, lengths = inputs
     y, h, *kept = outputs
     steps, batch, hidden = y.shape
+    if cell == "lstm" and kept[0] is None:  # it holds the state between steps
+        kept[0] = program.scratch_operand(h.dtype, h.shape)
     if y.size == 0:
         copy(program, h0, h)
         if cell == "lstm":
@@ -300,7 +312,7 @@ def recurrent(
         )
     args, chunks = _head_args(program, weights, lengths, (steps, batch, hidden), reverse, hidden, width, tile)
     program.wave()
-    args += [o.slot for o in (x, h0, h, y, *rest)]
+    args += [0 if o is None else o.slot for o in (x, h0, h, y, *rest)]
     program.launch(_forward_source(x.dtype, tile, cell), args, chunks)
 
 
