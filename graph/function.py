@@ -16,9 +16,10 @@ from . import entry, spec
 from .arguments import flatten, kind_of
 from .background import Background
 from .entry import MISS
+from .overrides import active as _override
 from .store import store, touch
 from .trace import Trace
-from .variant import Path, Segment, Variant, start_path
+from .variant import CalledOutError, Path, Segment, Variant, start_path
 
 if TYPE_CHECKING:
     from .profile import Profile
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 MODES = ("graph", "eager")
 #: when a variant is compiled: at the call that needs it, or beside eager calls
 COMPILE = ("call", "background")
-_override: list[str] = []
 
 
 def _environment_mode() -> str | None:
@@ -103,6 +103,8 @@ class Function:
         self._limit = limit
         self._apart = self._dropped = 0
         self._kinds: set[Any] = set()
+        #: kinds of arguments for which its Python runs at every call, and why
+        self._python: dict[Any, CalledOutError] = {}
         self._turn = _Turn()
         self._background = Background() if compile == "background" else None
         self._checks = _checks()
@@ -140,6 +142,12 @@ class Function:
                     return result
         executor = dispatch.state.executor
         if isinstance(executor, Trace):
+            if executor.overrides is not None:
+                inside = _override[executor.overrides :]
+                if not inside:
+                    executor.modes[id(self)] = self, self._mode
+                if (inside[-1] if inside else self._mode) == "eager":
+                    executor.call_out(self.name, None if inside else self)
             return self._fn(*args, **kwargs)  # inside a graph already: part of it
         if _override:
             chosen = _override[-1]
@@ -151,6 +159,9 @@ class Function:
 
     def eager(self, *args: Any, **kwargs: Any) -> Any:
         """This one call in eager mode."""
+        executor = dispatch.state.executor
+        if isinstance(executor, Trace) and executor.overrides is not None:
+            executor.call_out(f"{self.name}.eager")
         return self._fn(*args, **kwargs)
 
     def graph(self, *args: Any, **kwargs: Any) -> Any:
@@ -168,9 +179,30 @@ class Function:
         key, tensors, _ = flatten(args, kwargs)
         return tensors, self._fitting(key, tensors)
 
+    def runs_python(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether a call like this runs its Python each time, because it calls a function in eager mode."""
+        return bool(self._python) and self._calls_out(flatten(args, kwargs)[0])
+
     def plain_graph(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call in graph mode, not checked."""
         key, tensors, rest = flatten(args, kwargs)
+        if self._python and self._calls_out(key):
+            return self._fn(*args, **kwargs)
+        try:
+            return self._in_graph(key, tensors, rest, args, kwargs)
+        except CalledOutError as e:
+            self._python[kind_of(key)] = e.with_traceback(None)
+        return self._fn(*args, **kwargs)
+
+    def _calls_out(self, key: Any) -> bool:
+        """Whether calls with this key run their Python each time: they call a function in eager mode."""
+        error = self._python.get(kind_of(key))
+        if error is not None and error.cause is not None and error.cause.mode != "eager":
+            self._python.pop(kind_of(key), None)
+            return False
+        return error is not None
+
+    def _in_graph(self, key: Any, tensors: list[Any], rest: Any, args: Any, kwargs: Any) -> Any:
         bucket = self._variants.get(key)
         if bucket is not None:
             for variant in bucket:
@@ -273,9 +305,13 @@ class Function:
         args, kwargs = spec.fill(args), spec.fill(kwargs)
         key, tensors, _ = flatten(args, kwargs)
         with self._turn:
-            if self._fitting(key, tensors) is not None:
+            if self._fitting(key, tensors) is not None or self._calls_out(key):
                 return False
-            self._trace(key, args, kwargs)
+            try:
+                self._trace(key, args, kwargs)
+            except CalledOutError as e:
+                self._python[kind_of(key)] = e.with_traceback(None)
+                return False
         return True
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -341,6 +377,8 @@ class Function:
             lines.append(
                 f"  {self._dropped} were dropped for their memory (DUOGRAD_VARIANT_MEMORY sets the limit)"
             )
+        for why in dict.fromkeys(e.message for e in self._python.values()):
+            lines.append(f"  its Python runs at every call, op by op: it {why}")
         for k, v in enumerate(self.variants, 1):
             lines += [
                 f"  variant {k}: {v.reason}" + (f"  ({v.line})" if v.line else ""),

@@ -394,3 +394,8 @@ def grad_guard(t: Any, absent: bool) -> Guard:
         g._storage.device),
         f"grad of a tensor {t.type} is {g.type}", str(g.type), lambda: t._grad,
     )  # fmt: skip
+
+
+def mode_guard(f: Any, mode: str) -> Guard:
+    """That a function which the traced one calls is still in the mode that it was in."""
+    return Guard(34, "{0}._mode == {1}", (f, mode), f"mode of {f.name} == {mode!r}", mode, lambda: f._mode)

@@ -16,6 +16,7 @@ from ..core.errors import (
     ShapeError,
     TraceError,
     line_of,
+    user_line,
     user_place,
 )
 from ..core.op import REGISTRY, Attrs, Op, no_tensor
@@ -28,6 +29,10 @@ from .symbol import Symbol
 
 _NUMBERS = (int, float, bool, complex)
 _DEFAULTS = {float: np.float32, complex: np.complex64}
+
+
+class Leave(BaseException):
+    """Ends a trace from within the user's code; no `except Exception` there stops it."""
 
 
 class Source:
@@ -76,7 +81,18 @@ class Trace:
         self._known: set[Value] = set()
         self.checks: list[tuple[Symbol, Any]] = []  # values to look at after the call, and who refuses them
         self.done = False
+        #: how many modes were set by `dg.mode` when it began; None where functions in eager mode are part of it
+        self.overrides: int | None = None
+        self.called_out = ""  # the function in eager mode that was called, and where
+        self.cause: Any = None
+        self.modes: dict[int, tuple[Any, str]] = {}  # functions that it called, and their modes
         self.tracer: Any = None  # watches the user's code; rests inside ops
+
+    def call_out(self, name: str, cause: Any = None) -> None:
+        """A function in eager mode is called: no graph holds it. Does not return. cause: the function, when it is its
+        own mode."""
+        self.called_out, self.cause = f"{name}, at {user_line()}", cause
+        raise Leave
 
     # -- inputs ----------------------------------------------------------------------------
 

@@ -20,14 +20,15 @@ from .aliases import Aliases, check_aliases
 from .arguments import Arguments, Slot, Watch, fill, flatten
 from .compile import compile_graph
 from .ending import Ending, broken, look_at
-from .guards import ReadRecorder, compile_guards, grad_guard, tensor_guard
+from .guards import ReadRecorder, compile_guards, grad_guard, mode_guard, tensor_guard
 from .ir import Graph, ancestors
+from .overrides import active
 from .passes.dce import remove_dead
 from .rebuild import Descriptions
 from .runner import Runner
 from .state import State
 from .symbol import Symbol
-from .trace import Source, Trace, effects
+from .trace import Leave, Source, Trace, effects
 
 
 class Segment:
@@ -177,8 +178,10 @@ def _settle() -> None:
         gc.unfreeze()
 
 
-class Unread(BaseException):
-    """Ends a trace at a value that is not known because nothing runs; no user's `except Exception` stops it."""
+class CalledOutError(TraceError):
+    """A function calls one in eager mode, so its Python runs at every call. cause: that one, if it is its own mode."""
+
+    cause: Any = None
 
 
 class Path:
@@ -252,6 +255,7 @@ class Path:
                 "return the tensor and read it outside, or use dg.where",
             )  # fmt: skip
         trace = self.recorded = Trace(variant.name, _host(), self._read, variant.precision == "fast")
+        trace.overrides = len(active)
         with dispatch.executing(trace):
             symbols = [trace.argument(k, t) for k, t in enumerate(self.tensors)]
             given = fill(variant.kept.args, symbols), fill(variant.kept.kwargs, symbols)
@@ -266,7 +270,7 @@ class Path:
                     variant.name, "calls itself more often than Python allows: a graph holds every call of it",
                     "give it an end that Python values decide, or loop with dg.while_loop", last_user_line(e),
                 ) from None  # fmt: skip
-            except Unread:  # a value that only a compiled segment can give
+            except Leave:  # at a value that only a compiled segment can give, or at a function in eager mode
                 segment = self.unread
             except Exception:
                 self._check_so_far(trace)
@@ -276,8 +280,15 @@ class Path:
                 for effect in reversed(recorder.effects):
                     effect.undo()
                 late, self.late = self.late, []
-                for show, array in late:
+                for show, array in late if not trace.called_out else ():
                     show(array)
+            if trace.called_out:
+                error = CalledOutError(
+                    variant.name, f"calls {trace.called_out}, which is in eager mode, so no graph holds the call",
+                    "call it outside, or set its mode to graph",
+                )  # fmt: skip
+                error.cause = trace.cause
+                raise error
             if self.unread is None:
                 segment = self._last(trace, result, recorder.effects)
         trace.done = True
@@ -294,6 +305,7 @@ class Path:
         variant.extra += [tensor_guard(t) for t in lifted] + [
             grad_guard(t, gone) for t, gone in trace.grad_reads
         ]
+        variant.extra += [mode_guard(f, mode) for f, mode in trace.modes.values()]
         variant.guards = compile_guards(variant.reads, extra=variant.extra)
         variant.check = variant.guards.check
         return segment
@@ -331,7 +343,7 @@ class Path:
         segment.read = len(live)
         if self.defers:
             self.unread = segment
-            raise Unread
+            raise Leave  # at a value that is not known, because nothing runs
         self._link(segment)
         outputs = segment.run(self.tensors, self.carried, self.late)
         for k, key in segment.carries:

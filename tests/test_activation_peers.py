@@ -123,3 +123,13 @@ def test_gelu_has_limits_at_the_infinities(approximate):
     y.sum().backward()
     np.testing.assert_array_equal(y.detach().numpy(), np.array([0, np.inf, 0, 1e30], np.float32))
     np.testing.assert_array_equal(x.grad.numpy(), [0, 1, 0, 1])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+@pytest.mark.parametrize("name", ["silu", "mish"])
+def test_limits_at_the_infinities(name, dtype):
+    x = dg.tensor([-np.inf, np.inf]).to(getattr(dg, dtype)).detach().requires_grad_()
+    y = getattr(dg, name)(x)
+    y.sum().backward()
+    assert y.tolist() == [0.0, np.inf]
+    assert x.grad.tolist() == [0.0, 1.0]

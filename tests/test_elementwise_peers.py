@@ -157,3 +157,26 @@ def test_divisions_and_comparisons_that_are_functions():
     assert not dg.array_equal(a, dg.tensor([1.0]))
     assert dg.isclose(dg.tensor([INF, INF]), dg.tensor([INF, 1.0])).tolist() == [True, False]
     assert dg.arccos is dg.acos
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["fmod", "remainder", "floor_divide"])
+def test_divisions_whose_quotient_overflows(name, dtype):
+    info = np.finfo(dtype)
+    x = np.array(
+        [
+            info.smallest_subnormal,
+            info.smallest_subnormal * 7,
+            info.tiny,
+            1e-10,
+            3.5,
+            1e30,
+            info.max / 3,
+            info.max,
+        ]
+    )
+    x = np.concatenate([x, -x]).astype(dtype)
+    a, b = np.meshgrid(x, x)
+    with np.errstate(all="ignore"):
+        want = getattr(np, name)(a, b)
+    np.testing.assert_array_equal(getattr(dg, name)(dg.tensor(a), dg.tensor(b)).numpy(), want)

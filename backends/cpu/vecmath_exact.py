@@ -165,9 +165,10 @@ def nextafter(x: Value, y: Value) -> Value:
 
 
 def _remainder(a: Value, b: Value) -> Value:
-    """fmod(a, b), exact while a / b is finite; computed in float64, 50 bits of the quotient at a time.
+    """fmod(a, b), exact; computed in float64, 50 bits of the quotient at a time.
 
-    A loop, which goes round once where |a / b| < 2**52.
+    A loop, which goes round once where |a / b| < 2**52. A quotient of float64 that overflows is taken by multiples of
+    b: by 2**1023 of them, and 2**60 times as many where that overflows too.
     """
     x, y = fabs(a).to("f64"), fabs(b).to("f64")
     builder, before = a.b, a.b.block
@@ -176,10 +177,15 @@ def _remainder(a: Value, b: Value) -> Value:
     builder.position_at_end(loop)
     phi = builder.phi(x.kind.llvm)
     r = Value(builder, phi, x.kind)
-    t = r / y
+    unit = y
+    t = r / unit
+    if a.kind.name == "f64":
+        for power in (1023, 60):
+            unit = select(t < math.inf, unit, unit * 2.0**power)
+            t = r / unit
     beyond = (t.bits() >> 52) - (1023 + 50)
     k = select(t < 2.0**52, 0, beyond)
-    step = y * _power_of_two(k)
+    step = unit * _power_of_two(k)
     new = fma(-V.trunc(t * _power_of_two(-k)), step, r)
     new = select(new < 0.0, new + step, new)  # the quotient was rounded up to the next integer
     new = select(r < y, r, new)  # also where y is infinite

@@ -35,8 +35,12 @@ def x(g, out):
 relu.sample((3, 4)).sample(())
 
 
-#: beyond it gelu is 0 or x in every dtype, and an infinity must not meet that 0
+#: beyond it gelu, silu and mish are 0 or x in every dtype, and an infinity must not meet that 0
 _FAR = 1e4
+
+
+def _near(x):
+    return E.minimum(E.maximum(x, -_FAR), _FAR)
 
 
 @pointwise(to_float=True, onnx=lambda o, x, *, approximate: o.Gelu(x, approximate=approximate))
@@ -95,14 +99,14 @@ gelu_x_grad.sample((3, 4)).sample((3, 4), approximate="tanh")
 
 @pointwise(to_float=True, onnx=lambda o, x: o.Mul(x, o.Sigmoid(x)))
 def silu(x):
-    """`x * sigmoid(x)`. Source: Elfwing et al., 2017."""
-    return x * s.sigmoid(x)
+    """`x * sigmoid(x)`. Numerics: 0 at minus infinity, with slope 0. Source: Elfwing et al., 2017."""
+    return s.maximum(x, -_FAR) * s.sigmoid(x)
 
 
 @silu.grad
 def x(g, x):
     sig = E.sigmoid(x)
-    return g * (sig * (1 + x * (1 - sig)))
+    return g * (sig * (1 + _near(x) * (1 - sig)))
 
 
 silu.sample((3, 4))
@@ -152,14 +156,14 @@ softplus.sample((3, 4))
 
 @pointwise(to_float=True, onnx="Mish")
 def mish(x):
-    """`x * tanh(softplus(x))`. Source: Misra, 2019; ONNX Mish."""
-    return x * s.tanh(s.maximum(x, 0) + s.log1p(s.exp(-s.abs(x))))
+    """`x * tanh(softplus(x))`. Numerics: 0 at minus infinity, with slope 0. Source: Misra, 2019; ONNX Mish."""
+    return s.maximum(x, -_FAR) * s.tanh(s.maximum(x, 0) + s.log1p(s.exp(-s.abs(x))))
 
 
 @mish.grad
 def x(g, x):
     t = E.tanh(softplus(x))
-    return g * (t + x * (1 - t * t) * E.sigmoid(x))
+    return g * (t + _near(x) * (1 - t * t) * E.sigmoid(x))
 
 
 mish.sample((3, 4))
