@@ -411,3 +411,57 @@ def test_entries_know_what_is_prepared(monkeypatch):
             same(fn(x), fn.eager(x))
     assert fn._entries
     assert max(made(fn)) == 3
+
+
+def _normalised(norm, channels):
+    module = norm(channels).eval()
+    module.running_mean.copy_(normal(channels))
+    module.running_var.copy_(dg.abs(normal(channels)) + 0.5)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("layer", "norm", "shape"),
+    [
+        (lambda: dg.nn.Conv2d(4, 6, 3, padding=1, groups=2), dg.nn.BatchNorm2d, (2, 4, 7, 7)),
+        (lambda: dg.nn.Conv1d(4, 6, 3, bias=False), dg.nn.BatchNorm1d, (2, 4, 9)),
+        (lambda: dg.nn.Linear(5, 6), dg.nn.BatchNorm1d, (3, 5)),
+    ],
+)
+def test_fast_precision_puts_scales_into_weights(layer, norm, shape):
+    dg.manual_seed(2)
+    first, second, x = layer(), _normalised(norm, 6), normal(*shape)
+
+    def body(x):
+        with dg.no_grad():
+            return dg.relu(second(first(x)) * 0.5)
+
+    fast, match = dg.function(body, precision="fast"), dg.function(body)
+    for _ in range(2):
+        same(match(x), body(x))
+        np.testing.assert_allclose(fast(x).numpy(), body(x).numpy(), rtol=2e-5, atol=2e-6)
+        second.weight.detach().mul_(1.5)
+        second.running_mean.add_(0.25)
+    (group,) = runner(fast).compiled.groups
+    assert sorted(n.op.name for n in group.nodes if not n.op.is_view)[:1] == ["add"]
+    assert len([n for n in group.nodes if not n.op.is_view]) == 3
+    assert made(fast) == [2]
+
+
+def test_fast_precision_leaves_results_that_are_read_twice_and_changing_weights():
+    w, s, x = normal(5, 6), normal(6), normal(3, 5)
+
+    def twice(x):
+        y = x @ w
+        return y * s, y.sum()
+
+    def given(x, w):
+        return (x @ w) * s
+
+    for fn, args in ((twice, (x,)), (given, (x, w))):
+        fast = dg.function(fn, precision="fast")
+        expected = fn(*args)
+        for a, e in zip(dg.function(fn)(*args), expected):
+            same(a, e)
+        np.testing.assert_allclose(fast(*args)[0].numpy(), expected[0].numpy(), rtol=2e-6)
+        assert sum(n.op.name == "multiply" for n in runner(fast).compiled.optimised.nodes) == 1

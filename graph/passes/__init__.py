@@ -8,6 +8,7 @@ from typing import Any
 
 from ..ir import Graph
 from ..verify import verify
+from .absorb import absorb
 from .algebra import simplify
 from .attend import attend
 from .cse import merge_equal
@@ -23,6 +24,7 @@ _STEPS: tuple[tuple[str, Callable[[Graph, Any], None]], ...] = (
     ("join", join_slices),
     ("algebra", simplify),
     ("algebra", relax),
+    ("algebra", absorb),
     ("cse", merge_equal),
     ("dce", remove_dead),
     ("attend", attend),

@@ -27,7 +27,7 @@ def hoist(graph: Graph, budget: int) -> tuple[Graph, list[Value]] | None:
 
     budget: bytes that they may take. None where nothing is worth it.
     """
-    found = _Steady(graph)
+    found = Steady(graph)
     chosen: list[Value] = []
     for v in found.borders:
         if v.type.nbytes <= budget and found.worth(v):
@@ -45,7 +45,7 @@ def hoist(graph: Graph, budget: int) -> tuple[Graph, list[Value]] | None:
     return prepared, list(swap.values())
 
 
-class _Steady:
+class Steady:
     """The steady values of a graph. borders: those computed of state that other ops read, or that are results."""
 
     def __init__(self, graph: Graph):
