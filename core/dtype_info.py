@@ -9,7 +9,7 @@ import numpy as np
 
 from . import types as T
 from .errors import ArgumentTypeError, DtypeError
-from .types import DTYPES, DType, as_dtype, broadcast_shapes, promote, scalar_dtype
+from .types import DTYPES, DType, as_dtype, broadcast_shapes, promote, promote_all, scalar_dtype
 from .value import Tensor
 
 e, pi, inf, nan = math.e, math.pi, math.inf, math.nan
@@ -91,16 +91,13 @@ def result_type(*arrays_and_dtypes: Any) -> DType:
 
     Raises: ArgumentTypeError without a tensor or dtype.
     """
-    common: DType | None = None
-    numbers = []
-    for x in arrays_and_dtypes:
-        if isinstance(x, (bool, int, float, complex)):
-            numbers.append(x)
-            continue
-        dtype = _of(x, "result_type")
-        common = dtype if common is None else promote(common, dtype)
-    if common is None:
+    numbers = [x for x in arrays_and_dtypes if isinstance(x, (bool, int, float, complex))]
+    kinds = [
+        _of(x, "result_type") for x in arrays_and_dtypes if not isinstance(x, (bool, int, float, complex))
+    ]
+    if not kinds:
         raise ArgumentTypeError("result_type", "needs a tensor or a dtype", "use the number's own type")
+    common = promote_all(kinds)
     for n in numbers:
         kind = scalar_dtype(n, common)
         # A Python float beside integers brings the default float, not the one that holds them all.

@@ -339,10 +339,8 @@ class Op:
             raise ArgumentTypeError(self.name, f"{name} is None", "pass a tensor or a number")
         named = dict(zip(self.attr_names, attrs))
         mixed = dtypes[1:] if self.selects else dtypes
-        common: DType | None = named.get("dtype") if not any(isinstance(d, DType) for d in mixed) else None
-        for d in mixed:
-            if isinstance(d, DType):
-                common = d if common is None else T.promote(common, d)
+        kinds = [d for d in mixed if isinstance(d, DType)]
+        common: DType | None = T.promote_all(kinds) if kinds else named.get("dtype")
         resolved = [d if isinstance(d, DType) else T.scalar_dtype(d(0), common) for d in dtypes]
         if self.wide_numbers:
             resolved = [T.float64 if d is float else r for d, r in zip(dtypes, resolved)]

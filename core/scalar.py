@@ -261,10 +261,8 @@ def cast(x: Expr, dtype: DType) -> Expr:
 
 def _unify(operands: Sequence[Any]) -> list[Expr]:
     """Bring operands to one dtype: expressions promote, Python numbers take the dtype they meet."""
-    dtype: DType | None = None
-    for x in operands:
-        if isinstance(x, Expr):
-            dtype = x.dtype if dtype is None else T.promote(dtype, x.dtype)
+    kinds = [x.dtype for x in operands if isinstance(x, Expr)]
+    dtype = T.promote_all(kinds) if kinds else None
     for x in operands:
         if not isinstance(x, Expr):
             dtype = T.scalar_dtype(x, dtype)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import ml_dtypes
@@ -171,6 +173,18 @@ def _promoted(a: DType, b: DType) -> DType:
             return float32
         return other if other.rank >= 2 else bfloat16
     return DTYPES[np.promote_types(a.np, b.np).name]
+
+
+def promote_all(dtypes: Iterable[DType]) -> DType:
+    """The dtype that holds them all, in whatever order they stand: higher kinds first, as NumPy's `result_type`.
+
+    int8, uint16 and float32 give float32, though the first two together would be an int32.
+    """
+    return functools.reduce(promote, sorted(dtypes, key=_descending))
+
+
+def _descending(dtype: DType) -> int:
+    return -dtype.rank
 
 
 def scalar_dtype(value: Any, other: DType | None) -> DType:

@@ -53,12 +53,8 @@ def _promoted(data: Any) -> T.DType | None:
     """The common dtype of the arrays, tensors and NumPy numbers among the data; None when all are Python's."""
     if not isinstance(data, (list, tuple)):
         return T.as_dtype(data.dtype, "tensor") if hasattr(data, "dtype") else None
-    found: T.DType | None = None
-    for v in data:
-        kind = _promoted(v)
-        if kind is not None:
-            found = kind if found is None else T.promote(found, kind)
-    return found
+    kinds = [kind for v in data if (kind := _promoted(v)) is not None]
+    return T.promote_all(kinds) if kinds else None
 
 
 def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:

@@ -1,6 +1,7 @@
 """dg as a namespace of the Python array API standard 2024.12, judged beside array_api_strict."""
 
 import inspect
+import itertools
 import operator
 
 import array_api_strict as xs
@@ -424,6 +425,16 @@ def test_where_takes_its_dtype_from_the_sides(kind):
     dg.where(c, x, 3.0).sum().backward()
     assert x.grad.dtype is dg.float32
     assert x.grad.tolist() == [1.0, 0.0]
+
+
+def test_promotion_of_several_does_not_depend_on_their_order():
+    names = ["bool", "int8", "uint16", "uint64", "float16", "float32", "complex64"]
+    for row in itertools.product(names, repeat=3):
+        want = np.result_type(*map(np.dtype, row)).name
+        assert dg.result_type(*(getattr(dg, n) for n in row)).name == want
+    parts = [dg.ones((2,), dtype=n) for n in ("int8", "uint16", "float32")]
+    for order in itertools.permutations(parts):
+        assert dg.concat(order).dtype is dg.stack(order).dtype is dg.asarray(list(order)).dtype is dg.float32
 
 
 def test_diagonals_far_outside():

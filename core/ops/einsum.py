@@ -214,7 +214,7 @@ def einsum_(*xs, equation):
 
 
 def _promoted(op, xs):
-    dtype = functools.reduce(T.promote, (x.dtype for x in xs))
+    dtype = T.promote_all(x.dtype for x in xs)
     if dtype is T.bool_:
         raise DtypeError(
             op, f"takes numbers, got {', '.join(str(x.type) for x in xs)}", "convert with .to(dg.int64)"

@@ -36,9 +36,8 @@ def _(inputs, axis):
 
 @concat.type
 def _(*xs, axis=0):
-    dtype = xs[0].dtype
+    dtype = T.promote_all(x.dtype for x in xs)
     for x in xs:
-        dtype = T.promote(dtype, x.dtype)
         same = x.ndim == xs[0].ndim and all(
             a == axis or n == m for a, (n, m) in enumerate(zip(x.shape, xs[0].shape))
         )

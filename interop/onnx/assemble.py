@@ -307,11 +307,8 @@ def _promoted(o: RuleBuilder, op: Op, inputs: Sequence[Any]) -> list[Handle]:
         return [_truth(o, x) for x in inputs]
     head = [_truth(o, inputs[0])] if op.name == "where" else []
     rest = inputs[len(head) :]
-    common: DType | None = None
-    for x in rest:
-        if isinstance(x, Handle):
-            assert x.dtype is not None
-            common = x.dtype if common is None else T.promote(common, x.dtype)
+    kinds = [x.dtype for x in rest if isinstance(x, Handle) and x.dtype is not None]
+    common = T.promote_all(kinds) if kinds else None
     for x in rest:
         if not isinstance(x, Handle):
             common = T.scalar_dtype(x, common)
