@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import nn
 from . import onnx_networks as N
+from . import onnx_quantised as Q
 from . import onnx_sequence as S
 from . import onnx_vision as V
 
@@ -286,8 +287,12 @@ def _composed() -> list[Case]:
         Case("keypoints_softargmax", V.SoftArgmax, *x),
         Case("stereo_cost_volume", V.CostVolume, (image, floats(*_PHOTO, seed=4)), (BATCH, BATCH)),
         Case("vector_quantiser", N.VectorQuantiser, (floats(3, 6),), (BATCH,), smooth=False),
-        Case("quantised_mlp", N.QuantisedMlp, (floats(3, 6),), (BATCH,), smooth=False),
-        Case("fake_quantised_conv", N.FakeQuantised, *x, smooth=False),
+        Case("quantised_mlp", Q.QuantisedMlp, (floats(3, 6),), (BATCH,), smooth=False),
+        Case("fake_quantised_conv", Q.FakeQuantised, *x),
+        Case("quantised_cnn", Q.QuantisedCnn, (floats(2, 3, 8, 8),), (BATCH,), smooth=False),
+        Case("quantised_attention", Q.QuantisedAttention, (floats(2, 5, 8),), (BATCH,), smooth=False),
+        Case("quantised_product", Q.QuantisedProduct, (floats(3, 4), floats(4, 5, seed=1)), ({}, {}), smooth=False),
+        Case("trained_quantised", Q.TrainedQuantised, (floats(2, 3, 8, 8),), (BATCH,)),
         Case("contrastive", N.Contrastive, (floats(4, 6), floats(4, 6, seed=1)), (BATCH, BATCH)),
         Case("beam_step", N.BeamStep, (floats(2, 3), tokens(2, 3)), (BATCH, BATCH), smooth=False),
         Case("siren", N.Siren, (floats(3, 2),), (BATCH,)),

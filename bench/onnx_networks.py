@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import duograd as dg
-import numpy as np
 
 from .. import nn
 from ..nn import functional as F
@@ -300,31 +299,6 @@ class VectorQuantiser(nn.Module):
         code = dg.argmin(away, axis=-1)
         found = dg.take(self.book, code, axis=0)
         return self.decode(z + (found - z).detach()), code
-
-
-class QuantisedMlp(nn.Module):
-    """Weights and activations as 8-bit numbers with a scale."""
-
-    def __init__(self) -> None:
-        rng = np.random.default_rng(0)
-        self.register_buffer("weight", dg.tensor(rng.integers(-127, 127, (5, 6)).astype("int8")))
-        self.register_buffer("scale", dg.tensor(np.float32(0.01)))
-        self.head = nn.Linear(5, 3)
-
-    def forward(self, x: Any) -> Any:
-        scale, zero = dg.tensor(0.02), dg.tensor(np.uint8(128))
-        x = dg.dequantize_linear(dg.quantize_linear(x, scale, zero), scale, zero)
-        return self.head(dg.relu(x @ dg.dequantize_linear(self.weight, self.scale).T))
-
-
-class FakeQuantised(nn.Module):
-    def __init__(self) -> None:
-        self.conv = nn.Conv2d(3, 4, 3)
-
-    def forward(self, x: Any) -> Any:
-        x = dg.fake_quantize(x, 0.02, 128, 0, 255)
-        w = dg.fake_quantize(self.conv.weight, 0.01, 0, -127, 127)
-        return F.conv2d(x, w, self.conv.bias)
 
 
 class Contrastive(nn.Module):

@@ -82,7 +82,6 @@ quantize_linear.error_sample((3, 4), (), dtype="int64", match="cannot quantise t
 
 
 def _dequantize_onnx(o, x, scale, zero, *, axis, block_size):
-    o.since(19)  # onnx.reference, which proves exported models, has no older version
     return o.DequantizeLinear(x, scale, zero, axis=axis, block_size=block_size or None)
 
 
@@ -120,7 +119,28 @@ def dynamic_quantize_linear(x):
 dynamic_quantize_linear.sample((3, 4), grad=False)
 
 
-@pointwise(internal=True)
+def _fake_onnx(o, x, scale, zero, *, least, most):
+    """QuantizeLinear and DequantizeLinear, after a Clip where the range is not that of the integers."""
+    kind = next((k for k in (T.uint8, T.int8, T.int16, T.uint16)
+                 if np.iinfo(k.np).min <= least and most <= np.iinfo(k.np).max), None)  # fmt: skip
+    wide = [a for a, n in enumerate(scale.shape or ()) if n != 1]
+    if kind is None or len(wide) > 1 or (zero.shape and zero.shape != scale.shape) or not x.dtype.is_float:
+        raise o.Unavailable("no integer type holds the range")
+    if kind.itemsize > 1:
+        o.needs(21)
+    flat = o.ints(() if not wide else (-1,))
+    axis = wide[0] - len(scale.shape) if wide else None
+    if (least, most) != (np.iinfo(kind.np).min, np.iinfo(kind.np).max):
+        low, high = (o.Mul(o.Sub(o.const(v, x.dtype), zero), scale) for v in (least, most))
+        x = o.Max(o.Min(x, high), low)
+    scale = o.Reshape(scale, flat)
+    zero = o.Reshape(o.cast(zero, kind), flat) if zero.shape or not wide else o.Expand(
+        o.cast(zero, kind), o.Shape(scale)
+    )  # fmt: skip
+    return o.DequantizeLinear(o.QuantizeLinear(x, scale, zero, axis=axis), scale, zero, axis=axis)
+
+
+@pointwise(internal=True, onnx=_fake_onnx)
 def fake_quantize_(x, scale, zero, *, least, most):
     """x rounded to the grid that integers from least to most would give; x, scale, zero broadcast."""
     q = s.minimum(s.maximum(s.rint(x / scale) + zero, least), most)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ...core import types as T
+from ...core.op import PUBLIC
 from ...core.op import REGISTRY as ops
 from ...core.ops.quantize import spread
+from ...core.value import Tensor
 from .adapt_convolution import conv
 from .coded import coded, is_coded
 from .dtypes import from_code, to_book
@@ -72,6 +76,20 @@ def dequantize(x, scale, zero=None, *, axis=1, block_size=0, output_dtype=0):
         return y.to(from_code(output_dtype, "DequantizeLinear") if output_dtype else scale.dtype)
     out = ops["dequantize_linear"](x, scale, zero, axis=axis, block_size=block_size)
     return out.to(from_code(output_dtype, "DequantizeLinear")) if output_dtype else out
+
+
+@adapter("QuantizeDequantize", domain="duograd", codes="own")
+def quantize_dequantize(x, scale, zero=None, *, axis=1):
+    """A QuantizeLinear and its DequantizeLinear, joined when the model is read: what QDQ training rounds by."""
+    plain = isinstance(x, Tensor) and isinstance(scale, Tensor) and x.dtype is scale.dtype
+    kind = T.uint8 if zero is None else zero.dtype
+    if not plain or (zero is not None and not isinstance(zero, Tensor)) or not x.dtype.is_float:
+        return dequantize(quantize(x, scale, zero, axis=axis), scale, zero, axis=axis)
+    limits = np.iinfo(kind.np)
+    row = None if scale.ndim == 0 or scale.size == 1 else axis
+    return PUBLIC["fake_quantize"](
+        x, scale, 0 if zero is None else zero, int(limits.min), int(limits.max), row
+    )
 
 
 @adapter("DynamicQuantizeLinear")

@@ -87,6 +87,9 @@ class Step:
 
 
 class Builder:
+    # What rules may raise without importing this module.
+    Unavailable, Inexpressible = Unavailable, Inexpressible
+
     """Collects steps. `begin` starts the rule of one op call; its first inputs' sizes are preferred in formulas."""
 
     def __init__(self, opset: int):

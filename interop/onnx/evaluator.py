@@ -12,16 +12,19 @@ def evaluator(model: onnx.ModelProto) -> Any:
     """A `ReferenceEvaluator` of a model."""
     from onnx.reference import ReferenceEvaluator
 
-    return ReferenceEvaluator(model, new_ops=_operators())
+    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
+    return ReferenceEvaluator(model, new_ops=_operators(opset))
 
 
-def _operators() -> list[type]:
+def _operators(opset: int) -> list[type]:
     from onnx.reference.op_run import OpRun
 
     def operator(name: str, run: Any) -> type:
         return type(name, (OpRun,), {"_run": run, "op_domain": ""})
 
     plain = [operator("TopK", _topk), operator("GatherElements", _gather_elements)]
+    if opset < 19:  # whose forms the evaluator has not
+        plain += [operator("QuantizeLinear", _quantize), operator("DequantizeLinear", _dequantize)]
     return [_grouped_transpose(), *plain, *(operator(n, _recurrent(n)) for n in _GATES)]
 
 
@@ -38,6 +41,22 @@ def _grouped_transpose() -> type:
         return (np.concatenate(each, axis=1),)
 
     return type("ConvTranspose", (ConvTranspose,), {"_run": _run, "op_domain": ""})
+
+
+def _spread(v: Any, x: Any, axis: int) -> Any:
+    return v.reshape([-1 if a == axis % x.ndim else 1 for a in range(x.ndim)]) if np.ndim(v) == 1 else v
+
+
+def _quantize(self: Any, x: Any, scale: Any, zero: Any = None, axis: int = 1, **_: Any) -> Any:
+    kind = np.uint8 if zero is None else zero.dtype
+    shift = 0 if zero is None else _spread(zero, x, axis).astype(x.dtype)
+    limits = np.iinfo(kind)
+    return (np.clip(np.rint(x / _spread(scale, x, axis)) + shift, limits.min, limits.max).astype(kind),)
+
+
+def _dequantize(self: Any, x: Any, scale: Any, zero: Any = None, axis: int = 1, **_: Any) -> Any:
+    shift = 0 if zero is None else _spread(zero, x, axis).astype(np.int32)
+    return ((x.astype(np.int32) - shift).astype(scale.dtype) * _spread(scale, x, axis),)
 
 
 def _gather_elements(self: Any, x: Any, index: Any, axis: int = 0) -> Any:

@@ -184,6 +184,41 @@ def make_call(proto: onnx.NodeProto, index: int, opsets: dict[str, int], functio
     return Call(node, inputs, outputs, adapter, None, tuple(attrs))
 
 
+def _joined(nodes: Sequence[onnx.NodeProto], outputs: Sequence[str]) -> list[onnx.NodeProto]:
+    """Nodes, with a QuantizeLinear and its DequantizeLinear as one: rounding that gradients pass straight through."""
+    makers = {n.output[0]: n for n in nodes if n.op_type == "QuantizeLinear" and not n.domain and n.output}
+    if not makers:
+        return list(nodes)
+    uses: dict[str, int] = {}
+    for name in [*outputs, *(name for n in nodes for name in _read_by(n))]:
+        uses[name] = uses.get(name, 0) + 1
+    found, gone = [], set()
+    for node in nodes:
+        made = makers.get(node.input[0]) if node.op_type == "DequantizeLinear" and node.input else None
+        axes = [[(a.name, a.i) for a in n.attribute] for n in (node, made) if n is not None]
+        if made is not None and made.input[1:] == node.input[1:] and axes[0] == axes[1] and all(
+            name == "axis" for name, _ in axes[0]
+        ):  # fmt: skip
+            both = onnx.NodeProto()
+            both.CopyFrom(node)
+            both.op_type, both.domain, both.input[0] = "QuantizeDequantize", "duograd", made.input[0]
+            if uses[made.output[0]] == 1:
+                gone.add(made.output[0])
+            node = both
+        found.append(node)
+    return [n for n in found if not (n.op_type == "QuantizeLinear" and n.output[0] in gone)]
+
+
+def _read_by(node: onnx.NodeProto) -> list[str]:
+    """Names that a node and its subgraphs read."""
+    found = list(node.input)
+    for attribute in node.attribute:
+        for inner in attribute.g.node:
+            found += _read_by(inner)
+        found += [o.name for o in attribute.g.output]
+    return found
+
+
 class Program:
     """Nodes in order. `constants` are arrays known when the graph was made."""
 
@@ -197,7 +232,7 @@ class Program:
         self.constants: dict[str, np.ndarray] = dict(constants or {})
         self.problems: list[Blocker] = []
         calls: list[Call] = []
-        for k, proto in enumerate(nodes):
+        for k, proto in enumerate(_joined(nodes, self.outputs)):
             try:
                 if proto.op_type == "Gradient" and proto.domain == "ai.onnx.preview.training":
                     proto = _with_body(proto, nodes)
