@@ -218,7 +218,8 @@ class Op:
     def values(self, fn: Callable[..., None]) -> Callable[..., None]:
         """Declare a check of values: `fn(extent, *inputs, **attrs)`, before the kernel in eager mode.
 
-        extent(x): the smallest and the largest element of an integer or bool tensor that is not empty. A trace
+        extent(x): the smallest and the largest element of an integer or bool tensor that is not empty;
+        extent.below(x, n): whether it has few elements and all are from 0 to n - 1, which is found faster. A trace
         has `extent.later(x, refuse)` instead: `refuse(low, high)` is called when the graph has run.
         """
         self.values_rule = fn

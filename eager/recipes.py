@@ -260,17 +260,33 @@ _FEW = 64
 _forms: dict[Layout, Struct | None] = {}
 
 
+#: the same, read as unsigned: a negative number is larger than any size
+_unsigned: dict[Layout, Struct | None] = {}
+
+
+def _form(x: Any, table: dict[Layout, Struct | None], letter: str) -> Struct | None:
+    lay = x._layout
+    size = x.size
+    table[lay] = form = Struct(f"{size}{letter}") if lay.contiguous and 0 < size <= _FEW else None
+    return form
+
+
 def extent(x: Any) -> tuple[int, int]:
     """The smallest and the largest element of an integer or bool tensor that is not empty."""
     lay = x._layout
-    try:
-        form = _forms[lay]
-    except KeyError:
-        size = x.size
-        form = Struct(f"{size}{lay.dtype.np.char}") if lay.contiguous and size <= _FEW else None
-        _forms[lay] = form
+    form = _forms[lay] if lay in _forms else _form(x, _forms, lay.dtype.np.char)
     if form is not None:
         row = x._storage.unpack(form, x._offset)
         return (row[0], row[0]) if len(row) == 1 else (min(row), max(row))
     values = read(x)
     return int(np.minimum.reduce(values, axis=None)), int(np.maximum.reduce(values, axis=None))
+
+
+def _below(x: Any, n: int) -> bool:
+    """Whether few elements of an integer tensor are seen at once to be from 0 to n - 1."""
+    lay = x._layout
+    form = _unsigned[lay] if lay in _unsigned else _form(x, _unsigned, lay.dtype.np.char.upper())
+    return form is not None and max(x._storage.unpack(form, x._offset)) < n
+
+
+extent.below = _below  # type: ignore[attr-defined]

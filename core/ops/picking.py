@@ -66,10 +66,8 @@ def check_range(op, extent, index, n, where):
     if not size:
         return
     later = getattr(extent, "later", None)
-    if later is None and size < _MANY:  # the usual call makes nothing for the error
-        low, high = extent(index)
-        if -n <= low and high < n:
-            return
+    if later is None and extent.below(index, n):  # the usual call makes nothing for the error
+        return
 
     def refuse(low, high):
         if low < -n or high >= n:
