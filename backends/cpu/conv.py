@@ -314,11 +314,10 @@ def conv(
     product = Product(x, w, out_, channels, filters, (axes[0], axes[1], axes[2]), groups)
     if channels == 0:
         fill_zero(program, out)
-    elif conv_direct.applies(groups, rows):
-        conv_direct.windowed(program, product)
     else:
         fused = _fused(epilogue, out)
-        _shared(program, product, fused)
+        append = conv_direct.windowed if conv_direct.applies(groups, rows) else _shared
+        append(program, product, fused)
     if epilogue is not None and fused is None:
         apply_after(program, epilogue, out)
 
@@ -343,8 +342,8 @@ def conv_x_grad(
             phases(n, r, p, s, pads[0], d)
             for n, p, r, s, pads, d in zip(out_.shape[2:], g.shape[2:], w.shape[2:], *window)
         ]
-        direct = conv_direct.applies(groups, w.shape[1])
-        if set(stride) == {1} and not direct:
+        append = conv_direct.windowed if conv_direct.applies(groups, w.shape[1]) else _shared
+        if set(stride) == {1}:
             fused = _fused(epilogue, out)
         if math.prod(sum(a.out for a in each) for each in by_axis) < math.prod(out_.shape[2:]):
             fill_zero(program, out)
@@ -353,10 +352,7 @@ def conv_x_grad(
         filters = w.strides[1], w.strides[0], rows * w.strides[0]
         for z, y, a in itertools.product(*by_axis):
             product = Product(g, w, out_, rows, filters, (z, y, a), groups)
-            if direct:
-                conv_direct.windowed(program, product)
-            else:
-                _shared(program, product, fused)
+            append(program, product, fused)
     if epilogue is not None and fused is None:
         apply_after(program, epilogue, out)
 

@@ -13,6 +13,7 @@ import math
 from ...core.backend import Arg, Operand, Program
 from ...core.types import DType
 from .conv_axes import Axes, Product, output_steps
+from .epilogue import FusedEpilogue, indent
 from .panels import IMPORT, block
 
 _MIN_ROWS = 4
@@ -87,6 +88,7 @@ for part in range(taps_z * phases):
 
 _SUM = """# conv with few channels T
 HEAD
+EPILOGUE_SLOTS
     out_z, out_y, out_x = args[41], args[42], args[43]
     out_area, out_line, out_plane, out_first = args[44], args[45], args[46], args[47]
     out, result_at = args[48], lines_at + args[49]
@@ -128,7 +130,7 @@ COPY
                         for e in range(q):
                             value = load_T(to + line * pitch, e)
                             store_T(out, at + line * out_y * out_line + e * out_x, value)
-"""
+FINISH"""
 
 _DOT = """# conv_w_grad with few channels T
 HEAD
@@ -167,8 +169,19 @@ COPY
 """
 
 
-@functools.cache
-def _text(template: str, dtype: DType, lanes: int) -> str:
+_FIRST_SLOT = 51
+# A band of the result of one filter, while it is in the cache.
+_FINISH = """for row in range(rows):
+    batch0, batch1, batch2 = 0, 0, image
+    first_row, first_column = group * rows + row, front * out_area + line0 * out_line
+    block_rows, block_cols = 1, count * q
+    result, result_step, result_at = out, 0, (image * groups * rows + first_row) * out_plane + first_column
+    out_at, out_step = result_at, 0
+"""
+
+
+@functools.lru_cache(maxsize=256)
+def _text(template: str, dtype: DType, lanes: int, head: str = "", finish: str = "") -> str:
     size = dtype.itemsize
     copied = "".join(f"            {line}\n" for line in _COPY.strip().splitlines()).rstrip()
     text = template.replace("HEAD", _HEAD.strip("\n")).replace("COPY", copied)
@@ -176,7 +189,8 @@ def _text(template: str, dtype: DType, lanes: int) -> str:
     text = (
         text.replace("_T(", f"_{dtype.char}(").replace(" T\n", f" {dtype.char}\n").replace("NAME", dtype.name)
     )
-    return text.replace("SIZE", str(size)).replace("LANES", str(lanes)).replace("VECTORS", str(_VECTORS))
+    text = text.replace("SIZE", str(size)).replace("LANES", str(lanes)).replace("VECTORS", str(_VECTORS))
+    return text.replace("EPILOGUE_SLOTS\n", head).replace("FINISH", finish)
 
 
 class _Band:
@@ -210,8 +224,8 @@ def _slots(product: Product, band: _Band, table: Arg, pitch: int) -> list[Arg]:
     return [*args, band.lines, band.line, band.plane, band.split, table, pitch]
 
 
-def windowed(program: Program, product: Product) -> None:
-    """Append one launch of the windowed product."""
+def windowed(program: Program, product: Product, fused: FusedEpilogue | None = None) -> None:
+    """Append one launch of the windowed product. fused: for a result without gaps."""
     out, axes = product.out, product.axes
     dtype, band = out.dtype, _Band(axes, out.dtype)
     images, rows = out.shape[0], out.shape[1] // product.groups
@@ -225,7 +239,13 @@ def windowed(program: Program, product: Product) -> None:
     pitch = -(-pitch // 64) * 64
     args = _slots(product, band, program.scratch(chunks * pitch), pitch)
     args += [*(a.out_step for a in axes), *output_steps(out, axes), out.slot, band.bytes, line]
-    program.launch(_text(_SUM, dtype, block(dtype).lanes), args, chunks)
+    lanes = block(dtype).lanes
+    if fused is None:
+        program.launch(_text(_SUM, dtype, lanes), args, chunks)
+        return
+    lines = [*_FINISH.splitlines(), *("    " + line for line in fused.block())]
+    text = _text(_SUM, dtype, lanes, indent(fused.head(_FIRST_SLOT), 4), indent(lines, 8))
+    program.launch(text, args + fused.slots(), chunks)
 
 
 def filter_gradient(program: Program, g: Operand, product: Product) -> None:

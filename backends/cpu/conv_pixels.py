@@ -246,20 +246,25 @@ def kernel(args, chunk, nchunks):
 {copied}                panel = f + group * f_group + tz * f_z + div_i64(row0, {width}) * f_panel
                 panel += channel * taps * {row}
                 for j in range(0, rows, {width}):
+                    # The filters of the next panel come while the first blocks use this one's.
+                    ahead = panel + f_panel
+                    if j + {width} >= rows:
+                        ahead += part_channels * taps * {row} - div_i64(rows + {width - 1}, {width}) * f_panel
                     for i in range(0, strip_columns, {rows}):
                         to = sums + (i * pitch + j) * {size}
                         if strip_columns - i > {rows // 2}:
                             multiply_pixels_{char}(
                                 part_channels * taps, source, row_table + 8 * i, k_table, panel, {row}, to,
-                                pitch * {size}, min_i64({rows}, strip_columns - i), {width}, tz + part,
+                                pitch * {size}, min_i64({rows}, strip_columns - i), {width}, tz + part, ahead,
                                 {rows}, {tile.vectors}, {lanes},
                             )
                         else:
                             multiply_pixels_{char}(
                                 part_channels * taps, source, row_table + 8 * i, k_table, panel, {row}, to,
-                                pitch * {size}, strip_columns - i, {width}, tz + part,
+                                pitch * {size}, strip_columns - i, {width}, tz + part, ahead,
                                 {rows // 2}, {tile.vectors}, {lanes},
                             )
+                        ahead += part_channels * taps * 64 if i < {rows * (row // 64 - 1)} else 0
                     panel += f_panel
         for i in range(0, rows, {lanes}):
             block_rows = min_i64({lanes}, rows - i)
@@ -362,7 +367,7 @@ def tasks(program: Program, product: Product, depth: int) -> Tasks:
             if copies:
                 lines, _ = _lines(axes, min(wide * tile.rows, columns))
                 cycles += 2 * channels * axes[0].taps * lines * -(-_width(axes) // tile.lanes)
-            total = (-(-count // least) + _HELD_UP * (least > 1 and count > least)) * cycles
+            total = (-(-count // least) + _HELD_UP * (least > 1)) * cycles
             if total < best.cycles:
                 chunks = min(count, 4 * least) if least > 1 else 1
                 best = Tasks(high * tile.width, wide * tile.rows, chunks, total)

@@ -12,7 +12,8 @@
     from zero, then one addition of the old c when `accumulate` is not 0: an element's value does not depend
     on where in a block it stands.
     `multiply_ahead_X` fetches the next block_rows rows of the table, a power of two, into the cache meanwhile.
-    `multiply_pixels_X` fetches the last of the next block_rows rows, for rows that are neighbours.
+    `multiply_pixels_X` has one more argument, `lines`: for each k the line of 64 bytes there is fetched into the
+    second-level cache, and the last of the next block_rows rows into the first, for rows that are neighbours.
     With block_rows = 1 b is read under a mask, so it may end anywhere.
 `multiply_near_X(count, a, b, b_step, c, c_step, rows, cols, accumulate,
                  row_step, k_step, block_rows, block_vectors, lanes)`
@@ -84,7 +85,7 @@ def _emit_ahead(v: Vectors, args: Any, block_rows: int, block_vectors: int) -> N
 
 
 def _emit_pixels(v: Vectors, args: Any, block_rows: int, block_vectors: int) -> None:
-    _emit_multiply(v, args, block_rows, block_vectors, "last")
+    _emit_multiply(v, args[:-1], block_rows, block_vectors, "last", (args[-1], I64(64)))
 
 
 def _emit_near(
@@ -211,7 +212,7 @@ __all__ = ["div_i64", "max_i64", "min_i64", "mod_i64"]
 for _char in FLOATS:
     globals()[f"multiply_{_char}"] = on_vectors("multiply", _char, 11, _emit_multiply, 3)
     globals()[f"multiply_ahead_{_char}"] = on_vectors("multiply_ahead", _char, 11, _emit_ahead, 3)
-    globals()[f"multiply_pixels_{_char}"] = on_vectors("multiply_pixels", _char, 11, _emit_pixels, 3)
+    globals()[f"multiply_pixels_{_char}"] = on_vectors("multiply_pixels", _char, 12, _emit_pixels, 3)
     globals()[f"multiply_near_{_char}"] = on_vectors("multiply_near", _char, 9, _emit_near, 5)
     globals()[f"multiply_later_{_char}"] = on_vectors("multiply_later", _char, 13, _emit_later, 3)
     globals()[f"dot_rows_{_char}"] = on_vectors("dot_rows", _char, 6, _emit_dot, 2)

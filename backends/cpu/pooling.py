@@ -40,6 +40,11 @@ class Window(NamedTuple):
         return self.size[1] == self.stride[1] == 2 and self.dilation == (1, 1)
 
     @property
+    def in_steps_of_two(self) -> bool:
+        """Whether wide values take sixteen windows' columns apart: pairs, or three that overlap by one."""
+        return self.stride[1] == 2 and self.size[1] in (2, 3) and self.dilation == (1, 1)
+
+    @property
     def taps(self) -> list[Pair]:
         return [(r, s) for r in range(self.size[0]) for s in range(self.size[1])]
 
@@ -148,8 +153,11 @@ def _max_source(dtype: DType, window: Window) -> str:
     for r, s in window.taps[1:]:
         inside += [f"v = load_in_{t}(x, at + {_offset(window, r, s)})", "m = v if (v > m) | (v != v) else m"]
     inside.append(f"store_out_{t}(out, to, m, 0)")
-    if window.pairs:
-        inside = []
+    if window.in_steps_of_two:
+        # The third columns are the first ones of the next windows: the last of them is the last element that is read.
+        inside = [
+            "mask_c, mask_d = w_mask(resume * 2 - 1, column * 2), w_mask(resume * 2 - 1, column * 2 + 16)"
+        ]
         for r, s in window.taps:
             inside += _pair(t, r, s)
             better = f"w_logical_or_b1(w_gt_{t}(v, m), w_isnan_{t}(v))"
@@ -158,7 +166,7 @@ def _max_source(dtype: DType, window: Window) -> str:
     border = [f"m = types.{dtype.name}(-1e999)"]
     border += _bounded(window, [f"v = load_in_{t}(x, e)", "m = v if (v > m) | (v != v) else m"])
     border.append(f"store_out_{t}(out, to, m, 0)")
-    return _text("max_pool", dtype, window, False, inside, border, [], window.pairs)
+    return _text("max_pool", dtype, window, False, inside, border, [], window.in_steps_of_two)
 
 
 @functools.cache
@@ -202,8 +210,12 @@ def _max_gradient_source(dtype: DType, window: Window) -> str:
 
 def _pair(t: str, r: int, s: int) -> list[str]:
     """Lines that put tap (r, s) of sixteen windows into `v`."""
-    if s:
+    if s == 1:
         return [f"v = w_odd_{t}(a, b)"]
+    if s == 2:
+        here = f"at + {r} * w + 2"
+        load = f"c, d = w_load_{t}(x, {here}, mask_c), w_load_{t}(x, {here} + 16, mask_d)"
+        return [load, f"v = w_even_{t}(c, d)"]
     here = f"at + {r} * w"
     load = f"a, b = w_load_{t}(x, {here}, mask_a), w_load_{t}(x, {here} + 16, mask_b)"
     return [load, f"v = w_even_{t}(a, b)"]
