@@ -61,6 +61,7 @@ _RULES: dict[str, Callable[[Node, Any], float]] = {
     "conv_w_grad": lambda node, s: 2.0 * math.prod(s[0]) * math.prod(node.outputs[0].type.shape[1:]),
     "attention": _attention(2),
     "attention_grad": _attention(5),
+    "attention_grad_joined": _attention(5),
     "recurrent": lambda node, s: 2.0 * math.prod(s[0]) * s[1][1],
     "recurrent_grad": lambda node, s: 2.0 * _out(node) * s[2][1],
     "fft_c2c": _fft,

@@ -5,6 +5,7 @@ import math
 import duograd as dg
 import numpy as np
 import pytest
+from duograd.core.ops.attention import attention_grad, attention_grad_joined
 
 
 @pytest.fixture(autouse=True)
@@ -163,3 +164,35 @@ def test_a_trained_mask_keeps_its_gradient():
 
     (got,), (expected,) = dg.function(gradients, precision="fast")(q, k, v, bias), gradients(q, k, v, bias)
     np.testing.assert_allclose(got.numpy(), expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", ["heads", "columns"])
+def test_gradients_of_q_k_and_v_cut_out_of_one_tensor_are_written_side_by_side(layout):
+    x, w = normal(2, 7, 6), normal(6, 24)
+
+    def gradients(x, w):
+        x, w = x.detach().requires_grad_(), w.detach().requires_grad_()
+        if layout == "heads":
+            y = (x @ w).reshape(2, 7, 3, 2, 4)
+            q, k, v = (y[:, :, i].swapaxes(1, 2) for i in range(3))
+        else:
+            y = x @ w
+            q, k, v = (y[..., i : i + 8].reshape(2, 7, 2, 4).swapaxes(1, 2) for i in (0, 8, 16))
+        out = dg.scaled_dot_product_attention(q, k, v, is_causal=True)
+        (out * dg.cos(out)).sum().backward()
+        return x.grad, w.grad
+
+    step = dg.function(gradients)
+    for got, expected in zip(step(x, w), gradients(x, w)):
+        np.testing.assert_array_equal(got.numpy(), expected.numpy())
+    assert "attention_grad_joined" in ops(step)
+    assert "concat" not in ops(step)
+
+
+def test_joined_gradients_of_long_sequences_are_those_of_attention_grad():
+    q, k, v, g = normal(1, 1, 400, 4), normal(1, 1, 400, 4) * 0.5, normal(1, 1, 400, 4), normal(1, 400, 1, 4)
+    lse, delta = normal(1, 1, 400) + 5, normal(1, 400, 1)
+    apart = attention_grad(q, k, v, None, g, lse, delta, scale=0.4)
+    joined = attention_grad_joined(q, k, v, None, g, lse, delta, scale=0.4)
+    for i, expected in enumerate(apart):
+        np.testing.assert_array_equal(joined[:, :, i].numpy(), expected.numpy())

@@ -253,7 +253,28 @@ def attention_grad(
     program.launch(_source(dtype, tile, kind), args + mask_slots, chunks)
     if pieces > 1:
         program.wave()
-        sum_pieces(program, parts, dq)
+        whole = dq if dq.is_contiguous else program.scratch_operand(dtype, dq.shape)
+        sum_pieces(program, parts, whole)
+        if whole is not dq:
+            program.wave()
+            copy(program, whole, dq)
 
 
-KERNELS: dict[str, Kernel] = {"attention_grad": attention_grad}
+def attention_grad_joined(
+    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], **settings: Any
+) -> None:
+    """Append the gradients of q, k and v as parts [:, :, i] of one result."""
+    (out,) = outputs
+    (b, m, _, h, d), (s_b, s_m, s_part, s_h, s_d) = out.shape, out.strides
+    step = s_part * out.dtype.itemsize
+    parts = [
+        out._replace(offset=out.offset + i * step, shape=(b, m, h, d), strides=(s_b, s_m, s_h, s_d))
+        for i in range(3)
+    ]
+    attention_grad(program, inputs, parts, **settings)
+
+
+KERNELS: dict[str, Kernel] = {
+    "attention_grad": attention_grad,
+    "attention_grad_joined": attention_grad_joined,
+}

@@ -252,6 +252,36 @@ attention_grad.sample(
 )
 
 
+@primitive(
+    internal=True,
+    no_onnx="a gradient op",
+    no_gradient="made of attention_grad by a pass over graphs, after all differentiation",
+)
+def attention_grad_joined(
+    q, k, v, mask=None, dy=None, lse=None, delta=None, *, is_causal=False, scale=1.0, offset=0
+):
+    """The results of attention_grad side by side, for q, k, v cut out of one tensor. Returns: float[B, M, 3, H, D]."""
+    settings = {"is_causal": is_causal, "scale": scale, "offset": offset}
+    return np.stack(attention_grad.fn(q, k, v, mask, dy, lse, delta, **settings), axis=2)
+
+
+@attention_grad_joined.type
+def _(q, k, v, mask, dy, lse, delta, *, is_causal, scale, offset):
+    _check("attention_grad_joined", q, k, v, mask)
+    if not q.shape == k.shape == v.shape:
+        raise ShapeError(
+            "attention_grad_joined", f"q: {q}, k: {k}, v: {v} differ in shape", "use attention_grad"
+        )
+    (b, h, m, d) = q.shape
+    return TensorType(q.dtype, (b, m, 3, h, d))
+
+
+attention_grad_joined.sample(
+    (1, 2, 3, 4), (1, 2, 3, 4), (1, 2, 3, 4), None, (1, 3, 2, 4), (1, 2, 3), (1, 3, 2), is_causal=True,
+    low=-0.5, high=0.5,
+)  # fmt: skip
+
+
 # ---------------------------------------------------------------- what users call
 
 

@@ -14,7 +14,7 @@ from .attend import attend
 from .cse import merge_equal
 from .dce import remove_dead
 from .fold import fold
-from .join import join_slices
+from .join import join_heads, join_slices
 from .merge import merge
 from .relax import relax
 
@@ -28,6 +28,7 @@ _STEPS: tuple[tuple[str, Callable[[Graph, Any], None]], ...] = (
     ("cse", merge_equal),
     ("dce", remove_dead),
     ("attend", attend),
+    ("join", join_heads),
     ("merge", merge),
     ("dce", remove_dead),
 )

@@ -1,13 +1,16 @@
 """Join: a sum of slices put into zeros, which together fill the whole, is the slices side by side.
 
 The gradient of `x[:, :, 0]`, `x[:, :, 1]`, ... is such a sum: every slice's gradient within zeros, added up. Adding 0
-changes -0.0 alone, so the slices get that addition unless they cannot be -0.0.
+changes -0.0 alone, so the slices get that addition unless they cannot be -0.0. Where the slices are the gradients of
+q, k and v, attention writes them side by side.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+from ...core.ops.attention import attention_grad, attention_grad_joined
 from ...core.ops.creation import full_
 from ...core.ops.elementwise import add
 from ...core.ops.joining import concat
@@ -130,3 +133,77 @@ def _never_minus_zero(x: Value) -> bool:
     while maker is not None and maker.op in (permute, reshape):
         maker = maker.inputs[0].producer
     return maker is not None and maker.op.name in _NEVER_MINUS_ZERO
+
+
+def join_heads(graph: Graph, backend: Any = None) -> None:
+    """Let attention write the gradients of q, k and v side by side where all that reads them is their `concat`."""
+    if not any(node.op is attention_grad for node in graph.nodes):
+        return
+    readers: dict[Value, int] = {}
+    for node in graph.nodes:
+        for x in node.values():
+            readers[x] = readers.get(x, 0) + 1
+    for v in graph.results():
+        readers[v] = readers.get(v, 0) + 1
+    joined: dict[Node, Node] = {}
+    put: dict[Node, Node] = {}
+    for node in graph.nodes:
+        maker = _heads(node, readers) if node.op is concat and len(node.inputs) == 3 else None
+        if maker is None:
+            continue
+        q = maker.inputs[0].type
+        b, h, m, d = q.shape
+        made = Node(
+            attention_grad_joined, maker.inputs, maker.attrs, (q._replace(shape=(b, m, 3, h, d)),),
+            maker.outputs[0].device, maker.where,
+        )  # fmt: skip
+        made.again = maker.again
+        joined[maker] = made
+        whole = node.outputs[0].type
+        put[node] = Node(
+            reshape, [made.outputs[0]], (whole.shape,), (whole,), node.outputs[0].device, node.where
+        )
+        put[node].again = node.again
+    swap = {node.outputs[0]: new.outputs[0] for node, new in put.items()}
+    graph.nodes = [joined.get(node) or put.get(node) or node for node in graph.nodes]
+    for node in graph.nodes:
+        node.inputs = [swap.get(x, x) if isinstance(x, Value) else x for x in node.inputs]
+    # What led from the old gradients to their concat is read by nobody now.
+    dead = {v for maker in joined for v in maker.outputs}
+    kept: list[Node] = []
+    for node in graph.nodes:
+        if dead.intersection(node.values()):
+            dead.update(node.outputs)
+        else:
+            kept.append(node)
+    graph.nodes = kept
+    replace_results(graph, swap)
+
+
+def _heads(node: Node, readers: dict[Value, int]) -> Node | None:
+    """The attention_grad whose three results a concat puts side by side, row by row."""
+    found: list[tuple[Node, int]] = []
+    for x in node.inputs:
+        while (
+            isinstance(x, Value) and readers[x] == 1 and x.producer is not None and x.producer.op is reshape
+        ):
+            x = x.producer.inputs[0]
+        if (
+            not isinstance(x, Value)
+            or readers[x] != 1
+            or x.producer is None
+            or x.producer.op is not attention_grad
+        ):
+            return None
+        found.append((x.producer, x.index))
+    maker = found[0][0]
+    q, k, v = (x.type for x in maker.inputs[:3])
+    (axis,) = node.attrs
+    rows = node.outputs[0].type.shape[:axis]
+    if found != [(maker, 0), (maker, 1), (maker, 2)] or not q.shape == k.shape == v.shape:
+        return None
+    return (
+        maker
+        if math.prod(rows) == q.shape[0] * q.shape[2] and q.dtype is node.outputs[0].type.dtype
+        else None
+    )
