@@ -34,6 +34,11 @@ def _normal(*shape: int) -> Callable[[], Arrays]:
     return lambda: {"x": generator().normal(size=shape).astype(np.float32)}
 
 
+def _parameters() -> Arrays:
+    rng = generator()
+    return {k: rng.normal(size=(4 * _M,)).astype(np.float32) for k in ("p", "g")}
+
+
 def _none() -> Arrays:
     return {}
 
@@ -55,6 +60,7 @@ CASES: dict[str, Case] = {
         Case("pointwise", ("op",), _normal(4 * _M), _none, "", {}, {"op": 32.0 * _M}, "gelu(x*a+0.5)*sigmoid(x), 4M"),
         Case("softmax", ("op",), _normal(4096, 1024), _none, "", {}, {"op": 32.0 * _M}, "softmax(2x+1), 4096x1024"),
         Case("layer_norm", ("op",), _normal(4096, 1024), _none, "", {}, {"op": 32.0 * _M}, "layer norm, 4096x1024"),
+        Case("adam", ("op",), _parameters, _none, "", {}, {"op": 28.0 * 4 * _M}, "a step of Adam, 4M parameters"),
         *vision_cases.CASES,
         *sequence_cases.CASES,
         *onnx_zoo.CASES,

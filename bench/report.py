@@ -46,10 +46,11 @@ def groups(result: dict[str, Any]) -> list[list[dict[str, Any]]]:
     return list(found.values())
 
 
-def limit(record: dict[str, Any], bandwidth: float) -> str:
+def limit(record: dict[str, Any]) -> str:
     """What the machine could do at most, beside what was done."""
     if record["bytes"]:
-        return f"{100 * record['bytes'] / record['median_s'] / bandwidth:.0f}% of copy"
+        copy = record["copy_bytes_per_s"]
+        return f"{100 * record['bytes'] / record['median_s'] / copy:.0f}% of copy ({copy / 1e9:.0f} GB/s)"
     if record["flops"] > 1e6:
         return f"{record['flops'] / record['median_s'] / 1e9:.0f} GFLOP/s"
     return ""
@@ -69,7 +70,7 @@ def print_table(result: dict[str, Any], console: Any) -> None:
             spread = (r["p90_s"] - r["p10_s"]) / 2 / r["median_s"]
             rows.append([
                 f"  {r['runner']}", seconds(r["median_s"]), f"{100 * spread:.0f}%", f"{base / r['median_s']:.2f}x",
-                seconds(r["first_s"]), size(r["peak_bytes"]), limit(r, bandwidth),
+                seconds(r["first_s"]), size(r["peak_bytes"]), limit(r),
             ])  # fmt: skip
     columns = ["case and runner", "median", "+-", "speed", "first call", "memory", "limit"]
     if rows:

@@ -51,12 +51,38 @@ def _model(case: Case) -> tuple[Any, dict[str, Any], list[Any]]:
     return forward_images, w, kept
 
 
+def mean_size(out: Any) -> float:
+    """See run_duograd.mean_size."""
+    return float(np.abs(out.numpy()).mean())
+
+
+def _adam_alone(p: Any, g: Any, jit: Any) -> Any:
+    """Adam for one parameter."""
+    p, m, v, t = (tf.Variable(x) for x in (p, tf.zeros_like(p), tf.zeros_like(p), 0.0))
+
+    @jit
+    def step(g: Any) -> Any:
+        t.assign_add(1.0)
+        m.assign(0.9 * m + 0.1 * g)
+        v.assign(0.999 * v + 0.001 * g * g)
+        size, root = 1e-3 / (1 - 0.9**t), tf.sqrt(1 - 0.999**t)
+        p.assign_sub(size * m / (tf.sqrt(v) / root + 1e-8))
+        return t
+
+    def run() -> Any:
+        step(g)
+        return p
+
+    return run, mean_size
+
+
 def build(case: Case, phase: str, mode: str) -> Any:
     """See run_duograd.build. mode: "function" or "xla"."""
     jit = tf.function(jit_compile=mode == "xla")
     data = {k: v.transpose(0, 2, 3, 1) if v.ndim == 4 else v for k, v in case.data().items()}
     inputs = {k: tf.constant(v) for k, v in data.items()}
-    mean_size = lambda out: float(np.abs(out.numpy()).mean())
+    if case.name == "adam":
+        return _adam_alone(inputs["p"], inputs["g"], jit)
     if phase == "op":
         fn = jit(EXPRESSIONS[case.name])
         return lambda: fn(*inputs.values()), mean_size

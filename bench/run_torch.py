@@ -25,6 +25,7 @@ EXPRESSIONS = {
     "pointwise": lambda x: F.gelu(x * 1.5 + 0.5) * torch.sigmoid(x),
     "softmax": lambda x: torch.softmax(x * 2 + 1, -1),
     "layer_norm": lambda x: F.layer_norm(x, x.shape[-1:]),
+    "adam": lambda p, g: adam(p, g, fused=True),
 }
 _adams: dict[int, Any] = {}
 
@@ -36,11 +37,11 @@ def pull(y: Any, x: Any) -> Any:
     return g
 
 
-def adam(p: Any, g: Any) -> Any:
+def adam(p: Any, g: Any, **options: Any) -> Any:
     """A step of the Adam optimiser kept for p, with gradient g."""
     found = _adams.get(id(p))
     if found is None:
-        found = _adams[id(p)] = torch.optim.Adam([p], lr=1e-3)
+        found = _adams[id(p)] = torch.optim.Adam([p], lr=1e-3, **options)
     p.grad = g
     found.step()
     return p

@@ -169,12 +169,13 @@ def run(
     records: list[dict[str, Any]] = []
     try:
         about = machine(threads)
-        about["copy_bytes_per_s"] = ours.ask(do="bandwidth")["bytes_per_s"]
+        speeds = [_copy_speed(ours.ask(do="bandwidth"))]
         for (name, phase), group in chosen.items():
             progress(f"{name} {phase}")
-            records += _measure(name, phase, [workers[r] for r in group], threads, budget)
-        again = ours.ask(do="bandwidth")["bytes_per_s"]
-        about["copy_bytes_per_s"] = max(about["copy_bytes_per_s"], again)
+            copier = ours if find(name).bytes.get(phase) else None
+            records += _measure(name, phase, [workers[r] for r in group], threads, budget, copier)
+        speeds.append(_copy_speed(ours.ask(do="bandwidth")))
+        about["copy_bytes_per_s"] = max(speeds)
     finally:
         for worker in workers.values():
             worker.close()
@@ -194,9 +195,15 @@ def _wanted(cases: Sequence[str] | None, ops: bool) -> list[str]:
     return wanted
 
 
+def _copy_speed(*answers: dict[str, Any]) -> float:
+    """Bytes a second, read and written, of the median copy."""
+    return float(answers[0]["bytes"]) / statistics.median(t for a in answers for t in a["times"])
+
+
 def _measure(
-    name: str, phase: str, workers: list[Worker], threads: int, budget: float
+    name: str, phase: str, workers: list[Worker], threads: int, budget: float, copier: Worker | None = None
 ) -> list[dict[str, Any]]:
+    """Records of one case; copier: a worker that copies memory in its turn, for cases bound by memory."""
     case = find(name)
     prepared, plan = {}, {}
     for worker in workers:
@@ -212,6 +219,7 @@ def _measure(
         times = worker.ask(do="run", iterations=3)["times"]
         plan[worker.name] = max(2, int(budget / BLOCKS / max(min(times), 1e-7)))
     samples: dict[str, list[float]] = {w.name: [] for w in workers}
+    copies: list[dict[str, Any]] = []
     for block in range(BLOCKS + 1):
         first = block % len(workers)
         for worker in workers[first:] + workers[:first]:
@@ -219,6 +227,9 @@ def _measure(
             times = worker.ask(do="run", iterations=min(plan[worker.name], 20_000))["times"]
             if block:  # the first block is warm-up too
                 samples[worker.name] += times
+        if copier and block:
+            time.sleep(SETTLE if name in CASES else SETTLE_OP)
+            copies.append(copier.ask(do="bandwidth"))
     out = []
     for worker in workers:
         times = sorted(samples[worker.name])
@@ -227,6 +238,7 @@ def _measure(
             "p10_s": times[len(times) // 10], "p90_s": times[len(times) * 9 // 10], "iterations": len(times),
             "first_s": prepared[worker.name]["first_s"], "peak_bytes": prepared[worker.name]["peak_bytes"],
             "threads": threads, "flops": case.flops.get(phase, 0.0), "bytes": case.bytes.get(phase, 0.0),
+            "copy_bytes_per_s": _copy_speed(*copies) if copies else 0.0,
         })  # fmt: skip
     return out
 
