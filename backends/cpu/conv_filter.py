@@ -19,6 +19,9 @@ from .conv_axes import Axis, Pair, Product, Row, lift, lift_window
 from .gemm import Left, Levels, Reduction, Side, product
 from .panels import IMPORT, block, fill_zero, pack
 
+#: bytes of filter gradients that are turned at once
+TURNED = 5 << 19
+
 
 @functools.cache
 def _pad_source(dtype: DType, lanes: int) -> str:
@@ -181,15 +184,25 @@ def _flat(
     lines = -(-p // -(-p // lines))
     matrix = math.prod(panels.shape[1:]) * size
     x_n, x_c, x_y, x_x = (st * size for st in x.strides)
-    left = Left(
-        x, (0, 0, channels * x_c), x_n, lines * stride[0] * x_y,
-        Levels(r, s, x_c, dilation[0] * x_y, dilation[1] * x_x),
-        Levels(1 << 62, q, 0, stride[0] * x_y, stride[1] * x_x),
-    )  # fmt: skip
+    taps = Levels(r, s, x_c, dilation[0] * x_y, dilation[1] * x_x)
+    pixels = Levels(1 << 62, q, 0, stride[0] * x_y, stride[1] * x_x)
     unit = lines * q * tile.width * size
     right = Side(panels, (0, 0, matrix), groups * matrix, unit, p * q * tile.width * size, tile.width * size)
     reduction = Reduction(n, p * q, lines * q)
-    product(program, channels * r * s, rows, (1, 1, groups), reduction, left, right, out, transposed=True)
+    # The product has the filters in its columns: it is turned in parts, whose working memory is one.
+    parts = max(1, min(channels, -(-out.size * size // TURNED)))
+    most = -(-channels // parts)
+    working = program.scratch_operand(out.dtype, (groups, most * r * s, rows))
+    for first in range(0, channels, most):
+        count = min(most, channels - first)
+        seen = x._replace(offset=x.offset + first * x_c)
+        left = Left(seen, (0, 0, channels * x_c), x_n, lines * stride[0] * x_y, taps, pixels)
+        part = out._replace(offset=out.offset + first * r * s * size)
+        program.wave()
+        product(
+            program, count * r * s, rows, (1, 1, groups), reduction, left, right, part,
+            transposed=working, out_step=channels * r * s,
+        )  # fmt: skip
 
 
 KERNELS = {"conv_w_grad": conv_w_grad}

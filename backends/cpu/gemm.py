@@ -223,11 +223,13 @@ def product(
     b: Side,
     out: Operand,
     fused: FusedEpilogue | None = None,
-    transposed: bool = False,
+    transposed: Operand | None = None,
     tile: Block | None = None,
+    out_step: int = 0,
 ) -> None:
-    """Append out[batch, i, j] = sum over the reduction of a * b; out is [batch, J, I] when `transposed`.
+    """Append out[batch, i, j] = sum over the reduction of a * b.
 
+    transposed: working memory for [batch, i, j]; out is [batch, j, i] then, with `out_step` elements a row.
     The caller has called `program.wave()` if operands were packed.
     """
     dtype, size = out.dtype, out.dtype.itemsize
@@ -235,7 +237,7 @@ def product(
     units = reduction.units
     pieces = piece_count(m, n, math.prod(batch), units)
     matrices = math.prod(batch)
-    whole = program.scratch_operand(dtype, (matrices, m, n)) if transposed else out
+    whole = transposed._replace(shape=(matrices, m, n)) if transposed else out
     c = program.scratch_operand(dtype, (pieces, matrices, m, n)) if pieces > 1 else whole
     assert fused is None or c is out
     row_block, column_block = _task_shape(program, tile, m, n, pieces * matrices)
@@ -261,7 +263,7 @@ def product(
         sum_pieces(program, c, whole)
     if transposed:
         program.wave()
-        transpose(program, whole, out, tile.lanes)
+        transpose(program, whole, out, tile.lanes, out_step)
 
 
 def piece_count(m: int, n: int, batch: int, units: int) -> int:

@@ -196,21 +196,24 @@ def kernel(args, chunk, nchunks):
 
 @functools.cache
 def _transpose_source(dtype: DType, lanes: int) -> str:
-    """Kernel: out[b, j, i] = x[b, i, j]. Slots: x, out, matrices, rows, columns. An item is `lanes` rows."""
+    """Kernel: out[b, j, i] = x[b, i, j]. Slots: x, out, matrices, rows, columns, out's pitch.
+
+    An item is `lanes` rows.
+    """
     char, size = dtype.char, dtype.itemsize
     return f"""# transpose {char}
 {IMPORT}
 def kernel(args, chunk, nchunks):
-    x, out, matrices, rows, columns = args[0], args[1], args[2], args[3], args[4]
+    x, out, matrices, rows, columns, pitch = args[0], args[1], args[2], args[3], args[4], args[5]
     strips = (rows + {lanes - 1}) // {lanes}
     items = matrices * strips
     for item in range(items * chunk // nchunks, items * (chunk + 1) // nchunks):
         matrix, i = item // strips, item % strips * {lanes}
         count = min({lanes}, rows - i)
-        base = matrix * rows * columns
+        here, there = x + (matrix * rows + i) * columns * {size}, out + (matrix * columns * pitch + i) * {size}
         for j in range(0, columns, {lanes}):
             transpose_lanes_{char}(
-                out + (base + j * rows + i) * {size}, rows * {size}, x + (base + i * columns + j) * {size},
+                there + j * pitch * {size}, pitch * {size}, here + j * {size},
                 columns * {size}, count, min({lanes}, columns - j), count, {lanes},
             )
 """
@@ -224,10 +227,10 @@ def sum_pieces(program: Program, pieces: Operand, out: Operand) -> None:
     program.launch(_sum_source(out.dtype), args, program.chunks(max(1, items // 64), work))
 
 
-def transpose(program: Program, x: Operand, out: Operand, lanes: int) -> None:
-    """Append out[b, j, i] = x[b, i, j] for contiguous x [B, I, J] and out."""
+def transpose(program: Program, x: Operand, out: Operand, lanes: int, pitch: int = 0) -> None:
+    """Append out[b, j, i] = x[b, i, j] for contiguous x [B, I, J] and out, whose rows may be `pitch` apart."""
     matrices, rows, columns = x.shape
-    args: list[Arg] = [x.slot, out.slot, matrices, rows, columns]
+    args: list[Arg] = [x.slot, out.slot, matrices, rows, columns, pitch or rows]
     chunks = program.chunks(matrices * -(-rows // lanes), 2.0 * x.size * x.dtype.itemsize)
     program.launch(_transpose_source(x.dtype, lanes), args, chunks)
 
