@@ -218,6 +218,7 @@ class Program:
     def loop(self, kernel: LoopKernel, args: Sequence[Arg], chunks: int, row_length: int) -> None:
         """Append a loop kernel; `args` are its slots without the scratch rows, which are added here."""
         source, rows = self.backend.emit_loop(kernel)
+        args = [*args, *self.backend.loop_slots(kernel, args)]
         if rows:
             pitch = -(-max(row_length, 1) // 8) * 8
             args = [*args, self.scratch(chunks * rows * pitch * 8), pitch]
@@ -265,6 +266,10 @@ class Backend(Protocol):
 
     def emit_loop(self, kernel: LoopKernel) -> tuple[str, int]:
         """Source text and the number of scratch rows (inner-axis length, 8 bytes an element) it wants per chunk."""
+        ...
+
+    def loop_slots(self, kernel: LoopKernel, args: Sequence[Arg]) -> Sequence[int]:
+        """Slots of this backend's own after the `args` of a loop kernel and before its scratch rows."""
         ...
 
     def primitive(self, op: str) -> Kernel | None:

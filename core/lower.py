@@ -146,6 +146,7 @@ _DEAR = frozenset(
         "sigmoid",
         "erf",
         "erfc",
+        "gelu",
         "cbrt",
         "atan2",
         "pow",

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from ...core.backend import Kernel, Nested, Operand, Program, Scalar, Slot, Table
+from ...core.backend import Arg, Kernel, Nested, Operand, Program, Scalar, Slot, Table
 from ...core.loops import LoopKernel
 from ...core.types import Shape, TensorType
-from . import compile_workers, control, emit, native, object_cache, pool
+from . import compile_workers, control, emit, native, object_cache, pool, streaming
 from .epilogue import takes_epilogue
 from .gemm import columns_alone
 from .memory import Allocator, CpuStorage
@@ -47,6 +47,10 @@ class CpuBackend:
         if found is None:
             found = self._emitted[kernel.key] = emit.emit_loop(kernel)
         return found
+
+    def loop_slots(self, kernel: LoopKernel, args: Sequence[Arg]) -> Sequence[int]:
+        """Whether the launch's outputs are written round the caches (see `streaming`)."""
+        return (int(streaming.wanted(kernel, args)),)
 
     def primitive(self, op: str) -> Kernel | None:
         """The hand-written kernel of a primitive, if there is one."""

@@ -15,6 +15,7 @@ from ...core.loops import LoopKernel
 from ...core.scalar import Expr, walk
 from .emit_expression import Body
 from .emit_passes import Passes
+from .streaming import streams
 
 
 class Stream:
@@ -79,7 +80,10 @@ class Frame:
             self._slots |= {name: slot + 1 + a for a, name in enumerate(strides)}
             slot += 1 + kernel.n_axes
             self.outputs.append(Stream(f"q{k}", f"o{k}", strides, out.inner, out.dtype.char))
-        self._slots |= {"scratch": slot, "pitch": slot + 1}
+        self._slots |= {"around": slot, "scratch": slot + 1, "pitch": slot + 2}
+        #: numbers of the outputs that may be written round the caches, inside loops over whole vectors
+        self.around = [k for k, out in enumerate(kernel.outputs) if kernel.form != "col" and streams(out)]
+        self.whole = False
 
     # ---- text
 
@@ -150,7 +154,14 @@ class Frame:
             self.line(f"store_{s.char}({s.address}, {at}, {value})")
         elif s.inner in ("c", "r"):
             verb = "store" if s.inner == "c" else "store_back"
-            self.line(f"w_{verb}_{s.char}({s.address}, {at}, {value}, {mask})")
+            plain = f"w_{verb}_{s.char}({s.address}, {at}, {value}, {mask})"
+            if self.whole and k in self.around:
+                with self.block(f"if around{k}:"):
+                    self.line(f"w_stream_{s.char}({s.address}, {at}, {value})")
+                with self.block("else:"):
+                    self.line(plain)
+            else:
+                self.line(plain)
         else:
             step = "0" if s.inner == "b" else s.strides[-1]
             self.line(f"w_scatter_{s.char}({s.address}, {at}, {step}, {value}, {mask})")
@@ -162,12 +173,29 @@ class Frame:
         """
         with self.block(f"for v in range({low}, {high} - 15, 16):"):
             self.line("m = w_all()")
+            self.whole = True
             write()
+            self.whole = False
         start = f"({high} & -16)" if low == "0" else f"{low} + (({high} - {low}) & -16)"
         self.line(f"v = {start}")
         with self.block(f"if v < {high}:"):
             self.line(f"m = w_mask({high}, v)")
             write()
+
+    def begin_around(self) -> None:
+        """Find which outputs are written round the caches: where it is wanted, to whole lines that are not read."""
+        for k in self.around:
+            s, size = self.outputs[k], self.kernel.outputs[k].dtype.itemsize
+            steps = "".join(f" | {stride} * {size}" for stride in s.strides[: self.kernel.kept])
+            rules = [f"(({s.address}{steps}) & 63 == 0)"]
+            rules += [f"({s.address} != {x.address})" for x in self.inputs.values() if x.address]
+            self.line(f"around{k} = around * " + " * ".join(rules))
+
+    def end_around(self) -> None:
+        """Wait for what was written round the caches."""
+        if self.around:
+            with self.block("if around:"):
+                self.line("store_fence()")
 
     # ---- the kept axes
 

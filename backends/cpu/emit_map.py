@@ -22,6 +22,9 @@ def emit_map(kernel: LoopKernel) -> tuple[str, int]:
     for node in fixed:
         top.value(node)
     frame.extend(top)
+    banded = kernel.kept > 0 and any(s.inner == "s" and s.address for s in streams)
+    if not banded:
+        frame.begin_around()
     if kernel.kept == 0:
         frame.line(f"blocks = ({size} + 63) >> 6")
         frame.line("first = share(blocks, chunk, nchunks) << 6")
@@ -31,15 +34,17 @@ def emit_map(kernel: LoopKernel) -> tuple[str, int]:
         with frame.block("if first < last:"):
             outer = _once(frame, top, once)
             frame.vectors("first", "last", lambda: _elements(frame, outer))
+        frame.end_around()
         return frame.source(), 0
     with frame.block(f"if {size} == 0:"):
         frame.line("return")
-    if any(s.inner == "s" and s.address for s in streams):
+    if banded:
         _emit_bands(frame, streams, top, once)
     else:
         with frame.kept_loop(streams):
             outer = _once(frame, top, once)
             frame.vectors("0", size, lambda: _elements(frame, outer))
+        frame.end_around()
     return frame.source(), 0
 
 

@@ -13,6 +13,8 @@ from .emit_frame import Frame
 from .emit_passes import Passes
 from .emit_reduction import BLOCK, Reduction
 
+#: rows of at most so many elements are fetched ahead: longer ones would push each other out of the caches
+NEAR = 1 << 15
 # A value that takes more instructions than this is worth a store and a load in the first-level cache.
 KEEP_WEIGHT = 8
 
@@ -30,8 +32,25 @@ class _Row:
         #: id(node) -> number of the scratch row that keeps it, and the pass that stores it
         self.kept: dict[int, int] = {}
         self.kept_in: dict[int, int] = {}
+        #: the name of an address in the next row, and the size of an element there
+        self.ahead: list[tuple[str, int]] = []
         if kernel.reduced == 1 and not kernel.split:
             self._choose_kept()
+
+    def _find_ahead(self) -> None:
+        """What the second pass fetches while the first is done with memory: the next row of its inputs."""
+        frame, kernel = self.frame, self.kernel
+        if self.passes.count < 2 or kernel.reduced > 1 or kernel.split or not kernel.kept:
+            return
+        for k, stream in frame.inputs.items():
+            spec = kernel.inputs[k]
+            if stream.address and stream.inner == "c" and not spec.row:
+                size = spec.dtype.itemsize
+                step = (
+                    f"{stream.position} + {stream.strides[kernel.kept - 1]} * ({frame.sizes[-1]} <= {NEAR})"
+                )
+                frame.line(f"{stream.address}_next = {stream.address} + ({step}) * {size}")
+                self.ahead.append((f"{stream.address}_next", size))
 
     def _reductions(self, number: int) -> list[Reduction]:
         return [r for r in self.reductions if self.passes.of(r.node) == number]
@@ -66,9 +85,11 @@ class _Row:
         frame.extend_fixed(top, self.passes)
         for k in self.kept.values():
             frame.line(f"kept{k} = scratch + (chunk * {len(self.kept)} + {k}) * pitch * 8")
+        frame.begin_around()
         with frame.kept_loop([*frame.inputs.values(), *frame.outputs]):
             if kernel.split:
                 frame.split_range()
+            self._find_ahead()
             row = top.fork(lambda node: frame.load(node, "0"))
             for number in range(1, self.passes.count + 1):
                 self._emit_pass(number, row)
@@ -77,6 +98,7 @@ class _Row:
             frame.extend(row)
             for k, value in stores:
                 frame.store(k, "0", value)
+        frame.end_around()
         return frame.source(), len(self.kept)
 
     # ---- one pass
@@ -151,8 +173,8 @@ class _Row:
         index: str,
     ) -> None:
         frame = self.frame
-        with frame.block(f"for v in range({low}, {high}, 16):"):
-            frame.line(f"m = w_mask({high}, v)")
+
+        def write() -> None:
             body = outer.fork(lambda node: frame.load(node, "v", "m"), wide=True)
             targets = self._targets(number)
             # All loads stand before all stores: an output may be the same buffer as an input.
@@ -161,6 +183,8 @@ class _Row:
                     body.value(node)
             values = [body.value(t) for t in targets]
             frame.extend(body)
+            if number == 2:
+                frame.write(f"prefetch({address} + v * {size})" for address, size in self.ahead)
             for k, first in self.kept_in.items():
                 if first == number:
                     frame.line(f"w_store_{self._char(k)}(kept{self.kept[k]}, v, {body.names[k]}, m)")
@@ -168,6 +192,8 @@ class _Row:
                 frame.write(r.update(value, f"{index} * {frame.sizes[-1]} + v" if index else "v"))
             for k, value in zip(self.passes.elem_roots, values[len(reductions) :]):
                 frame.store(k, "v", value, "m")
+
+        frame.vectors(low, high, write)
 
     def _char(self, number: int) -> str:
         return next(n.dtype.char for n in self.order if id(n) == number)

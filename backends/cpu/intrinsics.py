@@ -205,6 +205,23 @@ def prefetch(typingctx, addr):
     return types.void(types.int64), codegen
 
 
+@_exported
+def store_fence(typingctx):
+    """All stores before, those round the caches too, are seen before any after."""
+
+    def codegen(context, builder, signature, args):
+        if platform.machine() in ("x86_64", "AMD64"):
+            name = "llvm.x86.sse.sfence"
+            builder.call(
+                cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), []), name), []
+            )
+        else:
+            builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
 def _word(builder, addr):
     return builder.inttoptr(addr, _I64.as_pointer())
 

@@ -22,13 +22,22 @@ def _available() -> bool:
     return bool(llvm.get_host_cpu_features().get("avx512f"))
 
 
-def scale_float(y: Value, k: Value) -> Value | None:
-    """y * 2**k for whole numbers k (floats), rounded once; None where the instruction does not fit."""
+def scales(y: Value) -> bool:
+    """Whether `scale_float` has the instruction for values like y."""
     vector = y.v.type
-    if not isinstance(vector, ir.VectorType) or not _available():
+    return (
+        isinstance(vector, ir.VectorType)
+        and _available()
+        and vector.count * y.kind.bits % _REGISTER_BITS == 0
+    )
+
+
+def scale_float(y: Value, k: Value) -> Value | None:
+    """y * 2**floor(k) for floats k, rounded once; None where the instruction does not fit."""
+    if not scales(k):
         return None
-    if vector.count * y.kind.bits % _REGISTER_BITS:
-        return None
+    if not isinstance(y.v.type, ir.VectorType):  # a constant
+        y = Value(y.b, ir.Constant(k.v.type, [y.v] * k.v.type.count), y.kind)
     # A builder of its own: that of `y` may be one that turns scalar code into vector code (see wide.py).
     b = ir.IRBuilder(y.b.block)
     parts = [_one_register(b, y, *halves) for halves in zip(_split(b, y, y.v), _split(b, y, k.v))]

@@ -12,9 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import vecmath_coefficients as C
-from . import vecmath_tables as tables
-from .vecmath_avx512 import scale_float
-from .vecmath_lookup import look_up
+from .vecmath_avx512 import scale_float, scales
 from .vecmath_registry import vector
 from .vecmath_value import (
     FLOATS,
@@ -112,7 +110,8 @@ def add_exponent(y: Value, k: Value) -> Value:
 
 @vector("exp", FLOATS)
 def exp(x: Value) -> Value:
-    k, r = reduce(clamp(x))
+    # Where nothing is left, what is reduced may be anything, if scaling 0 by any k is 0.
+    k, r = reduce(highest(x, by_kind(x, 89.0, 710.0)) if scales(x) else clamp(x))
     return scale(nothing_below(x, by_kind(x, -104.0, -745.2), exp_kernel(r)), k)
 
 
@@ -136,27 +135,14 @@ def expm1(x: Value) -> Value:
     return select(fabs(x) < by_kind(x, 2.0**-25, 2.0**-54), x, y)
 
 
-def exp_fine(x: Value, up: int) -> tuple[Value, Value]:
-    """(s, p) with 2**up exp(-x) = s + s p but for 2**-26, for float32 where it is a normal number.
-
-    -x = (k/16) ln 2 + r: 2**(k/16) comes from a table of sixteen, and two coefficients do for the rest.
-    """
-    m = fma(x, -16 * LOG2E, magic(x))
-    k, index = m - magic(x), m.bits()
-    r = fma(k, -LN2_F32 / 16, -x)
-    r = r - fma(k, (LN2 - LN2_F32) / 16, look_up(tables.EXP_REST, index))
-    # The low bits of magic's own pattern are 0: index << 19 leaves the number k alone.
-    bits = look_up([b + (up << 23) for b in tables.EXP_BITS], index) + (index << 19)
-    return bits.as_float(), fma(polynomial(r, tables.EXP_FINE), r * r, r)
-
-
 @vector("sigmoid", ("f32",))
 def sigmoid_fine(x: Value) -> Value:
-    """1 / (1 + exp(-x)), numerator and denominator times 2**-64."""
-    one = 2.0**-64
-    s, p = exp_fine(highest(lowest(x, -105.0), 40.0), -64)
-    # s p joins the smaller one: an error of the denominator counts twice just below a power of two.
-    return one / (lowest(s, one) + fma(s, p, highest(s, one)))
+    """1 / (1 + exp(-x)); with x = k ln2 + r: 2**k / (1 + (2**k + (exp(-r) - 1)))."""
+    k, r = reduce(highest(lowest(x, -105.0), 40.0))
+    power = scale(x.const(1.0), k)
+    slope = fma(polynomial(r, [c * (-1) ** n for n, c in enumerate(C.EXPM1["f32"])]), r, -1.0)
+    # The small numbers come together first: an error of the denominator counts twice just below a power of two.
+    return power / (fma(slope, r, power) + 1.0)
 
 
 @vector("sigmoid", ("f64",))

@@ -7,7 +7,6 @@ but for a thousandth of a unit (Gal's accurate tables), and then costs no roundi
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -34,16 +33,19 @@ def _accurate(g: Callable[[Any], Any], near: float) -> tuple[float, float]:
 
 
 def piecewise(
-    g: Callable[[Any], Any], width: float, terms: int, first: Callable[[Any], Any]
+    g: Callable[[Any], Any], width: float, terms: int, first: Callable[[Any], Any] | None = None
 ) -> list[list[float]]:
     """Columns centre, value, c0, c1, ...: g(x) = value + t * sum c[k] t**k, t = x - centre, x >= 0.
 
-    Piece n is centred near n * width. Piece 0 is odd: there `value` is x itself, and `first` is
-    (g(x) - x) / x.
+    Piece n is centred near n * width. With `first` piece 0 is odd: there `value` is x itself, and `first` is
+    (g(x) - x) / x. Without it the last piece is 0.
     """
     rows = []
     for n in range(PIECES):
-        centre, value = _accurate(g, n * width) if n else (0.0, 0.0)
+        if first is None and n == PIECES - 1:
+            rows.append([n * width] + [0.0] * (terms + 1))
+            break
+        centre, value = _accurate(g, n * width) if n else (0.0, 0.0 if first else float(g(0)))
         c = mp.mpf(centre)
         low = (n - 0.5) * width - centre if n else 0.0
         high = (n + 0.5) * width - centre
@@ -51,11 +53,11 @@ def piecewise(
         at_centre = g(c)
 
         def quotient(t: Any, c: Any = c, exact: Any = at_centre) -> Any:
-            if c == 0:
+            if c == 0 and first:
                 return first(t)
             return (g(c + t) - exact) / t if t else mp.diff(g, c)
 
-        weight = lambda t, c=c: t / g(c + t) if c + t else mp.mpf(1)
+        weight = lambda t, c=c: t / g(c + t) if c + t or not first else mp.mpf(1)
         found, _ = fit(Fit(quotient, range(terms), low, high, weight, 24))
         rows.append([centre, value, *found])
     return [list(column) for column in zip(*rows)]
@@ -70,23 +72,23 @@ def _erf_first(t: Any) -> Any:
     return (mp.erf(t) - t) / t if t else 2 / mp.sqrt(mp.pi) - 1
 
 
-def exponential() -> tuple[list[int], list[float]]:
-    """(bits of T, d): T is the float32 nearest to 2**(j/16), exp(d) times 2**(j/16) is T.
-
-    From the bits j << 19 is taken off: k << 19 with k = 16 e + j puts it back together with the exponent e.
-    """
-    bits, rests = [], []
-    for j in range(PIECES):
-        exact = mp.mpf(2) ** (mp.mpf(j) / PIECES)
-        rounded = np.float32(float(exact))
-        bits.append(struct.unpack("<i", struct.pack("<f", rounded))[0] - (j << 19))
-        rests.append(float(np.float32(float(mp.log(mp.mpf(float(rounded)) / exact)))))
-    return bits, rests
+def _tail(x: Any) -> Any:
+    """How much of the normal distribution lies beyond x."""
+    return mp.erfc(x / mp.sqrt(2)) / 2
 
 
 def _show(numbers: Sequence[Any], indent: int) -> None:
     for k in range(0, len(numbers), 4):
         print(" " * indent + " ".join(f"{value!r}," for value in numbers[k : k + 4]))
+
+
+def _show_columns(name: str, columns: Sequence[Sequence[float]]) -> None:
+    print(f"{name} = (")
+    for column in columns:
+        print("    (")
+        _show(column, 8)
+        print("    ),")
+    print(")")
 
 
 _HEAD = '''"""Tables of sixteen for piecewise vector math in float32; printed by `vecmath_fit_tables.py`."""
@@ -97,28 +99,12 @@ _HEAD = '''"""Tables of sixteen for piecewise vector math in float32; printed by
 def main() -> None:
     """Print the text of `vecmath_tables.py`."""
     print(_HEAD)
-    bits, rests = exponential()
-    print("# float32 nearest to 2**(j/16): its bits less j << 19, and ln(T) - j ln(2)/16")
-    for name, column in (("EXP_BITS", bits), ("EXP_REST", rests)):
-        print(f"{name} = (")
-        _show(column, 4)
-        print(")")
-    third = mp.log(2) / 32 * mp.mpf("1.02")
-    c, _ = fit(Fit(lambda r: (mp.exp(r) - 1 - r) / r**2 if r else mp.mpf(1) / 2, range(2), -third, third,
-                   lambda r: r**2, 24))  # fmt: skip
-    print("\n# exp(r) = 1 + r + r**2 * sum c[k] r**k, |r| <= ln(2)/32")
-    print("EXP_FINE = (")
-    _show(c, 4)
-    print(")")
     columns = piecewise(_erf_ending, 0.25, 5, _erf_first)
-    print("\n# erf(x) = value + t * sum c[k] t**k, t = x - centre; piece n about n/4; piece 0: x + ...")
+    print("# erf(x) = value + t * sum c[k] t**k, t = x - centre; piece n about n/4; piece 0: x + ...")
     print("# centre, value, c[0] ... c[4]")
-    print("ERF = (")
-    for column in columns:
-        print("    (")
-        _show(column, 8)
-        print("    ),")
-    print(")")
+    _show_columns("ERF", columns)
+    print("\n# the normal distribution beyond x, x >= 0, alike; piece n about n * 0.4, the last one 0")
+    _show_columns("TAIL", piecewise(_tail, 0.4, 5))
 
 
 if __name__ == "__main__":

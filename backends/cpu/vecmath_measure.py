@@ -125,6 +125,13 @@ CASES: dict[str, Case] = {
     ),
     "expm1": _case(mp.expm1, np.expm1, _UNIT, _MIDDLE, _SMALL, **_EXP),
     "sigmoid": _case(lambda x: 1 / (1 + mp.exp(-x)), _sigmoid, _MIDDLE, _SMALL, **_EXP),
+    "gelu": _case(
+        lambda x: x * mp.erfc(-x / mp.sqrt(2)) / 2,
+        lambda x: x * np.vectorize(math.erfc, otypes=[np.float64])(-x * math.sqrt(0.5)) / 2,
+        _UNIT,
+        _SMALL,
+        ("uniform", -2, 20),
+    ),
     "softplus": _case(
         lambda x: mp.log1p(mp.exp(x)),
         _softplus,

@@ -11,6 +11,8 @@ a loop, reductions have lanes in a fixed order, and each loop body is compiled o
 `w_store_<kind>(addr, i, value, mask)`, `w_scatter_<kind>(addr, i, step, value, mask)`: the same for writing.
 `w_load_back_<kind>(addr, i, mask)`, `w_store_back_<kind>(addr, i, value, mask)`: elements i, i - 1, ...
 `w_read_<kind>(addr, i)`, `w_write_<kind>(addr, i, value)`: all lanes, in working memory.
+`w_stream_<kind>(addr, i, value)`: all lanes, round the caches, to memory aligned to 64 bytes at most; a
+    `store_fence()` has to follow before others read it.
 `w_fill_<kind>(x)`: x in all lanes.
 
 In memory there are two more kinds, `f16` and `bf16`, whose values are wide float32.
@@ -392,7 +394,16 @@ def _make_memory(name: str) -> None:
 
         return types.void(i64, i64, wide if isinstance(value, Wide) else scalar), codegen
 
-    for function in (load, gather, load_back, store, scatter, store_back, fill, read, write):
+    def stream(typingctx: Any, addr: Any, i: Any, value: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            p = builder.bitcast(_pointer(builder, name, *args[:2]), vector.as_pointer())
+            done = builder.store(_to_memory(builder, name, args[2]), p, align=min(64, LANES * _bytes(name)))
+            done.set_metadata("nontemporal", builder.module.add_metadata([_I32(1)]))
+            return context.get_dummy_value()
+
+        return types.void(i64, i64, wide if isinstance(value, Wide) else scalar), codegen
+
+    for function in (load, gather, load_back, store, scatter, store_back, fill, read, write, stream):
         if name in KINDS or function is not fill:
             export(f"w_{function.__name__}_{name}", function, globals(), __all__)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ...core.backend import Kernel, Program, Slot
+from ...core.backend import Arg, Kernel, Program, Slot
 from ...core.loops import LoopKernel
 from . import emit, launch
 from .driver import CupyDriver, Driver, Launch
@@ -58,6 +58,10 @@ class CudaBackend:
         if found is None:
             found = self._emitted[kernel.key] = emit.emit_loop(kernel)
         return found
+
+    def loop_slots(self, kernel: LoopKernel, args: Sequence[Arg]) -> Sequence[int]:
+        """None: kernels for CUDA have the slots that all have."""
+        return ()
 
     def primitive(self, op: str) -> Kernel | None:
         """The hand-written kernel of a primitive, if there is one."""

@@ -197,6 +197,15 @@ INSTRUCTION f32 s_round_f16(f64 x) {
 // ---- activations that need care
 
 // exp never sees a positive number, so that nothing overflows and small results stay exact.
+INSTRUCTION f32 s_gelu(f32 x) {
+    x = x < -1e4f ? -1e4f : x;
+    return x * 0.5f * erfcf(x * -0.70710678f);
+}
+INSTRUCTION f64 s_gelu(f64 x) {
+    x = x < -1e4 ? -1e4 : x;
+    return x * 0.5 * erfc(x * -0.70710678118654752);
+}
+
 INSTRUCTION f32 s_sigmoid(f32 x) {
     const f32 e = expf(-fabsf(x));
     return (x < 0 ? e : 1.0f) / (1.0f + e);

@@ -194,6 +194,9 @@ RULES: dict[str, Rule] = {
     "log2": _scaled("Log", 1 / math.log(2)),
     "log10": _scaled("Log", 1 / math.log(10)),
     "log1p": lambda o, a: o.Log(o.Add(a, o.const(1, a))),
+    "gelu": lambda o, a: o.Mul(
+        o.Mul(a, o.const(0.5, a)), o.Add(o.const(1, a), o.Erf(o.Mul(a, o.const(math.sqrt(0.5), a))))
+    ),
     "erfc": lambda o, a: o.Sub(o.const(1, a), o.Erf(a)),
     "cbrt": lambda o, a: o.Mul(o.Sign(a), o.Pow(o.Abs(a), o.const(1 / 3, a))),
     "copysign": lambda o, a, b: o.Where(o.Less(b, o.const(0, b)), o.Neg(o.Abs(a)), o.Abs(a)),

@@ -1,0 +1,58 @@
+"""Stores round the caches: the same results, whatever the layout; only where they were measured to pay."""
+
+from __future__ import annotations
+
+import duograd as dg
+import numpy as np
+import pytest
+from duograd.backends.cpu import streaming
+
+
+@pytest.fixture
+def around(monkeypatch):
+    """Every output of a new program that can be written round the caches is."""
+    monkeypatch.setattr(streaming, "BYTES", 0)
+    monkeypatch.setattr(streaming, "pays", lambda: True)
+
+
+def _softmax(x):
+    return dg.softmax(x * 2 + 1)
+
+
+def _map(x):
+    return x * 2 + 1
+
+
+@pytest.mark.parametrize("f", [_map, _softmax])
+@pytest.mark.parametrize("shape", [(5, 64), (5, 70), (3, 2, 32)])
+def test_results_are_the_same(around, f, shape):
+    x = dg.tensor(np.random.default_rng(0).normal(size=shape).astype(np.float32))
+    for given in (x, x[:, 1:], x.transpose(-1, -2)):
+        np.testing.assert_array_equal(dg.function(f)(given).numpy(), _reference(f, given))
+
+
+def _reference(f, x):
+    x = x.numpy() * np.float32(2) + np.float32(1)
+    if f is _map:
+        return x
+    return dg.softmax(dg.tensor(x.copy()), axis=-1).numpy()
+
+
+def test_a_tensor_may_be_overwritten_by_what_is_computed_from_it(around):
+    @dg.function
+    def step(x):
+        x *= 3
+        return x + 1
+
+    x = dg.ones((100,))
+    np.testing.assert_array_equal(step(x).numpy(), np.full(100, 4, np.float32))
+    np.testing.assert_array_equal(x.numpy(), np.full(100, 3, np.float32))
+
+
+def test_small_outputs_stay_in_the_caches(monkeypatch):
+    asked = []
+    monkeypatch.setattr(streaming, "pays", lambda: bool(asked.append(1)))
+    dg.function(lambda x: x * 5 - 1)(dg.ones((1000,)))
+    assert not asked
+    dg.function(lambda x: x * 5 - 1)(dg.ones((streaming.BYTES // 4,)))
+    assert asked
