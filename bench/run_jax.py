@@ -54,7 +54,12 @@ def _adam(p: Any, m: Any, v: Any, g: Any, t: Any) -> tuple[Any, Any, Any]:
 
 def _adam_alone(p: Any, g: Any) -> Any:
     """Adam for one parameter, its state donated."""
-    update = jax.jit(lambda state, g: (*_adam(*state[:3], g, state[3] + 1), state[3] + 1), donate_argnums=0)
+
+    def following(state: Any, g: Any) -> Any:
+        p, m, v, t = state
+        return (*_adam(p, m, v, g, t + 1), t + 1)
+
+    update = jax.jit(following, donate_argnums=0)
     holder = [(p, jnp.zeros_like(p), jnp.zeros_like(p), jnp.float32(0))]
 
     def step() -> Any:
@@ -96,7 +101,7 @@ def build(case: Case, phase: str, mode: str) -> Any:
         w, kept, m, v, t = state
         t = t + 1
         (loss, kept), g = slopes(w, kept, x, y)
-        each = jax.tree.map(lambda *one: _adam(*one, t), w, m, v, g)
+        each = jax.tree.map(lambda p, m, v, g: _adam(p, m, v, g, t), w, m, v, g)
         w, m, v = jax.tree.transpose(jax.tree.structure(w), jax.tree.structure((0, 0, 0)), each)
         return loss, (w, kept, m, v, t)
 
