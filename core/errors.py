@@ -69,7 +69,9 @@ def user_frame(depth: int = 1) -> FrameType | None:
 def user_line(depth: int = 1) -> str:
     """`file:line` of the innermost frame that is not the framework's own, or an empty string."""
     frame = user_frame(depth + 1)
-    return "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    if frame is None or frame.f_code.co_filename.startswith("<frozen"):  # started as `python -m duograd`
+        return ""
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 def last_user_line(error: BaseException) -> str:

@@ -365,3 +365,20 @@ def test_import_of_duograd_does_not_load_onnx():
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
     )
+
+
+def test_check_says_how_unknown_ops_are_made_known():
+    node = helper.make_node
+    nodes = [node("Fancy", ["x"], ["a"], "special", domain="com.acme"), node("Sofmax", ["a"], ["y"])]
+    value = lambda name: helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n"])
+    graph = helper.make_graph(nodes, "g", [value("x")], [value("y")])
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.acme", 2)]
+    report = str(dg.onnx.check(helper.make_model(graph, opset_imports=opsets)))
+    assert "2 problems in 2 nodes" in report
+    assert (
+        'node special: Fancy: com.acme.Fancy is not known: say what it does under @dg.onnx.register("com.acme"'
+        in report
+    )
+    assert "ONNX has no op Sofmax" in report
+    assert "Softmax" in report
+    assert "1 problem\n  the file: " in str(dg.onnx.check(b"no model"))

@@ -43,9 +43,9 @@ class Report:
     def __str__(self) -> str:
         if self.ok:
             return f"{self.what}: ok, {self.nodes} nodes"
-        return f"{self.what}: {len(self.problems)} problems in {self.nodes} nodes\n" + "\n".join(
-            f"  {p}" for p in self.problems
-        )
+        count = f"{len(self.problems)} problem{'s' * (len(self.problems) > 1)}"
+        among = f" in {self.nodes} nodes" if self.nodes else ""
+        return f"{self.what}: {count}{among}\n" + "\n".join(f"  {p}" for p in self.problems)
 
     __repr__ = __str__
 
@@ -75,7 +75,7 @@ def _check_model(source: Any) -> Report:
     try:
         found = read(source)
     except DuogradError as e:
-        return _failure(str(what), e)
+        return Report(str(what), [Problem("the file", e.op, e.message)], 0)
     problems = [Problem(f"node {b.node}", b.op, b.reason, b.opset) for b in found.program.problems]
     return Report(found.where, problems, len(found.model.graph.node))
 

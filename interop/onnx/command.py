@@ -60,6 +60,7 @@ def info(path: str) -> str:
     counted = Counter((n.domain, n.op_type) for n in _nodes(model.graph))
     lines.append(f"  {sum(counted.values())} nodes:")
     own = {(f.domain, f.name) for f in model.functions}
+    refused = {p.op for p in source.program.problems}
     table = []
     for (domain, op), count in counted.most_common():
         found = find(domain, op, opsets.get(domain, 1)).adapter
@@ -68,6 +69,8 @@ def info(path: str) -> str:
             if (domain, op) in own
             else ""
             if found is not None
+            else "NOT SUPPORTED"
+            if op in refused
             else "by its definition"
         )
         if found is not None and found.library:
@@ -75,7 +78,9 @@ def info(path: str) -> str:
         table.append((f"  {count}", f"{domain}.{op}" if domain else op, how))
     lines += _table(table)
     problems = source.program.problems
-    lines += [f"  {len(problems)} nodes cannot be imported; duograd onnx check says why"] if problems else []
+    if problems:
+        count = "1 node" if len(problems) == 1 else f"{len(problems)} nodes"
+        lines.append(f"  {count} cannot be imported; duograd onnx check says why")
     return "\n".join(lines)
 
 

@@ -11,11 +11,14 @@ of its dtype arrives as a Python number. A function returns a tensor, a NumPy ar
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+import onnx
 
 from ...core.errors import OnnxError
 
@@ -142,12 +145,24 @@ class Registered(NamedTuple):
     since: int | None = None
 
 
+def _unknown(domain: str, op_type: str) -> str:
+    """Why there is no importer for an op, and what to do."""
+    if domain and not domain.startswith("ai.onnx"):
+        return f'{domain}.{op_type} is not known: say what it does under @dg.onnx.register("{domain}", "{op_type}")'
+    known = {s.name for s in onnx.defs.get_all_schemas() if s.domain == domain}
+    if op_type in known:
+        return f"{domain + '.' if domain else ''}{op_type} is not supported"
+    near = difflib.get_close_matches(op_type, known, 3)
+    hint = f"; near it: {', '.join(near)}" if near else ""
+    return f"{domain or 'ONNX'} has no op {op_type} (onnx {onnx.__version__}){hint}"
+
+
 def find(domain: str, op_type: str, opset: int) -> Registered:
     """The importer for an op at an opset version."""
     _load()
     row = TABLE.get(("" if domain == "ai.onnx" else domain, op_type))
     if not row:
-        return Registered(None, f"{f'{domain}.' if domain else ''}{op_type} is not supported")
+        return Registered(None, _unknown(domain, op_type))
     fitting = [a for a in row if a.since <= opset]
     if not fitting:
         why = f"{op_type} of opset {opset} is not supported (from {row[0].since} on)"
