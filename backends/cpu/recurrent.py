@@ -22,6 +22,12 @@ GATES = {"tanh": 1, "relu": 1, "lstm": 4, "gru": 3}
 _FAR = 1 << 62
 
 
+def tile_of(dtype: DType) -> Block:
+    """The register block: wider than that of convolutions where registers allow, for a thread has few rows."""
+    tile = block(dtype)
+    return tile._replace(vectors=3) if tile.lanes * dtype.itemsize == 64 else tile
+
+
 def _load(c: str, name: str, plane: int | str = 0) -> str:
     at = f"{name}_at + lane" if plane == 0 else f"{name}_at + {plane} * hidden + lane"
     return f"w_load_{c}({name}, {at}, inside)"
@@ -297,7 +303,7 @@ def recurrent(
         if cell == "lstm":
             copy(program, c0, kept[0])
         return
-    tile = block(x.dtype)
+    tile = tile_of(x.dtype)
     x, h0, lengths = _dense(program, x), _dense(program, h0), lengths and _dense(program, lengths)
     rest: list[Operand] = []
     if cell == "lstm":
@@ -332,7 +338,7 @@ def recurrent_grad(
             else:
                 fill(program, 0, out)
         return
-    tile = block(y.dtype)
+    tile = tile_of(y.dtype)
     dense = [_dense(program, o) for o in (dy, dh_last)]
     lengths = lengths and _dense(program, lengths)
     rest: list[Operand] = [dh, _dense(program, y), dx]
