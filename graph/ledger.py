@@ -371,12 +371,14 @@ class Ledger:
         self.functions.clear()
         objects = self.objects
         effects = self._container_effects()
+        # What the function replaced is put back, though nobody else may hold it any more.
+        replaced = {b: objects[b] for _, b in self.written.values() if b.__class__ is _Ref and b in objects}
         count = -1
         while len(objects) != count:
             count = len(objects)
             for key in list(objects):
                 # 2: the table and getrefcount's argument. Nobody can reach such an object at the next call.
-                if sys.getrefcount(objects[key]) == 2:
+                if sys.getrefcount(objects[key]) == (3 if key in replaced else 2):
                     del objects[key]
         gone = object()
         reads: list[Read] = []
@@ -396,14 +398,15 @@ class Ledger:
             reads.append(Read(kind, owner, key, real(value), name, where))
         for (kind, oid, key), (name, before) in self.written.items():
             if oid in objects and oid in self.outside:
-                owner, before = objects[oid], real(before)
+                owner, before = objects[oid], replaced.get(before) if before.__class__ is _Ref else before
                 if kind == "item" and ("content", oid, None) in self.entries:
                     continue  # put back and made again as a whole
                 if kind == "item" and isinstance(owner, list):
                     value = list.__getitem__(owner, key if key >= 0 else key + len(self.states[oid]))
                 else:
                     value = now_at(kind, owner, key)
-                if (kind, oid, key) not in self.entries or not same(value, before):
+                unchanged = value is before or (is_plain(before) and same(value, before))
+                if (kind, oid, key) not in self.entries or not unchanged:
                     made = Effect(kind, owner, key, before, value, name)
                     if kind == "item" and self.deleted.get(oid):
                         made.whole = self.states[oid]

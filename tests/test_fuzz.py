@@ -64,6 +64,10 @@ FOUND = {
     "a view of a repeated element is changed": program(
         "y = x0.reshape(-1)\ny[0] = 2", Given("", (4,), layout="expanded")
     ),
+    "state is replaced by an equal list": program("m.log.insert(0, x0)\nm.log = m.log[-2:]\ny = x0 * 2", (3,)),
+    "what a failed call replaced comes back": program(
+        "m.last = x0 * 2\ny = m.last * 1\nm.count += 1\nif m.count > 1:\n    raise ValueError", (3,), sizes=[{}] * 3
+    ),
     "the gradient of an alias": program("x0.sum().backward()\ny = x0.detach().grad is None", leaf(3)),
 }  # fmt: skip
 

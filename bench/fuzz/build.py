@@ -10,7 +10,7 @@ import numpy as np
 
 from ...core.op import REGISTRY
 from .effects import TEMPERS
-from .program import Given, Program, State, Step, given
+from .program import Box, Given, Program, State, Step, given
 from .steps import FLOATS, INTEGERS, Hand, call_sample
 
 SIZES = (1, 2, 3, 4, 5, 7)
@@ -31,7 +31,7 @@ def draw(seed: int) -> Program:
     inputs = _inputs(rng, hand, dtype, temper)
     state = (Given("w", (3,), "float32", grad=True), Given("b", (2,), "float32"))
     m = State()
-    hand.space |= {"dg": dg, "np": np, "m": m}
+    hand.space |= {"dg": dg, "np": np, "m": m, "Box": Box}
     dg.manual_seed(seed % 1000)
     for k, x in enumerate(inputs):
         space = {"given": given, **hand.space}
@@ -67,6 +67,7 @@ def draw(seed: int) -> Program:
     returns = list(dict.fromkeys([*rng.sample(names, min(len(names), rng.choice((0, 1, 2)))), *last])) or [
         "None"
     ]
+    returns += [n for s in steps for n in s.makes if n[0] == "p"]
     if rng.random() < 0.1 and hand.names:
         returns.append(rng.choice(hand.names))
     used = _used(hand.new, steps, returns)
@@ -136,7 +137,9 @@ def _attempt(hand: Hand, step: Step) -> bool:
             return True
     for n in dict.fromkeys((*names, *step.makes)):
         x = made.get(n)
-        if isinstance(x, dg.Tensor) and x.size <= ELEMENTS:
+        if n[0] == "p":
+            hand.space[n] = x
+        elif isinstance(x, dg.Tensor) and x.size <= ELEMENTS:
             hand.space[n] = x
             if n not in hand.names:
                 hand.names.append(n)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .containers import containers, python
 from .program import Step
 from .steps import (
     Hand,
@@ -219,8 +220,17 @@ TEMPERS: dict[str, dict[Callable[[Hand], Step | None], int]] = {
         reduction: 1,
         index: 1,
     },
+    "python": {
+        containers: 8,
+        python: 4,
+        operator: 2,
+        state: 1,
+        in_place: 1,
+        branch: 1,
+    },
     "gradients": {
         gradient: 5,
+        python: 1,
         operator: 4,
         unary: 4,
         reduction: 2,
@@ -231,6 +241,7 @@ TEMPERS: dict[str, dict[Callable[[Hand], Step | None], int]] = {
         attention_like: 2,
     },
     "control": {
+        python: 3,
         branch: 5,
         state: 3,
         operator: 3,

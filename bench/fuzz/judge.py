@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 
 from ...core.random import default_generator
-from .program import Program, State, load, outside, unload
+from .program import Box, Program, State, load, outside, unload
 
 #: what graph mode may refuse that eager mode does, by design (docs/design.md)
 REFUSALS = (
@@ -77,7 +77,9 @@ def run(program: Program, mode: str) -> Iterator[Facts]:
                 facts["error"] = _words(e)
                 if isinstance(e, dg.errors.TraceError) and any(r in str(e) for r in REFUSALS):
                     facts["refused"] = True
-                if mode == "graph":  # a call that fails changes nothing
+                if mode == "graph" and not f.runs_python(
+                    tuple(arguments), {}
+                ):  # a call that fails changes nothing
                     after: Facts = {}
                     _see_all(after, names, arguments, m)
                     facts["left"] = _first(before, after)
@@ -117,6 +119,7 @@ def _see_all(facts: Facts, names: list[str], arguments: list[Any], m: Any) -> No
 def _words(e: BaseException) -> tuple[str, str, str]:
     """An error's type, first line, and the user's line that it names."""
     lines = re.sub(r"(tensor|symbol)\(.*", "a tensor", str(e).split("\n")[0]), ""
+    lines = re.sub(r"the tape of \w+ \(recorded at .*?\)", "the tape of a call", lines[0]), ""
     place = getattr(e, "line", "") or ""
     return type(e).__name__, lines[0], place.rpartition(":")[2]
 
@@ -129,10 +132,22 @@ def _see(facts: Facts, name: str, x: Any) -> None:
         g = x._grad
         if g is not None:
             facts[f"{name}.grad"] = np.array(g._array())
-    elif isinstance(x, (list, tuple)):
-        facts[f"{name} length"] = len(x)
+    elif isinstance(x, (list, tuple, deque)):
+        facts[f"{name} length"] = type(x).__name__, len(x)
         for k, y in enumerate(x):
-            _see(facts, f"{name}[{k}]", y)
+            if y is not x:
+                _see(facts, f"{name}[{k}]", y)
+    elif isinstance(x, dict):
+        facts[f"{name} keys"] = list(x)
+        for k, y in x.items():
+            _see(facts, f"{name}[{k!r}]", y)
+    elif isinstance(x, set):
+        facts[name] = frozenset(x)
+    elif isinstance(x, Box):
+        for k, y in vars(x).items():
+            _see(facts, f"{name}.{k}", y)
+    elif isinstance(x, dg.nn.Module):
+        facts[f"{name} trains"] = x.training
     else:
         facts[name] = x
 
@@ -146,7 +161,12 @@ def _memory(results: Any, given: dict[str, Any], m: Any) -> tuple[str, ...]:
     if isinstance(results, tuple):
         named |= {f"result[{k}]": y for k, y in enumerate(results) if isinstance(y, dg.Tensor)}
     rows = list(named.items())
-    return tuple(
+    kept = {"m.log": m.log, "m.box.items": m.box.items, "m.table": m.table, "m.box": m.box}
+    held = tuple(
+        f"result[{k}] is {n}" for k, y in enumerate(results if isinstance(results, tuple) else ())
+        for n, x in kept.items() if y is x
+    )  # fmt: skip
+    return held + tuple(
         f"{a} and {b}" + (" are one" if x is y else "")
         for k, (a, x) in enumerate(rows) for b, y in rows[k + 1 :]
         if x is y or (x.size and y.size and np.shares_memory(x._array(), y._array()))
@@ -170,6 +190,8 @@ def _first(a: Facts, b: Facts) -> Difference | None:
                 "effect", key, "absent" if key not in a else "there", "absent" if key not in b else "there"
             )
         x, y = a[key], b[key]
+        if isinstance(x, np.ndarray) is not isinstance(y, np.ndarray):
+            return Difference("effect", key, repr(x), repr(y))
         if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
             wrong = unlike(x, y)
             if wrong and a.get("loose") and key.endswith(".grad") and _near(x, y):

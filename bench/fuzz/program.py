@@ -5,6 +5,7 @@ from __future__ import annotations
 import linecache
 import re
 import zlib
+from collections import deque
 from typing import Any, NamedTuple
 
 import duograd as dg
@@ -103,7 +104,7 @@ class Program(NamedTuple):
     def __str__(self) -> str:
         """A Python file that runs it in both modes."""
         lines = ["import duograd as dg", "import numpy as np",
-                 "from duograd.bench.fuzz.program import State, given, inf, nan, outside", "",
+                 "from duograd.bench.fuzz.program import Box, State, given, inf, nan, outside", "",
                  self.function(), "", "for mode in ('eager', 'graph'):",
                  f"    dg.manual_seed({self.seed % 1000})", *("    " + s for s in self.setting()),
                  "    f = dg.function(program, mode=mode)"]  # fmt: skip
@@ -118,13 +119,28 @@ class Program(NamedTuple):
         return "\n".join(lines)
 
 
+class Box:
+    """An object with attributes."""
+
+    def __init__(self, n: int = 0) -> None:
+        self.n = n
+        self.items: list[Any] = []
+        self.last: Any = None
+
+
 class State:
-    """What a program keeps from call to call: tensors and plain values."""
+    """What a program keeps from call to call: tensors, plain values, containers and objects."""
 
     def __init__(self) -> None:
         self.count = 0
         self.scale = 1.5
         self.log: list[Any] = []
+        self.table: dict[str, Any] = {"b": 1}
+        self.seen = {2}
+        self.queue: deque[Any] = deque(maxlen=3)
+        self.rows: list[list[Any]] = [[1], [2, 3]]
+        self.box = Box()
+        self.net = dg.nn.Dropout(0.5)
 
 
 def given(
@@ -204,6 +220,7 @@ def load(program: Program) -> dict[str, Any]:
     space: dict[str, Any] = {
         "__name__": "fuzz_program",
         "State": State,
+        "Box": Box,
         "given": given,
         "nan": nan,
         "inf": inf,
