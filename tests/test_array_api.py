@@ -437,10 +437,26 @@ def test_promotion_of_several_does_not_depend_on_their_order():
         assert dg.concat(order).dtype is dg.stack(order).dtype is dg.asarray(list(order)).dtype is dg.float32
 
 
+@pytest.mark.parametrize(
+    ("size", "mask"),
+    [((0, 1), (0, 0)), ((3, 1), (0,)), ((3, 2), (3, 0)), ((3, 2), (0, 2)), ((2, 3, 4), (2, 0))],
+)
+def test_masks_without_elements_pick_nothing(size, mask):
+    x, empty = np.ones(size, np.float32), np.zeros(mask, bool)
+    ours = dg.tensor(x)
+    np.testing.assert_array_equal(ours[dg.tensor(empty)].numpy(), x[empty])
+    ours[dg.tensor(empty)] = 5.0
+    np.testing.assert_array_equal(ours.numpy(), x)
+    with pytest.raises(IndexError, match=r"does not fit|indices for"):
+        ours[dg.tensor(np.zeros((*mask, 7), bool))]
+
+
 def test_diagonals_far_outside():
     far, x = 2**70, dg.ones((2, 3))
     for k in (far, -far):
         assert dg.eye(2, 3, k=k).sum().item() == 0
+    for kind in ("uint8", "int8"):  # neither the diagonal nor the width must fit the dtype
+        agree(dg.eye(2, 300, k=-1, dtype=kind), xs.eye(2, 300, k=-1, dtype=getattr(xs, kind)))
     assert dg.tril(x, k=far).sum().item() == dg.triu(x, k=-far).sum().item() == 6
     assert dg.tril(x, k=-far).sum().item() == dg.triu(x, k=far).sum().item() == 0
 

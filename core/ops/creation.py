@@ -221,6 +221,7 @@ def geomspace(start, stop, num, endpoint=True, dtype=None, device=None):
 
 @pointwise(
     internal=True,
+    counts=True,
     no_gradient=_FROM_SHAPE,
     onnx=lambda o, width, offset, *, rows, columns, dtype, device: o.eye(rows, columns, offset, dtype),
 )

@@ -179,7 +179,9 @@ def _parts(op: str, x: Tensor, e: Tensor, axis: int) -> list[Any]:
     """The basic entries that keep the axes under an integer tensor or a mask at an axis of x."""
     if e.dtype is not T.bool_:
         return [slice(None)]
-    if e.shape != x.shape[axis : axis + e.ndim]:
+    sizes = x.shape[axis : axis + e.ndim]
+    # A mask without elements picks nothing: as in NumPy its sizes 0 fit every axis.
+    if len(sizes) != e.ndim or any(m not in (n, 0) for m, n in zip(e.shape, sizes)):
         raise IndexingError(
             op, f"the mask {e.type} does not fit axes {axis} to {axis + e.ndim - 1} of x: {x.type}",
             "make their sizes equal",
