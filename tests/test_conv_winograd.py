@@ -75,3 +75,8 @@ def test_both_modes_and_every_batch_give_the_same_bits(launched):
     assert launched
     np.testing.assert_array_equal(eager, graph)
     np.testing.assert_array_equal(eager[1:2], alone)
+
+
+def test_filters_are_divided_where_there_are_few_tiles(run_kernel, launched):
+    check(run_kernel, (1, 32, 12, 12), 37, ((1, 1), (1, 1)))
+    assert len(launched) == 2

@@ -77,7 +77,7 @@ def kernel(args, chunk, nchunks):
     origin_y, origin_x, x, x_n, x_c, x_y = args[7], args[8], args[9], args[10], args[11], args[12]
     f, f_step, c, band, line_step = args[13], args[14], args[15], args[16], args[17]
     v_step, m_step = args[18], args[19]
-    row_table = args[20] + chunk * args[21]
+    row_table, part_rows = args[20] + chunk * args[21], args[22]
 {head}    k_table = row_table + 8 * (rows_all + {2 * rows})
     v = k_table + (8 * channels + 63) // 64 * 64
     m = v + {_POSITIONS} * v_step
@@ -87,9 +87,13 @@ def kernel(args, chunk, nchunks):
     fill_offsets(k_table, 0, channels, 0, 1, 1, {size}, 0, 0)
     tiles_x, tiles_y = div_i64(q + 3, 4), div_i64(p + 3, 4)
     line_tiles, total, area = 4 * tiles_x, images * tiles_y, p * q
-    tasks = div_i64(total + band - 1, band)
+    parts = div_i64(rows_all + part_rows - 1, part_rows)
+    tasks = div_i64(total + band - 1, band) * parts
     for task in range(div_i64(tasks * chunk, nchunks), div_i64(tasks * (chunk + 1), nchunks)):
-        row0 = task * band
+        row0 = div_i64(task, parts) * band
+        # The filters of this task.
+        from_row = mod_i64(task, parts) * part_rows
+        to_row = min_i64(rows_all, from_row + part_rows)
         count = min_i64(band, total - row0)
         tiles = count * tiles_x
         for channel in range(channels):
@@ -110,14 +114,14 @@ def kernel(args, chunk, nchunks):
         for position in range({_POSITIONS}):
             for t in range(0, tiles, {width}):
                 panel = div_i64(t, {width}) * {row}
-                for i in range(0, rows_all, {rows}):
+                for i in range(from_row, to_row, {rows}):
                     multiply_{char}(
                         channels, f + position * f_step, row_table + 8 * i, k_table,
                         v + position * v_step + panel * channels, {row},
-                        m + position * m_step + panel * rows_all + i * {row}, {row}, min_i64({rows}, rows_all - i),
+                        m + position * m_step + panel * rows_all + i * {row}, {row}, min_i64({rows}, to_row - i),
                         min_i64({width}, tiles - t), 0, {shape},
                     )
-        for k in range(rows_all):
+        for k in range(from_row, to_row):
             for t in range(0, tiles, {lanes}):
                 here = div_i64(t, {width}) * rows_all * {row} + k * {row} + mod_i64(t, {width}) * {size}
                 winograd_result_{char}(near + 4 * t * {size}, line_step, m + here, m_step, {lanes})
@@ -132,13 +136,13 @@ def kernel(args, chunk, nchunks):
 {finish}"""
 
 
-_FIRST_SLOT = 22
+_FIRST_SLOT = 23
 
 # A row of tiles is some whole lines of the result.
 _PLACE = """image, first_column = div_i64(row0 + r, tiles_y), mod_i64(row0 + r, tiles_y) * 4 * q
-batch0, batch1, batch2, first_row = 0, 0, image, 0
-block_rows, block_cols = rows_all, min_i64(4 * q, area - first_column)
-result, result_step, result_at = c, area, image * rows_all * area + first_column
+batch0, batch1, batch2, first_row = 0, 0, image, from_row
+block_rows, block_cols = to_row - from_row, min_i64(4 * q, area - first_column)
+result, result_step, result_at = c, area, (image * rows_all + from_row) * area + first_column
 out_at, out_step = result_at, area
 """
 
@@ -175,10 +179,14 @@ def windowed(program: Program, product: Product, fused: FusedEpilogue | None) ->
     nbytes = 8 * (rows + 2 * tile.rows) + 8 * channels + 64 + _POSITIONS * (v_step + m_step)
     nbytes = -(-(nbytes + 12 * line_step + 128) // 64) * 64
     tasks = -(-total // band)
+    # Where there are few tiles, tasks share them and divide the filters.
+    parts = 1 if tasks >= program.backend.num_threads() else program.backend.num_threads()
+    part_rows = -(-rows // (parts * tile.rows)) * tile.rows
+    tasks *= -(-rows // part_rows)
     chunks = program.chunks(tasks, 9.0 * total * tiles_x * channels * rows)
     args = [x.shape[0], channels, rows, y.size, z.size, y.out, z.out, *origins]
     args += [x.slot, *(x.strides[k] * size for k in (0, 1, 3)), f, f_step, out.slot, band, line_step]
-    args += [v_step, m_step, program.scratch(chunks * nbytes), nbytes]
+    args += [v_step, m_step, program.scratch(chunks * nbytes), nbytes, part_rows]
     if fused is None:
         program.launch(_source(dtype, tile, "", ""), args, chunks)
     else:
