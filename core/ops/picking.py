@@ -368,12 +368,15 @@ def take_along_axis(x, index, axis=-1):
         x, axis = reshape(x, shape=(-1,)), 0
     a = normalize_axis("take_along_axis", axis, x.ndim, x.type)
     x, index = _beside(x, index, a, "take_along_axis")
-    return take_elements(x, index, axis=a)
+    return dispatch.apply(take_elements, (x, index), (a,))
 
 
 def _beside(x, index, axis, op):
     """x and index broadcast to each other off the axis."""
-    if x.ndim != index.ndim:
+    one, two = x.shape, index.shape
+    if one == two:  # the usual call has nothing to find out
+        return x, index
+    if len(one) != len(two):
         raise ShapeError(op, f"index: {index.type} and x: {x.type} differ in axes", "give them equally many")
     off = lambda t: tuple(1 if a == axis else n for a, n in enumerate(t.shape))
     common = T.broadcast_shapes(op, off(x), off(index))
