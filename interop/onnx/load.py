@@ -202,7 +202,8 @@ class OnnxModule(Module):
 
     def extra_repr(self) -> str:
         inputs = ", ".join(f"{n}: {describe(self.inputs[n])}" for n in self.input_names)
-        return f"{inputs} -> {', '.join(self.output_names)}; {len(self._program.calls)} nodes"
+        count = len(self._program.calls)
+        return f"{inputs} -> {', '.join(self.output_names)}; {count} node{'s' * (count != 1)}"
 
 
 def _kind(value: Any) -> str:
