@@ -478,6 +478,7 @@ def test_joining():
 def test_creation():
     for ours, theirs in (
         (dg.arange(5), xs.arange(5)), (dg.arange(1, 9, 2, dtype=dg.float64), xs.arange(1, 9, 2, dtype=xs.float64)),
+        (dg.arange(5, 0, -2, dtype=dg.uint8), xs.arange(5, 0, -2, dtype=xs.uint8)),
         (dg.linspace(0, 1, 5, dtype=dg.float64), xs.linspace(0, 1, 5, dtype=xs.float64)),
         (dg.linspace(0, 1, 5, endpoint=False, dtype=dg.float64),
          xs.linspace(0, 1, 5, endpoint=False, dtype=xs.float64)),

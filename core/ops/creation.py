@@ -136,6 +136,8 @@ def arange(start, stop=None, step=1, dtype=None, device=None):
     whole = all(isinstance(v, (int, np.integer)) for v in (start, stop, step))
     kind = _dtype("arange", dtype, T.default_int if whole else T.default_float)
     size = max(0, math.ceil((stop - start) / step))
+    if whole and step < 0 and kind.kind == "uint":  # the step itself has no place in the dtype
+        return arange_from(start, step, size=size, dtype=T.int64, device=device).to(kind)
     return arange_from(start, step, size=size, dtype=kind, device=device)
 
 
