@@ -139,13 +139,13 @@ def _see(facts: Facts, name: str, x: Any) -> None:
                 _see(facts, f"{name}[{k}]", y)
     elif isinstance(x, dict):
         facts[f"{name} keys"] = list(x)
-        for k, y in x.items():
-            _see(facts, f"{name}[{k!r}]", y)
+        for key, y in x.items():
+            _see(facts, f"{name}[{key!r}]", y)
     elif isinstance(x, set):
         facts[name] = frozenset(x)
     elif isinstance(x, Box):
-        for k, y in vars(x).items():
-            _see(facts, f"{name}.{k}", y)
+        for attribute, y in vars(x).items():
+            _see(facts, f"{name}.{attribute}", y)
     elif isinstance(x, dg.nn.Module):
         facts[f"{name} trains"] = x.training
     else:
