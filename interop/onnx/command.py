@@ -79,8 +79,8 @@ def info(path: str) -> str:
     lines += _table(table)
     problems = source.program.problems
     if problems:
-        count = "1 node" if len(problems) == 1 else f"{len(problems)} nodes"
-        lines.append(f"  {count} cannot be imported; duograd onnx check says why")
+        nodes = "1 node" if len(problems) == 1 else f"{len(problems)} nodes"
+        lines.append(f"  {nodes} cannot be imported; duograd onnx check says why")
     return "\n".join(lines)
 
 
