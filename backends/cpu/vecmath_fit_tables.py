@@ -77,6 +77,13 @@ def _tail(x: Any) -> Any:
     return mp.erfc(x / mp.sqrt(2)) / 2
 
 
+#: name -> what makes its columns
+TABLES: dict[str, Callable[[], list[list[float]]]] = {
+    "ERF": lambda: piecewise(_erf_ending, 0.25, 5, _erf_first),
+    "TAIL": lambda: piecewise(_tail, 0.4, 5),
+}
+
+
 def _show(numbers: Sequence[Any], indent: int) -> None:
     for k in range(0, len(numbers), 4):
         print(" " * indent + " ".join(f"{value!r}," for value in numbers[k : k + 4]))
@@ -99,12 +106,11 @@ _HEAD = '''"""Tables of sixteen for piecewise vector math in float32; printed by
 def main() -> None:
     """Print the text of `vecmath_tables.py`."""
     print(_HEAD)
-    columns = piecewise(_erf_ending, 0.25, 5, _erf_first)
     print("# erf(x) = value + t * sum c[k] t**k, t = x - centre; piece n about n/4; piece 0: x + ...")
     print("# centre, value, c[0] ... c[4]")
-    _show_columns("ERF", columns)
+    _show_columns("ERF", TABLES["ERF"]())
     print("\n# the normal distribution beyond x, x >= 0, alike; piece n about n * 0.4, the last one 0")
-    _show_columns("TAIL", piecewise(_tail, 0.4, 5))
+    _show_columns("TAIL", TABLES["TAIL"]())
 
 
 if __name__ == "__main__":
