@@ -19,6 +19,14 @@ def soon(seconds=0.05):
         threading.main_thread().ident, signal.SIGINT)).start()  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def interrupts():
+    """Python's own handler, which a process started in the background of a shell does not have."""
+    old = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, old)
+
+
 @pytest.fixture
 def state():
     """A function with every kind of effect around a loop; what an onlooker sees of it."""

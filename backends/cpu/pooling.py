@@ -10,11 +10,13 @@ by one thread.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ...core.backend import Operand, Program
-from ...core.lower import copy
+from ...core.lower import copy, lower_reduce
+from ...core.scalar import Expr, const
 from ...core.types import DType
 from . import pooling_lines
 from .conv_axes import Pair, Row
@@ -370,6 +372,15 @@ def _means_unrolled(
     return None if include and beyond else _unrolled(window, stride, dilation)
 
 
+def _whole_mean(program: Program, x: Operand, out: Operand) -> None:
+    """Append the mean of every image: a reduction by rows."""
+    total = Expr("reduce", x.dtype, (Expr("arg", x.dtype, (), 0),), "sum")
+    mean = Expr("div", x.dtype, (total, const(math.prod(x.shape[2:]), x.dtype)))
+    lower_reduce(
+        program, x.shape, tuple(range(2, len(x.shape))), [x], [mean], [out], ("avg_pool of whole images",)
+    )
+
+
 def avg_pool(
     program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, window: Row, stride: Row,
     padding: tuple[Pair, ...], dilation: Row, ceil_mode: bool = False, count_include_pad: bool = True,
@@ -379,6 +390,8 @@ def avg_pool(
     out, include, divisor = outputs[0], count_include_pad, divisor_override
     if out.size == 0:
         return
+    if divisor is None and window == inputs[0].shape[2:] and not any(any(pads) for pads in padding):
+        return _whole_mean(program, inputs[0], out)
     x = _dense(program, inputs[0])
     program.wave()
     settings = window, stride, padding, dilation

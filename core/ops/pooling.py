@@ -350,7 +350,8 @@ def avg_pool(
     x: float[N, C, ...] with 1 to 3 spatial axes; window, stride, padding, dilation, ceil_mode as of `max_pool`;
     count_include_pad: padding counts as zeros (what lies beyond it never does); divisor_override: divide sums by
     this int instead. Returns: float[N, C, ...]. Raises: as max_pool.
-    Numerics: accumulates in x's dtype, in row-major order of the window. Source: ONNX AveragePool.
+    Numerics: accumulates in x's dtype, in row-major order of the window; a window that is the whole image is summed
+    as `sum` does. Source: ONNX AveragePool.
     Example: `dg.avg_pool(dg.ones((1, 1, 4)), window=2).shape` is `(1, 1, 2)`.
     """
     n = len(window)
@@ -387,7 +388,7 @@ avg_pool.sample((1, 2, 5, 5), window=3, stride=1, padding=1).sample(
     (2, 3, 7), window=3, stride=2, divisor_override=2
 )
 avg_pool.sample((1, 2, 4, 5, 6), window=2, stride=(2, 1, 2), padding=((0, 1), (1, 0), (0, 0)))
-avg_pool.sample((0, 2, 4, 4), window=2)
+avg_pool.sample((0, 2, 4, 4), window=2).sample((2, 3, 3, 5), window=(3, 5))
 avg_pool.error_sample((2, 3, 2, 2), window=3, match="larger than the padded image")
 avg_pool.error_sample((2, 3, 4, 4), window=2, divisor_override=0, match="divisor_override=0")
 
