@@ -196,3 +196,13 @@ def test_joined_gradients_of_long_sequences_are_those_of_attention_grad():
     joined = attention_grad_joined(q, k, v, None, g, lse, delta, scale=0.4)
     for i, expected in enumerate(apart):
         np.testing.assert_array_equal(joined[:, :, i].numpy(), expected.numpy())
+
+
+def test_a_turned_product_that_a_product_reads_keeps_eager_modes_bits():
+    """One row times a matrix adds up in an order that depends on how the matrix lies: it must lie as in eager mode."""
+    rng = np.random.default_rng(0)
+    x = dg.tensor(rng.uniform(0.1, 3, (4, 5)).astype(np.float32))
+    for rows in ((5,), (1, 5), (3, 5)):
+        v = dg.tensor(rng.uniform(-3, 3, rows).astype(np.float32))
+        for f in (lambda v, x: v @ (x.mT @ x).T, lambda v, x: v @ (x.mT @ x).T[:3].T):
+            assert f(v, x).numpy().tobytes() == dg.function(f)(v, x).numpy().tobytes()

@@ -73,9 +73,21 @@ class _Algebra:
         if axes == tuple(range(len(axes))):
             return x
         product = self._maker(x, matmul)
-        if product is not None and self.uses[x] == 1 and axes[-1] == len(axes) - 2:
+        turns = product is not None and self.uses[x] == 1 and axes[-1] == len(axes) - 2
+        if product is not None and turns and not self._feeds_product(node):
             return self._transposed_product(node, product, axes)
         return None
+
+    def _feeds_product(self, node: Node) -> bool:
+        """Whether a product reads a result, itself or a view of it: its order of sums may depend on where rows lie."""
+        seen = set(node.outputs)
+        for reader in self.graph.nodes:
+            if not seen.isdisjoint(reader.values()):
+                if reader.op is matmul:
+                    return True
+                if reader.op.is_view:
+                    seen.update(reader.outputs)
+        return False
 
     def _transposed_product(self, node: Node, product: Node, axes: tuple[int, ...]) -> list[Node] | None:
         """(a b)^T = b^T a^T: an element is the same sum in the same order, and rows come out contiguous."""
