@@ -14,6 +14,7 @@ from .plain import ABSENT
 from .reads import Effect, contents_of, now_at
 from .rebuild import Descriptions
 from .recorder import ReadRecorder
+from .witness import undo_of
 
 if TYPE_CHECKING:
     from .ending import Ending
@@ -102,23 +103,8 @@ class Quiet:
         self.host.set_grad(x, value)
 
     def _keep(self, target: Any) -> None:
-        storage = target._storage
-        if id(storage) in self._own:
-            return
-        values = target._array().copy()
-        counters = storage.version, storage.tape_version, storage.changed
-        places, x = [], target
-        while x is not None:
-            places.append((x, x._node, x._index, x._requires_grad, x._seen))
-            x = x._base
-
-        def undo() -> None:
-            target._array()[...] = values
-            storage.version, storage.tape_version, storage.changed = counters
-            for y, *place in places:
-                y._node, y._index, y._requires_grad, y._seen = place
-
-        self._log.append(undo)
+        if id(target._storage) not in self._own:
+            self._log.append(undo_of(target))
 
     def undo(self) -> None:
         """Put everything back as it was."""

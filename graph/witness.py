@@ -29,6 +29,25 @@ def copied(t: Any) -> np.ndarray:
     return np.array(t._array())
 
 
+def undo_of(target: Any) -> Callable[[], None]:
+    """What puts a tensor's memory back as it is now, and its place on the tape, and those of what it is a view of."""
+    values, storage = copied(target), target._storage
+    counters = storage.version, storage.tape_version, storage.changed
+    places, x = [], target
+    while x is not None:
+        places.append((x, x._node, x._index, x._requires_grad, x._seen))
+        x = x._base
+
+    def undo() -> None:
+        target._array()[...] = values
+        storage.version, storage.tape_version, storage.changed = counters
+        writes.look(storage)  # its old number says nothing about what was made of it meanwhile
+        for y, *place in places:
+            y._node, y._index, y._requires_grad, y._seen = place
+
+    return undo
+
+
 class Witness:
     """The host executor with a memory.
 
@@ -98,22 +117,7 @@ class Witness:
     def _keep(self, target: Any) -> None:
         """Remember a tensor's memory and its place on the tape, and those of what it is a view of."""
         self._meet(target)
-        values, storage = copied(target), target._storage
-        counters = storage.version, storage.tape_version, storage.changed
-        places = []
-        x = target
-        while x is not None:
-            places.append((x, x._node, x._index, x._requires_grad, x._seen))
-            x = x._base
-
-        def undo() -> None:
-            target._array()[...] = values
-            storage.version, storage.tape_version, storage.changed = counters
-            writes.look(storage)  # its old number says nothing about what was made of it meanwhile
-            for y, *place in places:
-                y._node, y._index, y._requires_grad, y._seen = place
-
-        self._log.append(undo)
+        self._log.append(undo_of(target))
 
     def meet_all(self, tensors: list[Any]) -> None:
         """Take in tensors that the call is given."""
