@@ -16,7 +16,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ..core.backend import get_backend
-from .variant import Path, Segment, Variant
+from .path import Path
+from .segment import Segment
+from .variant import Variant
 
 _queue: queue.SimpleQueue[Job] = queue.SimpleQueue()
 _thread: threading.Thread | None = None

@@ -17,9 +17,11 @@ from .arguments import flatten, kind_of
 from .background import Background
 from .entry import MISS
 from .overrides import active as _override
+from .path import CalledOutError, Path
+from .segment import Segment
 from .store import store, touch
 from .trace import Trace
-from .variant import CalledOutError, Path, Segment, Variant, start_path
+from .variant import Variant, start_path
 
 if TYPE_CHECKING:
     from .profile import Profile
@@ -351,7 +353,6 @@ class Function:
         """
         from .profile import profile_variant
         from .snapshot import Snapshot
-        from .variant import start_path
 
         path = start_path(self, args, kwargs)
         path.prepare()

@@ -38,7 +38,7 @@ def test_compare_finds_modes_equal_and_undoes_effects():
 def fault(monkeypatch):
     """Wrong compilers: `fault(change)` has `change(graph, passes)` work on every graph before it is compiled."""
     import duograd.graph.compile as compiler
-    import duograd.graph.variant as variant
+    import duograd.graph.segment as segment
 
     original = compiler.compile_graph
 
@@ -47,7 +47,7 @@ def fault(monkeypatch):
             change(graph, frozenset(passes))
             return original(graph, device, passes)
 
-        monkeypatch.setattr(variant, "compile_graph", broken)
+        monkeypatch.setattr(segment, "compile_graph", broken)
         monkeypatch.setattr(compiler, "compile_graph", broken)
 
     return install

@@ -102,9 +102,9 @@ def test_a_printed_program_runs_alone(capsys):
 
 def test_a_wrong_kernel_is_found_and_shrunk(monkeypatch):
     """With tanh replaced by sin in graphs, the fuzzer finds it and leaves the one step."""
-    from duograd.graph import variant
+    from duograd.graph import segment
 
-    original = variant.compile_graph
+    original = segment.compile_graph
 
     def broken(graph, device):
         for node in graph.nodes:
@@ -112,7 +112,7 @@ def test_a_wrong_kernel_is_found_and_shrunk(monkeypatch):
                 node.op = dg._REGISTRY["sin"]
         return original(graph, device)
 
-    monkeypatch.setattr(variant, "compile_graph", broken)
+    monkeypatch.setattr(segment, "compile_graph", broken)
     steps = [
         Step(f"v{k} = {text}", (f"v{k}",))
         for k, text in enumerate(["x0 * 2", "x0 + 1", "dg.tanh(v1)", "v2 - v0"])

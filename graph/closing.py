@@ -1,0 +1,214 @@
+"""The end of a trace: its results, its effects and the way back become the last segment of a path."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..core import dispatch, vjp
+from ..core.errors import AutogradError
+from ..core.region import scan, while_loop
+from .again import make_again
+from .aliases import check_aliases
+from .arguments import Slot
+from .ending import Ending, broken, look_at
+from .ir import Graph, ancestors
+from .passes.dce import remove_dead
+from .rebuild import Descriptions
+from .segment import Segment, checking
+from .state import State
+from .symbol import Symbol
+from .trace import Source, Trace, effects
+
+if TYPE_CHECKING:
+    from .path import Path
+
+
+class Closing:
+    """The end of one trace of a path, while its `Ending` is being made."""
+
+    def __init__(self, path: Path, trace: Trace):
+        self.path, self.trace, self.end = path, trace, Ending()
+        self.tensor_class: Any = dispatch._State.executor.tensor_class  # type: ignore[attr-defined]
+
+    def _output(self, symbol: Symbol) -> int:
+        """One more output of the graph; returns its place."""
+        graph = self.trace.graph
+        graph.outputs.append(self.trace._use(symbol._value))
+        return len(graph.outputs) - 1
+
+    def _place(self, t: Any) -> tuple[str, Any]:
+        return ("arg", self.path.args[id(t)]) if id(t) in self.path.args else ("tensor", t)
+
+    def segment(self, result: Any, effects_outside: Any) -> Segment:
+        """Fix outputs and effects of the trace, add the backward graph, compile both. result: the function's."""
+        path, trace, end = self.path, self.trace, self.end
+        graph, sources = trace.graph, trace.sources
+        is_leaf = lambda x: isinstance(x, (Symbol, self.tensor_class))
+        self._find_state(effects_outside)
+        seen = Descriptions(is_leaf, path.outside, path.watch.paths)
+        end.structure = seen.describe(result)
+        end.changes = [(e, seen.describe(e.value)) for e in effects_outside]
+        end.contents = [
+            (place, [(step, seen.describe(x)) for step, x in row]) for place, row in path.watch.changes()
+        ]
+        faces = [trace.face(leaf) for leaf in seen.leaves]
+        end.returned = self._results(faces)
+        if isinstance(end.structure, Slot) and end.returned[0][0] == "output":
+            end.single = end.returned[0][1]
+        writes, grads = effects(trace)
+        check_aliases(trace, writes)
+        ends = dict(zip(map(id, faces), zip(end.returned, faces)))
+        for tensor, _ in writes:
+            face = trace.face(trace.lifted[id(tensor)][1])
+            ends.setdefault(id(face), (self._place(tensor), face))
+        roots = [
+            (place, y)
+            for place, y in ends.values()
+            if dispatch.state.grad and y._requires_grad and y._node is not None
+        ]
+        for tensor, symbol in writes:
+            original = trace.lifted[id(tensor)][1]
+            target = trace._use(trace.inputs[id(original)])
+            graph.writes.append((target, trace._use(trace.face(symbol)._value)))
+            (end.written_args if id(tensor) in path.args else end.written).append(
+                path.args.get(id(tensor), tensor)
+            )
+        for tensor, symbol in grads:
+            if symbol is None or symbol._value not in trace._origin:
+                k = None if symbol is None else self._output(symbol)
+                (end.arg_grads if id(tensor) in path.args else end.grads).append(
+                    (path.args.get(id(tensor), tensor), k)
+                )
+        end.drawn = list(trace.drawn.values())
+        end.seeded = list(trace.seeds.values())
+        checks = trace.take_checks()
+        roots = self._with_tape(roots)
+        if roots and graph.writes:
+            needed = ancestors(trace._use(y._value) for _, y in roots)
+            end.overwrites = bool(trace.depth) or any(target in needed for target, _ in graph.writes)
+        first = None
+        if checks and (graph.writes or end.grads or end.arg_grads):
+            kept = graph.outputs, graph.writes
+            graph.outputs, graph.writes = [v for v, _ in checks], []
+            first, checks = checking(path.make(graph.copy(), list(sources)), checks), []
+            graph.outputs, graph.writes = kept
+        places = [(len(graph.outputs) + k, refuse) for k, (_, refuse) in enumerate(checks)]
+        graph.outputs += [v for v, _ in checks]
+        if roots:
+            self._backward(graph, roots)
+        trained = bool(roots or end.grads or end.arg_grads)
+        segment = Segment(path.make(graph, sources, trained))
+        segment.ending, segment.checks, segment.first = end, places, first
+        loops = any(n.op in (while_loop, scan) for n in graph.nodes)  # which may be interrupted
+        if trace.depth == (1 if roots else 0) and not trace.grad_reads and not loops:
+            segment.released = [owner for owner, _ in end.grads]
+        return segment
+
+    def _find_state(self, effects_outside: Any) -> None:
+        """Make arguments of the tensors that the function found somewhere and put another one in the place of."""
+        path, trace = self.path, self.trace
+        if trace.depth:
+            return  # earlier segments have been made with them as they are
+        for e in effects_outside:
+            t = e.before
+            if t.__class__ is not self.tensor_class or not isinstance(e.value, Symbol) or t._base is not None:
+                continue
+            if e.kind not in ("attr", "item", "cell") or id(t) in path.args or id(t) not in trace.lifted:
+                continue
+            source = trace._origin[trace.inputs[id(trace.lifted[id(t)][1])]]
+            if source.kind != "tensor":
+                continue
+            source.kind, source.key, source.tensor = "arg", len(path.tensors), None
+            path.args[id(t)] = len(path.tensors)
+            path.tensors = [*path.tensors, t]
+            path.variant.state.append(State(e))
+
+    def _results(self, faces: list[Symbol]) -> list[tuple[str, Any]]:
+        """Where each result comes from: an argument or other tensor itself, an output, or a view of one of these."""
+        trace, end = self.trace, self.end
+        storages = [id(f._storage) for f in faces]
+        bases: dict[int, tuple[Symbol, tuple[str, Any]]] = {}  # by storage: the whole memory and its place
+
+        def base_of(face: Symbol) -> tuple[Symbol, tuple[str, Any]]:
+            key = id(face._storage)
+            if key not in bases:
+                tensor = trace.roots.get(key)
+                if tensor is not None:
+                    bases[key] = trace.lifted[id(tensor)][1], self._place(tensor)
+                else:
+                    whole = next((f for f in faces if id(f._storage) == key and f._base is None), face)
+                    while whole._base is not None:
+                        whole = whole._base
+                    whole = trace.face(whole)
+                    bases[key] = whole, ("output", self._output(whole))
+            return bases[key]
+
+        places = []
+        for face, storage in zip(faces, storages):
+            if storage not in trace.roots and storages.count(storage) == 1:
+                places.append(("output", self._output(face)))
+                continue
+            base, place = base_of(face)
+            if face is not base:
+                end.views.append((*place, look_at(face)))
+                place = "view", len(end.views) - 1
+            places.append(place)
+        return places
+
+    def _with_tape(self, roots: list[Any]) -> list[Any]:
+        """The roots whose gradient can be taken after the call; others raise what eager mode raises, when asked."""
+        good = []
+        leaves = [s for _, s in self.trace.lifted.values() if s._requires_grad]
+        for place, y in roots:
+            if not vjp.has_tape(y):
+                try:
+                    vjp.walk([y], [y], leaves, retain_graph=True)
+                except AutogradError as e:
+                    self.end.broken.append((place, broken(y, e)))
+                    continue
+            good.append((place, y))
+        return good
+
+    def _backward(self, forward: Graph, roots: Any) -> None:
+        """The backward graph: from gradients of the outputs to gradients of all leaves; what it reads is carried."""
+        trace, end = self.trace, self.end
+        leaves = [(t, s) for t, s in trace.lifted.values() if t._requires_grad]
+        trace.next_graph(self.path.variant.name + " backward")
+        cotangents = []
+        for n, (_, root) in enumerate(roots):
+            value = trace.graph.add_input(root.type, root.device)
+            trace._known.add(value)
+            symbol = Symbol(value, trace)
+            trace.sources.append(Source("cotangent", ("cotangent", n), None, symbol))
+            cotangents.append(symbol)
+        grads = vjp.walk([s for _, s in roots], cotangents, [s for _, s in leaves])
+        graph = trace.graph
+        end.present = [g is not None for g in grads]
+        graph.outputs = [trace._use(g._value) for g in grads if g is not None]
+        serials = {serial: v for v, serial in trace._serial.items()}
+        make_again(trace, graph, serials)
+        remove_dead(graph)
+        used = {v for n in graph.nodes for v in n.values()} | set(graph.outputs)
+        needed = [k for k, s in enumerate(trace.sources) if s.kind == "cotangent" or graph.inputs[k] in used]
+        graph.inputs = [graph.inputs[k] for k in needed]
+        trace.sources = [trace.sources[k] for k in needed]
+        here = {v for node in forward.nodes for v in node.outputs}
+        spots = {v: k for k, v in enumerate(forward.outputs)}
+        for k, source in enumerate(trace.sources):
+            if source.kind in ("arg", "tensor"):
+                # Read through the tape, so that a change between forward and backward is noticed.
+                key = ("input", k)
+                end.saved.append((key, source.kind, source.key if source.kind == "arg" else source.tensor))
+                trace.sources[k] = Source("carry", key, None, None)
+            elif source.kind == "carry":
+                value = serials[source.key]
+                if value not in here:
+                    end.saved.append((source.key, "carry", source.key))
+                    continue
+                if value not in spots:
+                    spots[value] = len(forward.outputs)
+                    forward.outputs.append(value)
+                end.saved.append((source.key, "output", spots[value]))
+        end.differentiable = [self._place(t) for t, _ in leaves]
+        end.roots = [place for place, _ in roots]
+        end.backward = self.path.make(graph, trace.sources)

@@ -1,0 +1,207 @@
+"""Tracing one path of a variant: from its start, through the values that decide it, to its end."""
+
+from __future__ import annotations
+
+import gc
+from typing import TYPE_CHECKING, Any
+
+from ..core import dispatch
+from ..core.backend import get_backend
+from ..core.errors import EndlessRecursionError, RetraceError, TraceError, last_user_line
+from .arguments import Watch, fill
+from .closing import Closing
+from .guards import ReadRecorder, compile_guards, grad_guard, mode_guard, tensor_guard
+from .ir import Graph
+from .overrides import active
+from .segment import Segment, checking, make_runner
+from .symbol import Symbol
+from .trace import Leave, Source, Trace
+
+if TYPE_CHECKING:
+    from .variant import Variant
+
+
+def _settle() -> None:
+    """Move the objects of a trace to the oldest generation: looking through them all costs as much as making them."""
+    if not gc.get_freeze_count():  # else somebody else's objects would thaw
+        gc.freeze()
+        gc.unfreeze()
+
+
+class CalledOutError(TraceError):
+    """A function calls one in eager mode, so its Python runs at every call. cause: that one, if it is its own mode."""
+
+    cause: Any = None
+
+
+class Path:
+    """Tracing one path of a variant: from the start, through known outcomes without running, then on.
+
+    after: the segment that ended with an outcome not seen before (None: nothing has run yet).
+    """
+
+    def __init__(
+        self, variant: Variant, tensors: list[Any], after: Any, outcomes: list[Any], carried: dict[Any, Any]
+    ):
+        self.variant, self.tensors, self.after = variant, tensors, after
+        self.outcomes, self.carried = outcomes, carried
+        self.known = len(outcomes)
+        self.args = {id(t): k for k, t in enumerate(tensors)}
+        self.late: list[tuple[Any, Any]] = []  # what earlier segments print, once the trace has ended
+        self.given: Any = None  # args and kwargs of the call
+        self.watch: Any = None
+        self.outside: dict[int, Any] = {}
+        #: graphs are only traced: `finish_later` compiles and links them, and nothing runs
+        self.defers = False
+        self.unread: Any = None
+        #: the tensors of the call, without state
+        self.called = tensors
+
+    def make(self, graph: Graph, sources: list[Source], trained: bool = True) -> Any:
+        """A graph made runnable, or put off. trained: what needs a gradient may change between calls."""
+        written = {target for target, _ in graph.writes}
+        graph.steady = frozenset(
+            v for v, s in zip(graph.inputs, sources)
+            if s.kind == "tensor" and v not in written and not (trained and s.tensor._requires_grad)
+            and get_backend(v.device).prepares
+        )  # fmt: skip
+        return (graph, sources) if self.defers else make_runner(graph, sources)
+
+    def finish_later(self, segment: Segment) -> None:
+        """Compile what was put off, and make it part of the variant. From any thread."""
+        segment.runner = make_runner(*segment.runner)  # type: ignore[misc]
+        if segment.first is not None:
+            segment.first.runner = make_runner(*segment.first.runner)  # type: ignore[misc]
+        if segment.ending is not None and segment.ending.backward is not None:
+            segment.ending.backward = make_runner(*segment.ending.backward)  # type: ignore[misc]
+        self._link(segment)
+
+    def ready(self) -> Segment:
+        """Trace and compile; returns the segment to run next."""
+        # Tracing makes many small objects that live on: collecting among them is wasted time.
+        collecting = gc.isenabled()
+        if collecting:
+            gc.collect(0)  # from here on the youngest generation is what the trace makes
+        gc.disable()
+        try:
+            return self.prepare()
+        finally:
+            if collecting:
+                _settle()
+                gc.enable()
+
+    def run(self, segment: Segment) -> Any:
+        """Run what has not run: the last segment. Returns the call's result."""
+        outputs = segment.run(self.tensors, self.carried)
+        assert segment.ending is not None
+        return segment.ending.finish(self.variant, self.tensors, outputs, self.carried, self.given)
+
+    def prepare(self) -> Any:
+        """Trace and compile; only segments that end in a read have run. No effect has taken place."""
+        variant = self.variant
+        if variant.paths >= 64:
+            raise RetraceError(
+                variant.name, "branched on tensor values in more than 64 ways",
+                "return the tensor and read it outside, or use dg.where",
+            )  # fmt: skip
+        trace = self.recorded = Trace(
+            variant.name, dispatch._State.executor, self._read, variant.precision == "fast"
+        )
+        trace.overrides = len(active)
+        with dispatch.executing(trace):
+            symbols = [trace.argument(k, t) for k, t in enumerate(self.tensors)]
+            given = fill(variant.kept.args, symbols), fill(variant.kept.kwargs, symbols)
+            self.watch = Watch(given)
+            recorder = ReadRecorder(variant.call, frozenset(self.watch.paths))
+            try:
+                with recorder:
+                    trace.tracer = recorder.restable
+                    result = variant.call(*given[0], **given[1])
+            except RecursionError as e:
+                raise EndlessRecursionError(
+                    variant.name, "calls itself more often than Python allows: a graph holds every call of it",
+                    "give it an end that Python values decide, or loop with dg.while_loop", last_user_line(e),
+                ) from None  # fmt: skip
+            except Leave:  # at a value that only a compiled segment can give, or at a function in eager mode
+                segment = self.unread
+            except Exception:
+                self._check_so_far(trace)
+                raise
+            finally:  # what it changed outside takes place when the graph has run
+                self.effects, self.outside = recorder.effects, recorder.outside
+                for effect in reversed(recorder.effects):
+                    effect.undo()
+                late, self.late = self.late, []
+                for show, array in late if not trace.called_out else ():
+                    show(array)
+            if trace.called_out:
+                error = CalledOutError(
+                    variant.name, f"calls {trace.called_out}, which is in eager mode, so no graph holds the call",
+                    "call it outside, or set its mode to graph",
+                )  # fmt: skip
+                error.cause = trace.cause
+                raise error
+            if self.unread is None:
+                segment = Closing(self, trace).segment(result, recorder.effects)
+        trace.done = True
+        self.outside = {}
+        if not self.defers:
+            self._link(segment)
+        variant.paths += 1
+        variant.reads += [r for r in recorder.reads if not any(s.is_read_by(r) for s in variant.state)]
+        variant.aliases.add(trace, self.args)
+        lifted = [t for t, _ in trace.lifted.values() if id(t) not in self.args]
+        variant.extra += [s.guard() for s in variant.state]
+        for s in variant.state:
+            s.tensor = None  # it must not live as long as the variant
+        variant.extra += [tensor_guard(t) for t in lifted] + [
+            grad_guard(t, gone) for t, gone in trace.grad_reads
+        ]
+        variant.extra += [mode_guard(f, mode) for f, mode in trace.modes.values()]
+        variant.guards = compile_guards(variant.reads, extra=variant.extra)
+        variant.check = variant.guards.check
+        return segment
+
+    def _check_so_far(self, trace: Trace) -> None:
+        """Raise what eager mode would have raised before the function did."""
+        if trace.checks and trace.depth >= self.known:
+            checks = trace.take_checks()
+            trace.graph.writes, trace.graph.outputs = [], [v for v, _ in checks]
+            checking(make_runner(trace.graph, trace.sources), checks).run(self.tensors, self.carried)
+
+    def _link(self, segment: Segment) -> None:
+        if self.after is None:
+            self.variant.root = segment
+        else:
+            self.after.children[self.outcomes[-1].tobytes()] = segment
+
+    def _read(self, trace: Trace, face: Symbol) -> Any:
+        """The trace wants a value: take it from the outcomes, or end the segment here and run it."""
+        if face._trace() is not trace:
+            face._leaked("read")
+        depth = trace.depth
+        if depth < self.known:
+            trace.checks.clear()
+            trace.next_graph(trace.graph.name)
+            return self.outcomes[depth]
+        live = trace.live()
+        graph, sources = trace.graph, trace.sources
+        value = trace._use(face._value)
+        checks = trace.take_checks()
+        graph.outputs = [*live, value, *(v for v, _ in checks)]
+        segment = Segment(self.make(graph, sources, dispatch.state.grad))
+        segment.checks = [(len(live) + 1 + k, refuse) for k, (_, refuse) in enumerate(checks)]
+        segment.carries = [(k, trace._serial[v]) for k, v in enumerate(live)]
+        segment.read = len(live)
+        if self.defers:
+            self.unread = segment
+            raise Leave  # at a value that is not known, because nothing runs
+        self._link(segment)
+        outputs = segment.run(self.tensors, self.carried, self.late)
+        for k, key in segment.carries:
+            self.carried[key] = outputs[k]
+        outcome = outputs[segment.read]._array()
+        self.outcomes.append(outcome)
+        self.after = segment
+        trace.next_graph(graph.name)
+        return outcome

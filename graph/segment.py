@@ -1,0 +1,75 @@
+"""A stretch of a trace between two reads of a value, compiled."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ..core.errors import TraceError
+from .compile import compile_graph
+from .ending import Ending
+from .runner import Runner
+from .trace import Source
+
+
+class Segment:
+    """A stretch of the function between two reads of a value.
+
+    released: tensors whose `.grad` is given up before it runs; carries: (output, key) kept for later
+    segments; checks: (output, who may refuse it); first: what checks before
+    the run, where the graph writes; read: the output whose value decides (None: the last segment);
+    children: the next segment by the bytes of that value.
+    """
+
+    __slots__ = ("carries", "checks", "children", "ending", "first", "read", "released", "runner")
+
+    def __init__(self, runner: Runner):
+        self.runner = runner
+        self.released: list[Any] = []
+        self.carries: list[tuple[int, Any]] = []
+        self.checks: list[tuple[int, Any]] = []
+        self.first: Segment | None = None
+        self.read: int | None = None
+        self.children: dict[bytes, Segment] = {}
+        self.ending: Ending | None = None
+
+    def run(self, tensors: list[Any], carried: dict[Any, Any], late: Any = None) -> list[Any]:
+        """The outputs of a call. Raises what a check raises, before any effect.
+
+        late: a list that takes (function, array) of what is to be printed, instead of printing now.
+        """
+        if self.first is not None:
+            self.first.run(tensors, carried)
+        for owner in self.released:  # replaced by this call and not read: their memory serves it
+            owner._grad = None
+        outputs = self.runner(tensors, carried)
+        for place, refuse in self.checks:
+            array = outputs[place]._array()
+            if late is not None and getattr(refuse, "prints", False):
+                late.append((refuse, array.copy()))
+            else:
+                refuse(array)
+        return outputs
+
+
+def checking(runner: Any, checks: list[tuple[Any, Any]]) -> Segment:
+    """A segment that only computes and checks the outputs of a graph."""
+    segment = Segment(runner)
+    segment.checks = [(k, refuse) for k, (_, refuse) in enumerate(checks)]
+    return segment
+
+
+def make_runner(graph: Any, sources: list[Source]) -> Runner:
+    devices = {v.device for v in graph.inputs} | {v.device for n in graph.nodes for v in n.outputs} or {"cpu"}
+    if len(devices) > 1:
+        raise TraceError(
+            "function", f"uses tensors on {' and '.join(sorted(devices))}", "one function runs on one device"
+        )
+    device = devices.pop()
+    traced = graph.copy()  # passes may change the graph; comparisons want it as it was recorded
+    compiled = compile_graph(graph, device)
+    if os.environ.get("DUOGRAD_SHOW"):
+        from .explain import show_compiled, wanted
+
+        show_compiled(compiled, wanted())
+    return Runner(compiled, device, sources, traced)
