@@ -26,6 +26,8 @@ IN_PLACE_BYTES, IN_PLACE_ROWS, SPREAD_ROWS = 1 << 14, 64, 160
 PACKED_COLUMNS = 192
 #: A task's rows and columns, at most.
 TASK_ROWS, TASK_COLUMNS = 258, 1024
+#: k in a turn of the loop over a packed left operand: fewer instructions, which matters where cores are shared.
+TURN = 4
 #: A result of fewer than PIECES blocks of 64 x 64 is computed in pieces of K, of at least PIECE_UNITS units.
 PIECES, PIECE_UNITS = 32, 4
 
@@ -67,7 +69,10 @@ class Side(NamedTuple):
 
 
 class Left(NamedTuple):
-    """The left operand: bytes by batch, outer index and unit, then the offsets of rows and of k in a unit."""
+    """The left operand: bytes by batch, outer index and unit, then the offsets of rows and of k in a unit.
+
+    group: where it is packed, bytes from `group_rows` rows to the next, [k][row] each; the offsets are not read then.
+    """
 
     operand: Operand
     batch: Sequence[int]
@@ -75,11 +80,12 @@ class Left(NamedTuple):
     unit: int
     rows: Levels
     ks: Levels
+    group: int = 0
 
     @property
     def is_plain(self) -> bool:
         """Whether rows and k have one step each, and it is not packed already."""
-        return self.rows.n2 == self.ks.n2 == _ENDLESS
+        return not self.group and self.rows.n2 == self.ks.n2 == _ENDLESS
 
 
 @functools.lru_cache(maxsize=512)
@@ -87,6 +93,7 @@ def _source(char: str, size: int, tile: Block, epilogue_head: str, epilogue_bloc
     rows, width, lanes = tile.rows, tile.width, tile.lanes
     shape = f"{tile.rows}, {tile.vectors}, {tile.lanes}"
     side = group_rows(tile)
+    strip = min(side, lanes)
     return f"""# gemm {char} in blocks of {rows} x {width}
 {IMPORT}
 def kernel(args, chunk, nchunks):
@@ -99,24 +106,19 @@ def kernel(args, chunk, nchunks):
     b, b0, b1, b2, b_outer, b_unit = args[27], args[28], args[29], args[30], args[31], args[32]
     b_panel, b_step = args[33], args[34]
     c, c_piece = args[35], args[36]
-    row_table, packs = args[37] + chunk * args[38], args[39]
+    row_table, packs, group = args[37] + chunk * args[38], args[39], args[40]
 {epilogue_head}    # Offsets of k within a unit, the same for all units.
     k_table = row_table + 8 * (row_block + {rows})
     deepest = min_i64(depth, inner)
     fill_offsets(k_table, 0, deepest, 0, k_n1, k_n2, k_s0, k_s1, k_s2)
     # The left operand's block in groups of {side} rows, where many columns use it.
-    packed_rows = k_table + 8 * deepest
-    packed_ks = packed_rows + 8 * (row_block + {rows})
-    packed = packed_ks + (8 * deepest + 63) // 64 * 64
-    if packs:
-        fill_offsets(packed_ks, 0, deepest, 0, 1, 1, {side * size}, 0, 0)
+    packed = k_table + (8 * deepest + 63) // 64 * 64
 
     row_tasks = div_i64(m + row_block - 1, row_block)
     column_tasks = div_i64(n + column_block - 1, column_block)
     parts = div_i64(inner + depth - 1, depth)
     tasks = n0 * n1 * n2 * pieces * column_tasks * row_tasks
     filled = -1
-    used_rows, used_ks = (packed_rows, packed_ks) if packs else (row_table, k_table)
     for task in range(div_i64(tasks * chunk, nchunks), div_i64(tasks * (chunk + 1), nchunks)):
         row = mod_i64(task, row_tasks) * row_block
         rest = div_i64(task, row_tasks)
@@ -129,7 +131,8 @@ def kernel(args, chunk, nchunks):
         batch2 = mod_i64(batch, n2)
         rows = min_i64(row_block, m - row)
         columns = min_i64(column_block, n - column)
-        if filled != row:
+        near_row = 0 if packs else row
+        if group == 0 and filled != row:
             # Missing rows of the last block repeat its last one.
             fill_offsets(row_table, row, rows, {rows - 1}, row_n1, row_n2, row_s0, row_s1, row_s2)
             filled = row
@@ -148,35 +151,41 @@ def kernel(args, chunk, nchunks):
             count = min_i64(depth, inner - part * depth)
             a_at = a_batch + outer * a_outer + part * a_unit
             b_at = b_batch + outer * b_outer + part * b_unit
+            pitch = group
             if packs:
-                group = (count + 1) * {side * size}
-                fill_offsets(packed_rows, 0, rows, {rows - 1}, 1, {side}, group, 0, {size})
+                pitch = (count + 1) * {side * size}
                 if row_s2 == {size} and k_s2 != {size}:
                     # Whole lines of memory, one k after the other.
                     here = a_at + load_i64(row_table, 0)
                     whole, rest = div_i64(rows, {side}), mod_i64(rows, {side})
                     for k in range(count):
                         there = packed + k * {side * size}
-                        copy_lanes_{char}(there, group, here, {side * size}, whole, {side}, 0, {side}, {lanes})
-                        if rest > 0:
+                        for part in range(0, {side}, {strip}):
                             copy_lanes_{char}(
-                                there + whole * group, group, here + whole * {side * size}, 0, 1, {side}, 0, rest,
-                                {lanes},
+                                there + part * {size}, pitch, here + part * {size}, {side * size}, whole, {strip}, 0,
+                                {strip}, {lanes},
+                            )
+                        for part in range(0, rest, {strip}):
+                            copy_lanes_{char}(
+                                there + whole * pitch + part * {size}, pitch,
+                                here + (whole * {side} + part) * {size}, 0, 1, {strip}, 0,
+                                min_i64({strip}, rest - part), {lanes},
                             )
                         here += k_s2
                 else:
-                    for i in range(0, rows, {side}):
-                        here, there = a_at + load_i64(row_table, i), packed + div_i64(i, {side}) * group
-                        have = min_i64({side}, rows - i)
+                    for i in range(0, rows, {strip}):
+                        here = a_at + load_i64(row_table, i)
+                        there = packed + div_i64(i, {side}) * pitch + mod_i64(i, {side}) * {size}
+                        have = min_i64({strip}, rows - i)
                         if k_s2 == {size}:
                             for k in range(0, count, {lanes}):
                                 transpose_lanes_{char}(
                                     there + k * {side * size}, {side * size}, here + k * {size}, row_s2, have,
-                                    min_i64({lanes}, count - k), {side}, {lanes},
+                                    min_i64({lanes}, count - k), {strip}, {lanes},
                                 )
                         else:
                             gather_lanes_{char}(
-                                there, {side * size}, here, k_s2, row_s2, count, {side}, 0, have, {lanes}
+                                there, {side * size}, here, k_s2, row_s2, count, {strip}, 0, have, {lanes}
                             )
                 a_at = packed
             for j in range(0, columns, {width}):
@@ -185,11 +194,20 @@ def kernel(args, chunk, nchunks):
                     block_rows = min_i64({rows}, rows - i)
                     result_at = c_at + i * n + j
                     later = b_at + b_panel + div_i64(i, {rows}) * count * later_step
-                    multiply_later_{char}(
-                        count, a_at, used_rows + 8 * i, used_ks, b_at, b_step,
-                        c + piece * c_piece + result_at * {size}, n * {size}, block_rows, block_cols,
-                        unit - first_unit, later, later_step, {shape},
-                    )
+                    if pitch:
+                        # Its rows and k have steps known here, which saves instructions.
+                        near = a_at + div_i64(near_row + i, {side}) * pitch + mod_i64(near_row + i, {side}) * {size}
+                        multiply_packed_{char}(
+                            count, near, b_at, b_step,
+                            c + piece * c_piece + result_at * {size}, n * {size}, block_rows, block_cols,
+                            unit - first_unit, later, later_step, {TURN}, {size}, {side * size}, {shape},
+                        )
+                    else:
+                        multiply_later_{char}(
+                            count, a_at, row_table + 8 * i, k_table, b_at, b_step,
+                            c + piece * c_piece + result_at * {size}, n * {size}, block_rows, block_cols,
+                            unit - first_unit, later, later_step, {shape},
+                        )
                 b_at += b_panel
 {epilogue_block}"""
 
@@ -200,7 +218,7 @@ first_row, first_column, block_rows, block_cols = row, column, rows, columns
 """
 
 
-def source(dtype: DType, tile: Block, fused: FusedEpilogue | None = None, first_slot: int = 40) -> str:
+def source(dtype: DType, tile: Block, fused: FusedEpilogue | None = None, first_slot: int = 41) -> str:
     """The product kernel's text, with an epilogue or without."""
     if fused is None:
         return _source(dtype.char, dtype.itemsize, tile, "", "")
@@ -209,8 +227,8 @@ def source(dtype: DType, tile: Block, fused: FusedEpilogue | None = None, first_
 
 
 def group_rows(tile: Block) -> int:
-    """Rows that stand together in a packed block of the left operand: register blocks that a vector holds."""
-    return max(1, tile.lanes // tile.rows) * min(tile.rows, tile.lanes)
+    """Rows that stand together in a packed block of the left operand: register blocks that a vector holds, or one."""
+    return max(1, tile.lanes // tile.rows) * tile.rows
 
 
 def product(
@@ -246,7 +264,7 @@ def product(
     deepest = min(reduction.depth, reduction.inner)
     packed_columns = PACKED_COLUMNS if a.ks.s2 == size else tile.width // 2 + 1
     packs = a.is_plain and column_block >= packed_columns and row_block >= tile.rows
-    pitch = 16 * (row_block + tile.rows + deepest) + 64
+    pitch = 8 * (row_block + tile.rows + deepest) + 64
     pitch += (row_block + group_rows(tile)) * (deepest + 1) * size if packs else 0
     pitch = -(-pitch // 64) * 64
     table = program.scratch(chunks * pitch)
@@ -254,7 +272,7 @@ def product(
     args += [reduction.inner, reduction.depth, units, pieces]
     args += [a.operand.slot, *a.batch, a.outer, a.unit, *a.rows, *a.ks]
     args += [b.operand.slot, *b.batch, b.outer, b.unit, b.panel, b.step]
-    args += [c.slot, matrices * m * n * size, table, pitch, int(packs)]
+    args += [c.slot, matrices * m * n * size, table, pitch, int(packs), a.group]
     if fused is not None:
         args += fused.slots()
     program.launch(source(dtype, tile, fused), args, chunks)
@@ -416,7 +434,7 @@ def _left(
         packed = pack(program, a, m, row, k, a.strides[-1], packed_sizes, steps, width, tile.lanes)
     step = width * size
     batch = _steps(packed_sizes, math.prod(packed.shape[1:]) * size)
-    return Left(packed, batch, 0, depth * step, Levels(_ENDLESS, width, 0, k * step, size), _line(step))
+    return Left(packed, batch, 0, depth * step, _line(0), _line(0), k * step)
 
 
 def _line(step: int) -> Levels:

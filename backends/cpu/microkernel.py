@@ -22,6 +22,9 @@
 `multiply_later_X(count, a, row_table, k_table, b, b_step, c, c_step, rows, cols, accumulate, later, later_step,
                   block_rows, block_vectors, lanes)`
     `multiply_X`, while the lines at later, later + later_step, ... (one for each k) come into the second-level cache.
+`multiply_packed_X(count, a, b, b_step, c, c_step, rows, cols, accumulate, later, later_step,
+                   turn, row_step, k_step, block_rows, block_vectors, lanes)`
+    `multiply_near_X` with that fetching, `turn` k in a turn of the loop: the fewest instructions for each multiply-add.
 `dot_rows_X(dst, a, a_step, rows, x, count, vectors, lanes)`
     dst[i] = sum over k < count of a[i, k] * x[k], in vectors * lanes partial sums, added pairwise at the end.
 `div_i64(x, y)`, `mod_i64(x, y)`, `min_i64(x, y)`, `max_i64(x, y)`
@@ -65,17 +68,25 @@ def _emit_multiply(
             v.prefetch(b.add(b.add(a, row), k))
         return lambda i: v.load_element(b.add(a_rows[i], k))
 
-    fetches, cols = not ahead and block_rows > 1, rest[5]
+    fetches = not ahead and block_rows > 1
+    _emit_wide(v, count, rest, element, None, block_rows, block_vectors, fetches, later)
+
+
+def _emit_wide(
+    v: Vectors, count: Any, args: Any, element: Any, walk: Any, block_rows: int, block_vectors: int, fetches: bool,
+    later: Any, turn: int = 1,
+) -> None:  # fmt: skip
+    """`_emit_block`; in wide ones columns that fill half a block, or less, are computed as one."""
+    b, cols = v.builder, args[5]
     if block_vectors < 4:
-        _emit_block(v, count, rest, element, None, block_rows, block_vectors, fetches, later)
+        _emit_block(v, count, args, element, walk, block_rows, block_vectors, fetches, later, turn)
         return
-    # Columns that fill half a block, or less, are computed as one.
     half = block_vectors // 2
     whole, part, end = (b.append_basic_block(name) for name in ("whole", "half", "end"))
     b.cbranch(b.icmp_signed(">", cols, I64(half * v.lanes)), whole, part)
-    for start, vectors in ((whole, block_vectors), (part, half)):
+    for start, vectors, k in ((whole, block_vectors, turn), (part, half, 1)):
         b.position_at_end(start)
-        _emit_block(v, count, rest, element, None, block_rows, vectors, fetches, later)
+        _emit_block(v, count, args, element, walk, block_rows, vectors, fetches, later, k)
         b.branch(end)
     b.position_at_end(end)
 
@@ -88,15 +99,34 @@ def _emit_pixels(v: Vectors, args: Any, block_rows: int, block_vectors: int) -> 
     _emit_multiply(v, args[:-1], block_rows, block_vectors, "last", (args[-1], I64(64)))
 
 
+def _near(v: Vectors, row_step: int) -> Any:
+    """The elements of a left operand whose rows are `row_step` bytes apart."""
+    return lambda loop, left: lambda i: v.load_element(v.builder.add(left, I64(i * row_step)))
+
+
 def _emit_near(
     v: Vectors, args: Any, row_step: int, k_step: int, block_rows: int, block_vectors: int
 ) -> None:
     count, a, *rest = args
+    _emit_block(v, count, rest, _near(v, row_step), (a, k_step), block_rows, block_vectors)
 
-    def element(loop: Loop, left: Any) -> Any:
-        return lambda i: v.load_element(v.builder.add(left, I64(i * row_step)))
 
-    _emit_block(v, count, rest, element, (a, k_step), block_rows, block_vectors)
+def _emit_packed(
+    v: Vectors, args: Any, turn: int, row_step: int, k_step: int, block_rows: int, block_vectors: int
+) -> None:
+    count, a, *rest, later, later_step = args
+    _emit_wide(
+        v,
+        count,
+        rest,
+        _near(v, row_step),
+        (a, k_step),
+        block_rows,
+        block_vectors,
+        True,
+        (later, later_step),
+        turn,
+    )
 
 
 def _emit_later(v: Vectors, args: Any, block_rows: int, block_vectors: int) -> None:
@@ -105,12 +135,12 @@ def _emit_later(v: Vectors, args: Any, block_rows: int, block_vectors: int) -> N
 
 def _emit_block(
     v: Vectors, count: Any, args: Any, element: Any, walk: Any, block_rows: int, block_vectors: int,
-    fetches: bool = False, later: Any = None,
+    fetches: bool = False, later: Any = None, turn: int = 1,
 ) -> None:  # fmt: skip
     """The loop over k and the stores. element(loop, a) gives a function of the row; walk: (a, its step by k).
 
     fetches: bring c's lines into the cache meanwhile; later: (an address, its step by k) of what a later block reads,
-    which is brought nearer.
+    which is brought nearer. turn: k in a turn of the loop, where there is a walk.
     """
     b = v.builder
     right, right_step, c, c_step, rows, cols, accumulate = args
@@ -129,26 +159,42 @@ def _emit_block(
     ]
     left = [] if walk is None else [walk[0]]
     more = [] if later is None else [later[0]]
-    loop = Loop(b, count, [right, *left, *more, *zeros])
-    at, sums = loop.carried[0], loop.carried[1 + len(left) + len(more) :]
-    if more:
-        v.prefetch(loop.carried[1 + len(left)], 2)
-    load = element(loop, loop.carried[1])
-    places = [b.add(at, step) for step in steps]
-    if block_rows == 1:
-        vectors = [v.masked_load(place, mask) for place, mask in zip(places, masks)]
-    else:
-        vectors = [v.load(place) for place in places]
-    updated = []
-    ordered = block_rows * (block_vectors + 1) + block_vectors > _REGISTERS
-    for i in range(block_rows):
-        x = v.splat(load(i))
-        row = [v.multiply_add(x, vectors[j], sums[i * block_vectors + j]) for j in range(block_vectors)]
-        updated += v.in_order(row) if ordered else row
-    moved = [b.add(loop.carried[1], I64(walk[1]))] if left else []
-    if more:
-        moved.append(b.add(loop.carried[1 + len(left)], later[1]))
-    sums = loop.close([b.add(at, right_step), *moved, *updated])[1 + len(left) + len(more) :]
+    ordered = turn > 1 or block_rows * (block_vectors + 1) + block_vectors > _REGISTERS
+
+    def add_products(at: Any, load: Any, sums: list[Any]) -> list[Any]:
+        """The sums with the products of one k."""
+        places = [b.add(at, step) for step in steps]
+        if block_rows == 1:
+            vectors = [v.masked_load(place, mask) for place, mask in zip(places, masks)]
+        else:
+            vectors = [v.load(place) for place in places]
+        updated = []
+        for i in range(block_rows):
+            x = v.splat(load(i))
+            row = [v.multiply_add(x, vectors[j], sums[i * block_vectors + j]) for j in range(block_vectors)]
+            updated += v.in_order(row) if ordered else row
+        return updated
+
+    def loop_over(turns: Any, carried: list[Any], turn: int) -> list[Any]:
+        loop = Loop(b, turns, carried)
+        at, *moving = loop.carried[: 1 + len(left) + len(more)]
+        sums = loop.carried[1 + len(left) + len(more) :]
+        if more:
+            v.prefetch(moving[-1], 2)
+        for k in range(turn):
+            here = b.add(moving[0], I64(k * walk[1])) if left and k else loop.carried[1]
+            sums = add_products(at, element(loop, here), sums)
+            at = b.add(at, right_step)
+        moved = [b.add(moving[0], I64(turn * walk[1]))] if left else []
+        if more:
+            moved.append(b.add(moving[-1], later[1] if turn == 1 else b.mul(later[1], I64(turn))))
+        return loop.close([at, *moved, *sums])
+
+    carried = [right, *left, *more, *zeros]
+    if turn > 1:
+        carried = loop_over(b.sdiv(count, I64(turn)), carried, turn)
+        count = b.srem(count, I64(turn))
+    sums = loop_over(count, carried, 1)[1 + len(left) + len(more) :]
 
     adds = b.icmp_signed("!=", accumulate, I64(0))
     nothing = v.mask_type([I1(0)] * v.lanes)
@@ -215,7 +261,8 @@ for _char in FLOATS:
     globals()[f"multiply_pixels_{_char}"] = on_vectors("multiply_pixels", _char, 12, _emit_pixels, 3)
     globals()[f"multiply_near_{_char}"] = on_vectors("multiply_near", _char, 9, _emit_near, 5)
     globals()[f"multiply_later_{_char}"] = on_vectors("multiply_later", _char, 13, _emit_later, 3)
+    globals()[f"multiply_packed_{_char}"] = on_vectors("multiply_packed", _char, 11, _emit_packed, 6)
     globals()[f"dot_rows_{_char}"] = on_vectors("dot_rows", _char, 6, _emit_dot, 2)
-    for _name in ("", "_ahead", "_pixels", "_near", "_later"):
+    for _name in ("", "_ahead", "_pixels", "_near", "_later", "_packed"):
         __all__.append(f"multiply{_name}_{_char}")
     __all__.append(f"dot_rows_{_char}")
