@@ -171,6 +171,8 @@ class Program:
         self.n_dynamic = n_dynamic
         self.scratch_bytes = 0
         self.scratch_source = -1
+        #: whether the caller looks at what kernels report of their inputs, and the dynamic value that says where
+        self.reporting, self.report_source = False, -1
         self._wave = True
 
     def dynamic(self) -> int:
@@ -190,6 +192,14 @@ class Program:
         """A contiguous temporary array."""
         slot = self.scratch(math.prod(shape) * dtype.itemsize)
         return Operand(slot.source, slot.offset, dtype, shape, contiguous_strides(shape))
+
+    def report(self) -> Arg:
+        """Where a kernel stores 1 when it has left out an index outside; 0 when nobody looks."""
+        if not self.reporting:
+            return 0
+        if self.report_source < 0:
+            self.report_source = self.dynamic()
+        return Slot(self.report_source)
 
     def steady(self, *operands: Operand) -> bool:
         """Whether what is made of these operands inside `prepared` is kept while they stay the same."""

@@ -144,6 +144,16 @@ def apply_raw(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return _State.executor.call_raw(op, args, kwargs)  # type: ignore[attr-defined]
 
 
+def sized(op: Op, inputs: tuple[Any, ...]) -> Tensor | None:
+    """The first result of an op, cut to the number of elements that its last one, int64[1], tells.
+
+    None where values are not read at once (traces, batches) or the backend has no such kernel.
+    """
+    executor = state.executor if _elsewhere else _State.executor
+    whole = getattr(executor, "sized", None)
+    return None if whole is None else whole(op, inputs)
+
+
 def call(executor: Executor, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> Any:
     """An op call step by step: prepare, run or expand, record."""
     st = state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from struct import Struct
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from .hot import StepTable, composite
 from .recipes import NUMBERS, Call, Recipe, read, taped, view
 from .tensor import EagerTensor, Layout, from_numpy, layout, share_numpy
 
+#: how a number of elements is read
+_COUNT = Struct("q")
 #: the last key of a path of shortcuts
 END = "end"
 #: recipes kept before all are forgotten
@@ -139,6 +142,16 @@ class EagerExecutor:
         # One frame more, as in a call: recording counts them.
         go = (lambda f: f(inputs)) if needs and dispatch.state.grad else None
         return recipe.run(inputs) if go is None else go(recipe.taped)
+
+    def sized(self, op: Op, inputs: tuple[Any, ...]) -> EagerTensor | None:
+        """The first result of an op, of one axis, cut to as many elements as its last one tells: see `dispatch`."""
+        device = inputs[0].device
+        if get_backend(device).primitive(op.name) is None:
+            return None
+        row, count = self.call(op, inputs, ())
+        return EagerTensor(
+            layout(row.dtype, count._storage.unpack(_COUNT, count._offset), None, device), row._storage
+        )
 
     def prepare(self, op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         tensor = False
@@ -258,6 +271,7 @@ class EagerExecutor:
             Operand(program.dynamic(), 0, t.dtype, t.shape, lay.strides)
             for t, (lay, _) in zip(out_types, layouts)
         ]
+        program.reporting = op.values_rule is not None
         lower_op(program, op, operands, outs, attrs)
         run = self._call(op, inputs, attrs, program, numbers, layouts).run()
         return Recipe(run, taped(run, op, attrs, out_types, StepTable(op).step))
@@ -320,7 +334,13 @@ class EagerExecutor:
         backend = program.backend
         execute = backend.load(program).run if program.launches else None
         kinds = [x._layout if isinstance(x, EagerTensor) else x.__class__ for x in inputs]
-        return Call(op, attrs, kinds, numbers, layouts, execute, backend.maker, program.scratch_bytes)
+        tail = sorted(
+            (source, kind)
+            for source, kind in ((program.scratch_source, "scratch"), (program.report_source, "report"))
+            if source >= 0
+        )
+        extra = tuple(kind for _, kind in tail)
+        return Call(op, attrs, kinds, numbers, layouts, execute, backend.maker, program.scratch_bytes, extra)
 
     def _device(self, op: Op, devices: set[str], attrs: Attrs) -> str:
         """Where an op runs: on the device it is told (ops that make tensors), else where its inputs are."""

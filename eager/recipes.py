@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from array import array
 from collections.abc import Callable, Sequence
 from struct import Struct
 from typing import Any
@@ -99,22 +101,65 @@ def view(op: Op, attrs: Attrs, lay: Layout, offset: int) -> Run:
 class Call:
     """What running a program needs: who reads which input, what is made, where scratch memory comes from.
 
-    numbers: by input, None for a tensor or an absent input, else the dtype that a number is passed in.
+    numbers: by input, None for a tensor or an absent input, else the dtype that a number is passed in. extra: what
+    stands behind inputs and outputs, of "scratch" and "report" (kernels tell an index outside; else it is looked for
+    before they run).
     """
 
     def __init__(
         self, op: Op, attrs: Attrs, kinds: Sequence[Any], numbers: Sequence[Any],
-        layouts: Sequence[tuple[Layout, int]], execute: Any, maker: Any, scratch_bytes: int,
+        layouts: Sequence[tuple[Layout, int]], execute: Any, maker: Any, scratch_bytes: int, extra: tuple[str, ...],
     ):  # fmt: skip
         self.op, self.attrs, self.kinds, self.numbers = op, attrs, kinds, numbers
         self.execute, self.scratch_bytes = execute, scratch_bytes
         self.layouts = [(lay, maker(nbytes)) for lay, nbytes in layouts]
-        self.scratch = maker(scratch_bytes)
+        self.scratch, self.extra = maker(scratch_bytes), extra
 
     def run(self) -> Run:
         """The shortest function for this call."""
+        check = self.op.values_rule
+        if check is None:
+            return self._unchecked()
+        attrs = self.op.attrs_dict(self.attrs)
+        if "report" in self.extra:
+            return self._reporting(lambda inputs: check(extent, *inputs, **attrs))
+        run = self._unchecked()
+
+        def checked(inputs: Inputs) -> Any:
+            check(extent, *inputs, **attrs)
+            return run(inputs)
+
+        return checked
+
+    def _reporting(self, refuse: Callable[[Inputs], None]) -> Run:
+        """Run first: kernels tell an index outside, and only then is it looked for, for the message."""
+        execute, make_scratch, word = self.execute, self.scratch, _word
+        layouts, dynamic = self.layouts, self.dynamic()
+        lay, make = layouts[0]
+        first, last = self.extra[0], self.extra[-1]
+
+        def run(inputs: Inputs) -> EagerTensor:
+            values = dynamic(inputs)
+            storage = make()
+            values.append(storage.ptr)
+            if first == "scratch":
+                scratch = make_scratch()
+                values.append(scratch.ptr)
+            values.append(word.address)
+            if last != first and last == "scratch":
+                scratch = make_scratch()
+                values.append(scratch.ptr)
+            execute(values)
+            if word.flag[0]:
+                word.flag[0] = 0
+                refuse(inputs)
+            return EagerTensor(lay, storage)
+
+        return run
+
+    def _unchecked(self) -> Run:
         execute = self.execute
-        plain = execute is not None and not self.scratch_bytes and self.op.values_rule is None
+        plain = execute is not None and not self.scratch_bytes
         if plain and len(self.layouts) == 1 and all(isinstance(k, Layout) for k in self.kinds):
             lay, make = self.layouts[0]
             if len(self.kinds) == 1:
@@ -188,13 +233,10 @@ class Call:
 
     def _general(self) -> Run:
         execute, make_scratch, scratch_bytes = self.execute, self.scratch, self.scratch_bytes
-        layouts, dynamic, check = self.layouts, self.dynamic(), self.op.values_rule
-        attrs = self.op.attrs_dict(self.attrs)
+        layouts, dynamic = self.layouts, self.dynamic()
         single = layouts[0] if len(layouts) == 1 else None
 
         def run(inputs: Inputs) -> Any:
-            if check is not None:
-                check(extent, *inputs, **attrs)
             values = dynamic(inputs)
             if single is not None:
                 storage = single[1]()
@@ -248,6 +290,17 @@ class Call:
         return run
 
 
+class _Word(threading.local):
+    """A number of each thread's own that kernels set to 1; it is 0 between calls."""
+
+    def __init__(self) -> None:
+        self.flag = array("q", [0])
+        self.address = self.flag.buffer_info()[0]
+
+
+_word = _Word()
+
+
 def read(x: Any) -> Any:
     """The values of a tensor as a NumPy array."""
     lay = x._layout
@@ -286,7 +339,11 @@ def _below(x: Any, n: int) -> bool:
     """Whether few elements of an integer tensor are seen at once to be from 0 to n - 1."""
     lay = x._layout
     form = _unsigned[lay] if lay in _unsigned else _form(x, _unsigned, lay.dtype.np.char.upper())
-    return form is not None and max(x._storage.unpack(form, x._offset)) < n
+    if form is not None:
+        return max(x._storage.unpack(form, x._offset)) < n
+    if not lay.contiguous:
+        return False
+    return int(np.maximum.reduce(read(x).view(f"u{lay.dtype.itemsize}"), axis=None)) < n
 
 
 extent.below = _below  # type: ignore[attr-defined]

@@ -57,7 +57,7 @@ def _chunks(program: Program, lead: int, rest: int, work: float) -> tuple[int, i
 
 def _lines(carrier: str, index: DType, spot: str) -> str:
     """Single elements of line after line, from `first` to `last`; without branches, so that it becomes vectors."""
-    return f"""        row = first
+    return f"""        row, bad = first, types.int64(0)
         while row < last:
             line = row // count
             base, end = line * n, min(last, (line + 1) * count)
@@ -65,16 +65,19 @@ def _lines(carrier: str, index: DType, spot: str) -> str:
                 i = types.int64(load_in_{index.char}(idx, {spot}))
                 i = i + n if i < 0 else i
                 inside = (i >= 0) & (i < n)
+                bad |= types.int64(not inside)
                 value = load_in_{carrier}(x, base + (i if inside else 0))
                 store_out_{carrier}(out, row, value if inside else nothing, 0)
-            row = end"""
+            row = end
+        if bad != 0 and report != 0:
+            store_i64(report, 0, 1)"""
 
 
 def _take_source(carrier: str, index: DType) -> str:
     return f"""# take: {carrier} by {index}
 def kernel(args, chunk, nchunks):
     x, idx, out = args[0], args[1], args[2]
-    lead, n, count, rest, missing = args[3], args[4], args[5], args[6], types.uint64(args[7])
+    lead, n, count, rest, missing, report = args[3], args[4], args[5], args[6], types.uint64(args[7]), args[8]
     nothing = types.uint{carrier[1:]}(missing)
     first, last = share(lead * count, chunk, nchunks), share(lead * count, chunk + 1, nchunks)
     if rest == 1 and n > 0:
@@ -90,6 +93,8 @@ def kernel(args, chunk, nchunks):
             for k in range(rest):
                 store_out_{carrier}(out, target + k, load_in_{carrier}(x, source + k), 0)
         else:
+            if report != 0:
+                store_i64(report, 0, 1)
             for k in range(rest):
                 store_out_{carrier}(out, target + k, nothing, 0)
         target += rest
@@ -112,7 +117,17 @@ def take(
     lead, rest = math.prod(x.shape[:axis]), math.prod(x.shape[axis + depth :]) * parts
     rows, n = lead * index.size, math.prod(x.shape[axis : axis + depth])
     missing = _NAN.get(x.dtype.name, 0)
-    args: list[Arg] = [x.slot, index.slot, outputs[0].slot, lead, n, index.size, rest, missing]
+    args: list[Arg] = [
+        x.slot,
+        index.slot,
+        outputs[0].slot,
+        lead,
+        n,
+        index.size,
+        rest,
+        missing,
+        program.report(),
+    ]
     work = rows * rest * int(carrier[1:]) // 4
     program.launch(_take_source(carrier, index.dtype), args, program.chunks(rows, work))
 
@@ -122,12 +137,12 @@ def _take_elements_source(carrier: str, index: DType) -> str:
 def kernel(args, chunk, nchunks):
     x, idx, out = args[0], args[1], args[2]
     lead, n, count, rest, parts, missing = args[3], args[4], args[5], args[6], args[7], types.uint64(args[8])
-    nothing = types.uint{carrier[1:]}(missing)
+    nothing, report = types.uint{carrier[1:]}(missing), args[9]
     if rest == 1 and parts == 1 and n > 0:
         first, last = share(lead * count, chunk, nchunks), share(lead * count, chunk + 1, nchunks)
 {_lines(carrier, index, "row")}
         return
-    rows = lead * count
+    rows, bad = lead * count, types.int64(0)
     for row in range(share(rows, chunk, nchunks), share(rows, chunk + 1, nchunks)):
         base = row // count * n
         if parts == 1 and n > 0:  # without branches
@@ -135,6 +150,7 @@ def kernel(args, chunk, nchunks):
                 i = types.int64(load_in_{index.char}(idx, row * rest + k))
                 i = i + n if i < 0 else i
                 inside = (i >= 0) & (i < n)
+                bad |= types.int64(not inside)
                 value = load_in_{carrier}(x, (base + (i if inside else 0)) * rest + k)
                 store_out_{carrier}(out, row * rest + k, value if inside else nothing, 0)
             continue
@@ -142,6 +158,8 @@ def kernel(args, chunk, nchunks):
             i = types.int64(load_in_{index.char}(idx, row * rest + k))
             if i < 0:
                 i += n
+            if not 0 <= i < n:
+                bad = 1
             for p in range(parts):
                 target = (row * rest + k) * parts + p
                 if 0 <= i < n:
@@ -149,6 +167,8 @@ def kernel(args, chunk, nchunks):
                     store_out_{carrier}(out, target, value, 0)
                 else:
                     store_out_{carrier}(out, target, nothing, 0)
+    if bad != 0 and report != 0:
+        store_i64(report, 0, 1)
 """
 
 
@@ -162,6 +182,7 @@ def take_elements(program: Program, inputs: Sequence[Any], outputs: Sequence[Ope
     lead, count, rest = _split(index.shape, axis)
     missing = _NAN.get(x.dtype.name, 0)
     args: list[Arg] = [x.slot, index.slot, outputs[0].slot, lead, x.shape[axis], count, rest, parts, missing]
+    args.append(program.report())
     chunks = program.chunks(lead * count, index.size * (index.dtype.itemsize + 2 * x.dtype.itemsize))
     program.launch(_take_elements_source(carrier, index.dtype), args, chunks)
 
@@ -202,7 +223,28 @@ def _line(how: str, dtype: DType | str, index: DType, spot: str) -> str:
                     i += n
                 if 0 <= i < n:
                     s, t = values + j * vj, line + i
-                    {_statement(how, dtype)}"""
+                    {_statement(how, dtype)}
+                elif report != 0:
+                    store_i64(report, 0, 1)"""
+
+
+_HEAD = """    along, across, start, report = args[9], args[10], args[11], args[12]
+    a, c = chunk // across, chunk % across
+    first, last = share(rest, c, across), share(rest, c + 1, across)
+    for l in range(share(lead, a, along), share(lead, a + 1, along)):
+"""
+
+
+def _start(dtype: DType | str) -> str:
+    """What is in a line before the values come: `start` is where it is read, 0 for zeros, or the result itself."""
+    c = dtype if isinstance(dtype, str) else dtype.char
+    return f"""        if start == 0:
+            for k in range(l * n * rest, (l + 1) * n * rest):
+                store_{c}(out, k, 0)
+        elif start != out:
+            for k in range(l * n * rest, (l + 1) * n * rest):
+                store_out_{c}(out, k, load_in_{c}(start, k), 0)
+"""
 
 
 def _put_source(how: str, dtype: DType | str, index: DType) -> str:
@@ -210,11 +252,7 @@ def _put_source(how: str, dtype: DType | str, index: DType) -> str:
 def kernel(args, chunk, nchunks):
     v_, idx, out = args[0], args[1], args[2]
     lead, n, count, rest, vl, vj = args[3], args[4], args[5], args[6], args[7], args[8]
-    along, across = args[9], args[10]
-    a, c = chunk // across, chunk % across
-    first, last = share(rest, c, across), share(rest, c + 1, across)
-    for l in range(share(lead, a, along), share(lead, a + 1, along)):
-        if rest == 1:
+{_HEAD}{_start(dtype)}        if rest == 1:
 {_line(how, dtype, index, "j")}
             continue
         for j in range(count):
@@ -226,6 +264,8 @@ def kernel(args, chunk, nchunks):
                 for k in range(first, last):
                     s, t = source + k, target + k
                     {_statement(how, dtype)}
+            elif report != 0:
+                store_i64(report, 0, 1)
 """
 
 
@@ -234,11 +274,7 @@ def _put_elements_source(how: str, dtype: DType | str, index: DType) -> str:
 def kernel(args, chunk, nchunks):
     v_, idx, out = args[0], args[1], args[2]
     lead, n, count, rest, vl, vj = args[3], args[4], args[5], args[6], args[7], args[8]
-    along, across = args[9], args[10]
-    a, c = chunk // across, chunk % across
-    first, last = share(rest, c, across), share(rest, c + 1, across)
-    for l in range(share(lead, a, along), share(lead, a + 1, along)):
-        if rest == 1:
+{_HEAD}{_start(dtype)}        if rest == 1:
 {_line(how, dtype, index, "l * count + j")}
             continue
         for j in range(count):
@@ -249,6 +285,8 @@ def kernel(args, chunk, nchunks):
                 if 0 <= i < n:
                     s, t = l * vl + j * vj + k, (l * n + i) * rest + k
                     {_statement(how, dtype)}
+                elif report != 0:
+                    store_i64(report, 0, 1)
 """
 
 
@@ -269,45 +307,51 @@ def _values(
     return _dense(program, v), count * rest, rest
 
 
-def _target(program: Program, x: Any, out: Operand) -> tuple[Operand, bool]:
-    """Where to write: `out` with x in it, or (for a strided out) a contiguous stand-in."""
-    full = out if out.is_contiguous else program.scratch_operand(out.dtype, out.shape)
-    copy(program, x, full)
-    program.wave()
-    return full, full is not out
-
-
 def _write(
-    program: Program, source: Any, how: str, out: Operand, index: Operand, v: Any, sizes: tuple[int, int, int, int],
-    n_rest: int, indices: int,
+    program: Program, source: Any, how: str, out: Operand, start: Operand | None, index: Operand, v: Any,
+    sizes: tuple[int, int, int, int], n_rest: int, indices: int,
 ) -> None:  # fmt: skip
-    """Launch a write of v at the index into out[lead, n, rest], values [lead, count, rest]."""
+    """Launch a write of v at the index into out[lead, n, rest], values [lead, count, rest].
+
+    start: what is in it before, None for zeros. Where chunks share out whole lines they begin with that themselves.
+    """
     lead, n, count, rest = sizes
-    if not (lead * n * count * rest):
-        return
-    index = _index(program, index)
-    values, vl, vj = _values(program, v, out.dtype, lead, count, rest, n_rest)
-    dtype: DType | str = out.dtype
-    if how == "set" and out.dtype.itemsize <= 8:
-        dtype = _carrier(out.dtype)[0]
-    work = lead * count * rest * out.dtype.itemsize * 3 + indices * index.dtype.itemsize
-    along, across = _chunks(program, lead, rest, work)
-    args: list[Arg] = [values.slot, index.slot, out.slot, lead, n, count, rest, vl, vj, along, across]
-    program.launch(source(how, dtype, index.dtype), args, along * across)
+    full = out if out.is_contiguous else program.scratch_operand(out.dtype, out.shape)
+    size = out.dtype.itemsize
+    work = lead * count * rest * size * 3 + indices * index.dtype.itemsize
+    writes = lead * n * count * rest
+    along, across = _chunks(program, lead, rest, work) if writes else (1, 1)
+    apart = across > 1 or along < program.chunks(lead * n * rest, lead * n * rest * size * 2)
+    if apart or not writes or (start is not None and not start.is_contiguous):
+        if start is None:
+            fill(program, 0, full)
+        else:
+            copy(program, start, full)
+        program.wave()
+        start = full
+    if writes:
+        index = _index(program, index)
+        values, vl, vj = _values(program, v, out.dtype, lead, count, rest, n_rest)
+        dtype: DType | str = out.dtype
+        if how == "set" and size <= 8:
+            dtype = _carrier(out.dtype)[0]
+        args: list[Arg] = [values.slot, index.slot, full.slot, lead, n, count, rest, vl, vj, along, across]
+        args += [0 if start is None else start.slot, program.report()]
+        program.launch(source(how, dtype, index.dtype), args, along * across)
+    if full is not out:
+        program.wave()
+        copy(program, full, out)
 
 
 def _put(
     program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], how: str, axis: int, depth: int
 ) -> None:
     x, index, v = inputs
-    out, strided = _target(program, x, outputs[0])
+    out = outputs[0]
     lead, n = math.prod(out.shape[:axis]), math.prod(out.shape[axis : axis + depth])
     tail = out.shape[axis + depth :]
     sizes = lead, n, index.size, math.prod(tail)
-    _write(program, _put_source, how, out, index, v, sizes, len(tail), index.size)
-    if strided:
-        program.wave()
-        copy(program, out, outputs[0])
+    _write(program, _put_source, how, out, x, index, v, sizes, len(tail), index.size)
 
 
 def put_slices(
@@ -328,13 +372,12 @@ def _put_each(
     program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], how: str, axis: int
 ) -> None:
     x, index, v = inputs
-    out, strided = _target(program, x, outputs[0])
+    out = outputs[0]
     lead, count, rest = _split(index.shape, axis)
     sizes = lead, out.shape[axis], count, rest
-    _write(program, _put_elements_source, how, out, index, v, sizes, len(index.shape) - axis - 1, index.size)
-    if strided:
-        program.wave()
-        copy(program, out, outputs[0])
+    _write(
+        program, _put_elements_source, how, out, x, index, v, sizes, len(index.shape) - axis - 1, index.size
+    )
 
 
 def put_elements(
@@ -357,11 +400,9 @@ def take_x_grad(
     """dy[lead, count, rest] added up into zeros [lead, size, rest] at the index."""
     dy, index = inputs
     out = outputs[0]
-    fill(program, 0, out)
-    program.wave()
     lead, rest = math.prod(out.shape[:axis]), math.prod(out.shape[axis + 1 :])
     sizes = lead, size, index.size, rest
-    _write(program, _put_source, "add", out, index, dy, sizes, len(out.shape) - axis - 1, index.size)
+    _write(program, _put_source, "add", out, None, index, dy, sizes, len(out.shape) - axis - 1, index.size)
 
 
 def take_elements_x_grad(
@@ -370,11 +411,20 @@ def take_elements_x_grad(
     """dy[lead, count, rest] added up into zeros [lead, size, rest] at the index, of the same shape."""
     dy, index = inputs
     out = outputs[0]
-    fill(program, 0, out)
-    program.wave()
     lead, count, rest = _split(index.shape, axis)
     sizes = lead, size, count, rest
-    _write(program, _put_elements_source, "add", out, index, dy, sizes, len(out.shape) - axis - 1, index.size)
+    _write(
+        program,
+        _put_elements_source,
+        "add",
+        out,
+        None,
+        index,
+        dy,
+        sizes,
+        len(out.shape) - axis - 1,
+        index.size,
+    )
 
 
 # ---------------------------------------------------------------- repetition

@@ -21,7 +21,7 @@ from .slices import slice_
 from .views import broadcast_to, reshape
 
 #: from this many indices on, the check of their range is a kernel
-_MANY = 1 << 12
+_MANY = 1 << 15
 #: a position that no tensor has: what `place` gives for an index outside
 NOWHERE = -(1 << 62)
 
@@ -66,7 +66,8 @@ def check_range(op, extent, index, n, where):
     if not size:
         return
     later = getattr(extent, "later", None)
-    if later is None and extent.below(index, n):  # the usual call makes nothing for the error
+    # The usual call makes nothing for the error.
+    if later is None and size < _MANY and extent.below(index, n):
         return
 
     def refuse(low, high):

@@ -10,12 +10,14 @@ import math
 
 import numpy as np
 
+from .. import dispatch
 from .. import types as T
 from ..errors import ArgumentError, ArgumentTypeError, DtypeError
 from ..op import Ints, composite, primitive, public
 from ..types import TensorType, contiguous_strides
 from ..value import Tensor
 from . import elementwise as E
+from .counted import counted_choice, counted_places, sized
 from .creation import zeros_like
 from .picking import take, take_elements_placed
 from .reduction import sum_
@@ -84,8 +86,6 @@ def as_tensor(op, x):
     if not isinstance(x, Tensor):
         if not isinstance(x, (list, np.ndarray)):
             raise ArgumentTypeError(op, f"takes a tensor, got {type(x).__name__}", "pass a tensor")
-        from .. import dispatch
-
         return dispatch.state.executor.constant(np.asarray(x), "cpu")
     return x
 
@@ -99,7 +99,8 @@ def flatnonzero(x):
     x = as_tensor("flatnonzero", x)
     if x.dtype.is_complex:
         x = E.not_equal(x, 0)
-    return flat_places(x, size=int(count_nonzero(x).item()))
+    found = sized(counted_places, x)
+    return flat_places(x, size=int(count_nonzero(x).item())) if found is None else found
 
 
 def _coordinates(flat, shape):
@@ -159,8 +160,12 @@ def masked_select(x, mask):
     x, mask = as_tensor("masked_select", x), as_tensor("masked_select", mask)
     if mask.dtype is not T.bool_:
         raise DtypeError("masked_select", f"mask: {mask.type} is not bool", "compare: x > 0")
-    shape = T.broadcast_shapes("masked_select", x.shape, mask.shape)
+    shape = x.shape if x.shape == mask.shape else T.broadcast_shapes("masked_select", x.shape, mask.shape)
     x, mask = (v if v.shape == shape else broadcast_to(v, shape=shape) for v in (x, mask))
+    if not (x.requires_grad and dispatch.state.grad):
+        found = sized(counted_choice, x, mask)
+        if found is not None:
+            return found
     return take_elements_placed(reshape(x, shape=(math.prod(shape),)), flatnonzero(mask), axis=0)
 
 

@@ -16,6 +16,7 @@ from ..value import Tensor
 from . import elementwise as E
 from .bins import searchsorted_
 from .complex import imag, real
+from .counted import counted_changes, sized
 from .creation import arange, full, ones, zeros
 from .joining import concat
 from .picking import take, take_elements_placed, take_x_grad
@@ -79,7 +80,7 @@ def _spread(order, numbers):
 
 
 def _flat(x):
-    return reshape(x, shape=(x.size,))
+    return x if x.ndim == 1 else reshape(x, shape=(x.size,))
 
 
 def _in_order(x):
@@ -101,7 +102,13 @@ def unique_values(x):
     x = as_tensor("unique_values", x)
     if x.requires_grad:
         return unique_all(x).values
-    values = _in_order(x)[0] if x.dtype.is_complex else sort_(_flat(x), axis=0)
+    if x.dtype.is_complex:
+        values = _in_order(x)[0]
+    else:
+        values = sort_(_flat(x), axis=0)
+        found = sized(counted_changes, values)
+        if found is not None:
+            return found
     return take_elements_placed(values, _Runs(values).places, axis=0)
 
 
