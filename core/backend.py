@@ -123,7 +123,8 @@ Arg = int | Slot | Table
 class Launch(NamedTuple):
     """One row of the table. `source` is kernel source text; wave: starts after all launches before it.
 
-    nested: programs that the launch runs itself; such a launch starts a wave and is alone in it.
+    nested: programs that the launch runs itself; such a launch starts a wave and is alone in it. loop: the loop kernel
+    that the source was made of, where that uses no scratch rows.
     """
 
     source: str
@@ -131,6 +132,7 @@ class Launch(NamedTuple):
     chunks: int
     wave: bool
     nested: tuple[Nested, ...] = ()
+    loop: LoopKernel | None = None
 
 
 _pack_double, _unpack_int64 = struct.Struct("<d").pack, struct.Struct("<q").unpack
@@ -219,10 +221,15 @@ class Program:
         self._wave = True
 
     def launch(
-        self, source: str, args: Sequence[Arg], chunks: int = 1, nested: tuple[Nested, ...] = ()
+        self,
+        source: str,
+        args: Sequence[Arg],
+        chunks: int = 1,
+        nested: tuple[Nested, ...] = (),
+        loop: LoopKernel | None = None,
     ) -> None:
         """Append a kernel call. Call `wave()` before it when it reads what an earlier launch wrote."""
-        self.launches.append(Launch(source, tuple(args), max(1, chunks), self._wave, nested))
+        self.launches.append(Launch(source, tuple(args), max(1, chunks), self._wave, nested, loop))
         self._wave = False
 
     def loop(self, kernel: LoopKernel, args: Sequence[Arg], chunks: int, row_length: int) -> None:
@@ -232,7 +239,7 @@ class Program:
         if rows:
             pitch = -(-max(row_length, 1) // 8) * 8
             args = [*args, self.scratch(chunks * rows * pitch * 8), pitch]
-        self.launch(source, args, chunks)
+        self.launch(source, args, chunks, loop=None if rows else kernel)
 
     def chunks(self, items: int, work: float) -> int:
         """How many chunks for `items` independent pieces with `work` bytes or operations in all."""
@@ -269,6 +276,8 @@ class Backend(Protocol):
     name: str
     #: below this many bytes or operations a launch is not worth splitting over threads
     serial_work: float
+    #: whether loop kernels may be `listed`
+    lists: bool
     #: whether what depends on state alone is computed once and kept (its storages tell `is_shared`)
     prepares: bool
 

@@ -211,6 +211,19 @@ def update(op: Op, targets: tuple[Tensor, ...], inputs: tuple[Any, ...], attrs: 
     executor.run(op, executor.prepare(op, inputs), attrs, into=tuple([executor.face(t) for t in targets]))
 
 
+def update_rows(owner: Any, op: Op, found: Any, shared: tuple[Any, ...], attrs: Attrs) -> None:
+    """`update` of each row of tensors by `op(row[0], gradient, *row[1:], *shared)`, in one native call if possible.
+
+    found: (row, gradient) pairs; owner: the program of such a call is kept as long as this object.
+    """
+    executor = state.executor if _elsewhere else _State.executor
+    if executor is _State.executor:
+        executor.update_rows(owner, op, found, shared, attrs)  # type: ignore[attr-defined]
+        return
+    for row, grad in found:
+        update(op, row, (row[0], grad, *row[1:], *shared), attrs)
+
+
 _NUMBERS = frozenset((int, float, bool, complex))
 
 from .vjp import record  # noqa: E402  (the tape needs the door and the door the tape)

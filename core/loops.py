@@ -25,6 +25,10 @@ the kept axes end with one more axis, the block number: its size slot counts blo
 [b * length, min(size, (b + 1) * length)) of the first reduced axis (inputs address it from the start, their
 stride along the block axis is 0), and outputs (always row level) have a stride along it.
 
+A map kernel may be `listed`: it runs over several lists of operands, one after the other, as one. Its slots: how many
+there are, elements in all, words of each; then for each how many elements stand before it, and its slots as above.
+Chunks divide the elements of all, in whole pieces (64 elements, or an inner axis), not the lists.
+
 Reductions have a fixed order, a function of the loop sizes alone: results do not depend on chunks or threads.
 """
 
@@ -96,7 +100,7 @@ class LoopKernel:
     notes: comment lines for the generated source (op names and user lines); no part of the identity.
     """
 
-    __slots__ = ("_key", "form", "inputs", "kept", "notes", "outputs", "reduced", "roots", "split")
+    __slots__ = ("_key", "form", "inputs", "kept", "listed", "notes", "outputs", "reduced", "roots", "split")
 
     def __init__(
         self,
@@ -108,8 +112,9 @@ class LoopKernel:
         outputs: tuple[Output, ...],
         split: bool = False,
         notes: tuple[str, ...] = (),
+        listed: bool = False,
     ):
-        self.form, self.kept, self.reduced, self.split = form, kept, reduced, split
+        self.form, self.kept, self.reduced, self.split, self.listed = form, kept, reduced, split, listed
         self.inputs, self.roots, self.outputs, self.notes = inputs, roots, outputs, notes
         self._key: tuple[object, ...] | None = None
 
@@ -128,7 +133,7 @@ class LoopKernel:
             ins = tuple([(i.dtype.char, i.kind, i.inner, i.row) for i in self.inputs])
             outs = tuple([(o.dtype.char, o.inner, o.row) for o in self.outputs])
             body = _structure(walk(self.roots), self.roots)
-            self._key = (self.form, self.kept, self.reduced, self.split, ins, outs, body)
+            self._key = (self.form, self.kept, self.reduced, self.split, self.listed, ins, outs, body)
         return self._key
 
     def levels(self) -> dict[int, str]:

@@ -20,6 +20,7 @@ from ..core.value import Tensor
 from ..core.vjp import record
 from . import control
 from .hot import StepTable, composite
+from .lists import update_list
 from .recipes import NUMBERS, Call, Recipe, read, taped, view
 from .tensor import EagerTensor, Layout, from_numpy, layout, share_numpy
 
@@ -217,6 +218,17 @@ class EagerExecutor:
             go = self._make_into(op, inputs, attrs, into)
         go(inputs, into, user_place(3))
         return into
+
+    def update_rows(self, owner: Any, op: Op, found: Any, shared: tuple[Any, ...], attrs: Attrs) -> None:
+        """The updates of an optimiser's step (see `dispatch.update_rows`)."""
+        made = update_list(owner, op, found, shared, attrs)
+        if made is not None:
+            updates, grads = made
+            updates.run(grads, shared, user_place(3))
+            return
+        for row, grad in found:
+            inputs = self.prepare(op, (row[0], grad, *row[1:], *shared))
+            self.run(op, inputs, attrs, into=row)
 
     # -- making recipes -----------------------------------------------------------------------
 

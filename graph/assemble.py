@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from ..core.backend import Epilogue, Launch, Nested, Operand, Program, Scalar, Slot
+from ..core.loops import LoopKernel
 from ..core.lower import Index, lower_map, lower_reduce, needs_index, with_index_input
 from ..core.op_lower import lower_op, reduction_root
 from ..core.region import CONTROL
@@ -173,9 +174,14 @@ class _Recorder(Program):
         return super().chunks(items, work)
 
     def launch(
-        self, source: str, args: Sequence[Any], chunks: int = 1, nested: tuple[Nested, ...] = ()
+        self,
+        source: str,
+        args: Sequence[Any],
+        chunks: int = 1,
+        nested: tuple[Nested, ...] = (),
+        loop: LoopKernel | None = None,
     ) -> None:
-        super().launch(source, args, chunks, nested)
+        super().launch(source, args, chunks, nested, loop)
         self.work.append(self._next)
         self._next = 0.0
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from ..core.backend import Launch, Program, Slot, get_backend, scalar_bits
+from ..core.backend import Program, Slot, get_backend, scalar_bits
+from ..core.listed import gather
 from ..core.types import TensorType
 from .assemble import Lowered, Sources, Unit, assemble
 from .group import Group
@@ -17,7 +18,7 @@ from .passes.fuse import Fusion, fuse
 from .passes.hoist import hoist
 from .placement import Places, place_results
 from .prepared import Recipe, cache, recipe
-from .schedule import SMALL_BYTES, schedule
+from .schedule import SMALL_BYTES, is_one_launch, schedule, together
 from .verify import verify
 
 
@@ -61,16 +62,16 @@ class Compiled(NamedTuple):
         stack = [self.program]
         while stack:
             program = stack.pop()
-            for owner, launch in zip(program.owners, program.launches):  # type: ignore[attr-defined]
+            for owners, launch in zip(program.owners, program.launches):  # type: ignore[attr-defined]
                 if launch.nested:
                     stack += [n.program for n in launch.nested]
                 elif launch.source not in found:
-                    found[launch.source] = _label(program.groups[owner])  # type: ignore[attr-defined]
+                    found[launch.source] = _label(*(program.groups[k] for k in owners))  # type: ignore[attr-defined]
         return [(label, source) for source, label in found.items()]
 
     def labels(self) -> list[str]:
         """What each launch of the program comes from."""
-        return [_label(self.groups[k]) for k in self.program.owners]  # type: ignore[attr-defined]
+        return [_label(*(self.groups[k] for k in ks)) for ks in self.program.owners]  # type: ignore[attr-defined]
 
 
 def compile_graph(graph: Graph, device: str, passes: Iterable[str] = PASSES) -> Compiled:
@@ -95,7 +96,7 @@ def plan_graph(graph: Graph, backend: Any, chosen: frozenset[str] = frozenset(PA
     if checks():
         verify(work, "placing results")
     lowered = [assemble(g, fusion, sources, backend) for g in fusion.groups]
-    start, memory = _plan(lowered, places)
+    start, memory = _plan(lowered, places, backend)
     recipes, kept = _recipes(graph, lowered, sources)
     program, numbers, constants = _program(graph, backend, lowered, start, memory, sources, places, kept)
     return Compiled(
@@ -159,7 +160,20 @@ def _recipes(
 SIDE_BY_SIDE = 1.0
 
 
-def _plan(lowered: list[Lowered], places: Places) -> tuple[list[int], MemoryPlan]:
+def _plan(lowered: list[Lowered], places: Places, backend: Any) -> tuple[list[int], MemoryPlan]:
+    """Levels and memory; loops of one kind that nothing waits for run together where that takes no more memory."""
+    start, memory = _levels(lowered, places)
+    for held in (float("inf"), SMALL_BYTES, 0):
+        moved = together(lowered, start, backend, held)
+        if moved == start:
+            break
+        after = plan_memory(lowered, moved, places)
+        if after.nbytes <= memory.nbytes:
+            return moved, after
+    return start, memory
+
+
+def _levels(lowered: list[Lowered], places: Places) -> tuple[list[int], MemoryPlan]:
     """Levels and memory: side by side where that takes no more memory, else one large group after the other."""
     start = schedule(lowered)
     memory = plan_memory(lowered, start, places)
@@ -172,12 +186,13 @@ def _plan(lowered: list[Lowered], places: Places) -> tuple[list[int], MemoryPlan
 
 
 class _LabelledProgram(Program):
-    """A program that knows what each launch comes from: the number of its group."""
+    """A program that knows what each launch comes from (numbers of groups), and in which step of the plan it runs."""
 
     def __init__(self, backend: Any, groups: Sequence[Group]):
         super().__init__(backend)
         self.groups = groups
-        self.owners: list[int] = []
+        self.owners: list[tuple[int, ...]] = []
+        self.steps: list[int] = []
 
 
 def _program(
@@ -230,19 +245,20 @@ def _program(
         # Waking other threads costs more than small launches one after the other.
         shared = total >= backend.serial_work or any(launch.chunks > 1 for _, (launch, _) in rows)
         shared = shared and not any(launch.nested for _, (launch, _) in rows)
-        for n, (k, (launch, _)) in enumerate(rows):
+        alone = [is_one_launch(lowered[k]) for k, _ in rows]
+        for n, (launch, members) in enumerate(gather(backend, [r for _, (r, _) in rows], alone.__getitem__)):
             args = []
             for arg in launch.args:
                 if arg.__class__ is Slot:
                     source, offset = where[arg[0]]
                     arg = Slot(source, offset + arg[1])
                 args.append(arg)
-            program.launches.append(
-                Launch(launch.source, tuple(args), launch.chunks, n == 0 or not shared, launch.nested)
-            )
-            program.owners.append(k)
+            program.launches.append(launch._replace(args=tuple(args), wave=n == 0 or not shared))
+            program.owners.append(tuple(rows[m][0] for m in members))
+            program.steps.append(level)
     return program, tuple(numbers), tuple(constants)
 
 
-def _label(group: Group) -> str:
-    return ", ".join(f"{n.op.name}" + (f" ({n.line})" if n.line else "") for n in group.nodes)
+def _label(*groups: Group) -> str:
+    names = (f"{n.op.name}" + (f" ({n.line})" if n.line else "") for g in groups for n in g.nodes)
+    return ", ".join(dict.fromkeys(names) if len(groups) > 1 else names)

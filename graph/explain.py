@@ -100,7 +100,7 @@ def _table(rows: Sequence[Kernel], times: Mapping[int, float]) -> Iterable[str]:
     if not rows:
         return
     clock = f" {'time':>9}" if times else ""
-    yield f"{'step':>5} {'kernel':58} {'reads':>8} {'writes':>8} {'work':>12}{clock}  lines"
+    yield f"{'step':>5} {'kernel':58} {'tasks':>9} {'reads':>8} {'writes':>8} {'work':>12}{clock}  lines"
     shown = rows if len(rows) <= _ROWS else sorted(rows, key=lambda k: -k.nbytes - k.flops)[:_ROWS]
     for k in rows:
         if k not in shown:
@@ -108,11 +108,17 @@ def _table(rows: Sequence[Kernel], times: Mapping[int, float]) -> Iterable[str]:
         clock = f" {seconds(times.get(k.number, 0.0)):>9}" if times else ""
         reads, writes = sum(n for _, n in k.reads), sum(n for _, n in k.writes)
         yield (
-            f"{k.levels[0]:5} {clip(k.title, 58):58} {size(reads):>8} {size(writes):>8} {count(k.flops):>12}"
+            f"{k.levels[0]:5} {clip(k.title, 58):58} {_tasks(k):>9} {size(reads):>8} {size(writes):>8} "
+            f"{count(k.flops):>12}"
             f"{clock}  {user_lines(k.lines)}"
         )
     if len(shown) < len(rows):
         yield f"      and {len(rows) - len(shown)} smaller kernels"
+
+
+def _tasks(k: Kernel) -> str:
+    """How a kernel is divided among threads: its pieces, "of" those of all kernels that run at the same time."""
+    return f"{k.chunks} of {k.chunks + k.beside}" if k.beside else str(k.chunks)
 
 
 def _prepared(recipes: Sequence[Any]) -> Iterable[str]:

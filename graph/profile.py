@@ -113,10 +113,9 @@ class _Timer:
         compiled = runner.compiled
         self.kernels = kernels(compiled)
         program, backend = compiled.program, compiled.program.backend
-        level = _levels(compiled)
         pieces: dict[tuple[int, int], list[int]] = {}
-        for row, owner in enumerate(program.owners):
-            pieces.setdefault((level[row], owner), []).append(row)
+        for row, owners in enumerate(program.owners):
+            pieces.setdefault((program.steps[row], owners[0]), []).append(row)
         self.pieces: list[tuple[int, Callable[[Sequence[int]], None]]] = []
         for (_, owner), rows in sorted(pieces.items(), key=lambda item: item[1][0]):
             part = Program(backend, program.n_dynamic)
@@ -168,13 +167,3 @@ class _Timer:
             name = self.runner.compiled.graph.name
             found.append(Row(name, k, statistics.median(times), max(memory, arithmetic), bound))
         return found
-
-
-def _levels(compiled: Any) -> list[int]:
-    """The step of the plan in which each row of the program runs."""
-    plan = compiled.plan
-    steps = [
-        plan.start[k] + p
-        for k, g in enumerate(plan.lowered) for p, phase in enumerate(g.phases) for _ in phase
-    ]  # fmt: skip
-    return sorted(steps)

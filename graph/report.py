@@ -14,11 +14,12 @@ from .work import flops
 
 
 class Kernel(NamedTuple):
-    """A group of the plan.
+    """A group of the plan, or several of one kind that are one launch.
 
     number: its place in the plan; title: its ops in words; lines: the user's lines; levels: first and last step
     of the plan in which it runs; launches: rows of the program; reads, writes: (value, bytes), least traffic with
-    memory; flops: arithmetic of a run.
+    memory; flops: arithmetic of a run; others: the groups beside `group`; chunks: pieces of its largest launch;
+    beside: pieces of other launches that run at the same time.
     """
 
     number: int
@@ -31,6 +32,8 @@ class Kernel(NamedTuple):
     reads: tuple[tuple[Value, int], ...]
     writes: tuple[tuple[Value, int], ...]
     flops: float
+    others: tuple[Group, ...] = ()
+    beside: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -41,6 +44,9 @@ class Kernel(NamedTuple):
     def over(self) -> str:
         """The loop in words."""
         group = self.group
+        if self.others:
+            elements = sum(g.total for g in (group, *self.others))
+            return f"{elements} elements in {1 + len(self.others)} lists"
         if group.kind == OP:
             return "x".join(map(str, group.head.node.outputs[0].type.shape)) or "one element"
         text = "x".join(map(str, group.sizes)) or "one element"
@@ -69,26 +75,46 @@ class Lifetime(NamedTuple):
 def kernels(compiled: Compiled) -> list[Kernel]:
     """The groups of the plan in the order of their start."""
     plan = compiled.plan
-    rows: dict[int, list[int]] = {}
-    for k, owner in enumerate(compiled.program.owners):  # type: ignore[attr-defined]
-        rows.setdefault(owner, []).append(k)
+    program = compiled.program
+    rows: dict[tuple[int, ...], list[int]] = {}
+    for row, owners in enumerate(program.owners):  # type: ignore[attr-defined]
+        rows.setdefault(owners, []).append(row)
+    waves = _waves(program.launches)
     found = []
-    for k, g in enumerate(plan.lowered):
-        launches = tuple(rows.get(k, ()))
-        if not launches:
-            continue
-        nodes = g.group.nodes
-        sizes = g.group.sizes
+    for ks, launches in rows.items():
+        group, *others = (plan.lowered[k].group for k in ks)
+        k, phases = ks[0], len(plan.lowered[ks[0]].phases)
+        nodes = [n for g in (group, *others) for n in g.nodes]
+        largest = max(launches, key=lambda r: program.launches[r].chunks)
+        chunks = program.launches[largest].chunks
         found.append(
             Kernel(
-                k, g.group, _title(g.group), _unique(_short(n.line) for n in nodes if n.line),
-                (plan.start[k], plan.start[k] + len(g.phases) - 1), launches,
-                max(compiled.program.launches[r].chunks for r in launches),
-                tuple((v, _touched(v, accesses, sizes, g.group.kind)) for v, accesses in g.reads.items()),
-                tuple((v, v.type.nbytes) for v in g.stores), sum(map(flops, nodes)),
+                k, group, _title(group, *others), _unique(_short(n.line) for n in nodes if n.line),
+                (plan.start[k], plan.start[k] + phases - 1), tuple(launches), chunks,
+                tuple(pair for n in ks for pair in _reads(plan.lowered[n])),
+                tuple((v, v.type.nbytes) for n in ks for v in plan.lowered[n].stores),
+                sum(map(flops, nodes)), tuple(others), waves[largest] - chunks,
             )
         )  # fmt: skip
     return sorted(found, key=lambda f: (f.levels, f.number))
+
+
+def _waves(launches: Any) -> list[int]:
+    """For each launch, the pieces of all launches that run at the same time."""
+    sums: list[int] = []
+    number = []
+    for launch in launches:
+        if launch.wave or not sums:
+            sums.append(0)
+        sums[-1] += launch.chunks
+        number.append(len(sums) - 1)
+    return [sums[n] for n in number]
+
+
+def _reads(g: Any) -> list[tuple[Value, int]]:
+    """What a group reads, and the bytes of it at least."""
+    sizes, kind = g.group.sizes, g.group.kind
+    return [(v, _touched(v, accesses, sizes, kind)) for v, accesses in g.reads.items()]
 
 
 def _touched(v: Value, accesses: Any, sizes: tuple[int, ...], kind: str) -> int:
@@ -102,7 +128,8 @@ def _touched(v: Value, accesses: Any, sizes: tuple[int, ...], kind: str) -> int:
 def borders(compiled: Compiled) -> list[Border]:
     """Where values go through memory between two kernels, the largest first, with the reason for each pair."""
     plan = compiled.plan
-    number = {id(g.group): k for k, g in enumerate(plan.lowered)}
+    first = {k: ks[0] for ks in compiled.program.owners for k in ks}  # type: ignore[attr-defined]
+    number = {id(g.group): first.get(k, k) for k, g in enumerate(plan.lowered)}
     made = {v: k for k, g in enumerate(plan.lowered) for v in g.stores}
     found = []
     for k, g in enumerate(plan.lowered):
@@ -110,7 +137,7 @@ def borders(compiled: Compiled) -> list[Border]:
             maker = made.get(v)
             if maker is not None and maker != k:
                 reason = plan.fusion.why_apart(plan.lowered[maker].group, g.group)
-                found.append(Border(v, number[id(plan.lowered[maker].group)], k, reason))
+                found.append(Border(v, number[id(plan.lowered[maker].group)], number[id(g.group)], reason))
     return sorted(found, key=lambda b: -b.value.type.nbytes)
 
 
@@ -158,10 +185,10 @@ def live_bytes(compiled: Compiled) -> list[int]:
     return [sum(held.values()) for held in use]
 
 
-def _title(group: Group) -> str:
-    """The ops of a group in words: `matmul, add, gelu`; many of a kind are counted."""
+def _title(group: Group, *others: Group) -> str:
+    """The ops of a kernel in words: `matmul, add, gelu`; many of a kind are counted."""
     counts: dict[str, int] = {}
-    nodes = [n for n in group.nodes if not n.op.is_view]
+    nodes = [n for g in (group, *others) for n in g.nodes if not n.op.is_view]
     if group.kind == OP:
         head = group.head.node
         nodes.sort(key=lambda n: n is not head)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from ..core.listed import FEW, list_key
 from .assemble import Lowered
 from .bits import bits
 from .ir import Value
@@ -52,3 +54,39 @@ def _held(g: Lowered, k: int, level: int, start: Sequence[int], readers: dict[Va
         for v in g.reads
         if v.producer is not None and all(start[r] < level for r in readers[v] if r != k)
     )
+
+
+def is_one_launch(g: Lowered) -> bool:
+    """Whether a group is one launch and no more."""
+    return len(g.phases) == 1 and len(g.phases[0]) == 1
+
+
+def together(lowered: Sequence[Lowered], start: Sequence[int], backend: Any, held: float) -> list[int]:
+    """The levels with groups of one kind that nobody waits for (optimiser updates) moved to the last level of any.
+
+    They become one launch there (`core/listed.py`). held: bytes that may stay in memory for it, the smallest first.
+    """
+    number = {b: k for k, g in enumerate(lowered) for b in bits(g.group.own)}
+    awaited = {number[b] for g in lowered for b in bits(g.group.direct)}
+    kinds: dict[Any, list[int]] = {}
+    for k, g in enumerate(lowered):
+        if k not in awaited and is_one_launch(g):
+            key = list_key(g.phases[0][0][0], backend)
+            if key is not None:
+                kinds.setdefault(key, []).append(k)
+    members = [k for kind in kinds.values() if len(kind) >= FEW for k in kind]
+    moved = list(start)
+    if not members:
+        return moved
+    level = max(start[k] for k in members)
+    readers: dict[Value, list[int]] = {}
+    for k, g in enumerate(lowered):
+        for v in g.reads:
+            readers.setdefault(v, []).append(k)
+    kept = sorted((_held(lowered[k], k, level, start, readers), k) for k in members)
+    for nbytes, k in kept:
+        held -= nbytes
+        if held < 0:
+            break
+        moved[k] = level
+    return moved

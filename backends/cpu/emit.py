@@ -25,5 +25,6 @@ def emit_loop(kernel: LoopKernel) -> tuple[str, int]:
         kernel.outputs,
         kernel.split,
         kernel.notes,
+        kernel.listed,
     )
     return _FORMS[kernel.form](once)

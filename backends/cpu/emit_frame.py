@@ -17,6 +17,26 @@ from .emit_expression import Body
 from .emit_passes import Passes
 from .streaming import streams
 
+# A listed kernel finds the list that its first element is in, by halving, and goes on from there.
+_LIST_HEAD = """\
+    width = args[2]
+    start = share(args[1], chunk, nchunks)
+    stop = share(args[1], chunk + 1, nchunks)
+    low = 0
+    high = args[0]
+    while high - low > 1:
+        middle = (low + high) >> 1
+        if args[3 + middle * width] <= start:
+            low = middle
+        else:
+            high = middle
+    at = 3 + low * width
+    end = 3 + args[0] * width
+    while at < end:
+        before = args[at]
+        if before >= stop:
+            return""".splitlines()
+
 
 class Stream:
     """What moves along the loop axes: an input buffer, the index, or an output."""
@@ -119,8 +139,11 @@ class Frame:
         words = set(_words(text))
         head = [f"# {note}" for note in self.kernel.notes]
         head.append(f"def {name}(args, chunk, nchunks):")
-        head += [f"    {n} = args[{slot}]" for n, slot in self._slots.items() if n in words]
-        return "\n".join([*head, text, ""])
+        if not self.kernel.listed:
+            head += [f"    {n} = args[{slot}]" for n, slot in self._slots.items() if n in words]
+            return "\n".join([*head, text, ""])
+        reads = [f"        {n} = args[at + {slot + 1}]" for n, slot in self._slots.items() if n in words]
+        return "\n".join([*head, *_LIST_HEAD, *reads, text, "        at += width", ""])
 
     # ---- values
 
@@ -200,7 +223,12 @@ class Frame:
     # ---- the kept axes
 
     def chunk_range(self, count: str) -> None:
-        """first, last: this chunk's share of `count` items."""
+        """first, last: this chunk's share of `count` items (of a list: rows of the inner axis)."""
+        if self.kernel.listed:
+            size = self.sizes[-1]
+            self.line(f"first = quotient(max(start - before, 0) + {size} - 1, {size})")
+            self.line(f"last = min(quotient(stop - before + {size} - 1, {size}), {count})")
+            return
         self.line(f"first = share({count}, chunk, nchunks)")
         self.line(f"last = share({count}, chunk + 1, nchunks)")
 

@@ -14,7 +14,7 @@ BAND = 64
 def emit_map(kernel: LoopKernel) -> tuple[str, int]:
     """Source text of a map kernel, and 0 scratch rows."""
     frame = Frame(kernel)
-    frame.depth = 1
+    frame.depth = 2 if kernel.listed else 1
     size = frame.sizes[-1]
     streams = [*frame.inputs.values(), *frame.outputs]
     fixed, once = _scopes(kernel)
@@ -26,9 +26,13 @@ def emit_map(kernel: LoopKernel) -> tuple[str, int]:
     if not banded:
         frame.begin_around()
     if kernel.kept == 0:
-        frame.line(f"blocks = ({size} + 63) >> 6")
-        frame.line("first = share(blocks, chunk, nchunks) << 6")
-        frame.line(f"last = min(share(blocks, chunk + 1, nchunks) << 6, {size})")
+        if kernel.listed:
+            frame.line("first = (max(start - before, 0) + 63) & -64")
+            frame.line(f"last = min((stop - before + 63) & -64, {size})")
+        else:
+            frame.line(f"blocks = ({size} + 63) >> 6")
+            frame.line("first = share(blocks, chunk, nchunks) << 6")
+            frame.line(f"last = min(share(blocks, chunk + 1, nchunks) << 6, {size})")
         for s in streams:
             s.position = "0"
         with frame.block("if first < last:"):
@@ -36,8 +40,9 @@ def emit_map(kernel: LoopKernel) -> tuple[str, int]:
             frame.vectors("first", "last", lambda: _elements(frame, outer))
         frame.end_around()
         return frame.source(), 0
-    with frame.block(f"if {size} == 0:"):
-        frame.line("return")
+    if not kernel.listed:  # what is listed has elements
+        with frame.block(f"if {size} == 0:"):
+            frame.line("return")
     if banded:
         _emit_bands(frame, streams, top, once)
     else:

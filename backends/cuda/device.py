@@ -38,6 +38,7 @@ class CudaBackend:
     name = "cuda"
     #: launches are never split into chunks: a grid strides over its work
     serial_work = float("inf")
+    lists = False
     prepares = False
 
     def __init__(self, driver: Driver, device: str):

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ...core.backend import Operand, Scalar
+from ...core.listed import FEW
 from ...core.op_lower import reduces_in_a_loop
 from ...core.types import Shape, float32
 from ..bits import bits
@@ -104,6 +105,7 @@ class _Fuser:
         for readers in self.readers.values():
             readers[:] = [r for r in readers if r.group is not None]
         self._order_groups()
+        self.updates = self._updates() if on and self.backend.lists else set()
         if on:
             self._sink()
             self._epilogues()
@@ -120,6 +122,18 @@ class _Fuser:
         if x is None or layout is None:
             return bool(predicate(op, shape, Scalar(0, float32)))
         return bool(predicate(op, shape, Operand(0, 0, x.type.dtype, x.type.shape, layout.strides)))
+
+    def _updates(self) -> set[Item]:
+        """Ops of one kind that change state and that nobody waits for: they become one launch (`core/listed.py`)."""
+        kinds: dict[Any, list[Item]] = {}
+        for item in self.items:
+            node, of = item.node, self.places.of
+            if item.kind == MAP and all(
+                isinstance(of.get(v), Value) and not self.readers[v] for v in node.outputs
+            ):
+                key = node.op, node.attrs, tuple(v.type.dtype for v in node.values())
+                kinds.setdefault(key, []).append(item)
+        return {item for kind in kinds.values() if len(kind) >= FEW for item in kind}
 
     # -- order -------------------------------------------------------------------------------
 
@@ -157,6 +171,10 @@ class _Fuser:
             for x in self._owners(second.direct):
                 if x is not first and x.before & first.own:
                     return f"{x.items[0].node.op.name} has to run between them"
+        if self.updates:
+            both = [not self.updates.isdisjoint(g.items) for g in (a, b)]
+            if all(both) or (any(both) and REDUCE in (a.kind, b.kind)):
+                return "updates of one kind are one launch, with nothing else in it"
         return self.rules.joined(a, b)
 
     def why_apart(self, maker: Group, reader: Group) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ...core.dispatch import apply, update
+from ...core.dispatch import apply, update, update_rows
 from ...core.ops.elementwise import add
 from ...core.ops.update import adam_max_update, adam_scale, adam_update
 from .optimizer import Optimizer, ParamGroup, Plan
@@ -52,9 +52,8 @@ class Adam(Optimizer):
         eps, weight_decay = number(group, "eps"), number(group, "weight_decay")
         update(add, (step,), (step, 1.0), ())
         size, scale = apply(adam_scale, (step, lr, beta1, beta2), ())
-        for row, grad in found:
-            inputs = (row[0], grad, *row[1:], size, scale, lr, beta1, beta2, eps, weight_decay)
-            update(adam_update if len(row) == 3 else adam_max_update, row, inputs, attrs)
+        op = adam_update if len(found[0][0]) == 3 else adam_max_update
+        update_rows(plan, op, found, (size, scale, lr, beta1, beta2, eps, weight_decay), attrs)
 
 
 class AdamW(Adam):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ...core.dispatch import apply, update
+from ...core.dispatch import apply, update, update_rows
 from ...core.ops import update as U
 from ...core.ops.elementwise import add, assign
 from .optimizer import Optimizer, ParamGroup, Plan
@@ -54,8 +54,7 @@ class _Rule(Optimizer):
             update(add, (plan.step,), (plan.step, 1.0), ())
             scales = self._scales(plan, numbers(self.scaled))
         rest = numbers(given)
-        for row, grad in found:
-            update(op, row, (row[0], grad, *row[1:], *scales, *rest), plan.attrs)
+        update_rows(plan, op, found, (*scales, *rest), plan.attrs)
 
 
 class RMSprop(_Rule):

@@ -44,7 +44,7 @@ class ParamGroup(dict[str, Any]):
 class Plan:
     """A group as `step` uses it. rows: (parameter, state tensors ...) of each; attrs: of the update op."""
 
-    __slots__ = ("attrs", "group", "product", "rows", "step")
+    __slots__ = ("__weakref__", "attrs", "group", "product", "rows", "step")
 
     def __init__(self, group: ParamGroup, rows: tuple[tuple[Any, ...], ...], attrs: tuple[Any, ...]):
         self.group, self.rows, self.attrs = group, rows, attrs

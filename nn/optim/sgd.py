@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ...core.dispatch import apply, update
+from ...core.dispatch import apply, update, update_rows
 from ...core.errors import ArgumentError
 from ...core.ops.elementwise import add
 from ...core.ops.update import sgd_momentum_update, sgd_share, sgd_update
@@ -52,17 +52,12 @@ class SGD(Optimizer):
         group, attrs, step = plan.group, plan.attrs, plan.step
         number, grad_of = executor.number, executor.get_grad
         lr, weight_decay = number(group, "lr"), number(group, "weight_decay")
+        found = [(row, grad) for row in plan.rows if (grad := grad_of(row[0])) is not None]
         if len(attrs) == 1:
-            for (p,) in plan.rows:
-                grad = grad_of(p)
-                if grad is not None:
-                    update(sgd_update, (p,), (p, grad, lr, weight_decay), attrs)
+            update_rows(plan, sgd_update, found, (lr, weight_decay), attrs)
             return
         momentum, share = number(group, "momentum"), 1.0
         if step is not None:
             share = apply(sgd_share, (step, number(group, "dampening")), ())
             update(add, (step,), (step, 1.0), ())
-        for p, m in plan.rows:
-            grad = grad_of(p)
-            if grad is not None:
-                update(sgd_momentum_update, (p, m), (p, grad, m, lr, weight_decay, momentum, share), attrs)
+        update_rows(plan, sgd_momentum_update, found, (lr, weight_decay, momentum, share), attrs)
