@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from . import dispatch, tree, vjp
-from .errors import AutogradError
 from .op import GradRule
 from .random import default_generator
 from .tape_op import TapeOp
@@ -38,17 +37,10 @@ def checkpoint(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     frontier = vjp.frontier(roots, start)
     types = [o.type for o in roots]
     given = [executor.face(x) for x in tree.leaves([args, kwargs]) if isinstance(x, Tensor)]
-    versions = [x._get_version() for x in given]
+    saved = {f"its argument {k}": (x, x._get_version()) for k, x in enumerate(given, 1)}
 
-    def rule(gs: tuple[Any, ...]) -> tuple[Any, ...]:
+    def rule(gs: tuple[Any, ...], *_: Any) -> tuple[Any, ...]:
         again = dispatch.state.grad
-        for x, version in zip(given, versions):
-            if x._get_version() != version:
-                raise AutogradError(
-                    "checkpoint",
-                    f"its argument {x.type} was changed in place at {x._changed_line()} before the gradient was taken",
-                    "use an out-of-place op (x = x + 1), or clone() the tensor before changing it",
-                )
         outer = dispatch.state.executor
         after = outer.random_state(default_generator)
         outer.set_random_state(default_generator, random_state)
@@ -62,10 +54,12 @@ def checkpoint(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             outer.set_random_state(default_generator, after)
         faces = [outer.face(x) for x in tree.leaves(made) if isinstance(x, Tensor)]
         live = [o for o in faces if o._requires_grad and o._node is not None and o._node.number > begin]
-        return tuple(vjp.walk(live, gs, frontier, create_graph=again, cut=True))
+        used = [(o, g) for o, g in zip(live, gs) if g is not None]
+        ends, ways = [o for o, _ in used], [g for _, g in used]
+        return tuple(vjp.walk(ends, ways, frontier, create_graph=again, cut=True, inner=True))
 
-    op = TapeOp("checkpoint", (), GradRule(rule, ("gs",)))
-    node = vjp.Node(op, (), tuple(frontier), op.joint, {}, tuple(types), roots[0]._node.where)
+    op = TapeOp("checkpoint", (), GradRule(rule, ("gs", *saved)), partial=True)
+    node = vjp.Node(op, (), tuple(frontier), op.joint, saved, tuple(types), roots[0]._node.where)
     for k, o in enumerate(roots):
         o._node, o._index = node, k
     return result

@@ -8,15 +8,18 @@ from .op import GradRule
 
 
 class TapeOp:
-    """A name, inputs and one joint gradient rule; never run, only recorded."""
+    """A name, inputs and one joint gradient rule; never run, only recorded.
+
+    partial: the rule takes None for the gradient of a result that nothing used.
+    """
 
     kind = "composite"
     variadic = False
     is_view = False
     differentiable = True
 
-    def __init__(self, name: str, input_names: tuple[str, ...], joint: GradRule):
-        self.name, self.input_names, self.joint = name, input_names, joint
+    def __init__(self, name: str, input_names: tuple[str, ...], joint: GradRule, partial: bool = False):
+        self.name, self.input_names, self.joint, self.partial = name, input_names, joint, partial
         self.grads: dict[str, GradRule] = {}
         self.attr_names: tuple[str, ...] = ()
         self.tape_plans: dict[Any, Any] = {}

@@ -242,6 +242,19 @@ class Tensor:
     def _alias(self) -> Tensor:
         raise TypeError("a bare Tensor has no storage")
 
+    def _ask(self, value: bool) -> None:
+        """Ask for a gradient, or stop."""
+        self._requires_grad = value
+
+    def _own_hooks(self) -> list[Any]:
+        """The list of a leaf's hooks."""
+        if self._hooks is None:
+            self._hooks = []
+        return self._hooks  # type: ignore[no-any-return]
+
+    def _is_leaf(self) -> bool:
+        return self._node is None
+
     def _alias_of(self, node: vjp.Node, index: int) -> Tensor:
         """The saved output again, connected to the tape (for gradients of gradients)."""
         out = self._alias()
@@ -291,12 +304,13 @@ class Tensor:
             )
         if not value and face._node is not None:
             raise AutogradError("requires_grad", "only a leaf can stop requiring a gradient", "use detach()")
-        face._requires_grad = bool(value)
+        if face._requires_grad is not bool(value):
+            face._ask(bool(value))
         return self
 
     @property
     def is_leaf(self) -> bool:
-        return dispatch.state.executor.face(self)._node is None
+        return dispatch.state.executor.face(self)._is_leaf()
 
     @property
     def grad(self) -> Tensor | None:
@@ -342,9 +356,7 @@ class Tensor:
                 face._node.hooks = {}
             hooks = face._node.hooks.setdefault(face._index, [])
         else:
-            if face._hooks is None:
-                face._hooks = []
-            hooks = face._hooks
+            hooks = face._own_hooks()
         hooks.append(hook)
         return lambda: hooks.remove(hook)
 

@@ -311,7 +311,9 @@ def _zeros_beside(grads: list[Any], t: TensorType) -> Tensor:
 
 
 def _node_grads(node: Node, grads: list[Any], create_graph: bool) -> list[Any]:
-    # Rules want a gradient for every output; an output nobody used has a zero one.
+    if getattr(node.op, "partial", False):
+        return _rule_grads(node, grads, create_graph)
+    # Other rules want a gradient for every output; an output nobody used has a zero one.
     full = [
         g if g is not None or not t.dtype.has_gradient else _zeros_beside(grads, t)
         for g, t in zip(grads, node.out_types)
@@ -409,11 +411,12 @@ def walk(
     create_graph: bool = False,
     retain_graph: bool = False,
     cut: bool = False,
+    inner: bool = False,
 ) -> list[Any]:
     """The reverse walk: from roots back to `targets`, or to every leaf (whose `.grad` it adds to).
 
     targets: tensors, or edges of the tape. cut: the tape ends at the targets; what made them is neither walked
-    nor freed.
+    nor freed. inner: the walk is a step of another one, which runs the hooks of the targets.
 
     Nodes run latest first, so sums of gradients have the same order in both modes. Returns the targets'
     gradients (None for a target that the roots do not depend on).
@@ -448,6 +451,8 @@ def walk(
             node = heapq.heappop(heap)
             grads = pending.pop(node.number)
             for k, hooks in (node.hooks or {}).items():
+                if inner and (node.number, k) in wanted:
+                    continue
                 for hook in hooks if grads[k] is not None else ():
                     grads[k] = _hooked(hook, grads[k])
             for k in range(len(grads)):
@@ -475,8 +480,9 @@ def walk(
                 node.saved, node.outs = None, ()
         given = {id(g) for g in root_grads}
         for leaf, g in leaf_grads.values():
-            for hook in leaf._hooks or ():
-                g = _hooked(hook, g)
+            if targets is None or (not inner and _key(leaf) in wanted):
+                for hook in leaf._hooks or ():
+                    g = _hooked(hook, g)
             if targets is None:
                 # Every leaf gets memory of its own: rules may hand out one tensor twice, or a broadcast view.
                 if id(g) in given or g._base is not None:

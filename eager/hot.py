@@ -352,7 +352,7 @@ class _TapedComposite:
         outs = [face(y) for y in (made if isinstance(made, tuple) else (made,))]
         roots = [outs[self.order.index(k)] for k in self.taped.roots]
         targets = [face(tensors[n]) for n in self.wanted]
-        return vjp.walk(roots, list(gs), targets, create_graph=create, cut=True)
+        return vjp.walk(roots, list(gs), targets, create_graph=create, cut=True, inner=True)
 
 
 class StepTable:

@@ -14,13 +14,15 @@ class Aliases:
     """Which tensors a variant takes to be one, and which to be apart; collected over its paths.
 
     met: arguments that the function also found by itself, by position; lifted: ids of all other tensors it
-    found (the graphs keep them alive). Storages are kept by id for the same reason.
+    found (the graphs keep them alive). Storages are kept by id for the same reason. leaves: whether arguments are
+    leaves, and their hooks, by position, where that matters.
     """
 
-    __slots__ = ("lifted", "met", "storages", "written", "written_args")
+    __slots__ = ("leaves", "lifted", "met", "storages", "written", "written_args")
 
     def __init__(self) -> None:
         self.met: dict[int, Any] = {}
+        self.leaves: dict[int, tuple[bool, tuple[Any, ...]]] = {}
         self.lifted: set[int] = set()
         self.storages: set[int] = set()
         self.written: set[int] = set()
@@ -29,6 +31,9 @@ class Aliases:
     def add(self, trace: Trace, args: dict[int, int]) -> None:
         """Take in a finished trace. args: position by id of the tensor."""
         self.met.update(trace.met)
+        for tensor in trace.leaves.values():
+            if id(tensor) in args:
+                self.leaves[args[id(tensor)]] = _leaf(tensor)
         for tensor, _ in trace.lifted.values():
             if id(tensor) not in args:
                 self.lifted.add(id(tensor))
@@ -46,6 +51,9 @@ class Aliases:
         for position, tensor in self.met.items():
             if tensors[position] is not tensor:
                 return False
+        for position, leaf in self.leaves.items():
+            if _leaf(tensors[position]) != leaf:
+                return False
         if self.written or self.written_args:
             storages = [id(t._storage) for t in tensors]
             if not self.written.isdisjoint(storages):
@@ -55,6 +63,10 @@ class Aliases:
                 if storage in self.storages or storages.count(storage) > 1:
                     return False
         return True
+
+
+def _leaf(t: Any) -> tuple[bool, tuple[Any, ...]]:
+    return t._node is None, tuple(t._hooks or ())
 
 
 def check_aliases(trace: Trace, writes: Sequence[tuple[Any, Symbol]]) -> None:

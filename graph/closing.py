@@ -5,19 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..core import dispatch, vjp
-from ..core.errors import AutogradError
 from ..core.region import scan, while_loop
-from .again import make_again
 from .aliases import check_aliases
 from .arguments import Slot
-from .ending import Ending, broken, look_at
-from .ir import Graph, ancestors
-from .passes.dce import remove_dead
+from .ending import Ending, look_at
+from .ir import ancestors
 from .rebuild import Descriptions
 from .segment import Segment, checking
 from .state import State
 from .symbol import Symbol
-from .trace import Source, Trace, effects
+from .trace import Trace, effects
+from .ways import close_back, with_tape
 
 if TYPE_CHECKING:
     from .path import Path
@@ -66,6 +64,7 @@ class Closing:
             for place, y in ends.values()
             if dispatch.state.grad and y._requires_grad and y._node is not None
         ]
+        self._fresh_leaves(faces, [y for _, y in roots])
         for tensor, symbol in writes:
             original = trace.lifted[id(tensor)][1]
             target = trace._use(trace.inputs[id(original)])
@@ -82,7 +81,7 @@ class Closing:
         end.drawn = list(trace.drawn.values())
         end.seeded = list(trace.seeds.values())
         checks = trace.take_checks()
-        roots = self._with_tape(roots)
+        roots = with_tape(self, roots)
         if roots and graph.writes:
             needed = ancestors(trace._use(y._value) for _, y in roots)
             end.overwrites = bool(trace.depth) or any(target in needed for target, _ in graph.writes)
@@ -95,7 +94,7 @@ class Closing:
         places = [(len(graph.outputs) + k, refuse) for k, (_, refuse) in enumerate(checks)]
         graph.outputs += [v for v, _ in checks]
         if roots:
-            self._backward(graph, roots)
+            close_back(self, graph, roots)
         trained = bool(roots or end.grads or end.arg_grads)
         segment = Segment(path.make(graph, sources, trained))
         segment.ending, segment.checks, segment.first = end, places, first
@@ -122,6 +121,30 @@ class Closing:
             path.args[id(t)] = len(path.tensors)
             path.tensors = [*path.tensors, t]
             path.variant.state.append(State(e))
+
+    def _fresh_leaves(self, faces: list[Symbol], roots: list[Symbol]) -> None:
+        """Results that are leaves of their own: they ask for a gradient, and may have one already."""
+        trace, end = self.trace, self.end
+        own = [
+            k for k, f in enumerate(faces)
+            if f._requires_grad and f._node is None and trace.original(f) is None
+        ]  # fmt: skip
+        if not own:
+            return
+        ids = {id(edge) for edge in vjp.frontier(roots, -1) if not isinstance(edge, tuple)}
+        for k in own:
+            face = faces[k]
+            if id(face) in ids:
+                trace.leave(
+                    f"returns a leaf {face.type} that it made, and a result that depends on it",
+                    "return one of the two",
+                )
+            place = None
+            if face._grad is not None:
+                grad = trace.face(face._grad)
+                known = [end.returned[n] for n, f in enumerate(faces) if f is grad]
+                place = known[0] if known else ("output", self._output(grad))
+            end.leaves.append((end.returned[k], place))
 
     def _results(self, faces: list[Symbol]) -> list[tuple[str, Any]]:
         """Where each result comes from: an argument or other tensor itself, an output, or a view of one of these."""
@@ -154,61 +177,3 @@ class Closing:
                 place = "view", len(end.views) - 1
             places.append(place)
         return places
-
-    def _with_tape(self, roots: list[Any]) -> list[Any]:
-        """The roots whose gradient can be taken after the call; others raise what eager mode raises, when asked."""
-        good = []
-        leaves = [s for _, s in self.trace.lifted.values() if s._requires_grad]
-        for place, y in roots:
-            if not vjp.has_tape(y):
-                try:
-                    vjp.walk([y], [y], leaves, retain_graph=True)
-                except AutogradError as e:
-                    self.end.broken.append((place, broken(y, e)))
-                    continue
-            good.append((place, y))
-        return good
-
-    def _backward(self, forward: Graph, roots: Any) -> None:
-        """The backward graph: from gradients of the outputs to gradients of all leaves; what it reads is carried."""
-        trace, end = self.trace, self.end
-        leaves = [(t, s) for t, s in trace.lifted.values() if t._requires_grad]
-        trace.next_graph(self.path.variant.name + " backward")
-        cotangents = []
-        for n, (_, root) in enumerate(roots):
-            value = trace.graph.add_input(root.type, root.device)
-            trace._known.add(value)
-            symbol = Symbol(value, trace)
-            trace.sources.append(Source("cotangent", ("cotangent", n), None, symbol))
-            cotangents.append(symbol)
-        grads = vjp.walk([s for _, s in roots], cotangents, [s for _, s in leaves])
-        graph = trace.graph
-        end.present = [g is not None for g in grads]
-        graph.outputs = [trace._use(g._value) for g in grads if g is not None]
-        serials = {serial: v for v, serial in trace._serial.items()}
-        make_again(trace, graph, serials)
-        remove_dead(graph)
-        used = {v for n in graph.nodes for v in n.values()} | set(graph.outputs)
-        needed = [k for k, s in enumerate(trace.sources) if s.kind == "cotangent" or graph.inputs[k] in used]
-        graph.inputs = [graph.inputs[k] for k in needed]
-        trace.sources = [trace.sources[k] for k in needed]
-        here = {v for node in forward.nodes for v in node.outputs}
-        spots = {v: k for k, v in enumerate(forward.outputs)}
-        for k, source in enumerate(trace.sources):
-            if source.kind in ("arg", "tensor"):
-                # Read through the tape, so that a change between forward and backward is noticed.
-                key = ("input", k)
-                end.saved.append((key, source.kind, source.key if source.kind == "arg" else source.tensor))
-                trace.sources[k] = Source("carry", key, None, None)
-            elif source.kind == "carry":
-                value = serials[source.key]
-                if value not in here:
-                    end.saved.append((source.key, "carry", source.key))
-                    continue
-                if value not in spots:
-                    spots[value] = len(forward.outputs)
-                    forward.outputs.append(value)
-                end.saved.append((source.key, "output", spots[value]))
-        end.differentiable = [self._place(t) for t, _ in leaves]
-        end.roots = [place for place, _ in roots]
-        end.backward = self.path.make(graph, trace.sources)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..core import dispatch, vjp
@@ -16,12 +17,14 @@ from .symbol import Symbol
 if TYPE_CHECKING:
     from .runner import Runner
     from .variant import Variant
+    from .ways import Tape
 
 
 class _FunctionOp:
     """What stands on the tape for a call of a graph."""
 
     variadic = False
+    partial = True
     attr_names: tuple[str, ...] = ()
 
     def __init__(self, name: str):
@@ -50,6 +53,11 @@ class Ending:
         self.present: list[bool] = []
         self.differentiable: list[tuple[str, Any]] = []
         self.roots: list[tuple[str, Any]] = []
+        #: ways back from some of the results only, and whether what code of the user's on the way reads is the same
+        self.tape: Tape | None = None
+        self.still: Callable[[], bool] | None = None
+        #: results that are leaves of their own, and the places of their gradients
+        self.leaves: list[tuple[tuple[str, Any], tuple[str, Any] | None]] = []
         self.broken: list[tuple[tuple[str, Any], Any]] = []
         #: results with a history depend on what a tensor held that the call changes in place
         self.overwrites = False
@@ -87,6 +95,10 @@ class Ending:
             found["view"] = [look(found[kind][k] if kind in found else k) for kind, k, look in self.views]
         if self.backward is not None:
             self._attach(Moment(variant, self, tensors, generators), outputs, carried, found, numbers)
+        for (kind, k), grad in self.leaves:
+            y = found[kind][k]
+            y._requires_grad = True
+            y._grad = None if grad is None else found[grad[0]][grad[1]]
         for (kind, k), node in self.broken:
             y = found[kind][k] if kind in found else k
             y._node, y._index, y._requires_grad = node, 0, True
@@ -109,6 +121,18 @@ class Ending:
                 replace_contents(target, row)
         return build(self.structure, results, given, made)
 
+    def _way(self, gs: tuple[Any, ...]) -> tuple[Runner, list[bool], list[int] | None] | None:
+        """What computes gradients from those of the results, of which some may be None: a graph, the leaves that get
+        one, where its settings stand among all. None: no graph does."""
+        assert self.backward is not None
+        if self.still is not None and not self.still():
+            return None
+        used = tuple([g is not None for g in gs])
+        if all(used):
+            return self.backward, self.present, None
+        way = None if self.tape is None else self.tape.way(used, self.backward)
+        return None if way is None else (way.runner, way.present, way.numbers)
+
     def _attach(
         self, moment: Moment, outputs: list[Any], carried: dict[Any, Any], found: Any,
         numbers: list[int] | None,
@@ -123,16 +147,18 @@ class Ending:
         inputs = [pick[kind](k) if kind == "arg" else k for kind, k in self.differentiable]
         values = {key: k if kind == "tensor" else pick[kind](k) for key, kind, k in self.saved}
         saved = {f"saved {n}": (t._alias(), t._get_version()) for n, t in enumerate(values.values())}
-        keys, backward, present = list(values), self.backward, self.present
-        assert backward is not None
+        keys = list(values)
+        assert numbers is not None
 
         def rule(gs: tuple[Any, ...], *kept: Any) -> tuple[Any, ...]:
-            if dispatch.state.grad:
+            way = None if dispatch.state.grad else self._way(gs)
+            if way is None:
                 return moment.gradients(inputs, gs)
             given: dict[Any, Any] = dict(zip(keys, kept))
             for n, g in enumerate(gs):
                 given["cotangent", n] = g
-            grads = iter(backward([], given, numbers))
+            runner, present, spots = way
+            grads = iter(runner([], given, numbers if spots is None else [numbers[k] for k in spots]))
             return tuple(next(grads) if p else None for p in present)
 
         roots = [found[kind][k] if kind in found else k for kind, k in self.roots]

@@ -31,7 +31,9 @@ def make_entry(variant: Any, tensors: list[Any], grad: bool) -> Callable[[tuple[
     end = segment.ending
     if end is None or segment.checks or segment.first is not None or variant.kept.kwargs:
         return None
-    if end.backward is not None or end.views:
+    if end.backward is not None or end.views or end.leaves:
+        return None
+    if any(leaf != (True, ()) for leaf in variant.aliases.leaves.values()):
         return None
     if [x.index if isinstance(x, Slot) else -1 for x in variant.kept.args] != list(range(len(tensors))):
         return None
@@ -104,6 +106,8 @@ class _Writer:
         for name, t in zip(names, self.tensors):
             tests.append(f"{name}.__class__ is not Tensor or {name}._layout is not {bind(t._layout)}")
             tests.append(f"{name}._requires_grad is not {t._requires_grad}")
+        leaves = self.variant.aliases.leaves
+        tests += [f"{names[k]}._node is not None or {names[k]}._hooks" for k in leaves]
         tests += [f"{a} is {b}" for k, a in enumerate(names) for b in names[:k]]
         self.lines += [f"    if len(args) != {n}: return MISS"]
         if names:

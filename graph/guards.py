@@ -396,6 +396,20 @@ def grad_guard(t: Any, absent: bool) -> Guard:
     )  # fmt: skip
 
 
+def leaf_guard(t: Any) -> Guard:
+    """That a tensor is still a leaf, or still none, and has the hooks that it had."""
+    absent = "" if t._node is None else " not"
+    test = f"{{0}}._node is{absent} None and " + (
+        "({0}._hooks or ()) == {1}" if t._hooks else "not {0}._hooks"
+    )
+    return Guard(
+        31,
+        test,
+        (t, list(t._hooks or ())),
+        f"a tensor {t.type} is {absent and 'not '}a leaf, with the same hooks",
+    )
+
+
 def mode_guard(f: Any, mode: str) -> Guard:
     """That a function which the traced one calls is still in the mode that it was in."""
     return Guard(34, "{0}._mode == {1}", (f, mode), f"mode of {f.name} == {mode!r}", mode, lambda: f._mode)

@@ -10,7 +10,7 @@ from ..core.backend import get_backend
 from ..core.errors import EndlessRecursionError, RetraceError, TraceError, last_user_line
 from .arguments import Watch, fill
 from .closing import Closing
-from .guards import ReadRecorder, compile_guards, grad_guard, mode_guard, tensor_guard
+from .guards import ReadRecorder, compile_guards, grad_guard, leaf_guard, mode_guard, tensor_guard
 from .ir import Graph
 from .overrides import active
 from .segment import Segment, checking, make_runner
@@ -118,6 +118,7 @@ class Path:
                     trace.tracer = recorder.restable
                     result = variant.call(*given[0], **given[1])
             except RecursionError as e:
+                self._print(trace)
                 raise EndlessRecursionError(
                     variant.name, "calls itself more often than Python allows: a graph holds every call of it",
                     "give it an end that Python values decide, or loop with dg.while_loop", last_user_line(e),
@@ -125,24 +126,26 @@ class Path:
             except Leave:  # at a value that only a compiled segment can give, or at a function in eager mode
                 segment = self.unread
             except Exception:
-                self._check_so_far(trace)
+                try:
+                    self._check_so_far(trace)
+                finally:
+                    self._print(trace)
                 raise
             finally:  # what it changed outside takes place when the graph has run
                 self.effects, self.outside = recorder.effects, recorder.outside
                 for effect in reversed(recorder.effects):
                     effect.undo()
-                late, self.late = self.late, []
-                for show, array in late if not trace.called_out else ():
-                    show(array)
-            if trace.called_out:
-                error = CalledOutError(
-                    variant.name, f"calls {trace.called_out}, which is in eager mode, so no graph holds the call",
-                    "call it outside, or set its mode to graph",
-                )  # fmt: skip
+            try:
+                if self.unread is None and trace.left is None:
+                    segment = Closing(self, trace).segment(result, recorder.effects)
+            except Leave:
+                pass
+            finally:
+                self._print(trace)
+            if trace.left is not None:
+                error = CalledOutError(variant.name, *trace.left)
                 error.cause = trace.cause
                 raise error
-            if self.unread is None:
-                segment = Closing(self, trace).segment(result, recorder.effects)
         trace.done = True
         self.outside = {}
         if not self.defers:
@@ -157,10 +160,19 @@ class Path:
         variant.extra += [tensor_guard(t) for t in lifted] + [
             grad_guard(t, gone) for t, gone in trace.grad_reads
         ]
+        variant.extra += [leaf_guard(t) for t in trace.leaves.values() if id(t) not in self.args]
         variant.extra += [mode_guard(f, mode) for f, mode in trace.modes.values()]
         variant.guards = compile_guards(variant.reads, extra=variant.extra)
         variant.check = variant.guards.check
+        if segment.ending is not None and segment.ending.tape is not None:
+            segment.ending.tape.forget(self.args)
         return segment
+
+    def _print(self, trace: Trace) -> None:
+        """Print what earlier segments print, unless eager mode will do that."""
+        late, self.late = self.late, []
+        for show, array in late if trace.left is None else ():
+            show(array)
 
     def _check_so_far(self, trace: Trace) -> None:
         """Raise what eager mode would have raised before the function did."""

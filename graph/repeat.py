@@ -1,4 +1,4 @@
-"""Gradients of gradients: the function once more on the tape, with what it read then, and without its effects."""
+"""Gradients that no graph gives: the function once more on the tape, with what it read then, without its effects."""
 
 from __future__ import annotations
 
@@ -30,23 +30,32 @@ class Moment:
         self.versions = [t._storage.version for t in self.read]
 
     def gradients(self, inputs: list[Any], gs: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Gradients of the call's results for `inputs`, themselves on the tape. Raises: AutogradError when the
-        function changed in place what it reads, or somebody did since."""
-        variant, end = self.variant, self.end
+        """Gradients of the call's results for `inputs`, on the tape where gradients are recorded.
+
+        gs: None for a result that is not used. Raises: AutogradError when the function changed in place what it
+        reads, or somebody did since.
+        """
+        variant, end, again = self.variant, self.end, dispatch.state.grad
         changed = any(t._storage.version != v for t, v in zip(self.read, self.versions))
+        what = (
+            "its gradient's gradient"
+            if again
+            else "the gradient of this result, by code that no graph holds,"
+        )
+        advice = "call fn.eager(...) for such gradients of this function"
         if end.overwrites or changed:
             raise AutogradError(
-                variant.name, "its gradient's gradient needs values that were changed in place "
-                + ("after the call" if changed else "by the call"),
-                "call fn.eager(...) for gradients of gradients of this function, or change a copy",
+                variant.name, f"{what} needs values that were changed in place "
+                + ("after the call" if changed else "by the call"), f"{advice}, or change a copy",
             )  # fmt: skip
         outs = self._run()
         if len(outs) != len(gs):
             raise AutogradError(
-                variant.name, "its gradient's gradient needs the function to give the same outputs when run again",
-                "call fn.eager(...) for gradients of gradients of this function",
-            )  # fmt: skip
-        return tuple(vjp.walk(outs, list(gs), inputs, create_graph=True))
+                variant.name, f"{what} needs the function to give the same outputs when run again", advice
+            )
+        used = [(y, g) for y, g in zip(outs, gs) if g is not None]
+        ends, ways = [y for y, _ in used], [g for _, g in used]
+        return tuple(vjp.walk(ends, ways, inputs, create_graph=again, inner=True))
 
     def _run(self) -> list[Any]:
         """The results with a history, in the order in which the trace met them."""
@@ -54,7 +63,7 @@ class Moment:
         host: Any = dispatch._State.executor
         quiet: Any = Quiet(host)
         recorder = ReadRecorder(variant.call)
-        with _generators(self.generators), _state(variant, self.tensors):
+        with _generators(self.generators), _state(variant, self.tensors), dispatch.set_grad(True):
             try:
                 with dispatch.executing(quiet), recorder:
                     result = variant.eager(self.tensors)

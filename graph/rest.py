@@ -37,7 +37,7 @@ def resting(method: Callable[..., Any]) -> Callable[..., Any]:
 
 def backward(tracer: Any, root: Any, call: Callable[[], None]) -> None:
     """Run the reverse walk from a root without the tracer, unless code of the user's takes part in it."""
-    if tracer is None or sys.gettrace() is not tracer or not _is_ours(root):
+    if tracer is None or sys.gettrace() is not tracer or not is_ours(root):
         call()
         return
     sys.settrace(None)
@@ -47,7 +47,7 @@ def backward(tracer: Any, root: Any, call: Callable[[], None]) -> None:
         sys.settrace(tracer)
 
 
-def _is_ours(root: Any) -> bool:
+def is_ours(root: Any) -> bool:
     """Whether all on the tape of a tensor is ops of ours, without hooks."""
     stack, seen = [root._node if root._node is not None else root], set()
     while stack:

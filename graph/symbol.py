@@ -6,7 +6,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from ..core import dispatch
-from ..core.errors import TraceError, line_of, user_place
+from ..core.errors import TraceError, line_of, user_line, user_place
 from ..core.types import DType, Shape, TensorType, contiguous_strides
 from ..core.value import Tensor
 from . import rest
@@ -94,6 +94,36 @@ class Symbol(Tensor):
     def detach(self) -> Symbol:
         """The same tensor without history."""
         return dispatch.state.executor.face(self)._alias()  # type: ignore[return-value]
+
+    def _original(self) -> Any:
+        """The eager tensor that it stands for, or None, and the trace."""
+        trace = self._trace()
+        return trace, None if trace is None else trace.original(self)
+
+    def _is_leaf(self) -> bool:
+        trace, tensor = self._original()
+        if tensor is None or self._node is not None:
+            return self._node is None
+        trace.leaves[id(tensor)] = tensor
+        return tensor._node is None
+
+    def _ask(self, value: bool) -> None:
+        trace, tensor = self._original()
+        if tensor is not None:
+            trace.leave(
+                f"changes requires_grad of {self.type}, at {user_line()}, which was there before the call",
+                "do it outside, or work on x.detach().requires_grad_()",
+            )
+        super()._ask(value)
+
+    def _own_hooks(self) -> list[Any]:
+        trace, tensor = self._original()
+        if tensor is not None:
+            trace.leave(
+                f"registers a hook on a leaf {self.type}, at {user_line()}, which stays there after the call",
+                "register it outside, once",
+            )
+        return super()._own_hooks()
 
     def backward(
         self, gradient: Tensor | None = None, retain_graph: bool = False, create_graph: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -83,15 +83,25 @@ class Trace:
         self.done = False
         #: how many modes were set by `dg.mode` when it began; None where functions in eager mode are part of it
         self.overrides: int | None = None
-        self.called_out = ""  # the function in eager mode that was called, and where
+        self.left: tuple[str, str] | None = None  # why no graph can hold the function, and what to do
         self.cause: Any = None
+        self.leaves: dict[int, Any] = {}  # tensors from outside whose being a leaf, and whose hooks, matter
         self.modes: dict[int, tuple[Any, str]] = {}  # functions that it called, and their modes
         self.tracer: Any = None  # watches the user's code; rests inside ops
 
     def call_out(self, name: str, cause: Any = None) -> None:
-        """A function in eager mode is called: no graph holds it. Does not return. cause: the function, when it is its
-        own mode."""
-        self.called_out, self.cause = f"{name}, at {user_line()}", cause
+        """A function in eager mode is called. Does not return. cause: the function, when it is its own mode."""
+        self.cause = cause
+        self.leave(
+            f"calls {name}, at {user_line()}, which is in eager mode, so no graph holds the call",
+            "call it outside, or set its mode to graph",
+        )
+
+    def leave(self, why: str, fix: str) -> NoReturn:
+        """No graph can hold what the function does here: its Python runs at every call. Does not return."""
+        if self.overrides is None:
+            raise TraceError(self.graph.name, why, fix)
+        self.left = why, fix
         raise Leave
 
     # -- inputs ----------------------------------------------------------------------------
@@ -106,7 +116,7 @@ class Trace:
         self.layouts[value] = tensor.strides
         self._known.add(value)
         symbol = Symbol(value, self, None, tensor.strides)
-        symbol._requires_grad = tensor._requires_grad
+        symbol._requires_grad, symbol._hooks = tensor._requires_grad, tensor._hooks
         source.symbol = symbol
         self.sources.append(source)
         self._origin[value] = source
@@ -355,7 +365,13 @@ class Trace:
         tensor = self.original(face)
         if tensor is None:
             face._grad = value
+        elif tensor._node is not None:
+            self.leave(
+                f"takes a gradient at {user_line()} that goes on to what made {tensor.type} outside of it",
+                "call backward() outside, or pass x.detach().requires_grad_()",
+            )
         else:
+            self.leaves[id(tensor)] = tensor
             self.grads[id(face._storage)] = (tensor, None if value is None else self.face(value))
 
     def constant(self, array: np.ndarray, device: str) -> Symbol:

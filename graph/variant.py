@@ -51,8 +51,9 @@ class Variant:
         called, tensors = tensors, self._with_state(tensors)
         segment, outcomes = self.root, []
         carried: dict[Any, Any] = {}
+        late: list[tuple[Any, Any]] = []  # what a segment prints: it waits until it is known who goes on
         while True:
-            outputs = segment.run(tensors, carried)
+            outputs = segment.run(tensors, carried, None if segment.read is None else late)
             if segment.read is None:
                 return segment.ending.finish(self, tensors, outputs, carried, given)
             for k, key in segment.carries:
@@ -62,9 +63,12 @@ class Variant:
             child = segment.children.get(value.tobytes())
             if child is None:
                 path = Path(self, tensors, segment, outcomes, carried)
-                path.given, path.called = given, called
+                path.given, path.called, path.late = given, called, late
                 return self.unseen(self, path)
             segment = child
+            for show, array in late:
+                show(array)
+            late.clear()
 
     def eager(self, tensors: list[Any]) -> Any:
         """The call in eager mode."""

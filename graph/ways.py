@@ -1,0 +1,215 @@
+"""The way back through a call: graphs from gradients of its results to gradients of what it read.
+
+The graph for all results at once is traced with the call, so that what it reads is kept. Where only some results
+are used, a gradient of zero for the others is no substitute (0 * inf is NaN, and what only they depend on
+has no gradient at all), so another graph is traced from the same tape when it is first asked for.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..core import dispatch, vjp
+from ..core.errors import AutogradError
+from .again import make_again
+from .guards import ReadRecorder, compile_guards
+from .ir import Graph
+from .passes.dce import remove_dead
+from .rest import is_ours
+from .segment import make_runner
+from .symbol import Symbol
+from .trace import Leave, Source, Trace
+
+if TYPE_CHECKING:
+    from .closing import Closing
+    from .runner import Runner
+
+_lock = threading.Lock()
+
+
+class Way:
+    """A graph of the way back. present: which leaves get a gradient; numbers: where its settings stand among all."""
+
+    __slots__ = ("numbers", "present", "runner")
+
+    def __init__(self, runner: Runner, present: list[bool], numbers: list[int]):
+        self.runner, self.present, self.numbers = runner, present, numbers
+
+
+class Tape:
+    """The tape of a call with several results, for the ways back from some of them.
+
+    roots, leaves: symbols at its ends; keys: by what they are, the values that the way back from all results reads.
+    """
+
+    def __init__(self, trace: Trace, roots: list[Symbol], leaves: list[Symbol], keys: dict[Any, Any]):
+        self.trace, self.roots, self.leaves, self.keys = trace, roots, leaves, keys
+        #: None: it reads what the other one does not, so it cannot be
+        self.ways: dict[tuple[bool, ...], Way | None] = {}
+
+    def forget(self, args: dict[int, int]) -> None:
+        """Let go of the tensors of the call that was traced."""
+        trace = self.trace
+        trace.lifted = {k: row for k, row in trace.lifted.items() if k not in args}
+        trace.roots = {k: t for k, t in trace.roots.items() if id(t) not in args}
+        trace.met.clear()
+        trace.leaves.clear()
+        trace.tracer = trace.breaker = None
+
+    def way(self, used: tuple[bool, ...], full: Runner) -> Way | None:
+        """The way back from the results that are used. full: that from all."""
+        with _lock:
+            if used not in self.ways:
+                self.ways[used] = self._trace(used, full)
+        return self.ways[used]
+
+    def _trace(self, used: tuple[bool, ...], full: Runner) -> Way | None:
+        trace, known = self.trace, len(self.trace.lifted)
+        trace.done = False
+        try:
+            with dispatch.executing(trace):
+                graph, present = walk_back(trace, self.roots, self.leaves, used, retain=True)
+        finally:
+            trace.done = True
+        if len(trace.lifted) != known:
+            return None
+        for k, source in enumerate(trace.sources):
+            if source.kind != "cotangent" and source.key != "constant":
+                key = self.keys.get(name_of(source))
+                if key is None:
+                    return None
+                trace.sources[k] = Source("carry", key, None, None)
+        graph.steady = frozenset()
+        runner = make_runner(graph, trace.sources)
+        spots = {(n.ident, dtype): k for k, (n, dtype) in enumerate(full.compiled.numbers)}
+        numbers = [spots.get((n.ident, dtype), -1) for n, dtype in runner.compiled.numbers]
+        return None if -1 in numbers else Way(runner, present, numbers)
+
+
+def name_of(source: Source) -> Any:
+    """What an input of a way back is, whichever graph it is an input of."""
+    return source.kind, id(source.tensor) if source.kind == "tensor" else source.key
+
+
+def walk_back(
+    trace: Trace, roots: Sequence[Symbol], leaves: Sequence[Symbol], used: Sequence[bool], retain: bool
+) -> tuple[Graph, list[bool]]:
+    """Trace a graph from gradients of the used roots to gradients of the leaves; also which of these there are."""
+    trace.next_graph(trace.graph.name.removesuffix(" backward") + " backward")
+    cotangents = []
+    ends = [(n, root) for n, root in enumerate(roots) if used[n]]
+    for n, root in ends:
+        value = trace.graph.add_input(root.type, root.device)
+        trace._known.add(value)
+        cotangents.append(Symbol(value, trace))
+        trace.sources.append(Source("cotangent", ("cotangent", n), None, cotangents[-1]))
+    grads = vjp.walk([y for _, y in ends], cotangents, leaves, retain_graph=retain, inner=True)
+    graph = trace.graph
+    graph.outputs = [trace._use(g._value) for g in grads if g is not None]
+    serials = {serial: v for v, serial in trace._serial.items()}
+    make_again(trace, graph, serials)
+    remove_dead(graph)
+    read = {v for n in graph.nodes for v in n.values()} | set(graph.outputs)
+    needed = [k for k, s in enumerate(trace.sources) if s.kind == "cotangent" or graph.inputs[k] in read]
+    graph.inputs = [graph.inputs[k] for k in needed]
+    trace.sources = [trace.sources[k] for k in needed]
+    return graph, [g is not None for g in grads]
+
+
+def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
+    """Trace the way back of a call and compile it; what it reads becomes further outputs of the forward graph."""
+    trace, end = closing.trace, closing.end
+    leaves = [(t, s) for t, s in trace.lifted.values() if t._requires_grad]
+    ends, starts = [y for _, y in roots], [s for _, s in leaves]
+    if all(map(is_ours, ends)):
+        graph, end.present = walk_back(trace, ends, starts, [True] * len(ends), len(ends) > 1)
+    else:
+        graph, end.present = _watched(closing, ends, starts)
+    serials = {serial: v for v, serial in trace._serial.items()}
+    here = {v for node in forward.nodes for v in node.outputs}
+    spots = {v: k for k, v in enumerate(forward.outputs)}
+    keys: dict[Any, Any] = {}
+    for k, source in enumerate(trace.sources):
+        if source.kind in ("arg", "tensor"):
+            # Read through the tape, so that a change between forward and backward is noticed.
+            key = keys[name_of(source)] = ("input", k)
+            end.saved.append((key, source.kind, source.key if source.kind == "arg" else source.tensor))
+            trace.sources[k] = Source("carry", key, None, None)
+        elif source.kind == "carry":
+            value = serials[source.key]
+            keys[name_of(source)] = source.key
+            if value not in here:
+                end.saved.append((source.key, "carry", source.key))
+                continue
+            if value not in spots:
+                spots[value] = len(forward.outputs)
+                forward.outputs.append(value)
+            end.saved.append((source.key, "output", spots[value]))
+    end.differentiable = [closing._place(t) for t, _ in leaves]
+    end.roots = [place for place, _ in roots]
+    end.backward = closing.path.make(graph, trace.sources)
+    if len(ends) > 1 and end.still is None:
+        end.tape = Tape(trace, ends, starts, keys)
+
+
+def _watched(closing: Closing, roots: list[Symbol], leaves: list[Symbol]) -> tuple[Graph, list[bool]]:
+    """The way back where code of the user's takes part in it: hooks, gradients of the user's own, checkpoints.
+
+    That code runs when the gradient is taken, at every time. A graph may stand for it where it changes nothing and
+    what it reads is the same as now.
+    """
+    trace, end = closing.trace, closing.end
+    advice = "take the gradient inside the function, or call it in eager mode"
+
+    def read(*_: Any) -> Any:
+        trace.leave("has a gradient whose rule or hook reads the value of a tensor", advice)
+
+    before = _changes(trace)
+    breaker, trace.breaker = trace.breaker, read
+    recorder = ReadRecorder(closing.path.variant.call)
+    try:
+        with recorder:
+            trace.tracer = recorder.restable
+            made = walk_back(trace, roots, leaves, [True] * len(roots), retain=False)
+    except Leave:
+        raise
+    except Exception as e:
+        trace.leave(f"has a gradient that raises {type(e).__name__}", advice)
+    finally:
+        trace.breaker, trace.tracer = breaker, None
+        for effect in reversed(recorder.effects):
+            effect.undo()
+    if recorder.effects or _changes(trace) != before:
+        trace.leave(
+            "has a gradient whose rule, hook or checkpoint changes state or draws random numbers", advice
+        )
+    reads = [r for r in recorder.reads if not isinstance(r.value, Symbol)]
+    end.still = compile_guards(reads).check
+    return made
+
+
+def _changes(trace: Trace) -> Any:
+    """What differs when state was changed."""
+    versions = {k: s._storage.version for k, s in trace.written.items()}
+    drawn = {k: n for k, (_, n) in trace.drawn.items()}
+    grads = {k: id(g) for k, (_, g) in trace.grads.items()}
+    return versions, drawn, grads, dict(trace.seeds)
+
+
+def with_tape(closing: Closing, roots: list[Any]) -> list[Any]:
+    """The roots whose gradient can be taken after the call; others raise what eager mode raises, when asked."""
+    from .ending import broken
+
+    good = []
+    leaves = [s for _, s in closing.trace.lifted.values() if s._requires_grad]
+    for place, y in roots:
+        if not vjp.has_tape(y):
+            try:
+                vjp.walk([y], [y], leaves, retain_graph=True)
+            except AutogradError as e:
+                closing.end.broken.append((place, broken(y, e)))
+                continue
+        good.append((place, y))
+    return good

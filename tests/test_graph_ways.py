@@ -1,0 +1,294 @@
+"""Gradients through a graph call: hooks, rules of the user's own, results that are not used, leaves made inside."""
+
+import duograd as dg
+import pytest
+
+W, X = [1.0, 2.0], [3.0, 4.0]
+
+
+def leaf(values=W):
+    return dg.tensor(values, requires_grad=True)
+
+
+def taken(w):
+    return None if w.grad is None else w.grad.detach().numpy().tolist()
+
+
+def through(fn, calls=4):
+    """Calls of fn(w, seen) with a gradient taken outside: gradients, and what was seen."""
+
+    def build(mode):
+        w, seen = leaf(), []
+        f = dg.function(lambda x: fn(w, x, seen), mode=mode)
+        grads = []
+        for _ in range(calls):
+            w.grad = None
+            f(dg.tensor(X)).backward()
+            grads.append(taken(w))
+        return grads, seen
+
+    return build
+
+
+def noted(seen, factor=2.0):
+    return lambda g: (seen.append(len(seen)), g * factor)[1]
+
+
+def hooked(w, x, seen):
+    h = w * x
+    h.register_hook(noted(seen))
+    return h.sum()
+
+
+def hook_that_reads(w, x, seen):
+    h = w * x
+    h.register_hook(lambda g: seen.append(float(g.sum())))
+    return h.sum()
+
+
+def hook_of_ops(w, x, seen):
+    h = w * x
+    h.register_hook(lambda g: g.clip(-1, 0.5))
+    return h.sum()
+
+
+def own_rule(pull):
+    @dg.custom_gradient
+    def doubled(x):
+        return x * 1, pull
+
+    return doubled
+
+
+def rule_with_effects(w, x, seen):
+    return own_rule(noted(seen))(w * x).sum()
+
+
+def rule_with_random_numbers(w, x, seen):
+    return own_rule(lambda g: g * dg.rand(g.shape))(w * x).sum()
+
+
+def checkpoint_with_effects(w, x, seen):
+    def block(t):
+        seen.append(len(seen))
+        return t.tanh() * w
+
+    return dg.checkpoint(block, x * w).sum()
+
+
+def hooks_at_a_checkpoint(w, x, seen):
+    h = w * x
+    h.register_hook(noted(seen, 3.0))
+    return dg.checkpoint(lambda t: t.tanh() * w, h).sum()
+
+
+def backward_inside(mode):
+    w, seen = leaf(), []
+    w.register_hook(noted(seen))
+    f = dg.function(lambda x: (w * x).sum().backward(), mode=mode)
+    for _ in range(4):
+        f(dg.tensor(X))
+    return taken(w), seen
+
+
+def hook_of_an_argument(mode):
+    seen, w = [], leaf()
+    f = dg.function(lambda x: (x * x).sum().backward(), mode=mode)
+    for k in range(5):
+        if k == 3:
+            w.register_hook(noted(seen))
+        f(w)
+    return taken(w), seen
+
+
+def hook_registered_inside(mode):
+    seen, w = [], leaf()
+
+    def fn(x):
+        x.register_hook(noted(seen))
+        return (x * x).sum()
+
+    f = dg.function(fn, mode=mode)
+    for _ in range(3):
+        f(w).backward()
+    return taken(w), seen
+
+
+def argument_with_a_history(mode):
+    w = leaf()
+    f = dg.function(lambda x: (x * x).sum().backward(), mode=mode)
+    for k in range(5):
+        f(w if k in (0, 1, 3) else w * 2)
+    return taken(w)
+
+
+def whether_it_is_a_leaf(mode):
+    w = leaf()
+    f = dg.function(lambda x: x * (2 if x.is_leaf else 3), mode=mode)
+    return [f(x).detach().numpy().tolist() for x in (w, w * 1, w, w * 1)]
+
+
+def one_result_of_two(mode):
+    w = leaf([0.0, 2.0])
+    f = dg.function(lambda x: ((w * x).sum(), w.log()), mode=mode)
+    f(dg.tensor(X))[0].backward()
+    return taken(w)
+
+
+def another_result_each_time(mode):
+    w, v = leaf(), leaf()
+    f = dg.function(lambda x: (w * x, v * x, (w * v).tanh()), mode=mode)
+    found = []
+    for used in ((0,), (1,), (2, 0), (0, 1, 2), (1,), (2,)):
+        w.grad = v.grad = None
+        ys = f(dg.tensor(X))
+        sum(ys[k].sum() for k in used).backward()
+        found.append((taken(w), taken(v)))
+    return found
+
+
+def one_result_of_two_with_a_hook(mode):
+    w, seen = leaf(), []
+    f = dg.function(lambda x: (hooked(w, x, seen), w.log()), mode=mode)
+    for _ in range(2):
+        f(dg.tensor(X))[1].sum().backward()
+    return taken(w), seen
+
+
+def state_read_by_a_hook(mode):
+    w, scale = leaf(), [2.0]
+
+    def fn(x):
+        h = w * x
+        h.register_hook(lambda g: g * scale[0])
+        return h.sum()
+
+    f, found = dg.function(fn, mode=mode), []
+    for k in range(4):
+        w.grad = None
+        y = f(dg.tensor(X))
+        scale[0] += k % 2
+        y.backward()
+        found.append(taken(w))
+    return found
+
+
+def rule_that_raises(mode):
+    def pull(g):
+        raise ValueError("no way back")
+
+    w, f = leaf(), None
+    f = dg.function(lambda x: own_rule(pull)(w * x).sum(), mode=mode)
+    y = f(dg.tensor(X))
+    with pytest.raises(ValueError, match="no way back"):
+        y.backward()
+    return y.item()
+
+
+def rule_that_changes_a_tensor(mode):
+    w, total = leaf(), dg.zeros((2,))
+
+    def pull(g):
+        total.copy_(total + g)
+        return g
+
+    f = dg.function(lambda x: own_rule(pull)(w * x).sum(), mode=mode)
+    for _ in range(3):
+        f(dg.tensor(X)).backward()
+    return total.numpy().tolist(), taken(w)
+
+
+def leaf_made_inside(mode):
+    w = leaf()
+
+    def fn(x):
+        z = x.detach().requires_grad_()
+        (z * z).sum().backward()
+        return z.grad, z
+
+    f = dg.function(fn, mode=mode)
+    for _ in range(3):
+        g, z = f(w)
+    return taken(z), z.requires_grad, z.is_leaf, z.grad is g, taken(w)
+
+
+def gradient_asked_for_inside(mode):
+    w = dg.tensor(W)
+
+    def fn(x):
+        x.requires_grad_()
+        return (x * x).sum()
+
+    f = dg.function(fn, mode=mode)
+    for _ in range(3):
+        f(w).backward()
+    return w.requires_grad, taken(w)
+
+
+def gradient_given_up_inside(mode):
+    w = leaf()
+
+    def fn(x):
+        x.requires_grad_(False)
+        return x * 2
+
+    f = dg.function(fn, mode=mode)
+    return [f(w).requires_grad for _ in range(3)], w.requires_grad
+
+
+CASES = {
+    **{fn.__name__: through(fn) for fn in (
+        hooked, hook_that_reads, hook_of_ops, rule_with_effects, rule_with_random_numbers, checkpoint_with_effects,
+        hooks_at_a_checkpoint,
+    )},
+    **{fn.__name__: fn for fn in (
+        backward_inside, hook_of_an_argument, hook_registered_inside, argument_with_a_history, whether_it_is_a_leaf,
+        one_result_of_two, another_result_each_time, one_result_of_two_with_a_hook, state_read_by_a_hook,
+        rule_that_raises, rule_that_changes_a_tensor, leaf_made_inside, gradient_asked_for_inside,
+        gradient_given_up_inside,
+    )},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradients_and_effects_are_those_of_eager_mode(name):
+    found = []
+    for mode in ("eager", "graph"):
+        dg.manual_seed(0)
+        found.append(CASES[name](mode))
+    assert found[0] == found[1]
+
+
+def test_a_hook_of_ops_stays_in_the_graph():
+    w = leaf()
+    f = dg.function(lambda x: hook_of_ops(w, x, []))
+    f(dg.tensor(X)).backward()
+    assert len(f.variants) == 1
+    assert taken(w) == [1.5, 2.0]
+
+
+def test_what_no_graph_holds_is_explained():
+    w = leaf()
+    f = dg.function(lambda x: hooked(w, x, []))
+    f(dg.tensor(X))
+    assert not f.variants
+    assert "changes state" in f.explain()
+
+
+def test_a_hook_at_a_checkpoint_runs_once():
+    w, seen = leaf(), []
+    hooks_at_a_checkpoint(w, dg.tensor(X), seen).backward()
+    assert seen == [0]
+
+
+def test_what_is_printed_before_a_call_out_is_printed_once(capsys):
+    out = dg.function(lambda t: t * 3, mode="eager")
+
+    def fn(x):
+        dg.print("{}", x.sum())
+        return x * 2 if x.sum() > 0 else out(x)
+
+    f = dg.function(fn)
+    for value in (1.0, 2.0, -3.0, -4.0):
+        f(dg.tensor([value]))
+    assert capsys.readouterr().out.split() == ["1.0", "2.0", "-3.0", "-4.0"]
