@@ -224,8 +224,8 @@ def usage() -> tuple[int, int]:
     return len(sizes), sum(sizes)
 
 
-def _files() -> list[tuple[float, int, Path]]:
-    """Last use, size and path of each object file."""
+def _files() -> list[tuple[float, int, str]]:
+    """Last use, size and path of each object file. There are tens of thousands, so paths stay text."""
     found = []
     try:
         with os.scandir(directory()) as entries:
@@ -233,7 +233,7 @@ def _files() -> list[tuple[float, int, Path]]:
                 if entry.name.endswith(_SUFFIX):
                     with contextlib.suppress(OSError):  # another process deleted it
                         facts = entry.stat()
-                        found.append((facts.st_mtime, facts.st_size, Path(entry.path)))
+                        found.append((facts.st_mtime, facts.st_size, entry.path))
     except OSError:
         return []
     return found
@@ -263,7 +263,7 @@ def trim() -> int:
             if total <= 0.9 * limit():
                 break
             with contextlib.suppress(OSError):
-                file.unlink(missing_ok=True)
+                os.unlink(file)
                 total, count = total - size, count + 1
         _delete_left_over()
         return count

@@ -15,7 +15,7 @@ from collections import Counter
 from typing import Any
 
 #: programs that one process works on: it keeps every kernel it has loaded
-SLICE = 100
+SLICE = 200
 
 
 def main() -> int:

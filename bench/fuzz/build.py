@@ -10,7 +10,7 @@ import numpy as np
 
 from ...core.op import REGISTRY
 from .effects import TEMPERS
-from .program import Box, Given, Program, State, Step, given
+from .program import Box, Given, Program, State, Step, given, noted
 from .steps import FLOATS, INTEGERS, Hand, call_sample
 
 SIZES = (1, 2, 3, 4, 5, 7)
@@ -31,12 +31,15 @@ def draw(seed: int) -> Program:
     inputs = _inputs(rng, hand, dtype, temper)
     state = (Given("w", (3,), "float32", grad=True), Given("b", (2,), "float32"))
     m = State()
-    hand.space |= {"dg": dg, "np": np, "m": m, "Box": Box}
+    hand.space |= {"dg": dg, "np": np, "m": m, "Box": Box, "noted": noted}
     dg.manual_seed(seed % 1000)
     for k, x in enumerate(inputs):
         space = {"given": given, **hand.space}
         hand.space[x.name] = eval(x.text(sizes, k), space)
-        hand.names.append(x.name)
+        if x.past:
+            hand.space[x.name] = hand.space[x.name] * 1
+        if x.is_tensor:
+            hand.names.append(x.name)
     hand.new = list(inputs)
     for k, x in enumerate(state):
         setattr(m, x.name, eval(x.text({}, 7000 + k), {"given": given}))
@@ -77,9 +80,12 @@ def draw(seed: int) -> Program:
         calls += [sizes, sizes] * (rng.random() < 0.3)
     elif rng.random() < 0.5:
         calls += [sizes] * rng.choice((1, 3, 3))  # the third call makes a quick way in
+    part = rng.choice(((0, 1, 2), (0, 1, 2), (0,), (1,), (0, 2)))
+    quiet = tuple(k for k in range(len(calls)) if rng.random() < 0.3) if rng.random() < 0.1 else ()
     return Program(
-        seed, used, state, tuple(steps), tuple(dict.fromkeys(returns)), tuple(calls), rng.random() < 0.5
-    )
+        seed, used, state, tuple(steps), tuple(dict.fromkeys(returns)), tuple(calls), rng.random() < 0.5, part,
+        quiet, rng.random() < 0.05,
+    )  # fmt: skip
 
 
 def _sizes(rng: random.Random) -> dict[str, int]:
@@ -115,7 +121,13 @@ def _inputs(rng: random.Random, hand: Hand, dtype: str, temper: str) -> list[Giv
         if layout != "dense" and grad and not layout.startswith("of"):
             layout = "dense" if layout == "expanded" or rng.random() < 0.5 else layout
         low, high = rng.choice(((-2.0, 2.0), (-2.0, 2.0), (0.1, 3.0), (-9.0, 9.0)))
-        made.append(Given(name, tuple(dims), kind, low, high, layout, grad, rng.random() < 0.12))
+        past = grad and layout == "dense" and rng.random() < 0.1
+        made.append(Given(name, tuple(dims), kind, low, high, layout, grad, rng.random() < 0.12, past=past))
+    if rng.random() < 0.2:
+        values = rng.choice(((2, 3), (1.5, 0.5), (True, False), (None, 2), ("a", "b"), (1, 1.0, True), (2,)))
+        made.append(Given("k0", (), "plain", values=values))
+    if rng.random() < 0.1:
+        made.append(Given("d0", (), "dict", values=tuple(x.name for x in made if x.is_tensor)))
     return made
 
 
@@ -149,7 +161,8 @@ def _attempt(hand: Hand, step: Step) -> bool:
 def _forget(hand: Hand, before: int) -> None:
     """Take back inputs that a refused step had asked for."""
     for x in hand.new[before:]:
-        hand.names.remove(x.name)
+        if x.is_tensor:
+            hand.names.remove(x.name)
         hand.space.pop(x.name)
     del hand.new[before:]
 
@@ -160,6 +173,7 @@ def _used(inputs: list[Given], steps: list[Step], returns: list[str]) -> tuple[G
     for s in steps:
         read |= s.reads([x.name for x in inputs])
     read |= {x.layout.split()[-1] for x in inputs if x.name in read and "of " in x.layout}
+    read |= {n for x in inputs if x.name in read and x.dtype == "dict" for n in x.values or ()}
     return tuple(x for x in inputs if x.name in read) or tuple(inputs[:1])
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .containers import containers, python
+from .own_code import arguments, creation, rules
 from .program import Step
 from .steps import (
     Hand,
@@ -196,7 +197,7 @@ def attention_like(h: Hand) -> Step | None:
 
 #: makers with their weights, by the temper of a program
 TEMPERS: dict[str, dict[Callable[[Hand], Step | None], int]] = {
-    "ops": {sampled: 8, pointwise: 4, operator: 2, reduction: 2, view: 2, along: 3, cast: 1},
+    "ops": {creation: 1, sampled: 8, pointwise: 4, operator: 2, reduction: 2, view: 2, along: 3, cast: 1},
     "chain": {
         pointwise: 3,
         operator: 5,
@@ -221,6 +222,8 @@ TEMPERS: dict[str, dict[Callable[[Hand], Step | None], int]] = {
         index: 1,
     },
     "python": {
+        arguments: 4,
+        creation: 1,
         containers: 8,
         python: 4,
         operator: 2,
@@ -230,6 +233,7 @@ TEMPERS: dict[str, dict[Callable[[Hand], Step | None], int]] = {
     },
     "gradients": {
         gradient: 5,
+        rules: 3,
         python: 1,
         operator: 4,
         unary: 4,
@@ -240,7 +244,21 @@ TEMPERS: dict[str, dict[Callable[[Hand], Step | None], int]] = {
         in_place: 1,
         attention_like: 2,
     },
+    "own code": {
+        rules: 8,
+        arguments: 3,
+        creation: 2,
+        gradient: 2,
+        in_place: 2,
+        view: 2,
+        operator: 2,
+        unary: 1,
+        reduction: 1,
+        state: 1,
+        branch: 1,
+    },
     "control": {
+        arguments: 2,
         python: 3,
         branch: 5,
         state: 3,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ REFUSALS = (
     "shares memory with another input",
     "branched on tensor values in more than 64 ways",
     "its result shares memory with itself",
+    "by code that no graph holds, needs values that were changed in place",
 )
 
 
@@ -61,18 +63,24 @@ def run(program: Program, mode: str) -> Iterator[Facts]:
         for line in program.setting()[1:]:
             exec(line, space)
         dg.manual_seed(program.seed % 1000)
-        f = dg.function(space["program"], mode=mode)
+        f = dg.function(space["program"], mode=mode, compile="background" if program.background else "call")
+        leaves = [x.name + "_leaf" for x in program.inputs if x.past]
         for call in range(len(program.sizes)):
             for line in program.arguments(call):
                 exec(line, space)
             arguments = [space[n] for n in names]
-            versions = [t._storage.version for t in arguments]
+            watched = [*names, *leaves]
+            tensors = {n: space[n] for n in watched if isinstance(space[n], dg.Tensor)}
+            versions = {n: t._storage.version for n, t in tensors.items()}
             facts: Facts = {}
             before: Facts = {}
-            _see_all(before, names, arguments, m)
+            seen = [space[n] for n in watched]
+            _see_all(before, watched, seen, m)
             results: Any = ()
             try:
-                results = f(*arguments)
+                with dg.no_grad() if call in program.quiet else contextlib.nullcontext():
+                    results = f(*arguments)
+                f.wait()
             except Exception as e:
                 facts["error"] = _words(e)
                 if isinstance(e, dg.errors.TraceError) and any(r in str(e) for r in REFUSALS):
@@ -81,27 +89,28 @@ def run(program: Program, mode: str) -> Iterator[Facts]:
                     tuple(arguments), {}
                 ):  # a call that fails changes nothing
                     after: Facts = {}
-                    _see_all(after, names, arguments, m)
+                    _see_all(after, watched, seen, m)
                     facts["left"] = _first(before, after)
                 yield facts
                 return
             _see(facts, "result", results)
-            _see_all(facts, names, arguments, m)
-            for n, t, v in zip(names, arguments, versions):
-                facts[f"{n} was changed"] = t._storage.version != v
-            facts["memory"] = _memory(results, dict(zip(names, arguments)), m)
+            _see_all(facts, watched, seen, m)
+            for n, t in tensors.items():
+                facts[f"{n} was changed"] = t._storage.version != versions[n]
+            facts["memory"] = _memory(results, tensors, m)
             yield facts
             if program.outside and "error" not in facts:
                 # A result that is an argument: its gradient's parts from inside and outside the call are added in
                 # another order than without the call.
                 row = results if isinstance(results, tuple) else ()
-                facts = {"loose": any(y is t for y in row for t in arguments)}
+                facts = {"loose": any(y is t for y in row for t in tensors.values())}
                 try:
-                    outside(results)
+                    outside(results, program.part)
                 except Exception as e:
                     facts["error outside"] = _words(e)
-                for n, t in [*zip(names, arguments), ("m.w", m.w)]:  # type: ignore[attr-defined]
-                    _see(facts, n, t)
+                    if any(r in str(e) for r in REFUSALS):
+                        facts["refused"] = True
+                _see_all(facts, watched, seen, m)
                 yield facts
     finally:
         unload(space)
@@ -148,6 +157,8 @@ def _see(facts: Facts, name: str, x: Any) -> None:
             _see(facts, f"{name}.{attribute}", y)
     elif isinstance(x, dg.nn.Module):
         facts[f"{name} trains"] = x.training
+    elif isinstance(x, dg.optim.Optimizer):
+        _see(facts, name, x.state_dict())
     else:
         facts[name] = x
 

@@ -24,7 +24,9 @@ class Given(NamedTuple):
 
     dims: sizes, or names of sizes that differ from call to call; low, high: bounds of random values; layout: one
     of LAYOUTS, or "of <name>" for another input itself, "view of <name>" for one that shares its memory;
-    grad: a leaf that asks for a gradient; special: special values among them.
+    grad: a leaf that asks for a gradient; special: special values among them. past: it is no leaf itself, but
+    computed from one, `<name>_leaf`. dtype "plain": no tensor, but the value of the call's number among `values`;
+    "dict": a dict of the inputs that `values` names, by letters.
     """
 
     name: str
@@ -36,12 +38,22 @@ class Given(NamedTuple):
     grad: bool = False
     special: bool = False
     values: tuple[Any, ...] | None = None
+    past: bool = False
+
+    @property
+    def is_tensor(self) -> bool:
+        return self.dtype not in ("plain", "dict")
 
     def shape(self, sizes: dict[str, int]) -> tuple[int, ...]:
         return tuple(sizes[d] if isinstance(d, str) else d for d in self.dims)
 
     def text(self, sizes: dict[str, int], seed: int) -> str:
         """The expression that makes it."""
+        if self.dtype == "plain":
+            values = self.values or (None,)
+            return repr(values[seed // 100 % len(values)])
+        if self.dtype == "dict":
+            return "{" + ", ".join(f"{k!r}: {n}" for k, n in zip("abc", self.values or ())) + "}"
         if self.layout.startswith("of "):
             return self.layout[3:]
         if self.layout.startswith("view of "):
@@ -73,7 +85,8 @@ class Step(NamedTuple):
 class Program(NamedTuple):
     """sizes: what the named dims are, for each of the calls; a call's number seeds its values.
 
-    outside: what follows a call, as text: gradients through its result. precision: as in `dg.function`.
+    outside: whether gradients through the results are taken after a call. part: of each three results, those whose
+    gradient is taken. quiet: calls that are made under `dg.no_grad()`. background: kernels are compiled beside calls.
     """
 
     seed: int
@@ -83,6 +96,9 @@ class Program(NamedTuple):
     returns: tuple[str, ...]
     sizes: tuple[dict[str, int], ...]
     outside: bool = False
+    part: tuple[int, ...] = (0, 1, 2)
+    quiet: tuple[int, ...] = ()
+    background: bool = False
 
     def function(self) -> str:
         """The program's function as text."""
@@ -93,8 +109,15 @@ class Program(NamedTuple):
 
     def arguments(self, call: int) -> list[str]:
         """Lines that make the inputs of a call."""
-        sizes = self.sizes[call]
-        return [f"{x.name} = {x.text(sizes, 100 * call + k)}" for k, x in enumerate(self.inputs)]
+        lines: list[str] = []
+        for k, x in enumerate(self.inputs):
+            text = x.text(self.sizes[call], 100 * call + k)
+            lines += (
+                [f"{x.name}_leaf = {text}", f"{x.name} = {x.name}_leaf * 1"]
+                if x.past
+                else [f"{x.name} = {text}"]
+            )
+        return lines
 
     def setting(self) -> list[str]:
         """Lines that make the state."""
@@ -103,19 +126,25 @@ class Program(NamedTuple):
 
     def __str__(self) -> str:
         """A Python file that runs it in both modes."""
+        kept = ", compile='background'" * self.background
         lines = ["import duograd as dg", "import numpy as np",
-                 "from duograd.bench.fuzz.program import Box, State, given, inf, nan, outside", "",
+                 "from duograd.bench.fuzz.program import Box, State, given, inf, nan, noted, outside", "",
                  self.function(), "", "for mode in ('eager', 'graph'):",
                  f"    dg.manual_seed({self.seed % 1000})", *("    " + s for s in self.setting()),
-                 "    f = dg.function(program, mode=mode)"]  # fmt: skip
+                 f"    f = dg.function(program, mode=mode{kept})"]  # fmt: skip
         names = ", ".join(x.name for x in self.inputs)
+        leaves = ", ".join(x.name + "_leaf" * x.past for x in self.inputs if x.is_tensor)
         for call in range(len(self.sizes)):
             lines += ["    " + s for s in self.arguments(call)]
-            lines.append(f"    out = f({names})")
+            if call in self.quiet:
+                lines += ["    with dg.no_grad():", f"        out = f({names})"]
+            else:
+                lines.append(f"    out = f({names})")
+            lines += ["    f.wait()"] * self.background
             lines.append(f"    print(mode, {call}, out)")
             if self.outside:
-                lines.append("    outside(out)")
-            lines.append(f"    print([x.grad for x in ({names},)])" if names else "    print()")
+                lines.append(f"    outside(out, {self.part})")
+            lines.append(f"    print([x.grad for x in ({leaves},)])" if leaves else "    print()")
         return "\n".join(lines)
 
 
@@ -200,11 +229,21 @@ def _laid_out(array: Any, layout: str) -> Any:
     return dg.tensor(array)
 
 
-def outside(results: Any) -> None:
+def noted(m: Any, factor: float = 1.0) -> Any:
+    """A hook or gradient rule with an effect."""
+
+    def rule(g: Any) -> Any:
+        m.count += 1
+        return g * factor
+
+    return rule
+
+
+def outside(results: Any, part: tuple[int, ...] = (0, 1, 2)) -> None:
     """A gradient through a program's results, taken after the call."""
     total = None
-    for y in results if isinstance(results, (tuple, list)) else (results,):
-        if isinstance(y, dg.Tensor) and y.requires_grad and y.dtype.has_gradient:
+    for k, y in enumerate(results if isinstance(results, (tuple, list)) else (results,)):
+        if k % 3 in part and isinstance(y, dg.Tensor) and y.requires_grad and y.dtype.has_gradient:
             y = dg.view_as_real(y) if y.dtype.is_complex else y
             part = (y.to(dg.float64) * 0.5).sum()
             total = part if total is None else total + part
@@ -222,6 +261,7 @@ def load(program: Program) -> dict[str, Any]:
         "State": State,
         "Box": Box,
         "given": given,
+        "noted": noted,
         "nan": nan,
         "inf": inf,
     }

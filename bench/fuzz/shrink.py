@@ -35,6 +35,12 @@ def _smaller(p: Program) -> Iterator[Program]:
     """Programs a step smaller than p, the largest cuts first."""
     if p.outside:
         yield p._replace(outside=False)
+    if p.background:
+        yield p._replace(background=False)
+    if p.quiet:
+        yield p._replace(quiet=())
+    if p.part != (0, 1, 2):
+        yield p._replace(part=(0, 1, 2))
     for n in range(1, len(p.sizes)):
         yield p._replace(sizes=p.sizes[:n])
     for k in range(len(p.sizes) - 1):
@@ -62,6 +68,10 @@ def _smaller(p: Program) -> Iterator[Program]:
 
 
 def _plainer(x: Given) -> Iterator[Given]:
+    if not x.is_tensor:
+        return
+    if x.past:
+        yield x._replace(past=False)
     if x.special:
         yield x._replace(special=False)
     if x.layout != "dense":
@@ -94,4 +104,5 @@ def _clean(p: Program) -> Program:
     for s in p.steps:
         read |= s.reads([x.name for x in p.inputs])
     read |= {x.layout.split()[-1] for x in p.inputs if x.name in read and "of " in x.layout}
+    read |= {n for x in p.inputs if x.name in read and x.dtype == "dict" for n in x.values or ()}
     return p._replace(inputs=tuple(x for x in p.inputs if x.name in read) or p.inputs[:1])
