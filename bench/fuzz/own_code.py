@@ -1,4 +1,4 @@
-"""What a random program may do with code of its own on the way back, with plain and dict arguments, and from nothing."""
+"""What a random program may do with code of its own on the way back, with arguments that are no tensors, and alone."""
 
 from __future__ import annotations
 
