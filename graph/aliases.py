@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..core.errors import TraceError
 from .symbol import Symbol
 from .trace import Trace, effects
 
@@ -69,13 +68,18 @@ def _leaf(t: Any) -> tuple[bool, tuple[Any, ...]]:
     return t._node is None, tuple(t._hooks or ())
 
 
-def check_aliases(trace: Trace, writes: Sequence[tuple[Any, Symbol]]) -> None:
-    """Raise when a written tensor shares memory with another lifted one: the graph would miss it."""
+def check_aliases(trace: Trace, writes: Sequence[tuple[Any, Symbol]], args: dict[int, int]) -> None:
+    """Leave a written tensor that shares memory with another lifted one to Python: the graph would miss it."""
     for tensor, _ in writes:
         for other, _ in trace.lifted.values():
             if other is not tensor and other._storage is tensor._storage:
-                raise TraceError(
-                    "function",
-                    f"{tensor.type} is changed in place and shares memory with another input {other.type}",
+                trace.overlap = id(tensor) in args and id(other) in args
+                trace.leave(
+                    f"changes {tensor.type} in place, which shares memory with another input {other.type}",
                     "pass only the base and take views inside the function",
                 )
+
+
+def overlap(tensors: Sequence[Any]) -> bool:
+    """Whether some of these share memory without being one."""
+    return len({id(t) for t in tensors}) > len({id(t._storage) for t in tensors})

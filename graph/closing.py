@@ -49,12 +49,17 @@ class Closing:
         end.contents = [
             (place, [(step, seen.describe(x)) for step, x in row]) for place, row in path.watch.changes()
         ]
+        if seen.held:
+            trace.leave(
+                f"hands out a {type(seen.held[0]).__name__} that it made, which holds tensors or variables of the call",
+                "return the tensors",
+            )
         faces = [trace.face(leaf) for leaf in seen.leaves]
         end.returned = self._results(faces)
         if isinstance(end.structure, Slot) and end.returned[0][0] == "output":
             end.single = end.returned[0][1]
         writes, grads = effects(trace)
-        check_aliases(trace, writes)
+        check_aliases(trace, writes, path.args)
         ends = dict(zip(map(id, faces), zip(end.returned, faces)))
         for tensor, _ in writes:
             face = trace.face(trace.lifted[id(tensor)][1])

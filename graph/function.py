@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..core import dispatch
 from ..core.errors import ArgumentError, ArgumentTypeError, FlagError, RetraceError, user_line
 from . import entry, spec
+from .aliases import overlap
 from .arguments import flatten, kind_of
 from .background import Background
 from .entry import MISS
@@ -183,12 +184,12 @@ class Function:
 
     def runs_python(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether a call like this runs its Python each time, because it calls a function in eager mode."""
-        return bool(self._python) and self._calls_out(flatten(args, kwargs)[0])
+        return bool(self._python) and self._calls_out(*flatten(args, kwargs)[:2])
 
     def plain_graph(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call in graph mode, not checked."""
         key, tensors, rest = flatten(args, kwargs)
-        if self._python and self._calls_out(key):
+        if self._python and self._calls_out(key, tensors):
             return self._fn(*args, **kwargs)
         try:
             return self._in_graph(key, tensors, rest, args, kwargs)
@@ -196,9 +197,11 @@ class Function:
             self._python[kind_of(key)] = e.with_traceback(None)
         return self._fn(*args, **kwargs)
 
-    def _calls_out(self, key: Any) -> bool:
-        """Whether calls with this key run their Python each time: they call a function in eager mode."""
+    def _calls_out(self, key: Any, tensors: list[Any]) -> bool:
+        """Whether a call like this runs its Python each time: it does what no graph holds."""
         error = self._python.get(kind_of(key))
+        if error is not None and error.overlap and not overlap(tensors):
+            return False
         if error is not None and error.cause is not None and error.cause.mode != "eager":
             self._python.pop(kind_of(key), None)
             return False
@@ -307,7 +310,7 @@ class Function:
         args, kwargs = spec.fill(args), spec.fill(kwargs)
         key, tensors, _ = flatten(args, kwargs)
         with self._turn:
-            if self._fitting(key, tensors) is not None or self._calls_out(key):
+            if self._fitting(key, tensors) is not None or self._calls_out(key, tensors):
                 return False
             try:
                 self._trace(key, args, kwargs)

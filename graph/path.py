@@ -29,9 +29,13 @@ def _settle() -> None:
 
 
 class CalledOutError(TraceError):
-    """A function calls one in eager mode, so its Python runs at every call. cause: that one, if it is its own mode."""
+    """A function does what no graph holds (calls one in eager mode), so its Python runs at every call.
+
+    cause: the function in eager mode, if it is its own mode; overlap: only where arguments share memory.
+    """
 
     cause: Any = None
+    overlap = False
 
 
 class Path:
@@ -144,7 +148,7 @@ class Path:
                 self._print(trace)
             if trace.left is not None:
                 error = CalledOutError(variant.name, *trace.left)
-                error.cause = trace.cause
+                error.cause, error.overlap = trace.cause, trace.overlap
                 raise error
         trace.done = True
         self.outside = {}

@@ -11,6 +11,7 @@ import array
 import collections
 import enum
 import gc
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,9 @@ from .arguments import Given, Slot, is_record
 from .plain import is_plain
 
 _HEAP = 1 << 9  # a class that Python code defines
+#: objects that are looked through for tensors, and what does not belong to the object that refers to it
+_SEARCHED = 200
+_APART = (type, types.ModuleType, types.CodeType, types.FrameType)
 _SETS = (set, collections.deque, bytearray, array.array)
 
 
@@ -37,6 +41,8 @@ class Made:
 class Descriptions:
     """Describes values of one trace. leaves: the tensors met, each once.
 
+    held: objects that cannot be made again, and hold what the trace made.
+
     is_leaf: says of a value that it is a tensor; outside: by id, what was there before; given: by id, the paths of the
     containers that stand for the caller's.
     """
@@ -45,6 +51,7 @@ class Descriptions:
         self, is_leaf: Callable[[Any], bool], outside: dict[int, Any], given: dict[int, tuple[Any, ...]]
     ):
         self.leaves: list[Any] = []
+        self.held: list[Any] = []
         self._is_leaf, self._outside, self._given = is_leaf, outside, given
         self._spots: dict[int, Slot] = {}
         self._made: dict[int, Made] = {}
@@ -68,6 +75,8 @@ class Descriptions:
             return found
         kind = self._kind(x)
         if not kind:
+            if self._holds(x):
+                self.held.append(x)
             return x
         made = self._made[id(x)] = Made(kind, x.__class__, len(self._made))
         self._keep.append(x)
@@ -87,6 +96,20 @@ class Descriptions:
         if not _is_simple(cls):
             return ""
         return "object" if self._is_new(x) or is_record(x) else ""
+
+    def _holds(self, x: Any) -> bool:
+        """Whether an object (a closure, a generator) was made in the trace and holds cells or tensors of it."""
+        if gc.isenabled() or not self._is_new(x):
+            return False
+        stack, seen = [x], {id(x)}
+        while stack and len(seen) < _SEARCHED:
+            for y in gc.get_referents(stack.pop()):
+                if self._is_leaf(y) or y.__class__ is types.CellType:
+                    return True
+                if id(y) not in seen and not isinstance(y, _APART) and gc.is_tracked(y) and self._is_new(y):
+                    seen.add(id(y))
+                    stack.append(y)
+        return False
 
     def _is_new(self, x: Any) -> bool:
         """Whether the trace made an object: it is of the garbage collector's youngest generation, which was empty."""

@@ -328,7 +328,7 @@ def test_a_leaked_tensor_is_an_error_with_the_users_line():
     assert "test_graph_function.py" in str(caught.value)
 
 
-def test_aliases_that_are_written_are_an_error():
+def test_aliases_that_are_written_are_left_to_python():
     base = dg.zeros((4,))
     view = base[1:]
 
@@ -337,8 +337,10 @@ def test_aliases_that_are_written_are_an_error():
         base.add_(1)
         return view * 2
 
-    with pytest.raises(dg.errors.TraceError, match="shares memory"):
-        f()
+    for _ in range(2):
+        want = base.numpy()[1:] * 2 + 2
+        np.testing.assert_array_equal(f().numpy(), want)
+    assert "shares memory" in f.explain()
 
 
 def test_the_limit_of_variants_is_an_error_that_says_why():

@@ -259,6 +259,27 @@ def test_gradients_and_effects_are_those_of_eager_mode(name):
     assert found[0] == found[1]
 
 
+def test_what_a_result_holds_of_the_call_is_left_to_python():
+    def fn(x):
+        y, n = x * 2, 0
+
+        def more():
+            nonlocal n
+            n += 1
+            return y + n
+
+        return more, (t * 2 for t in (x, y))
+
+    found = []
+    for mode in ("eager", "graph"):
+        f, row = dg.function(fn, mode=mode), []
+        for _ in range(3):
+            more, rest = f(dg.tensor(X))
+            row += [more().numpy().tolist(), more().numpy().tolist(), [t.numpy().tolist() for t in rest]]
+        found.append(row)
+    assert found[0] == found[1]
+
+
 def test_a_hook_of_ops_stays_in_the_graph():
     w = leaf()
     f = dg.function(lambda x: hook_of_ops(w, x, []))

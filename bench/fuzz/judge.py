@@ -17,7 +17,6 @@ from .program import Box, Program, State, load, outside, unload
 
 #: what graph mode may refuse that eager mode does, by design (docs/design.md)
 REFUSALS = (
-    "shares memory with another input",
     "branched on tensor values in more than 64 ways",
     "its result shares memory with itself",
     "by code that no graph holds, needs values that were changed in place",
