@@ -302,7 +302,7 @@ class Tensor:
             raise AutogradError(
                 "requires_grad", f"{self.type} has no gradient: only floats do", "convert it to a float dtype"
             )
-        if not value and face._node is not None:
+        if not value and not face._is_leaf():
             raise AutogradError("requires_grad", "only a leaf can stop requiring a gradient", "use detach()")
         if face._requires_grad is not bool(value):
             face._ask(bool(value))

@@ -194,7 +194,7 @@ def attach(op: Any, inputs: tuple[Any, ...], attrs: Attrs, outputs: tuple[Any, .
 def refuse_leaf(target: Tensor) -> None:
     """Raise AutogradError when a change on the tape would be one of a leaf that requires a gradient, or of its view."""
     leaf: Any = target
-    while leaf is not None and not (leaf._requires_grad and leaf._node is None):
+    while leaf is not None and not (leaf._requires_grad and leaf._is_leaf()):
         leaf = leaf._base
     if target._requires_grad and leaf is not None:
         what = "a leaf" if leaf is target else f"a view of a leaf {leaf.type}"

@@ -50,6 +50,7 @@ class Closing:
             (place, [(step, seen.describe(x)) for step, x in row]) for place, row in path.watch.changes()
         ]
         if seen.held:
+            trace.hands_out = True
             trace.leave(
                 f"hands out a {type(seen.held[0]).__name__} that it made, which holds tensors or variables of the call",
                 "return the tensors",

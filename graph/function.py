@@ -189,13 +189,20 @@ class Function:
     def plain_graph(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call in graph mode, not checked."""
         key, tensors, rest = flatten(args, kwargs)
-        if self._python and self._calls_out(key, tensors):
+        if self._python and self._calls_out(key, tensors) and not self._python[kind_of(key)].try_again():
             return self._fn(*args, **kwargs)
         try:
             return self._in_graph(key, tensors, rest, args, kwargs)
         except CalledOutError as e:
-            self._python[kind_of(key)] = e.with_traceback(None)
+            self._left(key, e)
         return self._fn(*args, **kwargs)
+
+    def _left(self, key: Any, error: CalledOutError) -> None:
+        """A call with this key did what no graph holds."""
+        before = self._python.get(kind_of(key))
+        if before is not None:
+            error.chances = before.chances
+        self._python[kind_of(key)] = error.with_traceback(None)
 
     def _calls_out(self, key: Any, tensors: list[Any]) -> bool:
         """Whether a call like this runs its Python each time: it does what no graph holds."""
@@ -315,7 +322,7 @@ class Function:
             try:
                 self._trace(key, args, kwargs)
             except CalledOutError as e:
-                self._python[kind_of(key)] = e.with_traceback(None)
+                self._left(key, e)
                 return False
         return True
 

@@ -31,11 +31,18 @@ def _settle() -> None:
 class CalledOutError(TraceError):
     """A function does what no graph holds (calls one in eager mode), so its Python runs at every call.
 
-    cause: the function in eager mode, if it is its own mode; overlap: only where arguments share memory.
+    cause: the function in eager mode, if it is its own mode; overlap: only where arguments share memory; chances:
+    how many later calls try again, for what is perhaps made by a first call alone.
     """
 
     cause: Any = None
     overlap = False
+    chances = 0
+
+    def try_again(self) -> bool:
+        """Take a chance, if there is one left."""
+        self.chances -= 1
+        return self.chances >= 0
 
 
 class Path:
@@ -148,7 +155,7 @@ class Path:
                 self._print(trace)
             if trace.left is not None:
                 error = CalledOutError(variant.name, *trace.left)
-                error.cause, error.overlap = trace.cause, trace.overlap
+                error.cause, error.overlap, error.chances = trace.cause, trace.overlap, 2 * trace.hands_out
                 raise error
         trace.done = True
         self.outside = {}

@@ -86,6 +86,7 @@ class Trace:
         self.left: tuple[str, str] | None = None  # why no graph can hold the function, and what to do
         self.cause: Any = None
         self.overlap = False  # because arguments overlap
+        self.hands_out = False  # because what it made cannot be made again
         self.leaves: dict[int, Any] = {}  # tensors from outside whose being a leaf, and whose hooks, matter
         self.modes: dict[int, tuple[Any, str]] = {}  # functions that it called, and their modes
         self.tracer: Any = None  # watches the user's code; rests inside ops

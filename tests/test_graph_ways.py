@@ -128,6 +128,38 @@ def whether_it_is_a_leaf(mode):
     return [f(x).detach().numpy().tolist() for x in (w, w * 1, w, w * 1)]
 
 
+def argument_with_a_history_changed(mode):
+    w = leaf()
+
+    def fn(x):
+        x[:1] += 1
+        return x * 2
+
+    f, found = dg.function(fn, mode=mode), []
+    for _ in range(3):
+        w.grad, x = None, w * 3
+        f(x).sum().backward()
+        found.append((taken(w), x.detach().numpy().tolist()))
+    return found
+
+
+def optimiser_made_by_the_first_call(mode):
+    w, kept = leaf(), {}
+
+    def fn(x):
+        if "opt" not in kept:
+            kept["opt"] = dg.optim.Adam([w], lr=0.1)
+        kept["opt"].zero_grad()
+        ((w - x) ** 2).sum().backward()
+        kept["opt"].step()
+
+    f = dg.function(fn, mode=mode)
+    for _ in range(4):
+        f(dg.tensor(X))
+    assert mode == "eager" or f.variants
+    return w.detach().numpy().tolist(), str(kept["opt"].state_dict())
+
+
 def one_result_of_two(mode):
     w = leaf([0.0, 2.0])
     f = dg.function(lambda x: ((w * x).sum(), w.log()), mode=mode)
@@ -243,6 +275,7 @@ CASES = {
     )},
     **{fn.__name__: fn for fn in (
         backward_inside, hook_of_an_argument, hook_registered_inside, argument_with_a_history, whether_it_is_a_leaf,
+        argument_with_a_history_changed, optimiser_made_by_the_first_call,
         one_result_of_two, another_result_each_time, one_result_of_two_with_a_hook, state_read_by_a_hook,
         rule_that_raises, rule_that_changes_a_tensor, leaf_made_inside, gradient_asked_for_inside,
         gradient_given_up_inside,
