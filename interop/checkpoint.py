@@ -13,6 +13,7 @@ import numpy as np
 from ..core import dispatch
 from ..core.backend import normalize_device
 from ..core.errors import ArgumentTypeError, CheckpointError
+from ..core.ops.complex import view_as_complex
 from ..core.types import DTYPES
 from ..core.value import Tensor
 
@@ -30,7 +31,8 @@ def save(obj: Any, path: Any) -> None:
 
     obj: something with a `state_dict()`, or a dict of tensors, arrays, plain values (numbers, texts, None)
     and dicts, lists and tuples of such; modules and optimisers inside are replaced by their state. A
-    tensor's name in the file is its path, joined by dots: for a module, the names of its parameters.
+    tensor's name in the file is its path, joined by dots: for a module, the names of its parameters. complex128,
+    which the format lacks, stands there as float64[..., 2] (real, imaginary) and comes back as it was.
     The file is replaced in one step after everything is on disk: a save that fails or is killed leaves the
     old file as it was (and, if killed, a `.part` file beside it that may be removed).
     Raises: CheckpointError when the folder is missing or the file cannot be written; ArgumentTypeError for a
@@ -88,7 +90,11 @@ def _take_apart(value: Any, path: str, tensors: dict[str, np.ndarray]) -> Any:
             raise ArgumentTypeError(
                 "save", f"two tensors would have the name {name!r}", "rename a key with a dot"
             )
-        tensors[name] = _array(name, value)
+        array = _array(name, value)
+        if array.dtype == np.complex128:  # the format ends at complex64
+            tensors[name] = array.reshape((*array.shape, 1)).view(np.float64)
+            return {"complex128": name}
+        tensors[name] = array
         return {"tensor": name}
     if hasattr(value, "state_dict"):
         value = value.state_dict()
@@ -111,6 +117,8 @@ def _put_together(value: Any, tensors: Mapping[str, Any]) -> Any:
     ((kind, content),) = value.items()
     if kind == "tensor":
         return tensors[content]
+    if kind == "complex128":
+        return view_as_complex(tensors[content])
     if kind == "dict":
         return {k: _put_together(v, tensors) for k, v in content}
     if kind not in ("list", "tuple"):

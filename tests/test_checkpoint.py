@@ -1,6 +1,7 @@
 """Checkpoints: round trips, damaged files, and that a save is whole or not at all."""
 
 import json
+import math
 import os
 import signal
 import struct
@@ -52,6 +53,17 @@ def test_the_file_is_plain_safetensors(path):
     assert set(safetensors.load_file(path)) == set(net.state_dict())
     safetensors.save_file({"a": np.arange(3)}, path)
     assert dg.load(path)["a"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+@pytest.mark.parametrize("shape", [(), (2, 3), (0,)])
+def test_complex_tensors_come_back(path, dtype, shape):
+    x = dg.tensor(np.arange(math.prod(shape)).reshape(shape) * (1 + 2j), dtype=dtype)
+    dg.save({"a": x, "more": [x[None], np.ones(2)]}, path)
+    state = dg.load(path)
+    assert state["a"].type == x.type
+    np.testing.assert_array_equal(state["a"].numpy(), x.numpy())
+    np.testing.assert_array_equal(state["more"][0].numpy(), x.numpy()[None])
 
 
 @pytest.mark.parametrize(

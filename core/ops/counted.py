@@ -60,7 +60,7 @@ def counted_choice(x, mask):
 @counted_choice.type
 def _(x, mask):
     if x.shape != mask.shape:
-        raise ShapeError("masked_select", f"mask: {mask} does not fit x: {x}", "broadcast them to one shape")
+        raise ShapeError("counted_choice", f"mask: {mask} does not fit x: {x}", "broadcast them to one shape")
     return _types(x, x.dtype)
 
 
