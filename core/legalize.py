@@ -58,19 +58,10 @@ def legalize(
     inputs, outputs = list(inputs), list(outputs)
     carried = _carry(order, inputs, roots, outputs)
     new_inputs: list[Any] = []
-    args = {k: _argument(x, new_inputs, k in carried) for k, x in enumerate(inputs)}
-    done: dict[int, Any] = {}
-    for node in order:
-        if node.op == "arg":
-            done[id(node)] = args[node.value]
-        elif all(is_plain(n.dtype) for n in (node, *node.args)):
-            done[id(node)] = _again(node, [done[id(a)] for a in node.args], node.dtype)
-        else:
-            done[id(node)] = _node(node, [done[id(a)] for a in node.args])
+    args = [_argument(x, new_inputs, k in carried) for k, x in enumerate(inputs)]
     new_roots: list[Expr] = []
     new_outputs: list[Operand] = []
-    for root, out in zip(roots, outputs):
-        value = done[id(root)]
+    for value, out in zip(in_pairs(roots, args), outputs):
         if isinstance(value, Pair):
             new_roots += value
             new_outputs += parts(out)
@@ -79,6 +70,19 @@ def legalize(
             new_outputs.append(out)
     _leave_rounding_to_stores(new_roots, new_outputs)
     return new_inputs, new_roots, new_outputs
+
+
+def in_pairs(roots: Sequence[Expr], args: Sequence[Any]) -> list[Any]:
+    """What expressions are in dtypes of registers: a Pair for a complex one. args: the same of their arguments."""
+    done: dict[int, Any] = {}
+    for node in walk(roots):
+        if node.op == "arg":
+            done[id(node)] = args[node.value]
+        elif all(is_plain(n.dtype) for n in (node, *node.args)):
+            done[id(node)] = _again(node, [done[id(a)] for a in node.args], node.dtype)
+        else:
+            done[id(node)] = _node(node, [done[id(a)] for a in node.args])
+    return [done[id(r)] for r in roots]
 
 
 def _carry(

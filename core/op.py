@@ -118,6 +118,8 @@ class Op:
         self.no_gradient: str = options.pop("no_gradient", "")
         self.no_onnx: str = options.pop("no_onnx", "")
         self.onnx: Any = options.pop("onnx", None)
+        #: the ONNX rule takes and gives complex numbers as pairs of real ones along a last axis
+        self.takes_pairs: bool = options.pop("takes_pairs", False)
         #: a function of ops/column_steps.py that says the op in other ops, for formats that have none for it
         self.parts: str = options.pop("parts", "")
         self.samples: list[Sample] = list(options.pop("samples", ()))

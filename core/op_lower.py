@@ -63,7 +63,7 @@ def lower_op(
             rest = iter(out.strides)
             strides = tuple(0 if a in axes else next(rest) for a in range(len(kept)))
         target = Operand(out.source, out.offset, out.dtype, kept, strides)
-        if not reduces_in_a_loop(op, x.dtype):
+        if not reduces_in_a_loop(op, x.dtype) and out.dtype.is_complex:
             complex_product(program, x, axes, target)
             return
         root = reduction_root(op, x.dtype, out.dtype, Expr("arg", x.dtype, (), 0))

@@ -47,7 +47,7 @@ def _onnx(op: Op) -> str:
         return f"none: {op.no_onnx}"
     if isinstance(op.onnx, str):
         return op.onnx
-    if op.parts:
+    if op.parts and not op.onnx:
         return "loops of other ops"
     return "rule" if op.onnx else "from its body" if op.kind == "pointwise" else "by its ops"
 

@@ -39,7 +39,7 @@ class RegionTrace(Trace):
     def run(
         self, op: Op, inputs: tuple[Any, ...], attrs: Attrs, into: tuple[Any, ...] | None = None
     ) -> tuple[Symbol, ...]:
-        if op.parts and self.splits and into is None:
+        if self.splits and into is None and self.comes_apart(op, inputs):
             return self.in_parts(op, inputs, attrs)
         return super().run(op, inputs, attrs, into)
 

@@ -389,6 +389,13 @@ class Trace:
             )  # fmt: skip
         return self.breaker(self, face)
 
+    @staticmethod
+    def comes_apart(op: Op, inputs: tuple[Any, ...]) -> bool:
+        """Whether an exporter must say this call in other ops."""
+        if not op.parts or not op.onnx:
+            return bool(op.parts)
+        return any(x.dtype.is_complex for x in inputs if isinstance(x, Symbol))
+
     def in_parts(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> tuple[Any, ...]:
         """A call of an op as calls of other ops, by the function that says it in them."""
         from ..core.ops import column_steps

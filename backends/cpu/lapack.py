@@ -116,6 +116,67 @@ def _spoil(program: Program, info: Array, items: int, *outs: Operand) -> None:
 
 
 @functools.cache
+def _sign_source(char: str, words: int) -> str:
+    real = f"types.{'float32' if char == 'f32' else 'float64'}"
+    parts = lambda x, at: [f"load_{char}({x}, {words} * ({at}) + {k})" for k in range(words)]
+    square = " + ".join(f"{p} * {p}" for p in parts("x", "at + i"))
+    # Of components whose squares are nearly equal the first one counts as the largest, as in ops/rotation_steps.py.
+    if words == 1:
+        phase = f"""
+            re = {real}(1)
+            if {parts("x", "pick")[0]} < 0:
+                re = -re"""
+        turn = lambda x, at, sign: f"store_{char}({x}, {at}, re * {parts(x, at)[0]})"
+    else:
+        a, b = parts("x", "pick")
+        phase = f"""
+            re, im = {a}, {b}
+            scale = {real}(1 / (re * re + im * im) ** 0.5)
+            re, im = re * scale, im * scale"""
+        turn = lambda x, at, sign: (
+            f"""a, b = {parts(x, at)[0]}, {parts(x, at)[1]}
+                store_{char}({x}, 2 * ({at}), a * re - {sign} * b * im)
+                store_{char}({x}, 2 * ({at}) + 1, b * re + {sign} * a * im)"""
+        )
+    return f"""# vectors turned so that the largest component of each is real and positive
+def kernel(args, chunk, nchunks):
+    x, y, items, count, size = args[0], args[1], args[2], args[3], args[4]
+    pairs, rows, columns = args[5], args[6], args[7]
+    for item in range(share(items, chunk, nchunks), share(items, chunk + 1, nchunks)):
+        for j in range(count):
+            at = (item * count + j) * size
+            best = {real}(0)
+            for i in range(size):
+                best = max(best, {square})
+            best = best * {real}(0.998)
+            pick = at
+            for k in range(size):
+                i = size - 1 - k
+                if {square} >= best:
+                    pick = at + i{phase}
+            for i in range(size):
+                {turn("x", "at + i", f"{real}(-1)")}
+            if j < pairs:
+                for i in range(rows):
+                    at_y = (item * rows + i) * columns + j
+                    {turn("y", "at_y", f"{real}(1)").replace(chr(10), chr(10) + "    ")}
+"""
+
+
+def _fix_signs(program: Program, x: Operand, y: Operand | None = None) -> None:
+    """Turn vectors that lie one after the other, and the first columns of y against them."""
+    items, (count, size) = _count(x), x.shape[-2:]
+    real = _real(x.dtype)
+    source = _sign_source(real.char, x.dtype.itemsize // real.itemsize)
+    rows, columns = (0, 0) if y is None else y.shape[-2:]
+    chunks = program.chunks(items, 4.0 * items * count * size)
+    program.wave()
+    program.launch(
+        source, [x.slot, (y or x).slot, items, count, size, min(count, columns), rows, columns], chunks
+    )
+
+
+@functools.cache
 def _triangle_source(char: str, words: int) -> str:
     return f"""# zeros on one side of the diagonal
 def kernel(args, chunk, nchunks):
@@ -364,6 +425,8 @@ def _svd(program: Program, x: Operand, u: Any, s: Operand, vh: Any, status: Oper
     program.wave()
     arguments = [job, n, m, matrices(work), n, matrices(s, 1), left, steps[0], right, steps[1], room, length]
     _call(program, found, dtype, items, [*arguments, *more, whole, info], chunks, k)
+    if u is not None:
+        _fix_signs(program, vh, u)
     _spoil(program, info, items, *(o for o in (u, s, vh) if o is not None))
 
 
@@ -406,6 +469,7 @@ def _eigh(
         arguments += [room, length]
     _call(program, found, dtype, items, [*arguments, info], chunks, n)
     if v is not None:
+        _fix_signs(program, work._replace(strides=(*work.strides[:-2], n, 1)))
         program.wave()
         copy(program, work, v)
     _spoil(program, info, items, *(o for o in (w, v) if o is not None))

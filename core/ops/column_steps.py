@@ -1,7 +1,7 @@
 """Factorisations, solutions and divisors as loops over other ops, for exporters to formats that have no such op.
 
-Every function takes what the op of its name takes and gives what it gives, for real numbers; a matrix is worked on
-column by column in a `scan`, with masks in the place of slices that grow. Kernels never run these.
+Every function takes what the op of its name takes and gives what it gives; a matrix is worked on column by column
+in a `scan`, with masks in the place of slices that grow. Kernels never run these.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from .. import types as T
 from ..op import REGISTRY as ops
 from ..value import Tensor
 from . import elementwise as E
+from .alignment_steps import alignment_loss, alignment_loss_grad
 from .creation import arange, full
 from .einsum import diagonal_of_last as diagonal
 from .linalg import matmul
 from .matrices import adjoint as turned
-from .matrices import identity, lower, upper
+from .matrices import conjugate, identity, lower, upper
 from .picking import take, take_elements
 from .reduction import argmax, max_, sum_
+from .rotation_steps import eigenvalues, eigenvectors, singular_values, singular_vectors
 from .shape import broadcast_to, expand_dims, moveaxis, reshape
 
 
@@ -37,6 +39,10 @@ def _row(x: Any, k: Any) -> Any:
     return take(x, k, axis=x.ndim - 2)
 
 
+def _real(x: Any) -> Any:
+    return ops["real"](x) if x.dtype.is_complex else x
+
+
 def _like(x: Any, value: float, shape: Any, dtype: Any = None) -> Any:
     return full(shape, value, dtype=dtype or x.dtype, device=x.device)
 
@@ -49,10 +55,13 @@ def cholesky(x: Any, *, upper: bool) -> Any:
 
     def step(carry: Any, k: Any) -> Any:
         factor, info = carry
-        c = _column(x, k) - reshape(matmul(factor, expand_dims(_row(factor, k), axis=-1)), shape=x.shape[:-1])
-        pivot = _column(c, k)
+        row = expand_dims(conjugate(_row(factor, k)), axis=-1)
+        c = _column(x, k) - reshape(matmul(factor, row), shape=x.shape[:-1])
+        pivot = _real(_column(c, k))
         bad = E.logical_not(E.greater(pivot, 0))
         info = E.where(E.logical_and(bad, E.equal(info, 0)), k + 1, info)
+        if x.dtype.is_complex:
+            c = E.where(E.equal(places, k), expand_dims(pivot, axis=-1), c)
         c = c / expand_dims(E.sqrt(E.where(bad, 1, pivot)), axis=-1)
         c = expand_dims(E.where(E.greater_equal(places, k), c, 0), axis=-1)
         return (E.where(E.equal(places, k), c, factor), info), None
@@ -73,7 +82,7 @@ def solve_triangular(a: Any, b: Any, *, upper: bool, left: bool, unitriangular: 
         b = turned(b)
     off = (_strictly_upper if upper else _strictly_lower)(a)
     off = turned(off) if flipped else off
-    d = diagonal(a)
+    d = conjugate(diagonal(a)) if flipped else diagonal(a)
     batch = T.broadcast_shapes("solve_triangular", a.shape[:-2], b.shape[:-2])
     shape = (*batch, *b.shape[-2:])
     b, n = broadcast_to(b, shape=shape), a.shape[-1]
@@ -137,7 +146,9 @@ def lu_factor(x: Any) -> Any:
 
     def step(carry: Any, k: Any) -> Any:
         lu, info = carry
-        size = E.where(E.greater_equal(rows, k), E.abs_(_column(lu, k)), -1)
+        c = _column(lu, k)
+        size = E.abs_(c) if not x.dtype.is_complex else E.abs_(_real(c)) + E.abs_(ops["imag"](c))  # as LAPACK
+        size = E.where(E.greater_equal(rows, k), size, -1)
         j = argmax(size, axis=-1)
         lu = _picked(lu, _exchange(rows, E.add(j * 0, k), j))
         c = _column(lu, k)
@@ -169,15 +180,19 @@ def qr(x: Any, *, mode: str) -> Any:
         q, r = carry
         v = E.where(E.greater_equal(places, k), _column(r, k), 0)
         first = expand_dims(_column(v, k), axis=-1)
-        rest = sum_(E.where(E.greater(places, k), v * v, 0), axis=-1, keepdims=True)
-        size = E.sqrt(first * first + rest)
-        u = E.where(E.equal(places, k), first + E.where(E.less(first, 0), -size, size), v)
-        scale = sum_(u * u, axis=-1, keepdims=True)
+        rest = sum_(E.where(E.greater(places, k), _square(v), 0), axis=-1, keepdims=True)
+        size = E.sqrt(_square(first) + rest)
+        end = E.where(E.less(_real(first), 0), size, -size)  # what is left of the column
         none = E.equal(rest, 0)  # nothing to turn
-        u_column = expand_dims(u, axis=-1)
-        weighted = expand_dims(E.where(none, 0, u * 2 / E.where(none, 1, scale)), axis=-2)
-        r = r - matmul(u_column, matmul(weighted, r))
-        q = q - matmul(matmul(q, u_column), weighted)
+        if x.dtype.is_complex:
+            none = E.logical_and(none, E.equal(ops["imag"](first), 0))
+        u = E.where(E.equal(places, k), first - end, v)
+        # I - c u u^H with c = -1 / (end conj(u_k)) turns unit vector k into the column
+        c = E.where(none, 0, -1 / E.where(none, 1, end * conjugate(first - end)))
+        u_column, u_row = expand_dims(u, axis=-1), expand_dims(conjugate(u), axis=-2)
+        c = expand_dims(c, axis=-1)
+        r = r - matmul(u_column, conjugate(c) * matmul(u_row, r))
+        q = q - matmul(matmul(q, u_column) * c, u_row)
         return (q, r), None
 
     start = broadcast_to(identity(m, x), shape=(*x.shape[:-2], m, m)) + 0
@@ -186,74 +201,28 @@ def qr(x: Any, *, mode: str) -> Any:
     return (q, r) if mode == "complete" else (q[..., :, :k], r[..., :k, :])
 
 
-#: sweeps of Jacobi's rotations: what is left after about six is rounding
-_SWEEPS = 12
+def _square(x: Any) -> Any:
+    return x * x if not x.dtype.is_complex else E.square(_real(x)) + E.square(ops["imag"](x))
 
 
-def eigenvalues(x: Any, *, UPLO: str) -> Any:
-    """Jacobi's rotations until all that is off the diagonal is rounding; then sorted. NaN where x has it."""
-    half = lower(x, -1) if UPLO == "L" else turned(upper(x, 1))
-    a = half + turned(half) + identity(x.shape[-1], x) * expand_dims(diagonal(x), axis=-1)
-    info = (~ops["all"](E.isfinite(a), axis=(-2, -1))).to(T.int64)
-    a = _rotated(a, x.shape[-1], _diagonal)
-    w = ops["sort"](diagonal(a), axis=-1)
-    return E.where(expand_dims(E.not_equal(info, 0), axis=-1), float("nan"), w), info
-
-
-def singular_values(x: Any) -> Any:
-    """Jacobi's rotations of columns until all are orthogonal: their lengths, sorted. NaN where x has it."""
-    m, n = x.shape[-2:]
-    a = turned(x) if m < n else x
-    k = min(m, n)
-    info = (~ops["all"](E.isfinite(x), axis=(-2, -1))).to(T.int64)
-    a = _rotated(a, k, _orthogonal)
-    s = ops["flip"](ops["sort"](E.sqrt(sum_(a * a, axis=-2)), axis=-1), axis=-1)
-    return E.where(expand_dims(E.not_equal(info, 0), axis=-1), float("nan"), s), info
-
-
-def _rotated(a: Any, n: int, turn: Any) -> Any:
-    """`turn(a, p, q, places)` for every pair of columns, sweep by sweep."""
-    import numpy as np
-
-    from .. import dispatch
+def product(x: Any, *, axis: Any, keepdims: bool, dtype: Any) -> Any:
+    """Of complex numbers, one after the other."""
+    x = x if dtype is None else x.to(dtype)
+    if not x.ndim:
+        return x
+    axes = T.normalize_axes("prod", axis, x.ndim)
+    kept = [a for a in range(x.ndim) if a not in axes]
+    rows = ops["permute"](x, axes=(*axes, *kept))
+    count = 1
+    for a in axes:
+        count = x.shape[a] * count
+    rows = reshape(rows, shape=(count, *(x.shape[a] for a in kept)))
     from ..control import scan
 
-    pairs = [(p, q) for p in range(n - 1) for q in range(p + 1, n)] * _SWEEPS
-    if not pairs:
-        return a
-    places = arange(n, dtype=T.int64)
-    row = dispatch.state.executor.constant(np.array(pairs, np.int64), "cpu")
-    return scan(lambda a, pair: (turn(a, pair[0], pair[1], places), None), a, row)[0]
-
-
-def _angle(cross: Any, difference: Any) -> tuple[Any, Any]:
-    """Cosine and sine of the rotation that makes `cross` 0."""
-    none = E.equal(cross, 0)
-    theta = difference / E.where(none, 1, 2 * cross)
-    size = E.where(none, 0, 1 / (E.abs_(theta) + E.sqrt(theta * theta + 1)))
-    t = E.where(E.less(theta, 0), -size, size)
-    cosine = 1 / E.sqrt(t * t + 1)
-    return expand_dims(cosine, axis=-1), expand_dims(t * cosine, axis=-1)
-
-
-def _orthogonal(a: Any, p: Any, q: Any, places: Any) -> Any:
-    u, v = _column(a, p), _column(a, q)
-    c, s = _angle(sum_(u * v, axis=-1), sum_(v * v, axis=-1) - sum_(u * u, axis=-1))
-    return _with_columns(a, places, (p, q), (c * u - s * v, s * u + c * v))
-
-
-def _diagonal(a: Any, p: Any, q: Any, places: Any) -> Any:
-    u, v = _column(a, p), _column(a, q)
-    c, s = _angle(_column(v, p), _column(v, q) - _column(u, p))
-    a = turned(_with_columns(a, places, (p, q), (c * u - s * v, s * u + c * v)))
-    u, v = _column(a, p), _column(a, q)
-    return _with_columns(a, places, (p, q), (c * u - s * v, s * u + c * v))
-
-
-def _with_columns(a: Any, places: Any, which: Any, columns: Any) -> Any:
-    for k, column in zip(which, columns):
-        a = E.where(E.equal(places, k), expand_dims(column, axis=-1), a)
-    return a
+    made, _ = scan(lambda c, row: (c * row, None), _like(x, 1, rows.shape[1:]), rows)
+    return (
+        reshape(made, shape=tuple(1 if a in axes else n for a, n in enumerate(x.shape))) if keepdims else made
+    )
 
 
 def matrix_exp(x: Any) -> Any:
@@ -265,11 +234,12 @@ def matrix_exp(x: Any) -> Any:
         return x
     if x.dtype.is_half:
         return matrix_exp(x.to(T.float32)).to(x.dtype)
-    bound = _PADE[x.dtype.name][0]
+    real = x.dtype.real if x.dtype.is_complex else x.dtype
+    bound = _PADE[real.name][0]
     largest = max_(sum_(E.abs_(x), axis=-2))
     many = E.logical_and(E.greater(largest, bound), E.isfinite(largest))
     halvings = E.where(many, E.ceil(E.log2(E.where(many, largest, bound) / bound)), 0).to(T.int64)
-    start = _like(x, 0, (), T.int64), pade(x * E.power(_like(x, 0.5, ()), halvings.to(x.dtype)))
+    start = _like(x, 0, (), T.int64), pade(x * E.power(_like(x, 0.5, (), real), halvings.to(real)))
     square = lambda c: (c[0] + 1, matmul(c[1], c[1]))
     return while_loop(lambda c: E.less(c[0], halvings), square, start)[1]
 
@@ -302,3 +272,10 @@ def lcm(x: Any, y: Any) -> Any:
     d = gcd(x, y)
     none = E.equal(d, 0)
     return E.where(none, d, E.abs_(E.floor_divide(x.to(d.dtype), E.where(none, 1, d)) * y))
+
+
+__all__ = [
+    "alignment_loss", "alignment_loss_grad", "cholesky", "eigenvalues", "eigenvectors", "gcd", "lcm", "lu_factor",
+    "matrix_exp", "permute_rows", "product", "qr", "singular_values", "singular_vectors", "solve_triangular",
+    "solve_with",
+]  # fmt: skip

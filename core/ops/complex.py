@@ -17,8 +17,6 @@ from .comparison import where
 from .creation import zeros_like
 from .shape import stack
 
-_NO_ONNX = "ONNX has no arithmetic on complex numbers"
-
 
 @pointwise(conjugate=False)
 def real(x):
@@ -74,7 +72,7 @@ def x(g, x):
     return where(size == 0, 0.0, g * (x * 1j) / where(size == 0, 1.0, size))
 
 
-@pointwise(name="complex", no_onnx=_NO_ONNX, conjugate=False)
+@pointwise(name="complex", conjugate=False)
 def complex_(re, im):
     """`re + im * 1j` from two real tensors that broadcast. Returns: complex64, complex128 when one is float64.
 

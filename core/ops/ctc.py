@@ -17,8 +17,6 @@ from .loss import _reduced
 from .reduction import mean
 from .shape import expand_dims, stack
 
-_NO_ONNX = "ONNX has no loss over alignments"
-
 
 def _check(logp, target, lengths, target_lengths):
     if logp.ndim != 3 or not logp.dtype.is_float:
@@ -62,7 +60,7 @@ def _from(labels, k):
     return [j for j in (k, k - 1, k - 2 if skip else -1) if j >= 0]
 
 
-@primitive(internal=True, no_onnx=_NO_ONNX)
+@primitive(internal=True, parts="alignment_loss")
 def ctc_nll(logp, target, lengths, target_lengths, *, blank=0, zero_infinity=False):
     """Minus the log-likelihood of each sample's labels: float[N].
 
@@ -91,7 +89,7 @@ def logp(g, logp, target, lengths, target_lengths, out, blank, zero_infinity):
     return expand_dims(expand_dims(g, axis=0), axis=-1) * slope
 
 
-@primitive(internal=True, no_onnx=_NO_ONNX)
+@primitive(internal=True, parts="alignment_loss_grad")
 def ctc_nll_logp_grad(logp, target, lengths, target_lengths, nll, *, blank=0, zero_infinity=False):
     """Minus the probability of each class at each time, given the labels: float[T, N, C].
 

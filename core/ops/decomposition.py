@@ -19,8 +19,6 @@ from .matrices import adjoint, check, hermitian, lower, need_matrix, offsets, re
 from .shape import concat, expand_dims
 from .solve import solve_triangular
 
-NO_VECTORS = "ONNX has no op for eigenvectors and singular vectors, whose signs are arbitrary"
-
 
 def _turn(x):
     return np.swapaxes(x, -1, -2)
@@ -92,7 +90,7 @@ qr.error_sample((3, 3), mode="r", match="mode='r'")
 # ---------------------------------------------------------------- singular values
 
 
-@primitive(complex="own", no_onnx=NO_VECTORS)
+@primitive(complex="own", parts="singular_vectors")
 def svd_ex(x, *, full_matrices=True):
     """The singular value decomposition and LAPACK's status codes; see `svd`."""
     v, s, uh = np.linalg.svd(_turn(x), full_matrices)
@@ -165,13 +163,14 @@ def _check_converged(op, x, info, fix="look for NaN and infinities in it"):
     check(op, "x", x, info, lambda k: "has NaN, or the iteration did not converge", fix)
 
 
-@composite(no_onnx=NO_VECTORS)
+@composite
 def svd(x, *, full_matrices=True):
     """U, S and V^H with `x = U diag(S) V^H`: orthonormal columns, descending singular values, orthonormal rows.
 
     x: float[..., M, N]. Returns: U: [..., M, M], S: [..., K] with K the smaller size, V^H: [..., N, N]; without
     full_matrices [..., M, K] and [..., K, N]. Raises: LinAlgError when the iteration fails (NaN in x).
-    Numerics: divide and conquer. Singular vectors have an arbitrary sign; the gradient is right for functions that
+    Numerics: divide and conquer. The largest component of each row of V^H is real and positive (of nearly equal ones
+    the first): signs and phases are ours to choose; the gradient is right for functions that
     do not depend on it, and infinite where two singular values are equal or one is zero (M != N). None for
     full_matrices with M != N. Source: LAPACK gesdd, array API svd.
     """
@@ -235,7 +234,7 @@ def _triangle(op):
     return normalize
 
 
-@primitive(complex="own", no_onnx=NO_VECTORS)
+@primitive(complex="own", parts="eigenvectors")
 def eigh_ex(x, *, UPLO="L"):
     """Eigenvalues, eigenvectors and LAPACK's status codes of symmetric matrices; see `eigh`."""
     w, v = np.linalg.eigh(x, UPLO)
@@ -272,13 +271,14 @@ eigh_ex.sample(_symmetric(3), grad=False).sample(_symmetric(4, 2), grad=False, U
 )
 
 
-@composite(no_onnx=NO_VECTORS)
+@composite
 def eigh(x, *, UPLO="L"):
     """The eigenvalues w, ascending, and eigenvectors v (columns) of symmetric x: `x = v diag(w) v^H`.
 
     x: float[..., N, N]. UPLO: "L" or "U", the triangle that is read. Returns: float[..., N], float[..., N, N].
-    Raises: LinAlgError when the iteration fails. Numerics: eigenvectors have an arbitrary sign; the gradient is
-    the symmetric one, for functions that do not depend on the sign, and infinite where eigenvalues are equal.
+    Raises: LinAlgError when the iteration fails. Numerics: the largest component of each eigenvector is real and
+    positive (of nearly equal ones the first); the gradient is the symmetric one, for functions that do not depend on
+    signs, and infinite where eigenvalues are equal.
     Source: LAPACK syevd, array API eigh.
     """
     w, v, info = eigh_ex(x, UPLO=UPLO)

@@ -20,17 +20,114 @@ from .creation import arange
 from .padding import pad
 from .shape import concat, slice_
 
-_NO_ONNX = "ONNX has no complex tensors; its DFT takes pairs"
-
 
 def _along(op, x, axis):
     return normalize_axis(op, axis, len(x.shape), x)
 
 
+# ---------------------------------------------------------------- ONNX: pairs along a last axis, [..., 1] of real x
+
+
+def _shaped(h, like, shape):
+    h.dtype, h.shape = like.dtype, tuple(shape)
+    return h
+
+
+def _conjugate(o, x):
+    return _shaped(o.Mul(x, o.literal(np.asarray([1, -1], x.dtype.np))), x, x.shape)
+
+
+def _scaled(o, y, scale, shape):
+    return _shaped(y if scale == 1 else o.Mul(y, o.const(scale, y.dtype)), y, shape)
+
+
+def _dft(o, x, axis, inverse, scale):
+    """The transform of pairs (or of single parts), scaled."""
+    shape = (*x.shape[:-1], 2)
+    if any(n == 0 for n in shape):
+        return _shaped(o.full(shape, 0, x.dtype), x, shape)
+    if o.opset < 17:
+        return _scaled(o, _dft_by_products(o, x, axis, inverse, shape), scale, shape)
+    alone = len(shape) == 2  # ONNX wants a batch
+    y = o.Unsqueeze(x, o.ints((0,))) if alone else x
+    axis += alone
+    where = {} if o.opset >= 20 else {"axis": axis}
+    given = (None, o.literal(np.asarray(axis))) if o.opset >= 20 else ()
+    y = o.DFT(y, *given, inverse=int(inverse), **where)
+    y = _shaped(o.Squeeze(y, o.ints((0,))) if alone else y, x, shape)
+    return _scaled(o, y, o.product(scale, shape[axis - alone]) if inverse else scale, shape)
+
+
+def _dft_by_products(o, x, axis, inverse, shape):
+    """Products with the matrix of cosines and sines, for opsets that have no DFT."""
+    n, last = shape[axis], len(shape) - 2
+    turns = o.counted(0, 1, n, T.int64)
+    places = o.Mul(o.Unsqueeze(turns, o.ints((1,))), o.Unsqueeze(turns, o.ints((0,))))
+    places = o.Mod(places, o.const(n, T.int64))
+    angles = o.counted(0, o.quotient(2 * math.pi, n), n, T.float64)
+    cosines, sines = (o.Gather(o.cast(f(o.cast(angles, x.dtype)), x.dtype), places) for f in (o.Cos, o.Sin))
+    order = [a for a in range(last + 1) if a != axis] + [axis]
+    back = sorted(range(len(order)), key=order.__getitem__)
+    product = lambda k, m: o.MatMul(
+        o.Transpose(o.Gather(x, o.literal(np.asarray(k)), axis=last + 1), perm=order), m
+    )
+    re, im = product(0, cosines), product(0, sines)
+    im = im if inverse else o.Neg(im)
+    if x.shape[-1] == 2:
+        other = product(1, sines)
+        re = o.Sub(re, other) if inverse else o.Add(re, other)
+        im = o.Add(im, product(1, cosines))
+    last = o.ints((-1,))
+    return o.Concat(*(o.Unsqueeze(o.Transpose(y, perm=back), last) for y in (re, im)), axis=-1)
+
+
+def _real(o, x):
+    return o.Gather(x, o.literal(np.asarray(0)), axis=len(x.shape) - 1)
+
+
+def _cut(o, x, axis, start, count, step):
+    """A slice along one axis."""
+    index = [("s", 0, n, 1) for n in x.shape]
+    index[axis] = ("s", start, count, step)
+    return _shaped(o.slice(x, index), x, (*x.shape[:axis], count, *x.shape[axis + 1 :]))
+
+
+def _c2c_onnx(o, x, *, axis, inverse, scale, real):
+    y = _dft(o, x, axis % (len(x.shape) - 1), inverse, scale)
+    return _real(o, y) if real else y
+
+
+def _r2c_onnx(o, x, *, axis, inverse, scale, double):
+    axis %= len(x.shape) - 1
+    n = x.shape[axis]
+    y = _dft(o, x, axis, inverse, scale)
+    y = _cut(o, y, axis, 0, n // 2 + 1, 1)
+    if double:
+        k = o.counted(0, 1, n // 2 + 1, T.int64)
+        twice = o.And(o.Greater(k, o.const(0, T.int64)), o.Less(k, o.const((n + 1) // 2, T.int64)))
+        weights = o.Where(twice, o.const(2, y.dtype), o.const(1, y.dtype))
+        behind = range(1, len(y.shape) - axis)
+        y = _shaped(o.Mul(y, o.Unsqueeze(weights, o.ints(behind))), y, y.shape)
+    return y
+
+
+def _c2r_onnx(o, x, *, size, axis, inverse, scale, double):
+    axis %= len(x.shape) - 1
+    m = x.shape[axis]
+    half = x if inverse else _conjugate(o, x)
+    shape = (*x.shape[:axis], size - m, *x.shape[axis + 1 :])
+    if double:
+        rest = _conjugate(o, _cut(o, half, axis, (size - 1) // 2, size - m, -1))
+    else:
+        rest = o.full(shape, 0, x.dtype)
+    whole = _shaped(o.Concat(half, rest, axis=axis), x, (*x.shape[:axis], size, *x.shape[axis + 1 :]))
+    return _real(o, _dft(o, whole, axis, True, scale))
+
+
 # ---------------------------------------------------------------- ops along one axis
 
 
-@primitive(internal=True, complex="own", no_onnx=_NO_ONNX)
+@primitive(internal=True, complex="own", takes_pairs=True, onnx=_c2c_onnx)
 def fft_c2c(x, *, axis, inverse=False, scale=1.0, real=False):
     """`scale * sum_j x[j] exp(-+2 pi i j k / n)` along an axis of complex or real x, with + for the inverse.
 
@@ -53,7 +150,7 @@ def x(g, x_type, axis, inverse, scale):
     return fft_c2c(g, axis=axis, inverse=not inverse, scale=scale, real=not x_type.dtype.is_complex)
 
 
-@primitive(internal=True, complex="own", no_onnx=_NO_ONNX)
+@primitive(internal=True, complex="own", takes_pairs=True, onnx=_r2c_onnx)
 def fft_r2c(x, *, axis, inverse=False, scale=1.0, double=False):
     """The first n // 2 + 1 frequencies of real x along an axis; the others are their conjugates.
 
@@ -80,7 +177,7 @@ def x(g, x_type, axis, inverse, scale, double):
     return fft_c2r(g, size=x_type.shape[axis], axis=axis, inverse=not inverse, scale=scale, double=double)
 
 
-@primitive(internal=True, complex="own", no_onnx=_NO_ONNX)
+@primitive(internal=True, complex="own", takes_pairs=True, onnx=_c2r_onnx)
 def fft_c2r(x, *, size, axis, inverse=True, scale=1.0, double=True):
     """The real transform of a spectrum of `size` points, of which the first size // 2 + 1 are given.
 

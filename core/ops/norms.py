@@ -15,7 +15,7 @@ from ..errors import ArgumentError, ArgumentTypeError, ShapeError
 from ..op import composite
 from ..types import normalize_axes, normalize_axis
 from . import elementwise as E
-from .decomposition import NO_VECTORS, eigvalsh, spectral, svd, svdvals
+from .decomposition import eigvalsh, spectral, svd, svdvals
 from .linalg import matmul
 from .matrices import adjoint, identity, need_matrix, real_dtype
 from .reduction import max_, min_, sum_
@@ -235,7 +235,7 @@ matrix_rank.sample((3, 3), grad=False, rtol=0.5).sample((2, 0, 3), grad=False)
 matrix_rank.error_sample((3,), match="is no matrix")
 
 
-@composite(no_onnx=NO_VECTORS)
+@composite
 def pinv(x, *, rtol=None, atol=None, hermitian=False):
     """The pseudo-inverse: singular values up to `max(atol, rtol * the largest)` count as zero.
 
@@ -298,7 +298,7 @@ def _(g, a, b, rtol):
 lstsq_with.sample(np.diag([1.0, 2.0]), (2, 3), np.diag([1.0, 0.5]), grad=False)
 
 
-@composite(no_onnx=NO_VECTORS)
+@composite
 def lstsq(a, b, *, rcond=None):
     """The x of least norm that makes `|a x - b|` least.
 

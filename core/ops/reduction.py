@@ -119,7 +119,9 @@ def prod(x, *, axis=None, keepdims=False, dtype=None):
     return np.prod(x, axis=axis, keepdims=keepdims, dtype=dtype or _wide(None, T.as_dtype(x.dtype)).np)
 
 
-prod = _reduction(prod, _wide, complex="own", conjugate=True, onnx=_onnx_reduce("ReduceProd"))
+prod = _reduction(
+    prod, _wide, complex="own", conjugate=True, onnx=_onnx_reduce("ReduceProd"), parts="product"
+)
 
 
 @prod.grad

@@ -16,7 +16,7 @@ from ...core.errors import OnnxError
 from ...core.op import Op
 from ...core.types import DType
 from ...graph.ir import Value
-from . import expression
+from . import expression, pairs
 from .builder import Handle, Inexpressible, Step, Unavailable
 from .capture import CONTROL, Captured, Record
 from .control import write_control
@@ -60,7 +60,7 @@ def assemble(
         o.unique(given)
     fixed = set()  # handles whose names must stay: inputs, initializers
     for given, value in captured.inputs:
-        handles[value] = o.know(Handle(given, value.type.dtype, captured.shapes[value]))
+        handles[value] = o.know(Handle(given, *pairs.layout(value, captured.shapes)))
         fixed.add(handles[value])
         if value in captured.reads:
             o.read(handles[value], captured.reads[value])
@@ -70,12 +70,14 @@ def assemble(
         shape = captured.shapes[value]
         if literal or (id(data) not in weight_names and not data._requires_grad):
             o.begin("constant", "", (), value.type.dtype)
-            array = dispatch._State.executor.read(data) if hasattr(data, "shape") else None
-            handles[value] = o.literal(array) if array is not None else o.full(shape, data, value.type.dtype)
+            array = pairs.packed(dispatch._State.executor.read(data)) if hasattr(data, "shape") else None
+            made = o.literal(array) if array is not None else pairs.full(o, shape, data, value.type.dtype)
+            made.shape = pairs.layout(value, captured.shapes)[1]
+            handles[value] = made
             continue
-        array = dispatch._State.executor.read(data)
+        array = pairs.packed(dispatch._State.executor.read(data))
         label = o.unique(weight_names.get(id(data), "tensor"))
-        handles[value] = Handle(label, value.type.dtype, shape)
+        handles[value] = Handle(label, *pairs.layout(value, captured.shapes))
         fixed.add(handles[value])
         weights.append((label, array))
         if data._requires_grad:
@@ -96,7 +98,7 @@ def assemble(
     graph = helper.make_graph(
         [s.proto() for s in [*o.constants, *o.steps]], name,
         [_info(n, handles[v].dtype, handles[v].shape, captured) for n, v in captured.inputs],
-        [_info(h.name, v.type.dtype, captured.shapes[v], captured) for (_, v), h in zip(captured.outputs, outputs)],
+        [_info(h.name, *pairs.layout(v, captured.shapes), captured) for (_, v), h in zip(captured.outputs, outputs)],
         initializers,
     )  # fmt: skip
     opsets = [helper.make_opsetid("", opset)]
@@ -135,7 +137,7 @@ def _name_outputs(
     for name, value in captured.outputs:
         handle = handles[value]
         if handle in fixed or handle not in made:
-            o.begin("output", "", (), value.type.dtype)
+            o.begin("output", "", (), handle.dtype)
             source, handle = handle, o.Identity(handle)
             handle.dtype, handle.shape = source.dtype, source.shape
         handle.name = name
@@ -147,18 +149,12 @@ def _name_outputs(
 # ---------------------------------------------------------------- one op call
 
 
-_NO_COMPLEX = "ONNX has no arithmetic on complex numbers"
-
-
 def write_record(o: RuleBuilder, record: Record, handles: dict[Value, Handle], captured: Captured) -> None:
     """Write one op call; its outputs enter `handles`. Raises Refused, or OnnxError naming op and line."""
     op = record.op
     inputs = [handles[x] if isinstance(x, Value) else x for x in record.inputs]
-    out_types = [v.type for v in record.outputs]
-    types = [x.type for x in (*record.inputs, *record.outputs) if isinstance(x, Value)]
-    if not op.is_view and any(t.dtype.is_complex for t in types):
-        raise _cannot(op, op.no_onnx or _NO_COMPLEX, record.line, "export real and imaginary part")
-    o.begin(op.name, record.line, inputs, out_types[0].dtype, record.scope)
+    layouts = [pairs.layout(v, captured.shapes) for v in record.outputs]
+    o.begin(op.name, record.line, inputs, layouts[0][0], record.scope)
     before = len(o.steps)
     try:
         found = _write(o, op, inputs, record, handles, captured)
@@ -168,14 +164,14 @@ def write_record(o: RuleBuilder, record: Record, handles: dict[Value, Handle], c
         lowest = _lowest_opset(o, inputs, record, handles, captured)
         raise _cannot(op, str(e), record.line, "", lowest) from None
     fresh = {h for s in o.steps[before:] for h in s.outputs}
-    for k, (value, handle) in enumerate(zip(record.outputs, found, strict=True)):
-        if handle.dtype is not None and handle.dtype is not value.type.dtype:
-            handle = o.cast(handle, value.type.dtype)
+    for k, (value, handle, (dtype, shape)) in enumerate(zip(record.outputs, found, layouts, strict=True)):
+        if handle.dtype is not None and handle.dtype is not dtype:
+            handle = o.cast(handle, dtype)
             fresh.add(handle)
         if handle in fresh:
             handle.name = o.unique(o.prefix if len(found) == 1 else f"{o.prefix}_{k}")
             fresh.discard(handle)
-        handle.dtype, handle.shape = value.type.dtype, captured.shapes[value]
+        handle.dtype, handle.shape = dtype, shape
         handles[value] = o.know(handle)
         if value in captured.reads:
             o.read(handle, captured.reads[value])
@@ -190,8 +186,9 @@ def _lowest_opset(
         for value, vector in captured.reads.items():
             trial.read(Handle("", value.type.dtype, ()), vector)
         for _, value in captured.inputs:
-            trial.know(Handle("", value.type.dtype, captured.shapes[value]))
-        trial.begin(record.op.name, record.line, inputs, record.outputs[0].type.dtype)
+            trial.know(Handle("", *pairs.layout(value, captured.shapes)))
+        dtype, _ = pairs.layout(record.outputs[0], captured.shapes)
+        trial.begin(record.op.name, record.line, inputs, dtype)
         try:
             _write(trial, record.op, inputs, record, handles, captured)
             return opset
@@ -223,6 +220,10 @@ def _write(
     shapes = captured.shapes
     if op in CONTROL:
         return write_control(o, record, inputs, handles, captured, write_record)
+    if op.takes_pairs or pairs.has_complex((*record.inputs, *record.outputs)):
+        if op.kind == "composite":
+            raise Inexpressible(op.no_onnx or "it is written in parts for complex numbers")
+        return _outputs(pairs.write_pairs(o, record, inputs, shapes, _rule, _covers))
     if op.kind == "pointwise" and not op.creates:
         return _write_pointwise(o, op, inputs, record, shapes)
     if not op.onnx:

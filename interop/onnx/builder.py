@@ -103,7 +103,7 @@ class Builder:
         self._known: dict[tuple[int, ...], tuple[Handle, int | None]] = {}
         self._near: dict[tuple[int, ...], tuple[Handle, int | None]] = {}
         self._literals: dict[Any, Handle] = {}
-        self._computed: dict[Any, Handle] = {}
+        self.computed: dict[Any, Handle] = {}
         self._taken: set[str] = set()
 
     # -- names and steps --------------------------------------------------------------------
@@ -131,22 +131,22 @@ class Builder:
 
     def mark(self) -> Any:
         """The state to go back to when a rule turns out not to fit."""
-        return len(self.steps), dict(self._computed)
+        return len(self.steps), dict(self.computed)
 
     def rollback(self, mark: Any) -> None:
         """Forget what was added since `mark`; constants may stay."""
         del self.steps[mark[0] :]
-        self._computed = mark[1]
+        self.computed = mark[1]
 
     def enter(self) -> Any:
         """Begin a subgraph: what is written from now on belongs to it. Returns what `leave` takes."""
-        kept = self.steps, dict(self._computed), dict(self._known)
+        kept = self.steps, dict(self.computed), dict(self._known)
         self.steps = []
         return kept
 
     def leave(self, kept: Any) -> None:
         """End a subgraph: nothing computed in it can be read outside. Constants stand outside and stay."""
-        self.steps, self._computed, self._known = kept
+        self.steps, self.computed, self._known = kept
 
     def add(
         self, op_type: str, inputs: list[Handle | None], attrs: dict[str, Any], dtypes: list[DType | None]
@@ -311,17 +311,17 @@ class Builder:
 
     def _read_size(self, handle: Handle, axis: int | None) -> Handle:
         key = ("size", handle.name, axis)
-        if key not in self._computed and axis is None:
+        if key not in self.computed and axis is None:
             number = self.cast(handle, T.int64)
-            self._computed[key] = self.Reshape(number, self.literal(np.array([1], np.int64)))
-        if key not in self._computed:
+            self.computed[key] = self.Reshape(number, self.literal(np.array([1], np.int64)))
+        if key not in self.computed:
             shape_key = ("shape", handle.name)
-            if shape_key not in self._computed:
-                self._computed[shape_key] = self.Shape(handle)
-            self._computed[key] = self.Gather(
-                self._computed[shape_key], self.literal(np.array([axis], np.int64)), axis=0
+            if shape_key not in self.computed:
+                self.computed[shape_key] = self.Shape(handle)
+            self.computed[key] = self.Gather(
+                self.computed[shape_key], self.literal(np.array([axis], np.int64)), axis=0
             )
-        return self._computed[key]
+        return self.computed[key]
 
     def _product(self, factors: Sequence[tuple[int, ...]]) -> Handle:
         sources = self._sources()
@@ -333,8 +333,8 @@ class Builder:
     def _size(self, n: Dim) -> Handle:
         """A [1] tensor that holds a dynamic size."""
         key = ("formula", n.vector)
-        if key in self._computed:
-            return self._computed[key]
+        if key in self.computed:
+            return self.computed[key]
         form = solve(n.vector, list(self._sources()))
         if form is None:
             raise Inexpressible(
@@ -348,7 +348,7 @@ class Builder:
             out = self.Add(out, whole(form.r))
         if form.q != 1:
             out = self.Div(out, whole(form.q))
-        self._computed[key] = out
+        self.computed[key] = out
         return out
 
     def _factor(self, value: Factor, dtype: DType) -> Handle:

@@ -54,7 +54,7 @@ class ExportTrace(Trace):
     def run(
         self, op: Op, inputs: tuple[Any, ...], attrs: Attrs, into: tuple[Any, ...] | None = None
     ) -> tuple[Symbol, ...]:
-        if op.parts and into is None and not any(x.dtype.is_complex for x in inputs if isinstance(x, Symbol)):
+        if into is None and self.comes_apart(op, inputs):
             return self.in_parts(op, inputs, attrs)
         if op.kind != "composite":
             return super().run(op, inputs, attrs, into)

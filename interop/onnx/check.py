@@ -108,12 +108,13 @@ def _dry_run(captured: Any, opset: int) -> tuple[list[Problem], set[str]]:
     from ...graph.ir import Value
     from .assemble import Refused, write_record
     from .builder import Handle
+    from .pairs import layout
     from .words import RuleBuilder
 
     o = RuleBuilder(opset)
     handles: dict[Value, Handle] = {}
     for value in [v for _, v in captured.inputs] + list(captured.weights):
-        handles[value] = o.know(Handle(o.unique("x"), value.type.dtype, captured.shapes[value]))
+        handles[value] = o.know(Handle(o.unique("x"), *layout(value, captured.shapes)))
     problems: list[Problem] = []
     again: set[str] = set()
     for record in captured.records:
@@ -125,7 +126,7 @@ def _dry_run(captured: Any, opset: int) -> tuple[list[Problem], set[str]]:
             problems.append(Problem(e.line, record.op.name, e.message, getattr(e, "lowest", 0) or None))
         for value in record.outputs:
             if value not in handles:
-                handles[value] = o.know(Handle(o.unique("x"), value.type.dtype, captured.shapes[value]))
+                handles[value] = o.know(Handle(o.unique("x"), *layout(value, captured.shapes)))
     return problems, again
 
 

@@ -14,6 +14,7 @@ from ...core import region as R
 from ...core import types as T
 from ...core.op import REGISTRY
 from ...graph.ir import Value
+from . import pairs
 from .builder import Handle, Step
 from .dimension import Dim
 from .dtypes import to_code
@@ -71,6 +72,9 @@ class _Writer:
         self.o, self.record, self.handles, self.captured, self.write = o, record, handles, captured, write
         self.prefix, self.line, self.op = o.prefix, o.line, o.op
 
+    def layouts(self) -> list[Any]:
+        return [pairs.layout(v, self.captured.shapes) for v in self.record.outputs]
+
     def inline(self, sub: Sub, given: Sequence[Handle]) -> list[Handle]:
         """Write a region's calls where the builder stands."""
         inner = dict(self.handles)
@@ -102,7 +106,7 @@ class _Writer:
 
     def formals(self, name: str, values: Sequence[Value]) -> list[Handle]:
         return [
-            self.formal(f"{name}_{k}", v.type.dtype, self.captured.shapes[v]) for k, v in enumerate(values)
+            self.formal(f"{name}_{k}", *pairs.layout(v, self.captured.shapes)) for k, v in enumerate(values)
         ]
 
     def cond(self, inputs: list[Handle], on_true: Sub, on_false: Sub) -> list[Handle]:
@@ -111,7 +115,7 @@ class _Writer:
             f"{name}_branch": self.subgraph(name, [], lambda sub=sub: self.inline(sub, given))  # type: ignore[misc]
             for name, sub in (("then", on_true), ("else", on_false))
         }
-        return self.o.add("If", [pred], attrs, [v.type.dtype for v in self.record.outputs])
+        return self.o.add("If", [pred], attrs, [dtype for dtype, _ in self.layouts()])
 
     def while_loop(self, inputs: list[Handle], test: Sub, body: Sub, n_consts: int) -> list[Handle]:
         o, consts, start = self.o, inputs[:n_consts], inputs[n_consts:]
@@ -132,8 +136,8 @@ class _Writer:
     ) -> list[Handle]:
         o, n = self.o, n_consts + n_carry
         if length.__class__ is int and not length:  # no turn: onnxruntime refuses to walk along nothing
-            rows = self.record.outputs[n_carry:]
-            return [*inputs[n_consts:n], *(o.full(self.captured.shapes[v], 0, v.type.dtype) for v in rows)]
+            rows = self.layouts()[n_carry:]
+            return [*inputs[n_consts:n], *(o.full(shape, 0, dtype) for dtype, shape in rows)]
         consts, start, xs = inputs[:n_consts], inputs[n_consts:n], inputs[n:]
         carry, slices = self.formals("carry", body.inputs[n_consts:n]), self.formals("row", body.inputs[n:])
         unused = []
@@ -148,7 +152,7 @@ class _Writer:
             "body", [*carry, *slices, *unused], lambda: self.inline(body, [*consts, *carry, *slices])
         )
         attrs: dict[str, Any] = {"body": graph, "num_scan_inputs": len(xs)}
-        made = o.add("Scan", [*start, *xs], attrs, [v.type.dtype for v in self.record.outputs])
+        made = o.add("Scan", [*start, *xs], attrs, [dtype for dtype, _ in self.layouts()])
         return [turned(y) if reverse and k >= n_carry else y for k, y in enumerate(made)]
 
 

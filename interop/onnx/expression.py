@@ -127,7 +127,7 @@ def _atan2(o: RuleBuilder, y: Handle, x: Handle) -> Handle:
     both = o.And(o.IsInf(y), o.IsInf(x))
     none = o.And(o.Equal(height, o.const(0, y)), o.Equal(width, o.const(0, y)))
     ratio = o.Where(both, o.const(1, y), o.Where(none, o.const(0, y), o.Div(height, width)))
-    angle = o.Atan(ratio)
+    angle = RULES["atan"](o, ratio)
     angle = o.Where(_minus(o, x), o.Sub(o.const(math.pi, y), angle), angle)
     return o.Where(_minus(o, y), o.Neg(angle), angle)  # type: ignore[no-any-return]
 
@@ -143,6 +143,44 @@ def _nextafter(o: RuleBuilder, x: Handle, y: Handle) -> Handle:
     moved = o.Where(o.Equal(x, zero), o.Where(up, least, o.Neg(least)), o.BitCast(bits, to=to_code(x.dtype)))
     moved = o.Where(o.Equal(x, y), y, moved)
     return o.Where(o.Or(o.IsNaN(x), o.IsNaN(y)), o.Add(x, y), moved)  # type: ignore[no-any-return]
+
+
+def _polynomial(o: RuleBuilder, x: Handle, coefficients: Sequence[float]) -> Handle:
+    """By Horner's rule; the highest coefficient first."""
+    out = o.const(coefficients[0], x)
+    for c in coefficients[1:]:
+        out = o.Add(o.Mul(out, x), o.const(c, x))
+    return out
+
+
+def _half_sum(o: RuleBuilder, a: Handle, join: str) -> Handle:
+    up, down = o.Exp(a), o.Exp(o.Neg(a))
+    return o.Mul(getattr(o, join)(up, down), o.const(0.5, a))  # type: ignore[no-any-return]
+
+
+def _sinh(o: RuleBuilder, a: Handle) -> Handle:
+    series = o.Mul(a, _polynomial(o, o.Mul(a, a), [1 / math.factorial(k) for k in (13, 11, 9, 7, 5, 3, 1)]))
+    near = o.Less(o.Abs(a), o.const(0.5, a))
+    return o.Where(near, series, _half_sum(o, a, "Sub"))  # type: ignore[no-any-return]
+
+
+def _atan(o: RuleBuilder, a: Handle) -> Handle:
+    """In float32, and one step of Newton's method: what is left of the tangent, over 1 and its part."""
+    guess = o.cast(o.Atan(o.cast(a, T.float32)), T.float64)
+    sine, cosine = o.Sin(guess), o.Cos(guess)
+    rest = o.Div(o.Sub(o.Mul(a, cosine), sine), o.Add(cosine, o.Mul(a, sine)))
+    return o.Add(guess, o.Where(o.Or(o.IsInf(a), o.IsNaN(a)), o.const(0, a), rest))  # type: ignore[no-any-return]
+
+
+def _asinh(o: RuleBuilder, a: Handle) -> Handle:
+    size = o.Abs(a)
+    found = o.Log(o.Add(size, o.Sqrt(o.Add(o.Mul(size, size), o.const(1, a)))))
+    return o.Mul(o.Sign(a), found)  # type: ignore[no-any-return]
+
+
+def _doubles(name: str, rule: Rule) -> Rule:
+    """An op that onnxruntime has for float32 alone, with what it is made of for float64."""
+    return lambda o, a: rule(o, a) if a.dtype is T.float64 else getattr(o, name)(a)  # type: ignore[no-any-return]
 
 
 RULES: dict[str, Rule] = {
@@ -203,11 +241,15 @@ RULES: dict[str, Rule] = {
     **{
         name: _plain(onnx)
         for name, onnx in {
-            "sqrt": "Sqrt", "exp": "Exp", "log": "Log", "sin": "Sin", "cos": "Cos", "tan": "Tan", "sinh": "Sinh",
-            "cosh": "Cosh", "tanh": "Tanh", "asin": "Asin", "acos": "Acos", "atan": "Atan", "asinh": "Asinh",
-            "acosh": "Acosh", "atanh": "Atanh", "sigmoid": "Sigmoid", "erf": "Erf",
+            "sqrt": "Sqrt", "exp": "Exp", "log": "Log", "sin": "Sin", "cos": "Cos", "tanh": "Tanh", "asin": "Asin",
+            "acos": "Acos", "acosh": "Acosh", "atanh": "Atanh", "sigmoid": "Sigmoid", "erf": "Erf",
         }.items()
     },
+    "tan": _doubles("Tan", lambda o, a: o.Div(o.Sin(a), o.Cos(a))),
+    "sinh": _doubles("Sinh", _sinh),
+    "cosh": _doubles("Cosh", lambda o, a: _half_sum(o, a, "Add")),
+    "atan": _doubles("Atan", _atan),
+    "asinh": _doubles("Asinh", _asinh),
 }  # fmt: skip
 
 

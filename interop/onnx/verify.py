@@ -23,6 +23,7 @@ from .control import Sub, run_control
 from .dimension import Dim, Factor
 from .dtypes import to_code
 from .evaluator import evaluator
+from .pairs import layout, packed
 
 #: ops that go out as Dropout: what they draw cannot be compared
 DROPOUTS = ("dropout", "dropout_channels", "alpha_dropout")
@@ -48,7 +49,7 @@ def verify(assembled: Assembled, captured: Captured, fn: Callable[..., Any], arg
     for k in sizes:
         arrays = captured.arrays[k]
         expected = run_function(fn, arguments, arrays, captured.changed)
-        feeds = {name: array for (name, _), array in zip(captured.inputs, arrays)}
+        feeds = feeds_of(captured, arrays)
         for runtime, run in runtimes:
             try:
                 actual = run(feeds)
@@ -68,7 +69,7 @@ def _check_unseen(captured: Captured, fn: Callable[..., Any], arguments: Argumen
     """Compare on data that no trace has seen: numbers that were read are then right for any data."""
     arrays = captured.unseen or []
     expected = run_function(fn, arguments, arrays, captured.changed)
-    feeds = {name: array for (name, _), array in zip(captured.inputs, arrays)}
+    feeds = feeds_of(captured, arrays)
     for runtime, run in runtimes:
         for (name, _), want, got in zip(captured.outputs, expected, run(feeds), strict=True):
             if why := differs(want, got):
@@ -78,6 +79,11 @@ def _check_unseen(captured: Captured, fn: Callable[..., Any], arguments: Argumen
                     "its inputs decide more than sizes",
                     "use dg.where instead of a Python branch on such a number", "",
                 )  # fmt: skip
+
+
+def feeds_of(captured: Captured, arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """Arrays by the names of the model's inputs."""
+    return {name: packed(array) for (name, _), array in zip(captured.inputs, arrays)}
 
 
 def check_form(model: onnx.ModelProto) -> None:
@@ -101,7 +107,7 @@ def run_function(
         try:
             result = fn(*fill(arguments.args, tensors), **fill(arguments.kwargs, tensors))
             outputs = [y for _, y in named_outputs(result, None)]
-            return [np.array(host.read(y)) for y in (*outputs, *changed)]
+            return [packed(np.array(host.read(y))) for y in (*outputs, *changed)]
         finally:
             for t, old in zip(changed, before):
                 t.copy_(old)
@@ -203,7 +209,7 @@ def values_of(captured: Captured, k: int) -> dict[Value, np.ndarray]:
             tensors[value] = host.constant(np.full(shape, data, value.type.dtype.np), value.device)
     with dispatch.set_grad(False):
         _run_records(captured.records, tensors, k)
-    return {v: np.asarray(host.read(t)) for v, t in tensors.items()}
+    return {v: packed(np.asarray(host.read(t))) for v, t in tensors.items()}
 
 
 def _run_records(records: Sequence[Any], tensors: dict[Value, Tensor], k: int) -> None:
@@ -240,11 +246,11 @@ def _located(
         if name not in have:
             have.add(name)
             model.graph.output.append(
-                onnx.helper.make_tensor_value_info(name, to_code(value.type.dtype), None)
+                onnx.helper.make_tensor_value_info(name, to_code(layout(value, captured.shapes)[0]), None)
             )
     runtimes = _runtimes(model, weights)
     run = dict(runtimes).get(runtime) or runtimes[0][1]
-    feeds = {name: array for (name, _), array in zip(captured.inputs, captured.arrays[k])}
+    feeds = feeds_of(captured, captured.arrays[k])
     found = dict(zip([o.name for o in model.graph.output], run(feeds)))
     expected = values_of(captured, k)
     for value, name in watched:

@@ -134,6 +134,22 @@ class RuleBuilder(Builder):
         """The smaller of two sizes, which may follow dynamic axes."""
         return a.least(b) if isinstance(a, Dim) else b.least(a) if isinstance(b, Dim) else min(a, b)
 
+    def product(self, a: Any, b: Any) -> Any:
+        """The product of two numbers, either of which may follow a dynamic size."""
+        return self._each(lambda x, y: x * y, a, b)
+
+    def quotient(self, a: Any, b: Any) -> Any:
+        """a / b of numbers, either of which may follow a dynamic size."""
+        return self._each(lambda x, y: x / y, a, b)
+
+    def _each(self, fn: Any, a: Any, b: Any) -> Any:
+        rows = max((len(v.vector) for v in (a, b) if is_dynamic(v)), default=0)
+        if not rows:
+            return fn(a, b)
+        row = [fn(x, y) for x, y in zip(values(a, rows), values(b, rows))]
+        same = all(abs(v - row[0]) <= 1e-12 * abs(row[0]) for v in row)
+        return row[0] if same else Factor(row)
+
     def eye(self, rows: Any, columns: Any, offset: int, dtype: DType) -> Handle:
         """Ones on a diagonal."""
         if not is_dynamic((rows, columns, offset)) and rows * columns <= 64:
