@@ -1,5 +1,7 @@
 """Convolution with packed filters: the same bits as with packed windows, whatever way the cost model takes."""
 
+import collections
+
 import duograd as dg
 import numpy as np
 import pytest
@@ -34,15 +36,16 @@ def vector_bits(request, monkeypatch):
 
 @pytest.fixture
 def way(monkeypatch):
-    """Choose the way: packed filters or packed windows. Counts the launches of packed filters."""
-    count = []
+    """Choose the way: packed windows, packed filters, or filters that tasks pack. Counts the launches by way."""
+    count = collections.Counter()
     kept, tasks = conv_pixels.windowed, conv_pixels.tasks
-    monkeypatch.setattr(conv_pixels, "windowed", lambda *a: (count.append(1), kept(*a)))
+    name = lambda packed: "tasks" if packed is None else "filters"
+    monkeypatch.setattr(conv_pixels, "windowed", lambda *a: (count.update([name(a[3])]), kept(*a)))
 
-    def choose(pixels):
-        cycles = -1.0 if pixels else 1e30
+    def choose(way):
+        cycles = 1e30 if way == "windows" else -1.0
         monkeypatch.setattr(conv_pixels, "tasks", lambda *a: tasks(*a)._replace(cycles=cycles))
-        monkeypatch.setattr(conv_pixels, "pack_cycles", lambda *_: 0.0)
+        monkeypatch.setattr(conv_pixels, "pack_cycles", lambda *_: 1e30 if way == "tasks" else 0.0)
         return count
 
     return choose
@@ -67,12 +70,13 @@ def both_ways(run_kernel, way, case, dtype, chunks, layout):
     gx = convolution.conv_x_grad.fn(g.astype("float64"), w.astype("float64"), size=x.shape[2:], **attrs)
     for op, inputs, want in (("conv", [x, w], y), ("conv_x_grad", [g, w], gx)):
         found = []
-        for pixels in (False, True):
-            count = way(pixels)
-            before = len(count)
+        for chosen in ("windows", "filters", "tasks"):
+            count = way(chosen)
+            count.clear()
             found.append(run_kernel(op, inputs, [(want.shape, dtype)], chunks=chunks, **attrs)[0])
-            assert (len(count) > before) == pixels
-        np.testing.assert_array_equal(*found, err_msg=op)
+            assert set(count) == {chosen} - {"windows"}
+        np.testing.assert_array_equal(found[0], found[1], err_msg=op)
+        np.testing.assert_array_equal(found[0], found[2], err_msg=op)
         np.testing.assert_allclose(found[1], want, rtol=0, atol=np.finfo(dtype).eps * 64 * 20, err_msg=op)
 
 
@@ -105,10 +109,14 @@ def test_epilogues_give_the_same_bits_in_both_modes_and_ways(way):
     def body(x, r):
         return F.relu(conv(x) * 0.5 + r)
 
-    way(False)
+    way("windows")
     with dg.no_grad():
         eager = body(x, r).numpy()
-        count = way(True)
-        graph = dg.function(body)(x, r).numpy()
-    assert count
-    np.testing.assert_array_equal(eager, graph)
+    for chosen in ("filters", "tasks"):
+        with (
+            dg.enable_grad() if chosen == "tasks" else dg.no_grad()
+        ):  # weights that may change are not prepared
+            count = way(chosen)
+            graph = dg.function(body)(x, r).detach().numpy()
+        assert count[chosen]
+        np.testing.assert_array_equal(eager, graph)

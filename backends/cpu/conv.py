@@ -19,10 +19,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ...core.backend import Arg, Epilogue, Operand, Program
+from ...core.backend import Epilogue, Operand, Program
 from ...core.types import DType
 from . import conv_direct, conv_pixels, conv_winograd
-from .conv_axes import Axis, Pair, Product, Row, Tasks, lift, lift_window, output_steps, phases
+from .conv_axes import Axis, Pair, Product, Row, Tasks, lift, lift_window, phases
+from .conv_pack import pack_filters
+from .conv_text import HEAD, first_slots, run_lines
 from .epilogue import FusedEpilogue, apply_after, fuse, indent, result_buffer
 from .panels import IMPORT, Block, block, fill_zero
 
@@ -48,13 +50,7 @@ def _source(dtype: DType, tile: Block, head: str, finish: str, finishes: str, ah
     return f"""# conv {char} in blocks of {rows} x {width}
 {IMPORT}
 def kernel(args, chunk, nchunks):
-    images, groups, channels, rows_all, row_block = args[0], args[1], args[2], args[3], args[4]
-    d, o, step_z, taps_z, tap_z, origin_z = args[5], args[6], args[7], args[8], args[9], args[10]
-    h, p, step_y, taps_y, tap_y, origin_y = args[11], args[12], args[13], args[14], args[15], args[16]
-    w, q, step_x, taps_x, tap_x, origin_x = args[17], args[18], args[19], args[20], args[21], args[22]
-    out_z, out_y, out_x = args[23], args[24], args[25]
-    out_area, out_line, out_plane, out_first = args[26], args[27], args[28], args[29]
-    x, x_n, x_c, x_z, x_y, x_x = args[30], args[31], args[32], args[33], args[34], args[35]
+{HEAD}
     f, f_row, f_c, f_z, f_y, f_x, f_group = args[36], args[37], args[38], args[39], args[40], args[41], args[42]
     c, depth, strip, pitch = args[43], args[44], args[45], args[48]
     scratch = args[46] + chunk * args[47]
@@ -158,30 +154,7 @@ def kernel(args, chunk, nchunks):
                         )
                     panel += panel_bytes
         if {finishes}:
-            # Runs of pixels that are neighbours in the output: one image, or one line when lines have gaps.
-            done = 0
-            image, pixel = image0, pixel0
-            while done < strip_columns:
-                column = mod_i64(pixel, q)
-                block_cols = min_i64(strip_columns - done, pixels - pixel if dense else q - column)
-                block_rows = rows
-                result_at = result0 + done
-                out_at = (image * groups * rows_all + group * rows_all + row0) * out_plane
-                out_at += out_first + div_i64(pixel, area) * out_z * out_area + column * out_x
-                out_at += div_i64(mod_i64(pixel, area), q) * out_y * out_line
-                out_step = out_plane
-                if dense:
-{finish}                else:
-                    for i in range(block_rows):
-                        for j in range(block_cols):
-                            value = load_{char}(result, result_at + i * result_step + j)
-                            store_{char}(c, out_at + i * out_step + j * out_x, value)
-                done += block_cols
-                pixel += block_cols
-                if pixel == pixels:
-                    pixel = 0
-                    image += 1
-"""
+{finish}"""
 
 
 _FIRST_SLOT = 49
@@ -208,36 +181,39 @@ def _shared(program: Program, product: Product, fused: FusedEpilogue | None) -> 
     depth = -(-channels // max(1, -(-channels * taps // max(_DEPTH, taps))))
     split = _tasks(program, product, depth * taps)
     other = conv_pixels.tasks(program, product, depth)
-    packing = 0.0 if program.steady(product.w) else conv_pixels.pack_cycles(program, product)
-    if other.cycles + packing < split.cycles:
+    packing = conv_pixels.pack_cycles(program, product)
+    inside = conv_pixels.tasks(program, product, depth, True)
+    if min(other.cycles + packing, inside.cycles) >= split.cycles:
+        _windowed(program, product, fused, depth, split)
+    elif other.cycles + packing <= inside.cycles:
         with program.prepared(product.w):
-            packed = conv_pixels.pack_filters(program, product)
+            packed = pack_filters(program, product, conv_pixels.pixel_block(product.out.dtype))
         program.wave()
         conv_pixels.windowed(program, product, fused, packed, depth, other)
     else:
-        _windowed(program, product, fused, depth, split)
+        conv_pixels.windowed(program, product, fused, None, depth, inside)
 
 
 def _windowed(
     program: Program, product: Product, fused: FusedEpilogue | None, depth: int, split: Tasks
 ) -> None:
     """Append one launch of the windowed product. depth: channels of a chain of additions."""
-    x, w, out, channels, filters, axes, groups = product
+    _, w, out, channels, filters, axes, groups = product
     dtype, size = out.dtype, out.dtype.itemsize
     tile = block(dtype)
-    images, rows = x.shape[0], out.shape[1] // groups
+    rows = out.shape[1] // groups
     _, y, z = axes
     taps = y.taps * z.taps
     # Filters that no second-level cache holds are fetched ahead.
     ahead = rows * channels * axes[0].taps * taps * size >= _FAR_BYTES
     if fused is None:
-        text = _COPY.format(char=dtype.char, size=size, lanes=tile.lanes)
-        source = _source(dtype, tile, "", indent(text.splitlines(), 20), "not inside", ahead)
+        lines = _COPY.format(char=dtype.char, size=size, lanes=tile.lanes).splitlines()
+        head, finishes = "", "not inside"
     else:
-        block_lines = [*_PLACE.splitlines(), *fused.block()]
-        source = _source(
-            dtype, tile, indent(fused.head(_FIRST_SLOT), 4), indent(block_lines, 20), "True", ahead
-        )
+        lines = [*_PLACE.splitlines(), *fused.block()]
+        head, finishes = indent(fused.head(_FIRST_SLOT), 4), "True"
+    finish = run_lines(dtype.char, "row0", "block_rows, result_at = rows, result0 + done", lines)
+    source = _source(dtype, tile, head, finish, finishes, ahead)
     row_block, strip, chunks, _ = split
     pitch = strip + tile.lanes  # lines of the buffer are not a power of two apart
     runs = strip // tile.width * (-(-tile.width // axes[2].out) + 3)
@@ -247,11 +223,7 @@ def _windowed(
     f_row, f_channel, f_group = (s * size for s in filters)
     steps = [s * size for s in w.strides[2:]]
     shifted = w.offset + sum(a.filter_origin * s for a, s in zip(axes, steps))
-    args: list[Arg] = [images, groups, channels, rows, row_block]
-    for a in axes:
-        args += [a.size, a.out, a.step, a.taps, a.tap_step, a.origin]
-    args += [*(a.out_step for a in axes), *output_steps(out, axes)]
-    args += [x.slot, *(s * size for s in x.strides)]
+    args = first_slots(product, rows, row_block)
     args += [w._replace(offset=shifted).slot, f_row, f_channel]
     args += [*(a.filter_step * s for a, s in zip(axes, steps)), f_group]
     args += [out.slot, depth, strip, program.scratch(chunks * nbytes), nbytes, pitch]

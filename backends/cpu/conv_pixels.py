@@ -11,9 +11,11 @@ from __future__ import annotations
 import functools
 import math
 
-from ...core.backend import Arg, Operand, Program
+from ...core.backend import Operand, Program
 from ...core.types import DType
-from .conv_axes import Axes, Product, Tasks, output_steps
+from .conv_axes import Axes, Product, Tasks
+from .conv_pack import NAMES, Walk, pack_text
+from .conv_text import HEAD, first_slots, run_lines
 from .epilogue import FusedEpilogue, indent
 from .panels import IMPORT, Block, block
 
@@ -24,6 +26,8 @@ _TASK_BYTES = 1 << 19
 #: Cycles of a register block's step over those that its multiplications take, of a block's call, of turning an
 #: element round and of packing one.
 _MULTIPLY, _CALL, _TURN_CYCLES, _PACK_CYCLES = 1.05, 80, 0.6, 1.0
+#: Bytes of filters that are packed into memory for one call.
+_PACKED_BYTES = 1 << 20
 #: The part of a task that the last thread is waited for, on average.
 _HELD_UP = 0.5
 
@@ -34,85 +38,24 @@ def pixel_block(dtype: DType) -> Block:
     return Block(_PIXELS[usual.lanes * dtype.itemsize * 8], 2, usual.lanes, usual.depth)
 
 
-@functools.cache
-def _pack_source(dtype: DType, width: int, lanes: int) -> str:
-    """Kernel: filters into panels [group, front tap, panel, k, width], k = (channel, line, column of the window).
+#: the slots after the first, of packed filters and of filters that a task packs
+_SHARED = 48
+_PACKED = "f, f_panel, f_z, f_group"
+_PACKS = f"{NAMES}, packed_at"
 
-    k is walked as n0 x n1 runs of neighbours `f_x` apart (bytes, may be negative).
-    """
-    char, size = dtype.char, dtype.itemsize
-    row = width * size
-    return f"""# pack filters {char} in panels of {width}
-{IMPORT}
-def kernel(args, chunk, nchunks):
-    f, f_group, f_z, f_row, f_0, f_1, f_x = args[0], args[1], args[2], args[3], args[4], args[5], args[6]
-    out, groups, fronts, rows = args[7], args[8], args[9], args[10]
-    n0, n1, run, piece = args[11], args[12], args[13], args[14]
-    panels, pieces = div_i64(rows + {width - 1}, {width}), div_i64(n0 * n1 * run + piece - 1, piece)
-    items = groups * fronts * panels * pieces
-    for item in range(div_i64(items * chunk, nchunks), div_i64(items * (chunk + 1), nchunks)):
-        at, panel = mod_i64(item, pieces) * piece, mod_i64(div_i64(item, pieces), panels)
-        front = mod_i64(div_i64(item, pieces * panels), fronts)
-        group = div_i64(item, pieces * panels * fronts)
-        left = min_i64(piece, n0 * n1 * run - at)
-        source = f + group * f_group + front * f_z + panel * {width} * f_row
-        to = out + (((group * fronts + front) * panels + panel) * n0 * n1 * run + at) * {row}
-        while left > 0:
-            outer, k = div_i64(at, run), mod_i64(at, run)
-            here = source + div_i64(outer, n1) * f_0 + mod_i64(outer, n1) * f_1 + k * f_x
-            count = min_i64(left, run - k)
-            for vector in range(0, {width}, {lanes}):
-                columns = max_i64(0, min_i64({lanes}, rows - panel * {width} - vector))
-                start, there = here + vector * f_row, to + vector * {size}
-                if abs(f_x) == {size}:
-                    for kk in range(0, count, {lanes}):
-                        length = min_i64({lanes}, count - kk)
-                        # Backwards: the block's lowest address is its last k.
-                        low = kk if f_x > 0 else kk + length - 1
-                        transpose_lanes_{char}(
-                            there + low * {row}, {row} if f_x > 0 else -{row}, start + low * f_x, f_row,
-                            columns, length, {lanes}, {lanes},
-                        )
-                else:
-                    gather_lanes_{char}(there, {row}, start, f_x, f_row, count, {lanes}, 0, columns, {lanes})
-            at += count
-            to += count * {row}
-            left -= count
+_TAKE = """
+panel = f + group * f_group + tz * f_z + div_i64(row0 + j, WIDTH) * f_panel + channel * taps * ROW
+# The filters of the next panel come while the first blocks use this one's.
+ahead = panel + f_panel
+if j + WIDTH >= rows:
+    ahead += part_channels * taps * ROW - div_i64(rows + WIDTH - 1, WIDTH) * f_panel
 """
-
-
-def pack_filters(program: Program, product: Product) -> Operand:
-    """Append the packing of a product's filters. Returns the panels, [groups, front taps, panels, k, width]."""
-    _, w, out, channels, filters, axes, groups = product
-    tile, size = pixel_block(out.dtype), out.dtype.itemsize
-    rows = out.shape[1] // groups
-    f_row, f_channel, f_group = (s * size for s in filters)
-    steps = [s * size for s in w.strides[2:]]
-    first = w.offset + sum(a.filter_origin * s for a, s in zip(axes, steps))
-    f_z, f_y, f_x = (a.filter_step * s for a, s in zip(axes, steps))
-    taps_z, taps_y, taps_x = (a.taps for a in axes)
-    n0, n1, run = channels, taps_y, taps_x
-    # Axes that are walked with one step are one.
-    if run == 1:
-        n1, run, f_y, f_x = 1, n1, 0, f_y
-    elif f_y == f_x * run or n1 == 1:
-        n1, run, f_y = 1, n1 * run, 0
-    if n1 == 1 and run == 1:
-        n0, run, f_channel, f_x = 1, n0, 0, f_channel
-    elif n1 == 1 and (f_channel == f_x * run or n0 == 1):
-        n0, run = 1, n0 * run
-    panels, k = -(-rows // tile.width), n0 * n1 * run
-    packed = program.scratch_operand(out.dtype, (groups, taps_z, panels, k, tile.width))
-    piece = max(run, 512) // run * run if n0 * n1 > 1 else min(run, 512)
-    args: list[Arg] = [w._replace(offset=first).slot, f_group, f_z, f_row, f_channel, f_y, f_x]
-    args += [packed.slot, groups, taps_z, rows, n0, n1, run, piece]
-    items = groups * taps_z * panels * -(-k // piece)
-    chunks = program.chunks(items, 2.0 * packed.size * size)
-    program.launch(_pack_source(out.dtype, tile.width, tile.lanes), args, chunks)
-    return packed
-
-
-_FIRST_SLOT = 52
+_PACK = """
+panel = ahead = scratch + packed_at
+to, at, left, panel_rows = panel, channel * taps, part_channels * taps, rows - j
+f_at = f + group * f_group + tz * f_z + (row0 + j) * f_row
+PACK
+"""
 
 # Copies the lines of every image that the strip reads, with zeros around, for the channels of this part.
 _COPY = """
@@ -146,27 +89,26 @@ for segment in range(segments):
 
 
 @functools.lru_cache(maxsize=512)
-def _source(dtype: DType, tile: Block, head: str, finish: str, turned: bool) -> str:
+def _source(dtype: DType, tile: Block, head: str, finish: str, turned: bool, packs: bool) -> str:
     char, size = dtype.char, dtype.itemsize
     rows, width, lanes = tile.rows, tile.width, tile.lanes
     row = width * size
     copied = indent(_COPY.strip().splitlines(), 20)
     copied = copied.replace("_T(", f"_{char}(").replace("LANES", str(lanes)).replace("SIZE", str(size))
+    filters = _PACKS if packs else _PACKED
+    filters = f"{filters} = {', '.join(f'args[{_SHARED + k}]' for k in range(filters.count(',') + 1))}"
+    take = (_PACK if packs else _TAKE).replace("ROW", str(row)).replace("WIDTH", str(width))
+    take = indent(take.strip().splitlines(), 20)
+    take = take.replace("PACK\n", "\n" + pack_text(dtype, tile, 20)) if packs else take
     return f"""# conv {char} with packed filters in blocks of {rows} x {width}
 {IMPORT}
 def kernel(args, chunk, nchunks):
-    images, groups, channels, rows_all, row_block = args[0], args[1], args[2], args[3], args[4]
-    d, o, step_z, taps_z, tap_z, origin_z = args[5], args[6], args[7], args[8], args[9], args[10]
-    h, p, step_y, taps_y, tap_y, origin_y = args[11], args[12], args[13], args[14], args[15], args[16]
-    w, q, step_x, taps_x, tap_x, origin_x = args[17], args[18], args[19], args[20], args[21], args[22]
-    out_z, out_y, out_x = args[23], args[24], args[25]
-    out_area, out_line, out_plane, out_first = args[26], args[27], args[28], args[29]
-    x, x_n, x_c, x_z, x_y, x_x = args[30], args[31], args[32], args[33], args[34], args[35]
-    f, f_panel, f_z, f_group = args[36], args[37], args[38], args[39]
-    c, depth, strip, in_place = args[40], args[41], args[42], args[43]
-    scratch = args[44] + chunk * args[45]
-    pitch, pitch_turned, pitch_line, pitch_plane, width = args[46], args[47], args[48], args[49], args[50]
-    most_segments = args[51]
+{HEAD}
+    c, depth, strip, in_place = args[36], args[37], args[38], args[39]
+    scratch = args[40] + chunk * args[41]
+    pitch, pitch_turned, pitch_line, pitch_plane, width = args[42], args[43], args[44], args[45], args[46]
+    most_segments = args[47]
+    {filters}
 {head}    taps, area = taps_y * taps_x, p * q
     row_table = scratch
     k_table = row_table + 8 * (strip + {2 * rows})
@@ -243,14 +185,8 @@ def kernel(args, chunk, nchunks):
                     source = x + (group * channels + channel) * x_c + tz * tap_z * x_z
                 else:
                     source = lines_at
-{copied}                panel = f + group * f_group + tz * f_z + div_i64(row0, {width}) * f_panel
-                panel += channel * taps * {row}
-                for j in range(0, rows, {width}):
-                    # The filters of the next panel come while the first blocks use this one's.
-                    ahead = panel + f_panel
-                    if j + {width} >= rows:
-                        ahead += part_channels * taps * {row} - div_i64(rows + {width - 1}, {width}) * f_panel
-                    for i in range(0, strip_columns, {rows}):
+{copied}                for j in range(0, rows, {width}):
+{take}                    for i in range(0, strip_columns, {rows}):
                         to = sums + (i * pitch + j) * {size}
                         if strip_columns - i > {rows // 2}:
                             multiply_pixels_{char}(
@@ -265,7 +201,6 @@ def kernel(args, chunk, nchunks):
                                 {rows // 2}, {tile.vectors}, {lanes},
                             )
                         ahead += part_channels * taps * 64 if i < {rows * (row // 64 - 1)} else 0
-                    panel += f_panel
         for i in range(0, rows, {lanes}):
             block_rows = min_i64({lanes}, rows - i)
             if {turned} or not dense:
@@ -275,29 +210,7 @@ def kernel(args, chunk, nchunks):
                         turned + j * {size}, pitch_turned * {size}, sums + (j * pitch + i) * {size}, pitch * {size},
                         length, block_rows, length, {lanes},
                     )
-            # Runs of pixels that are neighbours in the output: one image, or one line when lines have gaps.
-            done = 0
-            image, pixel = image0, pixel0
-            while done < strip_columns:
-                column = mod_i64(pixel, q)
-                block_cols = min_i64(strip_columns - done, pixels - pixel if dense else q - column)
-                result, result_at, result_step = turned, done, pitch_turned
-                out_at = (image * groups * rows_all + group * rows_all + row0 + i) * out_plane
-                out_at += out_first + div_i64(pixel, area) * out_z * out_area + column * out_x
-                out_at += div_i64(mod_i64(pixel, area), q) * out_y * out_line
-                out_step = out_plane
-                if dense:
-{finish}                else:
-                    for k in range(block_rows):
-                        for j in range(block_cols):
-                            value = load_{char}(result, result_at + k * result_step + j)
-                            store_{char}(c, out_at + k * out_step + j * out_x, value)
-                done += block_cols
-                pixel += block_cols
-                if pixel == pixels:
-                    pixel = 0
-                    image += 1
-"""
+{finish}"""
 
 
 # What becomes of a run of results: it is turned round into its place, or an epilogue finishes it.
@@ -336,10 +249,10 @@ def _width(axes: Axes) -> int:
     return (a.out - 1) * a.step + (a.taps - 1) * abs(a.tap_step) + 1
 
 
-def tasks(program: Program, product: Product, depth: int) -> Tasks:
+def tasks(program: Program, product: Product, depth: int, packs: bool = False) -> Tasks:
     """The split (rows: filters, columns: pixels) that should take the least time, in cycles of a thread.
 
-    A task copies its lines, reads its filters once, multiplies, and turns its sums round.
+    A task copies its lines, reads its filters once (packs: and packs them), multiplies, and turns its sums round.
     """
     _, _, out, channels, _, axes, groups = product
     threads, size, tile = program.backend.num_threads(), out.dtype.itemsize, pixel_block(out.dtype)
@@ -351,18 +264,26 @@ def tasks(program: Program, product: Product, depth: int) -> Tasks:
         -(-channels // depth) * axes[0].taps,
     )
     copies = not in_place(axes)
+    # Bytes of a block of pixels besides its sums: its places, and lines of images.
+    beside = 16 * tile.rows
+    if copies:
+        beside += depth * _width(axes) * size * axes[1].step * tile.rows // axes[2].out
     least = 1 if program.chunks(threads, groups * tile.work(columns, rows, k)) == 1 else threads
     best = Tasks(1, 1, 1, math.inf)
     for splits in (1, 2, 4, 8):
         high = -(-panels // splits)
         if splits > 1 and high == -(-panels // (splits // 2)):
             continue
-        most = max(1, _TASK_BYTES // (tile.rows * (high * tile.width * size + 16)))
+        most = max(1, _TASK_BYTES // (tile.rows * high * tile.width * size + beside))
         for pieces in (1, 2, 4, 8, 16):
             wide = -(-blocks // max(-(-blocks // most), -(-(pieces * least) // (splits * groups))))
             count = groups * -(-blocks // wide) * -(-panels // high)
             cycles = wide * high * (tile.rows * k * tile.vectors * _MULTIPLY / 2 + parts * _CALL)
-            cycles += high * tile.width * k * size / 16 + wide * tile.rows * k / 16 + 2000
+            cycles += (
+                high * tile.width * k * (_PACK_CYCLES if packs else size / 16)
+                + wide * tile.rows * k / 16
+                + 2000
+            )
             cycles += wide * high * tile.width * tile.rows * _TURN_CYCLES
             if copies:
                 lines, _ = _lines(axes, min(wide * tile.rows, columns))
@@ -375,29 +296,44 @@ def tasks(program: Program, product: Product, depth: int) -> Tasks:
 
 
 def pack_cycles(program: Program, product: Product) -> float:
-    """About how many cycles a thread packs filters."""
-    _, _, out, channels, _, axes, _ = product
+    """About how many cycles a thread packs filters into memory: none where they stay, no end of them for large ones."""
+    _, w, out, channels, _, axes, _ = product
     count = out.shape[1] * channels * math.prod(a.taps for a in axes)
+    if program.steady(w):
+        return 0.0
+    if count * out.dtype.itemsize > _PACKED_BYTES:
+        return math.inf
     return 2000 + _PACK_CYCLES * count / program.backend.num_threads()
 
 
 def windowed(
-    program: Program, product: Product, fused: FusedEpilogue | None, packed: Operand, depth: int, split: Tasks
-) -> None:
+    program: Program, product: Product, fused: FusedEpilogue | None, packed: Operand | None, depth: int,
+    split: Tasks,
+) -> None:  # fmt: skip
     """Append one launch of the windowed product.
 
-    packed: its filters by `pack_filters`; depth: channels of a chain; split: by `tasks`.
+    packed: its filters by `pack_filters`, or None: tasks pack them; depth: channels of a chain; split: by `tasks`.
     """
-    x, _, out, channels, _, axes, groups = product
+    x, _, out, _, _, axes, groups = product
     dtype, size = out.dtype, out.dtype.itemsize
     tile = pixel_block(dtype)
     rows, columns = out.shape[1] // groups, x.shape[0] * math.prod(a.out for a in axes)
-    if fused is None:
-        text = _TURN.format(char=dtype.char, size=size, lanes=tile.lanes)
-        source = _source(dtype, tile, "", indent(text.splitlines(), 20), False)
+    if packed is None:
+        filters = Walk(product).slots
     else:
-        block_lines = [*_PLACE.splitlines(), *fused.block()]
-        source = _source(dtype, tile, indent(fused.head(_FIRST_SLOT), 4), indent(block_lines, 20), True)
+        panel = math.prod(packed.shape[3:]) * size
+        front = packed.shape[2] * panel
+        filters = [packed.slot, panel, front, axes[0].taps * front]
+    if fused is None:
+        finish = _TURN.format(char=dtype.char, size=size, lanes=tile.lanes).splitlines()
+        head = ""
+    else:
+        finish = [*_PLACE.splitlines(), *fused.block()]
+        head = indent(fused.head(_SHARED + len(filters) + (packed is None)), 4)
+    text = run_lines(
+        dtype.char, "row0 + i", "result, result_at, result_step = turned, done, pitch_turned", finish
+    )
+    source = _source(dtype, tile, head, text, fused is not None, packed is None)
     row_block, strip, chunks, _ = split
     strip = min(strip, -(-columns // tile.rows) * tile.rows)
     taps = axes[1].taps * axes[2].taps
@@ -411,13 +347,10 @@ def windowed(
     nbytes = -(-(8 * (strip + 2 * tile.rows) + 8 * depth * taps + 40 * planes) // 64) * 64
     nbytes += (strip * pitch + tile.lanes * turned) * size + depth * plane + 64
     nbytes = -(-nbytes // 64) * 64
-    panel = math.prod(packed.shape[3:]) * size
-    front = packed.shape[2] * panel
-    args: list[Arg] = [x.shape[0], groups, channels, rows, row_block]
-    for a in axes:
-        args += [a.size, a.out, a.step, a.taps, a.tap_step, a.origin]
-    args += [*(a.out_step for a in axes), *output_steps(out, axes)]
-    args += [x.slot, *(s * size for s in x.strides), packed.slot, panel, front, axes[0].taps * front]
+    if packed is None:
+        filters.append(nbytes)
+        nbytes += depth * taps * tile.width * size
+    args = first_slots(product, rows, row_block)
     args += [out.slot, depth, strip, int(direct), program.scratch(chunks * nbytes), nbytes]
-    args += [pitch, turned, line, plane, width, planes]
+    args += [pitch, turned, line, plane, width, planes, *filters]
     program.launch(source, args + (fused.slots() if fused else []), chunks)
