@@ -178,7 +178,7 @@ def _levels(lowered: list[Lowered], places: Places) -> tuple[list[int], MemoryPl
     start = schedule(lowered)
     memory = plan_memory(lowered, start, places)
     if memory.nbytes > SMALL_BYTES:
-        in_turn = schedule(lowered, thrifty=True)
+        in_turn = schedule(lowered, True, places.of)
         thrifty = plan_memory(lowered, in_turn, places)
         if thrifty.nbytes * SIDE_BY_SIDE < memory.nbytes:
             return in_turn, thrifty

@@ -8,8 +8,8 @@ The memory of an output serves for other things until the output is computed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from .assemble import Lowered
 from .group import OP
@@ -17,6 +17,8 @@ from .ir import Value
 from .placement import Places
 
 ALIGN = 64
+#: bytes of an arena for which several orders of placing buffers are tried; steps that make a long life
+_LARGE, _LONG = 1 << 20, 12
 
 
 #: the number of an output, or ARENA, and a byte offset in it
@@ -136,11 +138,37 @@ class _Region:
         return True
 
 
+#: in which order buffers are placed: no one is best for all graphs
+_ORDERS: tuple[Callable[[_Buffer], Any], ...] = (
+    lambda b: (-b.size, b.start),
+    lambda b: (b.start - b.end, -b.size),
+    lambda b: (b.end - b.start < _LONG, -b.size, b.start),
+    lambda b: (-b.end, -b.size),
+)
+
+
 def _place(buffers: list[_Buffer], regions: list[_Region]) -> int:
-    """Place every buffer, the largest first: in the smallest output that has room, else in the arena."""
+    """Place every buffer: in the smallest output that has room, else in the arena. Returns the arena's size."""
     regions.sort(key=lambda r: r.size)
+    best = _try(sorted(buffers, key=_ORDERS[0]), regions)
+    if best > _LARGE:
+        spots = [(b.where, b.offset) for b in buffers]
+        for order in _ORDERS[1:]:
+            found = _try(sorted(buffers, key=order), regions)
+            if found < best:
+                best, spots = found, [(b.where, b.offset) for b in buffers]
+        for b, spot in zip(buffers, spots):
+            b.where, b.offset = spot
+    return best
+
+
+def _try(buffers: list[_Buffer], regions: list[_Region]) -> int:
+    """Place buffers in this order."""
     arena = _Region(ARENA, float("inf"), float("inf"))
-    for b in sorted(buffers, key=lambda b: (-b.size, b.start)):
+    for r in regions:
+        r.placed.clear()
+    for b in buffers:
+        b.where, b.offset = ARENA, 0
         if not any(r.take(b) for r in regions):
             arena.take(b)
     return max((b.offset + b.size for b in arena.placed), default=0)

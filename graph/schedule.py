@@ -1,8 +1,8 @@
-"""When each group runs: levels, as early as what it reads allows, later when that keeps memory free."""
+"""When each group runs: levels, as early as what it reads allows, later or sooner when that keeps memory free."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 from ..core.listed import FEW, list_key
@@ -14,20 +14,15 @@ from .ir import Value
 SMALL_BYTES = 1 << 18
 
 
-def schedule(lowered: Sequence[Lowered], thrifty: bool = False) -> list[int]:
+def schedule(
+    lowered: Sequence[Lowered], thrifty: bool = False, placed: Container[Value] = frozenset()
+) -> list[int]:
     """The level at which each group starts; a group of n phases takes n levels. Groups are in a legal order.
 
-    thrifty: groups with much memory of their own run one after the other, in the program's order.
+    thrifty: groups with much memory of their own run one after the other, in an order that frees memory early.
     """
     number = {b: k for k, g in enumerate(lowered) for b in bits(g.group.own)}
     before = [list({number[b] for b in bits(g.group.direct)}) for g in lowered]
-    start = [0] * len(lowered)
-    free = 0
-    for k, g in enumerate(lowered):
-        start[k] = max((start[p] + len(lowered[p].phases) for p in before[k]), default=0)
-        if thrifty and g.scratch_bytes + sum(v.type.nbytes for v in g.stores) > SMALL_BYTES:
-            start[k] = max(start[k], free)
-            free = start[k] + len(g.phases)
     readers: dict[Value, list[int]] = {}
     for k, g in enumerate(lowered):
         for v in g.reads:
@@ -36,7 +31,18 @@ def schedule(lowered: Sequence[Lowered], thrifty: bool = False) -> list[int]:
     for k, row in enumerate(before):
         for p in row:
             after[p].append(k)
-    for k in range(len(lowered) - 1, -1, -1):
+    order: Sequence[int] = range(len(lowered))
+    if thrifty:
+        order = _releasing(lowered, before, after, readers, placed)
+    start = [0] * len(lowered)
+    free = 0
+    for k in order:
+        g = lowered[k]
+        start[k] = max((start[p] + len(lowered[p].phases) for p in before[k]), default=0)
+        if thrifty and g.scratch_bytes + sum(v.type.nbytes for v in g.stores) > SMALL_BYTES:
+            start[k] = max(start[k], free)
+            free = start[k] + len(g.phases)
+    for k in reversed(order):
         if after[k]:
             made = sum(v.type.nbytes for v in lowered[k].stores)
             if thrifty and made + lowered[k].scratch_bytes > SMALL_BYTES:
@@ -45,6 +51,45 @@ def schedule(lowered: Sequence[Lowered], thrifty: bool = False) -> list[int]:
             if late > start[k] and made > _held(lowered[k], k, late, start, readers):
                 start[k] = late
     return start
+
+
+def _releasing(
+    lowered: Sequence[Lowered], before: list[list[int]], after: list[list[int]],
+    readers: dict[Value, list[int]], placed: Container[Value],
+) -> list[int]:  # fmt: skip
+    """The groups in the program's order, but what frees more memory than it takes runs as soon as it can.
+
+    placed: values with memory outside (outputs, changed inputs), which is theirs all the time.
+    """
+    left = {v: len(row) for v, row in readers.items()}
+    waits = [len(row) for row in before]
+    order: list[int] = []
+    done = [False] * len(lowered)
+
+    def frees(k: int) -> bool:
+        gain = -sum(v.type.nbytes for v in lowered[k].stores if v not in placed)
+        for v in lowered[k].reads:
+            if left[v] == 1 and v.producer is not None and v not in placed:
+                gain += v.type.nbytes
+        return gain > 0
+
+    for first in range(len(lowered)):
+        stack = [] if done[first] else [first]
+        while stack:
+            k = stack.pop()
+            if done[k] or (k != first and not frees(k)):
+                continue
+            done[k] = True
+            order.append(k)
+            near = set(after[k])
+            for other in after[k]:
+                waits[other] -= 1
+            for v in lowered[k].reads:
+                left[v] -= 1
+                if left[v] == 1:
+                    near.update(readers[v])
+            stack += sorted((n for n in near if not done[n] and not waits[n]), reverse=True)
+    return order
 
 
 def _held(g: Lowered, k: int, level: int, start: Sequence[int], readers: dict[Value, list[int]]) -> int:

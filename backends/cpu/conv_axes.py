@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from ...core.backend import Operand
+from ...core.backend import Operand, Program
 
 Pair = tuple[int, int]
 Row = tuple[int, ...]
@@ -56,6 +56,15 @@ class Tasks(NamedTuple):
     columns: int
     chunks: int
     cycles: float
+
+
+#: bytes that the chunks of a kernel may have for themselves, where that leaves two for each thread
+_WORKING = 2 << 20
+
+
+def fewer_chunks(program: Program, chunks: int, nbytes: int) -> int:
+    """`chunks`, or as many as need no more than some memory. nbytes: of each one's own."""
+    return min(chunks, max(2 * program.backend.num_threads(), _WORKING // nbytes))
 
 
 def lift(x: Operand) -> Operand:

@@ -13,14 +13,14 @@ from typing import Any
 
 from ...core.backend import Arg, Operand, Program
 from ...core.lower import copy, fill
-from ...core.types import DType
+from ...core.types import DType, Shape, contiguous_strides
 from . import conv_direct
 from .conv_axes import Axis, Pair, Product, Row, lift, lift_window
 from .gemm import Left, Levels, Reduction, Side, product
 from .panels import IMPORT, block, fill_zero, pack
 
-#: bytes of filter gradients that are turned at once
-TURNED = 5 << 19
+#: bytes of filter gradients that are turned at once, and of padded images
+PART = 1 << 20
 
 
 @functools.cache
@@ -60,11 +60,21 @@ def kernel(args, chunk, nchunks):
 """
 
 
-def _pad(program: Program, x: Operand, padding: tuple[Pair, ...]) -> Operand:
-    """Append a zero-padded contiguous copy of the images."""
+def _padded(x: Operand, padding: tuple[Pair, ...]) -> Shape:
+    """The shape of the images with zeros around."""
+    n, c, *sizes = x.shape
+    return (n, c, *(size + before + after for size, (before, after) in zip(sizes, padding)))
+
+
+def _pad(program: Program, x: Operand, padding: tuple[Pair, ...], room: Operand | None = None) -> Operand:
+    """Append a zero-padded contiguous copy of the images. room: memory for it, of as many channels or more."""
     n, c, h, w = x.shape
-    (top, bottom), (left, right) = padding
-    out = program.scratch_operand(x.dtype, (n, c, h + top + bottom, w + left + right))
+    shape, (top, left) = _padded(x, padding), (before for before, _ in padding)
+    out = (
+        program.scratch_operand(x.dtype, shape)
+        if room is None
+        else room._replace(shape=shape, strides=contiguous_strides(shape))
+    )
     size, lanes = x.dtype.itemsize, block(x.dtype).lanes
     args: list[Arg] = [x.slot, out.slot, n, c, h, w, *(s * size for s in x.strides)]
     args += [top, left, *out.shape[2:], 3]
@@ -172,7 +182,7 @@ def _flat(
     if p > 1 and q > 1 and g.strides[2] != q * g.strides[3]:
         g = _dense(program, g)
     pixel = g.strides[3] if q > 1 else g.strides[2]
-    if any(map(any, padding)):
+    if groups > 1 and any(map(any, padding)):
         x = _pad(program, x, padding)
     group_step = rows * g.strides[1]
     panels = pack(
@@ -183,24 +193,32 @@ def _flat(
     lines = max(1, min(p, -(-tile.depth // q)))
     lines = -(-p // -(-p // lines))
     matrix = math.prod(panels.shape[1:]) * size
-    x_n, x_c, x_y, x_x = (st * size for st in x.strides)
-    taps = Levels(r, s, x_c, dilation[0] * x_y, dilation[1] * x_x)
-    pixels = Levels(1 << 62, q, 0, stride[0] * x_y, stride[1] * x_x)
     unit = lines * q * tile.width * size
     right = Side(panels, (0, 0, matrix), groups * matrix, unit, p * q * tile.width * size, tile.width * size)
     reduction = Reduction(n, p * q, lines * q)
-    # The product has the filters in its columns: it is turned in parts, whose working memory is one.
-    parts = max(1, min(channels, -(-out.size * size // TURNED)))
+    # The product has the filters in its columns: it is turned in parts, whose working memory is one. So is that of
+    # padded images, where channels of one group are wanted.
+    pads, nbytes = any(map(any, padding)), out.size * size
+    if pads and groups == 1:
+        nbytes = max(nbytes, math.prod(_padded(x, padding)) * size)
+    parts = max(1, min(channels, -(-nbytes // PART)))
     most = -(-channels // parts)
     working = program.scratch_operand(out.dtype, (groups, most * r * s, rows))
+    room = None
     for first in range(0, channels, most):
         count = min(most, channels - first)
-        seen = x._replace(offset=x.offset + first * x_c)
-        left = Left(seen, (0, 0, channels * x_c), x_n, lines * stride[0] * x_y, taps, pixels)
-        part = out._replace(offset=out.offset + first * r * s * size)
+        part = _part(x, 1, first, channels * (groups - 1) + count)
         program.wave()
+        if pads and groups == 1:
+            part = room = _pad(program, part, padding, room)
+            program.wave()
+        x_n, x_c, x_y, x_x = (st * size for st in part.strides)
+        taps = Levels(r, s, x_c, dilation[0] * x_y, dilation[1] * x_x)
+        pixels = Levels(1 << 62, q, 0, stride[0] * x_y, stride[1] * x_x)
+        left = Left(part, (0, 0, channels * x_c), x_n, lines * stride[0] * x_y, taps, pixels)
+        to = out._replace(offset=out.offset + first * r * s * size)
         product(
-            program, count * r * s, rows, (1, 1, groups), reduction, left, right, part,
+            program, count * r * s, rows, (1, 1, groups), reduction, left, right, to,
             transposed=working, out_step=channels * r * s,
         )  # fmt: skip
 

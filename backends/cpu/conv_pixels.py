@@ -13,7 +13,7 @@ import math
 
 from ...core.backend import Operand, Program
 from ...core.types import DType
-from .conv_axes import Axes, Product, Tasks
+from .conv_axes import Axes, Product, Tasks, fewer_chunks
 from .conv_pack import NAMES, Walk, pack_text
 from .conv_text import HEAD, first_slots, run_lines
 from .epilogue import FusedEpilogue, indent
@@ -24,10 +24,10 @@ _PIXELS = {512: 14, 256: 6, 128: 4}
 #: Bytes of a task's sums and lines, which should stay in the second-level cache.
 _TASK_BYTES = 1 << 19
 #: Cycles of a register block's step over those that its multiplications take, of a block's call, of turning an
-#: element round and of packing one.
-_MULTIPLY, _CALL, _TURN_CYCLES, _PACK_CYCLES = 1.05, 80, 0.6, 1.0
+#: element round, of packing one of neighbours, and any other.
+_MULTIPLY, _CALL, _TURN_CYCLES, _PACK_CYCLES, _GATHER_CYCLES = 1.05, 80, 0.6, 1.0, 2.0
 #: Bytes of filters that are packed into memory for one call.
-_PACKED_BYTES = 1 << 20
+_PACKED_BYTES = 2 << 20
 #: The part of a task that the last thread is waited for, on average.
 _HELD_UP = 0.5
 
@@ -264,6 +264,7 @@ def tasks(program: Program, product: Product, depth: int, packs: bool = False) -
         -(-channels // depth) * axes[0].taps,
     )
     copies = not in_place(axes)
+    pack = _pack_step(product) if packs else size / 16
     # Bytes of a block of pixels besides its sums: its places, and lines of images.
     beside = 16 * tile.rows
     if copies:
@@ -279,11 +280,7 @@ def tasks(program: Program, product: Product, depth: int, packs: bool = False) -
             wide = -(-blocks // max(-(-blocks // most), -(-(pieces * least) // (splits * groups))))
             count = groups * -(-blocks // wide) * -(-panels // high)
             cycles = wide * high * (tile.rows * k * tile.vectors * _MULTIPLY / 2 + parts * _CALL)
-            cycles += (
-                high * tile.width * k * (_PACK_CYCLES if packs else size / 16)
-                + wide * tile.rows * k / 16
-                + 2000
-            )
+            cycles += high * tile.width * k * pack + wide * tile.rows * k / 16 + 2000
             cycles += wide * high * tile.width * tile.rows * _TURN_CYCLES
             if copies:
                 lines, _ = _lines(axes, min(wide * tile.rows, columns))
@@ -295,6 +292,11 @@ def tasks(program: Program, product: Product, depth: int, packs: bool = False) -
     return best
 
 
+def _pack_step(product: Product) -> float:
+    """Cycles of packing an element."""
+    return _PACK_CYCLES if abs(Walk(product).steps[2]) == product.out.dtype.itemsize else _GATHER_CYCLES
+
+
 def pack_cycles(program: Program, product: Product) -> float:
     """About how many cycles a thread packs filters into memory: none where they stay, no end of them for large ones."""
     _, w, out, channels, _, axes, _ = product
@@ -303,7 +305,7 @@ def pack_cycles(program: Program, product: Product) -> float:
         return 0.0
     if count * out.dtype.itemsize > _PACKED_BYTES:
         return math.inf
-    return 2000 + _PACK_CYCLES * count / program.backend.num_threads()
+    return 2000 + _pack_step(product) * count / program.backend.num_threads()
 
 
 def windowed(
@@ -350,6 +352,7 @@ def windowed(
     if packed is None:
         filters.append(nbytes)
         nbytes += depth * taps * tile.width * size
+    chunks = fewer_chunks(program, chunks, nbytes)
     args = first_slots(product, rows, row_block)
     args += [out.slot, depth, strip, int(direct), program.scratch(chunks * nbytes), nbytes]
     args += [pitch, turned, line, plane, width, planes, *filters]

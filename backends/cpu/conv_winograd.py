@@ -13,7 +13,7 @@ import functools
 
 from ...core.backend import Arg, Program
 from ...core.types import DType, float32
-from .conv_axes import Product
+from .conv_axes import Product, fewer_chunks
 from .epilogue import FusedEpilogue, indent
 from .panels import Block, block
 
@@ -22,6 +22,8 @@ _LEAST, _MOST = 32, 128 * 128
 #: lines and columns of results are at least this many
 _SIZE = 12
 _POSITIONS = 36
+#: filters that are multiplied with before their results are transformed back
+_ROWS = 32
 _IMPORT = """from duograd.backends.cpu.microkernel import *
 from duograd.backends.cpu.packing import *
 from duograd.backends.cpu.winograd import *
@@ -111,28 +113,31 @@ def kernel(args, chunk, nchunks):
                     to = div_i64(t, {width}) * channels * {row} + channel * {row} + mod_i64(t, {width}) * {size}
                     here = i * line_step + 4 * t * {size}
                     winograd_columns_{char}(v + 6 * i * v_step + to, v_step, near + here, far + here, {lanes})
-        for position in range({_POSITIONS}):
-            for t in range(0, tiles, {width}):
-                panel = div_i64(t, {width}) * {row}
-                for i in range(from_row, to_row, {rows}):
-                    multiply_{char}(
-                        channels, f + position * f_step, row_table + 8 * i, k_table,
-                        v + position * v_step + panel * channels, {row},
-                        m + position * m_step + panel * rows_all + i * {row}, {row}, min_i64({rows}, to_row - i),
-                        min_i64({width}, tiles - t), 0, {shape},
-                    )
-        for k in range(from_row, to_row):
-            for t in range(0, tiles, {lanes}):
-                here = div_i64(t, {width}) * rows_all * {row} + k * {row} + mod_i64(t, {width}) * {size}
-                winograd_result_{char}(near + 4 * t * {size}, line_step, m + here, m_step, {lanes})
-            for r in range(count):
-                image, line = div_i64(row0 + r, tiles_y), mod_i64(row0 + r, tiles_y) * 4
-                to = c + ((image * rows_all + k) * area + line * q) * {size}
-                for column in range(0, q, {lanes}):
-                    copy_lanes_{char}(
-                        to + column * {size}, q * {size}, near + (r * line_tiles + column) * {size}, line_step,
-                        min_i64(4, p - line), min_i64({lanes}, q - column), 0, {lanes}, {lanes},
-                    )
+        # Some filters at a time, whose products stay in the cache.
+        for part_row in range(from_row, to_row, {_ROWS}):
+            end = min_i64(part_row + {_ROWS}, to_row)
+            for position in range({_POSITIONS}):
+                for t in range(0, tiles, {width}):
+                    panel = div_i64(t, {width}) * {row}
+                    for i in range(part_row, end, {rows}):
+                        multiply_{char}(
+                            channels, f + position * f_step, row_table + 8 * i, k_table,
+                            v + position * v_step + panel * channels, {row},
+                            m + position * m_step + panel * {_ROWS} + (i - part_row) * {row}, {row},
+                            min_i64({rows}, end - i), min_i64({width}, tiles - t), 0, {shape},
+                        )
+            for k in range(part_row, end):
+                for t in range(0, tiles, {lanes}):
+                    here = div_i64(t, {width}) * {_ROWS * row} + (k - part_row) * {row} + mod_i64(t, {width}) * {size}
+                    winograd_result_{char}(near + 4 * t * {size}, line_step, m + here, m_step, {lanes})
+                for r in range(count):
+                    image, line = div_i64(row0 + r, tiles_y), mod_i64(row0 + r, tiles_y) * 4
+                    to = c + ((image * rows_all + k) * area + line * q) * {size}
+                    for column in range(0, q, {lanes}):
+                        copy_lanes_{char}(
+                            to + column * {size}, q * {size}, near + (r * line_tiles + column) * {size}, line_step,
+                            min_i64(4, p - line), min_i64({lanes}, q - column), 0, {lanes}, {lanes},
+                        )
 {finish}"""
 
 
@@ -174,7 +179,7 @@ def windowed(program: Program, product: Product, fused: FusedEpilogue | None) ->
     band = min(total, max(1, tile.width // tiles_x))
     panels = -(-band * tiles_x // tile.width)
     # Positions are not a power of two apart.
-    v_step, m_step = (panels * n * tile.width * size + 2 * 64 for n in (channels, rows))
+    v_step, m_step = (panels * n * tile.width * size + 2 * 64 for n in (channels, _ROWS))
     line_step = (4 * panels * tile.width + 2 * tile.lanes) * size + 64
     nbytes = 8 * (rows + 2 * tile.rows) + 8 * channels + 64 + _POSITIONS * (v_step + m_step)
     nbytes = -(-(nbytes + 12 * line_step + 128) // 64) * 64
@@ -183,7 +188,7 @@ def windowed(program: Program, product: Product, fused: FusedEpilogue | None) ->
     parts = 1 if tasks >= program.backend.num_threads() else program.backend.num_threads()
     part_rows = -(-rows // (parts * tile.rows)) * tile.rows
     tasks *= -(-rows // part_rows)
-    chunks = program.chunks(tasks, 9.0 * total * tiles_x * channels * rows)
+    chunks = fewer_chunks(program, program.chunks(tasks, 9.0 * total * tiles_x * channels * rows), nbytes)
     args = [x.shape[0], channels, rows, y.size, z.size, y.out, z.out, *origins]
     args += [x.slot, *(x.strides[k] * size for k in (0, 1, 3)), f, f_step, out.slot, band, line_step]
     args += [v_step, m_step, program.scratch(chunks * nbytes), nbytes, part_rows]
