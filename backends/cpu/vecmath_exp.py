@@ -12,7 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from . import vecmath_coefficients as C
-from .vecmath_avx512 import scale_float, scales
+from . import vecmath_tables as tables
+from .vecmath_avx512 import has, scale_float, scales
+from .vecmath_lookup import Place, look_up, piecewise, place
 from .vecmath_registry import vector
 from .vecmath_value import (
     FLOATS,
@@ -26,6 +28,7 @@ from .vecmath_value import (
     lowest,
     polynomial,
     select,
+    where_beyond,
 )
 
 LOG2E = 1.4426950408889634
@@ -135,14 +138,25 @@ def expm1(x: Value) -> Value:
     return select(fabs(x) < by_kind(x, 2.0**-25, 2.0**-54), x, y)
 
 
-@vector("sigmoid", ("f32",))
 def sigmoid_fine(x: Value) -> Value:
-    """1 / (1 + exp(-x)); with x = k ln2 + r: 2**k / (1 + (2**k + (exp(-r) - 1)))."""
+    """1 / (1 + exp(-x)) in float32; with x = k ln2 + r: 2**k / (1 + (2**k + (exp(-r) - 1)))."""
     k, r = reduce(highest(lowest(x, -105.0), 40.0))
     power = scale(x.const(1.0), k)
     slope = fma(polynomial(r, [c * (-1) ** n for n, c in enumerate(C.EXPM1["f32"])]), r, -1.0)
     # The small numbers come together first: an error of the denominator counts twice just below a power of two.
     return power / (fma(slope, r, power) + 1.0)
+
+
+@vector("sigmoid", ("f32",))
+def sigmoid_pieces(x: Value) -> Value:
+    """With AVX-512 polynomials of degree 5 about multiples of 1/2 up to 7.75; beyond, and elsewhere, `sigmoid_fine`.
+
+    A vector with a lane beyond computes both.
+    """
+    if not has("avx512f"):
+        return sigmoid_fine(x)
+    near = piecewise(tables.SIGMOID, place(x, 1))
+    return where_beyond(~(fabs(x) < 7.75), near, lambda: sigmoid_fine(x))
 
 
 @vector("sigmoid", ("f64",))
@@ -154,7 +168,18 @@ def sigmoid(x: Value) -> Value:
     return numerator / (t + one)
 
 
-@vector("tanh", FLOATS)
+@vector("tanh", ("f32",))
+def tanh_pieces(x: Value) -> Value:
+    """With AVX-512 polynomials of degree 6 about multiples of 0.3 (0 included: x - x**3 ...); elsewhere `tanh`."""
+    if not has("avx512f"):
+        return tanh(x)
+    a = highest(fabs(x), 9.3)
+    piece = fma(a, 1 / 0.3, magic(a)).bits()
+    centre, *c = tables.TANH
+    return copysign(piecewise(c, Place(piece, a - look_up(centre, piece))), x)
+
+
+@vector("tanh", ("f64",))
 def tanh(x: Value) -> Value:
     """x + x**3 p(x**2) up to 0.625, beyond it 1 - 2 / (exp(2 |x|) + 1)."""
     a = fabs(x)

@@ -1,21 +1,20 @@
-"""Tables of sixteen for the float32 vector math functions (offline; needs mpmath).
+"""Tables for the piecewise float32 vector math functions (offline; needs mpmath).
 
-`python -m duograd.backends.cpu.vecmath_fit_tables` prints `vecmath_tables.py` anew. A piece's polynomial comes
-from the Remez exchange of `vecmath_fit`; its centre is chosen so that the function's value there is a float32
-but for a thousandth of a unit (Gal's accurate tables), and then costs no rounding.
+`python -m duograd.backends.cpu.vecmath_fit_tables` prints `vecmath_tables.py` anew. A piece's polynomial comes from
+the Remez exchange of `vecmath_fit`. Its centre is a multiple of the pieces' width, or chosen near one so that the
+function's value there is a float32 but for a thousandth of a unit (Gal's accurate tables), and then costs no rounding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import mpmath as mp
 import numpy as np
 
+from .vecmath_fit import TABLES as COEFFICIENTS
 from .vecmath_fit import Fit, fit
-
-PIECES = 16
 
 
 def _accurate(g: Callable[[Any], Any], near: float) -> tuple[float, float]:
@@ -32,35 +31,25 @@ def _accurate(g: Callable[[Any], Any], near: float) -> tuple[float, float]:
     return best[1], best[2]
 
 
-def piecewise(
-    g: Callable[[Any], Any], width: float, terms: int, first: Callable[[Any], Any] | None = None
-) -> list[list[float]]:
-    """Columns centre, value, c0, c1, ...: g(x) = value + t * sum c[k] t**k, t = x - centre, x >= 0.
+def about(
+    g: Callable[[Any], Any], centre: float, half: float, terms: int, low: float | None = None
+) -> list[float]:
+    """c0, c1, ...: g(x) = sum c[k] t**k for t = x - centre from `low` (-half) to half, in relative terms."""
+    g_at = lambda t: g(centre + mp.mpf(t))
+    return fit(Fit(g_at, range(terms), -half if low is None else low, half, lambda t: 1 / g_at(t), 24))[0]
 
-    Piece n is centred near n * width. With `first` piece 0 is odd: there `value` is x itself, and `first` is
-    (g(x) - x) / x. Without it the last piece is 0.
-    """
-    rows = []
-    for n in range(PIECES):
-        if first is None and n == PIECES - 1:
-            rows.append([n * width] + [0.0] * (terms + 1))
-            break
-        centre, value = _accurate(g, n * width) if n else (0.0, 0.0 if first else float(g(0)))
-        c = mp.mpf(centre)
-        low = (n - 0.5) * width - centre if n else 0.0
-        high = (n + 0.5) * width - centre
 
-        at_centre = g(c)
+def about_accurate(g: Callable[[Any], Any], near: float, half: float, terms: int) -> list[float]:
+    """centre, value, c0, c1, ...: g(x) = value + t * sum c[k] t**k, t = x - centre, x up to `half` from `near`."""
+    centre, value = _accurate(g, near)
+    c = mp.mpf(centre)
+    exact = g(c)
 
-        def quotient(t: Any, c: Any = c, exact: Any = at_centre) -> Any:
-            if c == 0 and first:
-                return first(t)
-            return (g(c + t) - exact) / t if t else mp.diff(g, c)
+    def quotient(t: Any) -> Any:
+        return (g(c + t) - exact) / t if t else mp.diff(g, c)
 
-        weight = lambda t, c=c: t / g(c + t) if c + t or not first else mp.mpf(1)
-        found, _ = fit(Fit(quotient, range(terms), low, high, weight, 24))
-        rows.append([centre, value, *found])
-    return [list(column) for column in zip(*rows)]
+    low, high = near - half - centre, near + half - centre
+    return [centre, value, *fit(Fit(quotient, range(terms), low, high, lambda t: t / g(c + t), 24))[0]]
 
 
 def _erf_ending(x: Any) -> Any:
@@ -68,20 +57,65 @@ def _erf_ending(x: Any) -> Any:
     return mp.erf(x + (0.08 * (4 * (x - 3.625)) ** 4 if x > 3.625 else 0))
 
 
-def _erf_first(t: Any) -> Any:
-    return (mp.erf(t) - t) / t if t else 2 / mp.sqrt(mp.pi) - 1
+def _erf(n: int) -> list[float]:
+    if n:
+        return about_accurate(_erf_ending, n / 4, 0.125, 5)
+    minus_x = lambda t: (mp.erf(t) - t) / t if t else 2 / mp.sqrt(mp.pi) - 1
+    return [0.0, 0.0, *fit(Fit(minus_x, range(5), 0.0, 0.125, lambda t: t / mp.erf(t) if t else 1, 24))[0]]
 
 
-def _tail(x: Any) -> Any:
-    """How much of the normal distribution lies beyond x."""
-    return mp.erfc(x / mp.sqrt(2)) / 2
+def _tail(n: int) -> list[float]:
+    if n == 31:
+        return [0.0] * 5
+    beyond = lambda x: mp.erfc(x / mp.sqrt(2)) / 2
+    return about(beyond, n / 4, 0.125, 5, None if n else 0.0)
 
 
-#: name -> what makes its columns
-TABLES: dict[str, Callable[[], list[list[float]]]] = {
-    "ERF": lambda: piecewise(_erf_ending, 0.25, 5, _erf_first),
-    "TAIL": lambda: piecewise(_tail, 0.4, 5),
+def _sigmoid(n: int) -> list[float]:
+    return about(lambda x: 1 / (1 + mp.exp(-x)), (n if n < 16 else n - 32) / 2, 0.25, 6)
+
+
+def _tanh(n: int) -> list[float]:
+    if n == 31:
+        return [9.3, 1.0, *[0.0] * 6]
+    if n:
+        return about_accurate(mp.tanh, 0.3 * n, 0.15, 6)
+    odd = COEFFICIENTS["TANH"][1]["f32"]._replace(powers=range(2), hi=0.15**2)
+    c3, c5 = fit(odd)[0]
+    return [0.0, 0.0, 1.0, 0.0, c3, 0.0, c5, 0.0]
+
+
+class Table(NamedTuple):
+    """What a table holds, how many pieces there are, and the numbers of piece n: one for each column."""
+
+    what: str
+    pieces: int
+    row: Callable[[int], list[float]]
+
+
+TABLES: dict[str, Table] = {
+    "ERF": Table(
+        "erf(x) = value + t * sum c[k] t**k, t = x - centre; piece n about n/4; piece 0: x + ...\n"
+        "# centre, value, c[0] ... c[4]",
+        16,
+        _erf,
+    ),
+    "TAIL": Table(
+        "the normal distribution beyond x = n/4 + t: sum c[k] t**k; from 7.625 on 0",
+        32,
+        _tail,
+    ),
+    "SIGMOID": Table(
+        "1 / (1 + exp(-x)), x = n/2 + t, alike; n from -16 to 15 stands at n mod 32", 32, _sigmoid
+    ),
+    "TANH": Table("tanh(x), as ERF; piece n about 0.3 n, the last one 1", 32, _tanh),
 }
+
+
+def columns(name: str) -> list[list[float]]:
+    """The columns of a table."""
+    table = TABLES[name]
+    return [list(column) for column in zip(*map(table.row, range(table.pieces)))]
 
 
 def _show(numbers: Sequence[Any], indent: int) -> None:
@@ -89,16 +123,7 @@ def _show(numbers: Sequence[Any], indent: int) -> None:
         print(" " * indent + " ".join(f"{value!r}," for value in numbers[k : k + 4]))
 
 
-def _show_columns(name: str, columns: Sequence[Sequence[float]]) -> None:
-    print(f"{name} = (")
-    for column in columns:
-        print("    (")
-        _show(column, 8)
-        print("    ),")
-    print(")")
-
-
-_HEAD = '''"""Tables of sixteen for piecewise vector math in float32; printed by `vecmath_fit_tables.py`."""
+_HEAD = '''"""Tables for piecewise vector math in float32; printed by `vecmath_fit_tables.py`."""
 
 # fmt: off'''
 
@@ -106,11 +131,13 @@ _HEAD = '''"""Tables of sixteen for piecewise vector math in float32; printed by
 def main() -> None:
     """Print the text of `vecmath_tables.py`."""
     print(_HEAD)
-    print("# erf(x) = value + t * sum c[k] t**k, t = x - centre; piece n about n/4; piece 0: x + ...")
-    print("# centre, value, c[0] ... c[4]")
-    _show_columns("ERF", TABLES["ERF"]())
-    print("\n# the normal distribution beyond x, x >= 0, alike; piece n about n * 0.4, the last one 0")
-    _show_columns("TAIL", TABLES["TAIL"]())
+    for position, (name, table) in enumerate(TABLES.items()):
+        print(("\n" if position else "") + f"# {table.what}\n{name} = (")
+        for column in columns(name):
+            print("    (")
+            _show(column, 8)
+            print("    ),")
+        print(")", flush=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ float32 never widens to float64.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -277,6 +277,25 @@ def select(condition: Value, a: Value | Number, b: Value | Number) -> Value:
     assert isinstance(x, Value)
     a, b = x.lift(a), x.lift(b)
     return Value(x.b, x.b.select(condition.v, a.v, b.v), x.kind)
+
+
+def where_beyond(condition: Value, near: Value, beyond: Callable[[], Value]) -> Value:
+    """`near`, and `beyond` where the condition holds: rarely, so that vectors without such a lane skip it."""
+    b = near.b
+    if not isinstance(near.v.type, ir.VectorType):  # a branch would keep loops from becoming vector code
+        return select(condition, beyond(), near)
+    before = b.block
+    rare, joined = b.append_basic_block("rare"), b.append_basic_block("joined")
+    b.cbranch(condition.v, rare, joined).set_weights([1, 2000])
+    b.position_at_end(rare)
+    both = select(condition, beyond(), near)
+    end = b.block
+    b.branch(joined)
+    b.position_at_end(joined)
+    result = Value(b, b.phi(near.kind.llvm), near.kind)
+    result.v.add_incoming(near.v, before)
+    result.v.add_incoming(both.v, end)
+    return result
 
 
 def polynomial(x: Value, coefficients: Sequence[float]) -> Value:
