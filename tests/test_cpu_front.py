@@ -3,10 +3,11 @@
 import ctypes
 import re
 
+import duograd as dg
 import numpy as np
 import pytest
 from duograd.backends.cpu import compile as compiling
-from duograd.backends.cpu import native
+from duograd.backends.cpu import native, pooling
 from duograd.backends.cpu.compile import KERNEL
 
 #: bodies of `kernel`, whose out(k, v) stores int64 and outf(k, v) float64; x(k) and f(k) read the inputs
@@ -46,10 +47,10 @@ WALKED = {
 """,
     "types": """
     small = types.int32(x(1))
-    wide = small * small
+    wide = square = small * small
     byte = types.uint8(x(2) * 77)
     half = x(3) / 2
-    out(0, wide + byte)
+    out(0, wide + byte - square // 3)
     outf(1, half)
     outf(2, types.float32(f(0)) * types.float32(f(1)))
     outf(3, f(0) ** 2 + math.sqrt(abs(f(1))))
@@ -64,6 +65,29 @@ WALKED = {
     out(10, (1 << 40) - -3)
     outf(11, 1e-3 + x(9))
     out(12, int(f(4) * 10))
+""",
+    "two types": """
+    for i in range(n):
+        v = x(i)
+        for j in range(2):
+            out(i, v + j)
+        v = f(i)
+        for k in range(2):
+            w = v * k
+            outf(i, w)
+            w = i + k
+            out(i + 20, w)
+        if v > 0:
+            w = f(0)
+            outf(i + 20, w)
+        else:
+            w = v < -1
+            if w:
+                w = x(1)
+                out(i, w)
+    for i in range(3):
+        v = types.int32(i)
+        out(45 + i, v)
 """,
     "functions": """
     out(0, fold(x(0), x(1)))
@@ -87,12 +111,41 @@ WALKED = {
 }
 #: what needs Numba's analysis
 OTHERS = {
-    "two_types": """
+    "two types from turn to turn": """
+    v = x(0)
+    for i in range(4):
+        outf(i, v)
+        v = f(i)
+""",
+    "two types after a branch": """
+    for i in range(n):
+        v = x(i)
+        if v > 0:
+            v = f(i)
+        outf(i, v)
+""",
+    "two types after a loop": """
     for i in range(2):
         v = x(i)
+        for j in range(i):
+            v = f(j)
+        outf(i, v)
+""",
+    "two types, one from the turn before": """
+    v = x(0)
+    for i in range(n):
+        if x(i) > 0:
+            v = x(i)
         out(i, v)
-        v = f(i)
-        outf(i + 4, v)
+        for j in range(2):
+            v = f(j)
+            outf(i + j, v)
+""",
+    "an addition that changes the type": """
+    total = 0
+    for i in range(n):
+        total += f(i)
+    outf(0, total)
 """,
 }
 TEXT = """
@@ -163,3 +216,13 @@ def test_both_ways_give_the_same_program(name, monkeypatch):
     monkeypatch.setattr(compiling, "_in_one_walk", lambda *_: None)
     assert first.any()
     np.testing.assert_array_equal(first, _result(source))
+
+
+@pytest.mark.parametrize(
+    "window", [((2, 2), (2, 2), (1, 1)), ((3, 3), (2, 2), (1, 1)), ((3, 2), (1, 1), (1, 1))]
+)
+def test_pooling_is_compiled_in_one_walk(window):
+    """A variable of two types would send a kernel through Numba's analysis, which takes five times as long."""
+    for make in (pooling._max_source, pooling._max_gradient_source):
+        source = make(dg.float32, pooling.Window(*window))
+        assert compiling._in_one_walk(source, KERNEL, ("kernel_0",)) is not None

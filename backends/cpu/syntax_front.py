@@ -2,10 +2,10 @@
 
 Numba's own way (`numba_front`) reads bytecode back into a control-flow graph, brings it into SSA form, infers
 types to a fixed point and lowers what it found: two thirds of a kernel's compile time. Kernels need none of
-that: the first assignment of a variable says its type, and LLVM makes SSA values of stack slots. What an
+that: an assignment says a variable's type (`syntax_names`), and LLVM makes SSA values of stack slots. What an
 operation means is asked of Numba (signature by argument types, cast, code), so both ways give the same
-program; what a kernel cannot be without analysis (a variable of two types, an exception) raises `Unsupported`,
-and goes Numba's way.
+program; what a kernel cannot be without analysis (a value whose type depends on the way to it, an exception) raises
+`Unsupported`, and goes Numba's way.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from llvmlite import ir
 from numba.core import callconv, errors, types
 
 from .operations import Operations, Unsupported
-from .syntax_values import BINARY, I8, I32, I64, POINTER, Expressions, Value
+from .syntax_names import Value, Variables
+from .syntax_values import BINARY, I8, I32, I64, POINTER, Expressions
 
 #: loops over written tuples of up to this many elements are unrolled
 UNROLLED = 16
@@ -106,8 +107,7 @@ class _Function(Expressions):
         # Slots of variables come into a block of their own, in front of all.
         self.entry = self.function.append_basic_block("entry")
         self.builder = ir.IRBuilder(self.entry)
-        self.depth = 0
-        self.slots: dict[str, Value] = {}
+        self.variables = Variables()
         self.loops: list[_Loop] = []
         for name, kind, value in zip(parameters, arguments, self.function.args[2:]):
             self.assign(name, (kind, value))
@@ -134,29 +134,21 @@ class _Function(Expressions):
                 raise Unsupported(type(node).__name__)
             method(node)
 
-    def nested(self, body: list[ast.stmt]) -> None:
-        self.depth += 1
-        self.statements(body)
-        self.depth -= 1
-
     def assign(self, name: str, value: Value) -> None:
         kind = types.unliteral(value[0])
         if kind == types.none:
             raise Unsupported("a variable that is None")
-        held = self.slots.get(name)
-        if held is None or (held[0] != kind and self.depth == 0):
-            # Outside of branches and loops a new value hides the old one, whatever its type.
-            with self.builder.goto_entry_block():
-                slot = self.builder.alloca(self.context.get_value_type(kind), name=name)
-            held = self.slots[name] = kind, slot
-        elif held[0] != kind:
-            raise Unsupported(f"{name} is {held[0]} and {kind}")
-        self.builder.store(self.cast(value, kind), held[1])
+        slot = self.variables.slot(name, kind, lambda: self.new_slot(name, kind))
+        self.builder.store(self.cast(value, kind), slot)
+
+    def new_slot(self, name: str, kind: Any) -> Any:
+        with self.builder.goto_entry_block():
+            return self.builder.alloca(self.context.get_value_type(kind), name=name)
 
     def do_Assign(self, node: ast.Assign) -> None:
-        if len(node.targets) != 1:
-            raise Unsupported("several targets")
-        self.put(node.targets[0], self.value(node.value))
+        value = self.value(node.value)
+        for target in node.targets:
+            self.put(target, value)
 
     def put(self, target: ast.expr, value: Value) -> None:
         if isinstance(target, ast.Name):
@@ -197,7 +189,8 @@ class _Function(Expressions):
             if block is no and not node.orelse:
                 break
             self.builder.position_at_end(block)
-            self.nested(body)
+            with self.variables.region(loop=False):
+                self.statements(body)
             if not self.builder.block.is_terminated:
                 self.builder.branch(after)
                 reached = True
@@ -214,11 +207,12 @@ class _Function(Expressions):
         head, body, after = (self.function.append_basic_block(n) for n in ("while", "do", "done"))
         self.builder.branch(head)
         self.builder.position_at_end(head)
-        self.branch(node.test, body, after)
-        self.builder.position_at_end(body)
-        self.loops.append(_Loop(head, after))
-        self.nested(node.body)
-        self.loops.pop()
+        with self.variables.region(loop=True):
+            self.branch(node.test, body, after)
+            self.builder.position_at_end(body)
+            self.loops.append(_Loop(head, after))
+            self.statements(node.body)
+            self.loops.pop()
         if not self.builder.block.is_terminated:
             self.builder.branch(head)
         self.builder.position_at_end(after)
@@ -252,12 +246,11 @@ class _Function(Expressions):
         inside = self.builder.icmp_signed("<" if step > 0 else ">", counter, stop)
         self.builder.cbranch(inside, body, after)
         self.builder.position_at_end(body)
-        self.depth += 1
-        self.assign(node.target.id, (types.int64, counter))
-        self.loops.append(_Loop(again, after))
-        self.statements(node.body)
-        self.loops.pop()
-        self.depth -= 1
+        with self.variables.region(loop=True):
+            self.assign(node.target.id, (types.int64, counter))
+            self.loops.append(_Loop(again, after))
+            self.statements(node.body)
+            self.loops.pop()
         if not self.builder.block.is_terminated:
             self.builder.branch(again)
         self.builder.position_at_end(again)
@@ -270,12 +263,11 @@ class _Function(Expressions):
         after = self.function.append_basic_block("done")
         for element in elements.elts:
             again = self.function.append_basic_block("again")
-            self.depth += 1
-            self.put(node.target, self.value(element))
-            self.loops.append(_Loop(again, after))
-            self.statements(node.body)
-            self.loops.pop()
-            self.depth -= 1
+            with self.variables.region(loop=False):
+                self.put(node.target, self.value(element))
+                self.loops.append(_Loop(again, after))
+                self.statements(node.body)
+                self.loops.pop()
             if not self.builder.block.is_terminated:
                 self.builder.branch(again)
             self.builder.position_at_end(again)

@@ -11,8 +11,7 @@ from llvmlite import ir
 from numba.core import types
 
 from .operations import Unsupported
-
-Value = tuple[Any, Any]  # Numba's type, LLVM's value
+from .syntax_names import Value, Variables
 
 I1, I8, I32, I64 = (ir.IntType(n) for n in (1, 8, 32, 64))
 POINTER = I8.as_pointer()
@@ -39,7 +38,7 @@ class Expressions:
     builder: Any
     function: Any
     local: set[str]
-    slots: dict[str, Value]
+    variables: Variables
 
     def value(self, node: ast.expr) -> Value:
         method = getattr(self, "of_" + type(node).__name__, None)
@@ -111,9 +110,7 @@ class Expressions:
     def of_Name(self, node: ast.Name) -> Value:
         if node.id not in self.local:
             return self.literal(self.static(node))
-        if node.id not in self.slots:
-            raise Unsupported(f"{node.id} is read before it is assigned")
-        kind, slot = self.slots[node.id]
+        kind, slot = self.variables.read(node.id)
         return kind, self.builder.load(slot)
 
     def of_Attribute(self, node: ast.Attribute) -> Value:
