@@ -78,7 +78,7 @@ def _emit_wide(
 ) -> None:  # fmt: skip
     """`_emit_block`; in wide ones columns that fill half a block, or less, are computed as one."""
     b, cols = v.builder, args[5]
-    if block_vectors < 4:
+    if block_vectors < 3:
         _emit_block(v, count, args, element, walk, block_rows, block_vectors, fetches, later, turn)
         return
     half = block_vectors // 2

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...core.backend import Arg, Kernel, Operand, Program, leaves_out
 from ...core.lower import copy, fill
 from ...core.types import DType
 from .epilogue import indent
+from .gemm import TURN
 from .panels import IMPORT, Block, block, pack
 
 #: Gates of a cell (rows of its weights, in units of the hidden size).
 GATES = {"tanh": 1, "relu": 1, "lstm": 4, "gru": 3}
-_FAR = 1 << 62
+
+
+#: Bytes of a line of the cache.
+LINE = 64
 
 
 def tile_of(dtype: DType) -> Block:
@@ -54,14 +58,10 @@ def _forward_cell(cell: str, c: str) -> list[str]:
         return [f"new = {value}", _store(c, "h", "new"), _store(c, "y", "new")]
     if cell == "lstm":
         return [
-            f"v0 = w_sigmoid_{c}({pre(0)})",
-            f"v1 = w_sigmoid_{c}({pre(1)})",
-            f"v2 = w_tanh_{c}({pre(2)})",
-            f"v3 = w_sigmoid_{c}({pre(3)})",
+            *(f"v{k} = {_load(c, 'v', k)}" for k in range(4)),
             f"cell = w_add_{c}(w_mul_{c}(v1, {_load(c, 'c')}), w_mul_{c}(v0, v2))",
             f"new = w_mul_{c}(v3, w_tanh_{c}(cell))",
             *(_store(c, name, value) for name, value in (("c", "cell"), ("h", "new"), ("y", "new"))),
-            *_kept(c, "gates", ["v0", "v1", "v2", "v3"]),
             *_kept(c, "cells", ["cell"]),
         ]
     bias = [f"w_load_{c}(b, {k} * hidden + lane, inside)" for k in range(3)]
@@ -74,6 +74,23 @@ def _forward_cell(cell: str, c: str) -> list[str]:
         *(_store(c, "h", "new"), _store(c, "y", "new")),
         *_kept(c, "gates", ["v0", "v1", "v2", "v3"]),
     ]
+
+
+def _lstm_gates(c: str) -> str:
+    """Lines that compute the gates of a row, to where they are kept or in place of the product.
+
+    A loop each: short independent chains keep a CPU busier than all of the cell at once.
+    """
+    text = """            v, v_at = p, p_at
+            if gates != 0:
+                v, v_at = gates, gates_at
+"""
+    for function, first, last in (("sigmoid", 0, 2), ("tanh", 2, 3), ("sigmoid", 3, 4)):
+        text += f"""            for lane in range({first} * hidden, {last} * hidden, 16):
+                inside = w_mask({last} * hidden, lane)
+                {_store(c, "v", f"w_{function}_{c}(w_add_{c}({_load(c, 'p')}, {_load(c, 'x')}))")}
+"""
+    return text
 
 
 def _backward_cell(cell: str, c: str) -> list[str]:
@@ -116,39 +133,84 @@ def _backward_cell(cell: str, c: str) -> list[str]:
     ]
 
 
-def _head(c: str, size: int, rows: int) -> str:
+def _head(c: str) -> str:
     name = "float32" if c == "f32" else "float64"
     return f"""{IMPORT}
 def kernel(args, chunk, nchunks):
     steps, batch, hidden, reverse, lengths = args[0], args[1], args[2], args[3], args[4]
     first, last = div_i64(batch * chunk, nchunks), div_i64(batch * (chunk + 1), nchunks)
     zero, one = types.{name}(0), types.{name}(1)
-    weights, p, tables, share, depth = args[5], args[6], args[7], args[8], args[9]
-    p += chunk * share * args[10] * {size}
-    row_table = tables + chunk * 8 * (2 * (share + {rows}) + depth)
-    listed = row_table + 8 * (share + {rows})
-    k_table = listed + 8 * (share + {rows})
-    fill_offsets(k_table, 0, depth, 0, args[11], args[11], 0, 0, {size})
+    weights, depth, width, share = args[5], args[6], args[7], args[8]
+    own = args[9] + chunk * args[10]
+    listed, p = own, own + args[11]
+    packed, some = own + args[12], own + args[13]
 """
 
 
-def _product(c: str, size: int, tile: Block, source: str, width: str, accumulate: int) -> str:
-    """The product of the listed rows of `source` [.., depth] with the packed weights, to p [listed, width]."""
+class _Area(NamedTuple):
+    """Rows of an array [steps, batch, planes * hidden] that the gates read or write at step `step`, if it is there."""
+
+    name: str
+    planes: int
+    step: str
+
+
+def _fetching(areas: Sequence[_Area], size: int) -> tuple[str, str]:
+    """Lines before a product, and lines in it that choose what its blocks fetch, `fetched` bytes on."""
+    before, inside = "        fetched = end = 0\n", ""
+    for k, (name, planes, step) in enumerate(areas):
+        before += f"""        start{k} = {name} + (({step}) * batch + first) * {planes} * hidden * {size} - end
+        end += 0 if {name} == 0 else (last - first) * {planes} * hidden * {size}
+        end{k} = end
+"""
+        inside += f"""                {"elif" if k else "if"} fetched < end{k}:
+                    later, later_step = start{k} + fetched, {LINE // TURN}
+"""
+    return before, inside
+
+
+def _product(
+    c: str, size: int, tile: Block, source: str, row: str, accumulate: int, areas: Sequence[_Area]
+) -> str:
+    """The product of the listed rows of `source`, where row n begins at element `row`, with the weights, to p.
+
+    p: [listed, width]. The rows are packed first: the product needs fewer instructions then. Meanwhile lines of `areas`
+    come into the second-level cache.
+    """
     shape = f"{tile.rows}, {tile.vectors}, {tile.lanes}"
-    return f"""        for i in range({tile.rows}):
-            store_i64(row_table, active + i, load_i64(row_table, active - 1))
-        # What else a step touches drives the weights out of the second-level cache: blocks fetch the next panel.
-        later_step = div_i64({tile.width * size}, div_i64(active + {tile.rows - 1}, {tile.rows}))
-        for j in range(0, {width}, {tile.width}):
-            later = weights + (j + {tile.width}) * depth * {size}
-            for i in range(0, active, {tile.rows}):
-                multiply_later_{c}(
-                    depth, {source}, row_table + 8 * i, k_table, weights + j * depth * {size},
-                    {tile.width * size}, p + (i * {width} + j) * {size}, {width} * {size},
-                    min_i64({tile.rows}, active - i), min_i64({tile.width}, {width} - j), {accumulate},
-                    later, later_step, {shape},
+    side = tile.rows
+    strip = min(side, tile.lanes)
+    before, inside = _fetching(areas, size)
+    return f"""        n = first
+        here = {source} + ({row}) * {size}
+        n = first + 1
+        row_step = {source} + ({row}) * {size} - here
+        if active < last - first:
+            here, row_step = some, depth * {size}
+            for a in range(active):
+                n = load_i64(listed, a)
+                at = {row}
+                for lane in range(0, depth, 16):
+                    inside = w_mask(depth, lane)
+                    w_store_{c}(some, a * depth + lane, w_load_{c}({source}, at + lane, inside), inside)
+        for i in range(0, active, {strip}):
+            there = packed + (div_i64(i, {side}) * {side} * depth + mod_i64(i, {side})) * {size}
+            from_row = here + i * row_step
+            for k in range(0, depth, {tile.lanes}):
+                transpose_lanes_{c}(
+                    there + k * {side * size}, {side * size}, from_row + k * {size}, row_step,
+                    min_i64({strip}, active - i), min_i64({tile.lanes}, depth - k), {strip}, {tile.lanes},
                 )
-                later += depth * later_step
+{before}        for j in range(0, width, {tile.width}):
+            for i in range(0, active, {side}):
+                later, later_step = weights, 0
+{inside}                multiply_packed_{c}(
+                    depth, packed + i * depth * {size}, weights + j * depth * {size}, {tile.width * size},
+                    p + (i * width + j) * {size}, width * {size}, min_i64({side}, active - i),
+                    min_i64({tile.width}, width - j), {accumulate}, later, later_step, {TURN}, {size}, {side * size},
+                    {shape},
+                )
+                fetched += depth * {LINE // TURN}
 """
 
 
@@ -175,11 +237,12 @@ def _forward_source(dtype: DType, tile: Block, cell: str) -> str:
     c, size, rows, gates = dtype.char, dtype.itemsize, tile.rows, GATES[cell]
     kept = {"lstm": [("gates", 4), ("cells", 1)], "gru": [("gates", 4)]}.get(cell, [])
     names = {"lstm": ["c0", "c", "gates", "cells"], "gru": ["b", "gates"]}.get(cell, [])
-    slots = "".join(f"    {name} = args[{16 + k}]\n" for k, name in enumerate(names))
+    slots = "".join(f"    {name} = args[{18 + k}]\n" for k, name in enumerate(names))
+    areas = [_Area(name, planes, "t") for name, planes in (("x", gates), *reversed(kept), ("y", 1))]
     places = {"lstm": "            c_at, gates_at, cells_at = n * hidden, row * 4 * hidden, row * hidden\n"}
     places["gru"] = "            gates_at = row * 4 * hidden\n"
     return f"""# recurrent {cell} {c} in blocks of {rows} x {tile.width}
-{_head(c, size, rows)}    x, h0, h, y = args[12], args[13], args[14], args[15]
+{_head(c)}    x, h0, h, y = args[14], args[15], args[16], args[17]
 {slots}    for n in range(first, last):
 {_copy_rows(c, "h0", "h")}{_copy_rows(c, "c0", "c") if cell == "lstm" else ""}    for step in range(steps):
         t = steps - 1 - step if reverse else step
@@ -187,16 +250,15 @@ def _forward_source(dtype: DType, tile: Block, cell: str) -> str:
         for n in range(first, last):
             if lengths == 0 or t < load_i64(lengths, n):
                 store_i64(listed, active, n)
-                store_i64(row_table, active, n * hidden * {size})
                 active += 1
             else:
 {_zero_rows(c, [("y", 1), *kept])}        if active == 0:
             continue
-{_product(c, size, tile, "h", f"{gates} * hidden", 0)}        for a in range(active):
+{_product(c, size, tile, "h", "n * hidden", 0, areas)}        for a in range(active):
             n = load_i64(listed, a)
             row = t * batch + n
             p_at, x_at, h_at, y_at = a * {gates} * hidden, row * {gates} * hidden, n * hidden, row * hidden
-{places.get(cell, "")}            for lane in range(0, hidden, 16):
+{places.get(cell, "")}{_lstm_gates(c) if cell == "lstm" else ""}            for lane in range(0, hidden, 16):
                 inside = w_mask(hidden, lane)
 {indent(_forward_cell(cell, c), 16)}"""
 
@@ -206,9 +268,15 @@ def _backward_source(dtype: DType, tile: Block, cell: str) -> str:
     c, size, rows, gates = dtype.char, dtype.itemsize, tile.rows, GATES[cell]
     names = ["dy", "dh_last", "dh", "out", "dx"]
     names += {"lstm": ["gates", "cells", "c0", "dc_last", "dc"], "gru": ["gates", "h0", "du"]}.get(cell, [])
-    slots = "".join(f"    {name} = args[{12 + k}]\n" for k, name in enumerate(names))
+    slots = "".join(f"    {name} = args[{14 + k}]\n" for k, name in enumerate(names))
     source = "du" if cell == "gru" else "dx"
-    product = _product(c, size, tile, source, "hidden", int(cell == "gru"))
+    sign = "(1 if reverse else -1)"
+    planes = {"dx": gates, "dy": 1, **{"lstm": {"gates": 4}, "gru": {"gates": 4, "du": 3}}.get(cell, {})}
+    areas = [_Area(name, count, f"t + {sign}") for name, count in planes.items()]
+    areas.append(_Area("cells" if cell == "lstm" else "out", 1, f"t + 2 * {sign}"))
+    product = _product(
+        c, size, tile, source, f"(t * batch + n) * {gates} * hidden", int(cell == "gru"), areas
+    )
     zeroed = [("dx", gates), *([("du", gates)] if cell == "gru" else [])]
     places = ""
     if cell in ("lstm", "gru"):
@@ -226,14 +294,13 @@ def _backward_source(dtype: DType, tile: Block, cell: str) -> str:
                 before, before_at = {start}, n * hidden
 """
     return f"""# recurrent_grad {cell} {c} in blocks of {rows} x {tile.width}
-{_head(c, size, rows)}{slots}    for n in range(first, last):
+{_head(c)}{slots}    for n in range(first, last):
 {_copy_rows(c, "dh_last", "dh")}{_copy_rows(c, "dc_last", "dc") if cell == "lstm" else ""}    for step in range(steps):
         t = step if reverse else steps - 1 - step
         active = 0
         for n in range(first, last):
             if lengths == 0 or t < load_i64(lengths, n):
                 store_i64(listed, active, n)
-                store_i64(row_table, active, (t * batch + n) * {gates} * hidden * {size})
                 active += 1
             else:
 {_zero_rows(c, zeroed)}        if active == 0:
@@ -272,16 +339,22 @@ def _head_args(
     work = steps * tile.work(batch, width, depth)
     chunks = min(program.chunks(-(-batch // tile.rows), work), program.backend.num_threads())
     share = -(-batch // chunks)
-    args: list[Arg] = [
-        steps,
-        batch,
-        hidden,
-        int(reverse),
-        0 if lengths is None else lengths.slot,
+    side = tile.rows
+    areas = [8 * share, share * width * size, -(-share // side) * side * depth * size]
+    areas.append(share * depth * size if lengths is not None else 0)
+    starts = [0]
+    for area in areas:
+        starts.append(starts[-1] + -(-area // 64) * 64)
+    args: list[Arg] = [steps, batch, hidden, int(reverse), 0 if lengths is None else lengths.slot]
+    args += [
         weights.slot,
+        depth,
+        width,
+        share,
+        program.scratch(chunks * starts[-1]),
+        starts[-1],
+        *starts[1:4],
     ]
-    args += [program.scratch(chunks * (share + tile.rows) * width * size)]
-    args += [program.scratch(chunks * 8 * (2 * (share + tile.rows) + depth)), share, depth, width, _FAR]
     return args, chunks
 
 
