@@ -95,5 +95,10 @@ def markdown() -> str:
             lines += ["| " + " | ".join(row) + " |" for row in families[family]]
         if family in beside:
             lines += ["", "Functions made of ops: " + ", ".join(beside[family]) + "."]
+    lines += ["", "## Without an ONNX form", "", "None of them is an op that users call."]
+    lines += ["", "| why | ops |", "|---|---|"]
+    for reason in sorted({op.no_onnx for op in REGISTRY.values() if op.no_onnx}):
+        names = [name for name, op in sorted(REGISTRY.items()) if op.no_onnx == reason]
+        lines.append(f"| {reason} | {', '.join(names)} |")
     lines += ["", "## Other names", "", ", ".join(other_names) + "."]
     return "\n".join(lines) + "\n"

@@ -265,9 +265,31 @@ def test_sequences_of_a_counted_loop_go_out_unrolled(close):
     model = model_of(nodes, [X], [info("y", FLOAT, [None, 3])])
     loaded = dg.onnx.load(model)
     args = feeds(loaded, 2)
-    close(loaded(**args).numpy(), np.concatenate([args["x"].numpy() * 4] * 5))
+    graph = dg.function(loaded)
+    for run in (loaded, graph):
+        close(run(**args).numpy(), np.concatenate([args["x"].numpy() * 4] * 5))
+    assert [len(v.segments()) for v in graph.variants] == [1]
     proto = dg.onnx.export(loaded, args, dynamic={"x": {0: "n"}})
     assert "Loop" not in {n.op_type for n in proto.graph.node}
+
+
+def test_sequences_of_known_length_leave_a_graph_whole(close):
+    two = onnx.numpy_helper.from_array(np.array(2, np.int64), "two")
+    nodes = [node("Constant", [], ["two"], value=two), node("SplitToSequence", ["x"], ["s"], axis=1),
+             node("SequenceAt", ["s", "two"], ["last"]), node("Mul", ["last", "limit"], ["scaled"]),
+             node("SequenceInsert", ["s", "scaled"], ["longer"]), node("SequenceErase", ["longer", "two"], ["short"]),
+             node("SequenceLength", ["short"], ["n"]), node("ConcatFromSequence", ["short"], ["all"], axis=1),
+             node("Cast", ["n"], ["count"], to=FLOAT), node("Mul", ["all", "count"], ["y"])]  # fmt: skip
+    loaded = dg.onnx.load(model_of(nodes, [X], [info("y", FLOAT, ["n", 3])]))
+    graph = dg.function(loaded)
+    for n in (2, 4):
+        x = rows(n)
+        want = np.concatenate([x[:, :2], x[:, 2:] * 4], axis=1) * 3
+        for run in (loaded, graph):
+            close(run(dg.tensor(x)).detach().numpy(), want)
+    assert [len(v.segments()) for v in graph.variants] == [1, 1]
+    proto = dg.onnx.export(loaded, dg.tensor(rows(2)), dynamic={"x": {0: "n"}})
+    assert not [n.op_type for n in proto.graph.node if "Sequence" in n.op_type]
 
 
 def test_a_loop_without_end_is_refused():
