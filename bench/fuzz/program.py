@@ -245,8 +245,8 @@ def outside(results: Any, part: tuple[int, ...] = (0, 1, 2)) -> None:
     for k, y in enumerate(results if isinstance(results, (tuple, list)) else (results,)):
         if k % 3 in part and isinstance(y, dg.Tensor) and y.requires_grad and y.dtype.has_gradient:
             y = dg.view_as_real(y) if y.dtype.is_complex else y
-            part = (y.to(dg.float64) * 0.5).sum()
-            total = part if total is None else total + part
+            add = (y.to(dg.float64) * 0.5).sum()
+            total = add if total is None else total + add
     if total is not None:
         total.backward()
 
