@@ -67,6 +67,9 @@ class Batched(Tensor):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         return self._batcher.read(self)
 
+    def _text(self) -> str:
+        return repr(self)
+
     def __repr__(self) -> str:
         return f"batched({self.type} x {self._inner.shape[0]})"
 

@@ -160,6 +160,10 @@ class EagerTensor(Tensor):
         return device_of(self)
 
     def __repr__(self) -> str:
+        face: Any = dispatch.state.executor.face(self)
+        return self._text() if isinstance(face, EagerTensor) else face._text()  # type: ignore[no-any-return]
+
+    def _text(self) -> str:
         lay = self._layout
         array = self._storage.to_host(lay.dtype, lay.shape, lay.strides, self._offset)
         body = np.array2string(array, separator=", ", prefix="tensor(", threshold=200, precision=5)
@@ -171,7 +175,11 @@ class EagerTensor(Tensor):
             extra += ", requires_grad=True"
         return f"tensor({body}{extra})"
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> EagerTensor:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        face: Any = dispatch.state.executor.face(self)
+        if not isinstance(face, EagerTensor):
+            memo[id(self)] = face.__deepcopy__(memo)
+            return memo[id(self)]
         new = self.detach().clone()
         new = self._like(new)  # type: ignore[arg-type]
         memo[id(self)] = new
@@ -186,6 +194,9 @@ class EagerTensor(Tensor):
         return out
 
     def __reduce__(self) -> Any:
+        face: Any = dispatch.state.executor.face(self)
+        if not isinstance(face, EagerTensor):
+            return face.__reduce_ex__(2)
         array = self.detach().to("cpu")._array().copy()
         return _rebuild, (type(self), array, self._requires_grad)
 

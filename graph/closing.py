@@ -49,6 +49,11 @@ class Closing:
         end.contents = [
             (place, [(step, seen.describe(x)) for step, x in row]) for place, row in path.watch.changes()
         ]
+        if any(isinstance(e.key, Symbol) for e in effects_outside):
+            trace.leave(
+                "has a tensor that it made as a key of a dict from outside",
+                "use a name or a number as the key",
+            )
         if seen.held:
             trace.hands_out = True
             trace.leave(
@@ -78,9 +83,16 @@ class Closing:
             (end.written_args if id(tensor) in path.args else end.written).append(
                 path.args.get(id(tensor), tensor)
             )
+        known = {id(face): place[1] for face, place in zip(faces, end.returned) if place[0] == "output"}
         for tensor, symbol in grads:
             if symbol is None or symbol._value not in trace._origin:
-                k = None if symbol is None else self._output(symbol)
+                k = (
+                    None
+                    if symbol is None
+                    else known[id(symbol)]
+                    if id(symbol) in known
+                    else self._output(symbol)
+                )
                 (end.arg_grads if id(tensor) in path.args else end.grads).append(
                     (path.args.get(id(tensor), tensor), k)
                 )

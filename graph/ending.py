@@ -151,7 +151,10 @@ class Ending:
         assert numbers is not None
 
         def rule(gs: tuple[Any, ...], *kept: Any) -> tuple[Any, ...]:
-            way = None if dispatch.state.grad else self._way(gs)
+            at_once = (
+                dispatch.state.executor is dispatch._State.executor
+            )  # no vmap or trace takes the gradient
+            way = self._way(gs) if at_once and not dispatch.state.grad else None
             if way is None:
                 return moment.gradients(inputs, gs)
             given: dict[Any, Any] = dict(zip(keys, kept))

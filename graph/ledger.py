@@ -348,8 +348,9 @@ class Ledger:
     def add(self, x: Any, value: Any) -> None:
         """`add` of a set, looked up before, is about to be called."""
         row = self.adds.get(id(x), [])
-        if value is not UNKNOWN and UNKNOWN in row:
-            row[row.index(UNKNOWN)] = value
+        spot = next((k for k, x in enumerate(row) if x is UNKNOWN), None)  # tensors compare by element
+        if value is not UNKNOWN and spot is not None:
+            row[spot] = value
         elif id(x) in self.states:
             row.append(UNKNOWN)
 
@@ -453,7 +454,7 @@ class Ledger:
             return None
         if isinstance(x, set):
             row = self.adds.get(oid, [])
-            return None if UNKNOWN in row else row
+            return None if any(x is UNKNOWN for x in row) else row
         if isinstance(x, dict):
             if any(k in x for k in self.deleted.get(oid, ())):
                 return None  # taken out and put in again: at another place of the order

@@ -125,7 +125,7 @@ class Descriptions:
         if kind == "copy":
             return x.copy() if isinstance(x, np.ndarray) else x[:]
         if kind == "dict":
-            return [(k, self.describe(v)) for k, v in x.items()]
+            return [(self.describe(k), self.describe(v)) for k, v in x.items()]
         if kind != "object":
             row = [self.describe(v) for v in x]
             return (row, x.maxlen) if isinstance(x, collections.deque) else row
@@ -171,7 +171,7 @@ def build(x: Any, tensors: list[Any], given: Any, made: dict[int, Any]) -> Any:
     elif x.kind == "dict":
         new = made[x.number] = {}
         for k, v in x.content:
-            new[k] = build(v, tensors, given, made)
+            new[build(k, tensors, given, made)] = build(v, tensors, given, made)
     elif x.kind == "object":
         new = made[x.number] = object.__new__(x.cls)
         for name, v in x.content:

@@ -55,7 +55,7 @@ class Moment:
             )
         used = [(y, g) for y, g in zip(outs, gs) if g is not None]
         ends, ways = [y for y, _ in used], [g for _, g in used]
-        return tuple(vjp.walk(ends, ways, inputs, create_graph=again, inner=True))
+        return tuple(vjp.walk(ends, ways, inputs, create_graph=again, cut=True, inner=True))
 
     def _run(self) -> list[Any]:
         """The results with a history, in the order in which the trace met them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..core import dispatch
@@ -49,7 +50,7 @@ class Symbol(Tensor):
         self._storage = storage or SymbolStorage()
         self._fresh = self._storage.version
         self._begin()
-        trace.symbols.add(self)
+        trace.symbols.append(weakref.ref(self))
 
     @property
     def shape(self) -> Shape:  # type: ignore[override]
@@ -144,7 +145,34 @@ class Symbol(Tensor):
         return import_array if dtype is None else import_array.astype(dtype)
 
     def __repr__(self) -> str:
-        return f"symbol({self.type})"
+        return self._shown(repr)
+
+    def _text(self) -> str:
+        return self._shown(lambda x: x._text())
+
+    def _shown(self, show: Callable[[Any], str]) -> str:
+        """What eager mode prints: ends the segment of the trace."""
+        trace, tensor = self._original()
+        traced: Any = dispatch.state.executor
+        if trace is None or trace.done or trace.breaker is None or traced is not trace:
+            return f"symbol({self.type})"
+        shown = traced.host.constant(traced.read(self).copy(), self.device)
+        with dispatch.executing(traced.host):
+            if tensor is not None:
+                shown = tensor._like(shown)
+            shown._requires_grad, shown._node = self._requires_grad, self._node
+            return show(shown)
+
+    def __hash__(self) -> int:
+        trace, tensor = self._original()
+        if tensor is not None and not trace.done and trace.is_argument(self):
+            trace.leave(
+                f"has an argument {self.type} as the key of a dict or in a set, at {user_line()}",
+                "use a name or a number as the key",
+            )
+        return id(self)
+
+    __eq__ = Tensor.__eq__
 
     def _leaked(self, op: str) -> None:
         raise TraceError(
@@ -154,4 +182,21 @@ class Symbol(Tensor):
         )
 
     def __deepcopy__(self, memo: Any) -> Any:
-        self._leaked("deepcopy")
+        trace, tensor = self._original()
+        plain = tensor is None or tensor.__class__ is trace.host.tensor_class
+        if trace is not None and not trace.done and (self._requires_grad or not plain):
+            trace.leave(
+                f"copies a leaf or parameter {self.type}, at {user_line()}",
+                "use x.detach().clone(), or copy it outside",
+            )
+        return self.clone()
+
+    def __copy__(self) -> Any:
+        return self.__deepcopy__({})
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        trace = self._trace()
+        if trace is None or trace.done:
+            self._leaked("pickle")
+        assert trace is not None
+        trace.leave(f"pickles {self.type}, at {user_line()}", "do it outside")

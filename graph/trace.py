@@ -61,7 +61,7 @@ class Trace:
     def __init__(self, name: str, host: Any, breaker: Any = None, fast: bool = False):
         self.graph = Graph(name, fast)
         self.host, self.breaker = host, breaker
-        self.symbols: weakref.WeakSet[Symbol] = weakref.WeakSet()
+        self.symbols: list[weakref.ref[Symbol]] = []
         self.sources: list[Source] = []
         self.lifted: dict[int, tuple[Any, Symbol]] = {}  # id of an eager tensor -> it and its symbol
         self.met: dict[int, Any] = {}  # arguments that the function also found by itself, by position
@@ -152,6 +152,11 @@ class Trace:
             self.sources.append(source)
         return local
 
+    def is_argument(self, face: Symbol) -> bool:
+        """Whether a symbol stands for an argument of the call."""
+        value = self.inputs.get(id(face))
+        return value is not None and self._origin[value].kind == "arg"
+
     def original(self, face: Symbol) -> Any:
         """The eager tensor that a symbol stands for; None for a view or alias of one and for what is computed."""
         tensor = self.roots.get(id(face._storage))
@@ -159,8 +164,9 @@ class Trace:
 
     def live(self) -> list[Value]:
         """Values computed in the current graph that Python or the tape can still reach, in program order."""
-        reachable = {x._value for x in self.symbols}
-        reachable |= {x._storage.value for x in self.symbols if x._storage.value is not None}
+        symbols = [x for r in self.symbols if (x := r()) is not None]
+        reachable = {x._value for x in symbols}
+        reachable |= {x._storage.value for x in symbols if x._storage.value is not None}
         here = {v for node in self.graph.nodes for v in node.outputs}
         return sorted(reachable & here, key=self._serial.__getitem__)
 

@@ -187,6 +187,42 @@ def one_result_of_two_with_a_hook(mode):
     return taken(w), seen
 
 
+def one_result_of_two_after_a_history(mode):
+    w, kept = leaf(), []
+
+    def fn(x):
+        y = own_rule(lambda g: g * 3)(x * 2)
+        kept.append(y * 3)
+        return y * 2
+
+    f = dg.function(fn, mode=mode)
+    for _ in range(2):
+        f(w * 1).sum().backward()
+    return taken(w)
+
+
+def mapped(mode):
+    f = dg.function(lambda x: x * x, mode=mode)
+    g = dg.function(lambda x: (x**3).sum(), mode=mode)
+    rows = dg.tensor([W, X])
+    made = dg.jacobian(f)(dg.tensor(X)), dg.vmap(dg.grad(g))(rows), dg.hessian(g)(dg.tensor(W))
+    return [y.detach().numpy().tolist() for y in made]
+
+
+def gradient_kept_and_left(mode):
+    w, kept = leaf(), []
+
+    def fn(x):
+        w.grad = None
+        (w * x).sum().backward()
+        kept.append(w.grad)
+
+    f = dg.function(fn, mode=mode)
+    for k in range(5):
+        f(dg.tensor([float(k), 1.0]))
+    return [g.numpy().tolist() for g in kept], kept[-1] is w.grad
+
+
 def state_read_by_a_hook(mode):
     w, scale = leaf(), [2.0]
 
@@ -276,7 +312,8 @@ CASES = {
     **{fn.__name__: fn for fn in (
         backward_inside, hook_of_an_argument, hook_registered_inside, argument_with_a_history, whether_it_is_a_leaf,
         argument_with_a_history_changed, optimiser_made_by_the_first_call,
-        one_result_of_two, another_result_each_time, one_result_of_two_with_a_hook, state_read_by_a_hook,
+        one_result_of_two, another_result_each_time, one_result_of_two_with_a_hook, one_result_of_two_after_a_history,
+        mapped, gradient_kept_and_left, state_read_by_a_hook,
         rule_that_raises, rule_that_changes_a_tensor, leaf_made_inside, gradient_asked_for_inside,
         gradient_given_up_inside,
     )},

@@ -1,0 +1,106 @@
+"""What Python does with tensors besides computing: keys, texts, copies; the same in both modes."""
+
+import copy
+import pickle
+
+import duograd as dg
+import pytest
+
+
+def ones(*values):
+    return dg.tensor(list(values or (1.0, 2.0)))
+
+
+def see(x):
+    if isinstance(x, dg.Tensor):
+        return x.detach().numpy().tolist(), x.requires_grad, type(x).__name__
+    if isinstance(x, dict):
+        return [(see(k), see(v)) for k, v in x.items()]
+    return [see(y) for y in x] if isinstance(x, (list, tuple, set)) else x
+
+
+def argument_as_key(jit):
+    kept, x = {}, ones()
+    f = jit(lambda x: kept.setdefault(x, len(kept)))
+    return [f(x), f(x), f(ones()), len(kept), next(iter(kept)) is x]
+
+
+def argument_in_a_set(jit):
+    kept, x = set(), ones()
+
+    def g(x):
+        kept.add(x)
+        return len(kept)
+
+    f = jit(g)
+    return [f(x), f(x), f(ones())]
+
+
+def result_as_key(jit):
+    f = jit(lambda x: {x * 2: 1})
+    return [see(f(ones())), see(f(ones(3.0)))]
+
+
+def made_key_of_a_dict_from_outside(jit):
+    kept = {}
+
+    def g(x):
+        kept[x * 2] = len(kept)
+
+    f = jit(g)
+    for k in range(3):
+        f(ones(float(k)))
+    return see(kept)
+
+
+def texts(jit):
+    w = dg.nn.Parameter(ones())
+
+    def g(x):
+        return repr(x), str(x * 2), f"{x} {w}", repr(w * x)
+
+    f = jit(g)
+    made = [f(ones()), f(ones(3.0, 4.0))]
+    with dg.no_grad():
+        w += 1
+    return [*made, f(ones())]
+
+
+def copies(jit):
+    f = jit(lambda x: copy.deepcopy(x) + copy.copy(x))
+    return see([f(ones()), f(ones(3.0, 4.0))])
+
+
+def copy_of_a_parameter(jit):
+    w = dg.nn.Parameter(ones())
+
+    def g(x):
+        v = copy.deepcopy(w)
+        return v * x, v, isinstance(v, dg.nn.Parameter)
+
+    f = jit(g)
+    return see([f(ones()), f(ones(3.0, 4.0))])
+
+
+def copy_of_a_module(jit):
+    layer = dg.nn.Linear(2, 2)
+    f = jit(lambda x: copy.deepcopy(layer)(x))
+    return see([f(ones()), f(ones(3.0, 4.0))])
+
+
+def pickled(jit):
+    w = ones()
+    f = jit(lambda x: see(pickle.loads(pickle.dumps([x * 2, w]))))
+    return [f(ones()), f(ones(3.0))]
+
+
+@pytest.mark.parametrize("case", [
+    argument_as_key, argument_in_a_set, result_as_key, made_key_of_a_dict_from_outside, texts, copies,
+    copy_of_a_parameter, copy_of_a_module, pickled,
+])  # fmt: skip
+def test_both_modes_give_the_same(case):
+    found = []
+    for mode in ("eager", "graph"):
+        dg.manual_seed(0)
+        found.append(case(lambda fn, mode=mode: dg.function(fn, mode=mode)))
+    assert found[0] == found[1]
