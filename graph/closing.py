@@ -70,6 +70,8 @@ class Closing:
         for tensor, _ in writes:
             face = trace.face(trace.lifted[id(tensor)][1])
             ends.setdefault(id(face), (self._place(tensor), face))
+            if tensor._requires_grad and not face._requires_grad:
+                end.dropped.append(self._place(tensor))
         roots = [
             (place, y)
             for place, y in ends.values()

@@ -56,6 +56,8 @@ class Ending:
         #: ways back from some of the results only, and whether what code of the user's on the way reads is the same
         self.tape: Tape | None = None
         self.still: Callable[[], bool] | None = None
+        #: tensors changed in place by what has no history, and so without one of their own from then on
+        self.dropped: list[tuple[str, Any]] = []
         #: results that are leaves of their own, and the places of their gradients
         self.leaves: list[tuple[tuple[str, Any], tuple[str, Any] | None]] = []
         self.broken: list[tuple[tuple[str, Any], Any]] = []
@@ -95,6 +97,9 @@ class Ending:
             found["view"] = [look(found[kind][k] if kind in found else k) for kind, k, look in self.views]
         if self.backward is not None:
             self._attach(Moment(variant, self, tensors, generators), outputs, carried, found, numbers)
+        for kind, k in self.dropped:
+            y = found[kind][k] if kind in found else k
+            dispatch._State.executor._rebase(y, y._alias())  # type: ignore[attr-defined]
         for (kind, k), grad in self.leaves:
             y = found[kind][k]
             y._requires_grad = True

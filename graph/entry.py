@@ -31,7 +31,7 @@ def make_entry(variant: Any, tensors: list[Any], grad: bool) -> Callable[[tuple[
     end = segment.ending
     if end is None or segment.checks or segment.first is not None or variant.kept.kwargs:
         return None
-    if end.backward is not None or end.views or end.leaves:
+    if end.backward is not None or end.views or end.leaves or end.dropped:
         return None
     if any(leaf != (True, ()) for leaf in variant.aliases.leaves.values()):
         return None

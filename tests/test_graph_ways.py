@@ -143,6 +143,21 @@ def argument_with_a_history_changed(mode):
     return found
 
 
+def argument_loses_its_history(mode):
+    w = leaf()
+
+    def fn(x):
+        x.fill_(2)
+        return x * 3
+
+    f, found = dg.function(fn, mode=mode), []
+    for _ in range(4):
+        x = w * 3
+        y = f(x)
+        found.append((x.requires_grad, y.requires_grad, x.is_leaf))
+    return found
+
+
 def optimiser_made_by_the_first_call(mode):
     w, kept = leaf(), {}
 
@@ -311,7 +326,7 @@ CASES = {
     )},
     **{fn.__name__: fn for fn in (
         backward_inside, hook_of_an_argument, hook_registered_inside, argument_with_a_history, whether_it_is_a_leaf,
-        argument_with_a_history_changed, optimiser_made_by_the_first_call,
+        argument_with_a_history_changed, argument_loses_its_history, optimiser_made_by_the_first_call,
         one_result_of_two, another_result_each_time, one_result_of_two_with_a_hook, one_result_of_two_after_a_history,
         mapped, gradient_kept_and_left, state_read_by_a_hook,
         rule_that_raises, rule_that_changes_a_tensor, leaf_made_inside, gradient_asked_for_inside,
