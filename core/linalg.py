@@ -7,8 +7,8 @@ from .op import PUBLIC, REGISTRY
 from .value import Tensor
 
 _NAMES = """
-    bmm chain_matmul cholesky cholesky_ex cholesky_inverse cholesky_solve cross det dot eigh eigvalsh inner inv inv_ex
-    kron lstsq lu lu_factor lu_factor_ex lu_solve matmul matrix_exp matrix_norm matrix_power matrix_rank
+    bmm chain_matmul cholesky cholesky_ex cholesky_inverse cholesky_solve cross det dot eig eigh eigvals eigvalsh inner
+    inv inv_ex kron lstsq lu lu_factor lu_factor_ex lu_solve matmul matrix_exp matrix_norm matrix_power matrix_rank
     matrix_transpose multi_dot norm outer pinv qr slogdet solve solve_ex solve_triangular svd svdvals tensordot
     tensorinv tensorsolve trace vecdot vector_norm
 """.split()

@@ -345,3 +345,19 @@ def test_moves_and_assignments_are_pytorchs(name, graph):
     for got, want in zip(values_and_gradients(dg, ours), values_and_gradients(torch, move), strict=True):
         assert got.dtype == want.dtype
         np.testing.assert_allclose(got, want, 1e-5, 1e-5)
+
+
+def test_the_modulus_has_a_second_derivative():
+    z = np.array([1 + 2j, -0.5j, 3.0])
+    c = np.array([0.3 - 1j, 2.0, 1j])
+    x = dg.tensor(z, requires_grad=True)
+    dg.abs(x).sum().backward(create_graph=True)
+    first, x.grad = x.grad, None
+    dg.real(first * dg.tensor(c.conj())).sum().backward()
+    way = z / np.abs(z)
+    np.testing.assert_allclose(first.detach().numpy(), way, rtol=1e-12)
+    across = (c - way * (c * way.conj()).real) / np.abs(z)
+    np.testing.assert_allclose(x.grad.numpy(), across, rtol=1e-12, atol=1e-15)
+    x.grad = None
+    dg.real(dg.sign(x) * dg.tensor(c.conj())).sum().backward()
+    np.testing.assert_allclose(x.grad.numpy(), across, rtol=1e-12, atol=1e-15)

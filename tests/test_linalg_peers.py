@@ -206,6 +206,10 @@ GRADIENTS = {
     "eigh_w": (lambda l, x: l.eigh(symmetric(x))[0], positive, SQUARE),
     "eigh_v": (lambda l, x: abs(l.eigh(symmetric(x))[1]), positive, SQUARE),
     "eigvalsh": (lambda l, x: l.eigvalsh(symmetric(x)), positive, SQUARE),
+    # Sums that do not depend on the order, which libraries may choose.
+    "eig_w": (lambda l, x: (abs(l.eig(x)[0]) ** 3).sum(-1), lambda s: RNG.uniform(-1, 1, s), SQUARE),
+    "eig_v": (lambda l, x: (abs(l.eig(x)[1]) ** 4).sum(-1), lambda s: RNG.uniform(-1, 1, s), SQUARE),
+    "eigvals": (lambda l, x: (abs(l.eigvals(x)) ** 3).sum(-1), lambda s: RNG.uniform(-1, 1, s), SQUARE),
     "pinv": (lambda l, x: l.pinv(x), lambda s: RNG.uniform(-1, 1, s), OTHER),
     "lstsq": (lambda l, x: l.lstsq(x, x[..., :1] * 2)[0], lambda s: RNG.uniform(-1, 1, s), OTHER[1:2]),
     "matrix_exp": (lambda l, x: l.matrix_exp(x), regular, SQUARE),
@@ -399,3 +403,17 @@ def test_complex_gradients_equal_torch(name, torch):
     COMPLEX[name](torch, b).backward()
     want = b.grad.resolve_conj().numpy()
     np.testing.assert_allclose(a.grad.numpy(), want, rtol=1e-8, atol=1e-10 * max(1.0, np.abs(want).max()))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+def test_eigenvalues_and_vectors_of_any_matrix(dtype):
+    x = RNG.uniform(-1, 1, (2, 4, 4)) + (RNG.uniform(-1, 1, (2, 4, 4)) * 1j if dtype.startswith("c") else 0)
+    x = x.astype(dtype)
+    a = dg.tensor(x)
+    w, v = (y.numpy() for y in linalg.eig(a))
+    near = 1e-5 if dtype in ("float32", "complex64") else 1e-12
+    np.testing.assert_allclose(x @ v, v * w[:, None], atol=near)
+    np.testing.assert_allclose(np.linalg.norm(v, axis=-2), 1, atol=near)
+    np.testing.assert_allclose(np.sort_complex(w), np.sort_complex(np.linalg.eigvals(x)), atol=near)
+    np.testing.assert_allclose(np.sort_complex(linalg.eigvals(a).numpy()), np.sort_complex(w), atol=near)
+    assert w.dtype == (np.complex64 if near == 1e-5 else np.complex128)

@@ -234,12 +234,27 @@ abs_.sample((3, 4)).sample(Ints((5,), -3, 3))
 
 @pointwise(onnx="Sign")
 def sign(x):
-    """-1, 0 or 1. Numerics: NaN stays NaN; the gradient is 0. Source: ONNX Sign."""
+    """-1, 0 or 1; of complex numbers `x / |x|`, 0 at 0. Numerics: NaN stays NaN; the gradient of real x is 0.
+
+    Source: ONNX Sign.
+    """
     numbers("sign", x)
     return s.sign(x)
 
 
-flat(sign).sample((3, 4)).sample(Ints((5,), -3, 3))
+@sign.grad
+def x(g, x):
+    if not x.dtype.is_complex:
+        return zeros_like(g)
+    from .complex import conj, real
+
+    # What is across the direction of x turns it; what is along it changes nothing.
+    direction, size = sign(x), abs_(x)
+    zero = size == 0
+    return E.where(zero, 0.0, (g - conj(direction) * real(g * direction)) / E.where(zero, 1.0, size))
+
+
+sign.sample((3, 4)).sample(Ints((5,), -3, 3))
 
 
 @pointwise(onnx=lambda o, x: o.Mul(x, x))

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 from ..op import Op, public
-from . import decomposition, norms, solve
+from . import decomposition, eigen, norms, solve
 
 PARTS = {
     decomposition.eigh: "eigenvalues eigenvectors",
+    eigen.eig: "eigenvalues eigenvectors",
     decomposition.qr: "Q R",
     decomposition.svd: "U S Vh",
     norms.lstsq: "solution residuals rank singular_values",
