@@ -49,8 +49,10 @@ def groups(result: dict[str, Any]) -> list[list[dict[str, Any]]]:
 def limit(record: dict[str, Any]) -> str:
     """What the machine could do at most, beside what was done."""
     if record["bytes"]:
-        copy = record["copy_bytes_per_s"]
-        return f"{100 * record['bytes'] / record['median_s'] / copy:.0f}% of copy ({copy / 1e9:.0f} GB/s)"
+        rate = record["bytes"] / record["median_s"]
+        large, own = record["copy_bytes_per_s"], record.get("own_copy_bytes_per_s", 0.0)
+        text = f"{100 * rate / large:.0f}% of copy ({large / 1e9:.0f} GB/s)"
+        return text + (f", {100 * rate / own:.0f}% of its size ({own / 1e9:.0f})" if own else "")
     if record["flops"] > 1e6:
         return f"{record['flops'] / record['median_s'] / 1e9:.0f} GFLOP/s"
     return ""

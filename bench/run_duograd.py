@@ -44,8 +44,6 @@ EXPRESSIONS = {
     "softmax": lambda x: dg.softmax(x * 2 + 1),
     "layer_norm": lambda x: dg.layer_norm(x),
 }
-#: bytes of the copy that memory-bound cases are compared with
-COPIED = 64 << 20
 _adams: dict[int, Any] = {}
 
 
@@ -180,17 +178,21 @@ def peak_bytes() -> int:
     return int(get_backend("cpu").memory_stats()["peak_bytes"])  # type: ignore[attr-defined]
 
 
-def copy_times(count: int = 4) -> list[float]:
-    """Seconds of copies of 64 MiB, by duograd's own kernel, with the stores that are faster on this machine."""
+@functools.lru_cache(maxsize=4)
+def _copiers(size: int) -> tuple[Callable[[], Any], ...]:
+    from duograd.backends.cpu import streaming
+
+    return streaming.copiers(size)
+
+
+def copy_times(size: int, count: int = 4) -> list[list[float]]:
+    """Seconds of copies of `size` bytes by duograd's own kernel, in turn: with plain and with streaming stores."""
     import time
 
-    from duograd.core import dispatch
-    from duograd.core.ops.elementwise import assign
-
-    a, b = dg.ones((COPIED // 4,)), dg.zeros((COPIED // 4,))
-    times = []
+    times: list[list[float]] = [[], []]
     for _ in range(count + 1):
-        start = time.perf_counter()
-        dispatch.update(assign, (b,), (a,), ())
-        times.append(time.perf_counter() - start)
-    return times[1:]
+        for call, found in zip(_copiers(size), times):
+            start = time.perf_counter()
+            call()
+            found.append(time.perf_counter() - start)
+    return [found[1:] for found in times]

@@ -32,6 +32,8 @@ PEERS = {
 }
 _MODULE = {peer: peer.partition("-")[0] for peer in PEERS}
 MODES = ("graph", "eager")
+#: bytes of the copy that memory-bound cases are compared with, beside one of as many bytes as they move
+COPIED = 64 << 20
 #: seconds between two runners' turns, for models and for single ops: threads may spin for a while after their work
 SETTLE, SETTLE_OP = 0.1, 0.01
 #: seconds of measuring for each runner and case, in blocks that take turns
@@ -169,12 +171,12 @@ def run(
     records: list[dict[str, Any]] = []
     try:
         about = machine(threads)
-        speeds = [_copy_speed(ours.ask(do="bandwidth"))]
+        speeds = [_copy_speed(ours.ask(do="bandwidth", size=COPIED))]
         for (name, phase), group in chosen.items():
             progress(f"{name} {phase}")
             copier = ours if find(name).bytes.get(phase) else None
             records += _measure(name, phase, [workers[r] for r in group], threads, budget, copier)
-        speeds.append(_copy_speed(ours.ask(do="bandwidth")))
+        speeds.append(_copy_speed(ours.ask(do="bandwidth", size=COPIED)))
         about["copy_bytes_per_s"] = max(speeds)
     finally:
         for worker in workers.values():
@@ -196,8 +198,11 @@ def _wanted(cases: Sequence[str] | None, ops: bool) -> list[str]:
 
 
 def _copy_speed(*answers: dict[str, Any]) -> float:
-    """Bytes a second, read and written, of the median copy."""
-    return float(answers[0]["bytes"]) / statistics.median(t for a in answers for t in a["times"])
+    """Bytes a second, read and written, of the median copy, by those stores that are faster."""
+    kinds = zip(*(a["times"] for a in answers))
+    return float(answers[0]["bytes"]) / min(
+        statistics.median(t for times in kind for t in times) for kind in kinds
+    )
 
 
 def _measure(
@@ -220,6 +225,7 @@ def _measure(
         plan[worker.name] = max(2, int(budget / BLOCKS / max(min(times), 1e-7)))
     samples: dict[str, list[float]] = {w.name: [] for w in workers}
     copies: list[dict[str, Any]] = []
+    own_copies: list[dict[str, Any]] = []
     for block in range(BLOCKS + 1):
         first = block % len(workers)
         for worker in workers[first:] + workers[:first]:
@@ -229,7 +235,8 @@ def _measure(
                 samples[worker.name] += times
         if copier and block:
             time.sleep(SETTLE if name in CASES else SETTLE_OP)
-            copies.append(copier.ask(do="bandwidth"))
+            copies.append(copier.ask(do="bandwidth", size=COPIED))
+            own_copies.append(copier.ask(do="bandwidth", size=int(case.bytes[phase]) // 2))
     out = []
     for worker in workers:
         times = sorted(samples[worker.name])
@@ -239,6 +246,7 @@ def _measure(
             "first_s": prepared[worker.name]["first_s"], "peak_bytes": prepared[worker.name]["peak_bytes"],
             "threads": threads, "flops": case.flops.get(phase, 0.0), "bytes": case.bytes.get(phase, 0.0),
             "copy_bytes_per_s": _copy_speed(*copies) if copies else 0.0,
+            "own_copy_bytes_per_s": _copy_speed(*own_copies) if own_copies else 0.0,
         })  # fmt: skip
     return out
 

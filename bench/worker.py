@@ -74,7 +74,7 @@ def main() -> None:
                 current = _prepare(module, mode, request["case"], request["phase"])
                 answer = {k: v for k, v in current.items() if k != "run"}
             elif request["do"] == "bandwidth":
-                answer = {"times": module.copy_times(), "bytes": 2 * module.COPIED}
+                answer = {"times": module.copy_times(request["size"]), "bytes": 2 * request["size"]}
             else:
                 run, times = current["run"], []
                 clock = time.perf_counter

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...core.loops import LoopKernel
@@ -59,26 +59,33 @@ def streams(output: Any) -> bool:
     )
 
 
-@functools.cache
-def pays() -> bool:
-    """Whether a copy of BYTES with non-temporal stores is faster on this machine."""
+def copiers(size: int) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """Two calls that copy `size` bytes between places of their own: through the caches, and round them."""
     import numpy as np
 
     from ...core.backend import Program, get_backend
 
     backend = get_backend("cpu")
-    memory = np.zeros(2 * BYTES + 64, np.uint8)
+    size &= -64
+    memory = np.ones(2 * size + 64, np.uint8)  # written: pages that nobody wrote are all one page of zeros
     start = -(-memory.ctypes.data // 64) * 64
-    runs = []
+    calls = []
     for around in (0, 1):
         program = Program(backend)
-        chunks = 4 * backend.num_threads()
-        program.launch(COPY, [start, start + BYTES, BYTES // 4, around], chunks)
-        runs.append(backend.load(program).run)
+        program.launch(COPY, [start, start + size, size // 4, around], 4 * backend.num_threads())
+        run = backend.load(program).run
+        calls.append(lambda run=run, kept=memory: run(()))
+    return calls[0], calls[1]
+
+
+@functools.cache
+def pays() -> bool:
+    """Whether a copy of BYTES with non-temporal stores is faster on this machine."""
+    calls = copiers(BYTES)
     best = [math.inf, math.inf]
     for _ in range(_ROUNDS):
-        for around, run in enumerate(runs):
+        for around, call in enumerate(calls):
             begin = time.perf_counter()
-            run(())
+            call()
             best[around] = min(best[around], time.perf_counter() - begin)
     return best[1] < _MARGIN * best[0]
