@@ -51,6 +51,9 @@ def kernel(args, chunk, nchunks):
         offset = (ty * tap_y - back_y) * line_pitch + column % step_x * split + column // step_x * SIZE
         store_i64(table, tap * 2, tz * plane_pitch + offset)
     bands = (p + band - 1) // band
+    # Columns of a phase that windows read, in whole vectors; what lies beyond them, sums read but nobody wants.
+    filled = (((q - 1) * step_x + (taps_x - 1) * abs(tap_x)) // step_x // LANES + 1) * LANES
+    copy_lanes_T(lines_at, LANES * SIZE, lines_at, 0, taps_z * plane_pitch // (LANES * SIZE), LANES, 0, 0, LANES)
 """
 
 # Copies the band of one channel: lines of every plane that a tap of z reaches, split by column phase.
@@ -62,14 +65,15 @@ last = max(first, min(lines, h - low_y))
 pairs = step_x == 2 and x_x == SIZE
 phases = 1 if pairs else step_x
 for part in range(taps_z * phases):
-    tz, phase = part // phases, part % phases
+    tz, phase = div_i64(part, phases), mod_i64(part, phases)
     z = front * step_z + tz * tap_z + origin_z
     inside = 0 <= z < d
     start = origin_x + back_x + phase
     source = x + image * x_n + channel * x_c + z * x_z + low_y * x_y + start * x_x
     to = lines_at + tz * plane_pitch + phase * split
-    for j in range(0, split // SIZE, LANES):
-        low, high = -((start + j * step_x) // step_x), -((start + j * step_x - w) // step_x)
+    low0, high0 = -(start // step_x), -((start - w) // step_x)
+    for j in range(0, filled, LANES):
+        low, high = low0 - j, high0 - j
         line = 0
         for stage in range(3):
             end = first if stage == 0 else last if stage == 1 else lines
@@ -94,9 +98,10 @@ EPILOGUE_SLOTS
     out, result_at = args[48], lines_at + args[49]
     pitch = args[50]
     items = images * groups * o * bands
-    for item in range(items * chunk // nchunks, items * (chunk + 1) // nchunks):
-        line0, front = item % bands * band, item // bands % o
-        group, image = item // (bands * o) % groups, item // (bands * o * groups)
+    for item in range(div_i64(items * chunk, nchunks), div_i64(items * (chunk + 1), nchunks)):
+        rest = div_i64(item, bands)
+        line0, front, rest = (item - rest * bands) * band, mod_i64(rest, o), div_i64(rest, o)
+        group, image = mod_i64(rest, groups), div_i64(rest, groups)
         count = min(band, p - line0)
         for c in range(channels):
             channel = group * channels + c
