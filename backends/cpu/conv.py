@@ -22,7 +22,7 @@ from typing import Any
 from ...core.backend import Epilogue, Operand, Program
 from ...core.types import DType
 from . import conv_direct, conv_pixels, conv_winograd
-from .conv_axes import Axis, Pair, Product, Row, Tasks, fewer_chunks, lift, lift_window, phases
+from .conv_axes import Axis, Pair, Product, Row, Tasks, lift, lift_window, phases
 from .conv_pack import pack_filters
 from .conv_text import HEAD, first_slots, run_lines
 from .epilogue import FusedEpilogue, apply_after, fuse, indent, result_buffer
@@ -220,7 +220,6 @@ def _windowed(
     nbytes = 8 * (row_block + tile.rows) + 8 * depth * taps + 64
     nbytes += depth * taps * strip * size + row_block * pitch * size
     nbytes = -(-(nbytes + 24 * strip + 16 * taps * min(strip, runs)) // 64) * 64
-    chunks = fewer_chunks(program, chunks, nbytes)
     f_row, f_channel, f_group = (s * size for s in filters)
     steps = [s * size for s in w.strides[2:]]
     shifted = w.offset + sum(a.filter_origin * s for a, s in zip(axes, steps))
