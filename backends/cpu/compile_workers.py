@@ -159,6 +159,19 @@ def _compile_all(
     return results
 
 
+def expect() -> None:
+    """Start a worker before there are jobs, so that it has read Numba when they come."""
+    with _lock:
+        if not _workers and sys.executable and _cpus() > 1:
+            with contextlib.suppress(OSError):
+                _workers.append(_Worker())
+
+
+def _cpus() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 def _enlist(count: int) -> list[_Worker]:
     """The workers for `count` jobs: those that live and are free, and new ones where that pays."""
     if count < 2 and not _calm.on:
@@ -166,9 +179,7 @@ def _enlist(count: int) -> list[_Worker]:
     with _lock:
         for worker in [w for w in _workers if w.process.poll() is not None]:
             _dismiss(worker)
-        affinity = getattr(os, "sched_getaffinity", None)
-        cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
-        wanted = min(cpus - 1, count // _JOBS_PER_WORKER, _MAX_WORKERS)
+        wanted = min(_cpus() - 1, count // _JOBS_PER_WORKER, _MAX_WORKERS)
         if _calm.on:
             wanted = max(wanted, 1)
         found = [w for w in _workers if w not in _busy][: count if _calm.on else count - 1]
@@ -231,12 +242,15 @@ if hasattr(os, "register_at_fork"):
 
 def serve() -> None:
     """A worker's life: compile what comes in, until the input ends or nothing comes for a while."""
-    from .compile import CompileFailure, compile_object
-
     jobs = sys.stdin.buffer
     answers = os.fdopen(os.dup(1), "wb")
     # Nothing that a library prints may get between the answers.
     os.dup2(2, 1)
+    from .compile import CompileFailure, compile_object
+    from .numba_front import operations
+
+    with operations():
+        pass  # what every job needs is read before the first one comes
     while _readable(jobs):
         line = jobs.readline()
         if not line:

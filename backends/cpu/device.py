@@ -37,6 +37,8 @@ class CpuBackend:
         self.empty: Callable[[int], CpuStorage] = self.allocator.empty
         self.maker: Callable[[int], Callable[[], CpuStorage]] = self.allocator.maker
         self.exact: Callable[[int], CpuStorage] = self.allocator.exact
+        if object_cache.is_empty():  # the first graph will bring many kernels
+            compile_workers.expect()
 
     def num_threads(self) -> int:
         """How many threads a program may use."""

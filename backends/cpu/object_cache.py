@@ -76,6 +76,15 @@ def _imported(text: str) -> tuple[str, ...]:
     return tuple(names)
 
 
+def is_empty() -> bool:
+    """Whether no kernel has been kept yet."""
+    try:
+        with os.scandir(directory()) as files:
+            return not any(file.name.endswith(_SUFFIX) for file in files)
+    except OSError:
+        return True
+
+
 def path(name: str) -> Path:
     """The file of the object code `name`."""
     return directory() / (name + _SUFFIX)
