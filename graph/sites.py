@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextvars
 import functools
 import gc
 import itertools
@@ -33,7 +34,7 @@ _GROWING = frozenset((("list", "append"), ("list", "extend"), ("set", "add")))
 _SLOTTED = (types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType)
 _IMPURE_MODULES = frozenset(("time", "uuid", "secrets", "_random", "_datetime", "datetime"))
 _IMPURE_CALLS = frozenset(map(id, (input, os.urandom)))
-_IMPURE_OWNERS = (random.Random, np.random.Generator, np.random.RandomState)
+_IMPURE_OWNERS = (random.Random, np.random.Generator, np.random.RandomState, contextvars.ContextVar)
 _QUIET_CALLS = frozenset(map(id, (isinstance, issubclass, type, id, callable, print, super, range)))
 # Callables that look at the elements of a container, but not into them.
 _SHALLOW_CALLS = frozenset(map(id, (

@@ -1,5 +1,6 @@
 """Guards of tensors, what a traced function changes outside, and how the recorder sits in the interpreter."""
 
+import contextvars
 import datetime
 import gc
 import os
@@ -332,6 +333,7 @@ def test_exceptions_pass_through_and_leave_no_tracer():
     assert sys.gettrace() is before
 
 
+CONTEXT = contextvars.ContextVar("CONTEXT", default=2)
 IMPURE = {
     "random.random": lambda x: x * random.random(),
     "random.uniform": lambda x: x * random.uniform(0, 1),
@@ -339,6 +341,7 @@ IMPURE = {
     "np.random.rand": lambda x: x * float(np.random.rand()),
     "a NumPy generator": lambda x: x * float(OWN_NUMPY.normal()),
     "time.time": lambda x: x * time.time(),
+    "context variable": lambda x: x * CONTEXT.get(),
     "perf_counter": lambda x: x * time.perf_counter(),
     "datetime.now": lambda x: x * datetime.datetime.now().microsecond,
     "uuid": lambda x: x * (uuid.uuid4().int % 7),
