@@ -154,7 +154,7 @@ class Symbol(Tensor):
         """What eager mode prints: ends the segment of the trace."""
         trace, tensor = self._original()
         traced: Any = dispatch.state.executor
-        if trace is None or trace.done or trace.breaker is None or traced is not trace:
+        if trace is None or trace.done or trace.overrides is None or traced is not trace:
             return f"symbol({self.type})"
         shown = traced.host.constant(traced.read(self).copy(), self.device)
         with dispatch.executing(traced.host):
