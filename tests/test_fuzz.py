@@ -68,6 +68,12 @@ FOUND = {
     "what a failed call replaced comes back": program(
         "m.last = x0 * 2\ny = m.last * 1\nm.count += 1\nif m.count > 1:\n    raise ValueError", (3,), sizes=[{}] * 3
     ),
+    "what is kept has another gradient than the result": program(
+        "m.log.append(x0 * 2)\ny = x1 * 3", leaf(3), leaf(3), outside=True
+    ),
+    "a checkpoint's argument is changed and no gradient asked for": program(
+        "z = -x0\ny = dg.checkpoint(lambda t: dg.gelu(t) * t, z)\nz.add_(x0)", leaf(1)
+    ),
     "the gradient of an alias": program("x0.sum().backward()\ny = x0.detach().grad is None", leaf(3)),
 }  # fmt: skip
 
