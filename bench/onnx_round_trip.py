@@ -18,6 +18,7 @@ import numpy as np
 
 from ..core.errors import DuogradError, OnnxError
 from ..interop.onnx.arguments import Arguments, resized
+from ..interop.onnx.capture import DRAWS
 from ..interop.onnx.pairs import packed
 from ..interop.onnx.verify import DROPOUTS
 from .onnx_models import Case, cases
@@ -143,7 +144,7 @@ def op_cases() -> list[Case]:
 
     found = []
     for op, k, sample in samples():
-        if REGISTRY[op.name].no_onnx or op.name in ("to_device", *DROPOUTS):
+        if REGISTRY[op.name].no_onnx or op.name in ("to_device", *DROPOUTS, *DRAWS):
             continue
         row = make_arguments(sample)
         arrays = tuple(a for a in row if isinstance(a, np.ndarray))

@@ -161,24 +161,24 @@ def fill(structure: Any, values: list[Any]) -> Any:
     return structure
 
 
-def empty_slots(structure: Any, is_leaf: Any, leaves: list[Any]) -> Any:
-    """The structure with every leaf replaced by a slot; leaves are collected in order, each once."""
+def empty_slots(structure: Any, is_leaf: Any, leaves: list[Any], once: bool = True) -> Any:
+    """The structure with every leaf replaced by a slot; leaves are collected in order, each `once` or each time."""
     if is_leaf(structure):
         for k, seen in enumerate(leaves):
-            if seen is structure:
+            if once and seen is structure:
                 return Slot(k)
         leaves.append(structure)
         return Slot(len(leaves) - 1)
     cls = structure.__class__
     if cls is list or cls is tuple:
-        return cls([empty_slots(v, is_leaf, leaves) for v in structure])
+        return cls([empty_slots(v, is_leaf, leaves, once) for v in structure])
     if cls is dict:
-        return {k: empty_slots(v, is_leaf, leaves) for k, v in structure.items()}
+        return {k: empty_slots(v, is_leaf, leaves, once) for k, v in structure.items()}
     if isinstance(structure, tuple) and hasattr(structure, "_fields"):
-        return cls(*[empty_slots(v, is_leaf, leaves) for v in structure])
+        return cls(*[empty_slots(v, is_leaf, leaves, once) for v in structure])
     if is_record(structure):
         names, before = record_names(structure), len(leaves)
-        values = [empty_slots(getattr(structure, n), is_leaf, leaves) for n in names]
+        values = [empty_slots(getattr(structure, n), is_leaf, leaves, once) for n in names]
         return structure if len(leaves) == before else Fields(cls, names, values)
     return structure
 

@@ -267,7 +267,7 @@ def test_mismatch_names_the_first_node_that_differs(monkeypatch):
 def test_failed_export_leaves_the_old_file(file):
     before = file.read_bytes()
     with pytest.raises(OnnxError):
-        dg.onnx.export(lambda x: dg.rand(3) + x, floats(3), file)
+        dg.onnx.export(lambda x: dg.poisson(1.0, shape=(3,)) + x, floats(3), file)
     assert file.read_bytes() == before
     assert os.listdir(file.parent) == ["m.onnx"]
 
@@ -345,13 +345,58 @@ def test_killed_write_of_large_weights_leaves_the_old_model(tmp_path, monkeypatc
         close(dg.onnx.load(path)(x).detach().numpy(), want, scale=5)
 
 
+def test_dynamic_axes_may_be_listed_and_are_checked():
+    double = lambda x: x * 2
+    for dynamic in ({"x": {0: "n"}}, {"x": ["n", None]}):
+        shape = dg.onnx.export(double, floats(2, 3), dynamic=dynamic).graph.output[0].type.tensor_type.shape
+        assert [d.dim_param or d.dim_value for d in shape.dim] == ["n", 3]
+    for dynamic in (True, {"x": True}, {"x": {0: 3}}, {"x": {"n": 0}}):
+        with pytest.raises(OnnxError, match="dynamic"):
+            dg.onnx.export(double, floats(2, 3), dynamic=dynamic)
+    with pytest.raises(OnnxError, match="the sizes of outputs follow"):
+        dg.onnx.export(double, floats(2, 3), dynamic={"x": {0: "n"}, "output": {0: "n"}})
+
+
+def test_a_tensor_given_twice_is_two_inputs():
+    x = floats(2)
+    assert [v.name for v in dg.onnx.export(lambda a, b: a + b, (x, x)).graph.input] == ["a", "b"]
+
+
+def test_what_cannot_be_exported_is_refused_at_once(tmp_path):
+    with pytest.raises(OnnxError, match="no folder"):
+        dg.onnx.export(dg.relu, floats(2), tmp_path / "none" / "m.onnx")
+    with pytest.raises(OnnxError, match="neither module nor function"):
+        dg.onnx.export(dg.nn.ReLU, floats(2))
+    with pytest.raises(OnnxError, match="no example arguments"):
+        dg.onnx.export(dg.relu, None)
+    with pytest.raises(OnnxError, match=r"\(x, scale=1.0\)"):
+        dg.onnx.export(lambda x, scale=1.0: x * scale, (floats(2),) * 3)
+    with (
+        pytest.raises(OnnxError, match="num_batches_tracked"),
+        pytest.warns(UserWarning, match="training mode"),
+    ):
+        dg.onnx.export(dg.nn.BatchNorm1d(2), floats(3, 2))
+
+
+def test_draws_go_out_and_come_in():
+    def noisy(x):
+        return x + dg.randn(*x.shape), dg.randint(2, 5, (4,)), dg.randperm(6)
+
+    with pytest.warns(UserWarning, match="random numbers"):
+        model = dg.onnx.export(noisy, floats(2, 3), dynamic={"x": {0: "n"}})
+    a, b, c = dg.onnx.load(model)(floats(5, 3))
+    assert a.shape == (5, 3)
+    assert set(b.numpy()) <= {2, 3, 4}
+    assert sorted(c.numpy()) == list(range(6))
+
+
 def test_check_lists_every_op_that_cannot_go_out():
     def two(x):
-        a = dg.rand(3)
-        return x + a, dg.randn(3) * x
+        a = dg.poisson(1.0, shape=(3,))
+        return x + a, dg.gamma(2.0, shape=(3,)) * x
 
     report = dg.onnx.check(two, floats(3))
-    assert [p.op for p in report.problems] == ["random_uniform", "random_normal"]
+    assert [p.op for p in report.problems] == ["random_bits", "poisson_draw", "random_bits", "log_gamma_draw"]
     assert all("test_onnx_errors.py:" in p.where for p in report.problems)
     assert dg.onnx.check(dg.relu, floats(3)).ok
     assert str(dg.onnx.check(dg.relu, floats(3))) == "relu: ok, 1 nodes"

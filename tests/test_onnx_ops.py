@@ -11,6 +11,7 @@ import duograd as dg  # noqa: E402
 from duograd.core.op import REGISTRY  # noqa: E402
 from duograd.core.reference import make_arguments, samples  # noqa: E402
 from duograd.core.types import DTYPES  # noqa: E402
+from duograd.interop.onnx.capture import DRAWS  # noqa: E402
 from duograd.interop.onnx.pairs import packed  # noqa: E402
 from duograd.interop.onnx.verify import DROPOUTS  # noqa: E402
 
@@ -58,7 +59,7 @@ def as_pairs(tensors):
 
 
 def is_random(op, sample):
-    return op.name in DROPOUTS and sample.attrs.get("training", True)
+    return op.name in DRAWS or (op.name in DROPOUTS and sample.attrs.get("training", True))
 
 
 @pytest.mark.parametrize("case", CASES, ids=identify)
@@ -68,7 +69,11 @@ def test_op_goes_out_and_comes_back(case, close):
     if is_random(op, sample):
         with pytest.warns(UserWarning, match="random numbers"):
             model = dg.onnx.export(function, tensors)
-        assert "Dropout" in [n.op_type for n in model.graph.node]
+        assert {n.op_type for n in model.graph.node} & {"Dropout", "RandomUniform", "RandomNormal"}
+        for got, want in zip(
+            outputs(dg.onnx.load(model)(*tensors)), outputs(function(*tensors)), strict=True
+        ):
+            assert (got.dtype, got.shape) == (want.dtype, want.shape)
         return
     model = dg.onnx.export(function, tensors)
     loaded = dg.onnx.load(model)

@@ -27,7 +27,7 @@ from .reduction import argmax, sum_
 from .scan import cumulative_sum
 from .shape import as_shape, concat, expand_dims
 
-_NO_ONNX = "ONNX's random ops use another generator; the exporter writes them for dropout only"
+_NO_ONNX = "ONNX has no random op of this kind"
 #: random bits of a uniform number, by dtype: what its mantissa holds
 _BITS = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 53}
 
@@ -47,7 +47,27 @@ def _unit(seed, offset, dtype, words, centred=False):
     return s.cast(high_part * 2.0**-bits, dtype)
 
 
-@pointwise(counts=True, internal=True, no_gradient="random", no_onnx=_NO_ONNX)
+# ONNX draws from a generator of its own: the same distributions, other numbers.
+
+
+def _uniform_onnx(o, seed, offset, *, shape, dtype, device, centred):
+    return o.random("RandomUniform", shape, dtype)
+
+
+def _normal_onnx(o, seed, offset, *, shape, dtype, device):
+    return o.random("RandomNormal", shape, dtype)
+
+
+def _integers_onnx(o, seed, offset, low, span, *, shape, dtype, device):
+    wide = o.Floor(o.Mul(o.random("RandomUniform", shape, T.float64), o.const(span, T.float64)))
+    return o.cast(o.Add(o.cast(wide, T.int64), o.const(low, T.int64)), dtype)
+
+
+def _permutation_onnx(o, seed, offset, *, size, device):
+    return o.node("TopK", (o.random("RandomUniform", (size,), T.float32), o.ints((size,))), {"axis": 0}, 2)[1]
+
+
+@pointwise(counts=True, internal=True, no_gradient="random", onnx=_uniform_onnx)
 def random_uniform(seed, offset, *, shape, dtype=T.float32, device=None, centred=False):
     """Uniform floats in [0, 1): element i uses counter offset + i of Philox4x32-10 keyed by seed.
 
@@ -65,7 +85,7 @@ random_uniform.sample(3, 0, shape=(4, 5), grad=False).sample(3, 7, shape=(6,), d
 random_uniform.sample(3, 7, shape=(6,), centred=True, grad=False)
 
 
-@pointwise(counts=True, internal=True, no_gradient="random", no_onnx=_NO_ONNX)
+@pointwise(counts=True, internal=True, no_gradient="random", onnx=_normal_onnx)
 def random_normal(seed, offset, *, shape, dtype=T.float32, device=None):
     """Standard normal floats by the Box-Muller transform: two Philox words, in float64 four (53 bits each).
 
@@ -87,7 +107,7 @@ def _(seed, offset, *, shape, dtype=T.float32, device=None):
 random_normal.sample(3, 0, shape=(4, 5), grad=False).sample(3, 0, shape=(6,), dtype=T.float64, grad=False)
 
 
-@pointwise(counts=True, internal=True, no_gradient="random", no_onnx=_NO_ONNX)
+@pointwise(counts=True, internal=True, no_gradient="random", onnx=_integers_onnx)
 def random_integers(seed, offset, low, span, *, shape, dtype=T.int64, device=None):
     """Integers from low to low + span - 1: the high half of 64 random bits times the span (at most 2**32)."""
     high = s.cast(s.philox(seed, offset, 0), T.uint64) * s.cast(span, T.uint64)
@@ -103,7 +123,7 @@ def _(seed, offset, low, span, *, shape, dtype=T.int64, device=None):
 random_integers.sample(3, 0, -2, 9, shape=(20,), grad=False)
 
 
-@primitive(internal=True, no_gradient="random", no_onnx=_NO_ONNX)
+@primitive(internal=True, no_gradient="random", onnx=_permutation_onnx)
 def random_permutation(seed, offset, *, size, device=None):
     """The integers below `size` in random order: an exchange with a place not yet passed, for each place.
 

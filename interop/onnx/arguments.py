@@ -20,8 +20,9 @@ class Arguments:
         positional, keyword = _split(args)
         leaves: list[Any] = []
         is_leaf = lambda x: isinstance(x, (Tensor, np.ndarray))
-        self.args = empty_slots(positional, is_leaf, leaves)
-        self.kwargs = empty_slots(keyword, is_leaf, leaves)
+        # A tensor that stands at two places is two inputs.
+        self.args = empty_slots(positional, is_leaf, leaves, False)
+        self.kwargs = empty_slots(keyword, is_leaf, leaves, False)
         self.arrays = [np.asarray(x.detach() if isinstance(x, Tensor) else x) for x in leaves]
         #: where the function runs while it is traced and compared
         self.device = next((x.device for x in leaves if isinstance(x, Tensor)), "cpu")
@@ -54,6 +55,10 @@ class Arguments:
 
 
 def _split(args: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if args is None:
+        raise OnnxError(
+            "onnx.export", "there are no example arguments", "pass a tensor, a tuple of arguments or a dict"
+        )
     if isinstance(args, dict):
         return (), dict(args)
     if isinstance(args, (tuple, list)):
@@ -63,17 +68,25 @@ def _split(args: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 def _bind(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """Parameter name -> argument; `*xs` gives xs_0, xs_1, ... A loaded model names its own inputs."""
+    if isinstance(fn, type) or not callable(fn):
+        what = f"the class {fn.__name__}" if isinstance(fn, type) else f"a {type(fn).__name__}"
+        raise OnnxError(
+            "onnx.export", f"{what} is neither module nor function", "pass an instance or a function"
+        )
     known = getattr(fn, "input_names", None)
     if known is not None and len(args) <= len(known):
         return {**dict(zip(known, args)), **kwargs}
+    kinds: Any = {}
     target = getattr(fn, "forward", None) or getattr(fn, "_fn", None) or fn
     target = getattr(target, "forward", target) if not inspect.isroutine(target) else target
     try:
-        names = list(inspect.signature(target).bind(*args, **kwargs).arguments.items())
-        kinds = inspect.signature(target).parameters
+        signature = inspect.signature(target)
+        kinds = signature.parameters
+        names = list(signature.bind(*args, **kwargs).arguments.items())
     except TypeError as e:
+        takes = ", ".join(map(str, kinds.values()))
         raise OnnxError(
-            "onnx.export", f"the example arguments do not fit the function: {e}", "pass args=(...)"
+            "onnx.export", f"the example arguments do not fit the function: {e}", f"it takes ({takes})"
         ) from None
     except ValueError:
         names, kinds = [(f"input_{k}", a) for k, a in enumerate(args)], {}  # type: ignore[assignment]
@@ -86,21 +99,40 @@ def _bind(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any])
     return out
 
 
+_DYNAMIC = 'write {"x": {0: "batch"}} or {"x": ["batch", None]}: input -> axis -> name'
+
+
+def _named_axes(name: str, axes: Any) -> dict[Any, Any]:
+    """Axis -> symbol from a dict, the names of all axes in order (None: fixed), or the numbers of some."""
+    if isinstance(axes, dict):
+        return axes
+    if isinstance(axes, int) and not isinstance(axes, bool):
+        axes = (axes,)
+    if not isinstance(axes, (list, tuple, set)):
+        raise OnnxError("onnx.export", f"dynamic has {axes!r} for {name}", _DYNAMIC)
+    if any(a is None or isinstance(a, str) for a in axes):
+        return {k: a for k, a in enumerate(axes) if a is not None}
+    return {a: f"{name}_{a}" for a in axes}
+
+
 def check_dynamic(arguments: Arguments, dynamic: Any) -> dict[str, dict[int, str]]:
     """`dynamic` as input -> axis -> symbol. Raises OnnxError for unknown inputs, axes, or unequal sizes."""
     out: dict[str, dict[int, str]] = {}
     sizes: dict[str, int] = {}
+    if dynamic is not None and not isinstance(dynamic, dict):
+        raise OnnxError("onnx.export", f"dynamic={dynamic!r} is no dict", _DYNAMIC)
     for name, axes in (dynamic or {}).items():
         if name not in arguments.names:
             raise OnnxError(
                 "onnx.export",
                 f"dynamic names the input {name!r}; the inputs are {', '.join(arguments.names)}",
-                "use those",
+                "use those; the sizes of outputs follow from them",
             )
         array = arguments.arrays[arguments.names.index(name)]
-        named = axes if isinstance(axes, dict) else {a: f"{name}_{a}" for a in axes}
         out[name] = {}
-        for axis, symbol in named.items():
+        for axis, symbol in _named_axes(name, axes).items():
+            if not isinstance(axis, int) or not isinstance(symbol, str) or not symbol or symbol[0].isdigit():
+                raise OnnxError("onnx.export", f"dynamic has {axis!r}: {symbol!r} for {name}", _DYNAMIC)
             if not -array.ndim <= axis < array.ndim:
                 raise OnnxError(
                     "onnx.export", f"dynamic axis {axis} is outside {name}{list(array.shape)}", "use its axes"

@@ -26,6 +26,8 @@ from .dimension import Disagreement, merge
 Host = Any
 #: the ops that have regions
 CONTROL = (_region.cond, _region.while_loop, _region.scan)
+#: ops that draw from a generator: what they draw cannot be compared
+DRAWS = ("random_uniform", "random_normal", "random_integers", "random_permutation")
 
 
 class ExportTrace(Trace):
@@ -326,7 +328,7 @@ def _trace(
             outputs = [
                 (name, trace._use(trace.face(y)._value)) for name, y in named_outputs(result, output_names)
             ]
-            changed = _changed(trace, buffers)
+            changed = _changed(trace, buffers, [(p, a) for (p, _), (_, a) in zip(modules, held)])
             outputs += (
                 [(f"{buffers[id(t)]}.new", trace._use(trace.face(s)._value)) for t, s in changed]
                 if buffers
@@ -389,18 +391,29 @@ def named_outputs(result: Any, names: list[str] | None) -> list[tuple[str, Any]]
     return found
 
 
-def _changed(trace: ExportTrace, buffers: dict[int, str] | None) -> list[tuple[Any, Symbol]]:
+def _changed(
+    trace: ExportTrace, buffers: dict[int, str] | None, held: list[tuple[str, dict[str, Any]]]
+) -> list[tuple[Any, Symbol]]:
     """Tensors that the function changed, with their new values. Raises OnnxError for those that it may not."""
     written = [(trace.roots[k], s) for k, s in trace.written.items() if k in trace.roots]
     refused = [t for t, _ in written if id(t) not in (buffers or {}) or t._requires_grad]
     if refused or trace.grads:
-        kind = refused[0].type if refused else "a gradient"
+        kind = _called(refused[0], held) if refused else "a gradient"
         raise OnnxError(
             "onnx.export", f"the function changes {kind} in place, and an ONNX model has no side effects",
             "call model.eval() before the export, return the new value, or pass training=True: then new values of a "
             "module's buffers are outputs",
         )  # fmt: skip
     return written
+
+
+def _called(tensor: Any, held: list[tuple[str, dict[str, Any]]]) -> str:
+    """A tensor by its name in a module, where it has one, and its type. held: path and attributes of modules."""
+    for path, attributes in held:
+        for name, value in attributes.items():
+            if value is tensor:
+                return f"{f'{path}.{name}' if path else name} ({tensor.type})"
+    return str(tensor.type)
 
 
 def _drop_unused(graph: Graph, read: set[Value]) -> None:
@@ -470,8 +483,10 @@ def _merge_nodes(
             )
         try:
             inputs = []
-            for items in zip(*[n.inputs for n in row], strict=True):
-                if isinstance(items[0], Value):
+            for k, items in enumerate(zip(*[n.inputs for n in row], strict=True)):
+                if k < 2 and node.op.name in DRAWS:  # seed and counter, which the model has not
+                    inputs.append(0)
+                elif isinstance(items[0], Value):
                     if any(names[k].get(v) is not names[0][items[0]] for k, v in enumerate(items)):
                         raise Disagreement("another tensor")
                     inputs.append(names[0][items[0]])

@@ -66,7 +66,7 @@ def check(
 
 def _failure(what: str, e: Exception, nodes: int = 0) -> Report:
     if isinstance(e, DuogradError):
-        return Report(what, [Problem(e.line, e.op, e.message)], nodes)
+        return Report(what, [Problem(e.line, e.op, f"{e.message}; {e.fix}" if e.fix else e.message)], nodes)
     return Report(what, [Problem("", type(e).__name__, str(e))], nodes)
 
 

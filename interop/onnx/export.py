@@ -15,7 +15,7 @@ from ...core.value import Tensor
 from .arguments import Arguments, check_dynamic
 from .assemble import Assembled, NeedsOpset, Refused, assemble
 from .capture import Captured, capture
-from .files import write_model
+from .files import check_folder, write_model
 from .verify import verify as prove
 
 #: what current runtimes and tools read; Gelu is in it
@@ -39,9 +39,9 @@ def export(
 
     model_or_fn: exported as it stands (call `model.eval()` before). args: example arguments: a tensor, a tuple of
     positional arguments or a dict of keyword arguments; Python values among them become part of the model.
-    path: the file (written whole or not at all); None writes none. dynamic: input name -> {axis: symbol}; sizes
-    of those axes are free in the model. opset: 13 to the newest of the installed onnx; when None 20, or the
-    lowest newer one that has all ops. verify:
+    path: the file (written whole or not at all); None writes none. dynamic: input name -> {axis: symbol} (or the
+    symbols of all axes, None for a fixed one); sizes of those axes are free in the model, and outputs follow.
+    opset: 13 to the newest of the installed onnx; when None 20, or the lowest newer one that has all ops. verify:
     check the model and compare its numbers with the function's, at two sizes where axes are dynamic.
     input_names, output_names: instead of the parameters' names and "output" (a loaded model keeps its own).
     external_data: whether weights go to a file beside the model; None: from 1.5 GiB on (they are streamed, not copied).
@@ -53,6 +53,8 @@ def export(
     Source: ONNX operator schemas. Example: `dg.onnx.export(model, x, "m.onnx", dynamic={"x": {0: "batch"}})`.
     """
     chosen = chosen_opset(opset)
+    if path is not None:
+        check_folder(os.fspath(path))
     if training is None:
         _warn_training(model_or_fn)
     with _in_mode(model_or_fn, training):

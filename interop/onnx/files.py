@@ -37,6 +37,15 @@ def is_external(total: int, external_data: bool | None, path: Any) -> bool:
     return wanted and path is not None
 
 
+def check_folder(path: str) -> None:
+    """Refuse a file that cannot be written, before any work. Raises: OnnxError."""
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise OnnxError("onnx.export", f"there is no folder {folder}", "make it first")
+    if os.path.isdir(path):
+        raise OnnxError("onnx.export", f"{path} is a folder", "pass the path of a file")
+
+
 def placeholder(array: np.ndarray, name: str, code: int) -> onnx.TensorProto:
     """A tensor whose numbers lie elsewhere."""
     return onnx.TensorProto(

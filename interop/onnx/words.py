@@ -134,6 +134,17 @@ class RuleBuilder(Builder):
         """The smaller of two sizes, which may follow dynamic axes."""
         return a.least(b) if isinstance(a, Dim) else b.least(a) if isinstance(b, Dim) else min(a, b)
 
+    def random(self, name: str, shape: Sequence[Any], dtype: DType) -> Handle:
+        """A tensor of RandomUniform or RandomNormal."""
+        drawn = dtype if dtype in (T.float16, T.float32, T.float64) else T.float32
+        code = to_code(drawn)
+        if is_dynamic(tuple(shape)):
+            out = self.node(f"{name}Like", (self.full(shape, 0, drawn),), {"dtype": code})
+        else:
+            out = self.node(name, (), {"dtype": code, "shape": [int(n) for n in shape]})
+        out.dtype, out.shape = drawn, tuple(shape)
+        return self.cast(out, dtype)
+
     def product(self, a: Any, b: Any) -> Any:
         """The product of two numbers, either of which may follow a dynamic size."""
         return self._each(lambda x, y: x * y, a, b)
