@@ -103,7 +103,7 @@ class Builder:
         self._known: dict[tuple[int, ...], tuple[Handle, int | None]] = {}
         self._near: dict[tuple[int, ...], tuple[Handle, int | None]] = {}
         self._literals: dict[Any, Handle] = {}
-        self.computed: dict[Any, Handle] = {}
+        self.computed: dict[Any, Any] = {}
         self._taken: set[str] = set()
 
     # -- names and steps --------------------------------------------------------------------

@@ -482,7 +482,7 @@ def _merge_nodes(
                 "the list of ops", " against ".join(dict.fromkeys(n.op.name for n in row)), node.line
             )
         try:
-            inputs = []
+            inputs: list[Any] = []
             for k, items in enumerate(zip(*[n.inputs for n in row], strict=True)):
                 if k < 2 and node.op.name in DRAWS:  # seed and counter, which the model has not
                     inputs.append(0)

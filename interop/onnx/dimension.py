@@ -159,7 +159,8 @@ def solve(target: tuple[int, ...], known: list[Vector]) -> Affine | None:
                     best = cost, answer
         if best is not None:
             return best[1]
-    return next((found for u in known if (found := _halved(u, target)) is not None), None)
+    halves = (_halved(u, target) for u in known)
+    return next((form for form in halves if form is not None), None)
 
 
 def _halved(u: Vector, target: tuple[int, ...]) -> Affine | None:

@@ -48,7 +48,8 @@ def full(o: RuleBuilder, shape: Any, value: Any, dtype: DType) -> Handle:
     """A tensor filled with one number, which may be complex."""
     if not dtype.is_complex:
         return o.full(shape, value, dtype)
-    return join(o, *(o.full(shape, part, dtype.real) for part in _parts_of_number(value)), shape, dtype.real)
+    re, im = (o.full(shape, part, dtype.real) for part in _parts_of_number(value))
+    return join(o, re, im, shape, dtype.real)
 
 
 def split(o: RuleBuilder, x: Handle) -> tuple[Handle, Handle]:
@@ -141,7 +142,7 @@ def _linear(o: RuleBuilder, record: Any, inputs: Sequence[Any], shapes: Any, rul
     for row in rows:
         found = rule(o, op, _cast_all(o, row) if op.name == "concat" else row, attrs)
         halves.append(found if isinstance(found, (tuple, list)) else [found])
-    return [_join(o, *both, v, shapes) for *both, v in zip(*halves, record.outputs)]
+    return [_join(o, re, im, v, shapes) for re, im, v in zip(*halves, record.outputs)]
 
 
 def _cast_all(o: RuleBuilder, row: Sequence[Handle]) -> list[Handle]:
