@@ -10,7 +10,8 @@ from ..core.backend import get_backend, scalar_bits
 from ..core.errors import AutogradError, user_place
 from ..core.hot import Fused, Taped
 from ..core.op import Attrs, GradRule, Op
-from ..core.types import check_scalar_range
+from ..core.ops.views import permute
+from ..core.types import check_scalar_range, contiguous_strides
 from .recipes import NUMBERS, Recipe
 from .tensor import EagerTensor
 
@@ -111,6 +112,25 @@ def _fresh(results: Sequence[Any], tensors: Sequence[Any]) -> bool:
     )
 
 
+def _turned(results: Sequence[Any], tensors: Sequence[Any]) -> list[tuple[int, ...] | None] | None:
+    """For results with memory of their own, the axes that make each contiguous; None for one that is, or for all."""
+    taken, found = {id(x._storage) for x in tensors}, list[tuple[int, ...] | None]()
+    for y in results:
+        if not isinstance(y, EagerTensor) or id(y._storage) in taken:
+            return None
+        if y._layout.contiguous:
+            found.append(None)
+            continue
+        shape, strides = y.shape, y._layout.strides
+        axes = tuple(sorted(range(len(shape)), key=lambda k: (-strides[k], k)))
+        turned = tuple(shape[k] for k in axes)
+        dense = zip(turned, (strides[k] for k in axes), contiguous_strides(turned))
+        if y._offset or any(st != whole for n, st, whole in dense if n != 1):
+            return None
+        found.append(axes)
+    return found
+
+
 def _chain(y: Any, tensors: Sequence[Any]) -> tuple[int, list[Recipe]] | None:
     """Which of the tensors y is a view of, through which ops (none: it is that tensor); None for another."""
     executor: Any = dispatch._State.executor
@@ -205,12 +225,27 @@ class _Composite:
         """Compile the body; `result` is what this call gave op by op."""
         tensors = [inputs[k] for k in self.spots]
         results = result if isinstance(result, tuple) else (result,)
-        if not _fresh(results, tensors):
+        turns = _turned(results, tensors)
+        if turns is None:
             return
-        fused = hot.attempt(lambda c: c.fuse(self.op.name, self.body, tensors), self.op.name)
+        body = self.body
+        if any(turns):
+
+            def body(tensors: list[Any], numbers: list[Any]) -> tuple[Any, ...]:
+                made = self.body(tensors, numbers)
+                return tuple([y if axes is None else permute(y, axes=axes) for y, axes in zip(made, turns)])
+
+        fused = hot.attempt(lambda c: c.fuse(self.op.name, body, tensors), self.op.name)
         if fused is None or any(r is None or r[0] != "output" for r in fused.results):
             return
-        launch, order = launcher(fused, tensors[0].device), [k for _, k in fused.results]
+        order = [k for _, k in fused.results]
+        if any(turns):
+            # The program writes contiguous memory, which is seen as op by op.
+            layouts = {k: y._layout for k, y in zip(order, results)}
+            if len(layouts) < len(order):
+                return
+            fused = fused._replace(outputs=tuple((layouts[k], n) for k, (_, n) in enumerate(fused.outputs)))
+        launch = launcher(fused, tensors[0].device)
         spots, n = self.spots, len(inputs)
         if not isinstance(result, tuple):
             if len(spots) == n:
