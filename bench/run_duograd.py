@@ -9,7 +9,7 @@ from typing import Any
 import duograd as dg
 import numpy as np
 
-from . import onnx_zoo, vision_models
+from . import vision_models
 from .case import Case
 from .op_cases import compile_op, split_name
 from .sequence_cases import models
@@ -103,7 +103,9 @@ def build(case: Case, phase: str, mode: str) -> Any:
         inputs = op_inputs(case)
         return lambda: fn(*inputs), mean_size
     data = {k: dg.tensor(v) for k, v in case.data().items()}
-    if case.name in onnx_zoo.FILES:
+    if case.name.startswith("onnx_"):
+        from . import onnx_zoo  # the other cases start without onnx
+
         model = dg.onnx.load(onnx_zoo.model(case.name))
     else:
         model = MODELS[case.name]()

@@ -210,11 +210,7 @@ class _Function(Expressions):
         with self.variables.region(loop=True):
             self.branch(node.test, body, after)
             self.builder.position_at_end(body)
-            self.loops.append(_Loop(head, after))
-            self.statements(node.body)
-            self.loops.pop()
-        if not self.builder.block.is_terminated:
-            self.builder.branch(head)
+            self.turn(node.body, head, after)
         self.builder.position_at_end(after)
 
     def do_For(self, node: ast.For) -> None:
@@ -248,11 +244,7 @@ class _Function(Expressions):
         self.builder.position_at_end(body)
         with self.variables.region(loop=True):
             self.assign(node.target.id, (types.int64, counter))
-            self.loops.append(_Loop(again, after))
-            self.statements(node.body)
-            self.loops.pop()
-        if not self.builder.block.is_terminated:
-            self.builder.branch(again)
+            self.turn(node.body, again, after)
         self.builder.position_at_end(again)
         counter.add_incoming(self.builder.add(counter, I64(step), flags=("nsw",)), again)
         self.builder.branch(head)
@@ -265,14 +257,18 @@ class _Function(Expressions):
             again = self.function.append_basic_block("again")
             with self.variables.region(loop=False):
                 self.put(node.target, self.value(element))
-                self.loops.append(_Loop(again, after))
-                self.statements(node.body)
-                self.loops.pop()
-            if not self.builder.block.is_terminated:
-                self.builder.branch(again)
+                self.turn(node.body, again, after)
             self.builder.position_at_end(again)
         self.builder.branch(after)
         self.builder.position_at_end(after)
+
+    def turn(self, body: list[ast.stmt], again: Any, after: Any) -> None:
+        """The body of a loop; `continue` and its end lead to `again`, `break` to `after`."""
+        self.loops.append(_Loop(again, after))
+        self.statements(body)
+        self.loops.pop()
+        if not self.builder.block.is_terminated:
+            self.builder.branch(again)
 
     def do_Break(self, node: ast.Break) -> None:
         self.builder.branch(self.loops[-1].after)
