@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .runner import Runner
 
 _lock = threading.Lock()
+_ADVICE = "take the gradient inside the function, or call it in eager mode"
 
 
 class Way:
@@ -123,10 +124,14 @@ def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
     trace, end = closing.trace, closing.end
     leaves = [(t, s) for t, s in trace.lifted.values() if t._requires_grad]
     ends, starts = [y for _, y in roots], [s for _, s in leaves]
-    if all(map(is_ours, ends)):
-        graph, end.present = walk_back(trace, ends, starts, [True] * len(ends), len(ends) > 1)
-    else:
-        graph, end.present = _watched(closing, ends, starts)
+    breaker, trace.breaker = trace.breaker, _left_for_a_value
+    try:
+        if all(map(is_ours, ends)):
+            graph, end.present = walk_back(trace, ends, starts, [True] * len(ends), len(ends) > 1)
+        else:
+            graph, end.present = _watched(closing, ends, starts)
+    finally:
+        trace.breaker = breaker
     serials = {serial: v for v, serial in trace._serial.items()}
     here = {v for node in forward.nodes for v in node.outputs}
     spots = {v: k for k, v in enumerate(forward.outputs)}
@@ -154,6 +159,11 @@ def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
         end.tape = Tape(trace, ends, starts, keys)
 
 
+def _left_for_a_value(trace: Trace, *_: Any) -> Any:
+    """What reads a value while a way back is traced: there is none yet."""
+    trace.leave("has a gradient whose rule or hook reads the value of a tensor", _ADVICE)
+
+
 def _watched(closing: Closing, roots: list[Symbol], leaves: list[Symbol]) -> tuple[Graph, list[bool]]:
     """The way back where code of the user's takes part in it: hooks, gradients of the user's own, checkpoints.
 
@@ -161,13 +171,7 @@ def _watched(closing: Closing, roots: list[Symbol], leaves: list[Symbol]) -> tup
     what it reads is the same as now.
     """
     trace, end = closing.trace, closing.end
-    advice = "take the gradient inside the function, or call it in eager mode"
-
-    def read(*_: Any) -> Any:
-        trace.leave("has a gradient whose rule or hook reads the value of a tensor", advice)
-
     before = _changes(trace)
-    breaker, trace.breaker = trace.breaker, read
     recorder = ReadRecorder(closing.path.variant.call)
     try:
         with recorder:
@@ -176,14 +180,14 @@ def _watched(closing: Closing, roots: list[Symbol], leaves: list[Symbol]) -> tup
     except Leave:
         raise
     except Exception as e:
-        trace.leave(f"has a gradient that raises {type(e).__name__}", advice)
+        trace.leave(f"has a gradient that raises {type(e).__name__}", _ADVICE)
     finally:
-        trace.breaker, trace.tracer = breaker, None
+        trace.tracer = None
         for effect in reversed(recorder.effects):
             effect.undo()
     if recorder.effects or _changes(trace) != before:
         trace.leave(
-            "has a gradient whose rule, hook or checkpoint changes state or draws random numbers", advice
+            "has a gradient whose rule, hook or checkpoint changes state or draws random numbers", _ADVICE
         )
     reads = [r for r in recorder.reads if not isinstance(r.value, Symbol)]
     end.still = compile_guards(reads).check

@@ -319,10 +319,14 @@ def gradient_given_up_inside(mode):
     return [f(w).requires_grad for _ in range(3)], w.requires_grad
 
 
+def rule_of_ours_that_reads(w, x, seen):
+    return dg.matrix_exp(w * x[:, None]).sum()
+
+
 CASES = {
     **{fn.__name__: through(fn) for fn in (
         hooked, hook_that_reads, hook_of_ops, rule_with_effects, rule_with_random_numbers, checkpoint_with_effects,
-        hooks_at_a_checkpoint,
+        hooks_at_a_checkpoint, rule_of_ours_that_reads,
     )},
     **{fn.__name__: fn for fn in (
         backward_inside, hook_of_an_argument, hook_registered_inside, argument_with_a_history, whether_it_is_a_leaf,
