@@ -15,8 +15,9 @@ from ..core.types import as_dtype, float32
 from ..core.value import Tensor
 from . import functional as F
 from . import init
-from .arguments import only, probability, size
+from .arguments import probability, size
 from .module import Module, Parameter
+from .utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
 
@@ -25,6 +26,8 @@ class _Recurrent(Module):
     """Layers of one kind of cell. gates: rows of the weights in units of the hidden size."""
 
     gates = 1
+    #: size that the state handed on is projected to, 0 for none
+    proj_size = 0
 
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True, batch_first: bool = False,
@@ -39,12 +42,16 @@ class _Recurrent(Module):
         kind = float32 if dtype is None else as_dtype(dtype, name)
         rows = self.gates * self.hidden_size
         for layer in range(self.num_layers):
-            width = self.hidden_size * self.directions if layer else self.input_size
+            out = self.proj_size or self.hidden_size
+            width = out * self.directions if layer else self.input_size
             for suffix in self._suffixes(layer):
-                for part, shape in (("weight_ih", (rows, width)), ("weight_hh", (rows, self.hidden_size))):
+                for part, shape in (("weight_ih", (rows, width)), ("weight_hh", (rows, out))):
                     setattr(self, part + suffix, Parameter(empty(shape, dtype=kind, device=device)))
                 for part in ("bias_ih", "bias_hh") if self.bias else ():
                     setattr(self, part + suffix, Parameter(empty((rows,), dtype=kind, device=device)))
+                if self.proj_size:
+                    shape = out, self.hidden_size
+                    setattr(self, f"weight_hr{suffix}", Parameter(empty(shape, dtype=kind, device=device)))
         self.reset_parameters()
 
     @property
@@ -67,6 +74,11 @@ class _Recurrent(Module):
     def _run(self, x: Any, states: list[Any], lengths: Any) -> tuple[Any, list[Any]]:
         """Outputs and last states [layers * directions, N, H] from states of that form (None: zeros)."""
         name = type(self).__name__
+        if isinstance(x, PackedSequence):
+            padded, lengths = pad_packed_sequence(x, self.batch_first)
+            y, ends = self._run(padded, states, lengths)
+            packed = pack_padded_sequence(y, lengths, self.batch_first, enforce_sorted=False)
+            return x._replace(data=packed.data), ends
         if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
             raise ShapeError(
                 name, f"x: {x.type} does not end in input_size={self.input_size}", "x[T, N, C] or [T, C]"
@@ -76,8 +88,9 @@ class _Recurrent(Module):
             x, states = x[:, None], [s if s is None else s[:, None] for s in states]
         elif self.batch_first:
             x = permute(x, axes=(1, 0, 2))
-        expected = (self.num_layers * self.directions, x.shape[1], self.hidden_size)
-        for s in states:
+        for k, s in enumerate(states):
+            width = self.hidden_size if k else self.proj_size or self.hidden_size
+            expected = (self.num_layers * self.directions, x.shape[1], width)
             if s is not None and s.shape != expected:
                 raise ShapeError(
                     name, f"the first state {s.type} is not [layers * directions, N, H]", f"{expected}"
@@ -90,6 +103,8 @@ class _Recurrent(Module):
                 weights += [
                     getattr(self, part + suffix) if self.bias else None for part in ("bias_ih", "bias_hh")
                 ]
+                if self.proj_size:
+                    weights.append(getattr(self, f"weight_hr{suffix}"))
                 number = layer * self.directions + k
                 state = [s if s is None else s[number] for s in states]
                 y, *ends = self._layer(x, weights, state, lengths, k == 1)
@@ -120,8 +135,8 @@ _TEXT = """{formula}
     bias_ih_l0, bias_hh_l0: float[{gates}H], and so on for layers and `_reverse`.
     Called with x: float[T, N, C] (or [T, C]), {state} of [layers * directions, N, H] (zeros when None), and lengths:
     int[N], each row's number of steps: later steps are not computed, their outputs are 0, and the state is that
-    of the row's last step. Returns: outputs [T, N, directions * H] and {state}. Raises: ShapeError for other
-    shapes.
+    of the row's last step; or with a `dg.nn.utils.rnn.PackedSequence`, whose outputs are one, too.
+    Returns: outputs [T, N, directions * H] and {state}. Raises: ShapeError for other shapes.
     """
 
 
@@ -154,7 +169,9 @@ class RNN(_Recurrent):
 class LSTM(_Recurrent):
     __doc__ = _TEXT.format(
         formula="Long short-term memory: `c = f c + i g, h = o tanh(c)` step by step.", gates="4 * ",
-        state="(h, c)", more="",
+        state="(h, c)",
+        more="proj_size: P, size that `o tanh(c)` is brought to by weight_hr_l0: float[P, H] before it is h (0: not; "
+        "then h and outputs have P in place of H); ",
     )  # fmt: skip
     gates = 4
 
@@ -162,12 +179,18 @@ class LSTM(_Recurrent):
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True, batch_first: bool = False,
         dropout: float = 0.0, bidirectional: bool = False, proj_size: int = 0, device: Any = None, dtype: Any = None,
     ):  # fmt: skip
-        only("LSTM", "proj_size", proj_size, 0)
+        self.proj_size = int(proj_size)
+        if not 0 <= self.proj_size < hidden_size:
+            raise ArgumentError(
+                "LSTM", f"proj_size={proj_size} is not below hidden_size={hidden_size}", "use a smaller"
+            )
         super().__init__(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
         )
 
     def _layer(self, x: Any, weights: Any, state: Any, lengths: Any, reverse: bool) -> Any:
+        if self.proj_size:
+            return _R.lstm_projected_layer(x, *weights, *state, lengths, reverse=reverse)
         return _R.lstm_layer(x, *weights, *state, lengths, reverse=reverse)
 
     def forward(self, x: Any, hx: Any = None, lengths: Tensor | None = None) -> Any:

@@ -352,6 +352,47 @@ lstm_layer.sample((3, 2, 4), (12, 4), (12, 3), reverse=True)
 lstm_layer.error_sample((3, 2, 4), (5, 4), (5, 5), match="do not fit")
 
 
+@composite(widen=True)
+def lstm_projected_layer(
+    x, w_ih, w_hh, b_ih=None, b_hh=None, w_hr=None, h0=None, c0=None, lengths=None, *, reverse=False
+):
+    """`lstm_layer` whose state is projected: `h = w_hr (o tanh(c))`, step by step in ops.
+
+    x: float[T, N, C], w_ih: float[4 * H, C], w_hh: float[4 * H, P], w_hr: float[P, H], b_ih, b_hh: float[4 * H] or
+    None, h0: float[N, P], c0: float[N, H] (zeros when None), lengths, reverse: as rnn_layer.
+    Returns: y: float[T, N, P], zeros beyond a row's length; h: float[N, P]; c: float[N, H].
+    Raises: ShapeError for shapes that do not fit. Source: Sak et al., 2014.
+    """
+    op = "lstm_projected_layer"
+    size = w_hh.shape[-1]
+    if w_hr is None or w_hr.ndim != 2 or w_hr.shape[0] != size or w_hh.shape != (4 * w_hr.shape[1], size):
+        shown = None if w_hr is None else w_hr.type
+        raise ShapeError(op, f"w_hr: {shown} does not fit w_hh: {w_hh.type}", "w_hh[4 * H, P], w_hr[P, H]")
+    hidden = w_hr.shape[1]
+    if x.ndim != 3 or w_ih.shape != (4 * hidden, x.shape[-1]):
+        raise ShapeError(op, f"w_ih: {w_ih.type} does not fit x: {x.type}", "w_ih[4 * H, C], x[T, N, C]")
+    bias = b_ih if b_hh is None else b_hh if b_ih is None else b_ih + b_hh
+    made, steps = linear(x, w_ih, bias), x.shape[0]
+    h = zeros((x.shape[1], size), dtype=x.dtype, device=x.device) if h0 is None else h0
+    c = zeros((x.shape[1], hidden), dtype=x.dtype, device=x.device) if c0 is None else c0
+    rows: list = [None] * steps
+    for t in _order(steps, reverse):
+        i, f, g, o = split(made[t] + linear(h, w_hh), sizes=(hidden,) * 4, axis=-1)
+        cell = E.sigmoid(f) * c + E.sigmoid(i) * E.tanh(g)
+        new = linear(E.sigmoid(o) * E.tanh(cell), w_hr)
+        if lengths is None:
+            h, c, rows[t] = new, cell, new
+        else:
+            live = reshape(E.greater(lengths.to(T.int64), t), shape=(-1, 1))
+            h, c, rows[t] = E.where(live, new, h), E.where(live, cell, c), E.where(live, new, 0.0)
+    y = stack(rows, axis=0) if steps else zeros((0, *h.shape), dtype=x.dtype, device=x.device)
+    return y, h, c
+
+
+lstm_projected_layer.sample((2, 2, 3), (12, 3), (12, 2), (12,), (12,), (2, 3))
+lstm_projected_layer.error_sample((2, 2, 3), (12, 3), (12, 2), None, None, (2, 2), match="does not fit w_hh")
+
+
 @composite(widen=True, onnx=_onnx_layer("GRU", [1, 0, 2], 1))
 def gru_layer(x, w_ih, w_hh, b_ih=None, b_hh=None, h0=None, lengths=None, *, reverse=False):
     """`h = (1 - z) n + z h` step by step: one layer of gated recurrent units in one direction.

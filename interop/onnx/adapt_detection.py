@@ -9,6 +9,7 @@ import numpy as np
 from ...core import types as T
 from ...core.op import REGISTRY as ops
 from ...core.ops.detection import kept_rows
+from ...core.ops.regions import sampled_regions
 from .table import adapter
 
 
@@ -30,69 +31,6 @@ def _count(size: int, dtype: Any) -> Any:
     return ops["arange_from"](0, 1, size=size, dtype=dtype)
 
 
-def _axis(start: Any, length: Any, bins: int, each: Any, most: int, n: int) -> tuple[Any, Any, Any, Any]:
-    """Where one axis is sampled, [R, bins, most]: lower place, upper place, share of the upper, whether it counts."""
-    spread = lambda v: ops["reshape"](v, shape=(-1, 1, 1))
-    step = ops["reshape"](_count(most, start.dtype), shape=(1, 1, -1))
-    at = ops["reshape"](_count(bins, start.dtype), shape=(1, -1, 1))
-    size = spread(length) / bins
-    place = spread(start) + at * size + (step + 0.5) * (size / spread(each))
-    inside = ops["logical_and"](ops["greater_equal"](place, -1.0), ops["less_equal"](place, float(n)))
-    inside = ops["logical_and"](inside, ops["less"](step, spread(each)))
-    place = ops["clip"](place, min=0.0, max=float(n - 1))
-    low = ops["minimum"](ops["floor"](place), float(max(0, n - 2)))
-    return low.to(T.int64), ops["minimum"](low + 1.0, float(n - 1)).to(T.int64), place - low, inside
-
-
-def _roi_align(
-    x: Any,
-    rois: Any,
-    images: Any,
-    offset: float,
-    mode: str,
-    height: int,
-    width: int,
-    ratio: int,
-    scale: float,
-) -> Any:
-    n, c, h, w = x.shape
-    corners = rois * scale - offset
-    x0, y0, x1, y1 = (corners[:, k] for k in range(4))
-    tall, wide = y1 - y0, x1 - x0
-    if not offset:  # regions of no size become one pixel
-        tall, wide = ops["maximum"](tall, 1.0), ops["maximum"](wide, 1.0)
-    if ratio > 0:
-        each_y = each_x = ops["full"](float(ratio), shape=(rois.shape[0],), dtype=x.dtype)
-        most_y = most_x = ratio
-    else:
-        each_y = ops["maximum"](ops["ceil"](tall / height), 0.0)
-        each_x = ops["maximum"](ops["ceil"](wide / width), 0.0)
-        most_y, most_x = (max(1, int(ops["max"](e).item())) for e in (each_y, each_x))
-    low_y, high_y, share_y, in_y = _axis(y0, tall, height, ops["maximum"](each_y, 1.0), most_y, h)
-    low_x, high_x, share_x, in_x = _axis(x0, wide, width, ops["maximum"](each_x, 1.0), most_x, w)
-    # pixels as rows of channels; places are [R, height, most_y, width, most_x]
-    rows = ops["reshape"](ops["permute"](x, axes=(0, 2, 3, 1)), shape=(n * h * w, c))
-    down = lambda v: ops["reshape"](v, shape=(*v.shape, 1, 1))
-    across = lambda v: ops["reshape"](v, shape=(v.shape[0], 1, 1, *v.shape[1:]))
-    first = ops["reshape"](images.to(T.int64) * (h * w), shape=(-1, 1, 1, 1, 1))
-    inside = ops["expand_dims"](ops["logical_and"](down(in_y), across(in_x)), axis=-1)
-    total: Any = None
-    for place_y, weight_y in ((low_y, 1.0 - share_y), (high_y, share_y)):
-        for place_x, weight_x in ((low_x, 1.0 - share_x), (high_x, share_x)):
-            pixels = ops["take"](rows, first + down(place_y) * w + across(place_x), axis=0)
-            part = pixels * ops["expand_dims"](down(weight_y) * across(weight_x), axis=-1)
-            if total is None:
-                total = part
-            else:
-                total = ops["maximum"](total, part) if mode == "max" else total + part
-    if mode == "max":
-        y = ops["max"](ops["where"](inside, total, 0.0), axis=(2, 4))
-    else:
-        number = ops["maximum"](ops["reshape"](each_y * each_x, shape=(-1, 1, 1, 1)), 1.0)
-        y = ops["sum"](ops["where"](inside, total, 0.0), axis=(2, 4)) / number
-    return ops["permute"](y, axes=(0, 3, 1, 2))
-
-
 @adapter("RoiAlign", since=16)
 def roi_align(
     x, rois, images, *, coordinate_transformation_mode="half_pixel", mode="avg", output_height=1, output_width=1,
@@ -102,10 +40,9 @@ def roi_align(
 
     mode "max": the largest of the weighted corners of all samples, as ONNX defines it.
     """
-    offset = 0.5 if coordinate_transformation_mode == "half_pixel" else 0.0
-    return _roi_align(
-        x, rois, images, offset, mode, output_height, output_width, sampling_ratio, spatial_scale
-    )
+    aligned = coordinate_transformation_mode == "half_pixel"
+    size = output_height, output_width
+    return sampled_regions(x, rois, images, size, spatial_scale, sampling_ratio, aligned, mode)
 
 
 @adapter("RoiAlign", since=10)
@@ -113,7 +50,8 @@ def roi_align_10(
     x, rois, images, *, mode="avg", output_height=1, output_width=1, sampling_ratio=0, spatial_scale=1.0
 ):
     """Corners without the shift by half a pixel."""
-    return _roi_align(x, rois, images, 0.0, mode, output_height, output_width, sampling_ratio, spatial_scale)
+    size = output_height, output_width
+    return sampled_regions(x, rois, images, size, spatial_scale, sampling_ratio, False, mode)
 
 
 @adapter("MaxRoiPool")

@@ -1,4 +1,4 @@
-"""`dg.nn.utils.clip_grad_norm_`: keep the norm of all gradients below a bound."""
+"""`dg.nn.utils.clip_grad_norm_`: keep the norm of all gradients below a bound; `rnn`: sequences of any lengths."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from ..core import dispatch
-from ..core.errors import ArgumentError, AutogradError
-from ..core.ops import elementwise as E
-from ..core.ops.creation import zeros
-from ..core.value import Tensor
+from ...core import dispatch
+from ...core.errors import ArgumentError, AutogradError
+from ...core.ops import elementwise as E
+from ...core.ops.creation import zeros
+from ...core.value import Tensor
+from . import rnn
+
+__all__ = ["clip_grad_norm_", "rnn"]
 
 
 def clip_grad_norm_(
