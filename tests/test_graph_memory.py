@@ -176,3 +176,18 @@ def test_a_late_reader_holds_what_nobody_else_reads_later():
     readers = {made: [0, 1], given: [0]}
     assert _held(group, 0, 5, [1, 3], readers) == 100
     assert _held(group, 0, 2, [1, 3], readers) == 0
+
+
+def test_what_frees_memory_runs_early():
+    """A gradient of a shortcut comes last in the program; until it has run, its operands are held."""
+
+    def f(x, w):
+        held = x @ w
+        return deep(w, [w] * 5), held @ w
+
+    lowered, _, _, places = plan(trace(f, normal(272, 272), normal(272, 272)), False)
+    start = schedule(lowered, True, places.of)
+    last = next(k for k, g in enumerate(lowered) if any(places.of.get(v) == 1 for v in g.stores))
+    in_turn = schedule(lowered, True, dict.fromkeys(v for g in lowered for v in g.stores))
+    assert sum(s < start[last] for s in start) == 1
+    assert start[last] < in_turn[last]
