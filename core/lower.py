@@ -147,6 +147,7 @@ _DEAR = frozenset(
         "erf",
         "erfc",
         "gelu",
+        "softplus",
         "cbrt",
         "atan2",
         "pow",

@@ -87,6 +87,12 @@ def _gelu(x: Any) -> Any:
     return (wide * 0.5 * _erfc(wide * -math.sqrt(0.5))).astype(x.dtype)
 
 
+def _softplus(x: Any) -> Any:
+    x = np.asarray(x)
+    wide = x.astype(np.float64)
+    return (np.maximum(wide, 0) + np.log1p(np.exp(-np.abs(wide)))).astype(x.dtype)
+
+
 def _floor_divide(a: Any, b: Any) -> Any:
     """NumPy's, but beside an infinity the quotient (infinite, or a zero with a sign): the array API standard's."""
     q = np.asarray(np.floor_divide(a, b))
@@ -136,7 +142,7 @@ _define("floor ceil trunc rint", 1, _same, [np.floor, np.ceil, np.trunc, np.rint
 # Transcendental: floats only.
 FLOAT_ONLY = (
     "sqrt rsqrt exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh tanh asin acos atan asinh acosh atanh "
-    "sigmoid erf erfc gelu cbrt"
+    "sigmoid erf erfc gelu softplus cbrt"
 )
 _define(
     FLOAT_ONLY, 1, _same,
@@ -144,7 +150,7 @@ _define(
         np.sqrt, lambda x: (1 / np.sqrt(x)).astype(np.asarray(x).dtype), np.exp, np.exp2, np.expm1, np.log, np.log2,
         np.log10, np.log1p, np.sin, np.cos, np.tan, np.sinh, np.cosh, np.tanh, np.arcsin, np.arccos, np.arctan,
         np.arcsinh, np.arccosh, np.arctanh, _sigmoid, _erf, _erfc, _gelu,
-        np.cbrt,
+        _softplus, np.cbrt,
     )],
 )  # fmt: skip
 _define("atan2 copysign nextafter", 2, _same, [np.arctan2, np.copysign, _quiet(np.nextafter)])

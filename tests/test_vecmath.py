@@ -250,14 +250,14 @@ def test_casts_of_what_does_not_fit_saturate_or_wrap_without_a_trap():
 
 @pytest.mark.parametrize("features", [("avx2",), ()])
 def test_tables_on_cpus_without_avx512(features, monkeypatch):
-    """The same bits; sigmoid and tanh, which other CPUs compute without tables, within their bounds."""
-    from duograd.backends.cpu import native, vecmath_avx512, vecmath_exp
+    """The same bits; sigmoid, tanh and softplus, which other CPUs compute without tables, within their bounds."""
+    from duograd.backends.cpu import native, vecmath_avx512, vecmath_exp, vecmath_log
     from duograd.backends.cpu.compile import compile_object
 
     if features and not vecmath_avx512.has("avx2"):
         pytest.skip("this CPU has no AVX2: its code cannot run here")
-    names = ["v_erf_f32", "v_gelu_f32", "v_sigmoid_f32", "v_tanh_f32"]
-    for module in (vecmath_avx512, vecmath_exp):
+    names = ["v_erf_f32", "v_gelu_f32", "v_sigmoid_f32", "v_tanh_f32", "v_softplus_f32"]
+    for module in (vecmath_avx512, vecmath_exp, vecmath_log):
         monkeypatch.setattr(module, "has", lambda feature: feature in features)
     code = compile_object(source(names), prefix=f"tables_{len(features)}_")
     symbol = f"tables_{len(features)}_kernel"
@@ -390,7 +390,13 @@ def test_coefficients_are_those_of_the_fit():
 
 
 #: pieces of each table: the first, which is fitted in its own way, some that count, and the last
-PIECES = {"ERF": (0, 5, 15), "TAIL": (0, 7, 31), "SIGMOID": (0, 3, 28), "TANH": (0, 4, 31)}
+PIECES = {
+    "ERF": (0, 5, 15),
+    "TAIL": (0, 7, 31),
+    "SIGMOID": (0, 3, 28),
+    "SOFTPLUS": (0, 30),
+    "TANH": (0, 4, 31),
+}
 
 
 @pytest.mark.parametrize("name", PIECES)

@@ -19,7 +19,7 @@ _FLOAT_INFIX = _INFIX | {"div": "/"}
 
 # About how many vector instructions an operation takes; all others count 1.
 _DEAR = """exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh tanh asin acos atan asinh acosh atanh
-sigmoid erf erfc gelu cbrt atan2 pow mod fmod floordiv gcd"""
+sigmoid erf erfc gelu softplus cbrt atan2 pow mod fmod floordiv gcd"""
 WEIGHTS: dict[str, int] = (
     dict.fromkeys(SCALAR_OPS, 1)
     | dict.fromkeys(_DEAR.split(), 20)

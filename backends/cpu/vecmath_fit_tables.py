@@ -71,8 +71,8 @@ def _tail(n: int) -> list[float]:
     return about(beyond, n / 4, 0.125, 5, None if n else 0.0)
 
 
-def _sigmoid(n: int) -> list[float]:
-    return about(lambda x: 1 / (1 + mp.exp(-x)), (n if n < 16 else n - 32) / 2, 0.25, 6)
+def _halves(g: Callable[[Any], Any]) -> Callable[[int], list[float]]:
+    return lambda n: about(g, (n if n < 16 else n - 32) / 2, 0.25, 6)
 
 
 def _tanh(n: int) -> list[float]:
@@ -106,8 +106,11 @@ TABLES: dict[str, Table] = {
         _tail,
     ),
     "SIGMOID": Table(
-        "1 / (1 + exp(-x)), x = n/2 + t, alike; n from -16 to 15 stands at n mod 32", 32, _sigmoid
+        "1 / (1 + exp(-x)), x = n/2 + t, alike; n from -16 to 15 stands at n mod 32",
+        32,
+        _halves(lambda x: 1 / (1 + mp.exp(-x))),
     ),
+    "SOFTPLUS": Table("log(1 + exp(x)), in the same way", 32, _halves(lambda x: mp.log1p(mp.exp(x)))),
     "TANH": Table("tanh(x), as ERF; piece n about 0.3 n, the last one 1", 32, _tanh),
 }
 

@@ -12,7 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from . import vecmath_coefficients as C
+from . import vecmath_tables as tables
+from .vecmath_avx512 import has
 from .vecmath_exp import LN2, LN2_F32, LN2_LOW, exp_negative
+from .vecmath_lookup import piecewise, place
 from .vecmath_registry import vector
 from .vecmath_value import (
     FLOATS,
@@ -27,6 +30,7 @@ from .vecmath_value import (
     polynomial,
     select,
     sqrt,
+    where_beyond,
 )
 
 
@@ -132,7 +136,7 @@ def log1p(x: Value) -> Value:
     return select(fabs(x) < by_kind(x, 2.0**-25, 2.0**-54), x, y)  # keeps -0
 
 
-@vector("softplus", FLOATS)
+@vector("softplus", ("f64",))
 def softplus(x: Value) -> Value:
     """log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|))."""
     t, up = exp_negative(-fabs(x))
@@ -140,6 +144,15 @@ def softplus(x: Value) -> Value:
     y = log1p_kernel(t)
     y = select(t < by_kind(x, 2.0**-25, 2.0**-54), t, y)
     return select(x > 0.0, x, 0.0) + select(x.ne(x), x, y)
+
+
+@vector("softplus", ("f32",))
+def softplus_pieces(x: Value) -> Value:
+    """As sigmoid: with AVX-512 polynomials about multiples of 1/2 up to 7.75; beyond, and elsewhere, `softplus`."""
+    if not has("avx512f"):
+        return softplus(x)
+    near = piecewise(tables.SOFTPLUS, place(x, 1))
+    return where_beyond(~(fabs(x) < 7.75), near, lambda: softplus(x))
 
 
 @vector("asinh", FLOATS)

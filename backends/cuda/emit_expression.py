@@ -65,7 +65,7 @@ _define("round_f16 round_bf16", fd="s_{op}({0})")
 _define("atan2", f="atan2f({0}, {1})", d="atan2({0}, {1})")
 _define("nextafter", f="nextafterf({0}, {1})", d="nextafter({0}, {1})")
 _define("copysign", fd="s_copysign({0}, {1})")
-_define("sigmoid gelu", fd="s_{op}({0})")
+_define("sigmoid gelu softplus", fd="s_{op}({0})")
 _define("pow", f="powf({0}, {1})", d="pow({0}, {1})", i="s_pow({0}, {1})")
 
 

@@ -206,6 +206,9 @@ INSTRUCTION f64 s_gelu(f64 x) {
     return x * 0.5 * erfc(x * -0.70710678118654752);
 }
 
+INSTRUCTION f32 s_softplus(f32 x) { return (x > 0 ? x : 0.0f) + log1pf(expf(-fabsf(x))); }
+INSTRUCTION f64 s_softplus(f64 x) { return (x > 0 ? x : 0.0) + log1p(exp(-fabs(x))); }
+
 INSTRUCTION f32 s_sigmoid(f32 x) {
     const f32 e = expf(-fabsf(x));
     return (x < 0 ? e : 1.0f) / (1.0f + e);

@@ -143,7 +143,7 @@ elu.sample((3, 4)).sample((3, 4), alpha=0.5)
 @pointwise(to_float=True, onnx="Softplus")
 def softplus(x):
     """`log(1 + exp(x))` without overflow. Source: ONNX Softplus."""
-    return s.maximum(x, 0) + s.log1p(s.exp(-s.abs(x)))
+    return s.softplus(x)
 
 
 @softplus.grad
@@ -157,7 +157,7 @@ softplus.sample((3, 4))
 @pointwise(to_float=True, onnx="Mish")
 def mish(x):
     """`x * tanh(softplus(x))`. Numerics: 0 at minus infinity, with slope 0. Source: Misra, 2019; ONNX Mish."""
-    return s.maximum(x, -_FAR) * s.tanh(s.maximum(x, 0) + s.log1p(s.exp(-s.abs(x))))
+    return s.maximum(x, -_FAR) * s.tanh(s.softplus(x))
 
 
 @mish.grad
@@ -187,7 +187,7 @@ softsign.sample((3, 4))
 @pointwise(to_float=True)
 def logsigmoid(x):
     """`log(sigmoid(x))` without overflow."""
-    return s.minimum(x, 0) - s.log1p(s.exp(-s.abs(x)))
+    return 0 - s.softplus(-x)
 
 
 @logsigmoid.grad

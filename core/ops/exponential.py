@@ -112,7 +112,7 @@ log10 = _to_base("log10", 10, False, "The logarithm to base 10. Numerics: -inf a
 @pointwise(to_float=True)
 def logaddexp(x, y):
     """`log(exp(x) + exp(y))` without overflow, with broadcasting. Numerics: two -inf give -inf."""
-    more = s.log1p(s.exp(-s.abs(x - y)))
+    more = s.softplus(-s.abs(x - y))
     return s.where(s.eq(x, y), x + math.log(2), s.maximum(x, y) + more)
 
 

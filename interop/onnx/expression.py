@@ -235,6 +235,7 @@ RULES: dict[str, Rule] = {
     "gelu": lambda o, a: o.Mul(
         o.Mul(a, o.const(0.5, a)), o.Add(o.const(1, a), o.Erf(o.Mul(a, o.const(math.sqrt(0.5), a))))
     ),
+    "softplus": lambda o, a: o.Softplus(a),
     "erfc": lambda o, a: o.Sub(o.const(1, a), o.Erf(a)),
     "cbrt": lambda o, a: o.Mul(o.Sign(a), o.Pow(o.Abs(a), o.const(1 / 3, a))),
     "copysign": lambda o, a, b: o.Where(o.Less(b, o.const(0, b)), o.Neg(o.Abs(a)), o.Abs(a)),
