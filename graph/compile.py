@@ -156,6 +156,8 @@ def _recipes(
     return tuple(recipes), kept
 
 
+#: bytes that the arena may grow by, beside a thousandth of it: numbers that live longer move what lies beside them
+SLACK = 1 << 10
 #: how much more memory running large groups side by side may take
 SIDE_BY_SIDE = 1.0
 
@@ -164,11 +166,11 @@ def _plan(lowered: list[Lowered], places: Places, backend: Any) -> tuple[list[in
     """Levels and memory; loops of one kind that nothing waits for run together where that takes no more memory."""
     start, memory = _levels(lowered, places)
     for held in (float("inf"), SMALL_BYTES, 0):
-        moved = together(lowered, start, backend, held)
+        moved = together(lowered, start, backend, places, held)
         if moved == start:
             break
         after = plan_memory(lowered, moved, places)
-        if after.nbytes <= memory.nbytes:
+        if after.nbytes <= memory.nbytes + memory.nbytes // 1000 + SLACK:
             return moved, after
     return start, memory
 

@@ -25,6 +25,8 @@ MAX_STREAMS = 14
 MAX_BUFFERS = 28
 MAX_NODES = 64
 MAX_EPILOGUE = 12
+#: values of one element, values made of nothing, and what `recompute` chooses are computed again up to this cost
+INLINE_COST = 6
 #: kind and domain of a group, or the reason that there is none
 Joined = tuple[str, tuple[tuple[int, bool], ...]] | str
 _ARG = frozenset(("argmax", "argmin"))

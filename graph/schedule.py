@@ -9,6 +9,7 @@ from ..core.listed import FEW, list_key
 from .assemble import Lowered
 from .bits import bits
 from .ir import Value
+from .placement import Places
 
 #: groups that touch less new memory than this may run beside any other
 SMALL_BYTES = 1 << 18
@@ -92,12 +93,21 @@ def _releasing(
     return order
 
 
-def _held(g: Lowered, k: int, level: int, start: Sequence[int], readers: dict[Value, list[int]]) -> int:
-    """Bytes that stay in memory only because group k reads them as late as at this level."""
+def _held(
+    g: Lowered,
+    k: int,
+    level: int,
+    start: Sequence[int],
+    readers: dict[Value, list[int]],
+    places: Places | None = None,
+) -> int:
+    """Bytes that stay in memory only because group k reads them as late as at this level. places: of results."""
     return sum(
         v.type.nbytes
         for v in g.reads
-        if v.producer is not None and all(start[r] < level for r in readers[v] if r != k)
+        if v.producer is not None
+        and not (places is not None and v in places.of)
+        and all(start[r] < level for r in readers[v] if r != k)
     )
 
 
@@ -106,7 +116,9 @@ def is_one_launch(g: Lowered) -> bool:
     return len(g.phases) == 1 and len(g.phases[0]) == 1
 
 
-def together(lowered: Sequence[Lowered], start: Sequence[int], backend: Any, held: float) -> list[int]:
+def together(
+    lowered: Sequence[Lowered], start: Sequence[int], backend: Any, places: Places, held: float
+) -> list[int]:
     """The levels with groups of one kind that nobody waits for (optimiser updates) moved to the last level of any.
 
     They become one launch there (`core/listed.py`). held: bytes that may stay in memory for it, the smallest first.
@@ -128,7 +140,7 @@ def together(lowered: Sequence[Lowered], start: Sequence[int], backend: Any, hel
     for k, g in enumerate(lowered):
         for v in g.reads:
             readers.setdefault(v, []).append(k)
-    kept = sorted((_held(lowered[k], k, level, start, readers), k) for k in members)
+    kept = sorted((_held(lowered[k], k, level, start, readers, places), k) for k in members)
     for nbytes, k in kept:
         held -= nbytes
         if held < 0:

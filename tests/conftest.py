@@ -88,3 +88,17 @@ def run_kernel():
         return outs
 
     return run
+
+
+#: bits of a vector register and how many there are
+VECTORS = {"native": None, "avx2": (256, 16), "sse": (128, 16)}
+
+
+@pytest.fixture(params=VECTORS.values(), ids=VECTORS)
+def vector_bits(request, monkeypatch):
+    """The register blocks of this CPU and of narrower ones (which this CPU runs too)."""
+    from duograd.backends.cpu import panels
+
+    if request.param:
+        monkeypatch.setattr(panels, "vectors", lambda: request.param)
+    return request.param[0] if request.param else 0

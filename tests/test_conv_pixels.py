@@ -5,7 +5,7 @@ import collections
 import duograd as dg
 import numpy as np
 import pytest
-from duograd.backends.cpu import conv_pixels, panels
+from duograd.backends.cpu import conv_pixels
 from duograd.core.ops import convolution
 
 F = dg.nn.functional
@@ -22,16 +22,6 @@ CASES = [
     ((9, 5, 1, 1), (7, 5, 1, 1), 1, ((0, 0), (0, 0)), 1, 1),
     ((2, 3, 4, 5, 6), (6, 3, 2, 3, 3), (2, 1, 2), ((1, 0), (1, 1), (0, 2)), 1, 1),
 ]
-
-
-@pytest.fixture(params=[0, 256, 128], ids=["native", "avx2", "sse"])
-def vector_bits(request, monkeypatch):
-    """The register block of this CPU and of narrower ones (which this CPU runs too)."""
-    if request.param:
-        monkeypatch.setattr(panels, "_vector_bits", lambda: request.param)
-    panels.block.cache_clear()
-    yield request.param
-    panels.block.cache_clear()
 
 
 @pytest.fixture

@@ -3,23 +3,13 @@
 import duograd as dg
 import numpy as np
 import pytest
-from duograd.backends.cpu import conv_winograd, panels
+from duograd.backends.cpu import conv_winograd
 from duograd.core.ops import convolution
 
 F = dg.nn.functional
 #: The largest error of a result of normal numbers, in units of the results' root mean square. Measured: 4.5e-5 for
 #: 128 channels, 2e-5 for 32; the direct sum has 2e-6.
 BOUND = 1e-4
-
-
-@pytest.fixture(params=[0, 256, 128], ids=["native", "avx2", "sse"])
-def vector_bits(request, monkeypatch):
-    """The register block of this CPU and of narrower ones (which this CPU runs too)."""
-    if request.param:
-        monkeypatch.setattr(panels, "_vector_bits", lambda: request.param)
-    panels.block.cache_clear()
-    yield request.param
-    panels.block.cache_clear()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import itertools
 
 import numpy as np
 import pytest
-from duograd.backends.cpu import panels
 from duograd.core import types as T
 from duograd.core.ops import convolution, pooling
 from duograd.core.ops.window import out_size
@@ -45,16 +44,6 @@ def check_conv(run_kernel, x_shape, w_shape, dtype="float64", chunks=None, layou
         np.testing.assert_allclose(out, expected, rtol=0, atol=bound, err_msg=op)
         results.append(out)
     return results
-
-
-@pytest.fixture(params=[0, 256, 128], ids=["native", "avx2", "sse"])
-def vector_bits(request, monkeypatch):
-    """The register block of this CPU and of narrower ones (which this CPU runs too)."""
-    if request.param:
-        monkeypatch.setattr(panels, "_vector_bits", lambda: request.param)
-    panels.block.cache_clear()
-    yield request.param
-    panels.block.cache_clear()
 
 
 WINDOWS = [

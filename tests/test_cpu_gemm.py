@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from duograd.backends.cpu import gemm, panels
+from duograd.backends.cpu import gemm
 from duograd.backends.cpu.epilogue import takes_epilogue
 from duograd.core import types as T
 from duograd.core.backend import Operand
@@ -32,19 +32,6 @@ def check_product(run_kernel, a, b, **options):
     else:
         np.testing.assert_array_equal(out, exact)
     return out
-
-
-@pytest.fixture(params=[0, 256, 128], ids=["native", "avx2", "sse"])
-def vector_bits(request, monkeypatch):
-    """The register block of this CPU and of narrower ones (which this CPU runs too)."""
-    if request.param:
-        monkeypatch.setattr(panels, "_vector_bits", lambda: request.param)
-    blocks = panels.block, panels.product_block
-    for made in blocks:
-        made.cache_clear()
-    yield request.param
-    for made in blocks:
-        made.cache_clear()
 
 
 @pytest.mark.parametrize("transposed", list(itertools.product((False, True), repeat=2)))

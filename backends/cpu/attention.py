@@ -319,7 +319,7 @@ def kernel(args, chunk, nchunks):
 def tile_of(dtype: DType) -> Block:
     """The register block of attention."""
     tile = block(dtype)
-    return tile._replace(rows=TALL) if tile.rows == 8 else tile
+    return tile._replace(rows=TALL, vectors=2) if tile.rows == 8 else tile
 
 
 def blocks(tile: Block, m: int, n: int) -> tuple[int, int]:

@@ -12,6 +12,8 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
+from .target import Target, target
+
 # One letter per argument and the result: an address of int64 slots, an int64, nothing.
 KERNEL = (("kernel", "pii", "v"),)
 _LLVM_TYPE = {"p": "ptr", "i": "i64", "v": "void"}
@@ -25,26 +27,22 @@ class CompileFailure(Exception):
     """Numba or LLVM refused the source; the text says why."""
 
 
-@functools.cache
 def _target_machine() -> llvm.TargetMachine:
-    """LLVM's target machine for this CPU, with vectors as wide as its registers."""
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    return llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
-        cpu=llvm.get_host_cpu_name(),
-        features=target_features(),
-        opt=3,
-        reloc="pic",
-        codemodel="default",
-        jit=True,
+    """LLVM's target machine for the CPU that kernels are compiled for, with vectors as wide as its registers."""
+    return _machine(target())
+
+
+@functools.cache
+def _machine(cpu: Target) -> llvm.TargetMachine:
+    if cpu.triple == llvm.get_process_triple():
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+    else:
+        llvm.initialize_all_targets()
+        llvm.initialize_all_asmprinters()
+    return llvm.Target.from_triple(cpu.triple).create_target_machine(
+        cpu=cpu.cpu, features=cpu.features, opt=3, reloc="pic", codemodel="default", jit=True
     )
-
-
-def target_features() -> str:
-    """This CPU's features as LLVM wants them; `-prefer-256-bit` lets AVX-512 use whole registers."""
-    features = llvm.get_host_cpu_features()
-    text = features.flatten()
-    return text + ",-prefer-256-bit" if features.get("avx512f") else text
 
 
 def compile_object(source: str, entries: Iterable[tuple[str, str, str]] = KERNEL, prefix: str = "") -> bytes:

@@ -13,14 +13,15 @@ import math
 
 from ...core.backend import Operand, Program
 from ...core.types import DType
+from . import panels
 from .conv_axes import Axes, Product, Tasks, fewer_chunks
 from .conv_pack import NAMES, Walk, pack_text
 from .conv_text import HEAD, first_slots, run_lines
 from .epilogue import FusedEpilogue, indent
 from .panels import IMPORT, Block, block
 
-#: Bits of a vector register -> pixels of a register block. Small images have multiples of 7.
-_PIXELS = {512: 14, 256: 6, 128: 4}
+#: Bits of a vector register and how many there are -> pixels of a register block. Small images have multiples of 7.
+_PIXELS = {(512, 32): 14, (256, 16): 6, (128, 32): 14, (128, 16): 4}
 #: Bytes of a task's sums and lines, which should stay in the second-level cache.
 _TASK_BYTES = 1 << 19
 #: Cycles of a register block's step over those that its multiplications take, of a block's call, of turning an
@@ -35,7 +36,7 @@ _HELD_UP = 0.5
 def pixel_block(dtype: DType) -> Block:
     """The register block: `rows` pixels by `vectors` of filters."""
     usual = block(dtype)
-    return Block(_PIXELS[usual.lanes * dtype.itemsize * 8], 2, usual.lanes, usual.depth)
+    return Block(_PIXELS[panels.vectors()], 2, usual.lanes, usual.depth)
 
 
 #: the slots after the first, of packed filters and of filters that a task packs

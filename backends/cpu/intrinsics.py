@@ -18,7 +18,6 @@ Addresses must be aligned to the element's size. Booleans are stored as one byte
 
 from __future__ import annotations
 
-import platform
 from typing import Any, NamedTuple
 
 from llvmlite import ir
@@ -27,6 +26,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .halves import HALVES, narrow, widen
+from .target import target
 
 MAX_SCOPES = 32
 
@@ -210,7 +210,7 @@ def store_fence(typingctx):
     """All stores before, those round the caches too, are seen before any after."""
 
     def codegen(context, builder, signature, args):
-        if platform.machine() in ("x86_64", "AMD64"):
+        if target().triple.startswith("x86"):
             name = "llvm.x86.sse.sfence"
             builder.call(
                 cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), []), name), []
@@ -268,9 +268,8 @@ def atomic_replace_i64(typingctx, addr, expected, value):
     return types.boolean(types.int64, types.int64, types.int64), codegen
 
 
-_PAUSE = {
+_PAUSE: dict[str, tuple[str, tuple[int, ...]]] = {
     "x86_64": ("llvm.x86.sse2.pause", ()),
-    "amd64": ("llvm.x86.sse2.pause", ()),
     "arm64": ("llvm.aarch64.hint", (1,)),
     "aarch64": ("llvm.aarch64.hint", (1,)),
 }
@@ -281,7 +280,7 @@ def cpu_pause(typingctx):
     """Tell the core that this is a spin loop."""
 
     def codegen(context, builder, signature, args):
-        name, numbers = _PAUSE.get(platform.machine().lower(), ("llvm.donothing", ()))
+        name, numbers = _PAUSE.get(target().triple.split("-")[0], ("llvm.donothing", ()))
         i32 = ir.IntType(32)
         fnty = ir.FunctionType(ir.VoidType(), [i32] * len(numbers))
         builder.call(cgutils.get_or_insert_function(builder.module, fnty, name), [i32(n) for n in numbers])

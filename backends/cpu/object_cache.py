@@ -290,11 +290,12 @@ def _environment() -> str:
     global _environment_text
     if not _environment_text:
         import llvmlite
-        import llvmlite.binding as llvm
+
+        from .target import target
 
         versions = _numba_version(), llvmlite.__version__
-        cpu = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
-        _environment_text = repr((versions, llvm.get_process_triple(), cpu))
+        cpu = target()
+        _environment_text = repr((versions, cpu.triple, cpu.cpu, cpu.features))
     return _environment_text
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from ...core.backend import Arg, Operand, Program
 from ...core.types import DType, Shape, contiguous_strides
+from .target import target
 
 
 class Block(NamedTuple):
@@ -33,42 +34,37 @@ class Block(NamedTuple):
         return blocks * self.rows * self.width * (k + 16) / 2
 
 
-# Bits of a vector register -> rows and vectors: 32 registers of AVX-512 and NEON, 16 of AVX2 and SSE.
-_SHAPES = {512: (8, 2), 256: (4, 3), 128: (8, 2)}
-_SSE_SHAPE = (4, 2)
+# Bits of a vector register and how many there are -> rows and vectors: AVX-512, AVX2, NEON, SSE. The sums, the vectors
+# of a line of the panel and one element of the left operand fill the registers.
+_SHAPES = {(512, 32): (8, 2), (256, 16): (4, 3), (128, 32): (8, 3), (128, 16): (4, 2)}
 _DEPTH = 256
 
 
-@functools.cache
-def _vector_bits() -> int:
-    import llvmlite.binding as llvm
-
-    features = llvm.get_host_cpu_features()
-    return 512 if features.get("avx512f") else 256 if features.get("avx2") else 128
+def vectors() -> tuple[int, int]:
+    """Bits of a vector register of the CPU that kernels are compiled for, and how many there are."""
+    cpu = target()
+    return cpu.vector_bits, cpu.registers
 
 
 @functools.cache
-def block(dtype: DType, bits: int = 0) -> Block:
-    """The register block of float32 or float64 for this CPU, or for vectors of `bits`."""
-    import llvmlite.binding as llvm
-
-    bits = bits or _vector_bits()
-    rows, vectors = _SHAPES[bits]
-    if bits == 128 and llvm.get_process_triple().startswith("x86"):
-        rows, vectors = _SSE_SHAPE
-    return Block(rows, vectors, bits // 8 // dtype.itemsize, _DEPTH)
+def _block(dtype: DType, bits: int, registers: int) -> Block:
+    rows, count = _SHAPES[bits, registers]
+    return Block(rows, count, bits // 8 // dtype.itemsize, _DEPTH)
 
 
-@functools.cache
-def product_block(dtype: DType, bits: int = 0) -> Block:
+def block(dtype: DType) -> Block:
+    """The register block of float32 or float64 for the CPU that kernels are compiled for."""
+    return _block(dtype, *vectors())
+
+
+def product_block(dtype: DType) -> Block:
     """The register block of matrix products.
 
     Where 32 long registers hold it, a wide one: fewer loads for each multiply-add. A panel of it for `depth` of k stays
     in the first-level cache.
     """
-    tile = block(dtype, bits)
-    wide = (bits or _vector_bits()) == 512
-    return tile._replace(rows=6, vectors=4, depth=128) if wide else tile
+    tile = block(dtype)
+    return tile._replace(rows=6, vectors=4, depth=128) if vectors()[0] == 512 else tile
 
 
 IMPORT = "from duograd.backends.cpu.microkernel import *\nfrom duograd.backends.cpu.packing import *\n"

@@ -5,25 +5,18 @@ y * 2**k; the magnitude of x up to a limit; what x lies off the nearest multiple
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
-import llvmlite.binding as llvm
 from llvmlite import ir
 
+from .target import has
 from .vecmath_value import Value, fabs, highest
 
 _REGISTER_BITS = 512
 _NAMES = {"f32": ("ps", ir.IntType(16)), "f64": ("pd", ir.IntType(8))}
 _I32 = ir.IntType(32)
 _ROUNDING = _I32(4)  # the current one
-
-
-@functools.cache
-def has(feature: str) -> bool:
-    """Whether this CPU has a feature by LLVM's name."""
-    return bool(llvm.get_host_cpu_features().get(feature))
 
 
 def _fits(x: Value, feature: str) -> bool:

@@ -13,7 +13,8 @@ import numpy as np
 
 from . import vecmath_coefficients as C
 from . import vecmath_tables as tables
-from .vecmath_avx512 import has, scale_float, scales
+from .target import has
+from .vecmath_avx512 import scale_float, scales
 from .vecmath_lookup import Place, look_up, piecewise, place
 from .vecmath_registry import vector
 from .vecmath_value import (

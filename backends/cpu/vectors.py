@@ -6,17 +6,16 @@ fills the registers whatever the dtype.
 
 from __future__ import annotations
 
-import platform
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from .target import has, target
+
 I1, I32, I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
 _PTR = ir.PointerType(ir.IntType(8))
-#: what inline assembly calls a vector register
-_REGISTER_CONSTRAINT = {"arm64": "w", "aarch64": "w"}
 FLOATS = {"f32": (ir.FloatType(), 4), "f64": (ir.DoubleType(), 8)}
 
 
@@ -75,7 +74,8 @@ class Vectors:
     def in_order(self, values: list[Any]) -> list[Any]:
         """The values, made before any load that comes later in the program: LLVM gathers loads, out of registers."""
         # An empty instruction that could change the values and any memory.
-        b, register = self.builder, _REGISTER_CONSTRAINT.get(platform.machine().lower(), "v")
+        # What inline assembly calls a vector register.
+        b, register = self.builder, "w" if target().arm else "v" if has("avx512vl") else "x"
         result = ir.LiteralStructType([self.type] * len(values)) if len(values) > 1 else self.type
         constraints = [f"={register}"] * len(values) + [str(k) for k in range(len(values))] + ["~{memory}"]
         function = ir.FunctionType(result, [self.type] * len(values))

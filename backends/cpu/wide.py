@@ -22,11 +22,9 @@ Reductions over lanes are in wide_reduce.
 
 from __future__ import annotations
 
-import functools
 import re
 from typing import Any
 
-import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
 from numba.core.datamodel import models
@@ -34,6 +32,7 @@ from numba.core.datamodel.registry import register_default
 from numba.extending import intrinsic
 
 from .halves import HALVES, narrow, widen
+from .target import has
 from .vecmath import VECMATH
 from .vecmath_value import KINDS, Kind
 
@@ -279,11 +278,9 @@ def _bytes(name: str) -> int:
     return 1 if name == "b1" else 2 if name in HALVES else KINDS[name].bits // 8
 
 
-@functools.cache
 def _has_masked_memory() -> bool:
-    """Whether this CPU reads and writes under a mask as fast as without one."""
-    features = llvm.get_host_cpu_features()
-    return all(features.get(f, False) for f in ("avx512f", "avx512bw", "avx512vl"))
+    """Whether the CPU reads and writes under a mask as fast as without one."""
+    return all(map(has, ("avx512f", "avx512bw", "avx512vl")))
 
 
 def _masked(builder: Any, mask: Any, access: Any) -> Any:

@@ -16,13 +16,23 @@ from ...core.listed import FEW
 from ...core.op_lower import reduces_in_a_loop
 from ...core.types import Shape, float32
 from ..bits import bits
-from ..group import MAP, OP, REDUCE, Group, Item, Joined, Rules, cost_of, map_domain, reduce_domain
+from ..group import (
+    INLINE_COST,
+    MAP,
+    OP,
+    REDUCE,
+    Group,
+    Item,
+    Joined,
+    Rules,
+    cost_of,
+    map_domain,
+    reduce_domain,
+)
 from ..ir import Graph, Node, Number, Value
 from ..layout import Layout
 from ..placement import Places
-
-#: values of one element, and values made of nothing, are computed again up to this cost
-INLINE_COST = 6
+from .recompute import choose, traffic
 
 
 class Fusion(NamedTuple):
@@ -36,7 +46,20 @@ class Fusion(NamedTuple):
 def fuse(graph: Graph, layouts: dict[Value, Layout], places: Places, backend: Any, on: bool = True) -> Fusion:
     """Divide the ops of a graph into groups. on=False: every op by itself."""
     fuser = _Fuser(graph, layouts, places, backend)
-    return Fusion(fuser.run(on), fuser.rules, fuser.why_apart)
+    groups = fuser.run(on)
+    chosen = choose(groups, fuser.rules) if on else []
+    if chosen:
+        other = _Fuser(graph, layouts, places, backend, frozenset(v for c in chosen for v in c.inner))
+        lighter = other.run(on)
+        saved = traffic(groups, fuser.rules) - traffic(lighter, other.rules)
+        if saved > 0:
+            names = ", ".join(dict.fromkeys(c.value.producer.op.name for c in chosen if c.value.producer))
+            graph.notes.append(
+                f"computed again where they are read, not kept: {len(chosen)} of {names}; "
+                f"{saved:,} bytes of traffic less"
+            )
+            fuser, groups = other, lighter
+    return Fusion(groups, fuser.rules, fuser.why_apart)
 
 
 def number_kinds(node: Node) -> list[Any]:
@@ -48,8 +71,13 @@ def number_kinds(node: Node) -> list[Any]:
 
 
 class _Fuser:
-    def __init__(self, graph: Graph, layouts: dict[Value, Layout], places: Places, backend: Any):
-        self.layouts, self.places, self.backend = layouts, places, backend
+    """One way to fuse. again: values that each group computes for itself."""
+
+    def __init__(
+        self, graph: Graph, layouts: dict[Value, Layout], places: Places, backend: Any,
+        again: frozenset[Value] = frozenset(),
+    ):  # fmt: skip
+        self.layouts, self.places, self.backend, self.again = layouts, places, backend, again
         self.nodes = [n for n in graph.nodes if not (n.op.is_view and n.op.view_rule is not None)]
         self.items: list[Item] = []
         self.producer: dict[Value, Item] = {}
@@ -84,6 +112,7 @@ class _Fuser:
             if on and item.cost <= INLINE_COST and (item.size == 1 or not reads):
                 written = self.places.written
                 item.inline = not any(layout.base in written for _, layout in reads)
+            item.inline |= node.outputs[0] in self.again
         elif kind == REDUCE:
             item.domain = reduce_domain(node)
         return item

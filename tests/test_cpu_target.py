@@ -1,0 +1,135 @@
+"""CPUs other than this one: register blocks, code without AVX-512, code for ARM."""
+
+import os
+import subprocess
+import sys
+
+import duograd as dg
+import numpy as np
+import pytest
+from duograd.backends.cpu import compile as compiling
+from duograd.backends.cpu import conv_pixels, panels, target
+from duograd.backends.cpu.attention import tile_of
+from duograd.backends.cpu.target import LEVELS, Target
+from duograd.core import types as T
+from duograd.core.backend import Operand, Program, get_backend
+from duograd.core.lower import lower_map, lower_reduce
+from duograd.core.scalar import Expr, call
+from duograd.core.types import contiguous_strides
+
+NEON = Target("aarch64-unknown-linux-gnu", "neoverse-n1", "+neon", frozenset(("neon", "fp-armv8")))
+
+
+def levels():
+    """The levels of x86 that this CPU runs, but for its own."""
+    own = target.target()
+    return [
+        n
+        for n, needs in LEVELS.items()
+        if own.triple.startswith("x86") and needs < own.has and n != "x86-64-v4"
+    ]
+
+
+def work():
+    """Products, a convolution with its gradients, a loop with a reduction."""
+    rng = np.random.default_rng(0)
+    a, b, x, w, g = (
+        dg.tensor(rng.standard_normal(s).astype(np.float32))
+        for s in ((37, 70), (70, 53), (2, 5, 13, 11), (7, 5, 3, 3), (2, 7, 13, 11))
+    )
+
+    @dg.function
+    def step(a, b, x, w, g):
+        y, back = dg.vjp(lambda x, w: dg.conv(x, w, padding=((1, 1), (1, 1))), x, w)
+        return a @ b, y, *back(g), dg.softmax(dg.gelu(a) * dg.exp(-a) + dg.erf(a))
+
+    return [y.numpy() for y in step(a, b, x, w, g)]
+
+
+@pytest.mark.parametrize("cpu", ["x86-64-v3", "x86-64-v2"])
+def test_kernels_for_lesser_cpus_give_the_same(cpu, tmp_path):
+    if cpu not in levels():
+        pytest.skip(f"this CPU is none that could be switched down to {cpu}")
+    path = tmp_path / "found.npz"
+    text = f"import sys; sys.path[:] = {sys.path!r}; import numpy as np; "
+    text += f"import runpy; work = runpy.run_path({__file__!r})['work']; "
+    text += f"np.savez({str(path)!r}, *work())"
+    done = subprocess.run(
+        [sys.executable, "-c", text], env=os.environ | {"DUOGRAD_CPU": cpu}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    with np.load(path) as found:
+        for theirs, ours in zip(found.values(), work(), strict=True):
+            if cpu == "x86-64-v3":
+                np.testing.assert_array_equal(theirs, ours)
+            else:  # without fma, products are rounded before they are added
+                np.testing.assert_allclose(theirs, ours, 2e-5, 2e-5)
+
+
+def test_a_cpu_that_is_unknown_is_an_error_that_lists_the_known():
+    env = os.environ | {"DUOGRAD_CPU": "z80"}
+    text = "import duograd as dg; dg.ones(3) + 1"
+    done = subprocess.run([sys.executable, "-c", text], env=env, capture_output=True, text=True)
+    assert "[DUOGRAD_CPU] 'z80' is no CPU that runs here" in done.stderr
+    assert "use native" in done.stderr
+
+
+@pytest.mark.parametrize("cpu", [*map(target.level, LEVELS), NEON], ids=[*LEVELS, "neon"])
+def test_register_blocks_fit_the_registers(cpu):
+    with target.compiling_for(cpu):
+        tiles = [make(t) for t in (T.float32, T.float64)
+                 for make in (panels.block, panels.product_block, conv_pixels.pixel_block, tile_of)]  # fmt: skip
+    for tile in tiles:
+        assert tile.rows * tile.vectors + tile.vectors < cpu.registers
+        assert tile.lanes in (cpu.vector_bits // 32, cpu.vector_bits // 64)
+    assert tiles[0].rows * tile.vectors >= 8
+
+
+def kernels():
+    """Sources of a product, a convolution, a loop and a reduction."""
+    backend = get_backend("cpu")
+    program = Program(backend)
+
+    def operand(*shape):
+        return Operand(program.dynamic(), 0, T.float32, shape, contiguous_strides(shape))
+
+    backend.primitive("matmul")(program, [operand(40, 50), operand(50, 60)], [operand(40, 60)])
+    settings = {"stride": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": 1}
+    backend.primitive("conv")(
+        program, [operand(1, 16, 9, 9), operand(24, 16, 3, 3)], [operand(1, 24, 9, 9)], **settings
+    )
+    x = Expr("arg", T.float32, (), 0)
+    lower_map(program, (99,), [operand(99)], [call("erf", call("exp", x))], [operand(99)])
+    top = Expr("reduce", T.float32, (x,), "max")
+    total = Expr("reduce", T.float32, (call("exp", call("sub", x, top)),), "sum")
+    lower_reduce(program, (9, 99), (1,), [operand(9, 99)], [total], [operand(9, 1)])
+    return [*dict.fromkeys(launch.source for launch in program.launches)]
+
+
+def test_kernels_are_emitted_for_arm():
+    with target.compiling_for(NEON):
+        assert (panels.block(T.float32).rows, panels.block(T.float32).width) == (8, 12)
+        texts = kernels()
+        assert len(texts) == 4
+        assembly = "\n".join(map(compiling.compile_assembly, texts))
+        code = compiling.compile_object(texts[0])
+    assert code[:4] == b"\x7fELF"
+    assert code[18] == 183  # e_machine: AArch64
+    assert assembly.count("fmla") > 24
+    assert not any(register in assembly for register in ("%xmm", "%ymm", "%zmm"))
+
+
+def test_the_products_of_arms_blocks_are_those_of_this_cpus(monkeypatch):
+    rng = np.random.default_rng(0)
+    x, w = (dg.tensor(rng.standard_normal(s).astype(np.float32)) for s in ((2, 6, 15, 15), (13, 6, 3, 3)))
+    # As deep as the shallowest block: deeper sums are cut where a block's depth ends.
+    a, b = (dg.tensor(rng.standard_normal(s).astype(np.float32)) for s in ((29, 128), (128, 31)))
+
+    def results():
+        products = dg.function(lambda a, b, x, w: (a @ b, dg.conv(x, w, stride=(2, 2))))
+        return products(a, b, x, w)
+
+    own = results()
+    monkeypatch.setattr(panels, "vectors", lambda: (128, 32))
+    for theirs, ours in zip(results(), own):
+        np.testing.assert_array_equal(theirs.numpy(), ours.numpy())
