@@ -11,10 +11,10 @@ from typing import Any
 
 from ...core.region import CONTROL
 from ...core.types import contiguous_strides
-from ..group import cost_of
+from ..group import INLINE_COST, cost_of
 from ..ir import Graph, Node, Number, Value
 from .dce import remove_dead
-from .fuse import INLINE_COST, number_kinds
+from .fuse import number_kinds
 
 #: values up to this size are kept whatever they cost: a loop reads them for each of its elements
 SMALL_BYTES = 1 << 16
