@@ -16,6 +16,7 @@ from .activation import *  # noqa: F403
 from .attention import *  # noqa: F403
 from .containers import ModuleList, ParameterList, Sequential
 from .convolution import *  # noqa: F403
+from .fractional import FractionalMaxPool2d, FractionalMaxPool3d
 from .layers import Bilinear, Dropout, Flatten, Identity, LayerNorm, Linear
 from .loss import *  # noqa: F403
 from .module import Module, Parameter
@@ -26,7 +27,8 @@ from .resampling import *  # noqa: F403
 from .shaping import *  # noqa: F403
 
 __all__ = [
-    "Bilinear", "Dropout", "Flatten", "Identity", "LayerNorm", "Linear", "Module", "ModuleList",
+    "Bilinear", "Dropout", "Flatten", "FractionalMaxPool2d", "FractionalMaxPool3d", "Identity",
+    "LayerNorm", "Linear", "Module", "ModuleList",
     "Parameter", "ParameterList", "Sequential", "functional", "init", "utils",
 ]  # fmt: skip
 __all__ += [

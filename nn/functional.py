@@ -21,6 +21,7 @@ from . import functional_norm as _norm
 from . import functional_shape as _shape
 from . import spatial as _spatial
 from .arguments import probability
+from .fractional import fractional_max_pool2d, fractional_max_pool3d
 from .functional_activation import *  # noqa: F403
 from .functional_attention import *  # noqa: F403
 from .functional_loss import *  # noqa: F403
@@ -29,7 +30,8 @@ from .functional_shape import *  # noqa: F403
 from .spatial import *  # noqa: F403
 
 __all__ = [
-    "bilinear", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "elu",
+    "bilinear", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "elu", "fractional_max_pool2d",
+    "fractional_max_pool3d",
     "gelu", "l1_loss", "leaky_relu", "linear", "log_softmax",
     "mse_loss", "nll_loss", "relu", "sigmoid", "silu", "softmax",
     "softplus", "tanh",

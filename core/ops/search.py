@@ -131,7 +131,8 @@ def nonzero(x, *, as_tuple=True):
         return argwhere(x)
     if not x.shape:
         raise ArgumentError("nonzero", f"x: {x.type} has no axes", "reshape it to one axis: x.reshape(1)")
-    return tuple(_coordinates(flatnonzero(x), x.shape))
+    flat = flatnonzero(x)
+    return (flat,) if len(x.shape) == 1 else tuple(_coordinates(flat, x.shape))
 
 
 @public
