@@ -8,6 +8,7 @@ have been done while a result was in the cache gets a kernel of its own; in exch
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any, NamedTuple
 
 from ...core.op import Op
@@ -18,6 +19,7 @@ from ...core.ops.slices import slice_
 from ...core.ops.views import permute
 from ..ir import Graph, Node, Value
 from .cse import replace_results
+from .hoist import Steady
 
 #: bytes of the left operand that must be saved for each byte that is moved more than before
 COPY_COST = 1.5
@@ -56,7 +58,7 @@ def merge(graph: Graph, backend: Any = None) -> None:
         for v in node.values():
             readers.setdefault(v, []).append(node)
     results = set(graph.results())
-    steady = _steady(graph)
+    steady = Steady(graph).base
     put: dict[Node, list[Node]] = {}
     gone: set[Node] = set()
     swap: dict[Value, Value] = {}
@@ -123,16 +125,7 @@ def _ready(parts: list[_Part], place: dict[Node, int]) -> list[_Part]:
     return [p for p in parts if there(p.weight) and there(p.bias)]
 
 
-def _steady(graph: Graph) -> set[Value]:
-    """State, and what is computed of it alone."""
-    known = set(graph.steady)
-    for node in graph.nodes:
-        if known.issuperset(node.values()) and next(node.values(), None) is not None:
-            known.update(node.outputs)
-    return known
-
-
-def _moves(parts: list[_Part], steady: set[Value], readers: dict[Value, list[Node]]) -> tuple[int, int]:
+def _moves(parts: list[_Part], steady: Container[Value], readers: dict[Value, list[Node]]) -> tuple[int, int]:
     """Bytes that are moved more than before, and bytes of the left operand that are read less."""
     moved = sum(2 * p.weight.type.nbytes for p in parts if p.weight not in steady)
     moved += sum(
