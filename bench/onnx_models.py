@@ -73,6 +73,7 @@ LAYERS: dict[tuple[int, ...], list[tuple[str, tuple[Any, ...], dict[str, Any]]]]
         ("RNN", (12, 5), {"batch_first": True}), ("RNN", (12, 5), {"nonlinearity": "relu", "bidirectional": True}),
         ("LSTM", (12, 5), {"batch_first": True, "num_layers": 2}), ("LSTM", (12, 5), {"bidirectional": True}),
         ("GRU", (12, 5), {"batch_first": True}), ("GRU", (12, 5), {"bidirectional": True, "num_layers": 2}),
+        ("LSTM", (12, 5), {"proj_size": 3, "num_layers": 2}),
         ("TransformerEncoderLayer", (12, 3, 16), {"batch_first": True}), ("FeatureAlphaDropout", (), {}),
     ],
     _IMAGE: [
@@ -137,6 +138,18 @@ def _layers() -> list[Case]:
         Case("MaxUnpool1d", N.Unpool1d, (floats(*_LINE),), (BATCH,), 16),
         Case("MaxUnpool2d", N.Unpool2d, (floats(*_IMAGE),), (BATCH,), 16),
         Case("MaxUnpool3d", N.Unpool3d, (floats(*_VOLUME),), (BATCH,), 16),
+        Case(
+            "FractionalMaxPool2d",
+            N.Fractional2d,
+            (floats(*_IMAGE), abs(floats(2, 4, 2, seed=1))),
+            (BATCH, BATCH),
+        ),
+        Case(
+            "FractionalMaxPool3d",
+            N.Fractional3d,
+            (floats(*_VOLUME), abs(floats(1, 4, 3, seed=1))),
+            (BATCH, BATCH),
+        ),
         Case("Fold", lambda: nn.Fold((5, 5), 2), (floats(2, 12, 16),), (BATCH,), 18),
         Case("ModuleList", N.Listed, (floats(3, 4),), (BATCH,)),
         Case("ParameterList", N.Weighted, (floats(3, 4),), (BATCH,)),
@@ -204,6 +217,7 @@ def _composed() -> list[Case]:
     t = (ids,), (_SEQUENCE,)
     cache = floats(2, 2, 3, 4, seed=5)
     past: Axes = {0: "batch", 2: "past"}
+    boxes = np.array([[0, 1.5, 2, 20, 19], [1, -4, 3, 9, 30], [1, 5, 5, 6, 6]], np.float32)
     state, edges = (floats(1, 2, 5), floats(1, 2, 5)), tokens(9, count=6)
     return [
         Case("mlp", N.mlp, (floats(3, 6),), (BATCH,)),
@@ -267,6 +281,7 @@ def _composed() -> list[Case]:
         Case("rnn_language_model", S.RnnLanguageModel, *t),
         Case("lstm_states", S.LstmStates, (sequence, *state), (_SEQUENCE, {1: "batch"}, {1: "batch"})),
         Case("lstm_lengths", S.LstmLengths, (floats(2, 6, 8), np.array([6, 4])), (BATCH, BATCH)),
+        Case("lstm_packed", S.Packed, (floats(2, 6, 8),), ({},)),
         Case("lstm_unrolled", S.Unrolled, (floats(2, 4, 6),), (BATCH,)),
         Case("seq2seq_attention", S.Seq2Seq, (ids, tokens(2, 4)), (_SEQUENCE, BATCH)),
         Case("crnn", V.Crnn, *x),
@@ -283,6 +298,7 @@ def _composed() -> list[Case]:
         Case("center_net", V.CenterNet, *x, smooth=False),
         Case("anchors_topk", V.AnchorsTopK, *x, smooth=False),
         Case("detector_nms", V.DetectorNms, *x, smooth=False),
+        Case("region_head", N.Regions, (image, boxes), (BATCH, {0: "boxes"})),
         Case("mask_head", V.MaskHead, *x, 16),
         Case("keypoints_softargmax", V.SoftArgmax, *x),
         Case("stereo_cost_volume", V.CostVolume, (image, floats(*_PHOTO, seed=4)), (BATCH, BATCH)),

@@ -55,6 +55,40 @@ class Unpool3d(_Unpool):
     pass
 
 
+class _Fractional(nn.Module):
+    """Fractional max pooling at given places, so that one result is right; then its places."""
+
+    def __init__(self) -> None:
+        self.pool = getattr(nn.functional, f"fractional_max_pool{type(self).__name__[-2]}d")
+
+    def forward(self, x: Any, samples: Any) -> Any:
+        return self.pool(x, 2, output_ratio=0.7, return_indices=True, _random_samples=samples)
+
+
+class Fractional2d(_Fractional):
+    pass
+
+
+class Fractional3d(_Fractional):
+    pass
+
+
+class Regions(nn.Module):
+    """A head over regions: four samples of a cell, corners shifted or not, means or maxima."""
+
+    def __init__(self) -> None:
+        self.features, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4 * 6, 2)
+
+    def forward(self, x: Any, boxes: Any) -> Any:
+        y = self.features(x)
+        mean = dg.roi_align(y, boxes, (2, 3), 0.5, 2, aligned=True)
+        return (
+            self.head(mean.flatten(1)),
+            dg.roi_align(y, boxes, 2, 0.5, 2),
+            dg.roi_align(y, boxes, 2, 0.5, 2, mode="max"),
+        )
+
+
 class Listed(nn.Module):
     def __init__(self) -> None:
         self.layers = nn.ModuleList([nn.Linear(4, 4) for _ in range(3)])

@@ -9,6 +9,7 @@ import duograd as dg
 
 from .. import nn
 from ..nn import functional as F
+from ..nn.utils import rnn
 
 Sequential = nn.Sequential
 
@@ -309,6 +310,18 @@ class LstmLengths(nn.Module):
 
     def forward(self, x: Any, lengths: Any) -> Any:
         return self.lstm(x, lengths=lengths)[0]
+
+
+class Packed(nn.Module):
+    """Rows of known lengths, packed, through a projected LSTM and padded again."""
+
+    def __init__(self) -> None:
+        self.lstm = nn.LSTM(8, 5, proj_size=3, batch_first=True, bidirectional=True)
+
+    def forward(self, x: Any) -> Any:
+        packed = rnn.pack_padded_sequence(x, [4, 6], batch_first=True, enforce_sorted=False)
+        y, (h, _) = self.lstm(packed)
+        return rnn.pad_packed_sequence(y, batch_first=True)[0], h
 
 
 class Unrolled(nn.Module):

@@ -274,9 +274,14 @@ def test_complex_numbers_are_saved(tmp_path):
     assert T.DTYPES["complex64"].real is dg.float32
 
 
-def test_onnx_has_no_complex_arithmetic():
-    with pytest.raises(dg.errors.OnnxError, match="no arithmetic on complex"):
-        dg.onnx.export(lambda x: x * 2, (dg.tensor([1j]),))
+def test_onnx_has_complex_arithmetic_on_pairs():
+    x = dg.tensor([1 + 2j, -0.5j])
+    model = dg.onnx.export(lambda x: x * x + 2, (x,))
+    assert {n.op_type for n in model.graph.node} >= {"Mul", "Sub", "Add"}
+    got = dg.onnx.load(model)(dg.tensor([[1.0, 2.0], [0.0, -0.5]])).numpy()
+    np.testing.assert_allclose(got, [[-1.0, 4.0], [1.75, 0.0]], rtol=1e-6)
+    with pytest.raises(dg.errors.OnnxError, match="eigenvalues of matrices that are not symmetric"):
+        dg.onnx.export(dg.linalg.eigvals, (x * dg.tensor([[1.0], [2.0]]),))
 
 
 def test_linear_algebra_and_indexing_take_complex(np_dtype):

@@ -17,7 +17,9 @@ from .matrices import adjoint, need_matrix, offsets
 from .shape import expand_dims
 from .solve import solve
 
-_NO_ONNX = "ONNX has no op for eigenvalues of matrices that are not symmetric"
+_NO_ONNX = (
+    "ONNX has no op for eigenvalues of matrices that are not symmetric, and eigh's rotations do not find them"
+)
 
 
 def _like(x, x_type):
