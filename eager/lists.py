@@ -7,6 +7,7 @@ the gradients' and the numbers.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import is_
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -90,7 +91,7 @@ class UpdateList:
         self, op: Op, rows: list[Row], kinds: list[Layout], shared_kinds: list[Any], attrs: Attrs
     ) -> bool:
         return (
-            self.op is op and self.kinds == kinds and self.rows == rows
+            self.op is op and self.kinds == kinds and all(map(is_, self.rows, rows))  # `==` compares elements
             and self.shared_kinds == shared_kinds and self.attrs == attrs
         )  # fmt: skip
 

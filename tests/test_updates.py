@@ -99,6 +99,18 @@ def test_a_step_over_a_list_has_the_bits_of_steps_one_by_one(make):
             assert (p._storage.version > version) == (p.grad is not None)
 
 
+@pytest.mark.parametrize("shape", [(1,), (2, 2)])
+def test_a_list_is_kept_for_its_parameters_not_for_equal_ones(shape):
+    params = [dg.zeros(shape).requires_grad_() for _ in range(3)]
+    optimizer = SGD(params, lr=1.0)
+    for chosen in ((0, 1), (0, 2), (1, 2), (0, 1)):
+        for k, p in enumerate(params):
+            p.grad = dg.ones(shape) if k in chosen else None
+        optimizer.step()
+    for p, steps in zip(params, (3, 3, 2)):
+        np.testing.assert_array_equal(p.detach().numpy(), np.full(shape, -steps, np.float32))
+
+
 def test_a_step_is_one_native_call(monkeypatch):
     params = parameters(SHAPES)
     optimizer = SGD(params, lr=0.1)
