@@ -417,3 +417,13 @@ def test_eigenvalues_and_vectors_of_any_matrix(dtype):
     np.testing.assert_allclose(np.sort_complex(w), np.sort_complex(np.linalg.eigvals(x)), atol=near)
     np.testing.assert_allclose(np.sort_complex(linalg.eigvals(a).numpy()), np.sort_complex(w), atol=near)
     assert w.dtype == (np.complex64 if near == 1e-5 else np.complex128)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_matrix_of_nan_leaves_the_others_of_its_batch_alone(dtype):
+    x = np.stack([np.full((3, 3), np.nan), np.diag([1.0, 2.0, 3.0])]).astype(dtype)
+    w, v, status = dg.core.op.REGISTRY["eig_ex"](dg.tensor(x))
+    assert status.numpy()[0] != 0 == status.numpy()[1]
+    assert np.isnan(w.numpy()[0]).all()
+    np.testing.assert_array_equal(w.numpy()[1], [1, 2, 3])
+    np.testing.assert_array_equal(v.numpy()[1], np.eye(3))

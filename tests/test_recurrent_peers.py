@@ -168,3 +168,16 @@ def test_a_sequence_without_a_batch():
 def test_wrong_state_is_refused():
     with pytest.raises(dg.errors.ShapeError, match="layers"):
         nn.GRU(3, 4)(dg.ones((5, 2, 3)), dg.ones((2, 2, 4)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_length_beyond_the_last_step_is_that_of_all_steps(kind):
+    layer, x = pair(kind, {"bidirectional": True}, "float32")[0], dg.tensor(random(STEPS, 2, INPUT))
+    found = []
+    for lengths in ((STEPS, STEPS), (STEPS, 10**6)):
+        layer.zero_grad()
+        y, _ = layer(x, lengths=dg.tensor(lengths))
+        (y * y).sum().backward()
+        found.append([y.detach().numpy(), *(p.grad.numpy() for p in layer.parameters())])
+    for got, want in zip(*found):
+        np.testing.assert_array_equal(got, want)

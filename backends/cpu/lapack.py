@@ -501,13 +501,14 @@ def kernel(args, chunk, nchunks):
             store_{char}(w, 2 * at + 1, turn)
             if v == 0:
                 continue
-            # Two columns are the parts of a pair's vectors; rows of vr are columns.
-            pair = turn != 0
+            # Two columns are the parts of a pair's vectors; rows of vr are columns. A matrix that failed may have left
+            # anything: its last number may seem to begin a pair.
+            pair = turn != 0 and (second or j + 1 < n)
             first, sign = (j - 1, -1) if pair and second else (j, 1)
             for i in range(n):
                 t = 2 * ((item * n + i) * n + j)
                 store_{char}(v, t, load_{char}(vr, (item * n + first) * n + i))
-                part = load_{char}(vr, (item * n + first + 1) * n + i) * sign if pair else load_{char}(vr, 0) * 0
+                part = load_{char}(vr, (item * n + first + 1) * n + i) * sign if pair else 0.0
                 store_{char}(v, t + 1, part)
             second = pair and not second
 """

@@ -286,7 +286,7 @@ def _backward_source(dtype: DType, tile: Block, cell: str) -> str:
             {extra}
             end = steps
             if lengths != 0:
-                end = load_i64(lengths, n)
+                end = min_i64(steps, load_i64(lengths, n))
             # The state before this step.
             earlier = t + 1 if reverse else t - 1
             before, before_at = {kept}, (earlier * batch + n) * hidden

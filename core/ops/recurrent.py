@@ -56,7 +56,7 @@ def recurrent(x, w, h0, c0=None, b=None, lengths=None, *, cell, reverse=False):
 
     x: float[T, N, gates * H] inputs times their weights, with biases; w: float[gates * H, H]; h0, c0: float[N, H]
     (c0 for "lstm"); b: float[gates * H] added to the state's product ("gru"); lengths: int64[N], each row's
-    number of steps (T when None); cell: "tanh", "relu", "lstm" (gates i f g o) or "gru" (r z n).
+    number of steps (T when None, and where it is more); cell: "tanh", "relu", "lstm" (gates i f g o) or "gru" (r z n).
     Returns: y[T, N, H], 0 beyond a row's length; h[N, H]; "lstm" also c[N, H], its gates[T, N, 4 * H] and cells
     [T, N, H]; "gru" its gates and the state's share of the last one, [T, N, 4 * H].
     """
@@ -169,7 +169,8 @@ def _(gs, x, w, h0, c0, b, lengths, outs, cell, reverse):
             before = concat([slice_(y, index=(slice(1, None),)), first], axis=0)
             if lengths is not None:
                 # A row that ends early starts at its own end.
-                last = E.equal(reshape(arange(1, steps + 1, device=y.device), shape=(-1, 1)), lengths)
+                ends = E.minimum(lengths, steps)
+                last = E.equal(reshape(arange(1, steps + 1, device=y.device), shape=(-1, 1)), ends)
                 before = E.where(reshape(last, shape=(steps, -1, 1)), first, before)
         else:
             before = concat([first, slice_(y, index=(slice(0, steps - 1),))], axis=0)
@@ -203,7 +204,7 @@ def recurrent_grad(
     part = lambda a, k: a[:, k * hidden : (k + 1) * hidden]
     for t in reversed(_order(steps, reverse)):
         live = np.ones(rows, bool) if lengths is None else lengths > t
-        end = np.full(rows, steps) if lengths is None else lengths
+        end = np.full(rows, steps) if lengths is None else np.minimum(lengths, steps)
         earlier = t + 1 if reverse else t - 1
         inside = (earlier >= 0) & (earlier < end)
         previous = lambda a, start, e=earlier, keep=inside: np.where(
