@@ -373,3 +373,18 @@ def test_inference_mode_can_be_asked_for():
     proto = dg.onnx.export(model, floats(3, 4), training=False)
     assert [o.name for o in proto.graph.output] == ["output"]
     assert [m.training for m in model.modules()] == [True, True, True, False]
+
+
+@pytest.mark.filterwarnings("ignore:onnxruntime")  # which has no Exp of bfloat16
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_model_of_sixteen_bits_is_proved(dtype):
+    x = dg.linspace(-2.0, 2.0, 7).to(dtype)
+    dg.onnx.export(lambda x: dg.exp(x) * 3.1 + dg.log(x), x)  # rounded in between or not, and NaN
+
+
+def test_sign_of_a_zero_is_copied():
+    one, zeros = dg.ones(3), np.array([0.0, -0.0, -1.0], np.float32)
+    model = dg.onnx.export(dg.copysign, (one, dg.tensor(zeros)))
+    names = [i.name for i in model.graph.input]
+    found = ReferenceEvaluator(model).run(None, dict(zip(names, (one.numpy(), zeros))))[0]
+    np.testing.assert_array_equal(found, [1, -1, -1])

@@ -238,7 +238,7 @@ RULES: dict[str, Rule] = {
     "softplus": lambda o, a: o.Softplus(a),
     "erfc": lambda o, a: o.Sub(o.const(1, a), o.Erf(a)),
     "cbrt": lambda o, a: o.Mul(o.Sign(a), o.Pow(o.Abs(a), o.const(1 / 3, a))),
-    "copysign": lambda o, a, b: o.Where(o.Less(b, o.const(0, b)), o.Neg(o.Abs(a)), o.Abs(a)),
+    "copysign": lambda o, a, b: o.Where(_minus(o, b), o.Neg(o.Abs(a)), o.Abs(a)),
     **{
         name: _plain(onnx)
         for name, onnx in {
