@@ -95,7 +95,9 @@ def markdown() -> str:
             lines += ["| " + " | ".join(row) + " |" for row in families[family]]
         if family in beside:
             lines += ["", "Functions made of ops: " + ", ".join(beside[family]) + "."]
-    lines += ["", "## Without an ONNX form", "", "All are inner ops."]
+    public = [name for name, op in sorted(REGISTRY.items()) if op.no_onnx and not op.internal]
+    kind = f"Inner ops, but for {', '.join(public)}." if public else "All are inner ops."
+    lines += ["", "## Without an ONNX form", "", kind]
     lines += ["", "| why | ops |", "|---|---|"]
     for reason in sorted({op.no_onnx for op in REGISTRY.values() if op.no_onnx}):
         names = [name for name, op in sorted(REGISTRY.items()) if op.no_onnx == reason]

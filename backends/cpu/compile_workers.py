@@ -215,8 +215,9 @@ def _feed(
 
 
 def _dismiss(worker: _Worker) -> None:
-    if worker in _workers:
-        _workers.remove(worker)
+    with _lock:
+        if worker in _workers:
+            _workers.remove(worker)
     worker.end()
 
 

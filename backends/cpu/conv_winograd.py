@@ -4,7 +4,7 @@ For convolutions whose transformed filters fit a second-level cache and whose im
 are depends on the sizes of filters and images alone, so both modes and every batch compute the same bits. A task
 transforms the sources of some rows of tiles, multiplies, and transforms back; its numbers stay in the cache.
 
-The result's error is some ten times that of the direct sum (bound and measurement: `tests/test_conv_winograd.py`).
+The result's error is ten to twenty times that of the direct sum (bound and measurement: `tests/test_conv_winograd.py`).
 """
 
 from __future__ import annotations

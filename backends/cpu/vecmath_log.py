@@ -13,7 +13,7 @@ import numpy as np
 
 from . import vecmath_coefficients as C
 from . import vecmath_tables as tables
-from .vecmath_avx512 import has
+from .target import has
 from .vecmath_exp import LN2, LN2_F32, LN2_LOW, exp_negative
 from .vecmath_lookup import piecewise, place
 from .vecmath_registry import vector
