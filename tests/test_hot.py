@@ -47,7 +47,8 @@ def _run(op, sample, arrays):
     found = [y.detach().numpy().copy() for y in outs]
     roots = [y for y in outs if y.requires_grad]
     if roots:
-        sum(((y * y).sum() for y in roots[1:]), (roots[0] * roots[0]).sum()).backward()
+        squares = [dg.square(dg.abs(y) if y.dtype.is_complex else y).sum() for y in roots]
+        sum(squares[1:], squares[0]).backward()
         found += [x.grad.numpy() for x in inputs if isinstance(x, dg.Tensor) and x.grad is not None]
     return found
 

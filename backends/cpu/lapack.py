@@ -15,6 +15,7 @@ from typing import Any
 
 from ...core.backend import Arg, Kernel, Operand, Program
 from ...core.lower import copy, fill
+from ...core.ops.matrices import NEARLY
 from ...core.types import DTYPES, DType, Shape, contiguous_strides
 from .routines import Argument, Array, Routine, area, call, matrices, query, routine
 
@@ -120,7 +121,7 @@ def _sign_source(char: str, words: int) -> str:
     real = f"types.{'float32' if char == 'f32' else 'float64'}"
     parts = lambda x, at: [f"load_{char}({x}, {words} * ({at}) + {k})" for k in range(words)]
     square = " + ".join(f"{p} * {p}" for p in parts("x", "at + i"))
-    # Of components whose squares are nearly equal the first one counts as the largest, as in ops/rotation_steps.py.
+    # Of components whose squares are nearly equal the first one counts as the largest.
     if words == 1:
         phase = f"""
             re = {real}(1)
@@ -148,7 +149,7 @@ def kernel(args, chunk, nchunks):
             best = {real}(0)
             for i in range(size):
                 best = max(best, {square})
-            best = best * {real}(0.998)
+            best = best * {real}({NEARLY})
             pick = at
             for k in range(size):
                 i = size - 1 - k

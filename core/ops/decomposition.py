@@ -15,13 +15,23 @@ from ..op import composite, primitive
 from ..types import TensorType
 from . import elementwise as E
 from .linalg import matmul
-from .matrices import adjoint, check, hermitian, lower, need_matrix, offsets, real_dtype, upper
+from .matrices import NEARLY, adjoint, check, hermitian, lower, need_matrix, offsets, real_dtype, upper
 from .shape import concat, expand_dims
 from .solve import solve_triangular
 
 
 def _turn(x):
     return np.swapaxes(x, -1, -2)
+
+
+def _phases(rows):
+    """The phase of the largest component of each row (of nearly equal ones the first): [..., K, 1]."""
+    if not rows.size:
+        return np.ones((*rows.shape[:-1], 1), rows.dtype)
+    size = np.abs(rows) ** 2
+    place = np.argmax(size >= size.max(-1, keepdims=True) * size.dtype.type(NEARLY), -1)
+    found = np.take_along_axis(rows, place[..., None], -1)
+    return found / np.abs(found)
 
 
 # ---------------------------------------------------------------- QR
@@ -94,7 +104,10 @@ qr.error_sample((3, 3), mode="r", match="mode='r'")
 def svd_ex(x, *, full_matrices=True):
     """The singular value decomposition and LAPACK's status codes; see `svd`."""
     v, s, uh = np.linalg.svd(_turn(x), full_matrices)
-    return _turn(uh), s, _turn(v), np.zeros(x.shape[:-2], np.int64)
+    u, vh, k = _turn(uh).copy(), _turn(v), s.shape[-1]
+    phases = _phases(vh)
+    u[..., :k] *= _turn(phases[..., :k, :])
+    return u, s, vh * phases.conj(), np.zeros(x.shape[:-2], np.int64)
 
 
 @svd_ex.type
@@ -238,7 +251,7 @@ def _triangle(op):
 def eigh_ex(x, *, UPLO="L"):
     """Eigenvalues, eigenvectors and LAPACK's status codes of symmetric matrices; see `eigh`."""
     w, v = np.linalg.eigh(x, UPLO)
-    return w, v, np.zeros(x.shape[:-2], np.int64)
+    return w, v * _turn(_phases(_turn(v)).conj()), np.zeros(x.shape[:-2], np.int64)
 
 
 eigh_ex.normalize(_triangle("eigh"))

@@ -12,6 +12,10 @@ from .creation import arange, eye
 from .shape import expand_dims, transpose
 from .triangles import tril, triu
 
+#: of a vector's components whose magnitudes are nearly equal the first one counts as the largest, which is made
+#: real and positive: squares are compared with the largest square times this
+NEARLY = 0.998
+
 
 def need_matrix(op, x, name="x", square=False):
     """Refuse what is no matrix (or batch of them) of floats."""

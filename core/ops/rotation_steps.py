@@ -15,15 +15,13 @@ from ..op import REGISTRY as ops
 from . import elementwise as E
 from .creation import arange, full
 from .einsum import diagonal_of_last as diagonal
+from .matrices import NEARLY, conjugate, identity, lower, upper
 from .matrices import adjoint as turned
-from .matrices import conjugate, identity, lower, upper
 from .picking import take_elements
 from .reduction import argmax, max_, sum_
 from .shape import broadcast_to, concat, expand_dims, slice_
 
 _SWEEPS = 15
-#: of components whose magnitudes are nearly equal the first one counts as the largest (their squares are compared)
-NEARLY = 0.998
 
 
 def _magnitude(x: Any) -> Any:
