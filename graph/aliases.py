@@ -14,14 +14,16 @@ class Aliases:
 
     met: arguments that the function also found by itself, by position; lifted: ids of all other tensors it
     found (the graphs keep them alive). Storages are kept by id for the same reason. leaves: whether arguments are
-    leaves, and their hooks, by position, where that matters.
+    leaves, and their hooks, by position, where that matters; grads: layouts of gradients that the function finds in
+    arguments (None: there is none).
     """
 
-    __slots__ = ("leaves", "lifted", "met", "storages", "written", "written_args")
+    __slots__ = ("grads", "leaves", "lifted", "met", "storages", "written", "written_args")
 
     def __init__(self) -> None:
         self.met: dict[int, Any] = {}
         self.leaves: dict[int, tuple[bool, tuple[Any, ...]]] = {}
+        self.grads: dict[int, Any] = {}
         self.lifted: set[int] = set()
         self.storages: set[int] = set()
         self.written: set[int] = set()
@@ -33,6 +35,9 @@ class Aliases:
         for tensor in trace.leaves.values():
             if id(tensor) in args:
                 self.leaves[args[id(tensor)]] = _leaf(tensor)
+        for tensor, absent in trace.grad_reads:
+            if id(tensor) in args:
+                self.grads[args[id(tensor)]] = None if absent else tensor._grad._layout
         for tensor, _ in trace.lifted.values():
             if id(tensor) not in args:
                 self.lifted.add(id(tensor))
@@ -52,6 +57,10 @@ class Aliases:
                 return False
         for position, leaf in self.leaves.items():
             if _leaf(tensors[position]) != leaf:
+                return False
+        for position, layout in self.grads.items():
+            grad = tensors[position]._grad
+            if grad is not layout and (grad is None or grad._layout is not layout):
                 return False
         if self.written or self.written_args:
             storages = [id(t._storage) for t in tensors]

@@ -138,6 +138,9 @@ class Closing:
             if source.kind != "tensor":
                 continue
             source.kind, source.key, source.tensor = "arg", len(path.tensors), None
+            for s in trace.sources:
+                if s.kind == "grad" and s.tensor is t:
+                    s.key, s.tensor = source.key, None
             path.args[id(t)] = len(path.tensors)
             path.tensors = [*path.tensors, t]
             path.variant.state.append(State(e))

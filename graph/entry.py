@@ -108,6 +108,10 @@ class _Writer:
             tests.append(f"{name}._requires_grad is not {t._requires_grad}")
         leaves = self.variant.aliases.leaves
         tests += [f"{names[k]}._node is not None or {names[k]}._hooks" for k in leaves]
+        for k, lay in self.variant.aliases.grads.items():
+            tests.append(f"{names[k]}._grad is " + ("not None" if lay is None else "None"))
+            if lay is not None:
+                tests.append(f"{names[k]}._grad._layout is not {bind(lay)}")
         tests += [f"{a} is {b}" for k, a in enumerate(names) for b in names[:k]]
         self.lines += [f"    if len(args) != {n}: return MISS"]
         if names:
@@ -167,6 +171,8 @@ class _Writer:
         for k, owner in runner._grads:
             name = bind(owner)
             dynamic[k] = f"{name}._grad._storage.ptr + {name}._grad._offset"
+        for k, position in runner._arg_grads:
+            dynamic[k] = f"a{position}._grad._storage.ptr + a{position}._grad._offset"
         dynamic += outputs
         for n, (number, dtype) in enumerate(runner._numbers):
             dynamic.append(self._number(n, number, dtype))

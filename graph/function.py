@@ -337,7 +337,8 @@ class Function:
         bucket = self._variants.get(key)
         if bucket:
             return (
-                bucket[-1].guards.first_failure() or "an argument is a tensor that it reads or writes besides"
+                bucket[-1].guards.first_failure()
+                or "an argument is a tensor that it reads or writes besides, or has another gradient or other hooks"
             )
         from .arguments import difference
 

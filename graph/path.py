@@ -169,7 +169,7 @@ class Path:
         for s in variant.state:
             s.tensor = None  # it must not live as long as the variant
         variant.extra += [tensor_guard(t) for t in lifted] + [
-            grad_guard(t, gone) for t, gone in trace.grad_reads
+            grad_guard(t, gone) for t, gone in trace.grad_reads if id(t) not in self.args
         ]
         variant.extra += [leaf_guard(t) for t in trace.leaves.values() if id(t) not in self.args]
         variant.extra += [mode_guard(f, mode) for f, mode in trace.modes.values()]

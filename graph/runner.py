@@ -49,7 +49,9 @@ class Runner:
             else:
                 self._varying.append((k, source))
         self._args = [(k, s.key) for k, s in self._varying if s.kind == "arg"]
-        self._grads = [(k, s.tensor) for k, s in self._varying if s.kind == "grad"]
+        grads = [(k, s) for k, s in self._varying if s.kind == "grad"]
+        self._grads = [(k, s.tensor) for k, s in grads if s.key is None]
+        self._arg_grads = [(k, s.key) for k, s in grads if s.key is not None]
         layouts = [compiled.graph.strides.get(v) for v in compiled.graph.inputs]  # None: dense
         self._others = [(k, s, layouts[k]) for k, s in self._varying if s.kind in ("carry", "cotangent")]
 
@@ -58,7 +60,7 @@ class Runner:
         pick = {
             "arg": lambda s: tensors[s.key],
             "tensor": lambda s: s.tensor,
-            "grad": lambda s: s.tensor._grad,
+            "grad": lambda s: (s.tensor if s.key is None else tensors[s.key])._grad,
         }
         return [pick[s.kind](s) if s.kind in pick else carried[s.key] for s in self.sources]
 
@@ -79,6 +81,9 @@ class Runner:
             dynamic[k] = x._storage.ptr + x._offset
         for k, owner in self._grads:
             x = owner._grad
+            dynamic[k] = x._storage.ptr + x._offset
+        for k, position in self._arg_grads:
+            x = tensors[position]._grad
             dynamic[k] = x._storage.ptr + x._offset
         held = []
         for k, source, strides in self._others:

@@ -39,7 +39,7 @@ class Source:
     """Where an input of a traced graph comes from at each call.
 
     kind: "arg" (position in the flattened arguments), "tensor" (this very tensor, lifted by reference), "grad"
-    (the `.grad` of this tensor), "carry" (a value of an earlier segment).
+    (the `.grad` of this tensor; of an argument where the key is its position), "carry" (a value of an earlier segment).
     """
 
     __slots__ = ("key", "kind", "symbol", "tensor")
@@ -111,7 +111,7 @@ class Trace:
     def argument(self, position: int, tensor: Any) -> Symbol:
         """An argument of the call as a symbol."""
         found = self.lifted.get(id(tensor))
-        return found[1] if found is not None else self._input(Source("arg", position, tensor, None), tensor)
+        return found[1] if found is not None else self._input(Source("arg", position, None, None), tensor)
 
     def _input(self, source: Source, tensor: Any) -> Symbol:
         value = self.graph.add_input(tensor.type, tensor.device, tensor.strides)
@@ -364,7 +364,11 @@ class Trace:
             return entry[1]
         before = tensor._grad
         self.grad_reads.append((tensor, before is None))
-        found = None if before is None else self._input(Source("grad", None, tensor, None), before)
+        found = None
+        if before is not None:
+            source = self._origin[self.inputs[id(face)]]
+            place = (source.key, None) if source.kind == "arg" else (None, tensor)
+            found = self._input(Source("grad", *place, None), before)
         self.grads[id(face._storage)] = (tensor, found)
         return found
 

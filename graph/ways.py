@@ -56,6 +56,8 @@ class Tape:
         trace.lifted = {k: row for k, row in trace.lifted.items() if k not in args}
         trace.roots = {k: t for k, t in trace.roots.items() if id(t) not in args}
         trace.met.clear()
+        trace.grads.clear()
+        trace.grad_reads.clear()
         trace.leaves.clear()
         trace.tracer = trace.breaker = None
 
@@ -142,6 +144,10 @@ def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
             key = keys[name_of(source)] = ("input", k)
             end.saved.append((key, source.kind, source.key if source.kind == "arg" else source.tensor))
             trace.sources[k] = Source("carry", key, None, None)
+        elif source.kind == "grad":  # it may be another one when the gradient is taken
+            trace.leave(
+                "has a result whose gradient depends on the gradient of a tensor from outside", _ADVICE
+            )
         elif source.kind == "carry":
             value = serials[source.key]
             keys[name_of(source)] = source.key

@@ -1,5 +1,8 @@
 """Gradients through a graph call: hooks, rules of the user's own, results that are not used, leaves made inside."""
 
+import gc
+import weakref
+
 import duograd as dg
 import pytest
 
@@ -402,3 +405,50 @@ def test_what_is_printed_before_a_call_out_is_printed_once(capsys):
     for value in (1.0, 2.0, -3.0, -4.0):
         f(dg.tensor([value]))
     assert capsys.readouterr().out.split() == ["1.0", "2.0", "-3.0", "-4.0"]
+
+
+def test_a_gradient_that_an_argument_has_already_is_added_to():
+    def fn(x):
+        (x * x).sum().backward()
+        return x + 0
+
+    made = dg.function(fn)
+    for k, before in enumerate((None, 5.0, 7.0, None, 2.0, 2.0, None, None)):  # entries, too
+        xs = [leaf([1.0, k]) for _ in range(2)]
+        for x in xs:
+            x.grad = None if before is None else dg.tensor([before, before])
+        fn(xs[0])
+        made(xs[1])
+        assert taken(xs[0]) == taken(xs[1])
+    assert len(made.variants) == 2
+
+
+def test_arguments_do_not_outlive_their_call():
+    w = leaf()
+
+    @dg.function
+    def fn(x):
+        (x * w).sum().backward()
+        return x * w, x * 3
+
+    x = leaf(X)
+    kept = weakref.ref(x)
+    fn(x)[0].sum().backward()
+    w.grad = x = None
+    gc.collect()
+    assert kept() is None
+
+
+def test_what_a_way_back_reads_of_a_gradient_is_that_of_the_call():
+    w = leaf()
+
+    @dg.function
+    def fn(x):
+        return (w.grad * x * x).sum()
+
+    for _ in range(2):
+        w.grad, x = dg.tensor([3.0, 5.0]), leaf([1.0, 1.0])
+        y = fn(x)
+        w.grad = None
+        y.backward()
+        assert taken(x) == [6.0, 10.0]
