@@ -74,7 +74,7 @@ class Fractional3d(_Fractional):
 
 
 class Regions(nn.Module):
-    """A head over regions: four samples of a cell, corners shifted or not, means or maxima."""
+    """A head over regions: corners shifted or not; four samples of a cell, or as many as it has pixels; maxima."""
 
     def __init__(self) -> None:
         self.features, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4 * 6, 2)
@@ -84,7 +84,7 @@ class Regions(nn.Module):
         mean = dg.roi_align(y, boxes, (2, 3), 0.5, 2, aligned=True)
         return (
             self.head(mean.flatten(1)),
-            dg.roi_align(y, boxes, 2, 0.5, 2),
+            dg.roi_align(y, boxes, 2, 0.5),
             dg.roi_align(y, boxes, 2, 0.5, 2, mode="max"),
         )
 

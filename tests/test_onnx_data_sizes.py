@@ -94,3 +94,13 @@ def test_a_number_that_no_input_decides_is_a_constant(close):
     proto = dg.onnx.export(lambda x: x[keep] + 1, dg.tensor(numbers(0, 3)))
     x = numbers(1, 3)
     close(evaluator(proto).run(None, {"x": x})[0], x[[0, 2]] + 1)
+
+
+@pytest.mark.parametrize("opset", [13, 16])
+def test_samples_of_a_region_are_as_many_as_it_has_pixels(opset):
+    # Elements drawn anew put corners in the place of images, which the function refuses: rows are drawn.
+    x, f = dg.rand(2, 1, 8, 8), lambda x, boxes: dg.roi_align(x, boxes, (2, 3))
+    small, large = ([[0, 0.5, 0.5, 5, 6], last] for last in ([1, 1, 2, 6, 7], [1, -3, -2, 16, 17]))
+    loaded = dg.onnx.load(dg.onnx.export(f, (x, dg.tensor(small)), opset=opset))
+    got, want = (g(x, dg.tensor(large)).numpy() for g in (loaded, f))
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)

@@ -161,7 +161,7 @@ def sampled_regions(x, rois, images, size, spatial_scale, sampling_ratio, aligne
     ratio, most = max(0, int(sampling_ratio)), None
     if not ratio and rois.shape[0]:
         _, _, *lengths = _corners(rois.detach(), spatial_scale, aligned)
-        most = tuple(max(1, int(max_(_counts(v, n)).item())) for v, n in zip(lengths, size))
+        most = tuple(max(1, int(max_(_counts(v, n)).to(T.int64).item())) for v, n in zip(lengths, size))
     return align_regions(
         x, rois, images, output_size=size, spatial_scale=float(spatial_scale), sampling_ratio=ratio or 0,
         most=most or (1, 1), aligned=bool(aligned), mode=mode,

@@ -22,6 +22,7 @@ from ...graph.trace import Trace
 from .arguments import Arguments, resized, size_plans
 from .control import Sub, run_control
 from .dimension import Disagreement, merge
+from .outputs import named_outputs, run_function
 
 Host = Any
 #: the ops that have regions
@@ -235,6 +236,7 @@ def capture(
     host = dispatch._State.executor
     run = lambda row: _trace(fn, arguments, row, host, output_names, refused, buffers)
     first = run(arguments.arrays)
+    accept = lambda row: run_function(fn, arguments, row, first.changed)
     error: Exception | None = None
     reads = len(first.trace.reads)
     for plan in size_plans(base, reads + 4 if reads else 0):
@@ -242,7 +244,7 @@ def capture(
             for turn in range(1 + 4 * bool(reads)):
                 seed = turn * (len(plan) + 1)
                 found = [
-                    _varied(run, resized(arguments, dynamic, sizes), (seed + k) * bool(reads))
+                    _varied(run, accept, resized(arguments, dynamic, sizes), (seed + k) * bool(reads))
                     for k, sizes in enumerate(plan, 1)
                 ]
                 if _all_vary([first, *[p for _, p in found]]):
@@ -254,7 +256,7 @@ def capture(
         symbols = {s: (n, *[sizes[s] for sizes in plan]) for s, n in base.items()}
         merged = _merge([first, *[p for _, p in found]], arguments, symbols, arrays)
         if reads:
-            merged = merged._replace(unseen=_varied(run, arrays[-1], seed + len(plan) + 1)[0])
+            merged = merged._replace(unseen=_varied(run, accept, arrays[-1], seed + len(plan) + 1)[0])
         return merged
     if isinstance(error, OnnxError):
         raise error
@@ -274,16 +276,21 @@ def _all_vary(passes: list[_Pass]) -> bool:
 
 
 def _varied(
-    run: Callable[[Any], _Pass], arrays: list[np.ndarray], seed: int
+    run: Callable[[Any], _Pass], accept: Callable[[Any], Any], arrays: list[np.ndarray], seed: int
 ) -> tuple[list[np.ndarray], _Pass]:
-    """A trace on arrays; with a seed on their elements drawn anew, so that what is counted in them changes."""
+    """A trace on arrays; with a seed on their elements drawn anew, so that what is counted in them changes.
+
+    accept: runs the function: elements that it refuses (indices outside) are no data of its.
+    """
     if not seed:
         return arrays, run(arrays)
     for attempt in range(8):
         rng = np.random.default_rng([seed, attempt])
-        row = [_drawn(a, rng) for a in arrays]
+        row = [(_rows_drawn if attempt % 2 else _drawn)(a, rng) for a in arrays]
         try:
-            return row, run(row)
+            made = run(row)
+            accept(row)
+            return row, made
         except (
             DuogradError,
             ArithmeticError,
@@ -304,6 +311,14 @@ def _drawn(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     flat = np.unique(array) if array.dtype.kind in "iu" else array.ravel()  # the largest changes, too
     part = rng.choice(flat, rng.integers(1, flat.size + 1), replace=False)
     return rng.choice(part, array.shape).astype(array.dtype)
+
+
+def _rows_drawn(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The same of whole rows, where columns mean different things: the image and the corners of a box, say."""
+    if array.ndim < 2 or len(array) < 2:
+        return _drawn(array, rng)
+    part = rng.choice(len(array), rng.integers(1, len(array) + 1), replace=False)
+    return array[rng.choice(part, len(array))]
 
 
 def _trace(
@@ -354,41 +369,6 @@ def modules_of(fn: Any) -> list[tuple[str, Any]]:
         if hasattr(x, "named_modules") and not isinstance(x, type):
             return list(x.named_modules())
     return []
-
-
-def named_outputs(result: Any, names: list[str] | None) -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-
-    def visit(name: str, x: Any) -> None:
-        if isinstance(x, Tensor):
-            found.append((name, x))
-        elif isinstance(x, dict):
-            for key, value in x.items():
-                visit(str(key) if name == "output" else f"{name}_{key}", value)
-        elif isinstance(x, (list, tuple)):
-            for k, value in enumerate(x):
-                visit(f"{name}_{k}", value)
-        elif x is not None:
-            raise OnnxError(
-                "onnx.export",
-                f"the function returns a {type(x).__name__}, which ONNX cannot hold",
-                "return tensors",
-            )
-
-    visit("output", result)
-    if not found:
-        raise OnnxError(
-            "onnx.export", "the function returns no tensor", "return the tensors that the model computes"
-        )
-    if names is not None:
-        if len(names) != len(found):
-            raise OnnxError(
-                "onnx.export",
-                f"output_names has {len(names)} names for {len(found)} outputs",
-                "give one for each",
-            )
-        found = [(n, y) for n, (_, y) in zip(names, found)]
-    return found
 
 
 def _changed(

@@ -13,16 +13,15 @@ import onnx
 from ...core import dispatch
 from ...core.errors import OnnxError
 from ...core.value import Tensor
-from ...graph.arguments import fill
-from ...graph.function import mode
 from ...graph.ir import Value
 from .arguments import Arguments
 from .assemble import Assembled
-from .capture import CONTROL, DRAWS, Captured, named_outputs
+from .capture import CONTROL, DRAWS, Captured
 from .control import Sub, run_control
 from .dimension import Dim, Factor
 from .dtypes import to_code
 from .evaluator import evaluator
+from .outputs import run_function
 from .pairs import layout, packed
 
 #: ops that go out as Dropout: what they draw cannot be compared
@@ -111,23 +110,6 @@ def check_form(model: onnx.ModelProto) -> None:
         raise OnnxError(
             "onnx.export", f"the checker refuses the model: {e}", "report it as a defect of duograd"
         ) from e
-
-
-def run_function(
-    fn: Callable[..., Any], arguments: Arguments, arrays: list[np.ndarray], changed: Sequence[Any] = ()
-) -> list[np.ndarray]:
-    """The function's outputs in eager mode, without gradients; then what it made of `changed`, which is put back."""
-    host = dispatch._State.executor
-    tensors = [host.constant(a, arguments.device) for a in arrays]
-    with dispatch.set_grad(False), mode("eager"):
-        before = [t.clone() for t in changed]
-        try:
-            result = fn(*fill(arguments.args, tensors), **fill(arguments.kwargs, tensors))
-            outputs = [y for _, y in named_outputs(result, None)]
-            return [packed(np.array(host.read(y))) for y in (*outputs, *changed)]
-        finally:
-            for t, old in zip(changed, before):
-                t.copy_(old)
 
 
 def provable(assembled: Assembled) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:

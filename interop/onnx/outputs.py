@@ -1,0 +1,68 @@
+"""What a function returns, by name, and what it gives in eager mode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...core import dispatch
+from ...core.errors import OnnxError
+from ...core.value import Tensor
+from ...graph.arguments import fill
+from ...graph.function import mode
+from .arguments import Arguments
+from .pairs import packed
+
+
+def named_outputs(result: Any, names: list[str] | None) -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+
+    def visit(name: str, x: Any) -> None:
+        if isinstance(x, Tensor):
+            found.append((name, x))
+        elif isinstance(x, dict):
+            for key, value in x.items():
+                visit(str(key) if name == "output" else f"{name}_{key}", value)
+        elif isinstance(x, (list, tuple)):
+            for k, value in enumerate(x):
+                visit(f"{name}_{k}", value)
+        elif x is not None:
+            raise OnnxError(
+                "onnx.export",
+                f"the function returns a {type(x).__name__}, which ONNX cannot hold",
+                "return tensors",
+            )
+
+    visit("output", result)
+    if not found:
+        raise OnnxError(
+            "onnx.export", "the function returns no tensor", "return the tensors that the model computes"
+        )
+    if names is not None:
+        if len(names) != len(found):
+            raise OnnxError(
+                "onnx.export",
+                f"output_names has {len(names)} names for {len(found)} outputs",
+                "give one for each",
+            )
+        found = [(n, y) for n, (_, y) in zip(names, found)]
+    return found
+
+
+def run_function(
+    fn: Callable[..., Any], arguments: Arguments, arrays: list[np.ndarray], changed: Sequence[Any] = ()
+) -> list[np.ndarray]:
+    """The function's outputs in eager mode, without gradients; then what it made of `changed`, which is put back."""
+    host = dispatch._State.executor
+    tensors = [host.constant(a, arguments.device) for a in arrays]
+    with dispatch.set_grad(False), mode("eager"):
+        before = [t.clone() for t in changed]
+        try:
+            result = fn(*fill(arguments.args, tensors), **fill(arguments.kwargs, tensors))
+            outputs = [y for _, y in named_outputs(result, None)]
+            return [packed(np.array(host.read(y))) for y in (*outputs, *changed)]
+        finally:
+            for t, old in zip(changed, before):
+                t.copy_(old)
