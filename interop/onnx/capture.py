@@ -98,6 +98,11 @@ class ExportTrace(Trace):
             result = op.fn(*row, **op.attrs_dict(attrs))
         return tuple(y.type for y in (result if isinstance(result, tuple) else (result,)))
 
+    def argument(self, position: int, tensor: Any) -> Symbol:
+        symbol = super().argument(position, tensor)
+        self._evaluated[symbol._value] = tensor
+        return symbol
+
     def constant(self, array: np.ndarray, device: str) -> Symbol:
         symbol = super().constant(array, device)
         self.constant_lines[id(self.sources[-1].tensor)] = user_line(2)
@@ -143,7 +148,7 @@ class ExportTrace(Trace):
         """What a value is for the tensors of this trace."""
         known = self._evaluated
         for v in needed:
-            if v in self._origin:
+            if v in self._origin and v not in known:
                 known[v] = self._origin[v].tensor
         with dispatch.executing(self.host), dispatch.set_grad(False):
             for node in self.graph.nodes:
