@@ -7,7 +7,7 @@ by parameters: small ones cost neither a call nor a thread each. Order and bits 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 from .backend import Launch, Program
@@ -62,19 +62,23 @@ def _work(kernel: LoopKernel) -> float:
 
 
 def gather(
-    backend: Any, launches: Sequence[Launch], may: Callable[[int], bool] = lambda k: True
+    backend: Any,
+    launches: Sequence[Launch],
+    may: Callable[[int], bool] = lambda k: True,
+    always: Container[Any] = (),
 ) -> list[tuple[Launch, tuple[int, ...]]]:
     """Launches that do not depend on each other, with those of one kind as one where there are `FEW` of them.
 
-    may: whether number k may become part of one. Returns: launches with the numbers of those that they stand for.
+    may: whether number k may become part of one; always: kinds that are a list however few they are, so that which
+    kernels a program has does not depend on sizes. Returns: launches with the numbers of those that they stand for.
     """
     kinds: dict[Any, list[int]] = {}
     for k, launch in enumerate(launches):
         key = list_key(launch, backend) if may(k) else None
         kinds.setdefault(k if key is None else key, []).append(k)
     found: list[tuple[Launch, tuple[int, ...]]] = []
-    for members in kinds.values():
-        if len(members) < FEW:
+    for key, members in kinds.items():
+        if len(members) < FEW and key not in always:
             found += [(launches[k], (k,)) for k in members]
         else:
             found.append((listed(backend, [launches[k] for k in members]), tuple(members)))

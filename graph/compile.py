@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ..core.backend import Program, Slot, get_backend, scalar_bits
@@ -18,7 +18,7 @@ from .passes.fuse import Fusion, fuse
 from .passes.hoist import hoist
 from .placement import Places, place_results
 from .prepared import Recipe, cache, recipe
-from .schedule import SMALL_BYTES, is_one_launch, schedule, together
+from .schedule import SMALL_BYTES, is_one_launch, schedule, together, update_kinds
 from .verify import verify
 
 
@@ -96,9 +96,12 @@ def plan_graph(graph: Graph, backend: Any, chosen: frozenset[str] = frozenset(PA
     if checks():
         verify(work, "placing results")
     lowered = [assemble(g, fusion, sources, backend) for g in fusion.groups]
-    start, memory = _plan(lowered, places, backend)
+    kinds = update_kinds(lowered, backend)
+    start, memory = _plan(lowered, places, kinds)
     recipes, kept = _recipes(graph, lowered, sources)
-    program, numbers, constants = _program(graph, backend, lowered, start, memory, sources, places, kept)
+    program, numbers, constants = _program(
+        graph, backend, lowered, start, memory, sources, places, kept, kinds
+    )
     return Compiled(
         None, tuple(v.type for v in work.outputs), numbers, constants, memory.nbytes, graph, program,
         work, tuple(fusion.groups), memory.without_reuse, Plan(lowered, start, memory, places, fusion), recipes,
@@ -162,11 +165,13 @@ SLACK = 1 << 10
 SIDE_BY_SIDE = 1.0
 
 
-def _plan(lowered: list[Lowered], places: Places, backend: Any) -> tuple[list[int], MemoryPlan]:
+def _plan(
+    lowered: list[Lowered], places: Places, kinds: dict[Any, list[int]]
+) -> tuple[list[int], MemoryPlan]:
     """Levels and memory; loops of one kind that nothing waits for run together where that takes no more memory."""
     start, memory = _levels(lowered, places)
     for held in (float("inf"), SMALL_BYTES, 0):
-        moved = together(lowered, start, backend, places, held)
+        moved = together(lowered, start, kinds, places, held)
         if moved == start:
             break
         after = plan_memory(lowered, moved, places)
@@ -199,7 +204,7 @@ class _LabelledProgram(Program):
 
 def _program(
     graph: Graph, backend: Any, lowered: list[Lowered], start: list[int], memory: MemoryPlan, sources: Sources,
-    places: Places, kept: dict[int, tuple[int, int]],
+    places: Places, kept: dict[int, tuple[int, int]], kinds: Container[Any],
 ) -> tuple[Program, tuple[tuple[Number, Any], ...], tuple[int, ...]]:  # fmt: skip
     program = _LabelledProgram(backend, [g.group for g in lowered])
     inputs = {v: program.dynamic() for v in graph.inputs}
@@ -248,7 +253,9 @@ def _program(
         shared = total >= backend.serial_work or any(launch.chunks > 1 for _, (launch, _) in rows)
         shared = shared and not any(launch.nested for _, (launch, _) in rows)
         alone = [is_one_launch(lowered[k]) for k, _ in rows]
-        for n, (launch, members) in enumerate(gather(backend, [r for _, (r, _) in rows], alone.__getitem__)):
+        for n, (launch, members) in enumerate(
+            gather(backend, [r for _, (r, _) in rows], alone.__getitem__, kinds)
+        ):
             args = []
             for arg in launch.args:
                 if arg.__class__ is Slot:

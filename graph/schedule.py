@@ -116,13 +116,8 @@ def is_one_launch(g: Lowered) -> bool:
     return len(g.phases) == 1 and len(g.phases[0]) == 1
 
 
-def together(
-    lowered: Sequence[Lowered], start: Sequence[int], backend: Any, places: Places, held: float
-) -> list[int]:
-    """The levels with groups of one kind that nobody waits for (optimiser updates) moved to the last level of any.
-
-    They become one launch there (`core/listed.py`). held: bytes that may stay in memory for it, the smallest first.
-    """
+def update_kinds(lowered: Sequence[Lowered], backend: Any) -> dict[Any, list[int]]:
+    """The groups of one launch that nobody waits for (optimiser updates), by `list_key`; only where there are `FEW`."""
     number = {b: k for k, g in enumerate(lowered) for b in bits(g.group.own)}
     awaited = {number[b] for g in lowered for b in bits(g.group.direct)}
     kinds: dict[Any, list[int]] = {}
@@ -131,7 +126,17 @@ def together(
             key = list_key(g.phases[0][0][0], backend)
             if key is not None:
                 kinds.setdefault(key, []).append(k)
-    members = [k for kind in kinds.values() if len(kind) >= FEW for k in kind]
+    return {key: kind for key, kind in kinds.items() if len(kind) >= FEW}
+
+
+def together(
+    lowered: Sequence[Lowered], start: Sequence[int], kinds: dict[Any, list[int]], places: Places, held: float
+) -> list[int]:
+    """The levels with the `update_kinds` moved to the last level of any.
+
+    They become one launch there (`core/listed.py`). held: bytes that may stay in memory for it, the smallest first.
+    """
+    members = [k for kind in kinds.values() for k in kind]
     moved = list(start)
     if not members:
         return moved

@@ -13,6 +13,7 @@ from duograd.core.scalar import Expr, call
 from duograd.eager import lists
 from duograd.graph import compile as compiling
 from duograd.graph.report import kernels
+from duograd.graph.variant import start_path
 from duograd.nn.optim import SGD, Adam
 
 SIZES = (1, 3, 64, 65, 1000, 5000, 63)
@@ -187,14 +188,40 @@ def test_all_updates_of_a_train_step_are_one_launch():
     assert "adam_update x6" in str(profile)
 
 
+def test_which_kernel_updates_have_does_not_depend_on_sizes():
+    """At one batch size all updates run together, at the other some run early, where they free memory."""
+    model = dg.nn.Sequential(*[dg.nn.Linear(64, 64) for _ in range(5)])
+    optimizer = SGD(model.parameters(), lr=0.01)
+
+    def step(x):
+        loss = (model(x) ** 2).mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss
+
+    sources, waves = [], []
+    for batch in (512, 2):
+        path = start_path(dg.function(step), (dg.ones((batch, 64)),), {})
+        path.defers = True
+        planned = compiling.plan_graph(path.ready().runner[0], get_backend("cpu"))
+        labels = dict(zip(planned.program.launches, planned.labels()))
+        updates = [launch for launch, label in labels.items() if label.startswith("sgd_update")]
+        sources.append({launch.source for launch in updates})
+        waves.append(len(updates))
+    assert waves[0] == 1 < waves[1]
+    assert len(sources[0]) == 1
+    assert sources[0] == sources[1]
+
+
 def test_updates_wait_for_each_other_only_where_that_takes_no_memory(monkeypatch):
     from duograd.graph.memory import plan_memory
 
     peaks = []
     plan = compiling._plan
 
-    def both(lowered, places, backend):
-        start, memory = plan(lowered, places, backend)
+    def both(lowered, places, kinds):
+        start, memory = plan(lowered, places, kinds)
         before = compiling._levels(lowered, places)[1]
         assert memory.nbytes <= before.nbytes * 1.001 + compiling.SLACK
         assert plan_memory(lowered, start, places).nbytes == memory.nbytes
