@@ -1,10 +1,12 @@
 """What a call costs besides its kernels, and what starting costs: cold, warm, and with a new batch size.
 
 `python -m duograd.bench.startup` prints each figure with its target. Every start is a process of its own.
+`--cases mlp,lstm --vs torch-compile` prints the first train step of cases instead, from empty kernel caches.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import statistics
 import subprocess
@@ -12,6 +14,8 @@ import sys
 import tempfile
 import time
 from typing import Any
+
+from . import worker
 
 STEP = """
 import time
@@ -22,6 +26,53 @@ x, y = batch(64)
 step(x, y).item()
 print(time.perf_counter() - began)
 """
+
+FIRST = """
+import sys, time
+began = time.perf_counter()
+import importlib
+from duograd.bench import cases, worker
+name, case = sys.argv[1:]
+module_name, mode = worker.RUNNERS[name]
+module = importlib.import_module(f"duograd.bench.{module_name}")
+module.set_threads(2)
+run, value = module.build(cases.find(case), "train", mode)
+start = time.perf_counter()
+value(run())
+print(start - began, time.perf_counter() - start)
+if name.startswith("duograd"):
+    from duograd.core.backend import get_backend
+    before = get_backend("cpu").kernel_stats()["compiled"]
+    data = cases.find(case).data()
+    fewer = {k: v[: 3 * len(v) // 4] for k, v in data.items()}
+    run, value = module.build(cases.find(case)._replace(data=lambda: fewer), "train", mode)
+    value(run())
+    print(get_backend("cpu").kernel_stats()["compiled"] - before)
+"""
+
+
+def first_step(runner: str, case: str) -> list[float]:
+    """Seconds of the first train step of a case in a new process with empty caches: import and set-up, then the
+    step; for duograd also the number of kernels that three quarters of the batch compile after it."""
+    with tempfile.TemporaryDirectory() as cache:
+        env = {
+            **worker.environment(2), "DUOGRAD_CACHE_DIR": cache, "TORCHINDUCTOR_CACHE_DIR": cache,
+            "TRITON_CACHE_DIR": cache,
+        }  # fmt: skip
+        code = [sys.executable, "-c", FIRST, runner, case]
+        out = subprocess.run(code, env=env, stdout=subprocess.PIPE, text=True, check=True)
+    return [float(x) for x in out.stdout.split()]
+
+
+def first_steps(cases: list[str], peers: list[str]) -> None:
+    """Print the first train step of cases, ours beside the peers'."""
+    print("seconds of the first train step, empty caches (in brackets: import and set-up before it)")
+    for case in cases:
+        rows = {runner: first_step(runner, case) for runner in ("duograd-graph", *peers)}
+        ours = rows["duograd-graph"]
+        found = ", ".join(f"{k} {v[1]:.2f} ({v[0]:.2f})" for k, v in rows.items())
+        share = ", ".join(f"{ours[1] / rows[k][1]:.0%} of {k}" for k in peers)
+        print(f"{case}: {found}; {share}; compiled for a new batch size: {ours[2]:.0f}", flush=True)
 
 
 def first_call(cache: str) -> float:
@@ -76,6 +127,13 @@ def _median(call: Any, blocks: int = 15, calls: int = 2000) -> float:
 
 def main() -> None:
     """Print all figures."""
+    parser = argparse.ArgumentParser(prog="python -m duograd.bench.startup", description=__doc__)
+    parser.add_argument("--cases", help="train cases, with commas between them: their first steps")
+    parser.add_argument("--vs", default="", help="peers for these, such as torch-compile,jax")
+    options = parser.parse_args()
+    if options.cases:
+        first_steps(options.cases.split(","), [x for x in options.vs.split(",") if x])
+        return
     with tempfile.TemporaryDirectory() as cache:
         cold = first_call(cache)
         warm = statistics.median(first_call(cache) for _ in range(5))
