@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 
 def console() -> Any:
-    """A rich console as wide as the terminal, 100 columns when output goes to a file."""
+    """A rich console as wide as the terminal; COLUMNS or 120 columns when output goes to a file."""
     from rich.console import Console
 
     found = Console(highlight=False)
-    return found if found.is_terminal else Console(highlight=False, width=min(found.width, 100))
+    if found.is_terminal or "COLUMNS" in os.environ:
+        return found
+    return Console(highlight=False, width=120)
 
 
 @contextmanager
@@ -55,7 +58,7 @@ def progress(title: str, total: int) -> Iterator[Callable[[str], None]]:
 
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> Any:
-    """A table with its first column on the left and numbers on the right."""
+    """A table with its first column on the left and numbers on the right; the last column may take several lines."""
     from rich import box
     from rich.table import Table
 
@@ -63,7 +66,7 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> Any:
         title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", padding=(0, 1, 0, 0)
     )
     for k, name in enumerate(columns):
-        made.add_column(name, justify="left" if k == 0 else "right", no_wrap=True)
+        made.add_column(name, justify="left" if k == 0 else "right", no_wrap=k < len(columns) - 1)
     for row in rows:
         made.add_row(*row)
     return made
