@@ -367,8 +367,8 @@ class Trace:
         found = None
         if before is not None:
             source = self._origin[self.inputs[id(face)]]
-            place = (source.key, None) if source.kind == "arg" else (None, tensor)
-            found = self._input(Source("grad", *place, None), before)
+            place, owner = (source.key, None) if source.kind == "arg" else (None, tensor)
+            found = self._input(Source("grad", place, owner, None), before)
         self.grads[id(face._storage)] = (tensor, found)
         return found
 
