@@ -181,3 +181,10 @@ def test_a_length_beyond_the_last_step_is_that_of_all_steps(kind):
         found.append([y.detach().numpy(), *(p.grad.numpy() for p in layer.parameters())])
     for got, want in zip(*found):
         np.testing.assert_array_equal(got, want)
+
+
+def test_padding_keeps_the_dtype_of_packed_integers():
+    packed = dg.nn.utils.rnn.pack_sequence([dg.tensor([1, 2, 3]), dg.tensor([4])])
+    padded, _ = dg.nn.utils.rnn.pad_packed_sequence(packed)
+    assert padded.dtype is dg.int64
+    assert padded.numpy().tolist() == [[1, 4], [2, 0], [3, 0]]

@@ -108,7 +108,9 @@ def pad_packed_sequence(
     padded = _TAKE(data, _constant(np.maximum(places, 0), data), axis=0)
     if counts.min() < total:
         live = _constant(places >= 0, data) != 0
-        padded = _WHERE(live.reshape(total, rows, *(1,) * (data.ndim - 1)), padded, padding_value)
+        padded = _WHERE(live.reshape(total, rows, *(1,) * (data.ndim - 1)), padded, padding_value).to(
+            data.dtype
+        )
     return _swapped(padded) if batch_first else padded, _constant(counts, data)
 
 
