@@ -12,11 +12,11 @@ def make_again(trace: Trace, back: Graph, serials: dict[int, Value]) -> None:
     swap: dict[Value, Value] = {}
 
     def known(value: Value) -> bool:
-        """Whether what a value is made of has a name in the whole trace: inputs of earlier segments have none."""
+        """Whether what a value is made of can still be read."""
         node = value.producer
         if node is not None and _cheap(node):
             return all(known(x) for x in node.inputs if isinstance(x, Value))
-        return value in trace._serial or value in trace._origin
+        return trace.is_in_reach(value)
 
     def local(value: Value) -> Value:
         """A forward value in the backward graph."""

@@ -205,7 +205,7 @@ class Path:
         depth = trace.depth
         if depth < self.known:
             trace.checks.clear()
-            trace.next_graph(trace.graph.name)
+            trace.next_segment(self.carried)
             return self.outcomes[depth]
         live = trace.live()
         graph, sources = trace.graph, trace.sources
@@ -226,5 +226,5 @@ class Path:
         outcome = outputs[segment.read]._array()
         self.outcomes.append(outcome)
         self.after = segment
-        trace.next_graph(graph.name)
+        trace.next_segment(self.carried)
         return outcome

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 import numpy as np
@@ -79,6 +80,10 @@ class Trace:
         self._serial: dict[Value, int] = {}  # computed values, in the order of the program
         self._local: dict[Value, Value] = {}
         self._known: set[Value] = set()
+        self._ended, self._carried = (
+            0,
+            frozenset[int](),
+        )  # values that ended segments made; which were carried on
         self.checks: list[tuple[Symbol, Any]] = []  # values to look at after the call, and who refuses them
         self.done = False
         #: how many modes were set by `dg.mode` when it began; None where functions in eager mode are part of it
@@ -152,6 +157,13 @@ class Trace:
             self.sources.append(source)
         return local
 
+    def is_in_reach(self, value: Value) -> bool:
+        """Whether a graph can still read a value: what a segment made and nothing held at its end is gone."""
+        serial = self._serial.get(value)
+        if serial is None:
+            return value in self._origin
+        return serial >= self._ended or serial in self._carried
+
     def is_argument(self, face: Symbol) -> bool:
         """Whether a symbol stands for an argument of the call."""
         value = self.inputs.get(id(face))
@@ -169,6 +181,11 @@ class Trace:
         reachable |= {x._storage.value for x in symbols if x._storage.value is not None}
         here = {v for node in self.graph.nodes for v in node.outputs}
         return sorted(reachable & here, key=self._serial.__getitem__)
+
+    def next_segment(self, carried: Iterable[int]) -> None:
+        """Go on in a new graph after a read. carried: what segments have kept so far for later ones, by number."""
+        self.next_graph(self.graph.name)
+        self._ended, self._carried = len(self._serial), frozenset(carried)
 
     def next_graph(self, name: str) -> None:
         """Close the current graph and go on in a new one; what it needs of the old becomes carried."""

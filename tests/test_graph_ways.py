@@ -219,6 +219,36 @@ def one_result_of_two_after_a_history(mode):
     return taken(w)
 
 
+def values_read_between(results, reads=1):
+    """What a way back needs of segments before a value was read: copies of views of what nothing holds any more."""
+
+    def fn(w, x):
+        copied = (w * x[:, None]).T.reshape(4)
+        y = (copied * copied).reshape(2, 2)
+        if x.sum().item() < 0:
+            y = y * 2
+        for k in range(1, reads):
+            with dg.no_grad():
+                size = int((y.detach() * k).max().item())
+            y = (y + min(size, 3)).T.reshape(4).exp().reshape(2, 2)
+        return [y * w, y.sum(), y.detach() * w][:results]
+
+    def build(mode):
+        w, found = leaf([0.5, 0.25]), []
+        f = dg.function(lambda x: fn(w, x), mode=mode)
+        for k, sign in enumerate((1, -1, 1, -1, -1, 1)):
+            w.grad = None
+            ys = f(dg.tensor(X) * (sign * 0.25))
+            for y in ys if k % 3 == 2 else ys[k % results :][:1]:
+                y.sum().backward(retain_graph=True)
+            with dg.no_grad():
+                found.append((taken(w), [y.requires_grad for y in f(dg.tensor(X) * sign)]))
+        assert mode == "eager" or f.variants
+        return found
+
+    return build
+
+
 def mapped(mode):
     f = dg.function(lambda x: x * x, mode=mode)
     g = dg.function(lambda x: (x**3).sum(), mode=mode)
@@ -339,6 +369,10 @@ CASES = {
         rule_that_raises, rule_that_changes_a_tensor, leaf_made_inside, gradient_asked_for_inside,
         gradient_given_up_inside,
     )},
+    **{
+        f"values_read_between-{results}-{reads}": values_read_between(results, reads)
+        for results in (1, 2, 3) for reads in (1, 3)
+    },
 }  # fmt: skip
 
 
