@@ -39,7 +39,8 @@ def trace(fn, tensors):
             new = tracer._use(tracer.face(symbol)._value)
             tracer.graph.writes.append((tracer.inputs[id(original)], new))
     tracer.done = True
-    return tracer.graph, [s.tensor.detach().numpy().copy() for s in tracer.sources]
+    given = [tensors[s.key] if s.kind == "arg" else s.tensor for s in tracer.sources]
+    return tracer.graph, [t.detach().numpy().copy() for t in given]
 
 
 def run(compiled, arrays):
