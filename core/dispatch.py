@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from . import forks
+
 if TYPE_CHECKING:
     from .op import Attrs, Op
     from .region import Branch, Repeat, Scan
@@ -75,6 +77,7 @@ class _State(threading.local):
 
     inside: how many bodies of composites are running op by op, one in the other. again: the number of the
     repetition that is running, of those that `checkpoint` makes; 0 outside: its ops are not merged with the first ones.
+    elsewhere: how often this thread has put another executor behind the door.
     """
 
     executor: Executor
@@ -82,12 +85,13 @@ class _State(threading.local):
     keeps: Callable[[Op], bool] | None = None
     inside = 0
     again = 0
+    elsewhere = 0
 
 
 state = _State()
-#: how many threads have another executor than the one installed; while it is 0 nobody has to ask
+#: how often threads have put another executor behind the door; while it is 0 nobody has to ask
 _elsewhere = 0
-_elsewhere_lock = threading.Lock()
+_elsewhere_lock = forks.lock()
 
 
 def install(executor: Any) -> None:
@@ -102,6 +106,7 @@ def executing(executor: Executor, keeps: Callable[[Op], bool] | None = None) -> 
     before = state.executor, state.keeps
     with _elsewhere_lock:
         _elsewhere += 1
+        state.elsewhere += 1
     state.executor, state.keeps = executor, keeps
     try:
         yield
@@ -109,6 +114,16 @@ def executing(executor: Executor, keeps: Callable[[Op], bool] | None = None) -> 
         state.executor, state.keeps = before
         with _elsewhere_lock:
             _elsewhere -= 1
+            state.elsewhere -= 1
+
+
+def _after_fork() -> None:
+    """A child has only this thread."""
+    global _elsewhere
+    _elsewhere = state.elsewhere
+
+
+forks.after(_after_fork)
 
 
 class set_grad:

@@ -42,14 +42,16 @@ class Writes:
 
     last: another object after every change in place, so that "has any tensor changed?" is one comparison. looks: by id
     of a storage from which something was made, how often somebody has been given its memory since: he may write there
-    unseen; looked: another object after each of that. lent: storages whose address another library has.
+    unseen; looked: another object after each of that. lent: storages whose address another library has. moved: another
+    object after a tensor was given other memory (`Module.to`).
     """
 
-    __slots__ = ("_watchers", "last", "lent", "looked", "looks")
+    __slots__ = ("_watchers", "last", "lent", "looked", "looks", "moved")
 
     def __init__(self) -> None:
         self.last: object = object()
         self.looked: object = self.last
+        self.moved: object = self.last
         self.looks: dict[int, int] = {}
         self._watchers: dict[int, int] = {}
         self.lent: WeakSet[Storage] = WeakSet()

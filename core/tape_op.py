@@ -24,6 +24,10 @@ class TapeOp:
         self.attr_names: tuple[str, ...] = ()
         self.tape_plans: dict[Any, Any] = {}
 
+    def used(self) -> TapeOp:
+        """What stays on a tape that has been used: the name, without the rule and what that holds."""
+        return TapeOp(self.name, self.input_names, GradRule(lambda: (), ()))
+
     def attrs_dict(self, attrs: Any) -> dict[str, Any]:
         return {}
 

@@ -51,6 +51,13 @@ class Node:
     def __repr__(self) -> str:
         return f"<{self.op.name} gradient>"
 
+    def forget(self) -> None:
+        """Let go of what one step back needed: tensors, and rules made for this call, which hold some."""
+        self.saved, self.outs, self.rules = None, (), ()
+        used = getattr(self.op, "used", None)
+        if used is not None:
+            self.op = used()
+
     @property
     def line(self) -> str:
         return line_of(self.where)
@@ -477,7 +484,7 @@ def walk(
                 if g is not None:
                     send(edge, g)
             if not (retain_graph or create_graph):
-                node.saved, node.outs = None, ()
+                node.forget()
         given = {id(g) for g in root_grads}
         for leaf, g in leaf_grads.values():
             if targets is None or (not inner and _key(leaf) in wanted):

@@ -35,6 +35,7 @@ class UpdateList:
         "execute",
         "kinds",
         "last",
+        "moved",
         "op",
         "owned",
         "rows",
@@ -46,6 +47,7 @@ class UpdateList:
         self, op: Op, rows: list[Row], grads: list[EagerTensor], shared: tuple[Any, ...], attrs: Attrs
     ):
         self.op, self.attrs, self.rows = op, attrs, rows
+        self.moved = writes.moved
         self.kinds = [g._layout for g in grads]
         self.shared_kinds = [_kind(x) for x in shared]
         self.stores = [t._storage for row in rows for t in row]
@@ -91,7 +93,8 @@ class UpdateList:
         self, op: Op, rows: list[Row], kinds: list[Layout], shared_kinds: list[Any], attrs: Attrs
     ) -> bool:
         return (
-            self.op is op and self.kinds == kinds and all(map(is_, self.rows, rows))  # `==` compares elements
+            self.op is op and self.moved is writes.moved and self.kinds == kinds
+            and all(map(is_, self.rows, rows))  # `==` compares elements
             and self.shared_kinds == shared_kinds and self.attrs == attrs
         )  # fmt: skip
 
@@ -137,7 +140,8 @@ def update_list(
             break
     else:
         kept = UpdateList(op, rows, grads, shared, attrs)
-        _lists[owner] = (kept, *lists[: KEPT - 1])
+        others = [x for x in lists if x.moved is writes.moved]
+        _lists[owner] = (kept, *others[: KEPT - 1])
     if kept.execute is None or not kept.owned.isdisjoint(storages):
         return None
     return kept, grads

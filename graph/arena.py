@@ -6,9 +6,9 @@ memory one after the other; calls that run at once have one each. What no living
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
+from ..core import forks
 from ..core.backend import get_backend
 
 #: arenas that wait for a call, at most
@@ -24,7 +24,7 @@ class Arenas:
         self._empty = getattr(backend, "exact", backend.empty)
         self._free: list[Any] = []
         self._needs: dict[int, int] = {}
-        self._lock = threading.RLock()  # a need may end in the garbage collector, inside a method here
+        self._lock = forks.lock()  # a need may end in the garbage collector, inside a method here
 
     def take(self, nbytes: int) -> Any:
         """An arena of at least `nbytes`, the caller's own until it is given back."""

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from ..core import forks
 from ..core.backend import get_backend
 from .path import Path
 from .segment import Segment
@@ -22,7 +23,7 @@ from .variant import Variant
 
 _queue: queue.SimpleQueue[Job] = queue.SimpleQueue()
 _thread: threading.Thread | None = None
-_lock = threading.Lock()
+_lock = forks.lock()
 
 
 class Job:
@@ -71,7 +72,7 @@ class Background:
 
     def __init__(self) -> None:
         self._jobs: dict[Any, list[Job]] = {}
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
 
     def _find(self, place: Any, tensors: list[Any]) -> Job | None:
         """The job that the call waits for. Raises the error that it ended with, once."""
@@ -126,8 +127,8 @@ class Background:
 
 def _after_fork() -> None:
     """A child has none of the parent's threads; its calls start jobs of their own."""
-    global _thread, _lock, _queue
-    _thread, _lock, _queue = None, threading.Lock(), queue.SimpleQueue()
+    global _thread, _queue
+    _thread, _queue = None, queue.SimpleQueue()
 
 
 if hasattr(os, "register_at_fork"):

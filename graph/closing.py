@@ -43,7 +43,7 @@ class Closing:
         graph, sources = trace.graph, trace.sources
         is_leaf = lambda x: isinstance(x, (Symbol, self.tensor_class))
         self._find_state(effects_outside)
-        seen = Descriptions(is_leaf, path.outside, path.watch.paths)
+        seen = Descriptions(is_leaf, path.outside, path.watch.paths, path.nursery)
         end.structure = seen.describe(result)
         end.changes = [(e, seen.describe(e.value)) for e in effects_outside]
         end.contents = [

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
+import sys
 import threading
 import time
 import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..core import dispatch
+from ..core import dispatch, forks
 from ..core.errors import ArgumentError, ArgumentTypeError, FlagError, RetraceError, user_line
 from . import entry, spec
 from .aliases import overlap
 from .arguments import flatten, kind_of
 from .background import Background
 from .entry import MISS
-from .overrides import active as _override
+from .overrides import active as _anywhere
+from .overrides import modes, pop, push
 from .path import CalledOutError, Path
 from .segment import Segment
 from .store import store, touch
@@ -49,7 +52,7 @@ def _checks() -> bool:
 
 
 class mode:
-    """`with dg.mode("eager"): ...`: every `@dg.function` called inside runs in that mode."""
+    """`with dg.mode("eager"): ...`: every `@dg.function` called inside, by this thread, runs in that mode."""
 
     def __init__(self, name: str):
         if name not in MODES:
@@ -57,10 +60,10 @@ class mode:
         self.name = name
 
     def __enter__(self) -> None:
-        _override.append(self.name)
+        push(self.name)
 
     def __exit__(self, *_: object) -> None:
-        _override.pop()
+        pop()
 
 
 class _Turns(threading.local):
@@ -80,7 +83,7 @@ class _Turn:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = forks.lock()
 
     def __enter__(self) -> None:
         turns = _turns.got
@@ -132,13 +135,30 @@ class Function:
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Function:
+        """Itself, as any function is; one of a method or a module is a new one, of the copy and without variants."""
+        fn = copy.deepcopy(self._fn, memo)
+        return self if fn is self._fn else Function(fn, *self._settings())
+
+    def __reduce__(self) -> Any:
+        """By name where it stands in its module under its own, as functions are pickled; else as its parts."""
+        found: Any = sys.modules.get(getattr(self, "__module__", None) or "")
+        path: str = getattr(self, "__qualname__", "")
+        for part in path.split("."):
+            found = getattr(found, part, None)
+        return path if found is self else (Function, (self._fn, *self._settings()))
+
+    def _settings(self) -> tuple[Any, ...]:
+        compile = "call" if self._background is None else "background"
+        return self._mode, self.precision, self.name, self._limit, compile
+
     def __repr__(self) -> str:
         return f"<function {self.name}, mode {self._mode}, {self._count} variants>"
 
     # -- calling ------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._entries and not kwargs and not dispatch._elsewhere and not _override:
+        if self._entries and not kwargs and not dispatch._elsewhere and not _anywhere:
             for enter, _ in self._entries:
                 result = enter(args)
                 if result is not MISS:
@@ -146,14 +166,14 @@ class Function:
         executor = dispatch.state.executor
         if isinstance(executor, Trace):
             if executor.overrides is not None:
-                inside = _override[executor.overrides :]
+                inside = modes.set[executor.overrides :]
                 if not inside:
                     executor.modes[id(self)] = self, self._mode
                 if (inside[-1] if inside else self._mode) == "eager":
                     executor.call_out(self.name, None if inside else self)
             return self._fn(*args, **kwargs)  # inside a graph already: part of it
-        if _override:
-            chosen = _override[-1]
+        if modes.set:
+            chosen = modes.set[-1]
         else:
             chosen = _environment or self._mode
         if chosen == "eager":

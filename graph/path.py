@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from typing import TYPE_CHECKING, Any
 
 from ..core import dispatch
@@ -12,20 +11,14 @@ from .arguments import Watch, fill
 from .closing import Closing
 from .guards import ReadRecorder, compile_guards, grad_guard, leaf_guard, mode_guard, tensor_guard
 from .ir import Graph
-from .overrides import active
+from .nursery import Nursery
+from .overrides import modes
 from .segment import Segment, checking, make_runner
 from .symbol import Symbol
 from .trace import Leave, Source, Trace
 
 if TYPE_CHECKING:
     from .variant import Variant
-
-
-def _settle() -> None:
-    """Move the objects of a trace to the oldest generation: looking through them all costs as much as making them."""
-    if not gc.get_freeze_count():  # else somebody else's objects would thaw
-        gc.freeze()
-        gc.unfreeze()
 
 
 class CalledOutError(TraceError):
@@ -62,6 +55,8 @@ class Path:
         self.given: Any = None  # args and kwargs of the call
         self.watch: Any = None
         self.outside: dict[int, Any] = {}
+        #: knows what the trace makes
+        self.nursery: Nursery | None = None
         #: graphs are only traced: `finish_later` compiles and links them, and nothing runs
         self.defers = False
         self.unread: Any = None
@@ -89,17 +84,8 @@ class Path:
 
     def ready(self) -> Segment:
         """Trace and compile; returns the segment to run next."""
-        # Tracing makes many small objects that live on: collecting among them is wasted time.
-        collecting = gc.isenabled()
-        if collecting:
-            gc.collect(0)  # from here on the youngest generation is what the trace makes
-        gc.disable()
-        try:
+        with Nursery() as self.nursery:
             return self.prepare()
-        finally:
-            if collecting:
-                _settle()
-                gc.enable()
 
     def run(self, segment: Segment) -> Any:
         """Run what has not run: the last segment. Returns the call's result."""
@@ -118,7 +104,7 @@ class Path:
         trace = self.recorded = Trace(
             variant.name, dispatch._State.executor, self._read, variant.precision == "fast"
         )
-        trace.overrides = len(active)
+        trace.overrides = len(modes.set)
         with dispatch.executing(trace):
             symbols = [trace.argument(k, t) for k, t in enumerate(self.tensors)]
             given = fill(variant.kept.args, symbols), fill(variant.kept.kwargs, symbols)

@@ -9,11 +9,11 @@ goes with the last graph that uses it.
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from ..core import forks
 from ..core.backend import Launch, Program, Slot, get_backend
 from ..core.flags import size_from_environment
 from ..core.storage import writes
@@ -137,7 +137,7 @@ class Cache:
         self.limit = limit
         self._entries: weakref.WeakValueDictionary[Any, Entry] = weakref.WeakValueDictionary()
         self._rows: dict[int, tuple[Any, int]] = {}  # in the order in which results were made
-        self._lock = threading.RLock()  # an entry may die in the garbage collector, inside a method here
+        self._lock = forks.lock()  # an entry may die in the garbage collector, inside a method here
 
     @property
     def bound(self) -> int:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from .arguments import Given, Slot, is_record
+from .nursery import Nursery
 from .plain import is_plain
 
 _HEAP = 1 << 9  # a class that Python code defines
@@ -44,19 +45,22 @@ class Descriptions:
     held: objects that cannot be made again, and hold what the trace made.
 
     is_leaf: says of a value that it is a tensor; outside: by id, what was there before; given: by id, the paths of the
-    containers that stand for the caller's.
+    containers that stand for the caller's; nursery: knows what the trace made (None: nobody does, so containers count
+    as made and objects do not).
     """
 
     def __init__(
-        self, is_leaf: Callable[[Any], bool], outside: dict[int, Any], given: dict[int, tuple[Any, ...]]
-    ):
+        self, is_leaf: Callable[[Any], bool], outside: dict[int, Any], given: dict[int, tuple[Any, ...]],
+        nursery: Nursery | None = None,
+    ):  # fmt: skip
         self.leaves: list[Any] = []
         self.held: list[Any] = []
         self._is_leaf, self._outside, self._given = is_leaf, outside, given
         self._spots: dict[int, Slot] = {}
         self._made: dict[int, Made] = {}
         self._keep: list[Any] = []  # so that no id is taken twice
-        self._young: set[int] | None = None
+        self._nursery = nursery
+        self._made_inside: Callable[[Any], bool] | None = None
 
     def describe(self, x: Any) -> Any:
         """What `build` makes x of."""
@@ -99,7 +103,7 @@ class Descriptions:
 
     def _holds(self, x: Any) -> bool:
         """Whether an object (a closure, a generator) was made in the trace and holds cells or tensors of it."""
-        if gc.isenabled() or not self._is_new(x):
+        if self._nursery is None or not self._is_new(x):
             return False
         stack, seen = [x], {id(x)}
         while stack and len(seen) < _SEARCHED:
@@ -112,14 +116,12 @@ class Descriptions:
         return False
 
     def _is_new(self, x: Any) -> bool:
-        """Whether the trace made an object: it is of the garbage collector's youngest generation, which was empty."""
-        if not gc.is_tracked(x):
-            return True  # numbers and texts alone
-        if gc.isenabled():
-            return x.__class__ in (list, dict, *_SETS)
-        if self._young is None:
-            self._young = set(map(id, gc.get_objects(0)))
-        return id(x) in self._young
+        """Whether the trace made an object."""
+        if self._nursery is None:
+            return x.__class__ in (list, dict, *_SETS) or not gc.is_tracked(x)
+        if self._made_inside is None:
+            self._made_inside = self._nursery.made()
+        return self._made_inside(x)
 
     def _content(self, kind: str, x: Any) -> Any:
         if kind == "copy":

@@ -5,12 +5,11 @@ from __future__ import annotations
 import ast
 import os
 import re
-import threading
 from typing import Any
 
 import numpy as np
 
-from ..core import dispatch, tree
+from ..core import dispatch, forks, tree
 from ..core.backend import normalize_device
 from ..core.errors import ArgumentError
 from ..core.types import DTYPES, DType, as_dtype
@@ -122,7 +121,7 @@ def _text(x: Any) -> str:
 
 _record_file = os.environ.get("DUOGRAD_RECORD_CALLS")
 _recorded: set[str] = set()
-_lock = threading.Lock()
+_lock = forks.lock()
 
 
 def record(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

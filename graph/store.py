@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from ..core import forks
 from ..core.flags import size_from_environment
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Store:
         self.limit = limit
         self.total = 0
         self._rows: dict[int, tuple[Any, Any, Any, int]] = {}
-        self._lock = threading.RLock()  # a variant may die in the garbage collector, inside a method here
+        self._lock = forks.lock()  # a variant may die in the garbage collector, inside a method here
 
     def add(self, function: Function, key: Any, variant: Variant) -> None:
         """Count a new variant, and drop old ones if that is too much."""

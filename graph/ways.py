@@ -7,11 +7,10 @@ has no gradient at all), so another graph is traced from the same tape when it i
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..core import dispatch, vjp
+from ..core import dispatch, forks, vjp
 from ..core.errors import AutogradError
 from .again import make_again
 from .guards import ReadRecorder, compile_guards
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from .closing import Closing
     from .runner import Runner
 
-_lock = threading.Lock()
+_lock = forks.lock()
 _ADVICE = "take the gradient inside the function, or call it in eager mode"
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..core import dispatch
 from ..core.errors import ArgumentError, ArgumentTypeError, AutogradError, CheckpointError, TraceError
+from ..core.storage import writes
 from ..core.types import TensorType
 from ..core.value import Tensor
 
@@ -443,4 +444,5 @@ def _replace(x: Any, target: Any) -> None:
     # Backward passes that saved the old values must notice.
     new._storage.version = x._storage.version + 1
     x._layout, x._storage, x._offset, x._base = new._layout, new._storage, new._offset, None
+    writes.moved = object()
     x._grad = grad

@@ -1,0 +1,95 @@
+"""What a trace makes: objects of the garbage collector's youngest generation, which rests while traces run.
+
+Traces of several threads overlap, so the first one stops the collector and the last one lets it go on. A collection
+that somebody asks for meanwhile moves what is young to another generation; what that is has been noted before.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from ..core import forks
+
+_lock = forks.lock()
+_running: list[Nursery] = []
+#: whether the collector was at work before the first of them
+_collecting = False
+
+
+class Nursery:
+    """`with Nursery() as nursery: ...; nursery.made()` is a test of whether an object was made inside.
+
+    What other threads make meanwhile counts, too.
+    """
+
+    def __init__(self) -> None:
+        self._before: list[Any] = []  # kept, so that no id is taken twice
+        self._moved: set[int] = set()
+        self._thread = threading.get_ident()
+
+    def __enter__(self) -> Nursery:
+        global _collecting
+        with _lock:
+            alone = not _running
+            if alone:
+                _collecting = gc.isenabled()
+                gc.disable()
+            if alone and _collecting:
+                # Tracing makes many small objects that live on: collecting among them is wasted time.
+                gc.collect(0)  # from here on the youngest generation is what the trace makes
+            else:
+                self._before = gc.get_objects(0)
+            if alone:
+                gc.callbacks.append(_note)
+            _running.append(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with _lock:
+            _running.remove(self)
+            self._before, self._moved = [], set()
+            if not _running:
+                _rest()
+
+    def made(self) -> Callable[[Any], bool]:
+        """Whether an object was made between the beginning and now."""
+        young = {*map(id, gc.get_objects(0)), *self._moved}
+        young.difference_update(map(id, self._before))
+        return lambda x: id(x) in young or not gc.is_tracked(x)  # untracked: numbers and texts alone
+
+
+def _note(phase: str, info: dict[str, int]) -> None:
+    """A collection begins: what was young is so no longer."""
+    if phase == "start":
+        found = set(map(id, gc.get_objects(0)))
+        for nursery in _running:
+            nursery._moved |= found
+
+
+def _rest() -> None:
+    """The last trace has ended."""
+    gc.callbacks.remove(_note)
+    if _collecting:
+        _settle()
+        gc.enable()
+
+
+def _after_fork() -> None:
+    """A child has only this thread's traces."""
+    mine = [n for n in _running if n._thread == threading.get_ident()]
+    if _running and not mine:
+        _rest()
+    _running[:] = mine
+
+
+forks.after(_after_fork)
+
+
+def _settle() -> None:
+    """Move the objects of a trace to the oldest generation: looking through them all costs as much as making them."""
+    if not gc.get_freeze_count():  # else somebody else's objects would thaw
+        gc.freeze()
+        gc.unfreeze()
