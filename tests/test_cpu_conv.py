@@ -73,6 +73,14 @@ def test_conv2d_in_groups(run_kernel, shape):
             check_conv(run_kernel, *shapes, dtype, groups=groups, **attrs)
 
 
+@pytest.mark.parametrize("window", [((5, 3), 1), ((3, 5), 2), ((5, 5), 2), ((4, 3), 1), ((3, 3), 3)])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_conv2d_of_few_channels_by_lines(run_kernel, window, channels):
+    taps, step = window
+    attrs = {"stride": (step, step), "padding": ((2, 1), (1, 2)), "dilation": (1, 1), "groups": 3}
+    check_conv(run_kernel, (2, 3 * channels, 9, 41), (6, channels, *taps), "float32", **attrs)
+
+
 def test_conv2d_of_narrow_registers(run_kernel, vector_bits):
     attrs = {"stride": (1, 1), "padding": ONE, "dilation": (1, 1)}
     for dtype in ("float32", "float64"):

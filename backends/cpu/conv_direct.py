@@ -18,6 +18,8 @@ from .panels import IMPORT, block
 
 _MIN_ROWS = 4
 _BAND_BYTES = 1 << 16
+#: lines of windows that are unrolled, and their steps
+_LINES, _STEPS = (3, 5), (1, 2)
 #: whole vectors of a line that are summed up together
 _VECTORS = 4
 
@@ -107,13 +109,8 @@ EPILOGUE_SLOTS
             channel = group * channels + c
 COPY
             for row in range(rows):
-                tap, numbers = 0, f + group * f_group + row * f_row + c * f_c
-                for tz in range(taps_z):
-                    for ty in range(taps_y):
-                        for tx in range(taps_x):
-                            weight = load_T(numbers + tz * f_z + ty * f_y + tx * f_x, 0)
-                            store_T(table, tap * PER_ENTRY + PER_NUMBER, weight)
-                            tap += 1
+                numbers = f + group * f_group + row * f_row + c * f_c
+NUMBERS
                 at = (image * groups * rows + group * rows + row) * out_plane + out_first
                 at += front * out_z * out_area + line0 * out_y * out_line
                 to, to_step = out + at * SIZE, out_y * out_line * SIZE
@@ -122,13 +119,7 @@ COPY
                 column = 0
                 while column < q:
                     here, there = lines_at + column * SIZE, to + column * SIZE
-                    step = step_y * line_pitch
-                    if q - column > 2 * LANES:
-                        length = min(q - column, VECTORS * LANES)
-                        sum_taps_T(there, to_step, here, step, count, length, table, taps, c, 2, VECTORS, LANES)
-                    else:
-                        length = min(q - column, LANES)
-                        sum_taps_T(there, to_step, here, step, count, length, table, taps, c, 4, 1, LANES)
+SUMS
                     column += length
                 if out_x != 1 and c == channels - 1:
                     for line in range(count):
@@ -136,6 +127,45 @@ COPY
                             value = load_T(to + line * pitch, e)
                             store_T(out, at + line * out_y * out_line + e * out_x, value)
 FINISH"""
+
+# Any window: numbers come beside the offsets of their taps.
+_NUMBERS_OF_TAPS = """
+tap = 0
+for tz in range(taps_z):
+    for ty in range(taps_y):
+        for tx in range(taps_x):
+            store_T(table, tap * PER_ENTRY + PER_NUMBER, load_T(numbers + tz * f_z + ty * f_y + tx * f_x, 0))
+            tap += 1
+"""
+_SUM_TAPS = """
+step = step_y * line_pitch
+if q - column > 2 * LANES:
+    length = min(q - column, VECTORS * LANES)
+    sum_taps_T(there, to_step, here, step, count, length, table, taps, c, 2, VECTORS, LANES)
+else:
+    length = min(q - column, LANES)
+    sum_taps_T(there, to_step, here, step, count, length, table, taps, c, 4, 1, LANES)
+"""
+# Windows of neighbouring lines, upwards: where taps go downwards, the last of them comes first.
+_NUMBERS_OF_WINDOW = """
+first_tap = (taps_y - 1) * (tap_y < 0)
+numbers += first_tap * f_y
+offsets, number_step = table + first_tap * taps_x * 16, f_y * tap_y
+"""
+_SUM_WINDOW = """
+if q - column > LANES:
+    length = min(q - column, 2 * LANES)
+    sum_windows_T(
+        there, to_step, here, line_pitch, count, length, offsets, numbers, number_step, f_x, taps_x, c,
+        TAPS, STEP, 4, 2, LANES,
+    )
+else:
+    length = min(q - column, LANES)
+    sum_windows_T(
+        there, to_step, here, line_pitch, count, length, offsets, numbers, number_step, f_x, taps_x, c,
+        TAPS, STEP, 4, 1, LANES,
+    )
+"""
 
 _DOT = """# conv_w_grad with few channels T
 HEAD
@@ -186,8 +216,20 @@ _FINISH = """for row in range(rows):
 
 
 @functools.lru_cache(maxsize=256)
-def _text(template: str, dtype: DType, lanes: int, head: str = "", finish: str = "") -> str:
+def _text(
+    template: str,
+    dtype: DType,
+    lanes: int,
+    head: str = "",
+    finish: str = "",
+    window: tuple[int, int] = (0, 0),
+) -> str:
+    """window: its lines and step, where `_window` says so."""
     size = dtype.itemsize
+    numbers, sums = (_NUMBERS_OF_WINDOW, _SUM_WINDOW) if window[0] else (_NUMBERS_OF_TAPS, _SUM_TAPS)
+    sums = sums.replace("TAPS", str(window[0])).replace("STEP", str(window[1])) if window[0] else sums
+    template = template.replace("NUMBERS\n", indent(numbers.strip().splitlines(), 16))
+    template = template.replace("SUMS\n", indent(sums.strip().splitlines(), 20))
     copied = "".join(f"            {line}\n" for line in _COPY.strip().splitlines()).rstrip()
     text = template.replace("HEAD", _HEAD.strip("\n")).replace("COPY", copied)
     text = text.replace("PER_ENTRY", str(16 // size)).replace("PER_NUMBER", str(8 // size))
@@ -196,6 +238,13 @@ def _text(template: str, dtype: DType, lanes: int, head: str = "", finish: str =
     )
     text = text.replace("SIZE", str(size)).replace("LANES", str(lanes)).replace("VECTORS", str(_VECTORS))
     return text.replace("EPILOGUE_SLOTS\n", head).replace("FINISH", finish)
+
+
+def _window(axes: Axes) -> tuple[int, int]:
+    """Lines and step of a window for which there is a loop that loads each line once; (0, 0) for any other."""
+    front, y, _ = axes
+    near = front.taps == 1 and abs(y.tap_step) == 1 and y.taps in _LINES and y.step in _STEPS
+    return (y.taps, y.step) if near else (0, 0)
 
 
 class _Band:
@@ -244,13 +293,12 @@ def windowed(program: Program, product: Product, fused: FusedEpilogue | None = N
     pitch = -(-pitch // 64) * 64
     args = _slots(product, band, program.scratch(chunks * pitch), pitch)
     args += [*(a.out_step for a in axes), *output_steps(out, axes), out.slot, band.bytes, line]
-    lanes = block(dtype).lanes
-    if fused is None:
-        program.launch(_text(_SUM, dtype, lanes), args, chunks)
-        return
-    lines = [*_FINISH.splitlines(), *("    " + line for line in fused.block())]
-    text = _text(_SUM, dtype, lanes, indent(fused.head(_FIRST_SLOT), 4), indent(lines, 8))
-    program.launch(text, args + fused.slots(), chunks)
+    head = finish = ""
+    if fused is not None:
+        head = indent(fused.head(_FIRST_SLOT), 4)
+        finish = indent([*_FINISH.splitlines(), *("    " + line for line in fused.block())], 8)
+        args += fused.slots()
+    program.launch(_text(_SUM, dtype, block(dtype).lanes, head, finish, _window(axes)), args, chunks)
 
 
 def filter_gradient(program: Program, g: Operand, product: Product) -> None:

@@ -6,6 +6,11 @@
     For each line, `rows` of them side by side: dst[e] (+)= sum over taps of number * src[offset + e], e < columns
     <= vectors * lanes. The table holds for every tap a byte offset (int64) and the number, 16 bytes in all. One
     chain of fused multiply-adds per element. Src is read in whole vectors.
+`sum_windows_X(dst, dst_step, src, line_step, lines, columns, offsets, numbers, y_step, x_step, taps_x, accumulate,
+               taps_y, step, rows, vectors, lanes)`
+    The same for windows of neighbouring lines, each of which is loaded once for all results that it reaches: result
+    line i reads `taps_y` lines of src from i * step on, at the byte offset of each tap of x (16 bytes apart). The
+    chain goes over the taps of x, and the lines of each. Numbers are y_step and x_step bytes apart.
 `dot_lines_X(sums, a, a_step, b, b_step, lines, columns, vectors, lanes)`
     sums[l] += a[line, e] * b[line, e] for e = l, l + lanes, ...: one vector of sums over all lines.
 `split_pairs_X(even, odd, dst_step, src, src_step, count, low, high, lanes)`
@@ -18,16 +23,13 @@ from typing import Any
 
 from llvmlite import ir
 
-from .vectors import FLOATS, I1, I32, I64, Loop, Vectors, on_vectors
+from .vectors import FLOATS, I32, I64, Loop, Vectors, on_vectors
 
 
 def _emit_sum(v: Vectors, args: Any, rows: int, vectors: int) -> None:
     b = v.builder
     dst, dst_step, src, src_step, lines, columns, table, taps, accumulate = args
     width = v.lanes * v.size
-    masks = [v.below(columns, j * v.lanes) for j in range(vectors)]
-    adds = b.icmp_signed("!=", accumulate, I64(0))
-    nothing = v.mask_type([I1(0)] * v.lanes)
     outer = Loop(b, b.sdiv(b.add(lines, I64(rows - 1)), I64(rows)), [dst, src])
     to, at = outer.carried
     left = b.sub(lines, b.mul(outer.index, I64(rows)))
@@ -45,13 +47,63 @@ def _emit_sum(v: Vectors, args: Any, rows: int, vectors: int) -> None:
             x = v.load(b.add(place, I64(j * width)))
             updated.append(v.multiply_add(number, x, sums[i * vectors + j]))
     sums = loop.close([b.add(entry, I64(16)), *updated])[1:]
-    for i, ok in enumerate(inside):
-        for j, mask in enumerate(masks):
-            here = b.add(to, b.add(b.mul(dst_step, I64(i)), I64(j * width)))
-            written = b.select(ok, mask, nothing)
-            old = v.masked_load(here, b.select(adds, written, nothing))
-            v.masked_store(b.fadd(sums[i * vectors + j], old), here, written)
+    _store_lines(v, to, dst_step, left, columns, accumulate, sums, rows, vectors)
     outer.close([b.add(to, b.mul(dst_step, I64(rows))), b.add(at, b.mul(src_step, I64(rows)))])
+
+
+def _emit_windows(v: Vectors, args: Any, taps_y: int, step: int, rows: int, vectors: int) -> None:
+    b = v.builder
+    dst, dst_step, src, line_step, lines, columns, offsets, numbers, y_step, x_step, taps_x, accumulate = args
+    width = v.lanes * v.size
+    outer = Loop(b, b.sdiv(b.add(lines, I64(rows - 1)), I64(rows)), [dst, src])
+    to, at = outer.carried
+    left = b.sub(lines, b.mul(outer.index, I64(rows)))
+    # Results past the last line are not stored; they read the last line that there is.
+    last = b.add(b.mul(b.sub(left, I64(1)), I64(step)), I64(taps_y - 1))
+    starts = []
+    for line in range((rows - 1) * step + taps_y):
+        inside = b.icmp_signed("<", I64(line), last)
+        starts.append(b.add(at, b.mul(line_step, b.select(inside, I64(line), last))))
+    loop = Loop(b, taps_x, [offsets, numbers, *[v.zero] * (rows * vectors)])
+    entry, number, sums = loop.carried[0], loop.carried[1], list(loop.carried[2:])
+    offset = b.load(v.pointer(entry), align=8, typ=I64)
+    factors = [v.splat(v.load_element(b.add(number, b.mul(y_step, I64(k))))) for k in range(taps_y)]
+    for line, start in enumerate(starts):
+        place = b.add(start, offset)
+        for j in range(vectors):
+            x = v.load(b.add(place, I64(j * width)))
+            for k, factor in enumerate(factors):
+                i, rest = divmod(line - k, step)
+                if rest == 0 and 0 <= i < rows:
+                    sums[i * vectors + j] = v.multiply_add(factor, x, sums[i * vectors + j])
+    sums = loop.close([b.add(entry, I64(16)), b.add(number, x_step), *sums])[2:]
+    _store_lines(v, to, dst_step, left, columns, accumulate, sums, rows, vectors)
+    outer.close([b.add(to, b.mul(dst_step, I64(rows))), b.add(at, b.mul(line_step, I64(rows * step)))])
+
+
+def _store_lines(
+    v: Vectors, to: Any, to_step: Any, lines: Any, columns: Any, accumulate: Any, sums: Any, rows: int, vectors: int
+) -> None:  # fmt: skip
+    """Store or add the first `columns` of `rows` lines of sums, or of as many as there are."""
+    b = v.builder
+    masks = [v.below(columns, j * v.lanes) for j in range(vectors)]
+    adding, storing, done = (b.append_basic_block(name) for name in ("add", "store", "stored"))
+    # Without an addition nothing is read: the line before, whose store the mask ends here, would be waited for.
+    b.cbranch(b.icmp_signed("!=", accumulate, I64(0)), adding, storing)
+    for start in (adding, storing):
+        b.position_at_end(start)
+        for i in range(rows):
+            line = b.append_basic_block("line")
+            b.cbranch(b.icmp_signed(">", lines, I64(i)), line, done)
+            b.position_at_end(line)
+            for j, mask in enumerate(masks):
+                here = b.add(to, b.add(b.mul(to_step, I64(i)), I64(j * v.lanes * v.size)))
+                total = sums[i * vectors + j]
+                if start is adding:
+                    total = b.fadd(total, v.masked_load(here, mask))
+                v.masked_store(total, here, mask)
+        b.branch(done)
+    b.position_at_end(done)
 
 
 def _emit_dot(v: Vectors, args: Any, vectors: int) -> None:
@@ -86,7 +138,12 @@ def _emit_split(v: Vectors, args: Any) -> None:
 
 
 __all__: list[str] = []
-_TABLE = (("sum_taps", _emit_sum, 9, 3), ("dot_lines", _emit_dot, 7, 2), ("split_pairs", _emit_split, 8, 1))
+_TABLE = (
+    ("sum_taps", _emit_sum, 9, 3),
+    ("sum_windows", _emit_windows, 12, 5),
+    ("dot_lines", _emit_dot, 7, 2),
+    ("split_pairs", _emit_split, 8, 1),
+)
 for _char in FLOATS:
     for _name, _emit, _n, _literals in _TABLE:
         globals()[f"{_name}_{_char}"] = on_vectors(_name, _char, _n, _emit, _literals)
