@@ -26,7 +26,8 @@ from .core.dtype_info import (
     result_type,
 )
 from .core.dtype_info import shape_of_broadcast as broadcast_shapes
-from .core.modes import enable_grad, is_grad_enabled, no_grad
+from .core.modes import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from .core.modes import no_grad as inference_mode
 from .core.op import PUBLIC as _PUBLIC
 from .core.ops import REGISTRY as _REGISTRY
 from .core.random import Generator, default_generator, manual_seed
@@ -50,8 +51,10 @@ from .core.types import (
 from .core.types import (
     bool_ as bool,
 )
+from .core.types import promote as promote_types
 from .core.value import Tensor
 from .eager.create import asarray, from_numpy, is_tensor, tensor
+from .eager.create import asarray as as_tensor
 from .eager.dlpack import from_dlpack
 
 __version__ = "0.1.0"
@@ -66,6 +69,7 @@ __all__ = [
     "DType",
     "Generator",
     "Tensor",
+    "as_tensor",
     "asarray",
     "astype",
     "bfloat16",
@@ -86,6 +90,7 @@ __all__ = [
     "from_numpy",
     "iinfo",
     "inf",
+    "inference_mode",
     "int8",
     "int16",
     "int32",
@@ -98,7 +103,9 @@ __all__ = [
     "newaxis",
     "no_grad",
     "pi",
+    "promote_types",
     "result_type",
+    "set_grad_enabled",
     "tensor",
     "uint8",
     "uint16",
@@ -114,6 +121,7 @@ _hot.loader = lambda: importlib.import_module(".graph.hot", __name__)
 _LAZY = {
     "nn": ".nn",
     "optim": ".nn.optim",
+    "autograd": ".core.autograd",
     "data": ".interop.data",
     "onnx": ".interop.onnx",
     "fft": ".core.fft",

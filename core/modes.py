@@ -47,6 +47,30 @@ class enable_grad(_GradSetting):
     value = True
 
 
+class set_grad_enabled(_GradSetting):
+    """Record gradients or not from here on; as a context manager or decorator, inside only."""
+
+    def __init__(self, mode: bool) -> None:
+        super().__init__()
+        self.value = bool(mode)
+        self._before.append(dispatch.state.grad)
+        dispatch.state.grad = self.value
+
+    def __enter__(self) -> None:
+        if not self._before:
+            super().__enter__()
+
+    def __call__(self, fn: F) -> F:
+        dispatch.state.grad = self._before.pop()
+
+        @functools.wraps(fn)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            with type(self)(self.value):
+                return fn(*args, **kwargs)
+
+        return wrapped  # type: ignore[return-value]
+
+
 def is_grad_enabled() -> bool:
     """Whether ops are recorded at this point."""
     return dispatch.state.grad

@@ -22,6 +22,7 @@ from . import types as T
 from .errors import ArgumentTypeError, DtypeError, DuogradError, user_line
 from .parameters import parameters
 from .scalar import Expr, cast, const
+from .spoken import spoken, translated
 from .types import DType, TensorType
 
 REGISTRY: dict[str, Op] = {}
@@ -309,7 +310,8 @@ class Op:
             k = self._attr_index.get(key)
             if k is None or k < len(rest):
                 why = "but takes no such argument" if k is None and key not in self.input_names else "twice"
-                raise ArgumentTypeError(self.name, f"got {key}= {why}", f"it takes {self._usage()}")
+                hint = translated(key, (*self.input_names, *self.attr_names)) if k is None else ""
+                raise ArgumentTypeError(self.name, f"got {key}= {why}", f"{hint}it takes {self._usage()}")
             attrs[k] = value
         if self.required_attrs:
             missing = self.required_attrs - kwargs.keys() - set(self.attr_names[: len(rest)])
@@ -407,11 +409,14 @@ def no_tensor(op: Op, x: Any) -> ArgumentTypeError:
 
 
 def public(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a function that calls ops a name of `dg`; a trailing underscore is dropped."""
+    """Make a function that calls ops a name of `dg`; a trailing underscore is dropped.
+
+    Users get it with errors in our form for calls that do not fit; our own code calls it as it is.
+    """
     name = fn.__name__.rstrip("_")
     if name in PUBLIC:
         raise ValueError(f"dg.{name} is declared twice, in {PUBLIC[name].__module__} and {fn.__module__}")
-    PUBLIC[name] = fn
+    PUBLIC[name] = spoken(name, fn)
     return fn
 
 

@@ -38,6 +38,9 @@ class DType:
     def is_float(self) -> bool:
         return self.kind == "float"
 
+    #: PyTorch's name
+    is_floating_point = is_float
+
     @property
     def is_complex(self) -> bool:
         return self.kind == "complex"

@@ -399,8 +399,13 @@ class Tensor:
 
     # -- conversions ------------------------------------------------------------------------
 
-    def to(self, target: Any) -> Tensor:
-        """This tensor with another dtype or on another device ("cpu", "cuda", "cuda:1"). Itself when it is there."""
+    def to(self, target: Any = None, *more: Any, dtype: Any = None, device: Any = None) -> Tensor:
+        """This tensor with another dtype or on another device ("cpu", "cuda", "cuda:1"), or both, or as another tensor has it.
+
+        Itself when it is there.
+        """
+        if more or dtype is not None or device is not None or isinstance(target, Tensor):
+            return self._to_each((target, *more, device, dtype))
         dtype = (
             target if target.__class__ is DType else _TARGETS.get(target) if target.__class__ is str else None
         )
@@ -416,6 +421,15 @@ class Tensor:
             if target.__class__ is str:
                 _TARGETS[target] = dtype
         return self if dtype is self.dtype else _op("cast")(self, dtype=dtype)  # type: ignore[no-any-return]
+
+    def _to_each(self, targets: tuple[Any, ...]) -> Tensor:
+        out = self
+        for t in targets:
+            if isinstance(t, Tensor):
+                out = out.to(t.device).to(t.dtype)
+            elif t is not None:
+                out = out.to(t)
+        return out
 
     def to_device(self, device: Any, /, *, stream: Any = None) -> Tensor:
         """This tensor on another device; itself when it is there. stream: not used."""

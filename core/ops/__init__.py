@@ -14,6 +14,7 @@ from ..value import Tensor
 for _module in sorted(m.name for m in pkgutil.iter_modules(__path__)):
     importlib.import_module(f"{__name__}.{_module}")
 
+from .. import naming  # noqa: E402  (after every family)
 from . import activation, creation, elementwise, indexing, linalg, reduction, shape, shaping  # noqa: E402
 
 _NUMBERS = (int, float, bool, complex)
@@ -130,8 +131,7 @@ METHODS: dict[str, Any] = {
     "__le__": elementwise.less_equal, "__gt__": elementwise.greater, "__ge__": elementwise.greater_equal,
     "__getitem__": _get, "__setitem__": _set,
     "astype": Tensor.to, **shaping.METHODS,
-    "clone": elementwise.assign, "add_": _in_place(elementwise.add), "sub_": _in_place(elementwise.subtract),
-    "mul_": _in_place(elementwise.multiply), "div_": _in_place(elementwise.divide),
+    "clone": elementwise.assign, "mul_": _in_place(elementwise.multiply), "div_": _in_place(elementwise.divide),
     "copy_": _copy_, "zero_": lambda self: _copy_(self, 0), "fill_": _copy_,
 }  # fmt: skip
 
@@ -148,10 +148,13 @@ def _method(fn: Any) -> Any:
     return method
 
 
+METHODS |= naming.METHODS
 for _name, _fn in METHODS.items():
     setattr(Tensor, _name, _method(_fn))
 Tensor.real = property(lambda self: REGISTRY["real"](self))  # type: ignore[attr-defined]
 Tensor.imag = property(lambda self: REGISTRY["imag"](self))  # type: ignore[attr-defined]
+for _name, (_read, _write) in naming.FACTS.items():
+    setattr(Tensor, _name, property(_read, _write, doc=_read.__doc__))
 Tensor.T = property(_t)  # type: ignore[attr-defined]
 Tensor.mT = property(_matrix_t)  # type: ignore[attr-defined]
 

@@ -59,40 +59,53 @@ def full(shape, fill_value, dtype=None, device=None):
     return full_(fill_value, shape=shape, dtype=dtype, device=device)
 
 
+def _spelt(op, first, rest, dtype):
+    """Shape and dtype of `zeros(2, 3)`, and of `zeros((2, 3), "int64")`."""
+    if all(isinstance(n, (int, np.integer)) for n in (first, *rest)):
+        return (first, *rest), dtype
+    if len(rest) > 1 or dtype is not None:
+        raise ArgumentError(op, f"got {(first, *rest)} for a shape", "pass ints, or one tuple and dtype=")
+    return first, rest[0]
+
+
 @public
-def zeros(shape, dtype=None, device=None):
-    """A tensor of zeros: float32 unless dtype says otherwise."""
+def zeros(shape, *sizes, dtype=None, device=None):
+    """A tensor of zeros: float32 unless dtype says otherwise. shape: ints, or one tuple (and dtype)."""
+    if sizes:
+        shape, dtype = _spelt("zeros", shape, sizes, dtype)
     return full_(0, shape=shape, dtype=dtype or T.default_float, device=device)
 
 
 @public
-def ones(shape, dtype=None, device=None):
-    """A tensor of ones: float32 unless dtype says otherwise."""
+def ones(shape, *sizes, dtype=None, device=None):
+    """A tensor of ones: float32 unless dtype says otherwise. shape: ints, or one tuple (and dtype)."""
+    if sizes:
+        shape, dtype = _spelt("ones", shape, sizes, dtype)
     return full_(1, shape=shape, dtype=dtype or T.default_float, device=device)
 
 
 @public
-def empty(shape, dtype=None, device=None):
+def empty(shape, *sizes, dtype=None, device=None):
     """A tensor whose values nobody may rely on (zeros here: reading them is never a surprise)."""
-    return zeros(shape, dtype, device)
+    return zeros(shape, *sizes, dtype=dtype, device=device)
 
 
 @public
 def zeros_like(x, dtype=None, device=None):
     """Zeros with x's shape and, unless given, its dtype and device."""
-    return zeros(x.shape, dtype or x.dtype, device or x.device)
+    return zeros(x.shape, dtype=dtype or x.dtype, device=device or x.device)
 
 
 @public
 def ones_like(x, dtype=None, device=None):
     """Ones with x's shape and, unless given, its dtype and device."""
-    return ones(x.shape, dtype or x.dtype, device or x.device)
+    return ones(x.shape, dtype=dtype or x.dtype, device=device or x.device)
 
 
 @public
 def empty_like(x, dtype=None, device=None):
     """`empty` with x's shape and, unless given, its dtype and device."""
-    return empty(x.shape, dtype or x.dtype, device or x.device)
+    return empty(x.shape, dtype=dtype or x.dtype, device=device or x.device)
 
 
 @public

@@ -1,0 +1,165 @@
+"""Gradients of tensors that were computed already, and ops with a gradient of the user's own: PyTorch's words for both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from . import dispatch, vjp
+from .custom import custom_gradient
+from .errors import ArgumentError, ArgumentTypeError, AutogradError, ShapeError
+from .functional import _ones_like
+from .value import Tensor
+
+__all__ = ["Function", "backward", "grad"]
+
+
+def _listed(op: str, what: str, given: Any) -> tuple[Any, ...]:
+    row = (given,) if isinstance(given, Tensor) else tuple(given)
+    for x in row:
+        if not isinstance(x, Tensor):
+            raise ArgumentTypeError(op, f"{what} holds a {type(x).__name__}", "pass tensors")
+    return row
+
+
+def _starts(op: str, outputs: Sequence[Tensor], grad_outputs: Any) -> list[Tensor]:
+    """The gradients to start from: given, or one for single numbers."""
+    if grad_outputs is None:
+        given: tuple[Any, ...] = (None,) * len(outputs)
+    else:
+        given = (grad_outputs,) if isinstance(grad_outputs, Tensor) else tuple(grad_outputs)
+    if len(given) != len(outputs):
+        raise ArgumentError(op, f"{len(given)} gradients for {len(outputs)} outputs", "pass one for each")
+    found: list[Tensor] = []
+    for y, g in zip(outputs, given):
+        if g is None and y.size != 1:
+            raise AutogradError(
+                op, f"a gradient can start from one number only, this is {y.type}",
+                "reduce it (y.sum()), or pass grad_outputs=",
+            )  # fmt: skip
+        if g is not None and g.shape != y.shape:
+            raise ShapeError(op, f"the gradient {g.type} stands beside {y.type}", "pass equal shapes")
+        found.append(_ones_like(y) if g is None else g)
+    return found
+
+
+def grad(
+    outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool | None = None,
+    create_graph: bool = False, allow_unused: bool = False,
+) -> tuple[Tensor | None, ...]:  # fmt: skip
+    """The gradients of outputs with respect to inputs, which any tensors of the tape may be; `.grad` stays as it is.
+
+    outputs, inputs: a tensor or several; grad_outputs: what to start from, ones for single numbers when None.
+    retain_graph: keep the tape for another call (create_graph's value when None); create_graph: record this pass, for
+    gradients of gradients. Returns: a tuple, one for each input; None for one that outputs do not depend on if
+    allow_unused, else AutogradError. `dg.grad` differentiates functions.
+    Example: `dg.autograd.grad((x * x).sum(), x)[0]` for a leaf x that requires a gradient.
+    """
+    face = dispatch.state.executor.face
+    outs, targets = _listed("grad", "outputs", outputs), _listed("grad", "inputs", inputs)
+    gs = _starts("grad", outs, grad_outputs)
+    faces = [face(x) for x in targets]
+    for x in faces:
+        if not x._requires_grad:
+            raise AutogradError(
+                "grad", f"the input {x.type} does not require a gradient", "call x.requires_grad_() before"
+            )
+    pairs = [(face(y), g) for y, g in zip(outs, gs) if face(y)._requires_grad]
+    if not pairs:
+        raise AutogradError("grad", "no output depends on a tensor that requires a gradient", "see no_grad, detach")
+    keep = create_graph if retain_graph is None else retain_graph
+    unique = list({vjp._key(x): x for x in faces}.values())
+    found = vjp.walk([y for y, _ in pairs], [g for _, g in pairs], unique, create_graph, keep)
+    by_key = {vjp._key(x): g for x, g in zip(unique, found)}
+    result = tuple([by_key[vjp._key(x)] for x in faces])
+    for k, g in enumerate(result):
+        if g is None and not allow_unused:
+            raise AutogradError(
+                "grad", f"the outputs do not depend on input {k}: {faces[k].type}", "or pass allow_unused=True"
+            )
+    return result
+
+
+def backward(
+    tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False
+) -> None:
+    """`y.backward()` of several tensors in one walk: gradients are added to `.grad` of the leaves."""
+    face = dispatch.state.executor.face
+    roots = _listed("backward", "tensors", tensors)
+    gs = _starts("backward", roots, grad_tensors)
+    keep = create_graph if retain_graph is None else retain_graph
+    vjp.walk([face(y) for y in roots], gs, None, create_graph, keep)
+
+
+class Context:
+    """What `forward` of a `Function` keeps for `backward`: tensors by `save_for_backward`, other things as attributes."""
+
+    def __init__(self, needs: tuple[bool, ...]):
+        #: for each argument of forward, whether somebody wants its gradient
+        self.needs_input_grad = needs
+        self._saved: tuple[tuple[Any, int], ...] = ()
+
+    def save_for_backward(self, *tensors: Tensor | None) -> None:
+        """Keep tensors; changing one in place before `backward` is an error then."""
+        face = dispatch.state.executor.face
+        kept = [None if x is None else face(x) for x in tensors]
+        self._saved = tuple([(x, 0 if x is None else x._get_version()) for x in kept])
+
+    @property
+    def saved_tensors(self) -> tuple[Any, ...]:
+        """What was given to `save_for_backward`. Raises: AutogradError for a tensor that was changed since."""
+        for x, version in self._saved:
+            if x is not None and x._get_version() != version:
+                raise AutogradError(
+                    "saved_tensors", f"{x.type} was changed in place after it was saved", "save a clone"
+                )
+        return tuple([x for x, _ in self._saved])
+
+
+class Function:
+    """Base of ops with a gradient of the user's own: define `forward` and `backward`, call `apply`.
+
+    forward(ctx, *args): computes without recording; returns a tensor or a tuple of them. backward(ctx, *gradients): one
+    for each output; returns one for each argument of forward (None for none). Written in ops, backward can be
+    differentiated again. `dg.custom_gradient` is the same in one function.
+    Example:
+        class Double(dg.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                return 2 * x
+
+            @staticmethod
+            def backward(ctx, g):
+                return 2 * g
+    """
+
+    @staticmethod
+    def forward(ctx: Context, *args: Any) -> Any:
+        """The computation."""
+        raise ArgumentTypeError("Function", "has no forward", "define forward(ctx, ...) as a staticmethod")
+
+    @staticmethod
+    def backward(ctx: Context, *gradients: Any) -> Any:
+        """Its gradient."""
+        raise ArgumentTypeError("Function", "has no backward", "define backward(ctx, ...) as a staticmethod")
+
+    @classmethod
+    def apply(cls, *args: Any) -> Any:
+        """Call the op."""
+        ctx = Context(tuple([isinstance(x, Tensor) and bool(x.requires_grad) for x in args]))
+
+        def call(*args: Any) -> Any:
+            return cls.forward(ctx, *args), pull
+
+        def pull(*gradients: Any) -> Any:
+            found = cls.backward(ctx, *gradients)
+            row = found if isinstance(found, (tuple, list)) else (found,)
+            if len(row) != len(args):
+                raise AutogradError(
+                    cls.__name__, f"backward returned {len(row)} gradients for {len(args)} arguments",
+                    "return one for each, None where there is none",
+                )  # fmt: skip
+            return tuple([g for g, x in zip(row, args) if isinstance(x, Tensor)])
+
+        call.__name__ = cls.__name__
+        return custom_gradient(call)(*args)

@@ -1,0 +1,261 @@
+"""PyTorch's names: casts, arithmetic said in words, results written over a tensor, new tensors like one.
+
+`x.exp_()` writes `x.exp()` over x: same shape and dtype. Methods with `size` or `dim` in another sense than NumPy's are
+left out; see docs/porting.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import dispatch
+from . import types as T
+from .dispatch import apply_in_place
+from .errors import ArgumentTypeError, ShapeError
+from .op import PUBLIC, REGISTRY, Op, public
+from .ops import random
+from .ops.joining import tensor_split
+from .value import Tensor
+
+#: methods that are the function of the same name
+_FUNCTIONS = (
+    "absolute acosh addbmm addcdiv addcmul addr allclose asinh atan2 atanh bitwise_and bitwise_left_shift bitwise_not "
+    "bitwise_or bitwise_right_shift bitwise_xor copysign cross deg2rad det div divide eq erfc fill_diagonal "
+    "fliplr flipud float_power floor_divide fmax fmin fmod gcd ge greater greater_equal gt heaviside hypot inv isclose isin "
+    "isneginf isposinf isreal kron lcm le less less_equal logaddexp logaddexp2 logdet logical_and logical_not logical_or "
+    "logical_xor logit lt matrix_power mul multinomial multiply nan_to_num ne neg negative nextafter not_equal pinv "
+    "positive pow rad2deg remainder signbit sinc slogdet true_divide vdot dist hsplit vsplit dsplit xlogy "
+    "cholesky qr svd matrix_exp bernoulli diagflat cdist"
+).split()
+#: functions of which `x.name_()` writes the result over x
+_OVER = (
+    "abs acos acosh addbmm addcdiv addcmul addmm addmv addr asin asinh atan atan2 atanh baddbmm bitwise_and bitwise_not "
+    "bitwise_or bitwise_xor ceil clamp clip copysign cos cosh cumprod cumsum deg2rad digamma erf erfc erfinv exp exp2 "
+    "expm1 fill_diagonal floor floor_divide fmod frac heaviside hypot lerp lgamma log log10 log1p log2 logical_and "
+    "logical_not logical_or logical_xor logit nan_to_num neg negative pow rad2deg reciprocal relu remainder round rsqrt "
+    "sigmoid sign sin sinc sinh sqrt square tan tanh tril triu trunc xlogy"
+).split()
+_CASTS = {
+    "bfloat16": T.bfloat16, "bool": T.bool_, "byte": T.uint8, "cdouble": T.complex128, "cfloat": T.complex64,
+    "char": T.int8, "double": T.float64, "float": T.float32, "half": T.float16, "int": T.int32, "long": T.int64,
+    "short": T.int16,
+}  # fmt: skip
+
+
+#: other name -> name, of functions that are not element by element
+ALIASES = {
+    "cat": "concat", "concatenate": "concat", "unsqueeze": "expand_dims", "swapdims": "swapaxes",
+    "take_along_dim": "take_along_axis", "unbind": "unstack", "row_stack": "vstack", "inverse": "inv",
+    "pinverse": "pinv", "trapz": "trapezoid",
+}  # fmt: skip
+
+
+@public
+def clone(x):
+    """A copy of x through which gradients flow."""
+    return x.clone()
+
+
+@public
+def detach(x):
+    """x's memory without history."""
+    return x.detach()
+
+
+@public
+def numel(x):
+    """The number of elements."""
+    return x.size
+
+
+@public
+def t(x):
+    """A matrix with its axes exchanged; fewer axes stay. Raises: ArgumentTypeError above two axes."""
+    return x if x.ndim < 2 else x.T
+
+
+@public
+def is_floating_point(x):
+    """Whether the dtype is a real float."""
+    return x.dtype.is_float
+
+
+@public
+def vdot(x, y):
+    """`sum(conj(x) * y)` of two vectors."""
+    return REGISTRY["vecdot"](x, y)
+
+
+@public
+def dist(x, y, p=2.0):
+    """The p-norm of all elements of `x - y`."""
+    return REGISTRY["vector_norm"]((x - y).reshape(-1), ord=p)
+
+
+def _splitting(name, axis):
+    def split(x, indices_or_sections):
+        if x.ndim <= (0 if name == "hsplit" else axis):
+            raise ShapeError(name, f"{x.type} has no axis {axis}", "use dg.tensor_split")
+        return tensor_split(x, indices_or_sections, 0 if name == "hsplit" and x.ndim == 1 else axis)
+
+    split.__name__, split.__doc__ = name, f"`dg.tensor_split` along axis {axis}. Raises: ShapeError without one."
+    return public(split)
+
+
+hsplit, vsplit, dsplit = (_splitting(name, axis) for name, axis in (("hsplit", 1), ("vsplit", 0), ("dsplit", 2)))
+
+
+def _cast(name: str, dtype: T.DType) -> Any:
+    def method(self: Tensor) -> Tensor:
+        return self.to(dtype)
+
+    method.__name__, method.__doc__ = name, f"x as {dtype}; x itself when it is."
+    return method
+
+
+def _written(name: str) -> Any:
+    """`x.name_(...)`: what `x.name(...)` gives, written over x."""
+    found = REGISTRY.get(name) if name in REGISTRY and name not in PUBLIC else PUBLIC[name]
+
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if isinstance(found, Op):
+            inputs, attrs = found.bind((self, *args), kwargs)
+            apply_in_place(found, self, inputs, attrs)
+        else:
+            self.copy_(found(self, *args, **kwargs))
+        return self
+
+    method.__name__, method.__doc__ = f"{name}_", f"`x.{name}(...)` written over x. Returns: x."
+    return method
+
+
+def _scaled(name: str) -> tuple[Any, Any]:
+    op = REGISTRY[name]
+
+    def method(self: Tensor, other: Any, alpha: Any = 1) -> Any:
+        return op(self, other if alpha == 1 else other * alpha)
+
+    def over(self: Tensor, other: Any, alpha: Any = 1) -> Tensor:
+        apply_in_place(op, self, (self, other if alpha == 1 else other * alpha), op.defaults)
+        return self
+
+    method.__doc__ = f"`dg.{name}(x, alpha * other)`."
+    over.__doc__ = f"`dg.{name}(x, alpha * other)` written over x. Returns: x."
+    return method, over
+
+
+def _where(self: Tensor, condition: Tensor, other: Any) -> Any:
+    """x where the condition holds, other elsewhere."""
+    return REGISTRY["where"](condition, self, other)
+
+
+def _type_as(self: Tensor, other: Tensor) -> Tensor:
+    """x with another tensor's dtype."""
+    return self.to(other.dtype)
+
+
+def _cpu(self: Tensor) -> Tensor:
+    """x on the CPU; x itself when it is there."""
+    return self.to("cpu")
+
+
+def _cuda(self: Tensor, device: int | None = None) -> Tensor:
+    """x on a CUDA device; x itself when it is there."""
+    return self.to("cuda" if device is None else f"cuda:{device}")
+
+
+def _new(name: str) -> Any:
+    make = PUBLIC[name]
+
+    def method(self: Tensor, shape: Any, *rest: Any, dtype: Any = None, device: Any = None) -> Any:
+        return make(shape, *rest, dtype=dtype or self.dtype, device=device or self.device)
+
+    method.__name__ = f"new_{name}"
+    method.__doc__ = f"`dg.{name}` with x's dtype and device unless given."
+    return method
+
+
+def _new_tensor(self: Tensor, data: Any, dtype: Any = None, device: Any = None) -> Any:
+    """A tensor of `data` with x's dtype and device unless given."""
+    made = dispatch.state.executor.constant(data, device or self.device)
+    return made.to(dtype or self.dtype)
+
+
+def _drawn(name: str, draw: Any, text: str) -> Any:
+    def method(self: Tensor, *args: Any, generator: Any = None, **kwargs: Any) -> Tensor:
+        with _no_grad():
+            return self.copy_(draw(self, *args, generator=generator, **kwargs))
+
+    method.__name__, method.__doc__ = name, f"Fill x with {text}. Returns: x."
+    return method
+
+
+def _no_grad() -> Any:
+    return dispatch.set_grad(False)
+
+
+def _kind(x: Tensor) -> dict[str, Any]:
+    return {"shape": x.shape, "dtype": x.dtype, "device": x.device}
+
+
+def _uniform(x: Tensor, low: float = 0.0, high: float = 1.0, generator: Any = None) -> Any:
+    return random.uniform(low, high, generator=generator, **_kind(x))
+
+
+def _normal(x: Tensor, mean: float = 0.0, std: float = 1.0, generator: Any = None) -> Any:
+    return random.normal(mean, std, generator=generator, **_kind(x))
+
+
+def _exponential(x: Tensor, rate: float = 1.0, generator: Any = None) -> Any:
+    return random.exponential(rate, generator=generator, **_kind(x))
+
+
+def _bernoulli(x: Tensor, p: Any = 0.5, generator: Any = None) -> Any:
+    return random.rand(x.shape, device=x.device, generator=generator) < p
+
+
+def _integers(x: Tensor, low: int, high: int | None = None, generator: Any = None) -> Any:
+    return random.randint(low, high, x.shape, device=x.device, generator=generator)
+
+
+def _get_data(self: Tensor) -> Any:
+    """The same memory without history."""
+    return self.detach()
+
+
+def _set_data(self: Tensor, value: Any) -> None:
+    """Copy values in, unseen by gradients. The memory stays, so optimisers and graphs see the new values."""
+    if not isinstance(value, Tensor):
+        raise ArgumentTypeError("data", f"takes a tensor, got a {type(value).__name__}", "use dg.tensor(...)")
+    if value.shape != self.shape or value.dtype is not self.dtype:
+        raise ShapeError(
+            "data", f"{value.type} cannot replace {self.type}", "make a new tensor, or module.to(dtype)"
+        )
+    with _no_grad():
+        self.copy_(value.detach())
+
+
+_add, _add_over = _scaled("add")
+_sub, _sub_over = _scaled("subtract")
+
+PUBLIC.update({other: PUBLIC.get(name) or REGISTRY[name] for other, name in ALIASES.items()})
+METHODS: dict[str, Any] = {
+    **{name: PUBLIC.get(name) or REGISTRY[name] for name in _FUNCTIONS},
+    **{f"{name}_": _written(name) for name in _OVER},
+    **{name: _cast(name, dtype) for name, dtype in _CASTS.items()},
+    **{f"new_{name}": _new(name) for name in ("zeros", "ones", "empty", "full")},
+    "add": _add, "add_": _add_over, "sub": _sub, "sub_": _sub_over, "subtract": _sub, "t": t, "where": _where,
+    "type_as": _type_as, "is_floating_point": is_floating_point, "is_complex": PUBLIC["is_complex"], "cpu": _cpu, "cuda": _cuda, "new_tensor": _new_tensor,
+    "uniform_": _drawn("uniform_", _uniform, "uniform numbers from [low, high)"),
+    "normal_": _drawn("normal_", _normal, "normal numbers"),
+    "exponential_": _drawn("exponential_", _exponential, "exponential numbers"),
+    "bernoulli_": _drawn("bernoulli_", _bernoulli, "ones (with probability p) and zeros"),
+    "random_": _drawn("random_", _integers, "integers from low (0 for a single bound) to high - 1"),
+}  # fmt: skip
+
+#: attributes: (getter, setter)
+FACTS: dict[str, tuple[Any, Any]] = {
+    "data": (_get_data, _set_data),
+    "is_cuda": (lambda x: x.device.startswith("cuda"), None),
+    "itemsize": (lambda x: x.dtype.itemsize, None),
+}
