@@ -1,4 +1,4 @@
-"""Gradients of tensors that were computed already, and ops with a gradient of the user's own: PyTorch's words for both."""
+"""Gradients of tensors that were computed already, and ops with a gradient of one's own: PyTorch's words."""
 
 from __future__ import annotations
 
@@ -66,7 +66,9 @@ def grad(
             )
     pairs = [(face(y), g) for y, g in zip(outs, gs) if face(y)._requires_grad]
     if not pairs:
-        raise AutogradError("grad", "no output depends on a tensor that requires a gradient", "see no_grad, detach")
+        raise AutogradError(
+            "grad", "no output depends on a tensor that requires a gradient", "see no_grad, detach"
+        )
     keep = create_graph if retain_graph is None else retain_graph
     unique = list({vjp._key(x): x for x in faces}.values())
     found = vjp.walk([y for y, _ in pairs], [g for _, g in pairs], unique, create_graph, keep)
@@ -75,7 +77,9 @@ def grad(
     for k, g in enumerate(result):
         if g is None and not allow_unused:
             raise AutogradError(
-                "grad", f"the outputs do not depend on input {k}: {faces[k].type}", "or pass allow_unused=True"
+                "grad",
+                f"the outputs do not depend on input {k}: {faces[k].type}",
+                "or pass allow_unused=True",
             )
     return result
 
@@ -92,7 +96,7 @@ def backward(
 
 
 class Context:
-    """What `forward` of a `Function` keeps for `backward`: tensors by `save_for_backward`, other things as attributes."""
+    """What `forward` of a `Function` keeps for `backward`: tensors by `save_for_backward`, the rest as attributes."""
 
     def __init__(self, needs: tuple[bool, ...]):
         #: for each argument of forward, whether somebody wants its gradient

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from . import dispatch
 from . import types as T
 from .dispatch import apply_in_place
@@ -19,21 +21,22 @@ from .value import Tensor
 
 #: methods that are the function of the same name
 _FUNCTIONS = (
-    "absolute acosh addbmm addcdiv addcmul addr allclose asinh atan2 atanh bitwise_and bitwise_left_shift bitwise_not "
-    "bitwise_or bitwise_right_shift bitwise_xor copysign cross deg2rad det div divide eq erfc fill_diagonal "
-    "fliplr flipud float_power floor_divide fmax fmin fmod gcd ge greater greater_equal gt heaviside hypot inv isclose isin "
-    "isneginf isposinf isreal kron lcm le less less_equal logaddexp logaddexp2 logdet logical_and logical_not logical_or "
-    "logical_xor logit lt matrix_power mul multinomial multiply nan_to_num ne neg negative nextafter not_equal pinv "
-    "positive pow rad2deg remainder signbit sinc slogdet true_divide vdot dist hsplit vsplit dsplit xlogy "
-    "cholesky qr svd matrix_exp bernoulli diagflat cdist"
+    "absolute acosh addbmm addcdiv addcmul addr allclose asinh atan2 atanh bitwise_and bitwise_left_shift "
+    "bitwise_not bitwise_or bitwise_right_shift bitwise_xor copysign cross deg2rad det div divide eq erfc "
+    "fill_diagonal fliplr flipud float_power floor_divide fmax fmin fmod gcd ge greater greater_equal gt "
+    "heaviside hypot inv isclose isin isneginf isposinf isreal kron lcm le less less_equal logaddexp "
+    "logaddexp2 logdet logical_and logical_not logical_or logical_xor logit lt matrix_power mul multinomial "
+    "multiply nan_to_num ne neg negative nextafter not_equal pinv positive pow rad2deg remainder signbit sinc "
+    "slogdet true_divide vdot dist hsplit vsplit dsplit xlogy cholesky qr svd matrix_exp bernoulli diagflat"
 ).split()
 #: functions of which `x.name_()` writes the result over x
 _OVER = (
-    "abs acos acosh addbmm addcdiv addcmul addmm addmv addr asin asinh atan atan2 atanh baddbmm bitwise_and bitwise_not "
-    "bitwise_or bitwise_xor ceil clamp clip copysign cos cosh cumprod cumsum deg2rad digamma erf erfc erfinv exp exp2 "
-    "expm1 fill_diagonal floor floor_divide fmod frac heaviside hypot lerp lgamma log log10 log1p log2 logical_and "
-    "logical_not logical_or logical_xor logit nan_to_num neg negative pow rad2deg reciprocal relu remainder round rsqrt "
-    "sigmoid sign sin sinc sinh sqrt square tan tanh tril triu trunc xlogy"
+    "abs acos acosh addbmm addcdiv addcmul addmm addmv addr asin asinh atan atan2 atanh baddbmm bitwise_and "
+    "bitwise_not bitwise_or bitwise_xor ceil clamp clip copysign cos cosh cumprod cumsum deg2rad digamma erf "
+    "erfc erfinv exp exp2 expm1 fill_diagonal floor floor_divide fmod frac heaviside hypot lerp lgamma log "
+    "log10 log1p log2 logical_and logical_not logical_or logical_xor logit nan_to_num neg negative pow rad2deg "
+    "reciprocal relu remainder round rsqrt sigmoid sign sin sinc sinh sqrt square tan tanh tril triu trunc "
+    "xlogy"
 ).split()
 _CASTS = {
     "bfloat16": T.bfloat16, "bool": T.bool_, "byte": T.uint8, "cdouble": T.complex128, "cfloat": T.complex64,
@@ -98,11 +101,16 @@ def _splitting(name, axis):
             raise ShapeError(name, f"{x.type} has no axis {axis}", "use dg.tensor_split")
         return tensor_split(x, indices_or_sections, 0 if name == "hsplit" and x.ndim == 1 else axis)
 
-    split.__name__, split.__doc__ = name, f"`dg.tensor_split` along axis {axis}. Raises: ShapeError without one."
+    split.__name__, split.__doc__ = (
+        name,
+        f"`dg.tensor_split` along axis {axis}. Raises: ShapeError without one.",
+    )
     return public(split)
 
 
-hsplit, vsplit, dsplit = (_splitting(name, axis) for name, axis in (("hsplit", 1), ("vsplit", 0), ("dsplit", 2)))
+hsplit, vsplit, dsplit = (
+    _splitting(name, axis) for name, axis in (("hsplit", 1), ("vsplit", 0), ("dsplit", 2))
+)
 
 
 def _cast(name: str, dtype: T.DType) -> Any:
@@ -177,7 +185,7 @@ def _new(name: str) -> Any:
 
 def _new_tensor(self: Tensor, data: Any, dtype: Any = None, device: Any = None) -> Any:
     """A tensor of `data` with x's dtype and device unless given."""
-    made = dispatch.state.executor.constant(data, device or self.device)
+    made = dispatch.state.executor.constant(np.asarray(data), device or self.device)
     return made.to(dtype or self.dtype)
 
 
@@ -245,7 +253,8 @@ METHODS: dict[str, Any] = {
     **{name: _cast(name, dtype) for name, dtype in _CASTS.items()},
     **{f"new_{name}": _new(name) for name in ("zeros", "ones", "empty", "full")},
     "add": _add, "add_": _add_over, "sub": _sub, "sub_": _sub_over, "subtract": _sub, "t": t, "where": _where,
-    "type_as": _type_as, "is_floating_point": is_floating_point, "is_complex": PUBLIC["is_complex"], "cpu": _cpu, "cuda": _cuda, "new_tensor": _new_tensor,
+    "type_as": _type_as, "is_floating_point": is_floating_point, "is_complex": PUBLIC["is_complex"],
+    "cpu": _cpu, "cuda": _cuda, "new_tensor": _new_tensor,
     "uniform_": _drawn("uniform_", _uniform, "uniform numbers from [low, high)"),
     "normal_": _drawn("normal_", _normal, "normal numbers"),
     "exponential_": _drawn("exponential_", _exponential, "exponential numbers"),

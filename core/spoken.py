@@ -1,4 +1,4 @@
-"""Calls that do not fit: arguments by other libraries' names, for ops and for plain functions, say how it is said here."""
+"""Calls that do not fit: other libraries' names for arguments, and how it is said here."""
 
 from __future__ import annotations
 

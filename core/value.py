@@ -400,7 +400,7 @@ class Tensor:
     # -- conversions ------------------------------------------------------------------------
 
     def to(self, target: Any = None, *more: Any, dtype: Any = None, device: Any = None) -> Tensor:
-        """This tensor with another dtype or on another device ("cpu", "cuda", "cuda:1"), or both, or as another tensor has it.
+        """This tensor with another dtype or on another device ("cpu", "cuda", "cuda:1"), or as another tensor has both.
 
         Itself when it is there.
         """

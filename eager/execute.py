@@ -71,8 +71,10 @@ class EagerExecutor:
                 else:
                     found = found[cls]
         except KeyError:
-            return self._first_call(op, inputs, attrs)
-        return found.taped(inputs) if needs and dispatch.state.grad else found.run(inputs)
+            pass  # what goes wrong in the first call has no KeyError as its context
+        else:
+            return found.taped(inputs) if needs and dispatch.state.grad else found.run(inputs)
+        return self._first_call(op, inputs, attrs)
 
     def call_raw(self, op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call by the arguments as they were written: what they mean is found once for a signature.
@@ -108,8 +110,10 @@ class EagerExecutor:
             if absent:
                 inputs += absent
         except (KeyError, TypeError):
-            return self._first_raw_call(op, args, kwargs)
-        return recipe.taped(inputs) if needs and dispatch.state.grad else recipe.run(inputs)
+            pass
+        else:
+            return recipe.taped(inputs) if needs and dispatch.state.grad else recipe.run(inputs)
+        return self._first_raw_call(op, args, kwargs)
 
     def _first_raw_call(self, op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         before = dict(kwargs)

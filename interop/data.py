@@ -15,8 +15,15 @@ from ..core.ops.picking import take
 from ..core.random import Generator, default_generator
 from ..core.types import DTYPES, default_float
 from ..core.value import Tensor
+from . import samplers as _samplers
+from .orders import permutation
+from .samplers import *  # noqa: F403
+from .samplers import BatchSampler, place
 
-__all__ = ["DataLoader", "Dataset", "Subset", "TensorDataset", "collate", "random_split", "train_test_split"]
+__all__ = [
+    "ConcatDataset", "DataLoader", "Dataset", "IterableDataset", "Subset", "TensorDataset", "collate",
+    "default_collate", "random_split", "train_test_split", *_samplers.__all__,
+]  # fmt: skip
 
 _host: Any = dispatch._State.executor
 
@@ -36,6 +43,9 @@ class Dataset:
     def batch(self, indices: np.ndarray) -> Any:
         """The samples at these positions, collated. A data set that can do it at once overrides this."""
         return collate([self[int(i)] for i in indices])
+
+    def __add__(self, other: Any) -> ConcatDataset:
+        return ConcatDataset([self, other])
 
 
 class TensorDataset(Dataset):
@@ -102,6 +112,30 @@ class Subset(Dataset):
         return _batch_of(self.dataset, self.indices[indices])
 
 
+class ConcatDataset(Dataset):
+    """Several data sets, one after the other; `a + b` of two data sets is one."""
+
+    def __init__(self, datasets: Sequence[Any]):
+        self.datasets = list(datasets)
+        if not self.datasets:
+            raise ArgumentError("ConcatDataset", "got no data sets", "pass at least one")
+        self.cumulative_sizes = np.cumsum([len(d) for d in self.datasets]).tolist()
+
+    def __len__(self) -> int:
+        return int(self.cumulative_sizes[-1])
+
+    def __getitem__(self, index: int) -> Any:
+        k, at = place(self.cumulative_sizes, int(index), len(self))
+        return self.datasets[k][at]
+
+
+class IterableDataset:
+    """Base of data sets that are read from first to last: define `__iter__`, which gives samples."""
+
+    def __iter__(self) -> Iterator[Any]:
+        raise ArgumentTypeError(type(self).__name__, "has no samples", "define __iter__(self)")
+
+
 def _batch_of(dataset: Any, indices: np.ndarray) -> Any:
     if isinstance(dataset, Dataset):
         return dataset.batch(indices)
@@ -157,11 +191,17 @@ def collate(samples: Sequence[Any]) -> Any:
     return list(samples)
 
 
+#: PyTorch's name
+default_collate = collate
+
+
 class DataLoader:
     """Batches of a data set, in order or shuffled; iterate it once for each epoch.
 
-    dataset: has `__len__` and `__getitem__`; batch_size: samples in a batch; shuffle: a new order each epoch;
-    drop_last: leave out a last smaller batch; collate_fn: makes a batch of a list of samples.
+    dataset: has `__len__` and `__getitem__`, or is an IterableDataset; batch_size: samples in a batch; shuffle: a new
+    order each epoch; drop_last: leave out a last smaller batch; collate_fn: makes a batch of a list of samples.
+    sampler: gives positions in an order of its own; batch_sampler: gives lists of them, in place of batch_size,
+    shuffle, sampler and drop_last.
     seed: the order of epoch e depends on the seed and e alone, in every run, on every machine;
     `set_epoch(e)` says which epoch is next. generator: orders are drawn from it instead; with neither, from
     the generator that `dg.manual_seed` seeds. num_workers: only 0, samples are read in this process.
@@ -172,10 +212,11 @@ class DataLoader:
 
     def __init__(
         self, dataset: Any, batch_size: int = 1, shuffle: bool = False, *, drop_last: bool = False,
-        collate_fn: Callable[[list[Any]], Any] | None = None, seed: int | None = None,
-        generator: Generator | None = None, num_workers: int = 0,
+        sampler: Any = None, batch_sampler: Any = None, collate_fn: Callable[[list[Any]], Any] | None = None,
+        seed: int | None = None, generator: Generator | None = None, num_workers: int = 0,
     ):  # fmt: skip
-        if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        self.streams = isinstance(dataset, IterableDataset)
+        if not self.streams and (not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__")):
             raise ArgumentTypeError(
                 "DataLoader",
                 f"a {type(dataset).__name__} has no len() and [index]",
@@ -193,13 +234,28 @@ class DataLoader:
             )
         if seed is not None and generator is not None:
             raise ArgumentError("DataLoader", "got both seed= and generator=", "pass one of them")
+        if self.streams and (shuffle or sampler is not None or batch_sampler is not None):
+            raise ArgumentError(
+                "DataLoader", "an IterableDataset has its own order", "shuffle in its __iter__"
+            )
+        if sampler is not None and shuffle:
+            raise ArgumentError("DataLoader", "got both sampler= and shuffle=", "pass one of them")
+        if batch_sampler is not None and (batch_size != 1 or shuffle or sampler is not None or drop_last):
+            raise ArgumentError(
+                "DataLoader",
+                "batch_sampler= makes the batches",
+                "leave batch_size, shuffle, sampler and drop_last out",
+            )
+        self.sampler, self.batch_sampler = sampler, batch_sampler
         self.dataset, self.batch_size, self.shuffle = dataset, int(batch_size), bool(shuffle)
         self.drop_last, self.collate_fn, self.num_workers = bool(drop_last), collate_fn, 0
         self.seed, self.generator = seed, generator
         self.epoch = 0
 
     def __len__(self) -> int:
-        n = len(self.dataset)
+        if self.batch_sampler is not None:
+            return len(self.batch_sampler)
+        n = len(self.dataset if self.sampler is None else self.sampler)
         return n // self.batch_size if self.drop_last else math.ceil(n / self.batch_size)
 
     def set_epoch(self, epoch: int) -> None:
@@ -212,42 +268,42 @@ class DataLoader:
                 "DataLoader", "a loader cannot run inside a traced function: its batches would be constants",
                 "loop over it outside and pass each batch to the function",
             )  # fmt: skip
-        order = self._order()
         self.epoch += 1
-        return self._batches(order)
+        if self.streams:
+            return map(
+                self.collate_fn or collate, BatchSampler(iter(self.dataset), self.batch_size, self.drop_last)
+            )
+        if self.batch_sampler is not None:
+            return map(self._batch, self.batch_sampler)
+        if self.sampler is not None:
+            return map(self._batch, BatchSampler(self.sampler, self.batch_size, self.drop_last))
+        return self._batches(self._order())
 
     def _order(self) -> np.ndarray:
         n = len(self.dataset)
         if not self.shuffle:
             return np.arange(n)
         if self.seed is not None:
-            return permutation(n, self.seed, self.epoch)
+            return permutation(n, self.seed, self.epoch - 1)
         return permutation(n, *_host.offset(self.generator or default_generator, 1))
 
     def _batches(self, order: np.ndarray) -> Iterator[Any]:
         for k in range(len(self)):
-            indices = order[k * self.batch_size : (k + 1) * self.batch_size]
-            if self.collate_fn is not None:
-                yield self.collate_fn([self.dataset[int(i)] for i in indices])
-            else:
-                yield _batch_of(self.dataset, indices)
+            yield self._batch(order[k * self.batch_size : (k + 1) * self.batch_size])
+
+    def _batch(self, indices: Any) -> Any:
+        if self.collate_fn is not None:
+            return self.collate_fn([self.dataset[int(i)] for i in indices])
+        return _batch_of(self.dataset, np.asarray(indices, np.int64))
 
 
-def permutation(n: int, seed: int, stream: int) -> np.ndarray:
-    """The numbers from 0 to n - 1 in an order given by two integers.
-
-    Sorted by the raw words of Philox4x64-10: unlike NumPy's own shuffling, these never change between
-    versions.
-    """
-    key = np.array([seed & (2**64 - 1), stream & (2**64 - 1)], np.uint64)
-    return np.argsort(np.random.Philox(key=key).random_raw(n), kind="stable")
-
-
-def random_split(dataset: Any, lengths: Sequence[float], seed: int | None = None) -> list[Subset]:
+def random_split(
+    dataset: Any, lengths: Sequence[float], seed: int | None = None, generator: Generator | None = None
+) -> list[Subset]:
     """Disjoint random parts of a data set.
 
     lengths: sizes that add up to the data set's, or shares that add up to 1 (what rounding leaves over goes
-    to the first parts, one each). seed: of the order; drawn from the default generator when None.
+    to the first parts, one each). seed: of the order; else it is drawn from the generator (the default one when None).
     Raises: ArgumentError for lengths that do not add up.
     """
     n = len(dataset)
@@ -262,7 +318,9 @@ def random_split(dataset: Any, lengths: Sequence[float], seed: int | None = None
         raise ArgumentError(
             "random_split", f"lengths={list(lengths)} do not add up to {n} samples", "or use shares of 1"
         )
-    order = permutation(n, *((seed, 0) if seed is not None else _host.offset(default_generator, 1)))
+    order = permutation(
+        n, *((seed, 0) if seed is not None else _host.offset(generator or default_generator, 1))
+    )
     ends = np.cumsum(sizes)
     return [Subset(dataset, order[end - size : end]) for end, size in zip(ends, sizes)]
 

@@ -14,7 +14,7 @@ from . import resampling as _resampling
 from . import shaping as _shaping
 from .activation import *  # noqa: F403
 from .attention import *  # noqa: F403
-from .containers import ModuleList, ParameterList, Sequential
+from .containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from .convolution import *  # noqa: F403
 from .fractional import FractionalMaxPool2d, FractionalMaxPool3d
 from .layers import Bilinear, Dropout, Flatten, Identity, LayerNorm, Linear
@@ -28,8 +28,8 @@ from .shaping import *  # noqa: F403
 
 __all__ = [
     "Bilinear", "Dropout", "Flatten", "FractionalMaxPool2d", "FractionalMaxPool3d", "Identity",
-    "LayerNorm", "Linear", "Module", "ModuleList",
-    "Parameter", "ParameterList", "Sequential", "functional", "init", "utils",
+    "LayerNorm", "Linear", "Module", "ModuleDict", "ModuleList",
+    "Parameter", "ParameterDict", "ParameterList", "Sequential", "functional", "init", "utils",
 ]  # fmt: skip
 __all__ += [
     *_activation.__all__,

@@ -1,11 +1,11 @@
-"""Modules that hold modules or parameters: Sequential, ModuleList, ParameterList."""
+"""Modules that hold modules or parameters: Sequential, ModuleList, ModuleDict, ParameterList, ParameterDict."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from ..core.errors import ArgumentTypeError, IndexingError
+from ..core.errors import ArgumentError, ArgumentTypeError, IndexingError
 from ..core.value import Tensor
 from .module import Module, Parameter
 
@@ -125,6 +125,105 @@ class ModuleList(_List):
 
     def __init__(self, modules: Iterable[Module] = ()):
         self.extend(modules)
+
+
+class _Dict(Module):
+    """Named members, kept as attributes of these names."""
+
+    _kind: Any = Module
+
+    def __init__(self, members: Any = ()):
+        self.update(members)
+
+    def _checked(self, value: Any) -> Any:
+        if not isinstance(value, self._kind):
+            raise ArgumentTypeError(
+                type(self).__name__, f"holds {self._kind.__name__}s, got a {type(value).__name__}",
+                "wrap functions in a Module" if self._kind is Module else "pass a Parameter or a tensor",
+            )  # fmt: skip
+        return value
+
+    def __len__(self) -> int:
+        return len(list(self.keys()))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(self.__dict__.get(name), self._kind)  # type: ignore[call-overload]
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self:
+            raise IndexingError(
+                type(self).__name__, f"has no member {name!r}", f"it has {', '.join(self.keys()) or 'none'}"
+            )
+        return self.__dict__[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name not in self:
+            self._check_name(type(self).__name__, name)
+        self.__dict__[name] = self._checked(value)
+
+    def __delitem__(self, name: str) -> None:
+        self.pop(name)
+
+    def keys(self) -> list[str]:
+        """The names, in the order of their definition."""
+        return [n for n, v in self.__dict__.items() if isinstance(v, self._kind)]
+
+    def values(self) -> list[Any]:
+        """The members."""
+        return [v for v in self.__dict__.values() if isinstance(v, self._kind)]
+
+    def items(self) -> list[tuple[str, Any]]:
+        """Names and members."""
+        return [(n, v) for n, v in self.__dict__.items() if isinstance(v, self._kind)]
+
+    def update(self, members: Any) -> None:
+        """Add or replace members: a mapping, or pairs of name and member."""
+        if not isinstance(members, Iterable):
+            raise ArgumentError(
+                type(self).__name__, f"cannot be made of a {type(members).__name__}", "pass a dict"
+            )
+        pairs = members.items() if hasattr(members, "items") else members
+        for name, value in pairs:
+            self[name] = value
+
+    def pop(self, name: str) -> Any:
+        """Take a member out. Returns: the member."""
+        value = self[name]
+        del self.__dict__[name]
+        return value
+
+    def clear(self) -> None:
+        """Take all members out."""
+        for name in self.keys():
+            del self.__dict__[name]
+
+
+class ModuleDict(_Dict):
+    """Named modules whose parameters belong to the module that holds it. It has no forward of its own.
+
+    members: a dict, or pairs. Names are attribute names without dots, and none that a Module has (`"train"`).
+    Example: `dg.nn.ModuleDict({"a": dg.nn.Linear(4, 4)})["a"]`.
+    """
+
+
+class ParameterDict(_Dict):
+    """Named parameters that belong to the module that holds it.
+
+    members: a dict, or pairs, of Parameters or tensors (which become Parameters).
+    """
+
+    _kind = Parameter
+
+    def _checked(self, value: Any) -> Any:
+        if isinstance(value, Tensor) and not isinstance(value, Parameter):
+            value = Parameter(value)
+        return super()._checked(value)
+
+    def extra_repr(self) -> str:
+        return "\n".join(f"({n}): Parameter containing: {p.type}" for n, p in self.items())
 
 
 class ParameterList(_List):

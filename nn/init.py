@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from ..core import dispatch
 from ..core.errors import ArgumentError, ShapeError
-from ..core.ops.random import rand, randn
+from ..core.op import PUBLIC, REGISTRY
+from ..core.ops.creation import eye
+from ..core.ops.random import rand, randn, truncated_normal
 from ..core.value import Tensor
 
 
@@ -115,3 +119,73 @@ def xavier_normal_(x: Tensor, gain: float = 1.0) -> Tensor:
     Source: Glorot and Bengio, 2010.
     """
     return normal_(x, 0.0, gain * math.sqrt(2.0 / max(1, sum(fans("xavier_normal_", x)))))
+
+
+def trunc_normal_(x: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Tensor:
+    """Fill x with normal numbers, drawn from those between a and b. Returns x."""
+    if not a < b or std <= 0:
+        raise ArgumentError("trunc_normal_", f"std={std}, from {a} to {b}", "use std above 0 and a < b")
+    with dispatch.set_grad(False):
+        return _fill(x, truncated_normal(mean, std, a, b, x.shape, x.dtype, x.device))
+
+
+def orthogonal_(x: Tensor, gain: float = 1.0) -> Tensor:
+    """Fill x with a random matrix of orthonormal rows or columns (of [n, rest]) times gain. Returns x.
+
+    Raises: ShapeError below two axes. Source: Saxe et al., 2013.
+    """
+    if x.ndim < 2:
+        raise ShapeError(
+            "orthogonal_", f"{x.type} is no matrix", "initialise vectors with uniform_ or zeros_"
+        )
+    if not x.size:
+        return x
+    with dispatch.set_grad(False):
+        rows, columns = x.shape[0], x.size // x.shape[0]
+        wide = rows < columns
+        draw = randn((columns, rows) if wide else (rows, columns), dtype=x.dtype, device=x.device)
+        q, r = PUBLIC["qr"](draw)
+        # Signs that make it uniform over all such matrices.
+        q = q * r.diagonal().sign()
+        return _fill(x, (q.T if wide else q).reshape(x.shape) * gain)
+
+
+def eye_(x: Tensor) -> Tensor:
+    """Fill a matrix with the identity. Returns x. Raises: ShapeError for another rank."""
+    if x.ndim != 2:
+        raise ShapeError("eye_", f"{x.type} is no matrix", "use dirac_ for convolutions")
+    return _fill(x, eye(*x.shape, dtype=x.dtype, device=x.device))
+
+
+def dirac_(x: Tensor, groups: int = 1) -> Tensor:
+    """Fill a filter [out, in, *window] so that the convolution hands its channels on. Returns x.
+
+    Raises: ShapeError for another rank, ArgumentError for groups that do not divide the outputs.
+    Source: Zagoruyko and Komodakis, 2017.
+    """
+    if x.ndim not in (3, 4, 5):
+        raise ShapeError("dirac_", f"{x.type} is no filter", "pass a convolution's weight")
+    if x.shape[0] % groups:
+        raise ArgumentError("dirac_", f"groups={groups} does not divide {x.shape[0]}", "use a divisor")
+    each, middle = x.shape[0] // groups, tuple(n // 2 for n in x.shape[2:])
+    values = np.zeros(x.shape, np.float32)
+    for g in range(groups):
+        for k in range(min(each, x.shape[1])):
+            values[(g * each + k, k, *middle)] = 1
+    return _fill(x, dispatch.state.executor.constant(values, x.device).to(x.dtype))
+
+
+def sparse_(x: Tensor, sparsity: float, std: float = 0.01) -> Tensor:
+    """Fill a matrix with normal numbers and set that share of each column to zero. Returns x.
+
+    Raises: ShapeError for another rank, ArgumentError for a share outside [0, 1]. Source: Martens, 2010.
+    """
+    if x.ndim != 2:
+        raise ShapeError("sparse_", f"{x.type} is no matrix", "use normal_")
+    if not 0 <= sparsity <= 1:
+        raise ArgumentError("sparse_", f"sparsity={sparsity} is outside [0, 1]", "use such as 0.1")
+    with dispatch.set_grad(False):
+        gone = math.ceil(sparsity * x.shape[0])
+        place = REGISTRY["argsort"](rand(x.shape, device=x.device), axis=0)
+        values = randn(x.shape, dtype=x.dtype, device=x.device) * std
+        return _fill(x, values * (REGISTRY["argsort"](place, axis=0) >= gone).to(x.dtype))

@@ -239,6 +239,21 @@ class Module:
             module = found
         return module
 
+    def get_parameter(self, path: str) -> Parameter:
+        """The parameter at a path such as `"encoder.0.weight"`. Raises: ArgumentError."""
+        return self._member("get_parameter", path, dict(self.named_parameters()), "parameter")  # type: ignore[no-any-return]
+
+    def get_buffer(self, path: str) -> Tensor:
+        """The buffer at a path. Raises: ArgumentError."""
+        return self._member("get_buffer", path, dict(self.named_buffers()), "buffer")  # type: ignore[no-any-return]
+
+    def _member(self, op: str, path: str, found: dict[str, Any], what: str) -> Any:
+        if path not in found:
+            raise ArgumentError(
+                op, f"{type(self).__name__} has no {what} {path!r}", f"it has {', '.join(found) or 'none'}"
+            )
+        return found[path]
+
     def _own_parameters(self) -> Iterator[tuple[str, Any]]:
         return (
             (n, v) for n, v in self.__dict__.items() if isinstance(v, Parameter) and n not in self._buffers
@@ -383,6 +398,30 @@ class Module:
                 if not is_dtype or x.dtype.is_float:
                     _replace(x, target)
         return self
+
+    def float(self: M) -> M:
+        """`to("float32")`."""
+        return self.to("float32")
+
+    def double(self: M) -> M:
+        """`to("float64")`."""
+        return self.to("float64")
+
+    def half(self: M) -> M:
+        """`to("float16")`."""
+        return self.to("float16")
+
+    def bfloat16(self: M) -> M:
+        """`to("bfloat16")`."""
+        return self.to("bfloat16")
+
+    def cpu(self: M) -> M:
+        """`to("cpu")`."""
+        return self.to("cpu")
+
+    def cuda(self: M, device: int | None = None) -> M:
+        """`to("cuda")`, or to that CUDA device."""
+        return self.to("cuda" if device is None else f"cuda:{device}")
 
     # -- text -----------------------------------------------------------------------------------
 

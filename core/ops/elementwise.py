@@ -21,4 +21,4 @@ ALIASES = {
     "degrees": "rad2deg", "radians": "deg2rad", "expit": "sigmoid", "sub": "subtract", "mul": "multiply",
     "neg": "negative", "pow": "power",
 }  # fmt: skip
-PUBLIC |= {other: globals()[name] for other, name in ALIASES.items()}
+PUBLIC |= {other: PUBLIC.get(name.rstrip("_")) or globals()[name] for other, name in ALIASES.items()}

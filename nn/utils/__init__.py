@@ -1,4 +1,7 @@
-"""`dg.nn.utils.clip_grad_norm_`: keep the norm of all gradients below a bound; `rnn`: sequences of any lengths."""
+"""What is done to the parameters of a model as a whole: bounds, vectors, parametrizations, calls with others.
+
+`rnn`: sequences of any lengths; `parametrize`, `parametrizations`: parameters computed from others.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,16 @@ from ...core.errors import ArgumentError, AutogradError
 from ...core.ops import elementwise as E
 from ...core.ops.creation import zeros
 from ...core.value import Tensor
-from . import rnn
+from . import parametrize, rnn
+from . import parametrize as parametrizations
+from .parametrize import spectral_norm, weight_norm
+from .stateless import functional_call
+from .vectors import clip_grad_value_, parameters_to_vector, vector_to_parameters
 
-__all__ = ["clip_grad_norm_", "rnn"]
+__all__ = [
+    "clip_grad_norm_", "clip_grad_value_", "functional_call", "get_total_norm", "parameters_to_vector",
+    "parametrizations", "parametrize", "rnn", "spectral_norm", "vector_to_parameters", "weight_norm",
+]  # fmt: skip
 
 
 def clip_grad_norm_(
@@ -47,6 +57,19 @@ def clip_grad_norm_(
         factor = E.minimum(max_norm / (norm + 1e-6), 1.0)
         for p, g in found:
             executor.set_grad(p, g * factor)
+    return norm
+
+
+def get_total_norm(tensors: Any, norm_type: float = 2.0, error_if_nonfinite: bool = False) -> Tensor:
+    """The p-norm of all elements of tensors (gradients) taken together: 0-d. Raises: as `clip_grad_norm_`."""
+    row = [tensors] if isinstance(tensors, Tensor) else list(tensors)
+    if norm_type <= 0:
+        raise ArgumentError("get_total_norm", f"norm_type={norm_type} is not above 0", "use 2.0 or inf")
+    if not row:
+        return zeros(())
+    norm = _norm(row, float(norm_type))
+    if error_if_nonfinite and not math.isfinite(norm.item()):
+        raise AutogradError("get_total_norm", "the norm is not finite", "look for NaN in the loss")
     return norm
 
 

@@ -52,7 +52,9 @@ class SequentialLR(_Many):
         self._take(schedulers, optimizer)
         if len(milestones) != len(schedulers) - 1:
             raise ArgumentError(
-                self.name, f"{len(milestones)} milestones between {len(schedulers)} schedules", "give one less"
+                self.name,
+                f"{len(milestones)} milestones between {len(schedulers)} schedules",
+                "give one less",
             )
         self.milestones, self.last_epoch = list(milestones), last_epoch + 1
         # The others have set the rate when they were made.
@@ -105,14 +107,23 @@ class ReduceLROnPlateau(LRScheduler):
             raise ArgumentError(self.name, f"factor={factor} is not between 0 and 1", "use such as 0.1")
         if mode not in ("min", "max") or threshold_mode not in ("rel", "abs"):
             raise ArgumentError(
-                self.name, f"mode={mode!r}, threshold_mode={threshold_mode!r}", 'use "min" or "max", "rel" or "abs"'
+                self.name,
+                f"mode={mode!r}, threshold_mode={threshold_mode!r}",
+                'use "min" or "max", "rel" or "abs"',
             )
         count = len(optimizer.param_groups)
         self.min_lrs = list(min_lr) if isinstance(min_lr, (list, tuple)) else [min_lr] * count
         if len(self.min_lrs) != count:
-            raise ArgumentError(self.name, f"{len(self.min_lrs)} values of min_lr for {count} groups", "give one for each")
+            raise ArgumentError(
+                self.name, f"{len(self.min_lrs)} values of min_lr for {count} groups", "give one for each"
+            )
         self.optimizer, self.mode, self.factor, self.patience = optimizer, mode, factor, patience
-        self.threshold, self.threshold_mode, self.cooldown, self.eps = threshold, threshold_mode, cooldown, eps
+        self.threshold, self.threshold_mode, self.cooldown, self.eps = (
+            threshold,
+            threshold_mode,
+            cooldown,
+            eps,
+        )
         self.best, self.num_bad_epochs, self.cooldown_counter = math.inf if mode == "min" else -math.inf, 0, 0
         self.last_epoch = 0
         self._last_lr = [g["lr"] for g in optimizer.param_groups]

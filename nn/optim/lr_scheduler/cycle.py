@@ -31,7 +31,9 @@ def _check_momentum(name: str, optimizer: Optimizer) -> None:
     for n, group in enumerate(optimizer.param_groups):
         if "betas" not in group and not group.get("momentum"):
             raise ArgumentError(
-                name, f"group {n} has no momentum to cycle", "give the optimizer one, or pass cycle_momentum=False"
+                name,
+                f"group {n} has no momentum to cycle",
+                "give the optimizer one, or pass cycle_momentum=False",
             )
 
 
@@ -92,7 +94,9 @@ class OneCycleLR(LRScheduler):
         name = "OneCycleLR"
         if total_steps is None:
             if epochs is None or steps_per_epoch is None:
-                raise ArgumentError(name, "does not know its length", "pass total_steps, or epochs and steps_per_epoch")
+                raise ArgumentError(
+                    name, "does not know its length", "pass total_steps, or epochs and steps_per_epoch"
+                )
             total_steps = epochs * steps_per_epoch
         if not 0 <= pct_start <= 1:
             raise ArgumentError(name, f"pct_start={pct_start} is outside [0, 1]", "use such as 0.3")
@@ -127,12 +131,10 @@ class OneCycleLR(LRScheduler):
             raise ArgumentError(
                 self.name, f"step {t} is past the last of {self.total_steps}", "make the cycle longer"
             )
-        start = 0.0
-        for k, (end, here, there) in enumerate(self.phases):
-            if t <= end or k == len(self.phases) - 1:
-                share = (t - start) / (end - start) if end != start else 1.0
-                break
-            start = end
+        k = next((k for k, phase in enumerate(self.phases[:-1]) if t <= phase[0]), len(self.phases) - 1)
+        start = self.phases[k - 1][0] if k else 0.0
+        end, here, there = self.phases[k]
+        share = (t - start) / (end - start) if end != start else 1.0
         if self.cycle_momentum:
             ends = {"low": self.max_momentum, "high": self.base_momentum, "least": self.max_momentum}
             for group in self.optimizer.param_groups:
@@ -158,7 +160,9 @@ class CyclicLR(LRScheduler):
     ):  # fmt: skip
         name = "CyclicLR"
         if mode not in ("triangular", "triangular2", "exp_range") and scale_fn is None:
-            raise ArgumentError(name, f"mode={mode!r}", 'use "triangular", "triangular2", "exp_range" or scale_fn=')
+            raise ArgumentError(
+                name, f"mode={mode!r}", 'use "triangular", "triangular2", "exp_range" or scale_fn='
+            )
         for group, low in zip(optimizer.param_groups, _each(name, optimizer, "base_lr", base_lr)):
             if last_epoch == -1:
                 group["lr"] = group["initial_lr"] = low

@@ -105,7 +105,9 @@ class LinearLR(LRScheduler):
     ):  # fmt: skip
         if not 0 < start_factor <= 1 or not 0 <= end_factor <= 1:
             raise ArgumentError(
-                "LinearLR", f"factors {start_factor} and {end_factor} are outside (0, 1]", "use such as 0.1 and 1"
+                "LinearLR",
+                f"factors {start_factor} and {end_factor} are outside (0, 1]",
+                "use such as 0.1 and 1",
             )
         self.start_factor, self.end_factor, self.total_iters = start_factor, end_factor, total_iters
         super().__init__(optimizer, last_epoch)
@@ -123,9 +125,7 @@ class LinearLR(LRScheduler):
 class PolynomialLR(LRScheduler):
     """The initial rate times `(1 - t / total_iters) ** power`, 0 after that."""
 
-    def __init__(
-        self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1
-    ):
+    def __init__(self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1):
         self.total_iters, self.power = positive("PolynomialLR", "total_iters", total_iters), power
         super().__init__(optimizer, last_epoch)
 
