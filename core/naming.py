@@ -54,49 +54,49 @@ ALIASES = {
 
 
 @public
-def clone(x):
+def clone(x: Tensor) -> Any:
     """A copy of x through which gradients flow."""
     return x.clone()
 
 
 @public
-def detach(x):
+def detach(x: Tensor) -> Any:
     """x's memory without history."""
     return x.detach()
 
 
 @public
-def numel(x):
+def numel(x: Tensor) -> Any:
     """The number of elements."""
     return x.size
 
 
 @public
-def t(x):
+def t(x: Tensor) -> Any:
     """A matrix with its axes exchanged; fewer axes stay. Raises: ArgumentTypeError above two axes."""
     return x if x.ndim < 2 else x.T
 
 
 @public
-def is_floating_point(x):
+def is_floating_point(x: Tensor) -> Any:
     """Whether the dtype is a real float."""
     return x.dtype.is_float
 
 
 @public
-def vdot(x, y):
+def vdot(x: Tensor, y: Tensor) -> Any:
     """`sum(conj(x) * y)` of two vectors."""
     return REGISTRY["vecdot"](x, y)
 
 
 @public
-def dist(x, y, p=2.0):
+def dist(x: Tensor, y: Tensor, p: float = 2.0) -> Any:
     """The p-norm of all elements of `x - y`."""
     return REGISTRY["vector_norm"]((x - y).reshape(-1), ord=p)
 
 
-def _splitting(name, axis):
-    def split(x, indices_or_sections):
+def _splitting(name: str, axis: int) -> Any:
+    def split(x: Tensor, indices_or_sections: Any) -> Any:
         if x.ndim <= (0 if name == "hsplit" else axis):
             raise ShapeError(name, f"{x.type} has no axis {axis}", "use dg.tensor_split")
         return tensor_split(x, indices_or_sections, 0 if name == "hsplit" and x.ndim == 1 else axis)
@@ -123,7 +123,7 @@ def _cast(name: str, dtype: T.DType) -> Any:
 
 def _written(name: str) -> Any:
     """`x.name_(...)`: what `x.name(...)` gives, written over x."""
-    found = REGISTRY.get(name) if name in REGISTRY and name not in PUBLIC else PUBLIC[name]
+    found: Any = PUBLIC.get(name) or REGISTRY[name]
 
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if isinstance(found, Op):

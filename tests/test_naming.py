@@ -239,9 +239,9 @@ def test_words_of_others_are_translated(call, hint):
 
 
 def test_every_public_function_refuses_a_stranger():
-    for name, fn in PUBLIC.items():
+    for fn in PUBLIC.values():
         if inspect.isfunction(fn):
-            with pytest.raises(dg.errors.ArgumentTypeError, match="colour|misses|missing"):
+            with pytest.raises(dg.errors.ArgumentTypeError, match=r"colour|misses|missing"):
                 fn(colour=1)
 
 
@@ -365,3 +365,9 @@ def test_a_function_notices_what_was_changed_and_what_is_missing():
 
     with pytest.raises(dg.errors.AutogradError, match="1 gradients for 2 arguments"):
         Short.apply(x, 2.0).sum().backward()
+
+
+def test_types_know_every_method():
+    from duograd.core.method_types import NamedMethods
+
+    assert set(NamedMethods.__annotations__) == {*naming.METHODS, *naming.FACTS}

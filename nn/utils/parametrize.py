@@ -81,11 +81,17 @@ def register_parametrization(module: Module, tensor_name: str, parametrization: 
             found = module.__dict__["parametrizations"] = ModuleDict()
         found[tensor_name] = made
         del module.__dict__[tensor_name]
-    names = tuple(name for name, _ in found.items())
-    base = type(module).__base__ if hasattr(type(module), "_parametrized") else type(module)
-    body = {name: property(_computed(name)) for name in names}
-    module.__class__ = type(f"Parametrized{base.__name__}", (base,), {**body, "_parametrized": names})  # type: ignore[assignment, union-attr]
+    _become(module, getattr(type(module), "_plain", type(module)))
     return module
+
+
+def _become(module: Module, base: type) -> None:
+    """Make a module one of `base` in which its parametrized names are computed."""
+    names = list(module.__dict__.get("parametrizations", ()))
+    body = {name: property(_computed(name)) for name in names}
+    module.__class__ = (
+        type(f"Parametrized{base.__name__}", (base,), {**body, "_plain": base}) if names else base
+    )
 
 
 def _computed(name: str) -> Any:
@@ -97,7 +103,7 @@ def _computed(name: str) -> Any:
 
 def is_parametrized(module: Module, tensor_name: str | None = None) -> bool:
     """Whether the tensor (any, when no name is given) is computed from others."""
-    names = getattr(type(module), "_parametrized", ())
+    names = list(module.__dict__.get("parametrizations", ()))
     return bool(names) if tensor_name is None else tensor_name in names
 
 
@@ -123,13 +129,10 @@ def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized
     else:
         value = made.original
     del found[tensor_name]
-    base, names = type(module).__base__, [n for n, _ in found.items()]
-    if names:
-        body = {name: property(_computed(name)) for name in names}
-        module.__class__ = type(type(module).__name__, (base,), {**body, "_parametrized": tuple(names)})  # type: ignore[assignment]
-    else:
-        module.__class__ = base  # type: ignore[assignment]
+    base: Any = getattr(type(module), "_plain")  # noqa: B009  (a class made here)
+    if not len(found):
         del module.__dict__["parametrizations"]
+    _become(module, base)
     module.__dict__[tensor_name] = value
     return module
 
@@ -157,6 +160,9 @@ class _WeightNorm(Module):
 
 
 class _SpectralNorm(Module):
+    _u: Tensor
+    _v: Tensor
+
     def __init__(self, weight: Tensor, n_power_iterations: int, dim: int, eps: float):
         self.dim, self.eps, self.n_power_iterations = dim % max(1, weight.ndim), eps, n_power_iterations
         if weight.ndim > 1:
@@ -188,7 +194,7 @@ class _SpectralNorm(Module):
 
 
 def weight_norm(module: Module, name: str = "weight", dim: int | None = 0) -> Module:
-    """Train length and direction of a weight apart: `w = g v / |v|`, a length for each index of `dim` (None or -1: one).
+    """Train length and direction of a weight apart: `w = g v / |v|`; a length for each index of dim (None, -1: one).
 
     State: `parametrizations.weight.original0` (g), `original1` (v). Returns: module. Source: Salimans and Kingma, 2016.
     """

@@ -48,7 +48,8 @@ class CosineAnnealingWarmRestarts(LRScheduler):
     ):
         name = "CosineAnnealingWarmRestarts"
         self.T_0, self.T_i = positive(name, "T_0", T_0), T_0
-        self.T_mult, self.eta_min, self.T_cur = positive(name, "T_mult", T_mult), eta_min, last_epoch
+        self.T_mult, self.eta_min = positive(name, "T_mult", T_mult), eta_min
+        self.T_cur: float = last_epoch
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
