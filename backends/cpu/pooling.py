@@ -1,10 +1,9 @@
 """Pooling and its gradients: windows of 2 x 2 and 3 x 3 here, any other in pooling_lines.py.
 
-One item is a line of results, or a plane where windows may overlap.
-Windows inside the image are unrolled: two columns wide and two apart on wide values, others so that LLVM
-vectorises along the line. Windows that meet the border take a loop with bounds. Window, stride and dilation
-are part of the source, sizes are not. A gradient is added up window by window in row-major order, one plane
-by one thread.
+One item is a line of results, or a plane where windows may overlap. Maxima of windows one or two apart are in
+pooling_wide.py. Windows inside the image are unrolled: two columns wide and two apart on wide values, others so that
+LLVM vectorises along the line. Windows that meet the border take a loop with bounds. Window, stride and dilation are
+part of the source, sizes are not. A gradient is added up window by window in row-major order, one plane by one thread.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from . import pooling_lines
 from .conv_axes import Pair, Row
 from .epilogue import indent
 from .panels import fill_zero
+from .pooling_wide import maximum_source
 
 
 class Window(NamedTuple):
@@ -40,11 +40,6 @@ class Window(NamedTuple):
     def pairs(self) -> bool:
         """Whether windows are neighbouring pairs of columns, which wide values take apart."""
         return self.size[1] == self.stride[1] == 2 and self.dilation == (1, 1)
-
-    @property
-    def in_steps_of_two(self) -> bool:
-        """Whether wide values take sixteen windows' columns apart: pairs, or three that overlap by one."""
-        return self.stride[1] == 2 and self.size[1] in (2, 3) and self.dilation == (1, 1)
 
     @property
     def taps(self) -> list[Pair]:
@@ -150,25 +145,17 @@ def _zero(dtype: DType) -> str:
 
 @functools.cache
 def _max_source(dtype: DType, window: Window) -> str:
+    if window.stride[1] < 3:
+        return maximum_source(dtype, window.size, window.stride)
     t = dtype.char
     inside = [f"m = load_in_{t}(x, at)"]
     for r, s in window.taps[1:]:
         inside += [f"v = load_in_{t}(x, at + {_offset(window, r, s)})", "m = v if (v > m) | (v != v) else m"]
     inside.append(f"store_out_{t}(out, to, m, 0)")
-    if window.in_steps_of_two:
-        # The third columns are the first ones of the next windows: the last of them is the last element that is read.
-        inside = [
-            "mask_c, mask_d = w_mask(resume * 2 - 1, column * 2), w_mask(resume * 2 - 1, column * 2 + 16)"
-        ]
-        for r, s in window.taps:
-            inside += _pair(t, r, s)
-            better = f"w_logical_or_b1(w_gt_{t}(v, m), w_isnan_{t}(v))"
-            inside.append(f"m = w_where_{t}({better}, v, m)" if r + s else "m = v")
-        inside.append(f"w_store_{t}(out, to, m, mask)")
     border = [f"m = types.{dtype.name}(-1e999)"]
     border += _bounded(window, [f"v = load_in_{t}(x, e)", "m = v if (v > m) | (v != v) else m"])
     border.append(f"store_out_{t}(out, to, m, 0)")
-    return _text("max_pool", dtype, window, False, inside, border, [], window.in_steps_of_two)
+    return _text("max_pool", dtype, window, False, inside, border, [])
 
 
 @functools.cache
@@ -214,10 +201,6 @@ def _pair(t: str, r: int, s: int) -> list[str]:
     """Lines that put tap (r, s) of sixteen windows into `v`."""
     if s == 1:
         return [f"v = w_odd_{t}(a, b)"]
-    if s == 2:
-        here = f"at + {r} * w + 2"
-        load = f"c, d = w_load_{t}(x, {here}, mask_c), w_load_{t}(x, {here} + 16, mask_d)"
-        return [load, f"v = w_even_{t}(c, d)"]
     here = f"at + {r} * w"
     load = f"a, b = w_load_{t}(x, {here}, mask_a), w_load_{t}(x, {here} + 16, mask_b)"
     return [load, f"v = w_even_{t}(a, b)"]
