@@ -120,11 +120,13 @@ def kernel(args, chunk, nchunks):
                 for t in range(0, tiles, {width}):
                     panel = div_i64(t, {width}) * {row}
                     for i in range(part_row, end, {rows}):
-                        multiply_{char}(
+                        # The next position's filters come meanwhile: rows too short for the CPU to see what follows.
+                        multiply_later_{char}(
                             channels, f + position * f_step, row_table + 8 * i, k_table,
                             v + position * v_step + panel * channels, {row},
                             m + position * m_step + panel * {_ROWS} + (i - part_row) * {row}, {row},
-                            min_i64({rows}, end - i), min_i64({width}, tiles - t), 0, {shape},
+                            min_i64({rows}, end - i), min_i64({width}, tiles - t), 0,
+                            f + (position + 1) * f_step + i * channels * {size}, {rows * size}, {shape},
                         )
             for k in range(part_row, end):
                 for t in range(0, tiles, {lanes}):
