@@ -23,6 +23,10 @@ class Arguments:
         self.args, self.kwargs, self.kept = args, kwargs, kept
 
 
+class Owner(int):
+    """The id, in a key, of an object that has parameters: a module, which may come and go."""
+
+
 class Slot:
     """The place of tensor number `index` in a structure."""
 
@@ -101,6 +105,11 @@ def kind_of(key: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple([(x.dtype, len(x.shape), x.contiguous) if hasattr(x, "contiguous") else x for x in key])
 
 
+def owners_of(key: tuple[Any, ...]) -> tuple[Owner, ...]:
+    """The modules in a key."""
+    return tuple([x for x in key if x.__class__ is Owner])
+
+
 def _walk(x: Any, key: list[Any], tensors: list[Any], kept: list[Any]) -> Any:
     cls = x.__class__
     if isinstance(x, np.ndarray):
@@ -140,7 +149,7 @@ def _walk(x: Any, key: list[Any], tensors: list[Any], kept: list[Any]) -> Any:
         names = record_names(x)
         key += (cls, *names)
         return Fields(cls, names, [_walk(getattr(x, n), key, tensors, kept) for n in names])
-    key += (cls, id(x))
+    key += (cls, Owner(id(x)) if hasattr(cls, "parameters") else id(x))
     kept.append(x)
     return x
 

@@ -16,7 +16,7 @@ from ..core import dispatch, forks
 from ..core.errors import ArgumentError, ArgumentTypeError, FlagError, RetraceError, user_line
 from . import entry, spec
 from .aliases import overlap
-from .arguments import flatten, kind_of
+from .arguments import flatten, kind_of, owners_of
 from .background import Background
 from .entry import MISS
 from .overrides import active as _anywhere
@@ -107,7 +107,9 @@ class Function:
         self._variants: dict[Any, list[Variant]] = {}
         self._count = 0
         self._limit = limit
-        self._apart = self._dropped = 0
+        self._dropped = 0
+        #: by the modules that it was called with: how many variants were made for other reasons than shapes
+        self._apart: dict[Any, int] = {}
         self._kinds: set[Any] = set()
         #: kinds of arguments for which its Python runs at every call, and why
         self._python: dict[Any, CalledOutError] = {}
@@ -292,7 +294,10 @@ class Function:
     def _publish(self, key: Any, path: Path) -> None:
         self._variants.setdefault(key, []).append(path.variant)
         self._count += 1
-        self._apart += path.variant.apart
+        owners = owners_of(key)
+        self._apart[owners] = self._apart.get(owners, 0) + path.variant.apart
+        if len(self._apart) > self._limit:
+            self._leave_oldest(owners)
         self._kinds.add(kind_of(key))
         for _, variant in self._entries:  # calls through an entry are not counted: they are the frequent ones
             touch(variant)
@@ -307,16 +312,35 @@ class Function:
         self._entries = tuple(row for row in self._entries if row[1] is not variant)
         if not bucket:
             self._variants.pop(key, None)
+            owners = owners_of(key)
+            if owners and not any(owners_of(k) == owners for k in self._variants):
+                self._apart.pop(owners, None)  # they may die now, and others take their ids
+
+    def _leave_oldest(self, owners: Any) -> None:
+        """Give up the modules that were used last longest ago, which variants keep alive, other than `owners`."""
+        used = dict.fromkeys(self._apart, 0)
+        for key, bucket in self._variants.items():
+            of = owners_of(key)
+            used[of] = max(used.get(of, 0), *(v.used for v in bucket))
+        del used[owners]
+        oldest = min(used, key=used.__getitem__)
+        for key in [k for k in self._variants if owners_of(k) == oldest]:
+            for variant in tuple(self._variants[key]):
+                self._drop(key, variant)
+        self._apart.pop(oldest, None)
+        self._kinds = {k for k in self._kinds if owners_of(k) != oldest}
+        self._python = {k: e for k, e in self._python.items() if owners_of(k) != oldest}
 
     def _start(self, key: Any, args: Any, kwargs: Any) -> Path:
         """The first path of a new variant. Raises: RetraceError past the limit."""
         why = self._why(key)
         # Shapes alone are no reason to stop: their variants are bounded by memory.
         apart = bool(self._variants.get(key)) or kind_of(key) not in self._kinds
-        if apart and self._apart >= self._limit:
+        count = self._apart.get(owners_of(key), 0)
+        if apart and count >= self._limit:
             raise RetraceError(
                 self.name,
-                f"was traced {self._count} times, {self._apart} of them, its limit, for other reasons than shapes; "
+                f"was traced {self._count} times, {count} of them, its limit, for other reasons than shapes; "
                 f"the last: {why}",
                 "pass what changes as a tensor, or raise limit= in @dg.function; fn.explain() lists all variants",
             )
@@ -407,7 +431,8 @@ class Function:
         lines = [f"{self.name}: mode {self._mode}, {self._count} variants"]
         if self._dropped:
             lines.append(
-                f"  {self._dropped} were dropped for their memory (DUOGRAD_VARIANT_MEMORY sets the limit)"
+                f"  {self._dropped} were dropped, for their memory (DUOGRAD_VARIANT_MEMORY sets the limit) or with "
+                "modules that were not used lately"
             )
         for why in dict.fromkeys(e.message for e in self._python.values()):
             lines.append(f"  its Python runs at every call, op by op: it {why}")
@@ -457,7 +482,8 @@ def function(
     `with dg.mode(...)` or DUOGRAD_MODE. precision: "match" gives the bits of eager mode, "fast"
     may round otherwise (docs/design.md has the bounds). name: for messages.
     limit: how many variants may be traced before it is an error; those that differ in shapes alone do not count:
-    the memory of all variants is bounded (DUOGRAD_VARIANT_MEMORY), and those used least recently go first.
+    the memory of all variants is bounded (DUOGRAD_VARIANT_MEMORY), and those used least recently go first. Each module
+    that the function is a method of, or is called with, has its own; it keeps the last `limit` of them alive.
     compile: "call" compiles at the call that needs it; "background" runs eager mode until the plan is ready
     (`fn.wait()` waits for it), and raises errors of the compiler at a later call.
     Returns: a callable with the same signature. Raises: TraceError for what a graph cannot hold, RetraceError

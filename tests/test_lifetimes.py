@@ -203,3 +203,37 @@ def test_an_optimizer_goes_on_with_a_module_that_was_converted_and_back(mode):
     if mode == "eager":  # a graph's variant may wait for its memory to come back
         gc.collect()
         assert not any(ref() for ref in old)
+
+
+class Layer(nn.Module):
+    def __init__(self, n):
+        self.weight = nn.Parameter(dg.ones((n,)))
+
+    @dg.function(limit=8)
+    def forward(self, x):
+        return (self.weight * x if self.training else x).sum()
+
+
+def test_modules_may_come_and_go():
+    """A function that is a method keeps the last of its modules, not all; and none of them is an error."""
+    made = []
+    for _ in range(30):
+        layer = Layer(5)
+        assert layer(dg.ones((5,))).item() == 5
+        assert layer(dg.ones((2, 5))).item() == 10
+        layer.eval()
+        assert layer(dg.ones((5,))).item() == 5
+        made.append(weakref.ref(layer))
+    del layer
+    gc.collect()
+    assert sum(r() is not None for r in made) <= 8
+    assert len(Layer.forward.variants) <= 3 * 8
+
+
+def test_a_value_that_changes_with_every_call_of_a_module_is_an_error():
+    net = nn.Linear(2, 2)
+    f = dg.function(lambda net, x, k: net(x) * k, limit=5)
+    for k in range(5):
+        f(net, dg.ones((1, 2)), k)
+    with pytest.raises(dg.errors.RetraceError, match="its limit"):
+        f(net, dg.ones((1, 2)), 5)
