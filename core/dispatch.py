@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import forks
+from .errors import user_line
 
 if TYPE_CHECKING:
     from .op import Attrs, Op
@@ -124,6 +125,13 @@ def _after_fork() -> None:
 
 
 forks.after(_after_fork)
+
+
+def outside(what: str, fix: str) -> None:
+    """No graph holds what happens here: a function that is being traced is left to Python. what: as a verb."""
+    leave = getattr(state.executor, "leave", None)
+    if leave is not None:
+        leave(f"{what}, at {user_line(2)}", fix)
 
 
 class set_grad:

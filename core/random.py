@@ -19,9 +19,12 @@ class Generator:
 
     def get_state(self) -> tuple[int, int]:
         """Seed and offset, for a checkpoint."""
+        dispatch.outside("reads the state of a random generator", "do it outside")
         return self._seed, self._offset
 
     def set_state(self, state: tuple[int, int]) -> None:
+        """Go on from a state that `get_state` gave."""
+        dispatch.outside("sets the state of a random generator", "do it outside, or use manual_seed")
         self._seed, self._offset = state
 
 

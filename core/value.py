@@ -258,6 +258,10 @@ class Tensor(_Named):
     def _is_leaf(self) -> bool:
         return self._node is None
 
+    def _class(self) -> Any:
+        """The class, or that of the tensor which it stands for."""
+        return self.__class__
+
     def _alias_of(self, node: vjp.Node, index: int) -> Tensor:
         """The saved output again, connected to the tape (for gradients of gradients)."""
         out = self._alias()

@@ -131,7 +131,8 @@ def update_list(
     try:
         kinds = [g._layout for g in grads]
         shared_kinds = [_kind(x) for x in shared]
-        storages = [g._storage for g in grads]
+        read = [*grads, *(x for x in shared if x.__class__ is not float)]
+        storages = [x._storage for x in read]
     except AttributeError:  # a tensor of a trace, or a number that is no float
         return None
     lists = _lists.get(owner, ())

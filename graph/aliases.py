@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from .arguments import is_record
+from .reads import MUTABLE
 from .symbol import Symbol
 from .trace import Trace, effects
 
@@ -18,9 +20,16 @@ class Aliases:
     arguments (None: there is none).
     """
 
-    __slots__ = ("grads", "leaves", "lifted", "met", "storages", "written", "written_args")
+    __slots__ = (
+        "apart", "common", "containers", "grads", "leaves", "lifted", "met", "storages", "written", "written_args",
+    )  # fmt: skip
 
     def __init__(self) -> None:
+        #: tensors that no argument was, and mutable containers that the function found, kept alive with their ids
+        self.apart: list[Any] = []
+        self.containers: dict[int, Any] = {}
+        #: by their number, ids of containers of arguments that the function found, too
+        self.common: dict[int, int] = {}
         self.met: dict[int, Any] = {}
         self.leaves: dict[int, tuple[bool, tuple[Any, ...]]] = {}
         self.grads: dict[int, Any] = {}
@@ -29,9 +38,19 @@ class Aliases:
         self.written: set[int] = set()
         self.written_args: set[int] = set()
 
-    def add(self, trace: Trace, args: dict[int, int]) -> None:
-        """Take in a finished trace. args: position by id of the tensor."""
+    def add(
+        self, trace: Trace, args: dict[int, int], outside: dict[int, Any], given: tuple[int, ...]
+    ) -> None:
+        """Take in a finished trace. args: position by id of the tensor; outside: by id, what the function found;
+        given: ids of the call's containers."""
         self.met.update(trace.met)
+        self.apart += trace.apart
+        if given:
+            self.containers |= {k: x for k, x in outside.items() if isinstance(x, MUTABLE) or is_record(x)}
+            self.common |= {n: k for n, k in enumerate(given) if k in outside}
+        for tensor in trace.apart:
+            self.lifted.add(id(tensor))
+            self.storages.add(id(tensor._storage))
         for tensor in trace.leaves.values():
             if id(tensor) in args:
                 self.leaves[args[id(tensor)]] = _leaf(tensor)
@@ -47,6 +66,10 @@ class Aliases:
                 self.written_args.add(args[id(tensor)])
             else:
                 self.written.add(id(tensor._storage))
+
+    def fit_containers(self, given: tuple[int, ...]) -> bool:
+        """Whether those containers of a call were found by the function as well that were when it was traced."""
+        return all(self.common.get(n) == (k if k in self.containers else None) for n, k in enumerate(given))
 
     def fit(self, tensors: list[Any]) -> bool:
         """Whether the arguments of a call are one, and are apart, where the traced ones were."""
@@ -82,11 +105,27 @@ def check_aliases(trace: Trace, writes: Sequence[tuple[Any, Symbol]], args: dict
     for tensor, _ in writes:
         for other, _ in trace.lifted.values():
             if other is not tensor and other._storage is tensor._storage:
-                trace.overlap = id(tensor) in args and id(other) in args
+                if id(tensor) in args and id(other) in args:
+                    trace.only = lambda tensors, containers: overlap(tensors)
                 trace.leave(
                     f"changes {tensor.type} in place, which shares memory with another input {other.type}",
                     "pass only the base and take views inside the function",
                 )
+
+
+def check_containers(trace: Trace, changed: Iterable[Any], met: dict[int, Any], given: Sequence[int]) -> None:
+    """Leave to Python a call with a container that the function also finds by itself, where it changes either: the
+    argument is another object in a trace.
+
+    changed: ids of containers that the function changes; met: by id, those that it found; given: the call's.
+    """
+    common = {k: met[k] for k in given if k in met and k in changed}
+    if common:
+        trace.only = lambda tensors, containers: not common.keys().isdisjoint(containers)
+        trace.leave(
+            f"changes a {type(next(iter(common.values()))).__name__} that is an argument and that it finds itself",
+            "pass it, or read it, but not both",
+        )
 
 
 def overlap(tensors: Sequence[Any]) -> bool:

@@ -15,12 +15,15 @@ _PLAIN = frozenset((int, bool, str, type(None), bytes, complex))
 
 
 class Arguments:
-    """The structure of one call: nested containers with tensor positions; objects are kept alive by it."""
+    """The structure of one call: nested containers with tensor positions; objects are kept alive by it.
 
-    __slots__ = ("args", "kept", "kwargs")
+    containers: ids of the caller's lists, dicts and records, each once.
+    """
 
-    def __init__(self, args: Any, kwargs: Any, kept: list[Any]):
-        self.args, self.kwargs, self.kept = args, kwargs, kept
+    __slots__ = ("args", "containers", "kept", "kwargs")
+
+    def __init__(self, args: Any, kwargs: Any, kept: list[Any], containers: tuple[int, ...] = ()):
+        self.args, self.kwargs, self.kept, self.containers = args, kwargs, kept, containers
 
 
 class Owner(int):
@@ -58,13 +61,6 @@ def record_names(x: Any) -> tuple[str, ...]:
     return tuple(inside) if inside is not None else tuple(n for n in fields if hasattr(x, n))
 
 
-def _record(fields: Fields, values: list[Any]) -> Any:
-    made: Any = object.__new__(fields.cls)
-    for name, value in zip(fields.names, values):
-        object.__setattr__(made, name, value)
-    return made
-
-
 def _host() -> Any:
     return dispatch._State.executor
 
@@ -92,12 +88,13 @@ def flatten(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, list[An
         return tuple(key), tensors, None
     tensors, key = [], [dispatch.state.grad]
     kept: list[Any] = []
-    new_args = tuple(_walk(x, key, tensors, kept) for x in args)
+    seen: dict[int, Any] = {}
+    new_args = tuple(_walk(x, key, tensors, kept, seen) for x in args)
     new_kwargs = {}
     for name, x in kwargs.items():  # in their order, which a function can see
         key.append(name)
-        new_kwargs[name] = _walk(x, key, tensors, kept)
-    return tuple(key), tensors, Arguments(new_args, new_kwargs, kept)
+        new_kwargs[name] = _walk(x, key, tensors, kept, seen)
+    return tuple(key), tensors, Arguments(new_args, new_kwargs, kept, tuple(seen))
 
 
 def kind_of(key: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -110,7 +107,8 @@ def owners_of(key: tuple[Any, ...]) -> tuple[Owner, ...]:
     return tuple([x for x in key if x.__class__ is Owner])
 
 
-def _walk(x: Any, key: list[Any], tensors: list[Any], kept: list[Any]) -> Any:
+def _walk(x: Any, key: list[Any], tensors: list[Any], kept: list[Any], seen: dict[int, Any]) -> Any:
+    """What stands for x in the structure. seen: by id, what stands for the containers met so far."""
     cls = x.__class__
     if isinstance(x, np.ndarray):
         if (
@@ -121,8 +119,10 @@ def _walk(x: Any, key: list[Any], tensors: list[Any], kept: list[Any]) -> Any:
         x = _host().share(x)
     if isinstance(x, Tensor):
         key += (x._layout, x._requires_grad, x.device)  # type: ignore[attr-defined]
-        for k, seen in enumerate(tensors):
-            if seen is x:  # the same tensor twice: one input
+        if x.__class__ is not _host().tensor_class:  # a parameter
+            key.append(("class", x.__class__))
+        for k, known in enumerate(tensors):
+            if known is x:  # the same tensor twice: one input
                 key.append(("same", k))
                 return Slot(k)
         tensors.append(x)
@@ -133,41 +133,69 @@ def _walk(x: Any, key: list[Any], tensors: list[Any], kept: list[Any]) -> Any:
     if cls is float:
         key += (cls, x.hex())
         return x
-    if cls is list or cls is tuple:
+    if cls is tuple or (isinstance(x, tuple) and hasattr(x, "_fields")):
         key += (cls, len(x))
-        return cls([_walk(v, key, tensors, kept) for v in x])
-    if cls is dict:
-        key += (cls, *x)
-        return {k: _walk(v, key, tensors, kept) for k, v in x.items()}
-    if isinstance(x, tuple) and hasattr(x, "_fields"):
-        key += (cls, len(x))
-        return cls(*[_walk(v, key, tensors, kept) for v in x])
+        row = [_walk(v, key, tensors, kept, seen) for v in x]
+        return tuple(row) if cls is tuple else cls(*row)
     if isinstance(x, np.generic):
         key += (cls, repr(x))
         return x
+    if id(x) in seen:  # the same container twice
+        key.append(("again", list(seen).index(id(x))))
+        return seen[id(x)]
+    made: Any
+    if cls is list:
+        key += (cls, len(x))
+        made = seen[id(x)] = []
+        made += [_walk(v, key, tensors, kept, seen) for v in x]
+        return made
+    if cls is dict:
+        key += (cls, *x)
+        made = seen[id(x)] = {}
+        made.update({k: _walk(v, key, tensors, kept, seen) for k, v in x.items()})
+        return made
     if is_record(x):
         names = record_names(x)
         key += (cls, *names)
-        return Fields(cls, names, [_walk(getattr(x, n), key, tensors, kept) for n in names])
+        made = seen[id(x)] = Fields(cls, names, [])
+        made.values += [_walk(getattr(x, n), key, tensors, kept, seen) for n in names]
+        return made
     key += (cls, Owner(id(x)) if hasattr(cls, "parameters") else id(x))
     kept.append(x)
     return x
 
 
-def fill(structure: Any, values: list[Any]) -> Any:
-    """The structure with its slots replaced by values."""
+def fill(structure: Any, values: list[Any], made: dict[int, Any] | None = None) -> Any:
+    """The structure with its slots replaced by values. made: by id, what has been made of its containers so far."""
+    made = {} if made is None else made
     if isinstance(structure, Slot):
         return values[structure.index]
     cls = structure.__class__
-    if cls is list or cls is tuple:
-        return cls([fill(v, values) for v in structure])
-    if cls is dict:
-        return {k: fill(v, values) for k, v in structure.items()}
-    if isinstance(structure, tuple) and hasattr(structure, "_fields"):
-        return cls(*[fill(v, values) for v in structure])
-    if cls is Fields:
-        return _record(structure, [fill(v, values) for v in structure.values])
-    return structure
+    if cls is tuple or (isinstance(structure, tuple) and hasattr(structure, "_fields")):
+        row = [fill(v, values, made) for v in structure]
+        return tuple(row) if cls is tuple else cls(*row)
+    if cls not in (list, dict, Fields):
+        return structure
+    new: Any = made.get(id(structure))
+    if new is not None:
+        return new
+    if cls is list:
+        new = made[id(structure)] = []
+        new += [fill(v, values, made) for v in structure]
+    elif cls is dict:
+        new = made[id(structure)] = {}
+        new.update({k: fill(v, values, made) for k, v in structure.items()})
+    else:
+        new = made[id(structure)] = object.__new__(structure.cls)
+        for name, v in zip(structure.names, structure.values):
+            object.__setattr__(new, name, fill(v, values, made))
+    return new
+
+
+def fill_call(kept: Arguments, values: list[Any]) -> tuple[Any, Any]:
+    """Args and kwargs of a call."""
+    made: dict[int, Any] = {}
+    return fill(kept.args, values, made), fill(kept.kwargs, values, made)
 
 
 def empty_slots(structure: Any, is_leaf: Any, leaves: list[Any], once: bool = True) -> Any:

@@ -49,13 +49,15 @@ class Sites(NamedTuple):
     at: offset -> actions, each a tuple that starts with its kind: ("global", name), ("free", name),
     ("attr", base, name), ("item", base, index), ("elements", expression), ("content", expression: nested
     too), ("truth", expression), ("grow", expression: `+=`), ("call", callee, arguments), ("in", key, container),
-    ("set_attr", base, name), ("set_item", base, index), ("del_item", base, index), ("set_global", name),
+    ("is", a, b), ("set_attr", base, name), ("set_item", base, index), ("del_item", base, index), ("set_global", name),
     ("set_free", name). wanted: offset of a running instruction (as `f_lasti`
-    gives it inside a call) -> offset of the expression whose result a later site starts from.
+    gives it inside a call) -> offset of the expression whose result a later site starts from. managers: offset of the
+    body of a `with` -> its context manager.
     """
 
     at: dict[int, tuple[tuple[Any, ...], ...]]
     wanted: dict[int, int]
+    managers: dict[int, Expr]
 
 
 class Instruction(NamedTuple):
@@ -95,6 +97,7 @@ class _Pass:
         self.code = code
         self.at: dict[int, list[tuple[Any, ...]]] = {}
         self.bases: set[int] = set()
+        self.managers: dict[int, Expr] = {}
         self.stack: list[Expr] = []
         self.keywords = 0  # how many arguments of the coming call are named
         self.saved: dict[int, list[Expr]] = {}
@@ -294,6 +297,9 @@ class _Pass:
             if callee == NULL:
                 callee = self.pop()
             self._resize(before + dis.stack_effect(i.op, arg, jump=False), ("result", i.offset, callee, ()))
+        elif n == "IS_OP":
+            self.site(i.offset, "is", *self.pops(2))
+            push(None)
         elif n in ("CONTAINS_OP",):
             key, container = self.pops(2)
             if container is not None:
@@ -306,6 +312,8 @@ class _Pass:
         elif n == "POP_TOP":
             self.pop()
         else:
+            if n == "BEFORE_WITH":
+                self.managers[i.next] = self.peek(1)
             if n.startswith("POP_JUMP") or "_OR_POP" in n:
                 self.content(i.offset, self.peek(1), "truth")
             for depth in range(1, _CONSUMERS.get(n, 0) + 1):
@@ -385,4 +393,4 @@ def _analyse(code: CodeType) -> Sites:
     for i in listed:
         if i.offset in state.bases:
             wanted.update(dict.fromkeys(range(i.offset, i.next, 2), i.offset))
-    return Sites({k: tuple(v) for k, v in state.at.items()}, wanted)
+    return Sites({k: tuple(v) for k, v in state.at.items()}, wanted, state.managers)

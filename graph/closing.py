@@ -72,11 +72,7 @@ class Closing:
             ends.setdefault(id(face), (self._place(tensor), face))
             if tensor._requires_grad and not face._requires_grad:
                 end.dropped.append(self._place(tensor))
-        roots = [
-            (place, y)
-            for place, y in ends.values()
-            if dispatch.state.grad and y._requires_grad and y._node is not None
-        ]
+        roots = [(place, y) for place, y in ends.values() if y._requires_grad and y._node is not None]
         self._fresh_leaves(faces, [y for _, y in roots])
         for tensor, symbol in writes:
             original = trace.lifted[id(tensor)][1]

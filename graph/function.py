@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..core import dispatch, forks
 from ..core.errors import ArgumentError, ArgumentTypeError, FlagError, RetraceError, user_line
 from . import entry, spec
-from .aliases import overlap
-from .arguments import flatten, kind_of, owners_of
+from .arguments import Arguments, flatten, kind_of, owners_of
 from .background import Background
 from .entry import MISS
 from .overrides import active as _anywhere
@@ -64,6 +63,10 @@ class mode:
 
     def __exit__(self, *_: object) -> None:
         pop()
+
+
+def _containers(rest: Arguments | None) -> tuple[int, ...]:
+    return () if rest is None else rest.containers
 
 
 class _Turns(threading.local):
@@ -201,17 +204,21 @@ class Function:
 
     def find(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], Variant | None]:
         """The tensors of a call, and the variant that fits it."""
-        key, tensors, _ = flatten(args, kwargs)
-        return tensors, self._fitting(key, tensors)
+        key, tensors, rest = flatten(args, kwargs)
+        return tensors, self._fitting(key, tensors, rest)
 
     def runs_python(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether a call like this runs its Python each time, because it calls a function in eager mode."""
-        return bool(self._python) and self._calls_out(*flatten(args, kwargs)[:2])
+        return bool(self._python) and self._calls_out(*flatten(args, kwargs))
 
     def plain_graph(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call in graph mode, not checked."""
         key, tensors, rest = flatten(args, kwargs)
-        if self._python and self._calls_out(key, tensors) and not self._python[kind_of(key)].try_again():
+        if (
+            self._python
+            and self._calls_out(key, tensors, rest)
+            and not self._python[kind_of(key)].try_again()
+        ):
             return self._fn(*args, **kwargs)
         try:
             return self._in_graph(key, tensors, rest, args, kwargs)
@@ -226,10 +233,10 @@ class Function:
             error.chances = before.chances
         self._python[kind_of(key)] = error.with_traceback(None)
 
-    def _calls_out(self, key: Any, tensors: list[Any]) -> bool:
+    def _calls_out(self, key: Any, tensors: list[Any], rest: Arguments | None) -> bool:
         """Whether a call like this runs its Python each time: it does what no graph holds."""
         error = self._python.get(kind_of(key))
-        if error is not None and error.overlap and not overlap(tensors):
+        if error is not None and error.only is not None and not error.only(tensors, _containers(rest)):
             return False
         if error is not None and error.cause is not None and error.cause.mode != "eager":
             self._python.pop(kind_of(key), None)
@@ -239,14 +246,15 @@ class Function:
     def _in_graph(self, key: Any, tensors: list[Any], rest: Any, args: Any, kwargs: Any) -> Any:
         bucket = self._variants.get(key)
         if bucket is not None:
+            containers = _containers(rest)
             for variant in bucket:
-                if variant.fits(tensors):
+                if variant.fits(tensors, containers):
                     variant.calls += 1
                     touch(variant)
                     if variant.calls == entry.CALLS and rest is None and not kwargs:
                         self._enter_quickly(variant, tensors)
                     return variant.run(tensors, (args, kwargs))
-        return self._new(key, tensors, args, kwargs)
+        return self._new(key, tensors, rest, args, kwargs)
 
     def _enter_quickly(self, variant: Variant, tensors: list[Any]) -> None:
         """Give a variant that is called often a way of its own."""
@@ -254,11 +262,11 @@ class Function:
         if made is not None and not self._checks and self._mode == "graph" and _environment != "eager":
             self._entries = ((made, variant), *self._entries[: entry.ASKED - 1])
 
-    def _fitting(self, key: Any, tensors: list[Any]) -> Variant | None:
-        fits = (v for v in self._variants.get(key, ()) if v.fits(tensors))
+    def _fitting(self, key: Any, tensors: list[Any], rest: Arguments | None) -> Variant | None:
+        fits = (v for v in self._variants.get(key, ()) if v.fits(tensors, _containers(rest)))
         return next(fits, None)
 
-    def _new(self, key: Any, tensors: list[Any], args: Any, kwargs: Any) -> Any:
+    def _new(self, key: Any, tensors: list[Any], rest: Arguments | None, args: Any, kwargs: Any) -> Any:
         if self._background is not None:
             with self._turn:
                 self._background.first(
@@ -269,7 +277,9 @@ class Function:
                 )
             return self._fn(*args, **kwargs)
         with self._turn:
-            variant = self._fitting(key, tensors)  # another thread may have traced while this one waited
+            variant = self._fitting(
+                key, tensors, rest
+            )  # another thread may have traced while this one waited
             if variant is None:
                 path, segment = self._trace(key, args, kwargs)
         return path.run(segment) if variant is None else variant.run(tensors, (args, kwargs))
@@ -287,7 +297,7 @@ class Function:
     def _unseen(self, variant: Variant, path: Path) -> Any:
         """An outcome not seen before: one thread traces it."""
         with self._turn:
-            known = path.after.children.get(path.outcomes[-1].tobytes())
+            known = path.after.children.get(path.after.key(path.outcomes[-1]))
             segment = path.ready() if known is None else None
         return variant.run(path.called, path.given) if segment is None else path.run(segment)
 
@@ -359,9 +369,9 @@ class Function:
         Raises: what the call would raise while tracing. Example: `step.warmup(dg.TensorSpec((64, 10)), y)`.
         """
         args, kwargs = spec.fill(args), spec.fill(kwargs)
-        key, tensors, _ = flatten(args, kwargs)
+        key, tensors, rest = flatten(args, kwargs)
         with self._turn:
-            if self._fitting(key, tensors) is not None or self._calls_out(key, tensors):
+            if self._fitting(key, tensors, rest) is not None or self._calls_out(key, tensors, rest):
                 return False
             try:
                 self._trace(key, args, kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import sys
@@ -240,6 +241,7 @@ def _find_plain(owner: Any, cls: type, name: str) -> tuple[str, Any, Any]:
                 types.MethodDescriptorType,
                 types.WrapperDescriptorType,
                 types.BuiltinFunctionType,
+                functools._lru_cache_wrapper,
             )
             or type(static).__name__ == "cython_function_or_method"
         ):

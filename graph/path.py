@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 from ..core import dispatch
 from ..core.backend import get_backend
 from ..core.errors import EndlessRecursionError, RetraceError, TraceError, last_user_line
-from .arguments import Watch, fill
+from .aliases import check_containers
+from .arguments import Watch, fill_call, flatten
 from .closing import Closing
 from .guards import ReadRecorder, compile_guards, grad_guard, leaf_guard, mode_guard, tensor_guard
+from .handlers import caught
 from .ir import Graph
 from .nursery import Nursery
 from .overrides import modes
@@ -24,12 +26,13 @@ if TYPE_CHECKING:
 class CalledOutError(TraceError):
     """A function does what no graph holds (calls one in eager mode), so its Python runs at every call.
 
-    cause: the function in eager mode, if it is its own mode; overlap: only where arguments share memory; chances:
-    how many later calls try again, for what is perhaps made by a first call alone.
+    cause: the function in eager mode, if it is its own mode; only: says of a call, by its tensors and containers,
+    whether it is so for it too; chances: how many later calls try again, for what is perhaps made by a first call
+    alone.
     """
 
     cause: Any = None
-    overlap = False
+    only: Any = None
     chances = 0
 
     def try_again(self) -> bool:
@@ -51,6 +54,8 @@ class Path:
         self.outcomes, self.carried = outcomes, carried
         self.known = len(outcomes)
         self.args = {id(t): k for k, t in enumerate(tensors)}
+        #: arrays that the function was given, and the values that they had
+        self.shown: list[tuple[Any, Any]] = []
         self.late: list[tuple[Any, Any]] = []  # what earlier segments print, once the trace has ended
         self.given: Any = None  # args and kwargs of the call
         self.watch: Any = None
@@ -62,6 +67,12 @@ class Path:
         self.unread: Any = None
         #: the tensors of the call, without state
         self.called = tensors
+
+    @property
+    def containers(self) -> tuple[int, ...]:
+        """Ids of the caller's containers among the arguments."""
+        rest = None if self.given is None else flatten(*self.given)[2]
+        return () if rest is None else rest.containers
 
     def make(self, graph: Graph, sources: list[Source], trained: bool = True) -> Any:
         """A graph made runnable, or put off. trained: what needs a gradient may change between calls."""
@@ -104,10 +115,10 @@ class Path:
         trace = self.recorded = Trace(
             variant.name, dispatch._State.executor, self._read, variant.precision == "fast"
         )
-        trace.overrides = len(modes.set)
+        trace.attempt, trace.overrides = self._attempt, len(modes.set)
         with dispatch.executing(trace):
             symbols = [trace.argument(k, t) for k, t in enumerate(self.tensors)]
-            given = fill(variant.kept.args, symbols), fill(variant.kept.kwargs, symbols)
+            given = fill_call(variant.kept, symbols)
             self.watch = Watch(given)
             recorder = ReadRecorder(variant.call, frozenset(self.watch.paths))
             try:
@@ -132,8 +143,12 @@ class Path:
                 self.effects, self.outside = recorder.effects, recorder.outside
                 for effect in reversed(recorder.effects):
                     effect.undo()
+                for cached in trace.spoilt:
+                    cached.cache_clear()
             try:
                 if self.unread is None and trace.left is None:
+                    self._check_shown(trace)
+                    self._check_containers(trace)
                     segment = Closing(self, trace).segment(result, recorder.effects)
             except Leave:
                 pass
@@ -141,15 +156,15 @@ class Path:
                 self._print(trace)
             if trace.left is not None:
                 error = CalledOutError(variant.name, *trace.left)
-                error.cause, error.overlap, error.chances = trace.cause, trace.overlap, 2 * trace.hands_out
+                error.cause, error.only, error.chances = trace.cause, trace.only, 2 * trace.hands_out
                 raise error
         trace.done = True
-        self.outside = {}
+        outside, self.outside = self.outside, {}
         if not self.defers:
             self._link(segment)
         variant.paths += 1
         variant.reads += [r for r in recorder.reads if not any(s.is_read_by(r) for s in variant.state)]
-        variant.aliases.add(trace, self.args)
+        variant.aliases.add(trace, self.args, outside, self.containers)
         lifted = [t for t, _ in trace.lifted.values() if id(t) not in self.args]
         variant.extra += [s.guard() for s in variant.state]
         for s in variant.state:
@@ -164,6 +179,13 @@ class Path:
         if segment.ending is not None and segment.ending.tape is not None:
             segment.ending.tape.forget(self.args)
         return segment
+
+    def _check_containers(self, trace: Trace) -> None:
+        """Leave to Python what changes a container that is both an argument and found by the function itself."""
+        if self.containers:
+            changed = {id(place.find(self.given)) for place, _ in self.watch.changes()}
+            changed |= {id(e.owner) for e in self.effects}
+            check_containers(trace, changed, self.outside, self.containers)
 
     def _print(self, trace: Trace) -> None:
         """Print what earlier segments print, unless eager mode will do that."""
@@ -182,13 +204,28 @@ class Path:
         if self.after is None:
             self.variant.root = segment
         else:
-            self.after.children[self.outcomes[-1].tobytes()] = segment
+            self.after.children[self.after.key(self.outcomes[-1])] = segment
+
+    def _attempt(self, trace: Trace, face: Symbol, refuse: Any) -> bool:
+        """Look at a value that may be refused where the function might catch the error. Returns whether it is so."""
+        if not caught(Path.prepare.__code__):
+            return False
+        refuse(self._value(trace, face, refuse))
+        return True
 
     def _read(self, trace: Trace, face: Symbol) -> Any:
-        """The trace wants a value: take it from the outcomes, or end the segment here and run it."""
+        """The trace wants a value: a copy of it that the function may write to."""
+        value = self._value(trace, face)
+        shown = value.copy()
+        self.shown.append((shown, value))
+        return shown
+
+    def _value(self, trace: Trace, face: Symbol, refuse: Any = None) -> Any:
+        """Take a value from the outcomes, or end the segment here and run it. refuse: what alone looks at it."""
         if face._trace() is not trace:
             face._leaked("read")
         depth = trace.depth
+        self._check_shown(trace)
         if depth < self.known:
             trace.checks.clear()
             trace.next_segment(self.carried)
@@ -201,7 +238,7 @@ class Path:
         segment = Segment(self.make(graph, sources, dispatch.state.grad))
         segment.checks = [(len(live) + 1 + k, refuse) for k, (_, refuse) in enumerate(checks)]
         segment.carries = [(k, trace._serial[v]) for k, v in enumerate(live)]
-        segment.read = len(live)
+        segment.read, segment.refuse = len(live), refuse
         if self.defers:
             self.unread = segment
             raise Leave  # at a value that is not known, because nothing runs
@@ -214,3 +251,11 @@ class Path:
         self.after = segment
         trace.next_segment(self.carried)
         return outcome
+
+    def _check_shown(self, trace: Trace) -> None:
+        """Leave a function to Python that writes to the memory of a tensor through an array."""
+        if any(shown.tobytes() != outcome.tobytes() for shown, outcome in self.shown):
+            trace.leave(
+                "writes to the memory of a tensor through a NumPy array",
+                "use x[...] = value, or copy the array",
+            )

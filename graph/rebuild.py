@@ -72,7 +72,11 @@ class Descriptions:
             return spot
         if id(x) in self._given:
             return Given(self._given[id(x)])
-        if id(x) in self._outside or isinstance(x, (type, enum.Enum)) or is_plain(x):
+        if id(x) in self._outside or isinstance(x, enum.Enum) or is_plain(x):
+            return x
+        if isinstance(x, type):
+            if self._holds(x):
+                self.held.append(x)
             return x
         found = self._made.get(id(x))
         if found is not None:

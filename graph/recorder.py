@@ -31,6 +31,7 @@ import types
 from types import CodeType, FrameType
 from typing import Any
 
+from ..core import dispatch
 from ..core.value import Tensor
 from . import rest
 from .arguments import is_record, record_names
@@ -40,6 +41,7 @@ from .ledger import Ledger
 from .lookup import follows, forget_classes, is_own
 from .reads import Effect, Read
 from .sites import SiteReader
+from .symbol import Symbol
 
 
 class ReadRecorder:
@@ -63,6 +65,8 @@ class ReadRecorder:
         self._codes: list[CodeType] = []
         self._wanted: dict[int, dict[int, int]] = {}
         self._rooted = False
+        #: a function runs at once, and is not watched
+        self._aside = False
         self._old: Any = None
         self._tracer: Any = None
         self.restable: Any = None
@@ -78,6 +82,12 @@ class ReadRecorder:
         tracers, start = self._tracers, self._start
 
         def tracer(frame: FrameType, event: str, arg: Any) -> Any:
+            if self._aside:
+                return None
+            if self._reader.cached is not None:
+                end = self._begins_aside(frame)
+                if end is not None:
+                    return end
             local = tracers.get(id(frame.f_code))
             if local is None:
                 local = tracers[id(frame.f_code)] = self._tracer_of(frame)
@@ -116,6 +126,25 @@ class ReadRecorder:
         if kind is None and lost:
             why = "another tracer (a debugger) took over during the trace, so it is used once"
             self.reads.append(Read("never", None, None, why, "tracer", None))
+
+    def _begins_aside(self, frame: FrameType) -> Any:
+        """Where a function begins whose results a cache from outside keeps: what watches for its end."""
+        cached, self._reader.cached = self._reader.cached, None
+        pause = getattr(dispatch.state.executor, "aside", None)
+        if getattr(cached.__wrapped__, "__code__", None) is not frame.f_code or pause is None:
+            return None
+        if any(isinstance(x, Symbol) for x in frame.f_locals.values()):
+            return None
+        end = pause(cached)
+        self._aside, frame.f_trace_lines = True, False
+
+        def local(frame: FrameType, event: str, arg: Any) -> Any:
+            if event == "return":
+                self._aside = False
+                end()
+            return local
+
+        return local
 
     def _tracer_of(self, frame: FrameType) -> Any:
         code = frame.f_code
@@ -157,7 +186,7 @@ class ReadRecorder:
         if not self._rooted:
             self._rooted = True
             for name, x in frame.f_locals.items():  # so far only the arguments (and closure cells)
-                self._root(x, name)
+                self._root(x, name, set())
             if code.co_freevars and id(code) not in self._ledger.functions:
                 self._reader.search(frame)
         for f in self._ledger.functions.get(id(code), ()):
@@ -172,16 +201,19 @@ class ReadRecorder:
                 for name, x in (*zip(names, defaults or ()), *(named or {}).items()):
                     self._ledger.learn(x, name, True)
 
-    def _root(self, x: Any, name: str) -> None:
+    def _root(self, x: Any, name: str, seen: set[int]) -> None:
         """An argument of the traced function. Containers were made for the call; objects in them were not."""
+        if id(x) in seen:
+            return
+        seen.add(id(x))
         if x.__class__ in (list, tuple, dict) or (isinstance(x, tuple) and hasattr(x, "_fields")):
             for k, element in x.items() if isinstance(x, dict) else enumerate(x):
-                self._root(element, f"{name}[{k!r}]")
+                self._root(element, f"{name}[{k!r}]", seen)
         elif isinstance(x, Tensor):
             return
         elif is_record(x):  # made for the call, too
             for field in record_names(x):
-                self._root(getattr(x, field), f"{name}.{field}")
+                self._root(getattr(x, field), f"{name}.{field}", seen)
         else:
             self._ledger.learn(x, name, True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ..core.errors import TraceError
+from ..core.errors import DuogradError, TraceError
 from .compile import compile_graph
 from .ending import Ending
 from .runner import Runner
@@ -17,11 +17,11 @@ class Segment:
 
     released: tensors whose `.grad` is given up before it runs; carries: (output, key) kept for later
     segments; checks: (output, who may refuse it); first: what checks before
-    the run, where the graph writes; read: the output whose value decides (None: the last segment);
-    children: the next segment by the bytes of that value.
+    the run, where the graph writes; read: the output whose value decides (None: the last segment); refuse: what may
+    refuse that value, where nothing else of it matters; children: the next segment by `key` of the value.
     """
 
-    __slots__ = ("carries", "checks", "children", "ending", "first", "read", "released", "runner")
+    __slots__ = ("carries", "checks", "children", "ending", "first", "read", "refuse", "released", "runner")
 
     def __init__(self, runner: Runner):
         self.runner = runner
@@ -30,6 +30,7 @@ class Segment:
         self.checks: list[tuple[int, Any]] = []
         self.first: Segment | None = None
         self.read: int | None = None
+        self.refuse: Any = None
         self.children: dict[bytes, Segment] = {}
         self.ending: Ending | None = None
 
@@ -50,6 +51,16 @@ class Segment:
             else:
                 refuse(array)
         return outputs
+
+    def key(self, value: Any) -> bytes:
+        """What of the value decides: its bytes, or with what words it is refused."""
+        if self.refuse is None:
+            return value.tobytes()  # type: ignore[no-any-return]
+        try:
+            self.refuse(value)
+        except DuogradError as e:
+            return f"{type(e).__name__}: {e}".encode()
+        return b""
 
 
 def checking(runner: Any, checks: list[tuple[Any, Any]]) -> Segment:

@@ -47,16 +47,24 @@ def _grows(x: Any, name: str) -> bool:
     return ("list" if isinstance(x, list) else "set" if isinstance(x, set) else "", name) in _GROWING
 
 
+def _meet(x: Any, other: Any) -> None:
+    """Whether x is the other one is asked."""
+    if x.__class__ is Symbol and isinstance(other, Tensor) and other.__class__ is not Symbol:
+        x.meet(other)
+
+
 class SiteReader:
     """Handles the sites `bytecode.analyse` finds: `actions[kind](frame, action)` just before they run."""
 
     def __init__(self, ledger: Ledger, results: Results, tracers: dict[int, Any]):
         self._ledger, self._results, self._tracers = ledger, results, tracers
+        #: the function with a cache of its results, from outside, that is about to be called
+        self.cached: Any = None
         self.actions: dict[str, Any] = {
             "global": self._on_global, "free": self._on_free, "attr": self._on_attr, "item": self._on_item,
             "elements": self._on_elements, "content": self._on_content, "call": self._on_call, "in":
             self._on_in,
-            "truth": self._on_truth, "grow": self._on_grow, "del_item": self._on_del_item,
+            "is": self._on_is, "truth": self._on_truth, "grow": self._on_grow, "del_item": self._on_del_item,
             "set_attr": self._on_set_attr, "set_item": self._on_set_item, "set_global": self._on_set_global,
             "set_free": self._on_set_free,
         }  # fmt: skip
@@ -260,6 +268,11 @@ class SiteReader:
         else:
             self._on_content(frame, action)
 
+    def _on_is(self, frame: FrameType, action: Any) -> None:
+        a, b = evaluate(action[1], frame, self._results), evaluate(action[2], frame, self._results)
+        _meet(a, b)
+        _meet(b, a)
+
     def _on_in(self, frame: FrameType, action: Any) -> None:
         for container in self._possible(action[2], frame):
             self._in(behind(container), frame, action)
@@ -272,6 +285,8 @@ class SiteReader:
                 self._ledger.note("has", container, key, dict.__contains__(container, key), name, frame)
         elif isinstance(container, (*CONTAINERS, np.ndarray)):
             self._ledger.read_content(container, self._ledger.name(container, action[2]), frame, True)
+            for x in container if key.__class__ is Symbol else ():
+                _meet(key, x)
 
     def _on_call(self, frame: FrameType, action: Any) -> None:
         callee, args = evaluate(action[1], frame, self._results), action[2]
@@ -279,7 +294,11 @@ class SiteReader:
             return
         cls = callee.__class__
         function = callee.__func__ if cls is types.MethodType else callee
-        if function.__class__ is FunctionType:
+        self.cached = None
+        if function.__class__ is functools._lru_cache_wrapper:
+            if cls is types.MethodType or id(callee) in self._ledger.outside:
+                self.cached = function
+        elif function.__class__ is FunctionType:
             self._ledger.learn(function, function.__qualname__, False)
             known = self._tracers.get(id(function.__code__))
             if known is None:

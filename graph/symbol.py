@@ -108,6 +108,23 @@ class Symbol(Tensor):
         trace.leaves[id(tensor)] = tensor
         return tensor._node is None
 
+    def meet(self, other: Tensor) -> None:
+        """The function asks whether this is `other`, a tensor from outside: a later call may have another answer."""
+        trace, tensor = self._original()
+        if tensor is None or not trace.is_argument(self):
+            return
+        if tensor is other:
+            trace.only = lambda tensors, containers: any(t is other for t in tensors)
+            trace.leave(
+                f"asks whether an argument {self.type} is a tensor from outside, at {user_line()}, which it is",
+                "pass it, or read it, but not both",
+            )
+        trace.apart.append(other)
+
+    def _class(self) -> Any:
+        _, tensor = self._original()
+        return self.__class__ if tensor is None else tensor.__class__
+
     def _ask(self, value: bool) -> None:
         trace, tensor = self._original()
         if tensor is not None:

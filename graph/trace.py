@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 import numpy as np
@@ -21,6 +21,7 @@ from ..core.errors import (
     user_place,
 )
 from ..core.op import REGISTRY, Attrs, Op, no_tensor
+from ..core.random import default_generator
 from ..core.storage import refuse_overlap
 from ..core.types import TensorType
 from ..core.value import Tensor
@@ -73,6 +74,8 @@ class Trace:
         self.drawn: dict[int, tuple[Any, int]] = {}
         self.seeds: dict[int, tuple[Any, int]] = {}  # generators that the function seeds
         self.written: dict[int, Symbol] = {}
+        #: asked of each check: looks at the value at once where the function may catch the error, else says False
+        self.attempt: Any = None
         self.depth = 0
         self.layouts: dict[Value, Any] = {}
         self.inputs: dict[int, Value] = {}  # id of a lifted symbol -> its value when the call began
@@ -90,7 +93,11 @@ class Trace:
         self.overrides: int | None = None
         self.left: tuple[str, str] | None = None  # why no graph can hold the function, and what to do
         self.cause: Any = None
-        self.overlap = False  # because arguments overlap
+        self.only: Any = (
+            None  # of which calls that is so, by their tensors and containers; None: of all of a kind
+        )
+        self.spoilt: list[Any] = []  # caches that keep what a call must not have
+        self.apart: list[Any] = []  # tensors from outside that no argument was, where that was looked at
         self.hands_out = False  # because what it made cannot be made again
         self.leaves: dict[int, Any] = {}  # tensors from outside whose being a leaf, and whose hooks, matter
         self.modes: dict[int, tuple[Any, str]] = {}  # functions that it called, and their modes
@@ -110,6 +117,27 @@ class Trace:
             raise TraceError(self.graph.name, why, fix)
         self.left = why, fix
         raise Leave
+
+    def aside(self, cached: Any) -> Callable[[], None]:
+        """Run a function whose results Python keeps (`functools.lru_cache`) at once: what it keeps must outlive the
+        trace. Returns what ends that."""
+        running = dispatch.executing(self.host)
+        running.__enter__()
+        before = default_generator.get_state()
+
+        def end() -> None:
+            now = default_generator.get_state()
+            default_generator.set_state(before)
+            running.__exit__(None, None, None)
+            if now != before:
+                self.spoilt.append(cached)
+                self.left = (
+                    "draws random numbers in a function whose results are cached",
+                    "call it outside first",
+                )
+                self.hands_out = True  # a later call may find its results
+
+        return end
 
     # -- inputs ----------------------------------------------------------------------------
 
@@ -433,7 +461,9 @@ class Trace:
 
     def check(self, x: Any, refuse: Any) -> None:
         if self.breaker is not None:  # the backward graph is not watched: its matrices have been forward
-            self.checks.append((self.face(x), _at(user_place(2), refuse)))
+            face, refuse = self.face(x), _at(user_place(2), refuse)
+            if refuse.prints or self.attempt is None or not self.attempt(self, face, refuse):
+                self.checks.append((face, refuse))
 
     def take_checks(self) -> list[tuple[Value, Any]]:
         """The checks since the last call, with the values in the current graph that they look at."""

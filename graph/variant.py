@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .aliases import Aliases
-from .arguments import Arguments, Slot, fill, flatten
+from .arguments import Arguments, Slot, fill_call, flatten
 from .path import Path
 from .runner import Runner
 from .segment import Segment
@@ -39,8 +39,10 @@ class Variant:
         #: what traces a path whose outcome was not seen before, and gives the call's result
         self.unseen: Callable[[Variant, Path], Any] = lambda variant, path: path.run(path.ready())
 
-    def fits(self, tensors: list[Any]) -> bool:
-        """Whether the guards hold for a call with these tensors."""
+    def fits(self, tensors: list[Any], containers: tuple[int, ...] = ()) -> bool:
+        """Whether the guards hold for a call with these tensors and containers (by their ids)."""
+        if containers and not self.aliases.fit_containers(containers):
+            return False
         return bool(self.check()) and self.aliases.fit(self._with_state(tensors))
 
     def _with_state(self, tensors: list[Any]) -> list[Any]:
@@ -60,7 +62,7 @@ class Variant:
                 carried[key] = outputs[k]
             value = outputs[segment.read]._array()
             outcomes.append(value)
-            child = segment.children.get(value.tobytes())
+            child = segment.children.get(segment.key(value))
             if child is None:
                 path = Path(self, tensors, segment, outcomes, carried)
                 path.given, path.called, path.late = given, called, late
@@ -72,7 +74,8 @@ class Variant:
 
     def eager(self, tensors: list[Any]) -> Any:
         """The call in eager mode."""
-        return self.call(*fill(self.kept.args, tensors), **fill(self.kept.kwargs, tensors))
+        args, kwargs = fill_call(self.kept, tensors)
+        return self.call(*args, **kwargs)
 
     # -- looking inside ------------------------------------------------------------------------
 

@@ -58,7 +58,7 @@ class Tape:
         trace.grads.clear()
         trace.grad_reads.clear()
         trace.leaves.clear()
-        trace.tracer = trace.breaker = None
+        trace.tracer = trace.breaker = trace.attempt = None
 
     def way(self, used: tuple[bool, ...], full: Runner) -> Way | None:
         """The way back from the results that are used. full: that from all."""

@@ -39,6 +39,7 @@ def save(obj: Any, path: Any) -> None:
     value that cannot be saved, with its path.
     Example: `dg.save({"model": model, "optimizer": opt, "epoch": 3}, "run.safetensors")`.
     """
+    dispatch.outside("writes a file", "do it outside")
     tensors: dict[str, np.ndarray] = {}
     structure = _take_apart(obj, "", tensors)
     if not isinstance(structure, dict) or "dict" not in structure:
@@ -62,6 +63,7 @@ def load(path: Any, device: Any = None) -> dict[str, Any]:
     holds a dtype that duograd does not have.
     Example: `model.load_state_dict(dg.load("model.safetensors"))`.
     """
+    dispatch.outside("reads a file", "do it outside")
     name = os.fspath(path)
     device = normalize_device(device or "cpu")
     arrays, structure = _read(name)

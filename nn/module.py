@@ -20,7 +20,14 @@ _host: Any = dispatch._State.executor
 _EagerTensor: Any = _host.tensor_class
 
 
-class Parameter(_EagerTensor):  # type: ignore[misc]
+class _ParameterClass(type):
+    """Takes what stands for a parameter in a trace for one."""
+
+    def __instancecheck__(cls, x: Any) -> bool:
+        return super().__instancecheck__(x) or (isinstance(x, Tensor) and issubclass(x._class(), cls))
+
+
+class Parameter(_EagerTensor, metaclass=_ParameterClass):  # type: ignore[misc]
     """A leaf tensor that a module owns and an optimiser trains.
 
     data: a tensor (its memory is shared) or a NumPy array (copied). requires_grad: whether it is trained.

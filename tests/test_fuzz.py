@@ -74,6 +74,14 @@ FOUND = {
     "a checkpoint's argument is changed and no gradient asked for": program(
         "z = -x0\ny = dg.checkpoint(lambda t: dg.gelu(t) * t, z)\nz.add_(x0)", leaf(1)
     ),
+    "a call fails while its kernels are being compiled": program(
+        "m.log.append(2)\nwhile x0.sum() > 1 and m.count < 3:\n    m.count += 1\n(m.w * m.w).sum().backward()\n"
+        "y = x0 * 1",
+        (1,),
+    )._replace(background=True, quiet=(0,)),
+    "a result has a history under no_grad": program(
+        "with dg.enable_grad():\n    m.last = (m.w * x0).sum()\ny = m.last * 2", (3,), outside=True
+    )._replace(quiet=(0, 1)),
     "the gradient of an alias": program("x0.sum().backward()\ny = x0.detach().grad is None", leaf(3)),
 }  # fmt: skip
 

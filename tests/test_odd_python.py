@@ -88,6 +88,12 @@ def copy_of_a_module(jit):
     return see([f(ones()), f(ones(3.0, 4.0))])
 
 
+def kinds_of_arguments(jit):
+    f = jit(lambda x: x * (2 if isinstance(x, dg.nn.Parameter) else 3))
+    given = [dg.nn.Parameter(ones()), ones().requires_grad_(), dg.nn.Parameter(ones()), ones()]
+    return see([f(x) for x in given * 2])
+
+
 def pickled(jit):
     w = ones()
     f = jit(lambda x: see(pickle.loads(pickle.dumps([x * 2, w]))))
@@ -96,7 +102,7 @@ def pickled(jit):
 
 @pytest.mark.parametrize("case", [
     argument_as_key, argument_in_a_set, result_as_key, made_key_of_a_dict_from_outside, texts, copies,
-    copy_of_a_parameter, copy_of_a_module, pickled,
+    copy_of_a_parameter, copy_of_a_module, kinds_of_arguments, pickled,
 ])  # fmt: skip
 def test_both_modes_give_the_same(case):
     found = []

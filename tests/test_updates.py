@@ -5,6 +5,7 @@ import itertools
 import duograd as dg
 import numpy as np
 import pytest
+from duograd.core import dispatch
 from duograd.core import types as T
 from duograd.core.backend import Operand, Program, get_backend
 from duograd.core.listed import FEW, gather, listed
@@ -110,6 +111,20 @@ def test_a_list_is_kept_for_its_parameters_not_for_equal_ones(shape):
         optimizer.step()
     for p, steps in zip(params, (3, 3, 2)):
         np.testing.assert_array_equal(p.detach().numpy(), np.full(shape, -steps, np.float32))
+
+
+def test_a_number_in_the_memory_of_a_parameter_is_read_when_its_turn_comes():
+    """Op by op, the second parameter sees what the first update has made of the rate."""
+    owner, found = set, []
+    for together in (True, False):
+        rate = dg.tensor([0.5])
+        params = [rate, dg.ones((1,)), dg.ones((1,))]
+        rows = [((p,), dg.full((1,), 0.5)) for p in params]
+        op = dg._REGISTRY["sgd_update"]
+        for part in [rows] if together else [[row] for row in rows]:
+            dispatch.update_rows(owner, op, part, (rate[0], 0.0), op.defaults)
+        found.append([p.numpy().tolist() for p in params])
+    assert found[0] == found[1]
 
 
 def test_a_step_is_one_native_call(monkeypatch):

@@ -9,12 +9,23 @@ import duograd as dg
 import numpy as np
 
 from ...core.op import REGISTRY
-from .effects import TEMPERS
-from .program import Box, Given, Program, State, Step, given, noted
+from .program import LAYOUTS, NAMES, Given, Program, State, Step
 from .steps import FLOATS, INTEGERS, Hand, call_sample
+from .tempers import TEMPERS
 
 SIZES = (1, 2, 3, 4, 5, 7)
 LARGE = (16, 17, 33, 65, 130)
+#: inputs that are, or share memory with, the first input or state
+SHARED = (
+    "of x0",
+    "view of x0",
+    "part of x0",
+    "of m.b",
+    "of m.w",
+    "of m.row",
+    "view of m.grid",
+    "part of m.grid",
+)
 WRONG = [(op, s) for op in REGISTRY.values() if not op.internal for s, _ in op.error_samples]
 #: larger tensors than this are not worked on
 ELEMENTS = 20_000
@@ -31,18 +42,17 @@ def draw(seed: int) -> Program:
     inputs = _inputs(rng, hand, dtype, temper)
     state = (Given("w", (3,), "float32", grad=True), Given("b", (2,), "float32"))
     m = State()
-    hand.space |= {"dg": dg, "np": np, "m": m, "Box": Box, "noted": noted}
+    for k, x in enumerate(state):
+        setattr(m, x.name, eval(x.text({}, 7000 + k), {**NAMES}))
+    hand.space |= {**NAMES, "dg": dg, "np": np, "m": m}
     dg.manual_seed(seed % 1000)
     for k, x in enumerate(inputs):
-        space = {"given": given, **hand.space}
-        hand.space[x.name] = eval(x.text(sizes, k), space)
+        hand.space[x.name] = eval(x.text(sizes, k), hand.space)
         if x.past:
             hand.space[x.name] = hand.space[x.name] * 1
         if x.is_tensor:
             hand.names.append(x.name)
     hand.new = list(inputs)
-    for k, x in enumerate(state):
-        setattr(m, x.name, eval(x.text({}, 7000 + k), {"given": given}))
     steps: list[Step] = []
     if rng.random() < 0.06:
         op, sample = rng.choice(WRONG)
@@ -115,11 +125,10 @@ def _inputs(rng: random.Random, hand: Hand, dtype: str, temper: str) -> list[Giv
         layout = rng.choices(
             ("dense", "strided", "transposed", "backwards", "expanded", "shifted"), (70, 8, 8, 5, 3, 6)
         )[0]
-        if made and rng.random() < 0.05:
-            layout = rng.choice(("of x0", "view of x0"))
-            dims, kind, grad = list(made[0].dims), made[0].dtype, made[0].grad
-        if layout != "dense" and grad and not layout.startswith("of"):
-            layout = "dense" if layout == "expanded" or rng.random() < 0.5 else layout
+        if rng.random() < 0.06:
+            layout = rng.choice(SHARED if made and made[0].dims else SHARED[3:])
+        if layout in LAYOUTS and grad and rng.random() < (1 if layout == "expanded" else 0.5):
+            layout = "dense"
         low, high = rng.choice(((-2.0, 2.0), (-2.0, 2.0), (0.1, 3.0), (-9.0, 9.0)))
         past = grad and layout == "dense" and rng.random() < 0.1
         made.append(Given(name, tuple(dims), kind, low, high, layout, grad, rng.random() < 0.12, past=past))

@@ -1,9 +1,9 @@
-"""What a random program may do with Python state: containers and objects changed and looked at; and other Python."""
+"""What a random program may do with Python state: containers and objects changed and looked at."""
 
 from __future__ import annotations
 
 from .program import Step
-from .steps import Hand, is_float
+from .steps import Hand
 
 #: statements; {v}: a value to keep, {c}: a small number
 CHANGES = (
@@ -53,41 +53,3 @@ def containers(h: Hand) -> Step | None:
             made.append(name)
             lines.append(f"{name} = " + r.choice(LOOKS).format(c=c))
     return Step("\n".join(lines), tuple(made))
-
-
-def python(h: Hand) -> Step | None:
-    """Other Python around tensors: functions in both modes, generators, exceptions, layers, control flow."""
-    x = h.tensor(lambda t: is_float(t) and t.ndim and t.shape[0])
-    if x is None:
-        return None
-    y = h.fresh()
-    t = h.space[x]
-    forms = [
-        "{y} = dg.function(lambda t: t * m.scale + 1)({x})",
-        "{y} = dg.function(lambda t: t * 2 + len(m.log), mode='eager')({x})",
-        "with dg.mode('eager'):\n    {y} = dg.function(lambda t: t - m.count)({x})",
-        "def part(t, k=2):\n    m.count += 1\n    return t * k\n{y} = part({x}) + part({x}, 3)",
-        "{y} = sum(t * 2 for t in ({x}, {x} + 1))",
-        "def made(t):\n    for k in range(2):\n        yield t * k\n{y} = [*made({x})][m.count % 2]",
-        "try:\n    m.count += 1\n    if m.count > 1:\n        raise ValueError\n    {y} = {x} * 2\n"
-        "except ValueError:\n    {y} = {x} - 1",
-        "try:\n    {y} = {x} + 1\nfinally:\n    m.count += 1",
-        "m.count += 1\n{y} = {x} * 2\nif m.count > 2:\n    raise ValueError('late')",
-        "m.net.train(m.count % 2 == 0)\nm.count += 1\n{y} = m.net({x})",
-        "opt = dg.optim.SGD([m.w], lr=0.1)\n(m.w * m.w).sum().backward()\nopt.step()\nopt.zero_grad()\n{y} = {x} * 1",
-        "(m.w * 2).sum().backward()\n{y} = m.w.grad * 1",
-        "{y} = dg.cond({x}.sum() > 0, lambda t: t * 2, lambda t: t + 1, {x})",
-        "{y} = dg.scan(lambda c, t: (c * 0.5 + t, c), {x}[0] * 0, {x})[0]",
-        "_, {y} = dg.scan(lambda c, t: (c + t, c * t), {x}[0], {x})",
-        "{y} = dg.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, c[1] * 0.5), (dg.tensor(0), {x}))[1]",
-        "rate = [m.scale, 2.0][m.count % 2]\nm.count += 1\n{y} = {x} * rate",
-        "first, *rest = ({x}, {x} * 2, {x} + 1)\n{y} = rest[-1] - first",
-        "{y} = max(({x}, {x} * 2), key=lambda t: t.ndim)",
-        "{y} = {x} * (2 if m.box.n else 3)\nm.box.n = 1 - m.box.n",
-    ]
-    if t.size <= 8 and t.ndim == 1:
-        forms += [
-            "{y} = dg.jacobian(lambda t: t * t)({x})",
-            "{y} = dg.hessian(lambda t: (t * t * t).sum())({x})",
-        ]
-    return Step(h.rng.choice(forms).format(x=x, y=y), (y,))

@@ -2,31 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from .containers import containers, python
-from .own_code import arguments, creation, rules
 from .program import Step
-from .steps import (
-    Hand,
-    along,
-    cast,
-    einsum,
-    index,
-    is_float,
-    is_number,
-    join,
-    operator,
-    pieces,
-    pointwise,
-    product,
-    reduction,
-    sampled,
-    softmax_like,
-    unary,
-    view,
-)
+from .steps import Hand, is_float, is_number
 
 
 def in_place(h: Hand) -> Step | None:
@@ -171,6 +150,11 @@ def gradient(h: Hand) -> Step | None:
             f"{y} = dg.vmap(lambda t: t.sum() * t)({t})",
             f"{y} = dg.checkpoint(lambda t: dg.gelu(t) * t, {t})",
         ]
+        if h.space[t].size <= 8 and h.space[t].ndim == 1:
+            forms += [
+                f"{y} = dg.jacobian(lambda t: t * t)({t})",
+                f"{y} = dg.hessian(lambda t: (t * t * t).sum())({t})",
+            ]
     if not forms:
         return None
     return Step(h.rng.choice(forms), (y,))
@@ -193,91 +177,3 @@ def attention_like(h: Hand) -> Step | None:
         )
     )
     return Step(f"{y} = {form.format(x=x)}", (y,))
-
-
-#: makers with their weights, by the temper of a program
-TEMPERS: dict[str, dict[Callable[[Hand], Step | None], int]] = {
-    "ops": {creation: 1, sampled: 8, pointwise: 4, operator: 2, reduction: 2, view: 2, along: 3, cast: 1},
-    "chain": {
-        pointwise: 3,
-        operator: 5,
-        unary: 5,
-        reduction: 5,
-        softmax_like: 3,
-        view: 4,
-        join: 1,
-        cast: 1,
-        product: 1,
-    },
-    "shapes": {view: 6, join: 3, pieces: 3, index: 5, operator: 3, reduction: 2, along: 2, unary: 1},
-    "effects": {
-        in_place: 8,
-        view: 4,
-        operator: 3,
-        unary: 2,
-        state: 4,
-        branch: 2,
-        randomness: 1,
-        reduction: 1,
-        index: 1,
-    },
-    "python": {
-        arguments: 4,
-        creation: 1,
-        containers: 8,
-        python: 4,
-        operator: 2,
-        state: 1,
-        in_place: 1,
-        branch: 1,
-    },
-    "gradients": {
-        gradient: 5,
-        rules: 3,
-        python: 1,
-        operator: 4,
-        unary: 4,
-        reduction: 2,
-        softmax_like: 2,
-        view: 2,
-        product: 2,
-        in_place: 1,
-        attention_like: 2,
-    },
-    "own code": {
-        rules: 8,
-        arguments: 3,
-        creation: 2,
-        gradient: 2,
-        in_place: 2,
-        view: 2,
-        operator: 2,
-        unary: 1,
-        reduction: 1,
-        state: 1,
-        branch: 1,
-    },
-    "control": {
-        arguments: 2,
-        python: 3,
-        branch: 5,
-        state: 3,
-        operator: 3,
-        unary: 2,
-        randomness: 2,
-        reduction: 2,
-        gradient: 1,
-        index: 1,
-    },
-    "models": {
-        product: 4,
-        attention_like: 4,
-        softmax_like: 3,
-        einsum: 2,
-        operator: 2,
-        unary: 2,
-        reduction: 1,
-        gradient: 1,
-        randomness: 1,
-    },
-}

@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from ...core.random import default_generator
-from .program import Box, Program, State, load, outside, unload
+from .program import Box, Program, Record, State, load, outside, unload
 
 #: what graph mode may refuse that eager mode does, by design (docs/design.md)
 REFUSALS = (
@@ -45,10 +45,13 @@ def judge(program: Program, tally: Counter[str] | None = None) -> Difference | N
         found = _first(a, b)
         if found is not None:
             return found._replace(where=f"{found.where} in call {call}")
-        if "refused" in b or "error" in b:  # eager mode has done half of it, graph mode nothing
+        if "refused" in b or "error" in b:
             if tally is not None:
                 tally["refused" if "refused" in b else "equal errors"] += 1
-            return None
+            if "refused" in b or not b.get(
+                "runs Python"
+            ):  # eager mode has done half of it, graph mode nothing
+                return None
     return None
 
 
@@ -84,21 +87,22 @@ def run(program: Program, mode: str) -> Iterator[Facts]:
                 facts["error"] = _words(e)
                 if isinstance(e, dg.errors.TraceError) and any(r in str(e) for r in REFUSALS):
                     facts["refused"] = True
-                if mode == "graph" and not f.runs_python(
-                    tuple(arguments), {}
-                ):  # a call that fails changes nothing
-                    after: Facts = {}
-                    _see_all(after, watched, seen, m)
-                    facts["left"] = _first(before, after)
+                after: Facts = {}
+                _see_all(after, watched, seen, m)
+                facts |= {"before": before, "after": after, "printed": [*m.printed]}
+                facts["runs Python"] = mode == "graph" and f.runs_python(tuple(arguments), {})
+                facts["may run Python"] = program.background  # while its kernels are being compiled
                 yield facts
-                return
+                if "refused" in facts:
+                    return
+                continue
             _see(facts, "result", results)
             _see_all(facts, watched, seen, m)
             for n, t in tensors.items():
                 facts[f"{n} was changed"] = t._storage.version != versions[n]
-            facts["memory"] = _memory(results, tensors, m)
+            facts |= {"memory": _memory(results, tensors, m), "printed": [*m.printed]}
             yield facts
-            if program.outside and "error" not in facts:
+            if program.outside:
                 # A result that is an argument: its gradient's parts from inside and outside the call are added in
                 # another order than without the call.
                 row = results if isinstance(results, tuple) else ()
@@ -120,7 +124,8 @@ def _see_all(facts: Facts, names: list[str], arguments: list[Any], m: Any) -> No
     for n, t in zip(names, arguments):
         _see(facts, n, t)
     for n, x in vars(m).items():
-        _see(facts, f"m.{n}", x)
+        if n != "printed":  # lines are printed before an error, too
+            _see(facts, f"m.{n}", x)
     facts["random state"] = default_generator.get_state()
 
 
@@ -151,13 +156,18 @@ def _see(facts: Facts, name: str, x: Any) -> None:
             _see(facts, f"{name}[{key!r}]", y)
     elif isinstance(x, set):
         facts[name] = frozenset(x)
-    elif isinstance(x, Box):
+    elif isinstance(x, (Box, Record)):
         for attribute, y in vars(x).items():
             _see(facts, f"{name}.{attribute}", y)
     elif isinstance(x, dg.nn.Module):
         facts[f"{name} trains"] = x.training
-    elif isinstance(x, dg.optim.Optimizer):
+        _see(facts, name, dict(x.named_parameters()))
+    elif isinstance(x, (dg.optim.Optimizer, dg.optim.lr_scheduler.LRScheduler)):
         _see(facts, name, x.state_dict())
+    elif isinstance(x, dg.Generator):
+        facts[name] = x.get_state()
+    elif callable(x):
+        facts[name] = getattr(x, "mode", None)
     else:
         facts[name] = x
 
@@ -190,10 +200,17 @@ def _first(a: Facts, b: Facts) -> Difference | None:
     for key in ("error", "error outside"):
         if a.get(key) != b.get(key):
             return Difference("error", key, repr(a.get(key)), repr(b.get(key)))
-        if key in b and b.get("left") is not None:
-            return Difference("effect", f"failed call: {b['left'].where}", b["left"].eager, b["left"].graph)
-        if key in b:
-            return None
+    if (
+        "error" in b
+    ):  # a call that fails changes nothing, unless its Python runs: then what eager mode changes
+        left = _first(a["after"] if b["runs Python"] else b["before"], b["after"])
+        if left is not None and not (b["may run Python"] and _first(a["after"], b["after"]) is None):
+            return left._replace(where=f"{left.where} after a failed call")
+        if a["printed"] != b["printed"]:
+            return Difference("effect", "lines before an error", repr(a["printed"]), repr(b["printed"]))
+        return None
+    if "error outside" in b:
+        return None
     for key in [*a, *(k for k in b if k not in a)]:
         if key not in a or key not in b:
             return Difference(

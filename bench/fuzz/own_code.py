@@ -67,12 +67,6 @@ CREATION = (
     "{y} = dg.asarray(np.arange({a}, dtype=np.float32)) * 2", "{y} = dg.zeros((3,), requires_grad=True) * 2",
     "{y} = dg.meshgrid(dg.arange({a}), dg.arange(2))[0]", "{y} = dg.empty_like({x})\n{y}.fill_(2)",
 )  # fmt: skip
-OPTIMISERS = (
-    "SGD([m.w], lr=0.1, momentum=0.9)",
-    "Adam([m.w], lr=0.1)",
-    "AdamW([m.w], lr=0.1)",
-    "RMSprop([m.w])",
-)
 
 
 def rules(h: Hand) -> Step | None:
@@ -98,14 +92,10 @@ def arguments(h: Hand) -> Step | None:
 
 
 def creation(h: Hand) -> Step | None:
-    """Tensors from nothing, and an optimiser that keeps its state."""
+    """Tensors from nothing."""
     x = h.tensor(is_float)
     if x is None:
         return None
     y = h.fresh()
-    if h.rng.random() < 0.25:
-        made = h.rng.choice(OPTIMISERS)
-        train = "m.opt.zero_grad()\n((m.w - 1) ** 2).sum().backward()\nm.opt.step()"
-        return Step(f"m.opt = getattr(m, 'opt', None) or dg.optim.{made}\n{train}\n{y} = m.w * 2", (y,))
     size = h.rng.choice(("3", "4", f"({x}.size % 7 + 1)"))
     return Step(h.rng.choice(CREATION).format(x=x, y=y, a=size), (y,))

@@ -6,6 +6,7 @@ import linecache
 import re
 import zlib
 from collections import deque
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import duograd as dg
@@ -23,7 +24,8 @@ class Given(NamedTuple):
     """A tensor that a program is given.
 
     dims: sizes, or names of sizes that differ from call to call; low, high: bounds of random values; layout: one
-    of LAYOUTS, or "of <name>" for another input itself, "view of <name>" for one that shares its memory;
+    of LAYOUTS, or "of <name>" for another input or state itself, "view of <name>" or "part of <name>" for one that
+    shares its memory;
     grad: a leaf that asks for a gradient; special: special values among them. past: it is no leaf itself, but
     computed from one, `<name>_leaf`. dtype "plain": no tensor, but the value of the call's number among `values`;
     "dict": a dict of the inputs that `values` names, by letters.
@@ -54,10 +56,9 @@ class Given(NamedTuple):
             return repr(values[seed // 100 % len(values)])
         if self.dtype == "dict":
             return "{" + ", ".join(f"{k!r}: {n}" for k, n in zip("abc", self.values or ())) + "}"
-        if self.layout.startswith("of "):
-            return self.layout[3:]
-        if self.layout.startswith("view of "):
-            return f"{self.layout[8:]}.detach()[...]"
+        share, _, other = self.layout.partition("of ")
+        if other:
+            return other + {"": "", "view ": ".detach()[...]", "part ": ".detach()[:2]"}[share]
         row = [repr(self.shape(sizes)), repr(self.dtype), f"seed={seed}"]
         fields = {
             "low": -2.0,
@@ -128,7 +129,7 @@ class Program(NamedTuple):
         """A Python file that runs it in both modes."""
         kept = ", compile='background'" * self.background
         lines = ["import duograd as dg", "import numpy as np",
-                 "from duograd.bench.fuzz.program import Box, State, given, inf, nan, noted, outside", "",
+                 f"from duograd.bench.fuzz.program import outside, {', '.join(sorted(NAMES))}", "",
                  self.function(), "", "for mode in ('eager', 'graph'):",
                  f"    dg.manual_seed({self.seed % 1000})", *("    " + s for s in self.setting()),
                  f"    f = dg.function(program, mode=mode{kept})"]  # fmt: skip
@@ -157,8 +158,32 @@ class Box:
         self.last: Any = None
 
 
+@dataclass
+class Record:
+    """A dataclass of a tensor and a number."""
+
+    a: Any = None
+    n: int = 0
+
+
+class Two(NamedTuple):
+    """A named tuple of a tensor and a number."""
+
+    a: Any
+    b: Any
+
+
+def layer() -> Any:
+    """A layer whose weights nobody draws."""
+    made = dg.nn.Linear(2, 2)
+    with dg.no_grad():
+        for p in made.parameters():
+            p.copy_(dg.linspace(-0.5, 1, p.size).reshape(p.shape))
+    return made
+
+
 class State:
-    """What a program keeps from call to call: tensors, plain values, containers and objects."""
+    """What a program keeps from call to call: tensors, plain values, containers, objects, functions, a layer."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -169,7 +194,24 @@ class State:
         self.queue: deque[Any] = deque(maxlen=3)
         self.rows: list[list[Any]] = [[1], [2, 3]]
         self.box = Box()
+        self.pair, self.two = Record(), ()
         self.net = dg.nn.Dropout(0.5)
+        self.layer, self.random = layer(), dg.Generator(3)
+        self.opt: Any = None
+        self.plan: Any = None
+        self.saved: Any = None
+        self.kept: Any = None
+        self.norm: Any = None
+        self.grid = dg.tensor(np.arange(6, dtype=np.float32).reshape(3, 2) / 4)
+        self.row = self.grid[0]
+        #: lines that `dg.print` writes
+        self.printed: list[str] = []
+        self.inner = dg.function(lambda t: t * self.scale - self.count)
+        self.host = dg.function(self._seen, mode="eager")
+
+    def _seen(self, t: Any) -> Any:
+        self.table["host"] = self.table.get("host", 0) + 1
+        return t * 2
 
 
 def given(
@@ -251,20 +293,19 @@ def outside(results: Any, part: tuple[int, ...] = (0, 1, 2)) -> None:
         total.backward()
 
 
+#: what a program may name besides its arguments, `dg` and `np`
+NAMES: dict[str, Any] = {
+    "Box": Box, "Record": Record, "State": State, "Two": Two, "given": given, "inf": inf, "nan": nan, "noted": noted,
+    "replace": replace,
+}  # fmt: skip
+
+
 def load(program: Program) -> dict[str, Any]:
     """The namespace in which the program's function has been defined, as a file of its own."""
     text = "import duograd as dg\nimport numpy as np\n\n" + program.function() + "\n"
     file = f"/fuzz/program_{program.seed}_{zlib.crc32(text.encode()):08x}.py"
     linecache.cache[file] = (len(text), None, text.splitlines(True), file)
-    space: dict[str, Any] = {
-        "__name__": "fuzz_program",
-        "State": State,
-        "Box": Box,
-        "given": given,
-        "noted": noted,
-        "nan": nan,
-        "inf": inf,
-    }
+    space: dict[str, Any] = {"__name__": "fuzz_program", **NAMES}
     exec(compile(text, file, "exec"), space)
     return space
 
