@@ -21,7 +21,8 @@ class Aliases:
     """
 
     __slots__ = (
-        "apart", "common", "containers", "grads", "leaves", "lifted", "met", "storages", "written", "written_args",
+        "apart", "common", "containers", "grads", "leaves", "lifted", "met", "read_grads", "storages", "written",
+        "written_args", "written_grads",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -37,6 +38,9 @@ class Aliases:
         self.storages: set[int] = set()
         self.written: set[int] = set()
         self.written_args: set[int] = set()
+        #: whose gradients the function finds, positions of arguments and other tensors; which of them it changes in place
+        self.read_grads: dict[int, Any] = {}
+        self.written_grads: set[int] = set()
 
     def add(
         self, trace: Trace, args: dict[int, int], outside: dict[int, Any], given: tuple[int, ...]
@@ -66,6 +70,11 @@ class Aliases:
                 self.written_args.add(args[id(tensor)])
             else:
                 self.written.add(id(tensor._storage))
+        for key, (_, _, tensor) in trace.grad_inputs.items():
+            whose = args.get(id(tensor), tensor)
+            self.read_grads[id(tensor)] = whose
+            if key in trace.written:
+                self.written_grads.add(list(self.read_grads).index(id(tensor)))
 
     def fit_containers(self, given: tuple[int, ...]) -> bool:
         """Whether those containers of a call were found by the function as well that were when it was traced."""
@@ -85,11 +94,12 @@ class Aliases:
             grad = tensors[position]._grad
             if grad is not layout and (grad is None or grad._layout is not layout):
                 return False
-        if self.written or self.written_args:
-            storages = [id(t._storage) for t in tensors]
+        if self.written or self.written_args or self.written_grads:
+            grads = [(tensors[w] if w.__class__ is int else w)._grad for w in self.read_grads.values()]
+            storages = [id(t._storage) for t in (*tensors, *(g for g in grads if g is not None))]
             if not self.written.isdisjoint(storages):
                 return False
-            for position in self.written_args:
+            for position in (*self.written_args, *(len(tensors) + k for k in self.written_grads)):
                 storage = storages[position]
                 if storage in self.storages or storages.count(storage) > 1:
                     return False
@@ -102,8 +112,10 @@ def _leaf(t: Any) -> tuple[bool, tuple[Any, ...]]:
 
 def check_aliases(trace: Trace, writes: Sequence[tuple[Any, Symbol]], args: dict[int, int]) -> None:
     """Leave a written tensor that shares memory with another lifted one to Python: the graph would miss it."""
-    for tensor, _ in writes:
-        for other, _ in trace.lifted.values():
+    grads = [(key, g) for key, (_, g, _) in trace.grad_inputs.items()]
+    every = [*(t for t, _ in trace.lifted.values()), *(g for _, g in grads)]
+    for tensor in (*(t for t, _ in writes), *(g for key, g in grads if key in trace.written)):
+        for other in every:
             if other is not tensor and other._storage is tensor._storage:
                 if id(tensor) in args and id(other) in args:
                     trace.only = lambda tensors, containers: overlap(tensors)

@@ -37,6 +37,15 @@ class Closing:
     def _place(self, t: Any) -> tuple[str, Any]:
         return ("arg", self.path.args[id(t)]) if id(t) in self.path.args else ("tensor", t)
 
+    def _whose(self, tensor: Any) -> Any:
+        """A tensor by which its gradient is found: its position among the arguments, or itself."""
+        return self.path.args.get(id(tensor), tensor)
+
+    def _is_input(self, symbol: Symbol) -> bool:
+        """Whether a gradient is the one that was there."""
+        found = self.trace.grad_inputs.get(id(symbol._storage))
+        return found is not None and found[0] is symbol
+
     def segment(self, result: Any, effects_outside: Any) -> Segment:
         """Fix outputs and effects of the trace, add the backward graph, compile both. result: the function's."""
         path, trace, end = self.path, self.trace, self.end
@@ -81,9 +90,13 @@ class Closing:
             (end.written_args if id(tensor) in path.args else end.written).append(
                 path.args.get(id(tensor), tensor)
             )
+        for key, (face, _, tensor) in trace.grad_inputs.items():
+            if key in trace.written:
+                graph.writes.append((trace._use(trace.inputs[id(face)]), trace._use(trace.face(face)._value)))
+                end.written_grads.append(self._whose(tensor))
         known = {id(face): place[1] for face, place in zip(faces, end.returned) if place[0] == "output"}
         for tensor, symbol in grads:
-            if symbol is None or symbol._value not in trace._origin:
+            if symbol is None or not (self._is_input(symbol) or symbol._value in trace._origin):
                 k = (
                     None
                     if symbol is None
@@ -177,6 +190,10 @@ class Closing:
                 tensor = trace.roots.get(key)
                 if tensor is not None:
                     bases[key] = trace.lifted[id(tensor)][1], self._place(tensor)
+                elif key in trace.grad_inputs:
+                    grad, _, tensor = trace.grad_inputs[key]
+                    end.handed_grads.append(self._whose(tensor))
+                    bases[key] = grad, ("grad", len(end.handed_grads) - 1)
                 else:
                     whole = next((f for f in faces if id(f._storage) == key and f._base is None), face)
                     while whole._base is not None:
@@ -187,7 +204,8 @@ class Closing:
 
         places = []
         for face, storage in zip(faces, storages):
-            if storage not in trace.roots and storages.count(storage) == 1:
+            apart = storage not in trace.roots and storage not in trace.grad_inputs
+            if apart and storages.count(storage) == 1:
                 places.append(("output", self._output(face)))
                 continue
             base, place = base_of(face)

@@ -39,6 +39,9 @@ class Ending:
         self.written_args: list[int] = []
         self.grads: list[tuple[Any, int | None]] = []
         self.arg_grads: list[tuple[int, int | None]] = []
+        #: whose gradients are changed in place, and are results themselves: positions of arguments and other tensors
+        self.written_grads: list[Any] = []
+        self.handed_grads: list[Any] = []
         self.drawn: list[tuple[Any, int]] = []
         #: containers among the arguments that the function changes: (path, new contents)
         self.contents: list[tuple[Any, Any]] = []
@@ -73,11 +76,12 @@ class Ending:
         given: Any = None,
     ) -> Any:
         """Let the effects take place and build the result. given: the call's args and kwargs."""
-        for t in self.written:
+        grads = [_grad_of(k, tensors) for k in self.handed_grads]
+        changed = [*self.written, *(tensors[k] for k in self.written_args)]
+        changed += [_grad_of(k, tensors) for k in self.written_grads]
+        for t in changed:
             t._storage.version += 1
-        for position in self.written_args:
-            tensors[position]._storage.version += 1
-        if self.written or self.written_args:
+        if changed:
             writes.last = object()
         for owner, k in self.grads:
             owner._grad = None if k is None else outputs[k]
@@ -92,7 +96,7 @@ class Ending:
             generator.set_state((seed, 0))
         for generator, count in self.drawn:
             generator._offset += count
-        found = {"arg": tensors, "output": outputs}
+        found = {"arg": tensors, "output": outputs, "grad": grads}
         if self.views:
             found["view"] = [look(found[kind][k] if kind in found else k) for kind, k, look in self.views]
         if self.backward is not None:
@@ -181,6 +185,10 @@ class Ending:
                 dispatch._State.executor._rebase(y, changed)  # type: ignore[attr-defined]
             else:
                 y._node, y._index, y._requires_grad = node, k, True
+
+
+def _grad_of(whose: Any, tensors: list[Any]) -> Any:
+    return (tensors[whose] if whose.__class__ is int else whose)._grad
 
 
 def broken(y: Symbol, error: AutogradError) -> vjp.Node:

@@ -33,6 +33,8 @@ def make_entry(variant: Any, tensors: list[Any], grad: bool) -> Callable[[tuple[
         return None
     if end.backward is not None or end.views or end.leaves or end.dropped:
         return None
+    if end.written_grads or end.handed_grads:
+        return None
     if any(leaf != (True, ()) for leaf in variant.aliases.leaves.values()):
         return None
     if [x.index if isinstance(x, Slot) else -1 for x in variant.kept.args] != list(range(len(tensors))):

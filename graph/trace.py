@@ -69,6 +69,9 @@ class Trace:
         self.met: dict[int, Any] = {}  # arguments that the function also found by itself, by position
         self.roots: dict[int, Any] = {}  # id of a symbol's storage -> the eager tensor it stands for
         self.grad_reads: list[tuple[Any, bool]] = []
+        self.grad_inputs: dict[
+            int, tuple[Symbol, Any, Any]
+        ] = {}  # id of a symbol's storage -> it, the gradient, whose
         self.grads: dict[int, tuple[Any, Any]] = {}
         self.numbers: dict[Any, Number] = {}
         self.drawn: dict[int, tuple[Any, int]] = {}
@@ -414,6 +417,7 @@ class Trace:
             source = self._origin[self.inputs[id(face)]]
             place, owner = (source.key, None) if source.kind == "arg" else (None, tensor)
             found = self._input(Source("grad", place, owner, None), before)
+            self.grad_inputs[id(found._storage)] = found, before, tensor
         self.grads[id(face._storage)] = (tensor, found)
         return found
 

@@ -82,6 +82,9 @@ FOUND = {
     "a result has a history under no_grad": program(
         "with dg.enable_grad():\n    m.last = (m.w * x0).sum()\ny = m.last * 2", (3,), outside=True
     )._replace(quiet=(0, 1)),
+    "joined slices are added up": program(
+        "x0.add_(x0)\ny = dg.roll(x0, 1, -1)", leaf(2, past=True), outside=True
+    ),
     "the gradient of an alias": program("x0.sum().backward()\ny = x0.detach().grad is None", leaf(3)),
 }  # fmt: skip
 

@@ -486,3 +486,58 @@ def test_what_a_way_back_reads_of_a_gradient_is_that_of_the_call():
         w.grad = None
         y.backward()
         assert taken(x) == [6.0, 10.0]
+
+
+def grads_kept(mode, fn, calls=5):
+    """What calls leave in all gradients that anybody has kept."""
+    w, kept, found = leaf(), [], []
+    f = dg.function(lambda x: fn(w, x), mode=mode)
+    for k in range(calls):
+        g = f(dg.tensor([float(k), 1.0]))
+        kept.append(g)
+        found.append(([None if g is None else g.detach().numpy().tolist() for g in kept], g is w.grad))
+    assert mode == "eager" or f.variants
+    return found
+
+
+def zeroed_in_place(w, x):
+    if w.grad is not None:
+        w.grad.zero_()
+    (w * x).sum().backward()
+    return w.grad
+
+
+def scaled_in_place(w, x):
+    if w.grad is None:
+        (w * x).sum().backward()
+    w.grad *= 0.5
+    w.grad[0] += x[0]
+    return w.grad
+
+
+def handed_out(w, x):
+    if w.grad is None:
+        (w * x).sum().backward()
+    return w.grad
+
+
+@pytest.mark.parametrize("fn", [zeroed_in_place, scaled_in_place, handed_out])
+def test_a_gradient_that_is_changed_in_place_stays_the_same_object(fn):
+    assert grads_kept("eager", fn) == grads_kept("graph", fn)
+
+
+def test_a_gradient_given_as_an_argument_and_changed_there():
+    found = []
+    for mode in ("eager", "graph"):
+        w = leaf()
+
+        def fn(x, w=w):
+            x.mul_(2)
+            return w.grad * 1
+
+        f, row = dg.function(fn, mode=mode), []
+        for k in range(6):
+            w.grad = dg.tensor([float(k), 1.0])
+            row.append(f(w.grad if k in (2, 3) else dg.ones((2,))).numpy().tolist())
+        found.append(row)
+    assert found[0] == found[1]

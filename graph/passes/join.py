@@ -44,6 +44,7 @@ def join_slices(graph: Graph, backend: Any = None) -> None:
             if made:
                 nodes[-1:] = made
                 swap[node.outputs[0]] = made[-1].outputs[0]
+                uses[made[-1].outputs[0]] = uses[node.outputs[0]]
     graph.nodes = nodes
     replace_results(graph, swap)
 
