@@ -38,7 +38,7 @@ class Aliases:
         self.storages: set[int] = set()
         self.written: set[int] = set()
         self.written_args: set[int] = set()
-        #: whose gradients the function finds, positions of arguments and other tensors; which of them it changes in place
+        #: whose gradients the function finds (positions of arguments, other tensors); which of them it changes in place
         self.read_grads: dict[int, Any] = {}
         self.written_grads: set[int] = set()
 
