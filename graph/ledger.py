@@ -65,6 +65,7 @@ class Ledger:
         )  # ids of containers of arguments, which are part of the call's key
         self.objects: dict[int, Any] = {}
         self.outside: set[int] = set()
+        self.cells: set[int] = set()  # ids of the closure cells of functions from outside
         self.names: dict[int, str] = {}
         self.entries: dict[tuple[str, int, Any], list[Any]] = {}
         self.written: dict[tuple[str, int, Any], tuple[str, Any]] = {}
@@ -101,6 +102,8 @@ class Ledger:
             elif isinstance(x, np.ndarray) and x.nbytes <= ARRAY_LIMIT and not x.dtype.hasobject:
                 self.states[key] = x.copy()
         if isinstance(x, FunctionType):
+            if outside:
+                self.cells.update(map(id, x.__closure__ or ()))
             known = self.functions.setdefault(id(x.__code__), [])
             if not any(f is x for f in known):
                 known.append(x)

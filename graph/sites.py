@@ -7,6 +7,7 @@ import contextvars
 import functools
 import gc
 import itertools
+import operator
 import os
 import random
 import types
@@ -53,6 +54,14 @@ def _meet(x: Any, other: Any) -> None:
         x.meet(other)
 
 
+def _maker_of(frame: FrameType) -> FrameType | None:
+    """The running frame that made the function of a frame: a comprehension's, a lambda's that was passed on."""
+    back = frame.f_back
+    while back is not None and not any(c is frame.f_code for c in back.f_code.co_consts):
+        back = back.f_back
+    return back
+
+
 class SiteReader:
     """Handles the sites `bytecode.analyse` finds: `actions[kind](frame, action)` just before they run."""
 
@@ -97,21 +106,29 @@ class SiteReader:
             self._ledger.note("cell", cell, None, ABSENT if value is UNKNOWN else value, name, frame)
 
     def _cells(self, frame: FrameType, name: str, value: Any) -> list[Any]:
-        """The cells behind a free variable, of functions that come from outside."""
+        """The cells behind a free variable that come from outside: those of functions from there.
+
+        Functions that the call makes have them too, beside cells of the call's own variables.
+        """
         code = frame.f_code
         if id(code) not in self._ledger.functions:
             self.search(frame)
         found = []
         k = code.co_freevars.index(name)
-        for f in self._ledger.functions.get(id(code), ()):
-            if id(f) in self._ledger.outside and f.__closure__ is not None:
-                cell = f.__closure__[k]
+        known = self._ledger.functions.get(id(code), ())
+        for f in known:
+            cell = f.__closure__[k] if f.__closure__ is not None else None
+            if cell is not None and (id(f) in self._ledger.outside or id(cell) in self._ledger.cells):
                 try:
                     matches = cell.cell_contents is value
                 except ValueError:
                     matches = value is UNKNOWN
                 if matches:
                     found.append(cell)
+        if not known:
+            maker = _maker_of(frame)
+            if maker is not None and name in maker.f_code.co_freevars:
+                return self._cells(maker, name, value)
         return found
 
     def search(self, frame: FrameType) -> None:
@@ -345,15 +362,52 @@ class SiteReader:
             self._ledger.learn(callee(), render(action[1]), id(callee) in self._ledger.outside)
             return
         self._impure(callee, frame)
-        inside = type(callee).__module__.startswith("duograd.")
+        inside = callee is not UNKNOWN and type(callee).__module__.startswith("duograd.")
         if cls is FunctionType or cls is types.MethodType:
             inside = function.__module__.startswith("duograd.")
+        if getattr(callee, "__name__", "") in ("__reduce_ex__", "__reduce__"):  # what `copy` copies
+            owner = values[0] if cls in _SLOTTED and values else getattr(callee, "__self__", None)
+            for name in instance_dict(owner) or ():
+                self._attribute(owner, name, None, frame)
+        for x, expr in zip((callee, *values), (action[1], *args)):
+            self._handed_on(self._getter(expr, frame) if x is UNKNOWN else x, values, frame)
         for x, expr in zip(values, args):
             # The framework reads settings from dicts itself (learning rates), at every call.
             if not (inside and isinstance(x, dict)):
                 self._ledger.read_content(
                     x, self._ledger.name(x, expr), frame, id(callee) not in _SHALLOW_CALLS
                 )
+
+    def _getter(self, expr: Expr, frame: FrameType) -> Any:
+        """An `attrgetter` that was made in the middle of an expression."""
+        if (
+            expr is None
+            or expr[0] != "result"
+            or evaluate(expr[2], frame, self._results) is not operator.attrgetter
+        ):
+            return UNKNOWN
+        names = [evaluate(x, frame, self._results) for x in expr[3]]
+        return operator.attrgetter(*names) if names and all(isinstance(n, str) for n in names) else UNKNOWN
+
+    def _handed_on(self, x: Any, values: list[Any], frame: FrameType) -> None:
+        """What C code will call: a method of a container, what looks attributes up."""
+        if isinstance(x, functools.partial):
+            x = x.func
+        if isinstance(x, (types.BuiltinFunctionType, types.MethodWrapperType)):
+            owner = behind(x.__self__)
+            if isinstance(owner, CONTAINERS) and id(owner) in self._ledger.outside:
+                if _grows(owner, x.__name__):
+                    self._method_of(owner, x.__name__, None, frame)
+                else:
+                    self._ledger.read_content(owner, self._ledger.name(owner, None), frame, False)
+        elif x.__class__ is operator.attrgetter:
+            for path in x.__reduce__()[1]:
+                for base in (*values, *self._within(values)):
+                    for name in path.split("."):
+                        if is_plain(base) or base.__class__ in (Symbol, operator.attrgetter):
+                            break
+                        self._attribute(base, name, None, frame)
+                        base = getattr(base, name, None)
 
     def _builtin(self, callee: Any, values: list[Any], args: Any, frame: FrameType) -> bool:
         """Built-in functions that read or write one thing by name. True when handled."""

@@ -408,3 +408,28 @@ def test_function_is_traced_again_when_what_it_read_changed():
     assert fn(x).tolist() == [2.0] * 3
     assert len(fn.variants) == 3
     assert "layer.scale was 2.0, now 3.0" in fn.explain()
+
+
+def test_what_inner_functions_change_outside_is_changed_at_every_call():
+    count, log = 0, []
+
+    def fn(x):
+        def inner(k):
+            nonlocal count
+            count += k
+            log.append(count)
+
+        def counted():
+            for k in (1, 2):
+                inner(k)
+                yield x * count
+
+        return sum(counted(), x)
+
+    graph, expected = dg.function(fn), []
+    for _ in range(3):
+        expected.append(fn(dg.tensor([1.0])).item())
+    after = count, list(log)
+    count, log[:] = 0, []
+    assert [graph(dg.tensor([1.0])).item() for _ in range(3)] == expected
+    assert (count, log) == after

@@ -1,10 +1,12 @@
 """Guards: every way of reading a Python value from outside is noticed when it changes, and only then."""
 
+import copy
 import dataclasses
 import enum
 import functools
 import importlib.util
 import math
+import operator
 import sys
 import threading
 import types
@@ -183,6 +185,109 @@ def test_local_functions_and_comprehensions_of_the_call_itself_are_no_reads():
         return max(values, key=lambda v: -v)
 
     assert [r.name for r in record(fn, 2).reads] == []
+
+
+def _within(settings, scale):
+    """Functions that read variables of this one in functions of their own, and what changes `scale`."""
+
+    def by_function():
+        def inner():
+            def innermost():
+                return settings["k"] * scale
+
+            return innermost()
+
+        return inner()
+
+    def by_lambda():
+        return (lambda y: y * settings["k"] * scale)(1)
+
+    def by_comprehension():
+        return [settings["k"] * scale for _ in (1, 2)]
+
+    def by_generator():
+        return max(settings["k"] * scale for _ in (1, 2))
+
+    def by_map():
+        return list(map(lambda v: v * settings["k"] * scale, (1, 2)))  # noqa: C417
+
+    def by_class():
+        class Inner:
+            def run(self):
+                return settings["k"] * scale
+
+        return Inner().run()
+
+    def by_a_function_handed_out():
+        def make():
+            return lambda: settings["k"] * scale
+
+        return make()()
+
+    def change(value):
+        nonlocal scale
+        scale = value
+
+    return [
+        by_function, by_lambda, by_comprehension, by_generator, by_map, by_class, by_a_function_handed_out,
+    ], change  # fmt: skip
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_variables_from_outside_that_inner_functions_read(number):
+    settings = {"k": 2}
+    functions, change = _within(settings, 3)
+    guards = guards_of(functions[number])
+    settings["k"] = 5
+    assert not guards.check()
+    settings["k"] = 2
+    assert guards.check()
+    change(4)
+    assert_noticed(guards, "scale")
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda c: operator.itemgetter("k")(c),
+        lambda c: list(map(c.get, ["k"])),
+        lambda c: list(map(c.__getitem__, ["k"])),
+        lambda c: list(map(functools.partial(c.get, "k"), [None])),
+    ],
+)
+def test_what_c_code_looks_up_in_a_dict(read):
+    settings = {"k": 2}
+    guards = guards_of(lambda: read(settings))
+    settings["k"] = 5
+    assert not guards.check()
+
+
+def _first_by_scale(o):
+    row = [o]
+    return sorted(row, key=operator.attrgetter("scale"))[0].scale
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda o: operator.attrgetter("inner.scale")(o),
+        _first_by_scale,
+        lambda o: copy.copy(o).scale,
+        lambda o: copy.deepcopy(o).inner.scale,
+    ],
+)
+def test_what_c_code_looks_up_in_an_object(read):
+    outer = types.SimpleNamespace(inner=Plain(), scale=1)
+    holder = Plain()
+    holder.inner, holder.scale = outer, 3
+    outer.scale = 2
+    guards = guards_of(lambda: read(holder))
+    holder.scale, outer.scale = 5, 7
+    assert not guards.check()
+
+
+class Plain:
+    """An object with attributes."""
 
 
 # ---------------------------------------------------------------- attributes
