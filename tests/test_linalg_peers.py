@@ -419,6 +419,23 @@ def test_eigenvalues_and_vectors_of_any_matrix(dtype):
     assert w.dtype == (np.complex64 if near == 1e-5 else np.complex128)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_matrices_that_are_not_finite_are_refused_in_silence(dtype, value, capfd):
+    x = np.stack([np.eye(3), np.eye(3), np.diag([1.0, 2.0, 3.0])]).astype(dtype)
+    x[0, 2, 1], x[1, 0, 0] = value, -value
+    for mode in ("eager", "graph"):
+        for name in ("eig_ex", "eigvals_ex"):
+            *found, status = dg.function(dg.core.op.REGISTRY[name], mode=mode)(dg.tensor(x))
+            assert (status.numpy() != 0).tolist() == [True, True, False]
+            for y in found:
+                assert np.isnan(y.numpy()[:2]).all()
+            np.testing.assert_array_equal(found[0].numpy()[2], [1, 2, 3])
+    with pytest.raises(dg.errors.LinAlgError):
+        linalg.eigvals(dg.tensor(x))
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_matrix_of_nan_leaves_the_others_of_its_batch_alone(dtype):
     x = np.stack([np.full((3, 3), np.nan), np.diag([1.0, 2.0, 3.0])]).astype(dtype)

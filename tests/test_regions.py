@@ -41,5 +41,8 @@ def test_misuse():
     x = _ramp()
     with pytest.raises(ValueError, match=r"\[roi_align\] boxes: float32\[2, 4\] is not float\[R, 5\]"):
         dg.roi_align(x, dg.tensor(BOXES[:, 1:]), 2)
+    for boxes, kinds in (([], "no boxes"), ([dg.tensor(BOXES)] * 9, "float32"), ([BOXES[:, 1:]], "ndarray")):
+        with pytest.raises(ValueError, match=rf"\[roi_align\] boxes: {kinds}"):
+            dg.roi_align(x, boxes, 2)
     with pytest.raises(ValueError, match=r"\[roi_align\] mode='mean'"):
         dg.roi_align(x, dg.tensor(BOXES), 2, mode="mean")

@@ -70,3 +70,13 @@ def test_an_lstm_over_packed_sequences_equals_torch(proj_size):
     sum((b * b).sum() for b in wanted).backward()
     for a, b in zip(ours.parameters(), want.parameters(), strict=True):
         np.testing.assert_allclose(a.grad.numpy(), b.grad.numpy(), atol=1e-4)
+
+
+def test_padding_says_what_it_cannot_pad():
+    for given, match in (
+        ([], "no sequences"),
+        ([dg.ones((2, 3)), dg.ones((2, 4))], "beside"),
+        ([dg.tensor(1.0)], "beside"),
+    ):
+        with pytest.raises(dg.errors.DuogradError, match=match):
+            rnn.pad_sequence(given)

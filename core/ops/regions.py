@@ -141,6 +141,14 @@ def roi_align(x, boxes, output_size, spatial_scale=1.0, sampling_ratio=-1, align
     if len(size) != 2 or min(size) < 1:
         raise ArgumentError("roi_align", f"output_size={output_size} is not one or two sizes", "use (7, 7)")
     if isinstance(boxes, (list, tuple)):
+        fits = (isinstance(b, Tensor) and b.ndim == 2 and b.shape[1] == 4 for b in boxes)
+        if not 1 <= len(boxes) <= (x.shape or (0,))[0] or not all(fits):
+            kinds = ", ".join(str(getattr(b, "type", type(b).__name__)) for b in boxes) or "no boxes"
+            raise ShapeError(
+                "roi_align",
+                f"boxes: {kinds} for x: {x.type}",
+                "give a float[R_i, 4] for each image, or float[R, 5]",
+            )
         numbers = np.repeat(np.arange(len(boxes)), [b.shape[0] for b in boxes])
         images = take(
             arange_from(0, 1, size=max(1, len(boxes)), dtype=T.int64, device=x.device), numbers, axis=0

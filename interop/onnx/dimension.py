@@ -60,6 +60,18 @@ class Dim(int):
     def __floordiv__(self, o: Any) -> Any:
         return self._with(o, lambda a, b: a // b)
 
+    def __rfloordiv__(self, o: Any) -> Any:
+        return self._with(o, lambda a, b: b // a)
+
+    def __mod__(self, o: Any) -> Any:
+        return self._with(o, lambda a, b: a % b)
+
+    def __rmod__(self, o: Any) -> Any:
+        return self._with(o, lambda a, b: b % a)
+
+    def __divmod__(self, o: Any) -> Any:
+        return self // o, self % o
+
     def least(self, o: int) -> Any:
         """The smaller of two sizes, in every trace."""
         return self._with(o, min)

@@ -117,7 +117,17 @@ def pad_packed_sequence(
 def pad_sequence(
     sequences: Sequence[Tensor], batch_first: bool = False, padding_value: float = 0.0
 ) -> Tensor:
-    """Sequences any[T_i, ...] as one tensor any[T, N, ...] ([N, T, ...] when batch_first), padded at their ends."""
+    """Sequences any[T_i, ...] as one tensor any[T, N, ...] ([N, T, ...] when batch_first), padded at their ends.
+
+    Raises: ArgumentError for none, ShapeError where their other axes differ.
+    """
+    op = "pad_sequence"
+    sequences = list(sequences)
+    if not sequences:
+        raise ArgumentError(op, "got no sequences", "pass at least one")
+    for s in sequences:
+        if s.ndim < 1 or s.shape[1:] != sequences[0].shape[1:]:
+            raise ShapeError(op, f"{s.type} beside {sequences[0].type}", "only the first axis may differ")
     longest = max(s.shape[0] for s in sequences)
     rest = ((0, 0),) * (sequences[0].ndim - 1)
     rows = [_PAD(s, padding=((0, longest - s.shape[0]), *rest), value=padding_value) for s in sequences]
