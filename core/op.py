@@ -22,7 +22,7 @@ from . import types as T
 from .errors import ArgumentTypeError, DtypeError, DuogradError, user_line
 from .parameters import parameters
 from .scalar import Expr, cast, const
-from .spoken import spoken, translated
+from .spoken import translated
 from .types import DType, TensorType
 
 REGISTRY: dict[str, Op] = {}
@@ -409,14 +409,12 @@ def no_tensor(op: Op, x: Any) -> ArgumentTypeError:
 
 
 def public(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a function that calls ops a name of `dg`; a trailing underscore is dropped.
-
-    Users get it with errors in our form for calls that do not fit; our own code calls it as it is.
-    """
+    """Make a function that calls ops a name of `dg`; a trailing underscore is dropped."""
     name = fn.__name__.rstrip("_")
     if name in PUBLIC:
         raise ValueError(f"dg.{name} is declared twice, in {PUBLIC[name].__module__} and {fn.__module__}")
-    PUBLIC[name] = spoken(name, fn)
+    fn.__qualname__ = name  # what Python says when a call does not fit
+    PUBLIC[name] = fn
     return fn
 
 
