@@ -122,6 +122,8 @@ _LAZY = {
     "nn": ".nn",
     "optim": ".nn.optim",
     "autograd": ".core.autograd",
+    "amp": ".nn.amp",
+    "autocast": ".core.autocast:autocast",
     "data": ".interop.data",
     "onnx": ".interop.onnx",
     "fft": ".core.fft",

@@ -449,6 +449,10 @@ def walk(
             before = leaf_grads.get(id(edge))
             leaf_grads[id(edge)] = (edge, add(None if before is None else before[1], g))
 
+    own = getattr(dispatch.state.executor, "walks", None)
+    if own is not None:  # an executor whose work is for the way forward
+        with dispatch.executing(own, dispatch.state.keeps):
+            return walk(roots, root_grads, targets, create_graph, retain_graph, cut, inner)
     # Hot steps are programs: they run where ops run at once, and record nothing.
     plain = not create_graph and dispatch.state.executor is dispatch._State.executor
     with dispatch.set_grad(create_graph):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..core.autocast import is_autocast_enabled
 from ..core.errors import ArgumentError, ShapeError
 from ..core.ops import REGISTRY as _OPS
 from ..core.ops import shape as _S
@@ -46,6 +47,8 @@ def _biased(name: str, y: Tensor, bias: Tensor | None, n: int) -> Tensor:
         raise ShapeError(
             name, f"bias: {bias.type} does not fit {y.shape[1]} filters", "pass one number a filter"
         )
+    if is_autocast_enabled() and y.dtype.is_half:
+        bias = bias.to(y.dtype)  # as the operands of the product
     return y + _S.reshape(bias, shape=(-1, *(1,) * n))
 
 

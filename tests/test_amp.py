@@ -1,0 +1,166 @@
+"""Mixed precision: what autocast converts, gradients through it, both modes, and the scaled loss."""
+
+import duograd as dg
+import numpy as np
+import pytest
+from duograd import nn
+from duograd.core import autocast
+from duograd.core.op import REGISTRY
+from duograd.nn import functional as F
+
+MODES = ("eager", "graph")
+
+
+def test_the_lists_name_ops():
+    assert not {*autocast.LOWER, *autocast.FULL} - set(REGISTRY)
+    assert not autocast.LOWER & autocast.FULL
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "float16"])
+@pytest.mark.parametrize("mode", MODES)
+def test_products_run_in_16_bits_and_losses_in_32(mode, kind):
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(72, 3))
+
+    @dg.function(mode=mode)
+    def step(x, y):
+        with dg.amp.autocast(dtype=kind):
+            assert dg.amp.is_autocast_enabled()
+            a = model[0](x)
+            out = model(x)
+            loss = F.cross_entropy(out, y)
+            soft = out.softmax()
+        assert not dg.amp.is_autocast_enabled()
+        loss.backward()
+        return a, out, loss, soft, x @ x
+
+    a, out, loss, soft, after = step(dg.randn(4, 1, 8, 8), dg.tensor([0, 1, 2, 0]))
+    assert [t.dtype.name for t in (a, out, loss, soft, after)] == [
+        kind,
+        kind,
+        "float32",
+        "float32",
+        "float32",
+    ]
+    for p in model.parameters():
+        assert p.dtype is p.grad.dtype is dg.float32
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_both_modes_give_the_bits_of_casts_by_hand(inside):
+    w, b, x = (dg.randn(*s).numpy() for s in ((5, 4), (5,), (3, 4)))
+    found = []
+    for mode in (*MODES, "by hand"):
+        p, q = nn.Parameter(w), nn.Parameter(b)
+
+        @dg.function(mode="eager" if mode == "by hand" else mode)
+        def step(x, p=p, q=q, mode=mode):
+            if mode == "by hand":
+                y = F.linear(x.to("bfloat16"), p.to("bfloat16"), q.to("bfloat16"))
+                loss = dg.exp(y.to("float32")).sum()
+                loss.backward()
+            else:
+                with dg.autocast("cpu", dtype="bfloat16"):
+                    loss = dg.exp(F.linear(x, p, q)).sum()
+                    if inside:
+                        loss.backward()
+                if not inside:
+                    loss.backward()
+            return loss
+
+        for _ in range(12):  # hot bodies too
+            p.grad = q.grad = None
+            loss = step(dg.tensor(x))
+        found.append([t.detach().numpy() for t in (loss, p.grad, q.grad)])
+    for other in found[1:]:
+        for a, c in zip(found[0], other):
+            np.testing.assert_array_equal(a, c)
+
+
+def test_it_nests_and_decorates():
+    x = dg.ones(2, 2)
+    with dg.autocast(dtype="float16"):
+        assert (x @ x).dtype is dg.float16
+        with dg.autocast(enabled=False):
+            assert (x @ x).dtype is dg.float32
+        with dg.autocast():
+            assert (x @ x).dtype is dg.bfloat16
+        assert (x.double() @ x.double()).dtype is dg.float64
+
+    @dg.autocast(dtype="bfloat16")
+    def product(x):
+        return x @ x
+
+    assert product(x).dtype is dg.bfloat16
+    assert (x @ x).dtype is dg.float32
+    with pytest.raises(RuntimeError, match="inside"), dg.autocast():
+        raise RuntimeError("inside")
+    assert (x @ x).dtype is dg.float32
+    with pytest.raises(dg.errors.ArgumentError, match="16 bits"):
+        dg.autocast(dtype="float32")
+
+
+def test_attention_and_recurrent_layers_take_it():
+    encoder, lstm = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True), nn.LSTM(8, 4)
+    x = dg.randn(2, 3, 8)
+    plain = encoder(x), lstm(x)[0]
+    with dg.autocast(dtype="bfloat16"):
+        mixed = encoder(x), lstm(x)[0]
+    for a, b in zip(plain, mixed):
+        np.testing.assert_allclose(a.detach().numpy(), b.float().detach().numpy(), atol=0.06)
+
+
+def test_vmap_and_grad_run_inside():
+    w, x = dg.randn(3, 2), dg.randn(5, 3)
+    with dg.autocast(dtype="bfloat16"):
+        g = dg.vmap(lambda r: dg.grad(lambda r: (r @ w).sum())(r))(x)
+    assert g.dtype is dg.float32
+    np.testing.assert_allclose(g.numpy(), np.tile(w.numpy().sum(1), (5, 1)), atol=0.05)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_scaled_loss_gives_the_same_step_and_leaves_overflows_out(mode):
+    p = nn.Parameter(np.ones(3, "float32"))
+    opt = dg.optim.SGD([p], lr=0.5)
+    scaler = dg.amp.GradScaler(init_scale=8.0, growth_interval=2)
+
+    @dg.function(mode=mode)
+    def step(x):
+        opt.zero_grad()
+        scaler.scale((p * x).sum()).backward()
+        scaler.unscale_(opt)
+        norm = nn.utils.clip_grad_norm_([p], 100.0)
+        scaler.step(opt)
+        scaler.update()
+        return norm
+
+    x = dg.tensor([1.0, 0.0, 2.0])
+    assert step(x).item() == pytest.approx(5**0.5)
+    assert p.tolist() == [0.5, 1.0, 0.0]
+    assert scaler.get_scale() == 8
+    step(x)
+    assert scaler.get_scale() == 16
+    before = p.tolist()
+    step(dg.tensor([1.0, np.inf, 2.0]))
+    assert p.tolist() == before
+    assert scaler.get_scale() == 8
+    again = dg.amp.GradScaler()
+    again.load_state_dict(scaler.state_dict())
+    assert again.get_scale() == 8
+
+
+def test_a_scaler_is_checked():
+    p = nn.Parameter(np.ones(3, "float32"))
+    opt = dg.optim.SGD([p], lr=0.5)
+    scaler = dg.amp.GradScaler()
+    scaler.scale(p.sum()).backward()
+    scaler.unscale_(opt)
+    with pytest.raises(dg.errors.ArgumentError, match="twice"):
+        scaler.unscale_(opt)
+    with pytest.raises(dg.errors.ArgumentError, match="range"):
+        dg.amp.GradScaler(growth_factor=0.5)
+    with pytest.raises(dg.errors.CheckpointError, match="the state has"):
+        scaler.load_state_dict({"a": 1})
+    off = dg.amp.GradScaler(enabled=False)
+    loss = p.sum()
+    assert off.scale(loss) is loss
+    assert off.get_scale() == 1
