@@ -15,10 +15,10 @@ class Swap(Over):
 
     def __init__(self, outer: Any, pairs: Sequence[tuple[Any, Any]]):
         self.outer = outer
-        self.instead = {id(a): b for a, b in pairs}
+        self.instead = {id(a._known()): b for a, b in pairs}
 
     def swap(self, x: Any) -> Any:
-        return self.instead.get(id(x), x) if isinstance(x, Tensor) else x
+        return self.instead.get(id(x._known()), x) if isinstance(x, Tensor) else x
 
     def call(self, op: Any, inputs: tuple[Any, ...], attrs: Any) -> Any:
         return self.outer.call(op, tuple(map(self.swap, inputs)), attrs)

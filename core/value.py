@@ -258,9 +258,9 @@ class Tensor(_Named):
     def _is_leaf(self) -> bool:
         return self._node is None
 
-    def _class(self) -> Any:
-        """The class, or that of the tensor which it stands for."""
-        return self.__class__
+    def _known(self) -> Tensor:
+        """The tensor from outside that it stands for in a trace, or itself."""
+        return self
 
     def _alias_of(self, node: vjp.Node, index: int) -> Tensor:
         """The saved output again, connected to the tape (for gradients of gradients)."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from .arguments import is_record
 from .reads import MUTABLE
 from .symbol import Symbol
@@ -21,11 +23,13 @@ class Aliases:
     """
 
     __slots__ = (
-        "apart", "common", "containers", "grads", "leaves", "lifted", "met", "read_grads", "storages", "written",
-        "written_args", "written_grads",
+        "apart", "arrays", "common", "containers", "grads", "leaves", "lifted", "met", "read_grads", "storages",
+        "written", "written_args", "written_grads",
     )  # fmt: skip
 
     def __init__(self) -> None:
+        #: NumPy arrays that the function found, and whose memory no argument may have
+        self.arrays: list[np.ndarray] = []
         #: tensors that no argument was, and mutable containers that the function found, kept alive with their ids
         self.apart: list[Any] = []
         self.containers: dict[int, Any] = {}
@@ -43,10 +47,15 @@ class Aliases:
         self.written_grads: set[int] = set()
 
     def add(
-        self, trace: Trace, args: dict[int, int], outside: dict[int, Any], given: tuple[int, ...]
+        self,
+        trace: Trace,
+        args: dict[int, int],
+        outside: dict[int, Any],
+        given: tuple[int, ...],
+        changed: set[int],
     ) -> None:
         """Take in a finished trace. args: position by id of the tensor; outside: by id, what the function found;
-        given: ids of the call's containers."""
+        given: ids of the call's containers; changed: of what the function changes besides tensors."""
         self.met.update(trace.met)
         self.apart += trace.apart
         if given:
@@ -70,6 +79,8 @@ class Aliases:
                 self.written_args.add(args[id(tensor)])
             else:
                 self.written.add(id(tensor._storage))
+        arrays = [x for x in outside.values() if isinstance(x, np.ndarray)]
+        self.arrays += [x for x in arrays if id(x) in changed or self.written_args]
         for key, (_, _, tensor) in trace.grad_inputs.items():
             whose = args.get(id(tensor), tensor)
             self.read_grads[id(tensor)] = whose
@@ -90,6 +101,8 @@ class Aliases:
         for position, leaf in self.leaves.items():
             if _leaf(tensors[position]) != leaf:
                 return False
+        if self.arrays and any(_shared(a, t) for t in tensors for a in self.arrays):
+            return False
         for position, layout in self.grads.items():
             grad = tensors[position]._grad
             if grad is not layout and (grad is None or grad._layout is not layout):
@@ -138,6 +151,26 @@ def check_containers(trace: Trace, changed: Iterable[Any], met: dict[int, Any], 
             f"changes a {type(next(iter(common.values()))).__name__} that is an argument and that it finds itself",
             "pass it, or read it, but not both",
         )
+
+
+def check_arrays(trace: Trace, changed: Iterable[Any], met: dict[int, Any]) -> None:
+    """Leave to Python what changes the memory of a NumPy array that it found, as an array or as a tensor: the graph
+    knows the two as different things.
+
+    changed: ids of what the function changes besides tensors; met: by id, what it found.
+    """
+    arrays = [x for x in met.values() if isinstance(x, np.ndarray)]
+    written = {id(t) for t, _ in effects(trace)[0]}
+    for a in arrays:
+        for t, _ in trace.lifted.values():
+            if (id(a) in changed or id(t) in written) and _shared(a, t):
+                trace.leave(
+                    f"changes memory that is both the tensor {t.type} and a NumPy array", "use one of the two"
+                )
+
+
+def _shared(a: np.ndarray, t: Any) -> bool:
+    return t.device == "cpu" and bool(np.may_share_memory(a, t._array()))
 
 
 def overlap(tensors: Sequence[Any]) -> bool:

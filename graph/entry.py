@@ -33,7 +33,7 @@ def make_entry(variant: Any, tensors: list[Any], grad: bool) -> Callable[[tuple[
         return None
     if end.backward is not None or end.views or end.leaves or end.dropped:
         return None
-    if end.written_grads or end.handed_grads:
+    if end.written_grads or end.handed_grads or variant.aliases.arrays:
         return None
     if any(leaf != (True, ()) for leaf in variant.aliases.leaves.values()):
         return None

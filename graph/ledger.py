@@ -357,6 +357,13 @@ class Ledger:
         elif id(x) in self.states:
             row.append(UNKNOWN)
 
+    def has_changed(self, owner: dict[str, Any], key: str) -> bool:
+        """Whether an item of a dict is another one than when the trace began."""
+        before = self.states.get(id(owner))
+        return ("item", id(owner), key) in self.written or (
+            before is not None and before.get(key, ABSENT) is not owner.get(key, ABSENT)
+        )
+
     # -- the end --------------------------------------------------------------------------------
 
     def close(self, strict: bool = True) -> tuple[list[Read], list[Effect]]:
@@ -389,7 +396,7 @@ class Ledger:
         early: list[Effect] = []
 
         def real(x: Any) -> Any:
-            return objects.get(x, gone) if x.__class__ is _Ref else x
+            return objects.get(x, replaced.get(x, gone)) if x.__class__ is _Ref else x
 
         for kind, oid, key, value, name, where in self.entries.values():
             if oid not in objects:

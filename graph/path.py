@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..core import dispatch
 from ..core.backend import get_backend
 from ..core.errors import EndlessRecursionError, RetraceError, TraceError, last_user_line
-from .aliases import check_containers
+from .aliases import check_arrays, check_containers
 from .arguments import Watch, fill_call, flatten
 from .closing import Closing
 from .guards import ReadRecorder, compile_guards, grad_guard, leaf_guard, mode_guard, tensor_guard
@@ -123,7 +123,7 @@ class Path:
             recorder = ReadRecorder(variant.call, frozenset(self.watch.paths))
             try:
                 with recorder:
-                    trace.tracer = recorder.restable
+                    trace.tracer, trace.changed = recorder.restable, recorder.has_changed
                     result = variant.call(*given[0], **given[1])
             except RecursionError as e:
                 self._print(trace)
@@ -148,7 +148,7 @@ class Path:
             try:
                 if self.unread is None and trace.left is None:
                     self._check_shown(trace)
-                    self._check_containers(trace)
+                    self._check_same(trace)
                     segment = Closing(self, trace).segment(result, recorder.effects)
             except Leave:
                 pass
@@ -164,7 +164,7 @@ class Path:
             self._link(segment)
         variant.paths += 1
         variant.reads += [r for r in recorder.reads if not any(s.is_read_by(r) for s in variant.state)]
-        variant.aliases.add(trace, self.args, outside, self.containers)
+        variant.aliases.add(trace, self.args, outside, self.containers, {id(e.owner) for e in self.effects})
         lifted = [t for t, _ in trace.lifted.values() if id(t) not in self.args]
         variant.extra += [s.guard() for s in variant.state]
         for s in variant.state:
@@ -180,11 +180,12 @@ class Path:
             segment.ending.tape.forget(self.args)
         return segment
 
-    def _check_containers(self, trace: Trace) -> None:
-        """Leave to Python what changes a container that is both an argument and found by the function itself."""
+    def _check_same(self, trace: Trace) -> None:
+        """Leave to Python what changes something that it knows on two ways."""
+        changed = {id(e.owner) for e in self.effects}
+        check_arrays(trace, changed, self.outside)
         if self.containers:
-            changed = {id(place.find(self.given)) for place, _ in self.watch.changes()}
-            changed |= {id(e.owner) for e in self.effects}
+            changed |= {id(place.find(self.given)) for place, _ in self.watch.changes()}
             check_containers(trace, changed, self.outside, self.containers)
 
     def _print(self, trace: Trace) -> None:

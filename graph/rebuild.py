@@ -12,6 +12,7 @@ import collections
 import enum
 import gc
 import types
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -73,6 +74,10 @@ class Descriptions:
         if id(x) in self._given:
             return Given(self._given[id(x)])
         if id(x) in self._outside or isinstance(x, enum.Enum) or is_plain(x):
+            return x
+        if isinstance(x, weakref.ref):
+            if self._is_leaf(x()):
+                self.held.append(x)
             return x
         if isinstance(x, type):
             if self._holds(x):

@@ -127,6 +127,10 @@ class ReadRecorder:
             why = "another tracer (a debugger) took over during the trace, so it is used once"
             self.reads.append(Read("never", None, None, why, "tracer", None))
 
+    def has_changed(self, owner: dict[str, Any], key: str) -> bool:
+        """Whether the function has changed an item of a dict since it began."""
+        return self._ledger.has_changed(owner, key)
+
     def _begins_aside(self, frame: FrameType) -> Any:
         """Where a function begins whose results a cache from outside keeps: what watches for its end."""
         cached, self._reader.cached = self._reader.cached, None

@@ -492,6 +492,10 @@ class SiteReader:
 
     def _write_attr(self, base: Any, key: str, expr: Expr, frame: FrameType) -> None:
         name = f"{self._ledger.name(base, expr)}.{key}"
+        if key == "__class__" and id(base) in self._ledger.outside:
+            self._ledger.refuse(
+                f"gives {name[:-10]} another class, which no graph can", "do it outside", frame
+            )
         if isinstance(base, Tensor) and not (instance_dict(base) or hasattr(base, "__dict__")):
             return
         if isinstance(base, types.ModuleType):

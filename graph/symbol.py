@@ -121,9 +121,9 @@ class Symbol(Tensor):
             )
         trace.apart.append(other)
 
-    def _class(self) -> Any:
+    def _known(self) -> Tensor:
         _, tensor = self._original()
-        return self.__class__ if tensor is None else tensor.__class__
+        return self if tensor is None else tensor  # type: ignore[no-any-return]
 
     def _ask(self, value: bool) -> None:
         trace, tensor = self._original()

@@ -79,6 +79,8 @@ class Trace:
         self.written: dict[int, Symbol] = {}
         #: asked of each check: looks at the value at once where the function may catch the error, else says False
         self.attempt: Any = None
+        #: says of an item of a dict whether the function has changed it
+        self.changed: Any = None
         self.depth = 0
         self.layouts: dict[Value, Any] = {}
         self.inputs: dict[int, Value] = {}  # id of a lifted symbol -> its value when the call began
@@ -475,6 +477,8 @@ class Trace:
         return taken
 
     def number(self, owner: Any, key: str) -> Any:
+        if self.changed is not None and self.changed(owner, key):
+            return owner[key]  # what it is now follows from what the function has read
         found = self.numbers.get((id(owner), key))
         if found is None:
             kind = int if isinstance(owner[key], int) and not isinstance(owner[key], bool) else float

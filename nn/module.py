@@ -24,7 +24,9 @@ class _ParameterClass(type):
     """Takes what stands for a parameter in a trace for one."""
 
     def __instancecheck__(cls, x: Any) -> bool:
-        return super().__instancecheck__(x) or (isinstance(x, Tensor) and issubclass(x._class(), cls))
+        return super().__instancecheck__(x) or (
+            isinstance(x, Tensor) and issubclass(x._known().__class__, cls)
+        )
 
 
 class Parameter(_EagerTensor, metaclass=_ParameterClass):  # type: ignore[misc]

@@ -85,6 +85,19 @@ FOUND = {
     "joined slices are added up": program(
         "x0.add_(x0)\ny = dg.roll(x0, 1, -1)", leaf(2, past=True), outside=True
     ),
+    "a loop reads a parameter that was changed before": program(
+        "with dg.no_grad():\n    m.w -= 0.1\n"
+        "y = dg.scan(lambda c, _: (c * 0.9 + m.w[1], None), x0, length=3)[0]", (3,), outside=True
+    ),
+    "a branch reads a parameter that was changed before": program(
+        "with dg.no_grad():\n    m.w -= 0.1\ny = dg.cond(x0[0] > 0, lambda t: t * m.w, lambda t: t - m.w, x0)",
+        (3,), outside=True,
+    ),
+    "what the function replaced is read again for the gradient": program(
+        "v = dg.grad(lambda t: dg.cond(t.sum() > 0, lambda s: (s * s).sum(), lambda s: s.sin().sum(), t))(x0)\n"
+        "m.pair = replace(m.pair, n=m.pair.n + 1)\ny = x0 * m.pair.n",
+        leaf(3), returns="v, y", outside=True,
+    ),
     "the gradient of an alias": program("x0.sum().backward()\ny = x0.detach().grad is None", leaf(3)),
 }  # fmt: skip
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+import weakref
 
 import duograd as dg
 import numpy as np
@@ -154,6 +155,90 @@ def memory_written_through_numpy(jit):
     return [*calls(jit(fn), lambda k: (T(float(k), 1.0),)), see(b)]
 
 
+def an_array_that_is_a_tensor_too(jit):
+    a = np.zeros(2, np.float32)
+    t = dg.from_numpy(a)
+
+    def fn(x):
+        a[0] += 1
+        return x + t
+
+    return [*calls(jit(fn), lambda k: (T(),)), a.tolist()]
+
+
+def a_tensor_that_is_an_array_too(jit):
+    a = np.zeros(2, np.float32)
+    t = dg.from_numpy(a)
+
+    def fn(x):
+        t.add_(1)
+        return x + float(a[0])
+
+    return [*calls(jit(fn), lambda k: (T(),)), a.tolist()]
+
+
+def an_array_of_state_as_an_argument(jit):
+    a = np.zeros(2, np.float32)
+
+    def fn(x, b):
+        a[0] += 1
+        return x + b
+
+    f = jit(fn)
+    given = [np.zeros(2, np.float32)] * 2 + [a, a, np.ones(2, np.float32), a]
+    return [[see(f(T(), b)), a.tolist()] for b in given]
+
+
+def a_class_assigned(jit):
+    class Other(State):
+        pass
+
+    m = State()
+
+    def fn(x):
+        m.__class__ = Other
+        return x
+
+    f = jit(fn)
+    if f.mode == "graph":
+        with pytest.raises(dg.errors.TraceError, match="another class"):
+            f(T())
+        m.__class__ = Other
+    f.eager(T())
+    return type(m).__name__
+
+
+def a_weak_reference(jit):
+    m, found = State(), []
+
+    def fn(x):
+        y = x * 2
+        m.last = weakref.ref(y)
+        return y
+
+    f = jit(fn)
+    for _ in range(3):
+        y = f(T())
+        found.append(m.last() is y)
+    return found
+
+
+def a_rate_changed_before_the_step(jit):
+    w, b = dg.nn.Parameter(T()), dg.nn.Parameter(T())
+    made = dg.optim.Adam([{"params": [w]}, {"params": [b], "lr": 0.5, "betas": (0.5, 0.9)}], lr=0.1)
+
+    def fn(x):
+        for k, group in enumerate(made.param_groups):
+            group["lr"] *= 0.9
+            group["betas"] = (group["betas"][0] * 0.9, 0.9 - k * 0.1)
+        made.zero_grad()
+        ((w * x + b) ** 2).sum().backward()
+        made.step()
+        return x * made.param_groups[0]["lr"]
+
+    return [*calls(jit(fn), lambda k: (T(),)), see(w), see(b)]
+
+
 def memory_read_through_numpy(jit):
     f = jit(lambda x: x * float(np.asarray(x).max()))
     found = calls(f, lambda k: (T(),))
@@ -299,6 +384,8 @@ def an_index_error_that_passes(jit):
 CASES = [
     a_list_twice, a_list_twice_in_a_list, a_record_twice, a_list_that_holds_itself, a_list_of_state,
     a_list_of_state_changed_as_argument, a_dict_of_state, a_record_of_state, an_argument_compared_with_state,
+    an_array_that_is_a_tensor_too, a_tensor_that_is_an_array_too, an_array_of_state_as_an_argument, a_class_assigned,
+    a_weak_reference, a_rate_changed_before_the_step,
     a_tensor_compared_after_others, an_argument_in_a_list_of_state, memory_written_through_numpy,
     memory_read_through_numpy, results_that_a_cache_keeps, a_cached_method, a_cache_of_random_numbers,
     a_cache_made_inside, a_class_with_a_tensor, a_file_written, a_file_read, an_index_error_caught,
