@@ -142,6 +142,10 @@ class DeviceError(DuogradError, RuntimeError):
     """An unknown or absent device, or tensors on different devices."""
 
 
+class OutOfMemoryError(DeviceError, MemoryError):
+    """A device has no room for a tensor."""
+
+
 class AutogradError(DuogradError, RuntimeError):
     """A gradient that cannot be taken: non-scalar root, changed saved tensor, freed tape."""
 

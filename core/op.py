@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from . import dispatch
 from . import types as T
-from .errors import ArgumentTypeError, DtypeError, DuogradError, user_line
+from .errors import ArgumentTypeError, DtypeError, DuogradError, ShapeError, user_line
 from .parameters import parameters
 from .scalar import Expr, cast, const
 from .spoken import translated
@@ -377,6 +377,15 @@ class Op:
 
     def infer(self, inputs: Sequence[Any], attrs: Attrs) -> tuple[TensorType, ...]:
         """Output types. inputs: TensorType, Python number or None, as given."""
+        outs = self._types(inputs, attrs)
+        for t in outs:
+            if t.nbytes >= 1 << 63:  # views too: their strides and offsets are numbers of 64 bits
+                raise ShapeError(
+                    self.name, f"the result would be {t}, more than can be addressed", "use smaller sizes"
+                )
+        return outs
+
+    def _types(self, inputs: Sequence[Any], attrs: Attrs) -> tuple[TensorType, ...]:
         if self.kind == "pointwise" and self.type_rule is None:
             shapes = [x.shape for x in inputs if isinstance(x, TensorType)]
             shape = T.broadcast_shapes(self.name, *shapes) if len(shapes) > 1 else shapes[0]
@@ -394,7 +403,16 @@ class Op:
                         self.name, f"takes real numbers, got {name}: {x}", "take its real and imag"
                     )
         result = self.type_rule(*inputs, **dict(zip(self.attr_names, attrs)))
-        return (result,) if isinstance(result, TensorType) else tuple(result)
+        outs = (result,) if isinstance(result, TensorType) else tuple(result)
+        if self.kind != "composite" and int in map(type, inputs):
+            dtypes = [outs[0].dtype] * len(inputs)  # numbers take that of the result
+            if self.kind == "pointwise":
+                kinds = [x.dtype if isinstance(x, TensorType) else _number_kind(x) for x in inputs]
+                dtypes = list(self.form(kinds, attrs).arg_dtypes)
+            for x, d in zip(inputs, dtypes):
+                if isinstance(x, int):
+                    T.check_scalar_range(self.name, x, d)
+        return outs
 
 
 def no_tensor(op: Op, x: Any) -> ArgumentTypeError:

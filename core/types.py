@@ -211,13 +211,22 @@ def scalar_dtype(value: Any, other: DType | None) -> DType:
 
 
 def check_scalar_range(op: str, value: int, dtype: DType) -> None:
-    """Raise when a Python integer does not fit the integer dtype it would take, as NumPy 2 does."""
-    if dtype.is_integer and isinstance(value, int) and not isinstance(value, bool):
+    """Raise when a Python integer does not fit the dtype it would take, as NumPy 2 does."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return
+    if dtype.is_integer:
         info = np.iinfo(dtype.np)
-        if not info.min <= value <= info.max:
-            raise ArgumentTypeError(
-                op, f"the number {value} does not fit {dtype}", "convert the tensor to a wider dtype"
-            )
+        fits = info.min <= value <= info.max
+    else:
+        try:
+            fits = float(value) == float(value)
+        except OverflowError:
+            fits = False
+    if not fits:
+        number = str(value) if value.bit_length() < 200 else f"{str(value)[:9]}..."
+        raise ArgumentTypeError(
+            op, f"the number {number} does not fit {dtype}", "convert the tensor to a wider dtype"
+        )
 
 
 # ---------------------------------------------------------------- shapes

@@ -196,7 +196,9 @@ class _Pass:
         elif n in ("STORE_GLOBAL", "DELETE_GLOBAL"):
             if n == "STORE_GLOBAL":
                 self.pop()
-            self.site(i.offset, "set_global", self.code.co_names[arg])
+            self.site(
+                i.offset, "set_global" if n == "STORE_GLOBAL" else "del_global", self.code.co_names[arg]
+            )
         elif n == "LOAD_CONST":
             push(("const", self.code.co_consts[arg]))
         elif n == "LOAD_SMALL_INT":
@@ -225,7 +227,9 @@ class _Pass:
             if n == "STORE_ATTR":
                 self.pop()
             if base is not None:
-                self.site(i.offset, "set_attr", base, self.code.co_names[arg])
+                self.site(
+                    i.offset, "set_attr" if n == "STORE_ATTR" else "del_attr", base, self.code.co_names[arg]
+                )
         elif n in ("STORE_SUBSCR", "DELETE_SUBSCR"):
             base, index = self.pops(2)
             if n == "STORE_SUBSCR":

@@ -74,7 +74,8 @@ class SiteReader:
             "elements": self._on_elements, "content": self._on_content, "call": self._on_call, "in":
             self._on_in,
             "is": self._on_is, "truth": self._on_truth, "grow": self._on_grow, "del_item": self._on_del_item,
-            "set_attr": self._on_set_attr, "set_item": self._on_set_item, "set_global": self._on_set_global,
+            "set_attr": self._on_set_attr, "del_attr": self._on_del_attr, "del_global": self._on_del_global,
+            "set_item": self._on_set_item, "set_global": self._on_set_global,
             "set_free": self._on_set_free,
         }  # fmt: skip
 
@@ -420,7 +421,7 @@ class SiteReader:
         if callee in (getattr, hasattr, setattr, delattr):
             if isinstance(values[1] if len(values) > 1 else None, str):
                 if callee in (setattr, delattr):
-                    self._write_attr(x, values[1], args[0], frame)
+                    self._write_attr(x, values[1], args[0], frame, callee is delattr)
                 else:
                     self._attribute(x, values[1], args[0], frame)
             return True
@@ -450,7 +451,7 @@ class SiteReader:
             if name == "__getattribute__":
                 self._attribute(owner, x, None, frame, True)
             else:
-                self._write_attr(owner, x, None, frame)
+                self._write_attr(owner, x, None, frame, name == "__delattr__")
             return True
         if (
             isinstance(callee, types.MethodWrapperType)
@@ -490,7 +491,17 @@ class SiteReader:
         if base is not UNKNOWN:
             self._write_attr(base, action[2], action[1], frame)
 
-    def _write_attr(self, base: Any, key: str, expr: Expr, frame: FrameType) -> None:
+    def _on_del_attr(self, frame: FrameType, action: Any) -> None:
+        base = evaluate(action[1], frame, self._results)
+        if base is not UNKNOWN:
+            self._write_attr(base, action[2], action[1], frame, True)
+
+    def _there(self, space: Any, key: str, name: str, frame: FrameType) -> None:
+        """A name is about to be deleted: an error where it is not there."""
+        if isinstance(space, dict):
+            self._ledger.note("has", space, key, key in space, name, frame)
+
+    def _write_attr(self, base: Any, key: str, expr: Expr, frame: FrameType, deletes: bool = False) -> None:
         name = f"{self._ledger.name(base, expr)}.{key}"
         if key == "__class__" and id(base) in self._ledger.outside:
             self._ledger.refuse(
@@ -508,6 +519,8 @@ class SiteReader:
             or type(static) is types.MemberDescriptorType
             or not hasattr(type(static), "__set__")
         ):
+            if deletes and ("attr", id(base), key) not in self._ledger.written:
+                self._there(instance_dict(base), key, name, frame)
             self._ledger.write("attr", base, key, name)
 
     def _on_set_item(self, frame: FrameType, action: Any) -> None:
@@ -530,11 +543,19 @@ class SiteReader:
         if key is UNKNOWN or isinstance(key, slice):
             self._ledger.read_content(base, name, frame, False)
         elif expr is None or not isinstance(in_class(type(base), method), FunctionType):
+            if deletes and isinstance(base, dict) and is_plain(key):
+                self._there(base, key, f"{key!r} in {name}", frame)
             self._ledger.write_item(base, key, name, frame, deletes)  # the code of others is followed
 
     def _on_set_global(self, frame: FrameType, action: Any) -> None:
         self._ledger.outside.add(id(frame.f_globals))
         self._ledger.write("item", frame.f_globals, action[1], action[1])
+
+    def _on_del_global(self, frame: FrameType, action: Any) -> None:
+        if ("item", id(frame.f_globals), action[1]) not in self._ledger.written:
+            self._ledger.outside.add(id(frame.f_globals))
+            self._there(frame.f_globals, action[1], action[1], frame)
+        self._on_set_global(frame, action)
 
     def _on_set_free(self, frame: FrameType, action: Any) -> None:
         for cell in self._cells(frame, action[1], frame.f_locals.get(action[1], UNKNOWN)):

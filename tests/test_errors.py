@@ -37,6 +37,9 @@ CASES = {
     "in place on a leaf": (lambda: dg.tensor([1.0], requires_grad=True).add_(1), RuntimeError, "in place"),
     "empty maximum": (lambda: dg.max(dg.ones((0, 3)), axis=0), ValueError, "[max]"),
     "window too large": (lambda: dg.max_pool2d(dg.ones((1, 1, 2, 2)), window=3), ValueError, "[max_pool2d]"),
+    "no such address": (lambda: dg.zeros((2**40, 2**40)), ValueError, "more than can be addressed"),
+    "no such view": (lambda: dg.broadcast_to(dg.ones((1,)), (2**40, 2**40)), ValueError, "more than can be addressed"),
+    "no room": (lambda: dg.zeros((2**50,)), MemoryError, "cpu has no room for"),
     "unknown reduction": (lambda: dg.mse_loss(dg.ones((2,)), dg.ones((2,)), reduction="avg"), ValueError, "[mse_loss]"),
 }  # fmt: skip
 
@@ -69,3 +72,25 @@ def test_the_line_is_the_users_in_graph_mode_too():
 def test_one_hot_labels_outside_give_nan_not_a_wrong_number():
     loss = dg.cross_entropy(dg.ones((2, 3)), dg.tensor([0, 7]))
     assert dg.isnan(loss).item()
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize(
+    ("number", "dtype", "call"),
+    [
+        (300, "int8", lambda x, n: x + n),
+        (300, "int8", lambda x, n: dg.full((2,), n, dtype=x.dtype)),
+        (300, "int8", lambda x, n: dg.full_like(x, n)),
+        (-1, "uint8", lambda x, n: dg.full_like(x, n)),
+        (300, "int8", lambda x, n: x.clone().copy_(n)),
+        (300, "int8", lambda x, n: dg.pad(x, ((1, 1),), value=n)),
+        (300, "int8", lambda x, n: dg.where(x > 0, x, n)),
+        (2**70, "int64", lambda x, n: dg.full_like(x, n)),
+        (10**400, "float32", lambda x, n: x + n),
+        (10**400, "float32", lambda x, n: dg.full_like(x, n)),
+    ],
+)
+def test_a_number_that_does_not_fit_is_refused(number, dtype, call, mode):
+    x = dg.ones((2,), dtype=dtype)
+    with pytest.raises(dg.errors.ArgumentTypeError, match="does not fit"):
+        dg.function(lambda x: call(x, number), mode=mode)(x)

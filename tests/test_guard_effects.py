@@ -433,3 +433,30 @@ def test_what_inner_functions_change_outside_is_changed_at_every_call():
     count, log[:] = 0, []
     assert [graph(dg.tensor([1.0])).item() for _ in range(3)] == expected
     assert (count, log) == after
+
+
+@pytest.mark.parametrize("way", ["item", "attribute", "delattr", "global"])
+def test_what_is_deleted_has_to_be_there(way):
+    settings, holder = {"a": 1, "b": 2}, types.SimpleNamespace(a=1)
+    globals()["DELETED"] = 1
+
+    def fn(x):
+        global DELETED
+        if way == "item":
+            del settings["a"]
+        elif way == "attribute":
+            del holder.a
+        elif way == "delattr":
+            delattr(holder, "a")
+        else:
+            del DELETED
+        return x + 1
+
+    graph = dg.function(fn)
+    assert graph(dg.tensor([1.0])).item() == 2
+    with pytest.raises((KeyError, AttributeError, NameError)):
+        graph(dg.tensor([1.0]))
+    settings["a"] = holder.a = globals()["DELETED"] = 3
+    assert graph(dg.tensor([1.0])).item() == 2
+    there = {"item": "a" in settings, "global": "DELETED" in globals()}
+    assert not there.get(way, hasattr(holder, "a"))

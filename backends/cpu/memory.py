@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ...core.errors import OutOfMemoryError
 from ...core.storage import Storage, writes
 from ...core.types import DType, Shape
 
@@ -31,13 +32,28 @@ class Block:
     __slots__ = ("allocator", "free", "ptr", "raw", "seen", "size", "skip")
 
     def __init__(self, allocator: Allocator, size: int, free: list[Block] | None):
-        self.raw = np.empty(size + ALIGNMENT, np.uint8)
+        try:
+            self.raw = np.empty(size + ALIGNMENT, np.uint8)
+        except (MemoryError, ValueError):  # perhaps the free lists hold too much
+            allocator.trim()
+            self.raw = _last_attempt(size + ALIGNMENT)
         address = self.raw.ctypes.data
         self.skip = -address % ALIGNMENT
         self.ptr = address + self.skip
         self.allocator, self.size, self.free = allocator, size, free
         #: a NumPy array on this memory has been made
         self.seen = False
+
+
+def _last_attempt(nbytes: int) -> np.ndarray:
+    try:
+        return np.empty(nbytes, np.uint8)
+    except (MemoryError, ValueError) as error:
+        raise OutOfMemoryError(
+            "memory",
+            f"cpu has no room for {nbytes:,} bytes more: {error}",
+            "use a smaller batch, or free tensors",
+        ) from None
 
 
 # getrefcount of a raw array that only its block knows: the block's reference and the call's own.

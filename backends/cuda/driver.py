@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ...core.errors import DeviceError, MissingExtraError
+from ...core.errors import DeviceError, MissingExtraError, OutOfMemoryError
 from ...core.types import DType, Shape
 from . import nvrtc
 from .launch import Geometry
@@ -142,7 +142,7 @@ class CupyDriver:
             with _Current(self._runtime, self.index):
                 memory = self._cupy.cuda.alloc(nbytes)
         except self._cupy.cuda.memory.OutOfMemoryError as error:
-            raise DeviceError(
+            raise OutOfMemoryError(
                 "memory", f"cuda:{self.index} has no room for {nbytes:,} bytes more: {error}",
                 "use a smaller batch, or free tensors",
             ) from None  # fmt: skip
