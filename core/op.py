@@ -405,11 +405,11 @@ class Op:
         result = self.type_rule(*inputs, **dict(zip(self.attr_names, attrs)))
         outs = (result,) if isinstance(result, TensorType) else tuple(result)
         if self.kind != "composite" and int in map(type, inputs):
-            dtypes = [outs[0].dtype] * len(inputs)  # numbers take that of the result
+            wanted = [outs[0].dtype] * len(inputs)  # numbers take that of the result
             if self.kind == "pointwise":
                 kinds = [x.dtype if isinstance(x, TensorType) else _number_kind(x) for x in inputs]
-                dtypes = list(self.form(kinds, attrs).arg_dtypes)
-            for x, d in zip(inputs, dtypes):
+                wanted = list(self.form(kinds, attrs).arg_dtypes)
+            for x, d in zip(inputs, wanted):
                 if isinstance(x, int):
                     T.check_scalar_range(self.name, x, d)
         return outs
