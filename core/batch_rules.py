@@ -190,8 +190,8 @@ def _(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
 
 
 @rule(
-    "cholesky_ex", "lu_factor_ex", "qr", "svd_ex", "svdvals_ex", "eigh_ex", "eigvalsh_ex", "eig_ex", "eigvals_ex",
-    "solve_triangular", "solve_with", "permute_rows",
+    "cholesky_ex", "lu_factor_ex", "qr", "svd_ex", "svdvals_ex", "eigh_ex", "eigvalsh_ex", "eig_unordered",
+    "eigvals_unordered", "solve_triangular", "solve_with", "permute_rows",
 )  # fmt: skip
 def _(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
     # Leading axes are batches already; beside matrices, pivots have one axis less.

@@ -436,6 +436,34 @@ def test_matrices_that_are_not_finite_are_refused_in_silence(dtype, value, capfd
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_eigenvalues_come_from_left_to_right_and_the_upper_one_of_a_pair_first(mode):
+    x = np.zeros((5, 5))
+    x[:2, :2], x[2:4, 2:4], x[4, 4] = [[1, -3], [3, 1]], [[-2, 0.5], [-0.5, -2]], 0
+    turn = np.linalg.qr(RNG.uniform(-1, 1, (5, 5)))[0]
+    a = dg.tensor(turn @ x @ turn.T)
+    w, v = (y.numpy() for y in dg.function(linalg.eig, mode=mode)(a))
+    np.testing.assert_allclose(w, [-2 + 0.5j, -2 - 0.5j, 0, 1 + 3j, 1 - 3j], atol=1e-12)
+    np.testing.assert_allclose(linalg.eigvals(a).numpy(), w, atol=1e-12)
+    largest = np.take_along_axis(v, abs(v).argmax(0)[None], 0)
+    np.testing.assert_allclose(largest, abs(largest), atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "complex128"])
+@pytest.mark.parametrize("shape", [(2, 5, 3), (3, 7), (4, 1)])
+def test_vectors_without_a_singular_value_are_those_of_a_qr_factorisation(shape, dtype):
+    x = (RNG.uniform(-1, 1, shape) + RNG.uniform(-1, 1, shape) * (1j if dtype[0] == "c" else 0)).astype(dtype)
+    u, s, vh = (y.numpy() for y in linalg.svd(dg.tensor(x)))
+    near, k = (1e-5 if dtype == "float32" else 1e-12), s.shape[-1]
+    thin_u, _, thin_vh = (y.numpy() for y in linalg.svd(dg.tensor(x), full_matrices=False))
+    np.testing.assert_allclose(u[..., :k], thin_u, atol=near)
+    np.testing.assert_allclose(vh[..., :k, :], thin_vh, atol=near)
+    for square in (u, np.swapaxes(vh, -1, -2)):
+        want = np.linalg.qr(square[..., :k], "complete")[0][..., k:]
+        np.testing.assert_allclose(square[..., k:], want, atol=near)
+    np.testing.assert_allclose((u[..., :k] * s[..., None, :]) @ vh[..., :k, :], x, atol=near * 10)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_matrix_of_nan_leaves_the_others_of_its_batch_alone(dtype):
     x = np.stack([np.full((3, 3), np.nan), np.diag([1.0, 2.0, 3.0])]).astype(dtype)

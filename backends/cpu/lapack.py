@@ -406,8 +406,8 @@ def _svd(program: Program, x: Operand, u: Any, s: Operand, vh: Any, status: Oper
         return
     work = program.scratch_operand(dtype, x.shape)
     copy(program, x, work)
-    job = "N" if u is None else "S" if u.shape[-1] == k and vh.shape[-2] == k else "A"
-    steps = n, 1 if u is None else u.shape[-1]
+    job = "N" if u is None else "S"
+    steps = n, 1 if u is None else k
     found = routine("gesdd", dtype)
     complex_ = _is_complex(dtype)
     extra = [None] if complex_ else []
@@ -434,9 +434,41 @@ def _svd(program: Program, x: Operand, u: Any, s: Operand, vh: Any, status: Oper
 def svd_ex(
     program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, full_matrices: bool
 ) -> None:
-    """U, S and V^H by divide and conquer."""
-    u, s, vh, status = outputs
-    _svd(program, inputs[0], u, s, vh, status)
+    """U, S and V^H by divide and conquer; vectors without a singular value by the reflections of the others."""
+    (x,), (u, s, vh, status) = inputs, outputs
+    *batch, m, n = x.shape
+    k = min(m, n)
+    if x.size == 0 or k == u.shape[-1] == vh.shape[-2]:
+        _svd(program, x, u, s, vh, status)
+        return
+    left = program.scratch_operand(x.dtype, (*batch, m, k)) if m > n else u
+    right = vh if m > n else program.scratch_operand(x.dtype, (*batch, k, n))
+    _svd(program, x, left, s, right, status)
+    program.wave()
+    if m > n:
+        _complete(program, left, u)
+    else:
+        _complete(program, _turned(right), _turned(vh))
+    _spoil(program, Array(status.slot, 8), _count(x), u, vh)
+
+
+def _turned(x: Operand) -> Operand:
+    *batch, m, n = x.shape
+    *steps, a, b = x.strides
+    return x._replace(shape=(*batch, n, m), strides=(*steps, b, a))
+
+
+def _complete(program: Program, x: Operand, out: Operand) -> None:
+    """Orthonormal columns x and, from the reflections that give them, the others of a basis."""
+    *batch, m, k = x.shape
+    q, r = (program.scratch_operand(x.dtype, (*batch, m, n)) for n in (m, k))
+    qr(program, [x], [q, r], mode="complete")
+    program.wave()
+    past = lambda o: o._replace(
+        offset=o.offset + k * o.strides[-1] * o.dtype.itemsize, shape=(*batch, m, m - k)
+    )
+    copy(program, x, out._replace(shape=x.shape))
+    copy(program, past(q), past(out))
 
 
 def svdvals_ex(program: Program, inputs: Sequence[Any], outputs: Sequence[Operand]) -> None:

@@ -181,21 +181,21 @@ def _eig(program: Program, x: Operand, w: Operand, v: Operand | None, status: Op
     _spoil(program, info, items, *(o for o in (w, v) if o is not None))
 
 
-def eig_ex(program: Program, inputs: Sequence[Any], outputs: Sequence[Operand]) -> None:
+def eig_unordered(program: Program, inputs: Sequence[Any], outputs: Sequence[Operand]) -> None:
     """Eigenvalues and right eigenvectors."""
     w, v, status = outputs
     _eig(program, inputs[0], w, v, status)
 
 
-def eigvals_ex(program: Program, inputs: Sequence[Any], outputs: Sequence[Operand]) -> None:
+def eigvals_unordered(program: Program, inputs: Sequence[Any], outputs: Sequence[Operand]) -> None:
     """Eigenvalues alone."""
     w, status = outputs
     _eig(program, inputs[0], w, None, status)
 
 
 KERNELS: dict[str, Kernel] = {
-    "eig_ex": eig_ex,
-    "eigvals_ex": eigvals_ex,
+    "eig_unordered": eig_unordered,
+    "eigvals_unordered": eigvals_unordered,
     "eigh_ex": eigh_ex,
     "eigvalsh_ex": eigvalsh_ex,
 }

@@ -190,7 +190,7 @@ attention.error_sample((1, 3, 2, 4), (1, 2, 2, 4), (1, 2, 2, 4), match="not a mu
 attention.error_sample((1, 2, 2, 4), (1, 2, 2, 3), (1, 2, 2, 3), match="do not fit")
 
 
-@primitive(internal=True, no_onnx="a gradient op")
+@primitive(internal=True, parts="attention_grad")
 def attention_grad(
     q, k, v, mask=None, dy=None, lse=None, delta=None, *, is_causal=False, scale=1.0, offset=0
 ):
@@ -254,7 +254,7 @@ attention_grad.sample(
 
 @primitive(
     internal=True,
-    no_onnx="a gradient op",
+    parts="attention_grad_joined",
     no_gradient="made of attention_grad by a pass over graphs, after all differentiation",
 )
 def attention_grad_joined(

@@ -15,12 +15,23 @@ from . import elementwise as E
 from .alignment_steps import alignment_loss, alignment_loss_grad
 from .creation import arange, full
 from .einsum import diagonal_of_last as diagonal
+from .gradient_steps import (
+    attention_grad,
+    attention_grad_joined,
+    avg_pool_x_grad,
+    conv_w_grad,
+    max_pool_x_grad,
+    recurrent,
+    recurrent_grad,
+)
 from .linalg import matmul
 from .matrices import adjoint as turned
 from .matrices import conjugate, identity, lower, upper
 from .picking import take, take_elements
 from .reduction import argmax, max_, sum_
 from .rotation_steps import eigenvalues, eigenvectors, singular_values, singular_vectors
+from .sampling_steps import log_gamma_draw, log_gamma_slope, poisson_draw
+from .schur_steps import eig_unordered, eigvals_unordered
 from .shape import broadcast_to, expand_dims, moveaxis, reshape
 
 
@@ -275,7 +286,8 @@ def lcm(x: Any, y: Any) -> Any:
 
 
 __all__ = [
-    "alignment_loss", "alignment_loss_grad", "cholesky", "eigenvalues", "eigenvectors", "gcd", "lcm", "lu_factor",
-    "matrix_exp", "permute_rows", "product", "qr", "singular_values", "singular_vectors", "solve_triangular",
-    "solve_with",
+    "alignment_loss", "alignment_loss_grad", "attention_grad", "attention_grad_joined", "avg_pool_x_grad", "cholesky",
+    "conv_w_grad", "eig_unordered", "eigenvalues", "eigenvectors", "eigvals_unordered", "gcd", "lcm", "log_gamma_draw",
+    "log_gamma_slope", "lu_factor", "matrix_exp", "max_pool_x_grad", "permute_rows", "poisson_draw", "product", "qr",
+    "recurrent", "recurrent_grad", "singular_values", "singular_vectors", "solve_triangular", "solve_with",
 ]  # fmt: skip

@@ -38,7 +38,7 @@ def _check_pair(op, x, w):
 
 def _onnx_conv(o, x, w, *, stride, padding, dilation, groups):
     return o.Conv(
-        x, w, kernel_shape=list(w.shape[2:]), strides=list(stride), pads=onnx_pads(padding),
+        x, w, kernel_shape=o.fixed(w.shape[2:]), strides=list(stride), pads=onnx_pads(padding),
         dilations=list(dilation), group=groups,
     )  # fmt: skip
 
@@ -126,10 +126,17 @@ def _onnx_conv_x_grad(o, dy, w, *, size, stride, padding, dilation, groups):
         n - transposed_size(*axis, 0)
         for n, *axis in zip(size, dy.shape[2:], w.shape[2:], stride, padding, dilation)
     ]
-    return o.ConvTranspose(
-        dy, w, kernel_shape=list(w.shape[2:]), strides=list(stride), pads=onnx_pads(padding),
-        dilations=list(dilation), group=groups, output_padding=extra,
+    # What a window past the last one leaves follows the size: as much as there may be, and cut.
+    room = [n if o.fixed((n,)) else s - 1 for n, s in zip(extra, stride)]
+    wide = o.ConvTranspose(
+        dy, w, kernel_shape=o.fixed(w.shape[2:]), strides=list(stride), pads=onnx_pads(padding),
+        dilations=list(dilation), group=groups, output_padding=room,
     )  # fmt: skip
+    if o.fixed(extra):
+        return wide
+    wide.shape = (*dy.shape[:1], w.shape[1] * groups, *(n + r - e for n, r, e in zip(size, room, extra)))
+    keep = [("s", 0, n, 1) for n in (*wide.shape[:2], *size)]
+    return o.slice(wide, keep)
 
 
 @primitive(internal=True, onnx=_onnx_conv_x_grad)
@@ -189,7 +196,7 @@ conv_x_grad.sample((2, 4, 3), (4, 1, 3), size=(6,), stride=2, padding=1, groups=
 conv_x_grad.sample((1, 4, 2, 3, 3), (4, 3, 3, 2, 3), size=(5, 4, 8), stride=(2, 1, 2))
 
 
-@primitive(internal=True, no_onnx="a gradient op")
+@primitive(internal=True, parts="conv_w_grad")
 def conv_w_grad(dy, x, *, window, stride=1, padding=0, dilation=1, groups=1):
     """The gradient of conv for its filters. window: the filters' spatial sizes."""
     n, k = dy.shape[:2]

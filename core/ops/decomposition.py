@@ -100,14 +100,21 @@ qr.error_sample((3, 3), mode="r", match="mode='r'")
 # ---------------------------------------------------------------- singular values
 
 
+def _completed(x):
+    """Orthonormal columns and, from the reflections that give them, those that make a basis of them."""
+    return np.concatenate([x, np.linalg.qr(x, "complete")[0][..., x.shape[-1] :]], axis=-1)
+
+
 @primitive(complex="own", parts="singular_vectors")
 def svd_ex(x, *, full_matrices=True):
     """The singular value decomposition and LAPACK's status codes; see `svd`."""
-    v, s, uh = np.linalg.svd(_turn(x), full_matrices)
-    u, vh, k = _turn(uh).copy(), _turn(v), s.shape[-1]
+    v, s, uh = np.linalg.svd(_turn(x), full_matrices=False)
+    u, vh = _turn(uh), _turn(v)
     phases = _phases(vh)
-    u[..., :k] *= _turn(phases[..., :k, :])
-    return u, s, vh * phases.conj(), np.zeros(x.shape[:-2], np.int64)
+    u, vh = u * _turn(phases), vh * phases.conj()
+    if full_matrices:
+        u, vh = _completed(u), _turn(_completed(_turn(vh)))
+    return u, s, vh, np.zeros(x.shape[:-2], np.int64)
 
 
 @svd_ex.type
@@ -182,9 +189,10 @@ def svd(x, *, full_matrices=True):
 
     x: float[..., M, N]. Returns: U: [..., M, M], S: [..., K] with K the smaller size, V^H: [..., N, N]; without
     full_matrices [..., M, K] and [..., K, N]. Raises: LinAlgError when the iteration fails (NaN in x).
-    Numerics: divide and conquer. The largest component of each row of V^H is real and positive (of nearly equal ones
-    the first): signs and phases are ours to choose; the gradient is right for functions that
-    do not depend on it, and infinite where two singular values are equal or one is zero (M != N). None for
+    Numerics: divide and conquer. The largest component of each row of V^H that has a singular value is real and
+    positive (of nearly equal ones the first), and vectors that have none are the further columns of Q in the QR
+    factorisation of those that do: signs, phases and the basis are ours to choose; the gradient is right for functions
+    that do not depend on it, and infinite where two singular values are equal or one is zero (M != N). None for
     full_matrices with M != N. Source: LAPACK gesdd, array API svd.
     """
     *outs, info = svd_ex(x, full_matrices=full_matrices)

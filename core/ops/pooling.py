@@ -135,7 +135,7 @@ max_pool_index.sample((2, 3, 6, 6), window=2).sample(
 max_pool_index.error_sample((2, 3, 2, 2), window=3, match="larger than the padded image")
 
 
-@primitive(internal=True, no_onnx="a gradient op")
+@primitive(internal=True, parts="max_pool_x_grad")
 def max_pool_x_grad(dy, out_, x, *, window, stride=None, padding=0, dilation=1, ceil_mode=False):
     """The gradient of max_pool: each dy goes to the first element of its window that equals the maximum."""
     index = max_pool_index.fn(
@@ -393,7 +393,7 @@ avg_pool.error_sample((2, 3, 2, 2), window=3, match="larger than the padded imag
 avg_pool.error_sample((2, 3, 4, 4), window=2, divisor_override=0, match="divisor_override=0")
 
 
-@primitive(internal=True, no_onnx="a gradient op")
+@primitive(internal=True, parts="avg_pool_x_grad")
 def avg_pool_x_grad(
     dy, *, size, window, stride=None, padding=0, dilation=1, ceil_mode=False, count_include_pad=True,
     divisor_override=None,

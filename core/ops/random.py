@@ -27,7 +27,6 @@ from .reduction import argmax, sum_
 from .scan import cumulative_sum
 from .shape import as_shape, concat, expand_dims
 
-_NO_ONNX = "ONNX has no random op of this kind"
 #: random bits of a uniform number, by dtype: what its mantissa holds
 _BITS = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 53}
 
@@ -51,7 +50,14 @@ def _unit(seed, offset, dtype, words, centred=False):
 
 
 def _uniform_onnx(o, seed, offset, *, shape, dtype, device, centred):
-    return o.random("RandomUniform", shape, dtype)
+    if not centred and dtype in (T.float32, T.float64):
+        return o.random("RandomUniform", shape, dtype)
+    # Of as many bits as `_unit` takes: neither rounded up to 1 nor, centred, 0.
+    wide = T.float64 if dtype is T.float64 else T.float32
+    bits = _BITS[dtype.name] - centred
+    whole = o.Floor(o.Mul(o.random("RandomUniform", shape, wide), o.const(2.0**bits, wide)))
+    whole = o.Add(whole, o.const(0.5, wide)) if centred else whole
+    return o.cast(o.Mul(whole, o.const(2.0**-bits, wide)), dtype)
 
 
 def _normal_onnx(o, seed, offset, *, shape, dtype, device):

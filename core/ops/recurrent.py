@@ -50,7 +50,7 @@ def _order(steps, reverse):
     return range(steps - 1, -1, -1) if reverse else range(steps)
 
 
-@primitive(internal=True, no_onnx="rnn_layer, lstm_layer and gru_layer are exported whole")
+@primitive(internal=True, parts="recurrent")
 def recurrent(x, w, h0, c0=None, b=None, lengths=None, *, cell, reverse=False):
     """All steps of a recurrent layer: the outputs, the last state, and what its gradient needs.
 
@@ -152,6 +152,20 @@ def _differentiable_grads(gs, x, w, h0, c0, b, lengths, cell, reverse):
     return *(None if v is None else next(found) for v in inputs), None
 
 
+def _before(states, start, lengths, reverse):
+    """The state that each step begins with. states: [T, N, H] after the steps; start: [N, H]."""
+    steps, first = states.shape[0], reshape(start, shape=(1, *start.shape))
+    if not reverse:
+        return concat([first, slice_(states, index=(slice(0, steps - 1),))], axis=0)
+    before = concat([slice_(states, index=(slice(1, None),)), first], axis=0)
+    if lengths is None:
+        return before
+    # A row that ends early starts at its own end.
+    ends = E.minimum(lengths, steps)
+    last = E.equal(reshape(arange(1, steps + 1, device=states.device), shape=(-1, 1)), ends)
+    return E.where(reshape(last, shape=(steps, -1, 1)), first, before)
+
+
 @recurrent.grad_joint
 def _(gs, x, w, h0, c0, b, lengths, outs, cell, reverse):
     if dispatch.state.grad and x.shape[0]:
@@ -164,16 +178,7 @@ def _(gs, x, w, h0, c0, b, lengths, outs, cell, reverse):
     du = made[2] if cell == "gru" else dx
     dw = w * 0.0
     if steps:
-        first = reshape(h0, shape=(1, *h0.shape))
-        if reverse:
-            before = concat([slice_(y, index=(slice(1, None),)), first], axis=0)
-            if lengths is not None:
-                # A row that ends early starts at its own end.
-                ends = E.minimum(lengths, steps)
-                last = E.equal(reshape(arange(1, steps + 1, device=y.device), shape=(-1, 1)), ends)
-                before = E.where(reshape(last, shape=(steps, -1, 1)), first, before)
-        else:
-            before = concat([first, slice_(y, index=(slice(0, steps - 1),))], axis=0)
+        before = _before(y, h0, lengths, reverse)
         flat = reshape(du, shape=(-1, w.shape[0]))
         dw = matmul(permute(flat, axes=(1, 0)), reshape(before, shape=(-1, w.shape[1])))
     db = sum_(du, axis=(0, 1)) if b is not None else None
@@ -189,7 +194,7 @@ recurrent.error_sample((3, 2, 5), (4, 4), (2, 4), cell="tanh", match="do not fit
 
 @primitive(
     internal=True,
-    no_onnx="a gradient op",
+    parts="recurrent_grad",
     no_gradient="recurrent differentiates its gradient step by step in ops",
 )
 def recurrent_grad(

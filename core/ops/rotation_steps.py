@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 from .. import types as T
-from ..errors import OnnxError
 from ..op import REGISTRY as ops
 from . import elementwise as E
 from .creation import arange, full
@@ -19,7 +18,7 @@ from .matrices import NEARLY, conjugate, identity, lower, upper
 from .matrices import adjoint as turned
 from .picking import take_elements
 from .reduction import argmax, max_, sum_
-from .shape import broadcast_to, concat, expand_dims, slice_
+from .shape import broadcast_to, concat, expand_dims, slice_, transpose
 
 _SWEEPS = 15
 
@@ -155,6 +154,15 @@ def _status(x: Any) -> Any:
     return (~ops["all"](E.isfinite(x), axis=(-2, -1))).to(T.int64)
 
 
+def _scaled(x: Any) -> tuple[Any, Any]:
+    """Matrices with a largest component of 1 (squares neither overflow nor vanish), and what they were divided by."""
+    size = max_(
+        E.maximum(E.abs_(_real(x)), E.abs_(ops["imag"](x)) if x.dtype.is_complex else 0.0), axis=(-2, -1)
+    )
+    size = E.where(E.logical_and(E.isfinite(size), E.greater(size, 0)), size, 1.0)
+    return x / size.reshape(*size.shape, 1, 1), expand_dims(size, axis=-1)
+
+
 def _whole(x: Any, triangle: str) -> Any:
     """A Hermitian matrix of which one triangle is read."""
     half = lower(x, -1) if triangle == "L" else turned(upper(x, 1))
@@ -167,8 +175,9 @@ def eigenvectors(x: Any, *, UPLO: str) -> Any:
     info = _status(a)
     if not x.shape[-1]:
         return _real(diagonal(a)), a, info
+    a, scale = _scaled(a)
     w, v = _diagonalised(a)
-    w = _real(w)
+    w = _real(w) * scale
     order = ops["argsort"](w, axis=-1)
     v = _in_order(v, order)
     return *_failed(info, take_elements(w, order, axis=w.ndim - 1), v * conjugate(_phases(v))), info
@@ -184,24 +193,24 @@ def singular_values(x: Any) -> Any:
     """The lengths of orthogonal columns, sorted. NaN where x has it."""
     a = turned(x) if x.shape[-2] < x.shape[-1] else x
     info = _status(x)
+    if not min(x.shape[-2:]):
+        return sum_(_magnitude(a), axis=-2), info
+    a, scale = _scaled(a)
     a, _ = _orthogonalised(a)
-    s = ops["flip"](ops["sort"](E.sqrt(sum_(_magnitude(a), axis=-2)), axis=-1), axis=-1)
+    s = ops["flip"](ops["sort"](E.sqrt(sum_(_magnitude(a), axis=-2)), axis=-1), axis=-1) * scale
     return *_failed(info, s), info
 
 
 def singular_vectors(x: Any, *, full_matrices: bool) -> Any:
     """Orthogonal columns, sorted by their lengths; their directions are the left vectors, by reflections."""
     m, n = x.shape[-2:]
-    if full_matrices and m != n:
-        raise OnnxError(
-            "onnx.export", f"svd with full_matrices=True of {m} rows and {n} columns has vectors that are any basis of "
-            "what the others leave", "use full_matrices=False",
-        )  # fmt: skip
     info = _status(x)
     if not min(m, n):
-        k = min(m, n)
         zero = lambda *shape: full((*x.shape[:-2], *shape), 0, dtype=x.dtype, device=x.device)
-        return zero(m, k), _magnitude(zero(k)), zero(k, n), info
+        if not full_matrices:
+            return zero(m, 0), _magnitude(zero(0)), zero(0, n), info
+        return zero(m, m) + identity(m, x), _magnitude(zero(0)), zero(n, n) + identity(n, x), info
+    x, scale = _scaled(x)
     a, v = _orthogonalised(turned(x) if m < n else x)
     length = sum_(_magnitude(a), axis=-2)
     order = ops["argsort"](length, axis=-1, descending=True)
@@ -213,4 +222,15 @@ def singular_vectors(x: Any, *, full_matrices: bool) -> Any:
     q = q * expand_dims(E.where(none, 1, d / E.where(none, 1, s)), axis=-2)
     u, right = (v, q) if m < n else (q, v)
     phases = _phases(conjugate(right))  # of the rows of V^H
-    return *_failed(info, u * phases, s, turned(right * phases)), info
+    u, right = u * phases, turned(right * phases)
+    if full_matrices and m > n:
+        u = _completed(u)
+    elif full_matrices and m < n:
+        right = transpose(_completed(transpose(right)))
+    return *_failed(info, u, s * scale, right), info
+
+
+def _completed(x: Any) -> Any:
+    """Orthonormal columns and, from the reflections that give them, those that make a basis of them."""
+    q, _ = ops["qr"](x, mode="complete")
+    return concat([x, slice_(q, index=(..., slice(x.shape[-1], None)))], axis=x.ndim - 1)

@@ -19,7 +19,7 @@ from ..value import Tensor
 from . import elementwise as E
 from .activation import softmax
 from .creation import _filled, full
-from .random import _NO_ONNX, _draw, _positive, _shared
+from .random import _draw, _positive, _shared
 from .special import digamma
 from .views import broadcast_to
 
@@ -33,7 +33,13 @@ SEARCHED = 12.0
 LARGE = 20_000.0
 
 
-@pointwise(counts=True, internal=True, no_gradient="random", no_onnx=_NO_ONNX)
+def _bits_onnx(o, seed, offset, *, shape, device):
+    half = lambda: o.Floor(o.Mul(o.random("RandomUniform", shape, T.float64), o.const(2.0**32, T.float64)))
+    high = o.cast(o.Sub(half(), o.const(2.0**31, T.float64)), T.int64)
+    return o.Add(o.Mul(high, o.const(1 << 32, T.int64)), o.cast(half(), T.int64))
+
+
+@pointwise(counts=True, internal=True, no_gradient="random", onnx=_bits_onnx)
 def random_bits(seed, offset, *, shape, device=None):
     """64 random bits for each element, as int64."""
     high = s.cast(s.philox(seed, offset, 0), T.uint64)
@@ -91,7 +97,7 @@ def _log_gamma_draw(key, a):
     return found + math.log(_unit(key, BELOW)) / a if a < 1 else found
 
 
-@primitive(internal=True, no_onnx=_NO_ONNX)
+@primitive(internal=True, parts="log_gamma_draw")
 def log_gamma_draw(keys, concentration):
     """The logarithm of a gamma variate of rate 1 for each key, so that tiny ones do not vanish.
 
@@ -156,7 +162,8 @@ def _slope(a, log_z, psi):
 
 
 @primitive(
-    internal=True, no_onnx=_NO_ONNX, no_gradient="the second derivative of a draw by its concentration is not written"
+    internal=True, parts="log_gamma_slope",
+    no_gradient="the second derivative of a draw by its concentration is not written",
 )  # fmt: skip
 def log_gamma_slope(concentration, value, psi):
     """The derivative of log_gamma_draw's result by the concentration.
@@ -280,7 +287,7 @@ def _poisson_draw(key, rate):
     return float(max(k, 0))
 
 
-@primitive(internal=True, no_gradient="counts are integers", no_onnx=_NO_ONNX)
+@primitive(internal=True, no_gradient="counts are integers", parts="poisson_draw")
 def poisson_draw(keys, rate):
     """A Poisson count for each key. keys: int64[...], rate: float[...] of that shape. Returns: rate's dtype.
 

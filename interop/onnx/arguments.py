@@ -24,6 +24,8 @@ class Arguments:
         self.args = empty_slots(positional, is_leaf, leaves, False)
         self.kwargs = empty_slots(keyword, is_leaf, leaves, False)
         self.arrays = [np.asarray(x.detach() if isinstance(x, Tensor) else x) for x in leaves]
+        #: whether the function takes gradients itself, and so runs under the tape
+        self.taped = False
         #: where the function runs while it is traced and compared
         self.device = next((x.device for x in leaves if isinstance(x, Tensor)), "cpu")
         self.names: list[str] = [""] * len(leaves)

@@ -18,11 +18,12 @@ from ...core.types import DType
 from ...graph.ir import Value
 from . import expression, pairs
 from .builder import Handle, Inexpressible, Step, Unavailable
-from .capture import CONTROL, Captured, Record
+from .capture import Captured
 from .control import write_control
 from .dimension import Dim, is_dynamic
 from .dtypes import to_code
 from .files import is_external, is_small, placeholder
+from .recorder import CONTROL, Record
 from .tidy import drop_dead, drop_unused, fuse_bias
 from .words import RuleBuilder
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import onnx
 
 from ...core.errors import OnnxError
-from ...core.value import Tensor
 from .arguments import Arguments, check_dynamic
 from .assemble import Assembled, NeedsOpset, Refused, assemble
 from .capture import Captured, capture
 from .files import check_folder, write_model
+from .names import weight_names
 from .verify import verify as prove
 
 #: what current runtimes and tools read; Gelu is in it
@@ -45,8 +45,10 @@ def export(
     check the model and compare its numbers with the function's, at two sizes where axes are dynamic.
     input_names, output_names: instead of the parameters' names and "output" (a loaded model keeps its own).
     external_data: whether weights go to a file beside the model; None: from 1.5 GiB on (they are streamed, not copied).
-    training: the mode that a module is exported in (and put back from); None: the mode it is in. With True the new
-    values of buffers (BatchNorm's statistics) are further outputs, named `<buffer>.new`.
+    training: the mode that a module is exported in (and put back from); None: the mode it is in. With True what the
+    function changes is further outputs: new values of buffers (BatchNorm's statistics), parameters and an optimiser's
+    state, named `<tensor>.new`, and gradients that it leaves, `<tensor>.grad`. So a whole step (forward, backward,
+    `opt.step()`) is a model; settings such as the learning rate are constants in it.
     Returns: the ModelProto. Parameters and buffers are initializers named by their module paths.
     Raises: OnnxError for what ONNX cannot express (with the line that asks for it), and for a result that differs.
     Numerics: composites become one node each (Softmax, LayerNormalization, Gemm) where the opset has it.
@@ -59,6 +61,7 @@ def export(
         _warn_training(model_or_fn)
     with _in_mode(model_or_fn, training):
         arguments = Arguments(model_or_fn, args, input_names)
+        arguments.taped = bool(training) and not hasattr(model_or_fn, "modules")
         axes = check_dynamic(arguments, dynamic)
         output_names = output_names or getattr(model_or_fn, "output_names", None)
         while True:
@@ -139,52 +142,3 @@ def _warn_training(fn: Any) -> None:
             f"{type(fn).__name__} is in training mode and is exported so; call .eval() for inference",
             UserWarning, stacklevel=3,
         )  # fmt: skip
-
-
-def weight_names(fn: Any) -> dict[int, str]:
-    """id -> name of the tensors that a module or a function's closure and globals hold."""
-    found: dict[int, str] = {}
-
-    def add(prefix: str, value: Any) -> None:
-        if isinstance(value, Tensor):
-            found.setdefault(id(value), prefix)
-        elif hasattr(value, "named_parameters") and not isinstance(value, type):
-            for pairs in (value.named_parameters(), value.named_buffers()):
-                for name, tensor in pairs:
-                    found.setdefault(id(tensor), f"{prefix}.{name}" if prefix else name)
-
-    add("", fn)
-    target: Callable[..., Any] = getattr(fn, "_fn", fn)
-    owner = getattr(target, "__self__", None)
-    if owner is not None:
-        add("", owner)
-    if hasattr(target, "named_parameters"):
-        add("", target)
-    _search(getattr(target, "__func__", target), add, set())
-    return found
-
-
-def _search(function: Any, add: Callable[[str, Any], None], seen: set[int]) -> None:
-    """Give what a function's closure and globals hold to `add`; functions among it are searched too."""
-    code = getattr(function, "__code__", None)
-    if code is None or id(code) in seen:
-        return
-    seen.add(id(code))
-    held = {}
-    for name, cell in zip(code.co_freevars, function.__closure__ or ()):
-        try:
-            held[name] = cell.cell_contents
-        except ValueError:  # not filled yet
-            continue
-    held.update((n, function.__globals__[n]) for n in _names_read(code) if n in function.__globals__)
-    for name, value in held.items():
-        add(name, value)
-        inner = getattr(value, "_fn", value)
-        if not getattr(inner, "__module__", "duograd").startswith("duograd."):
-            _search(inner, add, seen)
-
-
-def _names_read(code: Any) -> list[str]:
-    """The names that a function and the functions inside it look up."""
-    inner = [n for c in code.co_consts if hasattr(c, "co_names") for n in _names_read(c)]
-    return list(dict.fromkeys([*code.co_names, *inner]))

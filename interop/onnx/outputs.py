@@ -54,15 +54,21 @@ def named_outputs(result: Any, names: list[str] | None) -> list[tuple[str, Any]]
 def run_function(
     fn: Callable[..., Any], arguments: Arguments, arrays: list[np.ndarray], changed: Sequence[Any] = ()
 ) -> list[np.ndarray]:
-    """The function's outputs in eager mode, without gradients; then what it made of `changed`, which is put back."""
+    """The function's outputs in eager mode; then what it made of `changed` (`capture.Effect`s), which is put back."""
     host = dispatch._State.executor
     tensors = [host.constant(a, arguments.device) for a in arrays]
-    with dispatch.set_grad(False), mode("eager"):
-        before = [t.clone() for t in changed]
+    values = [(e.tensor, e.tensor.detach().clone()) for e in changed if not e.gradient]
+    gradients = [(e.tensor, e.tensor.grad) for e in changed]
+    with mode("eager"):
         try:
-            result = fn(*fill(arguments.args, tensors), **fill(arguments.kwargs, tensors))
+            with dispatch.set_grad(arguments.taped):
+                result = fn(*fill(arguments.args, tensors), **fill(arguments.kwargs, tensors))
             outputs = [y for _, y in named_outputs(result, None)]
-            return [packed(np.array(host.read(y))) for y in (*outputs, *changed)]
+            made = [e.tensor.grad if e.gradient else e.tensor for e in changed]
+            return [packed(np.array(host.read(y))) for y in (*outputs, *made)]
         finally:
-            for t, old in zip(changed, before):
-                t.copy_(old)
+            with dispatch.set_grad(False):
+                for t, old in values:
+                    t.copy_(old)
+            for t, old in gradients:
+                t.grad = old

@@ -12,9 +12,9 @@ from ...core import dispatch
 from ...core.errors import DuogradError, OnnxError
 from ...core.op import REGISTRY
 from ...core.value import Tensor
-from .capture import ExportTrace
 from .coded import Coded, coded, is_coded, moved
 from .dtypes import of_array
+from .recorder import ExportTrace
 from .table import Adapter, Node, find
 from .tensors import dense, frozen
 

@@ -16,13 +16,14 @@ from ...core.value import Tensor
 from ...graph.ir import Value
 from .arguments import Arguments
 from .assemble import Assembled
-from .capture import CONTROL, DRAWS, Captured
+from .capture import Captured
 from .control import Sub, run_control
 from .dimension import Dim, Factor
 from .dtypes import to_code
 from .evaluator import evaluator
 from .outputs import run_function
 from .pairs import layout, packed
+from .recorder import CONTROL, DRAWS
 
 #: ops that go out as Dropout: what they draw cannot be compared
 DROPOUTS = ("dropout", "dropout_channels", "alpha_dropout")
@@ -61,12 +62,17 @@ def verify(assembled: Assembled, captured: Captured, fn: Callable[..., Any], arg
                 raise OnnxError(
                     "onnx.export", f"{runtime} fails on the model: {e}", "report it, or use verify=False"
                 ) from e
-            for (name, _), want, got in zip(captured.outputs, expected, actual, strict=True):
+            for (name, value), want, got in zip(captured.outputs, expected, actual, strict=True):
                 why = differ(want, got)
                 if why and drawn:
                     raise OnnxError("onnx.export", f"{runtime} gives another {name}: {why}", "report it")
-                if why:
+                if why and not _follows_rounding(captured, k, value, want, got):
                     raise _located(assembled, captured, k, runtime, name, why)
+                if why:
+                    warnings.warn(
+                        f"{name} cannot be compared ({runtime} differs: {why}): rounding errors of the inputs and "
+                        "weights change it by as much", UserWarning, stacklevel=4,
+                    )  # fmt: skip
     if captured.unseen is not None and not drawn:
         _check_unseen(captured, fn, arguments, runtimes)
 
@@ -203,21 +209,50 @@ def _at(x: Any, k: int) -> Any:
     return x
 
 
-def values_of(captured: Captured, k: int) -> dict[Value, np.ndarray]:
-    """Every value of the captured function at the sizes of trace k, by duograd's own ops, one at a time."""
+def _rounded(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Floats with their last bit drawn anew."""
+    kind = array.real.dtype
+    if kind.kind != "f":
+        return array
+    step = np.finfo(kind).eps * rng.choice(np.array([-1, 0, 1]), array.shape)
+    return (array * (1 + step)).astype(array.dtype)
+
+
+def values_of(captured: Captured, k: int, seed: int = 0) -> dict[Value, np.ndarray]:
+    """Every value of the captured function at the sizes of trace k, by duograd's own ops, one at a time.
+
+    seed: other than 0, inputs and weights are rounded in another way for each.
+    """
     host = dispatch._State.executor
+    rng = np.random.default_rng(seed)
     tensors: dict[Value, Tensor] = {}
     for (_, value), array in zip(captured.inputs, captured.arrays[k]):
-        tensors[value] = host.constant(array, value.device)
-    for value, (data, _) in captured.weights.items():
+        tensors[value] = host.constant(_rounded(array, rng) if seed else array, value.device)
+    for value, (data, literal) in captured.weights.items():
         if isinstance(data, Tensor):
-            tensors[value] = data
+            again = seed and not literal
+            tensors[value] = host.constant(_rounded(host.read(data), rng), value.device) if again else data
         else:
             shape = _at(captured.shapes[value], k)
             tensors[value] = host.constant(np.full(shape, data, value.type.dtype.np), value.device)
     with dispatch.set_grad(False):
         _run_records(captured.records, tensors, k)
     return {v: packed(np.asarray(host.read(t))) for v, t in tensors.items()}
+
+
+def _follows_rounding(captured: Captured, k: int, value: Value, want: np.ndarray, got: Any) -> bool:
+    """Whether a result differs by no more than it does when inputs and weights are rounded in another way.
+
+    So it is with what is computed from noise: an optimiser's step along a gradient that is 0 but for rounding.
+    """
+    if _differs_in_kind(want, got) or want.dtype.kind != "f" or not want.size:
+        return False
+    got, want = np.asarray(got, np.float64), want.astype(np.float64)
+    if not (np.isfinite(got) == np.isfinite(want)).all():
+        return False
+    runs = [values_of(captured, k, seed)[value].astype(np.float64) for seed in range(1, 5)]
+    spread = np.nanmax(np.abs(np.stack(runs) - want))
+    return bool(np.nanmax(np.abs(got - want)) <= 4 * spread)
 
 
 def _run_records(records: Sequence[Any], tensors: dict[Value, Tensor], k: int) -> None:

@@ -130,6 +130,10 @@ class RuleBuilder(Builder):
     def _number(self, value: Any, dtype: DType) -> Handle:
         return self.cast(value, dtype) if isinstance(value, Handle) else self.const(value, dtype)
 
+    def fixed(self, row: Sequence[Any]) -> list[int] | None:
+        """Numbers as an attribute, or None where one follows a dynamic axis."""
+        return None if is_dynamic(tuple(row)) else [int(n) for n in row]
+
     def least(self, a: int, b: int) -> Any:
         """The smaller of two sizes, which may follow dynamic axes."""
         return a.least(b) if isinstance(a, Dim) else b.least(a) if isinstance(b, Dim) else min(a, b)
@@ -141,7 +145,9 @@ class RuleBuilder(Builder):
         if is_dynamic(tuple(shape)):
             out = self.node(f"{name}Like", (self.full(shape, 0, drawn),), {"dtype": code})
         else:
-            out = self.node(name, (), {"dtype": code, "shape": [int(n) for n in shape]})
+            out = self.node(name, (), {"dtype": code, "shape": [int(n) for n in shape] or [1]})
+            if not shape:  # helper.make_node cannot write an empty list
+                out = self.Reshape(out, self.literal(np.zeros(0, np.int64)))
         out.dtype, out.shape = drawn, tuple(shape)
         return self.cast(out, dtype)
 
