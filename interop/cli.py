@@ -45,6 +45,14 @@ def _bench(options: argparse.Namespace) -> int:
     return 0
 
 
+def _size(text: str) -> int:
+    """A number from 0."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{value} is below 0")
+    return value
+
+
 def _onnx(options: argparse.Namespace) -> int:
     from . import onnx
     from .onnx.command import info, run
@@ -123,7 +131,7 @@ def parser() -> argparse.ArgumentParser:
     model = commands.add_parser("onnx", help="look at, check or run an ONNX file")
     model.add_argument("action", choices=("check", "run", "info"))
     model.add_argument("file")
-    model.add_argument("--batch", type=int, default=1, help="size of open axes in run (%(default)s)")
+    model.add_argument("--batch", type=_size, default=1, help="size of open axes in run (%(default)s)")
     model.set_defaults(run=_onnx)
 
     ops = commands.add_parser("ops", help="the table of all ops, or the story of one")

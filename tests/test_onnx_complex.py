@@ -137,6 +137,29 @@ def test_largest_component_of_a_vector_is_positive():
             assert np.abs(found.imag).max() < 1e-6
 
 
+@pytest.mark.parametrize("name", ["asin", "acos", "asinh", "acosh"])
+def test_inverse_functions_of_large_and_small_numbers_go_out(name):
+    parts = np.array([1e200, 1e160, 1e100, 3.0, 1e-9, 1e-160])
+    x = np.array([complex(a * s, b) for a in parts for b in parts for s in (-1, 1)])
+    function = lambda v: getattr(dg, name)(v)
+    model = dg.onnx.export(function, (dg.tensor(x.reshape(-1, 1)),), verify=False)
+    session = pytest.importorskip("onnxruntime").InferenceSession(model.SerializeToString())
+    (got,) = session.run(None, {session.get_inputs()[0].name: packed(x.reshape(-1, 1))})
+    want = packed(function(dg.tensor(x.reshape(-1, 1))).numpy())
+    np.testing.assert_allclose(got, want, rtol=1e-7, atol=1e-300)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_logarithms_and_exponentials_near_nothing_keep_their_bits(dtype):
+    near = 1e-6 if dtype == "float32" else 1e-14
+    x = np.array([1e-20, -1e-10, 1e-5, 0.3, -0.9, 0.0, 30.0, -30.0 + 29.5, np.inf], dtype)
+    for function in (lambda v: dg.log1p(v), lambda v: dg.expm1(v)):
+        model = dg.onnx.export(function, (dg.tensor(x),))
+        session = pytest.importorskip("onnxruntime").InferenceSession(model.SerializeToString())
+        (got,) = session.run(None, {session.get_inputs()[0].name: x})
+        np.testing.assert_allclose(got, function(dg.tensor(x)).numpy(), rtol=near)
+
+
 LABELS = dg.tensor(np.array([[1, 2, 2], [3, 1, 0]]))
 
 

@@ -111,6 +111,72 @@ def test_reading_what_nothing_makes_is_refused():
         dg.onnx.load(model_of([helper.make_node("Add", ["x", "nowhere"], ["y"], name="sum")]))
 
 
+def test_reading_what_nothing_makes_is_refused_in_inner_graphs_too():
+    branch = lambda name: helper.make_graph(
+        [helper.make_node("Add", ["x", name], ["t"])], "b", [], [helper.make_tensor_value_info("t", 1, None)]
+    )
+    for bad, good in (("then_branch", "else_branch"), ("else_branch", "then_branch")):
+        node = helper.make_node(
+            "If", ["c"], ["y"], name="choice", **{bad: branch("nowhere"), good: branch("x")}
+        )
+        model = model_of([helper.make_node("ReduceMax", ["x"], ["m"], keepdims=0),
+                          helper.make_node("Cast", ["m"], ["c"], to=TensorProto.BOOL), node])  # fmt: skip
+        with pytest.raises(OnnxError, match=r"choice \(If\)/0 \(Add\) reads 'nowhere'"):
+            dg.onnx.load(model)
+        assert not dg.onnx.check(model).ok
+
+
+RELU = [helper.make_node("Relu", ["x"], ["y"])]
+SCALER = [helper.make_node("Scaler", ["x"], ["y"], domain="ai.onnx.ml", offset=[1.0], scale=[2.0])]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "opsets", "words"),
+    [
+        (RELU, [("", 20), ("", 13)], "of opset 20 and of opset 13 of ai.onnx"),
+        (RELU, [("", 20), ("ai.onnx", 13)], "of opset 20 and of opset 13 of ai.onnx"),
+        (RELU, [("", 999)], "opset 999 of ai.onnx; onnx .* knows [0-9]+ opsets"),
+        (SCALER, [("", 20), ("ai.onnx.ml", 99)], "opset 99 of ai.onnx.ml"),
+        (SCALER, [("", 20)], "does not say of which opset of ai.onnx.ml it is"),
+        (RELU, [("ai.onnx.ml", 3)], "does not say of which opset of ai.onnx it is"),
+    ],
+)
+def test_opsets_that_say_nothing_certain_are_refused(nodes, opsets, words):
+    model = model_of(nodes)
+    del model.opset_import[:]
+    model.opset_import.extend(helper.make_opsetid(*o) for o in opsets)
+    with pytest.raises(OnnxError, match=words):
+        dg.onnx.load(model)
+    assert not dg.onnx.check(model).ok
+
+
+def test_opsets_of_several_domains_are_each_read_by_their_own():
+    nodes = [*RELU, helper.make_node("Scaler", ["y"], ["z"], domain="ai.onnx.ml", offset=[1.0], scale=[2.0])]
+    model = model_of(nodes, outputs=("z",))
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    model.opset_import.append(helper.make_opsetid("ai.onnx", 20))
+    x = floats(2, 4)
+    np.testing.assert_allclose(dg.onnx.load(model)(x).numpy(), (np.maximum(x.numpy(), 0) - 1) * 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("places", [[0, 7], [-1, 2], [2, 2]])
+def test_places_of_a_sparse_tensor_are_checked(places):
+    model = model_of([helper.make_node("Mul", ["x", "w"], ["y"])])
+    values = onnx.numpy_helper.from_array(np.array([2, 5], np.float32), "w")
+    where = onnx.numpy_helper.from_array(np.array(places), "w_places")
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, where, [4]))
+    with pytest.raises(OnnxError, match="a place is"):
+        dg.onnx.load(model)
+
+
+def test_registering_is_checked():
+    for args in ((3, "Scale"), ("my.domain", None)):
+        with pytest.raises(OnnxError, match="is no name"):
+            dg.onnx.register(*args)
+    with pytest.raises(OnnxError, match="is no function"):
+        dg.onnx.register("my.domain", "Scale")(3)
+
+
 def test_failing_node_is_named():
     weight = np.zeros((3, 2), "float32")
     model = dg.onnx.load(
@@ -267,7 +333,7 @@ def test_mismatch_names_the_first_node_that_differs(monkeypatch):
 def test_failed_export_leaves_the_old_file(file):
     before = file.read_bytes()
     with pytest.raises(OnnxError):
-        dg.onnx.export(lambda x: dg.poisson(1.0, shape=(3,)) + x, floats(3), file)
+        dg.onnx.export(lambda x: dg.nextafter(x, x + 1), floats(3), file, opset=20)
     assert file.read_bytes() == before
     assert os.listdir(file.parent) == ["m.onnx"]
 
@@ -392,14 +458,32 @@ def test_draws_go_out_and_come_in():
 
 def test_check_lists_every_op_that_cannot_go_out():
     def two(x):
-        a = dg.poisson(1.0, shape=(3,))
-        return x + a, dg.gamma(2.0, shape=(3,)) * x
+        a = dg.nextafter(x, x + 1)
+        return a, dg.nextafter(a, x)
 
-    report = dg.onnx.check(two, floats(3))
-    assert [p.op for p in report.problems] == ["random_bits", "poisson_draw", "random_bits", "log_gamma_draw"]
+    report = dg.onnx.check(two, floats(3), opset=20)
+    assert [(p.op, p.opset) for p in report.problems] == [("nextafter", 26), ("nextafter", 26)]
+    assert len({p.where for p in report.problems}) == 2
     assert all("test_onnx_errors.py:" in p.where for p in report.problems)
     assert dg.onnx.check(dg.relu, floats(3)).ok
     assert str(dg.onnx.check(dg.relu, floats(3))) == "relu: ok, 1 nodes"
+
+
+def test_check_takes_training_steps():
+    model = nn.Linear(4, 2)
+    opt = dg.optim.SGD(model.parameters(), lr=0.1)
+
+    def step(x):
+        opt.zero_grad()
+        loss = model(x).sum()
+        loss.backward()
+        opt.step()
+        return loss
+
+    assert dg.onnx.check(step, (floats(3, 4),), training=True).ok
+    report = dg.onnx.check(step, (floats(3, 4),))
+    assert not report.ok
+    assert "training=True" in str(report)
 
 
 def test_import_of_duograd_does_not_load_onnx():

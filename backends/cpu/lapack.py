@@ -424,7 +424,20 @@ def _svd(program: Program, x: Operand, u: Any, s: Operand, vh: Any, status: Oper
     nothing = area(program, 8, 1)
     left, right = (nothing, nothing) if u is None else (matrices(vh), matrices(u))
     program.wave()
-    arguments = [job, n, m, matrices(work), n, matrices(s, 1), left, steps[0], right, steps[1], room, length]
+    arguments: list[Argument] = [
+        job,
+        n,
+        m,
+        matrices(work),
+        n,
+        matrices(s, 1),
+        left,
+        steps[0],
+        right,
+        steps[1],
+        room,
+        length,
+    ]
     _call(program, found, dtype, items, [*arguments, *more, whole, info], chunks, k)
     if u is not None:
         _fix_signs(program, vh, u)

@@ -16,7 +16,9 @@ from ...graph.arguments import Slot, empty_slots
 class Arguments:
     """The example arguments, flat: a structure with slots, names and arrays of its tensors."""
 
-    def __init__(self, fn: Callable[..., Any], args: Any, input_names: list[str] | None):
+    def __init__(
+        self, fn: Callable[..., Any], args: Any, input_names: list[str] | None, training: bool | None = None
+    ):
         positional, keyword = _split(args)
         leaves: list[Any] = []
         is_leaf = lambda x: isinstance(x, (Tensor, np.ndarray))
@@ -25,7 +27,7 @@ class Arguments:
         self.kwargs = empty_slots(keyword, is_leaf, leaves, False)
         self.arrays = [np.asarray(x.detach() if isinstance(x, Tensor) else x) for x in leaves]
         #: whether the function takes gradients itself, and so runs under the tape
-        self.taped = False
+        self.taped = bool(training) and not hasattr(fn, "modules")
         #: where the function runs while it is traced and compared
         self.device = next((x.device for x in leaves if isinstance(x, Tensor)), "cpu")
         self.names: list[str] = [""] * len(leaves)
@@ -71,7 +73,7 @@ def _split(args: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 def _bind(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """Parameter name -> argument; `*xs` gives xs_0, xs_1, ... A loaded model names its own inputs."""
     if isinstance(fn, type) or not callable(fn):
-        what = f"the class {fn.__name__}" if isinstance(fn, type) else f"a {type(fn).__name__}"
+        what = f"the class {fn.__name__}" if isinstance(fn, type) else f"{type(fn).__name__} {fn!r:.40}"
         raise OnnxError(
             "onnx.export", f"{what} is neither module nor function", "pass an instance or a function"
         )

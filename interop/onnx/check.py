@@ -51,17 +51,18 @@ class Report:
 
 
 def check(
-    model_or_fn: Any, args: Any = None, dynamic: dict[str, Any] | None = None, opset: int | None = None
-) -> Report:
+    model_or_fn: Any, args: Any = None, dynamic: dict[str, Any] | None = None, opset: int | None = None,
+    training: bool | None = None,
+) -> Report:  # fmt: skip
     """Say whether a model can be imported, or a function exported, and list every obstacle.
 
-    model_or_fn: a path, bytes or ModelProto (import side); a module or function with `args` as for `export`
-    (export side). Returns: a Report with `ok`, `problems` and a readable str; errors become problems.
+    model_or_fn: a path, bytes or ModelProto (import side); a module or function with `args` and the rest as for
+    `export` (export side). Returns: a Report with `ok`, `problems` and a readable str; errors become problems.
     Example: `print(dg.onnx.check("m.onnx"))`, `dg.onnx.check(model, x).ok`.
     """
     if isinstance(model_or_fn, (str, bytes, bytearray, os.PathLike, onnx.ModelProto)):
         return _check_model(model_or_fn)
-    return _check_function(model_or_fn, args, dynamic, opset)
+    return _check_function(model_or_fn, args, dynamic, opset, training)
 
 
 def _failure(what: str, e: Exception, nodes: int = 0) -> Report:
@@ -80,27 +81,27 @@ def _check_model(source: Any) -> Report:
     return Report(found.where, problems, len(found.model.graph.node))
 
 
-def _check_function(fn: Any, args: Any, dynamic: Any, opset: int | None) -> Report:
+def _check_function(fn: Any, args: Any, dynamic: Any, opset: int | None, training: bool | None) -> Report:
     from .arguments import Arguments, check_dynamic
     from .capture import capture
-    from .export import chosen_opset, title
+    from .export import chosen_opset, in_mode, title
+    from .names import weight_names
 
     what = title(fn)
+    refused: set[str] = set()
     try:
-        arguments = Arguments(fn, () if args is None else args, None)
-        target = chosen_opset(opset)
-        captured = capture(fn, arguments, check_dynamic(arguments, dynamic), None, set())
+        arguments = Arguments(fn, () if args is None else args, None, training)
+        target, axes = chosen_opset(opset), check_dynamic(arguments, dynamic)
+        names = weight_names(fn) if training else None
+        with in_mode(fn, training):
+            while True:
+                captured = capture(fn, arguments, axes, None, refused, names)
+                problems, again = _dry_run(captured, target)
+                if not again:
+                    return Report(what, problems, len(captured.records))
+                refused |= again
     except Exception as e:  # whatever the user's function raises
         return _failure(what, e)
-    problems: list[Problem] = []
-    refused: set[str] = set()
-    while True:
-        problems, again = _dry_run(captured, target)
-        if not again:
-            break
-        refused |= again
-        captured = capture(fn, arguments, check_dynamic(arguments, dynamic), None, refused)
-    return Report(what, problems, len(captured.records))
 
 
 def _dry_run(captured: Any, opset: int) -> tuple[list[Problem], set[str]]:

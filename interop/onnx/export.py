@@ -59,9 +59,8 @@ def export(
         check_folder(os.fspath(path))
     if training is None:
         _warn_training(model_or_fn)
-    with _in_mode(model_or_fn, training):
-        arguments = Arguments(model_or_fn, args, input_names)
-        arguments.taped = bool(training) and not hasattr(model_or_fn, "modules")
+    with in_mode(model_or_fn, training):
+        arguments = Arguments(model_or_fn, args, input_names, training)
         axes = check_dynamic(arguments, dynamic)
         output_names = output_names or getattr(model_or_fn, "output_names", None)
         while True:
@@ -82,7 +81,7 @@ def export(
 
 
 @contextmanager
-def _in_mode(fn: Any, training: bool | None) -> Iterator[None]:
+def in_mode(fn: Any, training: bool | None) -> Iterator[None]:
     """Put a module into a mode, and every part back into its own."""
     if training is None or not hasattr(fn, "modules"):
         yield

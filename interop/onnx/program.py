@@ -118,6 +118,10 @@ class Call(NamedTuple):
         return found
 
 
+#: domains whose versions decide what a node means
+ONNX_DOMAINS = ("ai.onnx.ml", "ai.onnx.preview", "ai.onnx.preview.training")
+
+
 def _with_body(proto: onnx.NodeProto, nodes: Sequence[onnx.NodeProto]) -> onnx.NodeProto:
     """A Gradient node with the nodes between its `xs` and `zs` and its `y` as a graph of its own."""
     given = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute}
@@ -143,6 +147,8 @@ def _with_body(proto: onnx.NodeProto, nodes: Sequence[onnx.NodeProto]) -> onnx.N
 def make_call(proto: onnx.NodeProto, index: int, opsets: dict[str, int], functions: Any) -> Call:
     """A node as a call. Raises Problem."""
     domain = "" if proto.domain == "ai.onnx" else proto.domain
+    if domain not in opsets and domain in ("", *ONNX_DOMAINS):
+        raise Problem(f"the model does not say of which opset of {domain or 'ai.onnx'} it is")
     opset = opsets.get(domain, opsets.get("", 1))
     inputs, outputs = tuple(proto.input), tuple(proto.output)
     node = Node(proto.op_type, label(proto, index), opset, len(outputs))
@@ -332,7 +338,10 @@ class Program:
             for name in call.release:
                 env.pop(name, None)
         if missing := [name for name in self.outputs if name and name not in env]:
-            raise OnnxError("onnx.load", f"nothing makes {missing[0]!r}", "export the model again")
+            raise OnnxError(
+                "onnx.load", f"nothing makes {missing[0]!r}",
+                "export the model again; if an op of your own does, let it return one result for each output",
+            )  # fmt: skip
         return [env[name] if name else None for name in self.outputs]
 
     def _call(self, call: Call, env: dict[str, Any], training: bool) -> Sequence[Any]:

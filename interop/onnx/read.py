@@ -46,7 +46,7 @@ def read_model(source: Any) -> tuple[str, onnx.ModelProto, Files]:
     if isinstance(source, onnx.ModelProto):
         return "the model", source, Files(None)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return "the bytes", _parse(bytes(source), "the bytes"), Files(None)
+        return "the data", _parse(bytes(source), "the data"), Files(None)
     if not isinstance(source, (str, os.PathLike)):
         raise OnnxError(
             "onnx.load",
@@ -105,7 +105,7 @@ def read(source: Any) -> Source:
 
 def _prepare(where: str, model: onnx.ModelProto, files: Files) -> Source:
     graph = model.graph
-    opsets = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in model.opset_import}
+    opsets = _opsets(where, model)
     initializers: dict[str, np.ndarray] = {}
     for tensor in graph.initializer:
         initializers[tensor.name] = array_of(tensor, files)
@@ -126,10 +126,30 @@ def _prepare(where: str, model: onnx.ModelProto, files: Files) -> Source:
     program = Program(
         graph.node, names, [o.name for o in graph.output], opsets, Functions(model.functions, types)
     )
-    _check_names(where, program, {*names, *initializers}, graph)
+    _check_names(where, graph, {*names, *initializers})
     listed = next((p.value for p in model.metadata_props if p.key == "duograd.parameters"), None)
     trained = None if listed is None else frozenset(json.loads(listed))
     return Source(where, model, program, inputs, program.outputs, initializers, mapped, trained)
+
+
+def _opsets(where: str, model: onnx.ModelProto) -> dict[str, int]:
+    """Domain -> version of the model. Raises OnnxError for two of one domain, and one that is not known here."""
+    found: dict[str, int] = {}
+    known = {"": onnx.defs.onnx_opset_version(), "ai.onnx.ml": onnx.defs.onnx_ml_opset_version()}
+    for o in model.opset_import:
+        domain = "" if o.domain == "ai.onnx" else o.domain
+        title = domain or "ai.onnx"
+        if found.setdefault(domain, o.version) != o.version:
+            raise OnnxError(
+                "onnx.load", f"{where} is of opset {found[domain]} and of opset {o.version} of {title}",
+                "export the file again",
+            )  # fmt: skip
+        if o.version > known.get(domain, o.version):
+            raise OnnxError(
+                "onnx.load", f"{where} is of opset {o.version} of {title}; onnx {onnx.__version__} knows "
+                f"{known[domain]} opsets", "install a newer onnx, or export the file at an older opset",
+            )  # fmt: skip
+    return found
 
 
 def _fetch(graph: onnx.GraphProto, files: Files) -> None:
@@ -171,22 +191,30 @@ def _given(info: onnx.ValueInfoProto, where: str, has_default: bool) -> Given:
     return Given(info.name, tensor.elem_type, dims, has_default)
 
 
-def _check_names(where: str, program: Program, known: set[str], graph: onnx.GraphProto) -> None:
-    """Every name must be made before it is read. Raises OnnxError."""
+def _check_names(where: str, graph: onnx.GraphProto, known: set[str], place: str = "") -> None:
+    """Every name must be made before it is read, in inner graphs too. Raises OnnxError."""
     made = set(known)
     for k, node in enumerate(graph.node):
+        label = f"{place}{node.name or k} ({node.op_type})"
         for name in node.input:
             if name and name not in made:
                 raise OnnxError(
-                    "onnx.load",
-                    f"{where}: node {node.name or k} ({node.op_type}) reads {name!r}, which nothing before it makes",
+                    "onnx.load", f"{where}: node {label} reads {name!r}, which nothing before it makes",
                     "export the file again; its nodes must be in order",
                 )  # fmt: skip
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                own = {v.name for v in (*inner.input, *inner.initializer)}
+                own |= {t.values.name for t in inner.sparse_initializer}
+                _check_names(where, inner, made | own, f"{label}/")
         made.update(n for n in node.output if n)
     for output in graph.output:
-        if output.name not in made:
+        if output.name not in made and (output.name or not place):
+            inside = f" of node {place.rstrip('/')}" if place else ""
             raise OnnxError(
-                "onnx.load", f"{where}: nothing makes the output {output.name!r}", "export the file again"
+                "onnx.load",
+                f"{where}: nothing makes the output {output.name!r}{inside}",
+                "export the file again",
             )
 
 

@@ -119,12 +119,20 @@ def register(domain: str, op_type: str, since: int = 1, host: tuple[str, ...] = 
     domain: "" is ONNX's own, whose importers are replaced; since: the domain's opset from which fn holds;
     host: names of inputs that fn wants as NumPy arrays (sizes, bounds). fn's parameters before `*` are the node's
     inputs in order (tensors; None where one is absent), its keyword-only ones the node's attributes by name.
-    Returns: a decorator that gives fn back. Raises: OnnxError for names in host that fn has not.
+    Returns: a decorator that gives fn back. Raises: OnnxError for names that are no texts, what is no function, and
+    names in host that fn has not.
     Example: `@dg.onnx.register("my.domain", "Scale")` above `def scale(x, *, factor=1.0): return x * factor`.
     """
+    for value in (domain, op_type):
+        if not isinstance(value, str):
+            raise OnnxError(
+                "onnx.register", f"{value!r} is no name", 'write @dg.onnx.register("my.domain", "Scale")'
+            )
     _load()
 
     def enter(fn: Callable[..., Any]) -> Callable[..., Any]:
+        if not callable(fn):
+            raise OnnxError("onnx.register", f"a {type(fn).__name__} is no function", "put it above a def")
         missing = set(host) - set(inspect.signature(fn).parameters)
         if missing:
             raise OnnxError(

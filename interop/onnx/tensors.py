@@ -129,6 +129,8 @@ def dense(sparse: onnx.SparseTensorProto, files: Files | None = None) -> np.ndar
         flat = places if places.ndim < 2 else np.ravel_multi_index(tuple(places.T), shape)
         if flat.size and (flat.min() < 0 or flat.max() >= out.size):
             raise ValueError("a place is outside")
+        if np.unique(flat).size < flat.size:
+            raise ValueError("a place is given twice")
         out[flat] = values
     except (IndexError, ValueError) as e:
         raise _damaged(f"the sparse tensor {sparse.values.name!r} does not fit its sizes: {e}") from None
