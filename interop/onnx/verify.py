@@ -51,6 +51,7 @@ def verify(assembled: Assembled, captured: Captured, fn: Callable[..., Any], arg
             min(range(1, len(captured.arrays)), key=lambda k: sum(a.size for a in captured.arrays[k]))
         )
     runtimes = _runtimes(model, weights)
+    noisy: dict[str, str] = {}
     for k in sizes:
         arrays = captured.arrays[k]
         expected = run_function(fn, arguments, arrays, captured.changed)
@@ -69,10 +70,12 @@ def verify(assembled: Assembled, captured: Captured, fn: Callable[..., Any], arg
                 if why and not _follows_rounding(captured, k, value, want, got):
                     raise _located(assembled, captured, k, runtime, name, why)
                 if why:
-                    warnings.warn(
-                        f"{name} cannot be compared ({runtime} differs: {why}): rounding errors of the inputs and "
-                        "weights change it by as much", UserWarning, stacklevel=4,
-                    )  # fmt: skip
+                    noisy.setdefault(name, why)
+    if noisy:
+        warnings.warn(
+            "rounding errors of inputs and weights change outputs by as much as runtimes differ, so these could not be "
+            f"compared: {', '.join(f'{n} ({why})' for n, why in noisy.items())}", UserWarning, stacklevel=4,
+        )  # fmt: skip
     if captured.unseen is not None and not drawn:
         _check_unseen(captured, fn, arguments, runtimes)
 
