@@ -123,6 +123,7 @@ _LAZY = {
     "optim": ".nn.optim",
     "autograd": ".core.autograd",
     "amp": ".nn.amp",
+    "distributions": ".nn.distributions",
     "autocast": ".core.autocast:autocast",
     "data": ".interop.data",
     "onnx": ".interop.onnx",

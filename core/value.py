@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -411,31 +412,28 @@ class Tensor(_Named):
 
         Itself when it is there.
         """
-        if more or dtype is not None or device is not None or isinstance(target, Tensor):
+        if more or dtype is not None or device is not None:
             return self._to_each((target, *more, device, dtype))
-        dtype = (
-            target if target.__class__ is DType else _TARGETS.get(target) if target.__class__ is str else None
-        )
-        if dtype is None:
-            if isinstance(target, str) and (
-                target.partition(":")[0] in ("cpu", "cuda") or target not in _dtype_names()
-            ):
-                from .backend import normalize_device
+        cls = target.__class__
+        kind = target if cls is DType else _TARGETS.get(target) if cls is str else None
+        if kind is not None:
+            return self if kind is self.dtype else dispatch.apply(_cast(), (self,), (kind,))  # type: ignore[no-any-return]
+        if isinstance(target, Tensor):
+            return self.to(target.device).to(target.dtype)
+        if cls is str and (target.partition(":")[0] in ("cpu", "cuda") or target not in _dtype_names()):
+            from .backend import normalize_device
 
-                device = normalize_device(target)
-                return self if device == self.device else _op("to_device")(self, device=device)  # type: ignore[no-any-return]
-            dtype = as_dtype(target, "to")
-            if target.__class__ is str:
-                _TARGETS[target] = dtype
-        return self if dtype is self.dtype else _op("cast")(self, dtype=dtype)  # type: ignore[no-any-return]
+            home = normalize_device(target)
+            return self if home == self.device else _op("to_device")(self, device=home)  # type: ignore[no-any-return]
+        kind = as_dtype(target, "to")
+        if cls is str:
+            _TARGETS[target] = kind
+        return self.to(kind)
 
     def _to_each(self, targets: tuple[Any, ...]) -> Tensor:
         out = self
         for t in targets:
-            if isinstance(t, Tensor):
-                out = out.to(t.device).to(t.dtype)
-            elif t is not None:
-                out = out.to(t)
+            out = out if t is None else out.to(t)
         return out
 
     def to_device(self, device: Any, /, *, stream: Any = None) -> Tensor:
@@ -461,6 +459,11 @@ class Tensor(_Named):
 
 #: dtypes by the names that were given to `to`
 _TARGETS: dict[str, DType] = {}
+
+
+@functools.cache
+def _cast() -> Any:
+    return _op("cast")
 
 
 def _op(name: str) -> Any:

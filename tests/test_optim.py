@@ -441,3 +441,82 @@ def test_a_state_of_another_optimizer_is_refused(other, match):
         _stepped(SGD, {}, 0).load_state_dict(other().state_dict())
     with pytest.raises(dg.errors.CheckpointError, match="state_dict"):
         _stepped(SGD, {}, 0).load_state_dict({"lr": 1})
+
+
+# ---------------------------------------------------------------- L-BFGS
+
+
+def _rosenbrock(x):
+    return (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2 + (x[2] - 0.5) ** 4
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize("search", [None, "strong_wolfe"])
+def test_lbfgs_agrees_with_torch(torch, search, mode):
+    settings = {
+        "lr": 0.002 if search is None else 1.0,
+        "max_iter": 6,
+        "history_size": 4,
+        "line_search_fn": search,
+    }
+    start = np.array([-1.2, 1.0, 2.0])
+    ours, theirs = nn.Parameter(start), torch.nn.Parameter(torch.tensor(start))
+    a, b = dg.optim.LBFGS([ours], **settings), torch.optim.LBFGS([theirs], **settings)
+
+    @dg.function(mode=mode)
+    def closure():
+        a.zero_grad()
+        loss = _rosenbrock(ours)
+        loss.backward()
+        return loss
+
+    def reference():
+        b.zero_grad()
+        loss = _rosenbrock(theirs)
+        loss.backward()
+        return loss
+
+    for _ in range(4):
+        np.testing.assert_allclose(float(a.step(closure)), b.step(reference).item(), 1e-6)
+        np.testing.assert_allclose(ours.detach().numpy(), theirs.detach().numpy(), 1e-6)
+
+
+def test_lbfgs_finds_a_minimum_and_goes_on_from_its_state(tmp_path):
+    made = []
+    for _ in range(2):
+        ps = [nn.Parameter(np.array([-1.2, 1.0])), nn.Parameter(np.array([2.0]))]
+        made.append((ps, dg.optim.LBFGS(ps, max_iter=8, line_search_fn="strong_wolfe")))
+
+    def run(ps, opt):
+        def closure():
+            opt.zero_grad()
+            loss = _rosenbrock([ps[0][0], ps[0][1], ps[1][0]])
+            loss.backward()
+            return loss
+
+        return float(opt.step(closure))
+
+    (p, a), (q, b) = made
+    run(p, a)
+    dg.save({"opt": a, "p": p[0], "q": p[1]}, tmp_path / "x")
+    state = dg.load(tmp_path / "x")
+    b.load_state_dict(state["opt"])
+    q[0].data, q[1].data = state["p"], state["q"]
+    for _ in range(6):
+        assert run(p, a) == run(q, b)
+    assert run(p, a) < 1e-5
+
+
+def test_lbfgs_is_checked():
+    p = nn.Parameter(np.ones(3))
+    with pytest.raises(dg.errors.ArgumentError, match="line_search_fn"):
+        dg.optim.LBFGS([p], line_search_fn="armijo")
+    with pytest.raises(dg.errors.ArgumentError, match="one group"):
+        dg.optim.LBFGS([{"params": [p]}, {"params": [nn.Parameter(np.ones(2))]}])
+    opt = dg.optim.LBFGS([p])
+    with pytest.raises(dg.errors.ArgumentTypeError, match="closure"):
+        opt.step()
+    with pytest.raises(dg.errors.TraceError, match="closure"):
+        dg.function(lambda: opt.step(lambda: (p * p).sum()))()
+    with pytest.raises(dg.errors.CheckpointError, match="another optimizer"):
+        opt.load_state_dict(dg.optim.SGD([p], lr=0.1).state_dict())

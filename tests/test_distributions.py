@@ -1,0 +1,140 @@
+"""Distributions against PyTorch: log-densities, entropies, divergences, moments of draws, gradients, both modes."""
+
+import duograd as dg
+import numpy as np
+import pytest
+from duograd import distributions as D
+
+A, B = np.array([0.5, 2.0, 1.3], "float32"), np.array([1.5, 0.7, 3.0], "float32")
+ROWS = np.array([[0.2, 0.5, 0.3], [0.1, 0.1, 0.8]], "float32")
+OTHER = np.array([[0.3, 0.3, 0.4], [0.6, 0.2, 0.2]], "float32")
+
+#: name -> (parameters, other parameters, values)
+CASES = {
+    "Normal": ((A, B), (B, A), A - 1),
+    "Laplace": ((A, B), (B, A), A - 1),
+    "Gumbel": ((A, B), None, A - 1),
+    "Uniform": ((-A, B), (-A - 1, B + 1), A / 4),
+    "Exponential": ((A,), (B,), B),
+    "Gamma": ((A, B), (B, A), B),
+    "Beta": ((A, B), (B, A), ROWS[0]),
+    "Dirichlet": ((ROWS * 5,), (OTHER * 4,), OTHER),
+    "Poisson": ((A,), (B,), np.array([0.0, 3.0, 1.0], "float32")),
+    "Bernoulli": ((ROWS[0],), (OTHER[0],), np.array([0.0, 1.0, 1.0], "float32")),
+    "Categorical": ((ROWS,), (OTHER,), np.array([2, 0])),
+    "OneHotCategorical": ((ROWS,), (OTHER,), np.eye(3, dtype="float32")[[2, 0]]),
+}
+DRAWN = [c for c in CASES if c not in ("Categorical",)]
+
+
+@pytest.fixture
+def torch():
+    return pytest.importorskip("torch", reason="PyTorch is not installed: densities are not compared with it")
+
+
+def _pair(torch, name, rows):
+    theirs = getattr(torch.distributions, name)(*map(torch.tensor, rows))
+    return getattr(D, name)(*map(dg.tensor, rows)), theirs
+
+
+def _close(a, b):
+    np.testing.assert_allclose(a.numpy(), np.asarray(b), 2e-5, 2e-6)
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize("name", CASES)
+def test_densities_agree_with_torch(torch, name, mode):
+    rows, others, value = CASES[name]
+    ours, theirs = _pair(torch, name, rows)
+
+    @dg.function(mode=mode)
+    def look(v, *rows):
+        d = getattr(D, name)(*rows)
+        return d.log_prob(v), d.entropy() if name != "Poisson" else v
+
+    log_prob, entropy = look(dg.tensor(value), *map(dg.tensor, rows))
+    _close(log_prob, theirs.log_prob(torch.tensor(value)))
+    if name != "Poisson":  # neither has a closed form
+        _close(entropy, theirs.entropy())
+    if name != "Categorical":
+        _close(ours.mean, theirs.mean)
+        _close(ours.variance, theirs.variance)
+        _close(ours.stddev, theirs.stddev)
+    assert ours.batch_shape == tuple(theirs.batch_shape)
+    assert ours.event_shape == tuple(theirs.event_shape)
+    if others is not None:
+        q, q_theirs = _pair(torch, name, others)
+        _close(D.kl_divergence(ours, q), torch.distributions.kl_divergence(theirs, q_theirs))
+
+
+@pytest.mark.parametrize("name", ["Bernoulli", "Categorical"])
+def test_logits_agree_with_torch(torch, name):
+    ours = getattr(D, name)(logits=dg.tensor(ROWS * 40 - 10))
+    theirs = getattr(torch.distributions, name)(logits=torch.tensor(ROWS * 40 - 10))
+    value = np.array([1, 0]) if name == "Categorical" else (ROWS > 0.25).astype("float32")
+    _close(ours.log_prob(dg.tensor(value)), theirs.log_prob(torch.tensor(value)))
+    _close(ours.entropy(), theirs.entropy())
+    _close(ours.probs, theirs.probs)
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize("name", DRAWN)
+def test_draws_have_the_moments(name, mode):
+    rows = CASES[name][0]
+    d = getattr(D, name)(*map(dg.tensor, rows))
+    x = dg.function(lambda: d.sample((20000,)), mode=mode)()
+    assert x.shape == (20000, *d.batch_shape, *d.event_shape)
+    off = np.abs(x.numpy().mean(0) - d.mean.numpy()) / d.stddev.numpy()
+    assert off.max() < 0.035  # five standard errors
+    np.testing.assert_allclose(x.numpy().var(0), d.variance.numpy(), rtol=0.12)
+
+
+def test_categorical_draws_follow_their_weights():
+    x = D.Categorical(dg.tensor(ROWS)).sample((20000,)).numpy()
+    for k in range(3):
+        np.testing.assert_allclose((x == k).mean(0), ROWS[:, k], atol=0.02)
+
+
+@pytest.mark.parametrize("name", [c for c in CASES if getattr(D, c).has_rsample])
+def test_reparameterised_draws_have_gradients(name):
+    rows = [dg.tensor(r, requires_grad=True) for r in CASES[name][0]]
+    x = getattr(D, name)(*rows).rsample((3,))
+    (x * dg.randn(*x.shape)).sum().backward()
+    assert all(np.abs(r.grad.numpy()).sum() > 0 for r in rows)
+    assert not getattr(D, name)(*rows).sample().requires_grad
+
+
+def test_axes_become_one_event(torch):
+    ours = D.Independent(D.Normal(dg.tensor(ROWS), 1.0), 1)
+    theirs = torch.distributions.Independent(torch.distributions.Normal(torch.tensor(ROWS), 1.0), 1)
+    assert ours.batch_shape == (2,)
+    assert ours.event_shape == (3,)
+    _close(ours.log_prob(dg.tensor(OTHER)), theirs.log_prob(torch.tensor(OTHER)))
+    _close(ours.entropy(), theirs.entropy())
+    other = D.Independent(D.Normal(dg.tensor(OTHER), 2.0), 1)
+    other_theirs = torch.distributions.Independent(torch.distributions.Normal(torch.tensor(OTHER), 2.0), 1)
+    _close(D.kl_divergence(ours, other), torch.distributions.kl_divergence(theirs, other_theirs))
+
+
+def test_certain_events_have_finite_divergence():
+    p, q = D.Categorical(dg.tensor([1.0, 0.0])), D.Categorical(dg.tensor([0.5, 0.5]))
+    assert D.kl_divergence(p, q).item() == pytest.approx(np.log(2))
+    assert p.entropy().item() == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda: D.Bernoulli(), "probs or logits"),
+        (lambda: D.Categorical(probs=dg.ones(2), logits=dg.ones(2)), "probs or logits"),
+        (lambda: D.Categorical(0.3), "last axis"),
+        (lambda: D.Dirichlet(dg.tensor(1.0)), "no axis"),
+        (lambda: D.Poisson(1.0).rsample(), "no gradient"),
+        (lambda: D.kl_divergence(D.Normal(0.0, 1.0), D.Poisson(1.0)), "no rule for Normal and Poisson"),
+        (lambda: D.Independent(D.Normal(0.0, 1.0), 1), "1 axes"),
+        (lambda: D.Normal(dg.ones(2), dg.ones(3)), "broadcast"),
+    ],
+)
+def test_misuse_is_named(call, match):
+    with pytest.raises(dg.errors.DuogradError, match=match):
+        call()
