@@ -50,6 +50,8 @@ class EagerExecutor:
     def __init__(self) -> None:
         self._kept: list[Op] = []
         self._classes = {EagerTensor}
+        #: a layout of one axis and a number of elements -> the layout of so many
+        self._cuts: dict[Any, Layout] = {}
 
     # -- the door's side --------------------------------------------------------------------
 
@@ -154,9 +156,14 @@ class EagerExecutor:
         if get_backend(device).primitive(op.name) is None:
             return None
         row, count = self.call(op, inputs, ())
-        return EagerTensor(
-            layout(row.dtype, count._storage.unpack(_COUNT, count._offset), None, device), row._storage
-        )
+        whole = row._layout
+        shape = count._storage.unpack(_COUNT, count._offset)
+        found = self._cuts.get((whole, shape))
+        if found is None:
+            found = layout(whole.dtype, shape, None, device)
+            if len(self._cuts) < LIMIT:
+                self._cuts[whole, shape] = found
+        return EagerTensor(found, row._storage)
 
     def prepare(self, op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         tensor = False

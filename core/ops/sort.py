@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .. import dispatch
 from .. import types as T
 from ..errors import ArgumentError, ArgumentTypeError
 from ..op import Ints, primitive, public
@@ -219,6 +220,10 @@ def topk(x, k, axis=-1, largest=True, sorted=True):
     largest. The gradient goes to the elements picked. Source: PyTorch, ONNX TopK.
     Example: `dg.topk(dg.tensor([3.0, 1.0, 2.0]), 2).values` is `[3.0, 2.0]`.
     """
+    if k.__class__ is int and axis.__class__ is int and isinstance(x, Tensor) and -x.ndim <= axis < x.ndim:
+        # The usual call has nothing to find out.
+        axis = axis + x.ndim if axis < 0 else axis
+        return Picked(*dispatch.apply(topk_, (x,), (k, axis, bool(largest), True)))
     return Picked(*topk_(x, k=k, axis=axis, largest=largest))
 
 
