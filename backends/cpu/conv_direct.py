@@ -20,6 +20,8 @@ _MIN_ROWS = 4
 _BAND_BYTES = 1 << 16
 #: lines of windows that are unrolled, and their steps
 _LINES, _STEPS = (3, 5), (1, 2)
+#: elements of windows whose columns are unrolled too, and lines of results that are summed up together
+_UNROLLED, _ROWS = 9, 4
 #: whole vectors of a line that are summed up together
 _VECTORS = 4
 
@@ -53,6 +55,8 @@ def kernel(args, chunk, nchunks):
         offset = (ty * tap_y - back_y) * line_pitch + column % step_x * split + column // step_x * SIZE
         store_i64(table, tap * 2, tz * plane_pitch + offset)
     bands = (p + band - 1) // band
+    # Where all bands lie alike, the zeros around one stay for the next.
+    alike, stages = bands * o == 1, 3
     # Columns of a phase that windows read, in whole vectors; what lies beyond them, sums read but nobody wants.
     filled = (((q - 1) * step_x + (taps_x - 1) * abs(tap_x)) // step_x // LANES + 1) * LANES
     copy_lanes_T(lines_at, LANES * SIZE, lines_at, 0, taps_z * plane_pitch // (LANES * SIZE), LANES, 0, 0, LANES)
@@ -66,18 +70,20 @@ first = min(lines, max(0, -low_y))
 last = max(first, min(lines, h - low_y))
 pairs = step_x == 2 and x_x == SIZE
 phases = 1 if pairs else step_x
-for part in range(taps_z * phases):
-    tz, phase = div_i64(part, phases), mod_i64(part, phases)
+tz, phase = 0, 0
+while tz < taps_z:
     z = front * step_z + tz * tap_z + origin_z
     inside = 0 <= z < d
     start = origin_x + back_x + phase
     source = x + image * x_n + channel * x_c + z * x_z + low_y * x_y + start * x_x
     to = lines_at + tz * plane_pitch + phase * split
-    low0, high0 = -(start // step_x), -((start - w) // step_x)
+    low0, high0 = -start, w - start
+    if step_x > 1 and not pairs:
+        low0, high0 = -(start // step_x), -((start - w) // step_x)
     for j in range(0, filled, LANES):
         low, high = low0 - j, high0 - j
-        line = 0
-        for stage in range(3):
+        line = 0 if stages == 3 else first
+        for stage in range(0 if stages == 3 else 1, stages):
             end = first if stage == 0 else last if stage == 1 else lines
             right = high if inside and stage == 1 else 0
             here = source + j * step_x * x_x + line * x_y
@@ -90,6 +96,10 @@ for part in range(taps_z * phases):
             else:
                 gather_lanes_T(there, line_pitch, here, x_y, step_x * x_x, end - line, LANES, low, right, LANES)
             line = end
+    phase += 1
+    if phase == phases:
+        tz, phase = tz + 1, 0
+stages = 2 if alike else 3
 """
 
 _SUM = """# conv with few channels T
@@ -100,10 +110,13 @@ EPILOGUE_SLOTS
     out, result_at = args[48], lines_at + args[49]
     pitch = args[50]
     items = images * groups * o * bands
-    for item in range(div_i64(items * chunk, nchunks), div_i64(items * (chunk + 1), nchunks)):
-        rest = div_i64(item, bands)
-        line0, front, rest = (item - rest * bands) * band, mod_i64(rest, o), div_i64(rest, o)
-        group, image = mod_i64(rest, groups), div_i64(rest, groups)
+    item, end_item = div_i64(items * chunk, nchunks), div_i64(items * (chunk + 1), nchunks)
+    rest = div_i64(item, bands)
+    line0, front, rest = (item - rest * bands) * band, mod_i64(rest, o), div_i64(rest, o)
+    group, image = mod_i64(rest, groups), div_i64(rest, groups)
+    # Divisions would take as long as a small image.
+    while item < end_item:
+        item += 1
         count = min(band, p - line0)
         for c in range(channels):
             channel = group * channels + c
@@ -126,7 +139,15 @@ SUMS
                         for e in range(q):
                             value = load_T(to + line * pitch, e)
                             store_T(out, at + line * out_y * out_line + e * out_x, value)
-FINISH"""
+FINISH
+        line0 += band
+        if line0 >= p:
+            line0, front = 0, front + 1
+            if front == o:
+                front, group = 0, group + 1
+                if group == groups:
+                    group, image = 0, image + 1
+"""
 
 # Any window: numbers come beside the offsets of their taps.
 _NUMBERS_OF_TAPS = """
@@ -157,13 +178,13 @@ if q - column > LANES:
     length = min(q - column, 2 * LANES)
     sum_windows_T(
         there, to_step, here, line_pitch, count, length, offsets, numbers, number_step, f_x, taps_x, c,
-        TAPS, STEP, 4, 2, LANES,
+        TAPS, STEP, ROWS, 2, LANES,
     )
 else:
     length = min(q - column, LANES)
     sum_windows_T(
         there, to_step, here, line_pitch, count, length, offsets, numbers, number_step, f_x, taps_x, c,
-        TAPS, STEP, 4, 1, LANES,
+        TAPS, STEP, ROWS, 1, LANES,
     )
 """
 
@@ -175,8 +196,8 @@ HEAD
         group, c = channel // channels, channel % channels
         for k in range(rows * taps * LANES):
             store_T(sums, k, types.NAME(0))
-        for item in range(images * o * bands):
-            line0, front, image = item % bands * band, item // bands % o, item // (bands * o)
+        line0, front, image = 0, 0, 0
+        while image < images:
             count = min(band, p - line0)
 COPY
             for row in range(rows):
@@ -194,6 +215,11 @@ COPY
                             length = min(q - column, LANES)
                             dot_lines_T(to, at, step_y * line_pitch, beside, g_y, count, length, 1, LANES)
                         column += length
+            line0 += band
+            if line0 >= p:
+                line0, front = 0, front + 1
+                if front == o:
+                    front, image = 0, image + 1
         for k in range(rows * taps):
             row, tap = k // taps, k % taps
             tz, ty, tx = tap // (taps_y * taps_x), tap // taps_x % taps_y, tap % taps_x
@@ -227,7 +253,7 @@ def _text(
     """window: its lines and step, where `_window` says so."""
     size = dtype.itemsize
     numbers, sums = (_NUMBERS_OF_WINDOW, _SUM_WINDOW) if window[0] else (_NUMBERS_OF_TAPS, _SUM_TAPS)
-    sums = sums.replace("TAPS", str(window[0])).replace("STEP", str(window[1])) if window[0] else sums
+    sums = sums.replace("TAPS, STEP, ROWS", f"{window[0]}, {window[1]}, {window[2]}, {_ROWS}")
     template = template.replace("NUMBERS\n", indent(numbers.strip().splitlines(), 16))
     template = template.replace("SUMS\n", indent(sums.strip().splitlines(), 20))
     copied = "".join(f"            {line}\n" for line in _COPY.strip().splitlines()).rstrip()
@@ -237,14 +263,15 @@ def _text(
         text.replace("_T(", f"_{dtype.char}(").replace(" T\n", f" {dtype.char}\n").replace("NAME", dtype.name)
     )
     text = text.replace("SIZE", str(size)).replace("LANES", str(lanes)).replace("VECTORS", str(_VECTORS))
-    return text.replace("EPILOGUE_SLOTS\n", head).replace("FINISH", finish)
+    return text.replace("EPILOGUE_SLOTS\n", head).replace("FINISH\n", finish)
 
 
-def _window(axes: Axes) -> tuple[int, int]:
-    """Lines and step of a window for which there is a loop that loads each line once; (0, 0) for any other."""
-    front, y, _ = axes
-    near = front.taps == 1 and abs(y.tap_step) == 1 and y.taps in _LINES and y.step in _STEPS
-    return (y.taps, y.step) if near else (0, 0)
+def _window(axes: Axes) -> tuple[int, int, int]:
+    """Lines, unrolled columns and step of a window for which there is a loop that loads each line once, or zeros."""
+    front, y, x = axes
+    if front.taps != 1 or abs(y.tap_step) != 1 or y.taps not in _LINES or y.step not in _STEPS:
+        return 0, 0, 0
+    return y.taps, x.taps if y.taps * x.taps <= _UNROLLED else 0, y.step
 
 
 class _Band:
@@ -260,7 +287,8 @@ class _Band:
         more = (y.taps - 1) * abs(y.tap_step) + 1
         lines = _BAND_BYTES // (self.line * axes[0].taps)
         self.lines = min(y.out, max(4, 1 + (lines - more) // y.step))
-        self.plane = self.line * ((self.lines - 1) * y.step + more)
+        summed = -(-self.lines // _ROWS) * _ROWS
+        self.plane = self.line * ((summed - 1) * y.step + more)
         self.bytes = self.plane * axes[0].taps
 
 

@@ -7,10 +7,11 @@
     <= vectors * lanes. The table holds for every tap a byte offset (int64) and the number, 16 bytes in all. One
     chain of fused multiply-adds per element. Src is read in whole vectors.
 `sum_windows_X(dst, dst_step, src, line_step, lines, columns, offsets, numbers, y_step, x_step, taps_x, accumulate,
-               taps_y, step, rows, vectors, lanes)`
+               taps_y, unrolled, step, rows, vectors, lanes)`
     The same for windows of neighbouring lines, each of which is loaded once for all results that it reaches: result
     line i reads `taps_y` lines of src from i * step on, at the byte offset of each tap of x (16 bytes apart). The
-    chain goes over the taps of x, and the lines of each. Numbers are y_step and x_step bytes apart.
+    chain goes over the taps of x, and the lines of each. Numbers are y_step and x_step bytes apart. unrolled: taps_x,
+    or 0. Results are summed up by whole `rows`: lines that those past the last one need must be there.
 `dot_lines_X(sums, a, a_step, b, b_step, lines, columns, vectors, lanes)`
     sums[l] += a[line, e] * b[line, e] for e = l, l + lanes, ...: one vector of sums over all lines.
 `split_pairs_X(even, odd, dst_step, src, src_step, count, low, high, lanes)`
@@ -51,32 +52,44 @@ def _emit_sum(v: Vectors, args: Any, rows: int, vectors: int) -> None:
     outer.close([b.add(to, b.mul(dst_step, I64(rows))), b.add(at, b.mul(src_step, I64(rows)))])
 
 
-def _emit_windows(v: Vectors, args: Any, taps_y: int, step: int, rows: int, vectors: int) -> None:
+def _emit_windows(
+    v: Vectors, args: Any, taps_y: int, unrolled: int, step: int, rows: int, vectors: int
+) -> None:
     b = v.builder
     dst, dst_step, src, line_step, lines, columns, offsets, numbers, y_step, x_step, taps_x, accumulate = args
-    width = v.lanes * v.size
+
+    def factors(number: Any) -> list[Any]:
+        return [v.splat(v.load_element(b.add(number, b.mul(y_step, I64(k))))) for k in range(taps_y)]
+
+    def add_products(at: Any, offset: Any, factors: list[Any], sums: list[Any]) -> list[Any]:
+        """The sums with a column of the window."""
+        sums, place = list(sums), b.add(at, offset)
+        for line in range((rows - 1) * step + taps_y):
+            for j in range(vectors):
+                x = v.load(b.add(place, I64(j * v.lanes * v.size)))
+                for k, factor in enumerate(factors):
+                    i, rest = divmod(line - k, step)
+                    if rest == 0 and 0 <= i < rows:
+                        sums[i * vectors + j] = v.multiply_add(factor, x, sums[i * vectors + j])
+            place = b.add(place, line_step)
+        return sums
+
+    tap = lambda entry: b.load(v.pointer(entry), align=8, typ=I64)
+    columns_of_taps = [
+        (tap(b.add(offsets, I64(16 * s))), factors(b.add(numbers, b.mul(x_step, I64(s)))))
+        for s in range(unrolled)
+    ]
     outer = Loop(b, b.sdiv(b.add(lines, I64(rows - 1)), I64(rows)), [dst, src])
     to, at = outer.carried
+    sums = [v.zero] * (rows * vectors)
+    for offset, numbers_ in columns_of_taps:
+        sums = add_products(at, offset, numbers_, sums)
+    if not unrolled:
+        loop = Loop(b, taps_x, [offsets, numbers, *sums])
+        entry, number, *sums = loop.carried
+        sums = add_products(at, tap(entry), factors(number), sums)
+        sums = loop.close([b.add(entry, I64(16)), b.add(number, x_step), *sums])[2:]
     left = b.sub(lines, b.mul(outer.index, I64(rows)))
-    # Results past the last line are not stored; they read the last line that there is.
-    last = b.add(b.mul(b.sub(left, I64(1)), I64(step)), I64(taps_y - 1))
-    starts = []
-    for line in range((rows - 1) * step + taps_y):
-        inside = b.icmp_signed("<", I64(line), last)
-        starts.append(b.add(at, b.mul(line_step, b.select(inside, I64(line), last))))
-    loop = Loop(b, taps_x, [offsets, numbers, *[v.zero] * (rows * vectors)])
-    entry, number, sums = loop.carried[0], loop.carried[1], list(loop.carried[2:])
-    offset = b.load(v.pointer(entry), align=8, typ=I64)
-    factors = [v.splat(v.load_element(b.add(number, b.mul(y_step, I64(k))))) for k in range(taps_y)]
-    for line, start in enumerate(starts):
-        place = b.add(start, offset)
-        for j in range(vectors):
-            x = v.load(b.add(place, I64(j * width)))
-            for k, factor in enumerate(factors):
-                i, rest = divmod(line - k, step)
-                if rest == 0 and 0 <= i < rows:
-                    sums[i * vectors + j] = v.multiply_add(factor, x, sums[i * vectors + j])
-    sums = loop.close([b.add(entry, I64(16)), b.add(number, x_step), *sums])[2:]
     _store_lines(v, to, dst_step, left, columns, accumulate, sums, rows, vectors)
     outer.close([b.add(to, b.mul(dst_step, I64(rows))), b.add(at, b.mul(line_step, I64(rows * step)))])
 
@@ -140,7 +153,7 @@ def _emit_split(v: Vectors, args: Any) -> None:
 __all__: list[str] = []
 _TABLE = (
     ("sum_taps", _emit_sum, 9, 3),
-    ("sum_windows", _emit_windows, 12, 5),
+    ("sum_windows", _emit_windows, 12, 6),
     ("dot_lines", _emit_dot, 7, 2),
     ("split_pairs", _emit_split, 8, 1),
 )
