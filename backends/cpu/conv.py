@@ -22,7 +22,7 @@ from typing import Any
 from ...core.backend import Epilogue, Operand, Program
 from ...core.types import DType
 from . import conv_direct, conv_pixels, conv_winograd
-from .conv_axes import Axis, Pair, Product, Row, Tasks, lift, lift_window, phases
+from .conv_axes import Axis, Pair, Product, Row, Tasks, flat, in_place, lift, lift_window, phases
 from .conv_pack import pack_filters
 from .conv_text import HEAD, first_slots, run_lines
 from .epilogue import FusedEpilogue, apply_after, fuse, indent, result_buffer
@@ -32,27 +32,35 @@ from .panels import IMPORT, Block, block, fill_zero
 _DEPTH = 192
 #: The panels of a task: how many at most, and their bytes, which should stay in the second-level cache.
 _PANELS, _PANEL_BYTES = 16, 1 << 19
+#: So many rows of filters read neighbouring pixels in place: packing them would take longer.
+_ROWS_IN_PLACE = 256
+#: Bytes of a way of the first-level cache and how many ways there are, at least.
+_WAY, _WAYS = 4096, 8
 #: Filters of so many bytes come from farther than the second-level cache.
 _FAR_BYTES = 4 << 20
-#: Cycles of a register block's step over those that its multiplications take.
-_MULTIPLY = 1.35
+#: Cycles of a register block's step over those that its multiplications take, from packed windows and in place.
+_MULTIPLY, _MULTIPLY_IN_PLACE = 1.35, 1.1
 #: The part of a task that the last thread is waited for, on average.
 _HELD_UP = 0.5
 
 
 @functools.lru_cache(maxsize=512)
-def _source(dtype: DType, tile: Block, head: str, finish: str, finishes: str, ahead: bool = False) -> str:
+def _source(
+    dtype: DType, tile: Block, head: str, finish: str, finishes: str, ahead: bool, later: bool
+) -> str:  # fmt: skip
+    """The kernel. ahead: filters are fetched ahead; later: pixels of the next panel are."""
     char, size = dtype.char, dtype.itemsize
     rows, width, lanes = tile.rows, tile.width, tile.lanes
     row = width * size
     shape = f"{tile.rows}, {tile.vectors}, {tile.lanes}"
-    multiply = f"multiply_ahead_{char}" if ahead else f"multiply_{char}"
+    name = "multiply_later" if later else "multiply_ahead" if ahead else "multiply"
+    multiply, later_panel = f"{name}_{char}", "later, later_step, " if later else ""
     return f"""# conv {char} in blocks of {rows} x {width}
 {IMPORT}
 def kernel(args, chunk, nchunks):
 {HEAD}
     f, f_row, f_c, f_z, f_y, f_x, f_group = args[36], args[37], args[38], args[39], args[40], args[41], args[42]
-    c, depth, strip, pitch = args[43], args[44], args[45], args[48]
+    c, depth, strip, pitch, stays = args[43], args[44], args[45], args[48], args[49]
     scratch = args[46] + chunk * args[47]
 {head}    taps = taps_y * taps_x
     row_table = scratch
@@ -61,7 +69,8 @@ def kernel(args, chunk, nchunks):
     panels = k_table + (8 * depth * taps + 63) // 64 * 64
     sums = panels + strip // {width} * panel_bytes
     run_table = sums + row_block * pitch * {size}
-    tap_tables = run_table + 24 * strip
+    panel_table = run_table + 24 * strip
+    tap_tables = panel_table + 16 * (strip // {width})
     # Filter offsets by (channel, tap) of one block of channels.
     fill_offsets(k_table, 0, depth * taps, 0, taps_y, taps_x, f_c, f_y, f_x)
     dense = out_z * out_y * out_x == 1
@@ -103,19 +112,28 @@ def kernel(args, chunk, nchunks):
             line, column = div_i64(mod_i64(pixel0, area), q), mod_i64(pixel0, q)
             runs, done = 0, 0
             while done < strip_columns:
-                at = mod_i64(done, {width})
-                length = min_i64(min_i64({lanes}, {width} - at), min_i64(strip_columns - done, q - column))
+                at, left = mod_i64(done, {width}), min_i64(strip_columns - done, q - column)
                 z = front * step_z + tz * tap_z + origin_z
-                store_i64(run_table, 3 * runs, div_i64(done, {width}) * panel_bytes + at * {size})
-                store_i64(run_table, 3 * runs + 1, image * x_n + z * x_z)
-                store_i64(run_table, 3 * runs + 2, length)
-                fill_windows(
-                    tap_tables + 16 * taps * runs, taps_y, taps_x, line * step_y + origin_y,
-                    column * step_x + origin_x, tap_y, tap_x, h if 0 <= z < d else 0, w, step_x, x_y, x_x, length,
-                )
-                if double:
-                    spread_masks(tap_tables + 16 * taps * runs, taps)
-                runs += 1
+                if at == 0:
+                    store_i64(panel_table, div_i64(done, {width}) * 2, 0)
+                if at == 0 and stays != 0 and left >= {width}:
+                    # Neighbours that a panel would hold as they stand: they are read there.
+                    length = {width}
+                    here = image * x_n + z * x_z + (line * step_y + origin_y) * x_y + (column + origin_x) * x_x
+                    store_i64(panel_table, div_i64(done, {width}) * 2, 1)
+                    store_i64(panel_table, div_i64(done, {width}) * 2 + 1, here)
+                else:
+                    length = min_i64(min_i64({lanes}, {width} - at), left)
+                    store_i64(run_table, 3 * runs, div_i64(done, {width}) * panel_bytes + at * {size})
+                    store_i64(run_table, 3 * runs + 1, image * x_n + z * x_z)
+                    store_i64(run_table, 3 * runs + 2, length)
+                    fill_windows(
+                        tap_tables + 16 * taps * runs, taps_y, taps_x, line * step_y + origin_y,
+                        column * step_x + origin_x, tap_y, tap_x, h if 0 <= z < d else 0, w, step_x, x_y, x_x, length,
+                    )
+                    if double:
+                        spread_masks(tap_tables + 16 * taps * runs, taps)
+                    runs += 1
                 done += length
                 column += length
                 if column == q:
@@ -146,18 +164,26 @@ def kernel(args, chunk, nchunks):
                 filters = f + group * f_group + row0 * f_row + channel * f_c + tz * f_z
                 panel = panels
                 for at in range(0, strip_columns, {width}):
+                    near, near_step, later, later_step = panel, {row}, panel, 0
+                    if load_i64(panel_table, div_i64(at, {width}) * 2) != 0:
+                        near, near_step = source + load_i64(panel_table, div_i64(at, {width}) * 2 + 1), x_c
+                        later_step = x_c
                     for i in range(0, rows, {rows}):
+                        # Each line of the next panel comes with one block.
+                        if later_step != 0:
+                            later = near + {row} + mod_i64(div_i64(i, {rows}) * 64, {row})
                         {multiply}(
-                            count * taps, filters, row_table + 8 * i, k_table, panel, {row},
+                            count * taps, filters, row_table + 8 * i, k_table, near, near_step,
                             result + (result0 + at + i * result_step) * {size}, result_step * {size},
-                            min_i64({rows}, rows - i), min_i64({width}, strip_columns - at), tz + part, {shape},
+                            min_i64({rows}, rows - i), min_i64({width}, strip_columns - at), tz + part,
+                            {later_panel}{shape},
                         )
                     panel += panel_bytes
         if {finishes}:
 {finish}"""
 
 
-_FIRST_SLOT = 49
+_FIRST_SLOT = 50
 
 # What becomes of a run of results: it is copied from the buffer, or an epilogue finishes it.
 _COPY = """for j in range(0, block_cols, {lanes}):
@@ -176,6 +202,7 @@ def _shared(program: Program, product: Product, fused: FusedEpilogue | None) -> 
     if conv_winograd.applies(product):
         conv_winograd.windowed(program, product, fused)
         return
+    product = flat(product)
     axes, channels = product.axes, product.channels
     taps = axes[1].taps * axes[2].taps
     depth = -(-channels // max(1, -(-channels * taps // max(_DEPTH, taps))))
@@ -213,21 +240,41 @@ def _windowed(
         lines = [*_PLACE.splitlines(), *fused.block()]
         head, finishes = indent(fused.head(_FIRST_SLOT), 4), "True"
     finish = run_lines(dtype.char, "row0", "block_rows, result_at = rows, result0 + done", lines)
-    source = _source(dtype, tile, head, finish, finishes, ahead)
+    later = not ahead and y.taps == z.taps == z.step == 1
+    source = _source(dtype, tile, head, finish, finishes, ahead, later)
     row_block, strip, chunks, _ = split
     pitch = strip + tile.lanes  # lines of the buffer are not a power of two apart
     runs = strip // tile.width * (-(-tile.width // axes[2].out) + 3)
     nbytes = 8 * (row_block + tile.rows) + 8 * depth * taps + 64
     nbytes += depth * taps * strip * size + row_block * pitch * size
-    nbytes = -(-(nbytes + 24 * strip + 16 * taps * min(strip, runs)) // 64) * 64
+    nbytes = -(-(nbytes + 24 * strip + 16 * (strip // tile.width + taps * min(strip, runs))) // 64) * 64
     f_row, f_channel, f_group = (s * size for s in filters)
     steps = [s * size for s in w.strides[2:]]
     shifted = w.offset + sum(a.filter_origin * s for a, s in zip(axes, steps))
     args = first_slots(product, rows, row_block)
     args += [w._replace(offset=shifted).slot, f_row, f_channel]
     args += [*(a.filter_step * s for a, s in zip(axes, steps)), f_group]
-    args += [out.slot, depth, strip, program.scratch(chunks * nbytes), nbytes, pitch]
+    args += [
+        out.slot,
+        depth,
+        strip,
+        program.scratch(chunks * nbytes),
+        nbytes,
+        pitch,
+        int(_stays(product, depth, row_block)),
+    ]
     program.launch(source, args + (fused.slots() if fused else []), chunks)
+
+
+def _stays(product: Product, depth: int, rows: int) -> bool:
+    """Whether windows are neighbours in the image, which so few rows of filters read there. depth: channels of a chain.
+
+    Channels that a power of two lies between would push each other out of the first-level cache.
+    """
+    x, (_, y, z) = product.x, product.axes
+    spread = _WAY // max(64, math.gcd(x.strides[1] * x.dtype.itemsize, _WAY))
+    single = y.taps == z.taps == z.step == 1 and x.strides[4] == 1 and in_place(product.axes)
+    return single and rows <= _ROWS_IN_PLACE and depth <= _WAYS * spread
 
 
 def _tasks(program: Program, product: Product, depth: int) -> Tasks:
@@ -250,7 +297,11 @@ def _tasks(program: Program, product: Product, depth: int) -> Tasks:
             wide = -(-panels // max(-(-panels // most), -(-(pieces * least) // (splits * groups))))
             high = -(-blocks // splits)
             count = groups * -(-panels // wide) * -(-blocks // high)
-            cycles = wide * k * (runs + high * tile.rows * _MULTIPLY) + high * tile.rows * k * size / 8 + 2000
+            stays = _stays(product, depth, high * tile.rows)
+            packing, multiply = (0, _MULTIPLY_IN_PLACE) if stays else (runs, _MULTIPLY)
+            cycles = (
+                wide * k * (packing + high * tile.rows * multiply) + high * tile.rows * k * size / 8 + 2000
+            )
             total = (-(-count // least) + _HELD_UP * (least > 1)) * cycles
             if total < best.cycles:
                 chunks = min(count, 4 * least) if least > 1 else 1

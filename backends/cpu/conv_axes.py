@@ -33,6 +33,15 @@ class Axis(NamedTuple):
 Axes = tuple[Axis, Axis, Axis]
 
 
+def in_place(axes: Axes) -> bool:
+    """Whether no window leaves the images."""
+    return all(
+        a.origin + min(0, (a.taps - 1) * a.tap_step) >= 0
+        and a.origin + (a.out - 1) * a.step + max(0, (a.taps - 1) * a.tap_step) < a.size
+        for a in axes
+    )
+
+
 class Product(NamedTuple):
     """A windowed product out = x * w. x, w and out have three spatial axes.
 
@@ -47,6 +56,20 @@ class Product(NamedTuple):
     filters: tuple[int, int, int]
     axes: Axes
     groups: int
+
+
+def flat(product: Product) -> Product:
+    """The same product with planes seen as one line, where windows of one element walk neighbours."""
+    x, out, (front, y, z) = product.x, product.out, product.axes
+    same = all(a.taps == a.step == a.out_step == 1 and a.size == a.out for a in (y, z))
+    if not same or any(a.origin or a.out_origin or a.filter_origin for a in (y, z)) or y.size == 1:
+        return product
+    if x.strides[3] != x.strides[4] * z.size:
+        return product
+    see = lambda v: v._replace(shape=(*v.shape[:3], 1, v.shape[3] * v.shape[4]))
+    pixels = y.size * z.size
+    axes = front, z._replace(size=1, out=1), z._replace(size=pixels, out=pixels)
+    return product._replace(x=see(x), out=see(out), axes=axes)
 
 
 class Tasks(NamedTuple):

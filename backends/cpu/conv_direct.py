@@ -1,7 +1,7 @@
 """Convolution with few channels per group (depthwise): lines of images times single filter elements.
 
 There is nothing to share between the rows of a matrix product here. Bands of padded lines are copied to a
-scratch area in the second-level cache, columns that are a stride apart side by side, so that the sums over
+scratch area in the first-level cache, columns that are a stride apart side by side, so that the sums over
 taps are whole vectors without bounds. No value depends on bands or chunks.
 """
 
@@ -17,7 +17,8 @@ from .epilogue import FusedEpilogue, indent
 from .panels import IMPORT, block
 
 _MIN_ROWS = 4
-_BAND_BYTES = 1 << 16
+#: lines of a band, which should stay in the first-level cache
+_BAND_BYTES = 1 << 15
 #: lines of windows that are unrolled, and their steps
 _LINES, _STEPS = (3, 5), (1, 2)
 #: elements of windows whose columns are unrolled too, and lines of results that are summed up together

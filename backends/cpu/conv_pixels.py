@@ -14,7 +14,7 @@ import math
 from ...core.backend import Operand, Program
 from ...core.types import DType
 from . import panels
-from .conv_axes import Axes, Product, Tasks, fewer_chunks
+from .conv_axes import Axes, Product, Tasks, fewer_chunks, in_place
 from .conv_pack import NAMES, Walk, pack_text
 from .conv_text import HEAD, first_slots, run_lines
 from .epilogue import FusedEpilogue, indent
@@ -225,15 +225,6 @@ _TURN = """for j in range(0, block_cols, {lanes}):
 _PLACE = """batch0, batch1, batch2 = 0, 0, image
 first_row, first_column = group * rows_all + row0 + i, pixel
 """
-
-
-def in_place(axes: Axes) -> bool:
-    """Whether no window leaves the images."""
-    return all(
-        a.origin + min(0, (a.taps - 1) * a.tap_step) >= 0
-        and a.origin + (a.out - 1) * a.step + max(0, (a.taps - 1) * a.tap_step) < a.size
-        for a in axes
-    )
 
 
 def _lines(axes: Axes, strip: int) -> tuple[int, int]:
