@@ -249,9 +249,9 @@ def _text(
     lanes: int,
     head: str = "",
     finish: str = "",
-    window: tuple[int, int] = (0, 0),
+    window: tuple[int, int, int] = (0, 0, 0),
 ) -> str:
-    """window: its lines and step, where `_window` says so."""
+    """window: its lines, unrolled columns and step, by `_window`."""
     size = dtype.itemsize
     numbers, sums = (_NUMBERS_OF_WINDOW, _SUM_WINDOW) if window[0] else (_NUMBERS_OF_TAPS, _SUM_TAPS)
     sums = sums.replace("TAPS, STEP, ROWS", f"{window[0]}, {window[1]}, {window[2]}, {_ROWS}")
