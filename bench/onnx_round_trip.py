@@ -28,6 +28,10 @@ OPSETS = (13, 17, 20, 23)
 CLOSE = (2e-4, 2e-5)
 
 
+#: what draws, and what comes in no order: models of it give other numbers
+_NO_ONE_RESULT = ("log_gamma_draw", "poisson_draw", "eig_unordered", "eigvals_unordered")
+
+
 class Mismatch(AssertionError):
     """A step of a round trip that does not hold."""
 
@@ -144,7 +148,7 @@ def op_cases() -> list[Case]:
 
     found = []
     for op, k, sample in samples():
-        if REGISTRY[op.name].no_onnx or op.name in ("to_device", *DROPOUTS, *DRAWS):
+        if REGISTRY[op.name].no_onnx or op.name in ("to_device", *DROPOUTS, *DRAWS, *_NO_ONE_RESULT):
             continue
         row = make_arguments(sample)
         arrays = tuple(a for a in row if isinstance(a, np.ndarray))

@@ -56,10 +56,10 @@ class _Scout(TypeExecutor):
     def face(self, x: Any) -> Any:
         if not isinstance(x, Tensor) or (x.__class__ is _Scouted and x._scout is self):  # type: ignore[attr-defined]
             return x
-        x = x._known()  # one tensor may have two names in a trace
-        found = self.closures.get(id(x))
+        key = id(x._known())  # one tensor may have two names in a trace
+        found = self.closures.get(key)
         if found is None:
-            found = self.closures[id(x)] = x, self.make(x.type, x.device, True)
+            found = self.closures[key] = x, self.make(x.type, x.device, True)
         return found[1]
 
     def constant(self, array: Any, device: Any) -> Tensor:
