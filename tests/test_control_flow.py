@@ -250,3 +250,19 @@ def test_graphs_show_regions():
     assert "body = region" in text
     assert "sin" in text
     assert "sin" in f.source()
+
+
+def test_regions_that_read_an_argument_from_a_container_are_traced_once():
+    def f(x):
+        held = {"x": x}
+
+        def twice(n):
+            return held["x"] * 2 + n
+
+        return dg.cond(x.sum() > 0, lambda: twice(1), lambda: twice(2))
+
+    graph = dg.function(f)
+    for k in range(3):
+        x = dg.tensor(XS + k)
+        np.testing.assert_array_equal(graph(x).numpy(), f(x).numpy())
+    assert len(graph.variants) == 1

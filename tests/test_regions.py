@@ -37,6 +37,15 @@ def test_boxes_by_image_are_the_same():
     np.testing.assert_allclose(x.grad.numpy().sum(axis=(1, 2, 3)), 4, rtol=1e-5)
 
 
+def test_a_region_of_no_size_has_no_samples_and_is_zero():
+    x = dg.tensor(np.random.default_rng(0).uniform(1, 2, (1, 2, 5, 4)).astype("float32"))
+    rois = dg.tensor(np.array([[2, 2, 2, 2], [3, 3, 1, 1], [0, 0, 3, 3]], np.float32))
+    found = dg.roi_align(x, [rois], (2, 2), aligned=True).numpy()
+    assert (found[:2] == 0).all()
+    assert (found[2] >= 1).all()
+    assert (dg.roi_align(x, [rois], (2, 2)).numpy() > 0).all()  # one pixel where corners have no shift
+
+
 def test_misuse():
     x = _ramp()
     with pytest.raises(ValueError, match=r"\[roi_align\] boxes: float32\[2, 4\] is not float\[R, 5\]"):

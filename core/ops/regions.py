@@ -53,7 +53,7 @@ def _axis(start, length, bins, each, most, n):
 
     step, at = reshape(count(most), shape=(1, 1, -1)), reshape(count(bins), shape=(1, -1, 1))
     size = spread(length) / bins
-    place = spread(start) + at * size + (step + 0.5) * (size / spread(each))
+    place = spread(start) + at * size + (step + 0.5) * (size / spread(E.maximum(each, 1.0)))
     inside = E.logical_and(E.greater_equal(place, -1.0), E.less_equal(place, float(n)))
     inside = E.logical_and(inside, E.less(step, spread(each)))
     place = E.clip(place, min=0.0, max=float(n - 1))
@@ -82,8 +82,8 @@ def align_regions(
         most = sampling_ratio, sampling_ratio
     else:
         each_y, each_x = _counts(tall, height), _counts(wide, width)
-    low_y, high_y, share_y, in_y = _axis(y0, tall, height, E.maximum(each_y, 1.0), most[0], h)
-    low_x, high_x, share_x, in_x = _axis(x0, wide, width, E.maximum(each_x, 1.0), most[1], w)
+    low_y, high_y, share_y, in_y = _axis(y0, tall, height, each_y, most[0], h)
+    low_x, high_x, share_x, in_x = _axis(x0, wide, width, each_x, most[1], w)
     # Pixels as rows of channels; places are [R, height, most, width, most].
     rows = reshape(permute(x, axes=(0, 2, 3, 1)), shape=(n * h * w, c))
 
