@@ -95,7 +95,11 @@ LAYERS = {
         [real(2, 3, 7, 8)], 1, {0: {0: "n"}},
     ),
     "avg_pool, half windows": (
-        lambda x: dg.avg_pool(x, window=3, stride=2, padding=1, ceil_mode=True), [real(1, 2, 8)], 1, {},
+        lambda x: dg.avg_pool(x, window=3, stride=2, padding=1, ceil_mode=True), [real(1, 2, 8)], 1, {0: {2: "t"}},
+    ),
+    "avg_pool, dilated": (
+        lambda x: dg.avg_pool(x, window=(3, 2), stride=2, padding=(2, 1), dilation=2, count_include_pad=False),
+        [real(1, 2, 7, 8)], 1, {0: {3: "w"}},
     ),
     "avg_pool, divisor": (
         lambda x: dg.avg_pool(x, window=2, stride=3, divisor_override=3), [real(1, 2, 8)], 1, {},
@@ -362,6 +366,19 @@ def test_eigenvalues_of_hard_matrices_agree():
     np.testing.assert_allclose(
         w / size[..., 0], dg.linalg.eigvals(dg.tensor(x)).numpy() / size[..., 0], atol=1e-12
     )
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: dg.linalg.eigvals(x), lambda x: dg.linalg.inv(x + 3 * dg.eye(x.shape[0])),
+        lambda x: dg.linalg.cholesky(x @ x.T + dg.eye(x.shape[0])), dg.grad(lambda x: dg.log(dg.linalg.det(x @ x.T))),
+    ],
+    ids=["eigvals", "inv", "cholesky", "det"],
+)  # fmt: skip
+def test_matrices_of_any_size_go_out(function):
+    x = dg.tensor((np.random.default_rng(3).uniform(-1, 1, (4, 4)) + 2 * np.eye(4)).astype("float32"))
+    dg.onnx.export(function, (x,), dynamic={"x": {0: "n", 1: "n"}}, input_names=["x"])
 
 
 def test_singular_values_near_the_ends_of_the_range_agree():

@@ -14,7 +14,7 @@ from .attention import _by_heads, _gather, _probabilities, _spread
 from .convolution import conv, conv_x_grad
 from .creation import arange, full
 from .linalg import matmul
-from .pooling import avg_pool, max_pool_index, put_pixels
+from .pooling import max_pool_index, put_pixels
 from .recurrent import GATES, _before, _step
 from .shape import concat, expand_dims, permute, reshape, slice_, split, stack, transpose
 
@@ -55,23 +55,34 @@ def avg_pool_x_grad(
     """A transposed convolution of each channel's shares with a window of ones."""
     if not dy.size:
         return full((*dy.shape[:2], *size), 0, dtype=dy.dtype, device=dy.device)
-    n, positions = len(window), dy.shape[2:]
-    places = {"window": window, "stride": stride, "dilation": dilation, "ceil_mode": ceil_mode}
-    ones = lambda *shape: full(shape, 1, dtype=dy.dtype, device=dy.device)
+    positions = dy.shape[2:]
     if divisor_override is not None:
         share = dy / divisor_override
     else:
-        edge = padding if not count_include_pad else ((0, 0),) * n
-        counted = size if not count_include_pad else [s + sum(p) for s, p in zip(size, padding)]
-        count = avg_pool(ones(1, 1, *counted), padding=edge, divisor_override=1, **places)
-        share = dy / _start(count, positions)
-    # Room for windows that end beyond the padding.
-    ends = [(p - 1) * s + d * (k - 1) + 1 for p, s, d, k in zip(positions, stride, dilation, window)]
-    room = tuple((a, max(b, e - s - a)) for (a, b), e, s in zip(padding, ends, size))
-    filters = ones(dy.shape[1], 1, *window)
-    return conv_x_grad(
-        share, filters, size=tuple(size), stride=stride, padding=room, dilation=dilation, groups=dy.shape[1]
+        rows = [
+            _taps(*axis, count_include_pad)
+            for axis in zip(size, positions, window, stride, padding, dilation)
+        ]
+        count = rows[0]
+        for row in rows[1:]:
+            count = expand_dims(count, axis=-1) * row
+        share = dy / E.cast(count, dtype=dy.dtype)
+    # As far as windows reach, and as a step more may: the image is a part of it.
+    room = [p * s + d * (k - 1) for p, s, d, k in zip(positions, stride, dilation, window)]
+    filters = full((dy.shape[1], 1, *window), 1, dtype=dy.dtype, device=dy.device)
+    wide = conv_x_grad(
+        share, filters, size=tuple(room), stride=stride, padding=0, dilation=dilation, groups=dy.shape[1]
     )
+    places = (slice(before, before + n) for (before, _), n in zip(padding, size))
+    return slice_(wide, index=(slice(None), slice(None), *places))
+
+
+def _taps(size: Any, positions: Any, window: int, stride: int, pads: Any, dilation: int, padded: bool) -> Any:
+    """How many elements each window along an axis holds, int64[positions]. padded: those of the padding, too."""
+    first = arange(positions, dtype=T.int64) * stride - pads[0]
+    low, high = (-pads[0], size + pads[1]) if padded else (0, size)
+    below = lambda end: E.clip(E.negative(E.floor_divide(first - end, dilation)), min=0, max=window)
+    return below(high) - below(low)
 
 
 # ---------------------------------------------------------------- attention

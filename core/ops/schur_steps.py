@@ -23,7 +23,7 @@ from .reduction import max_, sum_
 from .rotation_steps import _failed, _magnitude, _real, _scaled, _status
 from .shape import broadcast_to, concat, expand_dims, slice_
 
-#: steps for one eigenvalue, as LAPACK's; after every tenth without success another shift is tried
+#: steps for one eigenvalue, as LAPACK's (and for ten more); after every tenth without success another shift is tried
 _STEPS, _STUCK = 30, 10
 
 
@@ -129,7 +129,7 @@ def _schur(x: Any) -> tuple[Any, Any, Any]:
 
     none = full(x.shape[:-2], 0, dtype=T.int64, device=x.device)
     start = full((), 0, dtype=T.int64, device=x.device), none, none, h, q, live
-    goes = lambda c: E.logical_and(E.less(c[0], _STEPS * max(n, 10)), ops["any"](c[5]))
+    goes = lambda c: E.logical_and(E.less(c[0], _STEPS * (n + 10)), ops["any"](c[5]))
     _, _, _, h, q, live = while_loop(goes, turn, start)
     return upper(h), q, live
 

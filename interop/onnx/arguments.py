@@ -154,10 +154,16 @@ def check_dynamic(arguments: Arguments, dynamic: Any) -> dict[str, dict[int, str
 def resized(
     arguments: Arguments, dynamic: dict[str, dict[int, str]], sizes: dict[str, int]
 ) -> list[np.ndarray]:
-    """The example arrays at other sizes, their values repeated in turn."""
+    """The example arrays at other sizes, their values repeated in turn; along two axes of one size, on the diagonal.
+
+    Zeros beside it keep what square matrices are: invertible, positive definite.
+    """
     out = []
     for name, array in zip(arguments.names, arguments.arrays):
+        axes: dict[str, list[int]] = {}
+        before = array.shape
         for axis, symbol in dynamic.get(name, {}).items():
+            axes.setdefault(symbol, []).append(axis)
             if array.shape[axis] == 0:
                 raise OnnxError(
                     "onnx.export",
@@ -165,6 +171,12 @@ def resized(
                     "give an example with elements",
                 )
             array = np.take(array, np.arange(sizes[symbol]) % array.shape[axis], axis=axis)
+        for a, b in (row for row in axes.values() if len(row) == 2):
+            turn = lambda axis: np.expand_dims(
+                np.arange(array.shape[axis]) // before[axis],  # noqa: B023 (called at once)
+                tuple(k for k in range(array.ndim) if k != axis),  # noqa: B023
+            )
+            array = np.where(turn(a) == turn(b), array, np.zeros((), array.dtype))
         out.append(np.array(array, order="C"))  # ascontiguousarray would give a 0-d array an axis
     return out
 
