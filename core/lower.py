@@ -17,7 +17,7 @@ from .loops import Input, LoopKernel, Output
 from .scalar import Expr, walk
 from .types import Shape, contiguous_strides, int64
 
-#: reductions longer than this are cut into blocks when there is too little other parallelism
+#: longer reductions than this are cut into blocks when there is too little other parallelism
 SPLIT_ELEMENTS = 1 << 16
 SPLIT_BLOCKS = 64
 SPLIT_KEPT = 16
@@ -272,8 +272,10 @@ def lower_reduce(
     if form == "col":
         outer *= _tiles(sizes[order[-1]])
     alone = stages == 1 and not elem_out and not kinds & {"argmax", "argmin"}
-    if alone and _cut(outer, math.prod(sizes), first):
-        _split(program, plan, first)
+    total = math.prod(sizes)
+    over_batch = len(set(axes)) == len(domain) or (form == "col" and outer < SPLIT_KEPT)
+    if alone and (over_batch or _cut(outer, total, first)):
+        _split(program, plan, first, _cut(outer, total, first))
     else:
         plan.emit(program)
 
@@ -424,14 +426,17 @@ class _Reduce(NamedTuple):
         program.loop(kernel, args, program.chunks(items, work), self.sizes[inner])
 
 
-def _split(program: Program, plan: _Reduce, first: int) -> None:
-    """Two launches: partial results of fixed blocks of the first reduced axis, then their combination."""
-    rest = math.prod(plan.sizes) // first
-    length = max(-(-first // SPLIT_BLOCKS), -(-4096 // rest), SPLIT_ROWS if plan.form == "col" else 1)
-    blocks = -(-first // length)
-    if blocks == 1:
-        plan.emit(program)
-        return
+def _split(program: Program, plan: _Reduce, first: int, cut: bool) -> None:
+    """Two launches: partial results of fixed blocks of the first reduced axis, then their combination.
+
+    Sums over all, and of few columns, are such as go over a batch. They are two launches whatever its size, so that
+    another batch compiles nothing; what is not to be cut is one block, which has the bits of one launch.
+    """
+    length = max(1, first)
+    if cut:
+        rest = math.prod(plan.sizes) // first
+        length = max(-(-first // SPLIT_BLOCKS), -(-4096 // rest), SPLIT_ROWS if plan.form == "col" else 1)
+    blocks = max(1, -(-first // length))
     reduces = list({id(n): n for n in walk(plan.roots) if n.op == "reduce"}.values())
     kept_axes = [a for a in plan.order if a not in plan.reduced]
     kept_sizes = [plan.sizes[a] for a in kept_axes]

@@ -118,7 +118,7 @@ class Closing:
         if checks and (graph.writes or end.grads or end.arg_grads):
             kept = graph.outputs, graph.writes
             graph.outputs, graph.writes = [v for v, _ in checks], []
-            first, checks = checking(path.make(graph.copy(), list(sources)), checks), []
+            first, checks = checking(path.make(graph.copy(whole=False), list(sources)), checks), []
             graph.outputs, graph.writes = kept
         places = [(len(graph.outputs) + k, refuse) for k, (_, refuse) in enumerate(checks)]
         graph.outputs += [v for v, _ in checks]

@@ -57,11 +57,17 @@ class Group:
     all that those wait for).
     """
 
-    __slots__ = ("before", "direct", "domain", "items", "kind", "own")
+    __slots__ = ("before", "direct", "domain", "items", "kind", "own", "total")
 
     def __init__(self, item: Item, bit: int):
-        self.kind, self.domain, self.items = item.kind, item.domain, [item]
+        self.items = [item]
         self.own, self.direct, self.before = bit, 0, 0
+        self.become(item.kind, item.domain)
+
+    def become(self, kind: str, domain: tuple[tuple[int, bool], ...]) -> None:
+        """Take a kind and a domain, of `total` elements."""
+        self.kind, self.domain = kind, domain
+        self.total = _product(domain)
 
     @property
     def again(self) -> int:
@@ -86,10 +92,6 @@ class Group:
     def axes(self) -> tuple[int, ...]:
         """The reduced axes of the domain."""
         return tuple(a for a, (_, reduced) in enumerate(self.domain) if reduced)
-
-    @property
-    def total(self) -> int:
-        return math.prod(n for n, _ in self.domain)
 
     @property
     def kept(self) -> Shape:
@@ -118,10 +120,10 @@ class Group:
 
 
 def row_strides(domain: Iterable[tuple[int, bool]]) -> Shape:
-    """Row-major strides of the kept axes, 0 along the reduced ones."""
+    """Row-major strides of the kept axes, 0 along the reduced ones and those of size 1."""
     out, step = [], 1
     for n, reduced in reversed(tuple(domain)):
-        out.append(0 if reduced else step)
+        out.append(0 if reduced or n == 1 else step)
         step *= 1 if reduced else n
     return tuple(reversed(out))
 
@@ -135,7 +137,13 @@ def reduce_domain(node: Node) -> tuple[tuple[int, bool], ...]:
     """The domain of a reduction."""
     shape = node.inputs[0].type.shape
     axes = normalize_axes(node.op.name, node.named.get("axis"), len(shape))
-    return tuple((n, a in axes) for a, n in enumerate(shape) if n != 1) or ((1, bool(axes)),)
+    domain = tuple((n, a in axes) for a, n in enumerate(shape) if n != 1) or ((1, bool(axes)),)
+    return one_row(domain) if len(axes) < len(shape) else domain
+
+
+def one_row(domain: tuple[tuple[int, bool], ...]) -> tuple[tuple[int, bool], ...]:
+    """The domain of a reduction that leaves rows, of which there may be one: that is not a sum over all."""
+    return ((1, False), *domain) if all(reduced for _, reduced in domain) else domain
 
 
 @functools.lru_cache(maxsize=4096)
@@ -156,7 +164,7 @@ def cost_of(form: Any) -> tuple[int, bool]:
 
 
 def _product(domain: Iterable[tuple[int, bool]]) -> int:
-    return math.prod(n for n, _ in domain)
+    return math.prod([n for n, _ in domain])
 
 
 def join_domains(a: Group, b: Group) -> tuple[tuple[int, bool], ...] | None:
@@ -190,12 +198,16 @@ def _split_axes(a: Any, b: Any, same_axes: bool) -> tuple[tuple[int, bool], ...]
     parts = refine([n for n, _ in a], [n for n, _ in b])
     if parts is None:
         return None
-    split = tuple((m, reduced) for (_, reduced), sizes in zip(a, parts) for m in sizes)
+    split = _refined(a, parts)
     if same_axes:
         others = refine([n for n, _ in b], [n for n, _ in a])
-        if others is None or split != tuple((m, r) for (_, r), sizes in zip(b, others) for m in sizes):
+        if others is None or split != _refined(b, others):
             return None
     return split
+
+
+def _refined(domain: Any, parts: list[list[int]]) -> tuple[tuple[int, bool], ...]:
+    return tuple((m, reduced) for (n, reduced), sizes in zip(domain, parts) for m in sizes or [1] * (n == 1))
 
 
 class Rules:
@@ -216,6 +228,9 @@ class Rules:
     def stored(self, value: Value, inside: set[Item]) -> bool:
         """Whether a value computed by a group of these items must be in memory."""
         return value in self.places.of or any(r not in inside for r in self.readers.get(value, ()))
+
+    def _any_stored(self, item: Item, inside: set[Item]) -> bool:
+        return any(self.stored(v, inside) for v in item.node.outputs)
 
     def joined(self, a: Group, b: Group) -> Joined:
         """Kind and domain of the two groups as one, or why they cannot be one. Order is not looked at."""
@@ -266,7 +281,7 @@ class Rules:
                     found = through(large.sizes, large.elem_access(), 0, over, strides)
                     if found is None:
                         return None
-                    domain = tuple((n, st == 0) for n, st in zip(large.sizes, found[0]))
+                    domain = one_row(tuple((n, st == 0) for n, st in zip(large.sizes, found[0])))
                     fits = form_of(domain) == ("row", False) and self._from_reduction(maker, domain)
                     return domain if fits else None
         return None
@@ -326,6 +341,8 @@ class Rules:
                 return False
             cut = False
         plain = form == "col" or cut
+        # A sum over all (a loss) stands alone, as it does where it is long: a batch does not decide what is compiled.
+        over_all = all(reduced for _, reduced in domain)
         depth: dict[Item, int] = {}
         for item in sorted(inside, key=_order):
             below = 0
@@ -337,9 +354,11 @@ class Rules:
             if plain and depth[item] > 1:
                 return False
             if item.kind == MAP:
-                if plain and item.size != rows and any(self.stored(v, inside) for v in item.node.outputs):
+                if plain and item.size != rows and self._any_stored(item, inside):
                     return False
                 if plain and below and item.size != rows:
+                    return False
+                if over_all and not below and item.size != rows and self._any_stored(item, inside):
                     return False
         return True
 

@@ -6,7 +6,7 @@ Python numbers (weakly typed constants), `Number`s (weakly typed, known at call 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from ..core.errors import Place, line_of
@@ -108,9 +108,9 @@ class Node:
         """Attributes by name."""
         return self.op.attrs_dict(self.attrs)
 
-    def values(self) -> Iterator[Value]:
+    def values(self) -> list[Value]:
         """The inputs that are values."""
-        return (x for x in self.inputs if isinstance(x, Value))
+        return [x for x in self.inputs if x.__class__ is Value]
 
     def __repr__(self) -> str:
         return f"<{self.op.name}>"
@@ -157,13 +157,24 @@ class Graph:
         """Values the graph must produce: outputs and written values."""
         return [*self.outputs, *(new for _, new in self.writes)]
 
-    def copy(self) -> Graph:
-        """A copy whose lists and nodes may be changed; inputs stay the same objects."""
+    def needed(self) -> list[Node]:
+        """The nodes that outputs and writes depend on."""
+        needed = set(self.results())
+        kept: list[Node] = []
+        for node in reversed(self.nodes):
+            if not needed.isdisjoint(node.outputs):
+                kept.append(node)
+                needed.update(node.values())
+        kept.reverse()
+        return kept
+
+    def copy(self, whole: bool = True) -> Graph:
+        """A copy whose lists and nodes may be changed; inputs stay the same objects. whole: dead nodes too."""
         new = Graph(self.name, self.fast)
         new.inputs, new.strides, new.steady = list(self.inputs), dict(self.strides), self.steady
         swap: dict[Value, Value] = {}
-        for node in self.nodes:
-            inputs = [swap.get(x, x) if isinstance(x, Value) else x for x in node.inputs]
+        for node in self.nodes if whole else self.needed():
+            inputs = [swap.get(x, x) if x.__class__ is Value else x for x in node.inputs]
             twin = Node(
                 node.op, inputs, node.attrs, tuple(v.type for v in node.outputs),
                 node.outputs[0].device if node.outputs else "cpu", node.where,

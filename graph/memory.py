@@ -8,7 +8,10 @@ The memory of an output serves for other things until the output is computed.
 
 from __future__ import annotations
 
+import itertools
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from .assemble import Lowered
@@ -19,6 +22,8 @@ from .placement import Places
 ALIGN = 64
 #: bytes of an arena for which several orders of placing buffers are tried; steps that make a long life
 _LARGE, _LONG = 1 << 20, 12
+#: an order whose arena is larger than the least that is possible by at most this share is good enough
+_CLOSE = 1 / 1000
 
 
 #: the number of an output, or ARENA, and a byte offset in it
@@ -120,7 +125,7 @@ class _Region:
 
     def take(self, b: _Buffer) -> bool:
         """Give the buffer the lowest place that is free in its lifetime, if there is one."""
-        if b.end >= self.until or b.size > self.size:
+        if b.end >= self.until:
             return False
         at, first, last = 0, b.start, b.end
         for other in self.placed:
@@ -138,6 +143,7 @@ class _Region:
         return True
 
 
+_size = attrgetter("size")
 #: in which order buffers are placed: no one is best for all graphs
 _ORDERS: tuple[Callable[[_Buffer], Any], ...] = (
     lambda b: (-b.size, b.start),
@@ -149,11 +155,14 @@ _ORDERS: tuple[Callable[[_Buffer], Any], ...] = (
 
 def _place(buffers: list[_Buffer], regions: list[_Region]) -> int:
     """Place every buffer: in the smallest output that has room, else in the arena. Returns the arena's size."""
-    regions.sort(key=lambda r: r.size)
+    regions.sort(key=_size)
     best = _try(sorted(buffers, key=_ORDERS[0]), regions)
     if best > _LARGE:
+        enough = _least(buffers, regions) * (1 + _CLOSE)
         spots = [(b.where, b.offset) for b in buffers]
         for order in _ORDERS[1:]:
+            if best <= enough:
+                break
             found = _try(sorted(buffers, key=order), regions)
             if found < best:
                 best, spots = found, [(b.where, b.offset) for b in buffers]
@@ -162,13 +171,29 @@ def _place(buffers: list[_Buffer], regions: list[_Region]) -> int:
     return best
 
 
+def _least(buffers: list[_Buffer], regions: list[_Region]) -> int:
+    """Bytes that no order of placing can do without: what lives at a level, less the outputs that are free there."""
+    change: dict[float, int] = {}
+    for b in buffers:
+        change[b.start] = change.get(b.start, 0) + b.size
+        change[b.end + 1] = change.get(b.end + 1, 0) - b.size
+    for r in regions:
+        change[0] = change.get(0, 0) - int(r.size)
+        change[r.until] = change.get(r.until, 0) + int(r.size)
+    return max(itertools.accumulate(change[level] for level in sorted(change)), default=0)
+
+
 def _try(buffers: list[_Buffer], regions: list[_Region]) -> int:
-    """Place buffers in this order."""
+    """Place buffers in this order. regions: the smallest first."""
     arena = _Region(ARENA, float("inf"), float("inf"))
+    sizes = [r.size for r in regions]
     for r in regions:
         r.placed.clear()
     for b in buffers:
         b.where, b.offset = ARENA, 0
-        if not any(r.take(b) for r in regions):
+        for k in range(bisect_left(sizes, b.size), len(regions)):
+            if regions[k].take(b):
+                break
+        else:
             arena.take(b)
     return max((b.offset + b.size for b in arena.placed), default=0)

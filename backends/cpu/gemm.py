@@ -28,8 +28,21 @@ PACKED_COLUMNS = 192
 TASK_ROWS, TASK_COLUMNS = 258, 1024
 #: k in a turn of the loop over a packed left operand: fewer instructions, which matters where cores are shared.
 TURN = 4
-#: A result of fewer than PIECES blocks of 64 x 64 is computed in pieces of K, of at least PIECE_UNITS units.
+#: A result of few blocks of 64 x 64 is computed in pieces of K, up to PIECES blocks in all, of at least PIECE_UNITS
+#: units.
 PIECES, PIECE_UNITS = 32, 4
+
+
+class Few(NamedTuple):
+    """Products of fewer blocks and more units than these are computed in pieces."""
+
+    blocks: int
+    units: int
+
+
+#: Where K is a batch, and where rows are one: there a product in pieces, which has no epilogue, would be other kernels
+#: for another batch, so only what has no other parallelism is one.
+OVER_BATCH, OF_ROWS = Few(PIECES, 2 * PIECE_UNITS), Few(4, 64)
 
 
 _ENDLESS = 1 << 62
@@ -244,8 +257,9 @@ def product(
     transposed: Operand | None = None,
     tile: Block | None = None,
     out_step: int = 0,
+    few: Few = OVER_BATCH,
 ) -> None:
-    """Append out[batch, i, j] = sum over the reduction of a * b.
+    """Append out[batch, i, j] = sum over the reduction of a * b. few: which products are computed in pieces.
 
     transposed: working memory for [batch, i, j]; out is [batch, j, i] then, with `out_step` elements a row.
     The caller has called `program.wave()` if operands were packed.
@@ -253,10 +267,12 @@ def product(
     dtype, size = out.dtype, out.dtype.itemsize
     tile = tile or block(dtype)
     units = reduction.units
-    pieces = piece_count(m, n, math.prod(batch), units)
+    pieces = piece_count(m, n, math.prod(batch), units, few)
     matrices = math.prod(batch)
     whole = transposed._replace(shape=(matrices, m, n)) if transposed else out
-    c = program.scratch_operand(dtype, (pieces, matrices, m, n)) if pieces > 1 else whole
+    # Over a batch, what is in pieces where it is long is summed up where it is short, too: by the same kernels.
+    summed = pieces > 1 or (few is OVER_BATCH and piece_count(m, n, matrices, few.units, few) > 1)
+    c = program.scratch_operand(dtype, (pieces, matrices, m, n)) if summed else whole
     assert fused is None or c is out
     row_block, column_block = _task_shape(program, tile, m, n, pieces * matrices)
     tasks = pieces * matrices * -(-m // row_block) * -(-n // column_block)
@@ -276,7 +292,7 @@ def product(
     if fused is not None:
         args += fused.slots()
     program.launch(source(dtype, tile, fused), args, chunks)
-    if pieces > 1:
+    if summed:
         program.wave()
         sum_pieces(program, c, whole)
     if transposed:
@@ -284,9 +300,10 @@ def product(
         transpose(program, whole, out, tile.lanes, out_step)
 
 
-def piece_count(m: int, n: int, batch: int, units: int) -> int:
+def piece_count(m: int, n: int, batch: int, units: int, few: Few = OF_ROWS) -> int:
     """In how many pieces the reduction is computed side by side: a function of sizes only."""
-    return max(1, min(units // PIECE_UNITS, PIECES // (batch * -(-m // 64) * -(-n // 64))))
+    blocks = batch * -(-m // 64) * -(-n // 64)
+    return min(units // PIECE_UNITS, PIECES // blocks) if blocks < few.blocks and units >= few.units else 1
 
 
 def columns_alone(x: TensorType, y: TensorType) -> bool:
@@ -392,7 +409,7 @@ def _float(
     fused = None
     if epilogue is not None and piece_count(m, n, math.prod(sizes), reduction.units) == 1:
         fused = fuse(epilogue, sizes, m, n, dtype, in_place)
-    product(program, m, n, sizes, reduction, left, right, out, fused, tile=tile)
+    product(program, m, n, sizes, reduction, left, right, out, fused, tile=tile, few=OF_ROWS)
     return fused is not None
 
 

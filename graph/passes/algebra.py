@@ -23,9 +23,9 @@ class _Algebra:
         self.graph = graph
         self.swap: dict[Value, Value] = {}
         self.uses: dict[Value, int] = {}
-        for node in graph.nodes:
-            for x in node.values():
-                self.uses[x] = self.uses.get(x, 0) + 1
+        self.readers = graph.uses()
+        for x, readers in self.readers.items():
+            self.uses[x] = len(readers)
         for v in graph.results():
             self.uses[v] = self.uses.get(v, 0) + 1
 
@@ -80,13 +80,13 @@ class _Algebra:
 
     def _feeds_product(self, node: Node) -> bool:
         """Whether a product reads a result, itself or a view of it: its order of sums may depend on where rows lie."""
-        seen = set(node.outputs)
-        for reader in self.graph.nodes:
-            if not seen.isdisjoint(reader.values()):
+        stack = list(node.outputs)  # what reads them has not been rewritten: it stands later
+        while stack:
+            for reader in self.readers.get(stack.pop(), ()):
                 if reader.op is matmul:
                     return True
                 if reader.op.is_view:
-                    seen.update(reader.outputs)
+                    stack += reader.outputs
         return False
 
     def _transposed_product(self, node: Node, product: Node, axes: tuple[int, ...]) -> list[Node] | None:

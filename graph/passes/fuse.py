@@ -83,6 +83,9 @@ class _Fuser:
         self.producer: dict[Value, Item] = {}
         self.by_node: dict[Node, Item] = {}
         self.readers: dict[Value, list[Item]] = {}
+        #: the groups that there are, in the program's order, and the pairs (by what they hold) that cannot be one
+        self.groups: dict[Group, None] = {}
+        self.apart: set[tuple[int, int]] = set()
 
     def _item(self, node: Node, order: int, on: bool) -> Item:
         op = node.op
@@ -131,10 +134,11 @@ class _Fuser:
         for item in self.items:
             if not item.inline or any(v in self.places.of or self.readers[v] for v in item.node.outputs):
                 item.group = Group(item, 1 << item.order)
+        self.groups = {i.group: None for i in self.items if i.group is not None}
         for readers in self.readers.values():
             readers[:] = [r for r in readers if r.group is not None]
         self._order_groups()
-        self.updates = self._updates() if on and self.backend.lists else set()
+        self.updates = self._updates() if on and self.backend.lists else 0
         if on:
             self._sink()
             self._epilogues()
@@ -152,8 +156,9 @@ class _Fuser:
             return bool(predicate(op, shape, Scalar(0, float32)))
         return bool(predicate(op, shape, Operand(0, 0, x.type.dtype, x.type.shape, layout.strides)))
 
-    def _updates(self) -> set[Item]:
-        """Ops of one kind that change state and that nobody waits for: they become one launch (`core/listed.py`)."""
+    def _updates(self) -> int:
+        """The bits of ops of one kind that change state and that nobody waits for: they become one launch
+        (`core/listed.py`)."""
         kinds: dict[Any, list[Item]] = {}
         for item in self.items:
             node, of = item.node, self.places.of
@@ -162,13 +167,12 @@ class _Fuser:
             ):
                 key = node.op, node.attrs, tuple(v.type.dtype for v in node.values())
                 kinds.setdefault(key, []).append(item)
-        return {item for kind in kinds.values() if len(kind) >= FEW for item in kind}
+        return sum(1 << item.order for kind in kinds.values() if len(kind) >= FEW for item in kind)
 
     # -- order -------------------------------------------------------------------------------
 
     def _order_groups(self) -> None:
         """Fill in which groups must run before which."""
-        groups = self._groups()
         for item in self.items:
             if item.group is not None:
                 for maker in self._makers(item):
@@ -179,13 +183,10 @@ class _Fuser:
             if r is not None and r.group is not w.group:
                 w.group.direct |= r.group.own
                 self.first_readers.add(r)
-        for group in _in_order(groups, self._owners):
+        for group in _in_order(list(self.groups), self._owners):
             group.before = group.direct
             for x in self._owners(group.direct):
                 group.before |= x.before
-
-    def _groups(self) -> list[Group]:
-        return list(dict.fromkeys(i.group for i in self.items if i.group is not None))
 
     def _owners(self, mask: int) -> list[Group]:
         """The groups that hold these items now."""
@@ -196,14 +197,14 @@ class _Fuser:
         return [self.producer[layout.base] for _, layout in item.reads if layout.base in self.producer]
 
     def _joined(self, a: Group, b: Group) -> Joined:
+        both = [bool(g.own & self.updates) for g in (a, b)]
+        if all(both) or (any(both) and REDUCE in (a.kind, b.kind)):
+            return "updates of one kind are one launch, with nothing else in it"
         for first, second in ((a, b), (b, a)):
-            for x in self._owners(second.direct):
-                if x is not first and x.before & first.own:
-                    return f"{x.items[0].node.op.name} has to run between them"
-        if self.updates:
-            both = [not self.updates.isdisjoint(g.items) for g in (a, b)]
-            if all(both) or (any(both) and REDUCE in (a.kind, b.kind)):
-                return "updates of one kind are one launch, with nothing else in it"
+            if second.before & first.own:
+                for x in self._owners(second.direct & ~first.own):
+                    if x.before & first.own:
+                        return f"{x.items[0].node.op.name} has to run between them"
         return self.rules.joined(a, b)
 
     def why_apart(self, maker: Group, reader: Group) -> str:
@@ -215,10 +216,14 @@ class _Fuser:
 
     def _try(self, a: Group, b: Group, sole: bool = False) -> bool:
         """Merge b into a when rules and order allow. sole: nothing but a must come after b."""
+        if (a.own, b.own) in self.apart:  # what kept them apart stays while neither changes
+            return False
         joined = self._joined(a, b)
         if isinstance(joined, str):
+            self.apart.add((a.own, b.own))
             return False
-        a.kind, a.domain = joined
+        del self.groups[b]
+        a.become(*joined)
         a.items += b.items
         for item in b.items:
             item.group = a
@@ -227,7 +232,7 @@ class _Fuser:
         a.before = (a.before | b.before) & ~a.own
         if not sole:
             everything = a.before | a.own
-            for g in self._groups():
+            for g in self.groups:
                 if g is not a and g.before & a.own:
                     g.before |= everything
         return True
@@ -290,10 +295,9 @@ class _Fuser:
 
     def _sorted(self) -> list[Group]:
         """Groups in an order that respects `direct`, close to the program's."""
-        groups = self._groups()
-        for g in groups:
+        for g in self.groups:
             g.items.sort(key=_order)
-        return _in_order(sorted(groups, key=_last), self._owners)
+        return _in_order(sorted(self.groups, key=_last), self._owners)
 
 
 def _in_order(groups: list[Group], owners: Callable[[int], list[Group]]) -> list[Group]:
