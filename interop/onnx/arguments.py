@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,20 @@ import numpy as np
 from ...core.errors import OnnxError
 from ...core.value import Tensor
 from ...graph.arguments import Slot, empty_slots
+
+
+def named_leaves(name: str, structure: Any) -> Iterator[tuple[str, Any]]:
+    """What dicts, lists and tuples hold within each other, by name: `x_0`, `x_key`, `x_key_1`."""
+    inner: Iterable[tuple[Any, Any]]
+    if isinstance(structure, dict):
+        inner = structure.items()
+    elif isinstance(structure, (list, tuple)):
+        inner = enumerate(structure)
+    else:
+        yield name, structure
+        return
+    for key, value in inner:
+        yield from named_leaves(f"{name}_{key}", value)
 
 
 class Arguments:
@@ -32,8 +46,9 @@ class Arguments:
         self.device = next((x.device for x in leaves if isinstance(x, Tensor)), "cpu")
         self.names: list[str] = [""] * len(leaves)
         bound = _bind(fn, self.args, self.kwargs)
-        for name, structure in bound.items():
-            self._name(name, structure)
+        for name, x in (pair for item in bound.items() for pair in named_leaves(*item)):
+            if isinstance(x, Slot):
+                self.names[x.index] = self.names[x.index] or name
         if input_names is not None:
             if len(input_names) != len(leaves):
                 raise OnnxError(
@@ -46,16 +61,6 @@ class Arguments:
             raise OnnxError(
                 "onnx.export", f"input names {self.names} are not distinct", "pass input_names=[...]"
             )
-
-    def _name(self, name: str, structure: Any) -> None:
-        if isinstance(structure, Slot):
-            self.names[structure.index] = self.names[structure.index] or name
-        elif isinstance(structure, dict):
-            for key, value in structure.items():
-                self._name(f"{name}_{key}", value)
-        elif isinstance(structure, (list, tuple)):
-            for k, value in enumerate(structure):
-                self._name(f"{name}_{k}", value)
 
 
 def _split(args: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -12,30 +12,23 @@ from ...core.errors import OnnxError
 from ...core.value import Tensor
 from ...graph.arguments import fill
 from ...graph.function import mode
-from .arguments import Arguments
+from .arguments import Arguments, named_leaves
 from .pairs import packed
 
 
 def named_outputs(result: Any, names: list[str] | None) -> list[tuple[str, Any]]:
+    """The tensors of a result, by `names`, or by their keys and places: `output_0`; a dict's keys alone."""
     found: list[tuple[str, Any]] = []
-
-    def visit(name: str, x: Any) -> None:
+    tops = [(str(key), y) for key, y in result.items()] if isinstance(result, dict) else [("output", result)]
+    for name, x in (pair for top in tops for pair in named_leaves(*top)):
         if isinstance(x, Tensor):
             found.append((name, x))
-        elif isinstance(x, dict):
-            for key, value in x.items():
-                visit(str(key) if name == "output" else f"{name}_{key}", value)
-        elif isinstance(x, (list, tuple)):
-            for k, value in enumerate(x):
-                visit(f"{name}_{k}", value)
         elif x is not None:
             raise OnnxError(
                 "onnx.export",
                 f"the function returns a {type(x).__name__}, which ONNX cannot hold",
                 "return tensors",
             )
-
-    visit("output", result)
     if not found:
         raise OnnxError(
             "onnx.export", "the function returns no tensor", "return the tensors that the model computes"
