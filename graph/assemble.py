@@ -24,7 +24,8 @@ class Lowered(NamedTuple):
     """A group's launches in phases (each waits for the one before), and what they touch.
 
     phases: launches with their work in bytes and operations; their slots refer to `Sources`. reads, stores:
-    strides (and offsets) over the domain. scratch: by source, size in bytes, first and last phase.
+    strides (and offsets) over the domain. scratch: by source, size in bytes, first and last phase. inside: the plans of
+    an op's regions (`nested.Inside`).
     """
 
     group: Group
@@ -32,6 +33,7 @@ class Lowered(NamedTuple):
     reads: dict[Value, list[tuple[Shape, int]]]
     stores: dict[Value, Shape]
     scratch: dict[int, tuple[int, int, int]]
+    inside: tuple[Any, ...] = ()
 
     @property
     def scratch_bytes(self) -> int:
@@ -256,6 +258,7 @@ class _Assembly:
         self.reads: dict[Value, list[tuple[Shape, int]]] = {}
         self.stores: dict[Value, Shape] = {}
         self.head: Value | None = None
+        self.regions: tuple[Any, ...] = ()
 
     def run(self) -> Lowered:
         program = _Recorder(self.backend, self.sources, f"an operand of {self.group.title}")
@@ -273,7 +276,7 @@ class _Assembly:
                 if arg.__class__ is Slot and arg[0] in program.areas:
                     _, first, _ = scratch.get(arg[0], (0, len(phases) - 1, 0))
                     scratch[arg[0]] = program.areas[arg[0]], first, len(phases) - 1
-        return Lowered(self.group, phases, self.reads, self.stores, scratch)
+        return Lowered(self.group, phases, self.reads, self.stores, scratch, self.regions)
 
     # -- terms ---------------------------------------------------------------------------------
 
@@ -429,7 +432,7 @@ class _Assembly:
         if node.op in CONTROL:
             from .nested import lower_control
 
-            lower_control(program, node, inputs, outputs, self.sources)
+            self.regions = lower_control(program, node, inputs, outputs, self.sources)
             return
         if len(self.group.items) == 1:
             lower_op(program, node.op, inputs, outputs, node.attrs)

@@ -80,12 +80,17 @@ def explain_variant(variant: Any, guards: bool = False) -> list[str]:
     return lines + _guards(variant.guards.guards, guards)
 
 
-def explain_graph(compiled: Any, times: Mapping[int, float] = MappingProxyType({})) -> list[str]:
-    """One compiled graph: its kernels in the order they run, what kept kernels apart, memory over time."""
+def explain_graph(
+    compiled: Any, times: Mapping[int, float] = MappingProxyType({}), title: str = ""
+) -> list[str]:
+    """One compiled graph: its kernels in the order they run, what kept kernels apart, memory over time.
+
+    Then the same of the bodies of its loops and of its branches. title: for the graph's name.
+    """
     rows = kernels(compiled)
     moved, work = sum(k.nbytes for k in rows), sum(k.flops for k in rows)
     lines = [
-        f"{compiled.graph.name}: {len(compiled.graph.nodes)} ops -> {len(compiled.groups)} fused groups, "
+        f"{title or compiled.graph.name}: {len(compiled.graph.nodes)} ops -> {len(compiled.groups)} fused groups, "
         f"{len(compiled.program.launches)} kernel launches in {levels(compiled)} steps; "
         f"{size(moved)} of memory traffic, {count(work)}"
     ]
@@ -93,7 +98,14 @@ def explain_graph(compiled: Any, times: Mapping[int, float] = MappingProxyType({
     lines += ["  " + text for text in compiled.optimised.notes]
     lines += ["  " + text for text in _prepared(compiled.prepared)]
     lines += ["  " + text for text in _borders(borders(compiled), rows)]
-    return lines + ["  " + text for text in _memory(compiled)]
+    lines += ["  " + text for text in _memory(compiled)]
+    return lines + ["  " + text for k in rows for part in k.inside for text in _inside(k, part)]
+
+
+def _inside(k: Kernel, part: Any) -> list[str]:
+    """A region of a kernel's op: a loop's test or body, a branch."""
+    turns = "" if part.turns is None else f", {part.turns} turns"
+    return explain_graph(part.plan, title=f"{part.name} of {k.title} in step {k.levels[0]}{turns}")
 
 
 def _table(rows: Sequence[Kernel], times: Mapping[int, float]) -> Iterable[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..core import region as R
 from ..core.backend import CARRY_IN, CARRY_OUT, FIXED, STEP, Binding, Nested, Operand, Program, Slot
@@ -13,10 +13,18 @@ from ..core.types import bool_
 from .ir import Node
 
 
+class Inside(NamedTuple):
+    """A region's plan (`compile.Compiled`), for reports. name: of the region; turns: how many, where that is known."""
+
+    name: str
+    turns: int | None
+    plan: Any
+
+
 def lower_control(
     program: Program, node: Node, inputs: Sequence[Operand], outputs: Sequence[Operand], sources: Any
-) -> None:
-    """Append the launch of a `cond`, `while_loop` or `scan`."""
+) -> tuple[Inside, ...]:
+    """Append the launch of a `cond`, `while_loop` or `scan`; returns the plans of its regions."""
     if not hasattr(program.backend, "loop"):
         raise KernelError(
             node.op.name, f"has no kernel for {program.backend.name}", "run the function on CPU tensors"
@@ -24,16 +32,19 @@ def lower_control(
     made = _Lowering(program, list(inputs), list(outputs), sources)
     rules: dict[Any, Any] = {R.cond: made.cond, R.while_loop: made.while_loop, R.scan: made.scan}
     rules[node.op](**node.named)
+    return tuple(made.inside)
 
 
 class _Lowering:
     def __init__(self, program: Any, inputs: list[Operand], outputs: list[Operand], sources: Any):
         self.program, self.inputs, self.outputs, self.sources = program, inputs, outputs, sources
         self.backend = program.backend
+        self.inside: list[Inside] = []
 
     def nested(
-        self, region: R.Region, inputs: Sequence[tuple[Binding, Any]], outputs: Sequence[Binding]
-    ) -> Nested:
+        self, name: str, region: R.Region, inputs: Sequence[tuple[Binding, Any]], outputs: Sequence[Binding],
+        turns: int | None = None,
+    ) -> Nested:  # fmt: skip
         """A region as a program. inputs: a binding and the strides of each input."""
         from .compile import plan_graph
 
@@ -42,6 +53,7 @@ class _Lowering:
             if strides is not None:
                 graph.strides[value] = strides
         planned = plan_graph(graph, self.backend)
+        self.inside.append(Inside(name, turns, planned))
         bindings = [*(b for b, _ in inputs), *outputs]
         for number, dtype in planned.numbers:
             before, step = number.outside(region.serial)
@@ -73,15 +85,17 @@ class _Lowering:
 
     def cond(self, on_true: R.Region, on_false: R.Region) -> None:
         results = [Binding(FIXED, o.slot) for o in self.outputs]
-        branches = [self.nested(r, self.fixed(self.inputs[1:]), results) for r in (on_true, on_false)]
+        regions = {"on_true": on_true, "on_false": on_false}
+        branches = [self.nested(name, r, self.fixed(self.inputs[1:]), results) for name, r in regions.items()]
         self.backend.branch(self.program, self.inputs[0].slot, branches)
 
     def while_loop(self, test: R.Region, body: R.Region, n_consts: int) -> None:
         ins, outs = self.carries(n_consts, len(self.outputs))
         given = [*self.fixed(self.inputs[:n_consts]), *((b, None) for b in ins)]
         pred = self.program.scratch(bool_.itemsize)
-        condition = self.nested(test, given, [Binding(FIXED, pred)])
-        self.backend.loop(self.program, self.nested(body, given, outs), condition, pred, -1, False)
+        condition = self.nested("test", test, given, [Binding(FIXED, pred)])
+        turn = self.nested("body", body, given, outs)
+        self.backend.loop(self.program, turn, condition, pred, -1, False)
 
     def scan(self, body: R.Region, n_consts: int, n_carry: int, length: int, reverse: bool) -> None:
         ins, outs = self.carries(n_consts, n_carry)
@@ -93,4 +107,5 @@ class _Lowering:
         for out in self.outputs[n_carry:]:
             step = out.strides[0] * out.dtype.itemsize
             outs.append(Binding(STEP, out.slot, step))
-        self.backend.loop(self.program, self.nested(body, given, outs), None, None, length, reverse)
+        turn = self.nested("body", body, given, outs, length)
+        self.backend.loop(self.program, turn, None, None, length, reverse)

@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from ..core.backend import Launch
 from ..core.errors import is_own_file
 from ..core.files import write_atomic
 from .ir import Graph, Node, Value
@@ -72,7 +73,7 @@ def _graph(runner: Any) -> dict[str, Any]:
             "last": k.levels[1], "chunks": k.chunks, "flops": k.flops, "lines": k.lines,
             "reads": [[_word(v), n] for v, n in k.reads], "writes": [[_word(v), n] for v, n in k.writes],
             "seconds": runner.times.get(k.number), "ops": [numbers[id(n)] for n in k.group.nodes if id(n) in numbers],
-            "sources": list(dict.fromkeys(launches[r].source for r in k.launches)),
+            "sources": list(dict.fromkeys(s for r in k.launches for s in _sources(launches[r]))),
         }
         for k in rows
     ]  # fmt: skip
@@ -91,6 +92,12 @@ def _graph(runner: Any) -> dict[str, Any]:
         "results": sum(t.nbytes for t in compiled.outputs),
         "launches": len(launches),
     }
+
+
+def _sources(launch: Launch) -> list[str]:
+    """The kernels of a launch: its own, or those of the programs that it runs."""
+    inner = [row for n in launch.nested for row in n.program.launches]
+    return [s for row in inner for s in _sources(row)] if launch.nested else [launch.source]
 
 
 def _word(v: Value) -> str:

@@ -10,6 +10,7 @@ from .compile import Compiled
 from .group import OP, REDUCE, Group
 from .ir import Value
 from .memory import ARENA
+from .nested import Inside
 from .work import flops
 
 
@@ -18,8 +19,9 @@ class Kernel(NamedTuple):
 
     number: its place in the plan; title: its ops in words; lines: the user's lines; levels: first and last step
     of the plan in which it runs; launches: rows of the program; reads, writes: (value, bytes), least traffic with
-    memory; flops: arithmetic of a run; others: the groups beside `group`; chunks: pieces of its largest launch;
-    beside: pieces of other launches that run at the same time.
+    memory; flops: arithmetic of a run (of a loop, where its turns are known); others: the groups beside `group`;
+    chunks: pieces of its largest launch; beside: pieces of other launches that run at the same time; inside: plans of a
+    loop's or choice's regions.
     """
 
     number: int
@@ -34,6 +36,7 @@ class Kernel(NamedTuple):
     flops: float
     others: tuple[Group, ...] = ()
     beside: int = 0
+    inside: tuple[Inside, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -87,16 +90,23 @@ def kernels(compiled: Compiled) -> list[Kernel]:
         nodes = [n for g in (group, *others) for n in g.nodes]
         largest = max(launches, key=lambda r: program.launches[r].chunks)
         chunks = program.launches[largest].chunks
+        inside = tuple(part for n in ks for part in plan.lowered[n].inside)
+        work = sum(map(flops, nodes)) + sum(part.turns * _work(part.plan) for part in inside if part.turns)
         found.append(
             Kernel(
                 k, group, _title(group, *others), _unique(_short(n.line) for n in nodes if n.line),
                 (plan.start[k], plan.start[k] + phases - 1), tuple(launches), chunks,
                 tuple(pair for n in ks for pair in _reads(plan.lowered[n])),
                 tuple((v, v.type.nbytes) for n in ks for v in plan.lowered[n].stores),
-                sum(map(flops, nodes)), tuple(others), waves[largest] - chunks,
+                work, tuple(others), waves[largest] - chunks, inside,
             )
         )  # fmt: skip
     return sorted(found, key=lambda f: (f.levels, f.number))
+
+
+def _work(compiled: Compiled) -> float:
+    """The arithmetic of a plan."""
+    return sum(k.flops for k in kernels(compiled))
 
 
 def _waves(launches: Any) -> list[int]:

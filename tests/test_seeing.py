@@ -48,6 +48,30 @@ def test_explain_lists_all_guards_on_request():
     assert step.explain(guards=True).count("guard: ") > step.explain().count("guard: ")
 
 
+def test_explain_lists_the_kernels_of_bodies_and_branches():
+    w, xs = dg.randn(3, 3), dg.randn(5, 2, 3)
+
+    def turn(h, x):
+        h = dg.tanh(h @ w + x)
+        return h, dg.cond(h.sum() > 0, lambda h: dg.exp(h) * 2, lambda h: h - 1, h)
+
+    @dg.function
+    def fn(xs):
+        last, rows = dg.scan(turn, dg.zeros((2, 3)), xs)
+        return rows, dg.while_loop(lambda h: h.sum() < 100, lambda h: dg.abs(h) * 2 + 1, last)
+
+    fn(xs)
+    text = fn.explain()
+    assert re.search(r"body of scan in step \d+, 5 turns: \d+ ops -> \d+ fused groups", text)
+    for kernel in ("matmul, add, tanh", "exp, multiply", "sum, less", "abs, multiply, add"):
+        assert re.search(kernel + r" .*test_seeing\.py:\d+", text), kernel
+    for region in ("on_true of cond", "on_false of cond", "test of while_loop", "body of while_loop"):
+        assert f"{region} in step" in text
+    assert "matmul reads whole values" not in text.partition("body of scan")[0]
+    scan = next(k for k in report.kernels(compiled_of(fn)) if k.title == "scan")
+    assert scan.flops >= 5 * 2 * 2 * 3 * 3  # the products of five turns
+
+
 def test_work_and_traffic_of_a_product():
     a, b = dg.randn(5, 7), dg.randn(7, 3)
     fn = dg.function(lambda a, b: dg.relu(a @ b))
@@ -144,6 +168,15 @@ def test_the_page_holds_both_graphs_linked_and_needs_nothing_from_outside(tmp_pa
     assert all(k["sources"] for k in kernels.values())
     assert data["code"]["lines"][0].strip() == "@dg.function"
     assert os.listdir(tmp_path) == ["step.html"]
+
+
+def test_the_page_has_the_kernels_of_a_loops_body(tmp_path):
+    fn = dg.function(lambda x: dg.scan(lambda h, x: (h * x, h + x), dg.ones(3), x))
+    fn(dg.ones((4, 3)))
+    fn.show(html=tmp_path / "p.html")
+    _, data = page_data(tmp_path / "p.html")
+    (kernel,) = (k for k in data["variants"][0]["graphs"][0]["kernels"] if k["title"] == "scan")
+    assert all("def kernel(" in source for source in kernel["sources"])
 
 
 def test_text_of_the_user_cannot_leave_its_place_in_the_page(tmp_path):
