@@ -7,8 +7,8 @@ framework's. Needs the extras `peers` and `tensorflow`.
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.metadata
-import importlib.util
 import json
 import subprocess
 import sys
@@ -27,14 +27,7 @@ START, END = "<!-- constructs -->", "<!-- end -->"
 
 def rows() -> Any:
     """The module with the rows, which are part of the tests."""
-    name = "duograd.tests.construct_rows"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, _TOP / "tests" / "construct_rows.py")
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
+    return importlib.import_module("duograd.tests.constructs")
 
 
 class Duograd:
