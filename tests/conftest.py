@@ -1,5 +1,7 @@
 """Fixtures of all tests: one seed, one tolerance table."""
 
+import gc
+
 import duograd as dg
 import numpy as np
 import pytest
@@ -9,6 +11,15 @@ TOLERANCE = {
     "float16": (1e-3, 2e-5), "bfloat16": (8e-3, 1e-4), "float32": (2e-5, 2e-6), "float64": (1e-11, 1e-12),
     "complex64": (2e-5, 2e-6), "complex128": (1e-11, 1e-12),
 }  # fmt: skip
+
+
+def pytest_collection(session):
+    """While tests are collected, half a million objects would be looked at time and again to find no garbage."""
+    gc.disable()
+
+
+def pytest_collection_finish(session):
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
@@ -102,3 +113,17 @@ def vector_bits(request, monkeypatch):
     if request.param:
         monkeypatch.setattr(panels, "vectors", lambda: request.param)
     return request.param[0] if request.param else 0
+
+
+@pytest.fixture(scope="session")
+def kernel_folder(tmp_path_factory):
+    """A cache of kernels for tests of the cache itself and of fresh interpreters."""
+    return tmp_path_factory.mktemp("kernels")
+
+
+@pytest.fixture(scope="module")
+def cache_folder(kernel_folder):
+    """That cache for all tests of a file, so that subprocesses find what the first test has compiled."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DUOGRAD_CACHE_DIR", str(kernel_folder))
+        yield kernel_folder
