@@ -69,12 +69,16 @@ class Worker:
         return answer
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, which ends by itself when its input does; one that hangs is killed."""
         if self.process.stdin is not None:
             self.process.stdin.close()
         if self.process.stdout is not None:
             self.process.stdout.close()
-        self.process.wait(10)
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
 
 def choose(vs: Sequence[str], phase: str, modes: Sequence[str] = MODES, single: bool = False) -> list[str]:
