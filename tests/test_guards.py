@@ -15,29 +15,8 @@ import weakref
 import duograd as dg
 import numpy as np
 import pytest
-from duograd.graph.guards import ReadRecorder, compile_guards
-
-
-def record(fn, *args):
-    with ReadRecorder() as recorder:
-        fn(*args)
-    assert not [r.value for r in recorder.reads if "could not be watched" in str(r.value)]
-    return recorder
-
-
-def guards_of(fn, *args):
-    """Guards of one call; they hold right after it."""
-    guards = compile_guards(record(fn, *args).reads)
-    assert guards.check(), guards.first_failure()
-    assert guards.first_failure() is None
-    return guards
-
-
-def assert_noticed(guards, name):
-    """The guards fail, and the message names what changed."""
-    assert not guards.check()
-    assert name in guards.first_failure()
-
+from duograd.graph.guards import compile_guards
+from guarded import assert_noticed, guards_of, record
 
 # ---------------------------------------------------------------- globals
 

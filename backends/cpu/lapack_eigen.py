@@ -8,9 +8,21 @@ from typing import Any
 
 from ...core.backend import Arg, Kernel, Operand, Program
 from ...core.lower import copy
-from ...core.types import DTYPES, contiguous_strides
+from ...core.types import DTYPES, DType, contiguous_strides
 from .lapack import _call, _chunks, _column_major, _count, _fix_signs, _info, _is_complex, _real, _spoil
-from .routines import Argument, area, matrices, query, routine
+from .routines import Argument, Array, area, matrices, query, routine
+
+
+def _start(
+    program: Program, x: Operand, dtype: DType, v: Operand | None, status: Operand
+) -> tuple[Array, Operand, str] | None:
+    """Status codes, a copy for the routine to work in, its letter for the vectors v; None without elements."""
+    info = _info(program, status, _count(x))
+    if x.size == 0:
+        return None
+    work = _column_major(program, x.shape, dtype)
+    copy(program, x, work)
+    return info, work, "N" if v is None else "V"
 
 
 def _eigh(
@@ -18,12 +30,10 @@ def _eigh(
 ) -> None:
     """Eigenvalues (and vectors) of symmetric and Hermitian matrices by divide and conquer."""
     items, n, dtype = _count(x), x.shape[-1], x.dtype
-    info = _info(program, status, items)
-    if x.size == 0:
+    begun = _start(program, x, dtype, v, status)
+    if begun is None:
         return
-    work = _column_major(program, x.shape, dtype)
-    copy(program, x, work)
-    job = "N" if v is None else "V"
+    info, work, job = begun
     complex_ = _is_complex(dtype)
     found = routine("heevd" if complex_ else "syevd", dtype)
     more = ["rwork", -1] if complex_ else []
@@ -125,32 +135,16 @@ def _eig(program: Program, x: Operand, w: Operand, v: Operand | None, status: Op
     """Eigenvalues (and right eigenvectors) of any matrices: by the real routine for real ones."""
     items, n = _count(x), x.shape[-1]
     dtype = x.dtype if x.dtype.itemsize > 2 else DTYPES["float32"]
-    info = _info(program, status, items)
-    if x.size == 0:
+    begun = _start(program, x, dtype, v, status)
+    if begun is None:
         return
-    work = _column_major(program, x.shape, dtype)
-    copy(program, x, work)
+    info, work, job = begun
     program.wave()
     refused = _screen(program, work, items)
-    job = "N" if v is None else "V"
     complex_ = _is_complex(dtype)
     found = routine("geev", dtype)
-    asked = [
-        "N",
-        job,
-        n,
-        None,
-        n,
-        *[None] * (2 - complex_),
-        None,
-        1,
-        None,
-        n,
-        "work",
-        -1,
-        *[None] * (1 + complex_),
-    ]
-    length = query(found, dtype, asked)[0]
+    asked = ["N", job, n, None, n, *[None] * (2 - complex_), None, 1, None, n]
+    length = query(found, dtype, [*asked, "work", -1, *[None] * (1 + complex_)])[0]
     chunks = _chunks(program, items, n, 25.0 * n**3)
     room = area(program, length * dtype.itemsize, chunks)
     vectors = program.scratch_operand(dtype, (items, n, n if v is not None else 1))
