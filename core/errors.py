@@ -78,9 +78,11 @@ def last_user_line(error: BaseException) -> str:
     """`file:line` of the innermost frame of an error's traceback that is not the framework's own."""
     found, at = "", error.__traceback__
     while at is not None:
-        own = at.tb_frame.f_code.co_filename
-        if not is_internal(at.tb_frame.f_code) and not own.startswith(_STDLIB):
-            found = f"{at.tb_frame.f_code.co_filename}:{at.tb_lineno}"
+        file = at.tb_frame.f_code.co_filename
+        # What namedtuples and dataclasses write for a class; `python -c` has the same file.
+        written = file == "<string>" and at.tb_frame.f_globals.get("__name__") != "__main__"
+        if not written and not is_internal(at.tb_frame.f_code) and not file.startswith(_STDLIB):
+            found = f"{file}:{at.tb_lineno}"
         at = at.tb_next
     return found
 

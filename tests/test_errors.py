@@ -1,9 +1,11 @@
 """Wrong input of every kind: the op, what is wrong, the user's file and line, the fix, in ten lines."""
 
+import collections
 import re
 
 import duograd as dg
 import pytest
+from duograd.core.errors import last_user_line
 
 CASES = {
     "mismatched shapes": (lambda: dg.ones((2, 3)) + dg.ones((4,)), ValueError, "[add]"),
@@ -94,3 +96,10 @@ def test_a_number_that_does_not_fit_is_refused(number, dtype, call, mode):
     x = dg.ones((2,), dtype=dtype)
     with pytest.raises(dg.errors.ArgumentTypeError, match="does not fit"):
         dg.function(lambda x: call(x, number), mode=mode)(x)
+
+
+def test_an_error_inside_a_namedtuple_is_at_the_line_that_made_it():
+    pair = collections.namedtuple("pair", "a b")
+    with pytest.raises(TypeError) as e:
+        pair.__new__(1, 2, 3)
+    assert last_user_line(e.value).startswith(f"{__file__}:")
