@@ -274,6 +274,11 @@ def normalize_axes(
     """Sorted, non-negative, distinct axes; None means all."""
     if axis is None:
         return tuple(range(ndim))
+    if hasattr(axis, "type"):
+        fix = (
+            f"of two tensors, element by element: dg.{op}imum(x, y)" if op in ("max", "min") else "pass ints"
+        )
+        raise ArgumentTypeError(op, f"axis=a tensor {axis.type} is not an integer", fix)
     axes = (axis,) if isinstance(axis, (int, np.integer)) else tuple(axis)
     out = sorted(normalize_axis(op, a, ndim, of) for a in axes)
     if len(set(out)) != len(out):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import dispatch
@@ -40,7 +40,7 @@ class Node:
     ):
         self.op, self.attrs, self.edges, self.rules = op, attrs, edges, rules
         self.saved, self.out_types, self.where = saved, out_types, where
-        self.number = next(_sequence)
+        self.number: float = next(_sequence)
         self.outs: Any = ()
         self.step: Any = None
         self.hooks: Any = None  # output index -> list of hooks
@@ -411,6 +411,19 @@ def _input_type(node: Node, k: int, edge: Any) -> TensorType:
     return leaf
 
 
+def renumber(roots: Iterable[Node], first: int, below: float) -> None:
+    """Move the nodes behind `roots` that were recorded since number `first` to just below another node's number."""
+    found: dict[float, Node] = {}
+    todo = list(roots)
+    while todo:
+        node = todo.pop()
+        if node.number > first and node.number not in found:
+            found[node.number] = node
+            todo += [edge[0] for edge in node.edges if isinstance(edge, tuple)]
+    for k, number in enumerate(sorted(found), 1):
+        found[number].number = below - 1 + k / (len(found) + 1)
+
+
 def walk(
     roots: Sequence[Tensor],
     root_grads: Sequence[Tensor],
@@ -428,7 +441,7 @@ def walk(
     Nodes run latest first, so sums of gradients have the same order in both modes. Returns the targets'
     gradients (None for a target that the roots do not depend on).
     """
-    pending: dict[int, list[Any]] = {}
+    pending: dict[float, list[Any]] = {}
     heap: list[Node] = []
     leaf_grads: dict[int, tuple[Any, Any]] = {}
     wanted = {(_key(t)): k for k, t in enumerate(targets)} if targets is not None else {}
@@ -454,7 +467,8 @@ def walk(
         with dispatch.executing(own, dispatch.state.keeps):
             return walk(roots, root_grads, targets, create_graph, retain_graph, cut, inner)
     # Hot steps are programs: they run where ops run at once, and record nothing.
-    plain = not create_graph and dispatch.state.executor is dispatch._State.executor
+    at_once = dispatch.state.executor is dispatch._State.executor
+    plain, unfolds = not create_graph and at_once, create_graph and at_once
     with dispatch.set_grad(create_graph):
         for root, g in zip(roots, root_grads):
             send(_edge(root), g)
@@ -478,6 +492,10 @@ def walk(
                     f"the tape of {node.op.name} (recorded at {node.line}) was already used and freed",
                     "call backward(retain_graph=True) the first time, or run the forward pass again",
                 )
+            if unfolds:
+                unfold = getattr(node.op, "unfold", None)
+                if unfold is not None:
+                    unfold(node)
             step = node.step if plain else None
             results = None if step is None else step(node, grads)
             if results is None:

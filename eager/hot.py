@@ -310,8 +310,20 @@ class _TapeName:
     attr_names: tuple[str, ...] = ()
     differentiable = True
 
+    #: makes a node stand for the ops of the body, before a walk that is recorded
+    unfold: Any = None
+
     def __init__(self, name: str):
         self.name = name
+
+
+class _Unfolded(_TapeName):
+    """What stands on the tape for a body that was recorded op by op after all: its ops follow behind it."""
+
+    partial = True
+
+
+_THROUGH = GradRule(lambda gs: gs, ("gs",))
 
 
 class _TapedComposite:
@@ -328,6 +340,7 @@ class _TapedComposite:
             for n, (kind, k) in enumerate(taped.saved)
         ]
         self.tape_op = _TapeName(owner.op.name)
+        self.tape_op.unfold = self.unfold
         self.rule = GradRule(self.back, ("gs", "inputs_type", *self.names))
         self.backs: dict[Any, Any] = {}
 
@@ -369,9 +382,24 @@ class _TapedComposite:
             found[spots[n]] = g
         return tuple(found)
 
+    def unfold(self, node: vjp.Node) -> None:
+        """Record the body op by op, behind its node: gradients of gradients then meet those of this walk, and of later
+        ones, at the same ops and in the same order as if the body had never been hot."""
+        first = vjp.mark()
+        roots, _ = self.recorded(*node.saved["inputs_type"])
+        edges = [vjp._edge(y) for y in roots]
+        vjp.renumber([e[0] for e in edges if isinstance(e, tuple)], first, node.number)
+        node.op, node.attrs, node.edges, node.rules = _Unfolded(node.op.name), (), edges, _THROUGH
+        node.saved, node.outs, node.step = {}, (), None
+
     def again(self, inputs: Inputs, versions: list[int], gs: tuple[Any, ...]) -> list[Any]:
-        """Gradients that are recorded themselves: the body once more, op by op."""
+        """Gradients that are recorded themselves where ops do not run at once: the body once more, op by op."""
         create = dispatch.state.grad
+        roots, targets = self.recorded(inputs, versions)
+        return vjp.walk(roots, list(gs), targets, create_graph=create, cut=True, inner=True)
+
+    def recorded(self, inputs: Inputs, versions: list[int]) -> tuple[list[Any], list[Any]]:
+        """The body once more, op by op: its outputs that have a gradient, and the inputs that want one."""
         tensors = [x for x in inputs if x is not None]
         for x, version in zip(tensors, versions):
             if x._storage.version != version:
@@ -386,8 +414,7 @@ class _TapedComposite:
             made = self.owner.op.fn(*inputs, **self.owner.named)
         outs = [face(y) for y in (made if isinstance(made, tuple) else (made,))]
         roots = [outs[self.order.index(k)] for k in self.taped.roots]
-        targets = [face(tensors[n]) for n in self.wanted]
-        return vjp.walk(roots, list(gs), targets, create_graph=create, cut=True, inner=True)
+        return roots, [face(tensors[n]) for n in self.wanted]
 
 
 class StepTable:

@@ -126,6 +126,53 @@ def test_gradients_of_gradients_through_a_hot_composite(hot_at):
         np.testing.assert_allclose(second(), want, rtol=1e-6)
 
 
+def _second_order(walks):
+    """Gradients of weights through values, gradients and second derivatives of a network: many sums at one weight."""
+    dg.manual_seed(0)
+    net = dg.nn.Sequential(
+        dg.nn.Linear(2, 32), dg.nn.Tanh(), dg.nn.Linear(32, 32), dg.nn.Tanh(), dg.nn.Linear(32, 1)
+    )
+    found = []
+    for _ in range(4):
+        x, t = dg.randn(64).requires_grad_(), dg.rand(64).requires_grad_()
+        u = net(dg.stack([t, x], axis=-1))[:, 0]
+        (ut,) = dg.autograd.grad(u.sum(), t, create_graph=True)
+        (ux,) = dg.autograd.grad(u.sum(), x, create_graph=True)
+        (uxx,) = dg.autograd.grad(ux.sum(), x, create_graph=True)
+        for _ in range(walks):
+            net.zero_grad()
+            residual = dg.square(ut + u * ux - 0.1 * uxx).mean()
+            (residual + dg.square(net(dg.randn(32, 2))).mean()).backward(retain_graph=True)
+        found += [p.grad.numpy().copy() for p in net.parameters()]
+    return found
+
+
+@pytest.mark.parametrize("walks", [1, 2])
+def test_gradients_of_gradients_meet_in_the_same_order(walks, hot_at):
+    hot_at(10**9)
+    want = _second_order(walks)
+    hot_at(1)
+    for a, b in zip(want, _second_order(walks)):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_hooks_and_checks_stay_when_a_hot_call_unfolds(hot_at):
+    hot_at(1)
+    w = dg.randn(3, 2)
+    for _ in range(3):
+        seen, x = [], dg.randn(4, 2).requires_grad_()
+        y = F.linear(x, w.requires_grad_())
+        y.register_hook(lambda g, seen=seen: seen.append(g.shape))
+        (g,) = dg.autograd.grad(dg.square(y).sum(), x, create_graph=True)
+        g.sum().backward()
+    assert seen == [(4, 3), (4, 3)]
+    y = F.linear(x, w)
+    with dg.no_grad():
+        w.zero_()
+    with pytest.raises(AutogradError, match="changed in place"):
+        dg.autograd.grad(dg.square(y).sum(), x, create_graph=True)
+
+
 def test_one_tensor_given_twice_gets_both_gradients(hot_at):
     hot_at(1)
     for _ in range(4):

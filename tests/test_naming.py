@@ -225,6 +225,7 @@ def test_aliases_are_the_functions_themselves():
         (lambda x: x.sum(dim=1), "write axis= for dim="),
         (lambda x: dg.mean(x, keepdim=True), "write keepdims= for keepdim="),
         (lambda x: dg.std(x, unbiased=False), "write correction= for unbiased="),
+        (lambda x: dg.max(x, x), r"element by element: dg\.maximum"),
         (lambda x: dg.triu(x, diagonal=1), "write k= for diagonal="),
     ],
 )
