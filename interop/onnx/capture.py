@@ -226,7 +226,8 @@ def _changed(
     written = [(Effect(trace.roots[k], False), s) for k, s in trace.written.items() if k in trace.roots]
     written += [(Effect(t, True), s) for t, s in trace.grads.values() if s is not None]
     order = {key: k for k, key in enumerate(names or ())}
-    written.sort(key=lambda pair: (pair[0].gradient, order.get(id(pair[0].tensor), 0)))
+    # As they are written; gradients, which come from the end, as parameters stand.
+    written.sort(key=lambda pair: (pair[0].gradient, order.get(id(pair[0].tensor), 0) * pair[0].gradient))
     refused = [e for e, _ in written if id(e.tensor) not in (names or {})]
     if refused or (names is None and trace.grads):
         first = refused[0] if refused else Effect(next(iter(trace.grads.values()))[0], True)
