@@ -122,7 +122,13 @@ class _Pass:
 
     def _wants(self, x: Any) -> None:
         while x.__class__ is tuple and x:
-            if x[0] in ("attr", "item"):
+            if x[0] in ("each", "iter"):
+                x = x[1]
+            elif x[0] == "made":
+                for a in x[1]:
+                    self._wants(a)
+                return
+            elif x[0] in ("attr", "item"):
                 self.bases.add(x[3])
                 if x[0] == "item":
                     self._wants(x[2])
@@ -313,9 +319,23 @@ class _Pass:
             base = self.peek(3)
             self.content(i.offset, base)
             self._generic(i)
+        elif n == "IMPORT_NAME":
+            level, names = self.pops(2)
+            if level is not None and names is not None and level[0] == names[0] == "const":
+                push(("module", self.code.co_names[arg], level[1], bool(names[1])))
+            else:
+                push(None)
+        elif n == "IMPORT_FROM":
+            base = self.peek(1)
+            if base is not None:
+                self.site(i.offset, "attr", base, self.code.co_names[arg])
+            push(None if base is None else ("attr", base, self.code.co_names[arg], i.offset))
         elif n == "POP_TOP":
             self.pop()
+        elif n in ("BUILD_LIST", "BUILD_TUPLE") and arg:
+            push(("made", tuple(self.pops(arg))))
         else:
+            taken = self.peek(1)
             if n == "BEFORE_WITH":
                 self.managers[i.next] = self.peek(1)
             if n.startswith("POP_JUMP") or "_OR_POP" in n:
@@ -323,6 +343,11 @@ class _Pass:
             for depth in range(1, _CONSUMERS.get(n, 0) + 1):
                 self.content(i.offset, self.peek(depth), "content" if n in _DEEP else "elements")
             self._generic(i)
+            if taken is not None and n in ("GET_ITER", "FOR_ITER"):
+                self.stack[-1] = "iter" if n == "GET_ITER" else "each", taken
+            elif taken is not None and n in ("UNPACK_SEQUENCE", "UNPACK_EX"):
+                count = arg if n == "UNPACK_SEQUENCE" else (arg & 255) + 1 + (arg >> 8)
+                self.stack[len(self.stack) - count :] = [("each", taken)] * count
 
     def _generic(self, i: Instruction) -> None:
         has_arg = i.op >= dis.HAVE_ARGUMENT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import types
 import weakref
 from types import FrameType
@@ -48,7 +49,17 @@ def evaluate(x: Expr, frame: FrameType, results: Results) -> Any:
         return _given_back(frame, x[3], results) if value is UNKNOWN else value
     if kind == "result":
         return _result(x, frame, results)
+    if kind == "module":
+        return _module(x[1], x[2], x[3], frame)
     return UNKNOWN
+
+
+def _module(name: str, level: int, leaf: bool, frame: FrameType) -> Any:
+    """The module that an import has given. leaf: names are taken from it, so that it is the last of a dotted name."""
+    if level:
+        package = (frame.f_globals.get("__package__") or "").split(".")
+        name = ".".join([*package[: len(package) - level + 1], *([name] if name else [])])
+    return sys.modules.get(name if leaf else name.partition(".")[0], UNKNOWN)
 
 
 def _result(x: Any, frame: FrameType, results: Results) -> Any:

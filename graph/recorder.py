@@ -9,9 +9,7 @@ their elements up to 4 KiB, and a larger writable one is an error, because it co
 
 What is not seen:
 
-- what C code reads by itself (iterators made before the call, C extensions); an attribute taken at once from what C
-  code chose, `max(layers, key=...).scale`, or by C code from a list that is written there,
-  `map(attrgetter("scale"), [a, b])` (through variables both are seen);
+- what C code reads by itself (iterators made before the call, memory views, C extensions);
 - containers in objects that only C code handed out; objects themselves are seen;
 - clocks, random numbers, files: calls known to give another value each time are noted for `explain()`;
 - the inside of NumPy, torch and other large packages, and of most of the standard library;

@@ -62,6 +62,14 @@ def _maker_of(frame: FrameType) -> FrameType | None:
     return back
 
 
+def _walked(iterator: Any) -> list[Any]:
+    """The containers and iterators that an iterator of C code walks along; its state is asked, nothing is taken."""
+    if isinstance(iterator, types.GeneratorType) or type(iterator).__module__ == "itertools":
+        return []
+    state = iterator.__reduce__()
+    return list(state[1]) if isinstance(state, tuple) and len(state) > 1 else []
+
+
 class SiteReader:
     """Handles the sites `bytecode.analyse` finds: `actions[kind](frame, action)` just before they run."""
 
@@ -156,8 +164,10 @@ class SiteReader:
         value = evaluate(expr, frame, self._results)
         if value is not UNKNOWN:
             return [value]
-        if expr is None or expr[0] not in ("result", "item"):
+        if expr is None or expr[0] not in ("result", "item", "each"):
             return []
+        if expr[0] == "each":
+            return self._elements(expr[1], frame)
         if expr[0] == "item":
             return self._within(self._possible(expr[1], frame))
         callee = evaluate(expr[2], frame, self._results)
@@ -168,13 +178,26 @@ class SiteReader:
         owner = getattr(callee, "__self__", None)
         found = [owner] if isinstance(owner, CONTAINERS) else []
         for x in expr[3]:
-            found += [v for v in self._possible(x, frame) if not is_plain(v)]
+            among = self._elements(x, frame) if x is not None and x[0] == "made" else self._possible(x, frame)
+            found += [v for v in among if not is_plain(v)]
         return found + self._within(found)
 
+    def _elements(self, expr: Expr, frame: FrameType) -> list[Any]:
+        """What may be an element of an expression's value; of a container that is written there, what it is made of."""
+        if expr is None:
+            return []
+        if expr[0] == "iter":
+            return self._elements(expr[1], frame)
+        if expr[0] == "made":
+            return [v for x in expr[1] for v in self._possible(x, frame)]
+        return self._within(self._possible(expr, frame))
+
     def _within(self, found: list[Any]) -> list[Any]:
-        """The elements of containers, those that were there before."""
+        """The elements of containers, those that were there before; also of those that iterators walk along."""
         row: list[Any] = []
         for x in map(behind, found):
+            if is_iterator(x) and len(row) < 1000:
+                row += self._within(_walked(x))
             if isinstance(x, CONTAINERS) and len(row) < 1000:
                 row += [
                     e for e in (dict.values(x) if isinstance(x, dict) else x) if id(e) in self._ledger.outside
@@ -370,8 +393,12 @@ class SiteReader:
             owner = values[0] if cls in _SLOTTED and values else getattr(callee, "__self__", None)
             for name in instance_dict(owner) or ():
                 self._attribute(owner, name, None, frame)
+        given = [*values, *self._within(values)]
+        given += [
+            v for expr in args if expr is not None and expr[0] == "made" for v in self._elements(expr, frame)
+        ]
         for x, expr in zip((callee, *values), (action[1], *args)):
-            self._handed_on(self._getter(expr, frame) if x is UNKNOWN else x, values, frame)
+            self._handed_on(self._getter(expr, frame) if x is UNKNOWN else x, given, frame)
         for x, expr in zip(values, args):
             # The framework reads settings from dicts itself (learning rates), at every call.
             if not (inside and isinstance(x, dict)):
@@ -390,8 +417,8 @@ class SiteReader:
         names = [evaluate(x, frame, self._results) for x in expr[3]]
         return operator.attrgetter(*names) if names and all(isinstance(n, str) for n in names) else UNKNOWN
 
-    def _handed_on(self, x: Any, values: list[Any], frame: FrameType) -> None:
-        """What C code will call: a method of a container, what looks attributes up."""
+    def _handed_on(self, x: Any, given: list[Any], frame: FrameType) -> None:
+        """What C code will call: a method of a container, what looks attributes up. given: what it may call it with."""
         if isinstance(x, functools.partial):
             x = x.func
         if isinstance(x, (types.BuiltinFunctionType, types.MethodWrapperType)):
@@ -403,7 +430,7 @@ class SiteReader:
                     self._ledger.read_content(owner, self._ledger.name(owner, None), frame, False)
         elif x.__class__ is operator.attrgetter:
             for path in x.__reduce__()[1]:
-                for base in (*values, *self._within(values)):
+                for base in given:
                     for name in path.split("."):
                         if is_plain(base) or base.__class__ in (Symbol, operator.attrgetter):
                             break

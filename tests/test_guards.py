@@ -241,7 +241,7 @@ def test_what_c_code_looks_up_in_a_dict(read):
     assert not guards.check()
 
 
-def _first_by_scale(o):
+def _by_a_variable(o):
     row = [o]
     return sorted(row, key=operator.attrgetter("scale"))[0].scale
 
@@ -250,7 +250,10 @@ def _first_by_scale(o):
     "read",
     [
         lambda o: operator.attrgetter("inner.scale")(o),
-        _first_by_scale,
+        _by_a_variable,
+        lambda o: sorted([o], key=operator.attrgetter("scale"))[0].scale,
+        lambda o: max([o], key=operator.attrgetter("inner.scale")).scale,
+        lambda o: list(map(operator.attrgetter("scale"), [o])),
         lambda o: copy.copy(o).scale,
         lambda o: copy.deepcopy(o).inner.scale,
     ],
@@ -267,6 +270,65 @@ def test_what_c_code_looks_up_in_an_object(read):
 
 class Plain:
     """An object with attributes."""
+
+
+def _unpacked_by_a_loop(rows):
+    total = 0
+    for low, _ in rows:
+        total += low
+    return total
+
+
+def _unpacked_at_once(rows):
+    ((low, _),) = rows
+    return low
+
+
+def _unpacked_twice(rows):
+    for name, (low, *_) in zip("a", rows):
+        return name, low
+
+
+def _unpacked_from_a_list_written_there(rows):
+    for low, _ in [rows[0]]:
+        return low
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        _unpacked_by_a_loop,
+        _unpacked_at_once,
+        _unpacked_twice,
+        _unpacked_from_a_list_written_there,
+        lambda rows: [low for low, _ in rows],
+        lambda rows: sum(low for low, *_ in rows),
+        lambda rows: max((low for low, _ in reversed(rows)), default=0),
+    ],
+)
+def test_elements_that_are_unpacked(read):
+    rows = [[1, 2]]
+    guards = guards_of(lambda: read(rows))
+    rows[0][0] = 5
+    assert not guards.check()
+
+
+def test_names_that_are_imported_inside():
+    module = types.ModuleType("settings_of_a_test")
+    module.scale, module.__file__ = 2.0, __file__
+    sys.modules[module.__name__] = module
+    try:
+
+        def fn():
+            from settings_of_a_test import scale
+
+            return scale
+
+        guards = guards_of(fn)
+        module.scale = 3.0
+        assert_noticed(guards, "scale")
+    finally:
+        del sys.modules[module.__name__]
 
 
 # ---------------------------------------------------------------- attributes
