@@ -167,6 +167,9 @@ class Program:
     address of a scratch area that needs no initial content and keeps none.
     """
 
+    #: whether other sizes are to have the same kernels where that costs a launch
+    for_all_sizes = False
+
     def __init__(self, backend: Backend, n_dynamic: int = 0):
         self.backend = backend
         self.launches: list[Launch] = []

@@ -274,7 +274,7 @@ def lower_reduce(
     alone = stages == 1 and not elem_out and not kinds & {"argmax", "argmin"}
     total = math.prod(sizes)
     over_batch = len(set(axes)) == len(domain) or (form == "col" and outer < SPLIT_KEPT)
-    if alone and (over_batch or _cut(outer, total, first)):
+    if alone and ((over_batch and program.for_all_sizes) or _cut(outer, total, first)):
         _split(program, plan, first, _cut(outer, total, first))
     else:
         plan.emit(program)
@@ -429,8 +429,8 @@ class _Reduce(NamedTuple):
 def _split(program: Program, plan: _Reduce, first: int, cut: bool) -> None:
     """Two launches: partial results of fixed blocks of the first reduced axis, then their combination.
 
-    Sums over all, and of few columns, are such as go over a batch. They are two launches whatever its size, so that
-    another batch compiles nothing; what is not to be cut is one block, which has the bits of one launch.
+    Sums over all, and of few columns, are such as go over a batch. In a graph they are two launches whatever its size,
+    so that another batch compiles nothing; what is not to be cut is one block, which has the bits of one launch.
     """
     length = max(1, first)
     if cut:

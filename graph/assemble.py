@@ -131,6 +131,8 @@ class Sources:
 class _Recorder(Program):
     """A program that notes the work of each launch, and keeps scratch areas apart."""
 
+    for_all_sizes = True
+
     def __init__(self, backend: Any, sources: Sources, what: str = ""):
         super().__init__(backend)
         self.sources, self.what = sources, what
