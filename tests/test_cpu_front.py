@@ -199,7 +199,7 @@ _loaded = []
 def _result(source):
     prefix = f"front{len(_loaded)}_"
     code = compiling.compile_object(source, KERNEL, prefix)
-    _loaded.append(native._load({"it": (code, (prefix + "kernel",))})["it"][0])
+    _loaded.append(native._load({"it": native.Loadable(code, (prefix + "kernel",), {})})["it"][0])
     call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(_loaded[-1])
     rng = np.random.default_rng(3)
     x, f, out = rng.integers(-9, 10, 40), rng.normal(size=40), np.zeros(60, np.int64)

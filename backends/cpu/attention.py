@@ -18,6 +18,7 @@ from typing import Any
 from ...core.backend import Arg, Kernel, Operand, Program, float_bits
 from ...core.lower import copy, fill
 from ...core.types import DType, Shape
+from .blocks import apart
 from .panels import IMPORT, Block, block
 
 #: A block of scores: queries in register blocks, and keys at most.
@@ -182,8 +183,10 @@ def pitch(size: int) -> int:
 @functools.cache
 def _forward_source(dtype: DType, tile: Block, mask: str) -> str:
     c, size, rows, width = dtype.char, dtype.itemsize, tile.rows, tile.width
-    shape = f"{tile.rows}, {tile.vectors}, {tile.lanes}"
+    shape = tile.rows, tile.vectors, tile.lanes
     step, line = left_step(tile, size), pitch(size)
+    score = apart(f"multiply_near_{c}", size, step, *shape)
+    weigh = apart(f"multiply_near_{c}", line, size, *shape)
     turn = f"transpose_lanes_{c}(turned, {16 * size}, partial, {16 * size}, count, 16, 16, 16)"
     slots = "    mask, mask_b, mask_h, mask_row = args[41], args[42], args[43], args[44]\n" if mask else ""
     return f"""# attention {c} in blocks of {rows} x {width}, mask {mask or "none"}
@@ -238,10 +241,10 @@ def kernel(args, chunk, nchunks):
                 for i in range(0, rows, {rows}):
                     if causal and first + i + {rows} + offset <= key + j:
                         continue
-                    multiply_near_{c}(
+                    {score}(
                         e, q_block + div_i64(i, {rows}) * e * {step}, k_columns + (key + j) * e * {size},
                         {width * size}, scores + i * {line} + j * {size}, {line}, min_i64({rows}, rows - i),
-                        min_i64({width}, keys - j), 0, {size}, {step}, {shape},
+                        min_i64({width}, keys - j), 0,
                     )
             for group_row in range(0, rows, 16):
                 count = min_i64(16, rows - group_row)
@@ -292,10 +295,10 @@ def kernel(args, chunk, nchunks):
                     seen = keys
                     if causal:
                         seen = max_i64(0, min_i64(keys, first + min_i64(i + {rows}, rows) + offset - key))
-                    multiply_near_{c}(
+                    {weigh}(
                         seen, scores + i * {line}, v_rows + (j * n + key * {width}) * {size}, {width * size},
                         out_at + i * out_row + j * {size}, out_row, min_i64({rows}, rows - i),
-                        min_i64({width}, ev - j), key, {line}, {size}, {shape},
+                        min_i64({width}, ev - j), key,
                     )
             key += key_block
         for i in range(0, rows, 16):

@@ -34,6 +34,7 @@ from .attention import (
     scale_lines,
     tile_of,
 )  # fmt: skip
+from .blocks import apart
 from .epilogue import indent
 from .panels import IMPORT, Block, sum_pieces
 
@@ -44,8 +45,11 @@ TASKS, PIECES = 16, 8
 @functools.cache
 def _source(dtype: DType, tile: Block, mask: str) -> str:
     c, size, rows, width = dtype.char, dtype.itemsize, tile.rows, tile.width
-    shape = f"{tile.rows}, {tile.vectors}, {tile.lanes}"
+    shape = tile.rows, tile.vectors, tile.lanes
     step, line = left_step(tile, size), pitch(size)
+    multiply = f"multiply_near_{c}"
+    score = apart(multiply, size, step, *shape)
+    turned, plain = apart(multiply, size, line, *shape), apart(multiply, line, size, *shape)
     slots = "    mask, mask_b, mask_h, mask_row = args[60], args[61], args[62], args[63]\n" if mask else ""
 
     def packed(function: Any, *names: str) -> str:
@@ -124,18 +128,18 @@ def kernel(args, chunk, nchunks):
                     for i in range(0, rows, {rows}):
                         if causal and first + i + {rows} + offset <= key + j:
                             continue
-                        multiply_near_{c}(
+                        {score}(
                             e, q_block + div_i64(i, {rows}) * e * {step}, k_columns + panel * e,
                             {width * size}, scores + i * {line} + panel, {line},
-                            min_i64({rows}, rows - i), min_i64({width}, keys - j), 0, {size}, {step}, {shape},
+                            min_i64({rows}, rows - i), min_i64({width}, keys - j), 0,
                         )
                     for i in range(0, rows, {rows}):
                         if causal and first + i + {rows} + offset <= key + j:
                             continue
-                        multiply_near_{c}(
+                        {score}(
                             ev, g_block + div_i64(i, {rows}) * ev * {step}, v_columns + panel * ev,
                             {width * size}, slopes + i * {line} + panel, {line},
-                            min_i64({rows}, rows - i), min_i64({width}, keys - j), 0, {size}, {step}, {shape},
+                            min_i64({rows}, rows - i), min_i64({width}, keys - j), 0,
                         )
                 for group_row in range(0, rows, 16):
 {indent(group_lines().splitlines(), 4)}\
@@ -165,32 +169,31 @@ def kernel(args, chunk, nchunks):
                         unseen = 0
                         if causal:
                             unseen = max_i64(0, min_i64(rows, key + i - offset - first))
-                        multiply_near_{c}(
+                        {turned}(
                             rows - unseen, scores + unseen * {line} + i * {size},
                             g_rows + (j * rows + unseen * {width}) * {size}, {width * size},
                             dv_at + i * dv_row + j * {size}, dv_row,
-                            min_i64({rows}, keys - i), min_i64({width}, ev - j), started, {size}, {line}, {shape},
+                            min_i64({rows}, keys - i), min_i64({width}, ev - j), started,
                         )
                 for j in range(0, e, {width}):
                     for i in range(0, keys, {rows}):
                         unseen = 0
                         if causal:
                             unseen = max_i64(0, min_i64(rows, key + i - offset - first))
-                        multiply_near_{c}(
+                        {turned}(
                             rows - unseen, slopes + unseen * {line} + i * {size},
                             q_rows + (j * rows + unseen * {width}) * {size}, {width * size},
                             dk_at + i * dk_row + j * {size}, dk_row,
-                            min_i64({rows}, keys - i), min_i64({width}, e - j), started, {size}, {line}, {shape},
+                            min_i64({rows}, keys - i), min_i64({width}, e - j), started,
                         )
                     for i in range(0, rows, {rows}):
                         seen = keys
                         if causal:
                             seen = max_i64(0, min_i64(keys, first + min_i64(i + {rows}, rows) + offset - key))
-                        multiply_near_{c}(
+                        {plain}(
                             seen, slopes + i * {line}, k_rows + j * keys * {size}, {width * size},
                             dq_at + i * dq_row + j * {size}, dq_row,
                             min_i64({rows}, rows - i), min_i64({width}, e - j), key_number - first_block,
-                            {line}, {size}, {shape},
                         )
                 started = 1
             if started == 0:

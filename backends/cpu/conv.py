@@ -22,6 +22,7 @@ from typing import Any
 from ...core.backend import Epilogue, Operand, Program
 from ...core.types import DType
 from . import conv_direct, conv_pixels, conv_winograd
+from .blocks import apart
 from .conv_axes import Axis, Pair, Product, Row, Tasks, flat, in_place, lift, lift_window, phases
 from .conv_pack import pack_filters
 from .conv_text import HEAD, first_slots, run_lines
@@ -52,9 +53,9 @@ def _source(
     char, size = dtype.char, dtype.itemsize
     rows, width, lanes = tile.rows, tile.width, tile.lanes
     row = width * size
-    shape = f"{tile.rows}, {tile.vectors}, {tile.lanes}"
     name = "multiply_later" if later else "multiply_ahead" if ahead else "multiply"
-    multiply, later_panel = f"{name}_{char}", "later, later_step, " if later else ""
+    multiply = apart(f"{name}_{char}", tile.rows, tile.vectors, tile.lanes)
+    later_panel = "later, later_step," if later else ""
     return f"""# conv {char} in blocks of {rows} x {width}
 {IMPORT}
 def kernel(args, chunk, nchunks):
@@ -176,7 +177,7 @@ def kernel(args, chunk, nchunks):
                             count * taps, filters, row_table + 8 * i, k_table, near, near_step,
                             result + (result0 + at + i * result_step) * {size}, result_step * {size},
                             min_i64({rows}, rows - i), min_i64({width}, strip_columns - at), tz + part,
-                            {later_panel}{shape},
+                            {later_panel}
                         )
                     panel += panel_bytes
         if {finishes}:

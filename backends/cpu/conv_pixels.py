@@ -14,6 +14,7 @@ import math
 from ...core.backend import Operand, Program
 from ...core.types import DType
 from . import panels
+from .blocks import apart
 from .conv_axes import Axes, Product, Tasks, fewer_chunks, in_place
 from .conv_pack import NAMES, Walk, pack_text
 from .conv_text import HEAD, first_slots, run_lines
@@ -94,6 +95,7 @@ def _source(dtype: DType, tile: Block, head: str, finish: str, turned: bool, pac
     char, size = dtype.char, dtype.itemsize
     rows, width, lanes = tile.rows, tile.width, tile.lanes
     row = width * size
+    whole, half = (apart(f"multiply_pixels_{char}", n, tile.vectors, lanes) for n in (rows, rows // 2))
     copied = indent(_COPY.strip().splitlines(), 20)
     copied = copied.replace("_T(", f"_{char}(").replace("LANES", str(lanes)).replace("SIZE", str(size))
     filters = _PACKS if packs else _PACKED
@@ -190,16 +192,14 @@ def kernel(args, chunk, nchunks):
 {take}                    for i in range(0, strip_columns, {rows}):
                         to = sums + (i * pitch + j) * {size}
                         if strip_columns - i > {rows // 2}:
-                            multiply_pixels_{char}(
+                            {whole}(
                                 part_channels * taps, source, row_table + 8 * i, k_table, panel, {row}, to,
                                 pitch * {size}, min_i64({rows}, strip_columns - i), {width}, tz + part, ahead,
-                                {rows}, {tile.vectors}, {lanes},
                             )
                         else:
-                            multiply_pixels_{char}(
+                            {half}(
                                 part_channels * taps, source, row_table + 8 * i, k_table, panel, {row}, to,
                                 pitch * {size}, strip_columns - i, {width}, tz + part, ahead,
-                                {rows // 2}, {tile.vectors}, {lanes},
                             )
                         ahead += part_channels * taps * 64 if i < {rows * (row // 64 - 1)} else 0
         for i in range(0, rows, {lanes}):

@@ -13,6 +13,7 @@ import functools
 
 from ...core.backend import Arg, Program
 from ...core.types import DType, float32
+from .blocks import apart
 from .conv_axes import Product, fewer_chunks
 from .epilogue import FusedEpilogue, indent
 from .panels import Block, block
@@ -71,7 +72,7 @@ def _source(dtype: DType, tile: Block, head: str, finish: str) -> str:
     char, size = dtype.char, dtype.itemsize
     rows, width, lanes = tile.rows, tile.width, tile.lanes
     row = width * size
-    shape = f"{tile.rows}, {tile.vectors}, {tile.lanes}"
+    multiply = apart(f"multiply_later_{char}", tile.rows, tile.vectors, tile.lanes)
     return f"""# winograd conv {char} in blocks of {rows} x {width}
 {_IMPORT}
 def kernel(args, chunk, nchunks):
@@ -121,12 +122,12 @@ def kernel(args, chunk, nchunks):
                     panel = div_i64(t, {width}) * {row}
                     for i in range(part_row, end, {rows}):
                         # The next position's filters come meanwhile: rows too short for the CPU to see what follows.
-                        multiply_later_{char}(
+                        {multiply}(
                             channels, f + position * f_step, row_table + 8 * i, k_table,
                             v + position * v_step + panel * channels, {row},
                             m + position * m_step + panel * {_ROWS} + (i - part_row) * {row}, {row},
                             min_i64({rows}, end - i), min_i64({width}, tiles - t), 0,
-                            f + (position + 1) * f_step + i * channels * {size}, {rows * size}, {shape},
+                            f + (position + 1) * f_step + i * channels * {size}, {rows * size},
                         )
             for k in range(part_row, end):
                 for t in range(0, tiles, {lanes}):

@@ -16,6 +16,7 @@ from ...core.backend import Arg, Epilogue, Operand, Program
 from ...core.lower import copy
 from ...core.types import DType, Shape, TensorType, contiguous_strides
 from . import gemv
+from .blocks import apart
 from .epilogue import FusedEpilogue, apply_after, fuse, indent, result_buffer
 from .panels import IMPORT, Block, batch_axes, block, fill_zero, pack, product_block, sum_pieces, transpose
 
@@ -104,9 +105,11 @@ class Left(NamedTuple):
 @functools.lru_cache(maxsize=512)
 def _source(char: str, size: int, tile: Block, epilogue_head: str, epilogue_block: str) -> str:
     rows, width, lanes = tile.rows, tile.width, tile.lanes
-    shape = f"{tile.rows}, {tile.vectors}, {tile.lanes}"
+    shape = tile.rows, tile.vectors, tile.lanes
     side = group_rows(tile)
     strip = min(side, lanes)
+    near = apart(f"multiply_packed_{char}", TURN, size, side * size, *shape)
+    far = apart(f"multiply_later_{char}", *shape)
     return f"""# gemm {char} in blocks of {rows} x {width}
 {IMPORT}
 def kernel(args, chunk, nchunks):
@@ -210,16 +213,16 @@ def kernel(args, chunk, nchunks):
                     if pitch:
                         # Its rows and k have steps known here, which saves instructions.
                         near = a_at + div_i64(near_row + i, {side}) * pitch + mod_i64(near_row + i, {side}) * {size}
-                        multiply_packed_{char}(
+                        {near}(
                             count, near, b_at, b_step,
                             c + piece * c_piece + result_at * {size}, n * {size}, block_rows, block_cols,
-                            unit - first_unit, later, later_step, {TURN}, {size}, {side * size}, {shape},
+                            unit - first_unit, later, later_step,
                         )
                     else:
-                        multiply_later_{char}(
+                        {far}(
                             count, a_at, row_table + 8 * i, k_table, b_at, b_step,
                             c + piece * c_piece + result_at * {size}, n * {size}, block_rows, block_cols,
-                            unit - first_unit, later, later_step, {shape},
+                            unit - first_unit, later, later_step,
                         )
                 b_at += b_panel
 {epilogue_block}"""

@@ -38,6 +38,7 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
+from .blocks import ARGUMENTS
 from .vectors import FLOATS, I1, I32, I64, Loop, Vectors, integers, on_vectors
 
 #: Blocks that need more registers when all their loads come first have them kept in order.
@@ -255,14 +256,14 @@ min_i64 = integers("min_i64", 2, _choose("<"), types.int64)
 max_i64 = integers("max_i64", 2, _choose(">"), types.int64)
 
 __all__ = ["div_i64", "max_i64", "min_i64", "mod_i64"]
+#: name -> what emits it, and how many literals it takes
+_MULTIPLY = {
+    "multiply": (_emit_multiply, 3), "multiply_ahead": (_emit_ahead, 3), "multiply_pixels": (_emit_pixels, 3),
+    "multiply_near": (_emit_near, 5), "multiply_later": (_emit_later, 3), "multiply_packed": (_emit_packed, 6),
+}  # fmt: skip
 for _char in FLOATS:
-    globals()[f"multiply_{_char}"] = on_vectors("multiply", _char, 11, _emit_multiply, 3)
-    globals()[f"multiply_ahead_{_char}"] = on_vectors("multiply_ahead", _char, 11, _emit_ahead, 3)
-    globals()[f"multiply_pixels_{_char}"] = on_vectors("multiply_pixels", _char, 12, _emit_pixels, 3)
-    globals()[f"multiply_near_{_char}"] = on_vectors("multiply_near", _char, 9, _emit_near, 5)
-    globals()[f"multiply_later_{_char}"] = on_vectors("multiply_later", _char, 13, _emit_later, 3)
-    globals()[f"multiply_packed_{_char}"] = on_vectors("multiply_packed", _char, 11, _emit_packed, 6)
+    for _name, (_emit, _literals) in _MULTIPLY.items():
+        globals()[f"{_name}_{_char}"] = on_vectors(_name, _char, ARGUMENTS[_name], _emit, _literals)
+        __all__.append(f"{_name}_{_char}")
     globals()[f"dot_rows_{_char}"] = on_vectors("dot_rows", _char, 6, _emit_dot, 2)
-    for _name in ("", "_ahead", "_pixels", "_near", "_later", "_packed"):
-        __all__.append(f"multiply{_name}_{_char}")
     __all__.append(f"dot_rows_{_char}")

@@ -12,10 +12,11 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...core.errors import KernelError
 from . import object_cache
+from .blocks import parts
 from .object_cache import clear as clear_cache
 from .object_cache import directory as cache_directory
 
@@ -88,7 +89,13 @@ def stats() -> dict[str, float]:
 
 
 def _find(wanted: list[tuple[str, Entries]]) -> list[tuple[int, ...]]:
-    """The addresses of each (source, entries): from memory, from the disk, or compiled, by one thread each."""
+    """The addresses of each (source, entries): from memory, from the disk, or compiled, by one thread each.
+
+    What they call comes before them, so that they can be linked.
+    """
+    called = dict.fromkeys((p.source, p.entries) for source, _ in wanted for p in parts(source))
+    if called:
+        _find(list(called))
     keys = [object_cache.key(source, entries) for source, entries in wanted]
     while True:
         with _lock:
@@ -134,7 +141,7 @@ def _make(items: dict[str, tuple[str, Entries]]) -> None:
 def _read(items: dict[str, tuple[str, Entries]]) -> dict[str, tuple[str, Entries]]:
     """Load what the disk has; returns the rest."""
     cached = {key: code for key in items if (code := object_cache.read(key)) is not None}
-    loaded = _load({key: (code, _symbols(key, items[key][1])) for key, code in cached.items()})
+    loaded = _load({key: _loadable(key, code, *items[key]) for key, code in cached.items()})
     with _lock:
         _counters["loaded"] += len(loaded)
         _libraries.update(loaded)
@@ -166,7 +173,7 @@ def _build(missing: dict[str, tuple[str, Entries]]) -> None:
     results = compile_all(jobs, lambda k, code: object_cache.write(keys[k], code))
     for key, job, result in zip(keys, jobs, results):
         if isinstance(result, bytes):
-            loaded = _load({key: (result, _symbols(key, job.entries))})
+            loaded = _load({key: _loadable(key, result, job.source, job.entries)})
             _libraries.update(loaded)
             if not loaded:
                 failures.append((job.source, "the object code cannot be loaded: a symbol is missing"))
@@ -194,8 +201,18 @@ def _prefix(key: str) -> str:
     return f"duograd_{key[:20]}_"
 
 
-def _symbols(key: str, entries: Entries) -> tuple[str, ...]:
-    return tuple(_prefix(key) + name for name, _, _ in entries)
+class Loadable(NamedTuple):
+    """Object code, the symbols it exports, and the addresses of what it calls."""
+
+    code: bytes
+    exports: tuple[str, ...]
+    calls: dict[str, int]
+
+
+def _loadable(key: str, code: bytes, source: str, entries: Entries) -> Loadable:
+    exports = tuple(_prefix(key) + name for name, _, _ in entries)
+    calls = {p.name: _libraries[object_cache.key(p.source, p.entries)][0] for p in parts(source)}
+    return Loadable(code, exports, calls)
 
 
 # One LLVM JIT for the process, never disposed of: threads may be inside its code at the very end.
@@ -203,7 +220,7 @@ _jit: Any = None
 _kept: list[Any] = []
 
 
-def _load(objects: Mapping[str, tuple[bytes, tuple[str, ...]]]) -> dict[str, tuple[int, ...]]:
+def _load(objects: Mapping[str, Loadable]) -> dict[str, tuple[int, ...]]:
     """Map object code into the process: addresses by key, without those that need a missing symbol."""
     if not objects:
         return {}
@@ -211,7 +228,7 @@ def _load(objects: Mapping[str, tuple[bytes, tuple[str, ...]]]) -> dict[str, tup
         return _link(objects)
 
 
-def _link(objects: Mapping[str, tuple[bytes, tuple[str, ...]]]) -> dict[str, tuple[int, ...]]:
+def _link(objects: Mapping[str, Loadable]) -> dict[str, tuple[int, ...]]:
     global _jit
     import llvmlite.binding as llvm
 
@@ -221,10 +238,14 @@ def _link(objects: Mapping[str, tuple[bytes, tuple[str, ...]]]) -> dict[str, tup
         _jit = llvm.create_lljit_compiler(use_jit_link=True, suppress_errors=True)
         _leak(_jit)
     builder = llvm.JITLibraryBuilder().add_current_process()
-    for code, symbols in objects.values():
-        builder.add_object_img(code)
-        for symbol in symbols:
+    calls: dict[str, int] = {}
+    for item in objects.values():
+        builder.add_object_img(item.code)
+        for symbol in item.exports:
             builder.export_symbol(symbol)
+        calls |= item.calls
+    for symbol, address in calls.items():
+        builder.import_symbol(symbol, address)
     try:
         tracker = builder.link(_jit, f"duograd.{len(_kept)}")
     except RuntimeError:
@@ -233,7 +254,7 @@ def _link(objects: Mapping[str, tuple[bytes, tuple[str, ...]]]) -> dict[str, tup
             return {}
         return {key: addresses for item in objects.items() for key, addresses in _load(dict([item])).items()}
     _leak(tracker)
-    return {key: tuple(tracker[symbol] for symbol in symbols) for key, (_, symbols) in objects.items()}
+    return {key: tuple(tracker[symbol] for symbol in item.exports) for key, item in objects.items()}
 
 
 def _leak(resource: Any) -> None:

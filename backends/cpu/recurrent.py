@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from ...core.backend import Arg, Kernel, Operand, Program, leaves_out
 from ...core.lower import copy, fill
 from ...core.types import DType
+from .blocks import apart
 from .epilogue import indent
 from .gemm import TURN
 from .panels import IMPORT, Block, block, pack
@@ -177,9 +178,10 @@ def _product(
     p: [listed, width]. The rows are packed first: the product needs fewer instructions then. Meanwhile lines of `areas`
     come into the second-level cache.
     """
-    shape = f"{tile.rows}, {tile.vectors}, {tile.lanes}"
+    shape = tile.rows, tile.vectors, tile.lanes
     side = tile.rows
     strip = min(side, tile.lanes)
+    multiply = apart(f"multiply_packed_{c}", TURN, size, side * size, *shape)
     before, inside = _fetching(areas, size)
     return f"""        n = first
         here = {source} + ({row}) * {size}
@@ -204,11 +206,10 @@ def _product(
 {before}        for j in range(0, width, {tile.width}):
             for i in range(0, active, {side}):
                 later, later_step = weights, 0
-{inside}                multiply_packed_{c}(
+{inside}                {multiply}(
                     depth, packed + i * depth * {size}, weights + j * depth * {size}, {tile.width * size},
                     p + (i * width + j) * {size}, width * {size}, min_i64({side}, active - i),
-                    min_i64({tile.width}, width - j), {accumulate}, later, later_step, {TURN}, {size}, {side * size},
-                    {shape},
+                    min_i64({tile.width}, width - j), {accumulate}, later, later_step,
                 )
                 fetched += depth * {LINE // TURN}
 """

@@ -6,6 +6,7 @@ fills the registers whatever the dtype.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from llvmlite import ir
@@ -175,6 +176,20 @@ def integers(name: str, n_args: int, emit: Any, result: Any = types.void) -> Any
         return result(*[types.int64] * n_args), codegen
 
     return _intrinsic(name, [f"a{k}" for k in range(n_args)], [], typed, False)
+
+
+@functools.cache
+def calling(symbol: str, n_args: int) -> Any:
+    """An intrinsic that calls the function `symbol` of n_args int64, which is linked later."""
+
+    def emit(b: Any, args: Any) -> None:
+        function = b.module.globals.get(symbol)
+        if function is None:
+            function = ir.Function(b.module, ir.FunctionType(ir.VoidType(), [I64] * n_args), symbol)
+            function.attributes.add("nounwind")
+        b.call(function, args)
+
+    return integers("calling", n_args, emit)
 
 
 def on_vectors(name: str, char: str, n_args: int, emit: Any, n_literals: int = 1) -> Any:

@@ -22,6 +22,7 @@ Reductions over lanes are in wide_reduce.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 
@@ -72,8 +73,22 @@ def export(name: str, typer: Any, names: dict[str, Any], public: list[str]) -> N
 # ---- LLVM code for many lanes from code written for one
 
 
+class _Repeated(ir.Constant):
+    """A vector constant written in one word: llvmlite would write its elements, each time."""
+
+    def __init__(self, type_: ir.Type, text: str, lanes: int):
+        super().__init__(ir.VectorType(type_, lanes), ir.Undefined)
+        self._text = f"splat ({type_} {text})"
+
+    def _get_reference(self) -> str:
+        return self._text
+
+
+_repeated = functools.cache(_Repeated)
+
+
 def _splat(value: Any, lanes: int) -> Any:
-    return ir.Constant(ir.VectorType(value.type, lanes), [value] * lanes)
+    return _repeated(value.type, value.get_reference(), lanes)
 
 
 _TYPE_SUFFIX = re.compile(r"\.([if]\d+)(?=\.|$)")
