@@ -207,9 +207,10 @@ def outcome(framework: str, name: str) -> str:
 def _column(framework: str, chosen: list[str]) -> dict[str, str]:
     """All rows in one process, each after a reset of the compiler."""
     code = f"from duograd.bench import constructs as c; c.report({framework!r}, {chosen!r})"
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
-    )
+    # -P: not with the folder it is started in, whose modules may have names of the framework's.
+    done = subprocess.run([sys.executable, "-P", "-W", "ignore", "-c", code], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{framework} ended with {done.returncode}:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.strip().splitlines()[-1])  # type: ignore[no-any-return]
 
 

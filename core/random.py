@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from . import dispatch
 
 
@@ -11,6 +13,9 @@ class Generator:
     def __init__(self, seed: int = 0):
         self._seed = int(seed) & (2**63 - 1)
         self._offset = 0
+        executor: Any = getattr(dispatch.state, "executor", None)
+        if hasattr(executor, "leave"):  # one that is made in a trace starts anew at each call
+            executor.seed(self, self._seed)
 
     def manual_seed(self, seed: int) -> Generator:
         """Start again from `seed` (63 bits are used); in graph mode at every call."""

@@ -161,9 +161,14 @@ class Closing:
             k for k, f in enumerate(faces)
             if f._requires_grad and f._node is None and trace.original(f) is None
         ]  # fmt: skip
-        if not own:
+        if not own and not trace.hooked:
             return
         ids = {id(edge) for edge in vjp.frontier(roots, -1) if not isinstance(edge, tuple)}
+        if any(id(x) in ids and x._hooks for x in trace.hooked):
+            trace.leave(
+                "has a result that depends on a leaf which it made, with a hook",
+                "register the hook on what is computed of it",
+            )
         for k in own:
             face = faces[k]
             if id(face) in ids:

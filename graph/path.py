@@ -134,10 +134,8 @@ class Path:
             except Leave:  # at a value that only a compiled segment can give, or at a function in eager mode
                 segment = self.unread
             except Exception:
-                try:
-                    self._check_so_far(trace)
-                finally:
-                    self._print(trace)
+                self._print(trace)
+                self._check_so_far(trace)
                 raise
             finally:  # what it changed outside takes place when the graph has run
                 self.effects, self.outside = recorder.effects, recorder.outside
@@ -199,7 +197,8 @@ class Path:
         if trace.checks and trace.depth >= self.known:
             checks = trace.take_checks()
             trace.graph.writes, trace.graph.outputs = [], [v for v, _ in checks]
-            checking(make_runner(trace.graph, trace.sources), checks).run(self.tensors, self.carried)
+            with trace.before_changes():
+                checking(make_runner(trace.graph, trace.sources), checks).run(self.tensors, self.carried)
 
     def _link(self, segment: Segment) -> None:
         if self.after is None:
@@ -244,7 +243,8 @@ class Path:
             self.unread = segment
             raise Leave  # at a value that is not known, because nothing runs
         self._link(segment)
-        outputs = segment.run(self.tensors, self.carried, self.late)
+        with trace.before_changes():
+            outputs = segment.run(self.tensors, self.carried, self.late)
         for k, key in segment.carries:
             self.carried[key] = outputs[k]
         outcome = outputs[segment.read]._array()

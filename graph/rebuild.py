@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.random import Generator
 from .arguments import Given, Slot, is_record
 from .nursery import Nursery
 from .plain import is_plain
@@ -88,7 +89,7 @@ class Descriptions:
             return found
         kind = self._kind(x)
         if not kind:
-            if self._holds(x):
+            if isinstance(x, Generator) or self._holds(x):
                 self.held.append(x)
             return x
         made = self._made[id(x)] = Made(kind, x.__class__, len(self._made))
@@ -106,7 +107,7 @@ class Descriptions:
             return "copy"
         if cls in _SETS:
             return ("list" if cls is set or cls is collections.deque else "copy") if self._is_new(x) else ""
-        if not _is_simple(cls):
+        if not _is_simple(cls) or cls is Generator:
             return ""
         return "object" if self._is_new(x) or is_record(x) else ""
 

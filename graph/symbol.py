@@ -141,6 +141,8 @@ class Symbol(Tensor):
                 f"registers a hook on a leaf {self.type}, at {user_line()}, which stays there after the call",
                 "register it outside, once",
             )
+        if trace is not None:
+            trace.hooked.append(self)
         return super()._own_hooks()
 
     def backward(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import numpy as np
@@ -74,6 +75,9 @@ class Trace:
         ] = {}  # id of a symbol's storage -> it, the gradient, whose
         self.grads: dict[int, tuple[Any, Any]] = {}
         self.numbers: dict[Any, Number] = {}
+        self.settings: list[
+            tuple[dict[str, Any], str, Any]
+        ] = []  # what these were when the function read them
         self.drawn: dict[int, tuple[Any, int]] = {}
         self.seeds: dict[int, tuple[Any, int]] = {}  # generators that the function seeds
         self.written: dict[int, Symbol] = {}
@@ -105,6 +109,7 @@ class Trace:
         self.apart: list[Any] = []  # tensors from outside that no argument was, where that was looked at
         self.hands_out = False  # because what it made cannot be made again
         self.leaves: dict[int, Any] = {}  # tensors from outside whose being a leaf, and whose hooks, matter
+        self.hooked: list[Symbol] = []  # leaves that the function made and that have hooks
         self.modes: dict[int, tuple[Any, str]] = {}  # functions that it called, and their modes
         self.tracer: Any = None  # watches the user's code; rests inside ops
 
@@ -231,7 +236,7 @@ class Trace:
 
     def face(self, x: Any) -> Symbol:
         if not isinstance(x, Symbol):
-            return self.lift(x)
+            x = self.lift(x)
         if x._trace() is not self or self.done:
             x._leaked("tensor")
         if x._fresh != x._storage.version:
@@ -481,9 +486,23 @@ class Trace:
             return owner[key]  # what it is now follows from what the function has read
         found = self.numbers.get((id(owner), key))
         if found is None:
-            kind = int if isinstance(owner[key], int) and not isinstance(owner[key], bool) else float
+            value = owner[key]
+            kind = int if isinstance(value, int) and not isinstance(value, bool) else float
             found = self.numbers[id(owner), key] = Number(owner, key, kind)
+            self.settings.append((owner, key, value))
         return found
+
+    @contextmanager
+    def before_changes(self) -> Iterator[None]:
+        """Settings as they were when they were read, for what runs before the trace has ended."""
+        now = [(owner, key, owner[key]) for owner, key, _ in self.settings]
+        for owner, key, value in self.settings:
+            dict.__setitem__(owner, key, value)
+        try:
+            yield
+        finally:
+            for owner, key, value in now:
+                dict.__setitem__(owner, key, value)
 
     def offset(self, generator: Any, count: int) -> tuple[Any, Any]:
         owner = generator.__dict__

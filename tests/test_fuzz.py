@@ -98,6 +98,9 @@ FOUND = {
         "m.pair = replace(m.pair, n=m.pair.n + 1)\ny = x0 * m.pair.n",
         leaf(3), returns="v, y", outside=True,
     ),
+    "an alias of state is written": program(
+        "r = m.row.detach()\nr += x0\ny = m.row + 1\nm.b.detach().zero_()\nz = m.b + 1", (2,), returns="y, z"
+    ),
     "the gradient of an alias": program("x0.sum().backward()\ny = x0.detach().grad is None", leaf(3)),
 }  # fmt: skip
 

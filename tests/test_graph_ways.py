@@ -1,5 +1,6 @@
 """Gradients through a graph call: hooks, rules of the user's own, results that are not used, leaves made inside."""
 
+import contextlib
 import gc
 import weakref
 
@@ -328,6 +329,21 @@ def leaf_made_inside(mode):
     return taken(z), z.requires_grad, z.is_leaf, z.grad is g, taken(w)
 
 
+def hook_of_a_leaf_made_inside(mode):
+    seen = []
+
+    def fn(x):
+        z = x.detach().requires_grad_()
+        (z * z).sum().backward()
+        z.register_hook(noted(seen))
+        return z * 2
+
+    f, w = dg.function(fn, mode=mode), leaf()
+    for _ in range(3):
+        f(w).sum().backward()
+    return seen, taken(w)
+
+
 def gradient_asked_for_inside(mode):
     w = dg.tensor(W)
 
@@ -366,7 +382,8 @@ CASES = {
         argument_with_a_history_changed, argument_loses_its_history, optimiser_made_by_the_first_call,
         one_result_of_two, another_result_each_time, one_result_of_two_with_a_hook, one_result_of_two_after_a_history,
         mapped, gradient_kept_and_left, state_read_by_a_hook,
-        rule_that_raises, rule_that_changes_a_tensor, leaf_made_inside, gradient_asked_for_inside,
+        rule_that_raises, rule_that_changes_a_tensor, leaf_made_inside, hook_of_a_leaf_made_inside,
+        gradient_asked_for_inside,
         gradient_given_up_inside,
     )},
     **{
@@ -441,6 +458,26 @@ def test_what_is_printed_before_a_call_out_is_printed_once(capsys):
     assert capsys.readouterr().out.split() == ["1.0", "2.0", "-3.0", "-4.0"]
 
 
+def test_lines_before_an_error_are_printed_in_their_order():
+    found = []
+    for mode in ("eager", "graph"):
+        lines = []
+
+        def fn(x, lines=lines):
+            dg.print("{}", x, to=lines.append)
+            if x > 2:
+                dg.print("large", to=lines.append)
+                raise ValueError("large")
+            dg.print("small", to=lines.append)
+
+        f = dg.function(fn, mode=mode)
+        for k in range(5):
+            with pytest.raises(ValueError, match="large") if k > 2 else contextlib.nullcontext():
+                f(dg.tensor(float(k)))
+        found.append(lines)
+    assert found[0] == found[1]
+
+
 def test_a_gradient_that_an_argument_has_already_is_added_to():
     def fn(x):
         (x * x).sum().backward()
@@ -455,6 +492,28 @@ def test_a_gradient_that_an_argument_has_already_is_added_to():
         made(xs[1])
         assert taken(xs[0]) == taken(xs[1])
     assert len(made.variants) == 2
+
+
+def test_a_hook_before_a_value_that_was_changed():
+    found = []
+    for mode in ("eager", "graph"):
+        seen = []
+
+        def fn(x, seen=seen):
+            h = x.tanh()
+            h.div_(3)
+            y = h + 1
+            y.register_hook(lambda g: seen.append(g.sum().item()))
+            return y
+
+        f, row = dg.function(fn, mode=mode), []
+        for k in range(3):
+            y = f(leaf([1.0, k]))
+            with pytest.raises(dg.errors.AutogradError, match="changed in place"):
+                y.sum().backward()
+            row.append(y.detach().numpy().tolist())
+        found.append((row, seen))
+    assert found[0] == found[1]
 
 
 def test_arguments_do_not_outlive_their_call():

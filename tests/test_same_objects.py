@@ -239,6 +239,32 @@ def a_rate_changed_before_the_step(jit):
     return [*calls(jit(fn), lambda k: (T(),)), see(w), see(b)]
 
 
+def a_rate_changed_before_a_value_is_read(jit):
+    w = dg.nn.Parameter(T())
+    made = dg.optim.SGD([w], lr=0.1)
+
+    def fn(x):
+        made.zero_grad()
+        ((w * x) ** 2).sum().backward()
+        made.step()
+        made.param_groups[0]["lr"] *= 0.5
+        return x * 2 if w.sum() > 2 else x
+
+    return [*calls(jit(fn), lambda k: (T(),)), see(w)]
+
+
+def a_generator_made_inside(jit):
+    m = State()
+
+    def fn(x):
+        g = dg.Generator(5)
+        m.last = dg.Generator(7) if x[0] > 2 else None
+        return x + dg.rand((2,), generator=g) + dg.rand((2,), generator=g) + dg.rand((2,), generator=m.last)
+
+    found = calls(jit(fn), lambda k: (T(float(k), 1.0),), 5)
+    return [*found, see(dg.rand((2,), generator=m.last))]
+
+
 def memory_read_through_numpy(jit):
     f = jit(lambda x: x * float(np.asarray(x).max()))
     found = calls(f, lambda k: (T(),))
@@ -385,7 +411,7 @@ CASES = [
     a_list_twice, a_list_twice_in_a_list, a_record_twice, a_list_that_holds_itself, a_list_of_state,
     a_list_of_state_changed_as_argument, a_dict_of_state, a_record_of_state, an_argument_compared_with_state,
     an_array_that_is_a_tensor_too, a_tensor_that_is_an_array_too, an_array_of_state_as_an_argument, a_class_assigned,
-    a_weak_reference, a_rate_changed_before_the_step,
+    a_weak_reference, a_rate_changed_before_the_step, a_rate_changed_before_a_value_is_read, a_generator_made_inside,
     a_tensor_compared_after_others, an_argument_in_a_list_of_state, memory_written_through_numpy,
     memory_read_through_numpy, results_that_a_cache_keeps, a_cached_method, a_cache_of_random_numbers,
     a_cache_made_inside, a_class_with_a_tensor, a_file_written, a_file_read, an_index_error_caught,

@@ -135,6 +135,10 @@ def _inputs(rng: random.Random, hand: Hand, dtype: str, temper: str) -> list[Giv
     if rng.random() < 0.2:
         values = rng.choice(((2, 3), (1.5, 0.5), (True, False), (None, 2), ("a", "b"), (1, 1.0, True), (2,)))
         made.append(Given("k0", (), "plain", values=values))
+    if rng.random() < 0.12:
+        lists = rng.choice((("m.log",), ("[1]", "m.log"), ("m.log", "[]", "m.rows[0]"), ("[m.count]",)))
+        made.append(Given("l0", (), "list", values=lists))
+        made += [Given("l1", (), "list", values=("l0", "[2]"))] * (rng.random() < 0.4)
     if rng.random() < 0.1:
         made.append(Given("d0", (), "dict", values=tuple(x.name for x in made if x.is_tensor)))
     return made
@@ -182,7 +186,7 @@ def _used(inputs: list[Given], steps: list[Step], returns: list[str]) -> tuple[G
     for s in steps:
         read |= s.reads([x.name for x in inputs])
     read |= {x.layout.split()[-1] for x in inputs if x.name in read and "of " in x.layout}
-    read |= {n for x in inputs if x.name in read and x.dtype == "dict" for n in x.values or ()}
+    read |= {n for x in inputs if x.name in read and x.dtype in ("dict", "list") for n in x.values or ()}
     return tuple(x for x in inputs if x.name in read) or tuple(inputs[:1])
 
 

@@ -96,6 +96,9 @@ def state(h: Hand) -> Step | None:
             f"with dg.no_grad():\n    m.w -= 0.1\n{y} = m.w * 2",
             f"if len(m.log) < 2:\n    m.log.append(m.count)\n{y} = {x} + len(m.log)",
             f"m.b = m.b * 2\n{y} = m.b + 1",
+            f"{y} = {x} * 2 if m.last is None else {x} + m.last.to({x}.dtype).sum()\nm.last = {y} * 0.5",
+            f"m.last = {x} * 2 if m.last is None else m.last.detach() * 0.5\n{y} = m.last + 1",
+            f"m.b.detach().add_(1)\n{y} = {x} * m.b[0].to({x}.dtype)",
         )
     )
     return Step(form, (y,))

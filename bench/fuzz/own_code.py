@@ -59,6 +59,17 @@ PACKED = (
     "d0['a'] = d0['a'] + 1\n{y} = d0['a'] * {x}",
     "{y} = dg.function(lambda d: d['a'] * 3)(d0)",
 )
+#: with the list arguments l0 and {l}, which is l0 or another one
+LISTED = (
+    "l0.append({x})\n{y} = {x} * len({l})",
+    "l0.append(1)\n{y} = {x} + len(m.log)",
+    "m.log.append(2)\n{y} = {x} * len({l})",
+    "{y} = {x} * len(l0) + ({l} is l0)",
+    "{y} = {x} * (2 if l0 is m.log else 3)",
+    "{l}.append(len(l0))\nm.table['l'] = l0\n{y} = {x} - len({l})",
+    "{y} = {x} + sum(v for v in {l} if isinstance(v, int))\nl0.clear()",
+    "{y} = {x} * 2\nm.log = {l}",
+)
 #: from nothing; {a}: a size
 CREATION = (
     "{y} = dg.arange({a}) * 2", "{y} = dg.arange({a}, 0, -1, dtype=dg.int32)", "{y} = dg.linspace(0, 1, {a})",
@@ -84,11 +95,12 @@ def rules(h: Hand) -> Step | None:
 def arguments(h: Hand) -> Step | None:
     """Arguments that are no tensors."""
     x = h.tensor(is_float)
-    forms = [*(PLAIN if "k0" in h.space else ()), *(PACKED if "d0" in h.space else ())]
+    given = {"k0": PLAIN, "d0": PACKED, "l0": LISTED}
+    forms = [form for name, table in given.items() if name in h.space for form in table]
     if x is None or not forms:
         return None
     y = h.fresh()
-    return Step(h.rng.choice(forms).format(x=x, y=y), (y,))
+    return Step(h.rng.choice(forms).format(x=x, y=y, l="l1" if "l1" in h.space else "l0"), (y,))
 
 
 def creation(h: Hand) -> Step | None:

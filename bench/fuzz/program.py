@@ -28,7 +28,7 @@ class Given(NamedTuple):
     shares its memory;
     grad: a leaf that asks for a gradient; special: special values among them. past: it is no leaf itself, but
     computed from one, `<name>_leaf`. dtype "plain": no tensor, but the value of the call's number among `values`;
-    "dict": a dict of the inputs that `values` names, by letters.
+    "dict": a dict of the inputs that `values` names, by letters; "list": one of the lists that `values` names or makes.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Given(NamedTuple):
 
     @property
     def is_tensor(self) -> bool:
-        return self.dtype not in ("plain", "dict")
+        return self.dtype not in ("plain", "dict", "list")
 
     def shape(self, sizes: dict[str, int]) -> tuple[int, ...]:
         return tuple(sizes[d] if isinstance(d, str) else d for d in self.dims)
@@ -54,6 +54,9 @@ class Given(NamedTuple):
         if self.dtype == "plain":
             values = self.values or (None,)
             return repr(values[seed // 100 % len(values)])
+        if self.dtype == "list":
+            values = self.values or ("[]",)
+            return str(values[seed // 100 % len(values)])
         if self.dtype == "dict":
             return "{" + ", ".join(f"{k!r}: {n}" for k, n in zip("abc", self.values or ())) + "}"
         share, _, other = self.layout.partition("of ")
@@ -202,6 +205,7 @@ class State:
         self.saved: Any = None
         self.kept: Any = None
         self.norm: Any = None
+        self.last: Any = None
         self.grid = dg.tensor(np.arange(6, dtype=np.float32).reshape(3, 2) / 4)
         self.row = self.grid[0]
         #: lines that `dg.print` writes

@@ -104,5 +104,5 @@ def _clean(p: Program) -> Program:
     for s in p.steps:
         read |= s.reads([x.name for x in p.inputs])
     read |= {x.layout.split()[-1] for x in p.inputs if x.name in read and "of " in x.layout}
-    read |= {n for x in p.inputs if x.name in read and x.dtype == "dict" for n in x.values or ()}
+    read |= {n for x in p.inputs if x.name in read and x.dtype in ("dict", "list") for n in x.values or ()}
     return p._replace(inputs=tuple(x for x in p.inputs if x.name in read) or p.inputs[:1])
