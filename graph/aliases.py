@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .arguments import is_record
+from .plain import hooks_of
 from .reads import MUTABLE
 from .symbol import Symbol
 from .trace import Trace, effects
@@ -120,7 +121,7 @@ class Aliases:
 
 
 def _leaf(t: Any) -> tuple[bool, tuple[Any, ...]]:
-    return t._node is None, tuple(t._hooks or ())
+    return t._node is None, hooks_of(t)
 
 
 def check_aliases(trace: Trace, writes: Sequence[tuple[Any, Symbol]], args: dict[int, int]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from types import CodeType
 from typing import Any
 
-from .plain import ABSENT, brief, is_plain, same
+from .plain import ABSENT, brief, hooks_of, is_plain, same
 from .reads import Read
 from .recorder import ReadRecorder
 
@@ -358,7 +358,7 @@ _MAKERS: dict[str, Callable[[Read], Guard]] = {
 #: what generated sources may name besides their constants
 _SPACE = {
     "same": same, "ABSENT": ABSENT, "values": dict.values, "contains": dict.__contains__,
-    "get": dict.get, "at": list.__getitem__, "is_empty": _is_empty,
+    "get": dict.get, "at": list.__getitem__, "is_empty": _is_empty, "hooks_of": hooks_of,
 }  # fmt: skip
 
 
@@ -399,14 +399,9 @@ def grad_guard(t: Any, absent: bool) -> Guard:
 def leaf_guard(t: Any) -> Guard:
     """That a tensor is still a leaf, or still none, and has the hooks that it had."""
     absent = "" if t._node is None else " not"
-    test = f"{{0}}._node is{absent} None and " + (
-        "({0}._hooks or ()) == {1}" if t._hooks else "not {0}._hooks"
-    )
+    test = f"{{0}}._node is{absent} None and " + ("hooks_of({0}) == {1}" if t._hooks else "not {0}._hooks")
     return Guard(
-        31,
-        test,
-        (t, list(t._hooks or ())),
-        f"a tensor {t.type} is {absent and 'not '}a leaf, with the same hooks",
+        31, test, (t, hooks_of(t)), f"a tensor {t.type} is {absent and 'not '}a leaf, with the same hooks"
     )
 
 

@@ -174,6 +174,9 @@ class Path:
         variant.extra += [mode_guard(f, mode) for f, mode in trace.modes.values()]
         variant.guards = compile_guards(variant.reads, extra=variant.extra)
         variant.check = variant.guards.check
+        for source in trace._origin.values():  # the graphs keep their faces, which keep no hooks
+            if source.symbol is not None:
+                source.symbol._hooks = None
         if segment.ending is not None and segment.ending.tape is not None:
             segment.ending.tape.forget(self.args)
         return segment

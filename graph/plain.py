@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+import weakref
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,18 @@ def same(a: Any, b: Any) -> bool:
     if issubclass(cls, (set, frozenset)):
         return len(a) == len(b) and all(map(same, a, b))
     return False
+
+
+def hooks_of(t: Any) -> tuple[Any, ...]:
+    """The hooks of a leaf, to compare with later ones; they live no longer for it."""
+    return tuple(map(_weak, t._hooks or ()))
+
+
+def _weak(x: Any) -> Any:
+    try:
+        return weakref.ref(x)
+    except TypeError:  # a callable object with slots alone
+        return x
 
 
 def brief(x: Any) -> str:

@@ -161,7 +161,8 @@ class Trace:
         self.layouts[value] = tensor.strides
         self._known.add(value)
         symbol = Symbol(value, self, None, tensor.strides)
-        symbol._requires_grad, symbol._hooks = tensor._requires_grad, tensor._hooks
+        symbol._requires_grad = tensor._requires_grad
+        symbol._hooks = [*tensor._hooks] if tensor._hooks else None  # later ones are of the tensor alone
         source.symbol = symbol
         self.sources.append(source)
         self._origin[value] = source

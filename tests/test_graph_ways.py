@@ -494,6 +494,42 @@ def test_a_gradient_that_an_argument_has_already_is_added_to():
     assert len(made.variants) == 2
 
 
+@pytest.mark.parametrize("captured", [False, True])
+def test_hooks_do_not_outlive_their_tensor(captured):
+    class Hook:
+        def __call__(self, g):
+            return g * 2
+
+    w, x, hook = leaf(), leaf(X), Hook()
+    f = dg.function(lambda x: ((w * x).sum().backward(), x * 3))
+    end = (w if captured else x).register_hook(hook)
+    for _ in range(3):
+        f(x)[1].sum().backward()
+    end()
+    gone, x = weakref.ref(hook), None
+    hook = end = None
+    gc.collect()
+    assert f.variants
+    assert gone() is None
+
+
+def hook_registered_between(mode):
+    """A leaf that had a hook once gets another one between the call and the gradient of one of its results."""
+    w, seen = leaf(), []
+    w.register_hook(noted(seen))()
+    f = dg.function(lambda x: (w * x, w.exp()), mode=mode)
+    for _ in range(3):
+        y = f(dg.tensor(X))[0]
+        end = w.register_hook(noted(seen))
+        y.sum().backward()
+        end()
+    return taken(w), seen
+
+
+def test_a_hook_between_call_and_gradient_runs_once():
+    assert hook_registered_between("eager") == hook_registered_between("graph")
+
+
 def test_a_hook_before_a_value_that_was_changed():
     found = []
     for mode in ("eager", "graph"):

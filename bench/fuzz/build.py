@@ -26,6 +26,12 @@ SHARED = (
     "view of m.grid",
     "part of m.grid",
 )
+#: what may happen between a call and the gradient through its results
+BETWEEN = (
+    "m.b += 1", "m.scale = 3.0", "m.count += 1", "m.log.append(7)", "m.rows = [[1], [2]]", "dg.rand((2,))",
+    "with dg.no_grad():\n    m.w *= 2", "with dg.no_grad():\n    m.layer.weight += 1", "m.layer.zero_grad()",
+    "if isinstance(out[0], dg.Tensor) and out[0].dtype.is_float:\n    out[0].detach().mul_(2)",
+)  # fmt: skip
 WRONG = [(op, s) for op in REGISTRY.values() if not op.internal for s, _ in op.error_samples]
 #: larger tensors than this are not worked on
 ELEMENTS = 20_000
@@ -94,7 +100,7 @@ def draw(seed: int) -> Program:
     quiet = tuple(k for k in range(len(calls)) if rng.random() < 0.3) if rng.random() < 0.1 else ()
     return Program(
         seed, used, state, tuple(steps), tuple(dict.fromkeys(returns)), tuple(calls), rng.random() < 0.5, part,
-        quiet, rng.random() < 0.05,
+        quiet, rng.random() < 0.05, rng.choice(BETWEEN) if rng.random() < 0.1 else "",
     )  # fmt: skip
 
 

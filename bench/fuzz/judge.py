@@ -105,7 +105,9 @@ def run(program: Program, mode: str) -> Iterator[Facts]:
                 # another order than without the call.
                 row = results if isinstance(results, tuple) else ()
                 facts = {"loose": any(y is t for y in row for t in tensors.values())}
+                space["out"] = results
                 try:
+                    exec(program.between, space)
                     outside(results, program.part)
                 except Exception as e:
                     facts["error outside"] = _words(e)

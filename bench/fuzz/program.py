@@ -91,6 +91,7 @@ class Program(NamedTuple):
 
     outside: whether gradients through the results are taken after a call. part: of each three results, those whose
     gradient is taken. quiet: calls that are made under `dg.no_grad()`. background: kernels are compiled beside calls.
+    between: what happens between a call and the gradient through its results, `out`.
     """
 
     seed: int
@@ -103,6 +104,7 @@ class Program(NamedTuple):
     part: tuple[int, ...] = (0, 1, 2)
     quiet: tuple[int, ...] = ()
     background: bool = False
+    between: str = ""
 
     def function(self) -> str:
         """The program's function as text."""
@@ -146,6 +148,7 @@ class Program(NamedTuple):
                 lines.append(f"    out = f({names})")
             lines += ["    f.wait()"] * self.background
             lines.append(f"    print(mode, {call}, out)")
+            lines += ["    " + s for s in self.between.split("\n") if s]
             if self.outside:
                 lines.append(f"    outside(out, {self.part})")
             lines.append(f"    print([x.grad for x in ({leaves},)])" if leaves else "    print()")

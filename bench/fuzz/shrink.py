@@ -37,6 +37,8 @@ def _smaller(p: Program) -> Iterator[Program]:
         yield p._replace(outside=False)
     if p.background:
         yield p._replace(background=False)
+    if p.between:
+        yield p._replace(between="")
     if p.quiet:
         yield p._replace(quiet=())
     if p.part != (0, 1, 2):
