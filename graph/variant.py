@@ -53,24 +53,26 @@ class Variant:
         called, tensors = tensors, self._with_state(tensors)
         segment, outcomes = self.root, []
         carried: dict[Any, Any] = {}
-        late: list[tuple[Any, Any]] = []  # what a segment prints: it waits until it is known who goes on
-        while True:
-            outputs = segment.run(tensors, carried, None if segment.read is None else late)
-            if segment.read is None:
-                return segment.ending.finish(self, tensors, outputs, carried, given)
-            for k, key in segment.carries:
-                carried[key] = outputs[k]
-            value = outputs[segment.read]._array()
-            outcomes.append(value)
-            child = segment.children.get(segment.key(value))
-            if child is None:
-                path = Path(self, tensors, segment, outcomes, carried)
-                path.given, path.called, path.late = given, called, late
-                return self.unseen(self, path)
-            segment = child
+        late: list[tuple[Any, Any]] = []  # what is printed: it waits until it is known who goes on
+        try:
+            while True:
+                outputs = segment.run(tensors, carried, late)
+                if segment.read is None:
+                    break
+                for k, key in segment.carries:
+                    carried[key] = outputs[k]
+                value = outputs[segment.read]._array()
+                outcomes.append(value)
+                child = segment.children.get(segment.key(value))
+                if child is None:
+                    path = Path(self, tensors, segment, outcomes, carried)
+                    path.given, path.called, path.late, late = given, called, late, []
+                    return self.unseen(self, path)
+                segment = child
+        finally:
             for show, array in late:
                 show(array)
-            late.clear()
+        return segment.ending.finish(self, tensors, outputs, carried, given)
 
     def eager(self, tensors: list[Any]) -> Any:
         """The call in eager mode."""

@@ -101,6 +101,11 @@ FOUND = {
     "an alias of state is written": program(
         "r = m.row.detach()\nr += x0\ny = m.row + 1\nm.b.detach().zero_()\nz = m.b + 1", (2,), returns="y, z"
     ),
+    "lines are printed once while later segments are compiled": program(
+        "dg.print('before', to=m.printed.append)\ny = x0 * 2 if x0.sum() > 0 else -x0\n"
+        "dg.print('after', to=m.printed.append)\nif y.sum() > 12:\n    y = y * 3", Given("", (3,), low=0.1, high=4),
+        sizes=[{}] * 6,
+    )._replace(background=True),
     "the gradient of an alias": program("x0.sum().backward()\ny = x0.detach().grad is None", leaf(3)),
 }  # fmt: skip
 
