@@ -73,7 +73,7 @@ def _on_tape(x: Any) -> bool:
 def _record(name: str, rule: Any, inputs: tuple[Any, ...], outs: tuple[Any, ...]) -> tuple[Any, ...]:
     """Put a control op on the tape. rule: of gs, needs, outs and the inputs."""
     names = tuple(f"input{k}" for k in range(len(inputs)))
-    op = TapeOp(name, names, GradRule(rule, ("gs", "needs", "outs", *names)))
+    op = TapeOp(name, names, GradRule(rule, ("gs", "needs", "outs", *names)), quiet=True)
     return dispatch.state.executor.attach(op, inputs, (), outs)  # type: ignore[arg-type]
 
 

@@ -10,7 +10,7 @@ from .op import GradRule
 class TapeOp:
     """A name, inputs and one joint gradient rule; never run, only recorded.
 
-    partial: the rule takes None for the gradient of a result that nothing used.
+    partial: the rule takes None for the gradient of a result that nothing used. quiet: it has no effects.
     """
 
     kind = "composite"
@@ -18,15 +18,23 @@ class TapeOp:
     is_view = False
     differentiable = True
 
-    def __init__(self, name: str, input_names: tuple[str, ...], joint: GradRule, partial: bool = False):
-        self.name, self.input_names, self.joint, self.partial = name, input_names, joint, partial
+    def __init__(
+        self, name: str, input_names: tuple[str, ...], joint: GradRule, partial: bool = False, quiet: bool = False
+    ):  # fmt: skip
+        self.name, self.input_names, self.joint, self.partial, self.quiet = (
+            name,
+            input_names,
+            joint,
+            partial,
+            quiet,
+        )
         self.grads: dict[str, GradRule] = {}
         self.attr_names: tuple[str, ...] = ()
         self.tape_plans: dict[Any, Any] = {}
 
     def used(self) -> TapeOp:
         """What stays on a tape that has been used: the name, without the rule and what that holds."""
-        return TapeOp(self.name, self.input_names, GradRule(lambda: (), ()))
+        return TapeOp(self.name, self.input_names, GradRule(lambda: (), ()), quiet=True)
 
     def attrs_dict(self, attrs: Any) -> dict[str, Any]:
         return {}

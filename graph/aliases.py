@@ -149,7 +149,8 @@ def check_containers(trace: Trace, changed: Iterable[Any], met: dict[int, Any], 
     if common:
         trace.only = lambda tensors, containers: not common.keys().isdisjoint(containers)
         trace.leave(
-            f"changes a {type(next(iter(common.values()))).__name__} that is an argument and that it finds itself",
+            f"changes or compares a {type(next(iter(common.values()))).__name__} that is an argument and that it finds "
+            "itself",
             "pass it, or read it, but not both",
         )
 

@@ -79,6 +79,7 @@ class Ledger:
         self.functions: dict[int, list[FunctionType]] = {}
         self.dict_of: dict[int, int] = {}  # id of an object's __dict__ -> id of the object
         self.refused: list[TraceError] = []
+        self.compared = False  # whether a container of an argument is another one was asked
 
     # -- objects --------------------------------------------------------------------------------
 

@@ -65,6 +65,7 @@ class Path:
         #: graphs are only traced: `finish_later` compiles and links them, and nothing runs
         self.defers = False
         self.unread: Any = None
+        self.compared = False
         #: the tensors of the call, without state
         self.called = tensors
 
@@ -139,6 +140,7 @@ class Path:
                 raise
             finally:  # what it changed outside takes place when the graph has run
                 self.effects, self.outside = recorder.effects, recorder.outside
+                self.compared = recorder.compared
                 for effect in reversed(recorder.effects):
                     effect.undo()
                 for cached in trace.spoilt:
@@ -187,6 +189,7 @@ class Path:
         check_arrays(trace, changed, self.outside)
         if self.containers:
             changed |= {id(place.find(self.given)) for place, _ in self.watch.changes()}
+            changed |= self.outside.keys() if self.compared else set()
             check_containers(trace, changed, self.outside, self.containers)
 
     def _print(self, trace: Trace) -> None:

@@ -53,6 +53,8 @@ class ReadRecorder:
     def __init__(self, function: Any = None, made: frozenset[int] = frozenset()) -> None:
         self.reads: list[Read] = []
         self.effects: list[Effect] = []
+        #: whether it asked if a container of an argument is some other object
+        self.compared = False
         #: by id, the objects that were there before and that the function got hold of
         self.outside: dict[int, Any] = {}
         self._ledger = Ledger()
@@ -114,6 +116,7 @@ class ReadRecorder:
         if not lost:
             sys.settrace(self._old)
         ledger, self._ledger = self._ledger, Ledger()
+        self.compared = ledger.compared
         forget_classes()
         self._results.clear()
         self._tracers.clear()

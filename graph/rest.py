@@ -47,8 +47,8 @@ def backward(tracer: Any, root: Any, call: Callable[[], None]) -> None:
         sys.settrace(tracer)
 
 
-def is_ours(root: Any) -> bool:
-    """Whether all on the tape of a tensor is ops of ours, without hooks."""
+def is_ours(root: Any, quiet: bool = False) -> bool:
+    """Whether all on the tape of a tensor is ops of ours, without hooks. quiet: or what has no effects."""
     stack, seen = [root._node if root._node is not None else root], set()
     while stack:
         x = stack.pop()
@@ -60,7 +60,8 @@ def is_ours(root: Any) -> bool:
             if x._hooks:
                 return False
             continue
-        if x.hooks or not isinstance(x.op, Op) or not x.op.module.startswith("duograd."):
+        ours = isinstance(x.op, Op) and x.op.module.startswith("duograd.")
+        if x.hooks or not (ours or (quiet and getattr(x.op, "quiet", False))):
             return False
         stack += [e[0] if isinstance(e, tuple) else e for e in edges]
     return True

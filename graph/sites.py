@@ -313,6 +313,9 @@ class SiteReader:
         a, b = evaluate(action[1], frame, self._results), evaluate(action[2], frame, self._results)
         _meet(a, b)
         _meet(b, a)
+        made = self._ledger.made
+        if (id(a) in made and b is not None) or (id(b) in made and a is not None):
+            self._ledger.compared = True
 
     def _on_in(self, frame: FrameType, action: Any) -> None:
         for container in self._possible(action[2], frame):

@@ -542,8 +542,11 @@ class _Extent:
             return
         with dispatch.set_grad(False):
             for name, side in (
-                ("min", lambda a: refuse(int(a), int(a))),
-                ("max", lambda a: refuse(int(a), int(a))),
+                (
+                    "min",
+                    lambda a: refuse(int(a), -1),
+                ),  # each side alone, so that both modes name the same index
+                ("max", lambda a: refuse(0, int(a))),
             ):
                 self.trace.check(dispatch.apply(REGISTRY[name], (index,), REGISTRY[name].defaults), side)
 

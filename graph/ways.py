@@ -215,7 +215,7 @@ def with_tape(closing: Closing, roots: list[Any]) -> list[Any]:
     leaves = [s for _, s in closing.trace.lifted.values() if s._requires_grad]
     for place, y in roots:
         if not vjp.has_tape(y):
-            if not is_ours(y):  # hooks run before the error
+            if not is_ours(y, quiet=True):  # hooks run before the error
                 closing.trace.leave(
                     "has a result whose gradient cannot be taken, and hooks on the way to it", _ADVICE
                 )

@@ -39,6 +39,10 @@ FOUND = {
     "a view of a leaf is changed": program("x0[0] = 1\ny = x0 * 2", leaf(3)),
     "a leaf that is a view is changed": program("x0[...] = 1\ny = x0 * 2", leaf(3, layout="shifted")),
     "an index is outside": program("x1 += 1\ny = dg.take(x0, x1, axis=0)", (3, 2), Given("", (2,), "int64", 0, 9)),
+    "all indices are outside": program("y = dg.take(x0, x1, axis=0)", (2, 3), Given("", (2,), "int64", values=(2, 3))),
+    "indices are outside on both sides": program(
+        "y = dg.take(x0, x1, axis=0)", (2, 3), Given("", (2,), "int64", values=(2, -3))
+    ),
     "an index is outside before a branch": program(
         "y = x0[x1]\nif y.sum() > 0:\n    y = y * 2", (3, 2), Given("", (2,), "int64", 0, 9)
     ),

@@ -103,6 +103,12 @@ def a_list_of_state_changed_as_argument(jit):
     return calls(jit(fn), lambda k: (T(), [] if k < 2 else m.rows), 6)
 
 
+def a_list_compared_with_state(jit):
+    m = State()
+    f = jit(lambda x, a: x * (2 if a is m.rows else 3))
+    return calls(f, lambda k: (T(), m.rows if k in (1, 3) else []), 5)
+
+
 def a_dict_of_state(jit):
     m = State()
 
@@ -409,7 +415,8 @@ def an_index_error_that_passes(jit):
 
 CASES = [
     a_list_twice, a_list_twice_in_a_list, a_record_twice, a_list_that_holds_itself, a_list_of_state,
-    a_list_of_state_changed_as_argument, a_dict_of_state, a_record_of_state, an_argument_compared_with_state,
+    a_list_of_state_changed_as_argument, a_list_compared_with_state, a_dict_of_state, a_record_of_state,
+    an_argument_compared_with_state,
     an_array_that_is_a_tensor_too, a_tensor_that_is_an_array_too, an_array_of_state_as_an_argument, a_class_assigned,
     a_weak_reference, a_rate_changed_before_the_step, a_rate_changed_before_a_value_is_read, a_generator_made_inside,
     a_tensor_compared_after_others, an_argument_in_a_list_of_state, memory_written_through_numpy,
