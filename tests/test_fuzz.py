@@ -110,6 +110,9 @@ FOUND = {
         "dg.print('after', to=m.printed.append)\nif y.sum() > 12:\n    y = y * 3", Given("", (3,), low=0.1, high=4),
         sizes=[{}] * 6,
     )._replace(background=True),
+    "a call that is left to Python fails": program(
+        "y = m.host(x0).detach().requires_grad_()\n(y * y).sum().backward()", (2,)
+    )._replace(quiet=(0, 1)),
     "the gradient of an alias": program("x0.sum().backward()\ny = x0.detach().grad is None", leaf(3)),
 }  # fmt: skip
 

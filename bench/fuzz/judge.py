@@ -77,8 +77,9 @@ def run(program: Program, mode: str) -> Iterator[Facts]:
             seen = [space[n] for n in watched]
             _see_all(before, watched, seen, m)
             results: Any = ()
+            quietly = dg.no_grad if call in program.quiet else contextlib.nullcontext
             try:
-                with dg.no_grad() if call in program.quiet else contextlib.nullcontext():
+                with quietly():
                     results = f(*arguments)
                 f.wait()
             except Exception as e:
@@ -89,7 +90,8 @@ def run(program: Program, mode: str) -> Iterator[Facts]:
                 _see_all(after, watched, seen, m)
                 facts |= {"before": before, "after": after, "printed": [*m.printed]}
                 # While kernels are being compiled, or where no graph holds the call, which may be tried again.
-                facts["may run Python"] = program.background or f.runs_python(tuple(arguments), {})
+                with quietly():
+                    facts["may run Python"] = program.background or f.runs_python(tuple(arguments), {})
                 yield facts
                 if "refused" in facts:
                     return
