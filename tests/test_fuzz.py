@@ -113,6 +113,7 @@ FOUND = {
     "a call that is left to Python fails": program(
         "y = m.host(x0).detach().requires_grad_()\n(y * y).sum().backward()", (2,)
     )._replace(quiet=(0, 1)),
+    "what does not fit into a view": program("x0 *= 1e-3\ny = x0", Given("", (2, 2), "uint8", layout="transposed")),
     "the gradient of an alias": program("x0.sum().backward()\ny = x0.detach().grad is None", leaf(3)),
 }  # fmt: skip
 
