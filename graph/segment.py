@@ -40,7 +40,7 @@ class Segment:
         late: a list that takes (function, array) of what is to be printed, instead of printing now.
         """
         if self.first is not None:
-            self.first.run(tensors, carried)
+            self.first.run(tensors, carried, late)
         for owner in self.released:  # replaced by this call and not read: their memory serves it
             owner._grad = None
         outputs = self.runner(tensors, carried)

@@ -114,6 +114,10 @@ FOUND = {
         "y = m.host(x0).detach().requires_grad_()\n(y * y).sum().backward()", (2,)
     )._replace(quiet=(0, 1)),
     "what does not fit into a view": program("x0 *= 1e-3\ny = x0", Given("", (2, 2), "uint8", layout="transposed")),
+    "lines before and after a value, where state is changed": program(
+        "m.b += 1\ndg.print('{}', m.b.sum(), to=m.printed.append)\ny = x0 * 2 if dg.isfinite(x0).all() else x0\n"
+        "dg.print('{}', y.sum(), to=m.printed.append)", (2,), sizes=[{}] * 4,
+    ),
     "the gradient of an alias": program("x0.sum().backward()\ny = x0.detach().grad is None", leaf(3)),
 }  # fmt: skip
 
