@@ -73,6 +73,8 @@ class Sources:
     def __init__(self, state: frozenset[Value] = frozenset(), budget: int = 0) -> None:
         #: expressions may be relaxed (precision="fast")
         self.fast = False
+        #: short sums over a batch are the kernels of long ones (`Program.for_all_sizes`)
+        self.for_all_sizes = True
         self.state, self.budget = state, budget
         self.steady: dict[int, Unit | None] = {}
         self.units: list[Unit] = []
@@ -131,11 +133,9 @@ class Sources:
 class _Recorder(Program):
     """A program that notes the work of each launch, and keeps scratch areas apart."""
 
-    for_all_sizes = True
-
     def __init__(self, backend: Any, sources: Sources, what: str = ""):
         super().__init__(backend)
-        self.sources, self.what = sources, what
+        self.sources, self.what, self.for_all_sizes = sources, what, sources.for_all_sizes
         self.work: list[float] = []
         self.areas: dict[int, int] = {}
         self._next = 0.0

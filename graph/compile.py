@@ -74,21 +74,25 @@ class Compiled(NamedTuple):
         return [_label(*(self.groups[k] for k in ks)) for ks in self.program.owners]  # type: ignore[attr-defined]
 
 
-def compile_graph(graph: Graph, device: str, passes: Iterable[str] = PASSES) -> Compiled:
-    """Compile for a device. passes: the names of those to run, of `PASSES`."""
+def compile_graph(
+    graph: Graph, device: str, passes: Iterable[str] = PASSES, for_all_sizes: bool = True
+) -> Compiled:
+    """Compile for a device. passes: the names of those to run, of `PASSES`; for_all_sizes: see `Program`."""
     backend = get_backend(device)
-    planned = plan_graph(graph, backend, frozenset(passes))
+    planned = plan_graph(graph, backend, frozenset(passes), for_all_sizes)
     if planned.prepared:
         backend.compile([planned.program, *(r.program for r in planned.prepared)])
     return planned._replace(executable=backend.load(planned.program))
 
 
-def plan_graph(graph: Graph, backend: Any, chosen: frozenset[str] = frozenset(PASSES)) -> Compiled:
+def plan_graph(
+    graph: Graph, backend: Any, chosen: frozenset[str] = frozenset(PASSES), for_all_sizes: bool = True
+) -> Compiled:
     """Everything but loading: there is no executable yet."""
     work = graph.copy()
     run_passes(work, backend, chosen)
     sources = Sources(work.steady, cache.bound if work.steady else 0)
-    sources.fast = work.fast
+    sources.fast, sources.for_all_sizes = work.fast, for_all_sizes
     _take_out(work, sources, backend, chosen)
     layouts = find_layouts(work)
     places = place_results(work, layouts)

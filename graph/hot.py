@@ -154,7 +154,7 @@ def _fused(graph: Graph, sources: list[Source], results: tuple[Any, ...], trace:
 def _compile(graph: Graph, results: tuple[Any, ...], constants: list[Any], drawn: tuple[Any, ...]) -> Fused:
     ops = sum(not n.op.is_view for n in graph.nodes)
     device = graph.inputs[0].device if graph.inputs else "cpu"
-    compiled = compile_graph(graph, device)
+    compiled = compile_graph(graph, device, for_all_sizes=False)  # made for one signature
     launches = compiled.program.launches
     layout = _host().layout
     outputs = tuple((layout(t.dtype, t.shape, None, device), max(1, t.nbytes)) for t in compiled.outputs)
