@@ -261,7 +261,7 @@ def test_tables_on_cpus_without_avx512(features, monkeypatch):
         monkeypatch.setattr(module, "has", lambda feature: feature in features)
     code = compile_object(source(names), prefix=f"tables_{len(features)}_")
     symbol = f"tables_{len(features)}_kernel"
-    (address,) = native._load({symbol: (code, (symbol,))})[symbol]
+    (address,) = native._load({symbol: native.Loadable(code, (symbol,), {})})[symbol]
     x = np.concatenate([samples("erf", "f32", 1000)[0], SPECIAL[np.abs(SPECIAL) < 1e38], [INF, -INF, NAN]])
     x = x.astype(np.float32)
     out = [np.empty_like(x) for _ in names]
