@@ -206,6 +206,24 @@ def test_to_takes_several_targets_and_other_tensors():
     assert x.to(device="cpu") is x
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_functions_named_as_methods_do_the_same(mode):
+    @dg.function(mode=mode)
+    def run(x):
+        y = dg.clone(x)
+        y *= 2
+        (y.sum() + dg.detach(x).sum()).backward()
+        return y, dg.t(x), dg.numel(x), dg.is_floating_point(x)
+
+    x = dg.tensor(X, requires_grad=True)
+    y, turned, size, floating = run(x)
+    np.testing.assert_array_equal(y.numpy(), X * 2)
+    np.testing.assert_array_equal(turned.numpy(), X.T)
+    np.testing.assert_array_equal(x.numpy(), X)
+    np.testing.assert_array_equal(x.grad.numpy(), np.full_like(X, 2))
+    assert (size, floating) == (6, True)
+
+
 def test_split_names_cut_their_axis():
     x = dg.tensor(X)
     assert [t.shape for t in x.hsplit(3)] == [(2, 1)] * 3
