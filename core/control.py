@@ -49,7 +49,7 @@ def cond(pred: Any, true_fn: Callable[..., Any], false_fn: Callable[..., Any], *
         return run
 
     outs = control_flat.branch(pred, (flat(0, true_fn), flat(1, false_fn)), given, alike)
-    return join(shapes[0], outs)
+    return join(next(iter(shapes.values())), outs)  # one where a function of another control op runs
 
 
 def while_loop(cond_fn: Callable[[Any], Any], body_fn: Callable[[Any], Any], init: Any) -> Any:

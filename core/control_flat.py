@@ -103,6 +103,25 @@ def _pulled(outs: Sequence[Any], gs: Sequence[Any], targets: Sequence[Any]) -> l
     return functional._pull(outs, gs, targets, dispatch.state.grad)
 
 
+def _looked_over() -> bool:
+    """Whether the functions can run as they are: inside of one that was looked over with all that it calls, without
+    draws or gradients, whose ops see what they read from outside by themselves.
+    """
+    executor = dispatch.state.executor
+    while isinstance(executor, Swap):
+        executor = executor.outer
+    return dispatch.state.looked_over and not dispatch.state.grad and executor is dispatch._State.executor
+
+
+def _open(fn: Flat) -> Body:
+    return lambda consts, args: fn(*args)
+
+
+def _own(outs: Sequence[Any]) -> tuple[Any, ...]:
+    """Copies: where nobody knows what was read from outside, a result may be part of it."""
+    return tuple(y.clone() for y in outs)
+
+
 # ---------------------------------------------------------------- cond
 
 
@@ -111,6 +130,11 @@ def branch(
     streams: tuple[Stream, ...] | None = None,
 ) -> tuple[Any, ...]:  # fmt: skip
     """alike: raises where what the functions returned, seen as trees, differs; called when both were looked over."""
+    if _looked_over():
+        known = Branch(
+            (_open(fns[0]), _open(fns[1])), _faces([pred])[0], (), _faces(operands), streams or (), ()
+        )
+        return _own(dispatch.state.executor.branch(known))
     found = scout("cond", fns, _typed(operands))
     a, b = ([y.type for y in outs] for outs in found.outs)
     alike()
@@ -162,6 +186,9 @@ def scan(
     streams: tuple[Stream, ...] | None = None,
 ) -> tuple[Any, ...]:  # fmt: skip
     k = len(carry)
+    if length and _looked_over():
+        known = Scan(_open(body), (), _faces(carry), _faces(xs), length, reverse, streams or (), ())
+        return _own(dispatch.state.executor.scan(known))
     slices = [(x.type._replace(shape=x.shape[1:]), x.device) for x in xs]
     found = scout("scan", (body,), [*_typed(carry), *slices])
     made = found.outs[0]
@@ -238,6 +265,9 @@ STRETCH = 64
 
 
 def repeat(test: Flat, body: Flat, carry: tuple[Any, ...]) -> tuple[Any, ...]:
+    if _looked_over():
+        known = Repeat(_open(test), _open(body), (), _faces(carry), (), ())
+        return _own(dispatch.state.executor.repeat(known))
     found = scout("while_loop", (test, body), _typed(carry))
     made = found.outs[1]
     _check_carry("while_loop", made, carry)

@@ -78,7 +78,8 @@ class _State(threading.local):
 
     inside: how many bodies of composites are running op by op, one in the other. again: the number of the
     repetition that is running, of those that `checkpoint` makes; 0 outside: its ops are not merged with the first ones.
-    elsewhere: how often this thread has put another executor behind the door.
+    elsewhere: how often this thread has put another executor behind the door. looked_over: what runs is the function
+    of a control op, which was looked over before it and draws no random numbers.
     """
 
     executor: Executor
@@ -87,6 +88,7 @@ class _State(threading.local):
     inside = 0
     again = 0
     elsewhere = 0
+    looked_over = False
 
 
 state = _State()

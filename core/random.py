@@ -5,6 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from . import dispatch
+from .errors import ArgumentError
+
+
+def wrap_int64(n: int) -> int:
+    """The int64 with the last 64 bits of n: seeds and offsets are operands of kernels, and go round."""
+    return (n + 2**63) % 2**64 - 2**63
 
 
 class Generator:
@@ -25,12 +31,27 @@ class Generator:
     def get_state(self) -> tuple[int, int]:
         """Seed and offset, for a checkpoint."""
         dispatch.outside("reads the state of a random generator", "do it outside")
-        return self._seed, self._offset
+        return self._seed, self._offset % 2**64
 
     def set_state(self, state: tuple[int, int]) -> None:
         """Go on from a state that `get_state` gave."""
         dispatch.outside("sets the state of a random generator", "do it outside, or use manual_seed")
-        self._seed, self._offset = state
+        seed, offset = state
+        if not (-(2**63) <= seed < 2**63 and 0 <= offset < 2**64):
+            raise ArgumentError(
+                "set_state", f"{state} is no state of a generator", "pass what get_state gave"
+            )
+        self._start(seed, offset)
+
+    def _start(self, seed: int, offset: int) -> None:
+        """Draw from these 64 bits of seed and offset on."""
+        self._seed, self._offset = wrap_int64(seed), wrap_int64(offset)
+
+    def _advance(self, count: int) -> int:
+        """The offset of the next number; `count` are taken."""
+        start = self._offset
+        self._offset = wrap_int64(start + count)
+        return start
 
 
 default_generator = Generator()

@@ -414,8 +414,8 @@ def _mul_hi_lo(a: int, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def philox_numpy(seed: Any, offset: Any, position: Any, word: int) -> np.ndarray:
     """Philox4x32-10 in NumPy: the reference for every backend."""
-    counter = (np.asarray(offset, np.uint64) + np.asarray(position).astype(np.uint64)).astype(np.uint64)
-    seed = np.asarray(seed, np.uint64)
+    seed, offset, position = (np.asarray(x).astype(np.uint64) for x in (seed, offset, position))
+    counter = np.asarray(offset + position)
     c = [(counter & np.uint64(0xFFFFFFFF)).astype(np.uint32), (counter >> np.uint64(32)).astype(np.uint32)]
     c += [np.zeros_like(c[0]), np.zeros_like(c[0])]
     k0, k1 = int(seed) & 0xFFFFFFFF, int(seed) >> 32

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from ..core.dispatch import state
 from ..core.ops.creation import zeros
 from ..core.ops.joining import stack
 from ..core.region import SPREAD, TURN, Branch, Repeat, Scan, Stream
@@ -13,17 +14,22 @@ from .recipes import read
 
 
 @contextmanager
-def drawing(streams: Sequence[Stream], turn: int) -> Iterator[None]:
-    """The generators draw from the blocks of a control op, from the part of one turn."""
-    before = [(generator, generator.get_state()) for generator, _, _ in streams]
+def _inside(streams: Sequence[Stream]) -> Iterator[None]:
+    """What runs are functions of a control op with these blocks of random numbers."""
+    states = [(generator, generator.get_state()) for generator, _, _ in streams]
+    before, state.looked_over = state.looked_over, not streams
     try:
-        for generator, seed, offset in streams:
-            block = (seed + SPREAD * offset + 2**63) % 2**64 - 2**63  # as an int64
-            generator.set_state((block, turn * TURN))
         yield
     finally:
-        for generator, state in before:
-            generator.set_state(state)
+        state.looked_over = before
+        for generator, found in states:
+            generator.set_state(found)
+
+
+def _turn(streams: Sequence[Stream], turn: int) -> None:
+    """The generators draw from the blocks of a control op, from the part of one turn."""
+    for generator, seed, offset in streams:
+        generator._start(seed + SPREAD * offset, turn * TURN)
 
 
 def _results(made: Sequence[Any], given: Sequence[Any]) -> tuple[Any, ...]:
@@ -40,31 +46,34 @@ def _results(made: Sequence[Any], given: Sequence[Any]) -> tuple[Any, ...]:
 
 def branch(c: Branch) -> tuple[Any, ...]:
     body = c.bodies[0] if bool(read(c.pred)) else c.bodies[1]
-    with drawing(c.streams, 0):
+    with _inside(c.streams):
+        _turn(c.streams, 0)
         return _results(body(c.consts, c.operands), (*c.consts, *c.operands))
 
 
 def repeat(c: Repeat) -> tuple[Any, ...]:
     carry, turn = c.carry, 0
-    while bool(read(c.test(c.consts, carry)[0])):
-        with drawing(c.streams, turn):
+    with _inside(c.streams):
+        while bool(read(c.test(c.consts, carry)[0])):
+            _turn(c.streams, turn)
             carry = c.body(c.consts, carry)
-        turn += 1
-    return _results(carry, (*c.consts, *c.carry))
+            turn += 1
+        return _results(carry, (*c.consts, *c.carry))
 
 
 def scan(c: Scan) -> tuple[Any, ...]:
     carry, k = c.carry, len(c.carry)
     rows: list[Any] = [None] * c.length
-    for turn in range(c.length):
-        at = c.length - 1 - turn if c.reverse else turn
-        with drawing(c.streams, at):
+    with _inside(c.streams):
+        for turn in range(c.length):
+            at = c.length - 1 - turn if c.reverse else turn
+            _turn(c.streams, at)
             made = c.body(c.consts, (*carry, *(x[at] for x in c.xs)))
-        carry, rows[at] = made[:k], made[k:]
+            carry, rows[at] = made[:k], made[k:]
     like = next(iter((*c.carry, *c.xs)), None)
     device = "cpu" if like is None else like.device
-    stacked = tuple(
-        stack(*column) if c.length else zeros((0, *t.shape), dtype=t.dtype, device=device)
-        for t, column in zip(c.types[k:], zip(*rows) if c.length else [()] * (len(c.types) - k))
-    )
+    if c.length:
+        stacked = tuple(stack(*column) for column in zip(*rows))
+    else:
+        stacked = tuple(zeros((0, *t.shape), dtype=t.dtype, device=device) for t in c.types[k:])
     return (*_results(carry, (*c.consts, *c.carry)), *stacked)

@@ -477,9 +477,7 @@ class EagerExecutor:
         return owner[key]
 
     def offset(self, generator: Any, count: int) -> tuple[int, int]:
-        start = generator._offset
-        generator._offset = (start + count) & (2**64 - 1)
-        return generator._seed, start
+        return generator._seed, generator._advance(count)
 
     attach = staticmethod(vjp.attach)
 

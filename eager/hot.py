@@ -47,7 +47,7 @@ def launcher(fused: Fused, device: str) -> Callable[..., list[EagerTensor]]:
         if execute is not None:
             execute(values)
         for generator, count in drawn:
-            generator._offset += count
+            generator._advance(count)
         return made
 
     if fused.execute is not None and len(outputs) == 1 and not (numbers or drawn or takes_arena):

@@ -95,7 +95,7 @@ class Ending:
         for generator, seed in self.seeded:
             generator.set_state((seed, 0))
         for generator, count in self.drawn:
-            generator._offset += count
+            generator._advance(count)
         found = {"arg": tensors, "output": outputs, "grad": grads}
         if self.views:
             found["view"] = [look(found[kind][k] if kind in found else k) for kind, k, look in self.views]

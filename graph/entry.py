@@ -218,7 +218,7 @@ class _Writer:
         for position, k in end.arg_grads:
             self.lines.append(f"    a{position}._grad = {'None' if k is None else f'o{k}'}")
         for generator, count in end.drawn:
-            self.lines.append(f"    {bind(generator)}._offset += {count}")
+            self.lines.append(f"    {bind(generator)}._advance({count})")
         for place, node in end.broken:
             y = self._place(*place)
             self.lines.append(f"    {y}._node, {y}._index, {y}._requires_grad = {bind(node)}, 0, True")

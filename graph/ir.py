@@ -11,6 +11,7 @@ from typing import Any
 
 from ..core.errors import Place, line_of
 from ..core.op import Attrs, Op
+from ..core.random import wrap_int64
 from ..core.types import Shape, TensorType, contiguous_strides
 
 
@@ -32,7 +33,7 @@ class Number:
     """A weakly typed number read from `owner[key]` at each call: a learning rate, a random offset.
 
     kind: float or int. add: a constant added to it (program-order offsets). more: further (key, factor) that are
-    added, modulo 2 ** 64; steps: (serial of a loop's region, what is added at each of its turns). key None: 0.
+    added; steps: (serial of a loop's region, what is added at each of its turns). key None: 0. Sums go round as int64.
     """
 
     __slots__ = ("add", "key", "kind", "more", "owner", "steps")
@@ -48,8 +49,9 @@ class Number:
     def read(self) -> Any:
         if self.more or self.key is None:
             total = self.add + (0 if self.key is None else int(self.owner[self.key]))
-            return (total + sum(int(self.owner[k]) * factor for k, factor in self.more)) & (2**64 - 1)
-        return self.kind(self.owner[self.key]) + self.add if self.add else self.kind(self.owner[self.key])
+            return wrap_int64(total + sum(int(self.owner[k]) * factor for k, factor in self.more))
+        found = self.kind(self.owner[self.key])
+        return wrap_int64(found + self.add) if self.add else found
 
     @property
     def ident(self) -> Any:

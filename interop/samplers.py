@@ -32,7 +32,7 @@ class Sampler:
 def _stream(generator: Generator | None) -> np.random.Generator:
     """A stream of random numbers, another one at each call, given by a generator's next place."""
     seed, offset = _host.offset(generator or default_generator, 1)
-    return np.random.Generator(np.random.Philox(key=np.array([seed, offset], np.uint64)))
+    return np.random.Generator(np.random.Philox(key=np.array([seed, offset]).astype(np.uint64)))
 
 
 class SequentialSampler(Sampler):

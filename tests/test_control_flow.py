@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from duograd.core import tree
+from duograd.core import control_flat, tree
 
 RNG = np.random.default_rng(0)
 W = RNG.normal(size=(3, 3)).astype(np.float32) * 0.5
@@ -192,6 +192,63 @@ def test_gradient_after_the_call_sees_the_random_numbers_of_the_call():
         loss.backward()
         got.append(xs.grad.numpy())
     np.testing.assert_array_equal(*got)
+
+
+def _sines(x, n):
+    return dg.while_loop(lambda s: s[0] < n, lambda s: (s[0] + 1, dg.sin(s[1]) * x), (0, x))
+
+
+def _halving(x, n):
+    body = lambda s: (s[0] + 1, dg.cond(s[0] % 2 == 0, lambda: dg.sin(s[1]) * x, lambda: s[1] * 0.5))
+    return dg.while_loop(lambda s: s[0] < n, body, (0, x))[1].sum()
+
+
+def _nested(x, n):
+    def turn(c, k):
+        inner = dg.while_loop(lambda s: s[0] < 2, lambda s: (s[0] + 1, dg.sin(s[1]) * x), (0, c))[1]
+        return inner, dg.cond(k % 2 == 0, lambda: c, lambda: inner * 2)
+
+    c, rows = dg.scan(turn, x, dg.arange(n))
+    return c.sum() + rows.sum()
+
+
+#: function of (x, turns) -> its loops that are recorded anew, and so looked over, at each turn of the way back
+LOOKED_OVER = {
+    "while": (lambda x, n: _sines(x, n)[1].sum(), 0),
+    "scan": (lambda x, n: dg.scan(lambda c, k: (dg.sin(c) * x, c), x, length=n)[0].sum(), 0),
+    "cond in while": (_halving, 1), "while and cond in scan": (_nested, 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LOOKED_OVER)
+def test_functions_are_looked_over_once_and_where_they_are_recorded(name, monkeypatch):
+    f, recorded = LOOKED_OVER[name]
+    counts, before = [], control_flat.scout
+    monkeypatch.setattr(control_flat, "scout", lambda *a: counts.append(a[0]) or before(*a))
+    x, found = dg.tensor(XS[0]), {}
+    for n in (3, 9, 70):
+        same(dg.grad(lambda x, n=n: f(x, n)), x)
+        counts.clear()
+        f(x, n)
+        forward = len(counts)
+        dg.grad(lambda x, n=n: f(x, n))(x)
+        found[n] = forward, len(counts) - forward
+    assert found[3][0] == found[9][0] == found[70][0]
+    assert (found[9][1] - found[3][1], found[70][1] - found[9][1]) == (6 * recorded, 61 * recorded)
+
+
+def test_results_of_inner_functions_have_memory_of_their_own():
+    def f(x):
+        def body(c, k):
+            t = c * 2
+            y = dg.cond(k > 0, lambda: t, lambda: -t)
+            z = dg.while_loop(lambda s: s[0] < 0, lambda s: s, (k, t))[1]
+            t.add_(1)
+            return y + z + t, (y, z, t)
+
+        return dg.scan(body, x, dg.arange(3))
+
+    same(f, dg.tensor(XS[0]))
 
 
 def test_threads_share_one_compiled_loop():

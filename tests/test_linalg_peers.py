@@ -425,14 +425,19 @@ def test_matrices_that_are_not_finite_are_refused_in_silence(dtype, value, capfd
     x = np.stack([np.eye(3), np.eye(3), np.diag([1.0, 2.0, 3.0])]).astype(dtype)
     x[0, 2, 1], x[1, 0, 0] = value, -value
     for mode in ("eager", "graph"):
-        for name in ("eig_ex", "eigvals_ex"):
-            *found, status = dg.function(dg.core.op.REGISTRY[name], mode=mode)(dg.tensor(x))
+        for name, values, place in (
+            ("eig_ex", [1, 2, 3], 0), ("eigvals_ex", [1, 2, 3], 0),
+            ("svd_ex", [3, 2, 1], 1), ("svdvals_ex", [3, 2, 1], 0),
+        ):  # fmt: skip
+            more = {"full_matrices": True} if name == "svd_ex" else {}
+            *found, status = dg.function(dg.core.op.REGISTRY[name], mode=mode)(dg.tensor(x), **more)
             assert (status.numpy() != 0).tolist() == [True, True, False]
             for y in found:
                 assert np.isnan(y.numpy()[:2]).all()
-            np.testing.assert_array_equal(found[0].numpy()[2], [1, 2, 3])
-    with pytest.raises(dg.errors.LinAlgError):
-        linalg.eigvals(dg.tensor(x))
+            np.testing.assert_array_equal(found[place].numpy()[2], values)
+    for refuse in (linalg.eigvals, linalg.svdvals, linalg.svd, linalg.cond, linalg.matrix_rank, linalg.pinv):
+        with pytest.raises(dg.errors.LinAlgError):
+            refuse(dg.tensor(x))
     assert capfd.readouterr() == ("", "")
 
 

@@ -128,6 +128,44 @@ def test_a_generator_repeats_itself_in_both_modes():
     assert not np.array_equal(first[0].numpy(), second[0].numpy())
 
 
+@pytest.mark.parametrize(
+    "start", [2**63 - 3, 2**63 + 5, 2**64 - 3], ids=["below the sign", "above it", "at the end"]
+)
+def test_all_64_bits_of_an_offset_count(start):
+    generator = dg.Generator(3)
+
+    def draw():
+        def body(c, _):
+            return c + dg.rand((), generator=generator), dg.randint(100, shape=(2,), generator=generator)
+
+        return (
+            dg.rand((2, 3), generator=generator), dg.randn(5, generator=generator),
+            dg.randperm(6, generator=generator), dg.scan(body, dg.tensor(0.0), length=3),
+            dg.rand((4,), dtype="float64", generator=generator),
+        )  # fmt: skip
+
+    runs, states = [], []
+    for run in (draw, *[dg.function(draw)] * 4):
+        generator.set_state((3, start))
+        runs.append([y.numpy() for y in dg.core.tree.leaves(run())])
+        states.append(generator.get_state())
+    assert set(states) == {(3, (start + 22) % 2**64)}
+    for other in runs[1:]:
+        for a, b in zip(runs[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
+    generator.set_state((3, start))
+    one_by_one = [dg.rand((), generator=generator).item() for _ in range(6)]
+    np.testing.assert_array_equal(runs[0][0].ravel(), np.float32(one_by_one))
+    order = dg.data.RandomSampler(range(9), generator=generator)
+    assert sorted(order) == list(range(9))
+
+
+def test_what_is_no_state_of_a_generator_is_refused():
+    for state in ((2**63, 0), (0, -1), (0, 2**64)):
+        with pytest.raises(dg.errors.ArgumentError, match="no state of a generator"):
+            dg.Generator().set_state(state)
+
+
 def test_draws_differentiate_by_their_parameters():
     mean, std = (dg.tensor([v, v], requires_grad=True) for v in (1.0, 2.0))
     x = dg.normal(mean, std)

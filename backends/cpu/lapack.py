@@ -117,6 +117,50 @@ def _spoil(program: Program, info: Array, items: int, *outs: Operand) -> None:
 
 
 @functools.cache
+def _screen_source(char: str) -> str:
+    return f"""# zeros in the place of matrices with NaN or infinity: {char}
+def kernel(args, chunk, nchunks):
+    x, bad, items, size = args[0], args[1], args[2], args[3]
+    for item in range(share(items, chunk, nchunks), share(items, chunk + 1, nchunks)):
+        total = load_{char}(x, item * size) * 0
+        for k in range(1, size):
+            total += load_{char}(x, item * size + k) * 0
+        if total == 0:
+            store_i64(bad, item, 0)
+        else:
+            store_i64(bad, item, 1)
+            for k in range(size):
+                store_{char}(x, item * size + k, 0.0)
+"""
+
+
+_REFUSE = """# a status for the matrices that were refused
+def kernel(args, chunk, nchunks):
+    bad, info, items = args[0], args[1], args[2]
+    for item in range(items):
+        if load_i64(bad, item) != 0:
+            store_i64(info, item, 1)
+"""
+
+
+def _screen(program: Program, work: Operand, items: int) -> Operand:
+    """Which matrices are not finite, int64[items]: LAPACK would print of NaN, and iterate for ever on infinities."""
+    bad = program.scratch_operand(DTYPES["int64"], (items,))
+    real = _real(work.dtype)
+    size = work.size // items * (work.dtype.itemsize // real.itemsize)
+    program.launch(
+        _screen_source(real.char), [work.slot, bad.slot, items, size], program.chunks(items, work.size * 8)
+    )
+    return bad
+
+
+def _refuse(program: Program, bad: Operand, info: Array, items: int) -> None:
+    """A status for the matrices that `_screen` found, once the routine has written its own."""
+    program.wave()
+    program.launch(_REFUSE, [bad.slot, info.slot, items])
+
+
+@functools.cache
 def _sign_source(char: str, words: int) -> str:
     real = f"types.{'float32' if char == 'f32' else 'float64'}"
     parts = lambda x, at: [f"load_{char}({x}, {words} * ({at}) + {k})" for k in range(words)]
@@ -394,102 +438,6 @@ def qr(program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, m
     copy(program, full._replace(shape=q.shape), q)
 
 
-def _svd(program: Program, x: Operand, u: Any, s: Operand, vh: Any, status: Operand) -> None:
-    """Singular values, with the sides exchanged: x's memory is V S U^T. u, vh: None for values only."""
-    items, (m, n), dtype = _count(x), x.shape[-2:], x.dtype
-    k = min(m, n)
-    info = _info(program, status, items)
-    if items == 0 or k == 0:
-        for side in (u, vh):
-            if side is not None and side.size:
-                _identity(program, side)
-        return
-    work = program.scratch_operand(dtype, x.shape)
-    copy(program, x, work)
-    job = "N" if u is None else "S"
-    steps = n, 1 if u is None else k
-    found = routine("gesdd", dtype)
-    complex_ = _is_complex(dtype)
-    extra = [None] if complex_ else []
-    asked = [job, n, m, None, n, None, None, steps[0], None, steps[1], "work", -1, *extra, None, None]
-    length = query(found, dtype, asked)[0]
-    chunks = _chunks(program, items, k, 8.0 * m * n * k)
-    room = area(program, length * dtype.itemsize, chunks)
-    whole = area(program, 8 * 8 * k, chunks)
-    more = []
-    if complex_:
-        large = max(m, n)
-        count = 7 * k if u is None else max(5 * k * k + 5 * k, 2 * large * k + 2 * k * k + k)
-        more = [area(program, count * _real(dtype).itemsize, chunks)]
-    nothing = area(program, 8, 1)
-    left, right = (nothing, nothing) if u is None else (matrices(vh), matrices(u))
-    program.wave()
-    arguments: list[Argument] = [
-        job,
-        n,
-        m,
-        matrices(work),
-        n,
-        matrices(s, 1),
-        left,
-        steps[0],
-        right,
-        steps[1],
-        room,
-        length,
-    ]
-    _call(program, found, dtype, items, [*arguments, *more, whole, info], chunks, k)
-    if u is not None:
-        _fix_signs(program, vh, u)
-    _spoil(program, info, items, *(o for o in (u, s, vh) if o is not None))
-
-
-def svd_ex(
-    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, full_matrices: bool
-) -> None:
-    """U, S and V^H by divide and conquer; vectors without a singular value by the reflections of the others."""
-    (x,), (u, s, vh, status) = inputs, outputs
-    *batch, m, n = x.shape
-    k = min(m, n)
-    if x.size == 0 or k == u.shape[-1] == vh.shape[-2]:
-        _svd(program, x, u, s, vh, status)
-        return
-    left = program.scratch_operand(x.dtype, (*batch, m, k)) if m > n else u
-    right = vh if m > n else program.scratch_operand(x.dtype, (*batch, k, n))
-    _svd(program, x, left, s, right, status)
-    program.wave()
-    if m > n:
-        _complete(program, left, u)
-    else:
-        _complete(program, _turned(right), _turned(vh))
-    _spoil(program, Array(status.slot, 8), _count(x), u, vh)
-
-
-def _turned(x: Operand) -> Operand:
-    *batch, m, n = x.shape
-    *steps, a, b = x.strides
-    return x._replace(shape=(*batch, n, m), strides=(*steps, b, a))
-
-
-def _complete(program: Program, x: Operand, out: Operand) -> None:
-    """Orthonormal columns x and, from the reflections that give them, the others of a basis."""
-    *batch, m, k = x.shape
-    q, r = (program.scratch_operand(x.dtype, (*batch, m, n)) for n in (m, k))
-    qr(program, [x], [q, r], mode="complete")
-    program.wave()
-    past = lambda o: o._replace(
-        offset=o.offset + k * o.strides[-1] * o.dtype.itemsize, shape=(*batch, m, m - k)
-    )
-    copy(program, x, out._replace(shape=x.shape))
-    copy(program, past(q), past(out))
-
-
-def svdvals_ex(program: Program, inputs: Sequence[Any], outputs: Sequence[Operand]) -> None:
-    """Singular values alone."""
-    s, status = outputs
-    _svd(program, inputs[0], None, s, None, status)
-
-
 KERNELS: dict[str, Kernel] = {
     "cholesky_ex": cholesky_ex,
     "lu_factor_ex": lu_factor_ex,
@@ -497,6 +445,4 @@ KERNELS: dict[str, Kernel] = {
     "qr": qr,
     "solve_triangular": solve_triangular,
     "solve_with": solve_with,
-    "svd_ex": svd_ex,
-    "svdvals_ex": svdvals_ex,
 }

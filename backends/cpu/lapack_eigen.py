@@ -9,7 +9,19 @@ from typing import Any
 from ...core.backend import Arg, Kernel, Operand, Program
 from ...core.lower import copy
 from ...core.types import DTYPES, DType, contiguous_strides
-from .lapack import _call, _chunks, _column_major, _count, _fix_signs, _info, _is_complex, _real, _spoil
+from .lapack import (
+    _call,
+    _chunks,
+    _column_major,
+    _count,
+    _fix_signs,
+    _info,
+    _is_complex,
+    _real,
+    _refuse,
+    _screen,
+    _spoil,
+)
 from .routines import Argument, Array, area, matrices, query, routine
 
 
@@ -93,44 +105,6 @@ def kernel(args, chunk, nchunks):
 """
 
 
-@functools.cache
-def _screen_source(char: str) -> str:
-    return f"""# zeros in the place of matrices with NaN or infinity: {char}
-def kernel(args, chunk, nchunks):
-    x, bad, items, size = args[0], args[1], args[2], args[3]
-    for item in range(share(items, chunk, nchunks), share(items, chunk + 1, nchunks)):
-        total = load_{char}(x, item * size) * 0
-        for k in range(1, size):
-            total += load_{char}(x, item * size + k) * 0
-        if total == 0:
-            store_i64(bad, item, 0)
-        else:
-            store_i64(bad, item, 1)
-            for k in range(size):
-                store_{char}(x, item * size + k, 0.0)
-"""
-
-
-_REFUSE = """# a status for the matrices that were refused
-def kernel(args, chunk, nchunks):
-    bad, info, items = args[0], args[1], args[2]
-    for item in range(items):
-        if load_i64(bad, item) != 0:
-            store_i64(info, item, 1)
-"""
-
-
-def _screen(program: Program, work: Operand, items: int) -> Operand:
-    """Which matrices are not finite, int64[items]: LAPACK would print of NaN, and iterate for ever on infinities."""
-    bad = program.scratch_operand(DTYPES["int64"], (items,))
-    real = _real(work.dtype)
-    size = work.size // items * (work.dtype.itemsize // real.itemsize)
-    program.launch(
-        _screen_source(real.char), [work.slot, bad.slot, items, size], program.chunks(items, work.size * 8)
-    )
-    return bad
-
-
 def _eig(program: Program, x: Operand, w: Operand, v: Operand | None, status: Operand) -> None:
     """Eigenvalues (and right eigenvectors) of any matrices: by the real routine for real ones."""
     items, n = _count(x), x.shape[-1]
@@ -170,8 +144,7 @@ def _eig(program: Program, x: Operand, w: Operand, v: Operand | None, status: Op
             vectors.source, vectors.offset, dtype, shape, (*contiguous_strides(shape)[:-2], 1, n)
         )
         copy(program, turned, v)
-    program.wave()
-    program.launch(_REFUSE, [refused.slot, info.slot, items])
+    _refuse(program, refused, info, items)
     _spoil(program, info, items, *(o for o in (w, v) if o is not None))
 
 
