@@ -184,6 +184,10 @@ class CheckpointError(DuogradError, ValueError):
     """A checkpoint that is unreadable or does not fit the module."""
 
 
+class DataFileError(DuogradError, ValueError):
+    """A file of data that is missing, cut, or of another format."""
+
+
 class OnnxError(DuogradError, ValueError):
     """A model that cannot be read, written or verified."""
 

@@ -17,12 +17,13 @@ from ..core.types import DTYPES, default_float
 from ..core.value import Tensor
 from . import samplers as _samplers
 from .orders import permutation
+from .readers import read_cifar10, read_idx
 from .samplers import *  # noqa: F403
 from .samplers import BatchSampler, place
 
 __all__ = [
     "ConcatDataset", "DataLoader", "Dataset", "IterableDataset", "Subset", "TensorDataset", "collate",
-    "default_collate", "random_split", "train_test_split", *_samplers.__all__,
+    "default_collate", "random_split", "read_cifar10", "read_idx", "train_test_split", *_samplers.__all__,
 ]  # fmt: skip
 
 _host: Any = dispatch._State.executor

@@ -30,20 +30,24 @@ def status(title: str) -> Iterator[Callable[[str], None]]:
 
 
 @contextmanager
-def progress(title: str, total: int) -> Iterator[Callable[[str], None]]:
-    """A progress bar; the function it gives advances by one and shows a text."""
+def progress(title: str, total: int | None) -> Iterator[Callable[..., None]]:
+    """A progress bar; `show(text, steps=1)` advances it and shows a text.
+
+    total: the number of steps, None when nobody knows it. Where there is no terminal, the last text is printed at
+    the end; without a title nothing is shown.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     out = console()
-    if not out.is_terminal:
-        done = [0]
+    if not title or not out.is_terminal:
+        last = [""]
 
-        def advance(text: str) -> None:
-            done[0] += 1
-            if done[0] == total:
-                out.print(f"{title}: {text}")
+        def keep(text: str, steps: int = 1) -> None:
+            last[0] = text
 
-        yield advance
+        yield keep
+        if title:
+            out.print(f"{title}: {last[0]}")
         return
     columns = (
         TextColumn("{task.description}"),
@@ -54,7 +58,7 @@ def progress(title: str, total: int) -> Iterator[Callable[[str], None]]:
     )
     with Progress(*columns, console=out) as bars:
         task = bars.add_task(title, total=total, text="")
-        yield lambda text: bars.update(task, advance=1, text=text)
+        yield lambda text, steps=1: bars.update(task, advance=steps, text=text)
 
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> Any:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 from . import activation as _activation
 from . import attention as _attention
 from . import convolution as _convolution
@@ -42,3 +45,23 @@ __all__ += [
     *_normalization.__all__,
     *_recurrent.__all__,
 ]
+
+# Training in one call stands with data, files and the terminal, which layers do not know: loaded by name.
+_ELSEWHERE = {
+    "Trainer": "..interop.trainer:Trainer",
+    "callbacks": "..interop.callbacks",
+    "summary": "..interop.summary:summary",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ELSEWHERE:
+        raise AttributeError(f"module 'duograd.nn' has no attribute {name!r}")
+    path, _, attribute = _ELSEWHERE[name].partition(":")
+    found = importlib.import_module(path, __name__)
+    globals()[name] = value = getattr(found, attribute) if attribute else found
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ELSEWHERE})
