@@ -74,9 +74,8 @@ def summary(model: Module, *inputs: Any) -> Summary:
                 sum(p.size for p in own if p.requires_grad),
             )
         )  # fmt: skip
-    held: dict[int, Tensor] = {
-        id(t): t for t in [*model.parameters(), *(b for _, b in model.named_buffers())]
-    }
+    tensors: list[Any] = [*model.parameters(), *(b for _, b in model.named_buffers())]
+    held = {id(t): t for t in tensors}
     return Summary(
         type(model).__name__, rows, sum(r.parameters for r in rows), sum(r.trained for r in rows),
         sum(t.size * t.dtype.itemsize for t in held.values()),
