@@ -47,6 +47,22 @@ def test_sort_equals_numpy(dtype, shape, axis):
     np.testing.assert_array_equal(dg.sort(t, axis).numpy(), np.sort(x, axis=axis))
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "float32", "float64", "int64"])
+@pytest.mark.parametrize("span", [3, 300, 2**31])
+def test_rows_sorted_by_networks_and_by_digits(dtype, span):
+    # Lengths about powers of two, where networks are padded; keys whose digits all vary, some, or one.
+    for n in (2, 5, 15, 16, 17, 33, 64, 65, 500, 1025, 4096, 4097):
+        x = np.random.default_rng(n).integers(-span, span, (3, n)).astype(dtype)
+        order = np.argsort(x, axis=1, kind="stable")
+        values, indices = dg.sort(dg.tensor(x), return_indices=True)
+        np.testing.assert_array_equal(indices.numpy(), order)
+        np.testing.assert_array_equal(values.numpy(), np.sort(x, axis=1))
+        np.testing.assert_array_equal(dg.sort(dg.tensor(x)).numpy(), np.sort(x, axis=1))
+        back = dg.argsort(dg.tensor(x), descending=True)
+        want = n - 1 - np.argsort(x[:, ::-1], axis=1, kind="stable")[:, ::-1]
+        np.testing.assert_array_equal(back.numpy(), want)
+
+
 @pytest.mark.parametrize("dtype", ["int8", "float32", "float64", "int64"])
 @pytest.mark.parametrize("n", [0, 1, 40, 41, 257, 17_000])
 def test_descending_equals_torch(dtype, n):

@@ -1,11 +1,12 @@
-"""Sorting along the last axis: stable radix sort on order-preserving integer keys, one source for all dtypes.
+"""Sorting along the last axis: stable sorts of order-preserving integer keys, one source for all dtypes.
 
 The bits of an element become an unsigned key whose order is the order of the values: NaN last (first when
 descending), -0.0 equal to 0.0 where positions are asked for. A record holds the key and, when positions are asked for,
 the position: in one word where both fit. Rows are shared out among chunks; few long rows are sorted one after
 the other by all chunks together: each counts its digits, then moves its records to where those of the chunks
-before it end. A stable order is unique, so no result depends on chunks. `topk` keeps the best so far in a buffer that
-is sorted whenever it is full.
+before it end. Short rows go through a network of exchanges (`sort_network`) where that is sooner than moving their
+digits. A stable order is unique, so no result depends on chunks or on the way. `topk` keeps the best so far in a buffer
+that is sorted whenever it is full.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from typing import Any, NamedTuple
 from ...core.backend import Arg, Kernel, Operand, Program
 from ...core.lower import copy
 from ...core.types import DType
+from .sort_network import MOST, NETWORK
+from .target import has
 
 #: digits of a short row, and from LONG elements on
 SHORT_BITS, LONG_BITS, LONG = 8, 11, 1 << 14
-#: rows up to this are sorted by insertion
+#: rows up to this are sorted by insertion where most of them is in order
 FEW = 40
 #: rows from which on chunks together sort one row, when there are fewer rows than threads
 TOGETHER = 1 << 15
@@ -55,6 +58,23 @@ class _Form(NamedTuple):
         return 4 if self.kind == "keys" and self.width <= 32 else 8
 
     @property
+    def marks(self) -> set[str]:
+        """What stands behind § in its lines: the kind, "word" for records of one word, "placed" with positions."""
+        shared = {"keys": {"word"}, "packed": {"word", "placed"}, "pairs": {"placed"}}
+        return {self.kind} | shared[self.kind]
+
+    @property
+    def unsigned(self) -> str:
+        """The kind of a record's word in wide values."""
+        return f"u{8 * self.record}"
+
+    @property
+    def worth(self) -> int:
+        """Halves of exchanges that a network does for a record while one of its digits is counted and moved."""
+        # Vectors of 64-bit integers have minima and maxima in AVX-512 alone.
+        return 40 if self.record == 4 or has("avx512f") else 15
+
+    @property
     def name(self) -> str:
         return f"{self.dtype}, {self.kind}, {self.bits} bits"
 
@@ -68,13 +88,16 @@ class _Form(NamedTuple):
             mark, _, rest = line.partition("§")
             if not rest:
                 lines.append(line)
-            elif rest.startswith(f"{self.kind} ") or (rest.startswith("all ")):
+            elif rest.partition(" ")[0] in self.marks:
                 lines.append(mark + rest.partition(" ")[2])
         return (
             "\n".join(lines)
             .replace("$BITS", str(self.bits))
             .replace("$BUCKETS", str(1 << self.bits))
             .replace("$FEW", str(FEW))
+            .replace("$MOST", str(MOST))
+            .replace("$WORTH", str(self.worth))
+            .replace("$UNSIGNED", self.unsigned)
             .replace("$DIGITS", str(self.digits))
             .replace("$BASE", str(self.base))
             .replace("load_word", f"load_{word}")
@@ -120,12 +143,13 @@ def _infinity(dtype: DType) -> int:
     return ((1 << (dtype.itemsize * 8 - 1 - mantissa)) - 1) << mantissa
 
 
-# A line with § is for the kind of records that it names.
+# A line with § is for the kinds of records that it names (`_Form.marks`).
 _SORT = """@function
 def sort_records(a, b, ia, ib, count, n, start):
     # Returns whether the records end up in b. The first `start` are in order (which long rows do not use).
-    # count: room for $DIGITS times $BUCKETS counters of 8 bytes.
-    if n <= $FEW:
+    # count: room for $BUCKETS counters of 8 bytes.
+    §pairs if n <= $FEW:
+    §word if n <= $FEW and (start > 1 or n <= 4):
         for i in range(start, n):
             r = types.int64(load_word(a, i))
             §pairs p = load_i64(ia, i)
@@ -137,28 +161,41 @@ def sort_records(a, b, ia, ib, count, n, start):
             store_word(a, j, as_word(r))
             §pairs store_i64(ia, j, p)
         return False
-    for k in range($DIGITS * $BUCKETS):
-        store_i64(count, k, 0)
+    # Digits in which all records are the same need no move.
+    first, varied = types.int64(load_word(a, 0)), types.int64(0)
     for i in range(n):
-        r = types.int64(load_word(a, i)) >> $BASE
-        for d in range($DIGITS):
-            k = d * $BUCKETS + ((r >> (d * $BITS)) & ($BUCKETS - 1))
-            store_i64(count, k, load_i64(count, k) + 1)
+        varied |= types.int64(load_word(a, i)) ^ first
+    digits = types.int64(0)
+    for d in range($DIGITS):
+        digits += ((varied >> ($BASE + d * $BITS)) & ($BUCKETS - 1)) != 0
+    §word log = types.int64(4)
+    §word while types.int64(1) << log < n:
+    §word     log += 1
+    §word size = types.int64(1) << log
+    §word # A digit's counters cost as much as some 80 records.
+    §word if n <= $MOST and size * log * (log + 1) <= $WORTH * digits * (n + 80):
+    §word     sort_network(a, n, size)
+    §word     return False
     moved = False
     for d in range($DIGITS):
-        shift, table = $BASE + d * $BITS, count + d * $BUCKETS * 8
-        if load_i64(table, (types.int64(load_word(a, 0)) >> shift) & ($BUCKETS - 1)) == n:
+        shift = $BASE + d * $BITS
+        if (varied >> shift) & ($BUCKETS - 1) == 0:
             continue
+        for k in range($BUCKETS):
+            store_i64(count, k, 0)
+        for i in range(n):
+            k = (types.int64(load_word(a, i)) >> shift) & ($BUCKETS - 1)
+            store_i64(count, k, load_i64(count, k) + 1)
         total = types.int64(0)
         for k in range($BUCKETS):
-            c = load_i64(table, k)
-            store_i64(table, k, total)
+            c = load_i64(count, k)
+            store_i64(count, k, total)
             total += c
         for i in range(n):
             r = types.int64(load_word(a, i))
             k = (r >> shift) & ($BUCKETS - 1)
-            at = load_i64(table, k)
-            store_i64(table, k, at + 1)
+            at = load_i64(count, k)
+            store_i64(count, k, at + 1)
             store_word(b, at, as_word(r))
             §pairs store_i64(ib, at, load_i64(ia, i))
         a, b, ia, ib = b, a, ib, ia
@@ -177,20 +214,16 @@ def before(r, q):
 _PUT = """@inline
 def put(x, values, indices, row, i, r, p, flip):
     # Result i of a row that starts at element `row` of x; p: the position, for records of two words.
-    §keys u = r
+    §keys store_raw(values, i, as_raw(decode(r, flip)))
     §packed u, p = (r >> 32) & 4294967295, r & 4294967295
     §pairs u = r
-    §packed zero = u == encode(0, flip)
-    §pairs zero = u == encode(0, flip)
-    if values:
-        bits = decode(u, flip)
-        §packed if zero:
-        §packed     bits = types.int64(load_raw(x, row + p))
-        §pairs if zero:
-        §pairs     bits = types.int64(load_raw(x, row + p))
-        store_raw(values, i, as_raw(bits))
-    if indices:
-        store_i64(indices, i, p)
+    §placed if values:
+    §placed     bits = decode(u, flip)
+    §placed     if u == encode(0, flip):
+    §placed         bits = types.int64(load_raw(x, row + p))
+    §placed     store_raw(values, i, as_raw(bits))
+    §placed if indices:
+    §placed     store_i64(indices, i, p)
 
 """
 
@@ -368,6 +401,11 @@ def _source(form: _Form, *parts: str, step: str = "") -> str:
     return form.text(form.keys() + text).replace("$BYTES", str(8 << form.bits))
 
 
+def _sort(form: _Form) -> tuple[str, ...]:
+    """What `sort_records` is made of."""
+    return (_SORT,) if form.kind == "pairs" else (NETWORK, _SORT)
+
+
 def _better(form: _Form) -> str:
     c = form.dtype.char
     largest, smallest = f"w_any(w_gt_{c}(w, worst))", f"w_any(w_lt_{c}(w, worst))"
@@ -420,7 +458,7 @@ def _run(program: Program, x: Any, values: Operand | None, indices: Operand | No
         chunks = program.chunks(rows, rows * n * 50.0)
         area = program.scratch(room * chunks)
         args: list[Arg] = [x.slot, *ends, rows, n, k, area, room, pitch, cells, flip]
-        program.launch(_source(form, _BEFORE, _SORT, _MAKE, _PUT, _ROWS), args, chunks)
+        program.launch(_source(form, _BEFORE, *_sort(form), _MAKE, _PUT, _ROWS), args, chunks)
     program.wave()
     for o, m in targets:
         if lined[o] is not m:
@@ -429,11 +467,11 @@ def _run(program: Program, x: Any, values: Operand | None, indices: Operand | No
 
 def _room(form: _Form, n: int) -> tuple[int, int, int]:
     """Bytes of a chunk's working memory, of each of its arrays, and where its counters begin."""
+    if form.kind != "pairs" and n <= MOST:
+        n = max(16, 1 << (n - 1).bit_length())
     pitch = -(-n * form.record // 64) * 64
-    if form.kind == "pairs":
-        pitch = -(-n * 8 // 64) * 64
     cells = pitch * (4 if form.kind == "pairs" else 2)
-    return cells + form.digits * (8 << form.bits), pitch, cells
+    return cells + (8 << form.bits), pitch, cells
 
 
 def _together(
@@ -471,7 +509,7 @@ def _select(
     places = program.scratch(8 * rows * pieces * k if form.kind == "pairs" else 8)
     args: list[Arg] = [x.slot, *ends, rows, n, k, area, room, pitch, cells, flip]
     args += [size, pieces, best, places, found]
-    helpers = (_BEFORE, _SORT, _MAKE, _PUT)
+    helpers = (_BEFORE, *_sort(form), _MAKE, _PUT)
     program.launch(_source(form, *helpers, _better(form), _SELECT), args, chunks)
     if pieces > 1:
         program.wave()
