@@ -333,10 +333,6 @@ class Tensor(_Named):
             )
         dispatch.state.executor.set_grad(self, value)
 
-    def _accumulate(self, g: Tensor) -> None:
-        before = self.grad
-        self.grad = g if before is None else before + g
-
     def backward(
         self, gradient: Tensor | None = None, retain_graph: bool = False, create_graph: bool = False
     ) -> None:

@@ -303,9 +303,9 @@ def _arguments(node: Node, rule: GradRule, grads: list[Any], create_graph: bool)
 
 def _fit(g: Tensor, t: TensorType) -> Tensor:
     """Sum a gradient down to the shape its input had before broadcasting; give it the input's dtype."""
-    from .ops.shape import sum_to
-
     if g.shape != t.shape:
+        from .ops.shape import sum_to
+
         g = sum_to(g, shape=t.shape)
     return g if g.dtype is t.dtype else g.to(t.dtype)
 
@@ -447,27 +447,26 @@ def walk(
     wanted = {(_key(t)): k for k, t in enumerate(targets)} if targets is not None else {}
     found: list[Any] = [None] * len(wanted)
 
-    def add(a: Any, b: Any) -> Any:
-        return b if a is None else a + b
-
     def send(edge: Any, g: Any) -> None:
-        if isinstance(edge, tuple):
+        if edge.__class__ is tuple:
             node, index = edge
             slots = pending.get(node.number)
             if slots is None:
                 slots = pending[node.number] = [None] * len(node.out_types)
                 heapq.heappush(heap, node)
-            slots[index] = add(slots[index], g)
+            before = slots[index]
+            slots[index] = g if before is None else before + g
         else:
-            before = leaf_grads.get(id(edge))
-            leaf_grads[id(edge)] = (edge, add(None if before is None else before[1], g))
+            known = leaf_grads.get(id(edge))
+            leaf_grads[id(edge)] = (edge, g if known is None else known[1] + g)
 
-    own = getattr(dispatch.state.executor, "walks", None)
+    executor = dispatch.state.executor
+    own = getattr(executor, "walks", None)
     if own is not None:  # an executor whose work is for the way forward
         with dispatch.executing(own, dispatch.state.keeps):
             return walk(roots, root_grads, targets, create_graph, retain_graph, cut, inner)
     # Hot steps are programs: they run where ops run at once, and record nothing.
-    at_once = dispatch.state.executor is dispatch._State.executor
+    at_once = executor is dispatch._State.executor
     plain, unfolds = not create_graph and at_once, create_graph and at_once
     with dispatch.set_grad(create_graph):
         for root, g in zip(roots, root_grads):
@@ -475,17 +474,19 @@ def walk(
         while heap:
             node = heapq.heappop(heap)
             grads = pending.pop(node.number)
-            for k, hooks in (node.hooks or {}).items():
-                if inner and (node.number, k) in wanted:
+            if node.hooks:
+                for k, hooks in node.hooks.items():
+                    if inner and (node.number, k) in wanted:
+                        continue
+                    for hook in hooks if grads[k] is not None else ():
+                        grads[k] = _hooked(hook, grads[k])
+            if wanted:
+                spots = [wanted.get((node.number, k)) for k in range(len(grads))]
+                for spot, g in zip(spots, grads):
+                    if spot is not None:
+                        found[spot] = g
+                if cut and any(spot is not None for spot in spots):
                     continue
-                for hook in hooks if grads[k] is not None else ():
-                    grads[k] = _hooked(hook, grads[k])
-            for k in range(len(grads)):
-                spot = wanted.get((node.number, k))
-                if spot is not None:
-                    found[spot] = grads[k]
-            if cut and any((node.number, k) in wanted for k in range(len(grads))):
-                continue
             if node.saved is None:
                 raise AutogradError(
                     "backward",
@@ -517,7 +518,8 @@ def walk(
                 if id(g) in given or g._base is not None:
                     g = g.clone()
                 given.add(id(g))
-                leaf._accumulate(g)
+                before = executor.get_grad(leaf)
+                executor.set_grad(leaf, g if before is None else before + g)
             elif (spot := wanted.get(_key(leaf))) is not None:
                 found[spot] = g
     return found
@@ -542,8 +544,6 @@ def backward(
     root: Tensor, gradient: Any = None, create_graph: bool = False, retain_graph: bool = False
 ) -> None:
     """`root.backward()`: add the gradient of a scalar root to `.grad` of every leaf it depends on."""
-    from .ops.creation import ones
-
     root = dispatch.state.executor.face(root)
     if not root._requires_grad:
         raise AutogradError(
@@ -563,6 +563,8 @@ def backward(
                 f"a gradient can start from one number only, this is {root.type}",
                 "reduce it first (x.sum().backward()), or pass gradient= of the same shape",
             )
+        from .ops.creation import ones
+
         gradient = ones(root.shape, dtype=root.dtype, device=root.device)
     elif tuple(gradient.shape) != root.shape:
         raise AutogradError(

@@ -22,7 +22,7 @@ from . import control
 from .hot import StepTable, composite
 from .lists import update_list
 from .recipes import NUMBERS, Call, Recipe, read, taped, view
-from .tensor import EagerTensor, Layout, from_numpy, layout, share_numpy
+from .tensor import EagerTensor, Layout, fresh, from_numpy, layout, share_numpy
 
 #: how a number of elements is read
 _COUNT = Struct("q")
@@ -163,7 +163,7 @@ class EagerExecutor:
             found = layout(whole.dtype, shape, None, device)
             if len(self._cuts) < LIMIT:
                 self._cuts[whole, shape] = found
-        return EagerTensor(found, row._storage)
+        return fresh(found, row._storage)
 
     def prepare(self, op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         tensor = False

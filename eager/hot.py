@@ -12,8 +12,8 @@ from ..core.hot import Fused, Taped
 from ..core.op import Attrs, GradRule, Op
 from ..core.ops.views import permute
 from ..core.types import check_scalar_range, contiguous_strides
-from .recipes import NUMBERS, Recipe
-from .tensor import EagerTensor
+from .recipes import NUMBERS, Recipe, taped
+from .tensor import EagerTensor, fresh
 
 Inputs = tuple[Any, ...]
 
@@ -34,7 +34,7 @@ def launcher(fused: Fused, device: str) -> Callable[..., list[EagerTensor]]:
         for lay, make in outputs:
             storage = make()
             values.append(storage.ptr)
-            made.append(EagerTensor(lay, storage))
+            made.append(fresh(lay, storage))
         for number, dtype in numbers:
             x = given[number.key] if number.owner is hot.GIVEN else number.read()
             if x.__class__ is int:
@@ -61,7 +61,7 @@ def launcher(fused: Fused, device: str) -> Callable[..., list[EagerTensor]]:
             values.append(storage.ptr)
             values += fixed_tail
             execute(values)
-            return [EagerTensor(lay, storage)]
+            return [fresh(lay, storage)]
 
         return _keeping(fused, launch_one)
     return _keeping(fused, launch)
@@ -246,19 +246,20 @@ class _Composite:
                 return
             fused = fused._replace(outputs=tuple((layouts[k], n) for k, (_, n) in enumerate(fused.outputs)))
         launch = launcher(fused, tensors[0].device)
-        spots, n = self.spots, len(inputs)
-        if not isinstance(result, tuple):
-            if len(spots) == n:
-                self.recipe.run = lambda inputs: launch(inputs)[0]
-            else:
-                self.recipe.run = lambda inputs: launch([x for x in inputs if x is not None])[0]
-            return
 
-        def run(inputs: Inputs) -> Any:
+        whole = len(self.spots) == len(inputs)
+
+        def single(inputs: Inputs) -> Any:
+            return launch(inputs if whole else [x for x in inputs if x is not None])[0]
+
+        def several(inputs: Inputs) -> Any:
             made = launch([x for x in inputs if x is not None])
             return tuple([made[k] for k in order])
 
-        self.recipe.run = run
+        self.recipe.run = several if isinstance(result, tuple) else single
+        if self.own and (self.recipe.run is single or len(results) > 1):
+            types = tuple([y.type for y in results])
+            self.recipe.taped = taped(self.recipe.run, self.op, self.attrs, types, self.steps.step)
 
     # -- recorded -----------------------------------------------------------------------------
 
@@ -296,11 +297,11 @@ class _Composite:
         if not _fresh(results, tensors):
             return
         wanted = [n for n, k in enumerate(self.spots) if needs >> k & 1]
-        taped = hot.attempt(
+        found = hot.attempt(
             lambda c: c.fuse_taped(self.op.name, self.body, tensors, wanted), f"{self.op.name} with gradient"
         )
-        if taped is not None:
-            self.taped[needs] = _TapedComposite(self, taped, wanted, tensors[0].device).call
+        if found is not None:
+            self.taped[needs] = _TapedComposite(self, found, inputs, wanted).call
 
 
 class _TapeName:
@@ -329,7 +330,8 @@ _THROUGH = GradRule(lambda gs: gs, ("gs",))
 class _TapedComposite:
     """A composite without a gradient of its own as two programs: there and back."""
 
-    def __init__(self, owner: _Composite, taped: Taped, wanted: list[int], device: str):
+    def __init__(self, owner: _Composite, taped: Taped, inputs: Inputs, wanted: list[int]):
+        device = inputs[owner.spots[0]].device
         self.owner, self.taped, self.wanted, self.device = owner, taped, wanted, device
         self.launch = launcher(taped.forward, device)
         self.types = tuple(taped.forward.outputs[k][0].type for k in taped.roots)
@@ -339,6 +341,8 @@ class _TapedComposite:
             names[owner.spots[k]] if kind == "tensor" and not owner.op.variadic else f"value {n} inside"
             for n, (kind, k) in enumerate(taped.saved)
         ]
+        #: how many inputs there are, and which of them want a gradient
+        self.count, self.places = len(inputs), [owner.spots[n] for n in wanted]
         self.tape_op = _TapeName(owner.op.name)
         self.tape_op.unfold = self.unfold
         self.rule = GradRule(self.back, ("gs", "inputs_type", *self.names))
@@ -358,29 +362,44 @@ class _TapedComposite:
         for n, k in enumerate(roots):
             y = made[k]
             y._node, y._index, y._requires_grad = node, n, True
+        node.step = self
         return made[self.order[0]] if len(self.order) == 1 else tuple([made[k] for k in self.order])
+
+    def __call__(self, node: vjp.Node, grads: list[Any]) -> list[Any] | None:
+        """The step back of a walk that records nothing, as `Step`; None until `back` has compiled it."""
+        if any(g is None for g in grads):
+            return None
+        tensors = vjp.kept(node) + grads
+        way = self.backs.get(tuple([x._layout for x in tensors]))
+        return None if way is None else self.placed(way[0](tensors), way[1])
+
+    def done(self, node: vjp.Node, grads: list[Any], results: list[Any]) -> None:
+        """Nothing to learn: the step went by `back`."""
+
+    def placed(self, made: list[Any], results: Sequence[Any]) -> list[Any]:
+        """The gradients at the places of the inputs that want one."""
+        found: list[Any] = [None] * self.count
+        for k, r in zip(self.places, results):
+            if r is not None:
+                found[k] = made[r[1]]
+        return found
 
     def back(self, gs: tuple[Any, ...], kept: Any, *saved: Any) -> tuple[Any, ...]:
         """The gradient rule of the call."""
         inputs, versions = kept
-        found: list[Any] = [None] * len(inputs)
-        spots = self.owner.spots
         if dispatch.state.grad or dispatch.state.executor is not dispatch._State.executor:
-            grads = self.again(inputs, versions, gs)
-        else:
-            tensors = [*saved, *gs]
-            key = tuple([x._layout for x in tensors])
-            way = self.backs.get(key)
-            if way is None:
-                fused = self.taped.backward(key)
-                hot.counters["compiled"] += 1
-                way = self.backs[key] = launcher(fused, self.device), fused.results
-            launch, results = way
-            made = launch(tensors)
-            grads = [None if r is None else made[r[1]] for r in results]
-        for n, g in zip(self.wanted, grads):
-            found[spots[n]] = g
-        return tuple(found)
+            found: list[Any] = [None] * self.count
+            for k, g in zip(self.places, self.again(inputs, versions, gs)):
+                found[k] = g
+            return tuple(found)
+        tensors = [*saved, *gs]
+        key = tuple([x._layout for x in tensors])
+        way = self.backs.get(key)
+        if way is None:
+            fused = self.taped.backward(key)
+            hot.counters["compiled"] += 1
+            way = self.backs[key] = launcher(fused, self.device), fused.results
+        return tuple(self.placed(way[0](tensors), way[1]))
 
     def unfold(self, node: vjp.Node) -> None:
         """Record the body op by op, behind its node: gradients of gradients then meet those of this walk, and of later

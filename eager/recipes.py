@@ -17,7 +17,7 @@ from ..core.op import Attrs, Op
 from ..core.storage import refuse_overlap, writes
 from ..core.types import TensorType, check_scalar_range
 from ..core.vjp import Node, has_gradient
-from .tensor import EagerTensor, Layout
+from .tensor import EagerTensor, Layout, fresh
 
 Inputs = tuple[Any, ...]
 Run = Callable[[Inputs], Any]
@@ -91,7 +91,7 @@ def view(op: Op, attrs: Attrs, lay: Layout, offset: int) -> Run:
     def run(inputs: Inputs) -> EagerTensor:
         x = inputs[0]
         storage = x._storage
-        out = EagerTensor(lay, storage, x._offset + offset)
+        out = fresh(lay, storage, x._offset + offset)
         out._base, out._view, out._seen = x, made, storage.tape_version
         return out
 
@@ -153,7 +153,7 @@ class Call:
             if word.flag[0]:
                 word.flag[0] = 0
                 refuse(inputs)
-            return EagerTensor(lay, storage)
+            return fresh(lay, storage)
 
         return run
 
@@ -168,7 +168,7 @@ class Call:
                     (x,) = inputs
                     storage = make()
                     execute([x._storage.ptr + x._offset, storage.ptr])
-                    return EagerTensor(lay, storage)
+                    return fresh(lay, storage)
 
                 return unary
             if len(self.kinds) == 2:
@@ -177,7 +177,7 @@ class Call:
                     x, y = inputs
                     storage = make()
                     execute([x._storage.ptr + x._offset, y._storage.ptr + y._offset, storage.ptr])
-                    return EagerTensor(lay, storage)
+                    return fresh(lay, storage)
 
                 return binary
         return self._general()
@@ -241,13 +241,13 @@ class Call:
             if single is not None:
                 storage = single[1]()
                 values.append(storage.ptr)
-                result: Any = EagerTensor(single[0], storage)
+                result: Any = fresh(single[0], storage)
             else:
                 made = []
                 for lay, make in layouts:
                     storage = make()
                     values.append(storage.ptr)
-                    made.append(EagerTensor(lay, storage))
+                    made.append(fresh(lay, storage))
                 result = tuple(made)
             if execute is not None:
                 if scratch_bytes:

@@ -54,15 +54,7 @@ class EagerTensor(Tensor):
 
     def __init__(self, lay: Layout, storage: Storage, offset: int = 0):
         self._layout, self._storage, self._offset = lay, storage, offset
-        # As `_begin`, written out: every result of every op passes here.
-        self._requires_grad = False
-        self._node: Any = None
-        self._index = 0
-        self._grad: Any = None
-        self._hooks: Any = None
-        self._base: Any = None
-        self._view: Any = None
-        self._seen = 0
+        self._begin()
 
     # Facts come from the layout.
     @property
@@ -107,7 +99,7 @@ class EagerTensor(Tensor):
         self._storage.changed = user_place(2)
 
     def _alias(self) -> EagerTensor:
-        return EagerTensor(self._layout, self._storage, self._offset)
+        return fresh(self._layout, self._storage, self._offset)
 
     def detach(self) -> EagerTensor:
         """The same memory without history: changes are seen by both, gradients do not flow."""
@@ -199,6 +191,27 @@ class EagerTensor(Tensor):
             return face.__reduce_ex__(2)
         array = self.detach().to("cpu")._array().copy()
         return _rebuild, (type(self), array, self._requires_grad)
+
+
+def fresh(lay: Layout, storage: Storage, offset: int = 0) -> EagerTensor:
+    """`EagerTensor(lay, storage, offset)` without a call through C: every result of every op passes here."""
+    t = _new(EagerTensor)
+    t._layout = lay
+    t._storage = storage
+    t._offset = offset
+    # As `_begin`.
+    t._requires_grad = False
+    t._node = None
+    t._index = 0
+    t._grad = None
+    t._hooks = None
+    t._base = None
+    t._view = None
+    t._seen = 0
+    return t
+
+
+_new = EagerTensor.__new__
 
 
 def _rebuild(cls: Any, array: np.ndarray, requires_grad: bool) -> EagerTensor:

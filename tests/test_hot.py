@@ -192,6 +192,23 @@ def test_a_tensor_changed_before_the_gradient_is_noticed_by_a_hot_step(hot_at):
             z.sum().backward()
 
 
+@pytest.mark.parametrize(
+    "fn", [lambda y: F.layer_norm(y, (2,)), dg.softmax], ids=["own step", "own gradient"]
+)
+def test_a_hot_call_with_a_changed_tensor_names_the_line_of_the_call(fn, hot_at):
+    hot_at(1)
+    x = dg.tensor([[1.0, 2.0]]).requires_grad_()
+    for _ in range(4):
+        fn(x * 2).sum().backward()
+        y = x * 2
+        z = fn(y)
+        for t in (y, z):
+            t.detach().add_(1.0)
+        with pytest.raises(AutogradError, match=r"changed in place at \S*test_hot.py:\d+") as refused:
+            z.sum().backward()
+        assert str(refused.value).count("test_hot.py") == 3  # recorded, changed, walked back
+
+
 def test_a_signature_is_compiled_once_and_reused(hot_at):
     hot_at(2)
     x = dg.ones((3, 7))

@@ -138,7 +138,7 @@ class Allocator:
     def maker(self, nbytes: int) -> Callable[[], CpuStorage]:
         """A function that makes uninitialised storages of this one size."""
         size, free = self._class(nbytes)
-        pop, storage = free.pop, CpuStorage
+        pop, new, cls = free.pop, CpuStorage.__new__, CpuStorage
 
         def make() -> CpuStorage:
             if free:
@@ -151,7 +151,14 @@ class Allocator:
             self.current = current = self.current + size
             if current > self.peak:
                 self.peak = current
-            return storage(block, nbytes)
+            # `CpuStorage(block, nbytes)` without a call through C: the memory of every result of every op.
+            storage = new(cls)
+            storage._block = block
+            storage.ptr = block.ptr
+            storage.nbytes = nbytes
+            storage.version = storage.tape_version = 0
+            storage.changed = None
+            return storage
 
         return make
 

@@ -37,8 +37,10 @@ def _make(kind: str) -> None:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             w = args[0]
             other = _pick(builder, w, w, [lane ^ by for lane in range(LANES)])
-            ends = [on_lanes(code, builder, [w, other], LANES) for code in (low, high)]
-            return _pick(builder, *ends, [lane + (LANES if lane & upper else 0) for lane in range(LANES)])
+            first, last = (on_lanes(code, builder, [w, other], LANES) for code in (low, high))
+            return _pick(
+                builder, first, last, [lane + (LANES if lane & upper else 0) for lane in range(LANES)]
+            )
 
         return WIDE[kind](WIDE[kind], k), codegen
 

@@ -20,21 +20,31 @@ from . import activation, creation, elementwise, indexing, linalg, reduction, sh
 _NUMBERS = (int, float, bool, complex)
 
 
-def _binary(name: str, op: Op) -> None:
-    # What Op.__call__ does, one Python call shorter.
-    direct = op._simple and op.normalize_rule is None
+def _forward(op: Op) -> Any:
+    """An op of one or two inputs as an operator: what Op.__call__ does, two Python calls shorter."""
+    if not op._simple or op.normalize_rule is not None or op.n_inputs > 2:
+        raise TypeError(f"{op.name} needs more than its inputs")
     defaults = op.defaults
 
-    def forward(self: Tensor, other: Any) -> Any:
-        return apply(op, (self, other), defaults) if direct else op(self, other)
+    def of_one(self: Tensor) -> Any:
+        return apply(op, (self,), defaults)
+
+    def of_two(self: Tensor, other: Any) -> Any:
+        return apply(op, (self, other), defaults)
+
+    return of_one if op.n_inputs == 1 else of_two
+
+
+def _binary(name: str, op: Op) -> None:
+    defaults = op.defaults
 
     def backward(self: Tensor, other: Any) -> Any:
-        return apply(op, (other, self), defaults) if direct else op(other, self)
+        return apply(op, (other, self), defaults)
 
     def in_place(self: Tensor, other: Any) -> Any:
-        return apply_in_place(op, self, (self, other), op.defaults)
+        return apply_in_place(op, self, (self, other), defaults)
 
-    for prefix, fn in (("", forward), ("r", backward), ("i", in_place)):
+    for prefix, fn in (("", _forward(op)), ("r", backward), ("i", in_place)):
         fn.__name__ = f"__{prefix}{name}__"
         setattr(Tensor, fn.__name__, fn)
 
@@ -136,13 +146,15 @@ METHODS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def _method(fn: Any) -> Any:
+def _method(name: str, fn: Any) -> Any:
     if not isinstance(fn, Op):
         return fn
 
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
         return fn(self, *args, **kwargs)
 
+    if name.startswith("__"):
+        method = _forward(fn)
     method.__name__, method.__doc__ = fn.name, fn.__doc__
     method.__wrapped__ = fn  # type: ignore[attr-defined]  # its signature is the op's
     return method
@@ -150,7 +162,7 @@ def _method(fn: Any) -> Any:
 
 METHODS |= naming.METHODS
 for _name, _fn in METHODS.items():
-    setattr(Tensor, _name, _method(_fn))
+    setattr(Tensor, _name, _method(_name, _fn))
 Tensor.real = property(lambda self: REGISTRY["real"](self))  # type: ignore[attr-defined]
 Tensor.imag = property(lambda self: REGISTRY["imag"](self))  # type: ignore[attr-defined]
 for _name, (_read, _write) in naming.FACTS.items():
