@@ -35,7 +35,7 @@ def _fresh(x: Any, name: str) -> Tensor:
             name, f"differentiates floats, the argument is {x.type}", "convert it to a float dtype"
         )
     face = _face(x)
-    if face._requires_grad:
+    if face._requires_grad and dispatch.state.grad:
         return face.clone()  # type: ignore[no-any-return]  # a node of its own, so that the target is unique
     out = face._alias()
     out._requires_grad = True

@@ -271,6 +271,12 @@ class Op:
             inputs, rest = args[:n], args[n:]
             if len(inputs) < n:
                 inputs = self._complete(inputs, kwargs)
+        if not self.variadic:
+            for name, x in zip(self.input_names, inputs):
+                if x is None and name not in self.optional:
+                    raise ArgumentTypeError(
+                        self.name, f"takes tensors, got {name}: None", "make it one: dg.tensor(...)"
+                    )
         if rest or kwargs:
             attrs = self._bind_attrs(rest, kwargs)
         elif self.required_attrs:

@@ -14,7 +14,7 @@ from ..core.region import CONTROL
 from ..core.relax import relax
 from ..core.scalar import Expr, const, substitute
 from ..core.types import DType, Shape, contiguous_strides, int64
-from .group import MAP, OP, REDUCE, Group, Item
+from .group import MAP, OP, REDUCE, Group, Item, walked
 from .ir import Node, Number, Value
 from .layout import spread, through
 from .passes.fuse import Fusion, number_kinds
@@ -297,9 +297,11 @@ class _Assembly:
         if item is not None and (item in self.inside or item.inline):
             key = (item, access, offset)
             term = self.done.get(key)
-            if term is None:
-                term = self.done[key] = self._expand(item, access, offset)
-            return term, v.index
+            if term is not None:
+                return term, v.index
+            if item in self.inside or walked(item, self.domain, access, offset, self.layouts, self.producer):
+                self.done[key] = term = self._expand(item, access, offset)
+                return term, v.index
         found = self.argument.get((v, access, offset))
         if found is None:
             layout = self.layouts[v]

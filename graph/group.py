@@ -50,6 +50,28 @@ class Item:
         self.group: Any = None
 
 
+def walked(
+    item: Item, domain: Shape, access: Shape, offset: int,
+    layouts: dict[Value, Layout], producer: dict[Value, Item],
+) -> bool:  # fmt: skip
+    """Whether a loop over `domain` can compute an inline item again, and what that is made of.
+
+    Index i of the domain stands for its element `offset + sum(i * access)`.
+    """
+    shape = item.node.outputs[0].type.shape
+    for x in item.node.values():
+        layout = layouts[x]
+        found = through(domain, access, offset, shape, spread(x.type.shape, layout.strides, shape))
+        if found is None:
+            return False
+        maker = producer.get(layout.base)
+        if maker is None or not maker.inline:
+            continue
+        if not walked(maker, domain, found[0], found[1] + layout.offset, layouts, producer):
+            return False
+    return True
+
+
 class Group:
     """Ops of one kernel.
 

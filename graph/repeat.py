@@ -14,7 +14,7 @@ from .plain import ABSENT
 from .reads import Effect, contents_of, now_at
 from .rebuild import Descriptions
 from .recorder import ReadRecorder
-from .witness import undo_of
+from .witness import Attended, undo_of
 
 if TYPE_CHECKING:
     from .ending import Ending
@@ -79,19 +79,13 @@ class Moment:
         return [y for y in seen.leaves if y._node is not None and id(y) not in given]
 
 
-class Quiet:
+class Quiet(Attended):
     """The host executor; what it changes besides its own results is put back by `undo`."""
 
     def __init__(self, host: Any):
-        self.host = host
+        super().__init__(host)
         self._own: dict[int, Any] = {}
         self._log: list[Callable[[], None]] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.host, name)
-
-    def call(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> Any:
-        return dispatch.call(self, op, inputs, attrs)  # type: ignore[arg-type]
 
     def run(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs, into: Any = None) -> tuple[Any, ...]:
         for t in into or ():
@@ -100,6 +94,11 @@ class Quiet:
         for t in made:
             if t._base is None:
                 self._own[id(t._storage)] = t._storage
+        return made
+
+    def constant(self, array: Any, device: str) -> Any:
+        made = self.host.constant(array, device)
+        self._own[id(made._storage)] = made._storage
         return made
 
     def write(self, target: Any, value: Any) -> Any:

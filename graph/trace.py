@@ -444,8 +444,9 @@ class Trace:
             self.grads[id(face._storage)] = (tensor, None if value is None else self.face(value))
 
     def constant(self, array: np.ndarray, device: str) -> Symbol:
+        """Not the input itself but what is made of it: what the function does with it begins anew at each call."""
         tensor = self.host.constant(array, device)
-        return self._input(Source("tensor", "constant", tensor, None), tensor)
+        return Symbol(self._input(Source("tensor", "constant", tensor, None), tensor)._value, self)
 
     def read(self, x: Any) -> Any:
         face = self.face(x)

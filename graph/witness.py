@@ -48,7 +48,23 @@ def undo_of(target: Any) -> Callable[[], None]:
     return undo
 
 
-class Witness:
+class Attended:
+    """The host executor with something done at each op and each tensor that is made."""
+
+    #: the host's quick ways past `run`
+    call_raw = sized = None
+
+    def __init__(self, host: Any):
+        self.host = host
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.host, name)
+
+    def call(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> Any:
+        return dispatch.call(self, op, inputs, attrs)  # type: ignore[arg-type]
+
+
+class Witness(Attended):
     """The host executor with a memory.
 
     calls: every op, in order; met: tensors from before that ops read or changed, with their first values;
@@ -56,18 +72,12 @@ class Witness:
     """
 
     def __init__(self, host: Any):
-        self.host = host
+        super().__init__(host)
         self.calls: list[Call] = []
         self.met: dict[int, tuple[Any, np.ndarray, Any]] = {}
         self.generators: dict[int, tuple[Any, Any]] = {}
         self._made: dict[int, Any] = {}
         self._log: list[Callable[[], None]] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.host, name)
-
-    def call(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> Any:
-        return dispatch.call(self, op, inputs, attrs)
 
     def run(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs, into: Any = None) -> tuple[Any, ...]:
         for x in inputs:

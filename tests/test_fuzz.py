@@ -119,6 +119,24 @@ FOUND = {
         "dg.print('{}', y.sum(), to=m.printed.append)", (2,), sizes=[{}] * 4,
     ),
     "the gradient of an alias": program("x0.sum().backward()\ny = x0.detach().grad is None", leaf(3)),
+    "a constant is changed": program("y = dg.tensor([1.0, m.scale, 4])\ny[1:] = y[:-1].clone()\ny += x0", (3,)),
+    "a constant is returned, and changed outside": program("y = dg.tensor([1.0, 2.0])", (3,), outside=True)._replace(
+        between="out[0].mul_(2)"
+    ),
+    "a repeated index is read at a shift": program(
+        "y = dg.tile(dg.meshgrid(dg.arange(3), dg.arange(2))[0], (2,))\ny[1:] += y[:-1]", (2,)
+    ),
+    "nothing in place of a tensor": program("y = dg.argmax(None, axis=0)", (2,)),
+    "a result is changed before its gradient": program("y = dg.relu(x0)", leaf(1, 1), outside=True)._replace(
+        between="out[0].detach().mul_(2)"
+    ),
+    **{
+        f"the result of a checkpoint of {name} is changed": program(
+            f"z = x0 * 2\ny = dg.checkpoint(lambda t: {text}, z)\ny[y > 0] = 0", leaf(3), returns="z, y",
+            sizes=({},) * 12, outside=True,
+        )._replace(part=(1,))
+        for name, text in (("exp", "dg.exp(t)"), ("dropout", "dg.nn.functional.dropout(t * t, 0.5)"))
+    },
 }  # fmt: skip
 
 

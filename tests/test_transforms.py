@@ -147,6 +147,21 @@ def test_gradients_of_trees_and_extra_results():
     assert not out.requires_grad
 
 
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_gradients_are_taken_where_none_are_recorded(mode):
+    def both(x):
+        return dg.grad(lambda a: (a**3).sum())(x), dg.grad(
+            lambda a: dg.grad(lambda b: (b**3).sum())(a).sum()
+        )(x)
+
+    x = dg.tensor([1.0, 2.0]).requires_grad_()
+    with dg.no_grad():
+        first, second = dg.function(both, mode=mode)(x)
+    assert (first.tolist(), second.tolist()) == ([3, 12], [6, 12])
+    assert not first.requires_grad
+    assert x.grad is None
+
+
 def test_grad_leaves_the_callers_tape_alone():
     x = dg.tensor(X).requires_grad_()
     y = dg.sin(x)

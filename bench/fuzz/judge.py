@@ -135,8 +135,10 @@ def _words(e: BaseException) -> tuple[str, str, str]:
     """An error's type, first line, and the user's line that it names."""
     lines = re.sub(r"(tensor|symbol)\(.*", "a tensor", str(e).split("\n")[0]), ""
     lines = re.sub(r"the tape of \w+ \(recorded at .*?\)", "the tape of a call", lines[0]), ""
-    # A composite's gradient is that of its ops, or one of its own: which one misses a value is not the same.
-    lines = re.sub(r"^\[\w+\] needs \w+:", "[an op] needs", lines[0]), ""
+    # A composite's gradient is that of its ops, or one of its own, and in graph mode that of the whole call: which one
+    # misses a value, and where it was made, is not the same.
+    lines = re.sub(r"^\[\w+\] needs [^:]*:", "[an op] needs", lines[0]), ""
+    lines = re.sub(r" as it was at \S+ for its gradient", " for its gradient", lines[0]), ""
     place = getattr(e, "line", "") or ""
     return type(e).__name__, lines[0], place.rpartition(":")[2]
 

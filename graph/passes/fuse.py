@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from ...core.backend import Operand, Scalar
 from ...core.listed import FEW
 from ...core.op_lower import reduces_in_a_loop
-from ...core.types import Shape, float32
+from ...core.types import Shape, contiguous_strides, float32
 from ..bits import bits
 from ..group import (
     INLINE_COST,
@@ -28,9 +28,10 @@ from ..group import (
     cost_of,
     map_domain,
     reduce_domain,
+    walked,
 )
 from ..ir import Graph, Node, Number, Value
-from ..layout import Layout
+from ..layout import Layout, spread, through
 from ..placement import Places
 from .recompute import choose, traffic
 
@@ -97,10 +98,22 @@ class _Fuser:
                 kind = REDUCE if reduces_in_a_loop(op, node.inputs[0].type.dtype) else OP
         reads: list[tuple[Value, Layout]] = []
         indexed, again = False, 0
+        domain = (
+            ()
+            if kind == OP
+            else reduce_domain(node)
+            if kind == REDUCE
+            else map_domain(node.outputs[0].type.shape)
+        )
         for x in node.values():
             layout = self.layouts[x]
             maker = self.producer.get(layout.base)
-            if maker is not None and maker.inline and kind != OP:
+            if (
+                maker is not None
+                and maker.inline
+                and kind != OP
+                and self._inlines(node, kind, domain, x, maker)
+            ):
                 reads += maker.reads
                 indexed |= maker.indexed
                 again += maker.cost
@@ -108,7 +121,6 @@ class _Fuser:
                 reads.append((x, layout))
         item = Item(node, order, kind, reads)
         if kind == MAP:
-            item.domain = map_domain(node.outputs[0].type.shape)
             item.cost, item.indexed = cost_of(op.form(number_kinds(node), node.attrs))
             item.indexed |= indexed
             item.cost += again
@@ -116,9 +128,17 @@ class _Fuser:
                 written = self.places.written
                 item.inline = not any(layout.base in written for _, layout in reads)
             item.inline |= node.outputs[0] in self.again
-        elif kind == REDUCE:
-            item.domain = reduce_domain(node)
+        item.domain = domain
         return item
+
+    def _inlines(self, node: Node, kind: str, domain: Any, x: Value, maker: Item) -> bool:
+        """Whether the loop of an op can compute again what it reads, in place of loading it."""
+        over = x.type.shape if kind == REDUCE else node.outputs[0].type.shape
+        sizes, layout = tuple(n for n, _ in domain), self.layouts[x]
+        found = through(sizes, contiguous_strides(sizes), 0, over, spread(x.type.shape, layout.strides, over))
+        return found is not None and walked(
+            maker, sizes, found[0], found[1] + layout.offset, self.layouts, self.producer
+        )
 
     def run(self, on: bool) -> list[Group]:
         for node in self.nodes:
