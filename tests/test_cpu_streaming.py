@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import duograd as dg
 import numpy as np
 import pytest
@@ -56,3 +60,23 @@ def test_small_outputs_stay_in_the_caches(monkeypatch):
     assert not asked
     dg.function(lambda x: x * 5 - 1)(dg.ones((streaming.BYTES // 4,)))
     assert asked
+
+
+LARGE_AFTER_SMALL = """
+import duograd as dg
+import numpy as np
+from duograd.backends.cpu import native, streaming
+w = dg.tensor(np.ones((16, 64), np.float32))
+f = dg.function(lambda x: (dg.exp(x), x[:, :16] @ w))
+compiled = []
+for n in (4, streaming.BYTES // 256):
+    f(dg.tensor(np.ones((n, 64), np.float32)))
+    compiled.append(native.stats()["compiled"])
+assert streaming.pays.cache_info().misses == 1
+assert compiled[0] == compiled[1] > 2, compiled
+"""
+
+
+def test_the_first_large_batch_compiles_nothing(tmp_path):
+    env = {**os.environ, "DUOGRAD_CACHE_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", LARGE_AFTER_SMALL], env=env, check=True)

@@ -61,6 +61,13 @@ def images():
     )  # fmt: skip
 
 
+def stages():
+    """Convolutions at the end of a residual network: what is packed for them depends on how many pixels there are."""
+    return nn.Sequential(
+        nn.Conv2d(64, 256, 3, padding=1, stride=2), nn.ReLU(), nn.Conv2d(256, 256, 3, padding=1), nn.Flatten(),
+    )  # fmt: skip
+
+
 def dense():
     return nn.Sequential(nn.Linear(70, 2048), nn.Tanh(), nn.Linear(2048, 10))
 
@@ -81,6 +88,7 @@ MODELS = {
     "regression": (lambda: nn.Linear(10, 1), normal(10), normal(1), F.mse_loss),
     "dense": (dense, normal(70), labels(), F.cross_entropy),
     "images": (images, normal(3, 16, 16), labels(), F.cross_entropy),
+    "stages": (stages, normal(64, 8, 8), labels(), F.cross_entropy),
     "encoder": (Encoder, normal(32, 64), normal(32, 64), F.mse_loss),
     "recurrent": (Recurrent, normal(32, 64), normal(32, 64), F.mse_loss),
     "words": (Words, labels(32), flat, F.cross_entropy),

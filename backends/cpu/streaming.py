@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...core.loops import LoopKernel
+from .native import KERNEL, announce
 
 #: outputs of fewer bytes are always written into the caches
 BYTES = 16 << 20
@@ -41,6 +42,10 @@ def kernel(args, chunk, nchunks):
     if around:
         store_fence()
 """
+
+
+# Compiled beside the first kernels: a large batch that comes later compiles nothing.
+announce(COPY, KERNEL)
 
 
 def wanted(kernel: LoopKernel, args: Sequence[Any]) -> bool:
