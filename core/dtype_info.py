@@ -14,6 +14,8 @@ from .value import Tensor
 
 e, pi, inf, nan = math.e, math.pi, math.inf, math.nan
 newaxis = None
+#: NumPy's limit; our kernels have none, but printing a tensor and reading a number out of it go through NumPy
+MAX_DIMENSIONS = 64
 
 
 class FloatInfo(NamedTuple):
@@ -138,25 +140,38 @@ class Info:
     """What `__array_namespace_info__()` gives: devices, dtypes and capabilities."""
 
     def capabilities(self) -> dict[str, Any]:
-        return {"boolean indexing": True, "data-dependent shapes": True, "max dimensions": None}
+        return {"boolean indexing": True, "data-dependent shapes": True, "max dimensions": MAX_DIMENSIONS}
 
     def default_device(self) -> str:
         return "cpu"
 
     def default_dtypes(self, *, device: Any = None) -> dict[str, DType]:
+        """The dtypes of new tensors by kind, on every device alike. Raises: DeviceError for one not here."""
+        _must_exist(device)
         found = {"real floating": T.default_float, "integral": T.default_int, "indexing": T.default_int}
         if "complex64" in DTYPES:
             found["complex floating"] = DTYPES["complex64"]
         return found
 
     def dtypes(self, *, device: Any = None, kind: Any = None) -> dict[str, DType]:
-        """The standard's dtypes by name; kind as in `isdtype`."""
+        """The standard's dtypes by name, on every device alike; kind as in `isdtype`.
+
+        Raises: DeviceError for a device that is not here.
+        """
+        _must_exist(device)
         return {n: d for n, d in DTYPES.items() if n not in _BEYOND and (kind is None or isdtype(d, kind))}
 
     def devices(self) -> list[str]:
         from .backend import available_devices
 
         return available_devices()
+
+
+def _must_exist(device: Any) -> None:
+    from .backend import normalize_device
+
+    if device is not None:
+        normalize_device(device)
 
 
 _BEYOND = ("float16", "bfloat16")  # dtypes that the standard does not know
