@@ -7,6 +7,7 @@ reverse walk, run as if it were not there. The conversions are ops on the tape: 
 from __future__ import annotations
 
 import functools
+import threading
 from typing import Any
 
 from . import dispatch
@@ -35,18 +36,29 @@ FULL = frozenset(
 )
 
 
+class _Innermost(threading.local):
+    """executor: the one of this thread that converts; others below it, with executors between, do not."""
+
+    executor: Any = None
+
+
+_innermost = _Innermost()
+
+
 class _Cast(Swap):
     """An executor in front of another that converts the operands of some ops."""
 
     def __init__(self, outer: Any, dtype: DType):
         super().__init__(outer, ())
         self.dtype = dtype
-        #: the executor of reverse walks
-        self.walks = outer
+        #: the executor of what is not converted: reverse walks, results written in place
+        self.plain = outer
 
     def call(self, op: Any, inputs: tuple[Any, ...], attrs: Any) -> Any:
         with dispatch.executing(self.outer, dispatch.state.keeps):
-            if op.name in LOWER:
+            if _innermost.executor is not self:
+                pass
+            elif op.name in LOWER:
                 inputs = tuple([self._to(x, (float32, float16, bfloat16), self.dtype) for x in inputs])
             elif op.name in FULL:
                 inputs = tuple([self._to(x, (float16, bfloat16), float32) for x in inputs])
@@ -62,6 +74,7 @@ class autocast:
     device_type: "cpu" or "cuda", the choice of dtype when none is given (bfloat16, float16 on CUDA); enabled: False
     does nothing (inside another one: takes it back). A context manager, or a decorator. In a graph function use it
     inside the function: a graph function that is called in it runs op by op. `backward()` may run inside or after.
+    What is written in place is not converted.
     float16 underflows: scale the loss by `dg.amp.GradScaler`. float64 stays. Raises: ArgumentError for another dtype.
     Example: `with dg.amp.autocast(dtype=dg.bfloat16): loss = loss_fn(model(x), y)`.
     """
@@ -82,11 +95,13 @@ class autocast:
         executor = _Cast(below, self.dtype) if self.enabled else below
         context = dispatch.executing(executor, dispatch.state.keeps)
         context.__enter__()
-        self._inside.append(context)
+        self._inside.append((context, _innermost.executor))
+        _innermost.executor = executor if self.enabled else None
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._inside.pop().__exit__(*error)
+        context, _innermost.executor = self._inside.pop()
+        context.__exit__(*error)
 
     def __call__(self, fn: Any) -> Any:
         @functools.wraps(fn)
@@ -99,4 +114,4 @@ class autocast:
 
 def is_autocast_enabled() -> bool:
     """Whether ops are converted at this point."""
-    return isinstance(dispatch.state.executor, _Cast)
+    return _innermost.executor is not None

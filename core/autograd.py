@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from . import dispatch, vjp
-from .custom import custom_gradient
+from . import dispatch, tree, vjp
+from .custom import with_gradient
 from .errors import ArgumentError, ArgumentTypeError, AutogradError, ShapeError
 from .functional import _ones_like
+from .ops.creation import zeros
 from .value import Tensor
 
 __all__ = ["Function", "backward", "grad"]
@@ -90,6 +91,11 @@ def backward(
     """`y.backward()` of several tensors in one walk: gradients are added to `.grad` of the leaves."""
     face = dispatch.state.executor.face
     roots = _listed("backward", "tensors", tensors)
+    for y in roots:
+        if not face(y)._requires_grad:
+            raise AutogradError(
+                "backward", f"{y.type} depends on no tensor that requires a gradient", "see no_grad, detach"
+            )
     gs = _starts("backward", roots, grad_tensors)
     keep = create_graph if retain_graph is None else retain_graph
     vjp.walk([face(y) for y in roots], gs, None, create_graph, keep)
@@ -102,6 +108,12 @@ class Context:
         #: for each argument of forward, whether somebody wants its gradient
         self.needs_input_grad = needs
         self._saved: tuple[tuple[Any, int], ...] = ()
+        #: the tensors of `mark_non_differentiable`
+        self.constant: tuple[Any, ...] = ()
+
+    def mark_non_differentiable(self, *tensors: Tensor) -> None:
+        """Results of forward that need no gradient; backward gets zeros for them."""
+        self.constant = tensors
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Keep tensors; changing one in place before `backward` is an error then."""
@@ -123,8 +135,9 @@ class Context:
 class Function:
     """Base of ops with a gradient of the user's own: define `forward` and `backward`, call `apply`.
 
-    forward(ctx, *args): computes without recording; returns a tensor or a tuple of them. backward(ctx, *gradients): one
-    for each output; returns one for each argument of forward (None for none). Written in ops, backward can be
+    forward(ctx, *args): computes without recording; returns a tensor or a tuple of them, in which other values may
+    stand. backward(ctx, *gradients): one for each output (None for another value); returns one for each argument of
+    forward (None for none). Tensors within lists get no gradient. Written in ops, backward can be
     differentiated again. `dg.custom_gradient` is the same in one function.
     Example:
         class Double(dg.autograd.Function):
@@ -151,19 +164,37 @@ class Function:
     def apply(cls, *args: Any) -> Any:
         """Call the op."""
         ctx = Context(tuple([isinstance(x, Tensor) and bool(x.requires_grad) for x in args]))
-
-        def call(*args: Any) -> Any:
-            return cls.forward(ctx, *args), pull
+        face = dispatch.state.executor.face
+        inputs = [face(x) for x in args if isinstance(x, Tensor)]
+        with dispatch.set_grad(False):
+            out = cls.forward(ctx, *args)
+        if not dispatch.state.grad:
+            return out
+        row = list(tree.leaves(out))
+        differs = [
+            isinstance(y, Tensor)
+            and (y.dtype.is_float or y.dtype.is_complex)
+            and not any(y is c for c in ctx.constant)
+            for y in row
+        ]
+        types = [(y.shape, y.dtype, y.device) if isinstance(y, Tensor) else None for y in row]
 
         def pull(*gradients: Any) -> Any:
-            found = cls.backward(ctx, *gradients)
-            row = found if isinstance(found, (tuple, list)) else (found,)
-            if len(row) != len(args):
+            given = iter(gradients)
+            all_of = [
+                next(given) if d else None if t is None else zeros(t[0], dtype=t[1], device=t[2])
+                for d, t in zip(differs, types)
+            ]
+            found = cls.backward(ctx, *all_of)
+            grads = list(found) if isinstance(found, (tuple, list)) else [found]
+            while len(grads) > len(args) and grads[-1] is None:  # of arguments that were left out
+                grads.pop()
+            if len(grads) != len(args):
                 raise AutogradError(
-                    cls.__name__, f"backward returned {len(row)} gradients for {len(args)} arguments",
+                    cls.__name__, f"backward returned {len(grads)} gradients for {len(args)} arguments",
                     "return one for each, None where there is none",
                 )  # fmt: skip
-            return tuple([g for g, x in zip(row, args) if isinstance(x, Tensor)])
+            return tuple([g for g, x in zip(grads, args) if isinstance(x, Tensor)])
 
-        call.__name__ = cls.__name__
-        return custom_gradient(call)(*args)
+        made = iter(with_gradient(cls.__name__, inputs, [y for y, d in zip(row, differs) if d], pull))
+        return tree.refill(out, iter([next(made) if d else y for y, d in zip(row, differs)]))

@@ -16,10 +16,11 @@ from .value import Tensor
 def custom_gradient(fn: Callable[..., Any]) -> Callable[..., Any]:
     """A decorator for a function that returns `(output, pull)`, where pull is its gradient.
 
-    fn takes tensors (and plain values), computes without recording, and returns its output (a tensor or a tree
-    of them) and a function: `pull(*cotangents)`, one for each output tensor, gives the gradient of each tensor
-    argument in order (a tuple; a single tensor for a single argument; None for no gradient). Written in ops,
-    pull can be differentiated again. Works in both modes; tensors that fn finds by itself get no gradient.
+    fn takes tensors (and plain values), computes without recording, and returns its output (a tensor or a tree of
+    them, other values among them) and a function: `pull(*cotangents)`, one for each output tensor, gives the
+    gradient of each tensor argument in order (a tuple; a single tensor for a single argument; None for no gradient).
+    Written in ops, pull can be differentiated again. Works in both modes; tensors that fn finds by itself get no
+    gradient.
     Raises: AutogradError for a pull that is missing or returns another number of gradients, ShapeError for a
     gradient of another shape.
     Example:
@@ -41,15 +42,19 @@ def custom_gradient(fn: Callable[..., Any]) -> Callable[..., Any]:
                 "return the output and a function from its gradient to the arguments' gradients",
             )  # fmt: skip
         out, pull = made
-        outs = list(tree.leaves(out))
-        if not dispatch.state.grad:
-            return out
-        # An argument handed back as it is must not get this node: it has a history of its own.
-        fresh = [o.clone() if any(o is x for x in inputs) else o for o in map(face, outs)]
-        op = _op(fn.__name__, inputs, pull)
-        return tree.refill(out, iter(dispatch.state.executor.attach(op, tuple(inputs), (), tuple(fresh))))
+        return with_gradient(fn.__name__, inputs, out, pull) if dispatch.state.grad else out
 
     return run
+
+
+def with_gradient(name: str, inputs: list[Any], out: Any, pull: Callable[..., Any]) -> Any:
+    """`out`, a tree of tensors and other values, with `pull` as the gradient of its tensors to inputs."""
+    face = dispatch.state.executor.face
+    outs = [face(o) for o in tree.leaves(out) if isinstance(o, Tensor)]
+    # An argument handed back as it is must not get this node: it has a history of its own.
+    fresh = tuple([o.clone() if any(o is x for x in inputs) else o for o in outs])
+    made = iter(dispatch.state.executor.attach(_op(name, inputs, pull), tuple(inputs), (), fresh))
+    return tree.refill(out, iter([next(made) if isinstance(o, Tensor) else o for o in tree.leaves(out)]))
 
 
 def _op(name: str, inputs: list[Any], pull: Callable[..., Any]) -> TapeOp:

@@ -206,6 +206,10 @@ def call(executor: Executor, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> A
 def apply_in_place(op: Op, target: Tensor, inputs: tuple[Any, ...], attrs: Attrs) -> Tensor:
     """`target` becomes the op's result: `x += y` is add into x. The result must have target's type."""
     executor = state.executor if _elsewhere else _State.executor
+    plain = getattr(executor, "plain", None) if _elsewhere else None
+    if plain is not None:  # an executor that converts, and the result has to fit
+        with executing(plain, state.keeps):
+            return apply_in_place(op, target, inputs, attrs)
     inputs = executor.prepare(op, inputs)
     target = executor.face(target)
     recorded = target._requires_grad

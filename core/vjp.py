@@ -461,7 +461,7 @@ def walk(
             leaf_grads[id(edge)] = (edge, g if known is None else known[1] + g)
 
     executor = dispatch.state.executor
-    own = getattr(executor, "walks", None)
+    own = getattr(executor, "plain", None)
     if own is not None:  # an executor whose work is for the way forward
         with dispatch.executing(own, dispatch.state.keeps):
             return walk(roots, root_grads, targets, create_graph, retain_graph, cut, inner)

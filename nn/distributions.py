@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..core import dispatch
+from ..core.dtype_info import finfo
 from ..core.errors import ArgumentError, ShapeError
 from ..core.op import PUBLIC, REGISTRY
 from ..core.ops import elementwise as E
@@ -360,13 +361,20 @@ def _either(name: str, probs: Any, logits: Any) -> None:
 
 
 class Bernoulli(Distribution):
-    """1 with probability probs (of logits: their sigmoid), else 0."""
+    """1 with probability probs (of logits: their sigmoid), else 0. Of probs 0 and 1 logarithms are of an eps less."""
 
     def __init__(self, probs: Any = None, logits: Any = None):
         _either("Bernoulli", probs, logits)
         (given,) = _tensors(logits if probs is None else probs)
         self.probs = given if logits is None else E.sigmoid(given)
-        self.logits = given if probs is None else E.log(given) - E.log1p(-given)
+        if probs is None:
+            self.logits = given
+        else:  # finite, as in PyTorch
+            eps = finfo(given.dtype).eps
+            near = E.clip_(given, eps, 1 - eps)
+            self.logits = E.log(near) - E.log1p(-near)
+        #: when probabilities were given: where 1 cannot come, where 0 cannot
+        self.never = None if probs is None else (given == 0, given == 1)
         super().__init__(given.shape)
 
     def _draw(self, shape: tuple[int, ...]) -> Tensor:
@@ -389,7 +397,10 @@ class Bernoulli(Distribution):
 
 
 class Categorical(Distribution):
-    """One of K numbers; probs: float[..., K] in any scale, or logits, of which the softmax counts. Draws: int64."""
+    """One of K numbers; probs: float[..., K] in any scale, or logits, of which the softmax counts. Draws: int64.
+
+    Of probs 0 logarithms are of an eps. Such numbers are never drawn.
+    """
 
     def __init__(self, probs: Any = None, logits: Any = None):
         _either("Categorical", probs, logits)
@@ -398,21 +409,22 @@ class Categorical(Distribution):
             raise ShapeError(
                 type(self).__name__, "needs a tensor with a last axis of weights", "pass float[..., K]"
             )
-        #: logarithms of the probabilities
-        self.logits = (
-            REGISTRY["log_softmax"](given, axis=-1)
-            if probs is None
-            else E.log(given / given.sum(axis=-1, keepdims=True))
-        )
         self.probs = (
             REGISTRY["softmax"](given, axis=-1)
             if probs is None
             else given / given.sum(axis=-1, keepdims=True)
         )
+        #: logarithms of the probabilities
+        self.logits = (
+            REGISTRY["log_softmax"](given, axis=-1)
+            if probs is None
+            else E.log(E.maximum(self.probs, finfo(given.dtype).eps))
+        )
         super().__init__(given.shape[:-1])
 
     def _draw(self, shape: tuple[int, ...]) -> Tensor:
-        return PUBLIC["categorical"](self.logits.expand((*shape, self.logits.shape[-1])))  # type: ignore[no-any-return]
+        drawn = E.where(self.probs > 0, self.logits, -math.inf)
+        return PUBLIC["categorical"](drawn.expand((*shape, drawn.shape[-1])))  # type: ignore[no-any-return]
 
     def log_prob(self, value: Any) -> Tensor:
         shape = broadcast_shapes("log_prob", value.shape, self.batch_shape)
@@ -420,7 +432,8 @@ class Categorical(Distribution):
         return self.logits.expand((*shape, self.logits.shape[-1])).gather(-1, index).squeeze(-1)  # type: ignore[no-any-return]
 
     def entropy(self) -> Tensor:
-        return -_xlogy(self.probs, self.probs).sum(axis=-1)
+        least = finfo(self.logits.dtype).min  # logits may be -inf
+        return -(self.probs * E.maximum(self.logits, least)).sum(axis=-1)  # type: ignore[no-any-return]
 
 
 class OneHotCategorical(Categorical):
@@ -561,12 +574,18 @@ def _(p: Poisson, q: Poisson) -> Tensor:
 def _(p: Bernoulli, q: Bernoulli) -> Tensor:
     # -p log q + p log p, and of the other value: by logits, without logarithms of 0.
     here, there = REGISTRY["softplus"](p.logits), REGISTRY["softplus"](q.logits)
-    return there - here + p.probs * (p.logits - q.logits)  # type: ignore[no-any-return]
+    found = there - here + p.probs * (p.logits - q.logits)
+    if q.never is None:
+        return found  # type: ignore[no-any-return]
+    no_one, no_zero = q.never
+    beyond = E.logical_or(E.logical_and(no_one, p.probs > 0), E.logical_and(no_zero, p.probs < 1))
+    return E.where(beyond, math.inf, found)  # type: ignore[no-any-return]
 
 
 @register_kl(Categorical, Categorical)
 def _(p: Categorical, q: Categorical) -> Tensor:
-    return E.where(p.probs > 0, p.probs * (p.logits - q.logits), 0.0).sum(axis=-1)  # type: ignore[no-any-return]
+    parts = E.where(q.probs > 0, p.probs * (p.logits - q.logits), math.inf)
+    return E.where(p.probs > 0, parts, 0.0).sum(axis=-1)  # type: ignore[no-any-return]
 
 
 @register_kl(Independent, Independent)

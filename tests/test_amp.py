@@ -164,3 +164,50 @@ def test_a_scaler_is_checked():
     loss = p.sum()
     assert off.scale(loss) is loss
     assert off.get_scale() == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_innermost_decides_whatever_stands_between(mode):
+    class Layer(nn.Module):
+        def __init__(self):
+            self.inner = nn.Linear(4, 4)
+
+        def forward(self, x):
+            with dg.amp.autocast(enabled=False):
+                full, off = self.inner(x), dg.amp.is_autocast_enabled()
+            with dg.amp.autocast(dtype="float16"):
+                half = self.inner(x)
+            return full, half, self.inner(x), off, dg.amp.is_autocast_enabled()
+
+    layer, w = Layer(), dg.randn(4, 4)
+
+    @dg.function(mode=mode)
+    def run(x):
+        with dg.amp.autocast():
+            found = [layer(x), nn.utils.functional_call(layer, {"inner.weight": w}, (x,))]
+        return found, dg.amp.is_autocast_enabled()
+
+    found, after = run(dg.randn(2, 4))
+    for full, half, brain, off, inside in found:
+        assert [t.dtype.name for t in (full, half, brain)] == ["float32", "float16", "bfloat16"]
+        assert inside
+        assert not off
+    assert not after
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("taped", [False, True])
+def test_what_is_written_in_place_is_not_converted(mode, taped):
+    x, w = dg.randn(3, 4), dg.randn(4, 4).requires_grad_(taped)
+
+    @dg.function(mode=mode)
+    def run(x, w):
+        y, h = dg.ones((3, 4)), dg.ones((3, 4)).to("float16") * w.sum().to("float16")
+        with dg.amp.autocast():
+            y.addmm_(x, w)
+            h **= 2
+        return y, h
+
+    y, h = run(x, w)
+    np.testing.assert_array_equal(y.detach().numpy(), dg.addmm(dg.ones((3, 4)), x, w).detach().numpy())
+    assert h.dtype is dg.float16

@@ -116,6 +116,46 @@ def test_axes_become_one_event(torch):
     _close(D.kl_divergence(ours, other), torch.distributions.kl_divergence(theirs, other_theirs))
 
 
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize("name", ["Bernoulli", "Categorical", "OneHotCategorical"])
+def test_probabilities_of_0_and_1_have_finite_logarithms_and_gradients(torch, name, mode):
+    probs = np.array(
+        [0.0, 1.0, 0.3, 1.0, 0.0] if name == "Bernoulli" else [[0, 0.5, 0.5], [1, 0, 0]], "float32"
+    )
+    value = {
+        "Bernoulli": np.array([0.0, 1.0, 1.0, 0.0, 1.0], "float32"),
+        "Categorical": np.array([1, 1]),
+        "OneHotCategorical": np.eye(3, dtype="float32")[[1, 1]],
+    }[name]
+    ours, theirs = dg.tensor(probs, requires_grad=True), torch.tensor(probs, requires_grad=True)
+
+    @dg.function(mode=mode)
+    def look(p, v):
+        d = getattr(D, name)(p)
+        even = getattr(D, name)(dg.full(p.shape, 0.5 if name == "Bernoulli" else 1 / 3))
+        return d.log_prob(v), d.entropy(), D.kl_divergence(even, d)
+
+    made = look(ours, dg.tensor(value))
+    d = getattr(torch.distributions, name)(theirs, validate_args=False)
+    even = getattr(torch.distributions, name)(torch.full(probs.shape, 0.5 if name == "Bernoulli" else 1 / 3))
+    wanted = d.log_prob(torch.tensor(value)), d.entropy(), torch.distributions.kl_divergence(even, d)
+    for a, b in zip(made, wanted):
+        _close(a.detach(), b.detach())
+    (slope,) = dg.autograd.grad(made[1].sum(), ours, retain_graph=True)
+    assert np.isfinite(slope.numpy()).all()
+    made[0].sum().backward()
+    wanted[0].sum().backward()
+    _close(ours.grad, theirs.grad)
+
+
+def test_what_has_no_probability_is_never_drawn():
+    x = D.Categorical(dg.tensor([1e-30, 0.0])).sample((1000,))
+    assert x.sum().item() == 0
+    logits = dg.tensor([-np.inf, 0.0, 1.0], dtype="float32", requires_grad=True)
+    D.Categorical(logits=logits).entropy().backward()
+    assert np.isfinite(logits.grad.numpy()).all()
+
+
 def test_certain_events_have_finite_divergence():
     p, q = D.Categorical(dg.tensor([1.0, 0.0])), D.Categorical(dg.tensor([0.5, 0.5]))
     assert D.kl_divergence(p, q).item() == pytest.approx(np.log(2))

@@ -10,6 +10,7 @@ runtime = pytest.importorskip("onnxruntime")
 
 import duograd as dg  # noqa: E402
 from duograd.core.op import REGISTRY  # noqa: E402
+from duograd.interop.onnx.verify import _apart  # noqa: E402
 
 RNG = np.random.default_rng(5)
 nn, F = dg.nn, dg.nn.functional
@@ -235,6 +236,13 @@ def test_a_result_that_is_rounding_alone_is_told_from_a_wrong_one(monkeypatch):
     monkeypatch.setattr(REGISTRY["negative"], "onnx", lambda o, x: o.Neg(o.Mul(x, o.const(1.001, x))))
     with pytest.raises(dg.errors.OnnxError, match="differs first at node"):
         dg.onnx.export(lambda x: -x, (x,))
+    with pytest.raises(dg.errors.OnnxError, match="differs first at node"):
+        dg.onnx.export(lambda x: dg.concat([noise(x).reshape(1), -x]), (x,))
+
+
+def test_nan_in_the_place_of_infinity_is_no_rounding():
+    assert np.isinf(_apart(np.array([np.inf, 1.0]), np.array([np.nan, 1.0]))).tolist() == [True, False]
+    assert not _apart(np.array([np.inf, np.nan, 1.0]), np.array([np.inf, np.nan, 1.0 + 1e-12])).any()
 
 
 def test_a_module_is_whole_after_the_export_of_a_function_that_calls_it():

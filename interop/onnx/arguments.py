@@ -203,7 +203,7 @@ def size_plans(base: dict[str, int], more: int = 0) -> list[list[dict[str, int]]
 
     primes = (1, 2, 3, 5, 7, 11, 13)
     return [
-        plan(lambda n, k, t: n * (1 + t % 2 * 2) + t + k * (t + 1) + (n == 1)),
+        plan(lambda n, k, t: n * (1 + t % 2 * 2) + t + k * (t + 1) + (n == 1) * (1 + k) + t // 5),
         plan(lambda n, k, t: n * primes[min(t + k % 2, 6)]),
         plan(lambda n, k, t: n + t + k * (t % 2)),
         plan(lambda n, k, t: n - t - k * (t % 2) if n > extra + 2 else n + t),

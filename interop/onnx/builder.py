@@ -7,7 +7,7 @@ a dynamic axis; `o.ints` turns them into computations on shapes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from onnx import helper, numpy_helper
 
 from ...core import types as T
 from ...core.types import DTYPES, DType
-from .dimension import Dim, Factor, is_dynamic, solve, solve_float
+from .dimension import Dim, Factor, Rest, is_dynamic, solve, solve_float
 from .dtypes import from_code, from_schema, to_code, to_schema
 
 #: where an op does not take a dtype: what to compute in instead, narrowest first
@@ -340,8 +340,11 @@ class Builder:
             raise Inexpressible(
                 f"a size is {list(n.vector)} in traces of different sizes; no formula in input sizes fits"
             )
-        out = self._product(form.factors)
         whole = lambda v: self.literal(np.array([v], np.int64))
+        if isinstance(form, Rest):
+            out = self.computed[key] = self._rest(form, whole)
+            return out
+        out = self._product(form.factors)
         if form.p != 1:
             out = self.Mul(out, whole(form.p))
         if form.r:
@@ -350,6 +353,14 @@ class Builder:
             out = self.Div(out, whole(form.q))
         self.computed[key] = out
         return out
+
+    def _rest(self, form: Rest, whole: Callable[[int], Handle]) -> Handle:
+        u = self._read_size(*self._sources()[form.u])
+        w = u if form.sign == 1 else self.Neg(u)
+        if form.r:
+            w = self.Add(w, whole(form.r))
+        w = self.Mod(w, whole(form.m))
+        return w if form.side == 0 else self.Add(u, w) if form.side == 1 else self.Sub(u, w)
 
     def _factor(self, value: Factor, dtype: DType) -> Handle:
         form = solve_float(value.vector, list(self._sources()))

@@ -67,8 +67,9 @@ def capture(
     output_names: list[str] | None,
     refused: set[str],
     buffers: dict[int, str] | None = None,
+    more: int = 0,
 ) -> Captured:
-    """Trace `fn` at the example's sizes and at others, and merge the traces.
+    """Trace `fn` at the example's sizes and at others (at `more` than usual), and merge the traces.
 
     buffers: id -> name of tensors that the function may change in place: their new values and gradients become outputs.
     """
@@ -83,7 +84,7 @@ def capture(
     accept = lambda row: run_function(fn, arguments, row, first.changed)
     error: Exception | None = None
     reads = len(first.trace.reads)
-    for plan in size_plans(base, reads + 4 if reads else 0):
+    for plan in size_plans(base, more + (reads + 4 if reads else 0)):
         try:
             for turn in range(1 + 4 * bool(reads)):
                 seed = turn * (len(plan) + 1)

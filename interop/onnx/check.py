@@ -84,19 +84,25 @@ def _check_model(source: Any) -> Report:
 def _check_function(fn: Any, args: Any, dynamic: Any, opset: int | None, training: bool | None) -> Report:
     from .arguments import Arguments, check_dynamic
     from .capture import capture
+    from .dimension import ENOUGH, Undecided
     from .export import chosen_opset, in_mode, title
     from .names import weight_names
 
     what = title(fn)
     refused: set[str] = set()
+    more = 0
     try:
         arguments = Arguments(fn, () if args is None else args, None, training)
         target, axes = chosen_opset(opset), check_dynamic(arguments, dynamic)
         names = weight_names(fn) if training else None
         with in_mode(fn, training):
             while True:
-                captured = capture(fn, arguments, axes, None, refused, names)
-                problems, again = _dry_run(captured, target)
+                captured = capture(fn, arguments, axes, None, refused, names, more)
+                try:
+                    problems, again = _dry_run(captured, target)
+                except Undecided:
+                    more += ENOUGH
+                    continue
                 if not again:
                     return Report(what, problems, len(captured.records))
                 refused |= again

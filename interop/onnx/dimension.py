@@ -8,10 +8,11 @@ all the values.
 
 from __future__ import annotations
 
+import math
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from itertools import combinations_with_replacement
+from itertools import combinations_with_replacement, islice
 from typing import Any, NamedTuple
 
 Vector = tuple[Any, ...]
@@ -153,8 +154,29 @@ def _line(u: Vector, v: Vector) -> tuple[Fraction, Fraction] | None:
     return (slope, offset) if all(slope * a + offset == b for a, b in zip(u, v)) else None
 
 
-def solve(target: tuple[int, ...], known: list[Vector]) -> Affine | None:
-    """The simplest formula in known sizes (given in order of preference) for the target, or None."""
+class Rest(NamedTuple):
+    """`w = (sign * u + r) % m` of a size u; itself, or u and w together: u + w, u - w (`side` 0, 1, -1)."""
+
+    u: Vector
+    sign: int
+    r: int
+    m: int
+    side: int
+
+
+#: traces that a formula with a rounded quotient or a remainder is taken from; up to so many where several fit
+ENOUGH, MOST = 12, 28
+
+
+class Undecided(Exception):
+    """Too few traces to tell formulas apart."""
+
+
+def solve(target: tuple[int, ...], known: list[Vector]) -> Affine | Rest | None:
+    """The simplest formula in known sizes (given in order of preference) for the target, or None.
+
+    Raises: Undecided where other formulas than straight lines fit, and more traces may show which does not.
+    """
     if target in known:
         return Affine((target,), 1, 0, 1)
     best: tuple[Any, Affine] | None = None
@@ -164,25 +186,44 @@ def solve(target: tuple[int, ...], known: list[Vector]) -> Affine | None:
             found = _line(u, target)
             if found is not None:
                 slope, offset = found
-                q = slope.denominator * offset.denominator // _gcd(slope.denominator, offset.denominator)
+                q = math.lcm(slope.denominator, offset.denominator)
                 answer = Affine(factors, int(slope * q), int(offset * q), q)
                 cost = (q != 1, offset != 0, slope != 1)
                 if best is None or cost < best[0]:
                     best = cost, answer
         if best is not None:
             return best[1]
-    halves = (_halved(u, target) for u in known)
-    return next((form for form in halves if form is not None), None)
+    for u in known:
+        forms = [*islice(_quotients(u, target), 2), *islice(_rests(u, target), 2)]
+        if forms:
+            if len(target) < (ENOUGH if len(forms) == 1 else MOST):
+                raise Undecided
+            return forms[0] if len(forms) == 1 else None
+    return None
 
 
-def _halved(u: Vector, target: tuple[int, ...]) -> Affine | None:
-    """`(u + r) / q` rounded down, as of windows in steps and of halves of a spectrum; or None."""
-    for q in (2, 3, 4):
+def _quotients(u: Vector, target: tuple[int, ...]) -> Iterator[Affine]:
+    """Each `(u + r) / q` rounded down, as of windows in steps and halves of a spectrum; the nearest to u / q first."""
+    far = max(u) - min(u)
+    steps = target[u.index(max(u))] - target[u.index(min(u))]
+    for q in range(max(2, far // (steps + 1)), far // max(1, steps - 1) + 1) if steps >= 0 else ():
         low = max(v * q - n for n, v in zip(u, target))
         high = min(v * q - n for n, v in zip(u, target)) + q - 1
-        if low <= high:
-            return Affine((u,), 1, min(max(0, low), high), q)
-    return None
+        for r in sorted(range(low, high + 1), key=abs):
+            yield Affine((u,), 1, r, q)
+
+
+def _rests(u: Vector, target: tuple[int, ...]) -> Iterator[Rest]:
+    """Each remainder, as of what fills a size up to a multiple, or size filled up or cut down to one."""
+    for side in (0, 1, -1):
+        w = [side * (v - n) if side else v for n, v in zip(u, target)]
+        for sign in (1, -1):
+            apart = [v - sign * n for n, v in zip(u, w)]
+            common = math.gcd(*[d - apart[0] for d in apart])
+            if 0 <= min(w) < max(w) < common:
+                for m in range(max(w) + 1, common + 1):
+                    if common % m == 0 and (sign == 1 or m > 2):  # of 2 both signs are the same
+                        yield Rest(u, sign, apart[0] % m, m, side)
 
 
 def _product(row: Iterable[int]) -> int:
@@ -190,12 +231,6 @@ def _product(row: Iterable[int]) -> int:
     for v in row:
         out *= v
     return out
-
-
-def _gcd(a: int, b: int) -> int:
-    while b:
-        a, b = b, a % b
-    return a
 
 
 class FloatForm(NamedTuple):

@@ -14,6 +14,7 @@ from ...core.errors import OnnxError
 from .arguments import Arguments, check_dynamic
 from .assemble import Assembled, NeedsOpset, Refused, assemble
 from .capture import Captured, capture
+from .dimension import ENOUGH, Undecided
 from .files import check_folder, write_model
 from .names import weight_names
 from .verify import verify as prove
@@ -109,12 +110,15 @@ def build(
 
     refused: set[str] = set()
     names = weight_names(fn)
+    more = 0
     while True:
-        captured = capture(fn, arguments, dynamic, output_names, refused, names if training else None)
+        captured = capture(fn, arguments, dynamic, output_names, refused, names if training else None, more)
         try:
             return captured, assemble(captured, names, opset, title(fn), __version__, external)
         except Refused as e:
             refused.add(str(e))
+        except Undecided:
+            more += ENOUGH
 
 
 def chosen_opset(opset: int | None) -> int:

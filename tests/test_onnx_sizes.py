@@ -1,0 +1,76 @@
+"""Sizes that a function computes from dynamic ones: which formula the traces tell, and models at sizes not traced."""
+
+import duograd as dg
+import numpy as np
+import pytest
+from duograd.interop.onnx.arguments import size_plans
+from duograd.interop.onnx.dimension import ENOUGH, Affine, Undecided, solve
+from duograd.nn import functional as F
+
+FORMULAS = {
+    "n // 2": lambda n: n // 2,
+    "(n + 1) // 3": lambda n: (n + 1) // 3,
+    "(n + 2) // 4": lambda n: (n + 2) // 4,
+    "n // 5": lambda n: n // 5,
+    "-n % 8": lambda n: -n % 8,
+    "(n + 3) % 8": lambda n: (n + 3) % 8,
+    "n % 2": lambda n: n % 2,
+    "up to 8": lambda n: -(-n // 8) * 8,
+    "down to 4": lambda n: n // 4 * 4,
+}
+
+
+def _value(form, n):
+    if isinstance(form, Affine):
+        return (form.p * n + form.r) // form.q
+    w = (form.sign * n + form.r) % form.m
+    return w if form.side == 0 else n + form.side * w
+
+
+def _solved(fn, base, axis):
+    """The formula that exports find for a size of one of two dynamic axes, and the number of traces."""
+    more = 0
+    while True:
+        plan = size_plans({"a": base, "b": base}, more)[0]
+        u = (base, *[sizes[axis] for sizes in plan])
+        try:
+            return solve(tuple(map(fn, u)), [u]), len(u)
+        except Undecided:
+            more += ENOUGH
+
+
+@pytest.mark.parametrize("axis", "ab")
+@pytest.mark.parametrize("name", FORMULAS)
+def test_quotients_and_remainders_are_told_from_traces(name, axis):
+    fn = FORMULAS[name]
+    for base in range(3, 40):
+        form, traces = _solved(fn, base, axis)
+        assert [_value(form, n) for n in range(1, 200)] == [fn(n) for n in range(1, 200)], (base, form)
+        assert ENOUGH <= traces <= 3 * ENOUGH
+
+
+def test_lines_take_few_traces():
+    for base in range(1, 20):
+        assert _solved(lambda n: 3 * n + 2, base, "a")[1] == 5
+
+
+FUNCTIONS = {
+    "padding to a multiple": lambda x: F.pad(x, (0, 0, 0, -x.shape[0] % 8)),
+    "blocks": lambda x: F.pad(x, (0, 0, 0, -x.shape[0] % 8)).reshape(-1, 8, 3).sum(axis=1),
+    "a rounded size": lambda x: dg.zeros(((x.shape[0] + 1) // 3,)) + x.sum(),
+    "a cut": lambda x: x[: x.shape[0] // 4 * 4],
+    "a number": lambda x: x * (x.shape[0] % 4) + (x.shape[0] + 1) // 3,
+}
+
+
+@pytest.mark.parametrize("base", [4, 5, 8])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_models_are_right_at_sizes_that_no_trace_had(name, base):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    fn = FUNCTIONS[name]
+    draw = lambda n: (np.arange(3 * n, dtype="float32") + 1).reshape(n, 3)
+    model = dg.onnx.export(fn, (dg.tensor(draw(base)),), dynamic={"x": {0: "n"}})
+    assert dg.onnx.check(fn, (dg.tensor(draw(base)),), dynamic={"x": {0: "n"}}).ok
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    for n in range(1, 50):
+        np.testing.assert_array_equal(session.run(None, {"x": draw(n)})[0], fn(dg.tensor(draw(n))).numpy())
