@@ -2,8 +2,9 @@
 
 `analyse(code)` runs the instructions of a code object on a stack of expressions instead of values. An
 expression is a tuple: ("local", name), ("free", name), ("global", name), ("const", value), ("attr", base,
-name, offset), ("item", base, index, offset), ("result", offset, callee, arguments); None is unknown. A site
-is an instruction at which something outside may be read or written; `Sites.at[offset]` lists what to do
+name, offset), ("item", base, index, offset), ("result", offset, callee, arguments), ("matched", subject,
+class, name or number in a class pattern); None is unknown. A site is an instruction at which something
+outside may be read or written; `Sites.at[offset]` lists what to do
 just before it runs. Opcodes are recognised by name and family, so that one pass serves Python 3.11 to 3.14;
 what it does not know it forgets, with the depth that `dis.stack_effect` gives.
 """
@@ -49,7 +50,8 @@ class Sites(NamedTuple):
     at: offset -> actions, each a tuple that starts with its kind: ("global", name), ("free", name),
     ("attr", base, name), ("item", base, index), ("elements", expression), ("content", expression: nested
     too), ("truth", expression), ("grow", expression: `+=`), ("call", callee, arguments), ("in", key, container),
-    ("is", a, b), ("set_attr", base, name), ("set_item", base, index), ("del_item", base, index), ("set_global", name),
+    ("is", a, b), ("match", subject, class, names and numbers),
+    ("set_attr", base, name), ("set_item", base, index), ("del_item", base, index), ("set_global", name),
     ("set_free", name). wanted: offset of a running instruction (as `f_lasti`
     gives it inside a call) -> offset of the expression whose result a later site starts from. managers: offset of the
     body of a `with` -> its context manager.
@@ -128,6 +130,9 @@ class _Pass:
                 for a in x[1]:
                     self._wants(a)
                 return
+            elif x[0] == "matched":
+                self._wants(x[2])
+                x = x[1]
             elif x[0] in ("attr", "item"):
                 self.bases.add(x[3])
                 if x[0] == "item":
@@ -334,6 +339,11 @@ class _Pass:
             self.pop()
         elif n in ("BUILD_LIST", "BUILD_TUPLE") and arg:
             push(("made", tuple(self.pops(arg))))
+        elif n == "MATCH_CLASS":
+            subject, cls, names = self.pops(3)
+            keys = [*range(arg), *(names[1] if names is not None and names[0] == "const" else ())]
+            self.site(i.offset, "match", subject, cls, keys)
+            push(("made", tuple([("matched", subject, cls, key) for key in keys])))
         else:
             taken = self.peek(1)
             if n == "BEFORE_WITH":
@@ -347,7 +357,12 @@ class _Pass:
                 self.stack[-1] = "iter" if n == "GET_ITER" else "each", taken
             elif taken is not None and n in ("UNPACK_SEQUENCE", "UNPACK_EX"):
                 count = arg if n == "UNPACK_SEQUENCE" else (arg & 255) + 1 + (arg >> 8)
-                self.stack[len(self.stack) - count :] = [("each", taken)] * count
+                parts = (
+                    taken[1][::-1]
+                    if taken[0] == "made" and taken[1] and taken[1][0][:1] == ("matched",)
+                    else ()
+                )
+                self.stack[len(self.stack) - count :] = parts or [("each", taken)] * count
 
     def _generic(self, i: Instruction) -> None:
         has_arg = i.op >= dis.HAVE_ARGUMENT

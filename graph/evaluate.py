@@ -49,9 +49,20 @@ def evaluate(x: Expr, frame: FrameType, results: Results) -> Any:
         return _given_back(frame, x[3], results) if value is UNKNOWN else value
     if kind == "result":
         return _result(x, frame, results)
+    if kind == "matched":
+        base, name = evaluate(x[1], frame, results), matched_name(evaluate(x[2], frame, results), x[3])
+        return UNKNOWN if base is UNKNOWN or base is ABSENT or name is None else find(base, name)[2]
     if kind == "module":
         return _module(x[1], x[2], x[3], frame)
     return UNKNOWN
+
+
+def matched_name(cls: Any, key: int | str) -> str | None:
+    """The attribute that a class pattern reads at a place; None where it takes the subject itself."""
+    if isinstance(key, str):
+        return key
+    names = getattr(cls, "__match_args__", ()) if isinstance(cls, type) else ()
+    return names[key] if key < len(names) else None
 
 
 def _module(name: str, level: int, leaf: bool, frame: FrameType) -> Any:

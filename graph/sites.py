@@ -19,7 +19,7 @@ import numpy as np
 
 from ..core.value import Tensor
 from .bytecode import Expr
-from .evaluate import Results, evaluate, get_item, item_name, render
+from .evaluate import Results, evaluate, get_item, item_name, matched_name, render
 from .ledger import Ledger, is_iterator
 from .lookup import UNKNOWN, find, follows, in_class, instance_dict, is_own
 from .plain import ABSENT, is_plain
@@ -80,8 +80,8 @@ class SiteReader:
         self.actions: dict[str, Any] = {
             "global": self._on_global, "free": self._on_free, "attr": self._on_attr, "item": self._on_item,
             "elements": self._on_elements, "content": self._on_content, "call": self._on_call, "in":
-            self._on_in,
-            "is": self._on_is, "truth": self._on_truth, "grow": self._on_grow, "del_item": self._on_del_item,
+            self._on_in, "is": self._on_is, "match": self._on_match, "truth": self._on_truth,
+            "grow": self._on_grow, "del_item": self._on_del_item,
             "set_attr": self._on_set_attr, "del_attr": self._on_del_attr, "del_global": self._on_del_global,
             "set_item": self._on_set_item, "set_global": self._on_set_global,
             "set_free": self._on_set_free,
@@ -316,6 +316,11 @@ class SiteReader:
         made = self._ledger.made
         if (id(a) in made and b is not None) or (id(b) in made and a is not None):
             self._ledger.compared = True
+
+    def _on_match(self, frame: FrameType, action: Any) -> None:
+        cls = evaluate(action[2], frame, self._results)
+        for name in filter(None, [matched_name(cls, key) for key in action[3]]):
+            self._on_attr(frame, ("attr", action[1], name))
 
     def _on_in(self, frame: FrameType, action: Any) -> None:
         for container in self._possible(action[2], frame):

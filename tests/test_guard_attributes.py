@@ -386,3 +386,54 @@ def test_what_a_builtin_chose_is_not_mistaken_for_what_its_key_gave():
 
 def test_new_object_used_at_once_is_no_read():
     assert [r.name for r in record(lambda: Layer(3.0).scale).reads] == ["Layer"]
+
+
+class Pair:
+    __match_args__ = ("first", "second")
+
+    def __init__(self, first, second=None):
+        self.first, self.second = first, second
+
+
+def _by_position(x):
+    match x:
+        case Pair(first, _):
+            return first
+
+
+def _by_name(x):
+    match x:
+        case object(first=1.0):
+            return 1
+        case Pair(second=second):
+            return second
+
+
+def _within_another(x):
+    match x:
+        case Pair(_, Pair(first=first)):
+            return first
+
+
+@pytest.mark.parametrize("read", [_by_position, _by_name, _within_another])
+def test_attributes_that_a_class_pattern_reads(read):
+    pair = Pair(1.0, Pair(2.0))
+    guards = guards_of(lambda: read(pair))
+    assert guards.check()
+    pair.first, pair.second.first = 3.0, 4.0
+    assert not guards.check()
+    pair.first, pair.second.first = 1.0, 2.0
+    assert guards.check()
+
+
+def test_what_a_class_pattern_found_is_followed():
+    pair = Pair(1.0, Pair([2.0]))
+
+    def fn():
+        match pair:
+            case Pair(second=Pair(first=row)):
+                return row[0]
+
+    guards = guards_of(fn)
+    pair.second.first[0] = 3.0
+    assert not guards.check()

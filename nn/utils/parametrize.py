@@ -1,7 +1,8 @@
 """Parameters that are computed from others: weight norm, spectral norm, and those of the user's own.
 
 A module's class becomes a subclass in which the name is a property: it computes the value anew from
-`module.parametrizations.<name>` at each look. State has PyTorch's names.
+`module.parametrizations.<name>` at each look, and what is assigned goes back through `right_inverse`. State has
+PyTorch's names.
 """
 
 from __future__ import annotations
@@ -42,6 +43,20 @@ class ParametrizationList(ModuleList):
     def names(self) -> list[str]:
         """The attributes that are trained."""
         return [f"original{k}" for k in range(self.count)] if self.count else ["original"]
+
+    def take(self, value: Tensor) -> None:
+        """Make a value the result: what is trained becomes what it was computed from."""
+        start: Any = value
+        with dispatch.set_grad(False):
+            for part in reversed(list(self)):
+                if not hasattr(part, "right_inverse"):
+                    raise ArgumentError(
+                        "parametrize", f"{type(part).__name__} has no right_inverse, so no value can be assigned",
+                        "define right_inverse(value), or change the originals",
+                    )  # fmt: skip
+                start = part.right_inverse(start)
+            for name, x in zip(self.names(), start if self.count else (start,)):
+                self.__dict__[name].copy_(x)
 
     def forward(self) -> Any:
         x = tuple([self.__dict__[name] for name in self.names()])
@@ -88,7 +103,7 @@ def register_parametrization(module: Module, tensor_name: str, parametrization: 
 def _become(module: Module, base: type) -> None:
     """Make a module one of `base` in which its parametrized names are computed."""
     names = list(module.__dict__.get("parametrizations", ()))
-    body = {name: property(_computed(name)) for name in names}
+    body = {name: property(_computed(name), _taken(name)) for name in names}
     module.__class__ = (
         type(f"Parametrized{base.__name__}", (base,), {**body, "_plain": base}) if names else base
     )
@@ -99,6 +114,13 @@ def _computed(name: str) -> Any:
         return self.parametrizations[name]()
 
     return value
+
+
+def _taken(name: str) -> Any:
+    def take(self: Any, value: Tensor) -> None:
+        self.parametrizations[name].take(value)
+
+    return take
 
 
 def is_parametrized(module: Module, tensor_name: str | None = None) -> bool:
