@@ -179,6 +179,32 @@ def test_parametrizations_of_ones_own_come_and_go():
     assert list(m.state_dict()) == ["weight", "bias"]
 
 
+class Doubled(nn.Module):
+    def forward(self, x):
+        return 2 * x
+
+    def right_inverse(self, x):
+        return x / 2
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_what_is_assigned_to_a_parametrized_name_goes_back_to_what_is_trained(mode):
+    m = nn.Linear(2, 2)
+    utils.parametrize.register_parametrization(m, "weight", Doubled())
+    original = m.parametrizations.weight.original
+    m.weight = dg.ones((2, 2))
+    np.testing.assert_array_equal(original.detach().numpy(), np.full((2, 2), 0.5))
+    utils.weight_norm(m, "bias", dim=None)
+    run = dg.function(lambda x: m(x), mode=mode)
+    run(dg.ones((1, 2)))
+    m.weight, m.bias = dg.full((2, 2), 3.0), dg.tensor([4.0, -2.0])
+    assert m.parametrizations.weight.original is original
+    np.testing.assert_allclose(run(dg.ones((1, 2))).detach().numpy(), [[10.0, 4.0]], rtol=1e-6)
+    utils.parametrize.register_parametrization(m, "weight", Symmetric())
+    with pytest.raises(dg.errors.ArgumentError, match="Symmetric has no right_inverse"):
+        m.weight = dg.ones((2, 2))
+
+
 def test_parametrizations_are_checked():
     m = nn.Linear(3, 2)
     for wrong, error in (
