@@ -5,6 +5,7 @@ Gradient rules are written in ops, so the walk runs eagerly, traces into a graph
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
 from collections.abc import Iterable, Sequence
@@ -311,10 +312,8 @@ def _fit(g: Tensor, t: TensorType) -> Tensor:
 
 
 def _zeros_beside(grads: list[Any], t: TensorType) -> Tensor:
-    from .ops.creation import zeros
-
     device = next(g.device for g in grads if g is not None)
-    return zeros(t.shape, dtype=t.dtype, device=device)  # type: ignore[no-any-return]
+    return _creation().zeros(t.shape, dtype=t.dtype, device=device)  # type: ignore[no-any-return]
 
 
 def _node_grads(node: Node, grads: list[Any], create_graph: bool) -> list[Any]:
@@ -348,28 +347,27 @@ def _rule_grads(node: Node, full: list[Any], create_graph: bool) -> list[Any]:
     return list(result) if isinstance(result, tuple) else [result]
 
 
-def kept(node: Node) -> list[Any]:
-    """The tensors that a node kept, inputs and then outputs. Raises AutogradError for one changed in place."""
+def kept(node: Node) -> tuple[list[Any], list[Any]]:
+    """The tensors that a node kept, inputs and then outputs, and the numbers.
+
+    Raises AutogradError for a tensor that was changed in place.
+    """
     found: list[Any] = []
+    numbers: list[Any] = []
     saved, variadic = node.saved, node.op.variadic
     for name in saved:
         if name.endswith("_type") or name == "types":
             continue
         entry = saved[name]
         for x, version in entry if variadic else (entry,):
-            if x is not None and x.__class__ not in _NUMBER_SET:
+            if x.__class__ in _NUMBER_SET:
+                if not variadic:
+                    numbers.append(x)
+            elif x is not None:
                 found.append(x if x._get_version() == version else _checked(node, name, (x, version)))
     for y, version in node.outs:
         found.append(y if y._get_version() == version else _checked(node, "its output", (y, version)))
-    return found
-
-
-def kept_numbers(node: Node) -> list[Any]:
-    """The numbers that a node kept."""
-    if node.op.variadic:
-        return []
-    entries = (e for name, e in node.saved.items() if not name.endswith("_type"))
-    return [x for x, _ in entries if x.__class__ in _NUMBER_SET]
+    return found, numbers
 
 
 def refill(node: Node, tensors: list[Any], numbers: list[Any]) -> tuple[Node, list[Any]]:
@@ -540,6 +538,13 @@ def _edge_key(edge: Any) -> Any:
     return (edge[0].number, edge[1]) if isinstance(edge, tuple) else id(edge)
 
 
+@functools.cache
+def _creation() -> Any:
+    from .ops import creation
+
+    return creation
+
+
 def backward(
     root: Tensor, gradient: Any = None, create_graph: bool = False, retain_graph: bool = False
 ) -> None:
@@ -563,9 +568,7 @@ def backward(
                 f"a gradient can start from one number only, this is {root.type}",
                 "reduce it first (x.sum().backward()), or pass gradient= of the same shape",
             )
-        from .ops.creation import ones
-
-        gradient = ones(root.shape, dtype=root.dtype, device=root.device)
+        gradient = _creation().ones(root.shape, dtype=root.dtype, device=root.device)
     elif tuple(gradient.shape) != root.shape:
         raise AutogradError(
             "backward",

@@ -369,7 +369,7 @@ class _TapedComposite:
         """The step back of a walk that records nothing, as `Step`; None until `back` has compiled it."""
         if any(g is None for g in grads):
             return None
-        tensors = vjp.kept(node) + grads
+        tensors = vjp.kept(node)[0] + grads
         way = self.backs.get(tuple([x._layout for x in tensors]))
         return None if way is None else self.placed(way[0](tensors), way[1])
 
@@ -469,9 +469,12 @@ class Step:
     def __call__(self, node: vjp.Node, grads: list[Any]) -> list[Any] | None:
         if len(grads) == 1:
             way = self.ready.get(grads[0]._layout)
-            return None if way is None else way(vjp.kept(node) + grads, vjp.kept_numbers(node))
-        way = self.ready.get(_layouts(grads))
-        return None if way is None else way(vjp.kept(node) + _present(grads), vjp.kept_numbers(node))
+        else:
+            way = self.ready.get(_layouts(grads))
+        if way is None:
+            return None
+        tensors, numbers = vjp.kept(node)
+        return way(tensors + _present(grads), numbers)
 
     def done(self, node: vjp.Node, grads: list[Any], results: list[Any]) -> None:
         """Tell of a step that went op by op; the one that makes it hot compiles it."""
@@ -497,7 +500,8 @@ def _present(grads: list[Any]) -> list[Any]:
 
 def _way(name: str, node: vjp.Node, grads: list[Any], results: list[Any]) -> Any:
     """The step as a function of what the node kept and the gradients; None when it stays op by op."""
-    tensors, numbers = vjp.kept(node) + _present(grads), vjp.kept_numbers(node)
+    tensors, numbers = vjp.kept(node)
+    tensors += _present(grads)
     used = [g is not None for g in grads]
     if not all(isinstance(x, EagerTensor) for x in tensors) or any(
         x.__class__ not in (int, float) for x in numbers

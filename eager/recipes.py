@@ -60,9 +60,9 @@ def taped(run: Run, op: Op, attrs: Attrs, types: tuple[TensorType, ...], steps: 
         plan = plans.get(needs)
         if plan is None:
             made = vjp.plan_of(op, len(inputs), needs)
-            simple = not (made.types or made.listed or made.outs)
-            plan = plans[needs] = made, made.rules, made.tensors, simple, steps(needs)
-        made, rules, tensors, simple, step = plan
+            rest = made._replace(types=()) if made.listed or made.outs else None
+            plan = plans[needs] = made.rules, made.tensors, made.types, rest, steps(needs)
+        rules, tensors, typed, rest, step = plan
         saved: dict[str, Any] = {}
         node = new(Node)
         node.op, node.attrs, node.edges, node.rules, node.saved = op, attrs, edges, rules, saved
@@ -71,8 +71,11 @@ def taped(run: Run, op: Op, attrs: Attrs, types: tuple[TensorType, ...], steps: 
         for name, k in tensors:
             x = inputs[k]
             saved[name] = (x, 0) if x is None or x.__class__ in NUMBERS else (x, x._storage.version)
-        if not simple:
-            vjp.keep_rest(node, made, inputs, (result,) if single else result)
+        for name, k in typed:
+            x = inputs[k]
+            saved[name] = x if x is None or x.__class__ in NUMBERS else x._layout.type
+        if rest is not None:
+            vjp.keep_rest(node, rest, inputs, (result,) if single else result)
         if single:
             result._node, result._requires_grad = node, True
         else:
