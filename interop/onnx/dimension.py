@@ -194,7 +194,7 @@ def solve(target: tuple[int, ...], known: list[Vector]) -> Affine | Rest | None:
         if best is not None:
             return best[1]
     for u in known:
-        forms = [*islice(_quotients(u, target), 2), *islice(_rests(u, target), 2)]
+        forms: list[Affine | Rest] = [*islice(_quotients(u, target), 2), *islice(_rests(u, target), 2)]
         if forms:
             if len(target) < (ENOUGH if len(forms) == 1 else MOST):
                 raise Undecided
