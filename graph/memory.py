@@ -149,7 +149,7 @@ _ORDERS: tuple[Callable[[_Buffer], Any], ...] = (
     lambda b: (-b.size, b.start),
     lambda b: (b.start - b.end, -b.size),
     lambda b: (b.end - b.start < _LONG, -b.size, b.start),
-    lambda b: (-b.end, -b.size),
+    lambda b: (b.end - b.start < _LONG, -b.end, -b.size),
 )
 
 
