@@ -70,10 +70,14 @@ def _on_tape(x: Any) -> bool:
     return False
 
 
-def _record(name: str, rule: Any, inputs: tuple[Any, ...], outs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Put a control op on the tape. rule: of gs, needs, outs and the inputs."""
+def _record(
+    name: str, rule: Any, inputs: tuple[Any, ...], outs: tuple[Any, ...], private: int
+) -> tuple[Any, ...]:
+    """Put a control op on the tape. rule: of gs, needs, the results from `private` on, which no user sees, and the
+    inputs.
+    """
     names = tuple(f"input{k}" for k in range(len(inputs)))
-    op = TapeOp(name, names, GradRule(rule, ("gs", "needs", "outs", *names)), quiet=True)
+    op = TapeOp(name, names, GradRule(rule, ("gs", "needs", "outs", *names)), quiet=True, first_out=private)
     return dispatch.state.executor.attach(op, inputs, (), outs)  # type: ignore[arg-type]
 
 
@@ -156,7 +160,7 @@ def branch(
         return outs
     n = len(consts)
 
-    def rule(gs: Any, needs: Any, outs: Any, pred: Any, *inputs: Any) -> tuple[Any, ...]:
+    def rule(gs: Any, needs: Any, _: Any, pred: Any, *inputs: Any) -> tuple[Any, ...]:
         wants = [k for k, (x, need) in enumerate(zip(inputs, needs[1:])) if need and _is_float(x)]
         floats = [k for k, g in enumerate(gs) if g is not None]
         m = len(inputs)
@@ -175,7 +179,7 @@ def branch(
         ))  # fmt: skip
         return (None, *(next(grads) if k in wants else None for k in range(m)))
 
-    return _record("cond", rule, (pred, *consts, *operands), outs)
+    return _record("cond", rule, (pred, *consts, *operands), outs, len(outs))
 
 
 # ---------------------------------------------------------------- scan
@@ -212,16 +216,15 @@ def scan(
             call._replace(body=keeping, types=types + tuple(h.type for h in carry))
         )
     rule = _scan_rule(call, len(made) - k)
-    return _record("scan", rule, (*consts, *carry, *xs), outs)[: len(made)]
+    return _record("scan", rule, (*consts, *carry, *xs), outs, len(made))[: len(made)]
 
 
 def _scan_rule(call: Scan, rows: int) -> Any:
     """The way back through a scan: a scan the other way round, over what it walked and the carries it kept."""
     n, k = len(call.consts), len(call.carry)
 
-    def rule(gs: Any, needs: Any, outs: Any, *inputs: Any) -> tuple[Any, ...]:
+    def rule(gs: Any, needs: Any, kept: Any, *inputs: Any) -> tuple[Any, ...]:
         consts, carry, xs = inputs[:n], inputs[n : n + k], inputs[n + k :]
-        kept = outs[k + rows :]
         moving = [i for i in range(k) if _is_float(carry[i])]
         floats = [i for i in range(k, k + rows) if gs[i] is not None]
         want_c = [i for i in range(n) if needs[i] and _is_float(consts[i])]
@@ -301,7 +304,7 @@ def repeat(test: Flat, body: Flat, carry: tuple[Any, ...]) -> tuple[Any, ...]:
     )  # fmt: skip
     with dispatch.set_grad(False):
         outs = dispatch.state.executor.repeat(counted)
-    return _record("while_loop", _repeat_rule(call), (*consts, *carry), outs)[:k]
+    return _record("while_loop", _repeat_rule(call), (*consts, *carry), outs, k)[:k]
 
 
 def _count(n: int, like: Any) -> Any:
@@ -314,10 +317,10 @@ def _repeat_rule(call: Repeat) -> Any:
     """The way back through a while_loop: stretch by stretch from the end, each made again from the start."""
     n, k = len(call.consts), len(call.carry)
 
-    def rule(gs: Any, needs: Any, outs: Any, *inputs: Any) -> tuple[Any, ...]:
+    def rule(gs: Any, needs: Any, private: Any, *inputs: Any) -> tuple[Any, ...]:
         from .ops.creation import arange
 
-        consts, init, turns = inputs[:n], inputs[n:], outs[k]
+        consts, init, (turns,) = inputs[:n], inputs[n:], private
         moving = [i for i in range(k) if _is_float(init[i])]
         want_c = [i for i in range(n) if needs[i] and _is_float(consts[i])]
         a, b = len(moving), len(want_c)

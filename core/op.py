@@ -76,6 +76,9 @@ class Ints(NamedTuple):
 class Op:
     """A registered op. Calling it goes through the door (`core.dispatch.apply`)."""
 
+    #: the first of the results that the tape keeps for a rule which wants results
+    first_out = 0
+
     def __init__(self, fn: Callable[..., Any], kind: str, **options: Any):
         self.fn, self.kind = fn, kind
         self.name: str = options.pop("name", None) or fn.__name__.rstrip("_")

@@ -10,7 +10,8 @@ from .op import GradRule
 class TapeOp:
     """A name, inputs and one joint gradient rule; never run, only recorded.
 
-    partial: the rule takes None for the gradient of a result that nothing used. quiet: it has no effects.
+    partial: the rule takes None for the gradient of a result that nothing used. quiet: it has no effects. first_out:
+    the results from this one on are those that a rule which wants results gets.
     """
 
     kind = "composite"
@@ -19,7 +20,8 @@ class TapeOp:
     differentiable = True
 
     def __init__(
-        self, name: str, input_names: tuple[str, ...], joint: GradRule, partial: bool = False, quiet: bool = False
+        self, name: str, input_names: tuple[str, ...], joint: GradRule, partial: bool = False, quiet: bool = False,
+        first_out: int = 0,
     ):  # fmt: skip
         self.name, self.input_names, self.joint, self.partial, self.quiet = (
             name,
@@ -28,6 +30,7 @@ class TapeOp:
             partial,
             quiet,
         )
+        self.first_out = first_out
         self.grads: dict[str, GradRule] = {}
         self.attr_names: tuple[str, ...] = ()
         self.tape_plans: dict[Any, Any] = {}

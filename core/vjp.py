@@ -75,7 +75,7 @@ class TapePlan(NamedTuple):
     """What recording an op call keeps, for one choice of inputs that want a gradient.
 
     rules: as in Node; tensors, types: (name, position) of the inputs kept whole, or as dtype and shape; listed:
-    a variadic op's inputs are kept (1), their types (2), or both (3); outs: outputs are kept.
+    a variadic op's inputs are kept (1), their types (2), or both (3); outs: outputs are kept, from `first_out` on.
     """
 
     rules: Any
@@ -166,7 +166,7 @@ def keep_rest(node: Node, plan: TapePlan, inputs: tuple[Any, ...], outputs: tupl
         saved["types"] = tuple([x.type for x in inputs])
     if plan.outs:
         # A detached alias: the tensor itself would close a reference cycle with its node.
-        node.outs = tuple([(y._alias(), y._get_version()) for y in outputs])
+        node.outs = tuple([(y._alias(), y._get_version()) for y in outputs[node.op.first_out :]])
 
 
 def has_gradient(dtype: Any) -> bool:
@@ -281,7 +281,7 @@ def _arguments(node: Node, rule: GradRule, grads: list[Any], create_graph: bool)
             args.append(tuple(grads))
         elif name in ("out", "outs"):
             outs = []
-            for k, entry in enumerate(node.outs):
+            for k, entry in enumerate(node.outs, op.first_out):
                 y = _checked(node, "its output", entry)
                 outs.append(
                     y._alias_of(node, k) if create_graph and node.out_types[k].dtype.has_gradient else y

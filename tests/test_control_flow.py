@@ -237,6 +237,27 @@ def test_functions_are_looked_over_once_and_where_they_are_recorded(name, monkey
     assert (found[9][1] - found[3][1], found[70][1] - found[9][1]) == (6 * recorded, 61 * recorded)
 
 
+LOOPS = {
+    "cond": lambda x: dg.cond(x.sum() > 0, lambda: x * x, lambda: -x),
+    "while_loop": lambda x: dg.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, s[1] * x), (0, x))[1],
+    "scan": lambda x: dg.scan(lambda c, k: (c * x, c * k), x, dg.arange(3.0))[1],
+}
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize("name", LOOPS)
+def test_gradients_do_not_need_the_results(name, mode):
+    f, grads = dg.function(LOOPS[name], mode=mode), []
+    for change in (False, True):
+        x = dg.tensor(XS[0], requires_grad=True)
+        y = f(x)
+        if change:
+            y.detach().zero_()
+        (y * 2).sum().backward()
+        grads.append(x.grad.numpy())
+    np.testing.assert_array_equal(*grads)
+
+
 def test_results_of_inner_functions_have_memory_of_their_own():
     def f(x):
         def body(c, k):

@@ -78,6 +78,8 @@ def run(program: Program, mode: str) -> Iterator[Facts]:
             _see_all(before, watched, seen, m)
             results: Any = ()
             quietly = dg.no_grad if call in program.quiet else contextlib.nullcontext
+            with quietly():  # whether it does may depend on state that it changes
+                may_run_python = program.background or f.runs_python(tuple(arguments), {})
             try:
                 with quietly():
                     results = f(*arguments)
@@ -91,7 +93,7 @@ def run(program: Program, mode: str) -> Iterator[Facts]:
                 facts |= {"before": before, "after": after, "printed": [*m.printed]}
                 # While kernels are being compiled, or where no graph holds the call, which may be tried again.
                 with quietly():
-                    facts["may run Python"] = program.background or f.runs_python(tuple(arguments), {})
+                    facts["may run Python"] = may_run_python or f.runs_python(tuple(arguments), {})
                 yield facts
                 if "refused" in facts:
                     return
