@@ -266,7 +266,7 @@ def _mapped(batcher: Batcher, op: Any, owned: list[bool], attrs: Attrs) -> TapeO
         given["gs"], given["g"] = gs, gs[0]
         if "outs" in have:
             given["outs"] = tuple(map(wrap, have["outs"]))
-            given["out"] = given["outs"][0]
+            given["out"] = next(iter(given["outs"]), None)
         for n in asked:
             given[n] = wrap(have[n]) if batch[n] else have[n]
         for n in types:
@@ -284,7 +284,7 @@ def _mapped(batcher: Batcher, op: Any, owned: list[bool], attrs: Attrs) -> TapeO
         with dispatch.executing(batcher.outer):
             return tuple(_gathered(batcher, g, own) for g, own in zip(found, owned))
 
-    return TapeOp(op.name, op.input_names, GradRule(rule, keep))
+    return TapeOp(op.name, op.input_names, GradRule(rule, keep), first_out=op.first_out)
 
 
 def _gathered(batcher: Batcher, g: Any, own: bool) -> Any:
