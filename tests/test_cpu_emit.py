@@ -499,6 +499,46 @@ def test_rows_of_several_stages(shape):
     np.testing.assert_array_equal(best, x.argmax(1, keepdims=True))
 
 
+def passes(count, heavy):
+    """Roots of a kernel of `count` passes, of row level and one of element level, whose last pass reduces too.
+
+    heavy: what the first pass computes is kept for all others.
+    """
+    x, by_row, by_element = arg(0), arg(1), arg(2)
+    first = value = s.exp(x * by_element) if heavy else x * by_element - by_row
+    roots = []
+    for k in range(count - 1):
+        roots.append(reduce(("max", "sum", "argmax")[k % 3], value, T.int64 if k % 3 == 2 else None))
+        share = value / (call("abs", cast(roots[-1], T.float32)) + 7.0)
+        value = first * 0.25 + share if k % 2 else s.exp(share * by_row)
+    return [*roots, reduce("sum", value * value), value]
+
+
+@pytest.mark.parametrize("heavy", [False, True])
+@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("size", [1, 37, 1000, 4100, 9001])
+def test_rows_side_by_side_equal_single_ones_to_the_bit(count, heavy, size):
+    """Passes of different rows run together; a row by itself takes one pass after the other."""
+    rng = np.random.default_rng(15)
+    x, w = rng.uniform(0.1, 1.0, (7, size)).astype(np.float32), rng.random(size).astype(np.float32)
+    by_row = rng.random((7, 1)).astype(np.float32)
+    roots = passes(count, heavy)
+    element = (len(roots) - 1,)
+    single = [run_reduce(roots, [x[k], by_row[k], w], (0,), element=element) for k in range(7)]
+    want = [np.stack([row[k] for row in single]) for k in range(len(roots))]
+    assert all(np.isfinite(a).all() for a in want)
+    for chunks in (1, 2, 7):
+        got = run_reduce(roots, [x, by_row, w], (1,), chunks, element=element)
+        assert [a.tobytes() for a in got] == [a.tobytes() for a in want]
+    y = x.copy()
+    run(roots[-1:], [y, by_row, w], [y], y.shape, (1,), chunks=1)
+    assert y.tobytes() == want[-1].tobytes()
+    # operands that move along other axes in other steps
+    cube = np.ascontiguousarray(np.broadcast_to(x, (3, 7, size)).transpose(1, 0, 2))
+    got = run_reduce(roots, [cube, by_row[:, None], w], (2,), 1, element=element)
+    assert [a[:, 1].tobytes() for a in got] == [a.tobytes() for a in want]
+
+
 @pytest.mark.parametrize(("shape", "axis"), [((9, 70), 0), ((600, 33), 0), ((3, 5, 700), 1)])
 def test_columns_of_several_stages(shape, axis):
     x = np.random.default_rng(14).standard_normal(shape).astype(np.float32)

@@ -65,11 +65,12 @@ def instruction(node: Expr, a: Sequence[str], wide: bool = False) -> str:
 class Body:
     """Writes expressions into lines, each once, and remembers the name of its value.
 
-    load: how to get the value of an `arg` node. Names are unique in the kernel, arguments' names apart.
+    load: how to get the value of an `arg` node. Names are unique in the kernel, arguments' names apart, which end
+    with `tail`.
     """
 
-    def __init__(self, load: Callable[[Expr], str], prefix: str = "t", wide: bool = False):
-        self.load, self.prefix, self.wide = load, prefix, wide
+    def __init__(self, load: Callable[[Expr], str], prefix: str = "t", wide: bool = False, tail: str = ""):
+        self.load, self.prefix, self.wide, self.tail = load, prefix, wide, tail
         self.lines: list[str] = []
         #: id(node) -> name of its value
         self.names: dict[int, str] = {}
@@ -80,7 +81,7 @@ class Body:
 
     def fork(self, load: Callable[[Expr], str], wide: bool = False) -> Body:
         """A body of an inner scope: it sees the names of this one and adds its own."""
-        inner = Body(load, self.prefix, wide)
+        inner = Body(load, self.prefix, wide, self.tail)
         inner.names, inner.stored, inner._known = dict(self.names), dict(self.stored), dict(self._known)
         inner._numbers = self._numbers
         return inner
@@ -108,7 +109,7 @@ class Body:
         elif right in self._known:
             name = self._known[right]
         else:
-            name = f"x{node.value}" if node.op == "arg" else f"{self.prefix}{next(self._numbers)}"
+            name = f"x{node.value}{self.tail}" if node.op == "arg" else f"{self.prefix}{next(self._numbers)}"
             self.lines.append(f"{name} = {right}")
             self._known[right] = name
         self.names[id(node)] = name

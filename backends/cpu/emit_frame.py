@@ -133,16 +133,36 @@ class Frame:
         yield
         self.depth -= 1
 
+    @contextmanager
+    def aside(self) -> Iterator[list[str]]:
+        """What is written inside goes into a list instead, for a place that comes later."""
+        lines, depth = self.lines, self.depth
+        self.lines, self.depth = [], 0
+        yield self.lines
+        self.lines, self.depth = lines, depth
+
+    @contextmanager
+    def condition(self, flag: str) -> Iterator[None]:
+        """Lines for where `flag` is not 0; without a flag, for all."""
+        if not flag:
+            yield
+            return
+        with self.aside() as lines:
+            yield
+        if lines:
+            with self.block(f"if {flag} > 0:"):
+                self.write(lines)
+
     def source(self, name: str = "kernel") -> str:
         """The finished text. Slots that the lines do not mention are not read."""
         text = "\n".join(self.lines)
-        words = set(_words(text))
+        found = set(words(text))
         head = [f"# {note}" for note in self.kernel.notes]
         head.append(f"def {name}(args, chunk, nchunks):")
         if not self.kernel.listed:
-            head += [f"    {n} = args[{slot}]" for n, slot in self._slots.items() if n in words]
+            head += [f"    {n} = args[{slot}]" for n, slot in self._slots.items() if n in found]
             return "\n".join([*head, text, ""])
-        reads = [f"        {n} = args[at + {slot + 1}]" for n, slot in self._slots.items() if n in words]
+        reads = [f"        {n} = args[at + {slot + 1}]" for n, slot in self._slots.items() if n in found]
         return "\n".join([*head, *_LIST_HEAD, *reads, text, "        at += width", ""])
 
     # ---- values
@@ -239,9 +259,7 @@ class Frame:
         parts: a number of parts of the inner axis: they are one more axis, `part`, which moves no stream.
         Positions advance by additions with carries: a division per row would cost more than a short row.
         """
-        axes = [
-            _Axis(f"j{a}", self.sizes[a], [s.strides[a] for s in streams]) for a in range(self.kernel.kept)
-        ]
+        axes = self._kept_axes(streams)
         if parts:
             axes.append(_Axis("part", parts, []))
         if not axes:
@@ -258,6 +276,52 @@ class Frame:
                     self.line(f"{s.position} = {index} * {stride}" if strides else f"{s.position} = 0")
                 yield
             return
+        self._first_index(streams, axes)
+        with self.block("for row in range(first, last):"):
+            yield
+            self._advance(streams, axes)
+
+    def kept_turns(
+        self,
+        streams: list[Stream],
+        behind: int,
+        together: str,
+        first: list[str],
+        others: list[str],
+        shift: list[str],
+    ) -> None:
+        """Loop over this chunk's kept indices in turns: each begins one index and goes on with the `behind` before it.
+
+        together: the text of a condition, the same in all turns; without it an index ends before the next begins.
+        first: the lines that begin an index; others: those for the ones before, of which the k-th is there
+            where `busy_k`; shift: those that make each index the one before, at the end of a turn.
+        """
+        axes = self._kept_axes(streams)
+        self.line("rows = " + " * ".join(axis.size for axis in axes))
+        self.chunk_range("rows")
+        self._first_index(streams, axes)
+        self.line(f"alone = 1 - ({together}) * 1")
+        self.line("row = first")
+        self.write(f"busy_{k} = 0" for k in range(behind + 1))
+        waiting = " + ".join(f"busy_{k}" for k in range(1, behind + 1))
+        with self.block(f"while row < last or {waiting} > 0:"):
+            self.line(f"busy_0 = (1 - alone * ({waiting})) * (row < last)")
+            with self.block("if busy_0 > 0:"):
+                self.write(first)
+            with self.block(f"if {waiting} > 0:"):
+                self.write(others)
+            self.write(f"busy_{k} = busy_{k - 1}" for k in range(behind, 0, -1))
+            self.write(shift)
+            with self.block("if busy_0 > 0:"):
+                self.line("row += 1")
+                self._advance(streams, axes)
+
+    def _kept_axes(self, streams: list[Stream]) -> list[_Axis]:
+        kept = range(self.kernel.kept)
+        return [_Axis(f"j{a}", self.sizes[a], [s.strides[a] for s in streams]) for a in kept]
+
+    def _first_index(self, streams: list[Stream], axes: list[_Axis]) -> None:
+        """The first index of this chunk and the streams' positions there."""
         with self.block("if first < last:"):
             self.line("rest = first")
             for axis in reversed(axes[1:]):
@@ -267,9 +331,6 @@ class Frame:
             for k, s in enumerate(streams):
                 steps = (f"{axis.index} * {axis.strides[k]}" for axis in axes if axis.strides)
                 self.line(f"{s.position} = " + " + ".join(steps))
-        with self.block("for row in range(first, last):"):
-            yield
-            self._advance(streams, axes)
 
     def _advance(self, streams: list[Stream], axes: list[_Axis]) -> None:
         """The next index: the last axis moves; at its end it starts again and the one before moves."""
@@ -323,5 +384,6 @@ class Frame:
             s.position = position
 
 
-def _words(text: str) -> Iterator[str]:
+def words(text: str) -> Iterator[str]:
+    """The names and keywords of a text."""
     return (m.group() for m in re.finditer(r"[A-Za-z_]\w*", text))
