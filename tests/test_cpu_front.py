@@ -89,6 +89,38 @@ WALKED = {
         v = types.int32(i)
         out(45 + i, v)
 """,
+    "values read elsewhere": """
+    for i in range(n):
+        found = x(i)
+        twice = found * 2
+        if twice > 6:
+            break
+    out(0, found)
+    for k in (2, 5, 9):
+        last = x(k) + twice
+        if last > 4:
+            break
+    out(1, last)
+    if found > x(7):
+        chosen = 1
+    else:
+        chosen = x(1)
+    out(2, chosen)
+    for i in range(n):
+        if i % 3 == 0:
+            base = x(i)
+        else:
+            step = base + i
+            base = step
+        out(3 + i, base)
+    for i in range(3):
+        step = x(i)
+        last = step
+        step = step + last
+        out(40 + i, step)
+    out(50, last)
+    out(51, halved(x(3) + 100))
+""",
     "functions": """
     out(0, fold(x(0), x(1)))
     outf(1, fold(f(0), f(1)))
@@ -173,6 +205,12 @@ def first_negative(args, n):
             return i
         i += 1
 
+@function
+def halved(a):
+    while a > 3:
+        a = a >> 1
+    return a
+
 @inline
 def answer():
     return 42
@@ -226,3 +264,19 @@ def test_pooling_is_compiled_in_one_walk(window):
     for make in (pooling._max_source, pooling._max_gradient_source):
         source = make(dg.float32, pooling.Window(*window))
         assert compiling._in_one_walk(source, KERNEL, ("kernel_0",)) is not None
+
+
+def test_long_functions_stand_in_a_kernel_once():
+    """However often it calls them; their branch weights are those of the kernel's module."""
+    body = """
+    for v in range(0, n, 16):
+        a = w_sigmoid_f32(w_read_f32(args[0], v))
+        b = w_softplus_f32(w_sigmoid_f32(a))
+        w_write_f32(args[2], v, w_add_f32(a, w_softplus_f32(b)))
+"""
+    module = str(compiling._in_one_walk(TEXT + body, KERNEL, ("kernel_0",)))
+    for op, times in (("sigmoid", 2), ("softplus", 2), ("add", 0)):
+        assert len(re.findall(rf"\bdefine .+ @v_{op}_f32\.16\(", module)) == (times > 0)
+        assert len(re.findall(rf"\bcall .+ @v_{op}_f32\.16\(", module)) == times
+    (weights,) = re.findall(r'^(!\d+) = !{!"branch_weights", i32 1, i32 2000}$', module, re.MULTILINE)
+    assert len(re.findall(rf"!prof {weights}\b", module)) == 2

@@ -11,14 +11,16 @@ program; what a kernel cannot be without analysis (a value whose type depends on
 from __future__ import annotations
 
 import ast
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 from llvmlite import ir
 from numba.core import callconv, errors, types
 
 from .operations import Operations, Unsupported
-from .syntax_names import Value, Variables
-from .syntax_values import BINARY, I8, I32, I64, POINTER, Expressions
+from .syntax_names import Value, Variables, disjoint
+from .syntax_values import BINARY, I8, I32, I64, POINTER, Expressions, Kept
 
 #: loops over written tuples of up to this many elements are unrolled
 UNROLLED = 16
@@ -93,7 +95,12 @@ class _Function(Expressions):
             raise Unsupported("parameters")
         if len(parameters) != len(arguments):
             raise Unsupported("number of arguments")
-        self.local = {*parameters, *_assigned(node.body)}
+        stores = [*((name, ()) for name in parameters), *_stores(node.body, (), itertools.count())]
+        self.local = {name for name, _ in stores}
+        #: names that need a slot only where they are read outside the region of their assignment
+        self.disjoint = disjoint(stores)
+        #: the values so far of those of them that have none
+        self.kept = {}
         values = [self.context.get_value_type(t) for t in arguments]
         # Numba's convention, which the code of its operations relies on: status(result*, exception**, ...).
         shape = ir.FunctionType(I32, [POINTER, callconv.excinfo_ptr_t.as_pointer(), *values])
@@ -138,12 +145,18 @@ class _Function(Expressions):
         kind = types.unliteral(value[0])
         if kind == types.none:
             raise Unsupported("a variable that is None")
-        slot = self.variables.slot(name, kind, lambda: self.new_slot(name, kind))
-        self.builder.store(self.cast(value, kind), slot)
-
-    def new_slot(self, name: str, kind: Any) -> Any:
-        with self.builder.goto_entry_block():
-            return self.builder.alloca(self.context.get_value_type(kind), name=name)
+        made = self.cast(value, kind)
+        place = self.variables.place(name)
+        if name in self.disjoint and (place is None or isinstance(place, Kept)):
+            block = self.builder.block
+            kept = Kept(made, block, block.instructions[-1] if block.instructions else None)
+            if self.variables.slot(name, kind, lambda: kept) is kept:
+                self.kept[name] = [kept]
+            else:
+                self.kept[name].append(kept)
+                self.variables.move(name, kept)
+            return
+        self.builder.store(made, self.variables.slot(name, kind, lambda: self.new_slot(name, kind)))
 
     def do_Assign(self, node: ast.Assign) -> None:
         value = self.value(node.value)
@@ -297,14 +310,22 @@ def _is_true(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and bool(node.value)
 
 
-def _assigned(body: list[ast.stmt]) -> set[str]:
-    """The names that statements assign."""
-    return {
-        n.id
-        for one in body
-        for n in ast.walk(one)
-        if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
-    }
+def _stores(
+    body: list[ast.stmt], path: tuple[int, ...], numbers: Iterator[int]
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The names that statements assign, with the region (a loop's body, a branch) of each assignment."""
+    for node in body:
+        inside = {part: (*path, next(numbers)) for part in ("body", "orelse") if getattr(node, part, None)}
+        around = inside["body"] if isinstance(node, ast.For) else path
+        for target in getattr(node, "targets", None) or [getattr(node, "target", None)]:
+            if isinstance(target, ast.Name):
+                yield target.id, around
+            elif target is not None:
+                for part in ast.walk(target):
+                    if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
+                        yield part.id, around
+        for name, region in inside.items():
+            yield from _stores(getattr(node, name), region, numbers)
 
 
 def translate(
@@ -325,7 +346,8 @@ def translate(
     namespace["inline"] = namespace["function"] = same
     try:
         tree = ast.parse(source)
-        exec(compile(tree, "<kernel>", "exec"), namespace)
+        others = [node for node in tree.body if not isinstance(node, ast.FunctionDef)]
+        exec(compile(ast.Module(others, []), "<kernel>", "exec"), namespace)
     except Exception as error:  # whatever a source does when it is read; Numba's way reports it
         raise Unsupported(str(error)) from error
     try:

@@ -7,7 +7,7 @@ branch) or in one around it, with no loop in between that gives the name another
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -54,8 +54,16 @@ class Variables:
         self._assigned[name].append(self._path)
         return held[1]
 
-    def read(self, name: str) -> Value:
-        """The type and the slot of a name where it is read."""
+    def place(self, name: str) -> Any:
+        """The slot of a name, if it has one."""
+        return self._slots[name][1] if name in self._slots else None
+
+    def move(self, name: str, slot: Any) -> None:
+        """Let another slot be that of a name."""
+        self._slots[name] = self._slots[name][0], slot
+
+    def read(self, name: str) -> tuple[Any, Any, bool]:
+        """The type and the slot of a name where it is read, and whether every way there leads past its assignment."""
         if name not in self._slots:
             raise Unsupported(f"{name} is read before it is assigned")
         before = [p for p in self._assigned[name] if self._path[: len(p)] == p]
@@ -66,4 +74,20 @@ class Variables:
             raise Unsupported(f"{name} is of several types")
         else:
             self._uncertain.add(name)
-        return self._slots[name]
+        return *self._slots[name], bool(before)
+
+
+def disjoint(stores: Iterable[tuple[str, tuple[int, ...]]]) -> set[str]:
+    """The names none of whose assignments stands in a region inside that of another one.
+
+    stores: each assigned name with its region, as a path of numbers. Where such a name is read in a region in which it
+    has been assigned, or inside that, it has the value of the last assignment in the text.
+    """
+    regions: dict[str, set[tuple[int, ...]]] = {}
+    for name, path in stores:
+        regions.setdefault(name, set()).add(path)
+    return {
+        name
+        for name, paths in regions.items()
+        if len(paths) == 1 or not any(path[:k] in paths for path in paths for k in range(len(path)))
+    }

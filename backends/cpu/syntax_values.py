@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+import functools
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba.core import types
@@ -30,6 +31,14 @@ _UNARY: dict[type, Callable[..., Any]] = {
 }  # fmt: skip
 
 
+class Kept(NamedTuple):
+    """In a slot's place: the value of a name, and where that was assigned: behind which instruction."""
+
+    value: Any
+    block: Any
+    last: Any
+
+
 class Expressions:
     """What `syntax_front` needs of a function to make values: its builder, its variables, its unit."""
 
@@ -39,6 +48,7 @@ class Expressions:
     function: Any
     local: set[str]
     variables: Variables
+    kept: dict[str, list[Kept]]
 
     def value(self, node: ast.expr) -> Value:
         method = getattr(self, "of_" + type(node).__name__, None)
@@ -49,10 +59,7 @@ class Expressions:
     def literal(self, value: Any) -> Value:
         """A constant of Python: its type is the value itself where Numba has such a type."""
         if isinstance(value, (bool, int)):
-            kind = types.literal(value)
-            if not isinstance(kind, types.Literal):
-                raise Unsupported(repr(value))
-            return kind, None
+            return _literal(type(value), value), None
         if isinstance(value, float):
             return types.float64, ir.Constant(ir.DoubleType(), value)
         if isinstance(value, tuple) and value:
@@ -110,8 +117,31 @@ class Expressions:
     def of_Name(self, node: ast.Name) -> Value:
         if node.id not in self.local:
             return self.literal(self.static(node))
-        kind, slot = self.variables.read(node.id)
+        kind, slot, certain = self.variables.read(node.id)
+        if isinstance(slot, Kept):
+            if certain:
+                return kind, slot.value
+            slot = self.spill(node.id, kind)
         return kind, self.builder.load(slot)
+
+    def spill(self, name: str, kind: Any) -> Any:
+        """Give a name whose values were kept a slot after all; returns that."""
+        slot = self.new_slot(name, kind)
+        for kept in self.kept.pop(name):
+            builder = ir.IRBuilder(kept.block)
+            if kept.last is None:
+                builder.position_at_start(kept.block)
+            else:
+                builder.position_after(kept.last)
+            builder.store(kept.value, slot)
+            if kept.block is self.builder.block:
+                self.builder.position_at_end(kept.block)
+        self.variables.move(name, slot)
+        return slot
+
+    def new_slot(self, name: str, kind: Any) -> Any:
+        with self.builder.goto_entry_block():
+            return self.builder.alloca(self.context.get_value_type(kind), name=name)
 
     def of_Attribute(self, node: ast.Attribute) -> Value:
         return self.literal(self.static(node))
@@ -258,6 +288,12 @@ class Expressions:
         with builder.if_then(builder.icmp_signed("!=", status, I32(0)), likely=False):
             builder.ret(status)
         return result, None if result == types.none else builder.load(slot)
+
+
+@functools.cache
+def _literal(of: type, value: Any) -> Any:
+    """Numba's type of a Python constant, which Numba would make anew each time."""
+    return types.literal(value)
 
 
 def _constant(node: ast.expr) -> int | float | None:

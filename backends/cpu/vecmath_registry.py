@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from numba.extending import intrinsic
 
+from .lanes import Code, in_function
 from .vecmath_value import KINDS, Value
 
 
@@ -18,19 +19,15 @@ class VectorFunction(NamedTuple):
     args: tuple[str, ...]
     result: str
     function: Any
+    #: writes it for one element
+    code: Code
+
+    def emit(self, builder: Any, values: Sequence[Any], lanes: int = 1) -> Any:
+        """The result for LLVM values, vectors of `lanes` where that is not 1."""
+        return in_function(self.name, self.code, KINDS[self.result].llvm, builder, values, lanes)
 
 
 VECMATH: dict[str, VectorFunction] = {}
-
-
-def _typed(args: tuple[str, ...], result: str, body: Callable[..., Value]) -> Any:
-    """(signature, code generator) of an intrinsic."""
-    signature = KINDS[result].numba(*(KINDS[a].numba for a in args))
-
-    def codegen(context: Any, builder: Any, _: Any, values: Sequence[Any]) -> Any:
-        return body(*(Value(builder, v, KINDS[a]) for v, a in zip(values, args))).v
-
-    return signature, codegen
 
 
 # Numba reads the number of parameters from the function itself.
@@ -44,10 +41,17 @@ _TYPERS: dict[int, Callable[[Any], Callable[..., Any]]] = {
 
 def register(name: str, op: str, args: tuple[str, ...], result: str, body: Callable[..., Value]) -> None:
     """Make the intrinsic `name` out of a body over Values."""
-    typer = _TYPERS[len(args)](_typed(args, result, body))
+
+    def code(builder: Any, values: Sequence[Any]) -> Any:
+        return body(*(Value(builder, v, KINDS[a]) for v, a in zip(values, args))).v
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Sequence[Any]) -> Any:
+        return VECMATH[name].emit(builder, values)
+
+    typer = _TYPERS[len(args)]((KINDS[result].numba(*(KINDS[a].numba for a in args)), codegen))
     typer.__name__ = typer.__qualname__ = name
     typer.__doc__ = body.__doc__
-    VECMATH[name] = VectorFunction(name, op, args, result, intrinsic(typer))
+    VECMATH[name] = VectorFunction(name, op, args, result, intrinsic(typer), code)
 
 
 def vector(

@@ -22,8 +22,6 @@ Reductions over lanes are in wide_reduce.
 
 from __future__ import annotations
 
-import functools
-import re
 from typing import Any
 
 from llvmlite import ir
@@ -32,7 +30,9 @@ from numba.core.datamodel import models
 from numba.core.datamodel.registry import register_default
 from numba.extending import intrinsic
 
+from . import lanes
 from .halves import HALVES, narrow, widen
+from .lanes import declare
 from .target import has
 from .vecmath import VECMATH
 from .vecmath_value import KINDS, Kind
@@ -70,111 +70,21 @@ def export(name: str, typer: Any, names: dict[str, Any], public: list[str]) -> N
     public.append(name)
 
 
-# ---- LLVM code for many lanes from code written for one
-
-
-class _Repeated(ir.Constant):
-    """A vector constant written in one word: llvmlite would write its elements, each time."""
-
-    def __init__(self, type_: ir.Type, text: str, lanes: int):
-        super().__init__(ir.VectorType(type_, lanes), ir.Undefined)
-        self._text = f"splat ({type_} {text})"
-
-    def _get_reference(self) -> str:
-        return self._text
-
-
-_repeated = functools.cache(_Repeated)
-
-
-def _splat(value: Any, lanes: int) -> Any:
-    return _repeated(value.type, value.get_reference(), lanes)
-
-
-_TYPE_SUFFIX = re.compile(r"\.([if]\d+)(?=\.|$)")
-
-
-class LaneBuilder:
-    """An LLVM builder for straight-line scalar code that emits the same code on vectors.
-
-    Constants and types become vectors, LLVM intrinsics take their vector names, and a loop goes on while
-    any lane asks for it.
-    """
-
-    def __init__(self, builder: Any, lanes: int):
-        self._builder, self._lanes = builder, lanes
-        # Scalar code declares the intrinsics that it calls; those declarations are thrown away.
-        self.module = ir.Module()
-
-    def _widen(self, x: Any) -> Any:
-        if isinstance(x, ir.Type):
-            return x if isinstance(x, ir.VectorType) else ir.VectorType(x, self._lanes)
-        if isinstance(x, ir.Constant) and not isinstance(x.type, ir.VectorType):
-            return _splat(x, self._lanes)
-        return x
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._builder, name)
-        if not callable(found):
-            return found
-        if name in ("append_basic_block", "branch", "position_at_end"):
-            return found
-        return lambda *args: found(*map(self._widen, args))
-
-    def call(self, function: Any, args: Any) -> Any:
-        name = _TYPE_SUFFIX.sub(rf".v{self._lanes}\1", function.name)
-        args = [self._widen(a) for a in args]
-        wide = ir.FunctionType(self._widen(function.function_type.return_type), [a.type for a in args])
-        return self._builder.call(_declare(self._builder.module, name, wide), args)
-
-    def phi(self, type_: Any) -> Any:
-        node = self._builder.phi(self._widen(type_))
-        plain = node.add_incoming
-        node.add_incoming = lambda value, block: plain(self._widen(value), block)
-        return node
-
-    def cbranch(self, condition: Any, yes: Any, no: Any) -> Any:
-        if isinstance(condition.type, ir.VectorType):
-            bits = self._builder.bitcast(condition, ir.IntType(self._lanes))
-            condition = self._builder.icmp_unsigned("!=", bits, bits.type(0))
-        return self._builder.cbranch(condition, yes, no)
-
-
-def _declare(module: Any, name: str, function_type: Any) -> Any:
-    found = module.globals.get(name)
-    return ir.Function(module, function_type, name) if found is None else found
-
-
-def spread(builder: Any, value: Any, lanes: int = LANES) -> Any:
-    """A vector with the scalar `value` in all lanes."""
-    if isinstance(value.type, ir.VectorType):
-        return value
-    if isinstance(value, ir.Constant):
-        return _splat(value, lanes)
-    undefined = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
-    one = builder.insert_element(undefined, value, _I32(0))
-    return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes))
-
-
-def on_lanes(codegen: Any, builder: Any, values: Any, lanes: int) -> Any:
-    """The result of a scalar code generator on vectors of `lanes` (1: scalars)."""
-    if lanes == 1:
-        return codegen(None, builder, None, values)
-    result = codegen(None, LaneBuilder(builder, lanes), None, values)
-    return _splat(result, lanes) if not isinstance(result.type, ir.VectorType) else result
+def spread(builder: Any, value: Any) -> Any:
+    """A wide value with the scalar `value` in all lanes."""
+    return lanes.spread(builder, value, LANES)
 
 
 def _make_function(name: str) -> Any:
     entry = VECMATH[name]
-    _, scalar = entry.function._defn(None, *[None] * len(entry.args))
 
     def typed(*args: Any) -> Any:
         wide = any(isinstance(a, Wide) for a in args)
 
         def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             if not wide:
-                return on_lanes(scalar, builder, values, 1)
-            return on_lanes(scalar, builder, [spread(builder, v) for v in values], LANES)
+                return entry.emit(builder, values)
+            return entry.emit(builder, [spread(builder, v) for v in values], LANES)
 
         parameters = [WIDE[k] if isinstance(a, Wide) else KINDS[k].numba for a, k in zip(args, entry.args)]
         result = WIDE[entry.result] if wide else KINDS[entry.result].numba
@@ -214,7 +124,7 @@ def _w_mask(typingctx: Any, end: Any, v: Any) -> Any:
 
 def _w_all(typingctx: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _splat(ir.Constant(ir.IntType(1), 1), LANES)
+        return lanes.splat(ir.Constant(ir.IntType(1), 1), LANES)
 
     return MASK(), codegen
 
@@ -255,7 +165,7 @@ def _suffix(name: str) -> str:
 
 def _from_memory(builder: Any, name: str, loaded: Any) -> Any:
     if name == "b1":
-        return builder.icmp_unsigned("!=", loaded, _splat(_I8(0), LANES))
+        return builder.icmp_unsigned("!=", loaded, lanes.splat(_I8(0), LANES))
     return widen(builder, name, loaded) if name in HALVES else loaded
 
 
@@ -306,7 +216,7 @@ def _masked(builder: Any, mask: Any, access: Any) -> Any:
     full = builder.icmp_unsigned("==", bits, ir.Constant(bits.type, -1))
     results = []
     with builder.if_else(full, likely=True) as branches:
-        for branch, chosen in zip(branches, (_splat(ir.Constant(ir.IntType(1), 1), LANES), mask)):
+        for branch, chosen in zip(branches, (lanes.splat(ir.Constant(ir.IntType(1), 1), LANES), mask)):
             with branch:
                 results.append((access(chosen), builder.block))
     if isinstance(results[0][0].type, ir.VoidType):
@@ -326,12 +236,12 @@ def _make_memory(name: str) -> None:
     def read_call(function: str, p: Any, builder: Any) -> Any:
         """Emits the masked read `function` of the pointer or pointers p, for a given mask."""
         function_type = ir.FunctionType(vector, [p.type, _I32, _MASK, vector])
-        declared = _declare(builder.module, function, function_type)
+        declared = declare(builder.module, function, function_type)
         return lambda mask: builder.call(declared, [p, align, mask, ir.Constant(vector, None)])
 
     def write_call(function: str, value: Any, p: Any, builder: Any) -> Any:
         function_type = ir.FunctionType(ir.VoidType(), [vector, p.type, _I32, _MASK])
-        declared = _declare(builder.module, function, function_type)
+        declared = declare(builder.module, function, function_type)
         return lambda mask: builder.call(declared, [value, p, align, mask])
 
     def load(typingctx: Any, addr: Any, i: Any, mask: Any) -> Any:

@@ -12,7 +12,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from .vecmath import VECMATH
-from .wide import LANES, WIDE, on_lanes
+from .wide import LANES, WIDE
 
 _I32 = ir.IntType(32)
 
@@ -24,9 +24,7 @@ def _pick(builder: Any, a: Any, b: Any, order: list[int]) -> Any:
 
 
 def _make(kind: str) -> None:
-    low, high = (
-        VECMATH[f"v_{op}_{kind}"].function._defn(None, None, None)[1] for op in ("minimum", "maximum")
-    )
+    low, high = (VECMATH[f"v_{op}_{kind}"] for op in ("minimum", "maximum"))
 
     def order(typingctx: Any, w: Any, k: Any) -> Any:
         if not isinstance(k, types.IntegerLiteral):
@@ -37,7 +35,7 @@ def _make(kind: str) -> None:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             w = args[0]
             other = _pick(builder, w, w, [lane ^ by for lane in range(LANES)])
-            first, last = (on_lanes(code, builder, [w, other], LANES) for code in (low, high))
+            first, last = (choice.emit(builder, [w, other], LANES) for choice in (low, high))
             return _pick(
                 builder, first, last, [lane + (LANES if lane & upper else 0) for lane in range(LANES)]
             )

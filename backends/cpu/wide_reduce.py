@@ -18,9 +18,10 @@ from numba import types
 from numba.core.datamodel import models
 from numba.core.datamodel.registry import register_default
 
+from .lanes import on_lanes
 from .vecmath import VECMATH
 from .vecmath_value import KINDS, Kind
-from .wide import LANES, MASK, WIDE, Wide, export, on_lanes, spread
+from .wide import LANES, MASK, WIDE, Wide, export, spread
 
 TURNS = 4
 _I32 = ir.IntType(32)
@@ -63,10 +64,9 @@ def _together(builder: Any, parts: list[Any]) -> Any:
 
 def _make_combination(op: str, kind: Kind) -> None:
     entry = VECMATH[f"v_{op}_{kind.name}"]
-    _, scalar = entry.function._defn(None, None, None)
 
     def combine(builder: Any, a: Any, b: Any, lanes: int = LANES) -> Any:
-        return on_lanes(scalar, builder, [a, b], lanes)
+        return on_lanes(entry.code, builder, [a, b], lanes)
 
     def turn(typingctx: Any, turns: Any, w: Any, mask: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
