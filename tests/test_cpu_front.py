@@ -1,6 +1,7 @@
 """The two ways from a kernel's source to LLVM IR, in one walk and by Numba's front end, give the same program."""
 
 import ctypes
+import gc
 import re
 
 import duograd as dg
@@ -280,3 +281,22 @@ def test_long_functions_stand_in_a_kernel_once():
         assert len(re.findall(rf"\bcall .+ @v_{op}_f32\.16\(", module)) == times
     (weights,) = re.findall(r'^(!\d+) = !{!"branch_weights", i32 1, i32 2000}$', module, re.MULTILINE)
     assert len(re.findall(rf"!prof {weights}\b", module)) == 2
+
+
+def test_the_collector_is_as_it_was_before_a_translation():
+    source = _source(WALKED["types"])
+    before = gc.isenabled()
+    try:
+        for on in (True, False):
+            (gc.enable if on else gc.disable)()
+            with compiling._collector_rests():
+                assert not gc.isenabled()
+            assert gc.isenabled() == on
+            assert compiling._in_one_walk(source, KERNEL, ("kernel_0",)) is not None
+            assert gc.isenabled() == on
+        gc.enable()
+        with compiling._collector_rests():
+            compiling._after_fork()  # a child that was made meanwhile
+            assert gc.isenabled()
+    finally:
+        (gc.enable if before else gc.disable)()

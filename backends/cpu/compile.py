@@ -6,13 +6,16 @@ The object exports plain C functions and needs neither Numba nor Python when it 
 from __future__ import annotations
 
 import functools
+import gc
 import linecache
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import llvmlite.binding as llvm
 
+from ...core import forks
 from .blocks import parts
 from .target import Target, target
 
@@ -128,13 +131,42 @@ def _in_one_walk(
         with operations() as (known, namespace, types):
             namespace.update(_calls(source))
             typed = tuple((name, tuple(types[a] for a in letters), types[r]) for name, letters, r in entries)
-            text, libraries = translate(source, typed, symbols, namespace, known, _RAISES)
+            with _collector_rests():
+                text, libraries = translate(source, typed, symbols, namespace, known, _RAISES)
             module = llvm.parse_assembly(text)
             for library in libraries:
                 module.link_in(library._get_module_for_linking(), preserve=True)
             return module
     except Unsupported:
         return None  # by_numba tells what is wrong with it, if anything is
+
+
+#: whether the garbage collector rests for a translation; one runs at a time
+_resting: list[bool] = []
+
+
+@contextmanager
+def _collector_rests() -> Iterator[None]:
+    """The thousands of objects of a translation die together: looking through them takes as long as making them."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    _resting.append(True)
+    try:
+        yield
+    finally:
+        _resting.clear()
+        gc.enable()
+
+
+def _after_fork() -> None:
+    if _resting:  # in a thread that the child does not have
+        _resting.clear()
+        gc.enable()
+
+
+forks.after(_after_fork)
 
 
 def _by_numba(

@@ -63,17 +63,33 @@ def _element(builder, addr, index, memory):
     return builder.gep(base, [index], inbounds=True, source_etype=memory)
 
 
-def _scopes(module):
-    """The alias scopes of the stored buffers: one metadata node each, and the list of all of them."""
-    domain = module.add_metadata([ir.MetaDataString(module, "duograd.kernel")])
-    return [module.add_metadata([ir.MetaDataString(module, f"stored{k}"), domain]) for k in range(MAX_SCOPES)]
+class _Scopes:
+    """The alias scopes of the stored buffers in a module: one metadata node each, made once."""
+
+    def __init__(self, module):
+        domain = module.add_metadata([ir.MetaDataString(module, "duograd.kernel")])
+        self.each = [
+            module.add_metadata([ir.MetaDataString(module, f"stored{k}"), domain]) for k in range(MAX_SCOPES)
+        ]
+        #: by scope the list of it alone and that of all others; by None that of all
+        self.lists = {None: (None, module.add_metadata(self.each))}
+
+    @classmethod
+    def of(cls, module, scope=None):
+        """The lists of the scopes that an access of the buffer `scope` is in and is not in; None: of a load."""
+        found = getattr(module, "duograd_scopes", None)
+        if found is None:
+            found = module.duograd_scopes = cls(module)
+        if scope not in found.lists:
+            others = found.each[:scope] + found.each[scope + 1 :]
+            found.lists[scope] = module.add_metadata([found.each[scope]]), module.add_metadata(others)
+        return found.lists[scope]
 
 
 def _emit_load(builder, stored, addr, index, scoped):
     loaded = builder.load(_element(builder, addr, index, stored.memory), typ=stored.memory)
     if scoped:
-        module = builder.module
-        loaded.set_metadata("noalias", module.add_metadata(_scopes(module)))
+        loaded.set_metadata("noalias", _Scopes.of(builder.module)[1])
     if stored.value is types.boolean:
         return builder.icmp_unsigned("!=", loaded, stored.memory(0))
     return widen(builder, stored.name, loaded) if stored.name in HALVES else loaded
@@ -86,10 +102,9 @@ def _emit_store(builder, stored, addr, index, value, scope):
         value = narrow(builder, stored.name, value)
     instr = builder.store(value, _element(builder, addr, index, stored.memory))
     if scope is not None:
-        module = builder.module
-        scopes = _scopes(module)
-        instr.set_metadata("alias.scope", module.add_metadata([scopes[scope]]))
-        instr.set_metadata("noalias", module.add_metadata(scopes[:scope] + scopes[scope + 1 :]))
+        inside, outside = _Scopes.of(builder.module, scope)
+        instr.set_metadata("alias.scope", inside)
+        instr.set_metadata("noalias", outside)
 
 
 def _make_load(stored: StoredType, scoped: bool):
