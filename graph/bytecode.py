@@ -357,11 +357,10 @@ class _Pass:
                 self.stack[-1] = "iter" if n == "GET_ITER" else "each", taken
             elif taken is not None and n in ("UNPACK_SEQUENCE", "UNPACK_EX"):
                 count = arg if n == "UNPACK_SEQUENCE" else (arg & 255) + 1 + (arg >> 8)
-                parts = (
-                    taken[1][::-1]
-                    if taken[0] == "made" and taken[1] and taken[1][0][:1] == ("matched",)
-                    else ()
-                )
+                first = (
+                    taken[1][0] if taken[0] == "made" and taken[1] else None
+                )  # None: nothing is known of it
+                parts = taken[1][::-1] if first is not None and first[0] == "matched" else ()
                 self.stack[len(self.stack) - count :] = parts or [("each", taken)] * count
 
     def _generic(self, i: Instruction) -> None:

@@ -126,6 +126,11 @@ FOUND = {
     "a repeated index is read at a shift": program(
         "y = dg.tile(dg.meshgrid(dg.arange(3), dg.arange(2))[0], (2,))\ny[1:] += y[:-1]", (2,)
     ),
+    "a pattern of a tuple made on the way": program(
+        "match (m.count % 3, x0):\n    case (0, t):\n        y = t + 1\n    case (k, t):\n        y = t * k\n"
+        "m.count += 1",
+        (3,), sizes=({},) * 4,
+    ),
     "nothing in place of a tensor": program("y = dg.argmax(None, axis=0)", (2,)),
     "a result is changed before its gradient": program("y = dg.relu(x0)", leaf(1, 1), outside=True)._replace(
         between="out[0].detach().mul_(2)"
