@@ -131,6 +131,7 @@ FOUND = {
         "m.count += 1",
         (3,), sizes=({},) * 4,
     ),
+    "complex infinity times one": program("y = x0 * 1", Given("", (2,), "complex64", values=(complex(np.inf, 2), -0j))),
     "nothing in place of a tensor": program("y = dg.argmax(None, axis=0)", (2,)),
     "a result is changed before its gradient": program("y = dg.relu(x0)", leaf(1, 1), outside=True)._replace(
         between="out[0].detach().mul_(2)"

@@ -155,6 +155,8 @@ class _Algebra:
 
     def _neutral(self, node: Node, x: Any, number: Any, value: int) -> Any:
         """x when the number is the neutral one and the op changes nothing else about x."""
+        if isinstance(x, Value) and x.type.dtype.is_complex:  # 1 is 1 + 0j there, and infinity times 0 is NaN
+            return None
         same = isinstance(x, Value) and type(number) in (int, float) and number == value
         return x if same and x.type == node.outputs[0].type else None
 
