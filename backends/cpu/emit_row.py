@@ -65,8 +65,8 @@ class _Row:
     def _overlaps(self) -> bool:
         """Whether passes of different rows run side by side.
 
-        Measured: it pays where the middle one of three passes has much to compute (softmax: 7 % in the caches, 30 to
-        40 % beyond them). What memory alone bounds (layer norm) loses up to 15 %; two or five passes gain nothing.
+        Measured: it pays where the middle one of three passes has much to compute (softmax: 7 to 25 % in the
+        caches). What memory alone bounds (layer norm) loses up to 15 %; two or five passes gain nothing.
         """
         if self.passes.count != 3:
             return False
