@@ -116,7 +116,7 @@ def _dtypes(op, n):
     for name in ("float32", "float64", "int32", "uint8", "bool"):
         t = TensorType(DTYPES[name], (2,))
         try:
-            op.infer([t] * n, op.bind((None,) * n, {})[1] if not op.required_attrs else op.defaults)
+            op.infer([t] * n, op.bind((dg.zeros(2),) * n, {})[1] if not op.required_attrs else op.defaults)
         except dg.errors.DuogradError:
             continue
         out.append(name)
