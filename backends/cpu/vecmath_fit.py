@@ -8,6 +8,7 @@ from the lowest power up, the remaining ones being fitted again after each round
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -91,7 +92,7 @@ def fit(f: Fit) -> tuple[list[float], float]:
 def _series(first: int, g: Callable[[int], Any]) -> Callable[[Any], Any]:
     """sum over k of g(k) * x**(k - first): a smooth quotient whose closed form cancels near 0."""
     c = [g(k) for k in range(first, first + 60)]
-    return lambda x: mp.polyval(c[::-1], x)
+    return lambda x: functools.reduce(lambda total, a: total * x + a, reversed(c))
 
 
 def _odd(f: Callable[[Any], Any], power: int = 1) -> Callable[[Any], Any]:
