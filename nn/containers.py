@@ -12,16 +12,10 @@ from .module import Module, Parameter
 L = TypeVar("L", bound="_List")
 
 
-class _List(Module):
-    """Numbered members, kept as attributes "0", "1", ..."""
+class _Holder(Module):
+    """Members of one kind, kept as attributes."""
 
     _kind: Any = Module
-
-    def _pairs(self) -> list[tuple[str, Any]]:
-        return [(n, v) for n, v in self.__dict__.items() if isinstance(v, self._kind)]
-
-    def _values(self) -> list[Any]:
-        return [v for v in self.__dict__.values() if isinstance(v, self._kind)]
 
     def _checked(self, value: Any) -> Any:
         if not isinstance(value, self._kind):
@@ -30,6 +24,16 @@ class _List(Module):
                 "wrap functions in a Module" if self._kind is Module else "pass a Parameter or a tensor",
             )  # fmt: skip
         return value
+
+
+class _List(_Holder):
+    """Numbered members, kept as attributes "0", "1", ..."""
+
+    def _pairs(self) -> list[tuple[str, Any]]:
+        return [(n, v) for n, v in self.__dict__.items() if isinstance(v, self._kind)]
+
+    def _values(self) -> list[Any]:
+        return [v for v in self.__dict__.values() if isinstance(v, self._kind)]
 
     def _renew(self, pairs: list[tuple[str, Any]]) -> None:
         """Replace all members. Numbers become positions, other names stay."""
@@ -127,21 +131,11 @@ class ModuleList(_List):
         self.extend(modules)
 
 
-class _Dict(Module):
+class _Dict(_Holder):
     """Named members, kept as attributes of these names."""
-
-    _kind: Any = Module
 
     def __init__(self, members: Any = ()):
         self.update(members)
-
-    def _checked(self, value: Any) -> Any:
-        if not isinstance(value, self._kind):
-            raise ArgumentTypeError(
-                type(self).__name__, f"holds {self._kind.__name__}s, got a {type(value).__name__}",
-                "wrap functions in a Module" if self._kind is Module else "pass a Parameter or a tensor",
-            )  # fmt: skip
-        return value
 
     def __len__(self) -> int:
         return len(list(self.keys()))

@@ -91,9 +91,10 @@ class Distribution:
         return f"{type(self).__name__}(batch_shape={self.batch_shape}, event_shape={self.event_shape})"
 
 
-class Normal(Distribution):
-    """Mean loc, standard deviation scale."""
+class _LocationScale(Distribution):
+    """Place loc and width scale of one shape, drawn by the op `_op`."""
 
+    _op: str
     has_rsample = True
 
     def __init__(self, loc: Any, scale: Any):
@@ -101,7 +102,13 @@ class Normal(Distribution):
         super().__init__(self.loc.shape)
 
     def _draw(self, shape: tuple[int, ...]) -> Tensor:
-        return PUBLIC["normal"](self.loc, self.scale, shape=shape)  # type: ignore[no-any-return]
+        return PUBLIC[self._op](self.loc, self.scale, shape=shape)  # type: ignore[no-any-return]
+
+
+class Normal(_LocationScale):
+    """Mean loc, standard deviation scale."""
+
+    _op = "normal"
 
     @property
     def mean(self) -> Tensor:
@@ -123,17 +130,10 @@ class Normal(Distribution):
         return 0.5 + _HALF_LOG_2PI + E.log(self.scale)  # type: ignore[no-any-return]
 
 
-class Laplace(Distribution):
+class Laplace(_LocationScale):
     """Mean loc, mean distance scale."""
 
-    has_rsample = True
-
-    def __init__(self, loc: Any, scale: Any):
-        self.loc, self.scale = _tensors(loc, scale)
-        super().__init__(self.loc.shape)
-
-    def _draw(self, shape: tuple[int, ...]) -> Tensor:
-        return PUBLIC["laplace"](self.loc, self.scale, shape=shape)  # type: ignore[no-any-return]
+    _op = "laplace"
 
     @property
     def mean(self) -> Tensor:
@@ -150,17 +150,10 @@ class Laplace(Distribution):
         return 1 + E.log(2 * self.scale)  # type: ignore[no-any-return]
 
 
-class Gumbel(Distribution):
+class Gumbel(_LocationScale):
     """Location loc, width scale: of the largest of many values."""
 
-    has_rsample = True
-
-    def __init__(self, loc: Any, scale: Any):
-        self.loc, self.scale = _tensors(loc, scale)
-        super().__init__(self.loc.shape)
-
-    def _draw(self, shape: tuple[int, ...]) -> Tensor:
-        return PUBLIC["gumbel"](self.loc, self.scale, shape=shape)  # type: ignore[no-any-return]
+    _op = "gumbel"
 
     @property
     def mean(self) -> Tensor:

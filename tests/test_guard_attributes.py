@@ -10,23 +10,7 @@ import weakref
 import duograd as dg
 import numpy as np
 import pytest
-from guarded import assert_noticed, guards_of, record
-
-
-class Layer:
-    gain = 1.0
-    unused = 1
-
-    def __init__(self, scale=2.0):
-        self.scale = scale
-        self.training = True
-        self.other = 0
-
-    def __call__(self, x):
-        return self.forward(x)
-
-    def forward(self, x):
-        return x * self.scale if self.training else x
+from guarded import Layer, assert_noticed, guards_of, record
 
 
 def test_self_attribute():

@@ -9,7 +9,7 @@ import duograd as dg
 import numpy as np
 import pytest
 from duograd.core.errors import TraceError
-from guarded import assert_noticed, guards_of, record
+from guarded import Layer, assert_noticed, guards_of, record
 
 SCALE = 2.0
 OTHER = 5
@@ -18,22 +18,6 @@ CONFIG = {"scale": 2.0, "name": "a", "inner": {"depth": 3}}
 
 def helper(x):
     return x * SCALE
-
-
-class Layer:
-    gain = 1.0
-    unused = 1
-
-    def __init__(self, scale=2.0):
-        self.scale = scale
-        self.training = True
-        self.other = 0
-
-    def __call__(self, x):
-        return self.forward(x)
-
-    def forward(self, x):
-        return x * self.scale if self.training else x
 
 
 # ---------------------------------------------------------------- containers
