@@ -52,8 +52,9 @@ def grad(
 
     outputs, inputs: a tensor or several; grad_outputs: what to start from, ones for single numbers when None.
     retain_graph: keep the tape for another call (create_graph's value when None); create_graph: record this pass, for
-    gradients of gradients. Returns: a tuple, one for each input; None for one that outputs do not depend on if
-    allow_unused, else AutogradError. `dg.grad` differentiates functions.
+    gradients of gradients. Only what lies between outputs and inputs takes part: the rest of the tape is neither freed
+    nor checked, and its hooks do not run. Returns: a tuple, one for each input; None for one that outputs do not depend
+    on if allow_unused, else AutogradError. `dg.grad` differentiates functions.
     Example: `dg.autograd.grad((x * x).sum(), x)[0]` for a leaf x that requires a gradient.
     """
     face = dispatch.state.executor.face

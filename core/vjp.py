@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import dispatch
 from .errors import AutogradError, Place, line_of, user_place
+from .reach import THROUGH, look
 from .types import TensorType
 
 if TYPE_CHECKING:
@@ -433,8 +434,10 @@ def walk(
 ) -> list[Any]:
     """The reverse walk: from roots back to `targets`, or to every leaf (whose `.grad` it adds to).
 
-    targets: tensors, or edges of the tape. cut: the tape ends at the targets; what made them is neither walked
-    nor freed. inner: the walk is a step of another one, which runs the hooks of the targets.
+    targets: tensors, or edges of the tape. Only nodes from which one is reached take part: others may be used up or
+    changed, are not freed, and their hooks do not run. cut: the tape ends at the targets; what made them is neither
+    walked nor freed. inner: the walk is a step of another one, which runs the hooks of the targets and may be on the
+    way to every leaf, so all nodes take part.
 
     Nodes run latest first, so sums of gradients have the same order in both modes. Returns the targets'
     gradients (None for a target that the roots do not depend on).
@@ -467,8 +470,12 @@ def walk(
     at_once = executor is dispatch._State.executor
     plain, unfolds = not create_graph and at_once, create_graph and at_once
     with dispatch.set_grad(create_graph):
-        for root, g in zip(roots, root_grads):
-            send(_edge(root), g)
+        starts = [(_edge(root), g) for root, g in zip(roots, root_grads)]
+        prune = targets is not None and not inner
+        reach = look([edge for edge, _ in starts], wanted, cut, {}) if prune else {}
+        for edge, g in starts:
+            if not prune or (reach[edge[0].number] if edge.__class__ is tuple else id(edge) in wanted):
+                send(edge, g)
         while heap:
             node = heapq.heappop(heap)
             grads = pending.pop(node.number)
@@ -485,6 +492,8 @@ def walk(
                         found[spot] = g
                 if cut and any(spot is not None for spot in spots):
                     continue
+            if prune and reach[node.number] != THROUGH:
+                continue
             if node.saved is None:
                 raise AutogradError(
                     "backward",
@@ -495,6 +504,8 @@ def walk(
                 unfold = getattr(node.op, "unfold", None)
                 if unfold is not None:
                     unfold(node)
+                    if prune:
+                        look(node.edges, wanted, cut, reach)
             step = node.step if plain else None
             results = None if step is None else step(node, grads)
             if results is None:
@@ -502,7 +513,9 @@ def walk(
                 if step is not None:
                     step.done(node, grads, results)
             for edge, g in zip(node.edges, results):
-                if g is not None:
+                if g is not None and (
+                    not prune or (reach[edge[0].number] if edge.__class__ is tuple else id(edge) in wanted)
+                ):
                     send(edge, g)
             if not (retain_graph or create_graph):
                 node.forget()

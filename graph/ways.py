@@ -220,7 +220,7 @@ def with_tape(closing: Closing, roots: list[Any]) -> list[Any]:
                     "has a result whose gradient cannot be taken, and hooks on the way to it", _ADVICE
                 )
             try:
-                vjp.walk([y], [y], leaves, retain_graph=True)
+                vjp.walk([y], [y], leaves, retain_graph=True, inner=True)
             except AutogradError as e:
                 closing.end.broken.append((place, broken(y, e)))
                 continue

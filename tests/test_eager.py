@@ -170,6 +170,81 @@ def test_hooks_see_and_replace_gradients():
     np.testing.assert_array_equal(x.grad.numpy(), [1.0, 1.0])
 
 
+def used_up_beside(a, w, seen):
+    h = a * a
+    h.sum().backward()
+    return dg.autograd.grad((h * w).sum(), w)[0]
+
+
+def changed_beside(a, w, seen):
+    b = a * 2
+    h = b * b
+    b.add_(1)
+    return dg.autograd.grad((h + w).sum(), w)[0]
+
+
+def hooked_beside(a, w, seen):
+    h = a * a
+    h.register_hook(lambda g: seen.append("beside"))
+    v = w * 2
+    v.register_hook(lambda g: seen.append("on the way"))
+    return dg.autograd.grad((h + v).sum(), w)[0]
+
+
+def used_up_behind_the_target(a, w, seen):
+    h = a * a
+    h.sum().backward()
+    h.register_hook(lambda g: seen.append("target"))
+    return dg.autograd.grad((h * w).sum(), h)[0]
+
+
+def used_up_behind_a_push(a, w, seen):
+    h = a * a
+    h.sum().backward()
+    return dg.jvp(lambda t: t * w, (h,), (w,))[1].detach()
+
+
+def kept_beside(a, w, seen):
+    h = a * a
+    dg.autograd.grad((h * 2 + w).sum(), w)
+    return dg.autograd.grad(h.sum(), a)[0]
+
+
+def one_target_behind_another(a, w, seen):
+    h = a * w
+    found = dg.autograd.grad((h * h).sum(), (h, a))
+    return found[0] + found[1]
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize(
+    ("body", "expected", "ran"),
+    [
+        (used_up_beside, [1.0, 4.0], []), (changed_beside, [1.0, 1.0], []), (hooked_beside, [2.0, 2.0], ["on the way"]),
+        (used_up_behind_the_target, [3.0, 5.0], ["target"]), (used_up_behind_a_push, [9.0, 25.0], []),
+        (kept_beside, [2.0, 4.0], []), (one_target_behind_another, [24.0, 120.0], []),
+    ],
+)  # fmt: skip
+def test_only_what_leads_to_the_targets_takes_part(body, expected, ran, mode):
+    a, w = dg.tensor([1.0, 2.0], requires_grad=True), dg.tensor([3.0, 5.0], requires_grad=True)
+    seen = []
+    found = dg.function(lambda a, w: body(a, w, seen), mode=mode)(a, w)
+    np.testing.assert_array_equal(found.numpy(), expected)
+    assert seen == ran
+
+
+@pytest.mark.parametrize("body", [used_up_beside, changed_beside])
+def test_what_leads_to_a_target_is_checked(body):
+    a, w = dg.tensor([1.0, 2.0], requires_grad=True), dg.tensor([3.0, 5.0], requires_grad=True)
+    with pytest.raises(dg.errors.AutogradError, match=r"already used|changed in place"):
+        body(a, a, [])
+    h = dg.exp(a)
+    y = h * w
+    h.add_(1)
+    with pytest.raises(dg.errors.AutogradError, match="changed in place"):
+        dg.autograd.grad(y.sum(), w)
+
+
 def test_python_control_flow_and_print(capsys):
     x = dg.tensor([1.0, -2.0])
     total = 0.0

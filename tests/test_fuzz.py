@@ -54,6 +54,11 @@ FOUND = {
     "one part of a split": program("y, z = x0.chunk(2, 1)", ("A", "B"), sizes=({"A": 2, "B": 4}, {"A": 2, "B": 1})),
     "a saved result is changed": program("y = dg.exp(x0)\nz = y * 2\ny += 1", leaf(3), returns="z", outside=True),
     "the tape is used up": program("y = (x0 * x0).sum()\ny.backward()", leaf(3), outside=True),
+    "the tape behind the argument of a derivative is used up": program(
+        "z = x0.sum() + m.w if m.last is None else x0.sum() + m.last.sum()\nm.last = z * 0.5\n"
+        "_, y = dg.jvp(lambda t: t * t, (z,), (z * 0 + 1,))",
+        (2,), outside=True,
+    ),
     "a tuple in place of a tensor": program("y = dg.layer_norm(x0, (3,))", (2, 3)),
     "a tensor in place of an axis": program("y = dg.concat(x0, x1)", (2, 3), (2, 4)),
     "a strided view without elements": program("y = x0[:, -1]", Given("", (0, 7, 7), layout="backwards")),
