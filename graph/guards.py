@@ -28,10 +28,11 @@ class Guard:
 
     rank: order of checking, small first. test: source of the condition, its constants as `{0}`, `{1}`, ...
     constants: what these stand for. text: the condition in words; was: the value in words; now: gives the
-    value of this moment (or raises); where: (code, line) of the read, or `file:line`.
+    value of this moment (or raises); where: (code, line) of the read, or `file:line`;
+    held: what a container held, where its words do not say all.
     """
 
-    __slots__ = ("constants", "now", "rank", "test", "text", "was", "where")
+    __slots__ = ("constants", "held", "now", "rank", "test", "text", "was", "where")
 
     def __init__(
         self,
@@ -42,9 +43,10 @@ class Guard:
         was: str = "",
         now: Callable[[], Any] | None = None,
         where: Any = "",
+        held: Any = None,
     ):
         self.rank, self.test, self.constants, self.text = rank, test, tuple(constants), text
-        self.was, self.now, self.where = was, now, where
+        self.was, self.now, self.where, self.held = was, now, where, held
 
     @property
     def line(self) -> str:
@@ -64,14 +66,35 @@ class Guard:
         if self.now is None:
             return f"no longer: {self.text}{at}" if self.test != "False" else self.text + at
         try:
-            now = brief(self.now())
+            value = self.now()
+            now = brief(value)
         except Exception:
             now = "absent"
+        else:
+            if self.held is not None and (change := _change(self.text.split(" == ")[0], self.held, value)):
+                return change + at
         name = self.text.split(" == ")[0].split(" is ")[0]
         return f"{name} was {self.was}, now {now}{at}"
 
     def __str__(self) -> str:
         return self.text + (f"  ({self.line})" if self.line else "")
+
+
+def _change(name: str, held: Any, now: Any) -> str:
+    """The first element that a container does not hold any more, or holds too; "" where that says nothing."""
+    if isinstance(held, dict) and isinstance(now, dict):
+        lost, new = [k for k in held if k not in now], [k for k in now if k not in held]
+        if lost or new:
+            return f"{name} " + (f"has {brief(new[0])} now" if new else f"has no {brief(lost[0])} any more")
+        changed = [k for k, v in held.items() if not same(v, now[k])]
+    elif isinstance(held, list) and isinstance(now, list) and len(held) == len(now):
+        changed = [k for k, v in enumerate(held) if not same(v, now[k])]
+    else:
+        return ""
+    if not changed:
+        return f"{name} has another order" if isinstance(held, dict) else ""
+    k = changed[0]
+    return f"{name}[{brief(k)}] was {brief(held[k])}, now {brief(now[k])}"
 
 
 def equals(expression: str, value: Any, n: int) -> tuple[str, tuple[Any, ...]]:
@@ -277,7 +300,17 @@ def _value_guard(r: Read, rank: int, test: str, constants: Sequence[Any], now: C
 def _content(r: Read) -> Guard:
     test, constants = contents("{0}", r.value, 1, type(r.owner) in (list, dict))
     owner, words = r.owner, brief(r.value)
-    return Guard(10, test, (owner, *constants), f"{r.name} == {words}", words, lambda: owner, r.where)
+    held = r.value if words.startswith("a ") else None  # else the words say all
+    return Guard(10, test, (owner, *constants), f"{r.name} == {words}", words, lambda: owner, r.where, held)
+
+
+def _names(r: Read) -> Guard:
+    owner, names = r.owner, [*r.value]
+    words = ", ".join(names)
+    return Guard(
+        9, "[*{0}] == {1}", (owner, names), f"{r.name} == {words}", words, lambda: dict.fromkeys(owner), r.where,
+        dict.fromkeys(names),
+    )  # fmt: skip
 
 
 def _length(r: Read) -> Guard:
@@ -351,8 +384,8 @@ def _is_empty(cell: Any) -> bool:
 
 
 _MAKERS: dict[str, Callable[[Read], Guard]] = {
-    "attr": _attr, "item": _item, "cell": _cell, "content": _content, "length": _length, "truth": _truth, "has": _has,
-    "array": _array,
+    "attr": _attr, "item": _item, "cell": _cell, "content": _content, "names": _names, "length": _length,
+    "truth": _truth, "has": _has, "array": _array,
     "method": _method, "default": _default, "note": _remark, "never": _remark,
 }  # fmt: skip
 #: what generated sources may name besides their constants

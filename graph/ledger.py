@@ -78,6 +78,8 @@ class Ledger:
         self.deleted: dict[int, set[Any]] = {}  # keys taken out of dicts
         self.functions: dict[int, list[FunctionType]] = {}
         self.dict_of: dict[int, int] = {}  # id of an object's __dict__ -> id of the object
+        self.orders: dict[int, list[str]] = {}  # the names in a namespace before the function wrote to it
+        self.spaces: dict[int, dict[str, Any]] = {}  # what a namespace that was walked held at first
         self.refused: list[TraceError] = []
         self.compared = False  # whether a container of an argument is another one was asked
 
@@ -145,9 +147,10 @@ class Ledger:
 
     def note(self, kind: str, owner: Any, key: Any, value: Any, name: str, frame: FrameType) -> None:
         """Record a read once, unless the function wrote there before."""
+        space = owner
         kind, owner = self._place(kind, owner, key, value)
         oid = id(owner)
-        if oid in self.made:
+        if oid in self.made or (oid in self.dict_of and self._is_own(kind, space, key, name, frame)):
             return
         if oid in self.states:
             if ("content", oid, None) in self.entries:
@@ -232,6 +235,33 @@ class Ledger:
                 return "attr", x
         return kind, owner
 
+    def _is_own(self, kind: str, space: Any, key: Any, name: str, frame: FrameType) -> bool:
+        """Whether what is asked of a namespace follows from what the function wrote there, and from its first names."""
+        if kind in ("length", "truth"):
+            known = id(space) in self.orders
+            if known:
+                self._read_names(space, name, frame)
+            return known
+        return ("attr", self.dict_of[id(space)], key) in self.written
+
+    def _read_names(self, space: dict[str, Any], name: str, frame: FrameType) -> None:
+        """Which names a namespace has was looked at, and in which order."""
+        self._plainly("names", space, None, tuple(self.orders.get(id(space), space)), name, frame)
+
+    def _read_space(self, space: dict[str, Any], name: str, frame: FrameType) -> None:
+        """A namespace was walked: its names, and all values in it that the function has not written itself."""
+        if id(space) not in self.spaces:
+            now = contents_of(space)
+            for kind, oid, key in self.written:
+                if (kind, oid) in (("attr", self.dict_of.get(id(space))), ("item", id(space))):
+                    before = self.written[kind, oid, key][1]
+                    now[key] = self.objects[before] if before.__class__ is _Ref else before
+            names = self.orders.get(id(space), now)
+            self.spaces[id(space)] = {k: now[k] for k in names if k in now}
+        self._read_names(space, name, frame)
+        for key, value in contents_of(space).items():
+            self.note("item", space, key, value, item_name(name, key), frame)
+
     def remark(self, text: str, frame: FrameType) -> None:
         """Something that no guard can watch, for `explain()`."""
         self.objects.setdefault(id(frame.f_code), frame.f_code)
@@ -267,10 +297,12 @@ class Ledger:
             if not outside:
                 if not deep:
                     return
+            elif isinstance(x, dict) and id(x) not in self.made and id(x) not in self.states:
+                self._read_space(x, name, frame)
+                if not deep:
+                    return
             elif id(x) not in self.made:
-                held = self.states.get(id(x))
-                if held is None:  # an object's __dict__
-                    held = self.states[id(x)] = contents_of(x)
+                held = self.states[id(x)]
                 place = "content", id(x), None
                 if place not in self.entries:
                     self.entries[place] = ["content", id(x), None, held, name, (frame.f_code, frame.f_lineno)]
@@ -312,6 +344,9 @@ class Ledger:
         if place in self.written:
             return
         self.objects.setdefault(id(owner), owner)
+        space = instance_dict(owner) if kind == "attr" else owner
+        if isinstance(space, dict) and id(space) not in self.states:
+            self.orders.setdefault(id(space), [*space])
         self.written[place] = name, self._spec(now_at(kind, owner, key))
         if not is_plain(key):
             self.objects.setdefault(id(key), key)
@@ -447,6 +482,17 @@ class Ledger:
                     continue
                 self.entries[place] = ["content", oid, None, before, name, None]
             effects.append(Effect("content", x, None, before, contents_of(x), name))
+        for oid, before in self.spaces.items():
+            x = self.objects.get(oid)
+            if x is None:
+                continue
+            owners = ("attr", self.dict_of.get(oid)), ("item", oid)
+            own = {key for kind, owner, key in self.written if (kind, owner) in owners}
+            rest = {k: v for k, v in contents_of(x).items() if k not in own}
+            if not is_as(rest, {k: v for k, v in before.items() if k not in own}):
+                name = self.names.get(oid, "...")
+                self.entries["content", oid, None] = ["content", oid, None, before, name, None]
+                effects.append(Effect("content", x, None, before, contents_of(x), name))
         return effects
 
     def _explained(self, x: Any, before: Any) -> list[Any] | None:

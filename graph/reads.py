@@ -98,12 +98,12 @@ def now_at(kind: str, owner: Any, key: Any) -> Any:
 class Read:
     """One value read from outside.
 
-    kind: "attr" (owner.key), "item" (owner[key]), "cell" (contents of a closure cell), "content" (all
-    elements of a container; value: its state), "length", "truth" (whether it has elements), "has" (key in
-    owner), "array" (a NumPy array; value: its bytes), "method" (a function held by a class), "default"
-    (a function's default arguments), "note" (something that no guard can watch; value: the text), "never"
-    (the trace cannot be used again;
-    value: why). name: the value's name as users write it; where: (code, line).
+    kind: "attr" (owner.key), "item" (owner[key]), "cell" (contents of a closure cell), "content" (all elements of a
+    container; value: its state), "names" (those in an object's `__dict__`, in their order), "length", "truth" (whether
+    it has elements), "has" (key in owner), "array" (a NumPy array; value: its bytes), "method" (a function held by a
+    class), "default" (a function's default arguments), "note" (something that no guard can watch; value: the text),
+    "never" (the trace cannot be used again; value: why).
+    name: the value's name as users write it; where: (code, line).
     """
 
     __slots__ = ("key", "kind", "name", "owner", "value", "where")

@@ -246,6 +246,52 @@ def test_vars_and_dict():
         layer.scale = 2.0
 
 
+def test_walk_over_dict_knows_what_the_function_wrote_itself():
+    layer = Layer()
+
+    def f():
+        layer.training = not layer.training
+        layer.fresh = 1
+        names = [k for k, v in vars(layer).items() if v is not None]
+        has = "fresh" in layer.__dict__, layer.__dict__.get("fresh"), len(vars(layer))
+        del layer.fresh
+        layer.training = not layer.training
+        return names, has, vars(layer).get("fresh")
+
+    guards = guards_of(f)
+    assert guards.check()
+    layer.extra = 1
+    assert_noticed(guards, "layer.__dict__ has 'extra' now")
+    del layer.extra
+    scale = layer.scale
+    del layer.scale
+    assert not guards.check()
+    layer.scale = scale  # the last of the names now
+    assert_noticed(guards, "another order")
+
+    def set_only():
+        layer.training = False
+        return list(vars(layer).values())
+
+    guards = guards_of(set_only)
+    layer.training = "anything"
+    assert guards.check()
+    layer.other += 1
+    assert_noticed(guards, "layer.other was")
+
+
+def test_dict_of_an_object_that_c_code_changes():
+    layer = Layer()
+
+    def f():
+        vars(layer).update(scale=layer.scale + 1, late=2)
+
+    with dg.mode("graph"):
+        run = dg.function(lambda x: (f(), x + layer.scale + layer.late)[1])
+        assert [float(run(dg.ones(()))) for _ in range(3)] == [6.0, 7.0, 8.0]
+    assert (layer.scale, layer.late) == (5.0, 2)
+
+
 def test_enum_member():
     class Mode(enum.Enum):
         A = 1

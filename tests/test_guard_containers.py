@@ -398,3 +398,16 @@ def test_environment_variable(monkeypatch):
     assert guards.check()
     monkeypatch.setenv("GUARDS_SCALE", "3")
     assert not guards.check()
+
+
+def test_what_changed_in_a_large_container_is_named():
+    rows = {"objects": [object() for _ in range(3)], "table": {k: object() for k in "ab"}}
+    guards = guards_of(lambda: [*map(id, rows["objects"])])
+    rows["objects"][1] = 5
+    assert_noticed(guards, "[1] was a object, now 5")
+    guards = guards_of(lambda: [*map(id, rows["table"].values())])
+    rows["table"]["c"] = None
+    assert_noticed(guards, "has 'c' now")
+    guards = guards_of(lambda: [*map(id, rows["table"].values())])
+    del rows["table"]["a"]
+    assert_noticed(guards, "has no 'a' any more")

@@ -373,6 +373,26 @@ def test_function_is_traced_again_when_what_it_read_changed():
     assert "layer.scale was 2.0, now 3.0" in fn.explain()
 
 
+@pytest.mark.parametrize("order", ["train_eval", "eval_train", "walked_after"])
+def test_modes_of_a_module_that_are_set_inside_are_traced_once(order):
+    m = dg.nn.Sequential(dg.nn.Linear(4, 8), dg.nn.BatchNorm1d(8), dg.nn.Dropout(0.5))
+
+    @dg.function
+    def f(x):
+        if order == "walked_after":
+            y = m(x)
+            return y, len(dict(m.named_modules()))
+        first = m.train() if order == "train_eval" else m.eval()
+        y = first(x)
+        return y, (m.eval() if order == "train_eval" else m.train())(x)
+
+    x = dg.ones((6, 4))
+    for _ in range(4):
+        f(x)
+    assert len(f.variants) == 1
+    assert int(m[1].num_batches_tracked) == 4
+
+
 def test_what_inner_functions_change_outside_is_changed_at_every_call():
     count, log = 0, []
 
