@@ -80,10 +80,13 @@ class _Placer:
         if isinstance(of.get(out), Value):
             if layout.base is of[out]:
                 self.places.same[out] = layout.base
-        elif (
-            layout.covers_base(x.type.shape) and layout.base not in of and self.readers[layout.base] == [node]
-        ):
-            root = self.places.same[out] = self.places.same.get(layout.base, layout.base)
+            return
+        base = layout.base
+        root = self.places.same.get(base, base)
+        # What is updated may be a result or a write itself, also one that keeps the memory of what it updated.
+        placed = base in of or root in of
+        if layout.covers_base(x.type.shape) and not placed and self.readers[base] == [node]:
+            self.places.same[out] = root
             if out in of:
                 of[root] = of.pop(out)
 

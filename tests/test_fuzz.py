@@ -59,6 +59,12 @@ FOUND = {
         "_, y = dg.jvp(lambda t: t * t, (z,), (z * 0 + 1,))",
         (2,), outside=True,
     ),
+    "a changed result is changed once more": program(
+        "y = dg.zeros((3, 2)) + 1\ny[1:] += y[:-1]\nz = y * 1\nz[dg.tensor([0, -1])] = 3", (1,), returns="y, z"
+    ),
+    "a changed argument is changed once more": program(
+        "x0[1:] += 1\nz = x0 * 1\nz[dg.tensor([0, -1])] = 3", (3, 2), returns="z"
+    ),
     "a tuple in place of a tensor": program("y = dg.layer_norm(x0, (3,))", (2, 3)),
     "a tensor in place of an axis": program("y = dg.concat(x0, x1)", (2, 3), (2, 4)),
     "a strided view without elements": program("y = x0[:, -1]", Given("", (0, 7, 7), layout="backwards")),
