@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from ..core import dispatch
 from ..core.types import DTYPES
 from ..core.value import Tensor
+from .plain import brief
 
 _PLAIN = frozenset((int, bool, str, type(None), bytes, complex))
 
@@ -290,17 +292,33 @@ def change(target: Any, row: list[tuple[Any, Any]]) -> None:
             object.__setattr__(target, name, value)
 
 
-def _words(part: Any) -> str:
+def names_of(rest: Arguments | None) -> dict[int, str]:
+    """What messages call the objects of a call that its key knows by their ids, by these."""
+    objects = () if rest is None else rest.kept
+    return {id(x): str(x) if isinstance(x, enum.Enum) else brief(x) for x in objects}
+
+
+def _words(key: tuple[Any, ...], k: int, names: dict[int, str]) -> str:
+    """Part k of a key in words."""
+    part, kind = key[k], key[k - 1]
     if isinstance(part, type):
         return part.__name__
     if hasattr(part, "strides"):
         return str(part.type) + ("" if part.contiguous else " (strided)")
+    if kind is float:
+        return repr(float.fromhex(part))
+    if isinstance(part, int) and isinstance(kind, type) and kind not in _PLAIN:
+        return names.get(part, repr(part))
     return repr(part)
 
 
-def difference(old: tuple[Any, ...], new: tuple[Any, ...]) -> str:
-    """What changed between two keys, in words."""
+def difference(old: tuple[Any, ...], new: tuple[Any, ...], names: dict[int, str]) -> str:
+    """What changed between two keys, in words. names: of objects, by their ids."""
+    if old[0] is not new[0]:
+        return f"gradients are {'' if new[0] else 'not '}recorded now"
     if len(old) != len(new):
         return "the arguments have another structure"
-    changes = [f"{_words(a)} became {_words(b)}" for a, b in zip(old, new) if a is not b and a != b]
-    return "an argument changed: " + ", ".join(changes[:3]) if changes else "nothing"
+    apart = [k for k, (a, b) in enumerate(zip(old, new)) if a is not b and a != b]
+    words = [(_words(old, k, names), _words(new, k, names)) for k in apart[:3]]
+    changes = [f"{a} became {'another' if a == b else b}" for a, b in words]
+    return "an argument changed: " + ", ".join(changes) if changes else "nothing"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from typing import TYPE_CHECKING, Any
 
 from ..core import dispatch, vjp
@@ -65,6 +66,8 @@ class Closing:
             )
         if seen.held:
             trace.hands_out = True
+            if isinstance(result, types.CoroutineType):
+                result.close()  # nobody will await it
             trace.leave(
                 f"hands out a {type(seen.held[0]).__name__} that it made, which holds tensors or variables of the call",
                 "return the tensors",

@@ -175,3 +175,11 @@ def render(x: Expr) -> str:
     if kind == "result":
         return f"{render(x[2])}({', '.join(map(render, x[3]))})"
     return "..."
+
+
+def maker_of(frame: FrameType) -> FrameType | None:
+    """The running frame that made the function of a frame: a comprehension's, a lambda's that was passed on."""
+    back = frame.f_back
+    while back is not None and not any(c is frame.f_code for c in back.f_code.co_consts):
+        back = back.f_back
+    return back

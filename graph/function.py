@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..core import dispatch, forks
 from ..core.errors import ArgumentError, ArgumentTypeError, FlagError, RetraceError, user_line
 from . import entry, spec
-from .arguments import Arguments, flatten, kind_of, owners_of
+from .arguments import Arguments, flatten, kind_of, names_of, owners_of
 from .background import Background
 from .entry import MISS
 from .overrides import active as _anywhere
@@ -114,6 +114,8 @@ class Function:
         #: by the modules that it was called with: how many variants were made for other reasons than shapes
         self._apart: dict[Any, int] = {}
         self._kinds: set[Any] = set()
+        #: what messages call the objects among arguments, by their ids
+        self._names: dict[int, str] = {}
         #: kinds of arguments for which its Python runs at every call, and why
         self._python: dict[Any, CalledOutError] = {}
         self._turn = _Turn()
@@ -267,6 +269,7 @@ class Function:
         return next(fits, None)
 
     def _new(self, key: Any, tensors: list[Any], rest: Arguments | None, args: Any, kwargs: Any) -> Any:
+        self._names.update(names_of(rest))
         if self._background is not None:
             with self._turn:
                 self._background.first(
@@ -398,7 +401,7 @@ class Function:
 
         recent = list(self._variants)[-32:]
         return min(
-            (difference(old, key) for old in reversed(recent)), key=len,
+            (difference(old, key, self._names) for old in reversed(recent)), key=len,
             default="what fitted was dropped for its memory",
         )  # fmt: skip
 

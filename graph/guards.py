@@ -14,7 +14,7 @@ from types import CodeType
 from typing import Any
 
 from .plain import ABSENT, brief, hooks_of, is_plain, same
-from .reads import Read
+from .reads import Read, getattr_of
 from .recorder import ReadRecorder
 
 __all__ = ["Guard", "Guards", "ReadRecorder", "compile_guards", "grad_guard", "tensor_guard"]
@@ -234,14 +234,19 @@ def read_guard(read: Read) -> Guard:
 
 
 def _attr(r: Read) -> Guard:
-    owner, key = r.owner, r.key
+    owner, key, look = r.owner, r.key, getattr_of(r.owner)
     if r.value is ABSENT:
+        test = (
+            "is_absent({0}, {1})"
+            if look is object.__getattribute__
+            else "getattr({0}, {1}, ABSENT) is ABSENT"
+        )
         return Guard(
-            8, "getattr({0}, {1}, ABSENT) is ABSENT", (owner, key), f"{r.name} is absent", "absent",
-            lambda: getattr(owner, key), r.where,
-        )  # fmt: skip
-    test, more = equals(f"{{0}}.{key}", r.value, 1)
-    return _value_guard(r, 0 if is_plain(r.value) else 20, test, (owner, *more), lambda: getattr(owner, key))
+            8, test, (owner, key), f"{r.name} is absent", "absent", lambda: look(owner, key), r.where
+        )
+    place = f"plainly({{0}}, {_literal(key)})" if look is object.__getattribute__ else f"{{0}}.{key}"
+    test, more = equals(place, r.value, 1)
+    return _value_guard(r, 0 if is_plain(r.value) else 20, test, (owner, *more), lambda: look(owner, key))
 
 
 def _item(r: Read) -> Guard:
@@ -375,6 +380,14 @@ def _remark(r: Read) -> Guard:
     return Guard(99, "False" if r.kind == "never" else "", (), r.value, where=r.where or "")
 
 
+def _is_absent(owner: Any, key: str) -> bool:
+    try:
+        object.__getattribute__(owner, key)
+    except AttributeError:
+        return True
+    return False
+
+
 def _is_empty(cell: Any) -> bool:
     try:
         cell.cell_contents  # noqa: B018
@@ -391,7 +404,8 @@ _MAKERS: dict[str, Callable[[Read], Guard]] = {
 #: what generated sources may name besides their constants
 _SPACE = {
     "same": same, "ABSENT": ABSENT, "values": dict.values, "contains": dict.__contains__,
-    "get": dict.get, "at": list.__getitem__, "is_empty": _is_empty, "hooks_of": hooks_of,
+    "get": dict.get, "at": list.__getitem__, "is_empty": _is_empty,
+    "plainly": object.__getattribute__, "is_absent": _is_absent, "hooks_of": hooks_of,
 }  # fmt: skip
 
 

@@ -31,20 +31,10 @@ from .reads import (
     behind,
     contents_of,
     is_as,
+    is_iterator,
     now_at,
 )
 from .symbol import Symbol
-
-_EMPTY: tuple[Any, ...] = ([], (), "", b"", {}, {}.values(), {}.items(), set(), range(0), range(1 << 99))
-_ITERATORS: tuple[type, ...] = (
-    types.GeneratorType, zip, map, filter, enumerate, reversed, type(reversed([])),
-    *(type(iter(x)) for x in _EMPTY),
-)  # fmt: skip
-
-
-def is_iterator(x: Any) -> bool:
-    """Whether x is an iterator of C code: what it has given is not seen."""
-    return isinstance(x, _ITERATORS) or (type(x).__module__ == "itertools" and hasattr(type(x), "__next__"))
 
 
 class _Ref(int):

@@ -126,9 +126,10 @@ def find(owner: Any, name: str, plainly: bool = False) -> tuple[str, Any, Any]:
 
     plainly: look as `object.__getattribute__` does, past a `__getattribute__` of the class.
 
-    kind: "attr" (state of the owner or a class attribute), "item" (a module's name), "method" (a function
-    that the class holds; holder is the class), "quiet" (a value that is not the user's to change), "" with
-    UNKNOWN (a property or `__getattr__`, whose own code is followed, or a C attribute).
+    kind: "attr" (state of the owner or a class attribute), "item" (a module's name), "entry" (an item of a dict whose
+    class shows items as attributes), "method" (a function that the class holds; holder is the class), "quiet" (a value
+    that is not the user's to change), "" with UNKNOWN (a property or `__getattr__`, whose own code is followed, or a C
+    attribute).
     """
     cls = type(owner)
     sort = _sorts.get(cls)
@@ -160,6 +161,8 @@ def find(owner: Any, name: str, plainly: bool = False) -> tuple[str, Any, Any]:
 
 
 _sorts: dict[type, str] = {}
+#: what makes the items of a dict its attributes, as `__getattr__` of a class
+_ITEM_HOOKS: tuple[Any, ...] = (dict.__getitem__, dict.get)
 
 
 def forget_classes() -> None:
@@ -193,6 +196,8 @@ def _find_in_class(owner: type, cls: type, name: str) -> tuple[str, Any, Any]:
     """`find` for a class."""
     meta = in_class(cls, name)
     value = in_class(owner, name)
+    if value is ABSENT and meta is ABSENT and in_class(cls, "__getattr__") is ABSENT:
+        return "attr", owner, ABSENT
     if value is ABSENT or (meta is not ABSENT and hasattr(type(meta), "__set__")):
         return "", None, UNKNOWN
     if isinstance(value, staticmethod):
@@ -226,8 +231,10 @@ def _find_plain(owner: Any, cls: type, name: str) -> tuple[str, Any, Any]:
     if own_dict is not None and name in own_dict:
         return "attr", owner, dict.__getitem__(own_dict, name)
     if static is ABSENT:
-        hooked = in_class(cls, "__getattr__") is not ABSENT
-        return ("", None, UNKNOWN) if hooked else ("attr", owner, ABSENT)
+        hook = in_class(cls, "__getattr__")
+        if hook in _ITEM_HOOKS and isinstance(owner, dict):
+            return "entry", owner, dict.get(owner, name, ABSENT if hook is dict.__getitem__ else None)
+        return ("attr", owner, ABSENT) if hook is ABSENT else ("", None, UNKNOWN)
     if isinstance(static, types.FunctionType):
         return "method", cls, types.MethodType(static, owner)
     if isinstance(static, staticmethod):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .evaluate import get_item
-from .lookup import UNKNOWN, find, instance_dict
+from .lookup import UNKNOWN, find, in_class, instance_dict
 from .plain import ABSENT
 
 #: bytes of the largest NumPy array whose elements are compared at every call
@@ -20,10 +20,36 @@ ARRAY_LIMIT = 4096
 MUTABLE = (list, dict, set, collections.deque, bytearray, array.array)
 CONTAINERS = (*MUTABLE, frozenset, tuple)
 _ordered: Any = collections.OrderedDict()
+# Methods that change a container without looking at it.
+_GROWING = frozenset((("list", "append"), ("list", "extend"), ("set", "add")))
 _VIEWS: tuple[type, ...] = (
     type({}.keys()), type({}.values()), type({}.items()), types.MappingProxyType,
     type(_ordered.keys()), type(_ordered.values()), type(_ordered.items()),
 )  # fmt: skip
+
+
+_EMPTY: tuple[Any, ...] = ([], (), "", b"", {}, {}.values(), {}.items(), set(), range(0), range(1 << 99))
+_ITERATORS: tuple[type, ...] = (
+    types.GeneratorType, zip, map, filter, enumerate, reversed, type(reversed([])),
+    *(type(iter(x)) for x in _EMPTY),
+)  # fmt: skip
+
+
+def is_iterator(x: Any) -> bool:
+    """Whether x is an iterator of C code: what it has given is not seen."""
+    return isinstance(x, _ITERATORS) or (type(x).__module__ == "itertools" and hasattr(type(x), "__next__"))
+
+
+def walked(iterator: Any) -> list[Any]:
+    """The containers and iterators that an iterator of C code walks along; its state is asked, nothing is taken."""
+    if isinstance(iterator, types.GeneratorType) or type(iterator).__module__ == "itertools":
+        return []
+    state = iterator.__reduce__()
+    return list(state[1]) if isinstance(state, tuple) and len(state) > 1 else []
+
+
+def grows(x: Any, name: str) -> bool:
+    return ("list" if isinstance(x, list) else "set" if isinstance(x, set) else "", name) in _GROWING
 
 
 def behind(x: Any) -> Any:
@@ -89,10 +115,16 @@ def now_at(kind: str, owner: Any, key: Any) -> Any:
             return owner.cell_contents
         except ValueError:
             return ABSENT
-    value = find(owner, key)[2] if kind == "attr" else get_item(owner, key)
+    value = find(owner, key, True)[2] if kind == "attr" else get_item(owner, key)
     if value is UNKNOWN and kind == "item" and isinstance(owner, dict):
         value = dict.get(owner, key, ABSENT)
     return ABSENT if value is UNKNOWN else value
+
+
+def getattr_of(owner: Any) -> Any:
+    """What finds an attribute where a recorded read found it: past a `__getattribute__` of the user's."""
+    hooked = isinstance(in_class(type(owner), "__getattribute__"), types.FunctionType)
+    return object.__getattribute__ if hooked else getattr
 
 
 class Read:
@@ -179,7 +211,7 @@ class Effect:
         owner, key = self.owner, self.key
         try:
             if self.kind == "attr":
-                return getattr(owner, key)
+                return getattr_of(owner)(owner, key)
             if self.kind == "item":
                 return owner[key]
             if self.kind == "cell":

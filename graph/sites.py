@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import collections
-import contextvars
 import functools
 import gc
 import itertools
 import operator
-import os
-import random
 import types
 import weakref
 from types import FrameType, FunctionType
@@ -19,23 +16,19 @@ import numpy as np
 
 from ..core.value import Tensor
 from .bytecode import Expr
-from .evaluate import Results, evaluate, get_item, item_name, matched_name, render
-from .ledger import Ledger, is_iterator
+from .evaluate import Results, evaluate, get_item, item_name, maker_of, matched_name, render
+from .impure import impure
+from .ledger import Ledger
 from .lookup import UNKNOWN, find, follows, in_class, instance_dict, is_own
 from .plain import ABSENT, is_plain
-from .reads import ARRAY_LIMIT, CONTAINERS, MUTABLE, behind
+from .reads import ARRAY_LIMIT, CONTAINERS, MUTABLE, behind, grows, is_iterator, walked
 from .symbol import Symbol
 
 # Names of functions, classes and modules that say what they are called, not what they do.
 _DUNDER = frozenset(
     ("__doc__", "__name__", "__qualname__", "__module__", "__annotations__", "__file__", "__spec__")
 )
-# Methods that change a container without looking at it.
-_GROWING = frozenset((("list", "append"), ("list", "extend"), ("set", "add")))
 _SLOTTED = (types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType)
-_IMPURE_MODULES = frozenset(("time", "uuid", "secrets", "_random", "_datetime", "datetime"))
-_IMPURE_CALLS = frozenset(map(id, (input, os.urandom)))
-_IMPURE_OWNERS = (random.Random, np.random.Generator, np.random.RandomState, contextvars.ContextVar)
 _QUIET_CALLS = frozenset(map(id, (isinstance, issubclass, type, id, callable, print, super, range)))
 # Callables that look at the elements of a container, but not into them.
 _SHALLOW_CALLS = frozenset(map(id, (
@@ -44,30 +37,15 @@ _SHALLOW_CALLS = frozenset(map(id, (
 )))  # fmt: skip
 
 
-def _grows(x: Any, name: str) -> bool:
-    return ("list" if isinstance(x, list) else "set" if isinstance(x, set) else "", name) in _GROWING
-
-
 def _meet(x: Any, other: Any) -> None:
     """Whether x is the other one is asked."""
     if x.__class__ is Symbol and isinstance(other, Tensor) and other.__class__ is not Symbol:
         x.meet(other)
 
 
-def _maker_of(frame: FrameType) -> FrameType | None:
-    """The running frame that made the function of a frame: a comprehension's, a lambda's that was passed on."""
-    back = frame.f_back
-    while back is not None and not any(c is frame.f_code for c in back.f_code.co_consts):
-        back = back.f_back
-    return back
-
-
-def _walked(iterator: Any) -> list[Any]:
-    """The containers and iterators that an iterator of C code walks along; its state is asked, nothing is taken."""
-    if isinstance(iterator, types.GeneratorType) or type(iterator).__module__ == "itertools":
-        return []
-    state = iterator.__reduce__()
-    return list(state[1]) if isinstance(state, tuple) and len(state) > 1 else []
+def _is_item(x: dict[Any, Any], name: str, value: Any) -> bool:
+    """Whether an attribute of a dict is an item of it: one that is its own `__dict__`."""
+    return instance_dict(x) is x and dict.get(x, name, ABSENT) is value
 
 
 class SiteReader:
@@ -135,7 +113,7 @@ class SiteReader:
                 if matches:
                     found.append(cell)
         if not known:
-            maker = _maker_of(frame)
+            maker = maker_of(frame)
             if maker is not None and name in maker.f_code.co_freevars:
                 return self._cells(maker, name, value)
         return found
@@ -197,7 +175,7 @@ class SiteReader:
         row: list[Any] = []
         for x in map(behind, found):
             if is_iterator(x) and len(row) < 1000:
-                row += self._within(_walked(x))
+                row += self._within(walked(x))
             if isinstance(x, CONTAINERS) and len(row) < 1000:
                 row += [
                     e for e in (dict.values(x) if isinstance(x, dict) else x) if id(e) in self._ledger.outside
@@ -218,7 +196,8 @@ class SiteReader:
             return
         kind, holder, value = find(base, name, plainly)
         if kind == "attr":
-            self._ledger.note("attr", holder, name, value, f"{self._ledger.name(base, expr)}.{name}", frame)
+            sort = "item" if isinstance(base, dict) and _is_item(base, name, value) else "attr"
+            self._ledger.note(sort, holder, name, value, f"{self._ledger.name(base, expr)}.{name}", frame)
         elif kind == "item":
             self._ledger.outside.add(id(holder))
             if not isinstance(value, types.ModuleType):
@@ -234,11 +213,40 @@ class SiteReader:
             outside = id(base) in self._ledger.outside or isinstance(base, types.ModuleType)
             if not isinstance(value, types.ModuleType):
                 self._ledger.learn(value, f"{self._ledger.name(base, expr)}.{name}", outside)
+        elif not kind or kind == "entry":
+            self._hooked(base, name, expr, frame)
+
+    def _hooked(self, base: Any, name: str, expr: Expr, frame: FrameType) -> None:
+        """An attribute that a hook of the class finds: that nothing stands before the hook, and what C code may look at
+        for it. Python code is followed."""
+        static, getter = in_class(type(base), name), None
+        if isinstance(static, property):
+            getter = static.fget
+            self._handed_on(getter, [base], frame)
+        elif static is ABSENT and not isinstance(base, type):
+            getter = in_class(type(base), "__getattr__")
+            if getter is ABSENT or isinstance(in_class(type(base), "__getattribute__"), FunctionType):
+                return
+            self._not_before(base, name, self._ledger.name(base, expr), frame)
+            if getter in (dict.__getitem__, dict.get) and isinstance(base, dict):
+                self._item_read(base, name, expr, frame)
+                return
+        if isinstance(base, CONTAINERS) and not isinstance(getter, (FunctionType, types.NoneType)):
+            self._ledger.read_content(base, self._ledger.name(base, expr), frame, False)
+
+    def _not_before(self, base: Any, name: str, called: str, frame: FrameType) -> None:
+        """An attribute is looked for in vain, in an object and its class, so that `__getattr__` is asked."""
+        space = instance_dict(base)
+        if space is not None:
+            self._ledger.keep_dict(space, base)
+            self._ledger.note("has", space, name, False, f"{called} has {name!r} in its __dict__", frame)
+        if is_own(type(base).__module__):
+            self._ledger.note("attr", type(base), name, ABSENT, f"{type(base).__name__}.{name}", frame)
 
     def _method_of(self, base: Any, name: str, expr: Expr, frame: FrameType) -> None:
         """A method of a built-in container is looked up, or called."""
         called = self._ledger.name(base, expr)
-        if _grows(base, name):
+        if grows(base, name):
             self._ledger.change(base, called)
         elif name not in (
             "get",
@@ -365,7 +373,7 @@ class SiteReader:
                 return
             owner, method = behind(callee.__self__), callee.__name__
             if isinstance(owner, CONTAINERS):
-                if not (_grows(owner, method) and id(owner) in self._ledger.changed):
+                if not (grows(owner, method) and id(owner) in self._ledger.changed):
                     self._method_of(owner, method, None, frame)
                 if isinstance(owner, set) and method == "add":
                     self._ledger.add(owner, values[0] if len(values) == 1 else UNKNOWN)
@@ -432,7 +440,7 @@ class SiteReader:
         if isinstance(x, (types.BuiltinFunctionType, types.MethodWrapperType)):
             owner = behind(x.__self__)
             if isinstance(owner, CONTAINERS) and id(owner) in self._ledger.outside:
-                if _grows(owner, x.__name__):
+                if grows(owner, x.__name__):
                     self._method_of(owner, x.__name__, None, frame)
                 else:
                     self._ledger.read_content(owner, self._ledger.name(owner, None), frame, False)
@@ -498,24 +506,14 @@ class SiteReader:
         return False
 
     def _impure(self, callee: Any, frame: FrameType) -> None:
-        owner = getattr(callee, "__self__", None)
-        if not (
-            isinstance(owner, _IMPURE_OWNERS)
-            or isinstance(callee, (types.BuiltinFunctionType, FunctionType, types.MethodType))
-        ):
-            return
-        name = callee.__name__
-        module = getattr(callee, "__module__", None) or getattr(owner, "__module__", None)
-        if (
-            isinstance(owner, _IMPURE_OWNERS)
-            or (module in _IMPURE_MODULES and name != "sleep")
-            or id(callee) in _IMPURE_CALLS
-        ):
-            source = type(owner).__name__ if isinstance(owner, _IMPURE_OWNERS) else module
+        name = impure(callee)
+        if name is not None:
             self._ledger.refuse(
-                f"calls {source}.{name}(), whose value would stand still in the graph",
+                f"calls {name}(), whose value would stand still in the graph",
                 "call it outside and pass its result as a tensor or an argument"
-                + ("; for random numbers use dg.rand, dg.randn, ..." if "andom" in str(source) else ""),
+                + (
+                    "; for random numbers use dg.rand, dg.randn, ..." if "andom" in name.split(".")[0] else ""
+                ),
                 frame,
             )
 
@@ -537,6 +535,11 @@ class SiteReader:
             self._ledger.note("has", space, key, key in space, name, frame)
 
     def _write_attr(self, base: Any, key: str, expr: Expr, frame: FrameType, deletes: bool = False) -> None:
+        if isinstance(base, dict):
+            hook = in_class(type(base), "__delattr__" if deletes else "__setattr__")
+            if hook is (dict.__delitem__ if deletes else dict.__setitem__) or instance_dict(base) is base:
+                self._write_item(base, key, None, frame, deletes)
+                return
         name = f"{self._ledger.name(base, expr)}.{key}"
         if key == "__class__" and id(base) in self._ledger.outside:
             self._ledger.refuse(

@@ -1,5 +1,9 @@
 """Functions in eager mode that a graph function calls: they run at every call, gradients and effects included."""
 
+import asyncio
+import gc
+import warnings
+
 import duograd as dg
 import numpy as np
 import pytest
@@ -211,3 +215,15 @@ def test_what_is_printed_is_printed_once(capsys):
     for _ in range(3):
         f(dg.ones((2,)))
     assert capsys.readouterr().out.count("before") == 3
+
+
+def test_a_coroutine_runs_its_python_and_leaves_none_behind():
+    @dg.function
+    async def f(x):
+        return x + 1
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert [float(asyncio.run(f(dg.ones(())))) for _ in range(2)] == [2.0, 2.0]
+        gc.collect()
+    assert "coroutine" in f.explain()

@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 import math
+import operator
 import threading
 import types
 import weakref
@@ -207,6 +208,100 @@ def test_getattr_hook():
     assert_noticed(guards, "'scale'] was 2.0, now 3.0")
 
 
+class ItemsByName(dict):
+    __getattr__ = dict.__getitem__
+    __setattr__ = dict.__setitem__
+    __delattr__ = dict.__delitem__
+
+
+class ItemsOrNone(dict):
+    __getattr__ = dict.get
+
+
+class ItsOwnDict(dict):
+    def __init__(self, **items):
+        super().__init__(**items)
+        self.__dict__ = self
+
+
+@pytest.mark.parametrize("cls", [ItemsByName, ItemsOrNone, ItsOwnDict])
+def test_items_of_a_dict_that_are_its_attributes(cls):
+    options = cls(scale=2.0, other=1, inner=cls(depth=3))
+    guards = guards_of(lambda: options.scale * options.inner.depth)
+    options["other"] = 5
+    assert guards.check()
+    options["scale"] = 3.0
+    assert_noticed(guards, "was 2.0, now 3.0")
+    options["scale"] = 2.0
+    options["inner"]["depth"] = 4
+    assert_noticed(guards, "was 3, now 4")
+    options["inner"] = cls(depth=3)
+    assert not guards.check()
+
+
+@pytest.mark.parametrize("cls", [ItemsByName, ItsOwnDict])
+def test_attributes_of_a_dict_that_the_function_sets_are_items(cls):
+    options = cls(h=dg.zeros(2))
+
+    @dg.function
+    def step(x):
+        options.h = options.h * 0.5 + x
+        options.spare = options.h + 1
+        options.last = options.spare
+        del options.spare
+        return options.last
+
+    for expected in (1.0, 1.5, 1.75):
+        assert float(step(dg.ones(2))[0]) == expected + 1
+        assert float(options["h"][0]) == expected
+        assert list(options) == ["h", "last"]
+    assert len(step.variants) == 1
+
+
+def test_what_comes_to_stand_before_a_getattr_hook():
+    class Hooked:
+        def __init__(self):
+            self.table = {"scale": 2.0}
+
+        def __getattr__(self, name):
+            return self.__dict__["table"][name]
+
+    hooked = Hooked()
+    guards = guards_of(lambda: hooked.scale)
+    hooked.scale = 3.0
+    assert_noticed(guards, "'scale'")
+    del hooked.scale
+    assert guards.check()
+    Hooked.scale = 4.0
+    assert_noticed(guards, "Hooked.scale")
+
+
+def test_attribute_that_a_class_does_not_have_yet():
+    class Options:
+        pass
+
+    guards = guards_of(lambda: getattr(Options, "scale", 1.0) if hasattr(Options, "other") else 0)
+    Options.scale = 2.0
+    assert guards.check()
+    Options.other = 1
+    assert_noticed(guards, "Options.other")
+
+
+@pytest.mark.parametrize("getter", [operator.itemgetter(0), len, operator.attrgetter("real.scale")])
+def test_properties_of_c_code(getter):
+    class Row(list):
+        value = property(getter)
+        real = Layer()
+
+    row = Row([1.0, 2.0])
+    guards = guards_of(lambda: row.value)
+    if isinstance(getter, operator.attrgetter):
+        row.real.scale = 3.0
+    else:
+        row[:] = [5.0]
+    assert not guards.check()
+
+
 def test_getattr_with_a_name_from_a_variable():
     layer = Layer()
 
@@ -367,6 +462,28 @@ def test_getattribute_of_the_user():
     assert guards.check()
     options.scale = 3.0
     assert_noticed(guards, "scale was 2.0, now 3.0")
+
+
+def test_object_that_stands_for_another():
+    class Proxy:
+        def __init__(self, of):
+            object.__setattr__(self, "of", of)
+
+        def __getattribute__(self, name):
+            return getattr(object.__getattribute__(self, "of"), name)
+
+        def __setattr__(self, name, value):
+            setattr(object.__getattribute__(self, "of"), name, value)
+
+    layer = Layer()
+    proxy = Proxy(layer)
+    guards = guards_of(lambda: proxy.scale if not hasattr(proxy, "missing") else 0)
+    proxy.scale = 3.0
+    assert_noticed(guards, "proxy.of.scale was 2.0, now 3.0")
+    proxy.scale = 2.0
+    assert guards.check()
+    object.__setattr__(proxy, "of", Layer(2.0))
+    assert_noticed(guards, "proxy.of was a Layer, now a Layer")
 
 
 def test_thread_local_attribute():

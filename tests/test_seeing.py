@@ -1,5 +1,6 @@
 """What a person can see of a graph: explain, show, profile, the page."""
 
+import enum
 import json
 import os
 import re
@@ -207,3 +208,30 @@ def test_a_wrong_wish_is_an_error(monkeypatch):
     monkeypatch.setenv("DUOGRAD_SHOW", "fussion")
     with pytest.raises(ValueError, match=r"\[DUOGRAD_SHOW\] 'fussion' is nothing to show"):
         dg.function(lambda x: x + 1)(dg.ones(2))
+
+
+def test_reasons_name_the_objects_and_modes_that_changed():
+    class Way(enum.Enum):
+        UP = 1
+        DOWN = 2
+
+    @dg.function
+    def f(x, way, scale=1.0):
+        return x * scale
+
+    x = dg.ones(2)
+    f(x, Way.UP)
+    for call, reason in (
+        (lambda: f(x, Way.DOWN), "Way.UP became Way.DOWN"),
+        (lambda: f(x, dg.nn.ReLU()), "Way became ReLU, Way.UP became a ReLU"),
+        (lambda: f(x, dg.nn.ReLU()), "a ReLU became another"),
+        (lambda: f(x, len), "Way became builtin_function_or_method, Way.UP became len"),
+        (lambda: f(x, print), "len became print"),
+        (lambda: f(x, print, scale=1.5), "the arguments have another structure"),
+        (lambda: f(x, print, scale=2.5), "1.5 became 2.5"),
+    ):
+        call()
+        assert f.variants[-1].reason.endswith(reason)
+    with dg.no_grad():
+        f(x, print)
+    assert f.variants[-1].reason == "gradients are not recorded now"
