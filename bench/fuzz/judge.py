@@ -140,7 +140,7 @@ def _words(e: BaseException) -> tuple[str, str, str]:
     # A composite's gradient is that of its ops, or one of its own, and in graph mode that of the whole call: which one
     # misses a value, and where it was made, is not the same.
     lines = re.sub(r"^\[\w+\] needs [^:]*:", "[an op] needs", lines[0]), ""
-    lines = re.sub(r" as it was at \S+ for its gradient", " for its gradient", lines[0]), ""
+    lines = re.sub(r" as it was at .*? for its gradient", " for its gradient", lines[0]), ""
     place = getattr(e, "line", "") or ""
     return type(e).__name__, lines[0], place.rpartition(":")[2]
 
