@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 
-from .arguments import is_record
 from .plain import hooks_of
-from .reads import MUTABLE
 from .symbol import Symbol
 from .trace import Trace, effects
 
@@ -24,18 +22,15 @@ class Aliases:
     """
 
     __slots__ = (
-        "apart", "arrays", "common", "containers", "grads", "leaves", "lifted", "met", "read_grads", "storages",
-        "written", "written_args", "written_grads",
+        "apart", "arrays", "grads", "leaves", "lifted", "met", "read_grads", "storages", "written", "written_args",
+        "written_grads",
     )  # fmt: skip
 
     def __init__(self) -> None:
         #: NumPy arrays that the function found, and whose memory no argument may have
         self.arrays: list[np.ndarray] = []
-        #: tensors that no argument was, and mutable containers that the function found, kept alive with their ids
+        #: tensors that no argument was, kept alive with their ids
         self.apart: list[Any] = []
-        self.containers: dict[int, Any] = {}
-        #: by their number, ids of containers of arguments that the function found, too
-        self.common: dict[int, int] = {}
         self.met: dict[int, Any] = {}
         self.leaves: dict[int, tuple[bool, tuple[Any, ...]]] = {}
         self.grads: dict[int, Any] = {}
@@ -48,20 +43,12 @@ class Aliases:
         self.written_grads: set[int] = set()
 
     def add(
-        self,
-        trace: Trace,
-        args: dict[int, int],
-        outside: dict[int, Any],
-        given: tuple[int, ...],
-        changed: set[int],
+        self, trace: Trace, args: dict[int, int], outside: dict[int, Any], changed: Collection[int]
     ) -> None:
         """Take in a finished trace. args: position by id of the tensor; outside: by id, what the function found;
-        given: ids of the call's containers; changed: of what the function changes besides tensors."""
+        changed: ids of what the function changes besides tensors."""
         self.met.update(trace.met)
         self.apart += trace.apart
-        if given:
-            self.containers |= {k: x for k, x in outside.items() if isinstance(x, MUTABLE) or is_record(x)}
-            self.common |= {n: k for n, k in enumerate(given) if k in outside}
         for tensor in trace.apart:
             self.lifted.add(id(tensor))
             self.storages.add(id(tensor._storage))
@@ -87,10 +74,6 @@ class Aliases:
             self.read_grads[id(tensor)] = whose
             if key in trace.written:
                 self.written_grads.add(list(self.read_grads).index(id(tensor)))
-
-    def fit_containers(self, given: tuple[int, ...]) -> bool:
-        """Whether those containers of a call were found by the function as well that were when it was traced."""
-        return all(self.common.get(n) == (k if k in self.containers else None) for n, k in enumerate(given))
 
     def fit(self, tensors: list[Any]) -> bool:
         """Whether the arguments of a call are one, and are apart, where the traced ones were."""
@@ -139,23 +122,7 @@ def check_aliases(trace: Trace, writes: Sequence[tuple[Any, Symbol]], args: dict
                 )
 
 
-def check_containers(trace: Trace, changed: Iterable[Any], met: dict[int, Any], given: Sequence[int]) -> None:
-    """Leave to Python a call with a container that the function also finds by itself, where it changes either: the
-    argument is another object in a trace.
-
-    changed: ids of containers that the function changes; met: by id, those that it found; given: the call's.
-    """
-    common = {k: met[k] for k in given if k in met and k in changed}
-    if common:
-        trace.only = lambda tensors, containers: not common.keys().isdisjoint(containers)
-        trace.leave(
-            f"changes or compares a {type(next(iter(common.values()))).__name__} that is an argument and that it finds "
-            "itself",
-            "pass it, or read it, but not both",
-        )
-
-
-def check_arrays(trace: Trace, changed: Iterable[Any], met: dict[int, Any]) -> None:
+def check_arrays(trace: Trace, changed: Collection[int], met: dict[int, Any]) -> None:
     """Leave to Python what changes the memory of a NumPy array that it found, as an array or as a tensor: the graph
     knows the two as different things.
 

@@ -19,13 +19,14 @@ _PLAIN = frozenset((int, bool, str, type(None), bytes, complex))
 class Arguments:
     """The structure of one call: nested containers with tensor positions; objects are kept alive by it.
 
-    containers: ids of the caller's lists, dicts and records, each once.
+    seen: by the ids of the caller's lists, dicts and records, each once, what stands for them.
     """
 
-    __slots__ = ("args", "containers", "kept", "kwargs")
+    __slots__ = ("args", "containers", "kept", "kwargs", "parts")
 
-    def __init__(self, args: Any, kwargs: Any, kept: list[Any], containers: tuple[int, ...] = ()):
-        self.args, self.kwargs, self.kept, self.containers = args, kwargs, kept, containers
+    def __init__(self, args: Any, kwargs: Any, kept: list[Any], seen: dict[int, Any] | None = None):
+        self.args, self.kwargs, self.kept = args, kwargs, kept
+        self.containers, self.parts = tuple(seen or ()), tuple((seen or {}).values())
 
 
 class Owner(int):
@@ -96,7 +97,13 @@ def flatten(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, list[An
     for name, x in kwargs.items():  # in their order, which a function can see
         key.append(name)
         new_kwargs[name] = _walk(x, key, tensors, kept, seen)
-    return tuple(key), tensors, Arguments(new_args, new_kwargs, kept, tuple(seen))
+    return tuple(key), tensors, Arguments(new_args, new_kwargs, kept, seen)
+
+
+def containers_of(given: Any) -> tuple[int, ...]:
+    """Ids of the containers among args and kwargs of a call."""
+    rest = None if given is None else flatten(*given)[2]
+    return () if rest is None else rest.containers
 
 
 def kind_of(key: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -194,9 +201,9 @@ def fill(structure: Any, values: list[Any], made: dict[int, Any] | None = None) 
     return new
 
 
-def fill_call(kept: Arguments, values: list[Any]) -> tuple[Any, Any]:
+def fill_call(kept: Arguments, values: list[Any], made: dict[int, Any] | None = None) -> tuple[Any, Any]:
     """Args and kwargs of a call."""
-    made: dict[int, Any] = {}
+    made = {} if made is None else made
     return fill(kept.args, values, made), fill(kept.kwargs, values, made)
 
 
@@ -220,76 +227,6 @@ def empty_slots(structure: Any, is_leaf: Any, leaves: list[Any], once: bool = Tr
         values = [empty_slots(getattr(structure, n), is_leaf, leaves, once) for n in names]
         return structure if len(leaves) == before else Fields(cls, names, values)
     return structure
-
-
-# ---------------------------------------------------------------- containers that a function changes
-
-
-class Given:
-    """A container of the call's arguments, by its path: positions and keys from (args, kwargs) on."""
-
-    __slots__ = ("path",)
-
-    def __init__(self, path: tuple[Any, ...]):
-        self.path = path
-
-    def find(self, given: Any) -> Any:
-        for step in self.path:
-            given = getattr(given, step[0]) if step.__class__ is tuple else given[step]
-        return given
-
-
-def _children(x: Any) -> list[tuple[Any, Any]] | None:
-    """(step, child) of a container; an attribute's step is a tuple of its name."""
-    if x.__class__ in (list, tuple) or (isinstance(x, tuple) and hasattr(x, "_fields")):
-        return list(enumerate(x))
-    if x.__class__ is dict:
-        return list(x.items())
-    if isinstance(x, Tensor) or not is_record(x):
-        return None
-    return [((n,), getattr(x, n)) for n in record_names(x)]
-
-
-class Watch:
-    """The containers of arguments that were made for a trace, as they were before it."""
-
-    def __init__(self, made: Any):
-        self.found: list[tuple[tuple[Any, ...], Any, list[tuple[Any, Any]]]] = []
-        self.paths: dict[int, tuple[Any, ...]] = {}
-        self._add((), made)
-
-    def _add(self, path: tuple[Any, ...], x: Any) -> None:
-        children = _children(x)
-        if children is not None and id(x) not in self.paths:
-            self.paths[id(x)] = path
-            self.found.append((path, x, children))
-            for step, child in children:
-                self._add((*path, step), child)
-
-    def changes(self) -> list[tuple[Given, list[tuple[Any, Any]]]]:
-        """The containers that changed, and their new (step, child)."""
-        out = []
-        for path, x, before in self.found:
-            now = _children(x) or []
-            if len(now) != len(before) or any(a[0] != b[0] or a[1] is not b[1] for a, b in zip(now, before)):
-                out.append((Given(path), now))
-        return out
-
-
-def change(target: Any, row: list[tuple[Any, Any]]) -> None:
-    """Give a container new contents."""
-    if target.__class__ is list:
-        target[:] = [value for _, value in row]
-    elif target.__class__ is dict:
-        target.clear()
-        target.update(row)
-    else:
-        names = {step[0] for step, _ in row}
-        for name in record_names(target):
-            if name not in names:
-                object.__delattr__(target, name)
-        for (name,), value in row:
-            object.__setattr__(target, name, value)
 
 
 def names_of(rest: Arguments | None) -> dict[int, str]:

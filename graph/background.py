@@ -17,6 +17,7 @@ from typing import Any
 
 from ..core import forks
 from ..core.backend import get_backend
+from .arguments import containers_of
 from .path import Path
 from .segment import Segment
 from .variant import Variant
@@ -74,7 +75,7 @@ class Background:
         self._jobs: dict[Any, list[Job]] = {}
         self._lock = forks.lock()
 
-    def _find(self, place: Any, tensors: list[Any]) -> Job | None:
+    def _find(self, place: Any, tensors: list[Any], containers: tuple[int, ...]) -> Job | None:
         """The job that the call waits for. Raises the error that it ended with, once."""
         with self._lock:
             row = self._jobs.get(place, [])
@@ -82,7 +83,7 @@ class Background:
             row[:] = [job for job in row if job.pid == os.getpid() and (job.error or not job.done.is_set())]
             for job in row:
                 variant = job.path.variant
-                if variant.fits(tensors):
+                if variant.fits(tensors, containers):
                     if job.error is not None:
                         row.remove(job)
                         raise job.error
@@ -98,10 +99,15 @@ class Background:
         _submit(job)
 
     def first(
-        self, key: Any, tensors: list[Any], start: Callable[[], Path], publish: Callable[[Path], None]
+        self,
+        key: Any,
+        tensors: list[Any],
+        containers: tuple[int, ...],
+        start: Callable[[], Path],
+        publish: Callable[[Path], None],
     ) -> None:
         """See to it that a variant for this key will be there; `start` begins its first path."""
-        if self._find(key, tensors) is None:
+        if self._find(key, tensors, containers) is None:
             path = start()
             path.variant.unseen = self.unseen
             self._start(key, path, lambda segment: publish(path))
@@ -110,12 +116,9 @@ class Background:
         """A path that begins with an outcome not seen before: eager now, compiled for later."""
         path.late = []  # eager mode prints all of it
         place = id(path.after), path.after.key(path.outcomes[-1])
-        if self._find(place, path.called) is None:
+        if self._find(place, path.called, containers_of(path.given)) is None:
             self._start(place, path, lambda segment: None)
-        if path.given is None:
-            return variant.eager(path.called)
-        args, kwargs = path.given
-        return variant.call(*args, **kwargs)
+        return variant.eager(path.called) if path.given is None else variant.python(path.given)
 
     def wait(self, timeout: float | None) -> bool:
         """Wait until nothing is being compiled. Returns whether that is so."""

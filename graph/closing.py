@@ -56,9 +56,8 @@ class Closing:
         seen = Descriptions(is_leaf, path.outside, path.watch.paths, path.nursery)
         end.structure = seen.describe(result)
         end.changes = [(e, seen.describe(e.value)) for e in effects_outside]
-        end.contents = [
-            (place, [(step, seen.describe(x)) for step, x in row]) for place, row in path.watch.changes()
-        ]
+        end.contents = [(place, [(step, seen.describe(x)) for step, x in row]) for place, row in path.changes]
+        path.handed = seen.kept
         if any(isinstance(e.key, Symbol) for e in effects_outside):
             trace.leave(
                 "has a tensor that it made as a key of a dict from outside",

@@ -9,7 +9,7 @@ from ..core import dispatch, vjp
 from ..core.errors import AutogradError, user_place
 from ..core.op import GradRule
 from ..core.storage import writes
-from .arguments import change as replace_contents
+from .given import change
 from .rebuild import build
 from .repeat import Moment
 from .symbol import Symbol
@@ -119,15 +119,15 @@ class Ending:
     def result(self, results: list[Any], given: Any = None) -> Any:
         """Make the changes of Python state again, and build what the function returns."""
         made: dict[int, Any] = {}
-        for change, value in self.changes:
-            change.apply(build(value, results, given, made))
+        for effect, value in self.changes:
+            effect.apply(build(value, results, given, made))
         if self.contents and given is not None:
             news = [
                 (place.find(given), [(s, build(x, results, given, made)) for s, x in row])
                 for place, row in self.contents
             ]
             for target, row in news:
-                replace_contents(target, row)
+                change(target, row)
         return build(self.structure, results, given, made)
 
     def _way(self, gs: tuple[Any, ...]) -> tuple[Runner, list[bool], list[int] | None] | None:

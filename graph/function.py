@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..core import dispatch, forks
 from ..core.errors import ArgumentError, ArgumentTypeError, FlagError, RetraceError, user_line
 from . import entry, spec
-from .arguments import Arguments, flatten, kind_of, names_of, owners_of
+from .arguments import Arguments, containers_of, flatten, kind_of, names_of, owners_of
 from .background import Background
 from .entry import MISS
 from .overrides import active as _anywhere
@@ -275,6 +275,7 @@ class Function:
                 self._background.first(
                     key,
                     tensors,
+                    _containers(rest),
                     lambda: self._start(key, args, kwargs),
                     lambda path: self._publish(key, path),
                 )
@@ -346,7 +347,7 @@ class Function:
 
     def _start(self, key: Any, args: Any, kwargs: Any) -> Path:
         """The first path of a new variant. Raises: RetraceError past the limit."""
-        why = self._why(key)
+        why = self._why(key, containers_of((args, kwargs)))
         # Shapes alone are no reason to stop: their variants are bounded by memory.
         apart = bool(self._variants.get(key)) or kind_of(key) not in self._kinds
         count = self._apart.get(owners_of(key), 0)
@@ -387,14 +388,14 @@ class Function:
         """Wait for what `compile="background"` compiles, at most `timeout` seconds. Returns whether all is ready."""
         return self._background is None or self._background.wait(timeout)
 
-    def _why(self, key: Any) -> str:
+    def _why(self, key: Any, containers: tuple[int, ...]) -> str:
         """Why no variant fitted, in words."""
         if not self._count:
             return "first call"
         bucket = self._variants.get(key)
         if bucket:
             return (
-                bucket[-1].guards.first_failure()
+                bucket[-1].guards.first_failure(containers)
                 or "an argument is a tensor that it reads or writes besides, or has another gradient or other hooks"
             )
         from .arguments import difference
@@ -428,8 +429,8 @@ class Function:
         try:
             self.graph(*args, **kwargs)
             snapshot.restore()
-            key, tensors, _ = flatten(args, kwargs)
-            fitting = (v for v in self._variants.get(key, ()) if v.fits(tensors))
+            key, tensors, rest = flatten(args, kwargs)
+            fitting = (v for v in self._variants.get(key, ()) if v.fits(tensors, _containers(rest)))
             return profile_variant(next(fitting, path.variant), tensors, seconds)
         finally:
             snapshot.restore()

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import builtins
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from types import CodeType
 from typing import Any
 
+from .identity import Identity
 from .plain import ABSENT, brief, hooks_of, is_plain, same
 from .reads import Read, getattr_of
 from .recorder import ReadRecorder
@@ -56,9 +58,9 @@ class Guard:
             return f"{code.co_filename}:{line}" if isinstance(code, CodeType) else f"{code}:{line}"
         return str(self.where)
 
-    def holds(self) -> bool:
-        """Check this guard alone (slow)."""
-        return _compile([self])()
+    def holds(self, given: Sequence[int] = ()) -> bool:
+        """Check this guard alone (slow). given: ids of the containers among the call's arguments."""
+        return _compile([self])(given)
 
     def failure(self) -> str:
         """A sentence for a guard that does not hold."""
@@ -97,20 +99,27 @@ def _change(name: str, held: Any, now: Any) -> str:
     return f"{name}[{brief(k)}] was {brief(held[k])}, now {brief(now[k])}"
 
 
-def equals(expression: str, value: Any, n: int) -> tuple[str, tuple[Any, ...]]:
+def equals(expression: str, value: Any, n: int, identity: Identity) -> tuple[str, tuple[Any, ...]]:
     """The cheapest test that `expression` gives `value` again, and its constants, numbered from n."""
     if value is None or value is True or value is False:
         return f"{expression} is {value}", ()
-    if not (is_plain(value) or isinstance(value, (list, dict, set, tuple))):
+    if id(value) in identity.roles:
+        return f"id({expression}) == given[{identity.roles[id(value)][0]}]", ()
+    if is_plain(value):
+        return f"({expression} is {{{n}}} or same({expression}, {{{n}}}))", (value,)
+    if id(value) in identity.fixed or not isinstance(value, (list, dict, set, tuple)):
         return f"{expression} is {{{n}}}", (value,)
-    return f"({expression} is {{{n}}} or same({expression}, {{{n}}}))", (value,)
+    test = f"{{{n + 1}}}.alike({expression}, {{{n}}}, given)"
+    if not identity.has_role(value):
+        test = f"({expression} is {{{n}}} or {test})"
+    return test, (value, identity)
 
 
 def _literal(key: Any) -> str:
     return repr(key).replace("{", "{{").replace("}", "}}")
 
 
-def contents(constant: str, x: Any, first: int, exact: bool) -> tuple[str, list[Any]]:
+def contents(constant: str, x: Any, first: int, exact: bool, identity: Identity) -> tuple[str, list[Any]]:
     """A test that a container still holds x, and its constants, numbered from `first`.
 
     exact: it is a list or a dict, not of a derived class, whose code would run.
@@ -123,19 +132,24 @@ def contents(constant: str, x: Any, first: int, exact: bool) -> tuple[str, list[
         bound: list[Any] = []
         for k, v in enumerate(values):
             place = f"{constant}[{k if keys is None else _literal(keys[k])}]"
-            test, more = equals(place, v, first + len(bound))
+            test, more = equals(place, v, first + len(bound), identity)
             tests.append(test)
             bound += more
         if keys is not None and len(keys) > 1:
             tests.append(f"[*{constant}] == {{{first + len(bound)}}}")
             bound.append(keys)
         return " and ".join(tests), bound
+    first_of = "values({0})" if keys is not None else "{0}"
+    tests, bound = [f"len({constant}) == {len(values)}"], []
     if keys is not None:
-        return (
-            f"len({constant}) == {len(keys)} and all(map(same, {constant}, {{{first}}}))"
-            f" and all(map(same, values({constant}), {{{first + 1}}}))", [tuple(keys), tuple(values)],
-        )  # fmt: skip
-    return f"len({constant}) == {len(values)} and all(map(same, {constant}, {{{first}}}))", [tuple(values)]
+        tests.append(f"all(map(same, {constant}, {{{first}}}))")
+        bound.append(tuple(keys))
+    n = first + len(bound)
+    if all(map(is_plain, values)):
+        tests.append(f"all(map(same, {first_of.format(constant)}, {{{n}}}))")
+        return " and ".join(tests), [*bound, tuple(values)]
+    tests.append(f"all(map({{{n + 1}}}.alike, {first_of.format(constant)}, {{{n}}}, again(given)))")
+    return " and ".join(tests), [*bound, tuple(values), identity]
 
 
 class Namespace:
@@ -180,18 +194,18 @@ class Namespace:
         return self.space[name]
 
 
-def _compile(guards: Sequence[Guard]) -> Callable[[], bool]:
+def _compile(guards: Sequence[Guard]) -> Callable[..., bool]:
     names = Namespace()
     tests = names.tests(guards, "return False", 8)
     lines = [
-        "def check():",
+        "def check(given=()):",
         "    try:",
         *tests,
         "        return True",
         "    except Exception:",
         "        return False",
     ]
-    check: Callable[[], bool] = names.function("check", lines)
+    check: Callable[..., bool] = names.function("check", lines)
     return check
 
 
@@ -202,7 +216,10 @@ def _code(source: str) -> CodeType:
 
 
 class Guards:
-    """All guards of a variant. check(): whether it fits now, as one compiled function that never raises."""
+    """All guards of a variant. check(given): whether it fits now, as one compiled function that never raises.
+
+    given: ids of the containers among the call's arguments.
+    """
 
     def __init__(self, guards: Iterable[Guard]):
         self.guards = sorted(guards, key=lambda g: g.rank)
@@ -215,25 +232,28 @@ class Guards:
         """Every guard in words, with the line that read the value."""
         return [str(g) for g in self.guards]
 
-    def first_failure(self) -> str | None:
+    def first_failure(self, given: Sequence[int] = ()) -> str | None:
         """What does not hold any more, as a sentence; None when all holds."""
         for g in self.guards:
-            if g.test and not g.holds():
+            if g.test and not g.holds(given):
                 return g.failure()
         return None
 
 
-def compile_guards(reads: Iterable[Read], extra: Sequence[Guard] = ()) -> Guards:
+def compile_guards(
+    reads: Iterable[Read], extra: Sequence[Guard] = (), identity: Identity | None = None
+) -> Guards:
     """Guards over what a trace read (`ReadRecorder.reads`) and the guards in `extra`."""
-    return Guards([*map(read_guard, reads), *extra])
+    identity = Identity() if identity is None else identity
+    return Guards([*(read_guard(r, identity) for r in reads), *extra])
 
 
-def read_guard(read: Read) -> Guard:
+def read_guard(read: Read, identity: Identity) -> Guard:
     """The guard that the value read is still there."""
-    return _MAKERS[read.kind](read)
+    return _MAKERS[read.kind](read, identity)
 
 
-def _attr(r: Read) -> Guard:
+def _attr(r: Read, identity: Identity) -> Guard:
     owner, key, look = r.owner, r.key, getattr_of(r.owner)
     if r.value is ABSENT:
         test = (
@@ -245,11 +265,11 @@ def _attr(r: Read) -> Guard:
             8, test, (owner, key), f"{r.name} is absent", "absent", lambda: look(owner, key), r.where
         )
     place = f"plainly({{0}}, {_literal(key)})" if look is object.__getattribute__ else f"{{0}}.{key}"
-    test, more = equals(place, r.value, 1)
+    test, more = equals(place, r.value, 1, identity)
     return _value_guard(r, 0 if is_plain(r.value) else 20, test, (owner, *more), lambda: look(owner, key))
 
 
-def _item(r: Read) -> Guard:
+def _item(r: Read, identity: Identity) -> Guard:
     owner, key = r.owner, r.key
     exact = type(owner) in (dict, list)
 
@@ -269,17 +289,17 @@ def _item(r: Read) -> Guard:
     if not exact:
         fetch = "get({0}, {1}, ABSENT)" if isinstance(owner, dict) else "at({0}, {1})"  # never its own code
         constants: tuple[Any, ...] = (owner, key)
-        test, more = equals(fetch, r.value, 2)
+        test, more = equals(fetch, r.value, 2, identity)
     elif type(key) in (str, int, bool) and len(repr(key)) < 60:
         constants = (owner,)
-        test, more = equals(f"{{0}}[{_literal(key)}]", r.value, 1)
+        test, more = equals(f"{{0}}[{_literal(key)}]", r.value, 1, identity)
     else:
         constants = (owner, key)
-        test, more = equals("{0}[{1}]", r.value, 2)
+        test, more = equals("{0}[{1}]", r.value, 2, identity)
     return _value_guard(r, 5 if is_plain(r.value) else 21, test, (*constants, *more), now)
 
 
-def _cell(r: Read) -> Guard:
+def _cell(r: Read, identity: Identity) -> Guard:
     cell = r.owner
     if r.value is ABSENT:
         return Guard(
@@ -291,7 +311,7 @@ def _cell(r: Read) -> Guard:
             lambda: cell.cell_contents,
             r.where,
         )
-    test, more = equals("{0}.cell_contents", r.value, 1)
+    test, more = equals("{0}.cell_contents", r.value, 1, identity)
     return _value_guard(r, 6 if is_plain(r.value) else 22, test, (cell, *more), lambda: cell.cell_contents)
 
 
@@ -302,14 +322,14 @@ def _value_guard(r: Read, rank: int, test: str, constants: Sequence[Any], now: C
     )
 
 
-def _content(r: Read) -> Guard:
-    test, constants = contents("{0}", r.value, 1, type(r.owner) in (list, dict))
+def _content(r: Read, identity: Identity) -> Guard:
+    test, constants = contents("{0}", r.value, 1, type(r.owner) in (list, dict), identity)
     owner, words = r.owner, brief(r.value)
     held = r.value if words.startswith("a ") else None  # else the words say all
     return Guard(10, test, (owner, *constants), f"{r.name} == {words}", words, lambda: owner, r.where, held)
 
 
-def _names(r: Read) -> Guard:
+def _names(r: Read, identity: Identity) -> Guard:
     owner, names = r.owner, [*r.value]
     words = ", ".join(names)
     return Guard(
@@ -318,7 +338,7 @@ def _names(r: Read) -> Guard:
     )  # fmt: skip
 
 
-def _length(r: Read) -> Guard:
+def _length(r: Read, identity: Identity) -> Guard:
     owner = r.owner
     return Guard(
         8,
@@ -331,12 +351,12 @@ def _length(r: Read) -> Guard:
     )
 
 
-def _truth(r: Read) -> Guard:
+def _truth(r: Read, identity: Identity) -> Guard:
     words = "has elements" if r.value else "is empty"
     return Guard(8, f"(len({{0}}) > 0) is {r.value}", (r.owner,), f"{r.name} {words}", words, where=r.where)
 
 
-def _has(r: Read) -> Guard:
+def _has(r: Read, identity: Identity) -> Guard:
     owner, key = r.owner, r.key
     test = f"contains({{0}}, {{1}}) is {r.value}"
     return Guard(
@@ -350,7 +370,7 @@ def _has(r: Read) -> Guard:
     )
 
 
-def _array(r: Read) -> Guard:
+def _array(r: Read, identity: Identity) -> Guard:
     a = r.owner
     test = "{0}.tobytes() == {1} and {0}.shape == {2} and {0}.dtype is {3}"
     return Guard(
@@ -358,7 +378,7 @@ def _array(r: Read) -> Guard:
     )
 
 
-def _method(r: Read) -> Guard:
+def _method(r: Read, identity: Identity) -> Guard:
     owner, key, value = r.owner, r.key, r.value
     return Guard(
         35, f"{{0}}.{key} is {{1}}", (owner, value), f"{r.name} is {brief(value)}", brief(value),
@@ -366,17 +386,23 @@ def _method(r: Read) -> Guard:
     )  # fmt: skip
 
 
-def _default(r: Read) -> Guard:
+def _default(r: Read, identity: Identity) -> Guard:
     f, (defaults, named) = r.owner, r.value
-    test = "same({0}.__defaults__, {1}) and same({0}.__kwdefaults__, {2})"
+    test = "{3}.alike({0}.__defaults__, {1}, given) and {3}.alike({0}.__kwdefaults__, {2}, given)"
     named = None if named is None else dict(named)
     words = brief(defaults if named is None else named)
     return Guard(
-        36, test, (f, defaults, named), f"{r.name} == {words}", words, lambda: f.__defaults__, r.where
+        36,
+        test,
+        (f, defaults, named, identity),
+        f"{r.name} == {words}",
+        words,
+        lambda: f.__defaults__,
+        r.where,
     )
 
 
-def _remark(r: Read) -> Guard:
+def _remark(r: Read, identity: Identity) -> Guard:
     return Guard(99, "False" if r.kind == "never" else "", (), r.value, where=r.where or "")
 
 
@@ -396,7 +422,7 @@ def _is_empty(cell: Any) -> bool:
     return False
 
 
-_MAKERS: dict[str, Callable[[Read], Guard]] = {
+_MAKERS: dict[str, Callable[[Read, Identity], Guard]] = {
     "attr": _attr, "item": _item, "cell": _cell, "content": _content, "names": _names, "length": _length,
     "truth": _truth, "has": _has, "array": _array,
     "method": _method, "default": _default, "note": _remark, "never": _remark,
@@ -406,6 +432,7 @@ _SPACE = {
     "same": same, "ABSENT": ABSENT, "values": dict.values, "contains": dict.__contains__,
     "get": dict.get, "at": list.__getitem__, "is_empty": _is_empty,
     "plainly": object.__getattribute__, "is_absent": _is_absent, "hooks_of": hooks_of,
+    "again": itertools.repeat, "given": (),
 }  # fmt: skip
 
 

@@ -37,6 +37,14 @@ from .reads import (
 from .symbol import Symbol
 
 
+class Found(BaseException):
+    """Ends a trace whose arguments are containers of its own: the function found one of them by itself."""
+
+
+#: reads after which a trace ends that goes on and on since
+_PATIENCE = 10_000
+
+
 class _Ref(int):
     """The id of an object in the ledger's table: the table alone keeps objects alive during the trace."""
 
@@ -50,9 +58,7 @@ class Ledger:
     """
 
     def __init__(self) -> None:
-        self.made: frozenset[int] = (
-            frozenset()
-        )  # ids of containers of arguments, which are part of the call's key
+        self.made: set[int] = set()  # ids of containers of arguments, which are part of the call's key
         self.objects: dict[int, Any] = {}
         self.outside: set[int] = set()
         self.cells: set[int] = set()  # ids of the closure cells of functions from outside
@@ -71,27 +77,40 @@ class Ledger:
         self.orders: dict[int, list[str]] = {}  # the names in a namespace before the function wrote to it
         self.spaces: dict[int, dict[str, Any]] = {}  # what a namespace that was walked held at first
         self.refused: list[TraceError] = []
-        self.compared = False  # whether a container of an argument is another one was asked
+        self.compared: set[int] = (
+            set()
+        )  # ids of objects of which it was asked whether they are some other one
+        self.apart: frozenset[int] = (
+            frozenset()
+        )  # ids of the call's containers, for which the trace has its own
+        self.found = 0  # reads since one of these was found; 0: none was
+        self.odd = ""  # what was asked that no trace can answer
+        self.linked: set[int] = set()  # ids of containers that something immutable leads to
 
     # -- objects --------------------------------------------------------------------------------
 
-    def learn(self, x: Any, name: str, outside: bool) -> None:
-        """Remember an object that code got hold of: its name, and whether it was there before the call."""
+    def learn(self, x: Any, name: str, outside: bool, linked: bool = False) -> None:
+        """Remember an object that code got hold of: its name, and whether it was there before the call. linked: it
+        is part of something immutable."""
         key = id(x)
+        if linked:
+            self.linked.add(key)
         if key in self.names and (not outside or key in self.outside):
             return
         if x.__class__ is Symbol or x is ABSENT or is_plain(x):
             return
+        if key in self.apart and not self.found:
+            self.found = 1
         self.objects.setdefault(key, x)
         self.names.setdefault(key, name)
         if outside and key not in self.outside:
             self.outside.add(key)
             if isinstance(x, MUTABLE):
-                if key not in self.dict_of:
+                if key not in self.dict_of and key not in self.made:
                     self.states[key] = contents_of(x)
             elif isinstance(x, tuple):
                 for k, element in enumerate(x):
-                    self.learn(element, f"{name}[{k}]", True)
+                    self.learn(element, f"{name}[{k}]", True, linked)
             elif isinstance(x, np.ndarray) and x.nbytes <= ARRAY_LIMIT and not x.dtype.hasobject:
                 self.states[key] = x.copy()
         if isinstance(x, FunctionType):
@@ -102,24 +121,26 @@ class Ledger:
                 known.append(x)
         elif isinstance(x, types.MethodType):
             self.learn(x.__func__, name, outside)
-            self.learn(x.__self__, f"{name}.__self__", outside)
+            self.learn(x.__self__, f"{name}.__self__", outside, True)
         elif isinstance(x, types.BuiltinFunctionType):
             if isinstance(x.__self__, MUTABLE):
-                self.learn(x.__self__, f"{name}.__self__", outside)
+                self.learn(x.__self__, f"{name}.__self__", outside, True)
         elif isinstance(x, functools.partial):
             self.learn(x.func, f"{name}.func", outside)
-            self.learn(x.args, f"{name}.args", outside)
+            self.learn(x.args, f"{name}.args", outside, True)
             self.learn(x.keywords, f"{name}.keywords", outside)
         elif not isinstance(x, type):
             real = behind(x)
             if real is not x:
-                self.learn(real, name, outside)
+                self.learn(real, name, outside, True)
             inner = (instance_dict(x) or {}).get("__wrapped__")
             if isinstance(inner, FunctionType):
                 self.learn(inner, name, outside)
 
     def keep_dict(self, space: Any, x: Any) -> None:
         """Remember whose `__dict__` this is."""
+        if id(x) in self.made:
+            self.made.add(id(space))
         self.objects.setdefault(id(x), x)
         self.objects.setdefault(id(space), space)
         self.dict_of[id(space)] = id(x)
@@ -137,6 +158,10 @@ class Ledger:
 
     def note(self, kind: str, owner: Any, key: Any, value: Any, name: str, frame: FrameType) -> None:
         """Record a read once, unless the function wrote there before."""
+        if self.found:
+            self.found += 1
+            if self.found > _PATIENCE:
+                raise Found
         space = owner
         kind, owner = self._place(kind, owner, key, value)
         oid = id(owner)
@@ -331,7 +356,7 @@ class Ledger:
         """A place is about to be written."""
         kind, owner = self._place(kind, owner, key, None)
         place = kind, id(owner), key
-        if place in self.written:
+        if place in self.written or id(owner) in self.made:
             return
         self.objects.setdefault(id(owner), owner)
         space = instance_dict(owner) if kind == "attr" else owner

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 from ..core import dispatch
 from ..core.backend import get_backend
 from ..core.errors import EndlessRecursionError, RetraceError, TraceError, last_user_line
-from .aliases import check_arrays, check_containers
-from .arguments import Watch, fill_call, flatten
+from .aliases import check_arrays
+from .arguments import containers_of, fill_call
 from .closing import Closing
+from .given import Lent, Watch
 from .guards import ReadRecorder, compile_guards, grad_guard, leaf_guard, mode_guard, tensor_guard
 from .handlers import caught
 from .ir import Graph
+from .ledger import Found
 from .nursery import Nursery
 from .overrides import modes
 from .segment import Segment, checking, make_runner
@@ -59,21 +61,21 @@ class Path:
         self.late: list[tuple[Any, Any]] = []  # what earlier segments print, once the trace has ended
         self.given: Any = None  # args and kwargs of the call
         self.watch: Any = None
+        #: the containers among the arguments that the function changed, and their new contents
+        self.changes: list[Any] = []
+        #: by id, what it found and hands out
+        self.handed: dict[int, Any] = {}
+        #: ids of the call's containers
+        self.containers: tuple[int, ...] = ()
+        self.recorder: Any = None
         self.outside: dict[int, Any] = {}
         #: knows what the trace makes
         self.nursery: Nursery | None = None
         #: graphs are only traced: `finish_later` compiles and links them, and nothing runs
         self.defers = False
         self.unread: Any = None
-        self.compared = False
         #: the tensors of the call, without state
         self.called = tensors
-
-    @property
-    def containers(self) -> tuple[int, ...]:
-        """Ids of the caller's containers among the arguments."""
-        rest = None if self.given is None else flatten(*self.given)[2]
-        return () if rest is None else rest.containers
 
     def make(self, graph: Graph, sources: list[Source], trained: bool = True) -> Any:
         """A graph made runnable, or put off. trained: what needs a gradient may change between calls."""
@@ -106,7 +108,19 @@ class Path:
         return segment.ending.finish(self.variant, self.tensors, outputs, self.carried, self.given)
 
     def prepare(self) -> Any:
-        """Trace and compile; only segments that end in a read have run. No effect has taken place."""
+        """Trace and compile; only segments that end in a read have run. No effect has taken place.
+
+        The trace has containers of its own for those of the arguments, so that nobody else sees symbols in them, until
+        the function finds one of them by itself: then it is traced anew with the call's own.
+        """
+        self.containers = containers_of(self.given)
+        try:
+            return self._prepare()
+        except Found:
+            self.variant.lends, self.known, self.shown = True, len(self.outcomes), []
+            return self._prepare()
+
+    def _prepare(self) -> Any:
         variant = self.variant
         if variant.paths >= 64:
             raise RetraceError(
@@ -117,16 +131,21 @@ class Path:
             variant.name, dispatch._State.executor, self._read, variant.precision == "fast"
         )
         trace.attempt, trace.overrides = self._attempt, len(modes.set)
-        with dispatch.executing(trace):
+        with dispatch.executing(trace), Lent() as lent:
             symbols = [trace.argument(k, t) for k, t in enumerate(self.tensors)]
-            given = fill_call(variant.kept, symbols)
+            apart = self.containers
+            if variant.lends and self.given is not None:
+                given, apart = lent.fill(self.given, variant.kept, symbols), ()
+            else:
+                given = fill_call(variant.kept, symbols)
             self.watch = Watch(given)
-            recorder = ReadRecorder(variant.call, frozenset(self.watch.paths))
+            recorder = self.recorder = ReadRecorder(variant.call, self.watch.paths, apart)
             try:
                 with recorder:
                     trace.tracer, trace.changed = recorder.restable, recorder.has_changed
                     result = variant.call(*given[0], **given[1])
             except RecursionError as e:
+                self._check_apart()
                 self._print(trace)
                 raise EndlessRecursionError(
                     variant.name, "calls itself more often than Python allows: a graph holds every call of it",
@@ -135,20 +154,26 @@ class Path:
             except Leave:  # at a value that only a compiled segment can give, or at a function in eager mode
                 segment = self.unread
             except Exception:
+                self._check_apart()
                 self._print(trace)
                 self._check_so_far(trace)
                 raise
             finally:  # what it changed outside takes place when the graph has run
                 self.effects, self.outside = recorder.effects, recorder.outside
-                self.compared = recorder.compared
                 for effect in reversed(recorder.effects):
                     effect.undo()
+                self.changes = self.watch.changes()
+                lent.give_back()
                 for cached in trace.spoilt:
                     cached.cache_clear()
+            if trace.left is None:
+                self._check_apart()
             try:
+                if recorder.odd and trace.left is None:
+                    trace.leave(recorder.odd, "compare what it holds")
                 if self.unread is None and trace.left is None:
                     self._check_shown(trace)
-                    self._check_same(trace)
+                    check_arrays(trace, {id(e.owner) for e in self.effects}, self.outside)
                     segment = Closing(self, trace).segment(result, recorder.effects)
             except Leave:
                 pass
@@ -164,7 +189,10 @@ class Path:
             self._link(segment)
         variant.paths += 1
         variant.reads += [r for r in recorder.reads if not any(s.is_read_by(r) for s in variant.state)]
-        variant.aliases.add(trace, self.args, outside, self.containers, {id(e.owner) for e in self.effects})
+        changed = {id(e.owner): e.owner for e in self.effects}
+        variant.aliases.add(trace, self.args, outside, changed)
+        compared = {k: outside[k] for k in recorder.compared if k in outside}
+        variant.identity.add(outside, recorder.linked, self.containers, changed | compared | self.handed)
         lifted = [t for t, _ in trace.lifted.values() if id(t) not in self.args]
         variant.extra += [s.guard() for s in variant.state]
         for s in variant.state:
@@ -174,7 +202,7 @@ class Path:
         ]
         variant.extra += [leaf_guard(t) for t in trace.leaves.values() if id(t) not in self.args]
         variant.extra += [mode_guard(f, mode) for f, mode in trace.modes.values()]
-        variant.guards = compile_guards(variant.reads, extra=variant.extra)
+        variant.guards = compile_guards(variant.reads, variant.extra, variant.identity)
         variant.check = variant.guards.check
         for source in trace._origin.values():  # the graphs keep their faces, which keep no hooks
             if source.symbol is not None:
@@ -183,14 +211,10 @@ class Path:
             segment.ending.tape.forget(self.args)
         return segment
 
-    def _check_same(self, trace: Trace) -> None:
-        """Leave to Python what changes something that it knows on two ways."""
-        changed = {id(e.owner) for e in self.effects}
-        check_arrays(trace, changed, self.outside)
-        if self.containers:
-            changed |= {id(place.find(self.given)) for place, _ in self.watch.changes()}
-            changed |= self.outside.keys() if self.compared else set()
-            check_containers(trace, changed, self.outside, self.containers)
+    def _check_apart(self) -> None:
+        """End a trace with containers of its own where the function found those of the call."""
+        if self.recorder.found:
+            raise Found from None
 
     def _print(self, trace: Trace) -> None:
         """Print what earlier segments print, unless eager mode will do that."""
@@ -231,6 +255,7 @@ class Path:
         if face._trace() is not trace:
             face._leaked("read")
         depth = trace.depth
+        self._check_apart()
         self._check_shown(trace)
         if depth < self.known:
             trace.checks.clear()

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from ..core.random import Generator
-from .arguments import Given, Slot, is_record
+from .arguments import Slot, is_record
+from .given import Given
 from .nursery import Nursery
 from .plain import is_plain
 
@@ -44,7 +45,7 @@ class Made:
 class Descriptions:
     """Describes values of one trace. leaves: the tensors met, each once.
 
-    held: objects that cannot be made again, and hold what the trace made.
+    held: objects that cannot be made again, and hold what the trace made; kept: by id, those that were there before.
 
     is_leaf: says of a value that it is a tensor; outside: by id, what was there before; given: by id, the paths of the
     containers that stand for the caller's; nursery: knows what the trace made (None: nobody does, so containers count
@@ -57,6 +58,7 @@ class Descriptions:
     ):  # fmt: skip
         self.leaves: list[Any] = []
         self.held: list[Any] = []
+        self.kept: dict[int, Any] = {}
         self._is_leaf, self._outside, self._given = is_leaf, outside, given
         self._spots: dict[int, Slot] = {}
         self._made: dict[int, Made] = {}
@@ -72,9 +74,14 @@ class Descriptions:
                 spot = self._spots[id(x)] = Slot(len(self.leaves))
                 self.leaves.append(x)
             return spot
+        if isinstance(x, Given):
+            return x
         if id(x) in self._given:
             return Given(self._given[id(x)])
-        if id(x) in self._outside or isinstance(x, enum.Enum) or is_plain(x):
+        if id(x) in self._outside:
+            self.kept[id(x)] = x
+            return x
+        if isinstance(x, enum.Enum) or is_plain(x):
             return x
         if isinstance(x, weakref.ref):
             if self._is_leaf(x()):

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import sys
 import types
+from collections.abc import Iterable
 from types import CodeType, FrameType
 from typing import Any
 
@@ -35,7 +36,7 @@ from . import rest
 from .arguments import is_record, record_names
 from .bytecode import analyse
 from .evaluate import Results
-from .ledger import Ledger
+from .ledger import Found, Ledger
 from .lookup import follows, forget_classes, is_own
 from .reads import Effect, Read
 from .sites import SiteReader
@@ -45,20 +46,25 @@ from .symbol import Symbol
 class ReadRecorder:
     """Records reads and effects of the code that runs inside its `with` block, in this thread.
 
-    function: what will be traced, when known; saves a search for its closure. reads, effects: filled when
+    function: what will be traced, when known; saves a search for its closure. made: ids of the containers among the
+    arguments; apart: ids of those of the call that they stand for. reads, effects: filled when
     the block ends, effects also when it ends with an error. Raises TraceError at the end for a read that
     cannot be guarded: a large NumPy array that may be changed in place.
     """
 
-    def __init__(self, function: Any = None, made: frozenset[int] = frozenset()) -> None:
+    def __init__(self, function: Any = None, made: Iterable[int] = (), apart: Iterable[int] = ()) -> None:
         self.reads: list[Read] = []
         self.effects: list[Effect] = []
-        #: whether it asked if a container of an argument is some other object
-        self.compared = False
+        #: ids of objects of which it asked whether they are some other one
+        self.compared: set[int] = set()
+        #: what it asked that no trace can answer
+        self.odd = ""
+        #: ids of containers that something immutable leads to
+        self.linked: set[int] = set()
         #: by id, the objects that were there before and that the function got hold of
         self.outside: dict[int, Any] = {}
         self._ledger = Ledger()
-        self._ledger.made = made
+        self._ledger.made, self._ledger.apart = set(made), frozenset(apart)
         self._results: Results = {}
         self._tracers: dict[int, Any] = {}  # id of a code -> its local tracer, or False
         self._reader = SiteReader(self._ledger, self._results, self._tracers)
@@ -112,11 +118,12 @@ class ReadRecorder:
         return self
 
     def __exit__(self, kind: Any, value: Any, trace: Any) -> None:
-        lost = sys.gettrace() is not self._tracer
+        lost = sys.gettrace() is not self._tracer and kind is not Found
         if not lost:
             sys.settrace(self._old)
         ledger, self._ledger = self._ledger, Ledger()
-        self.compared = ledger.compared
+        self._ledger.found = ledger.found
+        self.compared, self.linked, self.odd = ledger.compared, ledger.linked, ledger.odd
         forget_classes()
         self._results.clear()
         self._tracers.clear()
@@ -127,6 +134,11 @@ class ReadRecorder:
         if kind is None and lost:
             why = "another tracer (a debugger) took over during the trace, so it is used once"
             self.reads.append(Read("never", None, None, why, "tracer", None))
+
+    @property
+    def found(self) -> bool:
+        """Whether the function got hold, by itself, of what containers of the trace's own stand for."""
+        return self._ledger.found > 0
 
     def has_changed(self, owner: dict[str, Any], key: str) -> bool:
         """Whether the function has changed an item of a dict since it began."""
@@ -204,7 +216,7 @@ class ReadRecorder:
                     )
                 names = code.co_varnames[code.co_argcount - len(defaults or ()) : code.co_argcount]
                 for name, x in (*zip(names, defaults or ()), *(named or {}).items()):
-                    self._ledger.learn(x, name, True)
+                    self._ledger.learn(x, name, True, True)
 
     def _root(self, x: Any, name: str, seen: set[int]) -> None:
         """An argument of the traced function. Containers were made for the call; objects in them were not."""

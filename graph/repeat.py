@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..core import dispatch, vjp
 from ..core.errors import AutogradError
 from ..core.op import Attrs, Op
+from .arguments import fill_call
 from .lookup import instance_dict
 from .plain import ABSENT
 from .reads import Effect, contents_of, now_at
@@ -63,10 +64,13 @@ class Moment:
         host: Any = dispatch._State.executor
         quiet: Any = Quiet(host)
         recorder = ReadRecorder(variant.call)
-        with _generators(self.generators), _state(variant, self.tensors), dispatch.set_grad(True):
+        made: dict[int, Any] = {}
+        call = fill_call(variant.kept, self.tensors, made)
+        parts = [made[id(x)] for x in variant.kept.parts]
+        with _generators(self.generators), _state(variant, self.tensors, parts), dispatch.set_grad(True):
             try:
                 with dispatch.executing(quiet), recorder:
-                    result = variant.eager(self.tensors)
+                    result = variant.python(call)
             finally:
                 for effect in reversed(recorder.effects):
                     effect.undo()
@@ -134,13 +138,13 @@ def _generators(states: list[Any]) -> Iterator[None]:
 
 
 @contextmanager
-def _state(variant: Variant, tensors: list[Any]) -> Iterator[None]:
-    """Python state that the function reads as it was at the call, and back."""
+def _state(variant: Variant, tensors: list[Any], parts: list[Any]) -> Iterator[None]:
+    """Python state that the function reads as it was at the call, and back. parts: containers of the arguments."""
     count = len(tensors) - len(variant.state)
     wanted = [(s.kind, s.owner, s.key, t, s.name) for s, t in zip(variant.state, tensors[count:])]
     wanted += [
-        (r.kind, r.owner, r.key, r.value, r.name) for r in variant.reads
-        if r.kind in ("attr", "item", "cell", "content")
+        (r.kind, r.owner, r.key, variant.identity.placed(r.value, parts, r.kind == "content"), r.name)
+        for r in variant.reads if r.kind in ("attr", "item", "cell", "content")
     ]  # fmt: skip
     swapped = []
     for kind, owner, key, value, name in wanted:

@@ -11,6 +11,7 @@ from ..core import dispatch
 from ..core.errors import CheckError, FlagError
 from ..core.value import Tensor
 from .bisect import first_difference, same
+from .given import Watch
 from .reads import Effect
 from .recorder import ReadRecorder
 from .witness import Witness, copied
@@ -38,11 +39,14 @@ def checked(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
     tensors, variant = function.find(args, kwargs)
     witness = Witness(dispatch._State.executor)
     witness.meet_all(tensors)
+    given = Watch((args, kwargs))
     want, error, effects = _eagerly(function, witness, args, kwargs)
     finals = witness.look()
     drawn = [(g, g.get_state()) for g, _ in witness.generators.values()]
     noted = [(e, _frozen(e.value)) for e in effects]
+    held = given.look(_frozen)
     _take_back(effects)
+    given.restore()
     witness.undo()
     got_error: Exception | None = None
     result, what = None, None
@@ -56,10 +60,13 @@ def checked(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
         what = f"eager mode {_raised(error)}, the graph {_raised(got_error)}"
     else:
         what = _difference(function.precision, witness, want, _leaves(result), finals, drawn, noted)
+        if what is None and not _equal(function.precision, held, given.look(_frozen)):
+            what = "a container among the arguments differs after the call"
         if what is None:
             return result
     witness.restore()
     _take_back(effects)
+    given.restore()
     variant = variant or next(iter(function.variants[::-1]), None)
     where = None
     if variant is not None and variant.root is not None:

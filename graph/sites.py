@@ -321,9 +321,12 @@ class SiteReader:
         a, b = evaluate(action[1], frame, self._results), evaluate(action[2], frame, self._results)
         _meet(a, b)
         _meet(b, a)
+        if a is None or b is None:
+            return
+        self._ledger.compared |= {id(a), id(b)}
         made = self._ledger.made
-        if (id(a) in made and b is not None) or (id(b) in made and a is not None):
-            self._ledger.compared = True
+        if isinstance(a, tuple) and isinstance(b, tuple) and a and b and (id(a) in made or id(b) in made):
+            self._ledger.odd = "asks whether a tuple of the arguments is some other one"
 
     def _on_match(self, frame: FrameType, action: Any) -> None:
         cls = evaluate(action[2], frame, self._results)
@@ -348,6 +351,8 @@ class SiteReader:
     def _on_call(self, frame: FrameType, action: Any) -> None:
         callee, args = evaluate(action[1], frame, self._results), action[2]
         if id(callee) in _QUIET_CALLS:
+            if callee is id:
+                self._ledger.compared |= {id(evaluate(x, frame, self._results)) for x in args}
             return
         cls = callee.__class__
         function = callee.__func__ if cls is types.MethodType else callee
@@ -399,7 +404,7 @@ class SiteReader:
                 self._attribute(values[0], values[1], args[0], frame, True)
                 return
         elif isinstance(callee, weakref.ref):
-            self._ledger.learn(callee(), render(action[1]), id(callee) in self._ledger.outside)
+            self._ledger.learn(callee(), render(action[1]), id(callee) in self._ledger.outside, True)
             return
         self._impure(callee, frame)
         inside = callee is not UNKNOWN and type(callee).__module__.startswith("duograd.")

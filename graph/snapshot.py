@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..core.storage import writes
+from .given import Watch
 
 
 class Snapshot:
@@ -22,6 +23,7 @@ class Snapshot:
             (t, t._grad, None if t._grad is None else np.array(t._grad._array())) for t in self.tensors
         ]
         self.effects = path.effects
+        self.given = Watch(path.given)
         self.generators = [(g, g.get_state()) for g, _ in trace.drawn.values()]
 
     def restore(self) -> None:
@@ -38,6 +40,7 @@ class Snapshot:
             generator.set_state(state)
         for effect in reversed(self.effects):
             effect.undo()
+        self.given.restore()
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything that can be compared after a call, by name."""

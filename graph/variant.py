@@ -11,6 +11,7 @@ from typing import Any
 
 from .aliases import Aliases
 from .arguments import Arguments, Slot, fill_call, flatten
+from .identity import Identity
 from .path import Path
 from .runner import Runner
 from .segment import Segment
@@ -26,6 +27,9 @@ class Variant:
         self.check: Any = None
         self.root: Any = None
         self.aliases = Aliases()
+        self.identity = Identity()
+        #: traces have the call's own containers as arguments, because the function finds them by itself as well
+        self.lends = False
         self.reads: list[Any] = []
         self.extra: list[Any] = []
         self.reason = self.line = ""
@@ -41,9 +45,10 @@ class Variant:
 
     def fits(self, tensors: list[Any], containers: tuple[int, ...] = ()) -> bool:
         """Whether the guards hold for a call with these tensors and containers (by their ids)."""
-        if containers and not self.aliases.fit_containers(containers):
+        if containers and not self.identity.fit(containers):
             return False
-        return bool(self.check()) and self.aliases.fit(self._with_state(tensors))
+        holds = self.check(containers) if containers else self.check()
+        return bool(holds) and self.aliases.fit(self._with_state(tensors))
 
     def _with_state(self, tensors: list[Any]) -> list[Any]:
         return [*tensors, *(s.find() for s in self.state)] if self.state else tensors
@@ -76,7 +81,11 @@ class Variant:
 
     def eager(self, tensors: list[Any]) -> Any:
         """The call in eager mode."""
-        args, kwargs = fill_call(self.kept, tensors)
+        return self.python(fill_call(self.kept, tensors))
+
+    def python(self, given: tuple[Any, Any]) -> Any:
+        """The function's Python with these args and kwargs."""
+        args, kwargs = given
         return self.call(*args, **kwargs)
 
     # -- looking inside ------------------------------------------------------------------------

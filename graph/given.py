@@ -1,0 +1,148 @@
+"""The containers among a call's arguments: found by their paths, watched, lent to a trace, and changed after it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..core.value import Tensor
+from .arguments import Arguments, Fields, Slot, is_record, record_names
+
+
+class Given:
+    """A part of the call's arguments, by its path: positions, keys and names from (args, kwargs) on."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: tuple[Any, ...]):
+        self.path = path
+
+    def find(self, given: Any) -> Any:
+        for step in self.path:
+            given = given[step] if isinstance(given, (list, tuple, dict)) else getattr(given, step)
+        return given
+
+
+def _children(x: Any) -> list[tuple[Any, Any]] | None:
+    """(step, child) of a container: positions, keys or names of attributes."""
+    if x.__class__ in (list, tuple) or (isinstance(x, tuple) and hasattr(x, "_fields")):
+        return list(enumerate(x))
+    if x.__class__ is dict:
+        return list(x.items())
+    if isinstance(x, Tensor) or not is_record(x):
+        return None
+    return [(n, getattr(x, n)) for n in record_names(x)]
+
+
+def _differ(now: list[tuple[Any, Any]], before: list[tuple[Any, Any]]) -> bool:
+    if len(now) != len(before):
+        return True
+    return any(a[1] is not b[1] or (a[0] is not b[0] and a[0] != b[0]) for a, b in zip(now, before))
+
+
+class Watch:
+    """The containers among arguments, as they were when it began."""
+
+    def __init__(self, given: Any):
+        self.found: list[tuple[tuple[Any, ...], Any, list[tuple[Any, Any]]]] = []
+        self.paths: dict[int, tuple[Any, ...]] = {}
+        self._add((), given)
+
+    def _add(self, path: tuple[Any, ...], x: Any) -> None:
+        children = _children(x)
+        if children is not None and id(x) not in self.paths:
+            self.paths[id(x)] = path
+            self.found.append((path, x, children))
+            for step, child in children:
+                self._add((*path, step), child)
+
+    def changes(self) -> list[tuple[Given, list[tuple[Any, Any]]]]:
+        """The containers that changed, and their new (step, child); what was there before is found by its path."""
+        places = {id(child): (*path, step) for path, _, row in self.found for step, child in row}
+        rows = [(path, _children(x) or [], before) for path, x, before in self.found]
+        return [
+            (Given(path), [(s, Given(places[id(x)]) if id(x) in places else x) for s, x in now])
+            for path, now, before in rows if _differ(now, before)
+        ]  # fmt: skip
+
+    def look(self, frozen: Any) -> list[Any]:
+        """What each of them holds now: parts of the arguments by their paths, anything else as `frozen` gives it."""
+        return [
+            [(step, self.paths.get(id(child)) or frozen(child)) for step, child in _children(x) or []]
+            for _, x, _ in self.found
+        ]
+
+    def restore(self) -> None:
+        """Give the containers back what they held."""
+        for _, x, before in self.found:
+            if _differ(_children(x) or [], before):
+                change(x, before)
+
+
+class Lent:
+    """`with Lent() as lent:` a call's own containers are arguments of a trace: symbols stand in them meanwhile."""
+
+    def __init__(self) -> None:
+        self._watch: Watch | None = None
+        self._filled: set[int] = set()
+
+    def __enter__(self) -> Lent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.give_back()
+
+    def fill(self, given: Any, kept: Arguments, values: list[Any]) -> tuple[Any, Any]:
+        """Args and kwargs of a call, in which tensors are replaced by what stands for them."""
+        self._watch = Watch(given)
+        args, kwargs = given
+        named = {k: self._fill(x, kept.kwargs[k], values) for k, x in kwargs.items()}
+        return self._fill(args, kept.args, values), named
+
+    def _fill(self, x: Any, structure: Any, values: list[Any]) -> Any:
+        """x itself; a tuple in which something is replaced is another one."""
+        if isinstance(structure, Slot):
+            return values[structure.index]
+        children = _children(x)
+        if children is None or id(x) in self._filled:
+            return x
+        parts = structure.values if isinstance(structure, Fields) else structure
+        parts = list(parts.values()) if parts.__class__ is dict else list(parts)
+        if isinstance(x, tuple):
+            row = [self._fill(v, part, values) for v, part in zip(x, parts)]
+            if all(a is b for a, b in zip(row, x)):
+                return x
+            return tuple(row) if x.__class__ is tuple else x.__class__(*row)
+        self._filled.add(id(x))
+        for (step, child), part in zip(children, parts):
+            new = self._fill(child, part, values)
+            if new is not child:
+                if isinstance(x, (list, dict)):
+                    x[step] = new
+                else:
+                    object.__setattr__(x, step, new)
+        return x
+
+    def give_back(self) -> None:
+        """The containers as they were."""
+        if self._watch is not None:
+            self._watch.restore()
+            self._watch = None
+
+
+def change(target: Any, row: list[tuple[Any, Any]]) -> None:
+    """Give a container new contents."""
+    if target.__class__ is list:
+        target[:] = [value for _, value in row]
+    elif target.__class__ is dict:
+        target.clear()
+        target.update(row)
+    else:
+        names = [name for name, _ in row]
+        for name in record_names(target):
+            if name not in names:
+                object.__delattr__(target, name)
+        for name, value in row:
+            object.__setattr__(target, name, value)
+        if record_names(target) != tuple(names):  # in their order, which is that of `vars`
+            inside = target.__dict__
+            inside.update({name: inside.pop(name) for name in names})
