@@ -174,6 +174,36 @@ def test_vector_norm_equals_torch(ord, axis, keepdims, torch, close):
     close(a.grad.numpy(), slope, scale=20)
 
 
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize("shape", [(0,), (2, 0), (0, 2), (3, 0, 2), (3, 2, 0), (0, 2, 2)], ids=str)
+def test_norms_of_nothing_equal_numpy(shape, mode):
+    x = np.zeros(shape)
+    cases = [
+        ("vector_norm", axis, ord)
+        for axis in (None, *range(len(shape)))
+        for ord in (2, 1, 0, 3, -1, np.inf, -np.inf)
+    ]
+    if len(shape) > 1:
+        cases += [("matrix_norm", None, ord) for ord in ("fro", "nuc", 1, -1, 2, -2, np.inf, -np.inf)]
+    for name, axis, ord in cases:
+        where = {} if name == "matrix_norm" else {"axis": axis}
+        f = dg.function(getattr(linalg, name), mode=mode)
+        a = dg.tensor(x, requires_grad=True)
+        try:
+            with np.errstate(divide="ignore"):
+                want = getattr(np.linalg, name)(x, ord=ord, **where)
+        except ValueError:
+            with pytest.raises(
+                dg.errors.ArgumentError, match=rf"\[{name}\] ord={ord} takes the smallest of no values"
+            ):
+                f(a, ord=ord, **where)
+            continue
+        got = f(a, ord=ord, **where)
+        np.testing.assert_array_equal(got.detach().numpy(), want, err_msg=f"{name} {axis} {ord}")
+        got.sum().backward()
+        assert a.grad.shape == shape
+
+
 def test_norms_of_zero_have_a_gradient_of_zero():
     for ord in (1, 2, 3, 0.5):
         x = dg.zeros((3,)).requires_grad_()
@@ -403,6 +433,39 @@ def test_complex_gradients_equal_torch(name, torch):
     COMPLEX[name](torch, b).backward()
     want = b.grad.resolve_conj().numpy()
     np.testing.assert_allclose(a.grad.numpy(), want, rtol=1e-8, atol=1e-10 * max(1.0, np.abs(want).max()))
+
+
+ONE_TRIANGLE = {
+    "eigvalsh": lambda l, x, k: l.eigvalsh(x, UPLO=k).sum(),
+    "eigh": lambda l, x, k: l.eigh(x, UPLO=k)[1].abs().sum(),
+    "cholesky": lambda l, x, k: l.cholesky(x, upper=k == "U").sum(),
+    "solve_triangular": lambda l, x, k: l.solve_triangular(x, x.new_ones((2, 3, 1)), upper=k == "U").sum(),
+}
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize("name", ONE_TRIANGLE)
+def test_the_triangle_that_is_not_read_may_hold_anything(name, mode, torch, close):
+    x = np.array([[4.0, 1, 0], [1, 3, 1], [0, 1, 5]]) + np.zeros((2, 1, 1))
+    for k, (i, j) in (("L", (0, 2)), ("U", (2, 0))):
+        x[:, 0, 2], x[:, 2, 0], x[0, 0, 1], x[0, 1, 0] = 0, 0, 1, 1
+        x[:, i, j], x[0, min(i, 1), min(j, 1)] = np.nan, np.inf
+        a, b = dg.tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
+        got = dg.function(lambda t, k=k: ONE_TRIANGLE[name](linalg, t, k), mode=mode)(a)
+        want = ONE_TRIANGLE[name](torch.linalg, b, k)
+        close(got.item(), want.item())
+        got.backward()
+        want.backward()
+        close(a.grad.numpy(), b.grad.numpy(), scale=50)
+
+
+def test_nan_in_the_triangle_that_is_read():
+    x = np.array([[4.0, 1, 0], [1, 3, 1], [0, np.nan, 5]])
+    for mode in ("eager", "graph"):
+        with pytest.raises(dg.errors.LinAlgError, match="has NaN"):
+            dg.function(linalg.eigvalsh, mode=mode)(dg.tensor(x))
+        factor = dg.function(linalg.cholesky, mode=mode)(dg.tensor(x)).numpy()
+        np.testing.assert_array_equal(np.isnan(factor), np.isnan(np.linalg.cholesky(x)))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])

@@ -37,6 +37,20 @@ def _number(op, ord):
     return float(ord)
 
 
+def _extreme(op, of, x, ord, axis, keepdims=False):
+    """The largest of numbers >= 0 for a positive ord, 0 of none; the smallest for a negative one."""
+    axes = normalize_axes(op, axis, x.ndim)
+    if all(x.shape[a] for a in axes):
+        return (max_ if ord > 0 else min_)(x, axis=axes, keepdims=keepdims)
+    if ord < 0 and 0 not in (n for a, n in enumerate(x.shape) if a not in axes):
+        raise ArgumentError(
+            op,
+            f"ord={ord!r} takes the smallest of no values, x: {of.type}",
+            "check the size first; a positive ord gives 0",
+        )
+    return sum_(x, axis=axes, keepdims=keepdims)
+
+
 # ---------------------------------------------------------------- vectors
 
 
@@ -46,13 +60,14 @@ def vector_norm(x, *, axis=None, keepdims=False, ord=2):
     the count of nonzeros for 0.
 
     x: float[...] (integers are converted). axis: an int, a tuple, or None for all. Returns: x's real dtype.
+    Raises: ArgumentError for -inf over an empty axis (inf gives 0, as in NumPy).
     Numerics: where the norm is 0 its gradient is 0; equal largest elements share it. Source: array API vector_norm.
     Example: `dg.linalg.vector_norm(dg.tensor([3.0, 4.0]))` is `5.0`.
     """
     x, ord = _floats(x), _number("vector_norm", ord)
     size = E.abs_(x)
     if ord in (_INF, -_INF):
-        return (max_ if ord > 0 else min_)(size, axis=axis, keepdims=keepdims)
+        return _extreme("vector_norm", x, size, ord, axis, keepdims)
     if ord == 0:
         return sum_(E.not_equal(x, 0).to(size.dtype), axis=axis, keepdims=keepdims)
     if ord == 1:
@@ -99,7 +114,10 @@ vector_norm.sample((3, 4)).sample((2, 3, 4), axis=1, ord=1).sample(
 vector_norm.sample((3, 4), axis=-1, ord=_INF).sample((3, 4), axis=0, ord=-_INF).sample((5,), ord=0).sample(
     (5,), ord=0.5
 )
-vector_norm.sample((3, 4), ord=-1, low=0.5).sample(())
+vector_norm.sample((3, 4), ord=-1, low=0.5).sample(()).sample((0,), ord=_INF).sample(
+    (2, 0, 3), axis=1, ord=_INF
+)
+vector_norm.error_sample((0,), ord=-_INF, match="smallest of no values")
 vector_norm.error_sample((2, 3), axis=3, match="axis=3 is outside")
 vector_norm.error_sample((2, 3), ord="fro", match="is not a number")
 
@@ -122,7 +140,8 @@ def matrix_norm(x, *, axis=(-2, -1), keepdims=False, ord="fro"):
     """A norm of matrices: "fro" (root of the sum of squares), "nuc" (sum of singular values), 2 and -2 (largest and
     smallest singular value), inf and -inf (largest and smallest sum of a row), 1 and -1 (of a column).
 
-    x: float[...]; axis: rows and columns. Returns: x's real dtype. Source: array API matrix_norm.
+    x: float[...]; axis: rows and columns. Returns: x's real dtype; 0 where the largest of no values is asked for.
+    Raises: ArgumentError for the smallest of no values. Source: array API matrix_norm.
     """
     x = _floats(x)
     if x.ndim < 2:
@@ -133,11 +152,11 @@ def matrix_norm(x, *, axis=(-2, -1), keepdims=False, ord="fro"):
     if ord in ("nuc", 2, -2):
         rest = [a for a in range(x.ndim) if a not in (rows, columns)]
         s = svdvals(permute(x, axes=(*rest, rows, columns)))
-        out = (sum_ if ord == "nuc" else max_ if ord == 2 else min_)(s, axis=-1)
+        out = sum_(s, axis=-1) if ord == "nuc" else _extreme("matrix_norm", x, s, ord, -1)
     elif ord in (1, -1, _INF, -_INF):
         first, second = (columns, rows) if abs(ord) == _INF else (rows, columns)
         sums = sum_(E.abs_(x), axis=first, keepdims=True)
-        out = (max_ if ord > 0 else min_)(sums, axis=second, keepdims=True)
+        out = _extreme("matrix_norm", x, sums, ord, second, keepdims=True)
     else:
         raise ArgumentError("matrix_norm", f"ord={ord!r}", 'use "fro", "nuc", 1, -1, 2, -2, inf or -inf')
     kept = tuple(1 if a in (rows, columns) else n for a, n in enumerate(x.shape))
@@ -156,6 +175,8 @@ matrix_norm.sample((3, 4)).sample((2, 3, 3), ord="nuc").sample((2, 3, 4), ord=2,
 )
 matrix_norm.sample((2, 3, 4), ord=1, axis=(0, 1)).sample((3, 2, 4), ord=_INF, axis=(2, 0), keepdims=True)
 matrix_norm.sample((3, 4), ord=-1).sample((3, 4), ord=-_INF)
+matrix_norm.sample((0, 3), ord=_INF).sample((2, 3, 0), ord=1, keepdims=True).sample((0, 0), ord=2)
+matrix_norm.error_sample((2, 0), ord=-2, match="smallest of no values")
 matrix_norm.error_sample((3,), match="is no matrix")
 matrix_norm.error_sample((3, 3), ord=3, match="ord=3")
 
