@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,7 +21,8 @@ class GradScaler:
     """Multiplies the loss before `backward()`, divides gradients before the step, leaves it out where they overflow.
 
     init_scale: the factor at first; after growth_interval steps without an overflow it is multiplied by growth_factor,
-    after an overflow by backoff_factor. enabled: False passes everything through. Scale and counter are tensors: a
+    after an overflow by backoff_factor. enabled: False passes everything through. Each optimiser has an
+    overflow of its own, as in PyTorch; one of them is enough for a smaller scale. Scale and counter are tensors: a
     graph function holds them, is cut where the overflow is asked for, and is not traced again when the scale changes.
     Example: `scaler.scale(loss).backward(); scaler.step(opt); scaler.update()`; with clipping, `scaler.unscale_(opt)`
     before it.
@@ -39,9 +41,8 @@ class GradScaler:
         self.growth_interval, self.enabled = growth_interval, enabled
         self._scale = full((), float(init_scale), device=device)
         self._good = full((), 0, dtype=int64, device=device)
-        #: 1 where a gradient of the step was not finite
-        self._found = full((), 0.0, device=device)
-        self._unscaled: tuple[int, ...] = ()
+        #: id of an optimiser -> how far its step is, and 1 if a gradient was not finite; until update()
+        self._steps: dict[int, tuple[str, Tensor | None]] = {}
 
     def scale(self, loss: Any) -> Any:
         """The loss times the scale (float32); of a list or tuple of losses, each."""
@@ -53,11 +54,14 @@ class GradScaler:
         """Divide the gradients of an optimiser's parameters by the scale, once for each step."""
         if not self.enabled:
             return
-        if id(optimizer) in self._unscaled:
+        stage, _ = self._steps.get(id(optimizer), ("", None))
+        if stage:
+            what = "twice for one step" if stage == "unscaled" else "after step()"
             raise ArgumentError(
-                "GradScaler", "unscale_ was called twice for one step", "call update() after step()"
+                "GradScaler",
+                f"unscale_ was called {what} of {type(optimizer).__name__}",
+                "call update() after step()",
             )
-        self._unscaled = (*self._unscaled, id(optimizer))
         executor = dispatch.state.executor
         with dispatch.set_grad(False):
             factor, bad = 1.0 / self._scale, None
@@ -70,30 +74,42 @@ class GradScaler:
                     executor.set_grad(p, g)
                     here = E.logical_not(E.isfinite(g).all())
                     bad = here if bad is None else E.logical_or(bad, here)
-            if bad is not None:
-                self._found.copy_(E.maximum(self._found, bad.to("float32")))
+            self._steps[id(optimizer)] = "unscaled", None if bad is None else bad.to("float32")
 
     def step(self, optimizer: Any) -> Any:
-        """The optimiser's step, unless a gradient is NaN or infinite; unscales first where that was not done."""
+        """The optimiser's step, unless one of its gradients is NaN or infinite (of another optimiser: it steps);
+        unscales first where that was not done. Raises: ArgumentError for a second step before `update()`."""
         if not self.enabled:
             return optimizer.step()
-        if id(optimizer) not in self._unscaled:
+        stage, _ = self._steps.get(id(optimizer), ("", None))
+        if stage == "stepped":
+            raise ArgumentError(
+                "GradScaler",
+                f"step was called twice for {type(optimizer).__name__}",
+                "call update() after step()",
+            )
+        if not stage:
             self.unscale_(optimizer)
-        return optimizer.step() if self._found.item() == 0 else None
+        _, bad = self._steps[id(optimizer)]
+        self._steps[id(optimizer)] = "stepped", bad
+        return optimizer.step() if bad is None or bad.item() == 0 else None
 
     def update(self) -> None:
-        """Set the scale for the next step."""
-        if not self.enabled:
+        """Set the scale for the next step: smaller if a gradient of any optimiser was not finite.
+
+        Where no gradient was looked at since the last call nothing changes.
+        """
+        flags = [bad.to(self._scale.device) for _, bad in self._steps.values() if bad is not None]
+        self._steps = {}
+        if not flags:
             return
         with dispatch.set_grad(False):
-            bad = self._found != 0
+            bad = functools.reduce(E.maximum, flags) != 0
             good = E.where(bad, 0, self._good + 1)
             grows = good == self.growth_interval
             larger = E.where(grows, self._scale * self.growth_factor, self._scale)
             self._scale.copy_(E.where(bad, self._scale * self.backoff_factor, larger))
             self._good.copy_(E.where(grows, 0, good))
-            self._found.zero_()
-        self._unscaled = ()
 
     def get_scale(self) -> float:
         """The scale as a number."""

@@ -148,14 +148,65 @@ def test_a_scaled_loss_gives_the_same_step_and_leaves_overflows_out(mode):
     assert again.get_scale() == 8
 
 
+@pytest.mark.parametrize("split", [False, True])
+@pytest.mark.parametrize("mode", MODES)
+def test_an_overflow_of_one_optimiser_leaves_the_other_its_step(mode, split):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: its scaler is not compared with")
+    found = []
+    for of in (dg, torch):
+        p, q = (of.nn.Parameter(of.tensor([1.0, 2.0])) for _ in range(2))
+        one, two = of.optim.SGD([p], lr=0.5), of.optim.SGD([q], lr=0.25)
+        scaler = of.amp.GradScaler("cpu", init_scale=8.0, growth_interval=2)
+
+        def back(a, b, scaler=scaler, one=one, two=two, p=p, q=q):
+            one.zero_grad()
+            two.zero_grad()
+            scaler.scale((p * a).sum() + (q * b).sum()).backward()
+            scaler.unscale_(two)
+
+        def go(scaler=scaler, one=one, two=two):
+            scaler.step(one)
+            scaler.step(two)
+            scaler.update()
+
+        def whole(a, b, back=back, go=go):
+            back(a, b)
+            go()
+
+        if of is dg:
+            back, go, whole = (dg.function(f, mode=mode) for f in (back, go, whole))
+        row = []
+        for a, b in ((1.0, 2.0), (1.0, np.inf), (np.nan, 1.0), (np.inf, np.inf), (1.0, 1.0), (2.0, 1.0)):
+            a, b = of.tensor([a, 0.0]), of.tensor([0.5, b])
+            if split:
+                back(a, b)
+                go()
+            else:
+                whole(a, b)
+            row.append((p.tolist(), q.tolist(), scaler.get_scale()))
+        found.append(row)
+    assert found[0] == found[1]
+
+
 def test_a_scaler_is_checked():
     p = nn.Parameter(np.ones(3, "float32"))
     opt = dg.optim.SGD([p], lr=0.5)
     scaler = dg.amp.GradScaler()
     scaler.scale(p.sum()).backward()
     scaler.unscale_(opt)
-    with pytest.raises(dg.errors.ArgumentError, match="twice"):
+    with pytest.raises(dg.errors.ArgumentError, match="twice for one step of SGD"):
         scaler.unscale_(opt)
+    scaler.step(opt)
+    with pytest.raises(dg.errors.ArgumentError, match="after step"):
+        scaler.unscale_(opt)
+    with pytest.raises(dg.errors.ArgumentError, match="step was called twice for SGD"):
+        scaler.step(opt)
+    scaler.update()
+    opt.zero_grad()
+    assert scaler.step(opt) is None  # no gradients: nothing to divide, nothing to look at
+    scaler.update()
+    scaler.update()
+    assert scaler.state_dict()["growth_tracker"].item() == 1
     with pytest.raises(dg.errors.ArgumentError, match="range"):
         dg.amp.GradScaler(growth_factor=0.5)
     with pytest.raises(dg.errors.CheckpointError, match="the state has"):
