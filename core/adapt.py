@@ -99,6 +99,16 @@ def _linear(
 ) -> None:
     split = [_split(program, x) for x in inputs]
     program.wave()
+    if not (outputs[0].dtype.is_complex and any(im is not None for _, im in split)):
+        # A dtype between real and complex was asked for: nothing imaginary comes in, or none is wanted.
+        row = [re for re, _ in split]
+        made = [_result(program, o, o.dtype.real) if o.dtype.is_complex else o for o in outputs]
+        kernel(program, row, made, **named)
+        program.wave()
+        for real, out in zip(made, outputs):
+            if out.dtype.is_complex:
+                copy(program, real, out)
+        return
     halves: list[list[Operand]] = []
     for part in (0, 1):
         made = [_result(program, o, o.dtype.real) for o in outputs]
@@ -138,6 +148,9 @@ def complex_product(program: Program, x: Operand, axes: Sequence[int], target: O
     if x.size == 0:
         fill(program, 1, target)
         return
+    if x.dtype is not target.dtype:
+        x = _copied(program, x, target.dtype)
+        program.wave()
     args = [Expr("arg", x.dtype, (), k) for k in range(2)]
     product = Expr("mul", x.dtype, tuple(args))
     for axis in axes:

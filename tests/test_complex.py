@@ -149,6 +149,64 @@ def test_reductions(np_dtype, close):
     np.testing.assert_allclose(dg.tensor(big).sum().item(), big.astype(complex).sum(), rtol=1e-4)
 
 
+#: whole numbers that float32 adds up or multiplies with an error, and that uint8 wraps
+WHOLE = np.array([1e7, 6777217.0, 300.0])
+KINDS = ("uint8", "int64", "float32", "float64", "complex64", "complex128")
+
+
+@pytest.mark.filterwarnings("ignore::numpy.exceptions.ComplexWarning")
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize("name", ["sum", "prod", "trace", "nansum", "nanprod", "mean", "cumsum", "cumprod"])
+def test_reductions_to_a_dtype_between_real_and_complex(name, mode):
+    for given in ("float32", "complex64", "complex128", "int32"):
+        x = WHOLE.astype(given)
+        for dtype in KINDS[2:] if name == "mean" else KINDS:
+            if not dtype.startswith("c") and not given.startswith("c") and name != "trace":
+                continue
+            if name.startswith("nan") and not dtype.startswith("c"):
+                continue
+            a = np.diag(x) if name == "trace" else x
+            exact = np.complex128 if dtype == "complex64" else np.float64 if dtype == "float32" else dtype
+            want = getattr(np, name)(a, dtype=exact).astype(dtype)
+            got = dg.function(getattr(dg, name), mode=mode)(dg.tensor(a), dtype=dtype)
+            assert got.dtype.name == dtype
+            np.testing.assert_allclose(
+                got.numpy(), want, 0 if "int" in dtype else 1e-6, err_msg=f"{given} {dtype}"
+            )
+            if dtype in ("float64", "complex128") and not given.startswith("c"):
+                np.testing.assert_array_equal(got.numpy(), want)
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize("axis", [None, 1, (0, 1)])
+def test_the_gradient_of_a_product_with_a_zero_is_pytorchs(axis, mode, close):
+    z = normal((3, 4), np.complex64)
+    z[1, 2] = 0
+    a, b = dg.tensor(z, requires_grad=True), torch.tensor(z, requires_grad=True)
+    dg.function(lambda t: (abs(dg.prod(t, axis=axis)) ** 2 + t.real.sum()).sum(), mode=mode)(a).backward()
+    (abs(b.prod() if axis != 1 else b.prod(1)) ** 2 + b.real.sum()).sum().backward()
+    close(a.grad.numpy(), b.grad.numpy(), scale=20)
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize("name", ["sum", "prod", "cumsum", "cumprod"])
+def test_gradients_of_reductions_to_a_dtype_between_real_and_complex(name, mode, close):
+    z = normal((3, 4), np.complex64)
+    for given, dtype in (("complex64", "float32"), ("float32", "complex64"), ("complex64", "complex128")):
+        x = z.real.copy() if given == "float32" else z
+        a, b = dg.tensor(x, requires_grad=True), dg.tensor(x, requires_grad=True)
+        op = getattr(dg, name)
+
+        def loss(y):
+            return (abs(y) ** 2).sum()
+
+        dg.function(lambda t, op=op, loss=loss, dtype=dtype: loss(op(t, 1, dtype=dtype)), mode=mode)(
+            a
+        ).backward()
+        loss(op(b.to(dtype), 1)).backward()
+        close(a.grad.numpy(), b.grad.numpy(), scale=20)
+
+
 def test_matrix_products(np_dtype, close):
     a, b = normal((2, 5, 30), np_dtype), normal((30, 4), np_dtype, 1)
     close((dg.tensor(a) @ dg.tensor(b)).numpy(), a @ b, scale=8)

@@ -408,7 +408,7 @@ matrix_transpose.error_sample((3,), match="is no matrix")
 def trace(x, *, offset=0, dtype=None):
     """The sum of a diagonal of the last two axes. offset: above (positive) or below the main one.
 
-    Returns: dtype, or as `sum`. Source: array API trace.
+    dtype: elements are converted to it first. Returns: dtype, or as `sum`. Source: array API trace.
     """
     if x.ndim < 2:
         raise ShapeError("trace", f"x: {x.type} is no matrix", "it needs two axes or more")
@@ -420,8 +420,7 @@ def trace(x, *, offset=0, dtype=None):
     part = slice_(
         x, index=(Ellipsis, slice(min(start[0], rows), start[0] + n), slice(start[1], start[1] + n))
     )
-    out = sum_(diagonal_of_last(part), axis=-1)
-    return out if dtype is None else out.to(dtype)
+    return sum_(diagonal_of_last(part), axis=-1, dtype=dtype)
 
 
 trace.sample((3, 3)).sample((2, 3, 4)).sample((3, 4), offset=1).sample((3, 4), offset=-2).sample(

@@ -127,18 +127,18 @@ prod = _reduction(
 @prod.grad
 def x(g, x, axis, keepdims):
     # The product of all others is that of those before times that of those behind: exact with zeros, to any order.
-    from .scan import cumprod, shift
+    from .scan import cumprod_, shift
 
     axes = normalize_axes("prod", axis, len(x.shape))
     if not axes or not x.size:
         return broadcast_to(_restore(g, x.type, axis, keepdims), shape=x.shape)
     kept = [a for a in range(len(x.shape)) if a not in axes]
     order = (*kept, *axes)
-    moved = permute(x, axes=order)
+    moved = permute(x if x.dtype is g.dtype else x.to(g.dtype), axes=order)
     row = reshape(moved, shape=(*(x.shape[a] for a in kept), math.prod(x.shape[a] for a in axes)))
     last = len(kept)
-    before = shift(cumprod(row, axis=last), last, 1, 1.0)
-    behind = shift(cumprod(row, axis=last, reverse=True), last, -1, 1.0)
+    before = shift(cumprod_(row, axis=last), last, 1, 1.0)
+    behind = shift(cumprod_(row, axis=last, reverse=True), last, -1, 1.0)
     slope = reshape(before * behind, shape=moved.shape)
     back = permute(slope, axes=tuple(sorted(range(len(order)), key=order.__getitem__)))
     return _restore(g, x.type, axis, keepdims) * back

@@ -209,7 +209,7 @@ cumprod.error_sample((2, 3), axis=2, match="axis=2 is outside")
 @public
 def cumprod_(x, axis=None, dtype=None, reverse=False):
     """As the op `cumprod`, which it is for real numbers; complex ones are multiplied in log2(n) steps of pairs."""
-    if dtype is not None and T.as_dtype(dtype, "cumprod").is_complex:
+    if dtype is not None and (x.dtype.is_complex or T.as_dtype(dtype, "cumprod").is_complex):
         x = x.to(dtype)
     if not x.dtype.is_complex:
         return cumprod(x, axis=axis, dtype=dtype, reverse=reverse)
