@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import dispatch, tree, vjp
@@ -12,7 +14,7 @@ from .functional import _ones_like
 from .ops.creation import zeros
 from .value import Tensor
 
-__all__ = ["Function", "backward", "grad"]
+__all__ = ["Function", "backward", "grad", "once_differentiable"]
 
 
 def _listed(op: str, what: str, given: Any) -> tuple[Any, ...]:
@@ -105,22 +107,52 @@ def backward(
 class Context:
     """What `forward` of a `Function` keeps for `backward`: tensors by `save_for_backward`, the rest as attributes."""
 
-    def __init__(self, needs: tuple[bool, ...]):
+    def __init__(self, name: str, needs: tuple[bool, ...]):
         #: for each argument of forward, whether somebody wants its gradient
         self.needs_input_grad = needs
+        self._name = name
         self._saved: tuple[tuple[Any, int], ...] = ()
-        #: the tensors of `mark_non_differentiable`
+        #: the tensors of `mark_non_differentiable`, and of `mark_dirty`
         self.constant: tuple[Any, ...] = ()
+        self.dirty: tuple[Any, ...] = ()
+        #: backward gets zeros, not None, for a result that nothing used
+        self.materialize_grads = True
+
+    def _tensors(self, method: str, given: tuple[Any, ...], none: bool = False) -> tuple[Any, ...]:
+        for k, x in enumerate(given):
+            if not (isinstance(x, Tensor) or (none and x is None)):
+                raise ArgumentTypeError(
+                    self._name,
+                    f"ctx.{method} got a {type(x).__name__} as argument {k}",
+                    "pass tensors; keep other values as attributes: ctx.n = n",
+                )
+        face = dispatch.state.executor.face
+        return tuple([None if x is None else face(x) for x in given])
 
     def mark_non_differentiable(self, *tensors: Tensor) -> None:
         """Results of forward that need no gradient; backward gets zeros for them."""
-        self.constant = tensors
+        self.constant = self._tensors("mark_non_differentiable", tensors)
+
+    def mark_dirty(self, *tensors: Tensor) -> None:
+        """Arguments that forward changes in place and returns: the results are these tensors, with this gradient."""
+        self.dirty = self._tensors("mark_dirty", tensors)
+
+    def set_materialize_grads(self, value: bool) -> None:
+        """False: backward gets None for results that nothing used, and for those without a gradient."""
+        self.materialize_grads = bool(value)
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Keep tensors; changing one in place before `backward` is an error then."""
-        face = dispatch.state.executor.face
-        kept = [None if x is None else face(x) for x in tensors]
+        kept = self._tensors("save_for_backward", tensors, none=True)
         self._saved = tuple([(x, 0 if x is None else x._get_version()) for x in kept])
+
+    def save_for_forward(self, *tensors: Tensor | None) -> None:
+        """Nothing: derivatives along tangents (`dg.jvp`) are made of backward, PyTorch's `jvp` is not asked."""
+
+    def _seal(self) -> None:
+        """What is kept of tensors that forward changed is what it left."""
+        dirty = set(map(id, self.dirty))
+        self._saved = tuple([(x, x._get_version() if id(x) in dirty else v) for x, v in self._saved])
 
     @property
     def saved_tensors(self) -> tuple[Any, ...]:
@@ -138,8 +170,12 @@ class Function:
 
     forward(ctx, *args): computes without recording; returns a tensor or a tuple of them, in which other values may
     stand. backward(ctx, *gradients): one for each output (None for another value); returns one for each argument of
-    forward (None for none). Tensors within lists get no gradient. Written in ops, backward can be
-    differentiated again. `dg.custom_gradient` is the same in one function.
+    forward (None for none). Tensors within lists get no gradient. Or forward(*args) and
+    setup_context(ctx, inputs, output), which keeps what backward needs; arguments may have names and defaults then.
+    Written in ops, both run under `dg.vmap` and `dg.jvp` and can be differentiated again; `once_differentiable` is
+    for a backward that is not. `dg.custom_gradient` is the same in one function.
+    Raises: AutogradError for another number of gradients, for a tensor marked dirty that is not an argument and a
+    result; ArgumentTypeError for what is no tensor.
     Example:
         class Double(dg.autograd.Function):
             @staticmethod
@@ -152,9 +188,13 @@ class Function:
     """
 
     @staticmethod
-    def forward(ctx: Context, *args: Any) -> Any:
+    def forward(*args: Any, **kwargs: Any) -> Any:
         """The computation."""
         raise ArgumentTypeError("Function", "has no forward", "define forward(ctx, ...) as a staticmethod")
+
+    @staticmethod
+    def setup_context(ctx: Context, inputs: tuple[Any, ...], output: Any) -> None:
+        """What is kept for backward, where forward takes no ctx."""
 
     @staticmethod
     def backward(ctx: Context, *gradients: Any) -> Any:
@@ -162,23 +202,42 @@ class Function:
         raise ArgumentTypeError("Function", "has no backward", "define backward(ctx, ...) as a staticmethod")
 
     @classmethod
-    def apply(cls, *args: Any) -> Any:
+    def apply(cls, *args: Any, **kwargs: Any) -> Any:
         """Call the op."""
-        ctx = Context(tuple([isinstance(x, Tensor) and bool(x.requires_grad) for x in args]))
+        name = cls.__name__
+        apart = cls.setup_context is not Function.setup_context
+        if apart:
+            bound = inspect.signature(cls.forward).bind(*args, **kwargs)
+            bound.apply_defaults()
+            args, kwargs = bound.args, bound.kwargs
+        if kwargs:
+            raise ArgumentTypeError(
+                name,
+                f"apply takes arguments by position, got {', '.join(kwargs)}=",
+                "pass them by position; with setup_context, names work",
+            )
+        ctx = Context(name, tuple([isinstance(x, Tensor) and bool(x.requires_grad) for x in args]))
         face = dispatch.state.executor.face
         inputs = [face(x) for x in args if isinstance(x, Tensor)]
         with dispatch.set_grad(False):
-            out = cls.forward(ctx, *args)
+            if apart:
+                out = cls.forward(*args)
+                cls.setup_context(ctx, args, out)
+            else:
+                out = cls.forward(ctx, *args)
+        row = list(tree.leaves(out))
+        dirty = _changed(name, ctx, inputs, row) if ctx.dirty else [False] * len(row)
         if not dispatch.state.grad:
             return out
-        row = list(tree.leaves(out))
+        constant = set(map(id, ctx.constant))
         differs = [
             isinstance(y, Tensor)
             and (y.dtype.is_float or y.dtype.is_complex)
-            and not any(y is c for c in ctx.constant)
+            and not (constant and id(face(y)) in constant)
             for y in row
         ]
-        types = [(y.shape, y.dtype, y.device) if isinstance(y, Tensor) else None for y in row]
+        whole = ctx.materialize_grads
+        types = [(y.shape, y.dtype, y.device) if whole and isinstance(y, Tensor) else None for y in row]
 
         def pull(*gradients: Any) -> Any:
             given = iter(gradients)
@@ -192,10 +251,60 @@ class Function:
                 grads.pop()
             if len(grads) != len(args):
                 raise AutogradError(
-                    cls.__name__, f"backward returned {len(grads)} gradients for {len(args)} arguments",
+                    name, f"backward returned {len(grads)} gradients for {len(args)} arguments",
                     "return one for each, None where there is none",
                 )  # fmt: skip
             return tuple([g for g, x in zip(grads, args) if isinstance(x, Tensor)])
 
-        made = iter(with_gradient(cls.__name__, inputs, [y for y, d in zip(row, differs) if d], pull))
-        return tree.refill(out, iter([next(made) if d else y for y, d in zip(row, differs)]))
+        fresh = [y for y, d in zip(row, differs) if d]
+        made = iter(with_gradient(name, inputs, fresh, pull, partial=not whole))
+        ends = [next(made) if d else y for y, d in zip(row, differs)]
+        for k, y in enumerate(row):
+            if dirty[k] and differs[k] and ends[k].requires_grad:
+                # The argument itself, and what it is a view of, get the history of the result.
+                dispatch.state.executor.write(face(y), ends[k])
+            if dirty[k]:
+                ends[k] = y
+        ctx._seal()
+        return tree.refill(out, iter(ends))
+
+
+def _changed(name: str, ctx: Context, inputs: list[Any], row: list[Any]) -> list[bool]:
+    """For each result of forward, whether it is an argument that was marked as changed."""
+    face = dispatch.state.executor.face
+    marked, faces = set(map(id, ctx.dirty)), [face(y) if isinstance(y, Tensor) else None for y in row]
+    for x in ctx.dirty:
+        if not any(x is i for i in inputs):
+            raise AutogradError(
+                name, f"ctx.mark_dirty got {x.type}, no argument of forward", "mark arguments alone"
+            )
+        if not any(x is y for y in faces):
+            raise AutogradError(
+                name, f"ctx.mark_dirty got {x.type}, which forward did not return", "return it"
+            )
+    return [y is not None and id(y) in marked for y in faces]
+
+
+def once_differentiable(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator for the `backward` of a `Function` that is not itself differentiable (it leaves for NumPy, say).
+
+    It runs without recording; a gradient of its gradient is an AutogradError, where it would be wrong without this.
+    """
+
+    @functools.wraps(fn)
+    def run(ctx: Context, *gradients: Any) -> Any:
+        with dispatch.set_grad(False):
+            found = fn(ctx, *gradients)
+        if not dispatch.state.grad:
+            return found
+
+        def refuse(*_: Any) -> Any:
+            raise AutogradError(
+                ctx._name, "has a backward that is once_differentiable: there is no gradient of its gradient",
+                "write it in ops and leave the decorator out, or call without create_graph",
+            )  # fmt: skip
+
+        inputs = [x for x in (*gradients, *(x for x, _ in ctx._saved)) if x is not None]
+        return with_gradient(ctx._name, inputs, found, refuse)
+
+    return run

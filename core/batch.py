@@ -284,7 +284,8 @@ def _mapped(batcher: Batcher, op: Any, owned: list[bool], attrs: Attrs) -> TapeO
         with dispatch.executing(batcher.outer):
             return tuple(_gathered(batcher, g, own) for g, own in zip(found, owned))
 
-    return TapeOp(op.name, op.input_names, GradRule(rule, keep), first_out=op.first_out)
+    partial = getattr(op, "partial", False)
+    return TapeOp(op.name, op.input_names, GradRule(rule, keep), partial, first_out=op.first_out)
 
 
 def _gathered(batcher: Batcher, g: Any, own: bool) -> Any:

@@ -47,17 +47,22 @@ def custom_gradient(fn: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def with_gradient(name: str, inputs: list[Any], out: Any, pull: Callable[..., Any]) -> Any:
-    """`out`, a tree of tensors and other values, with `pull` as the gradient of its tensors to inputs."""
+def with_gradient(
+    name: str, inputs: list[Any], out: Any, pull: Callable[..., Any], partial: bool = False
+) -> Any:
+    """`out`, a tree of tensors and other values, with `pull` as the gradient of its tensors to inputs.
+
+    partial: pull takes None for the gradient of a tensor that nothing used, else zeros.
+    """
     face = dispatch.state.executor.face
     outs = [face(o) for o in tree.leaves(out) if isinstance(o, Tensor)]
     # An argument handed back as it is must not get this node: it has a history of its own.
     fresh = tuple([o.clone() if any(o is x for x in inputs) else o for o in outs])
-    made = iter(dispatch.state.executor.attach(_op(name, inputs, pull), tuple(inputs), (), fresh))
+    made = iter(dispatch.state.executor.attach(_op(name, inputs, pull, partial), tuple(inputs), (), fresh))
     return tree.refill(out, iter([next(made) if isinstance(o, Tensor) else o for o in tree.leaves(out)]))
 
 
-def _op(name: str, inputs: list[Any], pull: Callable[..., Any]) -> TapeOp:
+def _op(name: str, inputs: list[Any], pull: Callable[..., Any], partial: bool) -> TapeOp:
     types = [x.type for x in inputs]
 
     def rule(gs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -74,4 +79,4 @@ def _op(name: str, inputs: list[Any], pull: Callable[..., Any]) -> TapeOp:
                 raise ShapeError(name, f"pull returned {what} for an argument {t}", "return equal shapes")
         return grads
 
-    return TapeOp(name, tuple(f"input{k}" for k in range(len(inputs))), GradRule(rule, ("gs",)))
+    return TapeOp(name, tuple(f"input{k}" for k in range(len(inputs))), GradRule(rule, ("gs",)), partial)
