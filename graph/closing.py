@@ -12,7 +12,7 @@ from .arguments import Slot
 from .ending import Ending, look_at
 from .ir import ancestors
 from .rebuild import Descriptions
-from .segment import Segment, checking
+from .segment import Segment, checking, placed
 from .state import State
 from .symbol import Symbol
 from .trace import Trace, effects
@@ -117,13 +117,14 @@ class Closing:
             needed = ancestors(trace._use(y._value) for _, y in roots)
             end.overwrites = bool(trace.depth) or any(target in needed for target, _ in graph.writes)
         first = None
-        if checks and (graph.writes or end.grads or end.arg_grads):
+        values, places = placed(checks)
+        if values and (graph.writes or end.grads or end.arg_grads):
             kept = graph.outputs, graph.writes
-            graph.outputs, graph.writes = [v for v, _ in checks], []
-            first, checks = checking(path.make(graph.copy(whole=False), list(sources)), checks), []
+            graph.outputs, graph.writes = values, []
+            first, checks = checking(path.make(graph.copy(whole=False), list(sources)), places), []
             graph.outputs, graph.writes = kept
-        places = [(len(graph.outputs) + k, refuse) for k, (_, refuse) in enumerate(checks)]
-        graph.outputs += [v for v, _ in checks]
+        values, places = placed(checks, len(graph.outputs))
+        graph.outputs += values
         if roots:
             close_back(self, graph, roots)
         trained = bool(roots or end.grads or end.arg_grads)

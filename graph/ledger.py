@@ -86,6 +86,7 @@ class Ledger:
         self.found = 0  # reads since one of these was found; 0: none was
         self.odd = ""  # what was asked that no trace can answer
         self.linked: set[int] = set()  # ids of containers that something immutable leads to
+        self.gave_way = False  # a debugger took over
 
     # -- objects --------------------------------------------------------------------------------
 

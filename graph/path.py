@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..core import dispatch
@@ -17,7 +18,8 @@ from .ir import Graph
 from .ledger import Found
 from .nursery import Nursery
 from .overrides import modes
-from .segment import Segment, checking, make_runner
+from .segment import Segment, checking, make_runner, placed
+from .spoken import listening
 from .symbol import Symbol
 from .trace import Leave, Source, Trace
 
@@ -76,6 +78,8 @@ class Path:
         self.unread: Any = None
         #: the tensors of the call, without state
         self.called = tensors
+        #: whether code of the framework runs, in the middle of the function's
+        self.own = False
 
     def make(self, graph: Graph, sources: list[Source], trained: bool = True) -> Any:
         """A graph made runnable, or put off. trained: what needs a gradient may change between calls."""
@@ -141,7 +145,7 @@ class Path:
             self.watch = Watch(given)
             recorder = self.recorder = ReadRecorder(variant.call, self.watch.paths, apart)
             try:
-                with recorder:
+                with listening(self._hears(trace, recorder)), recorder:
                     trace.tracer, trace.changed = recorder.restable, recorder.has_changed
                     result = variant.call(*given[0], **given[1])
             except RecursionError as e:
@@ -225,10 +229,10 @@ class Path:
     def _check_so_far(self, trace: Trace) -> None:
         """Raise what eager mode would have raised before the function did."""
         if trace.checks and trace.depth >= self.known:
-            checks = trace.take_checks()
-            trace.graph.writes, trace.graph.outputs = [], [v for v, _ in checks]
+            trace.graph.outputs, places = placed(trace.take_checks())
+            trace.graph.writes = []
             with trace.before_changes():
-                checking(make_runner(trace.graph, trace.sources), checks).run(self.tensors, self.carried)
+                checking(make_runner(trace.graph, trace.sources), places).run(self.tensors, self.carried)
 
     def _link(self, segment: Segment) -> None:
         if self.after is None:
@@ -252,6 +256,13 @@ class Path:
 
     def _value(self, trace: Trace, face: Symbol, refuse: Any = None) -> Any:
         """Take a value from the outcomes, or end the segment here and run it. refuse: what alone looks at it."""
+        self.own = True
+        try:
+            return self._outcome(trace, face, refuse)
+        finally:
+            self.own = False
+
+    def _outcome(self, trace: Trace, face: Symbol, refuse: Any) -> Any:
         if face._trace() is not trace:
             face._leaked("read")
         depth = trace.depth
@@ -265,9 +276,10 @@ class Path:
         graph, sources = trace.graph, trace.sources
         value = trace._use(face._value)
         checks = trace.take_checks()
-        graph.outputs = [*live, value, *(v for v, _ in checks)]
+        looked_at, places = placed(checks, len(live) + 1)
+        graph.outputs = [*live, value, *looked_at]
         segment = Segment(self.make(graph, sources, dispatch.state.grad))
-        segment.checks = [(len(live) + 1 + k, refuse) for k, (_, refuse) in enumerate(checks)]
+        segment.checks = places
         segment.carries = [(k, trace._serial[v]) for k, v in enumerate(live)]
         segment.read, segment.refuse = len(live), refuse
         if self.defers:
@@ -283,6 +295,21 @@ class Path:
         self.after = segment
         trace.next_segment(self.carried)
         return outcome
+
+    def _hears(self, trace: Trace, recorder: ReadRecorder) -> Callable[[Any], bool]:
+        """What takes the words of the function, for every call; not those of a cached function's one call, nor ours."""
+
+        def take(what: Any) -> bool:
+            if recorder.is_watched_elsewhere():  # a debugger speaks, which somebody answers
+                for say in trace.take_said():
+                    say()
+                return False
+            if self.own or dispatch.state.executor is trace.host:
+                return False
+            trace.say(what)
+            return True
+
+        return take
 
     def _check_shown(self, trace: Trace) -> None:
         """Leave a function to Python that writes to the memory of a tensor through an array."""

@@ -131,7 +131,7 @@ class ReadRecorder:
         self._old = self._tracer = self.restable = None
         self.reads, self.effects = ledger.close(kind is None)
         self.outside = {key: ledger.objects[key] for key in ledger.outside if key in ledger.objects}
-        if kind is None and lost:
+        if kind is None and (lost or ledger.gave_way):
             why = "another tracer (a debugger) took over during the trace, so it is used once"
             self.reads.append(Read("never", None, None, why, "tracer", None))
 
@@ -139,6 +139,10 @@ class ReadRecorder:
     def found(self) -> bool:
         """Whether the function got hold, by itself, of what containers of the trace's own stand for."""
         return self._ledger.found > 0
+
+    def is_watched_elsewhere(self) -> bool:
+        """Whether another tracer has taken over: a debugger."""
+        return sys.gettrace() not in (None, self._tracer)
 
     def has_changed(self, owner: dict[str, Any], key: str) -> bool:
         """Whether the function has changed an item of a dict since it began."""

@@ -16,7 +16,7 @@ class Segment:
     """A stretch of the function between two reads of a value.
 
     released: tensors whose `.grad` is given up before it runs; carries: (output, key) kept for later
-    segments; checks: (output, who may refuse it); first: what checks before
+    segments; checks: (output, who may refuse it; None: who says something); first: what checks before
     the run, where the graph writes; read: the output whose value decides (None: the last segment); refuse: what may
     refuse that value, where nothing else of it matters; children: the next segment by `key` of the value.
     """
@@ -27,7 +27,7 @@ class Segment:
         self.runner = runner
         self.released: list[Any] = []
         self.carries: list[tuple[int, Any]] = []
-        self.checks: list[tuple[int, Any]] = []
+        self.checks: list[tuple[int | None, Any]] = []
         self.first: Segment | None = None
         self.read: int | None = None
         self.refuse: Any = None
@@ -45,9 +45,9 @@ class Segment:
             owner._grad = None
         outputs = self.runner(tensors, carried)
         for place, refuse in self.checks:
-            array = outputs[place]._array()
+            array = None if place is None else outputs[place]._array()
             if late is not None and getattr(refuse, "prints", False):
-                late.append((refuse, array.copy()))
+                late.append((refuse, None if array is None else array.copy()))
             else:
                 refuse(array)
         return outputs
@@ -63,10 +63,17 @@ class Segment:
         return b""
 
 
-def checking(runner: Any, checks: list[tuple[Any, Any]]) -> Segment:
+def placed(checks: list[tuple[Any, Any]], first: int = 0) -> tuple[list[Any], list[tuple[int | None, Any]]]:
+    """The values that checks look at, and the checks with the places of these, from `first` on, among outputs."""
+    values = [v for v, _ in checks if v is not None]
+    places = iter(range(first, first + len(values)))
+    return values, [(None if v is None else next(places), refuse) for v, refuse in checks]
+
+
+def checking(runner: Any, places: list[tuple[int | None, Any]]) -> Segment:
     """A segment that only computes and checks the outputs of a graph."""
     segment = Segment(runner)
-    segment.checks = [(k, refuse) for k, (_, refuse) in enumerate(checks)]
+    segment.checks = places
     return segment
 
 

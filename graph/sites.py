@@ -29,7 +29,9 @@ _DUNDER = frozenset(
     ("__doc__", "__name__", "__qualname__", "__module__", "__annotations__", "__file__", "__spec__")
 )
 _SLOTTED = (types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType)
-_QUIET_CALLS = frozenset(map(id, (isinstance, issubclass, type, id, callable, print, super, range)))
+_QUIET_CALLS = frozenset(map(id, (isinstance, issubclass, type, id, callable, super, range)))
+# Functions that begin a debugger.
+_DEBUGGERS = frozenset(("breakpoint", "set_trace"))
 # Callables that look at the elements of a container, but not into them.
 _SHALLOW_CALLS = frozenset(map(id, (
     zip, enumerate, map, filter, iter, reversed, list, tuple, set, frozenset, dict, any, all, itertools.chain,
@@ -354,6 +356,9 @@ class SiteReader:
             if callee is id:
                 self._ledger.compared |= {id(evaluate(x, frame, self._results)) for x in args}
             return
+        if getattr(callee, "__name__", "") in _DEBUGGERS:
+            self._give_way(frame)
+            return
         cls = callee.__class__
         function = callee.__func__ if cls is types.MethodType else callee
         self.cached = None
@@ -426,6 +431,15 @@ class SiteReader:
                 self._ledger.read_content(
                     x, self._ledger.name(x, expr), frame, id(callee) not in _SHALLOW_CALLS
                 )
+
+    def _give_way(self, frame: FrameType) -> None:
+        """A debugger begins: frames that run give it lines, as it expects, and this trace no more instructions."""
+        self._ledger.gave_way = True
+        back: FrameType | None = frame
+        while back is not None:
+            if back.f_trace is not None:
+                back.f_trace_opcodes, back.f_trace_lines = False, True
+            back = back.f_back
 
     def _getter(self, expr: Expr, frame: FrameType) -> Any:
         """An `attrgetter` that was made in the middle of an expression."""

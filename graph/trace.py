@@ -28,6 +28,7 @@ from ..core.types import TensorType
 from ..core.value import Tensor
 from .ir import Graph, Node, Number, Value
 from .rest import resting
+from .spoken import Record, Text
 from .symbol import Symbol
 
 _NUMBERS = (int, float, bool, complex)
@@ -96,7 +97,8 @@ class Trace:
             0,
             frozenset[int](),
         )  # values that ended segments made; which were carried on
-        self.checks: list[tuple[Symbol, Any]] = []  # values to look at after the call, and who refuses them
+        #: values to look at after the call, and who refuses them; None: nothing to look at, something to say
+        self.checks: list[tuple[Symbol | None, Any]] = []
         self.done = False
         #: how many modes were set by `dg.mode` when it began; None where functions in eager mode are part of it
         self.overrides: int | None = None
@@ -478,10 +480,25 @@ class Trace:
             if refuse.prints or self.attempt is None or not self.attempt(self, face, refuse):
                 self.checks.append((face, refuse))
 
-    def take_checks(self) -> list[tuple[Value, Any]]:
+    def say(self, what: Any) -> None:
+        """The function prints a text (None: flushes), or gives a logger a record."""
+        if isinstance(what, tuple):
+            self.checks.append((None, Record(*what)))
+            return
+        if not self.checks or not isinstance(self.checks[-1][1], Text):
+            self.checks.append((None, Text()))
+        self.checks[-1][1].pieces.append(what)
+
+    def take_said(self) -> list[Any]:
+        """What the function has said since the last segment, which is forgotten."""
+        said = [say for x, say in self.checks if x is None]
+        self.checks = [row for row in self.checks if row[0] is not None]
+        return said
+
+    def take_checks(self) -> list[tuple[Value | None, Any]]:
         """The checks since the last call, with the values in the current graph that they look at."""
-        taken, self.checks = [(self._use(self.face(x)._value), refuse) for x, refuse in self.checks], []
-        return taken
+        taken, self.checks = self.checks, []
+        return [(None if x is None else self._use(self.face(x)._value), refuse) for x, refuse in taken]
 
     def number(self, owner: Any, key: str) -> Any:
         if self.changed is not None and self.changed(owner, key):
