@@ -1,18 +1,18 @@
-"""Winograd's F(4 x 4, 3 x 3): the four transforms as intrinsics of vectors of tiles.
+"""Winograd's F(4 x 4, 3 x 3): the transforms as intrinsics of vectors of tiles (sources) and of filters.
 
 A tile is 4 x 4 results of a 3 x 3 convolution, made from 6 x 6 sources by 36 products instead of 144 (Lavin and
 Gray, 2015; points 0, 1, -1, 2, -2 and infinity). `X` is `f32` or `f64`; `lanes` is a literal. Addresses and steps
 are in bytes. A position is one of the 36; `step` is the distance from position to position.
 
 `winograd_filter_X(dst, step, src, y_step, x_step, lane_step, count, lanes)`
-    The positions of count <= lanes filters, `lane_step` apart.
+    The positions of `lanes` filters, `lane_step` apart, of which those from `count` on are zeros and not read.
 `winograd_lines_X(near, far, line_step, src, src_step, first, last, low, high, skip, lanes)`
     The first half of the source transform, down the columns: six lines of sources to six lines at `near`; lines
     outside [first, last) and columns outside [low, high) are zeros. The columns from `skip` on also go to `far`.
 `winograd_columns_X(dst, step, near, far, lanes)`
     The second half, along a line, for `lanes` tiles: of each, four columns from `near` and two from `far`.
-`winograd_result_X(dst, line_step, src, step, lanes)`
-    The results of `lanes` tiles: four lines of 4 * lanes.
+`winograd_result_X(dst, line_step, column_step, src, step, lanes)`
+    The 4 x 4 results of a tile, vectors of `lanes` filters each.
 """
 
 from __future__ import annotations
@@ -24,34 +24,51 @@ from llvmlite import ir
 
 from .vectors import FLOATS, I1, I32, I64, Vectors, on_vectors
 
-_SOURCE = (
-    (4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0), (0, -2, -1, 2, 1, 0), (0, 2, -1, -2, 1, 0),
-    (0, 4, 0, -5, 0, 1),
-)  # fmt: skip
 _FILTER = (
     (1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6), (1 / 24, 1 / 12, 1 / 6),
     (1 / 24, -1 / 12, 1 / 6), (0, 0, 1),
 )  # fmt: skip
-_RESULT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
 
 
-def _combine(v: Vectors, matrix: Sequence[Sequence[float]], x: Sequence[Any]) -> list[Any]:
-    """matrix @ x. A row's terms are added in order, those with a factor of 1 or -1 last."""
+def _times(v: Vectors, factor: float, x: Any, y: Any) -> Any:
+    """factor * x + y."""
+    return v.multiply_add(v.type([v.element(factor)] * v.lanes), x, y)
+
+
+def _of_filter(v: Vectors, x: Sequence[Any]) -> list[Any]:
+    """_FILTER @ x. A row's terms are added in order."""
     b, out = v.builder, []
-    for row in matrix:
-        terms = [(c, value) for c, value in zip(row, x) if c]
-        terms.sort(key=lambda term: abs(term[0]) == 1)
+    for row in _FILTER:
         total = None
-        for c, value in terms:
-            if abs(c) != 1:
+        for c, value in zip(row, x):
+            if c == 1:
+                total = value
+            elif c:
                 factor = v.type([v.element(c)] * v.lanes)
                 total = b.fmul(factor, value) if total is None else v.multiply_add(factor, value, total)
-            elif total is None:
-                total = value if c == 1 else b.fsub(v.zero, value)
-            else:
-                total = b.fadd(total, value) if c == 1 else b.fsub(total, value)
         out.append(total)
     return out
+
+
+def _of_source(v: Vectors, x: Sequence[Any]) -> list[Any]:
+    """[4 0 -5 0 1 0], [0 -4 -4 1 1 0], [0 4 -4 -1 1 0], [0 -2 -1 2 1 0], [0 2 -1 -2 1 0], [0 4 0 -5 0 1] @ x."""
+    b = v.builder
+    even, odd = _times(v, -4, x[2], x[4]), _times(v, -4, x[1], x[3])
+    near, far = b.fsub(x[4], x[2]), b.fsub(x[3], x[1])
+    return [
+        _times(v, 4, x[0], _times(v, -5, x[2], x[4])), b.fadd(even, odd), b.fsub(even, odd),
+        _times(v, 2, far, near), _times(v, -2, far, near), _times(v, 4, x[1], _times(v, -5, x[3], x[5])),
+    ]  # fmt: skip
+
+
+def _of_result(v: Vectors, x: Sequence[Any]) -> list[Any]:
+    """[1 1 1 1 1 0], [0 1 -1 2 -2 0], [0 1 1 4 4 0], [0 1 -1 8 -8 1] @ x."""
+    b = v.builder
+    sums, differences = ([f(x[k], x[k + 1]) for k in (1, 3)] for f in (b.fadd, b.fsub))
+    return [
+        b.fadd(x[0], b.fadd(*sums)), _times(v, 2, differences[1], differences[0]), _times(v, 4, sums[1], sums[0]),
+        b.fadd(_times(v, 8, differences[1], differences[0]), x[5]),
+    ]  # fmt: skip
 
 
 def _shuffle(v: Vectors, x: Any, y: Any, places: Sequence[int]) -> Any:
@@ -71,10 +88,10 @@ def _emit_filter(v: Vectors, args: Any) -> None:
         [v.gather(b.add(_at(v, src, y_step, r), b.mul(x_step, I64(s))), lane_step, mask) for s in range(3)]
         for r in range(3)
     ]
-    half = [_combine(v, _FILTER, [w[r][s] for r in range(3)]) for s in range(3)]  # by column, 6 lines each
+    half = [_of_filter(v, [w[r][s] for r in range(3)]) for s in range(3)]  # by column, 6 lines each
     for i in range(6):
-        for j, value in enumerate(_combine(v, _FILTER, [half[s][i] for s in range(3)])):
-            v.masked_store(value, _at(v, dst, step, 6 * i + j), mask)
+        for j, value in enumerate(_of_filter(v, [half[s][i] for s in range(3)])):
+            v.store(value, _at(v, dst, step, 6 * i + j))
 
 
 def _emit_lines(v: Vectors, args: Any) -> None:
@@ -86,7 +103,7 @@ def _emit_lines(v: Vectors, args: Any) -> None:
     for i in range(6):
         real = b.and_(b.icmp_signed(">=", I64(i), first), b.icmp_signed("<", I64(i), last))
         lines.append(v.masked_load(_at(v, src, src_step, i), b.select(real, inside, nothing)))
-    for i, value in enumerate(_combine(v, _SOURCE, lines)):
+    for i, value in enumerate(_of_source(v, lines)):
         v.store(value, _at(v, near, line_step, i))
         v.masked_store(value, _at(v, far, line_step, i), written)
 
@@ -102,41 +119,23 @@ def _emit_columns(v: Vectors, args: Any) -> None:
             places = [4 * t + j for t in range(half)]
             low, high = (_shuffle(v, parts[k], parts[k + 1], places) for k in (0, 2))
             x.append(_shuffle(v, low, high, range(v.lanes)))
-    for j, value in enumerate(_combine(v, _SOURCE, x)):
+    for j, value in enumerate(_of_source(v, x)):
         v.store(value, _at(v, dst, step, j))
 
 
 def _emit_result(v: Vectors, args: Any) -> None:
-    dst, line_step, src, step = args
-    b, half = v.builder, v.lanes // 2
-    columns = []
-    for j in range(6):
-        columns.append(_combine(v, _RESULT, [v.load(_at(v, src, step, 6 * i + j)) for i in range(6)]))
+    dst, line_step, column_step, src, step = args
+    columns = [_of_result(v, [v.load(_at(v, src, step, 6 * i + j)) for i in range(6)]) for j in range(6)]
     for a in range(4):
-        y = _combine(v, _RESULT, [columns[j][a] for j in range(6)])
-        # Pairs of columns (0, 1) and (2, 3) of each half of the tiles, then the four columns of a tile together.
-        pairs = [
-            [
-                _shuffle(v, y[c], y[c + 1], [h * half + t // 2 + t % 2 * v.lanes for t in range(v.lanes)])
-                for c in (0, 2)
-            ]
-            for h in (0, 1)
-        ]
         to = _at(v, dst, line_step, a)
-        for m in range(4):
-            places = []
-            for e in range(m * v.lanes, (m + 1) * v.lanes):
-                tile, column = e // 4, e % 4
-                places.append(2 * (tile - m // 2 * half) + column % 2 + column // 2 * v.lanes)
-            first, second = pairs[m // 2]
-            value = _shuffle(v, first, second, places)
-            v.store(value, b.add(to, I64(m * v.lanes * v.size)))
+        for k, value in enumerate(_of_result(v, [columns[j][a] for j in range(6)])):
+            v.store(value, _at(v, to, column_step, k))
 
 
 __all__: list[str] = []
 _TABLE = (
     ("winograd_filter", _emit_filter, 7), ("winograd_lines", _emit_lines, 10), ("winograd_columns", _emit_columns, 4),
-    ("winograd_result", _emit_result, 4),
+    ("winograd_result", _emit_result, 5),
 )  # fmt: skip
 for _char in FLOATS:
     for _name, _emit, _n in _TABLE:
