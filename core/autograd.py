@@ -9,9 +9,10 @@ from typing import Any
 
 from . import dispatch, tree, vjp
 from .custom import with_gradient
-from .errors import ArgumentError, ArgumentTypeError, AutogradError, ShapeError
+from .errors import ArgumentError, ArgumentTypeError, AutogradError, Place, ShapeError, user_line, user_place
 from .functional import _ones_like
 from .ops.creation import zeros
+from .saved import Need
 from .value import Tensor
 
 __all__ = ["Function", "backward", "grad", "once_differentiable"]
@@ -112,6 +113,7 @@ class Context:
         self.needs_input_grad = needs
         self._name = name
         self._saved: tuple[tuple[Any, int], ...] = ()
+        self._where: Place | None = None
         #: the tensors of `mark_non_differentiable`, and of `mark_dirty`
         self.constant: tuple[Any, ...] = ()
         self.dirty: tuple[Any, ...] = ()
@@ -144,6 +146,7 @@ class Context:
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Keep tensors; changing one in place before `backward` is an error then."""
         kept = self._tensors("save_for_backward", tensors, none=True)
+        self._where = user_place(2)
         self._saved = tuple([(x, 0 if x is None else x._get_version()) for x in kept])
 
     def save_for_forward(self, *tensors: Tensor | None) -> None:
@@ -157,11 +160,15 @@ class Context:
     @property
     def saved_tensors(self) -> tuple[Any, ...]:
         """What was given to `save_for_backward`. Raises: AutogradError for a tensor that was changed since."""
-        for x, version in self._saved:
-            if x is not None and x._get_version() != version:
-                raise AutogradError(
-                    "saved_tensors", f"{x.type} was changed in place after it was saved", "save a clone"
-                )
+        note = getattr(dispatch.state.executor, "needs", None)
+        for k, (x, version) in enumerate(self._saved):
+            if x is None:
+                continue
+            need = Need(self._name, f"saved tensor {k}", x.type, self._where, "save a clone")
+            if x._get_version() != version:
+                raise need.refuse(x._changed_place())
+            if note is not None:
+                note(need._replace(line=user_line(2)), x)
         return tuple([x for x, _ in self._saved])
 
 

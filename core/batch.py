@@ -50,8 +50,8 @@ class Batched(Tensor):
     def _get_version(self) -> int:
         return self._inner._get_version()  # type: ignore[no-any-return]
 
-    def _changed_line(self) -> str:
-        return self._inner._changed_line()  # type: ignore[no-any-return]
+    def _changed_place(self) -> Any:
+        return self._inner._changed_place()
 
     def _alias(self) -> Batched:
         return Batched(self._inner, self._batcher)

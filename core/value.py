@@ -240,8 +240,9 @@ class Tensor(_Named):
     def _get_version(self) -> int:
         raise TypeError("a bare Tensor has no storage")
 
-    def _changed_line(self) -> str:
-        return ""
+    def _changed_place(self) -> Any:
+        """Where it was changed in place last (`errors.Place`), if that is known."""
+        return None
 
     def _alias(self) -> Tensor:
         raise TypeError("a bare Tensor has no storage")

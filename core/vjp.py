@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from . import dispatch
 from .errors import AutogradError, Place, line_of, user_place
 from .reach import THROUGH, look
+from .saved import Need, freed, is_number, refuse_changed
 from .types import TensorType
 
 if TYPE_CHECKING:
@@ -60,9 +61,16 @@ class Node:
         if used is not None:
             self.op = used()
 
+    def give_up(self) -> None:
+        """A step back ended in an error, and the tape was not to be kept."""
+
     @property
     def line(self) -> str:
         return line_of(self.where)
+
+    def spent(self, grads: Sequence[Any]) -> AutogradError:
+        """The error for a second step back, with gradients of these outputs."""
+        return freed(self.op.name, self.where)
 
 
 def _edge(x: Any) -> Any:
@@ -238,16 +246,8 @@ def frontier(roots: Sequence[Tensor], start: int) -> list[Any]:
 
 def _checked(node: Node, name: str, entry: Any) -> Any:
     x, version = entry
-    if x is None or isinstance(x, _NUMBERS) or hasattr(x, "kind"):  # a number, one of a program too
-        return x
-    if x._get_version() != version:
-        changed = x._changed_line()
-        raise AutogradError(
-            node.op.name,
-            f"needs {name}: {x.type} as it was at {node.line} for its gradient, but it was changed in place"
-            + (f" at {changed}" if changed else ""),
-            "use an out-of-place op (x = x + 1), or clone() the tensor before changing it",
-        )
+    if not is_number(x) and x._get_version() != version:
+        raise Need(node.op.name, name, x.type, node.where).refuse(x._changed_place())
     return x
 
 
@@ -365,9 +365,13 @@ def kept(node: Node) -> tuple[list[Any], list[Any]]:
                 if not variadic:
                     numbers.append(x)
             elif x is not None:
-                found.append(x if x._get_version() == version else _checked(node, name, (x, version)))
+                if x._get_version() != version:
+                    refuse_changed(node)
+                found.append(x)
     for y, version in node.outs:
-        found.append(y if y._get_version() == version else _checked(node, "its output", (y, version)))
+        if y._get_version() != version:
+            refuse_changed(node)
+        found.append(y)
     return found, numbers
 
 
@@ -495,11 +499,10 @@ def walk(
             if prune and reach[node.number] != THROUGH:
                 continue
             if node.saved is None:
-                raise AutogradError(
-                    "backward",
-                    f"the tape of {node.op.name} (recorded at {node.line}) was already used and freed",
-                    "call backward(retain_graph=True) the first time, or run the forward pass again",
-                )
+                error = node.spent(grads)
+                if not (retain_graph or create_graph):
+                    node.give_up()
+                raise error
             if unfolds:
                 unfold = getattr(node.op, "unfold", None)
                 if unfold is not None:
@@ -509,7 +512,12 @@ def walk(
             step = node.step if plain else None
             results = None if step is None else step(node, grads)
             if results is None:
-                results = fitted(node, grads, create_graph)
+                try:
+                    results = fitted(node, grads, create_graph)
+                except AutogradError:
+                    if not (retain_graph or create_graph):
+                        node.give_up()
+                    raise
                 if step is not None:
                     step.done(node, grads, results)
             for edge, g in zip(node.edges, results):

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..core import dispatch, hot, vjp
 from ..core.backend import get_backend, scalar_bits
-from ..core.errors import AutogradError, user_place
+from ..core.errors import AutogradError, line_of, user_place
 from ..core.hot import Fused, Taped
 from ..core.op import Attrs, GradRule, Op
 from ..core.ops.views import permute
@@ -425,7 +425,7 @@ class _TapedComposite:
                 raise AutogradError(
                     self.owner.op.name,
                     f"needs its input {x.type} for a gradient of a gradient, but it was changed in place at "
-                    f"{x._changed_line()}",
+                    f"{line_of(x._changed_place())}",
                     "use an out-of-place op (x = x + 1), or clone() the tensor before changing it",
                 )
         face = dispatch.state.executor.face

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..core import dispatch
-from ..core.errors import ArgumentTypeError, line_of, user_place
+from ..core.errors import ArgumentTypeError, user_place
 from ..core.storage import Storage, writes
 from ..core.types import DType, Shape, TensorType, as_dtype, contiguous_strides
 from ..core.value import Tensor
@@ -90,8 +90,8 @@ class EagerTensor(Tensor):
     def _get_version(self) -> int:
         return self._storage.version
 
-    def _changed_line(self) -> str:
-        return line_of(self._storage.changed)
+    def _changed_place(self) -> Any:
+        return self._storage.changed
 
     def _bump(self) -> None:
         self._storage.version += 1

@@ -9,9 +9,10 @@ from ..core import dispatch, vjp
 from ..core.region import scan, while_loop
 from .aliases import check_aliases
 from .arguments import Slot
-from .ending import Ending, look_at
+from .ending import Ending
 from .ir import ancestors
 from .rebuild import Descriptions
+from .results import Results
 from .segment import Segment, checking, placed
 from .state import State
 from .symbol import Symbol
@@ -27,6 +28,10 @@ class Closing:
 
     def __init__(self, path: Path, trace: Trace):
         self.path, self.trace, self.end = path, trace, Ending()
+        #: the results' symbols
+        self.faces: list[Symbol] = []
+        #: by id of a symbol with a history, where it is found when the function runs once more: `Ending.spots`
+        self.spots: dict[int, tuple[str, Any]] = {}
         self.tensor_class: Any = dispatch._State.executor.tensor_class  # type: ignore[attr-defined]
 
     def _output(self, symbol: Symbol) -> int:
@@ -72,15 +77,22 @@ class Closing:
                 "return the tensors",
             )
         faces = [trace.face(leaf) for leaf in seen.leaves]
-        end.returned = self._results(faces)
+        self.faces, results = faces, Results(self, faces)
+        end.returned = results.places()
+        self.spots = {key: ("result", k) for k, key in enumerate(dict.fromkeys(map(id, faces)))}
+        end.count = len(self.spots)
         if isinstance(end.structure, Slot) and end.returned[0][0] == "output":
             end.single = end.returned[0][1]
         writes, grads = effects(trace)
         check_aliases(trace, writes, path.args)
         ends = dict(zip(map(id, faces), zip(end.returned, faces)))
+        for place, whole, face in results.hidden:
+            ends[id(whole)] = place, whole
+            self.spots[id(whole)] = "whole", self.spots[id(face)][1]
         for tensor, _ in writes:
             face = trace.face(trace.lifted[id(tensor)][1])
             ends.setdefault(id(face), (self._place(tensor), face))
+            self.spots.setdefault(id(face), self._place(tensor))
             if tensor._requires_grad and not face._requires_grad:
                 end.dropped.append(self._place(tensor))
         roots = [(place, y) for place, y in ends.values() if y._requires_grad and y._node is not None]
@@ -90,12 +102,12 @@ class Closing:
             target = trace._use(trace.inputs[id(original)])
             graph.writes.append((target, trace._use(trace.face(symbol)._value)))
             (end.written_args if id(tensor) in path.args else end.written).append(
-                path.args.get(id(tensor), tensor)
+                (path.args.get(id(tensor), tensor), symbol._storage.changed)
             )
         for key, (face, _, tensor) in trace.grad_inputs.items():
             if key in trace.written:
                 graph.writes.append((trace._use(trace.inputs[id(face)]), trace._use(trace.face(face)._value)))
-                end.written_grads.append(self._whose(tensor))
+                end.written_grads.append((self._whose(tensor), face._storage.changed))
         known = {id(face): place[1] for face, place in zip(faces, end.returned) if place[0] == "output"}
         for tensor, symbol in grads:
             if symbol is None or not (self._is_input(symbol) or symbol._value in trace._origin):
@@ -185,40 +197,3 @@ class Closing:
                 known = [end.returned[n] for n, f in enumerate(faces) if f is grad]
                 place = known[0] if known else ("output", self._output(grad))
             end.leaves.append((end.returned[k], place))
-
-    def _results(self, faces: list[Symbol]) -> list[tuple[str, Any]]:
-        """Where each result comes from: an argument or other tensor itself, an output, or a view of one of these."""
-        trace, end = self.trace, self.end
-        storages = [id(f._storage) for f in faces]
-        bases: dict[int, tuple[Symbol, tuple[str, Any]]] = {}  # by storage: the whole memory and its place
-
-        def base_of(face: Symbol) -> tuple[Symbol, tuple[str, Any]]:
-            key = id(face._storage)
-            if key not in bases:
-                tensor = trace.roots.get(key)
-                if tensor is not None:
-                    bases[key] = trace.lifted[id(tensor)][1], self._place(tensor)
-                elif key in trace.grad_inputs:
-                    grad, _, tensor = trace.grad_inputs[key]
-                    end.handed_grads.append(self._whose(tensor))
-                    bases[key] = grad, ("grad", len(end.handed_grads) - 1)
-                else:
-                    whole = next((f for f in faces if id(f._storage) == key and f._base is None), face)
-                    while whole._base is not None:
-                        whole = whole._base
-                    whole = trace.face(whole)
-                    bases[key] = whole, ("output", self._output(whole))
-            return bases[key]
-
-        places = []
-        for face, storage in zip(faces, storages):
-            apart = storage not in trace.roots and storage not in trace.grad_inputs
-            if apart and storages.count(storage) == 1:
-                places.append(("output", self._output(face)))
-                continue
-            base, place = base_of(face)
-            if face is not base:
-                end.views.append((*place, look_at(face)))
-                place = "view", len(end.views) - 1
-            places.append(place)
-        return places

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..core import dispatch, vjp
 from ..core.errors import AutogradError, user_place
 from ..core.op import GradRule
+from ..core.saved import Need, freed
 from ..core.storage import writes
 from .given import change
 from .rebuild import build
@@ -31,16 +33,86 @@ class _FunctionOp:
         self.name = name
 
 
+class Part(NamedTuple):
+    """What walks from the same roots (by bits) meet of a call's tape: the op that comes first, which one it is."""
+
+    roots: int
+    name: str
+    where: Any
+    number: int
+
+
+class Walks:
+    """The walks over a call's tape: one node for many of eager mode's, so a walk from some results leaves the rest.
+
+    gone: bits of the parts that have been walked and freed; roots, until: of the last walk, and the node before which
+    it ended.
+    """
+
+    __slots__ = ("gone", "parts", "roots", "until")
+
+    def __init__(self, parts: list[Part]):
+        self.parts, self.gone, self.roots, self.until = parts, 0, 0, 0.0
+
+    def begin(self, roots: int) -> AutogradError | None:
+        """A walk from these roots; the error of one that meets what is gone."""
+        self.roots, self.until = roots, 0
+        part = self._first(roots) if self.gone else None
+        if part is None:
+            return None
+        self.until = part.number
+        return freed(part.name, part.where)
+
+    def _first(self, roots: int) -> Part | None:
+        """What a walk from these roots meets of what is gone."""
+        met = (p for k, p in enumerate(self.parts) if p.roots & roots and self.gone >> k & 1)
+        return next(met, None)
+
+    def forget(self) -> None:
+        """Free what the last walk met."""
+        for k, p in enumerate(self.parts):
+            if p.roots & self.roots and p.number < self.until:
+                self.gone |= 1 << k
+
+    def are_over(self, count: int) -> bool:
+        """Whether no walk from any of the roots can end well."""
+        everything = (1 << len(self.parts)) - 1
+        return self.gone == everything or all(self._first(1 << k) is not None for k in range(count))
+
+
+class _CallNode(vjp.Node):
+    """What stands on the tape for a call, and its `Walks`."""
+
+    __slots__ = ("walks",)
+    walks: Walks
+
+    def forget(self) -> None:
+        self.walks.forget()
+        if self.walks.are_over(len(self.out_types)):
+            super().forget()
+
+    give_up = forget
+
+    def spent(self, grads: Sequence[Any]) -> AutogradError:
+        return self.walks.begin(_bits(grads)) or super().spent(grads)
+
+
+def _bits(gs: Sequence[Any]) -> int:
+    """The roots that have a gradient."""
+    return sum(1 << k for k, g in enumerate(gs) if g is not None)
+
+
 class Ending:
     """What happens after the last segment of a path: effects, results, and the way back."""
 
     def __init__(self) -> None:
-        self.written: list[Any] = []
-        self.written_args: list[int] = []
+        #: what is changed in place, and where in the user's code
+        self.written: list[tuple[Any, Any]] = []
+        self.written_args: list[tuple[int, Any]] = []
         self.grads: list[tuple[Any, int | None]] = []
         self.arg_grads: list[tuple[int, int | None]] = []
         #: whose gradients are changed in place, and are results themselves: positions of arguments and other tensors
-        self.written_grads: list[Any] = []
+        self.written_grads: list[tuple[Any, Any]] = []
         self.handed_grads: list[Any] = []
         self.drawn: list[tuple[Any, int]] = []
         #: containers among the arguments that the function changes: (path, new contents)
@@ -49,13 +121,27 @@ class Ending:
         self.structure: Any = None
         self.returned: list[tuple[str, Any]] = []
         self.views: list[tuple[str, Any, Any]] = []
+        #: those that stand between results and what these are views of, and have a history
+        self.between: list[int] = []
         self.single: int | None = None
         self.changes: list[tuple[Any, Any]] = []
         self.backward: Runner | None = None
         self.saved: list[tuple[Any, str, Any]] = []
+        #: places of what eager mode's tape would look at, as far as the caller can change it, and why a walk looks at
+        #: which of them, by bits from which roots, at which node
+        #: the tape in eager mode, by the roots from which walks come to it
+        self.parts: list[Part] = []
+        self.watched: list[tuple[str, Any]] = []
+        self.needs: list[tuple[int, Need, int, int]] = []
         self.present: list[bool] = []
         self.differentiable: list[tuple[str, Any]] = []
         self.roots: list[tuple[str, Any]] = []
+        #: which of them get a gradient, as a rule: all that the caller can see
+        self.usual: tuple[bool, ...] = ()
+        #: where they are when the function runs once more: ("result", which of `count` tensors that it hands out),
+        #: ("whole", the same, of the memory that this one looks into), or as in `written`
+        self.spots: list[tuple[str, Any]] = []
+        self.count = 0
         #: ways back from some of the results only, and whether what code of the user's on the way reads is the same
         self.tape: Tape | None = None
         self.still: Callable[[], bool] | None = None
@@ -77,10 +163,11 @@ class Ending:
     ) -> Any:
         """Let the effects take place and build the result. given: the call's args and kwargs."""
         grads = [_grad_of(k, tensors) for k in self.handed_grads]
-        changed = [*self.written, *(tensors[k] for k in self.written_args)]
-        changed += [_grad_of(k, tensors) for k in self.written_grads]
-        for t in changed:
+        changed = [*self.written, *((tensors[k], place) for k, place in self.written_args)]
+        changed += [(_grad_of(k, tensors), place) for k, place in self.written_grads]
+        for t, place in changed:
             t._storage.version += 1
+            t._storage.changed = place
         if changed:
             writes.last = object()
         for owner, k in self.grads:
@@ -98,9 +185,13 @@ class Ending:
             generator._advance(count)
         found = {"arg": tensors, "output": outputs, "grad": grads}
         if self.views:
-            found["view"] = [look(found[kind][k] if kind in found else k) for kind, k, look in self.views]
+            views = found["view"] = []
+            for kind, k, look in self.views:
+                views.append(look(found[kind][k] if kind in found else k))
         if self.backward is not None:
             self._attach(Moment(variant, self, tensors, generators), outputs, carried, found, numbers)
+        for k in self.between:
+            dispatch._State.executor._refresh(found["view"][k])  # type: ignore[attr-defined]
         for kind, k in self.dropped:
             y = found[kind][k] if kind in found else k
             dispatch._State.executor._rebase(y, y._alias())  # type: ignore[attr-defined]
@@ -137,7 +228,7 @@ class Ending:
         if self.still is not None and not self.still():
             return None
         used = tuple([g is not None for g in gs])
-        if all(used):
+        if used == self.usual:
             return self.backward, self.present, None
         way = None if self.tape is None else self.tape.way(used, self.backward)
         return None if way is None else (way.runner, way.present, way.numbers)
@@ -154,30 +245,39 @@ class Ending:
         tensors = moment.tensors
         pick = {"arg": tensors.__getitem__, "output": outputs.__getitem__, "carry": carried.__getitem__}
         inputs = [pick[kind](k) if kind == "arg" else k for kind, k in self.differentiable]
-        values = {key: k if kind == "tensor" else pick[kind](k) for key, kind, k in self.saved}
-        saved = {f"saved {n}": (t._alias(), t._get_version()) for n, t in enumerate(values.values())}
-        keys = list(values)
+        kept = {key: (k if kind == "tensor" else pick[kind](k))._alias() for key, kind, k in self.saved}
         assert numbers is not None
 
-        def rule(gs: tuple[Any, ...], *kept: Any) -> tuple[Any, ...]:
+        walks = Walks(self.parts)
+
+        def rule(gs: tuple[Any, ...]) -> tuple[Any, ...]:
+            error = walks.begin(_bits(gs))
+            if error is not None:
+                raise error
+            if any(storage.version != version for storage, version in states):
+                self._refuse(states, walks)
             at_once = (
                 dispatch.state.executor is dispatch._State.executor
             )  # no vmap or trace takes the gradient
             way = self._way(gs) if at_once and not dispatch.state.grad else None
             if way is None:
-                return moment.gradients(inputs, gs)
-            given: dict[Any, Any] = dict(zip(keys, kept))
+                found = moment.gradients(inputs, gs)
+                walks.until = math.inf
+                return found
+            given = dict(kept)
             for n, g in enumerate(gs):
                 given["cotangent", n] = g
             runner, present, spots = way
             grads = iter(runner([], given, numbers if spots is None else [numbers[k] for k in spots]))
+            walks.until = math.inf
             return tuple(next(grads) if p else None for p in present)
 
         roots = [found[kind][k] if kind in found else k for kind, k in self.roots]
-        node = vjp.Node(
+        node = _CallNode(
             _FunctionOp(moment.variant.name), (), tuple(vjp._edge(t) for t in inputs),
-            GradRule(rule, ("gs", *saved)), saved, tuple(y.type for y in roots), user_place(2),
+            GradRule(rule, ("gs",)), {}, tuple(y.type for y in roots), user_place(2),
         )  # fmt: skip
+        node.walks = walks
         for k, ((kind, _), y) in enumerate(zip(self.roots, roots)):
             if kind in ("arg", "tensor"):  # changed in place by what has a gradient
                 changed = y._alias()
@@ -185,6 +285,19 @@ class Ending:
                 dispatch._State.executor._rebase(y, changed)  # type: ignore[attr-defined]
             else:
                 y._node, y._index, y._requires_grad = node, k, True
+        watched = [found[kind][k] if kind in found else k for kind, k in self.watched]
+        states = [(t._storage, t._storage.version) for t in watched]
+
+    def _refuse(self, states: list[tuple[Any, int]], walks: Walks) -> None:
+        """Raise what eager mode raises where a walk looks at what was changed.
+
+        states: the storages of `watched`, and their versions after the call.
+        """
+        for k, need, bits, number in self.needs:
+            storage, version = states[k]
+            if storage.version != version and walks.roots & bits:
+                walks.until = number
+                raise need.refuse(storage.changed)
 
 
 def _grad_of(whose: Any, tensors: list[Any]) -> Any:
@@ -198,22 +311,3 @@ def broken(y: Symbol, error: AutogradError) -> vjp.Node:
         raise AutogradError(error.op, error.message, error.fix)
 
     return vjp.Node(_FunctionOp(error.op), (), (), GradRule(rule, ("g",)), {}, (y.type,), user_place(2))
-
-
-def look_at(face: Symbol) -> Any:
-    """What makes an eager view, or alias without history, of the tensor that stands for a symbol's whole memory."""
-    steps: list[Any] = []
-    x: Any = face
-    while x._base is not None:
-        steps.append(x._view)
-        x = x._base
-    steps.reverse()
-    plain = face._detached or not steps
-
-    def look(base: Any) -> Any:
-        with dispatch.set_grad(False):
-            for op, attrs in steps:
-                base = dispatch.apply(op, (base,), attrs)
-        return base._alias() if plain else base
-
-    return look

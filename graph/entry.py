@@ -31,7 +31,7 @@ def make_entry(variant: Any, tensors: list[Any], grad: bool) -> Callable[[tuple[
     end = segment.ending
     if end is None or segment.checks or segment.first is not None or variant.kept.kwargs:
         return None
-    if end.backward is not None or end.views or end.leaves or end.dropped:
+    if end.backward is not None or end.between or end.leaves or end.dropped:
         return None
     if end.written_grads or end.handed_grads or variant.aliases.arrays:
         return None
@@ -207,10 +207,10 @@ class _Writer:
 
     def _finish(self) -> None:
         bind, end = self.names.bind, self.end
-        for t in end.written:
-            self.lines.append(f"    {bind(t._storage)}.version += 1")
-        for position in end.written_args:
-            self.lines.append(f"    a{position}._storage.version += 1")
+        written = [(bind(t._storage), place) for t, place in end.written]
+        written += [(f"a{position}._storage", place) for position, place in end.written_args]
+        for storage, place in written:
+            self.lines += [f"    {storage}.version += 1", f"    {storage}.changed = {bind(place)}"]
         if end.written or end.written_args:
             self.lines.append("    writes.last = object()")
         for owner, k in end.grads:
@@ -222,11 +222,14 @@ class _Writer:
         for place, node in end.broken:
             y = self._place(*place)
             self.lines.append(f"    {y}._node, {y}._index, {y}._requires_grad = {bind(node)}, 0, True")
-        if end.single is not None and not end.changes:
-            self.lines.append(f"    return o{end.single}")
+        for n, (kind, k, look) in enumerate(end.views):
+            self.lines.append(f"    w{n} = {bind(look)}({self._place(kind, k)})")
+        if isinstance(end.structure, Slot) and not end.changes:
+            self.lines.append(f"    return {self._place(*end.returned[end.structure.index])}")
             return
         results = ", ".join(self._place(*place) for place in end.returned)
         self.lines.append(f"    return {bind(end.result)}([{results}])")
 
     def _place(self, kind: str, k: Any) -> str:
-        return f"o{k}" if kind == "output" else f"a{k}" if kind == "arg" else self.names.bind(k)
+        letter = {"output": "o", "arg": "a", "view": "w"}.get(kind)
+        return self.names.bind(k) if letter is None else f"{letter}{k}"

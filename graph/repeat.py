@@ -10,7 +10,9 @@ from ..core import dispatch, vjp
 from ..core.errors import AutogradError
 from ..core.op import Attrs, Op
 from .arguments import fill_call
+from .given import Watch
 from .lookup import instance_dict
+from .nursery import Nursery
 from .plain import ABSENT
 from .reads import Effect, contents_of, now_at
 from .rebuild import Descriptions
@@ -50,7 +52,7 @@ class Moment:
                 + ("after the call" if changed else "by the call"), f"{advice}, or change a copy",
             )  # fmt: skip
         outs = self._run()
-        if len(outs) != len(gs):
+        if any(y is None for y in outs):
             raise AutogradError(
                 variant.name, f"{what} needs the function to give the same outputs when run again", advice
             )
@@ -59,28 +61,51 @@ class Moment:
         return tuple(vjp.walk(ends, ways, inputs, create_graph=again, cut=True, inner=True))
 
     def _run(self) -> list[Any]:
-        """The results with a history, in the order in which the trace met them."""
+        """The results with a history, as aliases in the order in which the trace met them; None for one that is not
+        there."""
         variant = self.variant
         host: Any = dispatch._State.executor
         quiet: Any = Quiet(host)
-        recorder = ReadRecorder(variant.call)
         made: dict[int, Any] = {}
-        call = fill_call(variant.kept, self.tensors, made)
+        given = fill_call(variant.kept, self.tensors, made)
         parts = [made[id(x)] for x in variant.kept.parts]
+        watch = Watch(given)
+        recorder = ReadRecorder(variant.call, watch.paths)
+        is_leaf = lambda x: isinstance(x, host.tensor_class)
         with _generators(self.generators), _state(variant, self.tensors, parts), dispatch.set_grad(True):
             try:
-                with dispatch.executing(quiet), recorder:
-                    result = variant.python(call)
+                with Nursery() as nursery, dispatch.executing(quiet):
+                    try:
+                        with recorder:
+                            result = variant.python(given)
+                    finally:
+                        for effect in reversed(recorder.effects):
+                            effect.undo()
+                    seen = Descriptions(is_leaf, recorder.outside, watch.paths, nursery)
+                    seen.describe(result)
+                    for effect in recorder.effects:
+                        seen.describe(effect.value)
+                    for _, row in watch.changes():
+                        for _, x in row:
+                            seen.describe(x)
+                return [self._found(spot, seen.leaves) for spot in self.end.spots]
             finally:
-                for effect in reversed(recorder.effects):
-                    effect.undo()
                 quiet.undo()
-        seen = Descriptions(lambda x: isinstance(x, host.tensor_class), recorder.outside, {})
-        seen.describe(result)
-        for effect in recorder.effects:
-            seen.describe(effect.value)
-        given = set(map(id, self.tensors))
-        return [y for y in seen.leaves if y._node is not None and id(y) not in given]
+
+    def _found(self, spot: tuple[str, Any], leaves: list[Any]) -> Any:
+        """What lies at one of `Ending.spots`, as it is now; leaves: the tensors that the function handed out."""
+        kind, k = spot
+        if kind in ("result", "whole"):
+            y = leaves[k] if len(leaves) == self.end.count else None
+            while kind == "whole" and y is not None and y._base is not None:
+                y = y._base
+        else:
+            y = self.tensors[k] if kind == "arg" else k
+        if y is None or dispatch.state.executor.face(y)._node is None:
+            return None
+        found = y._alias()
+        found._node, found._index, found._requires_grad = y._node, y._index, y._requires_grad
+        return found
 
 
 class Quiet(Attended):

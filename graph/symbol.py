@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..core import dispatch
-from ..core.errors import TraceError, line_of, user_line, user_place
+from ..core.errors import TraceError, user_line, user_place
 from ..core.types import DType, Shape, TensorType, contiguous_strides
 from ..core.value import Tensor
 from . import rest
@@ -76,8 +76,8 @@ class Symbol(Tensor):
     def _get_version(self) -> int:
         return self._storage.version
 
-    def _changed_line(self) -> str:
-        return line_of(self._storage.changed)
+    def _changed_place(self) -> Any:
+        return self._storage.changed
 
     def _bump(self) -> None:
         self._storage.version += 1

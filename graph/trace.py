@@ -86,6 +86,8 @@ class Trace:
         self.attempt: Any = None
         #: says of an item of a dict whether the function has changed it
         self.changed: Any = None
+        #: what a gradient of the user's own looks at, while a way back is traced
+        self.needed: list[tuple[Any, Symbol]] | None = None
         self.depth = 0
         self.layouts: dict[Value, Any] = {}
         self.inputs: dict[int, Value] = {}  # id of a lifted symbol -> its value when the call began
@@ -532,6 +534,11 @@ class Trace:
         return Number(owner, "_seed", int), Number(owner, "_offset", int, drawn)
 
     attach = staticmethod(vjp.attach)
+
+    def needs(self, need: Any, x: Symbol) -> None:
+        """A gradient of the user's own looks at what it kept: see `core/saved.py`."""
+        if self.needed is not None:
+            self.needed.append((need, x))
 
     def seed(self, generator: Any, seed: int) -> None:
         self.seeds[id(generator)], self.drawn[id(generator)] = (generator, seed), (generator, 0)

@@ -2,7 +2,8 @@
 
 The graph for all results at once is traced with the call, so that what it reads is kept. Where only some results
 are used, a gradient of zero for the others is no substitute (0 * inf is NaN, and what only they depend on
-has no gradient at all), so another graph is traced from the same tape when it is first asked for.
+has no gradient at all), so another graph is traced from the same tape when it is first asked for; so it is where
+results look into memory which, once one of them has been changed in place, has a gradient of its own.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import dispatch, forks, vjp
 from ..core.errors import AutogradError
+from ..core.saved import Need, needs_of, nodes_behind
 from .again import make_again
+from .ending import Part
 from .guards import ReadRecorder, compile_guards
 from .ir import Graph
 from .passes.dce import remove_dead
@@ -41,7 +44,7 @@ class Way:
 class Tape:
     """The tape of a call with several results, for the ways back from some of them.
 
-    roots, leaves: symbols at its ends; keys: by what they are, the values that the way back from all results reads.
+    roots, leaves: symbols at its ends; keys: by what they are, the values that the usual way back reads.
     """
 
     def __init__(self, trace: Trace, roots: list[Symbol], leaves: list[Symbol], keys: dict[Any, Any]):
@@ -61,7 +64,7 @@ class Tape:
         trace.tracer = trace.breaker = trace.attempt = None
 
     def way(self, used: tuple[bool, ...], full: Runner) -> Way | None:
-        """The way back from the results that are used. full: that from all."""
+        """The way back from the results that are used. full: the usual one."""
         with _lock:
             if used not in self.ways:
                 self.ways[used] = self._trace(used, full)
@@ -125,21 +128,34 @@ def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
     trace, end = closing.trace, closing.end
     leaves = [(t, s) for t, s in trace.lifted.values() if t._requires_grad]
     ends, starts = [y for _, y in roots], [s for _, s in leaves]
+    end.spots = [closing.spots[id(y)] for y in ends]
+    seen = [kind != "whole" for kind, _ in end.spots]
+    end.usual = tuple(seen if any(seen) else [True] * len(ends))
+    behind = nodes_behind(ends)
+    parts: dict[int, Part] = {}
+    needs = []
+    for number, (node, bits) in enumerate(behind):
+        parts.setdefault(bits, Part(bits, node.op.name, node.where, number))
+        needs += [(need, x, bits, number) for need, x, _ in needs_of(node)]
+    end.parts = list(parts.values())
+    del behind
     breaker, trace.breaker = trace.breaker, _left_for_a_value
+    trace.needed = []
     try:
         if all(map(is_ours, ends)):
-            graph, end.present = walk_back(trace, ends, starts, [True] * len(ends), len(ends) > 1)
+            graph, end.present = walk_back(trace, ends, starts, end.usual, len(ends) > 1)
         else:
             graph, end.present = _watched(closing, ends, starts)
     finally:
         trace.breaker = breaker
+    _watch(closing, [*needs, *((need, x, -1, 0) for need, x in trace.needed)])
+    trace.needed = None
     serials = {serial: v for v, serial in trace._serial.items()}
     here = {v for node in forward.nodes for v in node.outputs}
     spots = {v: k for k, v in enumerate(forward.outputs)}
     keys: dict[Any, Any] = {}
     for k, source in enumerate(trace.sources):
         if source.kind in ("arg", "tensor"):
-            # Read through the tape, so that a change between forward and backward is noticed.
             key = keys[name_of(source)] = ("input", k)
             end.saved.append((key, source.kind, source.key if source.kind == "arg" else source.tensor))
             trace.sources[k] = Source("carry", key, None, None)
@@ -164,6 +180,24 @@ def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
         end.tape = Tape(trace, ends, starts, keys)
 
 
+def _watch(closing: Closing, needs: list[tuple[Need, Any, int, int]]) -> None:
+    """Note what of the tape the caller can change in place between the call and the gradient."""
+    trace, end = closing.trace, closing.end
+    places = {id(f._storage): place for f, place in zip(closing.faces, end.returned)}
+    places |= {id(s._storage): closing._place(t) for t, s in trace.lifted.values()}
+    spots: dict[int, int] = {}
+    known: dict[int, int] = {}
+    for need, x, bits, number in needs:
+        key = id(x._storage)
+        if key not in places or not bits & ~known.get(key, 0):
+            continue
+        known[key] = known.get(key, 0) | bits
+        if key not in spots:
+            spots[key] = len(spots)
+            end.watched.append(places[key])
+        end.needs.append((spots[key], need, bits, number))
+
+
 def _left_for_a_value(trace: Trace, *_: Any) -> Any:
     """What reads a value while a way back is traced: there is none yet."""
     trace.leave("has a gradient whose rule or hook reads the value of a tensor", _ADVICE)
@@ -181,7 +215,7 @@ def _watched(closing: Closing, roots: list[Symbol], leaves: list[Symbol]) -> tup
     try:
         with recorder:
             trace.tracer = recorder.restable
-            made = walk_back(trace, roots, leaves, [True] * len(roots), retain=False)
+            made = walk_back(trace, roots, leaves, end.usual, retain=False)
     except Leave:
         raise
     except Exception as e:

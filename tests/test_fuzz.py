@@ -53,6 +53,16 @@ FOUND = {
     "a matrix is refused": program("x0 -= 100\ny = dg.cholesky(x0)", (2, 2)),
     "one part of a split": program("y, z = x0.chunk(2, 1)", ("A", "B"), sizes=({"A": 2, "B": 4}, {"A": 2, "B": 1})),
     "a saved result is changed": program("y = dg.exp(x0)\nz = y * 2\ny += 1", leaf(3), returns="z", outside=True),
+    "a repeated result is changed": program("y = x0.round().expand(2, 3)", (3,), outside=True)._replace(
+        between="out[0].detach().mul_(2)"
+    ),
+    "windows of a result are changed": program(
+        "y = dg.sliding_window(dg.celu(x0), size=3)", (2, 4), outside=True
+    )._replace(between="out[0].detach().mul_(2)"),
+    "an argument's dict gets what has a history, and a loop is walked": program(
+        "x1['n'] = x0 * 2\ny = dg.scan(lambda c, _: (c * m.w[1], None), x0, length=3)[0]",
+        leaf(2), Given("", (), "dict", values=("x0",)), outside=True,
+    ),
     "the tape is used up": program("y = (x0 * x0).sum()\ny.backward()", leaf(3), outside=True),
     "the tape behind the argument of a derivative is used up": program(
         "z = x0.sum() + m.w if m.last is None else x0.sum() + m.last.sum()\nm.last = z * 0.5\n"

@@ -135,14 +135,9 @@ def _see_all(facts: Facts, names: list[str], arguments: list[Any], m: Any) -> No
 
 def _words(e: BaseException) -> tuple[str, str, str]:
     """An error's type, first line, and the user's line that it names."""
-    lines = re.sub(r"(tensor|symbol)\(.*", "a tensor", str(e).split("\n")[0]), ""
-    lines = re.sub(r"the tape of \w+ \(recorded at .*?\)", "the tape of a call", lines[0]), ""
-    # A composite's gradient is that of its ops, or one of its own, and in graph mode that of the whole call: which one
-    # misses a value, and where it was made, is not the same.
-    lines = re.sub(r"^\[\w+\] needs [^:]*:", "[an op] needs", lines[0]), ""
-    lines = re.sub(r" as it was at .*? for its gradient", " for its gradient", lines[0]), ""
+    words = re.sub(r"(tensor|symbol)\(.*", "a tensor", str(e).split("\n")[0])
     place = getattr(e, "line", "") or ""
-    return type(e).__name__, lines[0], place.rpartition(":")[2]
+    return type(e).__name__, words, place.rpartition(":")[2]
 
 
 def _see(facts: Facts, name: str, x: Any) -> None:
@@ -150,6 +145,7 @@ def _see(facts: Facts, name: str, x: Any) -> None:
         array = np.array(x._array())
         facts[name] = array
         facts[f"{name} requires a gradient"] = x.requires_grad, x.is_leaf
+        facts[f"{name} strides"] = [s for n, s in zip(x.shape, x.strides) if n > 1 and x.size]
         g = x._grad
         if g is not None:
             facts[f"{name}.grad"] = np.array(g._array())

@@ -1,0 +1,99 @@
+"""What a tape keeps of tensors, in the order in which a walk looks at it, and the error for one that was changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .errors import AutogradError, Place, line_of
+from .types import TensorType
+
+if TYPE_CHECKING:
+    from .vjp import Node
+
+_NUMBERS = (int, float, bool, complex)
+_FIX = "use an out-of-place op (x = x + 1), or clone() the tensor before changing it"
+
+
+class Need(NamedTuple):
+    """Why a walk looks at a tensor: the op whose gradient wants it, as what, its type, where the op was called.
+
+    line: the user's line at which it looks, where that is not the one that starts the walk.
+    """
+
+    op: str
+    what: str
+    type: TensorType
+    where: Place | None
+    fix: str = _FIX
+    line: str | None = None
+
+    def refuse(self, changed: Place | None) -> AutogradError:
+        """The error for a tensor that is not as it was. changed: where it was changed."""
+        line = line_of(changed)
+        return AutogradError(
+            self.op,
+            f"needs {self.what}: {self.type} as it was at {line_of(self.where)} for its gradient, but it was changed "
+            "in place" + (f" at {line}" if line else ""),
+            self.fix,
+            self.line,
+        )
+
+
+def is_number(x: Any) -> bool:
+    """Whether what was kept is no tensor: a number, one of a program too, or nothing."""
+    return x is None or isinstance(x, _NUMBERS) or hasattr(x, "kind")
+
+
+def needs_of(node: Node) -> Iterator[tuple[Need, Any, int]]:
+    """What the rules of a node want of tensors, in their order: why, the tensor, its version then."""
+    op = node.op
+    for rule in node.rules if isinstance(node.rules, list) else (node.rules,):
+        for name in () if rule is None else rule.wants:
+            rows: Any = ()
+            if name in ("out", "outs"):
+                name, rows = "its output", node.outs
+            elif name in node.saved and not (name.endswith("_type") or name == "types"):
+                rows = node.saved[name] if op.variadic else (node.saved[name],)
+            for x, version in rows:
+                if not is_number(x):
+                    yield Need(op.name, name, x.type, node.where), x, version
+
+
+def refuse_changed(node: Node) -> None:
+    """Raise AutogradError for the first of these that was changed in place."""
+    for need, x, version in needs_of(node):
+        if x._get_version() != version:
+            raise need.refuse(x._changed_place())
+
+
+def nodes_behind(roots: Iterable[Any]) -> list[tuple[Node, int]]:
+    """The tape behind some roots in the order of a walk; by bits, from which of them a walk comes to a node."""
+    reached: dict[float, int] = {}
+    nodes: dict[float, Node] = {}
+    for bit, root in enumerate(roots):
+        if root._node is not None:
+            nodes[root._node.number] = root._node
+            reached[root._node.number] = reached.get(root._node.number, 0) | 1 << bit
+    todo = list(nodes)
+    while todo:
+        for edge in nodes[todo.pop()].edges:
+            if isinstance(edge, tuple) and edge[0].number not in nodes:
+                nodes[edge[0].number] = edge[0]
+                todo.append(edge[0].number)
+    found = []
+    for number in sorted(nodes, reverse=True):  # an op is younger than what it reads
+        found.append((nodes[number], reached[number]))
+        for edge in nodes[number].edges:
+            if isinstance(edge, tuple):
+                reached[edge[0].number] = reached.get(edge[0].number, 0) | reached[number]
+    return found
+
+
+def freed(name: str, where: Place | None) -> AutogradError:
+    """The error for a step back that was made already. name, where: of the op."""
+    return AutogradError(
+        "backward",
+        f"the tape of {name} (recorded at {line_of(where)}) was already used and freed",
+        "call backward(retain_graph=True) the first time, or run the forward pass again",
+    )
