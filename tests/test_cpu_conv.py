@@ -175,7 +175,7 @@ def test_epilogue_equals_the_same_work_afterwards(run_kernel, op, groups, stride
 # ---------------------------------------------------------------- pooling
 
 STEPS = [((2, 2), (2, 2)), ((3, 3), (2, 2)), ((3, 2), (1, 1)), ((3, 3), (3, 3))]
-STEPS += [((2, 2), (3, 4)), ((6, 5), (2, 1))]
+STEPS += [((2, 2), (3, 4)), ((6, 5), (2, 1)), ((3, 3), (1, 1)), ((2, 2), (1, 1))]
 POOLS = [
     {"window": window, "stride": stride, "padding": padding}
     for window, stride in STEPS

@@ -1,9 +1,10 @@
 """Pooling and its gradients: windows of 2 x 2 and 3 x 3 here, any other in pooling_lines.py.
 
-One item is a line of results, or a plane where windows may overlap. Maxima of windows one or two apart are in
-pooling_wide.py. Windows inside the image are unrolled: two columns wide and two apart on wide values, others so that
-LLVM vectorises along the line. Windows that meet the border take a loop with bounds. Window, stride and dilation are
-part of the source, sizes are not. A gradient is added up window by window in row-major order, one plane by one thread.
+One item is a line of results, or a plane where windows may overlap. Windows one or two columns apart are in
+pooling_wide.py, their gradients here. Windows inside the image are unrolled: two columns wide and two apart on wide
+values, others so that LLVM vectorises along the line. Windows that meet the border take a loop with bounds. Window,
+stride and dilation are part of the source, sizes are not. A gradient is added up window by window in row-major order,
+one plane by one thread.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from . import pooling_lines
 from .conv_axes import Pair, Row
 from .epilogue import indent
 from .panels import fill_zero
-from .pooling_wide import maximum_source
+from .pooling_wide import maximum_source, mean_source
 
 
 class Window(NamedTuple):
@@ -239,6 +240,8 @@ def _share(dtype: DType, window: Window, include_pad: bool, value: str, inside: 
 
 @functools.cache
 def _avg_source(dtype: DType, window: Window, include_pad: bool) -> str:
+    if window.stride[1] < 3:
+        return mean_source(dtype, window.size, window.stride, include_pad)
     t = dtype.char
     inside = [f"total = load_in_{t}(x, at)"]
     inside += [f"total = total + load_in_{t}(x, at + {_offset(window, r, s)})" for r, s in window.taps[1:]]

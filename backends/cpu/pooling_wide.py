@@ -1,12 +1,14 @@
-"""Maxima of small windows whose columns are one or two apart: sixteen windows at a time, at the border too.
+"""Maxima and means of small windows whose columns are one or two apart: sixteen windows at a time, at the border too.
 
 Elements outside the image are not read, and what stands in their place does not count: so lines and columns at a border
-take the same few instructions as those inside. Window and stride are part of the source, sizes are not.
+take the same few instructions as those inside. A line of the image is taken across the columns of its windows once, for
+all lines of results that it reaches. Window and stride are part of the source, sizes are not.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 from ...core.types import DType
 from .conv_axes import Pair
@@ -22,40 +24,85 @@ def kernel(args, chunk, nchunks):
         count = min(p - first, end - item)
         item += count
         for column in range(0, q, 16):
+            z, mask = column * STEP - left, w_mask(q, column)
 """
+
+
+class _Shape:
+    """How windows of a size and a stride are taken together. merge: the text that merges two texts of wide values."""
+
+    def __init__(self, dtype: DType, size: Pair, stride: Pair, merge: Callable[[str, str], str]) -> None:
+        self.t, self.merge = dtype.char, merge
+        (self.lines, self.columns), (self.step_y, self.step) = size, stride
+        # Where vectors of a line begin: a tap's of each window, or neighbours that are taken apart.
+        self.starts = [16 * k for k in range(-(-(15 * self.step + self.columns) // 16))]
+        if self.step == 1:
+            self.starts = list(range(self.columns))
+
+    def inside(self) -> list[str]:
+        """Lines that say which elements of each vector lie in the image's columns."""
+        low, high = "w_mask(max(0, -z), {0})", "w_mask(max(0, w - z), {0})"
+        text = f"inside{{0}} = w_logical_and_b1({high}, w_logical_not_b1({low}))"
+        return [text.format(k) for k in self.starts]
+
+    def across(self, to: str, value: str) -> list[str]:
+        """Lines that merge a line's columns. value: the text of the vector that begins at {0}."""
+        t, starts = self.t, self.starts
+        lines = [f"v{k} = {value.format(k)}" for k in starts]
+        taps = [f"v{k}" for k in starts]
+        if self.step == 2:
+            taps = [f"w_even_{t}(v0, v16)", f"w_odd_{t}(v0, v16)"]
+            if self.columns > 2:
+                lines.append(f"even = {taps[0]}")
+                taps = ["even", taps[1], f"w_from1_{t}(even, v32)"]
+        return [*lines, f"{to} = {functools.reduce(self.merge, taps)}"]
+
+    def kernel(self, title: str, outside: str, value: str, start: list[str], result: str) -> str:
+        """The kernel's text. outside: what an element outside counts as; start, result: lines for all windows of a
+        column, and the text of a line's result, of the merged value `m`."""
+        t, kept = self.t, max(0, self.lines - self.step_y)
+
+        def take(lines: range) -> list[str]:
+            text = []
+            for r in lines:
+                text += [f"h{r} = w_fill_{t}({outside})", f"if 0 <= y + {r} < h:"]
+                text += [f"    at = (plane * h + y + {r}) * w + z"]
+                text += ["    " + line for line in self.across(f"h{r}", value)]
+            return text
+
+        body = [*self.inside(), *start, f"y = first * {self.step_y} - top", *take(range(kept))]
+        loop = [f"y = line * {self.step_y} - top", *take(range(kept, self.lines))]
+        loop += [f"m = {functools.reduce(self.merge, [f'h{r}' for r in range(self.lines)])}"]
+        loop += [f"w_store_{t}(out, (plane * p + line) * q + column, {result}, mask)"]
+        loop += [f"h{r} = h{r + self.step_y}" for r in range(kept)]
+        title = f"# {title} {t} window {self.lines}x{self.columns} stride {self.step_y}x{self.step}\n"
+        text = _HEAD.replace("STEP", str(self.step)) + indent(body, 12)
+        return title + text + indent(["for line in range(first, first + count):"], 12) + indent(loop, 16)
 
 
 @functools.cache
 def maximum_source(dtype: DType, size: Pair, stride: Pair) -> str:
-    """Kernel: the maximum of each window, or NaN. Slots: see `_HEAD`.
-
-    Lines first, element by element, then the columns of sixteen windows.
-    """
-    t, (lines, columns), (step_y, step) = dtype.char, size, stride
-    lowest = f"types.{dtype.name}(-1e999)"
-    vectors = range(-(-(15 * step + columns) // 16))
-    body = [f"z = column * {step} - left", "mask = w_mask(q, column)"]
-    for k in vectors:
-        low, high = f"w_mask(max(0, -z), {16 * k})", f"w_mask(max(0, w - z), {16 * k})"
-        body += [f"inside{k} = w_logical_and_b1({high}, w_logical_not_b1({low}))"]
-    body += ["for line in range(first, first + count):", f"    y = line * {step_y} - top"]
-    loop = [f"m{k} = w_fill_{t}({lowest})" for k in vectors]
-    for r in range(lines):
-        loop += [f"if 0 <= y + {r} < h:", f"    at = (plane * h + y + {r}) * w + z"]
-        for k in vectors:
-            loop += [f"    v = w_load_{t}(x, at + {16 * k}, inside{k})", f"    {_larger(t, f'm{k}', 'v')}"]
-    loop += [f"m{k} = w_where_{t}(inside{k}, m{k}, {lowest})" for k in vectors]
-    if step == 2:
-        loop += [f"v1 = w_odd_{t}(m0, m1)", f"m0 = w_even_{t}(m0, m1)"]
-        loop += [f"v2 = w_from1_{t}(m0, m2)"] if columns > 2 else []
-    else:
-        loop += [f"v{s} = w_from{s}_{t}(m0, m1)" for s in range(1, columns)]
-    loop += [_larger(t, "m0", f"v{s}") for s in range(1, columns)]
-    loop.append(f"w_store_{t}(out, (plane * p + line) * q + column, m0, mask)")
-    title = f"# max_pool {t} window {lines}x{columns} stride {step_y}x{step}\n"
-    return title + _HEAD + indent(body, 12) + indent(loop, 16)
+    """Kernel: the maximum of each window, or NaN. Slots: see `_HEAD`."""
+    t, lowest = dtype.char, f"types.{dtype.name}(-1e999)"
+    shape = _Shape(dtype, size, stride, lambda a, b: f"w_larger_{t}({a}, {b})")
+    value = f"w_where_{t}(inside{{0}}, w_load_{t}(x, at + {{0}}, inside{{0}}), {lowest})"
+    return shape.kernel("max_pool", lowest, value, [], "m")
 
 
-def _larger(t: str, m: str, v: str) -> str:
-    """A line that puts v into m where v is larger or NaN."""
-    return f"{m} = w_where_{t}(w_logical_or_b1(w_gt_{t}({v}, {m}), w_isnan_{t}({v})), {v}, {m})"
+@functools.cache
+def mean_source(dtype: DType, size: Pair, stride: Pair, include_pad: bool) -> str:
+    """Kernel: the mean of each window, of all its elements or of those in the image. Slots: see `_HEAD`."""
+    t, number, (lines, columns) = dtype.char, f"types.{dtype.name}", size
+    shape = _Shape(dtype, size, stride, lambda a, b: f"w_add_{t}({a}, {b})")
+    zero, value = f"{number}(0)", f"w_load_{t}(x, at + {{0}}, inside{{0}})"
+    if include_pad:
+        share = f"w_mul_{t}(m, {number}({float(dtype.np.type(1.0 / (lines * columns)))!r}))"
+        return shape.kernel("avg_pool", zero, value, [], share)
+    counted = shape.across("counted", f"w_where_{t}(inside{{0}}, {number}(1), {zero})")
+    high = f"{number}(min(h, y + {lines}) - max(0, y))"
+    share = f"w_div_{t}(m, w_mul_{t}(counted, {high}))"
+    if max(size) == 2:
+        # Reciprocals of one, two and four are exact.
+        counted.append(f"counted = w_div_{t}({number}(1), counted)")
+        share = f"w_mul_{t}(m, w_mul_{t}(counted, {number}(1) / {high}))"
+    return shape.kernel("avg_pool without padding", zero, value, counted, share)

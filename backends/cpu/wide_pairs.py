@@ -1,8 +1,9 @@
-"""Wide values of neighbours: 32 elements in memory order, taken apart and put together again.
+"""Wide values of neighbours: 32 elements in memory order, taken apart and put together again; the larger of two.
 
 `w_even_<kind>(a, b)`, `w_odd_<kind>(a, b)`: of the 32 elements of a and b, those with even or odd numbers.
 `w_low_<kind>(x, y)`, `w_high_<kind>(x, y)`: the 32 elements x0 y0 x1 y1 ..., the first or the last sixteen.
 `w_from1_<kind>(a, b)`, `w_from2_<kind>(a, b)`: of the 32 elements of a and b, sixteen from the first or second on.
+`w_larger_<kind>(a, b)`: the larger of each pair of floats, NaN where one is NaN.
 """
 
 from __future__ import annotations
@@ -40,3 +41,22 @@ def _make(order: list[int], kind: str) -> Any:
 for _name, _order in _ORDERS.items():
     for _kind in KINDS:
         export(f"w_{_name}_{_kind}", _make(_order, _kind), globals(), __all__)
+
+
+def _larger(kind: str) -> Any:
+    def typer(typingctx: Any, a: Any, b: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            # A CPU's maximum is its second operand where one is NaN: bits of both orders have what is NaN in either.
+            x, y = args
+            integers = ir.VectorType(ir.IntType(KINDS[kind].bits), LANES)
+            orders = [builder.select(builder.fcmp_ordered(">", p, q), p, q) for p, q in ((x, y), (y, x))]
+            both = builder.or_(*(builder.bitcast(v, integers) for v in orders))
+            return builder.bitcast(both, x.type)
+
+        return WIDE[kind](WIDE[kind], WIDE[kind]), codegen
+
+    return typer
+
+
+for _kind in ("f32", "f64"):
+    export(f"w_larger_{_kind}", _larger(_kind), globals(), __all__)
