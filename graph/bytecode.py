@@ -49,7 +49,8 @@ class Sites(NamedTuple):
 
     at: offset -> actions, each a tuple that starts with its kind: ("global", name), ("free", name),
     ("attr", base, name), ("item", base, index), ("elements", expression), ("content", expression: nested
-    too), ("truth", expression), ("grow", expression: `+=`), ("call", callee, arguments), ("in", key, container),
+    too), ("truth", expression), ("grow", expression: `+=`), ("call", callee, arguments, how many are
+    named), ("in", key, container),
     ("is", a, b), ("match", subject, class, names and numbers),
     ("set_attr", base, name), ("set_item", base, index), ("del_item", base, index), ("set_global", name),
     ("set_free", name). wanted: offset of a running instruction (as `f_lasti`
@@ -299,7 +300,7 @@ class _Pass:
                 callee = first
             else:
                 callee, args = first, ([] if second == SELF else [second]) + args
-            self.site(i.offset, "call", callee, args)
+            self.site(i.offset, "call", callee, args, self.keywords)
             # What is passed by keyword has no position in an expression: unknown.
             known = [None if k >= len(args) - self.keywords else x for k, x in enumerate(args)]
             self.keywords = 0

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from types import CodeType
 from typing import Any
 
+from .caches import used
 from .identity import Identity
 from .plain import ABSENT, brief, hooks_of, is_plain, same
 from .reads import Read, getattr_of
@@ -402,6 +403,14 @@ def _default(r: Read, identity: Identity) -> Guard:
     )
 
 
+def _cached(r: Read, identity: Identity) -> Guard:
+    entries = [*used(r.owner, r.key)]
+    test = " and ".join(f"{{{k}}}()" for k in range(len(entries)))
+    return Guard(
+        33, test, [e.holds for e in entries], f"the cache of {r.name} keeps its result", where=r.where
+    )
+
+
 def _remark(r: Read, identity: Identity) -> Guard:
     return Guard(99, "False" if r.kind == "never" else "", (), r.value, where=r.where or "")
 
@@ -425,7 +434,7 @@ def _is_empty(cell: Any) -> bool:
 _MAKERS: dict[str, Callable[[Read, Identity], Guard]] = {
     "attr": _attr, "item": _item, "cell": _cell, "content": _content, "names": _names, "length": _length,
     "truth": _truth, "has": _has, "array": _array,
-    "method": _method, "default": _default, "note": _remark, "never": _remark,
+    "method": _method, "default": _default, "cached": _cached, "note": _remark, "never": _remark,
 }  # fmt: skip
 #: what generated sources may name besides their constants
 _SPACE = {

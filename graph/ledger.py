@@ -84,7 +84,8 @@ class Ledger:
             frozenset()
         )  # ids of the call's containers, for which the trace has its own
         self.found = 0  # reads since one of these was found; 0: none was
-        self.odd = ""  # what was asked that no trace can answer
+        #: what was done that no trace can hold, and what to do instead
+        self.odd: tuple[str, str] | None = None
         self.linked: set[int] = set()  # ids of containers that something immutable leads to
         self.gave_way = False  # a debugger took over
 

@@ -174,7 +174,7 @@ class Path:
                 self._check_apart()
             try:
                 if recorder.odd and trace.left is None:
-                    trace.leave(recorder.odd, "compare what it holds")
+                    trace.leave(*recorder.odd)
                 if self.unread is None and trace.left is None:
                     self._check_shown(trace)
                     check_arrays(trace, {id(e.owner) for e in self.effects}, self.outside)

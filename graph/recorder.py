@@ -57,8 +57,8 @@ class ReadRecorder:
         self.effects: list[Effect] = []
         #: ids of objects of which it asked whether they are some other one
         self.compared: set[int] = set()
-        #: what it asked that no trace can answer
-        self.odd = ""
+        #: what it did that no trace can hold, and what to do instead
+        self.odd: tuple[str, str] | None = None
         #: ids of containers that something immutable leads to
         self.linked: set[int] = set()
         #: by id, the objects that were there before and that the function got hold of

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..core.value import Tensor
 from .bytecode import Expr
+from .caches import ANY, is_cached, keeps
 from .evaluate import Results, evaluate, get_item, item_name, maker_of, matched_name, render
 from .impure import impure
 from .ledger import Ledger
@@ -328,7 +329,10 @@ class SiteReader:
         self._ledger.compared |= {id(a), id(b)}
         made = self._ledger.made
         if isinstance(a, tuple) and isinstance(b, tuple) and a and b and (id(a) in made or id(b) in made):
-            self._ledger.odd = "asks whether a tuple of the arguments is some other one"
+            self._ledger.odd = (
+                "asks whether a tuple of the arguments is some other one",
+                "compare what it holds",
+            )
 
     def _on_match(self, frame: FrameType, action: Any) -> None:
         cls = evaluate(action[2], frame, self._results)
@@ -362,9 +366,10 @@ class SiteReader:
         cls = callee.__class__
         function = callee.__func__ if cls is types.MethodType else callee
         self.cached = None
-        if function.__class__ is functools._lru_cache_wrapper:
+        if is_cached(function) and keeps(function):
             if cls is types.MethodType or id(callee) in self._ledger.outside:
                 self.cached = function
+                self._finds(callee, function, action, frame)
         elif function.__class__ is FunctionType:
             self._ledger.learn(function, function.__qualname__, False)
             known = self._tracers.get(id(function.__code__))
@@ -382,6 +387,8 @@ class SiteReader:
             if self._builtin(callee, values, args, frame):
                 return
             owner, method = behind(callee.__self__), callee.__name__
+            if method == "cache_clear" and is_cached(owner):
+                self._ledger.odd = "clears a cache of results", "clear it outside"
             if isinstance(owner, CONTAINERS):
                 if not (grows(owner, method) and id(owner) in self._ledger.changed):
                     self._method_of(owner, method, None, frame)
@@ -440,6 +447,17 @@ class SiteReader:
             if back.f_trace is not None:
                 back.f_trace_opcodes, back.f_trace_lines = False, True
             back = back.f_back
+
+    def _finds(self, callee: Any, cached: Any, action: Any, frame: FrameType) -> None:
+        """A function with a cache of its results is about to be called: what it finds has to stay there."""
+        args = [evaluate(x, frame, self._results) for x in action[2]]
+        if any(isinstance(x, Symbol) for x in args):
+            return
+        if callee is not cached:
+            args.insert(0, callee.__self__)
+        known = not action[3] and all(x is not UNKNOWN for x in args)
+        name = self._ledger.name(cached, action[1])
+        self._ledger.note("cached", cached, tuple(args) if known else ANY, None, name, frame)
 
     def _getter(self, expr: Expr, frame: FrameType) -> Any:
         """An `attrgetter` that was made in the middle of an expression."""

@@ -300,6 +300,100 @@ def a_cached_method(jit):
     return [*calls(f, lambda k: (T(),)), see(masks.mask(2))]
 
 
+def results_that_a_cache_loses(jit):
+    """The cache is filled before the first call, cleared, and filled again by somebody else."""
+    state, found = {"scale": 2.0}, []
+
+    class Masks:
+        @functools.lru_cache(maxsize=4)  # noqa: B019
+        def mask(self, n):
+            return dg.ones((n,)) * state["scale"]
+
+    masks, ways = Masks(), []
+    for make in (
+        functools.cache,
+        functools.lru_cache,
+        functools.lru_cache(maxsize=2),
+        functools.lru_cache(typed=True),
+    ):
+        tensor = make(lambda n, k=1.0: dg.ones((n,)) * state["scale"] * k)
+        number = make(lambda n, k=1.0: n * state["scale"] * k)
+        ways += [
+            (tensor, lambda t, x: x * t(2)), (number, lambda t, x: x * t(2)), (number, lambda t, x: x * t(2, k=3)),
+            (tensor, lambda t, x: x * t(n=2, k=2.0)), (tensor, lambda t, x: x * t(2) + t(n=2)),
+        ]  # fmt: skip
+    ways.append((Masks.mask, lambda t, x: x * masks.mask(2)))
+    for cached, way in ways:
+        state["scale"] = 2.0
+        f = jit(lambda x, cached=cached, way=way: way(cached, x))
+        way(cached, T())
+        for k in range(9):
+            found.append(see(f(T())))
+            state["scale"] += 1
+            if k in (2, 4, 7):
+                cached.cache_clear()
+            if k in (4, 7):
+                way(cached, T())
+            if k == 7:
+                state["scale"] += 1
+                way(cached, T())  # a hit
+    return found
+
+
+def results_that_a_full_cache_drops(jit):
+    state, found = {"scale": 2.0}, []
+
+    @functools.lru_cache(maxsize=1)
+    def number(n):
+        return n * state["scale"]
+
+    f = jit(lambda x: x * number(2))
+    for _ in range(3):
+        found.append(see(f(T())))
+        state["scale"] += 1
+        found += [see(f(T())), number(3), number(2)]  # a full cache uses what it has for the new result
+        state["scale"] += 1
+        found.append(see(f(T())))
+        number(3)
+    return found
+
+
+def a_cache_cleared_inside(jit):
+    state = {"scale": 2.0}
+
+    @functools.cache
+    def number(n):
+        return n * state["scale"]
+
+    def fn(x, clear):
+        if clear:
+            number.cache_clear()
+        return x * number(2)
+
+    f, found = jit(fn), []
+    for clear in (False, True, True, False, True):
+        found.append(see(f(T(), clear)))
+        state["scale"] += 1
+    return found
+
+
+def a_cache_without_room(jit):
+    state = {"scale": 2.0}
+
+    @functools.lru_cache(maxsize=0)
+    def scaled(x, n):
+        return x * n * state["scale"]
+
+    def fn(x):
+        return scaled(x, 2) + scaled(T(), 3)
+
+    f, found = jit(fn), []
+    for _ in range(3):
+        found.append(see(f(T())))
+        state["scale"] += 1
+    return found
+
+
 def a_cache_of_random_numbers(jit):
     @functools.cache
     def noise(n):
@@ -420,7 +514,9 @@ CASES = [
     an_array_that_is_a_tensor_too, a_tensor_that_is_an_array_too, an_array_of_state_as_an_argument, a_class_assigned,
     a_weak_reference, a_rate_changed_before_the_step, a_rate_changed_before_a_value_is_read, a_generator_made_inside,
     a_tensor_compared_after_others, an_argument_in_a_list_of_state, memory_written_through_numpy,
-    memory_read_through_numpy, results_that_a_cache_keeps, a_cached_method, a_cache_of_random_numbers,
+    memory_read_through_numpy, results_that_a_cache_keeps, results_that_a_cache_loses,
+    results_that_a_full_cache_drops, a_cache_cleared_inside, a_cache_without_room, a_cached_method,
+    a_cache_of_random_numbers,
     a_cache_made_inside, a_class_with_a_tensor, a_file_written, a_file_read, an_index_error_caught,
     an_index_error_caught_by_the_caller, an_index_error_swallowed, an_index_error_that_passes,
 ]  # fmt: skip
@@ -453,3 +549,19 @@ def test_a_config_that_is_an_argument_and_state_stays_in_the_graph_while_nobody_
     assert len(f.variants) == 1
     assert f(T(), {"scale": 3}).tolist() == [6.0, 12.0]
     assert f(T(), {"scale": 2}).tolist() == [4.0, 8.0]
+
+
+def test_a_cache_that_keeps_what_it_has_costs_no_trace():
+    @functools.lru_cache(maxsize=3)
+    def number(n):
+        return n * 2.0
+
+    f = dg.function(lambda x: x * number(2))
+    for k in range(6):
+        assert f(T()).tolist() == [4.0, 8.0]
+        number(3 + k % 2)
+    assert len(f.variants) == 1
+    number.cache_clear()
+    assert f(T()).tolist() == [4.0, 8.0]
+    assert len(f.variants) == 2
+    assert "the cache of number keeps its result" in f.explain()
