@@ -27,6 +27,14 @@ EXPM1 = {
     ),
 }
 
+# exp(r) = 1 + r + r**2 * (c[0] + c[1] r), |r| <= ln(2)/32
+EXP_NEAR = {
+    "f32": (  # error 2**-29.2
+        0.5000162124633789,
+        0.16667057573795319,
+    ),
+}
+
 # 2**r = 1 + r * sum c[k] r**k, |r| <= 1/2; short: for results that are rounded or damped afterwards
 EXP2_SHORT = {
     "f32": (  # error 2**-23.3

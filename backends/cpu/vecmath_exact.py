@@ -107,16 +107,24 @@ for _name in ("floor", "ceil", "trunc", "rint"):
 # ---- extremes and sign
 
 
+def _or_nan(b: Value, extreme: Value) -> Value:
+    """NaN where b is one; the extreme is b only by a comparison, so that it is a where that is NaN.
+
+    A NaN that is not b itself: LLVM would make one choice of the two, and lose the instruction for the extreme.
+    """
+    return select(b.ne(b), math.nan, extreme)
+
+
 @vector("maximum", FLOATS, PAIR)
 def maximum(a: Value, b: Value) -> Value:
     """The larger; NaN if either is."""
-    return select(b.ne(b), b, select(b > a, b, a))
+    return _or_nan(b, select(b > a, b, a))
 
 
 @vector("minimum", FLOATS, PAIR)
 def minimum(a: Value, b: Value) -> Value:
     """The smaller; NaN if either is."""
-    return select(b.ne(b), b, select(b < a, b, a))
+    return _or_nan(b, select(b < a, b, a))
 
 
 @vector("fmax", FLOATS, PAIR)

@@ -127,6 +127,11 @@ _table(
     f32=(_expm1, 5, -_HALF_LN2, _HALF_LN2, lambda r: r),
     f64=(_expm1, 11, -_HALF_LN2, _HALF_LN2, lambda r: r),
 )
+_table(
+    "EXP_NEAR",
+    "exp(r) = 1 + r + r**2 * (c[0] + c[1] r), |r| <= ln(2)/32",
+    f32=(_expm1, 2, -_HALF_LN2 / 16, _HALF_LN2 / 16, lambda r: r**2),
+)
 _exp2 = _series(1, lambda k: mp.log(2) ** k / mp.factorial(k))
 _table(
     "EXP2_SHORT",
