@@ -34,7 +34,7 @@ def refuse_overlap(target: Any) -> None:
                 f"elements of {x.type} share memory, so it cannot be changed in place",
                 "clone() it first",
             )
-        x = x._base
+        x = None if getattr(x, "_detached", False) else x._base  # an alias is a view of nothing
 
 
 class Writes:

@@ -125,9 +125,8 @@ class Closing:
         end.seeded = list(trace.seeds.values())
         checks = trace.take_checks()
         roots = with_tape(self, roots)
-        if roots and graph.writes:
-            needed = ancestors(trace._use(y._value) for _, y in roots)
-            end.overwrites = bool(trace.depth) or any(target in needed for target, _ in graph.writes)
+        if roots:
+            self._find_read([y for _, y in roots])
         first = None
         values, places = placed(checks)
         if values and (graph.writes or end.grads or end.arg_grads):
@@ -146,6 +145,18 @@ class Closing:
         if trace.depth == (1 if roots else 0) and not trace.grad_reads and not loops:
             segment.released = [owner for owner, _ in end.grads]
         return segment
+
+    def _find_read(self, roots: list[Symbol]) -> None:
+        """Note which tensors from outside each of the roots is computed from, and whether the call changes one."""
+        trace, end = self.trace, self.end
+        rows = list(trace.lifted.values())
+        end.read = [self._place(t) for t, _ in rows]
+        inputs = [trace.inputs[id(s)] for _, s in rows]
+        written = {trace.inputs[id(trace.lifted[id(t)][1])] for t, _ in effects(trace)[0]}
+        for y in roots:
+            needed = set(inputs) if trace.depth else ancestors([trace._use(y._value)])
+            end.depends.append([k for k, v in enumerate(inputs) if v in needed])
+            end.overwrites.append(not written.isdisjoint(needed))
 
     def _find_state(self, effects_outside: Any) -> None:
         """Make arguments of the tensors that the function found somewhere and put another one in the place of."""

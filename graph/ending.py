@@ -150,8 +150,11 @@ class Ending:
         #: results that are leaves of their own, and the places of their gradients
         self.leaves: list[tuple[tuple[str, Any], tuple[str, Any] | None]] = []
         self.broken: list[tuple[tuple[str, Any], Any]] = []
-        #: results with a history depend on what a tensor held that the call changes in place
-        self.overwrites = False
+        #: tensors that were there before; by root, which of them it depends on, and whether the call changes one of
+        #: these
+        self.read: list[tuple[str, Any]] = []
+        self.depends: list[list[int]] = []
+        self.overwrites: list[bool] = []
 
     def finish(
         self,

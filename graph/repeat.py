@@ -29,24 +29,26 @@ class Moment:
 
     def __init__(self, variant: Variant, end: Ending, tensors: list[Any], generators: list[Any]):
         self.variant, self.end, self.tensors, self.generators = variant, end, tensors, generators
-        self.read = [*tensors, *(k for kind, k in end.differentiable if kind == "tensor")]
+        self.read = [tensors[k] if kind == "arg" else k for kind, k in end.read]
         self.versions = [t._storage.version for t in self.read]
 
     def gradients(self, inputs: list[Any], gs: tuple[Any, ...]) -> tuple[Any, ...]:
         """Gradients of the call's results for `inputs`, on the tape where gradients are recorded.
 
-        gs: None for a result that is not used. Raises: AutogradError when the function changed in place what it
-        reads, or somebody did since.
+        gs: None for a result that is not used. Raises: AutogradError when the function changed in place what the
+        others depend on, or somebody did since.
         """
         variant, end, again = self.variant, self.end, dispatch.state.grad
-        changed = any(t._storage.version != v for t, v in zip(self.read, self.versions))
+        roots = [n for n, g in enumerate(gs) if g is not None]
+        needed = {k for n in roots for k in end.depends[n]}
+        changed = any(self.read[k]._storage.version != self.versions[k] for k in needed)
         what = (
             "its gradient's gradient"
             if again
             else "the gradient of this result, by code that no graph holds,"
         )
         advice = "call fn.eager(...) for such gradients of this function"
-        if end.overwrites or changed:
+        if changed or any(end.overwrites[n] for n in roots):
             raise AutogradError(
                 variant.name, f"{what} needs values that were changed in place "
                 + ("after the call" if changed else "by the call"), f"{advice}, or change a copy",

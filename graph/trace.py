@@ -376,8 +376,9 @@ class Trace:
             return
         op, attrs = target._view
         if op.view_update_rule is None:
-            raise TraceError(
-                op.name, "its result shares memory with itself and cannot be changed in place", "clone() it"
+            self.leave(
+                f"changes an alias of {base.type}, whose elements share memory, at {user_line()}",
+                "clone() it",
             )
         with dispatch.set_grad(False):
             new = op.view_update_rule(self.face(base), Symbol(value, self), **op.attrs_dict(attrs))

@@ -267,6 +267,19 @@ def test_a_result_that_shares_memory_with_itself_is_not_changed_in_place():
     assert y.strides == (0, 1)
 
 
+def test_an_alias_of_repeated_memory_is_changed_as_in_eager_mode():
+    def fn(x):
+        y = x.expand(2, 2)
+        y[0].detach().add_(1)
+        return y
+
+    for mode in ("eager", "graph"):
+        x, f = dg.zeros(2), dg.function(fn, mode=mode)
+        for n in (1.0, 2.0, 3.0):
+            assert f(x).tolist() == [[n, n], [n, n]]
+            assert x.tolist() == [n, n]
+
+
 def test_turned_results_take_the_quick_way():
     f = dg.function(lambda x: (x * 2).T)
     x = dg.arange(6, dtype=dg.float32).reshape(2, 3)

@@ -94,3 +94,32 @@ def test_what_was_changed_in_place_is_an_error_that_says_so():
     with pytest.raises(dg.errors.AutogradError, match="changed in place by the call"):
         dg.core.vjp.walk([f(x)], [dg.ones((1,))], [x], create_graph=True)
     assert w.tolist() == [4.0]
+
+
+def test_a_tensor_that_the_function_found_and_somebody_changed_is_not_read_again():
+    w, c = dg.tensor([1.0, 2.0]).requires_grad_(), dg.zeros(2)
+    f = dg.function(lambda x: (x * w * w) * c.exp())
+    y = f(dg.ones(2)).sum()
+    c.add_(1)
+    with pytest.raises(dg.errors.AutogradError, match="changed in place after the call"):
+        dg.autograd.grad(y, w, create_graph=True)
+    (g,) = dg.autograd.grad(y, w)
+    assert g.tolist() == [2.0, 4.0]
+
+
+def test_what_a_result_does_not_depend_on_may_change():
+    w, x, c = dg.tensor([1.0, 2.0]).requires_grad_(), dg.ones(2), dg.ones(2)
+
+    @dg.function
+    def f(x, c):
+        c += 1
+        return w**3, w * x.exp(), w * c.exp()
+
+    a, b, d = f(x, c)
+    x.add_(1)
+    (g,) = dg.autograd.grad(a.sum(), w, create_graph=True)
+    g.sum().backward()
+    assert w.grad.tolist() == [6.0, 12.0]
+    for y, when in ((b, "after"), (d, "by")):
+        with pytest.raises(dg.errors.AutogradError, match=f"changed in place {when} the call"):
+            dg.autograd.grad(y.sum(), w, create_graph=True)

@@ -18,7 +18,6 @@ from .program import Box, Program, Record, State, load, outside, unload
 #: what graph mode may refuse that eager mode does, by design (docs/design.md)
 REFUSALS = (
     "branched on tensor values in more than 64 ways",
-    "its result shares memory with itself",
     "by code that no graph holds, needs values that were changed in place",
 )
 
