@@ -50,7 +50,8 @@ class _Ref(int):
 
 
 class Ledger:
-    """Tables of the objects a trace met and of what it read and wrote. `close()` gives reads and effects.
+    """Tables of the objects a trace met and of what it read and wrote. `close()` gives reads and effects, and effects
+    on what the function replaced and nobody can reach after it: they are undone with the others, and not made again.
 
     An object is outside when it was there before the call: a root (global, closure cell, argument,
     default), or found from one through reads of what the trace had not written. Containers and writes count
@@ -419,24 +420,26 @@ class Ledger:
 
     # -- the end --------------------------------------------------------------------------------
 
-    def close(self, strict: bool = True) -> tuple[list[Read], list[Effect]]:
-        """Drop what only the trace knew, and turn the tables into reads and effects.
+    def close(self, strict: bool = True) -> tuple[list[Read], list[Effect], list[Effect]]:
+        """Drop what only the trace knew, and turn the tables into reads, effects, and effects on what is lost.
 
         Raises: TraceError (when strict) for a read that cannot be guarded; the effects are undone then.
         """
-        reads, effects = self._collect()
+        reads, effects, lost = self._collect()
         if strict and self.refused:
-            for effect in reversed(effects):
+            for effect in reversed(effects + lost):
                 effect.undo()
             raise self.refused[0]
-        return reads, effects
+        return reads, effects, lost
 
-    def _collect(self) -> tuple[list[Read], list[Effect]]:
+    def _collect(self) -> tuple[list[Read], list[Effect], list[Effect]]:
         self.functions.clear()
         objects = self.objects
         effects = self._container_effects()
         # What the function replaced is put back, though nobody else may hold it any more.
-        replaced = {b: objects[b] for _, b in self.written.values() if b.__class__ is _Ref and b in objects}
+        replaced: dict[int, Any] = {
+            b: objects[b] for _, b in self.written.values() if b.__class__ is _Ref and b in objects
+        }
         count = -1
         while len(objects) != count:
             count = len(objects)
@@ -447,6 +450,7 @@ class Ledger:
         gone = object()
         reads: list[Read] = []
         early: list[Effect] = []
+        lost: list[Effect] = []
 
         def real(x: Any) -> Any:
             return objects.get(x, replaced.get(x, gone)) if x.__class__ is _Ref else x
@@ -461,8 +465,9 @@ class Ledger:
                 value = tuple(value)  # a set as a tuple: the order of its elements can matter, too
             reads.append(Read(kind, owner, key, real(value), name, where))
         for (kind, oid, key), (name, before) in self.written.items():
-            if oid in objects and oid in self.outside:
-                owner, before = objects[oid], replaced.get(before) if before.__class__ is _Ref else before
+            owner = objects.get(oid, replaced.get(oid, gone))
+            if owner is not gone and oid in self.outside:
+                before = replaced.get(before) if before.__class__ is _Ref else before
                 if kind == "item" and ("content", oid, None) in self.entries:
                     continue  # put back and made again as a whole
                 if kind == "item" and isinstance(owner, list):
@@ -474,8 +479,8 @@ class Ledger:
                     made = Effect(kind, owner, key, before, value, name)
                     if kind == "item" and self.deleted.get(oid):
                         made.whole = self.states[oid]
-                    early.append(made)
-        return reads, early + effects
+                    (early if oid in objects else lost).append(made)
+        return reads, early + effects, lost
 
     def _container_effects(self) -> list[Effect]:
         """Containers and arrays that are not as they were met; what was not seen to happen counts as a read."""

@@ -164,8 +164,7 @@ class Path:
                 raise
             finally:  # what it changed outside takes place when the graph has run
                 self.effects, self.outside = recorder.effects, recorder.outside
-                for effect in reversed(recorder.effects):
-                    effect.undo()
+                recorder.undo()
                 self.changes = self.watch.changes()
                 lent.give_back()
                 for cached in trace.spoilt:

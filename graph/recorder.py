@@ -55,6 +55,7 @@ class ReadRecorder:
     def __init__(self, function: Any = None, made: Iterable[int] = (), apart: Iterable[int] = ()) -> None:
         self.reads: list[Read] = []
         self.effects: list[Effect] = []
+        self._lost: list[Effect] = []
         #: ids of objects of which it asked whether they are some other one
         self.compared: set[int] = set()
         #: what it did that no trace can hold, and what to do instead
@@ -129,11 +130,16 @@ class ReadRecorder:
         self._tracers.clear()
         self._reader.actions.clear()
         self._old = self._tracer = self.restable = None
-        self.reads, self.effects = ledger.close(kind is None)
+        self.reads, self.effects, self._lost = ledger.close(kind is None)
         self.outside = {key: ledger.objects[key] for key in ledger.outside if key in ledger.objects}
         if kind is None and (lost or ledger.gave_way):
             why = "another tracer (a debugger) took over during the trace, so it is used once"
             self.reads.append(Read("never", None, None, why, "tracer", None))
+
+    def undo(self) -> None:
+        """Put back what the function changed."""
+        for effect in reversed(self.effects + self._lost):
+            effect.undo()
 
     @property
     def found(self) -> bool:

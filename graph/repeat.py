@@ -81,8 +81,7 @@ class Moment:
                         with recorder:
                             result = variant.python(given)
                     finally:
-                        for effect in reversed(recorder.effects):
-                            effect.undo()
+                        recorder.undo()
                     seen = Descriptions(is_leaf, recorder.outside, watch.paths, nursery)
                     seen.describe(result)
                     for effect in recorder.effects:

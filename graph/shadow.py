@@ -12,7 +12,6 @@ from ..core.errors import CheckError, FlagError
 from ..core.value import Tensor
 from .bisect import first_difference, same
 from .given import Watch
-from .reads import Effect
 from .recorder import ReadRecorder
 from .witness import Witness, copied
 
@@ -40,12 +39,12 @@ def checked(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
     witness = Witness(dispatch._State.executor)
     witness.meet_all(tensors)
     given = Watch((args, kwargs))
-    want, error, effects = _eagerly(function, witness, args, kwargs)
+    want, error, recorder = _eagerly(function, witness, args, kwargs)
     finals = witness.look()
     drawn = [(g, g.get_state()) for g, _ in witness.generators.values()]
-    noted = [(e, _frozen(e.value)) for e in effects]
+    noted = [(e, _frozen(e.value)) for e in recorder.effects]
     held = given.look(_frozen)
-    _take_back(effects)
+    recorder.undo()
     given.restore()
     witness.undo()
     got_error: Exception | None = None
@@ -65,7 +64,7 @@ def checked(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
         if what is None:
             return result
     witness.restore()
-    _take_back(effects)
+    recorder.undo()
     given.restore()
     variant = variant or next(iter(function.variants[::-1]), None)
     where = None
@@ -77,8 +76,8 @@ def checked(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
     ) from (got_error or error)  # fmt: skip
 
 
-def _eagerly(function: Any, witness: Witness, args: Any, kwargs: Any) -> tuple[Any, Any, list[Effect]]:
-    """The results, the error and the effects of the eager call, effects still in place."""
+def _eagerly(function: Any, witness: Witness, args: Any, kwargs: Any) -> tuple[Any, Any, ReadRecorder]:
+    """The results, the error and what recorded the eager call, whose effects are still in place."""
     recorder = ReadRecorder(function._fn)
     want, error = None, None
     try:
@@ -86,12 +85,7 @@ def _eagerly(function: Any, witness: Witness, args: Any, kwargs: Any) -> tuple[A
             want = _leaves(function._fn(*args, **kwargs))
     except Exception as e:
         error = e
-    return want, error, recorder.effects
-
-
-def _take_back(effects: list[Effect]) -> None:
-    for effect in reversed(effects):
-        effect.undo()
+    return want, error, recorder
 
 
 def _raised(error: Exception | None) -> str:

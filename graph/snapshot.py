@@ -22,7 +22,7 @@ class Snapshot:
         self.grads = [
             (t, t._grad, None if t._grad is None else np.array(t._grad._array())) for t in self.tensors
         ]
-        self.effects = path.effects
+        self.recorder = path.recorder
         self.given = Watch(path.given)
         self.generators = [(g, g.get_state()) for g, _ in trace.drawn.values()]
 
@@ -38,8 +38,7 @@ class Snapshot:
                 g._array()[...] = saved
         for generator, state in self.generators:
             generator.set_state(state)
-        for effect in reversed(self.effects):
-            effect.undo()
+        self.recorder.undo()
         self.given.restore()
 
     def state(self) -> dict[str, np.ndarray]:

@@ -222,8 +222,7 @@ def _watched(closing: Closing, roots: list[Symbol], leaves: list[Symbol]) -> tup
         trace.leave(f"has a gradient that raises {type(e).__name__}", _ADVICE)
     finally:
         trace.tracer = None
-        for effect in reversed(recorder.effects):
-            effect.undo()
+        recorder.undo()
     if recorder.effects or _changes(trace) != before:
         trace.leave(
             "has a gradient whose rule, hook or checkpoint changes state or draws random numbers", _ADVICE

@@ -75,6 +75,15 @@ FOUND = {
     "a changed argument is changed once more": program(
         "x0[1:] += 1\nz = x0 * 1\nz[dg.tensor([0, -1])] = 3", (3, 2), returns="z"
     ),
+    "an object is changed and replaced by a call that fails": program(
+        "m.box.n += 1\nm.box = Box(2)\nm.w.sum().backward()\ny = x0 * 2", (1,)
+    )._replace(quiet=(0, 1)),
+    "an object is changed and replaced, and Python runs": program(
+        "m.box.n += 1\ny = x0 * m.box.n\nm.box = Box(2)\nz = m.host(y)", (1,), returns="y, z"
+    ),
+    "a dict is changed and replaced, and Python runs": program(
+        "m.table['b'] += 1\ny = x0 * m.table['b']\nm.table = {'b': 3}\nz = m.host(y)", (1,), returns="y, z"
+    ),
     "a tuple in place of a tensor": program("y = dg.layer_norm(x0, (3,))", (2, 3)),
     "a tensor in place of an axis": program("y = dg.concat(x0, x1)", (2, 3), (2, 4)),
     "a strided view without elements": program("y = x0[:, -1]", Given("", (0, 7, 7), layout="backwards")),
