@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import forks
-from .errors import ShapeError, user_line
+from .errors import user_line
+from .storage import refuse_other_type
 
 if TYPE_CHECKING:
     from .op import Attrs, Op
@@ -218,11 +219,7 @@ def apply_in_place(op: Op, target: Tensor, inputs: tuple[Any, ...], attrs: Attrs
             recorded = True
     if (recorded and state.grad) or op.kind == "composite" or target._base is not None:
         result = apply(op, inputs, attrs)
-        if result.type != target.type:  # in the words of the other way
-            raise ShapeError(
-                op.name, f"the result {result.type} does not fit in place into {target.type}",
-                "use the out-of-place form (x = x + y), or convert the other operand",
-            )  # fmt: skip
+        refuse_other_type(op.name, result.type, target.type)  # in the words of the other way
         executor.write(target, result)
     else:
         executor.run(op, inputs, attrs, into=(target,))

@@ -8,7 +8,7 @@ from weakref import WeakSet
 
 import numpy as np
 
-from .errors import ArgumentError
+from .errors import ArgumentError, ShapeError
 from .types import DType, Shape, uint8
 
 
@@ -22,6 +22,15 @@ def overlaps(shape: Shape, strides: Shape) -> bool:
             return True
         reach += (n - 1) * step
     return any(st == 0 for n, st in zip(shape, strides) if n > 1)
+
+
+def refuse_other_type(op: str, result: Any, target: Any) -> None:
+    """Refuse to put a result of one type in place into a target of another."""
+    if result != target:
+        raise ShapeError(
+            op, f"the result {result} does not fit in place into {target}",
+            "use the out-of-place form (x = x + y), or convert the other operand",
+        )  # fmt: skip
 
 
 def refuse_overlap(target: Any) -> None:

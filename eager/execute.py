@@ -14,7 +14,7 @@ from ..core.errors import ArgumentTypeError, AutogradError, DeviceError, ShapeEr
 from ..core.lower import copy
 from ..core.op import REGISTRY, Attrs, Op, no_tensor
 from ..core.op_lower import lower_op
-from ..core.storage import refuse_overlap
+from ..core.storage import refuse_other_type, refuse_overlap
 from ..core.types import TensorType
 from ..core.value import Tensor
 from ..core.vjp import record
@@ -403,11 +403,7 @@ class EagerExecutor:
 
     def _check_into(self, op: Op, into: EagerTensor, t: TensorType) -> None:
         if t.shape != into.shape or t.dtype is not into.dtype:
-            raise ShapeError(
-                op.name,
-                f"the result {t} does not fit in place into {into.type}",
-                "use the out-of-place form (x = x + y), or convert the other operand",
-            )
+            refuse_other_type(op.name, t, into.type)
         refuse_overlap(into)
 
     # -- in-place, values, state ----------------------------------------------------------------

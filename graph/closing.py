@@ -14,7 +14,7 @@ from .ir import ancestors
 from .rebuild import Descriptions
 from .results import Results
 from .segment import Segment, checking, placed
-from .state import State
+from .state import find_states
 from .symbol import Symbol
 from .trace import Trace, effects
 from .ways import close_back, with_tape
@@ -57,7 +57,6 @@ class Closing:
         path, trace, end = self.path, self.trace, self.end
         graph, sources = trace.graph, trace.sources
         is_leaf = lambda x: isinstance(x, (Symbol, self.tensor_class))
-        self._find_state(effects_outside)
         seen = Descriptions(is_leaf, path.outside, path.watch.paths, path.nursery)
         end.structure = seen.describe(result)
         end.changes = [(e, seen.describe(e.value)) for e in effects_outside]
@@ -77,6 +76,7 @@ class Closing:
                 "return the tensors",
             )
         faces = [trace.face(leaf) for leaf in seen.leaves]
+        self._find_state(effects_outside)
         self.faces, results = faces, Results(self, faces)
         end.returned = results.places()
         self.spots = {key: ("result", k) for k, key in enumerate(dict.fromkeys(map(id, faces)))}
@@ -163,22 +163,35 @@ class Closing:
         path, trace = self.path, self.trace
         if trace.depth:
             return  # earlier segments have been made with them as they are
-        for e in effects_outside:
-            t = e.before
-            if t.__class__ is not self.tensor_class or not isinstance(e.value, Symbol) or t._base is not None:
+        apart = {*(id(e.owner) for e in effects_outside), *path.handed, *path.recorder.compared}
+        for state in find_states(
+            effects_outside, path.recorder.reads, apart, self._is_free, self.tensor_class
+        ):
+            if any(id(t) in path.args for t in state.tensors):
                 continue
-            if e.kind not in ("attr", "item", "cell") or id(t) in path.args or id(t) not in trace.lifted:
-                continue
-            source = trace._origin[trace.inputs[id(trace.lifted[id(t)][1])]]
-            if source.kind != "tensor":
-                continue
-            source.kind, source.key, source.tensor = "arg", len(path.tensors), None
-            for s in trace.sources:
-                if s.kind == "grad" and s.tensor is t:
-                    s.key, s.tensor = source.key, None
-            path.args[id(t)] = len(path.tensors)
-            path.tensors = [*path.tensors, t]
-            path.variant.state.append(State(e))
+            for t in state.tensors:
+                source = self._source(t)
+                source.kind, source.key, source.tensor = "arg", len(path.tensors), None
+                for s in trace.sources:
+                    if s.kind == "grad" and s.tensor is t:
+                        s.key, s.tensor = source.key, None
+                path.args[id(t)] = len(path.tensors)
+                path.tensors = [*path.tensors, t]
+            path.variant.state.append(state)
+
+    def _source(self, t: Any) -> Any:
+        return self.trace._origin[self.trace.inputs[id(self.trace.lifted[id(t)][1])]]
+
+    def _is_free(self, t: Any) -> bool:
+        """Whether the trace uses a tensor for what it holds alone, so that another one could stand for it."""
+        if (
+            t.__class__ is not self.tensor_class
+            or t._base is not None
+            or any(t is x for x in self.trace.apart)
+        ):
+            return False
+        self.trace.lift(t)  # one that it only found, too: it has a layout
+        return bool(self._source(t).kind == "tensor")
 
     def _fresh_leaves(self, faces: list[Symbol], roots: list[Symbol]) -> None:
         """Results that are leaves of their own: they ask for a gradient, and may have one already."""

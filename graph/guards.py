@@ -76,7 +76,7 @@ class Guard:
         else:
             if self.held is not None and (change := _change(self.text.split(" == ")[0], self.held, value)):
                 return change + at
-        name = self.text.split(" == ")[0].split(" is ")[0]
+        name = self.text.split(" == ")[0].split(" is ")[0].split(" holds ")[0]
         return f"{name} was {self.was}, now {now}{at}"
 
     def __str__(self) -> str:

@@ -20,7 +20,7 @@ from ..core.errors import TraceError
 from .bytecode import Expr
 from .evaluate import item_name, render
 from .ir import Number
-from .lookup import UNKNOWN, in_class, instance_dict
+from .lookup import UNKNOWN, in_class, instance_dict, is_own
 from .plain import ABSENT, is_plain, same
 from .reads import (
     ARRAY_LIMIT,
@@ -440,6 +440,7 @@ class Ledger:
         replaced: dict[int, Any] = {
             b: objects[b] for _, b in self.written.values() if b.__class__ is _Ref and b in objects
         }
+        of_classes = self._of_classes()
         count = -1
         while len(objects) != count:
             count = len(objects)
@@ -457,6 +458,8 @@ class Ledger:
 
         for kind, oid, key, value, name, where in self.entries.values():
             if oid not in objects:
+                if (kind, oid, key) in of_classes:
+                    reads.append(Read(kind, of_classes[kind, oid, key], key, real(value), name, where))
                 continue
             owner = objects[oid]
             if kind == "content" and not isinstance(value, (dict, list)):
@@ -481,6 +484,17 @@ class Ledger:
                         made.whole = self.states[oid]
                     (early if oid in objects else lost).append(made)
         return reads, early + effects, lost
+
+    def _of_classes(self) -> dict[tuple[str, int, Any], type]:
+        """The classes of objects whose attribute was found there, or nowhere: one of the class, when they are gone."""
+        found: dict[tuple[str, int, Any], type] = {}
+        for place in self.entries:
+            x = self.objects.get(place[1]) if place[0] == "attr" else None
+            if x is not None and not isinstance(x, type) and is_own(type(x).__module__):
+                static = in_class(type(x), place[2])
+                if place[2] not in (instance_dict(x) or ()) and not hasattr(type(static), "__get__"):
+                    found[place] = type(x)
+        return found
 
     def _container_effects(self) -> list[Effect]:
         """Containers and arrays that are not as they were met; what was not seen to happen counts as a read."""

@@ -191,7 +191,10 @@ class Path:
         if not self.defers:
             self._link(segment)
         variant.paths += 1
-        variant.reads += [r for r in recorder.reads if not any(s.is_read_by(r) for s in variant.state)]
+        reads = recorder.reads
+        for s in variant.state:
+            reads = s.without(reads)
+        variant.reads += reads
         changed = {id(e.owner): e.owner for e in self.effects}
         variant.aliases.add(trace, self.args, outside, changed)
         compared = {k: outside[k] for k in recorder.compared if k in outside}
@@ -199,7 +202,9 @@ class Path:
         lifted = [t for t, _ in trace.lifted.values() if id(t) not in self.args]
         variant.extra += [s.guard() for s in variant.state]
         for s in variant.state:
-            s.tensor = None  # it must not live as long as the variant
+            s.forget()  # they must not live as long as the variant
+        for effect in self.effects:
+            effect.forget()
         variant.extra += [tensor_guard(t) for t in lifted] + [
             grad_guard(t, gone) for t, gone in trace.grad_reads if id(t) not in self.args
         ]

@@ -187,6 +187,11 @@ class Effect:
         else:
             self._put(self.before)
 
+    def forget(self) -> None:
+        """Let go what was there before the trace, which has been put back."""
+        if self.kind != "extend":
+            self.before = self.whole = None
+
     def _put(self, value: Any) -> None:
         owner, key = self.owner, self.key
         if self.kind == "attr":

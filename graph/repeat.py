@@ -166,8 +166,10 @@ def _generators(states: list[Any]) -> Iterator[None]:
 @contextmanager
 def _state(variant: Variant, tensors: list[Any], parts: list[Any]) -> Iterator[None]:
     """Python state that the function reads as it was at the call, and back. parts: containers of the arguments."""
-    count = len(tensors) - len(variant.state)
-    wanted = [(s.kind, s.owner, s.key, t, s.name) for s, t in zip(variant.state, tensors[count:])]
+    own = iter(tensors[len(tensors) - sum(s.size for s in variant.state) :])
+    wanted = [
+        (s.kind, s.owner, s.key, s.value(next(own) for _ in range(s.size)), s.name) for s in variant.state
+    ]
     wanted += [
         (r.kind, r.owner, r.key, variant.identity.placed(r.value, parts, r.kind == "content"), r.name)
         for r in variant.reads if r.kind in ("attr", "item", "cell", "content")

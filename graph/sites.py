@@ -200,6 +200,7 @@ class SiteReader:
         kind, holder, value = find(base, name, plainly)
         if kind == "attr":
             sort = "item" if isinstance(base, dict) and _is_item(base, name, value) else "attr"
+            holder = self._class_behind(holder, name, value)
             self._ledger.note(sort, holder, name, value, f"{self._ledger.name(base, expr)}.{name}", frame)
         elif kind == "item":
             self._ledger.outside.add(id(holder))
@@ -218,6 +219,17 @@ class SiteReader:
                 self._ledger.learn(value, f"{self._ledger.name(base, expr)}.{name}", outside)
         elif not kind or kind == "entry":
             self._hooked(base, name, expr, frame)
+
+    def _class_behind(self, base: Any, name: str, value: Any) -> Any:
+        """The class of an object that the call made, where it is the class that has an attribute, or has none; else the
+        object."""
+        cls = type(base)
+        if id(base) in self._ledger.outside or isinstance(base, type) or not is_own(cls.__module__):
+            return base
+        if name in (instance_dict(base) or ()) or in_class(cls, name) is not value:
+            return base
+        self._ledger.outside.add(id(cls))
+        return cls
 
     def _hooked(self, base: Any, name: str, expr: Expr, frame: FrameType) -> None:
         """An attribute that a hook of the class finds: that nothing stands before the hook, and what C code may look at

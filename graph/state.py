@@ -1,45 +1,278 @@
-"""State that a function replaces: `self.h = f(self.h)`. It is found by its place at each call, like an argument."""
+"""State that a function replaces: `self.h = f(self.h)`, `self.cache = [(k, v), ...]`. Its tensors are found at each
+call, like arguments, by their places."""
 
 from __future__ import annotations
 
+import collections
+import gc
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
-from .guards import Guard
-from .reads import Effect, Read, now_at
+from .arguments import Slot
+from .guards import Guard, Namespace
+from .lookup import instance_dict
+from .nursery import Nursery
+from .plain import Words, brief, is_plain
+from .reads import Effect, Read, contents_of, getattr_of, now_at
+from .rebuild import Descriptions, Made, build
+
+#: containers whose own contents may be state
+_WALKED = (list, dict, collections.deque, collections.OrderedDict, collections.defaultdict)
+#: containers and tensors of the largest structure that is state
+_LIMIT = 1000
+
+
+class _Every(Nursery):
+    """Takes the place of a nursery: all small objects but modules are parts of a structure."""
+
+    def made(self) -> Callable[[Any], bool]:
+        return lambda x: not hasattr(type(x), "parameters")
 
 
 class State:
-    """A place outside that holds a tensor when the call begins and another one when it ends."""
+    """A place outside that holds tensors when the call begins, alone or in containers, and others when it ends.
 
-    def __init__(self, effect: Effect):
+    tensors: those that a call finds there, in their order; `find` gives them for a later call. parts: ids of the
+    containers around them, which only their elements matter of: others of the same structure may stand for them.
+    """
+
+    def __init__(self, effect: Effect, is_free: Callable[[Any], bool], tensor_class: type):
         self.kind, self.owner, self.key, self.name = effect.kind, effect.owner, effect.key, effect.name
-        t = self.tensor = effect.before
-        self.expected = t.__class__, t._layout, t._requires_grad, t.device
+        value = effect.before
+        seen = Descriptions(lambda x: isinstance(x, tensor_class), {}, {}, _Every())
+        self.shape = seen.describe(value) if value.__class__ is not tensor_class or is_free(value) else None
+        self.tensors = [t for t in seen.leaves if is_free(t)]
+        self.size = len(self.tensors)
+        self.parts = set(seen._made)
+        self.words = _words(value)
+        if effect.kind == "content":
+            self.parts.add(id(effect.owner))
+        self.find: Callable[[], list[Any]] = lambda: []
+        if (
+            0 < self.size <= _LIMIT
+            and len(self.parts) <= _LIMIT
+            and all(map(_has_places, seen._made.values()))
+        ):
+            self.find = _Finder(self, seen.leaves).write()
+        #: what stands where no tensor of the call does
+        self._fixed = [None if is_free(t) else t for t in seen.leaves]
 
-    def find(self) -> Any:
-        """The tensor there now."""
-        return now_at(self.kind, self.owner, self.key)
+    def value(self, tensors: Iterable[Any]) -> Any:
+        """What the place holds in a call that found these tensors there."""
+        own = iter(tensors)
+        return build(self.shape, [next(own) if t is None else t for t in self._fixed], None, {})
 
-    def is_read_by(self, read: Read) -> bool:
-        """Whether a recorded read is the one of this tensor."""
-        return (
-            read.kind == self.kind
-            and read.owner is self.owner
-            and read.key == self.key
-            and read.value is self.tensor
-        )
+    def covers(self, read: Read) -> bool:
+        """Whether a recorded read is of this place, or of a container of its structure."""
+        if id(read.owner) in self.parts:
+            return True
+        return read.kind == self.kind and read.owner is self.owner and read.key == self.key
+
+    def without(self, reads: Iterable[Read]) -> list[Read]:
+        """Reads, less those that it covers; what an object of the structure has from its class is one of the class."""
+        kept = []
+        for r in reads:
+            if not self.covers(r):
+                kept.append(r)
+            elif (
+                r.kind == "attr"
+                and r.owner is not self.owner
+                and r.key not in (instance_dict(r.owner) or (r.key,))
+            ):
+                kept.append(Read("attr", type(r.owner), r.key, r.value, r.name, r.where))
+        return kept
+
+    def is_alone(self, reads: Iterable[Read]) -> bool:
+        """Whether its tensors and containers were read nowhere else: there they would stay what they are."""
+        inside = {*map(id, self.tensors), *self.parts} - {id(self.owner)}
+        return not any(id(x) in inside for r in reads if not self.covers(r) for x in _mentioned(r))
+
+    def forget(self) -> None:
+        """Let the tensors of the trace go."""
+        self.tensors = []
 
     def guard(self) -> Guard:
-        """That a tensor of this layout is there, which needs a gradient or not as that one did."""
-        find, (cls, layout, requires_grad, device) = self.find, self.expected
+        """That the structure is there again, of tensors of the same layouts that need gradients where those did."""
+        find = self.find
 
         def fits() -> bool:
-            t = find()
-            return (
-                t.__class__ is cls and t._layout is layout and t._requires_grad is requires_grad
-                and t.device == device and t._base is None
-            )  # fmt: skip
+            try:
+                return find() is not None
+            except (AttributeError, LookupError, TypeError, ValueError):
+                return False
 
-        return Guard(
-            35, "{0}()", (fits,), f"{self.name} holds a tensor {layout.type}, any", str(layout.type), find
+        def now() -> Any:
+            value = (
+                contents_of(self.owner) if self.kind == "content" else now_at(self.kind, self.owner, self.key)
+            )
+            return Words(_words(value))
+
+        return Guard(35, "{0}()", (fits,), f"{self.name} holds {self.words}, any", self.words, now)
+
+
+def _has_places(made: Made) -> bool:
+    """Whether what a container holds is found again by keys or positions."""
+    return made.kind != "copy" and not issubclass(made.cls, set) and all(is_plain(k) for k, _ in _items(made))
+
+
+def _items(made: Made) -> list[tuple[Any, Any]]:
+    return made.content if made.kind == "dict" else []
+
+
+def _words(x: Any) -> str:
+    """A structure in words."""
+    return f"a {brief(x)}" if hasattr(x, "_storage") else _shown(x, 160)
+
+
+def _shown(x: Any, room: int) -> str:
+    if hasattr(x, "_storage"):
+        return str(x.type)
+    if not isinstance(x, (list, tuple, dict)):
+        return brief(x)
+    named = x.items() if isinstance(x, dict) else zip(getattr(x, "_fields", [None] * len(x)), x)
+    parts: list[str] = []
+    for key, y in named:
+        shown = _shown(y, room // 2)
+        parts.append(
+            shown if key is None else f"{key}={shown}" if isinstance(x, tuple) else f"{key!r}: {shown}"
         )
+        room -= len(parts[-1])
+        if room < 0:
+            parts[-1:] = ["..."]
+            break
+    first, last = "[]" if isinstance(x, list) else "{}" if isinstance(x, dict) else "()"
+    text = first + ", ".join(parts) + last
+    return text if type(x) in (list, tuple, dict) else f"{type(x).__name__}{text}"
+
+
+def _mentioned(read: Read) -> Iterator[Any]:
+    """The objects that a read found, also in tuples."""
+    stack: list[Any] = []
+    if read.kind in ("attr", "item", "cell", "default"):
+        stack = [read.value]
+    elif read.kind == "cached":
+        stack = gc.get_referents(read.owner)
+        stack += [y for x in stack if x.__class__ is dict for y in x.values()]
+    elif read.kind == "content":
+        stack = [*(read.value.values() if isinstance(read.value, dict) else read.value)]
+    while stack:
+        x = stack.pop()
+        yield x
+        if isinstance(x, tuple):
+            stack += x
+        elif read.kind == "default" and isinstance(x, dict):
+            stack += x.values()
+
+
+class _Finder:
+    """Writes the function that takes a structure apart."""
+
+    def __init__(self, state: State, leaves: list[Any]):
+        self.state, self.leaves = state, leaves
+        self.free = {id(t): n for n, t in enumerate(state.tensors)}
+        self.names = Namespace()
+        self.lines: list[str] = []
+        self.count = 0
+        self.met: dict[Any, str] = {}
+
+    def write(self) -> Any:
+        state = self.state
+        owner = self.names.bind(state.owner)
+        if state.kind == "content":
+            self._walk(state.shape, owner, True)
+        else:
+            self._walk(state.shape, self._place(owner))
+        found = ", ".join(self.met[n] for n in range(state.size))
+        return self.names.function("find", ["def find():", *self.lines, f"    return [{found}]"])
+
+    def _place(self, owner: str) -> str:
+        state, key = self.state, self.names.bind(self.state.key)
+        if state.kind == "cell":
+            return f"{owner}.cell_contents"
+        if state.kind == "attr":
+            plain = getattr_of(state.owner) is getattr
+            return f"{owner}.{state.key}" if plain else f"plainly({owner}, {key})"
+        if isinstance(state.owner, dict):
+            return f"{owner}[{key}]" if type(state.owner) is dict else f"get({owner}, {key})"
+        return f"at({owner}, {key})"
+
+    def _unless(self, test: str) -> None:
+        self.lines.append(f"    if not ({test}): return None")
+
+    def _local(self, x: str) -> str:
+        self.count += 1
+        self.lines.append(f"    v{self.count} = {x}")
+        return f"v{self.count}"
+
+    def _walk(self, x: Any, place: str, owner: bool = False) -> None:
+        """Tests of what stands at a place. owner: it is the object that holds the state, known by itself."""
+        bind = self.names.bind
+        if isinstance(x, Slot):
+            self._tensor(self.leaves[x.index], place)
+        elif not isinstance(x, Made):
+            constant = bind(x)
+            self._unless(f"same({place}, {constant})" if is_plain(x) else f"{place} is {constant}")
+        elif x in self.met:
+            self._unless(f"{place} is {self.met[x]}")
+        else:
+            v = self.met[x] = self._local(place)
+            if not owner:
+                self._unless(f"{v}.__class__ is {bind(x.cls)}")
+            self._inside(x, v)
+
+    def _inside(self, x: Made, v: str) -> None:
+        if x.kind == "dict":
+            keys = [k for k, _ in x.content]
+            self._unless(f"[*{v}] == {self.names.bind(keys)}")
+            for k, y in x.content:
+                self._walk(y, f"{v}[{self.names.bind(k)}]")
+        elif x.kind == "object":
+            for name, y in x.content:
+                self._walk(y, f"{v}.{name}")
+            if "__dict__" in dir(x.cls):
+                names = [name for name, _ in x.content]
+                self._unless(f"[*{v}.__dict__] == {self.names.bind(names)}")
+        else:
+            row, most = x.content if x.cls is collections.deque else (x.content, None)
+            self._unless(f"len({v}) == {len(row)}")
+            if most is not None:
+                self._unless(f"{v}.maxlen == {most}")
+            for k, y in enumerate(row):
+                self._walk(y, f"{v}[{k}]")
+
+    def _tensor(self, t: Any, place: str) -> None:
+        number = self.free.get(id(t))
+        if number is None:
+            self._unless(f"{place} is {self.names.bind(t)}")
+        elif number in self.met:
+            self._unless(f"{place} is {self.met[number]}")
+        else:
+            v = self.met[number] = self._local(place)
+            bind = self.names.bind
+            self._unless(
+                f"{v}.__class__ is {bind(t.__class__)} and {v}._layout is {bind(t._layout)} and {v}._base is None "
+                f"and {v}._requires_grad is {t._requires_grad} and {v}.device == {bind(t.device)}"
+            )
+
+
+def find_states(
+    effects: Iterable[Effect], reads: Collection[Read], apart: Collection[int], is_free: Callable[[Any], bool],
+    tensor_class: type,
+) -> Iterator[State]:  # fmt: skip
+    """What a trace found to be state. apart: ids of what is changed, handed out or compared as itself; is_free: says
+    of a tensor that another one may stand for it."""
+    for e in effects:
+        if e.kind not in ("attr", "item", "cell", "content") or not _replaced(e, tensor_class):
+            continue
+        state = State(e, is_free, tensor_class)
+        if state.find() and (state.parts - {id(e.owner)}).isdisjoint(apart) and state.is_alone(reads):
+            yield state
+
+
+def _replaced(e: Effect, tensor_class: type) -> bool:
+    """Whether a change puts a tensor, or a structure that may hold some, in the place of another one."""
+    if e.kind == "content":
+        return e.owner.__class__ in _WALKED and e.value.__class__ is e.before.__class__
+    if e.before.__class__ is tensor_class:
+        return hasattr(e.value, "_storage")
+    return not is_plain(e.before) and e.value.__class__ is e.before.__class__

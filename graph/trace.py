@@ -23,7 +23,7 @@ from ..core.errors import (
 )
 from ..core.op import REGISTRY, Attrs, Op, no_tensor
 from ..core.random import default_generator
-from ..core.storage import refuse_overlap
+from ..core.storage import refuse_other_type, refuse_overlap
 from ..core.types import TensorType
 from ..core.value import Tensor
 from .ir import Graph, Node, Number, Value
@@ -310,12 +310,7 @@ class Trace:
         node = self._append(op, inputs, attrs, out_types, device)
         if into is not None:
             for target, t, value in zip(into, out_types, node.outputs, strict=True):
-                if t != target.type:
-                    raise ShapeError(
-                        op.name,
-                        f"the result {t} does not fit in place into {target.type}",
-                        "use the out-of-place form",
-                    )
+                refuse_other_type(op.name, t, target.type)
                 refuse_overlap(target)
                 self._set(target, value)
             return into

@@ -51,7 +51,7 @@ class Variant:
         return bool(holds) and self.aliases.fit(self._with_state(tensors))
 
     def _with_state(self, tensors: list[Any]) -> list[Any]:
-        return [*tensors, *(s.find() for s in self.state)] if self.state else tensors
+        return [*tensors, *(t for s in self.state for t in s.find())] if self.state else tensors
 
     def run(self, tensors: list[Any], given: Any = None) -> Any:
         """Run on the call's tensors. An outcome not seen before is traced. given: the call's args and kwargs."""
