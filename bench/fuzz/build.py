@@ -9,6 +9,7 @@ import duograd as dg
 import numpy as np
 
 from ...core.op import REGISTRY
+from .numbers import CHANGING
 from .program import LAYOUTS, NAMES, Given, Program, State, Step
 from .steps import FLOATS, INTEGERS, Hand, call_sample
 from .tempers import TEMPERS
@@ -96,6 +97,8 @@ def draw(seed: int) -> Program:
         calls += [sizes, sizes] * (rng.random() < 0.3)
     elif rng.random() < 0.5:
         calls += [sizes] * rng.choice((1, 3, 3))  # the third call makes a quick way in
+    if temper == "numbers":
+        calls += [rng.choice(calls) for _ in range(6 - len(calls))]
     part = rng.choice(((0, 1, 2), (0, 1, 2), (0,), (1,), (0, 2)))
     quiet = tuple(k for k in range(len(calls)) if rng.random() < 0.3) if rng.random() < 0.1 else ()
     return Program(
@@ -138,7 +141,9 @@ def _inputs(rng: random.Random, hand: Hand, dtype: str, temper: str) -> list[Giv
         low, high = rng.choice(((-2.0, 2.0), (-2.0, 2.0), (0.1, 3.0), (-9.0, 9.0)))
         past = grad and layout == "dense" and rng.random() < 0.1
         made.append(Given(name, tuple(dims), kind, low, high, layout, grad, rng.random() < 0.12, past=past))
-    if rng.random() < 0.2:
+    if temper == "numbers" and rng.random() < 0.7:
+        made.append(Given("k0", (), "plain", values=rng.choice(CHANGING)))
+    elif rng.random() < 0.2:
         values = rng.choice(((2, 3), (1.5, 0.5), (True, False), (None, 2), ("a", "b"), (1, 1.0, True), (2,)))
         made.append(Given("k0", (), "plain", values=values))
     if rng.random() < 0.12:

@@ -8,6 +8,7 @@ from .containers import containers
 from .effects import attention_like, branch, gradient, in_place, randomness, state
 from .functions import functions
 from .loops import loops
+from .numbers import numbers
 from .own_code import arguments, creation, rules
 from .program import Step
 from .steps import (
@@ -62,6 +63,10 @@ TEMPERS: dict[str, dict[Callable[[Hand], Step | None], int]] = {
     "control": {
         arguments: 2, functions: 2, loops: 2, branch: 5, state: 3, operator: 3, unary: 2, randomness: 2, reduction: 2,
         gradient: 1, index: 1,
+    },
+    "numbers": {
+        numbers: 9, operator: 2, unary: 1, state: 1, in_place: 1, branch: 1, gradient: 1, arguments: 1, containers: 1,
+        functions: 1, reduction: 1,
     },
     "models": {
         product: 4, attention_like: 4, softmax_like: 3, einsum: 2, operator: 2, unary: 2, reduction: 1, gradient: 1,
