@@ -77,7 +77,7 @@ def _empty(op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any,
 
 
 def pointwise(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
-    types = [x.dtype if isinstance(x, Tensor) else type(x) for x in inputs]
+    types = [x.dtype if isinstance(x, Tensor) else x.__class__ for x in inputs]
     if needs_index(op.form(types, tuple(named.values())).roots):
         return one_by_one(b, op, inputs, named)
     n = max(map(rank, inputs))

@@ -32,7 +32,10 @@ def print_(text: str, *values: Any, to: Callable[[str], Any] | None = None) -> N
     executor = dispatch.state.executor
     tensors = [v.detach() for v in tree.leaves(list(values)) if isinstance(v, Tensor)]
     parts: dict[int, list[Any]] = {}  # by thread: a graph's lines are one object for all its calls
-    fixed = [tree.map_leaves(lambda leaf: _Blank() if isinstance(leaf, Tensor) else leaf, v) for v in values]
+    fixed = [
+        tree.map_leaves(lambda leaf: _Blank() if isinstance(leaf, Tensor) else _settled(leaf), v)
+        for v in values
+    ]
 
     def collect(array: Any) -> None:
         found = parts.setdefault(threading.get_ident(), [])
@@ -45,6 +48,12 @@ def print_(text: str, *values: Any, to: Callable[[str], Any] | None = None) -> N
     collect.prints = True  # type: ignore[attr-defined]
     for t in tensors or [zeros((1,))]:
         executor.check(t, collect)
+
+
+def _settled(x: Any) -> Any:
+    """A number that stands for many in a trace, as the one of this call."""
+    settle = getattr(type(x), "_settle", None)
+    return x if settle is None else settle(x)
 
 
 class _Blank:

@@ -210,6 +210,10 @@ def scalar_dtype(value: Any, other: DType | None) -> DType:
     )
 
 
+#: the largest integer that has a float
+_LARGEST = 2**1024 - 2**970 - 1
+
+
 def check_scalar_range(op: str, value: int, dtype: DType) -> None:
     """Raise when a Python integer does not fit the dtype it would take, as NumPy 2 does."""
     if not isinstance(value, int) or isinstance(value, bool):
@@ -218,10 +222,7 @@ def check_scalar_range(op: str, value: int, dtype: DType) -> None:
         info = np.iinfo(dtype.np)
         fits = info.min <= value <= info.max
     else:
-        try:
-            fits = float(value) == float(value)
-        except OverflowError:
-            fits = False
+        fits = -_LARGEST <= value <= _LARGEST
     if not fits:
         number = str(value) if value.bit_length() < 200 else f"{str(value)[:9]}..."
         raise ArgumentTypeError(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import itertools
+from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,14 +22,18 @@ _PLAIN = frozenset((int, bool, str, type(None), bytes, complex))
 class Arguments:
     """The structure of one call: nested containers with tensor positions; objects are kept alive by it.
 
-    seen: by the ids of the caller's lists, dicts and records, each once, what stands for them.
+    containers, parts: the ids of the caller's lists, dicts and records, each once, and what stands for them. numbers:
+    its Python numbers, in the order of the key; spots: where they stand in the key.
     """
 
-    __slots__ = ("args", "containers", "kept", "kwargs", "parts")
+    __slots__ = ("args", "containers", "kept", "kwargs", "numbers", "parts", "spots")
 
-    def __init__(self, args: Any, kwargs: Any, kept: list[Any], seen: dict[int, Any] | None = None):
+    def __init__(self, args: Any, kwargs: Any, kept: list[Any]):
         self.args, self.kwargs, self.kept = args, kwargs, kept
-        self.containers, self.parts = tuple(seen or ()), tuple((seen or {}).values())
+        self.containers: tuple[int, ...] = ()
+        self.parts: tuple[Any, ...] = ()
+        self.numbers: list[Any] = []
+        self.spots: list[int] = []
 
 
 class Owner(int):
@@ -40,6 +47,24 @@ class Slot:
 
     def __init__(self, index: int):
         self.index = index
+
+
+class Loose:
+    """The place, in a structure, of number `index` of a call, which may be another one at every call."""
+
+    __slots__ = ("index",)
+
+    def __init__(self, index: int):
+        self.index = index
+
+
+class _AnyNumber:
+    def __repr__(self) -> str:
+        return "any"
+
+
+#: what stands in a key for a number that may be another one at every call
+ANY = _AnyNumber()
 
 
 class Fields:
@@ -90,20 +115,90 @@ def flatten(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, list[An
     if simple and not kwargs and (len(tensors) < 2 or len(set(map(id, tensors))) == len(tensors)):
         return tuple(key), tensors, None
     tensors, key = [], [dispatch.state.grad]
-    kept: list[Any] = []
+    rest = Arguments((), {}, [])
     seen: dict[int, Any] = {}
-    new_args = tuple(_walk(x, key, tensors, kept, seen) for x in args)
-    new_kwargs = {}
+    rest.args = tuple(_walk(x, key, tensors, rest, seen) for x in args)
     for name, x in kwargs.items():  # in their order, which a function can see
         key.append(name)
-        new_kwargs[name] = _walk(x, key, tensors, kept, seen)
-    return tuple(key), tensors, Arguments(new_args, new_kwargs, kept, seen)
+        rest.kwargs[name] = _walk(x, key, tensors, rest, seen)
+    rest.containers, rest.parts = tuple(seen), tuple(seen.values())
+    return tuple(key), tensors, rest
 
 
 def containers_of(given: Any) -> tuple[int, ...]:
     """Ids of the containers among args and kwargs of a call."""
     rest = None if given is None else flatten(*given)[2]
     return () if rest is None else rest.containers
+
+
+def loosened(key: tuple[Any, ...], rest: Arguments, positions: Iterable[int]) -> tuple[Any, ...]:
+    """A key in which some of the call's numbers may be any."""
+    row = list(key)
+    for k in positions:
+        row[rest.spots[k]] = ANY
+    return tuple(row)
+
+
+def loosen(rest: Arguments, positions: Collection[int]) -> Arguments:
+    """The structure of a call with places for some of its numbers."""
+    count = itertools.count()
+    made: dict[int, Any] = {}
+
+    def walk(x: Any) -> Any:
+        cls = x.__class__
+        if cls is int or cls is float:
+            k = next(count)
+            return Loose(k) if k in positions else x
+        if cls is tuple or (isinstance(x, tuple) and hasattr(x, "_fields")):
+            row = [walk(v) for v in x]
+            return tuple(row) if cls is tuple else cls(*row)
+        if cls not in (list, dict, Fields):
+            return x
+        new: Any = made.get(id(x))
+        if new is not None:
+            return new
+        if cls is list:
+            new = made[id(x)] = []
+            new += [walk(v) for v in x]
+        elif cls is dict:
+            new = made[id(x)] = {}
+            new.update({k: walk(v) for k, v in x.items()})
+        else:
+            new = made[id(x)] = Fields(x.cls, x.names, [])
+            new.values += [walk(v) for v in x.values]
+        return new
+
+    args = tuple(walk(x) for x in rest.args)
+    loose = Arguments(args, {k: walk(x) for k, x in rest.kwargs.items()}, rest.kept)
+    loose.containers, loose.parts = rest.containers, tuple(made[id(x)] for x in rest.parts)
+    return loose
+
+
+def number_names(function: Any, rest: Arguments) -> list[str]:
+    """What the numbers of a call are called, in order."""
+    code = getattr(function, "__code__", None)
+    params = () if code is None else code.co_varnames[: code.co_argcount]
+    found: list[str] = []
+    seen: set[int] = set()
+
+    def walk(x: Any, name: str) -> None:
+        cls = x.__class__
+        if cls is int or cls is float:
+            found.append(name)
+        elif isinstance(x, tuple) and (cls is tuple or hasattr(x, "_fields")):
+            for k, v in enumerate(x):
+                walk(v, f"{name}[{k}]")
+        elif cls in (list, dict, Fields) and id(x) not in seen:
+            seen.add(id(x))
+            rows = enumerate(x) if cls is list else x.items() if cls is dict else zip(x.names, x.values)
+            for k, v in rows:
+                walk(v, f"{name}.{k}" if cls is Fields else f"{name}[{k!r}]")
+
+    for k, x in enumerate(rest.args):
+        walk(x, params[k] if k < len(params) else f"argument {k}")
+    for name, x in rest.kwargs.items():
+        walk(x, name)
+    return found
 
 
 def kind_of(key: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -116,7 +211,7 @@ def owners_of(key: tuple[Any, ...]) -> tuple[Owner, ...]:
     return tuple([x for x in key if x.__class__ is Owner])
 
 
-def _walk(x: Any, key: list[Any], tensors: list[Any], kept: list[Any], seen: dict[int, Any]) -> Any:
+def _walk(x: Any, key: list[Any], tensors: list[Any], rest: Arguments, seen: dict[int, Any]) -> Any:
     """What stands for x in the structure. seen: by id, what stands for the containers met so far."""
     cls = x.__class__
     if isinstance(x, np.ndarray):
@@ -138,13 +233,18 @@ def _walk(x: Any, key: list[Any], tensors: list[Any], kept: list[Any], seen: dic
         return Slot(len(tensors) - 1)
     if cls in _PLAIN:
         key += (cls, x)
+        if cls is int:
+            rest.numbers.append(x)
+            rest.spots.append(len(key) - 1)
         return x
     if cls is float:
         key += (cls, x.hex())
+        rest.numbers.append(x)
+        rest.spots.append(len(key) - 1)
         return x
     if cls is tuple or (isinstance(x, tuple) and hasattr(x, "_fields")):
         key += (cls, len(x))
-        row = [_walk(v, key, tensors, kept, seen) for v in x]
+        row = [_walk(v, key, tensors, rest, seen) for v in x]
         return tuple(row) if cls is tuple else cls(*row)
     if isinstance(x, np.generic):
         key += (cls, repr(x))
@@ -156,32 +256,38 @@ def _walk(x: Any, key: list[Any], tensors: list[Any], kept: list[Any], seen: dic
     if cls is list:
         key += (cls, len(x))
         made = seen[id(x)] = []
-        made += [_walk(v, key, tensors, kept, seen) for v in x]
+        made += [_walk(v, key, tensors, rest, seen) for v in x]
         return made
     if cls is dict:
         key += (cls, *x)
         made = seen[id(x)] = {}
-        made.update({k: _walk(v, key, tensors, kept, seen) for k, v in x.items()})
+        made.update({k: _walk(v, key, tensors, rest, seen) for k, v in x.items()})
         return made
     if is_record(x):
         names = record_names(x)
         key += (cls, *names)
         made = seen[id(x)] = Fields(cls, names, [])
-        made.values += [_walk(getattr(x, n), key, tensors, kept, seen) for n in names]
+        made.values += [_walk(getattr(x, n), key, tensors, rest, seen) for n in names]
         return made
     key += (cls, Owner(id(x)) if hasattr(cls, "parameters") else id(x))
-    kept.append(x)
+    rest.kept.append(x)
     return x
 
 
-def fill(structure: Any, values: list[Any], made: dict[int, Any] | None = None) -> Any:
-    """The structure with its slots replaced by values. made: by id, what has been made of its containers so far."""
+def fill(
+    structure: Any, values: list[Any], made: dict[int, Any] | None = None,
+    numbers: Mapping[int, Any] = MappingProxyType({}),
+) -> Any:  # fmt: skip
+    """The structure with its slots replaced by values. made: by id, what has been made of its containers so far;
+    numbers: what stands in the places of loose numbers."""
     made = {} if made is None else made
     if isinstance(structure, Slot):
         return values[structure.index]
     cls = structure.__class__
+    if cls is Loose:
+        return numbers[structure.index]
     if cls is tuple or (isinstance(structure, tuple) and hasattr(structure, "_fields")):
-        row = [fill(v, values, made) for v in structure]
+        row = [fill(v, values, made, numbers) for v in structure]
         return tuple(row) if cls is tuple else cls(*row)
     if cls not in (list, dict, Fields):
         return structure
@@ -190,21 +296,24 @@ def fill(structure: Any, values: list[Any], made: dict[int, Any] | None = None) 
         return new
     if cls is list:
         new = made[id(structure)] = []
-        new += [fill(v, values, made) for v in structure]
+        new += [fill(v, values, made, numbers) for v in structure]
     elif cls is dict:
         new = made[id(structure)] = {}
-        new.update({k: fill(v, values, made) for k, v in structure.items()})
+        new.update({k: fill(v, values, made, numbers) for k, v in structure.items()})
     else:
         new = made[id(structure)] = object.__new__(structure.cls)
         for name, v in zip(structure.names, structure.values):
-            object.__setattr__(new, name, fill(v, values, made))
+            object.__setattr__(new, name, fill(v, values, made, numbers))
     return new
 
 
-def fill_call(kept: Arguments, values: list[Any], made: dict[int, Any] | None = None) -> tuple[Any, Any]:
+def fill_call(
+    kept: Arguments, values: list[Any], made: dict[int, Any] | None = None,
+    numbers: Mapping[int, Any] = MappingProxyType({}),
+) -> tuple[Any, Any]:  # fmt: skip
     """Args and kwargs of a call."""
     made = {} if made is None else made
-    return fill(kept.args, values, made), fill(kept.kwargs, values, made)
+    return fill(kept.args, values, made, numbers), fill(kept.kwargs, values, made, numbers)
 
 
 def empty_slots(structure: Any, is_leaf: Any, leaves: list[Any], once: bool = True) -> Any:
@@ -255,7 +364,9 @@ def difference(old: tuple[Any, ...], new: tuple[Any, ...], names: dict[int, str]
         return f"gradients are {'' if new[0] else 'not '}recorded now"
     if len(old) != len(new):
         return "the arguments have another structure"
-    apart = [k for k, (a, b) in enumerate(zip(old, new)) if a is not b and a != b]
+    apart = [k for k, (a, b) in enumerate(zip(old, new)) if a is not b and a is not ANY and a != b]
     words = [(_words(old, k, names), _words(new, k, names)) for k in apart[:3]]
     changes = [f"{a} became {'another' if a == b else b}" for a, b in words]
-    return "an argument changed: " + ", ".join(changes) if changes else "nothing"
+    if changes:
+        return "an argument changed: " + ", ".join(changes)
+    return "a number that may be any was read" if ANY in old else "nothing"

@@ -12,6 +12,7 @@ from ..core.op import GradRule
 from ..core.saved import Need, freed
 from ..core.storage import writes
 from .given import change
+from .live import LIVE
 from .rebuild import build
 from .repeat import Moment
 from .symbol import Symbol
@@ -179,7 +180,7 @@ class Ending:
             tensors[position]._grad = None if k is None else outputs[k]
         numbers, generators = None, []
         if self.backward is not None:
-            numbers = self.backward.read_numbers()
+            numbers = self.backward.read_numbers(carried)
             drawn = {id(g): g for g, _ in (*self.drawn, *self.seeded)}
             generators = [(g, g.get_state()) for g in drawn.values()]
         for generator, seed in self.seeded:
@@ -192,7 +193,8 @@ class Ending:
             for kind, k, look in self.views:
                 views.append(look(found[kind][k] if kind in found else k))
         if self.backward is not None:
-            self._attach(Moment(variant, self, tensors, generators), outputs, carried, found, numbers)
+            moment = Moment(variant, self, tensors, generators, carried.get(LIVE))
+            self._attach(moment, outputs, carried, found, numbers)
         for k in self.between:
             dispatch._State.executor._refresh(found["view"][k])  # type: ignore[attr-defined]
         for kind, k in self.dropped:
@@ -208,21 +210,21 @@ class Ending:
         if self.single is not None and not self.changes and not self.contents:
             return outputs[self.single]
         results = [found[kind][k] if kind in found else k for kind, k in self.returned]
-        return self.result(results, given)
+        return self.result(results, given, carried.get(LIVE))
 
-    def result(self, results: list[Any], given: Any = None) -> Any:
+    def result(self, results: list[Any], given: Any = None, live: Any = None) -> Any:
         """Make the changes of Python state again, and build what the function returns."""
         made: dict[int, Any] = {}
         for effect, value in self.changes:
-            effect.apply(build(value, results, given, made))
+            effect.apply(build(value, results, given, made, live))
         if self.contents and given is not None:
             news = [
-                (place.find(given), [(s, build(x, results, given, made)) for s, x in row])
+                (place.find(given), [(s, build(x, results, given, made, live)) for s, x in row])
                 for place, row in self.contents
             ]
             for target, row in news:
                 change(target, row)
-        return build(self.structure, results, given, made)
+        return build(self.structure, results, given, made, live)
 
     def _way(self, gs: tuple[Any, ...]) -> tuple[Runner, list[bool], list[int] | None] | None:
         """What computes gradients from those of the results, of which some may be None: a graph, the leaves that get

@@ -42,6 +42,7 @@ def make_entry(variant: Any, tensors: list[Any], grad: bool) -> Callable[[tuple[
     runner = segment.runner
     if (
         variant.state
+        or variant.live is not None
         or end.contents
         or end.seeded
         or any(n.more or n.key is None for n, _ in runner.compiled.numbers)

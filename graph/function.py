@@ -15,12 +15,23 @@ from typing import TYPE_CHECKING, Any
 from ..core import dispatch, forks
 from ..core.errors import ArgumentError, ArgumentTypeError, FlagError, RetraceError, user_line
 from . import entry, spec
-from .arguments import Arguments, containers_of, flatten, kind_of, names_of, owners_of
+from .arguments import (
+    Arguments,
+    containers_of,
+    flatten,
+    kind_of,
+    loosened,
+    names_of,
+    number_names,
+    owners_of,
+)
 from .background import Background
 from .entry import MISS
+from .formulas import Alike, Program, choose
+from .live import LIVE
 from .overrides import active as _anywhere
 from .overrides import modes, pop, push
-from .path import CalledOutError, Path
+from .path import AgainError, CalledOutError, Path
 from .segment import Segment
 from .store import store, touch
 from .trace import Trace
@@ -32,6 +43,8 @@ if TYPE_CHECKING:
 MODES = ("graph", "eager")
 #: when a variant is compiled: at the call that needs it, or beside eager calls
 COMPILE = ("call", "background")
+#: of how many kinds of arguments it is known which numbers may be any; how many variants are asked what changes
+_KINDS_KEPT, _RECENT = 1024, 8
 
 
 def _environment_mode() -> str | None:
@@ -67,6 +80,15 @@ class mode:
 
 def _containers(rest: Arguments | None) -> tuple[int, ...]:
     return () if rest is None else rest.containers
+
+
+def _numbers(rest: Arguments | None) -> list[Any]:
+    return [] if rest is None else rest.numbers
+
+
+def _but_for_numbers(key: tuple[Any, ...], rest: Arguments) -> tuple[Any, ...]:
+    """Equal for calls that differ in sizes and numbers alone."""
+    return kind_of(loosened(key, rest, range(len(rest.numbers))))
 
 
 class _Turns(threading.local):
@@ -116,6 +138,9 @@ class Function:
         self._kinds: set[Any] = set()
         #: what messages call the objects among arguments, by their ids
         self._names: dict[int, str] = {}
+        #: by kinds of arguments: which of their numbers may be any; and places of state whose numbers may not
+        self._alike: dict[Any, Alike] = {}
+        self._fixed: set[Any] = set()
         #: kinds of arguments for which its Python runs at every call, and why
         self._python: dict[Any, CalledOutError] = {}
         self._turn = _Turn()
@@ -207,7 +232,7 @@ class Function:
     def find(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], Variant | None]:
         """The tensors of a call, and the variant that fits it."""
         key, tensors, rest = flatten(args, kwargs)
-        return tensors, self._fitting(key, tensors, rest)
+        return tensors, self._fitting(key, tensors, rest)[0]
 
     def runs_python(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether a call like this runs its Python each time, because it calls a function in eager mode."""
@@ -251,11 +276,21 @@ class Function:
             containers = _containers(rest)
             for variant in bucket:
                 if variant.fits(tensors, containers):
+                    live = None
+                    if variant.live is not None:
+                        live = variant.live.read(_numbers(rest))
+                        if live is None:
+                            continue
                     variant.calls += 1
                     touch(variant)
                     if variant.calls == entry.CALLS and rest is None and not kwargs:
                         self._enter_quickly(variant, tensors)
-                    return variant.run(tensors, (args, kwargs))
+                    return variant.run(tensors, (args, kwargs), live)
+        found, live = self._fitting(key, tensors, rest) if self._alike else (None, None)
+        if found is not None:
+            found.calls += 1
+            touch(found)
+            return found.run(tensors, (args, kwargs), live)
         return self._new(key, tensors, rest, args, kwargs)
 
     def _enter_quickly(self, variant: Variant, tensors: list[Any]) -> None:
@@ -264,9 +299,25 @@ class Function:
         if made is not None and not self._checks and self._mode == "graph" and _environment != "eager":
             self._entries = ((made, variant), *self._entries[: entry.ASKED - 1])
 
-    def _fitting(self, key: Any, tensors: list[Any], rest: Arguments | None) -> Variant | None:
-        fits = (v for v in self._variants.get(key, ()) if v.fits(tensors, _containers(rest)))
-        return next(fits, None)
+    def _fitting(
+        self, key: Any, tensors: list[Any], rest: Arguments | None
+    ) -> tuple[Variant | None, tuple[Any, ...] | None]:
+        """The variant for a call, and the values of its live numbers; None where none fits."""
+        containers, numbers = _containers(rest), _numbers(rest)
+        for k in (key, self._loosened(key, rest)):
+            for variant in self._variants.get(k, ()) if k is not None else ():
+                if variant.fits(tensors, containers):
+                    live = None if variant.live is None else variant.live.read(numbers)
+                    if variant.live is None or live is not None:
+                        return variant, live
+        return None, None
+
+    def _loosened(self, key: Any, rest: Arguments | None) -> Any:
+        """The key without the numbers that may be any; None where there are none."""
+        if rest is None or not rest.numbers or not self._alike:
+            return None
+        alike = self._alike.get(_but_for_numbers(key, rest))
+        return None if alike is None or not alike.live else loosened(key, rest, alike.live)
 
     def _new(self, key: Any, tensors: list[Any], rest: Arguments | None, args: Any, kwargs: Any) -> Any:
         self._names.update(names_of(rest))
@@ -281,29 +332,106 @@ class Function:
                 )
             return self._fn(*args, **kwargs)
         with self._turn:
-            variant = self._fitting(
-                key, tensors, rest
-            )  # another thread may have traced while this one waited
+            # Another thread may have traced while this one waited.
+            variant, live = self._fitting(key, tensors, rest)
             if variant is None:
-                path, segment = self._trace(key, args, kwargs)
-        return path.run(segment) if variant is None else variant.run(tensors, (args, kwargs))
+                path, segment = self._trace(key, rest, args, kwargs)
+        return path.run(segment) if variant is None else variant.run(tensors, (args, kwargs), live)
 
-    def _trace(self, key: Any, args: Any, kwargs: Any) -> tuple[Path, Segment]:
+    def _trace(self, key: Any, rest: Arguments | None, args: Any, kwargs: Any) -> tuple[Path, Segment]:
         """A new variant for a call, and the segment to run next."""
+        alike = None
+        if rest is not None and rest.numbers:
+            alike = self._alike_of(key, rest)
+            alike.meet(rest.numbers)
+        program = self._program(alike, rest)
+        if program is not None and rest is not None:
+            path = self._start(loosened(key, rest, program.positions), args, kwargs, program, key)
+        elif program is not None:
+            path = self._start(key, args, kwargs, program)
+        if program is not None:
+            try:
+                return self._traced(key, rest, path, alike)
+            except AgainError as e:
+                why = e.__cause__
+            try:
+                found = self._traced(key, rest, self._start(key, args, kwargs), alike)
+            except Exception as e:
+                if type(e) is not type(why):  # else it is the function's own, for these numbers
+                    self._fix(program, alike)
+                raise
+            self._fix(program, alike)
+            return found
+        return self._traced(key, rest, self._start(key, args, kwargs), alike)
+
+    def _fix(self, program: Program, alike: Alike | None) -> None:
+        """Python reads the numbers of a program: they are guarded by value from now on."""
+        self._fixed |= {s.ident for s in program.sites if s is not None}
+        if alike is not None:
+            alike.fix(program.positions)
+
+    def _traced(
+        self, key: Any, rest: Arguments | None, path: Path, alike: Alike | None
+    ) -> tuple[Path, Segment]:
         start = time.perf_counter()
-        path = self._start(key, args, kwargs)
         segment = path.ready()
-        path.variant.seconds = time.perf_counter() - start
-        path.variant.unseen = self._unseen
+        variant = path.variant
+        variant.seconds = time.perf_counter() - start
+        variant.unseen = self._unseen
+        if variant.live is not None:
+            self._fixed |= {s.ident for s in variant.live.pinned_sites()}
+            if alike is not None and rest is not None:
+                positions = variant.live.open_positions()
+                alike.fix(set(variant.live.positions) - positions)
+                key = loosened(key, rest, positions)
         self._publish(key, path)
         return path, segment
+
+    def _alike_of(self, key: Any, rest: Arguments) -> Alike:
+        """What is known of calls that are alike but for their numbers, and sizes."""
+        kind = _but_for_numbers(key, rest)
+        found = self._alike.get(kind)
+        if found is None:
+            if len(self._alike) >= _KINDS_KEPT:
+                self._alike.clear()
+            found = self._alike[kind] = Alike(rest.numbers)
+        return found
+
+    def _program(self, alike: Alike | None, rest: Arguments | None) -> Program | None:
+        """For a trace: the numbers that were other ones before, where Python does not read them."""
+        if not self._count:
+            return None
+        recent = [v for bucket in list(self._variants.values())[-_RECENT:] for v in bucket[-_RECENT:]]
+        sites = choose(recent, self._fixed)
+        positions = [] if alike is None else sorted(alike.live)
+        if not sites and not positions:
+            return None
+        numbers = _numbers(rest)
+        kinds = [type(numbers[k]) for k in positions] + [type(s.now()) for s in sites]
+        names = [] if rest is None else number_names(self._fn, rest)
+        return Program(positions, sites, kinds, [names[k] for k in positions])
 
     def _unseen(self, variant: Variant, path: Path) -> Any:
         """An outcome not seen before: one thread traces it."""
         with self._turn:
             known = path.after.children.get(path.after.key(path.outcomes[-1]))
-            segment = path.ready() if known is None else None
-        return variant.run(path.called, path.given) if segment is None else path.run(segment)
+            try:
+                segment = path.ready() if known is None else None
+            except AgainError:
+                return self._plainly(variant, path)
+        if segment is not None:
+            return path.run(segment)
+        return variant.run(path.called, path.given, path.carried.get(LIVE))
+
+    def _plainly(self, variant: Variant, path: Path) -> Any:
+        """Trace a call that had live numbers with plain ones, from its start."""
+        key, _, rest = flatten(*path.given)
+        self._fix(variant.live, self._alike_of(key, rest) if rest is not None and rest.numbers else None)
+        for k, bucket in list(self._variants.items()):
+            if variant in bucket:
+                self._drop(k, variant)
+        plain, segment = self._traced(key, rest, self._start(key, *path.given), None)
+        return plain.run(segment)
 
     def _publish(self, key: Any, path: Path) -> None:
         self._variants.setdefault(key, []).append(path.variant)
@@ -344,10 +472,15 @@ class Function:
         self._apart.pop(oldest, None)
         self._kinds = {k for k in self._kinds if owners_of(k) != oldest}
         self._python = {k: e for k, e in self._python.items() if owners_of(k) != oldest}
+        self._alike = {k: a for k, a in self._alike.items() if owners_of(k) != oldest}
 
-    def _start(self, key: Any, args: Any, kwargs: Any) -> Path:
-        """The first path of a new variant. Raises: RetraceError past the limit."""
-        why = self._why(key, containers_of((args, kwargs)))
+    def _start(
+        self, key: Any, args: Any, kwargs: Any, live: Program | None = None, given: Any = None
+    ) -> Path:
+        """The first path of a new variant. given: the call's own key, where the numbers in `key` may be any.
+
+        Raises: RetraceError past the limit."""
+        why = self._why(key if given is None or key in self._variants else given, args, kwargs)
         # Shapes alone are no reason to stop: their variants are bounded by memory.
         apart = bool(self._variants.get(key)) or kind_of(key) not in self._kinds
         count = self._apart.get(owners_of(key), 0)
@@ -359,7 +492,7 @@ class Function:
                 "pass what changes as a tensor, or raise limit= in @dg.function; fn.explain() lists all variants",
             )
         spec.record(self._fn, args, kwargs)
-        path = start_path(self, args, kwargs)
+        path = start_path(self, args, kwargs, live)
         path.variant.apart = apart
         path.variant.reason, path.variant.line = why, user_line(2)
         return path
@@ -375,10 +508,10 @@ class Function:
         args, kwargs = spec.fill(args), spec.fill(kwargs)
         key, tensors, rest = flatten(args, kwargs)
         with self._turn:
-            if self._fitting(key, tensors, rest) is not None or self._calls_out(key, tensors, rest):
+            if self._fitting(key, tensors, rest)[0] is not None or self._calls_out(key, tensors, rest):
                 return False
             try:
-                self._trace(key, args, kwargs)
+                self._trace(key, rest, args, kwargs)
             except CalledOutError as e:
                 self._left(key, e)
                 return False
@@ -388,14 +521,16 @@ class Function:
         """Wait for what `compile="background"` compiles, at most `timeout` seconds. Returns whether all is ready."""
         return self._background is None or self._background.wait(timeout)
 
-    def _why(self, key: Any, containers: tuple[int, ...]) -> str:
+    def _why(self, key: Any, args: Any, kwargs: Any) -> str:
         """Why no variant fitted, in words."""
         if not self._count:
             return "first call"
         bucket = self._variants.get(key)
         if bucket:
+            live = bucket[-1].live
             return (
-                bucket[-1].guards.first_failure(containers)
+                bucket[-1].guards.first_failure(containers_of((args, kwargs)))
+                or (None if live is None else live.failure(_numbers(flatten(args, kwargs)[2])))
                 or "an argument is a tensor that it reads or writes besides, or has another gradient or other hooks"
             )
         from .arguments import difference
@@ -430,7 +565,8 @@ class Function:
             self.graph(*args, **kwargs)
             snapshot.restore()
             key, tensors, rest = flatten(args, kwargs)
-            fitting = (v for v in self._variants.get(key, ()) if v.fits(tensors, _containers(rest)))
+            bucket = self._variants.get(key, ())
+            fitting = (v for v in bucket if v.live is None and v.fits(tensors, _containers(rest)))
             return profile_variant(next(fitting, path.variant), tensors, seconds)
         finally:
             snapshot.restore()

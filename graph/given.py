@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from ..core.value import Tensor
-from .arguments import Arguments, Fields, Slot, is_record, record_names
+from .arguments import Arguments, Fields, Loose, Slot, is_record, record_names
 
 
 class Given:
@@ -84,6 +86,7 @@ class Lent:
     def __init__(self) -> None:
         self._watch: Watch | None = None
         self._filled: set[int] = set()
+        self._numbers: Mapping[int, Any] = {}
 
     def __enter__(self) -> Lent:
         return self
@@ -91,9 +94,15 @@ class Lent:
     def __exit__(self, *_: object) -> None:
         self.give_back()
 
-    def fill(self, given: Any, kept: Arguments, values: list[Any]) -> tuple[Any, Any]:
-        """Args and kwargs of a call, in which tensors are replaced by what stands for them."""
-        self._watch = Watch(given)
+    def fill(
+        self,
+        given: Any,
+        kept: Arguments,
+        values: list[Any],
+        numbers: Mapping[int, Any] = MappingProxyType({}),
+    ) -> tuple[Any, Any]:
+        """Args and kwargs of a call, in which tensors and loose numbers are replaced by what stands for them."""
+        self._watch, self._numbers = Watch(given), numbers
         args, kwargs = given
         named = {k: self._fill(x, kept.kwargs[k], values) for k, x in kwargs.items()}
         return self._fill(args, kept.args, values), named
@@ -102,6 +111,8 @@ class Lent:
         """x itself; a tuple in which something is replaced is another one."""
         if isinstance(structure, Slot):
             return values[structure.index]
+        if isinstance(structure, Loose):
+            return self._numbers[structure.index]
         children = _children(x)
         if children is None or id(x) in self._filled:
             return x

@@ -53,6 +53,10 @@ class Number:
         found = self.kind(self.owner[self.key])
         return wrap_int64(found + self.add) if self.add else found
 
+    def at(self, live: Any) -> Any:
+        """Its value in a call. live: the values of the call's live numbers."""
+        return self.read()
+
     @property
     def ident(self) -> Any:
         """Equal for numbers that are always equal."""

@@ -20,6 +20,7 @@ from ..core.errors import TraceError
 from .bytecode import Expr
 from .evaluate import item_name, render
 from .ir import Number
+from .live import Live, settled
 from .lookup import UNKNOWN, in_class, instance_dict, is_own
 from .plain import ABSENT, is_plain, same
 from .reads import (
@@ -100,7 +101,7 @@ class Ledger:
             self.linked.add(key)
         if key in self.names and (not outside or key in self.outside):
             return
-        if x.__class__ is Symbol or x is ABSENT or is_plain(x):
+        if x.__class__ is Symbol or x is ABSENT or type(x) is Live or is_plain(x):
             return
         if key in self.apart and not self.found:
             self.found = 1
@@ -152,7 +153,7 @@ class Ledger:
         return self.names.get(id(x)) or render(expr)
 
     def _spec(self, x: Any) -> Any:
-        if is_plain(x) or x is ABSENT:
+        if is_plain(x) or x is ABSENT or type(x) is Live:
             return x
         self.objects.setdefault(id(x), x)
         return _Ref(id(x))
@@ -161,6 +162,7 @@ class Ledger:
 
     def note(self, kind: str, owner: Any, key: Any, value: Any, name: str, frame: FrameType) -> None:
         """Record a read once, unless the function wrote there before."""
+        key = settled(key)
         if self.found:
             self.found += 1
             if self.found > _PATIENCE:
@@ -185,6 +187,7 @@ class Ledger:
             or place in self.written
             or value.__class__ is Symbol
             or isinstance(value, Number)
+            or type(value) is Live
         ):
             return
         self.objects.setdefault(oid, owner)
@@ -357,6 +360,7 @@ class Ledger:
 
     def write(self, kind: str, owner: Any, key: Any, name: str) -> None:
         """A place is about to be written."""
+        key = settled(key)
         kind, owner = self._place(kind, owner, key, None)
         place = kind, id(owner), key
         if place in self.written or id(owner) in self.made:
@@ -371,6 +375,7 @@ class Ledger:
 
     def write_item(self, x: Any, key: Any, name: str, frame: FrameType, deletes: bool) -> None:
         """An element of a list or dict from outside is about to be set or deleted by its key."""
+        key = settled(key)
         oid = id(x)
         if oid not in self.states:
             if oid in self.outside:  # an object's __dict__

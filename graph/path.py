@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from ..core import dispatch
 from ..core.backend import get_backend
 from ..core.errors import EndlessRecursionError, RetraceError, TraceError, last_user_line
 from .aliases import check_arrays
-from .arguments import containers_of, fill_call
+from .arguments import containers_of, fill_call, flatten
 from .closing import Closing
 from .given import Lent, Watch
 from .guards import ReadRecorder, compile_guards, grad_guard, leaf_guard, mode_guard, tensor_guard
 from .handlers import caught
 from .ir import Graph
 from .ledger import Found
+from .live import LIVE, Now, RestartError, is_live
 from .nursery import Nursery
 from .overrides import modes
 from .segment import Segment, checking, make_runner, placed
@@ -43,6 +45,10 @@ class CalledOutError(TraceError):
         """Take a chance, if there is one left."""
         self.chances -= 1
         return self.chances >= 0
+
+
+class AgainError(Exception):
+    """A trace with live numbers came to nothing: with plain ones it may do."""
 
 
 class Path:
@@ -135,21 +141,29 @@ class Path:
             variant.name, dispatch._State.executor, self._read, variant.precision == "fast"
         )
         trace.attempt, trace.overrides = self._attempt, len(modes.set)
-        with dispatch.executing(trace), Lent() as lent:
+        with dispatch.executing(trace), Lent() as lent, ExitStack() as planted:
             symbols = [trace.argument(k, t) for k, t in enumerate(self.tensors)]
+            self._plant(trace, planted)
+            numbers = {} if trace.now is None else trace.now.arguments()
             apart = self.containers
             if variant.lends and self.given is not None:
-                given, apart = lent.fill(self.given, variant.kept, symbols), ()
+                given, apart = lent.fill(self.given, variant.kept, symbols, numbers), ()
             else:
-                given = fill_call(variant.kept, symbols)
+                given = fill_call(variant.kept, symbols, numbers=numbers)
             self.watch = Watch(given)
-            recorder = self.recorder = ReadRecorder(variant.call, self.watch.paths, apart)
+            recorder = self.recorder = ReadRecorder(
+                variant.call, self.watch.paths, apart, variant.live is not None
+            )
             try:
                 with listening(self._hears(trace, recorder)), recorder:
                     trace.tracer, trace.changed = recorder.restable, recorder.has_changed
                     result = variant.call(*given[0], **given[1])
+            except RestartError:
+                raise AgainError from None
             except RecursionError as e:
                 self._check_apart()
+                if variant.live is not None:
+                    raise AgainError from e
                 self._print(trace)
                 raise EndlessRecursionError(
                     variant.name, "calls itself more often than Python allows: a graph holds every call of it",
@@ -157,8 +171,10 @@ class Path:
                 ) from None  # fmt: skip
             except Leave:  # at a value that only a compiled segment can give, or at a function in eager mode
                 segment = self.unread
-            except Exception:
+            except Exception as e:
                 self._check_apart()
+                if variant.live is not None:
+                    raise AgainError from e
                 self._print(trace)
                 self._check_so_far(trace)
                 raise
@@ -167,10 +183,12 @@ class Path:
                 recorder.undo()
                 self.changes = self.watch.changes()
                 lent.give_back()
+                planted.close()
                 for cached in trace.spoilt:
                     cached.cache_clear()
             if trace.left is None:
                 self._check_apart()
+            self._check_live(trace, recorder)
             try:
                 if recorder.odd and trace.left is None:
                     trace.leave(*recorder.odd)
@@ -180,13 +198,24 @@ class Path:
                     segment = Closing(self, trace).segment(result, recorder.effects)
             except Leave:
                 pass
+            except (RestartError, Exception) as e:
+                if variant.live is not None:
+                    self.late = []
+                    raise AgainError from e
+                raise
             finally:
                 self._print(trace)
+            self._check_live(trace, recorder)
             if trace.left is not None:
                 error = CalledOutError(variant.name, *trace.left)
                 error.cause, error.only, error.chances = trace.cause, trace.only, 2 * trace.hands_out
                 raise error
         trace.done = True
+        if trace.now is not None:
+            self.carried[LIVE] = trace.now.all()
+            if not variant.paths:
+                variant.live.forget_unused()
+            variant.live.renew()
         outside, self.outside = self.outside, {}
         if not self.defers:
             self._link(segment)
@@ -210,7 +239,8 @@ class Path:
         ]
         variant.extra += [leaf_guard(t) for t in trace.leaves.values() if id(t) not in self.args]
         variant.extra += [mode_guard(f, mode) for f, mode in trace.modes.values()]
-        variant.guards = compile_guards(variant.reads, variant.extra, variant.identity)
+        live = [] if variant.live is None else variant.live.guards()
+        variant.guards = compile_guards(variant.reads, [*variant.extra, *live], variant.identity)
         variant.check = variant.guards.check
         for source in trace._origin.values():  # the graphs keep their faces, which keep no hooks
             if source.symbol is not None:
@@ -223,6 +253,40 @@ class Path:
         """End a trace with containers of its own where the function found those of the call."""
         if self.recorder.found:
             raise Found from None
+
+    def _plant(self, trace: Trace, planted: ExitStack) -> None:
+        """Put live numbers in the places of state where they are found, for as long as `planted` is open."""
+        program = self.variant.live
+        if program is None:
+            return
+        known = self.carried.get(LIVE, ())
+        values: dict[int, Any] = dict(known) if isinstance(known, dict) else dict(enumerate(known))
+        rest = flatten(*self.given)[2]
+        values.update((n, rest.numbers[k]) for n, k in enumerate(program.positions) if rest is not None)
+        found = []
+        for n, site in enumerate(program.sites, len(program.positions)):
+            if site is not None:
+                values[n] = before = site.now()
+                if type(before) is not program.kinds[n]:
+                    raise AgainError
+                found.append((n, site, before))
+        trace.now = Now(program, trace, values)
+        self.carried[LIVE] = values
+        for n, site, before in found:
+            effect = site.plant(trace.now.leaf(n), before)
+            if effect is None:
+                raise AgainError
+            planted.callback(effect.undo)
+
+    def _check_live(self, trace: Trace, recorder: ReadRecorder) -> None:
+        """Give up live numbers where a container that holds one was looked through, or Python is left the function."""
+        if trace.now is None:
+            return
+        parts = {k for state in self.variant.state for k in state.parts}  # others may stand for them
+        replaced = any(id(s.owner) in parts for s in self.variant.live.sites if s is not None)
+        if replaced or trace.left is not None or any(is_live(r.value) for r in recorder.reads):
+            self.late = []
+            raise AgainError
 
     def _print(self, trace: Trace) -> None:
         """Print what earlier segments print, unless eager mode will do that."""
@@ -289,6 +353,8 @@ class Path:
         if self.defers:
             self.unread = segment
             raise Leave  # at a value that is not known, because nothing runs
+        if trace.now is not None:
+            self.variant.live.renew()
         self._link(segment)
         with trace.before_changes():
             outputs = segment.run(self.tensors, self.carried, self.late)

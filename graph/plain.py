@@ -17,7 +17,12 @@ _LEAVES = (int, float, complex, str, bytes, np.generic, range, slice, np.dtype)
 
 def is_plain(x: Any) -> bool:
     """Whether x is data that is compared by value: numbers, strings, None, slices, and tuples of these."""
-    if x.__class__ in _COMMON or isinstance(x, _LEAVES):
+    cls = type(x)
+    if cls in _COMMON:
+        return True
+    if cls is not x.__class__:  # it says that it is another: a live number stands for many
+        return False
+    if isinstance(x, _LEAVES):
         return True
     if isinstance(x, (tuple, frozenset)):
         return all(map(is_plain, x))
@@ -28,8 +33,8 @@ def same(a: Any, b: Any) -> bool:
     """Whether a can stand for b: the same object, or data of equal type and value, element by element."""
     if a is b:
         return True
-    cls = a.__class__
-    if cls is not b.__class__:
+    cls = type(a)  # not what it says it is: a live number stands for many
+    if cls is not type(b):
         return False
     if cls is float:
         return a.hex() == b.hex()

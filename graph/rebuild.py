@@ -21,6 +21,7 @@ import numpy as np
 from ..core.random import Generator
 from .arguments import Slot, is_record
 from .given import Given
+from .live import Live, Worked
 from .nursery import Nursery
 from .plain import is_plain
 
@@ -68,6 +69,8 @@ class Descriptions:
 
     def describe(self, x: Any) -> Any:
         """What `build` makes x of."""
+        if type(x) is Live:
+            return Worked(x)
         if self._is_leaf(x):
             spot = self._spots.get(id(x))
             if spot is None:
@@ -125,7 +128,7 @@ class Descriptions:
         stack, seen = [x], {id(x)}
         while stack and len(seen) < _SEARCHED:
             for y in gc.get_referents(stack.pop()):
-                if self._is_leaf(y) or y.__class__ is types.CellType:
+                if self._is_leaf(y) or y.__class__ is types.CellType or type(y) is Live:
                     return True
                 if id(y) not in seen and not isinstance(y, _APART) and gc.is_tracked(y) and self._is_new(y):
                     seen.add(id(y))
@@ -170,17 +173,20 @@ def _attributes(x: Any) -> list[tuple[str, Any]]:
     return found
 
 
-def build(x: Any, tensors: list[Any], given: Any, made: dict[int, Any]) -> Any:
-    """What a description stands for in a call. given: its args and kwargs; made: what it has made so far, by number."""
+def build(x: Any, tensors: list[Any], given: Any, made: dict[int, Any], live: Any = None) -> Any:
+    """What a description stands for in a call. given: its args and kwargs; made: what it has made so far, by number;
+    live: the values of its live numbers."""
     cls = x.__class__
     if cls is Slot:
         return tensors[x.index]
     if cls is Given:
         return x.find(given)
+    if cls is Worked:
+        return live[x.step]
     if cls is not Made:
         return x
     if x.kind == "tuple":
-        row = [build(v, tensors, given, made) for v in x.content]
+        row = [build(v, tensors, given, made, live) for v in x.content]
         return tuple(row) if x.cls is tuple else x.cls(*row)
     new: Any = made.get(x.number)
     if new is not None:
@@ -190,13 +196,13 @@ def build(x: Any, tensors: list[Any], given: Any, made: dict[int, Any]) -> Any:
     elif x.kind == "dict":
         new = made[x.number] = {}
         for k, v in x.content:
-            new[build(k, tensors, given, made)] = build(v, tensors, given, made)
+            new[build(k, tensors, given, made, live)] = build(v, tensors, given, made, live)
     elif x.kind == "object":
         new = made[x.number] = object.__new__(x.cls)
         for name, v in x.content:
-            object.__setattr__(new, name, build(v, tensors, given, made))
+            object.__setattr__(new, name, build(v, tensors, given, made, live))
     else:
         row, most = x.content if x.cls is collections.deque else (x.content, None)
         new = made[x.number] = x.cls() if most is None else x.cls(maxlen=most)
-        (new.update if x.cls is set else new.extend)([build(v, tensors, given, made) for v in row])
+        (new.update if x.cls is set else new.extend)([build(v, tensors, given, made, live) for v in row])
     return new

@@ -37,6 +37,7 @@ from .arguments import is_record, record_names
 from .bytecode import analyse
 from .evaluate import Results
 from .ledger import Found, Ledger
+from .live import RestartError, is_live
 from .lookup import follows, forget_classes, is_own
 from .reads import Effect, Read
 from .sites import SiteReader
@@ -47,12 +48,14 @@ class ReadRecorder:
     """Records reads and effects of the code that runs inside its `with` block, in this thread.
 
     function: what will be traced, when known; saves a search for its closure. made: ids of the containers among the
-    arguments; apart: ids of those of the call that they stand for. reads, effects: filled when
-    the block ends, effects also when it ends with an error. Raises TraceError at the end for a read that
-    cannot be guarded: a large NumPy array that may be changed in place.
+    arguments; apart: ids of those of the call that they stand for; live: whether there are live numbers. reads,
+    effects: filled when the block ends, effects also when it ends with an error. Raises TraceError at the end for a
+    read that cannot be guarded: a large NumPy array that may be changed in place.
     """
 
-    def __init__(self, function: Any = None, made: Iterable[int] = (), apart: Iterable[int] = ()) -> None:
+    def __init__(
+        self, function: Any = None, made: Iterable[int] = (), apart: Iterable[int] = (), live: bool = False
+    ) -> None:
         self.reads: list[Read] = []
         self.effects: list[Effect] = []
         self._lost: list[Effect] = []
@@ -68,7 +71,7 @@ class ReadRecorder:
         self._ledger.made, self._ledger.apart = set(made), frozenset(apart)
         self._results: Results = {}
         self._tracers: dict[int, Any] = {}  # id of a code -> its local tracer, or False
-        self._reader = SiteReader(self._ledger, self._results, self._tracers)
+        self._reader = SiteReader(self._ledger, self._results, self._tracers, live)
         self._codes: list[CodeType] = []
         self._wanted: dict[int, dict[int, int]] = {}
         self._rooted = False
@@ -162,6 +165,8 @@ class ReadRecorder:
             return None
         if any(isinstance(x, Symbol) for x in frame.f_locals.values()):
             return None
+        if any(map(is_live, frame.f_locals.values())):
+            raise RestartError  # the cache would keep it
         end = pause(cached)
         self._aside, frame.f_trace_lines = True, False
 

@@ -25,10 +25,14 @@ if TYPE_CHECKING:
 
 
 class Moment:
-    """What a call found, as far as running the function again must find it: tensors, versions, random generators."""
+    """What a call found, as far as running the function again must find it: tensors, versions, random generators, live
+    numbers."""
 
-    def __init__(self, variant: Variant, end: Ending, tensors: list[Any], generators: list[Any]):
+    def __init__(
+        self, variant: Variant, end: Ending, tensors: list[Any], generators: list[Any], live: Any = None
+    ):
         self.variant, self.end, self.tensors, self.generators = variant, end, tensors, generators
+        self.live = live
         self.read = [tensors[k] if kind == "arg" else k for kind, k in end.read]
         self.versions = [t._storage.version for t in self.read]
 
@@ -69,12 +73,16 @@ class Moment:
         host: Any = dispatch._State.executor
         quiet: Any = Quiet(host)
         made: dict[int, Any] = {}
-        given = fill_call(variant.kept, self.tensors, made)
+        given = fill_call(variant.kept, self.tensors, made, variant.numbers(self.live))
         parts = [made[id(x)] for x in variant.kept.parts]
         watch = Watch(given)
         recorder = ReadRecorder(variant.call, watch.paths)
         is_leaf = lambda x: isinstance(x, host.tensor_class)
-        with _generators(self.generators), _state(variant, self.tensors, parts), dispatch.set_grad(True):
+        with (
+            _generators(self.generators),
+            _state(variant, self.tensors, parts, self.live),
+            dispatch.set_grad(True),
+        ):
             try:
                 with Nursery() as nursery, dispatch.executing(quiet):
                     try:
@@ -164,7 +172,7 @@ def _generators(states: list[Any]) -> Iterator[None]:
 
 
 @contextmanager
-def _state(variant: Variant, tensors: list[Any], parts: list[Any]) -> Iterator[None]:
+def _state(variant: Variant, tensors: list[Any], parts: list[Any], live: Any) -> Iterator[None]:
     """Python state that the function reads as it was at the call, and back. parts: containers of the arguments."""
     own = iter(tensors[len(tensors) - sum(s.size for s in variant.state) :])
     wanted = [
@@ -174,6 +182,9 @@ def _state(variant: Variant, tensors: list[Any], parts: list[Any]) -> Iterator[N
         (r.kind, r.owner, r.key, variant.identity.placed(r.value, parts, r.kind == "content"), r.name)
         for r in variant.reads if r.kind in ("attr", "item", "cell", "content")
     ]  # fmt: skip
+    if variant.live is not None:
+        found = zip(variant.live.sites, live[len(variant.live.positions) :])
+        wanted += [(s.kind, s.owner, s.key, v, s.name) for s, v in found if s is not None and v is not None]
     swapped = []
     for kind, owner, key, value, name in wanted:
         now = _here(kind, owner, key)

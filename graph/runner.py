@@ -11,6 +11,7 @@ from ..core.storage import writes
 from .arena import Need
 from .compile import Compiled
 from .ir import Graph
+from .live import LIVE
 from .prepared import Now, Prepared
 from .trace import Source
 
@@ -64,9 +65,10 @@ class Runner:
         }
         return [pick[s.kind](s) if s.kind in pick else carried[s.key] for s in self.sources]
 
-    def read_numbers(self) -> list[int]:
-        """The bits of learning rates, random offsets and the like as they are now."""
-        return [scalar_bits(number.read(), dtype) for number, dtype in self._numbers]
+    def read_numbers(self, carried: dict[Any, Any] | None = None) -> list[int]:
+        """The bits of learning rates, random offsets and the like as they are now, and of the call's live numbers."""
+        live = carried.get(LIVE) if carried else None
+        return [scalar_bits(number.at(live), dtype) for number, dtype in self._numbers]
 
     def __call__(
         self, tensors: list[Any], carried: dict[Any, Any] | None = None, numbers: list[int] | None = None
@@ -92,6 +94,8 @@ class Runner:
                 x = x.clone()
                 held.append(x)
             dynamic[k] = x._storage.ptr + x._offset
+        if numbers is None and self._numbers:
+            numbers = self.read_numbers(carried)
         return self._go(dynamic, numbers)
 
     def on(self, inputs: Sequence[Any]) -> list[Any]:

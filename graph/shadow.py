@@ -68,7 +68,7 @@ def checked(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
     given.restore()
     variant = variant or next(iter(function.variants[::-1]), None)
     where = None
-    if variant is not None and variant.root is not None:
+    if variant is not None and variant.root is not None and variant.live is None:
         where = first_difference(variant, tensors, witness.calls)
     raise CheckError(
         function.name, f"{what}; first op that differs: {where or 'none: the same ops give the same'}",

@@ -20,6 +20,7 @@ from .caches import ANY, is_cached, keeps
 from .evaluate import Results, evaluate, get_item, item_name, maker_of, matched_name, render
 from .impure import impure
 from .ledger import Ledger
+from .live import KINDS, Live, RestartError, is_live, settled
 from .lookup import UNKNOWN, find, follows, in_class, instance_dict, is_own
 from .plain import ABSENT, is_plain
 from .reads import ARRAY_LIMIT, CONTAINERS, MUTABLE, behind, grows, is_iterator, walked
@@ -30,6 +31,11 @@ _DUNDER = frozenset(
     ("__doc__", "__name__", "__qualname__", "__module__", "__annotations__", "__file__", "__spec__")
 )
 _SLOTTED = (types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType)
+#: modules of C code that asks numbers for what they are, and lets go of them
+_ASKING = frozenset((
+    "builtins", "math", "cmath", "operator", "_operator", "itertools", "functools", "_functools", "collections",
+    "_collections",
+))  # fmt: skip
 _QUIET_CALLS = frozenset(map(id, (isinstance, issubclass, type, id, callable, super, range)))
 # Functions that begin a debugger.
 _DEBUGGERS = frozenset(("breakpoint", "set_trace"))
@@ -46,6 +52,28 @@ def _meet(x: Any, other: Any) -> None:
         x.meet(other)
 
 
+def _may_be_number(x: Any) -> bool:
+    return x is UNKNOWN or type(x) is Live or type(x) in KINDS
+
+
+def _takes_live(callee: Any, function: Any, values: list[Any]) -> bool:
+    """Whether code that is not followed may have these values: none of them is live, or it asks live numbers and does
+    not keep them."""
+    if not any(map(is_live, values)):
+        return True
+    module = getattr(function, "__module__", None) or ""
+    if type(callee).__module__.startswith("duograd.") or module.startswith("duograd."):
+        return True
+    if isinstance(callee, type):
+        return module in _ASKING or is_own(module)
+    owner = getattr(callee, "__self__", None)
+    if isinstance(callee, types.BuiltinFunctionType) and isinstance(owner, (types.ModuleType, type(None))):
+        return module in _ASKING
+    if isinstance(callee, functools.partial) or isinstance(in_class(type(callee), "__call__"), FunctionType):
+        return True  # what it calls is looked at by itself
+    return isinstance(owner, (*CONTAINERS, str, *KINDS))
+
+
 def _is_item(x: dict[Any, Any], name: str, value: Any) -> bool:
     """Whether an attribute of a dict is an item of it: one that is its own `__dict__`."""
     return instance_dict(x) is x and dict.get(x, name, ABSENT) is value
@@ -54,8 +82,9 @@ def _is_item(x: dict[Any, Any], name: str, value: Any) -> bool:
 class SiteReader:
     """Handles the sites `bytecode.analyse` finds: `actions[kind](frame, action)` just before they run."""
 
-    def __init__(self, ledger: Ledger, results: Results, tracers: dict[int, Any]):
+    def __init__(self, ledger: Ledger, results: Results, tracers: dict[int, Any], live: bool = False):
         self._ledger, self._results, self._tracers = ledger, results, tracers
+        self._live = live
         #: the function with a cache of its results, from outside, that is about to be called
         self.cached: Any = None
         self.actions: dict[str, Any] = {
@@ -334,6 +363,8 @@ class SiteReader:
 
     def _on_is(self, frame: FrameType, action: Any) -> None:
         a, b = evaluate(action[1], frame, self._results), evaluate(action[2], frame, self._results)
+        if self._live and _may_be_number(a) and _may_be_number(b):
+            raise RestartError  # whether they are one object is no question for a live number
         _meet(a, b)
         _meet(b, a)
         if a is None or b is None:
@@ -356,7 +387,7 @@ class SiteReader:
             self._in(behind(container), frame, action)
 
     def _in(self, container: Any, frame: FrameType, action: Any) -> None:
-        key = evaluate(action[1], frame, self._results)
+        key = settled(evaluate(action[1], frame, self._results))
         if isinstance(container, dict) and is_plain(key):
             if id(container) in self._ledger.outside:
                 name = f"{key!r} in {self._ledger.name(container, action[2])}"
@@ -369,6 +400,10 @@ class SiteReader:
     def _on_call(self, frame: FrameType, action: Any) -> None:
         callee, args = evaluate(action[1], frame, self._results), action[2]
         if id(callee) in _QUIET_CALLS:
+            if self._live and callee is type and len(args) == 1:
+                x = evaluate(args[0], frame, self._results)
+                if x is UNKNOWN or type(x) is Live:
+                    raise RestartError  # it is of another type than the number
             if callee is id:
                 self._ledger.compared |= {id(evaluate(x, frame, self._results)) for x in args}
             return
@@ -390,6 +425,10 @@ class SiteReader:
         else:
             known = False
         values = [evaluate(x, frame, self._results) for x in args]
+        if self._live:
+            taken = known is not False or _takes_live(callee, function, values)
+            if not taken or any(v is type for v in values):
+                raise RestartError
         if known is not False:
             for x, expr in zip(values, args):
                 if isinstance(x, (FunctionType, types.MethodType, functools.partial)):

@@ -12,6 +12,7 @@ import numpy as np
 from ..core import dispatch, vjp
 from ..core.backend import normalize_device
 from ..core.errors import (
+    ArgumentTypeError,
     DeviceError,
     DuogradError,
     Place,
@@ -27,6 +28,7 @@ from ..core.storage import refuse_other_type, refuse_overlap
 from ..core.types import TensorType
 from ..core.value import Tensor
 from .ir import Graph, Node, Number, Value
+from .live import Live, bound, settled, values_of
 from .rest import resting
 from .spoken import Record, Text
 from .symbol import Symbol
@@ -116,6 +118,7 @@ class Trace:
         self.hooked: list[Symbol] = []  # leaves that the function made and that have hooks
         self.modes: dict[int, tuple[Any, str]] = {}  # functions that it called, and their modes
         self.tracer: Any = None  # watches the user's code; rests inside ops
+        self.now: Any = None  # what its live numbers are (`live.Now`)
 
     def call_out(self, name: str, cause: Any = None) -> None:
         """A function in eager mode is called. Does not return. cause: the function, when it is its own mode."""
@@ -263,6 +266,8 @@ class Trace:
 
     @resting
     def call(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> Any:
+        if op.kind != "composite":
+            attrs = settled(attrs)
         return dispatch.call(self, op, inputs, attrs)
 
     @resting
@@ -287,9 +292,22 @@ class Trace:
                 raise no_tensor(op, x)
             out.append(x)
         if op.input_names and not any(isinstance(x, Symbol) for x in out) and not op.creates:
-            out = [self.constant(np.asarray(x, _DEFAULTS.get(type(x))), "cpu")
-                   if isinstance(x, _NUMBERS) else x for x in out]  # fmt: skip
+            out = [self._holding(x) if isinstance(x, _NUMBERS) else x for x in out]
         return tuple(out)
+
+    def _holding(self, x: Any) -> Any:
+        """A tensor that holds a number."""
+        live = type(x) is Live
+        array = np.asarray(1 if live else x, _DEFAULTS.get(x.__class__))
+        if array.dtype == object:
+            raise ArgumentTypeError(
+                "tensor", f"{type(x).__name__} is not made of numbers", "pass numbers or arrays"
+            )
+        one = self.constant(array, "cpu")
+        if not live:
+            return one
+        with dispatch.set_grad(False):
+            return dispatch.apply(REGISTRY["multiply"], (one, x), REGISTRY["multiply"].defaults)
 
     @resting
     def run(
@@ -298,7 +316,8 @@ class Trace:
         types = [
             x.type if isinstance(x, Symbol) else x.kind(0) if isinstance(x, Number) else x for x in inputs
         ]
-        out_types = op.infer(types, attrs)
+        attrs = settled(attrs)
+        out_types = self._infer(op, types, attrs)
         devices = {x.device for x in inputs if isinstance(x, Symbol)}
         if len(devices) > 1:
             raise DeviceError(
@@ -306,7 +325,7 @@ class Trace:
             )
         device = devices.pop() if devices else normalize_device(op.attrs_dict(attrs).get("device") or "cpu")
         if op.values_rule is not None and self.watches and self.breaker is not None:
-            op.values_rule(_Extent(self), *inputs, **op.attrs_dict(attrs))
+            op.values_rule(_Extent(self), *map(settled, inputs), **op.attrs_dict(attrs))
         node = self._append(op, inputs, attrs, out_types, device)
         if into is not None:
             for target, t, value in zip(into, out_types, node.outputs, strict=True):
@@ -323,8 +342,25 @@ class Trace:
                 return (view,)
         return tuple(Symbol(v, self) for v in node.outputs)
 
+    def _infer(self, op: Op, inputs: list[Any], attrs: Attrs) -> tuple[TensorType, ...]:
+        """Types of the results. What a rule reads of live numbers, and that they fit their dtypes, is guarded."""
+        live = [x for x in inputs if type(x) is Live]
+        if not live:
+            return op.infer(inputs, attrs)
+        if op.kind != "pointwise" or op.type_rule is not None:
+            for t in op.infer(inputs, attrs):
+                settled(t.shape)
+        made = op.infer(values_of(inputs), attrs)
+        dtypes = [t.dtype for t in (*inputs, *made) if isinstance(t, TensorType)]
+        for x in live:
+            bound(x, dtypes)
+        return made
+
     def _append(self, op: Op, inputs: Any, attrs: Attrs, types: tuple[TensorType, ...], device: str) -> Node:
-        values = [self._use(x._value) if isinstance(x, Symbol) else x for x in inputs]
+        values = [
+            self._use(x._value) if isinstance(x, Symbol) else x._formula() if type(x) is Live else x
+            for x in inputs
+        ]
         node = Node(op, values, attrs, types, device, user_place(3))
         node.again = dispatch.state.again
         self.graph.nodes.append(node)
@@ -504,6 +540,8 @@ class Trace:
         found = self.numbers.get((id(owner), key))
         if found is None:
             value = owner[key]
+            if type(value) is Live:
+                return value
             kind = int if isinstance(value, int) and not isinstance(value, bool) else float
             found = self.numbers[id(owner), key] = Number(owner, key, kind)
             self.settings.append((owner, key, value))
@@ -537,6 +575,7 @@ class Trace:
             self.needed.append((need, x))
 
     def seed(self, generator: Any, seed: int) -> None:
+        seed = settled(seed)
         self.seeds[id(generator)], self.drawn[id(generator)] = (generator, seed), (generator, 0)
 
     def random_state(self, generator: Any) -> Any:

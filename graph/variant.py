@@ -10,8 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 from .aliases import Aliases
-from .arguments import Arguments, Slot, fill_call, flatten
+from .arguments import Arguments, Slot, fill_call, flatten, loosen
+from .formulas import Program
 from .identity import Identity
+from .live import LIVE
 from .path import Path
 from .runner import Runner
 from .segment import Segment
@@ -40,6 +42,8 @@ class Variant:
         self.apart = True
         #: tensors that the function finds, and replaces by new ones: further arguments, found at each call
         self.state: list[State] = []
+        #: what its live numbers are worked out by (`formulas.Program`)
+        self.live: Any = None
         #: what traces a path whose outcome was not seen before, and gives the call's result
         self.unseen: Callable[[Variant, Path], Any] = lambda variant, path: path.run(path.ready())
 
@@ -53,11 +57,12 @@ class Variant:
     def _with_state(self, tensors: list[Any]) -> list[Any]:
         return [*tensors, *(t for s in self.state for t in s.find())] if self.state else tensors
 
-    def run(self, tensors: list[Any], given: Any = None) -> Any:
-        """Run on the call's tensors. An outcome not seen before is traced. given: the call's args and kwargs."""
+    def run(self, tensors: list[Any], given: Any = None, live: Any = None) -> Any:
+        """Run on the call's tensors. An outcome not seen before is traced. given: the call's args and kwargs; live:
+        what `self.live.read` gave for it."""
         called, tensors = tensors, self._with_state(tensors)
         segment, outcomes = self.root, []
-        carried: dict[Any, Any] = {}
+        carried: dict[Any, Any] = {} if live is None else {LIVE: live}
         late: list[tuple[Any, Any]] = []  # what is printed: it waits until it is known who goes on
         try:
             while True:
@@ -79,9 +84,13 @@ class Variant:
                 show(array)
         return segment.ending.finish(self, tensors, outputs, carried, given)
 
-    def eager(self, tensors: list[Any]) -> Any:
+    def eager(self, tensors: list[Any], live: Any = None) -> Any:
         """The call in eager mode."""
-        return self.python(fill_call(self.kept, tensors))
+        return self.python(fill_call(self.kept, tensors, numbers=self.numbers(live)))
+
+    def numbers(self, live: Any) -> dict[int, Any]:
+        """The call's own live numbers, by their positions. live: the values of all steps."""
+        return {} if live is None else dict(zip(self.live.positions, live))
 
     def python(self, given: tuple[Any, Any]) -> Any:
         """The function's Python with these args and kwargs."""
@@ -121,11 +130,17 @@ class Variant:
         return [f"# {label}\n{text}" for r in self.runners() for label, text in r.compiled.sources()]
 
 
-def start_path(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Path:
-    """The first path of a new variant of a function for this call, not yet traced."""
+def start_path(
+    function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], live: Program | None = None
+) -> Path:
+    """The first path of a new variant of a function for this call, not yet traced. live: for its live numbers."""
     _, tensors, kept = flatten(args, kwargs)
     if kept is None:
         kept = Arguments(tuple(Slot(k) for k in range(len(tensors))), {}, [])
-    path = Path(Variant(function.name, kept, function._fn, function.precision), tensors, None, [], {})
+    if live is not None:
+        kept = loosen(kept, live.positions)
+    variant = Variant(function.name, kept, function._fn, function.precision)
+    variant.live = live
+    path = Path(variant, tensors, None, [], {})
     path.given = args, kwargs
     return path

@@ -8,6 +8,7 @@ results look into memory which, once one of them has been changed in place, has 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from .again import make_again
 from .ending import Part
 from .guards import ReadRecorder, compile_guards
 from .ir import Graph
+from .live import LateError, RestartError
 from .passes.dce import remove_dead
 from .rest import is_ours
 from .segment import make_runner
@@ -73,9 +75,13 @@ class Tape:
     def _trace(self, used: tuple[bool, ...], full: Runner) -> Way | None:
         trace, known = self.trace, len(self.trace.lifted)
         trace.done = False
+        if trace.now is not None:
+            trace.now.late, trace.now.thread = True, threading.get_ident()
         try:
             with dispatch.executing(trace):
                 graph, present = walk_back(trace, self.roots, self.leaves, used, retain=True)
+        except (LateError, RestartError):
+            return None
         finally:
             trace.done = True
         if len(trace.lifted) != known:

@@ -1,0 +1,271 @@
+"""Programs of live numbers: what they are worked out by at each call, and what must hold of them."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from .guards import Guard, Namespace
+from .live import KINDS, LateError
+from .lookup import instance_dict
+from .plain import brief, same
+from .reads import Effect, Read, now_at
+
+_CONTAINERS = (dict, list)
+
+
+class Site:
+    """A place of Python state that holds a number: what a read found there."""
+
+    __slots__ = ("key", "kind", "name", "owner")
+
+    def __init__(self, kind: str, owner: Any, key: Any, name: str):
+        self.kind, self.owner, self.key, self.name = kind, owner, key, name
+
+    @property
+    def ident(self) -> Any:
+        return self.kind, id(self.owner), self.key
+
+    def now(self) -> Any:
+        return now_at(self.kind, self.owner, self.key)
+
+    def plant(self, value: Any, before: Any) -> Effect | None:
+        """Put a value there; returns what takes it back, or None where that cannot be."""
+        effect = Effect(self.kind, self.owner, self.key, before, value, self.name)
+        effect.apply(value)
+        if self.now() is value:
+            return effect
+        effect.undo()
+        return None
+
+
+def site_of(read: Read) -> Site | None:
+    """The place of a read, when it holds a number of the same type as then, but another one."""
+    if read.kind not in ("attr", "item", "cell") or type(read.value) not in KINDS:
+        return None
+    owner, key = read.owner, read.key
+    if read.kind == "attr":
+        own = vars(owner) if isinstance(owner, type) else instance_dict(owner)
+        if own is None or key not in own:
+            return None
+    elif read.kind == "item" and type(owner) not in _CONTAINERS:
+        return None
+    site = Site(read.kind, owner, key, read.name)
+    now = site.now()
+    return site if type(now) is type(read.value) and not same(now, read.value) else None
+
+
+class _Item:
+    """One line of a program. kind: "step" (a number of a type) or "guard" (its result is as it was).
+
+    operands: numbers of steps, or tuples of one constant; call: works it out; want: the type or the result.
+    """
+
+    __slots__ = ("call", "kind", "operands", "step", "text", "want")
+
+    def __init__(
+        self, kind: str, step: int, text: str, call: Callable[..., Any], operands: Sequence[Any], want: Any
+    ):
+        self.kind, self.step, self.text, self.call = kind, step, text, call
+        self.operands, self.want = tuple(operands), want
+
+
+def _key(operand: Any) -> Any:
+    """Equal for operands that are always equal."""
+    if operand.__class__ is not tuple:
+        return operand
+    (x,) = operand
+    return type(x), x.hex() if type(x) is float else x
+
+
+class Program:
+    """What the live numbers of a variant are worked out by, from the call's numbers and from state.
+
+    positions, names: of the call's numbers that are live; sites: places of state. They are the first steps. kinds: the
+    type of each step.
+    `read(numbers)` gives the values of all steps, or None where a guard does not hold.
+    """
+
+    def __init__(
+        self, positions: Sequence[int], sites: Sequence[Site], kinds: Sequence[type], names: Sequence[str]
+    ):
+        self.positions, self.kinds = tuple(positions), list(kinds)
+        #: None for one that is not read
+        self.sites: list[Site | None] = list(sites)
+        self.names = [*names, *(s.name for s in sites)]
+        self.items: list[_Item] = []
+        self.known: dict[Any, int] = {}
+        self.used: set[int] = set()
+        #: steps that may be one value only
+        self.pinned: set[int] = set()
+        self.lock = threading.Lock()
+        self.read: Callable[[Sequence[Any]], Any] = lambda numbers: None
+
+    @property
+    def leaves(self) -> int:
+        return len(self.positions) + len(self.sites)
+
+    def add(
+        self, kind: str, text: str, call: Callable[..., Any], operands: Sequence[Any], want: Any, late: bool
+    ) -> int:
+        """The number of a step, or -1 for a guard. late: only what is there already."""
+        key = kind, text, *map(_key, operands)
+        with self.lock:
+            found = self.known.get(key)
+            if found is not None:
+                return found
+            if late:
+                raise LateError
+            self.used.update(x for x in operands if x.__class__ is int)
+            step = -1
+            if kind == "step":
+                step = len(self.kinds)
+                self.kinds.append(want)
+                self.names.append("(" + text.format(*map(self.word, operands)) + ")")
+            self.known[key] = step
+            self.items.append(_Item(kind, step, text, call, operands, want))
+            return step
+
+    def word(self, operand: Any) -> str:
+        return self.names[operand] if operand.__class__ is int else brief(operand[0])
+
+    def open_positions(self) -> set[int]:
+        """The live arguments that may have any value."""
+        return {k for n, k in enumerate(self.positions) if n not in self.pinned}
+
+    def live_sites(self) -> list[Site]:
+        """The places of state whose numbers are used and may be any."""
+        first = len(self.positions)
+        found = enumerate(self.sites, first)
+        return [s for n, s in found if s is not None and n in self.used and n not in self.pinned]
+
+    def pinned_sites(self) -> list[Site]:
+        """The places of state whose numbers were read."""
+        return [
+            s for n, s in enumerate(self.sites, len(self.positions)) if s is not None and n in self.pinned
+        ]
+
+    def forget_unused(self) -> None:
+        """Let go of places that the trace did not come to."""
+        for n, _ in enumerate(self.sites, len(self.positions)):
+            if n not in self.used:
+                self.sites[n - len(self.positions)] = None
+
+    def renew(self) -> None:
+        """Compile what has been added."""
+        with self.lock:
+            self.read = self._compile()
+
+    def _compile(self) -> Any:
+        names = Namespace(floor=math.floor, ceil=math.ceil, trunc=math.trunc)
+        lines = ["def read(numbers):", "    try:"]
+        for n, position in enumerate(self.positions):
+            lines.append(f"        v{n} = numbers[{position}]")
+        for n, site in enumerate(self.sites, len(self.positions)):
+            if site is None or n not in self.used:
+                lines.append(f"        v{n} = None")
+                continue
+            owner = names.bind(site.owner)
+            if site.kind == "attr":
+                fetch = f"{owner}.{site.key}"
+            elif site.kind == "item":
+                fetch = f"{owner}[{names.bind(site.key)}]"
+            else:
+                fetch = f"{owner}.cell_contents"
+            lines.append(f"        v{n} = {fetch}")
+            lines.append(f"        if v{n}.__class__ is not {self.kinds[n].__name__}: return None")
+        for item in self.items:
+            operands = [f"v{x}" if x.__class__ is int else names.bind(x[0]) for x in item.operands]
+            text = item.text.format(*operands)
+            if item.kind == "step":
+                lines.append(f"        v{item.step} = {text}")
+                lines.append(f"        if v{item.step}.__class__ is not {item.want.__name__}: return None")
+            elif item.kind == "pin":
+                lines.append(f"        if not same({text}, {names.bind(item.want)}): return None")
+            else:
+                lines.append(f"        if ({text}) is not {item.want}: return None")
+        values = "".join(f"v{n}, " for n in range(len(self.kinds)))
+        lines += [f"        return ({values})", "    except Exception:", "        return None"]
+        return names.function("read", lines)
+
+    def words(self) -> list[str]:
+        """The numbers that may change, and what must hold, in words."""
+        found = []
+        for n in range(self.leaves):
+            if (n in self.used or n < len(self.positions)) and n not in self.pinned:
+                found.append(f"{self.names[n]} is any {self.kinds[n].__name__}")
+        for item in self.items:
+            if item.kind == "pin":
+                found.append(f"{self.word(item.operands[0])} == {brief(item.want)}")
+            elif item.kind == "guard":
+                text = item.text.format(*map(self.word, item.operands))
+                found.append(text if item.want else f"not {text}")
+        return found
+
+    def guards(self) -> list[Guard]:
+        """For reports; `read` checks them."""
+        return [Guard(7, "", (), text) for text in self.words()]
+
+    def failure(self, numbers: Sequence[Any]) -> str | None:
+        """What does not hold for these arguments and the state of now, as a sentence; None when all holds."""
+        values: dict[int, Any] = {n: numbers[k] for n, k in enumerate(self.positions)}
+        for n, site in enumerate(self.sites, len(self.positions)):
+            if site is None or n not in self.used:
+                continue
+            values[n] = site.now()
+            if type(values[n]) is not self.kinds[n]:
+                return f"{site.name} was a {self.kinds[n].__name__}, now {brief(values[n])}"
+        for item in self.items:
+            words = item.text.format(*map(self.word, item.operands))
+            try:
+                got = item.call(*[values[x] if x.__class__ is int else x[0] for x in item.operands])
+            except Exception as e:
+                return f"{words} raises {type(e).__name__}"
+            if item.kind == "step":
+                values[item.step] = got
+            if item.kind == "step" and type(got) is not item.want:
+                return f"{words} was a {item.want.__name__}, now {brief(got)}"
+            if item.kind == "pin" and not same(got, item.want):
+                return f"{words} was {brief(item.want)}, now {brief(got)}"
+            if item.kind == "guard" and got is not item.want:
+                return f"{words} was {item.want}, now {got}"
+        return None
+
+
+def choose(variants: Iterable[Any], fixed: set[Any]) -> list[Site]:
+    """The places of state by whose numbers these variants do not fit, or that are live in them."""
+    found: dict[Any, Site] = {}
+    for v in variants:
+        known = [] if v.live is None else v.live.live_sites()
+        for site in (*known, *map(site_of, v.reads)):
+            if site is not None and site.ident not in fixed and type(site.now()) in KINDS:
+                found.setdefault(site.ident, site)
+    return list(found.values())
+
+
+class Alike:
+    """What is known of calls that are of one kind but for their numbers.
+
+    numbers: those of the latest that was traced; live, fixed: positions of numbers that may be any, and of those whose
+    value Python reads.
+    """
+
+    __slots__ = ("fixed", "live", "numbers")
+
+    def __init__(self, numbers: Sequence[Any]):
+        self.numbers = numbers
+        self.live: set[int] = set()
+        self.fixed: set[int] = set()
+
+    def meet(self, numbers: Sequence[Any]) -> None:
+        """A call with these numbers is about to be traced."""
+        pairs = enumerate(zip(self.numbers, numbers))
+        self.live |= {k for k, (a, b) in pairs if not same(a, b) and k not in self.fixed}
+        self.numbers = numbers
+
+    def fix(self, positions: Iterable[int]) -> None:
+        """The values of these are read."""
+        self.fixed |= set(positions)
+        self.live -= self.fixed

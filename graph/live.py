@@ -1,0 +1,356 @@
+"""Live numbers: Python numbers from outside that change from call to call, as formulas worked out at each call.
+
+While a function is traced, a `Live` stands for such a number. Arithmetic with it is a step of a `Program`; where it
+meets tensors it is a `Formula`, a scalar of the graph. What Python reads of it (a comparison, `int()`, a format, an
+index) is a guard on what was read. It holds no number that C code could take unseen: C asks it, or refuses it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import operator
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..core.errors import TraceError
+from ..core.types import DType, int64
+from ..core.value import Tensor
+from .ir import Number
+
+if TYPE_CHECKING:
+    from .formulas import Program
+
+#: where the values of a call's steps are, among what its segments carry
+LIVE = "live numbers"
+KINDS = (int, float)
+_KINDS = frozenset(KINDS)
+_CONSTANTS = frozenset((int, float, bool))
+
+
+class RestartError(BaseException):
+    """A live number was asked something to which it has no answer: the function is to be traced with plain ones."""
+
+
+class LateError(BaseException):
+    """A way back that is traced after the call needs what nothing was worked out for."""
+
+
+class Formula(Number):
+    """A live number in a graph: step `key` of a program."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, program: Program, step: int, kind: type, name: str):
+        super().__init__(program, None, kind)
+        self.key = step  # type: ignore[assignment]
+        self.name = name
+
+    def read(self) -> Any:
+        raise TraceError("function", "a live number has no value outside of a call", "call the function")
+
+    def at(self, live: Any) -> Any:
+        return live[self.key]
+
+    def __repr__(self) -> str:
+        return f"${self.name}"
+
+
+_BINARY: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
+    "add": ("{} + {}", operator.add), "sub": ("{} - {}", operator.sub), "mul": ("{} * {}", operator.mul),
+    "truediv": ("{} / {}", operator.truediv), "floordiv": ("{} // {}", operator.floordiv),
+    "mod": ("{} % {}", operator.mod), "pow": ("{} ** {}", operator.pow), "and": ("{} & {}", operator.and_),
+    "or": ("{} | {}", operator.or_), "xor": ("{} ^ {}", operator.xor), "lshift": ("{} << {}", operator.lshift),
+    "rshift": ("{} >> {}", operator.rshift), "round": ("round({}, {})", round),
+}  # fmt: skip
+_UNARY: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "neg": ("-{}", operator.neg), "pos": ("+{}", operator.pos), "abs": ("abs({})", abs),
+    "invert": ("~{}", operator.invert), "round": ("round({})", round), "floor": ("floor({})", math.floor),
+    "ceil": ("ceil({})", math.ceil), "trunc": ("trunc({})", math.trunc),
+}  # fmt: skip
+_COMPARE: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
+    "eq": ("{} == {}", operator.eq), "ne": ("{} != {}", operator.ne), "lt": ("{} < {}", operator.lt),
+    "le": ("{} <= {}", operator.le), "gt": ("{} > {}", operator.gt), "ge": ("{} >= {}", operator.ge),
+}  # fmt: skip
+
+
+class Now:
+    """A program while a function is traced: the values that its steps have in this call.
+
+    late: a way back is being traced, after the call.
+    """
+
+    def __init__(self, program: Program, trace: Any, values: dict[int, Any]):
+        self.program, self.trace, self.values = program, trace, values
+        self.thread = threading.get_ident()
+        self.late = False
+
+    def here(self) -> bool:
+        """Whether the trace asks: another thread that finds a live number takes it for what it is now."""
+        if threading.get_ident() != self.thread:
+            return False
+        if self.trace.done:
+            raise TraceError(
+                "function", "a number of a traced function was used after its trace ended",
+                "return it from the function instead of keeping it where no trace can see it",
+            )  # fmt: skip
+        return True
+
+    def leaf(self, n: int) -> Live:
+        return Live(self, n, self.values[n])
+
+    def arguments(self) -> dict[int, Live]:
+        """What stands for the call's numbers, by their positions."""
+        return {k: self.leaf(n) for n, k in enumerate(self.program.positions)}
+
+    def all(self) -> tuple[Any, ...]:
+        """The values of all steps, in order; None for what the trace did not come to."""
+        return tuple([self.values.get(n) for n in range(len(self.program.kinds))])
+
+    def step(self, text: str, call: Callable[..., Any], operands: Sequence[Any], value: Any) -> Live:
+        n = self.program.add("step", text, call, operands, type(value), self.late)
+        self.values[n] = value
+        return Live(self, n, value)
+
+    def guard(self, text: str, call: Callable[..., Any], operands: Sequence[Any], value: bool) -> bool:
+        self.program.add("guard", text, call, operands, value, self.late)
+        return value
+
+    def pin(self, n: int) -> None:
+        """A step may only be what it is now."""
+        self.program.add("pin", "{}", _itself, (n,), self.values[n], self.late)
+        self.program.pinned.add(n)
+
+    def use(self, n: int) -> None:
+        self.program.used.add(n)
+
+
+def _itself(x: Any) -> Any:
+    return x
+
+
+def _operand(now: Now, x: Any) -> Any:
+    """x as an operand of a step; None when it is no number that a program knows."""
+    if type(x) is Live:
+        return x._live_step if x._live_now is now else None
+    return (x,) if type(x) in _CONSTANTS else None
+
+
+class Live:
+    """What stands for a number while a function is traced. Its class is that of the number."""
+
+    __slots__ = ("__weakref__", "_live_now", "_live_step", "_live_value")
+    __array_ufunc__ = None  # NumPy's operators leave it to ours
+
+    def __init__(self, now: Now, step: int, value: Any):
+        self._live_now, self._live_step, self._live_value = now, step, value
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return self._live_value.__class__
+
+    def _settle(self) -> Any:
+        """The number itself, which the variant is for from now on."""
+        if self._live_now.here():
+            self._live_now.pin(self._live_step)
+        return self._live_value
+
+    def _formula(self) -> Formula:
+        now, n = self._live_now, self._live_step
+        now.use(n)
+        return Formula(now.program, n, type(self._live_value), now.program.names[n])
+
+    def _unary(self, name: str) -> Any:
+        text, call = _UNARY[name]
+        now = self._live_now
+        if not now.here():
+            return call(self._live_value)
+        try:
+            value = call(self._live_value)
+        except Exception:
+            self._settle()
+            raise
+        if type(value) not in _KINDS:
+            self._settle()
+            return value
+        return now.step(text, call, (self._live_step,), value)
+
+    def _binary(self, name: str, other: Any, swapped: bool = False) -> Any:
+        text, call = _BINARY[name]
+        now = self._live_now
+        if isinstance(other, Tensor):
+            return NotImplemented
+        operand = _operand(now, other) if now.here() else None
+        pair: tuple[Any, Any] = (self, other)
+        if operand is None:
+            pair = self._settle(), settled(other)
+            return call(*(pair[::-1] if swapped else pair))
+        values = self._live_value, other._live_value if type(other) is Live else other
+        operands = self._live_step, operand
+        if swapped:
+            values, operands, pair = values[::-1], operands[::-1], pair[::-1]
+        try:
+            value = call(*values)
+        except Exception:
+            settled(pair)
+            raise
+        if type(value) not in _KINDS:  # a complex number
+            settled(pair)
+            return value
+        return now.step(text, call, operands, value)
+
+    def _compare(self, name: str, other: Any) -> Any:
+        text, call = _COMPARE[name]
+        now = self._live_now
+        if isinstance(other, Tensor):
+            return NotImplemented
+        operand = _operand(now, other) if now.here() else None
+        if operand is None:
+            if isinstance(other, (str, bytes, type(None), tuple, list, dict, set, frozenset)):
+                return NotImplemented  # never equal, whatever number it is
+            return call(self._settle(), settled(other))
+        value = call(self._live_value, other._live_value if type(other) is Live else other)
+        return now.guard(text, call, (self._live_step, operand), value)
+
+    def __bool__(self) -> bool:
+        value = bool(self._live_value)
+        if self._live_now.here():
+            self._live_now.guard("{} != {}", operator.ne, (self._live_step, (0,)), value)
+        return value
+
+    def __hash__(self) -> int:
+        return hash(self._settle())
+
+    def __float__(self) -> float:
+        return float(self._settle())
+
+    def __int__(self) -> int:
+        if type(self._live_value) is float and self._live_now.here():
+            whole = self._unary("trunc")
+            return int(whole._settle() if type(whole) is Live else whole)
+        return int(self._settle())
+
+    def __index__(self) -> int:
+        return operator.index(self._settle())
+
+    def __complex__(self) -> complex:
+        return complex(self._settle())
+
+    def __str__(self) -> str:
+        return str(self._settle())
+
+    def __repr__(self) -> str:
+        return repr(self._settle())
+
+    def __format__(self, spec: str) -> str:
+        return format(self._settle(), spec)
+
+    def __bytes__(self) -> bytes:
+        return bytes(self._settle())
+
+    def __round__(self, ndigits: Any = None) -> Any:
+        return self._unary("round") if ndigits is None else self._binary("round", ndigits)
+
+    def __divmod__(self, other: Any) -> Any:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> Any:
+        return other // self, other % self
+
+    def __pow__(self, other: Any, modulo: Any = None) -> Any:
+        if modulo is not None:
+            return pow(self._settle(), settled(other), settled(modulo))
+        return self._binary("pow", other)
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise RestartError  # NumPy would make an array of another dtype than of a plain number
+
+    def __getattr__(self, name: str) -> Any:
+        if not hasattr(self._live_value.__class__, name):
+            raise AttributeError(f"{self._live_value.__class__.__name__!r} object has no attribute {name!r}")
+        return getattr(self._settle(), name)
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self._settle().__reduce_ex__(protocol)
+
+
+def _define() -> None:
+    def binary(name: str, swapped: bool) -> Any:
+        def run(self: Live, other: Any) -> Any:
+            return self._binary(name, other, swapped)
+
+        return run
+
+    for name in _BINARY:
+        if name not in ("pow", "round"):
+            setattr(Live, f"__{name}__", binary(name, False))
+        if name != "round":
+            setattr(Live, f"__r{name}__", binary(name, True))
+    for name in _UNARY:
+        if name != "round":
+            setattr(Live, f"__{name}__", lambda self, name=name: self._unary(name))
+    for name in _COMPARE:
+        setattr(Live, f"__{name}__", lambda self, other, name=name: self._compare(name, other))
+
+
+_define()
+
+
+def settled(x: Any) -> Any:
+    """x with the live numbers in it as plain ones, which the variant is for from now on."""
+    cls = type(x)
+    if cls is Live:
+        return x._settle()
+    if cls is slice:
+        parts = x.start, x.stop, x.step
+        return slice(*map(settled, parts)) if any(type(p) is Live for p in parts) else x
+    if cls is not tuple and cls is not list:
+        return x
+    row = [settled(v) for v in x]
+    return cls(row) if any(a is not b for a, b in zip(row, x)) else x
+
+
+def values_of(inputs: Iterable[Any]) -> list[Any]:
+    """The inputs of an op with live numbers as they are now, unguarded."""
+    return [x._live_value if type(x) is Live else x for x in inputs]
+
+
+def bound(x: Live, dtypes: Iterable[DType]) -> None:
+    """Guard that an integer fits the dtypes that it fits now."""
+    if type(x._live_value) is not int:
+        return
+    if not -(2**63) <= x._live_value < 2**63:
+        x._settle()
+        return
+    for d in {int64, *(d for d in dtypes if d.is_integer)}:
+        info = np.iinfo(d.np)
+        x._compare("ge", int(info.min))
+        x._compare("le", int(info.max))
+
+
+def is_live(x: Any) -> bool:
+    """Whether x is a live number, or plain data or a container with one in it."""
+    if type(x) is Live:
+        return True
+    if isinstance(x, dict):
+        return any(map(is_live, itertools.chain(dict.keys(x), dict.values(x))))
+    return isinstance(x, (tuple, list)) and any(map(is_live, x))
+
+
+class Worked:
+    """A live number in what a call hands out: the step that gives it."""
+
+    __slots__ = ("step",)
+
+    def __init__(self, x: Live):
+        x._live_now.use(x._live_step)
+        self.step = x._live_step
