@@ -39,7 +39,7 @@ from llvmlite import ir
 from numba import types
 
 from .blocks import ARGUMENTS
-from .vectors import FLOATS, I1, I32, I64, Loop, Vectors, integers, on_vectors
+from .vectors import FLOATS, I32, I64, Loop, Vectors, integers, on_vectors
 
 #: Blocks that need more registers when all their loads come first have them kept in order.
 _REGISTERS = 32
@@ -197,20 +197,29 @@ def _emit_block(
         count = b.srem(count, I64(turn))
     sums = loop_over(count, carried, 1)[1 + len(left) + len(more) :]
 
-    adds = b.icmp_signed("!=", accumulate, I64(0))
-    nothing = v.mask_type([I1(0)] * v.lanes)
-    old_masks = [b.select(adds, m, nothing) for m in masks]
-    done = b.append_basic_block("stored")
-    for i in range(block_rows):
-        row = b.append_basic_block("row")
-        b.cbranch(b.icmp_signed(">", rows, I64(i)), row, done)
-        b.position_at_end(row)
-        address = b.add(c, b.mul(c_step, I64(i)))
-        for j in range(block_vectors):
-            place = b.add(address, I64(j * width))
-            old = v.masked_load(place, old_masks[j])
-            v.masked_store(b.fadd(sums[i * block_vectors + j], old), place, masks[j])
-    b.branch(done)
+    # Masks cost more than the rest of a store; what is not added to is not read.
+    whole, part, done = (b.append_basic_block(name) for name in ("whole", "part", "stored"))
+    b.cbranch(b.icmp_signed(">=", cols, I64(block_vectors * v.lanes)), whole, part)
+    for kind in (whole, part):
+        b.position_at_end(kind)
+        adding, storing = b.append_basic_block("add"), b.append_basic_block("store")
+        b.cbranch(b.icmp_signed("!=", accumulate, I64(0)), adding, storing)
+        load = v.load if kind is whole else v.masked_load
+        store = v.store if kind is whole else v.masked_store
+        for start in (adding, storing):
+            b.position_at_end(start)
+            for i in range(block_rows):
+                row = b.append_basic_block("row")
+                b.cbranch(b.icmp_signed(">", rows, I64(i)), row, done)
+                b.position_at_end(row)
+                address = b.add(c, b.mul(c_step, I64(i)))
+                for j in range(block_vectors):
+                    mask = [masks[j]] if kind is part else []
+                    place, total = b.add(address, I64(j * width)), sums[i * block_vectors + j]
+                    if start is adding:
+                        total = b.fadd(total, load(place, *mask))
+                    store(total, place, *mask)
+            b.branch(done)
     b.position_at_end(done)
 
 
