@@ -217,14 +217,15 @@ class Ending:
         made: dict[int, Any] = {}
         for effect, value in self.changes:
             effect.apply(build(value, results, given, made, live))
-        if self.contents and given is not None:
+        result = build(self.structure, results, given, made, live)
+        if self.contents and given is not None:  # last: parts of the arguments are found where they were
             news = [
                 (place.find(given), [(s, build(x, results, given, made, live)) for s, x in row])
                 for place, row in self.contents
             ]
             for target, row in news:
                 change(target, row)
-        return build(self.structure, results, given, made, live)
+        return result
 
     def _way(self, gs: tuple[Any, ...]) -> tuple[Runner, list[bool], list[int] | None] | None:
         """What computes gradients from those of the results, of which some may be None: a graph, the leaves that get

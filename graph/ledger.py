@@ -87,6 +87,7 @@ class Ledger:
         )  # ids of the call's containers, for which the trace has its own
         self.found = 0  # reads since one of these was found; 0: none was
         #: what was done that no trace can hold, and what to do instead
+        self.touched: set[int] = set()  # ids of containers that were perhaps changed
         self.odd: tuple[str, str] | None = None
         self.linked: set[int] = set()  # ids of containers that something immutable leads to
         self.gave_way = False  # a debugger took over
@@ -313,16 +314,16 @@ class Ledger:
                 )
             return
         held: Any = x
-        outside = id(x) in self.outside
+        outside = id(x) in self.outside and id(x) not in self.made
         if isinstance(x, MUTABLE):
             if not outside:
                 if not deep:
                     return
-            elif isinstance(x, dict) and id(x) not in self.made and id(x) not in self.states:
+            elif isinstance(x, dict) and id(x) not in self.states:
                 self._read_space(x, name, frame)
                 if not deep:
                     return
-            elif id(x) not in self.made:
+            else:
                 held = self.states[id(x)]
                 place = "content", id(x), None
                 if place not in self.entries:
@@ -439,6 +440,7 @@ class Ledger:
 
     def _collect(self) -> tuple[list[Read], list[Effect], list[Effect]]:
         self.functions.clear()
+        self._pin()
         objects = self.objects
         effects = self._container_effects()
         # What the function replaced is put back, though nobody else may hold it any more.
@@ -500,6 +502,19 @@ class Ledger:
                 if place[2] not in (instance_dict(x) or ()) and not hasattr(type(static), "__get__"):
                     found[place] = type(x)
         return found
+
+    def _pin(self) -> None:
+        """Containers that were put somewhere must be these again, also where they have been there before."""
+        put = [now_at(kind, self.objects[oid], key) for kind, oid, key in self.written if oid in self.objects]
+        for oid in self.touched:
+            x = self.objects.get(oid, ())
+            put += dict.values(x) if isinstance(x, dict) else x
+        while put:
+            x = put.pop()
+            if isinstance(x, tuple):
+                put += x
+            elif isinstance(x, MUTABLE):
+                self.compared.add(id(x))
 
     def _container_effects(self) -> list[Effect]:
         """Containers and arrays that are not as they were met; what was not seen to happen counts as a read."""

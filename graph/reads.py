@@ -22,6 +22,12 @@ CONTAINERS = (*MUTABLE, frozenset, tuple)
 _ordered: Any = collections.OrderedDict()
 # Methods that change a container without looking at it.
 _GROWING = frozenset((("list", "append"), ("list", "extend"), ("set", "add")))
+# Methods that may change a list, dict or deque.
+_CHANGING = frozenset((
+    "append", "appendleft", "clear", "extend", "extendleft", "insert", "move_to_end", "pop", "popitem", "popleft",
+    "remove", "reverse", "rotate", "setdefault", "sort", "update", "__delitem__", "__iadd__", "__imul__", "__ior__",
+    "__setitem__",
+))  # fmt: skip
 _VIEWS: tuple[type, ...] = (
     type({}.keys()), type({}.values()), type({}.items()), types.MappingProxyType,
     type(_ordered.keys()), type(_ordered.values()), type(_ordered.items()),
@@ -46,6 +52,11 @@ def walked(iterator: Any) -> list[Any]:
         return []
     state = iterator.__reduce__()
     return list(state[1]) if isinstance(state, tuple) and len(state) > 1 else []
+
+
+def changes(name: str) -> bool:
+    """Whether a container's method of this name may change it."""
+    return name in _CHANGING
 
 
 def grows(x: Any, name: str) -> bool:

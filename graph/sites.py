@@ -23,7 +23,7 @@ from .ledger import Ledger
 from .live import KINDS, Live, RestartError, is_live, settled
 from .lookup import UNKNOWN, find, follows, in_class, instance_dict, is_own
 from .plain import ABSENT, is_plain
-from .reads import ARRAY_LIMIT, CONTAINERS, MUTABLE, behind, grows, is_iterator, walked
+from .reads import ARRAY_LIMIT, CONTAINERS, MUTABLE, behind, changes, grows, is_iterator, walked
 from .symbol import Symbol
 
 # Names of functions, classes and modules that say what they are called, not what they do.
@@ -290,6 +290,8 @@ class SiteReader:
     def _method_of(self, base: Any, name: str, expr: Expr, frame: FrameType) -> None:
         """A method of a built-in container is looked up, or called."""
         called = self._ledger.name(base, expr)
+        if changes(name):
+            self._ledger.touched.add(id(base))
         if grows(base, name):
             self._ledger.change(base, called)
         elif name not in (
@@ -388,6 +390,8 @@ class SiteReader:
 
     def _in(self, container: Any, frame: FrameType, action: Any) -> None:
         key = settled(evaluate(action[1], frame, self._results))
+        if isinstance(key, CONTAINERS):
+            self._ledger.read_content(key, self._ledger.name(key, action[1]), frame, True)
         if isinstance(container, dict) and is_plain(key):
             if id(container) in self._ledger.outside:
                 name = f"{key!r} in {self._ledger.name(container, action[2])}"
@@ -666,6 +670,7 @@ class SiteReader:
             return
         name = self._ledger.name(base, expr)
         method = "__delitem__" if deletes else "__setitem__"
+        self._ledger.touched.add(id(base))
         if key is UNKNOWN or isinstance(key, slice):
             self._ledger.read_content(base, name, frame, False)
         elif expr is None or not isinstance(in_class(type(base), method), FunctionType):

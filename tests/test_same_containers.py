@@ -402,6 +402,35 @@ def copies(jit):
     return calls(jit, fn, lambda k: (T(), m.rows), [m])
 
 
+def a_part_handed_out_after_it_was_replaced(jit):
+    m = State()
+
+    def fn(x, d):
+        before = d["l"]
+        d["l"] = [len(before)]
+        return x, before, m.table
+
+    f, found = jit(fn), []
+    for _ in range(3):
+        m.table = {"l": [1, 2]}
+        before = m.table["l"]
+        _, part, whole = f(T(), m.table)
+        found.append((part is before, whole is m.table, see(m)))
+    return found
+
+
+def what_it_made_itself_in_an_argument(jit):
+    m = State()
+    m.table = {"l": [3]}
+
+    def fn(x, d):
+        m.rows.append([x, d["l"]])
+        m.table["l"] = m.rows[-1]
+        return x * len(m.table) + len(d)
+
+    return calls(jit, fn, lambda k: (T(), m.table if k else {"l": [3]}), [m], 3)
+
+
 # ---------------------------------------------------------------- kinds of containers
 
 
@@ -682,6 +711,58 @@ def compared_and_handed_out(jit):
     return found
 
 
+def put_where_it_was(jit):
+    m = State()
+    m.other = m.rows[0]
+
+    def fn(x):
+        m.rows[0] = m.other
+        return x * sum(map(len, m.rows))
+
+    def arguments(k):
+        if k == 2:
+            m.other = []
+        return (T(),)
+
+    f, found = jit(fn), []
+    for k in range(4):
+        y = f(*arguments(k))
+        found.append((see(y), m.rows[0] is m.other))
+    return found
+
+
+def put_where_it_was_by_a_slice(jit):
+    m = State()
+    m.other = m.rows[0]
+
+    def fn(x):
+        m.rows[:1] = [m.other]
+        return x
+
+    f, found = jit(fn), []
+    for k in range(4):
+        m.other = [] if k == 2 else m.other
+        f(T())
+        found.append(m.rows[0] is m.other)
+    return found
+
+
+def a_list_looked_for_in_state(jit):
+    m = State()
+    m.rows, m.other = [[1], [2]], [1]
+
+    def fn(x):
+        found = m.other in m.rows
+        m.other.append(5)
+        return x * (2 if found else 3)
+
+    def arguments(k):
+        m.other[:] = [1 + k]
+        return (T(),)
+
+    return calls(jit, fn, arguments, [m])
+
+
 def told_apart_by_id(jit):
     m = State()
     f = jit(lambda x, a: x * len({id(m.log), id(a)}))
@@ -693,12 +774,14 @@ CASES = [
     an_error_caught, an_effect_while_an_error_passes, slices_and_order, generators_and_c_code, functions_made_inside,
     a_graph_function_inside, twice_and_state, in_a_list_of_state, found_by_c_code, state_in_an_argument,
     an_argument_put_into_state, moved_about_in_state, parts_of_one_dict, a_closure_cell, a_default, a_bound_method,
+    a_part_handed_out_after_it_was_replaced, what_it_made_itself_in_an_argument,
     a_partial, keywords, attributes_by_other_ways, views_of_a_dict, copies, a_record,
     a_record_whose_fields_change_places, a_frozen_record, sets_and_queues, an_object_and_its_list,
     a_list_that_holds_itself, a_tuple_compared, elements_replaced, elements_changed_in_place,
     one_tensor_in_two_lists, views_of_elements, arrays_as_elements, gradients_of_elements, gradients_of_gradients,
     branches, branches_after_it_was_found, replaced_by_an_equal_one, exchanged,
-    a_changed_one_replaced_by_an_equal_one, two_of_state_that_become_one, compared_and_handed_out, told_apart_by_id,
+    a_changed_one_replaced_by_an_equal_one, two_of_state_that_become_one, compared_and_handed_out, put_where_it_was,
+    put_where_it_was_by_a_slice, a_list_looked_for_in_state, told_apart_by_id,
 ]  # fmt: skip
 
 
