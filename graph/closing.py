@@ -161,22 +161,28 @@ class Closing:
     def _find_state(self, effects_outside: Any) -> None:
         """Make arguments of the tensors that the function found somewhere and put another one in the place of."""
         path, trace = self.path, self.trace
-        if trace.depth:
-            return  # earlier segments have been made with them as they are
         apart = {*(id(e.owner) for e in effects_outside), *path.handed, *path.recorder.compared}
-        for state in find_states(
-            effects_outside, path.recorder.reads, apart, self._is_free, self.tensor_class
-        ):
-            if any(id(t) in path.args for t in state.tensors):
-                continue
+        reads = path.recorder.reads
+        for state in path.states:
+            if not state.is_alone(reads, apart):
+                trace.leave(
+                    f"finds what {state.name} holds in another place as well, or changes it in place",
+                    "keep a copy in one of the places",
+                )
+        found = find_states(effects_outside, reads, apart, self._is_free, self.tensor_class)
+        new = [state for state in found if not any(id(t) in path.args for t in state.tensors)]
+        if trace.depth:  # earlier segments have been made with them as they are: the next trace knows
+            path.variant.later = [*path.states, *new]
+            return
+        for state in new:
             for t in state.tensors:
                 source = self._source(t)
                 source.kind, source.key, source.tensor = "arg", len(path.tensors), None
                 for s in trace.sources:
                     if s.kind == "grad" and s.tensor is t:
                         s.key, s.tensor = source.key, None
-                path.args[id(t)] = len(path.tensors)
-                path.tensors = [*path.tensors, t]
+                path.add_tensor(t)
+            path.states.append(state)
             path.variant.state.append(state)
 
     def _source(self, t: Any) -> Any:

@@ -493,6 +493,7 @@ class Function:
             )
         spec.record(self._fn, args, kwargs)
         path = start_path(self, args, kwargs, live)
+        path.begin_with(next((v.later for v in reversed(self._variants.get(key, ())) if v.later), ()))
         path.variant.apart = apart
         path.variant.reason, path.variant.line = why, user_line(2)
         return path

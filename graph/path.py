@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from .nursery import Nursery
 from .overrides import modes
 from .segment import Segment, checking, make_runner, placed
 from .spoken import listening
+from .state import State
 from .symbol import Symbol
 from .trace import Leave, Source, Trace
 
@@ -84,8 +85,28 @@ class Path:
         self.unread: Any = None
         #: the tensors of the call, without state
         self.called = tensors
+        #: the state that is replaced, with the tensors that the call found there
+        self.states: list[State] = []
         #: whether code of the framework runs, in the middle of the function's
         self.own = False
+
+    def add_tensor(self, t: Any) -> None:
+        """Make an argument of a tensor that the function finds by itself."""
+        self.args[id(t)] = len(self.tensors)
+        self.tensors = [*self.tensors, t]
+
+    def begin_with(self, states: Iterable[State]) -> None:
+        """Take in state that another variant found too late, where it holds other tensors than the arguments."""
+        for state in self._again(states):
+            if state.find() and not any(id(t) in self.args for t in state.tensors):
+                for t in state.tensors:
+                    self.add_tensor(t)
+                self.states.append(state)
+                self.variant.state.append(state)
+
+    def _again(self, states: Iterable[State]) -> list[State]:
+        cls: Any = dispatch._State.executor.tensor_class  # type: ignore[attr-defined]
+        return [s.again(lambda t: t.__class__ is cls and t._base is None, cls) for s in states]
 
     def make(self, graph: Graph, sources: list[Source], trained: bool = True) -> Any:
         """A graph made runnable, or put off. trained: what needs a gradient may change between calls."""
@@ -140,6 +161,9 @@ class Path:
         trace = self.recorded = Trace(
             variant.name, dispatch._State.executor, self._read, variant.precision == "fast"
         )
+        if self.variant.state and not self.states:
+            self.states = self._again(self.variant.state)
+        trace.given = len(self.called)
         trace.attempt, trace.overrides = self._attempt, len(modes.set)
         with dispatch.executing(trace), Lent() as lent, ExitStack() as planted:
             symbols = [trace.argument(k, t) for k, t in enumerate(self.tensors)]
@@ -221,7 +245,7 @@ class Path:
             self._link(segment)
         variant.paths += 1
         reads = recorder.reads
-        for s in variant.state:
+        for s in self.states:
             reads = s.without(reads)
         variant.reads += reads
         changed = {id(e.owner): e.owner for e in self.effects}
@@ -229,9 +253,9 @@ class Path:
         compared = {k: outside[k] for k in recorder.compared if k in outside}
         variant.identity.add(outside, recorder.linked, self.containers, changed | compared | self.handed)
         lifted = [t for t, _ in trace.lifted.values() if id(t) not in self.args]
-        variant.extra += [s.guard() for s in variant.state]
-        for s in variant.state:
-            s.forget()  # they must not live as long as the variant
+        variant.extra += [s.guard() for s in variant.state] if variant.paths == 1 else []
+        for s in (*variant.state, *variant.later):
+            s.forget()  # the tensors must not live as long as the variant
         for effect in self.effects:
             effect.forget()
         variant.extra += [tensor_guard(t) for t in lifted] + [

@@ -82,10 +82,23 @@ class State:
                 kept.append(Read("attr", type(r.owner), r.key, r.value, r.name, r.where))
         return kept
 
-    def is_alone(self, reads: Iterable[Read]) -> bool:
-        """Whether its tensors and containers were read nowhere else: there they would stay what they are."""
+    def is_alone(self, reads: Iterable[Read], apart: Collection[int]) -> bool:
+        """Whether its tensors and containers were read nowhere else, where they would stay what they are.
+
+        apart: ids of what is changed, handed out or compared as itself.
+        """
+        if not (self.parts - {id(self.owner)}).isdisjoint(apart):
+            return False
         inside = {*map(id, self.tensors), *self.parts} - {id(self.owner)}
         return not any(id(x) in inside for r in reads if not self.covers(r) for x in _mentioned(r))
+
+    def again(self, is_free: Callable[[Any], bool], tensor_class: type) -> State:
+        """What the place holds now, as state."""
+        effect = Effect(self.kind, self.owner, self.key, self._now(), None, self.name)
+        return State(effect, is_free, tensor_class)
+
+    def _now(self) -> Any:
+        return contents_of(self.owner) if self.kind == "content" else now_at(self.kind, self.owner, self.key)
 
     def forget(self) -> None:
         """Let the tensors of the trace go."""
@@ -259,13 +272,12 @@ def find_states(
     effects: Iterable[Effect], reads: Collection[Read], apart: Collection[int], is_free: Callable[[Any], bool],
     tensor_class: type,
 ) -> Iterator[State]:  # fmt: skip
-    """What a trace found to be state. apart: ids of what is changed, handed out or compared as itself; is_free: says
-    of a tensor that another one may stand for it."""
+    """What a trace found to be state. is_free: says of a tensor that another one may stand for it."""
     for e in effects:
         if e.kind not in ("attr", "item", "cell", "content") or not _replaced(e, tensor_class):
             continue
         state = State(e, is_free, tensor_class)
-        if state.find() and (state.parts - {id(e.owner)}).isdisjoint(apart) and state.is_alone(reads):
+        if state.find() and state.is_alone(reads, apart):
             yield state
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -70,6 +71,7 @@ class Trace:
         self.symbols: list[weakref.ref[Symbol]] = []
         self.sources: list[Source] = []
         self.lifted: dict[int, tuple[Any, Symbol]] = {}  # id of an eager tensor -> it and its symbol
+        self.given = sys.maxsize  # how many of the arguments are the call's; others are state
         self.met: dict[int, Any] = {}  # arguments that the function also found by itself, by position
         self.roots: dict[int, Any] = {}  # id of a symbol's storage -> the eager tensor it stands for
         self.grad_reads: list[tuple[Any, bool]] = []
@@ -185,7 +187,7 @@ class Trace:
         if found is None:
             return self._input(Source("tensor", None, tensor, None), tensor)
         source = self._origin[self.inputs[id(found[1])]]
-        if source.kind == "arg":
+        if source.kind == "arg" and source.key < self.given:
             self.met[source.key] = tensor
         return found[1]
 

@@ -44,6 +44,8 @@ class Variant:
         self.state: list[State] = []
         #: what its live numbers are worked out by (`formulas.Program`)
         self.live: Any = None
+        #: state that was found when segments had been made without it: the next variant begins with it
+        self.later: list[State] = []
         #: what traces a path whose outcome was not seen before, and gives the call's result
         self.unseen: Callable[[Variant, Path], Any] = lambda variant, path: path.run(path.ready())
 

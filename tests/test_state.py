@@ -438,3 +438,97 @@ def test_the_first_state_is_let_go():
         step(z(1))
     gc.collect()
     assert gone() is None
+
+
+# ---------------------------------------------------------------- with values that decide
+
+
+def test_a_policy_that_keeps_state_and_reads_values_is_traced_twice():
+    class Policy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell, self.out = nn.GRUCell(2, 3), nn.Linear(3, 2)
+            self.h, self.trace = dg.zeros(1, 3), (dg.zeros(1, 3), [dg.zeros(1)])
+
+        def forward(self, x):
+            self.h = self.cell(x, self.h)
+            logits = self.out(self.h)
+            self.trace = (self.trace[0] * 0.9 + self.h, [self.trace[1][0] + logits.max()])
+            action = int(logits.argmax(-1)[0])
+            if action == 1:
+                self.h = self.h * 0.5
+            return action, logits
+
+    got = []
+    for mode in ("eager", "graph"):
+        dg.manual_seed(0)
+        m = Policy()
+        f = dg.function(m, mode=mode)
+        with dg.no_grad():
+            rows = [seen(f(dg.randn(1, 2))) for _ in range(80)]
+        got.append([*rows, seen(m.h), seen(m.trace)])
+    assert got[0] == got[1]
+    assert len(f.variants) == 2  # the first made its first segment with the first state
+
+
+def decides_and_adds(m, x):
+    if x.sum() > 3:
+        m.h = m.h + x
+    return m.h * 2
+
+
+def decides_and_looks_elsewhere(m, x):
+    m.h = m.h + x
+    return m.h + m.g if x.sum() > 3 else m.h * 2
+
+
+def decides_on_itself(m, x):
+    m.h = dg.tanh(m.h + x)
+    if m.h.sum() > 0.5:
+        m.h = m.h * 0.5
+    m.st[0] = m.st[0] + m.h
+    return m.st[0]
+
+
+@pytest.mark.parametrize("step", [decides_and_adds, decides_and_looks_elsewhere, decides_on_itself])
+@pytest.mark.parametrize("shared", ["apart", "shared later", "given as argument"])
+def test_state_and_branches(step, shared):
+    got = []
+    for mode in ("eager", "graph"):
+        m = Box(h=z(1), g=z(2), st=[z(3)])
+        f = dg.function(lambda x, m=m: step(m, x), mode=mode)
+        rows = []
+        for k, value in enumerate((1, 5, 5, 1, 1, 6, 2, 7, -1, 0.1)):
+            if shared == "shared later" and k in (3, 6):
+                m.g = m.h
+                m.st = [m.h]
+            given = m.h if shared == "given as argument" and k in (2, 3, 7) else z(value)
+            rows += [seen(f(given)), seen(m)]
+        got.append(rows)
+    assert got[0] == got[1]
+
+
+def test_history_of_state_goes_through_branches():
+    got = []
+    for mode in ("eager", "graph"):
+        w = dg.tensor([0.5, -0.5], requires_grad=True)
+        m = Box(h=z(1))
+
+        def step(x, m=m, w=w):
+            m.h = dg.tanh(m.h * w + x)
+            if m.h.sum() > 0.5:
+                m.h = m.h * 0.5
+            return m.h
+
+        f = dg.function(step, mode=mode)
+        rows = []
+        for k in range(6):
+            y = f(z(0.3 * k - 0.6))
+            rows.append(y.detach().numpy())
+            if k % 2:
+                y.sum().backward()
+                rows.append(w.grad.numpy().copy())
+                m.h = m.h.detach()
+        got.append(rows)
+    for a, b in zip(*got):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
