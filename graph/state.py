@@ -276,9 +276,30 @@ def find_states(
     for e in effects:
         if e.kind not in ("attr", "item", "cell", "content") or not _replaced(e, tensor_class):
             continue
+        if not _is_small(e.before):
+            continue
         state = State(e, is_free, tensor_class)
         if state.find() and state.is_alone(reads, apart):
             yield state
+
+
+def _is_small(x: Any) -> bool:
+    """Whether a structure has no more containers and elements than one that may be state."""
+    stack, count = [x], 0
+    while stack:
+        y = stack.pop()
+        if isinstance(y, (list, tuple, dict, collections.deque)):
+            count += len(y)
+            inside: Iterable[Any] = dict.values(y) if isinstance(y, dict) else y
+        elif hasattr(y, "_storage") or isinstance(y, type) or hasattr(type(y), "parameters"):
+            continue
+        else:
+            inside = (instance_dict(y) or {}).values()
+            count += len(inside)  # type: ignore[arg-type]
+        if count > 2 * _LIMIT:
+            return False
+        stack += inside
+    return True
 
 
 def _replaced(e: Effect, tensor_class: type) -> bool:

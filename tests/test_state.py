@@ -532,3 +532,20 @@ def test_history_of_state_goes_through_branches():
         got.append(rows)
     for a, b in zip(*got):
         np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_large_structures_are_not_taken_apart():
+    class Data:
+        def __init__(self, rows):
+            self.rows, self.next = rows, self
+
+    m = Box(st=Data([float(k) for k in range(100_000)]), h=z())
+
+    @dg.function
+    def step(x):
+        m.st = Data(m.st.rows)
+        m.h = m.h + x
+        return m.h
+
+    for k in range(3):
+        assert float(step(z(1))[0]) == k + 1
