@@ -218,6 +218,16 @@ def test_joining():
     call("", "clip", [values("int16", (7,), 1)], None, 20)
 
 
+def test_arange_counts_large_integers_exactly():
+    for first, end, step in (
+        (0, 2**62 + 1, 2**61),
+        (2**61, -(2**61) - 1, -(2**60)),
+        (np.int64(-3), 4, 3),
+        (3, 3, 1),
+    ):
+        assert dg.arange(first, end, step).tolist() == list(range(first, end, step))
+
+
 def test_creation():
     for ours, theirs in (
         (dg.arange(5), xs.arange(5)), (dg.arange(1, 9, 2, dtype=dg.float64), xs.arange(1, 9, 2, dtype=xs.float64)),

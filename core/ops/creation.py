@@ -146,9 +146,12 @@ def arange(start, stop=None, step=1, dtype=None, device=None):
         start, stop = 0, start
     if step == 0:
         raise ArgumentError("arange", "step is 0", "use another step")
-    whole = all(isinstance(v, (int, np.integer)) for v in (start, stop, step))
+    whole = type(start) is type(stop) is type(step) is int
+    whole = whole or all(isinstance(v, (int, np.integer)) for v in (start, stop, step))
     kind = _dtype("arange", dtype, T.default_int if whole else T.default_float)
-    size = max(0, math.ceil((stop - start) / step))
+    # A quotient of large integers is no float.
+    size = -((int(start) - int(stop)) // int(step)) if whole else math.ceil((stop - start) / step)
+    size = max(0, size)
     if whole and step < 0 and kind.kind == "uint":  # the step itself has no place in the dtype
         return arange_from(start, step, size=size, dtype=T.int64, device=device).to(kind)
     return arange_from(start, step, size=size, dtype=kind, device=device)
