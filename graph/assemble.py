@@ -419,7 +419,7 @@ class _Assembly:
         inputs: list[Any] = []
         for k, x in enumerate(node.inputs):
             if isinstance(x, Value):
-                inputs.append(self._whole(x))
+                inputs.append(self._in_place(node, x, self._whole(x)))
             else:
                 inputs.append(None if x is None else self._number(node, k))
         outputs: list[Any] = []
@@ -468,6 +468,13 @@ class _Assembly:
         if node.op.kind == "pointwise":
             dtype = node.op.form(number_kinds(node), node.attrs).arg_dtypes[k]
         return self.sources.scalar(node.inputs[k], dtype)
+
+    def _in_place(self, node: Node, x: Value, operand: Operand) -> Operand:
+        """The operand, or the place in the node's result where it has been computed."""
+        whole, at = self.places.parts.get(self.layouts[x].base, (None, 0))
+        if whole is not node.outputs[0]:
+            return operand
+        return operand._replace(source=self.sources.buffer(node.outputs[0]), offset=at)
 
     def _whole(self, x: Value) -> Operand:
         layout = self.layouts[x]

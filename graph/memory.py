@@ -3,14 +3,15 @@
 A buffer lives from the level that first writes it to the level that last reads it. Buffers whose levels do
 not meet may share bytes; levels are the waves of the program, so launches that run side by side never do.
 A result may take over the buffer of a value that its kernel reads for the last time, element by element.
-The memory of an output serves for other things until the output is computed.
+The memory of an output serves for other things until the output is computed. What is computed in its place in the
+result of a `concat` has no buffer of its own: the result lives from the first of its parts on.
 """
 
 from __future__ import annotations
 
 import itertools
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -57,6 +58,8 @@ def plan_memory(lowered: Sequence[Lowered], start: Sequence[int], places: Places
             last[v] = max(last.get(v, 0), end)
             readers.setdefault(v, []).append(k)
     of: dict[Value | int, _Buffer] = {}
+    begins = _begins(lowered, start, places)
+    inside: dict[Value, tuple[Value, int]] = {}
     buffers: list[_Buffer] = []
     regions: list[_Region] = []
     without = 0
@@ -67,8 +70,19 @@ def plan_memory(lowered: Sequence[Lowered], start: Sequence[int], places: Places
         for v in g.stores:
             if v in places.of:
                 place = places.of[v]
-                if isinstance(place, int) and start[k]:
-                    regions.append(_Region(place, v.type.nbytes, start[k]))
+                if isinstance(place, int) and begins.get(v, start[k]):
+                    regions.append(_Region(place, v.type.nbytes, begins.get(v, start[k])))
+                continue
+            if v in begins or v in places.parts:
+                root, at = places.root(v)
+                if v in places.parts:
+                    inside[v] = root, at
+                if root not in places.of:
+                    if root not in of:
+                        without += _aligned(root.type.nbytes)
+                        of[root] = _Buffer(_aligned(root.type.nbytes), start[k], end)
+                        buffers.append(of[root])
+                    of[root].end = max(of[root].end, end, last.get(v, 0))
                 continue
             kept = places.same.get(v)
             if kept is not None:
@@ -77,7 +91,7 @@ def plan_memory(lowered: Sequence[Lowered], start: Sequence[int], places: Places
                     of[v].end = max(of[v].end, end, last.get(v, 0))
                 continue
             without += _aligned(v.type.nbytes)
-            buffer = _take_over(g, v, k, start, last, readers, of, taken)
+            buffer = _take_over(g, v, k, start, last, readers, of, taken, begins)
             if buffer is None:
                 buffer = _Buffer(_aligned(v.type.nbytes), start[k], end)
                 buffers.append(buffer)
@@ -88,7 +102,23 @@ def plan_memory(lowered: Sequence[Lowered], start: Sequence[int], places: Places
             of[source] = _Buffer(_aligned(nbytes), start[k] + first, start[k] + final)
             buffers.append(of[source])
     total = _place(buffers, regions)
-    return MemoryPlan({v: (b.where, b.offset) for v, b in of.items()}, total, without)
+    spots: dict[Value | int, Spot] = {v: (b.where, b.offset) for v, b in of.items()}
+    for v, (root, at) in inside.items():
+        output = places.of.get(root)
+        region, offset = (output, 0) if isinstance(output, int) else spots[root]
+        spots[v] = region, offset + at
+    return MemoryPlan(spots, total, without)
+
+
+def _begins(lowered: Sequence[Lowered], start: Sequence[int], places: Places) -> dict[Value, int]:
+    """For each value that parts of others are computed in, the level that writes the first of them."""
+    begins: dict[Value, int] = {}
+    for k, g in enumerate(lowered):
+        for v in g.stores:
+            if v in places.parts:
+                root, _ = places.root(v)
+                begins[root] = min(begins.get(root, start[k]), start[k])
+    return begins
 
 
 def _aligned(nbytes: int) -> int:
@@ -97,7 +127,7 @@ def _aligned(nbytes: int) -> int:
 
 def _take_over(
     g: Lowered, v: Value, k: int, start: Sequence[int], last: dict[Value, int], readers: dict[Value, list[int]],
-    of: dict[Value | int, _Buffer], taken: set[int],
+    of: dict[Value | int, _Buffer], taken: set[int], joined: Container[Value],
 ) -> _Buffer | None:  # fmt: skip
     """The buffer of an input that dies in this group and that `v` may overwrite."""
     if g.group.kind == OP or len(g.phases) != 1 or len(g.phases[0]) != 1:
@@ -105,7 +135,8 @@ def _take_over(
     for x, accesses in g.reads.items():
         buffer = of.get(x)
         if (
-            buffer is not None and last[x] == start[k] and buffer.end == start[k] and id(buffer) not in taken
+            buffer is not None and x not in joined and last[x] == start[k] and buffer.end == start[k]
+            and id(buffer) not in taken
             and x.type.nbytes == v.type.nbytes and x.type.dtype.itemsize == v.type.dtype.itemsize
             and accesses == [(g.stores[v], 0)] and sum(start[r] == start[k] for r in readers[x]) == 1
         ):  # fmt: skip

@@ -7,9 +7,11 @@ new value first) gets a copy of its own, which later fuses like any other op.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from ..core.ops.elementwise import assign
+from ..core.ops.joining import concat
 from ..core.region import cond, scan, while_loop
 from ..core.types import contiguous_strides
 from .ir import Graph, Node, Value
@@ -20,12 +22,22 @@ class Places(NamedTuple):
     """Where values are stored and what that asks of the order.
 
     of: base value -> number of the graph output, or the input that it replaces. before: (reader, writer) pairs.
-    same: results of updates of a slice that keep the memory of what they update.
+    same: results of updates of a slice that keep the memory of what they update. parts: values that are computed where
+    a `concat` puts them: its result, and their first byte there.
     """
 
     of: dict[Value, int | Value]
     before: list[tuple[Node, Node]]
     same: dict[Value, Value]
+    parts: dict[Value, tuple[Value, int]]
+
+    def root(self, value: Value) -> tuple[Value, int]:
+        """The value whose memory a part lies in, in the end, and its first byte there."""
+        at = 0
+        while value in self.parts:
+            value, offset = self.parts[value]
+            at += offset
+        return value, at
 
     @property
     def written(self) -> set[Value]:
@@ -41,7 +53,7 @@ def place_results(graph: Graph, layouts: dict[Value, Layout]) -> Places:
 class _Placer:
     def __init__(self, graph: Graph, layouts: dict[Value, Layout]):
         self.graph, self.layouts = graph, layouts
-        self.places = Places({}, [], {})
+        self.places = Places({}, [], {}, {})
         self.readers: dict[Value, list[Node]] = {}
         self.later: dict[Node, list[Node]] = {}  # reader -> writers that must wait for it
         self.writers: dict[Value, Node] = {}  # by the input that they replace
@@ -71,7 +83,28 @@ class _Placer:
         for node in self.graph.nodes:
             if node.op.updates:
                 self._keep_memory(node)
+        for node in self.graph.nodes:
+            if node.op is concat:
+                self._join(node)
         return self.places
+
+    def _join(self, node: Node) -> None:
+        """Let the operands of a `concat` be computed in their places in its result, where these are in one piece."""
+        out, (axis,), (of, _, same, parts) = node.outputs[0], node.attrs, self.places
+        fixed = {*same, *same.values()}
+        if math.prod(out.type.shape[:axis]) != 1 or out in fixed or isinstance(of.get(out), Value):
+            return
+        at = 0
+        for x in node.values():
+            layout, base = self.layouts[x], self.layouts[x].base
+            free = base.producer is not None and base not in of and base not in fixed and base not in parts
+            if (
+                free
+                and base.type.dtype is out.type.dtype is x.type.dtype
+                and layout.covers_base(x.type.shape)
+            ):
+                parts[base] = out, at
+            at += x.type.size * out.type.dtype.itemsize
 
     def _keep_memory(self, node: Node) -> None:
         """Let an update of a slice write into its own input, when nobody else reads that."""

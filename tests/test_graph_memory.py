@@ -191,3 +191,74 @@ def test_what_frees_memory_runs_early():
     in_turn = schedule(lowered, True, dict.fromkeys(v for g in lowered for v in g.stores))
     assert sum(s < start[last] for s in start) == 1
     assert start[last] < in_turn[last]
+
+
+def dense(x, *ws):
+    """Each layer's result is joined to what it reads."""
+    for w in ws:
+        x = dg.concat([x * 2.0, dg.tanh(x.sum(axis=0, keepdims=True) @ w)], axis=0)
+    return dg.concat([x[:1], x, dg.relu(x)], axis=0)
+
+
+def joins(x, y):
+    a, b, c = x @ y, dg.softmax(x, axis=1) @ y, (x + 1) @ y
+    twice = dg.concat([a, b, a], axis=0)
+    other = dg.concat([b, c, x], axis=0)
+    beside = dg.concat([c, b], axis=1)
+    inner = dg.concat([dg.tanh(c), twice], axis=0)
+    changed = dg.concat([a * 3, b * 3], axis=0)
+    changed[1] = 7.0
+    return (
+        other,
+        twice.sum(),
+        beside,
+        a,
+        inner * 2,
+        dg.concat([inner[None], inner[None] + 1], axis=1),
+        changed,
+    )
+
+
+@pytest.mark.parametrize(("fn", "shapes"), [
+    (dense, [(3, 5), (5, 5), (5, 5)]), (joins, [(4, 6), (6, 6)]),
+])  # fmt: skip
+def test_what_a_join_puts_side_by_side_is_computed_there(fn, shapes):
+    xs = [normal(*s) for s in shapes]
+    want = fn(*xs)
+    for _ in range(3):
+        got = dg.function(fn)(*xs)
+        for a, b in zip(*((r if isinstance(r, tuple) else (r,)) for r in (got, want))):
+            np.testing.assert_array_equal(a.numpy(), b.numpy())
+    lowered, start, memory, places = plan(trace(fn, *xs), True)
+    assert places.parts
+    for v, (whole, at) in places.parts.items():
+        root, _ = places.root(v)
+        ends = memory.spots[v], memory.spots.get(whole, (places.of.get(whole), 0))
+        assert ends[0] == (ends[1][0], ends[1][1] + at)
+        # Nothing else lies there from the time of the first part on.
+        last = max(start[k] for k, g in enumerate(lowered) if v in g.reads or v in g.stores)
+        for k, g in enumerate(lowered):
+            for other in g.stores:
+                if other in memory.spots and places.root(other)[0] is not root:
+                    region, offset = memory.spots[other]
+                    apart = region != ends[0][0] or offset >= ends[0][1] + v.type.nbytes
+                    apart = apart or offset + other.type.nbytes <= ends[0][1]
+                    assert apart or start[k] > last or _dies_before(other, v, lowered, start)
+
+
+def _dies_before(other, v, lowered, start):
+    """Whether a value is read for the last time before another is made."""
+    made = min(start[k] for k, g in enumerate(lowered) if v in g.stores)
+    used = max(start[k] for k, g in enumerate(lowered) if other in g.reads or other in g.stores)
+    return used < made
+
+
+def test_a_join_of_what_is_computed_for_it_copies_nothing():
+    def fn(x, y):
+        return dg.concat([x @ y, dg.softmax(x @ y.T, axis=1) @ y], axis=0)
+
+    xs = normal(8, 16), normal(16, 16)
+    compiled = compile_graph(trace(fn, *xs), "cpu")
+    assert not any("concat" in label for label in compiled.labels())
+    rows = compile_graph(trace(lambda x, y: dg.concat([x @ y, x @ y.T], axis=1), *xs), "cpu")
+    assert any("concat" in label for label in rows.labels())
