@@ -6,13 +6,14 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from ..core import dispatch
 from ..core.dtype_info import finfo
 from ..core.errors import ArgumentError, ShapeError
 from ..core.op import PUBLIC, REGISTRY
 from ..core.ops import elementwise as E
 from ..core.types import broadcast_shapes, default_float
 from ..core.value import Tensor
+from . import distribution as C
+from .distribution import Distribution
 
 __all__ = [
     "Bernoulli", "Beta", "Categorical", "Dirichlet", "Distribution", "Exponential", "Gamma", "Gumbel", "Independent",
@@ -41,65 +42,16 @@ def _log_beta(a: Tensor, b: Tensor) -> Tensor:
     return E.lgamma(a) + E.lgamma(b) - E.lgamma(a + b)  # type: ignore[no-any-return]
 
 
-class Distribution:
-    """Base: `batch_shape` counts the distributions, `event_shape` is the shape of one draw.
-
-    `sample(shape)` draws without a gradient, `rsample(shape)` through the parameters (where that is possible); results
-    are `[*shape, *batch_shape, *event_shape]`. `log_prob(value)` is the logarithm of density or probability.
-    """
-
-    has_rsample = False
-    #: names of the parameters that stand one for each distribution
-    parameters: tuple[str, ...] = ()
-
-    def __init__(self, batch_shape: tuple[int, ...], event_shape: tuple[int, ...] = ()):
-        self.batch_shape, self.event_shape = tuple(batch_shape), tuple(event_shape)
-
-    def _shape(self, sample_shape: Any) -> tuple[int, ...]:
-        extra = (sample_shape,) if isinstance(sample_shape, int) else tuple(sample_shape)
-        return (*extra, *self.batch_shape, *self.event_shape)
-
-    def _draw(self, shape: tuple[int, ...]) -> Tensor:
-        raise ArgumentError(type(self).__name__, "cannot be drawn from", "define _draw(self, shape)")
-
-    def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Draws without a gradient."""
-        with dispatch.set_grad(False):
-            return self._draw(self._shape(sample_shape))
-
-    def rsample(self, sample_shape: Any = ()) -> Tensor:
-        """Draws whose gradient flows to the parameters. Raises: ArgumentError where there is none."""
-        if not self.has_rsample:
-            raise ArgumentError(
-                type(self).__name__, "draws have no gradient", "use sample() and log_prob (REINFORCE)"
-            )
-        return self._draw(self._shape(sample_shape))
-
-    @property
-    def stddev(self) -> Tensor:
-        return E.sqrt(self.variance)  # type: ignore[attr-defined, no-any-return]
-
-    def log_prob(self, value: Any) -> Tensor:
-        """The logarithm of the density (of the probability where values are discrete)."""
-        raise ArgumentError(type(self).__name__, "has no log_prob", "define it in the subclass")
-
-    def entropy(self) -> Tensor:
-        """The entropy of each distribution, in nats."""
-        raise ArgumentError(type(self).__name__, "has no entropy", "define it in the subclass")
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(batch_shape={self.batch_shape}, event_shape={self.event_shape})"
-
-
 class _LocationScale(Distribution):
     """Place loc and width scale of one shape, drawn by the op `_op`."""
 
     _op: str
     has_rsample = True
+    support = C.real
 
-    def __init__(self, loc: Any, scale: Any):
+    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None):
         self.loc, self.scale = _tensors(loc, scale)
-        super().__init__(self.loc.shape)
+        super().__init__(self.loc.shape, (), validate_args, loc=(C.real, loc), scale=(C.positive, scale))
 
     def _draw(self, shape: tuple[int, ...]) -> Tensor:
         return PUBLIC[self._op](self.loc, self.scale, shape=shape)  # type: ignore[no-any-return]
@@ -119,12 +71,12 @@ class Normal(_LocationScale):
         return E.square(self.scale)  # type: ignore[no-any-return]
 
     def log_prob(self, value: Any) -> Tensor:
-        z = (value - self.loc) / self.scale
+        z = (self._checked(value) - self.loc) / self.scale
         return -0.5 * z * z - E.log(self.scale) - _HALF_LOG_2PI  # type: ignore[no-any-return]
 
     def cdf(self, value: Any) -> Tensor:
         """The probability of values up to this one."""
-        return 0.5 * (1 + E.erf((value - self.loc) / (self.scale * math.sqrt(2))))  # type: ignore[no-any-return]
+        return 0.5 * (1 + E.erf((self._checked(value) - self.loc) / (self.scale * math.sqrt(2))))  # type: ignore[no-any-return]
 
     def entropy(self) -> Tensor:
         return 0.5 + _HALF_LOG_2PI + E.log(self.scale)  # type: ignore[no-any-return]
@@ -144,7 +96,7 @@ class Laplace(_LocationScale):
         return 2 * E.square(self.scale)  # type: ignore[no-any-return]
 
     def log_prob(self, value: Any) -> Tensor:
-        return -E.abs_(value - self.loc) / self.scale - E.log(2 * self.scale)  # type: ignore[no-any-return]
+        return -E.abs_(self._checked(value) - self.loc) / self.scale - E.log(2 * self.scale)  # type: ignore[no-any-return]
 
     def entropy(self) -> Tensor:
         return 1 + E.log(2 * self.scale)  # type: ignore[no-any-return]
@@ -164,7 +116,7 @@ class Gumbel(_LocationScale):
         return E.square(self.scale) * (math.pi**2 / 6)  # type: ignore[no-any-return]
 
     def log_prob(self, value: Any) -> Tensor:
-        z = (value - self.loc) / self.scale
+        z = (self._checked(value) - self.loc) / self.scale
         return -z - E.exp(-z) - E.log(self.scale)  # type: ignore[no-any-return]
 
     def entropy(self) -> Tensor:
@@ -176,9 +128,11 @@ class Uniform(Distribution):
 
     has_rsample = True
 
-    def __init__(self, low: Any, high: Any):
+    def __init__(self, low: Any, high: Any, validate_args: bool | None = None):
         self.low, self.high = _tensors(low, high)
-        super().__init__(self.low.shape)
+        super().__init__(self.low.shape, (), validate_args, low=(C.real, low), high=(C.real, high))
+        if self._validate:
+            C.require("Uniform", "high - low", high - low, C.positive)
 
     def _draw(self, shape: tuple[int, ...]) -> Tensor:
         return PUBLIC["uniform"](self.low, self.high, shape=shape)  # type: ignore[no-any-return]
@@ -192,6 +146,9 @@ class Uniform(Distribution):
         return E.square(self.high - self.low) / 12  # type: ignore[no-any-return]
 
     def log_prob(self, value: Any) -> Tensor:
+        if self._validate:
+            C.require("Uniform", "value - low", value - self.low, C.nonnegative)
+            C.require("Uniform", "high - value", self.high - value, C.nonnegative)
         inside = E.logical_and(self.low <= value, self.high > value)
         return E.where(inside, -E.log(self.high - self.low), -math.inf)  # type: ignore[no-any-return]
 
@@ -203,10 +160,11 @@ class Exponential(Distribution):
     """Values from 0 with mean `1 / rate`."""
 
     has_rsample = True
+    support = C.nonnegative
 
-    def __init__(self, rate: Any):
+    def __init__(self, rate: Any, validate_args: bool | None = None):
         (self.rate,) = _tensors(rate)
-        super().__init__(self.rate.shape)
+        super().__init__(self.rate.shape, (), validate_args, rate=(C.positive, rate))
 
     def _draw(self, shape: tuple[int, ...]) -> Tensor:
         return PUBLIC["exponential"](self.rate, shape=shape)  # type: ignore[no-any-return]
@@ -220,7 +178,7 @@ class Exponential(Distribution):
         return 1 / E.square(self.rate)  # type: ignore[no-any-return]
 
     def log_prob(self, value: Any) -> Tensor:
-        return E.log(self.rate) - self.rate * value  # type: ignore[no-any-return]
+        return E.log(self.rate) - self.rate * self._checked(value)  # type: ignore[no-any-return]
 
     def entropy(self) -> Tensor:
         return 1 - E.log(self.rate)  # type: ignore[no-any-return]
@@ -231,9 +189,12 @@ class Gamma(Distribution):
 
     has_rsample = True
 
-    def __init__(self, concentration: Any, rate: Any):
+    support = C.nonnegative
+
+    def __init__(self, concentration: Any, rate: Any, validate_args: bool | None = None):
         self.concentration, self.rate = _tensors(concentration, rate)
-        super().__init__(self.rate.shape)
+        given = {"concentration": (C.positive, concentration), "rate": (C.positive, rate)}
+        super().__init__(self.rate.shape, (), validate_args, **given)
 
     def _draw(self, shape: tuple[int, ...]) -> Tensor:
         return PUBLIC["gamma"](self.concentration, self.rate, shape=shape)  # type: ignore[no-any-return]
@@ -247,7 +208,7 @@ class Gamma(Distribution):
         return self.concentration / E.square(self.rate)  # type: ignore[no-any-return]
 
     def log_prob(self, value: Any) -> Tensor:
-        a, b = self.concentration, self.rate
+        a, b, value = self.concentration, self.rate, self._checked(value)
         return _xlogy(a, b) + _xlogy(a - 1, value) - b * value - E.lgamma(a)
 
     def entropy(self) -> Tensor:
@@ -260,9 +221,15 @@ class Beta(Distribution):
 
     has_rsample = True
 
-    def __init__(self, concentration1: Any, concentration0: Any):
+    support = C.unit_interval
+
+    def __init__(self, concentration1: Any, concentration0: Any, validate_args: bool | None = None):
         self.concentration1, self.concentration0 = _tensors(concentration1, concentration0)
-        super().__init__(self.concentration1.shape)
+        given = {
+            "concentration1": (C.positive, concentration1),
+            "concentration0": (C.positive, concentration0),
+        }
+        super().__init__(self.concentration1.shape, (), validate_args, **given)
 
     def _draw(self, shape: tuple[int, ...]) -> Tensor:
         return PUBLIC["beta"](self.concentration1, self.concentration0, shape=shape)  # type: ignore[no-any-return]
@@ -277,7 +244,7 @@ class Beta(Distribution):
         return self.concentration1 * self.concentration0 / (total * total * (total + 1))
 
     def log_prob(self, value: Any) -> Tensor:
-        a, b = self.concentration1, self.concentration0
+        a, b, value = self.concentration1, self.concentration0, self._checked(value)
         return _xlogy(a - 1, value) + _xlogy(b - 1, 1 - value) - _log_beta(a, b)
 
     def entropy(self) -> Tensor:
@@ -292,13 +259,15 @@ class Dirichlet(Distribution):
 
     has_rsample = True
 
-    def __init__(self, concentration: Tensor):
+    support = C.simplex
+
+    def __init__(self, concentration: Tensor, validate_args: bool | None = None):
         if concentration.ndim < 1:
             raise ShapeError(
                 "Dirichlet", f"concentration: {concentration.type} has no axis", "give one for each share"
             )
-        self.concentration = concentration
-        super().__init__(concentration.shape[:-1], concentration.shape[-1:])
+        self.concentration, shape = concentration, concentration.shape
+        super().__init__(shape[:-1], shape[-1:], validate_args, concentration=(C.positive, concentration))
 
     def _draw(self, shape: tuple[int, ...]) -> Tensor:
         return PUBLIC["dirichlet"](self.concentration, shape[: len(shape) - self.concentration.ndim])  # type: ignore[no-any-return]
@@ -317,7 +286,7 @@ class Dirichlet(Distribution):
         return E.lgamma(a).sum(axis=-1) - E.lgamma(a.sum(axis=-1))  # type: ignore[no-any-return]
 
     def log_prob(self, value: Any) -> Tensor:
-        return _xlogy(self.concentration - 1, value).sum(axis=-1) - self._log_norm()
+        return _xlogy(self.concentration - 1, self._checked(value)).sum(axis=-1) - self._log_norm()
 
     def entropy(self) -> Tensor:
         a = self.concentration
@@ -329,9 +298,11 @@ class Dirichlet(Distribution):
 class Poisson(Distribution):
     """Counts with mean rate."""
 
-    def __init__(self, rate: Any):
+    support = C.nonnegative_integer
+
+    def __init__(self, rate: Any, validate_args: bool | None = None):
         (self.rate,) = _tensors(rate)
-        super().__init__(self.rate.shape)
+        super().__init__(self.rate.shape, (), validate_args, rate=(C.nonnegative, rate))
 
     def _draw(self, shape: tuple[int, ...]) -> Tensor:
         return PUBLIC["poisson"](self.rate, shape=shape)  # type: ignore[no-any-return]
@@ -345,6 +316,7 @@ class Poisson(Distribution):
         return self.rate
 
     def log_prob(self, value: Any) -> Tensor:
+        value = self._checked(value)
         return _xlogy(value, self.rate) - self.rate - E.lgamma(value + 1)
 
 
@@ -356,7 +328,9 @@ def _either(name: str, probs: Any, logits: Any) -> None:
 class Bernoulli(Distribution):
     """1 with probability probs (of logits: their sigmoid), else 0. Of probs 0 and 1 logarithms are of an eps less."""
 
-    def __init__(self, probs: Any = None, logits: Any = None):
+    support = C.boolean
+
+    def __init__(self, probs: Any = None, logits: Any = None, validate_args: bool | None = None):
         _either("Bernoulli", probs, logits)
         (given,) = _tensors(logits if probs is None else probs)
         self.probs = given if logits is None else E.sigmoid(given)
@@ -368,7 +342,8 @@ class Bernoulli(Distribution):
             self.logits = E.log(near) - E.log1p(-near)
         #: when probabilities were given: where 1 cannot come, where 0 cannot
         self.never = None if probs is None else (given == 0, given == 1)
-        super().__init__(given.shape)
+        checked = {"logits": (C.real, logits)} if probs is None else {"probs": (C.unit_interval, probs)}
+        super().__init__(given.shape, (), validate_args, **checked)
 
     def _draw(self, shape: tuple[int, ...]) -> Tensor:
         return PUBLIC["bernoulli"](self.probs.expand(shape))  # type: ignore[no-any-return]
@@ -383,7 +358,7 @@ class Bernoulli(Distribution):
 
     def log_prob(self, value: Any) -> Tensor:
         # log sigmoid(l) = -softplus(-l), by value; exact for large logits.
-        return value * self.logits - REGISTRY["softplus"](self.logits)  # type: ignore[no-any-return]
+        return self._checked(value) * self.logits - REGISTRY["softplus"](self.logits)  # type: ignore[no-any-return]
 
     def entropy(self) -> Tensor:
         return REGISTRY["softplus"](self.logits) - self.probs * self.logits  # type: ignore[no-any-return]
@@ -395,31 +370,33 @@ class Categorical(Distribution):
     Of probs 0 logarithms are of an eps. Such numbers are never drawn.
     """
 
-    def __init__(self, probs: Any = None, logits: Any = None):
-        _either("Categorical", probs, logits)
+    def __init__(self, probs: Any = None, logits: Any = None, validate_args: bool | None = None):
+        _either(type(self).__name__, probs, logits)
         given = logits if probs is None else probs
         if not isinstance(given, Tensor) or given.ndim < 1:
             raise ShapeError(
                 type(self).__name__, "needs a tensor with a last axis of weights", "pass float[..., K]"
             )
-        self.probs = (
-            REGISTRY["softmax"](given, axis=-1)
-            if probs is None
-            else given / given.sum(axis=-1, keepdims=True)
-        )
+        total = given.sum(axis=-1, keepdims=True) if logits is None else None
+        self.probs = REGISTRY["softmax"](given, axis=-1) if probs is None else given / total
         #: logarithms of the probabilities
         self.logits = (
             REGISTRY["log_softmax"](given, axis=-1)
             if probs is None
             else E.log(E.maximum(self.probs, finfo(given.dtype).eps))
         )
-        super().__init__(given.shape[:-1])
+        checked = {"logits": (C.real, self.logits)} if probs is None else {"probs": (C.nonnegative, probs)}
+        super().__init__(given.shape[:-1], (), validate_args, **checked)
+        if total is not None and self._validate:
+            C.require(type(self).__name__, "the sum of probs", total, C.positive)
+        self.support = C.integer_below(given.shape[-1])
 
     def _draw(self, shape: tuple[int, ...]) -> Tensor:
         drawn = E.where(self.probs > 0, self.logits, -math.inf)
         return PUBLIC["categorical"](drawn.expand((*shape, drawn.shape[-1])))  # type: ignore[no-any-return]
 
     def log_prob(self, value: Any) -> Tensor:
+        self._checked(value)
         shape = broadcast_shapes("log_prob", value.shape, self.batch_shape)
         index = value.to("int64").expand(shape).unsqueeze(-1)
         return self.logits.expand((*shape, self.logits.shape[-1])).gather(-1, index).squeeze(-1)  # type: ignore[no-any-return]
@@ -432,9 +409,9 @@ class Categorical(Distribution):
 class OneHotCategorical(Categorical):
     """`Categorical` whose draws are rows with a single 1."""
 
-    def __init__(self, probs: Any = None, logits: Any = None):
-        super().__init__(probs, logits)
-        self.event_shape = self.logits.shape[-1:]
+    def __init__(self, probs: Any = None, logits: Any = None, validate_args: bool | None = None):
+        super().__init__(probs, logits, validate_args)
+        self.event_shape, self.support = self.logits.shape[-1:], C.one_hot
 
     def _draw(self, shape: tuple[int, ...]) -> Tensor:
         index = super()._draw(shape[:-1])
@@ -449,19 +426,24 @@ class OneHotCategorical(Categorical):
         return self.probs * (1 - self.probs)  # type: ignore[no-any-return]
 
     def log_prob(self, value: Any) -> Tensor:
-        return E.where(value > 0, self.logits, 0.0).sum(axis=-1)  # type: ignore[no-any-return]
+        return E.where(self._checked(value) > 0, self.logits, 0.0).sum(axis=-1)  # type: ignore[no-any-return]
 
 
 class Independent(Distribution):
     """The last axes of a distribution's batch as one event: log-densities and entropies are summed over them."""
 
-    def __init__(self, base_distribution: Distribution, reinterpreted_batch_ndims: int):
+    def __init__(
+        self,
+        base_distribution: Distribution,
+        reinterpreted_batch_ndims: int,
+        validate_args: bool | None = None,
+    ):
         base, n = base_distribution, reinterpreted_batch_ndims
         if not 0 <= n <= len(base.batch_shape):
             raise ArgumentError("Independent", f"{n} axes of a batch {list(base.batch_shape)}", "use fewer")
         self.base_dist, self.count, self.has_rsample = base, n, base.has_rsample
         cut = len(base.batch_shape) - n
-        super().__init__(base.batch_shape[:cut], (*base.batch_shape[cut:], *base.event_shape))
+        super().__init__(base.batch_shape[:cut], (*base.batch_shape[cut:], *base.event_shape), validate_args)
 
     def _draw(self, shape: tuple[int, ...]) -> Tensor:
         return self.base_dist._draw(shape)

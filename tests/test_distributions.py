@@ -178,3 +178,129 @@ def test_certain_events_have_finite_divergence():
 def test_misuse_is_named(call, match):
     with pytest.raises(dg.errors.DuogradError, match=match):
         call()
+
+
+NAN = float("nan")
+#: name -> parameters that have no meaning, and what the error says of them
+NO_PARAMETERS = {
+    "Normal": [((NAN, 1.0), "loc=nan is not a number"), ((0.0, -1.0), "scale=-1 is not above 0")],
+    "Laplace": [((0.0, NAN), "scale=nan is not above 0"), ((0.0, 0.0), "scale=0 is not above 0")],
+    "Gumbel": [((0.0, -2.0), "scale=-2")],
+    "Uniform": [((1.0, 0.5), "high - low=-0.5 is not above 0"), ((NAN, 1.0), "low=nan")],
+    "Exponential": [((-1.5,), "rate=-1.5 is not above 0")],
+    "Gamma": [((0.0, 1.0), "concentration=0"), ((1.0, -1.0), "rate=-1")],
+    "Beta": [((0.0, 1.0), "concentration1=0"), ((1.0, -1.0), "concentration0=-1")],
+    "Dirichlet": [(([1.0, -1.0],), "concentration=-1")],
+    "Poisson": [((-1.0,), "rate=-1 is not 0 or above")],
+    "Bernoulli": [((1.5,), "probs=1.5 is not from 0 to 1"), ((NAN,), "probs=nan"), ((None, NAN), "logits=nan")],
+    "Categorical": [
+        (([0.5, -0.5],), "probs=-0.5 is not 0 or above"), (([0.0, 0.0],), "the sum of probs=0 is not above 0"),
+        ((None, [0.0, NAN]), "logits=nan is not a number"),
+    ],
+    "OneHotCategorical": [(([0.5, NAN],), "probs=nan")],
+}  # fmt: skip
+#: name -> values that cannot come, and what the error says of them
+NO_VALUES = {
+    "Normal": [(NAN, "value=nan is not a number")],
+    "Laplace": [(NAN, "value=nan")],
+    "Gumbel": [(NAN, "value=nan")],
+    "Uniform": [(9.0, "high - value="), (-9.0, "value - low="), (NAN, "nan")],
+    "Exponential": [(-1.0, "value=-1 is not 0 or above")],
+    "Gamma": [(-1.0, "value=-1")],
+    "Beta": [(1.5, "value=1.5 is not from 0 to 1")],
+    "Dirichlet": [([0.5, 0.2, 0.2], "value is not a row of shares")],
+    "Poisson": [(-1.0, "value=-1"), (0.5, r"value is not a whole number from 0 \(off by 0.5\)")],
+    "Bernoulli": [(0.5, "value is not 0 or 1"), (2.0, "value=2")],
+    "Categorical": [(3, "value=3 is not a whole number from 0 to 2"), (-1, "value=-1")],
+    "OneHotCategorical": [([1.0, 1.0, 0.0], "value is not a row of zeros with a single 1")],
+}
+
+
+def _refused(name, match, theirs, *ours):
+    """Whether PyTorch refuses, and we by name."""
+    with pytest.raises(ValueError, match=r"Expected|not defined"):
+        theirs()
+    for make in ours:
+        with pytest.raises(dg.errors.ArgumentError, match=rf"\[{name}\] .*{match}") as found:
+            make()
+        assert "validate_args=False" in str(found.value)
+
+
+def _no_parameters(torch, name, mode, rows, match):
+    def made(of, wrap, **more):
+        named = {"logits": wrap(rows[1])} if rows[0] is None else {}
+        return getattr(of, name)(*(() if named else map(wrap, rows)), **named, **more)
+
+    def ours():
+        return dg.function(lambda: made(D, dg.tensor).sample(), mode=mode)()
+
+    numbers = not any(isinstance(v, list) for v in rows)
+    plain = (lambda: made(D, lambda v: v),) if numbers else ()
+    _refused(name, match, lambda: made(torch.distributions, torch.tensor), ours, *plain)
+    made(D, dg.tensor, validate_args=False)
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize("name", CASES)
+def test_parameters_without_a_meaning_are_named(torch, name, mode):
+    for rows, match in NO_PARAMETERS[name]:
+        _no_parameters(torch, name, mode, rows, match)
+
+
+def _no_value(torch, name, mode, value, match):
+    rows = CASES[name][0]
+    look = dg.function(lambda v, *r: getattr(D, name)(*r).log_prob(v), mode=mode)
+
+    def theirs():
+        like = "Normal" if name == "Gumbel" else name  # PyTorch's Gumbel looks at a function of the value
+        getattr(torch.distributions, like)(*map(torch.tensor, rows)).log_prob(torch.tensor(value))
+
+    _refused(name, match, theirs, lambda: look(dg.tensor(value), *map(dg.tensor, rows)))
+    if name != "Categorical":
+        getattr(D, name)(*map(dg.tensor, rows), validate_args=False).log_prob(dg.tensor(value))
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize("name", CASES)
+def test_values_that_cannot_come_are_named(torch, name, mode):
+    for value, match in NO_VALUES[name]:
+        _no_value(torch, name, mode, value, match)
+
+
+def test_the_check_ends_no_segment_and_can_be_caught():
+    @dg.function
+    def look(v, scale):
+        return D.Normal(0.0, scale).log_prob(v)
+
+    look(dg.tensor(1.0), dg.tensor(2.0))
+    assert len(look.variants[0].segments()) == 1
+    with pytest.raises(dg.errors.ArgumentError, match="scale=-2"):
+        look(dg.tensor(1.0), dg.tensor(-2.0))
+
+    @dg.function
+    def careful(v, scale):
+        try:
+            return D.Normal(0.0, scale).log_prob(v)
+        except ValueError:
+            return v * 0
+
+    assert careful(dg.tensor(1.0), dg.tensor(-2.0)).item() == 0
+    assert careful(dg.tensor(1.0), dg.tensor(2.0)).item() < 0
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_the_check_of_batched_parameters(mode):
+    f = dg.function(dg.vmap(lambda s, v: D.Normal(0.0, s).log_prob(v)), mode=mode)
+    f(dg.tensor([1.0, 2.0]), dg.tensor([0.0, 1.0]))
+    with pytest.raises(dg.errors.ArgumentError, match="scale=-2"):
+        f(dg.tensor([1.0, -2.0]), dg.tensor([0.0, 1.0]))
+
+
+def test_checks_can_be_left_out_everywhere():
+    D.Distribution.set_default_validate_args(False)
+    try:
+        assert D.Uniform(0.0, 1.0).log_prob(dg.tensor(2.0)).item() == -np.inf
+        with pytest.raises(dg.errors.ArgumentError, match="scale=-1"):
+            D.Normal(0.0, -1.0, validate_args=True)
+    finally:
+        D.Distribution.set_default_validate_args(True)
