@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .guards import Guard, Namespace
@@ -147,6 +147,11 @@ class Program:
             s for n, s in enumerate(self.sites, len(self.positions)) if s is not None and n in self.pinned
         ]
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no number is live after all."""
+        return not self.positions and not self.used
+
     def forget_unused(self) -> None:
         """Let go of places that the trace did not come to."""
         for n, _ in enumerate(self.sites, len(self.positions)):
@@ -232,40 +237,3 @@ class Program:
             if item.kind == "guard" and got is not item.want:
                 return f"{words} was {item.want}, now {got}"
         return None
-
-
-def choose(variants: Iterable[Any], fixed: set[Any]) -> list[Site]:
-    """The places of state by whose numbers these variants do not fit, or that are live in them."""
-    found: dict[Any, Site] = {}
-    for v in variants:
-        known = [] if v.live is None else v.live.live_sites()
-        for site in (*known, *map(site_of, v.reads)):
-            if site is not None and site.ident not in fixed and type(site.now()) in KINDS:
-                found.setdefault(site.ident, site)
-    return list(found.values())
-
-
-class Alike:
-    """What is known of calls that are of one kind but for their numbers.
-
-    numbers: those of the latest that was traced; live, fixed: positions of numbers that may be any, and of those whose
-    value Python reads.
-    """
-
-    __slots__ = ("fixed", "live", "numbers")
-
-    def __init__(self, numbers: Sequence[Any]):
-        self.numbers = numbers
-        self.live: set[int] = set()
-        self.fixed: set[int] = set()
-
-    def meet(self, numbers: Sequence[Any]) -> None:
-        """A call with these numbers is about to be traced."""
-        pairs = enumerate(zip(self.numbers, numbers))
-        self.live |= {k for k, (a, b) in pairs if not same(a, b) and k not in self.fixed}
-        self.numbers = numbers
-
-    def fix(self, positions: Iterable[int]) -> None:
-        """The values of these are read."""
-        self.fixed |= set(positions)
-        self.live -= self.fixed

@@ -22,12 +22,12 @@ from .arguments import (
     kind_of,
     loosened,
     names_of,
-    number_names,
     owners_of,
 )
 from .background import Background
+from .changing import Changing
 from .entry import MISS
-from .formulas import Alike, Program, choose
+from .formulas import Program
 from .live import LIVE
 from .overrides import active as _anywhere
 from .overrides import modes, pop, push
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 MODES = ("graph", "eager")
 #: when a variant is compiled: at the call that needs it, or beside eager calls
 COMPILE = ("call", "background")
-#: of how many kinds of arguments it is known which numbers may be any; how many variants are asked what changes
-_KINDS_KEPT, _RECENT = 1024, 8
+#: how many variants are asked what changes
+_RECENT = 8
 
 
 def _environment_mode() -> str | None:
@@ -84,11 +84,6 @@ def _containers(rest: Arguments | None) -> tuple[int, ...]:
 
 def _numbers(rest: Arguments | None) -> list[Any]:
     return [] if rest is None else rest.numbers
-
-
-def _but_for_numbers(key: tuple[Any, ...], rest: Arguments) -> tuple[Any, ...]:
-    """Equal for calls that differ in sizes and numbers alone."""
-    return kind_of(loosened(key, rest, range(len(rest.numbers))))
 
 
 class _Turns(threading.local):
@@ -138,9 +133,7 @@ class Function:
         self._kinds: set[Any] = set()
         #: what messages call the objects among arguments, by their ids
         self._names: dict[int, str] = {}
-        #: by kinds of arguments: which of their numbers may be any; and places of state whose numbers may not
-        self._alike: dict[Any, Alike] = {}
-        self._fixed: set[Any] = set()
+        self._changing = Changing()
         #: kinds of arguments for which its Python runs at every call, and why
         self._python: dict[Any, CalledOutError] = {}
         self._turn = _Turn()
@@ -286,7 +279,7 @@ class Function:
                     if variant.calls == entry.CALLS and rest is None and not kwargs:
                         self._enter_quickly(variant, tensors)
                     return variant.run(tensors, (args, kwargs), live)
-        found, live = self._fitting(key, tensors, rest) if self._alike else (None, None)
+        found, live = self._fitting(key, tensors, rest)
         if found is not None:
             found.calls += 1
             touch(found)
@@ -304,20 +297,13 @@ class Function:
     ) -> tuple[Variant | None, tuple[Any, ...] | None]:
         """The variant for a call, and the values of its live numbers; None where none fits."""
         containers, numbers = _containers(rest), _numbers(rest)
-        for k in (key, self._loosened(key, rest)):
+        for k in (key, self._changing.loosened(key, rest)):
             for variant in self._variants.get(k, ()) if k is not None else ():
                 if variant.fits(tensors, containers):
                     live = None if variant.live is None else variant.live.read(numbers)
                     if variant.live is None or live is not None:
                         return variant, live
         return None, None
-
-    def _loosened(self, key: Any, rest: Arguments | None) -> Any:
-        """The key without the numbers that may be any; None where there are none."""
-        if rest is None or not rest.numbers or not self._alike:
-            return None
-        alike = self._alike.get(_but_for_numbers(key, rest))
-        return None if alike is None or not alike.live else loosened(key, rest, alike.live)
 
     def _new(self, key: Any, tensors: list[Any], rest: Arguments | None, args: Any, kwargs: Any) -> Any:
         self._names.update(names_of(rest))
@@ -340,76 +326,33 @@ class Function:
 
     def _trace(self, key: Any, rest: Arguments | None, args: Any, kwargs: Any) -> tuple[Path, Segment]:
         """A new variant for a call, and the segment to run next."""
-        alike = None
-        if rest is not None and rest.numbers:
-            alike = self._alike_of(key, rest)
-            alike.meet(rest.numbers)
-        program = self._program(alike, rest)
-        if program is not None and rest is not None:
-            path = self._start(loosened(key, rest, program.positions), args, kwargs, program, key)
-        elif program is not None:
-            path = self._start(key, args, kwargs, program)
-        if program is not None:
-            try:
-                return self._traced(key, rest, path, alike)
-            except AgainError as e:
-                why = e.__cause__
-            try:
-                found = self._traced(key, rest, self._start(key, args, kwargs), alike)
-            except Exception as e:
-                if type(e) is not type(why):  # else it is the function's own, for these numbers
-                    self._fix(program, alike)
-                raise
-            self._fix(program, alike)
-            return found
-        return self._traced(key, rest, self._start(key, args, kwargs), alike)
+        recent = [v for bucket in list(self._variants.values())[-_RECENT:] for v in bucket[-_RECENT:]]
+        program = self._changing.program(self._fn, key, rest, recent)
+        if program is None:
+            return self._traced(key, rest, self._start(key, args, kwargs))
+        loose = key if rest is None else loosened(key, rest, program.positions)
+        path = self._start(loose, args, kwargs, program, key)
+        try:
+            return self._traced(key, rest, path)
+        except AgainError as e:
+            why = e.__cause__
+        try:
+            found = self._traced(key, rest, self._start(key, args, kwargs))
+        except Exception as e:
+            if type(e) is not type(why):  # else it is the function's own, for these numbers
+                self._changing.fix(program, key, rest)
+            raise
+        self._changing.fix(program, key, rest)
+        return found
 
-    def _fix(self, program: Program, alike: Alike | None) -> None:
-        """Python reads the numbers of a program: they are guarded by value from now on."""
-        self._fixed |= {s.ident for s in program.sites if s is not None}
-        if alike is not None:
-            alike.fix(program.positions)
-
-    def _traced(
-        self, key: Any, rest: Arguments | None, path: Path, alike: Alike | None
-    ) -> tuple[Path, Segment]:
+    def _traced(self, key: Any, rest: Arguments | None, path: Path) -> tuple[Path, Segment]:
         start = time.perf_counter()
         segment = path.ready()
         variant = path.variant
         variant.seconds = time.perf_counter() - start
         variant.unseen = self._unseen
-        if variant.live is not None:
-            self._fixed |= {s.ident for s in variant.live.pinned_sites()}
-            if alike is not None and rest is not None:
-                positions = variant.live.open_positions()
-                alike.fix(set(variant.live.positions) - positions)
-                key = loosened(key, rest, positions)
-        self._publish(key, path)
+        self._publish(self._changing.learn(variant.live, key, rest), path)
         return path, segment
-
-    def _alike_of(self, key: Any, rest: Arguments) -> Alike:
-        """What is known of calls that are alike but for their numbers, and sizes."""
-        kind = _but_for_numbers(key, rest)
-        found = self._alike.get(kind)
-        if found is None:
-            if len(self._alike) >= _KINDS_KEPT:
-                self._alike.clear()
-            found = self._alike[kind] = Alike(rest.numbers)
-        return found
-
-    def _program(self, alike: Alike | None, rest: Arguments | None) -> Program | None:
-        """For a trace: the numbers that were other ones before, where Python does not read them."""
-        if not self._count:
-            return None
-        recent = [v for bucket in list(self._variants.values())[-_RECENT:] for v in bucket[-_RECENT:]]
-        sites = choose(recent, self._fixed)
-        positions = [] if alike is None else sorted(alike.live)
-        if not sites and not positions:
-            return None
-        numbers = _numbers(rest)
-        kinds = [type(numbers[k]) for k in positions] + [type(s.now()) for s in sites]
-        names = [] if rest is None else number_names(self._fn, rest)
-        return Program(positions, sites, kinds, [names[k] for k in positions])
 
     def _unseen(self, variant: Variant, path: Path) -> Any:
         """An outcome not seen before: one thread traces it."""
@@ -418,20 +361,19 @@ class Function:
             try:
                 segment = path.ready() if known is None else None
             except AgainError:
-                return self._plainly(variant, path)
+                path, segment = self._plainly(variant, path)
         if segment is not None:
             return path.run(segment)
         return variant.run(path.called, path.given, path.carried.get(LIVE))
 
-    def _plainly(self, variant: Variant, path: Path) -> Any:
-        """Trace a call that had live numbers with plain ones, from its start."""
+    def _plainly(self, variant: Variant, path: Path) -> tuple[Path, Segment]:
+        """A new variant for a call that had live numbers, with plain ones, traced from its start."""
         key, _, rest = flatten(*path.given)
-        self._fix(variant.live, self._alike_of(key, rest) if rest is not None and rest.numbers else None)
+        self._changing.fix(variant.live, key, rest)
         for k, bucket in list(self._variants.items()):
             if variant in bucket:
                 self._drop(k, variant)
-        plain, segment = self._traced(key, rest, self._start(key, *path.given), None)
-        return plain.run(segment)
+        return self._traced(key, rest, self._start(key, *path.given))
 
     def _publish(self, key: Any, path: Path) -> None:
         self._variants.setdefault(key, []).append(path.variant)
@@ -472,7 +414,7 @@ class Function:
         self._apart.pop(oldest, None)
         self._kinds = {k for k in self._kinds if owners_of(k) != oldest}
         self._python = {k: e for k, e in self._python.items() if owners_of(k) != oldest}
-        self._alike = {k: a for k, a in self._alike.items() if owners_of(k) != oldest}
+        self._changing.forget(lambda k: owners_of(k) == oldest)
 
     def _start(
         self, key: Any, args: Any, kwargs: Any, live: Program | None = None, given: Any = None

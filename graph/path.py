@@ -236,10 +236,7 @@ class Path:
                 raise error
         trace.done = True
         if trace.now is not None:
-            self.carried[LIVE] = trace.now.all()
-            if not variant.paths:
-                variant.live.forget_unused()
-            variant.live.renew()
+            self._keep_live(trace.now)
         outside, self.outside = self.outside, {}
         if not self.defers:
             self._link(segment)
@@ -301,6 +298,18 @@ class Path:
             if effect is None:
                 raise AgainError
             planted.callback(effect.undo)
+
+    def _keep_live(self, now: Now) -> None:
+        """The program of live numbers as the trace has left it, and its values in this call."""
+        variant, program = self.variant, self.variant.live
+        if not variant.paths:
+            program.forget_unused()
+        if program.is_idle:
+            variant.live = None
+            self.carried.pop(LIVE)
+        else:
+            program.renew()
+            self.carried[LIVE] = now.all()
 
     def _check_live(self, trace: Trace, recorder: ReadRecorder) -> None:
         """Give up live numbers where a container that holds one was looked through, or Python is left the function."""

@@ -493,6 +493,51 @@ def test_a_new_shape_is_traced_once_when_a_number_is_known_to_change():
     assert len(f.variants) == 6
 
 
+def test_a_trace_that_meets_no_number_that_changes_has_no_live_numbers():
+    m = State()
+    f = dg.function(lambda x: x * m.t if x.shape == (1,) else x * 2)
+    for k in range(3):
+        m.t = k
+        assert f(dg.ones((1,))).item() == k
+    for _ in range(2):
+        assert f(dg.ones((2,))).tolist() == [2, 2]
+    assert [v.live is None for v in f.variants] == [True, False, True]
+
+
+def test_looking_inside_a_function_with_live_numbers(tmp_path):
+    m = State()
+
+    @dg.function
+    def f(x, a):
+        m.t += 1
+        return x * a * m.t if a > 0 else x
+
+    for a in (0.5, 1.5, 2.5):
+        f(dg.ones((8,)), a)
+    before = m.t
+    text = f.explain(guards=True)
+    assert "a is any float" in text
+    assert "m.t is any int" in text
+    assert "a > 0" in text
+    assert "$(a * " not in text
+    assert "multiply" in f.show(html=tmp_path / "page.html")
+    assert f.profile(dg.ones((8,)), 3.5, seconds=0.01) is not None
+    dg.compare(f, dg.ones((8,)), 4.5)
+    assert m.t == before
+    assert f(dg.ones((8,)), 5.5)[0].item() == 5.5 * (before + 1)
+    assert f.warmup(dg.ones((8,)), 6.5) is False
+    assert f.warmup(dg.ones((8,)), -6.5) is True
+    assert len(f.variants) == 3
+
+
+def test_functions_compiled_in_the_background_guard_numbers_by_value():
+    f = dg.function(lambda x, a: x * a, compile="background")
+    for a in (0.5, 1.5, 2.5, 0.5):
+        assert f(dg.ones((1,)), a).item() == a
+        f.wait()
+    assert len(f.variants) == 3
+
+
 def test_gradients_through_a_call_take_the_numbers_of_that_call():
     def body(x, a):
         return (x * x * a).sum(), (x * (a + 1)).sum(), x.exp() * a

@@ -1,0 +1,128 @@
+"""Which numbers of a function change from call to call, as far as its calls have shown."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from .arguments import Arguments, kind_of, loosened, number_names
+from .formulas import Program, Site, site_of
+from .live import KINDS
+from .plain import same
+
+#: how many kinds of arguments and places of state are remembered
+_KEPT = 1 << 12
+
+
+class _Alike:
+    """What is known of calls that are of one kind but for their numbers.
+
+    numbers: those of the latest that was traced; live, fixed: positions of numbers that may be any, and of those whose
+    value Python reads.
+    """
+
+    __slots__ = ("fixed", "live", "numbers")
+
+    def __init__(self, numbers: Sequence[Any]):
+        self.numbers = numbers
+        self.live: set[int] = set()
+        self.fixed: set[int] = set()
+
+    def meet(self, numbers: Sequence[Any]) -> None:
+        """A call with these numbers is about to be traced."""
+        pairs = enumerate(zip(self.numbers, numbers))
+        self.live |= {k for k, (a, b) in pairs if not same(a, b) and k not in self.fixed}
+        self.numbers = numbers
+
+    def fix(self, positions: Iterable[int]) -> None:
+        """The values of these are read."""
+        self.fixed |= set(positions)
+        self.live -= self.fixed
+
+
+class Changing:
+    """The numbers of one function's calls.
+
+    A number that is another one at the second trace may be any from then on, unless Python reads it.
+    """
+
+    def __init__(self) -> None:
+        #: by kinds of arguments
+        self._alike: dict[Any, _Alike] = {}
+        #: places of state whose numbers are read
+        self._fixed: set[Any] = set()
+
+    def loosened(self, key: Any, rest: Arguments | None) -> Any:
+        """The key of a call without the numbers that may be any; None where there are none."""
+        if rest is None or not rest.numbers or not self._alike:
+            return None
+        alike = self._alike.get(_but_for_numbers(key, rest))
+        return None if alike is None or not alike.live else loosened(key, rest, alike.live)
+
+    def program(
+        self, function: Any, key: Any, rest: Arguments | None, variants: Collection[Any]
+    ) -> Program | None:
+        """For a call that is to be traced: the numbers that were other ones before. variants: made lately."""
+        positions: list[int] = []
+        names: list[str] = []
+        if rest is not None and rest.numbers:
+            alike = self._of(key, rest)
+            alike.meet(rest.numbers)
+            positions, names = sorted(alike.live), number_names(function, rest)
+        sites = self._sites(variants)
+        if not variants or not (sites or positions):
+            return None
+        kinds = [type(rest.numbers[k]) for k in positions if rest is not None]
+        return Program(
+            positions, sites, [*kinds, *(type(s.now()) for s in sites)], [names[k] for k in positions]
+        )
+
+    def fix(self, program: Program, key: Any, rest: Arguments | None) -> None:
+        """A trace with these live numbers came to nothing: they are guarded by value from now on."""
+        self._fix_sites(s for s in program.sites if s is not None)
+        if rest is not None and rest.numbers:
+            self._of(key, rest).fix(program.positions)
+
+    def learn(self, program: Program | None, key: Any, rest: Arguments | None) -> Any:
+        """A variant was traced: remember what of it is read. Returns the key that it is found by."""
+        if program is None:
+            return key
+        self._fix_sites(program.pinned_sites())
+        if rest is None or not rest.numbers:
+            return key
+        positions = program.open_positions()
+        self._of(key, rest).fix(set(program.positions) - positions)
+        return loosened(key, rest, positions)
+
+    def forget(self, gone: Any) -> None:
+        """Drop the kinds of arguments of which `gone` says so."""
+        self._alike = {k: a for k, a in self._alike.items() if not gone(k)}
+
+    def _of(self, key: Any, rest: Arguments) -> _Alike:
+        kind = _but_for_numbers(key, rest)
+        found = self._alike.get(kind)
+        if found is None:
+            if len(self._alike) >= _KEPT:
+                self._alike.clear()
+            found = self._alike[kind] = _Alike(rest.numbers)
+        return found
+
+    def _sites(self, variants: Iterable[Any]) -> list[Site]:
+        """The places of state by whose numbers these variants do not fit, or that are live in them."""
+        found: dict[Any, Site] = {}
+        for v in variants:
+            known = [] if v.live is None else v.live.live_sites()
+            for site in (*known, *map(site_of, v.reads)):
+                if site is not None and site.ident not in self._fixed and type(site.now()) in KINDS:
+                    found.setdefault(site.ident, site)
+        return list(found.values())
+
+    def _fix_sites(self, sites: Iterable[Site]) -> None:
+        if len(self._fixed) >= _KEPT:
+            self._fixed.clear()
+        self._fixed.update(s.ident for s in sites)
+
+
+def _but_for_numbers(key: tuple[Any, ...], rest: Arguments) -> tuple[Any, ...]:
+    """Equal for calls that differ in sizes and numbers alone."""
+    return kind_of(loosened(key, rest, range(len(rest.numbers))))
