@@ -130,7 +130,10 @@ class Path:
     def ready(self) -> Segment:
         """Trace and compile; returns the segment to run next."""
         with Nursery() as self.nursery:
-            return self.prepare()
+            segment: Segment = self.prepare()
+        for effect in self.effects:  # what they put back must not live as long as the variant
+            effect.forget()
+        return segment
 
     def run(self, segment: Segment) -> Any:
         """Run what has not run: the last segment. Returns the call's result."""
@@ -253,8 +256,6 @@ class Path:
         variant.extra += [s.guard() for s in variant.state] if variant.paths == 1 else []
         for s in (*variant.state, *variant.later):
             s.forget()  # the tensors must not live as long as the variant
-        for effect in self.effects:
-            effect.forget()
         variant.extra += [tensor_guard(t) for t in lifted] + [
             grad_guard(t, gone) for t, gone in trace.grad_reads if id(t) not in self.args
         ]

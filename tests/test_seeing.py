@@ -130,15 +130,19 @@ def test_profile_runs_the_plan_with_the_right_numbers():
 
 
 def test_profile_follows_branches_on_values_and_undoes_python_effects():
-    seen = []
+    seen, count = [], 5
 
     @dg.function
     def fn(x):
+        nonlocal count
+        count += 1
         seen.append(1)
         return x * 2 if x.sum() > 0 else x - 1
 
     assert len({r.graph for r in fn.profile(dg.ones(3), seconds=0.01).rows}) == 1
+    dg.compare(fn, dg.ones(3))
     assert seen == []
+    assert count == 5
 
 
 def test_profile_wants_positive_seconds():
