@@ -473,6 +473,25 @@ def test_fused_rows_equal_op_by_op_to_the_bit():
     assert got.tobytes() == want.tobytes()
 
 
+@pytest.mark.parametrize(
+    "n", [1, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 96, 4095, 4096, 4112, 4128, 8193, 8222]
+)
+def test_rows_that_overlap_equal_op_by_op_to_the_bit(n):
+    """Two vectors at a time, the rest one by one; in place, with NaN and infinities in some rows."""
+    x = np.random.default_rng(n).standard_normal((5, n)).astype(np.float32)
+    x[1, n // 2], x[2, n - 1], x[3] = np.nan, np.inf, -np.inf
+    peak, bottom = run_reduce([reduce("max", arg(0)), reduce("min", arg(0))], [x], (1,))
+    np.testing.assert_array_equal(peak, x.max(1, keepdims=True))
+    np.testing.assert_array_equal(bottom, x.min(1, keepdims=True))
+    e = run_map([s.exp(arg(0) - arg(1))], [x, peak])[0]
+    total = run_reduce([reduce("sum", arg(0))], [e], (1,))[0]
+    want = run_map([arg(0) / arg(1)], [e, total])[0]
+    got = run_reduce([softmax(arg(0))], [x], (1,), element=(0,))[0]
+    np.testing.assert_array_equal(got, want)
+    run([softmax(arg(0))], [x], [x], x.shape, (1,))
+    np.testing.assert_array_equal(x, want)
+
+
 @pytest.mark.parametrize("shape", [(5, 10), (3, 1000), (2, 5000), (4, 1)])
 def test_rows_of_several_stages(shape):
     x = np.random.default_rng(10).standard_normal(shape).astype(np.float32)

@@ -288,6 +288,13 @@ def test_one_element_and_sixteen_at_a_time_give_the_same_bits():
         np.testing.assert_array_equal(single[name], result, err_msg=name)
 
 
+def test_pairs_of_wide_values_give_the_same_bits():
+    whole = {n: tuple(np.resize(a, 1024) for a in args) for n, (args, _) in measured().items()}
+    pairs = run([{n: whole[n] for n in TABLE if n.endswith(kind)} for kind in KINDS], letter="p")
+    for name, (_, result) in measured().items():
+        np.testing.assert_array_equal(pairs[name], np.resize(result, 1024), err_msg=name)
+
+
 @pytest.mark.parametrize(("letter", "kind"), [("v", "f32"), ("w", "f64")])
 def test_all_functions_become_vector_code_without_calls(letter, kind):
     names = [name for name in TABLE if name.endswith(kind)]

@@ -104,6 +104,8 @@ class Frame:
         #: numbers of the outputs that may be written round the caches, inside loops over whole vectors
         self.around = [k for k, out in enumerate(kernel.outputs) if kernel.form != "col" and streams(out)]
         self.whole = False
+        #: whether loops over whole vectors take two at a time
+        self.pairs = False
 
     # ---- text
 
@@ -210,18 +212,23 @@ class Frame:
             self.line(f"w_scatter_{s.char}({s.address}, {at}, {step}, {value}, {mask})")
 
     def vectors(self, low: str, high: str, write: Callable[[], None]) -> None:
-        """Sixteen elements at v, under the mask m, from `low` on before `high`.
+        """Sixteen elements at v (or 32), under the mask m, from `low` on before `high`.
 
         The lines of `write` stand there twice: whole vectors need no mask, which costs two or three cycles.
         """
-        with self.block(f"for v in range({low}, {high} - 15, 16):"):
-            self.line("m = w_all()")
+        step = 32 if self.pairs else 16
+        with self.block(f"for v in range({low}, {high} - {step - 1}, {step}):"):
+            self.line("m = w_pair()" if self.pairs else "m = w_all()")
             self.whole = True
             write()
             self.whole = False
-        start = f"({high} & -16)" if low == "0" else f"{low} + (({high} - {low}) & -16)"
-        self.line(f"v = {start}")
-        with self.block(f"if v < {high}:"):
+        start = f"({high} & -{step})" if low == "0" else f"{low} + (({high} - {low}) & -{step})"
+        if self.pairs:
+            rest = self.block(f"for v in range({start}, {high}, 16):")
+        else:
+            self.line(f"v = {start}")
+            rest = self.block(f"if v < {high}:")
+        with rest:
             self.line(f"m = w_mask({high}, v)")
             write()
 

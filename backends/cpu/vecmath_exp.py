@@ -114,9 +114,8 @@ def add_exponent(y: Value, k: Value) -> Value:
 
 
 def sixteenths(t: Value) -> Whole:
-    """For t = y + magic / 16: y rounded to sixteenths; the integer counts those."""
-    m = magic(t) / 16
-    return Whole(t - m, t.bits() - bits_of(m, t.kind))
+    """For t = y + magic / 16: y rounded to sixteenths; as an integer the bits of t, whose low ones count them."""
+    return Whole(t - magic(t) / 16, t.bits())
 
 
 def power_near(k: Whole, r: Value) -> tuple[Value, Whole]:
@@ -125,7 +124,7 @@ def power_near(k: Whole, r: Value) -> tuple[Value, Whole]:
     power = look_up(tables.POWERS[0], k.int)
     # The entries are 1 + EXP_SHIFT times the powers: 1 + w is as much less than exp(r).
     w = fma(fma(r, c3, c2), fma(r, r, -EXP_SHIFT / c2), r)
-    return fma(power, w, power), Whole(k.float, k.int >> 4)
+    return fma(power, w, power), Whole(k.float, (k.int - bits_of(magic(r) / 16, r.kind)) >> 4)
 
 
 def has_tables() -> bool:

@@ -29,10 +29,12 @@ NUMPY = {
 def source(names: Iterable[str], letter: str = "w") -> str:
     """A kernel with a loop per function; slots for each: addresses of arguments and result, the size.
 
-    letter: "w" for wide values, "v" for one element at a time.
+    letter: "w" for wide values, "p" for pairs of them (sizes are multiples of 32), "v" for one element at a time.
     """
     lines, slot = ["def kernel(args, chunk, nchunks):"], 0
-    wide = letter == "w"
+    wide = letter != "v"
+    step, mask = {"w": (16, "w_mask(n, v)"), "p": (32, "w_pair()"), "v": (1, "")}[letter]
+    letter = letter.replace("p", "w")
     prefix, tail = ("w_", ", m") if wide else ("", "")
     for name in names:
         entry = VECMATH[name]
@@ -40,8 +42,8 @@ def source(names: Iterable[str], letter: str = "w") -> str:
         loads = ", ".join(f"{prefix}load_{k}(p{i}, v{tail})" for i, k in enumerate(entry.args))
         value = f"{letter}{name[1:]}({loads})"
         lines += [f"    p{i} = args[{slot + i}]" for i in range(count + 1)]
-        lines += [f"    n = args[{slot + count + 1}]", f"    for v in range(0, n, {16 if wide else 1}):"]
-        lines += ["        m = w_mask(n, v)"] if wide else []
+        lines += [f"    n = args[{slot + count + 1}]", f"    for v in range(0, n, {step}):"]
+        lines += [f"        m = {mask}"] if wide else []
         lines += [f"        {prefix}store_{entry.result}(p{count}, v, {value}{tail})"]
         slot += count + 2
     return "\n".join(lines) + "\n"

@@ -17,6 +17,9 @@ a loop, reductions have lanes in a fixed order, and each loop body is compiled o
 
 In memory there are two more kinds, `f16` and `bf16`, whose values are wide float32.
 
+Under the mask `w_pair()`, loads give pairs: 32 elements, of which all the functions of vecmath, `w_store`, `w_stream`
+and `w_turns` of wide_reduce take two registers in turn, so that one need not wait for the other.
+
 Reductions over lanes are in wide_reduce.
 """
 
@@ -44,21 +47,30 @@ _MASK = ir.VectorType(ir.IntType(1), LANES)
 
 
 class Wide(types.Type):
-    """Numba's type of a wide value."""
+    """Numba's type of a wide value, or of a pair of them."""
 
-    def __init__(self, kind: Kind):
-        self.kind = kind
-        super().__init__(f"wide_{kind.name}")
+    def __init__(self, kind: Kind, lanes: int = LANES):
+        self.kind, self.lanes = kind, lanes
+        super().__init__(f"wide_{kind.name}_{lanes}")
 
 
 @register_default(Wide)
 class _WideModel(models.PrimitiveModel):
     def __init__(self, dmm: Any, fe_type: Wide):
-        super().__init__(dmm, fe_type, ir.VectorType(fe_type.kind.llvm, LANES))
+        super().__init__(dmm, fe_type, ir.VectorType(fe_type.kind.llvm, fe_type.lanes))
 
 
 WIDE = {name: Wide(kind) for name, kind in KINDS.items()}
+PAIRS = {name: Wide(kind, 2 * LANES) for name, kind in KINDS.items()}
+_SINGLE = {name: kind.numba for name, kind in KINDS.items()}
 MASK = WIDE["b1"]
+
+
+def beside(*values: Any) -> dict[str, Any]:
+    """By kind, Numba's types of values with as many lanes as the widest of `values`; of single elements without one."""
+    count = max((v.lanes for v in values if isinstance(v, Wide)), default=1)
+    return {1: _SINGLE, LANES: WIDE, 2 * LANES: PAIRS}[count]
+
 
 __all__ = ["LANES"]
 
@@ -79,16 +91,15 @@ def _make_function(name: str) -> Any:
     entry = VECMATH[name]
 
     def typed(*args: Any) -> Any:
-        wide = any(isinstance(a, Wide) for a in args)
+        result = beside(*args)[entry.result]
+        count = result.lanes if isinstance(result, Wide) else 1
 
         def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            if not wide:
-                return entry.emit(builder, values)
-            return entry.emit(builder, [spread(builder, v) for v in values], LANES)
+            if count > 1:
+                values = [lanes.spread(builder, v, count) for v in values]
+            return entry.emit(builder, values, count)
 
-        parameters = [WIDE[k] if isinstance(a, Wide) else KINDS[k].numba for a, k in zip(args, entry.args)]
-        result = WIDE[entry.result] if wide else KINDS[entry.result].numba
-        return result(*parameters), codegen
+        return result(*(beside(a)[k] for a, k in zip(args, entry.args))), codegen
 
     return typed
 
@@ -129,6 +140,13 @@ def _w_all(typingctx: Any) -> Any:
     return MASK(), codegen
 
 
+def _w_pair(typingctx: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return lanes.splat(ir.Constant(ir.IntType(1), 1), 2 * LANES)
+
+    return PAIRS["b1"](), codegen
+
+
 def _steps(builder: Any, start: Any, step: Any) -> Any:
     """start, start + step, ... as int64 lanes."""
     moved = builder.mul(_iota(_I64), spread(builder, step))
@@ -144,6 +162,7 @@ def _w_index(typingctx: Any, start: Any, step: Any) -> Any:
 
 export("w_mask", _w_mask, globals(), __all__)
 export("w_all", _w_all, globals(), __all__)
+export("w_pair", _w_pair, globals(), __all__)
 export("w_index", _w_index, globals(), __all__)
 
 
@@ -165,14 +184,14 @@ def _suffix(name: str) -> str:
 
 def _from_memory(builder: Any, name: str, loaded: Any) -> Any:
     if name == "b1":
-        return builder.icmp_unsigned("!=", loaded, lanes.splat(_I8(0), LANES))
+        return builder.icmp_unsigned("!=", loaded, lanes.splat(_I8(0), loaded.type.count))
     return widen(builder, name, loaded) if name in HALVES else loaded
 
 
-def _to_memory(builder: Any, name: str, value: Any) -> Any:
-    value = spread(builder, value)
+def _to_memory(builder: Any, name: str, value: Any, count: int = LANES) -> Any:
+    value = lanes.spread(builder, value, count)
     if name == "b1":
-        return builder.zext(value, ir.VectorType(_I8, LANES))
+        return builder.zext(value, ir.VectorType(_I8, count))
     return narrow(builder, name, value) if name in HALVES else value
 
 
@@ -244,13 +263,25 @@ def _make_memory(name: str) -> None:
         declared = declare(builder.module, function, function_type)
         return lambda mask: builder.call(declared, [value, p, align, mask])
 
+    def read_lanes(builder: Any, args: Any, count: int) -> Any:
+        several = ir.VectorType(_memory(name), count)
+        p = builder.bitcast(_pointer(builder, name, *args[:2]), several.as_pointer())
+        return _from_memory(builder, name, builder.load(p, align=_bytes(name), typ=several))
+
+    def write_lanes(builder: Any, args: Any, count: int, align: int) -> Any:
+        stored = _to_memory(builder, name, args[2], count)
+        p = builder.bitcast(_pointer(builder, name, *args[:2]), stored.type.as_pointer())
+        return builder.store(stored, p, align=align)
+
     def load(typingctx: Any, addr: Any, i: Any, mask: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            if mask is not MASK:
+                return read_lanes(builder, args, mask.lanes)
             p = _pointer(builder, name, *args[:2])
             loaded = _masked(builder, args[2], read_call(f"llvm.masked.load.{suffix}.p0", p, builder))
             return _from_memory(builder, name, loaded)
 
-        return wide(i64, i64, MASK), codegen
+        return beside(mask)[kind.name](i64, i64, mask), codegen
 
     def gather(typingctx: Any, addr: Any, i: Any, step: Any, mask: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -280,11 +311,14 @@ def _make_memory(name: str) -> None:
 
     def store(typingctx: Any, addr: Any, i: Any, value: Any, mask: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            if mask is not MASK:
+                write_lanes(builder, args, mask.lanes, _bytes(name))
+                return context.get_dummy_value()
             p, stored = _pointer(builder, name, *args[:2]), _to_memory(builder, name, args[2])
             _masked(builder, args[3], write_call(f"llvm.masked.store.{suffix}.p0", stored, p, builder))
             return context.get_dummy_value()
 
-        return types.void(i64, i64, wide if isinstance(value, Wide) else scalar, MASK), codegen
+        return types.void(i64, i64, beside(value)[kind.name], mask), codegen
 
     def scatter(typingctx: Any, addr: Any, i: Any, step: Any, value: Any, mask: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -303,27 +337,25 @@ def _make_memory(name: str) -> None:
 
     def read(typingctx: Any, addr: Any, i: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            p = builder.bitcast(_pointer(builder, name, *args), vector.as_pointer())
-            return _from_memory(builder, name, builder.load(p, align=_bytes(name), typ=vector))
+            return read_lanes(builder, args, LANES)
 
         return wide(i64, i64), codegen
 
     def write(typingctx: Any, addr: Any, i: Any, value: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            p = builder.bitcast(_pointer(builder, name, *args[:2]), vector.as_pointer())
-            builder.store(_to_memory(builder, name, args[2]), p, align=_bytes(name))
+            write_lanes(builder, args, LANES, _bytes(name))
             return context.get_dummy_value()
 
         return types.void(i64, i64, wide if isinstance(value, Wide) else scalar), codegen
 
     def stream(typingctx: Any, addr: Any, i: Any, value: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            p = builder.bitcast(_pointer(builder, name, *args[:2]), vector.as_pointer())
-            done = builder.store(_to_memory(builder, name, args[2]), p, align=min(64, LANES * _bytes(name)))
+            count = value.lanes if isinstance(value, Wide) else LANES
+            done = write_lanes(builder, args, count, min(64, LANES * _bytes(name)))
             done.set_metadata("nontemporal", builder.module.add_metadata([_I32(1)]))
             return context.get_dummy_value()
 
-        return types.void(i64, i64, wide if isinstance(value, Wide) else scalar), codegen
+        return types.void(i64, i64, beside(value)[kind.name]), codegen
 
     for function in (load, gather, load_back, store, scatter, store_back, fill, read, write, stream):
         if name in KINDS or function is not fill:

@@ -2,7 +2,7 @@
 
 `w_turns_<kind>(x)`: four accumulators of sixteen lanes, all x.
 `w_turns_<op>_<kind>(turns, w, mask)`: the first accumulator takes in the lanes of w under the mask, and
-    becomes the last; so that one operation need not wait for the one before.
+    becomes the last; so that one operation need not wait for the one before. A pair is taken in as two.
 `w_total_<op>_<kind>(turns)`: all 64 lanes combined by halves: accumulator 0 with 2, 1 with 3, those two,
     lane 0 with 8 and so on.
 `w_better_<op>_<kind>(w, best, mask)`: lanes of w that beat those of `best`: NaN beats all but NaN.
@@ -18,10 +18,11 @@ from numba import types
 from numba.core.datamodel import models
 from numba.core.datamodel.registry import register_default
 
+from . import lanes
 from .lanes import on_lanes
 from .vecmath import VECMATH
 from .vecmath_value import KINDS, Kind
-from .wide import LANES, MASK, WIDE, Wide, export, spread
+from .wide import LANES, MASK, WIDE, Wide, beside, export, spread
 
 TURNS = 4
 _I32 = ir.IntType(32)
@@ -65,24 +66,31 @@ def _together(builder: Any, parts: list[Any]) -> Any:
 def _make_combination(op: str, kind: Kind) -> None:
     entry = VECMATH[f"v_{op}_{kind.name}"]
 
-    def combine(builder: Any, a: Any, b: Any, lanes: int = LANES) -> Any:
-        return on_lanes(entry.code, builder, [a, b], lanes)
+    def combine(builder: Any, a: Any, b: Any, count: int = LANES) -> Any:
+        return on_lanes(entry.code, builder, [a, b], count)
 
     def turn(typingctx: Any, turns: Any, w: Any, mask: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            first, *others = (builder.extract_value(args[0], k) for k in range(TURNS))
-            taken = combine(builder, first, spread(builder, args[1]))
-            return _together(builder, [*others, builder.select(args[2], taken, first)])
+            parts = [builder.extract_value(args[0], k) for k in range(TURNS)]
+            values = lanes.spread(builder, args[1], mask.lanes)
+            if mask is not MASK:  # a pair takes two turns
+                for half in _halves(builder, values, LANES):
+                    parts = [*parts[1:], combine(builder, parts[0], half)]
+                return _together(builder, parts)
+            first, *others = parts
+            return _together(
+                builder, [*others, builder.select(args[2], combine(builder, first, values), first)]
+            )
 
-        return Turns(kind)(Turns(kind), WIDE[kind.name] if isinstance(w, Wide) else kind.numba, MASK), codegen
+        return Turns(kind)(Turns(kind), beside(w)[kind.name], mask), codegen
 
     def total(typingctx: Any, turns: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             a, b, c, d = (builder.extract_value(args[0], k) for k in range(TURNS))
-            value, lanes = combine(builder, combine(builder, a, c), combine(builder, b, d)), LANES
-            while lanes > 1:
-                lanes //= 2
-                value = combine(builder, *_halves(builder, value, lanes), lanes)
+            value, left = combine(builder, combine(builder, a, c), combine(builder, b, d)), LANES
+            while left > 1:
+                left //= 2
+                value = combine(builder, *_halves(builder, value, left), left)
             return value
 
         return kind.numba(Turns(kind)), codegen
