@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import AutogradError, Place, line_of
 from .types import TensorType
 
 if TYPE_CHECKING:
+    from .value import Tensor
     from .vjp import Node
 
 _NUMBERS = (int, float, bool, complex)
+_NUMBER_SET = frozenset(_NUMBERS)
 _FIX = "use an out-of-place op (x = x + 1), or clone() the tensor before changing it"
 
 
@@ -67,8 +69,9 @@ def refuse_changed(node: Node) -> None:
             raise need.refuse(x._changed_place())
 
 
-def nodes_behind(roots: Iterable[Any]) -> list[tuple[Node, int]]:
-    """The tape behind some roots in the order of a walk; by bits, from which of them a walk comes to a node."""
+def nodes_behind(roots: Sequence[Any], leaves: Sequence[Any]) -> list[tuple[Node, int, int]]:
+    """The tape behind some roots in the order of a walk; by bits, from which of them a walk comes to a node, and to
+    which of the leaves and then roots it goes on from there."""
     reached: dict[float, int] = {}
     nodes: dict[float, Node] = {}
     for bit, root in enumerate(roots):
@@ -81,13 +84,27 @@ def nodes_behind(roots: Iterable[Any]) -> list[tuple[Node, int]]:
             if isinstance(edge, tuple) and edge[0].number not in nodes:
                 nodes[edge[0].number] = edge[0]
                 todo.append(edge[0].number)
-    found = []
-    for number in sorted(nodes, reverse=True):  # an op is younger than what it reads
-        found.append((nodes[number], reached[number]))
+    order = sorted(nodes, reverse=True)  # an op is younger than what it reads
+    for number in order:
         for edge in nodes[number].edges:
             if isinstance(edge, tuple):
                 reached[edge[0].number] = reached.get(edge[0].number, 0) | reached[number]
-    return found
+    ends = {id(x): 1 << k for k, x in enumerate(leaves)}
+    taps: dict[Any, int] = {}
+    for k, root in enumerate(roots, len(leaves)):
+        if root._node is not None:
+            key = root._node.number, root._index
+            taps[key] = taps.get(key, 0) | 1 << k
+    leads: dict[float, int] = {}
+    for number in reversed(order):
+        bits = 0
+        for edge in nodes[number].edges:
+            if isinstance(edge, tuple):
+                bits |= leads[edge[0].number] | taps.get((edge[0].number, edge[1]), 0)
+            elif edge is not None:
+                bits |= ends.get(id(edge), 0)
+        leads[number] = bits
+    return [(nodes[number], reached[number], leads[number]) for number in order]
 
 
 def freed(name: str, where: Place | None) -> AutogradError:
@@ -97,3 +114,51 @@ def freed(name: str, where: Place | None) -> AutogradError:
         f"the tape of {name} (recorded at {line_of(where)}) was already used and freed",
         "call backward(retain_graph=True) the first time, or run the forward pass again",
     )
+
+
+def has_tape(root: Tensor) -> bool:
+    """Whether a walk from here can run: nothing on the way was freed or changed in place."""
+    stack, seen = [root._node], set()
+    while stack:
+        node = stack.pop()
+        if node is None or node.number in seen:
+            continue
+        seen.add(node.number)
+        if node.saved is None:
+            return False
+        kept = [e for name, e in node.saved.items() if not name.endswith("_type") and name != "types"]
+        for x, version in [
+            *node.outs,
+            *(e for entry in kept for e in (entry if node.op.variadic else (entry,))),
+        ]:
+            if x is not None and not isinstance(x, _NUMBERS) and x._get_version() != version:
+                return False
+        stack += [edge[0] for edge in node.edges if isinstance(edge, tuple)]
+    return True
+
+
+def kept_by(node: Node) -> tuple[list[Any], list[Any]]:
+    """The tensors that a node kept, inputs and then outputs, and the numbers.
+
+    Raises AutogradError for a tensor that was changed in place.
+    """
+    found: list[Any] = []
+    numbers: list[Any] = []
+    saved, variadic = node.saved, node.op.variadic
+    for name in saved:
+        if name.endswith("_type") or name == "types":
+            continue
+        entry = saved[name]
+        for x, version in entry if variadic else (entry,):
+            if x.__class__ in _NUMBER_SET:
+                if not variadic:
+                    numbers.append(x)
+            elif x is not None:
+                if x._get_version() != version:
+                    refuse_changed(node)
+                found.append(x)
+    for y, version in node.outs:
+        if y._get_version() != version:
+            refuse_changed(node)
+        found.append(y)
+    return found, numbers

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from . import dispatch
 from .errors import AutogradError, Place, line_of, user_place
 from .reach import THROUGH, look
-from .saved import Need, freed, is_number, refuse_changed
+from .saved import Need, freed, is_number
 from .types import TensorType
 
 if TYPE_CHECKING:
@@ -37,6 +37,9 @@ class Node:
     __slots__ = (
         "attrs", "edges", "hooks", "number", "op", "out_types", "outs", "rules", "saved", "step", "where",
     )  # fmt: skip
+
+    #: whether it stands for a call of a graph, and so for many: see `graph/walks.py`
+    is_call = False
 
     def __init__(
         self, op: Any, attrs: Any, edges: Sequence[Any], rules: Any, saved: Any, out_types: Any, where: Any
@@ -251,27 +254,6 @@ def _checked(node: Node, name: str, entry: Any) -> Any:
     return x
 
 
-def has_tape(root: Tensor) -> bool:
-    """Whether a walk from here can run: nothing on the way was freed or changed in place."""
-    stack, seen = [root._node], set()
-    while stack:
-        node = stack.pop()
-        if node is None or node.number in seen:
-            continue
-        seen.add(node.number)
-        if node.saved is None:
-            return False
-        kept = [e for name, e in node.saved.items() if not name.endswith("_type") and name != "types"]
-        for x, version in [
-            *node.outs,
-            *(e for entry in kept for e in (entry if node.op.variadic else (entry,))),
-        ]:
-            if x is not None and not isinstance(x, _NUMBERS) and x._get_version() != version:
-                return False
-        stack += [edge[0] for edge in node.edges if isinstance(edge, tuple)]
-    return True
-
-
 def _arguments(node: Node, rule: GradRule, grads: list[Any], create_graph: bool) -> list[Any]:
     op = node.op
     args: list[Any] = []
@@ -348,33 +330,6 @@ def _rule_grads(node: Node, full: list[Any], create_graph: bool) -> list[Any]:
     return list(result) if isinstance(result, tuple) else [result]
 
 
-def kept(node: Node) -> tuple[list[Any], list[Any]]:
-    """The tensors that a node kept, inputs and then outputs, and the numbers.
-
-    Raises AutogradError for a tensor that was changed in place.
-    """
-    found: list[Any] = []
-    numbers: list[Any] = []
-    saved, variadic = node.saved, node.op.variadic
-    for name in saved:
-        if name.endswith("_type") or name == "types":
-            continue
-        entry = saved[name]
-        for x, version in entry if variadic else (entry,):
-            if x.__class__ in _NUMBER_SET:
-                if not variadic:
-                    numbers.append(x)
-            elif x is not None:
-                if x._get_version() != version:
-                    refuse_changed(node)
-                found.append(x)
-    for y, version in node.outs:
-        if y._get_version() != version:
-            refuse_changed(node)
-        found.append(y)
-    return found, numbers
-
-
 def refill(node: Node, tensors: list[Any], numbers: list[Any]) -> tuple[Node, list[Any]]:
     """A node like this one that kept the first of `tensors`, and `numbers`; and the other tensors, gradients."""
     rest, rest_numbers = iter(tensors), iter(numbers)
@@ -433,15 +388,15 @@ def walk(
     targets: Sequence[Any] | None = None,
     create_graph: bool = False,
     retain_graph: bool = False,
-    cut: bool = False,
+    cut: bool | int = False,
     inner: bool = False,
 ) -> list[Any]:
     """The reverse walk: from roots back to `targets`, or to every leaf (whose `.grad` it adds to).
 
     targets: tensors, or edges of the tape. Only nodes from which one is reached take part: others may be used up or
-    changed, are not freed, and their hooks do not run. cut: the tape ends at the targets; what made them is neither
-    walked nor freed. inner: the walk is a step of another one, which runs the hooks of the targets and may be on the
-    way to every leaf, so all nodes take part.
+    changed, are not freed, and their hooks do not run. cut: the tape ends at the targets (a number: at so many of the
+    first); what made them is neither walked nor freed. inner: the walk is a step of another one, which runs the hooks
+    of the targets and may be on the way to every leaf, so all nodes take part.
 
     Nodes run latest first, so sums of gradients have the same order in both modes. Returns the targets'
     gradients (None for a target that the roots do not depend on).
@@ -472,20 +427,37 @@ def walk(
             return walk(roots, root_grads, targets, create_graph, retain_graph, cut, inner)
     # Hot steps are programs: they run where ops run at once, and record nothing.
     at_once = executor is dispatch._State.executor
-    plain, unfolds = not create_graph and at_once, create_graph and at_once
+    plain, unfolds, keeps = (
+        not create_graph and at_once,
+        create_graph and at_once,
+        create_graph or retain_graph,
+    )
+    last = len(wanted) if cut is True or not cut else cut
     with dispatch.set_grad(create_graph):
         starts = [(_edge(root), g) for root, g in zip(roots, root_grads)]
         prune = targets is not None and not inner
-        reach = look([edge for edge, _ in starts], wanted, cut, {}) if prune else {}
+        reach = look([edge for edge, _ in starts], wanted, bool(cut), {}) if prune else {}
         for edge, g in starts:
             if not prune or (reach[edge[0].number] if edge.__class__ is tuple else id(edge) in wanted):
                 send(edge, g)
         while heap:
-            node = heapq.heappop(heap)
+            node: Any = heapq.heappop(heap)
             grads = pending.pop(node.number)
+            call = node.is_call
+            if call:
+                flags = None
+                if prune:
+                    flags = [
+                        reach[edge[0].number] if edge.__class__ is tuple else id(edge) in wanted
+                        for edge in node.edges
+                    ]
+                here = [k for k in range(len(grads)) if (node.number, k) in wanted]
+                node.enter(grads, () if cut else here, flags)
             if node.hooks:
                 for k, hooks in node.hooks.items():
-                    if inner and (node.number, k) in wanted:
+                    if (inner and wanted.get((node.number, k), last) < last) or (
+                        call and k in node.walks.hooks
+                    ):
                         continue
                     for hook in hooks if grads[k] is not None else ():
                         grads[k] = _hooked(hook, grads[k])
@@ -494,13 +466,18 @@ def walk(
                 for spot, g in zip(spots, grads):
                     if spot is not None:
                         found[spot] = g
-                if cut and any(spot is not None for spot in spots):
+                if call:
+                    for k, g in _tapped(node, grads, keeps).items():
+                        found[wanted[node.number, k]] = g
+                if cut and any(spot is not None and spot < last for spot in spots):
                     continue
             if prune and reach[node.number] != THROUGH:
+                if call and node.walks.taps and not keeps:
+                    node.forget()
                 continue
             if node.saved is None:
                 error = node.spent(grads)
-                if not (retain_graph or create_graph):
+                if not keeps:
                     node.give_up()
                 raise error
             if unfolds:
@@ -508,14 +485,14 @@ def walk(
                 if unfold is not None:
                     unfold(node)
                     if prune:
-                        look(node.edges, wanted, cut, reach)
+                        look(node.edges, wanted, bool(cut), reach)
             step = node.step if plain else None
             results = None if step is None else step(node, grads)
             if results is None:
                 try:
                     results = fitted(node, grads, create_graph)
                 except AutogradError:
-                    if not (retain_graph or create_graph):
+                    if not keeps:
                         node.give_up()
                     raise
                 if step is not None:
@@ -525,7 +502,7 @@ def walk(
                     not prune or (reach[edge[0].number] if edge.__class__ is tuple else id(edge) in wanted)
                 ):
                     send(edge, g)
-            if not (retain_graph or create_graph):
+            if not keeps:
                 node.forget()
         given = {id(g) for g in root_grads}
         for leaf, g in leaf_grads.values():
@@ -541,6 +518,17 @@ def walk(
                 executor.set_grad(leaf, g if before is None else before + g)
             elif (spot := wanted.get(_key(leaf))) is not None:
                 found[spot] = g
+    return found
+
+
+def _tapped(node: Any, grads: list[Any], keeps: bool) -> dict[int, Any]:
+    """The gradients of a call's results that are targets, where others of its results lead to them."""
+    try:
+        found: dict[int, Any] = node.tapped(grads)
+    except AutogradError:
+        if not keeps:
+            node.give_up()
+        raise
     return found
 
 

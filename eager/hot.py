@@ -11,6 +11,7 @@ from ..core.errors import AutogradError, line_of, user_place
 from ..core.hot import Fused, Taped
 from ..core.op import Attrs, GradRule, Op
 from ..core.ops.views import permute
+from ..core.saved import kept_by
 from ..core.types import check_scalar_range, contiguous_strides
 from .recipes import NUMBERS, Recipe, taped
 from .tensor import EagerTensor, fresh
@@ -369,7 +370,7 @@ class _TapedComposite:
         """The step back of a walk that records nothing, as `Step`; None until `back` has compiled it."""
         if any(g is None for g in grads):
             return None
-        tensors = vjp.kept(node)[0] + grads
+        tensors = kept_by(node)[0] + grads
         way = self.backs.get(tuple([x._layout for x in tensors]))
         return None if way is None else self.placed(way[0](tensors), way[1])
 
@@ -473,7 +474,7 @@ class Step:
             way = self.ready.get(_layouts(grads))
         if way is None:
             return None
-        tensors, numbers = vjp.kept(node)
+        tensors, numbers = kept_by(node)
         return way(tensors + _present(grads), numbers)
 
     def done(self, node: vjp.Node, grads: list[Any], results: list[Any]) -> None:
@@ -500,7 +501,7 @@ def _present(grads: list[Any]) -> list[Any]:
 
 def _way(name: str, node: vjp.Node, grads: list[Any], results: list[Any]) -> Any:
     """The step as a function of what the node kept and the gradients; None when it stays op by op."""
-    tensors, numbers = vjp.kept(node)
+    tensors, numbers = kept_by(node)
     tensors += _present(grads)
     used = [g is not None for g in grads]
     if not all(isinstance(x, EagerTensor) for x in tensors) or any(

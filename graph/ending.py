@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from ..core import dispatch, vjp
 from ..core.errors import AutogradError, user_place
 from ..core.op import GradRule
-from ..core.saved import Need, freed
+from ..core.saved import Need
 from ..core.storage import writes
 from .given import change
 from .live import LIVE
 from .rebuild import build
 from .repeat import Moment
 from .symbol import Symbol
+from .walks import CallNode, Part, Walks, bits_of
 
 if TYPE_CHECKING:
     from .runner import Runner
@@ -32,75 +33,6 @@ class _FunctionOp:
 
     def __init__(self, name: str):
         self.name = name
-
-
-class Part(NamedTuple):
-    """What walks from the same roots (by bits) meet of a call's tape: the op that comes first, which one it is."""
-
-    roots: int
-    name: str
-    where: Any
-    number: int
-
-
-class Walks:
-    """The walks over a call's tape: one node for many of eager mode's, so a walk from some results leaves the rest.
-
-    gone: bits of the parts that have been walked and freed; roots, until: of the last walk, and the node before which
-    it ended.
-    """
-
-    __slots__ = ("gone", "parts", "roots", "until")
-
-    def __init__(self, parts: list[Part]):
-        self.parts, self.gone, self.roots, self.until = parts, 0, 0, 0.0
-
-    def begin(self, roots: int) -> AutogradError | None:
-        """A walk from these roots; the error of one that meets what is gone."""
-        self.roots, self.until = roots, 0
-        part = self._first(roots) if self.gone else None
-        if part is None:
-            return None
-        self.until = part.number
-        return freed(part.name, part.where)
-
-    def _first(self, roots: int) -> Part | None:
-        """What a walk from these roots meets of what is gone."""
-        met = (p for k, p in enumerate(self.parts) if p.roots & roots and self.gone >> k & 1)
-        return next(met, None)
-
-    def forget(self) -> None:
-        """Free what the last walk met."""
-        for k, p in enumerate(self.parts):
-            if p.roots & self.roots and p.number < self.until:
-                self.gone |= 1 << k
-
-    def are_over(self, count: int) -> bool:
-        """Whether no walk from any of the roots can end well."""
-        everything = (1 << len(self.parts)) - 1
-        return self.gone == everything or all(self._first(1 << k) is not None for k in range(count))
-
-
-class _CallNode(vjp.Node):
-    """What stands on the tape for a call, and its `Walks`."""
-
-    __slots__ = ("walks",)
-    walks: Walks
-
-    def forget(self) -> None:
-        self.walks.forget()
-        if self.walks.are_over(len(self.out_types)):
-            super().forget()
-
-    give_up = forget
-
-    def spent(self, grads: Sequence[Any]) -> AutogradError:
-        return self.walks.begin(_bits(grads)) or super().spent(grads)
-
-
-def _bits(gs: Sequence[Any]) -> int:
-    """The roots that have a gradient."""
-    return sum(1 << k for k, g in enumerate(gs) if g is not None)
 
 
 class Ending:
@@ -130,10 +62,11 @@ class Ending:
         self.saved: list[tuple[Any, str, Any]] = []
         #: places of what eager mode's tape would look at, as far as the caller can change it, and why a walk looks at
         #: which of them, by bits from which roots, at which node
-        #: the tape in eager mode, by the roots from which walks come to it
+        #: the tape in eager mode, for `Walks`
         self.parts: list[Part] = []
+        self.above: list[int] = []
         self.watched: list[tuple[str, Any]] = []
-        self.needs: list[tuple[int, Need, int, int]] = []
+        self.needs: list[tuple[int, Need, int, int, int]] = []
         self.present: list[bool] = []
         self.differentiable: list[tuple[str, Any]] = []
         self.roots: list[tuple[str, Any]] = []
@@ -227,16 +160,18 @@ class Ending:
                 change(target, row)
         return result
 
-    def _way(self, gs: tuple[Any, ...]) -> tuple[Runner, list[bool], list[int] | None] | None:
-        """What computes gradients from those of the results, of which some may be None: a graph, the leaves that get
-        one, where its settings stand among all. None: no graph does."""
+    def _way(
+        self, gs: tuple[Any, ...], taps: tuple[int, ...]
+    ) -> tuple[Runner, list[bool], list[int] | None] | None:
+        """What computes gradients from those of the results, of which some may be None: a graph, the leaves and then
+        the taps that get one, where its settings stand among all. None: no graph does."""
         assert self.backward is not None
         if self.still is not None and not self.still():
             return None
         used = tuple([g is not None for g in gs])
-        if used == self.usual:
+        if used == self.usual and not taps:
             return self.backward, self.present, None
-        way = None if self.tape is None else self.tape.way(used, self.backward)
+        way = None if self.tape is None else self.tape.way(used, taps, self.backward)
         return None if way is None else (way.runner, way.present, way.numbers)
 
     def _attach(
@@ -254,10 +189,12 @@ class Ending:
         kept = {key: (k if kind == "tensor" else pick[kind](k))._alias() for key, kind, k in self.saved}
         assert numbers is not None
 
-        walks = Walks(self.parts)
+        walks = Walks(self.parts, self.above, len(inputs))
 
         def rule(gs: tuple[Any, ...]) -> tuple[Any, ...]:
-            error = walks.begin(_bits(gs))
+            if walks.ready is not None:
+                return walks.ready  # type: ignore[no-any-return]
+            error = walks.begin(bits_of(g is not None for g in gs))
             if error is not None:
                 raise error
             if any(storage.version != version for storage, version in states):
@@ -265,9 +202,10 @@ class Ending:
             at_once = (
                 dispatch.state.executor is dispatch._State.executor
             )  # no vmap or trace takes the gradient
-            way = self._way(gs) if at_once and not dispatch.state.grad else None
+            alone = at_once and not dispatch.state.grad and not walks.hooks
+            way = self._way(gs, walks.taps) if alone else None
             if way is None:
-                found = moment.gradients(inputs, gs)
+                found = moment.gradients(inputs, gs, walks.taps, walks.hooks)
                 walks.until = math.inf
                 return found
             given = dict(kept)
@@ -279,7 +217,7 @@ class Ending:
             return tuple(next(grads) if p else None for p in present)
 
         roots = [found[kind][k] if kind in found else k for kind, k in self.roots]
-        node = _CallNode(
+        node = CallNode(
             _FunctionOp(moment.variant.name), (), tuple(vjp._edge(t) for t in inputs),
             GradRule(rule, ("gs",)), {}, tuple(y.type for y in roots), user_place(2),
         )  # fmt: skip
@@ -299,9 +237,9 @@ class Ending:
 
         states: the storages of `watched`, and their versions after the call.
         """
-        for k, need, bits, number in self.needs:
+        for k, need, roots, leads, number in self.needs:
             storage, version = states[k]
-            if storage.version != version and walks.roots & bits:
+            if storage.version != version and walks.roots & roots and walks.aim & leads:
                 walks.until = number
                 raise need.refuse(storage.changed)
 

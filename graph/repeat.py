@@ -36,11 +36,14 @@ class Moment:
         self.read = [tensors[k] if kind == "arg" else k for kind, k in end.read]
         self.versions = [t._storage.version for t in self.read]
 
-    def gradients(self, inputs: list[Any], gs: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Gradients of the call's results for `inputs`, on the tape where gradients are recorded.
+    def gradients(
+        self, inputs: list[Any], gs: tuple[Any, ...], taps: tuple[int, ...], hooks: dict[int, list[Any]]
+    ) -> tuple[Any, ...]:
+        """Gradients of the call's results for `inputs`, on the tape where gradients are recorded, and then for the
+        results in taps.
 
-        gs: None for a result that is not used. Raises: AutogradError when the function changed in place what the
-        others depend on, or somebody did since.
+        gs: None for a result that is not used; hooks: of results on the way. Raises: AutogradError when the function
+        changed in place what the others depend on, or somebody did since.
         """
         variant, end, again = self.variant, self.end, dispatch.state.grad
         roots = [n for n, g in enumerate(gs) if g is not None]
@@ -64,7 +67,11 @@ class Moment:
             )
         used = [(y, g) for y, g in zip(outs, gs) if g is not None]
         ends, ways = [y for y, _ in used], [g for _, g in used]
-        return tuple(vjp.walk(ends, ways, inputs, create_graph=again, cut=True, inner=True))
+        for k, row in hooks.items():
+            node = outs[k]._node
+            node.hooks = {**(node.hooks or {}), outs[k]._index: row}
+        targets = [*inputs, *(outs[k] for k in taps)]
+        return tuple(vjp.walk(ends, ways, targets, create_graph=again, cut=len(inputs), inner=True))
 
     def _run(self) -> list[Any]:
         """The results with a history, as aliases in the order in which the trace met them; None for one that is not

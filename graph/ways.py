@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import dispatch, forks, vjp
 from ..core.errors import AutogradError
-from ..core.saved import Need, needs_of, nodes_behind
+from ..core.saved import Need, has_tape, needs_of, nodes_behind
 from .again import make_again
-from .ending import Part
 from .guards import ReadRecorder, compile_guards
 from .ir import Graph
 from .live import LateError, RestartError
@@ -25,6 +24,7 @@ from .rest import is_ours
 from .segment import make_runner
 from .symbol import Symbol
 from .trace import Leave, Source, Trace
+from .walks import Part
 
 if TYPE_CHECKING:
     from .closing import Closing
@@ -52,7 +52,7 @@ class Tape:
     def __init__(self, trace: Trace, roots: list[Symbol], leaves: list[Symbol], keys: dict[Any, Any]):
         self.trace, self.roots, self.leaves, self.keys = trace, roots, leaves, keys
         #: None: it reads what the other one does not, so it cannot be
-        self.ways: dict[tuple[bool, ...], Way | None] = {}
+        self.ways: dict[Any, Way | None] = {}
 
     def forget(self, args: dict[int, int]) -> None:
         """Let go of the tensors of the call that was traced."""
@@ -65,21 +65,21 @@ class Tape:
         trace.leaves.clear()
         trace.tracer = trace.breaker = trace.attempt = None
 
-    def way(self, used: tuple[bool, ...], full: Runner) -> Way | None:
-        """The way back from the results that are used. full: the usual one."""
+    def way(self, used: tuple[bool, ...], taps: tuple[int, ...], full: Runner) -> Way | None:
+        """The way back from the results that are used, to the leaves and those in taps. full: the usual one."""
         with _lock:
-            if used not in self.ways:
-                self.ways[used] = self._trace(used, full)
-        return self.ways[used]
+            if (used, taps) not in self.ways:
+                self.ways[used, taps] = self._trace(used, taps, full)
+        return self.ways[used, taps]
 
-    def _trace(self, used: tuple[bool, ...], full: Runner) -> Way | None:
+    def _trace(self, used: tuple[bool, ...], taps: tuple[int, ...], full: Runner) -> Way | None:
         trace, known = self.trace, len(self.trace.lifted)
         trace.done = False
         if trace.now is not None:
             trace.now.late, trace.now.thread = True, threading.get_ident()
         try:
             with dispatch.executing(trace):
-                graph, present = walk_back(trace, self.roots, self.leaves, used, retain=True)
+                graph, present = walk_back(trace, self.roots, self.leaves, used, retain=True, taps=taps)
         except (LateError, RestartError):
             return None
         finally:
@@ -105,9 +105,11 @@ def name_of(source: Source) -> Any:
 
 
 def walk_back(
-    trace: Trace, roots: Sequence[Symbol], leaves: Sequence[Symbol], used: Sequence[bool], retain: bool
-) -> tuple[Graph, list[bool]]:
-    """Trace a graph from gradients of the used roots to gradients of the leaves; also which of these there are."""
+    trace: Trace, roots: Sequence[Symbol], leaves: Sequence[Symbol], used: Sequence[bool], retain: bool,
+    taps: Sequence[int] = (),
+) -> tuple[Graph, list[bool]]:  # fmt: skip
+    """Trace a graph from gradients of the used roots to gradients of the leaves, and of the roots in taps; also which
+    of these there are."""
     trace.next_graph(trace.graph.name.removesuffix(" backward") + " backward")
     cotangents = []
     ends = [(n, root) for n, root in enumerate(roots) if used[n]]
@@ -116,7 +118,8 @@ def walk_back(
         trace._known.add(value)
         cotangents.append(Symbol(value, trace))
         trace.sources.append(Source("cotangent", ("cotangent", n), None, cotangents[-1]))
-    grads = vjp.walk([y for _, y in ends], cotangents, leaves, retain_graph=retain, inner=True)
+    targets = [*leaves, *(roots[k] for k in taps)]
+    grads = vjp.walk([y for _, y in ends], cotangents, targets, retain_graph=retain, inner=True)
     graph = trace.graph
     graph.outputs = [trace._use(g._value) for g in grads if g is not None]
     serials = {serial: v for v, serial in trace._serial.items()}
@@ -137,13 +140,15 @@ def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
     end.spots = [closing.spots[id(y)] for y in ends]
     seen = [kind != "whole" for kind, _ in end.spots]
     end.usual = tuple(seen if any(seen) else [True] * len(ends))
-    behind = nodes_behind(ends)
-    parts: dict[int, Part] = {}
+    behind = nodes_behind(ends, starts)
+    parts: dict[Any, Part] = {}
     needs = []
-    for number, (node, bits) in enumerate(behind):
-        parts.setdefault(bits, Part(bits, node.op.name, node.where, number))
-        needs += [(need, x, bits, number) for need, x, _ in needs_of(node)]
+    for number, (node, bits, leads) in enumerate(behind):
+        parts.setdefault((bits, leads), Part(bits, leads, node.op.name, node.where, number))
+        needs += [(need, x, bits, leads, number) for need, x, _ in needs_of(node)]
     end.parts = list(parts.values())
+    reached = {node.number: bits for node, bits, _ in behind}
+    end.above = [reached[y._node.number] for y in ends]
     del behind
     breaker, trace.breaker = trace.breaker, _left_for_a_value
     trace.needed = []
@@ -154,7 +159,7 @@ def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
             graph, end.present = _watched(closing, ends, starts)
     finally:
         trace.breaker = breaker
-    _watch(closing, [*needs, *((need, x, -1, 0) for need, x in trace.needed)])
+    _watch(closing, [*needs, *((need, x, -1, -1, 0) for need, x in trace.needed)])
     trace.needed = None
     serials = {serial: v for v, serial in trace._serial.items()}
     here = {v for node in forward.nodes for v in node.outputs}
@@ -186,22 +191,23 @@ def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
         end.tape = Tape(trace, ends, starts, keys)
 
 
-def _watch(closing: Closing, needs: list[tuple[Need, Any, int, int]]) -> None:
+def _watch(closing: Closing, needs: list[tuple[Need, Any, int, int, int]]) -> None:
     """Note what of the tape the caller can change in place between the call and the gradient."""
     trace, end = closing.trace, closing.end
     places = {id(f._storage): place for f, place in zip(closing.faces, end.returned)}
     places |= {id(s._storage): closing._place(t) for t, s in trace.lifted.values()}
     spots: dict[int, int] = {}
-    known: dict[int, int] = {}
-    for need, x, bits, number in needs:
+    known: dict[int, list[tuple[int, int]]] = {}
+    for need, x, bits, leads, number in needs:
         key = id(x._storage)
-        if key not in places or not bits & ~known.get(key, 0):
+        before = known.setdefault(key, [])
+        if key not in places or any(not (bits & ~b or leads & ~t) for b, t in before):
             continue
-        known[key] = known.get(key, 0) | bits
+        before.append((bits, leads))
         if key not in spots:
             spots[key] = len(spots)
             end.watched.append(places[key])
-        end.needs.append((spots[key], need, bits, number))
+        end.needs.append((spots[key], need, bits, leads, number))
 
 
 def _left_for_a_value(trace: Trace, *_: Any) -> Any:
@@ -253,7 +259,7 @@ def with_tape(closing: Closing, roots: list[Any]) -> list[Any]:
     good = []
     leaves = [s for _, s in closing.trace.lifted.values() if s._requires_grad]
     for place, y in roots:
-        if not vjp.has_tape(y):
+        if not has_tape(y):
             if not is_ours(y, quiet=True):  # hooks run before the error
                 closing.trace.leave(
                     "has a result whose gradient cannot be taken, and hooks on the way to it", _ADVICE

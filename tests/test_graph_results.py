@@ -14,15 +14,17 @@ def leaf(*values):
 
 def seen(t):
     """All of a tensor that its holder can see."""
+    if isinstance(t, tuple):
+        return [seen(x) for x in t]
     if not isinstance(t, dg.Tensor):
         return t
     return t.detach().numpy().tolist(), t.requires_grad, t.is_leaf, t.strides
 
 
-def tried(act):
+def tried(act, *args, **kwargs):
     """What an act gives, or the whole text of its error."""
     try:
-        return seen(act())
+        return seen(act(*args, **kwargs))
     except dg.errors.DuogradError as e:
         return type(e).__name__, str(e)
 
@@ -502,3 +504,130 @@ def test_a_change_of_what_a_walk_does_not_look_at_is_no_error(mode):
         assert w.grad.tolist() == [2.0, 4.0]
         with pytest.raises(dg.errors.AutogradError, match="needs its output"):
             a.sum().backward()
+
+
+# -- walks to targets, and through results that others are computed from ------------------------------------------
+
+
+def middle(mode):
+    w, v = leaf(1, 2), leaf(3, 4)
+
+    def fn(x):
+        h = x * w
+        return h, (h * h * v).sum(), h[:1]
+
+    f, row = dg.function(fn, mode=mode), []
+    for _ in range(2):
+        h, y, part = f(dg.arange(1, 3, dtype=dg.float32))
+        for targets in ([h], [h, w], [v, h], [part]):
+            found = dg.autograd.grad(y + h.sum(), targets, retain_graph=True, allow_unused=True)
+            row.append([None if g is None else g.tolist() for g in found])
+        row += [
+            tried(dg.autograd.grad, y, h),
+            tried(h.sum().backward),
+            tried(y.backward),
+        ]
+        row.append(w.grad.tolist())
+    return row
+
+
+def second_order_at_the_middle(mode):
+    w = leaf(1, 2)
+
+    def fn(x):
+        h = x * w
+        return h, (h * h * h).sum()
+
+    h, y = dg.function(fn, mode=mode)(dg.ones(2))
+    (g,) = dg.autograd.grad(y, h, create_graph=True)
+    (g * g).sum().backward()
+    return g.tolist(), w.grad.tolist()
+
+
+def hook_in_the_middle(mode):
+    w, seen, kept = leaf(1, 2), [], []
+
+    def fn(x):
+        h = x * w
+        kept[:] = [h + 0]
+        return h, (h * h).sum(), kept[0] * 2
+
+    f, row = dg.function(fn, mode=mode), []
+    for use in (
+        lambda h, y, z: y,
+        lambda h, y, z: y + h.sum(),
+        lambda h, y, z: h.sum(),
+        lambda h, y, z: z.sum() + y,
+    ):
+        out, w.grad = f(dg.ones(2)), None
+        out[0].register_hook(lambda g: (seen.append(g.tolist()), g * 3)[1])
+        out[1].register_hook(lambda g: g * 5)
+        use(*out).backward()
+        row.append(w.grad.tolist())
+    return row, seen
+
+
+def leaves_one_by_one(mode):
+    a, b, c = leaf(1, 2), leaf(2, 3), leaf(3, 4)
+
+    def fn(x):
+        p, q = (a * x).exp(), (b * x).exp()
+        return (p * q).sum(), (q * c).sum()
+
+    f, row = dg.function(fn, mode=mode), []
+    for order in (
+        ((0, a), (0, a), (0, b), (1, b), (1, c), (1, None)),
+        ((1, c), (0, b), (0, None)),
+        ((0, None), (1, c), (1, c), (1, b)),
+    ):
+        out = f(dg.ones(2))
+        for k, target in order:
+            if target is None:
+                row.append(tried(out[k].backward))
+            else:
+                row.append(tried(dg.autograd.grad, out[k], target))
+    return row
+
+
+def changed_beside_the_way(mode):
+    w, v, row = leaf(3, 4), leaf(1, 2), []
+    f = dg.function(lambda x, v: (x * w).sum() + (v * v).exp().sum(), mode=mode)
+    for _ in range(2):
+        x, u = leaf(1, 2), v * 0.1
+        y = f(x, u)
+        u.detach().add_(1)
+        row += [
+            tried(dg.autograd.grad, y, x, retain_graph=True),
+            tried(dg.autograd.grad, y, x),
+        ]
+        row.append(tried(y.backward))
+    return row
+
+
+def hook_on_what_is_kept(mode):
+    w, seen, kept = leaf(1, 2), [], {}
+
+    def fn(x):
+        kept["h"] = (x * w).tanh()
+        return (kept["h"] * kept["h"]).sum()
+
+    f, row = dg.function(fn, mode=mode), []
+    for _ in range(2):
+        y, w.grad = f(dg.ones(2)), None
+        row.append(dg.autograd.grad(y, kept["h"], retain_graph=True)[0].tolist())
+        kept["h"].register_hook(lambda g: seen.append(g.tolist()))
+        y.backward()
+        row.append(w.grad.tolist())
+    return row, seen
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        middle, second_order_at_the_middle, hook_in_the_middle, leaves_one_by_one, changed_beside_the_way,
+        hook_on_what_is_kept,
+    ],
+    ids=lambda f: f.__name__,
+)  # fmt: skip
+def test_a_walk_takes_the_way_through_a_call_that_it_takes_in_eager_mode(case):
+    assert case("graph") == case("eager")

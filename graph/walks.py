@@ -1,0 +1,135 @@
+"""Walks over the tape of a call, which is one node where eager mode has many: what they meet, look at and free.
+
+A walk may come from some of the results only, lead to some tensors only, want the gradient of a result that others are
+computed from, or meet hooks there. The node knows of eager mode's tape what that takes (`Part`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from ..core import vjp
+from ..core.errors import AutogradError
+from ..core.saved import freed
+
+
+class Part(NamedTuple):
+    """What walks from the same roots to the same targets (both by bits) meet: the first op, and which one it is."""
+
+    roots: int
+    leads: int
+    name: str
+    where: Any
+    number: int
+
+
+def bits_of(row: Iterable[Any]) -> int:
+    """The places at which something stands."""
+    return sum(1 << k for k, x in enumerate(row) if x)
+
+
+class Walks:
+    """The walks over one call's tape.
+
+    parts: in the order of a walk; above: by root, the roots whose walks come to it; leaves: how many of the targets are
+    no roots. gone: bits of the parts that have been freed. Of the last walk: roots, aim (bits of targets; -1: all),
+    until (the node before which it ended), taps (roots whose gradient it wants, others lead to them), hooks (by such
+    roots), ready (what it found when it was asked for taps).
+    """
+
+    __slots__ = ("above", "aim", "gone", "hooks", "leaves", "parts", "ready", "roots", "taps", "until")
+
+    def __init__(self, parts: list[Part], above: list[int], leaves: int):
+        self.parts, self.above, self.leaves = parts, above, leaves
+        self.gone, self.roots, self.aim, self.until = 0, 0, -1, 0.0
+        self.taps: tuple[int, ...] = ()
+        self.hooks: dict[int, Any] = {}
+        self.ready: Any = None
+
+    def begin(self, roots: int) -> AutogradError | None:
+        """A walk from these roots; the error of one that meets what is gone."""
+        self.roots, self.until = roots, 0
+        part = self._first(roots, self.aim) if self.gone else None
+        if part is None:
+            return None
+        self.until = part.number
+        return freed(part.name, part.where)
+
+    def _first(self, roots: int, aim: int) -> Part | None:
+        """What such a walk meets of what is gone."""
+        met = (
+            p for k, p in enumerate(self.parts) if p.roots & roots and p.leads & aim and self.gone >> k & 1
+        )
+        return next(met, None)
+
+    def forget(self) -> None:
+        """Free what the last walk met."""
+        if self.until == math.inf and self.aim == -1 and self.roots == (1 << len(self.above)) - 1:
+            self.gone = (1 << len(self.parts)) - 1
+            return
+        for k, p in enumerate(self.parts):
+            if p.roots & self.roots and p.leads & self.aim and p.number < self.until:
+                self.gone |= 1 << k
+
+    def are_over(self) -> bool:
+        """Whether no walk from any of the roots comes to a leaf."""
+        if self.gone == (1 << len(self.parts)) - 1:
+            return True
+        mask = (1 << self.leaves) - 1
+        for k in range(len(self.above)):
+            leads = barred = 0
+            for n, p in enumerate(self.parts):
+                if p.roots >> k & 1:
+                    leads |= p.leads
+                    if self.gone >> n & 1:
+                        barred |= p.leads
+            if leads & ~barred & mask:
+                return False
+        return True
+
+    def is_deep(self, k: int, roots: int) -> bool:
+        """Whether a walk from these roots comes to root k from another one."""
+        return bool(self.above[k] & roots & ~(1 << k))
+
+
+class CallNode(vjp.Node):
+    """What stands on the tape for a call."""
+
+    __slots__ = ("walks",)
+    walks: Walks
+    is_call = True
+
+    def enter(self, grads: Sequence[Any], targets: Sequence[int], edges: Sequence[Any] | None) -> None:
+        """A walk comes with these gradients. targets: the outputs that are targets; edges: whether each of the node's
+        leads to a target (None: all do)."""
+        walks, roots = self.walks, bits_of(g is not None for g in grads)
+        walks.ready, walks.taps, walks.hooks = None, (), {}
+        walks.aim = -1
+        if edges is not None:
+            walks.aim = bits_of(edges) | sum(1 << walks.leaves + k for k in targets)
+        walks.taps = tuple([k for k in targets if walks.is_deep(k, roots)])
+        if self.hooks:
+            walks.hooks = {k: hooks for k, hooks in self.hooks.items() if walks.is_deep(k, roots)}
+
+    def tapped(self, grads: Sequence[Any]) -> dict[int, Any]:
+        """The whole gradients of the outputs that are targets and that others lead to."""
+        walks = self.walks
+        if not walks.taps:
+            return {}
+        if self.saved is None:
+            raise self.spent(grads)
+        found = self.rules.fn(tuple(grads))
+        walks.ready = found[: walks.leaves]
+        return dict(zip(walks.taps, found[walks.leaves :]))
+
+    def forget(self) -> None:
+        self.walks.forget()
+        if self.walks.are_over():
+            super().forget()
+
+    give_up = forget
+
+    def spent(self, grads: Sequence[Any]) -> AutogradError:
+        return self.walks.begin(bits_of(g is not None for g in grads)) or super().spent(grads)
