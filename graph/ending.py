@@ -16,7 +16,7 @@ from .live import LIVE
 from .rebuild import build
 from .repeat import Moment
 from .symbol import Symbol
-from .walks import CallNode, Part, Walks, bits_of
+from .walks import CallNode, Outline, Walks, bits_of
 
 if TYPE_CHECKING:
     from .runner import Runner
@@ -63,8 +63,7 @@ class Ending:
         #: places of what eager mode's tape would look at, as far as the caller can change it, and why a walk looks at
         #: which of them, by bits from which roots, at which node
         #: the tape in eager mode, for `Walks`
-        self.parts: list[Part] = []
-        self.above: list[int] = []
+        self.outline = Outline([], [], 0)
         self.watched: list[tuple[str, Any]] = []
         self.needs: list[tuple[int, Need, int, int, int]] = []
         self.present: list[bool] = []
@@ -189,7 +188,7 @@ class Ending:
         kept = {key: (k if kind == "tensor" else pick[kind](k))._alias() for key, kind, k in self.saved}
         assert numbers is not None
 
-        walks = Walks(self.parts, self.above, len(inputs))
+        walks = Walks(self.outline)
 
         def rule(gs: tuple[Any, ...]) -> tuple[Any, ...]:
             if walks.ready is not None:

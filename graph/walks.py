@@ -30,19 +30,59 @@ def bits_of(row: Iterable[Any]) -> int:
     return sum(1 << k for k, x in enumerate(row) if x)
 
 
-class Walks:
-    """The walks over one call's tape.
+class Outline:
+    """Eager mode's tape of a call, as far as walks over it go; one for all calls.
 
     parts: in the order of a walk; above: by root, the roots whose walks come to it; leaves: how many of the targets are
-    no roots. gone: bits of the parts that have been freed. Of the last walk: roots, aim (bits of targets; -1: all),
-    until (the node before which it ended), taps (roots whose gradient it wants, others lead to them), hooks (by such
-    roots), ready (what it found when it was asked for taps).
+    no roots.
     """
-
-    __slots__ = ("above", "aim", "gone", "hooks", "leaves", "parts", "ready", "roots", "taps", "until")
 
     def __init__(self, parts: list[Part], above: list[int], leaves: int):
         self.parts, self.above, self.leaves = parts, above, leaves
+        self.all = (1 << len(parts)) - 1
+        self._met: dict[tuple[int, int], int] = {}
+        self._over: dict[int, bool] = {}
+
+    def met(self, roots: int, aim: int) -> int:
+        """Bits of the parts that a walk from these roots to these targets meets."""
+        found = self._met.get((roots, aim))
+        if found is None:
+            found = self._met[roots, aim] = bits_of(p.roots & roots and p.leads & aim for p in self.parts)
+        return found
+
+    def is_over(self, gone: int) -> bool:
+        """Whether no walk from any of the roots comes to a leaf without the parts that are gone."""
+        found = self._over.get(gone)
+        if found is None:
+            found = self._over[gone] = all(self._is_barred(k, gone) for k in range(len(self.above)))
+        return found
+
+    def _is_barred(self, root: int, gone: int) -> bool:
+        leads = barred = 0
+        for n, p in enumerate(self.parts):
+            if p.roots >> root & 1:
+                leads |= p.leads
+                if gone >> n & 1:
+                    barred |= p.leads
+        return not leads & ~barred & (1 << self.leaves) - 1
+
+    def is_deep(self, k: int, roots: int) -> bool:
+        """Whether a walk from these roots comes to root k from another one."""
+        return bool(self.above[k] & roots & ~(1 << k))
+
+
+class Walks:
+    """The walks over one call's tape.
+
+    gone: bits of the parts that have been freed. Of the last walk: roots, aim (bits of targets; -1: all), until (the
+    node before which it ended), taps (roots whose gradient it wants, others lead to them), hooks (by such roots), ready
+    (what it found when it was asked for taps).
+    """
+
+    __slots__ = ("aim", "gone", "hooks", "outline", "ready", "roots", "taps", "until")
+
+    def __init__(self, outline: Outline):
+        self.outline = outline
         self.gone, self.roots, self.aim, self.until = 0, 0, -1, 0.0
         self.taps: tuple[int, ...] = ()
         self.hooks: dict[int, Any] = {}
@@ -51,47 +91,19 @@ class Walks:
     def begin(self, roots: int) -> AutogradError | None:
         """A walk from these roots; the error of one that meets what is gone."""
         self.roots, self.until = roots, 0
-        part = self._first(roots, self.aim) if self.gone else None
-        if part is None:
+        met = self.outline.met(roots, self.aim) & self.gone if self.gone else 0
+        if not met:
             return None
+        part = self.outline.parts[(met & -met).bit_length() - 1]
         self.until = part.number
         return freed(part.name, part.where)
 
-    def _first(self, roots: int, aim: int) -> Part | None:
-        """What such a walk meets of what is gone."""
-        met = (
-            p for k, p in enumerate(self.parts) if p.roots & roots and p.leads & aim and self.gone >> k & 1
-        )
-        return next(met, None)
-
     def forget(self) -> None:
         """Free what the last walk met."""
-        if self.until == math.inf and self.aim == -1 and self.roots == (1 << len(self.above)) - 1:
-            self.gone = (1 << len(self.parts)) - 1
-            return
-        for k, p in enumerate(self.parts):
-            if p.roots & self.roots and p.leads & self.aim and p.number < self.until:
-                self.gone |= 1 << k
-
-    def are_over(self) -> bool:
-        """Whether no walk from any of the roots comes to a leaf."""
-        if self.gone == (1 << len(self.parts)) - 1:
-            return True
-        mask = (1 << self.leaves) - 1
-        for k in range(len(self.above)):
-            leads = barred = 0
-            for n, p in enumerate(self.parts):
-                if p.roots >> k & 1:
-                    leads |= p.leads
-                    if self.gone >> n & 1:
-                        barred |= p.leads
-            if leads & ~barred & mask:
-                return False
-        return True
-
-    def is_deep(self, k: int, roots: int) -> bool:
-        """Whether a walk from these roots comes to root k from another one."""
-        return bool(self.above[k] & roots & ~(1 << k))
+        met = self.outline.met(self.roots, self.aim)
+        if self.until != math.inf:
+            met &= bits_of(p.number < self.until for p in self.outline.parts)
+        self.gone |= met
 
 
 class CallNode(vjp.Node):
@@ -108,10 +120,11 @@ class CallNode(vjp.Node):
         walks.ready, walks.taps, walks.hooks = None, (), {}
         walks.aim = -1
         if edges is not None:
-            walks.aim = bits_of(edges) | sum(1 << walks.leaves + k for k in targets)
-        walks.taps = tuple([k for k in targets if walks.is_deep(k, roots)])
+            walks.aim = bits_of(edges) | sum(1 << walks.outline.leaves + k for k in targets)
+        is_deep = walks.outline.is_deep
+        walks.taps = tuple([k for k in targets if is_deep(k, roots)])
         if self.hooks:
-            walks.hooks = {k: hooks for k, hooks in self.hooks.items() if walks.is_deep(k, roots)}
+            walks.hooks = {k: hooks for k, hooks in self.hooks.items() if is_deep(k, roots)}
 
     def tapped(self, grads: Sequence[Any]) -> dict[int, Any]:
         """The whole gradients of the outputs that are targets and that others lead to."""
@@ -120,13 +133,14 @@ class CallNode(vjp.Node):
             return {}
         if self.saved is None:
             raise self.spent(grads)
-        found = self.rules.fn(tuple(grads))
-        walks.ready = found[: walks.leaves]
-        return dict(zip(walks.taps, found[walks.leaves :]))
+        found, leaves = self.rules.fn(tuple(grads)), walks.outline.leaves
+        walks.ready = found[:leaves]
+        return dict(zip(walks.taps, found[leaves:]))
 
     def forget(self) -> None:
-        self.walks.forget()
-        if self.walks.are_over():
+        walks = self.walks
+        walks.forget()
+        if walks.gone == walks.outline.all or walks.outline.is_over(walks.gone):
             super().forget()
 
     give_up = forget

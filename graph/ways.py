@@ -24,7 +24,7 @@ from .rest import is_ours
 from .segment import make_runner
 from .symbol import Symbol
 from .trace import Leave, Source, Trace
-from .walks import Part
+from .walks import Outline, Part
 
 if TYPE_CHECKING:
     from .closing import Closing
@@ -146,9 +146,8 @@ def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
     for number, (node, bits, leads) in enumerate(behind):
         parts.setdefault((bits, leads), Part(bits, leads, node.op.name, node.where, number))
         needs += [(need, x, bits, leads, number) for need, x, _ in needs_of(node)]
-    end.parts = list(parts.values())
     reached = {node.number: bits for node, bits, _ in behind}
-    end.above = [reached[y._node.number] for y in ends]
+    end.outline = Outline(list(parts.values()), [reached[y._node.number] for y in ends], len(starts))
     del behind
     breaker, trace.breaker = trace.breaker, _left_for_a_value
     trace.needed = []
