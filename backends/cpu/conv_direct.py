@@ -285,6 +285,8 @@ class _Band:
         columns = -(-reach // z.step)
         self.split = (-(-columns // lanes) + _VECTORS) * lanes * size
         self.line = self.split * z.step
+        if self.line % 1024 == 0:
+            self.line += lanes * size  # so few lines would share all ways of a set of the first-level cache
         more = (y.taps - 1) * abs(y.tap_step) + 1
         lines = _BAND_BYTES // (self.line * axes[0].taps)
         self.lines = min(y.out, max(4, 1 + (lines - more) // y.step))
