@@ -478,8 +478,8 @@ def test_fused_rows_equal_op_by_op_to_the_bit():
 )
 def test_rows_that_overlap_equal_op_by_op_to_the_bit(n):
     """Two vectors at a time, the rest one by one; in place, with NaN and infinities in some rows."""
-    x = np.random.default_rng(n).standard_normal((5, n)).astype(np.float32)
-    x[1, n // 2], x[2, n - 1], x[3] = np.nan, np.inf, -np.inf
+    x = np.random.default_rng(n).standard_normal((6, n)).astype(np.float32)
+    x[1, n // 2], x[2, n - 1], x[3], x[4, n - 1] = np.nan, np.inf, -np.inf, np.nan
     peak, bottom = run_reduce([reduce("max", arg(0)), reduce("min", arg(0))], [x], (1,))
     np.testing.assert_array_equal(peak, x.max(1, keepdims=True))
     np.testing.assert_array_equal(bottom, x.min(1, keepdims=True))

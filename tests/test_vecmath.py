@@ -288,6 +288,15 @@ def test_one_element_and_sixteen_at_a_time_give_the_same_bits():
         np.testing.assert_array_equal(single[name], result, err_msg=name)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_exp_below_has_the_bits_of_exp(kind):
+    special = SPECIAL[~(np.abs(SPECIAL) > np.finfo(NUMPY[kind]).max) | np.isinf(SPECIAL)].astype(NUMPY[kind])
+    x = -np.abs(np.concatenate([samples("exp", kind, 3000)[0], special]))
+    for letter in "vw":
+        found = run([{f"v_{op}_{kind}": (x,) for op in ("exp", "exp_below")}], letter=letter)
+        np.testing.assert_array_equal(found[f"v_exp_below_{kind}"], found[f"v_exp_{kind}"])
+
+
 def test_pairs_of_wide_values_give_the_same_bits():
     whole = {n: tuple(np.resize(a, 1024) for a in args) for n, (args, _) in measured().items()}
     pairs = run([{n: whole[n] for n in TABLE if n.endswith(kind)} for kind in KINDS], letter="p")

@@ -55,11 +55,21 @@ def instruction(node: Expr, a: Sequence[str], wide: bool = False) -> str:
     if op not in SCALAR_OPS:
         raise KernelError("kernel", f"the scalar node {op!r} cannot stand in a loop", "report it as a defect")
     dtype = node.args[-1].dtype
+    if op == "exp" and _never_above_zero(node.args[0]):
+        op = "exp_below"
     if not wide and not any(x.op == "const" for x in node.args):
         infix = _FLOAT_INFIX if dtype.is_float else _INFIX if dtype.char in ("i64", "u64") else {}
         if op in infix:
             return f"{a[0]} {infix[op]} {a[1]}"
     return f"{letter}_{op}_{dtype.char}({', '.join(a)})"
+
+
+def _never_above_zero(x: Expr) -> bool:
+    """Whether x is what something lies below its own maximum (or NaN)."""
+    if x.op != "sub" or x.args[1].op != "reduce":
+        return False
+    value, top = x.args
+    return top.value == "max" and top.args[0] is value
 
 
 class Body:

@@ -132,22 +132,28 @@ def has_tables() -> bool:
     return has("avx2")
 
 
-@vector("exp", ("f32",))
-def exp_pieces(x: Value) -> Value:
-    """2**k exp(r) with k in sixteenths: a polynomial of degree 3 instead of 6, and a look-up."""
-    if not has_tables():
-        return exp(x)
-    c = highest(x, 89.0) if scales(x) else clamp(x)
-    k = sixteenths(fma(c, LOG2E, magic(x) / 16))
-    y, n = power_near(k, fma(k.float, LN2_F32 - LN2, fma(k.float, -LN2_F32, c)))
-    return scale(nothing_below(x, -104.0, y), n)
-
-
-@vector("exp", ("f64",))
-def exp(x: Value) -> Value:
+def _exp_within(x: Value, c: Value) -> Value:
+    """exp(x); c: x, brought to where exp is finite and, where scaling 0 by any power is not 0, is not 0."""
     # Where nothing is left, what is reduced may be anything, if scaling 0 by any k is 0.
-    k, r = reduce(highest(x, by_kind(x, 89.0, 710.0)) if scales(x) else clamp(x))
-    return scale(nothing_below(x, by_kind(x, -104.0, -745.2), exp_kernel(r)), k)
+    if x.kind.bits == 32 and has_tables():
+        # 2**k exp(r) with k in sixteenths: a polynomial of degree 3 instead of 6, and a look-up.
+        k = sixteenths(fma(c, LOG2E, magic(x) / 16))
+        y, n = power_near(k, fma(k.float, LN2_F32 - LN2, fma(k.float, -LN2_F32, c)))
+    else:
+        n, r = reduce(c)
+        y = exp_kernel(r)
+    return scale(nothing_below(x, by_kind(x, -104.0, -745.2), y), n)
+
+
+@vector("exp", FLOATS)
+def exp(x: Value) -> Value:
+    return _exp_within(x, highest(x, by_kind(x, 89.0, 710.0)) if scales(x) else clamp(x))
+
+
+@vector("exp_below", FLOATS)
+def exp_below(x: Value) -> Value:
+    """The bits of exp(x) for x <= 0 and NaN: nothing bounds x from above."""
+    return _exp_within(x, x if scales(x) else lowest(x, by_kind(x, -105.0, -746.0)))
 
 
 @vector("exp2", ("f32",))

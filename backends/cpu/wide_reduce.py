@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from llvmlite import ir
@@ -25,6 +26,7 @@ from .vecmath_value import KINDS, Kind
 from .wide import LANES, MASK, WIDE, Wide, beside, export, spread
 
 TURNS = 4
+_SIGN = {"maximum": ">", "minimum": "<"}
 _I32 = ir.IntType(32)
 
 __all__: list[str] = []
@@ -74,7 +76,10 @@ def _make_combination(op: str, kind: Kind) -> None:
             parts = [builder.extract_value(args[0], k) for k in range(TURNS)]
             values = lanes.spread(builder, args[1], mask.lanes)
             if mask is not MASK:  # a pair takes two turns
-                for half in _halves(builder, values, LANES):
+                halves = _halves(builder, values, LANES)
+                if kind.is_float and op in _SIGN:
+                    return _together(builder, [*parts[2:], *_extremes(builder, op, kind, parts[:2], halves)])
+                for half in halves:
                     parts = [*parts[1:], combine(builder, parts[0], half)]
                 return _together(builder, parts)
             first, *others = parts
@@ -99,6 +104,13 @@ def _make_combination(op: str, kind: Kind) -> None:
     export(f"w_total_{op}_{kind.name}", total, globals(), __all__)
 
 
+def _extremes(b: Any, op: str, kind: Kind, parts: list[Any], halves: list[Any]) -> list[Any]:
+    """Of two accumulators and a half each the larger (smaller); a NaN of either half goes to the first one."""
+    first, second = (b.select(b.fcmp_ordered(_SIGN[op], h, p), h, p) for p, h in zip(parts, halves))
+    nan = lanes.splat(kind.llvm(math.nan), LANES)
+    return [b.select(b.fcmp_unordered("uno", *halves), nan, first), second]
+
+
 def _halves(builder: Any, value: Any, lanes: int) -> list[Any]:
     """The lower and the upper `lanes` lanes."""
     if lanes == 1:
@@ -109,7 +121,7 @@ def _halves(builder: Any, value: Any, lanes: int) -> list[Any]:
 
 
 def _beats(b: Any, op: str, kind: Kind, new: Any, old: Any) -> Any:
-    sign = ">" if op == "maximum" else "<"
+    sign = _SIGN[op]
     if not kind.is_float:
         return (b.icmp_signed if kind.is_signed else b.icmp_unsigned)(sign, new, old)
     nan = b.and_(b.fcmp_unordered("uno", new, new), b.fcmp_ordered("ord", old, old))
