@@ -93,7 +93,7 @@ def _host() -> Any:
     return dispatch._State.executor
 
 
-def flatten(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, list[Any], Arguments | None]:
+def flatten_plainly(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, list[Any], Arguments | None]:
     """Key, tensors, and (None when all arguments are tensors) the structure.
 
     The key holds, per tensor, layout, device and whether it requires a gradient; per plain value, type and
@@ -117,18 +117,13 @@ def flatten(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, list[An
     tensors, key = [], [dispatch.state.grad]
     rest = Arguments((), {}, [])
     seen: dict[int, Any] = {}
-    rest.args = tuple(_walk(x, key, tensors, rest, seen) for x in args)
+    # Of a list: a tuple that grows may not be met by the collector's list of objects, which traces ask for.
+    rest.args = tuple([_walk(x, key, tensors, rest, seen) for x in args])
     for name, x in kwargs.items():  # in their order, which a function can see
         key.append(name)
         rest.kwargs[name] = _walk(x, key, tensors, rest, seen)
     rest.containers, rest.parts = tuple(seen), tuple(seen.values())
     return tuple(key), tensors, rest
-
-
-def containers_of(given: Any) -> tuple[int, ...]:
-    """Ids of the containers among args and kwargs of a call."""
-    rest = None if given is None else flatten(*given)[2]
-    return () if rest is None else rest.containers
 
 
 def loosened(key: tuple[Any, ...], rest: Arguments, positions: Iterable[int]) -> tuple[Any, ...]:

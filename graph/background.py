@@ -17,7 +17,7 @@ from typing import Any
 
 from ..core import forks
 from ..core.backend import get_backend
-from .arguments import containers_of
+from .given import containers_of
 from .path import Path
 from .segment import Segment
 from .variant import Variant

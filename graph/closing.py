@@ -161,7 +161,12 @@ class Closing:
     def _find_state(self, effects_outside: Any) -> None:
         """Make arguments of the tensors that the function found somewhere and put another one in the place of."""
         path, trace = self.path, self.trace
-        apart = {*(id(e.owner) for e in effects_outside), *path.handed, *path.recorder.compared}
+        apart = {
+            *(id(e.owner) for e in effects_outside),
+            *path.handed,
+            *path.recorder.compared,
+            *path.containers,
+        }
         reads = path.recorder.reads
         for state in path.states:
             if not state.is_alone(reads, apart):

@@ -17,8 +17,6 @@ from ..core.errors import ArgumentError, ArgumentTypeError, FlagError, RetraceEr
 from . import entry, spec
 from .arguments import (
     Arguments,
-    containers_of,
-    flatten,
     kind_of,
     loosened,
     names_of,
@@ -28,6 +26,7 @@ from .background import Background
 from .changing import Changing
 from .entry import MISS
 from .formulas import Program
+from .given import containers_of, flatten
 from .live import LIVE
 from .overrides import active as _anywhere
 from .overrides import modes, pop, push

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import KeysView, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from ..core import forks
 from ..core.value import Tensor
-from .arguments import Arguments, Fields, Loose, Slot, is_record, record_names
+from .arguments import Arguments, Fields, Loose, Slot, flatten_plainly, is_record, record_names
 
 
 class Given:
@@ -80,11 +82,23 @@ class Watch:
                 change(x, before)
 
 
+#: those that hold containers now, and the threads that they trace in
+_borrowed: dict[int, tuple[Lent, threading.Thread]] = {}
+forks.after(_borrowed.clear)
+_lock = forks.lock()
+#: seconds after which is looked again
+_PATIENCE = 1.0
+
+
 class Lent:
     """`with Lent() as lent:` a call's own containers are arguments of a trace: symbols stand in them meanwhile."""
 
+    #: how often containers were lent
+    count = 0
+
     def __init__(self) -> None:
         self._watch: Watch | None = None
+        self.returned = threading.Event()
         self._filled: set[int] = set()
         self._numbers: Mapping[int, Any] = {}
 
@@ -102,7 +116,17 @@ class Lent:
         numbers: Mapping[int, Any] = MappingProxyType({}),
     ) -> tuple[Any, Any]:
         """Args and kwargs of a call, in which tensors and loose numbers are replaced by what stands for them."""
-        self._watch, self._numbers = Watch(given), numbers
+        self._numbers = numbers
+        while True:
+            with _lock:
+                watch = Watch(given)
+                other = _busy(watch.paths.keys())
+                if other is None:
+                    self._watch = watch
+                    _borrowed[id(self)] = self, threading.current_thread()
+                    Lent.count += 1
+                    break
+            other.returned.wait(_PATIENCE)
         args, kwargs = given
         named = {k: self._fill(x, kept.kwargs[k], values) for k, x in kwargs.items()}
         return self._fill(args, kept.args, values), named
@@ -138,6 +162,43 @@ class Lent:
         if self._watch is not None:
             self._watch.restore()
             self._watch = None
+            _borrowed.pop(id(self), None)
+            self.returned.set()
+
+
+def _busy(parts: KeysView[int]) -> Lent | None:
+    """What has lent some of these containers to a trace of another thread."""
+    for lent, thread in list(_borrowed.values()):
+        watch = lent._watch
+        if (
+            watch is not None
+            and thread is not threading.current_thread()
+            and not parts.isdisjoint(watch.paths)
+        ):
+            return lent
+    return None
+
+
+def flatten(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, list[Any], Arguments | None]:
+    """`flatten_plainly`, while no trace of another thread has symbols in containers among the arguments."""
+    while True:
+        count = Lent.count
+        if _borrowed and (lent := _busy(Watch((args, kwargs)).paths.keys())) is not None:
+            lent.returned.wait(_PATIENCE)
+        try:
+            found = flatten_plainly(args, kwargs)
+        except AttributeError:  # of a symbol
+            if count == Lent.count:
+                raise
+            continue
+        if count == Lent.count:
+            return found
+
+
+def containers_of(given: Any) -> tuple[int, ...]:
+    """Ids of the containers among args and kwargs of a call."""
+    rest = None if given is None else flatten(*given)[2]
+    return () if rest is None else rest.containers
 
 
 def change(target: Any, row: list[tuple[Any, Any]]) -> None:

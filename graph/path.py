@@ -10,9 +10,9 @@ from ..core import dispatch
 from ..core.backend import get_backend
 from ..core.errors import EndlessRecursionError, RetraceError, TraceError, last_user_line
 from .aliases import check_arrays
-from .arguments import containers_of, fill_call, flatten
+from .arguments import fill_call
 from .closing import Closing
-from .given import Lent, Watch
+from .given import Lent, Watch, containers_of, flatten
 from .guards import ReadRecorder, compile_guards, grad_guard, leaf_guard, mode_guard, tensor_guard
 from .handlers import caught
 from .ir import Graph

@@ -100,6 +100,21 @@ class State:
     def _now(self) -> Any:
         return contents_of(self.owner) if self.kind == "content" else now_at(self.kind, self.owner, self.key)
 
+    def shares(self, given: Collection[int]) -> bool:
+        """Whether a container that is there now is one of these, given by their ids."""
+        if not self.parts:
+            return False
+        stack = [self.owner if self.kind == "content" else now_at(self.kind, self.owner, self.key)]
+        seen: set[int] = set()
+        while stack:
+            x = stack.pop()
+            if id(x) in given:
+                return True
+            if id(x) not in seen:
+                seen.add(id(x))
+                stack += _inside(x)
+        return False
+
     def forget(self) -> None:
         """Let the tensors of the trace go."""
         self.tensors = []
@@ -283,19 +298,21 @@ def find_states(
             yield state
 
 
+def _inside(x: Any) -> Collection[Any]:
+    """What a container or a small object holds."""
+    if isinstance(x, (list, tuple, dict, collections.deque)):
+        return dict.values(x) if isinstance(x, dict) else x
+    if hasattr(x, "_storage") or isinstance(x, type) or hasattr(type(x), "parameters"):
+        return ()
+    return (instance_dict(x) or {}).values()
+
+
 def _is_small(x: Any) -> bool:
     """Whether a structure has no more containers and elements than one that may be state."""
     stack, count = [x], 0
     while stack:
-        y = stack.pop()
-        if isinstance(y, (list, tuple, dict, collections.deque)):
-            count += len(y)
-            inside: Iterable[Any] = dict.values(y) if isinstance(y, dict) else y
-        elif hasattr(y, "_storage") or isinstance(y, type) or hasattr(type(y), "parameters"):
-            continue
-        else:
-            inside = (instance_dict(y) or {}).values()
-            count += len(inside)  # type: ignore[arg-type]
+        inside = _inside(stack.pop())
+        count += len(inside)
         if count > 2 * _LIMIT:
             return False
         stack += inside

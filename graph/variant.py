@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from .aliases import Aliases
-from .arguments import Arguments, Slot, fill_call, flatten, loosen
+from .arguments import Arguments, Slot, fill_call, loosen
 from .formulas import Program
+from .given import flatten
 from .identity import Identity
 from .live import LIVE
 from .path import Path
@@ -54,6 +55,8 @@ class Variant:
         if containers and not self.identity.fit(containers):
             return False
         holds = self.check(containers) if containers else self.check()
+        if containers and holds and any(s.shares(containers) for s in self.state):
+            return False
         return bool(holds) and self.aliases.fit(self._with_state(tensors))
 
     def _with_state(self, tensors: list[Any]) -> list[Any]:

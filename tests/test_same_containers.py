@@ -763,6 +763,32 @@ def a_list_looked_for_in_state(jit):
     return calls(jit, fn, arguments, [m])
 
 
+def new_state_that_becomes_an_argument(jit):
+    m = State()
+    m.log = [T()]
+
+    def fn(x, a):
+        a.append(x)
+        y = x * len(m.log)
+        m.log = [x * 2 + m.log[0]]
+        return y
+
+    return calls(jit, fn, lambda k: (T(), m.log if k in (2, 4) else [T(3.0, 4.0)]), [m], 6)
+
+
+def new_state_with_an_argument_in_it(jit):
+    m = State()
+    m.log = [[T()], []]
+
+    def fn(x, a):
+        a.append(1)
+        y = x * len(m.log[1])
+        m.log = [[x + m.log[0][0]], []]
+        return y
+
+    return calls(jit, fn, lambda k: (T(), m.log[1] if k in (0, 2, 4) else []), [m], 6)
+
+
 def told_apart_by_id(jit):
     m = State()
     f = jit(lambda x, a: x * len({id(m.log), id(a)}))
@@ -781,7 +807,8 @@ CASES = [
     one_tensor_in_two_lists, views_of_elements, arrays_as_elements, gradients_of_elements, gradients_of_gradients,
     branches, branches_after_it_was_found, replaced_by_an_equal_one, exchanged,
     a_changed_one_replaced_by_an_equal_one, two_of_state_that_become_one, compared_and_handed_out, put_where_it_was,
-    put_where_it_was_by_a_slice, a_list_looked_for_in_state, told_apart_by_id,
+    put_where_it_was_by_a_slice, a_list_looked_for_in_state,
+    new_state_that_becomes_an_argument, new_state_with_an_argument_in_it, told_apart_by_id,
 ]  # fmt: skip
 
 
