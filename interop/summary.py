@@ -10,7 +10,7 @@ from ..core.errors import ArgumentTypeError
 from ..core.modes import no_grad
 from ..core.value import Tensor
 from ..nn.module import Module
-from .terminal import size, table
+from .terminal import rich, size, table
 
 
 class Row(NamedTuple):
@@ -32,8 +32,6 @@ class Summary:
         self.parameters, self.trained, self.nbytes = parameters, trained, nbytes
 
     def __str__(self) -> str:
-        from rich.console import Console
-
         lines = [
             [
                 "  " * (row.path.count(".") + bool(row.path)) + f"{row.path} {row.layer}".strip(),
@@ -43,7 +41,7 @@ class Summary:
             for row in self.rows
         ]
         text = io.StringIO()
-        Console(file=text, width=120, highlight=False).print(
+        rich("console").Console(file=text, width=120, highlight=False).print(
             table("", ["module", "output", "parameters"], lines)
         )
         shown = [line.rstrip() for line in text.getvalue().splitlines() if line.strip()]

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import random
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 
+def rich(name: str) -> Any:
+    """A module of rich, which draws from Python's random generator when it is imported: the user's stays as it is."""
+    full = f"rich.{name}"
+    if full in sys.modules:
+        return sys.modules[full]
+    state = random.getstate()
+    try:
+        return importlib.import_module(full)
+    finally:
+        random.setstate(state)
+
+
 def console() -> Any:
     """A rich console as wide as the terminal; COLUMNS or 120 columns when output goes to a file."""
-    from rich.console import Console
-
+    Console = rich("console").Console
     found = Console(highlight=False)
     if found.is_terminal or "COLUMNS" in os.environ:
         return found
@@ -36,8 +50,7 @@ def progress(title: str, total: int | None) -> Iterator[Callable[..., None]]:
     total: the number of steps, None when nobody knows it. Where there is no terminal, the last text is printed at
     the end; without a title nothing is shown.
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
+    kit = rich("progress")
     out = console()
     if not title or not out.is_terminal:
         last = [""]
@@ -50,24 +63,25 @@ def progress(title: str, total: int | None) -> Iterator[Callable[..., None]]:
             out.print(f"{title}: {last[0]}")
         return
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(None),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[text]}"),
+        kit.TextColumn("{task.description}"),
+        kit.BarColumn(None),
+        kit.MofNCompleteColumn(),
+        kit.TimeElapsedColumn(),
+        kit.TextColumn("{task.fields[text]}"),
     )
-    with Progress(*columns, console=out) as bars:
+    with kit.Progress(*columns, console=out) as bars:
         task = bars.add_task(title, total=total, text="")
         yield lambda text, steps=1: bars.update(task, advance=steps, text=text)
 
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> Any:
     """A table with its first column on the left and numbers on the right; the last column may take several lines."""
-    from rich import box
-    from rich.table import Table
-
-    made = Table(
-        title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", padding=(0, 1, 0, 0)
+    made = rich("table").Table(
+        title=title,
+        box=rich("box").SIMPLE_HEAD,
+        title_justify="left",
+        title_style="bold",
+        padding=(0, 1, 0, 0),
     )
     for k, name in enumerate(columns):
         made.add_column(name, justify="left" if k == 0 else "right", no_wrap=k < len(columns) - 1)

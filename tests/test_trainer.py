@@ -1,5 +1,8 @@
 """Training in one call: equal to the loop that it stands for, in both modes; callbacks, metrics, data, summaries."""
 
+import subprocess
+import sys
+
 import duograd as dg
 import numpy as np
 import pytest
@@ -219,3 +222,22 @@ def test_summaries_count_parameters_and_show_shapes():
     assert "Linear" in str(found)
     assert model[1].training
     assert "[50" not in str(dg.nn.summary(tied))
+
+
+def test_training_leaves_pythons_random_numbers_alone():
+    code = """
+import random
+import subprocess
+import sys
+
+import duograd as dg
+random.seed(0)
+m = dg.nn.Linear(4, 3)
+t = dg.nn.Trainer(m, loss=dg.nn.CrossEntropyLoss(), optimizer=dg.optim.SGD(m.parameters(), lr=0.1))
+t.fit((dg.randn(8, 4), dg.randint(0, 3, (8,))), epochs=1, verbose=False)
+text = str(dg.nn.summary(m, dg.ones(1, 4)))
+mine = random.random()
+random.seed(0)
+assert mine == random.random()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
