@@ -13,8 +13,8 @@ What is not seen:
 - containers in objects that only C code handed out; objects themselves are seen;
 - clocks, random numbers, files: calls known to give another value each time are noted for `explain()`;
 - the inside of NumPy, torch and other large packages, and of most of the standard library;
-- a property, a `__class__` or a `__code__` replaced after the trace, a method replaced on one instance (on
-  its class it is seen), methods and functions of installed packages replaced at all;
+- a property, a `__class__` or a `__code__` replaced after the trace, methods and functions of installed packages
+  replaced at all;
 - anything after `breakpoint()`: a debugger takes the thread's tracer over, so that variant is used once.
 
 A tracer installed before (a debugger, a coverage tool in Python) is called along; one written in C, as

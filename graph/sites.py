@@ -237,6 +237,8 @@ class SiteReader:
                 self._ledger.note("item", holder, name, value, f"{render(expr)}.{name}", frame)
         elif kind == "method":
             function = getattr(value, "__func__", value)
+            if name == "forward" or is_own(type(base).__module__):
+                self._not_in(base, name, self._ledger.name(base, expr), frame)
             if is_own(function.__module__):
                 self._ledger.note("method", holder, name, function, f"{holder.__name__}.{name}", frame)
             self._ledger.learn(function, f"{holder.__name__}.{name}", True)
@@ -278,12 +280,16 @@ class SiteReader:
         if isinstance(base, CONTAINERS) and not isinstance(getter, (FunctionType, types.NoneType)):
             self._ledger.read_content(base, self._ledger.name(base, expr), frame, False)
 
-    def _not_before(self, base: Any, name: str, called: str, frame: FrameType) -> None:
-        """An attribute is looked for in vain, in an object and its class, so that `__getattr__` is asked."""
-        space = instance_dict(base)
-        if space is not None:
+    def _not_in(self, base: Any, name: str, called: str, frame: FrameType) -> None:
+        """An attribute is found elsewhere because the object itself has none of that name."""
+        space = None if isinstance(base, type) else instance_dict(base)
+        if space is not None and id(base) in self._ledger.outside:
             self._ledger.keep_dict(space, base)
             self._ledger.note("has", space, name, False, f"{called} has {name!r} in its __dict__", frame)
+
+    def _not_before(self, base: Any, name: str, called: str, frame: FrameType) -> None:
+        """An attribute is looked for in vain, in an object and its class, so that `__getattr__` is asked."""
+        self._not_in(base, name, called, frame)
         if is_own(type(base).__module__):
             self._ledger.note("attr", type(base), name, ABSENT, f"{type(base).__name__}.{name}", frame)
 

@@ -101,6 +101,16 @@ def test_method_that_is_replaced_on_its_class():
     assert_noticed(guards, "Model.forward")
 
 
+@pytest.mark.parametrize("make", [Layer, lambda: dg.nn.Linear(2, 2)])
+def test_method_that_is_replaced_on_one_object(make):
+    layer = make()
+    guards = guards_of(layer, dg.ones((1, 2)))
+    layer.forward = lambda x: x * 100
+    assert_noticed(guards, "'forward'")
+    del layer.forward
+    assert guards.check()
+
+
 def test_nested_objects_are_followed_to_the_object_that_changed():
     outer = types.SimpleNamespace(
         cfg=types.SimpleNamespace(inner=types.SimpleNamespace(scale=2.0, other=1)), other=1
