@@ -74,3 +74,29 @@ def test_models_are_right_at_sizes_that_no_trace_had(name, base):
     session = onnxruntime.InferenceSession(model.SerializeToString())
     for n in range(1, 50):
         np.testing.assert_array_equal(session.run(None, {"x": draw(n)})[0], fn(dg.tensor(draw(n))).numpy())
+
+
+@pytest.mark.parametrize("base", [3, 10, 70])
+@pytest.mark.parametrize("multiple", [16, 64, 100])
+def test_a_multiple_larger_than_the_example_is_found(multiple, base):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    fn = lambda x: F.pad(x, (0, -x.shape[0] % multiple))
+    model = dg.onnx.export(fn, (dg.ones(base),), dynamic={"x": {0: "n"}}, verify=False)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    for n in (1, 2, 15, 16, 17, 63, 64, 65, 99, 100, 101, 127, 128, 129, 640, 2000):
+        (y,) = session.run(None, {"x": np.ones(n, "float32")})
+        assert y.shape == (n + -n % multiple,)
+
+
+@pytest.mark.parametrize("base", [3, 10])
+@pytest.mark.parametrize("size", [lambda n: min(n, 512), lambda n: n // 64 + 1, lambda n: n % 64 + 1])
+def test_what_is_a_line_or_a_constant_near_the_example_alone_is_an_error(size, base):
+    fn = lambda x: dg.zeros((size(x.shape[0]),)) + x.sum()
+    with pytest.raises(dg.errors.OnnxError, match="no formula in input sizes fits"):
+        dg.onnx.export(fn, (dg.ones(base),), dynamic={"x": {0: "n"}}, verify=False)
+
+
+def test_a_function_that_takes_small_sizes_alone_is_exported():
+    table = dg.arange(40.0)
+    model = dg.onnx.export(lambda x: x + table[: x.shape[0]], (dg.ones(4),), dynamic={"x": {0: "n"}})
+    assert model.graph.node

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import math
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +18,7 @@ from ...graph.ir import Graph, Value
 from ...graph.symbol import Symbol
 from .arguments import Arguments, resized, size_plans
 from .control import Sub
-from .dimension import Disagreement, merge
+from .dimension import Disagreement, Undecided, merge
 from .names import modules_of
 from .outputs import named_outputs, run_function
 from .recorder import DRAWS, ExportTrace, Host, Record
@@ -68,8 +70,9 @@ def capture(
     refused: set[str],
     buffers: dict[int, str] | None = None,
     more: int = 0,
+    wanted: Iterable[dict[str, int]] = (),
 ) -> Captured:
-    """Trace `fn` at the example's sizes and at others (at `more` than usual), and merge the traces.
+    """Trace `fn` at the example's sizes and at others (at `more` than usual, and at those wanted); merge the traces.
 
     buffers: id -> name of tensors that the function may change in place: their new values and gradients become outputs.
     """
@@ -99,9 +102,16 @@ def capture(
             continue
         arrays = [arguments.arrays, *[row for row, _ in found]]
         symbols = {s: (n, *[sizes[s] for sizes in plan]) for s, n in base.items()}
-        merged = _merge([first, *[p for _, p in found]], arguments, symbols, arrays)
+        passes = [first, *[p for _, p in found]]
+        merged = _merge(passes, arguments, symbols, arrays)
         if reads:
-            merged = merged._replace(unseen=_varied(run, accept, arrays[-1], seed + len(plan) + 1)[0])
+            return merged._replace(unseen=_varied(run, accept, arrays[-1], seed + len(plan) + 1)[0])
+        far = _far(run, arguments, dynamic, base, 2 + more // 4, wanted)
+        if far:
+            symbols = {s: (*row, *[sizes[s] for sizes, _, _ in far]) for s, row in symbols.items()}
+            passes, arrays = [*passes, *[p for _, _, p in far]], [*arrays, *[row for _, row, _ in far]]
+            with contextlib.suppress(OnnxError):  # a branch that only large sizes take
+                merged = _merge(passes, arguments, symbols, arrays)
         return merged
     if isinstance(error, OnnxError):
         raise error
@@ -113,6 +123,59 @@ def capture(
         "give example arguments whose elements it takes in any order",
         error.line if isinstance(error, DuogradError) else None,
     ) from error  # fmt: skip
+
+
+#: added to the example's sizes for traces far from it, and the bytes that an argument of such a trace may have
+_STEPS, _ROOM = (1021, 523, 769, 1531, 389, 1283, 911, 631), 1 << 24
+
+
+def _far(
+    run: Callable[[Any], _Pass],
+    arguments: Arguments,
+    dynamic: dict[str, dict[int, str]],
+    base: dict[str, int],
+    count: int,
+    wanted: Iterable[dict[str, int]],
+) -> list[tuple[dict[str, int], list[np.ndarray], _Pass]]:
+    """Traces at sizes far above the example's: what is a line, or a constant, near it may be a remainder or a limit.
+
+    Those sizes that the function takes; smaller ones where it does not take large ones, or they need much memory.
+    wanted: further sizes, at which a trace tells formulas apart.
+    """
+    found: list[tuple[dict[str, int], list[np.ndarray], _Pass]] = []
+
+    def works(sizes: dict[str, int]) -> bool:
+        pairs = zip(arguments.names, arguments.arrays)
+        if any(_bytes(a, dynamic.get(name, {}), sizes) > _ROOM for name, a in pairs):
+            return False
+        try:
+            row = resized(arguments, dynamic, sizes)
+            found.append((sizes, row, run(row)))
+        except Exception:  # whatever the user's function raises at a size it does not take
+            return False
+        return True
+
+    def sizes(turn: int, shift: int) -> dict[str, int]:
+        steps = [_STEPS[(turn + k) % len(_STEPS)] >> shift for k in range(len(base))]
+        return {s: n + step + turn // len(_STEPS) for (s, n), step in zip(base.items(), steps)}
+
+    for turn in range(count if base else 0):
+        if not any(works(sizes(turn, shift)) for shift in range(6)):
+            break
+    for row in wanted:
+        works({**base, **row})
+    return found
+
+
+def wanted_sizes(captured: Captured, undecided: Undecided) -> list[dict[str, int]]:
+    """The sizes of dynamic axes at which traces tell formulas apart, where these are in sizes of axes alone."""
+    return [{s: n} for u, n in undecided.wanted for s, row in captured.symbols.items() if row == u]
+
+
+def _bytes(array: np.ndarray, axes: dict[int, str], sizes: dict[str, int]) -> int:
+    """How many an argument has at other sizes."""
+    shape = [sizes[axes[k]] if k in axes else n for k, n in enumerate(array.shape)]
+    return math.prod(shape) * array.itemsize
 
 
 def _all_vary(passes: list[_Pass]) -> bool:

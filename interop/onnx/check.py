@@ -83,7 +83,7 @@ def _check_model(source: Any) -> Report:
 
 def _check_function(fn: Any, args: Any, dynamic: Any, opset: int | None, training: bool | None) -> Report:
     from .arguments import Arguments, check_dynamic
-    from .capture import capture
+    from .capture import capture, wanted_sizes
     from .dimension import ENOUGH, Undecided
     from .export import chosen_opset, in_mode, title
     from .names import weight_names
@@ -91,17 +91,19 @@ def _check_function(fn: Any, args: Any, dynamic: Any, opset: int | None, trainin
     what = title(fn)
     refused: set[str] = set()
     more = 0
+    wanted: list[dict[str, int]] = []
     try:
         arguments = Arguments(fn, () if args is None else args, None, training)
         target, axes = chosen_opset(opset), check_dynamic(arguments, dynamic)
         names = weight_names(fn) if training else None
         with in_mode(fn, training):
             while True:
-                captured = capture(fn, arguments, axes, None, refused, names, more)
+                captured = capture(fn, arguments, axes, None, refused, names, more, wanted)
                 try:
                     problems, again = _dry_run(captured, target)
-                except Undecided:
+                except Undecided as e:
                     more += ENOUGH
+                    wanted += wanted_sizes(captured, e)
                     continue
                 if not again:
                     return Report(what, problems, len(captured.records))

@@ -163,18 +163,29 @@ class Rest(NamedTuple):
     m: int
     side: int
 
+    def unseen(self) -> Iterator[tuple[Vector, int]]:
+        """A size for each end, 0 and m - 1, that w has in no trace: where formulas with another m or r differ."""
+        seen = {(self.sign * n + self.r) % self.m for n in self.u}
+        for end in {0, self.m - 1} - seen:
+            least = max(1, min(self.u))
+            yield self.u, least + (self.sign * (end - self.r) - least) % self.m
+
 
 #: traces that a formula with a rounded quotient or a remainder is taken from; up to so many where several fit
 ENOUGH, MOST = 12, 28
 
 
 class Undecided(Exception):
-    """Too few traces to tell formulas apart."""
+    """Too few traces to tell formulas apart. wanted: sizes at which a trace would tell, each with what has it."""
+
+    def __init__(self, wanted: Iterable[tuple[Vector, int]] = ()):
+        self.wanted = tuple(wanted)
 
 
 def solve(target: tuple[int, ...], known: list[Vector]) -> Affine | Rest | None:
     """The simplest formula in known sizes (given in order of preference) for the target, or None.
 
+    A remainder is believed when traces have shown both of its ends.
     Raises: Undecided where other formulas than straight lines fit, and more traces may show which does not.
     """
     if target in known:
@@ -196,8 +207,9 @@ def solve(target: tuple[int, ...], known: list[Vector]) -> Affine | Rest | None:
     for u in known:
         forms: list[Affine | Rest] = [*islice(_quotients(u, target), 2), *islice(_rests(u, target), 2)]
         if forms:
-            if len(target) < (ENOUGH if len(forms) == 1 else MOST):
-                raise Undecided
+            ends = [end for f in forms if isinstance(f, Rest) for end in f.unseen()]
+            if len(target) < (MOST if ends or len(forms) > 1 else ENOUGH):
+                raise Undecided(ends)
             return forms[0] if len(forms) == 1 else None
     return None
 

@@ -13,7 +13,7 @@ import onnx
 from ...core.errors import OnnxError
 from .arguments import Arguments, check_dynamic
 from .assemble import Assembled, NeedsOpset, Refused, assemble
-from .capture import Captured, capture
+from .capture import Captured, capture, wanted_sizes
 from .dimension import ENOUGH, Undecided
 from .files import check_folder, write_model
 from .names import weight_names
@@ -111,14 +111,18 @@ def build(
     refused: set[str] = set()
     names = weight_names(fn)
     more = 0
+    wanted: list[dict[str, int]] = []
     while True:
-        captured = capture(fn, arguments, dynamic, output_names, refused, names if training else None, more)
+        captured = capture(
+            fn, arguments, dynamic, output_names, refused, names if training else None, more, wanted
+        )
         try:
             return captured, assemble(captured, names, opset, title(fn), __version__, external)
         except Refused as e:
             refused.add(str(e))
-        except Undecided:
+        except Undecided as e:
             more += ENOUGH
+            wanted += wanted_sizes(captured, e)
 
 
 def chosen_opset(opset: int | None) -> int:
