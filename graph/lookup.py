@@ -54,7 +54,7 @@ _own: dict[str, bool] = {}
 def follows(code: CodeType, space: dict[str, Any]) -> str:
     """Whether reads made by this code count as the function's.
 
-    "always": user code and duograd.nn. "called": when such code calls it: generated code (dataclasses), a
+    "always": user code, typed in too, and duograd.nn. "called": when such code calls it: generated code of others, a
     few modules of the standard library, installed packages. "never": the framework's core, large numerical
     packages, the rest of the standard library.
     """
@@ -67,7 +67,7 @@ def follows(code: CodeType, space: dict[str, Any]) -> str:
             return "never"
         if file.startswith("<frozen"):
             return "called" if file[8:-1] + ".py" in _STDLIB_FOLLOWED else "never"
-        return "called"
+        return "always" if name == "__main__" or is_own(name) else "called"  # typed in, or made by `exec`
     known = _files.get(file)
     if known is None:
         known = _files[file] = _follows_file(file)

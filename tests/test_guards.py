@@ -322,3 +322,15 @@ def test_names_that_are_imported_inside():
         assert_noticed(guards, "scale")
     finally:
         del sys.modules[module.__name__]
+
+
+@pytest.mark.parametrize("name", ["<stdin>", "<string>", "<doctest a[0]>"])
+@pytest.mark.parametrize("module", ["__main__", "typed_in", None])
+def test_code_that_has_no_file_is_followed(name, module):
+    """A prompt, `python -c`, `exec`, a doctest."""
+    space = {"scale": 2.0} if module is None else {"scale": 2.0, "__name__": module}
+    exec(compile("def f(x):\n    return x * scale", name, "exec"), space)
+    f = dg.function(space["f"])
+    for scale in (2.0, 3.0):
+        space["scale"] = scale
+        assert f(dg.ones(1)).item() == scale
