@@ -127,6 +127,7 @@ class Closing:
         roots = with_tape(self, roots)
         if roots:
             self._find_read([y for _, y in roots])
+            end.found_grads = [self._place(t) for t, _ in trace.grad_reads]
         first = None
         values, places = placed(checks)
         if values and (graph.writes or end.grads or end.arg_grads):

@@ -88,6 +88,8 @@ class Ending:
         self.read: list[tuple[str, Any]] = []
         self.depends: list[list[int]] = []
         self.overwrites: list[bool] = []
+        #: tensors from outside whose gradients the function finds
+        self.found_grads: list[tuple[str, Any]] = []
 
     def finish(
         self,
@@ -106,6 +108,8 @@ class Ending:
             t._storage.changed = place
         if changed:
             writes.last = object()
+        owners = [tensors[k] if kind == "arg" else k for kind, k in self.found_grads]
+        before = [(t, t._grad) for t in owners]
         for owner, k in self.grads:
             owner._grad = None if k is None else outputs[k]
         for position, k in self.arg_grads:
@@ -125,7 +129,7 @@ class Ending:
             for kind, k, look in self.views:
                 views.append(look(found[kind][k] if kind in found else k))
         if self.backward is not None:
-            moment = Moment(variant, self, tensors, generators, carried.get(LIVE))
+            moment = Moment(variant, self, tensors, generators, carried.get(LIVE), before)
             self._attach(moment, outputs, carried, found, numbers)
         for k in self.between:
             dispatch._State.executor._refresh(found["view"][k])  # type: ignore[attr-defined]

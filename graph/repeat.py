@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 
 class Moment:
     """What a call found, as far as running the function again must find it: tensors, versions, random generators, live
-    numbers."""
+    numbers, gradients."""
 
     def __init__(
-        self, variant: Variant, end: Ending, tensors: list[Any], generators: list[Any], live: Any = None
-    ):
+        self, variant: Variant, end: Ending, tensors: list[Any], generators: list[Any], live: Any = None,
+        grads: Sequence[tuple[Any, Any]] = (),
+    ):  # fmt: skip
         self.variant, self.end, self.tensors, self.generators = variant, end, tensors, generators
-        self.live = live
+        self.live, self.grads = live, grads
         self.read = [tensors[k] if kind == "arg" else k for kind, k in end.read]
         self.versions = [t._storage.version for t in self.read]
 
@@ -91,6 +92,8 @@ class Moment:
             dispatch.set_grad(True),
         ):
             try:
+                for t, g in self.grads:
+                    quiet.set_grad(t, g)
                 with Nursery() as nursery, dispatch.executing(quiet):
                     try:
                         with recorder:

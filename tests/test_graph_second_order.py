@@ -123,3 +123,19 @@ def test_what_a_result_does_not_depend_on_may_change():
     for y, when in ((b, "after"), (d, "by")):
         with pytest.raises(dg.errors.AutogradError, match=f"changed in place {when} the call"):
             dg.autograd.grad(y.sum(), w, create_graph=True)
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_a_function_that_runs_again_finds_the_gradients_of_the_call(mode):
+    def fn(x):
+        (x * x * x).sum().backward(create_graph=True)
+        return x.grad
+
+    f = dg.function(fn, mode=mode)
+    for _ in range(2):
+        x = dg.tensor([1.0, 2.0]).requires_grad_()
+        g = f(x)
+        g.mul_(2)
+        (second,) = dg.autograd.grad(g.sum(), x, create_graph=True)
+        assert second.tolist() == [12.0, 24.0]
+        assert x.grad is g
