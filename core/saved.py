@@ -50,6 +50,10 @@ def is_number(x: Any) -> bool:
 def needs_of(node: Node) -> Iterator[tuple[Need, Any, int]]:
     """What the rules of a node want of tensors, in their order: why, the tensor, its version then."""
     op = node.op
+    inside = getattr(op, "needs", None)  # of one that stands for several
+    if inside is not None:
+        yield from inside(node)
+        return
     for rule in node.rules if isinstance(node.rules, list) else (node.rules,):
         for name in () if rule is None else rule.wants:
             rows: Any = ()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from . import dispatch
 from .errors import AutogradError, Place, line_of, user_place
 from .reach import THROUGH, look
-from .saved import Need, freed, is_number
+from .saved import Need, freed, is_number, refuse_changed
 from .types import TensorType
 
 if TYPE_CHECKING:
@@ -300,6 +300,8 @@ def _zeros_beside(grads: list[Any], t: TensorType) -> Tensor:
 
 
 def _node_grads(node: Node, grads: list[Any], create_graph: bool) -> list[Any]:
+    if getattr(node.op, "needs", None) is not None:
+        refuse_changed(node)
     if getattr(node.op, "partial", False):
         return _rule_grads(node, grads, create_graph)
     # Other rules want a gradient for every output; an output nobody used has a zero one.
@@ -487,16 +489,16 @@ def walk(
                     if prune:
                         look(node.edges, wanted, bool(cut), reach)
             step = node.step if plain else None
-            results = None if step is None else step(node, grads)
-            if results is None:
-                try:
+            try:
+                results = None if step is None else step(node, grads)
+                if results is None:
                     results = fitted(node, grads, create_graph)
-                except AutogradError:
-                    if not keeps:
-                        node.give_up()
-                    raise
-                if step is not None:
-                    step.done(node, grads, results)
+                    if step is not None:
+                        step.done(node, grads, results)
+            except AutogradError:
+                if not keeps:
+                    node.give_up()
+                raise
             for edge, g in zip(node.edges, results):
                 if g is not None and (
                     not prune or (reach[edge[0].number] if edge.__class__ is tuple else id(edge) in wanted)

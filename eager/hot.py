@@ -2,107 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..core import dispatch, hot, vjp
-from ..core.backend import get_backend, scalar_bits
 from ..core.errors import AutogradError, line_of, user_place
-from ..core.hot import Fused, Taped
+from ..core.hot import Taped
 from ..core.op import Attrs, GradRule, Op
 from ..core.ops.views import permute
-from ..core.saved import kept_by
-from ..core.types import check_scalar_range, contiguous_strides
+from ..core.saved import Need, freed, kept_by, needs_of, refuse_changed
+from ..core.types import contiguous_strides
+from .launch import Body, inside, launcher
 from .recipes import NUMBERS, Recipe, taped
 from .tensor import EagerTensor, fresh
 
 Inputs = tuple[Any, ...]
-
-
-def launcher(fused: Fused, device: str) -> Callable[..., list[EagerTensor]]:
-    """A function from a body's tensors (and numbers) to the outputs of its program."""
-    execute, backend, name = fused.execute, get_backend(device), fused.name
-    outputs = [(lay, backend.maker(nbytes)) for lay, nbytes in fused.outputs]
-    numbers, drawn, arena = fused.numbers, fused.drawn, backend.maker(fused.arena_bytes)
-    takes_arena = fused.arena_bytes > 0
-    fixed = [x._storage.ptr + x._offset for x in fused.constants]
-    tail = list(fused.tail)
-
-    def launch(tensors: Sequence[Any], given: Sequence[Any] = ()) -> list[EagerTensor]:
-        values = [x._storage.ptr + x._offset for x in tensors]
-        values += fixed
-        made = []
-        for lay, make in outputs:
-            storage = make()
-            values.append(storage.ptr)
-            made.append(fresh(lay, storage))
-        for number, dtype in numbers:
-            x = given[number.key] if number.owner is hot.GIVEN else number.read()
-            if x.__class__ is int:
-                check_scalar_range(name, x, dtype)
-            values.append(scalar_bits(x, dtype))
-        values += tail
-        if takes_arena:
-            scratch = arena()
-            values.append(scratch.ptr)
-        if execute is not None:
-            execute(values)
-        for generator, count in drawn:
-            generator._advance(count)
-        return made
-
-    if fused.execute is not None and len(outputs) == 1 and not (numbers or drawn or takes_arena):
-        lay, make = outputs[0]
-        fixed_tail = tail
-
-        def launch_one(tensors: Sequence[Any], given: Sequence[Any] = ()) -> list[EagerTensor]:
-            values = [x._storage.ptr + x._offset for x in tensors]
-            values += fixed
-            storage = make()
-            values.append(storage.ptr)
-            values += fixed_tail
-            execute(values)
-            return [fresh(lay, storage)]
-
-        return _keeping(fused, launch_one)
-    return _keeping(fused, launch)
-
-
-def _keeping(fused: Fused, launch: Any) -> Any:
-    """The launcher with the tensors whose addresses it holds: it reads their memory as long as it lives."""
-    launch.constants = fused.constants
-    return launch
-
-
-class _Body:
-    """A body for given layouts that is counted while it runs op by op."""
-
-    __slots__ = ("calls", "name")
-
-    def __init__(self, name: str):
-        self.name, self.calls = name, 0
-
-    def due(self) -> bool:
-        """Count a call; whether it is the one after which the body is compiled."""
-        if dispatch.state.inside:
-            return False
-        self.calls += 1
-        return self.calls == hot.CALLS
-
-
-class _Inside:
-    """While a body runs op by op: bodies within it are not counted, for they become part of it."""
-
-    __slots__ = ()
-
-    def __enter__(self) -> None:
-        dispatch.state.inside += 1
-
-    def __exit__(self, *_: object) -> None:
-        dispatch.state.inside -= 1
-
-
-_inside = _Inside()
 
 
 def _fresh(results: Sequence[Any], tensors: Sequence[Any]) -> bool:
@@ -173,8 +87,8 @@ class _Composite:
         self.attrs = attrs
         self.spots = [k for k, x in enumerate(inputs) if x is not None]
         self.fits = bool(self.spots) and all(isinstance(inputs[k], EagerTensor) for k in self.spots)
-        self.plain, self.steps = _Body(op.name), StepTable(op)
-        self.bodies: dict[int, _Body] = {}
+        self.plain, self.steps = Body(op.name), StepTable(op)
+        self.bodies: dict[int, Body] = {}
         self.taped: dict[int, Callable[[Inputs], Any]] = {}
         self.recipe = Recipe(self.expand, self.record if self.own else self.record_inside)
 
@@ -185,7 +99,7 @@ class _Composite:
         if self.own:
             state.grad = False
         try:
-            with _inside:
+            with inside:
                 result = self.op.fn(*inputs, **self.named)
         finally:
             state.grad = before
@@ -283,10 +197,10 @@ class _Composite:
         found = self.taped.get(needs)
         if found is not None:
             return found(inputs)
-        with _inside:
+        with inside:
             result = self.op.fn(*inputs, **self.named)
         if self.fits and not self.views(inputs, result):
-            body = self.bodies.setdefault(needs, _Body(self.op.name))
+            body = self.bodies.setdefault(needs, Body(self.op.name))
             if body.due():
                 self.fuse_taped(inputs, result, needs)
         return result
@@ -302,18 +216,41 @@ class _Composite:
             lambda c: c.fuse_taped(self.op.name, self.body, tensors, wanted), f"{self.op.name} with gradient"
         )
         if found is not None:
-            self.taped[needs] = _TapedComposite(self, found, inputs, wanted).call
+            self.taped[needs] = _TapedComposite(self, found, inputs, wanted, results).call
+
+
+def _needs_inside(results: Sequence[Any], tensors: Sequence[Any]) -> list[tuple[Need, str, int, bool]]:
+    """What a body that was recorded op by op needs of its results and tensors, in the order of a walk; whether the
+    walk does so at its first op."""
+    places = {id(y._storage): ("output", k) for k, y in enumerate(results)}
+    places |= {id(x._storage): ("tensor", k) for k, x in enumerate(tensors)}
+    before = max((x._node.number for x in tensors if x._node is not None), default=-1)
+    found: dict[float, vjp.Node] = {}
+    todo = [y._node for y in results]
+    while todo:
+        node = todo.pop()
+        if node is not None and node.number > before and node.number not in found:
+            found[node.number] = node
+            todo += [edge[0] for edge in node.edges if isinstance(edge, tuple)]
+    nodes = [found[number] for number in sorted(found, reverse=True)]
+    return [
+        (need, *places[id(x._storage)], node is nodes[0]) for node in nodes
+        for need, x, _ in needs_of(node) if id(x._storage) in places
+    ]  # fmt: skip
 
 
 class _TapeName:
-    """What stands on the tape for a composite that is one program."""
+    """What stands on the tape for a composite that is one program.
+
+    unfold: makes a node stand for the ops of the body, before a walk that is recorded; needs: what these ops need, as
+    `saved.needs_of`.
+    """
 
     variadic = False
     attr_names: tuple[str, ...] = ()
     differentiable = True
-
-    #: makes a node stand for the ops of the body, before a walk that is recorded
     unfold: Any = None
+    needs: Any = None
 
     def __init__(self, name: str):
         self.name = name
@@ -328,10 +265,34 @@ class _Unfolded(_TapeName):
 _THROUGH = GradRule(lambda gs: gs, ("gs",))
 
 
+class _TapedNode(vjp.Node):
+    """A call of a composite as one program; errors are those that the ops of its body would raise."""
+
+    __slots__ = ()
+
+    def spent(self, grads: Sequence[Any]) -> AutogradError:
+        owner = self.step
+        if owner is None:  # unfolded
+            return super().spent(grads)
+        return freed(max(m for m, g in zip(owner.makers, grads) if g is not None)[1], self.where)
+
+    def give_up(self) -> None:
+        if self.saved is None or self.step is None:
+            return
+        for (_, x, version), (_, _, first) in zip(needs_of(self), self.step.inside):
+            if x._get_version() != version:
+                if not first:  # op by op, what comes before would be used up
+                    self.forget()
+                return
+
+
 class _TapedComposite:
     """A composite without a gradient of its own as two programs: there and back."""
 
-    def __init__(self, owner: _Composite, taped: Taped, inputs: Inputs, wanted: list[int]):
+    def __init__(
+        self, owner: _Composite, taped: Taped, inputs: Inputs, wanted: list[int], results: Sequence[Any]
+    ):  # fmt: skip
+        """results: those of a call that was recorded op by op."""
         device = inputs[owner.spots[0]].device
         self.owner, self.taped, self.wanted, self.device = owner, taped, wanted, device
         self.launch = launcher(taped.forward, device)
@@ -345,21 +306,32 @@ class _TapedComposite:
         #: how many inputs there are, and which of them want a gradient
         self.count, self.places = len(inputs), [owner.spots[n] for n in wanted]
         self.tape_op = _TapeName(owner.op.name)
-        self.tape_op.unfold = self.unfold
+        self.tape_op.unfold, self.tape_op.needs = self.unfold, self.needs
         self.rule = GradRule(self.back, ("gs", "inputs_type", *self.names))
         self.backs: dict[Any, Any] = {}
+        made = dict(zip(self.order, results))
+        self.makers = [(made[k]._node.number, made[k]._node.op.name) for k in taped.roots]
+        #: what the ops of the body need, and the tensors and outputs among that which the way back does not read
+        self.inside = [
+            (need, (kind, self.order[k] if kind == "output" else k), first)
+            for need, kind, k, first in _needs_inside(results, [inputs[k] for k in owner.spots])
+        ]
+        unread = dict.fromkeys(place for _, place, _ in self.inside if place not in taped.saved)
+        self.unread_tensors = [k for kind, k in unread if kind == "tensor"]
+        self.unread_outputs = [k for kind, k in unread if kind == "output"]
 
     def call(self, inputs: Inputs) -> Any:
         tensors = [x for x in inputs if x is not None]
         made = self.launch(tensors)
         roots = self.taped.roots
-        saved: dict[str, Any] = {"inputs_type": (inputs, [x._storage.version for x in tensors])}
+        unread = [(s, s.version) for s in [made[k]._storage for k in self.unread_outputs]]
+        saved: dict[str, Any] = {"inputs_type": (inputs, [x._storage.version for x in tensors], unread)}
         for name, (kind, k) in zip(self.names, self.taped.saved):
             # An alias of an output: the tensor itself would close a reference cycle with its node.
             x = tensors[k] if kind == "tensor" else made[k]._alias() if k in roots else made[k]
             saved[name] = x, x._storage.version
         edges = [vjp._edge(x) for x in inputs]
-        node = vjp.Node(self.tape_op, (), edges, self.rule, saved, self.types, user_place(4))
+        node = _TapedNode(self.tape_op, (), edges, self.rule, saved, self.types, user_place(4))
         for n, k in enumerate(roots):
             y = made[k]
             y._node, y._index, y._requires_grad = node, n, True
@@ -368,14 +340,37 @@ class _TapedComposite:
 
     def __call__(self, node: vjp.Node, grads: list[Any]) -> list[Any] | None:
         """The step back of a walk that records nothing, as `Step`; None until `back` has compiled it."""
+        tensors = kept_by(node)[0] + grads
+        if self.unread_tensors or self.unread_outputs:
+            inputs, versions, unread = node.saved["inputs_type"]
+            if self.unread_tensors:
+                given = [x for x in inputs if x is not None]
+                unread = unread + [(given[k]._storage, versions[k]) for k in self.unread_tensors]
+            for storage, version in unread:
+                if storage.version != version:
+                    refuse_changed(node)
         if any(g is None for g in grads):
             return None
-        tensors = kept_by(node)[0] + grads
         way = self.backs.get(tuple([x._layout for x in tensors]))
         return None if way is None else self.placed(way[0](tensors), way[1])
 
     def done(self, node: vjp.Node, grads: list[Any], results: list[Any]) -> None:
         """Nothing to learn: the step went by `back`."""
+
+    def needs(self, node: vjp.Node) -> Iterator[tuple[Need, Any, int]]:
+        """What the ops of the body need of tensors from outside it and of its results, and what the way back reads."""
+        inputs, versions, unread = node.saved["inputs_type"]
+        tensors = [x for x in inputs if x is not None]
+        found = {place: node.saved[name] for place, name in zip(self.taped.saved, self.names)}
+        found |= {("tensor", k): (tensors[k], versions[k]) for k in self.unread_tensors}
+        layouts = [self.taped.forward.outputs[k][0] for k in self.unread_outputs]
+        made = [(fresh(lay, storage), version) for lay, (storage, version) in zip(layouts, unread)]
+        found |= {("output", k): entry for k, entry in zip(self.unread_outputs, made)}
+        for need, place, _ in self.inside:
+            yield need._replace(where=node.where), *found[place]
+        for name in self.names:
+            x, version = node.saved[name]
+            yield Need(self.owner.op.name, name, x.type, node.where), x, version
 
     def placed(self, made: list[Any], results: Sequence[Any]) -> list[Any]:
         """The gradients at the places of the inputs that want one."""
@@ -387,7 +382,7 @@ class _TapedComposite:
 
     def back(self, gs: tuple[Any, ...], kept: Any, *saved: Any) -> tuple[Any, ...]:
         """The gradient rule of the call."""
-        inputs, versions = kept
+        inputs, versions, _ = kept
         if dispatch.state.grad or dispatch.state.executor is not dispatch._State.executor:
             found: list[Any] = [None] * self.count
             for k, g in zip(self.places, self.again(inputs, versions, gs)):
@@ -405,8 +400,9 @@ class _TapedComposite:
     def unfold(self, node: vjp.Node) -> None:
         """Record the body op by op, behind its node: gradients of gradients then meet those of this walk, and of later
         ones, at the same ops and in the same order as if the body had never been hot."""
+        refuse_changed(node)
         first = vjp.mark()
-        roots, _ = self.recorded(*node.saved["inputs_type"])
+        roots, _ = self.recorded(*node.saved["inputs_type"][:2])
         edges = [vjp._edge(y) for y in roots]
         vjp.renumber([e[0] for e in edges if isinstance(e, tuple)], first, node.number)
         node.op, node.attrs, node.edges, node.rules = _Unfolded(node.op.name), (), edges, _THROUGH
@@ -430,7 +426,7 @@ class _TapedComposite:
                     "use an out-of-place op (x = x + 1), or clone() the tensor before changing it",
                 )
         face = dispatch.state.executor.face
-        with dispatch.set_grad(True), _inside:
+        with dispatch.set_grad(True), inside:
             made = self.owner.op.fn(*inputs, **self.owner.named)
         outs = [face(y) for y in (made if isinstance(made, tuple) else (made,))]
         roots = [outs[self.order.index(k)] for k in self.taped.roots]
@@ -464,7 +460,7 @@ class Step:
 
     def __init__(self, name: str):
         self.name = name
-        self.bodies: dict[Any, _Body] = {}
+        self.bodies: dict[Any, Body] = {}
         self.ready: dict[Any, Any] = {}
 
     def __call__(self, node: vjp.Node, grads: list[Any]) -> list[Any] | None:
@@ -484,7 +480,7 @@ class Step:
             return
         body = self.bodies.get(key)
         if body is None:
-            body = self.bodies[key] = _Body(self.name)
+            body = self.bodies[key] = Body(self.name)
         if body.due():
             way = _way(self.name, node, grads, results)
             if way is not None:
@@ -546,4 +542,4 @@ def _place(place: Any, tensors: list[Any]) -> Any:
     return None if place is None else _follow(place[1], tensors[place[0]])
 
 
-__all__ = ["Step", "StepTable", "composite", "launcher"]
+__all__ = ["Step", "StepTable", "composite"]

@@ -173,6 +173,42 @@ def test_hooks_and_checks_stay_when_a_hot_call_unfolds(hot_at):
         dg.autograd.grad(dg.square(y).sum(), x, create_graph=True)
 
 
+@pytest.mark.parametrize("changed", ["argument", "weight", "result"])
+@pytest.mark.parametrize(
+    "fn",
+    [
+        F.linear,
+        lambda x, w: F.glu(x) * w[:, :2],
+        lambda x, w: dg.softmin(x, axis=-1) * w[0, 0],
+        lambda x, w: F.scaled_dot_product_attention(x, w, w),
+        lambda x, w: dg.linalg.cholesky_solve(
+            x, w.mT @ w + dg.eye(4)[: x.shape[0]].mT @ dg.eye(4)[: x.shape[0]]
+        ),
+    ],
+    ids=["linear", "glu", "softmin", "attention", "cholesky_solve"],
+)
+def test_a_hot_call_gives_the_errors_of_the_cold_one(fn, changed, hot_at):
+    def run():
+        dg.manual_seed(1)
+        x, w = dg.randn(4, 4).requires_grad_() * 2, dg.randn(4, 4).requires_grad_() * 1
+        y = fn(x, w)
+        y.sum().backward(retain_graph=True)
+        {"argument": x, "weight": w, "result": y}[changed].detach().add_(1.0)
+        said = []
+        for _ in range(2):
+            try:
+                y.sum().backward()
+                said.append("none")
+            except AutogradError as e:
+                said.append(str(e))
+        return said
+
+    hot_at(10**9)
+    want = run()
+    hot_at(1)
+    assert [run() for _ in range(4)] == [want] * 4
+
+
 def test_one_tensor_given_twice_gets_both_gradients(hot_at):
     hot_at(1)
     for _ in range(4):
