@@ -316,7 +316,13 @@ class _TapedComposite:
             (need, (kind, self.order[k] if kind == "output" else k), first)
             for need, kind, k, first in _needs_inside(results, [inputs[k] for k in owner.spots])
         ]
-        unread = dict.fromkeys(place for _, place, _ in self.inside if place not in taped.saved)
+        needed = dict.fromkeys(place for _, place, _ in self.inside)
+        #: what the way back reads and no op of the body needs: each has made a copy for itself
+        self.copied = frozenset(
+            (kind, k) for kind, k in taped.saved
+            if (kind, k) not in needed and (kind == "tensor" or k in self.order)
+        )  # fmt: skip
+        unread = [place for place in needed if place not in taped.saved]
         self.unread_tensors = [k for kind, k in unread if kind == "tensor"]
         self.unread_outputs = [k for kind, k in unread if kind == "output"]
 
@@ -329,6 +335,9 @@ class _TapedComposite:
         for name, (kind, k) in zip(self.names, self.taped.saved):
             # An alias of an output: the tensor itself would close a reference cycle with its node.
             x = tensors[k] if kind == "tensor" else made[k]._alias() if k in roots else made[k]
+            if self.copied and (kind, k) in self.copied:
+                with dispatch.set_grad(False):
+                    x = x.clone()
             saved[name] = x, x._storage.version
         edges = [vjp._edge(x) for x in inputs]
         node = _TapedNode(self.tape_op, (), edges, self.rule, saved, self.types, user_place(4))
