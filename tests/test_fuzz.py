@@ -75,6 +75,10 @@ FOUND = {
     "a changed argument is changed once more": program(
         "x0[1:] += 1\nz = x0 * 1\nz[dg.tensor([0, -1])] = 3", (3, 2), returns="z"
     ),
+    "one list in two places, where eager mode failed": program(
+        "m.log.insert(0, 1)\nm.log = m.rows[0]\nif m.count and not m.log:\n    raise ValueError\nm.log.clear()\n"
+        "m.log = []\nm.count += 1\ny = x0 * 2", (1,), sizes=({},) * 3,
+    ),
     "an object is changed and replaced by a call that fails": program(
         "m.box.n += 1\nm.box = Box(2)\nm.w.sum().backward()\ny = x0 * 2", (1,)
     )._replace(quiet=(0, 1)),

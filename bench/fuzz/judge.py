@@ -75,6 +75,7 @@ def run(program: Program, mode: str) -> Iterator[Facts]:
             before: Facts = {}
             seen = [space[n] for n in watched]
             _see_all(before, watched, seen, m)
+            before["containers"] = _containers(watched, seen, m)
             results: Any = ()
             quietly = dg.no_grad if call in program.quiet else contextlib.nullcontext
             with quietly():  # whether it does may depend on state that it changes
@@ -89,6 +90,7 @@ def run(program: Program, mode: str) -> Iterator[Facts]:
                     facts["refused"] = True
                 after: Facts = {}
                 _see_all(after, watched, seen, m)
+                after["containers"] = _containers(watched, seen, m)
                 facts |= {"before": before, "after": after, "printed": [*m.printed]}
                 # While kernels are being compiled, or where no graph holds the call, which may be tried again.
                 with quietly():
@@ -173,6 +175,24 @@ def _see(facts: Facts, name: str, x: Any) -> None:
         facts[name] = getattr(x, "mode", None)
     else:
         facts[name] = x
+
+
+def _containers(names: list[str], arguments: list[Any], m: Any) -> list[tuple[str, ...]]:
+    """Which containers and objects that the program keeps or is given are one."""
+    places: dict[int, list[str]] = {}
+
+    def meet(name: str, x: Any) -> None:
+        if isinstance(x, (list, dict, deque, Box, Record)):
+            row = places.setdefault(id(x), [])
+            row.append(name)
+            if len(row) == 1:
+                inside = vars(x) if isinstance(x, (Box, Record)) else x
+                for k, y in inside.items() if isinstance(inside, dict) else enumerate(inside):
+                    meet(f"{name}, {k!r}", y)
+
+    for n, x in (*zip(names, arguments), *((f"m.{n}", x) for n, x in vars(m).items())):
+        meet(n, x)
+    return [tuple(row) for row in places.values() if len(row) > 1]
 
 
 def _memory(results: Any, given: dict[str, Any], m: Any) -> tuple[str, ...]:
