@@ -102,14 +102,27 @@ class Moment:
                         recorder.undo()
                     seen = Descriptions(is_leaf, recorder.outside, watch.paths, nursery)
                     seen.describe(result)
-                    for effect in recorder.effects:
-                        seen.describe(effect.value)
+                    for value in self._changed(recorder.effects):
+                        seen.describe(value)
                     for _, row in watch.changes():
                         for _, x in row:
                             seen.describe(x)
                 return [self._found(spot, seen.leaves) for spot in self.end.spots]
             finally:
                 quiet.undo()
+
+    def _changed(self, effects: list[Effect]) -> list[Any]:
+        """What the function put where, in the order of the call's changes; effects: those of this run."""
+        changes = [e for e, _ in self.end.changes]
+        if len(effects) == len(changes):
+            return [e.value for e in effects]
+        # A tensor that was changed in place and put where it was is no effect here, though one of the trace.
+        found = {(e.kind, id(e.owner), e.key): e.value for e in effects}
+        for e in changes:
+            if e.kind != "extend":
+                found.setdefault((e.kind, id(e.owner), e.key), e.now())
+        order = [(e.kind, id(e.owner), e.key) for e in changes]
+        return [found.pop(place) for place in order if place in found] + list(found.values())
 
     def _found(self, spot: tuple[str, Any], leaves: list[Any]) -> Any:
         """What lies at one of `Ending.spots`, as it is now; leaves: the tensors that the function handed out."""

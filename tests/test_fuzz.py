@@ -79,6 +79,9 @@ FOUND = {
         "m.log.insert(0, 1)\nm.log = m.rows[0]\nif m.count and not m.log:\n    raise ValueError\nm.log.clear()\n"
         "m.log = []\nm.count += 1\ny = x0 * 2", (1,), sizes=({},) * 3,
     ),
+    "a tensor of state is changed where it lies, and a gradient runs the function again": program(
+        "m.last = dg.scan(lambda c, t: (c + t, c), x0[0], x0)[1]\nm.b += 1\ny = x0 * 2", leaf(2, 2), outside=True
+    ),
     "an object is changed and replaced by a call that fails": program(
         "m.box.n += 1\nm.box = Box(2)\nm.w.sum().backward()\ny = x0 * 2", (1,)
     )._replace(quiet=(0, 1)),
