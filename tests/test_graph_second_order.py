@@ -50,6 +50,13 @@ def carries(m, x):
     return x**3 * m.h
 
 
+def changes_in_place(m, x):
+    m.count += 1
+    y = x**3 * m.count
+    m.h += m.count
+    return y
+
+
 def draws(m, x):
     return x**3 * dg.rand((2,))
 
@@ -63,7 +70,7 @@ def branches(m, x):
     return x**3 if x.sum() > 3.5 else x**2 * m.count
 
 
-@pytest.mark.parametrize("body", [counts, logs, carries, draws, reads, branches])
+@pytest.mark.parametrize("body", [counts, logs, carries, changes_in_place, draws, reads, branches])
 def test_second_derivatives_and_state_are_those_of_eager_mode(body):
     eager, graph = both(body)
     assert str(eager) == str(graph)
