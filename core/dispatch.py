@@ -198,7 +198,7 @@ def call(executor: Executor, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> A
         outputs = result if isinstance(result, tuple) else (result,)
     if st.grad:
         for x in inputs:
-            if x is not None and x.__class__ not in _NUMBERS and x._requires_grad:
+            if x is not None and x.__class__ not in NUMBERS and x._requires_grad:
                 record(op, inputs, attrs, outputs)
                 break
     return result  # of a composite as its body gave it: a tuple of one part stays a tuple
@@ -215,7 +215,7 @@ def apply_in_place(op: Op, target: Tensor, inputs: tuple[Any, ...], attrs: Attrs
     target = executor.face(target)
     recorded = target._requires_grad
     for x in inputs:
-        if x is not None and x.__class__ not in _NUMBERS and x._requires_grad:
+        if x is not None and x.__class__ not in NUMBERS and x._requires_grad:
             recorded = True
     if (recorded and state.grad) or op.kind == "composite" or target._base is not None:
         result = apply(op, inputs, attrs)
@@ -255,6 +255,12 @@ def update_rows(owner: Any, op: Op, found: Any, shared: tuple[Any, ...], attrs: 
         update(op, row, (row[0], grad, *row[1:], *shared), attrs)
 
 
-_NUMBERS = frozenset((int, float, bool, complex))
+NUMBERS = frozenset((int, float, bool, complex))
+
+
+def plain_number(x: int | float) -> int | float:
+    """A number of a class of its own (an IntEnum and the like) as a plain one."""
+    return int(x) if isinstance(x, int) else float(x)
+
 
 from .vjp import record  # noqa: E402  (the tape needs the door and the door the tape)

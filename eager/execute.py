@@ -188,7 +188,7 @@ class EagerExecutor:
             if isinstance(x, (np.ndarray, np.generic)):
                 x = x.item() if isinstance(x, np.generic) else from_numpy(x)
             elif isinstance(x, (int, float)) and x.__class__ not in NUMBERS:
-                x = int(x) if isinstance(x, int) else float(x)  # an IntEnum and the like
+                x = dispatch.plain_number(x)
             elif x is not None and not isinstance(x, (Tensor, int, float, complex)):
                 raise no_tensor(op, x)
             out.append(x)

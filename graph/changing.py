@@ -87,11 +87,11 @@ class Changing:
         """A variant was traced: remember what of it is read. Returns the key that it is found by."""
         if program is None:
             return key
-        self._fix_sites(program.pinned_sites())
+        self._fix_sites(program.fixed_sites())
         if rest is None or not rest.numbers:
             return key
         positions = program.open_positions()
-        self._of(key, rest).fix(set(program.positions) - positions)
+        self._of(key, rest).fix(program.fixed_positions())
         return loosened(key, rest, positions)
 
     def forget(self, gone: Any) -> None:

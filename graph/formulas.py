@@ -98,8 +98,9 @@ class Program:
         self.items: list[_Item] = []
         self.known: dict[Any, int] = {}
         self.used: set[int] = set()
-        #: steps that may be one value only
+        #: steps that may be one value only, and those of them that the function itself reads
         self.pinned: set[int] = set()
+        self.fixed: set[int] = set()
         self.lock = threading.Lock()
         self.read: Callable[[Sequence[Any]], Any] = lambda numbers: None
 
@@ -141,11 +142,13 @@ class Program:
         found = enumerate(self.sites, first)
         return [s for n, s in found if s is not None and n in self.used and n not in self.pinned]
 
-    def pinned_sites(self) -> list[Site]:
-        """The places of state whose numbers were read."""
-        return [
-            s for n, s in enumerate(self.sites, len(self.positions)) if s is not None and n in self.pinned
-        ]
+    def fixed_sites(self) -> list[Site]:
+        """The places of state whose numbers the function reads."""
+        return [s for n, s in enumerate(self.sites, len(self.positions)) if s is not None and n in self.fixed]
+
+    def fixed_positions(self) -> set[int]:
+        """The arguments whose numbers the function reads."""
+        return {k for n, k in enumerate(self.positions) if n in self.fixed}
 
     @property
     def is_idle(self) -> bool:

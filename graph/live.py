@@ -89,7 +89,7 @@ class Now:
         self.late = False
 
     def here(self) -> bool:
-        """Whether the trace asks: another thread that finds a live number takes it for what it is now."""
+        """Whether the trace asks, and not another thread."""
         if threading.get_ident() != self.thread:
             return False
         if self.trace.done:
@@ -120,9 +120,14 @@ class Now:
         return value
 
     def pin(self, n: int) -> None:
-        """A step may only be what it is now."""
-        self.program.add("pin", "{}", _itself, (n,), self.values[n], self.late)
-        self.program.pinned.add(n)
+        """A step may only be what it is now. Another thread may be one that the function asks, or one that met a place
+        of state meanwhile: the number is no constant from then on."""
+        here = self.here()
+        if here or not (self.trace.done or self.late):
+            self.program.add("pin", "{}", _itself, (n,), self.values[n], self.late)
+            self.program.pinned.add(n)
+            if here:
+                self.program.fixed.add(n)
 
     def use(self, n: int) -> None:
         self.program.used.add(n)
@@ -154,8 +159,7 @@ class Live:
 
     def _settle(self) -> Any:
         """The number itself, which the variant is for from now on."""
-        if self._live_now.here():
-            self._live_now.pin(self._live_step)
+        self._live_now.pin(self._live_step)
         return self._live_value
 
     def _formula(self) -> Formula:
@@ -167,7 +171,7 @@ class Live:
         text, call = _UNARY[name]
         now = self._live_now
         if not now.here():
-            return call(self._live_value)
+            return call(self._settle())
         try:
             value = call(self._live_value)
         except Exception:
@@ -216,10 +220,10 @@ class Live:
         return now.guard(text, call, (self._live_step, operand), value)
 
     def __bool__(self) -> bool:
+        if not self._live_now.here():
+            return bool(self._settle())
         value = bool(self._live_value)
-        if self._live_now.here():
-            self._live_now.guard("{} != {}", operator.ne, (self._live_step, (0,)), value)
-        return value
+        return self._live_now.guard("{} != {}", operator.ne, (self._live_step, (0,)), value)
 
     def __hash__(self) -> int:
         return hash(self._settle())

@@ -21,7 +21,7 @@ import numpy as np
 from ..core.random import Generator
 from .arguments import Slot, is_record
 from .given import Given
-from .live import Live, Worked
+from .live import Live, Worked, settled
 from .nursery import Nursery
 from .plain import is_plain
 
@@ -85,7 +85,7 @@ class Descriptions:
             self.kept[id(x)] = x
             return x
         if isinstance(x, enum.Enum) or is_plain(x):
-            return x
+            return settled(x)  # a slice may hold a live number
         if isinstance(x, weakref.ref):
             if self._is_leaf(x()):
                 self.held.append(x)

@@ -94,7 +94,7 @@ class ReadRecorder:
         def tracer(frame: FrameType, event: str, arg: Any) -> Any:
             if self._aside:
                 return None
-            if self._reader.cached is not None:
+            if self._reader.cached:
                 end = self._begins_aside(frame)
                 if end is not None:
                     return end
@@ -159,10 +159,14 @@ class ReadRecorder:
 
     def _begins_aside(self, frame: FrameType) -> Any:
         """Where a function begins whose results a cache from outside keeps: what watches for its end."""
-        cached, self._reader.cached = self._reader.cached, None
+        caller = id(frame.f_back)
+        cached = self._reader.cached.get(caller)
         pause = getattr(dispatch.state.executor, "aside", None)
-        if getattr(cached.__wrapped__, "__code__", None) is not frame.f_code or pause is None:
+        if cached is None or pause is None:
             return None
+        if getattr(cached.__wrapped__, "__code__", None) is not frame.f_code:  # `__hash__` of an argument
+            return None
+        del self._reader.cached[caller]
         if any(isinstance(x, Symbol) for x in frame.f_locals.values()):
             return None
         if any(map(is_live, frame.f_locals.values())):
@@ -187,7 +191,7 @@ class ReadRecorder:
         sites = analyse(code)
         at, actions = sites.at.get, self._reader.actions
         self._wanted[id(code)] = sites.wanted
-        results, wanted_of = self._results, self._wanted
+        results, wanted_of, pending = self._results, self._wanted, self._reader.cached
 
         def local(frame: FrameType, event: str, arg: Any) -> Any:
             if event == "opcode":
@@ -200,6 +204,7 @@ class ReadRecorder:
                         self._ledger.remark(f"could not be watched: {error!r}", frame)
             elif event == "return":
                 results.pop(id(frame), None)
+                pending.pop(id(frame), None)
                 back = frame.f_back
                 if back is not None:
                     wanted = wanted_of.get(id(back.f_code))

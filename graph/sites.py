@@ -85,8 +85,8 @@ class SiteReader:
     def __init__(self, ledger: Ledger, results: Results, tracers: dict[int, Any], live: bool = False):
         self._ledger, self._results, self._tracers = ledger, results, tracers
         self._live = live
-        #: the function with a cache of its results, from outside, that is about to be called
-        self.cached: Any = None
+        #: by id of the frame that is about to call it, a function from outside with a cache of its results
+        self.cached: dict[int, Any] = {}
         self.actions: dict[str, Any] = {
             "global": self._on_global, "free": self._on_free, "attr": self._on_attr, "item": self._on_item,
             "elements": self._on_elements, "content": self._on_content, "call": self._on_call, "in":
@@ -422,18 +422,17 @@ class SiteReader:
             return
         cls = callee.__class__
         function = callee.__func__ if cls is types.MethodType else callee
-        self.cached = None
+        known: Any = False
+        self.cached.pop(id(frame), None)
         if is_cached(function) and keeps(function):
             if cls is types.MethodType or id(callee) in self._ledger.outside:
-                self.cached = function
+                self.cached[id(frame)] = function
                 self._finds(callee, function, action, frame)
         elif function.__class__ is FunctionType:
             self._ledger.learn(function, function.__qualname__, False)
             known = self._tracers.get(id(function.__code__))
             if known is None:
                 known = follows(function.__code__, function.__globals__) != "never"
-        else:
-            known = False
         values = [evaluate(x, frame, self._results) for x in args]
         if self._live:
             taken = known is not False or _takes_live(callee, function, values)

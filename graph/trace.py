@@ -290,6 +290,8 @@ class Trace:
                 x = x.item()
             elif isinstance(x, np.ndarray):
                 x = self.constant(x, "cpu")
+            elif isinstance(x, (int, float)) and x.__class__ not in dispatch.NUMBERS:
+                x = dispatch.plain_number(x)
             elif x is not None and not isinstance(x, (*_NUMBERS, Number)):
                 raise no_tensor(op, x)
             out.append(x)

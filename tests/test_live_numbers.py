@@ -345,7 +345,7 @@ READS = {
     "whole": (lambda m, x, a: x * int(a // 4), None),
     "loop": (lambda m, x, a: sum((x for _ in range(a)), start=x), 8),
     "index": (lambda m, x, a: x[a % 3] * m.row[a % 2], None),
-    "slice": (lambda m, x, a: x[: a % 3] * a, None),
+    "part": (lambda m, x, a: x[: a % 3] * a, None),
     "key": (lambda m, x, a: x * {1: 5}.get(a, a), None),
     "set key": (lambda m, x, a: (m.table.__setitem__(a % 2, a), x * a)[1], None),
     "format": (lambda m, x, a: (f"{a:.2f} {a}", x * a), 8),
@@ -376,6 +376,10 @@ READS = {
     "record": (lambda m, x, a: (lambda r: (x * r.n, r, r.m + 1))(Record(a, a * 2)), 2),
     "deque": (lambda m, x, a: (collections.deque([a], maxlen=2), x * a), 2),
     "exception": (lambda m, x, a: _raised_and_caught(a) * x, 2),
+    "slice": (lambda m, x, a: (setattr(m, "last", slice(a, None)), slice(a), (slice(a, a), 1), x * a)[1:], 8),
+    "thread": (lambda m, x, a: (r := _in_a_thread(lambda: (a, a + 1, -a, a > 3, bool(a - 3))), x * r[1]), 8),
+    "cache": (lambda m, x, a: x * _doubled(a) + _doubled(a + 1), 8),
+    "class of its own": (lambda m, x, a: (x * Celsius(a), x * Count(a) + Celsius(a) * a), 8),
     "printed": (lambda m, x, a: (dg.print("{} {}", a, x, to=m.log.append), x * a)[1], 8),
 }  # fmt: skip
 
@@ -385,6 +389,27 @@ def _raised_and_caught(a):
         raise KeyError(a)
     except KeyError as e:
         return e.args[0]
+
+
+def _in_a_thread(work):
+    found = []
+    thread = threading.Thread(target=lambda: found.extend(work()))
+    thread.start()
+    thread.join()
+    return found
+
+
+@functools.lru_cache
+def _doubled(n):
+    return n * 2
+
+
+class Celsius(float):
+    """A number of a class of its own."""
+
+
+class Count(int):
+    """Another one."""
 
 
 @pytest.mark.parametrize("name", READS)
@@ -636,6 +661,25 @@ def test_another_thread_sees_plain_numbers_while_a_function_is_traced():
     assert all(kind is float and above for kind, above, _ in found)
     assert [value for *_, value in found][:2] == [0.5, 1.0]
     assert type(m.lr) is float
+
+
+def test_a_number_that_another_thread_met_during_one_trace_is_live_in_the_next():
+    m, look = State(), [True]
+
+    @dg.function
+    def f(x):
+        if look:
+            thread = threading.Thread(target=lambda: m.lr * 2)
+            thread.start()
+            thread.join()
+        return x * m.lr
+
+    for k in range(1, 9):
+        m.lr = 0.5 * k
+        if k == 3:
+            look.clear()
+        assert f(dg.ones((1,))).item() == 0.5 * k
+    assert len(f.variants) == 3
 
 
 def test_a_function_that_runs_in_python_gets_plain_numbers():

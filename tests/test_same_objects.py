@@ -289,6 +289,26 @@ def results_that_a_cache_keeps(jit):
     return [*found, see(mask(2)), mask.cache_info().currsize]
 
 
+def a_cache_whose_keys_are_hashed_by_python(jit):
+    class Size:
+        def __init__(self, n):
+            self.n = n
+
+        def __hash__(self):
+            return hash(abs(self.n))
+
+        def __eq__(self, other):
+            return self.n == other.n
+
+    @functools.lru_cache
+    def mask(size):
+        return dg.ones((size.n,)) * size.n
+
+    size = Size(2)
+    f = jit(lambda x: mask(size) * x)
+    return [*calls(f, lambda k: (T(),)), see(mask(size) + 1), mask.cache_info().currsize]
+
+
 def a_cached_method(jit):
     class Masks:
         @functools.lru_cache  # noqa: B019
@@ -516,6 +536,7 @@ CASES = [
     a_tensor_compared_after_others, an_argument_in_a_list_of_state, memory_written_through_numpy,
     memory_read_through_numpy, results_that_a_cache_keeps, results_that_a_cache_loses,
     results_that_a_full_cache_drops, a_cache_cleared_inside, a_cache_without_room, a_cached_method,
+    a_cache_whose_keys_are_hashed_by_python,
     a_cache_of_random_numbers,
     a_cache_made_inside, a_class_with_a_tensor, a_file_written, a_file_read, an_index_error_caught,
     an_index_error_caught_by_the_caller, an_index_error_swallowed, an_index_error_that_passes,
