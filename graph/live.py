@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import operator
+import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,10 @@ LIVE = "live numbers"
 KINDS = (int, float)
 _KINDS = frozenset(KINDS)
 _CONSTANTS = frozenset((int, float, bool))
+
+
+#: its class in the words of an error
+_NAMED = re.compile(r"\bLive\b")
 
 
 class RestartError(BaseException):
@@ -238,6 +243,8 @@ class Live:
         return int(self._settle())
 
     def __index__(self) -> int:
+        if type(self._live_value) is float:
+            raise RestartError  # the error is worded otherwise for a float
         return operator.index(self._settle())
 
     def __complex__(self) -> complex:
@@ -276,6 +283,10 @@ class Live:
         if not hasattr(self._live_value.__class__, name):
             raise AttributeError(f"{self._live_value.__class__.__name__!r} object has no attribute {name!r}")
         return getattr(self._settle(), name)
+
+    def _live_lacks(self, name: str) -> bool:
+        """Whether it has an attribute that the number has not."""
+        return hasattr(Live, name) and not hasattr(self._live_value.__class__, name)
 
     def __copy__(self) -> Any:
         return self
@@ -348,6 +359,14 @@ def is_live(x: Any) -> bool:
     if isinstance(x, dict):
         return any(map(is_live, itertools.chain(dict.keys(x), dict.values(x))))
     return isinstance(x, (tuple, list)) and any(map(is_live, x))
+
+
+def names_live(error: Any) -> bool:
+    """Whether an error that C code raised names the class of a live number, as no error in eager mode does."""
+    if error.__class__ is not TypeError and error.__class__ is not AttributeError:
+        return False
+    words = error.args[0] if error.args else None
+    return words.__class__ is str and _NAMED.search(words) is not None
 
 
 class Worked:

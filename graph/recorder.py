@@ -37,7 +37,7 @@ from .arguments import is_record, record_names
 from .bytecode import analyse
 from .evaluate import Results
 from .ledger import Found, Ledger
-from .live import RestartError, is_live
+from .live import RestartError, is_live, names_live
 from .lookup import follows, forget_classes, is_own
 from .reads import Effect, Read
 from .sites import SiteReader
@@ -192,6 +192,7 @@ class ReadRecorder:
         at, actions = sites.at.get, self._reader.actions
         self._wanted[id(code)] = sites.wanted
         results, wanted_of, pending = self._results, self._wanted, self._reader.cached
+        live = self._reader.live
 
         def local(frame: FrameType, event: str, arg: Any) -> Any:
             if event == "opcode":
@@ -212,6 +213,8 @@ class ReadRecorder:
                         offset = wanted.get(back.f_lasti)
                         if offset is not None:
                             results.setdefault(id(back), {})[offset] = arg
+            elif event == "exception" and live and names_live(arg[1]):
+                raise RestartError
             return local
 
         local.called = followed == "called"  # type: ignore[attr-defined]

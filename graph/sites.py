@@ -84,7 +84,7 @@ class SiteReader:
 
     def __init__(self, ledger: Ledger, results: Results, tracers: dict[int, Any], live: bool = False):
         self._ledger, self._results, self._tracers = ledger, results, tracers
-        self._live = live
+        self.live = live
         #: by id of the frame that is about to call it, a function from outside with a cache of its results
         self.cached: dict[int, Any] = {}
         self.actions: dict[str, Any] = {
@@ -165,6 +165,8 @@ class SiteReader:
 
     def _on_attr(self, frame: FrameType, action: Any) -> None:
         for base in self._possible(action[1], frame):
+            if type(base) is Live and base._live_lacks(action[2]):
+                raise RestartError
             if base is not ABSENT and base.__class__ is not Symbol:
                 self._attribute(base, action[2], action[1], frame)
 
@@ -371,7 +373,7 @@ class SiteReader:
 
     def _on_is(self, frame: FrameType, action: Any) -> None:
         a, b = evaluate(action[1], frame, self._results), evaluate(action[2], frame, self._results)
-        if self._live and _may_be_number(a) and _may_be_number(b):
+        if self.live and _may_be_number(a) and _may_be_number(b):
             raise RestartError  # whether they are one object is no question for a live number
         _meet(a, b)
         _meet(b, a)
@@ -410,10 +412,8 @@ class SiteReader:
     def _on_call(self, frame: FrameType, action: Any) -> None:
         callee, args = evaluate(action[1], frame, self._results), action[2]
         if id(callee) in _QUIET_CALLS:
-            if self._live and callee is type and len(args) == 1:
-                x = evaluate(args[0], frame, self._results)
-                if x is UNKNOWN or type(x) is Live:
-                    raise RestartError  # it is of another type than the number
+            if self.live and args and not self._says_the_same(callee, args, frame):
+                raise RestartError
             if callee is id:
                 self._ledger.compared |= {id(evaluate(x, frame, self._results)) for x in args}
             return
@@ -434,7 +434,7 @@ class SiteReader:
             if known is None:
                 known = follows(function.__code__, function.__globals__) != "never"
         values = [evaluate(x, frame, self._results) for x in args]
-        if self._live:
+        if self.live:
             taken = known is not False or _takes_live(callee, function, values)
             if not taken or any(v is type for v in values):
                 raise RestartError
@@ -499,6 +499,16 @@ class SiteReader:
                     x, self._ledger.name(x, expr), frame, id(callee) not in _SHALLOW_CALLS
                 )
 
+    def _says_the_same(self, callee: Any, args: Any, frame: FrameType) -> bool:
+        """Whether what is asked about a class has the same answer for a live number as for the number."""
+        x = evaluate(args[0], frame, self._results)
+        if callee is type and len(args) == 1:
+            return x is not UNKNOWN and type(x) is not Live
+        if callee is isinstance and type(x) is Live and len(args) == 2:
+            cls = evaluate(args[1], frame, self._results)
+            return cls is not UNKNOWN and isinstance(x, cls) is isinstance(x._live_value, cls)
+        return True
+
     def _give_way(self, frame: FrameType) -> None:
         """A debugger begins: frames that run give it lines, as it expects, and this trace no more instructions."""
         self._ledger.gave_way = True
@@ -560,6 +570,8 @@ class SiteReader:
         x = values[0]
         if callee in (getattr, hasattr, setattr, delattr):
             if isinstance(values[1] if len(values) > 1 else None, str):
+                if type(x) is Live and x._live_lacks(values[1]):
+                    raise RestartError
                 if callee in (setattr, delattr):
                     self._write_attr(x, values[1], args[0], frame, callee is delattr)
                 else:

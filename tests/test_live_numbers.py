@@ -8,6 +8,7 @@ import json
 import math
 import queue
 import threading
+import typing
 import weakref
 from dataclasses import dataclass
 from decimal import Decimal
@@ -377,6 +378,11 @@ READS = {
     "deque": (lambda m, x, a: (collections.deque([a], maxlen=2), x * a), 2),
     "exception": (lambda m, x, a: _raised_and_caught(a) * x, 2),
     "slice": (lambda m, x, a: (setattr(m, "last", slice(a, None)), slice(a), (slice(a, a), 1), x * a)[1:], 8),
+    "protocols": (lambda m, x, a: (x * a, *(isinstance(a, c) for c in PROTOCOLS), isinstance(1 / a, PROTOCOLS)), 8),
+    "has": (lambda m, x, a: (x * a, [hasattr(a, k) for k in ("__bytes__", "__array__", "__copy__", "real")]), 8),
+    "lacks": (lambda m, x, a: x * a if getattr(a, "__array__", None) is None else x, 8),
+    "words": (lambda m, x, a: (x * a, [_words_of(w, a) for w in WRONG]), 8),
+    "words of a float": (lambda m, x, a: (x * a, [_words_of(w, a / 3) for w in WRONG], _words_of(_part, x, a / 3)), 8),
     "thread": (lambda m, x, a: (r := _in_a_thread(lambda: (a, a + 1, -a, a > 3, bool(a - 3))), x * r[1]), 8),
     "cache": (lambda m, x, a: x * _doubled(a) + _doubled(a + 1), 8),
     "class of its own": (lambda m, x, a: (x * Celsius(a), x * Count(a) + Celsius(a) * a), 8),
@@ -389,6 +395,24 @@ def _raised_and_caught(a):
         raise KeyError(a)
     except KeyError as e:
         return e.args[0]
+
+
+PROTOCOLS = typing.SupportsIndex, typing.SupportsBytes, typing.SupportsComplex
+WRONG = (
+    lambda a: a(), lambda a: a[0], len, lambda a: [*a], lambda a: 1 in a, lambda a: a < "a", lambda a: a + None,
+    lambda a: "a" + a, lambda a: a @ 2, lambda a: a.name, lambda a: [1, 2][a * 10], lambda a: a.__array__,
+)  # fmt: skip
+
+
+def _words_of(wrong, *args):
+    try:
+        return wrong(*args)
+    except Exception as e:
+        return type(e).__name__, str(e).split("\n")[0]
+
+
+def _part(x, a):
+    return x[a]
 
 
 def _in_a_thread(work):
