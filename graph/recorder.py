@@ -35,12 +35,12 @@ from ..core.value import Tensor
 from . import rest
 from .arguments import is_record, record_names
 from .bytecode import analyse
+from .calls import CallReader
 from .evaluate import Results
 from .ledger import Found, Ledger
 from .live import RestartError, is_live, names_live
 from .lookup import follows, forget_classes, is_own
 from .reads import Effect, Read
-from .sites import SiteReader
 from .symbol import Symbol
 
 
@@ -71,7 +71,7 @@ class ReadRecorder:
         self._ledger.made, self._ledger.apart = set(made), frozenset(apart)
         self._results: Results = {}
         self._tracers: dict[int, Any] = {}  # id of a code -> its local tracer, or False
-        self._reader = SiteReader(self._ledger, self._results, self._tracers, live)
+        self._reader = CallReader(self._ledger, self._results, self._tracers, live)
         self._codes: list[CodeType] = []
         self._wanted: dict[int, dict[int, int]] = {}
         self._rooted = False

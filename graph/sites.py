@@ -1,14 +1,11 @@
-"""What is done at each site of the bytecode: reads noted, writes marked, calls looked into."""
+"""What is done at each site of the bytecode but calls: reads noted, writes marked."""
 
 from __future__ import annotations
 
-import collections
 import functools
 import gc
-import itertools
 import operator
 import types
-import weakref
 from types import FrameType, FunctionType
 from typing import Any
 
@@ -16,12 +13,10 @@ import numpy as np
 
 from ..core.value import Tensor
 from .bytecode import Expr
-from .caches import ANY, is_cached, keeps
 from .evaluate import Results, evaluate, get_item, item_name, maker_of, matched_name, render
-from .impure import impure
 from .ledger import Ledger
-from .live import KINDS, Live, RestartError, is_live, settled
-from .lookup import UNKNOWN, find, follows, in_class, instance_dict, is_own
+from .live import KINDS, Live, RestartError, settled
+from .lookup import UNKNOWN, find, in_class, instance_dict, is_own
 from .plain import ABSENT, is_plain
 from .reads import ARRAY_LIMIT, CONTAINERS, MUTABLE, behind, changes, grows, is_iterator, walked
 from .symbol import Symbol
@@ -30,20 +25,7 @@ from .symbol import Symbol
 _DUNDER = frozenset(
     ("__doc__", "__name__", "__qualname__", "__module__", "__annotations__", "__file__", "__spec__")
 )
-_SLOTTED = (types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType)
-#: modules of C code that asks numbers for what they are, and lets go of them
-_ASKING = frozenset((
-    "builtins", "math", "cmath", "operator", "_operator", "itertools", "functools", "_functools", "collections",
-    "_collections",
-))  # fmt: skip
-_QUIET_CALLS = frozenset(map(id, (isinstance, issubclass, type, id, callable, super, range)))
-# Functions that begin a debugger.
-_DEBUGGERS = frozenset(("breakpoint", "set_trace"))
-# Callables that look at the elements of a container, but not into them.
-_SHALLOW_CALLS = frozenset(map(id, (
-    zip, enumerate, map, filter, iter, reversed, list, tuple, set, frozenset, dict, any, all, itertools.chain,
-    itertools.zip_longest, itertools.islice, itertools.repeat, itertools.cycle, collections.OrderedDict,
-)))  # fmt: skip
+SLOTTED = (types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType)
 
 
 def _meet(x: Any, other: Any) -> None:
@@ -54,24 +36,6 @@ def _meet(x: Any, other: Any) -> None:
 
 def _may_be_number(x: Any) -> bool:
     return x is UNKNOWN or type(x) is Live or type(x) in KINDS
-
-
-def _takes_live(callee: Any, function: Any, values: list[Any]) -> bool:
-    """Whether code that is not followed may have these values: none of them is live, or it asks live numbers and does
-    not keep them."""
-    if not any(map(is_live, values)):
-        return True
-    module = getattr(function, "__module__", None) or ""
-    if type(callee).__module__.startswith("duograd.") or module.startswith("duograd."):
-        return True
-    if isinstance(callee, type):
-        return module in _ASKING or is_own(module)
-    owner = getattr(callee, "__self__", None)
-    if isinstance(callee, types.BuiltinFunctionType) and isinstance(owner, (types.ModuleType, type(None))):
-        return module in _ASKING
-    if isinstance(callee, functools.partial) or isinstance(in_class(type(callee), "__call__"), FunctionType):
-        return True  # what it calls is looked at by itself
-    return isinstance(owner, (*CONTAINERS, str, *KINDS))
 
 
 def _is_item(x: dict[Any, Any], name: str, value: Any) -> bool:
@@ -89,7 +53,7 @@ class SiteReader:
         self.cached: dict[int, Any] = {}
         self.actions: dict[str, Any] = {
             "global": self._on_global, "free": self._on_free, "attr": self._on_attr, "item": self._on_item,
-            "elements": self._on_elements, "content": self._on_content, "call": self._on_call, "in":
+            "elements": self._on_elements, "content": self._on_content, "in":
             self._on_in, "is": self._on_is, "match": self._on_match, "truth": self._on_truth,
             "grow": self._on_grow, "del_item": self._on_del_item,
             "set_attr": self._on_set_attr, "del_attr": self._on_del_attr, "del_global": self._on_del_global,
@@ -218,7 +182,7 @@ class SiteReader:
 
     def _attribute(self, base: Any, name: str, expr: Expr, frame: FrameType, plainly: bool = False) -> None:
         base = behind(base)
-        if isinstance(base, CONTAINERS) and isinstance(in_class(type(base), name), _SLOTTED):
+        if isinstance(base, CONTAINERS) and isinstance(in_class(type(base), name), SLOTTED):
             self._method_of(base, name, expr, frame)
             return
         if is_iterator(base):
@@ -409,137 +373,6 @@ class SiteReader:
             for x in container if key.__class__ is Symbol else ():
                 _meet(key, x)
 
-    def _on_call(self, frame: FrameType, action: Any) -> None:
-        callee, args = evaluate(action[1], frame, self._results), action[2]
-        if id(callee) in _QUIET_CALLS:
-            if self.live and args and not self._says_the_same(callee, args, frame):
-                raise RestartError
-            if callee is id:
-                self._ledger.compared |= {id(evaluate(x, frame, self._results)) for x in args}
-            return
-        if getattr(callee, "__name__", "") in _DEBUGGERS:
-            self._give_way(frame)
-            return
-        cls = callee.__class__
-        function = callee.__func__ if cls is types.MethodType else callee
-        known: Any = False
-        self.cached.pop(id(frame), None)
-        if is_cached(function) and keeps(function):
-            if cls is types.MethodType or id(callee) in self._ledger.outside:
-                self.cached[id(frame)] = function
-                self._finds(callee, function, action, frame)
-        elif function.__class__ is FunctionType:
-            self._ledger.learn(function, function.__qualname__, False)
-            known = self._tracers.get(id(function.__code__))
-            if known is None:
-                known = follows(function.__code__, function.__globals__) != "never"
-        values = [evaluate(x, frame, self._results) for x in args]
-        if self.live:
-            taken = known is not False or _takes_live(callee, function, values)
-            if not taken or any(v is type for v in values):
-                raise RestartError
-        if known is not False:
-            for x, expr in zip(values, args):
-                if isinstance(x, (FunctionType, types.MethodType, functools.partial)):
-                    self._ledger.learn(x, self._ledger.name(x, expr), False)
-            return
-        if cls in (types.BuiltinFunctionType, types.MethodWrapperType):
-            if self._builtin(callee, values, args, frame):
-                return
-            owner, method = behind(callee.__self__), callee.__name__
-            if method == "cache_clear" and is_cached(owner):
-                self._ledger.odd = "clears a cache of results", "clear it outside"
-            if isinstance(owner, CONTAINERS):
-                if not (grows(owner, method) and id(owner) in self._ledger.changed):
-                    self._method_of(owner, method, None, frame)
-                if isinstance(owner, set) and method == "add":
-                    self._ledger.add(owner, values[0] if len(values) == 1 else UNKNOWN)
-            elif is_iterator(owner):
-                self._ledger.read_content(owner, self._ledger.name(owner, None), frame, False)
-        if callee is bool and len(values) == 1 and isinstance(behind(values[0]), MUTABLE):
-            self._size("truth", behind(values[0]), args[0], frame)
-            return
-        if cls is functools.partial:
-            inner = callee.func
-            if isinstance(inner, types.BuiltinFunctionType) and isinstance(inner.__self__, CONTAINERS):
-                self._method_of(inner.__self__, inner.__name__, None, frame)
-            self._ledger.read_content(callee, self._ledger.name(callee, action[1]), frame, True)
-        elif (
-            cls is types.WrapperDescriptorType
-            and values
-            and isinstance(values[-1 if len(values) == 2 else 1], str)
-        ):
-            if callee is object.__setattr__:
-                self._write_attr(values[0], values[1], args[0], frame)
-                return
-            if callee is object.__getattribute__ and values[0] is not UNKNOWN:
-                self._attribute(values[0], values[1], args[0], frame, True)
-                return
-        elif isinstance(callee, weakref.ref):
-            self._ledger.learn(callee(), render(action[1]), id(callee) in self._ledger.outside, True)
-            return
-        self._impure(callee, frame)
-        inside = callee is not UNKNOWN and type(callee).__module__.startswith("duograd.")
-        if cls is FunctionType or cls is types.MethodType:
-            inside = function.__module__.startswith("duograd.")
-        if getattr(callee, "__name__", "") in ("__reduce_ex__", "__reduce__"):  # what `copy` copies
-            owner = values[0] if cls in _SLOTTED and values else getattr(callee, "__self__", None)
-            for name in instance_dict(owner) or ():
-                self._attribute(owner, name, None, frame)
-        given = [*values, *self._within(values)]
-        given += [
-            v for expr in args if expr is not None and expr[0] == "made" for v in self._elements(expr, frame)
-        ]
-        for x, expr in zip((callee, *values), (action[1], *args)):
-            self._handed_on(self._getter(expr, frame) if x is UNKNOWN else x, given, frame)
-        for x, expr in zip(values, args):
-            # The framework reads settings from dicts itself (learning rates), at every call.
-            if not (inside and isinstance(x, dict)):
-                self._ledger.read_content(
-                    x, self._ledger.name(x, expr), frame, id(callee) not in _SHALLOW_CALLS
-                )
-
-    def _says_the_same(self, callee: Any, args: Any, frame: FrameType) -> bool:
-        """Whether what is asked about a class has the same answer for a live number as for the number."""
-        x = evaluate(args[0], frame, self._results)
-        if callee is type and len(args) == 1:
-            return x is not UNKNOWN and type(x) is not Live
-        if callee is isinstance and type(x) is Live and len(args) == 2:
-            cls = evaluate(args[1], frame, self._results)
-            return cls is not UNKNOWN and isinstance(x, cls) is isinstance(x._live_value, cls)
-        return True
-
-    def _give_way(self, frame: FrameType) -> None:
-        """A debugger begins: frames that run give it lines, as it expects, and this trace no more instructions."""
-        self._ledger.gave_way = True
-        back: FrameType | None = frame
-        while back is not None:
-            if back.f_trace is not None:
-                back.f_trace_opcodes, back.f_trace_lines = False, True
-            back = back.f_back
-
-    def _finds(self, callee: Any, cached: Any, action: Any, frame: FrameType) -> None:
-        """A function with a cache of its results is about to be called: what it finds has to stay there."""
-        args = [evaluate(x, frame, self._results) for x in action[2]]
-        if any(isinstance(x, Symbol) for x in args):
-            return
-        if callee is not cached:
-            args.insert(0, callee.__self__)
-        known = not action[3] and all(x is not UNKNOWN for x in args)
-        name = self._ledger.name(cached, action[1])
-        self._ledger.note("cached", cached, tuple(args) if known else ANY, None, name, frame)
-
-    def _getter(self, expr: Expr, frame: FrameType) -> Any:
-        """An `attrgetter` that was made in the middle of an expression."""
-        if (
-            expr is None
-            or expr[0] != "result"
-            or evaluate(expr[2], frame, self._results) is not operator.attrgetter
-        ):
-            return UNKNOWN
-        names = [evaluate(x, frame, self._results) for x in expr[3]]
-        return operator.attrgetter(*names) if names and all(isinstance(n, str) for n in names) else UNKNOWN
-
     def _handed_on(self, x: Any, given: list[Any], frame: FrameType) -> None:
         """What C code will call: a method of a container, what looks attributes up. given: what it may call it with."""
         if isinstance(x, functools.partial):
@@ -559,72 +392,6 @@ class SiteReader:
                             break
                         self._attribute(base, name, None, frame)
                         base = getattr(base, name, None)
-
-    def _builtin(self, callee: Any, values: list[Any], args: Any, frame: FrameType) -> bool:
-        """Built-in functions that read or write one thing by name. True when handled."""
-        if callee is globals:
-            self._ledger.outside.add(id(frame.f_globals))
-            return True
-        if not values or values[0] is UNKNOWN:
-            return False
-        x = values[0]
-        if callee in (getattr, hasattr, setattr, delattr):
-            if isinstance(values[1] if len(values) > 1 else None, str):
-                if type(x) is Live and x._live_lacks(values[1]):
-                    raise RestartError
-                if callee in (setattr, delattr):
-                    self._write_attr(x, values[1], args[0], frame, callee is delattr)
-                else:
-                    self._attribute(x, values[1], args[0], frame)
-            return True
-        if callee is vars:
-            space = instance_dict(x)
-            self._ledger.keep_dict(space, x)
-            self._ledger.learn(
-                space, f"{self._ledger.name(x, args[0])}.__dict__", id(x) in self._ledger.outside
-            )
-            return True
-        if callee is len:
-            self._size("length", behind(x), args[0], frame)
-            return True
-        owner, name = callee.__self__, callee.__name__
-        if isinstance(owner, dict) and name in ("get", "__getitem__"):
-            value = dict.get(owner, x, ABSENT)
-            if id(owner) in self._ledger.outside:
-                self._ledger.note(
-                    "item", owner, x, value, item_name(self._ledger.name(owner, None), x), frame
-                )
-            return True
-        if (
-            isinstance(callee, types.MethodWrapperType)
-            and name in ("__setattr__", "__delattr__", "__getattribute__")
-            and isinstance(x, str)
-        ):
-            if name == "__getattribute__":
-                self._attribute(owner, x, None, frame, True)
-            else:
-                self._write_attr(owner, x, None, frame, name == "__delattr__")
-            return True
-        if (
-            isinstance(callee, types.MethodWrapperType)
-            and name in ("__setitem__", "__delitem__")
-            and isinstance(owner, (dict, list))
-        ):
-            self._write_item(owner, x, None, frame, name == "__delitem__")
-            return True
-        return False
-
-    def _impure(self, callee: Any, frame: FrameType) -> None:
-        name = impure(callee)
-        if name is not None:
-            self._ledger.refuse(
-                f"calls {name}(), whose value would stand still in the graph",
-                "call it outside and pass its result as a tensor or an argument"
-                + (
-                    "; for random numbers use dg.rand, dg.randn, ..." if "andom" in name.split(".")[0] else ""
-                ),
-                frame,
-            )
 
     # -- writes ---------------------------------------------------------------------------------
 
