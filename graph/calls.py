@@ -204,7 +204,7 @@ class CallReader(SiteReader):
         x = values[0]
         if callee in (getattr, hasattr, setattr, delattr):
             if isinstance(values[1] if len(values) > 1 else None, str):
-                if type(x) is Live and x._live_lacks(values[1]):
+                if type(x) is Live and x._live_differs(values[1]):
                     raise RestartError
                 if callee in (setattr, delattr):
                     self._write_attr(x, values[1], args[0], frame, callee is delattr)

@@ -266,10 +266,17 @@ class Live:
         return self._unary("round") if ndigits is None else self._binary("round", ndigits)
 
     def __divmod__(self, other: Any) -> Any:
-        return self // other, self % other
+        return self._divmod(self, other)
 
     def __rdivmod__(self, other: Any) -> Any:
-        return other // self, other % self
+        return self._divmod(other, self)
+
+    @staticmethod
+    def _divmod(a: Any, b: Any) -> Any:
+        try:
+            return a // b, a % b
+        except ZeroDivisionError:
+            return divmod(settled(a), settled(b))  # in its own words
 
     def __pow__(self, other: Any, modulo: Any = None) -> Any:
         if modulo is not None:
@@ -284,8 +291,10 @@ class Live:
             raise AttributeError(f"{self._live_value.__class__.__name__!r} object has no attribute {name!r}")
         return getattr(self._settle(), name)
 
-    def _live_lacks(self, name: str) -> bool:
-        """Whether it has an attribute that the number has not."""
+    def _live_differs(self, name: str) -> bool:
+        """Whether an attribute of it is not that of the number."""
+        if name[:2] == "__" and name != "__class__":
+            return True
         return hasattr(Live, name) and not hasattr(self._live_value.__class__, name)
 
     def __copy__(self) -> Any:

@@ -129,7 +129,7 @@ class SiteReader:
 
     def _on_attr(self, frame: FrameType, action: Any) -> None:
         for base in self._possible(action[1], frame):
-            if type(base) is Live and base._live_lacks(action[2]):
+            if type(base) is Live and base._live_differs(action[2]):
                 raise RestartError
             if base is not ABSENT and base.__class__ is not Symbol:
                 self._attribute(base, action[2], action[1], frame)

@@ -380,6 +380,7 @@ READS = {
     "slice": (lambda m, x, a: (setattr(m, "last", slice(a, None)), slice(a), (slice(a, a), 1), x * a)[1:], 8),
     "protocols": (lambda m, x, a: (x * a, *(isinstance(a, c) for c in PROTOCOLS), isinstance(1 / a, PROTOCOLS)), 8),
     "has": (lambda m, x, a: (x * a, [hasattr(a, k) for k in ("__bytes__", "__array__", "__copy__", "real")]), 8),
+    "dunders": (lambda m, x, a: (x * a, a.__radd__(2.5), a.__doc__[:4], a.__add__(1), a.__round__(1)), 8),
     "lacks": (lambda m, x, a: x * a if getattr(a, "__array__", None) is None else x, 8),
     "words": (lambda m, x, a: (x * a, [_words_of(w, a) for w in WRONG]), 8),
     "words of a float": (lambda m, x, a: (x * a, [_words_of(w, a / 3) for w in WRONG], _words_of(_part, x, a / 3)), 8),
@@ -400,7 +401,8 @@ def _raised_and_caught(a):
 PROTOCOLS = typing.SupportsIndex, typing.SupportsBytes, typing.SupportsComplex
 WRONG = (
     lambda a: a(), lambda a: a[0], len, lambda a: [*a], lambda a: 1 in a, lambda a: a < "a", lambda a: a + None,
-    lambda a: "a" + a, lambda a: a @ 2, lambda a: a.name, lambda a: [1, 2][a * 10], lambda a: a.__array__,
+    lambda a: "a" + a, lambda a: a @ 2, lambda a: a.name, lambda a: [1, 2][a * 10], lambda a: divmod(a, 0),
+    lambda a: divmod(a / 2, 0), lambda a: a.__array__,
 )  # fmt: skip
 
 
