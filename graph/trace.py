@@ -15,11 +15,8 @@ from ..core.backend import normalize_device
 from ..core.errors import (
     ArgumentTypeError,
     DeviceError,
-    DuogradError,
-    Place,
     ShapeError,
     TraceError,
-    line_of,
     user_line,
     user_place,
 )
@@ -28,6 +25,7 @@ from ..core.random import default_generator
 from ..core.storage import refuse_other_type, refuse_overlap
 from ..core.types import TensorType
 from ..core.value import Tensor
+from .checks import Extent, at_place
 from .ir import Graph, Node, Number, Value
 from .live import Live, bound, settled, values_of
 from .rest import resting
@@ -329,7 +327,7 @@ class Trace:
             )
         device = devices.pop() if devices else normalize_device(op.attrs_dict(attrs).get("device") or "cpu")
         if op.values_rule is not None and self.watches and self.breaker is not None:
-            op.values_rule(_Extent(self), *map(settled, inputs), **op.attrs_dict(attrs))
+            op.values_rule(Extent(self), *map(settled, inputs), **op.attrs_dict(attrs))
         node = self._append(op, inputs, attrs, out_types, device)
         if into is not None:
             for target, t, value in zip(into, out_types, node.outputs, strict=True):
@@ -514,7 +512,7 @@ class Trace:
 
     def check(self, x: Any, refuse: Any) -> None:
         if self.breaker is not None:  # the backward graph is not watched: its matrices have been forward
-            face, refuse = self.face(x), _at(user_place(2), refuse)
+            face, refuse = self.face(x), at_place(user_place(2), refuse)
             if refuse.prints or self.attempt is None or not self.attempt(self, face, refuse):
                 self.checks.append((face, refuse))
 
@@ -590,42 +588,6 @@ class Trace:
         self.seeds.pop(id(generator), None)
         if seed is not None:
             self.seeds[id(generator)] = seed
-
-
-class _Extent:
-    """What `Op.values` rules ask a trace for: the range of an index, when the graph has run."""
-
-    def __init__(self, trace: Trace):
-        self.trace = trace
-
-    def later(self, index: Symbol, refuse: Any) -> None:
-        source = self.trace._origin.get(index._value)
-        if source is not None and source.key == "constant":
-            array = source.tensor._array()
-            refuse(int(array.min()), int(array.max()))
-            return
-        with dispatch.set_grad(False):
-            for name, side in (
-                (
-                    "min",
-                    lambda a: refuse(int(a), -1),
-                ),  # each side alone, so that both modes name the same index
-                ("max", lambda a: refuse(0, int(a))),
-            ):
-                self.trace.check(dispatch.apply(REGISTRY[name], (index,), REGISTRY[name].defaults), side)
-
-
-def _at(place: Place | None, refuse: Any) -> Any:
-    """`refuse`, whose error names the line where the trace met the check."""
-
-    def run(array: Any) -> None:
-        try:
-            refuse(array)
-        except DuogradError as e:
-            raise type(e)(e.op, e.message, e.fix, line_of(place)) from None
-
-    run.prints = getattr(refuse, "prints", False)  # type: ignore[attr-defined]
-    return run
 
 
 def effects(trace: Trace) -> tuple[list[tuple[Any, Symbol]], list[tuple[Any, Any]]]:
