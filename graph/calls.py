@@ -159,8 +159,9 @@ class CallReader(SiteReader):
         if callee is type and len(args) == 1:
             return x is not UNKNOWN and type(x) is not Live
         if callee is isinstance and type(x) is Live and len(args) == 2:
-            cls = evaluate(args[1], frame, self._results)
-            return cls is not UNKNOWN and isinstance(x, cls) is isinstance(x._live_value, cls)
+            written = args[1][1] if args[1] is not None and args[1][0] == "made" else (args[1],)
+            row = tuple([evaluate(e, frame, self._results) for e in written])
+            return all(c is not UNKNOWN for c in row) and isinstance(x, row) is isinstance(x._live_value, row)
         return True
 
     def _give_way(self, frame: FrameType) -> None:

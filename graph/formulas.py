@@ -9,8 +9,8 @@ from typing import Any
 
 from .guards import Guard, Namespace
 from .live import KINDS, LateError
-from .lookup import instance_dict
-from .plain import brief, same
+from .lookup import in_class, instance_dict
+from .plain import ABSENT, brief, same
 from .reads import Effect, Read, now_at
 
 _CONTAINERS = (dict, list)
@@ -41,6 +41,14 @@ class Site:
         return None
 
 
+def _is_plain(kind: type) -> bool:
+    """Whether items of such a container are found by C code alone."""
+    if kind in _CONTAINERS:
+        return True
+    found = in_class(kind, "__getitem__")
+    return found in (dict.__getitem__, list.__getitem__) and in_class(kind, "__missing__") is ABSENT
+
+
 def site_of(read: Read) -> Site | None:
     """The place of a read, when it holds a number of the same type as then, but another one."""
     if read.kind not in ("attr", "item", "cell") or type(read.value) not in KINDS:
@@ -50,7 +58,7 @@ def site_of(read: Read) -> Site | None:
         own = vars(owner) if isinstance(owner, type) else instance_dict(owner)
         if own is None or key not in own:
             return None
-    elif read.kind == "item" and type(owner) not in _CONTAINERS:
+    elif read.kind == "item" and not _is_plain(type(owner)):
         return None
     site = Site(read.kind, owner, key, read.name)
     now = site.now()
@@ -167,7 +175,7 @@ class Program:
             self.read = self._compile()
 
     def _compile(self) -> Any:
-        names = Namespace(floor=math.floor, ceil=math.ceil, trunc=math.trunc)
+        names = Namespace(floor=math.floor, ceil=math.ceil, trunc=math.trunc, cos=math.cos)
         lines = ["def read(numbers):", "    try:"]
         for n, position in enumerate(self.positions):
             lines.append(f"        v{n} = numbers[{position}]")

@@ -75,6 +75,7 @@ _UNARY: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "neg": ("-{}", operator.neg), "pos": ("+{}", operator.pos), "abs": ("abs({})", abs),
     "invert": ("~{}", operator.invert), "round": ("round({})", round), "floor": ("floor({})", math.floor),
     "ceil": ("ceil({})", math.ceil), "trunc": ("trunc({})", math.trunc),
+    "float": ("float({})", float), "cos": ("cos({})", math.cos),
 }  # fmt: skip
 _COMPARE: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
     "eq": ("{} == {}", operator.eq), "ne": ("{} != {}", operator.ne), "lt": ("{} < {}", operator.lt),
@@ -186,6 +187,8 @@ class Live:
             self._settle()
             return value
         return now.step(text, call, (self._live_step,), value)
+
+    _live_worked = _unary  # of `core/numbers.py`
 
     def _binary(self, name: str, other: Any, swapped: bool = False) -> Any:
         text, call = _BINARY[name]
@@ -320,7 +323,7 @@ def _define() -> None:
         if name != "round":
             setattr(Live, f"__r{name}__", binary(name, True))
     for name in _UNARY:
-        if name != "round":
+        if name not in ("round", "float", "cos"):
             setattr(Live, f"__{name}__", lambda self, name=name: self._unary(name))
     for name in _COMPARE:
         setattr(Live, f"__{name}__", lambda self, other, name=name: self._compare(name, other))

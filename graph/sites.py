@@ -6,6 +6,7 @@ import functools
 import gc
 import operator
 import types
+from collections.abc import Sequence
 from types import FrameType, FunctionType
 from typing import Any
 
@@ -25,6 +26,8 @@ from .symbol import Symbol
 _DUNDER = frozenset(
     ("__doc__", "__name__", "__qualname__", "__module__", "__annotations__", "__file__", "__spec__")
 )
+#: what goes along containers and makes tuples of their elements
+_ROWS = frozenset(map(id, (zip, enumerate)))
 SLOTTED = (types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType)
 
 
@@ -307,9 +310,24 @@ class SiteReader:
         self._look_into(action[1], frame, True)
 
     def _look_into(self, expr: Expr, frame: FrameType, deep: bool) -> None:
+        among = None if deep else self._in_rows(expr, frame)
+        if among is not None:
+            for x in among:
+                self._look_into(x, frame, False)
+            return
         for x in self._possible(expr, frame):
             if isinstance(behind(x), (*CONTAINERS, np.ndarray)) or is_iterator(x):
                 self._ledger.read_content(x, self._ledger.name(x, expr), frame, deep)
+
+    def _in_rows(self, expr: Expr, frame: FrameType) -> Sequence[Expr] | None:
+        """What `zip` or `enumerate` goes along, where expr is what they give; nothing for a tuple that they make at a
+        turn of a loop, in which elements stand that are not looked into; None for anything else."""
+        walk, turn = expr, False
+        if expr is not None and expr[0] == "each" and expr[1] is not None and expr[1][0] == "iter":
+            walk, turn = expr[1][1], True
+        if walk is None or walk[0] != "result" or id(evaluate(walk[2], frame, self._results)) not in _ROWS:
+            return None
+        return () if turn else walk[3]
 
     def _on_truth(self, frame: FrameType, action: Any) -> None:
         for x in map(behind, self._possible(action[1], frame)):

@@ -221,6 +221,67 @@ def test_state_that_changes_at_every_call_is_traced_twice(body):
     check(body, range(1, 12), 2)
 
 
+class Table(dict):
+    """A dict with methods of its own."""
+
+    def __setitem__(self, key, value):
+        super().__setitem__(key, value)
+
+    def more(self):
+        self["n"] = self["n"] + 1
+        return self["n"]
+
+
+class Whole(Table):
+    """One that makes up what it has not."""
+
+    def __missing__(self, key):
+        self.asked = getattr(self, "asked", 0) + 1
+        return 7
+
+
+@pytest.mark.parametrize(
+    ("kind", "variants"),
+    [(Table, 2), (collections.OrderedDict, 2), (Whole, None), (collections.defaultdict, None)],
+    ids=lambda x: getattr(x, "__name__", "n"),
+)
+def test_items_of_classes_of_dicts_change(kind, variants):
+    def before(m, k):
+        if k == 0:
+            m.last = kind(int) if kind is collections.defaultdict else kind()
+            m.last.update(n=1, lr=0.5)
+        if k == 5 and variants is None:
+            dict.pop(m.last, "n")
+
+    def body(m, x, _):
+        m.last["lr"] *= 0.9
+        n = m.last.more() if isinstance(m.last, Table) else m.last["n"] + 1
+        m.last["n"] = n
+        return x * m.last["lr"] + n, len(m.last), getattr(m.last, "asked", 0)
+
+    check(body, range(9), variants, before=before)
+
+
+def test_a_class_among_several_is_asked_for():
+    def body(m, x, a):
+        m.t += 1
+        return x * m.t if isinstance(m.t, (int, float)) and not isinstance(a, (str, bytes)) else x
+
+    check(body, FLOATS, 2)
+
+
+def in_rows(m, x, a):
+    for t, k in zip((m.table, m.table), (1, 2)):
+        t["lr"] *= 0.5 + k
+    for k, t in enumerate([m.table]):
+        t["n"] += 1 + k
+    return x * m.table["lr"] + m.table["n"]
+
+
+def test_a_loop_over_rows_of_containers_does_not_look_into_them():
+    check(in_rows, range(9), 2)
+
+
 def test_a_segment_ends_between_numbers():
     check(before_and_after_a_value, [0.1 * k for k in range(9)], 3)  # `lr` is the same in the first two calls
 

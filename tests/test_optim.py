@@ -257,6 +257,84 @@ def test_settings_changed_between_calls_are_seen_and_trace_nothing():
     assert len(step.variants) == 1
 
 
+S = lr_scheduler
+#: a schedule, and how many variants of a step with it there may be
+INSIDE = {
+    "lambda": (lambda o: S.LambdaLR(o, lambda n: min((n + 1) ** -0.5, (n + 1) * 10**-1.5)), 3),
+    "multiplicative": (lambda o: S.MultiplicativeLR(o, lambda n: 0.95), 2),
+    "step": (lambda o: S.StepLR(o, 10), 5),
+    "milestones": (lambda o: S.MultiStepLR(o, [20, 30, 30, 50]), 6),
+    "constant": (lambda o: S.ConstantLR(o, total_iters=10), 4),
+    "linear": (lambda o: S.LinearLR(o, total_iters=20), 3),
+    "polynomial": (lambda o: S.PolynomialLR(o, 40, 0.9), 3),
+    "exponential": (lambda o: S.ExponentialLR(o, 0.97), 2),
+    "cosine": (lambda o: S.CosineAnnealingLR(o, 30, 1e-3), 3),
+    "restarts": (lambda o: S.CosineAnnealingWarmRestarts(o, 10), 2),
+    "longer_restarts": (lambda o: S.CosineAnnealingWarmRestarts(o, 10, 2), 5),
+    "one_cycle": (lambda o: S.OneCycleLR(o, 0.1, total_steps=110), 3),
+    "three_phases": (
+        lambda o: S.OneCycleLR(o, 0.1, 110, three_phase=True, anneal_strategy="linear"),
+        4,
+    ),
+    "cyclic": (lambda o: S.CyclicLR(o, 0.01, 0.1, 8), 3),
+    "cyclic_exp": (lambda o: S.CyclicLR(o, 0.01, 0.1, 8, mode="exp_range", gamma=0.99), 3),
+    "sequential": (
+        lambda o: S.SequentialLR(
+            o,
+            [S.LinearLR(o, total_iters=10), S.CosineAnnealingLR(o, 40), S.ExponentialLR(o, 0.9)],
+            [10, 50],
+        ),
+        8,
+    ),
+    "chained": (
+        lambda o: S.ChainedScheduler([S.LinearLR(o, total_iters=10), S.ExponentialLR(o, 0.98)]),
+        3,
+    ),
+    "plateau": (lambda o: S.ReduceLROnPlateau(o, patience=3), 7),
+    "by_hand": (lambda o: None, 2),
+}
+
+
+@pytest.mark.parametrize("cls", [SGD, AdamW])
+@pytest.mark.parametrize("case", INSIDE)
+def test_a_schedule_inside_a_step_is_not_traced_at_every_call(case, cls):
+    make, most = INSIDE[case]
+
+    def run(mode):
+        p, q = nn.Parameter(dg.tensor([1.0, -2.0])), nn.Parameter(dg.tensor([0.5]))
+        more = {"momentum": 0.9} if cls is SGD else {}
+        opt = cls([{"params": [p]}, {"params": [q], "lr": 0.05}], lr=0.1, **more)
+        schedule = make(opt)
+
+        @dg.function(mode=mode)
+        def step():
+            opt.zero_grad()
+            loss = (p * p * q).sum() + q.sum() ** 2
+            loss.backward()
+            opt.step()
+            if schedule is None:
+                for group in opt.param_groups:
+                    group["lr"] *= 0.9
+            elif case == "plateau":
+                schedule.step(3.0 + schedule.last_epoch // 20 * 0.1)
+            else:
+                schedule.step()
+            return loss
+
+        seen = []
+        for _ in range(100):
+            loss = step().item()
+            settings = [
+                {k: v for k, v in g.items() if isinstance(v, (float, tuple))} for g in opt.param_groups
+            ]
+            seen.append((loss, settings, {} if schedule is None else repr(schedule.state_dict())))
+        return seen, p.tolist(), q.tolist(), step
+
+    eager, graph = run("eager"), run("graph")
+    assert repr(eager[:3]) == repr(graph[:3])
+    assert len(graph[3].variants) <= most
+
+
 def test_a_group_added_after_tracing_is_trained():
     p, q = nn.Parameter(dg.ones((2,))), nn.Parameter(dg.ones((2,)))
     opt = SGD([p], lr=0.5)

@@ -7,6 +7,7 @@ from typing import Any
 
 from ...core import dispatch
 from ...core.errors import ArgumentError, ArgumentTypeError, AutogradError, CheckpointError
+from ...core.numbers import real
 from ...core.ops.creation import full, full_like
 from ...core.types import float64
 from ...core.value import Tensor
@@ -332,9 +333,10 @@ class Optimizer:
 
 
 def _number(op: str, key: str, value: Any) -> float:
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
+    known = isinstance(value, (float, int))
+    if not known and (isinstance(value, (str, bytes)) or not hasattr(value, "__float__")):
         raise ArgumentTypeError(op, f"{key}={value!r} is not a number", "pass a float")
-    return float(value)
+    return real(value)
 
 
 def _match(own: Mapping[str, Tensor], given: Any, where: str, problems: list[str], copies: list[Any]) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ....core.errors import ArgumentError
+from ....core.numbers import real
 from ..optimizer import Optimizer
 from .base import LRScheduler
 
@@ -67,7 +67,7 @@ class SequentialLR(_Many):
 
     def step(self) -> None:
         self.last_epoch += 1
-        k = bisect_right(self.milestones, self.last_epoch)
+        k = sum(at <= self.last_epoch for at in self.milestones)
         schedule = self.schedulers[k]
         if k > 0 and self.milestones[k - 1] == self.last_epoch:
             schedule.restart()
@@ -137,7 +137,7 @@ class ReduceLROnPlateau(LRScheduler):
 
     def step(self, metrics: Any) -> None:  # type: ignore[override]
         """Go on by one step with the number that is watched."""
-        value = float(metrics)
+        value = real(metrics)
         self.last_epoch += 1
         if self.is_better(value):
             self.best, self.num_bad_epochs = value, 0

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ....core.errors import ArgumentError
+from ....core.numbers import cos
 from ..optimizer import Optimizer, ParamGroup
 from .base import LRScheduler, positive
 
@@ -22,7 +23,7 @@ def _each(name: str, optimizer: Optimizer, key: str, given: Any) -> list[float]:
 def _set_momentum(group: ParamGroup, value: float) -> None:
     """A group's momentum: of Adam and its kin the first of betas."""
     if "betas" in group:
-        group["betas"] = (value, *group["betas"][1:])
+        group["betas"] = (value, group.numbers["beta2"])
     else:
         group["momentum"] = value
 
@@ -53,7 +54,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
-        share = (1 + math.cos(math.pi * self.T_cur / self.T_i)) / 2
+        share = (1 + cos(math.pi * self.T_cur / self.T_i)) / 2
         return [self.eta_min + (base - self.eta_min) * share for base in self.base_lrs]
 
     def restart(self) -> None:
@@ -64,10 +65,10 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         at = self.last_epoch + 1 if epoch is None else epoch
         if at < 0:
             raise ArgumentError(self.name, f"epoch={epoch} is negative", "count from 0")
-        rounds, start = 0, 0
+        rounds = 0
+        start: float = 0
         if self.T_mult == 1:
-            rounds = int(at // self.T_0)
-            start = rounds * self.T_0
+            start = at // self.T_0 * self.T_0
         else:
             while at >= start + self.T_0 * self.T_mult**rounds:
                 start += self.T_0 * self.T_mult**rounds
@@ -124,7 +125,7 @@ class OneCycleLR(LRScheduler):
     def _between(self, start: float, end: float, share: float) -> float:
         if self.anneal_strategy == "linear":
             return (end - start) * share + start
-        return end + (start - end) / 2.0 * (math.cos(math.pi * share) + 1)
+        return end + (start - end) / 2.0 * (cos(math.pi * share) + 1)
 
     def get_lr(self) -> list[float]:
         t = self.last_epoch

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ....core.errors import ArgumentError
+from ....core.numbers import cos
 from ..optimizer import Optimizer
 from .base import LRScheduler, positive
 
@@ -75,7 +76,8 @@ class MultiStepLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
-        factor = self.gamma ** self.milestones.get(self.last_epoch, 0)
+        # Compared, and not looked up: a key is read.
+        factor = self.gamma ** next((n for at, n in self.milestones.items() if at == self.last_epoch), 0)
         return [lr * factor for _, lr in self._rates()]
 
 
@@ -166,5 +168,5 @@ class CosineAnnealingLR(LRScheduler):
             # The rate before was eta_min itself: the recursion would stay there.
             rise = (1 - math.cos(math.pi / self.T_max)) / 2
             return [lr + (g["initial_lr"] - low) * rise for g, lr in self._rates()]
-        ratio = (1 + math.cos(math.pi * t / self.T_max)) / (1 + math.cos(math.pi * (t - 1) / self.T_max))
+        ratio = (1 + cos(math.pi * t / self.T_max)) / (1 + cos(math.pi * (t - 1) / self.T_max))
         return [ratio * (lr - low) + low for _, lr in self._rates()]
