@@ -46,6 +46,11 @@ def _is_item(x: dict[Any, Any], name: str, value: Any) -> bool:
     return instance_dict(x) is x and dict.get(x, name, ABSENT) is value
 
 
+def _is_turn(expr: Expr) -> bool:
+    """Whether it is what a loop takes at a turn."""
+    return expr is not None and expr[0] == "each" and expr[1] is not None and expr[1][0] == "iter"
+
+
 class SiteReader:
     """Handles the sites `bytecode.analyse` finds: `actions[kind](frame, action)` just before they run."""
 
@@ -146,7 +151,11 @@ class SiteReader:
         if expr is None or expr[0] not in ("result", "item", "each"):
             return []
         if expr[0] == "each":
-            return self._elements(expr[1], frame)
+            turn = expr[1]
+            among = self._in_rows(turn[1][1], frame) if _is_turn(turn) else None
+            if among:  # what stands in the tuple are elements of what is walked along
+                return [v for x in among for v in self._elements(x, frame)]
+            return self._elements(turn, frame)
         if expr[0] == "item":
             return self._within(self._possible(expr[1], frame))
         callee = evaluate(expr[2], frame, self._results)
@@ -322,9 +331,8 @@ class SiteReader:
     def _in_rows(self, expr: Expr, frame: FrameType) -> Sequence[Expr] | None:
         """What `zip` or `enumerate` goes along, where expr is what they give; nothing for a tuple that they make at a
         turn of a loop, in which elements stand that are not looked into; None for anything else."""
-        walk, turn = expr, False
-        if expr is not None and expr[0] == "each" and expr[1] is not None and expr[1][0] == "iter":
-            walk, turn = expr[1][1], True
+        turn = _is_turn(expr)
+        walk = expr[1][1] if expr is not None and turn else expr
         if walk is None or walk[0] != "result" or id(evaluate(walk[2], frame, self._results)) not in _ROWS:
             return None
         return () if turn else walk[3]

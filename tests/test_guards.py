@@ -282,6 +282,16 @@ def _unpacked_twice(rows):
         return name, low
 
 
+def _unpacked_in_a_row_of_rows(rows):
+    for k, ((low, *_), name) in enumerate(zip(rows, "a")):
+        return k, name, low
+
+
+def _unpacked_from_a_list_in_a_row(rows):
+    for (low, *_), k in zip([rows[0]], [1]):
+        return low, k
+
+
 def _unpacked_from_a_list_written_there(rows):
     for low, _ in [rows[0]]:
         return low
@@ -293,6 +303,8 @@ def _unpacked_from_a_list_written_there(rows):
         _unpacked_by_a_loop,
         _unpacked_at_once,
         _unpacked_twice,
+        _unpacked_in_a_row_of_rows,
+        _unpacked_from_a_list_in_a_row,
         _unpacked_from_a_list_written_there,
         lambda rows: [low for low, _ in rows],
         lambda rows: sum(low for low, *_ in rows),
