@@ -74,7 +74,11 @@ class GradScaler:
                     executor.set_grad(p, g)
                     here = E.logical_not(E.isfinite(g).all())
                     bad = here if bad is None else E.logical_or(bad, here)
-            self._steps[id(optimizer)] = "unscaled", None if bad is None else bad.to("float32")
+            self._note(optimizer, "unscaled", None if bad is None else bad.to("float32"))
+
+    def _note(self, optimizer: Any, stage: str, bad: Tensor | None) -> None:
+        """Say how far a step is: in another dict, since one that is changed would have to be the same at every call."""
+        self._steps = {**self._steps, id(optimizer): (stage, bad)}
 
     def step(self, optimizer: Any) -> Any:
         """The optimiser's step, unless one of its gradients is NaN or infinite (of another optimiser: it steps);
@@ -91,7 +95,7 @@ class GradScaler:
         if not stage:
             self.unscale_(optimizer)
         _, bad = self._steps[id(optimizer)]
-        self._steps[id(optimizer)] = "stepped", bad
+        self._note(optimizer, "stepped", bad)
         return optimizer.step() if bad is None or bad.item() == 0 else None
 
     def update(self) -> None:

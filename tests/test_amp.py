@@ -262,3 +262,25 @@ def test_what_is_written_in_place_is_not_converted(mode, taped):
     y, h = run(x, w)
     np.testing.assert_array_equal(y.detach().numpy(), dg.addmm(dg.ones((3, 4)), x, w).detach().numpy())
     assert h.dtype is dg.float16
+
+
+def test_a_whole_step_with_its_update_is_one_variant():
+    def run(mode):
+        w = nn.Parameter(dg.tensor([1.0, -2.0]))
+        opt, scaler = dg.optim.SGD([w], lr=0.01), dg.amp.GradScaler(growth_interval=3)
+
+        @dg.function(mode=mode)
+        def step(x):
+            opt.zero_grad()
+            loss = ((w * x) ** 2).sum()
+            scaler.scale(loss).backward()
+            scaler.step(opt)
+            scaler.update()
+            return loss
+
+        seen = [(step(dg.ones((2,)) * (1e38 if k == 4 else 1)).item(), scaler.get_scale()) for k in range(9)]
+        return repr(seen), w.tolist(), step
+
+    eager, graph = run("eager"), run("graph")
+    assert eager[:2] == graph[:2]
+    assert len(graph[2].variants) == 1
