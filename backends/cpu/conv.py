@@ -23,7 +23,19 @@ from ...core.backend import Epilogue, Operand, Program
 from ...core.types import DType
 from . import conv_direct, conv_pixels, conv_winograd
 from .blocks import apart
-from .conv_axes import Axis, Pair, Product, Row, Tasks, flat, in_place, lift, lift_window, phases
+from .conv_axes import (
+    Axis,
+    Pair,
+    Product,
+    Row,
+    Tasks,
+    fewer_chunks,
+    flat,
+    in_place,
+    lift,
+    lift_window,
+    phases,
+)
 from .conv_pack import pack_filters
 from .conv_text import HEAD, first_slots, run_lines
 from .epilogue import FusedEpilogue, apply_after, fuse, indent, result_buffer
@@ -265,6 +277,7 @@ def _windowed(
     nbytes = 8 * (row_block + tile.rows) + 8 * depth * taps + 64
     nbytes += depth * taps * strip * size + row_block * pitch * size
     nbytes = -(-(nbytes + 24 * strip + 16 * (strip // tile.width + taps * min(strip, runs))) // 64) * 64
+    chunks = fewer_chunks(program, chunks, nbytes)
     f_row, f_channel, f_group = (s * size for s in filters)
     steps = [s * size for s in w.strides[2:]]
     shifted = w.offset + sum(a.filter_origin * s for a, s in zip(axes, steps))
@@ -390,9 +403,14 @@ def conv_x_grad(
             program.wave()
         rows = w.shape[0] // groups
         filters = w.strides[1], w.strides[0], rows * w.strides[0]
-        for z, y, a in itertools.product(*by_axis):
-            product = Product(g, w, out_, rows, filters, (z, y, a), groups)
-            append(program, product, fused)
+        windows = list(itertools.product(*by_axis))
+        # Those that each keep all threads busy follow each other, and their working memory serves in turns.
+        busy = program.backend.serial_work * program.backend.num_threads()
+        large = 2.0 * g.size * w.size / w.shape[0] > busy * len(windows)
+        for k, axes in enumerate(windows):
+            if k and large:
+                program.wave()
+            append(program, Product(g, w, out_, rows, filters, axes, groups), fused)
     if epilogue is not None and fused is None:
         apply_after(program, epilogue, out)
 

@@ -82,7 +82,7 @@ class Tasks(NamedTuple):
 
 
 #: bytes that the chunks of a kernel may have for themselves, where that leaves two for each thread
-_WORKING = 2 << 20
+_WORKING = 1 << 20
 
 
 def fewer_chunks(program: Program, chunks: int, nbytes: int) -> int:
