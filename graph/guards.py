@@ -411,8 +411,8 @@ def _cached(r: Read, identity: Identity) -> Guard:
     )
 
 
-def _remark(r: Read, identity: Identity) -> Guard:
-    return Guard(99, "False" if r.kind == "never" else "", (), r.value, where=r.where or "")
+def _never(r: Read, identity: Identity) -> Guard:
+    return Guard(99, "False", (), r.value, where=r.where or "")
 
 
 def _is_absent(owner: Any, key: str) -> bool:
@@ -434,7 +434,7 @@ def _is_empty(cell: Any) -> bool:
 _MAKERS: dict[str, Callable[[Read, Identity], Guard]] = {
     "attr": _attr, "item": _item, "cell": _cell, "content": _content, "names": _names, "length": _length,
     "truth": _truth, "has": _has, "array": _array,
-    "method": _method, "default": _default, "cached": _cached, "note": _remark, "never": _remark,
+    "method": _method, "default": _default, "cached": _cached, "never": _never,
 }  # fmt: skip
 #: what generated sources may name besides their constants
 _SPACE = {

@@ -284,19 +284,15 @@ class Ledger:
         for key, value in contents_of(space).items():
             self.note("item", space, key, value, item_name(name, key), frame)
 
-    def remark(self, text: str, frame: FrameType) -> None:
-        """Something that no guard can watch, for `explain()`."""
-        self.objects.setdefault(id(frame.f_code), frame.f_code)
-        where = frame.f_code, frame.f_lineno
-        self.entries.setdefault(("note", id(where[0]), text), ["note", id(where[0]), None, text, "", where])
-
     def refuse(self, why: str, fix: str, frame: FrameType) -> None:
         """Something that no guard can watch and that a graph would get wrong: an error when the trace ends."""
         where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
         self.refused.append(TraceError("function", why, fix, where))
 
-    def read_content(self, x: Any, name: str, frame: FrameType, deep: bool) -> None:
-        """All elements of a container were looked at."""
+    def read_content(
+        self, x: Any, name: str, frame: FrameType, deep: bool, within: tuple[int, ...] = ()
+    ) -> None:
+        """All elements of a container were looked at. within: the ids of the containers around it."""
         x = behind(x)
         if isinstance(x, np.ndarray):
             self.read_array(x, name, frame)
@@ -332,12 +328,13 @@ class Ledger:
                     return
         elif is_plain(x):
             return
+        around = (*within, id(x))
         for k, element in held.items() if isinstance(held, dict) else enumerate(held):
             if not is_plain(element):
                 at = item_name(name, k)
                 self.learn(element, at, outside)
-                if deep and isinstance(element, (*CONTAINERS, np.ndarray)):
-                    self.read_content(element, at, frame, True)
+                if deep and isinstance(element, (*CONTAINERS, np.ndarray)) and id(element) not in around:
+                    self.read_content(element, at, frame, True, around)
             if isinstance(held, dict) and not is_plain(k):
                 self.learn(k, f"a key of {name}", outside)
 

@@ -201,8 +201,12 @@ class ReadRecorder:
                     try:
                         for action in todo:
                             actions[action[0]](frame, action)
-                    except Exception as error:
-                        self._ledger.remark(f"could not be watched: {error!r}", frame)
+                    except Exception as error:  # what it reads here has no guard
+                        where = f"{code.co_filename}:{frame.f_lineno}"
+                        self._ledger.odd = (
+                            f"reads what could not be watched, at {where}: {error!r}",
+                            "read it outside, or in a function in eager mode",
+                        )
             elif event == "return":
                 results.pop(id(frame), None)
                 pending.pop(id(frame), None)

@@ -11,6 +11,7 @@ import types
 import duograd as dg
 import pytest
 from duograd.graph.guards import compile_guards
+from duograd.graph.sites import SiteReader
 from guarded import assert_noticed, guards_of, record
 
 # ---------------------------------------------------------------- globals
@@ -30,6 +31,28 @@ def test_global_number(monkeypatch):
     monkeypatch.setitem(globals(), "SCALE", 3.0)
     assert not guards.check()
     assert guards.first_failure().startswith("SCALE was 2.0, now 3.0, read at " + __file__)
+
+
+def test_what_could_not_be_watched_is_no_constant(monkeypatch):
+    def broken(self, frame, action):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(SiteReader, "_on_global", broken)
+    f = dg.function(lambda x: x * SCALE)
+    x = dg.tensor([1.0, 2.0])
+    assert f(x).tolist() == [2.0, 4.0]
+    monkeypatch.setitem(globals(), "SCALE", 3.0)
+    assert f(x).tolist() == [3.0, 6.0]
+    assert "reads what could not be watched" in str(f.explain())
+
+
+def test_a_list_that_holds_itself_is_read_once():
+    held = [1]
+    held.append(held)
+    guards = guards_of(lambda: held == [1, 2])
+    assert guards.check()
+    held[0] = 2
+    assert not guards.check()
 
 
 def test_global_that_vanished_fails_without_raising(monkeypatch):

@@ -407,10 +407,10 @@ def conv_x_grad(
         # Those that each keep all threads busy follow each other, and their working memory serves in turns.
         busy = program.backend.serial_work * program.backend.num_threads()
         large = 2.0 * g.size * w.size / w.shape[0] > busy * len(windows)
-        for k, axes in enumerate(windows):
+        for k, (z, y, a) in enumerate(windows):
             if k and large:
                 program.wave()
-            append(program, Product(g, w, out_, rows, filters, axes, groups), fused)
+            append(program, Product(g, w, out_, rows, filters, (z, y, a), groups), fused)
     if epilogue is not None and fused is None:
         apply_after(program, epilogue, out)
 
