@@ -470,9 +470,10 @@ class _Assembly:
         return self.sources.scalar(node.inputs[k], dtype)
 
     def _in_place(self, node: Node, x: Value, operand: Operand) -> Operand:
-        """The operand, or the place in the node's result where it has been computed."""
-        whole, at = self.places.parts.get(self.layouts[x].base, (None, 0))
-        if whole is not node.outputs[0]:
+        """The operand, or the place in the node's result where it has been computed: all of it, not a part."""
+        layout = self.layouts[x]
+        whole, at = self.places.parts.get(layout.base, (None, 0))
+        if whole is not node.outputs[0] or not layout.covers_base(x.type.shape):
             return operand
         return operand._replace(source=self.sources.buffer(node.outputs[0]), offset=at)
 

@@ -219,8 +219,19 @@ def joins(x, y):
     )
 
 
+def joins_of_parts(x, y):
+    """What is joined as a whole is joined in part, too, before and after it."""
+    a, b, c = x @ y, dg.softmax(x, axis=1) @ y, dg.sort(x[:, 0] * 2)
+    return (
+        dg.concat([a[-1:], a, a[1:3]], axis=0),
+        dg.concat([b.flip(0), b, b[::2], b], axis=0),
+        dg.concat([c.reshape(4, -1)[-1], c, c[1:2]]),
+        dg.stack([c.reshape(2, 2).T, c.reshape(2, 2)]),
+    )
+
+
 @pytest.mark.parametrize(("fn", "shapes"), [
-    (dense, [(3, 5), (5, 5), (5, 5)]), (joins, [(4, 6), (6, 6)]),
+    (dense, [(3, 5), (5, 5), (5, 5)]), (joins, [(4, 6), (6, 6)]), (joins_of_parts, [(4, 6), (6, 6)]),
 ])  # fmt: skip
 def test_what_a_join_puts_side_by_side_is_computed_there(fn, shapes):
     xs = [normal(*s) for s in shapes]
