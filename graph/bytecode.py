@@ -3,8 +3,9 @@
 `analyse(code)` runs the instructions of a code object on a stack of expressions instead of values. An
 expression is a tuple: ("local", name), ("free", name), ("global", name), ("const", value), ("attr", base,
 name, offset), ("item", base, index, offset), ("result", offset, callee, arguments), ("matched", subject,
-class, name or number in a class pattern); None is unknown. A site is an instruction at which something
-outside may be read or written; `Sites.at[offset]` lists what to do
+class, name or number in a class pattern), ("made", parts of a container), ("any", those of several ways to a place),
+("iter", container), ("each", container), ("function",) that the code makes; None is unknown. A site is an instruction
+at which something outside may be read or written; `Sites.at[offset]` lists what to do
 just before it runs. Opcodes are recognised by name and family, so that one pass serves Python 3.11 to 3.14;
 what it does not know it forgets, with the depth that `dis.stack_effect` gives.
 """
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 Expr = tuple[Any, ...] | None
 
 NULL: Expr = ("null",)
+FUNCTION: Expr = ("function",)  # one that is made there: of a comprehension, a lambda
 SELF: Expr = ("self",)  # the second of the two entries that loading a method pushes
 
 # Instructions that leave the stack as it is (or whose entries on it are never looked at).
@@ -42,6 +44,25 @@ _NO_FALLTHROUGH = frozenset((
     "RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE", "JUMP_FORWARD", "JUMP_BACKWARD",
     "JUMP_BACKWARD_NO_INTERRUPT", "INTERPRETER_EXIT",
 ))  # fmt: skip
+
+
+# Instructions that make a container of what is on the stack, and those that add to it all that another one holds.
+_BUILDING = frozenset(("BUILD_LIST", "BUILD_TUPLE", "BUILD_SET", "BUILD_MAP", "BUILD_CONST_KEY_MAP"))
+_ADDING = frozenset(("LIST_EXTEND", "SET_UPDATE", "DICT_UPDATE", "DICT_MERGE"))
+#: ways to a place of the code whose values there are told apart
+_WAYS = 8
+
+
+def _somewhere(x: Expr) -> Expr:
+    """An argument without a position."""
+    return "each", ("made", (x,))
+
+
+def _either(a: Expr, b: Expr) -> Expr:
+    """One of two expressions, or of more; None where nothing is known of one, or they are too many."""
+    row: list[Expr] = [*(a[1] if a is not None and a[0] == "any" else (a,))]
+    row += [x for x in (b[1] if b is not None and b[0] == "any" else (b,)) if x not in row]
+    return None if None in row or len(row) > _WAYS or NULL in row or SELF in row else ("any", tuple(row))
 
 
 class Sites(NamedTuple):
@@ -127,7 +148,7 @@ class _Pass:
         while x.__class__ is tuple and x:
             if x[0] in ("each", "iter"):
                 x = x[1]
-            elif x[0] == "made":
+            elif x[0] in ("made", "any"):
                 for a in x[1]:
                     self._wants(a)
                 return
@@ -148,7 +169,7 @@ class _Pass:
                 return
 
     def content(self, offset: int, x: Expr, kind: str = "content") -> None:
-        if x is not None and x[0] not in ("const", "null", "self"):
+        if x is not None and x[0] not in ("const", "null", "self", "function"):
             self.site(offset, kind, x)
 
     def join(self, target: int, stack: list[Expr]) -> None:
@@ -159,7 +180,7 @@ class _Pass:
         else:
             n = min(len(before), len(stack))
             pairs = zip(before[len(before) - n :], stack[len(stack) - n :])
-            self.saved[target] = [a if a == b else None for a, b in pairs]
+            self.saved[target] = [a if a == b else _either(a, b) for a, b in pairs]
 
     # -- loads and stores -----------------------------------------------------------------------
 
@@ -301,18 +322,28 @@ class _Pass:
             else:
                 callee, args = first, ([] if second == SELF else [second]) + args
             self.site(i.offset, "call", callee, args, self.keywords)
-            # What is passed by keyword has no position in an expression: unknown.
-            known = [None if k >= len(args) - self.keywords else x for k, x in enumerate(args)]
+            # What is passed by keyword has no position in an expression: it is among what was given.
+            count = len(args) - self.keywords
+            known = [x if k < count or x is None else _somewhere(x) for k, x in enumerate(args)]
             self.keywords = 0
             push(("result", i.offset, callee, tuple(known)))
         elif n == "CALL_FUNCTION_EX":
             before = len(self.stack)
-            for x in self.pops(1 + (arg & 1) if not _ALWAYS_KWARGS else 2):
-                self.content(i.offset, x)
+            taken, *keywords = self.pops(1 + (arg & 1) if not _ALWAYS_KWARGS else 2)
             callee = self.pop()
             if callee == NULL:
                 callee = self.pop()
-            self._resize(before + dis.stack_effect(i.op, arg, jump=False), ("result", i.offset, callee, ()))
+            written = [x for x in (taken, *keywords) if x is not None and x[0] == "made"]
+            row = list(taken[1]) if taken is not None and taken[0] == "made" else [("each", taken)]
+            row += [("each", x) for x in keywords if x is not None and x != NULL]
+            if written:
+                self.site(i.offset, "call", callee, row, len(keywords))
+            for x in (taken, *keywords):
+                if x not in written:
+                    self.content(i.offset, x)
+            self._resize(
+                before + dis.stack_effect(i.op, arg, jump=False), ("result", i.offset, callee, tuple(row))
+            )
         elif n == "IS_OP":
             self.site(i.offset, "is", *self.pops(2))
             push(None)
@@ -338,8 +369,11 @@ class _Pass:
             push(None if base is None else ("attr", base, self.code.co_names[arg], i.offset))
         elif n == "POP_TOP":
             self.pop()
-        elif n in ("BUILD_LIST", "BUILD_TUPLE") and arg:
-            push(("made", tuple(self.pops(arg))))
+        elif n in _BUILDING:
+            keys = self.pops(1) if n == "BUILD_CONST_KEY_MAP" else []
+            push(("made", tuple(self.pops(arg * 2 if n == "BUILD_MAP" else arg) + keys)))
+        elif n == "LIST_TO_TUPLE" or n == "INTRINSIC_LIST_TO_TUPLE":
+            pass
         elif n == "MATCH_CLASS":
             subject, cls, names = self.pops(3)
             keys = [*range(arg), *(names[1] if names is not None and names[0] == "const" else ())]
@@ -353,7 +387,15 @@ class _Pass:
                 self.content(i.offset, self.peek(1), "truth")
             for depth in range(1, _CONSUMERS.get(n, 0) + 1):
                 self.content(i.offset, self.peek(depth), "content" if n in _DEEP else "elements")
+            whole = self.peek(arg + 1) if n in _ADDING else None
             self._generic(i)
+            if n == "MAKE_FUNCTION" and self.stack:
+                self.stack[-1] = FUNCTION
+            if whole is not None and whole[0] == "made" and 0 < arg <= len(self.stack):
+                parts = () if taken is None or taken[0] == "const" else (("each", taken),)
+                self.stack[-arg] = "made", (*whole[1], *parts)
+            if n == "MATCH_KEYS" and self.peek(3) is not None:
+                self.stack[-1] = "made", (("each", self.peek(3)),)
             if taken is not None and n in ("GET_ITER", "FOR_ITER"):
                 self.stack[-1] = "iter" if n == "GET_ITER" else "each", taken
             elif taken is not None and n in ("UNPACK_SEQUENCE", "UNPACK_EX"):

@@ -11,7 +11,7 @@ import weakref
 from types import FrameType, FunctionType
 from typing import Any
 
-from .bytecode import Expr
+from .bytecode import FUNCTION, Expr
 from .caches import ANY, is_cached, keeps
 from .evaluate import Results, evaluate, item_name, render
 from .impure import impure
@@ -146,12 +146,22 @@ class CallReader(SiteReader):
         ]
         for x, expr in zip((callee, *values), (action[1], *args)):
             self._handed_on(self._getter(expr, frame) if x is UNKNOWN else x, given, frame)
+        deep = id(callee) not in _SHALLOW_CALLS
+        if callee in (map, filter) if isinstance(callee, type) else False:
+            deep = not isinstance(values[0] if values else None, (FunctionType, types.MethodType, type))
+        elif callee is dict or callee is collections.OrderedDict:
+            deep = not isinstance(values[0] if values else None, dict)  # of pairs
+        if callee is UNKNOWN and action[1] is not None and action[1][0] == "attr":
+            for x in map(behind, self._possible(action[1][1], frame)):
+                if isinstance(x, CONTAINERS):
+                    self._ledger.read_content(x, self._ledger.name(x, None), frame, False)
+        followed = inside or action[1] == FUNCTION
+        look = self._whole if deep else self._possible
         for x, expr in zip(values, args):
             # The framework reads settings from dicts itself (learning rates), at every call.
             if not (inside and isinstance(x, dict)):
-                self._ledger.read_content(
-                    x, self._ledger.name(x, expr), frame, id(callee) not in _SHALLOW_CALLS
-                )
+                for v in (x,) if x is not UNKNOWN else () if followed else look(expr, frame):
+                    self._ledger.read_content(v, self._ledger.name(v, expr), frame, deep)
 
     def _says_the_same(self, callee: Any, args: Any, frame: FrameType) -> bool:
         """Whether what is asked about a class has the same answer for a live number as for the number."""

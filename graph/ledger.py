@@ -91,6 +91,8 @@ class Ledger:
         self.odd: tuple[str, str] | None = None
         self.linked: set[int] = set()  # ids of containers that something immutable leads to
         self.gave_way = False  # a debugger took over
+        #: by id of a frame, the containers, by id, that Python code gave back to C code which the frame had called
+        self.handed: dict[int, dict[int, Any]] = {}
 
     # -- objects --------------------------------------------------------------------------------
 
@@ -158,6 +160,18 @@ class Ledger:
             return x
         self.objects.setdefault(id(x), x)
         return _Ref(id(x))
+
+    def hand(self, x: Any, frame: FrameType | None) -> None:
+        """A function gives a container back, to C code perhaps that the next frame which is followed has called."""
+        held = x.values() if x.__class__ is dict else x
+        if id(x) in self.outside or (
+            x.__class__ in (list, tuple, dict)
+            and any(id(e) in self.outside or isinstance(e, CONTAINERS) for e in held)
+        ):
+            while frame is not None and frame.f_trace is None:
+                frame = frame.f_back
+            if frame is not None:
+                self.handed.setdefault(id(frame), {})[id(x)] = x
 
     # -- reads ----------------------------------------------------------------------------------
 

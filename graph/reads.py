@@ -47,11 +47,14 @@ def is_iterator(x: Any) -> bool:
 
 
 def walked(iterator: Any) -> list[Any]:
-    """The containers and iterators that an iterator of C code walks along; its state is asked, nothing is taken."""
+    """The containers and iterators that an iterator of C code walks along, and those whose methods it calls; nothing is
+    taken."""
     if isinstance(iterator, types.GeneratorType) or type(iterator).__module__ == "itertools":
-        return []
-    state = iterator.__reduce__()
-    return list(state[1]) if isinstance(state, tuple) and len(state) > 1 else []
+        row = gc.get_referents(iterator)
+    else:
+        state = iterator.__reduce__()
+        row = list(state[1]) if isinstance(state, tuple) and len(state) > 1 else []
+    return row + [x.__self__ for x in row if isinstance(x, types.BuiltinFunctionType)]
 
 
 def changes(name: str) -> bool:

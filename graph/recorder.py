@@ -40,7 +40,7 @@ from .evaluate import Results
 from .ledger import Found, Ledger
 from .live import RestartError, is_live, names_live
 from .lookup import follows, forget_classes, is_own
-from .reads import Effect, Read
+from .reads import CONTAINERS, Effect, Read
 from .symbol import Symbol
 
 
@@ -193,6 +193,7 @@ class ReadRecorder:
         self._wanted[id(code)] = sites.wanted
         results, wanted_of, pending = self._results, self._wanted, self._reader.cached
         live = self._reader.live
+        ledger, handed = self._ledger, self._ledger.handed
 
         def local(frame: FrameType, event: str, arg: Any) -> Any:
             if event == "opcode":
@@ -210,6 +211,7 @@ class ReadRecorder:
             elif event == "return":
                 results.pop(id(frame), None)
                 pending.pop(id(frame), None)
+                handed.pop(id(frame), None)
                 back = frame.f_back
                 if back is not None:
                     wanted = wanted_of.get(id(back.f_code))
@@ -217,6 +219,8 @@ class ReadRecorder:
                         offset = wanted.get(back.f_lasti)
                         if offset is not None:
                             results.setdefault(id(back), {})[offset] = arg
+                    if isinstance(arg, CONTAINERS):
+                        ledger.hand(arg, back)
             elif event == "exception" and live and names_live(arg[1]):
                 raise RestartError
             return local

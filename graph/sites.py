@@ -28,6 +28,8 @@ _DUNDER = frozenset(
 )
 #: what goes along containers and makes tuples of their elements
 _ROWS = frozenset(map(id, (zip, enumerate)))
+#: how far down in what a call was given its result is looked for
+_DEPTH = 3
 SLOTTED = (types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType)
 
 
@@ -148,8 +150,13 @@ class SiteReader:
         value = evaluate(expr, frame, self._results)
         if value is not UNKNOWN:
             return [value]
-        if expr is None or expr[0] not in ("result", "item", "each"):
+        if expr is None or expr[0] not in ("result", "attr", "item", "each", "any"):
             return []
+        if expr[0] == "attr":
+            row = [find(x, expr[2])[2] for x in self._possible(expr[1], frame) if x is not ABSENT]
+            return [x for x in row if x is not UNKNOWN and x is not ABSENT]
+        if expr[0] == "any":
+            return [v for x in expr[1] for v in self._possible(x, frame)]
         if expr[0] == "each":
             turn = expr[1]
             among = self._in_rows(turn[1][1], frame) if _is_turn(turn) else None
@@ -157,18 +164,55 @@ class SiteReader:
                 return [v for x in among for v in self._elements(x, frame)]
             return self._elements(turn, frame)
         if expr[0] == "item":
-            return self._within(self._possible(expr[1], frame))
-        callee = evaluate(expr[2], frame, self._results)
-        if callee.__class__ not in (types.BuiltinFunctionType, types.MethodWrapperType) and not (
-            isinstance(callee, type) and callee.__module__ in ("builtins", "itertools", "collections")
-        ):
+            return self._elements(expr[1], frame)
+        return self._given_by(expr, frame)
+
+    def _given_by(self, expr: tuple[Any, ...], frame: FrameType) -> list[Any]:
+        """What a call may give whose result was not seen: what it was given, what that holds, what code that it called
+        gave back."""
+        called = expr[2]
+        callee = evaluate(called, frame, self._results)
+        if callee is UNKNOWN:
+            found = self._whole(called[1], frame) if called is not None and called[0] == "attr" else []
+        elif (getattr(callee, "__module__", None) or "").startswith("duograd."):
             return []
-        owner = getattr(callee, "__self__", None)
-        found = [owner] if isinstance(owner, CONTAINERS) else []
+        else:
+            owner = behind(getattr(callee, "__self__", None))
+            found = [owner] if isinstance(owner, CONTAINERS) else []
+            if isinstance(callee, functools.partial):
+                found += [*callee.args, *callee.keywords.values()]
         for x in expr[3]:
-            among = self._elements(x, frame) if x is not None and x[0] == "made" else self._possible(x, frame)
-            found += [v for v in among if not is_plain(v)]
-        return found + self._within(found)
+            found += [v for v in self._whole(x, frame) if not is_plain(v)]
+        found += [
+            x.__self__ for x in found if isinstance(x, (types.BuiltinFunctionType, types.MethodWrapperType))
+        ]
+        if any(self._is_getter(x, frame) for x in (called, *expr[3])):
+            found += [v for x in self._down(found) for v in (instance_dict(x) or {}).values()]
+        found += self._ledger.handed.get(id(frame), {}).values()
+        return self._down(found)
+
+    def _is_getter(self, expr: Expr, frame: FrameType) -> bool:
+        """Whether it gives attributes of what C code calls it with."""
+        x = evaluate(expr, frame, self._results)
+        if x is UNKNOWN and expr is not None and expr[0] == "result":
+            return evaluate(expr[2], frame, self._results) is operator.attrgetter
+        return x is getattr or x.__class__ is operator.attrgetter
+
+    def _down(self, found: list[Any]) -> list[Any]:
+        """Values, and what they hold."""
+        row, rest = list(found), found
+        for _ in range(_DEPTH):
+            rest = self._within(rest)
+            row += rest
+        return list({id(x): x for x in row}.values())
+
+    def _whole(self, expr: Expr, frame: FrameType) -> list[Any]:
+        """What an expression's value may be; of a container that is written there, what it is made of."""
+        while expr is not None and expr[0] == "iter":
+            expr = expr[1]
+        if expr is not None and expr[0] == "made":
+            return [v for x in expr[1] for v in self._whole(x, frame)]
+        return self._possible(expr, frame)
 
     def _elements(self, expr: Expr, frame: FrameType) -> list[Any]:
         """What may be an element of an expression's value; of a container that is written there, what it is made of."""
@@ -177,18 +221,33 @@ class SiteReader:
         if expr[0] == "iter":
             return self._elements(expr[1], frame)
         if expr[0] == "made":
-            return [v for x in expr[1] for v in self._possible(x, frame)]
-        return self._within(self._possible(expr, frame))
+            return [v for x in expr[1] for v in self._whole(x, frame)]
+        if expr[0] == "any":
+            return [v for x in expr[1] for v in self._elements(x, frame)]
+        found = self._possible(expr, frame)
+        row = self._within(found)
+        if any(isinstance(x, types.GeneratorType) or is_iterator(x) for x in found) or expr[0] == "result":
+            row += self._down(list(self._ledger.handed.get(id(frame), {}).values()))
+        return row
 
     def _within(self, found: list[Any]) -> list[Any]:
-        """The elements of containers, those that were there before; also of those that iterators walk along."""
+        """The elements of containers, those that were there before and further containers; also of those that iterators
+        walk along."""
         row: list[Any] = []
         for x in map(behind, found):
             if is_iterator(x) and len(row) < 1000:
-                row += self._within(walked(x))
+                inner = self._within(walked(x))
+                row += (
+                    inner if id(type(x)) not in _ROWS else [tuple(inner)]
+                )  # a tuple of its own at each turn
+                if type(x) is map or type(x).__module__ == "itertools":  # they may give what elements hold
+                    row += self._within(inner)
             if isinstance(x, CONTAINERS) and len(row) < 1000:
+                outside = self._ledger.outside
                 row += [
-                    e for e in (dict.values(x) if isinstance(x, dict) else x) if id(e) in self._ledger.outside
+                    e
+                    for e in (dict.values(x) if isinstance(x, dict) else x)
+                    if id(e) in outside or isinstance(e, (list, tuple, dict))
                 ]
         return row
 
@@ -324,7 +383,7 @@ class SiteReader:
             for x in among:
                 self._look_into(x, frame, False)
             return
-        for x in self._possible(expr, frame):
+        for x in self._whole(expr, frame) if deep else self._possible(expr, frame):
             if isinstance(behind(x), (*CONTAINERS, np.ndarray)) or is_iterator(x):
                 self._ledger.read_content(x, self._ledger.name(x, expr), frame, deep)
 

@@ -1,8 +1,10 @@
 """Guards: globals, variables of functions and what C code looks up are noticed when they change, and only then."""
 
+import collections
 import copy
 import functools
 import importlib.util
+import itertools
 import math
 import operator
 import sys
@@ -315,6 +317,43 @@ def _unpacked_from_a_list_in_a_row(rows):
         return low, k
 
 
+def _unpacked_from_values_in_a_row(rows):
+    for [(low, _)], _z in zip({"q": rows}.values(), "a"):
+        return low
+
+
+def _unpacked_from_a_row_of_a_list(rows):
+    for (low, _), _z in zip(*[rows, "a"]):
+        return low
+
+
+def _unpacked_from_a_generator_in_a_row(rows):
+    for (low, _), _z in zip((x for x in rows), "a"):
+        return low
+
+
+def _each_of(rows):
+    for row in rows:
+        yield [row], 1
+
+
+def _unpacked_from_tuples_of_a_generator(rows):
+    for ([(low, *_rest)], _), _z in zip(_each_of(rows), "a"):
+        return low
+
+
+def _unpacked_from_an_iterator(rows):
+    pairs = map(rows.__getitem__, itertools.chain([0]))
+    for (low, _), _z in zip(pairs, "a"):
+        return low
+
+
+def _unpacked_by_a_pattern(rows):
+    match {"k": rows or []}:
+        case {"k": [[low, _]]}:
+            return low
+
+
 def _unpacked_from_a_list_written_there(rows):
     for low, _ in [rows[0]]:
         return low
@@ -328,6 +367,12 @@ def _unpacked_from_a_list_written_there(rows):
         _unpacked_twice,
         _unpacked_in_a_row_of_rows,
         _unpacked_from_a_list_in_a_row,
+        _unpacked_from_values_in_a_row,
+        _unpacked_from_a_row_of_a_list,
+        _unpacked_from_a_generator_in_a_row,
+        _unpacked_from_tuples_of_a_generator,
+        _unpacked_from_an_iterator,
+        _unpacked_by_a_pattern,
         _unpacked_from_a_list_written_there,
         lambda rows: [low for low, _ in rows],
         lambda rows: sum(low for low, *_ in rows),
@@ -338,6 +383,51 @@ def test_elements_that_are_unpacked(read):
     rows = [[1, 2]]
     guards = guards_of(lambda: read(rows))
     rows[0][0] = 5
+    assert not guards.check()
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda rows: (rows or [])[0][0],
+        lambda rows: [low for low, _ in (rows if rows else [])],
+        lambda rows: (rows, 1)[0][0][0],
+        lambda rows: {"k": rows}.get("k")[0][0],
+        lambda rows: collections.OrderedDict(k=rows).popitem()[1][0][0],
+        lambda rows: {**{"k": rows}}["k"][0][0],
+        lambda rows: [None, *rows][1][0],
+        lambda rows: next(iter({"k": rows}.values()))[0][0],
+        lambda rows: min([(row, 1) for row in rows], default=0)[0][0],
+        lambda rows: operator.attrgetter("rows")(types.SimpleNamespace(rows=rows))[0][0],
+        lambda rows: rows.__getitem__(0).__getitem__(0),
+        lambda rows: sum((rows or [[]])[0]),
+        lambda rows: f"{max(rows)}",
+        lambda rows: dict(rows),
+        lambda rows: (lambda *row: row[0][0])(*(rows or [])),
+    ],
+)
+def test_elements_of_what_an_expression_gives(read):
+    rows = [[1, 2]]
+    guards = guards_of(lambda: read(rows))
+    rows[0][0] = 5
+    assert not guards.check()
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda o: (o or None).rows[0][0],
+        lambda o: (o, 1)[0].rows[0][0],
+        lambda o: next(iter([o])).rows[0][0],
+        lambda o: operator.attrgetter("rows")(o)[0][0],
+        lambda o: [low for ((low, _),) in map(operator.attrgetter("rows"), [o])],
+    ],
+)
+def test_containers_of_an_object_that_an_expression_gives(read):
+    o = Plain()
+    o.rows = [[1, 2]]
+    guards = guards_of(lambda: read(o))
+    o.rows[0][0] = 5
     assert not guards.check()
 
 
