@@ -205,14 +205,33 @@ class CallReader(SiteReader):
         names = [evaluate(x, frame, self._results) for x in expr[3]]
         return operator.attrgetter(*names) if names and all(isinstance(n, str) for n in names) else UNKNOWN
 
+    def _space_of(self, x: Any, expr: Expr, frame: FrameType) -> None:
+        """The `__dict__` of an object is asked for."""
+        space = instance_dict(x)
+        self._ledger.keep_dict(space, x)
+        self._ledger.learn(space, f"{self._ledger.name(x, expr)}.__dict__", id(x) in self._ledger.outside)
+
     def _builtin(self, callee: Any, values: list[Any], args: Any, frame: FrameType) -> bool:
         """Built-in functions that read or write one thing by name. True when handled."""
         if callee is globals:
             self._ledger.outside.add(id(frame.f_globals))
             return True
-        if not values or values[0] is UNKNOWN:
+        if not values:
             return False
         x = values[0]
+        if x is UNKNOWN:
+            if (
+                callee in (getattr, hasattr, setattr, delattr)
+                and len(values) > 1
+                and isinstance(values[1], str)
+            ):
+                if callee in (setattr, delattr):
+                    self._perhaps_writes(args[0], values[1], frame, callee is delattr)
+                else:
+                    self._on_attr(frame, ("attr", args[0], values[1]))
+            for y in self._possible(args[0], frame) if callee is vars else ():
+                self._space_of(y, args[0], frame)
+            return False
         if callee in (getattr, hasattr, setattr, delattr):
             if isinstance(values[1] if len(values) > 1 else None, str):
                 if type(x) is Live and x._live_differs(values[1]):
@@ -223,11 +242,7 @@ class CallReader(SiteReader):
                     self._attribute(x, values[1], args[0], frame)
             return True
         if callee is vars:
-            space = instance_dict(x)
-            self._ledger.keep_dict(space, x)
-            self._ledger.learn(
-                space, f"{self._ledger.name(x, args[0])}.__dict__", id(x) in self._ledger.outside
-            )
+            self._space_of(x, args[0], frame)
             return True
         if callee is len:
             self._size("length", behind(x), args[0], frame)

@@ -181,6 +181,9 @@ class SiteReader:
             found = [owner] if isinstance(owner, CONTAINERS) else []
             if isinstance(callee, functools.partial):
                 found += [*callee.args, *callee.keywords.values()]
+        if callee is vars and expr[3]:
+            spaces = [instance_dict(x) for x in self._possible(expr[3][0], frame)]
+            return [x for x in spaces if x is not None]
         for x in expr[3]:
             found += [v for v in self._whole(x, frame) if not is_plain(v)]
         found += [
@@ -484,11 +487,32 @@ class SiteReader:
         base = evaluate(action[1], frame, self._results)
         if base is not UNKNOWN:
             self._write_attr(base, action[2], action[1], frame)
+        else:
+            self._perhaps_writes(action[1], action[2], frame, False)
 
     def _on_del_attr(self, frame: FrameType, action: Any) -> None:
         base = evaluate(action[1], frame, self._results)
         if base is not UNKNOWN:
             self._write_attr(base, action[2], action[1], frame, True)
+        else:
+            self._perhaps_writes(action[1], action[2], frame, True)
+
+    def _perhaps_writes(self, expr: Expr, key: str, frame: FrameType, deletes: bool) -> None:
+        """An attribute of one of several objects is about to be written; of the others it has to stay what it is."""
+        for x in self._possible(expr, frame):
+            if id(x) in self._ledger.outside:
+                if not isinstance(x, Tensor):
+                    self._attribute(x, key, expr, frame)
+                    if find(x, key)[2] is ABSENT:
+                        self._not_in(x, key, self._ledger.name(x, expr), frame)
+                self._write_attr(x, key, expr, frame, deletes)
+
+    def _perhaps_sets(self, expr: Expr, key: Any, frame: FrameType, deletes: bool) -> None:
+        """An item of one of several dicts is about to be written. Other containers are compared at the end."""
+        for x in self._possible(expr, frame):
+            if isinstance(x, dict) and id(x) in self._ledger.outside and id(x) not in self._ledger.states:
+                self._item_read(x, key, expr, frame)
+                self._write_item(x, key, expr, frame, deletes)
 
     def _there(self, space: Any, key: str, name: str, frame: FrameType) -> None:
         """A name is about to be deleted: an error where it is not there."""
@@ -526,6 +550,8 @@ class SiteReader:
         base = evaluate(action[1], frame, self._results)
         if isinstance(base, (dict, list)):
             self._write_item(base, evaluate(action[2], frame, self._results), action[1], frame, False)
+        elif base is UNKNOWN:
+            self._perhaps_sets(action[1], evaluate(action[2], frame, self._results), frame, False)
         elif isinstance(base, np.ndarray) and base.nbytes > ARRAY_LIMIT:
             self._ledger.read_array(base, self._ledger.name(base, action[1]), frame)
 
@@ -533,6 +559,8 @@ class SiteReader:
         base = evaluate(action[1], frame, self._results)
         if isinstance(base, (dict, list)):
             self._write_item(base, evaluate(action[2], frame, self._results), action[1], frame, True)
+        elif base is UNKNOWN:
+            self._perhaps_sets(action[1], evaluate(action[2], frame, self._results), frame, True)
 
     def _write_item(self, base: Any, key: Any, expr: Expr, frame: FrameType, deletes: bool) -> None:
         if id(base) not in self._ledger.outside:

@@ -443,3 +443,54 @@ def test_what_is_deleted_has_to_be_there(way):
     assert graph(dg.tensor([1.0])).item() == 2
     there = {"item": "a" in settings, "global": "DELETED" in globals()}
     assert not there.get(way, hasattr(holder, "a"))
+
+
+def _set_an_attribute(o):
+    (o or None).n += 1
+
+
+def _set_an_attribute_of_an_element(o):
+    max([o], key=id).n += 1
+
+
+def _set_an_attribute_by_name(o):
+    setattr((o, 1)[0], "n", getattr(o or None, "n") + 1)  # noqa: B009, B010
+
+
+def _set_an_item_of_a_namespace(o):
+    (vars(o or None) or {})["n"] += 1
+
+
+def _set_an_item(o):
+    (o.rows or [])[0][0] += 1
+
+
+def _delete_an_attribute(o):
+    del (o if o else None).more
+    o.n += 1
+    o.more = o.n
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _set_an_attribute,
+        _set_an_attribute_of_an_element,
+        _set_an_attribute_by_name,
+        _set_an_item_of_a_namespace,
+        _set_an_item,
+        _delete_an_attribute,
+    ],
+)
+def test_changes_of_what_an_expression_gives(change):
+    def run(mode):
+        o = types.SimpleNamespace(n=1, more=0, rows=[[1, 2]])
+
+        def fn(x):
+            change(o)
+            return x + o.n + o.rows[0][0] + o.more
+
+        f = dg.function(fn, mode=mode)
+        return [(f(dg.ones(1)).item(), repr(o)) for _ in range(4)]
+
+    assert run("graph") == run("eager")
