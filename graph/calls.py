@@ -33,7 +33,7 @@ _QUIET_CALLS = frozenset(map(id, (isinstance, issubclass, type, id, callable, su
 _DEBUGGERS = frozenset(("breakpoint", "set_trace"))
 # Callables that look at the elements of a container, but not into them.
 _SHALLOW_CALLS = frozenset(map(id, (
-    zip, enumerate, map, filter, iter, reversed, list, tuple, set, frozenset, dict, any, all, itertools.chain,
+    zip, enumerate, map, filter, iter, next, reversed, list, tuple, set, frozenset, dict, any, all, itertools.chain,
     itertools.zip_longest, itertools.islice, itertools.repeat, itertools.cycle, collections.OrderedDict,
 )))  # fmt: skip
 

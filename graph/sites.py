@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..core.value import Tensor
-from .bytecode import Expr
+from .bytecode import FUNCTION, Expr
 from .evaluate import Results, evaluate, get_item, item_name, maker_of, matched_name, render
 from .ledger import Ledger
 from .live import KINDS, Live, RestartError, settled
@@ -51,6 +51,11 @@ def _is_item(x: dict[Any, Any], name: str, value: Any) -> bool:
 def _is_turn(expr: Expr) -> bool:
     """Whether it is what a loop takes at a turn."""
     return expr is not None and expr[0] == "each" and expr[1] is not None and expr[1][0] == "iter"
+
+
+def _is_walk(args: Sequence[Expr]) -> bool:
+    """Whether these are the arguments of a generator that is written in the middle of an expression."""
+    return len(args) == 1 and args[0] is not None and args[0][0] == "iter"
 
 
 class SiteReader:
@@ -181,6 +186,10 @@ class SiteReader:
             found = [owner] if isinstance(owner, CONTAINERS) else []
             if isinstance(callee, functools.partial):
                 found += [*callee.args, *callee.keywords.values()]
+        if callee in (iter, next) if isinstance(callee, types.BuiltinFunctionType) else False:
+            walk = self._walk_of(expr if callee is iter else expr[3][0] if len(expr[3]) == 1 else None, frame)
+            if walk is not None:
+                return [walk] if callee is iter else self._within([walk])
         if callee is vars and expr[3]:
             spaces = [instance_dict(x) for x in self._possible(expr[3][0], frame)]
             return [x for x in spaces if x is not None]
@@ -193,6 +202,14 @@ class SiteReader:
             found += [v for x in self._down(found) for v in (instance_dict(x) or {}).values()]
         found += self._ledger.handed.get(id(frame), {}).values()
         return self._down(found)
+
+    def _walk_of(self, expr: Expr, frame: FrameType) -> Any:
+        """The container that `iter` was given, where expr is such a call and the container is known."""
+        if expr is None or expr[0] != "result" or len(expr[3]) != 1:
+            return None
+        walk = evaluate(expr[3][0], frame, self._results)
+        known = evaluate(expr[2], frame, self._results) is iter and isinstance(walk, CONTAINERS)
+        return walk if known else None
 
     def _is_getter(self, expr: Expr, frame: FrameType) -> bool:
         """Whether it gives attributes of what C code calls it with."""
@@ -381,6 +398,14 @@ class SiteReader:
         self._look_into(action[1], frame, True)
 
     def _look_into(self, expr: Expr, frame: FrameType, deep: bool) -> None:
+        if (
+            not deep
+            and expr is not None
+            and expr[0] == "result"
+            and expr[2] == FUNCTION
+            and _is_walk(expr[3])
+        ):
+            return  # a generator that is written there: its code is followed
         among = None if deep else self._in_rows(expr, frame)
         if among is not None:
             for x in among:

@@ -282,6 +282,24 @@ def test_a_loop_over_rows_of_containers_does_not_look_into_them():
     check(in_rows, range(9), 2)
 
 
+def in_an_element_of_a_generator(m, x, a):
+    for t in (t for t in (m.table,) if t):
+        t["lr"] *= 0.5
+    return x * m.table["lr"]
+
+
+def in_the_next_element(m, x, a):
+    rows = [m.table]
+    t = next(iter(rows))
+    t["lr"] *= 0.5
+    return x * m.table["lr"]
+
+
+@pytest.mark.parametrize("body", [in_an_element_of_a_generator, in_the_next_element])
+def test_what_a_generator_gives_is_not_looked_into(body):
+    check(body, range(9), 2)
+
+
 def test_a_segment_ends_between_numbers():
     check(before_and_after_a_value, [0.1 * k for k in range(9)], 3)  # `lr` is the same in the first two calls
 
