@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import duograd
@@ -121,3 +122,19 @@ def test_pytest_makes_one_registry(tmp_path, start):
     probe.write_text(PROBE)
     out = _run([*start, "-q", "-p", "no:cacheprovider", "--import-mode=importlib", str(probe)], cwd=ROOT)
     assert "1 passed" in out
+
+
+def test_a_wheel_holds_every_folder_of_the_package():
+    settings = ROOT / "pyproject.toml"
+    if not settings.exists():
+        pytest.skip("an installed package has no pyproject.toml")
+    made = tomllib.loads(settings.read_text())["tool"]["setuptools"]
+    folders = {p.parent.relative_to(ROOT) for p in ROOT.rglob("__init__.py")}
+    beside = {
+        f for f in folders if f.parts and (f.parts[0] in ("tests", "build") or f.parts[0].startswith("."))
+    }
+    assert set(made["packages"]) == {".".join(("duograd", *f.parts)) for f in folders - beside}
+    for name in made["packages"]:
+        for path in ROOT.joinpath(*name.split(".")[1:]).iterdir():
+            if path.suffix in (".html", ".h", ".cuh", ".cu", ".typed"):
+                assert any(path.match(pattern) for pattern in made["package-data"].get(name, [])), path
