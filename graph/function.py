@@ -141,7 +141,6 @@ class Function:
         self.precision = precision
         self.name: str = name or str(getattr(fn, "__name__", type(fn).__name__))
         self.mode = mode
-        self.trace_log: list[str] = []
         functools.update_wrapper(self, fn if hasattr(fn, "__name__") else type(fn))
 
     @property
