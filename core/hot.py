@@ -41,14 +41,16 @@ class Taped(NamedTuple):
     """A body with its way back.
 
     forward: its outputs are the results, then what the way back reads besides. saved: where each of that comes
-    from, ("tensor", k) or ("output", k). roots: the outputs that have a gradient. backward(layouts) compiles the
-    way back for the layouts of the saved tensors and of the gradients of the roots, in this order; it has a result
-    for each tensor that wants a gradient.
+    from, ("tensor", k) or ("output", k). roots: the outputs that have a gradient. sums: of the tensors that want a
+    gradient, those whose gradient is a sum of several parts. backward(layouts) compiles the way back for the layouts of
+    the saved tensors, of the gradients of the roots, and of the gradients that `sums` have already, in this order (None
+    for one that is not there); it has a result for each tensor that wants a gradient. Raises Unfit.
     """
 
     forward: Fused
     saved: tuple[Any, ...]
     roots: tuple[int, ...]
+    sums: tuple[int, ...]
     backward: Callable[[Sequence[Any]], Fused]
 
 

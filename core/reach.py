@@ -1,8 +1,8 @@
-"""Which nodes of a tape lead to the targets of a walk: the others take no part in it."""
+"""What lies behind some roots on a tape: the nodes that lead to the targets of a walk, where a part of it ends."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -10,6 +10,22 @@ from typing import Any
 DEAD, END, THROUGH = 0, 1, 2
 
 _number = attrgetter("number")
+
+
+def of_several_parts(roots: Iterable[Any], leaves: Sequence[Any]) -> list[int]:
+    """The places of the leaves whose gradient from these roots is a sum: more than one step of a walk leads there."""
+    counts = {id(x): 0 for x in leaves}
+    todo, seen = [y._node for y in roots], set()
+    while todo:
+        node = todo.pop()
+        if node.number not in seen:
+            seen.add(node.number)
+            for edge in node.edges:
+                if edge.__class__ is tuple:
+                    todo.append(edge[0])
+                elif id(edge) in counts:
+                    counts[id(edge)] += 1
+    return [k for k, x in enumerate(leaves) if counts[id(x)] > 1]
 
 
 def look(edges: Iterable[Any], wanted: Any, cut: bool, found: dict[float, int]) -> dict[float, int]:
@@ -49,3 +65,38 @@ def look(edges: Iterable[Any], wanted: Any, cut: bool, found: dict[float, int]) 
                 found[node.number] = THROUGH
                 break
     return found
+
+
+def edge_key(edge: Any) -> Any:
+    return (edge[0].number, edge[1]) if isinstance(edge, tuple) else id(edge)
+
+
+def frontier(roots: Sequence[Any], start: int) -> list[Any]:
+    """The edges at which the tape of the roots leaves what was recorded after `start`: leaves and older nodes."""
+    stack: list[Any] = [r._node for r in reversed(roots)]
+    seen: set[int] = set()
+    found: dict[Any, Any] = {}
+    while stack:
+        node = stack.pop()
+        if node.number in seen:
+            continue
+        seen.add(node.number)
+        for edge in node.edges:
+            if isinstance(edge, tuple) and edge[0].number > start:
+                stack.append(edge[0])
+            elif edge is not None:
+                found.setdefault(edge_key(edge), edge)
+    return list(found.values())
+
+
+def renumber(roots: Iterable[Any], first: int, below: float) -> None:
+    """Move the nodes behind `roots` that were recorded since number `first` to just below another node's number."""
+    found: dict[float, Any] = {}
+    todo = list(roots)
+    while todo:
+        node = todo.pop()
+        if node.number > first and node.number not in found:
+            found[node.number] = node
+            todo += [edge[0] for edge in node.edges if isinstance(edge, tuple)]
+    for k, number in enumerate(sorted(found), 1):
+        found[number].number = below - 1 + k / (len(found) + 1)

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-from . import dispatch, tree, vjp
+from . import dispatch, reach, tree, vjp
 from .op import GradRule
 from .random import default_generator
 from .tape_op import TapeOp
@@ -34,7 +34,7 @@ def checkpoint(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     roots = [o for o in outs if o._requires_grad and o._node is not None and o._node.number > start]
     if not roots:
         return result
-    frontier = vjp.frontier(roots, start)
+    frontier = reach.frontier(roots, start)
     types = [o.type for o in roots]
     given = [executor.face(x) for x in tree.leaves([args, kwargs]) if isinstance(x, Tensor)]
     saved = {f"its argument {k}": (x, x._get_version()) for k, x in enumerate(given, 1)}

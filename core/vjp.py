@@ -8,12 +8,12 @@ from __future__ import annotations
 import functools
 import heapq
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import dispatch
 from .errors import AutogradError, Place, line_of, user_place
-from .reach import THROUGH, look
+from .reach import THROUGH, edge_key, look
 from .saved import Need, freed, is_number, refuse_changed
 from .types import TensorType
 
@@ -40,6 +40,9 @@ class Node:
 
     #: whether it stands for a call of a graph, and so for many: see `graph/walks.py`
     is_call = False
+    #: the inputs whose gradients, where they have one already, are given to `step.onto`, which adds to them: one that
+    #: stands for several ops adds parts one by one, as these ops would
+    sums: Sequence[int] = ()
 
     def __init__(
         self, op: Any, attrs: Any, edges: Sequence[Any], rules: Any, saved: Any, out_types: Any, where: Any
@@ -229,24 +232,6 @@ def mark() -> int:
     return next(_sequence)
 
 
-def frontier(roots: Sequence[Tensor], start: int) -> list[Any]:
-    """The edges at which the tape of the roots leaves what was recorded after `start`: leaves and older nodes."""
-    stack: list[Any] = [r._node for r in reversed(roots)]
-    seen: set[int] = set()
-    found: dict[Any, Any] = {}
-    while stack:
-        node = stack.pop()
-        if node.number in seen:
-            continue
-        seen.add(node.number)
-        for edge in node.edges:
-            if isinstance(edge, tuple) and edge[0].number > start:
-                stack.append(edge[0])
-            elif edge is not None:
-                found.setdefault(_edge_key(edge), edge)
-    return list(found.values())
-
-
 def _checked(node: Node, name: str, entry: Any) -> Any:
     x, version = entry
     if not is_number(x) and x._get_version() != version:
@@ -371,19 +356,6 @@ def _input_type(node: Node, k: int, edge: Any) -> TensorType:
     return leaf
 
 
-def renumber(roots: Iterable[Node], first: int, below: float) -> None:
-    """Move the nodes behind `roots` that were recorded since number `first` to just below another node's number."""
-    found: dict[float, Node] = {}
-    todo = list(roots)
-    while todo:
-        node = todo.pop()
-        if node.number > first and node.number not in found:
-            found[node.number] = node
-            todo += [edge[0] for edge in node.edges if isinstance(edge, tuple)]
-    for k, number in enumerate(sorted(found), 1):
-        found[number].number = below - 1 + k / (len(found) + 1)
-
-
 def walk(
     roots: Sequence[Tensor],
     root_grads: Sequence[Tensor],
@@ -392,13 +364,15 @@ def walk(
     retain_graph: bool = False,
     cut: bool | int = False,
     inner: bool = False,
+    begin: Sequence[Any] = (),
 ) -> list[Any]:
     """The reverse walk: from roots back to `targets`, or to every leaf (whose `.grad` it adds to).
 
     targets: tensors, or edges of the tape. Only nodes from which one is reached take part: others may be used up or
     changed, are not freed, and their hooks do not run. cut: the tape ends at the targets (a number: at so many of the
     first); what made them is neither walked nor freed. inner: the walk is a step of another one, which runs the hooks
-    of the targets and may be on the way to every leaf, so all nodes take part.
+    of the targets and may be on the way to every leaf, so all nodes take part. begin: the gradients that the targets
+    have before it, or None.
 
     Nodes run latest first, so sums of gradients have the same order in both modes. Returns the targets'
     gradients (None for a target that the roots do not depend on).
@@ -422,11 +396,23 @@ def walk(
             known = leaf_grads.get(id(edge))
             leaf_grads[id(edge)] = (edge, g if known is None else known[1] + g)
 
+    def so_far(edge: Any) -> Any:
+        if edge.__class__ is tuple:
+            slots = pending.get(edge[0].number)
+            return None if slots is None else slots[edge[1]]
+        return leaf_grads.get(id(edge), (edge, None))[1]
+
+    def put(edge: Any, g: Any) -> None:
+        if edge.__class__ is tuple:
+            pending[edge[0].number][edge[1]] = g
+        else:
+            leaf_grads[id(edge)] = edge, g
+
     executor = dispatch.state.executor
     own = getattr(executor, "plain", None)
     if own is not None:  # an executor whose work is for the way forward
         with dispatch.executing(own, dispatch.state.keeps):
-            return walk(roots, root_grads, targets, create_graph, retain_graph, cut, inner)
+            return walk(roots, root_grads, targets, create_graph, retain_graph, cut, inner, begin)
     # Hot steps are programs: they run where ops run at once, and record nothing.
     at_once = executor is dispatch._State.executor
     plain, unfolds, keeps = (
@@ -439,6 +425,9 @@ def walk(
         starts = [(_edge(root), g) for root, g in zip(roots, root_grads)]
         prune = targets is not None and not inner
         reach = look([edge for edge, _ in starts], wanted, bool(cut), {}) if prune else {}
+        for target, g in zip(targets or (), begin):
+            if g is not None:
+                send(_edge(target), g)
         for edge, g in starts:
             if not prune or (reach[edge[0].number] if edge.__class__ is tuple else id(edge) in wanted):
                 send(edge, g)
@@ -489,8 +478,19 @@ def walk(
                     if prune:
                         look(node.edges, wanted, bool(cut), reach)
             step = node.step if plain else None
+            held = {}
+            for k in node.sums:
+                if (before := so_far(node.edges[k])) is not None:
+                    held[k] = before
             try:
-                results = None if step is None else step(node, grads)
+                if held:
+                    results = node.step.onto(node, grads, held)
+                    for k in held:
+                        if results[k] is not None:
+                            put(node.edges[k], results[k])
+                            results[k] = None
+                else:
+                    results = None if step is None else step(node, grads)
                 if results is None:
                     results = fitted(node, grads, create_graph)
                     if step is not None:
@@ -541,12 +541,8 @@ def _hooked(hook: Any, g: Any) -> Any:
 
 def _key(t: Any) -> Any:
     if isinstance(t, tuple):
-        return _edge_key(t)
+        return edge_key(t)
     return id(t) if t._node is None else (t._node.number, t._index)
-
-
-def _edge_key(edge: Any) -> Any:
-    return (edge[0].number, edge[1]) if isinstance(edge, tuple) else id(edge)
 
 
 @functools.cache

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from ..core import dispatch, hot, vjp
@@ -10,6 +11,7 @@ from ..core.errors import AutogradError, line_of, user_place
 from ..core.hot import Taped
 from ..core.op import Attrs, GradRule, Op
 from ..core.ops.views import permute
+from ..core.reach import renumber
 from ..core.saved import Need, freed, kept_by, needs_of, refuse_changed
 from ..core.types import contiguous_strides
 from .launch import Body, inside, launcher
@@ -17,6 +19,7 @@ from .recipes import NUMBERS, Recipe, taped
 from .tensor import EagerTensor, fresh
 
 Inputs = tuple[Any, ...]
+_NONE: Mapping[int, Any] = MappingProxyType({})
 
 
 def _fresh(results: Sequence[Any], tensors: Sequence[Any]) -> bool:
@@ -194,12 +197,13 @@ class _Composite:
             if x is not None and x.__class__ not in NUMBERS and x._requires_grad:
                 needs |= bit
             bit += bit
-        found = self.taped.get(needs)
+        once = not needs & (needs - 1) or _once(inputs)
+        found = self.taped.get(needs) if once else None
         if found is not None:
             return found(inputs)
         with inside:
             result = self.op.fn(*inputs, **self.named)
-        if self.fits and not self.views(inputs, result):
+        if once and self.fits and not self.views(inputs, result):
             body = self.bodies.setdefault(needs, Body(self.op.name))
             if body.due():
                 self.fuse_taped(inputs, result, needs)
@@ -217,6 +221,12 @@ class _Composite:
         )
         if found is not None:
             self.taped[needs] = _TapedComposite(self, found, inputs, wanted, results).call
+
+
+def _once(inputs: Inputs) -> bool:
+    """Whether no tensor that wants a gradient is given twice: its gradient's parts would come in another order."""
+    keys = [vjp._key(x) for x in inputs if x is not None and x.__class__ not in NUMBERS and x._requires_grad]
+    return len(set(keys)) == len(keys)
 
 
 def _needs_inside(results: Sequence[Any], tensors: Sequence[Any]) -> list[tuple[Need, str, int, bool]]:
@@ -246,7 +256,7 @@ class _TapeName:
     `saved.needs_of`.
     """
 
-    variadic = False
+    variadic, partial = False, True
     attr_names: tuple[str, ...] = ()
     differentiable = True
     unfold: Any = None
@@ -259,8 +269,6 @@ class _TapeName:
 class _Unfolded(_TapeName):
     """What stands on the tape for a body that was recorded op by op after all: its ops follow behind it."""
 
-    partial = True
-
 
 _THROUGH = GradRule(lambda gs: gs, ("gs",))
 
@@ -269,6 +277,10 @@ class _TapedNode(vjp.Node):
     """A call of a composite as one program; errors are those that the ops of its body would raise."""
 
     __slots__ = ()
+
+    @property
+    def sums(self) -> Sequence[int]:  # type: ignore[override]
+        return () if self.step is None else self.step.sums  # type: ignore[no-any-return]
 
     def spent(self, grads: Sequence[Any]) -> AutogradError:
         owner = self.step
@@ -305,6 +317,7 @@ class _TapedComposite:
         ]
         #: how many inputs there are, and which of them want a gradient
         self.count, self.places = len(inputs), [owner.spots[n] for n in wanted]
+        self.sums = tuple([self.places[n] for n in taped.sums])
         self.tape_op = _TapeName(owner.op.name)
         self.tape_op.unfold, self.tape_op.needs = self.unfold, self.needs
         self.rule = GradRule(self.back, ("gs", "inputs_type", *self.names))
@@ -347,9 +360,20 @@ class _TapedComposite:
         node.step = self
         return made[self.order[0]] if len(self.order) == 1 else tuple([made[k] for k in self.order])
 
-    def __call__(self, node: vjp.Node, grads: list[Any]) -> list[Any] | None:
+    def onto(self, node: vjp.Node, grads: list[Any], held: dict[int, Any]) -> list[Any]:
+        """The step back where inputs have gradients already, which come back with the parts of this step."""
+        found = self(node, grads, held) if dispatch.state.executor is dispatch._State.executor else None
+        if found is not None:
+            return found
+        refuse_changed(node)
+        kept, saved = node.saved["inputs_type"], [node.saved[name][0] for name in self.names]
+        return list(self.back(tuple(grads), kept, *saved, held=held))
+
+    def __call__(self, node: vjp.Node, grads: list[Any], held: Mapping[int, Any] = _NONE) -> list[Any] | None:
         """The step back of a walk that records nothing, as `Step`; None until `back` has compiled it."""
         tensors = kept_by(node)[0] + grads
+        for k in self.sums:
+            tensors.append(held.get(k))
         if self.unread_tensors or self.unread_outputs:
             inputs, versions, unread = node.saved["inputs_type"]
             if self.unread_tensors:
@@ -358,10 +382,8 @@ class _TapedComposite:
             for storage, version in unread:
                 if storage.version != version:
                     refuse_changed(node)
-        if any(g is None for g in grads):
-            return None
-        way = self.backs.get(tuple([x._layout for x in tensors]))
-        return None if way is None else self.placed(way[0](tensors), way[1])
+        way = self.backs.get(_layouts(tensors))
+        return None if way is None else self.placed(way[0](_present(tensors)), way[1])
 
     def done(self, node: vjp.Node, grads: list[Any], results: list[Any]) -> None:
         """Nothing to learn: the step went by `back`."""
@@ -389,22 +411,29 @@ class _TapedComposite:
                 found[k] = made[r[1]]
         return found
 
-    def back(self, gs: tuple[Any, ...], kept: Any, *saved: Any) -> tuple[Any, ...]:
-        """The gradient rule of the call."""
+    def back(
+        self, gs: tuple[Any, ...], kept: Any, *saved: Any, held: Mapping[int, Any] = _NONE
+    ) -> tuple[Any, ...]:
+        """The gradient rule of the call. held: gradients that inputs have already."""
         inputs, versions, _ = kept
-        if dispatch.state.grad or dispatch.state.executor is not dispatch._State.executor:
-            found: list[Any] = [None] * self.count
-            for k, g in zip(self.places, self.again(inputs, versions, gs)):
-                found[k] = g
-            return tuple(found)
-        tensors = [*saved, *gs]
-        key = tuple([x._layout for x in tensors])
-        way = self.backs.get(key)
+        if not dispatch.state.grad and dispatch.state.executor is dispatch._State.executor:
+            tensors = [*saved, *gs, *(held.get(k) for k in self.sums)]
+            way = self.way(_layouts(tensors))
+            if way is not None:
+                return tuple(self.placed(way[0](_present(tensors)), way[1]))
+        found: list[Any] = [None] * self.count
+        for k, g in zip(self.places, self.again(inputs, versions, gs, held)):
+            found[k] = g
+        return tuple(found)
+
+    def way(self, layouts: tuple[Any, ...]) -> Any:
+        """The way back for these layouts, compiled when it is first asked for; None where there is none."""
+        way = self.backs.get(layouts)
         if way is None:
-            fused = self.taped.backward(key)
-            hot.counters["compiled"] += 1
-            way = self.backs[key] = launcher(fused, self.device), fused.results
-        return tuple(self.placed(way[0](tensors), way[1]))
+            fused = hot.attempt(lambda _: self.taped.backward(layouts), f"{self.owner.op.name} gradient")
+            if fused is not None:
+                way = self.backs[layouts] = launcher(fused, self.device), fused.results
+        return way
 
     def unfold(self, node: vjp.Node) -> None:
         """Record the body op by op, behind its node: gradients of gradients then meet those of this walk, and of later
@@ -413,15 +442,22 @@ class _TapedComposite:
         first = vjp.mark()
         roots, _ = self.recorded(*node.saved["inputs_type"][:2])
         edges = [vjp._edge(y) for y in roots]
-        vjp.renumber([e[0] for e in edges if isinstance(e, tuple)], first, node.number)
+        renumber([e[0] for e in edges if isinstance(e, tuple)], first, node.number)
         node.op, node.attrs, node.edges, node.rules = _Unfolded(node.op.name), (), edges, _THROUGH
         node.saved, node.outs, node.step = {}, (), None
 
-    def again(self, inputs: Inputs, versions: list[int], gs: tuple[Any, ...]) -> list[Any]:
+    def again(
+        self, inputs: Inputs, versions: list[int], gs: tuple[Any, ...], held: Mapping[int, Any]
+    ) -> list[Any]:
         """Gradients that are recorded themselves where ops do not run at once: the body once more, op by op."""
         create = dispatch.state.grad
         roots, targets = self.recorded(inputs, versions)
-        return vjp.walk(roots, list(gs), targets, create_graph=create, cut=True, inner=True)
+        begin = [held.get(k) for k in self.places]
+        ends = [(y, g) for y, g in zip(roots, gs) if g is not None]
+        return vjp.walk(
+            [y for y, _ in ends], [g for _, g in ends], targets, create_graph=create, cut=True, inner=True,
+            begin=begin,
+        )  # fmt: skip
 
     def recorded(self, inputs: Inputs, versions: list[int]) -> tuple[list[Any], list[Any]]:
         """The body once more, op by op: its outputs that have a gradient, and the inputs that want one."""

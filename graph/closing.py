@@ -5,7 +5,8 @@ from __future__ import annotations
 import types
 from typing import TYPE_CHECKING, Any
 
-from ..core import dispatch, vjp
+from ..core import dispatch
+from ..core.reach import frontier
 from ..core.region import scan, while_loop
 from .aliases import check_aliases
 from .arguments import Slot
@@ -214,7 +215,7 @@ class Closing:
         ]  # fmt: skip
         if not own and not trace.hooked:
             return
-        ids = {id(edge) for edge in vjp.frontier(roots, -1) if not isinstance(edge, tuple)}
+        ids = {id(edge) for edge in frontier(roots, -1) if not isinstance(edge, tuple)}
         if any(id(x) in ids and x._hooks for x in trace.hooked):
             trace.leave(
                 "has a result that depends on a leaf which it made, with a hook",

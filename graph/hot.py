@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..core import dispatch, vjp
+from ..core import dispatch
 from ..core.errors import DuogradError
 from ..core.hot import GIVEN, Fused, Taped, Unfit
-from .again import make_again
+from ..core.reach import of_several_parts
 from .compile import compile_graph
 from .ir import Graph, Number, Value
-from .passes.dce import remove_dead
 from .symbol import Symbol
 from .trace import Source, Trace
+from .ways import forget, lock, walk_back
 
 Body = Callable[[list[Any], list[Any]], tuple[Any, ...]]
 
@@ -37,59 +37,81 @@ def fuse_taped(name: str, body: Body, tensors: Sequence[Any], wanted: Sequence[i
     roots = [k for k, y in enumerate(ends) if y._requires_grad and y._node is not None]
     if not roots or len(ends) < len(results):
         raise Unfit("results are not computed, or have no gradient")
-    with dispatch.executing(trace):
-        trace.next_graph(f"{name} backward")
-        ways = []
-        for k in roots:
-            value = trace.graph.add_input(ends[k].type, ends[k].device)
-            trace._known.add(value)
-            ways.append(Symbol(value, trace))
-            trace.sources.append(Source("cotangent", k, None, ways[-1]))
-        try:
-            grads = vjp.walk([ends[k] for k in roots], ways, [symbols[k] for k in wanted])
-        except DuogradError as e:
-            raise Unfit(f"its gradient cannot be traced: {e.message}") from None
-    trace.done = True
-    back = trace.graph
-    back.outputs = [trace._use(g._value) for g in grads if g is not None]
-    numbered = iter(range(len(grads)))
-    back_results = tuple(None if g is None else ("output", next(numbered)) for g in grads)
-    serials = {serial: v for v, serial in trace._serial.items()}
-    make_again(trace, back, serials)
-    remove_dead(back)
-    used = {v for n in back.nodes for v in n.values()} | set(back.outputs)
+    ways = _WaysBack(trace, [ends[k] for k in roots], [symbols[k] for k in wanted])
     spots = {v: k for k, v in reversed(list(enumerate(forward.outputs)))}
+    serials = {serial: v for v, serial in trace._serial.items()}
     saved: list[Any] = []
-    kept: list[Value] = []
-    constants: list[tuple[Value, Any]] = []
-    for value, source in zip(back.inputs, trace.sources):
-        if value not in used or source.kind == "cotangent":
+    for kind, key in ways.reads:
+        if kind == "arg":
+            saved.append(("tensor", key))
             continue
-        if source.kind == "carry":
-            made = serials[source.key]
-            if made not in spots:
-                spots[made] = len(forward.outputs)
-                forward.outputs.append(made)
-            saved.append(("output", spots[made]))
-            kept.append(value)
-        elif source.kind == "arg":
-            saved.append(("tensor", source.key))
-            kept.append(value)
-        else:
-            constants.append((value, source.tensor))
-    cotangents = [v for v, s in zip(back.inputs, trace.sources) if s.kind == "cotangent"]
-    back.inputs = [*kept, *cotangents, *(v for v, _ in constants)]
-    back.strides = {v: st for v, st in back.strides.items() if v in back.inputs}
+        made = serials[key]
+        if made not in spots:
+            spots[made] = len(forward.outputs)
+            forward.outputs.append(made)
+        saved.append(("output", spots[made]))
+    fused = _fused(forward, sources, results, trace)
+    forget(trace, {k for k, (_, x) in trace.lifted.items() if trace.is_argument(x)})
+    return Taped(fused, tuple(saved), tuple(roots), ways.sums, ways.compile)
 
-    def backward(layouts: Sequence[Any]) -> Fused:
-        graph = back.copy()
-        for value, lay in zip(graph.inputs, layouts):
+
+class _WaysBack:
+    """The ways back of a body: the one from all its roots is traced with it, the others when they are first asked for.
+
+    reads: what they read besides gradients, as (kind, key) of its source; sums: the leaves whose gradient has several
+    parts.
+    """
+
+    def __init__(self, trace: Trace, roots: list[Symbol], leaves: list[Symbol]):
+        self.trace, self.roots, self.leaves = trace, roots, leaves
+        self.reads: dict[Any, Value] = {}
+        self.ways: dict[Any, Any] = {}
+        whole = self._trace((True,) * len(roots), ())
+        several, (_, results, _) = of_several_parts(roots, leaves), whole
+        self.sums = tuple([k for k in several if results[k] is not None])
+        self.ways[(True,) * len(roots), ()] = whole
+
+    def compile(self, layouts: Sequence[Any]) -> Fused:
+        """The way back for these layouts, as `Taped.backward`."""
+        row = layouts[len(self.reads) :]
+        used = tuple([lay is not None for lay in row[: len(self.roots)]])
+        begun = tuple([k for k, lay in zip(self.sums, row[len(self.roots) :]) if lay is not None])
+        with lock:
+            if (used, begun) not in self.ways:
+                self.ways[used, begun] = self._trace(used, begun)
+        traced, results, constants = self.ways[used, begun]
+        graph = traced.copy()
+        for value, lay in zip(graph.inputs, [lay for lay in layouts if lay is not None]):
             graph.strides.pop(value, None)
             if not lay.contiguous:
                 graph.strides[value] = lay.strides
-        return _compile(graph, back_results, [t for _, t in constants], ())
+        return _compile(graph, results, constants, ())
 
-    return Taped(_fused(forward, sources, results, trace), tuple(saved), tuple(roots), backward)
+    def _trace(self, used: tuple[bool, ...], begun: tuple[int, ...]) -> Any:
+        """A graph from gradients of the used roots and of the leaves that have one already; its results; constants."""
+        trace = self.trace
+        trace.done = False
+        try:
+            with dispatch.executing(trace):
+                graph, present = walk_back(trace, self.roots, self.leaves, used, True, begun=begun)
+        except DuogradError as e:
+            raise Unfit(f"its gradient cannot be traced: {e.message}") from None
+        finally:
+            trace.done = True
+        rows = list(zip(graph.inputs, trace.sources))
+        given = [v for v, s in rows if s.kind == "cotangent"]
+        constants = [(v, s.tensor) for v, s in rows if s.kind not in ("cotangent", "carry", "arg")]
+        found = {(s.kind, s.key): v for v, s in rows if s.kind in ("carry", "arg")}
+        if not self.ways:
+            self.reads = found
+        elif not found.keys() <= self.reads.keys():
+            raise Unfit("one of its ways back reads what the others do not")
+        kept = [found.get(name) or Value(v.type, v.device) for name, v in self.reads.items()]
+        graph.inputs = [*kept, *given, *(v for v, _ in constants)]
+        graph.strides = {v: st for v, st in graph.strides.items() if v in graph.inputs}
+        numbered = iter(range(len(present)))
+        results = tuple([("output", next(numbered)) if there else None for there in present])
+        return graph, results, [t for _, t in constants]
 
 
 def _trace(

@@ -9,7 +9,7 @@ results look into memory which, once one of them has been changed in place, has 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..core import dispatch, forks, vjp
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .closing import Closing
     from .runner import Runner
 
-_lock = forks.lock()
+lock = forks.lock()
 _ADVICE = "take the gradient inside the function, or call it in eager mode"
 
 
@@ -54,20 +54,13 @@ class Tape:
         #: None: it reads what the other one does not, so it cannot be
         self.ways: dict[Any, Way | None] = {}
 
-    def forget(self, args: dict[int, int]) -> None:
+    def forget(self, args: Container[int]) -> None:
         """Let go of the tensors of the call that was traced."""
-        trace = self.trace
-        trace.lifted = {k: row for k, row in trace.lifted.items() if k not in args}
-        trace.roots = {k: t for k, t in trace.roots.items() if id(t) not in args}
-        trace.met.clear()
-        trace.grads.clear()
-        trace.grad_reads.clear()
-        trace.leaves.clear()
-        trace.tracer = trace.breaker = trace.attempt = None
+        forget(self.trace, args)
 
     def way(self, used: tuple[bool, ...], taps: tuple[int, ...], full: Runner) -> Way | None:
         """The way back from the results that are used, to the leaves and those in taps. full: the usual one."""
-        with _lock:
+        with lock:
             if (used, taps) not in self.ways:
                 self.ways[used, taps] = self._trace(used, taps, full)
         return self.ways[used, taps]
@@ -99,6 +92,17 @@ class Tape:
         return None if -1 in numbers else Way(runner, present, numbers)
 
 
+def forget(trace: Trace, args: Container[int]) -> None:
+    """Let go of the tensors of the call that was traced; args: the ids of its arguments."""
+    trace.lifted = {k: row for k, row in trace.lifted.items() if k not in args}
+    trace.roots = {k: t for k, t in trace.roots.items() if id(t) not in args}
+    trace.met.clear()
+    trace.grads.clear()
+    trace.grad_reads.clear()
+    trace.leaves.clear()
+    trace.tracer = trace.breaker = trace.attempt = None
+
+
 def name_of(source: Source) -> Any:
     """What an input of a way back is, whichever graph it is an input of."""
     return source.kind, id(source.tensor) if source.kind == "tensor" else source.key
@@ -106,20 +110,18 @@ def name_of(source: Source) -> Any:
 
 def walk_back(
     trace: Trace, roots: Sequence[Symbol], leaves: Sequence[Symbol], used: Sequence[bool], retain: bool,
-    taps: Sequence[int] = (),
+    taps: Sequence[int] = (), begun: Sequence[int] = (),
 ) -> tuple[Graph, list[bool]]:  # fmt: skip
     """Trace a graph from gradients of the used roots to gradients of the leaves, and of the roots in taps; also which
-    of these there are."""
+    of these there are. begun: the leaves that have a gradient already, which the graph is given and adds to."""
     trace.next_graph(trace.graph.name.removesuffix(" backward") + " backward")
-    cotangents = []
     ends = [(n, root) for n, root in enumerate(roots) if used[n]]
-    for n, root in ends:
-        value = trace.graph.add_input(root.type, root.device)
-        trace._known.add(value)
-        cotangents.append(Symbol(value, trace))
-        trace.sources.append(Source("cotangent", ("cotangent", n), None, cotangents[-1]))
+    cotangents = [_given(trace, root, ("cotangent", n)) for n, root in ends]
+    before = {k: _given(trace, leaves[k], ("before", k)) for k in begun}
     targets = [*leaves, *(roots[k] for k in taps)]
-    grads = vjp.walk([y for _, y in ends], cotangents, targets, retain_graph=retain, inner=True)
+    begin = [before.get(k) for k in range(len(leaves))]
+    grads = vjp.walk([y for _, y in ends], cotangents, targets, retain_graph=retain, inner=True, begin=begin)
+    grads = [None if g is before.get(k) else g for k, g in enumerate(grads)]
     graph = trace.graph
     graph.outputs = [trace._use(g._value) for g in grads if g is not None]
     serials = {serial: v for v, serial in trace._serial.items()}
@@ -130,6 +132,15 @@ def walk_back(
     graph.inputs = [graph.inputs[k] for k in needed]
     trace.sources = [trace.sources[k] for k in needed]
     return graph, [g is not None for g in grads]
+
+
+def _given(trace: Trace, like: Symbol, key: Any) -> Symbol:
+    """A gradient of a symbol, which the way back is given."""
+    value = trace.graph.add_input(like.type, like.device)
+    trace._known.add(value)
+    made = Symbol(value, trace)
+    trace.sources.append(Source("cotangent", key, None, made))
+    return made
 
 
 def close_back(closing: Closing, forward: Graph, roots: Any) -> None:

@@ -34,8 +34,8 @@ def hot_at(monkeypatch):
     return set_calls
 
 
-def _run(op, sample, arrays):
-    """Results and gradients of one call, as arrays."""
+def _run(op, sample, arrays, only=None, twice=False):
+    """Results and gradients of one call, as arrays. only: of one result; twice: the inputs were used elsewhere."""
     dg.manual_seed(3)
     inputs = [dg.tensor(a) if isinstance(a, np.ndarray) else a for a in arrays]
     if op.differentiable or not op.no_gradient:
@@ -46,8 +46,11 @@ def _run(op, sample, arrays):
     outs = made if isinstance(made, tuple) else (made,)
     found = [y.detach().numpy().copy() for y in outs]
     roots = [y for y in outs if y.requires_grad]
+    if only is not None:
+        roots = roots[only : only + 1]
     if roots:
-        squares = [dg.square(dg.abs(y) if y.dtype.is_complex else y).sum() for y in roots]
+        rest = [(x * 0.3).sum() for x in inputs if twice and isinstance(x, dg.Tensor) and x.requires_grad]
+        squares = [dg.square(dg.abs(y) if y.dtype.is_complex else y).sum() for y in roots] + rest
         sum(squares[1:], squares[0]).backward()
         found += [x.grad.numpy() for x in inputs if isinstance(x, dg.Tensor) and x.grad is not None]
     return found
@@ -61,6 +64,62 @@ def test_a_hot_composite_gives_the_bits_of_the_cold_one(op, sample, hot_at):
     hot_at(1)
     for _ in range(3):
         for a, b in zip(want, _run(op, sample, arrays), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(("op", "sample"), COMPOSITES)
+def test_a_hot_composite_adds_to_gradients_that_are_there_as_the_cold_one_does(op, sample, hot_at):
+    arrays = make_arguments(sample)
+    hot_at(10**9)
+    want = _run(op, sample, arrays, twice=True)
+    hot_at(1)
+    for _ in range(3):
+        for a, b in zip(want, _run(op, sample, arrays, twice=True), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_a_hot_composite_of_one_tensor_twice_adds_its_parts_in_order(hot_at):
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(40, 5)).astype("float32")
+
+    def run():
+        x = dg.tensor(a).requires_grad_()
+        y = F.cosine_similarity(x, x).sum()
+        (y + (x * 0.3).sum()).backward()
+        return x.grad.numpy()
+
+    hot_at(10**9)
+    want = run()
+    hot_at(1)
+    for _ in range(3):
+        np.testing.assert_array_equal(run(), want)
+
+
+def test_hot_composites_add_their_parts_in_order_where_a_walk_runs_on_other_tensors(hot_at):
+    rng = np.random.default_rng(0)
+    a, g = (rng.normal(size=(8, 5)).astype("float32") for _ in range(2))
+
+    def run():
+        x = dg.tensor(a).requires_grad_()
+        y = F.normalize(x) * 2 + x * 0.3
+        return dg.vmap(lambda g: dg.autograd.grad(y, x, g, retain_graph=True)[0])(dg.tensor(g)[None]).numpy()
+
+    hot_at(10**9)
+    want = run()
+    hot_at(1)
+    for _ in range(3):
+        np.testing.assert_array_equal(run(), want)
+
+
+@pytest.mark.parametrize("only", [0, 1, 2])
+@pytest.mark.parametrize(("op", "sample"), COMPOSITES)
+def test_a_hot_composite_gives_the_gradient_of_one_result(op, sample, only, hot_at):
+    arrays = make_arguments(sample)
+    hot_at(10**9)
+    want = _run(op, sample, arrays, only)
+    hot_at(1)
+    for _ in range(3):
+        for a, b in zip(want, _run(op, sample, arrays, only), strict=True):
             np.testing.assert_array_equal(a, b)
 
 
