@@ -76,12 +76,13 @@ class Sites(NamedTuple):
     ("set_attr", base, name), ("set_item", base, index), ("del_item", base, index), ("set_global", name),
     ("set_free", name). wanted: offset of a running instruction (as `f_lasti`
     gives it inside a call) -> offset of the expression whose result a later site starts from. managers: offset of the
-    body of a `with` -> its context manager.
+    body of a `with` -> its context manager. callees: offsets of loads of globals and attributes that are only called.
     """
 
     at: dict[int, tuple[tuple[Any, ...], ...]]
     wanted: dict[int, int]
     managers: dict[int, Expr]
+    callees: frozenset[int]
 
 
 class Instruction(NamedTuple):
@@ -122,6 +123,9 @@ class _Pass:
         self.at: dict[int, list[tuple[Any, ...]]] = {}
         self.bases: set[int] = set()
         self.managers: dict[int, Expr] = {}
+        #: offsets of loads of globals, by id of what they push (which is kept, so that no id is taken twice)
+        self.globals: dict[int, tuple[Expr, int]] = {}
+        self.callees: set[int] = set()
         self.stack: list[Expr] = []
         self.keywords = 0  # how many arguments of the coming call are named
         self.saved: dict[int, list[Expr]] = {}
@@ -215,6 +219,7 @@ class _Pass:
             names = self.code.co_names
             self.site(i.offset, "global", names[arg >> 1])
             value: Expr = ("global", names[arg >> 1])
+            self.globals[id(value)] = value, i.offset
             if arg & 1 and _NULL_LAST:
                 push(value)
                 push(NULL)
@@ -273,6 +278,17 @@ class _Pass:
             return False
         return True
 
+    def calls(self, callee: Expr) -> None:
+        """A callee is taken from the stack; nothing else has it, unless it has been copied there."""
+        if (
+            callee is not None
+            and callee[0] in ("global", "attr")
+            and not any(x is callee for x in self.stack)
+        ):
+            place = callee[3] if callee[0] == "attr" else self.globals.get(id(callee), (None, None))[1]
+            if place is not None:
+                self.callees.add(place)
+
     def cell(self, i: Instruction, push: Any) -> None:
         name = self.name(i.arg)
         if name in self.free:
@@ -322,6 +338,7 @@ class _Pass:
             else:
                 callee, args = first, ([] if second == SELF else [second]) + args
             self.site(i.offset, "call", callee, args, self.keywords)
+            self.calls(callee)
             # What is passed by keyword has no position in an expression: it is among what was given.
             count = len(args) - self.keywords
             known = [x if k < count or x is None else _somewhere(x) for k, x in enumerate(args)]
@@ -479,4 +496,4 @@ def _analyse(code: CodeType) -> Sites:
     for i in listed:
         if i.offset in state.bases:
             wanted.update(dict.fromkeys(range(i.offset, i.next, 2), i.offset))
-    return Sites({k: tuple(v) for k, v in state.at.items()}, wanted, state.managers)
+    return Sites({k: tuple(v) for k, v in state.at.items()}, wanted, state.managers, frozenset(state.callees))

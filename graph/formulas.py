@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -85,7 +84,7 @@ def _key(operand: Any) -> Any:
     if operand.__class__ is not tuple:
         return operand
     (x,) = operand
-    return type(x), x.hex() if type(x) is float else x
+    return type(x), x.hex() if isinstance(x, float) else x
 
 
 class Program:
@@ -175,7 +174,7 @@ class Program:
             self.read = self._compile()
 
     def _compile(self) -> Any:
-        names = Namespace(floor=math.floor, ceil=math.ceil, trunc=math.trunc, cos=math.cos)
+        names = Namespace()
         lines = ["def read(numbers):", "    try:"]
         for n, position in enumerate(self.positions):
             lines.append(f"        v{n} = numbers[{position}]")
@@ -191,17 +190,19 @@ class Program:
             else:
                 fetch = f"{owner}.cell_contents"
             lines.append(f"        v{n} = {fetch}")
-            lines.append(f"        if v{n}.__class__ is not {self.kinds[n].__name__}: return None")
+            lines.append(f"        if v{n}.__class__ is not {names.bind(self.kinds[n])}: return None")
         for item in self.items:
             operands = [f"v{x}" if x.__class__ is int else names.bind(x[0]) for x in item.operands]
-            text = item.text.format(*operands)
+            text, called = item.text.format(*operands), f"{item.call.__name__}("
+            if text.startswith(called):  # `math.pow` is not the built-in one
+                text = f"{names.bind(item.call)}({text.removeprefix(called)}"
             if item.kind == "step":
                 lines.append(f"        v{item.step} = {text}")
-                lines.append(f"        if v{item.step}.__class__ is not {item.want.__name__}: return None")
+                lines.append(f"        if v{item.step}.__class__ is not {names.bind(item.want)}: return None")
             elif item.kind == "pin":
                 lines.append(f"        if not same({text}, {names.bind(item.want)}): return None")
             else:
-                lines.append(f"        if ({text}) is not {item.want}: return None")
+                lines.append(f"        if ({text}) is not {names.bind(item.want)}: return None")
         values = "".join(f"v{n}, " for n in range(len(self.kinds)))
         lines += [f"        return ({values})", "    except Exception:", "        return None"]
         return names.function("read", lines)

@@ -7,6 +7,7 @@ index) is a guard on what was read. It holds no number that C code could take un
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import operator
@@ -28,10 +29,14 @@ if TYPE_CHECKING:
 #: where the values of a call's steps are, among what its segments carry
 LIVE = "live numbers"
 KINDS = (int, float)
-_KINDS = frozenset(KINDS)
-_CONSTANTS = frozenset((int, float, bool))
+#: what a step may give, and what beside live numbers it may be made of
+_KINDS = frozenset((*KINDS, np.float64))
+_CONSTANTS = frozenset((*_KINDS, bool))
+_TRUTHS = frozenset((bool, np.bool_))
 
 
+#: what works a function of `core/numbers.py` out
+_NAMED_CALLS: dict[str, Callable[[Any], Any]] = {"float": float, "cos": math.cos}
 #: its class in the words of an error
 _NAMED = re.compile(r"\bLive\b")
 
@@ -75,7 +80,6 @@ _UNARY: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "neg": ("-{}", operator.neg), "pos": ("+{}", operator.pos), "abs": ("abs({})", abs),
     "invert": ("~{}", operator.invert), "round": ("round({})", round), "floor": ("floor({})", math.floor),
     "ceil": ("ceil({})", math.ceil), "trunc": ("trunc({})", math.trunc),
-    "float": ("float({})", float), "cos": ("cos({})", math.cos),
 }  # fmt: skip
 _COMPARE: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
     "eq": ("{} == {}", operator.eq), "ne": ("{} != {}", operator.ne), "lt": ("{} < {}", operator.lt),
@@ -169,6 +173,8 @@ class Live:
         return self._live_value
 
     def _formula(self) -> Formula:
+        if type(self._live_value) not in KINDS:
+            return work(float, (self,))._formula()  # type: ignore[no-any-return]
         now, n = self._live_now, self._live_step
         now.use(n)
         return Formula(now.program, n, type(self._live_value), now.program.names[n])
@@ -188,7 +194,8 @@ class Live:
             return value
         return now.step(text, call, (self._live_step,), value)
 
-    _live_worked = _unary  # of `core/numbers.py`
+    def _live_worked(self, name: str) -> Any:
+        return work(_NAMED_CALLS[name], (self,))
 
     def _binary(self, name: str, other: Any, swapped: bool = False) -> Any:
         text, call = _BINARY[name]
@@ -230,8 +237,7 @@ class Live:
     def __bool__(self) -> bool:
         if not self._live_now.here():
             return bool(self._settle())
-        value = bool(self._live_value)
-        return self._live_now.guard("{} != {}", operator.ne, (self._live_step, (0,)), value)
+        return bool(self._compare("ne", 0))
 
     def __hash__(self) -> int:
         return hash(self._settle())
@@ -240,13 +246,13 @@ class Live:
         return float(self._settle())
 
     def __int__(self) -> int:
-        if type(self._live_value) is float and self._live_now.here():
+        if isinstance(self._live_value, float) and self._live_now.here():
             whole = self._unary("trunc")
             return int(whole._settle() if type(whole) is Live else whole)
         return int(self._settle())
 
     def __index__(self) -> int:
-        if type(self._live_value) is float:
+        if isinstance(self._live_value, float):
             raise RestartError  # the error is worded otherwise for a float
         return operator.index(self._settle())
 
@@ -292,6 +298,8 @@ class Live:
     def __getattr__(self, name: str) -> Any:
         if not hasattr(self._live_value.__class__, name):
             raise AttributeError(f"{self._live_value.__class__.__name__!r} object has no attribute {name!r}")
+        if name == "item" and self._live_now.here():  # a number of NumPy's
+            return functools.partial(work, float, (self,))
         return getattr(self._settle(), name)
 
     def _live_differs(self, name: str) -> bool:
@@ -323,7 +331,7 @@ def _define() -> None:
         if name != "round":
             setattr(Live, f"__r{name}__", binary(name, True))
     for name in _UNARY:
-        if name not in ("round", "float", "cos"):
+        if name != "round":
             setattr(Live, f"__{name}__", lambda self, name=name: self._unary(name))
     for name in _COMPARE:
         setattr(Live, f"__{name}__", lambda self, other, name=name: self._compare(name, other))
@@ -344,6 +352,28 @@ def settled(x: Any) -> Any:
         return x
     row = [settled(v) for v in x]
     return cls(row) if any(a is not b for a, b in zip(row, x)) else x
+
+
+def work(call: Callable[..., Any], args: Sequence[Any]) -> Any:
+    """A call of a function of numbers, of which some are live: a step, or a guard on what it says."""
+    first = next(x for x in args if type(x) is Live)
+    now = first._live_now
+    if call is first._live_value.__class__ and len(args) == 1:
+        return first
+    operands = [_operand(now, x) for x in args] if now.here() else [None]
+    if None in operands:
+        return call(*map(settled, args))
+    try:
+        value = call(*values_of(args))
+    except Exception:
+        settled(tuple(args))
+        raise
+    text = f"{call.__name__}({', '.join(['{}'] * len(args))})"
+    if type(value) in _TRUTHS:
+        return now.guard(text, call, operands, value)
+    if type(value) not in _KINDS:
+        return call(*map(settled, args))
+    return now.step(text, call, operands, value)
 
 
 def values_of(inputs: Iterable[Any]) -> list[Any]:

@@ -125,6 +125,7 @@ class ReadRecorder:
         lost = sys.gettrace() is not self._tracer and kind is not Found
         if not lost:
             sys.settrace(self._old)
+        self._reader.standing.take()
         ledger, self._ledger = self._ledger, Ledger()
         self._ledger.found = ledger.found
         self.compared, self.linked, self.odd = ledger.compared, ledger.linked, ledger.odd
@@ -192,10 +193,12 @@ class ReadRecorder:
         at, actions = sites.at.get, self._reader.actions
         self._wanted[id(code)] = sites.wanted
         results, wanted_of, pending = self._results, self._wanted, self._reader.cached
-        live = self._reader.live
+        live, standing = self._reader.live, self._reader.standing
         ledger, handed = self._ledger, self._ledger.handed
 
         def local(frame: FrameType, event: str, arg: Any) -> Any:
+            if standing.space is not None:
+                standing.take()
             if event == "opcode":
                 todo = at(frame.f_lasti)
                 if todo is not None:

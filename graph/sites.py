@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from ..core.value import Tensor
-from .bytecode import FUNCTION, Expr
+from .bytecode import FUNCTION, Expr, analyse
 from .evaluate import Results, evaluate, get_item, item_name, maker_of, matched_name, render
+from .functions import STAND_INS, Standing
 from .ledger import Ledger
 from .live import KINDS, Live, RestartError, settled
 from .lookup import UNKNOWN, find, in_class, instance_dict, is_own
@@ -63,7 +64,7 @@ class SiteReader:
 
     def __init__(self, ledger: Ledger, results: Results, tracers: dict[int, Any], live: bool = False):
         self._ledger, self._results, self._tracers = ledger, results, tracers
-        self.live = live
+        self.live, self.standing = live, Standing()
         #: by id of the frame that is about to call it, a function from outside with a cache of its results
         self.cached: dict[int, Any] = {}
         self.actions: dict[str, Any] = {
@@ -81,6 +82,8 @@ class SiteReader:
     def _on_global(self, frame: FrameType, action: Any) -> None:
         name, space = action[1], frame.f_globals
         value = space.get(name, UNKNOWN)
+        if self.live:
+            self._stand(frame, space, name, frame.f_builtins.get(name) if value is UNKNOWN else value)
         if value is UNKNOWN or isinstance(value, types.ModuleType) or name in _DUNDER:
             return
         if isinstance(value, (type, FunctionType, types.BuiltinFunctionType)):
@@ -142,12 +145,19 @@ class SiteReader:
             if isinstance(f, FunctionType) and f.__code__ is code:
                 self._ledger.learn(f, f.__qualname__, True)
 
+    def _stand(self, frame: FrameType, space: Any, name: str, value: Any) -> None:
+        """Let something stand in for a function of numbers that is about to be loaded, and then called."""
+        if id(value) in STAND_INS and frame.f_lasti in analyse(frame.f_code).callees:
+            self.standing.put(space, name, value)
+
     def _on_attr(self, frame: FrameType, action: Any) -> None:
         for base in self._possible(action[1], frame):
             if type(base) is Live and base._live_differs(action[2]):
                 raise RestartError
             if base is not ABSENT and base.__class__ is not Symbol:
                 self._attribute(base, action[2], action[1], frame)
+            if self.live and isinstance(base, types.ModuleType):
+                self._stand(frame, base.__dict__, action[2], base.__dict__.get(action[2]))
 
     def _possible(self, expr: Expr, frame: FrameType) -> list[Any]:
         """The value of an expression; where C code made it, all that it can be: what the code was given, and its
