@@ -266,7 +266,8 @@ def test_tables_on_cpus_without_avx512(features, monkeypatch):
     code = compile_object(source(names), prefix=f"tables_{len(features)}_")
     symbol = f"tables_{len(features)}_kernel"
     (address,) = native._load({symbol: native.Loadable(code, (symbol,), {})})[symbol]
-    x = np.concatenate([samples("erf", "f32", 1000)[0], SPECIAL[np.abs(SPECIAL) < 1e38], [INF, -INF, NAN]])
+    near, wide = (samples(op, "f32", 1000)[0] for op in ("erf", "sigmoid"))
+    x = np.concatenate([near, wide, SPECIAL[np.abs(SPECIAL) < 1e38], [INF, -INF, NAN]])
     x = x.astype(np.float32)
     out = [np.empty_like(x) for _ in names]
     slots = np.array([v for o in out for v in (x.ctypes.data, o.ctypes.data, x.size)], np.int64)

@@ -39,6 +39,11 @@ class Target(NamedTuple):
         return 512 if "avx512f" in self.has else 256 if "avx2" in self.has else 128
 
     @property
+    def halves(self) -> bool:
+        """Whether AVX-512 instructions are two halves: a look-up in two registers then costs two multiply-adds."""
+        return self.cpu == "znver4" and "avx512f" in self.has
+
+    @property
     def registers(self) -> int:
         """How many vector registers there are."""
         return 32 if self.arm or "avx512f" in self.has else 16

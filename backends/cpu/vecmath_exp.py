@@ -13,7 +13,7 @@ import numpy as np
 
 from . import vecmath_coefficients as C
 from . import vecmath_tables as tables
-from .target import has
+from .target import has, target
 from .vecmath_avx512 import scale_float, scales
 from .vecmath_lookup import Place, look_up, piecewise, place
 from .vecmath_registry import vector
@@ -196,16 +196,46 @@ def sigmoid_fine(x: Value) -> Value:
     return power / (fma(slope, r, power) + 1.0)
 
 
+# What sigmoid's quotient has above, and what exp(-r) is multiplied by there: of two hundred thousand pairs the one with
+# the least bound. Below 1, exp(-r) is rounded by half as much; about 0.7 the denominator is rounded by most where the
+# quotient's unit is not at its smallest, and one over the other makes entries of the table nearly exact.
+SIGMOID_ABOVE, SIGMOID_NEAR = 0.7567809820175171, 0.9681817889213562
+SIGMOID_SCALE = 24  # both are over 2**24: the denominator is finite where the quotient is not 0
+
+
+def _sigmoid_powers() -> list[int]:
+    """The bits of 2**(n/16), scaled, less n << 19, for n of 0 to 15.
+
+    A number of sixteenths added at bit 19 then scales the entry that its low bits have looked up.
+    """
+    powers = 2.0 ** (np.arange(16) / 16 - SIGMOID_SCALE) * SIGMOID_ABOVE / SIGMOID_NEAR
+    return [int(bits) - (n << 19) for n, bits in enumerate(powers.astype(np.float32).view(np.int32))]
+
+
+def sigmoid_quotient(x: Value) -> Value:
+    """1 / (1 + exp(-x)) in float32; exp(-x) = 2**k exp(-r) with k in sixteenths, the power looked up."""
+    c = highest(lowest(x, -105.0), 40.0)
+    k = sixteenths(fma(c, -LOG2E, magic(x) / 16))
+    r = fma(k.float, LN2 - LN2_F32, fma(k.float, LN2_F32, c))
+    c2, c3 = C.EXP_NEAR["f32"]
+    near = polynomial(r, [SIGMOID_NEAR * coefficient for coefficient in (1.0, -1.0, c2, -c3)])
+    power = (look_up(_sigmoid_powers(), k.int) + (k.int << 19)).as_float()
+    above = x.const(SIGMOID_ABOVE * 2.0**-SIGMOID_SCALE)
+    return above / fma(power, near, above)
+
+
 @vector("sigmoid", ("f32",))
 def sigmoid_pieces(x: Value) -> Value:
-    """With AVX-512 polynomials of degree 5 about multiples of 1/2 up to 7.75; beyond, and elsewhere, `sigmoid_fine`.
+    """With whole AVX-512 polynomials of degree 5 about multiples of 1/2 up to 7.75; beyond, and elsewhere, a quotient.
 
     A vector with a lane beyond computes both.
     """
-    if not has("avx512f"):
+    if not has_tables():
         return sigmoid_fine(x)
+    if not has("avx512f") or target().halves:
+        return sigmoid_quotient(x)
     near = piecewise(tables.SIGMOID, place(x, 1))
-    return where_beyond(~(fabs(x) < 7.75), near, lambda: sigmoid_fine(x))
+    return where_beyond(~(fabs(x) < 7.75), near, lambda: sigmoid_quotient(x))
 
 
 @vector("sigmoid", ("f64",))
