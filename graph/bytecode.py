@@ -34,7 +34,8 @@ _CONSUMERS = {
     "CONVERT_VALUE": 1,
     "FORMAT_WITH_SPEC": 1, "GET_ITER": 1, "GET_YIELD_FROM_ITER": 1, "LIST_EXTEND": 1, "SET_UPDATE": 1,
     "DICT_UPDATE": 1, "DICT_MERGE": 1, "FORMAT_VALUE": 1, "LIST_TO_TUPLE": 1,
-    "GET_LEN": 1, "MATCH_SEQUENCE": 1, "MATCH_MAPPING": 1,
+    "GET_LEN": 1, "MATCH_SEQUENCE": 1, "MATCH_MAPPING": 1, "UNARY_NEGATIVE": 1, "UNARY_POSITIVE": 1,
+    "UNARY_INVERT": 1, "CALL_INTRINSIC_1": 1,
 }  # fmt: skip
 # Consumers that look into nested containers too.
 _DEEP = frozenset(

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import collections
 import functools
+import io
 import itertools
-import operator
 import types
 import weakref
 from types import FrameType, FunctionType
 from typing import Any
 
-from .bytecode import FUNCTION, Expr
+from .bytecode import FUNCTION
 from .caches import ANY, is_cached, keeps
 from .evaluate import Results, evaluate, item_name, render
 from .functions import STAND_INS
-from .impure import impure
+from .handed import HandedReader
+from .impure import impure, unseen
 from .ledger import Ledger
 from .live import KINDS, Live, RestartError, is_live
-from .lookup import UNKNOWN, follows, in_class, instance_dict, is_own
+from .lookup import UNKNOWN, follows, in_class, is_own, names_of
 from .plain import ABSENT
 from .reads import CONTAINERS, MUTABLE, behind, grows, is_iterator
-from .sites import SLOTTED, SiteReader
+from .sites import SLOTTED
 from .symbol import Symbol
 
 #: modules of C code that asks numbers for what they are, and lets go of them
@@ -57,7 +58,7 @@ def _takes_live(callee: Any, function: Any, values: list[Any]) -> bool:
     return isinstance(owner, (*CONTAINERS, str, *KINDS))
 
 
-class CallReader(SiteReader):
+class CallReader(HandedReader):
     """Handles calls as well."""
 
     def __init__(self, ledger: Ledger, results: Results, tracers: dict[int, Any], live: bool = False):
@@ -104,6 +105,8 @@ class CallReader(SiteReader):
             owner, method = behind(callee.__self__), callee.__name__
             if method == "cache_clear" and is_cached(owner):
                 self._ledger.odd = "clears a cache of results", "clear it outside"
+            if isinstance(owner, types.SimpleNamespace):
+                self._ledger.read_content(owner, self._ledger.name(owner, None), frame, True)
             if isinstance(owner, CONTAINERS):
                 if not (grows(owner, method) and id(owner) in self._ledger.changed):
                     self._method_of(owner, method, None, frame)
@@ -133,20 +136,14 @@ class CallReader(SiteReader):
         elif isinstance(callee, weakref.ref):
             self._ledger.learn(callee(), render(action[1]), id(callee) in self._ledger.outside, True)
             return
-        self._impure(callee, frame)
+        self._impure(callee, values, frame)
         inside = callee is not UNKNOWN and type(callee).__module__.startswith("duograd.")
         if cls is FunctionType or cls is types.MethodType:
             inside = function.__module__.startswith("duograd.")
         if getattr(callee, "__name__", "") in ("__reduce_ex__", "__reduce__"):  # what `copy` copies
             owner = values[0] if cls in SLOTTED and values else getattr(callee, "__self__", None)
-            for name in instance_dict(owner) or ():
+            for name in names_of(owner):
                 self._attribute(owner, name, None, frame)
-        given = [*values, *self._within(values)]
-        given += [
-            v for expr in args if expr is not None and expr[0] == "made" for v in self._elements(expr, frame)
-        ]
-        for x, expr in zip((callee, *values), (action[1], *args)):
-            self._handed_on(self._getter(expr, frame) if x is UNKNOWN else x, given, frame)
         deep = id(callee) not in _SHALLOW_CALLS
         if callee in (map, filter) if isinstance(callee, type) else False:
             deep = not isinstance(values[0] if values else None, (FunctionType, types.MethodType, type))
@@ -163,6 +160,7 @@ class CallReader(SiteReader):
             if not (inside and isinstance(x, dict)):
                 for v in (x,) if x is not UNKNOWN else () if followed else look(expr, frame):
                     self._ledger.read_content(v, self._ledger.name(v, expr), frame, deep)
+        self._hands_on(callee, action[1], args, frame)
 
     def _says_the_same(self, callee: Any, args: Any, frame: FrameType) -> bool:
         """Whether what is asked about a class has the same answer for a live number as for the number."""
@@ -194,23 +192,6 @@ class CallReader(SiteReader):
         known = not action[3] and all(x is not UNKNOWN for x in args)
         name = self._ledger.name(cached, action[1])
         self._ledger.note("cached", cached, tuple(args) if known else ANY, None, name, frame)
-
-    def _getter(self, expr: Expr, frame: FrameType) -> Any:
-        """An `attrgetter` that was made in the middle of an expression."""
-        if (
-            expr is None
-            or expr[0] != "result"
-            or evaluate(expr[2], frame, self._results) is not operator.attrgetter
-        ):
-            return UNKNOWN
-        names = [evaluate(x, frame, self._results) for x in expr[3]]
-        return operator.attrgetter(*names) if names and all(isinstance(n, str) for n in names) else UNKNOWN
-
-    def _space_of(self, x: Any, expr: Expr, frame: FrameType) -> None:
-        """The `__dict__` of an object is asked for."""
-        space = instance_dict(x)
-        self._ledger.keep_dict(space, x)
-        self._ledger.learn(space, f"{self._ledger.name(x, expr)}.__dict__", id(x) in self._ledger.outside)
 
     def _builtin(self, callee: Any, values: list[Any], args: Any, frame: FrameType) -> bool:
         """Built-in functions that read or write one thing by name. True when handled."""
@@ -248,13 +229,19 @@ class CallReader(SiteReader):
         if callee is len:
             self._size("length", behind(x), args[0], frame)
             return True
-        owner, name = callee.__self__, callee.__name__
+        owner, name = behind(callee.__self__), callee.__name__
+        if name == "__get__" and isinstance(owner, types.MemberDescriptorType):
+            self._attribute(x, owner.__name__, args[0], frame)
+            return True
         if isinstance(owner, dict) and name in ("get", "__getitem__"):
             value = dict.get(owner, x, ABSENT)
             if id(owner) in self._ledger.outside:
                 self._ledger.note(
                     "item", owner, x, value, item_name(self._ledger.name(owner, None), x), frame
                 )
+            return True
+        if isinstance(owner, (list, tuple)) and name == "__getitem__":
+            self._item_read(owner, x, None, frame)
             return True
         if (
             isinstance(callee, types.MethodWrapperType)
@@ -275,7 +262,7 @@ class CallReader(SiteReader):
             return True
         return False
 
-    def _impure(self, callee: Any, frame: FrameType) -> None:
+    def _impure(self, callee: Any, values: list[Any], frame: FrameType) -> None:
         name = impure(callee)
         if name is not None:
             self._ledger.refuse(
@@ -286,3 +273,10 @@ class CallReader(SiteReader):
                 ),
                 frame,
             )
+            return
+        name = unseen(callee, id(getattr(callee, "__self__", None)) in self._ledger.outside)
+        if name is not None:
+            self._leave(f"calls {name}(), which looks at what cannot be watched")
+        files = [x for x in values if isinstance(x, io.IOBase) and id(x) in self._ledger.outside]
+        if files:
+            self._leave(f"gives {type(files[0]).__name__}, an open file, to code that cannot be watched")

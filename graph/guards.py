@@ -411,6 +411,14 @@ def _cached(r: Read, identity: Identity) -> Guard:
     )
 
 
+def _level(r: Read, identity: Identity) -> Guard:
+    logger, level = r.owner, r.key
+    return Guard(
+        32, f"{{0}}.isEnabledFor({level}) is {r.value}", (logger,), f"{r.name} == {r.value}", str(r.value),
+        lambda: logger.isEnabledFor(level),
+    )  # fmt: skip
+
+
 def _never(r: Read, identity: Identity) -> Guard:
     return Guard(99, "False", (), r.value, where=r.where or "")
 
@@ -434,7 +442,7 @@ def _is_empty(cell: Any) -> bool:
 _MAKERS: dict[str, Callable[[Read, Identity], Guard]] = {
     "attr": _attr, "item": _item, "cell": _cell, "content": _content, "names": _names, "length": _length,
     "truth": _truth, "has": _has, "array": _array,
-    "method": _method, "default": _default, "cached": _cached, "never": _never,
+    "method": _method, "default": _default, "cached": _cached, "level": _level, "never": _never,
 }  # fmt: skip
 #: what generated sources may name besides their constants
 _SPACE = {

@@ -1,10 +1,17 @@
-"""Calls that give another value each time, which no guard can watch: clocks, random numbers, what is typed in."""
+"""Calls that no guard can watch.
+
+They give another value each time (clocks, random numbers, what is typed in), or look at state which only C code and the
+system have (files, queues, locks, settings of a thread).
+"""
 
 from __future__ import annotations
 
 import contextvars
+import gc
+import io
 import os
 import random
+import sys
 import types
 from typing import Any
 
@@ -14,12 +21,29 @@ _MODULES = frozenset(("time", "uuid", "secrets", "_random", "_datetime", "dateti
 _CALLS = frozenset(map(id, (input, os.urandom)))
 _OWNERS = (random.Random, np.random.Generator, np.random.RandomState, contextvars.ContextVar)
 _FUNCTIONS = (types.BuiltinFunctionType, types.FunctionType, types.MethodType)
+#: modules of the standard library whose functions and objects have such state
+_UNSEEN = frozenset((
+    "_io", "io", "posix", "nt", "_decimal", "decimal", "_queue", "queue", "_socket", "socket", "_sqlite3", "sqlite3",
+    "mmap", "pathlib", "glob", "shutil", "tempfile", "subprocess", "shelve", "pickle", "_pickle", "inspect", "pprint",
+    "reprlib", "linecache", "locale", "_locale", "resource", "select",
+))  # fmt: skip
+_UNSEEN_CALLS = frozenset(map(id, (
+    open, dir, contextvars.copy_context, sys.getrecursionlimit, sys.getswitchinterval, gc.isenabled, gc.get_count,
+    gc.get_threshold, np.get_printoptions, np.geterr,
+)))  # fmt: skip
+#: of these modules, what depends on the arguments alone, or looks at nothing
+_SEEN = frozenset((
+    "fspath", "fsencode", "fsdecode", "strerror", "cpu_count", "PurePath", "StringIO", "BytesIO", "Decimal", "put",
+    "put_nowait",
+))  # fmt: skip
 
 
 def impure(callee: Any) -> str | None:
     """The name of a function that gives another value each time; None for others."""
     owner = getattr(callee, "__self__", None)
     owned = isinstance(owner, _OWNERS)
+    if isinstance(callee, types.MethodDescriptorType) and issubclass(callee.__objclass__, _OWNERS):
+        return f"{callee.__objclass__.__name__}.{callee.__name__}"
     if not owned and not isinstance(callee, _FUNCTIONS):
         return None
     name = callee.__name__
@@ -27,3 +51,20 @@ def impure(callee: Any) -> str | None:
     if owned or (module in _MODULES and name != "sleep") or id(callee) in _CALLS:
         return f"{type(owner).__name__ if owned else module}.{name}"
     return None
+
+
+def unseen(callee: Any, outside: bool = True) -> str | None:
+    """The name of what looks at state that cannot be watched; None for others. outside: whether the object whose method
+    it is was there before."""
+    name = getattr(callee, "__name__", None)
+    if name is None or name in _SEEN:
+        return None
+    if id(callee) in _UNSEEN_CALLS:
+        return str(name)
+    owner = getattr(callee, "__self__", None)
+    if owner is None or isinstance(owner, (types.ModuleType, type)):
+        module = getattr(callee, "__module__", None)
+        return f"{module}.{name}" if module in _UNSEEN else None
+    cls = type(owner)
+    hidden = cls.__module__ in _UNSEEN or cls.__module__ == "_thread" or isinstance(owner, io.IOBase)
+    return f"{cls.__name__}.{name}" if outside and hidden else None

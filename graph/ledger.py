@@ -42,6 +42,8 @@ class Found(BaseException):
     """Ends a trace whose arguments are containers of its own: the function found one of them by itself."""
 
 
+#: what C code looks into
+HOLDING = (*CONTAINERS, np.ndarray, types.SimpleNamespace)
 #: reads after which a trace ends that goes on and on since
 _PATIENCE = 10_000
 
@@ -298,6 +300,21 @@ class Ledger:
         for key, value in contents_of(space).items():
             self.note("item", space, key, value, item_name(name, key), frame)
 
+    def read_defaults(self, f: FunctionType, frame: FrameType) -> None:
+        """The default arguments of a function were looked at. Functions that are not the user's keep theirs."""
+        if is_own(f.__module__):
+            named = None if f.__kwdefaults__ is None else dict(f.__kwdefaults__)
+            name = f"defaults of {f.__qualname__}"
+            self.note("default", f, None, (f.__defaults__, named), name, frame)
+
+    def read_level(self, logger: Any, level: int, answer: bool) -> None:
+        """A logger was asked whether it says anything of a level."""
+        self.objects.setdefault(id(logger), logger)
+        name = f"{logger.name} says what has level {level}"
+        self.entries.setdefault(
+            ("level", id(logger), level), ["level", id(logger), level, answer, name, None]
+        )
+
     def refuse(self, why: str, fix: str, frame: FrameType) -> None:
         """Something that no guard can watch and that a graph would get wrong: an error when the trace ends."""
         where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
@@ -311,6 +328,12 @@ class Ledger:
         if isinstance(x, np.ndarray):
             self.read_array(x, name, frame)
             return
+        if deep and isinstance(x, types.SimpleNamespace):  # C code compares and prints it
+            space = instance_dict(x)
+            if id(x) in self.outside:
+                self.keep_dict(space, x)
+                self._read_space(space, name, frame)
+            x = space
         if not isinstance(x, CONTAINERS):
             if isinstance(x, (FunctionType, types.MethodType, functools.partial)):
                 self.learn(x, name, False)
@@ -347,7 +370,7 @@ class Ledger:
             if not is_plain(element):
                 at = item_name(name, k)
                 self.learn(element, at, outside)
-                if deep and isinstance(element, (*CONTAINERS, np.ndarray)) and id(element) not in around:
+                if deep and isinstance(element, HOLDING) and id(element) not in around:
                     self.read_content(element, at, frame, True, around)
             if isinstance(held, dict) and not is_plain(k):
                 self.learn(k, f"a key of {name}", outside)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import os
 import re
@@ -36,7 +37,8 @@ _SITE = tuple(f"{os.sep}{d}{os.sep}" for d in ("site-packages", "dist-packages")
 # Parts of the standard library that only pass user data on, so that reads inside them are the user's.
 _STDLIB_FOLLOWED = frozenset((
     "dataclasses.py", "functools.py", "enum.py", "contextlib.py", "types.py", "copy.py", "abc.py", "os.py",
-    "_collections_abc.py", "collections", "argparse.py", "operator.py", "weakref.py",
+    "_collections_abc.py", "collections", "argparse.py", "operator.py", "weakref.py", "string.py", "_weakrefset.py",
+    "posixpath.py", "ntpath.py", "genericpath.py",
 ))  # fmt: skip
 # Installed packages whose inside is opaque: big, stateful, and no keepers of a model's settings.
 _OPAQUE = frozenset((
@@ -121,6 +123,14 @@ def instance_dict(x: Any) -> Any:
         return None
 
 
+def names_of(x: Any) -> list[str]:
+    """The attributes that an object has itself, in its `__dict__` and in slots."""
+    slots = [
+        k for c in type(x).__mro__ for k, v in vars(c).items() if isinstance(v, types.MemberDescriptorType)
+    ]
+    return [*(instance_dict(x) or ()), *slots]
+
+
 def find(owner: Any, name: str, plainly: bool = False) -> tuple[str, Any, Any]:
     """Where reading `owner.name` ends: (kind, holder, value).
 
@@ -128,8 +138,9 @@ def find(owner: Any, name: str, plainly: bool = False) -> tuple[str, Any, Any]:
 
     kind: "attr" (state of the owner or a class attribute), "item" (a module's name), "entry" (an item of a dict whose
     class shows items as attributes), "method" (a function that the class holds; holder is the class), "quiet" (a value
-    that is not the user's to change), "" with UNKNOWN (a property or `__getattr__`, whose own code is followed, or a C
-    attribute).
+    that is not the user's to change), "part" (what the owner always leads to: a field of a named tuple, a function's
+    cells), "cell" (contents of a closure cell), "default" (default arguments of a function), "" with UNKNOWN (a
+    property or `__getattr__`, whose own code is followed, or a C attribute).
     """
     cls = type(owner)
     sort = _sorts.get(cls)
@@ -161,6 +172,17 @@ def find(owner: Any, name: str, plainly: bool = False) -> tuple[str, Any, Any]:
 
 
 _sorts: dict[type, str] = {}
+#: what gives a field of a named tuple
+_FIELD: Any = collections.namedtuple("_Row", "x").__dict__["x"].__class__
+#: attributes of functions and methods that are kept in C
+_LINKS: dict[type, dict[str, str]] = {
+    types.FunctionType: {
+        "__closure__": "part", "__globals__": "part", "__defaults__": "default", "__kwdefaults__": "default",
+    },
+    types.MethodType: {"__self__": "part", "__func__": "part"},
+    types.BuiltinFunctionType: {"__self__": "part"},
+    functools.partial: {"func": "part", "args": "part", "keywords": "part"},
+}  # fmt: skip
 #: what makes the items of a dict its attributes, as `__getattr__` of a class
 _ITEM_HOOKS: tuple[Any, ...] = (dict.__getitem__, dict.get)
 
@@ -194,6 +216,8 @@ def _sort(cls: type) -> str:
 
 def _find_in_class(owner: type, cls: type, name: str) -> tuple[str, Any, Any]:
     """`find` for a class."""
+    if name == "__dict__":
+        return "quiet", owner, owner.__dict__
     meta = in_class(cls, name)
     value = in_class(owner, name)
     if value is ABSENT and meta is ABSENT and in_class(cls, "__getattr__") is ABSENT:
@@ -218,9 +242,18 @@ def _find_plain(owner: Any, cls: type, name: str) -> tuple[str, Any, Any]:
         return ("", None, UNKNOWN) if own_dict is None else ("quiet", owner, own_dict)
     if name == "__class__":
         return "quiet", owner, cls
+    if cls in _LINKS and name in _LINKS[cls]:
+        return _LINKS[cls][name], owner, getattr(owner, name)
+    if cls is types.CellType and name == "cell_contents":
+        try:
+            return "cell", owner, owner.cell_contents
+        except ValueError:
+            return "cell", owner, ABSENT
     static = in_class(cls, name)
     if static is not ABSENT:
         kind = type(static)
+        if kind is _FIELD:
+            return "part", owner, static.__get__(owner, cls)
         if kind is types.MemberDescriptorType:
             try:
                 return "attr", owner, static.__get__(owner, cls)

@@ -21,7 +21,7 @@ from .live import LIVE, Now, RestartError, is_live
 from .nursery import Nursery
 from .overrides import modes
 from .segment import Segment, checking, make_runner, placed
-from .spoken import listening
+from .spoken import Asked, listening
 from .state import State
 from .symbol import Symbol
 from .trace import Leave, Source, Trace
@@ -409,6 +409,9 @@ class Path:
                     say()
                 return False
             if self.own or dispatch.state.executor is trace.host:
+                return False
+            if what.__class__ is Asked:
+                recorder.asks(what.logger, what.level, what.answer)
                 return False
             trace.say(what)
             return True

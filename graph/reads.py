@@ -148,7 +148,8 @@ class Read:
     container; value: its state), "names" (those in an object's `__dict__`, in their order), "length", "truth" (whether
     it has elements), "has" (key in owner), "array" (a NumPy array; value: its bytes), "method" (a function held by a
     class), "default" (a function's default arguments), "cached" (a result that `functools.lru_cache` keeps; key: the
-    arguments), "never" (the trace cannot be used again; value: why).
+    arguments), "level" (whether a logger says anything of a level), "never" (the trace cannot be used again; value:
+    why).
     name: the value's name as users write it; where: (code, line).
     """
 

@@ -9,7 +9,7 @@ their elements up to 4 KiB, and a larger writable one is an error, because it co
 
 What is not seen:
 
-- what C code reads by itself (iterators made before the call, memory views, C extensions);
+- what C extensions read by themselves, and memory views;
 - containers in objects that only C code handed out; objects themselves are seen;
 - clocks, random numbers, files: calls known to give another value each time are noted for `explain()`;
 - the inside of NumPy, torch and other large packages, and of most of the standard library;
@@ -24,6 +24,7 @@ coverage has, rests during the trace. A followed instruction costs about 1 us, a
 
 from __future__ import annotations
 
+import inspect
 import sys
 import types
 from collections.abc import Iterable
@@ -39,9 +40,12 @@ from .calls import CallReader
 from .evaluate import Results
 from .ledger import Found, Ledger
 from .live import RestartError, is_live, names_live
-from .lookup import follows, forget_classes, is_own
+from .lookup import follows, forget_classes
 from .reads import CONTAINERS, Effect, Read
 from .symbol import Symbol
+
+#: flags of code that gives back more than once
+_RESTING = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
 class ReadRecorder:
@@ -102,7 +106,7 @@ class ReadRecorder:
             if local is None:
                 local = tracers[id(frame.f_code)] = self._tracer_of(frame)
             if local is False or (local.called and (frame.f_back is None or frame.f_back.f_trace is None)):
-                return None if chained is None else chained(frame, event, arg)
+                return self._end_of(frame) if chained is None else chained(frame, event, arg)
             start(frame)
             frame.f_trace_opcodes = True
             other = None if chained is None else chained(frame, event, arg)
@@ -158,6 +162,10 @@ class ReadRecorder:
         """Whether the function has changed an item of a dict since it began."""
         return self._ledger.has_changed(owner, key)
 
+    def asks(self, logger: Any, level: int, answer: bool) -> None:
+        """A logger was asked whether it says anything of a level."""
+        self._ledger.read_level(logger, level, answer)
+
     def _begins_aside(self, frame: FrameType) -> Any:
         """Where a function begins whose results a cache from outside keeps: what watches for its end."""
         caller = id(frame.f_back)
@@ -179,6 +187,23 @@ class ReadRecorder:
             if event == "return":
                 self._aside = False
                 end()
+            return local
+
+        return local
+
+    def _end_of(self, frame: FrameType) -> Any:
+        """Where code that is not followed is called: what watches for what it gives back, where that is wanted."""
+        back = frame.f_back
+        if back is None or back.f_trace is None or frame.f_code.co_flags & _RESTING:
+            return None
+        offset = self._wanted.get(id(back.f_code), {}).get(back.f_lasti)
+        if offset is None or (frame.f_globals.get("__name__") or "").startswith("duograd."):
+            return None
+        frame.f_trace_lines, row = False, self._results
+
+        def local(frame: FrameType, event: str, arg: Any) -> Any:
+            if event == "return":
+                row.setdefault(id(back), {})[offset] = arg
             return local
 
         return local
@@ -217,7 +242,7 @@ class ReadRecorder:
                 handed.pop(id(frame), None)
                 back = frame.f_back
                 if back is not None:
-                    wanted = wanted_of.get(id(back.f_code))
+                    wanted = None if code.co_flags & _RESTING else wanted_of.get(id(back.f_code))
                     if wanted:
                         offset = wanted.get(back.f_lasti)
                         if offset is not None:
@@ -243,11 +268,7 @@ class ReadRecorder:
         for f in self._ledger.functions.get(id(code), ()):
             defaults, named = f.__defaults__, f.__kwdefaults__
             if (defaults or named) and id(f) in self._ledger.outside:
-                if is_own(f.__module__):
-                    named = None if named is None else dict(named)
-                    self._ledger.note(
-                        "default", f, None, (defaults, named), f"defaults of {f.__qualname__}", frame
-                    )
+                self._ledger.read_defaults(f, frame)
                 names = code.co_varnames[code.co_argcount - len(defaults or ()) : code.co_argcount]
                 for name, x in (*zip(names, defaults or ()), *(named or {}).items()):
                     self._ledger.learn(x, name, True, True)

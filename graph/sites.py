@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import gc
-import operator
 import types
 from collections.abc import Sequence
 from types import FrameType, FunctionType
@@ -16,21 +14,18 @@ from ..core.value import Tensor
 from .bytecode import FUNCTION, Expr, analyse
 from .evaluate import Results, evaluate, get_item, item_name, maker_of, matched_name, render
 from .functions import STAND_INS, Standing
-from .ledger import Ledger
+from .ledger import HOLDING, Ledger
 from .live import KINDS, Live, RestartError, settled
 from .lookup import UNKNOWN, find, in_class, instance_dict, is_own
 from .plain import ABSENT, is_plain
-from .reads import ARRAY_LIMIT, CONTAINERS, MUTABLE, behind, changes, grows, is_iterator, walked
+from .possible import ValueReader
+from .reads import ARRAY_LIMIT, CONTAINERS, MUTABLE, behind, changes, grows, is_iterator
 from .symbol import Symbol
 
 # Names of functions, classes and modules that say what they are called, not what they do.
 _DUNDER = frozenset(
     ("__doc__", "__name__", "__qualname__", "__module__", "__annotations__", "__file__", "__spec__")
 )
-#: what goes along containers and makes tuples of their elements
-_ROWS = frozenset(map(id, (zip, enumerate)))
-#: how far down in what a call was given its result is looked for
-_DEPTH = 3
 SLOTTED = (types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType)
 
 
@@ -49,22 +44,17 @@ def _is_item(x: dict[Any, Any], name: str, value: Any) -> bool:
     return instance_dict(x) is x and dict.get(x, name, ABSENT) is value
 
 
-def _is_turn(expr: Expr) -> bool:
-    """Whether it is what a loop takes at a turn."""
-    return expr is not None and expr[0] == "each" and expr[1] is not None and expr[1][0] == "iter"
-
-
 def _is_walk(args: Sequence[Expr]) -> bool:
     """Whether these are the arguments of a generator that is written in the middle of an expression."""
     return len(args) == 1 and args[0] is not None and args[0][0] == "iter"
 
 
-class SiteReader:
+class SiteReader(ValueReader):
     """Handles the sites `bytecode.analyse` finds: `actions[kind](frame, action)` just before they run."""
 
     def __init__(self, ledger: Ledger, results: Results, tracers: dict[int, Any], live: bool = False):
-        self._ledger, self._results, self._tracers = ledger, results, tracers
-        self.live, self.standing = live, Standing()
+        super().__init__(ledger, results)
+        self._tracers, self.live, self.standing = tracers, live, Standing()
         #: by id of the frame that is about to call it, a function from outside with a cache of its results
         self.cached: dict[int, Any] = {}
         self.actions: dict[str, Any] = {
@@ -159,128 +149,6 @@ class SiteReader:
             if self.live and isinstance(base, types.ModuleType):
                 self._stand(frame, base.__dict__, action[2], base.__dict__.get(action[2]))
 
-    def _possible(self, expr: Expr, frame: FrameType) -> list[Any]:
-        """The value of an expression; where C code made it, all that it can be: what the code was given, and its
-        elements."""
-        value = evaluate(expr, frame, self._results)
-        if value is not UNKNOWN:
-            return [value]
-        if expr is None or expr[0] not in ("result", "attr", "item", "each", "any"):
-            return []
-        if expr[0] == "attr":
-            row = [find(x, expr[2])[2] for x in self._possible(expr[1], frame) if x is not ABSENT]
-            return [x for x in row if x is not UNKNOWN and x is not ABSENT]
-        if expr[0] == "any":
-            return [v for x in expr[1] for v in self._possible(x, frame)]
-        if expr[0] == "each":
-            turn = expr[1]
-            among = self._in_rows(turn[1][1], frame) if _is_turn(turn) else None
-            if among:  # what stands in the tuple are elements of what is walked along
-                return [v for x in among for v in self._elements(x, frame)]
-            return self._elements(turn, frame)
-        if expr[0] == "item":
-            return self._elements(expr[1], frame)
-        return self._given_by(expr, frame)
-
-    def _given_by(self, expr: tuple[Any, ...], frame: FrameType) -> list[Any]:
-        """What a call may give whose result was not seen: what it was given, what that holds, what code that it called
-        gave back."""
-        called = expr[2]
-        callee = evaluate(called, frame, self._results)
-        if callee is UNKNOWN:
-            found = self._whole(called[1], frame) if called is not None and called[0] == "attr" else []
-        elif (getattr(callee, "__module__", None) or "").startswith("duograd."):
-            return []
-        else:
-            owner = behind(getattr(callee, "__self__", None))
-            found = [owner] if isinstance(owner, CONTAINERS) else []
-            if isinstance(callee, functools.partial):
-                found += [*callee.args, *callee.keywords.values()]
-        if callee in (iter, next) if isinstance(callee, types.BuiltinFunctionType) else False:
-            walk = self._walk_of(expr if callee is iter else expr[3][0] if len(expr[3]) == 1 else None, frame)
-            if walk is not None:
-                return [walk] if callee is iter else self._within([walk])
-        if callee is vars and expr[3]:
-            spaces = [instance_dict(x) for x in self._possible(expr[3][0], frame)]
-            return [x for x in spaces if x is not None]
-        for x in expr[3]:
-            found += [v for v in self._whole(x, frame) if not is_plain(v)]
-        found += [
-            x.__self__ for x in found if isinstance(x, (types.BuiltinFunctionType, types.MethodWrapperType))
-        ]
-        if any(self._is_getter(x, frame) for x in (called, *expr[3])):
-            found += [v for x in self._down(found) for v in (instance_dict(x) or {}).values()]
-        found += self._ledger.handed.get(id(frame), {}).values()
-        return self._down(found)
-
-    def _walk_of(self, expr: Expr, frame: FrameType) -> Any:
-        """The container that `iter` was given, where expr is such a call and the container is known."""
-        if expr is None or expr[0] != "result" or len(expr[3]) != 1:
-            return None
-        walk = evaluate(expr[3][0], frame, self._results)
-        known = evaluate(expr[2], frame, self._results) is iter and isinstance(walk, CONTAINERS)
-        return walk if known else None
-
-    def _is_getter(self, expr: Expr, frame: FrameType) -> bool:
-        """Whether it gives attributes of what C code calls it with."""
-        x = evaluate(expr, frame, self._results)
-        if x is UNKNOWN and expr is not None and expr[0] == "result":
-            return evaluate(expr[2], frame, self._results) is operator.attrgetter
-        return x is getattr or x.__class__ is operator.attrgetter
-
-    def _down(self, found: list[Any]) -> list[Any]:
-        """Values, and what they hold."""
-        row, rest = list(found), found
-        for _ in range(_DEPTH):
-            rest = self._within(rest)
-            row += rest
-        return list({id(x): x for x in row}.values())
-
-    def _whole(self, expr: Expr, frame: FrameType) -> list[Any]:
-        """What an expression's value may be; of a container that is written there, what it is made of."""
-        while expr is not None and expr[0] == "iter":
-            expr = expr[1]
-        if expr is not None and expr[0] == "made":
-            return [v for x in expr[1] for v in self._whole(x, frame)]
-        return self._possible(expr, frame)
-
-    def _elements(self, expr: Expr, frame: FrameType) -> list[Any]:
-        """What may be an element of an expression's value; of a container that is written there, what it is made of."""
-        if expr is None:
-            return []
-        if expr[0] == "iter":
-            return self._elements(expr[1], frame)
-        if expr[0] == "made":
-            return [v for x in expr[1] for v in self._whole(x, frame)]
-        if expr[0] == "any":
-            return [v for x in expr[1] for v in self._elements(x, frame)]
-        found = self._possible(expr, frame)
-        row = self._within(found)
-        if any(isinstance(x, types.GeneratorType) or is_iterator(x) for x in found) or expr[0] == "result":
-            row += self._down(list(self._ledger.handed.get(id(frame), {}).values()))
-        return row
-
-    def _within(self, found: list[Any]) -> list[Any]:
-        """The elements of containers, those that were there before and further containers; also of those that iterators
-        walk along."""
-        row: list[Any] = []
-        for x in map(behind, found):
-            if is_iterator(x) and len(row) < 1000:
-                inner = self._within(walked(x))
-                row += (
-                    inner if id(type(x)) not in _ROWS else [tuple(inner)]
-                )  # a tuple of its own at each turn
-                if type(x) is map or type(x).__module__ == "itertools":  # they may give what elements hold
-                    row += self._within(inner)
-            if isinstance(x, CONTAINERS) and len(row) < 1000:
-                outside = self._ledger.outside
-                row += [
-                    e
-                    for e in (dict.values(x) if isinstance(x, dict) else x)
-                    if id(e) in outside or isinstance(e, (list, tuple, dict))
-                ]
-        return row
-
     def _attribute(self, base: Any, name: str, expr: Expr, frame: FrameType, plainly: bool = False) -> None:
         base = behind(base)
         if isinstance(base, CONTAINERS) and isinstance(in_class(type(base), name), SLOTTED):
@@ -310,11 +178,21 @@ class SiteReader:
                 self._ledger.note("method", holder, name, function, f"{holder.__name__}.{name}", frame)
             self._ledger.learn(function, f"{holder.__name__}.{name}", True)
         elif kind == "quiet" and (name == "__dict__" or isinstance(base, types.ModuleType)):
+            value = behind(value)
             if name == "__dict__":
                 self._ledger.keep_dict(value, base)
             outside = id(base) in self._ledger.outside or isinstance(base, types.ModuleType)
             if not isinstance(value, types.ModuleType):
                 self._ledger.learn(value, f"{self._ledger.name(base, expr)}.{name}", outside)
+        elif kind == "part":
+            self._ledger.learn(
+                value, f"{self._ledger.name(base, expr)}.{name}", id(base) in self._ledger.outside, True
+            )
+        elif kind == "cell":
+            self._ledger.note("cell", base, None, value, f"{self._ledger.name(base, expr)}.{name}", frame)
+        elif kind == "default":
+            self._ledger.read_defaults(base, frame)
+            self._ledger.learn(value, f"{base.__qualname__}.{name}", id(base) in self._ledger.outside, True)
         elif not kind or kind == "entry":
             self._hooked(base, name, expr, frame)
 
@@ -335,7 +213,7 @@ class SiteReader:
         static, getter = in_class(type(base), name), None
         if isinstance(static, property):
             getter = static.fget
-            self._handed_on(getter, [base], frame)
+            self._handed_on(getter, [base], True, frame)
         elif static is ABSENT and not isinstance(base, type):
             getter = in_class(type(base), "__getattr__")
             if getter is ABSENT or isinstance(in_class(type(base), "__getattribute__"), FunctionType):
@@ -379,10 +257,16 @@ class SiteReader:
             self._ledger.read_content(base, called, frame, False)
 
     def _on_item(self, frame: FrameType, action: Any) -> None:
+        self._indexes(action[2], frame)
         for base in self._possible(action[1], frame):
             base = behind(base)
             if isinstance(base, (*CONTAINERS, np.ndarray)):
                 self._item_read(base, evaluate(action[2], frame, self._results), action[1], frame)
+
+    def _indexes(self, expr: Expr, frame: FrameType) -> None:
+        """Lists and arrays that stand in an index are looked into."""
+        if expr is not None and expr[0] != "const":
+            self._look_into(expr, frame, True)
 
     def _item_read(self, base: Any, key: Any, expr: Expr, frame: FrameType) -> None:
         name = self._ledger.name(base, expr)
@@ -422,17 +306,8 @@ class SiteReader:
                 self._look_into(x, frame, False)
             return
         for x in self._whole(expr, frame) if deep else self._possible(expr, frame):
-            if isinstance(behind(x), (*CONTAINERS, np.ndarray)) or is_iterator(x):
+            if isinstance(behind(x), HOLDING) or is_iterator(x):
                 self._ledger.read_content(x, self._ledger.name(x, expr), frame, deep)
-
-    def _in_rows(self, expr: Expr, frame: FrameType) -> Sequence[Expr] | None:
-        """What `zip` or `enumerate` goes along, where expr is what they give; nothing for a tuple that they make at a
-        turn of a loop, in which elements stand that are not looked into; None for anything else."""
-        turn = _is_turn(expr)
-        walk = expr[1][1] if expr is not None and turn else expr
-        if walk is None or walk[0] != "result" or id(evaluate(walk[2], frame, self._results)) not in _ROWS:
-            return None
-        return () if turn else walk[3]
 
     def _on_truth(self, frame: FrameType, action: Any) -> None:
         for x in map(behind, self._possible(action[1], frame)):
@@ -480,13 +355,13 @@ class SiteReader:
             self._on_attr(frame, ("attr", action[1], name))
 
     def _on_in(self, frame: FrameType, action: Any) -> None:
-        for container in self._possible(action[2], frame):
-            self._in(behind(container), frame, action)
-
-    def _in(self, container: Any, frame: FrameType, action: Any) -> None:
         key = settled(evaluate(action[1], frame, self._results))
-        if isinstance(key, CONTAINERS):
+        if isinstance(key, HOLDING):
             self._ledger.read_content(key, self._ledger.name(key, action[1]), frame, True)
+        for container in self._possible(action[2], frame):
+            self._in(key, behind(container), frame, action)
+
+    def _in(self, key: Any, container: Any, frame: FrameType, action: Any) -> None:
         if isinstance(container, dict) and is_plain(key):
             if id(container) in self._ledger.outside:
                 name = f"{key!r} in {self._ledger.name(container, action[2])}"
@@ -496,25 +371,9 @@ class SiteReader:
             for x in container if key.__class__ is Symbol else ():
                 _meet(key, x)
 
-    def _handed_on(self, x: Any, given: list[Any], frame: FrameType) -> None:
-        """What C code will call: a method of a container, what looks attributes up. given: what it may call it with."""
-        if isinstance(x, functools.partial):
-            x = x.func
-        if isinstance(x, (types.BuiltinFunctionType, types.MethodWrapperType)):
-            owner = behind(x.__self__)
-            if isinstance(owner, CONTAINERS) and id(owner) in self._ledger.outside:
-                if grows(owner, x.__name__):
-                    self._method_of(owner, x.__name__, None, frame)
-                else:
-                    self._ledger.read_content(owner, self._ledger.name(owner, None), frame, False)
-        elif x.__class__ is operator.attrgetter:
-            for path in x.__reduce__()[1]:
-                for base in given:
-                    for name in path.split("."):
-                        if is_plain(base) or base.__class__ in (Symbol, operator.attrgetter):
-                            break
-                        self._attribute(base, name, None, frame)
-                        base = getattr(base, name, None)
+    def _handed_on(self, x: Any, given: list[Any], whole: bool, frame: FrameType) -> None:
+        """What C code will call."""
+        raise NotImplementedError
 
     # -- writes ---------------------------------------------------------------------------------
 
@@ -582,6 +441,7 @@ class SiteReader:
             self._ledger.write("attr", base, key, name)
 
     def _on_set_item(self, frame: FrameType, action: Any) -> None:
+        self._indexes(action[2], frame)
         base = evaluate(action[1], frame, self._results)
         if isinstance(base, (dict, list)):
             self._write_item(base, evaluate(action[2], frame, self._results), action[1], frame, False)

@@ -49,6 +49,13 @@ class Record:
             self.logger.handle(said)
 
 
+class Asked:
+    """A logger was asked whether it says anything of a level."""
+
+    def __init__(self, logger: logging.Logger, level: int, answer: bool):
+        self.logger, self.level, self.answer = logger, level, answer
+
+
 #: takes what a thread says; returns whether it did
 Taker = Callable[[Any], bool]
 
@@ -59,6 +66,7 @@ class _Out:
     def __init__(self) -> None:
         self.target: Any = None
         self.handle: Any = None
+        self.enabled: Any = None
         self.takers: dict[int, Taker] = {}
         self._lock = forks.lock()
 
@@ -83,7 +91,8 @@ class _Out:
     def begin(self, taker: Taker) -> None:
         with self._lock:
             if not self.takers:
-                self.handle, logging.Logger.handle = logging.Logger.handle, _handle  # type: ignore[method-assign,assignment]
+                self.handle, self.enabled = logging.Logger.handle, logging.Logger.isEnabledFor
+                logging.Logger.handle, logging.Logger.isEnabledFor = _handle, _enabled  # type: ignore[method-assign,assignment]
             if sys.stdout is not None and sys.stdout is not self:
                 self.target, sys.stdout = sys.stdout, self
             self.takers[threading.get_ident()] = taker
@@ -92,7 +101,7 @@ class _Out:
         with self._lock:
             self.takers.pop(threading.get_ident(), None)
             if not self.takers:
-                logging.Logger.handle = self.handle  # type: ignore[method-assign]
+                logging.Logger.handle, logging.Logger.isEnabledFor = self.handle, self.enabled  # type: ignore[method-assign]
                 if sys.stdout is self:
                     sys.stdout = self.target
 
@@ -103,6 +112,12 @@ _out = _Out()
 def _handle(logger: logging.Logger, record: logging.LogRecord) -> None:
     if not _out.take((logger, record)):
         _out.handle(logger, record)
+
+
+def _enabled(logger: logging.Logger, level: int) -> bool:
+    answer: bool = _out.enabled(logger, level)
+    _out.take(Asked(logger, level, answer))
+    return answer
 
 
 @contextmanager

@@ -1,0 +1,305 @@
+"""What C code reads out of sight is noticed when it changes: attributes by name, indices, state of the system."""
+
+import collections
+import contextvars
+import copy
+import decimal
+import functools
+import inspect
+import io
+import itertools
+import json
+import logging
+import operator
+import os
+import pickle
+import random
+import string
+import threading
+import types
+import weakref
+from typing import NamedTuple
+
+import duograd as dg
+import numpy as np
+import pytest
+from guarded import assert_noticed, guards_of
+
+
+class Plain:
+    def __init__(self, **values):
+        self.__dict__.update(values)
+
+
+class Slotted:
+    __slots__ = ("rows",)
+
+
+class Owner:
+    rows = 2.0
+
+
+class Shown:
+    """An attribute that Python code finds."""
+
+    def __init__(self):
+        self.kept = 2.0
+
+    @property
+    def rows(self):
+        return self.kept
+
+    def get(self):
+        return self.kept
+
+
+class Row(NamedTuple):
+    o: Plain
+
+
+class State:
+    """What the functions of this file read."""
+
+    def __init__(self):
+        self.o, self.p = Plain(rows=2.0, cols=3.0, sub=Plain(rows=5.0), held={"k": 2.0}), Plain(rows=7.0)
+        self.objs, self.names, self.index = [self.o], ["rows"], np.array([0])
+        self.slotted, self.shown, self.row = Slotted(), Shown(), Row(self.o)
+        self.slotted.rows = 2.0
+        self.space = types.SimpleNamespace(rows=2.0)
+        self.array, self.values = np.array([2.0, 3.0]), [2.0, 3.0]
+        self.d = {"a": 2.0}
+        self.get_rows = operator.attrgetter("rows")
+        self.partial = functools.partial(getattr, self.o)
+        self.variable = contextvars.ContextVar("variable", default=2.0)
+        self.text, self.lock = io.StringIO("1"), threading.Lock()
+        self.weak = weakref.WeakSet(self.objs)
+        self.logger = logging.getLogger("duograd.test_guard_unseen")
+        self.logger.setLevel(10)
+        Owner.rows = 2.0
+
+        def helper(a=2.0, *, b=2.0):
+            return self.o
+
+        self.helper = helper
+
+
+def _bump(path):
+    """What adds one to an attribute or item of the state: "o.rows", "values[0]"."""
+    return lambda s: exec(f"s.{path} += 1", {"s": s})
+
+
+def _list_attribute(s):
+    first = s.names[0][:2]
+    return sum(map(getattr, s.objs, [first + "ws"]))
+
+
+BY_NAME = {
+    "map of getattr": lambda s: next(map(getattr, [s.o], ["rows"])),
+    "objects and names from outside": lambda s: sum(map(getattr, s.objs, s.names)),
+    "objects of a generator": lambda s: sum(map(getattr, (v for v in s.objs), s.names)),
+    "names of a generator": lambda s: sum(map(getattr, s.objs, (n for n in s.names))),
+    "names that are put together": _list_attribute,
+    "repeat": lambda s: sum(map(getattr, (s.p, s.o), itertools.repeat("rows"))),
+    "zip": lambda s: sum(map(getattr, *zip(*[(s.o, "rows")], strict=True))),
+    "starmap": lambda s: next(itertools.starmap(getattr, [(s.o, "rows")])),
+    "attrgetter": lambda s: sum(map(s.get_rows, s.objs)),
+    "attrgetter of a generator": lambda s: sorted(map(operator.attrgetter("rows"), (v for v in s.objs)))[0],
+    "attrgetter of a dict's values": lambda s: sum(map(s.get_rows, {"k": s.o}.values())),
+    "attrgetter in a filter": lambda s: 1.0 + len(list(filter(lambda v: v > 2.5, map(s.get_rows, s.objs)))),
+    "sort": lambda s: (row := [s.o, Plain(rows=2.5)], row.sort(key=s.get_rows))[0][0].rows,
+    "partial": lambda s: functools.partial(getattr, s.o)("rows"),
+    "partial from outside": lambda s: sum(map(s.partial, ["rows"])),
+    "partial of an attrgetter": lambda s: functools.partial(operator.attrgetter("rows"), s.o)(),
+    "method of a C function": lambda s: types.MethodType(getattr, s.o)("rows"),
+    "methodcaller": lambda s: operator.methodcaller("__getattribute__", "rows")(s.o),
+    "__getattribute__": lambda s: sum(map(s.o.__getattribute__, ["rows"])),
+    "object.__getattribute__": lambda s: sum(map(object.__getattribute__, [s.o], ["rows"])),
+    "vars": lambda s: next(map(vars, s.objs))["rows"],
+    "vars in json": lambda s: json.loads(json.dumps([Plain(rows=s.o.rows), s.p], default=vars))[0]["rows"],
+    "vectorize": lambda s: float(np.vectorize(s.get_rows)([s.o])[0]),
+    "format": lambda s: float("{0.rows}".format(s.o)),  # noqa: UP030, UP032
+    "format by name": lambda s: float("{v.rows}".format(v=s.o)),  # noqa: UP032
+    "format_map": lambda s: float("{v.rows}".format_map({"v": s.o})),
+    "format in a map": lambda s: float(next(map("{0.rows}".format, s.objs))),
+    "format of an item": lambda s: float("{0[0].rows}".format(s.objs)),  # noqa: UP030, UP032
+    "width": lambda s: 1.0 + "{0:{1.rows}f}".format(1.0, Plain(rows=int(s.o.rows) + 8)).count(" "),
+    "text that is put together": lambda s: float("".join(["{0", ".rows}"]).format(s.o)),
+    "str.format": lambda s: float(str.format("{0.rows}", s.o)),
+    "Formatter": lambda s: float(string.Formatter().format("{0.rows}", s.o)),
+    "getattr_static": lambda s: inspect.getattr_static(s.o, "rows"),
+    "pickle": lambda s: pickle.loads(pickle.dumps(s.o)).rows,
+    "locals": lambda s: (lambda q: locals()["q"].rows)(s.o),
+    "a dict's item": lambda s: dict(k=s.o)["k"].rows,  # noqa: C408
+    "a slice": lambda s: s.objs[:1][0].rows,
+    "__getitem__": lambda s: s.objs.__getitem__(0).rows,
+    "accumulate": lambda s: next(itertools.accumulate([s.o], max)).rows,
+    "a weak reference": lambda s: weakref.ref(s.o)().rows,
+    "a named tuple": lambda s: s.row.o.rows,
+    "_replace": lambda s: s.row._replace().o.rows,
+    "a closure's cell": lambda s: s.helper.__closure__[0].cell_contents.o.rows,
+}  # fmt: skip
+OTHERS = {
+    "a chain of names": ("o.sub.rows", lambda s: functools.reduce(getattr, ["sub", "rows"], s.o)),
+    "a path": ("o.sub.rows", lambda s: functools.reduce(getattr, "sub.rows".split("."), s.o)),
+    "format of a path": ("o.sub.rows", lambda s: float("{0.sub.rows}".format(s.o))),  # noqa: UP030, UP032
+    "format of what an object holds": ("o.held['k']", lambda s: float("{0.held[k]}".format(s.o))),  # noqa: UP030, UP032
+    "slots": ("slotted.rows", lambda s: sum(map(getattr, [s.slotted], ["rows"]))),
+    "a slot's descriptor": ("slotted.rows", lambda s: Slotted.rows.__get__(s.slotted)),
+    "a slot's descriptor in a map": ("slotted.rows", lambda s: sum(map(Slotted.rows.__get__, [s.slotted]))),
+    "copied slots": ("slotted.rows", lambda s: copy.copy(s.slotted).rows),
+    "deeply copied slots": ("slotted.rows", lambda s: copy.deepcopy(s.slotted).rows),
+    "a property": ("shown.kept", lambda s: sum(map(getattr, [s.shown], ["rows"]))),
+    "a method": ("shown.kept", lambda s: sum(map(operator.methodcaller("get"), [s.shown]))),
+    "a class": ("__class__.owner.rows", lambda s: sum(map(getattr, [Owner], ["rows"]))),
+    "an object of a class": ("__class__.owner.rows", lambda s: sum(map(getattr, [Owner()], ["rows"]))),
+    "a class's __dict__": ("__class__.owner.rows", lambda s: Owner.__dict__["rows"]),
+    "a class's vars": ("__class__.owner.rows", lambda s: vars(Owner).get("rows")),
+    "a namespace compared": ("space.rows", lambda s: 1.0 + (s.space == types.SimpleNamespace(rows=2.0))),
+    "a namespace among others": ("space.rows", lambda s: 1.0 + (s.space in [types.SimpleNamespace(rows=2.0)])),
+    "a namespace in words": ("space.rows", lambda s: float(f"{[s.space]}"[-5:-2])),
+    "a namespace's repr": ("space.rows", lambda s: float(repr(s.space)[-4:-1])),
+    "an index array": ("index[0]", lambda s: np.array([1.0, 2.0, 3.0])[s.index][0]),
+    "an index array of a tensor": ("index[0]", lambda s: dg.tensor([1.0, 2.0, 3.0])[s.index]),
+    "an index among others": ("index[0]", lambda s: np.array([[1.0, 2.0, 3.0]])[:, s.index][0, 0]),
+    "an array with a sign": ("array[0]", lambda s: float((-s.array)[0])),
+    "default arguments": ("helper.__kwdefaults__['b']", lambda s: s.helper.__kwdefaults__["b"]),
+    "precision": ("__class__.context().prec", lambda s: decimal.getcontext().prec),
+}  # fmt: skip
+State.owner, State.context = Owner, staticmethod(decimal.getcontext)
+
+
+def _renew_defaults(s):
+    s.helper.__defaults__ = (s.helper.__defaults__[0] + 1,)
+
+
+def _toggle(s):
+    return s.lock.acquire(blocking=False) or s.lock.release()
+
+
+SYSTEM = {
+    "default": (_renew_defaults, lambda s: s.helper.__defaults__[0]),
+    "dir": (lambda s: setattr(s.o, "new", 1), lambda s: 1.0 + ("new" in dir(s.o))),
+    "hasattr": (lambda s: setattr(s.o, "new", 1), lambda s: 1.0 + any(map(hasattr, s.objs, ["new"]))),
+    "a context variable": (
+        lambda s: s.variable.set(s.variable.get() + 1),
+        lambda s: sum(map(contextvars.ContextVar.get, [s.variable])),
+    ),
+    "a context": (
+        lambda s: s.variable.set(s.variable.get() + 1),
+        lambda s: contextvars.copy_context().get(s.variable, 2.0),
+    ),
+    "a text in memory": (lambda s: s.text.write("11"), lambda s: float(s.text.getvalue())),
+    "a lock": (_toggle, lambda s: 1.0 + s.lock.locked()),
+    "a weak set": (lambda s: s.weak.clear(), lambda s: 1.0 + (s.o in s.weak)),
+    "how many are in a weak set": (lambda s: s.weak.clear(), lambda s: 1.0 + len(s.weak)),
+    "the folder": (lambda s: os.chdir("/"), lambda s: float(len(os.getcwd()))),
+    "the environment": (
+        lambda s: os.environ.__setitem__("DUOGRAD_TEST", "22"),
+        lambda s: float(len(os.path.expandvars("$DUOGRAD_TEST"))),
+    ),
+    "a logger": (lambda s: s.logger.setLevel(50), lambda s: logging.getLogger(s.logger.name).level),
+    "whether a logger speaks": (lambda s: s.logger.setLevel(50), lambda s: 1.0 + s.logger.isEnabledFor(20)),
+}  # fmt: skip
+
+
+def _assert_noticed_in_graph_mode(read, change):
+    """A function gives what eager mode gives, also after what it reads has changed."""
+    state = State()
+
+    def body(x):
+        return x * read(state)
+
+    f, x = dg.function(body), dg.tensor([1.0, 2.0])
+    seen = []
+    for _ in range(2):
+        for _ in range(2):
+            seen.append(f.eager(x).tolist())
+            assert f(x).tolist() == seen[-1]
+        change(state)
+    assert seen[0] != seen[-1]
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_an_attribute_that_c_code_looks_up(name):
+    _assert_noticed_in_graph_mode(BY_NAME[name], _bump("o.rows"))
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_c_code_finds(name):
+    path, read = OTHERS[name]
+    with decimal.localcontext():
+        _assert_noticed_in_graph_mode(read, _bump(path))
+
+
+@pytest.mark.parametrize("name", SYSTEM)
+def test_state_that_c_code_has(name, monkeypatch):
+    change, read = SYSTEM[name]
+    monkeypatch.chdir(os.path.dirname(__file__))
+    monkeypatch.setenv("DUOGRAD_TEST", "1")
+    contextvars.copy_context().run(_assert_noticed_in_graph_mode, read, change)
+
+
+def test_what_is_looked_up_by_name_has_guards():
+    state = State()
+    guards = guards_of(lambda: sum(map(getattr, state.objs, state.names)))
+    state.o.cols = 9.0
+    assert guards.check()
+    state.o.rows = 4.0
+    assert_noticed(guards, "rows was 2.0, now 4.0")
+
+
+def test_objects_that_cannot_be_seen_are_left_to_python():
+    state = State()
+    f = dg.function(lambda x: x * sum(map(getattr, (v for v in state.objs), state.names)))
+    f(dg.tensor([1.0]))
+    assert "looks up rows in objects that cannot be seen" in str(f.explain())
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: next(map(random.uniform, [1.0], [2.0])),
+        lambda: sum(map(operator.methodcaller("__call__"), [random.random])),
+        lambda: functools.partial(random.uniform, 1.0, 2.0)(),
+        lambda: collections.deque(map(random.uniform, [1.0], [2.0])).pop(),
+    ],
+)  # fmt: skip
+def test_random_numbers_that_c_code_draws(draw):
+    f, x = dg.function(lambda x: x * draw()), dg.tensor([1.0])
+    assert len({f(x).item() for _ in range(4)}) == 4
+
+
+def test_a_level_that_is_lowered_lets_a_logger_speak():
+    heard = []
+    state = State()
+    handler = logging.Handler()
+    handler.emit = heard.append
+    state.logger.addHandler(handler)
+    state.logger.setLevel(30)
+
+    @dg.function
+    def f(x):
+        state.logger.info("called")
+        return x * 2
+
+    x = dg.tensor([1.0])
+    try:
+        f(x), f(x)
+        assert not heard
+        state.logger.setLevel(10)
+        f(x), f(x)
+        assert len(heard) == 2
+    finally:
+        state.logger.removeHandler(handler)
+
+
+def test_what_is_written_to_a_file_is_written_at_every_call():
+    text = io.StringIO()
+
+    @dg.function
+    def f(x):
+        print("called", file=text)
+        return x * 2
+
+    f(dg.ones(2)), f(dg.ones(2))
+    assert text.getvalue() == "called\ncalled\n"
