@@ -40,8 +40,8 @@ class Node:
 
     #: whether it stands for a call of a graph, and so for many: see `graph/walks.py`
     is_call = False
-    #: the inputs whose gradients, where they have one already, are given to `step.onto`, which adds to them: one that
-    #: stands for several ops adds parts one by one, as these ops would
+    #: the inputs whose gradients, where they have one already, are given to `onto`, which adds to them: one that stands
+    #: for several ops adds parts one by one, as these ops would
     sums: Sequence[int] = ()
 
     def __init__(
@@ -66,6 +66,11 @@ class Node:
         used = getattr(self.op, "used", None)
         if used is not None:
             self.op = used()
+
+    def onto(self, grads: list[Any], held: dict[int, Any]) -> list[Any]:
+        """The step back where inputs have gradients already, which come back with the parts of this step."""
+        found: list[Any] = self.step.onto(self, grads, held)
+        return found
 
     def give_up(self) -> None:
         """A step back ended in an error, and the tape was not to be kept."""
@@ -435,6 +440,10 @@ def walk(
             node: Any = heapq.heappop(heap)
             grads = pending.pop(node.number)
             call = node.is_call
+            held = {}
+            for k in node.sums:
+                if (before := so_far(node.edges[k])) is not None:
+                    held[k] = before
             if call:
                 flags = None
                 if prune:
@@ -443,7 +452,7 @@ def walk(
                         for edge in node.edges
                     ]
                 here = [k for k in range(len(grads)) if (node.number, k) in wanted]
-                node.enter(grads, () if cut else here, flags)
+                node.enter(grads, () if cut else here, flags, held)
             if node.hooks:
                 for k, hooks in node.hooks.items():
                     if (inner and wanted.get((node.number, k), last) < last) or (
@@ -475,16 +484,13 @@ def walk(
                 unfold = getattr(node.op, "unfold", None)
                 if unfold is not None:
                     unfold(node)
+                    held = {}
                     if prune:
                         look(node.edges, wanted, bool(cut), reach)
             step = node.step if plain else None
-            held = {}
-            for k in node.sums:
-                if (before := so_far(node.edges[k])) is not None:
-                    held[k] = before
             try:
                 if held:
-                    results = node.step.onto(node, grads, held)
+                    results = node.onto(grads, held)
                     for k in held:
                         if results[k] is not None:
                             put(node.edges[k], results[k])

@@ -67,6 +67,8 @@ class Ending:
         self.watched: list[tuple[str, Any]] = []
         self.needs: list[tuple[int, Need, int, int, int]] = []
         self.present: list[bool] = []
+        #: those to which several ops send a gradient
+        self.sums: tuple[int, ...] = ()
         self.differentiable: list[tuple[str, Any]] = []
         self.roots: list[tuple[str, Any]] = []
         #: which of them get a gradient, as a rule: all that the caller can see
@@ -75,7 +77,8 @@ class Ending:
         #: ("whole", the same, of the memory that this one looks into), or as in `written`
         self.spots: list[tuple[str, Any]] = []
         self.count = 0
-        #: ways back from some of the results only, and whether what code of the user's on the way reads is the same
+        #: ways back from some of the results only, or onto gradients that are there; whether what code of the user's on
+        #: the way reads is the same
         self.tape: Tape | None = None
         self.still: Callable[[], bool] | None = None
         #: tensors changed in place by what has no history, and so without one of their own from then on
@@ -164,17 +167,18 @@ class Ending:
         return result
 
     def _way(
-        self, gs: tuple[Any, ...], taps: tuple[int, ...]
+        self, gs: tuple[Any, ...], taps: tuple[int, ...], begun: tuple[int, ...]
     ) -> tuple[Runner, list[bool], list[int] | None] | None:
         """What computes gradients from those of the results, of which some may be None: a graph, the leaves and then
-        the taps that get one, where its settings stand among all. None: no graph does."""
+        the taps that get one, where its settings stand among all. begun: leaves that have one already. None: no graph
+        does."""
         assert self.backward is not None
         if self.still is not None and not self.still():
             return None
         used = tuple([g is not None for g in gs])
-        if used == self.usual and not taps:
+        if used == self.usual and not taps and not begun:
             return self.backward, self.present, None
-        way = None if self.tape is None else self.tape.way(used, taps, self.backward)
+        way = None if self.tape is None else self.tape.way(used, taps, begun, self.backward)
         return None if way is None else (way.runner, way.present, way.numbers)
 
     def _attach(
@@ -206,14 +210,17 @@ class Ending:
                 dispatch.state.executor is dispatch._State.executor
             )  # no vmap or trace takes the gradient
             alone = at_once and not dispatch.state.grad and not walks.hooks
-            way = self._way(gs, walks.taps) if alone else None
+            held = walks.held
+            way = self._way(gs, walks.taps, tuple(held)) if alone else None
             if way is None:
-                found = moment.gradients(inputs, gs, walks.taps, walks.hooks)
+                found = moment.gradients(inputs, gs, walks.taps, walks.hooks, held)
                 walks.until = math.inf
                 return found
             given = dict(kept)
             for n, g in enumerate(gs):
                 given["cotangent", n] = g
+            for n, g in held.items():
+                given["before", n] = g
             runner, present, spots = way
             grads = iter(runner([], given, numbers if spots is None else [numbers[k] for k in spots]))
             walks.until = math.inf
@@ -224,7 +231,7 @@ class Ending:
             _FunctionOp(moment.variant.name), (), tuple(vjp._edge(t) for t in inputs),
             GradRule(rule, ("gs",)), {}, tuple(y.type for y in roots), user_place(2),
         )  # fmt: skip
-        node.walks = walks
+        node.walks, node.sums = walks, self.sums
         for k, ((kind, _), y) in enumerate(zip(self.roots, roots)):
             if kind in ("arg", "tensor"):  # changed in place by what has a gradient
                 changed = y._alias()

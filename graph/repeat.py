@@ -38,12 +38,14 @@ class Moment:
         self.versions = [t._storage.version for t in self.read]
 
     def gradients(
-        self, inputs: list[Any], gs: tuple[Any, ...], taps: tuple[int, ...], hooks: dict[int, list[Any]]
-    ) -> tuple[Any, ...]:
+        self, inputs: list[Any], gs: tuple[Any, ...], taps: tuple[int, ...], hooks: dict[int, list[Any]],
+        held: dict[int, Any],
+    ) -> tuple[Any, ...]:  # fmt: skip
         """Gradients of the call's results for `inputs`, on the tape where gradients are recorded, and then for the
         results in taps.
 
-        gs: None for a result that is not used; hooks: of results on the way. Raises: AutogradError when the function
+        gs: None for a result that is not used; hooks: of results on the way; held: gradients
+        that inputs have already. Raises: AutogradError when the function
         changed in place what the others depend on, or somebody did since.
         """
         variant, end, again = self.variant, self.end, dispatch.state.grad
@@ -72,7 +74,10 @@ class Moment:
             node = outs[k]._node
             node.hooks = {**(node.hooks or {}), outs[k]._index: row}
         targets = [*inputs, *(outs[k] for k in taps)]
-        return tuple(vjp.walk(ends, ways, targets, create_graph=again, cut=len(inputs), inner=True))
+        begin = [held.get(k) for k in range(len(inputs))]
+        return tuple(
+            vjp.walk(ends, ways, targets, create_graph=again, cut=len(inputs), inner=True, begin=begin)
+        )
 
     def _run(self) -> list[Any]:
         """The results with a history, as aliases in the order in which the trace met them; None for one that is not

@@ -76,16 +76,17 @@ class Walks:
 
     gone: bits of the parts that have been freed. Of the last walk: roots, aim (bits of targets; -1: all), until (the
     node before which it ended), taps (roots whose gradient it wants, others lead to them), hooks (by such roots), ready
-    (what it found when it was asked for taps).
+    (what it found when it was asked for taps), held (gradients that inputs have already, and are added to).
     """
 
-    __slots__ = ("aim", "gone", "hooks", "outline", "ready", "roots", "taps", "until")
+    __slots__ = ("aim", "gone", "held", "hooks", "outline", "ready", "roots", "taps", "until")
 
     def __init__(self, outline: Outline):
         self.outline = outline
         self.gone, self.roots, self.aim, self.until = 0, 0, -1, 0.0
         self.taps: tuple[int, ...] = ()
         self.hooks: dict[int, Any] = {}
+        self.held: dict[int, Any] = {}
         self.ready: Any = None
 
     def begin(self, roots: int) -> AutogradError | None:
@@ -109,15 +110,17 @@ class Walks:
 class CallNode(vjp.Node):
     """What stands on the tape for a call."""
 
-    __slots__ = ("walks",)
+    __slots__ = ("sums", "walks")
     walks: Walks
     is_call = True
 
-    def enter(self, grads: Sequence[Any], targets: Sequence[int], edges: Sequence[Any] | None) -> None:
+    def enter(
+        self, grads: Sequence[Any], targets: Sequence[int], edges: Sequence[Any] | None, held: dict[int, Any]
+    ) -> None:  # fmt: skip
         """A walk comes with these gradients. targets: the outputs that are targets; edges: whether each of the node's
-        leads to a target (None: all do)."""
+        leads to a target (None: all do); held: what inputs have already."""
         walks, roots = self.walks, bits_of(g is not None for g in grads)
-        walks.ready, walks.taps, walks.hooks = None, (), {}
+        walks.ready, walks.taps, walks.hooks, walks.held = None, (), {}, held
         walks.aim = -1
         if edges is not None:
             walks.aim = bits_of(edges) | sum(1 << walks.outline.leaves + k for k in targets)
@@ -125,6 +128,9 @@ class CallNode(vjp.Node):
         walks.taps = tuple([k for k in targets if is_deep(k, roots)])
         if self.hooks:
             walks.hooks = {k: hooks for k, hooks in self.hooks.items() if is_deep(k, roots)}
+
+    def onto(self, grads: list[Any], held: dict[int, Any]) -> list[Any]:
+        return vjp.fitted(self, grads)
 
     def tapped(self, grads: Sequence[Any]) -> dict[int, Any]:
         """The whole gradients of the outputs that are targets and that others lead to."""

@@ -3,7 +3,8 @@
 The graph for all results at once is traced with the call, so that what it reads is kept. Where only some results
 are used, a gradient of zero for the others is no substitute (0 * inf is NaN, and what only they depend on
 has no gradient at all), so another graph is traced from the same tape when it is first asked for; so it is where
-results look into memory which, once one of them has been changed in place, has a gradient of its own.
+results look into memory which, once one of them has been changed in place, has a gradient of its own; and where what
+several ops send a gradient to has one already: theirs are added to it one by one, as in eager mode.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import dispatch, forks, vjp
 from ..core.errors import AutogradError
+from ..core.reach import of_several_parts
 from ..core.saved import Need, has_tape, needs_of, nodes_behind
 from .again import make_again
 from .guards import ReadRecorder, compile_guards
@@ -44,13 +46,18 @@ class Way:
 
 
 class Tape:
-    """The tape of a call with several results, for the ways back from some of them.
+    """The tape of a call, for the ways back from some of its results, or onto gradients that are there already.
 
-    roots, leaves: symbols at its ends; keys: by what they are, the values that the usual way back reads.
+    roots, leaves: symbols at its ends; keys: by what they are, the values that the usual way back reads; traced: graphs
+    with their sources and what is present, where code of the user's takes part in the way: it ran with the call's
+    trace, and there are no others.
     """
 
-    def __init__(self, trace: Trace, roots: list[Symbol], leaves: list[Symbol], keys: dict[Any, Any]):
-        self.trace, self.roots, self.leaves, self.keys = trace, roots, leaves, keys
+    def __init__(
+        self, trace: Trace, roots: list[Symbol], leaves: list[Symbol], keys: dict[Any, Any],
+        traced: dict[Any, Any] | None,
+    ):  # fmt: skip
+        self.trace, self.roots, self.leaves, self.keys, self.traced = trace, roots, leaves, keys, traced
         #: None: it reads what the other one does not, so it cannot be
         self.ways: dict[Any, Way | None] = {}
 
@@ -58,35 +65,46 @@ class Tape:
         """Let go of the tensors of the call that was traced."""
         forget(self.trace, args)
 
-    def way(self, used: tuple[bool, ...], taps: tuple[int, ...], full: Runner) -> Way | None:
-        """The way back from the results that are used, to the leaves and those in taps. full: the usual one."""
+    def way(
+        self, used: tuple[bool, ...], taps: tuple[int, ...], begun: tuple[int, ...], full: Runner
+    ) -> Way | None:  # fmt: skip
+        """The way back from the results that are used, to the leaves (those at `begun` have a gradient already) and to
+        the results in taps. full: the usual one."""
+        key = used, taps, begun
         with lock:
-            if (used, taps) not in self.ways:
-                self.ways[used, taps] = self._trace(used, taps, full)
-        return self.ways[used, taps]
+            if key not in self.ways:
+                self.ways[key] = self._trace(*key, full)
+        return self.ways[key]
 
-    def _trace(self, used: tuple[bool, ...], taps: tuple[int, ...], full: Runner) -> Way | None:
+    def _trace(
+        self, used: tuple[bool, ...], taps: tuple[int, ...], begun: tuple[int, ...], full: Runner
+    ) -> Way | None:  # fmt: skip
         trace, known = self.trace, len(self.trace.lifted)
+        if self.traced is not None:
+            found = self.traced.get((used, taps, begun))
+            return None if found is None else self._way(*found, full)
         trace.done = False
         if trace.now is not None:
             trace.now.late, trace.now.thread = True, threading.get_ident()
         try:
             with dispatch.executing(trace):
-                graph, present = walk_back(trace, self.roots, self.leaves, used, retain=True, taps=taps)
+                graph, present = walk_back(trace, self.roots, self.leaves, used, True, taps, begun)
         except (LateError, RestartError):
             return None
         finally:
             trace.done = True
-        if len(trace.lifted) != known:
-            return None
-        for k, source in enumerate(trace.sources):
+        return None if len(trace.lifted) != known else self._way(graph, trace.sources, present, full)
+
+    def _way(self, graph: Graph, sources: list[Source], present: list[bool], full: Runner) -> Way | None:
+        sources = list(sources)
+        for k, source in enumerate(sources):
             if source.kind != "cotangent" and source.key != "constant":
                 key = self.keys.get(name_of(source))
                 if key is None:
                     return None
-                trace.sources[k] = Source("carry", key, None, None)
+                sources[k] = Source("carry", key, None, None)
         graph.steady = frozenset()
-        runner = make_runner(graph, trace.sources)
+        runner = make_runner(graph, sources)
         spots = {(n.ident, dtype): k for k, (n, dtype) in enumerate(full.compiled.numbers)}
         numbers = [spots.get((n.ident, dtype), -1) for n, dtype in runner.compiled.numbers]
         return None if -1 in numbers else Way(runner, present, numbers)
@@ -153,6 +171,7 @@ def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
     end.usual = tuple(seen if any(seen) else [True] * len(ends))
     behind = nodes_behind(ends, starts)
     parts: dict[Any, Part] = {}
+    traced: dict[Any, Any] | None = None
     needs = []
     for number, (node, bits, leads) in enumerate(behind):
         parts.setdefault((bits, leads), Part(bits, leads, node.op.name, node.where, number))
@@ -160,13 +179,15 @@ def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
     reached = {node.number: bits for node, bits, _ in behind}
     end.outline = Outline(list(parts.values()), [reached[y._node.number] for y in ends], len(starts))
     del behind
+    end.sums = tuple(of_several_parts(ends, starts))
+    keeps = len(ends) > 1 or bool(end.sums)
     breaker, trace.breaker = trace.breaker, _left_for_a_value
     trace.needed = []
     try:
         if all(map(is_ours, ends)):
-            graph, end.present = walk_back(trace, ends, starts, end.usual, len(ends) > 1)
+            graph, end.present = walk_back(trace, ends, starts, end.usual, keeps)
         else:
-            graph, end.present = _watched(closing, ends, starts)
+            graph, end.present, traced = _watched(closing, ends, starts)
     finally:
         trace.breaker = breaker
     _watch(closing, [*needs, *((need, x, -1, -1, 0) for need, x in trace.needed)])
@@ -197,8 +218,8 @@ def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
     end.differentiable = [closing._place(t) for t, _ in leaves]
     end.roots = [place for place, _ in roots]
     end.backward = closing.path.make(graph, trace.sources)
-    if len(ends) > 1 and end.still is None:
-        end.tape = Tape(trace, ends, starts, keys)
+    if keeps:
+        end.tape = Tape(trace, ends, starts, keys, traced)
 
 
 def _watch(closing: Closing, needs: list[tuple[Need, Any, int, int, int]]) -> None:
@@ -225,11 +246,13 @@ def _left_for_a_value(trace: Trace, *_: Any) -> Any:
     trace.leave("has a gradient whose rule or hook reads the value of a tensor", _ADVICE)
 
 
-def _watched(closing: Closing, roots: list[Symbol], leaves: list[Symbol]) -> tuple[Graph, list[bool]]:
+def _watched(
+    closing: Closing, roots: list[Symbol], leaves: list[Symbol]
+) -> tuple[Graph, list[bool], dict[Any, Any]]:  # fmt: skip
     """The way back where code of the user's takes part in it: hooks, gradients of the user's own, checkpoints.
 
     That code runs when the gradient is taken, at every time. A graph may stand for it where it changes nothing and
-    what it reads is the same as now.
+    what it reads is the same as now. Returns: as `walk_back`, and ways for `Tape`.
     """
     trace, end = closing.trace, closing.end
     before = _changes(trace)
@@ -237,6 +260,10 @@ def _watched(closing: Closing, roots: list[Symbol], leaves: list[Symbol]) -> tup
     try:
         with recorder:
             trace.tracer = recorder.restable
+            traced = {}
+            if end.sums:
+                begun = walk_back(trace, roots, leaves, end.usual, True, (), end.sums)
+                traced[end.usual, (), end.sums] = begun[0], trace.sources, begun[1]
             made = walk_back(trace, roots, leaves, end.usual, retain=False)
     except Leave:
         raise
@@ -251,7 +278,7 @@ def _watched(closing: Closing, roots: list[Symbol], leaves: list[Symbol]) -> tup
         )
     reads = [r for r in recorder.reads if not isinstance(r.value, Symbol)]
     end.still = compile_guards(reads).check
-    return made
+    return *made, traced
 
 
 def _changes(trace: Trace) -> Any:
