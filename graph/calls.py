@@ -43,7 +43,7 @@ _SHALLOW_CALLS = frozenset(map(id, (
 def _takes_live(callee: Any, function: Any, values: list[Any]) -> bool:
     """Whether code that is not followed may have these values: none of them is live, or it asks live numbers and does
     not keep them."""
-    if not any(map(is_live, values)) or id(callee) in STAND_INS:
+    if not any(map(is_live, values)) or id(callee) in STAND_INS or callee is object.__setattr__:
         return True
     module = getattr(function, "__module__", None) or ""
     if type(callee).__module__.startswith("duograd.") or module.startswith("duograd."):

@@ -112,7 +112,8 @@ class Changing:
         found: dict[Any, Site] = {}
         for v in variants:
             known = [] if v.live is None else v.live.live_sites()
-            for site in (*known, *map(site_of, v.reads)):
+            inner = [part for state in v.state for part in state.numbers()]
+            for site in (*known, *map(site_of, v.reads), *inner):
                 if site is not None and site.ident not in self._fixed and type(site.now()) in KINDS:
                     found.setdefault(site.ident, site)
         return list(found.values())

@@ -176,7 +176,7 @@ class Closing:
                     f"finds what {state.name} holds in another place as well, or changes it in place",
                     "keep a copy in one of the places",
                 )
-        found = find_states(effects_outside, reads, apart, self._is_free, self.tensor_class)
+        found = find_states(effects_outside, reads, apart, self._is_free, self.tensor_class, path.parts())
         new = [state for state in found if not any(id(t) in path.args for t in state.tensors)]
         if trace.depth:  # earlier segments have been made with them as they are: the next trace knows
             path.variant.later = [*path.states, *new]

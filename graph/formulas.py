@@ -30,6 +30,13 @@ class Site:
     def now(self) -> Any:
         return now_at(self.kind, self.owner, self.key)
 
+    def fetch(self, names: Namespace) -> str:
+        """What the place holds, in source."""
+        owner = names.bind(self.owner)
+        if self.kind == "attr":
+            return f"{owner}.{self.key}"
+        return f"{owner}[{names.bind(self.key)}]" if self.kind == "item" else f"{owner}.cell_contents"
+
     def plant(self, value: Any, before: Any) -> Effect | None:
         """Put a value there; returns what takes it back, or None where that cannot be."""
         effect = Effect(self.kind, self.owner, self.key, before, value, self.name)
@@ -38,6 +45,61 @@ class Site:
             return effect
         effect.undo()
         return None
+
+
+class Part(Site):
+    """A number in a structure that the function replaces as a whole, like `self.state = h, n + 1`: found by the
+    structure's place and the steps from there, each ("item" or "attr", key)."""
+
+    __slots__ = ("steps",)
+
+    def __init__(self, kind: str, owner: Any, key: Any, name: str, steps: Sequence[tuple[str, Any]]):
+        words = "".join(f".{k}" if sort == "attr" else f"[{k!r}]" for sort, k in steps)
+        super().__init__(kind, owner, key, name + words)
+        self.steps = tuple(steps)
+
+    @property
+    def ident(self) -> Any:
+        return (*super().ident, self.steps)
+
+    def is_at(self, kind: str, owner: Any, key: Any) -> bool:
+        """Whether this is the structure's place."""
+        return (self.kind, id(self.owner), self.key) == (kind, id(owner), key)
+
+    def _row(self) -> list[Any]:
+        """What stands at the place, and at each step from there."""
+        row = [self.owner if self.kind == "content" else super().now()]
+        for sort, key in self.steps:
+            row.append(ABSENT if row[-1] is ABSENT else now_at(sort, row[-1], key))
+        return row
+
+    def now(self) -> Any:
+        return self._row()[-1]
+
+    def fetch(self, names: Namespace) -> str:
+        steps = [f".{key}" if sort == "attr" else f"[{names.bind(key)}]" for sort, key in self.steps]
+        place = names.bind(self.owner) if self.kind == "content" else super().fetch(names)
+        return place + "".join(steps)
+
+    def plant(self, value: Any, before: Any) -> Effect | None:
+        """Tuples on the way are replaced, what can be changed is changed."""
+        row = self._row()
+        kind, owner, key = self.kind, self.owner, self.key
+        for n in range(len(self.steps), 0, -1):
+            if not isinstance(row[n - 1], tuple):
+                kind, key = self.steps[n - 1]
+                owner = row[n - 1]
+                break
+            place = self.steps[n - 1][1]
+            elements = [value if k == place else x for k, x in enumerate(row[n - 1])]
+            before, value = row[n - 1], _tuple(row[n - 1], elements)
+        effect = Effect(kind, owner, key, before, value, self.name)
+        effect.apply(value)
+        return effect
+
+
+def _tuple(like: Any, elements: list[Any]) -> Any:
+    return tuple(elements) if type(like) is tuple else type(like)(*elements)
 
 
 def _is_plain(kind: type) -> bool:
@@ -182,14 +244,7 @@ class Program:
             if site is None or n not in self.used:
                 lines.append(f"        v{n} = None")
                 continue
-            owner = names.bind(site.owner)
-            if site.kind == "attr":
-                fetch = f"{owner}.{site.key}"
-            elif site.kind == "item":
-                fetch = f"{owner}[{names.bind(site.key)}]"
-            else:
-                fetch = f"{owner}.cell_contents"
-            lines.append(f"        v{n} = {fetch}")
+            lines.append(f"        v{n} = {site.fetch(names)}")
             lines.append(f"        if v{n}.__class__ is not {names.bind(self.kinds[n])}: return None")
         for item in self.items:
             operands = [f"v{x}" if x.__class__ is int else names.bind(x[0]) for x in item.operands]

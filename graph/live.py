@@ -412,10 +412,10 @@ def names_live(error: Any) -> bool:
 
 
 class Worked:
-    """A live number in what a call hands out: the step that gives it."""
+    """A live number in what a call hands out or finds: the step that gives it."""
 
-    __slots__ = ("step",)
+    __slots__ = ("kind", "step")
 
     def __init__(self, x: Live):
         x._live_now.use(x._live_step)
-        self.step = x._live_step
+        self.step, self.kind = x._live_step, type(x._live_value)

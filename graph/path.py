@@ -12,12 +12,13 @@ from ..core.errors import EndlessRecursionError, RetraceError, TraceError, last_
 from .aliases import check_arrays
 from .arguments import fill_call
 from .closing import Closing
+from .formulas import Part, Site
 from .given import Lent, Watch, containers_of, flatten
 from .guards import ReadRecorder, compile_guards, grad_guard, leaf_guard, mode_guard, tensor_guard
 from .handlers import caught
 from .ir import Graph
 from .ledger import Found
-from .live import LIVE, Now, RestartError, is_live
+from .live import LIVE, Live, Now, RestartError, is_live
 from .nursery import Nursery
 from .overrides import modes
 from .segment import Segment, checking, make_runner, placed
@@ -77,6 +78,7 @@ class Path:
         #: ids of the call's containers
         self.containers: tuple[int, ...] = ()
         self.recorder: Any = None
+        self.recorded: Trace | None = None
         self.outside: dict[int, Any] = {}
         #: knows what the trace makes
         self.nursery: Nursery | None = None
@@ -98,7 +100,7 @@ class Path:
     def begin_with(self, states: Iterable[State]) -> None:
         """Take in state that another variant found too late, where it holds other tensors than the arguments."""
         for state in self._again(states):
-            if state.find() and not any(id(t) in self.args for t in state.tensors):
+            if state.find() is not None and not any(id(t) in self.args for t in state.tensors):
                 for t in state.tensors:
                     self.add_tensor(t)
                 self.states.append(state)
@@ -106,7 +108,16 @@ class Path:
 
     def _again(self, states: Iterable[State]) -> list[State]:
         cls: Any = dispatch._State.executor.tensor_class  # type: ignore[attr-defined]
-        return [s.again(lambda t: t.__class__ is cls and t._base is None, cls) for s in states]
+        parts = self.parts()
+        return [s.again(lambda t: t.__class__ is cls and t._base is None, cls, parts) for s in states]
+
+    def parts(self) -> list[tuple[Part, Live]]:
+        """Live numbers in structures that are replaced as a whole."""
+        now = None if self.recorded is None else self.recorded.now
+        if now is None:
+            return []
+        sites = enumerate(now.program.sites, len(now.program.positions))
+        return [(s, now.leaf(n)) for n, s in sites if isinstance(s, Part)]
 
     def make(self, graph: Graph, sources: list[Source], trained: bool = True) -> Any:
         """A graph made runnable, or put off. trained: what needs a gradient may change between calls."""
@@ -232,7 +243,7 @@ class Path:
                 raise
             finally:
                 self._print(trace)
-            self._check_live(trace, recorder)
+            self._check_live(trace, recorder, self.unread is None)
             if trace.left is not None:
                 error = CalledOutError(variant.name, *trace.left)
                 error.cause, error.only, error.chances = trace.cause, trace.only, 2 * trace.hands_out
@@ -299,6 +310,10 @@ class Path:
             if effect is None:
                 raise AgainError
             planted.callback(effect.undo)
+        if self.parts():  # they look otherwise now
+            self.states = self._again(self.states)
+            if not self.variant.paths:
+                self.variant.state = [*self.states]
 
     def _keep_live(self, now: Now) -> None:
         """The program of live numbers as the trace has left it, and its values in this call."""
@@ -312,13 +327,18 @@ class Path:
             program.renew()
             self.carried[LIVE] = now.all()
 
-    def _check_live(self, trace: Trace, recorder: ReadRecorder) -> None:
-        """Give up live numbers where a container that holds one was looked through, or Python is left the function."""
+    def _check_live(self, trace: Trace, recorder: ReadRecorder, closed: bool = False) -> None:
+        """Give up live numbers where a container that holds one was looked through, or Python is left the function.
+        closed: it is known which structures are state."""
         if trace.now is None:
             return
         parts = {k for state in self.variant.state for k in state.parts}  # others may stand for them
-        replaced = any(id(s.owner) in parts for s in self.variant.live.sites if s is not None)
-        if replaced or trace.left is not None or any(is_live(r.value) for r in recorder.reads):
+        replaced = any(id(s.owner) in parts for s in self.variant.live.sites if type(s) is Site)
+        reads = recorder.reads
+        for s in self.states if closed else ():
+            reads = s.without(reads)
+        looked = (closed or not self.parts()) and any(is_live(r.value) for r in reads)
+        if replaced or trace.left is not None or looked:
             self.late = []
             raise AgainError
 

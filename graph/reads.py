@@ -167,6 +167,10 @@ class Read:
             where,
         )
 
+    def is_at(self, kind: str, owner: Any, key: Any) -> bool:
+        """Whether it is what this place held."""
+        return self.kind == kind and self.owner is owner and self.key == key
+
     def __repr__(self) -> str:
         return f"<read {self.kind} {self.name}>"
 

@@ -50,12 +50,12 @@ class Descriptions:
 
     is_leaf: says of a value that it is a tensor; outside: by id, what was there before; given: by id, the paths of the
     containers that stand for the caller's; nursery: knows what the trace made (None: nobody does, so containers count
-    as made and objects do not).
+    as made and objects do not); apart: tuples of plain data come apart.
     """
 
     def __init__(
         self, is_leaf: Callable[[Any], bool], outside: dict[int, Any], given: dict[int, tuple[Any, ...]],
-        nursery: Nursery | None = None,
+        nursery: Nursery | None = None, apart: bool = False,
     ):  # fmt: skip
         self.leaves: list[Any] = []
         self.held: list[Any] = []
@@ -64,7 +64,7 @@ class Descriptions:
         self._spots: dict[int, Slot] = {}
         self._made: dict[int, Made] = {}
         self._keep: list[Any] = []  # so that no id is taken twice
-        self._nursery = nursery
+        self._nursery, self._comes_apart = nursery, apart
         self._made_inside: Callable[[Any], bool] | None = None
 
     def describe(self, x: Any) -> Any:
@@ -84,7 +84,7 @@ class Descriptions:
         if id(x) in self._outside:
             self.kept[id(x)] = x
             return x
-        if isinstance(x, enum.Enum) or is_plain(x):
+        if isinstance(x, enum.Enum) or (is_plain(x) and not (self._comes_apart and isinstance(x, tuple))):
             return settled(x)  # a slice may hold a live number
         if isinstance(x, weakref.ref):
             if self._is_leaf(x()):

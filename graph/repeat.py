@@ -10,6 +10,7 @@ from ..core import dispatch, vjp
 from ..core.errors import AutogradError
 from ..core.op import Attrs, Op
 from .arguments import fill_call
+from .formulas import Site
 from .given import Watch
 from .lookup import instance_dict
 from .nursery import Nursery
@@ -204,7 +205,8 @@ def _state(variant: Variant, tensors: list[Any], parts: list[Any], live: Any) ->
     """Python state that the function reads as it was at the call, and back. parts: containers of the arguments."""
     own = iter(tensors[len(tensors) - sum(s.size for s in variant.state) :])
     wanted = [
-        (s.kind, s.owner, s.key, s.value(next(own) for _ in range(s.size)), s.name) for s in variant.state
+        (s.kind, s.owner, s.key, s.value([next(own) for _ in range(s.size)], live), s.name)
+        for s in variant.state
     ]
     wanted += [
         (r.kind, r.owner, r.key, variant.identity.placed(r.value, parts, r.kind == "content"), r.name)
@@ -212,7 +214,7 @@ def _state(variant: Variant, tensors: list[Any], parts: list[Any], live: Any) ->
     ]  # fmt: skip
     if variant.live is not None:
         found = zip(variant.live.sites, live[len(variant.live.positions) :])
-        wanted += [(s.kind, s.owner, s.key, v, s.name) for s, v in found if s is not None and v is not None]
+        wanted += [(s.kind, s.owner, s.key, v, s.name) for s, v in found if type(s) is Site and v is not None]
     swapped = []
     for kind, owner, key, value, name in wanted:
         now = _here(kind, owner, key)

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import collections
 import gc
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from .arguments import Slot
+from .formulas import Part
 from .guards import Guard, Namespace
+from .live import KINDS, Live, Worked
 from .lookup import instance_dict
 from .nursery import Nursery
-from .plain import Words, brief, is_plain
+from .plain import Words, brief, is_plain, same
 from .reads import Effect, Read, contents_of, getattr_of, now_at
 from .rebuild import Descriptions, Made, build
 
@@ -36,31 +38,53 @@ class State:
     containers around them, which only their elements matter of: others of the same structure may stand for them.
     """
 
-    def __init__(self, effect: Effect, is_free: Callable[[Any], bool], tensor_class: type):
+    def __init__(
+        self, effect: Effect, is_free: Callable[[Any], bool], tensor_class: type,
+        parts: Collection[tuple[Part, Live]] = (),
+    ):  # fmt: skip
         self.kind, self.owner, self.key, self.name = effect.kind, effect.owner, effect.key, effect.name
         value = effect.before
-        seen = Descriptions(lambda x: isinstance(x, tensor_class), {}, {}, _Every())
+        seen = Descriptions(lambda x: isinstance(x, tensor_class), {}, {}, _Every(), True)
         self.shape = seen.describe(value) if value.__class__ is not tensor_class or is_free(value) else None
+        for part, live in parts:
+            if part.is_at(self.kind, self.owner, self.key):
+                _loosen(self.shape, part.steps, Worked(live))
         self.tensors = [t for t in seen.leaves if is_free(t)]
         self.size = len(self.tensors)
         self.parts = set(seen._made)
         self.words = _words(value)
         if effect.kind == "content":
             self.parts.add(id(effect.owner))
-        self.find: Callable[[], list[Any]] = lambda: []
+        self.find: Callable[[], Any] = lambda: None
         if (
-            0 < self.size <= _LIMIT
-            and len(self.parts) <= _LIMIT
+            (self.size or self.parts)
+            and max(self.size, len(self.parts)) <= _LIMIT
             and all(map(_has_places, seen._made.values()))
         ):
             self.find = _Finder(self, seen.leaves).write()
         #: what stands where no tensor of the call does
         self._fixed = [None if is_free(t) else t for t in seen.leaves]
 
-    def value(self, tensors: Iterable[Any]) -> Any:
-        """What the place holds in a call that found these tensors there."""
+    def value(self, tensors: Iterable[Any], live: Any = None) -> Any:
+        """What the place holds in a call that found these tensors there. live: the values of its live numbers."""
         own = iter(tensors)
-        return build(self.shape, [next(own) if t is None else t for t in self._fixed], None, {})
+        return build(self.shape, [next(own) if t is None else t for t in self._fixed], None, {}, live)
+
+    def numbers(self) -> Iterator[Part]:
+        """The numbers in it that are other ones now."""
+        stack: list[tuple[Any, tuple[Any, ...]]] = [(self.shape, ())]
+        seen: set[int] = set()
+        while stack:
+            x, steps = stack.pop()
+            if isinstance(x, Made):
+                if id(x) not in seen:
+                    seen.add(id(x))
+                    stack += [(y, (*steps, step)) for step, y in _places(x)]
+            elif steps and type(x) in KINDS:
+                part = Part(self.kind, self.owner, self.key, self.name, steps)
+                now = part.now()
+                if type(now) is type(x) and not same(now, x):
+                    yield part
 
     def covers(self, read: Read) -> bool:
         """Whether a recorded read is of this place, or of a container of its structure."""
@@ -92,10 +116,12 @@ class State:
         inside = {*map(id, self.tensors), *self.parts} - {id(self.owner)}
         return not any(id(x) in inside for r in reads if not self.covers(r) for x in _mentioned(r))
 
-    def again(self, is_free: Callable[[Any], bool], tensor_class: type) -> State:
+    def again(
+        self, is_free: Callable[[Any], bool], tensor_class: type, parts: Collection[tuple[Part, Live]] = ()
+    ) -> State:
         """What the place holds now, as state."""
         effect = Effect(self.kind, self.owner, self.key, self._now(), None, self.name)
-        return State(effect, is_free, tensor_class)
+        return State(effect, is_free, tensor_class, parts)
 
     def _now(self) -> Any:
         return contents_of(self.owner) if self.kind == "content" else now_at(self.kind, self.owner, self.key)
@@ -143,6 +169,27 @@ def _has_places(made: Made) -> bool:
     return made.kind != "copy" and not issubclass(made.cls, set) and all(is_plain(k) for k, _ in _items(made))
 
 
+def _loosen(x: Any, steps: Sequence[tuple[str, Any]], live: Worked) -> None:
+    """Let a number of a description, that so many steps lead to, be any."""
+    *way, last = steps
+    for step in way:
+        x = next((y for place, y in _places(x) if place == step), None) if isinstance(x, Made) else None
+    if isinstance(x, Made) and x.cls is not collections.deque:
+        found = [live if place == last else y for place, y in _places(x)]
+        named = x.kind in ("dict", "object")
+        x.content = [(k, y) for (k, _), y in zip(x.content, found)] if named else found
+
+
+def _places(made: Made) -> list[tuple[tuple[str, Any], Any]]:
+    """What a container or object holds, by the steps that lead there."""
+    if made.kind == "copy" or issubclass(made.cls, set):
+        return []
+    if made.kind in ("dict", "object"):
+        sort = "item" if made.kind == "dict" else "attr"
+        return [((sort, k), y) for k, y in made.content]
+    return [] if made.cls is collections.deque else [(("item", k), y) for k, y in enumerate(made.content)]
+
+
 def _items(made: Made) -> list[tuple[Any, Any]]:
     return made.content if made.kind == "dict" else []
 
@@ -155,6 +202,8 @@ def _words(x: Any) -> str:
 def _shown(x: Any, room: int) -> str:
     if hasattr(x, "_storage"):
         return str(x.type)
+    if type(x) is Live:
+        return f"any {x.__class__.__name__}"
     if not isinstance(x, (list, tuple, dict)):
         return brief(x)
     named = x.items() if isinstance(x, dict) else zip(getattr(x, "_fields", [None] * len(x)), x)
@@ -237,6 +286,8 @@ class _Finder:
         bind = self.names.bind
         if isinstance(x, Slot):
             self._tensor(self.leaves[x.index], place)
+        elif isinstance(x, Worked):
+            self._unless(f"{place}.__class__ is {bind(x.kind)}")
         elif not isinstance(x, Made):
             constant = bind(x)
             self._unless(f"same({place}, {constant})" if is_plain(x) else f"{place} is {constant}")
@@ -285,16 +336,18 @@ class _Finder:
 
 def find_states(
     effects: Iterable[Effect], reads: Collection[Read], apart: Collection[int], is_free: Callable[[Any], bool],
-    tensor_class: type,
+    tensor_class: type, parts: Collection[tuple[Part, Live]] = (),
 ) -> Iterator[State]:  # fmt: skip
-    """What a trace found to be state. is_free: says of a tensor that another one may stand for it."""
+    """What a trace found to be state. is_free: says of a tensor that another one may stand for it; parts: live numbers
+    in what is replaced."""
     for e in effects:
         if e.kind not in ("attr", "item", "cell", "content") or not _replaced(e, tensor_class):
             continue
         if not _is_small(e.before):
             continue
-        state = State(e, is_free, tensor_class)
-        if state.find() and state.is_alone(reads, apart):
+        state = State(e, is_free, tensor_class, parts)
+        wanted = state.size or any(r.is_at(e.kind, e.owner, e.key) for r in reads)
+        if wanted and state.find() is not None and state.is_alone(reads, apart):
             yield state
 
 
@@ -325,4 +378,4 @@ def _replaced(e: Effect, tensor_class: type) -> bool:
         return e.owner.__class__ in _WALKED and e.value.__class__ is e.before.__class__
     if e.before.__class__ is tensor_class:
         return hasattr(e.value, "_storage")
-    return not is_plain(e.before) and e.value.__class__ is e.before.__class__
+    return e.value.__class__ is e.before.__class__ and (isinstance(e.before, tuple) or not is_plain(e.before))

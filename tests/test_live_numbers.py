@@ -390,7 +390,7 @@ READS = {
     "identity": (lambda m, x, a: (setattr(m, "last", a), m.last is a, x * a)[1:], 8),
     "truth": (lambda m, x, a: x * a if a else x - 1, None),
     "membership": (lambda m, x, a: x * a if a in (1, 5, 7) else x + a, None),
-    "whole dict": (lambda m, x, a: (m.table.update(a=a), [x * v for v in m.table.values()])[1], 8),
+    "whole dict": (lambda m, x, a: (m.table.update(a=a), [x * v for v in m.table.values()])[1], 3),
     "dropout": (lambda m, x, a: F.dropout(x, 1 / (a + 1)), None),
     "attribute of an op": (lambda m, x, a: (F.leaky_relu(x, 1 / a), x.clip(-a, a)), 8),
     "eps": (lambda m, x, a: F.layer_norm(x, (3,), eps=1e-3 * a), 2),
