@@ -14,6 +14,7 @@ from .ir import Graph, Number, Value
 from .layout import find_layouts
 from .memory import ARENA, MemoryPlan, plan_memory
 from .passes import PASSES, checks, run_passes
+from .passes.forget import forget
 from .passes.fuse import Fusion, fuse
 from .passes.hoist import hoist
 from .placement import Places, place_results
@@ -94,9 +95,7 @@ def plan_graph(
     sources = Sources(work.steady, cache.bound if work.steady else 0)
     sources.fast, sources.for_all_sizes = work.fast, for_all_sizes
     _take_out(work, sources, backend, chosen)
-    layouts = find_layouts(work)
-    places = place_results(work, layouts)
-    fusion = fuse(work, layouts, places, backend, "fuse" in chosen)
+    places, fusion = _fused(work, backend, chosen)
     if checks():
         verify(work, "placing results")
     lowered = [assemble(g, fusion, sources, backend) for g in fusion.groups]
@@ -110,6 +109,21 @@ def plan_graph(
         None, tuple(v.type for v in work.outputs), numbers, constants, memory.nbytes, graph, program,
         work, tuple(fusion.groups), memory.without_reuse, Plan(lowered, start, memory, places, fusion), recipes,
     )  # fmt: skip
+
+
+def _fused(work: Graph, backend: Any, chosen: frozenset[str]) -> tuple[Places, Fusion]:
+    """Places of results, and groups; once more where values are made again rather than kept."""
+    on = "fuse" in chosen
+    layouts = find_layouts(work)
+    nodes = list(work.nodes)
+    places = place_results(work, layouts)
+    fusion = fuse(work, layouts, places, backend, on)
+    again = forget(work, nodes, fusion) if "forget" in chosen else None
+    if again is not None:
+        layouts = find_layouts(work)
+        places = place_results(work, layouts)
+        fusion = fuse(work, layouts, places, backend, on, again)
+    return places, fusion
 
 
 def _take_out(work: Graph, sources: Sources, backend: Any, chosen: frozenset[str]) -> None:

@@ -32,8 +32,8 @@ _STEPS: tuple[tuple[str, Callable[[Graph, Any], None]], ...] = (
     ("merge", merge),
     ("dce", remove_dead),
 )
-#: every pass by name; "fuse" is run by the compiler after these
-PASSES = ("fold", "join", "algebra", "cse", "dce", "attend", "merge", "fuse")
+#: every pass by name; the compiler runs "fuse" after the others, and "forget" when it knows what would be stored
+PASSES = ("fold", "join", "algebra", "cse", "dce", "attend", "merge", "fuse", "forget")
 
 
 def checks() -> bool:

@@ -37,20 +37,28 @@ from .recompute import choose, traffic
 
 
 class Fusion(NamedTuple):
-    """Groups in an order that respects what they read and overwrite, and the rules that they follow."""
+    """Groups in an order that respects what they read and overwrite, and the rules that they follow.
+
+    again: values that each group computes for itself.
+    """
 
     groups: list[Group]
     rules: Rules
     why_apart: Callable[[Group, Group], str]
+    again: frozenset[Value]
 
 
-def fuse(graph: Graph, layouts: dict[Value, Layout], places: Places, backend: Any, on: bool = True) -> Fusion:
-    """Divide the ops of a graph into groups. on=False: every op by itself."""
-    fuser = _Fuser(graph, layouts, places, backend)
+def fuse(
+    graph: Graph, layouts: dict[Value, Layout], places: Places, backend: Any, on: bool = True,
+    again: frozenset[Value] | None = None,
+) -> Fusion:  # fmt: skip
+    """Divide the ops of a graph into groups. on=False: every op by itself. again: see `Fusion`, where that is known."""
+    fuser = _Fuser(graph, layouts, places, backend, again or frozenset())
     groups = fuser.run(on)
-    chosen = choose(groups, fuser.rules) if on else []
+    chosen = choose(groups, fuser.rules) if on and again is None else []
     if chosen:
-        other = _Fuser(graph, layouts, places, backend, frozenset(v for c in chosen for v in c.inner))
+        inner = frozenset(v for c in chosen for v in c.inner)
+        other = _Fuser(graph, layouts, places, backend, inner)
         lighter = other.run(on)
         saved = traffic(groups, fuser.rules) - traffic(lighter, other.rules)
         if saved > 0:
@@ -60,7 +68,7 @@ def fuse(graph: Graph, layouts: dict[Value, Layout], places: Places, backend: An
                 f"{saved:,} bytes of traffic less"
             )
             fuser, groups = other, lighter
-    return Fusion(groups, fuser.rules, fuser.why_apart)
+    return Fusion(groups, fuser.rules, fuser.why_apart, fuser.again)
 
 
 def number_kinds(node: Node) -> list[Any]:
@@ -314,10 +322,18 @@ class _Fuser:
                         self._try(a, b)
 
     def _sorted(self) -> list[Group]:
-        """Groups in an order that respects `direct`, close to the program's."""
+        """Groups in an order that respects `direct`, close to the program's.
+
+        What others wait for stands where they need it, although its last op (a copy at the end) may come later.
+        """
         for g in self.groups:
             g.items.sort(key=_order)
-        return _in_order(sorted(self.groups, key=_last), self._owners)
+        order = _in_order(sorted(self.groups, key=_last), self._owners)
+        place = {g: _last(g) for g in order}
+        for g in reversed(order):
+            for x in self._owners(g.direct):
+                place[x] = min(place[x], place[g])
+        return sorted(order, key=place.__getitem__)
 
 
 def _in_order(groups: list[Group], owners: Callable[[int], list[Group]]) -> list[Group]:

@@ -27,9 +27,19 @@ class Choice(NamedTuple):
     inner: frozenset[Value]
 
 
+class Made(NamedTuple):
+    """What a value is made of: on the way to it (`inner`, itself included), from memory, and from small values that are
+    not in memory so far (`rows`); operations for an element."""
+
+    inner: set[Value]
+    kept: set[Value]
+    rows: set[Value]
+    cost: int
+
+
 def choose(groups: Sequence[Group], rules: Rules) -> list[Choice]:
     """Values whose computing again costs less than their traffic, and no memory. groups: in the order they run."""
-    chooser = _Chooser(groups, rules)
+    chooser = Chooser(groups, rules)
     found = (chooser.choice(item) for g in groups for item in g.items if item.kind == MAP)
     return [c for c in found if c is not None]
 
@@ -50,9 +60,15 @@ def traffic(groups: Sequence[Group], rules: Rules) -> int:
     return total
 
 
-class _Chooser:
-    def __init__(self, groups: Sequence[Group], rules: Rules):
+class Chooser:
+    """What values are made of, and until when that is there.
+
+    groups: in the order they run. later: whether inputs that the graph writes may be read at another time than now.
+    """
+
+    def __init__(self, groups: Sequence[Group], rules: Rules, later: bool = False):
         self.rules = rules
+        self.written = frozenset() if later else rules.written
         self.position = {id(g): k for k, g in enumerate(groups)}
         self.inside = {id(g): set(g.items) for g in groups}
         self.loads = {id(g): {layout.base for i in g.items for _, layout in i.reads} for g in groups}
@@ -72,20 +88,31 @@ class _Chooser:
         if any(r.kind == OP or r.node.again != node.again or not _whole(r, v) for r in readers):
             return None
         users = list(dict.fromkeys(r.group for r in readers if r not in inside))
-        inner: set[Value] = set()
-        kept: set[Value] = set()  # read from memory
-        rows: set[Value] = set()  # not in memory so far
-        if not self._expand(item, v, inside, inner, kept, rows):
+        made = self.made_of(item)
+        if made is None:
             return None
-        cost = sum(rules.producer[x].cost for x in inner)
+        inner, kept, rows, cost = made
         last = max(self.position[id(g)] for g in users)
-        dying = [x for x in kept if self._last(x) < last and x.type.size > v.type.size * ROW]
-        if cost > INLINE_COST or len(dying) > 1 or any(x.type.nbytes > v.type.nbytes for x in dying):
+        dying = self.dying(v, kept, last)
+        if len(dying) > 1 or any(x.type.nbytes > v.type.nbytes for x in dying):
             return None
         saved = v.type.nbytes * (1 + len(users)) - OPERATION_BYTES * cost * v.type.size * len(users)
         saved -= sum(x.type.nbytes for g in users for x in kept | rows if x not in self.loads[id(g)])
         saved -= sum(x.type.nbytes for x in rows)
         return Choice(v, frozenset(inner)) if saved > 0 else None
+
+    def made_of(self, item: Item) -> Made | None:
+        """What the value of a map is made of; None where it cannot be computed elsewhere, or not cheaply."""
+        made = Made(set(), set(), set(), 0)
+        v = item.node.outputs[0]
+        if not self._expand(item, v, self.inside[id(item.group)], made.inner, made.kept, made.rows):
+            return None
+        cost = sum(self.rules.producer[x].cost for x in made.inner)
+        return made._replace(cost=cost) if cost <= INLINE_COST else None
+
+    def dying(self, v: Value, kept: set[Value], position: int) -> list[Value]:
+        """Which of the large values that v is made of are read for the last time before this position."""
+        return [x for x in kept if self._last(x) < position and x.type.size > v.type.size * ROW]
 
     def _last(self, x: Value) -> float:
         """The last group that reads a value; state and results outlive all."""
@@ -103,7 +130,7 @@ class _Chooser:
         for x, layout in item.reads:
             base = layout.base
             maker = self.rules.producer.get(base)
-            if base in self.rules.written:
+            if base in self.written:
                 return False
             if maker is None or maker not in inside or self.rules.stored(base, inside):
                 kept.add(base)
