@@ -356,6 +356,8 @@ class Function:
         """An outcome not seen before: one thread traces it."""
         with self._turn:
             known = path.after.children.get(path.after.key(path.outcomes[-1]))
+            if known is None and variant.meets_another():
+                raise self._others_each_time(variant, path)
             try:
                 segment = path.ready() if known is None else None
             except AgainError:
@@ -363,6 +365,17 @@ class Function:
         if segment is not None:
             return path.run(segment)
         return variant.run(path.called, path.given, path.carried.get(LIVE))
+
+    def _others_each_time(self, variant: Variant, path: Path) -> CalledOutError:
+        """Why a function whose values decide, and are others at every call, is left to Python; its graphs are dropped."""
+        kind = kind_of(flatten(*path.given)[0])
+        for key in [k for k in self._variants if kind_of(k) == kind]:
+            for v in tuple(self._variants[key]):
+                self._drop(key, v)
+        return CalledOutError(
+            self.name, f"reads a value of a tensor that is another one at each call ({variant.paths} were traced)",
+            "return the tensor and read it outside, or use dg.where",
+        )  # fmt: skip
 
     def _plainly(self, variant: Variant, path: Path) -> tuple[Path, Segment]:
         """A new variant for a call that had live numbers, with plain ones, traced from its start."""

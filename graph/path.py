@@ -30,6 +30,9 @@ from .trace import Leave, Source, Trace
 if TYPE_CHECKING:
     from .variant import Variant
 
+#: so many outcomes of values that decide are traced
+PATHS = 64
+
 
 class CalledOutError(TraceError):
     """A function does what no graph holds (calls one in eager mode), so its Python runs at every call.
@@ -167,9 +170,9 @@ class Path:
 
     def _prepare(self) -> Any:
         variant = self.variant
-        if variant.paths >= 64:
+        if variant.paths >= PATHS:
             raise RetraceError(
-                variant.name, "branched on tensor values in more than 64 ways",
+                variant.name, f"branched on tensor values in more than {PATHS} ways",
                 "return the tensor and read it outside, or use dg.where",
             )  # fmt: skip
         trace = self.recorded = Trace(

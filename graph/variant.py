@@ -15,10 +15,13 @@ from .formulas import Program
 from .given import flatten
 from .identity import Identity
 from .live import LIVE
-from .path import Path
+from .path import PATHS, Path
 from .runner import Runner
 from .segment import Segment
 from .state import State
+
+#: after so many calls in a row that each met a value not seen before, a function runs its Python
+_ROW = 24
 
 
 class Variant:
@@ -39,6 +42,8 @@ class Variant:
         self.seconds = 0.0
         self.paths = 0
         self.calls = self.used = 0
+        #: calls in a row that met a value not seen before, and `calls` at the last of them
+        self.row = self.met = 0
         #: it was traced for another reason than shapes
         self.apart = True
         #: tensors that the function finds, and replaces by new ones: further arguments, found at each call
@@ -58,6 +63,12 @@ class Variant:
         if containers and holds and any(s.shares(containers) for s in self.state):
             return False
         return bool(holds) and self.aliases.fit(self._with_state(tensors))
+
+    def meets_another(self) -> bool:
+        """Count a call that met a value not seen before. Returns: whether graphs of what follows are not worth while."""
+        self.row = self.row + 1 if self.calls <= self.met + 1 else 1
+        self.met = self.calls
+        return self.row > _ROW or self.paths >= PATHS
 
     def _with_state(self, tensors: list[Any]) -> list[Any]:
         return [*tensors, *(t for s in self.state for t in s.find())] if self.state else tensors

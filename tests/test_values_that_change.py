@@ -1,0 +1,68 @@
+"""Functions that read another value of a tensor at every call: they are not traced for ever, and raise nothing."""
+
+import duograd as dg
+import numpy as np
+import pytest
+from duograd import nn
+
+F = nn.functional
+
+
+def training(kind, mode, calls):
+    """A training step that hands its loss out as a number."""
+    dg.manual_seed(0)
+    model, seen = nn.Linear(4, 3), []
+    optimizer = dg.optim.Adam(model.parameters(), 0.05)
+    x, y = dg.randn(20, 4), dg.randint(0, 3, (20,))
+
+    def step(x, y):
+        loss = F.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if kind == "kept":
+            seen.append(loss.item())
+            return None
+        return loss.item() if kind == "returned" else loss.detach()[None][loss.detach()[None] > 0].sum()
+
+    fn = dg.function(step, mode=mode)
+    for k in range(calls):
+        rows = 20 if k % 2 else 12
+        seen.append(fn(x[:rows], y[:rows]))
+    seen = [s.numpy() if isinstance(s, dg.Tensor) else s for s in seen]
+    return seen, model.weight.detach().numpy(), fn
+
+
+@pytest.mark.parametrize("kind", ["returned", "kept"])
+def test_a_loss_that_is_read_at_every_step_leaves_the_step_to_python(kind):
+    want, weight, _ = training(kind, "eager", 80)
+    got, other, fn = training(kind, "graph", 80)
+    assert got == want
+    np.testing.assert_array_equal(other, weight)
+    assert "is another one at each call" in fn.explain()
+    assert not fn.variants  # their graphs are of no use any more
+
+
+def test_sizes_that_are_others_at_every_call_leave_the_function_to_python():
+    fn = dg.function(lambda x, at: (x[x > at] * 2).sum())
+    x = dg.linspace(0, 1, 101)
+    for k in range(90):
+        at = dg.tensor(k / 100)
+        np.testing.assert_array_equal(fn(x, at).numpy(), fn.eager(x, at).numpy())
+    assert "is another one at each call" in fn.explain()
+
+
+def test_a_value_of_few_outcomes_stays_in_the_graph():
+    fn = dg.function(lambda x: x * int(x.sum()))
+    for k in range(200):
+        assert fn(dg.full((2,), k % 20)).numpy()[0] == k % 20 * 2 * (k % 20)
+    assert "Python runs" not in fn.explain()
+    assert fn.variants[0].paths == 20
+
+
+def test_more_outcomes_than_are_traced_leave_the_function_to_python():
+    fn = dg.function(lambda x: x * int(x.sum()))
+    for k in range(100):
+        for n in (k, k, 0):  # known values in between
+            assert fn(dg.full((2,), n)).numpy()[0] == n * 2 * n
+    assert "is another one at each call (64 were traced)" in fn.explain()
