@@ -367,7 +367,7 @@ class Function:
         return variant.run(path.called, path.given, path.carried.get(LIVE))
 
     def _others_each_time(self, variant: Variant, path: Path) -> CalledOutError:
-        """Why a function whose values decide, and are others at every call, is left to Python; its graphs are dropped."""
+        """Why a function with other values at every call, which decide, is left to Python. Its graphs are dropped."""
         kind = kind_of(flatten(*path.given)[0])
         for key in [k for k in self._variants if kind_of(k) == kind]:
             for v in tuple(self._variants[key]):

@@ -65,7 +65,7 @@ class Variant:
         return bool(holds) and self.aliases.fit(self._with_state(tensors))
 
     def meets_another(self) -> bool:
-        """Count a call that met a value not seen before. Returns: whether graphs of what follows are not worth while."""
+        """Count a call that met a value not seen before. Returns: whether no more of them are to be traced."""
         self.row = self.row + 1 if self.calls <= self.met + 1 else 1
         self.met = self.calls
         return self.row > _ROW or self.paths >= PATHS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import lr_scheduler
+from . import lr_scheduler, swa_utils
 from .adam import Adam, AdamW
 from .adaptive import Adadelta, Adagrad, Adamax, Lion, NAdam, RAdam, RMSprop
 from .lbfgs import LBFGS
@@ -11,5 +11,5 @@ from .sgd import SGD
 
 __all__ = [
     "LBFGS", "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Lion", "NAdam", "Optimizer", "ParamGroup",
-    "RAdam", "RMSprop", "lr_scheduler",
+    "RAdam", "RMSprop", "lr_scheduler", "swa_utils",
 ]  # fmt: skip
