@@ -21,7 +21,7 @@ from . import dispatch
 from . import types as T
 from .errors import ArgumentTypeError, DtypeError, DuogradError, ShapeError, user_line
 from .parameters import parameters
-from .scalar import Expr, cast, const
+from .scalar import Expr, cast, const, substitute, weak_arg
 from .spoken import translated
 from .types import DType, TensorType
 
@@ -78,6 +78,8 @@ class Op:
 
     #: the first of the results that the tape keeps for a rule which wants results
     first_out = 0
+    #: attributes that are inputs, after the others: see `opened`
+    open: tuple[str, ...] = ()
 
     def __init__(self, fn: Callable[..., Any], kind: str, **options: Any):
         self.fn, self.kind = fn, kind
@@ -147,6 +149,7 @@ class Op:
         if self.widen and kind == "composite":
             self.fn = _widened(fn)
         self._forms: dict[Any, PointwiseForm] = {}
+        self._opened: dict[tuple[str, ...], Op] = {}
         #: what the eager executor and the tape keep by the signature of a call
         self.recipes: dict[Any, Any] = {}
         self.shortcuts: dict[Any, Any] = {}
@@ -347,11 +350,40 @@ class Op:
             found = self._forms[key] = self._trace_body(tuple(dtypes), attrs)
         return found
 
+    def opened(self, names: tuple[str, ...]) -> Op:
+        """A pointwise op with some of its attributes as further inputs: Python floats, with the same bits.
+
+        It has no gradient; its `form` raises for a body that chooses by what such a number is.
+        """
+        found = self._opened.get(names)
+        if found is None:
+            found = self._opened[names] = object.__new__(Op)
+            found.__dict__.update(self.__dict__)
+            rest = [(n, d) for n, d in zip(self.attr_names, self.defaults) if n not in names]
+            found.open, found.input_names = names, (*self.input_names, *names)
+            found.attr_names, found.defaults = tuple(n for n, _ in rest), tuple(d for _, d in rest)
+            found._attr_index = {name: k for k, name in enumerate(found.attr_names)}
+            found.required_attrs, found.n_inputs = self.required_attrs - set(names), len(found.input_names)
+            found.grads, found.normalize_rule, found.onnx = {}, None, None
+            found._forms, found._opened, found.recipes, found.shortcuts = {}, {}, {}, {}
+            found.in_place_recipes, found.tape_plans = {}, {}
+        return found
+
     def _trace_body(self, dtypes: tuple[Any, ...], attrs: Attrs) -> PointwiseForm:
+        count = len(dtypes) - len(self.open)
+        named = dict(zip(self.attr_names, attrs))
+        named.update((name, weak_arg(count + k)) for k, name in enumerate(self.open))
+        form = self._trace_named(dtypes[:count], named)
+        if not self.open:
+            return form
+        kinds = (*form.arg_dtypes, *(T.float64 for _ in self.open))
+        args = [Expr("arg", d, (), k) for k, d in enumerate(kinds)]
+        return PointwiseForm(tuple(substitute(form.roots, args)), kinds)
+
+    def _trace_named(self, dtypes: tuple[Any, ...], named: dict[str, Any]) -> PointwiseForm:
         if type(None) in dtypes:
             name = self.input_names[dtypes.index(type(None))]
             raise ArgumentTypeError(self.name, f"{name} is None", "pass a tensor or a number")
-        named = dict(zip(self.attr_names, attrs))
         mixed = dtypes[1:] if self.selects else dtypes
         kinds = [d for d in mixed if isinstance(d, DType)]
         common: DType | None = T.promote_all(kinds) if kinds else named.get("dtype")

@@ -256,9 +256,28 @@ class Expr:
         raise TypeError("a pointwise body cannot branch on a value; use s.where(condition, a, b)")
 
 
+class Weak(Expr):
+    """What stands for a Python number in a body, and is not known: it takes the dtype that it meets.
+
+    Arithmetic of such alone is Python's, in float64. Comparing it says nothing, so a body that chooses by it fails.
+    """
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        raise TypeError("a pointwise body cannot branch on a number that is not known")
+
+
+def weak_arg(position: int) -> Weak:
+    """Argument `position` as a Python number."""
+    return Weak("arg", T.float64, (), position)
+
+
 def const(value: Any, dtype: DType) -> Expr:
     """A constant of the given dtype."""
-    return Expr("const", dtype, (), dtype.np.type(value).item())
+    with np.errstate(over="ignore"):  # a number that is an operand says nothing either
+        return Expr("const", dtype, (), dtype.np.type(value).item())
 
 
 def cast(x: Expr, dtype: DType) -> Expr:
@@ -274,11 +293,13 @@ def cast(x: Expr, dtype: DType) -> Expr:
 
 def _unify(operands: Sequence[Any]) -> list[Expr]:
     """Bring operands to one dtype: expressions promote, Python numbers take the dtype they meet."""
-    kinds = [x.dtype for x in operands if isinstance(x, Expr)]
+    kinds = [x.dtype for x in operands if isinstance(x, Expr) and type(x) is not Weak]
     dtype = T.promote_all(kinds) if kinds else None
     for x in operands:
         if not isinstance(x, Expr):
             dtype = T.scalar_dtype(x, dtype)
+        elif type(x) is Weak:
+            dtype = T.scalar_dtype(0.0, dtype) if kinds else T.float64
     assert dtype is not None
     return [cast(x, dtype) if isinstance(x, Expr) else const(x, dtype) for x in operands]
 
@@ -301,7 +322,8 @@ def call(name: str, *operands: Any) -> Expr:
         raise DtypeError(name, f"takes floats, not {dtype}", "convert with .to(dg.float32)")
     elif name in ("real", "imag", "conj", "angle"):
         return _of_real(name, args[0])
-    return Expr(name, op.rule(*(a.dtype for a in args)), tuple(args))
+    cls = Weak if all(type(x) is Weak or not isinstance(x, Expr) for x in operands) else Expr
+    return cls(name, op.rule(*(a.dtype for a in args)), tuple(args))
 
 
 _FLOAT_SET = {

@@ -20,6 +20,7 @@ from ..core.errors import (
     user_line,
     user_place,
 )
+from ..core.numbers import real
 from ..core.op import REGISTRY, Attrs, Op, no_tensor
 from ..core.random import default_generator
 from ..core.storage import refuse_other_type, refuse_overlap
@@ -266,7 +267,7 @@ class Trace:
 
     @resting
     def call(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> Any:
-        if op.kind != "composite":
+        if op.kind == "primitive":
             attrs = settled(attrs)
         return dispatch.call(self, op, inputs, attrs)
 
@@ -318,6 +319,8 @@ class Trace:
         types = [
             x.type if isinstance(x, Symbol) else x.kind(0) if isinstance(x, Number) else x for x in inputs
         ]
+        if any(type(a) is Live for a in attrs):
+            op, inputs, types, attrs = _opened(op, inputs, types, attrs)
         attrs = settled(attrs)
         out_types = self._infer(op, types, attrs)
         devices = {x.device for x in inputs if isinstance(x, Symbol)}
@@ -588,6 +591,25 @@ class Trace:
         self.seeds.pop(id(generator), None)
         if seed is not None:
             self.seeds[id(generator)] = seed
+
+
+def _opened(op: Op, inputs: Any, types: list[Any], attrs: Attrs) -> Any:
+    """A pointwise op of floats whose attributes are live numbers as one that takes these as inputs, where it can."""
+    names = tuple(n for n, a in zip(op.attr_names, attrs) if type(a) is Live)
+    dtypes = [t.dtype if isinstance(t, TensorType) else t.__class__ for t in types]
+    if (
+        op.kind != "pointwise"
+        or op.type_rule is not None
+        or not all(d is float or getattr(d, "is_float", False) for d in dtypes)
+    ):
+        return op, inputs, types, attrs
+    twin, rest = op.opened(names), tuple(a for a in attrs if type(a) is not Live)
+    try:
+        twin.form((*dtypes, *(float for _ in names)), settled(rest))
+    except Exception:  # it chooses by them
+        return op, inputs, types, attrs
+    numbers = [real(a) for a in attrs if type(a) is Live]
+    return twin, (*inputs, *numbers), [*types, *numbers], rest
 
 
 def effects(trace: Trace) -> tuple[list[tuple[Any, Symbol]], list[tuple[Any, Any]]]:

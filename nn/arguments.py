@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..core.errors import ArgumentError, ArgumentTypeError
+from ..core.numbers import real
 
 
 def size(op: str, name: str, value: Any, low: int = 1) -> int:
@@ -21,7 +22,7 @@ def probability(op: str, p: Any) -> float:
     """`p` as a float from 0 to 1. Raises: ArgumentError."""
     if not isinstance(p, (int, float)) or not 0 <= p <= 1:
         raise ArgumentError(op, f"p={p!r} is not a probability", "use a number from 0 to 1")
-    return float(p)
+    return real(p)
 
 
 def reduction(op: str, value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..core.errors import ShapeError
+from ..core.numbers import real
 from ..core.ops import activation as _A
 from ..core.ops import elementwise as _E
 from ..core.ops.activation import elu, gelu, leaky_relu, relu, silu
@@ -74,7 +75,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
         return x
     if probability("dropout", p) == 1.0:
         return x * 0.0
-    return _A.dropout(x, p=float(p), training=True)
+    return _A.dropout(x, p=real(p), training=True)
 
 
 # ---------------------------------------------------------------- losses

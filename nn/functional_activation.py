@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..core.errors import ArgumentError, ShapeError
+from ..core.numbers import real
 from ..core.ops import activation as _A
 from ..core.ops import rectifier as _R
 from ..core.ops.activation import logsigmoid, mish, softsign, tanhshrink
@@ -21,7 +22,7 @@ __all__ = [
 
 def hardtanh(x: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
     """x limited to [min_val, max_val]; the slope on the bounds is 0."""
-    return _R.hardtanh(x, min_val=float(min_val), max_val=float(max_val))
+    return _R.hardtanh(x, min_val=real(min_val), max_val=real(max_val))
 
 
 def relu6(x: Tensor) -> Tensor:
@@ -36,7 +37,7 @@ def celu(x: Tensor, alpha: float = 1.0) -> Tensor:
 
 def threshold(x: Tensor, threshold: float, value: float) -> Tensor:
     """x above the threshold, else `value`."""
-    return _R.threshold(x, threshold=float(threshold), value=float(value))
+    return _R.threshold(x, threshold=real(threshold), value=real(value))
 
 
 def hardshrink(x: Tensor, lambd: float = 0.5) -> Tensor:
@@ -100,7 +101,7 @@ def _drop(op: str, x: Tensor, p: float, training: bool, *ranks: int) -> Tensor:
         return x * 0.0
     batched = x.ndim == ranks[-1]
     y = x if batched else _reshape(x, shape=(1, *x.shape))
-    out = _A.dropout_channels(y, p=float(p), training=True)
+    out = _A.dropout_channels(y, p=real(p), training=True)
     return out if batched else _reshape(out, shape=x.shape)
 
 
@@ -134,4 +135,4 @@ def _alpha(op: str, x: Tensor, p: float, training: bool, channels: bool) -> Tens
         return x
     if _probability(op, p) == 1.0:
         return x * 0.0
-    return _A.alpha_dropout(x, p=float(p), training=True, channels=channels)
+    return _A.alpha_dropout(x, p=real(p), training=True, channels=channels)

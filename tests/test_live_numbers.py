@@ -392,7 +392,8 @@ READS = {
     "membership": (lambda m, x, a: x * a if a in (1, 5, 7) else x + a, None),
     "whole dict": (lambda m, x, a: (m.table.update(a=a), [x * v for v in m.table.values()])[1], 3),
     "dropout": (lambda m, x, a: F.dropout(x, 1 / (a + 1)), None),
-    "attribute of an op": (lambda m, x, a: (F.leaky_relu(x, 1 / a), x.clip(-a, a)), 8),
+    "attribute of an op": (lambda m, x, a: (F.leaky_relu(x, 1 / a), x.clip(-a, a)), 2),
+    "attribute of integers": (lambda m, x, a: (x.to(dg.int32).clip(-a, a), dg.quantile(x, a / 9)), 8),
     "eps": (lambda m, x, a: F.layer_norm(x, (3,), eps=1e-3 * a), 2),
     "text": (lambda m, x, a: (a == "a", a != None, x * a), 2),  # noqa: E711
     "record": (lambda m, x, a: (lambda r: (x * r.n, r, r.m + 1))(Record(a, a * 2)), 2),

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from ..errors import ArgumentError
+from ..numbers import real
 from ..op import pointwise
 from ..scalar import s
 from . import elementwise as E
@@ -84,7 +85,7 @@ def _alpha(op):
     def _(inputs, alpha):
         if alpha == 0:
             raise ArgumentError(op.name, "alpha=0 divides by zero", "use another alpha")
-        return (float(alpha),)
+        return (real(alpha),)
 
 
 @pointwise(to_float=True, onnx=lambda o, x, *, alpha: o.Celu(x, alpha=alpha))
@@ -147,7 +148,7 @@ def _shrink(name, text, body, onnx):
     def _(inputs, lambd):
         if not lambd >= 0:
             raise ArgumentError(name, f"lambd={lambd} is negative", "use a number from 0")
-        return (float(lambd),)
+        return (real(lambd),)
 
     @op.grad
     def x(g, x, lambd):

@@ -37,16 +37,17 @@ class _Rule(Optimizer):
         return made if isinstance(made, tuple) else (made,)
 
     def _update(self, executor: Any, plan: Plan) -> None:
-        group, grad_of = plan.group, executor.get_grad
+        group, grad_of, number = plan.group, executor.get_grad, executor.number
         found = [(row, grad) for row in plan.rows if (grad := grad_of(row[0])) is not None]
         if not found:
             return
 
         def numbers(names: tuple[str, ...]) -> tuple[Any, ...]:
-            return tuple(
-                executor.number(group.numbers if name in ("beta1", "beta2") else group, name)
-                for name in names
-            )
+            row = []
+            for name in names:
+                owner = group.numbers if name in ("beta1", "beta2") else group
+                row.append(number(owner, name))
+            return tuple(row)
 
         op, given = self._chosen(group)
         scales: tuple[Any, ...] = ()
