@@ -82,7 +82,7 @@ class Tape:
         trace, known = self.trace, len(self.trace.lifted)
         if self.traced is not None:
             found = self.traced.get((used, taps, begun))
-            return None if found is None else self._way(*found, full)
+            return None if found is None else self._way(found[0], found[1], found[2], full)
         trace.done = False
         if trace.now is not None:
             trace.now.late, trace.now.thread = True, threading.get_ident()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
 from typing import Any
 
 from ...core import dispatch
@@ -105,7 +104,7 @@ class AveragedModel(Module):
         return self.module(*args, **kwargs)
 
     def _averaged(self, model: Module) -> list[Tensor]:
-        parts = chain(model.parameters(), model.buffers() if self.use_buffers else ())
+        parts = [*model.parameters(), *(model.buffers() if self.use_buffers else ())]
         return [t.detach() for t in parts]
 
     def update_parameters(self, model: Module) -> None:
@@ -184,7 +183,7 @@ def update_bn(loader: Iterable[Any], model: Module, device: Any = None) -> None:
     loader: batches, of which the first element is the model's input where it is a tuple or list; device: where inputs
     are moved first. Averages are plain means over all batches.
     """
-    layers = [m for m in model.modules() if getattr(m, "running_mean", None) is not None]
+    layers: list[Any] = [m for m in model.modules() if getattr(m, "running_mean", None) is not None]
     if not layers:
         return
     was_training, momenta = model.training, [m.momentum for m in layers]
