@@ -150,6 +150,10 @@ FOUND = {
     "a call that is left to Python fails": program(
         "y = m.host(x0).detach().requires_grad_()\n(y * y).sum().backward()", (2,)
     )._replace(quiet=(0, 1)),
+    "a list that a failing call changes is another argument afterwards": program(
+        "x1.append(1)\ny = m.host(x0)\ndel m.log[0]", (1,),
+        Given("", (), "list", values=("m.log", "[]", "m.rows[0]")), sizes=({},) * 3,
+    ),
     "what does not fit into a view": program("x0 *= 1e-3\ny = x0", Given("", (2, 2), "uint8", layout="transposed")),
     "lines before and after a value, where state is changed": program(
         "m.b += 1\ndg.print('{}', m.b.sum(), to=m.printed.append)\ny = x0 * 2 if dg.isfinite(x0).all() else x0\n"

@@ -80,6 +80,7 @@ def run(program: Program, mode: str) -> Iterator[Facts]:
             quietly = dg.no_grad if call in program.quiet else contextlib.nullcontext
             with quietly():  # whether it does may depend on state that it changes
                 may_run_python = program.background or f.runs_python(tuple(arguments), {})
+                left_to_it = dict(f._python)
             try:
                 with quietly():
                     results = f(*arguments)
@@ -92,9 +93,8 @@ def run(program: Program, mode: str) -> Iterator[Facts]:
                 _see_all(after, watched, seen, m)
                 after["containers"] = _containers(watched, seen, m)
                 facts |= {"before": before, "after": after, "printed": [*m.printed]}
-                # While kernels are being compiled, or where no graph holds the call, which may be tried again.
-                with quietly():
-                    facts["may run Python"] = may_run_python or f.runs_python(tuple(arguments), {})
+                # While kernels are being compiled, or where no graph holds the call, as may have been found out by it.
+                facts["may run Python"] = may_run_python or f._python != left_to_it
                 yield facts
                 if "refused" in facts:
                     return
