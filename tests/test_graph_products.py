@@ -206,3 +206,26 @@ def test_a_turned_product_that_a_product_reads_keeps_eager_modes_bits():
         v = dg.tensor(rng.uniform(-3, 3, rows).astype(np.float32))
         for f in (lambda v, x: v @ (x.mT @ x).T, lambda v, x: v @ (x.mT @ x).T[:3].T):
             assert f(v, x).numpy().tobytes() == dg.function(f)(v, x).numpy().tobytes()
+
+
+@pytest.mark.parametrize("same", [
+    lambda x: x * 1,
+    lambda x: x / 1,
+    lambda x: x - 0,
+    lambda x: dg.negative(dg.negative(x)),
+    lambda x: x.clone(),
+    lambda x: x.to(dg.float64).to(dg.float32),
+    lambda x: (x * 1)[:2],
+])  # fmt: skip
+def test_a_product_reads_rows_where_eager_mode_has_them(same):
+    """The order of the sums of a product with a vector depends on where the rows of its matrix lie."""
+    rng = np.random.default_rng(0)
+    w = dg.tensor(rng.normal(size=(14, 1)).astype("float32"))
+
+    def product(x):
+        return same(x) @ w
+
+    graph = dg.function(product, mode="graph")
+    for _ in range(20):
+        x = dg.tensor(rng.normal(size=(14, 2)).astype("float32")).mT
+        np.testing.assert_array_equal(product(x).numpy(), graph(x).numpy())

@@ -89,6 +89,11 @@ class _Algebra:
                     stack += reader.outputs
         return False
 
+    def _instead(self, node: Node, x: Value) -> Value | None:
+        """x in place of a result that has its values, unless a product reads it and x may lie otherwise in memory."""
+        lies = x in self.graph.strides if x.producer is None else x.producer.op.is_view
+        return None if lies and self._feeds_product(node) else x
+
     def _transposed_product(self, node: Node, product: Node, axes: tuple[int, ...]) -> list[Node] | None:
         """(a b)^T = b^T a^T: an element is the same sum in the same order, and rows come out contiguous."""
         a, b = product.inputs
@@ -143,22 +148,23 @@ class _Algebra:
             first = inner.inputs[0]
             if _holds(x.type.dtype, first.type.dtype):
                 x = node.inputs[0] = first
-        return x if x.type == node.outputs[0].type else None
+        return self._instead(node, x) if x.type == node.outputs[0].type else None
 
     def _same(self, node: Node) -> Any:
         x = node.inputs[0]
-        return x if isinstance(x, Value) else None
+        return self._instead(node, x) if isinstance(x, Value) else None
 
     def _negative(self, node: Node) -> Any:
         inner = self._maker(node.inputs[0], negative)
-        return inner.inputs[0] if inner is not None and isinstance(inner.inputs[0], Value) else None
+        x = None if inner is None else inner.inputs[0]
+        return self._instead(node, x) if isinstance(x, Value) else None
 
     def _neutral(self, node: Node, x: Any, number: Any, value: int) -> Any:
         """x when the number is the neutral one and the op changes nothing else about x."""
         if isinstance(x, Value) and x.type.dtype.is_complex:  # 1 is 1 + 0j there, and infinity times 0 is NaN
             return None
         same = isinstance(x, Value) and type(number) in (int, float) and number == value
-        return x if same and x.type == node.outputs[0].type else None
+        return self._instead(node, x) if same and x.type == node.outputs[0].type else None
 
     def _multiply(self, node: Node) -> Any:
         a, b = node.inputs
