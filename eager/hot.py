@@ -341,10 +341,12 @@ class _TapedComposite:
 
     def call(self, inputs: Inputs) -> Any:
         tensors = [x for x in inputs if x is not None]
+        drawn = [(g, g.get_state()) for g, _ in self.taped.forward.drawn]
         made = self.launch(tensors)
         roots = self.taped.roots
         unread = [(s, s.version) for s in [made[k]._storage for k in self.unread_outputs]]
-        saved: dict[str, Any] = {"inputs_type": (inputs, [x._storage.version for x in tensors], unread)}
+        versions = [x._storage.version for x in tensors]
+        saved: dict[str, Any] = {"inputs_type": (inputs, versions, drawn, unread)}
         for name, (kind, k) in zip(self.names, self.taped.saved):
             # An alias of an output: the tensor itself would close a reference cycle with its node.
             x = tensors[k] if kind == "tensor" else made[k]._alias() if k in roots else made[k]
@@ -375,7 +377,7 @@ class _TapedComposite:
         for k in self.sums:
             tensors.append(held.get(k))
         if self.unread_tensors or self.unread_outputs:
-            inputs, versions, unread = node.saved["inputs_type"]
+            inputs, versions, _, unread = node.saved["inputs_type"]
             if self.unread_tensors:
                 given = [x for x in inputs if x is not None]
                 unread = unread + [(given[k]._storage, versions[k]) for k in self.unread_tensors]
@@ -390,7 +392,7 @@ class _TapedComposite:
 
     def needs(self, node: vjp.Node) -> Iterator[tuple[Need, Any, int]]:
         """What the ops of the body need of tensors from outside it and of its results, and what the way back reads."""
-        inputs, versions, unread = node.saved["inputs_type"]
+        inputs, versions, _, unread = node.saved["inputs_type"]
         tensors = [x for x in inputs if x is not None]
         found = {place: node.saved[name] for place, name in zip(self.taped.saved, self.names)}
         found |= {("tensor", k): (tensors[k], versions[k]) for k in self.unread_tensors}
@@ -415,14 +417,13 @@ class _TapedComposite:
         self, gs: tuple[Any, ...], kept: Any, *saved: Any, held: Mapping[int, Any] = _NONE
     ) -> tuple[Any, ...]:
         """The gradient rule of the call. held: gradients that inputs have already."""
-        inputs, versions, _ = kept
         if not dispatch.state.grad and dispatch.state.executor is dispatch._State.executor:
             tensors = [*saved, *gs, *(held.get(k) for k in self.sums)]
             way = self.way(_layouts(tensors))
             if way is not None:
                 return tuple(self.placed(way[0](_present(tensors)), way[1]))
         found: list[Any] = [None] * self.count
-        for k, g in zip(self.places, self.again(inputs, versions, gs, held)):
+        for k, g in zip(self.places, self.again(kept, gs, held)):
             found[k] = g
         return tuple(found)
 
@@ -440,18 +441,16 @@ class _TapedComposite:
         ones, at the same ops and in the same order as if the body had never been hot."""
         refuse_changed(node)
         first = vjp.mark()
-        roots, _ = self.recorded(*node.saved["inputs_type"][:2])
+        roots, _ = self.recorded(*node.saved["inputs_type"])
         edges = [vjp._edge(y) for y in roots]
         renumber([e[0] for e in edges if isinstance(e, tuple)], first, node.number)
         node.op, node.attrs, node.edges, node.rules = _Unfolded(node.op.name), (), edges, _THROUGH
         node.saved, node.outs, node.step = {}, (), None
 
-    def again(
-        self, inputs: Inputs, versions: list[int], gs: tuple[Any, ...], held: Mapping[int, Any]
-    ) -> list[Any]:
+    def again(self, kept: Any, gs: tuple[Any, ...], held: Mapping[int, Any]) -> list[Any]:
         """Gradients that are recorded themselves where ops do not run at once: the body once more, op by op."""
         create = dispatch.state.grad
-        roots, targets = self.recorded(inputs, versions)
+        roots, targets = self.recorded(*kept)
         begin = [held.get(k) for k in self.places]
         ends = [(y, g) for y, g in zip(roots, gs) if g is not None]
         return vjp.walk(
@@ -459,8 +458,11 @@ class _TapedComposite:
             begin=begin,
         )  # fmt: skip
 
-    def recorded(self, inputs: Inputs, versions: list[int]) -> tuple[list[Any], list[Any]]:
-        """The body once more, op by op: its outputs that have a gradient, and the inputs that want one."""
+    def recorded(
+        self, inputs: Inputs, versions: list[int], drawn: list[Any], _: Any
+    ) -> tuple[list[Any], list[Any]]:
+        """The body once more, op by op, with the random numbers of the call: its outputs that have a gradient, and the
+        inputs that want one."""
         tensors = [x for x in inputs if x is not None]
         for x, version in zip(tensors, versions):
             if x._storage.version != version:
@@ -470,9 +472,16 @@ class _TapedComposite:
                     f"{line_of(x._changed_place())}",
                     "use an out-of-place op (x = x + 1), or clone() the tensor before changing it",
                 )
-        face = dispatch.state.executor.face
-        with dispatch.set_grad(True), inside:
-            made = self.owner.op.fn(*inputs, **self.owner.named)
+        executor = dispatch.state.executor
+        face, after = executor.face, [(g, executor.random_state(g)) for g, _ in drawn]
+        for g, state in drawn:
+            executor.set_random_state(g, state)
+        try:
+            with dispatch.set_grad(True), inside:
+                made = self.owner.op.fn(*inputs, **self.owner.named)
+        finally:
+            for g, state in after:
+                executor.set_random_state(g, state)
         outs = [face(y) for y in (made if isinstance(made, tuple) else (made,))]
         roots = [outs[self.order.index(k)] for k in self.taped.roots]
         return roots, [face(tensors[n]) for n in self.wanted]

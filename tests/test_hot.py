@@ -9,6 +9,7 @@ import pytest
 from duograd.core import hot
 from duograd.core.errors import AutogradError
 from duograd.core.op import REGISTRY
+from duograd.core.random import default_generator
 from duograd.core.reference import make_arguments
 
 F = dg.nn.functional
@@ -165,6 +166,18 @@ def test_hot_dropout_draws_the_numbers_of_the_cold_one(hot_at):
     dg.manual_seed(5)
     for w in want:
         np.testing.assert_array_equal(F.dropout(dg.ones((40,))).numpy(), w)
+
+
+def test_a_recorded_gradient_of_hot_dropout_has_its_random_numbers(hot_at):
+    hot_at(2)
+    dg.manual_seed(5)
+    for _ in range(4):
+        x = dg.ones((40,)).requires_grad_()
+        y = F.dropout(x, 0.5)
+        state = default_generator.get_state()
+        (g,) = dg.autograd.grad(y.sum(), x, create_graph=True)
+        np.testing.assert_array_equal(g.detach().numpy(), y.detach().numpy())
+        assert default_generator.get_state() == state
 
 
 def test_gradients_of_gradients_through_a_hot_composite(hot_at):
