@@ -12,6 +12,22 @@ DEAD, END, THROUGH = 0, 1, 2
 _number = attrgetter("number")
 
 
+def leads(edge: Any, wanted: Any, found: dict[Any, int]) -> int:
+    """What `look` has found of an edge. One that goes to a result of a call is looked at by itself: others of the
+    call's results may lead to a target where it does not."""
+    if edge.__class__ is not tuple:
+        return id(edge) in wanted
+    node, k = edge
+    known = found.get(node.number, DEAD)
+    if not known or not node.is_call:
+        return known
+    key = (node.number,)
+    if key not in found:
+        targets = [n for n in range(len(node.out_types)) if (node.number, n) in wanted]
+        found[key] = node.leading(targets, [leads(e, wanted, found) for e in node.edges])
+    return found[key] >> k & 1
+
+
 def of_several_parts(roots: Iterable[Any], leaves: Sequence[Any]) -> list[int]:
     """The places of the leaves whose gradient from these roots is a sum: more than one step of a walk leads there."""
     counts = {id(x): 0 for x in leaves}
@@ -28,7 +44,7 @@ def of_several_parts(roots: Iterable[Any], leaves: Sequence[Any]) -> list[int]:
     return [k for k, x in enumerate(leaves) if counts[id(x)] > 1]
 
 
-def look(edges: Iterable[Any], wanted: Any, cut: bool, found: dict[float, int]) -> dict[float, int]:
+def look(edges: Iterable[Any], wanted: Any, cut: bool, found: dict[Any, int]) -> dict[Any, int]:
     """Find out about the nodes behind `edges`, by their numbers, besides what was `found` before.
 
     wanted: the keys of the targets, (number, output index) or the id of a leaf; cut: what lies behind the node of a
@@ -58,7 +74,7 @@ def look(edges: Iterable[Any], wanted: Any, cut: bool, found: dict[float, int]) 
     for node in ahead:
         for edge in node.edges:
             if edge.__class__ is tuple:
-                if found[edge[0].number]:
+                if found[edge[0].number] and leads(edge, wanted, found):
                     found[node.number] = THROUGH
                     break
             elif id(edge) in wanted:

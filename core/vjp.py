@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import dispatch
 from .errors import AutogradError, Place, line_of, user_place
-from .reach import THROUGH, edge_key, look
+from .reach import THROUGH, edge_key, leads, look
 from .saved import Need, freed, is_number, refuse_changed
 from .types import TensorType
 
@@ -373,11 +373,11 @@ def walk(
 ) -> list[Any]:
     """The reverse walk: from roots back to `targets`, or to every leaf (whose `.grad` it adds to).
 
-    targets: tensors, or edges of the tape. Only nodes from which one is reached take part: others may be used up or
-    changed, are not freed, and their hooks do not run. cut: the tape ends at the targets (a number: at so many of the
-    first); what made them is neither walked nor freed. inner: the walk is a step of another one, which runs the hooks
-    of the targets and may be on the way to every leaf, so all nodes take part. begin: the gradients that the targets
-    have before it, or None.
+    targets: tensors, edges of the tape, or `Leaf`s. Only nodes from which one is reached take part: others may be used
+    up or changed, are not freed, and their hooks do not run. cut: the tape ends at the targets (a number: at so many of
+    the first); what made them is neither walked nor freed. inner: the walk is a step of another one, which runs the
+    hooks of the targets and may be on the way to every leaf, so all nodes take part. begin: the gradients that the
+    targets have before it, or None.
 
     Nodes run latest first, so sums of gradients have the same order in both modes. Returns the targets'
     gradients (None for a target that the roots do not depend on).
@@ -432,7 +432,7 @@ def walk(
         reach = look([edge for edge, _ in starts], wanted, bool(cut), {}) if prune else {}
         for target, g in zip(targets or (), begin):
             if g is not None:
-                send(_edge(target), g)
+                send(target.tensor if target.__class__ is Leaf else _edge(target), g)
         for edge, g in starts:
             if not prune or (reach[edge[0].number] if edge.__class__ is tuple else id(edge) in wanted):
                 send(edge, g)
@@ -447,12 +447,11 @@ def walk(
             if call:
                 flags = None
                 if prune:
-                    flags = [
-                        reach[edge[0].number] if edge.__class__ is tuple else id(edge) in wanted
-                        for edge in node.edges
-                    ]
+                    flags = [leads(edge, wanted, reach) for edge in node.edges]
                 here = [k for k in range(len(grads)) if (node.number, k) in wanted]
-                node.enter(grads, () if cut else here, flags, held)
+                node.enter(grads, here, flags, bool(cut), held)
+                if all(g is None for g in grads):
+                    continue
             if node.hooks:
                 for k, hooks in node.hooks.items():
                     if (inner and wanted.get((node.number, k), last) < last) or (
@@ -514,7 +513,7 @@ def walk(
                 node.forget()
         given = {id(g) for g in root_grads}
         for leaf, g in leaf_grads.values():
-            if targets is None or (not inner and _key(leaf) in wanted):
+            if targets is None or (not inner and id(leaf) in wanted):
                 for hook in leaf._hooks or ():
                     g = _hooked(hook, g)
             if targets is None:
@@ -524,7 +523,7 @@ def walk(
                 given.add(id(g))
                 before = executor.get_grad(leaf)
                 executor.set_grad(leaf, g if before is None else before + g)
-            elif (spot := wanted.get(_key(leaf))) is not None:
+            elif (spot := wanted.get(id(leaf))) is not None:
                 found[spot] = g
     return found
 
@@ -545,7 +544,18 @@ def _hooked(hook: Any, g: Any) -> Any:
     return g if result is None else result
 
 
+class Leaf:
+    """A target: a tensor that was a leaf when the tape began, though it may have been changed in place since."""
+
+    __slots__ = ("tensor",)
+
+    def __init__(self, tensor: Any):
+        self.tensor = tensor
+
+
 def _key(t: Any) -> Any:
+    if t.__class__ is Leaf:
+        return id(t.tensor)
     if isinstance(t, tuple):
         return edge_key(t)
     return id(t) if t._node is None else (t._node.number, t._index)

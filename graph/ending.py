@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..core import dispatch, vjp
@@ -85,7 +85,8 @@ class Ending:
         self.dropped: list[tuple[str, Any]] = []
         #: results that are leaves of their own, and the places of their gradients
         self.leaves: list[tuple[tuple[str, Any], tuple[str, Any] | None]] = []
-        self.broken: list[tuple[tuple[str, Any], Any]] = []
+        #: results whose way back is used up or was changed: what raises the error, and the places of what lies behind
+        self.broken: list[tuple[tuple[str, Any], vjp.Node, list[tuple[str, Any]]]] = []
         #: tensors that were there before; by root, which of them it depends on, and whether the call changes one of
         #: these
         self.read: list[tuple[str, Any]] = []
@@ -143,9 +144,10 @@ class Ending:
             y = found[kind][k]
             y._requires_grad = True
             y._grad = None if grad is None else found[grad[0]][grad[1]]
-        for (kind, k), node in self.broken:
+        for (kind, k), node, behind in self.broken:
             y = found[kind][k] if kind in found else k
-            y._node, y._index, y._requires_grad = node, 0, True
+            leaves = [found[where][n] if where in found else n for where, n in behind]
+            y._node, y._index, y._requires_grad = broken_here(node, leaves), 0, True
         if self.single is not None and not self.changes and not self.contents:
             return outputs[self.single]
         results = [found[kind][k] if kind in found else k for kind, k in self.returned]
@@ -265,3 +267,9 @@ def broken(y: Symbol, error: AutogradError) -> vjp.Node:
         raise AutogradError(error.op, error.message, error.fix)
 
     return vjp.Node(_FunctionOp(error.op), (), (), GradRule(rule, ("g",)), {}, (y.type,), user_place(2))
+
+
+def broken_here(node: vjp.Node, leaves: Sequence[Any]) -> vjp.Node:
+    """The same in a call that read these tensors: a walk that leads to one of them meets the error."""
+    edges = tuple([vjp._edge(t) for t in leaves])
+    return vjp.Node(node.op, (), edges, node.rules, {}, node.out_types, node.where)

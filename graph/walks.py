@@ -51,7 +51,7 @@ class Outline:
         return found
 
     def is_over(self, gone: int) -> bool:
-        """Whether no walk from any of the roots comes to a leaf without the parts that are gone."""
+        """Whether no walk from any of the roots comes to a leaf or another root without the parts that are gone."""
         found = self._over.get(gone)
         if found is None:
             found = self._over[gone] = all(self._is_barred(k, gone) for k in range(len(self.above)))
@@ -64,7 +64,7 @@ class Outline:
                 leads |= p.leads
                 if gone >> n & 1:
                     barred |= p.leads
-        return not leads & ~barred & (1 << self.leaves) - 1
+        return not leads & ~barred
 
     def is_deep(self, k: int, roots: int) -> bool:
         """Whether a walk from these roots comes to root k from another one."""
@@ -114,18 +114,30 @@ class CallNode(vjp.Node):
     walks: Walks
     is_call = True
 
+    def _aim(self, targets: Sequence[int], edges: Sequence[Any]) -> int:
+        return bits_of(edges) | sum(1 << self.walks.outline.leaves + k for k in targets)
+
+    def leading(self, targets: Sequence[int], edges: Sequence[Any]) -> int:
+        """Bits of the outputs that are targets or lead to one. targets, edges: as in `enter`."""
+        aim = self._aim(targets, edges)
+        met = self.walks.outline.met
+        return bits_of(k in targets or met(1 << k, aim) for k in range(len(self.out_types)))
+
     def enter(
-        self, grads: Sequence[Any], targets: Sequence[int], edges: Sequence[Any] | None, held: dict[int, Any]
+        self, grads: list[Any], targets: Sequence[int], edges: Sequence[Any] | None, cut: bool, held: dict[int, Any]
     ) -> None:  # fmt: skip
-        """A walk comes with these gradients. targets: the outputs that are targets; edges: whether each of the node's
-        leads to a target (None: all do); held: what inputs have already."""
-        walks, roots = self.walks, bits_of(g is not None for g in grads)
+        """A walk comes with these gradients; those of outputs that take no part in it are dropped. targets: the
+        outputs that are targets; edges: whether each of the node's leads to a target (None: all do); cut: the tape
+        ends at the targets; held: what inputs have already."""
+        walks = self.walks
         walks.ready, walks.taps, walks.hooks, walks.held = None, (), {}, held
         walks.aim = -1
         if edges is not None:
-            walks.aim = bits_of(edges) | sum(1 << walks.outline.leaves + k for k in targets)
-        is_deep = walks.outline.is_deep
-        walks.taps = tuple([k for k in targets if is_deep(k, roots)])
+            live = self.leading(targets, edges)
+            grads[:] = [g if live >> k & 1 else None for k, g in enumerate(grads)]
+            walks.aim = self._aim(() if cut else targets, edges)
+        roots, is_deep = bits_of(g is not None for g in grads), walks.outline.is_deep
+        walks.taps = () if cut else tuple([k for k in targets if is_deep(k, roots)])
         if self.hooks:
             walks.hooks = {k: hooks for k, hooks in self.hooks.items() if is_deep(k, roots)}
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import dispatch, forks, vjp
 from ..core.errors import AutogradError
-from ..core.reach import of_several_parts
+from ..core.reach import frontier, of_several_parts
 from ..core.saved import Need, has_tape, needs_of, nodes_behind
 from .again import make_again
 from .guards import ReadRecorder, compile_guards
@@ -136,7 +136,7 @@ def walk_back(
     ends = [(n, root) for n, root in enumerate(roots) if used[n]]
     cotangents = [_given(trace, root, ("cotangent", n)) for n, root in ends]
     before = {k: _given(trace, leaves[k], ("before", k)) for k in begun}
-    targets = [*leaves, *(roots[k] for k in taps)]
+    targets = [*map(vjp.Leaf, leaves), *(roots[k] for k in taps)]
     begin = [before.get(k) for k in range(len(leaves))]
     grads = vjp.walk([y for _, y in ends], cotangents, targets, retain_graph=retain, inner=True, begin=begin)
     grads = [None if g is before.get(k) else g for k, g in enumerate(grads)]
@@ -294,7 +294,8 @@ def with_tape(closing: Closing, roots: list[Any]) -> list[Any]:
     from .ending import broken
 
     good = []
-    leaves = [s for _, s in closing.trace.lifted.values() if s._requires_grad]
+    lifted = {id(s): (t, s) for t, s in closing.trace.lifted.values() if s._requires_grad}
+    leaves = [s for _, s in lifted.values()]
     for place, y in roots:
         if not has_tape(y):
             if not is_ours(y, quiet=True):  # hooks run before the error
@@ -304,7 +305,8 @@ def with_tape(closing: Closing, roots: list[Any]) -> list[Any]:
             try:
                 vjp.walk([y], [y], leaves, retain_graph=True, inner=True)
             except AutogradError as e:
-                closing.end.broken.append((place, broken(y, e)))
+                behind = [lifted[id(x)][0] for x in frontier([y], -1) if id(x) in lifted]
+                closing.end.broken.append((place, broken(y, e), [closing._place(t) for t in behind]))
                 continue
         good.append((place, y))
     return good

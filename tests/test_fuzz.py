@@ -177,6 +177,28 @@ FOUND = {
     "a result is changed before its gradient": program("y = dg.relu(x0)", leaf(1, 1), outside=True)._replace(
         between="out[0].detach().mul_(2)"
     ),
+    "the gradient to a result itself, of a call whose argument has a history": program(
+        "y = x0 / 2", leaf(3, past=True)
+    )._replace(walks=("taken = dg.autograd.grad(total(pick(out, 0)), pick(out, 0))",)),
+    "the gradient to a result that the other one does not lead to": program(
+        "y = x0.exp()\nz = x0.sin()", leaf(3), returns="y, z"
+    )._replace(walks=(
+        "out[0].register_hook(noted(m))",
+        "taken = dg.autograd.grad(total(out[0]), out[1], retain_graph=True, allow_unused=True)",
+        "taken = dg.autograd.grad(total(out[0] * 2), [out[1], x0], allow_unused=True)",
+    )),
+    "the gradient to a changed argument": program("x0[0] = 2\ny = x0 * 2", leaf(3, past=True))._replace(
+        walks=("taken = dg.autograd.grad(total(out[0]), leaves(x0, x0_leaf, m.w), allow_unused=True)",)
+    ),
+    "the gradient to a result whose own tape has been used up": program(
+        "y = 1 % x0\nz = -y", leaf(3), returns="y, z"
+    )._replace(walks=("total(out[0]).backward()", "taken = dg.autograd.grad(total(out[1]), out[0])")),
+    "the gradient of what was changed after it was needed": program(
+        "y = x0 - x0.mean()\ny **= 2", leaf(3)
+    )._replace(walks=("taken = dg.autograd.grad(total(out[0]), leaves(x0, m.w), allow_unused=True)",)),
+    "the gradient to what did not lead to what was changed": program(
+        "y = x0 - x0.mean()\ny **= 2", leaf(3)
+    )._replace(walks=("taken = dg.autograd.grad(total(out[0]), m.w, allow_unused=True)",)),
     **{
         f"the result of a checkpoint of {name} is changed": program(
             f"z = x0 * 2\ny = dg.checkpoint(lambda t: {text}, z)\ny[y > 0] = 0", leaf(3), returns="z, y",

@@ -14,6 +14,8 @@ import warnings
 from collections import Counter
 from typing import Any
 
+from .tempers import TEMPERS
+
 #: programs that one process works on: it keeps every kernel it has loaded
 SLICE = 200
 
@@ -23,6 +25,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m duograd.bench.fuzz", description=__doc__)
     parser.add_argument("--programs", type=int, default=1000, help="how many programs")
     parser.add_argument("--seed", type=int, default=0, help="the first program's seed; the others follow")
+    parser.add_argument("--temper", choices=list(TEMPERS), help="programs of this kind alone, see tempers.py")
     parser.add_argument("--jobs", type=int, default=1, help="processes side by side")
     parser.add_argument("--time", type=float, default=float("inf"), help="stop after so many seconds")
     parser.add_argument("--shrink", action="store_true", help="make failing programs small")
@@ -79,6 +82,7 @@ def _start(options: Any, first: int, n: int, left: float) -> subprocess.Popen[st
     row = [sys.executable, "-m", "duograd.bench.fuzz", "--worker", "--seed", str(first), "--programs", str(n)]
     row += ["--time", str(left)] + ["--shrink"] * options.shrink + ["--show"] * options.show
     row += ["--json", options.json] if options.json else []
+    row += ["--temper", options.temper] if options.temper else []
     environment = {**os.environ, "DUOGRAD_NUM_THREADS": os.environ.get("DUOGRAD_NUM_THREADS", "2")}
     return subprocess.Popen(row, stdout=subprocess.PIPE, text=True, env=environment)
 
@@ -100,7 +104,7 @@ def _work(options: Any) -> int:
             break
         program = None
         try:
-            program = draw(seed)
+            program = draw(seed, options.temper)
             if options.show:
                 print(f"# seed {seed}\n{program.function()}\n", flush=True)
             found = judge(program, tally)

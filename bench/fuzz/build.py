@@ -13,6 +13,7 @@ from .numbers import CHANGING
 from .program import LAYOUTS, NAMES, Given, Program, State, Step
 from .steps import FLOATS, INTEGERS, Hand, call_sample
 from .tempers import TEMPERS
+from .walks import draw_walks
 
 SIZES = (1, 2, 3, 4, 5, 7)
 LARGE = (16, 17, 33, 65, 130)
@@ -38,10 +39,11 @@ WRONG = [(op, s) for op in REGISTRY.values() if not op.internal for s, _ in op.e
 ELEMENTS = 20_000
 
 
-def draw(seed: int) -> Program:
-    """The program of a seed."""
+def draw(seed: int, temper: str | None = None) -> Program:
+    """The program of a seed, of any temper or of this one."""
     rng = random.Random(seed)
-    temper = rng.choice(list(TEMPERS))
+    drawn = rng.choice(list(TEMPERS))
+    temper = temper or drawn
     dtype = rng.choices(("float32", "float64", "float16", "bfloat16"), (70, 14, 8, 8))[0]
     hand = Hand(rng, dtype)
     sizes = _sizes(rng)
@@ -101,10 +103,15 @@ def draw(seed: int) -> Program:
         calls += [rng.choice(calls) for _ in range(6 - len(calls))]
     part = rng.choice(((0, 1, 2), (0, 1, 2), (0,), (1,), (0, 2)))
     quiet = tuple(k for k in range(len(calls)) if rng.random() < 0.3) if rng.random() < 0.1 else ()
-    return Program(
+    made = Program(
         seed, used, state, tuple(steps), tuple(dict.fromkeys(returns)), tuple(calls), rng.random() < 0.5, part,
         quiet, rng.random() < 0.05, rng.choice(BETWEEN) if rng.random() < 0.1 else "",
     )  # fmt: skip
+    if rng.random() > (0.6 if temper in ("gradients", "own code") else 0.2):
+        return made
+    more = [n for n in names if hand.space[n].dtype.is_float]
+    returns = list(dict.fromkeys([*rng.sample(more, min(len(more), 2)), *made.returns]))
+    return made._replace(returns=tuple(returns), walks=draw_walks(rng, used))
 
 
 def _sizes(rng: random.Random) -> dict[str, int]:

@@ -91,7 +91,8 @@ class Program(NamedTuple):
 
     outside: whether gradients through the results are taken after a call. part: of each three results, those whose
     gradient is taken. quiet: calls that are made under `dg.no_grad()`. background: kernels are compiled beside calls.
-    between: what happens between a call and the gradient through its results, `out`.
+    between: what happens between a call and the gradient through its results, `out`. walks: lines that take gradients
+    through the results in other ways than `outside` does.
     """
 
     seed: int
@@ -105,6 +106,7 @@ class Program(NamedTuple):
     quiet: tuple[int, ...] = ()
     background: bool = False
     between: str = ""
+    walks: tuple[str, ...] = ()
 
     def function(self) -> str:
         """The program's function as text."""
@@ -134,7 +136,8 @@ class Program(NamedTuple):
         """A Python file that runs it in both modes."""
         kept = ", compile='background'" * self.background
         lines = ["import duograd as dg", "import numpy as np",
-                 f"from duograd.bench.fuzz.program import outside, {', '.join(sorted(NAMES))}", "",
+                 f"from duograd.bench.fuzz.program import outside, {', '.join(sorted(NAMES))}",
+                 *(["from duograd.bench.fuzz.walks import *"] if self.walks else []), "",
                  self.function(), "", "for mode in ('eager', 'graph'):",
                  f"    dg.manual_seed({self.seed % 1000})", *("    " + s for s in self.setting()),
                  f"    f = dg.function(program, mode=mode{kept})"]  # fmt: skip
@@ -149,7 +152,13 @@ class Program(NamedTuple):
             lines += ["    f.wait()"] * self.background
             lines.append(f"    print(mode, {call}, out)")
             lines += ["    " + s for s in self.between.split("\n") if s]
-            if self.outside:
+            if self.walks:
+                lines += [
+                    "    taken = None",
+                    *("    " + s for w in self.walks for s in w.split("\n")),
+                    "    print(taken)",
+                ]
+            elif self.outside:
                 lines.append(f"    outside(out, {self.part})")
             lines.append(f"    print([x.grad for x in ({leaves},)])" if leaves else "    print()")
         return "\n".join(lines)

@@ -39,6 +39,8 @@ def _smaller(p: Program) -> Iterator[Program]:
         yield p._replace(background=False)
     if p.between:
         yield p._replace(between="")
+    for k in range(len(p.walks)):
+        yield p._replace(walks=p.walks[:k] + p.walks[k + 1 :])
     if p.quiet:
         yield p._replace(quiet=())
     if p.part != (0, 1, 2):
