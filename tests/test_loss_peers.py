@@ -189,6 +189,28 @@ def test_ctc_of_one_sample_and_in_a_graph():
     assert dg.function(loss)(x).item() == loss(x).item()
 
 
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize(("labels", "lengths", "counts", "said"), [
+    ([[1, 2], [3, 4]], [6, 6], [2, 2], "label 4 is no class"),
+    ([[1, 2], [3, 10**7]], [6, 6], [2, 2], "label 10000000 is no class"),
+    ([[1, 2], [-1, 3]], [6, 6], [2, 2], "label -1 is no class"),
+    ([[1, 2], [3, 1]], [7, 6], [2, 2], "lengths has 7"),
+    ([[1, 2], [3, 1]], [6, -1], [2, 2], "lengths has -1"),
+    ([[1, 2], [3, 1]], [6, 6], [2, 3], "target_lengths has 3"),
+    ([[1, 2], [3, 1]], [6, 6], [2, -1], "target_lengths has -1"),
+])  # fmt: skip
+def test_ctc_refuses_what_lies_outside_of_its_operands(labels, lengths, counts, said, mode):
+    logp = dg.log_softmax(dg.ones((6, 2, 4)), axis=-1).requires_grad_()
+
+    @dg.function(mode=mode)
+    def step(*given):
+        F.ctc_loss(logp, *given).backward()
+
+    step(dg.tensor([[1, 2], [3, 9]]), dg.tensor([6, 6]), dg.tensor([2, 1]))  # what pads may be anything
+    with pytest.raises(dg.errors.DuogradError, match=said):
+        step(dg.tensor(labels), dg.tensor(lengths), dg.tensor(counts))
+
+
 def test_ctc_gradient_is_that_of_log_probabilities():
     """Not only behind log_softmax: against a difference, in float64."""
     values, along = np.random.randn(7, 2, 4), np.random.randn(7, 2, 4)

@@ -23,19 +23,19 @@ def log_sum(a, b, c):
     return m + v_log_f64(v_exp_f64(a - m) + v_exp_f64(b - m) + v_exp_f64(c - m))
 
 @inline
-def class_of(target, blank, k):
+def class_of(target, blank, classes, k):
     label = blank
-    if k % 2 == 1:
-        label = load_i64(target, k // 2)
+    if k % 2 == 1:  # an illegal one is refused when the kernel has run: it must not touch other memory
+        label = min(max(load_i64(target, k // 2), 0), classes - 1)
     return label
 
 @inline
-def advance(now, before, logp, target, blank, states, first, back):
+def advance(now, before, logp, target, blank, classes, states, first, back):
     for j in range(states):
         k = j
         if back < 0:
             k = states - 1 - j
-        label = class_of(target, blank, k)
+        label = class_of(target, blank, classes, k)
         total = -1e999
         if first:
             if j < 2:
@@ -44,7 +44,7 @@ def advance(now, before, logp, target, blank, states, first, back):
             a, b, c = load_f64(before, k), -1e999, -1e999
             if j > 0:
                 b = load_f64(before, k - back)
-            if j > 1 and k % 2 == 1 and class_of(target, blank, k - 2 * back) != label:
+            if j > 1 and k % 2 == 1 and class_of(target, blank, classes, k - 2 * back) != label:
                 c = load_f64(before, k - 2 * back)
             total = log_sum(a, b, c)
         store_f64(now, k, total + types.float64(load_{c}(logp, label)))
@@ -55,13 +55,14 @@ _NLL = """def kernel(args, chunk, nchunks):
     logp, targets, lengths, target_lengths, out, work = args[0], args[1], args[2], args[3], args[4], args[5]
     times, samples, classes, width, blank = args[6], args[7], args[8], args[9], args[10]
     for n in range(samples * chunk // nchunks, samples * (chunk + 1) // nchunks):
-        steps, count = min(load_i64(lengths, n), times), min(load_i64(target_lengths, n), width)
+        steps = max(min(load_i64(lengths, n), times), 0)
+        count = max(min(load_i64(target_lengths, n), width), 0)
         target, states = targets + n * width * 8, 2 * count + 1
         rows = work + n * 2 * (2 * width + 1) * 8
         for t in range(steps):
             now = rows + t % 2 * (2 * width + 1) * 8
             before = rows + (t + 1) % 2 * (2 * width + 1) * 8
-            advance(now, before, logp + (t * samples + n) * classes * {size}, target, blank, states, t == 0, 1)
+            advance(now, before, logp + (t * samples + n) * classes * {size}, target, blank, classes, states, t == 0, 1)
         found = -1e999
         if steps > 0:
             last = rows + (steps - 1) % 2 * (2 * width + 1) * 8
@@ -78,7 +79,8 @@ _GRAD = """def kernel(args, chunk, nchunks):
     work, times, samples, classes, width, blank, zero = args[6], args[7], args[8], args[9], args[10], args[11], args[12]
     pitch = (2 * width + 1) * 8
     for n in range(samples * chunk // nchunks, samples * (chunk + 1) // nchunks):
-        steps, count = min(load_i64(lengths, n), times), min(load_i64(target_lengths, n), width)
+        steps = max(min(load_i64(lengths, n), times), 0)
+        count = max(min(load_i64(target_lengths, n), width), 0)
         target, states = targets + n * width * 8, 2 * count + 1
         alpha = work + n * (times + 2) * pitch
         beta = alpha + times * pitch
@@ -93,14 +95,14 @@ _GRAD = """def kernel(args, chunk, nchunks):
         if fits:
             for t in range(steps):
                 row = logp + (t * samples + n) * classes * {size}
-                advance(alpha + t * pitch, alpha + (t - 1) * pitch, row, target, blank, states, t == 0, 1)
+                advance(alpha + t * pitch, alpha + (t - 1) * pitch, row, target, blank, classes, states, t == 0, 1)
             for i in range(steps):
                 t = steps - 1 - i
                 row = logp + (t * samples + n) * classes * {size}
                 now, before = beta + i % 2 * pitch, beta + (i + 1) % 2 * pitch
-                advance(now, before, row, target, blank, states, i == 0, -1)
+                advance(now, before, row, target, blank, classes, states, i == 0, -1)
                 for k in range(states):
-                    label = class_of(target, blank, k)
+                    label = class_of(target, blank, classes, k)
                     place = (t * samples + n) * classes + label
                     both = load_f64(alpha + t * pitch, k) + load_f64(now, k)
                     share = v_exp_f64(both - types.float64(load_{c}(row, label)) + loss)

@@ -6,15 +6,16 @@ from __future__ import annotations
 
 import numpy as np
 
+from .. import dispatch
 from .. import types as T
-from ..errors import ArgumentError, AutogradError, DtypeError, ShapeError
+from ..errors import ArgumentError, AutogradError, DtypeError, IndexingError, ShapeError
 from ..op import Ints, primitive, public
 from ..types import TensorType
 from ..value import Tensor
 from . import elementwise as E
-from .creation import zeros
+from .creation import arange, zeros
 from .loss import _reduced
-from .reduction import mean
+from .reduction import max_, mean, min_
 from .shape import expand_dims, stack
 
 
@@ -128,12 +129,38 @@ ctc_nll.sample((5, 2, 4), Ints((2, 2), 1, 4), *_LENGTHS, low=-3.0, high=-0.1, gr
 ctc_nll_logp_grad.sample((5, 2, 4), Ints((2, 2), 1, 4), *_LENGTHS, (2,), low=-3.0, high=-0.1, grad=False)
 
 
+def _check_values(logp, target, lengths, target_lengths, blank):
+    """Raise for what the kernel would look for outside of its operands."""
+    longest, _, classes = logp.shape
+    if not lengths.size:
+        return
+    bounds = [("lengths", longest), ("target_lengths", target.shape[1])]
+
+    def refuse(found):
+        found = np.asarray(found).tolist()
+        for (name, most), low, high in zip(bounds, found[0::2], found[1::2]):
+            if low < 0 or high > most:
+                bad = low if low < 0 else high
+                raise ArgumentError("ctc_loss", f"{name} has {bad}", f"use 0 to {most} here")
+        for bad in found[4:]:
+            if not 0 <= bad < classes:
+                raise IndexingError(
+                    "ctc_loss", f"label {bad} is no class of logp: {logp.type}", f"use 0 to {classes - 1}"
+                )
+
+    with dispatch.set_grad(False):
+        facts = [f(v) for v in (lengths, target_lengths) for f in (min_, max_)]
+        if target.shape[1]:
+            places = arange(target.shape[1], dtype=T.int64, device=target.device)
+            used = E.where(E.less(places, expand_dims(target_lengths, axis=-1)), target, blank)
+            facts += [min_(used), max_(used)]
+        dispatch.state.executor.check(stack(facts, axis=0), refuse)
+
+
 def _lengths(value, device):
     if isinstance(value, Tensor):
         return E.cast(value, dtype=T.int64) if value.dtype is not T.int64 else value
-    from ..dispatch import state
-
-    return state.executor.constant(np.asarray(value, np.int64).reshape(-1), device)
+    return dispatch.state.executor.constant(np.asarray(value, np.int64).reshape(-1), device)
 
 
 @public
@@ -144,7 +171,8 @@ def ctc_loss(logp, target, lengths, target_lengths, blank=0, reduction="mean", z
     sequences one after the other, int[sum of target_lengths] (then the lengths are read); lengths,
     target_lengths: int[N] or sequences of ints; blank: the class of no label. reduction "mean": losses are
     divided by the target lengths first. zero_infinity: a loss that no alignment fits is 0.
-    Returns: float. Raises: ShapeError, DtypeError, ArgumentError. Source: Graves et al., 2006.
+    Returns: float. Raises: ShapeError, DtypeError; ArgumentError for lengths that are negative or too long,
+    IndexingError for labels that are no class. Source: Graves et al., 2006.
     """
     if not isinstance(target, Tensor) or not target.dtype.is_integer:
         raise DtypeError("ctc_loss", "target is no integer tensor", "pass class numbers as int64")
@@ -160,6 +188,8 @@ def ctc_loss(logp, target, lengths, target_lengths, blank=0, reduction="mean", z
     if target.ndim == 1:
         target = _padded(target, target_lengths.tolist())
     target = E.cast(target, dtype=T.int64)
+    _check(logp, target, lengths, target_lengths)
+    _check_values(logp, target, lengths, target_lengths, blank)
     each = ctc_nll(logp, target, lengths, target_lengths, blank=blank, zero_infinity=zero_infinity)
     if zero_infinity:
         each = E.where(E.isinf(each), 0.0, each)
