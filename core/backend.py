@@ -232,6 +232,9 @@ class Program:
         loop: LoopKernel | None = None,
     ) -> None:
         """Append a kernel call. Call `wave()` before it when it reads what an earlier launch wrote."""
+        for x in args:
+            if x.__class__ is int and not -(2**63) <= x < 2**63:  # type: ignore[operator]
+                raise OverflowError(f"{x} is more than a kernel can be told")
         self.launches.append(Launch(source, tuple(args), max(1, chunks), self._wave, nested, loop))
         self._wave = False
 

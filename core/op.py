@@ -20,9 +20,11 @@ from typing import Any, NamedTuple
 from . import dispatch
 from . import types as T
 from .errors import ArgumentTypeError, DtypeError, DuogradError, ShapeError, user_line
+from .exact import exact
 from .parameters import parameters
 from .scalar import Expr, cast, const, substitute, weak_arg
 from .spoken import translated
+from .strangers import STUMBLES, stranger
 from .types import DType, TensorType
 
 REGISTRY: dict[str, Op] = {}
@@ -262,7 +264,13 @@ class Op:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._simple and not kwargs and len(args) == self.n_inputs and self.normalize_rule is None:
             return dispatch.apply(self, args, self.defaults)
-        return dispatch.apply_raw(self, args, kwargs)
+        try:
+            return dispatch.apply_raw(self, args, kwargs)
+        except STUMBLES as e:
+            error = None if isinstance(e, DuogradError) else stranger(self, args, kwargs)
+            if error is None:
+                raise
+            raise error from None
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], Attrs]:
         """Sort arguments into tensors and attributes. Raises ArgumentTypeError for what does not fit."""
@@ -291,11 +299,12 @@ class Op:
             attrs = self.defaults
         if self.normalize_rule is not None:
             try:
-                return inputs, self.normalize_rule(inputs, **dict(zip(self.attr_names, attrs)))
+                attrs = self.normalize_rule(inputs, **dict(zip(self.attr_names, attrs)))
             except (AttributeError, TypeError) as e:
                 if not isinstance(e, DuogradError):
                     self._refuse_strangers(inputs)
                 raise
+        hash(attrs)  # what cannot be a key is found here, not when a graph is compiled
         return inputs, attrs
 
     def _refuse_strangers(self, inputs: tuple[Any, ...]) -> None:
@@ -329,7 +338,7 @@ class Op:
             missing = self.required_attrs - kwargs.keys() - set(self.attr_names[: len(rest)])
             if missing:
                 raise self._misses(sorted(missing))
-        return tuple([tuple(a) if a.__class__ is list else a for a in attrs])
+        return tuple([_tupled(a) if a.__class__ is list or a.__class__ is tuple else a for a in attrs])
 
     def _misses(self, names: list[str]) -> ArgumentTypeError:
         return ArgumentTypeError(
@@ -347,7 +356,7 @@ class Op:
         key = (tuple(dtypes), attrs)
         found = self._forms.get(key)
         if found is None:
-            found = self._forms[key] = self._trace_body(tuple(dtypes), attrs)
+            found = self._forms[key[0], exact(attrs)] = self._trace_body(tuple(dtypes), attrs)
         return found
 
     def opened(self, names: tuple[str, ...]) -> Op:
@@ -445,6 +454,10 @@ class Op:
                     )
         result = self.type_rule(*inputs, **dict(zip(self.attr_names, attrs)))
         outs = (result,) if isinstance(result, TensorType) else tuple(result)
+        if complex in map(type, inputs) and not any(t.dtype.is_complex for t in outs):
+            raise DtypeError(
+                self.name, "got a complex number where real ones are computed", "take its real part"
+            )
         if self.kind != "composite" and int in map(type, inputs):
             wanted = [outs[0].dtype] * len(inputs)  # numbers take that of the result
             if self.kind == "pointwise":
@@ -508,6 +521,11 @@ def _call_signature(declared: inspect.Signature) -> inspect.Signature:
         seen_default = seen_default or p.default is not p.empty
         out.append(p)
     return declared.replace(parameters=sorted(out, key=lambda p: p.kind))
+
+
+def _tupled(x: list[Any] | tuple[Any, ...]) -> tuple[Any, ...]:
+    """A sequence that an attribute is given as, with tuples for lists."""
+    return tuple([_tupled(v) if v.__class__ is list or v.__class__ is tuple else v for v in x])
 
 
 def _number_kind(x: Any) -> type:

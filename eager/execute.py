@@ -11,6 +11,7 @@ import numpy as np
 from ..core import dispatch, vjp
 from ..core.backend import Operand, Program, Scalar, get_backend, normalize_device
 from ..core.errors import ArgumentTypeError, AutogradError, DeviceError, ShapeError, user_place
+from ..core.exact import exact
 from ..core.lower import copy
 from ..core.op import REGISTRY, Attrs, Op, no_tensor
 from ..core.op_lower import lower_op
@@ -244,6 +245,7 @@ class EagerExecutor:
     # -- making recipes -----------------------------------------------------------------------
 
     def _keep(self, op: Op, table: dict[Any, Any], path: list[Any], recipe: Any) -> Any:
+        """Put a recipe into a table, under attributes, then by what each input is."""
         if len(self._kept) > LIMIT:
             for other in self._kept:
                 other.recipes.clear()
@@ -251,6 +253,7 @@ class EagerExecutor:
                 other.in_place_recipes.clear()
             self._kept.clear()
         self._kept.append(op)
+        path[0] = exact(path[0])
         for key in path[:-1]:
             table = table.setdefault(key, {})
         table[path[-1]] = recipe

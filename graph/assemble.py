@@ -7,12 +7,14 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from ..core.backend import Epilogue, Launch, Nested, Operand, Program, Scalar, Slot
+from ..core.errors import DuogradError
 from ..core.loops import LoopKernel
 from ..core.lower import Index, lower_map, lower_reduce, needs_index, with_index_input
 from ..core.op_lower import lower_op, reduction_root
 from ..core.region import CONTROL
 from ..core.relax import relax
 from ..core.scalar import Expr, const, substitute
+from ..core.strangers import STUMBLES, stranger
 from ..core.types import DType, Shape, contiguous_strides, int64
 from .group import MAP, OP, REDUCE, Group, Item, walked
 from .ir import Node, Number, Value
@@ -192,7 +194,24 @@ class _Recorder(Program):
 
 def assemble(group: Group, fusion: Fusion, sources: Sources, backend: Any) -> Lowered:
     """The launches of a group."""
-    return _Assembly(group, fusion, sources, backend).run()
+    try:
+        return _Assembly(group, fusion, sources, backend).run()
+    except STUMBLES as e:
+        error = None if isinstance(e, DuogradError) else _stranger(group)
+        if error is None:
+            raise
+        raise error from None
+
+
+def _stranger(group: Group) -> DuogradError | None:
+    """The error for an attribute in a group of a kind that its op does not know."""
+    for item in group.items:
+        node = item.node
+        types = tuple([getattr(x, "type", x) for x in node.inputs])
+        error = stranger(node.op, (types,) if node.op.variadic else types, node.named, node.line)
+        if error is not None:
+            return error
+    return None
 
 
 #: a result of a term: its number and the number of the output

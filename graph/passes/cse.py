@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
+from ...core.exact import typed
 from ..ir import Graph, Node, Number, Value
 
 
@@ -20,7 +20,7 @@ def merge_equal(graph: Graph, backend: Any = None) -> None:
             node.op,
             node.again,
             node.outputs[0].device if node.outputs else "",
-            node.attrs,
+            typed(node.attrs),
             *map(number_key, node.inputs),
         )
         first = seen.get(key)
@@ -46,6 +46,4 @@ def number_key(x: Any) -> Any:
         return x
     if isinstance(x, Number):
         return x.ident
-    if isinstance(x, complex):
-        return complex, struct.pack("<2d", x.real, x.imag)
-    return type(x), struct.pack("<d", x) if isinstance(x, float) else x
+    return typed(x)

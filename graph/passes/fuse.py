@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ...core.backend import Operand, Scalar
+from ...core.exact import typed
 from ...core.listed import FEW
 from ...core.op_lower import reduces_in_a_loop
 from ...core.types import Shape, contiguous_strides, float32
@@ -193,7 +194,7 @@ class _Fuser:
             if item.kind == MAP and all(
                 isinstance(of.get(v), Value) and not self.readers[v] for v in node.outputs
             ):
-                key = node.op, node.attrs, tuple(v.type.dtype for v in node.values())
+                key = node.op, typed(node.attrs), tuple(v.type.dtype for v in node.values())
                 kinds.setdefault(key, []).append(item)
         return sum(1 << item.order for kind in kinds.values() if len(kind) >= FEW for item in kind)
 

@@ -1,0 +1,111 @@
+"""The error for an attribute of a kind that an op does not know, where a rule or body of the op stumbled over it.
+
+What kinds an attribute may have is read from its default and from the op's samples.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import ArgumentTypeError
+from .types import DType, TensorType
+
+if TYPE_CHECKING:
+    from .op import Op
+
+#: what rules and bodies written in Python raise for values that they were not written for
+STUMBLES = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, struct.error)
+
+
+def kind_of(x: Any) -> str:
+    """What sort of value x is, in words."""
+    if x is None:
+        return "None"
+    if isinstance(x, int) and not -(2**63) <= x < 2**64:
+        return "an integer of more than 64 bits"
+    for cls, words in _KINDS:
+        if isinstance(x, cls):
+            return words
+    if isinstance(x, (list, tuple)):
+        inner = sorted({kind_of(v) for v in x})
+        if not inner:
+            return "an empty tuple"
+        plain = [_many(words) for words in inner]
+        return f"a tuple of {' and '.join(plain)}"
+    if callable(x):
+        return "a function"
+    words = type(x).__name__
+    return f"{'an' if words[0] in 'aeiouAEIOU' else 'a'} {words}"
+
+
+_KINDS: tuple[tuple[Any, str], ...] = (
+    ((bool, np.bool_), "a bool"), ((int, np.integer), "an integer"), ((float, np.floating), "a float"),
+    ((complex, np.complexfloating), "a complex number"), (str, "a text"), (DType, "a dtype"),
+)  # fmt: skip
+
+
+def _many(words: str) -> str:
+    if words == "None":
+        return words
+    head, of, tail = words.partition(" ")[2].partition(" of ")
+    return f"{head}s{of}{tail}"
+
+
+def _fits(kind: str, known: set[str]) -> bool:
+    """Whether a value of this kind is one of the known ones; integers are floats, too."""
+    if kind in known or (kind == "a tuple of floats and integers" and "a tuple of floats" in known):
+        return True
+    return kind.replace("an integer", "a float").replace("integers", "floats") in known
+
+
+def known_kinds(op: Op, name: str) -> set[str]:
+    """The kinds of value that an attribute has by default and in samples."""
+    found = {kind_of(s.attrs[name]) for s in op.samples if name in s.attrs}
+    if name not in op.required_attrs:
+        found.add(kind_of(op.defaults[op.attr_names.index(name)]))
+    return found
+
+
+def stranger(
+    op: Op, args: tuple[Any, ...], kwargs: dict[str, Any], line: str | None = None
+) -> ArgumentTypeError | None:
+    """The error for the first attribute of an unknown kind in a call; None where all are known. line: the user's."""
+    listed = op.variadic and bool(args) and isinstance(args[0], (list, tuple))
+    inputs = args[0] if listed else args if op.variadic else args[: op.n_inputs]
+    rest = args[1:] if listed else () if op.variadic else args[op.n_inputs :]
+    for name, value in (*zip(op.attr_names, rest), *kwargs.items()):
+        if name not in op.attr_names:
+            continue
+        kind, known = kind_of(value), known_kinds(op, name)
+        if known and not _fits(kind, known):
+            wanted = _either(sorted(known, key=lambda k: (k == "None", k)))
+            return ArgumentTypeError(
+                op.name,
+                f"{name}={_brief(value)} is {kind}{_got(op, inputs)}",
+                f"give {name} as {wanted}",
+                line,
+            )
+    return None
+
+
+def _either(row: list[str]) -> str:
+    return row[0] if len(row) == 1 else f"{', '.join(row[:-1])} or {row[-1]}"
+
+
+def _brief(value: Any) -> str:
+    words = " ".join(repr(value).split())
+    return words if len(words) <= 60 else words[:57] + "..."
+
+
+def _got(op: Op, inputs: Any) -> str:
+    """The tensors of a call, in words."""
+    names = op.input_names[: op.n_inputs] or ("x",)
+    row = [
+        f"{names[min(k, len(names) - 1)]}: {TensorType(x.dtype, x.shape)}"
+        for k, x in enumerate(inputs)
+        if isinstance(getattr(x, "dtype", None), DType)
+    ]
+    return f"; got {', '.join(row[:4])}" if row else ""
