@@ -10,7 +10,9 @@ from typing import Any
 
 
 def real(x: Any) -> float:
-    """`float(x)`."""
+    """`float(x)`; of a tensor too."""
+    item = getattr(x, "item", None)
+    x = x if item is None else item()
     work = getattr(type(x), "_live_worked", None)
     return float(x) if work is None else work(x, "float")
 

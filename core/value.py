@@ -373,7 +373,9 @@ class Tensor(_Named):
             raise ArgumentTypeError(
                 "item", f"needs one element, this is {self.type}", "index it first, or use numpy()"
             )
-        return dispatch.state.executor.read(self).item()
+        executor = dispatch.state.executor
+        number_of = getattr(executor, "number_of", None)
+        return executor.read(self).item() if number_of is None else number_of(self)
 
     def tolist(self) -> Any:
         return dispatch.state.executor.read(self).tolist()

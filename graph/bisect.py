@@ -55,7 +55,7 @@ def first_difference(variant: Any, tensors: list[Any], calls: Sequence[Call]) ->
             carried[key] = outputs[k]
         if segment.read is None:
             return None
-        segment = segment.children.get(outputs[segment.read]._array().tobytes())
+        segment = segment.next(outputs[segment.read]._array(), carried)
     return None
 
 

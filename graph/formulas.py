@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .guards import Guard, Namespace
-from .live import KINDS, LateError
+from .live import KINDS, LateError, RestartError
 from .lookup import in_class, instance_dict
 from .plain import ABSENT, brief, same
 from .reads import Effect, Read, now_at
@@ -171,7 +171,23 @@ class Program:
         self.pinned: set[int] = set()
         self.fixed: set[int] = set()
         self.lock = threading.Lock()
+        #: what comes before it in a path: its steps are this one's first numbers, and nothing is added to it
+        self.parent: Program | None = None
+        self.closed = False
         self.read: Callable[[Sequence[Any]], Any] = lambda numbers: None
+
+    def stage(self, kind: type, name: str) -> Program:
+        """What goes on when a value has been read: a program of all numbers so far and of that one."""
+        count = len(self.kinds) + 1
+        made = Program(range(count), (), [*self.kinds, kind], [*self.names, name])
+        made.parent, self.closed = self, True
+        return made
+
+    def use(self, n: int) -> None:
+        """A step is needed."""
+        self.used.add(n)
+        if self.parent is not None and n < len(self.parent.kinds):
+            self.parent.use(n)
 
     @property
     def leaves(self) -> int:
@@ -188,7 +204,11 @@ class Program:
                 return found
             if late:
                 raise LateError
-            self.used.update(x for x in operands if x.__class__ is int)
+            if self.closed and kind == "step":
+                raise RestartError
+            for x in operands:
+                if x.__class__ is int:
+                    self.use(x)
             step = -1
             if kind == "step":
                 step = len(self.kinds)

@@ -27,7 +27,6 @@ from .changing import Changing
 from .entry import MISS
 from .formulas import Program
 from .given import containers_of, flatten
-from .live import LIVE
 from .overrides import active as _anywhere
 from .overrides import modes, pop, push
 from .path import AgainError, CalledOutError, Path
@@ -355,7 +354,7 @@ class Function:
     def _unseen(self, variant: Variant, path: Path) -> Any:
         """An outcome not seen before: one thread traces it."""
         with self._turn:
-            known = path.after.children.get(path.after.key(path.outcomes[-1]))
+            known = path.after.next(path.outcomes[-1], path.carried)
             if known is None and variant.meets_another():
                 raise self._others_each_time(variant, path)
             try:
@@ -364,7 +363,7 @@ class Function:
                 path, segment = self._plainly(variant, path)
         if segment is not None:
             return path.run(segment)
-        return variant.run(path.called, path.given, path.carried.get(LIVE))
+        return variant.run(path.called, path.given, path.live)
 
     def _others_each_time(self, variant: Variant, path: Path) -> CalledOutError:
         """Why a function with other values at every call, which decide, is left to Python. Its graphs are dropped."""
@@ -380,7 +379,8 @@ class Function:
     def _plainly(self, variant: Variant, path: Path) -> tuple[Path, Segment]:
         """A new variant for a call that had live numbers, with plain ones, traced from its start."""
         key, _, rest = flatten(*path.given)
-        self._changing.fix(variant.live, key, rest)
+        if variant.live is not None:
+            self._changing.fix(variant.live, key, rest)
         for k, bucket in list(self._variants.items()):
             if variant in bucket:
                 self._drop(k, variant)

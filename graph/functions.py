@@ -15,6 +15,7 @@ import numpy as np
 
 from .live import Live, work
 from .plain import ABSENT
+from .symbol import Symbol
 
 _NAMES = (
     "acos acosh asin asinh atan atan2 atanh cbrt comb copysign cos cosh degrees erf erfc exp exp2 expm1 fabs factorial "
@@ -24,6 +25,8 @@ _NAMES = (
 
 
 def _worked(call: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    if len(args) == 1 and type(args[0]) is Symbol and args[0].size == 1:
+        args = (args[0].item(),)
     if named or not any(type(x) is Live for x in args):
         return call(*args, **named)
     return work(call, args)

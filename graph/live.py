@@ -134,13 +134,29 @@ class Now:
         of state meanwhile: the number is no constant from then on."""
         here = self.here()
         if here or not (self.trace.done or self.late):
-            self.program.add("pin", "{}", _itself, (n,), self.values[n], self.late)
-            self.program.pinned.add(n)
+            program = self.program
+            while program.parent is not None and n < len(program.parent.kinds):
+                program = program.parent  # the first that knows it
+            program.add("pin", "{}", _itself, (n,), self.values[n], self.late)
+            program.pinned.add(n)
             if here:
-                self.program.fixed.add(n)
+                program.fixed.add(n)
 
     def use(self, n: int) -> None:
-        self.program.used.add(n)
+        self.program.use(n)
+
+    def go_on(self, program: Program, value: Any) -> Live:
+        """A value has been read: a live number of the next program."""
+        n = len(self.program.kinds)
+        self.program, self.values[n] = program, value
+        return self.leaf(n)
+
+    def renew(self) -> None:
+        """Compile what has been added."""
+        program: Program | None = self.program
+        while program is not None:
+            program.renew()
+            program = program.parent
 
 
 def _itself(x: Any) -> Any:

@@ -12,13 +12,13 @@ from ..core.errors import EndlessRecursionError, RetraceError, TraceError, last_
 from .aliases import check_arrays
 from .arguments import fill_call
 from .closing import Closing
-from .formulas import Part, Site
+from .formulas import Part, Program, Site
 from .given import Lent, Watch, containers_of, flatten
 from .guards import ReadRecorder, compile_guards, grad_guard, leaf_guard, mode_guard, tensor_guard
 from .handlers import caught
 from .ir import Graph
 from .ledger import Found
-from .live import LIVE, Live, Now, RestartError, is_live
+from .live import KINDS, LIVE, Live, Now, RestartError, is_live
 from .nursery import Nursery
 from .overrides import modes
 from .segment import Segment, checking, make_runner, placed
@@ -68,6 +68,12 @@ class Path:
         self.variant, self.tensors, self.after = variant, tensors, after
         self.outcomes, self.carried = outcomes, carried
         self.known = len(outcomes)
+        #: the segments that have run, each with the next one
+        self.passed: list[tuple[Segment, Segment | None]] = []
+        #: the values of the call's live numbers, when it began
+        self.live: Any = None
+        #: programs of the values that are read as live numbers, by the segment that gives them
+        self.stages: dict[int, Program] = {}
         self.args = {id(t): k for k, t in enumerate(tensors)}
         #: arrays that the function was given, and the values that they had
         self.shown: list[tuple[Any, Any]] = []
@@ -119,7 +125,8 @@ class Path:
         now = None if self.recorded is None else self.recorded.now
         if now is None:
             return []
-        sites = enumerate(now.program.sites, len(now.program.positions))
+        program = self.variant.live
+        sites = () if program is None else enumerate(program.sites, len(program.positions))
         return [(s, now.leaf(n)) for n, s in sites if isinstance(s, Part)]
 
     def make(self, graph: Graph, sources: list[Source], trained: bool = True) -> Any:
@@ -163,9 +170,23 @@ class Path:
         """
         self.containers = containers_of(self.given)
         try:
-            return self._prepare()
+            return self._try()
         except Found:
             self.variant.lends, self.known, self.shown = True, len(self.outcomes), []
+            return self._try()
+
+    def _try(self) -> Any:
+        """Where a value has been another one before, it is a live number, unless that comes to nothing."""
+        after = self.after
+        if after is not None and after.lively is None and after.asked and after.children and not self.defers:
+            after.lively = True
+        try:
+            return self._prepare()
+        except AgainError:
+            if after is None or not after.lively or after.ways:
+                raise
+            after.lively, self.after, self.known, self.shown = False, after, len(self.outcomes), []
+            self.late, self.stages = [], {}
             return self._prepare()
 
     def _prepare(self) -> Any:
@@ -181,7 +202,8 @@ class Path:
         if self.variant.state and not self.states:
             self.states = self._again(self.variant.state)
         trace.given = len(self.called)
-        trace.attempt, trace.overrides = self._attempt, len(modes.set)
+        trace.attempt, trace.overrides, trace.answer = self._attempt, len(modes.set), self._number
+        lively = variant.live is not None or any(segment.lively for segment, _ in self.passed)
         with dispatch.executing(trace), Lent() as lent, ExitStack() as planted:
             symbols = [trace.argument(k, t) for k, t in enumerate(self.tensors)]
             self._plant(trace, planted)
@@ -192,9 +214,7 @@ class Path:
             else:
                 given = fill_call(variant.kept, symbols, numbers=numbers)
             self.watch = Watch(given)
-            recorder = self.recorder = ReadRecorder(
-                variant.call, self.watch.paths, apart, variant.live is not None
-            )
+            recorder = self.recorder = ReadRecorder(variant.call, self.watch.paths, apart, lively)
             try:
                 with listening(self._hears(trace, recorder)), recorder:
                     trace.tracer, trace.changed = recorder.restable, recorder.has_changed
@@ -203,7 +223,7 @@ class Path:
                 raise AgainError from None
             except RecursionError as e:
                 self._check_apart()
-                if variant.live is not None:
+                if lively:
                     raise AgainError from e
                 self._print(trace)
                 raise EndlessRecursionError(
@@ -214,7 +234,7 @@ class Path:
                 segment = self.unread
             except Exception as e:
                 self._check_apart()
-                if variant.live is not None:
+                if lively:
                     raise AgainError from e
                 self._print(trace)
                 self._check_so_far(trace)
@@ -240,7 +260,7 @@ class Path:
             except Leave:
                 pass
             except (RestartError, Exception) as e:
-                if variant.live is not None:
+                if lively:
                     self.late = []
                     raise AgainError from e
                 raise
@@ -294,7 +314,9 @@ class Path:
         """Put live numbers in the places of state where they are found, for as long as `planted` is open."""
         program = self.variant.live
         if program is None:
-            return
+            if not any(segment.lively for segment, _ in self.passed):
+                return
+            program = Program((), (), (), ())
         known = self.carried.get(LIVE, ())
         values: dict[int, Any] = dict(known) if isinstance(known, dict) else dict(enumerate(known))
         rest = flatten(*self.given)[2]
@@ -323,11 +345,11 @@ class Path:
         variant, program = self.variant, self.variant.live
         if not variant.paths:
             program.forget_unused()
-        if program.is_idle:
+        if program is not None and program.is_idle and now.program is program:
             variant.live = None
             self.carried.pop(LIVE)
         else:
-            program.renew()
+            now.renew()
             self.carried[LIVE] = now.all()
 
     def _check_live(self, trace: Trace, recorder: ReadRecorder, closed: bool = False) -> None:
@@ -336,7 +358,8 @@ class Path:
         if trace.now is None:
             return
         parts = {k for state in self.variant.state for k in state.parts}  # others may stand for them
-        replaced = any(id(s.owner) in parts for s in self.variant.live.sites if type(s) is Site)
+        sites = () if self.variant.live is None else self.variant.live.sites
+        replaced = any(id(s.owner) in parts for s in sites if type(s) is Site)
         reads = recorder.reads
         for s in self.states if closed else ():
             reads = s.without(reads)
@@ -363,7 +386,11 @@ class Path:
         if self.after is None:
             self.variant.root = segment
         else:
-            self.after.children[self.after.key(self.outcomes[-1])] = segment
+            program = self.stages.get(id(self.after))
+            if program is None:
+                self.after.children[self.after.key(self.outcomes[-1])] = segment
+            else:
+                self.after.ways.append((program, segment))
 
     def _attempt(self, trace: Trace, face: Symbol, refuse: Any) -> bool:
         """Look at a value that may be refused where the function might catch the error. Returns whether it is so."""
@@ -411,7 +438,7 @@ class Path:
             self.unread = segment
             raise Leave  # at a value that is not known, because nothing runs
         if trace.now is not None:
-            self.variant.live.renew()
+            trace.now.renew()
         self._link(segment)
         with trace.before_changes():
             outputs = segment.run(self.tensors, self.carried, self.late)
@@ -420,8 +447,26 @@ class Path:
         outcome = outputs[segment.read]._array()
         self.outcomes.append(outcome)
         self.after = segment
+        self.passed.append((segment, None))
         trace.next_segment(self.carried)
         return outcome
+
+    def _number(self, trace: Trace, face: Symbol) -> Any:
+        """The trace wants a value as a Python number."""
+        depth = trace.depth
+        value = self._value(trace, face).item()
+        segment, child = self.passed[depth]
+        segment.asked = type(value) in KINDS
+        if depth >= self.known and trace.now is not None and segment.lively is None:
+            segment.lively = segment.asked  # where other numbers change, this one will
+        if not segment.lively or not segment.asked or not trace.now.here():
+            return value
+        program = next((p for p, s in segment.ways if s is child), None)
+        if program is None:
+            program = self.stages[id(segment)] = trace.now.program.stage(
+                type(value), f"a value of {face.type}"
+            )
+        return trace.now.go_on(program, value)
 
     def _hears(self, trace: Trace, recorder: ReadRecorder) -> Callable[[Any], bool]:
         """What takes the words of the function, for every call; not those of a cached function's one call, nor ours."""

@@ -8,6 +8,8 @@ from typing import Any
 from ..core.errors import DuogradError, TraceError
 from .compile import compile_graph
 from .ending import Ending
+from .formulas import Program
+from .live import LIVE
 from .runner import Runner
 from .trace import Source
 
@@ -18,10 +20,15 @@ class Segment:
     released: tensors whose `.grad` is given up before it runs; carries: (output, key) kept for later
     segments; checks: (output, who may refuse it; None: who says something); first: what checks before
     the run, where the graph writes; read: the output whose value decides (None: the last segment); refuse: what may
-    refuse that value, where nothing else of it matters; children: the next segment by `key` of the value.
+    refuse that value, where nothing else of it matters; children: the next segment by `key` of the value; asked: the
+    value is asked for as a Python number; lively: it is a live one; ways: what is worked out by it, with the next
+    segment for values that the program takes.
     """
 
-    __slots__ = ("carries", "checks", "children", "ending", "first", "read", "refuse", "released", "runner")
+    __slots__ = (
+        "asked", "carries", "checks", "children", "ending", "first", "lively", "read", "refuse", "released", "runner",
+        "ways",
+    )  # fmt: skip
 
     def __init__(self, runner: Runner):
         self.runner = runner
@@ -32,6 +39,9 @@ class Segment:
         self.read: int | None = None
         self.refuse: Any = None
         self.children: dict[bytes, Segment] = {}
+        self.asked = False
+        self.lively: bool | None = None
+        self.ways: list[tuple[Program, Segment]] = []
         self.ending: Ending | None = None
 
     def run(self, tensors: list[Any], carried: dict[Any, Any], late: Any = None) -> list[Any]:
@@ -51,6 +61,15 @@ class Segment:
             else:
                 refuse(array)
         return outputs
+
+    def next(self, value: Any, carried: dict[Any, Any]) -> Segment | None:
+        """What runs after it where its value is this one; live numbers of it are carried on."""
+        for program, segment in self.ways:
+            live = program.read((*carried.get(LIVE, ()), value.item()))
+            if live is not None:
+                carried[LIVE] = live
+                return segment
+        return self.children.get(self.key(value))
 
     def key(self, value: Any) -> bytes:
         """What of the value decides: its bytes, or with what words it is refused."""

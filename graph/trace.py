@@ -20,7 +20,6 @@ from ..core.errors import (
     user_line,
     user_place,
 )
-from ..core.numbers import real
 from ..core.op import REGISTRY, Attrs, Op, no_tensor
 from ..core.random import default_generator
 from ..core.storage import refuse_other_type, refuse_overlap
@@ -29,6 +28,7 @@ from ..core.value import Tensor
 from .checks import Extent, at_place
 from .ir import Graph, Node, Number, Value
 from .live import Live, bound, settled, values_of
+from .opened import opened
 from .rest import resting
 from .spoken import Record, Text
 from .symbol import Symbol
@@ -67,6 +67,7 @@ class Trace:
     def __init__(self, name: str, host: Any, breaker: Any = None, fast: bool = False):
         self.graph = Graph(name, fast)
         self.host, self.breaker = host, breaker
+        self.answer: Any = None  # called to read a number while tracing
         self.symbols: list[weakref.ref[Symbol]] = []
         self.sources: list[Source] = []
         self.lifted: dict[int, tuple[Any, Symbol]] = {}  # id of an eager tensor -> it and its symbol
@@ -320,7 +321,7 @@ class Trace:
             x.type if isinstance(x, Symbol) else x.kind(0) if isinstance(x, Number) else x for x in inputs
         ]
         if any(type(a) is Live for a in attrs):
-            op, inputs, types, attrs = _opened(op, inputs, types, attrs)
+            op, inputs, types, attrs = opened(op, inputs, types, attrs)
         attrs = settled(attrs)
         out_types = self._infer(op, types, attrs)
         devices = {x.device for x in inputs if isinstance(x, Symbol)}
@@ -498,6 +499,12 @@ class Trace:
             )  # fmt: skip
         return self.breaker(self, face)
 
+    def number_of(self, x: Any) -> Any:
+        """The value of a tensor of one element as a Python number; perhaps a live one."""
+        if self.breaker is None or self.answer is None:
+            return self.read(x).item()
+        return self.answer(self, self.face(x))
+
     @staticmethod
     def comes_apart(op: Op, inputs: tuple[Any, ...]) -> bool:
         """Whether an exporter must say this call in other ops."""
@@ -591,25 +598,6 @@ class Trace:
         self.seeds.pop(id(generator), None)
         if seed is not None:
             self.seeds[id(generator)] = seed
-
-
-def _opened(op: Op, inputs: Any, types: list[Any], attrs: Attrs) -> Any:
-    """A pointwise op of floats whose attributes are live numbers as one that takes these as inputs, where it can."""
-    names = tuple(n for n, a in zip(op.attr_names, attrs) if type(a) is Live)
-    dtypes = [t.dtype if isinstance(t, TensorType) else t.__class__ for t in types]
-    if (
-        op.kind != "pointwise"
-        or op.type_rule is not None
-        or not all(d is float or getattr(d, "is_float", False) for d in dtypes)
-    ):
-        return op, inputs, types, attrs
-    twin, rest = op.opened(names), tuple(a for a in attrs if type(a) is not Live)
-    try:
-        twin.form((*dtypes, *(float for _ in names)), settled(rest))
-    except Exception:  # it chooses by them
-        return op, inputs, types, attrs
-    numbers = [real(a) for a in attrs if type(a) is Live]
-    return twin, (*inputs, *numbers), [*types, *numbers], rest
 
 
 def effects(trace: Trace) -> tuple[list[tuple[Any, Symbol]], list[tuple[Any, Any]]]:

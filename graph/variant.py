@@ -77,7 +77,7 @@ class Variant:
         """Run on the call's tensors. An outcome not seen before is traced. given: the call's args and kwargs; live:
         what `self.live.read` gave for it."""
         called, tensors = tensors, self._with_state(tensors)
-        segment, outcomes = self.root, []
+        segment, outcomes, passed = self.root, [], []
         carried: dict[Any, Any] = {} if live is None else {LIVE: live}
         late: list[tuple[Any, Any]] = []  # what is printed: it waits until it is known who goes on
         try:
@@ -89,10 +89,12 @@ class Variant:
                     carried[key] = outputs[k]
                 value = outputs[segment.read]._array()
                 outcomes.append(value)
-                child = segment.children.get(segment.key(value))
+                child = segment.next(value, carried)
+                passed.append((segment, child))
                 if child is None:
                     path = Path(self, tensors, segment, outcomes, carried)
                     path.given, path.called, path.late, late = given, called, late, []
+                    path.passed, path.live = passed, live
                     return self.unseen(self, path)
                 segment = child
         finally:
@@ -106,7 +108,7 @@ class Variant:
 
     def numbers(self, live: Any) -> dict[int, Any]:
         """The call's own live numbers, by their positions. live: the values of all steps."""
-        return {} if live is None else dict(zip(self.live.positions, live))
+        return {} if self.live is None or live is None else dict(zip(self.live.positions, live))
 
     def python(self, given: tuple[Any, Any]) -> Any:
         """The function's Python with these args and kwargs."""
@@ -121,6 +123,7 @@ class Variant:
         while stack:
             found.append(stack.pop())
             stack.extend(found[-1].children.values())
+            stack.extend(segment for _, segment in found[-1].ways)
         return found
 
     def runners(self) -> list[Runner]:
