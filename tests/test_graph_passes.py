@@ -379,6 +379,23 @@ def test_dce_removes_what_nobody_needs():
     assert names_after(f, normal(3), passes=("dce",)) == ["add"]
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), -0.0, 0.0, 3e9, -1.5, 300.0])
+@pytest.mark.parametrize("fn", [
+    lambda x: x.to(dg.int32),
+    lambda x: x.to(dg.uint8),
+    lambda x: dg.clip(x, 0.0, 3.0).to(dg.int64),
+    lambda x: dg.clip(x, 0.0, 3.0),
+    lambda x: 1 / dg.relu(x),
+    lambda x: dg.minimum(x, 0.0),
+], ids=["int32", "uint8", "clip cast", "clip", "relu", "minimum"])  # fmt: skip
+def test_what_is_made_of_constants_has_the_bits_of_eager_mode(fn, value):
+    want = fn(dg.full((3,), value)).numpy()
+    got = dg.function(lambda: fn(dg.full((3,), value)))().numpy()
+    if not np.isnan(want.astype("float64")).all():
+        assert got.tobytes() == want.tobytes()
+    np.testing.assert_array_equal(got, want)
+
+
 def test_fold_makes_constants_of_constants():
     def f(x):
         return x * (dg.ones((1,)) * 0.25).reshape(()).broadcast_to((3,))

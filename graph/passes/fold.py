@@ -6,6 +6,7 @@ stay numbers at call time and never become part of a kernel.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,21 @@ _EXACT = frozenset(
 )  # fmt: skip
 
 
+def _same_in_numpy(roots: Any, args: list[Any]) -> bool:
+    """Whether NumPy gives the bits of a kernel for these numbers."""
+    for n in walk(roots):
+        if n.op not in _EXACT:
+            return False
+        if n.op == "cast" and n.dtype.is_integer and n.args[0].dtype.is_float:
+            # Kernels have a rule for what lies outside of the integers; NumPy leaves it to the processor.
+            x, legal = evaluate([n.args[0]], args, ())[0].item(), np.iinfo(n.dtype.np)
+            if not math.isfinite(x) or not legal.min <= int(x) <= legal.max:
+                return False
+        elif n.op in ("maximum", "minimum") and evaluate([n], args, ())[0] == 0:
+            return False  # 0.0 or -0.0
+    return True
+
+
 def fold(graph: Graph, backend: Any = None) -> None:
     """Replace pointwise ops on constants, and views of constants, by constants."""
     known: dict[Value, Any] = {}
@@ -34,7 +50,9 @@ def fold(graph: Graph, backend: Any = None) -> None:
         if op is full:
             value = node.inputs[0]
             if not isinstance(value, (Value, Number)):
-                known[out] = evaluate(op.form([type(value)], node.attrs).roots, [value], ())[0]
+                roots = op.form([type(value)], node.attrs).roots
+                if _same_in_numpy(roots, [value]):
+                    known[out] = evaluate(roots, [value], ())[0]
             continue
         if not any(isinstance(x, Value) for x in node.inputs):
             continue
@@ -48,8 +66,8 @@ def fold(graph: Graph, backend: Any = None) -> None:
         elif op.kind == "pointwise" and op.type_rule is None and len(node.outputs) == 1:
             kinds = [x.type.dtype if isinstance(x, Value) else type(x) for x in node.inputs]
             form = op.form(kinds, node.attrs)
-            if all(n.op in _EXACT for n in walk(form.roots)) and not needs_index(form.roots):
-                args = [known[x] if isinstance(x, Value) else x for x in node.inputs]
+            args = [known[x] if isinstance(x, Value) else x for x in node.inputs]
+            if _same_in_numpy(form.roots, args) and not needs_index(form.roots):
                 _become(node, evaluate(form.roots, args, ())[0], known)
 
 
