@@ -75,7 +75,7 @@ def refuse_changed(node: Node) -> None:
 
 def nodes_behind(roots: Sequence[Any], leaves: Sequence[Any]) -> list[tuple[Node, int, int]]:
     """The tape behind some roots in the order of a walk; by bits, from which of them a walk comes to a node, and to
-    which of the leaves and then roots it goes on from there."""
+    which of the leaves, then roots, and last any other leaves it goes on from there."""
     reached: dict[float, int] = {}
     nodes: dict[float, Node] = {}
     for bit, root in enumerate(roots):
@@ -94,6 +94,7 @@ def nodes_behind(roots: Sequence[Any], leaves: Sequence[Any]) -> list[tuple[Node
             if isinstance(edge, tuple):
                 reached[edge[0].number] = reached.get(edge[0].number, 0) | reached[number]
     ends = {id(x): 1 << k for k, x in enumerate(leaves)}
+    others = 1 << len(leaves) + len(roots)
     taps: dict[Any, int] = {}
     for k, root in enumerate(roots, len(leaves)):
         if root._node is not None:
@@ -106,7 +107,7 @@ def nodes_behind(roots: Sequence[Any], leaves: Sequence[Any]) -> list[tuple[Node
             if isinstance(edge, tuple):
                 bits |= leads[edge[0].number] | taps.get((edge[0].number, edge[1]), 0)
             elif edge is not None:
-                bits |= ends.get(id(edge), 0)
+                bits |= ends.get(id(edge), others)
         leads[number] = bits
     return [(nodes[number], reached[number], leads[number]) for number in order]
 

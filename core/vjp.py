@@ -452,6 +452,8 @@ def walk(
                 node.enter(grads, here, flags, bool(cut), held)
                 if all(g is None for g in grads):
                     continue
+            elif prune and len(grads) > 1 and reach[node.number] != THROUGH:  # others lead to no target
+                grads = [g if (node.number, k) in wanted else None for k, g in enumerate(grads)]
             if node.hooks:
                 for k, hooks in node.hooks.items():
                     if (inner and wanted.get((node.number, k), last) < last) or (

@@ -230,7 +230,8 @@ class Ending:
 
         roots = [found[kind][k] if kind in found else k for kind, k in self.roots]
         node = CallNode(
-            _FunctionOp(moment.variant.name), (), tuple(vjp._edge(t) for t in inputs),
+            _FunctionOp(moment.variant.name), (),
+            tuple(vjp._edge(t) if there else None for t, there in zip(inputs, self.outline.leads)),
             GradRule(rule, ("gs",)), {}, tuple(y.type for y in roots), user_place(2),
         )  # fmt: skip
         node.walks, node.sums = walks, self.sums

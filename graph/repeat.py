@@ -73,7 +73,8 @@ class Moment:
         ends, ways = [y for y, _ in used], [g for _, g in used]
         for k, row in hooks.items():
             node = outs[k]._node
-            node.hooks = {**(node.hooks or {}), outs[k]._index: row}
+            before = node.hooks or {}  # of the function's own
+            node.hooks = {**before, outs[k]._index: [*before.get(outs[k]._index, ()), *row]}
         targets = [*inputs, *(outs[k] for k in taps)]
         begin = [held.get(k) for k in range(len(inputs))]
         return tuple(

@@ -40,6 +40,8 @@ class Outline:
     def __init__(self, parts: list[Part], above: list[int], leaves: int):
         self.parts, self.above, self.leaves = parts, above, leaves
         self.all = (1 << len(parts)) - 1
+        #: whether there is a way to each of the leaves
+        self.leads = [any(p.leads >> k & 1 for p in parts) for k in range(leaves)]
         self._met: dict[tuple[int, int], int] = {}
         self._over: dict[int, bool] = {}
 
@@ -139,7 +141,7 @@ class CallNode(vjp.Node):
         roots, is_deep = bits_of(g is not None for g in grads), walks.outline.is_deep
         walks.taps = () if cut else tuple([k for k in targets if is_deep(k, roots)])
         if self.hooks:
-            walks.hooks = {k: hooks for k, hooks in self.hooks.items() if is_deep(k, roots)}
+            walks.hooks = {k: hooks for k, hooks in self.hooks.items() if hooks and is_deep(k, roots)}
 
     def onto(self, grads: list[Any], held: dict[int, Any]) -> list[Any]:
         return vjp.fitted(self, grads)

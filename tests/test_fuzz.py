@@ -196,6 +196,31 @@ FOUND = {
     "the gradient of what was changed after it was needed": program(
         "y = x0 - x0.mean()\ny **= 2", leaf(3)
     )._replace(walks=("taken = dg.autograd.grad(total(out[0]), leaves(x0, m.w), allow_unused=True)",)),
+    "a result with a hook of the function's own and one of the caller's": program(
+        "y = x0 * 2\ny.register_hook(lambda g: g * 3)\nz = y * -0.25", leaf(3), returns="y, z"
+    )._replace(walks=(
+        "out[0].register_hook(lambda g: g * 0.5)",
+        "dg.autograd.backward([total(out[0]), total(out[1])], retain_graph=True)",
+        "out[0].register_hook(noted(m))()",
+        "dg.autograd.backward([total(out[0]), total(out[1])])",
+    )),
+    "the gradient to the other result of one op": program(
+        "y, z = x0.split([1, 2], 0)", leaf(3), returns="y, z"
+    )._replace(
+        walks=(
+            "out[0].register_hook(noted(m))",
+            "taken = dg.autograd.grad(total(out[0]), out[1], retain_graph=True, allow_unused=True)",
+        )
+    ),
+    "no gradient to an argument whose values alone the function takes": program(
+        "v = x0.detach().requires_grad_()\n(v * v).sum().backward()\ny = dg.tanh(v)", leaf(3)
+    )._replace(walks=(
+        "taken = dg.autograd.grad(total(out[0]), [out[0], x0], allow_unused=True)", "total(out[0]).backward()",
+    )),
+    "a way back that ends inside of the function is used up": program(
+        "v = x0.detach().requires_grad_()\n(v * v).sum().backward()\ny = v.sin()\nz = y * 2\nv = m.w * 1", leaf(3),
+        returns="y, z, v",
+    )._replace(walks=("total(out[0]).backward()", "total(out[1]).backward()")),
     "the gradient to what did not lead to what was changed": program(
         "y = x0 - x0.mean()\ny **= 2", leaf(3)
     )._replace(walks=("taken = dg.autograd.grad(total(out[0]), m.w, allow_unused=True)",)),

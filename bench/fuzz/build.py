@@ -43,6 +43,7 @@ def draw(seed: int, temper: str | None = None) -> Program:
     """The program of a seed, of any temper or of this one."""
     rng = random.Random(seed)
     drawn = rng.choice(list(TEMPERS))
+    wide = temper is not None or drawn in ("gradients", "own code")
     temper = temper or drawn
     dtype = rng.choices(("float32", "float64", "float16", "bfloat16"), (70, 14, 8, 8))[0]
     hand = Hand(rng, dtype)
@@ -107,7 +108,7 @@ def draw(seed: int, temper: str | None = None) -> Program:
         seed, used, state, tuple(steps), tuple(dict.fromkeys(returns)), tuple(calls), rng.random() < 0.5, part,
         quiet, rng.random() < 0.05, rng.choice(BETWEEN) if rng.random() < 0.1 else "",
     )  # fmt: skip
-    if rng.random() > (0.6 if temper in ("gradients", "own code") else 0.2):
+    if rng.random() > (0.6 if wide else 0.2):
         return made
     more = [n for n in names if hand.space[n].dtype.is_float]
     returns = list(dict.fromkeys([*rng.sample(more, min(len(more), 2)), *made.returns]))
