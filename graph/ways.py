@@ -118,7 +118,7 @@ def forget(trace: Trace, args: Container[int]) -> None:
     trace.grads.clear()
     trace.grad_reads.clear()
     trace.leaves.clear()
-    trace.tracer = trace.breaker = trace.attempt = None
+    trace.tracer = trace.breaker = trace.answer = trace.attempt = None
 
 
 def name_of(source: Source) -> Any:
@@ -181,7 +181,8 @@ def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
     del behind
     end.sums = tuple(of_several_parts(ends, starts))
     keeps = len(ends) > 1 or bool(end.sums)
-    breaker, trace.breaker = trace.breaker, _left_for_a_value
+    breaker, answer = trace.breaker, trace.answer
+    trace.breaker, trace.answer = _left_for_a_value, None
     trace.needed = []
     try:
         if all(map(is_ours, ends)):
@@ -189,7 +190,7 @@ def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
         else:
             graph, end.present, traced = _watched(closing, ends, starts)
     finally:
-        trace.breaker = breaker
+        trace.breaker, trace.answer = breaker, answer
     _watch(closing, [*needs, *((need, x, -1, -1, 0) for need, x in trace.needed)])
     trace.needed = None
     serials = {serial: v for v, serial in trace._serial.items()}
