@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -206,8 +207,6 @@ class Ending:
             error = walks.begin(bits_of(g is not None for g in gs))
             if error is not None:
                 raise error
-            if any(storage.version != version for storage, version in states):
-                self._refuse(states, walks)
             at_once = (
                 dispatch.state.executor is dispatch._State.executor
             )  # no vmap or trace takes the gradient
@@ -243,18 +242,8 @@ class Ending:
             else:
                 y._node, y._index, y._requires_grad = node, k, True
         watched = [found[kind][k] if kind in found else k for kind, k in self.watched]
-        states = [(t._storage, t._storage.version) for t in watched]
-
-    def _refuse(self, states: list[tuple[Any, int]], walks: Walks) -> None:
-        """Raise what eager mode raises where a walk looks at what was changed.
-
-        states: the storages of `watched`, and their versions after the call.
-        """
-        for k, need, roots, leads, number in self.needs:
-            storage, version = states[k]
-            if storage.version != version and walks.roots & roots and walks.aim & leads:
-                walks.until = number
-                raise need.refuse(storage.changed)
+        walks.needs = self.needs
+        walks.states = [(weakref.ref(t._storage), t._storage.version) for t in watched]
 
 
 def _grad_of(whose: Any, tensors: list[Any]) -> Any:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ..core import vjp
 from ..core.errors import AutogradError
-from ..core.saved import freed
+from ..core.saved import Need, freed
 
 
 class Part(NamedTuple):
@@ -73,6 +73,12 @@ class Outline:
         return bool(self.above[k] & roots & ~(1 << k))
 
 
+def _changed(of: Any, version: int) -> Any:
+    """The storage of a reference, where it has another version; one that is gone cannot have been changed."""
+    storage = of()
+    return None if storage is None or storage.version == version else storage
+
+
 class Walks:
     """The walks over one call's tape.
 
@@ -81,7 +87,19 @@ class Walks:
     (what it found when it was asked for taps), held (gradients that inputs have already, and are added to).
     """
 
-    __slots__ = ("aim", "gone", "held", "hooks", "outline", "ready", "roots", "taps", "until")
+    __slots__ = (
+        "aim",
+        "gone",
+        "held",
+        "hooks",
+        "needs",
+        "outline",
+        "ready",
+        "roots",
+        "states",
+        "taps",
+        "until",
+    )
 
     def __init__(self, outline: Outline):
         self.outline = outline
@@ -90,14 +108,24 @@ class Walks:
         self.hooks: dict[int, Any] = {}
         self.held: dict[int, Any] = {}
         self.ready: Any = None
+        #: why a walk looks at which storages (`Ending.needs`); these, and their versions after the call
+        self.needs: Sequence[tuple[int, Need, int, int, int]] = ()
+        self.states: Sequence[tuple[Any, int]] = ()
 
     def begin(self, roots: int) -> AutogradError | None:
-        """A walk from these roots; the error of one that meets what is gone."""
+        """A walk from these roots; the error where it first meets what is gone, or looks at what was changed."""
         self.roots, self.until = roots, 0
         met = self.outline.met(roots, self.aim) & self.gone if self.gone else 0
-        if not met:
+        part = self.outline.parts[(met & -met).bit_length() - 1] if met else None
+        changed = [_changed(*state) for state in self.states]
+        if any(changed):
+            for k, need, by, leads, number in self.needs:
+                storage = changed[k]
+                if storage and roots & by and self.aim & leads and (part is None or number < part.number):
+                    self.until = number
+                    return need.refuse(storage.changed)
+        if part is None:
             return None
-        part = self.outline.parts[(met & -met).bit_length() - 1]
         self.until = part.number
         return freed(part.name, part.where)
 
