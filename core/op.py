@@ -21,6 +21,7 @@ from . import dispatch
 from . import types as T
 from .errors import ArgumentTypeError, DtypeError, DuogradError, ShapeError, user_line
 from .exact import exact
+from .numbers import is_live
 from .parameters import parameters
 from .scalar import Expr, cast, const, substitute, weak_arg
 from .spoken import translated
@@ -304,7 +305,9 @@ class Op:
                 if not isinstance(e, DuogradError):
                     self._refuse_strangers(inputs)
                 raise
-        hash(attrs)  # what cannot be a key is found here, not when a graph is compiled
+        for a in attrs:  # what cannot be a key is found here, not when a graph is compiled
+            if not is_live(a):
+                hash(a)
         return inputs, attrs
 
     def _refuse_strangers(self, inputs: tuple[Any, ...]) -> None:

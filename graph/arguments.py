@@ -14,6 +14,7 @@ import numpy as np
 from ..core import dispatch
 from ..core.types import DTYPES
 from ..core.value import Tensor
+from .live import KINDS
 from .plain import brief
 
 _PLAIN = frozenset((int, bool, str, type(None), bytes, complex))
@@ -141,7 +142,7 @@ def loosen(rest: Arguments, positions: Collection[int]) -> Arguments:
 
     def walk(x: Any) -> Any:
         cls = x.__class__
-        if cls is int or cls is float:
+        if cls in KINDS:
             k = next(count)
             return Loose(k) if k in positions else x
         if cls is tuple or (isinstance(x, tuple) and hasattr(x, "_fields")):
@@ -178,7 +179,7 @@ def number_names(function: Any, rest: Arguments) -> list[str]:
 
     def walk(x: Any, name: str) -> None:
         cls = x.__class__
-        if cls is int or cls is float:
+        if cls in KINDS:
             found.append(name)
         elif isinstance(x, tuple) and (cls is tuple or hasattr(x, "_fields")):
             for k, v in enumerate(x):
@@ -243,6 +244,9 @@ def _walk(x: Any, key: list[Any], tensors: list[Any], rest: Arguments, seen: dic
         return tuple(row) if cls is tuple else cls(*row)
     if isinstance(x, np.generic):
         key += (cls, repr(x))
+        if cls in KINDS:
+            rest.numbers.append(x)
+            rest.spots.append(len(key) - 1)
         return x
     if id(x) in seen:  # the same container twice
         key.append(("again", list(seen).index(id(x))))

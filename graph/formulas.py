@@ -146,7 +146,7 @@ def _key(operand: Any) -> Any:
     if operand.__class__ is not tuple:
         return operand
     (x,) = operand
-    return type(x), x.hex() if isinstance(x, float) else x
+    return type(x), x.hex() if type(x) is float else repr(x) if type(x) in KINDS else x
 
 
 class Program:

@@ -28,13 +28,16 @@ if TYPE_CHECKING:
 
 #: where the values of a call's steps are, among what its segments carry
 LIVE = "live numbers"
-KINDS = (int, float)
+#: classes of numbers that may be live; those of NumPy come as Python's to tensors
+KINDS = (int, float, np.float64, np.float32, np.int64, np.int32)
 #: what a step may give, and what beside live numbers it may be made of
-_KINDS = frozenset((*KINDS, np.float64))
+_KINDS = frozenset(KINDS)
 _CONSTANTS = frozenset((*_KINDS, bool))
 _TRUTHS = frozenset((bool, np.bool_))
 
 
+#: attributes of NumPy's numbers that are the same for all of a class
+_OF_CLASS = frozenset(("dtype", "itemsize", "nbytes", "ndim", "shape", "size"))
 #: what works a function of `core/numbers.py` out
 _NAMED_CALLS: dict[str, Callable[[Any], Any]] = {"float": float, "cos": math.cos}
 #: its class in the words of an error
@@ -189,8 +192,8 @@ class Live:
         return self._live_value
 
     def _formula(self) -> Formula:
-        if type(self._live_value) not in KINDS:
-            return work(float, (self,))._formula()  # type: ignore[no-any-return]
+        if isinstance(self._live_value, np.generic):
+            return self.item()._formula()  # type: ignore[no-any-return]
         now, n = self._live_now, self._live_step
         now.use(n)
         return Formula(now.program, n, type(self._live_value), now.program.names[n])
@@ -315,7 +318,11 @@ class Live:
         if not hasattr(self._live_value.__class__, name):
             raise AttributeError(f"{self._live_value.__class__.__name__!r} object has no attribute {name!r}")
         if name == "item" and self._live_now.here():  # a number of NumPy's
-            return functools.partial(work, float, (self,))
+            return functools.partial(
+                work, int if isinstance(self._live_value, np.integer) else float, (self,)
+            )
+        if name in _OF_CLASS:
+            return getattr(self._live_value, name)
         return getattr(self._settle(), name)
 
     def _live_differs(self, name: str) -> bool:

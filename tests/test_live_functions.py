@@ -198,3 +198,53 @@ def test_a_learning_rate_that_a_function_of_math_gives():
     (want, _), (got, f) = train("eager"), train("graph")
     assert want == got
     assert len(f.variants) <= 4
+
+
+# ---------------------------------------------------------------- numbers of NumPy's
+
+
+def kinds(m, x, a):
+    b = a * 2 + 1
+    m.lr = b
+    return (
+        x * a,
+        x + b,
+        b,
+        1 - a,
+        a / 3,
+        -a,
+        abs(a),
+        a > 0.3,
+        x * float(a),
+        b.item(),
+        dg.full((3,), a) * x,
+    )
+
+
+def picked(m, x, a):
+    table = m.table.setdefault("table", np.linspace(0.0, 1.0, 12))
+    return x * table[3] * a + np.sqrt(a * a)
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.int64, np.int32])
+def test_numbers_of_numpy_are_live(kind):
+    check(kinds, [kind(k) for k in (1, 2, 3, 4, 50)], 2 if kind in (np.float64, np.float32) else None)
+    check(lambda m, x, a: (x * a, a.dtype.name, a.reshape(1)), [kind(k) for k in (1, 2, 3)])
+    check(lambda m, x, a: (x * a, a + a, a * 0.5), [kind(k) for k in (1, 2, 3, 4, 50)], 2)
+    check(lambda m, x, a: (x * a, a), [kind(1), 2, kind(3), 4.0, kind(5), 6, kind(7), 8.0])
+
+
+def test_numbers_of_arrays_as_arguments_and_state():
+    check(lambda m, x, t: x * t + (1 - t), list(np.linspace(0, 1, 30)), 2)
+    check(lambda m, x, i: x * 0.9**i, list(np.arange(1, 30)), 2)
+    check(picked, list(np.linspace(0.1, 1, 9)))
+
+    def state(m, x, a):
+        m.lr = m.lr * np.float64(0.9)
+        m.t = m.t + np.int64(1)
+        return x * m.lr + m.t
+
+    check(state, range(20), 3)
+    check(lambda m, x, a: x * a, [np.float16(0.5), np.float16(0.25), np.uint8(3), np.bool_(True)])
+    special = [np.float32(v) for v in (math.nan, -0.0, 0.0, math.inf, 0.5)]
+    check(lambda m, x, a: (x + a, a * 2, a == 0.5), special)
