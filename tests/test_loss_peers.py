@@ -245,3 +245,15 @@ def test_ctc_gradient_is_that_of_log_probabilities():
 def test_wrong_arguments_are_refused(call, match):
     with pytest.raises(dg.errors.DuogradError, match=match):
         call()
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize("fn", [
+    lambda x: F.multi_margin_loss(x, dg.tensor([0, 3]), reduction="none"),
+    lambda x: F.multi_margin_loss(x, dg.tensor([0, -1]), reduction="none"),
+    lambda x: F.multilabel_margin_loss(x, dg.tensor([[0, 2, -1], [1, 3, -1]]), reduction="none"),
+], ids=["above", "below", "one of many"])  # fmt: skip
+def test_a_target_that_is_no_class_gives_nan(fn, mode):
+    found = dg.function(fn, mode=mode)(dg.ones((2, 3))).numpy()
+    assert np.isfinite(found[0])
+    assert np.isnan(found[1])

@@ -339,3 +339,25 @@ def test_reshape_says_when_it_must_copy():
 def test_misuse_is_explained(call, message):
     with pytest.raises(dg.errors.DuogradError, match=message):
         call(dg.ones((2,)))
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize(("offsets", "last"), [
+    ([0, 9], False), ([0, -5], False), ([1, 2], False), ([0, 2, 1], False), ([0, 2], True), ([0, 2, 4], True),
+])  # fmt: skip
+def test_offsets_that_cut_no_bags_are_refused(offsets, last, mode):
+    bags = dg.function(
+        lambda at: F.embedding_bag(dg.tensor([0, 1, 2]), dg.ones((3, 2)), at, include_last_offset=last),
+        mode=mode,
+    )
+    bags(dg.tensor([0, 1, 3] if last else [0, 3]))
+    with pytest.raises(dg.errors.ArgumentError, match="do not rise from 0"):
+        bags(dg.tensor(offsets))
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_negative_counts_in_a_tensor_are_refused(mode):
+    fn = dg.function(lambda n: dg.repeat_interleave(dg.arange(2), n), mode=mode)
+    assert fn(dg.tensor([0, 2])).tolist() == [1, 1]
+    with pytest.raises(dg.errors.ArgumentError, match="repeats has -1"):
+        fn(dg.tensor([-1, 2]))

@@ -103,6 +103,27 @@ def renormalize(weight, index, max_norm, norm_type):
         index_put_(weight, flat, rows * scale)
 
 
+def _rising(offsets, starts, ends, count):
+    """Raise ArgumentError for offsets that do not cut all `count` places into bags."""
+    from .. import dispatch
+    from .joining import stack
+    from .reduction import min_
+
+    if not starts.shape[0]:
+        return
+
+    def refuse(found):
+        first, shortest, last = np.asarray(found).tolist()
+        if first or shortest < 0 or last != count:
+            raise ArgumentError(
+                "embedding_bag", f"offsets: {offsets.type} do not rise from 0 to at most {count}, the indices",
+                "pass the place where each bag begins",
+            )  # fmt: skip
+
+    with dispatch.set_grad(False):
+        dispatch.state.executor.check(stack([starts[0], min_(ends - starts), ends[-1]], axis=0), refuse)
+
+
 @public
 def embedding_bag(
     index,
@@ -117,8 +138,8 @@ def embedding_bag(
 
     index: int[B, N] (a bag a row), or int[n] cut into bags at offsets: int[B], from 0, rising (include_last_offset:
     it ends in n). weight: float[V, D]. per_sample_weights: like index, factors for mode "sum". padding_idx: a row
-    that counts in no bag. Returns: float[B, D]. Raises: ArgumentError for another mode, ShapeError for shapes that
-    do not fit, IndexingError for an index outside (eager mode).
+    that counts in no bag. Returns: float[B, D]. Raises: ArgumentError for another mode, or offsets that do not rise from
+    0 to n, ShapeError for shapes that do not fit, IndexingError for an index outside.
     """
     from .elementwise import where
     from .joining import concat, repeat_places
@@ -139,6 +160,7 @@ def embedding_bag(
         ends = concat([starts[1:], full((0 if include_last_offset else 1,), count, T.int64, device)])
         starts = starts[:-1] if include_last_offset else starts
         bags, counts = starts.shape[0], ends - starts
+        _rising(offsets, starts, ends, count)
     else:
         raise ShapeError(
             "embedding_bag",

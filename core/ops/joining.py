@@ -305,7 +305,7 @@ def repeat(x, repeats, axis=None):
     Raises: ArgumentError for a negative count, ShapeError when the counts do not fit the axis.
     """
     from .picking import take
-    from .reduction import sum_
+    from .reduction import min_, sum_
 
     if axis is None:
         x, axis = reshape(x, shape=(-1,)), 0
@@ -320,6 +320,14 @@ def repeat(x, repeats, axis=None):
             raise ShapeError(
                 "repeat", f"repeats: {repeats.type} does not fit axis {a} of {x.type}", "pass a count a slice"
             )
+        if n:
+
+            def refuse(least):
+                if least < 0:
+                    raise ArgumentError("repeat", f"repeats has {int(least)}", "use counts from 0")
+
+            with dispatch.set_grad(False):
+                dispatch.state.executor.check(min_(repeats), refuse)
         total = int(sum_(repeats).item()) if n else 0
         return take(x, repeat_places(repeats, total=total), axis=a)
     if not hasattr(repeats, "__index__") or int(repeats) < 0:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ..errors import ArgumentError, ShapeError
 from ..op import Ints, composite
 from . import elementwise as E
@@ -59,6 +61,7 @@ def multi_margin_loss(x, target, w=None, *, p=1, margin=1.0, reduction="mean"):
     """The mean over classes i but the target's of `max(0, margin - x[target] + x[i]) ** p`, reduced.
 
     x: float[N, C] or float[C], target: int[N] or int[], w: float[C], a weight for each class, or None; p: 1 or 2.
+    Numerics: NaN for a target that is no class.
     """
     if p not in (1, 2):
         raise ArgumentError("multi_margin_loss", f"p={p}", "use 1 or 2")
@@ -72,6 +75,7 @@ def multi_margin_loss(x, target, w=None, *, p=1, margin=1.0, reduction="mean"):
     label = expand_dims(target if x.ndim == 2 else expand_dims(target, axis=0), axis=1)
     chosen = E.equal(arange(rows.shape[1], device=x.device), label)
     right = sum_(E.where(chosen, rows, 0.0), axis=1, keepdims=True)
+    right = E.where(any_(chosen, axis=1, keepdims=True), right, math.nan)
     gap = E.clip(rows - right + margin, min=0.0)
     gap = E.where(chosen, 0.0, gap if p == 1 else E.square(gap))
     if w is not None:
@@ -88,7 +92,8 @@ multi_margin_loss.error_sample((3, 4), Ints((4,), 0, 4), match="does not fit x")
 def multilabel_margin_loss(x, target, *, reduction="mean"):
     """The sum over right classes j and wrong classes i of `max(0, 1 - (x[j] - x[i])) / C`, reduced.
 
-    x: float[N, C] or float[C]; target: int, like x: the right classes of each row, then -1.
+    x: float[N, C] or float[C]; target: int, like x: the right classes of each row, then -1. Numerics: NaN for a target
+    that is no class.
     """
     _like("multilabel_margin_loss", x, target)
     rows, labels = _rows("multilabel_margin_loss", x), _rows("multilabel_margin_loss", target)
@@ -100,6 +105,7 @@ def multilabel_margin_loss(x, target, *, reduction="mean"):
     wrong = expand_dims(E.logical_not(any_(one, axis=1)), axis=1)
     across = expand_dims(rows, axis=1)
     right = sum_(E.where(one, across, 0.0), axis=2, keepdims=True)
+    right = E.where(expand_dims(labels < classes, axis=2), right, math.nan)
     gap = E.where(E.logical_and(listed, wrong), E.clip(1 - (right - across), min=0.0), 0.0)
     each = sum_(gap, axis=(1, 2)) * (1 / max(classes, 1))
     return _reduced("multilabel_margin_loss", each if x.ndim == 2 else each[0], reduction)
