@@ -51,12 +51,12 @@ class Slot:
 
 
 class Loose:
-    """The place, in a structure, of number `index` of a call, which may be another one at every call."""
+    """The place, in a structure, of number `index` of a call, which may be another one of its class at every call."""
 
-    __slots__ = ("index",)
+    __slots__ = ("cls", "index")
 
-    def __init__(self, index: int):
-        self.index = index
+    def __init__(self, index: int, cls: type):
+        self.index, self.cls = index, cls
 
 
 class _AnyNumber:
@@ -144,7 +144,7 @@ def loosen(rest: Arguments, positions: Collection[int]) -> Arguments:
         cls = x.__class__
         if cls in KINDS:
             k = next(count)
-            return Loose(k) if k in positions else x
+            return Loose(k, cls) if k in positions else x
         if cls is tuple or (isinstance(x, tuple) and hasattr(x, "_fields")):
             row = [walk(v) for v in x]
             return tuple(row) if cls is tuple else cls(*row)

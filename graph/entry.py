@@ -15,9 +15,10 @@ from typing import Any
 from ..core import dispatch
 from ..core.backend import scalar_bits
 from ..core.storage import writes
-from .arguments import Slot
+from .arguments import Loose, Slot
 from .ending import broken_here
 from .guards import Namespace
+from .live import Formula
 
 MISS: Any = type("Miss", (), {"__repr__": lambda self: "miss", "__slots__": ()})()
 #: tensors, outputs and numbers of a call that is written out; longer ones pay little for the general way
@@ -27,7 +28,8 @@ CALLS, ASKED = 3, 4
 
 
 def make_entry(variant: Any, tensors: list[Any], grad: bool) -> Callable[[tuple[Any, ...]], Any] | None:
-    """The entry of a variant for calls with these positional tensors only; None where the general way is needed."""
+    """The entry of a variant for calls with these tensors and with numbers, by position; None where the general way is
+    needed."""
     segment = variant.root
     end = segment.ending
     if end is None or segment.checks or segment.first is not None or variant.kept.kwargs:
@@ -38,12 +40,12 @@ def make_entry(variant: Any, tensors: list[Any], grad: bool) -> Callable[[tuple[
         return None
     if any(leaf != (True, ()) for leaf in variant.aliases.leaves.values()):
         return None
-    if [x.index if isinstance(x, Slot) else -1 for x in variant.kept.args] != list(range(len(tensors))):
+    slots = [x.index for x in variant.kept.args if isinstance(x, Slot)]
+    if slots != list(range(len(tensors))) or not all(map(_is_plain, variant.kept.args)):
         return None
     runner = segment.runner
     if (
         variant.state
-        or variant.live is not None
         or end.contents
         or end.seeded
         or any(n.more or n.key is None for n, _ in runner.compiled.numbers)
@@ -53,6 +55,11 @@ def make_entry(variant: Any, tensors: list[Any], grad: bool) -> Callable[[tuple[
     if runner._others or size > _LIMIT:
         return None
     return _Writer(variant, tensors, grad).write()
+
+
+def _is_plain(x: Any) -> bool:
+    """Whether an argument is a tensor, or a number or the like that is looked at by itself."""
+    return x is None or x.__class__ in (Slot, Loose, int, float, bool, str)
 
 
 def _fresh(numbers: list[Any], n: int, value: Any, kind: type, dtype: Any) -> Any:
@@ -91,6 +98,8 @@ class _Writer:
             fresh=_fresh, writes=writes,
         )  # fmt: skip
         self.lines: list[str] = []
+        #: the names of the call's numbers, in order
+        self.given: list[str] = []
 
     def write(self) -> Callable[[tuple[Any, ...]], Any]:
         self.lines = ["def enter(args):"]
@@ -104,9 +113,15 @@ class _Writer:
         return entry
 
     def _arguments(self) -> None:
-        bind, n = self.names.bind, len(self.tensors)
-        names = [f"a{k}" for k in range(n)]
+        bind, kept = self.names.bind, self.variant.kept.args
+        names = [f"a{k}" for k in range(len(self.tensors))]
+        row = [f"a{x.index}" if isinstance(x, Slot) else f"n{k}" for k, x in enumerate(kept)]
         tests = [f"state.grad is not {self.grad}"]
+        for name, x in zip(row, kept):
+            if isinstance(x, Loose):
+                tests.append(f"{name}.__class__ is not {bind(x.cls)}")
+            elif not isinstance(x, Slot):
+                tests.append(f"{name} is not {bind(x)} and not same({name}, {bind(x)})")
         for name, t in zip(names, self.tensors):
             tests.append(f"{name}.__class__ is not Tensor or {name}._layout is not {bind(t._layout)}")
             tests.append(f"{name}._requires_grad is not {t._requires_grad}")
@@ -117,9 +132,10 @@ class _Writer:
             if lay is not None:
                 tests.append(f"{names[k]}._grad._layout is not {bind(lay)}")
         tests += [f"{a} is {b}" for k, a in enumerate(names) for b in names[:k]]
-        self.lines += [f"    if len(args) != {n}: return MISS"]
-        if names:
-            self.lines += [f"    {', '.join(names)}, = args"]
+        self.given = [name for name, x in zip(row, kept) if x.__class__ in (Loose, int, float)]
+        self.lines += [f"    if len(args) != {len(row)}: return MISS"]
+        if row:
+            self.lines += [f"    {', '.join(row)}, = args"]
         self.lines += [f"    if {' or '.join(tests)}: return MISS"]
 
     def _guards(self) -> None:
@@ -133,6 +149,12 @@ class _Writer:
             tests.append(f"        if {when}not {bind(aliases.fit)}([{', '.join(args)}]): return MISS")
         if tests:
             self.lines += ["    try:", *tests, "    except Exception: return MISS"]
+        if self.variant.live is not None:
+            given = "".join(f"{name}, " for name in self.given)
+            self.lines += [
+                f"    live = {bind(self.variant.live)}.read(({given}))",
+                "    if live is None: return MISS",
+            ]
 
     def _released(self) -> dict[int, str]:
         """Give up gradients that the call replaces; one that nobody else holds is used again. Names by output."""
@@ -197,6 +219,8 @@ class _Writer:
     def _number(self, n: int, number: Any, dtype: Any) -> str:
         """The bits of a setting. They are worked out anew when the object in its place is another one."""
         bind = self.names.bind
+        if isinstance(number, Formula):
+            return f"{bind(scalar_bits)}(live[{number.key}], {bind(dtype)})"
         if number.add:
             return f"{bind(scalar_bits)}({bind(number.read)}(), {bind(dtype)})"
         # A pair, so that another thread sees value and bits that belong together.
@@ -231,7 +255,8 @@ class _Writer:
             self.lines.append(f"    return {self._place(*end.returned[end.structure.index])}")
             return
         results = ", ".join(self._place(*place) for place in end.returned)
-        self.lines.append(f"    return {bind(end.result)}([{results}])")
+        live = "" if self.variant.live is None else ", None, live"
+        self.lines.append(f"    return {bind(end.result)}([{results}]{live})")
 
     def _place(self, kind: str, k: Any) -> str:
         letter = {"output": "o", "arg": "a", "view": "w"}.get(kind)

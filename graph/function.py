@@ -273,13 +273,15 @@ class Function:
                             continue
                     variant.calls += 1
                     touch(variant)
-                    if variant.calls == entry.CALLS and rest is None and not kwargs:
+                    if variant.calls == entry.CALLS and not containers and not kwargs:
                         self._enter_quickly(variant, tensors)
                     return variant.run(tensors, (args, kwargs), live)
         found, live = self._fitting(key, tensors, rest)
         if found is not None:
             found.calls += 1
             touch(found)
+            if found.calls == entry.CALLS and not _containers(rest) and not kwargs:
+                self._enter_quickly(found, tensors)
             return found.run(tensors, (args, kwargs), live)
         return self._new(key, tensors, rest, args, kwargs)
 
