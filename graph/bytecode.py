@@ -116,6 +116,14 @@ def instructions(code: CodeType) -> list[Instruction]:
     return found
 
 
+def instruction_at(code: CodeType, offset: int) -> int:
+    """Where the instruction begins that has an inline cache at this offset, or begins there itself."""
+    raw = code.co_code
+    while offset > 0 and raw[offset] == 0:  # CACHE
+        offset -= 2
+    return offset
+
+
 class _Pass:
     """The state of one pass: the stack, the stacks saved for jump targets, the sites found."""
 

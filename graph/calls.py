@@ -6,6 +6,7 @@ import collections
 import functools
 import io
 import itertools
+import operator
 import types
 import weakref
 from types import FrameType, FunctionType
@@ -49,7 +50,7 @@ def _takes_live(callee: Any, function: Any, values: list[Any]) -> bool:
     if type(callee).__module__.startswith("duograd.") or module.startswith("duograd."):
         return True
     if isinstance(callee, type):
-        return module in _ASKING or is_own(module)
+        return (module in _ASKING or is_own(module)) and callee is not operator.methodcaller
     owner = getattr(callee, "__self__", None)
     if isinstance(callee, types.BuiltinFunctionType) and isinstance(owner, (types.ModuleType, type(None))):
         return module in _ASKING
@@ -161,6 +162,21 @@ class CallReader(HandedReader):
                 for v in (x,) if x is not UNKNOWN else () if followed else look(expr, frame):
                     self._ledger.read_content(v, self._ledger.name(v, expr), frame, deep)
         self._hands_on(callee, action[1], args, frame)
+
+    def stumbles(self, frame: FrameType, error: tuple[Any, Any, Any], todo: Any) -> bool:
+        """Whether code that is not followed has raised an error at a call, perhaps for a live number that it got."""
+        if not issubclass(error[0], TypeError):
+            return False
+        inner = error[2].tb_next
+        if inner is not None and inner.tb_frame.f_trace_opcodes:
+            return False  # it came from code that is followed
+        for action in todo or ():
+            if action[0] == "call":
+                values = [evaluate(x, frame, self._results) for x in action[2]]
+                return any(v is UNKNOWN or is_live(v) for v in values)
+            if action[0] == "content":
+                return True  # a call with what stands in a container
+        return False
 
     def _says_the_same(self, callee: Any, args: Any, frame: FrameType) -> bool:
         """Whether what is asked about a class has the same answer for a live number as for the number."""

@@ -170,7 +170,7 @@ class Ledger:
             x.__class__ in (list, tuple, dict)
             and any(id(e) in self.outside or isinstance(e, CONTAINERS) for e in held)
         ):
-            while frame is not None and frame.f_trace is None:
+            while frame is not None and not frame.f_trace_opcodes:
                 frame = frame.f_back
             if frame is not None:
                 self.handed.setdefault(id(frame), {})[id(x)] = x

@@ -35,7 +35,7 @@ from ..core import dispatch
 from ..core.value import Tensor
 from . import rest
 from .arguments import is_record, record_names
-from .bytecode import analyse
+from .bytecode import analyse, instruction_at
 from .calls import CallReader
 from .evaluate import Results
 from .ledger import Found, Ledger
@@ -105,7 +105,9 @@ class ReadRecorder:
             local = tracers.get(id(frame.f_code))
             if local is None:
                 local = tracers[id(frame.f_code)] = self._tracer_of(frame)
-            if local is False or (local.called and (frame.f_back is None or frame.f_back.f_trace is None)):
+            if local is False or (
+                local.called and (frame.f_back is None or not frame.f_back.f_trace_opcodes)
+            ):
                 return self._end_of(frame) if chained is None else chained(frame, event, arg)
             start(frame)
             frame.f_trace_opcodes = True
@@ -194,7 +196,7 @@ class ReadRecorder:
     def _end_of(self, frame: FrameType) -> Any:
         """Where code that is not followed is called: what watches for what it gives back, where that is wanted."""
         back = frame.f_back
-        if back is None or back.f_trace is None or frame.f_code.co_flags & _RESTING:
+        if back is None or not back.f_trace_opcodes or frame.f_code.co_flags & _RESTING:
             return None
         offset = self._wanted.get(id(back.f_code), {}).get(back.f_lasti)
         if offset is None or (frame.f_globals.get("__name__") or "").startswith("duograd."):
@@ -218,7 +220,7 @@ class ReadRecorder:
         at, actions = sites.at.get, self._reader.actions
         self._wanted[id(code)] = sites.wanted
         results, wanted_of, pending = self._results, self._wanted, self._reader.cached
-        live, standing = self._reader.live, self._reader.standing
+        live, standing, stumbles = self._reader.live, self._reader.standing, self._reader.stumbles
         ledger, handed = self._ledger, self._ledger.handed
 
         def local(frame: FrameType, event: str, arg: Any) -> Any:
@@ -249,7 +251,11 @@ class ReadRecorder:
                             results.setdefault(id(back), {})[offset] = arg
                     if isinstance(arg, CONTAINERS):
                         ledger.hand(arg, back)
-            elif event == "exception" and live and names_live(arg[1]):
+            elif (
+                event == "exception"
+                and live
+                and (names_live(arg[1]) or stumbles(frame, arg, at(instruction_at(code, frame.f_lasti))))
+            ):
                 raise RestartError
             return local
 

@@ -127,7 +127,7 @@ class SiteReader(ValueReader):
         code = frame.f_code
         self._ledger.functions[id(code)] = []
         back = frame.f_back
-        while back is not None and back.f_trace is not None:
+        while back is not None and back.f_trace_opcodes:
             if any(c is code for c in back.f_code.co_consts):
                 return  # made by a function that still runs: a comprehension, a lambda passed on
             back = back.f_back
