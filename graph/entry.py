@@ -245,12 +245,12 @@ class _Writer:
             self.lines.append(f"    a{position}._grad = {'None' if k is None else f'o{k}'}")
         for generator, count in end.drawn:
             self.lines.append(f"    {bind(generator)}._advance({count})")
+        for n, (kind, k, look) in enumerate(end.views):
+            self.lines.append(f"    w{n} = {bind(look)}({self._place(kind, k)})")
         for place, node, behind in end.broken:
             y, leaves = self._place(*place), ", ".join([self._place(*x) for x in behind])
             here = f"{bind(broken_here)}({bind(node)}, [{leaves}])"
             self.lines.append(f"    {y}._node, {y}._index, {y}._requires_grad = {here}, 0, True")
-        for n, (kind, k, look) in enumerate(end.views):
-            self.lines.append(f"    w{n} = {bind(look)}({self._place(kind, k)})")
         if isinstance(end.structure, Slot) and not end.changes:
             self.lines.append(f"    return {self._place(*end.returned[end.structure.index])}")
             return

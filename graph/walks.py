@@ -34,11 +34,11 @@ class Outline:
     """Eager mode's tape of a call, as far as walks over it go; one for all calls.
 
     parts: in the order of a walk; above: by root, the roots whose walks come to it; leaves: how many of the targets are
-    no roots.
+    no roots; hooked: bits of the roots that have hooks of the function's own.
     """
 
-    def __init__(self, parts: list[Part], above: list[int], leaves: int):
-        self.parts, self.above, self.leaves = parts, above, leaves
+    def __init__(self, parts: list[Part], above: list[int], leaves: int, hooked: int = 0):
+        self.parts, self.above, self.leaves, self.hooked = parts, above, leaves, hooked
         self.all = (1 << len(parts)) - 1
         #: whether there is a way to each of the leaves
         self.leads = [any(p.leads >> k & 1 for p in parts) for k in range(leaves)]
@@ -69,8 +69,8 @@ class Outline:
         return not leads & ~barred
 
     def is_deep(self, k: int, roots: int) -> bool:
-        """Whether a walk from these roots comes to root k from another one."""
-        return bool(self.above[k] & roots & ~(1 << k))
+        """Whether a walk from these roots comes to root k from another one, or changes its gradient there."""
+        return bool(self.above[k] & roots & ~(1 << k) or self.hooked & roots & 1 << k)
 
 
 def _changed(of: Any, version: int) -> Any:

@@ -26,7 +26,7 @@ from .rest import is_ours
 from .segment import make_runner
 from .symbol import Symbol
 from .trace import Leave, Source, Trace
-from .walks import Outline, Part
+from .walks import Outline, Part, bits_of
 
 if TYPE_CHECKING:
     from .closing import Closing
@@ -177,7 +177,9 @@ def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
         parts.setdefault((bits, leads), Part(bits, leads, node.op.name, node.where, number))
         needs += [(need, x, bits, leads, number) for need, x, _ in needs_of(node)]
     reached = {node.number: bits for node, bits, _ in behind}
-    end.outline = Outline(list(parts.values()), [reached[y._node.number] for y in ends], len(starts))
+    above = [reached[y._node.number] for y in ends]
+    hooked = bits_of((y._node.hooks or {}).get(y._index) for y in ends)
+    end.outline = Outline(list(parts.values()), above, len(starts), hooked)
     del behind
     end.sums = tuple(of_several_parts(ends, starts))
     keeps = len(ends) > 1 or bool(end.sums)

@@ -221,6 +221,15 @@ FOUND = {
         "v = x0.detach().requires_grad_()\n(v * v).sum().backward()\ny = v.sin()\nz = y * 2\nv = m.w * 1", leaf(3),
         returns="y, z, v",
     )._replace(walks=("total(out[0]).backward()", "total(out[1]).backward()")),
+    "a hook of the function's own runs before the caller's, and before the gradient to the result": program(
+        "y = x0 * 2\ny.register_hook(lambda g: g * 3)", leaf(3)
+    )._replace(walks=(
+        "taken = dg.autograd.grad(total(out[0]), [out[0], x0], retain_graph=True)",
+        "out[0].register_hook(lambda g: m.log.append(g.sum().item()))", "total(out[0]).backward()",
+    )),
+    "a view of what cannot be walked, by the quick way in": program(
+        "v = x0 * m.w[0]\nx0 /= 2\ny = v[::-1]", (2,), sizes=({},) * 6, outside=True
+    ),
     "the gradient to what did not lead to what was changed": program(
         "y = x0 - x0.mean()\ny **= 2", leaf(3)
     )._replace(walks=("taken = dg.autograd.grad(total(out[0]), m.w, allow_unused=True)",)),
