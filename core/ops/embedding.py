@@ -138,8 +138,8 @@ def embedding_bag(
 
     index: int[B, N] (a bag a row), or int[n] cut into bags at offsets: int[B], from 0, rising (include_last_offset:
     it ends in n). weight: float[V, D]. per_sample_weights: like index, factors for mode "sum". padding_idx: a row
-    that counts in no bag. Returns: float[B, D]. Raises: ArgumentError for another mode, or offsets that do not rise from
-    0 to n, ShapeError for shapes that do not fit, IndexingError for an index outside.
+    that counts in no bag. Returns: float[B, D]. Raises: ArgumentError for another mode, or offsets that do not rise
+    from 0 to n, ShapeError for shapes that do not fit, IndexingError for an index outside.
     """
     from .elementwise import where
     from .joining import concat, repeat_places
