@@ -24,8 +24,15 @@ _NAMES = (
 ).split()
 
 
+#: what asks a tensor of one element for its value, as a float or an int, and nothing else
+_OF_VALUES = frozenset((float, int, *(getattr(math, n) for n in (
+    "cos", "degrees", "exp", "expm1", "fabs", "isfinite", "isinf", "isnan", "log", "log10", "log1p", "log2", "radians",
+    "sin", "sqrt", "tan", "tanh",
+))))  # fmt: skip
+
+
 def _worked(call: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> Any:
-    if len(args) == 1 and type(args[0]) is Symbol and args[0].size == 1:
+    if len(args) == 1 and type(args[0]) is Symbol and call in _OF_VALUES and args[0].size == 1:
         args = (args[0].item(),)
     if named or not any(type(x) is Live for x in args):
         return call(*args, **named)

@@ -248,3 +248,18 @@ def test_numbers_of_arrays_as_arguments_and_state():
     check(lambda m, x, a: x * a, [np.float16(0.5), np.float16(0.25), np.uint8(3), np.bool_(True)])
     special = [np.float32(v) for v in (math.nan, -0.0, 0.0, math.inf, 0.5)]
     check(lambda m, x, a: (x + a, a * 2, a == 0.5), special)
+
+
+def test_tensors_of_one_element_are_what_they_are_to_each_function():
+    def body(m, x, a):
+        one, count = (x * a).sum(), (x > 0).sum()
+        return (
+            math.sqrt(abs(one)), math.isfinite(one), np.exp(one.numpy()), np.sqrt(x[:1] * x[:1]).shape,
+            np.add(count, 1),
+            float(one), int(one), math.factorial(count), math.exp(count) * a, a * 2,
+        )  # fmt: skip
+
+    check(body, (0.5, 0.25, 1.5, 2.0, 0.75))
+    check(lambda m, x, a: (math.factorial(x[0]), a * 2), (0.5, 0.25, 1.5))
+    check(lambda m, x, a: (float(x), a * 2), (0.5, 0.25, 1.5))
+    check(lambda m, x, a: (np.exp(x[0]), a * 2), (0.5, 0.25, 1.5))
