@@ -6,6 +6,7 @@ from typing import Any
 
 from . import dispatch
 from .errors import ArgumentError
+from .strangers import check_numbers
 
 
 def wrap_int64(n: int) -> int:
@@ -25,6 +26,7 @@ class Generator:
 
     def manual_seed(self, seed: int) -> Generator:
         """Start again from `seed` (63 bits are used); in graph mode at every call."""
+        check_numbers("manual_seed", seed=seed)
         dispatch.state.executor.seed(self, int(seed) & (2**63 - 1))
         return self
 

@@ -91,6 +91,13 @@ def stranger(
     return None
 
 
+def check_numbers(op: str, **values: Any) -> None:
+    """Refuse arguments that are no real numbers, by their names."""
+    for name, x in values.items():
+        if isinstance(x, (str, bytes)) or not hasattr(x, "__float__") or getattr(x, "ndim", 0):
+            raise ArgumentTypeError(op, f"{name}={_brief(x)} is {kind_of(x)}", f"give {name} as a number")
+
+
 def _either(row: list[str]) -> str:
     return row[0] if len(row) == 1 else f"{', '.join(row[:-1])} or {row[-1]}"
 

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import dispatch
-from .errors import AutogradError, Place, line_of, user_place
+from .errors import ArgumentTypeError, AutogradError, Place, line_of, user_place
 from .reach import THROUGH, edge_key, leads, look
 from .saved import Need, freed, is_number, refuse_changed
+from .strangers import kind_of
 from .types import TensorType
 
 if TYPE_CHECKING:
@@ -594,6 +595,12 @@ def backward(
                 "reduce it first (x.sum().backward()), or pass gradient= of the same shape",
             )
         gradient = _creation().ones(root.shape, dtype=root.dtype, device=root.device)
+    elif not hasattr(gradient, "shape"):
+        raise ArgumentTypeError(
+            "backward",
+            f"gradient={gradient!r:.60} is {kind_of(gradient)}, the tensor is {root.type}",
+            "give a tensor of the same shape: dg.tensor(...)",
+        )
     elif tuple(gradient.shape) != root.shape:
         raise AutogradError(
             "backward",

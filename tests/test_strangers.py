@@ -103,3 +103,27 @@ def test_a_defect_of_an_op_keeps_its_own_words(monkeypatch):
     REGISTRY["logsumexp"].shortcuts.clear()
     with pytest.raises(TypeError, match="broken"):
         dg.logsumexp(dg.ones((3, 5, 7)), axis=2)
+
+
+CREATED = {
+    "arange": lambda v: dg.arange(v, 5, 1), "stop": lambda v: dg.arange(0, v if v is not None else "a", 1),
+    "step": lambda v: dg.arange(0, 5, v), "linspace": lambda v: dg.linspace(v, 1, 5),
+    "logspace": lambda v: dg.logspace(0, v, 5), "geomspace": lambda v: dg.geomspace(1, v, 5),
+    "randint": lambda v: dg.randint(v, 5, (2,)), "chunk": lambda v: dg.chunk(dg.ones(4), v),
+    "manual_seed": dg.manual_seed, "gradient": lambda v: (dg.ones(1) * 1).requires_grad_().sum().backward(v or "a"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ["a", None, [1], (1.0,), {}, len], ids=repr)
+@pytest.mark.parametrize("name", CREATED)
+def test_what_is_no_number_is_named(name, value):
+    with pytest.raises(dg.errors.ArgumentTypeError) as caught:
+        CREATED[name](value)
+    assert "test_strangers.py" in str(caught.value)
+    assert "fix: give" in str(caught.value)
+
+
+def test_a_range_without_a_number_of_steps():
+    for ends in ((0.0, float("nan")), (0.0, float("inf")), (float("nan"), 1.0)):
+        with pytest.raises(dg.errors.ArgumentError, match="no number of steps"):
+            dg.arange(*ends)

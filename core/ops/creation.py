@@ -10,6 +10,7 @@ from .. import types as T
 from ..errors import ArgumentError
 from ..op import REGISTRY, pointwise, primitive, public
 from ..scalar import cast, s
+from ..strangers import check_numbers
 from ..types import TensorType
 from .shape import as_shape
 
@@ -144,13 +145,18 @@ def arange(start, stop=None, step=1, dtype=None, device=None):
     """
     if stop is None:
         start, stop = 0, start
+    check_numbers("arange", start=start, stop=stop, step=step)
     if step == 0:
         raise ArgumentError("arange", "step is 0", "use another step")
     whole = type(start) is type(stop) is type(step) is int
     whole = whole or all(isinstance(v, (int, np.integer)) for v in (start, stop, step))
     kind = _dtype("arange", dtype, T.default_int if whole else T.default_float)
     # A quotient of large integers is no float.
-    size = -((int(start) - int(stop)) // int(step)) if whole else math.ceil((stop - start) / step)
+    try:
+        size = -((int(start) - int(stop)) // int(step)) if whole else math.ceil((stop - start) / step)
+    except (ValueError, OverflowError):
+        words = f"from {start} to {stop} by {step} there is no number of steps"
+        raise ArgumentError("arange", words, "use finite numbers") from None
     size = max(0, size)
     if whole and step < 0 and kind.kind == "uint":  # the step itself has no place in the dtype
         return arange_from(start, step, size=size, dtype=T.int64, device=device).to(kind)
@@ -204,6 +210,7 @@ def linspace(start, stop, num, endpoint=True, dtype=None, device=None):
         parts = [(complex(start).real, complex(stop).real), (complex(start).imag, complex(stop).imag)]
         re, im = (linspace(a, b, num, endpoint, kind.real, device) for a, b in parts)
         return REGISTRY["complex"](re, im)
+    check_numbers("linspace", start=start, stop=stop)
     steps, last = _steps("linspace", num, endpoint)
     start, stop = float(start), float(stop)
     step = (stop - start) / steps if steps > 0 else 0.0
@@ -214,6 +221,7 @@ def linspace(start, stop, num, endpoint=True, dtype=None, device=None):
 @public
 def logspace(start, stop, num, endpoint=True, base=10.0, dtype=None, device=None):
     """`num` powers of base with exponents evenly spaced from start to stop. Source: numpy.logspace."""
+    check_numbers("logspace", start=start, stop=stop, base=base)
     steps, last = _steps("logspace", num, endpoint)
     first, end = float(base) ** float(start), float(base) ** float(stop)
     step = (float(stop) - float(start)) / steps * math.log(base) if steps > 0 else 0.0
@@ -228,6 +236,7 @@ def geomspace(start, stop, num, endpoint=True, dtype=None, device=None):
     start, stop: numbers of one sign. Raises: ArgumentError for 0 or different signs.
     Source: numpy.geomspace. Example: `dg.geomspace(1, 8, 4)` is `[1, 2, 4, 8]`.
     """
+    check_numbers("geomspace", start=start, stop=stop)
     steps, last = _steps("geomspace", num, endpoint)
     start, stop = float(start), float(stop)
     if not start * stop > 0:

@@ -12,6 +12,7 @@ from ..backend import Operand
 from ..errors import ArgumentError, ArgumentTypeError, ShapeError
 from ..lower import copy
 from ..op import composite, primitive, public
+from ..strangers import check_numbers
 from ..types import TensorType, normalize_axis
 from ..value import Tensor
 from .slices import slice_
@@ -213,6 +214,7 @@ def tensor_split(x, indices_or_sections, axis=0):
 def chunk(x, chunks, axis=0):
     """x cut along an axis into at most `chunks` views of one length; the last may be shorter."""
     a = normalize_axis("chunk", axis, x.ndim, x.type)
+    check_numbers("chunk", chunks=chunks)
     if chunks < 1:
         raise ArgumentError("chunk", f"chunks={chunks} is not positive", "use 1 or more")
     return split(x, sizes=max(1, -(-x.shape[a] // chunks)), axis=a)

@@ -18,6 +18,7 @@ from ..errors import ArgumentError, ArgumentTypeError
 from ..op import pointwise, primitive, public
 from ..random import default_generator
 from ..scalar import philox_numpy, s
+from ..strangers import check_numbers
 from ..types import TensorType
 from ..value import Tensor
 from . import elementwise as E
@@ -187,6 +188,7 @@ def randint(low, high=None, shape=(), dtype=None, device=None, generator=None):
     """Random integers from low (0 when only one bound is given) up to but without high."""
     if high is None:
         low, high = 0, low
+    check_numbers("randint", low=low, high=high)
     if not low < high <= low + 2**32:
         raise ArgumentError(
             "randint", f"the range from {low} to {high} is empty or above 2**32", "use low < high"
