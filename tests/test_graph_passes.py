@@ -420,7 +420,7 @@ def test_algebra_turns_a_transposed_product_into_a_product():
     check(f, [normal(300, 40), normal(300, 50)])
 
     def heads(x, w):
-        return dg.permute(x @ w, axes=(0, 3, 1, 2)), dg.permute(x @ w.mT.clone().mT, axes=(1, 3, 0, 2)) + 1.0
+        return dg.permute(x @ w, axes=(0, 3, 1, 2)), dg.permute(x @ w.clone(), axes=(1, 3, 0, 2)) + 1.0
 
     names = names_after(heads, normal(2, 3, 6, 4), normal(2, 3, 4, 5), passes=("algebra", "cse", "dce"))
     assert names.count("matmul") == 1  # both are the same product, turned
