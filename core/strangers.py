@@ -94,7 +94,7 @@ def stranger(
 def check_numbers(op: str, **values: Any) -> None:
     """Refuse arguments that are no real numbers, by their names."""
     for name, x in values.items():
-        if isinstance(x, (str, bytes)) or not hasattr(x, "__float__") or getattr(x, "ndim", 0):
+        if isinstance(x, (str, bytes)) or not hasattr(x, "__float__") or bool(getattr(x, "ndim", 0)):
             raise ArgumentTypeError(op, f"{name}={_brief(x)} is {kind_of(x)}", f"give {name} as a number")
 
 
