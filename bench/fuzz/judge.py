@@ -124,6 +124,9 @@ def run(program: Program, mode: str) -> Iterator[Facts]:
                     facts |= gradients(space["taken"])
                 except Exception as e:
                     facts["error outside"] = _words(e)
+                    if program.walks and "was already used and freed" in str(e):
+                        # By which op it is found depends on how far views of what was changed had been renewed.
+                        facts["error outside"] = "used and freed"
                     if any(r in str(e) for r in REFUSALS):
                         facts["refused"] = True
                 _see_all(facts, watched, seen, m)
