@@ -128,8 +128,8 @@ class CallReader(HandedReader):
             and values
             and isinstance(values[-1 if len(values) == 2 else 1], str)
         ):
-            if callee is object.__setattr__:
-                self._write_attr(values[0], values[1], args[0], frame)
+            if callee.__name__ in ("__setattr__", "__delattr__") and values[0] is not UNKNOWN:
+                self._write_attr(values[0], values[1], args[0], frame, callee.__name__ == "__delattr__")
                 return
             if callee is object.__getattribute__ and values[0] is not UNKNOWN:
                 self._attribute(values[0], values[1], args[0], frame, True)

@@ -30,6 +30,10 @@ from .sites import SiteReader
 from .symbol import Symbol
 
 _GETTERS = frozenset(map(id, (getattr, hasattr, object.__getattribute__)))
+_SETTERS = frozenset(map(id, (
+    setattr, delattr, object.__setattr__, object.__delattr__, type.__setattr__, type.__delattr__,
+)))  # fmt: skip
+_SETTING = ("__setattr__", "__delattr__")
 _NAMED = (operator.attrgetter, operator.methodcaller)
 _BUILTIN = (types.BuiltinFunctionType, types.MethodWrapperType)
 #: what gives what it was given, and what that holds
@@ -70,7 +74,7 @@ def attribute_names(text: str) -> set[str]:
 
 def walk(x: Any, row: list[Any], depth: int = 0) -> bool:
     """Put x and what it holds in `row`. Returns whether that is all that C code can take out of it."""
-    if len(row) > _MANY:
+    if len(row) > _MANY or x is UNKNOWN:
         return False
     row.append(x)
     x = behind(x)
@@ -178,8 +182,10 @@ class HandedReader(SiteReader):
         values = [evaluate(x, frame, self._results) for x in expr[3]]
         values = [self._partial(x, frame) if v is UNKNOWN else v for v, x in zip(values, expr[3])]
         try:
-            return UNKNOWN if not values or any(v is UNKNOWN for v in values) else kind(*values)
+            return kind(*values)
         except TypeError:
+            if kind in _NAMED:
+                self._leave("looks up names that cannot be seen")
             return UNKNOWN
 
     def _callables(self, expr: Expr, frame: FrameType) -> list[Any]:
@@ -199,6 +205,7 @@ class HandedReader(SiteReader):
         return (
             isinstance(x, (*_BUILTIN, *_NAMED))
             or id(x) in _GETTERS
+            or id(x) in _SETTERS
             or impure(x) is not None
         )  # fmt: skip
 
@@ -245,9 +252,10 @@ class HandedReader(SiteReader):
         """C code will call x. given: what it may call it with, and what that holds; whole: whether that is all."""
         given = list(given)
         x = plain_callable(x, given)
+        whole = whole and not any(v is UNKNOWN for v in given)
         names: set[str] | None = None
         owner = behind(x.__self__) if isinstance(x, _BUILTIN) else None
-        name = impure(x) or unseen(x)
+        name = impure(x) or unseen(x) or self._sets(x)
         if name is not None:
             self._leave(f"hands {name}() on to code that calls it unseen")
         elif id(x) in _GETTERS or (
@@ -275,6 +283,13 @@ class HandedReader(SiteReader):
                 self._ledger.read_content(owner, self._ledger.name(owner, None), frame, False)
         if names is not None:
             self._looked_up(given, names, whole, frame)
+
+    def _sets(self, x: Any) -> str | None:
+        """The name of what writes attributes of what it is called with; None for others."""
+        if x.__class__ is operator.methodcaller:
+            return next((name for name in self._of_method(x)[:1] if name in _SETTING), None)
+        sets = id(x) in _SETTERS or (isinstance(x, types.MethodWrapperType) and x.__name__ in _SETTING)
+        return str(x.__name__) if sets else None
 
     def _of_method(self, caller: Any) -> list[str]:
         """The method that a `methodcaller` calls; the attribute that this one finds."""

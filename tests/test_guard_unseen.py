@@ -103,6 +103,7 @@ BY_NAME = {
     "zip": lambda s: sum(map(getattr, *zip(*[(s.o, "rows")], strict=True))),
     "starmap": lambda s: next(itertools.starmap(getattr, [(s.o, "rows")])),
     "attrgetter": lambda s: sum(map(s.get_rows, s.objs)),
+    "attrgetter of a made name": lambda s: next(map(operator.attrgetter(s.names[0][:2] + "ws"), s.objs)),
     "attrgetter of a generator": lambda s: sorted(map(operator.attrgetter("rows"), (v for v in s.objs)))[0],
     "attrgetter of a dict's values": lambda s: sum(map(s.get_rows, {"k": s.o}.values())),
     "attrgetter in a filter": lambda s: 1.0 + len(list(filter(lambda v: v > 2.5, map(s.get_rows, s.objs)))),
@@ -303,3 +304,31 @@ def test_what_is_written_to_a_file_is_written_at_every_call():
 
     f(dg.ones(2)), f(dg.ones(2))
     assert text.getvalue() == "called\ncalled\n"
+
+
+WRITTEN = {
+    "a map of setattr": lambda s: list(map(setattr, s.objs, s.names, [s.o.rows + 1])),
+    "a partial": lambda s: functools.partial(setattr, s.o, "rows")(s.o.rows + 1),
+    "a partial in a map": lambda s: list(map(functools.partial(setattr, s.o, "rows"), [s.o.rows + 1])),
+    "__setattr__": lambda s: list(map(s.o.__setattr__, ["rows"], [s.o.rows + 1])),
+    "object.__setattr__": lambda s: list(map(object.__setattr__, [s.o], ["rows"], [s.o.rows + 1])),
+    "a methodcaller": lambda s: operator.methodcaller("__setattr__", "rows", s.o.rows + 1)(s.o),
+    "starmap": lambda s: list(itertools.starmap(setattr, [(s.o, "rows", s.o.rows + 1)])),
+    "a class": lambda s: type.__setattr__(Owner, "rows", Owner.rows + 1),
+    "a class in a map": lambda s: list(map(setattr, [Owner], ["rows"], [Owner.rows + 1])),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_an_attribute_that_c_code_writes_is_written_at_every_call(name):
+    state = State()
+
+    @dg.function
+    def f(x):
+        WRITTEN[name](state)
+        return x * 2
+
+    x = dg.tensor([1.0, 2.0])
+    for k in range(1, 4):
+        assert f(x).tolist() == [2.0, 4.0]
+        assert max(state.o.rows, Owner.rows) == 2.0 + k
