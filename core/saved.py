@@ -50,6 +50,8 @@ def is_number(x: Any) -> bool:
 def needs_of(node: Node) -> Iterator[tuple[Need, Any, int]]:
     """What the rules of a node want of tensors, in their order: why, the tensor, its version then."""
     op = node.op
+    if node.saved is None:  # it has been freed
+        return
     inside = getattr(op, "needs", None)  # of one that stands for several
     if inside is not None:
         yield from inside(node)

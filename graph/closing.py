@@ -18,7 +18,7 @@ from .segment import Segment, checking, placed
 from .state import find_states
 from .symbol import Symbol
 from .trace import Trace, effects
-from .ways import close_back, with_tape
+from .ways import are_spent, close_back
 
 if TYPE_CHECKING:
     from .path import Path
@@ -125,7 +125,8 @@ class Closing:
         end.drawn = list(trace.drawn.values())
         end.seeded = list(trace.seeds.values())
         checks = trace.take_checks()
-        roots = with_tape(self, roots)
+        if are_spent(self, roots):
+            roots = []
         if roots:
             self._find_read([y for _, y in roots])
             end.found_grads = [self._place(t) for t, _ in trace.grad_reads]
@@ -144,7 +145,7 @@ class Closing:
         segment = Segment(path.make(graph, sources, trained))
         segment.ending, segment.checks, segment.first = end, places, first
         loops = any(n.op in (while_loop, scan) for n in graph.nodes)  # which may be interrupted
-        if trace.depth == (1 if roots else 0) and not trace.grad_reads and not loops:
+        if trace.depth == (end.backward is not None) and not trace.grad_reads and not loops:
             segment.released = [owner for owner, _ in end.grads]
         return segment
 

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 from ..core import dispatch, vjp
 from ..core.errors import AutogradError, user_place
 from ..core.op import GradRule
-from ..core.saved import Need
 from ..core.storage import writes
 from .given import change
 from .live import LIVE
 from .rebuild import build
 from .repeat import Moment
 from .symbol import Symbol
-from .walks import CallNode, Outline, Walks, bits_of
+from .walks import CallNode, Outline, Walks, Wanted, bits_of
 
 if TYPE_CHECKING:
     from .runner import Runner
@@ -66,13 +65,13 @@ class Ending:
         #: the tape in eager mode, for `Walks`
         self.outline = Outline([], [], 0)
         self.watched: list[tuple[str, Any]] = []
-        self.needs: list[tuple[int, Need, int, int, int]] = []
+        self.needs: list[Wanted] = []
         self.present: list[bool] = []
         #: those to which several ops send a gradient
         self.sums: tuple[int, ...] = ()
         self.differentiable: list[tuple[str, Any]] = []
         self.roots: list[tuple[str, Any]] = []
-        #: which of them get a gradient, as a rule: all that the caller can see
+        #: which of them get a gradient, as a rule: all that the caller can see and that have one still
         self.usual: tuple[bool, ...] = ()
         #: where they are when the function runs once more: ("result", which of `count` tensors that it hands out),
         #: ("whole", the same, of the memory that this one looks into), or as in `written`
@@ -86,8 +85,9 @@ class Ending:
         self.dropped: list[tuple[str, Any]] = []
         #: results that are leaves of their own, and the places of their gradients
         self.leaves: list[tuple[tuple[str, Any], tuple[str, Any] | None]] = []
-        #: results whose way back is used up or was changed: what raises the error, and the places of what lies behind
-        self.broken: list[tuple[tuple[str, Any], vjp.Node, list[tuple[str, Any]]]] = []
+        #: results whose way back is used up: what raises the error, the places of the leaves behind it, and which of
+        #: these results are behind it
+        self.spent: list[tuple[tuple[str, Any], vjp.Node, list[tuple[str, Any]], list[int]]] = []
         #: tensors that were there before; by root, which of them it depends on, and whether the call changes one of
         #: these
         self.read: list[tuple[str, Any]] = []
@@ -119,9 +119,11 @@ class Ending:
             owner._grad = None if k is None else outputs[k]
         for position, k in self.arg_grads:
             tensors[position]._grad = None if k is None else outputs[k]
-        numbers, generators = None, []
+        numbers: list[int] = []
+        generators: list[Any] = []
         if self.backward is not None:
             numbers = self.backward.read_numbers(carried)
+        if self.roots:
             drawn = {id(g): g for g, _ in (*self.drawn, *self.seeded)}
             generators = [(g, g.get_state()) for g in drawn.values()]
         for generator, seed in self.seeded:
@@ -133,7 +135,7 @@ class Ending:
             views = found["view"] = []
             for kind, k, look in self.views:
                 views.append(look(found[kind][k] if kind in found else k))
-        if self.backward is not None:
+        if self.roots:
             moment = Moment(variant, self, tensors, generators, carried.get(LIVE), before)
             self._attach(moment, outputs, carried, found, numbers)
         for k in self.between:
@@ -145,13 +147,13 @@ class Ending:
             y = found[kind][k]
             y._requires_grad = True
             y._grad = None if grad is None else found[grad[0]][grad[1]]
-        for (kind, k), node, behind in self.broken:
-            y = found[kind][k] if kind in found else k
-            leaves = [found[where][n] if where in found else n for where, n in behind]
-            y._node, y._index, y._requires_grad = broken_here(node, leaves), 0, True
+        nodes: list[vjp.Node] = []
+        for place, node, leaves, others in self.spent:
+            nodes.append(spent_here(node, _those(leaves, found), [nodes[k] for k in others]))
+            _give_history([place], _those([place], found), nodes[-1])
         if self.single is not None and not self.changes and not self.contents:
             return outputs[self.single]
-        results = [found[kind][k] if kind in found else k for kind, k in self.returned]
+        results = _those(self.returned, found)
         return self.result(results, given, carried.get(LIVE))
 
     def result(self, results: list[Any], given: Any = None, live: Any = None) -> Any:
@@ -175,8 +177,7 @@ class Ending:
         """What computes gradients from those of the results, of which some may be None: a graph, the leaves and then
         the taps that get one, where its settings stand among all. begun: leaves that have one already. None: no graph
         does."""
-        assert self.backward is not None
-        if self.still is not None and not self.still():
+        if self.backward is None or (self.still is not None and not self.still()):
             return None
         used = tuple([g is not None for g in gs])
         if used == self.usual and not taps and not begun:
@@ -186,7 +187,7 @@ class Ending:
 
     def _attach(
         self, moment: Moment, outputs: list[Any], carried: dict[Any, Any], found: Any,
-        numbers: list[int] | None,
+        numbers: list[int],
     ) -> None:  # fmt: skip
         """Put the call on the tape: results, and what was changed, get one node whose rule runs the backward graph.
 
@@ -197,8 +198,6 @@ class Ending:
         pick = {"arg": tensors.__getitem__, "output": outputs.__getitem__, "carry": carried.__getitem__}
         inputs = [pick[kind](k) if kind == "arg" else k for kind, k in self.differentiable]
         kept = {key: (k if kind == "tensor" else pick[kind](k))._alias() for key, kind, k in self.saved}
-        assert numbers is not None
-
         walks = Walks(self.outline)
 
         def rule(gs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -227,31 +226,47 @@ class Ending:
             walks.until = math.inf
             return tuple(next(grads) if p else None for p in present)
 
-        roots = [found[kind][k] if kind in found else k for kind, k in self.roots]
+        roots = _those(self.roots, found)
         node = CallNode(
             _FunctionOp(moment.variant.name), (),
             tuple(vjp._edge(t) if there else None for t, there in zip(inputs, self.outline.leads)),
             GradRule(rule, ("gs",)), {}, tuple(y.type for y in roots), user_place(2),
         )  # fmt: skip
         node.walks, node.sums = walks, self.sums
-        for k, ((kind, _), y) in enumerate(zip(self.roots, roots)):
-            if kind in ("arg", "tensor"):  # changed in place by what has a gradient
-                changed = y._alias()
-                changed._node, changed._index, changed._requires_grad = node, k, True
-                dispatch._State.executor._rebase(y, changed)  # type: ignore[attr-defined]
-            else:
-                y._node, y._index, y._requires_grad = node, k, True
-        watched = [found[kind][k] if kind in found else k for kind, k in self.watched]
+        _give_history(self.roots, roots, node)
+        watched = _those(self.watched, found)
         walks.needs = self.needs
         walks.states = [(weakref.ref(t._storage), t._storage.version) for t in watched]
+
+
+def _those(places: list[tuple[str, Any]], found: Any) -> list[Any]:
+    """The tensors at some places. found: tensors by the kind of place."""
+    return [found[kind][k] if kind in found else k for kind, k in places]
+
+
+def _give_history(places: list[tuple[str, Any]], tensors: list[Any], node: vjp.Node) -> None:
+    """Make the tensors at these places the outputs of a node."""
+    for k, ((kind, _), y) in enumerate(zip(places, tensors)):
+        if kind in ("arg", "tensor"):  # changed in place by what has a gradient
+            changed = y._alias()
+            changed._node, changed._index, changed._requires_grad = node, k, True
+            dispatch._State.executor._rebase(y, changed)  # type: ignore[attr-defined]
+        else:
+            y._node, y._index, y._requires_grad = node, k, True
+    for (kind, _), y in zip(places, tensors):
+        if (
+            kind == "view"
+        ):  # its history is its own, not that of what it looks into, which may have changed here
+            y._seen = y._storage.tape_version
 
 
 def _grad_of(whose: Any, tensors: list[Any]) -> Any:
     return (tensors[whose] if whose.__class__ is int else whose)._grad
 
 
-def broken(y: Symbol, error: AutogradError) -> vjp.Node:
-    """The history of a result whose way back is used up or was changed: it raises the error."""
+def spent(y: Symbol) -> vjp.Node:
+    """The history of a result whose way back is used up: it raises the error."""
+    error = y._node.spent(())  # type: ignore[union-attr]
 
     def rule(g: Any) -> Any:
         raise AutogradError(error.op, error.message, error.fix)
@@ -259,7 +274,7 @@ def broken(y: Symbol, error: AutogradError) -> vjp.Node:
     return vjp.Node(_FunctionOp(error.op), (), (), GradRule(rule, ("g",)), {}, (y.type,), user_place(2))
 
 
-def broken_here(node: vjp.Node, leaves: Sequence[Any]) -> vjp.Node:
-    """The same in a call that read these tensors: a walk that leads to one of them meets the error."""
-    edges = tuple([vjp._edge(t) for t in leaves])
+def spent_here(node: vjp.Node, leaves: Sequence[Any], nodes: Sequence[vjp.Node]) -> vjp.Node:
+    """The same in a call with these leaves and results behind it: a walk that leads to one of them meets the error."""
+    edges = (*map(vjp._edge, leaves), *((n, 0) for n in nodes))
     return vjp.Node(node.op, (), edges, node.rules, {}, node.out_types, node.where)

@@ -16,7 +16,7 @@ from ..core import dispatch
 from ..core.backend import scalar_bits
 from ..core.storage import writes
 from .arguments import Loose, Slot
-from .ending import broken_here
+from .ending import spent_here
 from .guards import Namespace
 from .live import Formula
 
@@ -34,7 +34,7 @@ def make_entry(variant: Any, tensors: list[Any], grad: bool) -> Callable[[tuple[
     end = segment.ending
     if end is None or segment.checks or segment.first is not None or variant.kept.kwargs:
         return None
-    if end.backward is not None or end.between or end.leaves or end.dropped:
+    if end.roots or end.between or end.leaves or end.dropped:
         return None
     if end.written_grads or end.handed_grads or variant.aliases.arrays:
         return None
@@ -247,10 +247,12 @@ class _Writer:
             self.lines.append(f"    {bind(generator)}._advance({count})")
         for n, (kind, k, look) in enumerate(end.views):
             self.lines.append(f"    w{n} = {bind(look)}({self._place(kind, k)})")
-        for place, node, behind in end.broken:
+        for n, (place, node, behind, others) in enumerate(end.spent):
             y, leaves = self._place(*place), ", ".join([self._place(*x) for x in behind])
-            here = f"{bind(broken_here)}({bind(node)}, [{leaves}])"
-            self.lines.append(f"    {y}._node, {y}._index, {y}._requires_grad = {here}, 0, True")
+            self.lines += [
+                f"    s{n} = {bind(spent_here)}({bind(node)}, [{leaves}], [{', '.join([f's{k}' for k in others])}])",
+                f"    {y}._node, {y}._index, {y}._requires_grad = s{n}, 0, True",
+            ]
         if isinstance(end.structure, Slot) and not end.changes:
             self.lines.append(f"    return {self._place(*end.returned[end.structure.index])}")
             return

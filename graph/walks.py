@@ -25,6 +25,21 @@ class Part(NamedTuple):
     number: int
 
 
+class Lost(NamedTuple):
+    """What a walk needs and the call has changed: why, and where. It stands for a `Need`."""
+
+    need: Need
+    place: Any
+
+    def refuse(self, changed: Any) -> AutogradError:
+        return self.need.refuse(changed or self.place)
+
+
+#: which of the storages that are watched (-1: none of them), why a walk looks at it, from which roots, where it leads
+#: to, at which node
+Wanted = tuple[int, Need | Lost, int, int, int]
+
+
 def bits_of(row: Iterable[Any]) -> int:
     """The places at which something stands."""
     return sum(1 << k for k, x in enumerate(row) if x)
@@ -34,11 +49,13 @@ class Outline:
     """Eager mode's tape of a call, as far as walks over it go; one for all calls.
 
     parts: in the order of a walk; above: by root, the roots whose walks come to it; leaves: how many of the targets are
-    no roots; hooked: bits of the roots that have hooks of the function's own.
+    no roots; hooked: bits of the roots that have hooks of the function's own; gone: bits of the parts that the call
+    itself has freed; lost: the `needs` of `Walks` that the call itself has changed.
     """
 
-    def __init__(self, parts: list[Part], above: list[int], leaves: int, hooked: int = 0):
-        self.parts, self.above, self.leaves, self.hooked = parts, above, leaves, hooked
+    def __init__(self, parts: list[Part], above: list[int], leaves: int, hooked: int = 0, gone: int = 0):
+        self.parts, self.above, self.leaves, self.hooked, self.gone = parts, above, leaves, hooked, gone
+        self.lost: list[Wanted] = []
         self.all = (1 << len(parts)) - 1
         #: whether there is a way to each of the leaves
         self.leads = [any(p.leads >> k & 1 for p in parts) for k in range(leaves)]
@@ -103,13 +120,13 @@ class Walks:
 
     def __init__(self, outline: Outline):
         self.outline = outline
-        self.gone, self.roots, self.aim, self.until = 0, 0, -1, 0.0
+        self.gone, self.roots, self.aim, self.until = outline.gone, 0, -1, 0.0
         self.taps: tuple[int, ...] = ()
         self.hooks: dict[int, Any] = {}
         self.held: dict[int, Any] = {}
         self.ready: Any = None
         #: why a walk looks at which storages (`Ending.needs`); these, and their versions after the call
-        self.needs: Sequence[tuple[int, Need, int, int, int]] = ()
+        self.needs: Sequence[Wanted] = ()
         self.states: Sequence[tuple[Any, int]] = ()
 
     def begin(self, roots: int) -> AutogradError | None:
@@ -117,13 +134,14 @@ class Walks:
         self.roots, self.until = roots, 0
         met = self.outline.met(roots, self.aim) & self.gone if self.gone else 0
         part = self.outline.parts[(met & -met).bit_length() - 1] if met else None
-        changed = [_changed(*state) for state in self.states]
-        if any(changed):
-            for k, need, by, leads, number in self.needs:
-                storage = changed[k]
-                if storage and roots & by and self.aim & leads and (part is None or number < part.number):
-                    self.until = number
-                    return need.refuse(storage.changed)
+        changed = [*(_changed(*state) for state in self.states), None]
+        for k, need, by, leads, number in self.needs if any(changed) else self.outline.lost:
+            storage = changed[k]
+            if not storage and need.__class__ is not Lost:
+                continue
+            if roots & by and self.aim & leads and (part is None or number < part.number):
+                self.until = number
+                return need.refuse(storage and storage.changed)
         if part is None:
             return None
         self.until = part.number

@@ -14,10 +14,10 @@ from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..core import dispatch, forks, vjp
-from ..core.errors import AutogradError
-from ..core.reach import frontier, of_several_parts
-from ..core.saved import Need, has_tape, needs_of, nodes_behind
+from ..core.reach import of_several_parts
+from ..core.saved import has_tape, needs_of, nodes_behind
 from .again import make_again
+from .ending import spent
 from .guards import ReadRecorder, compile_guards
 from .ir import Graph
 from .live import LateError, RestartError
@@ -26,7 +26,7 @@ from .rest import is_ours
 from .segment import make_runner
 from .symbol import Symbol
 from .trace import Leave, Source, Trace
-from .walks import Outline, Part, bits_of
+from .walks import Lost, Outline, Part, bits_of
 
 if TYPE_CHECKING:
     from .closing import Closing
@@ -167,19 +167,24 @@ def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
     leaves = [(t, s) for t, s in trace.lifted.values() if t._requires_grad]
     ends, starts = [y for _, y in roots], [s for _, s in leaves]
     end.spots = [closing.spots[id(y)] for y in ends]
-    seen = [kind != "whole" for kind, _ in end.spots]
-    end.usual = tuple(seen if any(seen) else [True] * len(ends))
+    good = [_is_good(trace, y) for y in ends]
+    seen = [kind != "whole" and fine for (kind, _), fine in zip(end.spots, good)]
+    end.usual = tuple(seen if any(seen) else good)
     behind = nodes_behind(ends, starts)
     parts: dict[Any, Part] = {}
     traced: dict[Any, Any] | None = None
-    needs = []
+    needs: list[tuple[Any, Any, int, int, int]] = []
     for number, (node, bits, leads) in enumerate(behind):
-        parts.setdefault((bits, leads), Part(bits, leads, node.op.name, node.where, number))
-        needs += [(need, x, bits, leads, number) for need, x, _ in needs_of(node)]
+        kind = bits, leads, node.saved is None
+        parts.setdefault(kind, Part(bits, leads, node.op.name, node.where, number))
+        for need, x, version in needs_of(node):
+            why = need if x._get_version() == version else Lost(need, x._changed_place())
+            needs.append((why, x, bits, leads, number))
     reached = {node.number: bits for node, bits, _ in behind}
     above = [reached[y._node.number] for y in ends]
     hooked = bits_of((y._node.hooks or {}).get(y._index) for y in ends)
-    end.outline = Outline(list(parts.values()), above, len(starts), hooked)
+    gone = bits_of(freed for _, _, freed in parts)
+    end.outline = Outline(list(parts.values()), above, len(starts), hooked, gone)
     del behind
     end.sums = tuple(of_several_parts(ends, starts))
     keeps = len(ends) > 1 or bool(end.sums)
@@ -187,7 +192,9 @@ def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
     trace.breaker, trace.answer = _left_for_a_value, None
     trace.needed = []
     try:
-        if all(map(is_ours, ends)):
+        if not any(good):
+            graph = None
+        elif all(is_ours(y) for y, fine in zip(ends, good) if fine):
             graph, end.present = walk_back(trace, ends, starts, end.usual, keeps)
         else:
             graph, end.present, traced = _watched(closing, ends, starts)
@@ -195,6 +202,10 @@ def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
         trace.breaker, trace.answer = breaker, answer
     _watch(closing, [*needs, *((need, x, -1, -1, 0) for need, x in trace.needed)])
     trace.needed = None
+    end.differentiable = [closing._place(t) for t, _ in leaves]
+    end.roots = [place for place, _ in roots]
+    if graph is None:
+        return
     serials = {serial: v for v, serial in trace._serial.items()}
     here = {v for node in forward.nodes for v in node.outputs}
     spots = {v: k for k, v in enumerate(forward.outputs)}
@@ -218,30 +229,58 @@ def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
                 spots[value] = len(forward.outputs)
                 forward.outputs.append(value)
             end.saved.append((source.key, "output", spots[value]))
-    end.differentiable = [closing._place(t) for t, _ in leaves]
-    end.roots = [place for place, _ in roots]
     end.backward = closing.path.make(graph, trace.sources)
     if keeps:
         end.tape = Tape(trace, ends, starts, keys, traced)
 
 
-def _watch(closing: Closing, needs: list[tuple[Need, Any, int, int, int]]) -> None:
-    """Note what of the tape the caller can change in place between the call and the gradient."""
+def are_spent(closing: Closing, roots: list[tuple[Any, Symbol]]) -> bool:
+    """Whether the ways back of all results are used up at their first step, as those of a train step are: no walk goes
+    further, and no tape is needed."""
+    if any(y._node.saved is not None or kind in ("arg", "tensor") for (kind, _), y in roots):  # type: ignore[union-attr]
+        return False
+    leaves = [(t, s) for t, s in closing.trace.lifted.values() if s._requires_grad]
+    rows = sorted(roots, key=lambda row: row[1]._node.number)  # type: ignore[union-attr]
+    ends = [y for _, y in rows]
+    leads = {node.number: bits for node, _, bits in nodes_behind(ends, [s for _, s in leaves])}
+    for k, (place, y) in enumerate(rows):
+        _is_good(closing.trace, y)
+        bits = leads[y._node.number]  # type: ignore[union-attr]
+        behind = [closing._place(t) for n, (t, _) in enumerate(leaves) if bits >> n & 1]
+        others = [n for n in range(k) if bits >> len(leaves) + n & 1]
+        closing.end.spent.append((place, spent(y), behind, others))
+    return True
+
+
+def _is_good(trace: Trace, y: Symbol) -> bool:
+    """Whether the gradient of a result can be taken after the call; walks from others raise what they raise in eager
+    mode."""
+    good = has_tape(y)
+    if not good and not is_ours(y, quiet=True):  # hooks run before the error
+        trace.leave("has a result whose gradient cannot be taken, and hooks on the way to it", _ADVICE)
+    return good
+
+
+def _watch(closing: Closing, needs: list[tuple[Any, Any, int, int, int]]) -> None:
+    """Note what of the tape the caller can change in place between the call and the gradient, and what the call has
+    changed."""
     trace, end = closing.trace, closing.end
     places = {id(f._storage): place for f, place in zip(closing.faces, end.returned)}
     places |= {id(s._storage): closing._place(t) for t, s in trace.lifted.values()}
     spots: dict[int, int] = {}
-    known: dict[int, list[tuple[int, int]]] = {}
+    known: dict[Any, list[tuple[int, int]]] = {}
     for need, x, bits, leads, number in needs:
-        key = id(x._storage)
-        before = known.setdefault(key, [])
-        if key not in places or any(not (bits & ~b or leads & ~t) for b, t in before):
+        key, lost = id(x._storage), need.__class__ is Lost
+        before = known.setdefault((key, lost), [])
+        if not (key in places or lost) or any(not (bits & ~b or leads & ~t) for b, t in before):
             continue
         before.append((bits, leads))
-        if key not in spots:
+        if key in places and key not in spots:
             spots[key] = len(spots)
             end.watched.append(places[key])
-        end.needs.append((spots[key], need, bits, leads, number))
+        end.needs.append((spots.get(key, -1), need, bits, leads, number))
+        if lost:
+            end.outline.lost.append(end.needs[-1])
 
 
 def _left_for_a_value(trace: Trace, *_: Any) -> Any:
@@ -290,26 +329,3 @@ def _changes(trace: Trace) -> Any:
     drawn = {k: n for k, (_, n) in trace.drawn.items()}
     grads = {k: id(g) for k, (_, g) in trace.grads.items()}
     return versions, drawn, grads, dict(trace.seeds)
-
-
-def with_tape(closing: Closing, roots: list[Any]) -> list[Any]:
-    """The roots whose gradient can be taken after the call; others raise what eager mode raises, when asked."""
-    from .ending import broken
-
-    good = []
-    lifted = {id(s): (t, s) for t, s in closing.trace.lifted.values() if s._requires_grad}
-    leaves = [s for _, s in lifted.values()]
-    for place, y in roots:
-        if not has_tape(y):
-            if not is_ours(y, quiet=True):  # hooks run before the error
-                closing.trace.leave(
-                    "has a result whose gradient cannot be taken, and hooks on the way to it", _ADVICE
-                )
-            try:
-                vjp.walk([y], [y], leaves, retain_graph=True, inner=True)
-            except AutogradError as e:
-                behind = [lifted[id(x)][0] for x in frontier([y], -1) if id(x) in lifted]
-                closing.end.broken.append((place, broken(y, e), [closing._place(t) for t in behind]))
-                continue
-        good.append((place, y))
-    return good

@@ -77,3 +77,124 @@ def test_random_walks_over_a_changed_tape(seed):
     for k in range(seed, seed + 20):
         body, changed, walks = _drawn(k)
         assert _story(dg.function(body), changed, walks) == _story(body, changed, walks), k
+
+
+def view_changed(x):
+    v = x[:2]
+    v += v * v
+    return v
+
+
+def view_of_a_view_changed(x):
+    v = x[1:]
+    w = v[:1]
+    w *= x[0].exp()
+    return w, v * v
+
+
+def two_views_changed(x):
+    v, w = x[:2], x[1:]
+    v *= w
+    w *= v.sin()
+    return v.exp(), v, w
+
+
+def changed_after_it_was_read(x):
+    y = dg.silu(x)
+    x -= y
+    return y
+
+
+def read_and_changed_through_a_view(x):
+    y = x * x
+    x[0] *= 3
+    return y, x
+
+
+def changed_by_what_was_changed(x):
+    h = x.exp()
+    y = dg.silu(h)
+    h += 1
+    x *= h
+    return x, y
+
+
+CHANGES = (
+    view_changed, view_of_a_view_changed, two_views_changed, changed_after_it_was_read, read_and_changed_through_a_view,
+    changed_by_what_was_changed,
+)  # fmt: skip
+
+
+def _walked(f, row, first):
+    """What walks from the results to the argument that the call has changed and to what it comes from give."""
+    told = []
+    for _ in range(5):
+        w = dg.tensor([1.0, 2.0, 0.5], requires_grad=True)
+        x = w * 1
+        base = x[:]
+        results = f(x)
+        results = results if isinstance(results, tuple) else (results,)
+        roots = [*results, x, base]
+        for k, keeps in row:
+            aims = [x, *results, w] if first else [w, *results]
+            root = roots[k % len(roots)].sum()
+            try:
+                grads = dg.autograd.grad(root, aims, retain_graph=keeps, allow_unused=True)
+                told.append([None if g is None else g.tolist() for g in grads])
+            except dg.errors.AutogradError as e:
+                told.append(e.message)
+    return told
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("fn", CHANGES, ids=lambda f: f.__name__)
+def test_walks_to_an_argument_that_the_call_has_changed(fn, first):
+    for row in (
+        [(0, False), (0, True)],
+        [(1, True), (0, False), (1, False)],
+        [(2, False), (0, False)],
+        [(3, True)],
+    ):
+        f = dg.function(fn)
+        assert _walked(f, row, first) == _walked(fn, row, first), row
+        assert f.variants
+
+
+def one_spent(w, x):
+    loss = (w * x).sum()
+    loss.backward()
+    return (loss,)
+
+
+def several_spent(w, x):
+    h = (w * x).exp()
+    loss = (h * h).sum()
+    loss.backward()
+    return loss, h, h[:1]
+
+
+def one_of_two_spent(w, x):
+    h = (w * x).exp()
+    loss = (h * h).sum()
+    loss.backward()
+    return loss, w.sin(), h
+
+
+@pytest.mark.parametrize("fn", [one_spent, several_spent, one_of_two_spent], ids=lambda f: f.__name__)
+def test_walks_from_results_whose_tape_the_call_has_used_up(fn):
+    found = []
+    for f in (fn, graph := dg.function(fn)):
+        told = []
+        for _ in range(6):
+            w = dg.tensor([1.0, 2.0], requires_grad=True)
+            row = f(w, dg.tensor([3.0, 0.1]))
+            for y in row:
+                for aims in ([w], [*row], [w, *row]):
+                    try:
+                        grads = dg.autograd.grad(y.sum(), aims, allow_unused=True)
+                        told.append([None if g is None else g.tolist() for g in grads])
+                    except dg.errors.AutogradError as e:
+                        told.append(e.message)
+        found.append(told)
+    assert found[0] == found[1]
+    assert graph.variants
