@@ -176,6 +176,10 @@ class KernelError(DuogradError, RuntimeError):
     """A kernel that could not be compiled or run: a defect of duograd, with its source."""
 
 
+class WorkerError(DuogradError, RuntimeError):
+    """A data worker failed at a sample, died, could not start, or took too long."""
+
+
 class MissingExtraError(DuogradError, ImportError):
     """An optional dependency is not installed; the fix names the extra."""
 
