@@ -32,11 +32,11 @@ class Node:
 
     edges: per input, None (no gradient), a leaf tensor, or (node, output index). saved: what the rules asked
     for, by name, with the version each tensor had. where: the place of the user's call. step: what does the
-    whole step back in eager mode once it is hot, or None.
+    whole step back in eager mode once it is hot, or None. said: see `renew`.
     """
 
     __slots__ = (
-        "attrs", "edges", "hooks", "number", "op", "out_types", "outs", "rules", "saved", "step", "where",
+        "attrs", "edges", "hooks", "number", "op", "out_types", "outs", "rules", "said", "saved", "step", "where",
     )  # fmt: skip
 
     #: whether it stands for a call of a graph, and so for many: see `graph/walks.py`
@@ -80,9 +80,14 @@ class Node:
     def line(self) -> str:
         return line_of(self.where)
 
+    @property
+    def name(self) -> str:
+        """Which op of the user's it is."""
+        return getattr(self, "said", self.op.name)
+
     def spent(self, grads: Sequence[Any]) -> AutogradError:
         """The error for a second step back, with gradients of these outputs."""
-        return freed(self.op.name, self.where)
+        return freed(self.name, self.where)
 
 
 def _edge(x: Any) -> Any:
@@ -231,6 +236,29 @@ def refuse_leaf(target: Tensor) -> None:
             "in-place", f"{what} that requires a gradient ({target.type}) cannot be changed in place",
             "do it under dg.no_grad(), or work on x.clone()",
         )  # fmt: skip
+
+
+def renew(view: Tensor, again: Tensor) -> None:
+    """Give a view of changed memory the history of the same view made again; errors name the call that it had last."""
+    before, node = view._node, again._node
+    if before is None and node is None:
+        return  # a leaf of its own, perhaps
+    if before is not None and node is not None:
+        node.said, node.where = before.name, before.where
+    view._node, view._index, view._requires_grad = node, again._index, again._requires_grad
+
+
+def refuse_view(target: Tensor) -> None:
+    """Raise AutogradError when a change on the tape would go through a view that has no rule for it."""
+    x: Any = target
+    while x._base is not None:
+        op = x._view[0]
+        if op.view_update_rule is None:
+            raise AutogradError(
+                op.name, f"the result {x.type} cannot be changed in place while gradients are recorded",
+                "clone() it first, or work under dg.no_grad()",
+            )  # fmt: skip
+        x = x._base
 
 
 def mark() -> int:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..core import dispatch, vjp
 from ..core.backend import Operand, Program, Scalar, get_backend, normalize_device
-from ..core.errors import ArgumentTypeError, AutogradError, DeviceError, ShapeError, user_place
+from ..core.errors import ArgumentTypeError, DeviceError, ShapeError, user_place
 from ..core.exact import exact
 from ..core.lower import copy
 from ..core.op import REGISTRY, Attrs, Op, no_tensor
@@ -208,10 +208,8 @@ class EagerExecutor:
         if base._base is not None and base._seen != x._seen:
             self._refresh(base)
         op, attrs = x._view
-        if base._requires_grad:
-            with dispatch.set_grad(True):
-                again = dispatch.apply(op, (base,), attrs)
-            x._node, x._index, x._requires_grad = again._node, again._index, again._requires_grad
+        with dispatch.set_grad(True):
+            vjp.renew(x, dispatch.apply(op, (base,), attrs))
 
     def run(
         self, op: Op, inputs: tuple[Any, ...], attrs: Attrs, into: tuple[EagerTensor, ...] | None = None
@@ -431,6 +429,8 @@ class EagerExecutor:
             )
         if target._base is not None or not target._layout.contiguous:
             refuse_overlap(target)
+        if track:
+            vjp.refuse_view(target)
         self._copy(value, target)
         target._bump()
         if track:
@@ -443,22 +443,17 @@ class EagerExecutor:
         target._storage.version = before
 
     def _rebase(self, target: Any, value: Any) -> None:
+        """Give a changed tensor the value's history; of a view, to what it is a view of as well: all views of that,
+        this one too, take theirs from it when they are met again."""
         target._node, target._index, target._requires_grad = value._node, value._index, value._requires_grad
-        target._storage.tape_version += 1
-        target._seen = target._storage.tape_version
         base = target._base
-        if base is not None:
-            op, attrs = target._view
-            if op.view_update_rule is None:
-                raise AutogradError(
-                    op.name, "the result cannot be changed in place while gradients are recorded"
-                )
-            old = base._alias()
-            old._node, old._index, old._requires_grad = base._node, base._index, base._requires_grad
-            new = op.view_update_rule(old, value, **op.attrs_dict(attrs))
-            version = target._storage.tape_version
-            self._rebase(base, new)
-            target._seen = base._seen = target._storage.tape_version = version + 1
+        if base is None:
+            target._storage.tape_version += 1
+            return
+        op, attrs = target._view
+        old = base._alias()
+        old._node, old._index, old._requires_grad = base._node, base._index, base._requires_grad
+        self._rebase(base, op.view_update_rule(old, value, **op.attrs_dict(attrs)))
 
     def get_grad(self, x: Any) -> Any:
         return x._grad

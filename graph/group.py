@@ -36,10 +36,13 @@ class Item:
     """A node on its way into a group.
 
     reads: what it loads, with layouts; cost: operations per element; indexed: it asks for the index of its
-    element; inline: computed again by the loops that use it, which load what it loads.
+    element; inline: computed again by the loops that use it, which load what it loads; plain: registers have all dtypes
+    in it, what it computes again included.
     """
 
-    __slots__ = ("cost", "domain", "group", "indexed", "inline", "kind", "node", "order", "reads", "size")
+    __slots__ = (
+        "cost", "domain", "group", "indexed", "inline", "kind", "node", "order", "plain", "reads", "size",
+    )  # fmt: skip
 
     def __init__(self, node: Node, order: int, kind: str, reads: list[tuple[Value, Layout]]):
         self.node, self.order, self.kind, self.reads = node, order, kind, reads
@@ -47,6 +50,7 @@ class Item:
         self.size = math.prod(node.outputs[0].type.shape) if node.outputs else 0
         self.cost = 0
         self.indexed = self.inline = False
+        self.plain = all(is_plain(v.type.dtype) for v in (*node.values(), *node.outputs))
         self.group: Any = None
 
 
@@ -460,9 +464,7 @@ class Rules:
             return f"no one loop runs over {list(out.type.shape)} of {name} and {_loops(b)}"
         if len(a.items) + len(b.items) > MAX_EPILOGUE:
             return f"the kernel of {name} takes at most {MAX_EPILOGUE - 1} ops on its result"
-        if not all(
-            is_plain(v.type.dtype) for i in (*a.items, *b.items) for v in (*i.node.values(), *i.node.outputs)
-        ):
+        if not all(item.plain for item in (*a.items, *b.items)):
             return f"the kernel of {name} takes work on its result in plain dtypes only"
         inside = {*a.items, *b.items}
         for item in b.items:

@@ -249,21 +249,20 @@ class Trace:
             x = self.lift(x)
         if x._trace() is not self or self.done:
             x._leaked("tensor")
-        if x._fresh != x._storage.version:
-            x._fresh = x._storage.version
-            base = x._base
-            if base is None:
-                x._value = x._storage.value or x._value
-                return x
+        storage, base = x._storage, x._base
+        if base is None:
+            if x._fresh != storage.version:
+                x._fresh, x._value = storage.version, storage.value or x._value
+            return x
+        renewed = x._seen != storage.tape_version and not x._detached
+        if renewed or x._fresh != storage.version:
             op, attrs = x._view
-            renewed = x._seen != x._storage.tape_version and not x._detached
-            with dispatch.set_grad(renewed and dispatch.state.grad):
+            with dispatch.set_grad(renewed):
                 again = dispatch.apply(op, (base,), attrs)
-            x._value = again._value
+            x._fresh, x._value = storage.version, again._value
             if renewed:
-                x._seen = x._storage.tape_version
-                if again._node is not None:
-                    x._node, x._index, x._requires_grad = again._node, again._index, again._requires_grad
+                x._seen = storage.tape_version
+                vjp.renew(x, again)
         return x
 
     @resting
@@ -435,20 +434,24 @@ class Trace:
             )
         refuse_overlap(target)
         if track:
-            self._rebase(target, value)
+            vjp.refuse_view(target)
         self._set(target, value._value)
+        if track:
+            self._rebase(target, value)
         return target
 
     def _rebase(self, target: Symbol, value: Symbol) -> None:
-        target._storage.tape_version += 1
-        target._node, target._index, target._requires_grad = value._node, value._index, value._requires_grad
-        target._seen = target._storage.tape_version
+        """As in eager mode."""
         base = target._base
-        if base is not None and not target._detached:
+        whole = base is None or target._detached
+        if not whole:
             op, attrs = target._view
             new = op.view_update_rule(self.face(base), value, **op.attrs_dict(attrs))
+        target._node, target._index, target._requires_grad = value._node, value._index, value._requires_grad
+        if whole:
+            target._storage.tape_version += 1
+        else:
             self._rebase(base, new)
-            target._seen = target._storage.tape_version
 
     # -- gradients, values, numbers -----------------------------------------------------------
 

@@ -176,7 +176,7 @@ def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
     needs: list[tuple[Any, Any, int, int, int]] = []
     for number, (node, bits, leads) in enumerate(behind):
         kind = bits, leads, node.saved is None
-        parts.setdefault(kind, Part(bits, leads, node.op.name, node.where, number))
+        parts.setdefault(kind, Part(bits, leads, node.name, node.where, number))
         for need, x, version in needs_of(node):
             why = need if x._get_version() == version else Lost(need, x._changed_place())
             needs.append((why, x, bits, leads, number))

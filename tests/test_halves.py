@@ -278,3 +278,17 @@ def test_onnx_files_keep_the_dtype(half):
             rtol=4 * float(dg.finfo(want.dtype).eps),
             atol=0.02,
         )
+
+
+def test_a_product_plus_a_converted_scalar_is_one_graph(half):
+    """The cast is computed again in the product's loop, which has no 16-bit floats in registers."""
+    _, np_dtype = half
+
+    def fn(a, b, s, row):
+        wide = row.to(T.float32) + 1
+        return a @ b + s.to(T.float32), a @ b + wide, b + wide
+
+    given = [dg.tensor(normal(shape, np.float32)) for shape in ((6, 7), (7, 8))]
+    given += [dg.tensor(normal(shape, np_dtype)) for shape in ((), (8,))]
+    for got, want in zip(dg.function(fn, mode="graph")(*given), fn(*given), strict=True):
+        same_bits(got.numpy(), want.numpy())

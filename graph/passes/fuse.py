@@ -106,7 +106,7 @@ class _Fuser:
             elif op.reduction is not None and self.backend.primitive(op.name) is None:
                 kind = REDUCE if reduces_in_a_loop(op, node.inputs[0].type.dtype) else OP
         reads: list[tuple[Value, Layout]] = []
-        indexed, again = False, 0
+        indexed, again, plain = False, 0, True
         domain = (
             ()
             if kind == OP
@@ -126,9 +126,11 @@ class _Fuser:
                 reads += maker.reads
                 indexed |= maker.indexed
                 again += maker.cost
+                plain &= maker.plain
             else:
                 reads.append((x, layout))
         item = Item(node, order, kind, reads)
+        item.plain &= plain
         if kind == MAP:
             item.cost, item.indexed = cost_of(op.form(number_kinds(node), node.attrs))
             item.indexed |= indexed

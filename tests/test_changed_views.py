@@ -1,0 +1,183 @@
+"""Changes in place of views: all that look into the changed memory have its history, as in PyTorch, in both modes."""
+
+import duograd as dg
+import numpy as np
+import pytest
+
+ARRAYS = np.random.default_rng(0).normal(size=(4, 3, 3)).astype(np.float32)
+
+#: steps on b (computed), y (a leaf), c (a row without gradient), k (a matrix without gradient), and what is returned
+PROGRAMS = """
+v = b.permute(1, 0); v[...] = v -> v, b
+v = b.T; v.mul_(2) -> v, b
+v = b[0]; v.mul_(2) -> v, b
+v = b[0]; v.mul_(2) -> v
+v = b[0]; v.copy_(y[1]) -> v, b
+v = b[0]; v[...] = v -> v, b
+b[...] = b -> b
+b[0] = b[1] -> b
+b[0] = b[0] -> b
+b[1:] = b[:2].clone() -> b
+b.add_(b) -> b
+b.sub_(b) -> b
+b += b.mT.clone() -> b
+v = b.mT; v += v.mT.clone() -> v, b
+v = b.mT; v += y -> v, b
+v = b.mT; w = v.mT; w.mul_(3) -> v, w, b
+v = b[0]; w = b[:, 0]; v.mul_(2); w.mul_(3) -> v, w, b
+v = b[0]; w = b[:, 0]; v.mul_(2) -> w, v
+v = b[0]; w = v[1:]; w.mul_(2) -> w
+v = b[0]; w = v[1:]; w.mul_(2) -> v
+v = b[0]; w = v[1:]; v.mul_(2) -> w
+v = b[:]; v[:] = b -> v, b
+v = b[:]; b[:] = v -> v, b
+v = b[:]; b[:] = v * 2 -> v, b
+v = b[:]; v[:] = b * 2 -> v, b
+v = b.reshape(-1); v[1:4] = v[2:5].clone() -> v, b
+v = b.reshape(-1); v[1:4] = y[0] -> v
+v = b[0]; v.copy_(c) -> v, b
+v = b[0]; v.copy_(c); v.mul_(2) -> v, b
+v = b[0]; v.zero_() -> v, b
+v = b[0]; v.mul_(2); u = v * 3; v.mul_(2) -> u, v
+v = b[0]; v.mul_(2); u = v * 3; b.mul_(2) -> u, v, b
+v = b[0]; v.mul_(2); d = v.detach(); d.mul_(2) -> v, b
+v = b[0].detach(); v.mul_(2) -> b
+v = b.T; v[0] = v[1] -> v, b
+v = b.T; v[0] = b[0] -> v, b
+v = b[0]; v.mul_(c); u = b * v -> u, v
+v = k[0]; v.copy_(y[0]) -> v, k
+v = k.T; v[...] = v -> k
+v = k.T; v[...] = y -> v, k
+k[0] = b[0]; k[1] = k[0] -> k
+v = k[0]; v.copy_(b[0]); w = k[1]; w.copy_(v) -> v, w, k
+v = b.unsqueeze(0); v[...] = v -> v, b
+v = b.permute(1, 0); w = v.permute(1, 0); w[...] = v.clone() -> w, v, b
+v = b.diagonal(); v.mul_(2) -> v, b
+v = b.squeeze(); v.exp_() -> v, b
+v = b[0]; v += b[1]; b[1] = v -> v, b
+v = b[0]; b[1] = v -> v, b
+v = b[0]; b[0] = y[0] -> v, b
+v = b[0]; b[0] = v -> v, b
+v = b[0]; b[0] += v -> v, b
+b[0] += b[0] -> b
+v = b[0]; b[[0, 1]] = b[[1, 0]] -> v, b
+v = b.T; v[[0, 1]] = v[[1, 0]] -> v, b
+v = b.T; v[v > 0] = 1.0 -> v, b
+v = b.T; b[b > 0] *= 2.0 -> v, b
+v = b.view(9); v.masked_fill_(v > 0, 2.0) -> v, b
+v, w = b[0], b[0]; v[...] = w -> v, w, b
+""".strip().split("\n")
+
+#: the gradient wants what the change wrote over: an error, not another number
+REFUSED = """
+b.mul_(b) -> b
+v = b[0]; v.mul_(v) -> v, b
+k[:] = b; v = k[0]; v.mul_(v) -> v, k
+k[0] = b[0]; k[1] = k[0] * k[0]; k[2] = k[1] * k[0] -> k
+b[0] *= b[1] -> b
+v, w = b[0], b[1]; v.mul_(w); w.mul_(v) -> v, w, b
+""".strip().split("\n")
+
+
+def made(program):
+    steps, results = program.split(" -> ")
+    names = {}
+    exec(f"def fn(b, y, c, k):\n    {steps}\n    return {results},", names)
+    return names["fn"]
+
+
+def seen(fn, tensor, grad, inside, calls=1):
+    """Per call: the results, b and k afterwards, and all their gradients, taken in the function too or only outside."""
+
+    def gradients(z, inputs):
+        if not z.requires_grad:
+            return ["no gradient"]
+        weights = tensor(1 + np.arange(np.prod(z.shape), dtype=np.float32).reshape(tuple(z.shape)))
+        gs = grad((z * weights).sum(), inputs, retain_graph=True, allow_unused=True)
+        return [None if g is None else g.detach().numpy().copy() for g in gs]
+
+    found = []
+    for _ in range(calls):
+        x, y = tensor(ARRAYS[0]).requires_grad_(), tensor(ARRAYS[1]).requires_grad_()
+        b, k = x * 1, tensor(ARRAYS[3])
+        results = fn(b, y, tensor(ARRAYS[2, 0]), k)
+        results, taken = results if inside else (results, [])
+        row = [None if g is None else g.detach().numpy() for gs in taken for g in gs]
+        for z in (*results, b, k):
+            row += [z.detach().numpy().copy(), *gradients(z, [b, x, y])]
+        found.append(row)
+    return found
+
+
+def with_gradients(fn, tensor, grad):
+    def whole(b, y, c, k):
+        results, taken = fn(b, y, c, k), []
+        for z in results:
+            if z.requires_grad:
+                taken.append(grad((z * z).sum(), [b, y], retain_graph=True, allow_unused=True))
+        return results, taken
+
+    return whole
+
+
+def close(a, b):
+    if a is None or b is None or isinstance(a, str) or isinstance(b, str):
+        assert (a is None and b is None) or a == b
+    else:
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["outside", "inside"])
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_what_looks_into_changed_memory_has_its_history(program, inside):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: nothing to compare with")
+    fn = made(program)
+    theirs, ours = (torch.tensor, torch.autograd.grad), (dg.tensor, dg.autograd.grad)
+    want = seen(with_gradients(fn, *theirs) if inside else fn, *theirs, inside)[0]
+    fn = with_gradients(fn, *ours) if inside else fn
+    eager = seen(fn, *ours, inside)[0]
+    assert len(eager) == len(want)
+    for got, right in zip(eager, want):
+        close(got, right)
+    for row in seen(dg.function(fn, mode="graph"), *ours, inside, calls=3):
+        for got, right in zip(row, eager, strict=True):
+            np.testing.assert_array_equal(got, right)
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize("program", REFUSED)
+def test_a_gradient_that_wants_what_was_written_over_is_refused(program, mode):
+    fn = dg.function(made(program), mode=mode)
+    for _ in range(3):
+        with pytest.raises(dg.errors.AutogradError, match="changed in place"):
+            seen(fn, dg.tensor, dg.autograd.grad, False)
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_a_view_of_memory_that_lost_its_history_has_none(mode):
+    def fn(b, k):
+        v = b[0]
+        w = v[1:]
+        b.copy_(k)
+        return v, w, v * 2
+
+    x = dg.tensor(ARRAYS[0]).requires_grad_()
+    f = dg.function(fn, mode=mode)
+    for _ in range(3):
+        b = x * 1
+        assert not any(z.requires_grad for z in (*f(b, dg.tensor(ARRAYS[1])), b))
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_a_change_through_a_view_without_a_rule_is_refused_before_it_is_made(mode):
+    def fn(b):
+        b.expand(3, 3).mul_(2)
+        return b
+
+    x = dg.tensor(ARRAYS[0]).requires_grad_()
+    b = x * 1
+    with pytest.raises(
+        dg.errors.AutogradError, match=r"\[broadcast_to\] the result float32\[3, 3\] cannot be changed"
+    ):
+        dg.function(fn, mode=mode)(b)
+    np.testing.assert_array_equal(b.detach().numpy(), ARRAYS[0])
