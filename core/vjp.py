@@ -399,14 +399,15 @@ def walk(
     cut: bool | int = False,
     inner: bool = False,
     begin: Sequence[Any] = (),
+    aimed: bool = False,
 ) -> list[Any]:
     """The reverse walk: from roots back to `targets`, or to every leaf (whose `.grad` it adds to).
 
     targets: tensors, edges of the tape, or `Leaf`s. Only nodes from which one is reached take part: others may be used
     up or changed, are not freed, and their hooks do not run. cut: the tape ends at the targets (a number: at so many of
     the first); what made them is neither walked nor freed. inner: the walk is a step of another one, which runs the
-    hooks of the targets and may be on the way to every leaf, so all nodes take part. begin: the gradients that the
-    targets have before it, or None.
+    hooks of the targets and may be on the way to every leaf, so all nodes take part; aimed: though inner, it is
+    made to these targets alone. begin: the gradients that the targets have before it, or None.
 
     Nodes run latest first, so sums of gradients have the same order in both modes. Returns the targets'
     gradients (None for a target that the roots do not depend on).
@@ -446,7 +447,7 @@ def walk(
     own = getattr(executor, "plain", None)
     if own is not None:  # an executor whose work is for the way forward
         with dispatch.executing(own, dispatch.state.keeps):
-            return walk(roots, root_grads, targets, create_graph, retain_graph, cut, inner, begin)
+            return walk(roots, root_grads, targets, create_graph, retain_graph, cut, inner, begin, aimed)
     # Hot steps are programs: they run where ops run at once, and record nothing.
     at_once = executor is dispatch._State.executor
     plain, unfolds, keeps = (
@@ -457,7 +458,7 @@ def walk(
     last = len(wanted) if cut is True or not cut else cut
     with dispatch.set_grad(create_graph):
         starts = [(_edge(root), g) for root, g in zip(roots, root_grads)]
-        prune = targets is not None and not inner
+        prune = targets is not None and (aimed or not inner)
         reach = look([edge for edge, _ in starts], wanted, bool(cut), {}) if prune else {}
         for target, g in zip(targets or (), begin):
             if g is not None:

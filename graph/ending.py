@@ -71,8 +71,8 @@ class Ending:
         self.sums: tuple[int, ...] = ()
         self.differentiable: list[tuple[str, Any]] = []
         self.roots: list[tuple[str, Any]] = []
-        #: which of them get a gradient, as a rule: all that the caller can see and that have one still
-        self.usual: tuple[bool, ...] = ()
+        #: which way back `backward` is, see `Tape.way`: as a rule from all that the caller can see and that have one
+        self.usual: Any = None
         #: where they are when the function runs once more: ("result", which of `count` tensors that it hands out),
         #: ("whole", the same, of the memory that this one looks into), or as in `written`
         self.spots: list[tuple[str, Any]] = []
@@ -172,17 +172,17 @@ class Ending:
         return result
 
     def _way(
-        self, gs: tuple[Any, ...], taps: tuple[int, ...], begun: tuple[int, ...]
+        self, gs: tuple[Any, ...], taps: tuple[int, ...], begun: tuple[int, ...], aim: int
     ) -> tuple[Runner, list[bool], list[int] | None] | None:
         """What computes gradients from those of the results, of which some may be None: a graph, the leaves and then
-        the taps that get one, where its settings stand among all. begun: leaves that have one already. None: no graph
-        does."""
+        the taps that get one, where its settings stand among all. begun: leaves that have one already; aim: as in
+        `walk_back`. None: no graph does."""
         if self.backward is None or (self.still is not None and not self.still()):
             return None
         used = tuple([g is not None for g in gs])
-        if used == self.usual and not taps and not begun:
+        if (used, taps, begun, aim) == self.usual:
             return self.backward, self.present, None
-        way = None if self.tape is None else self.tape.way(used, taps, begun, self.backward)
+        way = None if self.tape is None else self.tape.way(used, taps, begun, aim, self.backward)
         return None if way is None else (way.runner, way.present, way.numbers)
 
     def _attach(
@@ -211,9 +211,10 @@ class Ending:
             )  # no vmap or trace takes the gradient
             alone = at_once and not dispatch.state.grad and not walks.hooks
             held = walks.held
-            way = self._way(gs, walks.taps, tuple(held)) if alone else None
+            aim = self.outline.only(walks.roots, walks.aim)
+            way = self._way(gs, walks.taps, tuple(held), aim) if alone else None
             if way is None:
-                found = moment.gradients(inputs, gs, walks.taps, walks.hooks, held)
+                found = moment.gradients(inputs, gs, walks.taps, walks.hooks, held, aim)
                 walks.until = math.inf
                 return found
             given = dict(kept)

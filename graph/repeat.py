@@ -40,13 +40,13 @@ class Moment:
 
     def gradients(
         self, inputs: list[Any], gs: tuple[Any, ...], taps: tuple[int, ...], hooks: dict[int, list[Any]],
-        held: dict[int, Any],
+        held: dict[int, Any], aim: int = -1,
     ) -> tuple[Any, ...]:  # fmt: skip
         """Gradients of the call's results for `inputs`, on the tape where gradients are recorded, and then for the
         results in taps.
 
         gs: None for a result that is not used; hooks: of results on the way; held: gradients
-        that inputs have already. Raises: AutogradError when the function
+        that inputs have already; aim: as in `walk_back`. Raises: AutogradError when the function
         changed in place what the others depend on, or somebody did since.
         """
         variant, end, again = self.variant, self.end, dispatch.state.grad
@@ -75,11 +75,13 @@ class Moment:
             node = outs[k]._node
             before = node.hooks or {}  # of the function's own
             node.hooks = {**before, outs[k]._index: [*before.get(outs[k]._index, ()), *row]}
-        targets = [*inputs, *(outs[k] for k in taps)]
-        begin = [held.get(k) for k in range(len(inputs))]
-        return tuple(
-            vjp.walk(ends, ways, targets, create_graph=again, cut=len(inputs), inner=True, begin=begin)
-        )
+        spots = [k for k in range(len(inputs)) if aim >> k & 1]
+        made = vjp.walk(
+            ends, ways, [*(inputs[k] for k in spots), *(outs[k] for k in taps)], create_graph=again, cut=len(spots),
+            inner=True, begin=[held.get(k) for k in spots], aimed=aim != -1,
+        )  # fmt: skip
+        found = dict(zip(spots, made))
+        return (*(found.get(k) for k in range(len(inputs))), *made[len(spots) :])
 
     def _run(self) -> list[Any]:
         """The results with a history, as aliases in the order in which the trace met them; None for one that is not

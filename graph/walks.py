@@ -56,11 +56,29 @@ class Outline:
     def __init__(self, parts: list[Part], above: list[int], leaves: int, hooked: int = 0, gone: int = 0):
         self.parts, self.above, self.leaves, self.hooked, self.gone = parts, above, leaves, hooked, gone
         self.lost: list[Wanted] = []
+        #: bits of the roots from which a walk to everything fails by what the call has freed or changed
+        self.barred = 0
         self.all = (1 << len(parts)) - 1
         #: whether there is a way to each of the leaves
         self.leads = [any(p.leads >> k & 1 for p in parts) for k in range(leaves)]
         self._met: dict[tuple[int, int], int] = {}
         self._over: dict[int, bool] = {}
+
+    def bar(self, lost: list[tuple[int, int]]) -> list[int]:
+        """Find the roots that are `barred`. lost: by which roots what the call has changed is needed, and where that
+        leads to. Returns: by root, bits of the targets that walks from it can lead to all the same."""
+        found = []
+        for k in range(len(self.above)):
+            gone = [p for n, p in enumerate(self.parts) if self.gone >> n & 1 and p.roots >> k & 1]
+            closed = [p.leads for p in gone] + [leads for roots, leads in lost if roots >> k & 1]
+            self.barred |= bool(closed) << k
+            leads = bad = 0
+            for p in self.parts:
+                leads |= p.leads if p.roots >> k & 1 else 0
+            for bits in closed:
+                bad |= bits
+            found.append(leads & ~bad & (1 << self.leaves + len(self.above)) - 1)
+        return found
 
     def met(self, roots: int, aim: int) -> int:
         """Bits of the parts that a walk from these roots to these targets meets."""
@@ -84,6 +102,10 @@ class Outline:
                 if gone >> n & 1:
                     barred |= p.leads
         return not leads & ~barred
+
+    def only(self, roots: int, aim: int) -> int:
+        """Bits of the leaves to which a walk from these roots has to be made alone (-1: it may be made to all)."""
+        return aim & (1 << self.leaves) - 1 if roots & self.barred else -1
 
     def is_deep(self, k: int, roots: int) -> bool:
         """Whether a walk from these roots comes to root k from another one, or changes its gradient there."""

@@ -66,29 +66,29 @@ class Tape:
         forget(self.trace, args)
 
     def way(
-        self, used: tuple[bool, ...], taps: tuple[int, ...], begun: tuple[int, ...], full: Runner
+        self, used: tuple[bool, ...], taps: tuple[int, ...], begun: tuple[int, ...], aim: int, full: Runner
     ) -> Way | None:  # fmt: skip
-        """The way back from the results that are used, to the leaves (those at `begun` have a gradient already) and to
-        the results in taps. full: the usual one."""
-        key = used, taps, begun
+        """The way back from the results that are used, to the leaves (those at `begun` have a gradient already; aim: as
+        in `walk_back`) and to the results in taps. full: the usual one."""
+        key = used, taps, begun, aim
         with lock:
             if key not in self.ways:
                 self.ways[key] = self._trace(*key, full)
         return self.ways[key]
 
     def _trace(
-        self, used: tuple[bool, ...], taps: tuple[int, ...], begun: tuple[int, ...], full: Runner
+        self, used: tuple[bool, ...], taps: tuple[int, ...], begun: tuple[int, ...], aim: int, full: Runner
     ) -> Way | None:  # fmt: skip
         trace, known = self.trace, len(self.trace.lifted)
         if self.traced is not None:
-            found = self.traced.get((used, taps, begun))
+            found = self.traced.get((used, taps, begun, aim))
             return None if found is None else self._way(found[0], found[1], found[2], full)
         trace.done = False
         if trace.now is not None:
             trace.now.late, trace.now.thread = True, threading.get_ident()
         try:
             with dispatch.executing(trace):
-                graph, present = walk_back(trace, self.roots, self.leaves, used, True, taps, begun)
+                graph, present = walk_back(trace, self.roots, self.leaves, used, True, taps, begun, aim)
         except (LateError, RestartError):
             return None
         finally:
@@ -128,18 +128,24 @@ def name_of(source: Source) -> Any:
 
 def walk_back(
     trace: Trace, roots: Sequence[Symbol], leaves: Sequence[Symbol], used: Sequence[bool], retain: bool,
-    taps: Sequence[int] = (), begun: Sequence[int] = (),
+    taps: Sequence[int] = (), begun: Sequence[int] = (), aim: int = -1,
 ) -> tuple[Graph, list[bool]]:  # fmt: skip
     """Trace a graph from gradients of the used roots to gradients of the leaves, and of the roots in taps; also which
-    of these there are. begun: the leaves that have a gradient already, which the graph is given and adds to."""
+    of these there are. begun: the leaves that have a gradient already, which the graph is given and adds to; aim: bits
+    of the leaves whose gradient is asked for, where a walk to the others would fail (-1: no walk does)."""
     trace.next_graph(trace.graph.name.removesuffix(" backward") + " backward")
     ends = [(n, root) for n, root in enumerate(roots) if used[n]]
     cotangents = [_given(trace, root, ("cotangent", n)) for n, root in ends]
     before = {k: _given(trace, leaves[k], ("before", k)) for k in begun}
-    targets = [*map(vjp.Leaf, leaves), *(roots[k] for k in taps)]
-    begin = [before.get(k) for k in range(len(leaves))]
-    grads = vjp.walk([y for _, y in ends], cotangents, targets, retain_graph=retain, inner=True, begin=begin)
-    grads = [None if g is before.get(k) else g for k, g in enumerate(grads)]
+    spots = [k for k in range(len(leaves)) if aim >> k & 1]
+    targets = [*(vjp.Leaf(leaves[k]) for k in spots), *(roots[k] for k in taps)]
+    made = vjp.walk(
+        [y for _, y in ends], cotangents, targets, retain_graph=retain, inner=True,
+        begin=[before.get(k) for k in spots], aimed=aim != -1,
+    )  # fmt: skip
+    grads = [None] * len(leaves) + made[len(spots) :]
+    for k, g in zip(spots, made):
+        grads[k] = None if g is before.get(k) else g
     graph = trace.graph
     graph.outputs = [trace._use(g._value) for g in grads if g is not None]
     serials = {serial: v for v, serial in trace._serial.items()}
@@ -169,7 +175,7 @@ def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
     end.spots = [closing.spots[id(y)] for y in ends]
     good = [_is_good(trace, y) for y in ends]
     seen = [kind != "whole" and fine for (kind, _), fine in zip(end.spots, good)]
-    end.usual = tuple(seen if any(seen) else good)
+    usual = tuple(seen if any(seen) else good)
     behind = nodes_behind(ends, starts)
     parts: dict[Any, Part] = {}
     traced: dict[Any, Any] | None = None
@@ -187,51 +193,76 @@ def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
     end.outline = Outline(list(parts.values()), above, len(starts), hooked, gone)
     del behind
     end.sums = tuple(of_several_parts(ends, starts))
-    keeps = len(ends) > 1 or bool(end.sums)
+    clear = end.outline.bar([row[2:4] for row in needs if row[0].__class__ is Lost])
     breaker, answer = trace.breaker, trace.answer
     trace.breaker, trace.answer = _left_for_a_value, None
     trace.needed = []
+    ways: list[Any] = []  # the usual one; others show what has to be kept
+    keeps = len(ends) > 1 or bool(end.sums) or not all(good)
     try:
-        if not any(good):
-            graph = None
-        elif all(is_ours(y) for y, fine in zip(ends, good) if fine):
-            graph, end.present = walk_back(trace, ends, starts, end.usual, keeps)
-        else:
-            graph, end.present, traced = _watched(closing, ends, starts)
+        if any(good) and not all(is_ours(y) for y, fine in zip(ends, good) if fine):
+            graph, present, traced = _watched(closing, ends, starts, usual)
+            ways.append(((usual, (), (), -1), graph, present, trace.sources))
+        elif any(good):
+            graph, present = walk_back(trace, ends, starts, usual, keeps)
+            ways.append(((usual, (), (), -1), graph, present, trace.sources))
+        for k, y in enumerate(ends):
+            if clear[k] and not good[k] and traced is None and is_ours(y):
+                used = tuple([n == k for n in range(len(ends))])
+                taps = tuple([n for n in range(len(ends)) if clear[k] >> len(starts) + n & 1])
+                aim = end.outline.only(1 << k, clear[k])
+                graph, present = walk_back(trace, ends, starts, used, True, taps, (), aim)
+                ways.append(((used, taps, (), aim), graph, present, trace.sources))
     finally:
         trace.breaker, trace.answer = breaker, answer
     _watch(closing, [*needs, *((need, x, -1, -1, 0) for need, x in trace.needed)])
     trace.needed = None
     end.differentiable = [closing._place(t) for t, _ in leaves]
     end.roots = [place for place, _ in roots]
-    if graph is None:
+    if not ways:
         return
+    keys: dict[Any, Any] = {}
+    for _, _, _, sources in ways:
+        _keep(closing, forward, sources, keys)
+    end.usual, graph, end.present, sources = ways[0]
+    end.backward = closing.path.make(graph, sources)
+    if keeps:
+        end.tape = Tape(trace, ends, starts, keys, traced)
+
+
+def _keep(closing: Closing, forward: Graph, sources: list[Source], keys: dict[Any, Any]) -> None:
+    """Keep what a way back reads. keys: see `Tape`."""
+    trace, end = closing.trace, closing.end
     serials = {serial: v for v, serial in trace._serial.items()}
     here = {v for node in forward.nodes for v in node.outputs}
     spots = {v: k for k, v in enumerate(forward.outputs)}
-    keys: dict[Any, Any] = {}
-    for k, source in enumerate(trace.sources):
-        if source.kind in ("arg", "tensor"):
-            key = keys[name_of(source)] = ("input", k)
-            end.saved.append((key, source.kind, source.key if source.kind == "arg" else source.tensor))
-            trace.sources[k] = Source("carry", key, None, None)
-        elif source.kind == "grad":  # it may be another one when the gradient is taken
+    for k, source in enumerate(sources):
+        if source.kind == "grad":  # it may be another one when the gradient is taken
             trace.leave(
                 "has a result whose gradient depends on the gradient of a tensor from outside", _ADVICE
             )
-        elif source.kind == "carry":
-            value = serials[source.key]
-            keys[name_of(source)] = source.key
-            if value not in here:
-                end.saved.append((source.key, "carry", source.key))
-                continue
-            if value not in spots:
-                spots[value] = len(forward.outputs)
-                forward.outputs.append(value)
-            end.saved.append((source.key, "output", spots[value]))
-    end.backward = closing.path.make(graph, trace.sources)
-    if keeps:
-        end.tape = Tape(trace, ends, starts, keys, traced)
+        if source.kind not in ("arg", "tensor", "carry"):
+            continue
+        name = name_of(source)
+        known = name in keys
+        if source.kind == "carry":
+            key = keys[name] = source.key
+        else:
+            key = keys.setdefault(name, ("input", len(keys)))
+            sources[k] = Source("carry", key, None, None)
+        if known:
+            continue
+        if source.kind != "carry":
+            end.saved.append((key, source.kind, source.key if source.kind == "arg" else source.tensor))
+            continue
+        value = serials[source.key]
+        if value not in here:
+            end.saved.append((source.key, "carry", source.key))
+            continue
+        if value not in spots:
+            spots[value] = len(forward.outputs)
+            forward.outputs.append(value)
+        end.saved.append((source.key, "output", spots[value]))
 
 
 def are_spent(closing: Closing, roots: list[tuple[Any, Symbol]]) -> bool:
@@ -289,7 +320,7 @@ def _left_for_a_value(trace: Trace, *_: Any) -> Any:
 
 
 def _watched(
-    closing: Closing, roots: list[Symbol], leaves: list[Symbol]
+    closing: Closing, roots: list[Symbol], leaves: list[Symbol], usual: tuple[bool, ...]
 ) -> tuple[Graph, list[bool], dict[Any, Any]]:  # fmt: skip
     """The way back where code of the user's takes part in it: hooks, gradients of the user's own, checkpoints.
 
@@ -304,9 +335,9 @@ def _watched(
             trace.tracer = recorder.restable
             traced = {}
             if end.sums:
-                begun = walk_back(trace, roots, leaves, end.usual, True, (), end.sums)
-                traced[end.usual, (), end.sums] = begun[0], trace.sources, begun[1]
-            made = walk_back(trace, roots, leaves, end.usual, retain=False)
+                begun = walk_back(trace, roots, leaves, usual, True, (), end.sums)
+                traced[usual, (), end.sums, -1] = begun[0], trace.sources, begun[1]
+            made = walk_back(trace, roots, leaves, usual, retain=False)
     except Leave:
         raise
     except Exception as e:

@@ -198,3 +198,72 @@ def test_walks_from_results_whose_tape_the_call_has_used_up(fn):
         found.append(told)
     assert found[0] == found[1]
     assert graph.variants
+
+
+def _drawn_change(seed):
+    """A function of two tensors that changes some of what it reads and makes, and walks: from which of the results and
+    the arguments (perhaps two), whether the tape is kept, and what to."""
+    draw = random.Random(seed)
+    kinds = ["unary", "unary", "product", "product", "view", "sum", "sum", "scaling"]
+    steps = [
+        (draw.choice(kinds), getattr(dg, draw.choice(UNARY)), *(draw.random() for _ in range(2)))
+        for _ in range(draw.randint(2, 7))
+    ]
+    places = [draw.random() for _ in range(draw.randint(1, 3))]
+
+    def body(a, b):
+        row = [a, b]
+        for kind, op, x, y in steps:
+            p, q = row[int(x * len(row))], row[int(y * len(row))]
+            if kind == "unary":
+                p = op(p)
+            elif kind == "product":
+                p = p * (q if q.shape == p.shape else q.sum())
+            elif kind == "view":
+                p = p[:2] if y < 0.5 else p[-1:]
+            elif kind == "sum":
+                p += 1.5
+            else:
+                p *= op(q.sum())
+            row.append(p)
+        return tuple([row[int(x * len(row))] for x in places])
+
+    aims = ["all", "arguments", "leaves", "result"]
+    count = draw.randint(1, 4)
+    row = [
+        (draw.sample(range(5), 2), draw.random() < 0.4, draw.random() < 0.3, draw.choice(aims))
+        for _ in range(count)
+    ]
+    return body, row
+
+
+def _told(f, row):
+    told = []
+    for _ in range(2):
+        w, v = (dg.tensor(x, requires_grad=True) for x in LEAVES)
+        a, b = w * 1, v * 1
+        results = f(a, b)
+        ends = [*results, a, b]
+        told.append([y.tolist() for y in ends])
+        for (i, j), two, keep, aim in row:
+            i, j = i % len(ends), j % len(ends)
+            root = ends[i].sum() + ends[j].sum() if two else ends[i].sum()
+            aims = {
+                "all": [a, b, *results, w, v],
+                "arguments": [a, b],
+                "leaves": [w, v],
+                "result": [ends[j], w],
+            }[aim]
+            try:
+                grads = dg.autograd.grad(root, aims, retain_graph=keep, allow_unused=True)
+                told.append([None if g is None else g.tolist() for g in grads])
+            except dg.errors.AutogradError as e:
+                told.append((e.op, e.message))
+    return told
+
+
+@pytest.mark.parametrize("seed", range(0, 60, 10))
+def test_random_walks_over_what_the_call_has_changed(seed):
+    for k in range(seed, seed + 10):
+        body, row = _drawn_change(k)
+        assert _told(dg.function(body), row) == _told(body, row), k
