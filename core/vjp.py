@@ -469,7 +469,7 @@ def walk(
         while heap:
             node: Any = heapq.heappop(heap)
             grads = pending.pop(node.number)
-            call = node.is_call
+            call, goes_on = node.is_call, not prune or reach[node.number] == THROUGH
             held = {}
             for k in node.sums:
                 if (before := so_far(node.edges[k])) is not None:
@@ -479,10 +479,10 @@ def walk(
                 if prune:
                     flags = [leads(edge, wanted, reach) for edge in node.edges]
                 here = [k for k in range(len(grads)) if (node.number, k) in wanted]
-                node.enter(grads, here, flags, bool(cut), held)
+                goes_on &= node.enter(grads, here, flags, bool(cut), held)
                 if all(g is None for g in grads):
                     continue
-            elif prune and len(grads) > 1 and reach[node.number] != THROUGH:  # others lead to no target
+            elif len(grads) > 1 and not goes_on:  # others lead to no target
                 grads = [g if (node.number, k) in wanted else None for k, g in enumerate(grads)]
             if node.hooks:
                 for k, hooks in node.hooks.items():
@@ -502,7 +502,7 @@ def walk(
                         found[wanted[node.number, k]] = g
                 if cut and any(spot is not None and spot < last for spot in spots):
                     continue
-            if prune and reach[node.number] != THROUGH:
+            if not goes_on:
                 if call and node.walks.taps and not keeps:
                     node.forget()
                 continue

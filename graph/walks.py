@@ -195,10 +195,10 @@ class CallNode(vjp.Node):
 
     def enter(
         self, grads: list[Any], targets: Sequence[int], edges: Sequence[Any] | None, cut: bool, held: dict[int, Any]
-    ) -> None:  # fmt: skip
+    ) -> bool:  # fmt: skip
         """A walk comes with these gradients; those of outputs that take no part in it are dropped. targets: the
         outputs that are targets; edges: whether each of the node's leads to a target (None: all do); cut: the tape
-        ends at the targets; held: what inputs have already."""
+        ends at the targets; held: what inputs have already. Returns: whether it goes on from here."""
         walks = self.walks
         walks.ready, walks.taps, walks.hooks, walks.held = None, (), {}, held
         walks.aim = -1
@@ -210,6 +210,7 @@ class CallNode(vjp.Node):
         walks.taps = () if cut else tuple([k for k in targets if is_deep(k, roots)])
         if self.hooks:
             walks.hooks = {k: hooks for k, hooks in self.hooks.items() if hooks and is_deep(k, roots)}
+        return edges is None or bool(walks.outline.met(roots, walks.aim))
 
     def onto(self, grads: list[Any], held: dict[int, Any]) -> list[Any]:
         return vjp.fitted(self, grads)

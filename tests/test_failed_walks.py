@@ -267,3 +267,19 @@ def test_random_walks_over_what_the_call_has_changed(seed):
     for k in range(seed, seed + 10):
         body, row = _drawn_change(k)
         assert _told(dg.function(body), row) == _told(body, row), k
+
+
+def test_a_walk_that_ends_at_results_needs_no_tape_behind_them():
+    def fn(a, b):
+        a += 1.5
+        b += 1.5
+        return a * b
+
+    for f in (fn, dg.function(fn)):
+        for _ in range(3):
+            w, v = (dg.tensor(x, requires_grad=True) for x in LEAVES)
+            a, b = w * 1, v * 1
+            f(a, b).sum().backward()
+            g, nothing = dg.autograd.grad((b + b).sum(), [b, w], allow_unused=True)
+            assert g.tolist() == [2.0, 2.0, 2.0]
+            assert nothing is None
