@@ -254,7 +254,7 @@ class Tensor(_Named):
     def _own_hooks(self) -> list[Any]:
         """The list of a leaf's hooks."""
         if self._hooks is None:
-            self._hooks = []
+            self._hooks = vjp.Hooks()
         return self._hooks  # type: ignore[no-any-return]
 
     def _is_leaf(self) -> bool:
@@ -349,7 +349,8 @@ class Tensor(_Named):
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
         """Call `hook(gradient)` when this tensor's gradient is known; a tensor it returns replaces it.
 
-        Returns a function that removes the hook.
+        Returns a function that removes the hook. Hooks of leaves run at the end of the walk, in the order in which the
+        leaves got their first ones.
         """
         face = dispatch.state.executor.face(self)
         if not face._requires_grad:

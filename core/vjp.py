@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import heapq
 import itertools
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import dispatch
@@ -261,6 +261,16 @@ def refuse_view(target: Tensor) -> None:
         x = x._base
 
 
+class Hooks(list[Any]):
+    """The hooks of a leaf. number: the leaf that had its first one before another has the lower one."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, hooks: Sequence[Any] = (), number: int | None = None):
+        super().__init__(hooks)
+        self.number = next(_sequence) if number is None else number
+
+
 def mark() -> int:
     """A number between those of the nodes recorded before and after this call."""
     return next(_sequence)
@@ -485,7 +495,7 @@ def walk(
             elif len(grads) > 1 and not goes_on:  # others lead to no target
                 grads = [g if (node.number, k) in wanted else None for k, g in enumerate(grads)]
             if node.hooks:
-                for k, hooks in node.hooks.items():
+                for k, hooks in node.in_order() if call else node.hooks.items():
                     if (inner and wanted.get((node.number, k), last) < last) or (
                         call and k in node.walks.hooks
                     ):
@@ -544,10 +554,9 @@ def walk(
             if not keeps:
                 node.forget()
         given = {id(g) for g in root_grads}
+        if targets is None or not inner:
+            _run_hooks(leaf_grads, wanted if targets is not None else None)
         for leaf, g in leaf_grads.values():
-            if targets is None or (not inner and id(leaf) in wanted):
-                for hook in leaf._hooks or ():
-                    g = _hooked(hook, g)
             if targets is None:
                 # Every leaf gets memory of its own: rules may hand out one tensor twice, or a broadcast view.
                 if id(g) in given or g._base is not None:
@@ -569,6 +578,16 @@ def _tapped(node: Any, grads: list[Any], keeps: bool) -> dict[int, Any]:
             node.give_up()
         raise
     return found
+
+
+def _run_hooks(leaf_grads: dict[int, Any], wanted: Container[Any] | None) -> None:
+    """Run the hooks of leaves: in the order in which they were registered, which no way of computing changes."""
+    leaves = [leaf for k, (leaf, _) in leaf_grads.items() if leaf._hooks and (wanted is None or k in wanted)]
+    for leaf in sorted(leaves, key=lambda x: x._hooks.number):
+        g = leaf_grads[id(leaf)][1]
+        for hook in leaf._hooks:
+            g = _hooked(hook, g)
+        leaf_grads[id(leaf)] = leaf, g
 
 
 def _hooked(hook: Any, g: Any) -> Any:

@@ -171,7 +171,10 @@ class Trace:
         self._known.add(value)
         symbol = Symbol(value, self, None, tensor.strides)
         symbol._requires_grad = tensor._requires_grad
-        symbol._hooks = [*tensor._hooks] if tensor._hooks else None  # later ones are of the tensor alone
+        hooks = tensor._hooks
+        symbol._hooks = (
+            vjp.Hooks(hooks, hooks.number) if hooks else None
+        )  # later ones are of the tensor alone
         source.symbol = symbol
         self.sources.append(source)
         self._origin[value] = source

@@ -50,12 +50,14 @@ class Outline:
 
     parts: in the order of a walk; above: by root, the roots whose walks come to it; leaves: how many of the targets are
     no roots; hooked: bits of the roots that have hooks of the function's own; gone: bits of the parts that the call
-    itself has freed; lost: the `needs` of `Walks` that the call itself has changed.
+    itself has freed; lost: the `needs` of `Walks` that the call itself has changed; ages: by root, its place
+    on the tape.
     """
 
     def __init__(self, parts: list[Part], above: list[int], leaves: int, hooked: int = 0, gone: int = 0):
         self.parts, self.above, self.leaves, self.hooked, self.gone = parts, above, leaves, hooked, gone
         self.lost: list[Wanted] = []
+        self.ages: Sequence[float] = ()
         #: bits of the roots from which a walk to everything fails by what the call has freed or changed
         self.barred = 0
         self.all = (1 << len(parts)) - 1
@@ -127,18 +129,8 @@ class Walks:
     """
 
     __slots__ = (
-        "aim",
-        "gone",
-        "held",
-        "hooks",
-        "needs",
-        "outline",
-        "ready",
-        "roots",
-        "states",
-        "taps",
-        "until",
-    )
+        "aim", "gone", "held", "hooks", "needs", "outline", "ready", "roots", "states", "taps", "until",
+    )  # fmt: skip
 
     def __init__(self, outline: Outline):
         self.outline = outline
@@ -207,10 +199,23 @@ class CallNode(vjp.Node):
             grads[:] = [g if live >> k & 1 else None for k, g in enumerate(grads)]
             walks.aim = self._aim(() if cut else targets, edges)
         roots, is_deep = bits_of(g is not None for g in grads), walks.outline.is_deep
-        walks.taps = () if cut else tuple([k for k in targets if is_deep(k, roots)])
         if self.hooks:
-            walks.hooks = {k: hooks for k, hooks in self.hooks.items() if hooks and is_deep(k, roots)}
+            deep, ages = (
+                [k for k, hooks in self.hooks.items() if hooks and is_deep(k, roots)],
+                walks.outline.ages,
+            )
+            last = max([ages[k] for k in deep], default=-1)
+            late = [
+                k for k, g in enumerate(grads) if g is not None and ages[k] < last
+            ]  # they run after these
+            walks.hooks = {k: hooks for k, hooks in self.hooks.items() if k in deep or k in late}
+        walks.taps = () if cut else tuple([k for k in targets if is_deep(k, roots) or k in walks.hooks])
         return edges is None or bool(walks.outline.met(roots, walks.aim))
+
+    def in_order(self) -> list[tuple[int, Any]]:
+        """The hooks of the outputs, in the order in which a walk over eager mode's tape meets these."""
+        ages = self.walks.outline.ages
+        return sorted(self.hooks.items(), key=lambda row: -ages[row[0]])
 
     def onto(self, grads: list[Any], held: dict[int, Any]) -> list[Any]:
         return vjp.fitted(self, grads)

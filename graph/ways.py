@@ -191,6 +191,7 @@ def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
     hooked = bits_of((y._node.hooks or {}).get(y._index) for y in ends)
     gone = bits_of(freed for _, _, freed in parts)
     end.outline = Outline(list(parts.values()), above, len(starts), hooked, gone)
+    end.outline.ages = [y._node.number for y in ends]
     del behind
     end.sums = tuple(of_several_parts(ends, starts))
     clear = end.outline.bar([row[2:4] for row in needs if row[0].__class__ is Lost])

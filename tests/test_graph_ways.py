@@ -118,6 +118,38 @@ def hook_registered_inside(mode):
     return taken(w), seen
 
 
+def order_of_hooks_on_results(mode):
+    """The younger of two results first, however they are registered, also where others lead to one of them."""
+    seen = []
+
+    def fn(x):
+        z, h = x.log(), x.exp()
+        return h, z, h * 2, x * 1
+
+    f = dg.function(fn, mode=mode)
+    for order in ((0, 1), (1, 0), (3, 0, 2, 1), (1, 2, 0, 3)):
+        for used in ((0, 1, 2, 3), (0, 1, 3), (1, 2)):
+            row = f(leaf())
+            for k in order:
+                row[k].register_hook(lambda g, k=k: seen.append(k))
+            sum(row[k].sum() for k in used).backward()
+            seen.append("done")
+    return seen
+
+
+def order_of_hooks_on_leaves(mode):
+    """As they were registered: ops, hot composites and graphs come to the leaves in orders of their own."""
+    seen = []
+    f = dg.function(lambda x, w, b: dg.nn.functional.linear(x, w, b) * b, mode=mode)
+    for k in range(12):
+        row = [*(leaf([[1.0, 2.0], [0.5, 3.0]]) for _ in range(2)), leaf([1.0, 2.0])]
+        for n in (0, 1, 2) if k % 2 else (1, 2, 0):
+            row[n].register_hook(lambda g, n=n: seen.append(n))
+        row[0].register_hook(lambda g, b=row[2]: seen.append(b.grad is None))
+        f(*row).sum().backward()
+    return seen
+
+
 def argument_with_a_history(mode):
     w = leaf()
     f = dg.function(lambda x: (x * x).sum().backward(), mode=mode)
@@ -379,6 +411,7 @@ CASES = {
     )},
     **{fn.__name__: fn for fn in (
         backward_inside, hook_of_an_argument, hook_registered_inside, argument_with_a_history, whether_it_is_a_leaf,
+        order_of_hooks_on_results, order_of_hooks_on_leaves,
         argument_with_a_history_changed, argument_loses_its_history, optimiser_made_by_the_first_call,
         one_result_of_two, another_result_each_time, one_result_of_two_with_a_hook, one_result_of_two_after_a_history,
         mapped, gradient_kept_and_left, state_read_by_a_hook,
