@@ -85,6 +85,10 @@ class Node:
         """Which op of the user's it is."""
         return getattr(self, "said", self.op.name)
 
+    def told(self, index: int) -> tuple[str, Place | None]:
+        """The op that made an output, and where it was called."""
+        return self.name, self.where
+
     def spent(self, grads: Sequence[Any]) -> AutogradError:
         """The error for a second step back, with gradients of these outputs."""
         return freed(self.name, self.where)
@@ -244,7 +248,7 @@ def renew(view: Tensor, again: Tensor) -> None:
     if before is None and node is None:
         return  # a leaf of its own, perhaps
     if before is not None and node is not None:
-        node.said, node.where = before.name, before.where
+        node.said, node.where = before.told(view._index)
     view._node, view._index, view._requires_grad = node, again._index, again._requires_grad
 
 

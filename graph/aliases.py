@@ -22,8 +22,8 @@ class Aliases:
     """
 
     __slots__ = (
-        "apart", "arrays", "grads", "leaves", "lifted", "met", "read_grads", "storages", "written", "written_args",
-        "written_grads",
+        "apart", "arrays", "grads", "leaves", "lifted", "met", "read_grads", "storages", "whole", "written",
+        "written_args", "written_grads",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -41,6 +41,8 @@ class Aliases:
         #: whose gradients the function finds (positions of arguments, other tensors); which of them it changes in place
         self.read_grads: dict[int, Any] = {}
         self.written_grads: set[int] = set()
+        #: arguments that are no views of others, by position, where that matters
+        self.whole: set[int] = set()
 
     def add(
         self, trace: Trace, args: dict[int, int], outside: dict[int, Any], changed: Collection[int]
@@ -85,6 +87,8 @@ class Aliases:
         for position, leaf in self.leaves.items():
             if _leaf(tensors[position]) != leaf:
                 return False
+        if any(tensors[position]._base is not None for position in self.whole):
+            return False
         if self.arrays and any(_shared(a, t) for t in tensors for a in self.arrays):
             return False
         for position, layout in self.grads.items():

@@ -252,6 +252,10 @@ def _give_history(places: list[tuple[str, Any]], tensors: list[Any], node: vjp.N
             changed = y._alias()
             changed._node, changed._index, changed._requires_grad = node, k, True
             dispatch._State.executor._rebase(y, changed)  # type: ignore[attr-defined]
+            while y._base is not None:
+                y = y._base
+                if y._node is not node:  # it follows the change, and was made at its line
+                    y._node.where = node.told(k)[1]
         else:
             y._node, y._index, y._requires_grad = node, k, True
     for (kind, _), y in zip(places, tensors):

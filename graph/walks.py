@@ -220,6 +220,9 @@ class CallNode(vjp.Node):
     def onto(self, grads: list[Any], held: dict[int, Any]) -> list[Any]:
         return vjp.fitted(self, grads)
 
+    def told(self, index: int) -> tuple[str, Any]:
+        return next((p.name, p.where) for p in self.walks.outline.parts if p.roots >> index & 1)
+
     def tapped(self, grads: Sequence[Any]) -> dict[int, Any]:
         """The whole gradients of the outputs that are targets and that others lead to."""
         walks = self.walks

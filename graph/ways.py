@@ -189,6 +189,7 @@ def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
     reached = {node.number: bits for node, bits, _ in behind}
     above = [reached[y._node.number] for y in ends]
     hooked = bits_of((y._node.hooks or {}).get(y._index) for y in ends)
+    _refuse_views(closing, [place for place, _ in roots], [p.leads >> len(starts) for p in parts.values()])
     gone = bits_of(freed for _, _, freed in parts)
     end.outline = Outline(list(parts.values()), above, len(starts), hooked, gone)
     end.outline.ages = [y._node.number for y in ends]
@@ -291,6 +292,23 @@ def _is_good(trace: Trace, y: Symbol) -> bool:
     if not good and not is_ours(y, quiet=True):  # hooks run before the error
         trace.leave("has a result whose gradient cannot be taken, and hooks on the way to it", _ADVICE)
     return good
+
+
+def _refuse_views(closing: Closing, places: list[tuple[str, Any]], leads: list[int]) -> None:
+    """Leave calls to Python which change a view that others of the roots are computed from: it is a view of the changed
+    memory then, outside of the call, and a walk from those meets that. leads: by part, the roots that it leads to."""
+    for k, (kind, x) in enumerate(places):
+        if kind in ("arg", "tensor") and any(bits >> k & 1 for bits in leads):
+            if kind == "arg":
+                closing.path.variant.aliases.whole.add(x)
+            t = closing.path.tensors[x] if kind == "arg" else x
+            if t._base is not None:
+                if kind == "arg":
+                    closing.trace.only = lambda tensors, _, x=x: tensors[x]._base is not None
+                closing.trace.leave(
+                    f"changes {t.type}, which is a view of another tensor, and gives results that depend on the change",
+                    "pass the whole tensor and take the view inside",
+                )
 
 
 def _watch(closing: Closing, needs: list[tuple[Any, Any, int, int, int]]) -> None:

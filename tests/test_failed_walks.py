@@ -125,14 +125,15 @@ CHANGES = (
 )  # fmt: skip
 
 
-def _walked(f, row, first):
-    """What walks from the results to the argument that the call has changed and to what it comes from give."""
+def _walked(f, row, first, view=False):
+    """What walks from the results to the argument that the call has changed (perhaps a view) and to what it comes from
+    give."""
     told = []
     for _ in range(5):
         w = dg.tensor([1.0, 2.0, 0.5], requires_grad=True)
         x = w * 1
         base = x[:]
-        results = f(x)
+        results = f(base if view else x)
         results = results if isinstance(results, tuple) else (results,)
         roots = [*results, x, base]
         for k, keeps in row:
@@ -146,9 +147,10 @@ def _walked(f, row, first):
     return told
 
 
+@pytest.mark.parametrize("view", [False, True])
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("fn", CHANGES, ids=lambda f: f.__name__)
-def test_walks_to_an_argument_that_the_call_has_changed(fn, first):
+def test_walks_to_an_argument_that_the_call_has_changed(fn, first, view):
     for row in (
         [(0, False), (0, True)],
         [(1, True), (0, False), (1, False)],
@@ -156,8 +158,8 @@ def test_walks_to_an_argument_that_the_call_has_changed(fn, first):
         [(3, True)],
     ):
         f = dg.function(fn)
-        assert _walked(f, row, first) == _walked(fn, row, first), row
-        assert f.variants
+        assert _walked(f, row, first, view) == _walked(fn, row, first, view), row
+        assert f.variants or view
 
 
 def one_spent(w, x):
@@ -283,3 +285,22 @@ def test_a_walk_that_ends_at_results_needs_no_tape_behind_them():
             g, nothing = dg.autograd.grad((b + b).sum(), [b, w], allow_unused=True)
             assert g.tolist() == [2.0, 2.0, 2.0]
             assert nothing is None
+
+
+def test_a_view_that_a_call_changes_leaves_others_in_graphs():
+    def fn(h):
+        h *= 2
+        return h * h
+
+    f = dg.function(fn)
+    found = []
+    for g in (fn, f):
+        for make in (lambda x: x * 1, lambda x: x[:], lambda x: x * 1, lambda x: x.reshape(-1)[:2]):
+            v = dg.tensor([0.3, 0.2, 0.7], requires_grad=True)
+            base = v * 3
+            h = make(base)
+            y = g(h)
+            grads = dg.autograd.grad(y.sum(), [h, base, v], allow_unused=True)
+            found.append([None if x is None else x.tolist() for x in grads])
+    assert found[:4] == found[4:]
+    assert f.variants
