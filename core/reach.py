@@ -6,10 +6,18 @@ from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import Any
 
-#: what `look` finds of a node: no target behind it, itself that of a target, a target behind it
-DEAD, END, THROUGH = 0, 1, 2
+#: what `look` finds of a node: no target behind it, itself that of a target, a target behind it, or that it has been
+#: unfolded, so that its edges are to be asked
+DEAD, END, THROUGH, PAST = 0, 1, 2, 3
 
 _number = attrgetter("number")
+
+
+def opened(edge: Any) -> Any:
+    """An edge where the walk goes on: past nodes that have been unfolded (`core/unfolding.py`)."""
+    while edge.__class__ is tuple and edge[0].unfolded:
+        edge = edge[0].edges[edge[1]]
+    return edge
 
 
 def leads(edge: Any, wanted: Any, found: dict[Any, int]) -> int:
@@ -19,6 +27,8 @@ def leads(edge: Any, wanted: Any, found: dict[Any, int]) -> int:
         return id(edge) in wanted
     node, k = edge
     known = found.get(node.number, DEAD)
+    if known == PAST:
+        return leads(opened(edge), wanted, found)
     if not known or not node.is_call:
         return known
     key = (node.number,)
@@ -59,7 +69,11 @@ def look(edges: Iterable[Any], wanted: Any, cut: bool, found: dict[Any, int]) ->
     while todo:
         node = todo.pop()
         number = node.number
-        if number not in found:
+        if node.unfolded:
+            if found.get(number) != PAST:
+                found[number] = PAST
+                todo += [edge[0] for edge in node.edges]
+        elif number not in found:
             found[number] = DEAD
             if number > floor and not (cut and number in ends):
                 ahead.append(node)
@@ -83,7 +97,24 @@ def look(edges: Iterable[Any], wanted: Any, cut: bool, found: dict[Any, int]) ->
     return found
 
 
+def past(edge: Any, wanted: dict[Any, int], cut: bool, found: dict[Any, int]) -> Any:
+    """An edge to a node that has been unfolded, maybe during the walk, as one to the op behind it.
+
+    Targets of the walk go there, too. found: as of `look`, or nothing where all nodes take part.
+    """
+    while edge[0].unfolded:
+        node, index = edge
+        for k, inner in enumerate(node.edges):
+            if (node.number, k) in wanted:
+                wanted[edge_key(inner)] = wanted.pop((node.number, k))
+        if found:
+            look([edge], wanted, cut, found)
+        edge = node.edges[index]
+    return edge
+
+
 def edge_key(edge: Any) -> Any:
+    edge = opened(edge)
     return (edge[0].number, edge[1]) if isinstance(edge, tuple) else id(edge)
 
 
@@ -101,7 +132,7 @@ def frontier(roots: Sequence[Any], start: int) -> list[Any]:
             if isinstance(edge, tuple) and edge[0].number > start:
                 stack.append(edge[0])
             elif edge is not None:
-                found.setdefault(edge_key(edge), edge)
+                found.setdefault(edge_key(edge), opened(edge))
     return list(found.values())
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import dispatch, vjp
 from .errors import ArgumentTypeError, AutogradError
+from .reach import opened
 from .types import DType, Shape, TensorType, as_dtype
 
 if TYPE_CHECKING:
@@ -358,9 +359,10 @@ class Tensor(_Named):
                 "register_hook", f"{self.type} does not require a gradient", "set requires_grad=True"
             )
         if face._node is not None:
-            if face._node.hooks is None:
-                face._node.hooks = {}
-            hooks = face._node.hooks.setdefault(face._index, [])
+            node, index = opened((face._node, face._index))
+            if node.hooks is None:
+                node.hooks = {}
+            hooks = node.hooks.setdefault(index, [])
         else:
             hooks = face._own_hooks()
         hooks.append(hook)

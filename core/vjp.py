@@ -5,7 +5,6 @@ Gradient rules are written in ops, so the walk runs eagerly, traces into a graph
 
 from __future__ import annotations
 
-import functools
 import heapq
 import itertools
 from collections.abc import Container, Sequence
@@ -13,13 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import dispatch
 from .errors import ArgumentTypeError, AutogradError, Place, line_of, user_place
-from .reach import THROUGH, edge_key, leads, look
-from .saved import Need, freed, is_number, refuse_changed
+from .reach import THROUGH, edge_key, leads, look, opened, past
+from .saved import freed
+from .step import fitted
 from .strangers import kind_of
 from .types import TensorType
 
 if TYPE_CHECKING:
-    from .op import Attrs, GradRule, Op
+    from .op import Attrs, Op
     from .value import Tensor
 
 _sequence = itertools.count()
@@ -39,7 +39,9 @@ class Node:
         "attrs", "edges", "hooks", "number", "op", "out_types", "outs", "rules", "said", "saved", "step", "where",
     )  # fmt: skip
 
-    #: whether it stands for a call of a graph, and so for many: see `graph/walks.py`
+    #: whether it stands for several ops (`core/unfolding.py`); whether these are on the tape behind it by now
+    is_folded = unfolded = False
+    #: whether it stands for a call of a graph: see `graph/walks.py`
     is_call = False
     #: the inputs whose gradients, where they have one already, are given to `onto`, which adds to them: one that stands
     #: for several ops adds parts one by one, as these ops would
@@ -210,7 +212,7 @@ def reaches_other_leaves(roots: Sequence[Tensor], targets: Sequence[Tensor]) -> 
     stack: list[Any] = [_edge(r) for r in roots]
     seen: set[int] = set()
     while stack:
-        edge = stack.pop()
+        edge = opened(stack.pop())
         if edge is None:
             continue
         if not isinstance(edge, tuple):
@@ -280,91 +282,6 @@ def mark() -> int:
     return next(_sequence)
 
 
-def _checked(node: Node, name: str, entry: Any) -> Any:
-    x, version = entry
-    if not is_number(x) and x._get_version() != version:
-        raise Need(node.op.name, name, x.type, node.where).refuse(x._changed_place())
-    return x
-
-
-def _arguments(node: Node, rule: GradRule, grads: list[Any], create_graph: bool) -> list[Any]:
-    op = node.op
-    args: list[Any] = []
-    for name in rule.wants:
-        if name == "g":
-            args.append(grads[0])
-        elif name == "gs":
-            args.append(tuple(grads))
-        elif name in ("out", "outs"):
-            outs = []
-            for k, entry in enumerate(node.outs, op.first_out):
-                y = _checked(node, "its output", entry)
-                outs.append(
-                    y._alias_of(node, k) if create_graph and node.out_types[k].dtype.has_gradient else y
-                )
-            args.append(outs[0] if name == "out" else tuple(outs))
-        elif name == "needs":
-            args.append(tuple(e is not None for e in node.edges))
-        elif name in node.saved:
-            entry = node.saved[name]
-            if name.endswith("_type") or name == "types":
-                args.append(entry)
-            elif op.variadic:
-                args.append(tuple(_checked(node, name, e) for e in entry))
-            else:
-                args.append(_checked(node, name, entry))
-        else:
-            args.append(node.attrs[op.attr_names.index(name)])
-    return args
-
-
-def _fit(g: Tensor, t: TensorType) -> Tensor:
-    """Sum a gradient down to the shape its input had before broadcasting; give it the input's dtype."""
-    if g.shape != t.shape:
-        from .ops.shape import sum_to
-
-        g = sum_to(g, shape=t.shape)
-    return g if g.dtype is t.dtype else g.to(t.dtype)
-
-
-def _zeros_beside(grads: list[Any], t: TensorType) -> Tensor:
-    device = next(g.device for g in grads if g is not None)
-    return _creation().zeros(t.shape, dtype=t.dtype, device=device)  # type: ignore[no-any-return]
-
-
-def _node_grads(node: Node, grads: list[Any], create_graph: bool) -> list[Any]:
-    if getattr(node.op, "needs", None) is not None:
-        refuse_changed(node)
-    if getattr(node.op, "partial", False):
-        return _rule_grads(node, grads, create_graph)
-    # Other rules want a gradient for every output; an output nobody used has a zero one.
-    full = [
-        g if g is not None or not t.dtype.has_gradient else _zeros_beside(grads, t)
-        for g, t in zip(grads, node.out_types)
-    ]
-    if getattr(node.op, "conjugate", False) and any(t.dtype.is_complex for t in node.out_types):
-        # g * conj(f'(x)) is the conjugate of conj(g) * f'(x).
-        return _conjugated(_rule_grads(node, _conjugated(full), create_graph))
-    return _rule_grads(node, full, create_graph)
-
-
-def _conjugated(row: list[Any]) -> list[Any]:
-    from .ops.complex import conj
-
-    return [conj(g) if g is not None and g.dtype.is_complex else g for g in row]
-
-
-def _rule_grads(node: Node, full: list[Any], create_graph: bool) -> list[Any]:
-    rules = node.rules
-    if isinstance(rules, list):
-        if node.op.variadic:
-            rule = next((r for r in rules if r is not None), None)
-            return list(rule.fn(*_arguments(node, rule, full, create_graph))) if rule else [None] * len(rules)
-        return [r.fn(*_arguments(node, r, full, create_graph)) if r is not None else None for r in rules]
-    result = rules.fn(*_arguments(node, rules, full, create_graph))
-    return list(result) if isinstance(result, tuple) else [result]
-
-
 def refill(node: Node, tensors: list[Any], numbers: list[Any]) -> tuple[Node, list[Any]]:
     """A node like this one that kept the first of `tensors`, and `numbers`; and the other tensors, gradients."""
     rest, rest_numbers = iter(tensors), iter(numbers)
@@ -386,22 +303,6 @@ def refill(node: Node, tensors: list[Any], numbers: list[Any]) -> tuple[Node, li
     twin = Node(node.op, node.attrs, node.edges, node.rules, saved, node.out_types, node.where)
     twin.outs = tuple([swap(y, version) for y, version in node.outs])
     return twin, list(rest)
-
-
-def fitted(node: Node, grads: list[Any], create_graph: bool = False) -> list[Any]:
-    """The gradients of a node's inputs, in the types of these inputs."""
-    return [
-        None if edge is None or g is None else _fit(g, _input_type(node, k, edge))
-        for k, (edge, g) in enumerate(zip(node.edges, _node_grads(node, grads, create_graph)))
-    ]
-
-
-def _input_type(node: Node, k: int, edge: Any) -> TensorType:
-    if isinstance(edge, tuple):
-        t: TensorType = edge[0].out_types[edge[1]]
-        return t
-    leaf: TensorType = edge.type
-    return leaf
 
 
 def walk(
@@ -437,8 +338,14 @@ def walk(
             node, index = edge
             slots = pending.get(node.number)
             if slots is None:
-                slots = pending[node.number] = [None] * len(node.out_types)
-                heapq.heappush(heap, node)
+                if node.unfolded:
+                    node, index = past(edge, wanted, bool(cut), reach)
+                    if not reach.get(node.number, THROUGH):
+                        return
+                    slots = pending.get(node.number)
+                if slots is None:
+                    slots = pending[node.number] = [None] * len(node.out_types)
+                    heapq.heappush(heap, node)
             before = slots[index]
             slots[index] = g if before is None else before + g
         else:
@@ -446,12 +353,14 @@ def walk(
             leaf_grads[id(edge)] = (edge, g if known is None else known[1] + g)
 
     def so_far(edge: Any) -> Any:
+        edge = opened(edge)
         if edge.__class__ is tuple:
             slots = pending.get(edge[0].number)
             return None if slots is None else slots[edge[1]]
         return leaf_grads.get(id(edge), (edge, None))[1]
 
     def put(edge: Any, g: Any) -> None:
+        edge = opened(edge)
         if edge.__class__ is tuple:
             pending[edge[0].number][edge[1]] = g
         else:
@@ -483,7 +392,19 @@ def walk(
         while heap:
             node: Any = heapq.heappop(heap)
             grads = pending.pop(node.number)
-            call, goes_on = node.is_call, not prune or reach[node.number] == THROUGH
+            call, goes_on = False, not prune or reach[node.number] == THROUGH
+            if node.is_folded:
+                if unfolds and node.saved is not None and not node.unfolded:
+                    here = [k for k, g in enumerate(grads) if g is not None]
+                    ends = [k for k in range(len(grads)) if wanted.get((node.number, k), last) < last]
+                    if (goes_on or node.leads_within(here, ends)) and not (cut and set(here) <= set(ends)):
+                        node.op.unfold(node)
+                if node.unfolded:
+                    for k, g in enumerate(grads):
+                        if g is not None:
+                            send((node, k), g)
+                    continue
+                call = node.is_call
             held = {}
             for k in node.sums:
                 if (before := so_far(node.edges[k])) is not None:
@@ -525,13 +446,6 @@ def walk(
                 if not keeps:
                     node.give_up()
                 raise error
-            if unfolds:
-                unfold = getattr(node.op, "unfold", None)
-                if unfold is not None:
-                    unfold(node)
-                    held = {}
-                    if prune:
-                        look(node.edges, wanted, bool(cut), reach)
             step = node.step if plain else None
             try:
                 if held:
@@ -611,16 +525,7 @@ class Leaf:
 def _key(t: Any) -> Any:
     if t.__class__ is Leaf:
         return id(t.tensor)
-    if isinstance(t, tuple):
-        return edge_key(t)
-    return id(t) if t._node is None else (t._node.number, t._index)
-
-
-@functools.cache
-def _creation() -> Any:
-    from .ops import creation
-
-    return creation
+    return edge_key(t if isinstance(t, tuple) or t._node is None else (t._node, t._index))
 
 
 def backward(
@@ -646,7 +551,9 @@ def backward(
                 f"a gradient can start from one number only, this is {root.type}",
                 "reduce it first (x.sum().backward()), or pass gradient= of the same shape",
             )
-        gradient = _creation().ones(root.shape, dtype=root.dtype, device=root.device)
+        from .ops.creation import ones
+
+        gradient = ones(root.shape, dtype=root.dtype, device=root.device)
     elif not hasattr(gradient, "shape"):
         raise ArgumentTypeError(
             "backward",

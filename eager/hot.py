@@ -11,9 +11,10 @@ from ..core.errors import AutogradError, line_of, user_place
 from ..core.hot import Taped
 from ..core.op import Attrs, GradRule, Op
 from ..core.ops.views import permute
-from ..core.reach import renumber
 from ..core.saved import Need, freed, kept_by, needs_of, refuse_changed
+from ..core.step import fitted
 from ..core.types import contiguous_strides
+from ..core.unfolding import Folded, unfold
 from .launch import Body, inside, launcher
 from .recipes import NUMBERS, Recipe, taped
 from .tensor import EagerTensor, fresh
@@ -198,7 +199,7 @@ class _Composite:
                 needs |= bit
             bit += bit
         once = not needs & (needs - 1) or _once(inputs)
-        found = self.taped.get(needs) if once else None
+        found = self.taped.get(needs) if once and not dispatch.state.inside else None  # one node unfolds once
         if found is not None:
             return found(inputs)
         with inside:
@@ -266,14 +267,7 @@ class _TapeName:
         self.name = name
 
 
-class _Unfolded(_TapeName):
-    """What stands on the tape for a body that was recorded op by op after all: its ops follow behind it."""
-
-
-_THROUGH = GradRule(lambda gs: gs, ("gs",))
-
-
-class _TapedNode(vjp.Node):
+class _TapedNode(Folded):
     """A call of a composite as one program; errors are those that the ops of its body would raise."""
 
     __slots__ = ()
@@ -359,7 +353,7 @@ class _TapedComposite:
         for n, k in enumerate(roots):
             y = made[k]
             y._node, y._index, y._requires_grad = node, n, True
-        node.step = self
+        node.step, node.unfolded = self, False
         return made[self.order[0]] if len(self.order) == 1 else tuple([made[k] for k in self.order])
 
     def onto(self, node: vjp.Node, grads: list[Any], held: dict[int, Any]) -> list[Any]:
@@ -436,16 +430,13 @@ class _TapedComposite:
                 way = self.backs[layouts] = launcher(fused, self.device), fused.results
         return way
 
-    def unfold(self, node: vjp.Node) -> None:
+    def unfold(self, node: _TapedNode) -> None:
         """Record the body op by op, behind its node: gradients of gradients then meet those of this walk, and of later
         ones, at the same ops and in the same order as if the body had never been hot."""
         refuse_changed(node)
         first = vjp.mark()
         roots, _ = self.recorded(*node.saved["inputs_type"])
-        edges = [vjp._edge(y) for y in roots]
-        renumber([e[0] for e in edges if isinstance(e, tuple)], first, node.number)
-        node.op, node.attrs, node.edges, node.rules = _Unfolded(node.op.name), (), edges, _THROUGH
-        node.saved, node.outs, node.step = {}, (), None
+        unfold(node, roots, first)
 
     def again(self, kept: Any, gs: tuple[Any, ...], held: Mapping[int, Any]) -> list[Any]:
         """Gradients that are recorded themselves where ops do not run at once: the body once more, op by op."""
@@ -573,7 +564,7 @@ def _way(name: str, node: vjp.Node, grads: list[Any], results: list[Any]) -> Any
     def body(symbols: list[Any], given: list[Any]) -> tuple[Any, ...]:
         twin, present = vjp.refill(node, symbols, given)
         rest = iter(present)
-        made = vjp.fitted(twin, [next(rest) if there else None for there in used])
+        made = fitted(twin, [next(rest) if there else None for there in used])
         return tuple(y for p, y in zip(places, made) if p == "output")
 
     fused = hot.attempt(lambda c: c.fuse(f"{name} gradient", body, tensors, numbers), f"{name} gradient")

@@ -31,8 +31,14 @@ class _FunctionOp:
     partial = True
     attr_names: tuple[str, ...] = ()
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, moment: Moment | None = None):
         self.name = name
+        self.unfold = None if moment is None else moment.unfold
+
+    def used(self) -> _FunctionOp:
+        """What stays on a tape that has been used: the name."""
+        self.unfold = None
+        return self
 
 
 class Ending:
@@ -229,11 +235,11 @@ class Ending:
 
         roots = _those(self.roots, found)
         node = CallNode(
-            _FunctionOp(moment.variant.name), (),
+            _FunctionOp(moment.variant.name, moment), (),
             tuple(vjp._edge(t) if there else None for t, there in zip(inputs, self.outline.leads)),
             GradRule(rule, ("gs",)), {}, tuple(y.type for y in roots), user_place(2),
         )  # fmt: skip
-        node.walks, node.sums = walks, self.sums
+        node.walks, node.sums, node.unfolded = walks, self.sums, False
         _give_history(self.roots, roots, node)
         watched = _those(self.watched, found)
         walks.needs = self.needs

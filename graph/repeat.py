@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..core import dispatch, vjp
 from ..core.errors import AutogradError
 from ..core.op import Attrs, Op
+from ..core.unfolding import unfold
 from .arguments import fill_call
 from .formulas import Site
 from .given import Watch
@@ -52,7 +53,7 @@ class Moment:
         variant, end, again = self.variant, self.end, dispatch.state.grad
         roots = [n for n, g in enumerate(gs) if g is not None]
         needed = {k for n in roots for k in end.depends[n]}
-        changed = any(self.read[k]._storage.version != self.versions[k] for k in needed)
+        changed = self._is_changed(needed)
         what = (
             "its gradient's gradient"
             if again
@@ -82,6 +83,21 @@ class Moment:
         )  # fmt: skip
         found = dict(zip(spots, made))
         return (*(found.get(k) for k in range(len(inputs))), *made[len(spots) :])
+
+    def unfold(self, node: Any) -> None:
+        """Let the function's ops, run once more, take the place of the call's node. Where something was changed in
+        place or freed since it stays as it is, for `gradients` and its errors."""
+        end = self.end
+        if not node.walks.is_fresh() or any(end.overwrites) or self._is_changed(range(len(self.read))):
+            return
+        first = vjp.mark()
+        outs = self._run()
+        if all(y is not None for y in outs):
+            unfold(node, outs, first)
+
+    def _is_changed(self, which: Iterable[int]) -> bool:
+        """Whether some of the tensors that it read were changed in place since."""
+        return any(self.read[k]._storage.version != self.versions[k] for k in which)
 
     def _run(self) -> list[Any]:
         """The results with a history, as aliases in the order in which the trace met them; None for one that is not

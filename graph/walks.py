@@ -10,9 +10,10 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from ..core import vjp
 from ..core.errors import AutogradError
 from ..core.saved import Need, freed
+from ..core.step import fitted
+from ..core.unfolding import Folded
 
 
 class Part(NamedTuple):
@@ -161,6 +162,10 @@ class Walks:
         self.until = part.number
         return freed(part.name, part.where)
 
+    def is_fresh(self) -> bool:
+        """Whether nothing of the tape has been freed, and nothing that it looks at changed."""
+        return not (self.gone or self.outline.lost or any(_changed(*state) for state in self.states))
+
     def forget(self) -> None:
         """Free what the last walk met."""
         met = self.outline.met(self.roots, self.aim)
@@ -169,7 +174,7 @@ class Walks:
         self.gone |= met
 
 
-class CallNode(vjp.Node):
+class CallNode(Folded):
     """What stands on the tape for a call."""
 
     __slots__ = ("sums", "walks")
@@ -184,6 +189,10 @@ class CallNode(vjp.Node):
         aim = self._aim(targets, edges)
         met = self.walks.outline.met
         return bits_of(k in targets or met(1 << k, aim) for k in range(len(self.out_types)))
+
+    def leads_within(self, outputs: Sequence[int], targets: Sequence[int]) -> bool:
+        roots = sum(1 << k for k in outputs)
+        return any(self.walks.outline.is_deep(k, roots) for k in targets)
 
     def enter(
         self, grads: list[Any], targets: Sequence[int], edges: Sequence[Any] | None, cut: bool, held: dict[int, Any]
@@ -218,7 +227,7 @@ class CallNode(vjp.Node):
         return sorted(self.hooks.items(), key=lambda row: -ages[row[0]])
 
     def onto(self, grads: list[Any], held: dict[int, Any]) -> list[Any]:
-        return vjp.fitted(self, grads)
+        return fitted(self, grads)
 
     def told(self, index: int) -> tuple[str, Any]:
         return next((p.name, p.where) for p in self.walks.outline.parts if p.roots >> index & 1)

@@ -1,0 +1,45 @@
+"""Nodes that stand for several ops: a walk that is recorded itself meets these ops instead, one by one.
+
+Gradients of gradients reach the values inside. Were these on the tape elsewhere than at the node's place, the parts of
+a gradient would be added in another order than op by op.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .op import GradRule
+from .reach import opened, renumber
+from .tape_op import TapeOp
+from .vjp import Node, _edge
+
+_THROUGH = GradRule(lambda gs: gs, ("gs",))
+
+
+class Folded(Node):
+    """A node that stands for several ops. Its op has `unfold(node)`, which lets them take its place where it can.
+
+    unfolded: they are there, at its edges, and walks go past it (`reach.past`). Who makes a node sets it to False.
+    """
+
+    __slots__ = ("unfolded",)
+    is_folded = True
+
+    def leads_within(self, outputs: Sequence[int], targets: Sequence[int]) -> bool:
+        """Whether gradients of these outputs are parts of those of others that are targets."""
+        return False
+
+
+def unfold(node: Folded, roots: Sequence[Any], first: int) -> None:
+    """Let the ops behind `roots`, recorded since number `first`, take the place of a node with these results."""
+    edges = [opened(_edge(y)) for y in roots]
+    renumber([edge[0] for edge in edges], first, node.number)
+    for k, hooks in (node.hooks or {}).items():
+        inner, index = edges[k]
+        inner.hooks = inner.hooks or {}
+        hooks[:0] = inner.hooks.get(index, ())  # the list stays: it may be asked to let go of a hook
+        inner.hooks[index] = hooks
+    node.op, node.attrs, node.edges = TapeOp(node.op.name, (), _THROUGH, partial=True), (), edges
+    node.rules, node.saved, node.outs, node.step, node.hooks = _THROUGH, {}, (), None, None
+    node.unfolded = True
