@@ -31,6 +31,7 @@ from .core.modes import no_grad as inference_mode
 from .core.op import PUBLIC as _PUBLIC
 from .core.ops import REGISTRY as _REGISTRY
 from .core.random import Generator, default_generator, manual_seed
+from .core.spoken import spell as _spell
 from .core.types import (
     DType,
     bfloat16,
@@ -114,6 +115,8 @@ __all__ = [
 ]
 __all__ += sorted({*_PUBLIC, *(name for name, op in _REGISTRY.items() if not op.internal)} - {"bool"})
 
+_spell(globals(), __all__)
+
 # Eager mode has hot bodies compiled by graph mode, which it does not know.
 _hot.loader = lambda: importlib.import_module(".graph.hot", __name__)
 
@@ -160,9 +163,9 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'duograd' has no attribute {name!r}")
     path, _, attribute = target.partition(":")
     found = importlib.import_module(path, __name__)
-    value = getattr(found, attribute) if attribute else found
-    globals()[name] = value
-    return value
+    globals()[name] = getattr(found, attribute) if attribute else found
+    _spell(globals(), [name])
+    return globals()[name]
 
 
 def __dir__() -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .errors import LinAlgError
 from .op import PUBLIC, REGISTRY
+from .spoken import spelled
 from .value import Tensor
 
 _NAMES = """
@@ -17,6 +18,7 @@ globals().update({name: PUBLIC.get(name) or REGISTRY[name] for name in _NAMES})
 cond = REGISTRY["condition"]
 
 
+@spelled
 def diagonal(x: Tensor, /, *, offset: int = 0) -> Tensor:
     """The diagonals of matrices: the last two axes of x (`dg.diagonal` takes the first two, as NumPy does).
 

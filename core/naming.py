@@ -17,6 +17,7 @@ from .errors import ArgumentTypeError, ShapeError
 from .op import PUBLIC, REGISTRY, Op, public
 from .ops import random
 from .ops.joining import tensor_split
+from .spoken import spelled
 from .value import Tensor
 
 #: methods that are the function of the same name
@@ -190,6 +191,8 @@ def _new_tensor(self: Tensor, data: Any, dtype: Any = None, device: Any = None) 
 
 
 def _drawn(name: str, draw: Any, text: str) -> Any:
+    draw = spelled(draw, name)
+
     def method(self: Tensor, *args: Any, generator: Any = None, **kwargs: Any) -> Tensor:
         with _no_grad():
             return self.copy_(draw(self, *args, generator=generator, **kwargs))

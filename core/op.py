@@ -24,7 +24,7 @@ from .exact import exact
 from .numbers import is_live
 from .parameters import parameters
 from .scalar import Expr, cast, const, substitute, weak_arg
-from .spoken import translated
+from .spoken import spelled, translated
 from .strangers import STUMBLES, stranger
 from .types import DType, TensorType
 
@@ -181,7 +181,7 @@ class Op:
         return f"<op {self.name}>"
 
     def __reduce__(self) -> Any:
-        return REGISTRY.__getitem__, (self.name,)
+        return _named, (self.name,)
 
     # -- declaring rules ------------------------------------------------------------------
 
@@ -323,8 +323,19 @@ class Op:
         row = [*inputs, *(kwargs.pop(k, None) for k in self.input_names[len(inputs) :])]
         missing = [name for name, x in zip(self.input_names, row) if x is None and name not in self.optional]
         if missing:
-            raise self._misses(missing)
+            unknown = next((key for key in kwargs if key not in self._attr_index), None)
+            raise self._misses(missing) if unknown is None else self._unknown(unknown)
         return tuple(row)
+
+    def _unknown(self, key: str) -> ArgumentTypeError:
+        if key in self.input_names:
+            why = "which is given by position" if self.variadic else "twice"
+            return ArgumentTypeError(self.name, f"got {key}= {why}", f"it takes {self._usage()}")
+        listed = self.input_names if self.variadic else ()
+        hint = translated(key, (*self.input_names, *self.attr_names), listed)
+        return ArgumentTypeError(
+            self.name, f"got {key}= but takes no such argument", f"{hint}it takes {self._usage()}"
+        )
 
     def _bind_attrs(self, rest: tuple[Any, ...], kwargs: dict[str, Any]) -> Attrs:
         if len(rest) > len(self.attr_names):
@@ -332,10 +343,10 @@ class Op:
         attrs = [*rest, *self.defaults[len(rest) :]]
         for key, value in kwargs.items():
             k = self._attr_index.get(key)
-            if k is None or k < len(rest):
-                why = "but takes no such argument" if k is None and key not in self.input_names else "twice"
-                hint = translated(key, (*self.input_names, *self.attr_names)) if k is None else ""
-                raise ArgumentTypeError(self.name, f"got {key}= {why}", f"{hint}it takes {self._usage()}")
+            if k is None:
+                raise self._unknown(key)
+            if k < len(rest):
+                raise ArgumentTypeError(self.name, f"got {key}= twice", f"it takes {self._usage()}")
             attrs[k] = value
         if self.required_attrs:
             missing = self.required_attrs - kwargs.keys() - set(self.attr_names[: len(rest)])
@@ -472,6 +483,10 @@ class Op:
         return outs
 
 
+def _named(name: str) -> Op:
+    return REGISTRY[name]
+
+
 def no_tensor(op: Op, x: Any) -> ArgumentTypeError:
     """The error for an input that is neither tensor nor number."""
     if isinstance(x, (list, tuple)):
@@ -484,13 +499,16 @@ def no_tensor(op: Op, x: Any) -> ArgumentTypeError:
 
 
 def public(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a function that calls ops a name of `dg`; a trailing underscore is dropped."""
+    """Make a function that calls ops a name of `dg`; a trailing underscore is dropped.
+
+    It is made `spelled`. Returns: that.
+    """
     name = fn.__name__.rstrip("_")
     if name in PUBLIC:
         raise ValueError(f"dg.{name} is declared twice, in {PUBLIC[name].__module__} and {fn.__module__}")
     fn.__qualname__ = name  # what Python says when a call does not fit
-    PUBLIC[name] = fn
-    return fn
+    PUBLIC[name] = made = spelled(fn, name)
+    return made
 
 
 def _widened(fn: Callable[..., Any]) -> Callable[..., Any]:

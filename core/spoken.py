@@ -1,30 +1,129 @@
-"""Other libraries' names for arguments, and how it is said here."""
+"""Other libraries' names for arguments, how it is said here, and functions that tell who calls them by a wrong one."""
 
 from __future__ import annotations
 
-#: other libraries' words for an argument, where the meaning is the same (or the remark says what differs)
-WORDS = {
-    "dim": "axis",
-    "dims": "axis",
-    "keepdim": "keepdims",
-    "input": "x",
-    "other": "y",
-    "diagonal": "k",
-    "unbiased": "correction",
-    "ddof": "correction",
-    "fill_value": "value",
-    "a": "x",
-    "a_min": "min",
-    "a_max": "max",
-    "size": "shape",
-    "num_samples": "count",
-    "repeats": "reps",
-    "src": "source",
-    "steps": "num",
-}
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterable
+from types import CodeType, FunctionType
+from typing import Any
+
+from .errors import ArgumentTypeError
+from .parameters import parameters
+
+#: names for an argument of the same meaning (or the remark says what differs): what is nearest comes first
+_WORDS = [
+    row.split()
+    for row in (
+        "axis axes dim dims", "keepdims keepdim", "x xs input inputs tensor tensors array arrays a self", "y other b",
+        "k diagonal offset", "correction unbiased ddof", "value fill_value", "min low a_min", "max high a_max",
+        "shape size", "count num_samples n", "reps repeats", "source src", "num steps", "index indices indexes",
+        "n k", "condition mask cond", "lr learning_rate", "p prob probability", "ord p", "num_classes depth",
+        "weights weight", "target labels", "eps epsilon", "generator key rng", "offset diagonal", "sections chunks n",
+    )
+]  # fmt: skip
+_ABSENT = object()
 
 
-def translated(key: str, names: tuple[str, ...]) -> str:
-    """`write axis= for dim=; ` where a function with these names calls `key` so; else nothing."""
-    word = WORDS.get(key)
-    return f"write {word}= for {key}=; " if word in names else ""
+def translated(key: str, names: Iterable[str], listed: Iterable[str] = ()) -> str:
+    """`write axis= for dim=; ` where a function with these names calls `key` so, or nearly so; else nothing.
+
+    listed: those of the names that are given by position alone.
+    """
+    names = list(names)
+    word = next((w for row in _WORDS if key in row for w in row if w != key and w in names), None)
+    if word is None:
+        import difflib
+
+        word = next(iter(difflib.get_close_matches(key, names, 1)), None)
+    if word is None:
+        return ""
+    return f"give {word} by position; " if word in listed else f"write {word}= for {key}=; "
+
+
+def spelled(fn: Callable[..., Any], name: str = "") -> Callable[..., Any]:
+    """`fn` as users call it: a keyword that it has not, or a missing argument, is an error that says the right one.
+
+    Python refuses such a call before any code of ours runs, so a function with the same parameters stands before fn,
+    and one for all other keywords. name: what users call it. A function that takes any keyword is
+    given back as it is.
+    """
+    if (
+        type(fn) is not FunctionType
+        or fn.__code__.co_flags & inspect.CO_VARKEYWORDS
+        or hasattr(fn, "spelled")
+    ):
+        return fn
+    p = parameters(fn)
+    absent = frozenset(k for k, n in enumerate((*p.positional, *p.keyword)) if n not in p.defaults)
+    code = _template(len(p.positional), bool(p.rest), len(p.keyword), absent)
+    said = name or fn.__name__.rstrip("_")
+    marks = {f"k{k}": n for k, n in enumerate(p.keyword)}
+    # Only names are put in the template's place: the instructions count variables and do not know them.
+    code = code.replace(
+        co_varnames=(*p.positional, *p.keyword, *((p.rest,) if p.rest else ()), "_other"),
+        co_consts=tuple(p.keyword if c == (*marks,) != () else marks.get(c, c) for c in code.co_consts),
+        co_posonlyargcount=fn.__code__.co_posonlyargcount,
+        co_name=said,
+        co_qualname=said,
+    )
+    made = FunctionType(code, globals(), said, None, (_cell(fn),))
+    functools.update_wrapper(made, fn)
+    made.__defaults__ = tuple(p.defaults.get(n, _ABSENT) for n in p.positional)
+    made.__kwdefaults__ = {n: p.defaults.get(n, _ABSENT) for n in p.keyword}
+    made.__name__ = said
+    if "." not in fn.__qualname__ or "<" in fn.__qualname__:
+        made.__qualname__ = said  # what Python says of too many arguments
+    made.spelled = True  # type: ignore[attr-defined]
+    return made
+
+
+def _cell(x: Any) -> Any:
+    return (lambda: x).__closure__[0]  # type: ignore[index]
+
+
+@functools.cache
+def _template(positional: int, rest: bool, keyword: int, absent: frozenset[int]) -> CodeType:
+    """The code of a function that hands its arguments on to `fn` and has a default for each."""
+    names = [f"a{k}" for k in range(positional)]
+    marks = [f"k{k}" for k in range(keyword)]
+    takes = [f"{n}=0" for n in names] + (["*rest"] if rest else ["*"] if marks else [])
+    takes += [f"{n}=0" for n in marks] + ["**wrong"]
+    gives = names + (["*rest"] if rest else []) + [f"{n}={n}" for n in marks]
+    missing = "".join(f" or {n} is _ABSENT" for k, n in enumerate(names + marks) if k in absent)
+    text = (
+        f"def make(fn):\n def call({', '.join(takes)}):\n  if wrong{missing}:\n   _refuse(fn, wrong, "
+        f"({''.join(n + ', ' for n in names + marks)}))\n  return fn({', '.join(gives)})\n return call"
+    )
+    scope: dict[str, Any] = {}
+    exec(compile(text, __file__, "exec"), scope)
+    return scope["make"](None).__code__  # type: ignore[no-any-return]
+
+
+def _refuse(fn: Any, wrong: dict[str, Any], given: tuple[Any, ...]) -> None:
+    p, op = parameters(fn), sys._getframe(1).f_code.co_name
+    names, rest = (*p.positional, *p.keyword), (p.rest,) if p.rest else ()
+    of_self = names[:1] == ("self",)
+    usage = [n if n not in p.defaults else f"{n}=" for n in p.positional[of_self:]]
+    usage += [f"*{n}" for n in rest] + [f"{n}=" for n in p.keyword]
+    takes = f"it takes {'x.' if of_self else ''}{op}({', '.join(usage)})"
+    listed = (*names[: fn.__code__.co_posonlyargcount], *rest)
+    for key in wrong:
+        if key in listed:
+            raise ArgumentTypeError(op, f"got {key}= which is given by position", takes)
+        hint = translated(key, (*names[of_self:], *rest), listed)
+        raise ArgumentTypeError(op, f"got {key}= but takes no such argument", hint + takes)
+    missing = [n for n, x in zip(names, given) if x is _ABSENT]
+    raise ArgumentTypeError(op, f"misses {', '.join(missing)}", takes)
+
+
+def spell(scope: dict[str, Any], names: Iterable[str]) -> None:
+    """Put `spelled` functions in the place of a public module's functions, and where these come from (for pickle)."""
+    for name in names:
+        plain = scope[name]
+        scope[name] = made = spelled(plain, name)
+        if made is not plain:
+            home, word = sys.modules[plain.__module__], plain.__name__
+            if getattr(home, word, None) is plain:
+                setattr(home, word, made)

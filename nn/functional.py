@@ -14,6 +14,7 @@ from ..core.ops.loss import cross_entropy as _cross_entropy
 from ..core.ops.loss import l1_loss, mse_loss
 from ..core.ops.loss import nll_loss as _nll_loss
 from ..core.ops.products import bilinear
+from ..core.spoken import spell as _spell
 from ..core.value import Tensor
 from . import functional_activation as _activation
 from . import functional_attention as _attention
@@ -126,3 +127,6 @@ def binary_cross_entropy_with_logits(
     if weight is not None:
         each = each * weight
     return each.mean() if reduction == "mean" else each.sum() if reduction == "sum" else each
+
+
+_spell(globals(), __all__)

@@ -9,6 +9,7 @@ from typing import Any
 from ..dispatch import apply, apply_in_place
 from ..errors import ArgumentTypeError
 from ..op import PUBLIC, REGISTRY, Op
+from ..spoken import spelled
 from ..value import Tensor
 
 for _module in sorted(m.name for m in pkgutil.iter_modules(__path__)):
@@ -163,6 +164,9 @@ def _method(name: str, fn: Any) -> Any:
 METHODS |= naming.METHODS
 for _name, _fn in METHODS.items():
     setattr(Tensor, _name, _method(_name, _fn))
+for _name, _fn in list(vars(Tensor).items()):
+    if not _name.startswith("_"):
+        setattr(Tensor, _name, spelled(_fn, _name))
 Tensor.real = property(lambda self: REGISTRY["real"](self))  # type: ignore[attr-defined]
 Tensor.imag = property(lambda self: REGISTRY["imag"](self))  # type: ignore[attr-defined]
 for _name, (_read, _write) in naming.FACTS.items():
