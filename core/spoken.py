@@ -10,7 +10,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 from .errors import ArgumentTypeError
-from .parameters import parameters
+from .parameters import Parameters, parameters
 
 #: names for an argument of the same meaning (or the remark says what differs): what is nearest comes first
 _WORDS = [
@@ -55,15 +55,47 @@ def spelled(fn: Callable[..., Any], name: str = "") -> Callable[..., Any]:
         or hasattr(fn, "spelled")
     ):
         return fn
-    p = parameters(fn)
-    absent = frozenset(k for k, n in enumerate((*p.positional, *p.keyword)) if n not in p.defaults)
-    code = _template(len(p.positional), bool(p.rest), len(p.keyword), absent)
-    said = name or fn.__name__.rstrip("_")
+    p, said = parameters(fn), name or fn.__name__.rstrip("_")
+    made: Any = _listing(fn, p, said) if p.rest else _plain(fn, p, said)
+    functools.update_wrapper(made, fn)
+    made.__name__ = said
+    if "." not in fn.__qualname__ or "<" in fn.__qualname__:
+        made.__qualname__ = said  # what Python says of too many arguments
+    made.spelled = True
+    return made  # type: ignore[no-any-return]
+
+
+def _listing(fn: Any, p: Parameters, said: str) -> Any:
+    """For a function with `*rest`, which is slow to hand on with keywords: these are looked at where there are any."""
+    names = frozenset((*p.positional[fn.__code__.co_posonlyargcount :], *p.keyword))
+    required = [(k, n) for k, n in enumerate(p.positional) if n not in p.defaults]
+    required += [(10**9, n) for n in p.keyword if n not in p.defaults]
+    need = 10**9 if required and required[-1][0] == 10**9 else len(required)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if kwargs or len(args) < need:
+            wrong = [n for n in kwargs if n not in names]
+            missing = [n for k, n in required if k >= len(args) and n not in kwargs]
+            if wrong or missing:
+                refuse(fn, said, wrong, missing)
+            return fn(*args, **kwargs)
+        return fn(*args)
+
+    return call
+
+
+def _plain(fn: Any, p: Parameters, said: str) -> Any:
+    """For a function without `*rest`: one that hands its parameters on, by names that are put in a template's place.
+
+    The instructions count variables and do not know their names, so nothing is compiled for each function.
+    """
+    names = (*p.positional, *p.keyword)
+    absent = frozenset(k for k, n in enumerate(names) if n not in p.defaults)
     marks = {f"k{k}": n for k, n in enumerate(p.keyword)}
-    # Only names are put in the template's place: the instructions count variables and do not know them.
+    code = _template(len(p.positional), len(p.keyword), absent)
     code = code.replace(
-        co_varnames=(*p.positional, *p.keyword, *((p.rest,) if p.rest else ()), "_other"),
-        co_consts=tuple(p.keyword if c == (*marks,) != () else marks.get(c, c) for c in code.co_consts),
+        co_varnames=(*names, "_other"),
+        co_consts=tuple(p.keyword if c == (*marks,) != () else c for c in code.co_consts),
         co_posonlyargcount=fn.__code__.co_posonlyargcount,
         co_name=said,
         co_qualname=said,
@@ -72,10 +104,6 @@ def spelled(fn: Callable[..., Any], name: str = "") -> Callable[..., Any]:
     functools.update_wrapper(made, fn)
     made.__defaults__ = tuple(p.defaults.get(n, _ABSENT) for n in p.positional)
     made.__kwdefaults__ = {n: p.defaults.get(n, _ABSENT) for n in p.keyword}
-    made.__name__ = said
-    if "." not in fn.__qualname__ or "<" in fn.__qualname__:
-        made.__qualname__ = said  # what Python says of too many arguments
-    made.spelled = True  # type: ignore[attr-defined]
     return made
 
 
@@ -84,16 +112,15 @@ def _cell(x: Any) -> Any:
 
 
 @functools.cache
-def _template(positional: int, rest: bool, keyword: int, absent: frozenset[int]) -> CodeType:
+def _template(positional: int, keyword: int, absent: frozenset[int]) -> CodeType:
     """The code of a function that hands its arguments on to `fn` and has a default for each."""
     names = [f"a{k}" for k in range(positional)]
     marks = [f"k{k}" for k in range(keyword)]
-    takes = [f"{n}=0" for n in names] + (["*rest"] if rest else ["*"] if marks else [])
-    takes += [f"{n}=0" for n in marks] + ["**wrong"]
-    gives = names + (["*rest"] if rest else []) + [f"{n}={n}" for n in marks]
+    takes = [f"{n}=0" for n in names] + ["*"] * bool(marks) + [f"{n}=0" for n in marks] + ["**wrong"]
+    gives = names + [f"{n}={n}" for n in marks]
     missing = "".join(f" or {n} is _ABSENT" for k, n in enumerate(names + marks) if k in absent)
     text = (
-        f"def make(fn):\n def call({', '.join(takes)}):\n  if wrong{missing}:\n   _refuse(fn, wrong, "
+        f"def make(fn):\n def call({', '.join(takes)}):\n  if wrong{missing}:\n   _refuse_call(fn, wrong, "
         f"({''.join(n + ', ' for n in names + marks)}))\n  return fn({', '.join(gives)})\n return call"
     )
     scope: dict[str, Any] = {}
@@ -101,8 +128,15 @@ def _template(positional: int, rest: bool, keyword: int, absent: frozenset[int])
     return scope["make"](None).__code__  # type: ignore[no-any-return]
 
 
-def _refuse(fn: Any, wrong: dict[str, Any], given: tuple[Any, ...]) -> None:
-    p, op = parameters(fn), sys._getframe(1).f_code.co_name
+def _refuse_call(fn: Any, wrong: dict[str, Any], given: tuple[Any, ...]) -> None:
+    p = parameters(fn)
+    missing = [n for n, x in zip((*p.positional, *p.keyword), given) if x is _ABSENT]
+    refuse(fn, sys._getframe(1).f_code.co_name, wrong, missing)
+
+
+def refuse(fn: Any, op: str, wrong: Iterable[str], missing: list[str]) -> None:
+    """Raise for a call with these keywords that fn has not, else for missing arguments."""
+    p = parameters(fn)
     names, rest = (*p.positional, *p.keyword), (p.rest,) if p.rest else ()
     of_self = names[:1] == ("self",)
     usage = [n if n not in p.defaults else f"{n}=" for n in p.positional[of_self:]]
@@ -114,7 +148,6 @@ def _refuse(fn: Any, wrong: dict[str, Any], given: tuple[Any, ...]) -> None:
             raise ArgumentTypeError(op, f"got {key}= which is given by position", takes)
         hint = translated(key, (*names[of_self:], *rest), listed)
         raise ArgumentTypeError(op, f"got {key}= but takes no such argument", hint + takes)
-    missing = [n for n, x in zip(names, given) if x is _ABSENT]
     raise ArgumentTypeError(op, f"misses {', '.join(missing)}", takes)
 
 

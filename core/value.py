@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from . import dispatch, vjp
 from .errors import ArgumentTypeError, AutogradError
 from .reach import opened
+from .spoken import refuse
 from .types import DType, Shape, TensorType, as_dtype
 
 if TYPE_CHECKING:
@@ -409,11 +410,15 @@ class Tensor(_Named):
 
     # -- conversions ------------------------------------------------------------------------
 
-    def to(self, target: Any = None, *more: Any, dtype: Any = None, device: Any = None) -> Tensor:
+    def to(
+        self, target: Any = None, *more: Any, dtype: Any = None, device: Any = None, **wrong: Any
+    ) -> Tensor:
         """This tensor with another dtype or on another device ("cpu", "cuda", "cuda:1"), or as another tensor has both.
 
         Itself when it is there.
         """
+        if wrong:
+            refuse(Tensor.to, "to", wrong, [])
         if more or dtype is not None or device is not None:
             return self._to_each((target, *more, device, dtype))
         cls = target.__class__
