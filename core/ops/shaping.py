@@ -6,6 +6,7 @@ from typing import Any
 
 from ..errors import ArgumentTypeError
 from ..op import Op
+from ..spoken import refuse
 from ..value import Tensor
 from . import indexing, joining, picking, scatter, shape, triangles, views
 
@@ -15,8 +16,11 @@ def _listed(args: tuple[Any, ...]) -> Any:
     return tuple(args[0]) if len(args) == 1 and isinstance(args[0], (tuple, list)) else args
 
 
-def _reshape(self: Tensor, *sizes: Any, shape: Any = None, copy: bool | None = None) -> Tensor:
+# The most frequent ones look for wrong keywords themselves; see `spelled`.
+def _reshape(self: Tensor, *sizes: Any, shape: Any = None, copy: bool | None = None, **wrong: Any) -> Tensor:
     """x with another shape: `x.reshape(2, 3)` or `x.reshape((2, 3))`; see `dg.reshape`."""
+    if wrong:
+        refuse(_reshape, "reshape", wrong, [])
     target = _listed(sizes) if shape is None else shape
     return views.reshape(self, shape=target) if copy is None else _copying(self, target, copy)
 
@@ -24,13 +28,17 @@ def _reshape(self: Tensor, *sizes: Any, shape: Any = None, copy: bool | None = N
 _copying = shape.reshape_
 
 
-def _permute(self: Tensor, *axes: Any) -> Tensor:
+def _permute(self: Tensor, *axes: Any, **wrong: Any) -> Tensor:
     """x with its axes in another order: `x.permute(2, 0, 1)`; see `dg.permute`."""
+    if wrong:
+        refuse(_permute, "permute", wrong, [])
     return views.permute(self, axes=_listed(axes))
 
 
-def _expand(self: Tensor, *sizes: Any) -> Tensor:
+def _expand(self: Tensor, *sizes: Any, **wrong: Any) -> Tensor:
     """x repeated along axes of size 1, without memory; -1 keeps a size."""
+    if wrong:
+        refuse(_expand, "expand", wrong, [])
     return views.broadcast_to(self, shape=_listed(sizes))
 
 
