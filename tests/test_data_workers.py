@@ -175,7 +175,8 @@ def test_what_cannot_be_sent_is_refused_before_a_process_is_started(dataset, opt
 # ---------------------------------------------------------------- programs
 
 START = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background processes ignore it
 sys.path.insert(0, {rows!r})
 import duograd as dg
 from sample_sets import *
@@ -215,7 +216,12 @@ def _group(pid):
 
 
 def _ends(program, seconds=20):
-    out, err = program.communicate(timeout=seconds)
+    try:
+        out, err = program.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(program.pid, signal.SIGKILL)
+        program.communicate()
+        raise
     until = time.monotonic() + seconds
     while _group(program.pid) and time.monotonic() < until:
         time.sleep(0.02)
