@@ -276,6 +276,8 @@ def weak_arg(position: int) -> Weak:
 
 def const(value: Any, dtype: DType) -> Expr:
     """A constant of the given dtype."""
+    if dtype is T.bfloat16 and isinstance(value, int) and not -(2**63) <= value < 2**63:
+        value = float(value)  # bfloat16's type takes no larger ones
     with np.errstate(over="ignore"):  # a number that is an operand says nothing either
         return Expr("const", dtype, (), dtype.np.type(value).item())
 

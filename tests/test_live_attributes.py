@@ -105,6 +105,14 @@ def test_errors_are_those_of_the_attribute():
     check(lambda m, x, a: F.dropout(x, a), (0.5, 0.25, 1.5, 0.0, 1.0, 0.75))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_integer_that_grows_beyond_64_bits(dtype):
+    """The type of bfloat16 takes no such number: its constants were refused, by eager mode alone."""
+    grown = [3 * 1000003**k for k in range(1, 9)]
+    check(lambda m, x, a: (x.to(dtype).clip(-a, a), F.leaky_relu(x.to(dtype) - 9, a)), grown)
+    assert dg.ones(2).to(dtype).clip(-grown[-1], grown[-1]).tolist() == [1.0, 1.0]
+
+
 def test_dropout_is_traced_twice():
     m = nn.Dropout(0.1)
     found = []
