@@ -100,18 +100,23 @@ def nodes_behind(roots: Sequence[Any], leaves: Sequence[Any]) -> list[tuple[Node
     taps: dict[Any, int] = {}
     for k, root in enumerate(roots, len(leaves)):
         if root._node is not None:
-            key = root._node.number, root._index
+            key = _tap(root._node, root._index)
             taps[key] = taps.get(key, 0) | 1 << k
     leads: dict[float, int] = {}
     for number in reversed(order):
         bits = 0
         for edge in nodes[number].edges:
             if isinstance(edge, tuple):
-                bits |= leads[edge[0].number] | taps.get((edge[0].number, edge[1]), 0)
+                bits |= leads[edge[0].number] | taps.get(_tap(*edge), 0)
             elif edge is not None:
                 bits |= ends.get(id(edge), others)
         leads[number] = bits
     return [(nodes[number], reached[number], leads[number]) for number in order]
+
+
+def _tap(node: Node, index: int) -> Any:
+    """What a walk to a result comes to: its node, whichever of the outputs it comes from (`reach.leads`)."""
+    return (node.number, index) if node.is_call else node.number
 
 
 def freed(name: str, where: Place | None) -> AutogradError:

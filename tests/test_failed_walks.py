@@ -304,3 +304,24 @@ def test_a_view_that_a_call_changes_leaves_others_in_graphs():
             found.append([None if x is None else x.tolist() for x in grads])
     assert found[:4] == found[4:]
     assert f.variants
+
+
+def test_a_walk_to_one_result_of_an_op_comes_to_it_from_another():
+    """Nodes lead to nodes: what stands before another output of the target's op takes part, and may be used up."""
+
+    def parts(x):
+        u, s, vh = dg.linalg.svd(x, full_matrices=False)
+        return s, u.var(), vh
+
+    words = {}
+    for mode in ("eager", "graph"):
+        f, words[mode] = dg.function(parts, mode=mode), []
+        for _ in range(3):
+            x = dg.tensor([[0.0, 1.0], [2.0, 3.0], [4.0, 0.5]], requires_grad=True)
+            s, spread, vh = f(x)
+            assert dg.autograd.grad(spread, vh, retain_graph=True, allow_unused=True)[0] is None
+            dg.autograd.grad(s.sum() + spread, x, retain_graph=False)
+            with pytest.raises(dg.errors.AutogradError) as error:
+                dg.autograd.grad(spread, vh, allow_unused=True)
+            words[mode].append(str(error.value).splitlines()[0])
+    assert words["eager"] == words["graph"]
