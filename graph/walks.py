@@ -202,7 +202,7 @@ class CallNode(Folded):
         ends at the targets; held: what inputs have already. Returns: whether it goes on from here."""
         walks = self.walks
         walks.ready, walks.taps, walks.hooks, walks.held = None, (), {}, held
-        walks.aim = -1
+        walks.aim = live = -1
         if edges is not None:
             live = self.leading(targets, edges)
             grads[:] = [g if live >> k & 1 else None for k, g in enumerate(grads)]
@@ -210,7 +210,7 @@ class CallNode(Folded):
         roots, is_deep = bits_of(g is not None for g in grads), walks.outline.is_deep
         if self.hooks:
             deep, ages = (
-                [k for k, hooks in self.hooks.items() if hooks and is_deep(k, roots)],
+                [k for k, hooks in self.hooks.items() if hooks and live >> k & 1 and is_deep(k, roots)],
                 walks.outline.ages,
             )
             last = max([ages[k] for k in deep], default=-1)

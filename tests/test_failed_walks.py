@@ -325,3 +325,49 @@ def test_a_walk_to_one_result_of_an_op_comes_to_it_from_another():
                 dg.autograd.grad(spread, vh, allow_unused=True)
             words[mode].append(str(error.value).splitlines()[0])
     assert words["eager"] == words["graph"]
+
+
+def _in_both(function, walk, x):
+    """What a walk gives, three times, in either mode."""
+    found = {}
+    for mode in ("eager", "graph"):
+        f = dg.function(function, mode=mode)
+        found[mode] = [walk(f(x.detach().requires_grad_(x.requires_grad))) for _ in range(3)]
+    return found
+
+
+def test_hooks_of_results_behind_the_target_do_not_run():
+    def steps(x):
+        v = dg.stack([x, x], axis=0)
+        w = x * v
+        return v, w, w[:, 1:]
+
+    def walk(out):
+        log = []
+        out[0].register_hook(lambda g: log.append(1))
+        dg.autograd.grad(out[2].sum(), out[1], retain_graph=True)
+        dg.autograd.grad(out[1].sum(), out[1], retain_graph=True)
+        assert log == []
+        dg.autograd.grad(out[2].sum(), out[0])
+        return log
+
+    found = _in_both(steps, walk, dg.tensor([1.0, 2.0], requires_grad=True))
+    assert found["graph"] == found["eager"] == [[1]] * 3
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_a_functions_own_hook_on_a_result_without_a_way_to_the_caller(used):
+    """Such a function is left to Python: its hooks were not run."""
+
+    def steps(x):
+        v = (x.detach().requires_grad_() * 2) + 0
+        v.register_hook(lambda g: g * 3)
+        return x * v, v
+
+    def walk(out):
+        if used:
+            out[0].sum().backward()
+        return dg.autograd.grad(out[1].sum(), out[1], retain_graph=True)[0].tolist()
+
+    found = _in_both(steps, walk, dg.tensor([1.0, 2.0]))
+    assert found["graph"] == found["eager"] == [[3.0, 3.0]] * 3
