@@ -196,7 +196,7 @@ def sigmoid_fine(x: Value) -> Value:
     return power / (fma(slope, r, power) + 1.0)
 
 
-# What sigmoid's quotient has above, and what exp(-r) is multiplied by there: of two hundred thousand pairs the one with
+# What sigmoid's quotient has above, and what exp(-r) is multiplied by there: of six million pairs the one with
 # the least bound. Below 1, exp(-r) is rounded by half as much; about 0.7 the denominator is rounded by most where the
 # quotient's unit is not at its smallest, and one over the other makes entries of the table nearly exact.
 SIGMOID_ABOVE, SIGMOID_NEAR = 0.7567809820175171, 0.9681817889213562
