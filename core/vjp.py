@@ -378,7 +378,7 @@ def walk(
         create_graph and at_once,
         create_graph or retain_graph,
     )
-    last = len(wanted) if cut is True or not cut else cut
+    last = len(wanted) if cut.__class__ is bool else cut  # none of them where it is 0, which is no False
     with dispatch.set_grad(create_graph):
         starts = [(_edge(root), g) for root, g in zip(roots, root_grads)]
         prune = targets is not None and (aimed or not inner)

@@ -621,11 +621,21 @@ def hook_on_what_is_kept(mode):
     return row, seen
 
 
+def hook_without_a_leaf_outside(mode):
+    def fn(x):
+        h = x.detach().requires_grad_().sin()
+        return h, h * h
+
+    h, y = dg.function(fn, mode=mode)(dg.ones(2))
+    h.register_hook(lambda g: g * 3)
+    return dg.autograd.grad([h.sum(), y.sum()], h)[0].tolist()
+
+
 @pytest.mark.parametrize(
     "case",
     [
         middle, second_order_at_the_middle, hook_in_the_middle, leaves_one_by_one, changed_beside_the_way,
-        hook_on_what_is_kept,
+        hook_on_what_is_kept, hook_without_a_leaf_outside,
     ],
     ids=lambda f: f.__name__,
 )  # fmt: skip
