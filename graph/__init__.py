@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from .function import Function, function, mode
+from .function import Function, function
+from .overrides import mode
 
 __all__ = ["Function", "function", "mode"]

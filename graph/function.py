@@ -6,14 +6,13 @@ import copy
 import functools
 import os
 import sys
-import threading
 import time
 import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..core import dispatch, forks
-from ..core.errors import ArgumentError, ArgumentTypeError, FlagError, RetraceError, user_line
+from ..core import dispatch
+from ..core.errors import ArgumentError, ArgumentTypeError, RetraceError, user_line
 from . import entry, spec
 from .arguments import (
     Arguments,
@@ -27,32 +26,22 @@ from .changing import Changing
 from .entry import MISS
 from .formulas import Program
 from .given import containers_of, flatten
+from .overrides import MODES, environment, modes
 from .overrides import active as _anywhere
-from .overrides import modes, pop, push
 from .path import AgainError, CalledOutError, Path
 from .segment import Segment
 from .store import store, touch
 from .trace import Trace
+from .turn import Turn
 from .variant import Variant, start_path
 
 if TYPE_CHECKING:
     from .profile import Profile
 
-MODES = ("graph", "eager")
 #: when a variant is compiled: at the call that needs it, or beside eager calls
 COMPILE = ("call", "background")
 #: how many variants are asked what changes
 _RECENT = 8
-
-
-def _environment_mode() -> str | None:
-    value = os.environ.get("DUOGRAD_MODE")
-    if value is not None and value not in MODES:
-        raise FlagError("DUOGRAD_MODE", f"{value!r} is not a mode", f"use one of {', '.join(MODES)}")
-    return value
-
-
-_environment = _environment_mode()
 
 
 def _checks() -> bool:
@@ -61,57 +50,12 @@ def _checks() -> bool:
     return wanted()
 
 
-class mode:
-    """`with dg.mode("eager"): ...`: every `@dg.function` called inside, by this thread, runs in that mode."""
-
-    def __init__(self, name: str):
-        if name not in MODES:
-            raise ArgumentError("mode", f"{name!r} is not a mode", f"use one of {', '.join(MODES)}")
-        self.name = name
-
-    def __enter__(self) -> None:
-        push(self.name)
-
-    def __exit__(self, *_: object) -> None:
-        pop()
-
-
 def _containers(rest: Arguments | None) -> tuple[int, ...]:
     return () if rest is None else rest.containers
 
 
 def _numbers(rest: Arguments | None) -> list[Any]:
     return [] if rest is None else rest.numbers
-
-
-class _Turns(threading.local):
-    """For each turn that this thread has, innermost last: whether it got the lock."""
-
-    got: tuple[bool, ...] = ()
-
-
-_turns = _Turns()
-
-
-class _Turn:
-    """One thread traces a function at a time; the others wait and look again.
-
-    A thread that traces already (a function called from one that it traces) does not wait: two such threads could
-    wait for each other. Then both trace, and the work of one is wasted.
-    """
-
-    def __init__(self) -> None:
-        self._lock = forks.lock()
-
-    def __enter__(self) -> None:
-        turns = _turns.got
-        _turns.got = (*turns, self._lock.acquire(blocking=not turns))
-
-    def __exit__(self, *_: object) -> None:
-        *rest, got = _turns.got
-        _turns.got = tuple(rest)
-        if got:
-            self._lock.release()
 
 
 class Function:
@@ -134,7 +78,7 @@ class Function:
         self._changing = Changing()
         #: kinds of arguments for which its Python runs at every call, and why
         self._python: dict[Any, CalledOutError] = {}
-        self._turn = _Turn()
+        self._turn = Turn()
         self._background = Background() if compile == "background" else None
         self._checks = _checks()
         self.precision = precision
@@ -197,7 +141,7 @@ class Function:
         if modes.set:
             chosen = modes.set[-1]
         else:
-            chosen = _environment or self._mode
+            chosen = environment or self._mode
         if chosen == "eager":
             return self._fn(*args, **kwargs)
         return self.graph(*args, **kwargs)
@@ -288,7 +232,7 @@ class Function:
     def _enter_quickly(self, variant: Variant, tensors: list[Any]) -> None:
         """Give a variant that is called often a way of its own."""
         made = entry.make_entry(variant, tensors, dispatch.state.grad)
-        if made is not None and not self._checks and self._mode == "graph" and _environment != "eager":
+        if made is not None and not self._checks and self._mode == "graph" and environment != "eager":
             self._entries = ((made, variant), *self._entries[: entry.ASKED - 1])
 
     def _fitting(

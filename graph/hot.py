@@ -11,8 +11,9 @@ from ..core.hot import GIVEN, Fused, Taped, Unfit
 from ..core.reach import of_several_parts
 from .compile import compile_graph
 from .ir import Graph, Number, Value
+from .sources import Source
 from .symbol import Symbol
-from .trace import Source, Trace
+from .trace import Trace
 from .ways import forget, lock, walk_back
 
 Body = Callable[[list[Any], list[Any]], tuple[Any, ...]]

@@ -1,15 +1,14 @@
 """The ledger of a trace: what the function read from outside and what it changed there, collected site by site.
 
 Of every mutable container from outside the ledger keeps what it held when the function got hold of it. Changes are
-found at the end by comparison, however they were made. Two kinds are known while they happen, so that reads beside
-them stay small: elements added at the end (`append`, `extend`, `+=`, `add`), and elements set by their key. Any other
-change counts as a read of everything, as it was before.
+found at the end by comparison (`balance.py`), however they were made. Two kinds are known while they happen, so that
+reads beside them stay small: elements added at the end (`append`, `extend`, `+=`, `add`), and elements set by their
+key. Any other change counts as a read of everything, as it was before.
 """
 
 from __future__ import annotations
 
 import functools
-import sys
 import types
 from types import FrameType, FunctionType
 from typing import Any
@@ -22,16 +21,13 @@ from .evaluate import item_name, render
 from .ir import Number
 from .live import Live, settled
 from .lookup import UNKNOWN, in_class, instance_dict, is_own
-from .plain import ABSENT, is_plain, same
+from .plain import ABSENT, is_plain
 from .reads import (
     ARRAY_LIMIT,
     CONTAINERS,
     MUTABLE,
-    Effect,
-    Read,
     behind,
     contents_of,
-    is_as,
     is_iterator,
     now_at,
 )
@@ -48,13 +44,12 @@ HOLDING = (*CONTAINERS, np.ndarray, types.SimpleNamespace)
 _PATIENCE = 10_000
 
 
-class _Ref(int):
+class Ref(int):
     """The id of an object in the ledger's table: the table alone keeps objects alive during the trace."""
 
 
 class Ledger:
-    """Tables of the objects a trace met and of what it read and wrote. `close()` gives reads and effects, and effects
-    on what the function replaced and nobody can reach after it: they are undone with the others, and not made again.
+    """Tables of the objects a trace met and of what it read and wrote. `balance.close` makes reads and effects of them.
 
     An object is outside when it was there before the call: a root (global, closure cell, argument,
     default), or found from one through reads of what the trace had not written. Containers and writes count
@@ -161,7 +156,7 @@ class Ledger:
         if is_plain(x) or x is ABSENT or type(x) is Live:
             return x
         self.objects.setdefault(id(x), x)
-        return _Ref(id(x))
+        return Ref(id(x))
 
     def hand(self, x: Any, frame: FrameType | None) -> None:
         """A function gives a container back, to C code perhaps that the next frame which is followed has called."""
@@ -293,7 +288,7 @@ class Ledger:
             for kind, oid, key in self.written:
                 if (kind, oid) in (("attr", self.dict_of.get(id(space))), ("item", id(space))):
                     before = self.written[kind, oid, key][1]
-                    now[key] = self.objects[before] if before.__class__ is _Ref else before
+                    now[key] = self.objects[before] if before.__class__ is Ref else before
             names = self.orders.get(id(space), now)
             self.spaces[id(space)] = {k: now[k] for k in names if k in now}
         self._read_names(space, name, frame)
@@ -457,157 +452,3 @@ class Ledger:
         return ("item", id(owner), key) in self.written or (
             before is not None and before.get(key, ABSENT) is not owner.get(key, ABSENT)
         )
-
-    # -- the end --------------------------------------------------------------------------------
-
-    def close(self, strict: bool = True) -> tuple[list[Read], list[Effect], list[Effect]]:
-        """Drop what only the trace knew, and turn the tables into reads, effects, and effects on what is lost.
-
-        Raises: TraceError (when strict) for a read that cannot be guarded; the effects are undone then.
-        """
-        reads, effects, lost = self._collect()
-        if strict and self.refused:
-            for effect in reversed(effects + lost):
-                effect.undo()
-            raise self.refused[0]
-        return reads, effects, lost
-
-    def _collect(self) -> tuple[list[Read], list[Effect], list[Effect]]:
-        self.functions.clear()
-        self._pin()
-        objects = self.objects
-        effects = self._container_effects()
-        # What the function replaced is put back, though nobody else may hold it any more.
-        replaced: dict[int, Any] = {
-            b: objects[b] for _, b in self.written.values() if b.__class__ is _Ref and b in objects
-        }
-        of_classes = self._of_classes()
-        count = -1
-        while len(objects) != count:
-            count = len(objects)
-            for key in list(objects):
-                # 2: the table and getrefcount's argument. Nobody can reach such an object at the next call.
-                if sys.getrefcount(objects[key]) == (3 if key in replaced else 2):
-                    del objects[key]
-        gone = object()
-        reads: list[Read] = []
-        early: list[Effect] = []
-        lost: list[Effect] = []
-
-        def real(x: Any) -> Any:
-            return objects.get(x, replaced.get(x, gone)) if x.__class__ is _Ref else x
-
-        for kind, oid, key, value, name, where in self.entries.values():
-            if oid not in objects:
-                if (kind, oid, key) in of_classes:
-                    reads.append(Read(kind, of_classes[kind, oid, key], key, real(value), name, where))
-                continue
-            owner = objects[oid]
-            if kind == "content" and not isinstance(value, (dict, list)):
-                value = tuple(value)
-            elif kind == "content" and isinstance(value, list) and not isinstance(owner, list):
-                value = tuple(value)  # a set as a tuple: the order of its elements can matter, too
-            reads.append(Read(kind, owner, key, real(value), name, where))
-        for (kind, oid, key), (name, before) in self.written.items():
-            owner = objects.get(oid, replaced.get(oid, gone))
-            if owner is not gone and oid in self.outside:
-                before = replaced.get(before) if before.__class__ is _Ref else before
-                if kind == "item" and ("content", oid, None) in self.entries:
-                    continue  # put back and made again as a whole
-                if kind == "item" and isinstance(owner, list):
-                    value = list.__getitem__(owner, key if key >= 0 else key + len(self.states[oid]))
-                else:
-                    value = now_at(kind, owner, key)
-                unchanged = value is before or (is_plain(before) and same(value, before))
-                if (kind, oid, key) not in self.entries or not unchanged:
-                    made = Effect(kind, owner, key, before, value, name)
-                    if kind == "item" and self.deleted.get(oid):
-                        made.whole = self.states[oid]
-                    (early if oid in objects else lost).append(made)
-        return reads, early + effects, lost
-
-    def _of_classes(self) -> dict[tuple[str, int, Any], type]:
-        """The classes of objects whose attribute was found there, or nowhere: one of the class, when they are gone."""
-        found: dict[tuple[str, int, Any], type] = {}
-        for place in self.entries:
-            x = self.objects.get(place[1]) if place[0] == "attr" else None
-            if x is not None and not isinstance(x, type) and is_own(type(x).__module__):
-                static = in_class(type(x), place[2])
-                if place[2] not in (instance_dict(x) or ()) and not hasattr(type(static), "__get__"):
-                    found[place] = type(x)
-        return found
-
-    def _pin(self) -> None:
-        """Containers that were put somewhere must be these again, also where they have been there before."""
-        put = [now_at(kind, self.objects[oid], key) for kind, oid, key in self.written if oid in self.objects]
-        for oid in self.touched:
-            x = self.objects.get(oid, ())
-            put += dict.values(x) if isinstance(x, dict) else x
-        while put:
-            x = put.pop()
-            if isinstance(x, tuple):
-                put += x
-            elif isinstance(x, MUTABLE):
-                self.compared.add(id(x))
-
-    def _container_effects(self) -> list[Effect]:
-        """Containers and arrays that are not as they were met; what was not seen to happen counts as a read."""
-        effects = []
-        for oid, before in list(self.states.items()):
-            x, name = self.objects.get(oid), self.names.get(oid, "...")
-            if x is None or (is_as(x, before) and oid not in self.adds):
-                continue
-            if isinstance(x, np.ndarray):
-                self.entries.setdefault(
-                    ("array", oid, None), ["array", oid, None, before.tobytes(), name, None]
-                )
-                effects.append(Effect("content", x, None, before, contents_of(x), name))
-                continue
-            place = "content", oid, None
-            if place not in self.entries:
-                grown = self._explained(x, before)
-                if grown is not None:
-                    if grown:
-                        effects.append(Effect("extend", x, None, before, grown, self.changed[oid]))
-                    continue
-                self.entries[place] = ["content", oid, None, before, name, None]
-            effects.append(Effect("content", x, None, before, contents_of(x), name))
-        for oid, before in self.spaces.items():
-            x = self.objects.get(oid)
-            if x is None:
-                continue
-            owners = ("attr", self.dict_of.get(oid)), ("item", oid)
-            own = {key for kind, owner, key in self.written if (kind, owner) in owners}
-            rest = {k: v for k, v in contents_of(x).items() if k not in own}
-            if not is_as(rest, {k: v for k, v in before.items() if k not in own}):
-                name = self.names.get(oid, "...")
-                self.entries["content", oid, None] = ["content", oid, None, before, name, None]
-                effects.append(Effect("content", x, None, before, contents_of(x), name))
-        return effects
-
-    def _explained(self, x: Any, before: Any) -> list[Any] | None:
-        """The elements added, when elements set and elements added are all that changed; else None."""
-        oid = id(x)
-        if oid not in self.changed:
-            return None
-        keys = {key for kind, owner, key in self.written if kind == "item" and owner == oid}
-        if isinstance(x, list):
-            n = len(before)
-            if len(x) < n:
-                return None
-            touched = {k if k >= 0 else k + n for k in keys}
-            if all(a is b or k in touched for k, (a, b) in enumerate(zip(x, before))):
-                return list(x)[n:]
-            return None
-        if isinstance(x, set):
-            row = self.adds.get(oid, [])
-            return None if any(x is UNKNOWN for x in row) else row
-        if isinstance(x, dict):
-            if any(k in x for k in self.deleted.get(oid, ())):
-                return None  # taken out and put in again: at another place of the order
-            names = [*before, *(k for k in keys if k not in before)]
-            for k in names:
-                if k not in keys and dict.get(x, k, ABSENT) is not before[k]:
-                    return None
-            return [] if len(x) == sum(k in x for k in names) else None
-        return None

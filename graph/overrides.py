@@ -1,10 +1,25 @@
-"""`with dg.mode(...)`: the modes that are set from outside. A thread has its own."""
+"""Modes that are set from outside: `DUOGRAD_MODE` for a whole run, `with dg.mode(...)` for what a thread runs in it."""
 
 from __future__ import annotations
 
+import os
 import threading
 
 from ..core import forks
+from ..core.errors import ArgumentError, FlagError
+
+MODES = ("graph", "eager")
+
+
+def _environment_mode() -> str | None:
+    value = os.environ.get("DUOGRAD_MODE")
+    if value is not None and value not in MODES:
+        raise FlagError("DUOGRAD_MODE", f"{value!r} is not a mode", f"use one of {', '.join(MODES)}")
+    return value
+
+
+#: DUOGRAD_MODE, if it is set
+environment = _environment_mode()
 
 
 class _Modes(threading.local):
@@ -18,14 +33,21 @@ modes = _Modes()
 active: list[str] = []
 
 
-def push(name: str) -> None:
-    active.append(name)
-    modes.set = (*modes.set, name)
+class mode:
+    """`with dg.mode("eager"): ...`: every `@dg.function` called inside, by this thread, runs in that mode."""
 
+    def __init__(self, name: str):
+        if name not in MODES:
+            raise ArgumentError("mode", f"{name!r} is not a mode", f"use one of {', '.join(MODES)}")
+        self.name = name
 
-def pop() -> None:
-    active.pop()
-    modes.set = modes.set[:-1]
+    def __enter__(self) -> None:
+        active.append(self.name)
+        modes.set = (*modes.set, self.name)
+
+    def __exit__(self, *_: object) -> None:
+        active.pop()
+        modes.set = modes.set[:-1]
 
 
 def _after_fork() -> None:

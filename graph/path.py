@@ -22,10 +22,11 @@ from .live import KINDS, LIVE, Live, Now, RestartError, is_live
 from .nursery import Nursery
 from .overrides import modes
 from .segment import Segment, checking, make_runner, placed
+from .sources import Source
 from .spoken import Asked, listening
 from .state import State
 from .symbol import Symbol
-from .trace import Leave, Source, Trace
+from .trace import Leave, Trace
 
 if TYPE_CHECKING:
     from .variant import Variant

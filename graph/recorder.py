@@ -35,6 +35,7 @@ from ..core import dispatch
 from ..core.value import Tensor
 from . import rest
 from .arguments import is_record, record_names
+from .balance import close
 from .bytecode import analyse, instruction_at
 from .calls import CallReader
 from .evaluate import Results
@@ -140,7 +141,7 @@ class ReadRecorder:
         self._tracers.clear()
         self._reader.actions.clear()
         self._old = self._tracer = self.restable = None
-        self.reads, self.effects, self._lost = ledger.close(kind is None)
+        self.reads, self.effects, self._lost = close(ledger, kind is None)
         self.outside = {key: ledger.objects[key] for key in ledger.outside if key in ledger.objects}
         if kind is None and (lost or ledger.gave_way):
             why = "another tracer (a debugger) took over during the trace, so it is used once"

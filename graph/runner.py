@@ -13,7 +13,7 @@ from .compile import Compiled
 from .ir import Graph
 from .live import LIVE
 from .prepared import Now, Prepared
-from .trace import Source
+from .sources import Source
 
 
 class Runner:

@@ -11,7 +11,7 @@ from .ending import Ending
 from .formulas import Program
 from .live import LIVE
 from .runner import Runner
-from .trace import Source
+from .sources import Source
 
 
 class Segment:

@@ -1,10 +1,8 @@
-"""Tracing: the executor that records. It lifts the tensors a function reads and collects its writes."""
+"""Tracing: the executor that records ops, and collects what a function writes."""
 
 from __future__ import annotations
 
-import sys
-import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -30,6 +28,7 @@ from .ir import Graph, Node, Number, Value
 from .live import Live, bound, settled, values_of
 from .opened import opened
 from .rest import resting
+from .sources import Source, Sources
 from .spoken import Record, Text
 from .symbol import Symbol
 
@@ -41,20 +40,7 @@ class Leave(BaseException):
     """Ends a trace from within the user's code; no `except Exception` there stops it."""
 
 
-class Source:
-    """Where an input of a traced graph comes from at each call.
-
-    kind: "arg" (position in the flattened arguments), "tensor" (this very tensor, lifted by reference), "grad"
-    (the `.grad` of this tensor; of an argument where the key is its position), "carry" (a value of an earlier segment).
-    """
-
-    __slots__ = ("key", "kind", "symbol", "tensor")
-
-    def __init__(self, kind: str, key: Any, tensor: Any, symbol: Symbol | None):
-        self.kind, self.key, self.tensor, self.symbol = kind, key, tensor, symbol
-
-
-class Trace:
+class Trace(Sources):
     """One tracing of a function: an executor behind the door, and what it has recorded.
 
     host: makes and reads eager tensors (the eager executor); breaker: called to read a value while tracing.
@@ -65,24 +51,16 @@ class Trace:
     splits = False  # whether ops that have parts are recorded as these
 
     def __init__(self, name: str, host: Any, breaker: Any = None, fast: bool = False):
-        self.graph = Graph(name, fast)
+        super().__init__(Graph(name, fast))
         self.host, self.breaker = host, breaker
         self.answer: Any = None  # called to read a number while tracing
-        self.symbols: list[weakref.ref[Symbol]] = []
-        self.sources: list[Source] = []
-        self.lifted: dict[int, tuple[Any, Symbol]] = {}  # id of an eager tensor -> it and its symbol
-        self.given = sys.maxsize  # how many of the arguments are the call's; others are state
-        self.met: dict[int, Any] = {}  # arguments that the function also found by itself, by position
-        self.roots: dict[int, Any] = {}  # id of a symbol's storage -> the eager tensor it stands for
         self.grad_reads: list[tuple[Any, bool]] = []
-        self.grad_inputs: dict[
-            int, tuple[Symbol, Any, Any]
-        ] = {}  # id of a symbol's storage -> it, the gradient, whose
+        #: id of a symbol's storage -> it, the gradient, whose
+        self.grad_inputs: dict[int, tuple[Symbol, Any, Any]] = {}
         self.grads: dict[int, tuple[Any, Any]] = {}
         self.numbers: dict[Any, Number] = {}
-        self.settings: list[
-            tuple[dict[str, Any], str, Any]
-        ] = []  # what these were when the function read them
+        #: what these were when the function read them
+        self.settings: list[tuple[dict[str, Any], str, Any]] = []
         self.drawn: dict[int, tuple[Any, int]] = {}
         self.seeds: dict[int, tuple[Any, int]] = {}  # generators that the function seeds
         self.written: dict[int, Symbol] = {}
@@ -92,17 +70,6 @@ class Trace:
         self.changed: Any = None
         #: what a gradient of the user's own looks at, while a way back is traced
         self.needed: list[tuple[Any, Symbol]] | None = None
-        self.depth = 0
-        self.layouts: dict[Value, Any] = {}
-        self.inputs: dict[int, Value] = {}  # id of a lifted symbol -> its value when the call began
-        self._origin: dict[Value, Source] = {}  # inputs that every graph of the trace can read
-        self._serial: dict[Value, int] = {}  # computed values, in the order of the program
-        self._local: dict[Value, Value] = {}
-        self._known: set[Value] = set()
-        self._ended, self._carried = (
-            0,
-            frozenset[int](),
-        )  # values that ended segments made; which were carried on
         #: values to look at after the call, and who refuses them; None: nothing to look at, something to say
         self.checks: list[tuple[Symbol | None, Any]] = []
         self.done = False
@@ -110,9 +77,8 @@ class Trace:
         self.overrides: int | None = None
         self.left: tuple[str, str] | None = None  # why no graph can hold the function, and what to do
         self.cause: Any = None
-        self.only: Any = (
-            None  # of which calls that is so, by their tensors and containers; None: of all of a kind
-        )
+        #: of which calls that is so, by their tensors and containers; None: of all of a kind
+        self.only: Any = None
         self.spoilt: list[Any] = []  # caches that keep what a call must not have
         self.apart: list[Any] = []  # tensors from outside that no argument was, where that was looked at
         self.hands_out = False  # because what it made cannot be made again
@@ -157,93 +123,6 @@ class Trace:
                 self.hands_out = True  # a later call may find its results
 
         return end
-
-    # -- inputs ----------------------------------------------------------------------------
-
-    def argument(self, position: int, tensor: Any) -> Symbol:
-        """An argument of the call as a symbol."""
-        found = self.lifted.get(id(tensor))
-        return found[1] if found is not None else self._input(Source("arg", position, None, None), tensor)
-
-    def _input(self, source: Source, tensor: Any) -> Symbol:
-        value = self.graph.add_input(tensor.type, tensor.device, tensor.strides)
-        self.layouts[value] = tensor.strides
-        self._known.add(value)
-        symbol = Symbol(value, self, None, tensor.strides)
-        symbol._requires_grad = tensor._requires_grad
-        hooks = tensor._hooks
-        symbol._hooks = (
-            vjp.Hooks(hooks, hooks.number) if hooks else None
-        )  # later ones are of the tensor alone
-        source.symbol = symbol
-        self.sources.append(source)
-        self._origin[value] = source
-        self.inputs[id(symbol)] = value
-        if source.kind != "grad":
-            self.lifted[id(tensor)] = tensor, symbol
-            self.roots[id(symbol._storage)] = tensor
-        return symbol
-
-    def lift(self, tensor: Any) -> Symbol:
-        """A tensor that the function found by itself (closure, global, module), as an input by reference."""
-        found = self.lifted.get(id(tensor))
-        if found is None:
-            return self._input(Source("tensor", None, tensor, None), tensor)
-        source = self._origin[self.inputs[id(found[1])]]
-        if source.kind == "arg" and source.key < self.given:
-            self.met[source.key] = tensor
-        return found[1]
-
-    def _use(self, value: Value) -> Value:
-        """A value as the current graph knows it: values of earlier segments become inputs."""
-        if value in self._known:
-            return value
-        local = self._local.get(value)
-        if local is None:
-            source = self._origin.get(value) or Source("carry", self._serial[value], None, None)
-            local = self._local[value] = self.graph.add_input(
-                value.type, value.device, self.layouts.get(value)
-            )
-            self._known.add(local)
-            self.sources.append(source)
-        return local
-
-    def is_in_reach(self, value: Value) -> bool:
-        """Whether a graph can still read a value: what a segment made and nothing held at its end is gone."""
-        serial = self._serial.get(value)
-        if serial is None:
-            return value in self._origin
-        return serial >= self._ended or serial in self._carried
-
-    def is_argument(self, face: Symbol) -> bool:
-        """Whether a symbol stands for an argument of the call."""
-        value = self.inputs.get(id(face))
-        return value is not None and self._origin[value].kind == "arg"
-
-    def original(self, face: Symbol) -> Any:
-        """The eager tensor that a symbol stands for; None for a view or alias of one and for what is computed."""
-        tensor = self.roots.get(id(face._storage))
-        return tensor if tensor is not None and self.lifted[id(tensor)][1] is face else None
-
-    def live(self) -> list[Value]:
-        """Values computed in the current graph that Python or the tape can still reach, in program order."""
-        symbols = [x for r in self.symbols if (x := r()) is not None]
-        reachable = {x._value for x in symbols}
-        reachable |= {x._storage.value for x in symbols if x._storage.value is not None}
-        here = {v for node in self.graph.nodes for v in node.outputs}
-        return sorted(reachable & here, key=self._serial.__getitem__)
-
-    def next_segment(self, carried: Iterable[int]) -> None:
-        """Go on in a new graph after a read. carried: what segments have kept so far for later ones, by number."""
-        self.next_graph(self.graph.name)
-        self._ended, self._carried = len(self._serial), frozenset(carried)
-
-    def next_graph(self, name: str) -> None:
-        """Close the current graph and go on in a new one; what it needs of the old becomes carried."""
-        self.graph = Graph(name, self.graph.fast)
-        self.sources = []
-        self._local, self._known = {}, set()
-        self.depth += 1
 
     # -- the door's side -------------------------------------------------------------------
 

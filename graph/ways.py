@@ -24,8 +24,9 @@ from .live import LateError, RestartError
 from .passes.dce import remove_dead
 from .rest import is_ours
 from .segment import make_runner
+from .sources import Source
 from .symbol import Symbol
-from .trace import Leave, Source, Trace
+from .trace import Leave, Trace
 from .walks import Lost, Outline, Part, bits_of
 
 if TYPE_CHECKING:

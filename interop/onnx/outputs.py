@@ -11,7 +11,7 @@ from ...core import dispatch
 from ...core.errors import OnnxError
 from ...core.value import Tensor
 from ...graph.arguments import fill
-from ...graph.function import mode
+from ...graph.overrides import mode
 from .arguments import Arguments, named_leaves
 from .pairs import packed
 

@@ -1,0 +1,177 @@
+"""The end of a ledger: what a trace read from outside and what it changed there, without what only the trace knew.
+
+Effects on what the function replaced and nobody can reach after it are apart: they are undone with the others, and not
+made again.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from .ledger import Ledger, Ref
+from .lookup import UNKNOWN, in_class, instance_dict, is_own
+from .plain import ABSENT, is_plain, same
+from .reads import MUTABLE, Effect, Read, contents_of, is_as, now_at
+
+
+def close(ledger: Ledger, strict: bool = True) -> tuple[list[Read], list[Effect], list[Effect]]:
+    """Drop what only the trace knew, and turn the tables into reads, effects, and effects on what is lost.
+
+    Raises: TraceError (when strict) for a read that cannot be guarded; the effects are undone then.
+    """
+    reads, effects, lost = _collect(ledger)
+    if strict and ledger.refused:
+        for effect in reversed(effects + lost):
+            effect.undo()
+        raise ledger.refused[0]
+    return reads, effects, lost
+
+
+def _collect(ledger: Ledger) -> tuple[list[Read], list[Effect], list[Effect]]:
+    ledger.functions.clear()
+    _pin(ledger)
+    objects = ledger.objects
+    effects = _container_effects(ledger)
+    # What the function replaced is put back, though nobody else may hold it any more.
+    replaced: dict[int, Any] = {
+        b: objects[b] for _, b in ledger.written.values() if b.__class__ is Ref and b in objects
+    }
+    of_classes = _of_classes(ledger)
+    count = -1
+    while len(objects) != count:
+        count = len(objects)
+        for key in list(objects):
+            # 2: the table and getrefcount's argument. Nobody can reach such an object at the next call.
+            if sys.getrefcount(objects[key]) == (3 if key in replaced else 2):
+                del objects[key]
+    gone = object()
+    reads: list[Read] = []
+    early: list[Effect] = []
+    lost: list[Effect] = []
+
+    def real(x: Any) -> Any:
+        return objects.get(x, replaced.get(x, gone)) if x.__class__ is Ref else x
+
+    for kind, oid, key, value, name, where in ledger.entries.values():
+        if oid not in objects:
+            if (kind, oid, key) in of_classes:
+                reads.append(Read(kind, of_classes[kind, oid, key], key, real(value), name, where))
+            continue
+        owner = objects[oid]
+        if kind == "content" and not isinstance(value, (dict, list)):
+            value = tuple(value)
+        elif kind == "content" and isinstance(value, list) and not isinstance(owner, list):
+            value = tuple(value)  # a set as a tuple: the order of its elements can matter, too
+        reads.append(Read(kind, owner, key, real(value), name, where))
+    for (kind, oid, key), (name, before) in ledger.written.items():
+        owner = objects.get(oid, replaced.get(oid, gone))
+        if owner is not gone and oid in ledger.outside:
+            before = replaced.get(before) if before.__class__ is Ref else before
+            if kind == "item" and ("content", oid, None) in ledger.entries:
+                continue  # put back and made again as a whole
+            if kind == "item" and isinstance(owner, list):
+                value = list.__getitem__(owner, key if key >= 0 else key + len(ledger.states[oid]))
+            else:
+                value = now_at(kind, owner, key)
+            unchanged = value is before or (is_plain(before) and same(value, before))
+            if (kind, oid, key) not in ledger.entries or not unchanged:
+                made = Effect(kind, owner, key, before, value, name)
+                if kind == "item" and ledger.deleted.get(oid):
+                    made.whole = ledger.states[oid]
+                (early if oid in objects else lost).append(made)
+    return reads, early + effects, lost
+
+
+def _of_classes(ledger: Ledger) -> dict[tuple[str, int, Any], type]:
+    """The classes of objects whose attribute was found there, or nowhere: one of the class, when they are gone."""
+    found: dict[tuple[str, int, Any], type] = {}
+    for place in ledger.entries:
+        x = ledger.objects.get(place[1]) if place[0] == "attr" else None
+        if x is not None and not isinstance(x, type) and is_own(type(x).__module__):
+            static = in_class(type(x), place[2])
+            if place[2] not in (instance_dict(x) or ()) and not hasattr(type(static), "__get__"):
+                found[place] = type(x)
+    return found
+
+
+def _pin(ledger: Ledger) -> None:
+    """Containers that were put somewhere must be these again, also where they have been there before."""
+    put = [
+        now_at(kind, ledger.objects[oid], key) for kind, oid, key in ledger.written if oid in ledger.objects
+    ]
+    for oid in ledger.touched:
+        x = ledger.objects.get(oid, ())
+        put += dict.values(x) if isinstance(x, dict) else x
+    while put:
+        x = put.pop()
+        if isinstance(x, tuple):
+            put += x
+        elif isinstance(x, MUTABLE):
+            ledger.compared.add(id(x))
+
+
+def _container_effects(ledger: Ledger) -> list[Effect]:
+    """Containers and arrays that are not as they were met; what was not seen to happen counts as a read."""
+    effects = []
+    for oid, before in list(ledger.states.items()):
+        x, name = ledger.objects.get(oid), ledger.names.get(oid, "...")
+        if x is None or (is_as(x, before) and oid not in ledger.adds):
+            continue
+        if isinstance(x, np.ndarray):
+            ledger.entries.setdefault(
+                ("array", oid, None), ["array", oid, None, before.tobytes(), name, None]
+            )
+            effects.append(Effect("content", x, None, before, contents_of(x), name))
+            continue
+        place = "content", oid, None
+        if place not in ledger.entries:
+            grown = _explained(ledger, x, before)
+            if grown is not None:
+                if grown:
+                    effects.append(Effect("extend", x, None, before, grown, ledger.changed[oid]))
+                continue
+            ledger.entries[place] = ["content", oid, None, before, name, None]
+        effects.append(Effect("content", x, None, before, contents_of(x), name))
+    for oid, before in ledger.spaces.items():
+        x = ledger.objects.get(oid)
+        if x is None:
+            continue
+        owners = ("attr", ledger.dict_of.get(oid)), ("item", oid)
+        own = {key for kind, owner, key in ledger.written if (kind, owner) in owners}
+        rest = {k: v for k, v in contents_of(x).items() if k not in own}
+        if not is_as(rest, {k: v for k, v in before.items() if k not in own}):
+            name = ledger.names.get(oid, "...")
+            ledger.entries["content", oid, None] = ["content", oid, None, before, name, None]
+            effects.append(Effect("content", x, None, before, contents_of(x), name))
+    return effects
+
+
+def _explained(ledger: Ledger, x: Any, before: Any) -> list[Any] | None:
+    """The elements added, when elements set and elements added are all that changed; else None."""
+    oid = id(x)
+    if oid not in ledger.changed:
+        return None
+    keys = {key for kind, owner, key in ledger.written if kind == "item" and owner == oid}
+    if isinstance(x, list):
+        n = len(before)
+        if len(x) < n:
+            return None
+        touched = {k if k >= 0 else k + n for k in keys}
+        if all(a is b or k in touched for k, (a, b) in enumerate(zip(x, before))):
+            return list(x)[n:]
+        return None
+    if isinstance(x, set):
+        row = ledger.adds.get(oid, [])
+        return None if any(x is UNKNOWN for x in row) else row
+    if isinstance(x, dict):
+        if any(k in x for k in ledger.deleted.get(oid, ())):
+            return None  # taken out and put in again: at another place of the order
+        names = [*before, *(k for k in keys if k not in before)]
+        for k in names:
+            if k not in keys and dict.get(x, k, ABSENT) is not before[k]:
+                return None
+        return [] if len(x) == sum(k in x for k in names) else None
+    return None

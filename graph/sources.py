@@ -1,0 +1,137 @@
+"""What the graphs of a trace read: its arguments, tensors that the function found, values of earlier segments."""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, cast
+
+from ..core import vjp
+from .ir import Graph, Value
+from .symbol import Symbol
+
+if TYPE_CHECKING:
+    from .trace import Trace
+
+
+class Source:
+    """Where an input of a traced graph comes from at each call.
+
+    kind: "arg" (position in the flattened arguments), "tensor" (this very tensor, lifted by reference), "grad"
+    (the `.grad` of this tensor; of an argument where the key is its position), "carry" (a value of an earlier segment).
+    """
+
+    __slots__ = ("key", "kind", "symbol", "tensor")
+
+    def __init__(self, kind: str, key: Any, tensor: Any, symbol: Symbol | None):
+        self.kind, self.key, self.tensor, self.symbol = kind, key, tensor, symbol
+
+
+class Sources:
+    """The half of a `Trace` that knows the values of its graphs, and where each one comes from.
+
+    graph: the current one. A value of an earlier one becomes an input where it is used.
+    """
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.symbols: list[weakref.ref[Symbol]] = []
+        self.sources: list[Source] = []
+        self.lifted: dict[int, tuple[Any, Symbol]] = {}  # id of an eager tensor -> it and its symbol
+        self.given = sys.maxsize  # how many of the arguments are the call's; others are state
+        self.met: dict[int, Any] = {}  # arguments that the function also found by itself, by position
+        self.roots: dict[int, Any] = {}  # id of a symbol's storage -> the eager tensor it stands for
+        self.depth = 0
+        self.layouts: dict[Value, Any] = {}
+        self.inputs: dict[int, Value] = {}  # id of a lifted symbol -> its value when the call began
+        self._origin: dict[Value, Source] = {}  # inputs that every graph of the trace can read
+        self._serial: dict[Value, int] = {}  # computed values, in the order of the program
+        self._local: dict[Value, Value] = {}
+        self._known: set[Value] = set()
+        #: how many values ended segments made, and which of them were carried on
+        self._ended, self._carried = 0, frozenset[int]()
+
+    def argument(self, position: int, tensor: Any) -> Symbol:
+        """An argument of the call as a symbol."""
+        found = self.lifted.get(id(tensor))
+        return found[1] if found is not None else self._input(Source("arg", position, None, None), tensor)
+
+    def _input(self, source: Source, tensor: Any) -> Symbol:
+        value = self.graph.add_input(tensor.type, tensor.device, tensor.strides)
+        self.layouts[value] = tensor.strides
+        self._known.add(value)
+        symbol = Symbol(value, cast("Trace", self), None, tensor.strides)
+        symbol._requires_grad = tensor._requires_grad
+        hooks = tensor._hooks
+        # A copy: later ones are of the tensor alone.
+        symbol._hooks = vjp.Hooks(hooks, hooks.number) if hooks else None
+        source.symbol = symbol
+        self.sources.append(source)
+        self._origin[value] = source
+        self.inputs[id(symbol)] = value
+        if source.kind != "grad":
+            self.lifted[id(tensor)] = tensor, symbol
+            self.roots[id(symbol._storage)] = tensor
+        return symbol
+
+    def lift(self, tensor: Any) -> Symbol:
+        """A tensor that the function found by itself (closure, global, module), as an input by reference."""
+        found = self.lifted.get(id(tensor))
+        if found is None:
+            return self._input(Source("tensor", None, tensor, None), tensor)
+        source = self._origin[self.inputs[id(found[1])]]
+        if source.kind == "arg" and source.key < self.given:
+            self.met[source.key] = tensor
+        return found[1]
+
+    def _use(self, value: Value) -> Value:
+        """A value as the current graph knows it: values of earlier segments become inputs."""
+        if value in self._known:
+            return value
+        local = self._local.get(value)
+        if local is None:
+            source = self._origin.get(value) or Source("carry", self._serial[value], None, None)
+            local = self._local[value] = self.graph.add_input(
+                value.type, value.device, self.layouts.get(value)
+            )
+            self._known.add(local)
+            self.sources.append(source)
+        return local
+
+    def is_in_reach(self, value: Value) -> bool:
+        """Whether a graph can still read a value: what a segment made and nothing held at its end is gone."""
+        serial = self._serial.get(value)
+        if serial is None:
+            return value in self._origin
+        return serial >= self._ended or serial in self._carried
+
+    def is_argument(self, face: Symbol) -> bool:
+        """Whether a symbol stands for an argument of the call."""
+        value = self.inputs.get(id(face))
+        return value is not None and self._origin[value].kind == "arg"
+
+    def original(self, face: Symbol) -> Any:
+        """The eager tensor that a symbol stands for; None for a view or alias of one and for what is computed."""
+        tensor = self.roots.get(id(face._storage))
+        return tensor if tensor is not None and self.lifted[id(tensor)][1] is face else None
+
+    def live(self) -> list[Value]:
+        """Values computed in the current graph that Python or the tape can still reach, in program order."""
+        symbols = [x for r in self.symbols if (x := r()) is not None]
+        reachable = {x._value for x in symbols}
+        reachable |= {x._storage.value for x in symbols if x._storage.value is not None}
+        here = {v for node in self.graph.nodes for v in node.outputs}
+        return sorted(reachable & here, key=self._serial.__getitem__)
+
+    def next_segment(self, carried: Iterable[int]) -> None:
+        """Go on in a new graph after a read. carried: what segments have kept so far for later ones, by number."""
+        self.next_graph(self.graph.name)
+        self._ended, self._carried = len(self._serial), frozenset(carried)
+
+    def next_graph(self, name: str) -> None:
+        """Close the current graph and go on in a new one; what it needs of the old becomes carried."""
+        self.graph = Graph(name, self.graph.fast)
+        self.sources = []
+        self._local, self._known = {}, set()
+        self.depth += 1
