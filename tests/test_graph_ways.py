@@ -1,4 +1,4 @@
-"""Gradients through a graph call: hooks, rules of the user's own, results that are not used, leaves made inside."""
+"""Gradients through a graph call: rules of the user's own, results that are not used, leaves made inside."""
 
 import contextlib
 import gc
@@ -6,54 +6,7 @@ import weakref
 
 import duograd as dg
 import pytest
-
-W, X = [1.0, 2.0], [3.0, 4.0]
-
-
-def leaf(values=W):
-    return dg.tensor(values, requires_grad=True)
-
-
-def taken(w):
-    return None if w.grad is None else w.grad.detach().numpy().tolist()
-
-
-def through(fn, calls=4):
-    """Calls of fn(w, seen) with a gradient taken outside: gradients, and what was seen."""
-
-    def build(mode):
-        w, seen = leaf(), []
-        f = dg.function(lambda x: fn(w, x, seen), mode=mode)
-        grads = []
-        for _ in range(calls):
-            w.grad = None
-            f(dg.tensor(X)).backward()
-            grads.append(taken(w))
-        return grads, seen
-
-    return build
-
-
-def noted(seen, factor=2.0):
-    return lambda g: (seen.append(len(seen)), g * factor)[1]
-
-
-def hooked(w, x, seen):
-    h = w * x
-    h.register_hook(noted(seen))
-    return h.sum()
-
-
-def hook_that_reads(w, x, seen):
-    h = w * x
-    h.register_hook(lambda g: seen.append(float(g.sum())))
-    return h.sum()
-
-
-def hook_of_ops(w, x, seen):
-    h = w * x
-    h.register_hook(lambda g: g.clip(-1, 0.5))
-    return h.sum()
+from ways_back import W, X, leaf, noted, taken, through
 
 
 def own_rule(pull):
@@ -80,12 +33,6 @@ def checkpoint_with_effects(w, x, seen):
     return dg.checkpoint(block, x * w).sum()
 
 
-def hooks_at_a_checkpoint(w, x, seen):
-    h = w * x
-    h.register_hook(noted(seen, 3.0))
-    return dg.checkpoint(lambda t: t.tanh() * w, h).sum()
-
-
 def backward_inside(mode):
     w, seen = leaf(), []
     w.register_hook(noted(seen))
@@ -93,61 +40,6 @@ def backward_inside(mode):
     for _ in range(4):
         f(dg.tensor(X))
     return taken(w), seen
-
-
-def hook_of_an_argument(mode):
-    seen, w = [], leaf()
-    f = dg.function(lambda x: (x * x).sum().backward(), mode=mode)
-    for k in range(5):
-        if k == 3:
-            w.register_hook(noted(seen))
-        f(w)
-    return taken(w), seen
-
-
-def hook_registered_inside(mode):
-    seen, w = [], leaf()
-
-    def fn(x):
-        x.register_hook(noted(seen))
-        return (x * x).sum()
-
-    f = dg.function(fn, mode=mode)
-    for _ in range(3):
-        f(w).backward()
-    return taken(w), seen
-
-
-def order_of_hooks_on_results(mode):
-    """The younger of two results first, however they are registered, also where others lead to one of them."""
-    seen = []
-
-    def fn(x):
-        z, h = x.log(), x.exp()
-        return h, z, h * 2, x * 1
-
-    f = dg.function(fn, mode=mode)
-    for order in ((0, 1), (1, 0), (3, 0, 2, 1), (1, 2, 0, 3)):
-        for used in ((0, 1, 2, 3), (0, 1, 3), (1, 2)):
-            row = f(leaf())
-            for k in order:
-                row[k].register_hook(lambda g, k=k: seen.append(k))
-            sum(row[k].sum() for k in used).backward()
-            seen.append("done")
-    return seen
-
-
-def order_of_hooks_on_leaves(mode):
-    """As they were registered: ops, hot composites and graphs come to the leaves in orders of their own."""
-    seen = []
-    f = dg.function(lambda x, w, b: dg.nn.functional.linear(x, w, b) * b, mode=mode)
-    for k in range(12):
-        row = [*(leaf([[1.0, 2.0], [0.5, 3.0]]) for _ in range(2)), leaf([1.0, 2.0])]
-        for n in (0, 1, 2) if k % 2 else (1, 2, 0):
-            row[n].register_hook(lambda g, n=n: seen.append(n))
-        row[0].register_hook(lambda g, b=row[2]: seen.append(b.grad is None))
-        f(*row).sum().backward()
-    return seen
 
 
 def argument_with_a_history(mode):
@@ -230,14 +122,6 @@ def another_result_each_time(mode):
     return found
 
 
-def one_result_of_two_with_a_hook(mode):
-    w, seen = leaf(), []
-    f = dg.function(lambda x: (hooked(w, x, seen), w.log()), mode=mode)
-    for _ in range(2):
-        f(dg.tensor(X))[1].sum().backward()
-    return taken(w), seen
-
-
 def one_result_of_two_after_a_history(mode):
     w, kept = leaf(), []
 
@@ -304,24 +188,6 @@ def gradient_kept_and_left(mode):
     return [g.numpy().tolist() for g in kept], kept[-1] is w.grad
 
 
-def state_read_by_a_hook(mode):
-    w, scale = leaf(), [2.0]
-
-    def fn(x):
-        h = w * x
-        h.register_hook(lambda g: g * scale[0])
-        return h.sum()
-
-    f, found = dg.function(fn, mode=mode), []
-    for k in range(4):
-        w.grad = None
-        y = f(dg.tensor(X))
-        scale[0] += k % 2
-        y.backward()
-        found.append(taken(w))
-    return found
-
-
 def rule_that_raises(mode):
     def pull(g):
         raise ValueError("no way back")
@@ -361,21 +227,6 @@ def leaf_made_inside(mode):
     return taken(z), z.requires_grad, z.is_leaf, z.grad is g, taken(w)
 
 
-def hook_of_a_leaf_made_inside(mode):
-    seen = []
-
-    def fn(x):
-        z = x.detach().requires_grad_()
-        (z * z).sum().backward()
-        z.register_hook(noted(seen))
-        return z * 2
-
-    f, w = dg.function(fn, mode=mode), leaf()
-    for _ in range(3):
-        f(w).sum().backward()
-    return seen, taken(w)
-
-
 def gradient_asked_for_inside(mode):
     w = dg.tensor(W)
 
@@ -406,18 +257,13 @@ def rule_of_ours_that_reads(w, x, seen):
 
 CASES = {
     **{fn.__name__: through(fn) for fn in (
-        hooked, hook_that_reads, hook_of_ops, rule_with_effects, rule_with_random_numbers, checkpoint_with_effects,
-        hooks_at_a_checkpoint, rule_of_ours_that_reads,
+        rule_with_effects, rule_with_random_numbers, checkpoint_with_effects, rule_of_ours_that_reads,
     )},
     **{fn.__name__: fn for fn in (
-        backward_inside, hook_of_an_argument, hook_registered_inside, argument_with_a_history, whether_it_is_a_leaf,
-        order_of_hooks_on_results, order_of_hooks_on_leaves,
-        argument_with_a_history_changed, argument_loses_its_history, optimiser_made_by_the_first_call,
-        one_result_of_two, another_result_each_time, one_result_of_two_with_a_hook, one_result_of_two_after_a_history,
-        mapped, gradient_kept_and_left, state_read_by_a_hook,
-        rule_that_raises, rule_that_changes_a_tensor, leaf_made_inside, hook_of_a_leaf_made_inside,
-        gradient_asked_for_inside,
-        gradient_given_up_inside,
+        backward_inside, argument_with_a_history, whether_it_is_a_leaf, argument_with_a_history_changed,
+        argument_loses_its_history, optimiser_made_by_the_first_call, one_result_of_two, another_result_each_time,
+        one_result_of_two_after_a_history, mapped, gradient_kept_and_left, rule_that_raises,
+        rule_that_changes_a_tensor, leaf_made_inside, gradient_asked_for_inside, gradient_given_up_inside,
     )},
     **{
         f"values_read_between-{results}-{reads}": values_read_between(results, reads)
@@ -454,28 +300,6 @@ def test_what_a_result_holds_of_the_call_is_left_to_python():
             row += [more().numpy().tolist(), more().numpy().tolist(), [t.numpy().tolist() for t in rest]]
         found.append(row)
     assert found[0] == found[1]
-
-
-def test_a_hook_of_ops_stays_in_the_graph():
-    w = leaf()
-    f = dg.function(lambda x: hook_of_ops(w, x, []))
-    f(dg.tensor(X)).backward()
-    assert len(f.variants) == 1
-    assert taken(w) == [1.5, 2.0]
-
-
-def test_what_no_graph_holds_is_explained():
-    w = leaf()
-    f = dg.function(lambda x: hooked(w, x, []))
-    f(dg.tensor(X))
-    assert not f.variants
-    assert "changes state" in f.explain()
-
-
-def test_a_hook_at_a_checkpoint_runs_once():
-    w, seen = leaf(), []
-    hooks_at_a_checkpoint(w, dg.tensor(X), seen).backward()
-    assert seen == [0]
 
 
 def test_what_is_printed_before_a_call_out_is_printed_once(capsys):
@@ -525,64 +349,6 @@ def test_a_gradient_that_an_argument_has_already_is_added_to():
         made(xs[1])
         assert taken(xs[0]) == taken(xs[1])
     assert len(made.variants) == 2
-
-
-@pytest.mark.parametrize("captured", [False, True])
-def test_hooks_do_not_outlive_their_tensor(captured):
-    class Hook:
-        def __call__(self, g):
-            return g * 2
-
-    w, x, hook = leaf(), leaf(X), Hook()
-    f = dg.function(lambda x: ((w * x).sum().backward(), x * 3))
-    end = (w if captured else x).register_hook(hook)
-    for _ in range(3):
-        f(x)[1].sum().backward()
-    end()
-    gone, x = weakref.ref(hook), None
-    hook = end = None
-    gc.collect()
-    assert f.variants
-    assert gone() is None
-
-
-def hook_registered_between(mode):
-    """A leaf that had a hook once gets another one between the call and the gradient of one of its results."""
-    w, seen = leaf(), []
-    w.register_hook(noted(seen))()
-    f = dg.function(lambda x: (w * x, w.exp()), mode=mode)
-    for _ in range(3):
-        y = f(dg.tensor(X))[0]
-        end = w.register_hook(noted(seen))
-        y.sum().backward()
-        end()
-    return taken(w), seen
-
-
-def test_a_hook_between_call_and_gradient_runs_once():
-    assert hook_registered_between("eager") == hook_registered_between("graph")
-
-
-def test_a_hook_before_a_value_that_was_changed():
-    found = []
-    for mode in ("eager", "graph"):
-        seen = []
-
-        def fn(x, seen=seen):
-            h = x.tanh()
-            h.div_(3)
-            y = h + 1
-            y.register_hook(lambda g: seen.append(g.sum().item()))
-            return y
-
-        f, row = dg.function(fn, mode=mode), []
-        for k in range(3):
-            y = f(leaf([1.0, k]))
-            with pytest.raises(dg.errors.AutogradError, match="changed in place"):
-                y.sum().backward()
-            row.append(y.detach().numpy().tolist())
-        found.append((row, seen))
-    assert found[0] == found[1]
 
 
 def test_arguments_do_not_outlive_their_call():

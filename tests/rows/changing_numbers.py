@@ -1,6 +1,7 @@
 """The story that an onlooker sees of a function with Python numbers that change: the same in both modes."""
 
 import collections
+from dataclasses import dataclass
 
 import duograd as dg
 import numpy as np
@@ -22,6 +23,12 @@ def facts(x):
     if type(x) is float:
         return "float", "nan" if x != x else x.hex()
     return type(x).__name__, repr(x)
+
+
+@dataclass
+class Record:
+    n: float
+    m: int = 0
 
 
 class State:
