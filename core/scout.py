@@ -39,13 +39,19 @@ class _Scouted(Abstract):
     def _get_version(self) -> int:
         return 0
 
+    def _ask(self, value: bool) -> None:
+        self._scout.refuse_asking(self, value)
+        super()._ask(value)
+
     def _alias(self) -> _Scouted:
         return _Scouted(self._scout, self._kind, self._place, self._outside)
 
 
 class _Scout(TypeExecutor):
-    def __init__(self, name: str):
-        self.name = name
+    """outside: the executor that will run the functions."""
+
+    def __init__(self, name: str, outside: Any):
+        self.name, self.outside = name, outside
         self.closures: dict[int, tuple[Any, _Scouted]] = {}
         self.generators: dict[int, Any] = {}
         self.drew = False
@@ -87,6 +93,15 @@ class _Scout(TypeExecutor):
                 self.name, f"a function of it changes {target.type} in place, which is its argument or from outside",
                 "return the new value as part of the carry or of the result (y = x + 1, not x += 1)",
             )  # fmt: skip
+
+    def refuse_asking(self, face: _Scouted, value: bool) -> None:
+        """Refuse to change `requires_grad` of a tensor from outside."""
+        for x, known in self.closures.values():
+            if known is face and self.outside.face(x)._requires_grad is not value:
+                raise TraceError(
+                    self.name, f"a function of it changes requires_grad of {x.type}, which is from outside",
+                    "do it before, or work on x.detach().requires_grad_()",
+                )  # fmt: skip
 
     def set_grad(self, x: Any, value: Any) -> None:
         if self.face(x)._outside:
@@ -139,7 +154,7 @@ def scout(
     name: str, functions: Sequence[Callable[..., Any]], arguments: Sequence[tuple[TensorType, str]]
 ) -> Found:
     """Run flat functions of tensors on types and devices. Raises TraceError for what a region cannot do."""
-    executor = _Scout(name)
+    executor = _Scout(name, dispatch.state.executor)
     outs, draws = [], []
     with dispatch.executing(executor), dispatch.set_grad(False):
         for fn in functions:

@@ -6,7 +6,8 @@ a gradient would be added in another order than op by op.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from .op import GradRule
@@ -29,6 +30,20 @@ class Folded(Node):
     def leads_within(self, outputs: Sequence[int], targets: Sequence[int]) -> bool:
         """Whether gradients of these outputs are parts of those of others that are targets."""
         return False
+
+
+@contextmanager
+def asking(flags: Sequence[tuple[Any, bool]]) -> Iterator[None]:
+    """Leaves ask for a gradient as they did when ops were recorded, while these are recorded again."""
+    before = [(x, x._requires_grad) for x, _ in flags if x._node is None]
+    for x, asks in flags:
+        if x._node is None:
+            x._requires_grad = asks
+    try:
+        yield
+    finally:
+        for x, asks in before:
+            x._requires_grad = asks
 
 
 def unfold(node: Folded, roots: Sequence[Any], first: int) -> None:

@@ -251,6 +251,9 @@ class Tensor(_Named):
 
     def _ask(self, value: bool) -> None:
         """Ask for a gradient, or stop."""
+        watch = getattr(dispatch.state.executor, "before_asking", None)
+        if watch is not None:
+            watch(self)
         self._requires_grad = value
 
     def _own_hooks(self) -> list[Any]:

@@ -103,6 +103,11 @@ def _edge(x: Any) -> Any:
     return x if node is None else (node, x._index)
 
 
+def end_of(x: Any) -> Any:
+    """The edge to a tensor that is on the tape, though it may have stopped asking for a gradient since."""
+    return x if x._node is None else (x._node, x._index)
+
+
 class TapePlan(NamedTuple):
     """What recording an op call keeps, for one choice of inputs that want a gradient.
 
@@ -385,7 +390,7 @@ def walk(
         reach = look([edge for edge, _ in starts], wanted, bool(cut), {}) if prune else {}
         for target, g in zip(targets or (), begin):
             if g is not None:
-                send(target.tensor if target.__class__ is Leaf else _edge(target), g)
+                send(target.tensor if target.__class__ is Leaf else end_of(target), g)
         for edge, g in starts:
             if not prune or (reach[edge[0].number] if edge.__class__ is tuple else id(edge) in wanted):
                 send(edge, g)

@@ -14,7 +14,7 @@ from ..core.ops.views import permute
 from ..core.saved import Need, freed, kept_by, needs_of, refuse_changed
 from ..core.step import fitted
 from ..core.types import contiguous_strides
-from ..core.unfolding import Folded, unfold
+from ..core.unfolding import Folded, asking, unfold
 from .launch import Body, inside, launcher
 from .recipes import NUMBERS, Recipe, taped
 from .tensor import EagerTensor, fresh
@@ -467,8 +467,9 @@ class _TapedComposite:
         face, after = executor.face, [(g, executor.random_state(g)) for g, _ in drawn]
         for g, state in drawn:
             executor.set_random_state(g, state)
+        flags = [(face(x), n in self.wanted) for n, x in enumerate(tensors)]
         try:
-            with dispatch.set_grad(True), inside:
+            with dispatch.set_grad(True), inside, asking(flags):
                 made = self.owner.op.fn(*inputs, **self.owner.named)
         finally:
             for g, state in after:

@@ -89,6 +89,8 @@ class Ending:
         self.still: Callable[[], bool] | None = None
         #: tensors changed in place by what has no history, and so without one of their own from then on
         self.dropped: list[tuple[str, Any]] = []
+        #: leaves that ask for a gradient, or no longer, from then on
+        self.asked: list[tuple[tuple[str, Any], bool]] = []
         #: results that are leaves of their own, and the places of their gradients
         self.leaves: list[tuple[tuple[str, Any], tuple[str, Any] | None]] = []
         #: results whose way back is used up: what raises the error, the places of the leaves behind it, and which of
@@ -157,6 +159,8 @@ class Ending:
         for place, node, leaves, others in self.spent:
             nodes.append(spent_here(node, _those(leaves, found), [nodes[k] for k in others]))
             _give_history([place], _those([place], found), nodes[-1])
+        for (kind, k), value in self.asked:
+            (found[kind][k] if kind in found else k)._requires_grad = value
         if self.single is not None and not self.changes and not self.contents:
             return outputs[self.single]
         results = _those(self.returned, found)
@@ -236,7 +240,7 @@ class Ending:
         roots = _those(self.roots, found)
         node = CallNode(
             _FunctionOp(moment.variant.name, moment), (),
-            tuple(vjp._edge(t) if there else None for t, there in zip(inputs, self.outline.leads)),
+            tuple(vjp.end_of(t) if there else None for t, there in zip(inputs, self.outline.leads)),
             GradRule(rule, ("gs",)), {}, tuple(y.type for y in roots), user_place(2),
         )  # fmt: skip
         node.walks, node.sums, node.unfolded = walks, self.sums, False
@@ -287,5 +291,5 @@ def spent(y: Symbol) -> vjp.Node:
 
 def spent_here(node: vjp.Node, leaves: Sequence[Any], nodes: Sequence[vjp.Node]) -> vjp.Node:
     """The same in a call with these leaves and results behind it: a walk that leads to one of them meets the error."""
-    edges = (*map(vjp._edge, leaves), *((n, 0) for n in nodes))
+    edges = (*map(vjp.end_of, leaves), *((n, 0) for n in nodes))
     return vjp.Node(node.op, (), edges, node.rules, {}, node.out_types, node.where)

@@ -253,6 +253,7 @@ class _Writer:
                 f"    s{n} = {bind(spent_here)}({bind(node)}, [{leaves}], [{', '.join([f's{k}' for k in others])}])",
                 f"    {y}._node, {y}._index, {y}._requires_grad = s{n}, 0, True",
             ]
+        self.lines += [f"    {self._place(*place)}._requires_grad = {value}" for place, value in end.asked]
         if isinstance(end.structure, Slot) and not end.changes:
             self.lines.append(f"    return {self._place(*end.returned[end.structure.index])}")
             return

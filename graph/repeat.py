@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..core import dispatch, vjp
 from ..core.errors import AutogradError
 from ..core.op import Attrs, Op
-from ..core.unfolding import unfold
+from ..core.unfolding import asking, unfold
 from .arguments import fill_call
 from .formulas import Site
 from .given import Watch
@@ -38,6 +38,7 @@ class Moment:
         self.live, self.grads = live, grads
         self.read = [tensors[k] if kind == "arg" else k for kind, k in end.read]
         self.versions = [t._storage.version for t in self.read]
+        self.asking = [(t, t._requires_grad) for t in self.read]
 
     def gradients(
         self, inputs: list[Any], gs: tuple[Any, ...], taps: tuple[int, ...], hooks: dict[int, list[Any]],
@@ -114,6 +115,7 @@ class Moment:
         with (
             _generators(self.generators),
             _state(variant, self.tensors, parts, self.live),
+            asking(self.asking),
             dispatch.set_grad(True),
         ):
             try:

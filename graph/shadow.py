@@ -123,13 +123,15 @@ def _difference(
     for k, (a, b) in enumerate(zip(want, got)):
         if not _equal(precision, a, b):
             return f"result {k} differs"
-    for key, (t, _, _) in witness.met.items():
-        values, grad = finals[key]
+    for key, (t, *_) in witness.met.items():
+        values, grad, asks = finals[key]
         if not _equal(precision, values, copied(t)):
             return f"{t.type} differs after the call"
         g = None if t._grad is None else copied(t._grad)
         if not _equal(precision, grad, g):
             return f"the gradient of {t.type} differs"
+        if asks is not t._requires_grad:
+            return f"requires_grad of {t.type} differs after the call"
     for e, value in noted:
         if not _equal(precision, value, _frozen(e.now())):
             return f"{e.name} differs after the call"

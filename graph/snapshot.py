@@ -22,6 +22,7 @@ class Snapshot:
         self.grads = [
             (t, t._grad, None if t._grad is None else np.array(t._grad._array())) for t in self.tensors
         ]
+        self.asking = [(t, t._requires_grad) for t in self.tensors]
         self.recorder = path.recorder
         self.given = Watch(path.given)
         self.generators = [(g, g.get_state()) for g, _ in trace.drawn.values()]
@@ -36,6 +37,9 @@ class Snapshot:
             t._grad = g
             if g is not None:
                 g._array()[...] = saved
+        for t, asks in self.asking:
+            if t._node is None:
+                t._requires_grad = asks
         for generator, state in self.generators:
             generator.set_state(state)
         self.recorder.undo()
@@ -46,6 +50,7 @@ class Snapshot:
         found = {}
         for k, t in enumerate(self.tensors):
             found[f"tensor {k} ({t.type})"] = np.array(t._array())
+            found[f"requires_grad of tensor {k} ({t.type})"] = np.array(t._requires_grad)
             if t._grad is not None:
                 found[f"gradient of tensor {k} ({t.type})"] = np.array(t._grad._array())
         return found

@@ -42,6 +42,7 @@ class Sources:
         self.given = sys.maxsize  # how many of the arguments are the call's; others are state
         self.met: dict[int, Any] = {}  # arguments that the function also found by itself, by position
         self.roots: dict[int, Any] = {}  # id of a symbol's storage -> the eager tensor it stands for
+        self.asked: dict[int, Any] = {}  # tensors from outside whose `requires_grad` the function changes
         self.depth = 0
         self.layouts: dict[Value, Any] = {}
         self.inputs: dict[int, Value] = {}  # id of a lifted symbol -> its value when the call began
@@ -110,6 +111,11 @@ class Sources:
         """Whether a symbol stands for an argument of the call."""
         value = self.inputs.get(id(face))
         return value is not None and self._origin[value].kind == "arg"
+
+    def leaves_of_tape(self) -> list[tuple[Any, Symbol]]:
+        """The tensors from outside that may stand at the end of the tape: those that ask for a gradient when the call
+        begins, or for a while."""
+        return [(t, s) for t, s in self.lifted.values() if t._requires_grad or id(t) in self.asked]
 
     def original(self, face: Symbol) -> Any:
         """The eager tensor that a symbol stands for; None for a view or alias of one and for what is computed."""

@@ -128,10 +128,12 @@ class Symbol(Tensor):
     def _ask(self, value: bool) -> None:
         trace, tensor = self._original()
         if tensor is not None:
-            trace.leave(
-                f"changes requires_grad of {self.type}, at {user_line()}, which was there before the call",
-                "do it outside, or work on x.detach().requires_grad_()",
-            )
+            if trace.overrides is None:
+                trace.leave(
+                    f"changes requires_grad of {self.type}, at {user_line()}, which was there before the call",
+                    "do it outside, or work on x.detach().requires_grad_()",
+                )
+            trace.asked[id(tensor)] = tensor
         super()._ask(value)
 
     def _own_hooks(self) -> list[Any]:

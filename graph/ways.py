@@ -171,7 +171,7 @@ def _given(trace: Trace, like: Symbol, key: Any) -> Symbol:
 def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
     """Trace the way back of a call and compile it; what it reads becomes further outputs of the forward graph."""
     trace, end = closing.trace, closing.end
-    leaves = [(t, s) for t, s in trace.lifted.values() if t._requires_grad]
+    leaves = trace.leaves_of_tape()
     ends, starts = [y for _, y in roots], [s for _, s in leaves]
     end.spots = [closing.spots[id(y)] for y in ends]
     good = [_is_good(trace, y) for y in ends]
@@ -275,7 +275,7 @@ def are_spent(closing: Closing, roots: list[tuple[Any, Symbol]]) -> bool:
     further, and no tape is needed."""
     if any(y._node.saved is not None or kind in ("arg", "tensor") for (kind, _), y in roots):  # type: ignore[union-attr]
         return False
-    leaves = [(t, s) for t, s in closing.trace.lifted.values() if s._requires_grad]
+    leaves = closing.trace.leaves_of_tape()
     rows = sorted(roots, key=lambda row: row[1]._node.number)  # type: ignore[union-attr]
     ends = [y for _, y in rows]
     leads = {node.number: bits for node, _, bits in nodes_behind(ends, [s for _, s in leaves])}
@@ -381,4 +381,5 @@ def _changes(trace: Trace) -> Any:
     versions = {k: s._storage.version for k, s in trace.written.items()}
     drawn = {k: n for k, (_, n) in trace.drawn.items()}
     grads = {k: id(g) for k, (_, g) in trace.grads.items()}
-    return versions, drawn, grads, dict(trace.seeds)
+    flags = {k: trace.lifted[k][1]._requires_grad for k in trace.asked}
+    return versions, drawn, grads, flags, dict(trace.seeds)

@@ -74,7 +74,7 @@ class Witness(Attended):
     def __init__(self, host: Any):
         super().__init__(host)
         self.calls: list[Call] = []
-        self.met: dict[int, tuple[Any, np.ndarray, Any]] = {}
+        self.met: dict[int, tuple[Any, np.ndarray, Any, bool]] = {}
         self.generators: dict[int, tuple[Any, Any]] = {}
         self._made: dict[int, Any] = {}
         self._log: list[Callable[[], None]] = []
@@ -105,6 +105,11 @@ class Witness(Attended):
         self._log.append(lambda: setattr(x, "_grad", before))
         self.host.set_grad(x, value)
 
+    def before_asking(self, x: Any) -> None:
+        self._meet(x)
+        before = x._requires_grad
+        self._log.append(lambda: setattr(x, "_requires_grad", before))
+
     def offset(self, generator: Any, count: int) -> Any:
         self._draw(generator)
         return self.host.offset(generator, count)
@@ -122,7 +127,7 @@ class Witness(Attended):
     def _meet(self, x: Any) -> None:
         if isinstance(x, Tensor) and id(x) not in self._made and id(x) not in self.met:
             g = x._grad
-            self.met[id(x)] = x, copied(x), None if g is None else copied(g)
+            self.met[id(x)] = x, copied(x), None if g is None else copied(g), x._requires_grad
 
     def _keep(self, target: Any) -> None:
         """Remember a tensor's memory and its place on the tape, and those of what it is a view of."""
@@ -134,10 +139,11 @@ class Witness(Attended):
         for t in tensors:
             self._meet(t)
 
-    def look(self) -> dict[int, tuple[np.ndarray, Any]]:
-        """Values and gradients, now, of all tensors from before."""
+    def look(self) -> dict[int, tuple[np.ndarray, Any, bool]]:
+        """Values, gradients and `requires_grad`, now, of all tensors from before."""
         return {
-            k: (copied(t), None if t._grad is None else copied(t._grad)) for k, (t, _, _) in self.met.items()
+            k: (copied(t), None if t._grad is None else copied(t._grad), t._requires_grad)
+            for k, (t, *_) in self.met.items()
         }
 
     def undo(self) -> None:
@@ -147,7 +153,9 @@ class Witness(Attended):
 
     def restore(self) -> None:
         """Values, gradients and generators of what was met, as they were, whoever changed them since."""
-        for t, values, g in self.met.values():
+        for t, values, g, asks in self.met.values():
+            if t._node is None:
+                t._requires_grad = asks
             if t._array().tobytes() != values.tobytes():
                 t._array()[...] = values
                 t._storage.version += 1
