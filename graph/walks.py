@@ -61,7 +61,6 @@ class Outline:
         self.ages: Sequence[float] = ()
         #: bits of the roots from which a walk to everything fails by what the call has freed or changed
         self.barred = 0
-        self.all = (1 << len(parts)) - 1
         #: whether there is a way to each of the leaves
         self.leads = [any(p.leads >> k & 1 for p in parts) for k in range(leaves)]
         self._met: dict[tuple[int, int], int] = {}
@@ -91,10 +90,12 @@ class Outline:
         return found
 
     def is_over(self, gone: int) -> bool:
-        """Whether no walk from any of the roots comes to a leaf or another root without the parts that are gone."""
+        """Whether no walk from any of the roots comes to a leaf or another root without the parts that are gone, or
+        to hooks of the function's own, which need no part."""
         found = self._over.get(gone)
         if found is None:
-            found = self._over[gone] = all(self._is_barred(k, gone) for k in range(len(self.above)))
+            barred = all(self._is_barred(k, gone) for k in range(len(self.above)))
+            found = self._over[gone] = barred and not self.hooked
         return found
 
     def _is_barred(self, root: int, gone: int) -> bool:
@@ -246,7 +247,7 @@ class CallNode(Folded):
     def forget(self) -> None:
         walks = self.walks
         walks.forget()
-        if walks.gone == walks.outline.all or walks.outline.is_over(walks.gone):
+        if walks.outline.is_over(walks.gone):
             super().forget()
 
     give_up = forget

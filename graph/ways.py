@@ -190,8 +190,6 @@ def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
     reached = {node.number: bits for node, bits, _ in behind}
     above = [reached[y._node.number] for y in ends]
     hooked = bits_of((y._node.hooks or {}).get(y._index) for y in ends)
-    if hooked and not starts:  # a walk to such a result has no way back to go
-        trace.leave("has hooks on a result that leads to no tensor of the caller's", _ADVICE)
     _refuse_views(closing, [place for place, _ in roots], [p.leads >> len(starts) for p in parts.values()])
     gone = bits_of(freed for _, _, freed in parts)
     end.outline = Outline(list(parts.values()), above, len(starts), hooked, gone)

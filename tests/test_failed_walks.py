@@ -353,21 +353,3 @@ def test_hooks_of_results_behind_the_target_do_not_run():
 
     found = _in_both(steps, walk, dg.tensor([1.0, 2.0], requires_grad=True))
     assert found["graph"] == found["eager"] == [[1]] * 3
-
-
-@pytest.mark.parametrize("used", [False, True])
-def test_a_functions_own_hook_on_a_result_without_a_way_to_the_caller(used):
-    """Such a function is left to Python: its hooks were not run."""
-
-    def steps(x):
-        v = (x.detach().requires_grad_() * 2) + 0
-        v.register_hook(lambda g: g * 3)
-        return x * v, v
-
-    def walk(out):
-        if used:
-            out[0].sum().backward()
-        return dg.autograd.grad(out[1].sum(), out[1], retain_graph=True)[0].tolist()
-
-    found = _in_both(steps, walk, dg.tensor([1.0, 2.0]))
-    assert found["graph"] == found["eager"] == [[3.0, 3.0]] * 3

@@ -216,3 +216,28 @@ def test_a_hook_before_a_value_that_was_changed():
             row.append(y.detach().numpy().tolist())
         found.append((row, seen))
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("used", [False, True])
+@pytest.mark.parametrize(("inside", "needs"), [(True, False), (True, True), (False, True)])
+def test_a_functions_own_hook_on_a_result_runs_in_a_walk_to_that_result_alone(inside, needs, used):
+    """Whether or not a way leads from there to the caller, and after the tape behind it has been used up."""
+    found = []
+    for mode in ("eager", "graph"):
+
+        def steps(x):
+            v = (x.detach().requires_grad_() if inside else x) * 2 + 0
+            v.register_hook(lambda g: g * 3)
+            return x * v, v
+
+        f, row = dg.function(steps, mode=mode), []
+        for _ in range(3):
+            x = dg.tensor(X, requires_grad=needs)
+            y, v = f(x)
+            if used:
+                y.sum().backward()
+            row += [taken(x), dg.autograd.grad(v.sum(), v, retain_graph=True)[0].tolist()]
+            row.append(dg.autograd.grad(v.sum(), v)[0].tolist())
+        found.append(row)
+    assert found[0] == found[1]
+    assert len(f.variants) == 1
