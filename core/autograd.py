@@ -13,6 +13,7 @@ from .errors import ArgumentError, ArgumentTypeError, AutogradError, Place, Shap
 from .functional import _ones_like
 from .ops.creation import zeros
 from .saved import Need
+from .spoken import spell as _spell
 from .value import Tensor
 
 __all__ = ["Function", "backward", "grad", "once_differentiable"]
@@ -315,3 +316,6 @@ def once_differentiable(fn: Callable[..., Any]) -> Callable[..., Any]:
         return with_gradient(ctx._name, inputs, found, refuse)
 
     return run
+
+
+_spell(globals(), __all__)

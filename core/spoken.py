@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterable
 from types import CodeType, FunctionType
 from typing import Any
 
-from .errors import ArgumentTypeError
+from . import kinds
+from .errors import ArgumentError, ArgumentTypeError, DuogradError, IndexingError, is_internal, is_own_file
 from .parameters import Parameters, parameters
+from .strangers import STUMBLES, brief
 
 #: names for an argument of the same meaning (or the remark says what differs): what is nearest comes first
 _WORDS = [
@@ -47,8 +50,11 @@ def spelled(fn: Callable[..., Any], name: str = "") -> Callable[..., Any]:
 
     Python refuses such a call before any code of ours runs, so a function with the same parameters stands before fn,
     and one for all other keywords. name: what users call it. A function that takes any keyword is
-    given back as it is.
+    given back as it is. Of a class, its constructor.
     """
+    if isinstance(fn, type):
+        constructed(fn)
+        return fn
     if (
         type(fn) is not FunctionType
         or fn.__code__.co_flags & inspect.CO_VARKEYWORDS
@@ -78,8 +84,11 @@ def _listing(fn: Any, p: Parameters, said: str) -> Any:
             missing = [n for k, n in required if k >= len(args) and n not in kwargs]
             if wrong or missing:
                 refuse(fn, said, wrong, missing)
-            return fn(*args, **kwargs)
-        return fn(*args)
+        try:
+            return fn(*args, **kwargs) if kwargs else fn(*args)
+        except STUMBLES as e:
+            explain(fn, said, e, {**{f"argument {k}": x for k, x in enumerate(args)}, **kwargs})
+            raise
 
     return call
 
@@ -94,7 +103,7 @@ def _plain(fn: Any, p: Parameters, said: str) -> Any:
     marks = {f"k{k}": n for k, n in enumerate(p.keyword)}
     code = _template(len(p.positional), len(p.keyword), absent)
     code = code.replace(
-        co_varnames=(*names, "_other"),
+        co_varnames=(*names, "_more", "_other", "_error"),
         co_consts=tuple(p.keyword if c == (*marks,) != () else c for c in code.co_consts),
         co_posonlyargcount=fn.__code__.co_posonlyargcount,
         co_name=said,
@@ -116,39 +125,169 @@ def _template(positional: int, keyword: int, absent: frozenset[int]) -> CodeType
     """The code of a function that hands its arguments on to `fn` and has a default for each."""
     names = [f"a{k}" for k in range(positional)]
     marks = [f"k{k}" for k in range(keyword)]
-    takes = [f"{n}=0" for n in names] + ["*"] * bool(marks) + [f"{n}=0" for n in marks] + ["**wrong"]
+    takes = [f"{n}=0" for n in names] + ["*more"] + [f"{n}=0" for n in marks] + ["**wrong"]
     gives = names + [f"{n}={n}" for n in marks]
     missing = "".join(f" or {n} is _ABSENT" for k, n in enumerate(names + marks) if k in absent)
+    row = f"({''.join(n + ', ' for n in names + marks)})"
     text = (
-        f"def make(fn):\n def call({', '.join(takes)}):\n  if wrong{missing}:\n   _refuse_call(fn, wrong, "
-        f"({''.join(n + ', ' for n in names + marks)}))\n  return fn({', '.join(gives)})\n return call"
+        f"def make(fn):\n def call({', '.join(takes)}):\n  if wrong or more{missing}:\n"
+        f"   _refuse_call(fn, wrong, more, {row})\n  try:\n   return fn({', '.join(gives)})\n"
+        f"  except STUMBLES as e:\n   _explain(fn, e, {row})\n   raise\n return call"
     )
     scope: dict[str, Any] = {}
     exec(compile(text, __file__, "exec"), scope)
     return scope["make"](None).__code__  # type: ignore[no-any-return]
 
 
-def _refuse_call(fn: Any, wrong: dict[str, Any], given: tuple[Any, ...]) -> None:
+def _refuse_call(fn: Any, wrong: dict[str, Any], more: tuple[Any, ...], given: tuple[Any, ...]) -> None:
     p = parameters(fn)
     missing = [n for n, x in zip((*p.positional, *p.keyword), given) if x is _ABSENT]
-    refuse(fn, sys._getframe(1).f_code.co_name, wrong, missing)
+    refuse(fn, sys._getframe(1).f_code.co_name, wrong, missing, len(p.positional) + len(more) if more else 0)
 
 
-def refuse(fn: Any, op: str, wrong: Iterable[str], missing: list[str]) -> None:
-    """Raise for a call with these keywords that fn has not, else for missing arguments."""
+def _usage(fn: Any, op: str) -> str:
+    p = parameters(fn)
+    of_self = p.positional[:1] == ("self",)
+    usage = [n if n not in p.defaults else f"{n}=" for n in p.positional[of_self:]]
+    usage += [f"*{p.rest}"] * bool(p.rest) + [f"{n}=" for n in p.keyword]
+    method = of_self and fn.__name__ != "__init__"
+    return f"it takes {'x.' if method else ''}{op}({', '.join(usage)})"
+
+
+def refuse(fn: Any, op: str, wrong: Iterable[str], missing: list[str], count: int = 0) -> None:
+    """Raise for a call with these keywords that fn has not, for too many (`count`) or for missing arguments."""
     p = parameters(fn)
     names, rest = (*p.positional, *p.keyword), (p.rest,) if p.rest else ()
     of_self = names[:1] == ("self",)
-    usage = [n if n not in p.defaults else f"{n}=" for n in p.positional[of_self:]]
-    usage += [f"*{n}" for n in rest] + [f"{n}=" for n in p.keyword]
-    takes = f"it takes {'x.' if of_self else ''}{op}({', '.join(usage)})"
+    takes = _usage(fn, op)
     listed = (*names[: fn.__code__.co_posonlyargcount], *rest)
     for key in wrong:
         if key in listed:
             raise ArgumentTypeError(op, f"got {key}= which is given by position", takes)
         hint = translated(key, (*names[of_self:], *rest), listed)
         raise ArgumentTypeError(op, f"got {key}= but takes no such argument", hint + takes)
+    if count:
+        most = len(p.positional) - of_self
+        raise ArgumentTypeError(op, f"takes {most or 'none'} by position, got {count - of_self}", takes)
     raise ArgumentTypeError(op, f"misses {', '.join(missing)}", takes)
+
+
+def _explain(fn: Any, error: Exception, given: tuple[Any, ...]) -> None:
+    """Raise what an error that Python raised in code of ours is to a caller who gave these arguments."""
+    p = parameters(fn)
+    explain(fn, sys._getframe(1).f_code.co_name, error, dict(zip((*p.positional, *p.keyword), given)))
+
+
+def explain(fn: Any, op: str, error: Exception, given: dict[str, Any]) -> None:
+    """Raise for the first argument of another kind than asked, else in the words of an error that Python raised.
+
+    Nothing is raised where the error is one of ours already, or comes from code of the user that was called.
+    """
+    if isinstance(error, DuogradError) or not _is_ours(error):
+        return
+    refuse_kinds(fn, op, given)
+    kind = next((k for c, k in _ERRORS if isinstance(error, c)), ArgumentError)
+    shown = ", ".join(
+        f"{n}={brief(x)}" for n, x in given.items() if x is not parameters(fn).defaults.get(n, _ABSENT)
+    )
+    message = f"{type(error).__name__}: {error}" + (f"; got {shown}" if shown else "")
+    raise kind(op, message, _usage(fn, op)) from error
+
+
+def refuse_kinds(fn: Any, op: str, given: dict[str, Any]) -> bool:
+    """Raise for the first argument of another kind than its annotation names. Returns: whether classes decided it."""
+    by_class = True
+    for name, x in given.items():
+        kind = kinds.of(fn, name)
+        if kind is not None:
+            if not kind.fits(x):
+                raise ArgumentTypeError(op, *kinds.unfit(name, x, kind))
+            by_class = by_class and (kind.by_class or x.__class__ in kinds.PLAIN)
+    return by_class
+
+
+_ERRORS: tuple[tuple[Any, Any], ...] = (
+    ((TypeError, AttributeError), ArgumentTypeError), (IndexError, IndexingError),
+)  # fmt: skip
+_LIBRARIES = tuple(f"{os.sep}site-packages{os.sep}{n}{os.sep}" for n in ("numpy", "onnx", "safetensors"))
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether no code of the user stands between the frame that asks and where an error was raised."""
+    at = error.__traceback__
+    while at is not None:
+        code = at.tb_frame.f_code
+        if not (is_internal(code) or any(name in code.co_filename for name in _LIBRARIES)):
+            return False
+        at = at.tb_next
+    return True
+
+
+def constructed(cls: Any) -> None:
+    """Make the `__init__` that a class of ours has or inherits one that says what is wrong with its arguments.
+
+    What a subclass of a user defines is left alone, and so are bases that are not public: one look is enough. What
+    arguments' classes were found good is not looked at again.
+    """
+    fn = cls.__init__
+    if (
+        type(fn) is not FunctionType
+        or fn.__code__.co_flags & inspect.CO_VARKEYWORDS
+        or hasattr(fn, "spelled")
+        or not is_own_file(fn.__code__.co_filename)
+    ):
+        return
+    seen: set[tuple[Any, ...]] = set()
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        key = args and tuple(map(type, args))
+        if kwargs:
+            key = (*key, *kwargs, *map(type, kwargs.values()))
+        if key not in seen and _admit(fn, __init__, self, args, kwargs):
+            seen.add(key)
+        try:
+            if key:
+                fn(self, *args, **kwargs)
+            else:
+                fn(self)
+        except STUMBLES as e:
+            explain(fn, _called(self, __init__), e, _bound(fn, args, kwargs))
+            raise
+
+    made: Any = functools.update_wrapper(__init__, fn)
+    made.spelled = True
+    cls.__init__ = made
+
+
+def _called(x: Any, made: Any) -> str:
+    """What users call the class with this constructor."""
+    return next((c.__name__ for c in type(x).__mro__ if c.__init__ is made), type(x).__name__)  # type: ignore[misc]
+
+
+def _bound(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    return {**dict(zip(parameters(fn).positional[1:], args)), **kwargs}
+
+
+def _admit(fn: Any, made: Any, x: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Raise for arguments of a constructor that do not fit. Returns: whether others of the same classes fit, too."""
+    p, op = parameters(fn), _called(x, made)
+    names = p.positional[1:]
+    missing = [n for n in (*names[len(args) :], *p.keyword) if n not in p.defaults and n not in kwargs]
+    wrong = [n for n in kwargs if n not in names and n not in p.keyword]
+    if len(args) > len(names) and not p.rest:
+        refuse(fn, op, wrong, missing, len(args) + 1)
+    if wrong or missing:
+        refuse(fn, op, wrong, missing)
+    for name in names[: len(args)]:
+        if name in kwargs:
+            raise ArgumentTypeError(op, f"got {name}= twice", _usage(fn, op))
+    by_class = refuse_kinds(fn, op, _bound(fn, args, kwargs))
+    return by_class and all(_is_lasting(type(v)) for v in (*args, *kwargs.values()))
+
+
+def _is_lasting(cls: type) -> bool:
+    """Whether a class lives as long as the framework."""
+    return cls.__module__ == "builtins" or cls.__module__.startswith(__name__.partition(".")[0] + ".")
 
 
 def spell(scope: dict[str, Any], names: Iterable[str]) -> None:

@@ -84,7 +84,7 @@ def stranger(
             wanted = _either(sorted(known, key=lambda k: (k == "None", k)))
             return ArgumentTypeError(
                 op.name,
-                f"{name}={_brief(value)} is {kind}{_got(op, inputs)}",
+                f"{name}={brief(value)} is {kind}{_got(op, inputs)}",
                 f"give {name} as {wanted}",
                 line,
             )
@@ -95,15 +95,17 @@ def check_numbers(op: str, **values: Any) -> None:
     """Refuse arguments that are no real numbers, by their names."""
     for name, x in values.items():
         if isinstance(x, (str, bytes)) or not hasattr(x, "__float__") or bool(getattr(x, "ndim", 0)):
-            raise ArgumentTypeError(op, f"{name}={_brief(x)} is {kind_of(x)}", f"give {name} as a number")
+            raise ArgumentTypeError(op, f"{name}={brief(x)} is {kind_of(x)}", f"give {name} as a number")
 
 
 def _either(row: list[str]) -> str:
     return row[0] if len(row) == 1 else f"{', '.join(row[:-1])} or {row[-1]}"
 
 
-def _brief(value: Any) -> str:
-    words = " ".join(repr(value).split())
+def brief(value: Any) -> str:
+    """A value in few words; the type and shape of a tensor."""
+    of = getattr(value, "type", None)
+    words = " ".join((str(of) if isinstance(of, TensorType) else repr(value)).split())
     return words if len(words) <= 60 else words[:57] + "..."
 
 

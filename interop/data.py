@@ -11,6 +11,7 @@ import numpy as np
 from ..core import dispatch
 from ..core.errors import ArgumentError
 from ..core.random import Generator, default_generator
+from ..core.spoken import spell as _spell
 from . import datasets as _datasets
 from . import samplers as _samplers
 from .datasets import *  # noqa: F403
@@ -66,3 +67,6 @@ def train_test_split(dataset: Any, test_share: float, seed: int | None = None) -
     test = round(len(dataset) * test_share)
     first, second = random_split(dataset, [len(dataset) - test, test], seed)
     return first, second
+
+
+_spell(globals(), __all__)

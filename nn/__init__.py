@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from ..core.spoken import spell as _spell
 from . import activation as _activation
 from . import attention as _attention
 from . import convolution as _convolution
@@ -45,6 +46,7 @@ __all__ += [
     *_normalization.__all__,
     *_recurrent.__all__,
 ]
+_spell(globals(), __all__)
 
 # Training in one call stands with data, files and the terminal, which layers do not know: loaded by name.
 _ELSEWHERE = {
@@ -59,8 +61,9 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'duograd.nn' has no attribute {name!r}")
     path, _, attribute = _ELSEWHERE[name].partition(":")
     found = importlib.import_module(path, __name__)
-    globals()[name] = value = getattr(found, attribute) if attribute else found
-    return value
+    globals()[name] = getattr(found, attribute) if attribute else found
+    _spell(globals(), [name])
+    return globals()[name]
 
 
 def __dir__() -> list[str]:

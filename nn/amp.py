@@ -11,6 +11,7 @@ from ..core.autocast import autocast, is_autocast_enabled
 from ..core.errors import ArgumentError, CheckpointError
 from ..core.ops import elementwise as E
 from ..core.ops.creation import full
+from ..core.spoken import spell as _spell
 from ..core.types import int64
 from ..core.value import Tensor
 
@@ -137,3 +138,6 @@ class GradScaler:
             if name in state:
                 value: Tensor = state[name]
                 mine.copy_(value)
+
+
+_spell(globals(), __all__)

@@ -10,6 +10,7 @@ from ..core.dtype_info import finfo
 from ..core.errors import ArgumentError, ShapeError
 from ..core.op import PUBLIC, REGISTRY
 from ..core.ops import elementwise as E
+from ..core.spoken import spell as _spell
 from ..core.types import broadcast_shapes, default_float
 from ..core.value import Tensor
 from . import distribution as C
@@ -570,3 +571,6 @@ def _(p: Independent, q: Independent) -> Tensor:
             "kl_divergence", f"{p.count} and {q.count} axes are one event", "use equal numbers"
         )
     return p._summed(kl_divergence(p.base_dist, q.base_dist))
+
+
+_spell(globals(), __all__)

@@ -12,6 +12,7 @@ from ..core.errors import ArgumentError, ShapeError
 from ..core.op import PUBLIC, REGISTRY
 from ..core.ops.creation import eye
 from ..core.ops.random import rand, randn, truncated_normal
+from ..core.spoken import spell as _spell
 from ..core.value import Tensor
 
 
@@ -189,3 +190,6 @@ def sparse_(x: Tensor, sparsity: float, std: float = 0.01) -> Tensor:
         place = REGISTRY["argsort"](rand(x.shape, device=x.device), axis=0)
         values = randn(x.shape, dtype=x.dtype, device=x.device) * std
         return _fill(x, values * (REGISTRY["argsort"](place, axis=0) >= gone).to(x.dtype))
+
+
+_spell(globals(), [n for n in globals() if (n.endswith("_") and n[0] != "_") or n == "calculate_gain"])

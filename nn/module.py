@@ -9,6 +9,7 @@ import numpy as np
 
 from ..core import dispatch
 from ..core.errors import ArgumentError, ArgumentTypeError, AutogradError, CheckpointError, TraceError
+from ..core.spoken import spelled
 from ..core.storage import writes
 from ..core.types import TensorType
 from ..core.value import Tensor
@@ -67,6 +68,10 @@ class Parameter(_EagerTensor, metaclass=_ParameterClass):  # type: ignore[misc]
         return f"Parameter containing:\n{super().__repr__()}"
 
 
+# As a function and not as a constructor is: layers make many of them.
+Parameter.__init__ = spelled(Parameter.__init__, "Parameter")  # type: ignore[method-assign]
+
+
 class LoadResult(NamedTuple):
     """What `load_state_dict(strict=False)` left alone: names the state lacks, names the module lacks."""
 
@@ -122,6 +127,8 @@ class Module:
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         # Here, so that a subclass may leave out super().__init__().
+        if (args or kwargs) and cls.__init__ is object.__init__:
+            raise ArgumentTypeError(cls.__name__, "takes no arguments", f"write {cls.__name__}()")
         self = super().__new__(cls)
         self.training = True
         return self

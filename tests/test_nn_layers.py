@@ -190,7 +190,7 @@ def test_dropout_keeps_the_mean_and_follows_the_seed():
     ("make", "match"),
     [
         (lambda: nn.Linear(-1, 2), "in_features=-1"),
-        (lambda: nn.Linear("4", 2), "is not an int"),
+        (lambda: nn.Linear("4", 2), "in_features='4' is a text"),
         (lambda: nn.Conv2d(3, 4, 3, groups=2), "does not divide"),
         (lambda: nn.Conv2d(3, 4, 0), "kernel_size=0"),
         (lambda: nn.Conv2d(3, 4, None), "kernel_size=None"),

@@ -181,9 +181,9 @@ def test_a_line_for_each_epoch_where_there_is_no_terminal(capsys):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda t: dg.nn.Trainer(3), "model is a int"),
-        (lambda t: dg.nn.Trainer(t.model, loss="mse"), "loss is a str"),
-        (lambda t: dg.nn.Trainer(t.model, optimizer="adam"), "optimizer is a str"),
+        (lambda t: dg.nn.Trainer(3), "model=3 is an integer"),
+        (lambda t: dg.nn.Trainer(t.model, loss="mse"), "loss='mse' is a text"),
+        (lambda t: dg.nn.Trainer(t.model, optimizer="adam"), "optimizer='adam' is a text"),
         (lambda t: dg.nn.Trainer(t.model, metrics=["acc"]), "no metric 'acc'.*"),
         (lambda t: dg.nn.Trainer(t.model, metrics=["accuracy"] * 2), "two numbers are named 'accuracy'"),
         (lambda t: dg.nn.Trainer(t.model, metrics=[3]), "a metric is a int"),

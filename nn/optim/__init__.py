@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...core.spoken import spell as _spell
 from . import lr_scheduler, swa_utils
 from .adam import Adam, AdamW
 from .adaptive import Adadelta, Adagrad, Adamax, Lion, NAdam, RAdam, RMSprop
@@ -13,3 +14,5 @@ __all__ = [
     "LBFGS", "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Lion", "NAdam", "Optimizer", "ParamGroup",
     "RAdam", "RMSprop", "lr_scheduler", "swa_utils",
 ]  # fmt: skip
+
+_spell(globals(), __all__)

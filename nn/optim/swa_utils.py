@@ -11,6 +11,7 @@ from ...core import dispatch
 from ...core.errors import ArgumentError, ShapeError
 from ...core.op import PUBLIC
 from ...core.ops import elementwise as E
+from ...core.spoken import spell as _spell
 from ...core.types import float32, int64
 from ...core.value import Tensor
 from ..module import Module
@@ -200,3 +201,6 @@ def update_bn(loader: Iterable[Any], model: Module, device: Any = None) -> None:
         for layer, momentum in zip(layers, momenta):
             layer.momentum = momentum
         model.train(was_training)
+
+
+_spell(globals(), __all__)

@@ -13,6 +13,7 @@ from ...core import dispatch
 from ...core.errors import ArgumentError, AutogradError
 from ...core.ops import elementwise as E
 from ...core.ops.creation import zeros
+from ...core.spoken import spell as _spell
 from ...core.value import Tensor
 from . import parametrize, rnn
 from . import parametrize as parametrizations
@@ -84,3 +85,6 @@ def _norm(grads: list[Any], p: float) -> Tensor:
         part = E.square(g).sum() if p == 2.0 else (g.abs() ** p).sum()
         total = part if total is None else total + part
     return E.sqrt(total) if p == 2.0 else E.power(total, 1.0 / p)
+
+
+_spell(globals(), __all__)

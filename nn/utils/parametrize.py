@@ -13,6 +13,7 @@ from ...core import dispatch
 from ...core.errors import ArgumentError, ArgumentTypeError, ShapeError
 from ...core.op import PUBLIC, REGISTRY
 from ...core.ops.random import randn
+from ...core.spoken import spell as _spell
 from ...core.value import Tensor
 from .. import functional as F
 from ..containers import ModuleDict, ModuleList
@@ -247,3 +248,6 @@ def spectral_norm(
     if dim is None:
         dim = 1 if "ConvTranspose" in type(module).__name__ else 0
     return register_parametrization(module, name, _SpectralNorm(value, n_power_iterations, dim, eps))
+
+
+_spell(globals(), __all__)

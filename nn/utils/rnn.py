@@ -14,6 +14,7 @@ import numpy as np
 from ...core import dispatch
 from ...core.errors import ArgumentError, ShapeError
 from ...core.op import REGISTRY
+from ...core.spoken import spell as _spell
 from ...core.value import Tensor
 
 __all__ = [
@@ -150,3 +151,6 @@ def pack_sequence(sequences: Sequence[Tensor], enforce_sorted: bool = True) -> P
 def unpack_sequence(packed_sequences: PackedSequence) -> list[Tensor]:
     """The sequences of a PackedSequence, one by one."""
     return unpad_sequence(*pad_packed_sequence(packed_sequences))
+
+
+_spell(globals(), __all__)

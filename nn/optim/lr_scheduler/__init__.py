@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ....core.spoken import spell as _spell
 from .base import LRScheduler
 from .combine import ChainedScheduler, ReduceLROnPlateau, SequentialLR
 from .cycle import CosineAnnealingWarmRestarts, CyclicLR, OneCycleLR
@@ -22,3 +23,5 @@ __all__ = [
     "LRScheduler", "LambdaLR", "LinearLR", "MultiStepLR", "MultiplicativeLR", "OneCycleLR", "PolynomialLR",
     "ReduceLROnPlateau", "SequentialLR", "StepLR",
 ]  # fmt: skip
+
+_spell(globals(), __all__)
