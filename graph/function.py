@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import copy
 import functools
-import os
 import sys
 import time
 import types
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..core import dispatch
 from ..core.errors import ArgumentError, ArgumentTypeError, RetraceError, user_line
@@ -22,10 +21,12 @@ from .arguments import (
     owners_of,
 )
 from .background import Background
+from .budget import Budget
 from .changing import Changing
 from .entry import MISS
 from .formulas import Program
 from .given import containers_of, flatten
+from .looking import Looking
 from .overrides import MODES, environment, modes
 from .overrides import active as _anywhere
 from .path import AgainError, CalledOutError, Path
@@ -35,13 +36,12 @@ from .trace import Trace
 from .turn import Turn
 from .variant import Variant, start_path
 
-if TYPE_CHECKING:
-    from .profile import Profile
-
 #: when a variant is compiled: at the call that needs it, or beside eager calls
 COMPILE = ("call", "background")
 #: how many variants are asked what changes
 _RECENT = 8
+#: how many modules that it is called with a function keeps alive
+MODULES = 64
 
 
 def _checks() -> bool:
@@ -58,11 +58,11 @@ def _numbers(rest: Arguments | None) -> list[Any]:
     return [] if rest is None else rest.numbers
 
 
-class Function:
+class Function(Looking):
     """A function with a mode. See `dg.function`."""
 
     def __init__(
-        self, fn: Callable[..., Any], mode: str, precision: str, name: str | None, limit: int,
+        self, fn: Callable[..., Any], mode: str, precision: str, name: str | None, limit: int | None,
         compile: str = "call",
     ):  # fmt: skip
         self._fn = fn
@@ -70,8 +70,8 @@ class Function:
         self._count = 0
         self._limit = limit
         self._dropped = 0
-        #: by the modules that it was called with: how many variants were made for other reasons than shapes
-        self._apart: dict[Any, int] = {}
+        #: by the modules that it was called with: which variants there were, and may be
+        self._budgets: dict[Any, Budget] = {}
         self._kinds: set[Any] = set()
         #: what messages call the objects among arguments, by their ids
         self._names: dict[int, str] = {}
@@ -215,14 +215,14 @@ class Function:
                         live = variant.live.read(_numbers(rest))
                         if live is None:
                             continue
-                    variant.calls += 1
+                    variant.count()
                     touch(variant)
                     if variant.calls == entry.CALLS and not containers and not kwargs:
                         self._enter_quickly(variant, tensors)
                     return variant.run(tensors, (args, kwargs), live)
         found, live = self._fitting(key, tensors, rest)
         if found is not None:
-            found.calls += 1
+            found.count()
             touch(found)
             if found.calls == entry.CALLS and not _containers(rest) and not kwargs:
                 self._enter_quickly(found, tensors)
@@ -234,6 +234,7 @@ class Function:
         made = entry.make_entry(variant, tensors, dispatch.state.grad)
         if made is not None and not self._checks and self._mode == "graph" and environment != "eager":
             self._entries = ((made, variant), *self._entries[: entry.ASKED - 1])
+            variant.budget.earn()
 
     def _fitting(
         self, key: Any, tensors: list[Any], rest: Arguments | None
@@ -263,9 +264,32 @@ class Function:
         with self._turn:
             # Another thread may have traced while this one waited.
             variant, live = self._fitting(key, tensors, rest)
-            if variant is None:
+            plainly = variant is None and self._spends_too_much(key, args, kwargs)
+            if variant is None and not plainly:
                 path, segment = self._trace(key, rest, args, kwargs)
+        if plainly:
+            return self._fn(*args, **kwargs)
         return path.run(segment) if variant is None else variant.run(tensors, (args, kwargs), live)
+
+    def _budget(self, key: Any) -> Budget:
+        owners = owners_of(key)
+        found = self._budgets.get(owners)
+        if found is None:
+            found = self._budgets[owners] = Budget()
+        return found
+
+    def _is_at_limit(self, budget: Budget) -> bool:
+        return self._limit is not None and budget.apart >= self._limit
+
+    def _spends_too_much(self, key: Any, args: Any, kwargs: Any) -> bool:
+        """Whether a call that no variant fits is left to Python: those made lately were not called again."""
+        budget = self._budget(key)
+        if budget.allows or self._is_at_limit(budget):  # there it is an error
+            return False
+        budget.python += 1
+        if not budget.why:
+            budget.why = self._why(key, args, kwargs)
+        return True
 
     def _trace(self, key: Any, rest: Arguments | None, args: Any, kwargs: Any) -> tuple[Path, Segment]:
         """A new variant for a call, and the segment to run next."""
@@ -335,10 +359,10 @@ class Function:
     def _publish(self, key: Any, path: Path) -> None:
         self._variants.setdefault(key, []).append(path.variant)
         self._count += 1
-        owners = owners_of(key)
-        self._apart[owners] = self._apart.get(owners, 0) + path.variant.apart
-        if len(self._apart) > self._limit:
-            self._leave_oldest(owners)
+        path.variant.budget = self._budget(key)
+        path.variant.budget.add(path.variant.apart)
+        if len(self._budgets) > (self._limit or MODULES):
+            self._leave_oldest(owners_of(key))
         self._kinds.add(kind_of(key))
         for _, variant in self._entries:  # calls through an entry are not counted: they are the frequent ones
             touch(variant)
@@ -355,11 +379,11 @@ class Function:
             self._variants.pop(key, None)
             owners = owners_of(key)
             if owners and not any(owners_of(k) == owners for k in self._variants):
-                self._apart.pop(owners, None)  # they may die now, and others take their ids
+                self._budgets.pop(owners, None)  # they may die now, and others take their ids
 
     def _leave_oldest(self, owners: Any) -> None:
         """Give up the modules that were used last longest ago, which variants keep alive, other than `owners`."""
-        used = dict.fromkeys(self._apart, 0)
+        used = dict.fromkeys(self._budgets, 0)
         for key, bucket in self._variants.items():
             of = owners_of(key)
             used[of] = max(used.get(of, 0), *(v.used for v in bucket))
@@ -368,7 +392,7 @@ class Function:
         for key in [k for k in self._variants if owners_of(k) == oldest]:
             for variant in tuple(self._variants[key]):
                 self._drop(key, variant)
-        self._apart.pop(oldest, None)
+        self._budgets.pop(oldest, None)
         self._kinds = {k for k in self._kinds if owners_of(k) != oldest}
         self._python = {k: e for k, e in self._python.items() if owners_of(k) != oldest}
         self._changing.forget(lambda k: owners_of(k) == oldest)
@@ -382,11 +406,10 @@ class Function:
         why = self._why(key if given is None or key in self._variants else given, args, kwargs)
         # Shapes alone are no reason to stop: their variants are bounded by memory.
         apart = bool(self._variants.get(key)) or kind_of(key) not in self._kinds
-        count = self._apart.get(owners_of(key), 0)
-        if apart and count >= self._limit:
+        if apart and self._is_at_limit(self._budget(key)):
             raise RetraceError(
                 self.name,
-                f"was traced {self._count} times, {count} of them, its limit, for other reasons than shapes; "
+                f"was traced {self._count} times, {self._limit} of them, its limit, for other reasons than shapes; "
                 f"the last: {why}",
                 "pass what changes as a tensor, or raise limit= in @dg.function; fn.explain() lists all variants",
             )
@@ -441,79 +464,6 @@ class Function:
             default="what fitted was dropped for its memory",
         )  # fmt: skip
 
-    # -- looking inside -----------------------------------------------------------------------
-
-    @property
-    def variants(self) -> list[Variant]:
-        """All variants, oldest first."""
-        return [v for bucket in list(self._variants.values()) for v in bucket]
-
-    def profile(self, *args: Any, seconds: float = 1.0, **kwargs: Any) -> Profile:
-        """Time every kernel of a call in graph mode against the least it could take. Returns a Profile; print it.
-
-        seconds: how long to measure. What the calls change (parameters, gradients, optimiser state, random
-        generators, Python state) is put back. Kernels that run side by side in a call are timed one after the other.
-        `explain()` shows the times afterwards.
-        """
-        from .profile import profile_variant
-        from .snapshot import Snapshot
-
-        path = start_path(self, args, kwargs)
-        path.prepare()
-        snapshot = Snapshot(path)
-        try:
-            self.graph(*args, **kwargs)
-            snapshot.restore()
-            key, tensors, rest = flatten(args, kwargs)
-            bucket = self._variants.get(key, ())
-            fitting = (v for v in bucket if v.live is None and v.fits(tensors, _containers(rest)))
-            return profile_variant(next(fitting, path.variant), tensors, seconds)
-        finally:
-            snapshot.restore()
-
-    def explain(self, guards: bool = False) -> str:
-        """The variants: why each was traced, what fused, kernels, memory, guards. Returns the text.
-
-        guards: list all guards, not only the first.
-        """
-        from .explain import explain_variant
-
-        lines = [f"{self.name}: mode {self._mode}, {self._count} variants"]
-        if self._dropped:
-            lines.append(
-                f"  {self._dropped} were dropped, for their memory (DUOGRAD_VARIANT_MEMORY sets the limit) or with "
-                "modules that were not used lately"
-            )
-        for why in dict.fromkeys(e.message for e in self._python.values()):
-            lines.append(f"  its Python runs at every call, op by op: it {why}")
-        for k, v in enumerate(self.variants, 1):
-            lines += [
-                f"  variant {k}: {v.reason}" + (f"  ({v.line})" if v.line else ""),
-                *("    " + s for s in explain_variant(v, guards)),
-            ]
-        return "\n".join(lines)
-
-    def show(self, html: str | os.PathLike[str] | None = None) -> str:
-        """The graph of every variant, after tracing and after the passes. Returns the text.
-
-        html: also write a self-contained page there: both graphs, kernels, memory, guards and sources, linked.
-        """
-        if html is not None:
-            from .page import write_page
-
-            if not self._count:
-                raise ArgumentError(self.name, "has no graph yet to show", "call it once in graph mode first")
-            write_page(self, html)
-        return "\n\n".join(text for v in self.variants for text in v.show())
-
-    def source(self) -> str:
-        """The generated kernels of every variant, each once. Returns the text."""
-        seen: dict[str, None] = {}
-        for v in self.variants:
-            for text in v.sources():
-                seen.setdefault(text)
-        return "\n\n".join(seen)
-
 
 def function(
     fn: Callable[..., Any] | None = None,
@@ -521,7 +471,7 @@ def function(
     mode: str = "graph",
     precision: str = "match",
     name: str | None = None,
-    limit: int = 64,
+    limit: int | None = None,
     compile: str = "call",
 ) -> Any:
     """Run a function as a graph: traced at its first call, optimised as a whole, replayed as native kernels.
@@ -531,9 +481,10 @@ def function(
     mode: "graph" or "eager", switched later by `fn.mode = ...`, `fn.eager(...)`, `fn.graph(...)`,
     `with dg.mode(...)` or DUOGRAD_MODE. precision: "match" gives the bits of eager mode, "fast"
     may round otherwise (docs/design.md has the bounds). name: for messages.
-    limit: how many variants may be traced before it is an error; those that differ in shapes alone do not count:
-    the memory of all variants is bounded (DUOGRAD_VARIANT_MEMORY), and those used least recently go first. Each module
-    that the function is a method of, or is called with, has its own; it keeps the last `limit` of them alive.
+    limit: how many variants may be traced for other reasons than shapes before it is an error; None: it never is.
+    Each module that the function is a method of, or is called with, has its own variants; it keeps the last 64 (or
+    `limit`) of them alive. In any case the memory of all variants is bounded (DUOGRAD_VARIANT_MEMORY), those used least
+    recently go first, and calls whose sizes or values never come again run as Python (docs/graph.md).
     compile: "call" compiles at the call that needs it; "background" runs eager mode until the plan is ready
     (`fn.wait()` waits for it), and raises errors of the compiler at a later call.
     Returns: a callable with the same signature. Raises: TraceError for what a graph cannot hold, RetraceError

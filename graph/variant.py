@@ -11,6 +11,7 @@ from typing import Any
 
 from .aliases import Aliases
 from .arguments import Arguments, Slot, fill_call, loosen
+from .budget import Budget
 from .formulas import Program
 from .given import flatten
 from .identity import Identity
@@ -42,6 +43,7 @@ class Variant:
         self.seconds = 0.0
         self.paths = 0
         self.calls = self.used = 0
+        self.budget = Budget()
         #: calls in a row that met a value not seen before, and `calls` at the last of them
         self.row = self.met = 0
         #: it was traced for another reason than shapes
@@ -63,6 +65,11 @@ class Variant:
         if containers and holds and any(s.shares(containers) for s in self.state):
             return False
         return bool(holds) and self.aliases.fit(self._with_state(tensors))
+
+    def count(self) -> None:
+        """A call found it."""
+        self.calls += 1
+        self.budget.found += 1
 
     def meets_another(self) -> bool:
         """Count a call that met a value not seen before. Returns: whether no more of them are to be traced."""

@@ -1,0 +1,99 @@
+"""What a function with a mode tells of itself: its variants, their graphs, kernels and times."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from ..core.errors import ArgumentError
+from .given import flatten
+from .variant import Variant, start_path
+
+if TYPE_CHECKING:
+    from .budget import Budget
+    from .profile import Profile
+
+
+class Looking:
+    """The part of `Function` that looks inside."""
+
+    name: str
+    _mode: str
+    _count: int
+    _dropped: int
+    _variants: dict[Any, list[Variant]]
+    _python: dict[Any, Any]
+    _budgets: dict[Any, Budget]
+    graph: Any
+
+    @property
+    def variants(self) -> list[Variant]:
+        """All variants, oldest first."""
+        return [v for bucket in list(self._variants.values()) for v in bucket]
+
+    def profile(self, *args: Any, seconds: float = 1.0, **kwargs: Any) -> Profile:
+        """Time every kernel of a call in graph mode against the least it could take. Returns a Profile; print it.
+
+        seconds: how long to measure. What the calls change (parameters, gradients, optimiser state, random
+        generators, Python state) is put back. Kernels that run side by side in a call are timed one after the other.
+        `explain()` shows the times afterwards.
+        """
+        from .profile import profile_variant
+        from .snapshot import Snapshot
+
+        path = start_path(self, args, kwargs)
+        path.prepare()
+        snapshot = Snapshot(path)
+        try:
+            self.graph(*args, **kwargs)
+            snapshot.restore()
+            key, tensors, rest = flatten(args, kwargs)
+            bucket, containers = self._variants.get(key, ()), () if rest is None else rest.containers
+            fitting = (v for v in bucket if v.live is None and v.fits(tensors, containers))
+            return profile_variant(next(fitting, path.variant), tensors, seconds)
+        finally:
+            snapshot.restore()
+
+    def explain(self, guards: bool = False) -> str:
+        """The variants: why each was traced, what fused, kernels, memory, guards. Returns the text.
+
+        guards: list all guards, not only the first.
+        """
+        from .explain import explain_variant
+
+        lines = [f"{self.name}: mode {self._mode}, {self._count} variants"]
+        if self._dropped:
+            lines.append(
+                f"  {self._dropped} were dropped, for their memory (DUOGRAD_VARIANT_MEMORY sets the limit) or with "
+                "modules that were not used lately"
+            )
+        for why in dict.fromkeys(e.message for e in self._python.values()):
+            lines.append(f"  its Python runs at every call, op by op: it {why}")
+        lines += [f"  {b.words()}" for b in self._budgets.values() if b.python]
+        for k, v in enumerate(self.variants, 1):
+            lines += [
+                f"  variant {k}: {v.reason}" + (f"  ({v.line})" if v.line else ""),
+                *("    " + s for s in explain_variant(v, guards)),
+            ]
+        return "\n".join(lines)
+
+    def show(self, html: str | os.PathLike[str] | None = None) -> str:
+        """The graph of every variant, after tracing and after the passes. Returns the text.
+
+        html: also write a self-contained page there: both graphs, kernels, memory, guards and sources, linked.
+        """
+        if html is not None:
+            from .page import write_page
+
+            if not self._count:
+                raise ArgumentError(self.name, "has no graph yet to show", "call it once in graph mode first")
+            write_page(self, html)
+        return "\n\n".join(text for v in self.variants for text in v.show())
+
+    def source(self) -> str:
+        """The generated kernels of every variant, each once. Returns the text."""
+        seen: dict[str, None] = {}
+        for v in self.variants:
+            for text in v.sources():
+                seen.setdefault(text)
+        return "\n\n".join(seen)

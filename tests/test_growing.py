@@ -1,0 +1,263 @@
+"""Programs whose sizes and numbers are others at every call (caches that grow, positions, curricula) run with a few
+variants, and with the bits of eager mode."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import duograd as dg
+import pytest
+from duograd.graph import budget
+
+nn = dg.nn
+V, D, H, L = 13, 8, 2, 2
+FREE = 4
+TOKENS = FREE + 4
+
+
+class Layer(nn.Module):
+    """A decoder's layer; its cache is what `grow` makes of the old one and the new rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.qkv, self.out = nn.LayerNorm(D), nn.Linear(D, 3 * D), nn.Linear(D, D)
+        self.mlp = nn.Sequential(nn.LayerNorm(D), nn.Linear(D, 2 * D), nn.GELU(), nn.Linear(2 * D, D))
+
+    def forward(self, x, grow, mask=None, turn=lambda t: t):
+        b, t, _ = x.shape
+        q, k, v = (
+            y.reshape(b, t, H, D // H).permute(0, 2, 1, 3) for y in dg.split(self.qkv(self.norm(x)), D, -1)
+        )
+        k, v = grow(turn(k), v)
+        scores = turn(q) @ k.mT * (D // H) ** -0.5
+        if mask is not None:
+            scores = scores + mask
+        y = (dg.softmax(scores, -1) @ v).permute(0, 2, 1, 3).reshape(b, t, D)
+        x = x + self.out(y)
+        return x + self.mlp(x)
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Embedding(V, D), nn.Linear(D, V)
+        self.layers = nn.ModuleList([Layer() for _ in range(L)])
+
+
+@dataclasses.dataclass
+class Cache:
+    k: Any = None
+    v: Any = None
+
+    def grow(self, k, v):
+        if self.k is not None:
+            k, v = dg.concat([self.k, k], 2), dg.concat([self.v, v], 2)
+        self.k, self.v = k, v
+        return k, v
+
+
+def by_state(m, mode):
+    """Caches in attributes of objects in a list, found by the function itself."""
+    caches = [Cache() for _ in range(L)]
+
+    @dg.function(mode=mode)
+    def step(i):
+        with dg.no_grad():
+            x = m.embed(i)
+            for layer, cache in zip(m.layers, caches):
+                x = layer(x, cache.grow)
+            return m.head(x)[:, -1]
+
+    i, found = dg.tensor([[1]]), []
+    for _ in range(TOKENS):
+        found.append(step(i))
+        i = dg.argmax(found[-1], axis=-1, keepdims=True)
+    return step, found
+
+
+def by_argument(m, mode):
+    """A list of pairs, given and returned."""
+
+    @dg.function(mode=mode)
+    def step(i, caches):
+        with dg.no_grad():
+            x, news = m.embed(i), []
+            for layer, (k, v) in zip(m.layers, caches):
+                cache = Cache(k, v)
+                x = layer(x, cache.grow)
+                news.append((cache.k, cache.v))
+            return m.head(x)[:, -1], news
+
+    i, caches, found = dg.tensor([[1]]), [(None, None)] * L, []
+    for _ in range(TOKENS):
+        logits, caches = step(i, caches)
+        found.append(logits)
+        i = dg.argmax(logits, axis=-1, keepdims=True)
+    return step, found
+
+
+def preallocated(m, mode):
+    """Written at a position that a Python int counts, read up to it; rotary positions."""
+    caches = [(dg.zeros(1, H, TOKENS, D // H), dg.zeros(1, H, TOKENS, D // H)) for _ in range(L)]
+    angles = dg.arange(TOKENS, dtype="float32").reshape(-1, 1) * dg.tensor([1.0, 0.1])
+    cos, sin = dg.cos(angles), dg.sin(angles)
+
+    @dg.function(mode=mode)
+    def step(i, pos):
+        def turn(t):
+            a, b = t[..., ::2], t[..., 1::2]
+            c, s = cos[pos], sin[pos]
+            return dg.stack([a * c - b * s, a * s + b * c], -1).reshape(*t.shape)
+
+        with dg.no_grad():
+            x = m.embed(i)
+            for layer, (ck, cv) in zip(m.layers, caches):
+
+                def grow(k, v, ck=ck, cv=cv):
+                    ck[:, :, pos] = k[:, :, 0]
+                    cv[:, :, pos] = v[:, :, 0]
+                    return ck[:, :, : pos + 1], cv[:, :, : pos + 1]
+
+                x = layer(x, grow, turn=turn)
+            return m.head(x)[:, -1]
+
+    i, found = dg.tensor([[1]]), []
+    for pos in range(TOKENS):
+        found.append(step(i, pos))
+        i = dg.argmax(found[-1], axis=-1, keepdims=True)
+    return step, found
+
+
+def without_cache(m, mode):
+    """The whole text again at each token, as nanoGPT does, sampled with a temperature."""
+
+    @dg.function(mode=mode)
+    def logits_of(ids, temperature):
+        with dg.no_grad():
+            x = m.embed(ids)
+            mask = dg.triu(dg.full((ids.shape[1],) * 2, -math.inf), 1)
+            for layer in m.layers:
+                x = layer(x, lambda k, v: (k, v), mask)
+            return m.head(x)[:, -1] / temperature
+
+    ids, found = dg.tensor([[1]]), []
+    for n in range(TOKENS):
+        found.append(logits_of(ids, 1 + n / 10))
+        ids = dg.concat([ids, dg.argmax(found[-1], axis=-1, keepdims=True)], 1)
+    return logits_of, found
+
+
+def recurrent(m, mode):
+    """A GRU's decoder with a list of outputs that grows, stacked at every call."""
+    cell, outputs = nn.GRUCell(D, D), []
+
+    @dg.function(mode=mode)
+    def step(i, h):
+        with dg.no_grad():
+            h = cell(m.embed(i), h)
+            outputs.append(h)
+            return h, dg.stack(outputs).mean(0)
+
+    h, found = dg.zeros(1, D), []
+    for n in range(TOKENS):
+        h, y = step(dg.tensor([n % V]), h)
+        found += [h, y]
+    return step, found
+
+
+def beams(m, mode):
+    """Beam search: rows of a state change places and grow."""
+    width = 3
+
+    @dg.function(mode=mode)
+    def step(ids, scores):
+        with dg.no_grad():
+            x = m.embed(ids)
+            for layer in m.layers:
+                x = layer(x, lambda k, v: (k, v))
+            total = (scores.reshape(-1, 1) + dg.log_softmax(m.head(x)[:, -1], -1)).reshape(-1)
+            best, where = dg.topk(total, width)
+            rows = where // V
+            return dg.concat([ids[rows], (where % V).reshape(-1, 1)], 1), best
+
+    ids, scores, found = dg.tensor([[1]] * width), dg.tensor([0.0, -50.0, -60.0]), []
+    for _ in range(TOKENS):
+        ids, scores = step(ids, scores)
+        found += [ids, scores]
+    return step, found
+
+
+def curriculum(m, mode):
+    """Training on texts that get longer, with a rate by epoch."""
+    optimizer = dg.optim.SGD(m.parameters(), lr=0.1)
+    rates = [0.1 / (1 + e) for e in range(TOKENS)]
+
+    @dg.function(mode=mode)
+    def train(ids, epoch):
+        for group in optimizer.param_groups:
+            group["lr"] = rates[epoch]
+        optimizer.zero_grad()
+        loss = dg.nn.functional.cross_entropy(
+            m.head(m.embed(ids[:, :-1])).reshape(-1, V), ids[:, 1:].reshape(-1)
+        )
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    text = (dg.arange(2 * (TOKENS + 3)) * 7 % V).reshape(2, -1)
+    return train, [train(text[:, : e + 3], e) for e in range(TOKENS)]
+
+
+PROGRAMS = [by_state, by_argument, preallocated, without_cache, recurrent, beams, curriculum]
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.__name__)
+def test_what_grows_leads_to_a_few_variants(program, monkeypatch):
+    monkeypatch.setattr(budget, "FREE", FREE)
+    dg.manual_seed(0)
+    m = Model()
+    state = {k: v.clone() for k, v in m.state_dict().items()}
+    dg.manual_seed(1)
+    _, want = program(m, "eager")
+    m.load_state_dict(state)
+    dg.manual_seed(1)
+    fn, got = program(m, "graph")
+    assert all(
+        a.detach().numpy().tobytes() == b.detach().numpy().tobytes() for a, b in zip(got, want, strict=True)
+    )
+    assert len(fn.variants) <= FREE + 1, fn.explain()
+
+
+def test_calls_that_fit_no_variant_run_python_and_say_so():
+    f = dg.function(lambda x: x.sum() * 2)
+    for n in range(1, budget.FREE + 4):
+        f(dg.ones(n))
+    assert len(f.variants) == budget.FREE
+    assert "3 calls ran its Python, op by op, for 16 variants were made" in f.explain()
+
+
+def test_calls_that_find_their_variant_earn_another():
+    f = dg.function(lambda x: x.sum() * 2)
+    for n in range(1, budget.FREE + 2):
+        f(dg.ones(n))
+    for _ in range(budget.PRICE):
+        f(dg.ones(1))
+    f(dg.ones(99))
+    assert len(f.variants) == budget.FREE + 1
+
+
+def test_modules_have_variants_of_their_own():
+    f = dg.function(lambda net, x: net(x))
+    x = dg.ones(1, D)
+    for net in [nn.Linear(D, 2) for _ in range(budget.FREE + 2)]:
+        f(net, x)
+    assert len(f.variants) == budget.FREE + 2
+
+
+def test_values_are_no_error_however_many_there_are(monkeypatch):
+    monkeypatch.setattr(budget, "FREE", 100)
+    f = dg.function(lambda x, n: x * float(f"{n}"))
+    assert [f(dg.ones(1), n).item() for n in range(66)] == list(range(66))
+    assert len(f.variants) == 66
