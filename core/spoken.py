@@ -72,44 +72,40 @@ def spelled(fn: Callable[..., Any], name: str = "") -> Callable[..., Any]:
 
 
 def _listing(fn: Any, p: Parameters, said: str) -> Any:
-    """For a function with `*rest`, which is slow to hand on with keywords: these are looked at where there are any."""
-    names = frozenset((*p.positional[fn.__code__.co_posonlyargcount :], *p.keyword))
-    required = [(k, n) for k, n in enumerate(p.positional) if n not in p.defaults]
-    required += [(10**9, n) for n in p.keyword if n not in p.defaults]
-    need = 10**9 if required and required[-1][0] == 10**9 else len(required)
+    """For a function with `*rest`: where it refuses a call itself, before its first line, that is said in our words."""
+    names = (*p.positional[fn.__code__.co_posonlyargcount :], *p.keyword)
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        if kwargs or len(args) < need:
-            wrong = [n for n in kwargs if n not in names]
-            missing = [n for k, n in required if k >= len(args) and n not in kwargs]
-            if wrong or missing:
-                refuse(fn, said, wrong, missing)
         try:
             return fn(*args, **kwargs) if kwargs else fn(*args)
         except STUMBLES as e:
-            explain(fn, said, e, {**{f"argument {k}": x for k, x in enumerate(args)}, **kwargs})
-            raise
+            wrong = [n for n in kwargs if n not in names]
+            rest = (*p.positional[len(args) :], *p.keyword)
+            missing = [n for n in rest if n not in p.defaults and n not in kwargs]
+            if e.__traceback__.tb_next or not (wrong or missing):  # type: ignore[union-attr]
+                explain(fn, said, e, {**{f"argument {k}": x for k, x in enumerate(args)}, **kwargs})
+                raise
+        refuse(fn, said, wrong, missing)
 
     return call
 
 
 def _plain(fn: Any, p: Parameters, said: str) -> Any:
-    """For a function without `*rest`: one that hands its parameters on, by names that are put in a template's place.
+    """For a function without `*rest`: one with its parameters, which hands them on by position.
 
-    The instructions count variables and do not know their names, so nothing is compiled for each function.
+    How many there are, and which must be given, makes a template: instructions count variables and do not know their
+    names, nor which of them take keywords alone, so nothing is compiled for each function.
     """
-    names = (*p.positional, *p.keyword)
-    absent = frozenset(k for k, n in enumerate(names) if n not in p.defaults)
-    marks = {f"k{k}": n for k, n in enumerate(p.keyword)}
-    code = _template(len(p.positional), len(p.keyword), absent)
-    code = code.replace(
-        co_varnames=(*names, "_more", "_other", "_error"),
-        co_consts=tuple(p.keyword if c == (*marks,) != () else c for c in code.co_consts),
-        co_posonlyargcount=fn.__code__.co_posonlyargcount,
-        co_name=said,
-        co_qualname=said,
-    )
-    made = FunctionType(code, globals(), said, None, (_cell(fn),))
+    names, posonly = (*p.positional, *p.keyword), fn.__code__.co_posonlyargcount
+    required = frozenset(k for k, n in enumerate(names) if n not in p.defaults)
+    code = _template(len(names), required).replace(
+        co_varnames=(*names, "_more", "_other", "_error"), co_name=said, co_qualname=said,
+        co_argcount=len(p.positional), co_posonlyargcount=posonly, co_kwonlyargcount=len(p.keyword),
+    )  # fmt: skip
+    all_listed = fn.__code__.replace(co_argcount=len(names), co_kwonlyargcount=0)
+    listed = FunctionType(all_listed, fn.__globals__, fn.__name__, None, fn.__closure__)
+    listed.__wrapped__ = fn  # type: ignore[attr-defined]
+    made = FunctionType(code, globals(), said, None, (_cell(listed),))
     functools.update_wrapper(made, fn)
     made.__defaults__ = tuple(p.defaults.get(n, _ABSENT) for n in p.positional)
     made.__kwdefaults__ = {n: p.defaults.get(n, _ABSENT) for n in p.keyword}
@@ -121,18 +117,15 @@ def _cell(x: Any) -> Any:
 
 
 @functools.cache
-def _template(positional: int, keyword: int, absent: frozenset[int]) -> CodeType:
-    """The code of a function that hands its arguments on to `fn` and has a default for each."""
-    names = [f"a{k}" for k in range(positional)]
-    marks = [f"k{k}" for k in range(keyword)]
-    takes = [f"{n}=0" for n in names] + ["*more"] + [f"{n}=0" for n in marks] + ["**wrong"]
-    gives = names + [f"{n}={n}" for n in marks]
-    missing = "".join(f" or {n} is _ABSENT" for k, n in enumerate(names + marks) if k in absent)
-    row = f"({''.join(n + ', ' for n in names + marks)})"
+def _template(count: int, required: frozenset[int]) -> CodeType:
+    """The code of a function that hands `count` arguments on to `fn`."""
+    names = [f"a{k}" for k in range(count)]
+    missing = "".join(f" or a{k} is _ABSENT" for k in sorted(required))
+    row = "".join(f"{n}, " for n in names)
     text = (
-        f"def make(fn):\n def call({', '.join(takes)}):\n  if wrong or more{missing}:\n"
-        f"   _refuse_call(fn, wrong, more, {row})\n  try:\n   return fn({', '.join(gives)})\n"
-        f"  except STUMBLES as e:\n   _explain(fn, e, {row})\n   raise\n return call"
+        f"def make(fn):\n def call({row}*more, **wrong):\n  if wrong or more{missing}:\n"
+        f"   _refuse_call(fn.__wrapped__, wrong, more, ({row}))\n  try:\n   return fn({row})\n"
+        f"  except STUMBLES as e:\n   _explain(fn.__wrapped__, e, ({row}))\n   raise\n return call"
     )
     scope: dict[str, Any] = {}
     exec(compile(text, __file__, "exec"), scope)

@@ -94,7 +94,15 @@ def test_every_kind_of_parameter_is_handed_on():
         fn(a=1, b=2, d=4)
     with pytest.raises(TypeError, match=r"it takes plain\(a, b, c=, \*rest, d=, e=\)"):
         fn(1, 2, d=4, f=5)
+    with pytest.raises(TypeError, match=r"plain\(\) got multiple values for argument 'b'"):
+        fn(1, 2, d=4, b=5)
     assert spelled(fn) is fn
+
+    def wrong_inside(a, *rest, d):
+        return a(*rest, e=d)
+
+    with pytest.raises(TypeError, match="unexpected keyword argument 'e'"):
+        spelled(wrong_inside)(lambda: 1, d=4)
 
     def open_to_all(a, **more):
         return a, more
