@@ -265,6 +265,10 @@ class Tensor(_Named):
     def _is_leaf(self) -> bool:
         return self._node is None
 
+    def _whole(self) -> Tensor | None:
+        """What it is a view of, or None."""
+        return self._base  # type: ignore[no-any-return]
+
     def _known(self) -> Tensor:
         """The tensor from outside that it stands for in a trace, or itself."""
         return self

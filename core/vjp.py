@@ -240,7 +240,7 @@ def refuse_leaf(target: Tensor) -> None:
     """Raise AutogradError when a change on the tape would be one of a leaf that requires a gradient, or of its view."""
     leaf: Any = target
     while leaf is not None and not (leaf._requires_grad and leaf._is_leaf()):
-        leaf = leaf._base
+        leaf = leaf._whole()
     if target._requires_grad and leaf is not None:
         what = "a leaf" if leaf is target else f"a view of a leaf {leaf.type}"
         raise AutogradError(

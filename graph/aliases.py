@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .plain import hooks_of
+from .plain import hooks_of, sees_leaf
 from .symbol import Symbol
 from .trace import Trace, effects
 
@@ -17,8 +17,8 @@ class Aliases:
 
     met: arguments that the function also found by itself, by position; lifted: ids of all other tensors it
     found (the graphs keep them alive). Storages are kept by id for the same reason. leaves: whether arguments are
-    leaves, and their hooks, by position, where that matters; grads: layouts of gradients that the function finds in
-    arguments (None: there is none).
+    leaves, their hooks, and whether they are views of leaves, by position, where that matters; grads: layouts of
+    gradients that the function finds in arguments (None: there is none).
     """
 
     __slots__ = (
@@ -32,7 +32,7 @@ class Aliases:
         #: tensors that no argument was, kept alive with their ids
         self.apart: list[Any] = []
         self.met: dict[int, Any] = {}
-        self.leaves: dict[int, tuple[bool, tuple[Any, ...]]] = {}
+        self.leaves: dict[int, tuple[bool, tuple[Any, ...], bool]] = {}
         self.grads: dict[int, Any] = {}
         self.lifted: set[int] = set()
         self.storages: set[int] = set()
@@ -107,8 +107,8 @@ class Aliases:
         return True
 
 
-def _leaf(t: Any) -> tuple[bool, tuple[Any, ...]]:
-    return t._node is None, hooks_of(t)
+def _leaf(t: Any) -> tuple[bool, tuple[Any, ...], bool]:
+    return t._node is None, hooks_of(t), sees_leaf(t)
 
 
 def check_aliases(trace: Trace, writes: Sequence[tuple[Any, Symbol]], args: dict[int, int]) -> None:

@@ -55,6 +55,14 @@ def same(a: Any, b: Any) -> bool:
     return False
 
 
+def sees_leaf(t: Any) -> bool:
+    """Whether a tensor with a history is a view of a leaf that requires a gradient."""
+    x = t._base if t._node is not None else None
+    while x is not None and not (x._requires_grad and x._node is None):
+        x = x._base
+    return x is not None
+
+
 def hooks_of(t: Any) -> tuple[Any, ...]:
     """The hooks of a leaf, to compare with later ones; they live no longer for it."""
     return tuple(map(_weak, t._hooks or ()))

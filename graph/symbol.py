@@ -108,6 +108,15 @@ class Symbol(Tensor):
         trace.leaves[id(tensor)] = tensor
         return tensor._node is None
 
+    def _whole(self) -> Any:
+        """What it is a view of, outside of the trace too."""
+        trace, tensor = self._original()
+        if tensor is None or self._base is not None:
+            return self._base
+        trace.leaves[id(tensor)] = tensor
+        found = trace.lifted.get(id(tensor._base))
+        return tensor._base if found is None else found[1]
+
     def meet(self, other: Tensor) -> None:
         """The function asks whether this is `other`, a tensor from outside: a later call may have another answer."""
         trace, tensor = self._original()

@@ -181,3 +181,34 @@ def test_a_change_through_a_view_without_a_rule_is_refused_before_it_is_made(mod
     ):
         dg.function(fn, mode=mode)(b)
     np.testing.assert_array_equal(b.detach().numpy(), ARRAYS[0])
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_a_view_of_a_leaf_outside_is_refused_and_one_of_a_computed_tensor_is_changed(mode):
+    """A graph saw no more than that the argument is none of the two: it changed the leaf."""
+    step = dg.function(lambda x: x.mul_(2), mode=mode)
+    for view in (lambda x: (x * 1)[0], lambda x: x[0], lambda x: (x * 1)[0], lambda x: x.mT):
+        leaf = dg.ones((2, 2)).requires_grad_()
+        x = view(leaf)
+        if x._base is leaf:
+            with pytest.raises(dg.errors.AutogradError, match="a view of a leaf"):
+                step(x)
+        else:
+            step(x).sum().backward()
+            assert leaf.grad.numpy().tolist() == [[2, 2], [0, 0]]
+
+
+def test_a_view_of_a_leaf_in_state_is_refused_while_it_is_one():
+    leaf, state = dg.ones((2, 2)).requires_grad_(), {}
+
+    @dg.function
+    def step():
+        return state["x"].mul_(2)
+
+    for view in (leaf * 1)[0], leaf[0], (leaf * 1)[0]:
+        state["x"] = view
+        if view._base is leaf:
+            with pytest.raises(dg.errors.AutogradError, match="a view of a leaf"):
+                step()
+        else:
+            assert step().tolist() == [2, 2]

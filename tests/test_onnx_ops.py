@@ -178,3 +178,30 @@ def test_small_integers_are_widened_where_onnx_has_none(name, dtype, close):
         warnings.simplefilter("ignore", UserWarning)  # onnxruntime lacks kernels for some integers
         model = dg.onnx.export(op, x)
     close(dg.onnx.load(model)(x).numpy(), want.numpy())
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        lambda x: dg.concat([x[:1], x]),
+        lambda x: x.to(dg.float32),
+        lambda x: x[:0],
+        lambda x: x.reshape(2, 2).mT,
+    ],
+)
+def test_models_whose_inputs_or_outputs_are_bfloat16_are_proved_in_onnxruntime(fn):
+    """It takes and gives no arrays of bfloat16: the export failed where it ran the model at all."""
+    x = dg.arange(4).to(dg.bfloat16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loaded = dg.onnx.load(dg.onnx.export(fn, x))
+    assert loaded(x).tolist() == fn(x).tolist()
+
+
+@pytest.mark.parametrize("ceil", [False, True])
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_padded_pooling_windows_that_move_by_one_are_proved(n, ceil):
+    """onnx.reference reads past the end of a padded axis."""
+    layer = getattr(dg.nn, f"MaxPool{n}d")(2, stride=1, padding=1, return_indices=True, ceil_mode=ceil)
+    x = dg.arange(3 * 5**n).to(dg.float32).sin().reshape(1, 3, *[5] * n)
+    dg.onnx.export(layer, x)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
-from typing import Any  # noqa: F401
+from typing import Any
 
 import duograd as dg
 import numpy as np
 
 from ...core.op import REGISTRY
+from . import views
+from .live import PACKS
 from .numbers import CHANGING
 from .program import LAYOUTS, NAMES, Given, Program, State, Step
+from .settings import SET
 from .steps import FLOATS, INTEGERS, Hand, call_sample
 from .tempers import TEMPERS
 from .walks import draw_walks
@@ -22,6 +25,8 @@ SHARED = (
     "of x0",
     "view of x0",
     "part of x0",
+    "tracked of x0",
+    "tracked part of x0",
     "of m.b",
     "of m.w",
     "of m.row",
@@ -34,6 +39,13 @@ BETWEEN = (
     "with dg.no_grad():\n    m.w *= 2", "with dg.no_grad():\n    m.layer.weight += 1", "m.layer.zero_grad()",
     "if isinstance(out[0], dg.Tensor) and out[0].dtype.is_float:\n    out[0].detach().mul_(2)",
 )  # fmt: skip
+#: sizes of one axis from call to call
+COUNTS = ((1, 2, 3, 4, 5, 6), (4, 4, 3, 4, 4, 1), (0, 3, 0, 3), (2, 2, 2, 1, 1, 2), (5, 3, 1, 0, 5, 5), (1, 1, 7, 1),
+          (3, 3, 3, 16, 3, 33), (8, 8, 5, 8, 8, 5), (2, 65, 2, 2), (1, 0, 1, 2))  # fmt: skip
+#: tempers whose programs are judged in a way of their own
+JUDGED = ("fast", "onnx")
+#: tempers whose programs are called six times at least
+LONG = ("numbers", "live numbers", "training", "flags")
 WRONG = [(op, s) for op in REGISTRY.values() if not op.internal for s, _ in op.error_samples]
 #: larger tensors than this are not worked on
 ELEMENTS = 20_000
@@ -48,18 +60,15 @@ def draw(seed: int, temper: str | None = None) -> Program:
     dtype = rng.choices(("float32", "float64", "float16", "bfloat16"), (70, 14, 8, 8))[0]
     hand = Hand(rng, dtype)
     sizes = _sizes(rng)
-    changing = rng.random() < 0.5
+    calls = _calls(rng, sizes, temper)
+    sizes = hand.sizes = calls[0]
     inputs = _inputs(rng, hand, dtype, temper)
-    state = (Given("w", (3,), "float32", grad=True), Given("b", (2,), "float32"))
-    m = State()
-    for k, x in enumerate(state):
-        setattr(m, x.name, eval(x.text({}, 7000 + k), {**NAMES}))
-    hand.space |= {**NAMES, "dg": dg, "np": np, "m": m}
+    hand.space |= {**NAMES, "dg": dg, "np": np, "m": State()}
     dg.manual_seed(seed % 1000)
-    for k, x in enumerate(inputs):
-        hand.space[x.name] = eval(x.text(sizes, k), hand.space)
-        if x.past:
-            hand.space[x.name] = hand.space[x.name] * 1
+    for x in (Given("w", (3,), "float32", grad=True), Given("b", (2,), "float32")):
+        hand.keep(x)
+    inputs = [_made(x, k, calls, hand.space) for k, x in enumerate(inputs)]
+    for x in inputs:
         if x.is_tensor:
             hand.names.append(x.name)
     hand.new = list(inputs)
@@ -74,13 +83,14 @@ def draw(seed: int, temper: str | None = None) -> Program:
     tries = 0
     while len(steps) < length and tries < 40:
         tries += 1
-        before = len(hand.new)
+        before = len(hand.new), len(hand.state)
         step = rng.choices(list(makers), list(makers.values()))[0](hand)
         if step is None:
+            _forget(hand, *before)
             continue
         error = _attempt(hand, step)
         if error and rng.random() > 0.04:
-            _forget(hand, before)
+            _forget(hand, *before)
             continue
         steps.append(step)
         if error:
@@ -94,19 +104,21 @@ def draw(seed: int, temper: str | None = None) -> Program:
     if rng.random() < 0.1 and hand.names:
         returns.append(rng.choice(hand.names))
     used = _used(hand.new, steps, returns)
-    calls = [sizes, sizes]
-    if changing:
-        calls += [_sizes(rng), sizes]
-        calls += [sizes, sizes] * (rng.random() < 0.3)
-    elif rng.random() < 0.5:
-        calls += [sizes] * rng.choice((1, 3, 3))  # the third call makes a quick way in
-    if temper == "numbers":
-        calls += [rng.choice(calls) for _ in range(6 - len(calls))]
     part = rng.choice(((0, 1, 2), (0, 1, 2), (0,), (1,), (0, 2)))
+    same = tuple(k for k in range(1, len(calls)) if calls[k] == calls[k - 1] and rng.random() < 0.7)
+    same = same if rng.random() < (0.4 if temper in ("views", "flags") else 0.08) else ()
     quiet = tuple(k for k in range(len(calls)) if rng.random() < 0.3) if rng.random() < 0.1 else ()
+    text = "\n".join(s.text for s in steps)
+    state = tuple(x for x in hand.state if x.dtype != "made" or f"m.{x.name}" in text)
+    if temper in JUDGED:
+        plain = tuple(x._replace(special=False, layout="dense", seen="", then=()) for x in used)
+        return Program(
+            seed, plain, state, tuple(steps), tuple(dict.fromkeys(returns)), tuple(calls),
+            temper == "fast" and rng.random() < 0.5, judged=temper,
+        )  # fmt: skip
     made = Program(
         seed, used, state, tuple(steps), tuple(dict.fromkeys(returns)), tuple(calls), rng.random() < 0.5, part,
-        quiet, rng.random() < 0.05, rng.choice(BETWEEN) if rng.random() < 0.1 else "",
+        quiet, rng.random() < 0.05, _between(rng, used, temper), same=same,
     )  # fmt: skip
     if rng.random() > (0.6 if wide else 0.2):
         return made
@@ -115,12 +127,60 @@ def draw(seed: int, temper: str | None = None) -> Program:
     return made._replace(returns=tuple(returns), walks=draw_walks(rng, used))
 
 
+def _calls(rng: random.Random, sizes: dict[str, int], temper: str) -> list[dict[str, int]]:
+    """The sizes of each call."""
+    calls = [sizes, sizes]
+    if temper == "sizes":  # one axis grows, shrinks, jumps, or is one or nothing
+        name, steps = rng.choice("AB"), rng.choice(COUNTS)
+        return [{**sizes, name: n} for n in steps]
+    if rng.random() < 0.5:
+        calls += [_sizes(rng), sizes]
+        calls += [sizes, sizes] * (rng.random() < 0.3)
+    elif rng.random() < 0.5:
+        calls += [sizes] * rng.choice((1, 3, 3))  # the third call makes a quick way in
+    if temper in LONG:
+        calls += [rng.choice(calls) for _ in range(6 - len(calls))]
+    if temper == "views" and rng.random() < 0.3:  # until composites are hot
+        calls += [sizes] * 7
+    return calls
+
+
+def _made(x: Given, number: int, calls: list[dict[str, int]], space: dict[str, Any]) -> Given:
+    """An input, made in the space for the first call; plainer when lines of its own do not fit every call."""
+    if x.seen or x.then:
+        try:
+            for sizes in calls:
+                for line in x.lines(sizes, number):
+                    exec(line, space)
+        except Exception:
+            x = x._replace(seen="", then=())
+    for line in x.lines(calls[0], number):
+        exec(line, space)
+    return x
+
+
 def _sizes(rng: random.Random) -> dict[str, int]:
     found = {}
     for name in "ABC":
         r = rng.random()
         found[name] = 0 if r < 0.04 else rng.choice(LARGE) if r < 0.2 else rng.choice(SIZES)
     return found
+
+
+def _between(rng: random.Random, used: tuple[Given, ...], temper: str) -> str:
+    """What happens between a call and the walks."""
+    if rng.random() > (0.5 if temper in ("views", "flags", "training") else 0.1):
+        return ""
+    if temper == "flags" or temper == "training":
+        return rng.choice(SET)
+    fit = [x for x in used if x.is_tensor and x.dims]
+    if not fit or rng.random() < (0.2 if temper == "views" else 0.9):
+        return rng.choice(BETWEEN)
+    x = rng.choice(fit)
+    line = rng.choice(views.BETWEEN).format(b=(*x.behind, x.name)[max(len(x.behind) - 1, 0)], x=x.name)
+    return f"try:\n    {line}\nexcept (dg.errors.DuogradError, IndexError, AttributeError):\n    m.box.n += 1".replace(
+        line, line.replace("\n", "\n    ")
+    )
 
 
 def _inputs(rng: random.Random, hand: Hand, dtype: str, temper: str) -> list[Given]:
@@ -134,7 +194,9 @@ def _inputs(rng: random.Random, hand: Hand, dtype: str, temper: str) -> list[Giv
             dims = [1 if rng.random() < 0.15 else d for d in dims]
         kind = dtype
         r = rng.random()
-        if r < 0.14:
+        if temper == "fast":
+            kind = dtype
+        elif r < 0.14:
             kind = rng.choice(INTEGERS if r < 0.1 else FLOATS)
         elif r < 0.18:
             kind = rng.choice(("bool", "complex64"))
@@ -143,13 +205,18 @@ def _inputs(rng: random.Random, hand: Hand, dtype: str, temper: str) -> list[Giv
             ("dense", "strided", "transposed", "backwards", "expanded", "shifted"), (70, 8, 8, 5, 3, 6)
         )[0]
         if rng.random() < 0.06:
-            layout = rng.choice(SHARED if made and made[0].dims else SHARED[3:])
+            layout = rng.choice(SHARED if made and made[0].dims else SHARED[5:])
         if layout in LAYOUTS and grad and rng.random() < (1 if layout == "expanded" else 0.5):
             layout = "dense"
         low, high = rng.choice(((-2.0, 2.0), (-2.0, 2.0), (0.1, 3.0), (-9.0, 9.0)))
         past = grad and layout == "dense" and rng.random() < 0.1
-        made.append(Given(name, tuple(dims), kind, low, high, layout, grad, rng.random() < 0.12, past=past))
-    if temper == "numbers" and rng.random() < 0.7:
+        x = Given(name, tuple(dims), kind, low, high, layout, grad, rng.random() < 0.12, past=past)
+        if kind in FLOATS and layout in LAYOUTS and rng.random() < (0.7 if temper == "views" else 0.02):
+            x = views.see(rng, x)
+        made.append(x)
+    if temper == "live numbers" and rng.random() < 0.4:
+        made.append(Given("k1", (), "plain", values=rng.choice(PACKS)))
+    if temper in ("numbers", "live numbers") and rng.random() < 0.7:
         made.append(Given("k0", (), "plain", values=rng.choice(CHANGING)))
     elif rng.random() < 0.2:
         values = rng.choice(((2, 3), (1.5, 0.5), (True, False), (None, 2), ("a", "b"), (1, 1.0, True), (2,)))
@@ -190,13 +257,13 @@ def _attempt(hand: Hand, step: Step) -> bool:
     return not all(n in hand.space for n in step.makes)
 
 
-def _forget(hand: Hand, before: int) -> None:
-    """Take back inputs that a refused step had asked for."""
-    for x in hand.new[before:]:
+def _forget(hand: Hand, inputs: int, state: int) -> None:
+    """Take back inputs and state that a refused step had asked for: from these numbers on."""
+    for x in hand.new[inputs:]:
         if x.is_tensor:
             hand.names.remove(x.name)
         hand.space.pop(x.name)
-    del hand.new[before:]
+    del hand.new[inputs:], hand.state[state:]
 
 
 def _used(inputs: list[Given], steps: list[Step], returns: list[str]) -> tuple[Given, ...]:

@@ -41,6 +41,14 @@ Facts = dict[str, Any]
 
 def judge(program: Program, tally: Counter[str] | None = None) -> Difference | None:
     """The first difference between the modes, or None. tally: counts errors and documented refusals."""
+    if program.judged == "fast":
+        from .near import judge_fast
+
+        return judge_fast(program, tally)
+    if program.judged == "onnx":
+        from .exported import judge_onnx
+
+        return judge_onnx(program, tally)
     eager = list(run(program, "eager"))
     for call, (a, b) in enumerate(zip(eager, run(program, "graph"))):
         found = _first(a, b)
@@ -56,23 +64,30 @@ def judge(program: Program, tally: Counter[str] | None = None) -> Difference | N
     return None
 
 
-def run(program: Program, mode: str) -> Iterator[Facts]:
-    """What can be seen after each call of a program in one mode, and after the gradient taken outside."""
+def run(program: Program, mode: str, names_too: dict[str, Any] | None = None) -> Iterator[Facts]:
+    """What can be seen after each call of a program in one mode, and after the gradient taken outside.
+
+    names_too: what some names mean in it.
+    """
     space = load(program)
+    space |= names_too or {}
     m = space["m"] = State()
     space["dg"] = dg
     names = [x.name for x in program.inputs]
     try:
+        dg.manual_seed(program.seed % 1000)
         for line in program.setting()[1:]:
             exec(line, space)
-        dg.manual_seed(program.seed % 1000)
-        f = dg.function(space["program"], mode=mode, compile="background" if program.background else "call")
-        leaves = [x.name + "_leaf" for x in program.inputs if x.past]
+        f = dg.function(
+            space["program"], mode=mode, compile="background" if program.background else "call",
+            precision="fast" if program.judged == "fast" else "match",
+        )  # fmt: skip
+        behind = [n for x in program.inputs for n in x.behind]
         for call in range(len(program.sizes)):
             for line in program.arguments(call):
                 exec(line, space)
             arguments = [space[n] for n in names]
-            watched = [*names, *leaves]
+            watched = [*names, *behind]
             tensors = {n: space[n] for n in watched if isinstance(space[n], dg.Tensor)}
             versions = {n: t._storage.version for n, t in tensors.items()}
             facts: Facts = {}
@@ -109,7 +124,7 @@ def run(program: Program, mode: str) -> Iterator[Facts]:
                 facts[f"{n} was changed"] = t._storage.version != versions[n]
             facts |= {"memory": _memory(results, tensors, m), "printed": [*m.printed]}
             yield facts
-            if program.outside or program.walks:
+            if program.outside or program.walks or program.between:
                 # A result that is an argument: its gradient's parts from inside and outside the call are added in
                 # another order than without the call.
                 row = results if isinstance(results, tuple) else ()
@@ -119,7 +134,7 @@ def run(program: Program, mode: str) -> Iterator[Facts]:
                     exec(program.between, space)
                     for line in program.walks:
                         exec(line, space)
-                    if not program.walks:
+                    if program.outside and not program.walks:
                         outside(results, program.part)
                     facts |= gradients(space["taken"])
                 except Exception as e:
@@ -176,9 +191,9 @@ def _see(facts: Facts, name: str, x: Any) -> None:
         for attribute, y in vars(x).items():
             _see(facts, f"{name}.{attribute}", y)
     elif isinstance(x, dg.nn.Module):
-        facts[f"{name} trains"] = x.training
-        _see(facts, name, dict(x.named_parameters()))
-    elif isinstance(x, (dg.optim.Optimizer, dg.optim.lr_scheduler.LRScheduler)):
+        facts[f"{name} trains"] = [part.training for part in x.modules()]
+        _see(facts, name, {**dict(x.named_parameters()), **dict(x.named_buffers())})
+    elif isinstance(x, (dg.optim.Optimizer, dg.optim.lr_scheduler.LRScheduler, dg.amp.GradScaler)):
         _see(facts, name, x.state_dict())
     elif isinstance(x, dg.Generator):
         facts[name] = x.get_state()

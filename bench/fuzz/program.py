@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import math
 import re
 import zlib
 from collections import deque
@@ -20,14 +21,26 @@ SPECIAL = (0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40, 0.5, -1.5, 1.0, -1.0, 3.0,
 LAYOUTS = ("dense", "strided", "transposed", "backwards", "expanded", "shifted")
 
 
+#: how a tensor that shares another one's memory is made
+SHARES = {
+    "": "",
+    "view ": ".detach()[...]",
+    "part ": ".detach()[:2]",
+    "tracked ": "[...]",
+    "tracked part ": "[:1]",
+}
+
+
 class Given(NamedTuple):
     """A tensor that a program is given.
 
     dims: sizes, or names of sizes that differ from call to call; low, high: bounds of random values; layout: one
-    of LAYOUTS, or "of <name>" for another input or state itself, "view of <name>" or "part of <name>" for one that
-    shares its memory;
+    of LAYOUTS, or "of <name>" for another input or state itself, "view of <name>" or another of SHARES for one that
+    shares its memory, "tracked ..." with a history;
     grad: a leaf that asks for a gradient; special: special values among them. past: it is no leaf itself, but
-    computed from one, `<name>_leaf`. dtype "plain": no tensor, but the value of the call's number among `values`;
+    computed from one, `<name>_leaf`. seen: a view of a tensor `{b}` that the program is not given, `<name>_base` where
+    that has a past, else `<name>_leaf`. then: lines that follow, which may keep other views of {b}, or change it.
+    dtype "plain": no tensor, but the value of the call's number among `values`; "made": an object, by an expression;
     "dict": a dict of the inputs that `values` names, by letters; "list": one of the lists that `values` names or makes.
     """
 
@@ -41,10 +54,30 @@ class Given(NamedTuple):
     special: bool = False
     values: tuple[Any, ...] | None = None
     past: bool = False
+    seen: str = ""
+    then: tuple[str, ...] = ()
 
     @property
     def is_tensor(self) -> bool:
-        return self.dtype not in ("plain", "dict", "list")
+        return self.dtype not in ("plain", "dict", "list", "made")
+
+    @property
+    def behind(self) -> tuple[str, ...]:
+        """What it is computed from, or a view of."""
+        return (f"{self.name}_leaf",) * (self.past or bool(self.seen)) + (f"{self.name}_base",) * (
+            self.past and bool(self.seen)
+        )
+
+    def lines(self, sizes: dict[str, int], seed: int) -> list[str]:
+        """The lines that make it, and what is behind it."""
+        names = [*self.behind, self.name]
+        ways = [self.text(sizes, seed)]
+        if self.past:
+            ways.append(names[0] + " * 1")
+        if self.seen:
+            ways.append(self.seen.format(b=names[-2]))
+        made = [f"{n} = {way}" for n, way in zip(names, ways)]
+        return made + [line.format(b=names[max(len(names) - 2, 0)], x=self.name) for line in self.then]
 
     def shape(self, sizes: dict[str, int]) -> tuple[int, ...]:
         return tuple(sizes[d] if isinstance(d, str) else d for d in self.dims)
@@ -54,14 +87,14 @@ class Given(NamedTuple):
         if self.dtype == "plain":
             values = self.values or (None,)
             return repr(values[seed // 100 % len(values)])
-        if self.dtype == "list":
+        if self.dtype in ("list", "made"):
             values = self.values or ("[]",)
             return str(values[seed // 100 % len(values)])
         if self.dtype == "dict":
             return "{" + ", ".join(f"{k!r}: {n}" for k, n in zip("abc", self.values or ())) + "}"
         share, _, other = self.layout.partition("of ")
         if other:
-            return other + {"": "", "view ": ".detach()[...]", "part ": ".detach()[:2]"}[share]
+            return other + SHARES[share]
         row = [repr(self.shape(sizes)), repr(self.dtype), f"seed={seed}"]
         fields = {
             "low": -2.0,
@@ -92,7 +125,8 @@ class Program(NamedTuple):
     outside: whether gradients through the results are taken after a call. part: of each three results, those whose
     gradient is taken. quiet: calls that are made under `dg.no_grad()`. background: kernels are compiled beside calls.
     between: what happens between a call and the gradient through its results, `out`. walks: lines that take gradients
-    through the results in other ways than `outside` does.
+    through the results in other ways than `outside` does. same: calls whose tensors are those of the call before.
+    judged: as what: "modes", "fast" (graph mode by precision="fast", see `near.py`) or "onnx" (see `exported.py`).
     """
 
     seed: int
@@ -107,6 +141,8 @@ class Program(NamedTuple):
     background: bool = False
     between: str = ""
     walks: tuple[str, ...] = ()
+    same: tuple[int, ...] = ()
+    judged: str = "modes"
 
     def function(self) -> str:
         """The program's function as text."""
@@ -117,15 +153,12 @@ class Program(NamedTuple):
 
     def arguments(self, call: int) -> list[str]:
         """Lines that make the inputs of a call."""
-        lines: list[str] = []
-        for k, x in enumerate(self.inputs):
-            text = x.text(self.sizes[call], 100 * call + k)
-            lines += (
-                [f"{x.name}_leaf = {text}", f"{x.name} = {x.name}_leaf * 1"]
-                if x.past
-                else [f"{x.name} = {text}"]
-            )
-        return lines
+        return [
+            line
+            for k, x in enumerate(self.inputs)
+            if call not in self.same or not x.is_tensor
+            for line in x.lines(self.sizes[call], 100 * call + k)
+        ]
 
     def setting(self) -> list[str]:
         """Lines that make the state."""
@@ -134,7 +167,7 @@ class Program(NamedTuple):
 
     def __str__(self) -> str:
         """A Python file that runs it in both modes."""
-        kept = ", compile='background'" * self.background
+        kept = ", compile='background'" * self.background + ", precision='fast'" * (self.judged == "fast")
         lines = ["import duograd as dg", "import numpy as np",
                  f"from duograd.bench.fuzz.program import outside, {', '.join(sorted(NAMES))}",
                  *(["from duograd.bench.fuzz.walks import *"] if self.walks else []), "",
@@ -142,7 +175,7 @@ class Program(NamedTuple):
                  f"    dg.manual_seed({self.seed % 1000})", *("    " + s for s in self.setting()),
                  f"    f = dg.function(program, mode=mode{kept})"]  # fmt: skip
         names = ", ".join(x.name for x in self.inputs)
-        leaves = ", ".join(x.name + "_leaf" * x.past for x in self.inputs if x.is_tensor)
+        leaves = ", ".join(n for x in self.inputs if x.is_tensor for n in (*x.behind, x.name))
         for call in range(len(self.sizes)):
             lines += ["    " + s for s in self.arguments(call)]
             if call in self.quiet:
@@ -311,7 +344,8 @@ def outside(results: Any, part: tuple[int, ...] = (0, 1, 2)) -> None:
 
 #: what a program may name besides its arguments, `dg` and `np`
 NAMES: dict[str, Any] = {
-    "Box": Box, "Record": Record, "State": State, "Two": Two, "given": given, "inf": inf, "nan": nan, "noted": noted,
+    "Box": Box, "Record": Record, "State": State, "Two": Two, "given": given, "inf": inf, "math": math, "nan": nan,
+    "noted": noted,
     "replace": replace,
 }  # fmt: skip
 

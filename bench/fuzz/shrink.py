@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from .judge import Difference
 from .program import Given, Program
@@ -43,12 +43,14 @@ def _smaller(p: Program) -> Iterator[Program]:
         yield p._replace(walks=p.walks[:k] + p.walks[k + 1 :])
     if p.quiet:
         yield p._replace(quiet=())
+    for k in p.same:
+        yield p._replace(same=tuple(n for n in p.same if n != k))
     if p.part != (0, 1, 2):
         yield p._replace(part=(0, 1, 2))
     for n in range(1, len(p.sizes)):
-        yield p._replace(sizes=p.sizes[:n])
+        yield _calls(p, range(n))
     for k in range(len(p.sizes) - 1):
-        yield p._replace(sizes=p.sizes[:k] + p.sizes[k + 1 :])
+        yield _calls(p, [n for n in range(len(p.sizes)) if n != k])
     for k in reversed(range(len(p.steps))):
         without = _without(p, k)
         if without is not None:
@@ -76,6 +78,10 @@ def _plainer(x: Given) -> Iterator[Given]:
         return
     if x.past:
         yield x._replace(past=False)
+    if x.seen:
+        yield x._replace(seen="")
+    for k in range(len(x.then)):
+        yield x._replace(then=x.then[:k] + x.then[k + 1 :])
     if x.special:
         yield x._replace(special=False)
     if x.layout != "dense":
@@ -84,6 +90,12 @@ def _plainer(x: Given) -> Iterator[Given]:
         yield x._replace(grad=False)
     if x.dtype not in ("float32", "int64") and x.values is None:
         yield x._replace(dtype="float32")
+
+
+def _calls(p: Program, kept: Sequence[int]) -> Program:
+    """p with these of its calls."""
+    same = tuple(new for new, k in enumerate(kept) if k in p.same and new)
+    return p._replace(sizes=tuple(p.sizes[k] for k in kept), same=same)
 
 
 def _without(p: Program, k: int) -> Program | None:
@@ -103,7 +115,9 @@ def _without(p: Program, k: int) -> Program | None:
 
 
 def _clean(p: Program) -> Program:
-    """p without inputs that nothing reads."""
+    """p without inputs and state that nothing reads."""
+    kept = tuple(x for x in p.state if x.dtype != "made" or f"m.{x.name}" in p.function())
+    p = p._replace(state=kept)
     read = set(p.returns)
     for s in p.steps:
         read |= s.reads([x.name for x in p.inputs])

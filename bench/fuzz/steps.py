@@ -34,11 +34,28 @@ class Hand:
         self.space: dict[str, Any] = {}
         self.names: list[str] = []
         self.new: list[Given] = []
+        self.state: list[Given] = []
+        #: what the named dims are in the first call
+        self.sizes: dict[str, int] = {}
         self._count = 0
 
     def fresh(self) -> str:
         self._count += 1
         return f"v{self._count}"
+
+    def keep(self, x: Given) -> str:
+        """New state of the program, `m.<name>`."""
+        setattr(self.space["m"], x.name, eval(x.text({}, 7000 + len(self.state)), self.space))
+        self.state.append(x)
+        return f"m.{x.name}"
+
+    def give(self, x: Given) -> str:
+        """A new argument of the program."""
+        for line in x.lines(self.sizes, len(self.new)):
+            exec(line, self.space)
+        self.new.append(x)
+        self.names.append(x.name)
+        return x.name
 
     def tensor(self, test: Callable[[Any], bool] = lambda x: True) -> str | None:
         """A name of a tensor that passes; late ones are likelier."""
@@ -293,18 +310,7 @@ def einsum(h: Hand) -> Step | None:
 
 def add_given(h: Hand, shape: tuple[int, ...], dtype: str, **options: Any) -> str:
     """A new input of the program."""
-    name = f"x{len(h.new)}"
-    made = Given(name, tuple(shape), dtype, **options)
-    h.new.append(made)
-    h.names.append(name)
-    h.space[name] = eval_given(made, len(h.new) - 1)
-    return name
-
-
-def eval_given(made: Given, number: int) -> Any:
-    from .program import given
-
-    return eval(made.text({}, number), {"given": given, "nan": np.nan, "inf": np.inf})
+    return h.give(Given(f"x{len(h.new)}", tuple(shape), dtype, **options))
 
 
 def sampled(h: Hand) -> Step | None:

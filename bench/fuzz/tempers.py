@@ -7,10 +7,15 @@ from collections.abc import Callable
 from .containers import containers
 from .effects import attention_like, branch, gradient, in_place, randomness, state
 from .functions import functions
+from .growing import growing
+from .layers import layers
+from .live import live
 from .loops import loops
+from .near import changed
 from .numbers import numbers
 from .own_code import arguments, creation, rules
 from .program import Step
+from .settings import flags
 from .steps import (
     Hand,
     along,
@@ -29,6 +34,8 @@ from .steps import (
     view,
 )  # fmt: skip
 from .training import training
+from .transforms import transforms
+from .views import views
 
 TEMPERS: dict[str, dict[Callable[[Hand], Step | None], int]] = {
     "ops": {creation: 1, sampled: 8, pointwise: 4, operator: 2, reduction: 2, view: 2, along: 3, cast: 1},
@@ -67,6 +74,28 @@ TEMPERS: dict[str, dict[Callable[[Hand], Step | None], int]] = {
     "numbers": {
         numbers: 9, operator: 2, unary: 1, state: 1, in_place: 1, branch: 1, gradient: 1, arguments: 1, containers: 1,
         functions: 1, reduction: 1,
+    },
+    "views": {
+        views: 8, view: 2, in_place: 2, operator: 2, unary: 1, gradient: 1, index: 1, reduction: 1, softmax_like: 1,
+        rules: 1, state: 1,
+    },
+    "live numbers": {
+        live: 9, numbers: 1, operator: 2, in_place: 1, state: 1, branch: 1, gradient: 1, training: 1, containers: 1,
+        view: 1,
+    },
+    "sizes": {
+        growing: 8, operator: 2, unary: 1, reduction: 2, view: 2, in_place: 1, state: 1, softmax_like: 1, index: 1,
+        join: 1, training: 1, layers: 2, product: 1,
+    },
+    "flags": {flags: 8, training: 3, operator: 2, state: 1, in_place: 1, branch: 1, gradient: 1, rules: 1},
+    "layers": {layers: 9, operator: 1, unary: 1, reduction: 1, training: 1, gradient: 1, in_place: 1, rules: 1},
+    "transforms": {
+        transforms: 8, operator: 2, unary: 1, view: 1, loops: 1, rules: 1, in_place: 1, gradient: 1, state: 1,
+    },
+    "fast": {changed: 9, softmax_like: 1, product: 2, view: 2, join: 1, einsum: 1},
+    "onnx": {
+        sampled: 5, pointwise: 3, operator: 3, unary: 2, reduction: 2, softmax_like: 2, view: 3, join: 1, pieces: 1,
+        index: 2, along: 2, product: 2, einsum: 1, layers: 4, cast: 1, attention_like: 1, loops: 2, creation: 1,
     },
     "models": {
         product: 4, attention_like: 4, softmax_like: 3, einsum: 2, operator: 2, unary: 2, reduction: 1, gradient: 1,

@@ -81,7 +81,8 @@ def gradients(taken: Any) -> dict[str, Any]:
 
 def draw_walks(rng: random.Random, inputs: Sequence[Given]) -> tuple[str, ...]:
     """Lines to run after each call."""
-    names = ", ".join([x.name for x in inputs if x.is_tensor] + ["m.w", "m.layer.weight"])
+    kept = ["m.w", "m.layer.weight"] + ["m.last"] * (rng.random() < 0.3)
+    names = ", ".join([n for x in inputs if x.is_tensor for n in (x.name, *x.behind)] + kept)
     if rng.random() < 0.1:
         return (AGAIN.format(i=rng.randrange(3), leaves=names),)
     forms = [rng.choice(HOOKS) for _ in range(rng.choice((0, 0, 1, 1, 2)))]

@@ -25,7 +25,7 @@ def _operators(opset: int) -> list[type]:
     plain = [operator("TopK", _topk), operator("GatherElements", _gather_elements)]
     if opset < 19:  # whose forms the evaluator has not
         plain += [operator("QuantizeLinear", _quantize), operator("DequantizeLinear", _dequantize)]
-    return [_grouped_transpose(), *plain, *(operator(n, _recurrent(n)) for n in _GATES)]
+    return [_grouped_transpose(), _max_pool(), *plain, *(operator(n, _recurrent(n)) for n in _GATES)]
 
 
 def _grouped_transpose() -> type:
@@ -41,6 +41,19 @@ def _grouped_transpose() -> type:
         return (np.concatenate(each, axis=1),)
 
     return type("ConvTranspose", (ConvTranspose,), {"_run": _run, "op_domain": ""})
+
+
+def _max_pool() -> type:
+    """MaxPool by the evaluator's general way: the quick one, for strides of one, reads past the end of padded axes."""
+    from onnx.reference.ops.op_max_pool import MaxPool
+
+    def _run(
+        self: Any, x: Any, auto_pad: Any = None, ceil_mode: Any = None, dilations: Any = None, kernel_shape: Any = None,
+        pads: Any = None, storage_order: Any = None, strides: Any = None,
+    ) -> Any:  # fmt: skip
+        return self._max_pool(x, auto_pad, ceil_mode, dilations, kernel_shape, pads, storage_order, strides)
+
+    return type("MaxPool", (MaxPool,), {"_run": _run, "op_domain": ""})
 
 
 def _spread(v: Any, x: Any, axis: int) -> Any:

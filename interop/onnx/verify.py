@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import warnings
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ import onnx
 
 from ...core import dispatch
 from ...core.errors import OnnxError
+from ...core.types import bfloat16
 from ...core.value import Tensor
 from ...graph.ir import Value
 from .arguments import Arguments
@@ -167,8 +169,32 @@ def _runtimes(
     if importlib.util.find_spec("onnxruntime") is not None:
         session = _session(model)
         if session is not None:
-            found.append(("onnxruntime", lambda feeds: session.run(None, {**feeds, **weights})))
+            found.append(("onnxruntime", lambda feeds: _run_session(session, {**feeds, **weights})))
     return found
+
+
+def _run_session(session: Any, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """A session's results; bfloat16 goes in and out as its bits, since onnxruntime takes no array of it."""
+    if not any("bfloat16" in v.type for v in (*session.get_inputs(), *session.get_outputs())):
+        return list(session.run(None, feeds))
+    from onnxruntime import OrtValue
+
+    code = to_code(bfloat16)
+    values = {
+        name: OrtValue.ortvalue_from_numpy_with_onnx_type(np.ascontiguousarray(a).view(np.uint16), code)
+        if a.dtype == bfloat16.np
+        else OrtValue.ortvalue_from_numpy(a)
+        for name, a in feeds.items()
+    }
+    return [_array_of(v) for v in session.run_with_ort_values(None, values)]
+
+
+def _array_of(value: Any) -> Any:
+    if value.data_type() != "tensor(bfloat16)":
+        return value.numpy()
+    size = value.tensor_size_in_bytes()
+    bits = (ctypes.c_char * size).from_address(value.data_ptr()) if size else b""
+    return np.frombuffer(bits, bfloat16.np).reshape(value.shape()).copy()
 
 
 def _session(model: onnx.ModelProto) -> Any:
