@@ -104,7 +104,7 @@ def _beyond(a: Facts, b: Facts, others: list[Facts], wide: Facts) -> Difference 
     for key, x in a.items():
         y = b.get(key)
         if not isinstance(x, np.ndarray) or _name(x) not in EPS:
-            if isinstance(x, np.ndarray) and not np.array_equal(x, y):
+            if isinstance(x, np.ndarray) and (y is None or not np.array_equal(x, y)):
                 return Difference("value", key, repr(x), repr(y))
             continue
         if not isinstance(y, np.ndarray) or x.dtype != y.dtype or x.shape != y.shape:
