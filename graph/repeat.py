@@ -39,6 +39,7 @@ class Moment:
         self.read = [tensors[k] if kind == "arg" else k for kind, k in end.read]
         self.versions = [t._storage.version for t in self.read]
         self.asking = [(t, t._requires_grad) for t in self.read]
+        self.hooks = {id(t): vjp.Hooks(t._hooks, t._hooks.number) for t in self.read if t._hooks}
 
     def gradients(
         self, inputs: list[Any], gs: tuple[Any, ...], taps: tuple[int, ...], hooks: dict[int, list[Any]],
@@ -116,6 +117,7 @@ class Moment:
             _generators(self.generators),
             _state(variant, self.tensors, parts, self.live),
             asking(self.asking),
+            _hooked(self.read, self.hooks),
             dispatch.set_grad(True),
         ):
             try:
@@ -206,6 +208,19 @@ class Quiet(Attended):
         """Put everything back as it was."""
         while self._log:
             self._log.pop()()
+
+
+@contextmanager
+def _hooked(tensors: list[Any], hooks: dict[int, vjp.Hooks]) -> Iterator[None]:
+    """Tensors with the hooks that they had, by id, which walks inside of the function meet, and back."""
+    now = [(t, t._hooks) for t in tensors]
+    for t in tensors:
+        t._hooks = hooks.get(id(t))
+    try:
+        yield
+    finally:
+        for t, row in now:
+            t._hooks = row
 
 
 @contextmanager

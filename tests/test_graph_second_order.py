@@ -146,3 +146,25 @@ def test_a_function_that_runs_again_finds_the_gradients_of_the_call(mode):
         (second,) = dg.autograd.grad(g.sum(), x, create_graph=True)
         assert second.tolist() == [12.0, 24.0]
         assert x.grad is g
+
+
+@pytest.mark.parametrize("then", [False, True])
+def test_a_function_that_runs_again_finds_the_hooks_of_the_call(then):
+    """The gradient inside met hooks that the leaf has got since, and none of those that it has lost."""
+
+    def twice(x):
+        x.tanh().sum().backward(create_graph=True)
+        return x.grad, dg.scan(lambda c, t: (c * 0.5, c), x.grad[0], x.grad)[1]
+
+    found = []
+    for mode in ("eager", "graph"):
+        x, seen = dg.tensor([2.0, 0.5]).requires_grad_(), []
+        hook = lambda g, seen=seen: seen.append(g.tolist()) or g * 0.5
+        kept = x.register_hook(hook) if then else None
+        y, _ = dg.function(twice, mode=mode)(x)
+        if kept is None:
+            x.register_hook(hook)
+        else:
+            kept()
+        found.append((dg.autograd.grad(y.sum(), x)[0].tolist(), seen))
+    assert found[0] == found[1]
