@@ -219,6 +219,9 @@ class Path:
             try:
                 with listening(self._hears(trace, recorder)), recorder:
                     trace.tracer, trace.changed = recorder.restable, recorder.has_changed
+                    trace.meet = recorder.meet
+                    for t in self.tensors:
+                        recorder.meet(t)
                     result = variant.call(*given[0], **given[1])
             except RestartError:
                 raise AgainError from None

@@ -53,14 +53,16 @@ class ReadRecorder:
     """Records reads and effects of the code that runs inside its `with` block, in this thread.
 
     function: what will be traced, when known; saves a search for its closure. made: ids of the containers among the
-    arguments; apart: ids of those of the call that they stand for; live: whether there are live numbers. reads,
-    effects: filled when the block ends, effects also when it ends with an error. Raises TraceError at the end for a
-    read that cannot be guarded: a large NumPy array that may be changed in place.
+    arguments; apart: ids of those of the call that they stand for; live: whether there are live numbers; known: objects
+    from outside that the code has got hold of before. reads, effects: filled when the block ends, effects also when it
+    ends with an error. Raises TraceError at the end for a read that cannot be guarded: a large NumPy array that may be
+    changed in place.
     """
 
     def __init__(
-        self, function: Any = None, made: Iterable[int] = (), apart: Iterable[int] = (), live: bool = False
-    ) -> None:
+        self, function: Any = None, made: Iterable[int] = (), apart: Iterable[int] = (), live: bool = False,
+        known: Iterable[Any] = (),
+    ) -> None:  # fmt: skip
         self.reads: list[Read] = []
         self.effects: list[Effect] = []
         self._lost: list[Effect] = []
@@ -87,6 +89,14 @@ class ReadRecorder:
         self.restable: Any = None
         if function is not None:
             self._ledger.learn(function, getattr(function, "__name__", "self"), True)
+        for x in known:
+            self._ledger.learn(x, type(x).__name__, True)
+
+    def meet(self, tensor: Any) -> None:
+        """The code got hold of a tensor from outside, whose hooks it may run."""
+        for hook in tensor._hooks or ():
+            for x in (hook, type(hook).__call__):
+                self._ledger.learn(x, f"a hook of {tensor.type}", True)
 
     # -- installing -----------------------------------------------------------------------------
 

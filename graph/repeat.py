@@ -121,6 +121,8 @@ class Moment:
             dispatch.set_grad(True),
         ):
             try:
+                for t in self.read:
+                    recorder.meet(t)
                 for t, g in self.grads:
                     quiet.set_grad(t, g)
                 with Nursery() as nursery, dispatch.executing(quiet):

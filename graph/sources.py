@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from ..core import vjp
@@ -43,6 +43,7 @@ class Sources:
         self.met: dict[int, Any] = {}  # arguments that the function also found by itself, by position
         self.roots: dict[int, Any] = {}  # id of a symbol's storage -> the eager tensor it stands for
         self.asked: dict[int, Any] = {}  # tensors from outside whose `requires_grad` the function changes
+        self.meet: Callable[[Any], None] | None = None  # told of tensors from outside that have hooks
         self.depth = 0
         self.layouts: dict[Value, Any] = {}
         self.inputs: dict[int, Value] = {}  # id of a lifted symbol -> its value when the call began
@@ -67,6 +68,8 @@ class Sources:
         hooks = tensor._hooks
         # A copy: later ones are of the tensor alone.
         symbol._hooks = vjp.Hooks(hooks, hooks.number) if hooks else None
+        if hooks and self.meet is not None:
+            self.meet(tensor)
         source.symbol = symbol
         self.sources.append(source)
         self._origin[value] = source

@@ -119,7 +119,7 @@ def forget(trace: Trace, args: Container[int]) -> None:
     trace.grads.clear()
     trace.grad_reads.clear()
     trace.leaves.clear()
-    trace.tracer = trace.breaker = trace.answer = trace.attempt = None
+    trace.tracer = trace.breaker = trace.answer = trace.attempt = trace.meet = None
 
 
 def name_of(source: Source) -> Any:
@@ -349,7 +349,7 @@ def _watched(
     """
     trace, end = closing.trace, closing.end
     before = _changes(trace)
-    recorder = ReadRecorder(closing.path.variant.call)
+    recorder = ReadRecorder(closing.path.variant.call, known=closing.path.outside.values())
     try:
         with recorder:
             trace.tracer = recorder.restable

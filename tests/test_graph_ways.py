@@ -435,3 +435,43 @@ def test_a_gradient_given_as_an_argument_and_changed_there():
             row.append(f(w.grad if k in (2, 3) else dg.ones((2,))).numpy().tolist())
         found.append(row)
     assert found[0] == found[1]
+
+
+def _by_checkpoint(x, kept):
+    return dg.checkpoint(lambda t, kept=kept: (kept.append(1), t * 2)[1], x)
+
+
+def _by_own_gradient(x, kept):
+    def back(g, kept=kept):
+        kept.append(1)
+        return g * 3
+
+    return dg.custom_gradient(lambda t: (t * 2, back))(x)
+
+
+def _by_hook(x, kept):
+    y = x * 2
+    y.register_hook(lambda g, *, kept=kept: (kept.append(1), g * 3)[1])
+    return y
+
+
+def _by_hook_of_a_leaf(x, kept):
+    (x * x).sum().backward()
+    return x.grad * 1
+
+
+@pytest.mark.parametrize("body", [_by_checkpoint, _by_own_gradient, _by_hook, _by_hook_of_a_leaf])
+def test_what_code_on_the_way_back_changes_through_its_default_arguments_counts(body):
+    """The framework calls it, not code that is watched: such changes were lost, or made twice."""
+    found = []
+    for mode in ("eager", "graph"):
+        kept, x = [], dg.tensor([1.0, 2.0]).requires_grad_()
+        if body is _by_hook_of_a_leaf:
+            x.register_hook(lambda g, kept=kept: (kept.append(1), g * 3)[1])
+        step = dg.function(lambda x, kept=kept: body(x, kept), mode=mode)
+        for _ in range(4):
+            y = step(x)
+            if y.requires_grad:
+                y.sum().backward()
+            found.append((mode, len(kept), x.grad.tolist()))
+    assert [row[1:] for row in found[:4]] == [row[1:] for row in found[4:]]
