@@ -134,6 +134,14 @@ class Closing:
         if roots:
             self._find_read([y for _, y in roots])
             end.found_grads = [self._place(t) for t, _ in trace.grad_reads]
+        for tensor, symbol, words in trace.hooks_on.values():
+            if [*map(id, symbol._hooks)] != [*map(id, tensor._hooks or ())]:
+                trace.leave(
+                    f"registers a hook on a leaf {words}, which stays there after the call",
+                    "register it outside, once, or remove it at the end",
+                )
+            if tensor._hooks is None:  # its place among those that have had hooks
+                end.hooked.append(self._place(tensor))
         first = None
         values, places = placed(checks)
         if values and (graph.writes or end.grads or end.arg_grads):

@@ -89,6 +89,8 @@ class Ending:
         self.still: Callable[[], bool] | None = None
         #: tensors changed in place by what has no history, and so without one of their own from then on
         self.dropped: list[tuple[str, Any]] = []
+        #: leaves that had their first hooks, which are gone
+        self.hooked: list[tuple[str, Any]] = []
         #: leaves that ask for a gradient, or no longer, from then on
         self.asked: list[tuple[tuple[str, Any], bool]] = []
         #: results that are leaves of their own, and the places of their gradients
@@ -159,6 +161,8 @@ class Ending:
         for place, node, leaves, others in self.spent:
             nodes.append(spent_here(node, _those(leaves, found), [nodes[k] for k in others]))
             _give_history([place], _those([place], found), nodes[-1])
+        for t in _those(self.hooked, found):
+            t._own_hooks()
         for (kind, k), value in self.asked:
             (found[kind][k] if kind in found else k)._requires_grad = value
         if self.single is not None and not self.changes and not self.contents:
@@ -214,7 +218,8 @@ class Ending:
             if walks.ready is not None:
                 return walks.ready  # type: ignore[no-any-return]
             error = walks.begin(bits_of(g is not None for g in gs))
-            if error is not None:
+            noisy = walks.roots & self.outline.noisy and walks.fails_by_call() and not moment.is_past()
+            if error is not None and not noisy:
                 raise error
             at_once = (
                 dispatch.state.executor is dispatch._State.executor
@@ -222,9 +227,11 @@ class Ending:
             alone = at_once and not dispatch.state.grad and not walks.hooks
             held = walks.held
             aim = self.outline.only(walks.roots, walks.aim)
-            way = self._way(gs, walks.taps, tuple(held), aim) if alone else None
+            way = self._way(gs, walks.taps, tuple(held), aim) if alone and not noisy else None
             if way is None:
                 found = moment.gradients(inputs, gs, walks.taps, walks.hooks, held, aim)
+                if error is not None:  # it was not met by the ops themselves
+                    raise error
                 walks.until = math.inf
                 return found
             given = dict(kept)

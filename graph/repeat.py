@@ -90,12 +90,16 @@ class Moment:
         """Let the function's ops, run once more, take the place of the call's node. Where something was changed in
         place or freed since it stays as it is, for `gradients` and its errors."""
         end = self.end
-        if not node.walks.is_fresh() or any(end.overwrites) or self._is_changed(range(len(self.read))):
+        if not node.walks.is_fresh() or any(end.overwrites) or self.is_past():
             return
         first = vjp.mark()
         outs = self._run()
         if all(y is not None for y in outs):
             unfold(node, outs, first)
+
+    def is_past(self) -> bool:
+        """Whether something that the function read was changed in place since."""
+        return self._is_changed(range(len(self.read)))
 
     def _is_changed(self, which: Iterable[int]) -> bool:
         """Whether some of the tensors that it read were changed in place since."""

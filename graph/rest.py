@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..core.op import Op
+from ..core.saved import needs_of
 
 #: whether switching the tracer off and on pays in this Python
 PAYS = sys.version_info < (3, 12)
@@ -47,7 +48,23 @@ def backward(tracer: Any, root: Any, call: Callable[[], None]) -> None:
         sys.settrace(tracer)
 
 
-def is_ours(root: Any, quiet: bool = False) -> bool:
+def is_quiet(op: Any, quiet: bool = True) -> bool:
+    """Whether an op on the tape is ours, or (quiet) one whose step back has no effects."""
+    ours = isinstance(op, Op) and op.module.startswith("duograd.")
+    return ours or (quiet and bool(getattr(op, "quiet", False)))
+
+
+def is_whole(node: Any) -> bool:
+    """Whether a step back can be made: what it needs has not been freed or changed in place."""
+    return node.saved is not None and all(x._get_version() == version for _, x, version in needs_of(node))
+
+
+def is_tame(root: Any, quiet: bool = True) -> bool:
+    """As `is_ours`, of the tape as far as a walk can come: not behind steps that cannot be made."""
+    return is_ours(root, quiet, whole=False)
+
+
+def is_ours(root: Any, quiet: bool = False, whole: bool = True) -> bool:
     """Whether all on the tape of a tensor is ops of ours, without hooks. quiet: or what has no effects."""
     stack, seen = [root._node if root._node is not None else root], set()
     while stack:
@@ -60,8 +77,11 @@ def is_ours(root: Any, quiet: bool = False) -> bool:
             if x._hooks:
                 return False
             continue
-        ours = isinstance(x.op, Op) and x.op.module.startswith("duograd.")
-        if x.hooks or not (ours or (quiet and getattr(x.op, "quiet", False))):
+        if x.hooks and any(x.hooks.values()):
+            return False
+        if not whole and not is_whole(x):
+            continue
+        if not is_quiet(x.op, quiet):
             return False
         stack += [e[0] if isinstance(e, tuple) else e for e in edges]
     return True

@@ -148,11 +148,12 @@ class Symbol(Tensor):
     def _own_hooks(self) -> list[Any]:
         trace, tensor = self._original()
         if tensor is not None:
-            trace.leave(
-                f"registers a hook on a leaf {self.type}, at {user_line()}, which stays there after the call",
-                "register it outside, once",
-            )
-        if trace is not None:
+            where = f"{self.type}, at {user_line()}"
+            if trace.overrides is None:
+                trace.leave(f"registers a hook on a leaf {where}", "register it outside, once")
+            trace.leaves[id(tensor)] = tensor
+            trace.hooks_on.setdefault(id(tensor), (tensor, self, where))
+        elif trace is not None:
             trace.hooked.append(self)
         return super()._own_hooks()
 

@@ -84,6 +84,8 @@ class Trace(Sources):
         self.hands_out = False  # because what it made cannot be made again
         self.leaves: dict[int, Any] = {}  # tensors from outside whose being a leaf, and whose hooks, matter
         self.hooked: list[Symbol] = []  # leaves that the function made and that have hooks
+        #: leaves from outside on which it registers hooks, their symbols, and which they are, where, in words
+        self.hooks_on: dict[int, tuple[Any, Symbol, str]] = {}
         self.modes: dict[int, tuple[Any, str]] = {}  # functions that it called, and their modes
         self.tracer: Any = None  # watches the user's code; rests inside ops
         self.now: Any = None  # what its live numbers are (`live.Now`)

@@ -52,13 +52,15 @@ class Outline:
     parts: in the order of a walk; above: by root, the roots whose walks come to it; leaves: how many of the targets are
     no roots; hooked: bits of the roots that have hooks of the function's own; gone: bits of the parts that the call
     itself has freed; lost: the `needs` of `Walks` that the call itself has changed; ages: by root, its place
-    on the tape.
+    on the tape; noisy: bits of the roots from which walks that fail meet code of the user's before: only the
+    function's own ops, run once more, can say what it does.
     """
 
     def __init__(self, parts: list[Part], above: list[int], leaves: int, hooked: int = 0, gone: int = 0):
         self.parts, self.above, self.leaves, self.hooked, self.gone = parts, above, leaves, hooked, gone
         self.lost: list[Wanted] = []
         self.ages: Sequence[float] = ()
+        self.noisy = 0
         #: bits of the roots from which a walk to everything fails by what the call has freed or changed
         self.barred = 0
         #: whether there is a way to each of the leaves
@@ -95,7 +97,7 @@ class Outline:
         found = self._over.get(gone)
         if found is None:
             barred = all(self._is_barred(k, gone) for k in range(len(self.above)))
-            found = self._over[gone] = barred and not self.hooked
+            found = self._over[gone] = barred and not (self.hooked or self.noisy)
         return found
 
     def _is_barred(self, root: int, gone: int) -> bool:
@@ -162,6 +164,11 @@ class Walks:
             return None
         self.until = part.number
         return freed(part.name, part.where)
+
+    def fails_by_call(self) -> bool:
+        """Whether the first part that the last walk met and that is gone, if there is one, was so from the start."""
+        met = self.outline.met(self.roots, self.aim) & self.gone
+        return not met or bool(met & -met & self.outline.gone)
 
     def is_fresh(self) -> bool:
         """Whether nothing of the tape has been freed, and nothing that it looks at changed."""

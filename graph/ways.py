@@ -22,7 +22,7 @@ from .guards import ReadRecorder, compile_guards
 from .ir import Graph
 from .live import LateError, RestartError
 from .passes.dce import remove_dead
-from .rest import is_ours
+from .rest import is_ours, is_quiet, is_tame, is_whole
 from .segment import make_runner
 from .sources import Source
 from .symbol import Symbol
@@ -174,7 +174,7 @@ def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
     leaves = trace.leaves_of_tape()
     ends, starts = [y for _, y in roots], [s for _, s in leaves]
     end.spots = [closing.spots[id(y)] for y in ends]
-    good = [_is_good(trace, y) for y in ends]
+    good = [has_tape(y) for y in ends]
     seen = [kind != "whole" and fine for (kind, _), fine in zip(end.spots, good)]
     usual = tuple(seen if any(seen) else good)
     behind = nodes_behind(ends, starts)
@@ -194,9 +194,17 @@ def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
     gone = bits_of(freed for _, _, freed in parts)
     end.outline = Outline(list(parts.values()), above, len(starts), hooked, gone)
     end.outline.ages = [y._node.number for y in ends]
-    del behind
     end.sums = tuple(of_several_parts(ends, starts))
     clear = end.outline.bar([row[2:4] for row in needs if row[0].__class__ is Lost])
+    for k, y in enumerate(ends):
+        if not good[k] and not (is_tame(y) if clear[k] else _fails_quietly(behind, k)):
+            if end.overwrites[k]:
+                trace.leave(
+                    "has a result whose gradient cannot be taken, hooks on the way to it, and changes in place of what "
+                    "it depends on", _ADVICE,
+                )  # fmt: skip
+            end.outline.noisy |= 1 << k
+    del behind
     breaker, answer = trace.breaker, trace.answer
     trace.breaker, trace.answer = _left_for_a_value, None
     trace.needed = []
@@ -210,7 +218,7 @@ def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
             graph, present = walk_back(trace, ends, starts, usual, keeps)
             ways.append(((usual, (), (), -1), graph, present, trace.sources))
         for k, y in enumerate(ends):
-            if clear[k] and not good[k] and traced is None and is_ours(y):
+            if clear[k] and not good[k] and traced is None and is_tame(y, quiet=False):
                 used = tuple([n == k for n in range(len(ends))])
                 taps = tuple([n for n in range(len(ends)) if clear[k] >> len(starts) + n & 1])
                 aim = end.outline.only(1 << k, clear[k])
@@ -271,14 +279,16 @@ def _keep(closing: Closing, forward: Graph, sources: list[Source], keys: dict[An
 def are_spent(closing: Closing, roots: list[tuple[Any, Symbol]]) -> bool:
     """Whether the ways back of all results are used up at their first step, as those of a train step are: no walk goes
     further, and no tape is needed."""
-    if any(y._node.saved is not None or kind in ("arg", "tensor") for (kind, _), y in roots):  # type: ignore[union-attr]
+    nodes = [y._node for _, y in roots]
+    if any(n.saved is not None or any((n.hooks or {}).values()) for n in nodes):  # type: ignore[union-attr]
+        return False
+    if any(kind in ("arg", "tensor") for (kind, _), _ in roots):
         return False
     leaves = closing.trace.leaves_of_tape()
     rows = sorted(roots, key=lambda row: row[1]._node.number)  # type: ignore[union-attr]
     ends = [y for _, y in rows]
     leads = {node.number: bits for node, _, bits in nodes_behind(ends, [s for _, s in leaves])}
     for k, (place, y) in enumerate(rows):
-        _is_good(closing.trace, y)
         bits = leads[y._node.number]  # type: ignore[union-attr]
         behind = [closing._place(t) for n, (t, _) in enumerate(leaves) if bits >> n & 1]
         others = [n for n in range(k) if bits >> len(leaves) + n & 1]
@@ -286,13 +296,17 @@ def are_spent(closing: Closing, roots: list[tuple[Any, Symbol]]) -> bool:
     return True
 
 
-def _is_good(trace: Trace, y: Symbol) -> bool:
-    """Whether the gradient of a result can be taken after the call; walks from others raise what they raise in eager
-    mode."""
-    good = has_tape(y)
-    if not good and not is_ours(y, quiet=True):  # hooks run before the error
-        trace.leave("has a result whose gradient cannot be taken, and hooks on the way to it", _ADVICE)
-    return good
+def _fails_quietly(behind: Sequence[tuple[Any, int, int]], root: int) -> bool:
+    """Whether a walk from a root ends in an error before it meets code of the user's: a hook, a rule with effects."""
+    for node, bits, _ in behind:
+        if bits >> root & 1:
+            if any((node.hooks or {}).values()):
+                return False
+            if not is_whole(node):
+                return True
+            if not is_quiet(node.op):
+                return False
+    return False
 
 
 def _refuse_views(closing: Closing, places: list[tuple[str, Any]], leads: list[int]) -> None:
