@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import os as _os
 from typing import Any
 
 from . import backends as _backends  # noqa: F401  (registers the devices)
@@ -134,6 +135,7 @@ _LAZY = {
     "linalg": ".core.linalg",
     "function": ".graph:function",
     "mode": ".graph:mode",
+    "show": ".core.showing:show",
     "TensorSpec": ".graph.spec:TensorSpec",
     "compare": ".interop.measure:compare",
     "bench": ".interop.measure:bench",
@@ -155,6 +157,9 @@ _LAZY = {
     "while_loop": ".core.control:while_loop",
     "scan": ".core.control:scan",
 }
+
+if "DUOGRAD_SHOW" in _os.environ:
+    importlib.import_module(".core.showing", __name__).begin()
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Sequence
@@ -13,10 +14,35 @@ from .errors import ArgumentError, ArgumentTypeError, AutogradError, Place, Shap
 from .functional import _ones_like
 from .ops.creation import zeros
 from .saved import Need
+from .showing import watching
 from .spoken import spell as _spell
 from .value import Tensor
 
-__all__ = ["Function", "backward", "grad", "once_differentiable"]
+__all__ = ["Function", "backward", "detect_anomaly", "grad", "once_differentiable"]
+
+
+class detect_anomaly:
+    """`with dg.autograd.detect_anomaly(): ...`: an op that makes a NaN of numbers is an error, forward and back.
+
+    check_nan: False looks at nothing. Ops run one by one inside, functions in graph mode too, and each result is read:
+    for looking for a fault, not for training. The error names the op, its operands' ranges, the line, and of a gradient
+    the op and the line whose it is. `with dg.show("nan")` prints the same and goes on.
+    Raises, inside: NanError.
+    Example: `with dg.autograd.detect_anomaly(): loss_fn(model(x), y).backward()`.
+    """
+
+    def __init__(self, check_nan: bool = True):
+        self.check_nan = check_nan
+        self._inside: list[Any] = []
+
+    def __enter__(self) -> detect_anomaly:
+        context = watching(True) if self.check_nan else contextlib.nullcontext()
+        context.__enter__()
+        self._inside.append(context)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._inside.pop().__exit__(*error)
 
 
 def _listed(op: str, what: str, given: Any) -> tuple[Any, ...]:

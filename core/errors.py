@@ -196,5 +196,9 @@ class OnnxError(DuogradError, ValueError):
     """A model that cannot be read, written or verified."""
 
 
+class NanError(DuogradError, ArithmeticError):
+    """An op made a NaN of numbers, where that was asked to be an error."""
+
+
 class FlagError(DuogradError, ValueError):
     """An environment variable or setting with an illegal value."""

@@ -383,6 +383,7 @@ def walk(
         create_graph and at_once,
         create_graph or retain_graph,
     )
+    rule = fitted if at_once else getattr(executor, "rule", fitted)  # one that looks at what rules do
     last = len(wanted) if cut.__class__ is bool else cut  # none of them where it is 0, which is no False
     with dispatch.set_grad(create_graph):
         starts = [(_edge(root), g) for root, g in zip(roots, root_grads)]
@@ -462,7 +463,7 @@ def walk(
                 else:
                     results = None if step is None else step(node, grads)
                 if results is None:
-                    results = fitted(node, grads, create_graph)
+                    results = rule(node, grads, create_graph)
                     if step is not None:
                         step.done(node, grads, results)
             except AutogradError:

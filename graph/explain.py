@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from ..core.errors import FlagError, is_own_file
+from ..core.errors import is_own_file
 from .report import Border, Kernel, borders, kernels, levels, lifetimes, live_bytes
 
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -41,19 +40,6 @@ def seconds(value: float) -> str:
     return f"{value * 1e9:.0f} ns"
 
 
-#: what DUOGRAD_SHOW may ask for, separated by commas
-SHOWN = ("fusion", "graph", "source")
-
-
-def wanted() -> tuple[str, ...]:
-    """What `DUOGRAD_SHOW` asks to see of every graph when it is compiled. Raises: FlagError."""
-    found = tuple(x.strip() for x in os.environ.get("DUOGRAD_SHOW", "").split(",") if x.strip())
-    for x in found:
-        if x not in SHOWN:
-            raise FlagError("DUOGRAD_SHOW", f"{x!r} is nothing to show", f"use some of {', '.join(SHOWN)}")
-    return found
-
-
 def show_compiled(compiled: Any, what: Sequence[str]) -> None:
     """Print what was asked for of a graph that has just been compiled, to standard error."""
     from .show import show
@@ -63,7 +49,9 @@ def show_compiled(compiled: Any, what: Sequence[str]) -> None:
         "graph": lambda: show(compiled.graph) + "\n" + show(compiled.optimised, compiled.groups),
         "source": lambda: "\n\n".join(f"# {label}\n{text}" for label, text in compiled.sources()),
     }
-    print(*(texts[x]() for x in what), sep="\n", file=sys.stderr)
+    for x in what:
+        if x in texts:
+            print(texts[x](), file=sys.stderr)
 
 
 def clip(text: str, width: int) -> str:

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ..core import dispatch
+from ..core.backend import get_backend
 from ..core.errors import ArgumentError, ArgumentTypeError, RetraceError, user_line
+from ..core.showing import shown, tell
 from . import entry, spec
 from .arguments import (
     Arguments,
@@ -193,6 +195,7 @@ class Function(Looking):
         if before is not None:
             error.chances = before.chances
         self._python[kind_of(key)] = error.with_traceback(None)
+        tell("retrace", f"{self.name} is left to Python: it {error.message}")
 
     def _calls_out(self, key: Any, tensors: list[Any], rest: Arguments | None) -> bool:
         """Whether a call like this runs its Python each time: it does what no graph holds."""
@@ -289,6 +292,7 @@ class Function(Looking):
         budget.python += 1
         if not budget.why:
             budget.why = self._why(key, args, kwargs)
+            tell("retrace", f"{self.name}: {budget.words()}")
         return True
 
     def _trace(self, key: Any, rest: Arguments | None, args: Any, kwargs: Any) -> tuple[Path, Segment]:
@@ -313,12 +317,18 @@ class Function(Looking):
         return found
 
     def _traced(self, key: Any, rest: Arguments | None, path: Path) -> tuple[Path, Segment]:
+        before = get_backend("cpu").kernel_stats() if "timing" in shown() else {}
         start = time.perf_counter()
         segment = path.ready()
         variant = path.variant
         variant.seconds = time.perf_counter() - start
         variant.unseen = self._unseen
         self._publish(self._changing.learn(variant.live, key, rest), path)
+        tell("retrace", f"{self.name}, variant {self._count}, at {variant.line}: {variant.reason}")
+        if before:
+            took = {k: n - before[k] for k, n in get_backend("cpu").kernel_stats().items()}
+            kernels = f"{took['compiled']} compiled, {took['loaded']} from the disk, {took['hits']} known"
+            tell("timing", f"{self.name}, variant {self._count}: {variant.seconds:.3f} s; kernels: {kernels}")
         return path, segment
 
     def _unseen(self, variant: Variant, path: Path) -> Any:

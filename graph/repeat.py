@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..core import dispatch, vjp
+from ..core.attended import Attended
 from ..core.errors import AutogradError
 from ..core.op import Attrs, Op
 from ..core.unfolding import asking, unfold
@@ -19,7 +20,7 @@ from .plain import ABSENT
 from .reads import Effect, contents_of, now_at
 from .rebuild import Descriptions
 from .recorder import ReadRecorder
-from .witness import Attended, undo_of
+from .witness import undo_of
 
 if TYPE_CHECKING:
     from .ending import Ending

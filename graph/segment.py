@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from ..core.errors import DuogradError, TraceError
+from ..core.showing import shown
 from .compile import compile_graph
 from .ending import Ending
 from .formulas import Program
@@ -105,8 +105,8 @@ def make_runner(graph: Any, sources: list[Source]) -> Runner:
     device = devices.pop()
     traced = graph.copy()  # passes may change the graph; comparisons want it as it was recorded
     compiled = compile_graph(graph, device)
-    if os.environ.get("DUOGRAD_SHOW"):
-        from .explain import show_compiled, wanted
+    if topics := shown():
+        from .explain import show_compiled
 
-        show_compiled(compiled, wanted())
+        show_compiled(compiled, topics)
     return Runner(compiled, device, sources, traced)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core import dispatch
+from ..core.attended import Attended
 from ..core.errors import user_line
 from ..core.op import Attrs, Op
 from ..core.storage import writes
@@ -46,22 +46,6 @@ def undo_of(target: Any) -> Callable[[], None]:
             y._node, y._index, y._requires_grad, y._seen = place
 
     return undo
-
-
-class Attended:
-    """The host executor with something done at each op and each tensor that is made."""
-
-    #: the host's quick ways past `run`
-    call_raw = sized = None
-
-    def __init__(self, host: Any):
-        self.host = host
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.host, name)
-
-    def call(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> Any:
-        return dispatch.call(self, op, inputs, attrs)  # type: ignore[arg-type]
 
 
 class Witness(Attended):

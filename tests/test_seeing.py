@@ -4,6 +4,8 @@ import enum
 import json
 import os
 import re
+import subprocess
+import sys
 
 import duograd as dg
 import numpy as np
@@ -212,6 +214,75 @@ def test_a_wrong_wish_is_an_error(monkeypatch):
     monkeypatch.setenv("DUOGRAD_SHOW", "fussion")
     with pytest.raises(ValueError, match=r"\[DUOGRAD_SHOW\] 'fussion' is nothing to show"):
         dg.function(lambda x: x + 1)(dg.ones(2))
+
+
+def test_a_topic_is_shown_inside_its_context_alone(capsys):
+    f = dg.function(lambda x: x * 3 + 1)
+    f(dg.ones(2))
+    with dg.show("retrace", "timing"):
+        f(dg.ones(3))
+        with dg.show("fusion"):
+            f(dg.ones(4))
+        f(dg.ones(5))
+    f(dg.ones(6))
+    lines = capsys.readouterr().err.splitlines()
+    told = [x for x in lines if x.startswith(("retrace", "timing"))]
+    assert [x.split(":")[0] for x in told] == ["retrace", "timing"] * 3
+    assert "variant 2" in told[0]
+    assert "float32[2] became float32[3]" in told[0]
+    assert "kernels: 0 compiled" in told[3]
+    assert sum("2 ops -> 1 fused groups" in x for x in lines) == 1
+    with pytest.raises(ValueError, match="'fussion' is nothing to show"):
+        dg.show("fussion")
+
+
+def test_what_is_left_to_python_is_told(capsys):
+    @dg.function
+    def f(x):
+        return x * len(os.listdir("/"))
+
+    with dg.show("retrace"):
+        f(dg.ones(2))
+    assert "f is left to Python: it calls posix.listdir()" in capsys.readouterr().err
+
+
+def test_the_op_that_makes_a_nan_is_named_with_its_line(capsys):
+    w = dg.tensor([1.0, 0.0, 4.0], requires_grad=True)
+    f = dg.function(lambda x: dg.log(x * w - 1).sum() * 2)
+    with dg.show("nan"):
+        f(dg.ones(3)).backward()
+        w.grad = None
+        dg.sqrt(w * 0.0).sum().backward()
+        x = dg.full((2,), dg.nan) + dg.nan  # not the op that makes them
+        x /= dg.zeros(2)
+        dg.zeros(2, dtype=dg.bfloat16).div_(0)
+    lines = capsys.readouterr().err.splitlines()
+    assert [x.split()[1] for x in lines] == ["log", "multiply", "divide"]
+    assert "made 1 NaN in float32[3], the first at [1], of float32[3] from -1 to 3" in lines[0]
+    assert "in the gradient of multiply at " in lines[1]
+    assert all(__file__ in x for x in lines)
+    dg.log(-w)
+    assert capsys.readouterr().err == ""
+
+
+def test_an_anomaly_is_an_error():
+    w = dg.tensor([0.0, 1.0], requires_grad=True)
+    y = dg.sqrt(w * w)
+    expected = pytest.raises(dg.errors.NanError, match=r"(?s)made 1 NaN in .* in the gradient of multiply")
+    with expected as e, dg.autograd.detect_anomaly():
+        y.sum().backward()
+    assert isinstance(e.value, ArithmeticError)
+    with dg.autograd.detect_anomaly(check_nan=False):
+        assert dg.isnan(dg.log(-w)).any().item()
+
+
+def test_a_run_shows_nans_on_request():
+    program = "import duograd as dg; dg.log(dg.tensor([-1.0]))"
+    env = {**os.environ, "DUOGRAD_SHOW": "nan"}
+    told = subprocess.run(
+        [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True
+    )
+    assert told.stderr.startswith("nan: log made 1 NaN in float32[1], the first at [0]")
 
 
 def test_reasons_name_the_objects_and_modes_that_changed():
