@@ -104,12 +104,12 @@ def _rule_grads(node: Node, full: list[Any], create_graph: bool) -> list[Any]:
 def fitted(node: Node, grads: list[Any], create_graph: bool = False) -> list[Any]:
     """The gradients of a node's inputs, in the types of these inputs."""
     return [
-        None if edge is None or g is None else _fit(g, _input_type(node, k, edge))
-        for k, (edge, g) in enumerate(zip(node.edges, _node_grads(node, grads, create_graph)))
+        None if edge is None or g is None else _fit(g, _input_type(edge))
+        for edge, g in zip(node.edges, _node_grads(node, grads, create_graph))
     ]
 
 
-def _input_type(node: Node, k: int, edge: Any) -> TensorType:
+def _input_type(edge: Any) -> TensorType:
     if isinstance(edge, tuple):
         t: TensorType = edge[0].out_types[edge[1]]
         return t

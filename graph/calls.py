@@ -228,7 +228,7 @@ class CallReader(HandedReader):
                 else:
                     self._on_attr(frame, ("attr", args[0], values[1]))
             for y in self._possible(args[0], frame) if callee is vars else ():
-                self._space_of(y, args[0], frame)
+                self._space_of(y, args[0])
             return False
         if callee in (getattr, hasattr, setattr, delattr):
             if isinstance(values[1] if len(values) > 1 else None, str):
@@ -240,7 +240,7 @@ class CallReader(HandedReader):
                     self._attribute(x, values[1], args[0], frame)
             return True
         if callee is vars:
-            self._space_of(x, args[0], frame)
+            self._space_of(x, args[0])
             return True
         if callee is len:
             self._size("length", behind(x), args[0], frame)

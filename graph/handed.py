@@ -333,10 +333,10 @@ class HandedReader(SiteReader):
         """Everything in an object's `__dict__` may be read."""
         space = None if is_plain(x) or x.__class__ is Symbol or isinstance(x, type) else instance_dict(x)
         if isinstance(space, dict):
-            self._space_of(x, None, frame)
+            self._space_of(x, None)
             self._ledger.read_content(space, self._ledger.name(space, None), frame, True)
 
-    def _space_of(self, x: Any, expr: Expr, frame: FrameType) -> None:
+    def _space_of(self, x: Any, expr: Expr) -> None:
         """The `__dict__` of an object is asked for."""
         space = instance_dict(x)
         self._ledger.keep_dict(space, x)

@@ -193,8 +193,3 @@ def scan(trace: Trace, c: R.Scan) -> tuple[Symbol, ...]:
     captured = _share([inside], len(consts))
     attrs = (inside.region, len(consts) + len(captured), len(carry), c.length, c.reverse)
     return trace.record(R.scan, [*consts, *captured, *carry, *xs], attrs, c.results())
-
-
-def regions_of(node: Any) -> list[R.Region]:
-    """The regions of a node, in the order of its attributes."""
-    return [a for a in node.attrs if isinstance(a, R.Region)]

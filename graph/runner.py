@@ -38,7 +38,6 @@ class Runner:
             Prepared(compiled.prepared, [s.tensor for s in sources], device) if compiled.prepared else None
         )
         n = len(sources)
-        self._n_inputs = n
         self._template: list[int] = [0] * n
         self._varying: list[tuple[int, Source]] = []
         self.lifted: list[Any] = []

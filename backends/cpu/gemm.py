@@ -375,7 +375,7 @@ def _converted(program: Program, x: Operand, dtype: DType) -> Operand:
     return full._replace(shape=x.shape, strides=strides)
 
 
-def _collapse(a: Operand, b: Operand, out: Operand) -> tuple[Shape, int, int, Any]:
+def _collapse(a: Operand, b: Operand) -> tuple[Shape, int, int, Any]:
     """(batch shape, rows, row stride, batch strides of both); batch axes become rows where they can."""
     batch, m = list(a.shape[:-2]), a.shape[-2]
     a_strides, b_strides = list(a.strides[:-2]), list(b.strides[:-2])
@@ -399,7 +399,7 @@ def _float(
     dtype = out.dtype
     tile = product_block(dtype)
     k, n = a.shape[-1], b.shape[-1]
-    shape, m, a_row, (a_strides, b_strides) = _collapse(a, b, out)
+    shape, m, a_row, (a_strides, b_strides) = _collapse(a, b)
     sizes, (a_steps, b_steps) = batch_axes(shape, [a_strides, b_strides])
     if len(sizes) > 3:
         _outer_batches(program, a, b, out)

@@ -291,7 +291,7 @@ def kernel(args, chunk, nchunks):
 
 
 def _values(
-    program: Program, v: Any, dtype: DType, lead: int, count: int, rest: int, n_rest: int
+    program: Program, v: Any, dtype: DType, count: int, rest: int, n_rest: int
 ) -> tuple[Operand, int, int]:
     """Values and their steps along the leading axes and the index; a number is one row of them."""
     if isinstance(v, Scalar):
@@ -331,7 +331,7 @@ def _write(
         start = full
     if writes:
         index = _index(program, index)
-        values, vl, vj = _values(program, v, out.dtype, lead, count, rest, n_rest)
+        values, vl, vj = _values(program, v, out.dtype, count, rest, n_rest)
         dtype: DType | str = out.dtype
         if how == "set" and size <= 8:
             dtype = _carrier(out.dtype)[0]

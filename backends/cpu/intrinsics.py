@@ -176,16 +176,6 @@ def bits_f64(typingctx, bits):
 
 
 @_exported
-def f64_bits(typingctx, value):
-    """The bits of a float64 as int64."""
-
-    def codegen(context, builder, signature, args):
-        return builder.bitcast(args[0], _I64)
-
-    return types.int64(types.float64), codegen
-
-
-@_exported
 def bits_f32(typingctx, bits):
     """The float32 whose bits are the int32 `bits`."""
 
@@ -193,16 +183,6 @@ def bits_f32(typingctx, bits):
         return builder.bitcast(args[0], ir.FloatType())
 
     return types.float32(types.int32), codegen
-
-
-@_exported
-def f32_bits(typingctx, value):
-    """The bits of a float32 as int32."""
-
-    def codegen(context, builder, signature, args):
-        return builder.bitcast(args[0], ir.IntType(32))
-
-    return types.int32(types.float32), codegen
 
 
 @_exported

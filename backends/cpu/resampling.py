@@ -189,8 +189,6 @@ HEAD
                     store_out_T(out, at + e * STEP, total, 0)
 """
 
-Settings = tuple[Row, Row, tuple[Pair, ...], Row]  # window, stride, padding, dilation
-
 
 def _positions(x: Operand, sizes: Sequence[int]) -> Operand:
     """x with the shape of pooled images, to tell how many windows there are along each axis."""

@@ -85,7 +85,7 @@ def routine(stem: str, dtype: DType) -> Routine:
     return find(LETTERS[dtype.name] + stem)
 
 
-def query(found: Routine, dtype: DType, arguments: Sequence[Any], sizes: int = 1) -> list[int]:
+def query(found: Routine, dtype: DType, arguments: Sequence[Any]) -> list[int]:
     """Sizes of work areas: calls the routine with the work length -1. arguments: str, int, None for an array
     that is not touched, "work"s at the places of areas; returns the first element of each, rounded up.
     """

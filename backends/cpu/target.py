@@ -40,7 +40,10 @@ class Target(NamedTuple):
 
     @property
     def halves(self) -> bool:
-        """Whether AVX-512 instructions are two halves: a look-up in two registers then costs two multiply-adds."""
+        """Whether AVX-512 instructions are two halves: a look-up in two registers then costs two multiply-adds.
+
+        No feature says so; a measurement would, and let results' last bits depend on a busy moment.
+        """
         return self.cpu == "znver4" and "avx512f" in self.has
 
     @property

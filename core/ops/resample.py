@@ -35,7 +35,7 @@ def constant(array, x):
     return dispatch.state.executor.constant(np.ascontiguousarray(array), x.device)
 
 
-def _check_tables(op, x, index, weight, axis):
+def _check_tables(op, x, index, weight):
     if not x.dtype.is_float or x.dtype is not weight.dtype or index.dtype is not T.int64:
         raise DtypeError(
             op,
@@ -76,7 +76,7 @@ def _(inputs, axis):
 
 @resample.type
 def _(x, index, weight, *, axis):
-    _check_tables("resample", x, index, weight, axis)
+    _check_tables("resample", x, index, weight)
     return TensorType(x.dtype, (*x.shape[:axis], index.shape[0], *x.shape[axis + 1 :]))
 
 
@@ -128,7 +128,7 @@ def _(inputs, size, axis):
 
 @resample_x_grad.type
 def _(dy, index, weight, *, size, axis):
-    _check_tables("resample_x_grad", dy, index, weight, axis)
+    _check_tables("resample_x_grad", dy, index, weight)
     return TensorType(dy.dtype, (*dy.shape[:axis], size, *dy.shape[axis + 1 :]))
 
 

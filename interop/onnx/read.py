@@ -119,9 +119,9 @@ def _prepare(where: str, model: onnx.ModelProto, files: Files) -> Source:
     types: dict[str, Kind] = {t.name: (t.data_type, tuple(t.dims)) for t in graph.initializer}
     types.update((t.values.name, (t.values.data_type, tuple(t.dims))) for t in graph.sparse_initializer)
     for info in _stated(model):
-        given = _given(info, where, False)
+        given = _given(info, False)
         types[info.name] = given.code, given.shape
-    inputs = [_given(info, where, info.name in initializers) for info in graph.input]
+    inputs = [_given(info, info.name in initializers) for info in graph.input]
     names = [i.name for i in inputs if not i.has_default]
     program = Program(
         graph.node, names, [o.name for o in graph.output], opsets, Functions(model.functions, types)
@@ -180,7 +180,7 @@ def _stated(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     return [*model.graph.input, *model.graph.output, *model.graph.value_info]
 
 
-def _given(info: onnx.ValueInfoProto, where: str, has_default: bool) -> Given:
+def _given(info: onnx.ValueInfoProto, has_default: bool) -> Given:
     kind = info.type.WhichOneof("value")
     if kind != "tensor_type":
         return Given(info.name, 0, None, has_default)

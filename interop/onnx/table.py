@@ -178,12 +178,6 @@ def find(domain: str, op_type: str, opset: int) -> Registered:
     return Registered(fitting[-1], "")
 
 
-def op_types() -> list[str]:
-    """All ONNX ops that can be imported."""
-    _load()
-    return sorted({name for _, name in TABLE})
-
-
 def _load() -> None:
     if TABLE:
         return
