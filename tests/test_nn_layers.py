@@ -257,3 +257,15 @@ def test_initialisation_follows_the_seed():
     a = nn.Linear(4, 3)
     dg.manual_seed(5)
     assert nn.Linear(4, 3).weight.tolist() == a.weight.tolist()
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_states_and_biases_of_recurrent_layers_of_another_dtype_are_refused(mode):
+    """The kernel read float64 as float32, past the end of it."""
+    x, h, c = dg.ones(3, 2, 4), dg.ones(2, 3), dg.ones(2, 3).to(dg.float64)
+    lstm, gru = dg.nn.LSTM(4, 3), dg.nn.GRU(4, 3)
+    gru.bias_hh_l0 = dg.nn.Parameter(dg.ones(9).to(dg.float64))
+    with pytest.raises(dg.errors.DtypeError, match="c0: float64"):
+        dg.function(lambda: lstm(x, (h[None], c[None])), mode=mode)()
+    with pytest.raises(dg.errors.DtypeError, match="b: float64"):
+        dg.function(lambda: gru(x), mode=mode)()

@@ -205,3 +205,17 @@ def test_padded_pooling_windows_that_move_by_one_are_proved(n, ceil):
     layer = getattr(dg.nn, f"MaxPool{n}d")(2, stride=1, padding=1, return_indices=True, ceil_mode=ceil)
     x = dg.arange(3 * 5**n).to(dg.float32).sin().reshape(1, 3, *[5] * n)
     dg.onnx.export(layer.eval(), x)
+
+
+@pytest.mark.parametrize("which", [1, 2, 3])
+def test_norms_of_several_float_dtypes_are_exported(which):
+    """ONNX promotes nothing: what shares a type becomes one."""
+    row = [dg.linspace(1, 2, 12).reshape(4, 3), dg.ones(3), dg.ones(3), dg.zeros(3), dg.zeros(3)]
+    row[which] = row[which].to(dg.float64)
+    fn = lambda x, mean, var, w, b: (
+        dg.batch_norm(x, mean, var, w, b) + dg.nn.functional.layer_norm(x, (3,), w, b)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loaded = dg.onnx.load(dg.onnx.export(fn, tuple(row)))
+    np.testing.assert_allclose(loaded(*row).numpy(), fn(*row).numpy(), rtol=1e-5)

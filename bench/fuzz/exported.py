@@ -14,10 +14,13 @@ from .program import Program, State, load, unload
 
 #: what an export says of a fault that is duograd's
 FAULT = "report it"
+#: what ONNX leaves open, and onnxruntime refuses
+UNDEFINED = "modulo by zero"
 
 
 def judge_onnx(program: Program, tally: Counter[str] | None = None) -> Difference | None:
     """The first difference between the function, its proof and what is loaded."""
+    from ...interop.onnx.pairs import packed
     from ...interop.onnx.verify import differs
 
     tally = Counter() if tally is None else tally
@@ -48,7 +51,7 @@ def judge_onnx(program: Program, tally: Counter[str] | None = None) -> Differenc
             try:
                 model = dg.onnx.export(fn, tuple(calls[0]), dynamic=axes or None)
             except dg.errors.OnnxError as e:
-                if FAULT in str(e):
+                if FAULT in str(e) and UNDEFINED not in str(e):
                     return Difference("onnx", "the export", "a model", str(e))
                 tally["not in ONNX"] += 1
                 return None
@@ -66,9 +69,8 @@ def judge_onnx(program: Program, tally: Counter[str] | None = None) -> Differenc
             rows = []
             for mode in ("eager", "graph"):
                 dg.manual_seed(1)
-                rows.append(
-                    _results(dg.function(loaded, mode=mode), [x for x in row if isinstance(x, dg.Tensor)])
-                )
+                given = [dg.tensor(packed(x.numpy())) for x in row if isinstance(x, dg.Tensor)]
+                rows.append(_results(dg.function(loaded, mode=mode), given))
             eager, graph = rows
             if isinstance(eager, str) or isinstance(graph, str):
                 if eager != graph or not call:
@@ -77,7 +79,7 @@ def judge_onnx(program: Program, tally: Counter[str] | None = None) -> Differenc
             for k, (a, b) in enumerate(zip(eager, graph)):
                 if wrong := unlike(a, b):
                     return Difference("onnx", f"result {k} of the loaded model in call {call}", *wrong)
-                if not loose and (why := differs(want[k], a)):
+                if not loose and (why := differs(packed(want[k]), a)):
                     return Difference(
                         "onnx", f"result {k} of call {call}, loaded", str(want[k].reshape(-1)[:8]), why
                     )

@@ -83,8 +83,10 @@ def _(x, w, h0, c0=None, b=None, lengths=None, *, cell, reverse):
         raise ArgumentError(op, f"cell={cell!r} is not known", f"use one of {', '.join(GATES)}")
     if x.ndim != 3 or w.ndim != 2 or w.shape[0] != GATES[cell] * w.shape[1] or x.shape[2] != w.shape[0]:
         raise ShapeError(op, f"x: {x} and w: {w} do not fit {cell}", "x[T, N, gates * H], w[gates * H, H]")
-    if not x.dtype.is_float or any(v.dtype is not x.dtype for v in (w, h0)):
-        raise DtypeError(op, f"x: {x}, w: {w}, h0: {h0} differ in dtype or are no floats", "convert with .to")
+    given = {"x": x, "w": w, "h0": h0, "c0": c0, "b": b}
+    if not x.dtype.is_float or any(v is not None and v.dtype is not x.dtype for v in given.values()):
+        words = ", ".join(f"{k}: {v}" for k, v in given.items() if v is not None)
+        raise DtypeError(op, f"{words} differ in dtype or are no floats", "convert with .to")
     steps, rows, hidden = *x.shape[:2], w.shape[1]
     for name, v in (("h0", h0), ("c0", c0)):
         if v is not None and v.shape != (rows, hidden):

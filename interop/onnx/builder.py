@@ -202,7 +202,7 @@ class Builder:
         return found
 
     def node(self, op_type: str, inputs: Sequence[Any], attrs: dict[str, Any], n_outputs: int = 1) -> Any:
-        """Add a node; inputs of a dtype that the op does not take are converted, and its outputs back."""
+        """Add a node; inputs of dtypes that the op does not take, or of several, are converted, and outputs back."""
         schema = self.schema(op_type)
         attrs = {k: v for k, v in attrs.items() if v is not None}
         for key, value in attrs.items():
@@ -225,7 +225,12 @@ class Builder:
                 wide = self._wide(op_type, x.dtype, allowed[kind])
                 back.setdefault(kind, x.dtype)
                 row[k] = self.cast(x, wide)
-            types.setdefault(kind, row[k].dtype)
+            if formal[min(k, len(formal) - 1)].is_homogeneous:
+                types[kind] = T.promote(types.get(kind, row[k].dtype), row[k].dtype)
+        for k, x in enumerate(row):  # ONNX promotes nothing: what shares a type is one
+            kind = formal[min(k, len(formal) - 1)].type_str
+            if x is not None and kind in types and x.dtype not in (None, types[kind]):
+                row[k] = self.cast(x, types[kind])
         dtypes = []
         for k in range(n_outputs):
             kind = schema.outputs[min(k, len(schema.outputs) - 1)].type_str
