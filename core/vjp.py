@@ -91,6 +91,10 @@ class Node:
         """The op that made an output, and where it was called."""
         return self.name, self.where
 
+    def in_order(self) -> list[tuple[int, Any]]:
+        """The hooks by output, in the order in which they run: of outputs of one op, as these got their first ones."""
+        return list(self.hooks.items())
+
     def spent(self, grads: Sequence[Any]) -> AutogradError:
         """The error for a second step back, with gradients of these outputs."""
         return freed(self.name, self.where)
@@ -400,10 +404,22 @@ def walk(
             grads = pending.pop(node.number)
             call, goes_on = False, not prune or reach[node.number] == THROUGH
             if node.is_folded:
-                if unfolds and node.saved is not None and not node.unfolded:
+                if (
+                    (unfolds or wanted or node.hooks)
+                    and at_once
+                    and node.saved is not None
+                    and not node.unfolded
+                ):
                     here = [k for k, g in enumerate(grads) if g is not None]
                     ends = [k for k in range(len(grads)) if wanted.get((node.number, k), last) < last]
-                    if (goes_on or node.leads_within(here, ends)) and not (cut and set(here) <= set(ends)):
+                    within = node.leads_within(here, ends)
+                    if unfolds:
+                        apart = (goes_on or within) and not (cut and set(here) <= set(ends))
+                    else:  # a call knows by itself what its results send to each other
+                        apart = not node.is_call and (
+                            within or node.leads_within(here, list(node.hooks or ()))
+                        )
+                    if apart:
                         node.op.unfold(node)
                 if node.unfolded:
                     for k, g in enumerate(grads):
@@ -426,7 +442,7 @@ def walk(
             elif len(grads) > 1 and not goes_on:  # others lead to no target
                 grads = [g if (node.number, k) in wanted else None for k, g in enumerate(grads)]
             if node.hooks:
-                for k, hooks in node.in_order() if call else node.hooks.items():
+                for k, hooks in node.in_order():
                     if (inner and wanted.get((node.number, k), last) < last) or (
                         call and k in node.walks.hooks
                     ):

@@ -11,12 +11,13 @@ from ..core.errors import AutogradError, line_of, user_place
 from ..core.hot import Taped
 from ..core.op import Attrs, GradRule, Op
 from ..core.ops.views import permute
-from ..core.saved import Need, freed, kept_by, needs_of, refuse_changed
+from ..core.saved import Need, kept_by, needs_of, refuse_changed
 from ..core.step import fitted
 from ..core.types import contiguous_strides
-from ..core.unfolding import Folded, asking, unfold
+from ..core.unfolding import asking, unfold
 from .launch import Body, inside, launcher
 from .recipes import NUMBERS, Recipe, taped
+from .taped_node import TapedNode, TapeName, behind
 from .tensor import EagerTensor, fresh
 
 Inputs = tuple[Any, ...]
@@ -250,48 +251,6 @@ def _needs_inside(results: Sequence[Any], tensors: Sequence[Any]) -> list[tuple[
     ]  # fmt: skip
 
 
-class _TapeName:
-    """What stands on the tape for a composite that is one program.
-
-    unfold: makes a node stand for the ops of the body, before a walk that is recorded; needs: what these ops need, as
-    `saved.needs_of`.
-    """
-
-    variadic, partial = False, True
-    attr_names: tuple[str, ...] = ()
-    differentiable = True
-    unfold: Any = None
-    needs: Any = None
-
-    def __init__(self, name: str):
-        self.name = name
-
-
-class _TapedNode(Folded):
-    """A call of a composite as one program; errors are those that the ops of its body would raise."""
-
-    __slots__ = ()
-
-    @property
-    def sums(self) -> Sequence[int]:  # type: ignore[override]
-        return () if self.step is None else self.step.sums  # type: ignore[no-any-return]
-
-    def spent(self, grads: Sequence[Any]) -> AutogradError:
-        owner = self.step
-        if owner is None:  # unfolded
-            return super().spent(grads)
-        return freed(max(m for m, g in zip(owner.makers, grads) if g is not None)[1], self.where)
-
-    def give_up(self) -> None:
-        if self.saved is None or self.step is None:
-            return
-        for (_, x, version), (_, _, first) in zip(needs_of(self), self.step.inside):
-            if x._get_version() != version:
-                if not first:  # op by op, what comes before would be used up
-                    self.forget()
-                return
-
-
 class _TapedComposite:
     """A composite without a gradient of its own as two programs: there and back."""
 
@@ -312,12 +271,14 @@ class _TapedComposite:
         #: how many inputs there are, and which of them want a gradient
         self.count, self.places = len(inputs), [owner.spots[n] for n in wanted]
         self.sums = tuple([self.places[n] for n in taped.sums])
-        self.tape_op = _TapeName(owner.op.name)
+        self.tape_op = TapeName(owner.op.name)
         self.tape_op.unfold, self.tape_op.needs = self.unfold, self.needs
         self.rule = GradRule(self.back, ("gs", "inputs_type", *self.names))
         self.backs: dict[Any, Any] = {}
         made = dict(zip(self.order, results))
         self.makers = [(made[k]._node.number, made[k]._node.op.name) for k in taped.roots]
+        #: by result with a gradient, bits of the others that are computed from it; nothing where there are none
+        self.behind = behind([made[k] for k in taped.roots], [inputs[k] for k in owner.spots])
         #: what the ops of the body need, and the tensors and outputs among that which the way back does not read
         self.inside = [
             (need, (kind, self.order[k] if kind == "output" else k), first)
@@ -349,7 +310,7 @@ class _TapedComposite:
                     x = x.clone()
             saved[name] = x, x._storage.version
         edges = [vjp._edge(x) for x in inputs]
-        node = _TapedNode(self.tape_op, (), edges, self.rule, saved, self.types, user_place(4))
+        node = TapedNode(self.tape_op, (), edges, self.rule, saved, self.types, user_place(4))
         for n, k in enumerate(roots):
             y = made[k]
             y._node, y._index, y._requires_grad = node, n, True
@@ -430,7 +391,7 @@ class _TapedComposite:
                 way = self.backs[layouts] = launcher(fused, self.device), fused.results
         return way
 
-    def unfold(self, node: _TapedNode) -> None:
+    def unfold(self, node: TapedNode) -> None:
         """Record the body op by op, behind its node: gradients of gradients then meet those of this walk, and of later
         ones, at the same ops and in the same order as if the body had never been hot."""
         refuse_changed(node)
