@@ -1,21 +1,25 @@
-"""The README's Python runs as it stands, in one namespace, top to bottom; so does what docs/porting.md names."""
+"""The Python of README and docs/guide.md runs as it stands, top to bottom; so does what docs/porting.md names."""
 
 import re
 from pathlib import Path
 
 import duograd
+import pytest
 
 README = Path(duograd.__file__).parent / "README.md"
+GUIDE = README.parent / "docs" / "guide.md"
 PORTING = README.parent / "docs" / "porting.md"
 
 
-def test_readme_code_runs(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("page", "made"), [(README, "model.onnx"), (GUIDE, "circle.onnx")], ids=lambda x: Path(x).name
+)
+def test_its_code_runs(page, made, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
     assert len(blocks) >= 4
-    # One compiled text with the README's own line numbers, so that a failure points into the README.
-    exec(compile("\n".join(blocks), str(README), "exec"), {"__name__": "readme"})
-    assert (tmp_path / "model.onnx").stat().st_size > 0
+    exec(compile("\n".join(blocks), str(page), "exec"), {"__name__": page.stem.lower()})
+    assert (tmp_path / made).stat().st_size > 0
 
 
 def test_porting_names_what_there_is():
