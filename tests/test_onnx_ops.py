@@ -219,3 +219,21 @@ def test_norms_of_several_float_dtypes_are_exported(which):
         warnings.simplefilter("ignore")  # onnxruntime has not all of these forms
         loaded = dg.onnx.load(dg.onnx.export(fn, tuple(row)))
     np.testing.assert_allclose(loaded(*row).numpy(), fn(*row).numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16", "uint8", "int8", "int64", "bool"])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "softmin", "logsumexp"])
+def test_softmax_of_a_wide_range_and_of_integers_is_proved(name, kind):
+    """Integers were subtracted as integers; onnx.reference's logarithm of what is 0 was not ours."""
+    x = dg.tensor([[120, 1, 0, 3], [1, 1, 0, 100]]).to(kind)
+    op = getattr(dg, name)
+    wide = op(x.to(dg.float64), axis=-1).numpy()
+    np.testing.assert_allclose(op(x, axis=-1).to(dg.float64).numpy(), wide, rtol=3e-3, atol=1e-7)
+    dg.onnx.export(lambda x: op(x, axis=-1), x)
+
+
+@pytest.mark.parametrize("name", ["cumprod", "cummax", "cummin"])
+def test_running_products_along_a_dynamic_axis_are_refused(name):
+    """They were written for the size of the trace."""
+    with pytest.raises(dg.errors.OnnxError, match="dynamic axis"):
+        dg.onnx.export(lambda x: getattr(dg, name)(x, axis=0), dg.ones(4), dynamic={"x": {0: "n"}})

@@ -44,6 +44,8 @@ COUNTS = ((1, 2, 3, 4, 5, 6), (4, 4, 3, 4, 4, 1), (0, 3, 0, 3), (2, 2, 2, 1, 1, 
           (3, 3, 3, 16, 3, 33), (8, 8, 5, 8, 8, 5), (2, 65, 2, 2), (1, 0, 1, 2))  # fmt: skip
 #: tempers whose programs are judged in a way of their own
 JUDGED = ("fast", "onnx")
+#: tempers that take long, with the weight that the others have two of
+SELDOM = {"fast": 1, "onnx": 1, "layers": 1}
 #: tempers whose programs are called six times at least
 LONG = ("numbers", "live numbers", "training", "flags")
 WRONG = [(op, s) for op in REGISTRY.values() if not op.internal for s, _ in op.error_samples]
@@ -54,7 +56,7 @@ ELEMENTS = 20_000
 def draw(seed: int, temper: str | None = None) -> Program:
     """The program of a seed, of any temper or of this one."""
     rng = random.Random(seed)
-    drawn = rng.choice(list(TEMPERS))
+    drawn = rng.choices(list(TEMPERS), [SELDOM.get(k, 2) for k in TEMPERS])[0]
     wide = temper is not None or drawn in ("gradients", "own code")
     temper = temper or drawn
     dtype = rng.choices(("float32", "float64", "float16", "bfloat16"), (70, 14, 8, 8))[0]

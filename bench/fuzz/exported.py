@@ -26,14 +26,8 @@ def judge_onnx(program: Program, tally: Counter[str] | None = None) -> Differenc
     tally = Counter() if tally is None else tally
     space = load(program)
     try:
-        space["m"] = State()
         space["dg"] = dg
-        dg.manual_seed(program.seed % 1000)
-        for line in program.setting()[1:]:
-            exec(line, space)
-        for part in vars(space["m"]).values():
-            if isinstance(part, dg.nn.Module):
-                part.eval()
+        _set(program, space)
         names = [x.name for x in program.inputs]
         calls = []
         for call in range(len(program.sizes)):
@@ -41,7 +35,10 @@ def judge_onnx(program: Program, tally: Counter[str] | None = None) -> Differenc
                 exec(line, space)
             calls.append([space[n].detach() if isinstance(space[n], dg.Tensor) else space[n] for n in names])
         fn = space["program"]
-        wanted = [_results(fn, row) for row in calls]
+        wanted = []
+        for row in calls:
+            wanted.append(_results(fn, row))
+            _set(program, space)
         if isinstance(wanted[0], str):
             tally["equal errors"] += 1
             return None
@@ -86,6 +83,17 @@ def judge_onnx(program: Program, tally: Counter[str] | None = None) -> Differenc
         return None
     finally:
         unload(space)
+
+
+def _set(program: Program, space: dict[str, Any]) -> None:
+    """The program's state anew, for inference."""
+    space["m"] = State()
+    dg.manual_seed(program.seed % 1000)
+    for line in program.setting()[1:]:
+        exec(line, space)
+    for part in vars(space["m"]).values():
+        if isinstance(part, dg.nn.Module):
+            part.eval()
 
 
 def _free(program: Program, k: int) -> list[tuple[int, str]]:

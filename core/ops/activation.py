@@ -220,13 +220,20 @@ def _axis(op):
         return (normalize_axis(op.name, axis, len(x.shape), x.type) if hasattr(x, "shape") else axis,)
 
 
+def _as_float(x):
+    """Integers as floats: a difference of theirs may not be one of their dtype."""
+    return x if x.dtype.has_gradient else E.cast(x, dtype=T.default_float)
+
+
 @composite(widen=True, onnx=lambda o, x, *, axis: o.Softmax(x, axis=axis))
 def softmax(x, *, axis=-1):
     """`exp(x) / sum(exp(x))` along one axis, without overflow.
 
-    x: float[...]. Returns: as x, each slice adds up to 1. Raises: ArgumentError for an axis outside x.
+    x: float[...], or integers as floats. Returns: x's shape; each slice adds up to 1. Raises: ArgumentError for an axis
+    outside x.
     Numerics: the maximum is subtracted first; a slice of -inf alone is NaN. Source: ONNX Softmax.
     """
+    x = _as_float(x)
     e = E.exp(x - max_(x, axis=axis, keepdims=True))
     # One division a slice, not one an element, at the price of one more rounding.
     return e * E.reciprocal(sum_(e, axis=axis, keepdims=True))
@@ -247,6 +254,7 @@ softmax.error_sample((2, 5), axis=3, match="axis=3 is outside x: float32[2, 5]")
 @composite(widen=True, onnx=lambda o, x, *, axis: o.LogSoftmax(x, axis=axis))
 def log_softmax(x, *, axis=-1):
     """`x - log(sum(exp(x)))` along one axis, without overflow. Source: ONNX LogSoftmax."""
+    x = _as_float(x)
     shifted = x - max_(x, axis=axis, keepdims=True)
     return shifted - E.log(sum_(E.exp(shifted), axis=axis, keepdims=True))
 
@@ -265,7 +273,7 @@ log_softmax.sample((3, 4)).sample((2, 3, 4), axis=1)
 @composite
 def softmin(x, *, axis=-1):
     """`softmax(-x)` along one axis."""
-    return softmax(E.negative(x), axis=axis)
+    return softmax(E.negative(_as_float(x)), axis=axis)
 
 
 _axis(softmin)

@@ -103,7 +103,7 @@ def _doubling(o, states, fills, merge, axis, reverse):
 
     shape = states[0].shape
     n = shape[axis]
-    if not isinstance(n, int):
+    if type(n) is not int:  # a size that differs from trace to trace is an int, too
         raise errors.OnnxError(
             "onnx.export", "a running product or extreme along a dynamic axis", "fix the axis' size"
         )

@@ -223,7 +223,8 @@ class Builder:
             kind = formal[min(k, len(formal) - 1)].type_str
             if kind in allowed and to_schema(x.dtype) not in allowed[kind]:
                 wide = self._wide(op_type, x.dtype, allowed[kind])
-                back.setdefault(kind, x.dtype)
+                if not (wide.is_float and self.out_dtype is not None and self.out_dtype.is_float):
+                    back.setdefault(kind, x.dtype)
                 row[k] = self.cast(x, wide)
             if formal[min(k, len(formal) - 1)].is_homogeneous:
                 types[kind] = T.promote(types.get(kind, row[k].dtype), row[k].dtype)

@@ -23,6 +23,7 @@ def _operators(opset: int) -> list[type]:
         return type(name, (OpRun,), {"_run": run, "op_domain": ""})
 
     plain = [operator("TopK", _topk), operator("GatherElements", _gather_elements)]
+    plain += [operator("LogSoftmax", _log_softmax)] if opset >= 13 else []
     if opset < 19:  # whose forms the evaluator has not
         plain += [operator("QuantizeLinear", _quantize), operator("DequantizeLinear", _dequantize)]
     return [_grouped_transpose(), _max_pool(), *plain, *(operator(n, _recurrent(n)) for n in _GATES)]
@@ -70,6 +71,12 @@ def _quantize(self: Any, x: Any, scale: Any, zero: Any = None, axis: int = 1, **
 def _dequantize(self: Any, x: Any, scale: Any, zero: Any = None, axis: int = 1, **_: Any) -> Any:
     shift = 0 if zero is None else _spread(zero, x, axis).astype(np.int32)
     return ((x.astype(np.int32) - shift).astype(scale.dtype) * _spread(scale, x, axis),)
+
+
+def _log_softmax(self: Any, x: Any, axis: int = -1) -> Any:
+    """Of any range (the evaluator's own is the logarithm of what may be 0)."""
+    shifted = x - x.max(axis, keepdims=True)
+    return ((shifted - np.log(np.exp(shifted).sum(axis, keepdims=True))).astype(x.dtype),)
 
 
 def _gather_elements(self: Any, x: Any, index: Any, axis: int = 0) -> Any:
