@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+from duograd.backends.cpu import conv_lines
 from duograd.core import types as T
 from duograd.core.ops import convolution, pooling
 from duograd.core.ops.window import out_size
@@ -71,6 +72,31 @@ def test_conv2d_in_groups(run_kernel, shape):
         for dtype in ("float32", "float64"):
             shapes = (2, groups * channels, 7, 18), (filters // groups * groups, channels, 3, 3)
             check_conv(run_kernel, *shapes, dtype, groups=groups, **attrs)
+
+
+@pytest.mark.parametrize(
+    ("taps", "step", "size", "dtype"),
+    [
+        (3, 1, (9, 17), "float32"), (3, 1, (28, 14), "float64"), (3, 2, (14, 33), "float32"),
+        (3, (2, 1), (7, 7), "float32"), (5, 1, (14, 29), "float32"), (5, 2, (15, 30), "float32"),
+        (5, (1, 2), (8, 64), "float64"),
+    ],
+)  # fmt: skip
+def test_depthwise_windows_of_the_image_equal_those_of_copied_lines(
+    run_kernel, monkeypatch, taps, step, size, dtype
+):
+    steps = step if isinstance(step, tuple) else (step, step)
+    attrs = {"stride": steps, "padding": ((2, 1), (0, taps)), "dilation": (1, 1), "groups": 3}
+    results = []
+    for _ in range(2):
+        np.random.seed(0)
+        layout = lambda a: a[::-1].copy()[::-1]
+        results.append(
+            check_conv(run_kernel, (2, 3, *size), (6, 1, taps, taps), dtype, chunks=3, layout=layout, **attrs)
+        )
+        monkeypatch.setattr(conv_lines, "applies", lambda product: False)
+    for near, copied in zip(*results):
+        np.testing.assert_array_equal(near, copied)
 
 
 @pytest.mark.parametrize("window", [((5, 3), 1), ((3, 5), 2), ((5, 5), 2), ((4, 3), 1), ((3, 3), 3)])

@@ -29,6 +29,7 @@ from .conv_axes import (
     Product,
     Row,
     Tasks,
+    by_place,
     fewer_chunks,
     flat,
     in_place,
@@ -51,6 +52,8 @@ _ROWS_IN_PLACE = 256
 _WAY, _WAYS = 4096, 8
 #: Filters of so many bytes come from farther than the second-level cache.
 _FAR_BYTES = 4 << 20
+#: Filters of so many bytes may be read by all threads.
+_SMALL_BYTES = 1 << 19
 #: Cycles of a register block's step over those that its multiplications take, from packed windows and in place.
 _MULTIPLY, _MULTIPLY_IN_PLACE = 1.35, 1.1
 #: The part of a task that the last thread is waited for, on average.
@@ -76,7 +79,7 @@ def _source(
 def kernel(args, chunk, nchunks):
 {HEAD}
     f, f_row, f_c, f_z, f_y, f_x, f_group = args[36], args[37], args[38], args[39], args[40], args[41], args[42]
-    c, depth, strip, pitch, stays = args[43], args[44], args[45], args[48], args[49]
+    c, depth, strip, pitch, stays, in_places = args[43], args[44], args[45], args[48], args[49], args[50]
     scratch = args[46] + chunk * args[47]
 {head}    taps = taps_y * taps_x
     row_table = scratch
@@ -101,10 +104,15 @@ def kernel(args, chunk, nchunks):
     single = step_x * x_x == {size}
     double = step_x == 2 and x_x == {size}
     for task in range(div_i64(tasks * chunk, nchunks), div_i64(tasks * (chunk + 1), nchunks)):
-        first = mod_i64(task, strips) * strip
-        rest = div_i64(task, strips)
-        row0 = mod_i64(rest, row_tasks) * row_block
+        if in_places != 0:
+            place = div_i64(task, groups * row_tasks)
+            rest = task - place * groups * row_tasks
+        else:
+            rest = div_i64(task, strips)
+            place = task - rest * strips
+        first = place * strip
         group = div_i64(rest, row_tasks)
+        row0 = (rest - group * row_tasks) * row_block
         rows = min_i64(row_block, rows_all - row0)
         strip_columns = min_i64(strip, total - first)
         fill_offsets(row_table, 0, rows, {rows - 1}, 1, 1, f_row, 0, 0)
@@ -199,7 +207,7 @@ def kernel(args, chunk, nchunks):
 {finish}"""
 
 
-_FIRST_SLOT = 50
+_FIRST_SLOT = 51
 
 # What becomes of a run of results: it is copied from the buffer, or an epilogue finishes it.
 _COPY = """for j in range(0, block_cols, {lanes}):
@@ -292,6 +300,7 @@ def _windowed(
         nbytes,
         pitch,
         int(_stays(product, depth, row_block)),
+        int(by_place(out) and rows * channels * axes[0].taps * taps * size <= _SMALL_BYTES),
     ]
     program.launch(source, args + (fused.slots() if fused else []), chunks)
 

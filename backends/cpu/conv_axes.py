@@ -72,6 +72,19 @@ def flat(product: Product) -> Product:
     return product._replace(x=see(x), out=see(out), axes=axes)
 
 
+#: bytes of a plane that threads share out by place
+_PLANE_BYTES = 1 << 13
+
+
+def by_place(out: Operand) -> bool:
+    """Whether each thread has some lines of all channels, not all lines of some, one layer after the other.
+
+    What a core writes after another has read it, or beside it in a line of the cache, waits for that core.
+    """
+    nbytes = math.prod(out.shape[2:]) * out.dtype.itemsize
+    return nbytes >= _PLANE_BYTES and nbytes % 64 == 0
+
+
 class Tasks(NamedTuple):
     """How a product is divided: rows and columns of a task, chunks, and about how many cycles a thread works."""
 

@@ -12,6 +12,7 @@ import math
 
 from ...core.backend import Arg, Operand, Program
 from ...core.types import DType
+from . import conv_lines
 from .conv_axes import Axes, Product, output_steps
 from .epilogue import FusedEpilogue, indent
 from .panels import IMPORT, block
@@ -311,6 +312,9 @@ def _slots(product: Product, band: _Band, table: Arg, pitch: int) -> list[Arg]:
 
 def windowed(program: Program, product: Product, fused: FusedEpilogue | None = None) -> None:
     """Append one launch of the windowed product. fused: for a result without gaps."""
+    if conv_lines.applies(product):
+        conv_lines.windowed(program, product, fused)
+        return
     out, axes = product.out, product.axes
     dtype, band = out.dtype, _Band(axes, out.dtype)
     images, rows = out.shape[0], out.shape[1] // product.groups

@@ -122,31 +122,39 @@ class FusedEpilogue(NamedTuple):
         and its element number at the block's first element `result_at`; out_at and out_step, the same for
         the outputs; batch0, batch1, batch2, first_row and first_column of the block.
         """
-        lines = ["for block_row in range(block_rows):"]
-        body = ["here = result_at + block_row * result_step", "there = out_at + block_row * out_step"]
-        names, loads = ["x0"], [f"x0 = w_load_{self.dtype.char}(result, here + lane, mask)"]
+        row, loads, stores = self.parts("there")
+        body = ["here = result_at + block_row * result_step", "there = out_at + block_row * out_step", *row]
+        body += ["for lane in range(0, block_cols, 16):", "    mask = w_mask(block_cols, lane)"]
+        body += [f"    x0 = w_load_{self.dtype.char}(result, here + lane, mask)"]
+        body += ["    " + line for line in (*loads, *stores)]
+        return ["for block_row in range(block_rows):", *("    " + line for line in body)]
+
+    def parts(self, there: str) -> tuple[list[str], list[str], list[str]]:
+        """Lines for a row of a block, for what is loaded beside the wide value x0 of it, and for what becomes of that.
+
+        They see the block's place (see `block`), block_row, lane and mask. there: where lane 0 of the row goes.
+        """
+        row, loads, names = [], [], ["x0"]
         for k, v in enumerate(self.views, 1):
             char = v.operand.dtype.char
             names.append(f"x{k}")
             if isinstance(v.operand, Scalar):
-                body.append(f"x{k} = {_number(k, v.operand)}")
+                row.append(f"x{k} = {_number(k, v.operand)}")
                 continue
             at = f"batch0 * e{k}_b0 + batch1 * e{k}_b1 + batch2 * e{k}_b2"
             at += f" + (first_row + block_row) * e{k}_row"
             if v.column:
-                body.append(f"p{k} = {at} + first_column")
+                row.append(f"p{k} = {at} + first_column")
                 loads.append(f"x{k} = w_load_{char}(e{k}, p{k} + lane, mask)")
             else:
-                body.append(f"x{k} = load_{char}(e{k}, {at})")
+                row.append(f"x{k} = load_{char}(e{k}, {at})")
         computed, results = expression_lines(self.epilogue.roots, names, 0, wide=True)
         stores = [
-            f"w_store_{o.dtype.char}(f{k}, there + lane, {value}, mask)"
+            f"w_store_{o.dtype.char}(f{k}, {there} + lane, {value}, mask)"
             for k, (o, value) in enumerate(zip(self.epilogue.outputs, results))
             if not (k == self.in_place and value == "x0")
         ]
-        body += ["for lane in range(0, block_cols, 16):", "    mask = w_mask(block_cols, lane)"]
-        body += ["    " + line for line in (*loads, *computed, *stores)]
-        return lines + ["    " + line for line in body]
+        return row, loads, [*computed, *stores]
 
 
 def _number(k: int, x: Scalar) -> str:

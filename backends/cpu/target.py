@@ -39,6 +39,11 @@ class Target(NamedTuple):
         return 512 if "avx512f" in self.has else 256 if "avx2" in self.has else 128
 
     @property
+    def register_class(self) -> str:
+        """What inline assembly calls a vector register."""
+        return "w" if self.arm else "v" if "avx512vl" in self.has else "x"
+
+    @property
     def halves(self) -> bool:
         """Whether AVX-512 instructions are two halves: a look-up in two registers then costs two multiply-adds.
 

@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .target import has, target
+from .target import target
 
 I1, I32, I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
 _PTR = ir.PointerType(ir.IntType(8))
@@ -75,8 +75,7 @@ class Vectors:
     def in_order(self, values: list[Any]) -> list[Any]:
         """The values, made before any load that comes later in the program: LLVM gathers loads, out of registers."""
         # An empty instruction that could change the values and any memory.
-        # What inline assembly calls a vector register.
-        b, register = self.builder, "w" if target().arm else "v" if has("avx512vl") else "x"
+        b, register = self.builder, target().register_class
         result = ir.LiteralStructType([self.type] * len(values)) if len(values) > 1 else self.type
         constraints = [f"={register}"] * len(values) + [str(k) for k in range(len(values))] + ["~{memory}"]
         function = ir.FunctionType(result, [self.type] * len(values))

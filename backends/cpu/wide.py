@@ -222,14 +222,14 @@ def _bytes(name: str) -> int:
     return 1 if name == "b1" else 2 if name in HALVES else KINDS[name].bits // 8
 
 
-def _has_masked_memory() -> bool:
+def has_masked_memory() -> bool:
     """Whether the CPU reads and writes under a mask as fast as without one."""
     return all(map(has, ("avx512f", "avx512bw", "avx512vl")))
 
 
 def _masked(builder: Any, mask: Any, access: Any) -> Any:
     """`access(mask)`, with a branch for the full mask on CPUs where that is worth it."""
-    if _has_masked_memory():
+    if has_masked_memory():
         return access(mask)
     bits = builder.bitcast(mask, ir.IntType(LANES))
     full = builder.icmp_unsigned("==", bits, ir.Constant(bits.type, -1))

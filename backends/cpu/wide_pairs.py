@@ -3,6 +3,7 @@
 `w_even_<kind>(a, b)`, `w_odd_<kind>(a, b)`: of the 32 elements of a and b, those with even or odd numbers.
 `w_low_<kind>(x, y)`, `w_high_<kind>(x, y)`: the 32 elements x0 y0 x1 y1 ..., the first or the last sixteen.
 `w_from1_<kind>(a, b)`, `w_from2_<kind>(a, b)`: of the 32 elements of a and b, sixteen from the first or second on.
+`w_made_<kind>(x)`: x is made before any load that stands behind: LLVM gathers loads, out of registers.
 `w_larger_<kind>(a, b)`: the larger of each pair of floats, NaN where one is NaN.
 """
 
@@ -11,7 +12,9 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
+from numba import types
 
+from .target import target
 from .vecmath_value import KINDS
 from .wide import LANES, WIDE, export
 
@@ -58,5 +61,24 @@ def _larger(kind: str) -> Any:
     return typer
 
 
+def _made(kind: str) -> Any:
+    def typer(typingctx: Any, x: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            # Empty instructions that read a register each and could change any memory.
+            lanes = min(LANES, target().vector_bits // KINDS[kind].bits)
+            part = ir.VectorType(KINDS[kind].llvm, lanes)
+            effect = ir.FunctionType(ir.VoidType(), [part])
+            nothing = ir.InlineAsm(effect, "", f"{target().register_class},~{{memory}}", side_effect=True)
+            for first in range(0, LANES, lanes):
+                order = ir.Constant(ir.VectorType(ir.IntType(32), lanes), list(range(first, first + lanes)))
+                builder.call(nothing, [builder.shuffle_vector(args[0], args[0], order)])
+            return context.get_dummy_value()
+
+        return types.void(WIDE[kind]), codegen
+
+    return typer
+
+
 for _kind in ("f32", "f64"):
     export(f"w_larger_{_kind}", _larger(_kind), globals(), __all__)
+    export(f"w_made_{_kind}", _made(_kind), globals(), __all__)
