@@ -180,7 +180,9 @@ def _input(v: View | Scalar, inner: int, row_axes: Sequence[int] | None = None) 
 
     dtype = int64 if v.operand is None else v.operand.dtype
     kind = "index" if v.operand is None else "buffer"
+    # What has no elements has none for a row either: kernels load those before the reduction.
     row = row_axes is not None and all(v.strides[a] == 0 for a in row_axes)
+    row = row and (v.operand is None or v.operand.size > 0)
     return Input(dtype, kind, _inner_class(v.strides[inner]), row)
 
 

@@ -114,6 +114,9 @@ class Storage:
         """Whether somebody beside tensors can write to the memory now."""
         return True
 
+    def wait(self) -> None:
+        """Return when the memory holds what was to be put there: on the CPU it does."""
+
     def to_host(self, dtype: DType, shape: Shape, strides: Shape, offset: int) -> np.ndarray:
         """The memory as a NumPy array: a view on the CPU, a copy from elsewhere. Arguments as for `array`."""
         return self.array(dtype, shape, strides, offset)  # type: ignore[no-any-return]

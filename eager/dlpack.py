@@ -145,6 +145,8 @@ def export(x: EagerTensor, stream: Any, max_version: Any, dl_device: Any, copy: 
     if isinstance(made, _Versioned):
         made.major, made.minor, made.flags = 1, 0, flags
     _lent[number] = made, dims, steps, x._storage
+    if stream != -1:  # the taker's stream, if it has one, need not wait for ours then
+        x._storage.wait()
     writes.lent.add(x._storage)
     writes.look(x._storage)
     return _new(ctypes.addressof(made), _NAMES[kind][0], _on_death)

@@ -24,14 +24,25 @@ def _version(package: str) -> str:
         return "found"
 
 
-def _gpu() -> str:
-    from ..core.backend import normalize_device
+def gpu_facts(device: str = "cuda") -> str:
+    """A line about the GPU, after it has run a kernel; or why there is none."""
+    from .. import tensor
+    from ..core.backend import get_backend, normalize_device
     from ..core.errors import DuogradError
 
     try:
-        return f"{normalize_device('cuda')} ready"
+        facts = get_backend(normalize_device(device)).describe()
     except DuogradError as e:
         return f"none ({e.message})"
+    told = ", ".join(
+        size(v) + f" {k.removesuffix('_bytes')}" if k.endswith("_bytes") else f"{k} {v}"
+        for k, v in facts.items() if k != "name"
+    )  # fmt: skip
+    try:
+        right = (tensor([1.0, 2.0]).to(device) * 2 + 1).tolist() == [3, 5]
+    except DuogradError as e:
+        return f"{told}; its first kernel fails: {e.message}"
+    return f"{told}; " + ("a kernel has run" if right else "ITS FIRST KERNEL GIVES WRONG NUMBERS")
 
 
 def doctor() -> None:
@@ -60,7 +71,7 @@ def doctor() -> None:
             f"{facts['cache_files']} kernels, {size(facts['cache_bytes'])} of {size(facts['cache_limit'])} "
             "(DUOGRAD_CACHE_SIZE changes it, doctor --clear-cache empties it)",
         ],
-        ["cuda", _gpu()],
+        ["cuda", gpu_facts()],
         *([p, _version(p)] for p in _BASE),
     ]
     for package, extra in _OPTIONAL.items():

@@ -1,10 +1,13 @@
 """The CUDA device: clear errors without a GPU, the backend over the emulation and over a stand-in for CuPy.
 
-The emulation and the stand-in check logic; tests/test_cuda_emit.py runs every kernel on a GPU that is there.
+The emulation and the stand-in check logic; what goes to a device runs on a GPU too where there is one.
 """
 
 import ctypes
+import functools
 import gc
+import json
+import re
 import sys
 import types
 from contextlib import contextmanager
@@ -15,12 +18,15 @@ import pytest
 from duograd.backends.cuda import emulate, launch, nvrtc
 from duograd.backends.cuda.device import CudaBackend
 from duograd.backends.cuda.driver import CupyDriver
+from duograd.bench import gpu as first_run
 from duograd.core import backend as core_backend
 from duograd.core import types as T
 from duograd.core.backend import Operand, Program
 from duograd.core.errors import DeviceError, KernelError, MissingExtraError
 from duograd.core.lower import lower_map
 from duograd.core.scalar import Expr
+from duograd.interop.doctor import gpu_facts
+from duograd.tests.device_programs import MACHINES, Place, gpu
 
 needs_emulation = pytest.mark.skipif(not emulate.is_available(), reason="no g++: kernels are not emulated")
 
@@ -72,13 +78,23 @@ def test_an_unknown_device_is_an_error():
 # ---------------------------------------------------------------- the whole backend, over the emulation
 
 
-@pytest.fixture(scope="module")
-def device():
-    """A device of its own kind whose machine is the emulation."""
+@pytest.fixture(scope="module", params=MACHINES)
+def device(request):
+    """The GPU, and a device of its own kind whose machine is the emulation; launches wait as on a GPU."""
+    if request.param == "gpu":
+        gpu()
+        yield "cuda"
+        return
     if not emulate.is_available():
         pytest.skip("no g++: kernels are not emulated")
-    backend = CudaBackend(emulate.EmulatedDriver(), "emulated:0")
-    core_backend.register_backend("emulated", lambda index: backend)
+    backend = CudaBackend(emulate.EmulatedDriver(waits=True), "emulated:0")
+
+    def open_emulated(index):
+        if index:
+            raise DeviceError("device", "there is one emulated device", 'use "emulated"')
+        return backend
+
+    core_backend.register_backend("emulated", open_emulated)
     yield "emulated"
     del core_backend._factories["emulated"]
     core_backend._backends.pop("emulated:0", None)
@@ -87,11 +103,11 @@ def device():
 def test_a_tensor_goes_to_the_device_and_back(device):
     x = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
     y = dg.tensor(x).to(device)
-    assert y.device == "emulated:0"
+    assert y.device == f"{device}:0"
     assert y.to(device) is y
     np.testing.assert_array_equal(y.to("cpu").numpy(), x)
     np.testing.assert_array_equal(np.asarray(y), x)
-    assert "device='emulated:0'" in repr(y)
+    assert f"device='{device}:0'" in repr(y)
     assert repr(y).startswith("tensor([[[ 0.,")
 
 
@@ -115,7 +131,7 @@ def test_new_tensors_are_made_on_the_device(device):
         lambda d: dg.linspace(0, 1, 5, device=d), lambda d: dg.zeros(2, dtype="int32", device=d),
     ):  # fmt: skip
         there = make(device)
-        assert there.device == "emulated:0"
+        assert there.device == f"{device}:0"
         np.testing.assert_array_equal(there.to("cpu").numpy(), make("cpu").numpy())
 
 
@@ -181,9 +197,9 @@ def test_tensors_on_two_devices_do_not_mix(device):
     for first in (lambda: x + x, lambda: y + y):
         first()  # a recipe for this layout exists on either device
     for mix in (lambda: x + y, lambda: y + x, lambda: dg.where(x > 0, 2.0, y)):
-        with pytest.raises(DeviceError, match="tensors on cpu and emulated:0"):
+        with pytest.raises(DeviceError, match=f"tensors on cpu and {device}:0"):
             mix()
-    assert dg.where(x > 0, 2.0, x).device == "emulated:0"
+    assert dg.where(x > 0, 2.0, x).device == f"{device}:0"
 
 
 def test_an_op_without_a_kernel_is_an_error_not_a_detour(device):
@@ -193,7 +209,7 @@ def test_an_op_without_a_kernel_is_an_error_not_a_detour(device):
 
 
 def test_memory_is_counted_and_given_back(device):
-    backend = core_backend.get_backend("emulated:0")
+    backend = core_backend.get_backend(f"{device}:0")
     gc.collect()
     before = backend.memory_stats()["current_bytes"]
     x = dg.ones((100, 10), device=device)
@@ -209,9 +225,10 @@ def test_one_program_serves_calls_with_other_addresses():
     backend = CudaBackend(emulate.EmulatedDriver(), "emulated")
     program, runs = _add_program(backend)
     executable = backend.load(program)
-    for x, y, out in runs:
-        executable.run([a.ctypes.data for a in (x, y, out)])
-        np.testing.assert_array_equal(out, x + y)
+    for arrays in runs:
+        x, y, out = (Place(backend, a) for a in arrays)
+        executable.run([place.address for place in (x, y, out)])
+        np.testing.assert_array_equal(out.fetch(), x.array + y.array)
 
 
 def _add_program(backend, size=1000):
@@ -222,6 +239,28 @@ def _add_program(backend, size=1000):
     rng = np.random.default_rng(0)
     runs = [(*rng.normal(size=(2, size)).astype("f4"), np.zeros(size, "f4")) for _ in range(3)]
     return program, runs
+
+
+def test_the_doctor_runs_a_kernel(device, monkeypatch):
+    assert gpu_facts(device).endswith("; a kernel has run")
+
+    def refuse(*_):
+        raise DeviceError("device", "an illegal address")
+
+    monkeypatch.setattr(core_backend.get_backend(f"{device}:0").driver, "read", refuse)
+    assert gpu_facts(device).endswith("; its first kernel fails: an illegal address")
+
+
+def test_the_first_run_on_a_gpu(device, tmp_path, capsys):
+    """`python -m duograd.bench.gpu`, its steps but the timing."""
+    file = tmp_path / "gpu.json"
+    steps = ["--device", device, "--steps", "machine,kernel,memory,ops", "--json", str(file)]
+    assert first_run.main([*steps, "--names", "add,softmax,matmul"]) == 0
+    text = capsys.readouterr().out
+    assert "agree" in text
+    assert "have no kernel" in text
+    assert "FAIL" not in text
+    assert {r["step"] for r in json.loads(file.read_text())} == {"machine", "kernel", "memory", "ops"}
 
 
 # ---------------------------------------------------------------- launch geometry
@@ -255,17 +294,22 @@ class StandIn:
     def __init__(self, devices=1, capability="90"):
         self.current, self.launches, self.log = 0, [], []
         self.error = type("CUDARuntimeError", (RuntimeError,), {})
+        self.fails = self.refused = ""
         self.devices, self.capability = devices, capability
         self.runtime = types.SimpleNamespace(
             CUDARuntimeError=self.error, getDeviceCount=self.count, getDevice=lambda: self.current,
-            setDevice=self.set_device, memcpyHostToDevice=1, memcpyDeviceToHost=2, memcpyAsync=self.memcpy,
-            memcpyPeerAsync=lambda dst, _, src, __, size, stream: self.memcpy(dst, src, size, 3, stream),
+            setDevice=self.set_device, memcpyHostToDevice=1, memcpyDeviceToHost=2, memcpyDeviceToDevice=3,
+            memcpyAsync=self.memcpy, driverGetVersion=lambda: 13010,
+            memcpyPeerAsync=lambda dst, to, src, of, size, stream: self.memcpy(dst, src, size, (of, to), stream),
+            getDeviceProperties=lambda index: {"name": b"Stand-in"},
         )  # fmt: skip
-        self.driver = types.SimpleNamespace(launchKernel=self.launch_kernel)
+        self.driver = types.SimpleNamespace(
+            launchKernel=self.launch_kernel, CUDADriverError=type("CUDADriverError", (RuntimeError,), {})
+        )
         stream = types.SimpleNamespace(ptr=55, synchronize=lambda: self.log.append("synchronize"))
         self.cuda = types.SimpleNamespace(
             Device=lambda index: types.SimpleNamespace(
-                attributes={"MultiProcessorCount": 2}, compute_capability=self.capability
+                attributes={"MultiProcessorCount": 2}, compute_capability=self.capability, mem_info=(1 << 30, 2 << 30)
             ),
             get_current_stream=lambda: stream, alloc=self.alloc,
             function=types.SimpleNamespace(Module=self.module),
@@ -280,7 +324,11 @@ class StandIn:
             raise self.error("cudaErrorInsufficientDriver")
         return self.devices
 
+    __version__ = "14.2.0"
+
     def set_device(self, index):
+        if self.fails:
+            raise self.error(self.fails)
         self.current = index
         self.log.append(f"device {index}")
 
@@ -304,6 +352,8 @@ class StandIn:
 
     def launch_kernel(self, function, gx, gy, gz, x, y, z, shared, stream, parameters, extra):
         assert (gy, gz, z, shared, stream, extra) == (1, 1, 1, 0, 55, 0)
+        if self.refused:
+            raise self.driver.CUDADriverError(self.refused)
         slots = ctypes.c_void_p.from_address(parameters).value
         first = list((ctypes.c_int64 * 7).from_address(slots))
         self.launches.append((function, gx, x, y, first))
@@ -366,27 +416,114 @@ def test_storages_copy_over_the_runtime(monkeypatch, compiler):
         other.copy_from(storage, 8, 12)
         np.testing.assert_array_equal(other.to_host(T.float32, (3,), (1,), 0), [2, 3, 4])
         copies = [line for line in machine.log if line.startswith("copy")]
-        assert copies == ["copy 1", "copy 2", "copy 3", "copy 2"], "up, down, between, down"
+        assert copies == ["copy 1", "copy 2", "copy (0, 1)", "copy 2"], "up, down, between, down"
+        machine.log.clear()
+        second.empty(12).copy_from(other, 0, 12)
+        assert machine.log == ["device 1", "device 0", "device 1", "copy 3", "device 0"], "nobody waits"
         with pytest.raises(DeviceError, match="no room for 2,000,000 bytes"):
             first.empty(2_000_000)
 
 
-def test_the_names_that_the_driver_uses_exist_in_cupy():
+def test_errors_of_cuda_say_what_to_do(monkeypatch, compiler):
+    with _standing_in(monkeypatch) as machine:
+        backend = CudaBackend(CupyDriver(0), "cuda:0")
+        program, runs = _add_program(backend)
+        executable = backend.load(program)
+        addresses = [a.ctypes.data for a in runs[0]]
+        machine.refused = "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES: too many resources requested for launch"
+        with pytest.raises(
+            DeviceError, match=r"too many resources .* at the launch of\n// launch: map axes=1"
+        ) as error:
+            executable.run(addresses)
+        assert "nvidia-smi" in error.value.fix
+        machine.refused = "CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access was encountered"
+        with pytest.raises(DeviceError, match="cuda:0 reports CUDA_ERROR_ILLEGAL_ADDRESS") as error:
+            executable.run(addresses)
+        assert "CUDA_LAUNCH_BLOCKING=1" in error.value.fix
+        machine.fails = "cudaErrorInitializationError: initialization error"
+        monkeypatch.setattr("os.getpid", lambda: -1)
+        with pytest.raises(DeviceError, match="initialization error") as error:
+            backend.empty(8)
+        assert "spawn" in error.value.fix
+
+
+def test_the_doctor_tells_what_the_gpu_is(monkeypatch, compiler):
+    with _standing_in(monkeypatch):
+        facts = CudaBackend(CupyDriver(0), "cuda:0").describe()
+    assert (facts["gpu"], facts["arch"], facts["driver"]) == ("Stand-in", "sm_90", "13.1")
+    assert (facts["free_bytes"], facts["total_bytes"], facts["cached_bytes"]) == (1 << 30, 2 << 30, 2)
+
+
+def test_a_taker_of_dlpack_gets_finished_memory(device):
+    """The taker's stream knows nothing of ours; -1 says that it does not matter."""
+    driver = core_backend.get_backend(f"{device}:0").driver
+    waited, synchronize = [], driver.synchronize
+    driver.synchronize = lambda: waited.append(synchronize())
+    try:
+        x = dg.ones(3, device=device)
+        waited.clear()
+        x.__dlpack__(stream=-1)
+        assert not waited
+        x.__dlpack__(stream=1)
+        assert waited
+    finally:
+        del driver.synchronize
+
+
+#: parameters of what the driver calls by position, as CuPy's own documentation strings have them
+SIGNATURES = {
+    "driver.launchKernel": "f grid_dim_x grid_dim_y grid_dim_z block_dim_x block_dim_y block_dim_z shared_mem_bytes "
+    "stream kernel_params extra",
+    "runtime.memcpyAsync": "dst src size kind stream", "runtime.setDevice": "device",
+    "runtime.memcpyPeerAsync": "dst dstDevice src srcDevice size stream", "runtime.getDeviceProperties": "device",
+    "function.Module.load": "self cubin", "function.Module.get_function": "self name",
+    "stream.get_current_stream": "device_id", "memory.alloc": "size",
+}  # fmt: skip
+
+
+def test_what_the_driver_uses_is_in_cupy():
     """The stand-in cannot know what CuPy has."""
     cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
     from cupy_backends.cuda.api import driver, runtime
 
     for module, names in (
-        (runtime, "getDeviceCount getDevice setDevice memcpyAsync memcpyPeerAsync memcpyHostToDevice"),
-        (runtime, "memcpyDeviceToHost CUDARuntimeError"),
-        (driver, "launchKernel"),
-        (cupy, "ndarray get_default_memory_pool"),
+        (runtime, "getDeviceCount getDevice driverGetVersion memcpyHostToDevice memcpyDeviceToHost"),
+        (runtime, "memcpyDeviceToDevice CUDARuntimeError"),
+        (driver, "CUDADriverError"),
+        (cupy, "ndarray get_default_memory_pool __version__"),
         (cupy.cuda, "Device alloc get_current_stream memory function"),
-        (cupy.cuda.Device, "attributes compute_capability"),
+        (cupy.cuda.Device, "attributes compute_capability mem_info"),
         (cupy.cuda.MemoryPointer, "ptr device_id __add__"),
-        (cupy.cuda.function.Module, "load get_function"),
+        (cupy.cuda.MemoryPool, "used_bytes free_bytes"),
+        (cupy.cuda.Stream.null, "ptr synchronize"),
         (cupy.cuda.function.Function, "ptr"),
         (cupy.cuda.memory, "OutOfMemoryError"),
     ):
         assert [n for n in names.split() if not hasattr(module, n)] == []
-    assert "kernel_params" in driver.launchKernel.__doc__
+    homes = {"driver": driver, "runtime": runtime, "function": cupy.cuda.function, "stream": cupy.cuda.stream,
+             "memory": cupy.cuda.memory}  # fmt: skip
+    for name, parameters in SIGNATURES.items():
+        home, *path = name.split(".")
+        text = functools.reduce(getattr, path, homes[home]).__doc__
+        inside = re.search(r"\((.*?)\)", text, re.DOTALL).group(1)
+        have = [re.sub(r"=.*", "", each).split()[-1] for each in inside.split(",")]
+        assert have == parameters.split(), name
+
+
+def test_cupys_arrays_take_our_memory_in_every_dtype():
+    """Also with strides that go backwards."""
+    cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
+    block = np.zeros(4096, np.uint8)
+    memory = cupy.cuda.UnownedMemory(block.ctypes.data, block.size, block, 0)
+    pointer = cupy.cuda.MemoryPointer(memory, 0)
+    driver = CupyDriver.__new__(CupyDriver)
+    driver._cupy, driver._runtime = (
+        cupy,
+        types.SimpleNamespace(getDevice=lambda: 0, setDevice=lambda index: None),
+    )
+    driver._errors, driver.index = (), 0
+    for dtype in T.DTYPES.values():
+        array = driver.array(pointer, dtype, (3, 2), (2, -1), 16 * dtype.itemsize)
+        assert (array.dtype, array.shape) == (dtype.np, (3, 2))
+        assert array.strides == (2 * dtype.itemsize, -dtype.itemsize)
+        assert array.data.ptr == block.ctypes.data + 16 * dtype.itemsize

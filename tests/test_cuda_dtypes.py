@@ -1,6 +1,7 @@
-"""CUDA kernels on 16-bit floats and complex numbers: compiled by NVRTC; in the emulation equal to the CPU's.
+"""CUDA kernels on 16-bit floats and complex numbers: compiled by NVRTC; equal to the CPU's in the emulation, and
+on a GPU that is there.
 
-Emulated kernels are checked for their logic; nothing here is proven on a GPU.
+Emulated kernels are checked for their logic; nothing here is proven before it ran on a GPU.
 """
 
 import duograd.backends  # noqa: F401
@@ -10,13 +11,13 @@ import pytest
 from duograd.backends.cuda import emulate, nvrtc
 from duograd.backends.cuda.device import CudaBackend
 from duograd.core import types as T
-from duograd.core.backend import Operand, Program, Scalar, get_backend, scalar_words
+from duograd.core.backend import Program, Scalar, get_backend, scalar_words
 from duograd.core.errors import MissingExtraError
 from duograd.core.op import REGISTRY
 from duograd.core.op_lower import lower_op
-from duograd.core.types import DTYPES, TensorType, contiguous_strides
+from duograd.core.types import DTYPES, TensorType
+from duograd.tests.device_programs import MACHINES, Place, execute, machines, operand
 
-needs_emulation = pytest.mark.skipif(not emulate.is_available(), reason="no g++: kernels are not emulated")
 HALVES = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 
 
@@ -69,28 +70,24 @@ CASES = list(cases())
 
 
 def build(backend, op, arguments, attrs):
-    """The program, its dynamic values and its results' memory (filled when it has run)."""
+    """The program, its results as empty arrays, and its inputs: arrays, and the words of numbers."""
     op = REGISTRY[op]
     types = [TensorType(DTYPES[a.dtype.name], a.shape) if isinstance(a, np.ndarray) else a for a in arguments]
     _, bound = op.bind(tuple(_Typed(t) if isinstance(t, TensorType) else t for t in types), dict(attrs))
-    outs = [np.full(t.shape, 77, t.dtype.np) for t in op.infer(types, bound)]
-    program, values, operands = Program(backend), [], []
+    outs = [np.zeros(t.shape, t.dtype.np) for t in op.infer(types, bound)]
+    program, given, operands = Program(backend), [], []
     numbers = [t.dtype if isinstance(t, TensorType) else type(t) for t in types]
     dtypes = op.form(numbers, bound).arg_dtypes if op.kind == "pointwise" else [None] * len(types)
-    arrays = [np.ascontiguousarray(a) if isinstance(a, np.ndarray) else a for a in arguments]
-    for a, dtype in zip((*arrays, *outs), (*dtypes, *[None] * len(outs))):
+    for a, dtype in zip(arguments, dtypes):
         if isinstance(a, np.ndarray):
-            operands.append(
-                Operand(program.dynamic(), 0, DTYPES[a.dtype.name], a.shape, contiguous_strides(a.shape))
-            )
-            values.append(a.ctypes.data)
+            given.append(np.ascontiguousarray(a))
+            operands.append(operand(program, given[-1]))
         else:
-            words = scalar_words(a, dtype)
-            sources = [program.dynamic() for _ in words]
-            operands.append(Scalar(sources[0], dtype))
-            values += words
-    lower_op(program, op, operands[: len(arrays)], operands[len(arrays) :], bound)
-    return program, values, outs, arrays
+            given.append(scalar_words(a, dtype))
+            first, *_ = [program.dynamic() for _ in given[-1]]
+            operands.append(Scalar(first, dtype))
+    lower_op(program, op, operands, [operand(program, out) for out in outs], bound)
+    return program, outs, given
 
 
 class _Typed:
@@ -101,24 +98,25 @@ class _Typed:
 
 
 def run(backend, op, arguments, attrs):
-    program, values, outs, _arrays = build(backend, op, arguments, attrs)
-    scratch = np.zeros(program.scratch_bytes + 64, np.uint8)
-    if program.scratch_bytes:
-        values = [*values, -(-scratch.ctypes.data // 64) * 64]
-    backend.load(program).run(values)
-    return outs
+    program, outs, given = build(backend, op, arguments, attrs)
+    places = [Place(backend, a) if isinstance(a, np.ndarray) else a for a in given]
+    results = [Place(backend, out, filled=False) for out in outs]
+    values = []
+    for place in (*places, *results):
+        values += [place.address] if isinstance(place, Place) else place
+    execute(backend, program, values)
+    return [place.fetch() for place in results]
 
 
-@pytest.fixture(scope="module")
-def emulated():
-    return CudaBackend(emulate.EmulatedDriver(), "emulated")
+@pytest.fixture(scope="module", params=MACHINES)
+def device(request):
+    return machines(request.param)[-1]
 
 
-@needs_emulation
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c[0])
-def test_emulated_kernels_equal_the_cpus(case, emulated, close):
+def test_kernels_equal_the_cpus(case, device, close):
     name, op, arguments, attrs = case
-    for got, want in zip(run(emulated, op, arguments, attrs), run(get_backend("cpu"), op, arguments, attrs)):
+    for got, want in zip(run(device, op, arguments, attrs), run(get_backend("cpu"), op, arguments, attrs)):
         if op in ("cast", "assign", "add", "max", "multiply"):
             wide = np.complex128 if want.dtype.kind == "c" else np.float32
             numbers = ~np.isnan(want.astype(wide))
@@ -141,8 +139,9 @@ def test_sources_compile():
     )
 
 
-def test_no_half_or_complex_reaches_an_expression(emulated):
+def test_no_half_or_complex_reaches_an_expression():
+    backend = CudaBackend(emulate.EmulatedDriver(), "emulated")
     for _, op, arguments, attrs in CASES:
-        for launch in build(emulated, op, arguments, attrs)[0].launches:
+        for launch in build(backend, op, arguments, attrs)[0].launches:
             assert "c64" not in launch.source
     assert T.float16.computed is T.float32

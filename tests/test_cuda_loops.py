@@ -1,4 +1,4 @@
-"""CUDA loop kernels over awkward operands, in the emulation; and their text, kept as snapshots.
+"""CUDA loop kernels over awkward operands, in the emulation and on a GPU that is there; their text as snapshots.
 
 Strides, broadcasts, offsets, outputs over inputs, numbers and indices, more elements than a grid has threads.
 A changed snapshot is written by `UPDATE_SNAPSHOTS=1 pytest tests/test_cuda_loops.py`; review it like code.
@@ -12,58 +12,30 @@ import pytest
 from duograd.backends.cuda import emulate
 from duograd.backends.cuda.device import CudaBackend
 from duograd.core import types as T
-from duograd.core.backend import Operand, Program, Scalar, scalar_bits
 from duograd.core.errors import KernelError
 from duograd.core.loops import Input, LoopKernel, Output
 from duograd.core.lower import lower_map, lower_reduce
 from duograd.core.scalar import Expr, cast, index, s
-from duograd.core.types import DTYPES
+from duograd.tests.device_programs import MACHINES, machines
+from duograd.tests.device_programs import run as run_program
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
-needs_emulation = pytest.mark.skipif(not emulate.is_available(), reason="no g++: kernels are not emulated")
 X, Y, Z = (Expr("arg", T.float32, (), k) for k in range(3))
 
 
-def _machines():
-    """Orders of threads and sizes of grid that must not change a bit."""
-    up = CudaBackend(emulate.EmulatedDriver(), "emulated")
-    down = CudaBackend(emulate.EmulatedDriver("descending", max_blocks=1), "emulated")
-    down.driver._functions = up.driver._functions
-    return up, down
+@pytest.fixture(scope="module", params=MACHINES)
+def run(request):
+    """Run a program on every machine of a kind; orders of threads and sizes of grid must not change a bit."""
+    backends = machines(request.param)
 
+    def everywhere(*args, **options):
+        results = [run_program(backend, *args, **options) for backend in backends]
+        for other in results[1:]:
+            for a, b in zip(results[0], other, strict=True):
+                assert a.tobytes() == b.tobytes()
+        return results[0]
 
-def _run(build, inputs, outputs, alias=None):
-    """Run a program on copies; arrays may be views of larger ones. alias: output number -> input number."""
-    results = []
-    for backend in _machines():
-        program = Program(backend)
-        ins = [a if isinstance(a, tuple) else _copied(a) for a in inputs]
-        outs = [ins[alias[k]] if alias and k in alias else _copied(a) for k, a in enumerate(outputs)]
-        values = [scalar_bits(*a) if isinstance(a, tuple) else a.ctypes.data for a in (*ins, *outs)]
-        operands = [_operand(program, a) for a in (*ins, *outs)]
-        build(program, operands[: len(ins)], operands[len(ins) :])
-        scratch = np.zeros(program.scratch_bytes + 1, np.uint8)
-        backend.load(program).run(values + [scratch.ctypes.data] * (program.scratch_bytes > 0))
-        results.append(outs)
-    for a, b in zip(*results):
-        assert a.tobytes() == b.tobytes()
-    return results[0]
-
-
-def _copied(a):
-    """A copy with the same strides, inside memory that is as large as the view's base."""
-    if a.base is None:
-        return a.copy()
-    base = a.base.copy()
-    offset = a.ctypes.data - a.base.ctypes.data
-    return np.ndarray(a.shape, a.dtype, base, offset, a.strides)
-
-
-def _operand(program, a):
-    source = program.dynamic()
-    if isinstance(a, tuple):
-        return Scalar(source, a[1])
-    return Operand(source, 0, DTYPES[a.dtype.name], a.shape, tuple(st // a.itemsize for st in a.strides))
+    return everywhere
 
 
 def _normal(*shape):
@@ -76,9 +48,8 @@ VIEWS = {
 }  # fmt: skip
 
 
-@needs_emulation
 @pytest.mark.parametrize("view", VIEWS)
-def test_a_map_reads_and_writes_any_strides(view):
+def test_a_map_reads_and_writes_any_strides(view, run):
     x = VIEWS[view]
     out = np.zeros((*x.shape, 2), np.float32)[..., 1]
     bias = _normal(x.shape[-1])
@@ -86,36 +57,33 @@ def test_a_map_reads_and_writes_any_strides(view):
     def build(program, inputs, outputs):
         lower_map(program, x.shape, inputs, [X * Y + 2.0], outputs)
 
-    (got,) = _run(build, [x, bias], [out])
+    (got,) = run(build, [x, bias], [out])
     np.testing.assert_array_equal(got, x * bias + np.float32(2))
 
 
-@needs_emulation
-def test_a_map_larger_than_its_grid_strides_over_it():
+def test_a_map_larger_than_its_grid_strides_over_it(run):
     """One block of 256 threads, four elements each, does 5,000 elements in turns."""
     x, y = _normal(5000), _normal(1)
 
     def build(program, inputs, outputs):
         lower_map(program, (5000,), inputs, [X + Y], outputs)
 
-    (got,) = _run(build, [x, np.broadcast_to(y, 5000)], [np.zeros(5000, np.float32)])
+    (got,) = run(build, [x, np.broadcast_to(y, 5000)], [np.zeros(5000, np.float32)])
     np.testing.assert_array_equal(got, x + y)
 
 
-@needs_emulation
-def test_a_map_may_write_over_its_input():
+def test_a_map_may_write_over_its_input(run):
     x, y = _normal(3, 700), _normal(700)
 
     def build(program, inputs, outputs):
         lower_map(program, x.shape, inputs, [X - Y, X * Y], outputs)
 
-    first, second = _run(build, [x, y], [x, np.zeros_like(x)], alias={0: 0})
+    first, second = run(build, [x, y], [x, np.zeros_like(x)], alias={0: 0})
     np.testing.assert_array_equal(first, x - y)
     np.testing.assert_array_equal(second, x * y)
 
 
-@needs_emulation
-def test_numbers_and_the_index_are_inputs():
+def test_numbers_and_the_index_are_inputs(run):
     count, scale, big = (7, T.int32), (0.1, T.float32), (2**63 + 5, T.uint64)
     i = index()
     roots = [
@@ -129,7 +97,7 @@ def test_numbers_and_the_index_are_inputs():
     outputs = [np.zeros((4, 5), root.dtype.np) for root in roots]
     outputs[0] = np.zeros((5, 4), np.int32).T
     n = np.arange(20).reshape(4, 5)
-    a, b, c = _run(build, [count, scale, big], outputs)
+    a, b, c = run(build, [count, scale, big], outputs)
     np.testing.assert_array_equal(a, n * 7)
     np.testing.assert_array_equal(b, n.astype(np.float32) * np.float32(0.1))
     np.testing.assert_array_equal(c, n.astype(np.uint64) + np.uint64(2**63 + 5))
@@ -140,35 +108,33 @@ def _softmax():
     return [e / Expr("reduce", T.float32, (e,), "sum")]
 
 
-@needs_emulation
 @pytest.mark.parametrize(("shape", "axes"), [((9, 30), (1,)), ((3, 1500), (1,)), ((4, 30, 5), (1,))])
-def test_a_row_may_be_written_over_its_input(shape, axes):
+def test_a_row_may_be_written_over_its_input(shape, axes, run):
     x = _normal(*shape)
 
     def build(program, inputs, outputs):
         lower_reduce(program, shape, axes, inputs, _softmax(), outputs)
 
-    (got,) = _run(build, [x], [x], alias={0: 0})
+    (got,) = run(build, [x], [x], alias={0: 0})
     wide = np.exp(x.astype(np.float64) - x.max(axes, keepdims=True))
     np.testing.assert_allclose(got, wide / wide.sum(axes, keepdims=True), rtol=2e-6)
 
 
-@needs_emulation
-def test_a_row_result_may_be_written_over_a_row_input():
+@pytest.mark.parametrize("shape", [(5, 2000), (5, 40)])
+def test_a_row_result_may_be_written_over_a_row_input(shape, run):
     """All threads of a row have read its input before the first one stores."""
-    x, y = _normal(5, 2000), _normal(5, 1)
+    x, y = _normal(*shape), _normal(5, 1)
 
     def build(program, inputs, outputs):
         root = Expr("reduce", T.float32, (X * Y,), "max") + Y
         lower_reduce(program, x.shape, (1,), inputs, [root], outputs)
 
-    (got,) = _run(build, [x, y], [y], alias={0: 1})
+    (got,) = run(build, [x, y], [y], alias={0: 1})
     np.testing.assert_array_equal(got, (x * y).max(1, keepdims=True) + y)
 
 
-@needs_emulation
 @pytest.mark.parametrize("axes", [(0,), (1,), (2,), (0, 2), (1, 2)])
-def test_reductions_of_strided_operands(axes):
+def test_reductions_of_strided_operands(axes, run):
     x = _normal(7, 6, 5, 2)[::-1, :, ::2, 1].transpose(2, 0, 1)
     w = _normal(x.shape[-1])
     keep = tuple(1 if a in axes else n for a, n in enumerate(x.shape))
@@ -176,12 +142,11 @@ def test_reductions_of_strided_operands(axes):
     def build(program, inputs, outputs):
         lower_reduce(program, x.shape, axes, inputs, [Expr("reduce", T.float32, (X * Y,), "min")], outputs)
 
-    (got,) = _run(build, [x, w], [np.zeros((*keep, 3), np.float32)[..., 2]])
+    (got,) = run(build, [x, w], [np.zeros((*keep, 3), np.float32)[..., 2]])
     np.testing.assert_array_equal(got, (x * w).min(axes, keepdims=True))
 
 
-@needs_emulation
-def test_the_index_inside_a_reduction_counts_the_whole_domain():
+def test_the_index_inside_a_reduction_counts_the_whole_domain(run):
     """Also where the reduced axis is cut into blocks."""
     for shape, axes in (((3, 50), (1,)), ((50, 3), (0,)), ((70_000,), (0,))):
         keep = tuple(1 if a in axes else n for a, n in enumerate(shape))
@@ -191,13 +156,12 @@ def test_the_index_inside_a_reduction_counts_the_whole_domain():
             lower_reduce(program, shape, axes, inputs, [root], outputs)
 
         x = np.random.default_rng(0).integers(-5, 5, shape)
-        (got,) = _run(build, [x], [np.zeros(keep, np.int64)])
+        (got,) = run(build, [x], [np.zeros(keep, np.int64)])
         want = (np.arange(x.size).reshape(shape) * x).sum(axes, keepdims=True)
         np.testing.assert_array_equal(got, want)
 
 
-@needs_emulation
-def test_two_nodes_of_one_argument_are_loaded_once():
+def test_two_nodes_of_one_argument_are_loaded_once(run):
     x = _normal(40)
     again = Expr("arg", T.float32, (), 0)
 
@@ -205,7 +169,7 @@ def test_two_nodes_of_one_argument_are_loaded_once():
         lower_map(program, (40,), inputs, [X * again], outputs)
         assert program.launches[0].source.count("const f32 x0 = ") == 1
 
-    (got,) = _run(build, [x], [np.zeros_like(x)])
+    (got,) = run(build, [x], [np.zeros_like(x)])
     np.testing.assert_array_equal(got, x * x)
 
 

@@ -1,6 +1,7 @@
 """The CUDA emitter's instruction table against core/scalar.py, over all dtypes and their awkward values.
 
-Run in the emulation; and what NVRTC makes of it: no contraction, no flushing, no approximate division.
+Run in the emulation, and on a GPU that is there; and what NVRTC makes of it: no contraction, no flushing, no
+approximate division.
 """
 
 import re
@@ -16,13 +17,16 @@ from duograd.core.errors import DuogradError, KernelError, MissingExtraError
 from duograd.core.legalize import is_plain
 from duograd.core.lower import lower_map
 from duograd.core.scalar import SCALAR_OPS, Expr, call, cast, const, evaluate, philox
-from duograd.core.types import DTYPES, contiguous_strides
+from duograd.core.types import DTYPES
+from duograd.tests.device_programs import MACHINES, machines
+from duograd.tests.device_programs import run as run_program
 
 #: dtypes that kernels compute in; the others are brought down to them before (tests/test_halves.py, test_complex.py)
 PLAIN = tuple(filter(is_plain, DTYPES.values()))
 needs_emulation = pytest.mark.skipif(not emulate.is_available(), reason="no g++: kernels are not emulated")
 
-#: correctly rounded or integer; the others come from a C library, within four units of NumPy's
+#: correctly rounded or integer; the others come from a C library, within four units of NumPy's. CUDA documents up to
+#: five for its own (erfc in float64), NumPy's are within one.
 _EXACT = """add sub mul div floordiv mod fmod gcd maximum minimum fmax fmin nextafter neg abs sign
 eq ne lt le gt ge logical_and logical_or
 logical_xor logical_not isnan isinf isfinite and or xor invert shl shr where floor ceil trunc rint sqrt rsqrt
@@ -50,21 +54,17 @@ def _values(dtype):
 
 def _run(backend, inputs, roots):
     """The roots over arrays of one length, by a map kernel."""
-    program = Program(backend)
     shape = inputs[0].shape
-    outputs = [np.zeros(shape, root.dtype.np) for root in roots]
-    operands = [
-        Operand(program.dynamic(), 0, DTYPES[a.dtype.name], shape, contiguous_strides(shape))
-        for a in (*inputs, *outputs)
-    ]
-    lower_map(program, shape, operands[: len(inputs)], roots, operands[len(inputs) :])
-    backend.load(program).run([a.ctypes.data for a in (*inputs, *outputs)])
-    return outputs
+
+    def build(program, ins, outs):
+        lower_map(program, shape, ins, roots, outs)
+
+    return run_program(backend, build, inputs, [np.zeros(shape, root.dtype.np) for root in roots])
 
 
-@pytest.fixture(scope="module")
-def backend():
-    return CudaBackend(emulate.EmulatedDriver(), "emulated")
+@pytest.fixture(scope="module", params=MACHINES)
+def backend(request):
+    return machines(request.param)[0]
 
 
 def _expressions(dtype):
@@ -82,11 +82,11 @@ def _expressions(dtype):
             yield name, call(name, *(x, y, z)[: op.arity])
 
 
-@needs_emulation
 @pytest.mark.parametrize("dtype", PLAIN, ids=str)
 def test_instructions_mean_what_the_reference_says(dtype, backend):
     x, y = _values(dtype)
     named = dict(_expressions(dtype))
+    units = 4 if backend.device == "emulated" else 6
     results = _run(backend, [x, y], list(named.values()))
     for (name, root), got in zip(named.items(), results):
         (want,) = evaluate([root], [x, y], x.shape)
@@ -97,7 +97,7 @@ def test_instructions_mean_what_the_reference_says(dtype, backend):
         same = (got == want) | (np.isnan(got) & np.isnan(want)) | ~counted
         if name not in EXACT:
             with np.errstate(all="ignore"):
-                same |= np.abs(got - want) <= 4 * np.spacing(np.abs(want))
+                same |= np.abs(got - want) <= units * np.spacing(np.abs(want))
         assert same.all(), f"{name}: {x[~same][:4]}, {y[~same][:4]}: {got[~same][:4]}, not {want[~same][:4]}"
         if name in ("neg", "abs", "floor", "copysign", "floordiv", "mod", "mul", "div"):
             kept = ~np.isnan(want)
@@ -120,7 +120,6 @@ def test_every_instruction_has_a_cuda_text_for_the_dtypes_numpy_takes():
             assert has_instruction(name, expr.args[-1].dtype), f"{name} of {dtype}"
 
 
-@needs_emulation
 @pytest.mark.parametrize("dtype", PLAIN, ids=str)
 def test_casts_are_numpys_in_range_and_saturate_beyond(dtype, backend):
     x, _ = _values(dtype)
@@ -145,7 +144,6 @@ def _to_integer(value, dtype):
     return np.array(whole % 2 ** (8 * dtype.itemsize), f"u{dtype.itemsize}").view(dtype.np)[()]
 
 
-@needs_emulation
 @pytest.mark.parametrize("dtype", PLAIN, ids=str)
 def test_constants_arrive_exactly(dtype, backend):
     values = [v for v in np.unique(_values(dtype)[0]) if v == v]
@@ -158,7 +156,6 @@ def test_constants_arrive_exactly(dtype, backend):
         assert np.isnan(_run(backend, [zero], [const(np.nan, dtype)])[0][0])
 
 
-@needs_emulation
 def test_integer_powers_with_negative_exponents(backend):
     x = np.array([1, -1, -1, 2, -3, 0], np.int32)
     y = np.array([-5, -3, -4, -1, -2, -1], np.int32)
@@ -166,7 +163,6 @@ def test_integer_powers_with_negative_exponents(backend):
     np.testing.assert_array_equal(_run(backend, [x, y], [root])[0], [1, -1, 1, 0, 0, 0])
 
 
-@needs_emulation
 def test_fused_multiply_add_rounds_once(backend):
     x = np.array([1 + 2.0**-12], np.float32)
     fma = call("fma", *[Expr("arg", T.float32, (), k) for k in (0, 0, 1)])
@@ -176,7 +172,6 @@ def test_fused_multiply_add_rounds_once(backend):
     assert twice[0] == np.float32(2.0**-11)
 
 
-@needs_emulation
 def test_philox_bits_are_the_reference_ones(backend):
     seed, offset = const(0x1234_5678_9ABC_DEF0, T.uint64), const(2**64 - 50, T.uint64)
     roots = [philox(seed, offset, word) for word in range(4)]
@@ -187,7 +182,7 @@ def test_philox_bits_are_the_reference_ones(backend):
 
 def _sanitized(headers, dtypes, capfd):
     """What the undefined-behaviour sanitizer says of all instructions and casts of the dtypes."""
-    flags = ("-fsanitize=undefined",)
+    flags = ("-fsanitize=undefined", "-lubsan")
     machine = CudaBackend(emulate.EmulatedDriver(headers=headers, flags=flags), "emulated")
     for dtype in dtypes:
         roots = [root for _, root in _expressions(dtype)]

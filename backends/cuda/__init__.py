@@ -1,5 +1,6 @@
 """The CUDA backend, first floor: device, memory, and generated pointwise and reduction kernels.
 
 Its kernels are compiled by NVRTC and run in an emulation (emulate.py) where there is no GPU; that checks
-their logic. `pytest tests/test_cuda_emit.py` on a machine with a GPU runs every one of them there.
+their logic. On a machine with a GPU `pytest tests/test_cuda_*.py` runs every one of them there too, and
+`python -m duograd.bench.gpu` says what works and how fast. docs/design.md has the order of a first run.
 """

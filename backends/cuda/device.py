@@ -79,8 +79,8 @@ class CudaBackend:
         return CudaExecutable(self.driver, program)
 
     def describe(self) -> dict[str, Any]:
-        """Facts for `duograd doctor`: name of the device and bytes in use."""
-        return {"name": self.name, **self.memory_stats()}
+        """Facts for `duograd doctor`: the GPU, versions, and bytes in use."""
+        return {"name": self.name, **self.driver.describe(), **self.memory_stats()}
 
     def kernel_stats(self) -> dict[str, float]:
         """Kernels compiled, loaded from the cache and found in memory by this process; seconds of compiling."""

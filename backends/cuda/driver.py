@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from ...core.errors import DeviceError, MissingExtraError, OutOfMemoryError
 from ...core.types import DType, Shape
-from . import nvrtc
+from . import kernel_text, nvrtc
 from .launch import Geometry
 
 #: blocks of 256 threads that fill a multiprocessor, twice over
@@ -58,28 +59,48 @@ class Driver(Protocol):
         """Copy between memories of this kind of driver, maybe on two devices."""
         ...
 
+    def synchronize(self) -> None:
+        """Wait for all work started before."""
+        ...
+
     def memory_stats(self) -> dict[str, int]: ...
+
+    def describe(self) -> dict[str, Any]:
+        """Facts about the machine for people."""
+        ...
+
+
+#: what the driver calls errors after which a process can use the GPU no more
+_LASTING = ("illegal", "misaligned", "launch fail", "assert", "hardware stack", "invalid program counter")
 
 
 class _Current:
-    """Makes a device current in this thread.
+    """Makes a device current in this thread, and errors of CUDA ours.
 
     CuPy's own context manager keeps its stack on the Device object, which threads share, and sets nothing
     when the number is right already; but the driver needs a context in each new thread: setDevice makes it.
     """
 
-    __slots__ = ("before", "index", "runtime")
+    __slots__ = ("before", "index", "owner", "runtime")
 
-    def __init__(self, runtime: Any, index: int):
-        self.runtime, self.index = runtime, index
+    def __init__(self, owner: CupyDriver, index: int):
+        self.owner, self.runtime, self.index = owner, owner._runtime, index
 
     def __enter__(self) -> None:
-        self.before = self.runtime.getDevice()
-        self.runtime.setDevice(self.index)
+        try:
+            self.before = self.runtime.getDevice()
+            self.runtime.setDevice(self.index)
+        except self.owner._errors as error:
+            raise self.owner.failure(error) from error
 
-    def __exit__(self, *_: object) -> None:
-        if self.before != self.index:
-            self.runtime.setDevice(self.before)
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        failed = isinstance(error, self.owner._errors)
+        try:
+            if self.before != self.index:
+                self.runtime.setDevice(self.before)
+        finally:
+            if failed:
+                raise self.owner.failure(error) from error  # type: ignore[arg-type]
 
 
 class CupyDriver:
@@ -90,6 +111,8 @@ class CupyDriver:
         from cupy_backends.cuda.api import driver, runtime
 
         self._driver, self._runtime = driver, runtime
+        self._errors = (runtime.CUDARuntimeError, driver.CUDADriverError)
+        self._process = os.getpid()
         try:
             count = runtime.getDeviceCount()
         except runtime.CUDARuntimeError as error:
@@ -116,30 +139,52 @@ class CupyDriver:
         self.arch = f"sm_{capability}"
         self._modules: dict[str, Any] = {}
         self._functions: dict[str, Any] = {}
+        self._titles: dict[int, str] = {}
 
     def functions(self, sources: Sequence[str]) -> list[Any]:
         missing = [s for s in dict.fromkeys(sources) if s not in self._functions]
         if missing:
-            with _Current(self._runtime, self.index):
+            with _Current(self, self.index):
                 for source, cubin in zip(missing, nvrtc.compile_kernels(missing, self.arch)):
                     module = self._modules.get(cubin.name)
                     if module is None:
                         module = self._cupy.cuda.function.Module()
                         module.load(cubin.code)
                         self._modules[cubin.name] = module
-                    self._functions[source] = module.get_function(cubin.function)
+                    self._functions[source] = function = module.get_function(cubin.function)
+                    self._titles[function.ptr] = kernel_text.title(source)
         return [self._functions[s] for s in sources]
 
     def launch(self, launches: Sequence[Launch]) -> None:
-        with _Current(self._runtime, self.index):
+        with _Current(self, self.index):
             stream = self._cupy.cuda.get_current_stream().ptr
             start = self._driver.launchKernel
-            for function, (blocks, x, y), parameters in launches:
-                start(function.ptr, blocks, 1, 1, x, y, 1, 0, stream, parameters, 0)
+            try:
+                for function, (blocks, x, y), parameters in launches:
+                    start(function.ptr, blocks, 1, 1, x, y, 1, 0, stream, parameters, 0)
+            except self._errors as error:
+                raise self.failure(error, f" at the launch of\n{self._titles[function.ptr]}") from error
+
+    def synchronize(self) -> None:
+        with _Current(self, self.index):
+            self._cupy.cuda.get_current_stream().synchronize()
+
+    def failure(self, error: BaseException, where: str = "") -> DeviceError:
+        """An error of CUDA as ours. Kernels run later than they are started: it may be an earlier one's."""
+        if os.getpid() != self._process:
+            fix = "start processes by spawn: one that is forked after CUDA has started cannot use it"
+        elif any(word in str(error) for word in _LASTING):
+            fix = (
+                "run it again with CUDA_LAUNCH_BLOCKING=1, which reports the kernel that fails where it is started; "
+                "this process can use the GPU no more"
+            )
+        else:
+            fix = "see what nvidia-smi says, and `duograd doctor`"
+        return DeviceError("device", f"cuda:{self.index} reports {error}{where}", fix)
 
     def allocate(self, nbytes: int) -> tuple[Any, int]:
         try:
-            with _Current(self._runtime, self.index):
+            with _Current(self, self.index):
                 memory = self._cupy.cuda.alloc(nbytes)
         except self._cupy.cuda.memory.OutOfMemoryError as error:
             raise OutOfMemoryError(
@@ -149,7 +194,7 @@ class CupyDriver:
         return memory, memory.ptr
 
     def array(self, memory: Any, dtype: DType, shape: Shape, strides: Shape, offset: int) -> Any:
-        with _Current(self._runtime, self.index):
+        with _Current(self, self.index):
             steps = tuple(st * dtype.itemsize for st in strides)
             return self._cupy.ndarray(shape, dtype.np, memory + offset, steps)
 
@@ -164,18 +209,25 @@ class CupyDriver:
     def _transfer(self, target: int, source: int, nbytes: int, kind: int) -> None:
         if nbytes == 0:
             return
-        with _Current(self._runtime, self.index):
+        with _Current(self, self.index):
             stream = self._cupy.cuda.get_current_stream()
+            # Memory of the host may change or go when this returns.
             self._runtime.memcpyAsync(target, source, nbytes, kind, stream.ptr)
             stream.synchronize()
 
     def copy(self, target: Any, source: Any, offset: int, nbytes: int) -> None:
         if nbytes == 0:
             return
+        if source.device_id == self.index:
+            with _Current(self, self.index):
+                stream = self._cupy.cuda.get_current_stream()
+                kind = self._runtime.memcpyDeviceToDevice
+                self._runtime.memcpyAsync(target.ptr, source.ptr + offset, nbytes, kind, stream.ptr)
+            return
         # Streams of two devices know nothing of each other: the source's work has to be finished first.
-        with _Current(self._runtime, source.device_id):
+        with _Current(self, source.device_id):
             self._cupy.cuda.get_current_stream().synchronize()
-        with _Current(self._runtime, self.index):
+        with _Current(self, self.index):
             stream = self._cupy.cuda.get_current_stream()
             self._runtime.memcpyPeerAsync(
                 target.ptr, self.index, source.ptr + offset, source.device_id, nbytes, stream.ptr
@@ -183,9 +235,20 @@ class CupyDriver:
             stream.synchronize()
 
     def memory_stats(self) -> dict[str, int]:
-        with _Current(self._runtime, self.index):
+        with _Current(self, self.index):
             pool = self._cupy.get_default_memory_pool()
             return {"current_bytes": pool.used_bytes(), "cached_bytes": pool.free_bytes()}
+
+    def describe(self) -> dict[str, Any]:
+        with _Current(self, self.index):
+            free, total = self._cupy.cuda.Device(self.index).mem_info
+        name = self._runtime.getDeviceProperties(self.index)["name"]
+        driver, nvrtc_version = self._runtime.driverGetVersion(), nvrtc.version()
+        return {
+            "gpu": name.decode() if isinstance(name, bytes) else name, "arch": self.arch, "free_bytes": free,
+            "total_bytes": total, "driver": f"{driver // 1000}.{driver % 1000 // 10}",
+            "nvrtc": ".".join(map(str, nvrtc_version)), "cupy": self._cupy.__version__,
+        }  # fmt: skip
 
 
 def _import_cupy() -> Any:

@@ -8,7 +8,7 @@ inputs again, from the first-level cache where the row fits in, and computes ane
     col   threads along x have an output each; threads along y share it
 
 A thread adds up every x-th (y-th) element; the block then combines the threads' results (reduce.cuh). Threads
-beyond the last row do the last one again without storing, so that all of a block meet at its barriers.
+beyond the last row (not `live`) have no elements: they load and store nothing, and meet the others at barriers.
 """
 
 from __future__ import annotations
@@ -102,8 +102,6 @@ class _Emitter:
         frame, kernel = self.frame, self.kernel
         self._shared()
         frame.line(f"const i64 items = {' * '.join(f'n{a}' for a in self.kept) or '1'};")
-        if not kernel.split:
-            frame.line(f"const i64 count = {' * '.join(f'n{a}' for a in self.reduced)};")
         top = Body(frame.scalar)
         for node in frame.order:
             if node.op == "arg" and node.value in frame.scalars:
@@ -113,11 +111,15 @@ class _Emitter:
         first, stride = f"(i64)blockIdx.x * blockDim.{across}", f"(i64)gridDim.x * blockDim.{across}"
         with frame.block(f"for (i64 first = {first}; first < items; first += {stride})"):
             frame.line(f"const bool live = first + threadIdx.{across} < items;")
-            frame.take_apart(f"live ? first + threadIdx.{across} : items - 1", self.kept)
+            frame.take_apart(f"first + threadIdx.{across}", self.kept)
             if kernel.split:
                 self._split_range()
+            reduced = [f"n{a}" for a in self.reduced]
+            frame.line(
+                f"const i64 count = live ? {' * '.join(['part', *reduced[1:]] if kernel.split else reduced)} : 0;"
+            )
             frame.positions([*frame.inputs.values(), *frame.outputs], self.kept)
-            row = top.fork(lambda node: frame.load(node, (), True))
+            row = top.fork(self._row_load)
             # Before any store: an output of row level may be the same buffer as an input.
             for node in frame.order:
                 if node.op == "arg" and self.levels[id(node)] == "row":
@@ -137,7 +139,10 @@ class _Emitter:
         frame, axis, block = self.frame, self.reduced[0], self.kernel.kept - 1
         frame.line(f"const i64 low = j{block} * length;")
         frame.line(f"const i64 part = n{axis} - low < length ? n{axis} - low : length;")
-        frame.line(f"const i64 count = {' * '.join(['part', *(f'n{a}' for a in self.reduced[1:])])};")
+
+    def _row_load(self, node: Expr) -> str:
+        text = self.frame.load(node, (), True)
+        return f"live ? {text} : {constant(0, node.dtype)}" if self.frame.inputs[node.value].address else text
 
     def _reduced_loop(self) -> AbstractContextManager[None]:
         a = self.along
@@ -191,7 +196,7 @@ class _Emitter:
         frame, roots = self.frame, self.kernel.roots
         self._row_values(row, list(roots))
         if self.elem_roots:
-            with frame.block("if (live)"), self._reduced_loop():
+            with self._reduced_loop():
                 body = self._element(row)
                 values = [body.value(roots[k]) for k in self.elem_roots]
                 frame.extend(body)

@@ -39,6 +39,11 @@ def meaning(source: str) -> str:
     return "\n".join(line for line in lines if not line.startswith("//") or line.startswith(launch.PREFIX))
 
 
+def title(source: str) -> str:
+    """How the kernel is launched, and its notes."""
+    return "\n".join(line for line in source.split("\n") if line.startswith("//"))
+
+
 def digest(source: str, *settings: str) -> str:
     """Hash of a source, its headers and the settings it is compiled with."""
     return hashlib.sha256("\0".join((*settings, _with_includes(meaning(source)))).encode()).hexdigest()

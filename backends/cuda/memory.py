@@ -43,6 +43,10 @@ class CudaStorage(Storage):
         else:
             super().copy_from(source, offset, nbytes)
 
+    def wait(self) -> None:
+        """Wait for all work that was started before, on this memory or not."""
+        self._allocator.driver.synchronize()
+
     def __del__(self) -> None:
         self._allocator.current -= self.nbytes
 

@@ -86,7 +86,10 @@ template <class T> INSTRUCTION Best<T> lane_zero(Best<T> x) { return {lane_zero(
 template <class Op, class T> INSTRUCTION T reduce_x(T value, T* shared) {
     for (int step = 16; step > 0; step >>= 1) value = Op::combine(value, lane_below(value, step));
     const int warps = blockDim.x / 32;
-    if (warps == 1) return lane_zero(value);
+    if (warps == 1) {
+        __syncwarp();  // what the lanes have read may be written over from here on; shuffles do not order that
+        return lane_zero(value);
+    }
     T* const row = shared + threadIdx.y * warps;
     __syncthreads();  // the last result has been read by all
     if (threadIdx.x % 32 == 0) row[threadIdx.x / 32] = value;

@@ -16,12 +16,12 @@ KERNEL(const __grid_constant__ Slots<14> args) {
     const i64 p0_0 = args.at[10];
     __shared__ Best<f32> shared_best_f32[COLUMN_PLACES];
     const i64 items = n0 * n3;
-    const i64 count = n1 * n2;
     for (i64 first = (i64)blockIdx.x * blockDim.x; first < items; first += (i64)gridDim.x * blockDim.x) {
         const bool live = first + threadIdx.x < items;
-        i64 rest0 = live ? first + threadIdx.x : items - 1;
+        i64 rest0 = first + threadIdx.x;
         const i64 j3 = split_off(rest0, n3);
         const i64 j0 = rest0;
+        const i64 count = live ? n1 * n2 : 0;
         const i64 at0 = j0 * s0_0 + j3;
         const i64 to0 = j0 * p0_0 + j3;
         Best<f32> r0 = {0.0f, -1};

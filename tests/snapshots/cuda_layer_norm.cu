@@ -17,11 +17,11 @@ KERNEL(const __grid_constant__ Slots<15> args) {
     const i64 p1_0 = args.at[13];
     __shared__ f32 shared_f32[ROW_PLACES];
     const i64 items = n0;
-    const i64 count = n1;
     const f32 x1 = (f32)as_float(args.at[5]);
     for (i64 first = (i64)blockIdx.x * blockDim.y; first < items; first += (i64)gridDim.x * blockDim.y) {
         const bool live = first + threadIdx.y < items;
-        const i64 j0 = live ? first + threadIdx.y : items - 1;
+        const i64 j0 = first + threadIdx.y;
+        const i64 count = live ? n1 : 0;
         const i64 at0 = j0 * s0_0;
         const i64 at2 = j0 * s2_0;
         const i64 to0 = j0 * p0_0;
@@ -47,16 +47,14 @@ KERNEL(const __grid_constant__ Slots<15> args) {
         const f32 t2 = t1 + 1e-05f;
         const f32 t3 = sqrtf(t2);
         const f32 t4 = 1.0f / t3;
-        if (live) {
-            for (i64 number = threadIdx.x; number < count; number += blockDim.x) {
-                const i64 j1 = number;
-                const f32 x0 = a0[at0 + j1];
-                const f32 t5 = x0 - t0;
-                const f32 t6 = t5 * t4;
-                const f32 x2 = a2[at2 + j1];
-                const f32 t7 = t6 * x2;
-                o0[to0 + j1] = t7;
-            }
+        for (i64 number = threadIdx.x; number < count; number += blockDim.x) {
+            const i64 j1 = number;
+            const f32 x0 = a0[at0 + j1];
+            const f32 t5 = x0 - t0;
+            const f32 t6 = t5 * t4;
+            const f32 x2 = a2[at2 + j1];
+            const f32 t7 = t6 * x2;
+            o0[to0 + j1] = t7;
         }
         if (live && threadIdx.x == 0) {
             o1[to1] = t4;

@@ -15,10 +15,10 @@ KERNEL(const __grid_constant__ Slots<9> args) {
     const i64 items = n0;
     for (i64 first = (i64)blockIdx.x * blockDim.y; first < items; first += (i64)gridDim.x * blockDim.y) {
         const bool live = first + threadIdx.y < items;
-        const i64 j0 = live ? first + threadIdx.y : items - 1;
+        const i64 j0 = first + threadIdx.y;
         const i64 low = j0 * length;
         const i64 part = n1 - low < length ? n1 - low : length;
-        const i64 count = part;
+        const i64 count = live ? part : 0;
         const i64 at0 = j0 * s0_0;
         const i64 to0 = j0 * p0_0;
         f32 r0 = 0.0f;
