@@ -24,6 +24,7 @@ coverage has, rests during the trace. A followed instruction costs about 1 us, a
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 import types
@@ -82,6 +83,7 @@ class ReadRecorder:
         self._codes: list[CodeType] = []
         self._wanted: dict[int, dict[int, int]] = {}
         self._rooted = False
+        self._sought: set[int] = set()  # ids of codes that were looked for as methods
         #: a function runs at once, and is not watched
         self._aside = False
         self._old: Any = None
@@ -282,7 +284,15 @@ class ReadRecorder:
                 self._root(x, name, set())
             if code.co_freevars and id(code) not in self._ledger.functions:
                 self._reader.search(frame)
-        for f in self._ledger.functions.get(id(code), ()):
+        functions = self._ledger.functions
+        if id(code) not in functions and id(code) not in self._sought:
+            self._sought.add(id(code))
+            method = _method_of(frame)
+            if method is not None:
+                owner = frame.f_locals[code.co_varnames[0]]
+                outside = not self._ledger.outside.isdisjoint((id(owner), id(type(owner))))
+                self._ledger.learn(method, method.__qualname__, outside)
+        for f in functions.get(id(code), ()):
             defaults, named = f.__defaults__, f.__kwdefaults__
             if (defaults or named) and id(f) in self._ledger.outside:
                 self._ledger.read_defaults(f, frame)
@@ -305,6 +315,21 @@ class ReadRecorder:
                 self._root(getattr(x, field), f"{name}.{field}", seen)
         else:
             self._ledger.learn(x, name, True)
+
+
+def _method_of(frame: FrameType) -> types.FunctionType | None:
+    """The method that runs, where Python called it by itself (a property, `__enter__`) and it has default arguments."""
+    code = frame.f_code
+    first = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount or code.co_kwonlyargcount else None
+    for space in map(vars, type(first).__mro__ if first is not None else ()):
+        for x in space.values():
+            inside = (x.fget, x.fset, x.fdel) if isinstance(x, property) else ()
+            if isinstance(x, (classmethod, staticmethod, functools.cached_property)):
+                inside = (x.func if isinstance(x, functools.cached_property) else x.__func__,)
+            for f in (x, *inside):
+                if isinstance(f, types.FunctionType) and f.__code__ is code:
+                    return f if f.__defaults__ or f.__kwdefaults__ else None
+    return None
 
 
 def _both(first: Any, second: Any) -> Any:

@@ -494,3 +494,50 @@ def test_changes_of_what_an_expression_gives(change):
         return [(f(dg.ones(1)).item(), repr(o)) for _ in range(4)]
 
     assert run("graph") == run("eager")
+
+
+KEPT = []
+
+
+class Implicit:
+    """Methods that Python calls by itself, with default arguments that they change."""
+
+    @property
+    def two(self, kept=KEPT):
+        kept.append(1)
+        return 2.0
+
+    def __getattr__(self, name, *, kept=KEPT):
+        kept.append(name)
+        return 3.0
+
+    def __enter__(self, kept=KEPT):
+        kept.append(2)
+
+    def __exit__(self, kind, value, trace, kept=KEPT):
+        kept.append(3)
+
+    def __len__(self, kept=KEPT):
+        kept.append(4)
+        return 5
+
+
+def test_what_methods_that_python_calls_by_itself_change_through_default_arguments_counts():
+    x, owner, found = dg.ones(2), Implicit(), []
+
+    def step():
+        class Within:
+            @property
+            def three(self, kept=[]):  # noqa: B006
+                kept.append(3)
+                return len(kept) * 3
+
+        with owner:
+            return x * owner.two * owner.other * len(owner) * Within().three * Implicit().two
+
+    for mode in ("eager", "graph"):
+        KEPT.clear()
+        run = dg.function(step, mode=mode)
+        for _ in range(3):
+            found.append((run().tolist(), list(KEPT)))
+    assert found[:3] == found[3:]
