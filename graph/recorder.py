@@ -323,7 +323,7 @@ def _method_of(frame: FrameType) -> types.FunctionType | None:
     first = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount or code.co_kwonlyargcount else None
     for space in map(vars, type(first).__mro__ if first is not None else ()):
         for x in space.values():
-            inside = (x.fget, x.fset, x.fdel) if isinstance(x, property) else ()
+            inside: tuple[Any, ...] = (x.fget, x.fset, x.fdel) if isinstance(x, property) else ()
             if isinstance(x, (classmethod, staticmethod, functools.cached_property)):
                 inside = (x.func if isinstance(x, functools.cached_property) else x.__func__,)
             for f in (x, *inside):
