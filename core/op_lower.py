@@ -39,10 +39,9 @@ def lower_op(
     inputs: Sequence[Any],
     outputs: Sequence[Operand],
     attrs: Attrs,
-    notes: tuple[str, ...] = (),
 ) -> None:
     """Append the launches of one op. inputs: Operand, Scalar or None."""
-    notes = notes or (op.name,)
+    notes = (op.name,)
     if op.kind == "pointwise":
         form = op.form([operand_kind(x) for x in inputs], attrs)
         lower_map(program, outputs[0].shape, list(inputs), form.roots, list(outputs), notes)

@@ -159,15 +159,15 @@ def merged(roots: Sequence[Expr]) -> tuple[Expr, ...]:
 
 
 def expression_lines(
-    roots: Sequence[Expr], arg_names: Sequence[str], indent: int = 4, prefix: str = "t", wide: bool = False
+    roots: Sequence[Expr], arg_names: Sequence[str], indent: int = 4, wide: bool = False
 ) -> tuple[list[str], list[str]]:
     """Source lines that compute `roots` from values at hand: the epilogue of a hand-written kernel.
 
     arg_names: the name of the value of `arg` k, already of its dtype; indent: spaces before each line;
-        prefix: of the names that the lines define; wide: the values are wide (or scalars among them).
+        wide: the values are wide (or scalars among them).
     Returns: (lines, the name of each root's value).
     Raises: KernelError for a node that needs a loop (`reduce`, `index`).
     """
-    body = Body(lambda node: arg_names[node.value], prefix, wide)
+    body = Body(lambda node: arg_names[node.value], "t", wide)
     names = [body.value(root) for root in roots]
     return [" " * indent + line for line in body.lines], names

@@ -249,15 +249,15 @@ class Frame:
 
     # ---- the kept axes
 
-    def chunk_range(self, count: str) -> None:
-        """first, last: this chunk's share of `count` items (of a list: rows of the inner axis)."""
+    def chunk_range(self) -> None:
+        """first, last: this chunk's share of the rows (of a list: rows of the inner axis)."""
         if self.kernel.listed:
             size = self.sizes[-1]
             self.line(f"first = quotient(max(start - before, 0) + {size} - 1, {size})")
-            self.line(f"last = min(quotient(stop - before + {size} - 1, {size}), {count})")
+            self.line(f"last = min(quotient(stop - before + {size} - 1, {size}), rows)")
             return
-        self.line(f"first = share({count}, chunk, nchunks)")
-        self.line(f"last = share({count}, chunk + 1, nchunks)")
+        self.line("first = share(rows, chunk, nchunks)")
+        self.line("last = share(rows, chunk + 1, nchunks)")
 
     @contextmanager
     def kept_loop(self, streams: list[Stream], parts: str = "") -> Iterator[None]:
@@ -275,7 +275,7 @@ class Frame:
                 yield
             return
         self.line("rows = " + " * ".join(axis.size for axis in axes))
-        self.chunk_range("rows")
+        self.chunk_range()
         if len(axes) == 1:
             index, _, strides = axes[0]
             with self.block(f"for {index} in range(first, last):"):
@@ -305,7 +305,7 @@ class Frame:
         """
         axes = self._kept_axes(streams)
         self.line("rows = " + " * ".join(axis.size for axis in axes))
-        self.chunk_range("rows")
+        self.chunk_range()
         self._first_index(streams, axes)
         self.line(f"alone = 1 - ({together}) * 1")
         self.line("row = first")

@@ -61,7 +61,7 @@ def _emit_bands(frame: Frame, streams: list[Stream], top: Body, once: list[Expr]
     kept = frame.kernel.kept
     last_kept = kept - 1
     frame.line("rows = " + " * ".join(frame.sizes[:kept]))
-    frame.chunk_range("rows")
+    frame.chunk_range()
     with frame.block("while first < last:"):
         frame.line("rest = first")
         for a in range(last_kept, 0, -1):

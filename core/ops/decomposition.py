@@ -179,8 +179,9 @@ svd_ex.sample((2, 4, 3), grad=False).sample((2, 3), grad=False).sample((2, 0, 3)
 )
 
 
-def _check_converged(op, x, info, fix="look for NaN and infinities in it"):
-    check(op, "x", x, info, lambda k: "has NaN, or the iteration did not converge", fix)
+def _check_converged(op, x, info):
+    why = "has NaN, or the iteration did not converge"
+    check(op, "x", x, info, lambda k: why, "look for NaN and infinities in it")
 
 
 @composite

@@ -223,13 +223,15 @@ def _combined_grads(g, x, v, out, get, put, reduce):
 # ---------------------------------------------------------------- elements along an axis
 
 
-def _elements_type(op, x, index, v, axis):
-    check_elements(op, x, index, axis)
+def _elements_type(x, index, v, axis):
+    check_elements("scatter", x, index, axis)
     if isinstance(v, TensorType):
         if v.shape != index.shape:
-            raise ShapeError(op, f"the values {v} do not have the shape of index: {index}", "make them equal")
+            raise ShapeError(
+                "scatter", f"the values {v} do not have the shape of index: {index}", "make them equal"
+            )
         if v.dtype is not x.dtype:
-            raise DtypeError(op, f"the values are {v.dtype}, x is {x.dtype}", "convert one of them")
+            raise DtypeError("scatter", f"the values are {v.dtype}, x is {x.dtype}", "convert one of them")
     return x
 
 
@@ -264,7 +266,7 @@ def put_elements(x, index, v, *, axis, add=False):
 
 @put_elements.type
 def _(x, index, v, *, axis, add):
-    return _elements_type("scatter", x, index, v, axis)
+    return _elements_type(x, index, v, axis)
 
 
 def _check_elements(extent, x, index, v, *, axis, **_):
@@ -316,7 +318,7 @@ def combine_elements(x, index, v, *, axis, reduce):
 
 @combine_elements.type
 def _(x, index, v, *, axis, reduce):
-    return _elements_type("scatter", x, index, v, axis)
+    return _elements_type(x, index, v, axis)
 
 
 combine_elements.values(_check_elements)

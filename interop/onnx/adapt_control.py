@@ -69,7 +69,7 @@ def loop(node, trips=None, condition=None, *state, body):
             row.append(value)
         k += 1
     kinds = body.kinds[1 + len(carried) :] or [None] * len(scanned)
-    return (*carried, *[_stacked(row, 0, kind) for row, kind in zip(scanned, kinds)])
+    return (*carried, *[_stacked(row, kind) for row, kind in zip(scanned, kinds)])
 
 
 @adapter("Scan", since=9, fold=False)
@@ -256,10 +256,10 @@ def _walked(node: Any, carried: list[Any], given: list[Any], body: Program) -> l
         for row, value in zip(scanned, found[n:]):
             row.append(value)
     kinds = body.kinds[n:] or [None] * len(scanned)
-    return [*carried, *(_stacked(row, 0, kind) for row, kind in zip(scanned, kinds))]
+    return [*carried, *(_stacked(row, kind) for row, kind in zip(scanned, kinds))]
 
 
-def _stacked(row: list[Any], axis: int, kind: Any = None) -> Any:
+def _stacked(row: list[Any], kind: Any) -> Any:
     if not row:
         if not kind or not kind[0] or kind[1] is None:
             raise ValueError(
@@ -267,7 +267,7 @@ def _stacked(row: list[Any], axis: int, kind: Any = None) -> Any:
             )
         return ops["full"](0, shape=(0, *kind[1]), dtype=from_code(kind[0]))
     if any(map(is_coded, row)):
-        return moved("Loop", lambda parts: ops["stack"](parts[0], axis=axis), [row], None)
+        return moved("Loop", lambda parts: ops["stack"](parts[0], axis=0), [row], None)
     if any(isinstance(v, Tensor) for v in row):
-        return ops["stack"]([v if isinstance(v, Tensor) else host_tensor(v) for v in row], axis=axis)
-    return np.stack(row, axis=axis)
+        return ops["stack"]([v if isinstance(v, Tensor) else host_tensor(v) for v in row], axis=0)
+    return np.stack(row, axis=0)

@@ -111,9 +111,9 @@ def array_of(tensor: onnx.TensorProto, files: Files | None = None) -> np.ndarray
     return texts(array) if array.dtype.kind in "OSU" else array
 
 
-def frozen(tensor: onnx.TensorProto, files: Files | None = None) -> np.ndarray:
+def frozen(tensor: onnx.TensorProto) -> np.ndarray:
     """A tensor of the file as an array that nobody can change."""
-    array = array_of(tensor, files)
+    array = array_of(tensor)
     array.setflags(write=False)
     return array
 
