@@ -126,6 +126,13 @@ def test_matmul_rows_do_not_depend_on_the_batch(run_kernel):
     a, b = normal((100, 700)), normal((700, 60))
     whole = check_product(run_kernel, a, b)
     np.testing.assert_array_equal(check_product(run_kernel, a[3:20], b), whole[3:20])
+    # Remainders are done by whole and by half blocks.
+    for rows in range(2, 10):
+        np.testing.assert_array_equal(check_product(run_kernel, a[:rows], b), whole[:rows])
+    wide = normal((700, 300))
+    whole = check_product(run_kernel, a, wide)
+    for rows in (2, 7, 9):
+        np.testing.assert_array_equal(check_product(run_kernel, a[:rows], wide), whole[:rows])
 
 
 def test_matmul_propagates_nan_and_infinity(run_kernel):

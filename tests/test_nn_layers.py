@@ -259,6 +259,23 @@ def test_initialisation_follows_the_seed():
     assert nn.Linear(4, 3).weight.tolist() == a.weight.tolist()
 
 
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_rows_of_recurrent_layers_do_not_depend_on_the_batch(kind):
+    layer = getattr(nn, kind)(7, 50)
+
+    def run(x):
+        x = dg.tensor(x, requires_grad=True)
+        y = layer(x)[0]
+        y.sum().backward()
+        return y.detach().numpy(), x.grad.numpy()
+
+    x = np.random.standard_normal((3, 17, 7)).astype(np.float32)
+    whole = run(x)
+    for rows in (1, 2, 3, 4, 5, 7, 9, 11):
+        for some, all_ in zip(run(x[:, :rows]), whole):
+            np.testing.assert_array_equal(some, all_[:, :rows])
+
+
 @pytest.mark.parametrize("mode", ["eager", "graph"])
 def test_states_and_biases_of_recurrent_layers_of_another_dtype_are_refused(mode):
     """The kernel read float64 as float32, past the end of it."""

@@ -108,8 +108,13 @@ def _source(char: str, size: int, tile: Block, epilogue_head: str, epilogue_bloc
     shape = tile.rows, tile.vectors, tile.lanes
     side = group_rows(tile)
     strip = min(side, lanes)
-    near = apart(f"multiply_packed_{char}", TURN, size, side * size, *shape)
-    far = apart(f"multiply_later_{char}", *shape)
+    # A block takes as long for one row as for all of its own: half a block is done by half of one.
+    heights = rows // 2, rows
+    near = [
+        apart(f"multiply_packed_{char}", turn, size, side * size, k, *shape[1:])
+        for turn, k in zip((TURN // 2, TURN), heights)
+    ]
+    far = [apart(f"multiply_later_{char}", k, *shape[1:]) for k in heights]
     return f"""# gemm {char} in blocks of {rows} x {width}
 {IMPORT}
 def kernel(args, chunk, nchunks):
@@ -213,13 +218,26 @@ def kernel(args, chunk, nchunks):
                     if pitch:
                         # Its rows and k have steps known here, which saves instructions.
                         near = a_at + div_i64(near_row + i, {side}) * pitch + mod_i64(near_row + i, {side}) * {size}
-                        {near}(
-                            count, near, b_at, b_step,
+                        if block_rows <= {heights[0]}:
+                            {near[0]}(
+                                count, near, b_at, b_step,
+                                c + piece * c_piece + result_at * {size}, n * {size}, block_rows, block_cols,
+                                unit - first_unit, later, later_step,
+                            )
+                        else:
+                            {near[1]}(
+                                count, near, b_at, b_step,
+                                c + piece * c_piece + result_at * {size}, n * {size}, block_rows, block_cols,
+                                unit - first_unit, later, later_step,
+                            )
+                    elif block_rows <= {heights[0]}:
+                        {far[0]}(
+                            count, a_at, row_table + 8 * i, k_table, b_at, b_step,
                             c + piece * c_piece + result_at * {size}, n * {size}, block_rows, block_cols,
                             unit - first_unit, later, later_step,
                         )
                     else:
-                        {far}(
+                        {far[1]}(
                             count, a_at, row_table + 8 * i, k_table, b_at, b_step,
                             c + piece * c_piece + result_at * {size}, n * {size}, block_rows, block_cols,
                             unit - first_unit, later, later_step,

@@ -184,16 +184,18 @@ def _emit_fill_windows(b: ir.IRBuilder, args: Any) -> None:
 
     def results(distance: Any) -> Any:
         """How many results lie before a column `distance` ahead, at most `length`."""
-        before = b.block
         ahead = between(distance, zero, b.mul(length, step))
-        divides, joined = b.append_basic_block("strided"), b.append_basic_block("counted")
-        b.cbranch(b.icmp_signed("==", step, one), joined, divides)
+        before, divides, joined = b.block, b.append_basic_block("strided"), b.append_basic_block("counted")
+        # A division takes as long as all the rest: steps of one and two go without.
+        less = b.sub(step, one)
+        halves = b.ashr(b.add(ahead, less), less)
+        b.cbranch(b.icmp_signed("<", less, I64(2)), joined, divides)
         b.position_at_end(divides)
-        quotient = b.sdiv(b.add(ahead, b.sub(step, one)), step)
+        quotient = b.sdiv(b.add(ahead, less), step)
         b.branch(joined)
         b.position_at_end(joined)
         count = b.phi(I64)
-        count.add_incoming(ahead, before)
+        count.add_incoming(halves, before)
         count.add_incoming(quotient, divides)
         return count
 

@@ -25,6 +25,8 @@ GATES = {"tanh": 1, "relu": 1, "lstm": 4, "gru": 3}
 
 #: Bytes of a line of the cache.
 LINE = 64
+#: Rows of a small block. A block takes as long for one row as for all of its own: half a block is done by small ones.
+_SMALL = 2
 
 
 def tile_of(dtype: DType) -> Block:
@@ -178,11 +180,13 @@ def _product(
     p: [listed, width]. The rows are packed first: the product needs fewer instructions then. Meanwhile lines of `areas`
     come into the second-level cache.
     """
-    shape = tile.rows, tile.vectors, tile.lanes
     side = tile.rows
     strip = min(side, tile.lanes)
-    multiply = apart(f"multiply_packed_{c}", TURN, size, side * size, *shape)
     before, inside = _fetching(areas, size)
+    small, large = (
+        apart(f"multiply_packed_{c}", TURN, size, side * size, rows, tile.vectors, tile.lanes)
+        for rows in (_SMALL, side)
+    )
     return f"""        n = first
         here = {source} + ({row}) * {size}
         n = first + 1
@@ -204,13 +208,23 @@ def _product(
                     min_i64({strip}, active - i), min_i64({tile.lanes}, depth - k), {strip}, {tile.lanes},
                 )
 {before}        for j in range(0, width, {tile.width}):
-            for i in range(0, active, {side}):
+            i = 0
+            while i < active:
                 later, later_step = weights, 0
-{inside}                {multiply}(
-                    depth, packed + i * depth * {size}, weights + j * depth * {size}, {tile.width * size},
-                    p + (i * width + j) * {size}, width * {size}, min_i64({side}, active - i),
-                    min_i64({tile.width}, width - j), {accumulate}, later, later_step,
-                )
+{inside}                near = packed + (div_i64(i, {side}) * {side} * depth + mod_i64(i, {side})) * {size}
+                to, columns = p + (i * width + j) * {size}, min_i64({tile.width}, width - j)
+                if active - i <= {side // 2}:
+                    {small}(
+                        depth, near, weights + j * depth * {size}, {tile.width * size}, to, width * {size},
+                        min_i64({_SMALL}, active - i), columns, {accumulate}, later, later_step,
+                    )
+                    i += {_SMALL}
+                else:
+                    {large}(
+                        depth, near, weights + j * depth * {size}, {tile.width * size}, to, width * {size},
+                        min_i64({side}, active - i), columns, {accumulate}, later, later_step,
+                    )
+                    i += {side}
                 fetched += depth * {LINE // TURN}
 """
 
@@ -338,7 +352,7 @@ def _head_args(
     steps, batch, hidden = sizes
     size = weights.dtype.itemsize
     work = steps * tile.work(batch, width, depth)
-    chunks = min(program.chunks(-(-batch // tile.rows), work), program.backend.num_threads())
+    chunks = min(program.chunks(-(-2 * batch // tile.rows), work), program.backend.num_threads())
     share = -(-batch // chunks)
     side = tile.rows
     areas = [8 * share, share * width * size, -(-share // side) * side * depth * size]
