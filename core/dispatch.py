@@ -217,8 +217,9 @@ def apply_in_place(op: Op, target: Tensor, inputs: tuple[Any, ...], attrs: Attrs
     for x in inputs:
         if x is not None and x.__class__ not in NUMBERS and x._requires_grad:
             recorded = True
-    if (recorded and state.grad) or op.kind == "composite" or target._base is not None:
-        result = apply(op, inputs, attrs)
+    recorded = recorded and state.grad
+    if recorded or op.kind == "composite" or target._base is not None:
+        result = apply(op, before_change(op, inputs, target) if recorded else inputs, attrs)
         refuse_other_type(op.name, result.type, target.type)  # in the words of the other way
         executor.write(target, result)
     else:
@@ -263,4 +264,6 @@ def plain_number(x: int | float) -> int | float:
     return int(x) if isinstance(x, int) else float(x)
 
 
-from .vjp import record  # noqa: E402  (the tape needs the door and the door the tape)
+# The tape needs the door and the door the tape.
+from .old_values import before_change  # noqa: E402
+from .vjp import record  # noqa: E402

@@ -14,6 +14,7 @@ from . import dispatch
 from . import types as T
 from .dispatch import apply_in_place
 from .errors import ArgumentTypeError, ShapeError
+from .old_values import computed
 from .op import PUBLIC, REGISTRY, Op, public
 from .ops import random
 from .ops.joining import tensor_split
@@ -131,7 +132,7 @@ def _written(name: str) -> Any:
             inputs, attrs = found.bind((self, *args), kwargs)
             apply_in_place(found, self, inputs, attrs)
         else:
-            self.copy_(found(self, *args, **kwargs))
+            self.copy_(computed(found, self, *args, **kwargs))
         return self
 
     method.__name__, method.__doc__ = f"{name}_", f"`x.{name}(...)` written over x. Returns: x."

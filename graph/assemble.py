@@ -352,7 +352,7 @@ class _Assembly:
                 args.append(self._operand(x, shape, access, offset))
             else:
                 number = self.sources.scalar(x, dtype)
-                args.append(self._argument(number, number, dtype))
+                args.append(self._argument((number, node.where), number, dtype))
         roots, indexed = _body(form, len(args))
         if indexed:
             args.append(self._index(access, offset))

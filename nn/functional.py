@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..core.errors import ShapeError
 from ..core.numbers import real
+from ..core.old_values import computed as _computed
 from ..core.ops import activation as _A
 from ..core.ops import elementwise as _E
 from ..core.ops.activation import elu, gelu, leaky_relu, relu, silu
@@ -39,6 +42,20 @@ __all__ = [
     "softplus", "tanh",
     *_spatial.__all__, *_activation.__all__, *_attention.__all__, *_loss.__all__, *_shape.__all__, *_norm.__all__,
 ]  # fmt: skip
+
+
+def _over(fn: Any, name: str) -> Any:
+    """A function of these that takes `inplace=True`, too: the result is written over x, which is returned."""
+
+    def call(*args: Any, inplace: bool = False, **kwargs: Any) -> Tensor:
+        if not inplace or not args:
+            return fn(*args, **kwargs)  # type: ignore[no-any-return]
+        result = _computed(fn, *args, **kwargs)
+        return result if result is args[0] else args[0].copy_(result)  # type: ignore[no-any-return]
+
+    call.__name__ = call.__qualname__ = name
+    call.__doc__ = f"{fn.__doc__}\n\n    inplace: write the result over x, and return x."
+    return call
 
 
 # ---------------------------------------------------------------- activations
@@ -130,3 +147,8 @@ def binary_cross_entropy_with_logits(
 
 
 _spell(globals(), __all__)
+for _name in (
+    "alpha_dropout celu dropout dropout1d dropout2d dropout3d elu feature_alpha_dropout hardsigmoid hardswish hardtanh "
+    "leaky_relu mish relu relu6 rrelu selu silu threshold"
+).split():
+    globals()[_name] = _over(globals()[_name], _name)

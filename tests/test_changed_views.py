@@ -68,11 +68,24 @@ v = b.view(9); v.masked_fill_(v > 0, 2.0) -> v, b
 v, w = b[0], b[0]; v[...] = w -> v, w, b
 """.strip().split("\n")
 
-#: the gradient wants what the change wrote over: an error, not another number
+#: the gradient wants the values that the op itself writes over: beside each, the same without a change in place
+OVER_ITSELF = {
+    "b *= y -> b": "b = b * y -> b",
+    "k *= b -> k": "k = k * b -> k",
+    "b.mul_(b) -> b": "b = b * b -> b",
+    "b.div_(y) -> b": "b = b / y -> b",
+    "b **= 2 -> b": "b = b ** 2 -> b",
+    "b.exp_().sin_() -> b": "b = b.exp().sin() -> b",
+    "k.lerp_(b, y) -> k": "k = k.lerp(b, y) -> k",
+    "k.cumprod_(0).mul_(b) -> k": "k = k.cumprod(0) * b -> k",
+    "k.addmm_(b, y) -> k": "k = k + b @ y -> k",
+    "k.scatter_reduce_(0, (k > 0).long(), b, 'amax') -> k": "k = k.scatter_reduce(0, (k > 0).long(), b, 'amax') -> k",
+    "v = b[0]; v *= y[0] -> v, b": "v = b[0] * y[0] -> v, dg.cat([v[None], b[1:]])",
+    "v = b[0]; v.mul_(v) -> v, b[1]": "v = b[0] * b[0] -> v, b[1]",
+}
+
+#: the gradient wants what another change wrote over: an error, not another number
 REFUSED = """
-b.mul_(b) -> b
-v = b[0]; v.mul_(v) -> v, b
-k[:] = b; v = k[0]; v.mul_(v) -> v, k
 k[0] = b[0]; k[1] = k[0] * k[0]; k[2] = k[1] * k[0] -> k
 b[0] *= b[1] -> b
 v, w = b[0], b[1]; v.mul_(w); w.mul_(v) -> v, w, b
@@ -81,7 +94,7 @@ v, w = b[0], b[1]; v.mul_(w); w.mul_(v) -> v, w, b
 
 def made(program):
     steps, results = program.split(" -> ")
-    names = {}
+    names = {"dg": dg}
     exec(f"def fn(b, y, c, k):\n    {steps}\n    return {results},", names)
     return names["fn"]
 
@@ -142,6 +155,24 @@ def test_what_looks_into_changed_memory_has_its_history(program, inside):
     for row in seen(dg.function(fn, mode="graph"), *ours, inside, calls=3):
         for got, right in zip(row, eager, strict=True):
             np.testing.assert_array_equal(got, right)
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize("program", OVER_ITSELF)
+def test_what_an_op_writes_over_itself_is_kept_for_its_gradient(program, mode):
+    def slopes(fn):
+        x, y = (dg.tensor(ARRAYS[k]).requires_grad_() for k in (0, 1))
+        weights = dg.tensor(ARRAYS[2])
+        total = sum(
+            (z * weights[0] if z.ndim == 1 else z * weights).sum()
+            for z in fn(x * 1, y, None, dg.tensor(ARRAYS[3]))
+        )
+        return [g.numpy() for g in dg.autograd.grad(total, [x, y], allow_unused=True) if g is not None]
+
+    want, fn = slopes(made(OVER_ITSELF[program])), dg.function(made(program), mode=mode)
+    for _ in range(3):
+        for got, right in zip(slopes(fn), want, strict=True):
+            close(got, right)
 
 
 @pytest.mark.parametrize("mode", ["eager", "graph"])

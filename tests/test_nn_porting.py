@@ -433,3 +433,23 @@ def test_a_split_follows_its_generator():
 def test_samplers_refuse_what_they_cannot_do(call):
     with pytest.raises(dg.errors.DuogradError):
         call()
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize("name", ["relu", "silu", "leaky_relu", "elu", "hardswish", "mish", "dropout"])
+def test_functions_write_over_their_argument_when_asked(name, mode):
+    fn = getattr(nn.functional, name)
+
+    def both(w, inplace):
+        dg.manual_seed(3)
+        x = w * 2
+        y = fn(x, inplace=True) if inplace else fn(x)
+        return y, x, y is x
+
+    f, w = dg.function(both, mode=mode), dg.tensor([-1.0, 0.5, 2.0], requires_grad=True)
+    (new, kept, _), (over, same, one) = f(w, False), f(w, True)
+    assert one
+    assert over.tolist() == same.tolist() == new.tolist()
+    assert kept.tolist() == [-2.0, 1.0, 4.0]
+    slopes = [dg.autograd.grad(y.sum(), w)[0].tolist() for y in (new, over)]
+    assert slopes[0] == slopes[1]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
+from .. import types as T
 from ..errors import ArgumentError, DtypeError, ShapeError
 from ..op import Ints, composite, pointwise
-from ..scalar import s
+from ..scalar import cast, s
 from . import elementwise as E
 from .activation import log_softmax, softplus
 from .creation import arange
@@ -55,7 +56,7 @@ def l1_loss(x, y, *, reduction="mean"):
 l1_loss.sample((3, 4), (3, 4)).sample((5,), (5,), reduction="sum")
 
 
-def _onnx_picked(o, logp, position, label, *, classes, ignore_index=-100):
+def _onnx_picked(o, logp, position, label, classes, *, ignore_index=-100):
     """The body, with a number of classes that may follow a dynamic size."""
     chosen = o.And(o.Equal(position, label), o.Not(o.Equal(label, o.const(ignore_index, label))))
     inside = o.And(o.GreaterOrEqual(label, o.const(0, label)), o.Less(label, o.const(classes, label)))
@@ -65,14 +66,16 @@ def _onnx_picked(o, logp, position, label, *, classes, ignore_index=-100):
 
 
 @pointwise(internal=True, onnx=_onnx_picked)
-def picked(logp, position, label, *, classes, ignore_index=-100):
+def picked(logp, position, label, classes, *, ignore_index=-100):
     """-logp where the position along the class axis is the label, else 0; NaN for a label outside
     0..classes-1.
 
-    Nothing is picked for the label ignore_index.
+    classes: an input, so that no kernel is for one number of them. Nothing is picked for the label ignore_index.
     """
     chosen = s.logical_and(s.eq(position, label), s.ne(label, ignore_index))
-    legal = s.logical_or(s.logical_and(s.ge(label, 0), s.lt(label, classes)), s.eq(label, ignore_index))
+    place = cast(label, T.int64)
+    inside = s.logical_and(s.ge(place, 0), s.lt(place, cast(classes, T.int64)))
+    legal = s.logical_or(inside, s.eq(label, ignore_index))
     return s.where(legal, s.where(chosen, -logp, 0), math.nan)
 
 
@@ -117,7 +120,7 @@ def _pick(x, values, target, ignore_index):
     classes = x.shape[axis]
     position = _along_classes(x, arange(classes, device=x.device))
     label = expand_dims(target, axis=axis)
-    chosen = picked(values, position, label, classes=classes, ignore_index=ignore_index)
+    chosen = picked(values, position, label, classes, ignore_index=ignore_index)
     return sum_(chosen, axis=axis)
 
 

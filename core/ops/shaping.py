@@ -104,9 +104,10 @@ def _over(name: str, fn: Any) -> Any:
 
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         from .. import dispatch
+        from ..old_values import computed
 
         face = dispatch.state.executor.face
-        dispatch.state.executor.write(face(self), face(fn(self, *args, **kwargs)))
+        dispatch.state.executor.write(face(self), face(computed(fn, self, *args, **kwargs)))
         return self
 
     method.__name__ = method.__qualname__ = name
