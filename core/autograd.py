@@ -76,7 +76,7 @@ def _starts(op: str, outputs: Sequence[Tensor], grad_outputs: Any) -> list[Tenso
 
 def grad(
     outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool | None = None,
-    create_graph: bool = False, allow_unused: bool = False,
+    create_graph: bool = False, allow_unused: bool = False, only_inputs: bool = True,
 ) -> tuple[Tensor | None, ...]:  # fmt: skip
     """The gradients of outputs with respect to inputs, which any tensors of the tape may be; `.grad` stays as it is.
 
@@ -87,6 +87,8 @@ def grad(
     on if allow_unused, else AutogradError. `dg.grad` differentiates functions.
     Example: `dg.autograd.grad((x * x).sum(), x)[0]` for a leaf x that requires a gradient.
     """
+    if not only_inputs:
+        raise ArgumentError("grad", "only_inputs=False is not offered", "use backward() to fill in .grad")
     face = dispatch.state.executor.face
     outs, targets = _listed("grad", "outputs", outputs), _listed("grad", "inputs", inputs)
     gs = _starts("grad", outs, grad_outputs)

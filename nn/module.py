@@ -305,15 +305,16 @@ class Module:
     # -- state ----------------------------------------------------------------------------------
 
     def _state(self, prefix: str, out: dict[str, Any]) -> dict[str, Any]:
-        """Every name with its tensor; a tensor that is used twice stands under both names."""
-        buffers = self._buffers
-        for name, value in self.__dict__.items():
+        """Every name with its tensor, in PyTorch's order: parameters, buffers, modules.
+
+        A tensor that is used twice stands under both names.
+        """
+        own, buffers = list(self.__dict__.items()), self._buffers
+        out |= {prefix + n: v for n, v in own if isinstance(v, Parameter) and n not in buffers}
+        out |= {prefix + n: v for n, v in own if v is not None and buffers.get(n)}
+        for name, value in own:
             if isinstance(value, Module):
                 value._state(f"{prefix}{name}.", out)
-            elif (isinstance(value, Parameter) and name not in buffers) or (
-                value is not None and buffers.get(name)
-            ):
-                out[prefix + name] = value
         return out
 
     def state_dict(self) -> dict[str, Tensor]:

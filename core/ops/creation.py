@@ -27,6 +27,11 @@ def _filled(op, *tensors, shape, dtype, device=None):
     return TensorType(dtype, shape)
 
 
+def asked(x, requires_grad):
+    """A new tensor, as a leaf that requires a gradient where that was asked for."""
+    return x.requires_grad_() if requires_grad else x
+
+
 @pointwise(
     internal=True,
     no_gradient=_FROM_SHAPE,
@@ -55,9 +60,9 @@ full_.sample(2.5, shape=(2, 3), grad=False).sample(7, shape=(), grad=False).samp
 
 
 @public
-def full(shape, fill_value, dtype=None, device=None):
+def full(shape, fill_value, dtype=None, device=None, requires_grad=False):
     """A tensor filled with one number (or a 0-d tensor). dtype: from the number when left out."""
-    return full_(fill_value, shape=shape, dtype=dtype, device=device)
+    return asked(full_(fill_value, shape=shape, dtype=dtype, device=device), requires_grad)
 
 
 def _spelt(op, first, rest, dtype):
@@ -70,49 +75,51 @@ def _spelt(op, first, rest, dtype):
 
 
 @public
-def zeros(shape, *sizes, dtype=None, device=None):
+def zeros(shape, *sizes, dtype=None, device=None, requires_grad=False):
     """A tensor of zeros: float32 unless dtype says otherwise. shape: ints, or one tuple (and dtype)."""
     if sizes:
         shape, dtype = _spelt("zeros", shape, sizes, dtype)
-    return full_(0, shape=shape, dtype=dtype or T.default_float, device=device)
+    return asked(full_(0, shape=shape, dtype=dtype or T.default_float, device=device), requires_grad)
 
 
 @public
-def ones(shape, *sizes, dtype=None, device=None):
+def ones(shape, *sizes, dtype=None, device=None, requires_grad=False):
     """A tensor of ones: float32 unless dtype says otherwise. shape: ints, or one tuple (and dtype)."""
     if sizes:
         shape, dtype = _spelt("ones", shape, sizes, dtype)
-    return full_(1, shape=shape, dtype=dtype or T.default_float, device=device)
+    return asked(full_(1, shape=shape, dtype=dtype or T.default_float, device=device), requires_grad)
 
 
 @public
-def empty(shape, *sizes, dtype=None, device=None):
+def empty(shape, *sizes, dtype=None, device=None, requires_grad=False):
     """A tensor whose values nobody may rely on (zeros here: reading them is never a surprise)."""
-    return zeros(shape, *sizes, dtype=dtype, device=device)
+    return asked(zeros(shape, *sizes, dtype=dtype, device=device), requires_grad)
 
 
 @public
-def zeros_like(x, dtype=None, device=None):
+def zeros_like(x, dtype=None, device=None, requires_grad=False):
     """Zeros with x's shape and, unless given, its dtype and device."""
-    return zeros(x.shape, dtype=dtype or x.dtype, device=device or x.device)
+    return asked(zeros(x.shape, dtype=dtype or x.dtype, device=device or x.device), requires_grad)
 
 
 @public
-def ones_like(x, dtype=None, device=None):
+def ones_like(x, dtype=None, device=None, requires_grad=False):
     """Ones with x's shape and, unless given, its dtype and device."""
-    return ones(x.shape, dtype=dtype or x.dtype, device=device or x.device)
+    return asked(ones(x.shape, dtype=dtype or x.dtype, device=device or x.device), requires_grad)
 
 
 @public
-def empty_like(x, dtype=None, device=None):
+def empty_like(x, dtype=None, device=None, requires_grad=False):
     """`empty` with x's shape and, unless given, its dtype and device."""
-    return empty(x.shape, dtype=dtype or x.dtype, device=device or x.device)
+    return asked(empty(x.shape, dtype=dtype or x.dtype, device=device or x.device), requires_grad)
 
 
 @public
-def full_like(x, fill_value, dtype=None, device=None):
+def full_like(x, fill_value, dtype=None, device=None, requires_grad=False):
     """A constant with x's shape and, unless given, its dtype and device."""
-    return full_(fill_value, shape=x.shape, dtype=dtype or x.dtype, device=device or x.device)
+    return asked(
+        full_(fill_value, shape=x.shape, dtype=dtype or x.dtype, device=device or x.device), requires_grad
+    )
 
 
 @pointwise(internal=True,
@@ -138,7 +145,7 @@ arange_from.sample(2, 3, size=5, dtype=T.int64, grad=False).sample(
 
 
 @public
-def arange(start, stop=None, step=1, dtype=None, device=None):
+def arange(start, stop=None, step=1, dtype=None, device=None, requires_grad=False):
     """Numbers from start (0 when only stop is given) up to but without stop. int64 for integers, else float32.
 
     Raises: ArgumentError when step is 0.
@@ -159,8 +166,10 @@ def arange(start, stop=None, step=1, dtype=None, device=None):
         raise ArgumentError("arange", words, "use finite numbers") from None
     size = max(0, size)
     if whole and step < 0 and kind.kind == "uint":  # the step itself has no place in the dtype
-        return arange_from(start, step, size=size, dtype=T.int64, device=device).to(kind)
-    return arange_from(start, step, size=size, dtype=kind, device=device)
+        return asked(
+            arange_from(start, step, size=size, dtype=T.int64, device=device).to(kind), requires_grad
+        )
+    return asked(arange_from(start, step, size=size, dtype=kind, device=device), requires_grad)
 
 
 def _spaced(kind):
@@ -198,7 +207,7 @@ def _steps(op, num, endpoint):
 
 
 @public
-def linspace(start, stop, num, endpoint=True, dtype=None, device=None):
+def linspace(start, stop, num, endpoint=True, dtype=None, device=None, requires_grad=False):
     """`num` numbers evenly spaced from start to stop, both exact (without stop when endpoint is False).
 
     dtype: float32 (complex64 for complex ends) when left out; integers are rounded down.
@@ -209,13 +218,15 @@ def linspace(start, stop, num, endpoint=True, dtype=None, device=None):
         kind = _dtype("linspace", dtype, T.DTYPES["complex64"])
         parts = [(complex(start).real, complex(stop).real), (complex(start).imag, complex(stop).imag)]
         re, im = (linspace(a, b, num, endpoint, kind.real, device) for a, b in parts)
-        return REGISTRY["complex"](re, im)
+        return asked(REGISTRY["complex"](re, im), requires_grad)
     check_numbers("linspace", start=start, stop=stop)
     steps, last = _steps("linspace", num, endpoint)
     start, stop = float(start), float(stop)
     step = (stop - start) / steps if steps > 0 else 0.0
     kind = _dtype("linspace", dtype, T.default_float)
-    return linspace_from(start, step, stop, last, size=int(num), dtype=kind, device=device)
+    return asked(
+        linspace_from(start, step, stop, last, size=int(num), dtype=kind, device=device), requires_grad
+    )
 
 
 @public
@@ -271,13 +282,15 @@ eye_.sample(4, 1, rows=3, columns=4, grad=False)
 
 
 @public
-def eye(n, m=None, k=0, dtype=None, device=None):
+def eye(n, m=None, k=0, dtype=None, device=None, requires_grad=False):
     """An n x m matrix (n x n by default) with ones on diagonal k. Raises: ArgumentError for a negative size."""
     rows, columns = as_shape("eye", (n, n if m is None else m))
     _filled("eye", shape=(rows, columns), dtype=None)
     kind = _dtype("eye", dtype, T.default_float)
     k = min(max(k, -rows), columns)  # diagonals outside the matrix are all alike, however far
-    return eye_(max(columns, 1), k, rows=rows, columns=columns, dtype=kind, device=device)
+    return asked(
+        eye_(max(columns, 1), k, rows=rows, columns=columns, dtype=kind, device=device), requires_grad
+    )
 
 
 @primitive(internal=True, transfer=True, onnx=lambda o, x, *, device: x)

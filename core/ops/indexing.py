@@ -44,7 +44,7 @@ def _as_tensor(op: str, e: Any, x: Tensor) -> Any:
     """An entry that picks, as a tensor; None for a basic one."""
     if isinstance(e, (bool, np.bool_)):
         e = np.asarray(e)
-    elif isinstance(e, (list, np.ndarray)):
+    elif isinstance(e, (list, range, np.ndarray)):
         e = np.asarray(e)
         if e.size == 0 and e.dtype == np.float64:
             e = e.astype(np.int64)
@@ -80,10 +80,14 @@ def _width(e: Any) -> int:
     return e.ndim if isinstance(e, Tensor) and e.dtype is T.bool_ else 1
 
 
+#: entries that pick
+_PICKS = (Tensor, list, range, np.ndarray, bool, np.bool_)
+
+
 def _is_basic(index: Any) -> bool:
     if isinstance(index, tuple):
-        return not any(isinstance(e, (Tensor, list, np.ndarray, bool, np.bool_)) for e in index)
-    return not isinstance(index, (Tensor, list, np.ndarray, bool, np.bool_))
+        return not any(isinstance(e, _PICKS) for e in index)
+    return not isinstance(index, _PICKS)
 
 
 def _form(entries: list[Any]) -> Any:

@@ -16,7 +16,12 @@ from .shape import expand_dims, permute, reshape, sum_to, transpose
 
 
 def _onnx_matmul(o, x, y):
-    return o.MatMul(o.cast(x, o.out_dtype), o.cast(y, o.out_dtype))
+    x, y, row = o.cast(x, o.out_dtype), o.cast(y, o.out_dtype), o.ints((-1,))
+    if (
+        x.ndim > 1 and y.ndim == 1
+    ):  # onnxruntime merges a transposition into the product, and then misreads a vector
+        return o.Squeeze(o.MatMul(x, o.Unsqueeze(y, row)), row)
+    return o.MatMul(x, y)
 
 
 @primitive(complex="bilinear", onnx=_onnx_matmul)

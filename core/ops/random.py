@@ -22,7 +22,7 @@ from ..strangers import check_numbers
 from ..types import TensorType
 from ..value import Tensor
 from . import elementwise as E
-from .creation import _dtype, _filled, arange
+from .creation import _dtype, _filled, arange, asked
 from .indexing import take
 from .reduction import argmax, sum_
 from .scan import cumulative_sum
@@ -170,17 +170,23 @@ def _float(op, dtype, default=T.default_float):
 
 
 @public
-def rand(*shape, dtype=None, device=None, generator=None):
+def rand(*shape, dtype=None, device=None, generator=None, requires_grad=False):
     """Uniform random floats in [0, 1). shape: ints or one tuple. Seeded by `dg.manual_seed`."""
     size = _sizes("rand", shape)
-    return random_uniform(*_draw(size, generator), shape=size, dtype=_float("rand", dtype), device=device)
+    return asked(
+        random_uniform(*_draw(size, generator), shape=size, dtype=_float("rand", dtype), device=device),
+        requires_grad,
+    )
 
 
 @public
-def randn(*shape, dtype=None, device=None, generator=None):
+def randn(*shape, dtype=None, device=None, generator=None, requires_grad=False):
     """Standard normal random floats. shape: ints or one tuple. Seeded by `dg.manual_seed`."""
     size = _sizes("randn", shape)
-    return random_normal(*_draw(size, generator), shape=size, dtype=_float("randn", dtype), device=device)
+    return asked(
+        random_normal(*_draw(size, generator), shape=size, dtype=_float("randn", dtype), device=device),
+        requires_grad,
+    )
 
 
 @public
@@ -198,15 +204,19 @@ def randint(low, high=None, shape=(), dtype=None, device=None, generator=None):
 
 
 @public
-def rand_like(x, dtype=None, device=None, generator=None):
+def rand_like(x, dtype=None, device=None, generator=None, requires_grad=False):
     """`rand` with x's shape and, unless given, its dtype and device."""
-    return rand(x.shape, dtype=dtype or x.dtype, device=device or x.device, generator=generator)
+    return asked(
+        rand(x.shape, dtype=dtype or x.dtype, device=device or x.device, generator=generator), requires_grad
+    )
 
 
 @public
-def randn_like(x, dtype=None, device=None, generator=None):
+def randn_like(x, dtype=None, device=None, generator=None, requires_grad=False):
     """`randn` with x's shape and, unless given, its dtype and device."""
-    return randn(x.shape, dtype=dtype or x.dtype, device=device or x.device, generator=generator)
+    return asked(
+        randn(x.shape, dtype=dtype or x.dtype, device=device or x.device, generator=generator), requires_grad
+    )
 
 
 @public
