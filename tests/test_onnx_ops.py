@@ -237,3 +237,9 @@ def test_running_products_along_a_dynamic_axis_are_refused(name):
     """They were written for the size of the trace."""
     with pytest.raises(dg.errors.OnnxError, match="dynamic axis"):
         dg.onnx.export(lambda x: getattr(dg, name)(x, axis=0), dg.ones(4), dynamic={"x": {0: "n"}})
+
+
+def test_the_error_function_of_float64_is_proved_in_float64():
+    """onnx.reference rounds it to float32."""
+    x = dg.linspace(-2, 2, 12, dtype=dg.float64)
+    dg.onnx.export(lambda x: dg.erfc(x) * dg.erf(x) + dg.gelu(x), x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ def _operators(opset: int) -> list[type]:
         return type(name, (OpRun,), {"_run": run, "op_domain": ""})
 
     plain = [operator("TopK", _topk), operator("GatherElements", _gather_elements)]
+    plain.append(operator("Erf", _erf))
     plain += [operator("LogSoftmax", _log_softmax)] if opset >= 13 else []
     if opset < 19:  # whose forms the evaluator has not
         plain += [operator("QuantizeLinear", _quantize), operator("DequantizeLinear", _dequantize)]
@@ -71,6 +73,14 @@ def _quantize(self: Any, x: Any, scale: Any, zero: Any = None, axis: int = 1, **
 def _dequantize(self: Any, x: Any, scale: Any, zero: Any = None, axis: int = 1, **_: Any) -> Any:
     shift = 0 if zero is None else _spread(zero, x, axis).astype(np.int32)
     return ((x.astype(np.int32) - shift).astype(scale.dtype) * _spread(scale, x, axis),)
+
+
+_erf_of = np.vectorize(math.erf, otypes=["d"])
+
+
+def _erf(self: Any, x: Any) -> Any:
+    """In float64 (the evaluator's own is rounded to float32)."""
+    return (_erf_of(x).astype(x.dtype),)
 
 
 def _log_softmax(self: Any, x: Any, axis: int = -1) -> Any:
