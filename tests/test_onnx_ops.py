@@ -242,4 +242,6 @@ def test_running_products_along_a_dynamic_axis_are_refused(name):
 def test_the_error_function_of_float64_is_proved_in_float64():
     """onnx.reference rounds it to float32."""
     x = dg.linspace(-2, 2, 12, dtype=dg.float64)
-    dg.onnx.export(lambda x: dg.erfc(x) * dg.erf(x) + dg.gelu(x), x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # onnxruntime has it for float32 alone
+        dg.onnx.export(lambda x: dg.erfc(x) * dg.erf(x) + dg.gelu(x), x)
