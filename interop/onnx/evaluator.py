@@ -24,7 +24,7 @@ def _operators(opset: int) -> list[type]:
         return type(name, (OpRun,), {"_run": run, "op_domain": ""})
 
     plain = [operator("TopK", _topk), operator("GatherElements", _gather_elements)]
-    plain.append(operator("Erf", _erf))
+    plain += [operator("Erf", _erf), operator("Gelu", _gelu)]
     plain += [operator("LogSoftmax", _log_softmax)] if opset >= 13 else []
     if opset < 19:  # whose forms the evaluator has not
         plain += [operator("QuantizeLinear", _quantize), operator("DequantizeLinear", _dequantize)]
@@ -81,6 +81,16 @@ _erf_of = np.vectorize(math.erf, otypes=["d"])
 def _erf(self: Any, x: Any) -> Any:
     """In float64 (the evaluator's own is rounded to float32)."""
     return (_erf_of(x).astype(x.dtype),)
+
+
+def _gelu(self: Any, x: Any, approximate: str = "none") -> Any:
+    """With that error function (the evaluator expands it with its own)."""
+    wide = x.astype(np.float64)
+    if approximate == "tanh":
+        inner = np.tanh(np.sqrt(2 / np.pi) * (wide + 0.044715 * wide**3))
+    else:
+        inner = _erf_of(wide / np.sqrt(2))
+    return ((0.5 * wide * (1 + inner)).astype(x.dtype),)
 
 
 def _log_softmax(self: Any, x: Any, axis: int = -1) -> Any:
