@@ -245,3 +245,4 @@ def test_the_error_function_of_float64_is_proved_in_float64():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # onnxruntime has it for float32 alone
         dg.onnx.export(lambda x: dg.erfc(x) * dg.erf(x) + dg.gelu(x), x)
+        dg.onnx.export(lambda x: dg.nn.functional.gelu(x, approximate="tanh"), x)

@@ -43,7 +43,13 @@ def _near(x):
     return E.minimum(E.maximum(x, -_FAR), _FAR)
 
 
-@pointwise(to_float=True, onnx=lambda o, x, *, approximate: o.Gelu(x, approximate=approximate))
+def _onnx_gelu(o, x, *, approximate):
+    if approximate == "tanh" and x.dtype is T.float64:
+        raise o.Unavailable("onnxruntime has its constants as float32")
+    return o.Gelu(x, approximate=approximate)
+
+
+@pointwise(to_float=True, onnx=_onnx_gelu)
 def gelu(x, *, approximate="none"):
     """`x * Phi(x)`, Phi the normal distribution function; approximate="tanh" uses tanh for it.
 
