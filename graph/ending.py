@@ -103,6 +103,10 @@ class Ending:
         self.read: list[tuple[str, Any]] = []
         self.depends: list[list[int]] = []
         self.overwrites: list[bool] = []
+        #: those that the call changes and an output whose gradient can be taken depends on: which they are, the outputs
+        #: that hold what they were; how often the function's ops change each
+        self.before: list[tuple[int, int]] = []
+        self.changes_of: list[int] = []
         #: tensors from outside whose gradients the function finds
         self.found_grads: list[tuple[str, Any]] = []
 
@@ -146,7 +150,7 @@ class Ending:
             for kind, k, look in self.views:
                 views.append(look(found[kind][k] if kind in found else k))
         if self.roots:
-            moment = Moment(variant, self, tensors, generators, carried.get(LIVE), before)
+            moment = Moment(variant, self, tensors, generators, carried.get(LIVE), before, outputs)
             self._attach(moment, outputs, carried, found, numbers)
         for k in self.between:
             dispatch._State.executor._refresh(found["view"][k])  # type: ignore[attr-defined]

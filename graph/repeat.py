@@ -20,7 +20,7 @@ from .plain import ABSENT
 from .reads import Effect, contents_of, now_at
 from .rebuild import Descriptions
 from .recorder import ReadRecorder
-from .witness import undo_of
+from .witness import Place, copied, undo_of
 
 if TYPE_CHECKING:
     from .ending import Ending
@@ -33,13 +33,14 @@ class Moment:
 
     def __init__(
         self, variant: Variant, end: Ending, tensors: list[Any], generators: list[Any], live: Any = None,
-        grads: Sequence[tuple[Any, Any]] = (),
+        grads: Sequence[tuple[Any, Any]] = (), outputs: Sequence[Any] = (),
     ):  # fmt: skip
         self.variant, self.end, self.tensors, self.generators = variant, end, tensors, generators
         self.live, self.grads = live, grads
         self.read = [tensors[k] if kind == "arg" else k for kind, k in end.read]
         self.versions = [t._storage.version for t in self.read]
         self.asking = [(t, t._requires_grad) for t in self.read]
+        self.before = [(Place(self.read[k]), outputs[n]) for k, n in end.before]
         self.hooks = {id(t): vjp.Hooks(t._hooks, t._hooks.number) for t in self.read if t._hooks}
 
     def gradients(
@@ -63,7 +64,7 @@ class Moment:
             else "the gradient of this result, by code that no graph holds,"
         )
         advice = "call fn.eager(...) for such gradients of this function"
-        if changed or any(end.overwrites[n] for n in roots):
+        if changed or self._is_lost(roots):
             raise AutogradError(
                 variant.name, f"{what} needs values that were changed in place "
                 + ("after the call" if changed else "by the call"), f"{advice}, or change a copy",
@@ -91,12 +92,16 @@ class Moment:
         """Let the function's ops, run once more, take the place of the call's node. Where something was changed in
         place or freed since it stays as it is, for `gradients` and its errors."""
         end = self.end
-        if not node.walks.is_fresh() or any(end.overwrites) or self.is_past():
+        if not node.walks.is_fresh() or self._is_lost(range(len(end.overwrites))) or self.is_past():
             return
         first = vjp.mark()
         outs = self._run()
         if all(y is not None for y in outs):
             unfold(node, outs, first)
+
+    def _is_lost(self, roots: Iterable[int]) -> bool:
+        """Whether some of these outputs depend on what the call changes, of which nothing was kept."""
+        return not self.before and any(self.end.overwrites[n] for n in roots)
 
     def is_past(self) -> bool:
         """Whether something that the function read was changed in place since."""
@@ -109,6 +114,16 @@ class Moment:
     def _run(self) -> list[Any]:
         """The results with a history, as aliases in the order in which the trace met them; None for one that is not
         there."""
+        end = self.end
+        outs, counts = self._run_once(end.changes_of)
+        if counts != end.changes_of:  # versions on the tape would not be those of now
+            end.changes_of = counts
+            outs, _ = self._run_once(counts)
+        return outs
+
+    def _run_once(self, counts: list[int]) -> tuple[list[Any], list[int]]:
+        """As `_run`, and how often the ops changed each of what the call changes. counts: how often, so that versions
+        end where they are."""
         variant = self.variant
         host: Any = dispatch._State.executor
         quiet: Any = Quiet(host)
@@ -130,6 +145,7 @@ class Moment:
                     recorder.meet(t)
                 for t, g in self.grads:
                     quiet.set_grad(t, g)
+                begun = [quiet.put(place, old, count) for (place, old), count in zip(self.before, counts)]
                 with Nursery() as nursery, dispatch.executing(quiet):
                     try:
                         with recorder:
@@ -143,7 +159,8 @@ class Moment:
                     for _, row in watch.changes():
                         for _, x in row:
                             seen.describe(x)
-                return [self._found(spot, seen.leaves) for spot in self.end.spots]
+                found = [self._found(spot, seen.leaves) for spot in self.end.spots]
+                return found, [p.target._storage.version - v for (p, _), v in zip(self.before, begun)]
             finally:
                 quiet.undo()
 
@@ -206,6 +223,14 @@ class Quiet(Attended):
         before = x._grad
         self._log.append(lambda: setattr(x, "_grad", before))
         self.host.set_grad(x, value)
+
+    def put(self, place: Place, old: Any, count: int) -> int:
+        """Put a tensor back as it was before so many changes. Returns its version then."""
+        self._log.append(undo_of(place.target))
+        place.put(copied(old))
+        storage = place.target._storage
+        storage.version -= count
+        return storage.version  # type: ignore[no-any-return]
 
     def _keep(self, target: Any) -> None:
         if id(target._storage) not in self._own:

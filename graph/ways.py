@@ -26,7 +26,7 @@ from .rest import is_ours, is_quiet, is_tame, is_whole
 from .segment import make_runner
 from .sources import Source
 from .symbol import Symbol
-from .trace import Leave, Trace
+from .trace import Leave, Trace, effects
 from .walks import Lost, Outline, Part, bits_of
 
 if TYPE_CHECKING:
@@ -177,6 +177,7 @@ def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
     good = [has_tape(y) for y in ends]
     seen = [kind != "whole" and fine for (kind, _), fine in zip(end.spots, good)]
     usual = tuple(seen if any(seen) else good)
+    _keep_before(closing, good)
     behind = nodes_behind(ends, starts)
     parts: dict[Any, Part] = {}
     traced: dict[Any, Any] | None = None
@@ -239,6 +240,19 @@ def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
     end.backward = closing.path.make(graph, sources)
     if keeps:
         end.tape = Tape(trace, ends, starts, keys, traced)
+
+
+def _keep_before(closing: Closing, good: list[bool]) -> None:
+    """Keep copies of what the call changes, where running it once more would need that for a result's gradient."""
+    trace, end = closing.trace, closing.end
+    depends = {k for n, fine in enumerate(good) if fine and end.overwrites[n] for k in end.depends[n]}
+    changed = {id(t): symbol for t, symbol in effects(trace)[0]}
+    for k, (t, symbol) in enumerate(trace.lifted.values()):
+        if k in depends and id(t) in changed:
+            with dispatch.set_grad(False):
+                made = Symbol(trace.inputs[id(symbol)], trace).clone()
+            end.before.append((k, closing._output(trace.face(made))))
+            end.changes_of.append(changed[id(t)]._storage.version)
 
 
 def _keep(closing: Closing, forward: Graph, sources: list[Source], keys: dict[Any, Any]) -> None:

@@ -31,21 +31,35 @@ def copied(t: Any) -> np.ndarray:
 
 def undo_of(target: Any) -> Callable[[], None]:
     """What puts a tensor's memory back as it is now, and its place on the tape, and those of what it is a view of."""
-    values, storage = copied(target), target._storage
-    counters = storage.version, storage.tape_version, storage.changed
-    places, x = [], target
-    while x is not None:
-        places.append((x, x._node, x._index, x._requires_grad, x._seen))
-        x = x._base
+    values, storage, rest = copied(target), target._storage, Place(target)
+    version, changed = storage.version, storage.changed
 
     def undo() -> None:
-        target._array()[...] = values
-        storage.version, storage.tape_version, storage.changed = counters
-        writes.look(storage)  # its old number says nothing about what was made of it meanwhile
-        for y, *place in places:
-            y._node, y._index, y._requires_grad, y._seen = place
+        rest.put(values)
+        storage.version, storage.changed = version, changed
 
     return undo
+
+
+class Place:
+    """A tensor's place on the tape, as it is now, and those of what it is a view of."""
+
+    def __init__(self, target: Any):
+        self.target, self.tape_version = target, target._storage.tape_version
+        self.chain: list[tuple[Any, ...]] = []
+        x = target
+        while x is not None:
+            self.chain.append((x, x._node, x._index, x._requires_grad, x._seen))
+            x = x._base
+
+    def put(self, values: Any) -> None:
+        """Put the tensor back there, with these values."""
+        storage = self.target._storage
+        self.target._array()[...] = values
+        storage.tape_version = self.tape_version
+        writes.look(storage)  # its old number says nothing about what was made of it meanwhile
+        for y, *place in self.chain:
+            y._node, y._index, y._requires_grad, y._seen = place
 
 
 class Witness(Attended):
