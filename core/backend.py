@@ -252,7 +252,9 @@ class Program:
         threads = self.backend.num_threads()
         if threads == 1 or work < self.backend.serial_work:
             return 1
-        return max(1, min(items, threads * 4, int(work // (self.backend.serial_work / 4))))
+        count = min(items, threads * 4, int(work // (self.backend.serial_work / 4)))
+        # As many for each: for the fifth of five equal pieces one of two threads waits.
+        return count - count % threads if count > threads else max(1, count)
 
 
 class Executable(Protocol):

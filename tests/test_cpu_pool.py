@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import textwrap
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from duograd.backends.cpu import pool
+from duograd.backends.cpu.conv_axes import fewer_chunks
+from duograd.core.backend import Program
 from duograd.core.errors import ArgumentError, FlagError
 from kernels_by_hand import ADD_ONE, SUM, Table, address, in_new_process
 
@@ -193,3 +196,17 @@ def test_workers_may_run_wherever_the_process_may():
     if not hasattr(os, "sched_getaffinity") or not os.path.isdir("/proc/self/task"):
         pytest.skip("needs Linux's list of threads and their CPUs")
     assert in_new_process(PARALLEL + textwrap.dedent(code), DUOGRAD_NUM_THREADS="3") == "True True\n"
+
+
+@pytest.mark.parametrize("nthreads", [1, 2, 3])
+def test_threads_get_as_many_pieces_each(nthreads):
+    backend = SimpleNamespace(num_threads=lambda: nthreads, serial_work=4.0)
+    program = Program(backend)
+    for items in range(1, 9 * nthreads):
+        for work in (3.0, 7.0, 1e9):
+            chunks = program.chunks(items, work)
+            assert 1 <= chunks <= items
+            assert chunks <= nthreads or chunks % nthreads == 0
+    assert program.chunks(10**6, 1e9) == (1 if nthreads == 1 else 4 * nthreads)
+    for nbytes in (1, 1 << 17, 150_000, 1 << 30):
+        assert fewer_chunks(program, 4 * nthreads, nbytes) % nthreads == 0

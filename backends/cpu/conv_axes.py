@@ -100,7 +100,9 @@ _WORKING = 1 << 20
 
 def fewer_chunks(program: Program, chunks: int, nbytes: int) -> int:
     """`chunks`, or as many as need no more than some memory. nbytes: of each one's own."""
-    return min(chunks, max(2 * program.backend.num_threads(), _WORKING // nbytes))
+    threads = program.backend.num_threads()
+    most = max(2 * threads, _WORKING // nbytes)
+    return chunks if chunks <= most else most - most % threads
 
 
 def lift(x: Operand) -> Operand:
