@@ -86,8 +86,9 @@ def lower_op(
             )
     else:
         raise KernelError(
-            op.name, f"has no kernel for {program.backend.name}", "report it: every op should have one"
-        )
+            op.name, f"has no kernel for {program.backend.name}",
+            'compute it on the CPU, x.to("cpu"), which has one for every op; report it if that has none',
+        )  # fmt: skip
 
 
 def _dense(shape: tuple[int, ...]) -> tuple[int, ...]:

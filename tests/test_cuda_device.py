@@ -204,8 +204,9 @@ def test_tensors_on_two_devices_do_not_mix(device):
 
 def test_an_op_without_a_kernel_is_an_error_not_a_detour(device):
     x = dg.ones((1, 1, 4, 4), device=device)
-    with pytest.raises(KernelError, match="has no kernel for cuda"):
+    with pytest.raises(KernelError, match="has no kernel for cuda") as error:
         dg.conv2d(x, dg.ones((1, 1, 3, 3), device=device))
+    assert 'x.to("cpu")' in error.value.fix
 
 
 def test_memory_is_counted_and_given_back(device):

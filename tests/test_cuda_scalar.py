@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from duograd.backends.cuda import emulate, kernel_text, nvrtc
 from duograd.backends.cuda.device import CudaBackend
-from duograd.backends.cuda.emit_expression import has_instruction
+from duograd.backends.cuda.emit_expression import constant, has_instruction
 from duograd.core import types as T
 from duograd.core.backend import Operand, Program
 from duograd.core.errors import DuogradError, KernelError, MissingExtraError
@@ -237,6 +237,34 @@ def test_compiled_arithmetic_is_neither_contracted_nor_approximate(compiler):
     instructions = set(re.findall(r"^\s+([a-z]+\.[\w.]*f32)", ptx, re.MULTILINE))
     assert {"mul.rn.f32", "add.rn.f32", "div.rn.f32", "sqrt.rn.f32"} <= instructions
     assert not [i for i in instructions if "fma" in i or "ftz" in i or "approx" in i]
+
+
+def test_literals_keep_their_bits(compiler):
+    """Denormal ones and the largest too: NVRTC's front end reads the shortest text of a number."""
+    rng = np.random.default_rng(0)
+    lines, bits = [], {}
+    for dtype, array in ((T.float32, "a"), (T.float64, "b")):
+        word = f"u{dtype.itemsize}"
+        info = np.finfo(dtype.np)
+        some = rng.integers(0, 2 ** (8 * dtype.itemsize - 1), 200, np.uint64).astype(word).view(dtype.np)
+        special = [
+            info.smallest_subnormal,
+            info.tiny,
+            np.nextafter(info.tiny, dtype.np.type(0)),
+            info.max,
+            -0.0,
+            0.1,
+        ]
+        values = np.concatenate([np.array(special, dtype.np), some[np.isfinite(some)]])
+        lines += [f"{array}[{k}] = {constant(v, dtype)};" for k, v in enumerate(values)]
+        bits[dtype] = {int(b) for b in values.view(word)}
+    text = f'#include "loop.cuh"\nextern "C" __global__ void k(f32* a, f64* b) {{ {" ".join(lines)} }}'
+    ptx = compiler.compile_text(text, "compute_90", "ptx").decode()
+    # Stores of constants are stores of integers.
+    found = {int(n) for n in re.findall(r"(?<![\w.])-?\d+", ptx)}
+    found |= {int(n, 16) for n in re.findall(r"0[fd]([0-9A-Fa-f]{8,16})", ptx)}
+    for dtype, wanted in bits.items():
+        assert wanted <= found | {n & (2 ** (8 * dtype.itemsize) - 1) for n in found}, dtype
 
 
 def test_all_instructions_compile(compiler):
