@@ -102,19 +102,34 @@ class Left(NamedTuple):
         return not self.group and self.rows.n2 == self.ks.n2 == _ENDLESS
 
 
+def _by_height(functions: list[str], arguments: str, heights: list[tuple[int, int]]) -> str:
+    """Calls of the block that is high enough. A block takes as long for one row as for all of its own."""
+    low, lines = heights[0][1], [f"{f}({arguments})" for f in functions]
+    if len(lines) == 2:
+        lines = [f"if block_rows <= {low}:", f"    {lines[0]}", "else:", f"    {lines[1]}"]
+    return indent(lines, 24)
+
+
 @functools.lru_cache(maxsize=512)
-def _source(char: str, size: int, tile: Block, epilogue_head: str, epilogue_block: str) -> str:
+def _source(char: str, size: int, tile: Block, halves: bool, epilogue_head: str, epilogue_block: str) -> str:
+    """The kernel. halves: half a block of rows, or less, is done by a block of its own."""
     rows, width, lanes = tile.rows, tile.width, tile.lanes
     shape = tile.rows, tile.vectors, tile.lanes
     side = group_rows(tile)
     strip = min(side, lanes)
-    # A block takes as long for one row as for all of its own: half a block is done by half of one.
-    heights = rows // 2, rows
-    near = [
-        apart(f"multiply_packed_{char}", turn, size, side * size, k, *shape[1:])
-        for turn, k in zip((TURN // 2, TURN), heights)
-    ]
-    far = [apart(f"multiply_later_{char}", k, *shape[1:]) for k in heights]
+    heights = [(TURN // 2, rows // 2), (TURN, rows)] if halves else [(TURN, rows)]
+    result = f"c + piece * c_piece + result_at * {size}, n * {size}, block_rows, block_cols, "
+    result += "unit - first_unit, later, later_step"
+    near = _by_height(
+        [apart(f"multiply_packed_{char}", turn, size, side * size, k, *shape[1:]) for turn, k in heights],
+        f"count, near, b_at, b_step, {result}",
+        heights,
+    )
+    far = _by_height(
+        [apart(f"multiply_later_{char}", k, *shape[1:]) for _, k in heights],
+        f"count, a_at, row_table + 8 * i, k_table, b_at, b_step, {result}",
+        heights,
+    )
     return f"""# gemm {char} in blocks of {rows} x {width}
 {IMPORT}
 def kernel(args, chunk, nchunks):
@@ -218,31 +233,8 @@ def kernel(args, chunk, nchunks):
                     if pitch:
                         # Its rows and k have steps known here, which saves instructions.
                         near = a_at + div_i64(near_row + i, {side}) * pitch + mod_i64(near_row + i, {side}) * {size}
-                        if block_rows <= {heights[0]}:
-                            {near[0]}(
-                                count, near, b_at, b_step,
-                                c + piece * c_piece + result_at * {size}, n * {size}, block_rows, block_cols,
-                                unit - first_unit, later, later_step,
-                            )
-                        else:
-                            {near[1]}(
-                                count, near, b_at, b_step,
-                                c + piece * c_piece + result_at * {size}, n * {size}, block_rows, block_cols,
-                                unit - first_unit, later, later_step,
-                            )
-                    elif block_rows <= {heights[0]}:
-                        {far[0]}(
-                            count, a_at, row_table + 8 * i, k_table, b_at, b_step,
-                            c + piece * c_piece + result_at * {size}, n * {size}, block_rows, block_cols,
-                            unit - first_unit, later, later_step,
-                        )
-                    else:
-                        {far[1]}(
-                            count, a_at, row_table + 8 * i, k_table, b_at, b_step,
-                            c + piece * c_piece + result_at * {size}, n * {size}, block_rows, block_cols,
-                            unit - first_unit, later, later_step,
-                        )
-                b_at += b_panel
+{near}                    else:
+{far}                b_at += b_panel
 {epilogue_block}"""
 
 
@@ -254,10 +246,11 @@ first_row, first_column, block_rows, block_cols = row, column, rows, columns
 
 def source(dtype: DType, tile: Block, fused: FusedEpilogue | None = None, first_slot: int = 41) -> str:
     """The product kernel's text, with an epilogue or without."""
+    halves = tile == product_block(dtype)
     if fused is None:
-        return _source(dtype.char, dtype.itemsize, tile, "", "")
+        return _source(dtype.char, dtype.itemsize, tile, halves, "", "")
     call = indent([*_PLACE.splitlines(), *fused.block()], 8)
-    return _source(dtype.char, dtype.itemsize, tile, indent(fused.head(first_slot), 4), call)
+    return _source(dtype.char, dtype.itemsize, tile, halves, indent(fused.head(first_slot), 4), call)
 
 
 def group_rows(tile: Block) -> int:
