@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple, Protocol
 
 from .loops import LoopKernel
+from .numbers import estimate, most
 from .scalar import Expr
 from .types import DType, Shape, contiguous_strides
 
@@ -190,7 +191,7 @@ class Program:
         if self.scratch_source < 0:
             self.scratch_source = self.dynamic()
         start = -(-self.scratch_bytes // align) * align
-        self.scratch_bytes = start + max(nbytes, 1)
+        self.scratch_bytes = start + max(most(nbytes), 1)
         return Slot(self.scratch_source, start)
 
     def scratch_operand(self, dtype: DType, shape: Shape) -> Operand:
@@ -249,6 +250,7 @@ class Program:
 
     def chunks(self, items: int, work: float) -> int:
         """How many chunks for `items` independent pieces with `work` bytes or operations in all."""
+        items, work = estimate(items), estimate(work)
         threads = self.backend.num_threads()
         if threads == 1 or work < self.backend.serial_work:
             return 1

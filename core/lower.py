@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from .backend import Arg, Operand, Program, Scalar
 from .legalize import legalize
 from .loops import Input, LoopKernel, Output
+from .numbers import estimate
 from .scalar import Expr, walk
 from .types import Shape, contiguous_strides, int64
 
@@ -111,9 +112,10 @@ def lower_map(
         args += [_scalar_slot(v)] if isinstance(v, Scalar) else _slots(v, order)
     for v in outs:
         args += _slots(v, order)
-    total = math.prod(sizes)
+    rows = estimate(math.prod(sizes[:-1]))
+    total = rows * estimate(sizes[-1])
     work = total * sum(v.operand.dtype.itemsize for v in every if v.operand) + total * operations(roots)
-    items = max(1, total // 64) if n == 1 else math.prod(sizes[:-1])
+    items = max(1, total // 64) if n == 1 else rows
     program.loop(kernel, args, program.chunks(items, work), sizes[-1])
 
 
@@ -307,7 +309,7 @@ def _tiles(columns: int) -> int:
 
 
 def _cut(outer: int, total: int, first: int) -> bool:
-    return outer < SPLIT_KEPT and total >= SPLIT_ELEMENTS and first > 1
+    return total >= SPLIT_ELEMENTS and outer < SPLIT_KEPT and first > 1
 
 
 class _Group(NamedTuple):
@@ -421,10 +423,10 @@ class _Reduce(NamedTuple):
             args += [_scalar_slot(v)] if isinstance(v, Scalar) else _slots(v, self.order)
         for v in self.outs:
             args += _slots(v, self.order)
-        items = math.prod(self.sizes[a] for a in self.order[: self.n_kept])
+        items = estimate(math.prod(self.sizes[a] for a in self.order[: self.n_kept]))
         if self.form == "col":
-            items *= _tiles(self.sizes[inner])
-        work = math.prod(self.sizes) * (4.0 + operations(self.roots))
+            items *= _tiles(estimate(self.sizes[inner]))
+        work = estimate(math.prod(self.sizes)) * (4.0 + operations(self.roots))
         program.loop(kernel, args, program.chunks(items, work), self.sizes[inner])
 
 
@@ -462,7 +464,8 @@ def _split(program: Program, plan: _Reduce, first: int, cut: bool) -> None:
         by_axis = dict(zip(kept_axes, p.strides[1:]))
         args += [p.slot, *(by_axis[a] for a in outer), p.strides[0], *(by_axis.get(a, 0) for a in inner)]
     items = blocks * math.prod(plan.sizes[a] for a in outer)
-    program.loop(kernel, args, program.chunks(items, math.prod(plan.sizes) * 4.0), plan.sizes[plan.order[-1]])
+    work = estimate(math.prod(plan.sizes)) * 4.0
+    program.loop(kernel, args, program.chunks(items, work), plan.sizes[plan.order[-1]])
     program.wave()
     # Phase 2: reduce the block axis; row-level inputs and the epilogue come in here.
     swap = {id(r): Expr("reduce", r.dtype, (Expr("arg", r.dtype, (), len(plan.views) + k),), r.value)

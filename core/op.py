@@ -21,7 +21,7 @@ from . import dispatch
 from . import types as T
 from .errors import ArgumentTypeError, DtypeError, DuogradError, ShapeError, user_line
 from .exact import exact
-from .numbers import is_live
+from .numbers import holds_live, without_live
 from .parameters import parameters
 from .scalar import Expr, cast, const, substitute, weak_arg
 from .spoken import spelled, translated
@@ -306,7 +306,7 @@ class Op:
                     self._refuse_strangers(inputs)
                 raise
         for a in attrs:  # what cannot be a key is found here, not when a graph is compiled
-            if not is_live(a):
+            if not holds_live(a):
                 hash(a)
         return inputs, attrs
 
@@ -367,6 +367,8 @@ class Op:
 
     def form(self, dtypes: Sequence[Any], attrs: Attrs) -> PointwiseForm:
         """The expressions of a pointwise op; a number's dtype is its Python type (weakly typed)."""
+        if any(map(holds_live, attrs)):  # sizes: no expression may depend on them
+            attrs = without_live(attrs)
         key = (tuple(dtypes), attrs)
         found = self._forms.get(key)
         if found is None:

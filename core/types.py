@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 
 from .errors import ArgumentError, ArgumentTypeError, AxisError, DtypeError, ShapeError
+from .numbers import most
 
 Shape = tuple[int, ...]
 
@@ -144,7 +145,8 @@ class TensorType(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        return self.size * self.dtype.itemsize
+        """At most, where sizes are live."""
+        return most(self.size) * self.dtype.itemsize  # type: ignore[no-any-return]
 
     def __str__(self) -> str:
         return f"{self.dtype}[{', '.join(map(str, self.shape))}]"

@@ -10,6 +10,7 @@ from ..core.backend import Epilogue, Launch, Nested, Operand, Program, Scalar, S
 from ..core.errors import DuogradError
 from ..core.loops import LoopKernel
 from ..core.lower import Index, lower_map, lower_reduce, needs_index, with_index_input
+from ..core.numbers import estimate, most
 from ..core.op_lower import lower_op, reduction_root
 from ..core.region import CONTROL
 from ..core.relax import relax
@@ -19,6 +20,7 @@ from ..core.types import DType, Shape, contiguous_strides, int64
 from .group import MAP, OP, REDUCE, Group, Item, walked
 from .ir import Node, Number, Value
 from .layout import spread, through
+from .live import is_size
 from .passes.fuse import Fusion, number_kinds
 
 
@@ -118,6 +120,8 @@ class Sources:
 
     def scalar(self, x: Any, dtype: DType) -> Scalar:
         """The source of a number; equal numbers share one."""
+        if is_size(x):
+            x = x._formula()
         if isinstance(x, Number):
             key: Any = (x.ident, dtype)
         else:
@@ -147,7 +151,7 @@ class _Recorder(Program):
 
     def scratch(self, nbytes: int, align: int = 64) -> Slot:
         source = self.sources.new()
-        self.areas[source] = nbytes
+        self.areas[source] = most(nbytes)
         return Slot(source)
 
     def steady(self, *operands: Operand) -> bool:
@@ -176,7 +180,7 @@ class _Recorder(Program):
             self._wave = False
 
     def chunks(self, items: int, work: float) -> int:
-        self._next = work
+        self._next = estimate(work)
         return super().chunks(items, work)
 
     def launch(
@@ -359,8 +363,11 @@ class _Assembly:
         return self._term(roots, tuple(args))
 
     def _index(self, access: Shape, offset: int) -> Ref:
-        if not any(access):
+        if not any(access) and not is_size(offset):
             return self._term("const", offset), 0
+        if not any(access):
+            number = self.sources.scalar(offset, int64)
+            return self._argument(number, number, int64)
         index = self._argument(("index", access), Index(access), int64)
         if offset:
             number = self.sources.scalar(offset, int64)

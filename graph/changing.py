@@ -7,11 +7,14 @@ from typing import Any
 
 from .arguments import Arguments, kind_of, loosened, number_names
 from .formulas import Program, Site, site_of
+from .growing import changing_sizes
 from .live import KINDS
 from .plain import same
 
 #: how many kinds of arguments and places of state are remembered
 _KEPT = 1 << 12
+#: so many traces with live sizes may come to nothing before no more are made
+_VAIN = 2
 
 
 class _Alike:
@@ -51,6 +54,14 @@ class Changing:
         self._alike: dict[Any, _Alike] = {}
         #: places of state whose numbers are read
         self._fixed: set[Any] = set()
+        #: traces with live sizes that came to nothing; whether variants are known by keys without sizes
+        self.vain, self._sized = 0, False
+
+    def keys(self, key: Any, rest: Arguments | None) -> list[Any]:
+        """Those that variants for a call may be known by."""
+        loose = self.loosened(key, rest)
+        found = [key] if loose is None else [key, loose]
+        return [*found, *map(kind_of, found)] if self._sized else found
 
     def loosened(self, key: Any, rest: Arguments | None) -> Any:
         """The key of a call without the numbers that may be any; None where there are none."""
@@ -60,9 +71,15 @@ class Changing:
         return None if alike is None or not alike.live else loosened(key, rest, alike.live)
 
     def program(
-        self, function: Any, key: Any, rest: Arguments | None, variants: Collection[Any]
+        self,
+        function: Any,
+        key: Any,
+        rest: Arguments | None,
+        variants: Collection[Any],
+        tensors: Sequence[Any] = (),
     ) -> Program | None:
-        """For a call that is to be traced: the numbers that were other ones before. variants: made lately."""
+        """For a call that is to be traced: the numbers that were other ones before, and sizes. variants: made lately;
+        tensors: those of the call, where its sizes and those of state may be live."""
         positions: list[int] = []
         names: list[str] = []
         if rest is not None and rest.numbers:
@@ -70,11 +87,12 @@ class Changing:
             alike.meet(rest.numbers)
             positions, names = sorted(alike.live), number_names(function, rest)
         sites = self._sites(variants)
-        if not variants or not (sites or positions):
+        sizes = changing_sizes(tensors, variants) if self.vain < _VAIN else []
+        if not variants or not (sites or positions or sizes):
             return None
         kinds = [type(rest.numbers[k]) for k in positions if rest is not None]
         return Program(
-            positions, sites, [*kinds, *(type(s.now()) for s in sites)], [names[k] for k in positions]
+            positions, sites, [*kinds, *(type(s.now()) for s in sites)], [names[k] for k in positions], sizes
         )
 
     def fix(self, program: Program, key: Any, rest: Arguments | None) -> None:
@@ -88,6 +106,12 @@ class Changing:
         if program is None:
             return key
         self._fix_sites(program.fixed_sites())
+        if program.sizes:
+            self.vain += program.reads_sizes
+            if program.loose_arguments:
+                self._sized = True
+                numbers = [] if rest is None else program.open_positions()
+                return kind_of(key if rest is None else loosened(key, rest, numbers))
         if rest is None or not rest.numbers:
             return key
         positions = program.open_positions()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..core import dispatch
 from ..core.errors import DuogradError, Place, line_of
 from ..core.op import REGISTRY
+from .live import is_live
 from .symbol import Symbol
 
 if TYPE_CHECKING:
@@ -34,6 +35,12 @@ class Extent:
                 ("max", lambda a: refuse(0, int(a))),
             ):
                 self.trace.check(dispatch.apply(REGISTRY[name], (index,), REGISTRY[name].defaults), side)
+
+
+def knows_sizes(refuse: Any) -> bool:
+    """Whether a check has live sizes in its closure, which it could not ask after the trace."""
+    cells = [c.cell_contents for c in getattr(refuse, "__closure__", None) or ()]
+    return any(is_live(x) or (callable(x) and knows_sizes(x)) for x in cells)
 
 
 def at_place(place: Place | None, refuse: Any) -> Any:

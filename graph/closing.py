@@ -12,6 +12,7 @@ from .aliases import check_aliases
 from .arguments import Slot
 from .ending import Ending
 from .ir import ancestors
+from .live import RestartError
 from .rebuild import Descriptions
 from .results import Results
 from .segment import Segment, checking, placed
@@ -78,6 +79,8 @@ class Closing:
             )
         faces = [trace.face(leaf) for leaf in seen.leaves]
         self._find_state(effects_outside)
+        if trace.now is not None and trace.now.sized:
+            trace.now.program.place_sizes(path.args, [t._layout for t in path.tensors], len(path.called))
         self.faces, results = faces, Results(self, faces)
         end.returned = results.places()
         self.spots = {key: ("result", k) for k, key in enumerate(dict.fromkeys(map(id, faces)))}
@@ -131,6 +134,8 @@ class Closing:
         checks = trace.take_checks()
         if are_spent(self, roots):
             roots = []
+        if roots and trace.sizes:
+            raise RestartError
         if roots:
             self._find_read([y for _, y in roots])
             end.found_grads = [self._place(t) for t, _ in trace.grad_reads]
@@ -189,7 +194,9 @@ class Closing:
                     f"finds what {state.name} holds in another place as well, or changes it in place",
                     "keep a copy in one of the places",
                 )
-        found = find_states(effects_outside, reads, apart, self._is_free, self.tensor_class, path.parts())
+        found = find_states(
+            effects_outside, reads, apart, self._is_free, self.tensor_class, path.parts(), trace.sizes
+        )
         new = [state for state in found if not any(id(t) in path.args for t in state.tensors)]
         if trace.depth:  # earlier segments have been made with them as they are: the next trace knows
             path.variant.later = [*path.states, *new]

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 from ..core.backend import Program, Slot, get_backend, scalar_bits
 from ..core.listed import gather
-from ..core.types import TensorType
+from ..core.types import TensorType, int64
 from .assemble import Lowered, Sources, Unit, assemble
 from .group import Group
 from .ir import Graph, Number, Value
 from .layout import find_layouts
+from .live import is_size
 from .memory import ARENA, MemoryPlan, plan_memory
 from .passes import PASSES, checks, run_passes
 from .passes.forget import forget
@@ -38,8 +39,8 @@ class Compiled(NamedTuple):
 
     Dynamic values of `executable.run`, in this order: addresses of the graph's inputs, addresses of fresh
     contiguous memory for its outputs, the bits of `numbers` (kind float: float64 bits), the bits of
-    `constants`, when arena_bytes > 0 the address of an arena of that size, and the addresses of the results of
-    `prepared`.
+    `constants`, when arena_bytes > 0 the address of an arena of that size, the addresses of the results of
+    `prepared`, and for each of `moved` the dynamic value with that number and a number of bytes that the call knows.
     graph: as traced; optimised: after the passes; groups: what shares a kernel; unplanned_bytes: what the
     arena would be if nothing shared memory; plan: how it came about, for reports.
     """
@@ -56,6 +57,7 @@ class Compiled(NamedTuple):
     unplanned_bytes: int
     plan: Plan
     prepared: tuple[Recipe, ...] = ()
+    moved: tuple[tuple[int, Any], ...] = ()
 
     def sources(self) -> list[tuple[str, str]]:
         """Each kernel once: the ops and user lines it comes from, and its source."""
@@ -102,12 +104,13 @@ def plan_graph(
     kinds = update_kinds(lowered, backend)
     start, memory = _plan(lowered, places, kinds)
     recipes, kept = _recipes(graph, lowered, sources)
-    program, numbers, constants = _program(
+    program, numbers, constants, moved = _program(
         graph, backend, lowered, start, memory, sources, places, kept, kinds
     )
     return Compiled(
         None, tuple(v.type for v in work.outputs), numbers, constants, memory.nbytes, graph, program,
         work, tuple(fusion.groups), memory.without_reuse, Plan(lowered, start, memory, places, fusion), recipes,
+        moved,
     )  # fmt: skip
 
 
@@ -223,8 +226,9 @@ class _LabelledProgram(Program):
 def _program(
     graph: Graph, backend: Any, lowered: list[Lowered], start: list[int], memory: MemoryPlan, sources: Sources,
     places: Places, kept: dict[int, tuple[int, int]], kinds: Container[Any],
-) -> tuple[Program, tuple[tuple[Number, Any], ...], tuple[int, ...]]:  # fmt: skip
+) -> tuple[Program, tuple[tuple[Number, Any], ...], tuple[int, ...], tuple[tuple[int, Any], ...]]:  # fmt: skip
     program = _LabelledProgram(backend, [g.group for g in lowered])
+    live = _live_slots(lowered, sources)
     inputs = {v: program.dynamic() for v in graph.inputs}
     outputs = [program.dynamic() for _ in graph.outputs]
     where: dict[int, tuple[int, int]] = {}
@@ -256,6 +260,7 @@ def _program(
             where[source] = inputs[place], 0
         else:
             where[source] = outputs[place], 0
+    first, derived = program.n_dynamic, dict[tuple[int, Any], int]()
     for g in lowered:
         for source in g.scratch:
             region, offset = memory.spots[source]
@@ -270,20 +275,43 @@ def _program(
         # Waking other threads costs more than small launches one after the other.
         shared = total >= backend.serial_work or any(launch.chunks > 1 for _, (launch, _) in rows)
         shared = shared and not any(launch.nested for _, (launch, _) in rows)
-        alone = [is_one_launch(lowered[k]) for k, _ in rows]
+        alone = [is_one_launch(lowered[k]) and not _is_live(launch) for k, (launch, _) in rows]
         for n, (launch, members) in enumerate(
             gather(backend, [r for _, (r, _) in rows], alone.__getitem__, kinds)
         ):
             args = []
             for arg in launch.args:
-                if arg.__class__ is Slot:
+                if is_size(arg):
+                    arg = Slot(where[live[arg]][0])
+                elif arg.__class__ is Slot:
                     source, offset = where[arg[0]]
                     arg = Slot(source, offset + arg[1])
+                    if is_size(arg.offset):
+                        arg = Slot(first + derived.setdefault((source, arg.offset), len(derived)))
                 args.append(arg)
             program.launches.append(launch._replace(args=tuple(args), wave=n == 0 or not shared))
             program.owners.append(tuple(rows[m][0] for m in members))
             program.steps.append(level)
-    return program, tuple(numbers), tuple(constants)
+    program.n_dynamic += len(derived)
+    moved = tuple((source, offset._formula()) for source, offset in derived)
+    return program, tuple(numbers), tuple(constants), moved
+
+
+def _is_live(launch: Any) -> bool:
+    """Whether a launch is told sizes that a call knows."""
+    return any(is_size(x) or (x.__class__ is Slot and is_size(x.offset)) for x in launch.args)
+
+
+def _live_slots(lowered: list[Lowered], sources: Sources) -> dict[Any, int]:
+    """The sources of sizes that launches are told."""
+    found: dict[Any, int] = {}
+    for g in lowered:
+        for phase in g.phases:
+            for launch, _ in phase:
+                for x in launch.args:
+                    if is_size(x) and x not in found:
+                        found[x] = sources.scalar(x, int64).source
+    return found
 
 
 def _label(*groups: Group) -> str:

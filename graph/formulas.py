@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .guards import Guard, Namespace
-from .live import KINDS, LateError, RestartError
+from .live import KINDS, RestartError
 from .lookup import in_class, instance_dict
 from .plain import ABSENT, brief, same
 from .reads import Effect, Read, now_at
+from .sizes import LateError
 
 _CONTAINERS = (dict, list)
 
@@ -126,19 +128,33 @@ def site_of(read: Read) -> Site | None:
     return site if type(now) is type(read.value) and not same(now, read.value) else None
 
 
+class Size:
+    """The size of an axis of tensors of a call, the same in all of them.
+
+    places: (tensor, axis) while it is traced, then (its position, axis).
+    """
+
+    __slots__ = ("high", "low", "name", "places", "value")
+
+    def __init__(self, places: list[tuple[Any, int]], value: int, name: str):
+        self.places, self.value, self.name = places, value, name
+        #: what it is at least and at most: memory is planned for the most
+        self.low, self.high = 2, max(64, 4 << (value - 1).bit_length())
+
+
 class _Item:
     """One line of a program. kind: "step" (a number of a type) or "guard" (its result is as it was).
 
     operands: numbers of steps, or tuples of one constant; call: works it out; want: the type or the result.
     """
 
-    __slots__ = ("call", "kind", "operands", "step", "text", "want")
+    __slots__ = ("call", "kind", "operands", "planned", "step", "text", "want")
 
     def __init__(
         self, kind: str, step: int, text: str, call: Callable[..., Any], operands: Sequence[Any], want: Any
     ):
         self.kind, self.step, self.text, self.call = kind, step, text, call
-        self.operands, self.want = tuple(operands), want
+        self.operands, self.want, self.planned = tuple(operands), want, False
 
 
 def _key(operand: Any) -> Any:
@@ -158,12 +174,26 @@ class Program:
     """
 
     def __init__(
-        self, positions: Sequence[int], sites: Sequence[Site], kinds: Sequence[type], names: Sequence[str]
-    ):
+        self, positions: Sequence[int], sites: Sequence[Site], kinds: Sequence[type], names: Sequence[str],
+        sizes: Sequence[Size] = (),
+    ):  # fmt: skip
         self.positions, self.kinds = tuple(positions), list(kinds)
+        self.sizes = list(sizes)
+        self.sized = bool(sizes)
+        #: of steps: what they may be, and what else is known that they are
+        self.bounds: dict[int, tuple[float, float]] = {}
+        self.known_reach: dict[int, tuple[float, float]] = {}
+        #: sizes that are the same at every call, by the positions of tensors: (position, shape with None for others)
+        self.shapes: list[tuple[int, tuple[int | None, ...]]] = []
+        self.layouts: list[tuple[int, Any]] = []
+        self.loose_arguments = False
         #: None for one that is not read
         self.sites: list[Site | None] = list(sites)
-        self.names = [*names, *(s.name for s in sites)]
+        first = len(self.kinds)
+        self.kinds += [int] * len(sizes)
+        self.names = [*names, *(s.name for s in sites), *(s.name for s in sizes)]
+        self.first_bounds = {n: (size.low, size.high) for n, size in enumerate(sizes, first)}
+        self.bounds.update(self.first_bounds)
         self.items: list[_Item] = []
         self.known: dict[Any, int] = {}
         self.used: set[int] = set()
@@ -174,7 +204,7 @@ class Program:
         #: what comes before it in a path: its steps are this one's first numbers, and nothing is added to it
         self.parent: Program | None = None
         self.closed = False
-        self.read: Callable[[Sequence[Any]], Any] = lambda numbers: None
+        self.read: Callable[..., Any] = lambda numbers, tensors=(): None
 
     def stage(self, kind: type, name: str) -> Program:
         """What goes on when a value has been read: a program of all numbers so far and of that one."""
@@ -182,6 +212,46 @@ class Program:
         made = Program(range(count), (), [*self.kinds, kind], [*self.names, name])
         made.parent, self.closed = self, True
         return made
+
+    def reach(self, n: int) -> tuple[float, float]:
+        """What a step is at least and at most."""
+        low, high = self.known_reach.get(n, (-math.inf, math.inf))
+        least, most = self.bounds.get(n, (-math.inf, math.inf))
+        return max(low, least), min(high, most)
+
+    def narrow(self, n: int, low: float, high: float) -> None:
+        """A step may only be from `low` to `high`."""
+        with self.lock:
+            least, most = self.bounds.get(n, (-math.inf, math.inf))
+            self.bounds[n] = max(low, least), min(high, most)
+        self.use(n)
+
+    def place_sizes(self, positions: Mapping[int, int], layouts: Sequence[Any], given: int) -> None:
+        """Sizes are found in tensors by their positions from now on; the others are as they are. given: how many of
+        the tensors are arguments. Raises: RestartError where a tensor is none of them."""
+        live: dict[int, set[int]] = {}
+        for size in self.sizes:
+            if any(id(t) not in positions for t, _ in size.places):
+                raise RestartError
+            size.places = [(positions[id(t)], axis) for t, axis in size.places]
+            for k, axis in size.places:
+                live.setdefault(k, set()).add(axis)
+        for k, layout in enumerate(layouts):
+            if k in live:
+                self.shapes.append(
+                    (k, tuple(None if a in live[k] else n for a, n in enumerate(layout.shape)))
+                )
+            elif k < given:
+                self.layouts.append((k, layout))
+        self.loose_arguments = any(k < given for k in live)
+
+    @property
+    def reads_sizes(self) -> bool:
+        """Whether a size may be one only after all."""
+        first = self.leaves - len(self.sizes)
+        return any(
+            self.reach(n)[0] == self.reach(n)[1] or n in self.pinned for n in range(first, self.leaves)
+        )
 
     def use(self, n: int) -> None:
         """A step is needed."""
@@ -191,12 +261,14 @@ class Program:
 
     @property
     def leaves(self) -> int:
-        return len(self.positions) + len(self.sites)
+        return len(self.positions) + len(self.sites) + len(self.sizes)
 
     def add(
-        self, kind: str, text: str, call: Callable[..., Any], operands: Sequence[Any], want: Any, late: bool
-    ) -> int:
-        """The number of a step, or -1 for a guard. late: only what is there already."""
+        self, kind: str, text: str, call: Callable[..., Any], operands: Sequence[Any], want: Any, late: bool,
+        planned: bool = False,
+    ) -> int:  # fmt: skip
+        """The number of a step, or -1 for a guard. late: only what is there already; planned: nobody asks for the step
+        but a kernel, or nobody at all."""
         key = kind, text, *map(_key, operands)
         with self.lock:
             found = self.known.get(key)
@@ -206,7 +278,8 @@ class Program:
                 raise LateError
             if self.closed and kind == "step":
                 raise RestartError
-            for x in operands:
+            planned = planned and kind == "step"
+            for x in operands if not planned else ():
                 if x.__class__ is int:
                     self.use(x)
             step = -1
@@ -216,6 +289,7 @@ class Program:
                 self.names.append("(" + text.format(*map(self.word, operands)) + ")")
             self.known[key] = step
             self.items.append(_Item(kind, step, text, call, operands, want))
+            self.items[-1].planned = planned
             return step
 
     def word(self, operand: Any) -> str:
@@ -255,9 +329,21 @@ class Program:
         with self.lock:
             self.read = self._compile()
 
+    def _asked(self) -> list[_Item]:
+        """The lines that matter."""
+        found = []
+        for item in reversed(self.items):
+            if not item.planned or item.step in self.used:
+                found.append(item)
+                for x in item.operands:
+                    if x.__class__ is int:
+                        self.use(x)
+        return found[::-1]
+
     def _compile(self) -> Any:
+        items = self._asked()
         names = Namespace()
-        lines = ["def read(numbers):", "    try:"]
+        lines = ["def read(numbers, tensors=()):", "    try:"]
         for n, position in enumerate(self.positions):
             lines.append(f"        v{n} = numbers[{position}]")
         for n, site in enumerate(self.sites, len(self.positions)):
@@ -266,7 +352,9 @@ class Program:
                 continue
             lines.append(f"        v{n} = {site.fetch(names)}")
             lines.append(f"        if v{n}.__class__ is not {names.bind(self.kinds[n])}: return None")
-        for item in self.items:
+        lines += self._size_lines(names)
+        lines += [line for n in range(self.leaves) for line in self._bound_lines(n)]
+        for item in items:
             operands = [f"v{x}" if x.__class__ is int else names.bind(x[0]) for x in item.operands]
             text, called = item.text.format(*operands), f"{item.call.__name__}("
             if text.startswith(called):  # `math.pow` is not the built-in one
@@ -274,20 +362,51 @@ class Program:
             if item.kind == "step":
                 lines.append(f"        v{item.step} = {text}")
                 lines.append(f"        if v{item.step}.__class__ is not {names.bind(item.want)}: return None")
+                lines += self._bound_lines(item.step)
             elif item.kind == "pin":
                 lines.append(f"        if not same({text}, {names.bind(item.want)}): return None")
             else:
                 lines.append(f"        if ({text}) is not {names.bind(item.want)}: return None")
-        values = "".join(f"v{n}, " for n in range(len(self.kinds)))
+        made = {*range(self.leaves), *(item.step for item in items)}
+        values = "".join(f"v{n}, " if n in made else "None, " for n in range(len(self.kinds)))
         lines += [f"        return ({values})", "    except Exception:", "        return None"]
         return names.function("read", lines)
+
+    def _size_lines(self, names: Namespace) -> list[str]:
+        """Where sizes are found, and that the others are as they were."""
+        lines = [
+            f"        if tensors[{k}]._layout is not {names.bind(x)}: return None" for k, x in self.layouts
+        ]
+        for position, shape in self.shapes:
+            lines.append(f"        x = tensors[{position}]._layout")
+            lines += ["        if not x.contiguous: return None", "        x = x.shape"]
+            lines += [f"        if x[{a}] != {n}: return None" for a, n in enumerate(shape) if n is not None]
+        for n, size in enumerate(self.sizes, len(self.positions) + len(self.sites)):
+            (position, axis), *others = size.places
+            lines.append(f"        v{n} = tensors[{position}]._layout.shape[{axis}]")
+            lines += [f"        if tensors[{k}]._layout.shape[{a}] != v{n}: return None" for k, a in others]
+        return lines
+
+    def _bound_lines(self, n: int) -> list[str]:
+        at_site = len(self.positions) <= n < self.leaves - len(self.sizes)
+        if n not in self.bounds or (at_site and n not in self.used):
+            return []
+        low, high = self.bounds[n]
+        test = (
+            f"{low} <= v{n} <= {high}"
+            if low > -math.inf and high < math.inf
+            else (f"v{n} >= {low}" if low > -math.inf else f"v{n} <= {high}")
+        )
+        return [f"        if not {test}: return None"]
 
     def words(self) -> list[str]:
         """The numbers that may change, and what must hold, in words."""
         found = []
         for n in range(self.leaves):
             if (n in self.used or n < len(self.positions)) and n not in self.pinned:
-                found.append(f"{self.names[n]} is any {self.kinds[n].__name__}")
+                low, high = self.bounds.get(n, (-math.inf, math.inf))
+                bounds = [f"from {low}"] * (low > -math.inf) + [f"up to {high}"] * (high < math.inf)
+                found.append(" ".join([f"{self.names[n]} is any {self.kinds[n].__name__}", *bounds]))
         for item in self.items:
             if item.kind == "pin":
                 found.append(f"{self.word(item.operands[0])} == {brief(item.want)}")

@@ -215,7 +215,7 @@ class Function(Looking):
                 if variant.fits(tensors, containers):
                     live = None
                     if variant.live is not None:
-                        live = variant.live.read(_numbers(rest))
+                        live = variant.numbers_of(_numbers(rest), tensors)
                         if live is None:
                             continue
                     variant.count()
@@ -244,10 +244,10 @@ class Function(Looking):
     ) -> tuple[Variant | None, tuple[Any, ...] | None]:
         """The variant for a call, and the values of its live numbers; None where none fits."""
         containers, numbers = _containers(rest), _numbers(rest)
-        for k in (key, self._changing.loosened(key, rest)):
-            for variant in self._variants.get(k, ()) if k is not None else ():
+        for k in self._changing.keys(key, rest):
+            for variant in self._variants.get(k, ()):
                 if variant.fits(tensors, containers):
-                    live = None if variant.live is None else variant.live.read(numbers)
+                    live = None if variant.live is None else variant.numbers_of(numbers, tensors)
                     if variant.live is None or live is not None:
                         return variant, live
         return None, None
@@ -269,7 +269,7 @@ class Function(Looking):
             variant, live = self._fitting(key, tensors, rest)
             plainly = variant is None and self._spends_too_much(key, args, kwargs)
             if variant is None and not plainly:
-                path, segment = self._trace(key, rest, args, kwargs)
+                path, segment = self._trace(key, tensors, rest, args, kwargs)
         if plainly:
             return self._fn(*args, **kwargs)
         return path.run(segment) if variant is None else variant.run(tensors, (args, kwargs), live)
@@ -295,10 +295,19 @@ class Function(Looking):
             tell("retrace", f"{self.name}: {budget.words()}")
         return True
 
-    def _trace(self, key: Any, rest: Arguments | None, args: Any, kwargs: Any) -> tuple[Path, Segment]:
+    def _trace(
+        self, key: Any, tensors: list[Any], rest: Arguments | None, args: Any, kwargs: Any
+    ) -> tuple[Path, Segment]:
         """A new variant for a call, and the segment to run next."""
         recent = [v for bucket in list(self._variants.values())[-_RECENT:] for v in bucket[-_RECENT:]]
-        program = self._changing.program(self._fn, key, rest, recent)
+        program = self._changing.program(self._fn, key, rest, recent, tensors)
+        if program is not None and program.sized:
+            try:
+                loose = key if rest is None else loosened(key, rest, program.positions)
+                return self._traced(key, rest, self._start(loose, args, kwargs, program, key))
+            except AgainError:
+                self._changing.vain += 1
+            program = self._changing.program(self._fn, key, rest, recent)
         if program is None:
             return self._traced(key, rest, self._start(key, args, kwargs))
         loose = key if rest is None else loosened(key, rest, program.positions)
@@ -444,7 +453,7 @@ class Function(Looking):
             if self._fitting(key, tensors, rest)[0] is not None or self._calls_out(key, tensors, rest):
                 return False
             try:
-                self._trace(key, rest, args, kwargs)
+                self._trace(key, tensors, rest, args, kwargs)
             except CalledOutError as e:
                 self._left(key, e)
                 return False

@@ -14,9 +14,11 @@ from typing import Any
 
 from ..core.legalize import is_plain
 from ..core.lower import needs_index, operations, reduction_form
+from ..core.numbers import estimate
 from ..core.types import Shape, contiguous_strides, normalize_axes
 from .ir import Node, Value
 from .layout import Layout, is_dense, refine, spread, through
+from .live import as_now, is_size
 from .placement import Places
 
 MAP, REDUCE, OP = "map", "reduce", "op"
@@ -172,9 +174,17 @@ def one_row(domain: tuple[tuple[int, bool], ...]) -> tuple[tuple[int, bool], ...
     return ((1, False), *domain) if all(reduced for _, reduced in domain) else domain
 
 
-@functools.lru_cache(maxsize=4096)
 def form_of(domain: tuple[tuple[int, bool], ...]) -> tuple[str, bool]:
     """`core.lower.reduction_form` of a domain."""
+    return _form(domain) if any(is_size(n) for n, _ in domain) else _known_form(domain)
+
+
+@functools.lru_cache(maxsize=4096)
+def _known_form(domain: tuple[tuple[int, bool], ...]) -> tuple[str, bool]:
+    return _form(domain)
+
+
+def _form(domain: tuple[tuple[int, bool], ...]) -> tuple[str, bool]:
     return reduction_form(tuple(n for n, _ in domain), tuple(a for a, (_, r) in enumerate(domain) if r))
 
 
@@ -414,8 +424,8 @@ class Rules:
             for _, layout in item.reads
             if layout.base.type.size > 1 and self.producer.get(layout.base) not in inside
         }
-        sizes = [v.type.size for v in outside]
-        sizes += [v.type.size for i in inside for v in i.node.outputs if self.stored(v, inside)]
+        sizes = [estimate(v.type.size) for v in outside]
+        sizes += [estimate(v.type.size) for i in inside for v in i.node.outputs if self.stored(v, inside)]
         return len(sizes) <= MAX_BUFFERS and sizes.count(max(sizes, default=0)) <= MAX_STREAMS
 
     def _writes_in_step(self, inside: set[Item], domain: Any) -> bool:
@@ -461,7 +471,7 @@ class Rules:
         if len(head.outputs) != 1 or not self.takes(name, out.type.shape, None, None):
             return f"the kernel of {name} takes no work on its result"
         if b.total != out.type.size or out.type.size == 0:
-            return f"no one loop runs over {list(out.type.shape)} of {name} and {_loops(b)}"
+            return f"no one loop runs over {[*map(estimate, out.type.shape)]} of {name} and {_loops(b)}"
         if len(a.items) + len(b.items) > MAX_EPILOGUE:
             return f"the kernel of {name} takes at most {MAX_EPILOGUE - 1} ops on its result"
         if not all(item.plain for item in (*a.items, *b.items)):
@@ -482,7 +492,7 @@ class Rules:
                     ):
                         return "one reads other elements of the other's result than the one it computes"
                 elif not self.takes(name, out.type.shape, x, layout):
-                    return f"the kernel of {name} cannot read {x.type} beside its result"
+                    return f"the kernel of {name} cannot read {as_now(x.type)} beside its result"
         if not self._few_buffers(inside):
             return (
                 f"together they stream more than {MAX_STREAMS} arrays of full size, or {MAX_BUFFERS} in all"
@@ -492,7 +502,7 @@ class Rules:
 
 def _loops(group: Group) -> str:
     axes = f" reduced over axes {list(group.axes)}" if group.axes else ""
-    return f"{list(group.sizes)}{axes}"
+    return f"{[*map(estimate, group.sizes)]}{axes}"
 
 
 def _order(item: Item) -> int:

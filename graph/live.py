@@ -22,6 +22,8 @@ from ..core.errors import TraceError
 from ..core.types import DType, int64
 from ..core.value import Tensor
 from .ir import Number
+from .polynomial import Poly, add, atom, constant, constant_of, divide, multiply
+from .sizes import COMPARE, Sizes
 
 if TYPE_CHECKING:
     from .formulas import Program
@@ -46,10 +48,6 @@ _NAMED = re.compile(r"\bLive\b")
 
 class RestartError(BaseException):
     """A live number was asked something to which it has no answer: the function is to be traced with plain ones."""
-
-
-class LateError(BaseException):
-    """A way back that is traced after the call needs what nothing was worked out for."""
 
 
 class Formula(Number):
@@ -84,22 +82,17 @@ _UNARY: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "invert": ("~{}", operator.invert), "round": ("round({})", round), "floor": ("floor({})", math.floor),
     "ceil": ("ceil({})", math.ceil), "trunc": ("trunc({})", math.trunc),
 }  # fmt: skip
-_COMPARE: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
-    "eq": ("{} == {}", operator.eq), "ne": ("{} != {}", operator.ne), "lt": ("{} < {}", operator.lt),
-    "le": ("{} <= {}", operator.le), "gt": ("{} > {}", operator.gt), "ge": ("{} >= {}", operator.ge),
-}  # fmt: skip
 
 
-class Now:
+class Now(Sizes):
     """A program while a function is traced: the values that its steps have in this call.
 
     late: a way back is being traced, after the call.
     """
 
     def __init__(self, program: Program, trace: Any, values: dict[int, Any]):
-        self.program, self.trace, self.values = program, trace, values
-        self.thread = threading.get_ident()
-        self.late = False
+        super().__init__(program, values)
+        self.trace, self.thread = trace, threading.get_ident()
 
     def here(self) -> bool:
         """Whether the trace asks, and not another thread."""
@@ -113,7 +106,8 @@ class Now:
         return True
 
     def leaf(self, n: int) -> Live:
-        return Live(self, n, self.values[n])
+        value = self.values[n]
+        return Live(self, n, value, atom(n) if self.sized and type(value) is int else None)
 
     def arguments(self) -> dict[int, Live]:
         """What stands for the call's numbers, by their positions."""
@@ -124,12 +118,20 @@ class Now:
         return tuple([self.values.get(n) for n in range(len(self.program.kinds))])
 
     def step(self, text: str, call: Callable[..., Any], operands: Sequence[Any], value: Any) -> Live:
-        n = self.program.add("step", text, call, operands, type(value), self.late)
+        n = self.program.add("step", text, call, operands, type(value), self.late, self.plans)
         self.values[n] = value
-        return Live(self, n, value)
+        if self.sized:
+            self.learn(n, call, operands, type(value))
+        return Live(self, n, value, atom(n) if self.sized and type(value) is int else None)
+
+    def polynomial(self, p: Poly, value: int) -> Any:
+        """A polynomial as a number."""
+        found = constant_of(p)
+        return Live(self, None, value, p) if found is None else found
 
     def guard(self, text: str, call: Callable[..., Any], operands: Sequence[Any], value: bool) -> bool:
-        self.program.add("guard", text, call, operands, value, self.late)
+        if not self.decided(call, operands, value):
+            self.program.add("guard", text, call, operands, value, self.late)
         return value
 
     def pin(self, n: int) -> None:
@@ -166,6 +168,18 @@ def _itself(x: Any) -> Any:
     return x
 
 
+def value_of(x: Any) -> Any:
+    """A number as it is now, unguarded."""
+    return x._live_value if type(x) is Live else x
+
+
+def _poly(now: Now, x: Any) -> Poly | None:
+    """An integer as a polynomial."""
+    if type(x) is Live:
+        return x._live_poly if x._live_now is now else None
+    return constant(x) if type(x) is int else None
+
+
 def _operand(now: Now, x: Any) -> Any:
     """x as an operand of a step; None when it is no number that a program knows."""
     if type(x) is Live:
@@ -176,11 +190,22 @@ def _operand(now: Now, x: Any) -> Any:
 class Live:
     """What stands for a number while a function is traced. Its class is that of the number."""
 
-    __slots__ = ("__weakref__", "_live_now", "_live_step", "_live_value")
+    __slots__ = ("__weakref__", "_live_now", "_live_number", "_live_poly", "_live_value")
     __array_ufunc__ = None  # NumPy's operators leave it to ours
 
-    def __init__(self, now: Now, step: int, value: Any):
-        self._live_now, self._live_step, self._live_value = now, step, value
+    def __init__(self, now: Now, step: int | None, value: Any, poly: Poly | None = None):
+        self._live_now, self._live_number, self._live_value, self._live_poly = now, step, value, poly
+
+    @property
+    def _live_step(self) -> int:
+        if self._live_number is None:
+            self._live_number = self._live_now.step_of(self._live_poly, self._live_value)  # type: ignore[arg-type]
+        return self._live_number
+
+    def _live_most(self) -> int:
+        """What it is at most."""
+        _, high = self._live_now.range_of(self._live_poly) if self._live_poly is not None else (0, math.inf)
+        return int(high) if high < math.inf else operator.index(self._settle())
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
@@ -211,6 +236,10 @@ class Live:
         if type(value) not in _KINDS:
             self._settle()
             return value
+        if name == "abs" and self._live_poly is not None and now.range_of(self._live_poly)[0] >= 0:
+            return self
+        if name in ("neg", "pos") and self._live_poly is not None:
+            return now.polynomial(multiply(constant(-1 if name == "neg" else 1), self._live_poly), value)
         return now.step(text, call, (self._live_step,), value)
 
     def _live_worked(self, name: str) -> Any:
@@ -221,6 +250,8 @@ class Live:
         now = self._live_now
         if isinstance(other, Tensor):
             return NotImplemented
+        if now.sized and (found := self._sized(name, other, swapped)) is not None:
+            return found
         operand = _operand(now, other) if now.here() else None
         pair: tuple[Any, Any] = (self, other)
         if operand is None:
@@ -240,11 +271,36 @@ class Live:
             return value
         return now.step(text, call, operands, value)
 
+    def _sized(self, name: str, other: Any, swapped: bool) -> Any:
+        """Arithmetic of polynomials; None for any other."""
+        now = self._live_now
+        a, b = self._live_poly, _poly(now, other)
+        if a is None or b is None or not now.here():
+            return None
+        if swapped:
+            a, b = b, a
+        if name in ("add", "sub"):
+            made: Poly | None = add(a, b, 1 if name == "add" else -1)
+        elif name == "mul":
+            made = multiply(a, b)
+        elif name in ("floordiv", "mod") and now.range_of(b)[0] > 0:
+            made = divide(a, b)
+            if name == "mod" and made is not None:
+                made = ()
+        else:
+            return None
+        row = (self._live_value, value_of(other))[:: -1 if swapped else 1]
+        return None if made is None else now.polynomial(made, _BINARY[name][1](*row))
+
     def _compare(self, name: str, other: Any) -> Any:
-        text, call = _COMPARE[name]
+        text, call = COMPARE[name]
         now = self._live_now
         if isinstance(other, Tensor):
             return NotImplemented
+        if now.sized and self._live_poly is not None and now.here():
+            b = _poly(now, other)
+            if b is not None:
+                return now.decide(add(self._live_poly, b, -1), name, self._live_value - value_of(other))
         operand = _operand(now, other) if now.here() else None
         if operand is None:
             if isinstance(other, (str, bytes, type(None), tuple, list, dict, set, frozenset)):
@@ -259,7 +315,8 @@ class Live:
         return bool(self._compare("ne", 0))
 
     def __hash__(self) -> int:
-        return hash(self._settle())
+        now = self._live_now
+        return hash((Live, self._live_poly)) if now.plans and now.here() else hash(self._settle())
 
     def __float__(self) -> float:
         return float(self._settle())
@@ -356,7 +413,7 @@ def _define() -> None:
     for name in _UNARY:
         if name != "round":
             setattr(Live, f"__{name}__", lambda self, name=name: self._unary(name))
-    for name in _COMPARE:
+    for name in COMPARE:
         setattr(Live, f"__{name}__", lambda self, other, name=name: self._compare(name, other))
 
 
@@ -415,6 +472,23 @@ def bound(x: Live, dtypes: Iterable[DType]) -> None:
         info = np.iinfo(d.np)
         x._compare("ge", int(info.min))
         x._compare("le", int(info.max))
+
+
+def is_size(x: Any) -> bool:
+    """Whether a size, as types have it, is live."""
+    return type(x) is Live
+
+
+def as_now(x: Any) -> Any:
+    """Types, attributes and the like with the numbers of the call that was traced."""
+    if type(x) is Live:
+        return x._live_value
+    if isinstance(x, tuple):
+        row = [as_now(v) for v in x]
+        if all(a is b for a, b in zip(row, x)):
+            return x
+        return type(x)(*row) if hasattr(x, "_fields") else tuple(row)
+    return x
 
 
 def is_live(x: Any) -> bool:

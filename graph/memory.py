@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from .assemble import Lowered
 from .group import OP
 from .ir import Value
+from .live import is_size
 from .placement import Places
 
 ALIGN = 64
@@ -70,7 +71,8 @@ def plan_memory(lowered: Sequence[Lowered], start: Sequence[int], places: Places
         for v in g.stores:
             if v in places.of:
                 place = places.of[v]
-                if isinstance(place, int) and begins.get(v, start[k]):
+                of_one_size = not any(is_size(n) for n in v.type.shape)  # else it is smaller than planned
+                if isinstance(place, int) and begins.get(v, start[k]) and of_one_size:
                     regions.append(_Region(place, v.type.nbytes, begins.get(v, start[k])))
                 continue
             if v in begins or v in places.parts:

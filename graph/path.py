@@ -29,6 +29,7 @@ from .symbol import Symbol
 from .trace import Leave, Trace
 
 if TYPE_CHECKING:
+    from .runner import Runner
     from .variant import Variant
 
 #: so many outcomes of values that decide are traced
@@ -75,6 +76,8 @@ class Path:
         self.live: Any = None
         #: programs of the values that are read as live numbers, by the segment that gives them
         self.stages: dict[int, Program] = {}
+        #: what was compiled for any sizes, which the graphs forget when all are
+        self.sized: list[Runner] = []
         self.args = {id(t): k for k, t in enumerate(tensors)}
         #: arrays that the function was given, and the values that they had
         self.shown: list[tuple[Any, Any]] = []
@@ -138,7 +141,18 @@ class Path:
             if s.kind == "tensor" and v not in written and not (trained and s.tensor._requires_grad)
             and get_backend(v.device).prepares
         )  # fmt: skip
-        return (graph, sources) if self.defers else make_runner(graph, sources)
+        if self.defers:
+            return graph, sources
+        now = None if self.recorded is None else self.recorded.now
+        if now is None or not now.sized:
+            return make_runner(graph, sources)
+        now.plans = True
+        try:
+            runner = make_runner(graph, sources)
+        finally:
+            now.plans = False
+        self.sized.append(runner)
+        return runner
 
     def finish_later(self, segment: Segment) -> None:
         """Compile what was put off, and make it part of the variant. From any thread."""
@@ -206,8 +220,8 @@ class Path:
         trace.attempt, trace.overrides, trace.answer = self._attempt, len(modes.set), self._number
         lively = variant.live is not None or any(segment.lively for segment, _ in self.passed)
         with dispatch.executing(trace), Lent() as lent, ExitStack() as planted:
-            symbols = [trace.argument(k, t) for k, t in enumerate(self.tensors)]
             self._plant(trace, planted)
+            symbols = [trace.argument(k, t) for k, t in enumerate(self.tensors)]
             numbers = {} if trace.now is None else trace.now.arguments()
             apart = self.containers
             if variant.lends and self.given is not None:
@@ -276,6 +290,8 @@ class Path:
                 error.cause, error.only, error.chances = trace.cause, trace.only, 2 * trace.hands_out
                 raise error
         trace.done = True
+        for runner in self.sized:
+            runner.forget_sizes()
         if trace.now is not None:
             self._keep_live(trace.now)
         outside, self.outside = self.outside, {}
@@ -332,7 +348,10 @@ class Path:
                 if type(before) is not program.kinds[n]:
                     raise AgainError
                 found.append((n, site, before))
+        for n, size in enumerate(program.sizes, len(program.positions) + len(program.sites)):
+            values.setdefault(n, size.value)
         trace.now = Now(program, trace, values)
+        trace.find_sizes(trace.now, self.tensors)
         self.carried[LIVE] = values
         for n, site, before in found:
             effect = site.plant(trace.now.leaf(n), before)
@@ -421,6 +440,8 @@ class Path:
     def _outcome(self, trace: Trace, face: Symbol, refuse: Any) -> Any:
         if face._trace() is not trace:
             face._leaked("read")
+        if trace.now is not None and trace.now.sized:
+            raise RestartError
         depth = trace.depth
         self._check_apart()
         self._check_shown(trace)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import dispatch
 from ..core.storage import overlaps
+from .live import RestartError, is_live
 from .symbol import Symbol
 
 if TYPE_CHECKING:
@@ -137,6 +138,9 @@ def _steps(x: Symbol) -> list[Any]:
 
 def _look(steps: Sequence[Any], plain: bool = False) -> Callable[[Any], Any]:
     """What makes an eager view of a tensor; plain: an alias without history, and a view of nothing."""
+
+    if is_live(tuple(steps)):
+        raise RestartError  # a size of the call is part of the view
 
     def look(base: Any) -> Any:
         with dispatch.set_grad(False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +11,9 @@ from ..core.backend import get_backend, scalar_bits
 from ..core.storage import writes
 from .arena import Need
 from .compile import Compiled
+from .growing import forget_plan, forget_sizes
 from .ir import Graph
-from .live import LIVE
+from .live import LIVE, as_now, is_size
 from .prepared import Now, Prepared
 from .sources import Source
 
@@ -30,8 +32,16 @@ class Runner:
         host = dispatch._State.executor
         self._tensor = host.tensor_class  # type: ignore[attr-defined]
         layout = host.layout  # type: ignore[attr-defined]
-        self._outputs = [(layout(t.dtype, t.shape, None, device), max(1, t.nbytes)) for t in compiled.outputs]
+        self._sized = [_sizes_of(t) for t in compiled.outputs]
+        if any(is_size(n) for t in compiled.outputs for n in t.shape):
+            self._outputs: list[Any] = []
+        else:
+            self._outputs = [
+                (layout(t.dtype, t.shape, None, device), max(1, t.nbytes)) for t in compiled.outputs
+            ]
+        self._layout = layout
         self._numbers = compiled.numbers
+        self._moved = compiled.moved
         self._tail = list(compiled.constants)
         self._arena = Need(device, compiled.arena_bytes) if compiled.arena_bytes else None
         self.prepared = (
@@ -54,6 +64,14 @@ class Runner:
         self._arg_grads = [(k, s.key) for k, s in grads if s.key is not None]
         layouts = [compiled.graph.strides.get(v) for v in compiled.graph.inputs]  # None: dense
         self._others = [(k, s, layouts[k]) for k, s in self._varying if s.kind in ("carry", "cotangent")]
+
+    def forget_sizes(self) -> None:
+        """Once compiled for any: see `growing.forget_sizes`."""
+        c = self.compiled
+        for graph in (c.graph, c.optimised, self.traced):
+            if graph is not None:
+                forget_sizes(graph)
+        self.compiled = c._replace(outputs=as_now(c.outputs), plan=forget_plan(c.plan, c.groups))
 
     def inputs(self, tensors: list[Any], carried: dict[Any, Any]) -> list[Any]:
         """The tensors that the graph's inputs stand for in a call."""
@@ -95,7 +113,7 @@ class Runner:
             dynamic[k] = x._storage.ptr + x._offset
         if numbers is None and self._numbers:
             numbers = self.read_numbers(carried)
-        return self._go(dynamic, numbers)
+        return self._go(dynamic, numbers, live=carried.get(LIVE) if carried else None)
 
     def on(self, inputs: Sequence[Any]) -> list[Any]:
         """Run on these tensors, one for each input of the graph."""
@@ -107,11 +125,14 @@ class Runner:
         addresses = [x._storage.ptr + x._offset for x in held]
         return self._go(addresses, None, None if self.prepared is None else self.prepared.of(addresses))
 
-    def _go(self, dynamic: list[int], numbers: list[int] | None = None, now: Now | None = None) -> list[Any]:
-        """Run on the addresses of the inputs; numbers as in a call; now: what is prepared for other inputs."""
+    def _go(
+        self, dynamic: list[int], numbers: list[int] | None = None, now: Now | None = None, live: Any = None
+    ) -> list[Any]:
+        """Run on the addresses of the inputs; numbers as in a call; now: what is prepared for other inputs; live: the
+        values of the call's live numbers."""
         outputs = []
         empty, make = self._empty, self._tensor
-        for lay, nbytes in self._outputs:
+        for lay, nbytes in self._outputs or [self._output(d, row, live) for d, row in self._sized]:
             storage = empty(nbytes)
             dynamic.append(storage.ptr)
             outputs.append(make(lay, storage))
@@ -126,12 +147,22 @@ class Runner:
         if self._arena is not None:
             arena = self._arena.take()
             dynamic.append(arena.ptr)
-            if now is not None:
-                dynamic += now[1]
-            self._execute(dynamic)
+        if now is not None:
+            dynamic += now[1]
+        if self._moved:
+            dynamic += [dynamic[k] + offset.at(live) for k, offset in self._moved]
+        self._execute(dynamic)
+        if self._arena is not None:
             self._arena.give(arena)
-        else:
-            if now is not None:
-                dynamic += now[1]
-            self._execute(dynamic)
         return outputs
+
+    def _output(self, dtype: Any, row: Any, live: Any) -> tuple[Any, int]:
+        """The layout of an output and its bytes, in a call with these live numbers."""
+        shape = tuple([n if n.__class__ is int else n.at(live) for n in row])
+        lay = self._layout(dtype, shape, None, self.device)
+        return lay, max(1, math.prod(shape) * dtype.itemsize)
+
+
+def _sizes_of(t: Any) -> tuple[Any, list[Any]]:
+    """Dtype and sizes of an output."""
+    return t.dtype, [n._formula() if is_size(n) else n for n in t.shape]

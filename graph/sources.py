@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from ..core import vjp
+from ..core.types import TensorType, contiguous_strides
 from .ir import Graph, Value
 from .symbol import Symbol
 
@@ -44,6 +45,7 @@ class Sources:
         self.roots: dict[int, Any] = {}  # id of a symbol's storage -> the eager tensor it stands for
         self.asked: dict[int, Any] = {}  # tensors from outside whose `requires_grad` the function changes
         self.meet: Callable[[Any], None] | None = None  # told of tensors from outside that have hooks
+        self.sizes: dict[int, dict[int, Any]] = {}  # by ids of tensors: axes whose sizes are live
         self.depth = 0
         self.layouts: dict[Value, Any] = {}
         self.inputs: dict[int, Value] = {}  # id of a lifted symbol -> its value when the call began
@@ -54,16 +56,29 @@ class Sources:
         #: how many values ended segments made, and which of them were carried on
         self._ended, self._carried = 0, frozenset[int]()
 
+    def find_sizes(self, now: Any, tensors: Any) -> None:
+        """Note which sizes of tensors are live. tensors: the arguments, by which places are known once traced."""
+        program = now.program
+        for n, size in enumerate(program.sizes, program.leaves - len(program.sizes)):
+            for place, axis in size.places:
+                tensor = tensors[place] if place.__class__ is int else place
+                self.sizes.setdefault(id(tensor), {})[axis] = now.leaf(n)
+
     def argument(self, position: int, tensor: Any) -> Symbol:
         """An argument of the call as a symbol."""
         found = self.lifted.get(id(tensor))
         return found[1] if found is not None else self._input(Source("arg", position, None, None), tensor)
 
     def _input(self, source: Source, tensor: Any) -> Symbol:
-        value = self.graph.add_input(tensor.type, tensor.device, tensor.strides)
-        self.layouts[value] = tensor.strides
+        kind, strides = tensor.type, tensor.strides
+        sizes = self.sizes.get(id(tensor))
+        if sizes is not None:
+            kind = TensorType(kind.dtype, tuple([sizes.get(a, n) for a, n in enumerate(kind.shape)]))
+            strides = contiguous_strides(kind.shape)
+        value = self.graph.add_input(kind, tensor.device, strides)
+        self.layouts[value] = strides
         self._known.add(value)
-        symbol = Symbol(value, cast("Trace", self), None, tensor.strides)
+        symbol = Symbol(value, cast("Trace", self), None, strides)
         symbol._requires_grad = tensor._requires_grad
         hooks = tensor._hooks
         # A copy: later ones are of the tensor alone.

@@ -40,7 +40,7 @@ class State:
 
     def __init__(
         self, effect: Effect, is_free: Callable[[Any], bool], tensor_class: type,
-        parts: Collection[tuple[Part, Live]] = (),
+        parts: Collection[tuple[Part, Live]] = (), sized: Collection[int] = (),
     ):  # fmt: skip
         self.kind, self.owner, self.key, self.name = effect.kind, effect.owner, effect.key, effect.name
         value = effect.before
@@ -51,6 +51,8 @@ class State:
                 _loosen(self.shape, part.steps, Worked(live))
         self.tensors = [t for t in seen.leaves if is_free(t)]
         self.size = len(self.tensors)
+        #: of all that stand there; ids of those whose sizes are live
+        self.layouts, self.sized = [getattr(t, "_layout", None) for t in seen.leaves], sized
         self.parts = set(seen._made)
         self.words = _words(value)
         if effect.kind == "content":
@@ -122,6 +124,14 @@ class State:
         """What the place holds now, as state."""
         effect = Effect(self.kind, self.owner, self.key, self._now(), None, self.name)
         return State(effect, is_free, tensor_class, parts)
+
+    def layouts_now(self) -> list[tuple[Any, Any]]:
+        """The tensors that stand there now, with the layouts of those before; none where there are others."""
+        seen = Descriptions(lambda x: hasattr(x, "_storage"), {}, {}, _Every(), True)
+        seen.describe(self._now())
+        if len(seen.leaves) != len(self.layouts):
+            return []
+        return [(t, x) for t, x in zip(seen.leaves, self.layouts) if x is not None]
 
     def _now(self) -> Any:
         return contents_of(self.owner) if self.kind == "content" else now_at(self.kind, self.owner, self.key)
@@ -328,15 +338,18 @@ class _Finder:
         else:
             v = self.met[number] = self._local(place)
             bind = self.names.bind
+            layout = f"{v}._layout is {bind(t._layout)}"
+            if id(t) in self.state.sized:  # `Program.read` looks at the sizes
+                layout = f"{v}._layout.dtype is {bind(t.dtype)} and len({v}._layout.shape) == {t.ndim}"
             self._unless(
-                f"{v}.__class__ is {bind(t.__class__)} and {v}._layout is {bind(t._layout)} and {v}._base is None "
+                f"{v}.__class__ is {bind(t.__class__)} and {layout} and {v}._base is None "
                 f"and {v}._requires_grad is {t._requires_grad} and {v}.device == {bind(t.device)}"
             )
 
 
 def find_states(
     effects: Iterable[Effect], reads: Collection[Read], apart: Collection[int], is_free: Callable[[Any], bool],
-    tensor_class: type, parts: Collection[tuple[Part, Live]] = (),
+    tensor_class: type, parts: Collection[tuple[Part, Live]] = (), sized: Collection[int] = (),
 ) -> Iterator[State]:  # fmt: skip
     """What a trace found to be state. is_free: says of a tensor that another one may stand for it; parts: live numbers
     in what is replaced."""
@@ -345,7 +358,7 @@ def find_states(
             continue
         if not _is_small(e.before):
             continue
-        state = State(e, is_free, tensor_class, parts)
+        state = State(e, is_free, tensor_class, parts, sized)
         wanted = state.size or any(r.is_at(e.kind, e.owner, e.key) for r in reads)
         if wanted and state.find() is not None and state.is_alone(reads, apart):
             yield state

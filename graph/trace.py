@@ -23,9 +23,9 @@ from ..core.random import default_generator
 from ..core.storage import refuse_other_type, refuse_overlap
 from ..core.types import TensorType
 from ..core.value import Tensor
-from .checks import Extent, at_place
+from .checks import Extent, at_place, knows_sizes
 from .ir import Graph, Node, Number, Value
-from .live import Live, bound, settled, values_of
+from .live import Live, RestartError, bound, settled, values_of
 from .opened import opened
 from .rest import resting
 from .sources import Source, Sources
@@ -152,7 +152,7 @@ class Trace(Sources):
     @resting
     def call(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> Any:
         if op.kind == "primitive":
-            attrs = settled(attrs)
+            attrs = self._settled(attrs)
         return dispatch.call(self, op, inputs, attrs)
 
     @resting
@@ -205,7 +205,7 @@ class Trace(Sources):
         ]
         if any(type(a) is Live for a in attrs):
             op, inputs, types, attrs = opened(op, inputs, types, attrs)
-        attrs = settled(attrs)
+        attrs = self._settled(attrs)
         out_types = self._infer(op, types, attrs)
         devices = {x.device for x in inputs if isinstance(x, Symbol)}
         if len(devices) > 1:
@@ -230,6 +230,10 @@ class Trace(Sources):
                 view._base, view._view, view._seen = x, (op, attrs), x._storage.tape_version
                 return (view,)
         return tuple(Symbol(v, self) for v in node.outputs)
+
+    def _settled(self, attrs: Attrs) -> Attrs:
+        """Attributes with numbers for live ones, but for sizes."""
+        return attrs if self.now is not None and self.now.sized else settled(attrs)
 
     def _infer(self, op: Op, inputs: list[Any], attrs: Attrs) -> tuple[TensorType, ...]:
         """Types of the results. What a rule reads of live numbers, and that they fit their dtypes, is guarded."""
@@ -409,6 +413,8 @@ class Trace(Sources):
 
     def check(self, x: Any, refuse: Any) -> None:
         if self.breaker is not None:  # the backward graph is not watched: its matrices have been forward
+            if self.now is not None and self.now.sized and knows_sizes(refuse):
+                raise RestartError
             face, refuse = self.face(x), at_place(user_place(2), refuse)
             if refuse.prints or self.attempt is None or not self.attempt(self, face, refuse):
                 self.checks.append((face, refuse))
@@ -459,7 +465,7 @@ class Trace(Sources):
                 dict.__setitem__(owner, key, value)
 
     def offset(self, generator: Any, count: int) -> tuple[Any, Any]:
-        owner = generator.__dict__
+        owner, count = generator.__dict__, settled(count)
         _, drawn = self.drawn.get(id(generator), (generator, 0))
         self.drawn[id(generator)] = (generator, drawn + count)
         if id(generator) in self.seeds:

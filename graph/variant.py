@@ -43,6 +43,8 @@ class Variant:
         self.seconds = 0.0
         self.paths = 0
         self.calls = self.used = 0
+        #: of the tensors of the call that was traced
+        self.layouts: list[Any] = []
         self.budget = Budget()
         #: calls in a row that met a value not seen before, and `calls` at the last of them
         self.row = self.met = 0
@@ -79,6 +81,10 @@ class Variant:
 
     def _with_state(self, tensors: list[Any]) -> list[Any]:
         return [*tensors, *(t for s in self.state for t in s.find())] if self.state else tensors
+
+    def numbers_of(self, numbers: list[Any], tensors: list[Any]) -> Any:
+        """The values of the live numbers of a call that it fits, or None where they do not fit."""
+        return self.live.read(numbers, self._with_state(tensors) if self.live.sizes else ())
 
     def run(self, tensors: list[Any], given: Any = None, live: Any = None) -> Any:
         """Run on the call's tensors. An outcome not seen before is traced. given: the call's args and kwargs; live:
@@ -166,7 +172,7 @@ def start_path(
     if live is not None:
         kept = loosen(kept, live.positions)
     variant = Variant(function.name, kept, function._fn, function.precision)
-    variant.live = live
+    variant.live, variant.layouts = live, [t._layout for t in tensors]
     path = Path(variant, tensors, None, [], {})
     path.given = args, kwargs
     return path

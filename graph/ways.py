@@ -20,10 +20,11 @@ from .again import make_again
 from .ending import spent
 from .guards import ReadRecorder, compile_guards
 from .ir import Graph
-from .live import LateError, RestartError
+from .live import RestartError
 from .passes.dce import remove_dead
 from .rest import is_ours, is_quiet, is_tame, is_whole
 from .segment import make_runner
+from .sizes import LateError
 from .sources import Source
 from .symbol import Symbol
 from .trace import Leave, Trace, effects

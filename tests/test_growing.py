@@ -4,17 +4,20 @@ variants, and with the bits of eager mode."""
 from __future__ import annotations
 
 import dataclasses
+import gc
 import math
+import weakref
 from typing import Any
 
 import duograd as dg
 import pytest
+from duograd.core.backend import get_backend
 from duograd.graph import budget
 
 nn = dg.nn
 V, D, H, L = 13, 8, 2, 2
-FREE = 4
-TOKENS = FREE + 4
+FREE = 8
+TOKENS = 14
 
 
 class Layer(nn.Module):
@@ -210,6 +213,8 @@ def curriculum(m, mode):
     return train, [train(text[:, : e + 3], e) for e in range(TOKENS)]
 
 
+#: programs whose sizes alone change: one variant serves them all
+SIZES_ALONE = (by_state, by_argument, without_cache, beams)
 PROGRAMS = [by_state, by_argument, preallocated, without_cache, recurrent, beams, curriculum]
 
 
@@ -228,23 +233,130 @@ def test_what_grows_leads_to_a_few_variants(program, monkeypatch):
         a.detach().numpy().tobytes() == b.detach().numpy().tobytes() for a, b in zip(got, want, strict=True)
     )
     assert len(fn.variants) <= FREE + 1, fn.explain()
+    if program in SIZES_ALONE:
+        assert fn.variants[-1].live.sizes
+        assert fn.variants[-1].calls >= 3, fn.explain(guards=True)
+        assert "Python" not in fn.explain()
+
+
+def sizes(f, rows, *rest):
+    """A graph of f beside f itself, on tensors of so many rows."""
+    g = dg.function(f)
+    for n in rows:
+        x = dg.arange(n * 3, dtype="float32").reshape(n, 3)
+        with dg.no_grad():
+            want, got = f(x, *rest), g(x, *rest)
+        assert [y.numpy().tobytes() for y in want] == [y.numpy().tobytes() for y in got]
+        assert [y.shape for y in want] == [y.shape for y in got]
+    return g
+
+
+def test_a_size_is_any_after_three_and_compiles_nothing_more():
+    def f(x):
+        y = dg.softmax(x @ x.mT, -1) @ x
+        return dg.concat([y, x[1:], x[:-1] * 2]), y.sum(0), dg.arange(x.shape[0]), y.reshape(-1)
+
+    g = sizes(f, (3, 4, 5, 6))
+    before = get_backend("cpu").kernel_stats()["compiled"]
+    sizes_of_all = [v for v in g.variants if v.live is not None]
+    assert [v.live.words() for v in sizes_of_all] == [["size 0 of tensor 0 is any int from 2 up to 64"]]
+    for n in (7, 11, 30, 64, 2):
+        x = dg.ones(n, 3)
+        with dg.no_grad():
+            assert all(a.numpy().tobytes() == b.numpy().tobytes() for a, b in zip(f(x), g(x)))
+    assert len(g.variants) == 4
+    assert get_backend("cpu").kernel_stats()["compiled"] == before
+    with dg.no_grad():
+        g(dg.ones(65, 3))  # more than memory was planned for
+    assert len(g.variants) == 5
+
+
+def test_a_variant_for_any_size_tells_of_itself_and_keeps_no_tensor_of_its_trace():
+    g, refs = dg.function(lambda x: dg.softmax(x @ x.mT, -1) + x.sum()), []
+    for n in range(3, 9):
+        x = dg.ones(n, 3)
+        refs.append(weakref.ref(x))
+        g(x)
+    del x
+    gc.collect()
+    assert [r() for r in refs] == [None] * 6
+    assert "size 0 of tensor 0 is any int from 2 up to 64" in g.explain(guards=True)
+    assert "float32[6, 3]" in g.show()
+    assert g.source()
+    assert str(g.profile(dg.ones(7, 3), seconds=0.01))
+
+
+def test_what_python_asks_of_a_size_is_a_variant_for_each_answer():
+    def f(x):
+        return (x * 2 if x.shape[0] > 8 else x + 1, x * x.shape[0] / 7)
+
+    g = sizes(f, (3, 4, 5, 6, 7, 8, 9, 10, 11, 5, 12))
+    assert len(g.variants) == 5
+    assert "up to 8" in g.explain(guards=True)
+
+
+def test_a_value_of_a_size_is_a_variant_as_before():
+    g = sizes(lambda x: (x * float(str(x.shape[0])),), range(3, 10))
+    assert len(g.variants) == 7
+
+
+def test_an_index_into_an_axis_of_any_size_is_still_looked_at():
+    g = dg.function(lambda x, i: x[i])
+    for n in range(2, 9):
+        assert g(dg.arange(n), dg.tensor([n - 1])).item() == n - 1
+        with pytest.raises(IndexError, match=f"size {n}|{n}"):
+            g(dg.arange(n), dg.tensor([n]))
+
+
+def test_random_numbers_of_any_size_are_those_of_eager_mode():
+    def f(x):
+        return (x + dg.rand(*x.shape),)
+
+    g = dg.function(f)
+    for n in range(2, 9):
+        x = dg.ones(n, 3)
+        dg.manual_seed(n)
+        want = [f(x)[0].numpy().tobytes() for _ in range(2)]
+        dg.manual_seed(n)
+        assert [g(x)[0].numpy().tobytes() for _ in range(2)] == want
+
+
+def test_gradients_inside_and_through_calls_of_any_size():
+    w = dg.randn(3, 3).requires_grad_()
+
+    def inside(x):
+        w.grad = None
+        (dg.tanh(x @ w) ** 2).sum().backward()
+        return (w.grad,)
+
+    def through(x):
+        return dg.tanh(x @ w) ** 2
+
+    g, h = dg.function(inside), dg.function(through)
+    for n in range(2, 9):
+        x = dg.randn(n, 3)
+        (want,) = inside(x)
+        (got,) = g(x)
+        w.grad = None
+        h(x).sum().backward()
+        assert want.numpy().tobytes() == got.numpy().tobytes() == w.grad.numpy().tobytes()
 
 
 def test_calls_that_fit_no_variant_run_python_and_say_so():
-    f = dg.function(lambda x: x.sum() * 2)
-    for n in range(1, budget.FREE + 4):
-        f(dg.ones(n))
+    f = dg.function(lambda x, n: x * float(f"{n}"))
+    for n in range(budget.FREE + 3):
+        f(dg.ones(1), n)
     assert len(f.variants) == budget.FREE
     assert "3 calls ran its Python, op by op, for 16 variants were made" in f.explain()
 
 
 def test_calls_that_find_their_variant_earn_another():
-    f = dg.function(lambda x: x.sum() * 2)
-    for n in range(1, budget.FREE + 2):
-        f(dg.ones(n))
+    f = dg.function(lambda x, n: x * float(f"{n}"))
+    for n in range(budget.FREE + 1):
+        f(dg.ones(1), n)
     for _ in range(budget.PRICE):
-        f(dg.ones(1))
-    f(dg.ones(99))
+        f(dg.ones(1), 0)
+    f(dg.ones(1), 99)
     assert len(f.variants) == budget.FREE + 1
 
 

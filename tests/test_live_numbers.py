@@ -162,7 +162,7 @@ def test_a_new_shape_is_traced_once_when_a_number_is_known_to_change():
     for n in range(1, 6):
         for k in range(4):
             assert facts(f(dg.ones((n,)), 0.3 * k)) == facts(dg.ones((n,)) * (0.3 * k))
-    assert len(f.variants) == 6
+    assert len(f.variants) == 5  # the last is for any size
 
 
 def test_a_trace_that_meets_no_number_that_changes_has_no_live_numbers():

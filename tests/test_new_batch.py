@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from duograd.backends.cpu import device
 from duograd.core.backend import get_backend
-from duograd.graph import segment
+from duograd.graph import growing, segment
 from duograd.graph.compile import plan_graph
 from duograd.nn import functional as F
 
@@ -120,6 +120,7 @@ def planned(monkeypatch):
         return made._replace(executable=SimpleNamespace(run=lambda dynamic: None))
 
     monkeypatch.setattr(segment, "compile_graph", only_plan)
+    monkeypatch.setattr(growing, "SEEN", 1 << 30)  # a plan for each size
     return found
 
 

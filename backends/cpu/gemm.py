@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from ...core.backend import Arg, Epilogue, Operand, Program
 from ...core.lower import copy
+from ...core.numbers import estimate
 from ...core.types import DType, Shape, TensorType, contiguous_strides
 from . import gemv
 from .blocks import apart
@@ -288,7 +289,7 @@ def product(
     summed = pieces > 1 or (few is OVER_BATCH and piece_count(m, n, matrices, few.units, few) > 1)
     c = program.scratch_operand(dtype, (pieces, matrices, m, n)) if summed else whole
     assert fused is None or c is out
-    row_block, column_block = _task_shape(program, tile, m, n, pieces * matrices)
+    row_block, column_block = _task_shape(program, tile, *map(estimate, (m, n, pieces * matrices)))
     tasks = pieces * matrices * -(-m // row_block) * -(-n // column_block)
     chunks = program.chunks(tasks, matrices * tile.work(m, n, reduction.outer * reduction.inner))
     deepest = min(reduction.depth, reduction.inner)
@@ -458,7 +459,7 @@ def _left(
 ) -> Left:
     """The left operand, [m, k] with `row` between rows: packed beforehand where it stays the same."""
     size, k, k_step = a.dtype.itemsize, a.shape[-1], a.strides[-1] * a.dtype.itemsize
-    if m < tile.rows or not program.steady(a):
+    if not program.steady(a) or m < tile.rows:
         return Left(a, [s * size for s in steps], 0, depth * k_step, _line(row * size), _line(k_step))
     packed_sizes, width = [n if s else 1 for n, s in zip(sizes, steps)], group_rows(tile)
     with program.prepared(a):

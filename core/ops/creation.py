@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import types as T
 from ..errors import ArgumentError
+from ..numbers import whole
 from ..op import REGISTRY, pointwise, primitive, public
 from ..scalar import cast, s
 from ..strangers import check_numbers
@@ -155,17 +156,19 @@ def arange(start, stop=None, step=1, dtype=None, device=None, requires_grad=Fals
     check_numbers("arange", start=start, stop=stop, step=step)
     if step == 0:
         raise ArgumentError("arange", "step is 0", "use another step")
-    whole = type(start) is type(stop) is type(step) is int
-    whole = whole or all(isinstance(v, (int, np.integer)) for v in (start, stop, step))
-    kind = _dtype("arange", dtype, T.default_int if whole else T.default_float)
+    integers = type(start) is type(stop) is type(step) is int
+    integers = integers or all(isinstance(v, (int, np.integer)) for v in (start, stop, step))
+    kind = _dtype("arange", dtype, T.default_int if integers else T.default_float)
     # A quotient of large integers is no float.
     try:
-        size = -((int(start) - int(stop)) // int(step)) if whole else math.ceil((stop - start) / step)
+        size = (
+            -((whole(start) - whole(stop)) // whole(step)) if integers else math.ceil((stop - start) / step)
+        )
     except (ValueError, OverflowError):
         words = f"from {start} to {stop} by {step} there is no number of steps"
         raise ArgumentError("arange", words, "use finite numbers") from None
     size = max(0, size)
-    if whole and step < 0 and kind.kind == "uint":  # the step itself has no place in the dtype
+    if integers and step < 0 and kind.kind == "uint":  # the step itself has no place in the dtype
         return asked(
             arange_from(start, step, size=size, dtype=T.int64, device=device).to(kind), requires_grad
         )

@@ -244,7 +244,7 @@ def _plain(index: Any) -> Any:
 
 def _basic(op: str, shape: Shape, index: Any, key: Any) -> Any:
     """The canonical form of a basic index whose key (or None) is known."""
-    if key is None:
+    if key is None or dispatch.state.executor is not dispatch._State.executor:  # in a trace sizes may be live
         return basic_index(op, shape, index)
     found = _canonical.get((shape, key))
     if found is None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import dispatch
+from .. import dispatch, numbers
 from ..backend import Operand
 from ..errors import ArgumentError, ArgumentTypeError, ShapeError
 from ..lower import copy, lower_map
@@ -37,7 +37,7 @@ def pairs_of(op, padding, ndim):
         )
     if any(len(p) != 2 or not all(isinstance(n, whole) for n in p) for p in rows):
         raise ArgumentError(op, f"padding={padding} is not made of pairs of sizes", "give (before, after)")
-    return tuple((int(a), int(b)) for a, b in rows)
+    return tuple((numbers.whole(a), numbers.whole(b)) for a, b in rows)
 
 
 def _padded(x, padding):

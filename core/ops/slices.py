@@ -4,14 +4,13 @@
 # ruff: noqa: F811
 from __future__ import annotations
 
-import operator
-
 import numpy as np
 
 from .. import types as T
 from ..backend import Operand
 from ..errors import IndexingError, ShapeError
 from ..lower import copy, lower_map
+from ..numbers import is_live, whole
 from ..op import primitive
 from ..scalar import Expr, cast
 from ..types import TensorType, contiguous_strides
@@ -43,25 +42,45 @@ def basic_index(op, shape, index):
                     raise IndexingError(op, f"{part!r} in a slice is not an integer", "use integers")
             if e.step is not None and int(e.step) == 0:
                 raise IndexingError(op, "the step of a slice is 0", "use another step")
-            start, stop, step = e.indices(n)
-            out.append(("s", start, len(range(start, stop, step)), step))
+            out.append(("s", *_walk(e, n)))
         else:
             if not hasattr(e, "__index__"):
                 raise IndexingError(
                     op, f"{e!r} is not an index", "use integers, slices, None, ... or an integer tensor"
                 )
-            k = operator.index(e)
+            k = whole(e)
             if not -n <= k < n:
                 raise IndexingError(
                     op, f"index {k} is outside axis {axis} of size {n}", f"use {-n} to {n - 1}"
                 )
-            out.append(("i", k % n))
+            out.append(("i", k + n if k < 0 else k))
         axis += 1
     return tuple(out)
 
 
 def _onnx_slice(o, x, *, index):
     return o.slice(x, index)
+
+
+def _walk(e, n):
+    """Start, number and step of what a slice takes of `n` elements."""
+    if not any(map(is_live, (e.start, e.stop, e.step, n))):
+        start, stop, step = e.indices(n)
+        return start, len(range(start, stop, step)), step
+    # The same in arithmetic that live numbers know: C code would read them.
+    step = 1 if e.step is None else whole(e.step)
+    first, last = (0, n) if step > 0 else (-1, n - 1)
+    ends = []
+    for x, otherwise in ((e.start, first if step > 0 else last), (e.stop, last if step > 0 else first)):
+        if x is None:
+            ends.append(otherwise)
+        else:
+            x = whole(x)
+            x = x + n if x < 0 else x
+            ends.append(first if x < first else last if x > last else x)
+    start, stop = ends
+    size = stop - start if step > 0 else start - stop
+    return start, (size - 1) // abs(step) + 1 if size > 0 else 0, step
 
 
 @primitive(internal=True, view=True, onnx=_onnx_slice)

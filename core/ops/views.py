@@ -12,6 +12,7 @@ from .. import types as T
 from ..backend import Operand
 from ..errors import ArgumentError, ArgumentTypeError, ShapeError
 from ..lower import copy, lower_map
+from ..numbers import whole
 from ..op import primitive
 from ..scalar import Expr, cast
 from ..types import TensorType, contiguous_strides, normalize_axis
@@ -26,7 +27,7 @@ def as_shape(op, shape):
     out = tuple(shape)
     if not all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in out):
         raise ArgumentTypeError(op, f"shape={shape} is not a tuple of integers", "pass integers")
-    return tuple(int(n) for n in out)
+    return tuple(whole(n) for n in out)
 
 
 @primitive(view=True, onnx=lambda o, x, *, shape: o.reshape(x, shape))

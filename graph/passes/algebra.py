@@ -177,7 +177,7 @@ class _Algebra:
     def _subtract(self, node: Node) -> Any:
         # x - 0 is x, also for -0.0; x + 0 is not.
         a, b = node.inputs
-        return None if str(b).startswith("-") else self._neutral(node, a, b, 0)
+        return None if not isinstance(b, Value) and str(b).startswith("-") else self._neutral(node, a, b, 0)
 
 
 def _holds(wide: DType, narrow: DType) -> bool:

@@ -1,0 +1,76 @@
+"""Which sizes of tensors are others from call to call: they become live numbers of a variant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from .formulas import Size
+from .live import as_now
+
+#: so many sizes of an axis have a variant each before one is for any
+SEEN = 3
+
+
+def changing_sizes(tensors: Sequence[Any], variants: Iterable[Any]) -> list[Size]:
+    """The sizes by which a call with these tensors, and the state of now, differs from what these variants are for."""
+    found: dict[tuple[int, int], tuple[Any, str, list[int]]] = {}
+    for v in variants:
+        for tensor, layout, name in _pairs(tensors, v):
+            now = tensor._layout
+            if now.dtype is layout.dtype and len(now.shape) == len(layout.shape) and now.contiguous:
+                for axis, n in enumerate(layout.shape):
+                    place = id(tensor), axis
+                    found.setdefault(place, (tensor, f"size {axis} of {name}", []))[2].append(n)
+    made: dict[Any, Size] = {}
+    for (_, axis), (tensor, name, before) in found.items():
+        n = tensor._layout.shape[axis]
+        if n > 1 and len({*before, n}) > SEEN:
+            size = made.setdefault((n, *before), Size([], n, name))
+            size.places.append((tensor, axis))
+    return list(made.values())
+
+
+def _pairs(tensors: Sequence[Any], variant: Any) -> Iterator[tuple[Any, Any, str]]:
+    """Tensors with the layouts that a variant had in their places."""
+    if len(tensors) == len(variant.layouts):
+        for k, (t, layout) in enumerate(zip(tensors, variant.layouts)):
+            yield t, layout, f"tensor {k}"
+    for state in variant.state:
+        for k, (t, layout) in enumerate(state.layouts_now()):
+            yield t, layout, state.name if state.size == 1 else f"tensor {k} of {state.name}"
+
+
+def forget_sizes(graph: Any) -> None:
+    """Let a graph that has been compiled tell the sizes of the call that was traced: it must not keep the trace."""
+    for v in graph.inputs:
+        v.type = as_now(v.type)
+    graph.strides = {v: as_now(s) for v, s in graph.strides.items()}
+    for node in graph.nodes:
+        node.attrs = as_now(node.attrs)
+        node.inputs = [as_now(x) for x in node.inputs]
+        for v in node.outputs:
+            v.type = as_now(v.type)
+
+
+def forget_plan(plan: Any, groups: Iterable[Any]) -> Any:
+    """The same of the plan."""
+    rules, places = plan.fusion.rules, plan.places
+    for table in (rules.layouts, places.parts):
+        table.update({v: as_now(x) for v, x in table.items()})
+    for item in rules.producer.values():
+        item.reads, item.domain, item.size = (
+            [as_now(r) for r in item.reads],
+            as_now(item.domain),
+            as_now(item.size),
+        )
+    for group in groups:
+        group.become(group.kind, as_now(group.domain))
+    lowered = [
+        g._replace(
+            phases=[[] for _ in g.phases], reads={v: [as_now(a) for a in row] for v, row in g.reads.items()},
+            stores={v: as_now(s) for v, s in g.stores.items()},
+        )
+        for g in plan.lowered
+    ]  # fmt: skip
+    return plan._replace(lowered=lowered)
