@@ -286,3 +286,18 @@ def test_states_and_biases_of_recurrent_layers_of_another_dtype_are_refused(mode
         dg.function(lambda: lstm(x, (h[None], c[None])), mode=mode)()
     with pytest.raises(dg.errors.DtypeError, match="b: float64"):
         dg.function(lambda: gru(x), mode=mode)()
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize("kind", ["uint8", "int8", "uint16", "int32", "int64"])
+def test_classes_and_pivots_of_any_integer_dtype_count_alike(kind, mode):
+    """-100 does not fit into uint8, said Python; the kernel read pivots of other dtypes as int32."""
+    x, target = dg.linspace(-1, 1, 12).reshape(3, 4), dg.tensor([3, 0, 2])
+    lu, pivots = dg.linalg.lu_factor(dg.tensor([[0.0, 2.0, 1.0], [1.0, 0.0, 3.0], [2.0, 1.0, 0.0]]))
+    losses = lambda target: (F.cross_entropy(x, target), F.nll_loss(x, target, ignore_index=200))
+    solved = lambda pivots: dg.linalg.lu_solve(lu, pivots, dg.ones(3, 2))
+    for a, b in zip(dg.function(losses, mode=mode)(target.to(kind)), losses(target), strict=True):
+        assert a.item() == b.item()
+    assert dg.function(solved, mode=mode)(pivots.to(kind)).tolist() == solved(pivots).tolist()
+    with pytest.raises(dg.errors.ShapeError, match="pivots"):
+        solved(pivots.to(dg.float32))

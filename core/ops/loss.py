@@ -88,7 +88,8 @@ def logp(g, position_type, label, classes, ignore_index):
     return E.where(chosen, E.negative(g), 0.0)
 
 
-def _check_classes(op, x, target, w):
+def _classes_of(op, x, target, w):
+    """The target's classes, in a dtype that holds any ignore_index."""
     if not target.dtype.is_integer:
         raise DtypeError(op, f"target: {target.type} holds no class indices", "convert it to int64")
     if x.ndim < 1 or target.shape != x.shape[:1] * (x.ndim > 1) + x.shape[2:]:
@@ -97,6 +98,7 @@ def _check_classes(op, x, target, w):
             "for logits [N, C] pass one class index for each row: [N]",
         )  # fmt: skip
     _check_weights(op, x, w)
+    return target if target.dtype in (T.int32, T.int64) else E.cast(target, dtype=T.int64)
 
 
 def _class_axis(x):
@@ -144,7 +146,7 @@ def nll_loss(logp, target, w=None, *, reduction="mean", ignore_index=-100):
     weights. Raises: ShapeError, DtypeError for a target that is not integer. Numerics: a class outside
     0..C-1 gives NaN; so does a mean over nothing. Source: ONNX NegativeLogLikelihoodLoss.
     """
-    _check_classes("nll_loss", logp, target, w)
+    target = _classes_of("nll_loss", logp, target, w)
     weighted = logp if w is None else logp * _along_classes(logp, w)
     each = _pick(logp, weighted, target, ignore_index)
     return _class_loss("nll_loss", each, logp, target, w, reduction, ignore_index)
@@ -179,7 +181,7 @@ def cross_entropy(x, target, w=None, *, reduction="mean", ignore_index=-100, lab
         weighted = logp * target if w is None else logp * target * _along_classes(x, w)
         each = E.negative(sum_(weighted, axis=axis))
         return _reduced(op, each, reduction)
-    _check_classes(op, x, target, w)
+    target = _classes_of(op, x, target, w)
     logp = log_softmax(x, axis=axis)
     weighted = logp if w is None else logp * _along_classes(x, w)
     each = _pick(x, weighted, target, ignore_index)

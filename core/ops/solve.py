@@ -201,6 +201,10 @@ def permute_rows(x, pivots, *, inverse=False):
 
 @permute_rows.type
 def _(x, pivots, *, inverse):
+    if pivots.dtype is not T.int32 or pivots.shape[-1:] > x.shape[-2:-1]:
+        raise ShapeError(
+            "permute_rows", f"pivots: {pivots} are no int32[..., {x.shape[-2]}]", "take lu_factor's"
+        )
     batch = T.broadcast_shapes("permute_rows", x.shape[:-2], pivots.shape[:-1])
     return TensorType(x.dtype, (*batch, *x.shape[-2:]))
 
@@ -331,6 +335,13 @@ def lu_solve(lu, pivots, b, *, left=True, adjoint=False):
     lu, pivots: from `lu_factor`; b: float[..., N, K] (left) or float[..., K, N]. Returns: b's shape, batch broadcast.
     """
     need_matrix("lu_solve", lu, "lu", square=True)
+    if pivots.dtype.has_gradient or pivots.shape[-1:] != lu.shape[-1:]:
+        raise ShapeError(
+            "lu_solve",
+            f"pivots: {pivots.type} are no integers [..., {lu.shape[-1]}]",
+            "take those of lu_factor",
+        )
+    pivots = E.cast(pivots, dtype=T.int32)  # what kernels read
     if not left:
         return _h(lu_solve(lu, pivots, _h(b), adjoint=not adjoint))
     if adjoint:
