@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import importlib
+import operator
 import os as _os
+import sys
 from typing import Any
 
 from . import backends as _backends  # noqa: F401  (registers the devices)
 from .core import errors
+from .core import foreign as _foreign
 from .core import hot as _hot
 from .core.dtype_info import Info as _Info
 from .core.dtype_info import (
@@ -121,8 +124,27 @@ _spell(globals(), __all__)
 # Eager mode has hot bodies compiled by graph mode, which it does not know.
 _hot.loader = lambda: importlib.import_module(".graph.hot", __name__)
 
+# PyTorch's names of dtypes.
+_KINDS = {
+    "half": "float16",
+    "float": "float32",
+    "double": "float64",
+    "short": "int16",
+    "int": "int32",
+    "long": "int64",
+}
+
+# Where a name is looked for that another namespace has not.
+_SPACES = (
+    "nn nn.functional nn.init nn.utils nn.utils.rnn optim optim.lr_scheduler data distributions linalg fft"
+)
+_foreign.spaces = lambda: {
+    f"dg.{name}": operator.attrgetter(name)(sys.modules[__name__]) for name in _SPACES.split()
+}
+
 # Loaded when first used, so that `import duograd` stays fast.
 _LAZY = {
+    **{name: f".core.types:{kind}" for name, kind in _KINDS.items()},
     "nn": ".nn",
     "optim": ".nn.optim",
     "autograd": ".core.autograd",
@@ -165,7 +187,7 @@ if "DUOGRAD_SHOW" in _os.environ:
 def __getattr__(name: str) -> Any:
     target = _LAZY.get(name)
     if target is None:
-        raise AttributeError(f"module 'duograd' has no attribute {name!r}")
+        raise _foreign.unknown("dg", name, __dir__())
     path, _, attribute = target.partition(":")
     found = importlib.import_module(path, __name__)
     globals()[name] = getattr(found, attribute) if attribute else found

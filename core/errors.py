@@ -132,6 +132,10 @@ class ArgumentTypeError(DuogradError, TypeError):
     """An argument of the wrong kind."""
 
 
+class UnknownNameError(DuogradError, AttributeError):
+    """A name that a namespace of duograd has not."""
+
+
 class LinAlgError(DuogradError, np.linalg.LinAlgError):
     """A matrix that an op of linear algebra cannot take: singular, not positive definite, without convergence."""
 

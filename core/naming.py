@@ -29,7 +29,8 @@ _FUNCTIONS = (
     "heaviside hypot inv isclose isin isneginf isposinf isreal kron lcm le less less_equal logaddexp "
     "logaddexp2 logdet logical_and logical_not logical_or logical_xor logit lt matrix_power mul multinomial "
     "multiply nan_to_num ne neg negative nextafter not_equal pinv positive pow rad2deg remainder signbit sinc "
-    "slogdet true_divide vdot dist hsplit vsplit dsplit xlogy cholesky qr svd matrix_exp bernoulli diagflat"
+    "slogdet true_divide vdot dist hsplit vsplit dsplit xlogy cholesky qr svd matrix_exp bernoulli diagflat "
+    "inverse pinverse"
 ).split()
 #: functions of which `x.name_()` writes the result over x
 _OVER = (
@@ -230,6 +231,26 @@ def _integers(x: Tensor, low: int, high: int | None = None, generator: Any = Non
     return random.randint(low, high, x.shape, device=x.device, generator=generator)
 
 
+def _clamp_min(self: Tensor, min: Any) -> Any:
+    """`x.clamp(min=min)`."""
+    return PUBLIC["clip"](self, min=min)
+
+
+def _clamp_max(self: Tensor, max: Any) -> Any:
+    """`x.clamp(max=max)`."""
+    return PUBLIC["clip"](self, max=max)
+
+
+def _clamp_min_(self: Any, min: Any) -> Any:
+    """`x.clamp_(min=min)`."""
+    return self.clamp_(min=min)
+
+
+def _clamp_max_(self: Any, max: Any) -> Any:
+    """`x.clamp_(max=max)`."""
+    return self.clamp_(max=max)
+
+
 def _get_data(self: Tensor) -> Any:
     """The same memory without history."""
     return self.detach()
@@ -258,6 +279,7 @@ METHODS: dict[str, Any] = {
     **{f"new_{name}": _new(name) for name in ("zeros", "ones", "empty", "full")},
     "add": _add, "add_": _add_over, "sub": _sub, "sub_": _sub_over, "subtract": _sub, "t": t, "where": _where,
     "type_as": _type_as, "is_floating_point": is_floating_point, "is_complex": PUBLIC["is_complex"],
+    "clamp_min": _clamp_min, "clamp_max": _clamp_max, "clamp_min_": _clamp_min_, "clamp_max_": _clamp_max_,
     "cpu": _cpu, "cuda": _cuda, "new_tensor": _new_tensor,
     "uniform_": _drawn("uniform_", _uniform, "uniform numbers from [low, high)"),
     "normal_": _drawn("normal_", _normal, "normal numbers"),

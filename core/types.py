@@ -151,6 +151,9 @@ class TensorType(NamedTuple):
     def __str__(self) -> str:
         return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
 
+    def __call__(self, *_: Any) -> None:
+        raise ArgumentTypeError("type", f"of a tensor is no method, but {self}", "convert by x.to(dtype)")
+
 
 # ---------------------------------------------------------------- promotion
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from ..core.foreign import unknown as _unknown
 from ..core.spoken import spell as _spell
 from . import activation as _activation
 from . import attention as _attention
@@ -58,7 +59,7 @@ _ELSEWHERE = {
 
 def __getattr__(name: str) -> Any:
     if name not in _ELSEWHERE:
-        raise AttributeError(f"module 'duograd.nn' has no attribute {name!r}")
+        raise _unknown("dg.nn", name, __dir__())
     path, _, attribute = _ELSEWHERE[name].partition(":")
     found = importlib.import_module(path, __name__)
     globals()[name] = getattr(found, attribute) if attribute else found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..core.errors import ShapeError
+from ..core.foreign import unknown as _unknown
 from ..core.numbers import real
 from ..core.old_values import computed as _computed
 from ..core.ops import activation as _A
@@ -152,3 +153,7 @@ for _name in (
     "leaky_relu mish relu relu6 rrelu selu silu threshold"
 ).split():
     globals()[_name] = _over(globals()[_name], _name)
+
+
+def __getattr__(name: str) -> Any:
+    raise _unknown("dg.nn.functional", name, globals())

@@ -153,3 +153,43 @@ def test_turned_matrices_times_vectors_are_read_right_by_onnxruntime(fn):
     a, v = _normal(6, 5), _normal(6)
     again = dg.onnx.load(dg.onnx.export(fn, (a, v)))  # the export compares with onnxruntime
     np.testing.assert_allclose(again(a, v).numpy(), fn(a, v).numpy(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("space", "name", "fix"),
+    [
+        ("dg", "std_mean", r"x\.std\(axis\), x\.mean\(axis\)"),
+        ("dg", "Linear", r"write dg\.nn\.Linear$"),
+        ("dg", "kaiming_normal_", r"write dg\.nn\.init\.kaiming_normal_$"),
+        ("dg.nn", "Adam", r"write dg\.optim\.Adam$"),
+        ("dg.nn", "Relu", r"write dg\.nn\.ReLU"),
+        ("dg.nn.functional", "cross_entropie", r"write dg\.nn\.functional\.cross_entropy"),
+        ("dg.optim", "StepLR", r"write dg\.optim\.lr_scheduler\.StepLR$"),
+        ("dg", "quite_unknown", r"docs/porting\.md"),
+    ],
+)
+def test_an_unknown_name_says_what_to_write(space, name, fix):
+    found = {"dg": dg, "dg.nn": nn, "dg.nn.functional": F, "dg.optim": dg.optim}[space]
+    assert not hasattr(found, name)
+    with pytest.raises(dg.errors.UnknownNameError, match=fix) as caught:
+        getattr(found, name)
+    assert f"[{space}] has no {name}\n  at {__file__}:" in str(caught.value)
+
+
+def test_dtypes_have_the_names_of_pytorch():
+    kinds = dg.half, dg.float, dg.double, dg.short, dg.int, dg.long
+    assert list(map(str, kinds)) == ["float16", "float32", "float64", "int16", "int32", "int64"]
+
+
+def test_clamping_from_one_side_has_methods():
+    x = dg.tensor([-2.0, 0.5, 3.0])
+    assert x.clamp_min(0).tolist() == [0, 0.5, 3]
+    assert x.clamp_max(1).tolist() == [-2, 0.5, 1]
+    assert x.clamp_min_(-1).clamp_max_(2).tolist() == x.tolist() == [-1, 0.5, 2]
+
+
+def test_the_type_of_a_tensor_is_no_method():
+    with pytest.raises(
+        dg.errors.ArgumentTypeError, match=r"no method, but float32\[2\]\n.*\n  fix: convert by x\.to"
+    ):
+        dg.ones(2).type(dg.long)

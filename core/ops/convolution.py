@@ -33,7 +33,10 @@ def _check_pair(op, x, w):
             op, f"takes x[N, C, ...] and w of as many axes, 3 to 5, got x: {x}, w: {w}", "add or merge axes"
         )
     if x.dtype is not w.dtype or not x.dtype.is_float:
-        raise DtypeError(op, f"takes floats of one dtype, got x: {x}, w: {w}", "convert with .to(dtype)")
+        raise DtypeError(
+            op, f"takes floats of one dtype, got x: {x}, w: {w}",
+            "convert with .to(dtype); integers beside float32 give float64: convert them before",
+        )  # fmt: skip
 
 
 def _onnx_conv(o, x, w, *, stride, padding, dilation, groups):

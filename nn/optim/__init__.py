@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from ...core.foreign import unknown as _unknown
 from ...core.spoken import spell as _spell
 from . import lr_scheduler, swa_utils
 from .adam import Adam, AdamW
@@ -16,3 +19,7 @@ __all__ = [
 ]  # fmt: skip
 
 _spell(globals(), __all__)
+
+
+def __getattr__(name: str) -> Any:
+    raise _unknown("dg.optim", name, globals())
