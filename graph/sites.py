@@ -116,7 +116,7 @@ class SiteReader(ValueReader):
                     matches = value is UNKNOWN
                 if matches:
                     found.append(cell)
-        if not known:
+        if not found:  # its own function may not be known
             maker = maker_of(frame)
             if maker is not None and name in maker.f_code.co_freevars:
                 return self._cells(maker, name, value)
@@ -126,13 +126,18 @@ class SiteReader(ValueReader):
         """Functions of a code that nothing read so far has led to: called by C code or by the framework."""
         code = frame.f_code
         self._ledger.functions[id(code)] = []
-        back = frame.f_back
-        while back is not None and back.f_trace_opcodes:
-            if any(c is code for c in back.f_code.co_consts):
-                return  # made by a function that still runs: a comprehension, a lambda passed on
+        back, between = frame.f_back, False
+        while back is not None:
+            if back.f_trace_opcodes and any(c is code for c in back.f_code.co_consts):
+                break  # made by a function that still runs: a comprehension, a lambda passed on, a hook
+            between |= not back.f_trace_opcodes
             back = back.f_back
+        if back is not None and not between:
+            return
+        # The framework may also call a hook that an earlier call of that function has made.
+        young = {*map(id, gc.get_objects(0))} if back is not None else ()
         for f in gc.get_referrers(code):
-            if isinstance(f, FunctionType) and f.__code__ is code:
+            if isinstance(f, FunctionType) and f.__code__ is code and id(f) not in young:
                 self._ledger.learn(f, f.__qualname__, True)
 
     def _stand(self, frame: FrameType, space: Any, name: str, value: Any) -> None:

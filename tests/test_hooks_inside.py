@@ -165,6 +165,41 @@ def test_hooks_of_a_call_keep_the_place_of_their_leaves():
     assert told("graph")[1] == 1
 
 
+def test_a_list_of_the_call_that_a_hook_fills_is_made_anew_at_each_call():
+    w = _data(1).requires_grad_()
+
+    @dg.function
+    def step(x):
+        norms = []
+        h = w * x
+        h.register_hook(lambda g: norms.append(g.sum()))
+        h.sum().backward()
+        return norms
+
+    assert [len(step(_data(k))) for k in range(4)] == [1] * 4
+    assert len(step.variants) == 2  # the first call finds no gradient
+
+
+def test_a_hook_of_an_earlier_call_is_from_outside():
+    def told(mode):
+        w, log = _data(1).requires_grad_(), []
+
+        def fn(x, first):
+            seen = log
+            if first:
+                w.register_hook(lambda g: seen.append(g.sum()))
+            (w * x).sum().backward()
+            return len(log)
+
+        step = dg.function(fn)
+        with dg.mode("eager"):
+            step(_data(0), True)
+        with dg.mode(mode):
+            return [step(_data(k), False) for k in range(4)], [g.tolist() for g in log]
+
+    assert told("graph") == told("eager")
+
+
 def test_a_hook_that_stays_on_a_leaf_is_left_to_python():
     def told(mode):
         w = _data(1).requires_grad_()
