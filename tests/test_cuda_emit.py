@@ -47,6 +47,7 @@ CANCELLING = {
     "erfinv": 8,
     "xlogy": 4,
     "hypot": 2,
+    "matmul": 16,
     "random_normal": 4,
 }
 #: sums and products of samples, in another order than NumPy's: at most 70 elements, half a unit each
