@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from . import dispatch, tree, vjp
@@ -75,7 +75,8 @@ def _starts(op: str, outputs: Sequence[Tensor], grad_outputs: Any) -> list[Tenso
 
 
 def grad(
-    outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool | None = None,
+    outputs: Tensor | Iterable[Tensor], inputs: Tensor | Iterable[Tensor],
+    grad_outputs: Tensor | Iterable[Tensor | None] | None = None, retain_graph: bool | None = None,
     create_graph: bool = False, allow_unused: bool = False, only_inputs: bool = True,
 ) -> tuple[Tensor | None, ...]:  # fmt: skip
     """The gradients of outputs with respect to inputs, which any tensors of the tape may be; `.grad` stays as it is.
@@ -119,7 +120,10 @@ def grad(
 
 
 def backward(
-    tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False
+    tensors: Tensor | Iterable[Tensor],
+    grad_tensors: Tensor | Iterable[Tensor | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
 ) -> None:
     """`y.backward()` of several tensors in one walk: gradients are added to `.grad` of the leaves."""
     face = dispatch.state.executor.face
@@ -346,4 +350,4 @@ def once_differentiable(fn: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-_spell(globals(), __all__)
+_spell(globals(), __all__, strict=True)

@@ -34,6 +34,11 @@ def is_own_file(path: str) -> bool:
     return path.startswith(_PACKAGE_DIR) and not path.startswith(_OUTSIDE)
 
 
+def is_standard_file(path: str) -> bool:
+    """Whether a file belongs to Python's own library."""
+    return (path.startswith(_STDLIB) and "site-packages" not in path) or path.startswith("<frozen")
+
+
 def user_place(depth: int = 1) -> Place | None:
     """Where the innermost frame that is not the framework's own is now: cheap to take, turned to text later."""
     frame: FrameType | None = sys._getframe(depth)
@@ -81,7 +86,7 @@ def last_user_line(error: BaseException) -> str:
         file = at.tb_frame.f_code.co_filename
         # What namedtuples and dataclasses write for a class; `python -c` has the same file.
         written = file == "<string>" and at.tb_frame.f_globals.get("__name__") != "__main__"
-        if not written and not is_internal(at.tb_frame.f_code) and not file.startswith(_STDLIB):
+        if not written and not is_internal(at.tb_frame.f_code) and not is_standard_file(file):
             found = f"{file}:{at.tb_lineno}"
         at = at.tb_next
     return found

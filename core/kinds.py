@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .numbers import is_live
-from .strangers import brief, kind_of
 
 
 class Kind(NamedTuple):
@@ -41,7 +41,8 @@ def _number(x: Any) -> bool:
     return is_live(x) or ((hasattr(x, "__float__") or hasattr(x, "__index__")) and not _ndim(x))
 
 
-def _truth(x: Any) -> bool:
+def truth(x: Any) -> bool:
+    """Whether x may stand for True or False."""
     return x is None or isinstance(x, (int, np.bool_, np.integer)) or is_live(x) or _is_scalar(x)
 
 
@@ -64,10 +65,11 @@ def _mapping(x: Any) -> bool:
 _KINDS = {
     "int": Kind("an integer", _whole, False),
     "float": Kind("a number", _number, False),
-    "bool": Kind("True or False", _truth, False),
+    "bool": Kind("True or False", truth, False),
     "str": Kind("a text", lambda x: isinstance(x, str)),
     "None": Kind("None", lambda x: x is None),
-    "Tensor": Kind("a tensor", lambda x: hasattr(x, "dtype")),
+    "os.PathLike": Kind("a path", lambda x: isinstance(x, os.PathLike)),
+    "Sized": Kind("something with a length", lambda x: hasattr(x, "__len__")),
     "Callable": Kind("a function", callable),
     "type": Kind("a class", lambda x: isinstance(x, type)),
     "dict": Kind("a dict", _mapping), "Mapping": Kind("a dict", _mapping),
@@ -113,9 +115,11 @@ def _single(word: str, scope: dict[str, Any]) -> Kind | None:
     kind = _KINDS.get(head)
     if kind is None:
         cls = scope.get(head)
+        if isinstance(cls, str):  # an alias
+            return asked(cls, scope)
         if not isinstance(cls, type) or cls in (Any, object):
             return None
-        name = cls.__name__
+        name = {"Tensor": "tensor"}.get(cls.__name__, cls.__name__)
         return Kind(f"{'an' if name[0] in 'AEIOU' else 'a'} {name}", lambda x: isinstance(x, cls))
     if kind.words != "a row":
         return kind
@@ -125,11 +129,9 @@ def _single(word: str, scope: dict[str, Any]) -> Kind | None:
         return kind
 
     def fits(x: Any) -> bool:
-        return kind.fits(x) and (not isinstance(x, (list, tuple)) or all(map(element.fits, x)))
+        return kind.fits(x) and (not isinstance(x, (list, tuple, np.ndarray)) or all(map(element.fits, x)))
 
     return Kind(f"a row, each {element.words}", fits, False)
 
 
-def unfit(name: str, value: Any, kind: Kind) -> tuple[str, str]:
-    """What is wrong with a value of another kind, and the fix."""
-    return f"{name}={brief(value)} is {kind_of(value)}", f"give {name} as {kind.words}"
+FLAG = _KINDS["bool"]

@@ -17,15 +17,15 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from . import dispatch
+from . import dispatch, kinds
 from . import types as T
 from .errors import ArgumentTypeError, DtypeError, DuogradError, ShapeError, user_line
 from .exact import exact
 from .numbers import holds_live, without_live
 from .parameters import parameters
 from .scalar import Expr, cast, const, substitute, weak_arg
-from .spoken import spelled, translated
-from .strangers import STUMBLES, stranger
+from .spoken import is_own_error, spelled, translated
+from .strangers import STUMBLES, kind_of, known_kinds, no_tensor_among, stranger, unfit
 from .types import DType, TensorType
 
 REGISTRY: dict[str, Op] = {}
@@ -98,6 +98,7 @@ class Op:
         self._attr_index = {name: k for k, name in enumerate(self.attr_names)}
         self.required_attrs = {n for n in declared.keyword if n not in declared.defaults}
         self.defaults: Attrs = tuple(map(declared.defaults.get, declared.keyword))
+        self._flags = tuple(k for k, d in enumerate(self.defaults) if isinstance(d, bool))
         #: makes a tensor from numbers: they stay numbers, and the device is an attribute
         self.creates = "device" in self.attr_names and self.name != "to_device"
         self._simple = not self.variadic and not self.required_attrs
@@ -263,12 +264,14 @@ class Op:
         return dict(zip(self.attr_names, attrs))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._simple and not kwargs and len(args) == self.n_inputs and self.normalize_rule is None:
-            return dispatch.apply(self, args, self.defaults)
         try:
+            if self._simple and not kwargs and len(args) == self.n_inputs and self.normalize_rule is None:
+                return dispatch.apply(self, args, self.defaults)
             return dispatch.apply_raw(self, args, kwargs)
         except STUMBLES as e:
             error = None if isinstance(e, DuogradError) else stranger(self, args, kwargs)
+            if error is None and isinstance(e, (TypeError, AttributeError)) and is_own_error(e):
+                error = no_tensor_among(self, args)
             if error is None:
                 raise
             raise error from None
@@ -305,6 +308,11 @@ class Op:
                 if not isinstance(e, DuogradError):
                     self._refuse_strangers(inputs)
                 raise
+        for k in self._flags:
+            if attrs[k].__class__ is not bool and not kinds.truth(attrs[k]):
+                name = self.attr_names[k]
+                if kind_of(attrs[k]) not in known_kinds(self, name):
+                    raise ArgumentTypeError(self.name, *unfit(name, attrs[k], kinds.FLAG.words))
         for a in attrs:  # what cannot be a key is found here, not when a graph is compiled
             if not holds_live(a):
                 hash(a)
@@ -388,6 +396,7 @@ class Op:
             found.open, found.input_names = names, (*self.input_names, *names)
             found.attr_names, found.defaults = tuple(n for n, _ in rest), tuple(d for _, d in rest)
             found._attr_index = {name: k for k, name in enumerate(found.attr_names)}
+            found._flags = tuple(k for k, d in enumerate(found.defaults) if isinstance(d, bool))
             found.required_attrs, found.n_inputs = self.required_attrs - set(names), len(found.input_names)
             found.grads, found.normalize_rule, found.onnx = {}, None, None
             found._forms, found._opened, found.recipes, found.shortcuts = {}, {}, {}, {}
@@ -454,6 +463,10 @@ class Op:
     def _types(self, inputs: Sequence[Any], attrs: Attrs) -> tuple[TensorType, ...]:
         if self.kind == "pointwise" and self.type_rule is None:
             shapes = [x.shape for x in inputs if isinstance(x, TensorType)]
+            if not shapes and None in inputs:
+                raise ArgumentTypeError(
+                    self.name, f"{self.input_names[0]} is None", "pass a tensor or a number"
+                )
             shape = T.broadcast_shapes(self.name, *shapes) if len(shapes) > 1 else shapes[0]
             dtypes = [x.dtype if isinstance(x, TensorType) else _number_kind(x) for x in inputs]
             for x, d in zip(inputs, self.form(dtypes, attrs).arg_dtypes):

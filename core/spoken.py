@@ -10,10 +10,20 @@ from collections.abc import Callable, Iterable
 from types import CodeType, FunctionType
 from typing import Any
 
+import numpy as np
+
 from . import kinds
-from .errors import ArgumentError, ArgumentTypeError, DuogradError, IndexingError, is_internal, is_own_file
+from .errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    DuogradError,
+    IndexingError,
+    is_internal,
+    is_own_file,
+    is_standard_file,
+)
 from .parameters import Parameters, parameters
-from .strangers import STUMBLES, brief
+from .strangers import STUMBLES, brief, unfit
 
 #: names for an argument of the same meaning (or the remark says what differs): what is nearest comes first
 _WORDS = [
@@ -45,24 +55,25 @@ def translated(key: str, names: Iterable[str], listed: Iterable[str] = ()) -> st
     return f"give {word} by position; " if word in listed else f"write {word}= for {key}=; "
 
 
-def spelled(fn: Callable[..., Any], name: str = "") -> Callable[..., Any]:
+def spelled(fn: Callable[..., Any], name: str = "", strict: bool = False) -> Callable[..., Any]:
     """`fn` as users call it: a keyword that it has not, or a missing argument, is an error that says the right one.
 
     Python refuses such a call before any code of ours runs, so a function with the same parameters stands before fn,
-    and one for all other keywords. name: what users call it. A function that takes any keyword is
-    given back as it is. Of a class, its constructor.
+    and one for all other keywords. name: what users call it; strict: the kinds of arguments are looked at, too, before
+    fn runs. A function that takes any keyword is given back as it is unless strict. Of a class, its constructor.
     """
     if isinstance(fn, type):
         constructed(fn)
         return fn
-    if (
-        type(fn) is not FunctionType
-        or fn.__code__.co_flags & inspect.CO_VARKEYWORDS
-        or hasattr(fn, "spelled")
-    ):
+    if type(fn) is not FunctionType or hasattr(fn, "spelled"):
         return fn
     p, said = parameters(fn), name or fn.__name__.rstrip("_")
-    made: Any = _listing(fn, p, said) if p.rest else _plain(fn, p, said)
+    if strict:
+        made: Any = _strict(fn, said)
+    elif fn.__code__.co_flags & inspect.CO_VARKEYWORDS:
+        return fn
+    else:
+        made = _listing(fn, p, said) if p.rest else _plain(fn, p, said)
     functools.update_wrapper(made, fn)
     made.__name__ = said
     if "." not in fn.__qualname__ or "<" in fn.__qualname__:
@@ -98,7 +109,8 @@ def _plain(fn: Any, p: Parameters, said: str) -> Any:
     """
     names, posonly = (*p.positional, *p.keyword), fn.__code__.co_posonlyargcount
     required = frozenset(k for k, n in enumerate(names) if n not in p.defaults)
-    code = _template(len(names), required).replace(
+    flags = frozenset(k for k, n in enumerate(names) if isinstance(p.defaults.get(n), bool))
+    code = _template(len(names), required, flags).replace(
         co_varnames=(*names, "_more", "_other", "_error"), co_name=said, co_qualname=said,
         co_argcount=len(p.positional), co_posonlyargcount=posonly, co_kwonlyargcount=len(p.keyword),
     )  # fmt: skip
@@ -117,14 +129,16 @@ def _cell(x: Any) -> Any:
 
 
 @functools.cache
-def _template(count: int, required: frozenset[int]) -> CodeType:
-    """The code of a function that hands `count` arguments on to `fn`."""
+def _template(count: int, required: frozenset[int], flags: frozenset[int]) -> CodeType:
+    """The code of a function that hands `count` arguments on to `fn`; flags: those that are True or False."""
     names = [f"a{k}" for k in range(count)]
     missing = "".join(f" or a{k} is _ABSENT" for k in sorted(required))
+    other = " or ".join(f"a{k}.__class__ is not bool" for k in sorted(flags)) or "False"
     row = "".join(f"{n}, " for n in names)
     text = (
         f"def make(fn):\n def call({row}*more, **wrong):\n  if wrong or more{missing}:\n"
-        f"   _refuse_call(fn.__wrapped__, wrong, more, ({row}))\n  try:\n   return fn({row})\n"
+        f"   _refuse_call(fn.__wrapped__, wrong, more, ({row}))\n"
+        f"  if {other}:\n   _refuse_flags(fn.__wrapped__, ({row}))\n  try:\n   return fn({row})\n"
         f"  except STUMBLES as e:\n   _explain(fn.__wrapped__, e, ({row}))\n   raise\n return call"
     )
     scope: dict[str, Any] = {}
@@ -136,6 +150,14 @@ def _refuse_call(fn: Any, wrong: dict[str, Any], more: tuple[Any, ...], given: t
     p = parameters(fn)
     missing = [n for n, x in zip((*p.positional, *p.keyword), given) if x is _ABSENT]
     refuse(fn, sys._getframe(1).f_code.co_name, wrong, missing, len(p.positional) + len(more) if more else 0)
+
+
+def _refuse_flags(fn: Any, given: tuple[Any, ...]) -> None:
+    p = parameters(fn)
+    for name, x in zip((*p.positional, *p.keyword), given):
+        if isinstance(p.defaults.get(name), bool) and not kinds.truth(x):
+            op = sys._getframe(1).f_code.co_name
+            raise ArgumentTypeError(op, *unfit(name, x, kinds.FLAG.words))
 
 
 def _usage(fn: Any, op: str) -> str:
@@ -176,7 +198,7 @@ def explain(fn: Any, op: str, error: Exception, given: dict[str, Any]) -> None:
 
     Nothing is raised where the error is one of ours already, or comes from code of the user that was called.
     """
-    if isinstance(error, DuogradError) or not _is_ours(error):
+    if isinstance(error, DuogradError) or not is_own_error(error):
         return
     refuse_kinds(fn, op, given)
     kind = next((k for c, k in _ERRORS if isinstance(error, c)), ArgumentError)
@@ -194,7 +216,7 @@ def refuse_kinds(fn: Any, op: str, given: dict[str, Any]) -> bool:
         kind = kinds.of(fn, name)
         if kind is not None:
             if not kind.fits(x):
-                raise ArgumentTypeError(op, *kinds.unfit(name, x, kind))
+                raise ArgumentTypeError(op, *unfit(name, x, kind.words))
             by_class = by_class and (kind.by_class or x.__class__ in kinds.PLAIN)
     return by_class
 
@@ -202,15 +224,17 @@ def refuse_kinds(fn: Any, op: str, given: dict[str, Any]) -> bool:
 _ERRORS: tuple[tuple[Any, Any], ...] = (
     ((TypeError, AttributeError), ArgumentTypeError), (IndexError, IndexingError),
 )  # fmt: skip
-_LIBRARIES = tuple(f"{os.sep}site-packages{os.sep}{n}{os.sep}" for n in ("numpy", "onnx", "safetensors"))
+_PACKAGES = os.path.dirname(os.path.dirname(np.__file__)) + os.sep
+_LIBRARIES = tuple(_PACKAGES + name + os.sep for name in ("numpy", "onnx", "safetensors"))
 
 
-def _is_ours(error: BaseException) -> bool:
+def is_own_error(error: BaseException) -> bool:
     """Whether no code of the user stands between the frame that asks and where an error was raised."""
     at = error.__traceback__
     while at is not None:
         code = at.tb_frame.f_code
-        if not (is_internal(code) or any(name in code.co_filename for name in _LIBRARIES)):
+        file = code.co_filename
+        if not (is_internal(code) or file.startswith(_LIBRARIES) or is_standard_file(file)):
             return False
         at = at.tb_next
     return True
@@ -225,9 +249,9 @@ def constructed(cls: Any) -> None:
     fn = cls.__init__
     if (
         type(fn) is not FunctionType
-        or fn.__code__.co_flags & inspect.CO_VARKEYWORDS
         or hasattr(fn, "spelled")
         or not is_own_file(fn.__code__.co_filename)
+        or parameters(fn).names in (("self",), ("self", "args"))
     ):
         return
     seen: set[tuple[Any, ...]] = set()
@@ -236,7 +260,7 @@ def constructed(cls: Any) -> None:
         key = args and tuple(map(type, args))
         if kwargs:
             key = (*key, *kwargs, *map(type, kwargs.values()))
-        if key not in seen and _admit(fn, __init__, self, args, kwargs):
+        if key not in seen and _admit(fn, _called(self, __init__), args, kwargs):
             seen.add(key)
         try:
             if key:
@@ -257,18 +281,64 @@ def _called(x: Any, made: Any) -> str:
     return next((c.__name__ for c in type(x).__mro__ if c.__init__ is made), type(x).__name__)  # type: ignore[misc]
 
 
+def _strict(fn: Any, said: str) -> Any:
+    """For a function that does much: looks at its arguments as `constructed` does."""
+    seen: set[tuple[Any, ...]] = set()
+    first = parameters(fn).positional[:1] == ("self",)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        given = args[first:]
+        key = (*map(type, given), *kwargs, *map(type, kwargs.values()))
+        if key not in seen and _admit(fn, said, given, kwargs):
+            seen.add(key)
+        try:
+            return fn(*args, **kwargs)
+        except STUMBLES as e:
+            explain(fn, said, e, _bound(fn, given, kwargs))
+            raise
+
+    return call
+
+
+def explain_call(
+    method: Any, op: str, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    """`explain` for a method of ours, with the arguments of a call that may not fit it. Nothing for the user's own."""
+    fn = getattr(method, "__func__", None)
+    if type(fn) is not FunctionType or not is_own_file(fn.__code__.co_filename):
+        return
+    if not isinstance(error, DuogradError) and is_own_error(error):
+        _admit(fn, op, args, kwargs)
+        explain(fn, op, error, _bound(fn, args, kwargs))
+
+
+def spell_methods(cls: Any, names: str) -> None:
+    """Make methods of a class, which do much, strict functions."""
+    for name in names.split():
+        setattr(cls, name, spelled(cls.__dict__[name], name, strict=True))
+
+
+def _names(fn: Any) -> tuple[str, ...]:
+    """The parameters of a function that may be given by position, without self."""
+    names = parameters(fn).positional
+    return names[1:] if names[:1] == ("self",) else names
+
+
 def _bound(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    return {**dict(zip(parameters(fn).positional[1:], args)), **kwargs}
+    names = _names(fn)
+    more = {f"argument {k}": x for k, x in enumerate(args[len(names) :], len(names))}
+    return {**dict(zip(names, args)), **more, **kwargs}
 
 
-def _admit(fn: Any, made: Any, x: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Raise for arguments of a constructor that do not fit. Returns: whether others of the same classes fit, too."""
-    p, op = parameters(fn), _called(x, made)
-    names = p.positional[1:]
+def _admit(fn: Any, op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Raise for arguments that do not fit. Returns: whether others of the same classes fit, too."""
+    p, names = parameters(fn), _names(fn)
     missing = [n for n in (*names[len(args) :], *p.keyword) if n not in p.defaults and n not in kwargs]
     wrong = [n for n in kwargs if n not in names and n not in p.keyword]
+    if fn.__code__.co_flags & inspect.CO_VARKEYWORDS:
+        wrong = []
     if len(args) > len(names) and not p.rest:
-        refuse(fn, op, wrong, missing, len(args) + 1)
+        refuse(fn, op, wrong, missing, len(args) + len(p.positional) - len(names))
     if wrong or missing:
         refuse(fn, op, wrong, missing)
     for name in names[: len(args)]:
@@ -283,11 +353,11 @@ def _is_lasting(cls: type) -> bool:
     return cls.__module__ == "builtins" or cls.__module__.startswith(__name__.partition(".")[0] + ".")
 
 
-def spell(scope: dict[str, Any], names: Iterable[str]) -> None:
+def spell(scope: dict[str, Any], names: Iterable[str], strict: bool = False) -> None:
     """Put `spelled` functions in the place of a public module's functions, and where these come from (for pickle)."""
     for name in names:
         plain = scope[name]
-        scope[name] = made = spelled(plain, name)
+        scope[name] = made = spelled(plain, name, strict)
         if made is not plain:
             home, word = sys.modules[plain.__module__], plain.__name__
             if getattr(home, word, None) is plain:

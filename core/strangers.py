@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import ArgumentTypeError
+from .errors import ArgumentError, ArgumentTypeError
 from .types import DType, TensorType
 
 if TYPE_CHECKING:
@@ -91,11 +91,42 @@ def stranger(
     return None
 
 
+def told(name: str, x: Any) -> str:
+    """An argument and what sort of value it is."""
+    return f"{name} is None" if x is None else f"{name}={brief(x)} is {kind_of(x)}"
+
+
+def unfit(name: str, value: Any, wanted: str) -> tuple[str, str]:
+    """What is wrong with a value of another kind, and the fix."""
+    return told(name, value), f"give {name} as {wanted}"
+
+
+def no_tensor_among(op: Op, args: tuple[Any, ...]) -> ArgumentTypeError | None:
+    """The error for the first input that is no tensor, where a rule or body of the op stumbled over one."""
+    for name, x in zip(op.input_names, args if not op.variadic else ()):
+        if not hasattr(x, "dtype") and not (x is None and name in op.optional):
+            what = f"{told(name, x)}{_got(op, args[: op.n_inputs])}"
+            return ArgumentTypeError(op.name, what, f"give {name} as a tensor")
+    return None
+
+
 def check_numbers(op: str, **values: Any) -> None:
     """Refuse arguments that are no real numbers, by their names."""
     for name, x in values.items():
         if isinstance(x, (str, bytes)) or not hasattr(x, "__float__") or bool(getattr(x, "ndim", 0)):
-            raise ArgumentTypeError(op, f"{name}={brief(x)} is {kind_of(x)}", f"give {name} as a number")
+            raise ArgumentTypeError(op, told(name, x), f"give {name} as a number")
+
+
+def size(op: str, name: str, value: Any, low: int = 1, high: int = 2**63 - 1) -> int:
+    """`value` as an int from `low` to `high`. Raises: ArgumentTypeError, ArgumentError."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise ArgumentTypeError(op, f"{name}={value!r} is not an int", f"pass an int from {low}")
+    value = value.__index__()
+    if value < low:
+        raise ArgumentError(op, f"{name}={value} is too small", f"pass an int from {low}")
+    if value > high:
+        raise ArgumentError(op, f"{name}={value} is too large", f"pass an int from {low} to {high}")
+    return int(value)
 
 
 def _either(row: list[str]) -> str:

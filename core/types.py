@@ -107,14 +107,14 @@ _aliases: dict[Any, DType] = {bool: bool_, int: int64, float: float32, complex: 
 
 
 def _lookup(value: Any) -> DType | None:
-    if isinstance(value, DType):
+    if isinstance(value, DType) or value is None:  # NumPy takes None for float64
         return value
     found = _aliases.get(value) if isinstance(value, type) else None
     if found is not None:
         return found
     try:
         return DTYPES.get(np.dtype(value).name)
-    except TypeError:
+    except (TypeError, ValueError):
         return None
 
 

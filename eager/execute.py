@@ -196,6 +196,8 @@ class EagerExecutor:
         if not any(isinstance(x, Tensor) for x in out) and op.input_names and not op.creates:
             if op.variadic and not out:
                 raise ArgumentTypeError(op.name, "needs at least one tensor", "pass a non-empty list")
+            if all(x is None for x in out):
+                raise ArgumentTypeError(op.name, f"{op.input_names[0]} is None", "pass a tensor or a number")
             from .create import number_array
 
             out = [None if x is None else from_numpy(number_array(x)) for x in out]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core.errors import TraceError
+from ..core.errors import DuogradError, TraceError
 from ..core.types import DType, int64
 from ..core.value import Tensor
 from .ir import Number
@@ -502,6 +502,8 @@ def is_live(x: Any) -> bool:
 
 def names_live(error: Any) -> bool:
     """Whether an error that C code raised names the class of a live number, as no error in eager mode does."""
+    if isinstance(error, DuogradError):  # in the form of errors, see core/spoken.py
+        error = error.__cause__
     if error.__class__ is not TypeError and error.__class__ is not AttributeError:
         return False
     words = error.args[0] if error.args else None

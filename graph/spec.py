@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,13 @@ class TensorSpec:
 
     __slots__ = ("device", "dtype", "requires_grad", "shape")
 
-    def __init__(self, shape: Any, dtype: Any = "float32", device: str = "cpu", requires_grad: bool = False):
+    def __init__(
+        self,
+        shape: int | Sequence[int],
+        dtype: Any = "float32",
+        device: str = "cpu",
+        requires_grad: bool = False,
+    ):
         self.shape: tuple[int, ...] = (shape,) if isinstance(shape, int) else tuple(int(n) for n in shape)
         if any(n < 0 for n in self.shape):
             raise ArgumentError("TensorSpec", f"shape {self.shape} has a negative size", "use sizes from 0")

@@ -26,7 +26,7 @@ _VERSION = 1
 _serial = itertools.count()
 
 
-def save(obj: Any, path: Any) -> None:
+def save(obj: Any, path: str | os.PathLike[str]) -> None:
     """Write a module, an optimiser or a state to a safetensors file.
 
     obj: something with a `state_dict()`, or a dict of tensors, arrays, plain values (numbers, texts, None)
@@ -54,7 +54,7 @@ def save(obj: Any, path: Any) -> None:
     _write(os.path.realpath(os.fspath(path)), tensors, header)
 
 
-def load(path: Any, device: Any = None) -> dict[str, Any]:
+def load(path: str | os.PathLike[str], device: Any = None) -> dict[str, Any]:
     """Read a safetensors file, whoever wrote it.
 
     device: where the tensors go, the CPU when None. Returns: what was saved: a module's state is a dict from

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ _host: Any = dispatch._State.executor
 
 
 def random_split(
-    dataset: Any, lengths: Sequence[float], seed: int | None = None, generator: Generator | None = None
+    dataset: Sized, lengths: Sequence[float], seed: int | None = None, generator: Generator | None = None
 ) -> list[Subset]:
     """Disjoint random parts of a data set.
 
@@ -58,7 +58,7 @@ def random_split(
     return [Subset(dataset, order[end - size : end]) for end, size in zip(ends, sizes)]
 
 
-def train_test_split(dataset: Any, test_share: float, seed: int | None = None) -> tuple[Subset, Subset]:
+def train_test_split(dataset: Sized, test_share: float, seed: int | None = None) -> tuple[Subset, Subset]:
     """Random training and test parts; test_share: the test part's share, between 0 and 1."""
     if not 0.0 < test_share < 1.0:
         raise ArgumentError(
@@ -69,4 +69,4 @@ def train_test_split(dataset: Any, test_share: float, seed: int | None = None) -
     return first, second
 
 
-_spell(globals(), __all__)
+_spell(globals(), __all__, strict=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from ..core.ops.joining import stack
 from ..core.ops.picking import take
 from ..core.types import DTYPES, default_float
 from ..core.value import Tensor
-from .samplers import place
+from .samplers import place, positions
 
 __all__ = [
     "ConcatDataset", "Dataset", "IterableDataset", "Subset", "TensorDataset", "collate", "default_collate",
@@ -90,8 +90,9 @@ class TensorDataset(Dataset):
 class Subset(Dataset):
     """Some samples of a data set, by their positions."""
 
-    def __init__(self, dataset: Any, indices: Sequence[int] | np.ndarray):
-        self.dataset, self.indices = dataset, np.asarray(indices, np.int64)
+    def __init__(self, dataset: Sized, indices: Sequence[int] | np.ndarray):
+        self.dataset: Any = dataset
+        self.indices = positions("Subset", indices)
         n = len(dataset)
         if self.indices.size and not (-n <= self.indices.min() and self.indices.max() < n):
             raise IndexingError("Subset", f"an index is outside the {n} samples", f"use 0 to {n - 1}")
@@ -109,8 +110,8 @@ class Subset(Dataset):
 class ConcatDataset(Dataset):
     """Several data sets, one after the other; `a + b` of two data sets is one."""
 
-    def __init__(self, datasets: Sequence[Any]):
-        self.datasets = list(datasets)
+    def __init__(self, datasets: Sequence[Sized]):
+        self.datasets: list[Any] = list(datasets)
         if not self.datasets:
             raise ArgumentError("ConcatDataset", "got no data sets", "pass at least one")
         self.cumulative_sizes = np.cumsum([len(d) for d in self.datasets]).tolist()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from ..core import dispatch
 from ..core.errors import ArgumentError, ArgumentTypeError, TraceError
 from ..core.random import Generator, default_generator
+from ..core.strangers import size
 from .datasets import IterableDataset, Subset, TensorDataset, collate
 from .orders import permutation
 from .pool import Batches, Pool
@@ -49,7 +50,8 @@ class DataLoader:
 
     def __init__(
         self, dataset: Any, batch_size: int = 1, shuffle: bool = False, *, drop_last: bool = False,
-        sampler: Any = None, batch_sampler: Any = None, collate_fn: Callable[[list[Any]], Any] | None = None,
+        sampler: Iterable[int] | None = None,
+        batch_sampler: Iterable[Any] | None = None, collate_fn: Callable[[list[Any]], Any] | None = None,
         seed: int | None = None, generator: Generator | None = None, num_workers: int = 0,
         prefetch_factor: int | None = None, persistent_workers: bool = False,
         worker_init_fn: Callable[[int], Any] | None = None, timeout: float = 0.0,
@@ -61,10 +63,10 @@ class DataLoader:
                 f"a {type(dataset).__name__} has no len() and [index]",
                 "pass a dg.data.Dataset or a list",
             )
-        _check_int("batch_size", batch_size, 1)
-        _check_int("num_workers", num_workers, 0)
+        size("DataLoader", "batch_size", batch_size)
+        size("DataLoader", "num_workers", num_workers, 0, 1024)
         if prefetch_factor is not None:
-            _check_int("prefetch_factor", prefetch_factor, 1)
+            size("DataLoader", "prefetch_factor", prefetch_factor, 1, 1024)
         if not isinstance(timeout, (int, float, np.number)) or not 0 <= timeout < math.inf:
             raise ArgumentError(
                 "DataLoader", f"timeout={timeout!r} is not a number of seconds", "use 0 for no limit"
@@ -101,8 +103,8 @@ class DataLoader:
 
     def __len__(self) -> int:
         if self.batch_sampler is not None:
-            return len(self.batch_sampler)
-        n = len(self.dataset if self.sampler is None else self.sampler)
+            return len(self.batch_sampler)  # type: ignore[arg-type]
+        n = len(self.dataset if self.sampler is None else self.sampler)  # type: ignore[arg-type]
         return n // self.batch_size if self.drop_last else math.ceil(n / self.batch_size)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -110,7 +112,7 @@ class DataLoader:
 
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch the next iteration is: to go on with a training that was interrupted."""
-        self.epoch = int(epoch)
+        self.epoch = size("DataLoader", "epoch", epoch, 0)
 
     def __iter__(self) -> Iterator[Any]:
         if dispatch.state.executor is not _host:
@@ -178,12 +180,6 @@ class DataLoader:
         if self.persistent_workers and not taken:
             self._pool = made
         return made
-
-
-def _check_int(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
-        kind = "a positive int" if least else "0 or a positive int"
-        raise ArgumentError("DataLoader", f"{name}={value!r} is not {kind}", f"use {least} or more")
 
 
 def _draws(dataset: Any) -> bool:

@@ -32,7 +32,7 @@ def _content(op: str, path: Any) -> bytes:
         ) from None
 
 
-def read_idx(path: Any) -> np.ndarray:
+def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
     """The array in an IDX file, such as `train-images-idx3-ubyte`, plain or gzipped.
 
     Returns: an array of the file's shape and kind (uint8[N, 28, 28] for MNIST's images, uint8[N] for its labels), in

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import Any
 
 import numpy as np
 
 from ..core import dispatch
-from ..core.errors import ArgumentError, IndexingError
+from ..core.errors import ArgumentError, ArgumentTypeError, IndexingError
 from ..core.random import Generator, default_generator
+from ..core.strangers import brief, size
 from ..core.value import Tensor
 from .orders import permutation
 
@@ -35,10 +36,18 @@ def _stream(generator: Generator | None) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=np.array([seed, offset]).astype(np.uint64)))
 
 
+def positions(op: str, given: Any) -> np.ndarray:
+    """Positions in a data set as int64[n]. Raises: ArgumentTypeError."""
+    found = np.asarray(given)
+    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
+        raise ArgumentTypeError(op, f"indices={brief(given)} are no positions", "give a row of integers")
+    return found.astype(np.int64)
+
+
 class SequentialSampler(Sampler):
     """The positions from first to last."""
 
-    def __init__(self, data_source: Any):
+    def __init__(self, data_source: Sized):
         self.data_source = data_source
 
     def __len__(self) -> int:
@@ -52,11 +61,12 @@ class RandomSampler(Sampler):
     """Positions in random order; with replacement, or num_samples of them (more than there are: several orders)."""
 
     def __init__(
-        self, data_source: Any, replacement: bool = False, num_samples: int | None = None,
+        self, data_source: Sized, replacement: bool = False, num_samples: int | None = None,
         generator: Generator | None = None,
     ):  # fmt: skip
         self.data_source, self.replacement, self.generator = data_source, replacement, generator
-        self.num_samples = len(data_source) if num_samples is None else num_samples
+        n = len(data_source) if num_samples is None else num_samples
+        self.num_samples = size("RandomSampler", "num_samples", n, 0)
 
     def __len__(self) -> int:
         return self.num_samples
@@ -76,7 +86,7 @@ class SubsetRandomSampler(Sampler):
     """Some positions, in random order."""
 
     def __init__(self, indices: Sequence[int], generator: Generator | None = None):
-        self.indices, self.generator = indices, generator
+        self.indices, self.generator = positions("SubsetRandomSampler", indices), generator
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -94,8 +104,9 @@ class WeightedRandomSampler(Sampler):
     """
 
     def __init__(
-        self, weights: Any, num_samples: int, replacement: bool = True, generator: Generator | None = None
+        self, weights: Iterable[float], num_samples: int, replacement: bool = True, generator: Generator | None = None
     ):  # fmt: skip
+        size("WeightedRandomSampler", "num_samples", num_samples)
         values = np.asarray(weights.tolist() if isinstance(weights, Tensor) else list(weights), np.float64)
         if values.ndim != 1 or not np.isfinite(values).all() or (values < 0).any() or not values.sum() > 0:
             raise ArgumentError(
@@ -128,10 +139,9 @@ class WeightedRandomSampler(Sampler):
 class BatchSampler(Sampler):
     """Batches of what a sampler gives, as lists."""
 
-    def __init__(self, sampler: Iterable[int], batch_size: int, drop_last: bool = False):
-        if batch_size < 1:
-            raise ArgumentError("BatchSampler", f"batch_size={batch_size} is below 1", "use 1 or more")
-        self.sampler, self.batch_size, self.drop_last = sampler, batch_size, drop_last
+    def __init__(self, sampler: Iterable[Any], batch_size: int, drop_last: bool = False):
+        self.sampler, self.drop_last = sampler, drop_last
+        self.batch_size = size("BatchSampler", "batch_size", batch_size)
 
     def __len__(self) -> int:
         n = len(self.sampler)  # type: ignore[arg-type]

@@ -63,7 +63,7 @@ def __getattr__(name: str) -> Any:
     path, _, attribute = _ELSEWHERE[name].partition(":")
     found = importlib.import_module(path, __name__)
     globals()[name] = getattr(found, attribute) if attribute else found
-    _spell(globals(), [name])
+    _spell(globals(), [name], strict=True)
     return globals()[name]
 
 

@@ -12,6 +12,7 @@ from ..core.errors import ArgumentError, CheckpointError
 from ..core.ops import elementwise as E
 from ..core.ops.creation import full
 from ..core.spoken import spell as _spell
+from ..core.spoken import spell_methods as _spell_methods
 from ..core.types import int64
 from ..core.value import Tensor
 
@@ -140,4 +141,5 @@ class GradScaler:
                 mine.copy_(value)
 
 
-_spell(globals(), __all__)
+_spell(globals(), __all__, strict=True)
+_spell_methods(GradScaler, "load_state_dict")

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
 
-from ..core.errors import ArgumentError, ArgumentTypeError
+from ..core.errors import ArgumentError
 from ..core.numbers import real
+from ..core.strangers import size
 
+__all__ = ["LAYERS", "Floats", "Ints", "Pads", "Sizes", "choice", "only", "probability", "reduction", "size"]
 
-def size(op: str, name: str, value: Any, low: int = 1) -> int:
-    """`value` as an int from `low`. Raises: ArgumentTypeError, ArgumentError."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise ArgumentTypeError(op, f"{name}={value!r} is not an int", f"pass an int from {low}")
-    value = value.__index__()
-    if value < low:
-        raise ArgumentError(op, f"{name}={value} is too small", f"pass an int from {low}")
-    return int(value)
+#: one value for all axes, or one for each
+Ints: TypeAlias = "int | Sequence[int]"
+Floats: TypeAlias = "float | Sequence[float]"
+#: also pairs, before and after
+Pads: TypeAlias = "int | Sequence[Any]"
+#: None: the size that there is
+Sizes: TypeAlias = "int | Sequence[int | None] | None"
+#: most layers of one kind in a row: what is above is a slip, and would be made until memory ends
+LAYERS = 2**20
 
 
 def probability(op: str, p: Any) -> float:
@@ -30,6 +34,13 @@ def reduction(op: str, value: Any) -> str:
     if value not in ("mean", "sum", "none"):
         raise ArgumentError(op, f"reduction={value!r}", 'use "mean", "sum" or "none"')
     return str(value)
+
+
+def choice(op: str, name: str, value: Any, allowed: Iterable[str]) -> Any:
+    """`value` if it is one of the allowed. Raises: ArgumentError."""
+    if value not in allowed:
+        raise ArgumentError(op, f"{name}={value!r}", f"use {', '.join(map(repr, allowed))}")
+    return value
 
 
 def only(op: str, name: str, value: Any, allowed: Any) -> None:

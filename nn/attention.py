@@ -17,7 +17,7 @@ from ..core.ops.reduction import mean
 from ..core.types import as_dtype, bool_, float32
 from . import functional as F
 from . import init
-from .arguments import only, probability, size
+from .arguments import LAYERS, only, probability, size
 from .containers import ModuleList
 from .layers import Dropout, LayerNorm, Linear
 from .module import Module, Parameter
@@ -288,7 +288,7 @@ class TransformerEncoder(Module):
         self, encoder_layer: Module, num_layers: int, norm: Module | None = None,
         enable_nested_tensor: bool = False, mask_check: bool = True,
     ):  # fmt: skip
-        self.num_layers = size("TransformerEncoder", "num_layers", num_layers)
+        self.num_layers = size("TransformerEncoder", "num_layers", num_layers, high=LAYERS)
         self.layers = ModuleList([copy.deepcopy(encoder_layer) for _ in range(self.num_layers)])
         self.norm = norm
 
@@ -304,7 +304,7 @@ class TransformerDecoder(Module):
     """num_layers copies of a decoder layer, one after the other, and perhaps a norm at the end."""
 
     def __init__(self, decoder_layer: Module, num_layers: int, norm: Module | None = None):
-        self.num_layers = size("TransformerDecoder", "num_layers", num_layers)
+        self.num_layers = size("TransformerDecoder", "num_layers", num_layers, high=LAYERS)
         self.layers = ModuleList([copy.deepcopy(decoder_layer) for _ in range(self.num_layers)])
         self.norm = norm
 
@@ -326,9 +326,10 @@ class Transformer(Module):
 
     def __init__(
         self, d_model: int = 512, nhead: int = 8, num_encoder_layers: int = 6, num_decoder_layers: int = 6,
-        dim_feedforward: int = 2048, dropout: float = 0.1, activation: Any = "relu", custom_encoder: Any = None,
-        custom_decoder: Any = None, layer_norm_eps: float = 1e-5, batch_first: bool = False,
-        norm_first: bool = False, bias: bool = True, device: Any = None, dtype: Any = None,
+        dim_feedforward: int = 2048, dropout: float = 0.1, activation: Any = "relu",
+        custom_encoder: Module | None = None, custom_decoder: Module | None = None,
+        layer_norm_eps: float = 1e-5, batch_first: bool = False, norm_first: bool = False, bias: bool = True,
+        device: Any = None, dtype: Any = None,
     ):  # fmt: skip
         row = (
             d_model,

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from ..core.errors import ArgumentError, ArgumentTypeError, IndexingError
+from ..core.spoken import spell_methods
+from ..core.strangers import brief
 from ..core.value import Tensor
 from .module import Module, Parameter
 
@@ -96,6 +98,9 @@ class _List(_Holder):
         self._renew(pairs)
 
 
+spell_methods(_List, "append extend insert")
+
+
 class Sequential(_List):
     """Modules called one after the other, each on the result of the one before.
 
@@ -179,9 +184,16 @@ class _Dict(_Holder):
             raise ArgumentError(
                 type(self).__name__, f"cannot be made of a {type(members).__name__}", "pass a dict"
             )
-        pairs = members.items() if hasattr(members, "items") else members
-        for name, value in pairs:
-            self[name] = value
+        pairs = list(members.items() if hasattr(members, "items") else members)
+        for pair in pairs:  # all of them before the first is taken
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+                raise ArgumentTypeError(
+                    type(self).__name__, f"{brief(pair)} is no pair of name and member", "pass a dict"
+                )
+            if pair[0] not in self:
+                self._check_name(type(self).__name__, pair[0])
+        checked = [(name, self._checked(value)) for name, value in pairs]
+        self.__dict__.update(checked)
 
     def pop(self, name: str) -> Any:
         """Take a member out. Returns: the member."""

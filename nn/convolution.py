@@ -8,7 +8,7 @@ from ..core.errors import ArgumentError
 from ..core.ops.padding import pad
 from ..core.ops.window import conv_pads, pads, row
 from . import functional as F
-from .arguments import size
+from .arguments import Ints, Pads, size
 from .module import Module
 from .parameters import parameter, reset_weight_and_bias
 
@@ -24,7 +24,7 @@ class _ConvBase(Module):
     padding: Any
 
     def _prepare(
-        self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any,
+        self, in_channels: int, out_channels: int, kernel_size: Ints, stride: Ints, padding: str | Pads, dilation: Ints,
         groups: int, bias: bool, padding_mode: str, device: Any, dtype: Any,
     ) -> None:  # fmt: skip
         name, n = type(self).__name__, self.rank
@@ -78,8 +78,8 @@ def short(padding: tuple[tuple[int, int], ...]) -> Any:
 
 class _Conv(_ConvBase):
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0,
-        dilation: Any = 1, groups: int = 1, bias: bool = True, padding_mode: str = "zeros",
+        self, in_channels: int, out_channels: int, kernel_size: Ints, stride: Ints = 1, padding: str | Pads = 0,
+        dilation: Ints = 1, groups: int = 1, bias: bool = True, padding_mode: str = "zeros",
         device: Any = None, dtype: Any = None,
     ):  # fmt: skip
         self._prepare(
@@ -100,8 +100,8 @@ class _ConvTranspose(_ConvBase):
     transposed = True
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0,
-        output_padding: Any = 0, groups: int = 1, bias: bool = True, dilation: Any = 1,
+        self, in_channels: int, out_channels: int, kernel_size: Ints, stride: Ints = 1, padding: str | Pads = 0,
+        output_padding: Ints = 0, groups: int = 1, bias: bool = True, dilation: Ints = 1,
         padding_mode: str = "zeros", device: Any = None, dtype: Any = None,
     ):  # fmt: skip
         self.output_padding = row(type(self).__name__, "output_padding", output_padding, self.rank, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..core.dtype_info import finfo
 from ..core.errors import ArgumentError, ShapeError
@@ -20,6 +20,8 @@ __all__ = [
     "Bernoulli", "Beta", "Categorical", "Dirichlet", "Distribution", "Exponential", "Gamma", "Gumbel", "Independent",
     "Laplace", "Normal", "OneHotCategorical", "Poisson", "Uniform", "kl_divergence", "register_kl",
 ]  # fmt: skip
+
+Value: TypeAlias = "Tensor | float"
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -50,7 +52,7 @@ class _LocationScale(Distribution):
     has_rsample = True
     support = C.real
 
-    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None):
+    def __init__(self, loc: Value, scale: Value, validate_args: bool | None = None):
         self.loc, self.scale = _tensors(loc, scale)
         super().__init__(self.loc.shape, (), validate_args, loc=(C.real, loc), scale=(C.positive, scale))
 
@@ -129,7 +131,7 @@ class Uniform(Distribution):
 
     has_rsample = True
 
-    def __init__(self, low: Any, high: Any, validate_args: bool | None = None):
+    def __init__(self, low: Value, high: Value, validate_args: bool | None = None):
         self.low, self.high = _tensors(low, high)
         super().__init__(self.low.shape, (), validate_args, low=(C.real, low), high=(C.real, high))
         if self._validate:
@@ -163,7 +165,7 @@ class Exponential(Distribution):
     has_rsample = True
     support = C.nonnegative
 
-    def __init__(self, rate: Any, validate_args: bool | None = None):
+    def __init__(self, rate: Value, validate_args: bool | None = None):
         (self.rate,) = _tensors(rate)
         super().__init__(self.rate.shape, (), validate_args, rate=(C.positive, rate))
 
@@ -192,7 +194,7 @@ class Gamma(Distribution):
 
     support = C.nonnegative
 
-    def __init__(self, concentration: Any, rate: Any, validate_args: bool | None = None):
+    def __init__(self, concentration: Value, rate: Value, validate_args: bool | None = None):
         self.concentration, self.rate = _tensors(concentration, rate)
         given = {"concentration": (C.positive, concentration), "rate": (C.positive, rate)}
         super().__init__(self.rate.shape, (), validate_args, **given)
@@ -224,7 +226,12 @@ class Beta(Distribution):
 
     support = C.unit_interval
 
-    def __init__(self, concentration1: Any, concentration0: Any, validate_args: bool | None = None):
+    def __init__(
+        self,
+        concentration1: Value,
+        concentration0: Value,
+        validate_args: bool | None = None,
+    ):
         self.concentration1, self.concentration0 = _tensors(concentration1, concentration0)
         given = {
             "concentration1": (C.positive, concentration1),
@@ -301,7 +308,7 @@ class Poisson(Distribution):
 
     support = C.nonnegative_integer
 
-    def __init__(self, rate: Any, validate_args: bool | None = None):
+    def __init__(self, rate: Value, validate_args: bool | None = None):
         (self.rate,) = _tensors(rate)
         super().__init__(self.rate.shape, (), validate_args, rate=(C.nonnegative, rate))
 
@@ -331,7 +338,12 @@ class Bernoulli(Distribution):
 
     support = C.boolean
 
-    def __init__(self, probs: Any = None, logits: Any = None, validate_args: bool | None = None):
+    def __init__(
+        self,
+        probs: Value | None = None,
+        logits: Value | None = None,
+        validate_args: bool | None = None,
+    ):
         _either("Bernoulli", probs, logits)
         (given,) = _tensors(logits if probs is None else probs)
         self.probs = given if logits is None else E.sigmoid(given)
@@ -371,7 +383,12 @@ class Categorical(Distribution):
     Of probs 0 logarithms are of an eps. Such numbers are never drawn.
     """
 
-    def __init__(self, probs: Any = None, logits: Any = None, validate_args: bool | None = None):
+    def __init__(
+        self,
+        probs: Value | None = None,
+        logits: Value | None = None,
+        validate_args: bool | None = None,
+    ):
         _either(type(self).__name__, probs, logits)
         given = logits if probs is None else probs
         if not isinstance(given, Tensor) or given.ndim < 1:
@@ -410,7 +427,12 @@ class Categorical(Distribution):
 class OneHotCategorical(Categorical):
     """`Categorical` whose draws are rows with a single 1."""
 
-    def __init__(self, probs: Any = None, logits: Any = None, validate_args: bool | None = None):
+    def __init__(
+        self,
+        probs: Value | None = None,
+        logits: Value | None = None,
+        validate_args: bool | None = None,
+    ):
         super().__init__(probs, logits, validate_args)
         self.event_shape, self.support = self.logits.shape[-1:], C.one_hot
 
@@ -573,4 +595,4 @@ def _(p: Independent, q: Independent) -> Tensor:
     return p._summed(kl_divergence(p.base_dist, q.base_dist))
 
 
-_spell(globals(), __all__)
+_spell(globals(), __all__, strict=True)

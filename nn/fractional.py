@@ -13,6 +13,7 @@ from ..core.ops.random import rand
 from ..core.ops.window import row
 from ..core.types import int64
 from ..core.value import Tensor
+from .arguments import Floats, Ints
 from .module import Module
 
 __all__ = ["FractionalMaxPool2d", "FractionalMaxPool3d", "fractional_max_pool2d", "fractional_max_pool3d"]
@@ -36,7 +37,7 @@ def _pool(n: int) -> Callable[..., Any]:
     name = f"fractional_max_pool{n}d"
 
     def pool(
-        input: Tensor, kernel_size: Any, output_size: Any = None, output_ratio: Any = None,
+        input: Tensor, kernel_size: Ints, output_size: Ints | None = None, output_ratio: Floats | None = None,
         return_indices: bool = False, _random_samples: Tensor | None = None,
     ) -> Any:  # fmt: skip
         if input.ndim not in (n + 1, n + 2):
@@ -104,9 +105,9 @@ class _Fractional(Module):
 
     def __init__(
         self,
-        kernel_size: Any,
-        output_size: Any = None,
-        output_ratio: Any = None,
+        kernel_size: Ints,
+        output_size: Ints | None = None,
+        output_ratio: Floats | None = None,
         return_indices: bool = False,
     ):
         self.kernel_size, self.output_size, self.output_ratio = kernel_size, output_size, output_ratio

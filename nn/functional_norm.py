@@ -9,6 +9,7 @@ from ..core.errors import ArgumentError, ShapeError
 from ..core.ops import normalization as _N
 from ..core.ops import reduction as _R
 from ..core.value import Tensor
+from .arguments import Ints
 
 __all__ = [
     "batch_norm",
@@ -21,7 +22,7 @@ __all__ = [
 ]
 
 
-def _last_axes(op: str, x: Tensor, normalized_shape: Any) -> int:
+def _last_axes(op: str, x: Tensor, normalized_shape: Ints) -> int:
     shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if not shape or x.shape[-len(shape) :] != shape:
         raise ShapeError(op, f"x: {x.type} does not end in {list(shape)}", "check normalized_shape")
@@ -30,7 +31,7 @@ def _last_axes(op: str, x: Tensor, normalized_shape: Any) -> int:
 
 def layer_norm(
     x: Tensor,
-    normalized_shape: Any,
+    normalized_shape: Ints,
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
@@ -41,7 +42,7 @@ def layer_norm(
 
 
 def rms_norm(
-    x: Tensor, normalized_shape: Any, weight: Tensor | None = None, eps: float | None = None
+    x: Tensor, normalized_shape: Ints, weight: Tensor | None = None, eps: float | None = None
 ) -> Tensor:
     """`x / sqrt(mean(x * x) + eps) * weight` over the last axes, which must have normalized_shape."""
     n_axes = _last_axes("rms_norm", x, normalized_shape)

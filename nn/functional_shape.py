@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ..core import dispatch
@@ -26,7 +27,7 @@ def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     return _S.flatten(x, start_axis=start_dim, end_axis=end_dim)
 
 
-def unflatten(x: Tensor, dim: int, sizes: Any) -> Tensor:
+def unflatten(x: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
     """Axis `dim` as several of the given sizes, one of which may be -1."""
     return _S.unflatten(x, axis=dim, sizes=sizes)
 

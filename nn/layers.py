@@ -8,7 +8,7 @@ from typing import Any
 from ..core.errors import ShapeError
 from . import functional as F
 from . import init
-from .arguments import probability, size
+from .arguments import Ints, probability, size
 from .module import Module
 from .parameters import parameter, reset_weight_and_bias
 
@@ -134,7 +134,7 @@ class LayerNorm(Module):
     """
 
     def __init__(
-        self, normalized_shape: Any, eps: float = 1e-5, elementwise_affine: bool = True, bias: bool = True,
+        self, normalized_shape: Ints, eps: float = 1e-5, elementwise_affine: bool = True, bias: bool = True,
         device: Any = None, dtype: Any = None,
     ):  # fmt: skip
         sizes = normalized_shape if isinstance(normalized_shape, (tuple, list)) else (normalized_shape,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..core.errors import ArgumentError, ArgumentTypeError
@@ -288,7 +289,7 @@ class TripletMarginWithDistanceLoss(_Function):
     def __init__(
         self,
         *,
-        distance_function: Any = None,
+        distance_function: Callable[..., Any] | None = None,
         margin: float = 1.0,
         swap: bool = False,
         reduction: str = "mean",

@@ -9,8 +9,9 @@ import numpy as np
 
 from ..core import dispatch
 from ..core.errors import ArgumentError, ArgumentTypeError, AutogradError, CheckpointError, TraceError
-from ..core.spoken import spelled
+from ..core.spoken import explain_call, spell_methods, spelled
 from ..core.storage import writes
+from ..core.strangers import STUMBLES
 from ..core.types import TensorType
 from ..core.value import Tensor
 
@@ -140,9 +141,13 @@ class Module:
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._hooks is None:
-            return self.forward(*args, **kwargs)
-        return self._call_with_hooks(self._hooks, args, kwargs)
+        try:
+            if self._hooks is None:
+                return self.forward(*args, **kwargs)
+            return self._call_with_hooks(self._hooks, args, kwargs)
+        except STUMBLES as e:
+            explain_call(self.forward, type(self).__name__, e, args, kwargs)
+            raise
 
     # -- hooks ----------------------------------------------------------------------------------
 
@@ -458,6 +463,13 @@ class Module:
         if not children and len(lines) < 2:
             return f"{name}({extra})"
         return f"{name}(\n  " + "\n  ".join([*lines, *children]) + "\n)"
+
+
+spell_methods(
+    Module,
+    "register_buffer register_parameter add_module register_forward_hook register_forward_pre_hook get_submodule "
+    "get_parameter get_buffer state_dict load_state_dict train apply requires_grad_",
+)
 
 
 def clear_grad(p: Any, set_to_none: bool) -> None:

@@ -10,7 +10,7 @@ from ..core.ops.creation import ones, zeros
 from ..core.types import as_dtype, float32, int64
 from . import functional_norm as F
 from . import init
-from .arguments import size
+from .arguments import Ints, size
 from .module import Module, Parameter
 
 __all__ = [
@@ -206,7 +206,7 @@ class RMSNorm(Module):
     """
 
     def __init__(
-        self, normalized_shape: Any, eps: float | None = None, elementwise_affine: bool = True, device: Any = None,
+        self, normalized_shape: Ints, eps: float | None = None, elementwise_affine: bool = True, device: Any = None,
         dtype: Any = None,
     ):  # fmt: skip
         sizes = normalized_shape if isinstance(normalized_shape, (tuple, list)) else (normalized_shape,)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ..core.ops.window import pads, row
 from . import functional as F
+from .arguments import Ints, Pads, Sizes
 from .convolution import short
 from .module import Module
 
@@ -23,7 +25,12 @@ class _Pool(Module):
     function = ""
     shown: tuple[str, ...] = ("kernel_size", "stride", "padding")
 
-    def _prepare(self, kernel_size: Any, stride: Any, padding: Any = 0) -> None:
+    def _prepare(
+        self,
+        kernel_size: Ints,
+        stride: Ints | None,
+        padding: Pads = 0,
+    ) -> None:
         name, n = type(self).__name__, self.rank
         self.kernel_size = row(name, "kernel_size", kernel_size, n)
         self.stride = self.kernel_size if stride is None else row(name, "stride", stride, n)
@@ -49,7 +56,7 @@ class _MaxPool(_Pool):
     shown = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 
     def __init__(
-        self, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+        self, kernel_size: Ints, stride: Ints | None = None, padding: Pads = 0, dilation: Ints = 1,
         return_indices: bool = False, ceil_mode: bool = False,
     ):  # fmt: skip
         self._prepare(kernel_size, stride, padding)
@@ -71,10 +78,15 @@ class _MaxUnpool(_Pool):
 
     function = "max_unpool"
 
-    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0):
+    def __init__(
+        self,
+        kernel_size: Ints,
+        stride: Ints | None = None,
+        padding: Pads = 0,
+    ):
         self._prepare(kernel_size, stride, padding)
 
-    def forward(self, x: Any, indices: Any, output_size: Any = None) -> Any:
+    def forward(self, x: Any, indices: Any, output_size: Sequence[int] | None = None) -> Any:
         return self._run(x, indices, self.kernel_size, self.stride, self.padding, output_size)
 
 
@@ -89,7 +101,7 @@ class _AvgPool(_Pool):
     function = "avg_pool"
 
     def __init__(
-        self, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+        self, kernel_size: Ints, stride: Ints | None = None, padding: Pads = 0, ceil_mode: bool = False,
         count_include_pad: bool = True, divisor_override: int | None = None,
     ):  # fmt: skip
         self._prepare(kernel_size, stride, padding)
@@ -109,7 +121,13 @@ class _LPPool(_Pool):
     function = "lp_pool"
     shown = ("norm_type", "kernel_size", "stride", "ceil_mode")
 
-    def __init__(self, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False):
+    def __init__(
+        self,
+        norm_type: float,
+        kernel_size: Ints,
+        stride: Ints | None = None,
+        ceil_mode: bool = False,
+    ):
         self._prepare(kernel_size, stride)
         self.norm_type, self.ceil_mode = float(norm_type), bool(ceil_mode)
 
@@ -126,7 +144,7 @@ class _AdaptiveAvgPool(_Pool):
     function = "adaptive_avg_pool"
     shown = ("output_size",)
 
-    def __init__(self, output_size: Any):
+    def __init__(self, output_size: Sizes):
         self.output_size = tuple(output_size) if isinstance(output_size, list) else output_size
 
     def forward(self, x: Any) -> Any:
@@ -142,7 +160,7 @@ class _AdaptiveMaxPool(_AdaptiveAvgPool):
 
     function = "adaptive_max_pool"
 
-    def __init__(self, output_size: Any, return_indices: bool = False):
+    def __init__(self, output_size: Sizes, return_indices: bool = False):
         super().__init__(output_size)
         self.return_indices = bool(return_indices)
 

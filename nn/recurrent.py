@@ -15,7 +15,7 @@ from ..core.types import as_dtype, float32
 from ..core.value import Tensor
 from . import functional as F
 from . import init
-from .arguments import probability, size
+from .arguments import LAYERS, probability, size
 from .module import Module, Parameter
 from .utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
@@ -36,7 +36,7 @@ class _Recurrent(Module):
         name = type(self).__name__
         self.input_size = size(name, "input_size", input_size)
         self.hidden_size = size(name, "hidden_size", hidden_size)
-        self.num_layers = size(name, "num_layers", num_layers)
+        self.num_layers = size(name, "num_layers", num_layers, high=LAYERS)
         self.bias, self.batch_first, self.bidirectional = bool(bias), bool(batch_first), bool(bidirectional)
         self.dropout = probability(name, dropout)
         kind = float32 if dtype is None else as_dtype(dtype, name)

@@ -5,17 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from . import functional as F
+from .arguments import Floats, Ints, Pads, choice
 from .module import Module
+from .spatial import INTERPOLATIONS
 
 
 class Upsample(Module):
     """x at another size; the arguments are those of `F.interpolate`."""
 
     def __init__(
-        self, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None,
-        recompute_scale_factor: bool | None = None,
+        self, size: Ints | None = None, scale_factor: Floats | None = None, mode: str = "nearest",
+        align_corners: bool | None = None, recompute_scale_factor: bool | None = None,
     ):  # fmt: skip
-        self.size, self.scale_factor, self.mode = _plain(size), _plain(scale_factor), mode
+        self.size, self.scale_factor = _plain(size), _plain(scale_factor)
+        self.mode = choice(type(self).__name__, "mode", mode, INTERPOLATIONS)
         self.align_corners, self.recompute_scale_factor = align_corners, recompute_scale_factor
 
     def forward(self, x: Any) -> Any:
@@ -35,14 +38,14 @@ def _plain(value: Any) -> Any:
 class UpsamplingNearest2d(Upsample):
     """The nearest element of float[N, C, H, W] at another size."""
 
-    def __init__(self, size: Any = None, scale_factor: Any = None):
+    def __init__(self, size: Ints | None = None, scale_factor: Floats | None = None):
         super().__init__(size, scale_factor, "nearest")
 
 
 class UpsamplingBilinear2d(Upsample):
     """Bilinear interpolation of float[N, C, H, W] with aligned corners."""
 
-    def __init__(self, size: Any = None, scale_factor: Any = None):
+    def __init__(self, size: Ints | None = None, scale_factor: Floats | None = None):
         super().__init__(size, scale_factor, "bilinear", align_corners=True)
 
 
@@ -51,7 +54,13 @@ class Unfold(Module):
 
     shown: tuple[str, ...] = ("kernel_size", "dilation", "padding", "stride")
 
-    def __init__(self, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1):
+    def __init__(
+        self,
+        kernel_size: Ints,
+        dilation: Ints = 1,
+        padding: Pads = 0,
+        stride: Ints = 1,
+    ):
         self.kernel_size, self.dilation = _plain(kernel_size), _plain(dilation)
         self.padding, self.stride = _plain(padding), _plain(stride)
 
@@ -68,7 +77,12 @@ class Fold(Unfold):
     shown = ("output_size", *Unfold.shown)
 
     def __init__(
-        self, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+        self,
+        output_size: Ints,
+        kernel_size: Ints,
+        dilation: Ints = 1,
+        padding: Pads = 0,
+        stride: Ints = 1,
     ):
         super().__init__(kernel_size, dilation, padding, stride)
         self.output_size = _plain(output_size)

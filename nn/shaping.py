@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ..core.errors import ArgumentError
@@ -10,7 +11,7 @@ from ..core.types import as_dtype, float32
 from ..core.value import Tensor
 from . import functional as F
 from . import init
-from .arguments import only, size
+from .arguments import Ints, choice, only, size
 from .module import Module, Parameter
 
 # ---------------------------------------------------------------- padding
@@ -22,7 +23,7 @@ class _Pad(Module):
     _mode, _axes = "constant", 1
     value: float | None = None
 
-    def __init__(self, padding: Any):
+    def __init__(self, padding: Ints):
         name = type(self).__name__
         if isinstance(padding, int):
             padding = (padding,) * (2 * self._axes)
@@ -49,7 +50,7 @@ class _Pad(Module):
 
 
 class _ConstantPad(_Pad):
-    def __init__(self, padding: Any, value: float):
+    def __init__(self, padding: Ints, value: float):
         super().__init__(padding)
         self.value = value
 
@@ -86,7 +87,7 @@ CircularPad1d, CircularPad2d, CircularPad3d = (_layer("CircularPad", k) for k in
 class Unflatten(Module):
     """Axis `dim` as several of `unflattened_size`, one of which may be -1."""
 
-    def __init__(self, dim: int, unflattened_size: Any):
+    def __init__(self, dim: int, unflattened_size: Sequence[int]):
         self.dim, self.unflattened_size = dim, tuple(unflattened_size)
 
     def forward(self, x: Any) -> Any:
@@ -219,7 +220,8 @@ class EmbeddingBag(Module):
         only("EmbeddingBag", "scale_grad_by_freq", scale_grad_by_freq, False)
         self.num_embeddings = size("EmbeddingBag", "num_embeddings", num_embeddings)
         self.embedding_dim = size("EmbeddingBag", "embedding_dim", embedding_dim)
-        self.max_norm, self.norm_type, self.mode = max_norm, float(norm_type), mode
+        self.max_norm, self.norm_type = max_norm, float(norm_type)
+        self.mode = choice("EmbeddingBag", "mode", mode, ("sum", "mean", "max"))
         self.include_last_offset, self.padding_idx = bool(include_last_offset), padding_idx
         self.weight = _table("EmbeddingBag", self.num_embeddings, self.embedding_dim, device, dtype)
         init.normal_(self.weight)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..core.autocast import is_autocast_enabled
@@ -12,6 +12,7 @@ from ..core.ops import shape as _S
 from ..core.ops.resample import adaptive_max_pool_index
 from ..core.ops.window import row, speaking_as
 from ..core.value import Tensor
+from .arguments import Floats, Ints, Pads, Sizes
 
 _AXES = {1: "L", 2: "H, W", 3: "D, H, W"}
 
@@ -56,8 +57,8 @@ def _conv(n: int) -> Callable[..., Any]:
     name = f"conv{n}d"
 
     def conv(
-        x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
-        dilation: Any = 1, groups: int = 1,
+        x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Ints = 1, padding: str | Pads = 0,
+        dilation: Ints = 1, groups: int = 1,
     ) -> Tensor:  # fmt: skip
         x, lacked = _batch(name, x, n)
         with speaking_as(name):
@@ -77,8 +78,8 @@ def _conv_transpose(n: int) -> Callable[..., Any]:
     name = f"conv_transpose{n}d"
 
     def conv_transpose(
-        x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
-        output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
+        x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Ints = 1, padding: Pads = 0,
+        output_padding: Ints = 0, groups: int = 1, dilation: Ints = 1,
     ) -> Tensor:  # fmt: skip
         x, lacked = _batch(name, x, n)
         with speaking_as(name):
@@ -107,7 +108,7 @@ def _max_pool(n: int) -> Callable[..., Any]:
     name = f"max_pool{n}d"
 
     def max_pool(
-        x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+        x: Tensor, kernel_size: Ints, stride: Ints | None = None, padding: Pads = 0, dilation: Ints = 1,
         ceil_mode: bool = False, return_indices: bool = False,
     ) -> Any:  # fmt: skip
         x, lacked = _batch(name, x, n)
@@ -132,7 +133,7 @@ def _avg_pool(n: int) -> Callable[..., Any]:
     name = f"avg_pool{n}d"
 
     def avg_pool(
-        x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+        x: Tensor, kernel_size: Ints, stride: Ints | None = None, padding: Pads = 0, ceil_mode: bool = False,
         count_include_pad: bool = True, divisor_override: int | None = None,
     ) -> Any:  # fmt: skip
         x, lacked = _batch(name, x, n)
@@ -155,7 +156,11 @@ def _lp_pool(n: int) -> Callable[..., Any]:
     name = f"lp_pool{n}d"
 
     def lp_pool(
-        x: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
+        x: Tensor,
+        norm_type: float,
+        kernel_size: Ints,
+        stride: Ints | None = None,
+        ceil_mode: bool = False,
     ) -> Any:
         x, lacked = _batch(name, x, n)
         with speaking_as(name):
@@ -174,8 +179,8 @@ def _max_unpool(n: int) -> Callable[..., Any]:
     name = f"max_unpool{n}d"
 
     def max_unpool(
-        x: Tensor, indices: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0,
-        output_size: Any = None,
+        x: Tensor, indices: Tensor, kernel_size: Ints, stride: Ints | None = None, padding: Pads = 0,
+        output_size: Sequence[int] | None = None,
     ) -> Any:  # fmt: skip
         x, lacked = _batch(name, x, n)
         indices, _ = _batch(name, indices, n)
@@ -211,7 +216,7 @@ max_unpool1d, max_unpool2d, max_unpool3d = map(_max_unpool, (1, 2, 3))
 def _adaptive_avg_pool(n: int) -> Callable[..., Any]:
     name = f"adaptive_avg_pool{n}d"
 
-    def adaptive_avg_pool(x: Tensor, output_size: Any) -> Any:
+    def adaptive_avg_pool(x: Tensor, output_size: Sizes) -> Any:
         x, lacked = _batch(name, x, n)
         with speaking_as(name):
             return _unbatch(_OPS["adaptive_avg_pool"](x, size=output_size), lacked)
@@ -226,7 +231,7 @@ def _adaptive_avg_pool(n: int) -> Callable[..., Any]:
 def _adaptive_max_pool(n: int) -> Callable[..., Any]:
     name = f"adaptive_max_pool{n}d"
 
-    def adaptive_max_pool(x: Tensor, output_size: Any, return_indices: bool = False) -> Any:
+    def adaptive_max_pool(x: Tensor, output_size: Sizes, return_indices: bool = False) -> Any:
         x, lacked = _batch(name, x, n)
         with speaking_as(name):
             y = _OPS["adaptive_max_pool"](x, size=output_size)
@@ -249,15 +254,15 @@ adaptive_max_pool1d, adaptive_max_pool2d, adaptive_max_pool3d = map(_adaptive_ma
 # ---------------------------------------------------------------- interpolation, grids and patches
 
 #: PyTorch's mode -> spatial axes (0: any), our mode
-_INTERPOLATIONS = {
+INTERPOLATIONS = {
     "nearest": (0, "nearest"), "nearest-exact": (0, "nearest"), "area": (0, "area"), "linear": (1, "linear"),
     "bilinear": (2, "linear"), "trilinear": (3, "linear"), "bicubic": (2, "cubic"),
 }  # fmt: skip
 
 
 def interpolate(
-    x: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None,
-    recompute_scale_factor: bool | None = None, antialias: bool = False,
+    x: Tensor, size: Ints | None = None, scale_factor: Floats | None = None, mode: str = "nearest",
+    align_corners: bool | None = None, recompute_scale_factor: bool | None = None, antialias: bool = False,
 ) -> Any:  # fmt: skip
     """x at another size.
 
@@ -269,9 +274,9 @@ def interpolate(
     """
     name = "interpolate"
     n = x.ndim - 2
-    axes, kind = _INTERPOLATIONS.get(mode, (-1, ""))
+    axes, kind = INTERPOLATIONS.get(mode, (-1, ""))
     if axes < 0 or not 1 <= n <= 3 or axes not in (0, n):
-        known = ", ".join(f'"{m}"' for m, (a, _) in _INTERPOLATIONS.items() if a in (0, n))
+        known = ", ".join(f'"{m}"' for m, (a, _) in INTERPOLATIONS.items() if a in (0, n))
         raise ArgumentError(name, f"mode={mode!r} for x: {x.type}", f"use one of {known}")
     if align_corners is not None and kind in ("nearest", "area"):
         raise ArgumentError(name, f"align_corners={align_corners} with mode={mode!r}", "leave it out")
@@ -281,7 +286,7 @@ def interpolate(
         raise ArgumentError(name, f"size={size} and scale_factor={scale_factor}", "give one of them")
     factors: tuple[float, ...] | None = None
     if size is None:
-        given = scale_factor if isinstance(scale_factor, (tuple, list)) else (scale_factor,) * n
+        given: Any = scale_factor if isinstance(scale_factor, (tuple, list)) else (scale_factor,) * n
         if len(given) != n or not all(f > 0 for f in given):
             raise ArgumentError(
                 name, f"scale_factor={scale_factor}", f"give a positive number or {n} of them"
@@ -312,8 +317,8 @@ def interpolate(
 
 def upsample(
     x: Tensor,
-    size: Any = None,
-    scale_factor: Any = None,
+    size: Ints | None = None,
+    scale_factor: Floats | None = None,
     mode: str = "nearest",
     align_corners: bool | None = None,
 ) -> Any:
@@ -338,12 +343,18 @@ def grid_sample(
     )
 
 
-def affine_grid(theta: Tensor, size: Any, align_corners: bool | None = None) -> Any:
+def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None = None) -> Any:
     """The grid with which `grid_sample` applies affine maps; align_corners: False when None. See `dg.affine_grid`."""
     return _OPS["affine_grid"](theta, size=tuple(size), align_corners=bool(align_corners))
 
 
-def unfold(x: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Any:
+def unfold(
+    x: Tensor,
+    kernel_size: Ints,
+    dilation: Ints = 1,
+    padding: Pads = 0,
+    stride: Ints = 1,
+) -> Any:
     """The elements of every window of float[N, C, H, W] (N may be missing) as a column. See `dg.unfold`."""
     x, lacked = _batch("unfold", x, 2)
     y = _OPS["unfold"](x, window=kernel_size, stride=stride, padding=padding, dilation=dilation)
@@ -351,7 +362,12 @@ def unfold(x: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0, str
 
 
 def fold(
-    x: Tensor, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+    x: Tensor,
+    output_size: Ints,
+    kernel_size: Ints,
+    dilation: Ints = 1,
+    padding: Pads = 0,
+    stride: Ints = 1,
 ) -> Any:
     """Windows float[N, C * window, positions] (N may be missing) added up into [N, C, *output_size]. See `dg.fold`."""
     lacked = x.ndim == 2

@@ -50,7 +50,7 @@ def needed(fn):
     return {n: next(x for x in GOOD if k.fits(x)) if k else object() for n, k in found.items()}
 
 
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("name", sorted(CLASSES.keys() - {"Distribution"}))
 def test_arguments_that_do_not_fit_are_named(name):
     cls = CLASSES[name]
     fn = inspect.unwrap(cls.__init__)
@@ -79,7 +79,7 @@ def test_arguments_of_another_kind_are_named(name):
 
 def test_every_class_with_arguments_is_among_them():
     others = {n for n, c in NAMED.items() if isinstance(c, type) and c.__init__ is not object.__init__}
-    assert others - CLASSES.keys() == {"Distribution", "Identity", "ParamGroup"}
+    assert others - CLASSES.keys() == {"Identity", "ParamGroup"}
 
 
 def test_the_nearest_keyword_is_suggested():

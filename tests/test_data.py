@@ -86,7 +86,7 @@ def test_batches_of_tensors_that_require_gradients_have_no_history():
         (lambda: DataLoader(iter([1]), 2), r"no len\(\)"),
         (lambda: DataLoader(Squares(), 0), "batch_size=0"),
         (lambda: DataLoader(Squares(), 2.0), "batch_size=2.0"),
-        (lambda: DataLoader(Squares(), 2, num_workers=-1), "num_workers=-1 is not 0 or a positive int"),
+        (lambda: DataLoader(Squares(), 2, num_workers=-1), "num_workers=-1 is too small"),
         (lambda: DataLoader(Squares(), 2, num_workers=1.0), "num_workers=1.0 is a float"),
         (lambda: DataLoader(Squares(), 2, num_workers=1, prefetch_factor=0), "prefetch_factor=0"),
         (lambda: DataLoader(Squares(), 2, prefetch_factor=2), "num_workers=0"),

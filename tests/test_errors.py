@@ -24,7 +24,7 @@ CASES = {
     "index of a float": (lambda: dg.ones((2, 3))[1.5], IndexError, "1.5 is not an index"),
     "None as a number": (lambda: dg.ones((2, 3)) + None, TypeError, "[add] y is None"),
     "a float as a shape": (lambda: dg.zeros(2.5), TypeError, "shape=2.5"),
-    "function of a number": (lambda: dg.function(3), TypeError, "[function] takes a function"),
+    "function of a number": (lambda: dg.function(3), TypeError, "[function] fn=3 is an integer"),
     "index outside": (lambda: dg.ones((2, 3))[5], IndexError, "index 5"),
     "reshape": (lambda: dg.ones((2, 3)).reshape(4), ValueError, "[reshape]"),
     "backward on many": (

@@ -200,7 +200,7 @@ def test_a_line_for_each_epoch_where_there_is_no_terminal(capsys):
         (lambda t: dg.nn.callbacks.EarlyStopping(patience=-1), "patience=-1"),
         (lambda t: dg.nn.callbacks.Schedule(3), "takes a schedule"),
         (lambda t: t.predict(dg.data.DataLoader([{"x": 1.0}])), "a batch is a dict"),
-        (lambda t: dg.nn.summary(3), "got a int"),
+        (lambda t: dg.nn.summary(3), "model=3 is an integer"),
     ],
 )
 def test_misuse_says_what_to_do(call, message):

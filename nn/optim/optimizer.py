@@ -9,6 +9,7 @@ from ...core import dispatch
 from ...core.errors import ArgumentError, ArgumentTypeError, AutogradError, CheckpointError
 from ...core.numbers import real
 from ...core.ops.creation import full, full_like
+from ...core.strangers import unfit
 from ...core.types import float64
 from ...core.value import Tensor
 from ..module import clear_grad
@@ -156,7 +157,7 @@ class Optimizer:
         new.fixed = True
 
     def _checked(self, params: Any) -> list[Tensor]:
-        params = [params] if isinstance(params, Tensor) else list(params)
+        params = [params] if isinstance(params, Tensor) or not hasattr(params, "__iter__") else list(params)
         out: list[Tensor] = []
         known = {id(p) for g in self.param_groups for p in g["params"]}
         for p in params:
@@ -198,7 +199,7 @@ class Optimizer:
             if not value >= 0:
                 raise ArgumentError(name, f"{key}={value} is negative or NaN", "use a number from 0")
         elif key == "betas":
-            value = tuple(_number(name, key, v) for v in value)
+            value = tuple(_number(name, key, v) for v in (value if hasattr(value, "__iter__") else (value,)))
             if len(value) != 2 or not all(0 <= v < 1 for v in value):
                 raise ArgumentError(
                     name, f"betas={value} are not two numbers in [0, 1)", "use such as (0.9, 0.999)"
@@ -243,6 +244,8 @@ class Optimizer:
         """
         loss = None
         if closure is not None:
+            if not callable(closure):
+                raise ArgumentTypeError(self.name, *unfit("closure", closure, "a function"))
             with dispatch.set_grad(True):
                 loss = closure()
         executor = dispatch.state.executor
@@ -281,7 +284,7 @@ class Optimizer:
         copies: list[tuple[Tensor, Tensor]] = []
         settings: list[tuple[ParamGroup, str, Any]] = []
         groups = state.get("param_groups") if isinstance(state, Mapping) else None
-        if not isinstance(groups, (list, tuple)) or "state" not in state:
+        if not isinstance(groups, (list, tuple)) or not _has_form(groups, state.get("state")):
             raise CheckpointError(
                 self.name, 'the state has no "state" and "param_groups"', "pass what state_dict() gave"
             )
@@ -330,6 +333,16 @@ class Optimizer:
             lines.append(f"Parameter Group {n}")
             lines += [f"    {k}: {v}" for k, v in group.items() if k not in _RESERVED]
         return "\n".join([*lines, ")"])
+
+
+def _has_form(groups: Any, tensors: Any) -> bool:
+    """Whether these are the parts of a state: dicts, parameters by number."""
+    rows = all(isinstance(g, Mapping) and isinstance(g.get("params", ()), (list, tuple)) for g in groups)
+    return (
+        rows
+        and isinstance(tensors, Mapping)
+        and all(str(k).isdigit() and isinstance(v, Mapping) for k, v in tensors.items())
+    )
 
 
 def _number(op: str, key: str, value: Any) -> float:

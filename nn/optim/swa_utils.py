@@ -88,7 +88,8 @@ class AveragedModel(Module):
     n_averaged: Tensor
 
     def __init__(
-        self, model: Module, device: Any = None, avg_fn: Any = None, multi_avg_fn: Any = None,
+        self, model: Module, device: Any = None, avg_fn: Callable[..., Any] | None = None,
+        multi_avg_fn: Callable[..., Any] | None = None,
         use_buffers: bool = False,
     ):  # fmt: skip
         super().__init__()
@@ -203,4 +204,4 @@ def update_bn(loader: Iterable[Any], model: Module, device: Any = None) -> None:
         model.train(was_training)
 
 
-_spell(globals(), __all__)
+_spell(globals(), __all__, strict=True)

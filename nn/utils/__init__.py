@@ -28,7 +28,10 @@ __all__ = [
 
 
 def clip_grad_norm_(
-    parameters: Any, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False
+    parameters: Tensor | Iterable[Tensor],
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
 ) -> Tensor:
     """Scale all gradients by one factor so that their norm, taken together, is at most max_norm.
 
@@ -61,7 +64,9 @@ def clip_grad_norm_(
     return norm
 
 
-def get_total_norm(tensors: Any, norm_type: float = 2.0, error_if_nonfinite: bool = False) -> Tensor:
+def get_total_norm(
+    tensors: Tensor | Iterable[Tensor], norm_type: float = 2.0, error_if_nonfinite: bool = False
+) -> Tensor:
     """The p-norm of all elements of tensors (gradients) taken together: 0-d. Raises: as `clip_grad_norm_`."""
     row = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     if norm_type <= 0:
@@ -87,4 +92,4 @@ def _norm(grads: list[Any], p: float) -> Tensor:
     return E.sqrt(total) if p == 2.0 else E.power(total, 1.0 / p)
 
 
-_spell(globals(), __all__)
+_spell(globals(), __all__, strict=True)

@@ -250,4 +250,4 @@ def spectral_norm(
     return register_parametrization(module, name, _SpectralNorm(value, n_power_iterations, dim, eps))
 
 
-_spell(globals(), __all__)
+_spell(globals(), __all__, strict=True)

@@ -57,7 +57,7 @@ def _swapped(x: Tensor) -> Tensor:
 
 
 def pack_padded_sequence(
-    input: Tensor, lengths: Any, batch_first: bool = False, enforce_sorted: bool = True
+    input: Tensor, lengths: Tensor | Sequence[int], batch_first: bool = False, enforce_sorted: bool = True
 ) -> PackedSequence:
     """The steps of padded sequences without their padding.
 
@@ -135,7 +135,9 @@ def pad_sequence(
     return REGISTRY["stack"](rows, axis=0 if batch_first else 1)  # type: ignore[no-any-return]
 
 
-def unpad_sequence(padded_sequences: Tensor, lengths: Any, batch_first: bool = False) -> list[Tensor]:
+def unpad_sequence(
+    padded_sequences: Tensor, lengths: Tensor | Sequence[int], batch_first: bool = False
+) -> list[Tensor]:
     """The sequences that `pad_sequence` put together: views, one for each length."""
     x = padded_sequences if batch_first else _swapped(padded_sequences)
     return [x[k, :n] for k, n in enumerate(_numbers("unpad_sequence", lengths).tolist())]
@@ -153,4 +155,4 @@ def unpack_sequence(packed_sequences: PackedSequence) -> list[Tensor]:
     return unpad_sequence(*pad_packed_sequence(packed_sequences))
 
 
-_spell(globals(), __all__)
+_spell(globals(), __all__, strict=True)

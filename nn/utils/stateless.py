@@ -13,7 +13,10 @@ from ..module import Module
 
 
 def functional_call(
-    module: Module, parameters_and_buffers: Mapping[str, Tensor], args: Any = (), kwargs: Any = None
+    module: Module,
+    parameters_and_buffers: Mapping[str, Tensor],
+    args: Any = (),
+    kwargs: Mapping[str, Any] | None = None,
 ) -> Any:
     """`module(*args, **kwargs)` with other tensors in the place of its parameters and buffers; gradients flow to them.
 

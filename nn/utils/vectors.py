@@ -16,7 +16,7 @@ def _row(tensors: Any) -> list[Tensor]:
     return [tensors] if isinstance(tensors, Tensor) else list(tensors)
 
 
-def clip_grad_value_(parameters: Any, clip_value: float) -> None:
+def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
     """Bring every element of all gradients into [-clip_value, clip_value].
 
     parameters: tensors (those without a gradient are left out) or one tensor.

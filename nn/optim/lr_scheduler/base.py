@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ....core.errors import ArgumentError, ArgumentTypeError, CheckpointError
+from ....core.spoken import spell_methods
 from ..optimizer import Optimizer, ParamGroup
 
 
@@ -86,3 +87,6 @@ def positive(name: str, key: str, value: int) -> int:
     if value < 1:
         raise ArgumentError(name, f"{key}={value} is below 1", "use 1 or more")
     return value
+
+
+spell_methods(LRScheduler, "load_state_dict")
