@@ -269,9 +269,11 @@ class Op:
                 return dispatch.apply(self, args, self.defaults)
             return dispatch.apply_raw(self, args, kwargs)
         except STUMBLES as e:
-            error = None if isinstance(e, DuogradError) else stranger(self, args, kwargs)
+            if isinstance(e, DuogradError):
+                raise
+            error = stranger(self, args, kwargs)
             if error is None and isinstance(e, (TypeError, AttributeError)) and is_own_error(e):
-                error = no_tensor_among(self, args)
+                error = None if self.creates else no_tensor_among(self, args)
             if error is None:
                 raise
             raise error from None
