@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from .arguments import Arguments, kind_of, loosened, number_names
-from .formulas import Program, Site, site_of
-from .growing import changing_sizes
+from .formulas import Program, Site, largest, site_of
+from .growing import SEEN, changing_sizes
 from .live import KINDS
 from .plain import same
 
@@ -21,21 +21,31 @@ class _Alike:
     """What is known of calls that are of one kind but for their numbers.
 
     numbers: those of the latest that was traced; live, fixed: positions of numbers that may be any, and of those whose
-    value Python reads.
+    value Python reads; met: how many values these had since.
     """
 
-    __slots__ = ("fixed", "live", "numbers")
+    __slots__ = ("fixed", "live", "met", "numbers")
 
     def __init__(self, numbers: Sequence[Any]):
         self.numbers = numbers
         self.live: set[int] = set()
         self.fixed: set[int] = set()
+        self.met: dict[int, int] = {}
 
     def meet(self, numbers: Sequence[Any]) -> None:
         """A call with these numbers is about to be traced."""
-        pairs = enumerate(zip(self.numbers, numbers))
-        self.live |= {k for k, (a, b) in pairs if not same(a, b) and k not in self.fixed}
+        others = [k for k, (a, b) in enumerate(zip(self.numbers, numbers)) if not same(a, b)]
+        self.live.update(k for k in others if k not in self.fixed)
+        self.met.update((k, self.met.get(k, 0) + 1) for k in others if k in self.fixed)
         self.numbers = numbers
+
+    def counts(self) -> set[int]:
+        """Positions of integers that are read, perhaps as places of elements: like a size they may be any yet."""
+        return {
+            k
+            for k, n in self.met.items()
+            if n >= SEEN - 1 and type(self.numbers[k]) is int and self.numbers[k] > 0
+        }
 
     def fix(self, positions: Iterable[int]) -> None:
         """The values of these are read."""
@@ -56,6 +66,8 @@ class Changing:
         self._fixed: set[Any] = set()
         #: traces with live sizes that came to nothing; whether variants are known by keys without sizes
         self.vain, self._sized = 0, False
+        #: the same of integers that are read
+        self._vain_counts = 0
 
     def keys(self, key: Any, rest: Arguments | None) -> list[Any]:
         """Those that variants for a call may be known by."""
@@ -88,12 +100,33 @@ class Changing:
             positions, names = sorted(alike.live), number_names(function, rest)
         sites = self._sites(variants)
         sizes = changing_sizes(tensors, variants) if self.vain < _VAIN else []
+        counts: set[int] = set()
+        if rest is not None and rest.numbers and tensors and max(self.vain, self._vain_counts) < _VAIN:
+            counts = alike.counts()
+            positions = sorted({*positions, *counts})
         if not variants or not (sites or positions or sizes):
             return None
         kinds = [type(rest.numbers[k]) for k in positions if rest is not None]
+        ranges = {
+            n: (1, largest(rest.numbers[k]))
+            for n, k in enumerate(positions)
+            if k in counts and rest is not None
+        }
         return Program(
-            positions, sites, [*kinds, *(type(s.now()) for s in sites)], [names[k] for k in positions], sizes
+            positions,
+            sites,
+            [*kinds, *(type(s.now()) for s in sites)],
+            [names[k] for k in positions],
+            sizes,
+            ranges,
         )
+
+    def gave_up(self, program: Program) -> None:
+        """A trace with live sizes came to nothing."""
+        if program.ranges:
+            self._vain_counts += 1
+        else:
+            self.vain += 1
 
     def fix(self, program: Program, key: Any, rest: Arguments | None) -> None:
         """A trace with these live numbers came to nothing: they are guarded by value from now on."""
@@ -106,6 +139,13 @@ class Changing:
         if program is None:
             return key
         self._fix_sites(program.fixed_sites())
+        if program.ranges:
+            read = program.fixed_positions()
+            self._vain_counts += bool(read)
+            if rest is not None:
+                alike = self._of(key, rest)
+                alike.fixed -= program.open_positions()
+                alike.live |= program.open_positions()
         if program.sizes:
             self.vain += program.reads_sizes
             if program.loose_arguments:

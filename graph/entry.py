@@ -46,7 +46,7 @@ def make_entry(variant: Any, tensors: list[Any], grad: bool) -> Callable[[tuple[
     runner = segment.runner
     if (
         variant.state
-        or (variant.live is not None and variant.live.sizes)
+        or (variant.live is not None and variant.live.sized)
         or end.contents
         or end.seeded
         or any(n.more or n.key is None for n, _ in runner.compiled.numbers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from .guards import Guard, Namespace
@@ -139,7 +140,12 @@ class Size:
     def __init__(self, places: list[tuple[Any, int]], value: int, name: str):
         self.places, self.value, self.name = places, value, name
         #: what it is at least and at most: memory is planned for the most
-        self.low, self.high = 2, max(64, 4 << (value - 1).bit_length())
+        self.low, self.high = 2, largest(value)
+
+
+def largest(value: int) -> int:
+    """What a size, or an integer that counts, may be where it is `value` now."""
+    return max(64, 4 << (value - 1).bit_length())
 
 
 class _Item:
@@ -175,11 +181,13 @@ class Program:
 
     def __init__(
         self, positions: Sequence[int], sites: Sequence[Site], kinds: Sequence[type], names: Sequence[str],
-        sizes: Sequence[Size] = (),
+        sizes: Sequence[Size] = (), ranges: Mapping[int, tuple[int, int]] = MappingProxyType({}),
     ):  # fmt: skip
         self.positions, self.kinds = tuple(positions), list(kinds)
         self.sizes = list(sizes)
-        self.sized = bool(sizes)
+        #: of numbers of the call that are like sizes: what they are at least and at most
+        self.ranges = dict(ranges)
+        self.sized = bool(sizes or ranges)
         #: of steps: what they may be, and what else is known that they are
         self.bounds: dict[int, tuple[float, float]] = {}
         self.known_reach: dict[int, tuple[float, float]] = {}
@@ -192,7 +200,7 @@ class Program:
         first = len(self.kinds)
         self.kinds += [int] * len(sizes)
         self.names = [*names, *(s.name for s in sites), *(s.name for s in sizes)]
-        self.first_bounds = {n: (size.low, size.high) for n, size in enumerate(sizes, first)}
+        self.first_bounds = {n: (size.low, size.high) for n, size in enumerate(sizes, first)} | self.ranges
         self.bounds.update(self.first_bounds)
         self.items: list[_Item] = []
         self.known: dict[Any, int] = {}
@@ -241,7 +249,7 @@ class Program:
                 self.shapes.append(
                     (k, tuple(None if a in live[k] else n for a, n in enumerate(layout.shape)))
                 )
-            elif k < given:
+            elif k < given and self.sizes:
                 self.layouts.append((k, layout))
         self.loose_arguments = any(k < given for k in live)
 

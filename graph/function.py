@@ -306,7 +306,7 @@ class Function(Looking):
                 loose = key if rest is None else loosened(key, rest, program.positions)
                 return self._traced(key, rest, self._start(loose, args, kwargs, program, key))
             except AgainError:
-                self._changing.vain += 1
+                self._changing.gave_up(program)
             program = self._changing.program(self._fn, key, rest, recent)
         if program is None:
             return self._traced(key, rest, self._start(key, args, kwargs))

@@ -213,8 +213,8 @@ def curriculum(m, mode):
     return train, [train(text[:, : e + 3], e) for e in range(TOKENS)]
 
 
-#: programs whose sizes alone change: one variant serves them all
-SIZES_ALONE = (by_state, by_argument, without_cache, beams)
+#: programs of which one variant serves all sizes and positions
+ANY_SIZE = (by_state, by_argument, preallocated, without_cache, beams)
 PROGRAMS = [by_state, by_argument, preallocated, without_cache, recurrent, beams, curriculum]
 
 
@@ -233,8 +233,8 @@ def test_what_grows_leads_to_a_few_variants(program, monkeypatch):
         a.detach().numpy().tobytes() == b.detach().numpy().tobytes() for a, b in zip(got, want, strict=True)
     )
     assert len(fn.variants) <= FREE + 1, fn.explain()
-    if program in SIZES_ALONE:
-        assert fn.variants[-1].live.sizes
+    if program in ANY_SIZE:
+        assert fn.variants[-1].live.sized
         assert fn.variants[-1].calls >= 3, fn.explain(guards=True)
         assert "Python" not in fn.explain()
 
@@ -306,6 +306,30 @@ def test_an_index_into_an_axis_of_any_size_is_still_looked_at():
         assert g(dg.arange(n), dg.tensor([n - 1])).item() == n - 1
         with pytest.raises(IndexError, match=f"size {n}|{n}"):
             g(dg.arange(n), dg.tensor([n]))
+
+
+def test_a_place_that_an_integer_tells_is_any_after_a_few():
+    def f(x, i):
+        y = x.clone()
+        y[i] = x[i - 1] * 2
+        y[i:] += 1
+        return y, x[i], x[: i + 1].sum(0), x[-i:], x[i:0:-1], dg.concat([x[:i], x[i + 1 :]])
+
+    g, x = dg.function(f), dg.randn(12, 3)
+    for i in (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 4, -1, -5, -11, 3):
+        with dg.no_grad():
+            want, got = f(x, i), g(x, i)
+        assert [y.numpy().tobytes() for y in want] == [y.numpy().tobytes() for y in got], i
+        assert [(y.shape, y.strides) for y in want] == [(y.shape, y.strides) for y in got], i
+    for i in (12, -13):
+        with dg.no_grad(), pytest.raises(IndexError, match="outside axis 0 of size 12"):
+            g(x, i)
+
+
+def test_an_integer_that_python_reads_stays_a_value():
+    g = dg.function(lambda x, i: x[i] * float(f"{i}"))
+    for i in range(10):
+        assert g(dg.ones(12), i).item() == i
 
 
 def test_random_numbers_of_any_size_are_those_of_eager_mode():
