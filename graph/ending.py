@@ -93,6 +93,8 @@ class Ending:
         self.hooked: list[tuple[str, Any]] = []
         #: leaves that ask for a gradient, or no longer, from then on
         self.asked: list[tuple[tuple[str, Any], bool]] = []
+        #: whether gradients are recorded from then on, where the function changes that
+        self.grad_mode: bool | None = None
         #: results that are leaves of their own, and the places of their gradients
         self.leaves: list[tuple[tuple[str, Any], tuple[str, Any] | None]] = []
         #: results whose way back is used up: what raises the error, the places of the leaves behind it, and which of
@@ -167,6 +169,8 @@ class Ending:
             _give_history([place], _those([place], found), nodes[-1])
         for t in _those(self.hooked, found):
             t._own_hooks()
+        if self.grad_mode is not None:
+            dispatch.state.grad = self.grad_mode
         for (kind, k), value in self.asked:
             (found[kind][k] if kind in found else k)._requires_grad = value
         if self.single is not None and not self.changes and not self.contents:

@@ -230,6 +230,7 @@ class Path:
                 given = fill_call(variant.kept, symbols, numbers=numbers)
             self.watch = Watch(given)
             recorder = self.recorder = ReadRecorder(variant.call, self.watch.paths, apart, lively)
+            grad = dispatch.state.grad
             try:
                 with listening(self._hears(trace, recorder)), recorder:
                     trace.tracer, trace.changed = recorder.restable, recorder.has_changed
@@ -259,6 +260,7 @@ class Path:
                 raise
             finally:  # what it changed outside takes place when the graph has run
                 self.effects, self.outside = recorder.effects, recorder.outside
+                after, dispatch.state.grad = dispatch.state.grad, grad
                 recorder.undo()
                 self.changes = self.watch.changes()
                 lent.give_back()
@@ -275,6 +277,7 @@ class Path:
                     self._check_shown(trace)
                     check_arrays(trace, {id(e.owner) for e in self.effects}, self.outside)
                     segment = Closing(self, trace).segment(result, recorder.effects)
+                    segment.ending.grad_mode = None if after is grad else after  # type: ignore[union-attr]
             except Leave:
                 pass
             except (RestartError, Exception) as e:

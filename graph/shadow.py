@@ -81,7 +81,7 @@ def _eagerly(function: Any, witness: Witness, args: Any, kwargs: Any) -> tuple[A
     recorder = ReadRecorder(function._fn)
     want, error = None, None
     try:
-        with dispatch.executing(witness), recorder:  # type: ignore[arg-type]
+        with dispatch.set_grad(dispatch.state.grad), dispatch.executing(witness), recorder:  # type: ignore[arg-type]
             want = _leaves(function._fn(*args, **kwargs))
     except Exception as e:
         error = e

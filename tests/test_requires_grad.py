@@ -309,6 +309,28 @@ def test_what_looks_at_both_modes_puts_flags_back(monkeypatch):
     assert all(p.requires_grad for p in judge.parameters())
 
 
+def test_gradients_are_recorded_or_not_from_a_call_on_as_it_says():
+    def told(mode):
+        w, row = _data(1, 4).requires_grad_(), []
+
+        @dg.function
+        def step(x, on):
+            dg.set_grad_enabled(on)
+            return w * x
+
+        with dg.mode(mode):
+            for on in (False, False, True, False, True, False, True, True):
+                try:
+                    row.append((step(w.detach(), on).requires_grad, dg.is_grad_enabled()))
+                finally:
+                    if len(row) % 3 == 0:
+                        dg.set_grad_enabled(True)
+        dg.set_grad_enabled(True)
+        return row
+
+    assert told("graph") == told("eager")
+
+
 def test_a_failed_call_leaves_flags_as_it_leaves_all_state():
     model = _net(6, 8, 2)
 
