@@ -5,6 +5,8 @@ What kinds an attribute may have is read from its default and from the op's samp
 
 from __future__ import annotations
 
+import functools
+import inspect
 import struct
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +37,7 @@ def kind_of(x: Any) -> str:
             return "an empty tuple"
         plain = [_many(words) for words in inner]
         return f"a tuple of {' and '.join(plain)}"
-    if callable(x):
+    if inspect.isroutine(x) or isinstance(x, (type, functools.partial)):
         return "a function"
     words = type(x).__name__
     return f"{'an' if words[0] in 'aeiouAEIOU' else 'a'} {words}"

@@ -193,3 +193,8 @@ def test_the_type_of_a_tensor_is_no_method():
         dg.errors.ArgumentTypeError, match=r"no method, but float32\[2\]\n.*\n  fix: convert by x\.to"
     ):
         dg.ones(2).type(dg.long)
+
+
+def test_a_model_in_the_place_of_its_parameters_is_named():
+    with pytest.raises(dg.errors.ArgumentTypeError, match=r"bias=True\) is a Linear\n"):
+        dg.optim.Adam(nn.Linear(2, 2))
