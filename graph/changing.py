@@ -66,7 +66,9 @@ class Changing:
         self._fixed: set[Any] = set()
         #: traces with live sizes that came to nothing; whether variants are known by keys without sizes
         self.vain, self._sized = 0, False
-        #: the same of integers that are read
+        #: by place, how many values an integer had that was read
+        self._met: dict[Any, int] = {}
+        #: traces in vain with live integers that were read
         self._vain_counts = 0
 
     def keys(self, key: Any, rest: Arguments | None) -> list[Any]:
@@ -88,10 +90,10 @@ class Changing:
         key: Any,
         rest: Arguments | None,
         variants: Collection[Any],
-        tensors: Sequence[Any] = (),
+        tensors: Sequence[Any] | None = None,
     ) -> Program | None:
         """For a call that is to be traced: the numbers that were other ones before, and sizes. variants: made lately;
-        tensors: those of the call, where its sizes and those of state may be live."""
+        tensors: those of the call; None where no sizes are to be live."""
         positions: list[int] = []
         names: list[str] = []
         if rest is not None and rest.numbers:
@@ -99,19 +101,20 @@ class Changing:
             alike.meet(rest.numbers)
             positions, names = sorted(alike.live), number_names(function, rest)
         sites = self._sites(variants)
-        sizes = changing_sizes(tensors, variants) if self.vain < _VAIN else []
-        counts: set[int] = set()
-        if rest is not None and rest.numbers and tensors and max(self.vain, self._vain_counts) < _VAIN:
-            counts = alike.counts()
-            positions = sorted({*positions, *counts})
+        sizes = [] if tensors is None or self.vain >= _VAIN else changing_sizes(tensors, variants)
+        ranges: dict[int, tuple[int, int]] = {}
+        if tensors is not None and max(self.vain, self._vain_counts) < _VAIN:
+            if rest is not None and rest.numbers:
+                counts = alike.counts()
+                positions = sorted({*positions, *counts})
+                ranges = {n: (1, largest(rest.numbers[k])) for n, k in enumerate(positions) if k in counts}
+            more = self._counting(variants)
+            first = len(positions) + len(sites)
+            ranges |= {n: (1, largest(s.now())) for n, s in enumerate(more, first)}
+            sites += more
         if not variants or not (sites or positions or sizes):
             return None
         kinds = [type(rest.numbers[k]) for k in positions if rest is not None]
-        ranges = {
-            n: (1, largest(rest.numbers[k]))
-            for n, k in enumerate(positions)
-            if k in counts and rest is not None
-        }
         return Program(
             positions,
             sites,
@@ -140,8 +143,8 @@ class Changing:
             return key
         self._fix_sites(program.fixed_sites())
         if program.ranges:
-            read = program.fixed_positions()
-            self._vain_counts += bool(read)
+            self._vain_counts += not program.fixed.isdisjoint(program.ranges)
+            self._fixed -= {s.ident for s in program.live_sites()}
             if rest is not None:
                 alike = self._of(key, rest)
                 alike.fixed -= program.open_positions()
@@ -182,9 +185,19 @@ class Changing:
                     found.setdefault(site.ident, site)
         return list(found.values())
 
+    def _counting(self, variants: Iterable[Any]) -> list[Site]:
+        """The same of integers that are read, and have had some values since: they may be the places of elements."""
+        found = {s.ident: s for v in variants for s in map(site_of, v.reads) if s is not None}
+        found = {k: s for k, s in found.items() if k in self._fixed}
+        for ident in found:
+            self._met[ident] = self._met.get(ident, 0) + 1
+        counted = [s for k, s in found.items() if self._met[k] >= SEEN - 1]
+        return [s for s in counted if type(s.now()) is int and s.now() > 0]
+
     def _fix_sites(self, sites: Iterable[Site]) -> None:
         if len(self._fixed) >= _KEPT:
             self._fixed.clear()
+            self._met.clear()
         self._fixed.update(s.ident for s in sites)
 
 

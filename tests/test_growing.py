@@ -326,6 +326,28 @@ def test_a_place_that_an_integer_tells_is_any_after_a_few():
             g(x, i)
 
 
+def test_a_place_that_state_tells_is_any_after_a_few():
+    class Cache:
+        def __init__(self):
+            self.rows, self.pos = dg.zeros(40, 3), 0
+
+        def step(self, x):
+            self.rows[self.pos] = x
+            self.pos += 1
+            return self.rows[: self.pos].sum(0), self.rows[self.pos - 1 :] * 2
+
+    caches = Cache(), Cache()
+    g = dg.function(caches[1].step)
+    with dg.no_grad():
+        for n in range(30):
+            x = dg.full((3,), float(n))
+            want, got = caches[0].step(x), g(x)
+            assert [y.numpy().tobytes() for y in want] == [y.numpy().tobytes() for y in got], n
+    assert caches[1].pos == 30
+    assert len(g.variants) <= 7, g.explain(guards=True)
+    assert g.variants[-1].live.sized
+
+
 def test_an_integer_that_python_reads_stays_a_value():
     g = dg.function(lambda x, i: x[i] * float(f"{i}"))
     for i in range(10):
