@@ -246,3 +246,23 @@ def test_the_error_function_of_float64_is_proved_in_float64():
         warnings.simplefilter("ignore")  # onnxruntime has it for float32 alone
         dg.onnx.export(lambda x: dg.erfc(x) * dg.erf(x) + dg.gelu(x), x)
         dg.onnx.export(lambda x: dg.nn.functional.gelu(x, approximate="tanh"), x)
+
+
+def test_what_rounding_of_bfloat16_changes_is_told_from_a_fault():
+    """Inputs of bfloat16 were not rounded otherwise, so sums of what ONNX rounds on the way counted as faults."""
+    x, y = dg.tensor([[-2.0, 0.0, 1.3]]).to(dg.bfloat16), dg.linspace(1, -1, 3).reshape(1, 3)
+    w = dg.tensor([0.5, 2.0, 1.0]).to(dg.bfloat16)
+    loss = lambda x, y: dg.nn.functional.cross_entropy(x, y.softmax(-1), weight=w, label_smoothing=0.2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dg.onnx.export(loss, (x, y))
+
+
+@pytest.mark.parametrize("name", ["any", "all"])
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_any_and_all_of_nothing_are_exported(name, axis):
+    for shape in (0, 3), (2, 0), (2, 3):
+        dg.onnx.export(
+            lambda x: getattr(dg, name)(x > 0.5, axis=axis),
+            dg.linspace(0, 1, 6)[: shape[0] * shape[1]].reshape(shape),
+        )

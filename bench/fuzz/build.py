@@ -46,8 +46,8 @@ COUNTS = ((1, 2, 3, 4, 5, 6), (4, 4, 3, 4, 4, 1), (0, 3, 0, 3), (2, 2, 2, 1, 1, 
 JUDGED = ("fast", "onnx")
 #: tempers that take long, with the weight that the others have two of
 SELDOM = {"fast": 1, "onnx": 1, "layers": 1}
-#: tempers whose programs are called six times at least
-LONG = ("numbers", "live numbers", "training", "flags")
+#: tempers whose programs are called so many times at least
+LONG = {"numbers": 6, "live numbers": 6, "flags": 4, "training": 4}
 WRONG = [(op, s) for op in REGISTRY.values() if not op.internal for s, _ in op.error_samples]
 #: larger tensors than this are not worked on
 ELEMENTS = 20_000
@@ -140,9 +140,8 @@ def _calls(rng: random.Random, sizes: dict[str, int], temper: str) -> list[dict[
         calls += [sizes, sizes] * (rng.random() < 0.3)
     elif rng.random() < 0.5:
         calls += [sizes] * rng.choice((1, 3, 3))  # the third call makes a quick way in
-    if temper in LONG:
-        calls += [rng.choice(calls) for _ in range(6 - len(calls))]
-    if temper == "views" and rng.random() < 0.3:  # until composites are hot
+    calls += [rng.choice(calls) for _ in range(LONG.get(temper, 0) - len(calls))]
+    if temper == "views" and rng.random() < 0.15:  # until composites are hot
         calls += [sizes] * 7
     return calls
 

@@ -182,6 +182,11 @@ for _op in (max_, min_):
         return _extreme_grad(g, x, out, axis, keepdims)
 
 
+def _onnx_any(o, x, axis, keepdims):
+    """Over an empty axis, too: the largest of no integers is the least one, which is true."""
+    return o.Cast(o.reduce("ReduceSum", o.Cast(x, to=o.INT32), axis, keepdims), to=o.BOOL)
+
+
 def any_(x, *, axis=None, keepdims=False):
     """Whether any element is true (not 0); False over an empty axis. Returns: bool."""
     return np.any(x, axis=axis, keepdims=keepdims)
@@ -189,9 +194,7 @@ def any_(x, *, axis=None, keepdims=False):
 
 any_ = _reduction(
     any_, _truth, complex="own", no_gradient="boolean result",
-    onnx=lambda o, x, *, axis, keepdims: o.Cast(
-        o.reduce("ReduceMax", o.Cast(o.Cast(x, to=o.BOOL), to=o.INT32), axis, keepdims), to=o.BOOL
-    ),
+    onnx=lambda o, x, *, axis, keepdims: _onnx_any(o, o.Cast(x, to=o.BOOL), axis, keepdims),
 )  # fmt: skip
 
 
@@ -202,9 +205,7 @@ def all_(x, *, axis=None, keepdims=False):
 
 all_ = _reduction(
     all_, _truth, complex="own", no_gradient="boolean result",
-    onnx=lambda o, x, *, axis, keepdims: o.Cast(
-        o.reduce("ReduceMin", o.Cast(o.Cast(x, to=o.BOOL), to=o.INT32), axis, keepdims), to=o.BOOL
-    ),
+    onnx=lambda o, x, *, axis, keepdims: o.Not(_onnx_any(o, o.Not(o.Cast(x, to=o.BOOL)), axis, keepdims)),
 )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 
@@ -258,10 +259,11 @@ def _at(x: Any, k: int) -> Any:
 def _rounded(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Floats with their last bit drawn anew."""
     kind = array.real.dtype
-    if kind.kind != "f":
+    if kind.name not in TOLERANCE:
         return array
-    step = np.finfo(kind).eps * rng.choice(np.array([-1, 0, 1]), array.shape)
-    return (array * (1 + step)).astype(array.dtype)
+    step = float(ml_dtypes.finfo(kind).eps) * rng.choice(np.array([-1, 0, 1]), array.shape)
+    wide = array.astype(np.float64) if kind.itemsize == 2 else array
+    return (wide * (1 + step)).astype(array.dtype)
 
 
 def values_of(captured: Captured, k: int, seed: int = 0) -> dict[Value, np.ndarray]:
