@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .plain import hooks_of, sees_leaf
+from .plain import hooks_of, sees
 from .symbol import Symbol
 from .trace import Trace, effects
 
@@ -17,7 +17,7 @@ class Aliases:
 
     met: arguments that the function also found by itself, by position; lifted: ids of all other tensors it
     found (the graphs keep them alive). Storages are kept by id for the same reason. leaves: whether arguments are
-    leaves, their hooks, and whether they are views of leaves, by position, where that matters; grads: layouts of
+    leaves, their hooks, and of what they are views, by position, where that matters; grads: layouts of
     gradients that the function finds in arguments (None: there is none).
     """
 
@@ -32,7 +32,7 @@ class Aliases:
         #: tensors that no argument was, kept alive with their ids
         self.apart: list[Any] = []
         self.met: dict[int, Any] = {}
-        self.leaves: dict[int, tuple[bool, tuple[Any, ...], bool]] = {}
+        self.leaves: dict[int, tuple[bool, tuple[Any, ...], str]] = {}
         self.grads: dict[int, Any] = {}
         self.lifted: set[int] = set()
         self.storages: set[int] = set()
@@ -107,8 +107,8 @@ class Aliases:
         return True
 
 
-def _leaf(t: Any) -> tuple[bool, tuple[Any, ...], bool]:
-    return t._node is None, hooks_of(t), sees_leaf(t)
+def _leaf(t: Any) -> tuple[bool, tuple[Any, ...], str]:
+    return t._node is None, hooks_of(t), sees(t)
 
 
 def check_aliases(trace: Trace, writes: Sequence[tuple[Any, Symbol]], args: dict[int, int]) -> None:

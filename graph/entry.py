@@ -38,7 +38,7 @@ def make_entry(variant: Any, tensors: list[Any], grad: bool) -> Callable[[tuple[
         return None
     if end.written_grads or end.handed_grads or variant.aliases.arrays:
         return None
-    if any(leaf != (True, (), False) for leaf in variant.aliases.leaves.values()):
+    if any(leaf != (True, (), "") for leaf in variant.aliases.leaves.values()):
         return None
     slots = [x.index for x in variant.kept.args if isinstance(x, Slot)]
     if slots != list(range(len(tensors))) or not all(map(_is_plain, variant.kept.args)):

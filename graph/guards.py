@@ -16,7 +16,7 @@ from typing import Any
 
 from .caches import used
 from .identity import Identity
-from .plain import ABSENT, brief, hooks_of, is_plain, same, sees_leaf
+from .plain import ABSENT, brief, hooks_of, is_plain, same, sees
 from .reads import Read, getattr_of
 from .recorder import ReadRecorder
 
@@ -448,7 +448,7 @@ _MAKERS: dict[str, Callable[[Read, Identity], Guard]] = {
 _SPACE = {
     "same": same, "ABSENT": ABSENT, "values": dict.values, "contains": dict.__contains__,
     "get": dict.get, "at": list.__getitem__, "is_empty": _is_empty,
-    "plainly": object.__getattribute__, "is_absent": _is_absent, "hooks_of": hooks_of, "sees_leaf": sees_leaf,
+    "plainly": object.__getattribute__, "is_absent": _is_absent, "hooks_of": hooks_of, "sees": sees,
     "again": itertools.repeat, "given": (),
 }  # fmt: skip
 
@@ -490,7 +490,7 @@ def grad_guard(t: Any, absent: bool) -> Guard:
 def leaf_guard(t: Any) -> Guard:
     """That a tensor is still a leaf, or still none, and has the hooks that it had."""
     absent = "" if t._node is None else " not"
-    view = f"sees_leaf({{0}}) is {sees_leaf(t)} and " if absent else ""
+    view = f"sees({{0}}) == {sees(t)!r} and " if absent else ""
     test = f"{{0}}._node is{absent} None and {view}" + (
         "hooks_of({0}) == {1}" if t._hooks else "not {0}._hooks"
     )

@@ -55,12 +55,14 @@ def same(a: Any, b: Any) -> bool:
     return False
 
 
-def sees_leaf(t: Any) -> bool:
-    """Whether a tensor with a history is a view of a leaf that requires a gradient."""
+def sees(t: Any) -> str:
+    """Of what a tensor with a history is a view: "leaf" for one that requires a gradient, "tensor", or nothing."""
     x = t._base if t._node is not None else None
+    if x is None:
+        return ""
     while x is not None and not (x._requires_grad and x._node is None):
         x = x._base
-    return x is not None
+    return "tensor" if x is None else "leaf"
 
 
 def hooks_of(t: Any) -> tuple[Any, ...]:

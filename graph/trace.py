@@ -332,6 +332,8 @@ class Trace(Sources):
         """As in eager mode."""
         base = target._base
         whole = base is None or target._detached
+        if base is None and not value._requires_grad:
+            self._refuse_view(target)
         if not whole:
             op, attrs = target._view
             new = op.view_update_rule(self.face(base), value, **op.attrs_dict(attrs))
@@ -340,6 +342,21 @@ class Trace(Sources):
             target._storage.tape_version += 1
         else:
             self._rebase(base, new)
+
+    def _refuse_view(self, target: Symbol) -> None:
+        """Leave to Python what takes the history from a view of a tensor outside: it has that one's then."""
+        tensor = self.original(target)
+        if tensor is None or tensor._node is None:
+            return
+        self.leaves[id(tensor)] = tensor  # another argument may be one
+        if tensor._base is not None:
+            source = self._origin[self.inputs[id(target)]]
+            if source.kind == "arg" and source.key < self.given:
+                self.only = lambda tensors, _, k=source.key: tensors[k]._base is not None
+            self.leave(
+                f"fills {tensor.type}, which is a view of another tensor with a history, at {user_line()}",
+                "pass the whole tensor and take the view inside",
+            )
 
     # -- gradients, values, numbers -----------------------------------------------------------
 

@@ -243,3 +243,20 @@ def test_a_view_of_a_leaf_in_state_is_refused_while_it_is_one():
                 step()
         else:
             assert step().tolist() == [2, 2]
+
+
+def test_a_view_of_a_tensor_outside_that_is_filled_has_the_history_of_the_whole():
+    """A graph knew no whole: what it computed of the view had no history."""
+    found = []
+    for mode in ("eager", "graph"):
+        step = dg.function(lambda x: (x.zero_(), x * 2)[1], mode=mode)
+        for view in (lambda x: (x * 1)[0], lambda x: x * 1, lambda x: (x * 1).flip(0), lambda x: x * 1):
+            leaf = dg.ones((2, 2)).requires_grad_()
+            x = view(leaf)
+            y = step(x)
+            if y.requires_grad:
+                y.sum().backward()
+            found.append(
+                (y.requires_grad, x.requires_grad, None if leaf.grad is None else leaf.grad.tolist())
+            )
+    assert found[:4] == found[4:]
