@@ -28,7 +28,7 @@ READS = {
     "set key": (lambda m, x, a: (m.table.__setitem__(a % 2, a), x * a)[1], None),
     "format": (lambda m, x, a: (f"{a:.2f} {a}", x * a), 8),
     "percent": (lambda m, x, a: ("%d %s" % (a, a), x * a), 8),  # noqa: UP031
-    "shape": (lambda m, x, a: dg.zeros((a,)), 8),
+    "shape": (lambda m, x, a: dg.zeros((a,)), 4),  # the last is for any
     "axis": (lambda m, x, a: x[None].sum(axis=a % 2), None),
     "repeat": (lambda m, x, a: ([1] * a, "ab" * a, x * a), 8),
     "type": (lambda m, x, a: x * (2 if type(a) is int else 3) * a, 8),
