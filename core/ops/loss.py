@@ -59,7 +59,7 @@ l1_loss.sample((3, 4), (3, 4)).sample((5,), (5,), reduction="sum")
 def _onnx_picked(o, logp, position, label, classes, *, ignore_index=-100):
     """The body, with a number of classes that may follow a dynamic size."""
     chosen = o.And(o.Equal(position, label), o.Not(o.Equal(label, o.const(ignore_index, label))))
-    inside = o.And(o.GreaterOrEqual(label, o.const(0, label)), o.Less(label, o.const(classes, label)))
+    inside = o.And(o.GreaterOrEqual(label, o.const(0, label)), o.Less(label, o.cast(classes, label.dtype)))
     legal = o.Or(inside, o.Equal(label, o.const(ignore_index, label)))
     found = o.Where(legal, o.Where(chosen, o.Neg(logp), o.const(0, logp)), o.const(math.nan, logp))
     return o.cast(found, o.out_dtype)  # operands are promoted to the labels' dtype too
