@@ -498,8 +498,9 @@ def walk(
             _run_hooks(leaf_grads, wanted if targets is not None else None)
         for leaf, g in leaf_grads.values():
             if targets is None:
-                # Every leaf gets memory of its own: rules may hand out one tensor twice, or a broadcast view.
-                if id(g) in given or g._base is not None:
+                # Every leaf gets memory of its own: rules may hand out one tensor twice, or a broadcast view, which
+                # the program of a hot body makes without a base.
+                if id(g) in given or g._base is not None or not g.is_contiguous:
                     g = g.clone()
                 given.add(id(g))
                 before = executor.get_grad(leaf)

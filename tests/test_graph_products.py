@@ -229,3 +229,45 @@ def test_a_product_reads_rows_where_eager_mode_has_them(same):
     for _ in range(20):
         x = dg.tensor(rng.normal(size=(14, 2)).astype("float32")).mT
         np.testing.assert_array_equal(product(x).numpy(), graph(x).numpy())
+
+
+def _ones(x):
+    return dg.ones(len(x), len(x))
+
+
+REPEATED = {
+    "turned": lambda x: _ones(x).T @ x,
+    "rows": lambda x: dg.broadcast_to(dg.ones(len(x)), (len(x), len(x))).T @ x,
+    "one_number": lambda x: x.T @ dg.broadcast_to(dg.ones(()), (len(x), len(x))).T,
+    "turned_and_added": lambda x: (_ones(x).T @ x) + (_ones(x).T * 2 + x),
+    "gradient_of_a_sum": lambda x: dg.grad(lambda x: dg.linear(x, x).sum())(x),
+    "gradient_of_one_number": lambda x: dg.grad(lambda w: dg.linear(x, w).mean())(dg.ones(1, 1)),
+    "gradient_of_means": lambda x: dg.grad(lambda w: (dg.linear(w, x).mean(axis=1) * x[:, 0]).mean())(x),
+}
+
+
+@pytest.mark.parametrize("case", REPEATED)
+def test_products_of_constants_add_up_as_these_lie_in_memory(case):
+    """Ten calls: eager mode's ops are hot at the end, and their gradients must lie as before."""
+    f = dg.function(REPEATED[case])
+    for seed in range(10):
+        x = dg.tensor(np.random.default_rng(seed).normal(size=(65, 1)).astype(np.float32))
+        np.testing.assert_array_equal(f(x).numpy(), f.eager(x).numpy())
+
+
+def test_gradients_of_hot_ops_lie_as_those_of_others():
+    seen = set()
+    for _ in range(10):
+        h = dg.randn(65, 65, requires_grad=True) * 1
+        h.register_hook(lambda g: seen.add(g.strides))
+        h.mean(axis=1).sum().backward()
+    assert seen == {(1, 0)}
+
+
+def test_leaves_get_memory_of_their_own_from_hot_ops():
+    for _ in range(10):
+        x = dg.randn(4, 5, requires_grad=True)
+        x.mean(axis=1).sum().backward()
+        assert x.grad.strides == (5, 1)
+        x.grad[0, 0] = 7
+        assert x.grad[0, 1].item() == np.float32(0.2)

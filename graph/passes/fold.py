@@ -43,7 +43,10 @@ def _same_in_numpy(roots: Any, args: list[Any]) -> bool:
 def fold(graph: Graph, backend: Any = None) -> None:
     """Replace pointwise ops on constants, and views of constants, by constants."""
     known: dict[Value, Any] = {}
+    laid = _read_as_they_lie(graph)
+    made: list[Node] = []
     for node in graph.nodes:
+        made.append(node)
         op, out = node.op, node.outputs[0] if node.outputs else None
         if out is None:
             continue
@@ -61,7 +64,9 @@ def fold(graph: Graph, backend: Any = None) -> None:
         if any(isinstance(x, Number) or x is None for x in node.inputs):
             continue
         if op.is_view:
-            if out.type.size:
+            if out in laid:
+                made.append(_beside(node, known[node.inputs[0]], known, graph))
+            elif out.type.size:
                 _become(node, known[node.inputs[0]], known)
         elif op.kind == "pointwise" and op.type_rule is None and len(node.outputs) == 1:
             kinds = [x.type.dtype if isinstance(x, Value) else type(x) for x in node.inputs]
@@ -69,6 +74,41 @@ def fold(graph: Graph, backend: Any = None) -> None:
             args = [known[x] if isinstance(x, Value) else x for x in node.inputs]
             if _same_in_numpy(form.roots, args) and not needs_index(form.roots):
                 _become(node, evaluate(form.roots, args, ())[0], known)
+    graph.nodes = made
+
+
+def _read_as_they_lie(graph: Graph) -> set[Value]:
+    """What is read by kernels that add up in another order where an operand lies otherwise: products and the like.
+
+    A constant of a view's shape would lie in rows."""
+    found: set[Value] = set()
+    for node in reversed(graph.nodes):
+        if node.op.is_view:
+            reads = any(y in found for y in node.outputs)
+        else:
+            reads = node.op.kind != "pointwise" and node.op.reduction is None
+        if reads:
+            found.update(x for x in node.inputs if isinstance(x, Value))
+    return found
+
+
+def _beside(node: Node, value: np.ndarray, known: dict[Value, Any], graph: Graph) -> Node:
+    """A constant for those readers of a view that do not look at how it lies."""
+    view = node.outputs[0]
+    known[view] = value
+    twin = Node(
+        full,
+        [value.item()],
+        (view.type.shape, view.type.dtype, view.device),
+        (view.type,),
+        view.device,
+        node.where,
+    )
+    for reader in graph.nodes:
+        if reader.op.kind == "pointwise" or reader.op.reduction is not None:
+            reader.inputs = [twin.outputs[0] if x is view else x for x in reader.inputs]
+    known[twin.outputs[0]] = value
+    return twin
 
 
 def _become(node: Node, value: np.ndarray, known: dict[Value, Any]) -> None:
