@@ -90,6 +90,7 @@ def test_random_numbers_of_this_process_are_left_alone():
 
 def test_a_stream_is_shared_out_in_turns_by_light_workers():
     assert dg.data.get_worker_info() is None
+    dg.rand((64,)) * 2  # its kernels are on the disk from here on: workers need no compiler
     batches = list(DataLoader(Stream(), 3, num_workers=2, worker_init_fn=note_start))
     numbers = [k.tolist() for k, _, _ in batches]
     assert numbers == [[0, 2, 4], [1, 3, 5], [6, 8, 10], [7, 9, 11], [12, 14, 16], [13, 15]]

@@ -193,7 +193,7 @@ def test_dropout_keeps_the_mean_and_follows_the_seed():
         (lambda: nn.Linear("4", 2), "in_features='4' is a text"),
         (lambda: nn.Conv2d(3, 4, 3, groups=2), "does not divide"),
         (lambda: nn.Conv2d(3, 4, 0), "kernel_size=0"),
-        (lambda: nn.Conv2d(3, 4, None), "kernel_size=None"),
+        (lambda: nn.Conv2d(3, 4, None), "kernel_size is None"),
         (lambda: nn.Conv2d(3, 4, 3, padding=1.5), "padding=1.5"),
         (lambda: nn.MaxPool2d(2, padding=(1, "x")), "padding=\\(1, 'x'\\)"),
         (lambda: nn.Conv2d(3, 4, 3, stride=2, padding="same"), "padding=\"same\" with stride"),
