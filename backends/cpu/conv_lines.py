@@ -15,7 +15,7 @@ from ...core.backend import Arg, Program
 from ...core.types import DType
 from .conv_axes import Product, by_place, output_steps
 from .epilogue import FusedEpilogue, indent
-from .wide import has_masked_memory
+from .target import has_masked_memory
 
 #: lines and columns of windows, and their steps
 _WINDOWS, _STEPS = ((3, 3), (5, 5)), (1, 2)

@@ -70,6 +70,11 @@ def has(feature: str) -> bool:
     return feature in target().has
 
 
+def has_masked_memory() -> bool:
+    """Whether the CPU reads and writes under a mask as fast as without one."""
+    return all(map(has, ("avx512f", "avx512bw", "avx512vl")))
+
+
 @contextmanager
 def compiling_for(other: Target) -> Iterator[None]:
     """Inside, kernels are compiled for another CPU, which need not be one that runs here."""

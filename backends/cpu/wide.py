@@ -36,7 +36,7 @@ from numba.extending import intrinsic
 from . import lanes
 from .halves import HALVES, narrow, widen
 from .lanes import declare
-from .target import has
+from .target import has_masked_memory
 from .vecmath import VECMATH
 from .vecmath_value import KINDS, Kind
 
@@ -220,11 +220,6 @@ def _pointer_back(builder: Any, name: str, addr: Any, i: Any) -> Any:
 
 def _bytes(name: str) -> int:
     return 1 if name == "b1" else 2 if name in HALVES else KINDS[name].bits // 8
-
-
-def has_masked_memory() -> bool:
-    """Whether the CPU reads and writes under a mask as fast as without one."""
-    return all(map(has, ("avx512f", "avx512bw", "avx512vl")))
 
 
 def _masked(builder: Any, mask: Any, access: Any) -> Any:
