@@ -8,7 +8,8 @@ them to the executor outside. So vmap works in both modes, nests, and mixes with
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,19 @@ class Batcher(Over):
 
     def owns(self, x: Any) -> bool:
         return x.__class__ is Batched and x._batcher is self
+
+    @contextmanager
+    def over(self, outer: Any) -> Iterator[None]:
+        """Inside, it stands over another executor: what runs a walk, such as the vmap of a Jacobian, unless that stands
+        over this one."""
+        before, below = self.outer, outer
+        while below is not None and below is not self:
+            below = getattr(below, "outer", None)
+        self.outer = outer if below is None else before
+        try:
+            yield
+        finally:
+            self.outer = before
 
     def wrap(self, inner: Any) -> Batched:
         return Batched(inner, self)
@@ -272,7 +286,7 @@ def _mapped(batcher: Batcher, op: Any, owned: list[bool], attrs: Attrs) -> TapeO
         for n in types:
             t = have[n + "_type"]
             given[n + "_type"] = TensorType(t.dtype, t.shape[1:]) if batch[n] else t
-        with dispatch.executing(batcher, _keeps):
+        with batcher.over(dispatch.state.executor), dispatch.executing(batcher, _keeps):
             if op.joint is not None:
                 made = op.joint.fn(*[given[w] for w in op.joint.wants])
                 found = list(made) if isinstance(made, tuple) else [made]
@@ -281,7 +295,8 @@ def _mapped(batcher: Batcher, op: Any, owned: list[bool], attrs: Attrs) -> TapeO
                     r.fn(*[given[w] for w in r.wants]) if r is not None and need else None
                     for r, need in zip(rules.values(), have["needs"])
                 ]
-        with dispatch.executing(batcher.outer):
+            outer = batcher.outer
+        with dispatch.executing(outer):
             return tuple(_gathered(batcher, g, own) for g, own in zip(found, owned))
 
     partial = getattr(op, "partial", False)

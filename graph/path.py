@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 from ..core import dispatch
@@ -271,23 +271,22 @@ class Path:
                 self._check_apart()
             self._check_live(trace, recorder)
             try:
-                if recorder.odd and trace.left is None:
-                    trace.leave(*recorder.odd)
-                if self.unread is None and trace.left is None:
-                    self._check_shown(trace)
-                    check_arrays(trace, {id(e.owner) for e in self.effects}, self.outside)
-                    segment = Closing(self, trace).segment(result, recorder.effects)
-                    segment.ending.grad_mode = None if after is grad else after  # type: ignore[union-attr]
-            except Leave:
-                pass
+                with suppress(Leave):
+                    if recorder.odd and trace.left is None:
+                        trace.leave(*recorder.odd)
+                    if self.unread is None and trace.left is None:
+                        self._check_shown(trace)
+                        check_arrays(trace, {id(e.owner) for e in self.effects}, self.outside)
+                        segment = Closing(self, trace).segment(result, recorder.effects)
+                        segment.ending.grad_mode = None if after is grad else after  # type: ignore[union-attr]
+                self._check_live(trace, recorder, self.unread is None)
             except (RestartError, Exception) as e:
                 if lively:
                     self.late = []
                     raise AgainError from e
                 raise
-            finally:
+            finally:  # once it is known that nobody says it again
                 self._print(trace)
-            self._check_live(trace, recorder, self.unread is None)
             if trace.left is not None:
                 error = CalledOutError(variant.name, *trace.left)
                 error.cause, error.only, error.chances = trace.cause, trace.only, 2 * trace.hands_out

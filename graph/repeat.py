@@ -167,15 +167,17 @@ class Moment:
     def _changed(self, effects: list[Effect]) -> list[Any]:
         """What the function put where, in the order of the call's changes; effects: those of this run."""
         changes = [e for e, _ in self.end.changes]
-        if len(effects) == len(changes):
+        place = lambda e: (e.kind, id(e.owner), e.key)
+        order = [place(e) for e in changes]
+        if [place(e) for e in effects] == order:
             return [e.value for e in effects]
-        # A tensor that was changed in place and put where it was is no effect here, though one of the trace.
-        found = {(e.kind, id(e.owner), e.key): e.value for e in effects}
+        # A tensor that was changed in place and put where it was is no effect here, though one of the trace; what is
+        # printed at every call is one here.
+        found = {place(e): e.value for e in effects}
         for e in changes:
             if e.kind != "extend":
-                found.setdefault((e.kind, id(e.owner), e.key), e.now())
-        order = [(e.kind, id(e.owner), e.key) for e in changes]
-        return [found.pop(place) for place in order if place in found] + list(found.values())
+                found.setdefault(place(e), e.now())
+        return [found.pop(p) for p in order if p in found] + list(found.values())
 
     def _found(self, spot: tuple[str, Any], leaves: list[Any]) -> Any:
         """What lies at one of `Ending.spots`, as it is now; leaves: the tensors that the function handed out."""

@@ -127,6 +127,53 @@ def test_a_segment_ends_between_numbers():
     check(before_and_after_a_value, [0.1 * k for k in range(9)], 3)  # `lr` is the same in the first two calls
 
 
+def test_lines_are_printed_once_where_a_trace_with_numbers_comes_to_nothing():
+    def lines(mode):
+        said, log, rows = [], [], [[1]]
+        state = {"count": 0}
+
+        def fn(x, y):
+            z = y if bool(y.sum() < 10) else -y
+            log.insert(0, state["count"])
+            rows[-1][0] = 2
+            dg.print("before", to=said.append)
+            z = z * 2 if z.sum() > 0 else -z
+            dg.print("after {}", z.shape, to=said.append)
+            state["count"] += 1
+            return z, x * 2 if x.sum() > 0 else -x
+
+        f = dg.function(fn, mode=mode)
+        for n, sign in ((16, 1), (16, 1), (5, -1), (16, -1), (5, 1)):
+            f(dg.ones(n, n) * sign, dg.ones(n) * sign)
+        return said
+
+    assert lines("graph") == lines("eager")
+
+
+def test_a_gradient_is_found_again_beside_lines_that_are_printed():
+    """The function runs again for it: what it changes in place is no change then, what it prints is one."""
+
+    def found(mode):
+        w, log, said = dg.ones(3, requires_grad=True), [], []
+
+        class State:
+            bias, count = dg.zeros(2), 0
+
+        def fn(x):
+            y = dg.cond(x.sum() > 0, lambda t: t * w[0], lambda t: t, dg.tanh(x))
+            log.append(y * 2)
+            State.bias += 1
+            State.count += 1
+            dg.print("{} {}", y.sum(), State.count, to=said.append)
+            return -1 % y
+
+        y = dg.function(fn, mode=mode)(dg.ones(1, 1))
+        (g,) = dg.autograd.grad(y.sum(), w, create_graph=True)
+        return g.tolist(), said, len(log), State.count
+
+    assert found("graph") == found("eager")
+
+
 COUNT = 0
 
 

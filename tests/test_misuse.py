@@ -70,3 +70,9 @@ def test_what_is_no_tensor_is_refused(name):
         text = str(error)
         assert "dict" in text or "tensor" in text, text
         assert "test_misuse.py:" in text
+
+
+@pytest.mark.parametrize("call", [lambda b: dg.lerp(b, b, 0.5), dg.frac], ids=["lerp", "frac"])
+def test_booleans_where_numbers_are_subtracted(call):
+    with pytest.raises(dg.errors.DtypeError, match="takes numbers, not booleans"):
+        call(dg.tensor([True, False, True]))

@@ -420,3 +420,14 @@ def test_vmap_of_primitives_equals_a_loop(close):
         slopes = dg.vmap(dg.grad(lambda a, f=f: (f(a) ** 2).sum()))(x)
         want = dg.grad(lambda a, f=f: sum((f(a[k]) ** 2).sum() for k in range(5)))(x)
         close(slopes.numpy(), want.numpy(), 50.0)
+
+
+@pytest.mark.parametrize("rows", [3, 0])
+def test_derivatives_of_a_mapped_op_with_its_own_gradient(rows):
+    x = dg.randn(rows, 4)
+    mapped = dg.vmap(lambda row: dg.softmax(row, axis=-1))
+    whole = lambda t: dg.softmax(t, axis=-1)
+    for f, g in ((mapped, whole), (lambda t: mapped(t).sum(axis=0), lambda t: whole(t).sum(axis=0))):
+        np.testing.assert_array_equal(dg.jacobian(f)(x).numpy(), dg.jacobian(g)(x).numpy())
+    squares = [dg.hessian(lambda t, f=f: (f(t) ** 2).sum())(x).numpy() for f in (mapped, whole)]
+    np.testing.assert_array_equal(*squares)

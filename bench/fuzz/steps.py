@@ -107,6 +107,11 @@ def _literal(value: Any) -> str:
     return repr(value)
 
 
+def _named(names: tuple[str, ...]) -> str:
+    """The left side of an assignment; nothing where there are no results."""
+    return f"{', '.join(names)}{',' if len(names) > 1 else ''} = " if names else ""
+
+
 def _attrs(attrs: dict[str, Any]) -> str:
     return "".join(f", {k}={_literal(v)}" for k, v in attrs.items())
 
@@ -235,7 +240,7 @@ def along(h: Hand) -> Step | None:
     attrs[word] = h.axis(h.space[x])
     outs = _count(op, [h.space[x]], attrs)
     ys = tuple(h.fresh() for _ in range(outs))
-    return Step(f"{', '.join(ys)}{',' if outs > 1 else ''} = dg.{op.name}({x}{_attrs(attrs)})", ys)
+    return Step(f"{_named(ys)}dg.{op.name}({x}{_attrs(attrs)})", ys)
 
 
 def _count(op: Op, row: list[Any], attrs: dict[str, Any]) -> int:
@@ -354,9 +359,7 @@ def call_sample(h: Hand, op: Op, sample: Sample, spoil: bool = False) -> Step | 
     attrs = dict(sample.attrs)
     outs = _count(op, [h.space[n] if n in h.space else _value(n) for n in row], attrs)
     ys = tuple(h.fresh() for _ in range(outs))
-    return Step(
-        f"{', '.join(ys)}{',' if outs > 1 else ''} = dg.{op.name}({', '.join(row)}{_attrs(attrs)})", ys
-    )
+    return Step(f"{_named(ys)}dg.{op.name}({', '.join(row)}{_attrs(attrs)})", ys)
 
 
 def _value(text: str) -> Any:

@@ -449,8 +449,9 @@ nextafter.sample((3, 4), (4,))
 def lerp(x, y, weight):
     """`x + weight * (y - x)`, with broadcasting; from the nearer end, so that both ends are exact.
 
-    weight: a tensor or a number.
+    weight: a tensor or a number. Raises: DtypeError for booleans.
     """
+    numbers("lerp", x, y)
     step = y - x
     return s.where(s.lt(s.abs(weight), 0.5), x + weight * step, y - step * (1 - weight))
 

@@ -48,7 +48,8 @@ flat(round_).sample((3, 4)).sample(Ints((3,))).sample((3, 4), decimals=1).sample
 
 @pointwise
 def frac(x):
-    """`x - trunc(x)`: what is behind the point, with the sign of x."""
+    """`x - trunc(x)`: what is behind the point, with the sign of x. Raises: DtypeError for booleans."""
+    numbers("frac", x)
     return x - s.trunc(x)
 
 

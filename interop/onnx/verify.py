@@ -81,16 +81,25 @@ def verify(assembled: Assembled, captured: Captured, fn: Callable[..., Any], arg
 
 
 def _run(runtime: str, run: Callable[[Any], list[Any]], feeds: Any, drawn: bool) -> list[Any] | None:
-    """What a runtime gives; None, and a warning, where onnxruntime does not take data that was drawn for the proof."""
+    """What a runtime gives.
+
+    None, and a warning, where onnxruntime has no kernel for a dtype, or does not take data that was drawn for the
+    proof.
+    """
     try:
         return run(feeds)
     except Exception as e:
-        if drawn and runtime == "onnxruntime":
+        lacks = "data type is not supported" in str(e)  # some ops say so only when they run
+        if (drawn or lacks) and runtime == "onnxruntime":
             why = (str(e).splitlines() or [""])[0]
+            what = (
+                "does not run this model" if lacks else "does not take data that was drawn to prove the model"
+            )
             warnings.warn(
-                f"onnxruntime does not take data that was drawn to prove the model ({why}); there it was compared with "
-                "onnx.reference alone", UserWarning, stacklevel=5,
-            )  # fmt: skip
+                f"onnxruntime {what} ({why}); there it was compared with onnx.reference alone",
+                UserWarning,
+                stacklevel=5,
+            )
             return None
         raise OnnxError(
             "onnx.export", f"{runtime} fails on the model: {e}", "report it, or use verify=False"
