@@ -395,7 +395,8 @@ def walk(
         reach = look([edge for edge, _ in starts], wanted, bool(cut), {}) if prune else {}
         for target, g in zip(targets or (), begin):
             if g is not None:
-                send(target.tensor if target.__class__ is Leaf else end_of(target), g)
+                edge = target.tensor if target.__class__ is Leaf else target
+                send(edge if edge.__class__ is tuple else end_of(edge), g)
         for edge, g in starts:
             if not prune or (reach[edge[0].number] if edge.__class__ is tuple else id(edge) in wanted):
                 send(edge, g)

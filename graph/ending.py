@@ -221,6 +221,8 @@ class Ending:
         inputs = [pick[kind](k) if kind == "arg" else k for kind, k in self.differentiable]
         kept = {key: (k if kind == "tensor" else pick[kind](k))._alias() for key, kind, k in self.saved}
         walks = Walks(self.outline)
+        # Where they stood when the call began: it may have changed them in place.
+        ends = [vjp.Leaf(t) if t._node is None else (t._node, t._index) for t in inputs]
 
         def rule(gs: tuple[Any, ...]) -> tuple[Any, ...]:
             if walks.ready is not None:
@@ -237,7 +239,7 @@ class Ending:
             aim = self.outline.only(walks.roots, walks.aim)
             way = self._way(gs, walks.taps, tuple(held), aim) if alone and not noisy else None
             if way is None:
-                found = moment.gradients(inputs, gs, walks.taps, walks.hooks, held, aim)
+                found = moment.gradients(ends, gs, walks.taps, walks.hooks, held, aim)
                 if error is not None:  # it was not met by the ops themselves
                     raise error
                 walks.until = math.inf

@@ -47,8 +47,8 @@ class Moment:
         self, inputs: list[Any], gs: tuple[Any, ...], taps: tuple[int, ...], hooks: dict[int, list[Any]],
         held: dict[int, Any], aim: int = -1,
     ) -> tuple[Any, ...]:  # fmt: skip
-        """Gradients of the call's results for `inputs`, on the tape where gradients are recorded, and then for the
-        results in taps.
+        """Gradients of the call's results for `inputs` (edges or leaves), on the tape where gradients are recorded,
+        and then for the results in taps.
 
         gs: None for a result that is not used; hooks: of results on the way; held: gradients
         that inputs have already; aim: as in `walk_back`. Raises: AutogradError when the function

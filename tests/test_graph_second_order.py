@@ -279,3 +279,21 @@ def test_a_function_that_runs_again_finds_the_hooks_of_the_call(then):
             kept()
         found.append((dg.autograd.grad(y.sum(), x)[0].tolist(), seen))
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_an_argument_with_a_history_is_changed_before_a_loop(part):
+    """No graph holds the way back through the loop: it leads to where the argument stood when the call began."""
+
+    def found(mode):
+        leaf = dg.ones(3, 2).requires_grad_()
+        x = leaf * 1
+
+        def fn(x):
+            x *= 2
+            return dg.scan(lambda c, t: (c * 0.5 + t, c), x[0], x)[part]
+
+        dg.function(fn, mode=mode)(x).sum().backward()
+        return leaf.grad.tolist()
+
+    assert found("graph") == found("eager")
