@@ -1,4 +1,4 @@
-"""A small GPT learns to write like this project's documents, character by character.
+"""A small GPT is trained on this project's documents, character by character, and draws a text.
 
 A training step is one graph: forward, backward, clipping, AdamW and the schedule of its learning rate. The text is
 drawn from a graph, too.
