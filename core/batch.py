@@ -8,8 +8,7 @@ them to the executor outside. So vmap works in both modes, nests, and mixes with
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -59,8 +58,9 @@ class Batched(Tensor):
 
     def detach(self) -> Batched:
         """The same values without history."""
-        with dispatch.executing(self._batcher.outer):
-            return Batched(self._inner.detach(), self._batcher)
+        first = self._batcher
+        with dispatch.executing((first.below(dispatch.state.executor) or first).outer):
+            return first.wrap(self._inner.detach())
 
     def numpy(self) -> Any:
         return self._batcher.read(self)
@@ -82,29 +82,32 @@ class Batched(Tensor):
 
 
 class Batcher(Over):
-    """The executor of one vmap: size of the batch, and the executor outside."""
+    """The executor of one vmap: size of the batch, and the executor outside.
 
-    def __init__(self, outer: Any, size: int):
+    first: the one that stands over the executor of the call, for another that stands over what runs a walk.
+    """
+
+    def __init__(self, outer: Any, size: int, first: Batcher | None = None):
         self.outer, self.size = outer, size
+        self.first: Batcher = self if first is None else first
 
     def owns(self, x: Any) -> bool:
-        return x.__class__ is Batched and x._batcher is self
+        return x.__class__ is Batched and x._batcher is self.first
 
-    @contextmanager
-    def over(self, outer: Any) -> Iterator[None]:
-        """Inside, it stands over another executor: what runs a walk, such as the vmap of a Jacobian, unless that stands
-        over this one."""
-        before, below = self.outer, outer
-        while below is not None and below is not self:
-            below = getattr(below, "outer", None)
-        self.outer = outer if below is None else before
-        try:
-            yield
-        finally:
-            self.outer = before
+    def below(self, executor: Any) -> Batcher | None:
+        """The batcher of this vmap that an executor is, or stands over."""
+        while executor is not None:
+            if executor.__class__ is Batcher and executor.first is self.first:
+                return executor  # type: ignore[no-any-return]
+            executor = getattr(executor, "outer", None)
+        return None
+
+    def over(self, outer: Any) -> Batcher:
+        """This vmap over another executor: what runs a walk, such as the vmap of a Jacobian."""
+        return self.below(outer) or Batcher(outer, self.size, self.first)
 
     def wrap(self, inner: Any) -> Batched:
-        return Batched(inner, self)
+        return Batched(inner, self.first)
 
     def whole(self, x: Any) -> Any:
         """The inner tensor, with the batch axis also where x has none."""
@@ -275,7 +278,7 @@ def _mapped(batcher: Batcher, op: Any, owned: list[bool], attrs: Attrs) -> TapeO
     def rule(*values: Any) -> tuple[Any, ...]:
         have: dict[str, Any] = dict(zip(keep, values))
         given = {**named, "needs": have["needs"]}
-        wrap = batcher.wrap
+        here, wrap = batcher.over(dispatch.state.executor), batcher.wrap
         gs = tuple(None if g is None else wrap(g) for g in have["gs"])
         given["gs"], given["g"] = gs, gs[0]
         if "outs" in have:
@@ -286,7 +289,7 @@ def _mapped(batcher: Batcher, op: Any, owned: list[bool], attrs: Attrs) -> TapeO
         for n in types:
             t = have[n + "_type"]
             given[n + "_type"] = TensorType(t.dtype, t.shape[1:]) if batch[n] else t
-        with batcher.over(dispatch.state.executor), dispatch.executing(batcher, _keeps):
+        with dispatch.executing(here, _keeps):
             if op.joint is not None:
                 made = op.joint.fn(*[given[w] for w in op.joint.wants])
                 found = list(made) if isinstance(made, tuple) else [made]
@@ -295,9 +298,8 @@ def _mapped(batcher: Batcher, op: Any, owned: list[bool], attrs: Attrs) -> TapeO
                     r.fn(*[given[w] for w in r.wants]) if r is not None and need else None
                     for r, need in zip(rules.values(), have["needs"])
                 ]
-            outer = batcher.outer
-        with dispatch.executing(outer):
-            return tuple(_gathered(batcher, g, own) for g, own in zip(found, owned))
+        with dispatch.executing(here.outer):
+            return tuple(_gathered(here, g, own) for g, own in zip(found, owned))
 
     partial = getattr(op, "partial", False)
     return TapeOp(op.name, op.input_names, GradRule(rule, keep), partial, first_out=op.first_out)

@@ -1,5 +1,7 @@
 """Functions of functions: derivatives, vmap, checkpoint, custom gradients; in both modes, nested, against JAX."""
 
+import threading
+
 import duograd as dg
 import jax
 import jax.numpy as jnp
@@ -431,3 +433,32 @@ def test_derivatives_of_a_mapped_op_with_its_own_gradient(rows):
         np.testing.assert_array_equal(dg.jacobian(f)(x).numpy(), dg.jacobian(g)(x).numpy())
     squares = [dg.hessian(lambda t, f=f: (f(t) ** 2).sum())(x).numpy() for f in (mapped, whole)]
     np.testing.assert_array_equal(*squares)
+
+
+def test_two_threads_walk_one_tape_of_vmap():
+    """One under another vmap, one at once, both in the same rule at the same time."""
+    inside, done = (threading.Event(), threading.Event()), threading.Event()
+    found = []
+
+    def rule(g):
+        other = threading.current_thread() is not threading.main_thread()
+        inside[other].set()
+        assert inside[1].wait(30)
+        assert not other or done.wait(30)
+        return g * 3 + g
+
+    def walk():
+        inside[0].wait(30)
+        found.extend(pull(x))
+
+    x = dg.randn(2, 3)
+    _, pull = dg.vjp(dg.vmap(dg.custom_gradient(lambda row: (row.sin(), rule))), x)
+    thread = threading.Thread(target=walk)
+    thread.start()
+    try:
+        found.extend(dg.vmap(pull)(dg.ones(4, 2, 3)))
+    finally:
+        done.set()
+        thread.join()
+    np.testing.assert_array_equal(found[0].numpy(), np.full((4, 2, 3), 4, np.float32))
+    np.testing.assert_array_equal(found[1].numpy(), (x * 3 + x).numpy())

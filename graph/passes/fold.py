@@ -7,6 +7,7 @@ stay numbers at call time and never become part of a kernel.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,7 @@ def fold(graph: Graph, backend: Any = None) -> None:
     """Replace pointwise ops on constants, and views of constants, by constants."""
     known: dict[Value, Any] = {}
     laid = _read_as_they_lie(graph)
+    readers = graph.uses() if laid else {}
     made: list[Node] = []
     for node in graph.nodes:
         made.append(node)
@@ -65,7 +67,7 @@ def fold(graph: Graph, backend: Any = None) -> None:
             continue
         if op.is_view:
             if out in laid:
-                made.append(_beside(node, known[node.inputs[0]], known, graph))
+                made.append(_beside(node, known[node.inputs[0]], known, readers.get(out, ())))
             elif out.type.size:
                 _become(node, known[node.inputs[0]], known)
         elif op.kind == "pointwise" and op.type_rule is None and len(node.outputs) == 1:
@@ -92,7 +94,7 @@ def _read_as_they_lie(graph: Graph) -> set[Value]:
     return found
 
 
-def _beside(node: Node, value: np.ndarray, known: dict[Value, Any], graph: Graph) -> Node:
+def _beside(node: Node, value: np.ndarray, known: dict[Value, Any], readers: Iterable[Node]) -> Node:
     """A constant for those readers of a view that do not look at how it lies."""
     view = node.outputs[0]
     known[view] = value
@@ -104,7 +106,7 @@ def _beside(node: Node, value: np.ndarray, known: dict[Value, Any], graph: Graph
         view.device,
         node.where,
     )
-    for reader in graph.nodes:
+    for reader in readers:
         if reader.op.kind == "pointwise" or reader.op.reduction is not None:
             reader.inputs = [twin.outputs[0] if x is view else x for x in reader.inputs]
     known[twin.outputs[0]] = value
