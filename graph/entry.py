@@ -17,12 +17,17 @@ from ..core.backend import scalar_bits
 from ..core.storage import writes
 from .arguments import Loose, Slot
 from .ending import spent_here
+from .given import Given
 from .guards import Namespace
-from .live import Formula
+from .live import Formula, Worked
+from .rebuild import Made
 
 MISS: Any = type("Miss", (), {"__repr__": lambda self: "miss", "__slots__": ()})()
 #: tensors, outputs and numbers of a call that is written out; longer ones pay little for the general way
 _LIMIT = 400
+#: for so many sizes an entry knows the layouts of its results
+_KNOWN = 256
+_LARGE = 1 << 63
 #: the call of a variant after which it gets its entry, and how many entries are asked before the general way
 CALLS, ASKED = 3, 4
 
@@ -46,7 +51,6 @@ def make_entry(variant: Any, tensors: list[Any], grad: bool) -> Callable[[tuple[
     runner = segment.runner
     if (
         variant.state
-        or (variant.live is not None and variant.live.sized)
         or end.contents
         or end.seeded
         or any(n.more or n.key is None for n, _ in runner.compiled.numbers)
@@ -101,6 +105,12 @@ class _Writer:
         self.lines: list[str] = []
         #: the names of the call's numbers, in order
         self.given: list[str] = []
+        #: the values of the steps of live numbers, in source
+        self.live = "None"
+        #: outputs whose sizes are live
+        self.sized = [
+            k for k, (_, row) in enumerate(self.runner._sized) if any(n.__class__ is not int for n in row)
+        ]
 
     def write(self) -> Callable[[tuple[Any, ...]], Any]:
         self.lines = ["def enter(args):"]
@@ -123,8 +133,11 @@ class _Writer:
                 tests.append(f"{name}.__class__ is not {bind(x.cls)}")
             elif not isinstance(x, Slot):
                 tests.append(f"{name} is not {bind(x)} and not same({name}, {bind(x)})")
-        for name, t in zip(names, self.tensors):
-            tests.append(f"{name}.__class__ is not Tensor or {name}._layout is not {bind(t._layout)}")
+        live = [] if self.variant.live is None else [k for k, _ in self.variant.live.shapes]
+        for k, (name, t) in enumerate(zip(names, self.tensors)):
+            tests.append(f"{name}.__class__ is not Tensor")
+            if k not in live:
+                tests.append(f"{name}._layout is not {bind(t._layout)}")
             tests.append(f"{name}._requires_grad is not {t._requires_grad}")
         leaves = self.variant.aliases.leaves
         tests += [f"{names[k]}._node is not None or {names[k]}._hooks" for k in leaves]
@@ -138,6 +151,15 @@ class _Writer:
         if row:
             self.lines += [f"    {', '.join(row)}, = args"]
         self.lines += [f"    if {' or '.join(tests)}: return MISS"]
+        alike: dict[Any, str] = {}
+        for k in live:  # what `Program.lines` does not look at
+            lay = self.tensors[k]._layout
+            first = alike.setdefault((lay.dtype, lay.device, len(lay.shape)), f"l{k}")
+            other = "" if first == f"l{k}" else f"l{k} is not {first} and "
+            facts = f"l{k}.dtype is not {bind(lay.dtype)} or l{k}.device != {lay.device!r}"
+            self.lines += [
+                f"    l{k} = a{k}._layout", f"    if {other}({facts}): return MISS",
+            ]  # fmt: skip
 
     def _guards(self) -> None:
         aliases, bind = self.variant.aliases, self.names.bind
@@ -148,14 +170,13 @@ class _Writer:
         if args and (near or aliases.written_args or aliases.met):
             when = "" if aliases.written_args or aliases.met else f"({' or '.join(near)}) and "
             tests.append(f"        if {when}not {bind(aliases.fit)}([{', '.join(args)}]): return MISS")
+        if self.variant.live is not None:
+            lines, self.live = self.variant.live.lines(
+                self.names, self.given.__getitem__, "l{}".format, "return MISS"
+            )
+            tests += lines
         if tests:
             self.lines += ["    try:", *tests, "    except Exception: return MISS"]
-        if self.variant.live is not None:
-            given = "".join(f"{name}, " for name in self.given)
-            self.lines += [
-                f"    live = {bind(self.variant.live)}.read(({given}))",
-                "    if live is None: return MISS",
-            ]
 
     def _released(self) -> dict[int, str]:
         """Give up gradients that the call replaces; one that nobody else holds is used again. Names by output."""
@@ -164,8 +185,8 @@ class _Writer:
         spots = {id(owner): k for owner, k in self.end.grads}
         for n, owner in enumerate(released):
             name, k = bind(owner), spots.get(id(owner))
-            if k is not None:
-                lay, _ = self.runner._outputs[k]
+            if k is not None and k not in self.sized:
+                lay, _ = self._output(k)
                 g = reused[k] = f"g{n}"
                 tests = [
                     f"{g} is None", f"{g}._layout is not {bind(lay)}", f"refs({g}) != {_ALONE}",
@@ -180,15 +201,50 @@ class _Writer:
     def _outputs(self, reused: dict[int, str]) -> list[str]:
         """Lines that make the outputs' tensors `o0`, ...; the addresses of their memory."""
         bind, addresses = self.names.bind, []
-        for k, (lay, nbytes) in enumerate(self.runner._outputs):
-            make = bind(self.runner._backend.maker(nbytes))
-            fresh = f"Tensor({bind(lay)}, {make}())"
+        self._layouts()
+        for k in range(len(self.runner._sized)):
+            if k in self.sized:
+                fresh = f"Tensor(k{k}, m{k}())"
+            else:
+                lay, nbytes = self._output(k)
+                make = bind(self.runner._backend.maker(nbytes))
+                fresh = f"Tensor({bind(lay)}, {make}())"
             if k in reused:
                 self.lines.append(f"    o{k} = {fresh} if {reused[k]} is None else {reused[k]}")
             else:
                 self.lines.append(f"    o{k} = {fresh}")
             addresses.append(f"o{k}._storage.ptr")
         return addresses
+
+    def _output(self, k: int, live: Any = None) -> tuple[Any, int]:
+        """The layout of an output and its bytes."""
+        found: tuple[Any, int] = self.runner._output(*self.runner._sized[k], live)
+        return found
+
+    def _layouts(self) -> None:
+        """Find the layouts of outputs whose sizes are live, `k0`, ..., and what makes their memory, `m0`, ..."""
+        if not self.sized:
+            return
+        rows = [row for k, (_, row) in enumerate(self.runner._sized) if k in self.sized]
+        steps = sorted({n.key for row in rows for n in row if n.__class__ is not int})
+        known: dict[tuple[int, ...], tuple[Any, ...]] = {}
+        output, maker, sized = self._output, self.runner._backend.maker, self.sized
+
+        def fresh(key: tuple[int, ...]) -> tuple[Any, ...]:
+            live, row = dict(zip(steps, key)), []
+            for k in sized:
+                lay, nbytes = output(k, live)
+                row += [lay, maker(nbytes)]
+            if len(known) >= _KNOWN:
+                known.clear()
+            found = known[key] = tuple(row)
+            return found
+
+        key, bind = "".join(f"v{n}, " for n in steps), self.names.bind
+        self.lines += [
+            f"    row = {bind(known)}.get(({key}))", f"    if row is None: row = {bind(fresh)}(({key}))",
+            f"    {''.join(f'k{k}, m{k}, ' for k in sized)}= row",
+        ]  # fmt: skip
 
     def _run(self, outputs: list[str]) -> None:
         runner, bind = self.runner, self.names.bind
@@ -212,6 +268,10 @@ class _Writer:
             dynamic.append("arena.ptr")
         if runner.prepared is not None:
             dynamic.append("*now[1]")
+        if runner._moved:
+            moved = [f"dynamic[{k}] + v{offset.key}, " for k, offset in runner._moved]
+            self.lines += [f"    dynamic = [{', '.join(dynamic)}]", f"    dynamic += ({''.join(moved)})"]
+            dynamic = ["*dynamic"]
         if runner.compiled.program.launches:
             self.lines.append(f"    {bind(runner._execute)}([{', '.join(dynamic)}])")
         if runner._arena is not None:
@@ -221,14 +281,17 @@ class _Writer:
         """The bits of a setting. They are worked out anew when the object in its place is another one."""
         bind = self.names.bind
         if isinstance(number, Formula):
-            return f"{bind(scalar_bits)}(live[{number.key}], {bind(dtype)})"
+            low, high = self.variant.live.reach(number.key)
+            if number.kind is int and dtype.kind == "int" and -_LARGE <= low <= high < _LARGE:
+                return f"v{number.key}"
+            return f"{bind(scalar_bits)}(v{number.key}, {bind(dtype)})"
         if number.add:
             return f"{bind(scalar_bits)}({bind(number.read)}(), {bind(dtype)})"
         # A pair, so that another thread sees value and bits that belong together.
         self.lines += [
-            f"    v{n} = {bind(number.owner)}[{number.key!r}]",
+            f"    p{n} = {bind(number.owner)}[{number.key!r}]",
             f"    e{n} = numbers[{n}]",
-            f"    if e{n}[0] is not v{n}: e{n} = fresh(numbers, {n}, v{n}, {bind(number.kind)}, {bind(dtype)})",
+            f"    if e{n}[0] is not p{n}: e{n} = fresh(numbers, {n}, p{n}, {bind(number.kind)}, {bind(dtype)})",
         ]
         return f"e{n}[1]"
 
@@ -255,12 +318,34 @@ class _Writer:
                 f"    {y}._node, {y}._index, {y}._requires_grad = s{n}, 0, True",
             ]
         self.lines += [f"    {self._place(*place)}._requires_grad = {value}" for place, value in end.asked]
-        if isinstance(end.structure, Slot) and not end.changes:
-            self.lines.append(f"    return {self._place(*end.returned[end.structure.index])}")
+        plainly = None if end.changes else self._result(end.structure, set())
+        if plainly is not None:
+            self.lines.append(f"    return {plainly}")
             return
         results = ", ".join(self._place(*place) for place in end.returned)
-        live = "" if self.variant.live is None else ", None, live"
+        live = "" if self.variant.live is None else f", None, {self.live}"
         self.lines.append(f"    return {bind(end.result)}([{results}]{live})")
+
+    def _result(self, x: Any, made: set[int]) -> str | None:
+        """What `rebuild.build` makes of a description, in source; None for what has no such form. made: numbers of the
+        containers so far."""
+        if isinstance(x, Slot):
+            return self._place(*self.end.returned[x.index])
+        if isinstance(x, Worked):
+            return f"v{x.step}"
+        if isinstance(x, Given):
+            return None
+        if not isinstance(x, Made):
+            return self.names.bind(x)
+        if x.number in made or x.cls not in (tuple, list, dict):
+            return None
+        made.add(x.number)
+        rows = x.content if x.cls is dict else [(v,) for v in x.content]
+        parts = [[self._result(v, made) for v in row] for row in rows]
+        if any(part is None for row in parts for part in row):
+            return None
+        text = "".join(f"{': '.join(map(str, row))}, " for row in parts)
+        return f"({text})" if x.cls is tuple else f"[{text}]" if x.cls is list else f"{{{text}}}"
 
     def _place(self, kind: str, k: Any) -> str:
         letter = {"output": "o", "arg": "a", "view": "w"}.get(kind)

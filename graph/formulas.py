@@ -349,19 +349,30 @@ class Program:
         return found[::-1]
 
     def _compile(self) -> Any:
-        items = self._asked()
         names = Namespace()
         lines = ["def read(numbers, tensors=()):", "    try:"]
-        for n, position in enumerate(self.positions):
-            lines.append(f"        v{n} = numbers[{position}]")
+        lines += [
+            f"        if tensors[{k}]._layout is not {names.bind(x)}: return None" for k, x in self.layouts
+        ]
+        steps, values = self.lines(names, "numbers[{}]".format, "tensors[{}]._layout".format, "return None")
+        lines += [*steps, f"        return {values}", "    except Exception:", "        return None"]
+        return names.function("read", lines)
+
+    def lines(
+        self, names: Namespace, number: Callable[[int], str], layout: Callable[[int], str], otherwise: str
+    ) -> tuple[list[str], str]:
+        """Source, 8 columns in, that works out v0, v1, ... of the steps, and a tuple of all, with None for what nobody
+        needs. number, layout: source of the call's numbers and of its tensors' layouts, by position; otherwise: what is
+        done where something does not hold."""
+        items = self._asked()
+        lines = [f"        v{n} = {number(position)}" for n, position in enumerate(self.positions)]
         for n, site in enumerate(self.sites, len(self.positions)):
-            if site is None or n not in self.used:
-                lines.append(f"        v{n} = None")
-                continue
-            lines.append(f"        v{n} = {site.fetch(names)}")
-            lines.append(f"        if v{n}.__class__ is not {names.bind(self.kinds[n])}: return None")
-        lines += self._size_lines(names)
-        lines += [line for n in range(self.leaves) for line in self._bound_lines(n)]
+            if site is not None and n in self.used:
+                lines.append(f"        v{n} = {site.fetch(names)}")
+                lines.append(f"        if v{n}.__class__ is not {names.bind(self.kinds[n])}: {otherwise}")
+        lines += self._size_lines(layout, otherwise)
+        for n in range(self.leaves):
+            lines += self._bound_lines(n, otherwise)
         for item in items:
             operands = [f"v{x}" if x.__class__ is int else names.bind(x[0]) for x in item.operands]
             text, called = item.text.format(*operands), f"{item.call.__name__}("
@@ -369,35 +380,52 @@ class Program:
                 text = f"{names.bind(item.call)}({text.removeprefix(called)}"
             if item.kind == "step":
                 lines.append(f"        v{item.step} = {text}")
-                lines.append(f"        if v{item.step}.__class__ is not {names.bind(item.want)}: return None")
-                lines += self._bound_lines(item.step)
+                lines.append(f"        if v{item.step}.__class__ is not {names.bind(item.want)}: {otherwise}")
+                lines += self._bound_lines(item.step, otherwise)
             elif item.kind == "pin":
-                lines.append(f"        if not same({text}, {names.bind(item.want)}): return None")
+                lines.append(f"        if not same({text}, {names.bind(item.want)}): {otherwise}")
             else:
-                lines.append(f"        if ({text}) is not {names.bind(item.want)}: return None")
-        made = {*range(self.leaves), *(item.step for item in items)}
-        values = "".join(f"v{n}, " if n in made else "None, " for n in range(len(self.kinds)))
-        lines += [f"        return ({values})", "    except Exception:", "        return None"]
-        return names.function("read", lines)
+                lines.append(f"        if ({text}) is not {names.bind(item.want)}: {otherwise}")
+        made = {n for n in range(self.leaves) if not self._is_absent(n)} | {item.step for item in items}
+        return lines, "(" + "".join(
+            f"v{n}, " if n in made else "None, " for n in range(len(self.kinds))
+        ) + ")"
 
-    def _size_lines(self, names: Namespace) -> list[str]:
-        """Where sizes are found, and that the others are as they were."""
-        lines = [
-            f"        if tensors[{k}]._layout is not {names.bind(x)}: return None" for k, x in self.layouts
-        ]
+    def _is_absent(self, n: int) -> bool:
+        """Whether a leaf is a place of state that nobody reads."""
+        at = n - len(self.positions)
+        return 0 <= at < len(self.sites) and (self.sites[at] is None or n not in self.used)
+
+    def _size_lines(self, layout: Callable[[int], str], otherwise: str) -> list[str]:
+        """Where sizes are found, and that the others are as they were. What was looked at as another tensor's layout is
+        not looked at again."""
+        first = len(self.positions) + len(self.sites)
+        step = {place: n for n, size in enumerate(self.sizes, first) for place in size.places}
+        lines: list[str] = []
+        found: set[int] = set()
+        alike: dict[Any, str] = {}
         for position, shape in self.shapes:
-            lines.append(f"        x = tensors[{position}]._layout")
-            lines += ["        if not x.contiguous: return None", "        x = x.shape"]
-            lines += [f"        if x[{a}] != {n}: return None" for a, n in enumerate(shape) if n is not None]
-        for n, size in enumerate(self.sizes, len(self.positions) + len(self.sites)):
-            (position, axis), *others = size.places
-            lines.append(f"        v{n} = tensors[{position}]._layout.shape[{axis}]")
-            lines += [f"        if tensors[{k}]._layout.shape[{a}] != v{n}: return None" for k, a in others]
+            place = layout(position)
+            pattern = tuple([(n, step.get((position, a))) for a, n in enumerate(shape)])
+            before = "        "
+            if pattern in alike:
+                lines.append(f"{before}if {place} is not {alike[pattern]}:")
+                before += "    "
+            alike.setdefault(pattern, place)
+            names, tests = [], [f"not {place}.contiguous"]
+            for a, (n, k) in enumerate(pattern):
+                new = k is not None and k not in found
+                names.append(f"v{k}" if new else f"y{a}")
+                if new:
+                    found.add(k)  # type: ignore[arg-type]
+                else:
+                    tests.append(f"y{a} != {n if k is None else f'v{k}'}")
+            lines.append(f"{before}{', '.join(names)}, = {place}.shape")
+            lines.append(f"{before}if {' or '.join(tests)}: {otherwise}")
         return lines
 
-    def _bound_lines(self, n: int) -> list[str]:
-        at_site = len(self.positions) <= n < self.leaves - len(self.sizes)
-        if n not in self.bounds or (at_site and n not in self.used):
+    def _bound_lines(self, n: int, otherwise: str) -> list[str]:
+        if n not in self.bounds or self._is_absent(n):
             return []
         low, high = self.bounds[n]
         test = (
@@ -405,7 +433,7 @@ class Program:
             if low > -math.inf and high < math.inf
             else (f"v{n} >= {low}" if low > -math.inf else f"v{n} <= {high}")
         )
-        return [f"        if not {test}: return None"]
+        return [f"        if not {test}: {otherwise}"]
 
     def words(self) -> list[str]:
         """The numbers that may change, and what must hold, in words."""

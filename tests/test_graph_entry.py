@@ -155,3 +155,92 @@ def test_gradients_flow_out_of_it():
         x.grad = None
         fn(x).sum().backward()
     assert np.allclose(x.grad.numpy(), 2 * np.cos(1.0))
+
+
+def _any_size(body, rows, *rest):
+    """A function that has an entry for any size of its arguments' first axes."""
+    fn = dg.function(body)
+    for n in rows:
+        fn(*(dg.ones(n, *shape) for shape in rest))
+    assert fn._entries[0][1].live.sized
+    return fn, fn._entries[0][0]
+
+
+def _bits(x):
+    return [(y.numpy().tobytes(), y.shape, y.strides) if isinstance(y, dg.Tensor) else y for y in x]
+
+
+def test_any_size_has_an_entry_that_does_what_eager_mode_does(monkeypatch):
+    monkeypatch.setattr(entry, "_KNOWN", 8)
+    total = dg.zeros((3,))
+
+    def body(x, y):
+        n = x.shape[0]
+        total.add_(x.sum(0))
+        z = dg.softmax(x @ y.mT, -1) @ y
+        return z, [x[1:] * n, {"half": x[: n // 2].sum(0), "n": n * 2}], x.reshape(-1) / n, y[n - 1] * 2
+
+    def flat(out):
+        z, (a, row), b, c = out
+        return _bits([z, a, row["half"], row["n"], b, c, total])
+
+    fn, enter = _any_size(body, (3, 4, 5, 6, 7, 8, 9), (3,), (3,))
+    rng = np.random.default_rng(0)
+    for n in (*range(4, 65), 33, 5):  # halves of 2 and 3 rows are one row
+        args = [dg.tensor(rng.standard_normal((n, 3)).astype(np.float32)) for _ in range(2)]
+        total.zero_()
+        want = flat(body(*args))
+        total.zero_()
+        assert flat(enter(args)) == want
+        total.zero_()
+        assert flat(fn(*args)) == want
+
+
+def test_what_no_size_of_an_entry_is_goes_the_general_way():
+    fn, enter = _any_size(lambda x, y: (x * y).sum(-1), range(3, 10), (2,), (2,))
+    a, b, out = dg.ones(9, 2), dg.ones(9, 2), dg.ones(2, 9).mT
+    assert enter((a, b)).shape == (9,)
+    for x, y in ((a, dg.ones(8, 2)), (out, b), (a, out), (dg.ones(1, 2), dg.ones(1, 2)), (dg.ones(65, 2),) * 2,
+                 (a, dg.ones(9, 2, dtype="float64")), (a, dg.ones(9, 3)), (dg.ones(9), b), (a, a), (a, 1.0),
+                 (a, dg.ones(9, 2).requires_grad_())):  # fmt: skip
+        assert enter((x, y)) is entry.MISS
+    x = dg.ones(9, 2)[:0]
+    assert enter((x, x.clone())) is entry.MISS
+    assert fn(a, out).numpy().tolist() == [2.0] * 9
+    assert fn(a, dg.ones(9, 2, dtype="float64")).dtype is dg.float64
+
+
+def test_an_entry_for_any_place_moves_addresses():
+    cache = dg.zeros(40, 3)
+
+    @dg.function
+    def step(x, i):
+        cache[i] = x
+        return cache[: i + 1].sum(0), cache[i] * 2
+
+    want = dg.zeros(40, 3)
+    for i in range(1, 40):
+        x = dg.full((3,), float(i))
+        want[i] = x
+        assert _bits(step(x, i)) == _bits((want[: i + 1].sum(0), want[i] * 2))
+    assert step._entries[0][1].live.sized
+    assert len(step._entries[0][1].root.runner._moved) > 0
+
+
+def test_containers_that_an_entry_returns_are_new_at_each_call():
+    def body(x):
+        row = [x + 1, 3]
+        return {"row": row, "pair": (row[0], None)}, row, [row, x]
+
+    fn = dg.function(body)
+    x = dg.ones(2)
+    for _ in range(4):
+        first, row, pair = fn(x)
+        assert first["row"] is row is pair[0]
+        assert pair[1] is x
+        row.append(4)
+    apart = dg.function(lambda x: ({"a": [x + 1, 2.5]}, (x * 2, "b")))
+    kept = [_warm(apart, x) for _ in range(2)]
+    assert kept[0][0] is not kept[1][0]
+    assert kept[0][0]["a"] is not kept[1][0]["a"]
+    assert [type(kept[0][0]), kept[0][0]["a"][1], kept[0][1][1]] == [dict, 2.5, "b"]
