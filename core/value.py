@@ -226,6 +226,11 @@ class Tensor(_Named):
         matmul: Callable[..., Tensor]
         astype: Callable[..., Tensor]
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if Tensor in cls.__bases__:
+            cls.__name__ = "Tensor"  # a face: what Python itself says of it is the same in every mode
+
     def _begin(self) -> None:
         """A new face's place on the tape: none yet."""
         self._requires_grad = False

@@ -103,3 +103,25 @@ def test_an_error_inside_a_namedtuple_is_at_the_line_that_made_it():
     with pytest.raises(TypeError) as e:
         pair.__new__(1, 2, 3)
     assert last_user_line(e.value).startswith(f"{__file__}:")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda x: x.nothing,
+        lambda x: x(),
+        lambda x: setattr(x, "nothing", 1),
+        lambda x: ",".join([x]),
+        lambda x: divmod(x, "a"),
+        lambda x: next(x),
+        lambda x: memoryview(x),
+        lambda x: getattr(x, type(x).__name__),
+    ],
+)
+def test_errors_of_python_itself_name_a_tensor_in_either_mode(wrong):
+    said = []
+    for mode in ("eager", "graph"):
+        with pytest.raises((AttributeError, TypeError), match="Tensor") as e:
+            dg.function(wrong, mode=mode)(dg.ones((2,)))
+        said.append(str(e.value).splitlines()[0])
+    assert said[0] == said[1]

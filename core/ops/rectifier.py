@@ -8,6 +8,7 @@ from ..errors import ArgumentError
 from ..numbers import real
 from ..op import pointwise
 from ..scalar import s
+from ..types import broadcast_shapes
 from . import elementwise as E
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
@@ -106,7 +107,13 @@ celu.sample((3, 4)).sample((3, 4), alpha=0.5)
 celu.error_sample((3,), alpha=0.0, match="divides by zero")
 
 
-@pointwise(onnx=lambda o, x, slope: o.PRelu(x, slope))
+def _onnx_prelu(o, x, slope):
+    if broadcast_shapes("prelu", x.shape, slope.shape) != x.shape:
+        raise o.Unavailable("PRelu broadcasts its slope to x alone")
+    return o.PRelu(x, slope)
+
+
+@pointwise(onnx=_onnx_prelu)
 def prelu(x, slope):
     """x above 0, `slope * x` below, with broadcasting. The slope at 0 is `slope`. Source: ONNX PRelu."""
     return s.where(s.gt(x, 0), x, x * slope)
