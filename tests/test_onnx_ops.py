@@ -1,5 +1,6 @@
 """Every op that has an ONNX form goes out, agrees with onnx.reference (and onnxruntime), and comes back."""
 
+import math
 import warnings
 
 import numpy as np
@@ -266,3 +267,12 @@ def test_any_and_all_of_nothing_are_exported(name, axis):
             lambda x: getattr(dg, name)(x > 0.5, axis=axis),
             dg.linspace(0, 1, 6)[: shape[0] * shape[1]].reshape(shape),
         )
+
+
+@pytest.mark.parametrize("shapes", [((4,), (3, 4)), ((3, 1), (4,)), ((), (2,)), ((2, 3), (3,)), ((0, 1), (2, 0, 4))])
+def test_prelu_broadcasts_both_ways(shapes, close):
+    """ONNX broadcasts the slope to x alone: the checker refused models of others."""
+    x, slope = (dg.arange(1.0, 1 + math.prod(s)).reshape(s) * (1 - 2 * k) for k, s in enumerate(shapes))
+    for f in (lambda x, w: dg.prelu(x - 2, w), lambda x, w: dg.prelu(-2.0, w) * x):
+        model = dg.onnx.export(f, (x, slope), dynamic={"x": {0: "n"}} if shapes[0][:1] == (3,) else None)
+        close(dg.onnx.load(model)(x, slope).numpy(), f(x, slope).numpy())
