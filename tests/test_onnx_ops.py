@@ -269,7 +269,9 @@ def test_any_and_all_of_nothing_are_exported(name, axis):
         )
 
 
-@pytest.mark.parametrize("shapes", [((4,), (3, 4)), ((3, 1), (4,)), ((), (2,)), ((2, 3), (3,)), ((0, 1), (2, 0, 4))])
+@pytest.mark.parametrize(
+    "shapes", [((4,), (3, 4)), ((3, 1), (4,)), ((), (2,)), ((2, 3), (3,)), ((0, 1), (2, 0, 4))]
+)
 def test_prelu_broadcasts_both_ways(shapes, close):
     """ONNX broadcasts the slope to x alone: the checker refused models of others."""
     x, slope = (dg.arange(1.0, 1 + math.prod(s)).reshape(s) * (1 - 2 * k) for k, s in enumerate(shapes))

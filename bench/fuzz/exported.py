@@ -20,8 +20,8 @@ UNDEFINED = "modulo by zero"
 
 def judge_onnx(program: Program, tally: Counter[str] | None = None) -> Difference | None:
     """The first difference between the function, its proof and what is loaded."""
+    from ...interop.onnx.agreement import differs
     from ...interop.onnx.pairs import packed
-    from ...interop.onnx.verify import differs
 
     tally = Counter() if tally is None else tally
     space = load(program)

@@ -8,33 +8,27 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import onnx
 
-from ...core import dispatch
 from ...core.errors import OnnxError
 from ...core.types import bfloat16
-from ...core.value import Tensor
 from ...graph.ir import Value
+from .agreement import differs, differs_in_kind
 from .arguments import Arguments
 from .assemble import Assembled
+from .builder import Step
 from .capture import Captured
-from .control import Sub, run_control
-from .dimension import Dim, Factor
+from .control import Sub
 from .dtypes import to_code
 from .evaluator import evaluator
 from .outputs import run_function
 from .pairs import layout, packed
-from .recorder import CONTROL, DRAWS
+from .recorder import DRAWS
+from .replay import follows_rounding, turns_on_rounding, values_of
 
 #: ops that go out as Dropout: what they draw cannot be compared
 DROPOUTS = ("dropout", "dropout_channels", "alpha_dropout")
-#: relative and absolute tolerance (the latter times the largest magnitude), by dtype: sums in another order; between
-#: ops of 16 bits onnxruntime does not round
-TOLERANCE = {
-    "float16": (4e-3, 2e-3), "bfloat16": (3e-2, 2e-2), "float32": (1e-4, 1e-5), "float64": (1e-9, 1e-11),
-}  # fmt: skip
 
 
 def verify(assembled: Assembled, captured: Captured, fn: Callable[..., Any], arguments: Arguments) -> None:
@@ -47,7 +41,7 @@ def verify(assembled: Assembled, captured: Captured, fn: Callable[..., Any], arg
             "the model draws random numbers, so its outputs were compared in dtype and shape alone", UserWarning,
             stacklevel=4,
         )  # fmt: skip
-    differ = _differs_in_kind if drawn else differs
+    differ = differs_in_kind if drawn else differs
     sizes = [0]
     if len(captured.arrays) > 1:
         sizes.append(
@@ -67,14 +61,17 @@ def verify(assembled: Assembled, captured: Captured, fn: Callable[..., Any], arg
                 why = differ(want, got)
                 if why and drawn:
                     raise OnnxError("onnx.export", f"{runtime} gives another {name}: {why}", "report it")
-                if why and not _follows_rounding(captured, k, value, want, got):
-                    raise _located(assembled, captured, k, runtime, name, why)
+                if why and not follows_rounding(captured, k, value, want, got):
+                    found, steps = _watch(assembled, captured, k, runtime)
+                    same = not differs(want, values_of(captured, k)[value])
+                    if not (same and turns_on_rounding(captured, k, found, runtime == "onnxruntime")):
+                        raise _located(captured, k, runtime, name, why, found, steps)
                 if why:
                     noisy.setdefault(name, why)
     if noisy:
         warnings.warn(
-            "rounding errors of inputs and weights change outputs by as much as runtimes differ, so these could not be "
-            f"compared: {', '.join(f'{n} ({why})' for n, why in noisy.items())}", UserWarning, stacklevel=4,
+            "rounding changes outputs by as much as runtimes differ, so these could not be compared: "
+            f"{', '.join(f'{n} ({why})' for n, why in noisy.items())}", UserWarning, stacklevel=4,
         )  # fmt: skip
     if captured.unseen is not None and not drawn:
         _check_unseen(captured, fn, arguments, runtimes)
@@ -227,144 +224,19 @@ def _session(model: onnx.ModelProto) -> Any:
         return None
 
 
-def _differs_in_kind(want: np.ndarray, got: Any) -> str:
-    got = np.asarray(got)
-    if got.dtype != want.dtype or got.shape != want.shape:
-        return f"{got.dtype}{list(got.shape)} instead of {want.dtype}{list(want.shape)}"
-    return ""
-
-
-def differs(want: np.ndarray, got: Any) -> str:
-    """How two results differ, in words; an empty string when they agree."""
-    if why := _differs_in_kind(want, got):
-        return why
-    got = np.asarray(got)
-    if want.dtype.name not in TOLERANCE:
-        bad = int((want != got).sum())
-        return f"{bad} of {want.size} elements differ" if bad else ""
-    rtol, atol = TOLERANCE[want.dtype.name]
-    if want.dtype.itemsize == 2:
-        want, got = want.astype(np.float64), got.astype(np.float64)
-    finite = np.abs(want[np.isfinite(want)])
-    scale = max(1.0, float(finite.max())) if finite.size else 1.0
-    if np.allclose(got, want, rtol, atol * scale, equal_nan=True):
-        return ""
-    with np.errstate(all="ignore"):
-        return f"largest difference {np.nanmax(np.abs(got.astype(np.float64) - want)):.3g}"
-
-
-# ---------------------------------------------------------------- finding the node
-
-
-def _at(x: Any, k: int) -> Any:
-    """A number, or nested numbers, as trace k saw it."""
-    if isinstance(x, (Dim, Factor)):
-        return x.vector[k]
-    if isinstance(x, (tuple, list)):
-        return type(x)(_at(v, k) for v in x)
-    return x
-
-
-def _rounded(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Floats with their last bit drawn anew."""
-    kind = array.real.dtype
-    if kind.name not in TOLERANCE:
-        return array
-    step = float(ml_dtypes.finfo(kind).eps) * rng.choice(np.array([-1, 0, 1]), array.shape)
-    wide = array.astype(np.float64) if kind.itemsize == 2 else array
-    return (wide * (1 + step)).astype(array.dtype)
-
-
-def values_of(captured: Captured, k: int, seed: int = 0) -> dict[Value, np.ndarray]:
-    """Every value of the captured function at the sizes of trace k, by duograd's own ops, one at a time.
-
-    seed: other than 0, inputs and weights are rounded in another way for each.
-    """
-    host = dispatch._State.executor
-    rng = np.random.default_rng(seed)
-    tensors: dict[Value, Tensor] = {}
-    for (_, value), array in zip(captured.inputs, captured.arrays[k]):
-        tensors[value] = host.constant(_rounded(array, rng) if seed else array, value.device)
-    for value, (data, literal) in captured.weights.items():
-        if isinstance(data, Tensor):
-            again = seed and not literal
-            tensors[value] = host.constant(_rounded(host.read(data), rng), value.device) if again else data
-        else:
-            shape = _at(captured.shapes[value], k)
-            tensors[value] = host.constant(np.full(shape, data, value.type.dtype.np), value.device)
-    with dispatch.set_grad(False):
-        _run_records(captured.records, tensors, k)
-    return {v: packed(np.asarray(host.read(t))) for v, t in tensors.items()}
-
-
-#: roundings of inputs and weights that are tried: each element that differs has to move in one of them
-ROUNDINGS = 16
-
-
-def _follows_rounding(captured: Captured, k: int, value: Value, want: np.ndarray, got: Any) -> bool:
-    """Whether elements that differ also move when inputs and weights are rounded in another way, and no farther.
-
-    So it is with what is computed from noise: an optimiser's step along a gradient that is 0 but for rounding.
-    """
-    if _differs_in_kind(want, got) or want.dtype.kind != "f" or not want.size:
-        return False
-    far = np.asarray(_apart(want, got))
-    if np.isinf(far).any():
-        return False
-    still, spread = far > 0, 0.0
-    for seed in range(1, ROUNDINGS + 1):
-        again = values_of(captured, k, seed)[value]
-        moved = np.asarray(_apart(want, again))
-        finite = np.isfinite(moved)
-        spread = max(spread, float(moved[finite].max(initial=0)))
-        still &= ~(moved > 0)
-        if not still.any() and far.max() <= 4 * spread:
-            return True
-    return False
-
-
-def _apart(want: np.ndarray, got: Any) -> np.ndarray:
-    """How far each element is off; 0 within the tolerance, infinity where one is NaN or infinite and the other not."""
-    rtol, atol = TOLERANCE[want.dtype.name]
-    a, b = want.astype(np.float64), np.asarray(got, np.float64)
-    finite = np.abs(a[np.isfinite(a)])
-    close = np.isclose(b, a, rtol, atol * max(1.0, float(finite.max(initial=0))), equal_nan=True)
-    with np.errstate(all="ignore"):
-        off = np.abs(b - a)
-    return np.where(close, 0.0, np.where(np.isfinite(a) & np.isfinite(b), off, np.inf))
-
-
-def _run_records(records: Sequence[Any], tensors: dict[Value, Tensor], k: int) -> None:
-    """Run calls one at a time on tensors by value; their results are added."""
-
-    def region(sub: Sub, given: Sequence[Any]) -> list[Any]:
-        inner = {**tensors, **dict(zip(sub.inputs, given, strict=True))}
-        _run_records(sub.records, inner, k)
-        return [inner[v] for v in sub.outputs]
-
-    for record in records:
-        inputs = tuple(tensors[x] if isinstance(x, Value) else _at(x, k) for x in record.inputs)
-        if record.op in CONTROL:
-            made: Any = run_control(record, inputs, region)
-        else:
-            attrs = tuple(_at(v, k) for v in record.attrs.values())
-            made = dispatch.apply(record.op, inputs, attrs)
-        tensors.update(zip(record.outputs, made if isinstance(made, (tuple, list)) else (made,)))
-
-
-def _located(
-    assembled: Assembled, captured: Captured, k: int, runtime: str, output: str, why: str
-) -> OnnxError:
-    """An error that names the first node whose result differs."""
+def _watch(
+    assembled: Assembled, captured: Captured, k: int, runtime: str
+) -> tuple[dict[Value, np.ndarray], dict[Value, Step]]:
+    """What a runtime has for the results of ops, and the nodes that make these."""
     source, weights = provable(assembled)
     model = onnx.ModelProto()
     model.CopyFrom(source)
     produced = {h.name: s for s in assembled.steps for h in s.outputs}
-    watched = [
-        (v, assembled.names[v]) for r in captured.records for v in r.outputs if assembled.names[v] in produced
-    ]
+    watched = {
+        v: assembled.names[v] for r in captured.records for v in r.outputs if assembled.names[v] in produced
+    }
     have = {o.name for o in model.graph.output}
-    for value, name in watched:
+    for value, name in watched.items():
         if name not in have:
             have.add(name)
             model.graph.output.append(
@@ -374,10 +246,20 @@ def _located(
     run = dict(runtimes).get(runtime) or runtimes[0][1]
     feeds = feeds_of(captured, captured.arrays[k])
     found = dict(zip([o.name for o in model.graph.output], run(feeds)))
+    return (
+        {v: np.asarray(found[name]) for v, name in watched.items()},
+        {v: produced[name] for v, name in watched.items()},
+    )
+
+
+def _located(
+    captured: Captured, k: int, runtime: str, output: str, why: str, found: Any, steps: dict[Value, Step]
+) -> OnnxError:
+    """An error that names the first node whose result differs."""
     expected = values_of(captured, k)
-    for value, name in watched:
-        if name in found and (how := differs(expected[value], found[name])):
-            step = produced[name]
+    for value, got in found.items():
+        if how := differs(expected[value], got):
+            step = steps[value]
             return OnnxError(
                 "onnx.export",
                 f"{runtime} differs first at node {step.name} ({step.op_type}), which stands for {step.op}: {how}",
