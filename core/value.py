@@ -34,6 +34,8 @@ class Tensor(_Named):
     type: TensorType
     device: str
     __array_priority__ = 1000
+    #: whether a module that holds it owns it, and an optimiser trains it
+    _is_parameter = False
 
     # The tape's side, set by the faces: the node that made it and which output it is, the version of a view.
     _node: Any

@@ -12,6 +12,7 @@ import weakref
 from types import FrameType, FunctionType
 from typing import Any
 
+from ..core.members import SETTERS, Members
 from .bytecode import FUNCTION
 from .caches import ANY, is_cached, keeps
 from .evaluate import Results, evaluate, item_name, render
@@ -91,6 +92,8 @@ class CallReader(HandedReader):
             if known is None:
                 known = follows(function.__code__, function.__globals__) != "never"
         values = [evaluate(x, frame, self._results) for x in args]
+        if function in SETTERS and self._member_set(callee, function, values, args, frame):
+            return
         if self.live:
             taken = known is not False or _takes_live(callee, function, values)
             if not taken or any(v is type for v in values):
@@ -162,6 +165,16 @@ class CallReader(HandedReader):
                 for v in (x,) if x is not UNKNOWN else () if followed else look(expr, frame):
                     self._ledger.read_content(v, self._ledger.name(v, expr), frame, deep)
         self._hands_on(callee, action[1], args, frame)
+
+    def _member_set(self, callee: Any, function: Any, values: list[Any], args: Any, frame: FrameType) -> bool:
+        """A module's own way to set or delete an attribute is called. True when handled."""
+        if callee is not function:
+            values, args = [callee.__self__, *values], [None, *args]
+        known = len(values) == (2 if function is Members.__delattr__ else 3) and isinstance(values[1], str)
+        if known and values[0] is not UNKNOWN:
+            self._write_attr(values[0], values[1], args[0], frame, function is Members.__delattr__)
+            return True
+        return False
 
     def stumbles(self, frame: FrameType, error: tuple[Any, Any, Any], todo: Any) -> bool:
         """Whether code that is not followed has raised an error at a call, perhaps for a live number that it got."""

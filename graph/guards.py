@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from types import CodeType
 from typing import Any
 
+from ..core.members import part_of
 from .caches import used
 from .identity import Identity
 from .plain import ABSENT, brief, hooks_of, is_plain, same, sees
@@ -403,6 +404,14 @@ def _default(r: Read, identity: Identity) -> Guard:
     )
 
 
+def _part(r: Read, identity: Identity) -> Guard:
+    owner, key, words = r.owner, r.key, r.value or "a plain attribute"
+    return Guard(
+        7, f"part_of({{0}}, {_literal(key)}) == {r.value!r}", (owner,), f"{r.name}: {words}", words,
+        lambda: part_of(owner, key) or "a plain attribute", r.where,
+    )  # fmt: skip
+
+
 def _cached(r: Read, identity: Identity) -> Guard:
     entries = [*used(r.owner, r.key)]
     test = " and ".join(f"{{{k}}}()" for k in range(len(entries)))
@@ -442,14 +451,14 @@ def _is_empty(cell: Any) -> bool:
 _MAKERS: dict[str, Callable[[Read, Identity], Guard]] = {
     "attr": _attr, "item": _item, "cell": _cell, "content": _content, "names": _names, "length": _length,
     "truth": _truth, "has": _has, "array": _array,
-    "method": _method, "default": _default, "cached": _cached, "level": _level, "never": _never,
+    "method": _method, "part": _part, "default": _default, "cached": _cached, "level": _level, "never": _never,
 }  # fmt: skip
 #: what generated sources may name besides their constants
 _SPACE = {
     "same": same, "ABSENT": ABSENT, "values": dict.values, "contains": dict.__contains__,
     "get": dict.get, "at": list.__getitem__, "is_empty": _is_empty,
     "plainly": object.__getattribute__, "is_absent": _is_absent, "hooks_of": hooks_of, "sees": sees,
-    "again": itertools.repeat, "given": (),
+    "again": itertools.repeat, "given": (), "part_of": part_of,
 }  # fmt: skip
 
 

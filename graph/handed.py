@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..core import dispatch
+from ..core.members import SETTERS
 from .bytecode import FUNCTION, Expr
 from .evaluate import evaluate
 from .impure import impure, unseen
@@ -201,7 +202,7 @@ class HandedReader(SiteReader):
         """Whether it is a callable that reads what only C code sees."""
         x = plain_callable(x, [])
         if x is UNKNOWN or isinstance(x, (FunctionType, types.MethodType)):
-            return impure(x) is not None
+            return impure(x) is not None or getattr(x, "__func__", x) in SETTERS
         return (
             isinstance(x, (*_BUILTIN, *_NAMED))
             or id(x) in _GETTERS
@@ -289,7 +290,7 @@ class HandedReader(SiteReader):
         if x.__class__ is operator.methodcaller:
             return next((name for name in self._of_method(x)[:1] if name in _SETTING), None)
         sets = id(x) in _SETTERS or (isinstance(x, types.MethodWrapperType) and x.__name__ in _SETTING)
-        return str(x.__name__) if sets else None
+        return str(x.__name__) if sets or getattr(x, "__func__", x) in SETTERS else None
 
     def _of_method(self, caller: Any) -> list[str]:
         """The method that a `methodcaller` calls; the attribute that this one finds."""

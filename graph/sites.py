@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.members import Members, part_of
 from ..core.value import Tensor
 from .bytecode import FUNCTION, Expr, analyse
 from .evaluate import Results, evaluate, get_item, item_name, maker_of, matched_name, render
@@ -441,9 +442,22 @@ class SiteReader(ValueReader):
             or type(static) is types.MemberDescriptorType
             or not hasattr(type(static), "__set__")
         ):
+            if isinstance(base, Members):
+                self._member(base, key, name, frame)
             if deletes and ("attr", id(base), key) not in self._ledger.written:
                 self._there(instance_dict(base), key, name, frame)
             self._ledger.write("attr", base, key, name)
+
+    def _member(self, base: Members, key: str, name: str, frame: FrameType) -> None:
+        """What an attribute is to a module decides what may be assigned; a member that gives way is noted there."""
+        if ("attr", id(base), key) in self._ledger.written:
+            return
+        part = part_of(base, key)
+        self._ledger.note("part", base, key, part, f"what {name} is to its module", frame)
+        if part:
+            for table in ("_buffers", "_absent"):
+                self._attribute(base, table, None, frame)
+                self._ledger.write("attr", base, table, f"{self._ledger.name(base, None)}.{table}")
 
     def _on_set_item(self, frame: FrameType, action: Any) -> None:
         self._indexes(action[2], frame)

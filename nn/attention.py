@@ -44,6 +44,8 @@ class MultiheadAttention(Module):
     its heads. Source: Vaswani et al., 2017.
     """
 
+    _absent = dict.fromkeys(("in_proj_weight", "in_proj_bias"), "parameter")
+
     def __init__(
         self, embed_dim: int, num_heads: int, dropout: float = 0.0, bias: bool = True, add_bias_kv: bool = False,
         add_zero_attn: bool = False, kdim: int | None = None, vdim: int | None = None, batch_first: bool = False,

@@ -21,6 +21,7 @@ class _ConvBase(Module):
 
     rank = 0
     transposed = False
+    _absent = dict.fromkeys(("bias",), "parameter")
     padding: Any
 
     def _prepare(

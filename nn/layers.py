@@ -33,6 +33,8 @@ class Linear(Module):
     Example: `dg.nn.Linear(3, 2)(dg.ones((5, 3))).shape` is `(5, 2)`.
     """
 
+    _absent = dict.fromkeys(("bias",), "parameter")
+
     def __init__(
         self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None
     ):
@@ -62,6 +64,8 @@ class Bilinear(Module):
     bias: float[out] or None, at first uniform within `1 / sqrt(in1_features)`.
     Example: `dg.nn.Bilinear(3, 4, 2)(dg.ones((5, 3)), dg.ones((5, 4))).shape` is `(5, 2)`.
     """
+
+    _absent = dict.fromkeys(("bias",), "parameter")
 
     def __init__(
         self,
@@ -132,6 +136,8 @@ class LayerNorm(Module):
     first) and, if `bias`, bias (zeros at first), of that shape. Raises: ShapeError for an input with other
     last axes.
     """
+
+    _absent = dict.fromkeys(("weight", "bias"), "parameter")
 
     def __init__(
         self, normalized_shape: Ints, eps: float = 1e-5, elementwise_affine: bool = True, bias: bool = True,

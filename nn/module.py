@@ -9,6 +9,7 @@ import numpy as np
 
 from ..core import dispatch
 from ..core.errors import ArgumentError, ArgumentTypeError, AutogradError, CheckpointError, TraceError
+from ..core.members import Members
 from ..core.spoken import explain_call, spell_methods, spelled
 from ..core.storage import writes
 from ..core.strangers import STUMBLES
@@ -41,6 +42,7 @@ class Parameter(_EagerTensor, metaclass=_ParameterClass):  # type: ignore[misc]
     """
 
     __slots__ = ()
+    _is_parameter = True
 
     def __init__(self, data: Any, requires_grad: bool = True):
         if isinstance(data, (np.ndarray, np.generic)):
@@ -111,19 +113,20 @@ class HookHandle:
     __call__ = remove
 
 
-class Module:
+class Module(Members):
     """Base of all layers and models: define `__init__` and `forward`, call the instance.
 
     Attributes that are `Parameter`s, other modules, or were given to `register_buffer` belong to the module:
     they are found in the order of their definition, named by their attribute path (`encoder.0.weight`),
     saved, moved and trained. They are plain attributes; other tensors, and tensors in lists and dicts, are
-    not looked at (use ModuleList, ParameterList). `training` says which of `train()` and `eval()` was called
-    last. Example: `class Net(dg.nn.Module): ...` with `self.fc = dg.nn.Linear(4, 2)` in `__init__`.
+    not looked at (use ModuleList, ParameterList). What would drop one unsaid is an ArgumentTypeError: a parameter
+    is replaced by a Parameter or None, a module by a Module or None, a buffer by a tensor or None. `training` says
+    which of `train()` and `eval()` was called last.
+    Example: `class Net(dg.nn.Module): ...` with `self.fc = dg.nn.Linear(4, 2)` in `__init__`.
     """
 
     training: bool
-    # Class-level defaults: an instance without buffers or hooks carries none.
-    _buffers: Mapping[str, bool] = {}
+    # A class-level default: an instance without hooks carries none.
     _hooks: _Hooks | None = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -190,7 +193,7 @@ class Module:
             raise ArgumentTypeError(
                 "register_buffer", f"{name} is a {type(tensor).__name__}", "pass a tensor or None"
             )
-        self.__dict__.setdefault("_buffers", {})[name] = bool(persistent)
+        self._buffers = {**self._buffers, name: bool(persistent)}
         self.__dict__[name] = tensor
 
     def register_parameter(self, name: str, parameter: Parameter | None) -> None:
@@ -203,6 +206,8 @@ class Module:
                 "pass a dg.nn.Parameter or None",
             )
         self.__dict__[name] = parameter
+        if parameter is None:
+            self._absent = {**self._absent, name: "parameter"}
 
     def add_module(self, name: str, module: Module | None) -> None:
         """Add a submodule as attribute `name`."""
@@ -212,6 +217,8 @@ class Module:
                 "add_module", f"{name} is a {type(module).__name__}", "pass a dg.nn.Module"
             )
         self.__dict__[name] = module
+        if module is None:
+            self._absent = {**self._absent, name: "module"}
 
     def _check_name(self, op: str, name: str) -> None:
         if not isinstance(name, str) or not name or "." in name:

@@ -27,6 +27,8 @@ class _Channels(Module):
     running_var: Any
     num_batches_tracked: Any
 
+    _absent = dict.fromkeys(("weight", "bias"), "parameter")
+
     def __init__(
         self,
         num_features: int,
@@ -172,6 +174,8 @@ class GroupNorm(Module):
     Raises: ArgumentError for a num_groups that is no divisor.
     """
 
+    _absent = dict.fromkeys(("weight", "bias"), "parameter")
+
     def __init__(
         self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, device: Any = None,
         dtype: Any = None,
@@ -204,6 +208,8 @@ class RMSNorm(Module):
     there is a weight (ones at first). Called with float[..., *normalized_shape]; returns the same.
     Raises: ShapeError for other last axes.
     """
+
+    _absent = dict.fromkeys(("weight",), "parameter")
 
     def __init__(
         self, normalized_shape: Ints, eps: float | None = None, elementwise_affine: bool = True, device: Any = None,

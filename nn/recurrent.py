@@ -214,6 +214,7 @@ class GRU(_Recurrent):
 
 class _Cell(Module):
     gates = 1
+    _absent = dict.fromkeys(("bias_ih", "bias_hh"), "parameter")
 
     def __init__(
         self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None

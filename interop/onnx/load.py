@@ -91,7 +91,7 @@ class OnnxModule(Module):
                 and (trained is not None or (is_float and array.ndim > 0))
             ):
                 # As register_buffer does; a name may hold dots, being the path of an exported module.
-                self.__dict__.setdefault("_buffers", {})[attribute] = True
+                self._buffers = {**self._buffers, attribute: True}
                 self.__dict__[attribute] = dispatch._State.executor.constant(array, "cpu")
             else:
                 array.setflags(write=False)
