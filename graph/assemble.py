@@ -169,7 +169,7 @@ class _Recorder(Program):
         finally:
             launches, work, areas, _ = self.launches, self.work, self.areas, self._wave
             self.launches, self.work, self.areas, self._wave = before
-        if sum(areas.values()) <= self.sources.budget:
+        if sum(areas.values()) <= self.sources.budget and not any(map(is_told_sizes, launches)):
             unit = self.sources.unit([x.source for x in operands], self.what)
             self.sources.keep(unit, launches, areas)
         elif launches:
@@ -194,6 +194,11 @@ class _Recorder(Program):
         super().launch(source, args, chunks, nested, loop)
         self.work.append(self._next)
         self._next = 0.0
+
+
+def is_told_sizes(launch: Any) -> bool:
+    """Whether a launch is told sizes that a call knows."""
+    return any(is_size(x) or (x.__class__ is Slot and is_size(x.offset)) for x in launch.args)
 
 
 def assemble(group: Group, fusion: Fusion, sources: Sources, backend: Any) -> Lowered:

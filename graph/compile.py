@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from ..core.backend import Program, Slot, get_backend, scalar_bits
 from ..core.listed import gather
 from ..core.types import TensorType, int64
-from .assemble import Lowered, Sources, Unit, assemble
+from .assemble import Lowered, Sources, Unit, assemble, is_told_sizes
 from .group import Group
 from .ir import Graph, Number, Value
 from .layout import find_layouts
@@ -275,7 +275,7 @@ def _program(
         # Waking other threads costs more than small launches one after the other.
         shared = total >= backend.serial_work or any(launch.chunks > 1 for _, (launch, _) in rows)
         shared = shared and not any(launch.nested for _, (launch, _) in rows)
-        alone = [is_one_launch(lowered[k]) and not _is_live(launch) for k, (launch, _) in rows]
+        alone = [is_one_launch(lowered[k]) and not is_told_sizes(launch) for k, (launch, _) in rows]
         for n, (launch, members) in enumerate(
             gather(backend, [r for _, (r, _) in rows], alone.__getitem__, kinds)
         ):
@@ -295,11 +295,6 @@ def _program(
     program.n_dynamic += len(derived)
     moved = tuple((source, offset._formula()) for source, offset in derived)
     return program, tuple(numbers), tuple(constants), moved
-
-
-def _is_live(launch: Any) -> bool:
-    """Whether a launch is told sizes that a call knows."""
-    return any(is_size(x) or (x.__class__ is Slot and is_size(x.offset)) for x in launch.args)
 
 
 def _live_slots(lowered: list[Lowered], sources: Sources) -> dict[Any, int]:

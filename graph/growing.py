@@ -53,8 +53,15 @@ def forget_sizes(graph: Any) -> None:
             v.type = as_now(v.type)
 
 
-def forget_plan(plan: Any, groups: Iterable[Any]) -> Any:
-    """The same of the plan."""
+def forget_compiled(compiled: Any) -> Any:
+    """The same of what was made of it, and of the regions in it."""
+    for graph in (compiled.graph, compiled.optimised):
+        forget_sizes(graph)
+    plan = _forget_plan(compiled.plan, compiled.groups)
+    return compiled._replace(outputs=as_now(compiled.outputs), plan=plan)
+
+
+def _forget_plan(plan: Any, groups: Iterable[Any]) -> Any:
     rules, places = plan.fusion.rules, plan.places
     for table in (rules.layouts, places.parts):
         table.update({v: as_now(x) for v, x in table.items()})
@@ -70,6 +77,7 @@ def forget_plan(plan: Any, groups: Iterable[Any]) -> Any:
         g._replace(
             phases=[[] for _ in g.phases], reads={v: [as_now(a) for a in row] for v, row in g.reads.items()},
             stores={v: as_now(s) for v, s in g.stores.items()},
+            inside=[x._replace(turns=as_now(x.turns), plan=forget_compiled(x.plan)) for x in g.inside],
         )
         for g in plan.lowered
     ]  # fmt: skip

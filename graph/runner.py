@@ -11,9 +11,9 @@ from ..core.backend import get_backend, scalar_bits
 from ..core.storage import writes
 from .arena import Need
 from .compile import Compiled
-from .growing import forget_plan, forget_sizes
+from .growing import forget_compiled, forget_sizes
 from .ir import Graph
-from .live import LIVE, as_now, is_size
+from .live import LIVE, is_size
 from .prepared import Now, Prepared
 from .sources import Source
 
@@ -67,11 +67,9 @@ class Runner:
 
     def forget_sizes(self) -> None:
         """Once compiled for any: see `growing.forget_sizes`."""
-        c = self.compiled
-        for graph in (c.graph, c.optimised, self.traced):
-            if graph is not None:
-                forget_sizes(graph)
-        self.compiled = c._replace(outputs=as_now(c.outputs), plan=forget_plan(c.plan, c.groups))
+        if self.traced is not None:
+            forget_sizes(self.traced)
+        self.compiled = forget_compiled(self.compiled)
 
     def inputs(self, tensors: list[Any], carried: dict[Any, Any]) -> list[Any]:
         """The tensors that the graph's inputs stand for in a call."""

@@ -419,3 +419,40 @@ def test_values_are_no_error_however_many_there_are(monkeypatch):
     f = dg.function(lambda x, n: x * float(f"{n}"))
     assert [f(dg.ones(1), n).item() for n in range(66)] == list(range(66))
     assert len(f.variants) == 66
+
+
+def test_what_is_made_of_state_by_a_size_or_a_place_is_no_state():
+    dg.manual_seed(0)
+    table, square, rows = dg.randn(24, 3), dg.randn(24, 24), dg.randn(24, 8, 8)
+
+    def by_size(x):
+        n = x.shape[0]
+        angles = dg.arange(n, dtype="float32").reshape(-1, 1) * dg.exp(dg.arange(3) * -0.5)
+        return (
+            x + table[dg.arange(n)], table[:n] * 2, dg.softmax(rows[n], -1), rows[n] @ rows[0], x.mT @ square[:n],
+            square[:n] @ table, dg.cos(angles), dg.tril(square)[:n] + 1, dg.tanh(table[n:]).sum(0),
+        )  # fmt: skip
+
+    g = sizes(by_size, (3, 4, 5, 6, 7, 12, 8, 23, 6))
+    assert g.variants[-1].live.sized
+
+    def by_place(x, i):
+        return (
+            x + table[i] * 2,
+            dg.exp(table[:i]).sum(0),
+            x[:, :1] @ dg.tanh(table[i : i + 1]),
+            rows[i] @ rows[0],
+        )
+
+    h = dg.function(by_place)
+    with dg.no_grad():
+        for i in range(1, 23):
+            x = dg.randn(2, 3)
+            want, got = by_place(x, i), h(x, i)
+            assert [y.numpy().tobytes() for y in want] == [y.numpy().tobytes() for y in got], i
+    assert h.variants[-1].live.sized
+
+
+def test_a_loop_over_an_axis_of_any_size_tells_of_itself():
+    g = sizes(lambda x: dg.scan(lambda c, t: (c + t, c * t), dg.zeros(3), x), range(3, 9))
+    assert "6 turns" in g.explain()

@@ -13,6 +13,7 @@ from ...core.region import CONTROL
 from ...core.types import contiguous_strides
 from ..group import INLINE_COST, cost_of
 from ..ir import Graph, Node, Number, Value
+from ..live import is_live
 from .dce import remove_dead
 from .fuse import number_kinds
 
@@ -75,6 +76,8 @@ class Steady:
         self.borders = list(borders)
 
     def _is_steady(self, node: Node) -> bool:
+        if is_live((node.attrs, *(v.type.shape for v in node.outputs))):  # another size is another value
+            return False
         return (
             node.op not in CONTROL and not node.again and not node.op.updates
             and not any(isinstance(x, Number) for x in node.inputs) and all(x in self.base for x in node.values())
