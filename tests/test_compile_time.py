@@ -16,6 +16,7 @@ from duograd.core.types import float32
 from duograd.graph import store
 from duograd.graph.arena import Arenas
 from duograd.graph.assemble import _build
+from duograd.graph.passes.fuse import _in_order
 from duograd.graph.store import Store
 
 
@@ -339,3 +340,18 @@ print(os.waitstatus_to_exitcode(status))
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=True
     )
     assert out.stdout == "0\n"
+
+
+def test_groups_that_wait_for_a_late_one_are_asked_once():
+    class Waiting:
+        def __init__(self, direct):
+            self.direct = direct
+
+    late = Waiting([])
+    chain = [Waiting([late])]
+    while len(chain) < 60:  # each waits for some before it, and all for the one that stands last
+        chain.append(Waiting([late, *chain[-3:]]))
+    asked = []
+    order = _in_order([*chain, late], lambda direct: asked.append(direct) or direct)
+    assert order == [late, *chain]
+    assert len(asked) == len(order)

@@ -344,19 +344,23 @@ def _in_order(groups: list[Group], owners: Callable[[int], list[Group]]) -> list
     done: set[Group] = set()
     out: list[Group] = []
     waits: dict[Group, list[Group]] = {}
+    missing: dict[Group, int] = {}  # how many a group waits for, once its turn has come
     ready = list(reversed(groups))
     while ready:
         group = ready.pop()
-        if group in done:
-            continue
-        missing = [x for x in owners(group.direct) if x not in done]
-        if missing:
-            for x in missing:
+        if group not in missing:
+            first = [x for x in owners(group.direct) if x not in done]
+            missing[group] = len(first)
+            for x in first:
                 waits.setdefault(x, []).append(group)
+        if missing[group]:
             continue
         done.add(group)
         out.append(group)
-        ready += reversed(waits.pop(group, ()))
+        for x in reversed(waits.pop(group, ())):
+            missing[x] -= 1
+            if not missing[x]:
+                ready.append(x)
     if len(out) < len(groups):
         raise AssertionError("groups wait for each other")
     return out
