@@ -13,14 +13,14 @@ from .group import Group
 from .ir import Graph, Number, Value
 from .layout import find_layouts
 from .live import is_size
-from .memory import ARENA, MemoryPlan, plan_memory
+from .memory import ARENA, MemoryPlan, plan_below, plan_memory
 from .passes import PASSES, checks, run_passes
 from .passes.forget import forget
 from .passes.fuse import Fusion, fuse
 from .passes.hoist import hoist
 from .placement import Places, place_results
 from .prepared import Recipe, cache, recipe
-from .schedule import SMALL_BYTES, is_one_launch, schedule, together, update_kinds
+from .schedule import SMALL_BYTES, in_turn, is_one_launch, schedule, together, update_kinds
 from .verify import verify
 
 
@@ -182,8 +182,8 @@ def _recipes(
 
 #: bytes that the arena may grow by, beside a thousandth of it: numbers that live longer move what lies beside them
 SLACK = 1 << 10
-#: how much more memory running large groups side by side may take
-SIDE_BY_SIDE = 1.0
+#: the part of the arena that running large groups one after the other must save; running those so that free much, too
+SIDE_BY_SIDE, IN_TURN = 0.0, 1 / 64
 
 
 def _plan(
@@ -202,14 +202,16 @@ def _plan(
 
 
 def _levels(lowered: list[Lowered], places: Places) -> tuple[list[int], MemoryPlan]:
-    """Levels and memory: side by side where that takes no more memory, else one large group after the other."""
+    """Levels and memory: side by side where that takes no more memory, else large groups one after the other."""
     start = schedule(lowered)
     memory = plan_memory(lowered, start, places)
     if memory.nbytes > SMALL_BYTES:
-        in_turn = schedule(lowered, True, places.of)
-        thrifty = plan_memory(lowered, in_turn, places)
-        if thrifty.nbytes * SIDE_BY_SIDE < memory.nbytes:
-            return in_turn, thrifty
+        order = in_turn(lowered, places.of)
+        for strict, gain in ((False, SIDE_BY_SIDE), (True, IN_TURN)):
+            other = schedule(lowered, order, places.of, strict)
+            thrifty = plan_below(lowered, other, places, memory.nbytes * (1 - gain))
+            if thrifty is not None:
+                start, memory = other, thrifty
     return start, memory
 
 

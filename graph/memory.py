@@ -51,6 +51,15 @@ class _Buffer:
 
 def plan_memory(lowered: Sequence[Lowered], start: Sequence[int], places: Places) -> MemoryPlan:
     """Place all intermediate values and scratch areas."""
+    plan = plan_below(lowered, start, places, float("inf"))
+    assert plan is not None
+    return plan
+
+
+def plan_below(
+    lowered: Sequence[Lowered], start: Sequence[int], places: Places, limit: float
+) -> MemoryPlan | None:
+    """The plan when its arena has fewer bytes than `limit`; None, and mostly soon, where it has not."""
     last: dict[Value, int] = {}
     readers: dict[Value, list[int]] = {}
     for k, g in enumerate(lowered):
@@ -103,7 +112,11 @@ def plan_memory(lowered: Sequence[Lowered], start: Sequence[int], places: Places
             without += _aligned(nbytes)
             of[source] = _Buffer(_aligned(nbytes), start[k] + first, start[k] + final)
             buffers.append(of[source])
+    if _least(buffers, regions) >= limit:
+        return None
     total = _place(buffers, regions)
+    if total >= limit:
+        return None
     spots: dict[Value | int, Spot] = {v: (b.where, b.offset) for v, b in of.items()}
     for v, (root, at) in inside.items():
         output = places.of.get(root)

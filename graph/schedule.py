@@ -16,52 +16,75 @@ SMALL_BYTES = 1 << 18
 
 
 def schedule(
-    lowered: Sequence[Lowered], thrifty: bool = False, placed: Container[Value] = frozenset()
-) -> list[int]:
+    lowered: Sequence[Lowered], order: Sequence[int] | None = None, placed: Container[Value] = frozenset(),
+    strict: bool = False,
+) -> list[int]:  # fmt: skip
     """The level at which each group starts; a group of n phases takes n levels. Groups are in a legal order.
 
-    thrifty: groups with much memory of their own run one after the other, in an order that frees memory early.
+    order: groups with much memory of their own run one after the other, in this order (`in_turn`). strict: so do those
+    that read much for the last time, so that nothing of it lies beside what comes next. placed: see `in_turn`.
     """
-    number = {b: k for k, g in enumerate(lowered) for b in bits(g.group.own)}
-    before = [list({number[b] for b in bits(g.group.direct)}) for g in lowered]
-    readers: dict[Value, list[int]] = {}
-    for k, g in enumerate(lowered):
-        for v in g.reads:
-            readers.setdefault(v, []).append(k)
-    after: list[list[int]] = [[] for _ in lowered]
-    for k, row in enumerate(before):
-        for p in row:
-            after[p].append(k)
-    order: Sequence[int] = range(len(lowered))
-    if thrifty:
-        order = _releasing(lowered, before, after, readers, placed)
+    before, after = _neighbours(lowered)
+    readers = _readers(lowered)
+    large = set[int]() if order is None else _large(lowered, order, placed, strict)
+    if order is None:
+        order = range(len(lowered))
     start = [0] * len(lowered)
     free = 0
     for k in order:
         g = lowered[k]
         start[k] = max((start[p] + len(lowered[p].phases) for p in before[k]), default=0)
-        if thrifty and g.scratch_bytes + sum(v.type.nbytes for v in g.stores) > SMALL_BYTES:
+        if k in large:
             start[k] = max(start[k], free)
             free = start[k] + len(g.phases)
     for k in reversed(order):
-        if after[k]:
+        if after[k] and k not in large:
             made = sum(v.type.nbytes for v in lowered[k].stores)
-            if thrifty and made + lowered[k].scratch_bytes > SMALL_BYTES:
-                continue
             late = min(start[a] for a in after[k]) - len(lowered[k].phases)
             if late > start[k] and made > _held(lowered[k], k, late, start, readers):
                 start[k] = late
     return start
 
 
-def _releasing(
-    lowered: Sequence[Lowered], before: list[list[int]], after: list[list[int]],
-    readers: dict[Value, list[int]], placed: Container[Value],
-) -> list[int]:  # fmt: skip
+def _large(
+    lowered: Sequence[Lowered], order: Sequence[int], placed: Container[Value], strict: bool
+) -> set[int]:
+    """The groups that touch too much memory to run beside others."""
+    touched = [g.scratch_bytes + sum(v.type.nbytes for v in g.stores) for g in lowered]
+    if strict:
+        last = {v: k for k in order for v in lowered[k].reads if v.producer is not None and v not in placed}
+        for v, k in last.items():
+            touched[k] += v.type.nbytes
+    return {k for k, nbytes in enumerate(touched) if nbytes > SMALL_BYTES}
+
+
+def _neighbours(lowered: Sequence[Lowered]) -> tuple[list[list[int]], list[list[int]]]:
+    """For each group those that must run before it, and those that must run after it."""
+    number = {b: k for k, g in enumerate(lowered) for b in bits(g.group.own)}
+    before = [list({number[b] for b in bits(g.group.direct)}) for g in lowered]
+    after: list[list[int]] = [[] for _ in lowered]
+    for k, row in enumerate(before):
+        for p in row:
+            after[p].append(k)
+    return before, after
+
+
+def _readers(lowered: Sequence[Lowered]) -> dict[Value, list[int]]:
+    """The groups that read each value."""
+    readers: dict[Value, list[int]] = {}
+    for k, g in enumerate(lowered):
+        for v in g.reads:
+            readers.setdefault(v, []).append(k)
+    return readers
+
+
+def in_turn(lowered: Sequence[Lowered], placed: Container[Value]) -> list[int]:
     """The groups in the program's order, but what frees more memory than it takes runs as soon as it can.
 
     placed: values with memory outside (outputs, changed inputs), which is theirs all the time.
     """
+    before, after = _neighbours(lowered)
+    readers = _readers(lowered)
     left = {v: len(row) for v, row in readers.items()}
     waits = [len(row) for row in before]
     order: list[int] = []
@@ -141,10 +164,7 @@ def together(
     if not members:
         return moved
     level = max(start[k] for k in members)
-    readers: dict[Value, list[int]] = {}
-    for k, g in enumerate(lowered):
-        for v in g.reads:
-            readers.setdefault(v, []).append(k)
+    readers = _readers(lowered)
     kept = sorted((_held(lowered[k], k, level, start, readers, places), k) for k in members)
     for nbytes, k in kept:
         held -= nbytes

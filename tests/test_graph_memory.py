@@ -5,16 +5,19 @@ import itertools
 import duograd as dg
 import numpy as np
 import pytest
+from duograd.bench import run_duograd
+from duograd.bench.cases import find
 from duograd.core import dispatch, vjp
 from duograd.core.backend import get_backend
 from duograd.core.ops import REGISTRY
+from duograd.graph import compile as compiling
 from duograd.graph.assemble import Sources, assemble
 from duograd.graph.compile import compile_graph
 from duograd.graph.layout import find_layouts
-from duograd.graph.memory import ARENA, plan_memory
+from duograd.graph.memory import ARENA, plan_below, plan_memory
 from duograd.graph.passes.fuse import fuse
 from duograd.graph.placement import place_results
-from duograd.graph.schedule import _held, schedule
+from duograd.graph.schedule import SMALL_BYTES, _held, in_turn, schedule
 from duograd.graph.trace import Trace
 
 
@@ -186,11 +189,67 @@ def test_what_frees_memory_runs_early():
         return deep(w, [w] * 5), held @ w
 
     lowered, _, _, places = plan(trace(f, normal(272, 272), normal(272, 272)), False)
-    start = schedule(lowered, True, places.of)
+    start = schedule(lowered, in_turn(lowered, places.of), places.of)
     last = next(k for k, g in enumerate(lowered) if any(places.of.get(v) == 1 for v in g.stores))
-    in_turn = schedule(lowered, True, dict.fromkeys(v for g in lowered for v in g.stores))
+    program = schedule(lowered, range(len(lowered)), places.of)
     assert sum(s < start[last] for s in start) == 1
-    assert start[last] < in_turn[last]
+    assert start[last] < program[last]
+
+
+@pytest.mark.parametrize("case", ["mlp", "cifar_cnn", "encoder", "lstm", "gpt_small"])
+def test_a_train_step_of_the_benchmark_needs_less_memory_than_eager_mode(case, monkeypatch):
+    """Parameters and the optimiser's state apart; both modes keep the gradients."""
+    found = find(case)
+    allocator = get_backend("cpu").allocator
+    before = allocator.stats()["current_bytes"]
+    step, _ = run_duograd.build(found, "train", "eager")
+    step()
+    state = allocator.stats()["current_bytes"] - before - sum(v.nbytes for v in found.weights().values())
+    allocator.reset_peak()
+    step()
+    eager = allocator.stats()["peak_bytes"] - before - state
+    plans = []
+    plan = compiling.plan_graph
+    monkeypatch.setattr(compiling, "plan_graph", lambda *a: plans.append(plan(*a)) or plans[-1])
+    step, _ = run_duograd.build(found, "train", "graph")
+    step()
+    compiled = max(plans, key=lambda c: c.arena_bytes)
+    graph = compiled.arena_bytes + sum(t.nbytes for t in compiled.outputs)
+    assert graph < 0.95 * eager
+
+
+def last_reads(lowered, placed):
+    """Bytes that each group reads for the last time, in this order."""
+    last = {v: k for k in in_turn(lowered, placed) for v in lowered[k].reads if v.producer is not None}
+    return [sum(v.type.nbytes for v in last if last[v] == k and v not in placed) for k in range(len(lowered))]
+
+
+def test_what_frees_much_runs_alone_where_that_saves_memory(monkeypatch):
+    """Sums over a gradient are small, but the gradient and what it is multiplied with live until they are done."""
+
+    def f(x, w, scale, shift):
+        y = dg.layer_norm(x @ w, scale, shift)
+        loss = (dg.tanh(y @ w) ** 2).sum()
+        return loss.detach(), *vjp.walk([loss], [dg.ones(())], [w, scale, shift])
+
+    graph = trace(f, normal(1024, 128), *(normal(*s, grad=True) for s in [(128, 128), (128,), (128,)]))
+    strict = compile_graph(graph, "cpu")
+    monkeypatch.setattr(compiling, "IN_TURN", 1.0)
+    loose = compile_graph(graph, "cpu")
+    assert strict.arena_bytes < loose.arena_bytes * (1 - 1 / 64)
+    lowered, start = strict.plan.lowered, strict.plan.start
+    freed = last_reads(lowered, strict.plan.places.of)
+    many = [k for k, n in enumerate(freed) if n > SMALL_BYTES]
+    for a, b in itertools.combinations(many, 2):
+        first, second = sorted((a, b), key=start.__getitem__)
+        assert start[first] + len(lowered[first].phases) <= start[second]
+
+
+def test_a_plan_that_needs_too_much_is_given_up():
+    lowered, start, memory, places = plan(trace(branches, normal(30, 40)), False)
+    assert plan_below(lowered, start, places, memory.nbytes) is None
+    found = plan_below(lowered, start, places, memory.nbytes + 1)
+    assert found.nbytes == memory.nbytes
 
 
 def dense(x, *ws):

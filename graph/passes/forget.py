@@ -12,8 +12,9 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ..group import MAP, Group, Item, Rules
+from ..group import MAP, OP, Group, Item, Rules
 from ..ir import Graph, Node, Value
+from ..layout import is_dense
 from ..work import flops
 from .fuse import Fusion
 from .recompute import Chooser, traffic
@@ -21,7 +22,7 @@ from .recompute import Chooser, traffic
 #: bytes in use at once from which a graph is worth it; the least part of them to be saved
 LEAST, GAIN = 8 << 20, 1 / 32
 #: the part of a graph's work that making values again may add
-SHARE = 1 / 256
+SHARE = 1 / 128
 #: bytes of traffic that take as long as a floating-point operation of a product
 FLOP_BYTES = 1 / 8
 
@@ -78,18 +79,37 @@ def _in_use(groups: Sequence[Group], rules: Rules) -> list[int]:
         for item in g.items:
             for _, layout in item.reads:
                 last[layout.base] = k
-    change = [0] * (len(groups) + 1)
+    places, change = rules.places, [0] * (len(groups) + 1)
+    ends: dict[Value, int] = {}
     for k, g in enumerate(groups):
         inside = set(g.items)
         for v in (v for i in g.items for v in i.node.outputs if rules.stored(v, inside)):
-            place = rules.places.of.get(v)
+            place = places.of.get(v)
             if isinstance(place, int):
                 change[0] -= v.type.nbytes
                 change[k] += v.type.nbytes
-            elif place is None and v not in rules.places.same and v not in rules.places.parts:
-                change[k] += v.type.nbytes
-                change[max(last.get(v, k), k) + 1] -= v.type.nbytes
+            elif place is None and v not in places.same and v not in places.parts:
+                over = next((x for x in _in_step(g, v) if ends.get(x) == k), None)
+                if over is None:
+                    change[k] += v.type.nbytes
+                else:  # v has its memory
+                    change[ends.pop(over) + 1] += v.type.nbytes
+                ends[v] = max(last.get(v, k), k)
+                change[ends[v] + 1] -= v.type.nbytes
     return list(itertools.accumulate(change[:-1]))
+
+
+def _in_step(group: Group, v: Value) -> list[Value]:
+    """Values of the size of v that a group reads element by element: it may write v over one that it reads last."""
+    if group.kind == OP:
+        return []
+    reads: dict[Value, bool] = {}
+    for item in group.items:
+        for x, layout in item.reads:
+            whole = not layout.offset and is_dense(x.type.shape, layout.strides)
+            reads[layout.base] = reads.get(layout.base, True) and whole
+    size, nbytes = v.type.size, v.type.nbytes
+    return [x for x, whole in reads.items() if whole and x.type.size == size and x.type.nbytes == nbytes]
 
 
 def _choices(graph: Graph, groups: Sequence[Group], rules: Rules) -> list[_Choice]:
