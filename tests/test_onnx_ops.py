@@ -278,3 +278,22 @@ def test_prelu_broadcasts_both_ways(shapes, close):
     for f in (lambda x, w: dg.prelu(x - 2, w), lambda x, w: dg.prelu(-2.0, w) * x):
         model = dg.onnx.export(f, (x, slope), dynamic={"x": {0: "n"}} if shapes[0][:1] == (3,) else None)
         close(dg.onnx.load(model)(x, slope).numpy(), f(x, slope).numpy())
+
+
+@pytest.mark.parametrize("opset", [18, 24])
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: dg.softshrink(x, lambd=0.4) + dg.hardshrink(x, lambd=0.4),
+        lambda x: dg.leaky_relu(x, negative_slope=0.3) + dg.elu(x, alpha=0.3) + dg.celu(x, alpha=0.3),
+        lambda x: dg.selu(x) + dg.hardsigmoid(x) * dg.hardswish(x),
+        lambda x: dg.nn.functional.group_norm(x.reshape(2, 2, 6), 2, eps=1e-3),
+        lambda x: dg.nn.functional.interpolate(x.reshape(1, 1, 4, 6), scale_factor=1.3, mode="bicubic"),
+        lambda x: dg.nn.functional.scaled_dot_product_attention(x, x * 2, x, scale=0.3),
+    ],
+)
+def test_numbers_that_onnx_keeps_as_float32_do_not_make_float64_less_exact(f, opset):
+    x = dg.linspace(-3, 3.1, 24, dtype=dg.float64).reshape(4, 6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # onnxruntime has some for float32 alone
+        dg.onnx.export(f, (x,), opset=opset)

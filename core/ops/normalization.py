@@ -276,7 +276,8 @@ def _onnx_group_norm(o, x, w=None, b=None, *, num_groups, eps):
         o.schema("GroupNormalization with one number for each channel")
     w = _ones(o, x, 1.0) if w is None else w
     b = _ones(o, x, 0.0) if b is None else b
-    return o.GroupNormalization(x, w, b, num_groups=num_groups, epsilon=eps)
+    stash = o.DOUBLE if x.dtype is T.float64 else None  # otherwise its statistics are float32
+    return o.GroupNormalization(x, w, b, num_groups=num_groups, epsilon=eps, stash_type=stash)
 
 
 @composite(onnx=_onnx_group_norm)

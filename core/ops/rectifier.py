@@ -4,6 +4,7 @@
 # ruff: noqa: F811
 from __future__ import annotations
 
+from .. import types as T
 from ..errors import ArgumentError
 from ..numbers import real
 from ..op import pointwise
@@ -52,7 +53,13 @@ def x(g, x):
 hardsigmoid.sample((3, 4), low=-5.0, high=5.0)
 
 
-@pointwise(to_float=True, onnx="HardSwish")
+def _onnx_hardswish(o, x):
+    if x.dtype is T.float64:
+        raise o.Unavailable("its 1/6 is a float32 in ONNX")
+    return o.HardSwish(x)
+
+
+@pointwise(to_float=True, onnx=_onnx_hardswish)
 def hardswish(x):
     """`x * clip(x / 6 + 1/2, 0, 1)`. The slope at -3 is 0, at 3 is 1. Source: Howard et al., 2019; ONNX HardSwish."""
     return x * (s.minimum(s.maximum(x + 3, 0), 6) * (1 / 6))

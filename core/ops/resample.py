@@ -276,7 +276,10 @@ def _onnx_resize(
     factors = [1.0] * x.ndim
     for a, n, s in zip(axes, size, scale):
         factors[a] = n / x.shape[a] if s is None else s
-    return o.Resize(x, region, o.literal(np.array(factors, np.float32)), **kinds)
+    narrow = np.array(factors, np.float32)
+    if mode != "nearest" and x.dtype is T.float64 and narrow.tolist() != factors:
+        raise o.Unavailable("its factors are float32")
+    return o.Resize(x, region, o.literal(narrow), **kinds)
 
 
 @composite(onnx=_onnx_resize)

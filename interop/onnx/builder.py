@@ -232,6 +232,10 @@ class Builder:
             kind = formal[min(k, len(formal) - 1)].type_str
             if x is not None and kind in types and x.dtype not in (None, types[kind]):
                 row[k] = self.cast(x, types[kind])
+        if T.float64 in types.values():
+            for key, value in attrs.items():
+                if isinstance(value, float) and key != "epsilon" and float(np.float32(value)) != value:
+                    raise Unavailable(f"{op_type}'s {key}={value} is a float32 in ONNX")
         dtypes = []
         for k in range(n_outputs):
             kind = schema.outputs[min(k, len(schema.outputs) - 1)].type_str
