@@ -18,7 +18,7 @@ class Aliases:
     met: arguments that the function also found by itself, by position; lifted: ids of all other tensors it
     found (the graphs keep them alive). Storages are kept by id for the same reason. leaves: whether arguments are
     leaves, their hooks, and of what they are views, by position, where that matters; grads: layouts of
-    gradients that the function finds in arguments (None: there is none).
+    gradients that the function finds in arguments, and whether they have a history (None: there is none).
     """
 
     __slots__ = (
@@ -59,7 +59,7 @@ class Aliases:
                 self.leaves[args[id(tensor)]] = _leaf(tensor)
         for tensor, absent in trace.grad_reads:
             if id(tensor) in args:
-                self.grads[args[id(tensor)]] = None if absent else tensor._grad._layout
+                self.grads[args[id(tensor)]] = None if absent else _facts(tensor._grad)
         for tensor, _ in trace.lifted.values():
             if id(tensor) not in args:
                 self.lifted.add(id(tensor))
@@ -91,9 +91,9 @@ class Aliases:
             return False
         if self.arrays and any(_shared(a, t) for t in tensors for a in self.arrays):
             return False
-        for position, layout in self.grads.items():
+        for position, facts in self.grads.items():
             grad = tensors[position]._grad
-            if grad is not layout and (grad is None or grad._layout is not layout):
+            if grad is not facts and (grad is None or _facts(grad) != facts):
                 return False
         if self.written or self.written_args or self.written_grads:
             grads = [(tensors[w] if w.__class__ is int else w)._grad for w in self.read_grads.values()]
@@ -105,6 +105,10 @@ class Aliases:
                 if storage in self.storages or storages.count(storage) > 1:
                     return False
         return True
+
+
+def _facts(grad: Any) -> tuple[Any, bool]:
+    return grad._layout, grad._requires_grad
 
 
 def _leaf(t: Any) -> tuple[bool, tuple[Any, ...], str]:

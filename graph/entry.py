@@ -141,10 +141,11 @@ class _Writer:
             tests.append(f"{name}._requires_grad is not {t._requires_grad}")
         leaves = self.variant.aliases.leaves
         tests += [f"{names[k]}._node is not None or {names[k]}._hooks" for k in leaves]
-        for k, lay in self.variant.aliases.grads.items():
-            tests.append(f"{names[k]}._grad is " + ("not None" if lay is None else "None"))
-            if lay is not None:
-                tests.append(f"{names[k]}._grad._layout is not {bind(lay)}")
+        for k, facts in self.variant.aliases.grads.items():
+            tests.append(f"{names[k]}._grad is " + ("not None" if facts is None else "None"))
+            if facts is not None:
+                tests.append(f"{names[k]}._grad._layout is not {bind(facts[0])}")
+                tests.append(f"{names[k]}._grad._requires_grad is not {facts[1]}")
         tests += [f"{a} is {b}" for k, a in enumerate(names) for b in names[:k]]
         self.given = [name for name, x in zip(row, kept) if x.__class__ in (Loose, int, float)]
         self.lines += [f"    if len(args) != {len(row)}: return MISS"]

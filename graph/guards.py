@@ -490,8 +490,8 @@ def grad_guard(t: Any, absent: bool) -> Guard:
             lambda: t._grad,
         )
     return Guard(
-        30, "{0}._grad._layout is {1} and {0}._grad._storage.device == {2}", (t, g._layout,
-        g._storage.device),
+        30, "{0}._grad._layout is {1} and {0}._grad._storage.device == {2} and {0}._grad._requires_grad is {3}",
+        (t, g._layout, g._storage.device, g._requires_grad),
         f"grad of a tensor {t.type} is {g.type}", str(g.type), lambda: t._grad,
     )  # fmt: skip
 

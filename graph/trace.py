@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -34,6 +35,11 @@ from .symbol import Symbol
 
 _NUMBERS = (int, float, bool, complex)
 _DEFAULTS = {float: np.float32, complex: np.complex64}
+
+
+def _goes_on(t: Any) -> bool:
+    """Whether a tensor has a gradient that has a history."""
+    return t is not None and t._grad is not None and t._grad._requires_grad
 
 
 class Leave(BaseException):
@@ -367,6 +373,7 @@ class Trace(Sources):
             return face._grad
         entry = self.grads.get(id(face._storage))
         if entry is not None:
+            self._refuse_history(face, entry[1])
             return entry[1]
         before = tensor._grad
         self.grad_reads.append((tensor, before is None))
@@ -377,7 +384,22 @@ class Trace(Sources):
             found = self._input(Source("grad", place, owner, None), before)
             self.grad_inputs[id(found._storage)] = found, before, tensor
         self.grads[id(face._storage)] = (tensor, found)
+        self._refuse_history(face, found)
         return found
+
+    def _refuse_history(self, face: Symbol, grad: Any) -> None:
+        """Leave to Python what goes on from the gradient of a tensor outside that has a history itself."""
+        if not dispatch.state.grad or grad is None or id(grad._storage) not in self.grad_inputs:
+            return
+        _, before, tensor = self.grad_inputs[id(grad._storage)]
+        if before._requires_grad:
+            source = self._origin[self.inputs[id(face)]]
+            arg, owner = source.key if source.kind == "arg" else None, weakref.ref(tensor)
+            self.only = lambda tensors, _: _goes_on(owner() if arg is None else tensors[arg])
+            self.leave(
+                f"reads the gradient of {tensor.type} at {user_line()}, which has a gradient itself",
+                "pass x.grad as an argument, or read x.grad.detach()",
+            )
 
     def set_grad(self, x: Any, value: Any) -> None:
         face = self.face(x)

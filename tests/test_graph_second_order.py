@@ -297,3 +297,41 @@ def test_an_argument_with_a_history_is_changed_before_a_loop(part):
         return leaf.grad.tolist()
 
     assert found("graph") == found("eager")
+
+
+def reads_a_gradient_twice(x):
+    with dg.no_grad():
+        y = x.grad * 2
+    return y * x + x.grad
+
+
+@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize(
+    "body",
+    [
+        reads_a_gradient_twice,
+        lambda x: x.grad * 2,
+        lambda x: x.tanh().sum().backward(create_graph=True) or x.grad,
+        lambda x: (x * 3).sum().backward() or x.grad + x * 2,
+        lambda x: (x.grad.mul_(2), x * 1)[1],
+    ],
+)
+def test_the_history_of_a_gradient_that_a_function_finds_is_kept(body, given):
+    """It was lost where the gradient of a tensor outside had been taken with create_graph=True."""
+
+    def found(mode):
+        x = dg.tensor([0.5, -1.0]).requires_grad_()
+        f = dg.function(body if given else lambda: body(x), mode=mode)
+        rows = []
+        for history in (False, True, False, True, True):
+            x.grad = None
+            x.tanh().sum().backward(create_graph=history)
+            y = f(x) if given else f()
+            z = y + x.grad  # what it is now may have changed
+            rows.append([y.tolist(), z.requires_grad])
+            if z.requires_grad:
+                (g,) = dg.autograd.grad(z.sum(), x, create_graph=True)
+                rows.append([g.tolist(), g.requires_grad])
+        return rows
+
+    assert found("graph") == found("eager")
