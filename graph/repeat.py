@@ -39,7 +39,8 @@ class Moment:
         self.live, self.grads = live, grads
         self.read = [tensors[k] if kind == "arg" else k for kind, k in end.read]
         self.versions = [t._storage.version for t in self.read]
-        self.asking = [(t, t._requires_grad) for t in self.read]
+        # Leaves alone: what the call takes the history from is none when it runs again.
+        self.asking = [(t, t._requires_grad) for t in self.read if t._node is None]
         self.before = [(Place(self.read[k]), outputs[n]) for k, n in end.before]
         self.hooks = {id(t): vjp.Hooks(t._hooks, t._hooks.number) for t in self.read if t._hooks}
 

@@ -335,3 +335,25 @@ def test_the_history_of_a_gradient_that_a_function_finds_is_kept(body, given):
         return rows
 
     assert found("graph") == found("eager")
+
+
+@pytest.mark.parametrize(
+    "change", ["zero_()", "fill_(2)", "copy_(dg.ones(2))", "detach().zero_()", "mul_(2)"]
+)
+def test_a_function_that_runs_again_takes_the_history_from_an_argument(change):
+    """It had none by then and seemed to be a leaf, which must not be changed in place."""
+
+    def fn(x, y):
+        v = dg.checkpoint(lambda t: dg.nn.functional.dropout(t * t, 0.5), x)
+        eval(f"y.{change}", {"y": y, "dg": dg})
+        return v.sum() * v, v
+
+    def found(mode):
+        dg.manual_seed(3)
+        x, leaf = (dg.tensor([0.5, -1.0]).requires_grad_() for _ in range(2))
+        y = leaf * 1
+        out = dg.function(fn, mode=mode)(x, y)
+        out[1].sum().backward()
+        return x.grad.tolist(), y.tolist(), y.requires_grad
+
+    assert found("graph") == found("eager")
