@@ -150,7 +150,7 @@ class Ending:
         if self.views:
             views = found["view"] = []
             for kind, k, look in self.views:
-                views.append(look(found[kind][k] if kind in found else k))
+                views.append(look(found[kind][k] if kind in found else k, carried.get(LIVE)))
         if self.roots:
             moment = Moment(variant, self, tensors, generators, carried.get(LIVE), before, outputs)
             self._attach(moment, outputs, carried, found, numbers)

@@ -311,7 +311,8 @@ class _Writer:
         for generator, count in end.drawn:
             self.lines.append(f"    {bind(generator)}._advance({count})")
         for n, (kind, k, look) in enumerate(end.views):
-            self.lines.append(f"    w{n} = {bind(look)}({self._place(kind, k)})")
+            live = f", {self.live}" if look.sized else ""
+            self.lines.append(f"    w{n} = {bind(look)}({self._place(kind, k)}{live})")
         for n, (place, node, behind, others) in enumerate(end.spent):
             y, leaves = self._place(*place), ", ".join([self._place(*x) for x in behind])
             self.lines += [

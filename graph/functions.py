@@ -34,6 +34,8 @@ _OF_VALUES = frozenset((float, int, *(getattr(math, n) for n in (
 def _worked(call: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> Any:
     if len(args) == 1 and type(args[0]) is Symbol and call in _OF_VALUES and args[0].size == 1:
         args = (args[0].item(),)
+    if call is len and len(args) == 1 and not named and type(args[0]) is Symbol and args[0].shape:
+        return args[0].shape[0]
     if named or not any(type(x) is Live for x in args):
         return call(*args, **named)
     return work(call, args)
@@ -68,7 +70,7 @@ class _Class(type):
 
 _calls = [f for f in (getattr(math, name, None) for name in _NAMES) if f is not None]
 _calls += [f for f in vars(np).values() if isinstance(f, np.ufunc) and f.nout == 1]
-_calls += [np.clip, np.round, np.around]
+_calls += [np.clip, np.round, np.around, len]
 #: by id of a function or class, what stands in for it
 STAND_INS: dict[int, Any] = {
     **{id(f): _Function(f) for f in _calls},

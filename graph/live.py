@@ -491,6 +491,20 @@ def as_now(x: Any) -> Any:
     return x
 
 
+def as_formulas(x: Any) -> Any:
+    """Attributes with formulas in the places of live numbers."""
+    if type(x) is Live:
+        return x._formula()
+    return tuple(map(as_formulas, x)) if x.__class__ is tuple else x
+
+
+def at_call(x: Any, live: Any) -> Any:
+    """The same in a call with these live numbers."""
+    if x.__class__ is Formula:
+        return x.at(live)
+    return tuple([at_call(v, live) for v in x]) if x.__class__ is tuple else x
+
+
 def is_live(x: Any) -> bool:
     """Whether x is a live number, or plain data or a container with one in it."""
     if type(x) is Live:

@@ -6,12 +6,12 @@ changed in place, and whose history follows a change, all depend on that chain.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..core import dispatch
 from ..core.storage import overlaps
-from .live import RestartError, is_live
+from .live import as_formulas, at_call, is_live
 from .symbol import Symbol
 
 if TYPE_CHECKING:
@@ -56,15 +56,15 @@ class Results:
             if x is self._whole[key]:
                 return self._found[id(x)]
         if x._detached or x._base is None:
-            return self._view(self._found[id(self._whole[key])], _look(_steps(x), plain=True))
-        place = self._view(self._place(x._base), _look((x._view,)))  # type: ignore[arg-type]
+            return self._view(self._found[id(self._whole[key])], Look(_steps(x), plain=True))
+        place = self._view(self._place(x._base), Look((x._view,)))  # type: ignore[arg-type]
         # Others see a change through it.
         shared = len(self._by_storage[key]) > 1 or key in self.trace.roots or self._is_hidden(key)
         if shared and x._requires_grad and x._node is not None and not any(f is x for f in self.faces):
             self.closing.end.between.append(place[1])
         return place
 
-    def _view(self, base: Place, look: Callable[[Any], Any]) -> Place:
+    def _view(self, base: Place, look: Look) -> Place:
         views = self.closing.end.views
         views.append((*base, look))
         return "view", len(views) - 1
@@ -136,16 +136,18 @@ def _steps(x: Symbol) -> list[Any]:
     return steps[::-1]
 
 
-def _look(steps: Sequence[Any], plain: bool = False) -> Callable[[Any], Any]:
-    """What makes an eager view of a tensor; plain: an alias without history, and a view of nothing."""
+class Look:
+    """Makes an eager view of a tensor; plain: an alias without history, and a view of nothing. sized: it needs the
+    values of the call's live numbers."""
 
-    if is_live(tuple(steps)):
-        raise RestartError  # a size of the call is part of the view
+    __slots__ = ("plain", "sized", "steps")
 
-    def look(base: Any) -> Any:
+    def __init__(self, steps: Sequence[Any], plain: bool = False):
+        self.plain, self.sized = plain, is_live(tuple(steps))
+        self.steps = [(op, as_formulas(attrs)) for op, attrs in steps]
+
+    def __call__(self, base: Any, live: Any = None) -> Any:
         with dispatch.set_grad(False):
-            for op, attrs in steps:
-                base = dispatch.apply(op, (base,), attrs)
-        return base._alias() if plain else base
-
-    return look
+            for op, attrs in self.steps:
+                base = dispatch.apply(op, (base,), at_call(attrs, live) if self.sized else attrs)
+        return base._alias() if self.plain else base

@@ -456,3 +456,46 @@ def test_what_is_made_of_state_by_a_size_or_a_place_is_no_state():
 def test_a_loop_over_an_axis_of_any_size_tells_of_itself():
     g = sizes(lambda x: dg.scan(lambda c, t: (c + t, c * t), dg.zeros(3), x), range(3, 9))
     assert "6 turns" in g.explain()
+
+
+def test_views_of_any_size_are_handed_out_as_such():
+    def f(x):
+        n = x.shape[0]
+        y = x * 2
+        return x[1:], y[: n // 2], y.reshape(-1), y.mT, x[n - 1], y.reshape(3, n)[1:, : n - 2]
+
+    g = sizes(f, (4, 5, 6, 7, 8, 30, 9, 4))
+    assert g.variants[-1].live.sized
+    assert len(g.variants) == 4
+    x = dg.ones(11, 3)
+    part, *_, last = g(x)
+    part.zero_()
+    assert x.sum().item() == 3.0
+    assert last._base is not None
+
+
+def test_the_length_of_a_tensor_is_a_size_like_another():
+    def f(x):
+        scale = 1 / math.sqrt(len(x))
+        return (
+            x.reshape(len(x), -1) * len(x),
+            x / len(x) * scale,
+            x[: len(x) - 1].sum(0),
+            dg.arange(len(x) * 2),
+        )
+
+    g = sizes(f, range(3, 12))
+    assert len(g.variants) == 4
+    assert g.variants[-1].live.words() == ["size 0 of tensor 0 is any int from 3 up to 64"]
+    rows = sizes(lambda x: (sum(x[k] * k for k in range(len(x))),), range(3, 8))
+    assert len(rows.variants) == 5
+    with pytest.raises(TypeError, match="0-d tensor has no length"):
+        dg.function(lambda x: x * len(x))(dg.tensor(1.0))
+
+
+def test_rows_of_any_number_are_sorted():
+    def f(x):
+        return dg.sort(x, axis=0), dg.argsort(x, axis=0, descending=True), dg.topk(x.reshape(-1), 3)[0]
+
+    g = sizes(f, (5, 6, 7, 8, 9, 30, 64, 33, 6))
+    assert any(v.live is not None and v.calls >= 3 for v in g.variants), g.explain(guards=True)

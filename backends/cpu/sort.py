@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from ...core.backend import Arg, Kernel, Operand, Program
 from ...core.lower import copy
+from ...core.numbers import most
 from ...core.types import DType
 from .sort_network import MOST, NETWORK
 from .target import has
@@ -454,7 +455,7 @@ def _run(program: Program, x: Any, values: Operand | None, indices: Operand | No
         for row in range(rows):
             _together(program, form, x, ends, flip, row * n, n)
     else:
-        room, pitch, cells = _room(form, n)
+        room, pitch, cells = _room(form, most(n))
         chunks = program.chunks(rows, rows * n * 50.0)
         area = program.scratch(room * chunks)
         args: list[Arg] = [x.slot, *ends, rows, n, k, area, room, pitch, cells, flip]
@@ -502,7 +503,7 @@ def _select(
     threads = program.backend.num_threads()
     pieces = 1 if rows >= threads else max(1, min(threads, n // max(1 << 14, 4 * k)))
     form = form._replace(bits=SHORT_BITS if size < LONG else LONG_BITS)
-    room, pitch, cells = _room(form, max(size, pieces * k))
+    room, pitch, cells = _room(form, most(max(size, pieces * k)))
     chunks = program.chunks(rows * pieces, rows * n * 10.0)
     area = program.scratch(room * chunks)
     best, found = program.scratch(8 * rows * pieces * k), program.scratch(8 * rows * pieces)
