@@ -324,7 +324,7 @@ class Program:
     @property
     def is_idle(self) -> bool:
         """Whether no number is live after all."""
-        return not self.positions and not self.used
+        return not (self.positions or self.used or self.sizes)
 
     def forget_unused(self) -> None:
         """Let go of places that the trace did not come to."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.value import Tensor
 from .live import Live, work
 from .plain import ABSENT
 from .symbol import Symbol
@@ -34,7 +35,7 @@ _OF_VALUES = frozenset((float, int, *(getattr(math, n) for n in (
 def _worked(call: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> Any:
     if len(args) == 1 and type(args[0]) is Symbol and call in _OF_VALUES and args[0].size == 1:
         args = (args[0].item(),)
-    if call is len and len(args) == 1 and not named and type(args[0]) is Symbol and args[0].shape:
+    if call is len and len(args) == 1 and not named and isinstance(args[0], Tensor) and args[0].shape:
         return args[0].shape[0]
     if named or not any(type(x) is Live for x in args):
         return call(*args, **named)

@@ -333,7 +333,8 @@ class Path:
             raise Found from None
 
     def _plant(self, trace: Trace, planted: ExitStack) -> None:
-        """Put live numbers in the places of state where they are found, for as long as `planted` is open."""
+        """Put live numbers in the places of state where they are found, and live sizes in the layouts of tensors, for
+        as long as `planted` is open."""
         program = self.variant.live
         if program is None:
             if not any(segment.lively for segment, _ in self.passed):
@@ -353,7 +354,7 @@ class Path:
         for n, size in enumerate(program.sizes, len(program.positions) + len(program.sites)):
             values.setdefault(n, size.value)
         trace.now = Now(program, trace, values)
-        trace.find_sizes(trace.now, self.tensors)
+        sized = trace.find_sizes(trace.now, self.tensors)
         self.carried[LIVE] = values
         for n, site, before in found:
             effect = site.plant(trace.now.leaf(n), before)
@@ -364,6 +365,9 @@ class Path:
             self.states = self._again(self.states)
             if not self.variant.paths:
                 self.variant.state = [*self.states]
+        for tensor, layout in sized:  # the function may find it by itself, and ask it
+            planted.callback(setattr, tensor, "_layout", tensor._layout)
+            tensor._layout = layout
 
     def _keep_live(self, now: Now) -> None:
         """The program of live numbers as the trace has left it, and its values in this call."""

@@ -56,13 +56,22 @@ class Sources:
         #: how many values ended segments made, and which of them were carried on
         self._ended, self._carried = 0, frozenset[int]()
 
-    def find_sizes(self, now: Any, tensors: Any) -> None:
-        """Note which sizes of tensors are live. tensors: the arguments, by which places are known once traced."""
+    def find_sizes(self, now: Any, tensors: Any) -> list[tuple[Any, Any]]:
+        """Note which sizes of tensors are live. tensors: the arguments, by which places are known once traced. Returns:
+        each of those with live sizes, and its layout with these, as the function is to see it."""
         program = now.program
+        found: dict[int, Any] = {}
         for n, size in enumerate(program.sizes, program.leaves - len(program.sizes)):
             for place, axis in size.places:
                 tensor = tensors[place] if place.__class__ is int else place
                 self.sizes.setdefault(id(tensor), {})[axis] = now.leaf(n)
+                found[id(tensor)] = tensor
+        return [(t, self._layout(t)) for t in found.values()]
+
+    def _layout(self, tensor: Any) -> Any:
+        before, sizes = tensor._layout, self.sizes[id(tensor)]
+        shape = tuple([sizes.get(a, n) for a, n in enumerate(before.shape)])
+        return type(before)(before.dtype, shape, contiguous_strides(shape), before.device)
 
     def argument(self, position: int, tensor: Any) -> Symbol:
         """An argument of the call as a symbol."""

@@ -499,3 +499,52 @@ def test_rows_of_any_number_are_sorted():
 
     g = sizes(f, (5, 6, 7, 8, 9, 30, 64, 33, 6))
     assert any(v.live is not None and v.calls >= 3 for v in g.variants), g.explain(guards=True)
+
+
+def _count(m, x):
+    n = m.c.shape[0]
+    m.c = dg.concat([m.c, x])
+    return x * n + m.c.shape[0]
+
+
+def _last(m, x):
+    y = m.c[-1] * 2, m.c[:-1].sum(0), m.c.reshape(-1), m.c.size + len(m.c)
+    m.c = dg.concat([m.c, x])
+    return y
+
+
+def _shrunk(m, x):
+    m.c = m.c[:-1].clone() if m.c.shape[0] > 1 else dg.ones(12, 3)
+    return m.c.sum(0) + x
+
+
+def _unread(m, x):
+    m.c = m.c[1:] * 1 if m.c.shape[0] else dg.ones(9, 3)
+    return x + 1
+
+
+def _cut(m, x):
+    m.c = dg.concat([m.c, x])[-7:]
+    return m.c.mean(0), m.c.strides, m.c.ndim, dg.zeros_like(m.c)
+
+
+@pytest.mark.parametrize("body", [_count, _last, _shrunk, _unread, _cut], ids=lambda f: f.__name__)
+def test_python_finds_the_sizes_of_now_in_state_that_grows(body):
+    def facts(y):
+        return [
+            (t.numpy().tobytes(), t.shape) if isinstance(t, dg.Tensor) else t
+            for t in (y if isinstance(y, tuple) else (y,))
+        ]
+
+    class Held:
+        def __init__(self):
+            self.c = dg.arange(30, dtype="float32").reshape(10, 3)
+
+    a, b = Held(), Held()
+    g = dg.function(lambda x: body(b, x))
+    for n in range(26):
+        x = dg.full((1, 3), float(n))
+        assert facts(g(x)) == facts(body(a, x)), n
+        assert facts(b.c) == facts(a.c), n
+    assert type(b.c.shape[0]) is int
+    assert len(g.variants) <= 8, g.explain()
