@@ -21,7 +21,8 @@ class Fused(NamedTuple):
     `numbers` ((number, dtype), read at each call; those whose owner is GIVEN are the body's own), `tail`, and the
     address of `arena_bytes` when that is not 0. results: for each result of the body None, ("output", k) or
     ("tensor", k). drawn: (generator, count) that the body advances. kernels: how many launches; ops: how many op
-    calls they stand for.
+    calls they stand for. seen: what is handed out where it is not the outputs: (whether one of the tensors, its number
+    or an output's, the layout of a view or None, the view's first byte) for each.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Fused(NamedTuple):
     drawn: tuple[Any, ...]
     kernels: int
     ops: int
+    seen: tuple[Any, ...] | None = None
 
 
 class Taped(NamedTuple):

@@ -437,7 +437,7 @@ def walk(
                 if prune:
                     flags = [leads(edge, wanted, reach) for edge in node.edges]
                 here = [k for k in range(len(grads)) if (node.number, k) in wanted]
-                goes_on &= node.enter(grads, here, flags, bool(cut), held)
+                goes_on &= node.enter(grads, here, flags, bool(cut), held, targets is None)
                 if all(g is None for g in grads):
                     continue
             elif len(grads) > 1 and not goes_on:  # others lead to no target

@@ -63,8 +63,23 @@ def launcher(fused: Fused, device: str) -> Callable[..., list[EagerTensor]]:
 
 def _keeping(fused: Fused, launch: Any) -> Any:
     """The launcher with the tensors whose addresses it holds: it reads their memory as long as it lives."""
+    if fused.seen is not None:
+        launch = _handing(launch, fused.seen)
     launch.constants = fused.constants
     return launch
+
+
+def _handing(launch: Any, seen: tuple[Any, ...]) -> Any:
+    """The launcher of a program whose outputs are views of what it writes, or of its tensors."""
+
+    def handing(tensors: Sequence[Any], given: Sequence[Any] = ()) -> list[EagerTensor]:
+        made, found = launch(tensors, given), []
+        for is_given, k, lay, offset in seen:
+            x = tensors[k] if is_given else made[k]
+            found.append(x if lay is None else fresh(lay, x._storage, x._offset + offset))
+        return found
+
+    return handing
 
 
 class Body:

@@ -21,7 +21,7 @@ from .walks import CallNode, Outline, Walks, Wanted, bits_of
 if TYPE_CHECKING:
     from .runner import Runner
     from .variant import Variant
-    from .ways import Tape
+    from .ways import Tape, Way
 
 
 class _FunctionOp:
@@ -72,7 +72,8 @@ class Ending:
         self.outline = Outline([], [], 0)
         self.watched: list[tuple[str, Any]] = []
         self.needs: list[Wanted] = []
-        self.present: list[bool] = []
+        #: what `backward` is one of the programs of
+        self.way: Way | None = None
         #: those to which several ops send a gradient
         self.sums: tuple[int, ...] = ()
         self.differentiable: list[tuple[str, Any]] = []
@@ -194,18 +195,22 @@ class Ending:
         return result
 
     def _way(
-        self, gs: tuple[Any, ...], taps: tuple[int, ...], begun: tuple[int, ...], aim: int
+        self, gs: tuple[Any, ...], taps: tuple[int, ...], begun: tuple[int, ...], aim: int, kept: int
     ) -> tuple[Runner, list[bool], list[int] | None] | None:
         """What computes gradients from those of the results, of which some may be None: a graph, the leaves and then
         the taps that get one, where its settings stand among all. begun: leaves that have one already; aim: as in
-        `walk_back`. None: no graph does."""
+        `walk_back`; kept: bits of the leaves that keep theirs. None: no graph does."""
         if self.backward is None or (self.still is not None and not self.still()):
             return None
         used = tuple([g is not None for g in gs])
-        if (used, taps, begun, aim) == self.usual:
-            return self.backward, self.present, None
-        way = None if self.tape is None else self.tape.way(used, taps, begun, aim, self.backward)
-        return None if way is None else (way.runner, way.present, way.numbers)
+        way = self.way
+        if (used, taps, begun, aim) != self.usual:
+            way = None if self.tape is None else self.tape.way(used, taps, begun, aim)
+        if way is None:
+            return None
+        lie = tuple([None if g is None or g._layout.contiguous else g._layout.strides for g in gs])
+        found = way.find(lie, kept, self.backward)
+        return None if found is None else (found[0] or self.backward, way.present, found[1])
 
     def _attach(
         self, moment: Moment, outputs: list[Any], carried: dict[Any, Any], found: Any,
@@ -237,7 +242,11 @@ class Ending:
             alone = at_once and not dispatch.state.grad and not walks.hooks
             held = walks.held
             aim = self.outline.only(walks.roots, walks.aim)
-            way = self._way(gs, walks.taps, tuple(held), aim) if alone and not noisy else None
+            way = None
+            if alone and not noisy:
+                own = ends if walks.keeps else ()
+                kept_by = bits_of(e.__class__ is vjp.Leaf and not e.tensor._hooks for e in own)
+                way = self._way(gs, walks.taps, tuple(held), aim, kept_by)
             if way is None:
                 found = moment.gradients(ends, gs, walks.taps, walks.hooks, held, aim)
                 if error is not None:  # it was not met by the ops themselves

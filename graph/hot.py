@@ -8,11 +8,11 @@ from typing import Any
 from ..core import dispatch
 from ..core.errors import DuogradError
 from ..core.hot import GIVEN, Fused, Taped, Unfit
-from ..core.ops.elementwise import assign
 from ..core.reach import of_several_parts
-from ..core.types import Shape, contiguous_strides
 from .compile import compile_graph
-from .ir import Graph, Node, Number, Value
+from .ir import Graph, Number, Value
+from .layout import lay_out
+from .runner import as_views
 from .sources import Source
 from .symbol import Symbol
 from .trace import Trace
@@ -70,7 +70,7 @@ class _WaysBack:
         self.reads: dict[Any, Value] = {}
         self.ways: dict[Any, Any] = {}
         whole = self._trace((True,) * len(roots), ())
-        several, (_, results, _) = of_several_parts(roots, leaves), whole
+        several, results = of_several_parts(roots, leaves), whole[1]
         self.sums = tuple([k for k in several if results[k] is not None])
         self.ways[(True,) * len(roots), ()] = whole
 
@@ -82,18 +82,18 @@ class _WaysBack:
         with lock:
             if (used, begun) not in self.ways:
                 self.ways[used, begun] = self._trace(used, begun)
-        traced, results, constants = self.ways[used, begun]
+        traced, results, constants, given = self.ways[used, begun]
         graph = traced.copy()
         for value, lay in zip(graph.inputs, [lay for lay in layouts if lay is not None]):
             graph.strides.pop(value, None)
             if not lay.contiguous:
                 graph.strides[value] = lay.strides
-        layouts = _laid_out(graph)
-        fused = _compile(graph, results, constants, ())
-        return fused._replace(outputs=tuple((lay or own, n) for lay, (own, n) in zip(layouts, fused.outputs)))
+        lay_out(graph, given)
+        return _compile(graph, results, constants, ())
 
     def _trace(self, used: tuple[bool, ...], begun: tuple[int, ...]) -> Any:
-        """A graph from gradients of the used roots and of the leaves that have one already; its results; constants."""
+        """A graph from gradients of the used roots and of the leaves that have one already; its results; constants; the
+        inputs that stand for those gradients."""
         trace = self.trace
         trace.done = False
         try:
@@ -116,7 +116,7 @@ class _WaysBack:
         graph.strides = {v: st for v, st in graph.strides.items() if v in graph.inputs}
         numbered = iter(range(len(present)))
         results = tuple([("output", next(numbered)) if there else None for there in present])
-        return graph, results, [t for _, t in constants]
+        return graph, results, [t for _, t in constants], frozenset(given)
 
 
 def _trace(
@@ -178,50 +178,6 @@ def _fused(graph: Graph, sources: list[Source], results: tuple[Any, ...], trace:
     return _compile(graph, results, constants, tuple(trace.drawn.values()))
 
 
-def _laid_out(graph: Graph) -> list[Any]:
-    """Let gradients lie in memory as op by op: of one that repeats or turns a value, that value is written.
-
-    Returns: the layouts through which those are seen, None for the others."""
-    found: list[Any] = []
-    for k, y in enumerate(graph.outputs):
-        views, base = [], y
-        while (
-            base.producer is not None and base.producer.op.is_view and base.producer.op.view_rule is not None
-        ):
-            views.append(base.producer)
-            base = base.producer.inputs[0]
-        strides, offset = graph.strides.get(base) or contiguous_strides(base.type.shape), 0
-        for node in reversed(views):
-            made = node.op.view_rule(node.inputs[0].type.shape, strides, **node.named)  # type: ignore[misc]
-            if made is None:  # op by op, this is a copy
-                base, strides, offset = node.outputs[0], contiguous_strides(node.outputs[0].type.shape), 0
-            else:
-                _, strides, more = made
-                offset += more
-        shape = y.type.shape
-        laid = base.producer is not None or base not in graph.strides
-        if strides == contiguous_strides(shape) or offset or not laid or not _covers(base, shape, strides):
-            found.append(None)
-            continue
-        if base.producer is None:
-            copy = Node(assign, [base], (), (base.type,), base.device, None)
-            graph.nodes.append(copy)
-            base = copy.outputs[0]
-        graph.outputs[k] = base
-        found.append(_host().layout(y.type.dtype, shape, strides, y.device))
-    return found
-
-
-def _covers(base: Value, shape: Shape, strides: Sequence[int]) -> bool:
-    """Whether a view reaches each element of a contiguous value, once or repeated."""
-    step = 1
-    for st, n in sorted((st, n) for st, n in zip(strides, shape) if st and n != 1):
-        if st != step:
-            return False
-        step *= n
-    return step == base.type.size
-
-
 def _compile(graph: Graph, results: tuple[Any, ...], constants: list[Any], drawn: tuple[Any, ...]) -> Fused:
     ops = sum(not n.op.is_view for n in graph.nodes)
     device = graph.inputs[0].device if graph.inputs else "cpu"
@@ -234,6 +190,7 @@ def _compile(graph: Graph, results: tuple[Any, ...], constants: list[Any], drawn
     return Fused(
         graph.name, compiled.executable.run if launches else None, tuple(constants), outputs, compiled.numbers,
         compiled.constants, max(1, compiled.arena_bytes) if takes_arena else 0, results, drawn, len(launches), ops,
+        None if graph.seen is None else as_views(graph.seen, layout, device),
     )  # fmt: skip
 
 

@@ -128,10 +128,11 @@ class Graph:
     writes: pairs (input, value): after the graph ran, the memory of that input holds the value. strides:
     layout of inputs that are not contiguous (elements). scratch inputs may be overwritten freely.
     fast: rounding may differ from eager mode's (precision="fast"). steady: inputs that are the same from call to
-    call, as a rule: state that the function does not write.
+    call, as a rule: state that the function does not write. seen: how results are made of inputs and outputs, where
+    they are not the outputs (`layout.Seen`).
     """
 
-    __slots__ = ("fast", "inputs", "name", "nodes", "notes", "outputs", "steady", "strides", "writes")
+    __slots__ = ("fast", "inputs", "name", "nodes", "notes", "outputs", "seen", "steady", "strides", "writes")
 
     def __init__(self, name: str = "function", fast: bool = False):
         self.name, self.fast = name, fast
@@ -141,6 +142,7 @@ class Graph:
         self.writes: list[tuple[Value, Value]] = []
         self.strides: dict[Value, Shape] = {}
         self.steady: frozenset[Value] = frozenset()
+        self.seen: tuple[Any, ...] | None = None
         #: what passes have to say to a reader
         self.notes: list[str] = []
 
@@ -178,6 +180,7 @@ class Graph:
         """A copy whose lists and nodes may be changed; inputs stay the same objects. whole: dead nodes too."""
         new = Graph(self.name, self.fast)
         new.inputs, new.strides, new.steady = list(self.inputs), dict(self.strides), self.steady
+        new.seen = self.seen
         swap: dict[Value, Value] = {}
         for node in self.nodes if whole else self.needed():
             inputs = [swap.get(x, x) if x.__class__ is Value else x for x in node.inputs]

@@ -6,11 +6,11 @@ Strides and offsets are in elements. A computed base is contiguous; an input may
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 from ..core.ops.elementwise import assign
-from ..core.types import Shape, contiguous_strides
+from ..core.types import Shape, TensorType, contiguous_strides
 from .ir import Graph, Node, Value
 
 
@@ -41,8 +41,9 @@ def is_dense(shape: Shape, strides: Sequence[int]) -> bool:
     return True
 
 
-def find_layouts(graph: Graph) -> dict[Value, Layout]:
-    """The layout of every value. A view that strides cannot express gets a copy in front of it."""
+def find_layouts(graph: Graph, change: bool = True) -> dict[Value, Layout]:
+    """The layout of every value. change: a view that strides cannot express gets a copy in front of it; without, the
+    graph stays as it is, and such a view counts as memory of its own."""
     found: dict[Value, Layout] = {}
     for v in graph.inputs:
         found[v] = Layout(v, graph.strides.get(v) or contiguous_strides(v.type.shape), 0)
@@ -54,6 +55,10 @@ def find_layouts(graph: Graph) -> dict[Value, Layout]:
             x = node.inputs[0]
             base, strides, offset = layout = found[x]
             made = op.view_rule(x.type.shape, strides, **node.named)
+            if made is None and not change:
+                y = node.outputs[0]
+                found[y] = Layout(y, contiguous_strides(y.type.shape), 0)
+                continue
             if made is None:
                 dense = copies.get((layout, x.type.shape))
                 if dense is None:
@@ -70,8 +75,65 @@ def find_layouts(graph: Graph) -> dict[Value, Layout]:
             for v in node.outputs:
                 found[v] = Layout(v, contiguous_strides(v.type.shape), 0)
         nodes.append(node)
-    graph.nodes = nodes
+    if change:
+        graph.nodes = nodes
     return found
+
+
+class Seen(NamedTuple):
+    """How a result is handed out: as one of the inputs, or of the outputs, or as a view of it.
+
+    strides: None for itself; offset: the view's first element.
+    """
+
+    given: bool
+    number: int
+    type: TensorType
+    strides: Shape | None = None
+    offset: int = 0
+
+
+def lay_out(graph: Graph, handed: Container[Value], rows: Container[int] = ()) -> None:
+    """Let results lie in memory as op by op: what they repeat, turn or cut out is written, and seen as a view.
+
+    Changes `graph.outputs` to what is written, and `graph.seen`. handed: inputs that are handed on themselves, or as
+    views; rows: numbers of results that get rows of their own, however they lie.
+    """
+    layouts = find_layouts(graph, change=False)
+    outputs: list[Value] = []
+    written: dict[Value, int] = {}
+    copied: dict[Value, Value] = {}
+
+    def write(value: Value, shared: bool = True) -> int:
+        if shared and value in written:
+            return written[value]
+        outputs.append(value)
+        if shared:
+            written[value] = len(outputs) - 1
+        return len(outputs) - 1
+
+    seen: list[Seen] = []
+    for k, y in enumerate(graph.outputs):
+        base, strides, offset = layouts[y]
+        dense = not y.type.size or is_dense(y.type.shape, strides)
+        if k in rows:
+            seen.append(Seen(False, write(y, shared=False), y.type))
+        elif base in handed and (base is y or not dense):
+            view = (None, 0) if base is y else (strides, offset)
+            seen.append(Seen(True, graph.inputs.index(base), y.type, *view))
+        elif dense or base in graph.strides:
+            seen.append(Seen(False, write(y), y.type))
+        else:
+            if base.producer is None:
+                if base not in copied:
+                    copy = Node(assign, [base], (), (base.type,), base.device, None)
+                    graph.nodes.append(copy)
+                    copied[base] = copy.outputs[0]
+                base = copied[base]
+            seen.append(Seen(False, write(base), y.type, strides, offset))
+    graph.outputs = outputs
+    plain = [Seen(False, k, y.type) for k, y in enumerate(outputs)]
+    graph.seen = None if seen == plain else tuple(seen)
 
 
 def spread(shape: Shape, strides: Sequence[int], over: Shape) -> Shape:

@@ -13,6 +13,7 @@ from .arena import Need
 from .compile import Compiled
 from .growing import forget_compiled, forget_sizes
 from .ir import Graph
+from .layout import Seen
 from .live import LIVE, is_size
 from .prepared import Now, Prepared
 from .sources import Source
@@ -40,6 +41,8 @@ class Runner:
                 (layout(t.dtype, t.shape, None, device), max(1, t.nbytes)) for t in compiled.outputs
             ]
         self._layout = layout
+        seen = compiled.graph.seen
+        self._seen = None if seen is None else as_views(seen, layout, device)
         self._numbers = compiled.numbers
         self._moved = compiled.moved
         self._tail = list(compiled.constants)
@@ -111,7 +114,16 @@ class Runner:
             dynamic[k] = x._storage.ptr + x._offset
         if numbers is None and self._numbers:
             numbers = self.read_numbers(carried)
-        return self._go(dynamic, numbers, live=carried.get(LIVE) if carried else None)
+        made = self._go(dynamic, numbers, live=carried.get(LIVE) if carried else None)
+        return made if self._seen is None else self._handed(made, carried)
+
+    def _handed(self, made: list[Any], carried: Any) -> list[Any]:
+        """The results, where these are not the outputs."""
+        results = []
+        for given, k, lay, offset in self._seen or ():
+            x = carried[self.sources[k].key] if given else made[k]
+            results.append(x if lay is None else self._tensor(lay, x._storage, x._offset + offset))
+        return results
 
     def on(self, inputs: Sequence[Any]) -> list[Any]:
         """Run on these tensors, one for each input of the graph."""
@@ -159,6 +171,20 @@ class Runner:
         shape = tuple([n if n.__class__ is int else n.at(live) for n in row])
         lay = self._layout(dtype, shape, None, self.device)
         return lay, max(1, math.prod(shape) * dtype.itemsize)
+
+
+def as_views(seen: Sequence[Seen], layout: Any, device: str) -> tuple[Any, ...]:
+    """For each result whether it is an input, its number or an output's, the layout of a view, and the view's first
+    byte."""
+    return tuple(
+        (
+            s.given,
+            s.number,
+            None if s.strides is None else layout(s.type.dtype, s.type.shape, s.strides, device),
+            s.offset * s.type.dtype.itemsize,
+        )
+        for s in seen
+    )
 
 
 def _sizes_of(t: Any) -> tuple[Any, list[Any]]:

@@ -129,11 +129,12 @@ class Walks:
 
     gone: bits of the parts that have been freed. Of the last walk: roots, aim (bits of targets; -1: all), until (the
     node before which it ended), taps (roots whose gradient it wants, others lead to them), hooks (by such roots), ready
-    (what it found when it was asked for taps), held (gradients that inputs have already, and are added to).
+    (what it found when it was asked for taps), held (gradients that inputs have already, and are added to), keeps
+    (leaves keep what comes to them, in rows).
     """
 
     __slots__ = (
-        "aim", "gone", "held", "hooks", "needs", "outline", "ready", "roots", "states", "taps", "until",
+        "aim", "gone", "held", "hooks", "keeps", "needs", "outline", "ready", "roots", "states", "taps", "until",
     )  # fmt: skip
 
     def __init__(self, outline: Outline):
@@ -142,6 +143,7 @@ class Walks:
         self.taps: tuple[int, ...] = ()
         self.hooks: dict[int, Any] = {}
         self.held: dict[int, Any] = {}
+        self.keeps = False
         self.ready: Any = None
         #: why a walk looks at which storages (`Ending.needs`); these, and their versions after the call
         self.needs: Sequence[Wanted] = ()
@@ -203,13 +205,15 @@ class CallNode(Folded):
         return any(self.walks.outline.is_deep(k, roots) for k in targets)
 
     def enter(
-        self, grads: list[Any], targets: Sequence[int], edges: Sequence[Any] | None, cut: bool, held: dict[int, Any]
+        self, grads: list[Any], targets: Sequence[int], edges: Sequence[Any] | None, cut: bool, held: dict[int, Any],
+        keeps: bool,
     ) -> bool:  # fmt: skip
         """A walk comes with these gradients; those of outputs that take no part in it are dropped. targets: the
         outputs that are targets; edges: whether each of the node's leads to a target (None: all do); cut: the tape
-        ends at the targets; held: what inputs have already. Returns: whether it goes on from here."""
+        ends at the targets; held: what inputs have already; keeps: leaves keep their gradients. Returns: whether it
+        goes on from here."""
         walks = self.walks
-        walks.ready, walks.taps, walks.hooks, walks.held = None, (), {}, held
+        walks.ready, walks.taps, walks.hooks, walks.held, walks.keeps = None, (), {}, held, keeps
         walks.aim = live = -1
         if edges is not None:
             live = self.leading(targets, edges)

@@ -20,6 +20,7 @@ from .again import make_again
 from .ending import spent
 from .guards import ReadRecorder, compile_guards
 from .ir import Graph
+from .layout import lay_out
 from .live import RestartError
 from .passes.dce import remove_dead
 from .rest import is_ours, is_quiet, is_tame, is_whole
@@ -36,15 +37,67 @@ if TYPE_CHECKING:
 
 lock = forks.lock()
 _ADVICE = "take the gradient inside the function, or call it in eager mode"
+#: for so many ways in which gradients lie in memory a way back is compiled
+LAYOUTS = 64
 
 
 class Way:
-    """A graph of the way back. present: which leaves get a gradient; numbers: where its settings stand among all."""
+    """A graph of the way back. present: which leaves get a gradient, and then which taps.
 
-    __slots__ = ("numbers", "present", "runner")
+    There is a program for each way in which the gradients that it is given lie in memory (by strides; None: in rows):
+    products add up as their operands lie, and what it finds lies as they do. Leaves that keep what they get (by bits)
+    get rows at once, which the walk would make.
+    """
 
-    def __init__(self, runner: Runner, present: list[bool], numbers: list[int]):
-        self.runner, self.present, self.numbers = runner, present, numbers
+    def __init__(self, graph: Graph, sources: list[Source], present: list[bool]):
+        self.graph, self.sources, self.present = graph, sources, present
+        given = [(v, s.key) for v, s in zip(graph.inputs, sources) if s.kind == "cotangent"]
+        self.cotangents = {v: key[1] for v, key in given if key[0] == "cotangent"}
+        #: by how gradients lie and who keeps them: a runner (None: the usual one), where its settings stand among all
+        self.known: dict[Any, tuple[Runner | None, list[int] | None] | None] = {}
+        self._made: dict[Any, tuple[Runner | None, list[int] | None]] = {}
+
+    def laid(self, lie: tuple[Any, ...], kept: int) -> Graph:
+        """The graph for gradients that lie like this. kept: bits of the leaves that keep theirs."""
+        graph = self.graph.copy()
+        for v, n in self.cotangents.items():
+            if lie[n] is not None:
+                graph.strides[v] = lie[n]
+        there = [k for k, p in enumerate(self.present) if p]
+        lay_out(graph, self.cotangents, [n for n, k in enumerate(there) if kept >> k & 1])
+        return graph
+
+    def usual(self, roots: int, kept: int) -> Graph:
+        """The graph that the usual runner is to be made of: for gradients in rows."""
+        lie = (None,) * roots
+        graph = self.laid(lie, kept)
+        self.known[lie, kept] = self._made[lie, graph.seen] = None, None
+        return graph
+
+    def find(
+        self, lie: tuple[Any, ...], kept: int, full: Runner
+    ) -> tuple[Runner | None, list[int] | None] | None:
+        """A runner (None: the usual one, `full`) and where its settings stand among those of the usual one; None where
+        `LAYOUTS` are known."""
+        if (lie, kept) not in self.known:
+            with lock:
+                if (lie, kept) not in self.known and len(self.known) < LAYOUTS:
+                    self.known[lie, kept] = self._make(lie, kept, full)
+        return self.known.get((lie, kept))
+
+    def _make(
+        self, lie: tuple[Any, ...], kept: int, full: Runner
+    ) -> tuple[Runner | None, list[int] | None] | None:
+        graph = self.laid(lie, kept)
+        key = lie, graph.seen
+        if key not in self._made:
+            runner = make_runner(graph, self.sources)
+            spots = {(n.ident, dtype): k for k, (n, dtype) in enumerate(full.compiled.numbers)}
+            numbers = [spots.get((n.ident, dtype), -1) for n, dtype in runner.compiled.numbers]
+            if -1 in numbers:
+                return None
+            self._made[key] = runner, numbers
+        return self._made[key]
 
 
 class Tape:
@@ -68,23 +121,23 @@ class Tape:
         forget(self.trace, args)
 
     def way(
-        self, used: tuple[bool, ...], taps: tuple[int, ...], begun: tuple[int, ...], aim: int, full: Runner
+        self, used: tuple[bool, ...], taps: tuple[int, ...], begun: tuple[int, ...], aim: int
     ) -> Way | None:  # fmt: skip
         """The way back from the results that are used, to the leaves (those at `begun` have a gradient already; aim: as
-        in `walk_back`) and to the results in taps. full: the usual one."""
+        in `walk_back`) and to the results in taps."""
         key = used, taps, begun, aim
         with lock:
             if key not in self.ways:
-                self.ways[key] = self._trace(*key, full)
+                self.ways[key] = self._trace(*key)
         return self.ways[key]
 
     def _trace(
-        self, used: tuple[bool, ...], taps: tuple[int, ...], begun: tuple[int, ...], aim: int, full: Runner
+        self, used: tuple[bool, ...], taps: tuple[int, ...], begun: tuple[int, ...], aim: int
     ) -> Way | None:  # fmt: skip
         trace, known = self.trace, len(self.trace.lifted)
         if self.traced is not None:
             found = self.traced.get((used, taps, begun, aim))
-            return None if found is None else self._way(found[0], found[1], found[2], full)
+            return None if found is None else self._way(*found)
         trace.done = False
         if trace.now is not None:
             trace.now.late, trace.now.thread = True, threading.get_ident()
@@ -95,9 +148,9 @@ class Tape:
             return None
         finally:
             trace.done = True
-        return None if len(trace.lifted) != known else self._way(graph, trace.sources, present, full)
+        return None if len(trace.lifted) != known else self._way(graph, trace.sources, present)
 
-    def _way(self, graph: Graph, sources: list[Source], present: list[bool], full: Runner) -> Way | None:
+    def _way(self, graph: Graph, sources: list[Source], present: list[bool]) -> Way | None:
         sources = list(sources)
         for k, source in enumerate(sources):
             if source.kind != "cotangent" and source.key != "constant":
@@ -106,10 +159,7 @@ class Tape:
                     return None
                 sources[k] = Source("carry", key, None, None)
         graph.steady = frozenset()
-        runner = make_runner(graph, sources)
-        spots = {(n.ident, dtype): k for k, (n, dtype) in enumerate(full.compiled.numbers)}
-        numbers = [spots.get((n.ident, dtype), -1) for n, dtype in runner.compiled.numbers]
-        return None if -1 in numbers else Way(runner, present, numbers)
+        return Way(graph, sources, present)
 
 
 def forget(trace: Trace, args: Container[int]) -> None:
@@ -237,8 +287,12 @@ def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
     keys: dict[Any, Any] = {}
     for _, _, _, sources in ways:
         _keep(closing, forward, sources, keys)
-    end.usual, graph, end.present, sources = ways[0]
-    end.backward = closing.path.make(graph, sources)
+    end.usual, graph, present, sources = ways[0]
+    end.way = Way(graph, sources, present)
+    kept = bits_of(t._node is None and not t._hooks for t, _ in leaves)
+    laid = end.way.usual(len(ends), kept)
+    end.backward = closing.path.make(laid, sources)
+    graph.steady = laid.steady
     if keeps:
         end.tape = Tape(trace, ends, starts, keys, traced)
 

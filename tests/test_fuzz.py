@@ -233,6 +233,12 @@ FOUND = {
     "the gradient to what did not lead to what was changed": program(
         "y = x0 - x0.mean()\ny **= 2", leaf(3)
     )._replace(walks=("taken = dg.autograd.grad(total(out[0]), m.w, allow_unused=True)",)),
+    "a gradient through a call of a graph": program(
+        "y = dg.grad(lambda t: dg.function(lambda t: t + 1)(t).sum())(x0)", (2, 3)
+    ),
+    "gradients of what is turned, asked for outside": program(
+        "y = x0.mT + 1", leaf(2, 3)
+    )._replace(walks=("taken = dg.autograd.grad(total(out[0]), leaves(x0))",)),
     **{
         f"the result of a checkpoint of {name} is changed": program(
             f"z = x0 * 2\ny = dg.checkpoint(lambda t: {text}, z)\ny[y > 0] = 0", leaf(3), returns="z, y",

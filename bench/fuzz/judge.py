@@ -14,7 +14,7 @@ import numpy as np
 
 from ...core.random import default_generator
 from .program import Box, Program, Record, State, load, outside, unload
-from .walks import WALKING, gradients
+from .walks import WALKING, gradients, strides
 
 #: what graph mode may refuse that eager mode does, by design (docs/design.md)
 REFUSALS = (
@@ -172,10 +172,11 @@ def _see(facts: Facts, name: str, x: Any) -> None:
         array = np.array(x._array())
         facts[name] = array
         facts[f"{name} requires a gradient"] = x.requires_grad, x.is_leaf
-        facts[f"{name} strides"] = [s for n, s in zip(x.shape, x.strides) if n > 1 and x.size]
+        facts[f"{name} strides"] = strides(x)
         g = x._grad
         if g is not None:
             facts[f"{name}.grad"] = np.array(g._array())
+            facts[f"{name}.grad strides"] = strides(g)
     elif isinstance(x, (list, tuple, deque)):
         facts[f"{name} length"] = type(x).__name__, len(x)
         for k, y in enumerate(x):

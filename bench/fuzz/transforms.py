@@ -38,7 +38,7 @@ FORMS = (
     "{y} = dg.custom_gradient(lambda t: (({f})(t), lambda g: ({f})(g)))({x})",
     "{y} = dg.jacobian(lambda t: dg.vmap({f})(t).sum(axis=0))({x}) if {x}.size < 13 else {x}",
     "{y} = dg.vmap(lambda t: dg.jvp({f}, (t,), (t,))[1])({x})", "{y} = dg.function({f})({x}) * 2",
-    "{y} = dg.grad(lambda t: (dg.function({f})(t) ** 2).sum())({x})", "{y} = dg.vmap(dg.function({f}))({x})",
+    "{y} = dg.grad(lambda t: dg.function({f})(t).sum())({x})", "{y} = dg.vmap(dg.function({f}))({x})",
     "{y} = dg.scan(lambda c, t: (({f})(c) * 0.5, c), {x}[0], {x})[1]",
     "{y} = dg.grad(lambda t: dg.scan(lambda c, s: (({f})(c) + s, c), t[0], t)[0].sum())({x})",
     "{y} = dg.cond({x}.sum() > 0, {f}, lambda t: ({f})(t * 2), {x})",

@@ -76,7 +76,13 @@ def gradients(taken: Any) -> dict[str, Any]:
     for k, g in enumerate(taken or ()):
         found[f"{k} taken"] = g if g is None else np.array(g.detach().numpy())
         found[f"{k} requires a gradient"] = g is not None and g.requires_grad
+        found[f"{k} strides"] = () if g is None else strides(g)
     return found
+
+
+def strides(x: Any) -> list[int]:
+    """How a tensor lies in memory, as far as that can be seen."""
+    return [s for n, s in zip(x.shape, x.strides) if n > 1 and x.size]
 
 
 def draw_walks(rng: random.Random, inputs: Sequence[Given]) -> tuple[str, ...]:
