@@ -31,6 +31,8 @@ def is_internal(code: CodeType) -> bool:
 
 def is_own_file(path: str) -> bool:
     """Whether a file, or a line of it, belongs to the framework."""
+    if os.pardir in path:  # of a script that was started as `../train.py` from here
+        path = os.path.normpath(path)
     return path.startswith(_PACKAGE_DIR) and not path.startswith(_OUTSIDE)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from . import dispatch, tree
 from . import vjp as _vjp
 from .errors import ArgumentError, ArgumentTypeError, AutogradError, ShapeError
+from .kinds import is_index
 from .value import Tensor
 
 
@@ -84,13 +85,16 @@ def _zeros_like(t: Tensor) -> Tensor:
 
 
 def _pick(args: tuple[Any, ...], argnums: int | Sequence[int], name: str) -> tuple[int, ...]:
-    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    numbers: Any = (argnums,) if is_index(argnums) else tuple(argnums)  # type: ignore[arg-type]
     for n in numbers:
         if not -len(args) <= n < len(args):
             raise ArgumentError(
                 name, f"argnums={argnums} is outside the {len(args)} positional arguments", "count from 0"
             )
-    return tuple(n % len(args) for n in numbers)
+    places = tuple(int(n) % len(args) for n in numbers)
+    if len(set(places)) < len(places):
+        raise ArgumentError(name, f"argnums={argnums} names an argument twice", "name each once")
+    return places
 
 
 # ---------------------------------------------------------------- gradients of numbers
@@ -131,7 +135,7 @@ def value_and_grad(
             result = _no_history(result)
         it = iter(found)
         grads = [tree.map_leaves(lambda t: next(it) if _is_target(t) else None, row[k]) for k in numbers]
-        return result, grads[0] if isinstance(argnums, int) else tuple(grads)
+        return result, grads[0] if is_index(argnums) else tuple(grads)
 
     return run
 
@@ -327,7 +331,7 @@ def jacobian(
 
         chosen = tuple(args[k] for k in numbers)
         out, rows, aux = (_by_rows if mode == "reverse" else _by_columns)(partial, chosen, has_aux)
-        made = tree.refill(out, iter([r[0] if isinstance(argnums, int) else r for r in rows]))
+        made = tree.refill(out, iter([r[0] if is_index(argnums) else r for r in rows]))
         return (made, aux) if has_aux else made
 
     return run

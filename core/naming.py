@@ -19,6 +19,7 @@ from .op import PUBLIC, REGISTRY, Op, public
 from .ops import random
 from .ops.joining import tensor_split
 from .spoken import spelled
+from .strangers import STUMBLES
 from .value import Tensor
 
 #: methods that are the function of the same name
@@ -130,8 +131,12 @@ def _written(name: str) -> Any:
 
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if isinstance(found, Op):
-            inputs, attrs = found.bind((self, *args), kwargs)
-            apply_in_place(found, self, inputs, attrs)
+            try:
+                inputs, attrs = found.bind((self, *args), kwargs)
+                apply_in_place(found, self, inputs, attrs)
+            except STUMBLES as e:
+                found.explain(e, (self, *args), kwargs)
+                raise
         else:
             self.copy_(computed(found, self, *args, **kwargs))
         return self

@@ -21,10 +21,11 @@ from . import dispatch, kinds
 from . import types as T
 from .errors import ArgumentTypeError, DtypeError, DuogradError, ShapeError, user_line
 from .exact import exact
+from .floats import widened
 from .numbers import holds_live, without_live
 from .parameters import parameters
 from .scalar import Expr, cast, const, substitute, weak_arg
-from .spoken import is_own_error, spelled, translated
+from .spoken import in_words, is_own_error, spelled, translated
 from .strangers import STUMBLES, kind_of, known_kinds, no_tensor_among, stranger, unfit
 from .types import DType, TensorType
 
@@ -150,8 +151,10 @@ class Op:
         #: 16-bit floats are computed in float32 and the result is rounded once: pointwise bodies unless they ask for
         #: limits of their dtype, composites that say so
         self.widen: bool = options.pop("widen", kind == "pointwise")
+        #: takes floats: of a call without any, integers are not computed with, which would wrap around
+        self.floats: bool = options.pop("floats", False)
         if self.widen and kind == "composite":
-            self.fn = _widened(fn)
+            self.fn = widened(fn, self.name if self.floats else "")
         self._forms: dict[Any, PointwiseForm] = {}
         self._opened: dict[tuple[str, ...], Op] = {}
         #: what the eager executor and the tape keep by the signature of a call
@@ -269,13 +272,21 @@ class Op:
                 return dispatch.apply(self, args, self.defaults)
             return dispatch.apply_raw(self, args, kwargs)
         except STUMBLES as e:
-            if isinstance(e, DuogradError):
-                raise
-            error = stranger(self, args, kwargs)
-            if error is None and isinstance(e, (TypeError, AttributeError)) and is_own_error(e):
-                error = None if self.creates else no_tensor_among(self, args)
+            self.explain(e, args, kwargs)
+            raise
+
+    def explain(self, e: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise what an error in a rule or body is to the caller; nothing where it is in our words, or the user's."""
+        if isinstance(e, DuogradError):
+            return
+        error: DuogradError | None = stranger(self, args, kwargs)
+        if error is None and is_own_error(e):
+            if isinstance(e, (TypeError, AttributeError)) and not self.creates:
+                error = no_tensor_among(self, args)
             if error is None:
-                raise
+                given = {**dict(zip((*self.input_names, *self.attr_names), args)), **kwargs}
+                error = in_words(self.name, e, given, f"it takes {self._usage()}")
+        if error is not None:
             raise error from None
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], Attrs]:
@@ -526,26 +537,6 @@ def public(fn: Callable[..., Any]) -> Callable[..., Any]:
     fn.__qualname__ = name  # what Python says when a call does not fit
     PUBLIC[name] = made = spelled(fn, name)
     return made
-
-
-def _widened(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """The function of tensors `fn`, computed in float32 and rounded once where its result is a 16-bit float."""
-
-    def run(*inputs: Any, **attrs: Any) -> Any:
-        result: DType | None = None
-        for x in inputs:
-            dtype = getattr(x, "dtype", None)
-            if dtype is not None and dtype.is_float:
-                result = dtype if result is None else T.promote(result, dtype)
-        if result is None or not result.is_half:
-            return fn(*inputs, **attrs)
-        wide = [x.to(T.float32) if getattr(x, "dtype", None) is result else x for x in inputs]
-        made = fn(*wide, **attrs)
-        row = made if isinstance(made, tuple) else (made,)
-        back = tuple(y.to(result) if y.dtype is T.float32 else y for y in row)
-        return back if isinstance(made, tuple) else back[0]
-
-    return run
 
 
 def _call_signature(declared: inspect.Signature) -> inspect.Signature:

@@ -6,7 +6,9 @@ from typing import Any
 
 from . import dispatch
 from .errors import ArgumentError
-from .strangers import check_numbers
+from .kinds import is_index
+from .spoken import spell_methods
+from .strangers import brief
 
 
 def wrap_int64(n: int) -> int:
@@ -26,7 +28,6 @@ class Generator:
 
     def manual_seed(self, seed: int) -> Generator:
         """Start again from `seed` (63 bits are used); in graph mode at every call."""
-        check_numbers("manual_seed", seed=seed)
         dispatch.state.executor.seed(self, int(seed) & (2**63 - 1))
         return self
 
@@ -38,12 +39,12 @@ class Generator:
     def set_state(self, state: tuple[int, int]) -> None:
         """Go on from a state that `get_state` gave."""
         dispatch.outside("sets the state of a random generator", "do it outside, or use manual_seed")
-        seed, offset = state
-        if not (-(2**63) <= seed < 2**63 and 0 <= offset < 2**64):
+        pair = isinstance(state, (tuple, list)) and len(state) == 2 and all(map(is_index, state))
+        if not pair or not (-(2**63) <= state[0] < 2**63 and 0 <= state[1] < 2**64):
             raise ArgumentError(
-                "set_state", f"{state} is no state of a generator", "pass what get_state gave"
+                "set_state", f"{brief(state)} is no state of a generator", "pass what get_state gave"
             )
-        self._start(seed, offset)
+        self._start(*state)
 
     def _start(self, seed: int, offset: int) -> None:
         """Draw from these 64 bits of seed and offset on."""
@@ -56,6 +57,7 @@ class Generator:
         return start
 
 
+spell_methods(Generator, "manual_seed")
 default_generator = Generator()
 
 

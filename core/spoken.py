@@ -18,12 +18,14 @@ from .errors import (
     ArgumentTypeError,
     DuogradError,
     IndexingError,
+    OutOfMemoryError,
     is_internal,
     is_own_file,
     is_standard_file,
+    user_line,
 )
 from .parameters import Parameters, parameters
-from .strangers import STUMBLES, brief, unfit
+from .strangers import STUMBLES, brief, outside, unfit
 
 #: names for an argument of the same meaning (or the remark says what differs): what is nearest comes first
 _WORDS = [
@@ -201,12 +203,17 @@ def explain(fn: Any, op: str, error: Exception, given: dict[str, Any]) -> None:
     if isinstance(error, DuogradError) or not is_own_error(error):
         return
     refuse_kinds(fn, op, given)
+    defaults = parameters(fn).defaults
+    shown = {n: x for n, x in given.items() if x is not defaults.get(n, _ABSENT)}
+    raise in_words(op, error, shown, _usage(fn, op)) from error
+
+
+def in_words(op: str, error: Exception, given: dict[str, Any], usage: str) -> DuogradError:
+    """An error that Python or a library raised in code of ours, for a caller who gave these arguments."""
     kind = next((k for c, k in _ERRORS if isinstance(error, c)), ArgumentError)
-    shown = ", ".join(
-        f"{n}={brief(x)}" for n, x in given.items() if x is not parameters(fn).defaults.get(n, _ABSENT)
-    )
+    shown = ", ".join(f"{n}={brief(x)}" for n, x in given.items())
     message = f"{type(error).__name__}: {error}" + (f"; got {shown}" if shown else "")
-    raise kind(op, message, _usage(fn, op)) from error
+    return kind(op, message, usage, user_line(2))  # type: ignore[no-any-return]
 
 
 def refuse_kinds(fn: Any, op: str, given: dict[str, Any]) -> bool:
@@ -216,13 +223,15 @@ def refuse_kinds(fn: Any, op: str, given: dict[str, Any]) -> bool:
         kind = kinds.of(fn, name)
         if kind is not None:
             if not kind.fits(x):
+                if kind.near is not None and kind.near(x):
+                    raise ArgumentError(op, *outside(name, x, kind.words))
                 raise ArgumentTypeError(op, *unfit(name, x, kind.words))
             by_class = by_class and (kind.by_class or x.__class__ in kinds.PLAIN)
     return by_class
 
 
 _ERRORS: tuple[tuple[Any, Any], ...] = (
-    ((TypeError, AttributeError), ArgumentTypeError), (IndexError, IndexingError),
+    ((TypeError, AttributeError), ArgumentTypeError), (IndexError, IndexingError), (MemoryError, OutOfMemoryError),
 )  # fmt: skip
 _PACKAGES = os.path.dirname(os.path.dirname(np.__file__)) + os.sep
 _LIBRARIES = tuple(_PACKAGES + name + os.sep for name in ("numpy", "onnx", "safetensors"))

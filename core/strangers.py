@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import ArgumentError, ArgumentTypeError
+from .kinds import is_index, is_real
 from .types import DType, TensorType
 
 if TYPE_CHECKING:
     from .op import Op
 
 #: what rules and bodies written in Python raise for values that they were not written for
-STUMBLES = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, struct.error)
+STUMBLES = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, struct.error, MemoryError)
 
 
 def kind_of(x: Any) -> str:
@@ -103,10 +104,18 @@ def unfit(name: str, value: Any, wanted: str) -> tuple[str, str]:
     return told(name, value), f"give {name} as {wanted}"
 
 
+def outside(name: str, value: Any, wanted: str) -> tuple[str, str]:
+    """What is wrong with a value of the right kind, and the fix."""
+    what = f"is not {wanted}"
+    if isinstance(value, int) and kind_of(value) == "an integer of more than 64 bits":
+        what = f"is too {'large' if value > 0 else 'small'}"
+    return f"{name}={brief(value)} {what}", f"give {name} as {wanted}"
+
+
 def no_tensor_among(op: Op, args: tuple[Any, ...]) -> ArgumentTypeError | None:
     """The error for the first input that is no tensor, where a rule or body of the op stumbled over one."""
     for name, x in zip(op.input_names, args if not op.variadic else ()):
-        if not hasattr(x, "dtype") and not (x is None and name in op.optional):
+        if (not hasattr(x, "dtype") or isinstance(x, np.generic)) and not (x is None and name in op.optional):
             what = f"{told(name, x)}{_got(op, args[: op.n_inputs])}"
             return ArgumentTypeError(op.name, what, f"give {name} as a tensor")
     return None
@@ -115,14 +124,27 @@ def no_tensor_among(op: Op, args: tuple[Any, ...]) -> ArgumentTypeError | None:
 def check_numbers(op: str, **values: Any) -> None:
     """Refuse arguments that are no real numbers, by their names."""
     for name, x in values.items():
-        if isinstance(x, (str, bytes)) or not hasattr(x, "__float__") or bool(getattr(x, "ndim", 0)):
+        if not is_real(x):
             raise ArgumentTypeError(op, told(name, x), f"give {name} as a number")
+
+
+def whole_numbers(op: str, name: str, given: Any) -> np.ndarray:
+    """A row of integers as int64[n]; a fraction is not cut off. Raises: ArgumentTypeError."""
+    try:
+        found = np.asarray(given)
+    except ValueError:  # rows of unequal lengths
+        found = np.empty((0, 0))
+    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
+        raise ArgumentTypeError(
+            op, f"{name}={brief(given)} is no row of integers", f"give {name} as integers"
+        )
+    return found.astype(np.int64)
 
 
 def size(op: str, name: str, value: Any, low: int = 1, high: int = 2**63 - 1) -> int:
     """`value` as an int from `low` to `high`. Raises: ArgumentTypeError, ArgumentError."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise ArgumentTypeError(op, f"{name}={value!r} is not an int", f"pass an int from {low}")
+    if not is_index(value):
+        raise ArgumentTypeError(op, f"{name}={brief(value)} is not an int", f"pass an int from {low}")
     value = value.__index__()
     if value < low:
         raise ArgumentError(op, f"{name}={value} is too small", f"pass an int from {low}")

@@ -50,7 +50,7 @@ class Looking:
             key, tensors, rest = flatten(args, kwargs)
             bucket, containers = self._variants.get(key, ()), () if rest is None else rest.containers
             fitting = (v for v in bucket if v.live is None and v.fits(tensors, containers))
-            return profile_variant(next(fitting, path.variant), tensors, seconds)
+            return profile_variant(next(fitting, path.variant), tensors, (args, kwargs), seconds)
         finally:
             snapshot.restore()
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from ..core.backend import Program
 from ..core.errors import ArgumentError, DeviceError
+from ..core.kinds import is_real
 from . import rates
 from .explain import clip, count, size, user_lines
 from .explain import seconds as time_text
@@ -76,11 +77,11 @@ class Profile(NamedTuple):
         return f"{part / whole:.0%}" if whole else "-"
 
 
-def profile_variant(variant: Any, tensors: list[Any], seconds: float) -> Profile:
-    """Time the kernels of a variant in calls on these tensors. The caller puts the state back."""
-    if seconds <= 0:
+def profile_variant(variant: Any, tensors: list[Any], given: Any, seconds: float) -> Profile:
+    """Time the kernels of a variant in calls on these tensors. given: (args, kwargs). The caller restores the state."""
+    if not (is_real(seconds) and seconds > 0):
         raise ArgumentError("profile", f"seconds={seconds} is not positive", "use a positive number")
-    variant.run(tensors)
+    variant.run(tensors, given)
     runners = list(dict.fromkeys(variant.runners()))
     if any(r.device != "cpu" for r in runners):
         raise DeviceError("profile", "times kernels of the CPU", "profile the function on CPU tensors")
@@ -89,12 +90,12 @@ def profile_variant(variant: Any, tensors: list[Any], seconds: float) -> Profile
     until = _clock() + seconds
     while _clock() < until or len(whole) < 3:
         start = _clock()
-        variant.run(tensors)
+        variant.run(tensors, given)
         whole.append(_clock() - start)
         for t in timers:
             t.attach()
         try:
-            variant.run(tensors)
+            variant.run(tensors, given)
         finally:
             for t in timers:
                 t.detach()

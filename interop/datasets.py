@@ -81,7 +81,13 @@ class TensorDataset(Dataset):
         out = []
         for tensor, array in zip(self.tensors, self._arrays):
             if array is not None:
-                out.append(_host.share(array.take(indices, axis=0)))
+                try:
+                    rows = array.take(indices, axis=0)
+                except IndexError:
+                    n = len(self)
+                    what = f"an index of {indices.tolist()} is outside the {n} samples"
+                    raise IndexingError("TensorDataset", what, f"use {-n} to {n - 1}") from None
+                out.append(_host.share(rows))
             else:
                 out.append(take(tensor, _host.constant(indices, tensor.device), axis=0))
         return tuple(out)

@@ -24,6 +24,7 @@ import numpy as np
 
 from ..core.errors import ArgumentError, ArgumentTypeError, DuogradError, WorkerError
 from .parcels import Segment, pack, unpack
+from .samplers import positions
 from .workers import LOADING, STOP, Answer, Failure, Job, Key, Setup, Task, serve
 
 #: seconds that a worker has to finish its sample when its loader is done with it
@@ -114,7 +115,7 @@ class Pool:
         """Give worker k a job. indices: None for a stream."""
         slot, size = self.free[k].pop(), 0
         if indices is not None:
-            words = np.ascontiguousarray(indices, np.int64)
+            words = np.ascontiguousarray(positions("DataLoader", indices))
             size = words.size
             self.slots[k][slot].room(max(1, words.nbytes))[: words.nbytes] = words.view(np.uint8).data
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its death is told when it is asked

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..core import dispatch
-from ..core.errors import ArgumentError, ArgumentTypeError, IndexingError
+from ..core.errors import ArgumentError, IndexingError
 from ..core.random import Generator, default_generator
-from ..core.strangers import brief, size
+from ..core.strangers import size, whole_numbers
 from ..core.value import Tensor
 from .orders import permutation
 
@@ -38,10 +38,7 @@ def _stream(generator: Generator | None) -> np.random.Generator:
 
 def positions(op: str, given: Any) -> np.ndarray:
     """Positions in a data set as int64[n]. Raises: ArgumentTypeError."""
-    found = np.asarray(given)
-    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
-        raise ArgumentTypeError(op, f"indices={brief(given)} are no positions", "give a row of integers")
-    return found.astype(np.int64)
+    return whole_numbers(op, "indices", given)
 
 
 class SequentialSampler(Sampler):

@@ -18,6 +18,7 @@ from ..core.errors import is_internal
 from ..core.random import default_generator
 from .datasets import Dataset, Subset, collate
 from .parcels import Segment, pack, unpack
+from .samplers import positions
 
 #: the run that is asked for when none is
 STOP = -1
@@ -110,7 +111,7 @@ class Reader:
 
     def read(self, indices: Any) -> Any:
         """The batch of these samples."""
-        data, at = self.dataset, np.asarray(indices, np.int64)
+        data, at = self.dataset, positions("DataLoader", indices)
         self.where = f"the batch of samples {_some(at)}"
         if self.collate_fn is None:
             while type(data) is Subset:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..core.errors import ArgumentError
+from ..core.kinds import NumberOrNan
 from ..core.ops.creation import full
 from . import functional as F
 from .arguments import probability, size
@@ -260,7 +261,7 @@ class Threshold(_Settings):
 
     function, settings = staticmethod(F.threshold), ("threshold", "value")
 
-    def __init__(self, threshold: float, value: float, inplace: bool = False):
+    def __init__(self, threshold: float, value: NumberOrNan, inplace: bool = False):
         self.threshold, self.value, self.inplace = threshold, value, inplace
 
 

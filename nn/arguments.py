@@ -6,18 +6,24 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 from ..core.errors import ArgumentError
+from ..core.kinds import Count, Natural
 from ..core.numbers import real
 from ..core.strangers import size
 
-__all__ = ["LAYERS", "Floats", "Ints", "Pads", "Sizes", "choice", "only", "probability", "reduction", "size"]
+__all__ = [
+    "LAYERS", "Counts", "Floats", "Ints", "Naturals", "Pads", "Sizes", "choice", "only", "probability", "reduction",
+    "size",
+]  # fmt: skip
 
-#: one value for all axes, or one for each
+#: one value for all axes, or one for each; of counts, and from 0
 Ints: TypeAlias = "int | Sequence[int]"
+Counts: TypeAlias = "Count | Sequence[Count]"
+Naturals: TypeAlias = "Natural | Sequence[Natural]"
 Floats: TypeAlias = "float | Sequence[float]"
 #: also pairs, before and after
 Pads: TypeAlias = "int | Sequence[Any]"
 #: None: the size that there is
-Sizes: TypeAlias = "int | Sequence[int | None] | None"
+Sizes: TypeAlias = "Natural | Sequence[Natural | None] | None"
 #: most layers of one kind in a row: what is above is a slip, and would be made until memory ends
 LAYERS = 2**20
 

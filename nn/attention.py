@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..core.errors import ArgumentError, ShapeError
+from ..core.kinds import Magnitude
 from ..core.ops import attention as _A
 from ..core.ops import creation as _C
 from ..core.ops import elementwise as _E
@@ -209,7 +210,7 @@ class _Layer(Module):
 
     def __init__(
         self, d_model: int, nhead: int, dim_feedforward: int = 2048, dropout: float = 0.1, activation: Any = "relu",
-        layer_norm_eps: float = 1e-5, batch_first: bool = False, norm_first: bool = False, bias: bool = True,
+        layer_norm_eps: Magnitude = 1e-5, batch_first: bool = False, norm_first: bool = False, bias: bool = True,
         device: Any = None, dtype: Any = None,
     ):  # fmt: skip
         end = {"device": device, "dtype": dtype}
@@ -330,7 +331,7 @@ class Transformer(Module):
         self, d_model: int = 512, nhead: int = 8, num_encoder_layers: int = 6, num_decoder_layers: int = 6,
         dim_feedforward: int = 2048, dropout: float = 0.1, activation: Any = "relu",
         custom_encoder: Module | None = None, custom_decoder: Module | None = None,
-        layer_norm_eps: float = 1e-5, batch_first: bool = False, norm_first: bool = False, bias: bool = True,
+        layer_norm_eps: Magnitude = 1e-5, batch_first: bool = False, norm_first: bool = False, bias: bool = True,
         device: Any = None, dtype: Any = None,
     ):  # fmt: skip
         row = (

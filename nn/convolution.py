@@ -8,7 +8,7 @@ from ..core.errors import ArgumentError
 from ..core.ops.padding import pad
 from ..core.ops.window import conv_pads, pads, row
 from . import functional as F
-from .arguments import Ints, Pads, size
+from .arguments import Counts, Naturals, Pads, size
 from .module import Module
 from .parameters import parameter, reset_weight_and_bias
 
@@ -25,8 +25,8 @@ class _ConvBase(Module):
     padding: Any
 
     def _prepare(
-        self, in_channels: int, out_channels: int, kernel_size: Ints, stride: Ints, padding: str | Pads, dilation: Ints,
-        groups: int, bias: bool, padding_mode: str, device: Any, dtype: Any,
+        self, in_channels: int, out_channels: int, kernel_size: Counts, stride: Counts, padding: str | Pads,
+        dilation: Counts, groups: int, bias: bool, padding_mode: str, device: Any, dtype: Any,
     ) -> None:  # fmt: skip
         name, n = type(self).__name__, self.rank
         if padding_mode not in _PADDING_MODES or (self.transposed and padding_mode != "zeros"):
@@ -79,8 +79,8 @@ def short(padding: tuple[tuple[int, int], ...]) -> Any:
 
 class _Conv(_ConvBase):
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: Ints, stride: Ints = 1, padding: str | Pads = 0,
-        dilation: Ints = 1, groups: int = 1, bias: bool = True, padding_mode: str = "zeros",
+        self, in_channels: int, out_channels: int, kernel_size: Counts, stride: Counts = 1, padding: str | Pads = 0,
+        dilation: Counts = 1, groups: int = 1, bias: bool = True, padding_mode: str = "zeros",
         device: Any = None, dtype: Any = None,
     ):  # fmt: skip
         self._prepare(
@@ -101,8 +101,8 @@ class _ConvTranspose(_ConvBase):
     transposed = True
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: Ints, stride: Ints = 1, padding: str | Pads = 0,
-        output_padding: Ints = 0, groups: int = 1, bias: bool = True, dilation: Ints = 1,
+        self, in_channels: int, out_channels: int, kernel_size: Counts, stride: Counts = 1, padding: str | Pads = 0,
+        output_padding: Naturals = 0, groups: int = 1, bias: bool = True, dilation: Counts = 1,
         padding_mode: str = "zeros", device: Any = None, dtype: Any = None,
     ):  # fmt: skip
         self.output_padding = row(type(self).__name__, "output_padding", output_padding, self.rank, 0)

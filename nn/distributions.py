@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from ..core.dtype_info import finfo
 from ..core.errors import ArgumentError, ShapeError
+from ..core.kinds import NumberOrNan
 from ..core.op import PUBLIC, REGISTRY
 from ..core.ops import elementwise as E
 from ..core.spoken import spell as _spell
@@ -21,7 +22,7 @@ __all__ = [
     "Laplace", "Normal", "OneHotCategorical", "Poisson", "Uniform", "kl_divergence", "register_kl",
 ]  # fmt: skip
 
-Value: TypeAlias = "Tensor | float"
+Value: TypeAlias = "Tensor | NumberOrNan"
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 

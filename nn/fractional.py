@@ -13,7 +13,7 @@ from ..core.ops.random import rand
 from ..core.ops.window import row
 from ..core.types import int64
 from ..core.value import Tensor
-from .arguments import Floats, Ints
+from .arguments import Counts, Floats
 from .module import Module
 
 __all__ = ["FractionalMaxPool2d", "FractionalMaxPool3d", "fractional_max_pool2d", "fractional_max_pool3d"]
@@ -37,7 +37,7 @@ def _pool(n: int) -> Callable[..., Any]:
     name = f"fractional_max_pool{n}d"
 
     def pool(
-        input: Tensor, kernel_size: Ints, output_size: Ints | None = None, output_ratio: Floats | None = None,
+        input: Tensor, kernel_size: Counts, output_size: Counts | None = None, output_ratio: Floats | None = None,
         return_indices: bool = False, _random_samples: Tensor | None = None,
     ) -> Any:  # fmt: skip
         if input.ndim not in (n + 1, n + 2):
@@ -105,8 +105,8 @@ class _Fractional(Module):
 
     def __init__(
         self,
-        kernel_size: Ints,
-        output_size: Ints | None = None,
+        kernel_size: Counts,
+        output_size: Counts | None = None,
         output_ratio: Floats | None = None,
         return_indices: bool = False,
     ):

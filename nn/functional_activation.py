@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..core.errors import ArgumentError, ShapeError
+from ..core.kinds import NumberOrNan
 from ..core.numbers import real
 from ..core.ops import activation as _A
 from ..core.ops import rectifier as _R
@@ -35,7 +36,7 @@ def celu(x: Tensor, alpha: float = 1.0) -> Tensor:
     return _R.celu(x, alpha=alpha)
 
 
-def threshold(x: Tensor, threshold: float, value: float) -> Tensor:
+def threshold(x: Tensor, threshold: float, value: NumberOrNan) -> Tensor:
     """x above the threshold, else `value`."""
     return _R.threshold(x, threshold=real(threshold), value=real(value))
 

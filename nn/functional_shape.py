@@ -7,6 +7,7 @@ from typing import Any
 
 from ..core import dispatch
 from ..core.errors import ArgumentError
+from ..core.kinds import NumberOrNan
 from ..core.ops import REGISTRY as _OPS
 from ..core.ops import embedding as _M
 from ..core.ops import shape as _S
@@ -32,7 +33,7 @@ def unflatten(x: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
     return _S.unflatten(x, axis=dim, sizes=sizes)
 
 
-def pad(x: Tensor, pad: Any, mode: str = "constant", value: float | None = None) -> Tensor:
+def pad(x: Tensor, pad: Any, mode: str = "constant", value: NumberOrNan | None = None) -> Tensor:
     """x with a border. pad: (before, after) of the last axis, of the one before it, and so on; negative sizes cut.
 
     mode: "constant" (value, 0 when None), "reflect", "replicate", "circular"; also NumPy's "symmetric", "edge" and

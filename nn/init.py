@@ -9,6 +9,7 @@ import numpy as np
 
 from ..core import dispatch
 from ..core.errors import ArgumentError, ShapeError
+from ..core.kinds import NumberOrNan
 from ..core.op import PUBLIC, REGISTRY
 from ..core.ops.creation import eye
 from ..core.ops.random import rand, randn, truncated_normal
@@ -35,7 +36,7 @@ def normal_(x: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
         return _fill(x, values if mean == 0.0 and std == 1.0 else values * std + mean)
 
 
-def constant_(x: Tensor, value: float) -> Tensor:
+def constant_(x: Tensor, value: NumberOrNan) -> Tensor:
     """Fill x with one number. Returns x."""
     return _fill(x, value)
 

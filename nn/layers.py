@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from ..core.errors import ShapeError
+from ..core.kinds import Magnitude
 from . import functional as F
 from . import init
 from .arguments import Ints, probability, size
@@ -140,7 +141,7 @@ class LayerNorm(Module):
     _absent = dict.fromkeys(("weight", "bias"), "parameter")
 
     def __init__(
-        self, normalized_shape: Ints, eps: float = 1e-5, elementwise_affine: bool = True, bias: bool = True,
+        self, normalized_shape: Ints, eps: Magnitude = 1e-5, elementwise_affine: bool = True, bias: bool = True,
         device: Any = None, dtype: Any = None,
     ):  # fmt: skip
         sizes = normalized_shape if isinstance(normalized_shape, (tuple, list)) else (normalized_shape,)

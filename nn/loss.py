@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..core.errors import ArgumentError, ArgumentTypeError
+from ..core.kinds import Magnitude, Natural, Positive
 from ..core.value import Tensor
 from . import functional as F
 from .arguments import reduction as _reduction
@@ -139,7 +140,7 @@ class HuberLoss(_Function):
 
     function, settings = staticmethod(F.huber_loss), ("delta",)
 
-    def __init__(self, reduction: str = "mean", delta: float = 1.0):
+    def __init__(self, reduction: str = "mean", delta: Positive = 1.0):
         super().__init__(reduction)
         self.delta = delta
 
@@ -149,7 +150,7 @@ class SmoothL1Loss(_Function):
 
     function, settings = staticmethod(F.smooth_l1_loss), ("beta",)
 
-    def __init__(self, reduction: str = "mean", beta: float = 1.0):
+    def __init__(self, reduction: str = "mean", beta: Magnitude = 1.0):
         super().__init__(reduction)
         self.beta = beta
 
@@ -183,7 +184,7 @@ class PoissonNLLLoss(_Function):
     function, settings = staticmethod(F.poisson_nll_loss), ("log_input", "full", "eps")
 
     def __init__(
-        self, log_input: bool = True, full: bool = False, eps: float = 1e-8, reduction: str = "mean"
+        self, log_input: bool = True, full: bool = False, eps: Magnitude = 1e-8, reduction: str = "mean"
     ):
         super().__init__(reduction)
         self.log_input, self.full, self.eps = log_input, full, eps
@@ -194,7 +195,7 @@ class GaussianNLLLoss(_Function):
 
     function, settings = staticmethod(F.gaussian_nll_loss), ("full", "eps")
 
-    def __init__(self, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean"):
+    def __init__(self, *, full: bool = False, eps: Positive = 1e-6, reduction: str = "mean"):
         super().__init__(reduction)
         self.full, self.eps = full, eps
 
@@ -270,7 +271,7 @@ class TripletMarginLoss(_Function):
     def __init__(
         self,
         margin: float = 1.0,
-        p: float = 2.0,
+        p: Positive = 2.0,
         eps: float = 1e-6,
         swap: bool = False,
         reduction: str = "mean",
@@ -306,7 +307,7 @@ class CTCLoss(_Function):
 
     function, settings = staticmethod(F.ctc_loss), ("blank", "zero_infinity")
 
-    def __init__(self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False):
+    def __init__(self, blank: Natural = 0, reduction: str = "mean", zero_infinity: bool = False):
         super().__init__(reduction)
         self.blank, self.zero_infinity = blank, zero_infinity
 
@@ -314,7 +315,7 @@ class CTCLoss(_Function):
 class CosineSimilarity(Module):
     """`x1.x2 / (|x1| |x2|)` along axis dim."""
 
-    def __init__(self, dim: int = 1, eps: float = 1e-8):
+    def __init__(self, dim: int = 1, eps: Positive = 1e-8):
         self.dim, self.eps = dim, eps
 
     def forward(self, x1: Any, x2: Any) -> Any:
@@ -327,7 +328,7 @@ class CosineSimilarity(Module):
 class PairwiseDistance(Module):
     """The p-norm of `x1 - x2 + eps` along the last axis."""
 
-    def __init__(self, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False):
+    def __init__(self, p: Positive = 2.0, eps: float = 1e-6, keepdim: bool = False):
         self.p, self.eps, self.keepdim = p, eps, keepdim
 
     def forward(self, x1: Any, x2: Any) -> Any:

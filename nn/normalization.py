@@ -6,6 +6,7 @@ from typing import Any
 
 from ..core import dispatch
 from ..core.errors import ArgumentError, ShapeError
+from ..core.kinds import Count, Magnitude, Share
 from ..core.ops.creation import ones, zeros
 from ..core.types import as_dtype, float32, int64
 from . import functional_norm as F
@@ -32,8 +33,8 @@ class _Channels(Module):
     def __init__(
         self,
         num_features: int,
-        eps: float,
-        momentum: float | None,
+        eps: Magnitude,
+        momentum: Share | None,
         affine: bool,
         track_running_stats: bool,
         device: Any,
@@ -81,7 +82,7 @@ class _Channels(Module):
 
 class _BatchNorm(_Channels):
     def __init__(
-        self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
+        self, num_features: int, eps: Magnitude = 1e-5, momentum: Share | None = 0.1, affine: bool = True,
         track_running_stats: bool = True, device: Any = None, dtype: Any = None,
     ):  # fmt: skip
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
@@ -127,7 +128,7 @@ class BatchNorm3d(_BatchNorm):
 
 class _InstanceNorm(_Channels):
     def __init__(
-        self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = False,
+        self, num_features: int, eps: Magnitude = 1e-5, momentum: Share = 0.1, affine: bool = False,
         track_running_stats: bool = False, device: Any = None, dtype: Any = None,
     ):  # fmt: skip
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
@@ -177,7 +178,7 @@ class GroupNorm(Module):
     _absent = dict.fromkeys(("weight", "bias"), "parameter")
 
     def __init__(
-        self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, device: Any = None,
+        self, num_groups: int, num_channels: int, eps: Magnitude = 1e-5, affine: bool = True, device: Any = None,
         dtype: Any = None,
     ):  # fmt: skip
         self.num_groups = size("GroupNorm", "num_groups", num_groups)
@@ -212,7 +213,7 @@ class RMSNorm(Module):
     _absent = dict.fromkeys(("weight",), "parameter")
 
     def __init__(
-        self, normalized_shape: Ints, eps: float | None = None, elementwise_affine: bool = True, device: Any = None,
+        self, normalized_shape: Ints, eps: Magnitude | None = None, elementwise_affine: bool = True, device: Any = None,
         dtype: Any = None,
     ):  # fmt: skip
         sizes = normalized_shape if isinstance(normalized_shape, (tuple, list)) else (normalized_shape,)
@@ -233,7 +234,7 @@ class RMSNorm(Module):
 class LocalResponseNorm(Module):
     """`x / (k + alpha * m) ** beta`, m the mean square of `size` neighbouring channels of float[N, C, ...]."""
 
-    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0):
+    def __init__(self, size: Count, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0):
         self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
 
     def forward(self, x: Any) -> Any:

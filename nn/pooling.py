@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..core.kinds import Count, Positive
 from ..core.ops.window import pads, row
 from . import functional as F
-from .arguments import Ints, Pads, Sizes
+from .arguments import Counts, Pads, Sizes
 from .convolution import short
 from .module import Module
 
@@ -27,8 +28,8 @@ class _Pool(Module):
 
     def _prepare(
         self,
-        kernel_size: Ints,
-        stride: Ints | None,
+        kernel_size: Counts,
+        stride: Counts | None,
         padding: Pads = 0,
     ) -> None:
         name, n = type(self).__name__, self.rank
@@ -56,7 +57,7 @@ class _MaxPool(_Pool):
     shown = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 
     def __init__(
-        self, kernel_size: Ints, stride: Ints | None = None, padding: Pads = 0, dilation: Ints = 1,
+        self, kernel_size: Counts, stride: Counts | None = None, padding: Pads = 0, dilation: Counts = 1,
         return_indices: bool = False, ceil_mode: bool = False,
     ):  # fmt: skip
         self._prepare(kernel_size, stride, padding)
@@ -80,8 +81,8 @@ class _MaxUnpool(_Pool):
 
     def __init__(
         self,
-        kernel_size: Ints,
-        stride: Ints | None = None,
+        kernel_size: Counts,
+        stride: Counts | None = None,
         padding: Pads = 0,
     ):
         self._prepare(kernel_size, stride, padding)
@@ -101,8 +102,8 @@ class _AvgPool(_Pool):
     function = "avg_pool"
 
     def __init__(
-        self, kernel_size: Ints, stride: Ints | None = None, padding: Pads = 0, ceil_mode: bool = False,
-        count_include_pad: bool = True, divisor_override: int | None = None,
+        self, kernel_size: Counts, stride: Counts | None = None, padding: Pads = 0, ceil_mode: bool = False,
+        count_include_pad: bool = True, divisor_override: Count | None = None,
     ):  # fmt: skip
         self._prepare(kernel_size, stride, padding)
         self.ceil_mode, self.count_include_pad = bool(ceil_mode), bool(count_include_pad)
@@ -123,9 +124,9 @@ class _LPPool(_Pool):
 
     def __init__(
         self,
-        norm_type: float,
-        kernel_size: Ints,
-        stride: Ints | None = None,
+        norm_type: Positive,
+        kernel_size: Counts,
+        stride: Counts | None = None,
         ceil_mode: bool = False,
     ):
         self._prepare(kernel_size, stride)

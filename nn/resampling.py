@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import functional as F
-from .arguments import Floats, Ints, Pads, choice
+from .arguments import Counts, Floats, Pads, choice
 from .module import Module
 from .spatial import INTERPOLATIONS
 
@@ -14,7 +14,7 @@ class Upsample(Module):
     """x at another size; the arguments are those of `F.interpolate`."""
 
     def __init__(
-        self, size: Ints | None = None, scale_factor: Floats | None = None, mode: str = "nearest",
+        self, size: Counts | None = None, scale_factor: Floats | None = None, mode: str = "nearest",
         align_corners: bool | None = None, recompute_scale_factor: bool | None = None,
     ):  # fmt: skip
         self.size, self.scale_factor = _plain(size), _plain(scale_factor)
@@ -38,14 +38,14 @@ def _plain(value: Any) -> Any:
 class UpsamplingNearest2d(Upsample):
     """The nearest element of float[N, C, H, W] at another size."""
 
-    def __init__(self, size: Ints | None = None, scale_factor: Floats | None = None):
+    def __init__(self, size: Counts | None = None, scale_factor: Floats | None = None):
         super().__init__(size, scale_factor, "nearest")
 
 
 class UpsamplingBilinear2d(Upsample):
     """Bilinear interpolation of float[N, C, H, W] with aligned corners."""
 
-    def __init__(self, size: Ints | None = None, scale_factor: Floats | None = None):
+    def __init__(self, size: Counts | None = None, scale_factor: Floats | None = None):
         super().__init__(size, scale_factor, "bilinear", align_corners=True)
 
 
@@ -56,10 +56,10 @@ class Unfold(Module):
 
     def __init__(
         self,
-        kernel_size: Ints,
-        dilation: Ints = 1,
+        kernel_size: Counts,
+        dilation: Counts = 1,
         padding: Pads = 0,
-        stride: Ints = 1,
+        stride: Counts = 1,
     ):
         self.kernel_size, self.dilation = _plain(kernel_size), _plain(dilation)
         self.padding, self.stride = _plain(padding), _plain(stride)
@@ -78,11 +78,11 @@ class Fold(Unfold):
 
     def __init__(
         self,
-        output_size: Ints,
-        kernel_size: Ints,
-        dilation: Ints = 1,
+        output_size: Counts,
+        kernel_size: Counts,
+        dilation: Counts = 1,
         padding: Pads = 0,
-        stride: Ints = 1,
+        stride: Counts = 1,
     ):
         super().__init__(kernel_size, dilation, padding, stride)
         self.output_size = _plain(output_size)

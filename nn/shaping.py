@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..core.errors import ArgumentError
+from ..core.kinds import Magnitude, NumberOrNan
 from ..core.ops.creation import empty
 from ..core.types import as_dtype, float32
 from ..core.value import Tensor
@@ -21,7 +22,7 @@ class _Pad(Module):
     """What the padding layers share: `padding` as pairs for the last axes, last axis first."""
 
     _mode, _axes = "constant", 1
-    value: float | None = None
+    value: NumberOrNan | None = None
 
     def __init__(self, padding: Ints):
         name = type(self).__name__
@@ -50,7 +51,7 @@ class _Pad(Module):
 
 
 class _ConstantPad(_Pad):
-    def __init__(self, padding: Ints, value: float):
+    def __init__(self, padding: Ints, value: NumberOrNan):
         super().__init__(padding)
         self.value = value
 
@@ -156,7 +157,7 @@ class Embedding(Module):
 
     def __init__(
         self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None,
-        max_norm: float | None = None, norm_type: float = 2.0, scale_grad_by_freq: bool = False,
+        max_norm: Magnitude | None = None, norm_type: float = 2.0, scale_grad_by_freq: bool = False,
         sparse: bool = False, device: Any = None, dtype: Any = None,
     ):  # fmt: skip
         name = type(self).__name__
@@ -212,7 +213,7 @@ class EmbeddingBag(Module):
     """
 
     def __init__(
-        self, num_embeddings: int, embedding_dim: int, max_norm: float | None = None, norm_type: float = 2.0,
+        self, num_embeddings: int, embedding_dim: int, max_norm: Magnitude | None = None, norm_type: float = 2.0,
         scale_grad_by_freq: bool = False, mode: str = "mean", sparse: bool = False,
         include_last_offset: bool = False, padding_idx: int | None = None, device: Any = None, dtype: Any = None,
     ):  # fmt: skip

@@ -125,3 +125,11 @@ def test_errors_of_python_itself_name_a_tensor_in_either_mode(wrong):
             dg.function(wrong, mode=mode)(dg.ones((2,)))
         said.append(str(e.value).splitlines()[0])
     assert said[0] == said[1]
+
+
+def test_a_script_that_is_started_from_the_package_is_no_part_of_it():
+    from duograd.core import errors
+
+    assert errors.is_own_file(errors._PACKAGE_DIR + "core/op.py")
+    assert not errors.is_own_file(errors._PACKAGE_DIR + "../train.py")
+    assert errors.is_own_file(errors._PACKAGE_DIR + "tests/../core/op.py")

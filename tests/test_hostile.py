@@ -196,3 +196,153 @@ def test_no_dtype_is_no_dtype():
         dg.nn.Linear(2, 2).to(None)
     with pytest.raises(dg.errors.DtypeError, match="is not a dtype"):
         dg.nn.Linear(2, 2, dtype=dg.ones(2))
+
+
+NAN = float("nan")
+#: constructors with an argument that is of the right kind and outside its range
+OUTSIDE = {
+    "BatchNorm1d": (lambda m: (3,), {"eps": (-1, NAN), "momentum": (-0.1, 2, NAN)}),
+    "LayerNorm": (lambda m: (3,), {"eps": (-1e-5, NAN)}),
+    "GroupNorm": (lambda m: (1, 3), {"eps": (-1, NAN)}),
+    "RMSNorm": (lambda m: (3,), {"eps": (-1, NAN)}),
+    "InstanceNorm2d": (lambda m: (3,), {"eps": (-1, NAN)}),
+    "LocalResponseNorm": (lambda m: (2,), {"size": (0, -1, 2**70)}),
+    "AvgPool2d": (lambda m: (2,), {"kernel_size": (0, -1, 2**70, (2, -1)), "divisor_override": (0, -2)}),
+    "MaxPool1d": (lambda m: (2,), {"kernel_size": (-1,), "stride": (-2, 2**70), "dilation": (0,)}),
+    "LPPool2d": (lambda m: (2, 2), {"norm_type": (0, -1, NAN)}),
+    "AdaptiveAvgPool2d": (lambda m: (2,), {"output_size": (-1, (2, -1), 2**70)}),
+    "Conv2d": (lambda m: (1, 1, 2), {"stride": (0, 2**70), "dilation": (-1,)}),
+    "ConvTranspose2d": (lambda m: (1, 1, 2), {"output_padding": (-1,)}),
+    "Fold": (lambda m: (4, 2), {"output_size": (-1,), "kernel_size": (0,), "stride": (-1,)}),
+    "FractionalMaxPool2d": (lambda m: (2,), {"kernel_size": (0, -1)}),
+    "HuberLoss": (lambda m: (), {"delta": (0, -1, NAN)}),
+    "SmoothL1Loss": (lambda m: (), {"beta": (-1, NAN)}),
+    "GaussianNLLLoss": (lambda m: (), {"eps": (0, NAN)}),
+    "MarginRankingLoss": (lambda m: (), {"margin": (NAN,)}),
+    "CTCLoss": (lambda m: (), {"blank": (-1, 2**70)}),
+    "PairwiseDistance": (lambda m: (), {"p": (0, -1, NAN)}),
+    "LeakyReLU": (lambda m: (), {"negative_slope": (NAN,)}),
+    "Softplus": (lambda m: (), {"beta": (NAN,), "threshold": (NAN,)}),
+    "Embedding": (lambda m: (3, 2), {"max_norm": (-1, NAN), "norm_type": (NAN,)}),
+    "StepLR": (lambda m: (m, 2), {"gamma": (-1, NAN)}),
+    "ExponentialLR": (lambda m: (m,), {"gamma": (-1, NAN)}),
+    "CosineAnnealingLR": (lambda m: (m, 3), {"eta_min": (-1, NAN)}),
+    "LinearLR": (lambda m: (m,), {"total_iters": (-1, 2**70)}),
+    "PolynomialLR": (lambda m: (m,), {"power": (NAN,), "total_iters": (0,)}),
+    "ReduceLROnPlateau": (lambda m: (m,), {"patience": (-1,), "cooldown": (-1,), "threshold": (NAN,), "min_lr": (-1,)}),
+    "LBFGS": (lambda m: (m.param_groups[0]["params"],), {"max_eval": (0, -1)}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_constructor_names_what_is_outside_its_range(name):
+    make = next(getattr(s, name) for s in (dg.nn, dg.optim, dg.optim.lr_scheduler) if hasattr(s, name))
+    needed, wrong = OUTSIDE[name]
+    args = needed(dg.optim.SGD([dg.nn.Parameter(dg.ones(2))], lr=0.1))
+    taken = list(inspect.signature(make).parameters)
+    make(*args) if name != "ExponentialLR" else make(*args, gamma=0.5)
+    for argument, values in wrong.items():
+        at = taken.index(argument)
+        for x in values:
+            with pytest.raises(dg.errors.ArgumentError, match=f"{argument}=") as caught:
+                make(*args[:at], x, *args[at + 1 :]) if at < len(args) else make(*args, **{argument: x})
+            assert "test_hostile.py:" in str(caught.value)
+
+
+def test_what_may_be_nan_is():
+    assert np.isnan(dg.nn.ConstantPad1d(1, NAN)(dg.ones((1, 1, 2))).numpy()).sum() == 2
+    assert np.isnan(dg.nn.Threshold(2.0, NAN)(dg.ones(2)).numpy()).all()
+    assert dg.optim.lr_scheduler.LinearLR(dg.optim.SGD([dg.nn.Parameter(dg.ones(2))], lr=0.1), total_iters=0)
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_a_class_stands_for_no_number(mode):
+    """A class has the methods of its instances."""
+    x = dg.ones((2, 3))
+    for call in (
+        lambda: dg.nn.LeakyReLU(int), lambda: dg.nn.AvgPool2d(int), lambda: x[int], lambda: x[int:],
+        lambda: dg.grad(lambda a: a.sum(), argnums=int)(x), lambda: dg.topk(x, int), lambda: dg.arange(int),
+        lambda: dg.nn.Linear(int, 2),
+    ):  # fmt: skip
+        with pytest.raises(dg.errors.DuogradError, match="int") as caught:
+            dg.function(call, mode=mode)()
+        assert "test_hostile.py:" in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_what_python_or_numpy_raise_inside_is_said_in_our_words(mode):
+    x, F = dg.ones((2, 3)), dg.nn.functional
+    for call, kind in (
+        (lambda: x.round(decimals=2**40), dg.errors.ArgumentError),
+        (lambda: dg.ones((2, 3)).round_(decimals=2**40), dg.errors.ArgumentError),
+        (lambda: dg.ones((2, 3)).tril_("a"), dg.errors.ArgumentTypeError),
+        (lambda: dg.ones((2, 3)).logit_({}), dg.errors.ArgumentTypeError),
+        (lambda: x.mm(np.float16(3)), dg.errors.ArgumentTypeError),
+        (lambda: x.tensor_split(2**40), dg.errors.ArgumentError),
+        (lambda: x.repeat_interleave([0.5, 1]), dg.errors.ArgumentTypeError),
+        (lambda: F.adaptive_avg_pool1d(x[None], 2**40), dg.errors.OutOfMemoryError),
+        (lambda: F.pad(x[None], (2**40, 0), mode="circular"), dg.errors.OutOfMemoryError),
+        (lambda: dg.grad(lambda a: a.sum(), argnums=(0, 0))(x), dg.errors.ArgumentError),
+        (lambda: dg.manual_seed(NAN), dg.errors.ArgumentTypeError),
+    ):
+        with pytest.raises(kind) as caught:
+            dg.function(call, mode=mode)()
+        assert "test_hostile.py:" in str(caught.value)
+
+
+def test_what_does_not_fit_into_a_tensor_leaves_it_as_it_was():
+    x = dg.ones((2, 3))
+    for value in (None, "a", ["a"], [[1, 2], [3]], np.array([object()]), {}, object(), 1j):
+        with pytest.raises(dg.errors.DuogradError):
+            x[0] = value
+    assert same([np.ones((2, 3))], [x])
+
+
+@pytest.mark.parametrize("positions", [[7], [-5], [0.5], ["a"], [2**70], [None]])
+def test_a_loader_says_which_positions_are_none(positions):
+    rows = dg.data.TensorDataset(dg.ones((4, 2)))
+    for kind in ("sampler", "batch_sampler"):
+        with pytest.raises(dg.errors.DuogradError) as caught:
+            list(dg.data.DataLoader(rows, **{kind: positions if kind == "sampler" else [positions]}))
+        assert "test_hostile.py:" in str(caught.value)
+    with pytest.raises(dg.errors.ArgumentTypeError, match="indices=0"):
+        list(dg.data.DataLoader(rows, batch_sampler=[0, 1]))
+
+
+def test_a_profile_of_a_result_that_is_an_argument():
+    f = dg.function(lambda x: (x, 3))
+    assert f.profile((), seconds=0.001).calls
+
+
+LOSSES = {
+    "mse_loss": (), "l1_loss": (), "huber_loss": (), "smooth_l1_loss": (), "kl_div": (), "binary_cross_entropy": (),
+    "binary_cross_entropy_with_logits": (), "poisson_nll_loss": (), "soft_margin_loss": (), "hinge_embedding_loss": (),
+    "multilabel_margin_loss": (), "multilabel_soft_margin_loss": (), "gaussian_nll_loss": ("x",),
+    "margin_ranking_loss": ("x",), "cosine_embedding_loss": ("v",), "triplet_margin_loss": ("x",),
+    "triplet_margin_with_distance_loss": ("x",), "pairwise_distance": (), "cosine_similarity": (),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "bool"])
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_losses_and_norms_take_no_integers_that_would_wrap_around(mode, dtype):
+    x, v, F = dg.ones((2, 3), dtype=dtype), dg.ones((2,), dtype=dtype), dg.nn.functional
+    calls = [
+        lambda n=n, r=r: getattr(F, n)(x, x, *({"x": x, "v": v}[k] for k in r)) for n, r in LOSSES.items()
+    ]
+    calls += [
+        lambda n=n: getattr(F, n)(x, dg.ones((2,), dtype="int64"))
+        for n in ("cross_entropy", "nll_loss", "multi_margin_loss")
+    ]
+    calls += [
+        lambda: F.normalize(x), lambda: F.layer_norm(x, (3,)), lambda: F.rms_norm(x, (3,)), lambda: F.group_norm(x, 1),
+        lambda: F.batch_norm(x, None, None, training=True), lambda: F.instance_norm(x[None]), lambda: dg.pdist(x),
+        lambda: dg.cdist(x, x), lambda: F.embedding_bag(dg.zeros((1, 2), dtype="int64"), x),
+        lambda: F.local_response_norm(x[None], 2), lambda: dg.nn.utils.get_total_norm([x]),
+    ]  # fmt: skip
+    for call in calls:
+        with pytest.raises(dg.errors.DtypeError) as caught:
+            dg.function(call, mode=mode)()
+        assert "test_hostile.py:" in str(caught.value)
+    # one of them a float: the other is promoted
+    assert F.mse_loss(dg.full((2,), 1.5), dg.full((2,), 200, dtype="uint8")).item() == 198.5**2

@@ -19,7 +19,7 @@ def _above_zero(op, name, value):
         raise ArgumentError(op, f"{name}={value} is not above 0", f"use a positive {name}")
 
 
-@composite(widen=True)
+@composite(widen=True, floats=True)
 def huber_loss(x, y, *, delta=1.0, reduction="mean"):
     """`d*d / 2` where `|d| = |x - y|` is below delta, else `delta * (|d| - delta/2)`; equal shapes; reduced.
 
@@ -37,7 +37,7 @@ huber_loss.sample((3, 4), (3, 4)).sample((5,), (5,), delta=0.5, reduction="none"
 huber_loss.error_sample((2, 3), (3,), match="differ in shape")
 
 
-@composite(widen=True)
+@composite(widen=True, floats=True)
 def smooth_l1_loss(x, y, *, beta=1.0, reduction="mean"):
     """`huber_loss / beta`: `d*d / (2 beta)` near 0, `|d| - beta/2` beyond; beta = 0: the absolute difference.
 
@@ -57,7 +57,7 @@ def smooth_l1_loss(x, y, *, beta=1.0, reduction="mean"):
 smooth_l1_loss.sample((3, 4), (3, 4), beta=0.5)
 
 
-@composite(widen=True)
+@composite(widen=True, floats=True)
 def kl_div(x, target, *, reduction="mean", log_target=False):
     """The Kullback-Leibler divergence `target * (log(target) - x)` of log-probabilities x, reduced.
 
@@ -93,7 +93,7 @@ def y(g, x):
 cross_entropy_of_shares.sample((3, 4), (3, 4), low=0.1, high=0.9)
 
 
-@composite(widen=True)
+@composite(widen=True, floats=True)
 def binary_cross_entropy(x, y, w=None, *, reduction="mean"):
     """`-(y log(x) + (1 - y) log(1 - x))` of probabilities x and targets y in [0, 1] (equal shapes), reduced.
 
@@ -108,7 +108,7 @@ binary_cross_entropy.sample((3, 4), (3, 4), low=0.1, high=0.9)
 binary_cross_entropy.sample((3, 4), (3, 4), (4,), low=0.1, high=0.9, reduction="sum")
 
 
-@composite(widen=True)
+@composite(widen=True, floats=True)
 def poisson_nll_loss(x, target, *, log_input=True, full=False, eps=1e-8, reduction="mean"):
     """`exp(x) - target * x` for the logarithm x of a Poisson rate (log_input=False: of the rate itself), reduced.
 
@@ -127,7 +127,7 @@ poisson_nll_loss.sample((3, 4), (3, 4), low=0.2, high=3.0, full=True)
 poisson_nll_loss.sample((3, 4), (3, 4), low=0.2, high=3.0, log_input=False)
 
 
-@composite(widen=True)
+@composite(widen=True, floats=True)
 def gaussian_nll_loss(x, target, var, *, full=False, eps=1e-6, reduction="mean"):
     """`(log(var) + (x - target)**2 / var) / 2` for the mean x and variance var of a normal law, reduced.
 
@@ -168,7 +168,7 @@ def norm_of(d, p, axis, keepdims):
     return E.power(sum_(E.power(size, p), axis=axis, keepdims=keepdims), 1 / p)
 
 
-@composite(widen=True)
+@composite(widen=True, floats=True)
 def pairwise_distance(x, y, *, p=2.0, eps=1e-6, keepdims=False):
     """The p-norm of `x - y + eps` along the last axis; x and y broadcast. Raises: ArgumentError unless p is above 0."""
     _above_zero("pairwise_distance", "p", p)
@@ -180,7 +180,7 @@ pairwise_distance.sample((3, 4), (3, 4)).sample((3, 4), (4,), p=1.0, keepdims=Tr
 )
 
 
-@composite(widen=True)
+@composite(widen=True, floats=True)
 def cosine_similarity(x, y, *, axis=1, eps=1e-8):
     """`x.y / (|x| |y|)` along an axis, each norm at least eps; x and y broadcast."""
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from .. import types as T
 from ..errors import ArgumentError, DtypeError, ShapeError
+from ..floats import refuse_integers
 from ..op import Ints, composite, pointwise, public
 from ..scalar import cast, s
 from .creation import arange, full
@@ -146,6 +147,7 @@ def embedding_bag(
 
     if mode not in ("sum", "mean", "max"):
         raise ArgumentError("embedding_bag", f"mode={mode!r}", 'use "sum", "mean" or "max"')
+    refuse_integers("embedding_bag", weight)
     if per_sample_weights is not None and (mode != "sum" or per_sample_weights.shape != index.shape):
         raise ArgumentError(
             "embedding_bag", "per_sample_weights do not fit", 'use mode="sum" and index\'s shape'

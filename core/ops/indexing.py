@@ -14,7 +14,9 @@ import numpy as np
 from .. import dispatch
 from .. import types as T
 from ..errors import ArgumentTypeError, IndexingError, ShapeError
+from ..kinds import is_real
 from ..op import public
+from ..strangers import brief, unfit
 from ..types import Shape
 from ..value import Tensor
 from .comparison import where
@@ -292,8 +294,15 @@ def _as_value(x: Tensor, value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     elif isinstance(value, (list, tuple, np.ndarray)):
-        value = dispatch.state.executor.constant(np.asarray(value, x.dtype.np), x.device)
+        try:
+            array = np.asarray(value, x.dtype.np)
+        except (TypeError, ValueError, OverflowError) as e:
+            what = f"value={brief(value)} does not fit into {x.type}: {e}"
+            raise ArgumentTypeError("setitem", what, "assign numbers, or a tensor") from None
+        value = dispatch.state.executor.constant(array, x.device)
     if not isinstance(value, Tensor):
+        if not is_real(value) and not isinstance(value, complex) and not hasattr(value, "__array__"):
+            raise ArgumentTypeError("setitem", *unfit("value", value, "a number or a tensor"))
         return _constant(value, x) if x.dtype.is_complex else _number_for(x, value)
     return value if value.dtype is x.dtype else value.to(x.dtype)
 

@@ -10,9 +10,10 @@ from .. import dispatch
 from .. import types as T
 from ..backend import Operand
 from ..errors import ArgumentError, ArgumentTypeError, ShapeError
+from ..kinds import is_index
 from ..lower import copy
 from ..op import composite, primitive, public
-from ..strangers import check_numbers
+from ..strangers import check_numbers, size, whole_numbers
 from ..types import TensorType, normalize_axis
 from ..value import Tensor
 from .slices import slice_
@@ -189,6 +190,10 @@ split.sample((6, 2), sizes=4).sample((2, 5), sizes=(2, 3), axis=1).sample((0, 2)
 split.error_sample((6, 2), sizes=(2, 2), match="add up to 4")
 
 
+#: most parts that a tensor is cut into: what is above is a slip, and would be made until memory ends
+PARTS = 2**20
+
+
 @public
 def tensor_split(x, indices_or_sections, axis=0):
     """x cut along an axis into a tuple of views: that many nearly equal parts, or before each index given.
@@ -198,9 +203,7 @@ def tensor_split(x, indices_or_sections, axis=0):
     a = normalize_axis("tensor_split", axis, x.ndim, x.type)
     n = x.shape[a]
     if isinstance(indices_or_sections, (int, np.integer)):
-        count = int(indices_or_sections)
-        if count < 1:
-            raise ArgumentError("tensor_split", f"{count} sections", "use 1 or more")
+        count = size("tensor_split", "indices_or_sections", indices_or_sections, 1, PARTS)
         bounds = [0]
         for k in range(count):
             bounds.append(bounds[-1] + n // count + (k < n % count))
@@ -314,7 +317,7 @@ def repeat(x, repeats, axis=None):
     a = normalize_axis("repeat", axis, x.ndim, x.type)
     n = x.shape[a]
     if isinstance(repeats, (list, tuple, np.ndarray)):
-        repeats = dispatch.state.executor.constant(np.asarray(repeats, np.int64), x.device)
+        repeats = dispatch.state.executor.constant(whole_numbers("repeat", "repeats", repeats), x.device)
     if isinstance(repeats, Tensor):
         if repeats.size == 1 and n != 1:
             repeats = broadcast_to(reshape(repeats, shape=(1,)), shape=(n,))
@@ -332,7 +335,7 @@ def repeat(x, repeats, axis=None):
                 dispatch.state.executor.check(min_(repeats), refuse)
         total = int(sum_(repeats).item()) if n else 0
         return take(x, repeat_places(repeats, total=total), axis=a)
-    if not hasattr(repeats, "__index__") or int(repeats) < 0:
+    if not is_index(repeats) or int(repeats) < 0:
         raise ArgumentError("repeat", f"repeats={repeats!r} is not a count", "use an int from 0")
     count = int(repeats)
     wide = reshape(x, shape=(*x.shape[: a + 1], 1, *x.shape[a + 1 :]))

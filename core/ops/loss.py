@@ -28,7 +28,7 @@ def _like(op, x, y):
         )
 
 
-@composite(widen=True)
+@composite(widen=True, floats=True)
 def mse_loss(x, y, *, reduction="mean"):
     """The squared difference of prediction x and target y (equal shapes), reduced. Raises: ShapeError."""
     _like("mse_loss", x, y)
@@ -46,7 +46,7 @@ mse_loss.sample((3, 4), (3, 4)).sample((5,), (5,), reduction="sum").sample((5,),
 mse_loss.error_sample((2, 3), (3,), match="differ in shape")
 
 
-@composite(widen=True)
+@composite(widen=True, floats=True)
 def l1_loss(x, y, *, reduction="mean"):
     """The absolute difference of x and y (equal shapes), reduced. The slope at 0 is 0."""
     _like("l1_loss", x, y)
@@ -137,7 +137,7 @@ def _class_loss(op, each, x, target, w, reduction, ignore_index):
     return sum_(each) / sum_(share)
 
 
-@composite(widen=True)
+@composite(widen=True, floats=True)
 def nll_loss(logp, target, w=None, *, reduction="mean", ignore_index=-100):
     """Minus the log-probability of the target class.
 
@@ -156,7 +156,7 @@ nll_loss.sample((3, 4), Ints((3,), 0, 4)).sample((2, 4, 3), Ints((2, 3), 0, 4), 
 nll_loss.sample((5, 4), Ints((5,), 0, 4), (4,), low=0.1, ignore_index=1)
 
 
-@composite(widen=True)
+@composite(widen=True, floats=True)
 def cross_entropy(x, target, w=None, *, reduction="mean", ignore_index=-100, label_smoothing=0.0):
     """The cross entropy of logits and targets: `-log_softmax(x)[target]`, reduced.
 
@@ -197,7 +197,7 @@ cross_entropy.sample((5, 4), Ints((5,), 0, 4), (4,), low=0.1, ignore_index=1, la
 cross_entropy.error_sample((3, 4), Ints((4,), 0, 4), match="does not fit logits")
 
 
-@composite(widen=True)
+@composite(widen=True, floats=True)
 def binary_cross_entropy_with_logits(x, y, *, reduction="mean"):
     """`softplus(x) - x * y` for logits x and targets y in [0, 1] (equal shapes), reduced; no overflow."""
     _like("binary_cross_entropy_with_logits", x, y)

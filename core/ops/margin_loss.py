@@ -18,7 +18,7 @@ from .shape import expand_dims
 # Slopes at the margin itself are 1, as PyTorch's clamp_min has them.
 
 
-@composite(widen=True)
+@composite(widen=True, floats=True)
 def hinge_embedding_loss(x, y, *, margin=1.0, reduction="mean"):
     """x where y is 1, `max(0, margin - x)` where y is -1 (equal shapes), reduced."""
     _like("hinge_embedding_loss", x, y)
@@ -30,7 +30,7 @@ def hinge_embedding_loss(x, y, *, margin=1.0, reduction="mean"):
 hinge_embedding_loss.sample((3, 4), (3, 4))
 
 
-@composite(widen=True)
+@composite(widen=True, floats=True)
 def margin_ranking_loss(x, y, target, *, margin=0.0, reduction="mean"):
     """`max(0, margin - target * (x - y))`: x shall rank above y where target is 1, below where -1; reduced."""
     each = E.clip(E.negative(target) * (x - y) + margin, min=0.0)
@@ -40,7 +40,7 @@ def margin_ranking_loss(x, y, target, *, margin=0.0, reduction="mean"):
 margin_ranking_loss.sample((5,), (5,), (5,), margin=0.5)
 
 
-@composite(widen=True)
+@composite(widen=True, floats=True)
 def soft_margin_loss(x, y, *, reduction="mean"):
     """`log(1 + exp(-y * x))` for targets y of 1 and -1 (equal shapes), reduced."""
     _like("soft_margin_loss", x, y)
@@ -56,7 +56,7 @@ def _rows(op, x):
     return x if x.ndim == 2 else expand_dims(x, axis=0)
 
 
-@composite(widen=True)
+@composite(widen=True, floats=True)
 def multi_margin_loss(x, target, w=None, *, p=1, margin=1.0, reduction="mean"):
     """The mean over classes i but the target's of `max(0, margin - x[target] + x[i]) ** p`, reduced.
 
@@ -88,7 +88,7 @@ multi_margin_loss.sample((3, 4), Ints((3,), 0, 4)).sample((3, 4), Ints((3,), 0, 
 multi_margin_loss.error_sample((3, 4), Ints((4,), 0, 4), match="does not fit x")
 
 
-@composite(widen=True)
+@composite(widen=True, floats=True)
 def multilabel_margin_loss(x, target, *, reduction="mean"):
     """The sum over right classes j and wrong classes i of `max(0, 1 - (x[j] - x[i])) / C`, reduced.
 
@@ -114,7 +114,7 @@ def multilabel_margin_loss(x, target, *, reduction="mean"):
 multilabel_margin_loss.sample((3, 4), Ints((3, 4), -1, 4))
 
 
-@composite(widen=True)
+@composite(widen=True, floats=True)
 def multilabel_soft_margin_loss(x, y, w=None, *, reduction="mean"):
     """The binary cross entropy of logits x and targets y in [0, 1], averaged over the last axis, reduced.
 
@@ -128,7 +128,7 @@ def multilabel_soft_margin_loss(x, y, w=None, *, reduction="mean"):
 multilabel_soft_margin_loss.sample((3, 4), (3, 4)).sample((3, 4), (3, 4), (4,), reduction="none")
 
 
-@composite(widen=True)
+@composite(widen=True, floats=True)
 def triplet_margin_loss(
     anchor, positive, negative, *, margin=1.0, p=2.0, eps=1e-6, swap=False, reduction="mean"
 ):
@@ -148,7 +148,7 @@ triplet_margin_loss.sample((3, 4), (3, 4), (3, 4)).sample(
 )
 
 
-@composite(widen=True)
+@composite(widen=True, floats=True)
 def cosine_embedding_loss(x, y, target, *, margin=0.0, reduction="mean"):
     """`1 - cos(x, y)` where target is 1, `max(0, cos(x, y) - margin)` where it is -1, reduced.
 

@@ -11,6 +11,7 @@ import math
 
 from .. import types as T
 from ..errors import ArgumentError, DtypeError, ShapeError
+from ..floats import refuse_integers
 from ..op import composite
 from ..types import normalize_axis
 from . import elementwise as E
@@ -172,6 +173,7 @@ rms_norm.error_sample((2, 5), (4,), match="last axes")
 
 def _per_channel(op, x, least, **parameters):
     """Parameters of x[N, C, ...], shaped to broadcast to it."""
+    refuse_integers(op, x)
     if x.ndim < least or not x.dtype.is_float:
         raise ShapeError(
             op, f"x: {x.type} is not float[N, C{', ...' if least > 2 else ''}]", "check its axes"
@@ -347,6 +349,7 @@ def normalize(x, *, p=2.0, axis=1, eps=1e-12):
     """
     if not p > 0:
         raise ArgumentError("normalize", f"p={p} is not above 0", "use 1, 2 or another positive number")
+    refuse_integers("normalize", x)
     axis = normalize_axis("normalize", axis, x.ndim, x.type)
     if p == 2:
         floor = eps * eps if x.dtype.itemsize > 4 else max(eps * eps, 1e-38)

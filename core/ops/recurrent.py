@@ -311,7 +311,7 @@ def _onnx_layer(name, order, n_state):
     return build
 
 
-@composite(widen=True, onnx=_onnx_layer("RNN", [0], 1))
+@composite(widen=True, floats=True, onnx=_onnx_layer("RNN", [0], 1))
 def rnn_layer(
     x, w_ih, w_hh, b_ih=None, b_hh=None, h0=None, lengths=None, *, nonlinearity="tanh", reverse=False
 ):
@@ -339,7 +339,7 @@ rnn_layer.sample((3, 2, 4), (5, 4), (5, 5), reverse=True)
 rnn_layer.error_sample((3, 2, 4), (5, 3), (5, 5), match="do not fit")
 
 
-@composite(widen=True, onnx=_onnx_layer("LSTM", [0, 3, 1, 2], 2))
+@composite(widen=True, floats=True, onnx=_onnx_layer("LSTM", [0, 3, 1, 2], 2))
 def lstm_layer(x, w_ih, w_hh, b_ih=None, b_hh=None, h0=None, c0=None, lengths=None, *, reverse=False):
     """`c = f c + i g, h = o tanh(c)` step by step: one layer of long short-term memory in one direction.
 
@@ -360,7 +360,7 @@ lstm_layer.sample((3, 2, 4), (12, 4), (12, 3), reverse=True)
 lstm_layer.error_sample((3, 2, 4), (5, 4), (5, 5), match="do not fit")
 
 
-@composite(widen=True)
+@composite(widen=True, floats=True)
 def lstm_projected_layer(
     x, w_ih, w_hh, b_ih=None, b_hh=None, w_hr=None, h0=None, c0=None, lengths=None, *, reverse=False
 ):
@@ -401,7 +401,7 @@ lstm_projected_layer.sample((2, 2, 3), (12, 3), (12, 2), (12,), (12,), (2, 3))
 lstm_projected_layer.error_sample((2, 2, 3), (12, 3), (12, 2), None, None, (2, 2), match="does not fit w_hh")
 
 
-@composite(widen=True, onnx=_onnx_layer("GRU", [1, 0, 2], 1))
+@composite(widen=True, floats=True, onnx=_onnx_layer("GRU", [1, 0, 2], 1))
 def gru_layer(x, w_ih, w_hh, b_ih=None, b_hh=None, h0=None, lengths=None, *, reverse=False):
     """`h = (1 - z) n + z h` step by step: one layer of gated recurrent units in one direction.
 

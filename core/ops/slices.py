@@ -38,13 +38,13 @@ def basic_index(op, shape, index):
         n = shape[axis]
         if isinstance(e, slice):
             for part in (e.start, e.stop, e.step):
-                if part is not None and not hasattr(part, "__index__"):
+                if part is not None and not hasattr(type(part), "__index__"):
                     raise IndexingError(op, f"{part!r} in a slice is not an integer", "use integers")
             if e.step is not None and int(e.step) == 0:
                 raise IndexingError(op, "the step of a slice is 0", "use another step")
             out.append(("s", *_walk(e, n)))
         else:
-            if not hasattr(e, "__index__"):
+            if not hasattr(type(e), "__index__"):
                 raise IndexingError(
                     op, f"{e!r} is not an index", "use integers, slices, None, ... or an integer tensor"
                 )

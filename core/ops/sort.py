@@ -184,7 +184,7 @@ def topk_(x, *, k, axis=-1, largest=True, sorted=True):
 
 @topk_.normalize
 def _(inputs, k, axis, largest, sorted):
-    if isinstance(k, bool) or not hasattr(k, "__index__"):
+    if isinstance(k, bool) or not hasattr(type(k), "__index__"):
         raise ArgumentTypeError("topk", f"k={k!r} is not an integer", "pass how many elements you want")
     return (k.__index__(), axis_of("topk", inputs[0], axis), bool(largest), True)
 
@@ -237,7 +237,7 @@ def kthvalue(x, k, axis=-1, keepdims=False):
     """
     axis = axis_of("kthvalue", x, axis)
     n = x.shape[axis] if x.shape else 1
-    if isinstance(k, bool) or not hasattr(k, "__index__") or not 1 <= k <= n:
+    if isinstance(k, bool) or not hasattr(type(k), "__index__") or not 1 <= k <= n:
         raise ArgumentError(
             "kthvalue", f"k={k} is outside 1 to {n}, axis {axis} of x: {x.type}", "choose k in that range"
         )

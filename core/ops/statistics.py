@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import types as T
 from ..errors import ArgumentError, DtypeError, ShapeError
+from ..floats import refuse_integers
 from ..op import Ints, composite, public
 from ..value import Tensor
 from . import elementwise as E
@@ -345,6 +346,7 @@ def pdist(x, p=2.0):
     from .norms import vector_norm
     from .picking import take
 
+    refuse_integers("pdist", x)
     if x.ndim != 2:
         raise ShapeError("pdist", f"x: {x.type} is not a matrix", "pass [N, M]")
     n = x.shape[0]

@@ -246,7 +246,7 @@ def _diagonal_attrs(op, inputs, offset, axis1, axis2):
     a, b = (normalize_axis(op, k, ndim, x.type) for k in (axis1, axis2))
     if a == b:
         raise ArgumentError(op, f"axis1={axis1} and axis2={axis2} are one axis", "name two")
-    if not hasattr(offset, "__index__"):
+    if not hasattr(type(offset), "__index__"):
         raise ArgumentTypeError(op, f"offset={offset!r} is not an integer", "pass an int")
     return int(offset), a, b
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ...core import dispatch
 from ...core.errors import ArgumentError, ArgumentTypeError, CheckpointError, TraceError
+from ...core.kinds import Count
 from ...core.op import PUBLIC
 from ...core.ops.creation import zeros_like
 from ...core.value import Tensor
@@ -44,7 +45,7 @@ class LBFGS(Optimizer):
     flags = ()
 
     def __init__(
-        self, params: Any, lr: float = 1.0, max_iter: int = 20, max_eval: int | None = None,
+        self, params: Any, lr: float = 1.0, max_iter: int = 20, max_eval: Count | None = None,
         tolerance_grad: float = 1e-7, tolerance_change: float = 1e-9, history_size: int = 100,
         line_search_fn: str | None = None,
     ):  # fmt: skip

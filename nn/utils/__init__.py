@@ -11,6 +11,7 @@ from typing import Any
 
 from ...core import dispatch
 from ...core.errors import ArgumentError, AutogradError
+from ...core.floats import refuse_integers
 from ...core.ops import elementwise as E
 from ...core.ops.creation import zeros
 from ...core.spoken import spell as _spell
@@ -73,6 +74,8 @@ def get_total_norm(
         raise ArgumentError("get_total_norm", f"norm_type={norm_type} is not above 0", "use 2.0 or inf")
     if not row:
         return zeros(())
+    for x in row:
+        refuse_integers("get_total_norm", x)
     norm = _norm(row, float(norm_type))
     if error_if_nonfinite and not math.isfinite(norm.item()):
         raise AutogradError("get_total_norm", "the norm is not finite", "look for NaN in the loss")

@@ -13,6 +13,7 @@ import numpy as np
 
 from ...core import dispatch
 from ...core.errors import ArgumentError, ShapeError
+from ...core.kinds import NumberOrNan
 from ...core.op import REGISTRY
 from ...core.spoken import spell as _spell
 from ...core.value import Tensor
@@ -86,7 +87,7 @@ def pack_padded_sequence(
 def pad_packed_sequence(
     sequence: PackedSequence,
     batch_first: bool = False,
-    padding_value: float = 0.0,
+    padding_value: NumberOrNan = 0.0,
     total_length: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Packed sequences as one tensor any[T, N, ...] ([N, T, ...] when batch_first), and their lengths: int64[N].
@@ -116,7 +117,7 @@ def pad_packed_sequence(
 
 
 def pad_sequence(
-    sequences: Sequence[Tensor], batch_first: bool = False, padding_value: float = 0.0
+    sequences: Sequence[Tensor], batch_first: bool = False, padding_value: NumberOrNan = 0.0
 ) -> Tensor:
     """Sequences any[T_i, ...] as one tensor any[T, N, ...] ([N, T, ...] when batch_first), padded at their ends.
 

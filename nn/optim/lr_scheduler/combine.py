@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ....core.errors import ArgumentError
+from ....core.kinds import Magnitude, Natural
 from ....core.numbers import real
 from ..optimizer import Optimizer
 from .base import LRScheduler
@@ -98,9 +99,9 @@ class ReduceLROnPlateau(LRScheduler):
     """
 
     def __init__(
-        self, optimizer: Optimizer, mode: str = "min", factor: float = 0.1, patience: int = 10,
-        threshold: float = 1e-4, threshold_mode: str = "rel", cooldown: int = 0,
-        min_lr: float | Sequence[float] = 0.0, eps: float = 1e-8,
+        self, optimizer: Optimizer, mode: str = "min", factor: float = 0.1, patience: Natural = 10,
+        threshold: Magnitude = 1e-4, threshold_mode: str = "rel", cooldown: Natural = 0,
+        min_lr: Magnitude | Sequence[Magnitude] = 0.0, eps: Magnitude = 1e-8,
     ):  # fmt: skip
         self.name = type(self).__name__
         if not 0 < factor < 1:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ....core.errors import ArgumentError
+from ....core.kinds import Magnitude
 from ....core.numbers import cos
 from ..optimizer import Optimizer, ParamGroup
 from .base import LRScheduler, positive
@@ -45,7 +46,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
     """
 
     def __init__(
-        self, optimizer: Optimizer, T_0: int, T_mult: int = 1, eta_min: float = 0.0, last_epoch: int = -1
+        self, optimizer: Optimizer, T_0: int, T_mult: int = 1, eta_min: Magnitude = 0.0, last_epoch: int = -1
     ):
         name = "CosineAnnealingWarmRestarts"
         self.T_0, self.T_i = positive(name, "T_0", T_0), T_0

@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from ....core.errors import ArgumentError
+from ....core.errors import ArgumentError, ArgumentTypeError
+from ....core.kinds import Count, Magnitude, Natural
 from ....core.numbers import cos
+from ....core.strangers import unfit
 from ..optimizer import Optimizer
 from .base import LRScheduler, positive
 
@@ -18,6 +20,8 @@ def _functions(name: str, optimizer: Optimizer, given: Any) -> list[Callable[[in
     found = [given] * count if callable(given) else list(given)
     if len(found) != count:
         raise ArgumentError(name, f"{len(found)} functions for {count} groups", "give one for each")
+    if not all(map(callable, found)):
+        raise ArgumentTypeError(name, *unfit("lr_lambda", given, "a function, or one for each group"))
     return found
 
 
@@ -57,7 +61,7 @@ class MultiplicativeLR(LRScheduler):
 class StepLR(LRScheduler):
     """The rate is multiplied by gamma every `step_size` steps."""
 
-    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1):
+    def __init__(self, optimizer: Optimizer, step_size: int, gamma: Magnitude = 0.1, last_epoch: int = -1):
         self.step_size, self.gamma = positive("StepLR", "step_size", step_size), gamma
         super().__init__(optimizer, last_epoch)
 
@@ -70,7 +74,7 @@ class MultiStepLR(LRScheduler):
     """The rate is multiplied by gamma at each step of `milestones` (as often as it stands there)."""
 
     def __init__(
-        self, optimizer: Optimizer, milestones: Iterable[int], gamma: float = 0.1, last_epoch: int = -1
+        self, optimizer: Optimizer, milestones: Iterable[int], gamma: Magnitude = 0.1, last_epoch: int = -1
     ):
         self.milestones, self.gamma = dict(Counter(milestones)), gamma
         super().__init__(optimizer, last_epoch)
@@ -85,7 +89,7 @@ class ConstantLR(LRScheduler):
     """The initial rate times `factor` for `total_iters` steps, then the initial rate."""
 
     def __init__(
-        self, optimizer: Optimizer, factor: float = 1 / 3, total_iters: int = 5, last_epoch: int = -1
+        self, optimizer: Optimizer, factor: float = 1 / 3, total_iters: Natural = 5, last_epoch: int = -1
     ):
         if not 0 < factor <= 1:
             raise ArgumentError("ConstantLR", f"factor={factor} is not in (0, 1]", "use such as 0.3")
@@ -102,7 +106,7 @@ class LinearLR(LRScheduler):
     """The initial rate times a factor that goes evenly from start_factor to end_factor in `total_iters` steps."""
 
     def __init__(
-        self, optimizer: Optimizer, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5,
+        self, optimizer: Optimizer, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: Natural = 5,
         last_epoch: int = -1,
     ):  # fmt: skip
         if not 0 < start_factor <= 1 or not 0 <= end_factor <= 1:
@@ -127,7 +131,9 @@ class LinearLR(LRScheduler):
 class PolynomialLR(LRScheduler):
     """The initial rate times `(1 - t / total_iters) ** power`, 0 after that."""
 
-    def __init__(self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1):
+    def __init__(
+        self, optimizer: Optimizer, total_iters: Count = 5, power: Magnitude = 1.0, last_epoch: int = -1
+    ):
         self.total_iters, self.power = positive("PolynomialLR", "total_iters", total_iters), power
         super().__init__(optimizer, last_epoch)
 
@@ -141,7 +147,7 @@ class PolynomialLR(LRScheduler):
 class ExponentialLR(LRScheduler):
     """The rate is multiplied by gamma at every step."""
 
-    def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1):
+    def __init__(self, optimizer: Optimizer, gamma: Magnitude, last_epoch: int = -1):
         self.gamma = gamma
         super().__init__(optimizer, last_epoch)
 
@@ -156,7 +162,7 @@ class CosineAnnealingLR(LRScheduler):
     Source: Loshchilov and Hutter, 2016.
     """
 
-    def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1):
+    def __init__(self, optimizer: Optimizer, T_max: int, eta_min: Magnitude = 0.0, last_epoch: int = -1):
         self.T_max, self.eta_min = positive("CosineAnnealingLR", "T_max", T_max), eta_min
         super().__init__(optimizer, last_epoch)
 
