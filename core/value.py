@@ -298,7 +298,7 @@ class Tensor(_Named):
 
     @property
     def nbytes(self) -> int:
-        return self.type.nbytes
+        return self.size * self.dtype.itemsize
 
     def __len__(self) -> int:
         if not self.shape:

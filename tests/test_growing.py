@@ -548,3 +548,19 @@ def test_python_finds_the_sizes_of_now_in_state_that_grows(body):
         assert facts(b.c) == facts(a.c), n
     assert type(b.c.shape[0]) is int
     assert len(g.variants) <= 8, g.explain()
+
+
+def test_the_bytes_of_a_tensor_of_any_size():
+    sizes(lambda x: x + x.nbytes, range(2, 9))
+
+    class Cache:
+        k = dg.ones(1, 2)
+
+    def step(x):
+        past = Cache.k.nbytes
+        Cache.k = dg.concat([Cache.k, x])
+        return x + past
+
+    f = dg.function(step)
+    assert [f(dg.ones(1, 2))[0, 0].item() for _ in range(9)] == [8 * n + 1 for n in range(1, 10)]
+    assert f.variants[-1].live.sized
