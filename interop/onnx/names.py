@@ -45,13 +45,11 @@ def _joined(prefix: str, name: str) -> str:
 
 
 def _name_state(prefix: str, optimizer: Optimizer, found: dict[int, str]) -> None:
-    """Add the names of an optimiser's tensors: `opt.0.step` of a group, `opt.<parameter>.exp_avg`."""
+    """Add the names of an optimiser's tensors: `opt.<parameter>.exp_avg`, with the first of those that share one."""
+    state = optimizer.state
     for k, group in enumerate(optimizer.param_groups):
-        for key, value in group.items():
-            if isinstance(value, Tensor):
-                found.setdefault(id(value), _joined(prefix, f"{k}.{key}"))
         for j, p in enumerate(group["params"]):
-            for key, value in optimizer.state[p].items():
+            for key, value in state[p].items():
                 found.setdefault(id(value), _joined(prefix, f"{found.get(id(p), f'{k}.{j}')}.{key}"))
 
 

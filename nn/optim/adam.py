@@ -8,14 +8,14 @@ from typing import Any
 from ...core.dispatch import apply, update, update_rows
 from ...core.ops.elementwise import add
 from ...core.ops.update import adam_max_update, adam_scale, adam_update
-from .optimizer import Optimizer, ParamGroup, Plan
+from .optimizer import Clock, Optimizer, ParamGroup, Plan, Row
 
 
 class Adam(Optimizer):
     """Adam: steps along the running mean of the gradient, divided by the root of its running mean square.
 
     `d = grad + weight_decay * p`, `m = m + (1 - beta1) (d - m)`, `v = beta2 v + (1 - beta2) d**2`, then
-    `p = p - lr / (1 - beta1**t) * m / (sqrt(v / (1 - beta2**t)) + eps)`. t counts the steps of the group.
+    `p = p - lr / (1 - beta1**t) * m / (sqrt(v / (1 - beta2**t)) + eps)`. t counts the steps of the parameter.
     params: parameters or groups; betas: two numbers in [0, 1); maximize: go up instead of down. Parameters
     without a gradient are left alone. Raises: ArgumentError for a setting outside its range.
     amsgrad: the largest v so far stands in the denominator (Reddi et al., 2018).
@@ -42,18 +42,14 @@ class Adam(Optimizer):
     def _attrs(self, group: ParamGroup) -> tuple[Any, ...]:
         return self._decoupled, group["maximize"]
 
-    def _update(self, executor: Any, plan: Plan) -> None:
-        group, attrs, step = plan.group, plan.attrs, plan.step
-        grad_of, number = executor.get_grad, executor.number
-        found = [(row, grad) for row in plan.rows if (grad := grad_of(row[0])) is not None]
-        if not found:
-            return
+    def _update(self, executor: Any, plan: Plan, clock: Clock, found: list[tuple[Row, Any]]) -> None:
+        group, attrs, step, number = plan.group, plan.attrs, clock.step, executor.number
         lr, beta1, beta2 = number(group, "lr"), number(group.numbers, "beta1"), number(group.numbers, "beta2")
         eps, weight_decay = number(group, "eps"), number(group, "weight_decay")
         update(add, (step,), (step, 1.0), ())
         size, scale = apply(adam_scale, (step, lr, beta1, beta2), ())
         op = adam_update if len(found[0][0]) == 3 else adam_max_update
-        update_rows(plan, op, found, (size, scale, lr, beta1, beta2, eps, weight_decay), attrs)
+        update_rows(clock, op, found, (size, scale, lr, beta1, beta2, eps, weight_decay), attrs)
 
 
 class AdamW(Adam):

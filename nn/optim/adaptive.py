@@ -8,7 +8,7 @@ from typing import Any
 from ...core.dispatch import apply, update, update_rows
 from ...core.ops import update as U
 from ...core.ops.elementwise import add, assign
-from .optimizer import Optimizer, ParamGroup, Plan
+from .optimizer import Clock, Optimizer, ParamGroup, Plan, Row
 
 
 class _Rule(Optimizer):
@@ -32,15 +32,12 @@ class _Rule(Optimizer):
         """The update op and the settings it takes."""
         return self.op, self.given
 
-    def _scales(self, plan: Plan, numbers: tuple[Any, ...]) -> tuple[Any, ...]:
-        made = apply(self.scale, (plan.step, *numbers), ())
+    def _scales(self, clock: Clock, numbers: tuple[Any, ...]) -> tuple[Any, ...]:
+        made = apply(self.scale, (clock.step, *numbers), ())
         return made if isinstance(made, tuple) else (made,)
 
-    def _update(self, executor: Any, plan: Plan) -> None:
-        group, grad_of, number = plan.group, executor.get_grad, executor.number
-        found = [(row, grad) for row in plan.rows if (grad := grad_of(row[0])) is not None]
-        if not found:
-            return
+    def _update(self, executor: Any, plan: Plan, clock: Clock, found: list[tuple[Row, Any]]) -> None:
+        group, number = plan.group, executor.number
 
         def numbers(names: tuple[str, ...]) -> tuple[Any, ...]:
             row = []
@@ -51,11 +48,11 @@ class _Rule(Optimizer):
 
         op, given = self._chosen(group)
         scales: tuple[Any, ...] = ()
-        if plan.step is not None:
-            update(add, (plan.step,), (plan.step, 1.0), ())
-            scales = self._scales(plan, numbers(self.scaled))
+        if clock.step is not None:
+            update(add, (clock.step,), (clock.step, 1.0), ())
+            scales = self._scales(clock, numbers(self.scaled))
         rest = numbers(given)
-        update_rows(plan, op, found, (*scales, *rest), plan.attrs)
+        update_rows(clock, op, found, (*scales, *rest), plan.attrs)
 
 
 class RMSprop(_Rule):
@@ -190,9 +187,9 @@ class NAdam(_Rule):
     def _attrs(self, group: ParamGroup) -> tuple[Any, ...]:
         return group["decoupled_weight_decay"], group["maximize"]
 
-    def _scales(self, plan: Plan, numbers: tuple[Any, ...]) -> tuple[Any, ...]:
-        *scales, product = apply(self.scale, (plan.step, plan.product, *numbers), ())
-        update(assign, (plan.product,), (product,), ())
+    def _scales(self, clock: Clock, numbers: tuple[Any, ...]) -> tuple[Any, ...]:
+        *scales, product = apply(self.scale, (clock.step, clock.product, *numbers), ())
+        update(assign, (clock.product,), (product,), ())
         return tuple(scales)
 
 

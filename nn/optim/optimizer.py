@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ...core import dispatch
@@ -15,6 +15,9 @@ from ...core.value import Tensor
 from ..module import clear_grad
 
 _RESERVED = ("params", "step", "mu_product")
+
+Row = tuple[Any, ...]
+Rows = tuple[Row, ...]
 
 
 class ParamGroup(dict[str, Any]):
@@ -43,15 +46,43 @@ class ParamGroup(dict[str, Any]):
             self[key] = value
 
 
+class Clock:
+    """Parameters of a group whose steps were the same so far: mostly all of them, which one call updates then.
+
+    rows: (parameter, state tensors ...) of each; step: how many steps they made, and product: what NAdam keeps beside
+    it, 0-d float64, None where nothing is counted.
+    """
+
+    __slots__ = ("__weakref__", "product", "rows", "step")
+
+    def __init__(self, rows: Rows, step: Any = None, product: Any = None):
+        self.rows, self.step, self.product = rows, step, product
+
+    def scalars(self) -> tuple[Any, ...]:
+        """The 0-d tensors, those that there are."""
+        return tuple([x for x in (self.step, self.product) if x is not None])
+
+
 class Plan:
-    """A group as `step` uses it. rows: (parameter, state tensors ...) of each; attrs: of the update op."""
+    """A group as `step` uses it. names: of the tensors in rows, without the parameter; attrs: of the update op."""
 
-    __slots__ = ("__weakref__", "attrs", "group", "product", "rows", "step")
+    __slots__ = ("attrs", "clocks", "group", "names")
 
-    def __init__(self, group: ParamGroup, rows: tuple[tuple[Any, ...], ...], attrs: tuple[Any, ...]):
-        self.group, self.rows, self.attrs = group, rows, attrs
-        self.step: Any = group.get("step")
-        self.product: Any = group.get("mu_product")
+    def __init__(
+        self, group: ParamGroup, names: tuple[str, ...], attrs: tuple[Any, ...], clocks: tuple[Clock, ...]
+    ):
+        self.group, self.names, self.attrs, self.clocks = group, names, attrs, clocks
+
+    def part(self, clock: Clock, found: Rows) -> Clock:
+        """Some parameters of a clock make a step that the others do not: theirs is another one from now on."""
+        with dispatch.set_grad(False):
+            scalars = [x.clone() for x in clock.scalars()]
+        ahead = Clock(found, *scalars)
+        ids = {id(row) for row in found}
+        behind = Clock(tuple([row for row in clock.rows if id(row) not in ids]), clock.step, clock.product)
+        k = next(k for k, c in enumerate(self.clocks) if c is clock)
+        self.clocks = (*self.clocks[:k], ahead, behind, *self.clocks[k + 1 :])
+        return ahead
 
 
 class Optimizer:
@@ -79,7 +110,6 @@ class Optimizer:
             )
         self.defaults = defaults
         self.param_groups: list[ParamGroup] = []
-        self.state: dict[Tensor, dict[str, Tensor]] = {}
         # Tuples and no lists, so that a traced step guards two attributes and no contents.
         self._plans: tuple[Plan, ...] = ()
         self._leaves: tuple[Tensor, ...] = ()
@@ -106,11 +136,11 @@ class Optimizer:
         return ()
 
     def counts_steps(self, group: ParamGroup) -> bool:
-        """Whether the group has a "step": a 0-d tensor that says how many steps were made."""
+        """Whether parameters have a "step": a 0-d tensor that says how many steps each has made."""
         return False
 
     def scalars(self, group: ParamGroup) -> dict[str, float]:
-        """Names and first values of the 0-d tensors that the group has."""
+        """Names and first values of the 0-d tensors that each parameter has."""
         return {"step": 0.0} if self.counts_steps(group) else {}
 
     def start(self, group: ParamGroup, name: str) -> float:
@@ -121,8 +151,8 @@ class Optimizer:
         """Attributes of the update op for this group."""
         return ()
 
-    def _update(self, executor: Any, plan: Plan) -> None:
-        """Update the parameters of one group that have a gradient."""
+    def _update(self, executor: Any, plan: Plan, clock: Clock, found: list[tuple[Row, Tensor]]) -> None:
+        """Update the parameters of some rows of one clock, along their gradients; all of the clock's if it counts."""
         raise ArgumentTypeError(self.name, "has no step", "define _update, or step, in the subclass")
 
     # -- groups ---------------------------------------------------------------------------------
@@ -146,12 +176,16 @@ class Optimizer:
         new.update(self.defaults)
         new.update({k: v for k, v in group.items() if k not in _RESERVED})
         self._check_group(new)
-        for name, start in self.scalars(new).items():
-            new[name] = full((), start, dtype=float64, device=new["params"][0].device)
-        for p in new["params"]:
-            self.state[p] = {name: full_like(p, self.start(new, name)) for name in self.state_names(new)}
-        rows = tuple((p, *self.state[p].values()) for p in new["params"])
-        self._plans = (*self._plans, Plan(new, rows, self._attrs(new)))
+        names, starts = self.state_names(new), self.scalars(new).values()
+        rows = [(p, *[full_like(p, self.start(new, name)) for name in names]) for p in new["params"]]
+        parts = [rows]
+        if starts:  # what is frozen now will have made no steps when it no longer is
+            parts = [[row for row in rows if row[0].requires_grad is wanted] for wanted in (True, False)]
+        clocks = [
+            Clock(tuple(part), *[full((), x, dtype=float64, device=part[0][0].device) for x in starts])
+            for part in parts if part
+        ]  # fmt: skip
+        self._plans = (*self._plans, Plan(new, names, self._attrs(new), tuple(clocks)))
         self._leaves = (*self._leaves, *new["params"])
         self.param_groups.append(new)
         new.fixed = True
@@ -249,11 +283,29 @@ class Optimizer:
             with dispatch.set_grad(True):
                 loss = closure()
         executor = dispatch.state.executor
+        grad_of = executor.get_grad
         for plan in self._plans:
-            self._update(executor, plan)
+            for clock in plan.clocks:
+                found = [(row, grad) for row in clock.rows if (grad := grad_of(row[0])) is not None]
+                if found:
+                    if clock.step is not None and len(found) < len(clock.rows):
+                        clock = plan.part(clock, tuple([row for row, _ in found]))
+                    self._update(executor, plan, clock, found)
         return loss
 
     # -- saving ---------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> dict[Tensor, dict[str, Tensor]]:
+        """The tensors of each parameter, by name. Of equal counts of steps several parameters may have one tensor."""
+        found: dict[Tensor, dict[str, Tensor]] = {}
+        for plan in self._plans:
+            rows = {id(row[0]): (row, clock) for clock in plan.clocks for row in clock.rows}
+            for p in plan.group["params"]:
+                row, clock = rows[id(p)]
+                scalars = dict(zip(self.scalars(plan.group), clock.scalars()))
+                found[p] = {**scalars, **dict(zip(plan.names, row[1:]))}
+        return found
 
     def state_dict(self) -> dict[str, Any]:
         """State and settings, as in PyTorch: `{"state": {index: {name: tensor}}, "param_groups": [{...}]}`.
@@ -261,28 +313,27 @@ class Optimizer:
         Parameters are numbered through all groups, and a group's "params" are numbers. The tensors share
         memory with the optimiser.
         """
-        groups, state, start = [], {}, 0
+        groups, tensors, start = [], self.state, 0
         for group in self.param_groups:
-            params = group["params"]
-            settings = {
-                k: v.detach() if isinstance(v, Tensor) else v for k, v in group.items() if k != "params"
-            }
-            groups.append({**settings, "params": list(range(start, start + len(params)))})
-            for k, p in enumerate(params, start):
-                if self.state[p]:
-                    state[k] = {name: t.detach() for name, t in self.state[p].items()}
-            start += len(params)
+            settings = {k: v for k, v in group.items() if k != "params"}
+            end = start + len(group["params"])
+            groups.append({**settings, "params": list(range(start, end))})
+            start = end
+        state = {
+            k: {name: t.detach() for name, t in row.items()} for k, row in enumerate(tensors.values()) if row
+        }
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Copy a state into this optimiser, in place.
 
-        Everything is checked first: after an error nothing has changed.
-        Raises: CheckpointError that lists every group, setting or tensor that does not fit.
+        Everything is checked first: after an error nothing has changed. A count of steps may stand at the group, for
+        all of its parameters. Raises: CheckpointError that lists every group, setting or tensor that does not fit.
         """
         problems: list[str] = []
         copies: list[tuple[Tensor, Tensor]] = []
         settings: list[tuple[ParamGroup, str, Any]] = []
+        counts: list[tuple[Plan, dict[int, tuple[float, ...]]]] = []
         groups = state.get("param_groups") if isinstance(state, Mapping) else None
         if not isinstance(groups, (list, tuple)) or not _has_form(groups, state.get("state")):
             raise CheckpointError(
@@ -291,29 +342,30 @@ class Optimizer:
         if len(groups) != len(self.param_groups):
             problems.append(f"{len(groups)} groups in the state, {len(self.param_groups)} in the optimizer")
         tensors = {int(k): v for k, v in state["state"].items()}
-        start = 0
-        for n, (group, given) in enumerate(zip(self.param_groups, groups)):
-            params = group["params"]
+        own, start = self.state, 0
+        for n, (plan, given) in enumerate(zip(self._plans, groups)):
+            group, params, scalars = plan.group, plan.group["params"], [*self.scalars(plan.group)]
             if len(given.get("params", ())) != len(params):
                 problems.append(
                     f"group {n}: {len(given.get('params', ()))} parameters in the state, {len(params)} here"
                 )
                 break
             for key, value in given.items():
-                if key != "params" and not isinstance(value, Tensor):
+                if key not in _RESERVED and not isinstance(value, Tensor):
                     try:
                         settings.append((group, key, self.setting(group, key, value)))
                     except (ArgumentError, ArgumentTypeError) as e:
                         problems.append(f"group {n}: {e.message}")
-            _match(
-                {k: v for k, v in group.items() if isinstance(v, Tensor)},
-                given,
-                f"group {n}",
-                problems,
-                copies,
-            )
+            _match({}, {k: v for k, v in given.items() if k not in scalars}, f"group {n}", problems, copies)
+            counted = {}
             for k, p in enumerate(params, start):
-                _match(self.state[p], tensors.get(k, {}), f"parameter {k}", problems, copies)
+                row = dict(tensors.get(k, {}))
+                numbers = {name: _count(row.pop(name, given.get(name))) for name in scalars}
+                problems += [f"parameter {k}: {name} is missing" for name, x in numbers.items() if x is None]
+                counted[id(p)] = tuple([x for x in numbers.values() if x is not None])
+                rest = {name: t for name, t in own[p].items() if name not in scalars}
+                _match(rest, row, f"parameter {k}", problems, copies)
+            counts.append((plan, counted))
             start += len(params)
         if problems:
             raise CheckpointError(
@@ -324,6 +376,8 @@ class Optimizer:
         with dispatch.set_grad(False):
             for target, value in copies:
                 target.copy_(value)
+        for plan, counted in counts:
+            plan.clocks = tuple([c for clock in plan.clocks for c in _set(clock, counted)])
         for group, key, value in settings:
             group[key] = value
 
@@ -350,6 +404,33 @@ def _number(op: str, key: str, value: Any) -> float:
     if not known and (isinstance(value, (str, bytes)) or not hasattr(value, "__float__")):
         raise ArgumentTypeError(op, f"{key}={value!r} is not a number", "pass a float")
     return real(value)
+
+
+def _count(x: Any) -> float | None:
+    """A number of a state: a tensor of one element, or a number; None for anything else."""
+    if isinstance(x, Tensor):
+        return float(x.item()) if x.size == 1 else None
+    return float(x) if isinstance(x, (int, float)) else None
+
+
+def _set(clock: Clock, counted: Mapping[int, tuple[float, ...]]) -> Iterator[Clock]:
+    """The clock with these numbers in its tensors; several, where its parameters have unequal ones."""
+    scalars = clock.scalars()
+    if not scalars:
+        yield clock
+        return
+    parts: dict[tuple[float, ...], list[Row]] = {}
+    for row in clock.rows:
+        parts.setdefault(counted[id(row[0])], []).append(row)
+    for numbers, rows in parts.items():
+        made = [full((), x, dtype=float64, device=t.device) for x, t in zip(numbers, scalars)]
+        if len(parts) > 1:
+            yield Clock(tuple(rows), *made)
+            continue
+        with dispatch.set_grad(False):
+            for target, value in zip(scalars, made):
+                target.copy_(value)
+        yield clock
 
 
 def _match(own: Mapping[str, Tensor], given: Any, where: str, problems: list[str], copies: list[Any]) -> None:

@@ -9,7 +9,7 @@ from ...core.dispatch import apply, update, update_rows
 from ...core.errors import ArgumentError
 from ...core.ops.elementwise import add
 from ...core.ops.update import sgd_momentum_update, sgd_share, sgd_update
-from .optimizer import Optimizer, ParamGroup, Plan
+from .optimizer import Clock, Optimizer, ParamGroup, Plan, Row
 
 
 class SGD(Optimizer):
@@ -48,16 +48,14 @@ class SGD(Optimizer):
     def _attrs(self, group: ParamGroup) -> tuple[Any, ...]:
         return (group["nesterov"], group["maximize"]) if group["momentum"] else (group["maximize"],)
 
-    def _update(self, executor: Any, plan: Plan) -> None:
-        group, attrs, step = plan.group, plan.attrs, plan.step
-        number, grad_of = executor.number, executor.get_grad
+    def _update(self, executor: Any, plan: Plan, clock: Clock, found: list[tuple[Row, Any]]) -> None:
+        group, attrs, step, number = plan.group, plan.attrs, clock.step, executor.number
         lr, weight_decay = number(group, "lr"), number(group, "weight_decay")
-        found = [(row, grad) for row in plan.rows if (grad := grad_of(row[0])) is not None]
         if len(attrs) == 1:
-            update_rows(plan, sgd_update, found, (lr, weight_decay), attrs)
+            update_rows(clock, sgd_update, found, (lr, weight_decay), attrs)
             return
         momentum, share = number(group, "momentum"), 1.0
         if step is not None:
             share = apply(sgd_share, (step, number(group, "dampening")), ())
             update(add, (step,), (step, 1.0), ())
-        update_rows(plan, sgd_momentum_update, found, (lr, weight_decay, momentum, share), attrs)
+        update_rows(clock, sgd_momentum_update, found, (lr, weight_decay, momentum, share), attrs)
