@@ -32,7 +32,7 @@ _WORDS = [
     row.split()
     for row in (
         "axis axes dim dims", "keepdims keepdim", "x xs input inputs tensor tensors array arrays a self", "y other b",
-        "k diagonal offset", "correction unbiased ddof", "value fill_value", "min low a_min", "max high a_max",
+        "k diagonal offset", "correction unbiased ddof", "value fill_value val", "min low a_min", "max high a_max",
         "shape size", "count num_samples n", "reps repeats", "source src", "num steps", "index indices indexes",
         "n k", "condition mask cond", "lr learning_rate", "p prob probability", "ord p", "num_classes depth",
         "weights weight", "target labels", "eps epsilon", "generator key rng", "offset diagonal", "sections chunks n",

@@ -37,6 +37,13 @@ class Tensor(_Named):
     #: whether a module that holds it owns it, and an optimiser trains it
     _is_parameter = False
 
+    def __init__(self, *data: Any, **options: Any):
+        raise ArgumentTypeError(
+            "Tensor",
+            "is a class that is not called",
+            "write dg.tensor(data); dg.empty(2, 3) for a shape alone",
+        )
+
     # The tape's side, set by the faces: the node that made it and which output it is, the version of a view.
     _node: Any
     _index: int

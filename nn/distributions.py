@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from ..core.dtype_info import finfo
 from ..core.errors import ArgumentError, ShapeError
+from ..core.foreign import unknown as _unknown
 from ..core.kinds import NumberOrNan
 from ..core.op import PUBLIC, REGISTRY
 from ..core.ops import elementwise as E
@@ -16,10 +16,13 @@ from ..core.types import broadcast_shapes, default_float
 from ..core.value import Tensor
 from . import distribution as C
 from .distribution import Distribution
+from .divergence import kl_divergence, register_kl
+from .multivariate import MultivariateNormal
 
 __all__ = [
     "Bernoulli", "Beta", "Categorical", "Dirichlet", "Distribution", "Exponential", "Gamma", "Gumbel", "Independent",
-    "Laplace", "Normal", "OneHotCategorical", "Poisson", "Uniform", "kl_divergence", "register_kl",
+    "Laplace", "MultivariateNormal", "Normal", "OneHotCategorical", "Poisson", "Uniform", "kl_divergence",
+    "register_kl",
 ]  # fmt: skip
 
 Value: TypeAlias = "Tensor | NumberOrNan"
@@ -492,32 +495,6 @@ class Independent(Distribution):
 
 # ---------------------------------------------------------------- divergence
 
-_RULES: dict[tuple[type, type], Callable[[Any, Any], Tensor]] = {}
-
-
-def register_kl(p: type, q: type) -> Callable[[Any], Any]:
-    """A decorator for a function of two distributions of these classes that gives their divergence."""
-
-    def keep(fn: Any) -> Any:
-        _RULES[p, q] = fn
-        return fn
-
-    return keep
-
-
-def kl_divergence(p: Distribution, q: Distribution) -> Tensor:
-    """The Kullback-Leibler divergence of p from q, for each distribution. Raises: ArgumentError without a rule."""
-    for a in type(p).__mro__:
-        for b in type(q).__mro__:
-            rule = _RULES.get((a, b))
-            if rule is not None:
-                return rule(p, q)
-    raise ArgumentError(
-        "kl_divergence",
-        f"no rule for {type(p).__name__} and {type(q).__name__}",
-        "see dg.distributions.register_kl",
-    )
-
 
 @register_kl(Normal, Normal)
 def _(p: Normal, q: Normal) -> Tensor:
@@ -597,3 +574,7 @@ def _(p: Independent, q: Independent) -> Tensor:
 
 
 _spell(globals(), __all__, strict=True)
+
+
+def __getattr__(name: str) -> Any:
+    raise _unknown("dg.distributions", name, __all__)

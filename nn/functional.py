@@ -19,6 +19,7 @@ from ..core.ops.loss import l1_loss, mse_loss
 from ..core.ops.loss import nll_loss as _nll_loss
 from ..core.ops.products import bilinear
 from ..core.spoken import spell as _spell
+from ..core.types import as_dtype as _as_dtype
 from ..core.value import Tensor
 from . import functional_activation as _activation
 from . import functional_attention as _attention
@@ -62,14 +63,14 @@ def _over(fn: Any, name: str) -> Any:
 # ---------------------------------------------------------------- activations
 
 
-def softmax(x: Tensor, dim: int = -1) -> Tensor:
-    """`exp(x) / sum(exp(x))` along axis `dim`; see `dg.softmax`."""
-    return _A.softmax(x, axis=dim)
+def softmax(x: Tensor, dim: int = -1, dtype: Any = None) -> Tensor:
+    """`exp(x) / sum(exp(x))` along axis `dim`, of x in `dtype` where that is given; see `dg.softmax`."""
+    return _A.softmax(x if dtype is None else x.to(_as_dtype(dtype)), axis=dim)
 
 
-def log_softmax(x: Tensor, dim: int = -1) -> Tensor:
-    """`log(softmax(x))` along axis `dim`; see `dg.log_softmax`."""
-    return _A.log_softmax(x, axis=dim)
+def log_softmax(x: Tensor, dim: int = -1, dtype: Any = None) -> Tensor:
+    """`log(softmax(x))` along axis `dim`, of x in `dtype` where that is given; see `dg.log_softmax`."""
+    return _A.log_softmax(x if dtype is None else x.to(_as_dtype(dtype)), axis=dim)
 
 
 def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:

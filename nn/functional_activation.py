@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..core.errors import ArgumentError, ShapeError
 from ..core.kinds import NumberOrNan
 from ..core.numbers import real
@@ -11,6 +13,7 @@ from ..core.ops.activation import logsigmoid, mish, softsign, tanhshrink
 from ..core.ops.random import uniform as _uniform
 from ..core.ops.rectifier import hardsigmoid, hardswish, selu
 from ..core.ops.shape import reshape as _reshape
+from ..core.types import as_dtype as _as_dtype
 from ..core.value import Tensor
 from .arguments import probability as _probability
 
@@ -74,9 +77,9 @@ def rrelu(x: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool 
     return _R.prelu(x, _uniform(lower, upper, x.shape, x.dtype, x.device))
 
 
-def softmin(x: Tensor, dim: int = -1) -> Tensor:
-    """`softmax(-x)` along axis `dim`."""
-    return _A.softmin(x, axis=dim)
+def softmin(x: Tensor, dim: int = -1, dtype: Any = None) -> Tensor:
+    """`softmax(-x)` along axis `dim`, of x in `dtype` where that is given."""
+    return _A.softmin(x if dtype is None else x.to(_as_dtype(dtype)), axis=dim)
 
 
 def glu(x: Tensor, dim: int = -1) -> Tensor:

@@ -36,9 +36,9 @@ def normal_(x: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
         return _fill(x, values if mean == 0.0 and std == 1.0 else values * std + mean)
 
 
-def constant_(x: Tensor, value: NumberOrNan) -> Tensor:
+def constant_(x: Tensor, val: NumberOrNan) -> Tensor:
     """Fill x with one number. Returns x."""
-    return _fill(x, value)
+    return _fill(x, val)
 
 
 def zeros_(x: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ A, B = np.array([0.5, 2.0, 1.3], "float32"), np.array([1.5, 0.7, 3.0], "float32"
 ROWS = np.array([[0.2, 0.5, 0.3], [0.1, 0.1, 0.8]], "float32")
 OTHER = np.array([[0.3, 0.3, 0.4], [0.6, 0.2, 0.2]], "float32")
 
+SQUARE = np.array([[2.0, 0.3, -0.4], [0.3, 1.0, 0.2], [-0.4, 0.2, 0.7]], "float32")
+
 #: name -> (parameters, other parameters, values)
 CASES = {
     "Normal": ((A, B), (B, A), A - 1),
@@ -23,6 +25,7 @@ CASES = {
     "Bernoulli": ((ROWS[0],), (OTHER[0],), np.array([0.0, 1.0, 1.0], "float32")),
     "Categorical": ((ROWS,), (OTHER,), np.array([2, 0])),
     "OneHotCategorical": ((ROWS,), (OTHER,), np.eye(3, dtype="float32")[[2, 0]]),
+    "MultivariateNormal": ((ROWS, SQUARE), (A, SQUARE[::-1, ::-1] + np.eye(3, dtype="float32")), OTHER),
 }
 DRAWN = [c for c in CASES if c not in ("Categorical",)]
 
@@ -117,6 +120,46 @@ def test_axes_become_one_event(torch):
 
 
 @pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize("batch", [(), (2,)])
+@pytest.mark.parametrize("given", ["covariance_matrix", "precision_matrix", "scale_tril"])
+def test_a_normal_of_vectors_is_given_by_any_of_its_matrices(torch, given, batch, mode):
+    matrix = np.linalg.cholesky(SQUARE) if given == "scale_tril" else SQUARE
+    matrix = np.broadcast_to(matrix, (*batch, 3, 3)) * np.float32(1.5)
+    row = [A, np.ascontiguousarray(matrix), np.stack([ROWS, OTHER, ROWS])]
+
+    def look(D, loc, matrix, value):
+        d = D.MultivariateNormal(loc, **{given: matrix})
+        log_prob = d.log_prob(value)
+        log_prob.sum().backward()
+        return log_prob, d.entropy(), d.variance, d.covariance_matrix, d.precision_matrix, d.scale_tril
+
+    ours = [dg.tensor(x, requires_grad=k < 2) for k, x in enumerate(row)]
+    theirs = [torch.tensor(x, requires_grad=k < 2) for k, x in enumerate(row)]
+    made = dg.function(lambda *row: look(D, *row), mode=mode)(*ours)
+    for a, b in zip(made, look(torch.distributions, *theirs), strict=True):
+        np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), 2e-5, 1e-5)
+    for a, b in zip(ours[:2], theirs[:2], strict=True):
+        np.testing.assert_allclose(a.grad.numpy(), b.grad.numpy(), 1e-4, 1e-4)
+
+
+def test_a_normal_of_vectors_says_what_does_not_fit():
+    loc, matrix = dg.tensor(A), dg.tensor(SQUARE)
+    with pytest.raises(dg.errors.ArgumentError, match=r"got 2 matrices(.|\n)*give one of covariance_matrix"):
+        D.MultivariateNormal(loc, matrix, scale_tril=matrix)
+    with pytest.raises(dg.errors.ShapeError, match="is no square of loc"):
+        D.MultivariateNormal(loc, matrix[:2, :2])
+    with pytest.raises(dg.errors.LinAlgError, match="not positive definite"):
+        D.MultivariateNormal(loc, -matrix)
+    with pytest.raises(dg.errors.ArgumentError, match="scale_tril=-2 is not above 0"):
+        D.MultivariateNormal(loc, scale_tril=-matrix)
+
+
+def test_a_distribution_that_there_is_not_is_an_error_of_ours():
+    with pytest.raises(dg.errors.UnknownNameError, match=r"write dg\.distributions\.MultivariateNormal"):
+        _ = D.MultiVariateNormal
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
 @pytest.mark.parametrize("name", ["Bernoulli", "Categorical", "OneHotCategorical"])
 def test_probabilities_of_0_and_1_have_finite_logarithms_and_gradients(torch, name, mode):
     probs = np.array(
@@ -198,6 +241,7 @@ NO_PARAMETERS = {
         ((None, [0.0, NAN]), "logits=nan is not a number"),
     ],
     "OneHotCategorical": [(([0.5, NAN],), "probs=nan")],
+    "MultivariateNormal": [(([NAN, 1.0], [[1.0, 0.0], [0.0, 1.0]]), "loc=nan is not a number")],
 }  # fmt: skip
 #: name -> values that cannot come, and what the error says of them
 NO_VALUES = {
@@ -213,6 +257,7 @@ NO_VALUES = {
     "Bernoulli": [(0.5, "value is not 0 or 1"), (2.0, "value=2")],
     "Categorical": [(3, "value=3 is not a whole number from 0 to 2"), (-1, "value=-1")],
     "OneHotCategorical": [([1.0, 1.0, 0.0], "value is not a row of zeros with a single 1")],
+    "MultivariateNormal": [([0.0, NAN, 0.0], "value=nan is not a number")],
 }
 
 

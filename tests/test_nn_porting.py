@@ -308,6 +308,29 @@ def test_orthogonal_rows_or_columns(shape):
     np.testing.assert_allclose(short, 4 * np.eye(len(short)), atol=1e-5)
 
 
+def test_constants_are_given_by_the_word_of_torch():
+    assert nn.init.constant_(dg.zeros(2), val=3.0).tolist() == [3.0, 3.0]
+    with pytest.raises(TypeError, match="write val= for value="):
+        nn.init.constant_(dg.zeros(2), value=3.0)
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "softmin"])
+@pytest.mark.parametrize("mode", MODES)
+def test_softmax_is_taken_in_another_dtype(torch, name, mode):
+    scores = np.random.default_rng(0).standard_normal((3, 4)).astype("float16")
+    fn = dg.function(lambda x: getattr(nn.functional, name)(x, dim=-1, dtype=dg.float32), mode=mode)
+    x = dg.tensor(scores, requires_grad=True)
+    out = fn(x)
+    assert out.dtype == dg.float32
+    out[:, 0].sum().backward()
+    t = torch.tensor(scores, requires_grad=True)
+    theirs = getattr(torch.nn.functional, name)(t, dim=-1, dtype=torch.float32)
+    theirs[:, 0].sum().backward()
+    np.testing.assert_allclose(out.detach().numpy(), theirs.detach().numpy(), 1e-6, 1e-7)
+    assert x.grad.dtype == dg.float16
+    np.testing.assert_allclose(x.grad.numpy(), t.grad.numpy(), 2e-3, 1e-4)
+
+
 def test_truncated_normal_stays_inside():
     x = nn.init.trunc_normal_(dg.empty(5000), mean=0.5, std=0.3, a=0.2, b=1.0).numpy()
     assert x.min() >= 0.2

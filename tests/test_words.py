@@ -66,6 +66,7 @@ def test_an_unknown_word_is_named_by_every_public_function(name):
         (lambda: dg.linalg.diagonal(x=X), "x= which is given by position"),
         (lambda: dg.cat(), r"\[concat\] misses xs"),
         (lambda: dg.gather(X, 0), r"\[gather\] misses index"),
+        (lambda: dg.Tensor([1.0]), r"\[Tensor\] is a class that is not called(.|\n)*write dg.tensor\(data\)"),
     ],
 )
 @pytest.mark.parametrize("mode", ["eager", "graph"])
