@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,21 @@ if TYPE_CHECKING:
     from .method_types import NamedMethods as _Named
 else:
     _Named = object
+
+
+class Kept:
+    """A hook that adds the gradient to `.grad` of a tensor, as long as there is one."""
+
+    __slots__ = ("tensor",)
+
+    def __init__(self, tensor: Tensor):
+        self.tensor = weakref.ref(tensor)
+
+    def __call__(self, g: Tensor) -> None:
+        tensor, executor = self.tensor(), dispatch.state.executor
+        if tensor is not None:
+            before = executor.get_grad(tensor)
+            executor.set_grad(tensor, g.clone() if before is None else before + g)
 
 
 class Tensor(_Named):
@@ -387,8 +403,37 @@ class Tensor(_Named):
             hooks = node.hooks.setdefault(index, [])
         else:
             hooks = face._own_hooks()
-        hooks.append(hook)
+        last = len(hooks)
+        while last and hooks[last - 1].__class__ is Kept:  # which gets what the others made
+            last -= 1
+        hooks.insert(last, hook)
         return lambda: hooks.remove(hook)
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of this tensor as `.grad`, as that of a leaf is kept, in every walk from now on.
+
+        Nothing for a leaf. A change in place afterwards makes another value, whose gradient it is not.
+        Raises: AutogradError for a tensor that requires no gradient.
+        """
+        face = dispatch.state.executor.face(self)
+        if not face._requires_grad:
+            raise AutogradError(
+                "retain_grad",
+                f"{self.type} does not require a gradient",
+                "set requires_grad=True on an input",
+            )
+        if face._node is None and not face._is_leaf():
+            dispatch.outside("calls retain_grad() on a tensor made outside", "call it outside, once")
+        elif face._node is not None and not retains(face):
+            node, index = opened((face._node, face._index))
+            if node.hooks is None:
+                node.hooks = {}
+            node.hooks.setdefault(index, []).append(Kept(face))
+
+    @property
+    def retains_grad(self) -> bool:
+        """Whether the gradient of this tensor, which is no leaf, is kept as `.grad`."""
+        return retains(dispatch.state.executor.face(self))
 
     # -- values -----------------------------------------------------------------------------
 
@@ -483,6 +528,15 @@ class Tensor(_Named):
 
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec else str(self)
+
+
+def retains(face: Tensor) -> bool:
+    """`Tensor.retains_grad` of a tensor as the executor sees it."""
+    if face._node is None:
+        return False
+    node, index = opened((face._node, face._index))
+    hooks = () if node.hooks is None else node.hooks.get(index, ())
+    return any(h.__class__ is Kept and h.tensor() is face for h in hooks)
 
 
 #: dtypes by the names that were given to `to`

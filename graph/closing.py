@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..core import dispatch
 from ..core.reach import frontier
 from ..core.region import scan, while_loop
+from ..core.value import retains
 from .aliases import check_aliases
 from .arguments import Slot
 from .ending import Ending
@@ -78,6 +79,11 @@ class Closing:
                 "return the tensors",
             )
         faces = [trace.face(leaf) for leaf in seen.leaves]
+        if any(map(retains, faces)):
+            trace.leave(
+                "hands out a tensor whose gradient it keeps (retain_grad)",
+                "return the gradient, or keep it outside",
+            )
         self._find_state(effects_outside)
         if trace.now is not None and trace.now.sized:
             trace.now.program.place_sizes(path.args, [t._layout for t in path.tensors], len(path.called))

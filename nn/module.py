@@ -15,6 +15,7 @@ from ..core.storage import writes
 from ..core.strangers import STUMBLES
 from ..core.types import TensorType
 from ..core.value import Tensor
+from .hooks import Hook, HookHandle, Hooks
 
 M = TypeVar("M", bound="Module")
 
@@ -87,32 +88,6 @@ class LoadResult(NamedTuple):
         return f"LoadResult(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
 
 
-class _Hooks:
-    """The forward hooks of one module, in the order of their registration."""
-
-    def __init__(self) -> None:
-        self.before: dict[int, Any] = {}
-        self.after: dict[int, Any] = {}
-        self._count = 0
-
-    def add(self, kind: dict[int, Any], hook: Callable[..., Any]) -> HookHandle:
-        self._count += 1
-        kind[self._count] = hook
-        return HookHandle(kind, self._count)
-
-
-class HookHandle:
-    """A registered hook: `remove()` (or calling the handle) takes it out again."""
-
-    def __init__(self, hooks: dict[int, Any], key: int):
-        self._hooks, self._key = hooks, key
-
-    def remove(self) -> None:
-        self._hooks.pop(self._key, None)
-
-    __call__ = remove
-
-
 class Module(Members):
     """Base of all layers and models: define `__init__` and `forward`, call the instance.
 
@@ -127,7 +102,7 @@ class Module(Members):
 
     training: bool
     # A class-level default: an instance without hooks carries none.
-    _hooks: _Hooks | None = None
+    _hooks: Hooks | None = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         # Here, so that a subclass may leave out super().__init__().
@@ -147,37 +122,62 @@ class Module(Members):
         try:
             if self._hooks is None:
                 return self.forward(*args, **kwargs)
-            return self._call_with_hooks(self._hooks, args, kwargs)
+            return self._hooks.run(self, args, kwargs)
         except STUMBLES as e:
             explain_call(self.forward, type(self).__name__, e, args, kwargs)
             raise
 
     # -- hooks ----------------------------------------------------------------------------------
 
-    def _call_with_hooks(self, hooks: _Hooks, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        for hook in list(hooks.before.values()):
-            changed = hook(self, args)
-            if changed is not None:
-                args = changed if isinstance(changed, tuple) else (changed,)
-        out = self.forward(*args, **kwargs)
-        for hook in list(hooks.after.values()):
-            changed = hook(self, args, out)
-            out = out if changed is None else changed
-        return out
+    def register_forward_pre_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> HookHandle:
+        """Call `hook(module, args)` before forward; what it returns (unless None) replaces the arguments.
 
-    def register_forward_pre_hook(self, hook: Callable[..., Any]) -> HookHandle:
-        """Call `hook(module, args)` before forward; what it returns (unless None) replaces the arguments."""
+        prepend: before the hooks that there are. with_kwargs: `hook(module, args, kwargs)`, which returns None or
+        (args, kwargs). Returns: a handle whose `remove()` takes it out again.
+        """
         own = self._own_hooks()
-        return own.add(own.before, hook)
+        return own.add(own.before, Hook(hook, with_kwargs), prepend)
 
-    def register_forward_hook(self, hook: Callable[..., Any]) -> HookHandle:
-        """Call `hook(module, args, output)` after forward; its result (if not None) is the new output."""
+    def register_forward_hook(
+        self,
+        hook: Callable[..., Any],
+        *,
+        prepend: bool = False,
+        with_kwargs: bool = False,
+        always_call: bool = False,
+    ) -> HookHandle:
+        """Call `hook(module, args, output)` after forward; its result (if not None) is the new output.
+
+        prepend: before the hooks that there are. with_kwargs: `hook(module, args, kwargs, output)`. always_call: after
+        an error too, with the output so far or None; its own errors are dropped then. Returns: a handle.
+        """
         own = self._own_hooks()
-        return own.add(own.after, hook)
+        return own.add(own.after, Hook(hook, with_kwargs, always_call), prepend)
 
-    def _own_hooks(self) -> _Hooks:
+    def register_full_backward_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> HookHandle:
+        """Call `hook(module, grad_output)` when the gradients of the results are known, before they go further.
+
+        grad_output: a tuple, None for a result without a gradient; what the hook returns (unless None) replaces it.
+        For calls from now on whose results are a tensor or a tuple. Returns: a handle.
+        """
+        own = self._own_hooks()
+        return own.add(own.back_before, Hook(hook), prepend)
+
+    def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> HookHandle:
+        """Call `hook(module, grad_input, grad_output)` when the gradients of the arguments are known.
+
+        grad_input, grad_output: tuples, None for what has no gradient; of arguments given by position. What the hook
+        returns (unless None) replaces grad_input. Where no argument requires a gradient it is called when those of the
+        results are known. For calls from now on. Returns: a handle.
+        """
+        own = self._own_hooks()
+        return own.add(own.back, Hook(hook), prepend)
+
+    def _own_hooks(self) -> Hooks:
         if self._hooks is None:
-            self._hooks = _Hooks()
+            self._hooks = Hooks()
         return self._hooks
 
     # -- members --------------------------------------------------------------------------------
@@ -474,8 +474,8 @@ class Module(Members):
 
 spell_methods(
     Module,
-    "register_buffer register_parameter add_module register_forward_hook register_forward_pre_hook get_submodule "
-    "get_parameter get_buffer state_dict load_state_dict train apply requires_grad_",
+    "register_buffer register_parameter add_module register_forward_hook register_forward_pre_hook "
+    "register_full_backward_hook register_full_backward_pre_hook get_submodule get_parameter get_buffer state_dict load_state_dict train apply requires_grad_",
 )
 
 
