@@ -46,6 +46,23 @@ def asking(flags: Sequence[tuple[Any, bool]]) -> Iterator[None]:
             x._requires_grad = asks
 
 
+@contextmanager
+def standing(ends: Sequence[tuple[Any, Any]]) -> Iterator[None]:
+    """Tensors stand on the tape where edges of it lead, or nowhere, while ops are recorded again."""
+    before = [(x, x._node, x._index, x._requires_grad, x._seen) for x, _ in ends]
+    for x, edge in ends:
+        x._node, x._index = edge if edge.__class__ is tuple else (None, 0)
+        x._requires_grad, x._seen = (
+            edge is not None,
+            x._storage.tape_version,
+        )  # as a view that follows its base
+    try:
+        yield
+    finally:
+        for x, *place in before:
+            x._node, x._index, x._requires_grad, x._seen = place
+
+
 def unfold(node: Folded, roots: Sequence[Any], first: int) -> None:
     """Let the ops behind `roots`, recorded since number `first`, take the place of a node with these results."""
     edges = [opened(_edge(y)) for y in roots]

@@ -14,7 +14,7 @@ from ..core.ops.views import permute
 from ..core.saved import Need, kept_by, needs_of, refuse_changed
 from ..core.step import fitted
 from ..core.types import contiguous_strides
-from ..core.unfolding import asking, unfold
+from ..core.unfolding import asking, standing, unfold
 from .launch import Body, inside, launcher
 from .recipes import NUMBERS, Recipe, taped
 from .taped_node import TapedNode, TapeName, behind
@@ -236,7 +236,17 @@ def _needs_inside(results: Sequence[Any], tensors: Sequence[Any]) -> list[tuple[
     walk does so at its first op."""
     places = {id(y._storage): ("output", k) for k, y in enumerate(results)}
     places |= {id(x._storage): ("tensor", k) for k, x in enumerate(tensors)}
-    before = max((x._node.number for x in tensors if x._node is not None), default=-1)
+    nodes = _recorded_since(
+        results, max((x._node.number for x in tensors if x._node is not None), default=-1)
+    )
+    return [
+        (need, *places[id(x._storage)], node is nodes[0]) for node in nodes
+        for need, x, _ in needs_of(node) if id(x._storage) in places
+    ]  # fmt: skip
+
+
+def _recorded_since(results: Sequence[Any], before: float) -> list[vjp.Node]:
+    """The tape behind results down to a number, in the order of a walk."""
     found: dict[float, vjp.Node] = {}
     todo = [y._node for y in results]
     while todo:
@@ -244,11 +254,7 @@ def _needs_inside(results: Sequence[Any], tensors: Sequence[Any]) -> list[tuple[
         if node is not None and node.number > before and node.number not in found:
             found[node.number] = node
             todo += [edge[0] for edge in node.edges if isinstance(edge, tuple)]
-    nodes = [found[number] for number in sorted(found, reverse=True)]
-    return [
-        (need, *places[id(x._storage)], node is nodes[0]) for node in nodes
-        for need, x, _ in needs_of(node) if id(x._storage) in places
-    ]  # fmt: skip
+    return [found[number] for number in sorted(found, reverse=True)]
 
 
 class _TapedComposite:
@@ -396,7 +402,11 @@ class _TapedComposite:
         ones, at the same ops and in the same order as if the body had never been hot."""
         refuse_changed(node)
         first = vjp.mark()
-        roots, _ = self.recorded(*node.saved["inputs_type"])
+        inputs, versions, *_ = kept = node.saved["inputs_type"]
+        ends = [(x, edge) for x, edge in zip(inputs, node.edges) if x is not None]
+        changed = [end for end, version in zip(ends, versions) if end[0]._storage.version != version]
+        with standing(changed):
+            roots, _ = self.recorded(*kept)
         unfold(node, roots, first)
 
     def again(self, kept: Any, gs: tuple[Any, ...], held: Mapping[int, Any]) -> list[Any]:
@@ -416,14 +426,8 @@ class _TapedComposite:
         """The body once more, op by op, with the random numbers of the call: its outputs that have a gradient, and the
         inputs that want one."""
         tensors = [x for x in inputs if x is not None]
-        for x, version in zip(tensors, versions):
-            if x._storage.version != version:
-                raise AutogradError(
-                    self.owner.op.name,
-                    f"needs its input {x.type} for a gradient of a gradient, but it was changed in place at "
-                    f"{line_of(x._changed_place())}",
-                    "use an out-of-place op (x = x + 1), or clone() the tensor before changing it",
-                )
+        changed = [x for x, version in zip(tensors, versions) if x._storage.version != version]
+        first = vjp.mark()
         executor = dispatch.state.executor
         face, after = executor.face, [(g, executor.random_state(g)) for g, _ in drawn]
         for g, state in drawn:
@@ -436,8 +440,22 @@ class _TapedComposite:
             for g, state in after:
                 executor.set_random_state(g, state)
         outs = [face(y) for y in (made if isinstance(made, tuple) else (made,))]
+        if changed:  # op by op, nothing needs it; but here it has a say in what is computed
+            there = {id(x._storage) for x in tensors} - {id(x._storage) for x in changed}
+            for node in _recorded_since(outs, first):
+                if any(id(x._storage) not in there for _, x, _ in needs_of(node)):
+                    raise self.refuse(changed[0])
         roots = [outs[self.order.index(k)] for k in self.taped.roots]
         return roots, [face(tensors[n]) for n in self.wanted]
+
+    def refuse(self, x: Any) -> AutogradError:
+        """The error for an input that was changed in place."""
+        return AutogradError(
+            self.owner.op.name,
+            f"needs its input {x.type} for a gradient of a gradient, but it was changed in place at "
+            f"{line_of(x._changed_place())}",
+            "use an out-of-place op (x = x + 1), or clone() the tensor before changing it",
+        )
 
 
 class StepTable:

@@ -40,11 +40,11 @@ def layout(dtype: DType, shape: Shape, strides: Shape | None = None, device: str
     if found is None:
         if len(_layouts) > 50_000:
             _layouts.clear()
-        shape = tuple([*map(index, shape)])  # plain ints, whatever stands for them in a trace
+        shape = (*map(index, shape),)  # plain ints, whatever stands for them in a trace
         if strides is None:
             found = layout(dtype, shape, contiguous_strides(shape), device)
         else:
-            strides = tuple([*map(index, strides)])
+            strides = (*map(index, strides),)
             found = Layout(dtype, shape, strides, device)
         _layouts[dtype, shape, strides, device] = found
     return found
