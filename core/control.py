@@ -13,6 +13,7 @@ from . import control_flat, tree
 from .control_flat import Flat
 from .control_trees import join, predicate, results, same_structure, split, tensors, words
 from .errors import ArgumentError, ArgumentTypeError, ShapeError
+from .numbers import whole
 
 
 def cond(pred: Any, true_fn: Callable[..., Any], false_fn: Callable[..., Any], *operands: Any) -> Any:
@@ -103,11 +104,15 @@ def scan(
     """
     carry, skeleton = tensors(init)
     slices, below = tensors(xs)
-    sizes = {x.shape[0] for x in slices if x.ndim}
+    sizes: list[Any] = []
+    for x in slices:
+        if x.ndim and x.shape[0] not in sizes:
+            sizes.append(x.shape[0])
     if any(x.ndim == 0 for x in slices):
         raise ShapeError("scan", "an x has no axis to walk along", "give every tensor of xs a first axis")
     if length is not None:
-        sizes.add(int(length))
+        length = whole(length)
+        sizes += [] if length in sizes else [length]
     if len(sizes) != 1:
         what = f"first axes of sizes {sorted(sizes)}" if sizes else "neither xs nor a length"
         raise ShapeError("scan", f"got {what}", "give all of xs one first size, equal to length")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from ..core.region import Region
 from .formulas import Size
 from .live import as_now
 
@@ -48,6 +49,9 @@ def forget_sizes(graph: Any) -> None:
     graph.strides = {v: as_now(s) for v, s in graph.strides.items()}
     for node in graph.nodes:
         node.attrs = as_now(node.attrs)
+        for x in node.attrs:
+            if isinstance(x, Region):
+                forget_sizes(x.graph)
         node.inputs = [as_now(x) for x in node.inputs]
         for v in node.outputs:
             v.type = as_now(v.type)

@@ -479,6 +479,13 @@ def is_size(x: Any) -> bool:
     return type(x) is Live
 
 
+def same_size(a: Any, b: Any) -> bool:
+    """Whether two sizes are equal at every call, as far as polynomials say."""
+    if type(a) is Live and type(b) is Live:
+        return a._live_poly is not None and a._live_poly == b._live_poly
+    return type(a) is type(b) is int and a == b
+
+
 def as_now(x: Any) -> Any:
     """Types, attributes and the like with the numbers of the call that was traced."""
     if type(x) is Live:

@@ -26,7 +26,7 @@ from ..core.types import TensorType
 from ..core.value import Tensor
 from .checks import Extent, at_place, knows_sizes
 from .ir import Graph, Node, Number, Value
-from .live import Live, RestartError, bound, settled, values_of
+from .live import Live, RestartError, bound, same_size, settled, values_of
 from .opened import opened
 from .rest import resting
 from .sources import Source, Sources
@@ -246,10 +246,10 @@ class Trace(Sources):
         live = [x for x in inputs if type(x) is Live]
         if not live:
             return op.infer(inputs, attrs)
-        if op.kind != "pointwise" or op.type_rule is not None:
-            for t in op.infer(inputs, attrs):
-                settled(t.shape)
         made = op.infer(values_of(inputs), attrs)
+        if op.kind != "pointwise" or op.type_rule is not None:
+            for t, m in zip(op.infer(inputs, attrs), made):
+                settled(tuple([n for n, k in zip(t.shape, m.shape) if not same_size(n, k)]))
         dtypes = [t.dtype for t in (*inputs, *made) if isinstance(t, TensorType)]
         for x in live:
             bound(x, dtypes)

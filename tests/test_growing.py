@@ -564,3 +564,30 @@ def test_the_bytes_of_a_tensor_of_any_size():
     f = dg.function(step)
     assert [f(dg.ones(1, 2))[0, 0].item() for _ in range(9)] == [8 * n + 1 for n in range(1, 10)]
     assert f.variants[-1].live.sized
+
+
+def test_loops_masks_and_turns_of_any_size():
+    def f(x):
+        n = len(x)
+        mask = dg.triu(dg.full((n, n), -math.inf), 1)
+        carry, rows = dg.scan(lambda c, t: (c * 0.5 + t, c * t), dg.zeros(3), x, reverse=True)
+        nested = dg.scan(
+            lambda c, t: (c + dg.scan(lambda a, b: (a + b * t, b), dg.ones(3), x)[0], c), dg.zeros(3), x
+        )
+        grown = dg.while_loop(
+            lambda s: s[1] < n, lambda s: (s[0] * 1.5 + x.sum(0), s[1] + 1), (x.mean(0), dg.tensor(0))
+        )
+        slope = dg.grad(
+            lambda t: (dg.scan(lambda c, u: (dg.tanh(c + u), c * u), dg.zeros(3), t)[1] ** 2).sum()
+        )(x)
+        return (
+            mask, dg.softmax(x @ x.mT + mask, -1) @ x, carry, rows, *nested, grown[0], slope, dg.roll(x, n // 2, 0),
+            dg.tril(dg.ones(n, n)), dg.eye(n), dg.linspace(0, 1, n), dg.zeros(n) + n, dg.full((n, 2), n),
+            dg.scan(lambda c, _: (c * 1.1, c), x.sum(0), None, length=n)[1],
+        )  # fmt: skip
+
+    g = sizes(f, (4, 5, 6, 7, 8, 30, 9, 4, 64))
+    assert g.variants[-1].live.sized
+    assert len(g.variants) == 4
+    assert "turns" in g.explain(guards=True)
+    assert "scan" in g.show()

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...core.backend import Epilogue, Operand, Program
+from ...core.numbers import estimate
 from ...core.types import DType
 from . import conv_direct, conv_pixels, conv_winograd
 from .blocks import apart
@@ -311,7 +312,7 @@ def _stays(product: Product, depth: int, rows: int) -> bool:
     Channels that a power of two lies between would push each other out of the first-level cache.
     """
     x, (_, y, z) = product.x, product.axes
-    spread = _WAY // max(64, math.gcd(x.strides[1] * x.dtype.itemsize, _WAY))
+    spread = _WAY // max(64, math.gcd(estimate(x.strides[1]) * x.dtype.itemsize, _WAY))
     single = y.taps == z.taps == z.step == 1 and x.strides[4] == 1 and in_place(product.axes)
     return single and rows <= _ROWS_IN_PLACE and depth <= _WAYS * spread
 

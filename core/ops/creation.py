@@ -228,7 +228,7 @@ def linspace(start, stop, num, endpoint=True, dtype=None, device=None, requires_
     step = (stop - start) / steps if steps > 0 else 0.0
     kind = _dtype("linspace", dtype, T.default_float)
     return asked(
-        linspace_from(start, step, stop, last, size=int(num), dtype=kind, device=device), requires_grad
+        linspace_from(start, step, stop, last, size=whole(num), dtype=kind, device=device), requires_grad
     )
 
 
@@ -240,7 +240,7 @@ def logspace(start, stop, num, endpoint=True, base=10.0, dtype=None, device=None
     first, end = float(base) ** float(start), float(base) ** float(stop)
     step = (float(stop) - float(start)) / steps * math.log(base) if steps > 0 else 0.0
     kind = _dtype("logspace", dtype, T.default_float)
-    return geomspace_from(first, step, end, last, size=int(num), dtype=kind, device=device)
+    return geomspace_from(first, step, end, last, size=whole(num), dtype=kind, device=device)
 
 
 @public
@@ -257,7 +257,7 @@ def geomspace(start, stop, num, endpoint=True, dtype=None, device=None):
         raise ArgumentError("geomspace", f"from {start} to {stop} there is no constant ratio", "use one sign")
     step = math.log(stop / start) / steps if steps > 0 else 0.0
     kind = _dtype("geomspace", dtype, T.default_float)
-    return geomspace_from(start, step, stop, last, size=int(num), dtype=kind, device=device)
+    return geomspace_from(start, step, stop, last, size=whole(num), dtype=kind, device=device)
 
 
 @pointwise(

@@ -12,6 +12,7 @@ from ..backend import Operand
 from ..errors import ArgumentError, ArgumentTypeError, ShapeError
 from ..kinds import is_index
 from ..lower import copy
+from ..numbers import whole
 from ..op import composite, primitive, public
 from ..strangers import check_numbers, size, whole_numbers
 from ..types import TensorType, normalize_axis
@@ -371,7 +372,7 @@ def roll(x, *, shift, axis=None):
     moves: dict = {}
     for s, a in zip(shifts, axes):
         a = normalize_axis("roll", a, x.ndim, x.type)
-        moves[a] = moves.get(a, 0) + int(s)
+        moves[a] = moves.get(a, 0) + whole(s)
     for a, s in moves.items():
         n = x.shape[a]
         s = s % n if n else 0

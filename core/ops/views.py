@@ -21,7 +21,7 @@ from ..types import TensorType, contiguous_strides, normalize_axis
 def as_shape(op, shape):
     """A tuple of ints from an int, a list or a tuple."""
     if isinstance(shape, (int, np.integer)):
-        return (int(shape),)
+        return (whole(shape),)
     if not hasattr(shape, "__iter__"):
         raise ArgumentTypeError(op, f"shape={shape!r} is not a tuple of integers", "pass integers")
     out = tuple(shape)
