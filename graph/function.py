@@ -67,6 +67,8 @@ class Function(Looking):
         self, fn: Callable[..., Any], mode: str, precision: str, name: str | None, limit: int | None,
         compile: str = "call",
     ):  # fmt: skip
+        # First: what wraps a graph function (`dg.grad(f)`) has its attributes, which are not this one's.
+        functools.update_wrapper(self, fn if hasattr(fn, "__name__") else type(fn))
         self._fn = fn
         self._variants: dict[Any, list[Variant]] = {}
         self._count = 0
@@ -86,7 +88,6 @@ class Function(Looking):
         self.precision = precision
         self.name: str = name or str(getattr(fn, "__name__", type(fn).__name__))
         self.mode = mode
-        functools.update_wrapper(self, fn if hasattr(fn, "__name__") else type(fn))
 
     @property
     def mode(self) -> str:

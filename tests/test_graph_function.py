@@ -1,5 +1,6 @@
 """Graph mode: same numbers as eager, whatever the function reads, writes or branches on."""
 
+import functools
 import queue
 import threading
 
@@ -503,3 +504,22 @@ def test_a_numpy_number_of_another_type_is_a_new_variant():
     x = dg.ones((3,))
     for s in (np.float32(0.1), np.float64(0.2), np.int64(3)):
         _same(f(x, s), f.eager(x, s))
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_what_wraps_a_graph_function_can_be_one_itself(mode):
+    @dg.function(mode=mode)
+    def energy(x):
+        return (x * x).sum()
+
+    @functools.wraps(energy)
+    def doubled(x):
+        return energy(x) * 2
+
+    x = dg.tensor([1.0, 2.0])
+    assert dg.function(dg.grad(energy), mode=mode)(x).tolist() == [2.0, 4.0]
+    assert [v.tolist() for v in dg.function(dg.value_and_grad(energy), mode=mode)(x)] == [5.0, [2.0, 4.0]]
+    assert dg.function(dg.vmap(energy), mode=mode)(dg.ones(2, 3)).tolist() == [3.0, 3.0]
+    outer = dg.function(doubled, mode=mode, name="outer")
+    assert [outer(x).item(), energy(x).item(), outer(x).item()] == [10.0, 5.0, 10.0]
+    assert (outer.name, outer.__wrapped__, outer._variants is energy._variants) == ("outer", doubled, False)
