@@ -10,6 +10,8 @@ import numpy as np
 
 _PACKAGE_DIR = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _STDLIB = os.path.dirname(os.__file__) + os.sep
+_SITE = os.path.dirname(os.path.dirname(np.__file__)) + os.sep
+_LIBRARIES = tuple(_SITE + name + os.sep for name in ("numpy", "onnx", "safetensors"))
 _OUTSIDE = tuple(_PACKAGE_DIR + d + os.sep for d in ("tests", "examples"))
 # By id, for the hash of a code object is computed anew from its constants at every look-up.
 _internal: dict[int, tuple[bool, CodeType]] = {}
@@ -39,6 +41,11 @@ def is_own_file(path: str) -> bool:
 def is_standard_file(path: str) -> bool:
     """Whether a file belongs to Python's own library."""
     return (path.startswith(_STDLIB) and "site-packages" not in path) or path.startswith("<frozen")
+
+
+def is_library_file(path: str) -> bool:
+    """Whether a file belongs to Python's own library, or to one that we call and that calls us."""
+    return path.startswith(_LIBRARIES) or is_standard_file(path)
 
 
 def user_place(depth: int = 1) -> Place | None:
@@ -75,7 +82,10 @@ def user_frame(depth: int = 1) -> FrameType | None:
 
 def user_line(depth: int = 1) -> str:
     """`file:line` of the innermost frame that is not the framework's own, or an empty string."""
-    frame = user_frame(depth + 1)
+    frame = innermost = user_frame(depth + 1)
+    while frame is not None and (is_internal(frame.f_code) or is_library_file(frame.f_code.co_filename)):
+        frame = frame.f_back
+    frame = frame or innermost
     if frame is None or frame.f_code.co_filename.startswith("<frozen"):  # started as `python -m duograd`
         return ""
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -26,7 +26,7 @@ from .numbers import holds_live, without_live
 from .parameters import parameters
 from .scalar import Expr, cast, const, substitute, weak_arg
 from .spoken import in_words, is_own_error, spelled, translated
-from .strangers import STUMBLES, kind_of, known_kinds, no_tensor_among, stranger, unfit
+from .strangers import STUMBLES, is_vast, kind_of, known_kinds, no_tensor_among, stranger, unfit
 from .types import DType, TensorType
 
 REGISTRY: dict[str, Op] = {}
@@ -326,9 +326,13 @@ class Op:
                 name = self.attr_names[k]
                 if kind_of(attrs[k]) not in known_kinds(self, name):
                     raise ArgumentTypeError(self.name, *unfit(name, attrs[k], kinds.FLAG.words))
-        for a in attrs:  # what cannot be a key is found here, not when a graph is compiled
+        for a in (
+            attrs
+        ):  # what cannot be a key, or no number of a kernel, is found here, not when a graph is compiled
             if not holds_live(a):
                 hash(a)
+                if is_vast(a) and (error := stranger(self, args, kwargs)) is not None:
+                    raise error
         return inputs, attrs
 
     def _refuse_strangers(self, inputs: tuple[Any, ...]) -> None:

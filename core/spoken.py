@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
 import sys
 from collections.abc import Callable, Iterable
 from types import CodeType, FunctionType
 from typing import Any
 
-import numpy as np
-
 from . import kinds
 from .errors import (
     ArgumentError,
     ArgumentTypeError,
+    CopyError,
     DuogradError,
     IndexingError,
     OutOfMemoryError,
     is_internal,
+    is_library_file,
     is_own_file,
-    is_standard_file,
     user_line,
 )
 from .parameters import Parameters, parameters
@@ -232,9 +230,8 @@ def refuse_kinds(fn: Any, op: str, given: dict[str, Any]) -> bool:
 
 _ERRORS: tuple[tuple[Any, Any], ...] = (
     ((TypeError, AttributeError), ArgumentTypeError), (IndexError, IndexingError), (MemoryError, OutOfMemoryError),
+    (BufferError, CopyError),
 )  # fmt: skip
-_PACKAGES = os.path.dirname(os.path.dirname(np.__file__)) + os.sep
-_LIBRARIES = tuple(_PACKAGES + name + os.sep for name in ("numpy", "onnx", "safetensors"))
 
 
 def is_own_error(error: BaseException) -> bool:
@@ -243,7 +240,7 @@ def is_own_error(error: BaseException) -> bool:
     while at is not None:
         code = at.tb_frame.f_code
         file = code.co_filename
-        if not (is_internal(code) or file.startswith(_LIBRARIES) or is_standard_file(file)):
+        if not (is_internal(code) or is_library_file(file)):
             return False
         at = at.tb_next
     return True

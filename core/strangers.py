@@ -20,14 +20,30 @@ if TYPE_CHECKING:
     from .op import Op
 
 #: what rules and bodies written in Python raise for values that they were not written for
-STUMBLES = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, struct.error, MemoryError)
+STUMBLES = (
+    TypeError,
+    ValueError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    struct.error,
+    MemoryError,
+    BufferError,
+)
+
+
+def is_vast(x: Any) -> bool:
+    """Whether x is, or a tuple holds, an integer of more than 64 bits."""
+    if x.__class__ is tuple:
+        return any(map(is_vast, x))
+    return isinstance(x, int) and not -(2**63) <= x < 2**64
 
 
 def kind_of(x: Any) -> str:
     """What sort of value x is, in words."""
     if x is None:
         return "None"
-    if isinstance(x, int) and not -(2**63) <= x < 2**64:
+    if isinstance(x, int) and is_vast(x):
         return "an integer of more than 64 bits"
     for cls, words in _KINDS:
         if isinstance(x, cls):
@@ -61,7 +77,8 @@ def _fits(kind: str, known: set[str]) -> bool:
     """Whether a value of this kind is one of the known ones; integers are floats, too."""
     if kind in known or (kind == "a tuple of floats and integers" and "a tuple of floats" in known):
         return True
-    return kind.replace("an integer", "a float").replace("integers", "floats") in known
+    plain = kind.replace(" of more than 64 bits", "")
+    return plain.replace("an integer", "a float").replace("integers", "floats") in known
 
 
 def known_kinds(op: Op, name: str) -> set[str]:

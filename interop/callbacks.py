@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from ..core.errors import ArgumentError, ArgumentTypeError
+from ..core.kinds import Magnitude, Natural
+from ..core.spoken import spell as _spell
 from ..nn.optim.lr_scheduler.base import LRScheduler
 from ..nn.optim.lr_scheduler.combine import ReduceLROnPlateau
 from .checkpoint import save
@@ -47,12 +49,10 @@ class OnEpochEnd(Callback):
 class _Watch(Callback):
     """Knows whether the number that it watches has got better."""
 
-    def __init__(self, monitor: str, mode: str, min_delta: float = 0.0):
+    def __init__(self, monitor: str, mode: str, min_delta: Magnitude = 0.0):
         self.name = type(self).__name__
         if mode not in ("min", "max"):
             raise ArgumentError(self.name, f"mode={mode!r} is unknown", 'use "min" or "max"')
-        if min_delta < 0:
-            raise ArgumentError(self.name, f"min_delta={min_delta} is negative", "use 0 or more")
         self.monitor, self.sign, self.min_delta = monitor, 1 if mode == "min" else -1, min_delta
         self.best = math.nan
 
@@ -84,12 +84,10 @@ class EarlyStopping(_Watch):
     """
 
     def __init__(
-        self, monitor: str = "val_loss", patience: int = 5, mode: str = "min", min_delta: float = 0.0,
+        self, monitor: str = "val_loss", patience: Natural = 5, mode: str = "min", min_delta: Magnitude = 0.0,
         restore_best: bool = True,
     ):  # fmt: skip
         super().__init__(monitor, mode, min_delta)
-        if patience < 0:
-            raise ArgumentError(self.name, f"patience={patience} is negative", "use 0 or more epochs")
         self.patience, self.restore_best = patience, restore_best
         self.stopped_epoch = 0
         self._since = 0
@@ -121,9 +119,9 @@ class ModelCheckpoint(_Watch):
     monitor: the number that has to get better ("min" or "max" says mode); None saves every epoch.
     """
 
-    def __init__(self, path: str | Path, monitor: str | None = None, mode: str = "min"):
+    def __init__(self, path: str | os.PathLike[str], monitor: str | None = None, mode: str = "min"):
         super().__init__(monitor or "", mode)
-        self.path = str(path)
+        self.path = os.fspath(path)
 
     def on_epoch_end(self, trainer: Any, epoch: int, logs: Mapping[str, float]) -> None:
         if self.monitor and not self.better(logs):
@@ -143,7 +141,7 @@ class Schedule(Callback):
     Example: `Schedule(dg.optim.lr_scheduler.CosineAnnealingLR(opt, T_max=10))`.
     """
 
-    def __init__(self, scheduler: LRScheduler, every: str = "epoch", monitor: str | None = None):
+    def __init__(self, scheduler: Any, every: str = "epoch", monitor: str | None = None):
         if not isinstance(scheduler, LRScheduler):
             raise ArgumentTypeError(
                 "Schedule", f"takes a schedule, got a {type(scheduler).__name__}", "see dg.optim.lr_scheduler"
@@ -168,3 +166,6 @@ class Schedule(Callback):
     def on_epoch_end(self, trainer: Any, epoch: int, logs: Mapping[str, float]) -> None:
         if self.every == "epoch":
             self._step(logs)
+
+
+_spell(globals(), __all__, strict=True)

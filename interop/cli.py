@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -25,6 +27,8 @@ def _bench(options: argparse.Namespace) -> int:
 
     phases = [options.phase] if options.phase else ["train", "op"]
     split = lambda text: [t for t in text.split(",") if t]
+    _writable(options.json)
+    _writable(options.plot)
     with status("measuring") as tell:
         result = run(
             split(options.cases) or None,
@@ -45,12 +49,35 @@ def _bench(options: argparse.Namespace) -> int:
     return 0
 
 
-def _size(text: str) -> int:
+def _size(text: str, least: int = 0) -> int:
     """A number from 0."""
     value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{value} is below 0")
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{value} is below {least}")
     return value
+
+
+def _count(text: str) -> int:
+    """A number from 1."""
+    return _size(text, 1)
+
+
+def _seconds(text: str) -> float:
+    """A length of time."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
+    return value
+
+
+def _writable(path: str | None) -> None:
+    """Refuse a file that could not be written, before there is anything to write. Raises: OSError."""
+    if path:
+        folder = Path(path).absolute().parent
+        if not folder.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(folder))
+        if Path(path).is_dir():
+            raise IsADirectoryError(errno.EISDIR, "is a folder", path)
 
 
 def _onnx(options: argparse.Namespace) -> int:
@@ -106,7 +133,7 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--out", default="demo-out", help="folder for model.onnx, report.json and demo.png (%(default)s)"
     )
-    demo.add_argument("--epochs", type=int, default=25, help="passes over the training data (%(default)s)")
+    demo.add_argument("--epochs", type=_count, default=25, help="passes over the training data (%(default)s)")
     demo.add_argument("--seed", type=int, default=0, help="seed of weights, order and dropout (%(default)s)")
     demo.set_defaults(run=_demo)
 
@@ -120,9 +147,9 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument(
         "--vs", default="", help="peers: torch,torch-compile,jax,tensorflow,tensorflow-xla,onnxruntime"
     )
-    bench.add_argument("--threads", type=int, default=2, help="threads for every runner (%(default)s)")
+    bench.add_argument("--threads", type=_count, default=2, help="threads for every runner (%(default)s)")
     bench.add_argument(
-        "--budget", type=float, default=2.0, help="seconds for each runner and case (%(default)s)"
+        "--budget", type=_seconds, default=2.0, help="seconds for each runner and case (%(default)s)"
     )
     bench.add_argument("--json", help="write machine and records to this file")
     bench.add_argument("--plot", help="draw the ratios to this file (PNG, SVG)")
@@ -170,6 +197,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         # The line is one of ours here: of no use to whoever typed the command.
         print(f"[{e.op}] {e.message}" + (f"\n  fix: {e.fix}" if e.fix else ""), file=sys.stderr)
+        return 1
+    except OSError as e:  # of a file that was named
+        if os.environ.get("DUOGRAD_DEBUG") or e.filename is None:
+            raise
+        print(f"[{options.command}] {e.filename}: {e.strerror}\n  fix: check the path", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import numpy as np
 from ..core import dispatch
 from ..core.backend import get_backend
 from ..core.errors import ArgumentError, AutogradError
+from ..core.kinds import is_real
 from ..core.value import Tensor
 from ..graph.arguments import empty_slots
 from ..graph.bisect import bisect, first_difference, op_by_op, same
@@ -219,8 +221,8 @@ def bench(fn: Callable[..., Any], *args: Any, seconds: float = 1.0, **kwargs: An
     seconds: how long each mode is measured, in blocks that take turns. The function's effects are undone
     afterwards. Returns: a BenchResult; print it.
     """
-    if seconds <= 0:
-        raise ArgumentError("bench", f"seconds={seconds} is not positive", "use a positive number")
+    if not (is_real(seconds) and 0 < seconds < math.inf):
+        raise ArgumentError("bench", f"seconds={seconds} is no length of time", "use a positive number")
     error = compare(fn, *args, **kwargs).difference
     function = _plain(fn)
     path = start_path(function, args, kwargs)

@@ -11,8 +11,10 @@ import numpy as np
 
 from ..core import tree
 from ..core.errors import ArgumentError, ArgumentTypeError
+from ..core.kinds import Count, Natural
 from ..core.modes import no_grad
 from ..core.ops.joining import concat
+from ..core.spoken import spell_methods as _spell_methods
 from ..core.value import Tensor
 from ..graph import function
 from ..nn.module import Module
@@ -129,8 +131,8 @@ class Trainer:
     # -- loops -----------------------------------------------------------------------------------
 
     def fit(
-        self, data: Any, epochs: int = 1, validation_data: Any = None, callbacks: Iterable[Any] = (), *,
-        batch_size: int = 32, shuffle: bool = True, verbose: bool = True,
+        self, data: Any, epochs: Natural = 1, validation_data: Any = None, callbacks: Iterable[Any] = (), *,
+        batch_size: Count = 32, shuffle: bool = True, verbose: bool = True,
     ) -> dict[str, list[float]]:  # fmt: skip
         """Train for a number of passes over the data.
 
@@ -142,8 +144,6 @@ class Trainer:
         Raises: ArgumentError for data without batches, or that can be iterated only once where epochs ask for more.
         """
         self._needs("fit", loss=self.loss, optimizer=self.optimizer)
-        if not isinstance(epochs, int) or epochs < 0:
-            raise ArgumentError("fit", f"epochs={epochs!r} is not a number of passes", "use an int from 0")
         calls = [self._callback(c) for c in callbacks]
         batches = self._batches("fit", data, batch_size, shuffle)
         if epochs > 1 and isinstance(batches, Iterator):
@@ -200,7 +200,7 @@ class Trainer:
             show(_written(logs), waiting)
         return logs
 
-    def evaluate(self, data: Any, *, batch_size: int = 32) -> dict[str, float]:
+    def evaluate(self, data: Any, *, batch_size: Count = 32) -> dict[str, float]:
         """Loss and metrics over data, their means over all samples, with the model in evaluation mode.
 
         Returns: numbers by name, "loss" first. Raises: as `fit`.
@@ -216,7 +216,7 @@ class Trainer:
             raise ArgumentError("evaluate", "the data have no batches", "check their length and drop_last")
         return means.result()
 
-    def predict(self, data: Any, *, batch_size: int = 32, targets: bool = False) -> Any:
+    def predict(self, data: Any, *, batch_size: Count = 32, targets: bool = False) -> Any:
         """What the model gives for all data, in evaluation mode, joined on the first axis.
 
         data: as in `fit`, but all parts of a batch are inputs; a tensor or an array alone is one input.
@@ -279,6 +279,9 @@ class Trainer:
         finally:
             for module, training in before:
                 module.training = training
+
+
+_spell_methods(Trainer, "fit evaluate predict")
 
 
 def _length(batches: Any) -> int | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..core.errors import ArgumentTypeError as _ArgumentTypeError
 from ..core.errors import ShapeError
 from ..core.foreign import unknown as _unknown
+from ..core.kinds import truth as _truth
 from ..core.numbers import real
 from ..core.old_values import computed as _computed
 from ..core.ops import activation as _A
@@ -19,6 +21,7 @@ from ..core.ops.loss import l1_loss, mse_loss
 from ..core.ops.loss import nll_loss as _nll_loss
 from ..core.ops.products import bilinear
 from ..core.spoken import spell as _spell
+from ..core.strangers import unfit as _unfit
 from ..core.types import as_dtype as _as_dtype
 from ..core.value import Tensor
 from . import functional_activation as _activation
@@ -50,6 +53,8 @@ def _over(fn: Any, name: str) -> Any:
     """A function of these that takes `inplace=True`, too: the result is written over x, which is returned."""
 
     def call(*args: Any, inplace: bool = False, **kwargs: Any) -> Tensor:
+        if inplace.__class__ is not bool and not _truth(inplace):
+            raise _ArgumentTypeError(name, *_unfit("inplace", inplace, "True or False"))
         if not inplace or not args:
             return fn(*args, **kwargs)  # type: ignore[no-any-return]
         result = _computed(fn, *args, **kwargs)

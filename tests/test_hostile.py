@@ -1,5 +1,6 @@
 """Arguments of all wrong kinds, for every public function: an error in the project's form or a result, nothing bare."""
 
+import collections
 import inspect
 import warnings
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from duograd.core.op import PUBLIC, REGISTRY
 
-HOSTILE = ["a", None]
+HOSTILE = ["a", None, {}, b"", int, object(), np.array([object()], dtype=object), 2**70]
 #: what is needed and is no tensor
 GIVEN = {
     "shape": (2, 3), "sizes": (2, 3), "axis": 0, "axis1": 0, "axis2": 1, "axes": (1, 0), "xs": [dg.ones((2, 3))] * 2,
@@ -346,3 +347,89 @@ def test_losses_and_norms_take_no_integers_that_would_wrap_around(mode, dtype):
         assert "test_hostile.py:" in str(caught.value)
     # one of them a float: the other is promoted
     assert F.mse_loss(dg.full((2,), 1.5), dg.full((2,), 200, dtype="uint8")).item() == 198.5**2
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_more_memory_than_there_is_is_refused_before_it_is_written(mode, monkeypatch):
+    from duograd.backends.cpu import memory
+
+    monkeypatch.setattr(memory, "available", lambda: 2**30)
+    made = dg.function(lambda x: x.expand((2**29, 1)) + 1.0, mode=mode)
+    with pytest.raises(MemoryError, match="2,147,483,648 bytes more: 1,073,741,824 are available") as caught:
+        made(dg.ones((1,)))
+    assert "test_hostile.py:" in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_spaced_numbers_of_16_bits(mode, dtype):
+    for make in (lambda: dg.linspace(0, 1, 5001, dtype=dtype), lambda: dg.geomspace(1, 2, 5001, dtype=dtype)):
+        found = dg.function(make, mode=mode)().to(dg.float64).numpy()
+        assert found.shape == (5001,)
+        assert found[-1] == found.max()
+        assert abs(found[2500] - (0.5 if found[0] == 0 else 2**0.5)) < 0.01
+    assert dg.function(lambda: dg.linspace(0, 3, 3, dtype=dtype), mode=mode)().tolist() == [0.0, 1.5, 3.0]
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_numbers_of_more_than_64_bits_are_named_where_they_are_given(mode):
+    x, F = dg.ones((1, 2, 3)), dg.nn.functional
+    for call, text in (
+        (lambda: F.avg_pool1d(x, 2, divisor_override=2**70), r"\[avg_pool1d\] divisor_override=1180591620"),
+        (lambda: F.max_pool1d(x, 2, stride=2**70), r"\[max_pool1d\] stride=1180591620"),
+        (lambda: F.silu(x, inplace="a"), r"\[silu\] inplace='a' is a text"),
+    ):
+        with pytest.raises(dg.errors.ArgumentTypeError, match=text):
+            dg.function(call, mode=mode)()
+    assert dg.function(lambda: dg.clip(x, max=2**70), mode=mode)().shape == x.shape  # a float as well
+
+
+def test_a_line_inside_a_library_is_none_of_the_users():
+    for call in (lambda: np.ones(dg.ones((2,))), lambda: collections.Counter(dg.tensor(1.0))):
+        with pytest.raises(dg.errors.DuogradError) as caught:
+            call()
+        assert "test_hostile.py:" in str(caught.value)
+
+
+def test_callbacks_name_what_does_not_fit():
+    for call in (
+        lambda: dg.nn.callbacks.EarlyStopping(patience="a"), lambda: dg.nn.callbacks.EarlyStopping(patience=NAN),
+        lambda: dg.nn.callbacks.EarlyStopping(min_delta=None), lambda: dg.nn.callbacks.ModelCheckpoint(3),
+        lambda: dg.nn.callbacks.EarlyStopping(monitor=3), lambda: dg.bench(lambda: None, seconds=NAN),
+    ):  # fmt: skip
+        with pytest.raises(dg.errors.DuogradError) as caught:
+            call()
+        assert "test_hostile.py:" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["fit", "evaluate", "predict"])
+def test_a_trainer_looks_at_what_it_is_given_before_it_runs(name):
+    model = dg.nn.Linear(3, 2)
+    trainer = dg.nn.Trainer(model, dg.nn.MSELoss(), dg.optim.SGD(model.parameters(), lr=0.1))
+    loader = dg.data.DataLoader(dg.data.TensorDataset(dg.ones((4, 3)), dg.ones((4, 2))))
+    for x in (0, -1, "a", None, 2**70, 1.5, True):
+        with pytest.raises(dg.errors.DuogradError, match="batch_size"):
+            getattr(trainer, name)(loader, batch_size=x)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["demo", "--epochs", "-1"], ["demo", "--epochs", "a"], ["bench", "--threads", "0"],
+        ["bench", "--budget", "nan"],
+        ["bench", "--json", "/nowhere/x.json"], ["ops", "--markdown", "/nowhere/x"], ["onnx", "run", "."],
+        ["onnx", "info", "/nowhere.onnx"], ["onnx", "run", "x", "--batch", "-1"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_the_command_line_says_what_is_wrong(words, capsys):
+    from duograd.interop.cli import main
+
+    try:
+        status = main(words)
+    except SystemExit as e:
+        status = e.code
+    said = capsys.readouterr().err
+    assert status in (1, 2)
+    assert "Traceback" not in said
+    assert said

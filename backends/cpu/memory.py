@@ -21,6 +21,8 @@ from ...core.types import DType, Shape
 ALIGNMENT = 64
 #: bytes that the free lists may hold
 CACHE_LIMIT = 512 << 20
+#: from this size on, the system is asked whether there is as much: it takes less time than a page of the block
+LARGE = 1 << 30
 # Blocks up to this size come in steps of 64 bytes, larger ones in eight steps for each power of two.
 _SMALL = 4096
 _SMALL_CLASSES = _SMALL // ALIGNMENT
@@ -33,8 +35,12 @@ class Block:
 
     def __init__(self, allocator: Allocator, size: int, free: list[Block] | None):
         try:
+            if size >= LARGE:
+                _refuse_more_than_there_is(size, allocator)
             self.raw = np.empty(size + ALIGNMENT, np.uint8)
-        except (MemoryError, ValueError):  # perhaps the free lists hold too much
+        except (MemoryError, ValueError) as e:  # perhaps the free lists hold too much
+            if isinstance(e, OutOfMemoryError):
+                raise
             allocator.trim()
             self.raw = _last_attempt(size + ALIGNMENT)
         address = self.raw.ctypes.data
@@ -43,6 +49,28 @@ class Block:
         self.allocator, self.size, self.free = allocator, size, free
         #: a NumPy array on this memory has been made
         self.seen = False
+
+
+def available() -> float:
+    """The bytes that the system says are free for a new program; infinite where it does not say."""
+    try:
+        with open("/proc/meminfo") as file:
+            row = dict(line.split()[:2] for line in file if line.startswith(("MemAvailable:", "SwapFree:")))
+        return 1024 * (int(row["MemAvailable:"]) + int(row.get("SwapFree:", 0)))
+    except (OSError, KeyError, ValueError):
+        return float("inf")
+
+
+def _refuse_more_than_there_is(size: int, allocator: Allocator) -> None:
+    """Linux promises more memory than there is, and ends whoever writes to it. Raises: OutOfMemoryError."""
+    if size > available():
+        allocator.trim()
+    free = available()
+    if size > free:
+        raise OutOfMemoryError(
+            "memory", f"cpu has no room for {size:,} bytes more: {free:,} are available",
+            "use a smaller batch, or free tensors",
+        )  # fmt: skip
 
 
 def _last_attempt(nbytes: int) -> np.ndarray:

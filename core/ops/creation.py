@@ -190,7 +190,7 @@ def _spaced(kind):
 
     body.__name__ = f"{kind}_from"
     body.__doc__ = f"The elements of {kind}, computed in float64."
-    op = pointwise(internal=True, no_gradient=_FROM_SHAPE, wide_numbers=True)(body)
+    op = pointwise(internal=True, no_gradient=_FROM_SHAPE, wide_numbers=True, counts=True)(body)
 
     @op.type
     def _(start, step, stop, last, *, size, dtype, device=None):

@@ -211,7 +211,7 @@ def diff(x, n=1, axis=-1, prepend=None, append=None):
 
     parts = [*([] if prepend is None else ready(prepend)), x, *([] if append is None else ready(append))]
     x = concat(parts, axis=axis) if len(parts) > 1 else x
-    for _ in range(n):
+    for _ in range(min(n, x.shape[axis])):  # nothing is left then
         after, before = _cut(x, axis, 1, None), _cut(x, axis, 0, max(0, x.shape[axis] - 1))
         x = E.not_equal(after, before) if x.dtype is T.bool_ else after - before
     return x

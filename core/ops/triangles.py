@@ -12,6 +12,7 @@ from ..backend import normalize_device
 from ..errors import ShapeError
 from ..op import composite, pointwise, public
 from ..scalar import const, s
+from ..strangers import size
 from .creation import arange, zeros
 from .shape import moveaxis
 from .views import diagonal, diagonal_update, reshape
@@ -92,8 +93,10 @@ for _op in (tril, triu):
     _op.error_sample((3,), match="not a matrix")
 
 
-def _pairs(rows, columns, keep, device):
-    found = np.nonzero(keep(np.ones((rows, columns), bool)))
+def _pairs(op, keep, n, m, k, device):
+    rows = size(op, "n", n, 0)
+    columns, k = rows if m is None else size(op, "m", m, 0), size(op, "k", k, -(2**63))
+    found = np.nonzero(keep(np.ones((rows, columns), bool), k))
     places = np.stack(found).astype(np.int64)
     return dispatch.state.executor.constant(places, normalize_device(device or "cpu"))
 
@@ -101,13 +104,13 @@ def _pairs(rows, columns, keep, device):
 @public
 def tril_indices(n, m=None, k=0, device=None):
     """Rows and columns of an n x m (n x n) lower triangle up to diagonal k: int64[2, count], `i, j = ...`."""
-    return _pairs(n, n if m is None else m, lambda a: np.tril(a, k), device)
+    return _pairs("tril_indices", np.tril, n, m, k, device)
 
 
 @public
 def triu_indices(n, m=None, k=0, device=None):
     """Rows and columns of an n x m (n x n) upper triangle from diagonal k on: int64[2, count], `i, j = ...`."""
-    return _pairs(n, n if m is None else m, lambda a: np.triu(a, k), device)
+    return _pairs("triu_indices", np.triu, n, m, k, device)
 
 
 @composite
