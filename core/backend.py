@@ -342,12 +342,25 @@ class Backend(Protocol):
 
 
 _factories: dict[str, Callable[[int], Backend]] = {}
+_kernels: dict[str, Callable[[], dict[str, Kernel]]] = {}
 _backends: dict[str, Backend] = {}
 
 
-def register_backend(kind: str, factory: Callable[[int], Backend]) -> None:
-    """Make devices of `kind` ("cpu", "cuda") known; `factory(index)` makes one or raises DeviceError."""
+def register_backend(
+    kind: str, factory: Callable[[int], Backend], kernels: Callable[[], dict[str, Kernel]] | None = None
+) -> None:
+    """Make devices of `kind` ("cpu", "cuda") known; `factory(index)` makes one or raises DeviceError.
+
+    kernels: the hand-written kernels by op, which need no such device.
+    """
     _factories[kind] = factory
+    if kernels is not None:
+        _kernels[kind] = kernels
+
+
+def written_kernel(kind: str, op: str) -> Kernel | None:
+    """The hand-written kernel of an op for devices of a kind, whether there is one here or not."""
+    return _kernels[kind]().get(op) if kind in _kernels else None
 
 
 def backend_kinds() -> list[str]:

@@ -6,7 +6,7 @@ import inspect
 from collections import Counter
 from typing import Any
 
-from .backend import backend_kinds, get_backend
+from .backend import backend_kinds, get_backend, written_kernel
 from .errors import ArgumentError, DuogradError
 from .op import REGISTRY, Op
 from .reference import make_arguments, type_of
@@ -30,10 +30,12 @@ def kernels(op: Op) -> dict[str, str]:
         elif op.lower_rule is not None:
             found[kind] = "generated copies"
         else:
-            try:
-                kernel = get_backend(kind).primitive(op.name)
-            except DuogradError:
-                kernel = None
+            kernel = written_kernel(kind, op.name)
+            if kernel is None:
+                try:
+                    kernel = get_backend(kind).primitive(op.name)
+                except DuogradError:
+                    kernel = None
             found[kind] = f"hand-written, {kernel.__module__}" if kernel is not None else "none"
     return found
 

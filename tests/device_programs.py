@@ -1,12 +1,17 @@
 """Programs over NumPy's arrays in the memory of a device, and the machines that CUDA tests run them on."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 from duograd.backends.cuda import emulate
 from duograd.backends.cuda.device import CudaBackend, open_device
-from duograd.core.backend import Operand, Program, Scalar, scalar_bits
+from duograd.core import backend as core_backend
+from duograd.core.backend import Operand, Program, Scalar, scalar_bits, scalar_words
 from duograd.core.errors import DeviceError, MissingExtraError
-from duograd.core.types import DTYPES
+from duograd.core.op import REGISTRY
+from duograd.core.op_lower import lower_op
+from duograd.core.types import DTYPES, TensorType
 
 #: of the fixtures that give machines: the second kind is a GPU, and skipped aloud where there is none
 MACHINES = ("emulation", "gpu")
@@ -37,6 +42,28 @@ def emulations():
 def machines(kind):
     """The backends that a kind of machine stands for."""
     return [gpu()] if kind == "gpu" else emulations()
+
+
+@contextmanager
+def device_of(kind):
+    """The name of a device: the GPU's, or one of a kind of its own whose machine is the emulation (launches wait)."""
+    if kind == "gpu":
+        gpu()
+        yield "cuda"
+        return
+    if not emulate.is_available():
+        pytest.skip("no g++: kernels are not emulated")
+    backend = CudaBackend(emulate.EmulatedDriver(waits=True), "emulated:0")
+
+    def open_emulated(index):
+        if index:
+            raise DeviceError("device", "there is one emulated device", 'use "emulated"')
+        return backend
+
+    core_backend.register_backend("emulated", open_emulated)
+    yield "emulated"
+    del core_backend._factories["emulated"]
+    core_backend._backends.pop("emulated:0", None)
 
 
 class Place:
@@ -93,3 +120,52 @@ def execute(backend, program, values):
     """Run a program with dynamic values and the scratch area that it asks for."""
     scratch = backend.empty(program.scratch_bytes) if program.scratch_bytes else None
     backend.load(program).run([*values, scratch.ptr] if scratch else values)
+
+
+class _Typed:
+    """Stands for a tensor where attributes are bound."""
+
+    def __init__(self, type):
+        self.type, self.shape, self.dtype = type, type.shape, type.dtype
+
+
+class OpProgram:
+    """The program of one op over arrays of any strides, and numbers; it runs on any backend of one kind."""
+
+    def __init__(self, backend, op, arguments, attrs):
+        op = REGISTRY[op]
+        types = [
+            TensorType(DTYPES[a.dtype.name], a.shape) if isinstance(a, np.ndarray) else a for a in arguments
+        ]
+        _, bound = op.bind(tuple(_Typed(t) if isinstance(t, TensorType) else t for t in types), dict(attrs))
+        self.outs = [np.zeros(t.shape, t.dtype.np) for t in op.infer(types, bound)]
+        self.program, self.given, operands = Program(backend), [], []
+        numbers = [t.dtype if isinstance(t, TensorType) else type(t) for t in types]
+        dtypes = op.form(numbers, bound).arg_dtypes if op.kind == "pointwise" else [None] * len(types)
+        for a, dtype in zip(arguments, dtypes):
+            if isinstance(a, np.ndarray):
+                self.given.append(a)
+                operands.append(operand(self.program, a))
+            else:
+                dtype = dtype or DTYPES[self.outs[0].dtype.name]
+                words = scalar_words(a, dtype)
+                self.given.append(words)
+                first, *_ = [self.program.dynamic() for _ in words]
+                operands.append(Scalar(first, dtype))
+        outputs = [operand(self.program, out) for out in self.outs]
+        lower_op(self.program, op, operands, outputs, bound)
+
+    @property
+    def sources(self):
+        return [launch.source for launch in self.program.launches]
+
+    def run(self, backend):
+        """The results, from memory that nothing has written before."""
+        places = [Place(backend, a) if isinstance(a, np.ndarray) else a for a in self.given]
+        results = [Place(backend, out, filled=False) for out in self.outs]
+        values = []
+        for place in (*places, *results):
+            values += [place.address] if isinstance(place, Place) else place
+        if self.program.launches:
+            execute(backend, self.program, values)
+        return [place.fetch() for place in results]

@@ -11,12 +11,9 @@ import pytest
 from duograd.backends.cuda import emulate, nvrtc
 from duograd.backends.cuda.device import CudaBackend
 from duograd.core import types as T
-from duograd.core.backend import Program, Scalar, get_backend, scalar_words
+from duograd.core.backend import get_backend
 from duograd.core.errors import MissingExtraError
-from duograd.core.op import REGISTRY
-from duograd.core.op_lower import lower_op
-from duograd.core.types import DTYPES, TensorType
-from duograd.tests.device_programs import MACHINES, Place, execute, machines, operand
+from duograd.tests.device_programs import MACHINES, OpProgram, machines
 
 HALVES = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 
@@ -69,45 +66,6 @@ def cases():
 CASES = list(cases())
 
 
-def build(backend, op, arguments, attrs):
-    """The program, its results as empty arrays, and its inputs: arrays, and the words of numbers."""
-    op = REGISTRY[op]
-    types = [TensorType(DTYPES[a.dtype.name], a.shape) if isinstance(a, np.ndarray) else a for a in arguments]
-    _, bound = op.bind(tuple(_Typed(t) if isinstance(t, TensorType) else t for t in types), dict(attrs))
-    outs = [np.zeros(t.shape, t.dtype.np) for t in op.infer(types, bound)]
-    program, given, operands = Program(backend), [], []
-    numbers = [t.dtype if isinstance(t, TensorType) else type(t) for t in types]
-    dtypes = op.form(numbers, bound).arg_dtypes if op.kind == "pointwise" else [None] * len(types)
-    for a, dtype in zip(arguments, dtypes):
-        if isinstance(a, np.ndarray):
-            given.append(np.ascontiguousarray(a))
-            operands.append(operand(program, given[-1]))
-        else:
-            given.append(scalar_words(a, dtype))
-            first, *_ = [program.dynamic() for _ in given[-1]]
-            operands.append(Scalar(first, dtype))
-    lower_op(program, op, operands, [operand(program, out) for out in outs], bound)
-    return program, outs, given
-
-
-class _Typed:
-    """Stands for a tensor where attributes are bound."""
-
-    def __init__(self, type):
-        self.type, self.shape, self.dtype = type, type.shape, type.dtype
-
-
-def run(backend, op, arguments, attrs):
-    program, outs, given = build(backend, op, arguments, attrs)
-    places = [Place(backend, a) if isinstance(a, np.ndarray) else a for a in given]
-    results = [Place(backend, out, filled=False) for out in outs]
-    values = []
-    for place in (*places, *results):
-        values += [place.address] if isinstance(place, Place) else place
-    execute(backend, program, values)
-    return [place.fetch() for place in results]
-
-
 @pytest.fixture(scope="module", params=MACHINES)
 def device(request):
     return machines(request.param)[-1]
@@ -116,7 +74,7 @@ def device(request):
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c[0])
 def test_kernels_equal_the_cpus(case, device, close):
     name, op, arguments, attrs = case
-    for got, want in zip(run(device, op, arguments, attrs), run(get_backend("cpu"), op, arguments, attrs)):
+    for got, want in zip(*(OpProgram(b, op, arguments, attrs).run(b) for b in (device, get_backend("cpu")))):
         if op in ("cast", "assign", "add", "max", "multiply"):
             wide = np.complex128 if want.dtype.kind == "c" else np.float32
             numbers = ~np.isnan(want.astype(wide))
@@ -132,7 +90,7 @@ def test_sources_compile():
     except MissingExtraError as error:
         pytest.skip(f"NVRTC is not installed: {error.message}")
     backend = CudaBackend(emulate.EmulatedDriver(), "emulated")
-    sources = [x.source for c in CASES for x in build(backend, *c[1:])[0].launches]
+    sources = [x for c in CASES for x in OpProgram(backend, *c[1:]).sources]
     assert "s_widen" in "".join(sources)
     assert all(
         len(cubin.code) if hasattr(cubin, "code") else cubin for cubin in nvrtc.compile_kernels(sources)
@@ -142,6 +100,6 @@ def test_sources_compile():
 def test_no_half_or_complex_reaches_an_expression():
     backend = CudaBackend(emulate.EmulatedDriver(), "emulated")
     for _, op, arguments, attrs in CASES:
-        for launch in build(backend, op, arguments, attrs)[0].launches:
-            assert "c64" not in launch.source
+        for source in OpProgram(backend, op, arguments, attrs).sources:
+            assert "c64" not in source
     assert T.float16.computed is T.float32

@@ -116,7 +116,7 @@ FAULTS = {
     "before": ("a[i - 1] = 0;", [ONES], "is no memory of the device"),
     "misaligned": ("f32* p = (f32*)((u8*)a + 2); a[i] = p[i];", [ONES], "accesses 4 bytes at 0x.*, no multiple"),
     "barrier_of_some": ("if (i < 40) __syncthreads();", [ONES], "only 40 of 64 threads reach a barrier"),
-    "shuffle_of_some": ("if (i < 40) a[i] = lane_zero(a[i]);", [ONES], "the lanes of a warp part at a shuffle"),
+    "shuffle_of_some": ("if (i < 40) a[i] = lane_at(a[i], 0);", [ONES], "the lanes of a warp part at a shuffle"),
     "two_shuffles": (
         "a[i] = i % 2 ? __shfl_sync(ALL_LANES, a[i], 0) : __shfl_sync(ALL_LANES, a[i], 1);", [ONES], "another shuffle",
     ),

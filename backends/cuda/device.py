@@ -44,7 +44,6 @@ class CudaBackend:
     def __init__(self, driver: Driver, device: str):
         self.driver, self.device = driver, device
         self._emitted: dict[tuple[object, ...], tuple[str, int]] = {}
-        self._primitives: dict[str, Kernel] | None = None
         self.allocator = Allocator(driver, device)
         self.empty: Callable[[int], CudaStorage] = self.allocator.empty
         self.maker: Callable[[int], Callable[[], CudaStorage]] = lambda n: functools.partial(self.empty, n)
@@ -66,9 +65,7 @@ class CudaBackend:
 
     def primitive(self, op: str) -> Kernel | None:
         """The hand-written kernel of a primitive, if there is one."""
-        if self._primitives is None:
-            self._primitives = _discover()
-        return self._primitives.get(op)
+        return kernels().get(op)
 
     def compile(self, programs: Sequence[Program]) -> None:
         """Compile the kernels of these programs that are missing."""
@@ -136,8 +133,9 @@ class CudaExecutable:
             self._start(self._launches)
 
 
-def _discover() -> dict[str, Kernel]:
-    """The KERNELS tables of this folder's modules."""
+@functools.cache
+def kernels() -> dict[str, Kernel]:
+    """The KERNELS tables of this folder's modules: hand-written kernels by op."""
     package = __package__ or ""
     found: dict[str, Any] = {}
     for module in pkgutil.iter_modules(importlib.import_module(package).__path__):

@@ -4,7 +4,10 @@
     // launch: row kept=1 reduced=2          a block, or some warps of it, for each kept index
     // launch: row kept=2 reduced=1 split    the last kept axis counts blocks of the first reduced axis
     // launch: col kept=1 reduced=1          threads along x for kept indices, along y for reduced ones
-    // launch: grid threads=256              `chunks` blocks: hand-written kernels
+    // launch: block threads=256             a block for each of as many items as the first slot says
+    // launch: grid threads=256              `chunks` blocks
+
+Hand-written kernels are maps over items, or blocks (`written.py`).
 
 The block's shape depends on the loop's sizes alone, because it decides the order of reductions. The number of
 blocks depends on the device too, and no result depends on it.
@@ -54,6 +57,9 @@ def geometry(source: str, args: Sequence[object], chunks: int, max_blocks: int) 
         raise KernelError("launch", f"a CUDA source begins with {line!r}", f'begin it with "{PREFIX}..."')
     form, *words = line[len(PREFIX) :].split()
     setting = {k: int(v) for k, _, v in (w.partition("=") for w in words if "=" in w)}
+    if form == "block":
+        (items,) = _sizes(args, 1)
+        return Geometry(min(items, max_blocks), setting["threads"]) if items else None
     if form == "grid":
         return Geometry(chunks, setting["threads"])
     if form == "map":

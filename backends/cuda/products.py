@@ -8,52 +8,83 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...core.backend import Arg, Kernel, Operand, Program
 from ...core.lower import copy, fill, lower_reduce
 from ...core.scalar import Expr
 from ...core.types import DType
+from .written import per_block, start
 
-_TILE = 64
+TILE = 64
 #: results of fewer blocks are made in pieces of K, of at least so many k, up to as many blocks
 _BLOCKS, _PIECE = 128, 512
-#: blocks of a launch at most; they stride over the rest
-_GRID = 1 << 16
+
+
+class Pieces(NamedTuple):
+    """How the sums of a product are divided: into `number` of up to `length` k, each a result of its own in `to`."""
+
+    number: int
+    length: int
+    to: Operand
+
+
+def in_pieces(program: Program, out: Operand, blocks: int, k: int) -> Pieces:
+    """The pieces for a product of so many blocks and k; `to` is `out` itself where there is one piece."""
+    pieces = max(1, min(k // _PIECE, _BLOCKS // blocks))
+    length = -(-k // pieces)
+    pieces = -(-k // length)
+    to = out if pieces == 1 else program.scratch_operand(out.dtype, (pieces, *out.shape))
+    return Pieces(pieces, length, to)
+
+
+def add_pieces(program: Program, pieces: Pieces, out: Operand) -> None:
+    """Append the sum of the pieces' results, in their order."""
+    if pieces.number == 1:
+        return
+    program.wave()
+    root = Expr("reduce", out.dtype, (Expr("arg", out.dtype, (), 0),), "sum")
+    result = out._replace(shape=(1, *out.shape), strides=(0, *out.strides))
+    lower_reduce(program, pieces.to.shape, (0,), [pieces.to], [root], [result])
 
 
 @functools.cache
 def _source(dtype: DType, axes: int) -> str:
     kind = dtype.char
-    batch = "".join(
-        f"""
-        const i64 i{n} = split_off(rest, args.at[{12 + 3 * n}]);
-        at_a += i{n} * args.at[{13 + 3 * n}];
-        at_b += i{n} * args.at[{14 + 3 * n}];"""
-        for n in range(axes - 1, -1, -1)
-    )
-    return f"""// launch: grid threads=256
-// matmul {dtype}
-#include "product.cuh"
-
-extern "C" __global__ void __launch_bounds__(256)
-KERNEL(const __grid_constant__ Slots<{12 + 3 * axes}> args) {{
-    const i64 m = args.at[0], n = args.at[1], k = args.at[2], length = args.at[3], total = args.at[4];
-    const i64 down = (m + TILE - 1) / TILE, across = (n + TILE - 1) / TILE;
-    for (i64 number = blockIdx.x; number < total; number += gridDim.x) {{
-        i64 rest = number, at_a = 0, at_b = 0;
-        const i64 column = split_off(rest, across), row = split_off(rest, down);
-        {kind}* const out = ({kind}*)args.at[11] + rest * m * n;{batch}
-        const i64 first = rest * length;  // of the piece of k
-        const i64 depth = k - first < length ? k - first : length;
-        const {kind}* const a = (const {kind}*)args.at[5] + at_a + first * args.at[7];
-        const {kind}* const b = (const {kind}*)args.at[8] + at_b + first * args.at[9];
-        const Side<{kind}> left = {{a, m, depth, args.at[6], args.at[7]}};
-        const Side<{kind}> right = {{b, n, depth, args.at[10], args.at[9]}};
-        product_tile(left, right, row * TILE, column * TILE, out);
-    }}
-}}
-"""
+    slots = [
+        "m",
+        "n",
+        "k",
+        "length",
+        f"a: const {kind}*",
+        "a_row",
+        "a_k",
+        f"b: const {kind}*",
+        "b_k",
+        "b_column",
+    ]
+    slots += [f"out: {kind}*"]
+    for n in range(axes):
+        slots += [f"n{n}", f"a{n}", f"b{n}"]
+    lines = ["i64 rest = number, at_a = 0, at_b = 0;"]
+    lines += ["const i64 column = split_off(rest, (n + TILE - 1) / TILE);"]
+    lines += ["const i64 row = split_off(rest, (m + TILE - 1) / TILE);"]
+    lines += [f"const Target<{kind}> to = {{out + rest * m * n, n}};"]
+    for n in range(axes - 1, -1, -1):
+        lines += [
+            f"const i64 i{n} = split_off(rest, n{n});",
+            f"at_a += i{n} * a{n};",
+            f"at_b += i{n} * b{n};",
+        ]
+    lines += [
+        "const i64 first = rest * length;  // of the piece of k",
+        "const i64 depth = k - first < length ? k - first : length;",
+        f"const Side<{kind}> left = {{a + at_a + first * a_k, m, depth, a_row, a_k, a_k == 1}};",
+        f"const Side<{kind}> right = {{b + at_b + first * b_k, n, depth, b_column, b_k, b_k == 1}};",
+        "NoSteps steps;",
+        "product_tile(left, right, steps, row * TILE, column * TILE, to);",
+    ]
+    return per_block(f"matmul {dtype}", "product", slots, "\n".join(lines))
 
 
 def matmul(program: Program, inputs: Sequence[Any], outputs: Sequence[Operand]) -> None:
@@ -67,37 +98,23 @@ def matmul(program: Program, inputs: Sequence[Any], outputs: Sequence[Operand]) 
         fill(program, 0, out)
         return
     batch = out.shape[:-2]
-    blocks = math.prod(batch) * -(-m // _TILE) * -(-n // _TILE)
-    pieces = max(1, min(k // _PIECE, _BLOCKS // blocks))
-    length = -(-k // pieces)
-    pieces = -(-k // length)
-    to = out if pieces == 1 else program.scratch_operand(out.dtype, (pieces, *out.shape))
+    blocks = math.prod(batch) * -(-m // TILE) * -(-n // TILE)
+    pieces = in_pieces(program, out, blocks, k)
     args: list[Arg] = [
         m,
         n,
         k,
-        length,
-        blocks * pieces,
+        pieces.length,
         a.slot,
         *a.strides[-2:],
         b.slot,
         *b.strides[-2:],
-        to.slot,
+        pieces.to.slot,
     ]
     for size, step_a, step_b in zip(batch, a.strides, b.strides):
         args += [size, step_a, step_b]
-    program.launch(_source(out.dtype, len(batch)), args, min(blocks * pieces, _GRID))
-    if pieces > 1:
-        program.wave()
-        root = Expr("reduce", out.dtype, (Expr("arg", out.dtype, (), 0),), "sum")
-        lower_reduce(
-            program,
-            to.shape,
-            (0,),
-            [to],
-            [root],
-            [out._replace(shape=(1, *out.shape), strides=(0, *out.strides))],
-        )
+    start(program, _source(out.dtype, len(batch)), blocks * pieces.number, args)
+    add_pieces(program, pieces, out)
 
 
 def _converted(program: Program, x: Operand, dtype: DType) -> Operand:

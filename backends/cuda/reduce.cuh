@@ -70,13 +70,15 @@ template <class T> INSTRUCTION Best<T> lane_below(Best<T> x, int step) {
     return {lane_below(x.value, step), lane_below(x.index, step)};
 }
 
-template <class T> INSTRUCTION T lane_zero(T x) { return (T)__shfl_sync(ALL_LANES, (i32)x, 0); }
-INSTRUCTION u32 lane_zero(u32 x) { return __shfl_sync(ALL_LANES, x, 0); }
-INSTRUCTION i64 lane_zero(i64 x) { return __shfl_sync(ALL_LANES, x, 0); }
-INSTRUCTION u64 lane_zero(u64 x) { return __shfl_sync(ALL_LANES, x, 0); }
-INSTRUCTION f32 lane_zero(f32 x) { return __shfl_sync(ALL_LANES, x, 0); }
-INSTRUCTION f64 lane_zero(f64 x) { return __shfl_sync(ALL_LANES, x, 0); }
-template <class T> INSTRUCTION Best<T> lane_zero(Best<T> x) { return {lane_zero(x.value), lane_zero(x.index)}; }
+template <class T> INSTRUCTION T lane_at(T x, int lane) { return (T)__shfl_sync(ALL_LANES, (i32)x, lane); }
+INSTRUCTION u32 lane_at(u32 x, int lane) { return __shfl_sync(ALL_LANES, x, lane); }
+INSTRUCTION i64 lane_at(i64 x, int lane) { return __shfl_sync(ALL_LANES, x, lane); }
+INSTRUCTION u64 lane_at(u64 x, int lane) { return __shfl_sync(ALL_LANES, x, lane); }
+INSTRUCTION f32 lane_at(f32 x, int lane) { return __shfl_sync(ALL_LANES, x, lane); }
+INSTRUCTION f64 lane_at(f64 x, int lane) { return __shfl_sync(ALL_LANES, x, lane); }
+template <class T> INSTRUCTION Best<T> lane_at(Best<T> x, int lane) {
+    return {lane_at(x.value, lane), lane_at(x.index, lane)};
+}
 
 // Shared places that a block needs for a reduction: one for each warp, or one for each thread.
 #define ROW_PLACES 32
@@ -88,7 +90,7 @@ template <class Op, class T> INSTRUCTION T reduce_x(T value, T* shared) {
     const int warps = blockDim.x / 32;
     if (warps == 1) {
         __syncwarp();  // what the lanes have read may be written over from here on; shuffles do not order that
-        return lane_zero(value);
+        return lane_at(value, 0);
     }
     T* const row = shared + threadIdx.y * warps;
     __syncthreads();  // the last result has been read by all
