@@ -6,6 +6,7 @@ Each step is by itself, so that one that fails hides no other; what fails is pri
     kernel    the first kernel: compiled, started, exact
     memory    tensors of every dtype there and back, strided views, another GPU if there is one
     ops       every op's first samples with gradients: eager = graph bit for bit, both near the CPU's
+    train     train steps of the demo's CNN and of a model of letters: eager = graph bit for bit, both near the CPU's
     speed     single ops (`op_cases.py`) and the fused expressions at 4M elements, both modes, PyTorch beside them
 
 Ops without a kernel for the device are counted, not failed. `--device cpu` runs the same steps on the CPU.
@@ -28,24 +29,28 @@ from duograd.core.backend import available_devices, get_backend
 from duograd.core.errors import DuogradError
 from duograd.core.reference import has_floats, make_arguments, samples
 from duograd.core.types import DTYPES
+from duograd.interop.demo import build_model, training_step
 
 from . import run_duograd
 from .cases import CASES
 from .op_cases import op_case
 
-STEPS = ("machine", "kernel", "memory", "ops", "speed")
+STEPS = ("machine", "kernel", "memory", "ops", "train", "speed")
 #: relative and absolute distance from the CPU's numbers, by bytes of a float: sums have another order there
 NEAR = {2: 2e-2, 4: 5e-5, 8: 1e-9}
 #: cases beside the single ops: fused expressions of `cases.py`
 FUSED = ("pointwise", "softmax", "layer_norm")
 BLOCK, BLOCKS = 0.02, 5
+#: train steps that are compared, and how near losses and parameters are after them: Adam's first steps have the size
+#: of the learning rate however small a gradient is
+TRAINED, TRAINED_NEAR = 3, 1e-3
 
 
 class Run:
     """One run: where, for how long, and what was found."""
 
-    def __init__(self, device: str, seconds: float, vs: str, names: list[str]):
-        self.device, self.seconds, self.vs, self.names = device, seconds, vs, names
+    def __init__(self, device: str, seconds: float, vs: str, names: list[str], batch: int):
+        self.device, self.seconds, self.vs, self.names, self.batch = device, seconds, vs, names, batch
         self.records: list[dict[str, Any]] = []
 
     def note(self, step: str, ok: bool, text: str, **facts: Any) -> None:
@@ -167,6 +172,79 @@ def ops(run: Run) -> None:
     run.note("ops", True, ", ".join(f"{n} {what}" for what, n in counts.items()), **counts)
 
 
+def _letters() -> Any:
+    """An embedding, a layer norm and two linear layers: the next of 50 letters from eight."""
+    nn = dg.nn
+    layers = (
+        nn.Embedding(50, 24),
+        nn.LayerNorm(24),
+        nn.Flatten(),
+        nn.Linear(8 * 24, 64),
+        nn.GELU(),
+        nn.Linear(64, 50),
+    )
+    return nn.Sequential(*layers)
+
+
+def _digits_data(rng: np.random.Generator, batch: int) -> tuple[np.ndarray, np.ndarray]:
+    return rng.random((batch, 1, 8, 8), np.float32), rng.integers(0, 10, batch)
+
+
+def _letters_data(rng: np.random.Generator, batch: int) -> tuple[np.ndarray, np.ndarray]:
+    return rng.integers(0, 50, (batch, 8)), rng.integers(0, 50, batch)
+
+
+#: name -> model, and a batch of it
+TRAININGS: dict[str, tuple[Callable[[], Any], Callable[..., tuple[np.ndarray, np.ndarray]]]] = {
+    "digits": (build_model, _digits_data), "letters": (_letters, _letters_data),
+}  # fmt: skip
+
+
+def _trained(name: str, home: str, mode: str, batch: int) -> tuple[list[np.ndarray], list[float]]:
+    """Losses and parameters after some steps, and the seconds of the first step and of later ones."""
+    build, data = TRAININGS[name]
+    dg.manual_seed(11)
+    model = build().to(home)
+    step = dg.function(training_step(model, dg.optim.Adam(model.parameters(), lr=3e-3)), mode=mode)
+    rng = np.random.default_rng(0)
+    batches = [tuple(dg.tensor(a).to(home) for a in data(rng, batch)) for _ in range(TRAINED)]
+    losses, times = [], []
+    for x, y in batches:
+        start = time.perf_counter()
+        losses.append(step(x, y).item())
+        times.append(time.perf_counter() - start)
+    found = [np.array(losses), *(np.array(p.detach().to("cpu").numpy()) for p in model.parameters())]
+    first, later = times[0], times[1:]
+    while sum(later) < 25 * BLOCK and len(later) < 200:
+        start = time.perf_counter()
+        step(x, y).item()
+        later.append(time.perf_counter() - start)
+    return found, [first, statistics.median(later)]
+
+
+def train(run: Run) -> None:
+    """Train steps with Adam, dropout by the same random bits everywhere."""
+    for name in TRAININGS:
+        if run.names and name not in run.names:
+            continue
+        try:
+            (eager, eager_times), (graph, graph_times), (cpu, _) = (
+                _trained(name, home, mode, run.batch)
+                for home, mode in ((run.device, "eager"), (run.device, "graph"), ("cpu", "eager"))
+            )
+            same = all(a.tobytes() == b.tobytes() for a, b in zip(eager, graph, strict=True))
+            far = max(float(abs(a - b).max()) for a, b in zip(eager, cpu, strict=True))
+            text = f"{name}: modes {'equal' if same else 'DIFFER'}, {far:.1e} from the CPU after {TRAINED} steps; "
+            text += ", ".join(
+                f"{mode} {1e3 * later:.2f} ms (first {first:.1f} s)"
+                for mode, (first, later) in (("eager", eager_times), ("graph", graph_times))
+            )
+            times = {"eager": eager_times, "graph": graph_times}
+            run.note("train", same and far < TRAINED_NEAR, text, name=name, far=far, times=times)
+        except Exception as error:
+            run.note("train", False, f"{name}: {type(error).__name__}: {error}")
+
+
 def _seconds(call: Callable[[], Any], finish: Callable[[Any], None]) -> float:
     """The median time of a call, in blocks that end when the device is done."""
     for _ in range(3):
@@ -263,7 +341,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("duograd.bench.gpu", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--device", default="cuda", help="where (%(default)s)")
     parser.add_argument("--steps", default=",".join(STEPS), help="some of %(default)s")
-    parser.add_argument("--names", default="", help="ops of the steps ops and speed (all)")
+    parser.add_argument("--names", default="", help="of the steps ops, train and speed (all)")
+    parser.add_argument("--batch", type=int, default=64, help="of train steps (%(default)s)")
     parser.add_argument("--vs", choices=("torch",), help="time PyTorch on the same device")
     parser.add_argument("--seconds", type=float, default=200, help="for each of ops and speed (%(default)s)")
     parser.add_argument("--json", help="write what was found to this file")
@@ -271,7 +350,9 @@ def main(arguments: list[str] | None = None) -> int:
     steps = given.steps.split(",")
     if unknown := set(steps) - set(STEPS):
         parser.error(f"no step {', '.join(sorted(unknown))}: there are {', '.join(STEPS)}")
-    run = Run(given.device, given.seconds, given.vs or "", [n for n in given.names.split(",") if n])
+    run = Run(
+        given.device, given.seconds, given.vs or "", [n for n in given.names.split(",") if n], given.batch
+    )
     for step in steps:
         try:
             globals()[step](run)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import bisect
 import ctypes
 import functools
+import hashlib
 import re
 import shutil
 import subprocess
@@ -24,6 +25,7 @@ import numpy as np
 
 from ...core.errors import KernelError, MissingExtraError, OutOfMemoryError
 from ...core.types import DType, Shape
+from ..cpu import object_cache
 from . import kernel_text
 from .driver import Launch
 from .launch import Geometry
@@ -188,27 +190,27 @@ class EmulatedDriver:
         names = {kernel_text.function_name(s): s for s in sources}
         entries = "\n".join(f"EMULATED({name})" for name in names)
         text = f'#include "emulation.h"\n{kernel_text.unit(list(names.values()))}\n{entries}\n'
+        settings = (*FLAGS, *LINK, *self._flags, *_machine_texts(), *self._headers.values())
+        kept = f"emulation-{hashlib.sha256(chr(0).join((text, *settings)).encode()).hexdigest()}"
+        code = object_cache.read(kept)
         with tempfile.TemporaryDirectory(prefix="duograd-emulation-") as name:
             folder = Path(name)
-            for header, content in self._headers.items():
-                (folder / header).write_text(content, encoding="utf-8")
-            (folder / "runner.o").write_bytes(_runner())
-            (folder / "kernels.cpp").write_text(text, encoding="utf-8")
-            _build(
-                folder,
-                "-I",
-                str(_FOLDER),
-                *FLAGS,
-                "-o",
-                "kernels.so",
-                "kernels.cpp",
-                "runner.o",
-                *LINK,
-                *self._flags,
-            )
+            if code is None:
+                self._build_in(folder, text)
+                object_cache.write(kept, (folder / "kernels.so").read_bytes())
+            else:
+                (folder / "kernels.so").write_bytes(code)
             library = ctypes.CDLL(str(folder / "kernels.so"))
         for source in sources:
             self._functions[source] = _Function(library, source)
+
+    def _build_in(self, folder: Path, text: str) -> None:
+        for header, content in self._headers.items():
+            (folder / header).write_text(content, encoding="utf-8")
+        (folder / "runner.o").write_bytes(_runner())
+        (folder / "kernels.cpp").write_text(text, encoding="utf-8")
+        files = "-o", "kernels.so", "kernels.cpp", "runner.o"
+        _build(folder, "-I", str(_FOLDER), *FLAGS, *files, *LINK, *self._flags)
 
 
 class _Function:
@@ -236,6 +238,15 @@ class _Function:
             what = f"{self.slots} slots: parameters may have {MAX_PARAMETERS:,} bytes"
         if what:
             raise KernelError("emulation", f"no GPU launches {what}, in\n{self.title}", "correct the launch")
+
+
+@functools.cache
+def _machine_texts() -> tuple[str, ...]:
+    """What compiled kernels depend on beside their source: the emulation and the compiler."""
+    version = subprocess.run([COMPILER, "--version"], capture_output=True, text=True, check=False).stdout
+    return version, *(
+        (_FOLDER / f"emulation.{ending}").read_text(encoding="utf-8") for ending in ("h", "cpp")
+    )
 
 
 @functools.cache
