@@ -66,6 +66,8 @@ class Changing:
         self._fixed: set[Any] = set()
         #: traces with live sizes that came to nothing; whether variants are known by keys without sizes
         self.vain, self._sized = 0, False
+        #: why sizes have a variant each, in words
+        self.why: dict[str, None] = {}
         #: by place, how many values an integer had that was read
         self._met: dict[Any, int] = {}
         #: traces in vain with live integers that were read
@@ -124,8 +126,10 @@ class Changing:
             ranges,
         )
 
-    def gave_up(self, program: Program) -> None:
+    def gave_up(self, program: Program, why: str) -> None:
         """A trace with live sizes came to nothing."""
+        if why and program.sizes:
+            self.why.setdefault(why)
         if program.ranges:
             self._vain_counts += 1
         else:
@@ -150,7 +154,9 @@ class Changing:
                 alike.fixed -= program.open_positions()
                 alike.live |= program.open_positions()
         if program.sizes:
-            self.vain += program.reads_sizes
+            if program.reads_sizes:
+                self.vain += 1
+                self.why |= program.told
             if program.loose_arguments:
                 self._sized = True
                 numbers = [] if rest is None else program.open_positions()

@@ -6,6 +6,7 @@ import types
 from typing import TYPE_CHECKING, Any
 
 from ..core import dispatch
+from ..core.errors import line_of
 from ..core.reach import frontier
 from ..core.region import scan, while_loop
 from ..core.value import retains
@@ -13,7 +14,7 @@ from .aliases import check_aliases
 from .arguments import Slot
 from .ending import Ending
 from .ir import ancestors
-from .live import RestartError
+from .live import RestartError, as_now
 from .rebuild import Descriptions
 from .results import Results
 from .segment import Segment, checking, placed
@@ -141,7 +142,12 @@ class Closing:
         if are_spent(self, roots):
             roots = []
         if roots and trace.sizes:
-            raise RestartError
+            y = roots[0][1]
+            where = line_of(y._node.where)  # type: ignore[union-attr]
+            raise RestartError(
+                f"the result {as_now(y.type)} of {where} has a history: take its gradient inside, or return "
+                "y.detach()"
+            )
         if roots:
             self._find_read([y for _, y in roots])
             end.found_grads = [self._place(t) for t, _ in trace.grad_reads]

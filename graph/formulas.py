@@ -208,6 +208,8 @@ class Program:
         #: steps that may be one value only, and those of them that the function itself reads
         self.pinned: set[int] = set()
         self.fixed: set[int] = set()
+        #: which steps these are and why, in words
+        self.told: dict[str, None] = {}
         self.lock = threading.Lock()
         #: what comes before it in a path: its steps are this one's first numbers, and nothing is added to it
         self.parent: Program | None = None

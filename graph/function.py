@@ -306,8 +306,8 @@ class Function(Looking):
             try:
                 loose = key if rest is None else loosened(key, rest, program.positions)
                 return self._traced(key, rest, self._start(loose, args, kwargs, program, key))
-            except AgainError:
-                self._changing.gave_up(program)
+            except AgainError as e:
+                self._changing.gave_up(program, str(e))
             program = self._changing.program(self._fn, key, rest, recent)
         if program is None:
             return self._traced(key, rest, self._start(key, args, kwargs))

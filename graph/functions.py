@@ -35,8 +35,9 @@ _OF_VALUES = frozenset((float, int, *(getattr(math, n) for n in (
 def _worked(call: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> Any:
     if len(args) == 1 and type(args[0]) is Symbol and call in _OF_VALUES and args[0].size == 1:
         args = (args[0].item(),)
-    if call is len and len(args) == 1 and not named and isinstance(args[0], Tensor) and args[0].shape:
-        return args[0].shape[0]
+    if call is len and len(args) == 1 and not named:
+        x = args[0]
+        return x.shape[0] if getattr(type(x), "__len__", None) is Tensor.__len__ and x.shape else len(x)
     if named or not any(type(x) is Live for x in args):
         return call(*args, **named)
     return work(call, args)

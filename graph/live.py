@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core.errors import DuogradError, TraceError
+from ..core.errors import DuogradError, TraceError, user_line
 from ..core.types import DType, int64
 from ..core.value import Tensor
 from .ir import Number
@@ -146,6 +146,12 @@ class Now(Sizes):
             program.pinned.add(n)
             if here:
                 program.fixed.add(n)
+                how = (
+                    "decides how a kernel is planned"
+                    if self.plans
+                    else f"is taken as a value at {user_line()}"
+                )
+                program.told.setdefault(f"{program.names[n]} {how}")
 
     def use(self, n: int) -> None:
         self.program.use(n)

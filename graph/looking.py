@@ -11,6 +11,7 @@ from .variant import Variant, start_path
 
 if TYPE_CHECKING:
     from .budget import Budget
+    from .changing import Changing
     from .profile import Profile
 
 
@@ -24,6 +25,7 @@ class Looking:
     _variants: dict[Any, list[Variant]]
     _python: dict[Any, Any]
     _budgets: dict[Any, Budget]
+    _changing: Changing
     graph: Any
 
     @property
@@ -70,6 +72,7 @@ class Looking:
         for why in dict.fromkeys(e.message for e in self._python.values()):
             lines.append(f"  its Python runs at every call, op by op: it {why}")
         lines += [f"  {b.words()}" for b in self._budgets.values() if b.python]
+        lines += [f"  sizes have a variant each: {why}" for why in self._changing.why]
         for k, v in enumerate(self.variants, 1):
             lines += [
                 f"  variant {k}: {v.reason}" + (f"  ({v.line})" if v.line else ""),

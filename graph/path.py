@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import dispatch
 from ..core.backend import get_backend
-from ..core.errors import EndlessRecursionError, RetraceError, TraceError, last_user_line
+from ..core.errors import EndlessRecursionError, RetraceError, TraceError, last_user_line, user_line
 from .aliases import check_arrays
 from .arguments import fill_call
 from .closing import Closing
@@ -18,7 +18,7 @@ from .guards import ReadRecorder, compile_guards, grad_guard, leaf_guard, mode_g
 from .handlers import caught
 from .ir import Graph
 from .ledger import Found
-from .live import KINDS, LIVE, Live, Now, RestartError, is_live
+from .live import KINDS, LIVE, Live, Now, RestartError, as_now, is_live
 from .nursery import Nursery
 from .overrides import modes
 from .segment import Segment, checking, make_runner, placed
@@ -238,8 +238,10 @@ class Path:
                     for t in self.tensors:
                         recorder.meet(t)
                     result = variant.call(*given[0], **given[1])
-            except RestartError:
-                raise AgainError from None
+            except RestartError as e:
+                raise AgainError(
+                    str(e) or f"{last_user_line(e)} gives it to code that takes a value"
+                ) from None
             except RecursionError as e:
                 self._check_apart()
                 if lively:
@@ -283,7 +285,7 @@ class Path:
             except (RestartError, Exception) as e:
                 if lively:
                     self.late = []
-                    raise AgainError from e
+                    raise AgainError(str(e) if isinstance(e, RestartError) else "") from e
                 raise
             finally:  # once it is known that nobody says it again
                 self._print(trace)
@@ -447,7 +449,9 @@ class Path:
         if face._trace() is not trace:
             face._leaked("read")
         if trace.now is not None and trace.now.sized:
-            raise RestartError
+            raise RestartError(
+                f"a value of {as_now(face.type)} is read at {user_line()}: return the tensor and read it outside"
+            )
         depth = trace.depth
         self._check_apart()
         self._check_shown(trace)
