@@ -106,9 +106,9 @@ class Ending:
         self.read: list[tuple[str, Any]] = []
         self.depends: list[list[int]] = []
         self.overwrites: list[bool] = []
-        #: those that the call changes and an output whose gradient can be taken depends on: which they are, the outputs
-        #: that hold what they were; how often the function's ops change each
-        self.before: list[tuple[int, int]] = []
+        #: those that the call changes: which they are, and where an output whose gradient can be taken depends on what
+        #: they were, the outputs that hold it; how often the function's ops change each
+        self.before: list[tuple[int, int | None]] = []
         self.changes_of: list[int] = []
         #: tensors from outside whose gradients the function finds
         self.found_grads: list[tuple[str, Any]] = []

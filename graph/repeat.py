@@ -41,7 +41,7 @@ class Moment:
         self.versions = [t._storage.version for t in self.read]
         # Leaves alone: what the call takes the history from is none when it runs again.
         self.asking = [(t, t._requires_grad) for t in self.read if t._node is None]
-        self.before = [(Place(self.read[k]), outputs[n]) for k, n in end.before]
+        self.before = [(Place(self.read[k]), None if n is None else outputs[n]) for k, n in end.before]
         self.hooks = {id(t): vjp.Hooks(t._hooks, t._hooks.number) for t in self.read if t._hooks}
 
     def gradients(
@@ -102,7 +102,8 @@ class Moment:
 
     def _is_lost(self, roots: Iterable[int]) -> bool:
         """Whether some of these outputs depend on what the call changes, of which nothing was kept."""
-        return not self.before and any(self.end.overwrites[n] for n in roots)
+        kept = any(old is not None for _, old in self.before)
+        return not kept and any(self.end.overwrites[n] for n in roots)
 
     def is_past(self) -> bool:
         """Whether something that the function read was changed in place since."""
@@ -228,10 +229,11 @@ class Quiet(Attended):
         self.host.set_grad(x, value)
 
     def put(self, place: Place, old: Any, count: int) -> int:
-        """Put a tensor back as it was before so many changes. Returns its version then."""
+        """Put a tensor back as it was before so many changes (old: None where nothing depends on that). Returns its
+        version then."""
         self._log.append(undo_of(place.target))
-        place.put(copied(old))
         storage = place.target._storage
+        place.put(place.target._array() if old is None else copied(old))
         storage.version -= count
         return storage.version  # type: ignore[no-any-return]
 

@@ -298,16 +298,20 @@ def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
 
 
 def _keep_before(closing: Closing, good: list[bool]) -> None:
-    """Keep copies of what the call changes, where running it once more would need that for a result's gradient."""
+    """Note what the call changes, with copies where running it once more would need these for a result's gradient."""
     trace, end = closing.trace, closing.end
     depends = {k for n, fine in enumerate(good) if fine and end.overwrites[n] for k in end.depends[n]}
     changed = {id(t): symbol for t, symbol in effects(trace)[0]}
     for k, (t, symbol) in enumerate(trace.lifted.values()):
-        if k in depends and id(t) in changed:
+        if id(t) not in changed:
+            continue
+        copy = None
+        if k in depends:
             with dispatch.set_grad(False):
                 made = Symbol(trace.inputs[id(symbol)], trace).clone()
-            end.before.append((k, closing._output(trace.face(made))))
-            end.changes_of.append(changed[id(t)]._storage.version)
+            copy = closing._output(trace.face(made))
+        end.before.append((k, copy))
+        end.changes_of.append(changed[id(t)]._storage.version)
 
 
 def _keep(closing: Closing, forward: Graph, sources: list[Source], keys: dict[Any, Any]) -> None:

@@ -357,3 +357,27 @@ def test_a_function_that_runs_again_takes_the_history_from_an_argument(change):
         return x.grad.tolist(), y.tolist(), y.requires_grad
 
     assert found("graph") == found("eager")
+
+
+@pytest.mark.parametrize("change", ["zero_()", "fill_(2)", "copy_(x)", "detach().fill_(3)", "mul_(2)"])
+@pytest.mark.parametrize("given", [True, False])
+def test_a_function_that_runs_again_reads_what_it_has_filled(change, given):
+    """Of what nothing depends on as it was, versions went on: what was read after the change seemed to be changed."""
+
+    def found(mode):
+        w, kept = dg.tensor([0.5, -1.0]).requires_grad_(), dg.tensor([1.0, 2.0])
+
+        def fn(x, t):
+            t = t if given else kept
+            eval(f"t.{change}", {"t": t, "x": x})
+            return (w * w * t).sum()
+
+        f, rows = dg.function(fn, mode=mode), []
+        for k in range(3):
+            y = f(dg.tensor([1.0 + k, 2.0]), kept if given else w)
+            (g,) = dg.autograd.grad(y, w, create_graph=True)
+            g.sum().backward()
+            rows.append([g.tolist(), w.grad.tolist(), kept.tolist(), kept._storage.version > k])
+        return rows
+
+    assert found("graph") == found("eager")
