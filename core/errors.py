@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from types import CodeType, FrameType
 
 import numpy as np
@@ -89,6 +90,19 @@ def user_line(depth: int = 1) -> str:
     if frame is None or frame.f_code.co_filename.startswith("<frozen"):  # started as `python -m duograd`
         return ""
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def warn(message: str, kind: type[Warning] = UserWarning) -> None:
+    """A warning at the user's line, however many of the framework's calls lie between."""
+    frame = user_frame(2)
+    if frame is None:
+        warnings.warn(message, kind, stacklevel=2)
+        return
+    names = frame.f_globals
+    warnings.warn_explicit(
+        message, kind, frame.f_code.co_filename, frame.f_lineno, names.get("__name__"),
+        names.setdefault("__warningregistry__", {}),
+    )  # fmt: skip
 
 
 def last_user_line(error: BaseException) -> str:

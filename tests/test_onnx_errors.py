@@ -308,9 +308,10 @@ def test_result_without_tensors_is_refused():
         dg.onnx.export(lambda x: 3, floats(2))
 
 
-def test_training_mode_warns():
-    with pytest.warns(UserWarning, match="training mode"):
+def test_training_mode_warns_at_the_line_of_the_call():
+    with pytest.warns(UserWarning, match="training mode") as found:
         dg.onnx.export(nn.Linear(4, 2), floats(1, 4))
+    assert [w.filename for w in found] == [__file__]
 
 
 def test_mismatch_names_the_first_node_that_differs(monkeypatch):
@@ -448,8 +449,9 @@ def test_draws_go_out_and_come_in():
     def noisy(x):
         return x + dg.randn(*x.shape), dg.randint(2, 5, (4,)), dg.randperm(6)
 
-    with pytest.warns(UserWarning, match="random numbers"):
+    with pytest.warns(UserWarning, match="random numbers") as found:
         model = dg.onnx.export(noisy, floats(2, 3), dynamic={"x": {0: "n"}})
+    assert [w.filename for w in found] == [__file__]
     a, b, c = dg.onnx.load(model)(floats(5, 3))
     assert a.shape == (5, 3)
     assert set(b.numpy()) <= {2, 3, 4}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import onnx
 
-from ...core.errors import OnnxError
+from ...core.errors import OnnxError, warn
 from .arguments import Arguments, check_dynamic
 from .assemble import Assembled, NeedsOpset, Refused, assemble
 from .capture import Captured, capture, wanted_sizes
@@ -145,7 +144,4 @@ def title(fn: Any) -> str:
 
 def _warn_training(fn: Any) -> None:
     if getattr(fn, "training", False):
-        warnings.warn(
-            f"{type(fn).__name__} is in training mode and is exported so; call .eval() for inference",
-            UserWarning, stacklevel=3,
-        )  # fmt: skip
+        warn(f"{type(fn).__name__} is in training mode and is exported so; call .eval() for inference")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
 
-from ...core.errors import OnnxError
+from ...core.errors import OnnxError, warn
 from ...core.types import bfloat16
 from ...graph.ir import Value
 from .agreement import differs, differs_in_kind
@@ -37,10 +36,7 @@ def verify(assembled: Assembled, captured: Captured, fn: Callable[..., Any], arg
     check_form(model)
     drawn = draws(captured.records)
     if drawn:
-        warnings.warn(
-            "the model draws random numbers, so its outputs were compared in dtype and shape alone", UserWarning,
-            stacklevel=4,
-        )  # fmt: skip
+        warn("the model draws random numbers, so its outputs were compared in dtype and shape alone")
     differ = differs_in_kind if drawn else differs
     sizes = [0]
     if len(captured.arrays) > 1:
@@ -69,10 +65,10 @@ def verify(assembled: Assembled, captured: Captured, fn: Callable[..., Any], arg
                 if why:
                     noisy.setdefault(name, why)
     if noisy:
-        warnings.warn(
+        warn(
             "rounding changes outputs by as much as runtimes differ, so these could not be compared: "
-            f"{', '.join(f'{n} ({why})' for n, why in noisy.items())}", UserWarning, stacklevel=4,
-        )  # fmt: skip
+            f"{', '.join(f'{n} ({why})' for n, why in noisy.items())}"
+        )
     if captured.unseen is not None and not drawn:
         _check_unseen(captured, fn, arguments, runtimes)
 
@@ -92,11 +88,7 @@ def _run(runtime: str, run: Callable[[Any], list[Any]], feeds: Any, drawn: bool)
             what = (
                 "does not run this model" if lacks else "does not take data that was drawn to prove the model"
             )
-            warnings.warn(
-                f"onnxruntime {what} ({why}); there it was compared with onnx.reference alone",
-                UserWarning,
-                stacklevel=5,
-            )
+            warn(f"onnxruntime {what} ({why}); there it was compared with onnx.reference alone")
             return None
         raise OnnxError(
             "onnx.export", f"{runtime} fails on the model: {e}", "report it, or use verify=False"
@@ -217,10 +209,10 @@ def _session(model: onnx.ModelProto) -> Any:
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
     except Exception as e:
-        warnings.warn(
+        warn(
             f"onnxruntime {onnxruntime.__version__} does not run this model ({str(e).splitlines()[0]}); "
-            "it was compared with onnx.reference alone", UserWarning, stacklevel=5,
-        )  # fmt: skip
+            "it was compared with onnx.reference alone"
+        )
         return None
 
 
