@@ -130,10 +130,13 @@ def _after_fork() -> None:
 forks.after(_after_fork)
 
 
-def outside(what: str, fix: str) -> None:
-    """No graph holds what happens here: a function that is being traced is left to Python. what: as a verb."""
+def outside(what: str, fix: str, once: bool = False) -> None:
+    """No graph holds what happens here: a function that is being traced is left to Python. what: as a verb; once: later
+    calls of the function will perhaps not do it."""
     leave = getattr(state.executor, "leave", None)
     if leave is not None:
+        if once:
+            state.executor.hands_out = True  # type: ignore[attr-defined]
         leave(f"{what}, at {user_line(2)}", fix)
 
 

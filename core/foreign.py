@@ -36,14 +36,12 @@ _INSTEAD = {
     "remat": "dg.checkpoint",
     "set_default_dtype": "dtype= where tensors are made, model.double() for a model",
     "Size": "a tuple",
-    "std_mean": "x.std(axis), x.mean(axis)",
     "stop_gradient": "x.detach()",
     "switch": "dg.cond, one in another",
     "tree": "dict, list and tuple as they are: dg.grad, dg.scan and the like take them",
     "tree_map": "a comprehension; dg.grad, dg.scan and the like take dicts, lists and tuples",
     "tree_util": "dict, list and tuple as they are: dg.grad, dg.scan and the like take them",
     "utils": "dg.data, dg.checkpoint, dg.nn.utils",
-    "var_mean": "x.var(axis), x.mean(axis)",
     "Variable": "the tensor itself, x.requires_grad_()",
 }
 #: the namespaces in which a name is looked for; the package sets it

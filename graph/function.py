@@ -178,16 +178,19 @@ class Function(Looking):
     def plain_graph(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call in graph mode, not checked."""
         key, tensors, rest = flatten(args, kwargs)
-        if (
-            self._python
-            and self._calls_out(key, tensors, rest)
-            and not self._python[kind_of(key)].try_again()
-        ):
-            return self._fn(*args, **kwargs)
+        left = None
+        if self._python and self._calls_out(key, tensors, rest):
+            left = self._python[kind_of(key)]
+            if not left.try_again():
+                return self._fn(*args, **kwargs)
         try:
-            return self._in_graph(key, tensors, rest, args, kwargs)
+            result = self._in_graph(key, tensors, rest, args, kwargs)
         except CalledOutError as e:
             self._left(key, e)
+        else:
+            if left is not None:
+                left.chances += 1  # it was the first call alone so far
+            return result
         return self._fn(*args, **kwargs)
 
     def _left(self, key: Any, error: CalledOutError) -> None:

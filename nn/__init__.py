@@ -11,6 +11,7 @@ from . import activation as _activation
 from . import attention as _attention
 from . import convolution as _convolution
 from . import functional, init, utils
+from . import lazy as _lazy
 from . import loss as _loss
 from . import normalization as _normalization
 from . import pooling as _pooling
@@ -23,6 +24,7 @@ from .containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Se
 from .convolution import *  # noqa: F403
 from .fractional import FractionalMaxPool2d, FractionalMaxPool3d
 from .layers import Bilinear, Dropout, Flatten, Identity, LayerNorm, Linear
+from .lazy import *  # noqa: F403
 from .loss import *  # noqa: F403
 from .module import Module, Parameter
 from .normalization import *  # noqa: F403
@@ -40,6 +42,7 @@ __all__ += [
     *_activation.__all__,
     *_attention.__all__,
     *_convolution.__all__,
+    *_lazy.__all__,
     *_loss.__all__,
     *_shaping.__all__,
     *_pooling.__all__,

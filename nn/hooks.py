@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,6 @@ from ..core.errors import ArgumentTypeError, AutogradError
 from ..core.ops.creation import zeros
 from ..core.strangers import kind_of
 from ..core.value import Tensor
-
 
 _NONE: tuple[int, ...] = ()
 
@@ -63,10 +63,8 @@ class Hooks:
             return out if passage is None else passage.leave(out)
         except Exception:
             for hook in left.values():
-                try:
+                with contextlib.suppress(Exception):  # the first error is the one to see
                     hook.call(module, args, kwargs, out) if hook.named else hook.call(module, args, out)
-                except Exception:  # noqa: S110  (the first error is the one to see)
-                    pass
             raise
 
 

@@ -38,7 +38,7 @@ class Parameter(_EagerTensor, metaclass=_ParameterClass):  # type: ignore[misc]
 
     data: a tensor (its memory is shared) or a NumPy array (copied). requires_grad: whether it is trained.
     Raises: ArgumentTypeError for other data, AutogradError for a trained one that is no float, TraceError
-    inside a traced function.
+    in a function that is mapped. A function in graph mode that makes one runs its Python.
     Example: `dg.nn.Parameter(dg.zeros((2, 3))).requires_grad` is `True`.
     """
 
@@ -53,9 +53,10 @@ class Parameter(_EagerTensor, metaclass=_ParameterClass):  # type: ignore[misc]
                 "Parameter", f"takes a tensor, got {type(data).__name__}", "use dg.tensor(data)"
             )
         if dispatch.state.executor is not _host:
+            dispatch.outside("makes a parameter", "make it outside, in __init__", once=True)
             raise TraceError(
                 "Parameter",
-                "a parameter cannot be made inside a traced function",
+                "a parameter cannot be made in a function that is mapped, differentiated or part of a loop",
                 "make it outside, in __init__",
             )
         if requires_grad and not data.dtype.is_float:
@@ -220,6 +221,8 @@ class Module(Members):
         if module is None:
             self._absent = {**self._absent, name: "module"}
 
+    register_module = add_module
+
     def _check_name(self, op: str, name: str) -> None:
         if not isinstance(name, str) or not name or "." in name:
             raise ArgumentError(op, f"{name!r} is not an attribute name", "use a text without dots")
@@ -240,16 +243,20 @@ class Module(Members):
         """The direct submodules."""
         return (module for _, module in self.named_children())
 
-    def named_modules(self, prefix: str = "", _seen: set[int] | None = None) -> Iterator[tuple[str, Module]]:
-        """Path and module of this module ("" itself) and everything below it, each once."""
+    def named_modules(
+        self, prefix: str = "", remove_duplicate: bool = True, _seen: set[int] | None = None
+    ) -> Iterator[tuple[str, Module]]:
+        """Path and module of this module ("" itself) and everything below it, each once, or under each of its paths."""
         seen = set() if _seen is None else _seen
-        if id(self) in seen:
-            return
-        seen.add(id(self))
+        if remove_duplicate:
+            if id(self) in seen:
+                return
+            seen.add(id(self))
         yield prefix, self
         for name, value in list(self.__dict__.items()):
             if isinstance(value, Module):
-                yield from value.named_modules(f"{prefix}.{name}" if prefix else name, seen)
+                path = f"{prefix}.{name}" if prefix else name
+                yield from value.named_modules(path, remove_duplicate, seen)
 
     def modules(self) -> Iterator[Module]:
         """This module and everything below it, each once."""
@@ -290,25 +297,31 @@ class Module(Members):
     def _own_buffers(self) -> Iterator[tuple[str, Any]]:
         return ((n, self.__dict__[n]) for n in self._buffers if self.__dict__.get(n) is not None)
 
-    def _named(self, own: Callable[[Module], Any], prefix: str, recurse: bool) -> Iterator[tuple[str, Any]]:
+    def _named(
+        self, own: Callable[[Module], Any], prefix: str, recurse: bool, once: bool = True
+    ) -> Iterator[tuple[str, Any]]:
         seen: set[int] = set()
-        for path, module in self.named_modules(prefix) if recurse else ((prefix, self),):
+        for path, module in self.named_modules(prefix, once) if recurse else ((prefix, self),):
             for name, value in own(module):
-                if id(value) not in seen:
+                if not once or id(value) not in seen:
                     seen.add(id(value))
                     yield f"{path}.{name}" if path else name, value
 
-    def named_parameters(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Parameter]]:
-        """Path and parameter, each parameter once, in the order of definition."""
-        return self._named(Module._own_parameters, prefix, recurse)
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Parameter]]:
+        """Path and parameter, each once (or under each of its paths), in the order of definition."""
+        return self._named(Module._own_parameters, prefix, recurse, remove_duplicate)
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
         """All parameters, each once: what an optimiser takes."""
         return (p for _, p in self.named_parameters(recurse=recurse))
 
-    def named_buffers(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Tensor]]:
-        """Path and buffer, each buffer once."""
-        return self._named(Module._own_buffers, prefix, recurse)
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Path and buffer, each once, or under each of its paths."""
+        return self._named(Module._own_buffers, prefix, recurse, remove_duplicate)
 
     def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
         """All buffers, each once."""
@@ -329,9 +342,13 @@ class Module(Members):
                 value._state(f"{prefix}{name}.", out)
         return out
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Path -> tensor, of all parameters and persistent buffers; they share memory with the module."""
-        return {name: value.detach() for name, value in self._state("", {}).items()}
+    def state_dict(self, *, prefix: str = "", keep_vars: bool = False) -> dict[str, Tensor]:
+        """Path -> tensor, of all parameters and persistent buffers; they share memory with the module.
+
+        prefix: what all paths begin with; keep_vars: the parameters themselves.
+        """
+        own = self._state(prefix, {})
+        return own if keep_vars else {name: value.detach() for name, value in own.items()}
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> LoadResult:
         """Copy a state (of tensors or NumPy arrays) into this module's parameters and buffers, in place.
@@ -475,7 +492,8 @@ class Module(Members):
 spell_methods(
     Module,
     "register_buffer register_parameter add_module register_forward_hook register_forward_pre_hook "
-    "register_full_backward_hook register_full_backward_pre_hook get_submodule get_parameter get_buffer state_dict load_state_dict train apply requires_grad_",
+    "register_full_backward_hook register_full_backward_pre_hook get_submodule get_parameter get_buffer "
+    "state_dict load_state_dict train apply requires_grad_",
 )
 
 
@@ -511,6 +529,9 @@ def _replace(x: Any, target: Any) -> None:
     """Give a leaf the memory of its converted self: the object stays, so whoever holds it sees the change."""
     if dispatch.state.executor is not _host:
         raise TraceError("to", "a module cannot be moved inside a traced function", "call .to(...) before")
+    if hasattr(x, "_convert"):  # of a lazy layer
+        x._convert(x.dtype, x.device, target)
+        return
     with dispatch.set_grad(False):
         new = x.detach().to(target)
         grad = None if x._grad is None else x._grad.to(target)

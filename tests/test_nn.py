@@ -314,13 +314,17 @@ def test_training_and_weights_are_seen_by_a_graph(close):
     close(fast(x).detach(), net(x).detach())
 
 
-def test_a_parameter_cannot_be_made_inside_a_graph():
+def test_a_parameter_that_a_function_makes_is_handed_out():
     @dg.function
     def f(x):
         return nn.Parameter(x * 2)
 
-    with pytest.raises(dg.errors.TraceError, match="outside"):
-        f(dg.ones((2,)))
+    for _ in range(4):
+        p = f(dg.ones((2,)))
+        assert isinstance(p, nn.Parameter)
+        assert p.is_leaf
+        assert p.tolist() == [2.0, 2.0]
+    assert "it makes a parameter" in f.explain()
 
 
 # ---------------------------------------------------------------- clipping

@@ -16,7 +16,7 @@ from . import elementwise as E
 from .creation import full, full_like
 from .joining import concat
 from .linalg import matmul
-from .reduction import argmax, argmin, max_, mean, min_, prod, sum_
+from .reduction import argmax, argmin, max_, mean, min_, prod, std, sum_, var
 from .search import as_tensor
 from .shape import broadcast_to, expand_dims, permute, reshape, slice_
 
@@ -47,6 +47,26 @@ def aminmax(x, axis=None, keepdims=False):
     Example: `dg.aminmax(dg.tensor([2, 1, 3])).max.item()` is `3`.
     """
     return MinMax(min_(x, axis=axis, keepdims=keepdims), max_(x, axis=axis, keepdims=keepdims))
+
+
+@public
+def std_mean(x, axis=None, correction=0.0, keepdims=False):
+    """The standard deviation and the mean over axes: (std, mean). Source: PyTorch.
+
+    correction: 0 for the population, 1 for the sample's estimate. Raises: as `std`.
+    Example: `dg.std_mean(dg.tensor([1.0, 3.0]))[0].item()` is `1.0`.
+    """
+    return std(x, axis=axis, correction=correction, keepdims=keepdims), mean(x, axis=axis, keepdims=keepdims)
+
+
+@public
+def var_mean(x, axis=None, correction=0.0, keepdims=False):
+    """The variance and the mean over axes: (var, mean). Source: PyTorch.
+
+    correction: 0 for the population, 1 for the sample's estimate. Raises: as `var`.
+    Example: `dg.var_mean(dg.tensor([1.0, 5.0]))[0].item()` is `4.0`.
+    """
+    return var(x, axis=axis, correction=correction, keepdims=keepdims), mean(x, axis=axis, keepdims=keepdims)
 
 
 @composite
