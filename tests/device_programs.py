@@ -1,5 +1,6 @@
 """Programs over NumPy's arrays in the memory of a device, and the machines that CUDA tests run them on."""
 
+import functools
 from contextlib import contextmanager
 
 import numpy as np
@@ -44,6 +45,12 @@ def machines(kind):
     return [gpu()] if kind == "gpu" else emulations()
 
 
+@functools.cache
+def _emulated():
+    """One for the process: what ops keep for a device of this name runs on it."""
+    return CudaBackend(emulate.EmulatedDriver(waits=True), "emulated:0")
+
+
 @contextmanager
 def device_of(kind):
     """The name of a device: the GPU's, or one of a kind of its own whose machine is the emulation (launches wait)."""
@@ -53,7 +60,7 @@ def device_of(kind):
         return
     if not emulate.is_available():
         pytest.skip("no g++: kernels are not emulated")
-    backend = CudaBackend(emulate.EmulatedDriver(waits=True), "emulated:0")
+    backend = _emulated()
 
     def open_emulated(index):
         if index:
