@@ -28,8 +28,9 @@ class Lowered(NamedTuple):
     """A group's launches in phases (each waits for the one before), and what they touch.
 
     phases: launches with their work in bytes and operations; their slots refer to `Sources`. reads, stores:
-    strides (and offsets) over the domain. scratch: by source, size in bytes, first and last phase. inside: the plans of
-    an op's regions (`nested.Inside`).
+    strides (and offsets) over the domain. scratch: by source, size in bytes, first and last phase. touched: of what is
+    read or stored, the first and the last phase that does so, where that is known. inside: the plans of an op's regions
+    (`nested.Inside`).
     """
 
     group: Group
@@ -37,7 +38,12 @@ class Lowered(NamedTuple):
     reads: dict[Value, list[tuple[Shape, int]]]
     stores: dict[Value, Shape]
     scratch: dict[int, tuple[int, int, int]]
+    touched: dict[Value, tuple[int, int]]
     inside: tuple[Any, ...] = ()
+
+    def span(self, v: Value) -> tuple[int, int]:
+        """The first and the last phase in which a value that the group reads or stores has to be in memory."""
+        return self.touched.get(v) or (0, max(1, len(self.phases)) - 1)
 
     @property
     def scratch_bytes(self) -> int:
@@ -306,7 +312,25 @@ class _Assembly:
                 if arg.__class__ is Slot and arg[0] in program.areas:
                     _, first, _ = scratch.get(arg[0], (0, len(phases) - 1, 0))
                     scratch[arg[0]] = program.areas[arg[0]], first, len(phases) - 1
-        return Lowered(self.group, phases, self.reads, self.stores, scratch, self.regions)
+        return Lowered(
+            self.group, phases, self.reads, self.stores, scratch, self._touched(phases), self.regions
+        )
+
+    def _touched(self, phases: list[list[tuple[Launch, float]]]) -> dict[Value, tuple[int, int]]:
+        """In which phases launches are told where a value lies. Not asked of regions, and of values in others."""
+        if len(phases) < 2 or self.regions:
+            return {}
+        found: dict[int, tuple[int, int]] = {}
+        for k, phase in enumerate(phases):
+            for launch, _ in phase:
+                for arg in launch.args:
+                    if arg.__class__ is Slot:
+                        found[arg[0]] = found.get(arg[0], (k, k))[0], k
+        buffers, places = self.sources.buffers, self.places
+        return {
+            v: found[buffers[v]] for v in (*self.reads, *self.stores)
+            if buffers.get(v) in found and v not in places.same and v not in places.parts
+        }  # fmt: skip
 
     # -- terms ---------------------------------------------------------------------------------
 

@@ -102,7 +102,7 @@ def plan_graph(
         verify(work, "placing results")
     lowered = [assemble(g, fusion, sources, backend) for g in fusion.groups]
     kinds = update_kinds(lowered, backend)
-    start, memory = _plan(lowered, places, kinds)
+    start, memory = _plan(lowered, places, kinds, backend)
     recipes, kept = _recipes(graph, lowered, sources)
     program, numbers, constants, moved = _program(
         graph, backend, lowered, start, memory, sources, places, kept, kinds
@@ -187,10 +187,10 @@ SIDE_BY_SIDE, IN_TURN = 0.0, 1 / 64
 
 
 def _plan(
-    lowered: list[Lowered], places: Places, kinds: dict[Any, list[int]]
+    lowered: list[Lowered], places: Places, kinds: dict[Any, list[int]], backend: Any
 ) -> tuple[list[int], MemoryPlan]:
     """Levels and memory; loops of one kind that nothing waits for run together where that takes no more memory."""
-    start, memory = _levels(lowered, places)
+    start, memory = _levels(lowered, places, backend)
     for held in (float("inf"), SMALL_BYTES, 0):
         moved = together(lowered, start, kinds, places, held)
         if moved == start:
@@ -201,18 +201,26 @@ def _plan(
     return start, memory
 
 
-def _levels(lowered: list[Lowered], places: Places) -> tuple[list[int], MemoryPlan]:
+def _levels(lowered: list[Lowered], places: Places, backend: Any) -> tuple[list[int], MemoryPlan]:
     """Levels and memory: side by side where that takes no more memory, else large groups one after the other."""
     start = schedule(lowered)
     memory = plan_memory(lowered, start, places)
-    if memory.nbytes > SMALL_BYTES:
+    least = 0 if _in_one_thread(lowered, backend) else SMALL_BYTES
+    if memory.nbytes > least:
         order = in_turn(lowered, places.of)
         for strict, gain in ((False, SIDE_BY_SIDE), (True, IN_TURN)):
-            other = schedule(lowered, order, places.of, strict)
+            other = schedule(lowered, order, places.of, strict, least)
             thrifty = plan_below(lowered, other, places, memory.nbytes * (1 - gain))
             if thrifty is not None:
                 start, memory = other, thrifty
     return start, memory
+
+
+def _in_one_thread(lowered: list[Lowered], backend: Any) -> bool:
+    """Whether there is so little to do that nothing of it runs side by side anyway."""
+    rows = [row for g in lowered for phase in g.phases for row in phase]
+    total = sum(work for _, work in rows)
+    return total < backend.serial_work and not any(launch.chunks > 1 or launch.nested for launch, _ in rows)
 
 
 class _LabelledProgram(Program):

@@ -1,7 +1,8 @@
 """The memory plan: offsets in one arena for everything that lives only inside a call.
 
-A buffer lives from the level that first writes it to the level that last reads it. Buffers whose levels do
-not meet may share bytes; levels are the waves of the program, so launches that run side by side never do.
+A buffer lives from the level that first writes it to the level that last reads it: of a kernel in several phases,
+those that do so. Buffers whose levels do not meet may share bytes; levels are the waves of the program, so launches
+that run side by side never do.
 A result may take over the buffer of a value that its kernel reads for the last time, element by element.
 The memory of an output serves for other things until the output is computed. What is computed in its place in the
 result of a `concat` has no buffer of its own: the result lives from the first of its parts on.
@@ -22,8 +23,10 @@ from .live import is_size
 from .placement import Places
 
 ALIGN = 64
-#: bytes of an arena for which several orders of placing buffers are tried; steps that make a long life
-_LARGE, _LONG = 1 << 20, 12
+#: bytes of an arena for which several orders of placing buffers are tried
+_LARGE = 1 << 20
+#: steps that make a life more than a short one, and a long one
+_SHORT, _LONG = 4, 12
 #: an order whose arena is larger than the least that is possible by at most this share is good enough
 _CLOSE = 1 / 1000
 
@@ -60,13 +63,11 @@ def plan_below(
     lowered: Sequence[Lowered], start: Sequence[int], places: Places, limit: float
 ) -> MemoryPlan | None:
     """The plan when its arena has fewer bytes than `limit`; None, and mostly soon, where it has not."""
-    last: dict[Value, int] = {}
-    readers: dict[Value, list[int]] = {}
+    ends: dict[Value, list[int]] = {}
     for k, g in enumerate(lowered):
-        end = start[k] + max(1, len(g.phases)) - 1
         for v in g.reads:
-            last[v] = max(last.get(v, 0), end)
-            readers.setdefault(v, []).append(k)
+            ends.setdefault(v, []).append(start[k] + g.span(v)[1])
+    last = {v: max(row) for v, row in ends.items()}
     of: dict[Value | int, _Buffer] = {}
     begins = _begins(lowered, start, places)
     inside: dict[Value, tuple[Value, int]] = {}
@@ -102,11 +103,12 @@ def plan_below(
                     of[v].end = max(of[v].end, end, last.get(v, 0))
                 continue
             without += _aligned(v.type.nbytes)
-            buffer = _take_over(g, v, k, start, last, readers, of, taken, begins)
+            buffer = _take_over(g, v, start[k], ends, of, taken, begins)
+            first, final = g.span(v)
             if buffer is None:
-                buffer = _Buffer(_aligned(v.type.nbytes), start[k], end)
+                buffer = _Buffer(_aligned(v.type.nbytes), start[k] + first, end)
                 buffers.append(buffer)
-            buffer.end = max(end, last.get(v, 0))
+            buffer.end = max(start[k] + final, last.get(v, 0))
             of[v] = buffer
         for source, (nbytes, first, final) in g.scratch.items():
             without += _aligned(nbytes)
@@ -141,19 +143,22 @@ def _aligned(nbytes: int) -> int:
 
 
 def _take_over(
-    g: Lowered, v: Value, k: int, start: Sequence[int], last: dict[Value, int], readers: dict[Value, list[int]],
-    of: dict[Value | int, _Buffer], taken: set[int], joined: Container[Value],
+    g: Lowered, v: Value, level: int, ends: dict[Value, list[int]], of: dict[Value | int, _Buffer], taken: set[int],
+    joined: Container[Value],
 ) -> _Buffer | None:  # fmt: skip
-    """The buffer of an input that dies in this group and that `v` may overwrite."""
+    """The buffer of an input that dies in this group and that `v` may overwrite.
+
+    ends: by value, the last levels of those that read it. Of them this group alone is at work at its level.
+    """
     if g.group.kind == OP or len(g.phases) != 1 or len(g.phases[0]) != 1:
         return None
     for x, accesses in g.reads.items():
         buffer = of.get(x)
         if (
-            buffer is not None and x not in joined and last[x] == start[k] and buffer.end == start[k]
-            and id(buffer) not in taken
+            buffer is not None and x not in joined and buffer.end == level == max(ends[x])
+            and ends[x].count(level) == 1 and id(buffer) not in taken
             and x.type.nbytes == v.type.nbytes and x.type.dtype.itemsize == v.type.dtype.itemsize
-            and accesses == [(g.stores[v], 0)] and sum(start[r] == start[k] for r in readers[x]) == 1
+            and accesses == [(g.stores[v], 0)]
         ):  # fmt: skip
             taken.add(id(buffer))
             return buffer
@@ -195,6 +200,7 @@ _ORDERS: tuple[Callable[[_Buffer], Any], ...] = (
     lambda b: (-b.size, b.start),
     lambda b: (b.start - b.end, -b.size),
     lambda b: (b.end - b.start < _LONG, -b.size, b.start),
+    lambda b: (b.end - b.start < _SHORT, -b.size, b.start),
     lambda b: (b.end - b.start < _LONG, -b.end, -b.size),
 )
 

@@ -157,12 +157,10 @@ def lifetimes(compiled: Compiled) -> list[Lifetime]:
     last: dict[Value, int] = {}
     first: dict[Value, int] = {}
     for k, g in enumerate(plan.lowered):
-        end = plan.start[k] + max(1, len(g.phases)) - 1
-        for v in g.reads:
-            last[v] = max(last.get(v, 0), end)
+        for v in (*g.reads, *g.stores):
+            last[v] = max(last.get(v, 0), plan.start[k] + g.span(v)[1])
         for v in g.stores:
-            first.setdefault(v, plan.start[k])
-            last[v] = max(last.get(v, 0), end)
+            first.setdefault(v, plan.start[k] + g.span(v)[0])
     found: dict[tuple[int, int], Lifetime] = {}
     for k, g in enumerate(plan.lowered):
         for v in g.stores:

@@ -17,16 +17,17 @@ SMALL_BYTES = 1 << 18
 
 def schedule(
     lowered: Sequence[Lowered], order: Sequence[int] | None = None, placed: Container[Value] = frozenset(),
-    strict: bool = False,
+    strict: bool = False, least: int = SMALL_BYTES,
 ) -> list[int]:  # fmt: skip
     """The level at which each group starts; a group of n phases takes n levels. Groups are in a legal order.
 
-    order: groups with much memory of their own run one after the other, in this order (`in_turn`). strict: so do those
-    that read much for the last time, so that nothing of it lies beside what comes next. placed: see `in_turn`.
+    order: groups with more than `least` bytes of their own run one after the other, in this order (`in_turn`). strict:
+    so do those that read as much for the last time, so that nothing of it lies beside what comes next. placed: see
+    `in_turn`.
     """
     before, after = _neighbours(lowered)
     readers = _readers(lowered)
-    large = set[int]() if order is None else _large(lowered, order, placed, strict)
+    large = set[int]() if order is None else _large(lowered, order, placed, strict, least)
     if order is None:
         order = range(len(lowered))
     start = [0] * len(lowered)
@@ -47,7 +48,7 @@ def schedule(
 
 
 def _large(
-    lowered: Sequence[Lowered], order: Sequence[int], placed: Container[Value], strict: bool
+    lowered: Sequence[Lowered], order: Sequence[int], placed: Container[Value], strict: bool, least: int
 ) -> set[int]:
     """The groups that touch too much memory to run beside others."""
     touched = [g.scratch_bytes + sum(v.type.nbytes for v in g.stores) for g in lowered]
@@ -55,7 +56,7 @@ def _large(
         last = {v: k for k in order for v in lowered[k].reads if v.producer is not None and v not in placed}
         for v, k in last.items():
             touched[k] += v.type.nbytes
-    return {k for k, nbytes in enumerate(touched) if nbytes > SMALL_BYTES}
+    return {k for k, nbytes in enumerate(touched) if nbytes > least}
 
 
 def _neighbours(lowered: Sequence[Lowered]) -> tuple[list[list[int]], list[list[int]]]:

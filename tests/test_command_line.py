@@ -116,3 +116,14 @@ def test_bench_compares_with_torch(tmp_path, hurried):
     assert main(["bench", "--cases", "mlp", "--vs", "torch", "--budget", "0.05", "--json", str(target)]) == 0
     runners = {r["runner"] for r in json.loads(target.read_text())["records"]}
     assert runners == {"duograd-graph", "duograd-eager", "torch-eager"}
+
+
+def test_peak_memory_is_measured_in_processes_of_their_own():
+    from duograd.bench import memory
+
+    graph, eager = (memory.peak(f"duograd-{mode}", "linreg") for mode in ("graph", "eager"))
+    assert 1500 < graph < eager < 4000
+    events = [
+        {"name": "[memory]", "ts": ts, "args": {"Bytes": n}} for ts, n in [(3, -4), (1, 4), (2, 8), (4, 7)]
+    ]
+    assert memory.highest([*events, {"name": "add", "ts": 0}]) == 15

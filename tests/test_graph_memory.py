@@ -75,10 +75,10 @@ def test_what_lives_at_the_same_time_has_its_own_bytes(fn, shapes, fused):
     life: dict = {}
     sizes: dict = {}
     for k, g in enumerate(lowered):
-        levels = range(start[k], start[k] + max(1, len(g.phases)))
         for v in (*g.stores, *g.reads):
             if v in memory.spots:
-                life.setdefault(v, set()).update(levels)
+                first, last = g.span(v)
+                life.setdefault(v, set()).update(range(start[k] + first, start[k] + last + 1))
         for source, (nbytes, first, last) in g.scratch.items():
             life[source] = {start[k] + first, start[k] + last}
             sizes[source] = nbytes
@@ -225,24 +225,62 @@ def last_reads(lowered, placed):
 
 
 def test_what_frees_much_runs_alone_where_that_saves_memory(monkeypatch):
-    """Sums over a gradient are small, but the gradient and what it is multiplied with live until they are done."""
-
-    def f(x, w, scale, shift):
-        y = dg.layer_norm(x @ w, scale, shift)
-        loss = (dg.tanh(y @ w) ** 2).sum()
-        return loss.detach(), *vjp.walk([loss], [dg.ones(())], [w, scale, shift])
-
-    graph = trace(f, normal(1024, 128), *(normal(*s, grad=True) for s in [(128, 128), (128,), (128,)]))
-    strict = compile_graph(graph, "cpu")
+    """An encoder's loss is one number, but the errors that it is made of would live beside a large product's."""
+    plans = []
+    plan = compiling.plan_graph
+    monkeypatch.setattr(compiling, "plan_graph", lambda *a: plans.append(plan(*a)) or plans[-1])
+    step, _ = run_duograd.build(find("encoder"), "train", "graph")
+    step()
+    lowered, _, _, places, _ = max(plans, key=lambda c: c.arena_bytes).plan
+    start, memory = compiling._levels(lowered, places, get_backend("cpu"))
     monkeypatch.setattr(compiling, "IN_TURN", 1.0)
-    loose = compile_graph(graph, "cpu")
-    assert strict.arena_bytes < loose.arena_bytes * (1 - 1 / 64)
-    lowered, start = strict.plan.lowered, strict.plan.start
-    freed = last_reads(lowered, strict.plan.places.of)
-    many = [k for k, n in enumerate(freed) if n > SMALL_BYTES]
+    assert memory.nbytes < compiling._levels(lowered, places, get_backend("cpu"))[1].nbytes * (1 - 1 / 64)
+    many = [k for k, n in enumerate(last_reads(lowered, places.of)) if n > SMALL_BYTES]
+    assert len(many) > 10
     for a, b in itertools.combinations(many, 2):
         first, second = sorted((a, b), key=start.__getitem__)
         assert start[first] + len(lowered[first].phases) <= start[second]
+
+
+def products(x, w):
+    """What two readers take, one of them in the second of its phases."""
+    a = dg.sort(x, axis=0)
+    return dg.sort(a @ dg.sort(w, axis=0), axis=0), dg.sort(dg.tanh(a), axis=0)
+
+
+def test_operands_go_and_results_come_while_a_kernel_is_at_work():
+    """A product packs an operand first, which it reads no more when it writes its result."""
+    lowered, *_ = plan(trace(products, normal(300, 256), normal(256, 300)), False)
+    product = next(g for g in lowered if g.group.title == "matmul")
+    (result,) = product.stores
+    left, right = (product.span(v) for v in sorted(product.reads, key=lambda v: v.type.shape[1]))
+    assert len(product.phases) == 2
+    assert (left, right, product.span(result)) == ((1, 1), (0, 0), (1, 1))
+
+
+def test_a_result_takes_over_no_memory_that_another_kernel_still_reads():
+    """At the same level, in its second phase: it began before."""
+    lowered, start, _, places = plan(trace(products, normal(300, 256), normal(256, 300)), False)
+    number = {g.group.title: k for k, g in enumerate(lowered)}
+    product, tanh = number["matmul"], number["tanh"]
+    for level, taken in ((start[product], False), (start[product] + 1, False), (start[product] + 2, True)):
+        later = [s + 20 if k > tanh else s for k, s in enumerate(start)]
+        later[tanh] = level
+        spots = plan_memory(lowered, later, places).spots
+        (given,), (result,) = lowered[tanh].reads, lowered[tanh].stores
+        assert (spots[given] == spots[result]) is taken
+
+
+def test_a_program_of_one_thread_runs_in_turn_where_that_takes_less_memory(monkeypatch):
+    def f(x):
+        ways = [(dg.cumsum, 0), (dg.cumsum, 1), (dg.cumprod, 0), (dg.cumprod, 1)]
+        a, b, c, d = [dg.sort(scan(x, axis=axis)) @ x[0] for scan, axis in ways]
+        return (a + b) * (c + d)
+
+    graph = trace(f, normal(16, 16))
+    in_turn = compile_graph(graph, "cpu").arena_bytes
+    monkeypatch.setattr(compiling, "_in_one_thread", lambda lowered, backend: False)
+    assert in_turn <= compile_graph(graph, "cpu").arena_bytes - 2 * 16 * 16 * 4
 
 
 def test_a_plan_that_needs_too_much_is_given_up():

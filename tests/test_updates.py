@@ -232,9 +232,9 @@ def test_updates_wait_for_each_other_only_where_that_takes_no_memory(monkeypatch
     peaks = []
     plan = compiling._plan
 
-    def both(lowered, places, kinds):
-        start, memory = plan(lowered, places, kinds)
-        before = compiling._levels(lowered, places)[1]
+    def both(lowered, places, kinds, backend):
+        start, memory = plan(lowered, places, kinds, backend)
+        before = compiling._levels(lowered, places, backend)[1]
         assert memory.nbytes <= before.nbytes * 1.001 + compiling.SLACK
         assert plan_memory(lowered, start, places).nbytes == memory.nbytes
         peaks.append((memory.nbytes, start))

@@ -50,10 +50,11 @@ def kernel(args, chunk, nchunks):
     c, c_piece = args[18], args[19]
     row_tasks = (rows + row_block - 1) // row_block
     table = args[20] + chunk * args[21]
-    # Offsets for the block product, whose left operand is the vector: one row, k after k.
-    store_i64(table, 0, 0)
-    for k in range({_DEPTH}):
-        store_i64(table, 1 + k, k * {size})
+    if a_k != {size}:
+        # Offsets for the block product, whose left operand is the vector: one row, k after k.
+        store_i64(table, 0, 0)
+        for k in range({_DEPTH}):
+            store_i64(table, 1 + k, k * {size})
     items = n0 * n1 * n2 * pieces * row_tasks
     for item in range(items * chunk // nchunks, items * (chunk + 1) // nchunks):
         row = item % row_tasks * row_block
@@ -123,10 +124,11 @@ def gemv(program: Program, a: Operand, b: Operand, out: Operand) -> None:
     items = batches * pieces * -(-rows // row_block)
     chunks = program.chunks(items, 1.0 * batches * rows * depth * size)
     pitch = 8 * (_DEPTH + 8)
+    table: Arg = 0 if by_dots else program.scratch(chunks * pitch)
     args: list[Arg] = [rows, depth, pieces, length, row_block, *sizes]
     args += [matrix.slot, *(s * size for s in steps), row_step * size, k_step * size]
     args += [vector.slot, *(s * size for s in vector_steps)]
-    args += [c.slot, batches * rows * size, program.scratch(chunks * pitch), pitch]
+    args += [c.slot, batches * rows * size, table, pitch]
     program.launch(_source(dtype.char, size, lanes), args, chunks)
     if pieces > 1:
         program.wave()
