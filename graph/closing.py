@@ -110,6 +110,13 @@ class Closing:
             face = trace.face(trace.lifted[id(tensor)][1])
             if face._node is None and face._requires_grad is not tensor._requires_grad:
                 end.asked.append((self._place(tensor), face._requires_grad))
+        known = {id(face): place[1] for face, place in zip(faces, end.returned) if place[0] == "output"}
+        for tensor, symbol in grads:
+            if symbol is None or symbol._node is None or not symbol._requires_grad or id(symbol) in ends:
+                continue
+            known[id(symbol)] = self._output(symbol)
+            ends[id(symbol)] = ("output", known[id(symbol)]), symbol
+            self.spots[id(symbol)] = "gradient", self._place(tensor)
         roots = [(place, y) for place, y in ends.values() if y._requires_grad and y._node is not None]
         self._fresh_leaves(faces, [y for _, y in roots])
         for tensor, symbol in writes:
@@ -123,7 +130,6 @@ class Closing:
             if key in trace.written:
                 graph.writes.append((trace._use(trace.inputs[id(face)]), trace._use(trace.face(face)._value)))
                 end.written_grads.append((self._whose(tensor), face._storage.changed))
-        known = {id(face): place[1] for face, place in zip(faces, end.returned) if place[0] == "output"}
         for tensor, symbol in grads:
             if symbol is None or not (self._is_input(symbol) or symbol._value in trace._origin):
                 k = (

@@ -81,7 +81,7 @@ class Ending:
         #: which way back `backward` is, see `Tape.way`: as a rule from all that the caller can see and that have one
         self.usual: Any = None
         #: where they are when the function runs once more: ("result", which of `count` tensors that it hands out),
-        #: ("whole", the same, of the memory that this one looks into), or as in `written`
+        #: ("whole", the same, of the memory that this one looks into), ("gradient", whose it is), or as in `written`
         self.spots: list[tuple[str, Any]] = []
         self.count = 0
         #: ways back from some of the results only, or onto gradients that are there; whether what code of the user's on

@@ -188,6 +188,8 @@ class Moment:
             y = leaves[k] if len(leaves) == self.end.count else None
             while kind == "whole" and y is not None and y._base is not None:
                 y = y._base
+        elif kind == "gradient":
+            y = (self.tensors[k[1]] if k[0] == "arg" else k[1])._grad
         else:
             y = self.tensors[k] if kind == "arg" else k
         if y is None or dispatch.state.executor.face(y)._node is None:

@@ -381,3 +381,33 @@ def test_a_function_that_runs_again_reads_what_it_has_filled(change, given):
         return rows
 
     assert found("graph") == found("eager")
+
+
+@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize("again", [True, False])
+@pytest.mark.parametrize("returned", ["nothing", "the loss", "the gradient", "what is computed of it"])
+def test_a_gradient_that_a_call_leaves_behind_has_its_history(returned, again, given):
+    """It had none unless it was returned, too."""
+
+    def found(mode):
+        w, kept = dg.tensor([0.5, -1.0]).requires_grad_(), dg.tensor([2.0, 3.0]).requires_grad_()
+
+        def fn(x):
+            x = x if given else kept
+            loss = (w * w * x * x * x).sum()
+            loss.backward(create_graph=True)
+            return {"nothing": None, "the loss": loss, "the gradient": x.grad}.get(returned, x.grad * w)
+
+        f, rows = dg.function(fn, mode=mode), []
+        for _ in range(3):
+            w.grad = kept.grad = None
+            y = f(kept if given else dg.ones(1))
+            (g,) = dg.autograd.grad((w.grad * kept.grad).sum(), kept, create_graph=again, retain_graph=True)
+            rows.append([g.tolist(), g.requires_grad, w.grad.requires_grad, w.grad.is_leaf])
+            if again:
+                rows.append(dg.autograd.grad(g.sum(), w, retain_graph=True)[0].tolist())
+            if y is not None:
+                rows.append(dg.autograd.grad(y.sum() + kept.grad.sum(), [w, kept])[1].tolist())
+        return rows
+
+    assert found("graph") == found("eager")
