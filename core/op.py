@@ -530,6 +530,14 @@ def no_tensor(op: Op, x: Any) -> ArgumentTypeError:
     )
 
 
+def refuse_nothing(op: Op, inputs: Sequence[Any]) -> None:
+    """Raise where there is no tensor and no number among an op's inputs."""
+    if op.variadic and not inputs:
+        raise ArgumentTypeError(op.name, "needs at least one tensor", "pass a non-empty list")
+    if all(x is None for x in inputs):
+        raise ArgumentTypeError(op.name, f"{op.input_names[0]} is None", "pass a tensor or a number")
+
+
 def public(fn: Callable[..., Any]) -> Callable[..., Any]:
     """Make a function that calls ops a name of `dg`; a trailing underscore is dropped.
 

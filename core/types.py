@@ -285,7 +285,7 @@ def normalize_axes(
             f"of two tensors, element by element: dg.{op}imum(x, y)" if op in ("max", "min") else "pass ints"
         )
         raise ArgumentTypeError(op, f"axis=a tensor {axis.type} is not an integer", fix)
-    axes = (axis,) if isinstance(axis, (int, np.integer)) else tuple(axis)
+    axes = (axis,) if isinstance(axis, (int, np.integer, str, bytes, dict)) else tuple(axis)
     out = sorted(normalize_axis(op, a, ndim, of) for a in axes)
     if len(set(out)) != len(out):
         raise ArgumentError(op, f"axis={axis} names an axis twice", "name each axis once")

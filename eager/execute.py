@@ -10,10 +10,10 @@ import numpy as np
 
 from ..core import dispatch, vjp
 from ..core.backend import Operand, Program, Scalar, get_backend, normalize_device
-from ..core.errors import ArgumentTypeError, DeviceError, ShapeError, user_place
+from ..core.errors import DeviceError, ShapeError, user_place
 from ..core.exact import exact
 from ..core.lower import copy
-from ..core.op import REGISTRY, Attrs, Op, no_tensor
+from ..core.op import REGISTRY, Attrs, Op, no_tensor, refuse_nothing
 from ..core.op_lower import lower_op
 from ..core.storage import refuse_other_type, refuse_overlap
 from ..core.types import TensorType
@@ -194,10 +194,7 @@ class EagerExecutor:
                 raise no_tensor(op, x)
             out.append(x)
         if not any(isinstance(x, Tensor) for x in out) and op.input_names and not op.creates:
-            if op.variadic and not out:
-                raise ArgumentTypeError(op.name, "needs at least one tensor", "pass a non-empty list")
-            if all(x is None for x in out):
-                raise ArgumentTypeError(op.name, f"{op.input_names[0]} is None", "pass a tensor or a number")
+            refuse_nothing(op, out)
             from .create import number_array
 
             out = [None if x is None else from_numpy(number_array(x)) for x in out]

@@ -19,7 +19,7 @@ from ..core.errors import (
     user_line,
     user_place,
 )
-from ..core.op import REGISTRY, Attrs, Op, no_tensor
+from ..core.op import REGISTRY, Attrs, Op, no_tensor, refuse_nothing
 from ..core.random import default_generator
 from ..core.storage import refuse_other_type, refuse_overlap
 from ..core.types import TensorType
@@ -185,6 +185,7 @@ class Trace(Sources):
                 raise no_tensor(op, x)
             out.append(x)
         if op.input_names and not any(isinstance(x, Symbol) for x in out) and not op.creates:
+            refuse_nothing(op, out)
             out = [self._holding(x) if isinstance(x, _NUMBERS) else x for x in out]
         return tuple(out)
 
@@ -218,7 +219,8 @@ class Trace(Sources):
             raise DeviceError(
                 op.name, f"tensors on {' and '.join(sorted(devices))}", "move them with x.to(device)"
             )
-        device = devices.pop() if devices else normalize_device(op.attrs_dict(attrs).get("device") or "cpu")
+        named = None if devices else op.attrs_dict(attrs).get("device")
+        device = devices.pop() if devices else normalize_device("cpu" if named is None else named)
         if op.values_rule is not None and self.watches and self.breaker is not None:
             op.values_rule(Extent(self), *map(settled, inputs), **op.attrs_dict(attrs))
         node = self._append(op, inputs, attrs, out_types, device)

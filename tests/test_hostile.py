@@ -433,3 +433,47 @@ def test_the_command_line_says_what_is_wrong(words, capsys):
     assert status in (1, 2)
     assert "Traceback" not in said
     assert said
+
+
+def test_nothing_for_a_tensor_and_no_device_are_said_alike_in_both_modes():
+    for call in (
+        lambda: dg.linalg.cholesky(None), lambda: dg.linalg.svd(None), lambda: dg.linalg.eigh(None), lambda: dg.concat([]),
+        lambda: dg.linalg.norm(None), lambda: dg.fft.fftfreq(3, device=()), lambda: dg.zeros((3,), device="b"),
+    ):  # fmt: skip
+        said = []
+        for mode in ("eager", "graph"):
+            with pytest.raises(dg.errors.DuogradError) as caught:
+                dg.function(call, mode=mode)()
+            said.append((type(caught.value), str(caught.value)))
+        assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("wrong", ["a", {}, int, NAN, 2**70, -7, object()])
+def test_a_function_is_as_it_was_after_a_wrong_call(wrong):
+    """The call is refused inside a trace: nothing of it is kept, and the next call is right."""
+    layer, total = dg.nn.Linear(3, 2), dg.zeros(())
+    optimizer = dg.optim.SGD(layer.parameters(), lr=0.1)
+
+    @dg.function
+    def step(x, axis):
+        total.add_(1.0)
+        optimizer.zero_grad()
+        loss = layer(x).square().sum(axis=axis).sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    x = dg.ones((1, 3))
+    before = [p.detach().numpy().copy() for p in layer.parameters()]
+    for _ in range(2):
+        with pytest.raises(dg.errors.DuogradError) as caught:
+            step(x, wrong)
+        assert "test_hostile.py:" in str(caught.value)
+    with pytest.raises(dg.errors.DuogradError) as eager, dg.mode("eager"):
+        step(x, wrong)
+    assert str(eager.value) == str(caught.value)
+    assert same(before, layer.parameters())
+    made = dg.function(lambda x: x * 2, mode="graph")
+    assert made(x).tolist() == [[2.0, 2.0, 2.0]]
+    assert np.isfinite(step(x, 0).item())
+    assert not same(before, layer.parameters())

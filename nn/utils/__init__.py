@@ -11,7 +11,7 @@ from typing import Any
 
 from ...core import dispatch
 from ...core.errors import ArgumentError, AutogradError
-from ...core.floats import refuse_integers
+from ...core.floats import refuse_integers as _refuse_integers
 from ...core.ops import elementwise as E
 from ...core.ops.creation import zeros
 from ...core.spoken import spell as _spell
@@ -75,7 +75,7 @@ def get_total_norm(
     if not row:
         return zeros(())
     for x in row:
-        refuse_integers("get_total_norm", x)
+        _refuse_integers("get_total_norm", x)
     norm = _norm(row, float(norm_type))
     if error_if_nonfinite and not math.isfinite(norm.item()):
         raise AutogradError("get_total_norm", "the norm is not finite", "look for NaN in the loss")
