@@ -178,26 +178,19 @@ class Function(Looking):
     def plain_graph(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call in graph mode, not checked."""
         key, tensors, rest = flatten(args, kwargs)
-        left = None
-        if self._python and self._calls_out(key, tensors, rest):
-            left = self._python[kind_of(key)]
-            if not left.try_again():
-                return self._fn(*args, **kwargs)
+        if self._python and self._calls_out(key, tensors, rest) and self._python[kind_of(key)].chances <= 0:
+            return self._fn(*args, **kwargs)
         try:
-            result = self._in_graph(key, tensors, rest, args, kwargs)
+            return self._in_graph(key, tensors, rest, args, kwargs)
         except CalledOutError as e:
             self._left(key, e)
-        else:
-            if left is not None:
-                left.chances += 1  # it was the first call alone so far
-            return result
         return self._fn(*args, **kwargs)
 
     def _left(self, key: Any, error: CalledOutError) -> None:
         """A call with this key did what no graph holds."""
         before = self._python.get(kind_of(key))
         if before is not None:
-            error.chances = before.chances
+            error.chances = before.chances - 1
         self._python[kind_of(key)] = error.with_traceback(None)
         tell("retrace", f"{self.name} is left to Python: it {error.message}")
 

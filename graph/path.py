@@ -40,18 +40,13 @@ class CalledOutError(TraceError):
     """A function does what no graph holds (calls one in eager mode), so its Python runs at every call.
 
     cause: the function in eager mode, if it is its own mode; only: says of a call, by its tensors and containers,
-    whether it is so for it too; chances: how many later calls try again, for what is perhaps made by a first call
-    alone.
+    whether it is so for it too; chances: how many later calls may try again in vain, for what is perhaps made by a
+    first call alone.
     """
 
     cause: Any = None
     only: Any = None
     chances = 0
-
-    def try_again(self) -> bool:
-        """Take a chance, if there is one left."""
-        self.chances -= 1
-        return self.chances >= 0
 
 
 class AgainError(Exception):
