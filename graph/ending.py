@@ -253,7 +253,7 @@ class Ending:
                     raise error
                 walks.until = math.inf
                 return found
-            given = dict(kept)
+            given = {**kept, LIVE: moment.live}
             for n, g in enumerate(gs):
                 given["cotangent", n] = g
             for n, g in held.items():

@@ -403,3 +403,21 @@ def test_an_exported_function_keeps_the_number_it_was_exported_with():
     model = onnx.load_from_string(model) if isinstance(model, bytes) else getattr(model, "proto", model)
     (got,) = ReferenceEvaluator(model).run(None, {model.graph.input[0].name: np.ones(2, np.float32)})
     assert got.tolist() == [6.0, 6.0]
+
+
+@pytest.mark.parametrize(
+    "body", [lambda x, k: x[k:], lambda x, k: x[k:] * x[: x.shape[0] - k], lambda x, k: x[k]]
+)
+def test_the_gradient_of_a_part_by_a_live_number_is_taken_after_later_calls(body):
+    """The way back of a view that is handed out looked for the call's numbers, and was not given them."""
+
+    def found(mode):
+        f, made = dg.function(body, mode=mode), []
+        for k in range(8):
+            x = dg.arange(9.0).requires_grad_()
+            made.append((x, f(x, k)))
+        for _, y in reversed(made):
+            y.square().sum().backward()
+        return [x.grad.tolist() for x, _ in made]
+
+    assert found("graph") == found("eager")
