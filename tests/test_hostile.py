@@ -437,8 +437,9 @@ def test_the_command_line_says_what_is_wrong(words, capsys):
 
 def test_nothing_for_a_tensor_and_no_device_are_said_alike_in_both_modes():
     for call in (
-        lambda: dg.linalg.cholesky(None), lambda: dg.linalg.svd(None), lambda: dg.linalg.eigh(None), lambda: dg.concat([]),
-        lambda: dg.linalg.norm(None), lambda: dg.fft.fftfreq(3, device=()), lambda: dg.zeros((3,), device="b"),
+        lambda: dg.linalg.cholesky(None), lambda: dg.linalg.svd(None), lambda: dg.linalg.eigh(None),
+        lambda: dg.concat([]), lambda: dg.linalg.norm(None), lambda: dg.fft.fftfreq(3, device=()),
+        lambda: dg.zeros((3,), device="b"),
     ):  # fmt: skip
         said = []
         for mode in ("eager", "graph"):
