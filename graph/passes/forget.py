@@ -19,8 +19,9 @@ from ..work import flops
 from .fuse import Fusion
 from .recompute import Chooser, traffic
 
-#: bytes in use at once from which a graph is worth it; the least part of them to be saved
-LEAST, GAIN = 8 << 20, 1 / 32
+#: bytes in use at once from which a graph is worth it (and a kernel that smaller batches do not have); the least part
+#: of them to be saved
+LEAST, GAIN = 16 << 20, 1 / 32
 #: the part of a graph's work that making values again may add
 SHARE = 1 / 128
 #: bytes of traffic that take as long as a floating-point operation of a product
@@ -125,7 +126,7 @@ def _choices(graph: Graph, groups: Sequence[Group], rules: Rules) -> list[_Choic
             v = item.node.outputs[0]
             if item.kind != MAP or len(item.node.outputs) > 1 or item.node.again or v.type.dtype.is_complex:
                 continue
-            if v in taken or v.type.nbytes < LEAST * GAIN or not rules.stored(v, chooser.inside[id(g)]):
+            if v in taken or v.type.nbytes < LEAST * GAIN / 2 or not rules.stored(v, chooser.inside[id(g)]):
                 continue
             at = {r: chooser.position[id(r.group)] for r in rules.readers[v]}
             after, until = max(itertools.pairwise(sorted({k, *at.values()})), key=lambda p: p[1] - p[0])
