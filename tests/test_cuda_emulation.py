@@ -9,7 +9,7 @@ from duograd.core.backend import Program
 from duograd.core.errors import KernelError
 from duograd.core.lower import lower_reduce
 from duograd.core.scalar import Expr, s
-from duograd.tests.device_programs import Place, run
+from duograd.tests.device_programs import OpProgram, Place, run
 
 pytestmark = pytest.mark.skipif(not emulate.is_available(), reason="no g++: kernels are not emulated")
 
@@ -50,6 +50,29 @@ def test_a_deleted_barrier_is_seen(function, which, order):
         KernelError, match=r"shared memory, which (nothing has written|thread .* no barrier between)"
     ):
         run(_backend(order, 2, headers=_without(which, "__syncthreads();", function)), build, [x], outputs)
+
+
+#: header, how many barriers it has, and an op that needs them all: op, arguments, settings
+BARRIERS = {
+    "product": (2, "matmul", (np.ones((70, 40), "f4"), np.ones((40, 70), "f4")), {}),
+    "conv": (1, "conv", (np.ones((2, 3, 9, 9), "f4"), np.ones((3, 3, 3, 3), "f4")), {}),
+    "sort": (2, "sort", (np.arange(1400.0, 0, -1).reshape(7, 200),), {}),
+    "pick": (4, "flat_places", (np.ones(5000, bool),), {"size": 5000}),
+}
+
+
+@pytest.mark.parametrize("header", BARRIERS)
+def test_every_barrier_of_a_written_kernel_is_needed(header):
+    count, op, arguments, settings = BARRIERS[header]
+    text, barrier = kernel_text.headers()[f"{header}.cuh"], "__syncthreads();"
+    parts = text.split(barrier)
+    assert len(parts) == count + 1
+    OpProgram(right := _backend(max_blocks=1), op, arguments, settings).run(right)
+    for k in range(count):
+        without = barrier.join(parts[: k + 1]) + barrier.join(parts[k + 1 :])
+        broken = _backend(7, max_blocks=1, headers={f"{header}.cuh": without})
+        with pytest.raises(KernelError, match=r"nothing has written|no barrier between"):
+            OpProgram(broken, op, arguments, settings).run(broken)
 
 
 def test_a_warp_that_writes_over_what_it_reads_meets_before():

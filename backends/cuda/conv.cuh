@@ -61,7 +61,13 @@ template <Spot (*Place)(const Windows&, i64)> struct Places {
     i64 first, depth;
     Spot* shared;
     __device__ void begin(i64 k) const {
-        if (threadIdx.x < DEPTH && k + threadIdx.x < depth) shared[threadIdx.x] = Place(w, first + k + threadIdx.x);
+        if (threadIdx.x < DEPTH && k + threadIdx.x < depth) {
+            const Spot spot = Place(w, first + k + threadIdx.x);
+            Spot& to = shared[threadIdx.x];  // by members: the emulation does not see a copy of a large structure
+            to.in = spot.in;
+            to.other = spot.other;
+            for (int axis = 0; axis < 3; axis++) to.at[axis] = spot.at[axis];
+        }
         __syncthreads();
     }
 };
@@ -100,8 +106,7 @@ template <class T, Spot (*Place)(const Windows&, i64)> struct Spread {
 // `from`, `along`: the other factor and its step from row to row; `to_along`: that of the result.
 template <class T, Spot (*Column)(const Windows&, i64), Spot (*Sum)(const Windows&, i64)>
 INSTRUCTION void windows_product(const Windows& w, i64 number, i64 n, i64 k, const T* x, const T* from, i64 from_group,
-                                 i64 along, T* to, i64 to_group, i64 to_along) {
-    __shared__ Spot shared[DEPTH];
+                                 i64 along, T* to, i64 to_group, i64 to_along, Spot* shared, T* tile_a, T* tile_b) {
     i64 rest = number;
     const i64 column = split_off(rest, (n + TILE - 1) / TILE), row = split_off(rest, (w.m + TILE - 1) / TILE);
     const i64 group = split_off(rest, w.groups);
@@ -110,20 +115,22 @@ INSTRUCTION void windows_product(const Windows& w, i64 number, i64 n, i64 k, con
     const Rows<T> left = {from + group * from_group, w.m, depth, along, true, shared};
     const Images<T, Column> right = {w, x + group * w.x_group, n, depth, false, shared};
     const Spread<T, Column> target = {to + rest * w.size + group * to_group, to_along, w};
-    product_tile(left, right, steps, row * TILE, column * TILE, target);
+    product_tile(left, right, steps, row * TILE, column * TILE, target, tile_a, tile_b);
 }
 
 INSTRUCTION i64 pixels(const Windows& w) { return w.images * w.axes[0].out * w.axes[1].out * w.axes[2].out; }
 INSTRUCTION i64 taps(const Windows& w) { return w.channels * w.axes[0].taps * w.axes[1].taps * w.axes[2].taps; }
 
 // out[image, m, position] = sum over taps of w[m, tap] * x[image, window of the position].
-template <class T> INSTRUCTION void convolution(const Windows& w, i64 number, const T* x, const T* filters, T* out) {
+template <class T> INSTRUCTION void convolution(const Windows& w, i64 number, const T* x, const T* filters, T* out,
+                                                  Spot* shared, T* tile_a, T* tile_b) {
     windows_product<T, pixel, tap>(w, number, pixels(w), taps(w), x, filters, w.w_group, w.w[0], out, w.out_group,
-                                   w.out[1]);
+                                   w.out[1], shared, tile_a, tile_b);
 }
 
 // w[m, tap] = sum over images and positions of out[image, m, position] * x[image, window of the position].
-template <class T> INSTRUCTION void filter_gradient(const Windows& w, i64 number, const T* x, const T* out, T* filters) {
+template <class T> INSTRUCTION void filter_gradient(const Windows& w, i64 number, const T* x, const T* out, T* filters,
+                                                      Spot* shared, T* tile_a, T* tile_b) {
     windows_product<T, tap, pixel>(w, number, taps(w), pixels(w), x, out, w.out_group, w.out[1], filters, w.w_group,
-                                   w.w[0]);
+                                   w.w[0], shared, tile_a, tile_b);
 }

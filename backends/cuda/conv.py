@@ -17,7 +17,7 @@ from ...core.backend import Arg, Kernel, Operand, Program
 from ...core.lower import fill
 from ...core.types import DType
 from ..cpu.conv_axes import Axes, Axis, Pair, Row, lift, lift_window, phases
-from .products import TILE, Pieces, add_pieces, in_pieces
+from .products import TILE, Pieces, add_pieces, in_pieces, tiles
 from .written import per_block, start
 
 #: numbers in `Windows` of conv.cuh
@@ -28,7 +28,13 @@ _WINDOWS = 54
 def _source(name: str, dtype: DType) -> str:
     kind = dtype.char
     slots = [f"x: const {kind}*", f"other: const {kind}*", f"out: {kind}*", f"windows: Windows {_WINDOWS}"]
-    return per_block(f"{name} {dtype}", "conv", slots, f"{name}<{kind}>(windows, number, x, other, out);")
+    return per_block(
+        f"{name} {dtype}",
+        "conv",
+        slots,
+        f"{name}<{kind}>(windows, number, x, other, out, spots, tile_a, tile_b);",
+        ["Spot spots[DEPTH]", *tiles(dtype)],
+    )
 
 
 def _windows(

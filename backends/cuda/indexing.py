@@ -315,17 +315,18 @@ _PART = 256 * 8
 @functools.cache
 def _found_source(name: str, word: str) -> str:
     slots = ["n", f"x: const {word}*", "counts: i64*"]
-    text = "count_found(number, n, x, counts);"
+    text = "count_found(number, n, x, counts, shared);"
     if name == "write":
         slots = ["n", "size", "parts", f"x: const {word}*", "sums: const i64*", "out: i64*"]
-        text = "write_found(number, n, size, parts, x, sums, out);"
-    return per_block(f"flat_places, {name}: {word}", "pick", slots, text)
+        text = "write_found(number, n, size, parts, x, sums, out, shared);"
+    return per_block(f"flat_places, {name}: {word}", "pick", slots, text, ["i64 shared[256]"])
 
 
 @functools.cache
 def _sums_source(word: str) -> str:
     slots = ["n", f"counts: const {word}*", "sums: i64*"]
-    return per_block(f"sums before: {word}", "pick", slots, "sums_before(n, counts, sums);")
+    body = "sums_before(n, counts, sums, shared);"
+    return per_block(f"sums before: {word}", "pick", slots, body, ["i64 shared[256]"])
 
 
 def flat_places(program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, size: int) -> None:

@@ -143,16 +143,14 @@ template <class T> INSTRUCTION i64 found_in(const T* x, i64 first, i64 n) {
 }
 
 // How many elements of part `number` are not 0.
-template <class T> INSTRUCTION void count_found(i64 number, i64 n, const T* x, i64* counts) {
-    __shared__ i64 shared[256];
+template <class T> INSTRUCTION void count_found(i64 number, i64 n, const T* x, i64* counts, i64* shared) {
     i64 whole;
     sum_before(found_in(x, (number * blockDim.x + threadIdx.x) * FOUND_ITEMS, n), shared, whole);
     if (threadIdx.x == 0) counts[number] = whole;
 }
 
 // Sums of n numbers before each, and of all at the end, by one block.
-template <class T> INSTRUCTION void sums_before(i64 n, const T* counts, i64* sums) {
-    __shared__ i64 shared[256];
+template <class T> INSTRUCTION void sums_before(i64 n, const T* counts, i64* sums, i64* shared) {
     const i64 length = (n + blockDim.x - 1) / blockDim.x;
     const i64 first = length * threadIdx.x, end = first + length < n ? first + length : n;
     i64 own = 0, whole;
@@ -166,8 +164,7 @@ template <class T> INSTRUCTION void sums_before(i64 n, const T* counts, i64* sum
 }
 
 // The positions in part `number` to where those of the parts before it end; places from the last on are 0.
-template <class T> INSTRUCTION void write_found(i64 number, i64 n, i64 size, i64 parts, const T* x, const i64* sums, i64* out) {
-    __shared__ i64 shared[256];
+template <class T> INSTRUCTION void write_found(i64 number, i64 n, i64 size, i64 parts, const T* x, const i64* sums, i64* out, i64* shared) {
     const i64 first = (number * blockDim.x + threadIdx.x) * FOUND_ITEMS;
     i64 whole;
     i64 at = sums[number] + sum_before(found_in(x, first, n), shared, whole);

@@ -50,12 +50,11 @@ INSTRUCTION void load_tile(const S& x, const Row& own, i64 row, i64 k, typename 
     }
 }
 
-// Elements from (row, column) on of a result [rows of a][rows of b].
+// Elements from (row, column) on of a result [rows of a][rows of b]; left, right: shared memory for a tile each.
 template <class A, class B, class Steps, class To>
-INSTRUCTION void product_tile(const A& a, const B& b, Steps& steps, i64 row, i64 column, const To& to) {
+INSTRUCTION void product_tile(const A& a, const B& b, Steps& steps, i64 row, i64 column, const To& to,
+                              typename A::Value* left, typename A::Value* right) {
     typedef typename A::Value T;
-    __shared__ T left[DEPTH * LINE];
-    __shared__ T right[DEPTH * LINE];
     const u32 r = threadIdx.x / 16 * 4, c = threadIdx.x % 16 * 4;
     const auto own_a = a.row(row + threadIdx.x % TILE);
     const auto own_b = b.row(column + threadIdx.x % TILE);

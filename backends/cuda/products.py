@@ -48,6 +48,11 @@ def add_pieces(program: Program, pieces: Pieces, out: Operand) -> None:
     lower_reduce(program, pieces.to.shape, (0,), [pieces.to], [root], [result])
 
 
+def tiles(dtype: DType) -> list[str]:
+    """The shared memory of a product."""
+    return [f"{dtype.char} {name}[DEPTH * LINE]" for name in ("tile_a", "tile_b")]
+
+
 @functools.cache
 def _source(dtype: DType, axes: int) -> str:
     kind = dtype.char
@@ -82,9 +87,9 @@ def _source(dtype: DType, axes: int) -> str:
         f"const Side<{kind}> left = {{a + at_a + first * a_k, m, depth, a_row, a_k, a_k == 1}};",
         f"const Side<{kind}> right = {{b + at_b + first * b_k, n, depth, b_column, b_k, b_k == 1}};",
         "NoSteps steps;",
-        "product_tile(left, right, steps, row * TILE, column * TILE, to);",
+        "product_tile(left, right, steps, row * TILE, column * TILE, to, tile_a, tile_b);",
     ]
-    return per_block(f"matmul {dtype}", "product", slots, "\n".join(lines))
+    return per_block(f"matmul {dtype}", "product", slots, "\n".join(lines), tiles(dtype))
 
 
 def matmul(program: Program, inputs: Sequence[Any], outputs: Sequence[Operand]) -> None:

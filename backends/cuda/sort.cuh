@@ -58,10 +58,8 @@ template <class K> INSTRUCTION i64 merged_place(const K* keys, i64 at, i64 n, i6
 // Block `number` of the rows: a run of one row, or several rows that fit one.
 template <class Encode, class P>
 INSTRUCTION void sort_run(i64 number, i64 rows, i64 n, u64 flip, const typename Encode::Key* x, typename Encode::Key* keys,
-                          P* places) {
+                          P* places, typename Encode::Key (*key)[RUN], u16 (*place)[RUN]) {
     typedef typename Encode::Key K;
-    __shared__ K key[2][RUN];
-    __shared__ u16 place[2][RUN];
     const i64 runs = (n + RUN - 1) / RUN, together = n < RUN ? RUN / n : 1;
     const i64 row = number / runs * together, start = number % runs * RUN;
     const i64 left = n < RUN ? (rows - row < together ? rows - row : together) * n : n - start;
@@ -87,7 +85,7 @@ INSTRUCTION void sort_run(i64 number, i64 rows, i64 n, u64 flip, const typename 
         keys[base + e] = key[now][e];
         places[base + e] = (P)(start + place[now][e]);
     }
-    __syncthreads();
+    // The next block of rows needs no barrier before it: a thread reads last, and writes first, what is its own.
 }
 
 // Record `number` of all rows goes to its place among runs of twice the width.

@@ -48,8 +48,9 @@ def _encoding(dtype: DType, equal_zeros: bool) -> str:
 @functools.cache
 def _run_source(encoding: str, key: str, place: str) -> str:
     slots = ["rows", "n", "flip", f"x: const {key}*", f"keys: {key}*", f"places: {place}*"]
-    body = f"sort_run<{encoding}>(number, rows, n, (u64)flip, x, keys, places);"
-    return per_block(f"sort in blocks: {encoding}", "sort", slots, body)
+    body = f"sort_run<{encoding}>(number, rows, n, (u64)flip, x, keys, places, key, place);"
+    shared = [f"{key} key[2][RUN]", "u16 place[2][RUN]"]
+    return per_block(f"sort in blocks: {encoding}", "sort", slots, body, shared)
 
 
 @functools.cache

@@ -31,13 +31,25 @@ def per_item(title: str, headers: str, slots: Sequence[str], body: str) -> str:
     return _source("map axes=1 items=1", title, headers, slots, first, step, body)
 
 
-def per_block(title: str, headers: str, slots: Sequence[str], body: str) -> str:
-    """A source whose blocks take items in turns."""
-    return _source(f"block threads={_THREADS}", title, headers, slots, "blockIdx.x", "gridDim.x", body)
+def per_block(title: str, headers: str, slots: Sequence[str], body: str, shared: Sequence[str] = ()) -> str:
+    """A source whose blocks take items in turns.
+
+    shared: declarations of shared memory. They stand in the kernel and not in templates, where g++ leaves out the
+    attribute by which the emulation looks after it.
+    """
+    form = f"block threads={_THREADS}"
+    return _source(form, title, headers, slots, "blockIdx.x", "gridDim.x", body, shared)
 
 
 def _source(
-    form: str, title: str, headers: str, slots: Sequence[str], first: str, step: str, body: str
+    form: str,
+    title: str,
+    headers: str,
+    slots: Sequence[str],
+    first: str,
+    step: str,
+    body: str,
+    shared: Sequence[str] = (),
 ) -> str:
     lines, at = ["const i64 total = args.at[0];"], 1
     for slot in slots:
@@ -62,6 +74,7 @@ def _source(
             "",
             f'extern "C" __global__ void __launch_bounds__({_THREADS})',
             f"KERNEL(const __grid_constant__ Slots<{at}> args) {{",
+            *(f"    __shared__ {line};" for line in shared),
             *(f"    {line}" for line in lines),
             f"    for (i64 number = {first}; number < total; number += {step}) {{",
             *(f"        {line}" for line in body.strip().split("\n")),
