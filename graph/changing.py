@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
+from . import growing
 from .arguments import Arguments, kind_of, loosened, number_names
 from .formulas import Program, Site, largest, site_of
-from .growing import SEEN, changing_sizes
+from .growing import changing_sizes
 from .live import KINDS
 from .plain import same
 
@@ -44,7 +45,7 @@ class _Alike:
         return {
             k
             for k, n in self.met.items()
-            if n >= SEEN - 1 and type(self.numbers[k]) is int and self.numbers[k] > 0
+            if n >= growing.SEEN - 1 and type(self.numbers[k]) is int and self.numbers[k] > 0
         }
 
     def fix(self, positions: Iterable[int]) -> None:
@@ -197,7 +198,7 @@ class Changing:
         found = {k: s for k, s in found.items() if k in self._fixed}
         for ident in found:
             self._met[ident] = self._met.get(ident, 0) + 1
-        counted = [s for k, s in found.items() if self._met[k] >= SEEN - 1]
+        counted = [s for k, s in found.items() if self._met[k] >= growing.SEEN - 1]
         return [s for s in counted if type(s.now()) is int and s.now() > 0]
 
     def _fix_sites(self, sites: Iterable[Site]) -> None:

@@ -7,6 +7,8 @@ from duograd.bench.fuzz import Given, Program, Step, judge
 from duograd.bench.fuzz.build import draw
 from duograd.bench.fuzz.judge import unlike
 from duograd.bench.fuzz.shrink import shrink
+from duograd.graph import entry, growing
+from duograd.graph.changing import Changing
 
 #: how many programs of the default seeds run here; `python -m duograd.bench.fuzz` runs any number
 SEEDS = range(20)
@@ -259,6 +261,29 @@ def test_the_modes_agree_on_random_programs(first):
     for seed in range(first, first + 10):
         drawn = draw(seed)
         assert judge(drawn) is None, str(drawn)
+
+
+@pytest.mark.parametrize("first", SEEDS[::10])
+def test_the_modes_agree_on_random_programs_of_any_size(first):
+    for seed in range(first, first + 10):
+        drawn = draw(seed, "early")
+        assert judge(drawn) is None, str(drawn)
+
+
+def test_early_programs_have_graphs_for_any_size_and_leave_the_thresholds_as_they_were(monkeypatch):
+    before = growing.SEEN, entry.CALLS
+    programs, entries, make_entry = [], [], entry.make_entry
+    learn = Changing.learn
+    monkeypatch.setattr(Changing, "learn", lambda *a: programs.append(a[1]) or learn(*a))
+    monkeypatch.setattr(entry, "make_entry", lambda *a: entries.append(make_entry(*a)) or entries[-1])
+    early = program("y = x0 * 2 + 1", ("A", 3), sizes=[{"A": n} for n in (3, 5, 4, 1, 0, 6, 5)])._replace(
+        early=True
+    )
+    assert judge(early) is None
+    assert [p is not None and p.sized for p in programs][:2] == [False, True]
+    assert any(entries)
+    assert before == (growing.SEEN, entry.CALLS)
+    assert "set_thresholds()" in str(early)
 
 
 def test_a_program_is_its_seed():

@@ -14,6 +14,7 @@ import warnings
 from collections import Counter
 from typing import Any
 
+from .early import EARLY
 from .tempers import TEMPERS
 
 #: programs that one process works on: it keeps every kernel it has loaded
@@ -25,7 +26,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m duograd.bench.fuzz", description=__doc__)
     parser.add_argument("--programs", type=int, default=1000, help="how many programs")
     parser.add_argument("--seed", type=int, default=0, help="the first program's seed; the others follow")
-    parser.add_argument("--temper", choices=list(TEMPERS), help="programs of this kind alone, see tempers.py")
+    tempers = [*TEMPERS, EARLY]
+    parser.add_argument(
+        "--temper", choices=tempers, help="programs of this kind alone, see tempers.py, early.py"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="processes side by side")
     parser.add_argument("--time", type=float, default=float("inf"), help="stop after so many seconds")
     parser.add_argument("--shrink", action="store_true", help="make failing programs small")

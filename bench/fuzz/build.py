@@ -10,6 +10,9 @@ import numpy as np
 
 from ...core.op import REGISTRY
 from . import views
+from .early import EARLY
+from .effects import branch
+from .judge import run
 from .live import PACKS
 from .numbers import CHANGING
 from .program import LAYOUTS, NAMES, Given, Program, State, Step
@@ -48,6 +51,13 @@ JUDGED = ("fast", "onnx")
 SELDOM = {"fast": 1, "onnx": 1, "layers": 1}
 #: tempers whose programs are called so many times at least
 LONG = {"numbers": 6, "live numbers": 6, "flags": 4, "training": 4}
+#: the kinds of "early" programs, most of which have no history outside: such graphs are not for any size
+SIZED = {
+    "sizes": 5, "chain": 3, "shapes": 3, "ops": 1, "layers": 3, "transforms": 2, "loops": 2, "models": 3, "effects": 1,
+    "live numbers": 2, "numbers": 1, "views": 1, "gradients": 2, "training": 2, "python": 1, "functions": 1,
+}  # fmt: skip
+#: calls that follow theirs; the sizes of these besides nothing, one, and those of other axes
+MORE, MORE_SIZES = 7, (2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 16, 17, 24, 33)
 WRONG = [(op, s) for op in REGISTRY.values() if not op.internal for s, _ in op.error_samples]
 #: larger tensors than this are not worked on
 ELEMENTS = 20_000
@@ -58,13 +68,16 @@ def draw(seed: int, temper: str | None = None) -> Program:
     rng = random.Random(seed)
     drawn = rng.choices(list(TEMPERS), [SELDOM.get(k, 2) for k in TEMPERS])[0]
     wide = temper is not None or drawn in ("gradients", "own code")
+    early = temper == EARLY
+    if early:
+        temper = rng.choices(list(SIZED), list(SIZED.values()))[0]
     temper = temper or drawn
     dtype = rng.choices(("float32", "float64", "float16", "bfloat16"), (70, 14, 8, 8))[0]
     hand = Hand(rng, dtype)
     sizes = _sizes(rng)
-    calls = _calls(rng, sizes, temper)
+    calls = [sizes, sizes] if early else _calls(rng, sizes, temper)
     sizes = hand.sizes = calls[0]
-    inputs = _inputs(rng, hand, dtype, temper)
+    inputs = _inputs(rng, hand, dtype, temper, 0.1 if early else 0.75 if temper == "gradients" else 0.4)
     hand.space |= {**NAMES, "dg": dg, "np": np, "m": State()}
     dg.manual_seed(seed % 1000)
     for x in (Given("w", (3,), "float32", grad=True), Given("b", (2,), "float32")):
@@ -81,6 +94,8 @@ def draw(seed: int, temper: str | None = None) -> Program:
         if step is not None:
             steps.append(step)
     makers = TEMPERS[temper]
+    if early:  # a value that decides is no part of a graph for any size
+        makers = {make: n for make, n in makers.items() if make is not branch}
     length = rng.choices((1, 2, 3, 4, 5, 6, 8), (10, 20, 22, 20, 14, 10, 4))[0]
     tries = 0
     while len(steps) < length and tries < 40:
@@ -120,8 +135,10 @@ def draw(seed: int, temper: str | None = None) -> Program:
         )  # fmt: skip
     made = Program(
         seed, used, state, tuple(steps), tuple(dict.fromkeys(returns)), tuple(calls), rng.random() < 0.5, part,
-        quiet, rng.random() < 0.05, _between(rng, used, temper), same=same,
+        quiet, rng.random() < 0.05, _between(rng, used, temper), same=same, early=early,
     )  # fmt: skip
+    if early:
+        made = _called_more(rng, made)
     if rng.random() > (0.6 if wide else 0.2):
         return made
     more = [n for n in names if hand.space[n].dtype.is_float]
@@ -144,6 +161,32 @@ def _calls(rng: random.Random, sizes: dict[str, int], temper: str) -> list[dict[
     if temper == "views" and rng.random() < 0.15:  # until composites are hot
         calls += [sizes] * 7
     return calls
+
+
+def _called_more(rng: random.Random, p: Program) -> Program:
+    """p with more calls: other sizes of one axis or several, mostly of such as may be any, and earlier ones."""
+    used = sorted({d for x in p.inputs for d in x.dims if isinstance(d, str)})
+    free = [n for n in used if _takes(p, n)] or used or ["A"]
+    names = rng.sample(free, rng.randint(1, len(free))) if rng.random() < 0.9 else [rng.choice("ABC")]
+    calls = [*p.sizes]
+    for _ in range(MORE):
+        sizes = dict(rng.choice(calls))
+        if rng.random() < 0.8:
+            for n in names:
+                r = rng.random()
+                sizes[n] = 0 if r < 0.05 else 1 if r < 0.15 else rng.choice(MORE_SIZES)
+            if rng.random() < 0.15:  # as long as another axis, by chance
+                sizes[names[0]] = sizes[rng.choice("ABC")]
+        calls.append(sizes)
+    quiet = range(len(calls)) if rng.random() < 0.3 else ()
+    return p._replace(sizes=tuple(calls), quiet=tuple(k for k in quiet if rng.random() < 0.9))
+
+
+def _takes(p: Program, name: str) -> bool:
+    """Whether another size of a named dim is no error in the second call."""
+    sizes = {**p.sizes[0], name: p.sizes[0][name] + 3}
+    alone = p._replace(sizes=(p.sizes[0], sizes), same=(), outside=False, between="", background=False)
+    return not any("error" in facts for facts in run(alone, "eager"))
 
 
 def _made(x: Given, number: int, calls: list[dict[str, int]], space: dict[str, Any]) -> Given:
@@ -184,7 +227,7 @@ def _between(rng: random.Random, used: tuple[Given, ...], temper: str) -> str:
     )
 
 
-def _inputs(rng: random.Random, hand: Hand, dtype: str, temper: str) -> list[Given]:
+def _inputs(rng: random.Random, hand: Hand, dtype: str, temper: str, asking: float) -> list[Given]:
     made: list[Given] = []
     for k in range(rng.choice((1, 1, 2, 2, 3))):
         name = f"x{k}"
@@ -201,7 +244,7 @@ def _inputs(rng: random.Random, hand: Hand, dtype: str, temper: str) -> list[Giv
             kind = rng.choice(INTEGERS if r < 0.1 else FLOATS)
         elif r < 0.18:
             kind = rng.choice(("bool", "complex64"))
-        grad = kind in FLOATS and rng.random() < (0.75 if temper == "gradients" else 0.4)
+        grad = kind in FLOATS and rng.random() < asking
         layout = rng.choices(
             ("dense", "strided", "transposed", "backwards", "expanded", "shifted"), (70, 8, 8, 5, 3, 6)
         )[0]

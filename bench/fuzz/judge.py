@@ -13,6 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from ...core.random import default_generator
+from .early import thresholds
 from .program import Box, Program, Record, State, load, outside, unload
 from .walks import WALKING, gradients, strides
 
@@ -49,6 +50,11 @@ def judge(program: Program, tally: Counter[str] | None = None) -> Difference | N
         from .exported import judge_onnx
 
         return judge_onnx(program, tally)
+    with thresholds(program.early):
+        return _judge_modes(program, tally)
+
+
+def _judge_modes(program: Program, tally: Counter[str] | None) -> Difference | None:
     eager = list(run(program, "eager"))
     for call, (a, b) in enumerate(zip(eager, run(program, "graph"))):
         found = _first(a, b)

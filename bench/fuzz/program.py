@@ -127,6 +127,7 @@ class Program(NamedTuple):
     between: what happens between a call and the gradient through its results, `out`. walks: lines that take gradients
     through the results in other ways than `outside` does. same: calls whose tensors are those of the call before.
     judged: as what: "modes", "fast" (graph mode by precision="fast", see `near.py`) or "onnx" (see `exported.py`).
+    early: graphs are for any size, and entered quickly, as soon as can be (see `early.py`).
     """
 
     seed: int
@@ -143,6 +144,7 @@ class Program(NamedTuple):
     walks: tuple[str, ...] = ()
     same: tuple[int, ...] = ()
     judged: str = "modes"
+    early: bool = False
 
     def function(self) -> str:
         """The program's function as text."""
@@ -170,7 +172,8 @@ class Program(NamedTuple):
         kept = ", compile='background'" * self.background + ", precision='fast'" * (self.judged == "fast")
         lines = ["import duograd as dg", "import numpy as np",
                  f"from duograd.bench.fuzz.program import outside, {', '.join(sorted(NAMES))}",
-                 *(["from duograd.bench.fuzz.walks import *"] if self.walks else []), "",
+                 *(["from duograd.bench.fuzz.walks import *"] if self.walks else []),
+                 *(["from duograd.bench.fuzz.early import set_thresholds", "", "set_thresholds()"] * self.early), "",
                  self.function(), "", "for mode in ('eager', 'graph'):",
                  f"    dg.manual_seed({self.seed % 1000})", *("    " + s for s in self.setting()),
                  f"    f = dg.function(program, mode=mode{kept})"]  # fmt: skip
