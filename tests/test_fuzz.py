@@ -7,6 +7,7 @@ from duograd.bench.fuzz import Given, Program, Step, judge
 from duograd.bench.fuzz.build import draw
 from duograd.bench.fuzz.judge import unlike
 from duograd.bench.fuzz.shrink import shrink
+from duograd.core import hot
 from duograd.graph import entry, growing
 from duograd.graph.changing import Changing
 
@@ -271,7 +272,7 @@ def test_the_modes_agree_on_random_programs_of_any_size(first):
 
 
 def test_early_programs_have_graphs_for_any_size_and_leave_the_thresholds_as_they_were(monkeypatch):
-    before = growing.SEEN, entry.CALLS
+    before = growing.SEEN, entry.CALLS, hot.CALLS
     programs, entries, make_entry = [], [], entry.make_entry
     learn = Changing.learn
     monkeypatch.setattr(Changing, "learn", lambda *a: programs.append(a[1]) or learn(*a))
@@ -282,7 +283,7 @@ def test_early_programs_have_graphs_for_any_size_and_leave_the_thresholds_as_the
     assert judge(early) is None
     assert [p is not None and p.sized for p in programs][:2] == [False, True]
     assert any(entries)
-    assert before == (growing.SEEN, entry.CALLS)
+    assert before == (growing.SEEN, entry.CALLS, hot.CALLS)
     assert "set_thresholds()" in str(early)
 
 

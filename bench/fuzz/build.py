@@ -17,6 +17,7 @@ from .live import PACKS
 from .numbers import CHANGING
 from .program import LAYOUTS, NAMES, Given, Program, State, Step
 from .settings import SET
+from .sized import sized
 from .steps import FLOATS, INTEGERS, Hand, call_sample
 from .tempers import TEMPERS
 from .walks import draw_walks
@@ -95,7 +96,9 @@ def draw(seed: int, temper: str | None = None) -> Program:
             steps.append(step)
     makers = TEMPERS[temper]
     if early:  # a value that decides is no part of a graph for any size
-        makers = {make: n for make, n in makers.items() if make is not branch}
+        makers = {make: n for make, n in makers.items() if make is not branch} | {
+            sized: sum(makers.values()) // 2
+        }
     length = rng.choices((1, 2, 3, 4, 5, 6, 8), (10, 20, 22, 20, 14, 10, 4))[0]
     tries = 0
     while len(steps) < length and tries < 40:

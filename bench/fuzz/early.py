@@ -9,25 +9,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ...core import hot
 from ...graph import entry, growing
 
 #: the temper's name; its programs are drawn like those of the others
 EARLY = "early"
 
 
-def set_thresholds(seen: int = 1, calls: int = 1) -> tuple[int, int]:
-    """Make graphs for any size after so many sizes of an axis, quick ways in at such a call of a graph. Returns what
-    these were."""
-    before = growing.SEEN, entry.CALLS
-    growing.SEEN, entry.CALLS = seen, calls
+def set_thresholds(seen: int = 1, calls: int = 1, bodies: int = 2) -> tuple[int, int, int]:
+    """Make graphs for any size after so many sizes of an axis, quick ways in at such a call of a graph, and programs of
+    composites' bodies in eager mode at such a call of these. Returns what these were."""
+    before = growing.SEEN, entry.CALLS, hot.CALLS
+    growing.SEEN, entry.CALLS, hot.CALLS = seen, calls, bodies
     return before
 
 
 @contextmanager
 def thresholds(early: bool) -> Iterator[None]:
     """Low ones in the block, for a program that asks for them."""
-    before = set_thresholds() if early else (growing.SEEN, entry.CALLS)
+    before = set_thresholds() if early else None
     try:
         yield
     finally:
-        set_thresholds(*before)
+        if before is not None:
+            set_thresholds(*before)
