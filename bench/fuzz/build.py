@@ -146,7 +146,7 @@ def draw(seed: int, temper: str | None = None) -> Program:
         return made
     more = [n for n in names if hand.space[n].dtype.is_float]
     returns = list(dict.fromkeys([*rng.sample(more, min(len(more), 2)), *made.returns]))
-    return made._replace(returns=tuple(returns), walks=draw_walks(rng, used))
+    return made._replace(returns=tuple(returns), walks=draw_walks(rng, made.inputs))
 
 
 def _calls(rng: random.Random, sizes: dict[str, int], temper: str) -> list[dict[str, int]]:
@@ -182,7 +182,17 @@ def _called_more(rng: random.Random, p: Program) -> Program:
                 sizes[names[0]] = sizes[rng.choice("ABC")]
         calls.append(sizes)
     quiet = range(len(calls)) if rng.random() < 0.3 else ()
-    return p._replace(sizes=tuple(calls), quiet=tuple(k for k in quiet if rng.random() < 0.9))
+    space = {**NAMES, "dg": dg, "np": np, "m": _set(p)}
+    inputs = tuple([_made(x, k, calls, space) for k, x in enumerate(p.inputs)])
+    return p._replace(sizes=tuple(calls), inputs=inputs, quiet=tuple(k for k in quiet if rng.random() < 0.9))
+
+
+def _set(p: Program) -> State:
+    """The state of a program before its first call."""
+    m = State()
+    for k, x in enumerate(p.state):
+        setattr(m, x.name, eval(x.text({}, 7000 + k), {**NAMES, "dg": dg, "np": np}))
+    return m
 
 
 def _takes(p: Program, name: str) -> bool:
