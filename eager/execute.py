@@ -44,6 +44,7 @@ class EagerExecutor:
 
     #: what graph mode needs to make and share eager tensors
     tensor_class = EagerTensor
+    layout_class = Layout
     layout = staticmethod(layout)
     share = staticmethod(share_numpy)
     read = staticmethod(read)

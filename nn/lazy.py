@@ -18,7 +18,6 @@ from .layers import Linear
 from .module import Module, Parameter
 
 _host: Any = dispatch._State.executor
-_Layout: Any = type(_host.constant(np.zeros(0, np.float32), "cpu")._layout)
 
 
 def _last(ndim: int) -> int:
@@ -41,7 +40,7 @@ def _refuse(*_: Any) -> NoReturn:
     )
 
 
-class _Unknown(_Layout):  # type: ignore[misc, valid-type]
+class _Unknown(_host.layout_class):  # type: ignore[misc]
     """The layout of a tensor whose shape is not known yet: who asks for it gets an error."""
 
     __slots__ = ()

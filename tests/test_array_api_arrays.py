@@ -202,6 +202,9 @@ def test_diagonals_far_outside():
         agree(dg.eye(2, 300, k=-1, dtype=kind), xs.eye(2, 300, k=-1, dtype=getattr(xs, kind)))
     assert dg.tril(x, k=far).sum().item() == dg.triu(x, k=-far).sum().item() == 6
     assert dg.tril(x, k=-far).sum().item() == dg.triu(x, k=far).sum().item() == 0
+    for op in (dg.tril, dg.triu):
+        with pytest.raises(dg.errors.ArgumentTypeError, match=r"k=1\.5 is a float"):
+            op(x, k=1.5)
 
 
 def test_joining():

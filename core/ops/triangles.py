@@ -9,10 +9,11 @@ import numpy as np
 from .. import dispatch
 from .. import types as T
 from ..backend import normalize_device
-from ..errors import ShapeError
+from ..errors import ArgumentTypeError, ShapeError
+from ..kinds import is_index
 from ..op import composite, pointwise, public
 from ..scalar import const, s
-from ..strangers import size
+from ..strangers import size, unfit
 from .creation import arange, zeros
 from .shape import moveaxis
 from .views import diagonal, diagonal_update, reshape
@@ -50,6 +51,19 @@ def x(g, row, column):
     return keep_above(g, row, column)
 
 
+#: diagonals so far outside are all alike
+_FAR = 1 << 62
+
+
+def _near(op):
+    def rule(inputs, *, k):
+        if not (is_index(k) or isinstance(k, bool)):
+            raise ArgumentTypeError(op, *unfit("k", k, "an integer"))
+        return (min(max(k, -_FAR), _FAR) if isinstance(k, int) else k,)
+
+    return rule
+
+
 for _op in (keep_below, keep_above):
     _op.sample((3, 4), np.arange(1, 4)[:, None], np.arange(4))
 
@@ -79,6 +93,9 @@ def tril(x, *, k=0):
     return _triangle("tril", x, k, keep_below)
 
 
+tril.normalize(_near("tril"))
+
+
 @composite(onnx=_trilu(1))
 def triu(x, *, k=0):
     """The upper triangles of matrices, zeros elsewhere: `x[..., i, j]` where `j - i >= k`.
@@ -86,6 +103,9 @@ def triu(x, *, k=0):
     x: any[..., M, N]; k: the lowest diagonal kept. Raises: ShapeError for fewer than two axes. Source: ONNX Trilu.
     """
     return _triangle("triu", x, k, keep_above)
+
+
+triu.normalize(_near("triu"))
 
 
 for _op in (tril, triu):
