@@ -11,17 +11,24 @@ def make_again(trace: Trace, back: Graph, serials: dict[int, Value]) -> None:
     front: list[Node] = []
     swap: dict[Value, Value] = {}
 
+    def cheap(node: Node) -> bool:
+        """Whether a value is made again rather than kept: views, and constants that are written from numbers."""
+        if node.op.is_view and node.op.view_rule is not None:
+            # What had to be copied does not change with what it was copied from.
+            return node.outputs[0] not in trace.copied
+        return all(x.__class__ in (int, float, bool) for x in node.inputs) and not node.op.impure
+
     def known(value: Value) -> bool:
         """Whether what a value is made of can still be read."""
         node = value.producer
-        if node is not None and _cheap(node):
+        if node is not None and cheap(node):
             return all(known(x) for x in node.inputs if isinstance(x, Value))
         return trace.is_in_reach(value)
 
     def local(value: Value) -> Value:
         """A forward value in the backward graph."""
         node = value.producer
-        if node is None or not _cheap(node) or not known(value):
+        if node is None or not cheap(node) or not known(value):
             return trace._use(value)
         mine = trace._use(value)
         if mine not in swap:
@@ -41,10 +48,3 @@ def make_again(trace: Trace, back: Graph, serials: dict[int, Value]) -> None:
             node.inputs = [swap.get(x, x) if isinstance(x, Value) else x for x in node.inputs]
         back.outputs = [swap.get(v, v) for v in back.outputs]
         back.nodes = [*front, *back.nodes]
-
-
-def _cheap(node: Node) -> bool:
-    """Whether a value is made again rather than kept: views, and constants that are written from numbers."""
-    if node.op.is_view and node.op.view_rule is not None:
-        return True
-    return all(x.__class__ in (int, float, bool) for x in node.inputs) and not node.op.impure

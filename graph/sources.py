@@ -53,6 +53,8 @@ class Sources:
         self._serial: dict[Value, int] = {}  # computed values, in the order of the program
         self._local: dict[Value, Value] = {}
         self._known: set[Value] = set()
+        #: results of view ops that are copies, as in eager mode: strides cannot say what they hold
+        self.copied: set[Value] = set()
         #: how many values ended segments made, and which of them were carried on
         self._ended, self._carried = 0, frozenset[int]()
 

@@ -237,6 +237,7 @@ class Trace(Sources):
                 view = Symbol(node.outputs[0], self, x._storage, made[1])
                 view._base, view._view, view._seen = x, (op, attrs), x._storage.tape_version
                 return (view,)
+            self.copied.update(node.outputs)
         return tuple(Symbol(v, self) for v in node.outputs)
 
     def _settled(self, attrs: Attrs) -> Attrs:

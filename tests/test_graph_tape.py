@@ -354,3 +354,32 @@ def hook_without_a_leaf_outside(mode):
 )  # fmt: skip
 def test_a_walk_takes_the_way_through_a_call_that_it_takes_in_eager_mode(case):
     assert case("graph") == case("eager")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: x.repeat_interleave(2, 0),
+        lambda x: dg.tile(x, (2, 1)),
+        lambda x: x.T.reshape(4),
+        lambda x: x.T.reshape(4)[1:],
+        lambda x: dg.broadcast_to(x[:, None], (2, 2, 2)).reshape(4, 2).T,
+    ],
+)
+@pytest.mark.parametrize("kind", ["argument", "state", "result"])
+def test_what_a_reshape_had_to_copy_is_kept_when_its_source_changes(make, kind):
+    found = []
+    for mode in ("eager", "graph"):
+        leaf = dg.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+        x = leaf * 1
+
+        def fn(t, x=x):
+            t = x if kind == "state" else t * 3 if kind == "result" else t
+            v = make(t)
+            return t if kind == "result" else None, v.sum() * v
+
+        t, y = dg.function(fn, mode=mode)(x)
+        (x if t is None else t).mul_(10)
+        y.sum().backward()
+        found.append(leaf.grad.tolist())
+    assert found[0] == found[1]
