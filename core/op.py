@@ -326,9 +326,8 @@ class Op:
                 name = self.attr_names[k]
                 if kind_of(attrs[k]) not in known_kinds(self, name):
                     raise ArgumentTypeError(self.name, *unfit(name, attrs[k], kinds.FLAG.words))
-        for a in (
-            attrs
-        ):  # what cannot be a key, or no number of a kernel, is found here, not when a graph is compiled
+        # What cannot be a key, or no number of a kernel, is found here, not when a graph is compiled.
+        for a in attrs:
             if not holds_live(a):
                 hash(a)
                 if is_vast(a) and (error := stranger(self, args, kwargs)) is not None:
