@@ -332,7 +332,7 @@ def columns_alone(x: TensorType, y: TensorType) -> bool:
 def _task_shape(program: Program, tile: Block, m: int, n: int, others: int) -> tuple[int, int]:
     """Rows and columns of a task: enough tasks for all threads, operands that fit a second-level cache."""
     rows, columns = -(-m // tile.rows), -(-n // tile.width)
-    high, wide = -(-rows * tile.rows // TASK_ROWS), -(-columns * tile.width // TASK_COLUMNS)
+    high, wide = -(-m // TASK_ROWS), -(-n // TASK_COLUMNS)
     wanted = 2 * program.backend.num_threads()
     while others * high * wide < wanted:
         tall, broad = -(-rows // high) * tile.rows, -(-columns // wide) * tile.width
