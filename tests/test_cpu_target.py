@@ -16,6 +16,7 @@ from duograd.core.backend import Operand, Program, get_backend
 from duograd.core.lower import lower_map, lower_reduce
 from duograd.core.scalar import Expr, call
 from duograd.core.types import contiguous_strides
+from duograd.nn.functional import scaled_dot_product_attention as attend
 
 NEON = Target("aarch64-unknown-linux-gnu", "neoverse-n1", "+neon", frozenset(("neon", "fp-armv8")))
 
@@ -31,19 +32,25 @@ def levels():
 
 
 def work():
-    """Products, a convolution with its gradients, a loop with a reduction."""
+    """Products, attention and a convolution with their gradients, a loop with a reduction."""
     rng = np.random.default_rng(0)
-    a, b, x, w, g = (
+    a, b, x, w, g, q = (
         dg.tensor(rng.standard_normal(s).astype(np.float32))
-        for s in ((37, 70), (70, 53), (2, 5, 13, 11), (7, 5, 3, 3), (2, 7, 13, 11))
+        for s in ((37, 70), (70, 53), (2, 5, 13, 11), (7, 5, 3, 3), (2, 7, 13, 11), (1, 2, 21, 20))
     )
+    many, c = (dg.tensor(rng.standard_normal(s).astype(np.float32)) for s in ((70, 200), (37, 200)))
 
     @dg.function
-    def step(a, b, x, w, g):
+    def step(a, b, x, w, g, q):
         y, back = dg.vjp(lambda x, w: dg.conv(x, w, padding=((1, 1), (1, 1))), x, w)
-        return a @ b, y, *back(g), dg.softmax(dg.gelu(a) * dg.exp(-a) + dg.erf(a))
+        seen, attended = dg.vjp(lambda q: attend(q, q, q, is_causal=True), q)
+        # Many columns: tasks pack the left operand, rows that lie one after the other and rows that do not.
+        packed = [p @ q for t in (dg.float32, dg.float64)
+                  for p, q in ((a.to(t), many.to(t)), (a.to(t).T, c.to(t)))]  # fmt: skip
+        seen = (seen, *attended(seen))
+        return a @ b, *packed, *seen, y, *back(g), dg.softmax(dg.gelu(a) * dg.exp(-a) + dg.erf(a))
 
-    return [y.numpy() for y in step(a, b, x, w, g)]
+    return [y.numpy() for y in step(a, b, x, w, g, q)]
 
 
 @pytest.mark.parametrize("cpu", ["x86-64-v3", "x86-64-v2"])
@@ -83,6 +90,15 @@ def test_register_blocks_fit_the_registers(cpu):
         assert tile.rows * tile.vectors + tile.vectors < cpu.registers
         assert tile.lanes in (cpu.vector_bits // 32, cpu.vector_bits // 64)
     assert tiles[0].rows * tile.vectors >= 8
+
+
+@pytest.mark.parametrize(
+    "cpu", [target.level("x86-64-v3"), target.level("x86-64-v4")], ids=["avx2", "avx512"]
+)
+def test_blocks_of_products_and_attention_divide_common_widths(cpu):
+    with target.compiling_for(cpu):
+        assert 128 % panels.product_block(T.float32).width == 0
+        assert 32 % tile_of(T.float32).width == 0  # columns of a head
 
 
 def kernels():

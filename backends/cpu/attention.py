@@ -19,10 +19,10 @@ from ...core.backend import Arg, Kernel, Operand, Program, float_bits
 from ...core.lower import copy, fill
 from ...core.types import DType, Shape
 from .blocks import apart
-from .panels import IMPORT, Block, block
+from .panels import IMPORT, Block, block, narrow
 
-#: A block of scores: queries in register blocks, and keys at most.
-ROW_BLOCKS, KEYS = 6, 384
+#: A block of scores: queries at most, and keys.
+TALL_QUERIES, QUERIES, KEYS = 72, 96, 384
 #: Rows of a register block where there are 32 registers; the left operand stands in one place, so it may be tall.
 TALL = 12
 
@@ -321,13 +321,16 @@ def kernel(args, chunk, nchunks):
 
 def tile_of(dtype: DType) -> Block:
     """The register block of attention."""
-    tile = block(dtype)
+    tile = narrow(block(dtype))
     return tile._replace(rows=TALL, vectors=2) if tile.rows == 8 else tile
 
 
 def blocks(tile: Block, m: int, n: int) -> tuple[int, int]:
     """Register blocks of queries, and keys, of a block of scores: functions of the sizes alone."""
-    return min(-(-m // tile.rows), ROW_BLOCKS), min(-(-n // tile.width), KEYS // tile.width) * tile.width
+    queries = TALL_QUERIES if tile.rows == TALL else QUERIES
+    return min(-(-m // tile.rows), queries // tile.rows), min(
+        -(-n // tile.width), KEYS // tile.width
+    ) * tile.width
 
 
 def attention(

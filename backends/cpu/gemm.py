@@ -20,6 +20,7 @@ from . import gemv
 from .blocks import apart
 from .epilogue import FusedEpilogue, apply_after, fuse, indent, result_buffer
 from .panels import IMPORT, Block, batch_axes, block, fill_zero, pack, product_block, sum_pieces, transpose
+from .target import has_masked_memory
 
 #: A right operand of whole vectors is read in place up to this many bytes, or for so few rows: more when its own rows
 #: do not fall into the same sets of the cache.
@@ -116,13 +117,13 @@ def _source(char: str, size: int, tile: Block, halves: bool, epilogue_head: str,
     """The kernel. halves: half a block of rows, or less, is done by a block of its own."""
     rows, width, lanes = tile.rows, tile.width, tile.lanes
     shape = tile.rows, tile.vectors, tile.lanes
-    side = group_rows(tile)
-    strip = min(side, lanes)
+    side, line = group_rows(tile), group_line(tile)
+    strip = min(line, lanes)
     heights = [(TURN // 2, rows // 2), (TURN, rows)] if halves else [(TURN, rows)]
     result = f"c + piece * c_piece + result_at * {size}, n * {size}, block_rows, block_cols, "
     result += "unit - first_unit, later, later_step"
     near = _by_height(
-        [apart(f"multiply_packed_{char}", turn, size, side * size, k, *shape[1:]) for turn, k in heights],
+        [apart(f"multiply_packed_{char}", turn, size, line * size, k, *shape[1:]) for turn, k in heights],
         f"count, near, b_at, b_step, {result}",
         heights,
     )
@@ -190,17 +191,17 @@ def kernel(args, chunk, nchunks):
             b_at = b_batch + outer * b_outer + part * b_unit
             pitch = group
             if packs:
-                pitch = (count + 1) * {side * size}
+                pitch = (count + 1) * {line * size}
                 if row_s2 == {size} and k_s2 != {size}:
                     # Whole lines of memory, one k after the other.
                     here = a_at + load_i64(row_table, 0)
                     whole, rest = div_i64(rows, {side}), mod_i64(rows, {side})
                     for k in range(count):
-                        there = packed + k * {side * size}
+                        there = packed + k * {line * size}
                         for part in range(0, {side}, {strip}):
                             copy_lanes_{char}(
                                 there + part * {size}, pitch, here + part * {size}, {side * size}, whole, {strip}, 0,
-                                {strip}, {lanes},
+                                min_i64({strip}, {side} - part), {lanes},
                             )
                         for part in range(0, rest, {strip}):
                             copy_lanes_{char}(
@@ -210,20 +211,21 @@ def kernel(args, chunk, nchunks):
                             )
                         here += k_s2
                 else:
-                    for i in range(0, rows, {strip}):
-                        here = a_at + load_i64(row_table, i)
-                        there = packed + div_i64(i, {side}) * pitch + mod_i64(i, {side}) * {size}
-                        have = min_i64({strip}, rows - i)
-                        if k_s2 == {size}:
-                            for k in range(0, count, {lanes}):
-                                transpose_lanes_{char}(
-                                    there + k * {side * size}, {side * size}, here + k * {size}, row_s2, have,
-                                    min_i64({lanes}, count - k), {strip}, {lanes},
+                    for i in range(0, rows, {side}):
+                        for part in range(0, min_i64({side}, rows - i), {strip}):
+                            here = a_at + load_i64(row_table, i + part)
+                            there = packed + div_i64(i, {side}) * pitch + part * {size}
+                            have = min_i64({strip}, min_i64({side}, rows - i) - part)
+                            if k_s2 == {size}:
+                                for k in range(0, count, {lanes}):
+                                    transpose_lanes_{char}(
+                                        there + k * {line * size}, {line * size}, here + k * {size}, row_s2, have,
+                                        min_i64({lanes}, count - k), {strip}, {lanes},
+                                    )
+                            else:
+                                gather_lanes_{char}(
+                                    there, {line * size}, here, k_s2, row_s2, count, {strip}, 0, have, {lanes}
                                 )
-                        else:
-                            gather_lanes_{char}(
-                                there, {side * size}, here, k_s2, row_s2, count, {strip}, 0, have, {lanes}
-                            )
                 a_at = packed
             for j in range(0, columns, {width}):
                 block_cols = min_i64({width}, columns - j)
@@ -257,6 +259,12 @@ def source(dtype: DType, tile: Block, fused: FusedEpilogue | None = None, first_
 def group_rows(tile: Block) -> int:
     """Rows that stand together in a packed block of the left operand: register blocks that a vector holds, or one."""
     return max(1, tile.lanes // tile.rows) * tile.rows
+
+
+def group_line(tile: Block) -> int:
+    """Elements from k to k there: the rows, or whole vectors where stores under a mask are slow."""
+    rows = group_rows(tile)
+    return rows if has_masked_memory() else -(-rows // tile.lanes) * tile.lanes
 
 
 def product(
@@ -296,7 +304,8 @@ def product(
     packed_columns = PACKED_COLUMNS if a.ks.s2 == size else tile.width // 2 + 1
     packs = a.is_plain and column_block >= packed_columns and row_block >= tile.rows
     pitch = 8 * (row_block + tile.rows + deepest) + 64
-    pitch += (row_block + group_rows(tile)) * (deepest + 1) * size if packs else 0
+    groups = -(-row_block // group_rows(tile))
+    pitch += groups * group_line(tile) * (deepest + 1) * size if packs else 0
     pitch = -(-pitch // 64) * 64
     table = program.scratch(chunks * pitch)
     args: list[Arg] = [m, n, row_block, column_block, *batch]
@@ -462,9 +471,10 @@ def _left(
     if not program.steady(a) or m < tile.rows:
         return Left(a, [s * size for s in steps], 0, depth * k_step, _line(row * size), _line(k_step))
     packed_sizes, width = [n if s else 1 for n, s in zip(sizes, steps)], group_rows(tile)
+    line = group_line(tile)
     with program.prepared(a):
-        packed = pack(program, a, m, row, k, a.strides[-1], packed_sizes, steps, width, tile.lanes)
-    step = width * size
+        packed = pack(program, a, m, row, k, a.strides[-1], packed_sizes, steps, width, tile.lanes, line)
+    step = line * size
     batch = _steps(packed_sizes, math.prod(packed.shape[1:]) * size)
     return Left(packed, batch, 0, depth * step, _line(0), _line(0), k * step)
 

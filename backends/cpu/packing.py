@@ -35,6 +35,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from .target import has_masked_memory
 from .vectors import FLOATS, I1, I32, I64, Loop, Vectors, integers, on_vectors, store_i64
 
 
@@ -120,14 +121,36 @@ def _emit_gather(v: Vectors, args: Any) -> None:
 
 def _emit_transpose(v: Vectors, args: Any) -> None:
     b = v.builder
+    rows, cols, length = args[4:]
+    if has_masked_memory():
+        _transpose(v, args, False)
+        return
+    # Whole blocks of vectors go without masks.
+    whole, part, done = (b.append_basic_block(name) for name in ("whole", "part", "transposed"))
+    least = b.icmp_signed(">=", rows, I64(v.lanes))
+    for number in (cols, length):
+        least = b.and_(least, b.icmp_signed(">=", number, I64(v.lanes)))
+    b.cbranch(least, whole, part)
+    for start in (whole, part):
+        b.position_at_end(start)
+        _transpose(v, args, start is whole)
+        b.branch(done)
+    b.position_at_end(done)
+
+
+def _transpose(v: Vectors, args: Any, whole: bool) -> None:
+    b = v.builder
     dst, dst_step, src, src_step, rows, cols, length = args
     written = v.below(length)
     inside = v.below(cols)
     nothing = v.mask_type([I1(0)] * v.lanes)
     x = []
     for i in range(v.lanes):
-        mask = b.select(b.icmp_signed(">", rows, I64(i)), inside, nothing)
-        x.append(v.masked_load(b.add(src, b.mul(src_step, I64(i))), mask))
+        place = b.add(src, b.mul(src_step, I64(i)))
+        if whole:
+            x.append(v.load(place))
+        else:
+            x.append(v.masked_load(place, b.select(b.icmp_signed(">", rows, I64(i)), inside, nothing)))
     # Swap off-diagonal blocks of growing size: after step d, blocks of 2d x 2d are transposed.
     distance = 1
     while distance < v.lanes:
@@ -142,6 +165,10 @@ def _emit_transpose(v: Vectors, args: Any) -> None:
                 swapped[i + distance] = b.shuffle_vector(upper, lower, ir.Constant(index, high))
         x = swapped
         distance *= 2
+    if whole:
+        for j in range(v.lanes):
+            v.store(x[j], b.add(dst, b.mul(dst_step, I64(j))))
+        return
     done = b.append_basic_block("stored")
     for j in range(v.lanes):
         column = b.append_basic_block("column")
