@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import duograd as dg
@@ -58,7 +59,7 @@ def judge_onnx(program: Program, tally: Counter[str] | None = None) -> Differenc
         loose = any(
             "could not be compared" in str(w.message) or "draws random" in str(w.message) for w in said
         )
-        loaded = dg.onnx.load(model)
+        loaded, grain = dg.onnx.load(model), _grain(model)
         tally["exported"] += 1
         for call, (row, want) in enumerate(zip(calls, wanted)):
             if isinstance(want, str) or (call and not axes):
@@ -76,13 +77,30 @@ def judge_onnx(program: Program, tally: Counter[str] | None = None) -> Differenc
             for k, (a, b) in enumerate(zip(eager, graph)):
                 if wrong := unlike(a, b):
                     return Difference("onnx", f"result {k} of the loaded model in call {call}", *wrong)
-                if not loose and (why := differs(packed(want[k]), a)):
+                if not loose and (why := differs(packed(want[k]), a, grain)):
                     return Difference(
                         "onnx", f"result {k} of call {call}, loaded", str(want[k].reshape(-1)[:8]), why
                     )
         return None
     finally:
         unload(space)
+
+
+def _grain(model: Any) -> str:
+    """The least precise float dtype of a model's tensors."""
+    import onnx
+
+    from ...interop.onnx.agreement import coarsest
+
+    def types(graph: Any) -> Iterator[int]:
+        for x in (*graph.input, *graph.output, *graph.value_info):
+            yield x.type.tensor_type.elem_type
+        for a in (a for n in graph.node for a in n.attribute):
+            if a.type == onnx.AttributeProto.GRAPH:
+                yield from types(a.g)
+
+    kinds = set(types(onnx.shape_inference.infer_shapes(model).graph)) - {onnx.TensorProto.UNDEFINED}
+    return coarsest(*(onnx.helper.tensor_dtype_to_np_dtype(k).name for k in kinds))
 
 
 def _set(program: Program, space: dict[str, Any]) -> None:

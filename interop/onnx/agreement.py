@@ -20,15 +20,23 @@ def differs_in_kind(want: np.ndarray, got: Any) -> str:
     return ""
 
 
-def differs(want: np.ndarray, got: Any) -> str:
-    """How two results differ, in words; an empty string when they agree."""
+def coarsest(*names: str) -> str:
+    """The least precise of float dtypes by name; other names, and none, are exact."""
+    return max(names, key=lambda n: TOLERANCE.get(n, (0.0,))[0], default="")
+
+
+def differs(want: np.ndarray, got: Any, grain: str = "") -> str:
+    """How two results differ, in words; an empty string when they agree.
+
+    grain: a float dtype that they have come through (`replay.grains`): the tolerance is that of the coarser one.
+    """
     if why := differs_in_kind(want, got):
         return why
     got = np.asarray(got)
     if want.dtype.name not in TOLERANCE:
         bad = int((want != got).sum())
         return f"{bad} of {want.size} elements differ" if bad else ""
-    rtol, atol = TOLERANCE[want.dtype.name]
+    rtol, atol = TOLERANCE[coarsest(want.dtype.name, grain)]
     if want.dtype.itemsize == 2:
         want, got = want.astype(np.float64), got.astype(np.float64)
     finite = np.abs(want[np.isfinite(want)])

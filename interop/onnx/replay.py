@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -12,7 +12,7 @@ from ...core import dispatch
 from ...core.scalar import walk
 from ...core.value import Tensor
 from ...graph.ir import Value
-from .agreement import TOLERANCE, apart, differs, differs_in_kind, unlike
+from .agreement import TOLERANCE, apart, coarsest, differs, differs_in_kind, unlike
 from .capture import Captured
 from .control import Sub, run_control
 from .dimension import Dim, Factor
@@ -39,15 +39,53 @@ def _rounded(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return (wide * (1 + step)).astype(array.dtype)
 
 
-def values_of(captured: Captured, k: int, seed: int = 0) -> dict[Value, np.ndarray]:
+def grains(captured: Captured) -> dict[Value, str]:
+    """The least precise float dtype that each value was rounded to on its way; inputs and weights are what they are."""
+    found: dict[Value, str] = {}
+    _follow(captured.records, found)
+    return found
+
+
+def _follow(records: Sequence[Any], found: dict[Value, str]) -> str:
+    """Add what calls give; returns the least precise of all. What regions give has that of all that is in them."""
+    least = ""
+    for record in records:
+        met = coarsest(*(found.get(x, "") for x in record.inputs if isinstance(x, Value)))
+        met = coarsest(met, _inside(record))
+        for value in record.outputs:
+            kind = value.type.dtype.real.name if value.type.dtype.is_complex else value.type.dtype.name
+            if kind in TOLERANCE:  # an integer is that integer: what asks for it decides
+                found[value] = met if record.op.is_view else coarsest(met, kind)
+                least = coarsest(least, found[value])
+    return least
+
+
+def _inside(record: Any) -> str:
+    """The least precise float dtype of what the regions of a call compute."""
+    return coarsest(*(_follow(v.records, {}) for v in record.attrs.values() if isinstance(v, Sub)))
+
+
+def values_of(captured: Captured, k: int, seed: int = 0, halves: bool = False) -> dict[Value, np.ndarray]:
     """Every value of the captured function at the sizes of trace k, by duograd's own ops, one at a time.
 
-    seed: other than 0, inputs and weights are rounded in another way for each.
+    seed: other than 0, inputs and weights are rounded in another way for each; halves: and results of 16 bits.
     """
     tensors = _given(captured, k, seed)
+    rng = np.random.default_rng(seed)
     with dispatch.set_grad(False):
-        _run_records(captured.records, tensors, k)
+        for record in captured.records:
+            _run_records([record], tensors, k)
+            if seed and halves and not record.op.is_view:
+                tensors.update(_moved([v for v in record.outputs if _is_half(v)], tensors, rng))
     return {v: _read(t) for v, t in tensors.items()}
+
+
+def _moved(
+    values: Sequence[Value], tensors: dict[Value, Tensor], rng: np.random.Generator
+) -> dict[Value, Tensor]:
+    """Tensors by value, their last bit drawn anew."""
+    host = dispatch._State.executor
+    return {v: host.constant(_rounded(_read(tensors[v]), rng), v.device) for v in values}
 
 
 def _read(t: Tensor) -> np.ndarray:
@@ -71,23 +109,29 @@ def _given(captured: Captured, k: int, seed: int = 0) -> dict[Value, Tensor]:
     return tensors
 
 
-#: roundings of inputs and weights that are tried: each element that differs has to move in one of them
+#: roundings of inputs and weights that are tried: each element that differs has to move in one of them; four times as
+#: many where it has to move both up and down
 ROUNDINGS = 16
 
 
-def follows_rounding(captured: Captured, k: int, value: Value, want: np.ndarray, got: Any) -> bool:
+def follows_rounding(
+    captured: Captured, k: int, value: Value, want: np.ndarray, got: Any, halves: bool = False
+) -> bool:
     """Whether elements that differ also move when inputs and weights are rounded in another way, and no farther.
 
-    So it is with what is computed from noise: an optimiser's step along a gradient that is 0 but for rounding.
+    So it is with what is computed from noise: an optimiser's step along a gradient that is 0 but for rounding. halves:
+    results of 16 bits are rounded in another way, too; what is no float then lies between them.
     """
-    if differs_in_kind(want, got) or want.dtype.kind != "f" or not want.size:
+    if differs_in_kind(want, got) or not want.size:
         return False
+    if want.dtype.name not in TOLERANCE:
+        return halves and _is_met(captured, k, value, want, got)
     far = np.asarray(apart(want, got))
     if np.isinf(far).any():
         return False
     still, spread = far > 0, 0.0
     for seed in range(1, ROUNDINGS + 1):
-        again = values_of(captured, k, seed)[value]
+        again = values_of(captured, k, seed, halves)[value]
         moved = np.asarray(apart(want, again))
         finite = np.isfinite(moved)
         spread = max(spread, float(moved[finite].max(initial=0)))
@@ -97,18 +141,40 @@ def follows_rounding(captured: Captured, k: int, value: Value, want: np.ndarray,
     return False
 
 
-def turns_on_rounding(
-    captured: Captured, k: int, given: dict[Value, np.ndarray], keeps_more: bool = False
-) -> bool:
-    """Whether a runtime's results differ by what ops decide on numbers that agree within the tolerance.
+def _is_met(captured: Captured, k: int, value: Value, want: np.ndarray, got: Any) -> bool:
+    """Whether each element lies between what the function gives for some roundings and for others."""
+    low = high = want
+    for seed in range(1, 4 * ROUNDINGS + 1):
+        again = values_of(captured, k, seed, halves=True)[value]
+        low, high = np.minimum(low, again), np.maximum(high, again)
+        if ((low <= got) & (got <= high)).all():
+            return True
+    return False
 
-    So it is where a function asks whether a number is 0, which one is the largest, what integer it is cut to. given:
-    what the runtime has for values. Every op must give on the runtime's own numbers what the runtime gives, and the op
-    whose result differs first from duograd's must be one that jumps. keeps_more: between ops of 16 bits the runtime
-    does not round, so that its own numbers are known to the last bit but one.
+
+class Verdict(NamedTuple):
+    """What a runtime's numbers for the results of all ops say.
+
+    fault: the first value that its op does not give on the runtime's own numbers. near: results differ from duograd's
+    within the tolerance of the least precise dtype on their way, until an op jumps. turns: one has jumped.
     """
-    ours, tensors = values_of(captured, k), _given(captured, k)
+
+    fault: Value | None
+    near: bool = False
+    turns: bool = False
+
+
+def judged(captured: Captured, k: int, given: dict[Value, np.ndarray], keeps_more: bool = False) -> Verdict:
+    """Where a runtime's numbers leave duograd's, op by op.
+
+    They may do so by no fault where values come through 16 bits, whose rounding is far beyond float32's, and by what
+    ops decide on numbers that agree within the tolerance: where a function asks whether a number is 0, which one is
+    the largest, what integer it is cut to. given: what the runtime has for values. keeps_more: between ops of 16 bits
+    the runtime does not round, so that its own numbers are known to the last bit but one.
+    """
+    ours, tensors, grain = values_of(captured, k), _given(captured, k), grains(captured)
     parted: set[Value] = set()
+    near = True
     with dispatch.set_grad(False):
         for record in captured.records:
             reads = {x for x in record.inputs if isinstance(x, Value)}
@@ -116,34 +182,35 @@ def turns_on_rounding(
             _run_records([record], tensors, k)
             for value in record.outputs:
                 if value in given:
-                    if differs(_read(tensors[value]), given[value]) and not (
+                    if differs(_read(tensors[value]), given[value], _inside(record)) and not (
                         keeps_more and _may_give(record, value, k, tensors, given[value])
                     ):
-                        return False
+                        return Verdict(value)
                     if not value.type.dtype.is_complex:
                         tensors[value] = dispatch._State.executor.constant(given[value], value.device)
-                if differs(ours[value], _read(tensors[value])):
-                    if not after and not _jumps(record, value, k):
-                        return False
+                if differs(ours[value], _read(tensors[value]), grain.get(value, "")):
+                    near &= after or _jumps(record, value, k)
                     parted.add(value)
-    return bool(parted)
+    return Verdict(None, near, bool(parted))
 
 
 def _may_give(record: Any, value: Value, k: int, tensors: dict[Value, Tensor], want: np.ndarray) -> bool:
-    """Whether an op that jumps gives each element of a result for operands of 16 bits that are rounded otherwise."""
+    """Whether an op gives each element of a result for operands of 16 bits that are rounded otherwise.
+
+    A float lies between what it gives for some and for others; anything else is what it gives for some.
+    """
     halves = [x for x in record.inputs if isinstance(x, Value) and _is_half(x)]
-    if not halves or not _jumps(record, value, k) or differs_in_kind(_read(tensors[value]), want):
+    first = _read(tensors[value])
+    if not halves or differs_in_kind(first, want):
         return False
-    off = np.ones(want.shape, bool)
-    for seed in range(1, ROUNDINGS + 1):
-        rng = np.random.default_rng(seed)
-        near = {
-            x: dispatch._State.executor.constant(_rounded(_read(tensors[x]), rng), x.device) for x in halves
-        }
-        moved = {**tensors, **near}
+    off, low, high = unlike(want, first), first, first
+    for seed in range(1, 4 * ROUNDINGS + 1):
+        moved = {**tensors, **_moved(halves, tensors, np.random.default_rng(seed))}
         _run_records([record], moved, k)
-        off &= unlike(want, _read(moved[value]))
-        if not off.any():
+        made = _read(moved[value])
+        off &= unlike(want, made)
+        low, high = np.fmin(low, made), np.fmax(high, made)
+        if not off.any() or (first.dtype.name in TOLERANCE and not differs(want.clip(low, high), want)):
             return True
     return False
 
