@@ -76,6 +76,17 @@ def test_models_are_right_at_sizes_that_no_trace_had(name, base):
         np.testing.assert_array_equal(session.run(None, {"x": draw(n)})[0], fn(dg.tensor(draw(n))).numpy())
 
 
+@pytest.mark.parametrize("base", [(4, 1), (3, 2), (2, 2), (1, 1)])
+def test_some_trace_has_an_odd_number_of_elements(base):
+    """4 x 1, 13 x 8, 6 x 6, ...: halves of all of these were whole, so the median of 7 x 7 was the 24th."""
+    made = dg.onnx.load(
+        dg.onnx.export(dg.median, (dg.randn(*base),), dynamic={"x": {0: "a", 1: "b"}}, input_names=["x"])
+    )
+    for shape in ((7, 7), (2, 3), (1, 1), (5, 4)):
+        x = dg.randn(*shape)
+        assert made(x).item() == dg.median(x).item()
+
+
 @pytest.mark.parametrize("base", [3, 10, 70])
 @pytest.mark.parametrize("multiple", [16, 64, 100])
 def test_a_multiple_larger_than_the_example_is_found(multiple, base):

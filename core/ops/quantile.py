@@ -199,9 +199,9 @@ def median(x, *, axis=None, keepdims=False):
         )
     ordered = sort_(rows, axis=-1)
     pick = lambda k: slice_(ordered, index=(Ellipsis, k))
-    out = pick(n // 2)
-    if n % 2 == 0:
-        out = _between(pick(n // 2 - 1), out, 0.5)
+    out = _between(
+        pick((n - 1) // 2), pick(n // 2), 0.5
+    )  # one element twice where n is odd: no branch on a size
     out = E.where(E.isnan(pick(n - 1)), pick(n - 1), out)
     return reshape(out, shape=reduced_shape(x.shape, axes, keepdims))
 

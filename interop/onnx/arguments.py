@@ -202,8 +202,13 @@ def size_plans(base: dict[str, int], more: int = 0) -> list[list[dict[str, int]]
         ]
 
     primes = (1, 2, 3, 5, 7, 11, 13)
+    first = plan(lambda n, k, t: n * (1 + t % 2 * 2) + t + k * (t + 1) + (n == 1) * (1 + k) + t // 5)
+    if not any(
+        all(n % 2 for n in row.values()) for row in (base, *first)
+    ):  # the number of elements is odd in one
+        first[-1] = {symbol: n | 1 for symbol, n in first[-1].items()}
     return [
-        plan(lambda n, k, t: n * (1 + t % 2 * 2) + t + k * (t + 1) + (n == 1) * (1 + k) + t // 5),
+        first,
         plan(lambda n, k, t: n * primes[min(t + k % 2, 6)]),
         plan(lambda n, k, t: n + t + k * (t % 2)),
         plan(lambda n, k, t: n - t - k * (t % 2) if n > extra + 2 else n + t),
