@@ -133,3 +133,16 @@ def test_limits_at_the_infinities(name, dtype):
     y.sum().backward()
     assert y.tolist() == [0.0, np.inf]
     assert x.grad.tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize("name", ["softmax", "softmin", "log_softmax"])
+def test_slices_of_nothing_stay_empty(name, mode):
+    """An error named [max] before."""
+    f = dg.function(lambda x: getattr(dg, name)(x, axis=1).mul(2), mode=mode)
+    for shape in ((2, 0), (2, 3), (2, 0, 3), (0, 0)):
+        x = dg.zeros(shape, requires_grad=True)
+        y = f(x)
+        y.sum().backward()
+        assert y.shape == x.grad.shape == shape
+        assert y.dtype is dg.float32

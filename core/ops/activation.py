@@ -231,16 +231,22 @@ def _as_float(x):
     return x if x.dtype.has_gradient else E.cast(x, dtype=T.default_float)
 
 
+def _below_top(x, axis):
+    """x less the largest of its slice along an axis; slices of nothing have none."""
+    return x - max_(x, axis=axis, keepdims=True) if x.shape[axis] else x
+
+
 @composite(widen=True, onnx=lambda o, x, *, axis: o.Softmax(x, axis=axis))
 def softmax(x, *, axis=-1):
     """`exp(x) / sum(exp(x))` along one axis, without overflow.
 
     x: float[...], or integers as floats. Returns: x's shape; each slice adds up to 1. Raises: ArgumentError for an axis
     outside x.
-    Numerics: the maximum is subtracted first; a slice of -inf alone is NaN. Source: ONNX Softmax.
+    Numerics: the maximum is subtracted first; a slice of -inf alone is NaN; what is empty stays so. Source: ONNX
+    Softmax.
     """
     x = _as_float(x)
-    e = E.exp(x - max_(x, axis=axis, keepdims=True))
+    e = E.exp(_below_top(x, axis))
     # One division a slice, not one an element, at the price of one more rounding.
     return e * E.reciprocal(sum_(e, axis=axis, keepdims=True))
 
@@ -261,7 +267,7 @@ softmax.error_sample((2, 5), axis=3, match="axis=3 is outside x: float32[2, 5]")
 def log_softmax(x, *, axis=-1):
     """`x - log(sum(exp(x)))` along one axis, without overflow. Source: ONNX LogSoftmax."""
     x = _as_float(x)
-    shifted = x - max_(x, axis=axis, keepdims=True)
+    shifted = _below_top(x, axis)
     return shifted - E.log(sum_(E.exp(shifted), axis=axis, keepdims=True))
 
 
