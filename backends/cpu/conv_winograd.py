@@ -20,7 +20,7 @@ from ...core.types import DType, float32
 from .blocks import apart
 from .conv_axes import Product
 from .epilogue import FusedEpilogue, indent
-from .panels import Block, block
+from .panels import Block, block, narrow
 
 #: channels and filters are at least so many; their product is at least, and at most, for their memory, so much
 _LEAST, _PRODUCTS = 16, (32 * 32, 256 * 256)
@@ -212,7 +212,7 @@ def windowed(program: Program, product: Product, fused: FusedEpilogue | None) ->
     """Append the windowed product: the filters' transform, then the rest."""
     x, w, out, channels, filters, axes, _ = product
     dtype, size, rows = out.dtype, out.dtype.itemsize, out.shape[1]
-    tile = block(dtype)
+    tile = narrow(block(dtype))
     f_row, f_c, _ = (s * size for s in filters)
     _, y, z = axes
     steps, origins, first = [], [], w.offset

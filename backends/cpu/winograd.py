@@ -22,6 +22,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from .target import has_masked_memory
 from .vectors import FLOATS, I1, I32, I64, Vectors, on_vectors
 
 _FILTER = (
@@ -103,9 +104,21 @@ def _emit_lines(v: Vectors, args: Any) -> None:
     for i in range(6):
         real = b.and_(b.icmp_signed(">=", I64(i), first), b.icmp_signed("<", I64(i), last))
         lines.append(v.masked_load(_at(v, src, src_step, i), b.select(real, inside, nothing)))
-    for i, value in enumerate(_of_source(v, lines)):
+    lines = _of_source(v, lines)
+    for i, value in enumerate(lines):
         v.store(value, _at(v, near, line_step, i))
-        v.masked_store(value, _at(v, far, line_step, i), written)
+    if has_masked_memory():
+        for i, value in enumerate(lines):
+            v.masked_store(value, _at(v, far, line_step, i), written)
+        return
+    # Most vectors go whole.
+    with b.if_else(b.icmp_signed("<=", skip, I64(0))) as (whole, part):
+        with whole:
+            for i, value in enumerate(lines):
+                v.store(value, _at(v, far, line_step, i))
+        with part:
+            for i, value in enumerate(lines):
+                v.masked_store(value, _at(v, far, line_step, i), written)
 
 
 def _emit_columns(v: Vectors, args: Any) -> None:
