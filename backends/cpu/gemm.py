@@ -19,7 +19,18 @@ from ...core.types import DType, Shape, TensorType, contiguous_strides
 from . import gemv
 from .blocks import apart
 from .epilogue import FusedEpilogue, apply_after, fuse, indent, result_buffer
-from .panels import IMPORT, Block, batch_axes, block, fill_zero, pack, product_block, sum_pieces, transpose
+from .panels import (
+    IMPORT,
+    Block,
+    batch_axes,
+    block,
+    fill_zero,
+    limits,
+    pack,
+    product_block,
+    sum_pieces,
+    transpose,
+)
 from .target import has_masked_memory
 
 #: A right operand of whole vectors is read in place up to this many bytes, or for so few rows: more when its own rows
@@ -27,8 +38,8 @@ from .target import has_masked_memory
 IN_PLACE_BYTES, IN_PLACE_ROWS, SPREAD_ROWS = 1 << 14, 64, 160
 #: A task of that many columns packs its block of the left operand; where k are far apart, one of half a block does.
 PACKED_COLUMNS = 192
-#: A task's rows and columns, at most.
-TASK_ROWS, TASK_COLUMNS = 258, 1024
+#: A task's columns, at most.
+TASK_COLUMNS = 1024
 #: k in a turn of the loop over a packed left operand: fewer instructions, which matters where cores are shared.
 TURN = 4
 #: A result of few blocks of 64 x 64 is computed in pieces of K, up to PIECES blocks in all, of at least PIECE_UNITS
@@ -74,7 +85,10 @@ class Reduction(NamedTuple):
 
 
 class Side(NamedTuple):
-    """The right operand, in panels: steps in bytes by batch, outer index, unit, panel and k."""
+    """The right operand, in panels: steps in bytes by batch, outer index, unit, panel and k.
+
+    column: bytes from column to column where tasks pack a panel before they multiply with it; 0: they read it in place.
+    """
 
     operand: Operand
     batch: Sequence[int]
@@ -82,6 +96,7 @@ class Side(NamedTuple):
     unit: int
     panel: int
     step: int
+    column: int = 0
 
 
 class Left(NamedTuple):
@@ -124,12 +139,12 @@ def _source(char: str, size: int, tile: Block, halves: bool, epilogue_head: str,
     result += "unit - first_unit, later, later_step"
     near = _by_height(
         [apart(f"multiply_packed_{char}", turn, size, line * size, k, *shape[1:]) for turn, k in heights],
-        f"count, near, b_at, b_step, {result}",
+        f"count, near, right, right_step, {result}",
         heights,
     )
     far = _by_height(
         [apart(f"multiply_later_{char}", k, *shape[1:]) for _, k in heights],
-        f"count, a_at, row_table + 8 * i, k_table, b_at, b_step, {result}",
+        f"count, a_at, row_table + 8 * i, k_table, right, right_step, {result}",
         heights,
     )
     return f"""# gemm {char} in blocks of {rows} x {width}
@@ -144,13 +159,17 @@ def kernel(args, chunk, nchunks):
     b, b0, b1, b2, b_outer, b_unit = args[27], args[28], args[29], args[30], args[31], args[32]
     b_panel, b_step = args[33], args[34]
     c, c_piece = args[35], args[36]
-    row_table, packs, group = args[37] + chunk * args[38], args[39], args[40]
+    row_table, packs, group, b_column = args[37] + chunk * args[38], args[39], args[40], args[41]
 {epilogue_head}    # Offsets of k within a unit, the same for all units.
     k_table = row_table + 8 * (row_block + {rows})
     deepest = min_i64(depth, inner)
     fill_offsets(k_table, 0, deepest, 0, k_n1, k_n2, k_s0, k_s1, k_s2)
+    # A panel of the right operand, where few rows use it.
+    panel = k_table + (8 * deepest + 63) // 64 * 64
     # The left operand's block in groups of {side} rows, where many columns use it.
-    packed = k_table + (8 * deepest + 63) // 64 * 64
+    packed = panel
+    if b_column:
+        packed += deepest * {width * size}
 
     row_tasks = div_i64(m + row_block - 1, row_block)
     column_tasks = div_i64(n + column_block - 1, column_block)
@@ -229,10 +248,31 @@ def kernel(args, chunk, nchunks):
                 a_at = packed
             for j in range(0, columns, {width}):
                 block_cols = min_i64({width}, columns - j)
+                right, right_step = b_at, b_step
+                if b_column:
+                    right, right_step = panel, {width * size}
+                if b_column == {size}:
+                    later_step = b_step
+                    copy_panel_{char}(
+                        panel, {width * size}, b_at, b_step, count, block_cols, {tile.vectors}, {lanes}
+                    )
+                elif b_column:
+                    for part in range(0, {width}, {lanes}):
+                        for k in range(0, count, {lanes}):
+                            transpose_lanes_{char}(
+                                panel + k * {width * size} + part * {size}, {width * size},
+                                b_at + part * b_column + k * {size}, b_column, block_cols - part,
+                                min_i64({lanes}, count - k), {lanes}, {lanes},
+                            )
                 for i in range(0, rows, {rows}):
                     block_rows = min_i64({rows}, rows - i)
                     result_at = c_at + i * n + j
                     later = b_at + b_panel + div_i64(i, {rows}) * count * later_step
+                    if b_column:
+                        # The first block fetches all lines that are copied next.
+                        later = b_at + b_panel
+                        if i > 0:
+                            later_step = 0
                     if pitch:
                         # Its rows and k have steps known here, which saves instructions.
                         near = a_at + div_i64(near_row + i, {side}) * pitch + mod_i64(near_row + i, {side}) * {size}
@@ -247,7 +287,7 @@ first_row, first_column, block_rows, block_cols = row, column, rows, columns
 """
 
 
-def source(dtype: DType, tile: Block, fused: FusedEpilogue | None = None, first_slot: int = 41) -> str:
+def source(dtype: DType, tile: Block, fused: FusedEpilogue | None = None, first_slot: int = 42) -> str:
     """The product kernel's text, with an epilogue or without."""
     halves = tile == product_block(dtype)
     if fused is None:
@@ -304,6 +344,7 @@ def product(
     packed_columns = PACKED_COLUMNS if a.ks.s2 == size else tile.width // 2 + 1
     packs = a.is_plain and column_block >= packed_columns and row_block >= tile.rows
     pitch = 8 * (row_block + tile.rows + deepest) + 64
+    pitch += deepest * tile.width * size if b.column else 0
     groups = -(-row_block // group_rows(tile))
     pitch += groups * group_line(tile) * (deepest + 1) * size if packs else 0
     pitch = -(-pitch // 64) * 64
@@ -312,7 +353,7 @@ def product(
     args += [reduction.inner, reduction.depth, units, pieces]
     args += [a.operand.slot, *a.batch, a.outer, a.unit, *a.rows, *a.ks]
     args += [b.operand.slot, *b.batch, b.outer, b.unit, b.panel, b.step]
-    args += [c.slot, matrices * m * n * size, table, pitch, int(packs), a.group]
+    args += [c.slot, matrices * m * n * size, table, pitch, int(packs), a.group, b.column]
     if fused is not None:
         args += fused.slots()
     program.launch(source(dtype, tile, fused), args, chunks)
@@ -341,7 +382,7 @@ def columns_alone(x: TensorType, y: TensorType) -> bool:
 def _task_shape(program: Program, tile: Block, m: int, n: int, others: int) -> tuple[int, int]:
     """Rows and columns of a task: enough tasks for all threads, operands that fit a second-level cache."""
     rows, columns = -(-m // tile.rows), -(-n // tile.width)
-    high, wide = -(-m // TASK_ROWS), -(-n // TASK_COLUMNS)
+    high, wide = -(-m // limits().task_rows), -(-n // TASK_COLUMNS)
     wanted = 2 * program.backend.num_threads()
     while others * high * wide < wanted:
         tall, broad = -(-rows // high) * tile.rows, -(-columns // wide) * tile.width
@@ -447,6 +488,9 @@ def _right(
     near = k * n * size <= IN_PLACE_BYTES or m <= few
     if column == 1 and n % tile.lanes == 0 and near and not program.steady(b):
         return Side(b, [s * size for s in steps], 0, depth * k_stride * size, row, k_stride * size)
+    if estimate(m) <= limits().own_rows and column and 1 in (column, k_stride) and not program.steady(b):
+        whole, step = depth * k_stride * size, tile.width * column * size
+        return Side(b, [s * size for s in steps], 0, whole, step, k_stride * size, column * size)
     # A matrix shared by the whole batch is packed once.
     packed_sizes = [n if s else 1 for n, s in zip(sizes, steps)]
     with program.prepared(b):

@@ -74,6 +74,18 @@ def narrow(tile: Block) -> Block:
     return tile._replace(rows=6, vectors=2) if vectors() == (256, 16) else tile
 
 
+class Limits(NamedTuple):
+    """Of products. task_rows: a task's rows; own_rows: up to so many, tasks pack their panels of a right operand."""
+
+    task_rows: int
+    own_rows: int
+
+
+def limits() -> Limits:
+    """What suits the second-level cache: it is smaller where registers are short, and packing a smaller part there."""
+    return Limits(258, 0) if vectors()[0] == 512 else Limits(132, 132)
+
+
 IMPORT = "from duograd.backends.cpu.microkernel import *\nfrom duograd.backends.cpu.packing import *\n"
 
 
