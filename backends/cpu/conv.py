@@ -42,6 +42,7 @@ from .conv_pack import pack_filters
 from .conv_text import HEAD, first_slots, run_lines
 from .epilogue import FusedEpilogue, apply_after, fuse, indent, result_buffer
 from .panels import IMPORT, Block, block, fill_zero
+from .target import has_masked_memory
 
 #: About how many (channel, tap) products make one chain of additions.
 _DEPTH = 192
@@ -55,13 +56,49 @@ _WAY, _WAYS = 4096, 8
 _FAR_BYTES = 4 << 20
 #: Filters of so many bytes may be read by all threads.
 _SMALL_BYTES = 1 << 19
-#: Cycles of a register block's step over those that its multiplications take, from packed windows and in place.
-_MULTIPLY, _MULTIPLY_IN_PLACE = 1.35, 1.1
+#: Cycles of a register block's step over those that its multiplications take, from packed windows and in place: those
+#: of whole vectors packed line by line stand in the first-level cache.
+_MULTIPLY, _MULTIPLY_IN_PLACE, _MULTIPLY_LINES = 1.35, 1.1, 1.1
+#: Cycles of packing a vector of windows; without masks, and of what each channel adds to that.
+_PACK, _PACK_LINES, _TOUCH = 2, 4, 20
 #: The part of a task that the last thread is waited for, on average.
 _HELD_UP = 0.5
 #: Batches of so many images decide what is packed, by the product of their times: eight alone would leave an eighth of
 #: the blocks of one image of 14 x 14 empty.
 _IMAGES = 1, 8
+
+
+# Pack the windows of all panels: for every run, all channels, every tap; or, where masks are dear, for every panel all
+# channels, every tap, the runs of its line in whole vectors.
+_RUN_BY_RUN = """
+for run in range(runs):
+    to, here = panels + load_i64(run_table, 3 * run), source + load_i64(run_table, 3 * run + 1)
+    length, table = load_i64(run_table, 3 * run + 2), tap_tables + 16 * taps * run
+    if single:
+        copy_windows_T(to, ROW, here, x_c, count, length, table, taps, LANES)
+    elif double:
+        halve_windows_T(to, ROW, here, x_c, count, length, table, taps, LANES)
+    else:
+        gather_windows_T(to, ROW, here, x_c, step_x * x_x, count, length, table, taps, LANES)
+"""
+_LINE_BY_LINE = """
+run = 0
+for at in range(0, strip_columns, WIDTH):
+    if load_i64(panel_table, div_i64(at, WIDTH) * 2) == 0:
+        more, table = load_i64(panel_table, div_i64(at, WIDTH) * 2 + 1), tap_tables + 16 * taps * run
+        if single:
+            line_windows_T(panels, ROW, source, x_c, count, more, run_table + 24 * run, table, taps, LANES)
+        elif double:
+            halve_line_windows_T(panels, ROW, source, x_c, count, more, run_table + 24 * run, table, taps, LANES)
+        else:
+            for k in range(run, run + more):
+                to, here = panels + load_i64(run_table, 3 * k), source + load_i64(run_table, 3 * k + 1)
+                gather_windows_T(
+                    to, ROW, here, x_c, step_x * x_x, count, load_i64(run_table, 3 * k + 2),
+                    tap_tables + 16 * taps * k, taps, LANES,
+                )
+        run += more
+"""
 
 
 @functools.lru_cache(maxsize=512)
@@ -75,6 +112,10 @@ def _source(
     name = "multiply_later" if later else "multiply_ahead" if ahead else "multiply"
     multiply = apart(f"{name}_{char}", tile.rows, tile.vectors, tile.lanes)
     later_panel = "later, later_step," if later else ""
+    windows = (_RUN_BY_RUN if has_masked_memory() else _LINE_BY_LINE).replace("_T(", f"_{char}(")
+    for word, value in (("ROW", row), ("WIDTH", width), ("LANES", lanes)):
+        windows = windows.replace(word, str(value))
+    windows = indent(windows.strip().splitlines(), 16)
     return f"""# conv {char} in blocks of {rows} x {width}
 {IMPORT}
 def kernel(args, chunk, nchunks):
@@ -87,7 +128,7 @@ def kernel(args, chunk, nchunks):
     k_table = row_table + 8 * (row_block + {rows})
     panel_bytes = depth * taps * {row}
     panels = k_table + (8 * depth * taps + 63) // 64 * 64
-    sums = panels + strip // {width} * panel_bytes
+    sums = panels + strip // {width} * panel_bytes + 64
     run_table = sums + row_block * pitch * {size}
     panel_table = run_table + 24 * strip
     tap_tables = panel_table + 16 * (strip // {width})
@@ -141,6 +182,7 @@ def kernel(args, chunk, nchunks):
                 z = front * step_z + tz * tap_z + origin_z
                 if at == 0:
                     store_i64(panel_table, div_i64(done, {width}) * 2, 0)
+                    store_i64(panel_table, div_i64(done, {width}) * 2 + 1, 0)
                 if at == 0 and stays != 0 and left >= {width}:
                     # Neighbours that a panel would hold as they stand: they are read there.
                     length = {width}
@@ -159,6 +201,8 @@ def kernel(args, chunk, nchunks):
                     if double:
                         spread_masks(tap_tables + 16 * taps * runs, taps)
                     runs += 1
+                    in_panel = load_i64(panel_table, div_i64(done, {width}) * 2 + 1) + 1
+                    store_i64(panel_table, div_i64(done, {width}) * 2 + 1, in_panel)
                 done += length
                 column += length
                 if column == q:
@@ -174,19 +218,7 @@ def kernel(args, chunk, nchunks):
                 channel = part * depth
                 count = min_i64(depth, channels - channel)
                 source = x + (group * channels + channel) * x_c
-                # Pack the windows of all panels: for every run, all channels, every tap.
-                for run in range(runs):
-                    to, here = panels + load_i64(run_table, 3 * run), source + load_i64(run_table, 3 * run + 1)
-                    length, table = load_i64(run_table, 3 * run + 2), tap_tables + 16 * taps * run
-                    if single:
-                        copy_windows_{char}(to, {row}, here, x_c, count, length, table, taps, {lanes})
-                    elif double:
-                        halve_windows_{char}(to, {row}, here, x_c, count, length, table, taps, {lanes})
-                    else:
-                        gather_windows_{char}(
-                            to, {row}, here, x_c, step_x * x_x, count, length, table, taps, {lanes}
-                        )
-                filters = f + group * f_group + row0 * f_row + channel * f_c + tz * f_z
+{windows}                filters = f + group * f_group + row0 * f_row + channel * f_c + tz * f_z
                 panel = panels
                 for at in range(0, strip_columns, {width}):
                     near, near_step, later, later_step = panel, {row}, panel, 0
@@ -284,7 +316,7 @@ def _windowed(
     pitch = strip + tile.lanes  # lines of the buffer are not a power of two apart
     runs = strip // tile.width * (-(-tile.width // axes[2].out) + 3)
     nbytes = 8 * (row_block + tile.rows) + 8 * depth * taps + 64
-    nbytes += depth * taps * strip * size + row_block * pitch * size
+    nbytes += depth * taps * strip * size + 64 + row_block * pitch * size
     nbytes = -(-(nbytes + 24 * strip + 16 * (strip // tile.width + taps * min(strip, runs))) // 64) * 64
     chunks = fewer_chunks(program, chunks, nbytes)
     f_row, f_channel, f_group = (s * size for s in filters)
@@ -329,7 +361,12 @@ def _tasks(program: Program, product: Product, depth: int) -> Tasks:
     k, taps = channels * math.prod(a.taps for a in axes), axes[1].taps * axes[2].taps
     panels, blocks = -(-columns // tile.width), -(-rows // tile.rows)
     most = max(1, min(_PANELS, _PANEL_BYTES // (depth * taps * tile.width * size)))
-    runs = 2 * -(-tile.width // min(tile.lanes, axes[2].out))
+    runs, fetch = -(-tile.width // min(tile.lanes, axes[2].out)), size / 8
+    packed, step = runs * _PACK, tile.vectors / 2 * _MULTIPLY
+    if not has_masked_memory():
+        packed = runs * (_PACK_LINES * min(axes[2].step, 2) + _TOUCH / taps)
+        step, fetch = tile.vectors / 2 * _MULTIPLY_LINES, size / 16
+    step_in_place = tile.vectors / 2 * _MULTIPLY_IN_PLACE
     best = Tasks(1, 1, 1, math.inf)
     least = 1 if program.chunks(threads, groups * tile.work(rows, columns, k)) == 1 else threads
     for splits in (1, 2, 4, 8):
@@ -338,10 +375,8 @@ def _tasks(program: Program, product: Product, depth: int) -> Tasks:
             high = -(-blocks // splits)
             count = groups * -(-panels // wide) * -(-blocks // high)
             stays = _stays(product, depth, high * tile.rows)
-            packing, multiply = (0, _MULTIPLY_IN_PLACE) if stays else (runs, _MULTIPLY)
-            cycles = (
-                wide * k * (packing + high * tile.rows * multiply) + high * tile.rows * k * size / 8 + 2000
-            )
+            packing, multiply = (0, step_in_place) if stays else (packed, step)
+            cycles = wide * k * (packing + high * tile.rows * multiply) + high * tile.rows * k * fetch + 2000
             total = (-(-count // least) + _HELD_UP * (least > 1)) * cycles
             if total < best.cycles:
                 chunks = min(count, 4 * least) if least > 1 else 1

@@ -15,6 +15,13 @@ register. Addresses and steps are in bytes.
 `halve_windows_X(dst, dst_step, src, src_step, count, length, table, taps, lanes)`
     The same from every second element; the table's masks went through `spread_masks(table, taps)`, which puts
     their bit l at 2 l.
+`line_windows_X(dst, dst_step, src, src_step, count, runs, run_table, table, taps, lanes)`
+    What `copy_windows_X` does for `runs` of a panel, line by line: each run of three int64 in run_table is where it goes,
+    where it comes from (byte offsets) and its length, and has a table of its own, one after the other. Whole vectors are
+    stored, whatever the length: runs stand in the order of their columns, and up to lanes - 1 elements behind the
+    last line become zero. For CPUs where a store under a mask takes as long as ten without.
+`halve_line_windows_X(dst, dst_step, src, src_step, count, runs, run_table, table, taps, lanes)`
+    The same for `halve_windows_X`.
 `gather_lanes_X(dst, dst_step, src, src_step, lane_step, count, length, low, high, lanes)`
     The same from elements `lane_step` bytes apart.
 `transpose_lanes_X(dst, dst_step, src, src_step, rows, cols, length, lanes)`
@@ -43,10 +50,25 @@ def _emit_copy(v: Vectors, args: Any) -> None:
     b = v.builder
     dst, dst_step, src, src_step, count, length, low, high = args
     read, written = v.between(low, high), v.below(length)
-    loop = Loop(b, count, [dst, src])
-    to, at = loop.carried
-    v.masked_store(v.masked_load(at, read), to, written)
-    loop.close([b.add(to, dst_step), b.add(at, src_step)])
+
+    def copy_under_masks(whole: bool) -> None:
+        loop = Loop(b, count, [dst, src])
+        to, at = loop.carried
+        value = v.masked_load(at, read)
+        if whole:
+            v.store(value, to)
+        else:
+            v.masked_store(value, to, written)
+        loop.close([b.add(to, dst_step), b.add(at, src_step)])
+
+    if has_masked_memory():
+        copy_under_masks(False)
+    else:
+        with b.if_else(b.icmp_signed(">=", length, I64(v.lanes))) as (whole, part):
+            with whole:
+                copy_under_masks(True)
+            with part:
+                copy_under_masks(False)
 
 
 def _emit_copy_panel(v: Vectors, args: Any, vectors: int) -> None:
@@ -96,6 +118,35 @@ def _emit_halves(v: Vectors, args: Any) -> None:
     v.masked_store(b.shuffle_vector(low, high, index), to, written)
     to, _ = loop.close([b.add(to, dst_step), b.add(entry, I64(16))])
     channels.close([to, b.add(at, src_step)])
+
+
+def _emit_line_windows(v: Vectors, args: Any, step: int = 1) -> None:
+    b = v.builder
+    dst, dst_step, src, src_step, count, runs, run_table, table, taps = args
+    numbers = lambda place, n: [
+        b.load(v.pointer(b.add(place, I64(8 * k))), align=8, typ=I64) for k in range(n)
+    ]
+    index = ir.Constant(ir.VectorType(I32, v.lanes), list(range(0, 2 * v.lanes, 2)))
+    channels = Loop(b, count, [dst, src])
+    to, at = channels.carried
+    lines = Loop(b, taps, [to, table])
+    to, tap = lines.carried
+    each = Loop(b, runs, [run_table, tap])
+    run, entry = each.carried
+    (there, here), (offset, mask) = numbers(run, 2), numbers(entry, 2)
+    place = b.add(b.add(at, here), offset)
+    value = v.masked_load(place, v.bits(mask))
+    if step == 2:
+        high = v.masked_load(b.add(place, I64(v.lanes * v.size)), v.bits(b.lshr(mask, I64(v.lanes))))
+        value = b.shuffle_vector(value, high, index)
+    v.store(value, b.add(to, there))
+    each.close([b.add(run, I64(24)), b.add(entry, b.mul(taps, I64(16)))])
+    to, _ = lines.close([b.add(to, dst_step), b.add(tap, I64(16))])
+    channels.close([to, b.add(at, src_step)])
+
+
+def _emit_halve_line_windows(v: Vectors, args: Any) -> None:
+    _emit_line_windows(v, args, 2)
 
 
 def _emit_spread(b: ir.IRBuilder, args: Any) -> None:
@@ -253,6 +304,8 @@ for _char in FLOATS:
         ("copy_windows", _emit_windows, 8),
         ("gather_windows", _emit_windows, 9),
         ("halve_windows", _emit_halves, 8),
+        ("line_windows", _emit_line_windows, 9),
+        ("halve_line_windows", _emit_halve_line_windows, 9),
         ("transpose_lanes", _emit_transpose, 7),
     ):
         globals()[f"{_name}_{_char}"] = on_vectors(_name, _char, _n, _emit)

@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .target import target
+from .target import has_masked_memory, target
 
 I1, I32, I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
 _PTR = ir.PointerType(ir.IntType(8))
@@ -105,7 +105,13 @@ class Vectors:
 
     def bits(self, mask: Any) -> Any:
         """The mask whose lane l is bit l of an int64."""
-        return self.builder.bitcast(self.builder.trunc(mask, ir.IntType(self.lanes)), self.mask_type)
+        b = self.builder
+        if has_masked_memory():
+            return b.bitcast(b.trunc(mask, ir.IntType(self.lanes)), self.mask_type)
+        # Without registers for masks LLVM would move bit after bit.
+        number = ir.IntType(8 * self.size)
+        bits = ir.Constant(ir.VectorType(number, self.lanes), [1 << lane for lane in range(self.lanes)])
+        return b.icmp_signed("==", b.and_(self.splat(b.trunc(mask, number)), bits), bits)
 
     def _numbers(self, first: int) -> Any:
         return ir.Constant(ir.VectorType(I32, self.lanes), list(range(first, first + self.lanes)))
