@@ -5,7 +5,7 @@ import collections
 import duograd as dg
 import numpy as np
 import pytest
-from duograd.backends.cpu import conv_pixels
+from duograd.backends.cpu import conv, conv_pixels
 from duograd.core.ops import convolution
 
 F = dg.nn.functional
@@ -26,16 +26,23 @@ CASES = [
 ]
 
 
+WINDOWS = ("windows", "windows of other CPUs")
+
+
 @pytest.fixture
 def way(monkeypatch):
-    """Choose the way: packed windows, packed filters, or filters that tasks pack. Counts the launches by way."""
-    count = collections.Counter()
+    """Choose the way: packed windows, here or as other CPUs pack them, packed filters, or filters that tasks pack.
+
+    Counts the launches by way.
+    """
+    count, masks = collections.Counter(), conv.has_masked_memory()
     kept, tasks = conv_pixels.windowed, conv_pixels.tasks
     name = lambda packed: "tasks" if packed is None else "filters"
     monkeypatch.setattr(conv_pixels, "windowed", lambda *a: (count.update([name(a[3])]), kept(*a)))
 
     def choose(way):
-        cycles = 1e30 if way == "windows" else -1.0
+        cycles = 1e30 if way in WINDOWS else -1.0
+        monkeypatch.setattr(conv, "has_masked_memory", lambda: masks != (way == "windows of other CPUs"))
         monkeypatch.setattr(conv_pixels, "tasks", lambda *a: tasks(*a)._replace(cycles=cycles))
         monkeypatch.setattr(conv_pixels, "pack_cycles", lambda *_: 1e30 if way == "tasks" else 0.0)
         return count
@@ -62,13 +69,13 @@ def both_ways(run_kernel, way, case, dtype, chunks, layout):
     gx = convolution.conv_x_grad.fn(g.astype("float64"), w.astype("float64"), size=x.shape[2:], **attrs)
     for op, inputs, want in (("conv", [x, w], y), ("conv_x_grad", [g, w], gx)):
         found = []
-        for chosen in ("windows", "filters", "tasks"):
+        for chosen in (*WINDOWS, "filters", "tasks"):
             count = way(chosen)
             count.clear()
             found.append(run_kernel(op, inputs, [(want.shape, dtype)], chunks=chunks, **attrs)[0])
-            assert set(count) == {chosen} - {"windows"}
-        np.testing.assert_array_equal(found[0], found[1], err_msg=op)
-        np.testing.assert_array_equal(found[0], found[2], err_msg=op)
+            assert set(count) == {chosen} - set(WINDOWS)
+        for other in found[1:]:
+            np.testing.assert_array_equal(found[0], other, err_msg=op)
         np.testing.assert_allclose(found[1], want, rtol=0, atol=np.finfo(dtype).eps * 64 * 20, err_msg=op)
 
 

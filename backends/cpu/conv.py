@@ -103,16 +103,16 @@ for at in range(0, strip_columns, WIDTH):
 
 @functools.lru_cache(maxsize=512)
 def _source(
-    dtype: DType, tile: Block, head: str, finish: str, finishes: str, ahead: bool, later: bool
+    dtype: DType, tile: Block, head: str, finish: str, finishes: str, ahead: bool, later: bool, masks: bool,
 ) -> str:  # fmt: skip
-    """The kernel. ahead: filters are fetched ahead; later: pixels of the next panel are."""
+    """The kernel. ahead: filters are fetched ahead; later: pixels of the next panel are; masks: those of memory are fast."""
     char, size = dtype.char, dtype.itemsize
     rows, width, lanes = tile.rows, tile.width, tile.lanes
     row = width * size
     name = "multiply_later" if later else "multiply_ahead" if ahead else "multiply"
     multiply = apart(f"{name}_{char}", tile.rows, tile.vectors, tile.lanes)
     later_panel = "later, later_step," if later else ""
-    windows = (_RUN_BY_RUN if has_masked_memory() else _LINE_BY_LINE).replace("_T(", f"_{char}(")
+    windows = (_RUN_BY_RUN if masks else _LINE_BY_LINE).replace("_T(", f"_{char}(")
     for word, value in (("ROW", row), ("WIDTH", width), ("LANES", lanes)):
         windows = windows.replace(word, str(value))
     windows = indent(windows.strip().splitlines(), 16)
@@ -311,7 +311,7 @@ def _windowed(
         head, finishes = indent(fused.head(_FIRST_SLOT), 4), "True"
     finish = run_lines(dtype.char, "row0", "block_rows, result_at = rows, result0 + done", lines)
     later = not ahead and y.taps == z.taps == z.step == 1
-    source = _source(dtype, tile, head, finish, finishes, ahead, later)
+    source = _source(dtype, tile, head, finish, finishes, ahead, later, has_masked_memory())
     row_block, strip, chunks, _ = split
     pitch = strip + tile.lanes  # lines of the buffer are not a power of two apart
     runs = strip // tile.width * (-(-tile.width // axes[2].out) + 3)
