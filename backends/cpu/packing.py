@@ -16,10 +16,10 @@ register. Addresses and steps are in bytes.
     The same from every second element; the table's masks went through `spread_masks(table, taps)`, which puts
     their bit l at 2 l.
 `line_windows_X(dst, dst_step, src, src_step, count, runs, run_table, table, taps, lanes)`
-    What `copy_windows_X` does for `runs` of a panel, line by line: each run of three int64 in run_table is where it goes,
-    where it comes from (byte offsets) and its length, and has a table of its own, one after the other. Whole vectors are
-    stored, whatever the length: runs stand in the order of their columns, and up to lanes - 1 elements behind the
-    last line become zero. For CPUs where a store under a mask takes as long as ten without.
+    What `copy_windows_X` does for `runs` of a panel, line by line: each run of three int64 in run_table is where it
+    goes, where it comes from (byte offsets) and its length, and has a table of its own, one after the other. Whole
+    vectors are stored, whatever the length: runs stand in the order of their columns, and up to lanes - 1 elements
+    behind the last line become zero. For CPUs where a store under a mask takes as long as ten without.
 `halve_line_windows_X(dst, dst_step, src, src_step, count, runs, run_table, table, taps, lanes)`
     The same for `halve_windows_X`.
 `gather_lanes_X(dst, dst_step, src, src_step, lane_step, count, length, low, high, lanes)`
