@@ -105,7 +105,7 @@ for at in range(0, strip_columns, WIDTH):
 def _source(
     dtype: DType, tile: Block, head: str, finish: str, finishes: str, ahead: bool, later: bool, masks: bool,
 ) -> str:  # fmt: skip
-    """The kernel. ahead: filters are fetched ahead; later: pixels of the next panel are; masks: whether they are fast."""
+    """The kernel. ahead: filters are fetched ahead; later: pixels of the next panel; masks: are they fast?"""
     char, size = dtype.char, dtype.itemsize
     rows, width, lanes = tile.rows, tile.width, tile.lanes
     row = width * size
