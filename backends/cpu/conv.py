@@ -362,7 +362,7 @@ def _tasks(program: Program, product: Product, depth: int) -> Tasks:
     panels, blocks = -(-columns // tile.width), -(-rows // tile.rows)
     most = max(1, min(_PANELS, _PANEL_BYTES // (depth * taps * tile.width * size)))
     runs, fetch = -(-tile.width // min(tile.lanes, axes[2].out)), size / 8
-    packed, step = runs * _PACK, tile.vectors / 2 * _MULTIPLY
+    packed, step = 1.0 * runs * _PACK, tile.vectors / 2 * _MULTIPLY
     if not has_masked_memory():
         packed = runs * (_PACK_LINES * min(axes[2].step, 2) + _TOUCH / taps)
         step, fetch = tile.vectors / 2 * _MULTIPLY_LINES, size / 16
