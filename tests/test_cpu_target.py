@@ -102,7 +102,7 @@ def test_blocks_of_products_and_attention_divide_common_widths(cpu):
 
 
 def kernels():
-    """Sources of a product, a convolution, a loop and a reduction."""
+    """Sources of a product, two convolutions, a loop and a reduction."""
     backend = get_backend("cpu")
     program = Program(backend)
 
@@ -111,9 +111,13 @@ def kernels():
 
     backend.primitive("matmul")(program, [operand(40, 50), operand(50, 60)], [operand(40, 60)])
     settings = {"stride": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": 1}
-    backend.primitive("conv")(
-        program, [operand(1, 16, 9, 9), operand(24, 16, 3, 3)], [operand(1, 24, 9, 9)], **settings
-    )
+    for filters in (24, 48):  # of few filters the panels are packed, of more the windows
+        backend.primitive("conv")(
+            program,
+            [operand(1, 16, 9, 9), operand(filters, 16, 3, 3)],
+            [operand(1, filters, 9, 9)],
+            **settings,
+        )
     x = Expr("arg", T.float32, (), 0)
     lower_map(program, (99,), [operand(99)], [call("erf", call("exp", x))], [operand(99)])
     top = Expr("reduce", T.float32, (x,), "max")
@@ -126,7 +130,7 @@ def test_kernels_are_emitted_for_arm():
     with target.compiling_for(NEON):
         assert (panels.block(T.float32).rows, panels.block(T.float32).width) == (8, 12)
         texts = kernels()
-        assert len(texts) == 4
+        assert len(texts) == 6
         assembly = "\n".join(map(compiling.compile_assembly, texts))
         code = compiling.compile_object(texts[0])
     assert code[:4] == b"\x7fELF"
