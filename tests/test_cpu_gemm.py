@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from duograd.backends.cpu import gemm
+from duograd.backends.cpu import gemm, panels
 from duograd.backends.cpu.epilogue import takes_epilogue
 from duograd.core import types as T
 from duograd.core.backend import Operand
@@ -47,9 +47,12 @@ def test_matmul_of_odd_sizes_and_transposed_operands(run_kernel, vector_bits, tr
 @pytest.mark.parametrize("shape", [(40, 700, 300), (300, 33, 520), (3, 9000, 5), (129, 257, 1)])
 def test_matmul_of_blocks_deep_sums_and_pieces(run_kernel, monkeypatch, dtype, shape):
     m, k, n = shape
-    limits = "PACKED_COLUMNS", "IN_PLACE_ROWS", "SPREAD_ROWS", "IN_PLACE_BYTES"
-    for values in ([getattr(gemm, name) for name in limits], (0, 0, 0, -1)):
-        for name, value in zip(limits, values):
+    places = "IN_PLACE_ROWS", "SPREAD_ROWS", "IN_PLACE_BYTES"
+    here = gemm.limits(), *(getattr(gemm, name) for name in places)
+    packed, panels_too = panels.Limits(132, 0, 0), panels.Limits(132, 1 << 30, 0)
+    for limits, *values in (here, (packed, 0, 0, -1), (panels_too, 0, 0, -1)):
+        monkeypatch.setattr(gemm, "limits", lambda limits=limits: limits)
+        for name, value in zip(places, values):
             monkeypatch.setattr(gemm, name, value)
         check_product(run_kernel, normal((m, k), dtype), normal((k, n), dtype))
         check_product(run_kernel, normal((k, m), dtype).T, normal((n, k), dtype).T)

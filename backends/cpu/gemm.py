@@ -36,8 +36,6 @@ from .target import has_masked_memory
 #: A right operand of whole vectors is read in place up to this many bytes, or for so few rows: more when its own rows
 #: do not fall into the same sets of the cache.
 IN_PLACE_BYTES, IN_PLACE_ROWS, SPREAD_ROWS = 1 << 14, 64, 160
-#: A task of that many columns packs its block of the left operand; where k are far apart, one of half a block does.
-PACKED_COLUMNS = 192
 #: A task's columns, at most.
 TASK_COLUMNS = 1024
 #: k in a turn of the loop over a packed left operand: fewer instructions, which matters where cores are shared.
@@ -341,7 +339,8 @@ def product(
     tasks = pieces * matrices * -(-m // row_block) * -(-n // column_block)
     chunks = program.chunks(tasks, matrices * tile.work(m, n, reduction.outer * reduction.inner))
     deepest = min(reduction.depth, reduction.inner)
-    packed_columns = PACKED_COLUMNS if a.ks.s2 == size else tile.width // 2 + 1
+    # Where k are far apart, more than half a block of columns is enough.
+    packed_columns = limits().packed_columns if a.ks.s2 == size else tile.width // 2 + 1
     packs = a.is_plain and column_block >= packed_columns and row_block >= tile.rows
     pitch = 8 * (row_block + tile.rows + deepest) + 64
     pitch += deepest * tile.width * size if b.column else 0

@@ -174,31 +174,36 @@ def _emit_transpose(v: Vectors, args: Any) -> None:
     b = v.builder
     rows, cols, length = args[4:]
     if has_masked_memory():
-        _transpose(v, args, False)
+        _transpose(v, args, None)
         return
-    # Whole blocks of vectors go without masks.
-    whole, part, done = (b.append_basic_block(name) for name in ("whole", "part", "transposed"))
-    least = b.icmp_signed(">=", rows, I64(v.lanes))
-    for number in (cols, length):
-        least = b.and_(least, b.icmp_signed(">=", number, I64(v.lanes)))
-    b.cbranch(least, whole, part)
-    for start in (whole, part):
-        b.position_at_end(start)
-        _transpose(v, args, start is whole)
+    # Whole blocks of vectors go without masks, and those of which a register block's six rows of eight are there.
+    whole = b.and_(*(b.icmp_signed(">=", number, I64(v.lanes)) for number in (cols, length)))
+    done = b.append_basic_block("transposed")
+    for least in (v.lanes, 6) if v.lanes == 8 else (v.lanes,):
+        some, others = b.append_basic_block("whole"), b.append_basic_block("others")
+        b.cbranch(b.and_(whole, b.icmp_signed(">=", rows, I64(least))), some, others)
+        b.position_at_end(some)
+        _transpose(v, args, least)
         b.branch(done)
+        b.position_at_end(others)
+    _transpose(v, args, None)
+    b.branch(done)
     b.position_at_end(done)
 
 
-def _transpose(v: Vectors, args: Any, whole: bool) -> None:
+def _transpose(v: Vectors, args: Any, least: int | None) -> None:
+    """least: whole vectors of so many rows, or more, are there; None: any number of elements."""
     b = v.builder
     dst, dst_step, src, src_step, rows, cols, length = args
     written = v.below(length)
     inside = v.below(cols)
     nothing = v.mask_type([I1(0)] * v.lanes)
+    if least:
+        inside = v.mask_type([I1(1)] * v.lanes)
     x = []
     for i in range(v.lanes):
         place = b.add(src, b.mul(src_step, I64(i)))
-        if whole:
+        if least and i < least:
             x.append(v.load(place))
         else:
             x.append(v.masked_load(place, b.select(b.icmp_signed(">", rows, I64(i)), inside, nothing)))
@@ -216,7 +221,7 @@ def _transpose(v: Vectors, args: Any, whole: bool) -> None:
                 swapped[i + distance] = b.shuffle_vector(upper, lower, ir.Constant(index, high))
         x = swapped
         distance *= 2
-    if whole:
+    if least:
         for j in range(v.lanes):
             v.store(x[j], b.add(dst, b.mul(dst_step, I64(j))))
         return

@@ -75,15 +75,20 @@ def narrow(tile: Block) -> Block:
 
 
 class Limits(NamedTuple):
-    """Of products. task_rows: a task's rows; own_rows: up to so many, tasks pack their panels of a right operand."""
+    """Of products.
+
+    task_rows: a task's rows; own_rows: up to so many, tasks pack their panels of a right operand; packed_columns: of so
+    many, a task packs its block of a left operand whose k are neighbours.
+    """
 
     task_rows: int
     own_rows: int
+    packed_columns: int
 
 
 def limits() -> Limits:
     """What suits the second-level cache: it is smaller where registers are short, and packing a smaller part there."""
-    return Limits(258, 0) if vectors()[0] == 512 else Limits(132, 132)
+    return Limits(258, 0, 192) if vectors()[0] == 512 else Limits(132, 132, 64)
 
 
 IMPORT = "from duograd.backends.cpu.microkernel import *\nfrom duograd.backends.cpu.packing import *\n"
