@@ -12,6 +12,17 @@ from .errors import ArgumentError, ShapeError
 from .types import DType, Shape, uint8
 
 
+#: values lie in lines of that many bytes; smaller ones side by side in a line, in pieces of `PIECE`
+LINE, PIECE = 64, 16
+
+
+def room(nbytes: int) -> int:
+    """The bytes that a value of `nbytes` takes in memory: at least one piece, from 49 bytes on whole lines."""
+    if nbytes > LINE - PIECE:
+        return -(-nbytes // LINE) * LINE
+    return -(-nbytes // PIECE) * PIECE or PIECE
+
+
 def overlaps(shape: Shape, strides: Shape) -> bool:
     """Whether two elements of a layout may be one place in memory: repeated axes, sliding windows."""
     if 0 in shape:

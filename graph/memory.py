@@ -4,6 +4,7 @@ A buffer lives from the level that first writes it to the level that last reads 
 those that do so. Buffers whose levels do not meet may share bytes; levels are the waves of the program, so launches
 that run side by side never do.
 A result may take over the buffer of a value that its kernel reads for the last time, element by element.
+What is smaller than a line of the cache shares one with others: kernels assume no more than an element's own alignment.
 The memory of an output serves for other things until the output is computed. What is computed in its place in the
 result of a `concat` has no buffer of its own: the result lives from the first of its parts on.
 """
@@ -16,13 +17,13 @@ from collections.abc import Callable, Container, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+from ..core.storage import LINE, PIECE, room
 from .assemble import Lowered
 from .group import OP
 from .ir import Value
 from .live import is_size
 from .placement import Places
 
-ALIGN = 64
 #: bytes of an arena for which several orders of placing buffers are tried
 _LARGE = 1 << 20
 #: steps that make a life more than a short one, and a long one
@@ -91,8 +92,8 @@ def plan_below(
                     inside[v] = root, at
                 if root not in places.of:
                     if root not in of:
-                        without += _aligned(root.type.nbytes)
-                        of[root] = _Buffer(_aligned(root.type.nbytes), start[k], end)
+                        without += room(root.type.nbytes)
+                        of[root] = _Buffer(room(root.type.nbytes), start[k], end)
                         buffers.append(of[root])
                     of[root].end = max(of[root].end, end, last.get(v, 0))
                 continue
@@ -102,17 +103,17 @@ def plan_below(
                     of[v] = of[kept]
                     of[v].end = max(of[v].end, end, last.get(v, 0))
                 continue
-            without += _aligned(v.type.nbytes)
+            without += room(v.type.nbytes)
             buffer = _take_over(g, v, start[k], ends, of, taken, begins)
             first, final = g.span(v)
             if buffer is None:
-                buffer = _Buffer(_aligned(v.type.nbytes), start[k] + first, end)
+                buffer = _Buffer(room(v.type.nbytes), start[k] + first, end)
                 buffers.append(buffer)
             buffer.end = max(start[k] + final, last.get(v, 0))
             of[v] = buffer
         for source, (nbytes, first, final) in g.scratch.items():
-            without += _aligned(nbytes)
-            of[source] = _Buffer(_aligned(nbytes), start[k] + first, start[k] + final)
+            without += room(nbytes)
+            of[source] = _Buffer(room(nbytes), start[k] + first, start[k] + final)
             buffers.append(of[source])
     if _least(buffers, regions) >= limit:
         return None
@@ -136,10 +137,6 @@ def _begins(lowered: Sequence[Lowered], start: Sequence[int], places: Places) ->
                 root, _ = places.root(v)
                 begins[root] = min(begins.get(root, start[k]), start[k])
     return begins
-
-
-def _aligned(nbytes: int) -> int:
-    return -(-max(nbytes, 1) // ALIGN) * ALIGN
 
 
 def _take_over(
@@ -179,11 +176,12 @@ class _Region:
         if b.end >= self.until:
             return False
         at, first, last = 0, b.start, b.end
+        pad = (LINE if b.size >= LINE else PIECE) - 1
         for other in self.placed:
             if other.start <= last and first <= other.end:
                 if other.offset - at >= b.size:
                     break
-                at = max(at, other.offset + other.size)
+                at = max(at, other.offset + other.size + pad & ~pad)
         if at + b.size > self.size:
             return False
         b.where, b.offset = self.number, at

@@ -9,7 +9,7 @@ import threading
 
 import numpy as np
 import pytest
-from duograd.backends.cpu.memory import ALIGNMENT, Allocator
+from duograd.backends.cpu.memory import Allocator
 from duograd.core import types as T
 from duograd.core.backend import Operand, Program, get_backend
 from duograd.core.loops import Input, LoopKernel, Output
@@ -21,10 +21,10 @@ def view(storage, shape, dtype=T.float32):
     return storage.array(dtype, shape, T.contiguous_strides(shape), 0)
 
 
-@pytest.mark.parametrize("nbytes", [0, 1, 64, 65, 4096, 4097, 100_000, 5_000_000])
+@pytest.mark.parametrize("nbytes", [0, 1, 17, 48, 49, 64, 65, 4096, 4097, 100_000, 5_000_000])
 def test_storage_is_aligned_and_large_enough(nbytes):
     storage = Allocator().empty(nbytes)
-    assert storage.ptr % ALIGNMENT == 0
+    assert storage.ptr % (64 if nbytes > 48 else 16) == 0
     bytes_ = view(storage, (nbytes,), T.uint8)
     assert nbytes == 0 or bytes_.ctypes.data == storage.ptr
     bytes_[:] = 7
@@ -75,6 +75,13 @@ def test_statistics_count_what_is_in_use():
     del a
     gc.collect()
     assert allocator.stats()["current_bytes"] == 0
+
+
+def test_small_values_take_no_whole_line():
+    allocator = Allocator()
+    kept = [allocator.empty(n) for n in (0, 4, 16, 17, 48, 49, 64)]
+    assert allocator.current == 3 * 16 + 32 + 48 + 2 * 64
+    del kept
 
 
 def test_cache_is_bounded():

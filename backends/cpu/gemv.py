@@ -49,7 +49,7 @@ def kernel(args, chunk, nchunks):
     x, x0, x1, x2 = args[14], args[15], args[16], args[17]
     c, c_piece = args[18], args[19]
     row_tasks = (rows + row_block - 1) // row_block
-    table = args[20] + chunk * args[21]
+    table = stack({8 * (1 + _DEPTH)})
     if a_k != {size}:
         # Offsets for the block product, whose left operand is the vector: one row, k after k.
         store_i64(table, 0, 0)
@@ -123,12 +123,10 @@ def gemv(program: Program, a: Operand, b: Operand, out: Operand) -> None:
     c = program.scratch_operand(dtype, (pieces, batches, rows)) if pieces > 1 else out
     items = batches * pieces * -(-rows // row_block)
     chunks = program.chunks(items, 1.0 * batches * rows * depth * size)
-    pitch = 8 * (_DEPTH + 8)
-    table: Arg = 0 if by_dots else program.scratch(chunks * pitch)
     args: list[Arg] = [rows, depth, pieces, length, row_block, *sizes]
     args += [matrix.slot, *(s * size for s in steps), row_step * size, k_step * size]
     args += [vector.slot, *(s * size for s in vector_steps)]
-    args += [c.slot, batches * rows * size, table, pitch]
+    args += [c.slot, batches * rows * size]
     program.launch(_source(dtype.char, size, lanes), args, chunks)
     if pieces > 1:
         program.wave()

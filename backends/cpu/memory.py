@@ -1,4 +1,4 @@
-"""CPU memory: a caching allocator of 64-byte aligned blocks, and the storage that tensors share.
+"""CPU memory: a caching allocator of blocks aligned to 64 bytes (smaller ones to 16), and the storage that tensors share.
 
 A freed block goes to the free list of its size class, unless a NumPy array still looks at it; then NumPy's
 own reference frees it later. Counters and lists change only by operations that CPython does not interrupt, so
@@ -15,17 +15,15 @@ from typing import Any
 import numpy as np
 
 from ...core.errors import OutOfMemoryError
-from ...core.storage import Storage, writes
+from ...core.storage import LINE, PIECE, Storage, room, writes
 from ...core.types import DType, Shape
 
-ALIGNMENT = 64
 #: bytes that the free lists may hold
 CACHE_LIMIT = 512 << 20
 #: from this size on, the system is asked whether there is as much: it takes less time than a page of the block
 LARGE = 1 << 30
-# Blocks up to this size come in steps of 64 bytes, larger ones in eight steps for each power of two.
+# Blocks up to this size come in whole lines, or less than one; larger ones in eight steps for each power of two.
 _SMALL = 4096
-_SMALL_CLASSES = _SMALL // ALIGNMENT
 
 
 class Block:
@@ -34,17 +32,18 @@ class Block:
     __slots__ = ("allocator", "free", "ptr", "raw", "seen", "size", "skip")
 
     def __init__(self, allocator: Allocator, size: int, free: list[Block] | None):
+        align = LINE if size >= LINE else PIECE
         try:
             if size >= LARGE:
                 _refuse_more_than_there_is(size, allocator)
-            self.raw = np.empty(size + ALIGNMENT, np.uint8)
+            self.raw = np.empty(size + align, np.uint8)
         except (MemoryError, ValueError) as e:  # perhaps the free lists hold too much
             if isinstance(e, OutOfMemoryError):
                 raise
             allocator.trim()
-            self.raw = _last_attempt(size + ALIGNMENT)
+            self.raw = _last_attempt(size + align)
         address = self.raw.ctypes.data
-        self.skip = -address % ALIGNMENT
+        self.skip = -address % align
         self.ptr = address + self.skip
         self.allocator, self.size, self.free = allocator, size, free
         #: a NumPy array on this memory has been made
@@ -146,14 +145,14 @@ class Allocator:
     def __init__(self, limit: int = CACHE_LIMIT):
         self.limit = limit
         self.current = self.peak = self.total = 0
-        self._small: list[list[Block]] = [[] for _ in range(_SMALL_CLASSES + 1)]
+        self._small: list[list[Block]] = [[] for _ in range(_SMALL // PIECE + 1)]
         self._large: dict[int, list[Block]] = {}
 
     def _class(self, nbytes: int) -> tuple[int, list[Block]]:
         """The size of blocks for `nbytes` bytes, and the list of free ones."""
         if nbytes <= _SMALL:
-            size = (nbytes + 63) & -64 or 64
-            return size, self._small[size >> 6]
+            size = room(nbytes)
+            return size, self._small[size // PIECE]
         step = 1 << (nbytes - 1).bit_length() - 4
         size = -(-nbytes // step) * step
         free = self._large.get(size)
@@ -192,7 +191,7 @@ class Allocator:
 
     def exact(self, nbytes: int) -> CpuStorage:
         """An uninitialised storage of no more than it needs, which the free lists never get: for large, rare ones."""
-        size = -(-nbytes // ALIGNMENT) * ALIGNMENT
+        size = -(-nbytes // PIECE) * PIECE or PIECE
         block = self._new(size, None)
         self.current += size
         self.peak = max(self.peak, self.current)
