@@ -324,8 +324,11 @@ class Backend(Protocol):
         """An uninitialised storage of at least `nbytes`."""
         ...
 
-    def maker(self, nbytes: int) -> Callable[[], Any]:
-        """A function that makes storages as `empty(nbytes)` does: what does not change between calls is done."""
+    def maker(self, nbytes: int, op: str = "memory") -> Callable[[], Any]:
+        """A function that makes storages as `empty(nbytes)` does: what does not change between calls is done.
+
+        op: what an error names, when there is no room.
+        """
         ...
 
     def describe(self) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import numpy as np
 from .errors import ArgumentError, ShapeError
 from .types import DType, Shape, uint8
 
-
 #: values lie in lines of that many bytes; smaller ones side by side in a line, in pieces of `PIECE`
 LINE, PIECE = 64, 16
 

@@ -115,8 +115,8 @@ class Call:
     ):  # fmt: skip
         self.op, self.attrs, self.kinds, self.numbers = op, attrs, kinds, numbers
         self.execute, self.scratch_bytes = execute, scratch_bytes
-        self.layouts = [(lay, maker(nbytes)) for lay, nbytes in layouts]
-        self.scratch, self.extra = maker(scratch_bytes), extra
+        self.layouts = [(lay, maker(nbytes, op.name)) for lay, nbytes in layouts]
+        self.scratch, self.extra = maker(scratch_bytes, op.name), extra
 
     def run(self) -> Run:
         """The shortest function for this call."""

@@ -50,7 +50,7 @@ class GuardedAllocator(memory.Allocator):
 
     side = "after"
 
-    def maker(self, nbytes):
+    def maker(self, nbytes, op=""):
         def make():
             self.current += nbytes
             self.total += nbytes

@@ -130,11 +130,11 @@ def phases(size: int, taps: int, out: int, stride: int, pad: int, dilation: int)
     """The axis of the image gradient by image index modulo stride, without phases that no tap reaches."""
     found = []
     period = stride // math.gcd(stride, dilation)
-    for phase in range(min(stride, size)):
-        reached = [r for r in range(min(period, taps)) if (phase + pad - r * dilation) % stride == 0]
-        if not reached:
-            continue
-        first = reached[0]
+    # The first tap that reaches each phase: no more phases than taps, however large the stride.
+    reached = {(r * dilation - pad) % stride: r for r in reversed(range(min(period, taps)))}
+    for phase, first in sorted(reached.items()):
+        if phase >= size:
+            break
         found.append(
             Axis(
                 out, len(range(phase, size, stride)), 1,

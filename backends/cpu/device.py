@@ -35,7 +35,7 @@ class CpuBackend:
         self._primitives: dict[str, Kernel] | None = None
         self.allocator = Allocator()
         self.empty: Callable[[int], CpuStorage] = self.allocator.empty
-        self.maker: Callable[[int], Callable[[], CpuStorage]] = self.allocator.maker
+        self.maker: Callable[..., Callable[[], CpuStorage]] = self.allocator.maker
         self.exact: Callable[[int], CpuStorage] = self.allocator.exact
         if object_cache.is_empty():  # the first graph will bring many kernels
             compile_workers.expect()

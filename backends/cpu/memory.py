@@ -1,4 +1,4 @@
-"""CPU memory: a caching allocator of blocks aligned to 64 bytes (smaller ones to 16), and the storage that tensors share.
+"""CPU memory: a caching allocator of blocks aligned to 64 bytes, small ones to 16, and the storage that tensors share.
 
 A freed block goes to the free list of its size class, unless a NumPy array still looks at it; then NumPy's
 own reference frees it later. Counters and lists change only by operations that CPython does not interrupt, so
@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 
 from ...core.errors import OutOfMemoryError
+from ...core.room import LARGE, available
 from ...core.storage import LINE, PIECE, Storage, room, writes
 from ...core.types import DType, Shape
 
 #: bytes that the free lists may hold
 CACHE_LIMIT = 512 << 20
-#: from this size on, the system is asked whether there is as much: it takes less time than a page of the block
-LARGE = 1 << 30
 # Blocks up to this size come in whole lines, or less than one; larger ones in eight steps for each power of two.
 _SMALL = 4096
 
@@ -31,17 +30,17 @@ class Block:
 
     __slots__ = ("allocator", "free", "ptr", "raw", "seen", "size", "skip")
 
-    def __init__(self, allocator: Allocator, size: int, free: list[Block] | None):
+    def __init__(self, allocator: Allocator, size: int, free: list[Block] | None, op: str = "memory"):
         align = LINE if size >= LINE else PIECE
         try:
             if size >= LARGE:
-                _refuse_more_than_there_is(size, allocator)
+                _refuse_more_than_there_is(op, size, allocator)
             self.raw = np.empty(size + align, np.uint8)
         except (MemoryError, ValueError) as e:  # perhaps the free lists hold too much
             if isinstance(e, OutOfMemoryError):
                 raise
             allocator.trim()
-            self.raw = _last_attempt(size + align)
+            self.raw = _last_attempt(op, size + align)
         address = self.raw.ctypes.data
         self.skip = -address % align
         self.ptr = address + self.skip
@@ -50,34 +49,24 @@ class Block:
         self.seen = False
 
 
-def available() -> float:
-    """The bytes that the system says are free for a new program; infinite where it does not say."""
-    try:
-        with open("/proc/meminfo") as file:
-            row = dict(line.split()[:2] for line in file if line.startswith(("MemAvailable:", "SwapFree:")))
-        return 1024 * (int(row["MemAvailable:"]) + int(row.get("SwapFree:", 0)))
-    except (OSError, KeyError, ValueError):
-        return float("inf")
-
-
-def _refuse_more_than_there_is(size: int, allocator: Allocator) -> None:
+def _refuse_more_than_there_is(op: str, size: int, allocator: Allocator) -> None:
     """Linux promises more memory than there is, and ends whoever writes to it. Raises: OutOfMemoryError."""
     if size > available():
         allocator.trim()
     free = available()
     if size > free:
         raise OutOfMemoryError(
-            "memory", f"cpu has no room for {size:,} bytes more: {free:,} are available",
+            op, f"cpu has no room for {size:,} bytes more: {free:,} are available",
             "use a smaller batch, or free tensors",
         )  # fmt: skip
 
 
-def _last_attempt(nbytes: int) -> np.ndarray:
+def _last_attempt(op: str, nbytes: int) -> np.ndarray:
     try:
         return np.empty(nbytes, np.uint8)
     except (MemoryError, ValueError) as error:
         raise OutOfMemoryError(
-            "memory",
+            op,
             f"cpu has no room for {nbytes:,} bytes more: {error}",
             "use a smaller batch, or free tensors",
         ) from None
@@ -162,8 +151,8 @@ class Allocator:
         """An uninitialised storage of at least `nbytes` bytes."""
         return self.maker(nbytes)()
 
-    def maker(self, nbytes: int) -> Callable[[], CpuStorage]:
-        """A function that makes uninitialised storages of this one size."""
+    def maker(self, nbytes: int, op: str = "memory") -> Callable[[], CpuStorage]:
+        """A function that makes uninitialised storages of this one size, for an op that errors name."""
         size, free = self._class(nbytes)
         pop, new, cls = free.pop, CpuStorage.__new__, CpuStorage
 
@@ -172,9 +161,9 @@ class Allocator:
                 try:
                     block = pop()
                 except IndexError:  # another thread was faster
-                    block = self._new(size, free)
+                    block = self._new(size, free, op)
             else:
-                block = self._new(size, free)
+                block = self._new(size, free, op)
             self.current = current = self.current + size
             if current > self.peak:
                 self.peak = current
@@ -197,8 +186,8 @@ class Allocator:
         self.peak = max(self.peak, self.current)
         return CpuStorage(block, nbytes)
 
-    def _new(self, size: int, free: list[Block] | None) -> Block:
-        block = Block(self, size, free)
+    def _new(self, size: int, free: list[Block] | None, op: str = "memory") -> Block:
+        block = Block(self, size, free, op)
         self.total += size
         return block
 

@@ -25,14 +25,25 @@ def kernel(args, chunk, nchunks):
 """
 
 # For each tap of the window: the results [low, high) whose element lies in the image; that of e is at + e * step_x.
+# Only taps that meet the image are looked at: a window may be wider than any memory.
 _TAPS = """
-for tap in range(taps_z * taps_y * taps_x):
-    tz, ty, tx = tap // (taps_y * taps_x), tap // taps_x % taps_y, tap % taps_x
-    z, y, x0 = fore * step_z + tz * tap_z - front, line * step_y + ty * tap_y - top, tx * tap_x - left
-    if not (0 <= z < d and 0 <= y < h):
-        continue
+z0, y0 = fore * step_z - front, line * step_y - top
+first_z, first_y = max(0, -(z0 // tap_z)), max(0, -(y0 // tap_y))
+first_x = max(0, -(((q - 1) * step_x - left) // tap_x))
+some_y = max(0, min(taps_y, -((y0 - h) // tap_y)) - first_y)
+some_x = max(0, min(taps_x, -((-left - w) // tap_x)) - first_x)
+tap, taps = 0, max(0, min(taps_z, -((z0 - d) // tap_z)) - first_z) * some_y * some_x
+while tap < taps:
+    tx = tap % some_x
+    x0 = (first_x + tx) * tap_x - left
     low, high = max(0, -(x0 // step_x)), min(q, -((x0 - w) // step_x))
-    at = (z * h + y) * w + x0
+    if low >= high:  # on to the first tap that the result before `low` has in the image
+        ahead = max(1, -((x0 + (min(low, q) - 1) * step_x) // tap_x))
+        tap += min(ahead, some_x - tx)
+        continue
+    tz, ty = first_z + tap // (some_y * some_x), first_y + tap // some_x % some_y
+    at = ((z0 + tz * tap_z) * h + y0 + ty * tap_y) * w + x0
+    tap += 1
 """
 
 _MAX = """# max_pool of any window T

@@ -45,8 +45,10 @@ class CudaBackend:
         self.driver, self.device = driver, device
         self._emitted: dict[tuple[object, ...], tuple[str, int]] = {}
         self.allocator = Allocator(driver, device)
-        self.empty: Callable[[int], CudaStorage] = self.allocator.empty
-        self.maker: Callable[[int], Callable[[], CudaStorage]] = lambda n: functools.partial(self.empty, n)
+        self.empty: Callable[..., CudaStorage] = self.allocator.empty
+        self.maker: Callable[..., Callable[[], CudaStorage]] = functools.partial(
+            functools.partial, self.empty
+        )
 
     def num_threads(self) -> int:
         """1: the grid of a launch comes from its sizes, not from a number of chunks."""

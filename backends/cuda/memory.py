@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ...core.errors import OutOfMemoryError
 from ...core.storage import Storage
 from ...core.types import DType, Shape
 from .driver import Driver
@@ -66,9 +67,12 @@ class Allocator:
         self.driver, self.device = driver, device
         self.current = self.peak = 0
 
-    def empty(self, nbytes: int) -> CudaStorage:
-        """An uninitialised storage of at least `nbytes` bytes."""
-        memory, ptr = self.driver.allocate(max(1, nbytes))
+    def empty(self, nbytes: int, op: str = "memory") -> CudaStorage:
+        """An uninitialised storage of at least `nbytes` bytes, for an op that errors name."""
+        try:
+            memory, ptr = self.driver.allocate(max(1, nbytes))
+        except OutOfMemoryError as error:
+            raise OutOfMemoryError(op, error.message, error.fix) from None
         storage = CudaStorage(self, memory, ptr, nbytes)
         self.current += nbytes
         if self.current > self.peak:

@@ -10,6 +10,7 @@ import numpy as np
 from .. import types as T
 from ..errors import ArgumentError, DtypeError, ShapeError
 from ..op import composite
+from ..room import tables
 from .arithmetic import abs_, multiply
 from .comparison import cast, where
 from .linalg import matmul
@@ -146,6 +147,7 @@ grid_sample.error_sample((1, 1, 3, 3), (1, 2, 2, 2), mode="sinc", match="mode='s
 
 def _base_grid(sizes, align_corners):
     """[positions, axes + 1]: the coordinates (x, y, ...) of every element, and a 1."""
+    tables("affine_grid", math.prod(sizes) * (len(sizes) + 1), f"size=(N, C, {', '.join(map(str, sizes))})")
     lines = []
     for n in sizes:
         line = np.linspace(-1.0, 1.0, n) if n > 1 else np.zeros(n)

@@ -4,6 +4,8 @@
 # ruff: noqa: F811
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from .. import dispatch
@@ -14,6 +16,7 @@ from ..kinds import is_index
 from ..lower import copy
 from ..numbers import whole
 from ..op import composite, primitive, public
+from ..room import tables
 from ..strangers import check_numbers, size, whole_numbers
 from ..types import TensorType, normalize_axis
 from ..value import Tensor
@@ -432,6 +435,9 @@ def combinations(x, r=2, with_replacement=False):
 
     if x.ndim != 1:
         raise ShapeError("combinations", f"{x.type} is not a vector", "flatten it")
+    n = x.shape[0]
+    count = math.comb(n + r - 1 if with_replacement and n else n, r)
+    tables("combinations", count * (8 + r), f"r={r} of {n} elements")
     rows = list((replaced if with_replacement else plain)(range(x.shape[0]), r))
     places = np.array(rows, np.int64).reshape(len(rows), r)
     return take(x, dispatch.state.executor.constant(places, x.device), axis=0)

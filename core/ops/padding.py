@@ -11,6 +11,7 @@ from ..backend import Operand
 from ..errors import ArgumentError, ArgumentTypeError, ShapeError
 from ..lower import copy, lower_map
 from ..op import composite, primitive
+from ..room import tables
 from ..scalar import Expr, cast
 from ..types import TensorType
 from .slices import slice_, slice_update
@@ -264,6 +265,7 @@ def _pad_far(x, axis, pair, mode):
     """A border wider than the axis: the positions it repeats, picked."""
     from .picking import take
 
+    tables("pad", x.shape[axis] + sum(pair), f"padding={pair} of axis {axis}")
     places = np.pad(np.arange(x.shape[axis]), pair, mode=mode)
     return take(x, dispatch.state.executor.constant(places.astype(np.int64), x.device), axis=axis)
 

@@ -29,6 +29,10 @@ def _pool_type(op, x, window, stride, padding, dilation, ceil_mode):
         raise DtypeError(op, f"takes floats, got {x}", "convert with .to(dg.float32)")
     if any(max(p) > d * (k - 1) for k, p, d in zip(window, padding, dilation)):
         raise ArgumentError(op, f"padding={padding} holds whole windows of window={window}", "pad less")
+    if math.prod(window) > 1 << 53:
+        raise ArgumentError(
+            op, f"window={window} has more elements than can be counted", "use a smaller window"
+        )
     sizes = tuple(out_size(*axis, ceil_mode) for axis in zip(x.shape[2:], window, stride, padding, dilation))
     if min(sizes) < 1:
         raise ShapeError(

@@ -18,6 +18,7 @@ from .. import dispatch
 from .. import types as T
 from ..errors import ArgumentError, DtypeError, ShapeError
 from ..op import Ints, composite, primitive, public
+from ..room import tables
 from ..types import TensorType, normalize_axis
 from .arithmetic import add
 from .comparison import cast, where
@@ -158,6 +159,7 @@ ROUNDINGS = ("floor", "ceil", "round_prefer_floor", "round_prefer_ceil")
 
 def _places(coordinates, n, m, scale, region):
     """For each of m results, its coordinate among n elements; scale: m / n when None."""
+    tables("resize", m, f"size={m}")
     i = np.arange(m, dtype=np.float64)
     whole = m if scale is None else scale * n
 
@@ -213,6 +215,7 @@ def interpolation(n, m, mode, coordinates, scale, region, a, antialias, exclude_
         low, high = -reach, reach + 1
     else:
         low, high = 1 - half, half
+    tables("resize", 3 * m * (high - low + 1), f"size={m}")
     taps = np.floor(x)[:, None] + np.arange(low, high + 1)[None]
     distance = (taps - x[:, None]) * stretch
     weights = _linear(distance) if mode == "linear" else _cubic(distance, a)
@@ -353,6 +356,7 @@ resize.error_sample((1, 2, 4), size=(3, 3), match="size=(3, 3)")
 
 def _starts(n, m):
     """First and last + 1 element of each of m windows that share out n elements."""
+    tables("adaptive_pool", 2 * m * (-(-n // m) + 1), f"size={m}")
     i = np.arange(m)
     return i * n // m, -(-(i + 1) * n // m)
 
