@@ -15,8 +15,8 @@ from .tensor import EagerTensor, fresh
 def launcher(fused: Fused, device: str) -> Callable[..., list[EagerTensor]]:
     """A function from a body's tensors (and numbers) to the outputs of its program."""
     execute, backend, name = fused.execute, get_backend(device), fused.name
-    outputs = [(lay, backend.maker(nbytes)) for lay, nbytes in fused.outputs]
-    numbers, drawn, arena = fused.numbers, fused.drawn, backend.maker(fused.arena_bytes)
+    outputs = [(lay, backend.maker(nbytes, name)) for lay, nbytes in fused.outputs]
+    numbers, drawn, arena = fused.numbers, fused.drawn, backend.maker(fused.arena_bytes, name)
     takes_arena = fused.arena_bytes > 0
     fixed = [x._storage.ptr + x._offset for x in fused.constants]
     tail = list(fused.tail)

@@ -208,7 +208,7 @@ class _Writer:
                 fresh = f"Tensor(k{k}, m{k}())"
             else:
                 lay, nbytes = self._output(k)
-                make = bind(self.runner._backend.maker(nbytes))
+                make = bind(self.runner._backend.maker(nbytes, self.runner.made_by(k)))
                 fresh = f"Tensor({bind(lay)}, {make}())"
             if k in reused:
                 self.lines.append(f"    o{k} = {fresh} if {reused[k]} is None else {reused[k]}")

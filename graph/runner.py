@@ -8,6 +8,7 @@ from typing import Any
 
 from ..core import dispatch
 from ..core.backend import get_backend, scalar_bits
+from ..core.errors import OutOfMemoryError
 from ..core.storage import writes
 from .arena import Need
 from .compile import Compiled
@@ -142,10 +143,13 @@ class Runner:
         values of the call's live numbers."""
         outputs = []
         empty, make = self._empty, self._tensor
-        for lay, nbytes in self._outputs or [self._output(d, row, live) for d, row in self._sized]:
-            storage = empty(nbytes)
-            dynamic.append(storage.ptr)
-            outputs.append(make(lay, storage))
+        try:
+            for lay, nbytes in self._outputs or [self._output(d, row, live) for d, row in self._sized]:
+                storage = empty(nbytes)
+                dynamic.append(storage.ptr)
+                outputs.append(make(lay, storage))
+        except OutOfMemoryError as error:
+            raise OutOfMemoryError(self.made_by(len(outputs)), error.message, error.fix) from None
         if self._numbers:
             dynamic += self.read_numbers() if numbers is None else numbers
         dynamic += self._tail
@@ -165,6 +169,11 @@ class Runner:
         if self._arena is not None:
             self._arena.give(arena)
         return outputs
+
+    def made_by(self, k: int) -> str:
+        """The op that makes an output, by name."""
+        node = self.compiled.graph.outputs[k].producer
+        return "memory" if node is None else node.op.name
 
     def _output(self, dtype: Any, row: Any, live: Any) -> tuple[Any, int]:
         """The layout of an output and its bytes, in a call with these live numbers."""

@@ -160,6 +160,15 @@ def _part(x, axis, start, count):
     )
 
 
+#: tensors that one call makes, at most
+_PARTS = 1 << 20
+
+
+def _refuse_many(op, count):
+    if count > _PARTS:
+        raise ArgumentError(op, f"that would be {count:,} tensors", "keep the axis in one, or reshape it")
+
+
 @composite
 def split(x, *, sizes, axis=0):
     """x cut along an axis into a tuple of views. sizes: the length of each part, or one length for all.
@@ -171,6 +180,7 @@ def split(x, *, sizes, axis=0):
     if isinstance(sizes, (int, np.integer)):
         if sizes < 1:
             raise ArgumentError("split", f"sizes={sizes} is not positive", "use 1 or more")
+        _refuse_many("split", -(-n // sizes))
         parts = [min(sizes, n - k) for k in range(0, n, sizes)] or [0]
     else:
         parts = list(sizes)
@@ -238,6 +248,7 @@ def unstack(x, *, axis=0):
     a = normalize_axis("unstack", axis, x.ndim, x.type)
     front = tuple(("s", 0, n, 1) for n in x.shape[:a])
     back = tuple(("s", 0, n, 1) for n in x.shape[a + 1 :])
+    _refuse_many("unstack", x.shape[a])
     return tuple(slice_(x, index=(*front, ("i", k), *back)) for k in range(x.shape[a]))
 
 
