@@ -17,7 +17,9 @@ def ones(*shape):
 
 #: a call, and the ops that an error may name: graph mode knows those that a public one is made of
 REFUSED = {
-    "transposed stride": (lambda: F.conv_transpose1d(ones(1, 2, 8), ones(2, 2, 3), stride=FAR), "conv_transpose1d conv_x_grad"),
+    "transposed stride": (
+        lambda: F.conv_transpose1d(ones(1, 2, 8), ones(2, 2, 3), stride=FAR), "conv_transpose1d conv_x_grad"
+    ),
     "conv padding": (lambda: F.conv1d(ones(1, 2, 8), ones(2, 2, 3), padding=FAR), "conv1d conv"),
     "windows of many": (lambda: F.avg_pool2d(ones(1, 2, 8, 8), FAR, padding=FAR // 2), "avg_pool2d"),
     "adaptive": (lambda: F.adaptive_avg_pool1d(ones(1, 2, 8), FAR), "adaptive_avg_pool1d"),
