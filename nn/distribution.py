@@ -58,6 +58,7 @@ _TO_1 = (max_, lambda v: v <= 1)
 real = Constraint("a number", ((max_, lambda v: v == v),))
 positive = Constraint("above 0", ((min_, lambda v: v > 0),))
 nonnegative = Constraint("0 or above", (_FROM_0,))
+symmetric_interval = Constraint("from -1 to 1", ((min_, lambda v: v >= -1), _TO_1))
 unit_interval = Constraint("from 0 to 1", (_FROM_0, _TO_1))
 nonnegative_integer = Constraint("a whole number from 0", (_FROM_0, _WHOLE))
 boolean = Constraint("0 or 1", (_FROM_0, _TO_1, _WHOLE))
@@ -162,6 +163,10 @@ class Distribution:
     def log_prob(self, value: Any) -> Tensor:
         """The logarithm of the density (of the probability where values are discrete)."""
         raise ArgumentError(type(self).__name__, "has no log_prob", "define it in the subclass")
+
+    def cdf(self, value: Any) -> Tensor:
+        """The probability of values up to this one."""
+        raise ArgumentError(type(self).__name__, "has no cdf", "define it in the subclass")
 
     def entropy(self) -> Tensor:
         """The entropy of each distribution, in nats."""

@@ -3,131 +3,34 @@
 from __future__ import annotations
 
 import math
-from typing import Any, TypeAlias
+from typing import Any
 
-from ..core.dtype_info import finfo
 from ..core.errors import ArgumentError, ShapeError
 from ..core.foreign import unknown as _unknown
-from ..core.kinds import NumberOrNan
-from ..core.op import PUBLIC, REGISTRY
+from ..core.op import PUBLIC
 from ..core.ops import elementwise as E
+from ..core.ops.exponential import xlogy
 from ..core.spoken import spell as _spell
-from ..core.types import broadcast_shapes, default_float
 from ..core.value import Tensor
 from . import distribution as C
+from . import transforms
+from .discrete import Bernoulli, Categorical, OneHotCategorical, Poisson
 from .distribution import Distribution
 from .divergence import kl_divergence, register_kl
+from .location_scale import Gumbel, Laplace, Normal, StudentT, Value, tensors
+from .mixture import MixtureSameFamily
 from .multivariate import MultivariateNormal
+from .transformed import LogNormal, TransformedDistribution
 
 __all__ = [
     "Bernoulli", "Beta", "Categorical", "Dirichlet", "Distribution", "Exponential", "Gamma", "Gumbel", "Independent",
-    "Laplace", "MultivariateNormal", "Normal", "OneHotCategorical", "Poisson", "Uniform", "kl_divergence",
-    "register_kl",
+    "Laplace", "LogNormal", "MixtureSameFamily", "MultivariateNormal", "Normal", "OneHotCategorical", "Poisson",
+    "StudentT", "TransformedDistribution", "Uniform", "kl_divergence", "register_kl", "transforms",
 ]  # fmt: skip
-
-Value: TypeAlias = "Tensor | NumberOrNan"
-
-_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
-
-
-def _tensors(*values: Any) -> list[Tensor]:
-    """Numbers and tensors as tensors of one shape."""
-    device = next((v.device for v in values if isinstance(v, Tensor)), None)
-    row = [
-        v if isinstance(v, Tensor) else PUBLIC["full"]((), float(v), dtype=default_float, device=device)
-        for v in values
-    ]
-    shape = broadcast_shapes("distribution", *(v.shape for v in row))
-    return [v if v.shape == shape else v.expand(shape) for v in row]
-
-
-def _xlogy(x: Any, y: Any) -> Tensor:
-    return REGISTRY["xlogy"](x, y)  # type: ignore[no-any-return]
 
 
 def _log_beta(a: Tensor, b: Tensor) -> Tensor:
     return E.lgamma(a) + E.lgamma(b) - E.lgamma(a + b)  # type: ignore[no-any-return]
-
-
-class _LocationScale(Distribution):
-    """Place loc and width scale of one shape, drawn by the op `_op`."""
-
-    _op: str
-    has_rsample = True
-    support = C.real
-
-    def __init__(self, loc: Value, scale: Value, validate_args: bool | None = None):
-        self.loc, self.scale = _tensors(loc, scale)
-        super().__init__(self.loc.shape, (), validate_args, loc=(C.real, loc), scale=(C.positive, scale))
-
-    def _draw(self, shape: tuple[int, ...]) -> Tensor:
-        return PUBLIC[self._op](self.loc, self.scale, shape=shape)  # type: ignore[no-any-return]
-
-
-class Normal(_LocationScale):
-    """Mean loc, standard deviation scale."""
-
-    _op = "normal"
-
-    @property
-    def mean(self) -> Tensor:
-        return self.loc
-
-    @property
-    def variance(self) -> Tensor:
-        return E.square(self.scale)  # type: ignore[no-any-return]
-
-    def log_prob(self, value: Any) -> Tensor:
-        z = (self._checked(value) - self.loc) / self.scale
-        return -0.5 * z * z - E.log(self.scale) - _HALF_LOG_2PI  # type: ignore[no-any-return]
-
-    def cdf(self, value: Any) -> Tensor:
-        """The probability of values up to this one."""
-        return 0.5 * (1 + E.erf((self._checked(value) - self.loc) / (self.scale * math.sqrt(2))))  # type: ignore[no-any-return]
-
-    def entropy(self) -> Tensor:
-        return 0.5 + _HALF_LOG_2PI + E.log(self.scale)  # type: ignore[no-any-return]
-
-
-class Laplace(_LocationScale):
-    """Mean loc, mean distance scale."""
-
-    _op = "laplace"
-
-    @property
-    def mean(self) -> Tensor:
-        return self.loc
-
-    @property
-    def variance(self) -> Tensor:
-        return 2 * E.square(self.scale)  # type: ignore[no-any-return]
-
-    def log_prob(self, value: Any) -> Tensor:
-        return -E.abs_(self._checked(value) - self.loc) / self.scale - E.log(2 * self.scale)  # type: ignore[no-any-return]
-
-    def entropy(self) -> Tensor:
-        return 1 + E.log(2 * self.scale)  # type: ignore[no-any-return]
-
-
-class Gumbel(_LocationScale):
-    """Location loc, width scale: of the largest of many values."""
-
-    _op = "gumbel"
-
-    @property
-    def mean(self) -> Tensor:
-        return self.loc + self.scale * 0.5772156649015329
-
-    @property
-    def variance(self) -> Tensor:
-        return E.square(self.scale) * (math.pi**2 / 6)  # type: ignore[no-any-return]
-
-    def log_prob(self, value: Any) -> Tensor:
-        z = (self._checked(value) - self.loc) / self.scale
-        return -z - E.exp(-z) - E.log(self.scale)  # type: ignore[no-any-return]
-
-    def entropy(self) -> Tensor:
-        return E.log(self.scale) + 1.5772156649015329  # type: ignore[no-any-return]
 
 
 class Uniform(Distribution):
@@ -136,7 +39,7 @@ class Uniform(Distribution):
     has_rsample = True
 
     def __init__(self, low: Value, high: Value, validate_args: bool | None = None):
-        self.low, self.high = _tensors(low, high)
+        self.low, self.high = tensors(low, high)
         super().__init__(self.low.shape, (), validate_args, low=(C.real, low), high=(C.real, high))
         if self._validate:
             C.require("Uniform", "high - low", high - low, C.positive)
@@ -170,7 +73,7 @@ class Exponential(Distribution):
     support = C.nonnegative
 
     def __init__(self, rate: Value, validate_args: bool | None = None):
-        (self.rate,) = _tensors(rate)
+        (self.rate,) = tensors(rate)
         super().__init__(self.rate.shape, (), validate_args, rate=(C.positive, rate))
 
     def _draw(self, shape: tuple[int, ...]) -> Tensor:
@@ -199,7 +102,7 @@ class Gamma(Distribution):
     support = C.nonnegative
 
     def __init__(self, concentration: Value, rate: Value, validate_args: bool | None = None):
-        self.concentration, self.rate = _tensors(concentration, rate)
+        self.concentration, self.rate = tensors(concentration, rate)
         given = {"concentration": (C.positive, concentration), "rate": (C.positive, rate)}
         super().__init__(self.rate.shape, (), validate_args, **given)
 
@@ -216,7 +119,7 @@ class Gamma(Distribution):
 
     def log_prob(self, value: Any) -> Tensor:
         a, b, value = self.concentration, self.rate, self._checked(value)
-        return _xlogy(a, b) + _xlogy(a - 1, value) - b * value - E.lgamma(a)
+        return xlogy(a, b) + xlogy(a - 1, value) - b * value - E.lgamma(a)
 
     def entropy(self) -> Tensor:
         a = self.concentration
@@ -236,7 +139,7 @@ class Beta(Distribution):
         concentration0: Value,
         validate_args: bool | None = None,
     ):
-        self.concentration1, self.concentration0 = _tensors(concentration1, concentration0)
+        self.concentration1, self.concentration0 = tensors(concentration1, concentration0)
         given = {
             "concentration1": (C.positive, concentration1),
             "concentration0": (C.positive, concentration0),
@@ -257,7 +160,7 @@ class Beta(Distribution):
 
     def log_prob(self, value: Any) -> Tensor:
         a, b, value = self.concentration1, self.concentration0, self._checked(value)
-        return _xlogy(a - 1, value) + _xlogy(b - 1, 1 - value) - _log_beta(a, b)
+        return xlogy(a - 1, value) + xlogy(b - 1, 1 - value) - _log_beta(a, b)
 
     def entropy(self) -> Tensor:
         a, b = self.concentration1, self.concentration0
@@ -298,162 +201,13 @@ class Dirichlet(Distribution):
         return E.lgamma(a).sum(axis=-1) - E.lgamma(a.sum(axis=-1))  # type: ignore[no-any-return]
 
     def log_prob(self, value: Any) -> Tensor:
-        return _xlogy(self.concentration - 1, self._checked(value)).sum(axis=-1) - self._log_norm()
+        return xlogy(self.concentration - 1, self._checked(value)).sum(axis=-1) - self._log_norm()
 
     def entropy(self) -> Tensor:
         a = self.concentration
         total, k = a.sum(axis=-1), a.shape[-1]
         mixed = ((a - 1) * E.digamma(a)).sum(axis=-1)
         return self._log_norm() + (total - k) * E.digamma(total) - mixed  # type: ignore[no-any-return]
-
-
-class Poisson(Distribution):
-    """Counts with mean rate."""
-
-    support = C.nonnegative_integer
-
-    def __init__(self, rate: Value, validate_args: bool | None = None):
-        (self.rate,) = _tensors(rate)
-        super().__init__(self.rate.shape, (), validate_args, rate=(C.nonnegative, rate))
-
-    def _draw(self, shape: tuple[int, ...]) -> Tensor:
-        return PUBLIC["poisson"](self.rate, shape=shape)  # type: ignore[no-any-return]
-
-    @property
-    def mean(self) -> Tensor:
-        return self.rate
-
-    @property
-    def variance(self) -> Tensor:
-        return self.rate
-
-    def log_prob(self, value: Any) -> Tensor:
-        value = self._checked(value)
-        return _xlogy(value, self.rate) - self.rate - E.lgamma(value + 1)
-
-
-def _either(name: str, probs: Any, logits: Any) -> None:
-    if (probs is None) == (logits is None):
-        raise ArgumentError(name, "takes probs or logits", "pass one of them")
-
-
-class Bernoulli(Distribution):
-    """1 with probability probs (of logits: their sigmoid), else 0. Of probs 0 and 1 logarithms are of an eps less."""
-
-    support = C.boolean
-
-    def __init__(
-        self,
-        probs: Value | None = None,
-        logits: Value | None = None,
-        validate_args: bool | None = None,
-    ):
-        _either("Bernoulli", probs, logits)
-        (given,) = _tensors(logits if probs is None else probs)
-        self.probs = given if logits is None else E.sigmoid(given)
-        if probs is None:
-            self.logits = given
-        else:  # finite, as in PyTorch
-            eps = finfo(given.dtype).eps
-            near = E.clip_(given, eps, 1 - eps)
-            self.logits = E.log(near) - E.log1p(-near)
-        #: when probabilities were given: where 1 cannot come, where 0 cannot
-        self.never = None if probs is None else (given == 0, given == 1)
-        checked = {"logits": (C.real, logits)} if probs is None else {"probs": (C.unit_interval, probs)}
-        super().__init__(given.shape, (), validate_args, **checked)
-
-    def _draw(self, shape: tuple[int, ...]) -> Tensor:
-        return PUBLIC["bernoulli"](self.probs.expand(shape))  # type: ignore[no-any-return]
-
-    @property
-    def mean(self) -> Tensor:
-        return self.probs  # type: ignore[no-any-return]
-
-    @property
-    def variance(self) -> Tensor:
-        return self.probs * (1 - self.probs)  # type: ignore[no-any-return]
-
-    def log_prob(self, value: Any) -> Tensor:
-        # log sigmoid(l) = -softplus(-l), by value; exact for large logits.
-        return self._checked(value) * self.logits - REGISTRY["softplus"](self.logits)  # type: ignore[no-any-return]
-
-    def entropy(self) -> Tensor:
-        return REGISTRY["softplus"](self.logits) - self.probs * self.logits  # type: ignore[no-any-return]
-
-
-class Categorical(Distribution):
-    """One of K numbers; probs: float[..., K] in any scale, or logits, of which the softmax counts. Draws: int64.
-
-    Of probs 0 logarithms are of an eps. Such numbers are never drawn.
-    """
-
-    def __init__(
-        self,
-        probs: Value | None = None,
-        logits: Value | None = None,
-        validate_args: bool | None = None,
-    ):
-        _either(type(self).__name__, probs, logits)
-        given = logits if probs is None else probs
-        if not isinstance(given, Tensor) or given.ndim < 1:
-            raise ShapeError(
-                type(self).__name__, "needs a tensor with a last axis of weights", "pass float[..., K]"
-            )
-        total = given.sum(axis=-1, keepdims=True) if logits is None else None
-        self.probs = REGISTRY["softmax"](given, axis=-1) if probs is None else given / total
-        #: logarithms of the probabilities
-        self.logits = (
-            REGISTRY["log_softmax"](given, axis=-1)
-            if probs is None
-            else E.log(E.maximum(self.probs, finfo(given.dtype).eps))
-        )
-        checked = {"logits": (C.real, self.logits)} if probs is None else {"probs": (C.nonnegative, probs)}
-        super().__init__(given.shape[:-1], (), validate_args, **checked)
-        if total is not None and self._validate:
-            C.require(type(self).__name__, "the sum of probs", total, C.positive)
-        self.support = C.integer_below(given.shape[-1])
-
-    def _draw(self, shape: tuple[int, ...]) -> Tensor:
-        drawn = E.where(self.probs > 0, self.logits, -math.inf)
-        return PUBLIC["categorical"](drawn.expand((*shape, drawn.shape[-1])))  # type: ignore[no-any-return]
-
-    def log_prob(self, value: Any) -> Tensor:
-        self._checked(value)
-        shape = broadcast_shapes("log_prob", value.shape, self.batch_shape)
-        index = value.to("int64").expand(shape).unsqueeze(-1)
-        return self.logits.expand((*shape, self.logits.shape[-1])).gather(-1, index).squeeze(-1)  # type: ignore[no-any-return]
-
-    def entropy(self) -> Tensor:
-        least = finfo(self.logits.dtype).min  # logits may be -inf
-        return -(self.probs * E.maximum(self.logits, least)).sum(axis=-1)  # type: ignore[no-any-return]
-
-
-class OneHotCategorical(Categorical):
-    """`Categorical` whose draws are rows with a single 1."""
-
-    def __init__(
-        self,
-        probs: Value | None = None,
-        logits: Value | None = None,
-        validate_args: bool | None = None,
-    ):
-        super().__init__(probs, logits, validate_args)
-        self.event_shape, self.support = self.logits.shape[-1:], C.one_hot
-
-    def _draw(self, shape: tuple[int, ...]) -> Tensor:
-        index = super()._draw(shape[:-1])
-        return REGISTRY["one_hot"](index, num_classes=shape[-1]).to(self.logits.dtype)  # type: ignore[no-any-return]
-
-    @property
-    def mean(self) -> Tensor:
-        return self.probs  # type: ignore[no-any-return]
-
-    @property
-    def variance(self) -> Tensor:
-        return self.probs * (1 - self.probs)  # type: ignore[no-any-return]
-
-    def log_prob(self, value: Any) -> Tensor:
-        return E.where(self._checked(value) > 0, self.logits, 0.0).sum(axis=-1)  # type: ignore[no-any-return]
 
 
 class Independent(Distribution):
@@ -496,18 +250,6 @@ class Independent(Distribution):
 # ---------------------------------------------------------------- divergence
 
 
-@register_kl(Normal, Normal)
-def _(p: Normal, q: Normal) -> Tensor:
-    ratio, shift = E.square(p.scale / q.scale), E.square((p.loc - q.loc) / q.scale)
-    return 0.5 * (ratio + shift - 1 - E.log(ratio))  # type: ignore[no-any-return]
-
-
-@register_kl(Laplace, Laplace)
-def _(p: Laplace, q: Laplace) -> Tensor:
-    ratio, far = p.scale / q.scale, E.abs_(p.loc - q.loc)
-    return -E.log(ratio) + far / q.scale + ratio * E.exp(-far / p.scale) - 1  # type: ignore[no-any-return]
-
-
 @register_kl(Uniform, Uniform)
 def _(p: Uniform, q: Uniform) -> Tensor:
     outside = E.logical_or(q.low > p.low, q.high < p.high)
@@ -541,29 +283,6 @@ def _(p: Dirichlet, q: Dirichlet) -> Tensor:
     return q._log_norm() - p._log_norm() + ((a - b) * spread).sum(axis=-1)
 
 
-@register_kl(Poisson, Poisson)
-def _(p: Poisson, q: Poisson) -> Tensor:
-    return _xlogy(p.rate, p.rate / q.rate) - p.rate + q.rate
-
-
-@register_kl(Bernoulli, Bernoulli)
-def _(p: Bernoulli, q: Bernoulli) -> Tensor:
-    # -p log q + p log p, and of the other value: by logits, without logarithms of 0.
-    here, there = REGISTRY["softplus"](p.logits), REGISTRY["softplus"](q.logits)
-    found = there - here + p.probs * (p.logits - q.logits)
-    if q.never is None:
-        return found  # type: ignore[no-any-return]
-    no_one, no_zero = q.never
-    beyond = E.logical_or(E.logical_and(no_one, p.probs > 0), E.logical_and(no_zero, p.probs < 1))
-    return E.where(beyond, math.inf, found)  # type: ignore[no-any-return]
-
-
-@register_kl(Categorical, Categorical)
-def _(p: Categorical, q: Categorical) -> Tensor:
-    parts = E.where(q.probs > 0, p.probs * (p.logits - q.logits), math.inf)
-    return E.where(p.probs > 0, parts, 0.0).sum(axis=-1)  # type: ignore[no-any-return]
-
-
 @register_kl(Independent, Independent)
 def _(p: Independent, q: Independent) -> Tensor:
     if p.count != q.count:
@@ -573,7 +292,7 @@ def _(p: Independent, q: Independent) -> Tensor:
     return p._summed(kl_divergence(p.base_dist, q.base_dist))
 
 
-_spell(globals(), __all__, strict=True)
+_spell(globals(), [n for n in __all__ if n != "transforms"], strict=True)
 
 
 def __getattr__(name: str) -> Any:

@@ -355,20 +355,24 @@ def test_what_a_join_puts_side_by_side_is_computed_there(fn, shapes):
         ends = memory.spots[v], memory.spots.get(whole, (places.of.get(whole), 0))
         assert ends[0] == (ends[1][0], ends[1][1] + at)
         # Nothing else lies there from the time of the first part on.
-        last = max(start[k] for k, g in enumerate(lowered) if v in g.reads or v in g.stores)
+        last = max(start[k] + g.span(v)[1] for k, g in enumerate(lowered) if v in g.reads or v in g.stores)
         for k, g in enumerate(lowered):
             for other in g.stores:
                 if other in memory.spots and places.root(other)[0] is not root:
                     region, offset = memory.spots[other]
                     apart = region != ends[0][0] or offset >= ends[0][1] + v.type.nbytes
                     apart = apart or offset + other.type.nbytes <= ends[0][1]
-                    assert apart or start[k] > last or _dies_before(other, v, lowered, start)
+                    assert (
+                        apart or start[k] + g.span(other)[0] > last or _dies_before(other, v, lowered, start)
+                    )
 
 
 def _dies_before(other, v, lowered, start):
     """Whether a value is read for the last time before another is made."""
-    made = min(start[k] for k, g in enumerate(lowered) if v in g.stores)
-    used = max(start[k] for k, g in enumerate(lowered) if other in g.reads or other in g.stores)
+    made = min(start[k] + g.span(v)[0] for k, g in enumerate(lowered) if v in g.stores)
+    used = max(
+        start[k] + g.span(other)[1] for k, g in enumerate(lowered) if other in g.reads or other in g.stores
+    )
     return used < made
 
 
