@@ -183,7 +183,7 @@ def judged(captured: Captured, k: int, given: dict[Value, np.ndarray], keeps_mor
             for value in record.outputs:
                 if value in given:
                     if differs(_read(tensors[value]), given[value], _inside(record)) and not (
-                        keeps_more and _may_give(record, value, k, tensors, given[value])
+                        _may_give(record, value, k, tensors, given[value], keeps_more)
                     ):
                         return Verdict(value)
                     if not value.type.dtype.is_complex:
@@ -194,18 +194,27 @@ def judged(captured: Captured, k: int, given: dict[Value, np.ndarray], keeps_mor
     return Verdict(None, near, bool(parted))
 
 
-def _may_give(record: Any, value: Value, k: int, tensors: dict[Value, Tensor], want: np.ndarray) -> bool:
-    """Whether an op gives each element of a result for operands of 16 bits that are rounded otherwise.
+def _may_give(
+    record: Any, value: Value, k: int, tensors: dict[Value, Tensor], want: np.ndarray, keeps_more: bool
+) -> bool:
+    """Whether an op gives each element of a result for operands that are rounded otherwise.
 
-    A float lies between what it gives for some and for others; anything else is what it gives for some.
+    A float lies between what it gives for some and for others; anything else is what it gives for some. Operands of 16
+    bits are rounded where the runtime `keeps_more`. An op that jumps is asked with those alone: others would hide a
+    wrong comparison.
     """
-    halves = [x for x in record.inputs if isinstance(x, Value) and _is_half(x)]
+    floats = [x for x in record.inputs if isinstance(x, Value) and x.type.dtype.is_float]
+    rounded = [x for x in floats if keeps_more or not _is_half(x)]
     first = _read(tensors[value])
-    if not halves or differs_in_kind(first, want):
+    if (
+        not rounded
+        or differs_in_kind(first, want)
+        or (_jumps(record, value, k) and not any(map(_is_half, rounded)))
+    ):
         return False
     off, low, high = unlike(want, first), first, first
     for seed in range(1, 4 * ROUNDINGS + 1):
-        moved = {**tensors, **_moved(halves, tensors, np.random.default_rng(seed))}
+        moved = {**tensors, **_moved(rounded, tensors, np.random.default_rng(seed))}
         _run_records([record], moved, k)
         made = _read(moved[value])
         off &= unlike(want, made)
