@@ -9,6 +9,7 @@ from . import vecmath_tables as tables
 from .vecmath_avx512 import magnitude
 from .vecmath_exp import add_exponent, exp_negative, magic, nearest
 from .vecmath_lookup import look_up, piecewise, place
+from .vecmath_quarters import gelu_quarters, has_quarters
 from .vecmath_registry import vector
 from .vecmath_value import (
     FLOATS,
@@ -62,6 +63,8 @@ def gelu_pieces(x: Value) -> Value:
 
     From 7.625 on Q, there 1e-14, is taken for 0.
     """
+    if has_quarters():
+        return gelu_quarters(x)
     a = magnitude(x, 7.75)
     return fma(-a, piecewise(tables.TAIL, place(a, 2)), lowest(x, -0.0))
 

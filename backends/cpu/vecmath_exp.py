@@ -16,6 +16,16 @@ from . import vecmath_tables as tables
 from .target import has, target
 from .vecmath_avx512 import scale_float, scales
 from .vecmath_lookup import Place, look_up, piecewise, place
+from .vecmath_quarters import (
+    LN2,
+    LN2_F32,
+    LOG2E,
+    exp2_quarters,
+    exp_below_quarters,
+    exp_quarters,
+    has_quarters,
+    sigmoid_quarters,
+)
 from .vecmath_registry import vector
 from .vecmath_value import (
     FLOATS,
@@ -32,10 +42,7 @@ from .vecmath_value import (
     where_beyond,
 )
 
-LOG2E = 1.4426950408889634
-LN2 = 0.6931471805599453  # float64 rounding of ln 2
 LN2_LOW = 2.3190468138462996e-17  # ln 2 - LN2
-LN2_F32 = float(np.float32(LN2))
 EXP_SHIFT = -6.9675e-8  # see vecmath_fit_tables
 
 
@@ -128,8 +135,8 @@ def power_near(k: Whole, r: Value) -> tuple[Value, Whole]:
 
 
 def has_tables() -> bool:
-    """Whether look-up in a table of sixteen is cheaper than two multiply-adds; elsewhere exp takes those."""
-    return has("avx2")
+    """Whether look-up in a table of sixteen is cheaper than two multiply-adds; else exp takes those, or quarters."""
+    return has("avx512f")
 
 
 def _exp_within(x: Value, c: Value) -> Value:
@@ -147,18 +154,24 @@ def _exp_within(x: Value, c: Value) -> Value:
 
 @vector("exp", FLOATS)
 def exp(x: Value) -> Value:
+    if x.kind.bits == 32 and has_quarters():
+        return exp_quarters(x)
     return _exp_within(x, highest(x, by_kind(x, 89.0, 710.0)) if scales(x) else clamp(x))
 
 
 @vector("exp_below", FLOATS)
 def exp_below(x: Value) -> Value:
     """The bits of exp(x) for x <= 0 and NaN: nothing bounds x from above."""
+    if x.kind.bits == 32 and has_quarters():
+        return exp_below_quarters(x)
     return _exp_within(x, x if scales(x) else lowest(x, by_kind(x, -105.0, -746.0)))
 
 
 @vector("exp2", ("f32",))
 def exp2_pieces(x: Value) -> Value:
     """The same in base 2, where k is taken off without an error."""
+    if has_quarters():
+        return exp2_quarters(x)
     if not has_tables():
         return exp2(x)
     c = highest(lowest(x, -151.0), 129.0)
@@ -230,9 +243,11 @@ def sigmoid_pieces(x: Value) -> Value:
 
     A vector with a lane beyond computes both.
     """
+    if has_quarters():
+        return sigmoid_quarters(x)
     if not has_tables():
         return sigmoid_fine(x)
-    if not has("avx512f") or target().halves:
+    if target().halves:
         return sigmoid_quotient(x)
     near = piecewise(tables.SIGMOID, place(x, 1))
     return where_beyond(~(fabs(x) < 7.75), near, lambda: sigmoid_quotient(x))

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import mpmath as mp
 
+from .vecmath_quarters import NORMAL_CENTRE, NORMAL_LOG, QUARTER_SHIFT
+
 mp.mp.dps = 50
 
 
@@ -131,6 +133,35 @@ _table(
     "EXP_NEAR",
     "exp(r) = 1 + r + r**2 * (c[0] + c[1] r), |r| <= ln(2)/32",
     f32=(_expm1, 2, -_HALF_LN2 / 16, _HALF_LN2 / 16, lambda r: r**2),
+)
+_at_quarter = lambda base: lambda r: base**r / (1 + mp.mpf(QUARTER_SHIFT)) - 1
+_table(
+    "EXP_QUARTER",
+    "exp(r) / (1 + QUARTER_SHIFT) = 1 + sum c[k] r**k, |r| <= ln(2)/8",
+    f32=(_at_quarter(mp.e), 5, -_HALF_LN2 / 4, _HALF_LN2 / 4, lambda r: 1),
+)
+_table(
+    "EXP2_QUARTER",
+    "2**r / (1 + QUARTER_SHIFT) = 1 + sum c[k] r**k, |r| <= 1/8",
+    f32=(_at_quarter(mp.mpf(2)), 5, -0.1251, 0.1251, lambda r: 1),
+)
+
+
+def _log2_tail(u: Any) -> Any:
+    tail = lambda a: mp.log(mp.erfc(a / mp.sqrt(2)) / 2, 2)
+    return (tail(NORMAL_CENTRE + u) + NORMAL_LOG) / u if u else mp.diff(tail, NORMAL_CENTRE)
+
+
+_table(
+    "NORMAL_TAIL",
+    "log2 of the normal distribution beyond NORMAL_CENTRE + u = u * sum c[k] u**k - NORMAL_LOG; far out less exact",
+    f32=(
+        _log2_tail,
+        11,
+        -NORMAL_CENTRE,
+        7.65 - NORMAL_CENTRE,
+        lambda u: u / (1 + ((NORMAL_CENTRE + u) / 2) ** 7),
+    ),
 )
 _exp2 = _series(1, lambda k: mp.log(2) ** k / mp.factorial(k))
 _table(
