@@ -65,6 +65,16 @@ def test_conv2d_of_all_windows(run_kernel, dtype, attrs):
         check_conv(run_kernel, (n, c, h, w), (k, c, r, q), dtype, groups=1, **attrs)
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_filter_gradients_of_many_small_images(run_kernel, groups):
+    # Some images are one chain of the sum, the last of which are fewer.
+    for n, size in ((21, (4, 4)), (7, (9, 5))):
+        check_conv(
+            run_kernel, (n, 10, *size), (14, 10 // groups, 3, 3), "float32", groups=groups, stride=(1, 1),
+            padding=ONE, dilation=(1, 1),
+        )  # fmt: skip
+
+
 @pytest.mark.parametrize("shape", [(2, 3, 6), (3, 1, 3), (4, 1, 8), (2, 4, 20), (5, 2, 5)])
 def test_conv2d_in_groups(run_kernel, shape):
     groups, channels, filters = shape

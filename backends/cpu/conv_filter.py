@@ -17,7 +17,7 @@ from ...core.types import DType, Shape, contiguous_strides
 from . import conv_direct
 from .conv_axes import Axis, Pair, Product, Row, lift, lift_window
 from .gemm import Left, Levels, Reduction, Side, product
-from .panels import IMPORT, block, fill_zero, pack
+from .panels import IMPORT, block, fill_zero, narrow, pack
 
 #: bytes of filter gradients that are turned at once, and of padded images
 PART = 1 << 20
@@ -178,24 +178,30 @@ def _flat(
     rows = out.shape[0] // groups
     n, _, p, q = g.shape
     channels, r, s = out.shape[1:]
-    tile, size = block(out.dtype), out.dtype.itemsize
+    tile, size = narrow(block(out.dtype)), out.dtype.itemsize
     if p > 1 and q > 1 and g.strides[2] != q * g.strides[3]:
         g = _dense(program, g)
     pixel = g.strides[3] if q > 1 else g.strides[2]
     if groups > 1 and any(map(any, padding)):
         x = _pad(program, x, padding)
     group_step = rows * g.strides[1]
+    # A unit of the sum is some lines, or some images where they are small.
+    images = max(1, tile.depth // (p * q))
     panels = pack(
         program, g, rows, g.strides[1], p * q, pixel, (1, n, groups), (0, g.strides[0], group_step),
-        tile.width, tile.lanes,
+        tile.width, tile.lanes, joined=1 if images > 1 else -1,
     )  # fmt: skip
     program.wave()
     lines = max(1, min(p, -(-tile.depth // q)))
     lines = -(-p // -(-p // lines))
+    line = tile.width * size
     matrix = math.prod(panels.shape[1:]) * size
-    unit = lines * q * tile.width * size
-    right = Side(panels, (0, 0, matrix), groups * matrix, unit, p * q * tile.width * size, tile.width * size)
-    reduction = Reduction(n, p * q, lines * q)
+    if images > 1:
+        right = Side(panels, (0, 0, matrix), 0, images * p * q * line, n * p * q * line, line)
+        reduction = Reduction(1, n * p * q, images * p * q)
+    else:
+        right = Side(panels, (0, 0, matrix), groups * matrix, lines * q * line, p * q * line, line)
+        reduction = Reduction(n, p * q, lines * q)
     # The product has the filters in its columns: it is turned in parts, whose working memory is one. So is that of
     # padded images, where channels of one group are wanted.
     pads, nbytes = any(map(any, padding)), out.size * size
@@ -214,12 +220,13 @@ def _flat(
             program.wave()
         x_n, x_c, x_y, x_x = (st * size for st in part.strides)
         taps = Levels(r, s, x_c, dilation[0] * x_y, dilation[1] * x_x)
-        pixels = Levels(1 << 62, q, 0, stride[0] * x_y, stride[1] * x_x)
-        left = Left(part, (0, 0, channels * x_c), x_n, lines * stride[0] * x_y, taps, pixels)
+        pixels = Levels(p if images > 1 else 1 << 62, q, x_n, stride[0] * x_y, stride[1] * x_x)
+        unit = images * x_n if images > 1 else lines * stride[0] * x_y
+        left = Left(part, (0, 0, channels * x_c), x_n, unit, taps, pixels)
         to = out._replace(offset=out.offset + first * r * s * size)
         product(
             program, count * r * s, rows, (1, 1, groups), reduction, left, right, to,
-            transposed=working, out_step=channels * r * s,
+            transposed=working, tile=tile, out_step=channels * r * s, even=True,
         )  # fmt: skip
 
 

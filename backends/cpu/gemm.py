@@ -38,6 +38,8 @@ from .target import has_masked_memory
 IN_PLACE_BYTES, IN_PLACE_ROWS, SPREAD_ROWS = 1 << 14, 64, 160
 #: A task's columns, at most.
 TASK_COLUMNS = 1024
+#: Register blocks of rows that a task has at least where threads shall have as many tasks each.
+EVEN_ROWS = 8
 #: k in a turn of the loop over a packed left operand: fewer instructions, which matters where cores are shared.
 TURN = 4
 #: A result of few blocks of 64 x 64 is computed in pieces of K, up to PIECES blocks in all, of at least PIECE_UNITS
@@ -319,9 +321,11 @@ def product(
     tile: Block | None = None,
     out_step: int = 0,
     few: Few = OVER_BATCH,
+    even: bool = False,
 ) -> None:
     """Append out[batch, i, j] = sum over the reduction of a * b. few: which products are computed in pieces.
 
+    even: whether tasks are rather smaller than such that threads have unequal numbers of them.
     transposed: working memory for [batch, i, j]; out is [batch, j, i] then, with `out_step` elements a row.
     The caller has called `program.wave()` if operands were packed.
     """
@@ -335,7 +339,7 @@ def product(
     summed = pieces > 1 or (few is OVER_BATCH and piece_count(m, n, matrices, few.units, few) > 1)
     c = program.scratch_operand(dtype, (pieces, matrices, m, n)) if summed else whole
     assert fused is None or c is out
-    row_block, column_block = _task_shape(program, tile, *map(estimate, (m, n, pieces * matrices)))
+    row_block, column_block = _task_shape(program, tile, *map(estimate, (m, n, pieces * matrices)), even)
     tasks = pieces * matrices * -(-m // row_block) * -(-n // column_block)
     chunks = program.chunks(tasks, matrices * tile.work(m, n, reduction.outer * reduction.inner))
     deepest = min(reduction.depth, reduction.inner)
@@ -378,7 +382,9 @@ def columns_alone(x: TensorType, y: TensorType) -> bool:
     return piece_count(math.prod(x.shape[:-1]), y.shape[-1], 1, -(-y.shape[0] // depth)) == 1
 
 
-def _task_shape(program: Program, tile: Block, m: int, n: int, others: int) -> tuple[int, int]:
+def _task_shape(
+    program: Program, tile: Block, m: int, n: int, others: int, even: bool = False
+) -> tuple[int, int]:
     """Rows and columns of a task: enough tasks for all threads, operands that fit a second-level cache."""
     rows, columns = -(-m // tile.rows), -(-n // tile.width)
     high, wide = -(-m // limits().task_rows), -(-n // TASK_COLUMNS)
@@ -394,6 +400,11 @@ def _task_shape(program: Program, tile: Block, m: int, n: int, others: int) -> t
         else:
             break
     high, wide = min(high, rows), min(wide, columns)
+    chunks = 2 * wanted
+    if even and others * wide * high < 4 * chunks:
+        each = chunks // math.gcd(chunks, others * wide)
+        more = -(-high // each) * each
+        high = more if rows >= EVEN_ROWS * more else high
     return -(-rows // high) * tile.rows, -(-columns // wide) * tile.width
 
 

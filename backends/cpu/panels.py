@@ -118,8 +118,8 @@ def pack_source(dtype: DType, width: int, lanes: int, line: int) -> str:
     """Kernel: a batch of strided matrices [columns, k] into panels of `width` columns, `line` elements from k to k.
 
     Slots: matrices, panels, columns, depth (all k), column step, k step (bytes), batch sizes n0 n1 n2, batch
-    steps s0 s1 s2 (bytes), k per item, vectors in a panel (a slot, or LLVM would unroll). An item is (matrix,
-    panel, block of k).
+    steps s0 s1 s2 (bytes), k per item, vectors in a panel (a slot, or LLVM would unroll), batch steps and the panel's
+    step in `panels` (lines). An item is (matrix, panel, block of k).
     """
     char, size = dtype.char, dtype.itemsize
     held, row = min(lanes, line), line * size
@@ -128,7 +128,7 @@ def pack_source(dtype: DType, width: int, lanes: int, line: int) -> str:
 def kernel(args, chunk, nchunks):
     src, dst, columns, depth, column_step, k_step = args[0], args[1], args[2], args[3], args[4], args[5]
     n0, n1, n2, s0, s1, s2 = args[6], args[7], args[8], args[9], args[10], args[11]
-    k_block, vectors = args[12], args[13]
+    k_block, vectors, t0, t1, t2, panel_step = args[12], args[13], args[14], args[15], args[16], args[17]
     panels = (columns + {width - 1}) // {width}
     blocks = (depth + k_block - 1) // k_block
     items = n0 * n1 * n2 * panels * blocks
@@ -137,8 +137,9 @@ def kernel(args, chunk, nchunks):
         panel = item // blocks % panels
         matrix = item // (blocks * panels)
         count = min(k_block, depth - k)
-        at = src + matrix // (n1 * n2) * s0 + matrix // n2 % n1 * s1 + matrix % n2 * s2 + k * k_step
-        to = dst + ((matrix * panels + panel) * depth + k) * {row}
+        i0, i1, i2 = matrix // (n1 * n2), matrix // n2 % n1, matrix % n2
+        at = src + i0 * s0 + i1 * s1 + i2 * s2 + k * k_step
+        to = dst + (i0 * t0 + i1 * t1 + i2 * t2 + panel * panel_step + k) * {row}
         if column_step == {size}:
             # Whole lines of memory, one k after the other.
             copy_panel_{char}(
@@ -178,17 +179,25 @@ def pack(
     width: int,
     lanes: int,
     line: int = 0,
+    joined: int = -1,
 ) -> Operand:
     """Append the packing of a batch (three axes) of matrices [columns, depth]; strides in elements.
 
-    Returns: the panels, shape [batch, panels, depth, line], where a line is as long as a panel is wide, or longer.
+    joined: a batch axis whose matrices follow each other in k. Returns: the panels, shape [batch, panels, depth, line],
+    where a line is as long as a panel is wide, or longer; [other batch axes, panels, joined, depth, line].
     """
     size, line = x.dtype.itemsize, line or width
     panels = -(-columns // width)
-    out = program.scratch_operand(x.dtype, (math.prod(batch), panels, depth, line))
+    panel = depth * (batch[joined] if joined >= 0 else 1)
+    matrices = math.prod(n for axis, n in enumerate(batch) if axis != joined)
+    out = program.scratch_operand(x.dtype, (matrices, panels, panel, line))
+    steps, step = [0, 0, 0], panels * panel
+    for axis in (2, 1, 0):
+        steps[axis] = depth if axis == joined else step
+        step *= 1 if axis == joined else batch[axis]
     k_block = min(depth, 256)
     args: list[Arg] = [x.slot, out.slot, columns, depth, column_stride * size, k_stride * size]
-    args += [*batch, *(s * size for s in batch_strides), k_block, line // min(lanes, line)]
+    args += [*batch, *(s * size for s in batch_strides), k_block, line // min(lanes, line), *steps, panel]
     items = math.prod(batch) * panels * -(-depth // k_block)
     program.launch(
         pack_source(x.dtype, width, lanes, line), args, program.chunks(items, 2.0 * out.size * size)
