@@ -339,7 +339,8 @@ def product(
     summed = pieces > 1 or (few is OVER_BATCH and piece_count(m, n, matrices, few.units, few) > 1)
     c = program.scratch_operand(dtype, (pieces, matrices, m, n)) if summed else whole
     assert fused is None or c is out
-    row_block, column_block = _task_shape(program, tile, *map(estimate, (m, n, pieces * matrices)), even=even)
+    now = [estimate(x) for x in (m, n, pieces * matrices)]
+    row_block, column_block = _task_shape(program, tile, now[0], now[1], now[2], even)
     tasks = pieces * matrices * -(-m // row_block) * -(-n // column_block)
     chunks = program.chunks(tasks, matrices * tile.work(m, n, reduction.outer * reduction.inner))
     deepest = min(reduction.depth, reduction.inner)
