@@ -111,7 +111,7 @@ def kernels():
 
     backend.primitive("matmul")(program, [operand(40, 50), operand(50, 60)], [operand(40, 60)])
     settings = {"stride": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": 1}
-    for filters in (24, 48):  # of few filters the panels are packed, of more the windows
+    for filters in (24, 256):  # of few filters the panels are packed, of more the windows
         backend.primitive("conv")(
             program,
             [operand(1, 16, 9, 9), operand(filters, 16, 3, 3)],
