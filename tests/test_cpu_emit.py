@@ -289,3 +289,22 @@ def test_expression_lines_are_the_same_scalar_and_wide():
     for a, b, want in zip(*results, evaluate(roots, [x, y], (40,))):
         assert a.tobytes() == b.tobytes()
         np.testing.assert_allclose(a, want, rtol=1e-6)
+
+
+def test_wide_stores_write_the_lanes_of_their_mask_alone():
+    for dtype in (T.float32, T.float64, T.float16, T.int8):
+        c = dtype.char
+        source = f"""
+def kernel(args, chunk, nchunks):
+    first, end = w_mask(args[1], 0), w_mask(args[2], 0)
+    w_store_{c}(args[0], 0, w_load_{c}(args[3], 0, w_all()), w_logical_and_b1(end, w_logical_not_b1(first)))
+"""
+        kernel = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)(native.kernel_address(source))
+        values = np.arange(1, 17).astype(dtype.np)
+        for first, end in [(0, n) for n in range(17)] + [(3, 11), (8, 16), (15, 16)]:
+            out = np.zeros(18, dtype.np)
+            args = np.array([out[1:].ctypes.data, first, end, values.ctypes.data], np.int64)
+            kernel(args.ctypes.data, 0, 1)
+            want = np.zeros(18, dtype.np)
+            want[1 + first : 1 + end] = values[first:end]
+            np.testing.assert_array_equal(out, want)

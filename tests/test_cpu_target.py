@@ -32,7 +32,7 @@ def levels():
 
 
 def work():
-    """Products, attention and a convolution with their gradients, a loop with a reduction."""
+    """Products, attention, convolutions with gradients and without, a loop with a reduction."""
     rng = np.random.default_rng(0)
     a, b, x, w, g, q = (
         dg.tensor(rng.standard_normal(s).astype(np.float32))
@@ -48,7 +48,11 @@ def work():
         packed = [p @ q for t in (dg.float32, dg.float64)
                   for p, q in ((a.to(t), many.to(t)), (a.to(t).T, c.to(t)))]  # fmt: skip
         seen = (seen, *attended(seen))
-        return a @ b, *packed, *seen, y, *back(g), dg.softmax(dg.gelu(a) * dg.exp(-a) + dg.erf(a))
+        # Depthwise, one column apart and two: last vectors are parts.
+        lines = [
+            dg.relu(dg.conv(x, w[:5, :1], stride=(s, s), padding=((1, 1), (1, 1)), groups=5)) for s in (1, 2)
+        ]
+        return a @ b, *packed, *seen, *lines, y, *back(g), dg.softmax(dg.gelu(a) * dg.exp(-a) + dg.erf(a))
 
     return [y.numpy() for y in step(a, b, x, w, g, q)]
 

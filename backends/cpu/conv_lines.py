@@ -1,7 +1,7 @@
 """Depthwise convolution with small windows on wide values: sixteen columns at a time, read where the image stands.
 
-Lines and columns outside the image are zeros under masks, which cost nothing on the CPUs that come here. Each line of
-the image is loaded once for the four lines of results that it reaches, and an epilogue finishes these in registers.
+Lines and columns outside the image are zeros under masks, which cost nothing to read on the CPUs that come here. Each
+line of the image is loaded once for the lines of results that it reaches, and an epilogue finishes these in registers.
 Windows and steps are part of the source, sizes are not. Chains of additions are those of `conv_direct.py`.
 """
 
@@ -15,12 +15,14 @@ from ...core.backend import Arg, Program
 from ...core.types import DType
 from .conv_axes import Product, by_place, output_steps
 from .epilogue import FusedEpilogue, indent
-from .target import has_masked_memory
+from .target import has_masked_loads, target
 
 #: lines and columns of windows, and their steps
 _WINDOWS, _STEPS = ((3, 3), (5, 5)), (1, 2)
 #: lines of results that may be summed up together: small images have multiples of seven
 _ROWS = 4, 7
+#: with 16 registers, by the step along x
+_FEWER = 4, 2
 #: bytes of a channel's results that are one piece of work
 _BAND_BYTES = 1 << 13
 #: numbers of a window that stay in registers
@@ -86,14 +88,15 @@ def applies(product: Product) -> bool:
     """Whether a product with few rows is computed here."""
     front, y, x = product.axes
     return (
-        has_masked_memory() and product.channels == front.taps == 1 and (y.taps, x.taps) in _WINDOWS
+        has_masked_loads() and product.channels == front.taps == 1 and (y.taps, x.taps) in _WINDOWS
         and product.x.strides[4] == 1 and all(a.step in _STEPS and abs(a.tap_step) == 1 for a in (y, x))
         and (x.step == 1 or x.tap_step == 1)
     )  # fmt: skip
 
 
 class _Window(NamedTuple):
-    """What the source depends on: sizes and steps, lines of results at a time, whether results have steps along x."""
+    """What the source depends on: sizes and steps, lines of results at a time, whether results have steps along x, and
+    whether there are 32 registers."""
 
     taps_y: int
     taps_x: int
@@ -101,18 +104,21 @@ class _Window(NamedTuple):
     step_x: int
     rows: int
     apart: bool
+    many: bool
 
 
 def _sums(char: str, window: _Window) -> tuple[list[str], list[str], list[str]]:
     """Lines that take numbers for a channel, that make masks for a column, and sums s0, s1, ... of lines of results."""
-    taps_y, taps_x, step_y, step_x, rows, _ = window
+    taps_y, taps_x, step_y, step_x, rows, _, many = window
     # Numbers go with the lines of the image upwards.
     at = f"numbers + ({taps_y - 1} * (tap_y < 0) + {{1}} * tap_y) * f_y + {{0}} * f_x"
     fill = f"n{{0}}_{{1}} = w_fill_{char}(load_{char}({at}, 0))"
     numbers = [[fill.format(tap, k) for k in range(taps_y)] for tap in range(taps_x)]
     lines = range((rows - 1) * step_y + taps_y)
     # Where vectors of a line begin: a tap's of each window, or neighbours that are taken apart.
-    starts = [f"{k} * tap_x" for k in range(taps_x)] if step_x == 1 else ["0", "16"]
+    starts = [f"{k} * tap_x" for k in range(taps_x)]
+    if step_x == 2:
+        starts = [str(k + half) for k in range(0, 1 if many else taps_x, 2) for half in (0, 16)]
     low, high = "w_mask(max(0, -left - {0}), 0)", "w_mask(max(0, w - left - {0}), 0)"
     masks = [
         f"inside{k} = w_logical_and_b1({high.format(s)}, w_logical_not_b1({low.format(s)}))"
@@ -122,16 +128,25 @@ def _sums(char: str, window: _Window) -> tuple[list[str], list[str], list[str]]:
         f"a{r} = source + (y + {r}) * x_y + left * SIZE if 0 <= y + {r} < height else zeros" for r in lines
     ]
     text += [f"s{i} = w_fill_{char}(types.NAME(0))" for i in range(rows)]
+    if not many:
+        # Lines of the next turn: a column's worth of each is no stream that the CPU would follow by itself.
+        ahead = [r for r in lines if r >= taps_y - step_y]
+        text.append(f"ahead = source + (y + {rows * step_y}) * x_y + left * SIZE")
+        text += [f"prefetch(ahead + {r} * x_y + {k})" for r in ahead for k in range(0, 64 * step_x, 64)]
     # More numbers than there are registers are taken anew for each sum.
     early = taps_y * taps_x <= _KEPT
-    few = early and step_x == 2
+    few = early and step_x == 2 and many
     for tap in range(taps_x):
         text += [] if early else numbers[tap]
         for r in lines:
             if step_x == 1:
-                text.append(f"v = w_load_{char}(a{r}, {starts[tap]}, inside{tap})")
+                text.append(f"v = w_pick_{char}(a{r}, {starts[tap]}, inside{tap})")
+            elif not many:
+                half, k = ("odds" if tap % 2 else "evens"), tap // 2 * 2
+                text.append(f"u = w_pick_{char}(a{r}, {k}, inside{k})")
+                text.append(f"v = w_{half}_{char}(u, w_pick_{char}(a{r}, {k + 16}, inside{k + 1}))")
             elif tap == 0:
-                text += [f"u = w_load_{char}(a{r}, 0, inside0)", f"v = w_load_{char}(a{r}, 16, inside1)"]
+                text += [f"u = w_pick_{char}(a{r}, 0, inside0)", f"v = w_pick_{char}(a{r}, 16, inside1)"]
                 text += [f"odd{r} = w_odd_{char}(u, v)", f"even{r} = w_even_{char}(u, v)", f"v = even{r}"]
             else:
                 # Lanes that come in from the end stand behind the columns that are wanted.
@@ -144,6 +159,8 @@ def _sums(char: str, window: _Window) -> tuple[list[str], list[str], list[str]]:
         if not few:
             # Else LLVM sums up one line after the other, and what it has loaded meanwhile finds no room.
             text += [f"w_made_{char}(s{i})" for i in range(rows)]
+    if step_x == 2 and not many:
+        text += [f"s{i} = w_sorted_{char}(s{i})" for i in range(rows)]
     return [line for column in numbers for line in column] if early else [], masks, text
 
 
@@ -164,7 +181,7 @@ def _source(dtype: DType, window: _Window, head: str, row: tuple[str, ...], fini
     text = _HEAD.replace("NUMBERS\n", indent([*numbers, *row], 12))
     text = text.replace("MASKS\n", indent(masks, 16)).replace("SUMS\n", indent(sums, 20))
     text = text.replace("EPILOGUE_SLOTS\n", head)
-    columns = 16 - (window.taps_x - 1) // 2 * (window.step_x == 2)
+    columns = 16 - (window.taps_x - 1) // 2 * (window.step_x == 2 and window.many)
     for name, value in (
         ("ZEROS", _ZEROS), ("BEFORE", _BEFORE), ("COLUMNS", columns), ("ROWS", window.rows), ("SIZE", dtype.itemsize),
         ("STEP_X", window.step_x), ("STEP_Y", window.step_y), ("TAPS_Y", window.taps_y), ("NAME", dtype.name),
@@ -183,7 +200,9 @@ def windowed(program: Program, product: Product, fused: FusedEpilogue | None = N
     (front, y, z), size, images = axes, out.dtype.itemsize, out.shape[0]
     # Each time loads taps_y - 1 lines more.
     few = y.taps * z.taps <= _KEPT and z.step == 2  # halves of lines take the registers
-    rows = min(_ROWS[: 2 - few], key=lambda n: -(-y.out // n) * (n + (y.taps - 1) / 2))
+    many = target().registers == 32
+    some = _ROWS[: 2 - few] if many else (_FEWER[z.step - 1],)
+    rows = min(some, key=lambda n: -(-y.out // n) * (n + (y.taps - 1) / 2))
     band = -(-_BAND_BYTES // (z.out * size * rows)) * rows
     if by_place(out):
         band = min(band, max(rows, -(-y.out * images * front.out // program.backend.num_threads())))
@@ -213,5 +232,5 @@ def windowed(program: Program, product: Product, fused: FusedEpilogue | None = N
         fixed, loads, stores = fused.parts("there")
         row, finish = ("there = (image * groups * rows + first_row) * out_plane", *fixed), (*loads, *stores)
         args += fused.slots()
-    window = _Window(y.taps, z.taps, y.step, z.step, rows, z.out_step != 1)
+    window = _Window(y.taps, z.taps, y.step, z.step, rows, z.out_step != 1, many)
     program.launch(_source(out.dtype, window, head, row, finish), args, chunks)

@@ -9,6 +9,7 @@ a loop, reductions have lanes in a fixed order, and each loop body is compiled o
 `w_load_<kind>(addr, i, mask)`, `w_gather_<kind>(addr, i, step, mask)`: elements i, i + 1, ... or
     i, i + step, ...; lanes outside the mask are not read and are 0.
 `w_store_<kind>(addr, i, value, mask)`, `w_scatter_<kind>(addr, i, step, value, mask)`: the same for writing.
+`w_pick_<kind>(addr, i, mask)`: `w_load` without a branch for the mask of all lanes.
 `w_load_back_<kind>(addr, i, mask)`, `w_store_back_<kind>(addr, i, value, mask)`: elements i, i - 1, ...
 `w_read_<kind>(addr, i)`, `w_write_<kind>(addr, i, value)`: all lanes, in working memory.
 `w_stream_<kind>(addr, i, value)`: all lanes, round the caches, to memory aligned to 64 bytes at most; a
@@ -241,6 +242,46 @@ def _masked(builder: Any, mask: Any, access: Any) -> Any:
     return joined
 
 
+def _store_part(builder: Any, kind: str, value: Any, p: Any, mask: Any, masked: Any) -> None:
+    """Store under a mask that is not all lanes, where CPUs take long for that: the first lanes go in whole pieces.
+
+    One function in each kernel. masked: emits it under a mask, for a builder, a value and a pointer.
+    """
+    vector, bits, name = value.type, ir.IntType(LANES), f"w_store_part_{kind}"
+    function = builder.module.globals.get(name)
+    if function is None:
+        signature = ir.FunctionType(ir.VoidType(), [vector, p.type, bits])
+        function = ir.Function(builder.module, signature, name)
+        function.linkage = "internal"
+        function.attributes.add("noinline")
+        function.attributes.add("nounwind")
+        b = ir.IRBuilder(function.append_basic_block("entry"))
+        part, at, left = function.args
+        first = b.icmp_unsigned("==", b.and_(left, b.add(left, bits(1))), bits(0))
+        with b.if_then(b.not_(first), likely=False):
+            masked(part, at, b)(b.bitcast(left, _MASK))
+            b.ret_void()
+        count = LANES // 2
+        while count:
+            order = [ir.Constant(ir.VectorType(_I32, count), list(range(k, k + count))) for k in (0, count)]
+            low, high = (b.shuffle_vector(part, ir.Constant(part.type, ir.Undefined), o) for o in order)
+            here, wanted = b.block, b.trunc(b.lshr(left, bits(count - 1)), ir.IntType(1))
+            with b.if_then(wanted):
+                b.store(low, b.bitcast(at, low.type.as_pointer()), align=_bytes(kind))
+                behind = b.gep(at, [_I64(count)], source_etype=vector.element)
+                rest, stored = b.lshr(left, bits(count)), b.block
+            joined = []
+            for before, after in ((low, high), (at, behind), (left, rest)):
+                phi = b.phi(before.type)
+                phi.add_incoming(before, here)
+                phi.add_incoming(after, stored)
+                joined.append(phi)
+            part, at, left = joined
+            count //= 2
+        b.ret_void()
+    builder.call(function, [value, p, builder.bitcast(mask, bits)])
+
+
 def _make_memory(name: str) -> None:
     kind = MEMORY[name]
     vector = ir.VectorType(_memory(name), LANES)
@@ -257,6 +298,9 @@ def _make_memory(name: str) -> None:
         function_type = ir.FunctionType(ir.VoidType(), [vector, p.type, _I32, _MASK])
         declared = declare(builder.module, function, function_type)
         return lambda mask: builder.call(declared, [value, p, align, mask])
+
+    def write_under(value: Any, p: Any, builder: Any) -> Any:
+        return write_call(f"llvm.masked.store.{suffix}.p0", value, p, builder)
 
     def read_lanes(builder: Any, args: Any, count: int) -> Any:
         several = ir.VectorType(_memory(name), count)
@@ -277,6 +321,13 @@ def _make_memory(name: str) -> None:
             return _from_memory(builder, name, loaded)
 
         return beside(mask)[kind.name](i64, i64, mask), codegen
+
+    def pick(typingctx: Any, addr: Any, i: Any, mask: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            call = read_call(f"llvm.masked.load.{suffix}.p0", _pointer(builder, name, *args[:2]), builder)
+            return _from_memory(builder, name, call(args[2]))
+
+        return wide(i64, i64, MASK), codegen
 
     def gather(typingctx: Any, addr: Any, i: Any, step: Any, mask: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -310,7 +361,17 @@ def _make_memory(name: str) -> None:
                 write_lanes(builder, args, mask.lanes, _bytes(name))
                 return context.get_dummy_value()
             p, stored = _pointer(builder, name, *args[:2]), _to_memory(builder, name, args[2])
-            _masked(builder, args[3], write_call(f"llvm.masked.store.{suffix}.p0", stored, p, builder))
+            if has_masked_memory():
+                write_under(stored, p, builder)(args[3])
+                return context.get_dummy_value()
+            full = builder.icmp_unsigned(
+                "==", builder.bitcast(args[3], ir.IntType(LANES)), ir.IntType(LANES)(-1)
+            )
+            with builder.if_else(full, likely=True) as (whole, part):
+                with whole:
+                    builder.store(stored, builder.bitcast(p, vector.as_pointer()), align=_bytes(name))
+                with part:
+                    _store_part(builder, name, stored, p, args[3], write_under)
             return context.get_dummy_value()
 
         return types.void(i64, i64, beside(value)[kind.name], mask), codegen
@@ -352,7 +413,7 @@ def _make_memory(name: str) -> None:
 
         return types.void(i64, i64, beside(value)[kind.name]), codegen
 
-    for function in (load, gather, load_back, store, scatter, store_back, fill, read, write, stream):
+    for function in (load, pick, gather, load_back, store, scatter, store_back, fill, read, write, stream):
         if name in KINDS or function is not fill:
             export(f"w_{function.__name__}_{name}", function, globals(), __all__)
 
