@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -58,6 +59,13 @@ def test_matmul_of_blocks_deep_sums_and_pieces(run_kernel, monkeypatch, dtype, s
         check_product(run_kernel, normal((k, m), dtype).T, normal((n, k), dtype).T)
         check_product(run_kernel, normal((m, k), dtype), normal((k, n + 32), dtype)[:, : n // 16 * 16 + 16])
     check_product(run_kernel, normal((2, k, m), dtype).transpose(0, 2, 1), normal((k, n), dtype))
+
+
+@pytest.mark.parametrize(("threads", "tasks"), [(1, 1), (2, 4)])
+def test_a_small_product_is_as_many_tasks_as_threads_need(threads, tasks):
+    program = SimpleNamespace(backend=SimpleNamespace(num_threads=lambda: threads))
+    rows, columns = gemm._task_shape(program, panels.product_block(T.float32), 96, 128, 1)
+    assert -(-96 // rows) * -(-128 // columns) == tasks
 
 
 def test_matmul_reads_any_strides(run_kernel):

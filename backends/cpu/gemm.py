@@ -1,4 +1,4 @@
-"""Matrix products: panels of the right operand, blocks of the result by the microkernel, gemv and integers.
+"""Matrix products: panels of the right operand, blocks of the result by the microkernel, gemv.
 
 The value of a result element depends on K and the dtype alone: each `depth` of k is one chain of fused
 multiply-adds from zero, the chains are added in order (in a fixed number of pieces when K is long and the
@@ -19,6 +19,7 @@ from ...core.types import DType, Shape, TensorType, contiguous_strides
 from . import gemv
 from .blocks import apart
 from .epilogue import FusedEpilogue, apply_after, fuse, indent, result_buffer
+from .gemm_integer import integer_product
 from .panels import (
     IMPORT,
     Block,
@@ -389,7 +390,8 @@ def _task_shape(
     """Rows and columns of a task: enough tasks for all threads, operands that fit a second-level cache."""
     rows, columns = -(-m // tile.rows), -(-n // tile.width)
     high, wide = -(-m // limits().task_rows), -(-n // TASK_COLUMNS)
-    wanted = 2 * program.backend.num_threads()
+    threads = program.backend.num_threads()
+    wanted = 2 * threads if threads > 1 else 1  # one thread would pack an operand for each of its tasks
     while others * high * wide < wanted:
         tall, broad = -(-rows // high) * tile.rows, -(-columns // wide) * tile.width
         if broad > tile.width and broad > tall:
@@ -402,7 +404,7 @@ def _task_shape(
             break
     high, wide = min(high, rows), min(wide, columns)
     chunks = 2 * wanted
-    if even and others * wide * high < 4 * chunks:
+    if even and threads > 1 and others * wide * high < 4 * chunks:
         each = chunks // math.gcd(chunks, others * wide)
         more = -(-high // each) * each
         high = more if rows >= EVEN_ROWS * more else high
@@ -424,7 +426,7 @@ def matmul(
     if k == 0:
         fill_zero(program, out)
     elif not a.dtype.is_float:
-        _integer(program, a, b, out)
+        integer_product(program, a, b, out)
     elif gemv.applies(a, b):
         gemv.gemv(program, a, b, out)
     else:
@@ -553,52 +555,6 @@ def _outer_batches(program: Program, a: Operand, b: Operand, out: Operand) -> No
             for x in (a, b, out)
         ]
         _float(program, part[0], part[1], part[2], None, -1)
-
-
-@functools.cache
-def _integer_source(char: str) -> str:
-    return f"""# matmul {char}
-def kernel(args, chunk, nchunks):
-    m, n, depth, n0, n1, n2 = args[0], args[1], args[2], args[3], args[4], args[5]
-    a, a0, a1, a2, a_row, a_k = args[6], args[7], args[8], args[9], args[10], args[11]
-    b, b0, b1, b2, b_k, b_column = args[12], args[13], args[14], args[15], args[16], args[17]
-    c = args[18]
-    items = n0 * n1 * n2 * m
-    for item in range(items * chunk // nchunks, items * (chunk + 1) // nchunks):
-        batch, row = item // m, item % m
-        i0, i1, i2 = batch // (n1 * n2), batch // n2 % n1, batch % n2
-        a_at = i0 * a0 + i1 * a1 + i2 * a2 + row * a_row
-        b_at = i0 * b0 + i1 * b1 + i2 * b2
-        to = item * n
-        for j in range(n):
-            store_{char}(c, to + j, types.{_NAMES[char]}(0))
-        for k in range(depth):
-            x = load_{char}(a, a_at + k * a_k)
-            for j in range(n):
-                y = load_{char}(b, b_at + k * b_k + j * b_column)
-                store_{char}(c, to + j, types.{_NAMES[char]}(load_{char}(c, to + j) + x * y))
-"""
-
-
-_NAMES = {f"{kind[0]}{bits}": f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)}
-
-
-def _integer(program: Program, a: Operand, b: Operand, out: Operand) -> None:
-    sizes, (a_steps, b_steps) = batch_axes(a.shape[:-2], [a.strides[:-2], b.strides[:-2]])
-    m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
-    if len(sizes) > 3:
-        size = out.dtype.itemsize
-        for i in range(out.shape[0]):
-            part = [
-                Operand(x.source, x.offset + i * x.strides[0] * size, x.dtype, x.shape[1:], x.strides[1:])
-                for x in (a, b, out)
-            ]
-            _integer(program, *part)
-        return
-    args: list[Arg] = [m, n, k, *sizes, a.slot, *a_steps, *a.strides[-2:]]
-    args += [b.slot, *b_steps, *b.strides[-2:], out.slot]
-    items = math.prod(sizes) * m
-    program.launch(_integer_source(out.dtype.char), args, program.chunks(items, 1.0 * items * n * k))
 
 
 KERNELS = {"matmul": matmul}
