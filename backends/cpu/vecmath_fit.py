@@ -163,6 +163,17 @@ _table(
         lambda u: u / (1 + ((NORMAL_CENTRE + u) / 2) ** 7),
     ),
 )
+_table(
+    "LOG1P_UNIT",
+    "log(1 + t) = t + t**2 * sum c[k] t**k, 0 <= t <= 1",
+    f32=(
+        lambda t: (mp.log1p(t) - t) / t**2,
+        9,
+        1e-9,
+        1.00001,
+        lambda t: t**2 / mp.log1p(t),
+    ),
+)
 _exp2 = _series(1, lambda k: mp.log(2) ** k / mp.factorial(k))
 _table(
     "EXP2_SHORT",

@@ -16,6 +16,7 @@ from . import vecmath_tables as tables
 from .target import has
 from .vecmath_exp import LN2, LN2_F32, LN2_LOW, exp_negative
 from .vecmath_lookup import piecewise, place
+from .vecmath_quarters import has_quarters, softplus_quarters
 from .vecmath_registry import vector
 from .vecmath_value import (
     FLOATS,
@@ -148,7 +149,9 @@ def softplus(x: Value) -> Value:
 
 @vector("softplus", ("f32",))
 def softplus_pieces(x: Value) -> Value:
-    """As sigmoid: with AVX-512 polynomials about multiples of 1/2 up to 7.75; beyond, and elsewhere, `softplus`."""
+    """With AVX-512 polynomials about multiples of 1/2 up to 7.75, beyond `softplus`; elsewhere that or quarters."""
+    if has_quarters():
+        return softplus_quarters(x)
     if not has("avx512f"):
         return softplus(x)
     near = piecewise(tables.SOFTPLUS, place(x, 1))

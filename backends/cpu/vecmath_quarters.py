@@ -108,3 +108,9 @@ def gelu_quarters(x: Value) -> Value:
     power = select(a < NORMAL_END, powers(t.bits()), 0).as_float()
     tail = fma(power, polynomial(r, C.EXP2_QUARTER["f32"]), power)
     return fma(-a, tail, lowest(x, -0.0))
+
+
+def softplus_quarters(x: Value) -> Value:
+    """log(1 + exp(x)) = max(x, 0) + log1p(t), t = exp(-|x|) and log1p(t) = t + t**2 p(t) up to 1."""
+    t = exp_below_quarters(-fabs(x))
+    return lowest(x, 0.0) + fma(polynomial(t, C.LOG1P_UNIT["f32"]) * t, t, t)
