@@ -68,11 +68,15 @@ CASES: dict[str, Case] = {
 }  # fmt: skip
 
 
+#: cases that only some runners have, found by name
+APART: dict[str, Case] = {c.name: c for c in sequence_cases.APART}
+
+
 def find(name: str) -> Case:
     """A case by name. Raises KeyError."""
     from .op_cases import op_case
 
-    return CASES[name] if name in CASES else op_case(name)
+    return CASES.get(name) or APART.get(name) or op_case(name)
 
 
 def names(ops: bool = False) -> list[str]:

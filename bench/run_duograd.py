@@ -37,7 +37,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "linreg": LinReg,
     "mlp": _mlp,
     **{name: functools.partial(make, dg.nn) for name, make in vision_models.MODELS.items()},
-    **models(dg.nn, F),
+    **models(dg.nn, F, functools.partial(dg.stack, axis=1)),
 }
 EXPRESSIONS = {
     "pointwise": lambda x: dg.gelu(x * 1.5 + 0.5) * dg.sigmoid(x),

@@ -18,7 +18,7 @@ from .sequence_cases import models
 MODELS: dict[str, Callable[[], Any]] = {
     "linreg": lambda: nn.Linear(10, 1),
     "mlp": lambda: nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10)),
-    **models(nn, F),
+    **models(nn, F, functools.partial(torch.stack, dim=1)),
     **{name: functools.partial(make, nn) for name, make in vision_models.MODELS.items()},
 }  # fmt: skip
 EXPRESSIONS = {

@@ -38,6 +38,24 @@ def _lstm(nn: Any, F: Any) -> Any:
     return Outputs()
 
 
+def _lstm_cells(nn: Any, F: Any, stack: Any) -> Any:
+    class Outputs(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.cells = nn.ModuleList([nn.LSTMCell(LSTM, LSTM) for _ in range(2)])
+
+        def forward(self, x: Any) -> Any:
+            rows = [x[:, t] for t in range(_STEPS)]
+            for cell in self.cells:
+                state = None
+                for t, row in enumerate(rows):
+                    state = cell(row, state)
+                    rows[t] = state[0]
+            return stack(rows)
+
+    return Outputs()
+
+
 def _gpt(nn: Any, F: Any) -> Any:
     width, heads, layers, words, length = GPT
 
@@ -70,10 +88,11 @@ def _gpt(nn: Any, F: Any) -> Any:
     return Gpt()
 
 
-def models(nn: Any, F: Any) -> dict[str, Callable[[], Any]]:
-    """Makers of the models by case, from a library's layers and functions."""
+def models(nn: Any, F: Any, stack: Any) -> dict[str, Callable[[], Any]]:
+    """Makers of the models by case, from a library's layers and functions; stack: rows along axis 1."""
     makers = {"encoder": _encoder, "lstm": _lstm, "gpt_small": _gpt}
-    return {name: lambda make=make: make(nn, F) for name, make in makers.items()}  # type: ignore[misc]
+    found = {name: lambda make=make: make(nn, F) for name, make in makers.items()}  # type: ignore[misc]
+    return {**found, "lstm_cells": lambda: _lstm_cells(nn, F, stack)}
 
 
 def _draw(shapes: dict[str, tuple[int, ...]]) -> Arrays:
@@ -166,3 +185,10 @@ CASES = (
         {}, "GPT, 4 layers, d 128, 4 heads, 256 words, 8x128 tokens, Adam",
     ),
 )  # fmt: skip
+
+#: cases of one table's runner alone (`startup.py`): the same LSTM, written by users as cells in a loop over the steps
+APART = (
+    CASES[1]._replace(
+        name="lstm_cells", phases=("train",), text="the two-layer LSTM as cells in a Python loop"
+    ),
+)

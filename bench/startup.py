@@ -1,7 +1,8 @@
 """What a call costs besides its kernels, and what starting costs: cold, warm, and with a new batch size.
 
 `python -m duograd.bench.startup` prints each figure with its target. Every start is a process of its own.
-`--cases mlp,lstm --vs torch-compile` prints the first train step of cases instead, from empty kernel caches.
+`--cases mlp,lstm --vs torch-compile` prints the first train step of cases instead, from empty kernel caches; the case
+`lstm_cells` is the LSTM as cells in a Python loop over its steps, which torch.compile takes.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ module = importlib.import_module(f"duograd.bench.{module_name}")
 module.set_threads(2)
 run, value = module.build(cases.find(case), "train", mode)
 start = time.perf_counter()
-value(run())
-print(start - began, time.perf_counter() - start)
+loss = value(run())
+print(start - began, time.perf_counter() - start, loss)
 if name.startswith("duograd"):
     from duograd.core.backend import get_backend
     before = get_backend("cpu").kernel_stats()["compiled"]
@@ -53,7 +54,7 @@ if name.startswith("duograd"):
 
 def first_step(runner: str, case: str) -> list[float]:
     """Seconds of the first train step of a case in a new process with empty caches: import and set-up, then the
-    step; for duograd also the number of kernels that three quarters of the batch compile after it."""
+    step, and its loss; for duograd also the number of kernels that three quarters of the batch compile after it."""
     with tempfile.TemporaryDirectory() as cache:
         env = {
             **worker.environment(2), "DUOGRAD_CACHE_DIR": cache, "TORCHINDUCTOR_CACHE_DIR": cache,
@@ -70,9 +71,9 @@ def first_steps(cases: list[str], peers: list[str]) -> None:
     for case in cases:
         rows = {runner: first_step(runner, case) for runner in ("duograd-graph", *peers)}
         ours = rows["duograd-graph"]
-        found = ", ".join(f"{k} {v[1]:.2f} ({v[0]:.2f})" for k, v in rows.items())
+        found = ", ".join(f"{k} {v[1]:.2f} ({v[0]:.2f}; loss {v[2]:.6f})" for k, v in rows.items())
         share = ", ".join(f"{ours[1] / rows[k][1]:.0%} of {k}" for k in peers)
-        print(f"{case}: {found}; {share}; compiled for a new batch size: {ours[2]:.0f}", flush=True)
+        print(f"{case}: {found}; {share}; compiled for a new batch size: {ours[3]:.0f}", flush=True)
 
 
 def first_call(cache: str) -> float:
