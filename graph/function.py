@@ -69,6 +69,8 @@ class Function(Looking):
     ):  # fmt: skip
         # First: what wraps a graph function (`dg.grad(f)`) has its attributes, which are not this one's.
         functools.update_wrapper(self, fn if hasattr(fn, "__name__") else type(fn))
+        for name in [n for n in self.__dict__ if not n.startswith("__") and hasattr(type(self), n)]:
+            del self.__dict__[name]  # its own `explain` is no method of ours: f.__wrapped__ has it
         self._fn = fn
         self._variants: dict[Any, list[Variant]] = {}
         self._count = 0

@@ -523,3 +523,15 @@ def test_what_wraps_a_graph_function_can_be_one_itself(mode):
     outer = dg.function(doubled, mode=mode, name="outer")
     assert [outer(x).item(), energy(x).item(), outer(x).item()] == [10.0, 5.0, 10.0]
     assert (outer.name, outer.__wrapped__, outer._variants is energy._variants) == ("outer", doubled, False)
+
+
+def test_attributes_of_a_function_hide_no_method_of_ours():
+    def plain(x):
+        return x + 1
+
+    plain.note, plain.explain, plain._entries = "kept", "its own", "its own"
+    step = dg.function(plain)
+    step(dg.ones(2))
+    assert step.note == "kept"
+    assert "1 variants" in step.explain()
+    assert step.__wrapped__.explain == "its own"

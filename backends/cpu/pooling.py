@@ -327,17 +327,26 @@ def max_pool_index(
     pooling_lines.index(program, x, outputs[0], (window, stride, padding, dilation))
 
 
+def _gradients(program: Program, inputs: Sequence[Operand], dx: Operand) -> list[Operand]:
+    """The inputs of an image's gradient, contiguous; none of what has no results, whose gradient is zero."""
+    if inputs[0].size == 0:
+        fill_zero(program, dx)
+        return []
+    found = [_dense(program, b) for b in inputs]
+    program.wave()
+    return found
+
+
 def max_pool_x_grad(
     program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, window: Row, stride: Row,
     padding: tuple[Pair, ...], dilation: Row, ceil_mode: bool = False,
 ) -> None:  # fmt: skip
     """Append the gradient for x of inputs (g, out, x): to the first maximum in row-major order."""
     dx = outputs[0]
-    if inputs[0].size == 0:
-        fill_zero(program, dx)
+    found = _gradients(program, inputs, dx)
+    if not found:
         return
-    g, out, x = (_dense(program, b) for b in inputs)
-    program.wave()
+    g, out, x = found
     unrolled = _unrolled(window, stride, dilation)
     if unrolled is None:
         pooling_lines.maximum_gradient(program, g, x, dx, (window, stride, padding, dilation))
@@ -396,11 +405,10 @@ def avg_pool_x_grad(
 ) -> None:  # fmt: skip
     """Append the gradient for x of inputs (g,): spread evenly over each window."""
     dx, include, divisor = outputs[0], count_include_pad, divisor_override
-    if inputs[0].size == 0:
-        fill_zero(program, dx)
+    found = _gradients(program, inputs, dx)
+    if not found:
         return
-    g = _dense(program, inputs[0])
-    program.wave()
+    (g,) = found
     settings = window, stride, padding, dilation
     unrolled = _means_unrolled(dx, g, *settings, include, divisor)
     if unrolled is None:

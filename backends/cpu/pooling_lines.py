@@ -210,6 +210,11 @@ def slots(image: Operand, result: Operand, window: Window) -> list[Arg]:
     return args
 
 
+def windows_of(x: Operand, sizes: Sequence[int]) -> Operand:
+    """x with the shape of pooled images, to tell how many windows there are along each axis."""
+    return x._replace(shape=(*x.shape[:2], *sizes), strides=(0,) * (2 + len(sizes)))
+
+
 def _work(result: Operand, window: Window) -> float:
     return 1.0 * result.size * math.prod(window[0])
 

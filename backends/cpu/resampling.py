@@ -12,7 +12,7 @@ from ...core.lower import copy
 from ...core.types import DType
 from .conv_axes import Pair, Row
 from .panels import fill_zero
-from .pooling_lines import head_and_taps, slots
+from .pooling_lines import head_and_taps, slots, windows_of
 
 
 def _dense(program: Program, x: Operand) -> Operand:
@@ -190,11 +190,6 @@ HEAD
 """
 
 
-def _positions(x: Operand, sizes: Sequence[int]) -> Operand:
-    """x with the shape of pooled images, to tell how many windows there are along each axis."""
-    return x._replace(shape=(*x.shape[:2], *sizes), strides=(0,) * (2 + len(sizes)))
-
-
 def unfold(
     program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, window: Row, stride: Row,
     padding: tuple[Pair, ...], dilation: Row,
@@ -206,7 +201,7 @@ def unfold(
     x = _dense(program, inputs[0])
     program.wave()
     sizes = positions(x.shape[2:], window, stride, padding, dilation)
-    args = [*slots(x, _positions(x, sizes), (window, stride, padding, dilation)), x.slot, out.slot]
+    args = [*slots(x, windows_of(x, sizes), (window, stride, padding, dilation)), x.slot, out.slot]
     items = x.shape[0] * x.shape[1] * math.prod(window)
     program.launch(head_and_taps(_UNFOLD, x.dtype, stride[-1]), args, program.chunks(items, 8.0 * out.size))
 
@@ -222,7 +217,7 @@ def fold(
     x = _dense(program, inputs[0])
     program.wave()
     sizes = positions(size, window, stride, padding, dilation)
-    args = [*slots(out, _positions(out, sizes), (window, stride, padding, dilation)), x.slot, out.slot]
+    args = [*slots(out, windows_of(out, sizes), (window, stride, padding, dilation)), x.slot, out.slot]
     chunks = program.chunks(out.shape[0] * out.shape[1], 8.0 * x.size)
     program.launch(head_and_taps(_FOLD, x.dtype, stride[-1]), args, chunks)
 

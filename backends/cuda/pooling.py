@@ -15,7 +15,7 @@ from ...core.lower import fill, lower_reduce
 from ...core.scalar import Expr, const
 from ...core.types import DType, int64
 from ..cpu.conv_axes import Pair, Row, lift
-from ..cpu.pooling_lines import Window, slots
+from ..cpu.pooling_lines import Window, slots, windows_of
 from ..cpu.resampling import positions
 from .emit_expression import lowest
 from .written import dense, per_item, start
@@ -169,11 +169,6 @@ def avg_pool_x_grad(
     _launch(program, "pool_mean_gradient", dx.dtype, slots(dx, g, settings), dx.size, named)
 
 
-def _windows_of(x: Operand, sizes: Row) -> Operand:
-    """Images of as many elements as there are windows."""
-    return x._replace(shape=(*x.shape[:2], *sizes), strides=(0,) * (2 + len(sizes)))
-
-
 def unfold(
     program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, window: Row, stride: Row,
     padding: tuple[Pair, ...], dilation: Row,
@@ -182,7 +177,7 @@ def unfold(
     out = outputs[0]
     if out.size:
         x, settings = _image(program, inputs[0]), (window, stride, padding, dilation)
-        sizes = slots(x, _windows_of(x, positions(x.shape[2:], *settings)), settings)
+        sizes = slots(x, windows_of(x, positions(x.shape[2:], *settings)), settings)
         named: Named = {"x: const T*": x.slot, "out: T*": out.slot}
         _launch(program, "windows_apart", x.dtype, sizes, out.size, named)
 
@@ -195,7 +190,7 @@ def fold(
     out = outputs[0]
     if out.size:
         x, settings = _image(program, inputs[0]), (window, stride, padding, dilation)
-        sizes = slots(out, _windows_of(out, positions(size, *settings)), settings)
+        sizes = slots(out, windows_of(out, positions(size, *settings)), settings)
         named: Named = {"x: const T*": x.slot, "out: T*": out.slot}
         _launch(program, "windows_together", x.dtype, sizes, out.size, named)
 

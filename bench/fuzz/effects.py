@@ -174,7 +174,7 @@ def attention_like(h: Hand) -> Step | None:
             "dg.softmax({x} @ {x}.mT * 0.5, axis=-1) @ {x}",
             "dg.mse_loss({x}, {x} * 0.5)",
             "dg.cross_entropy({x}.reshape(-1, {x}.shape[-1]), dg.zeros(({x}.size // {x}.shape[-1],), dtype=dg.int64))",
-            "dg.layer_norm({x}, ({x}.shape[-1],)) + {x}",
+            "dg.nn.functional.layer_norm({x}, ({x}.shape[-1],)) + {x}",
             "dg.relu({x} @ {x}.mT + 1).mean(axis=-1)",
             "(({x} - {x}.mean(axis=0)) / ({x}.var(axis=0) + 1e-5).sqrt()).sum(axis=1)",
         )

@@ -63,7 +63,7 @@ LIVE = (
     "m.count += 1\n{y} = dg.nn.functional.leaky_relu({x}, m.count * 0.01)",
     "m.count += 1\n{y} = dg.nn.functional.elu({x}, m.scale)\nm.scale *= 0.5",
     "m.count += 1\n{y} = dg.nn.functional.huber_loss({x}, {x} * 0.5, delta=m.scale)\nm.scale += 0.5",
-    "m.count += 1\n{y} = dg.layer_norm({x}, ({x}.shape[-1],), eps=1e-5 * m.count) if {x}.ndim else {x}",
+    "m.count += 1\n{y} = dg.nn.functional.layer_norm({x}, ({x}.shape[-1],), eps=1e-5 * m.count) if {x}.ndim else {x}",
     "m.count += 1\n{y} = {x}.var(correction=m.count % 2)",
     "m.count += 1\n{y} = dg.nn.functional.softplus({x}, beta=m.count)",
     "m.count += 1\n{y} = {x}.lerp({x} * 2, m.scale / m.count)",

@@ -32,7 +32,7 @@ CHANGED = (
     "{y} = {x} / 3 + {x} * 0.7 - 1", "{y} = (({x} * 0.125 + 0.25) * {x} + 0.375) * {x}",
     "{y} = {x} / {x}.abs().sum(axis=-1, keepdims=True).clip(0.5)", "{y} = dg.softmax({x} * 2 + 1, axis=-1)",
     "{y} = dg.tanh({x} * 0.3 + 0.1) / 7", "{y} = dg.gelu({x} * 1.5 + 0.5) * dg.sigmoid({x})",
-    "{y} = ({x} - {x}.mean()) * 0.5 / 3", "{y} = dg.layer_norm({x}, ({x}.shape[-1],)) / 1.7",
+    "{y} = ({x} - {x}.mean()) * 0.5 / 3", "{y} = dg.nn.functional.layer_norm({x}, ({x}.shape[-1],)) / 1.7",
     "{y} = dg.grad(lambda t: (t ** 3 / 7).sum())({x})", "{y} = {x}.exp() / ({x}.exp() + 1)",
     "{y} = {x} * m.scale / 3.3 + m.count\nm.count += 1", "{y} = ({x} * {x} / 5).mean(axis=-1) * 3 * 2",
     "{y} = {x} * m.w.to({x}.dtype)[0] + m.b.to({x}.dtype)[1] / 3",

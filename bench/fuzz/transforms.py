@@ -9,7 +9,8 @@ from .steps import Hand, is_float
 BODIES = (
     "t * t", "t.sin() * m.scale", "dg.tanh(t) + m.w.to(t.dtype)[0]", "dg.softmax(t, axis=-1)", "t / (1 + t.abs())",
     "t.cumsum(-1)", "t - t.mean()", "t * dg.relu(t)", "dg.gelu(t)", "t * t.sum()", "dg.sort(t, axis=-1)[0]",
-    "t.flip(-1) * t", "dg.where(t > 0, t, t * 0.5)", "dg.layer_norm(t, (t.shape[-1],))", "t ** 3", "dg.exp(-t * t)",
+    "t.flip(-1) * t", "dg.where(t > 0, t, t * 0.5)",
+    "dg.nn.functional.layer_norm(t, (t.shape[-1],))", "t ** 3", "dg.exp(-t * t)",
     "t * m.count", "t.clip(-1, 1) * t", "t.detach() * t", "dg.custom_gradient(lambda s: (s * 2, lambda g: g * 3))(t)",
     "dg.checkpoint(lambda s: s.tanh() * s, t)", "t.roll(1, -1) + t",
     "dg.scan(lambda c, _: (c * 0.5 + t, None), t, length=2)[0]",

@@ -69,10 +69,10 @@ HOOKED = (
 )  # fmt: skip
 #: composites whose tape is one node once they are hot; {x}: a float tensor
 HOT = (
-    "{y} = dg.softmax({x}, axis=-1)", "{y} = dg.layer_norm({x}, ({x}.shape[-1],))",
+    "{y} = dg.softmax({x}, axis=-1)", "{y} = dg.nn.functional.layer_norm({x}, ({x}.shape[-1],))",
     "{y} = dg.log_softmax({x}, axis=-1)", "{y} = dg.nn.functional.normalize({x}, dim=-1)", "{y} = {x}.var(axis=-1)",
     "{y} = dg.logsumexp({x}, axis=-1)", "{y} = dg.mse_loss({x}, {x}.detach() * 0.5)", "{y} = {x}.std(axis=0)",
-    "{y} = dg.rms_norm({x}, ({x}.shape[-1],))",
+    "{y} = dg.nn.functional.rms_norm({x}, ({x}.shape[-1],))",
 )  # fmt: skip
 
 
