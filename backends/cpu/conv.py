@@ -228,7 +228,7 @@ def kernel(args, chunk, nchunks):
                     for i in range(0, rows, {rows}):
                         # Each line of the next panel comes with one block.
                         if later_step != 0:
-                            later = near + {row} + mod_i64(div_i64(i, {rows}) * 64, {row})
+                            later = near + {row} + i * {64 // rows} if i < {rows * (row // 64 + 1)} else near
                         {multiply}(
                             count * taps, filters, row_table + 8 * i, k_table, near, near_step,
                             result + (result0 + at + i * result_step) * {size}, result_step * {size},

@@ -204,7 +204,7 @@ def kernel(args, chunk, nchunks):
                                 part_channels * taps, source, row_table + 8 * i, k_table, panel, {row}, to,
                                 pitch * {size}, strip_columns - i, {width}, tz + part, ahead,
                             )
-                        ahead += part_channels * taps * 64 if i < {rows * (row // 64 - 1)} else 0
+                        ahead = ahead + part_channels * taps * 64 if i < {rows * (row // 64 - 1)} else panel
         for i in range(0, rows, {lanes}):
             block_rows = min_i64({lanes}, rows - i)
             if {turned} or not dense:
