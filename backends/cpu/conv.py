@@ -60,7 +60,7 @@ _SMALL_BYTES = 1 << 19
 #: of whole vectors packed line by line stand in the first-level cache.
 _MULTIPLY, _MULTIPLY_IN_PLACE, _MULTIPLY_LINES = 1.35, 1.1, 1.1
 #: Cycles of packing a vector of windows; without masks, and of what each channel adds to that.
-_PACK, _PACK_LINES, _TOUCH = 2, 4, 20
+_PACK, _PACK_LINES, _TOUCH = 2, 6, 20
 #: The part of a task that the last thread is waited for, on average.
 _HELD_UP = 0.5
 #: Batches of so many images decide what is packed, by the product of their times: eight alone would leave an eighth of

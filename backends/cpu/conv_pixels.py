@@ -30,7 +30,7 @@ _TASK_BYTES = 1 << 19
 #: element round, of packing one of neighbours, and any other.
 _MULTIPLY, _CALL, _TURN_CYCLES, _PACK_CYCLES, _GATHER_CYCLES = 1.05, 80, 0.6, 1.0, 2.0
 #: The first where windows are packed in whole vectors: they are then read faster than in place.
-_MULTIPLY_BESIDE_LINES = 1.25
+_MULTIPLY_BESIDE_LINES = 1.15
 #: Bytes of filters that are packed into memory for one call.
 _PACKED_BYTES = 2 << 20
 #: The part of a task that the last thread is waited for, on average.
