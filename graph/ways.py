@@ -14,6 +14,7 @@ from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..core import dispatch, forks, vjp
+from ..core.errors import AutogradError
 from ..core.reach import of_several_parts
 from ..core.saved import has_tape, needs_of, nodes_behind
 from .again import make_again
@@ -267,14 +268,14 @@ def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
             graph, present, traced = _watched(closing, ends, starts, usual)
             ways.append(((usual, (), (), -1), graph, present, trace.sources))
         elif any(good):
-            graph, present = walk_back(trace, ends, starts, usual, keeps)
+            graph, present = _own(trace, ends, starts, usual, keeps)
             ways.append(((usual, (), (), -1), graph, present, trace.sources))
         for k, y in enumerate(ends):
             if clear[k] and not good[k] and traced is None and is_tame(y, quiet=False):
                 used = tuple([n == k for n in range(len(ends))])
                 taps = tuple([n for n in range(len(ends)) if clear[k] >> len(starts) + n & 1])
                 aim = end.outline.only(1 << k, clear[k])
-                graph, present = walk_back(trace, ends, starts, used, True, taps, (), aim)
+                graph, present = _own(trace, ends, starts, used, True, taps, (), aim)
                 ways.append(((used, taps, (), aim), graph, present, trace.sources))
     finally:
         trace.breaker, trace.answer = breaker, answer
@@ -424,6 +425,14 @@ def _watch(closing: Closing, needs: list[tuple[Any, Any, int, int, int]]) -> Non
 def _left_for_a_value(trace: Trace, *_: Any) -> Any:
     """What reads a value while a way back is traced: there is none yet."""
     trace.leave("has a gradient whose rule or hook reads the value of a tensor", _ADVICE)
+
+
+def _own(trace: Trace, *of: Any) -> tuple[Graph, list[bool]]:
+    """The way back through ops alone. A rule of theirs that raises is an error when the gradient is taken, not now."""
+    try:
+        return walk_back(trace, *of)
+    except AutogradError as e:
+        trace.leave(f"has a gradient that raises {type(e).__name__}", _ADVICE)
 
 
 def _watched(

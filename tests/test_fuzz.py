@@ -242,6 +242,10 @@ FOUND = {
     "gradients of what is turned, asked for outside": program(
         "y = x0.mT + 1", leaf(2, 3)
     )._replace(walks=("taken = dg.autograd.grad(total(out[0]), leaves(x0))",)),
+    "a rule that has no gradient for these sizes, which nobody asks for": program(
+        "y = dg.linalg.svd(x0)[1] * 2", leaf(2, 3)
+    ),
+    "a rule that has no gradient for these sizes": program("y = dg.linalg.svd(x0)[1] * 2", leaf(2, 3), outside=True),
     **{
         f"the result of a checkpoint of {name} is changed": program(
             f"z = x0 * 2\ny = dg.checkpoint(lambda t: {text}, z)\ny[y > 0] = 0", leaf(3), returns="z, y",
