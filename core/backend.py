@@ -179,6 +179,8 @@ class Program:
         self.scratch_source = -1
         #: whether the caller looks at what kernels report of their inputs, and the dynamic value that says where
         self.reporting, self.report_source = False, -1
+        #: kernels that the same operations call at other sizes alone, and are compiled with the rest
+        self.spare: list[str] = []
         self._wave = True
 
     def dynamic(self) -> int:
@@ -238,6 +240,11 @@ class Program:
                 raise OverflowError(f"{x} is more than a kernel can be told")
         self.launches.append(Launch(source, tuple(args), max(1, chunks), self._wave, nested, loop))
         self._wave = False
+
+    def provide(self, source: str) -> None:
+        """Say that another size would call this kernel, so that it compiles nothing."""
+        if self.for_all_sizes:
+            self.spare.append(source)
 
     def loop(self, kernel: LoopKernel, args: Sequence[Arg], chunks: int, row_length: int) -> None:
         """Append a loop kernel; `args` are its slots without the scratch rows, which are added here."""

@@ -85,6 +85,8 @@ class Sources:
         self.fast = False
         #: short sums over a batch are the kernels of long ones (`Program.for_all_sizes`)
         self.for_all_sizes = True
+        #: `Program.spare` of all groups
+        self.spare: list[str] = []
         self.state, self.budget = state, budget
         self.steady: dict[int, Unit | None] = {}
         self.units: list[Unit] = []
@@ -148,6 +150,7 @@ class _Recorder(Program):
     def __init__(self, backend: Any, sources: Sources, what: str = ""):
         super().__init__(backend)
         self.sources, self.what, self.for_all_sizes = sources, what, sources.for_all_sizes
+        self.spare = sources.spare
         self.work: list[float] = []
         self.areas: dict[int, int] = {}
         self._next = 0.0

@@ -238,6 +238,7 @@ def _program(
     places: Places, kept: dict[int, tuple[int, int]], kinds: Container[Any],
 ) -> tuple[Program, tuple[tuple[Number, Any], ...], tuple[int, ...], tuple[tuple[int, Any], ...]]:  # fmt: skip
     program = _LabelledProgram(backend, [g.group for g in lowered])
+    program.spare += sources.spare
     live = _live_slots(lowered, sources)
     inputs = {v: program.dynamic() for v in graph.inputs}
     outputs = [program.dynamic() for _ in graph.outputs]

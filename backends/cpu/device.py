@@ -145,7 +145,9 @@ def _sources(programs: Sequence[Program]) -> dict[str, None]:
     sources: dict[str, None] = {}
     stack = list(programs)
     while stack:
-        for launch in stack.pop().launches:
+        program = stack.pop()
+        sources.update(dict.fromkeys(program.spare))
+        for launch in program.launches:
             if launch.source not in control.RUNNERS:
                 sources[launch.source] = None
             stack += [n.program for n in launch.nested]

@@ -28,6 +28,7 @@ from .panels import (
     fill_zero,
     limits,
     pack,
+    pack_source,
     product_block,
     sum_pieces,
     transpose,
@@ -498,12 +499,18 @@ def _right(
     size, (k, n), (k_stride, column) = b.dtype.itemsize, b.shape[-2:], b.strides[-2:]
     row = tile.width * size
     few = SPREAD_ROWS if k_stride * size % 1024 else IN_PLACE_ROWS
-    near = k * n * size <= IN_PLACE_BYTES or m <= few
-    if column == 1 and n % tile.lanes == 0 and near and not program.steady(b):
-        return Side(b, [s * size for s in steps], 0, depth * k_stride * size, row, k_stride * size)
-    if estimate(m) <= limits().own_rows and column and 1 in (column, k_stride) and not program.steady(b):
-        whole, step = depth * k_stride * size, tile.width * column * size
-        return Side(b, [s * size for s in steps], 0, whole, step, k_stride * size, column * size)
+    near, small = m <= few, k * n * size <= IN_PLACE_BYTES
+    own = estimate(m) <= limits().own_rows and column and 1 in (column, k_stride)
+    in_place = column == 1 and n % tile.lanes == 0 and (near or small)
+    if not program.steady(b) and (own or in_place):
+        if not (in_place and small):
+            program.provide(pack_source(b.dtype, tile.width, tile.lanes, tile.width))  # for more rows
+        whole, step, taken = (
+            depth * k_stride * size,
+            tile.width * column * size,
+            0 if in_place else column * size,
+        )
+        return Side(b, [s * size for s in steps], 0, whole, step, k_stride * size, taken)
     # A matrix shared by the whole batch is packed once.
     packed_sizes = [n if s else 1 for n, s in zip(sizes, steps)]
     with program.prepared(b):
