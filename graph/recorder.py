@@ -283,7 +283,7 @@ class ReadRecorder:
             for name, x in frame.f_locals.items():  # so far only the arguments (and closure cells)
                 self._root(x, name, set())
             if code.co_freevars and id(code) not in self._ledger.functions:
-                self._reader.search(frame)
+                self._reader.seek(frame)
         functions = self._ledger.functions
         if id(code) not in functions and id(code) not in self._sought:
             self._sought.add(id(code))

@@ -56,6 +56,8 @@ class SiteReader(ValueReader):
     def __init__(self, ledger: Ledger, results: Results, tracers: dict[int, Any], live: bool = False):
         super().__init__(ledger, results)
         self._tracers, self.live, self.standing = tracers, live, Standing()
+        #: functions that the call has made and the framework calls, by id
+        self._young: dict[int, FunctionType] = {}
         #: by id of the frame that is about to call it, a function from outside with a cache of its results
         self.cached: dict[int, Any] = {}
         self.actions: dict[str, Any] = {
@@ -103,8 +105,7 @@ class SiteReader(ValueReader):
         Functions that the call makes have them too, beside cells of the call's own variables.
         """
         code = frame.f_code
-        if id(code) not in self._ledger.functions:
-            self.search(frame)
+        self.seek(frame)
         found = []
         k = code.co_freevars.index(name)
         known = self._ledger.functions.get(id(code), ())
@@ -123,20 +124,58 @@ class SiteReader(ValueReader):
                 return self._cells(maker, name, value)
         return found
 
-    def search(self, frame: FrameType) -> None:
-        """Functions of a code that nothing read so far has led to: called by C code or by the framework."""
-        code = frame.f_code
-        self._ledger.functions[id(code)] = []
+    def seek(self, frame: FrameType) -> None:
+        """Learn which function a frame runs, where nothing read so far has led to it."""
+        called = self._called(frame)
+        if called is None and id(frame.f_code) not in self._ledger.functions:
+            self._search(frame)
+        elif called is not None and id(called) not in self._ledger.names and id(called) not in self._young:
+            self._meet_function(called, frame)
+
+    def _called(self, frame: FrameType) -> FunctionType | None:
+        """The function that a frame runs, where a name of the framework's code that called it holds it."""
+        back = frame.f_back
+        if back is None or back.f_trace_opcodes:
+            return None
+        held = (
+            f for f in back.f_locals.values() if isinstance(f, FunctionType) and f.__code__ is frame.f_code
+        )
+        return next(held, None)
+
+    def _meet_function(self, f: FunctionType, frame: FrameType) -> None:
+        """A function that the framework calls and that nothing read so far has led to."""
+        maker, _ = self._maker(frame)
+        if maker is not None and id(f) in set(map(id, gc.get_objects(0))):
+            self._young[id(f)] = f
+            self._ledger.functions.setdefault(id(f.__code__), [])
+        else:
+            self._ledger.learn(f, f.__qualname__, True)
+
+    def _maker(self, frame: FrameType) -> tuple[FrameType | None, bool]:
+        """The frame below that makes functions of this one's code: a comprehension, a lambda passed on, a hook.
+
+        And whether code lies between that is not followed.
+        """
         back, between = frame.f_back, False
         while back is not None:
-            if back.f_trace_opcodes and any(c is code for c in back.f_code.co_consts):
-                break  # made by a function that still runs: a comprehension, a lambda passed on, a hook
+            if back.f_trace_opcodes and any(c is frame.f_code for c in back.f_code.co_consts):
+                break
             between |= not back.f_trace_opcodes
             back = back.f_back
-        if back is not None and not between:
+        return back, between
+
+    def _search(self, frame: FrameType) -> None:
+        """Functions of a code that nothing read so far has led to: called by C code or by the framework.
+
+        This looks at every object of the process.
+        """
+        code = frame.f_code
+        self._ledger.functions[id(code)] = []
+        maker, between = self._maker(frame)
+        if maker is not None and not between:
             return
         # The framework may also call a hook that an earlier call of that function has made.
-        young = {*map(id, gc.get_objects(0))} if back is not None else ()
+        young = {*map(id, gc.get_objects(0))} if maker is not None else ()
         for f in gc.get_referrers(code):
             if isinstance(f, FunctionType) and f.__code__ is code and id(f) not in young:
                 self._ledger.learn(f, f.__qualname__, True)
