@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from duograd.core.backend import get_backend
 from duograd.core.scalar import Expr
+from duograd.core.storage import PIECE
 from duograd.core.types import float32
 from duograd.graph import store
 from duograd.graph.arena import Arenas
@@ -102,7 +103,7 @@ def test_an_arena_takes_no_more_than_it_needs():
     before = stats()
     nbytes = (33 << 20) + 1
     arena = arenas.take(nbytes)
-    assert stats()["current_bytes"] == before["current_bytes"] + (33 << 20) + 64
+    assert stats()["current_bytes"] == before["current_bytes"] + (33 << 20) + PIECE
     del arena
     assert stats()["current_bytes"] == before["current_bytes"]
     assert stats()["cached_bytes"] == before["cached_bytes"]

@@ -26,6 +26,7 @@ GOOD = (
     dg.nn.ReLU(),
     OPTIMIZER,
     dg.distributions.Normal(0, 1),
+    dg.distributions.Categorical(probs=dg.ones(2)),
     len,
     {},
 )

@@ -135,7 +135,7 @@ def _source(char: str, size: int, tile: Block, halves: bool, epilogue_head: str,
     rows, width, lanes = tile.rows, tile.width, tile.lanes
     shape = tile.rows, tile.vectors, tile.lanes
     side, line = group_rows(tile), group_line(tile)
-    strip = min(line, lanes)
+    strip = min(side, lanes) if has_masked_memory() else lanes
     heights = [(TURN // 2, rows // 2), (TURN, rows)] if halves else [(TURN, rows)]
     result = f"c + piece * c_piece + result_at * {size}, n * {size}, block_rows, block_cols, "
     result += "unit - first_unit, later, later_step"
@@ -304,9 +304,13 @@ def group_rows(tile: Block) -> int:
 
 
 def group_line(tile: Block) -> int:
-    """Elements from k to k there: the rows, or whole vectors where stores under a mask are slow."""
+    """Elements from k to k there: the rows, or whole vectors.
+
+    Stores under a mask are slow without AVX-512. One vector for all rows may reach into the next k, which is written
+    after it.
+    """
     rows = group_rows(tile)
-    return rows if has_masked_memory() else -(-rows // tile.lanes) * tile.lanes
+    return rows if has_masked_memory() or rows <= tile.lanes else -(-rows // tile.lanes) * tile.lanes
 
 
 def product(
