@@ -30,6 +30,14 @@ def seeded():
 
 
 @pytest.fixture
+def own_garbage():
+    """Collections look at what the test makes: the million objects of all tests would take them a second each time."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture
 def close():
     """Assert that arrays agree: equal shape and dtype, values within the table (exact for integers)."""
 

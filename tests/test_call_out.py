@@ -217,6 +217,7 @@ def test_what_is_printed_is_printed_once(capsys):
     assert capsys.readouterr().out.count("before") == 3
 
 
+@pytest.mark.usefixtures("own_garbage")
 def test_a_coroutine_runs_its_python_and_leaves_none_behind():
     @dg.function
     async def f(x):

@@ -85,6 +85,7 @@ def test_functions_use_the_same_temporary_memory():
     assert get_backend("cpu").memory_stats()["current_bytes"] < used + x.nbytes
 
 
+@pytest.mark.usefixtures("own_garbage")
 def test_temporary_memory_goes_with_the_last_function_that_needs_it():
     backend = get_backend("cpu")
     gc.collect()
@@ -309,6 +310,7 @@ def test_variants_of_many_shapes_are_bounded_by_memory_not_by_count(monkeypatch)
     assert fn(dg.ones((2,))).shape == (2,)
 
 
+@pytest.mark.usefixtures("own_garbage")
 def test_a_function_that_is_gone_takes_no_memory():
     gc.collect()
     before = store.store.total

@@ -61,6 +61,7 @@ def test_view_has_strides_and_offset():
     np.testing.assert_array_equal(x, 1 + np.arange(3)[:, None] + 6 * np.arange(4))
 
 
+@pytest.mark.usefixtures("own_garbage")
 def test_statistics_count_what_is_in_use():
     allocator = Allocator()
     a, b = allocator.empty(1000), allocator.empty(3000)

@@ -194,6 +194,7 @@ def test_an_op_without_a_kernel_is_an_error_not_a_detour(device):
     assert 'x.to("cpu")' in error.value.fix
 
 
+@pytest.mark.usefixtures("own_garbage")
 def test_memory_is_counted_and_given_back(device):
     backend = core_backend.get_backend(f"{device}:0")
     gc.collect()

@@ -45,7 +45,7 @@ def _processes_of(parent):
 
 
 @pytest.fixture(autouse=True)
-def no_trace():
+def no_trace(own_garbage):
     """Nothing is left of the workers of a test: no process, dead or alive, and no descriptor."""
     resource_tracker.ensure_running()  # stays for good
     before = len(os.listdir("/proc/self/fd"))

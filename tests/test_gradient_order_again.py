@@ -197,6 +197,7 @@ def test_the_tape_of_an_unfolded_call_is_used_up_as_any():
         y.sum().backward()
 
 
+@pytest.mark.usefixtures("own_garbage")
 def test_a_walk_keeps_nothing_alive():
     fn = dg.function(lambda x: dg.tanh(x) * dg.exp(x))
     x = dg.tensor([0.5, 1.0]).requires_grad_()

@@ -178,6 +178,7 @@ def test_a_hook_at_a_checkpoint_runs_once():
 
 
 @pytest.mark.parametrize("captured", [False, True])
+@pytest.mark.usefixtures("own_garbage")
 def test_hooks_do_not_outlive_their_tensor(captured):
     class Hook:
         def __call__(self, g):

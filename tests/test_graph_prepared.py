@@ -355,6 +355,7 @@ def test_threads_share_results_and_see_changes():
     assert not wrong
 
 
+@pytest.mark.usefixtures("own_garbage")
 def test_memory_is_bounded_and_given_back(monkeypatch):
     cache = Cache(limit=100_000)
     monkeypatch.setattr(store, "cache", cache)
@@ -376,6 +377,7 @@ def test_memory_is_bounded_and_given_back(monkeypatch):
     assert len(cache._entries) == 0
 
 
+@pytest.mark.usefixtures("own_garbage")
 def test_a_variant_that_goes_takes_its_results_along():
     w, x = normal(64, 96), normal(8, 64)
     before = len(store.cache._entries)

@@ -351,6 +351,7 @@ def test_a_gradient_that_an_argument_has_already_is_added_to():
     assert len(made.variants) == 2
 
 
+@pytest.mark.usefixtures("own_garbage")
 def test_arguments_do_not_outlive_their_call():
     w = leaf()
 

@@ -271,6 +271,7 @@ def test_a_size_is_any_after_three_and_compiles_nothing_more():
     assert len(g.variants) == 5
 
 
+@pytest.mark.usefixtures("own_garbage")
 def test_a_variant_for_any_size_tells_of_itself_and_keeps_no_tensor_of_its_trace():
     g, refs = dg.function(lambda x: dg.softmax(x @ x.mT, -1) + x.sum()), []
     for n in range(3, 9):

@@ -214,6 +214,7 @@ def test_objects_made_during_the_call_are_not_guarded():
     assert names == {"State", "State.__init__"} - {"State.__init__"}
 
 
+@pytest.mark.usefixtures("own_garbage")
 def test_values_made_during_the_call_are_released():
     class Big:
         pass

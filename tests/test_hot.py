@@ -459,6 +459,7 @@ def test_hot_calls_from_many_threads(hot_at):
     assert not wrong
 
 
+@pytest.mark.usefixtures("own_garbage")
 def test_a_hot_call_keeps_no_reference_cycle(hot_at):
     hot_at(1)
     x = dg.ones((3, 4)).requires_grad_()
@@ -487,6 +488,7 @@ def test_a_step_with_unused_outputs_becomes_hot():
     np.testing.assert_array_equal(x.grad.numpy(), first)
 
 
+@pytest.mark.usefixtures("own_garbage")
 def test_a_hot_call_keeps_the_tables_that_it_reads(hot_at, close):
     """A body's constants (here interpolation tables) live as long as its program."""
     hot_at(2)

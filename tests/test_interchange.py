@@ -54,6 +54,7 @@ def test_small_and_empty_tensors_go_both_ways(shape):
     assert dg.from_dlpack(np.ones(shape)).sum().item() == np.ones(shape).sum()
 
 
+@pytest.mark.usefixtures("own_garbage")
 def test_memory_lives_as_long_as_either_side_needs_it():
     x = dg.arange(1000, dtype="float32")
     watch = weakref.ref(x._storage)
@@ -76,6 +77,7 @@ def test_memory_lives_as_long_as_either_side_needs_it():
     assert watch() is None
 
 
+@pytest.mark.usefixtures("own_garbage")
 def test_a_capsule_nobody_takes_lends_nothing():
     x = dg.ones((3,))
     watch = weakref.ref(x._storage)

@@ -216,6 +216,7 @@ class Layer(nn.Module):
         return (self.weight * x if self.training else x).sum()
 
 
+@pytest.mark.usefixtures("own_garbage")
 def test_modules_may_come_and_go():
     """A function that is a method keeps the last of its modules, not all; and none of them is an error."""
     made = []

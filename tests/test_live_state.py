@@ -256,6 +256,7 @@ def test_state_that_is_absent_is_noticed():
     check(lambda m, x, _: x * getattr(m, "last", 100) * m.t, (0,) * 9, before=between)
 
 
+@pytest.mark.usefixtures("own_garbage")
 def test_modules_have_numbers_of_their_own():
     class Layer(dg.nn.Module):
         def __init__(self, t):

@@ -423,6 +423,7 @@ def test_what_classes_hold_is_noticed_through_objects_of_the_call_and_of_state()
         assert (float(a[0]), float(b[0])) == (h, Cell.gain)
 
 
+@pytest.mark.usefixtures("own_garbage")
 def test_the_first_state_is_let_go():
     first = dg.zeros(2)
     m = Box(st=[first])

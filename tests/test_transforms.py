@@ -294,6 +294,7 @@ def test_checkpoint_changes_no_bit(mode):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.usefixtures("own_garbage")
 def test_checkpoint_keeps_only_its_inputs():
     import gc
     import weakref
