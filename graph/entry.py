@@ -15,8 +15,8 @@ from typing import Any
 from ..core import dispatch
 from ..core.backend import scalar_bits
 from ..core.storage import writes
+from ..core.vjp import Node
 from .arguments import Loose, Slot
-from .ending import spent_here
 from .given import Given
 from .guards import Namespace
 from .live import Formula, Worked
@@ -314,9 +314,14 @@ class _Writer:
             live = f", {self.live}" if look.sized else ""
             self.lines.append(f"    w{n} = {bind(look)}({self._place(kind, k)}{live})")
         for n, (place, node, behind, others) in enumerate(end.spent):
-            y, leaves = self._place(*place), ", ".join([self._place(*x) for x in behind])
+            y, ends = self._place(*place), [self._place(*x) for x in behind]
+            edges = [f"{x} if {x}._node is None else ({x}._node, {x}._index)" for x in ends]
+            edges += [f"(s{k}, 0)" for k in others]
+            # What `ending.spent_here` makes, without its calls.
+            made = bind(node.op), "()", f"({''.join(f'{e}, ' for e in edges)})", bind(node.rules)
+            made += "{}", bind(node.out_types), bind(node.where)
             self.lines += [
-                f"    s{n} = {bind(spent_here)}({bind(node)}, [{leaves}], [{', '.join([f's{k}' for k in others])}])",
+                f"    s{n} = {bind(Node)}({', '.join(made)})",
                 f"    {y}._node, {y}._index, {y}._requires_grad = s{n}, 0, True",
             ]
         self.lines += [f"    {self._place(*place)}._requires_grad = {value}" for place, value in end.asked]
