@@ -265,6 +265,22 @@ def test_misuse_is_explained(call, message):
         call(dg.tensor(DATA))
 
 
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_fractions_are_not_added_to_integers(mode):
+    x, at = dg.zeros((3,), dtype="int64"), dg.tensor([0, 2])
+    ones = dg.ones((2,), dtype="int64")
+    for source, alpha, text in (
+        (ones, 0.5, "alpha=0.5 is no integer"), (ones, dg.tensor(0.5), "alpha=float32.* is no integer"),
+        (ones * 0.5, 1, "source=.* is not of integers"), (0.5, 1, "source=0.5 is not of integers"),
+    ):  # fmt: skip
+        with pytest.raises(dg.errors.DtypeError, match=rf"\[index_add\] {text}") as caught:
+            dg.function(lambda s=source, a=alpha: dg.index_add(x, 0, at, s, alpha=a), mode=mode)()
+        assert "test_indexing_peers.py:" in str(caught.value)
+    assert dg.index_add(x, 0, at, ones, alpha=3).tolist() == [3, 0, 3]
+    assert dg.index_add(x, 0, at, ones, alpha=dg.tensor(2)).tolist() == [2, 0, 2]
+    assert dg.index_add(x * 1.0, 0, at, ones, alpha=0.5).tolist() == [0.5, 0, 0.5]
+
+
 # ---------------------------------------------------------------- gather and scatter against PyTorch
 
 

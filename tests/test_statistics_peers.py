@@ -77,6 +77,20 @@ def test_neighbours_equal_numpy_and_torch():
     np.testing.assert_array_equal(dg.diff(dg.tensor([True, False, False])).numpy(), [True, False])
 
 
+@pytest.mark.parametrize("side", ["prepend", "append"])
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_what_is_joined_before_a_difference_is_not_cut_off(mode, side):
+    whole = np.array([1, 3, 7])
+    found = dg.function(lambda x: dg.diff(x, **{side: 0.5}), mode=mode)(dg.tensor(whole))
+    _equal(found, np.diff(whole, **{side: 0.5}))
+    assert found.dtype is dg.float32
+    assert dg.diff(dg.tensor(whole), **{side: 2}).dtype is dg.int64
+    assert dg.diff(dg.tensor(whole).to("float16"), **{side: 0.5}).dtype is dg.float16
+    _equal(dg.diff(dg.tensor([True, False]), **{side: 3}), np.diff([True, False], **{side: 3}))
+    with pytest.raises(dg.errors.ArgumentTypeError, match=r"\[diff\] the number 300 does not fit uint8"):
+        dg.function(lambda x: dg.diff(x, **{side: 300}), mode=mode)(dg.tensor(whole.astype(np.uint8)))
+
+
 def test_several_variables_equal_numpy_and_torch():
     z, w = RNG.normal(size=(3, 10)), RNG.uniform(size=(3, 10))
     counts, weights = RNG.integers(1, 4, 10), RNG.uniform(size=10)

@@ -12,6 +12,7 @@ from .. import dispatch
 from .. import types as T
 from ..errors import ArgumentError, DtypeError, ShapeError
 from ..op import composite, primitive, public
+from ..strangers import brief
 from ..types import TensorType, normalize_axis
 from ..value import Tensor
 from .picking import (
@@ -466,7 +467,18 @@ def _slices_of(op, x, axis, index, source, how):
 
 @public
 def index_add(x, axis, index, source, alpha=1):
-    """x with `alpha * source` added to the slices that a vector of indices names, in its order."""
+    """x with `alpha * source` added to the slices that a vector of indices names, in its order.
+
+    Raises: DtypeError where x has integers, and source or alpha is a fraction.
+    """
+    for name, v in (("alpha", alpha), ("source", source)) if not x.dtype.has_gradient else ():
+        dtype = getattr(v, "dtype", None)
+        if isinstance(v, (float, complex, np.inexact)) or getattr(dtype, "has_gradient", False):
+            what = "no integer" if name == "alpha" else "not of integers"
+            raise DtypeError(
+                "index_add", f"{name}={brief(v)} is {what}, and x: {x.type} holds no fractions",
+                f"give {name} as integers, or convert x to a float",
+            )  # fmt: skip
     return _slices_of("index_add", x, axis, index, source if alpha == 1 else source * alpha, "add")
 
 

@@ -211,8 +211,9 @@ def _cut(x, axis, start, stop):
 def diff(x, n=1, axis=-1, prepend=None, append=None):
     """Each element minus the one before it along an axis, n times over.
 
-    x: any[..., m, ...]; prepend, append: tensors or numbers joined to x first. Returns: x's dtype, the axis n shorter;
-    bool: whether neighbours differ. Raises: ArgumentError for negative n or a 0-d x. Source: array API, NumPy, PyTorch.
+    x: any[..., m, ...]; prepend, append: tensors or numbers joined to x first. Returns: x's dtype, the axis n shorter
+    (a float joined to integers makes floats of them, as in `x + 0.5`); bool: whether neighbours differ.
+    Raises: ArgumentError for negative n or a 0-d x. Source: array API, NumPy, PyTorch.
     Example: `dg.diff(dg.tensor([1, 3, 7]))` is `[2, 4]`.
     """
     x = as_tensor("diff", x)
@@ -222,6 +223,12 @@ def diff(x, n=1, axis=-1, prepend=None, append=None):
         raise ArgumentError("diff", f"n={n} is negative", "use n from 0")
     axis = T.normalize_axis("diff", axis, x.ndim, x.type)
     edge = tuple(1 if a == axis else m for a, m in enumerate(x.shape))
+
+    for v in (prepend, append):
+        if isinstance(v, (int, float)):
+            dtype = T.scalar_dtype(v, x.dtype)
+            T.check_scalar_range("diff", v, dtype)
+            x = x.to(dtype)
 
     def ready(v):
         if isinstance(v, (int, float)):
