@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from types import CodeType, FrameType
+from typing import Any
 
 import numpy as np
 
@@ -17,8 +18,12 @@ _OUTSIDE = tuple(_PACKAGE_DIR + d + os.sep for d in ("tests", "examples"))
 # By id, for the hash of a code object is computed anew from its constants at every look-up.
 _internal: dict[int, tuple[bool, CodeType]] = {}
 
-#: a place in a program: a code object and the offset of an instruction in it; see `line_of`
-Place = tuple[CodeType, int]
+_PACKAGE = __name__.partition(".")[0] + "."
+#: functions and methods that users call by name: those of ours that are `spoken.spelled`
+spelled_names: set[str] = set()
+
+#: a place in a program: a code object, the offset of an instruction in it, perhaps what is called there; see `line_of`
+Place = tuple[CodeType, int] | tuple[CodeType, int, str]
 
 
 def is_internal(code: CodeType) -> bool:
@@ -61,11 +66,38 @@ def user_place(depth: int = 1) -> Place | None:
     return None
 
 
+def user_call(depth: int = 1) -> Place | None:
+    """`user_place` with the name of what is called there: of an op, or of a function or method of ours."""
+    inner: FrameType | None = None
+    frame: FrameType | None = sys._getframe(depth)
+    while frame is not None:
+        known = _internal.get(id(frame.f_code))
+        if not (is_internal(frame.f_code) if known is None else known[0]):
+            return frame.f_code, frame.f_lasti, "" if inner is None else _called(inner)
+        inner, frame = frame, frame.f_back
+    return None
+
+
+def _called(frame: FrameType) -> str:
+    name = frame.f_code.co_name
+    owner: Any = frame.f_locals.get("self") if name in ("__call__", "__init__") else None
+    if name == "__init__":
+        return type(owner).__name__ if type(owner).__module__.startswith(_PACKAGE) else ""
+    if name == "__call__":
+        return str(owner.name) if hasattr(owner, "attr_names") else ""  # of an op
+    return name if name in spelled_names else ""
+
+
+def said_at(place: Place | None, inner: str) -> str:
+    """What users call at a place by name, else `inner`."""
+    return (place[2] if place is not None and len(place) == 3 else "") or inner
+
+
 def line_of(place: Place | None) -> str:
     """`file:line` of a place, or an empty string."""
     if place is None:
         return ""
-    code, offset = place
+    code, offset = place[:2]
     line = next((n for start, end, n in code.co_lines() if start <= offset < end and n), code.co_firstlineno)
     return f"{code.co_filename}:{line}"
 
@@ -180,7 +212,10 @@ class DeviceError(DuogradError, RuntimeError):
 
 
 class OutOfMemoryError(DeviceError, MemoryError):
-    """A device has no room for a tensor."""
+    """A device has no room for a tensor. Named after what the user called, of the ops that this is made of none."""
+
+    def __init__(self, op: str, message: str, fix: str = "", line: str | None = None):
+        super().__init__(said_at(user_call(2), op), message, fix, user_line(2) if line is None else line)
 
 
 class AutogradError(DuogradError, RuntimeError):

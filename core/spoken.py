@@ -20,6 +20,7 @@ from .errors import (
     is_internal,
     is_library_file,
     is_own_file,
+    spelled_names,
     user_line,
 )
 from .parameters import Parameters, parameters
@@ -76,6 +77,8 @@ def spelled(fn: Callable[..., Any], name: str = "", strict: bool = False) -> Cal
         made = _listing(fn, p, said) if p.rest else _plain(fn, p, said)
     functools.update_wrapper(made, fn)
     made.__name__ = said
+    made.__code__ = made.__code__.replace(co_name=said)  # what a traceback says
+    spelled_names.add(said)
     if "." not in fn.__qualname__ or "<" in fn.__qualname__:
         made.__qualname__ = said  # what Python says of too many arguments
     made.spelled = True

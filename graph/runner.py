@@ -8,7 +8,7 @@ from typing import Any
 
 from ..core import dispatch
 from ..core.backend import get_backend, scalar_bits
-from ..core.errors import OutOfMemoryError
+from ..core.errors import OutOfMemoryError, said_at
 from ..core.storage import writes
 from .arena import Need
 from .compile import Compiled
@@ -171,9 +171,11 @@ class Runner:
         return outputs
 
     def made_by(self, k: int) -> str:
-        """The op that makes an output, by name."""
+        """The op that makes an output, by the name that the user called."""
         node = self.compiled.graph.outputs[k].producer
-        return "memory" if node is None else node.op.name
+        if node is None:
+            return "memory"
+        return node.op.name if isinstance(node.where, str) else said_at(node.where, node.op.name)
 
     def _output(self, dtype: Any, row: Any, live: Any) -> tuple[Any, int]:
         """The layout of an output and its bytes, in a call with these live numbers."""

@@ -16,6 +16,7 @@ from ..core.errors import (
     DeviceError,
     ShapeError,
     TraceError,
+    user_call,
     user_line,
     user_place,
 )
@@ -263,7 +264,7 @@ class Trace(Sources):
             self._use(x._value) if isinstance(x, Symbol) else x._formula() if type(x) is Live else x
             for x in inputs
         ]
-        node = Node(op, values, attrs, types, device, user_place(3))
+        node = Node(op, values, attrs, types, device, user_call(3))
         node.again = dispatch.state.again
         self.graph.nodes.append(node)
         self._known.update(node.outputs)
