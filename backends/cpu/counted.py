@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...core.backend import Kernel, Operand, Program, takes_halves
-from .indexing import _carrier, _dense
+from ...core.picked import carrier
+from .indexing import _dense
 
 #: what is stored at `at`, and whether it stays
 _BODIES = {
@@ -61,8 +62,8 @@ def counted_places(program: Program, inputs: Sequence[Any], outputs: Sequence[Op
 @takes_halves
 def counted_choice(program: Program, inputs: Sequence[Any], outputs: Sequence[Operand]) -> None:
     """Elements where a mask holds; one kernel for all dtypes of one size."""
-    carrier, parts = _carrier(inputs[0].dtype)
-    source = _source("counted_choice", carrier) if parts == 1 else _wide_source(parts)
+    unit, parts = carrier(inputs[0].dtype)
+    source = _source("counted_choice", unit) if parts == 1 else _wide_source(parts)
     _launch(program, source, inputs, outputs)
 
 

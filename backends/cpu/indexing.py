@@ -7,20 +7,15 @@ of the index, whatever the number of threads: chunks share out the leading axes 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
-from ...core.backend import Arg, Kernel, Operand, Program, Scalar, takes_halves
+from ...core.backend import Arg, Kernel, Operand, Program, Scalar
 from ...core.lower import copy, fill, lower_map
+from ...core.picked import NAN, Picks, carrier, kernels
 from ...core.scalar import Expr
-from ...core.types import DType, Shape, int64
+from ...core.types import DType, int64
 
-#: NaN by the size of an element; complex numbers are pairs
-_NAN = {
-    "float16": 0x7E00, "bfloat16": 0x7FC0, "float32": 0x7FC00000, "float64": 0x7FF8000000000000,
-    "complex64": 0x7FC000007FC00000, "complex128": 0x7FF8000000000000,
-}  # fmt: skip
 #: columns that a chunk takes at least, so that two threads do not write one cache line
 _COLUMNS = 16
 
@@ -38,11 +33,6 @@ def _dense(program: Program, x: Operand, dtype: DType | None = None) -> Operand:
 def _index(program: Program, index: Operand) -> Operand:
     """An index as the kernels read it: contiguous, of 32 or 64 bits."""
     return _dense(program, index, None if index.dtype.name in ("int32", "int64") else int64)
-
-
-def _carrier(dtype: DType) -> tuple[str, int]:
-    """The unsigned integer that moves an element, and how many of them one element is."""
-    return f"u{8 * min(dtype.itemsize, 8)}", max(1, dtype.itemsize // 8)
 
 
 def _chunks(program: Program, lead: int, rest: int, work: float) -> tuple[int, int]:
@@ -105,33 +95,6 @@ def kernel(args, chunk, nchunks):
 """
 
 
-@takes_halves
-def take(
-    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, axis: int, depth: int = 1
-) -> None:
-    """x[lead, n, rest] by index[count] to out[lead, count, rest]; a slice outside is NaN (integers: 0)."""
-    if not outputs[0].size:
-        return
-    x, index = _dense(program, inputs[0]), _index(program, inputs[1])
-    carrier, parts = _carrier(x.dtype)
-    lead, rest = math.prod(x.shape[:axis]), math.prod(x.shape[axis + depth :]) * parts
-    rows, n = lead * index.size, math.prod(x.shape[axis : axis + depth])
-    missing = _NAN.get(x.dtype.name, 0)
-    args: list[Arg] = [
-        x.slot,
-        index.slot,
-        outputs[0].slot,
-        lead,
-        n,
-        index.size,
-        rest,
-        missing,
-        program.report(),
-    ]
-    work = rows * rest * int(carrier[1:]) // 4
-    program.launch(_take_source(carrier, index.dtype), args, program.chunks(rows, work))
-
-
 def _take_elements_source(carrier: str, index: DType) -> str:
     return f"""# take_elements: {carrier} by {index}
 def kernel(args, chunk, nchunks):
@@ -172,23 +135,23 @@ def kernel(args, chunk, nchunks):
 """
 
 
-@takes_halves
-def take_elements(program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, axis: int) -> None:
-    """x[lead, n, rest] by index[lead, count, rest] to out[lead, count, rest]."""
-    if not outputs[0].size:
+def _pick(program: Program, x: Operand, index: Operand, out: Operand, p: Picks) -> None:
+    """x[lead, n, rest] at the index to out[lead, count, rest]; what is outside is NaN (integers: 0)."""
+    if not out.size:
         return
-    x, index = _dense(program, inputs[0]), _index(program, inputs[1])
-    carrier, parts = _carrier(x.dtype)
-    lead, count, rest = _split(index.shape, axis)
-    missing = _NAN.get(x.dtype.name, 0)
-    args: list[Arg] = [x.slot, index.slot, outputs[0].slot, lead, x.shape[axis], count, rest, parts, missing]
-    args.append(program.report())
-    chunks = program.chunks(lead * count, index.size * (index.dtype.itemsize + 2 * x.dtype.itemsize))
-    program.launch(_take_elements_source(carrier, index.dtype), args, chunks)
-
-
-def _split(shape: Shape, axis: int) -> tuple[int, int, int]:
-    return math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
+    x, index = _dense(program, x), _index(program, index)
+    unit, parts = carrier(x.dtype)
+    missing = NAN.get(x.dtype.name, 0)
+    args: list[Arg] = [x.slot, index.slot, out.slot, p.lead, p.n, p.picks]
+    if p.each:
+        args += [p.rest, parts, missing, program.report()]
+        chunks = program.chunks(p.lead * p.picks, index.size * (index.dtype.itemsize + 2 * x.dtype.itemsize))
+        program.launch(_take_elements_source(unit, index.dtype), args, chunks)
+    else:
+        args += [p.rest * parts, missing, program.report()]
+        rows = p.lead * p.picks
+        chunks = program.chunks(rows, rows * p.rest * parts * int(unit[1:]) // 4)
+        program.launch(_take_source(unit, index.dtype), args, chunks)
 
 
 # ---------------------------------------------------------------- writing
@@ -307,18 +270,17 @@ def _values(
     return _dense(program, v), count * rest, rest
 
 
-def _write(
-    program: Program, source: Any, how: str, out: Operand, start: Operand | None, index: Operand, v: Any,
-    sizes: tuple[int, int, int, int], n_rest: int, indices: int,
-) -> None:  # fmt: skip
-    """Launch a write of v at the index into out[lead, n, rest], values [lead, count, rest].
+def _put(
+    program: Program, how: str, out: Operand, start: Operand | None, index: Operand, v: Any, p: Picks
+) -> None:
+    """Launch a write of values [lead, count, rest] at the index into out [lead, n, rest].
 
     start: what is in it before, None for zeros. Where chunks share out whole lines they begin with that themselves.
     """
-    lead, n, count, rest = sizes
+    lead, n, count, rest = p.lead, p.n, p.picks, p.rest
     full = out if out.is_contiguous else program.scratch_operand(out.dtype, out.shape)
     size = out.dtype.itemsize
-    work = lead * count * rest * size * 3 + indices * index.dtype.itemsize
+    work = lead * count * rest * size * 3 + index.size * index.dtype.itemsize
     writes = lead * n * count * rest
     along, across = _chunks(program, lead, rest, work) if writes else (1, 1)
     apart = across > 1 or along < program.chunks(lead * n * rest, lead * n * rest * size * 2)
@@ -331,100 +293,17 @@ def _write(
         start = full
     if writes:
         index = _index(program, index)
-        values, vl, vj = _values(program, v, out.dtype, count, rest, n_rest)
+        values, vl, vj = _values(program, v, out.dtype, count, rest, p.tail)
         dtype: DType | str = out.dtype
         if how == "set" and size <= 8:
-            dtype = _carrier(out.dtype)[0]
+            dtype = carrier(out.dtype)[0]
         args: list[Arg] = [values.slot, index.slot, full.slot, lead, n, count, rest, vl, vj, along, across]
         args += [0 if start is None else start.slot, program.report()]
+        source = _put_elements_source if p.each else _put_source
         program.launch(source(how, dtype, index.dtype), args, along * across)
     if full is not out:
         program.wave()
         copy(program, full, out)
-
-
-def _put(
-    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], how: str, axis: int, depth: int
-) -> None:
-    x, index, v = inputs
-    out = outputs[0]
-    lead, n = math.prod(out.shape[:axis]), math.prod(out.shape[axis : axis + depth])
-    tail = out.shape[axis + depth :]
-    sizes = lead, n, index.size, math.prod(tail)
-    _write(program, _put_source, how, out, x, index, v, sizes, len(tail), index.size)
-
-
-def put_slices(
-    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, axis: int, depth: int, add: bool
-) -> None:
-    """x with v[lead, count, rest] put (or added) at index[count] of [lead, n, rest]."""
-    _put(program, inputs, outputs, "add" if add else "set", axis, depth)
-
-
-def combine_slices(
-    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, axis: int, depth: int, reduce: str
-) -> None:
-    """The same, old and new values multiplied, or the larger or smaller kept."""
-    _put(program, inputs, outputs, reduce, axis, depth)
-
-
-def _put_each(
-    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], how: str, axis: int
-) -> None:
-    x, index, v = inputs
-    out = outputs[0]
-    lead, count, rest = _split(index.shape, axis)
-    sizes = lead, out.shape[axis], count, rest
-    _write(
-        program, _put_elements_source, how, out, x, index, v, sizes, len(index.shape) - axis - 1, index.size
-    )
-
-
-def put_elements(
-    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, axis: int, add: bool
-) -> None:
-    """x with v put (or added) at index[lead, count, rest] of [lead, n, rest]."""
-    _put_each(program, inputs, outputs, "add" if add else "set", axis)
-
-
-def combine_elements(
-    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, axis: int, reduce: str
-) -> None:
-    """The same, old and new values multiplied, or the larger or smaller kept."""
-    _put_each(program, inputs, outputs, reduce, axis)
-
-
-def take_x_grad(
-    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, size: int, axis: int
-) -> None:
-    """dy[lead, count, rest] added up into zeros [lead, size, rest] at the index."""
-    dy, index = inputs
-    out = outputs[0]
-    lead, rest = math.prod(out.shape[:axis]), math.prod(out.shape[axis + 1 :])
-    sizes = lead, size, index.size, rest
-    _write(program, _put_source, "add", out, None, index, dy, sizes, len(out.shape) - axis - 1, index.size)
-
-
-def take_elements_x_grad(
-    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, size: int, axis: int
-) -> None:
-    """dy[lead, count, rest] added up into zeros [lead, size, rest] at the index, of the same shape."""
-    dy, index = inputs
-    out = outputs[0]
-    lead, count, rest = _split(index.shape, axis)
-    sizes = lead, size, count, rest
-    _write(
-        program,
-        _put_elements_source,
-        "add",
-        out,
-        None,
-        index,
-        dy,
-        sizes,
-        len(out.shape) - axis - 1,
-        index.size,
-    )
 
 
 # ---------------------------------------------------------------- repetition
@@ -454,10 +333,4 @@ def repeat_places(program: Program, inputs: Sequence[Any], outputs: Sequence[Ope
         program.launch(_repeat_source(counts.dtype), args)
 
 
-KERNELS: dict[str, Kernel] = {
-    "take": take, "take_placed": take, "take_elements": take_elements, "take_x_grad": take_x_grad,
-    "take_elements_placed": take_elements, "take_elements_x_grad": take_elements_x_grad,
-    "put_slices": put_slices,
-    "combine_slices": combine_slices, "put_elements": put_elements, "combine_elements": combine_elements,
-    "repeat_places": repeat_places,
-}  # fmt: skip
+KERNELS: dict[str, Kernel] = {**kernels(_pick, _put), "repeat_places": repeat_places}

@@ -14,18 +14,14 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ...core.backend import Arg, Kernel, Operand, Program, Scalar, takes_halves
+from ...core.backend import Arg, Kernel, Operand, Program, Scalar
 from ...core.lower import copy, fill, lower_map
+from ...core.picked import NAN, Picks, carrier, kernels
 from ...core.scalar import Expr
 from ...core.types import DTYPES, DType, int64
 from .sort import sorted_rows
 from .written import dense, memory, per_block, per_item, start
 
-#: NaN by the size of an element; complex numbers are pairs
-_NAN = {
-    "float16": 0x7E00, "bfloat16": 0x7FC0, "float32": 0x7FC00000, "float64": 0x7FF8000000000000,
-    "complex64": 0x7FC000007FC00000, "complex128": 0x7FF8000000000000,
-}  # fmt: skip
 #: a thread takes a line from so many lines on, and up to so many values of each
 _LINES, _FEW = 1 << 14, 64
 _INDEX, _VALUES = "index: Index 7", "values: Values 3"
@@ -50,19 +46,11 @@ class _Index(NamedTuple):
     columns: int
 
     @classmethod
-    def of_slices(cls, n: int, count: int, rest: int) -> _Index:
-        """One index for all lines and columns."""
-        return cls(n, count, rest, 1, 0, 1, 0)
-
-    @classmethod
-    def of_elements(cls, n: int, count: int, rest: int) -> _Index:
-        """An index for each line and column."""
-        return cls(n, count, rest, 1, count * rest, rest, 1)
-
-
-def _carrier(dtype: DType) -> tuple[str, int]:
-    """The unsigned integer that moves an element, and how many of them one element is."""
-    return f"u{8 * min(dtype.itemsize, 8)}", max(1, dtype.itemsize // 8)
+    def of(cls, p: Picks) -> _Index:
+        """One index for all lines and columns, or for each of them."""
+        if p.each:
+            return cls(p.n, p.picks, p.rest, 1, p.picks * p.rest, p.rest, 1)
+        return cls(p.n, p.picks, p.rest, 1, 0, 1, 0)
 
 
 def _index(program: Program, index: Operand) -> Operand:
@@ -74,10 +62,10 @@ def _index(program: Program, index: Operand) -> Operand:
 
 
 @functools.cache
-def _pick_source(carrier: str, index: str) -> str:
-    slots = [_INDEX, "parts", "missing", f"x: const {carrier}*", f"from: const {index}*", f"out: {carrier}*"]
+def _pick_source(unit: str, index: str) -> str:
+    slots = [_INDEX, "parts", "missing", f"x: const {unit}*", f"from: const {index}*", f"out: {unit}*"]
     return per_item(
-        f"pick: {carrier} by {index}",
+        f"pick: {unit} by {index}",
         "pick",
         slots,
         "pick(index, number, parts, (u64)missing, x, from, out);",
@@ -89,28 +77,10 @@ def _pick(program: Program, x: Operand, index: Operand, out: Operand, sizes: _In
         return
     x, index = dense(program, x), _index(program, index)
     program.wave()
-    carrier, parts = _carrier(x.dtype)
-    missing = _NAN.get(x.dtype.name, 0)
+    unit, parts = carrier(x.dtype)
+    missing = NAN.get(x.dtype.name, 0)
     args: list[Arg] = [*sizes, parts, missing, x.slot, index.slot, out.slot]
-    start(program, _pick_source(carrier, index.dtype.char), out.size * parts, args)
-
-
-@takes_halves
-def take(
-    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, axis: int, depth: int = 1
-) -> None:
-    """x[lead, n, rest] by index[count] to out[lead, count, rest]; a slice outside is NaN (integers: 0)."""
-    x, index = inputs
-    n, rest = math.prod(x.shape[axis : axis + depth]), math.prod(x.shape[axis + depth :])
-    _pick(program, x, index, outputs[0], _Index.of_slices(n, index.size, rest))
-
-
-@takes_halves
-def take_elements(program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, axis: int) -> None:
-    """x[lead, n, rest] by index[lead, count, rest] to out[lead, count, rest]."""
-    x, index = inputs
-    sizes = _Index.of_elements(x.shape[axis], index.shape[axis], math.prod(index.shape[axis + 1 :]))
-    _pick(program, x, index, outputs[0], sizes)
+    start(program, _pick_source(unit, index.dtype.char), out.size * parts, args)
 
 
 # ---------------------------------------------------------------- writing
@@ -178,7 +148,7 @@ def _write(
         program.wave()
         word, parts = memory(out.dtype), 1
         if how == "set":
-            word, parts = _carrier(out.dtype)
+            word, parts = carrier(out.dtype)
         elif out.dtype.kind == "bool":
             word = "truth"
         steps = [lines * parts, step * parts, parts]
@@ -214,71 +184,9 @@ def _write_sorted(
 
 
 def _put(
-    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], how: str, axis: int, depth: int
+    program: Program, how: str, out: Operand, before: Operand | None, index: Operand, v: Any, p: Picks
 ) -> None:
-    x, index, v = inputs
-    out = outputs[0]
-    tail = out.shape[axis + depth :]
-    sizes = _Index.of_slices(math.prod(out.shape[axis : axis + depth]), index.size, math.prod(tail))
-    _write(program, how, out, x, index, v, sizes, len(tail))
-
-
-def put_slices(
-    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, axis: int, depth: int, add: bool
-) -> None:
-    """x with v[lead, count, rest] put (or added) at index[count] of [lead, n, rest]."""
-    _put(program, inputs, outputs, "add" if add else "set", axis, depth)
-
-
-def combine_slices(
-    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, axis: int, depth: int, reduce: str
-) -> None:
-    """The same, old and new values multiplied, or the larger or smaller kept."""
-    _put(program, inputs, outputs, reduce, axis, depth)
-
-
-def _put_each(
-    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], how: str, axis: int
-) -> None:
-    x, index, v = inputs
-    out = outputs[0]
-    tail = index.shape[axis + 1 :]
-    sizes = _Index.of_elements(out.shape[axis], index.shape[axis], math.prod(tail))
-    _write(program, how, out, x, index, v, sizes, len(tail))
-
-
-def put_elements(
-    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, axis: int, add: bool
-) -> None:
-    """x with v put (or added) at index[lead, count, rest] of [lead, n, rest]."""
-    _put_each(program, inputs, outputs, "add" if add else "set", axis)
-
-
-def combine_elements(
-    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, axis: int, reduce: str
-) -> None:
-    """The same, old and new values multiplied, or the larger or smaller kept."""
-    _put_each(program, inputs, outputs, reduce, axis)
-
-
-def take_x_grad(
-    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, size: int, axis: int
-) -> None:
-    """dy[lead, count, rest] added up into zeros [lead, size, rest] at the index."""
-    dy, index = inputs
-    tail = outputs[0].shape[axis + 1 :]
-    sizes = _Index.of_slices(size, index.size, math.prod(tail))
-    _write(program, "add", outputs[0], None, index, dy, sizes, len(tail))
-
-
-def take_elements_x_grad(
-    program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, size: int, axis: int
-) -> None:
-    """dy[lead, count, rest] added up into zeros [lead, size, rest] at the index, of the same shape."""
-    dy, index = inputs
-    tail = index.shape[axis + 1 :]
-    sizes = _Index.of_elements(size, index.shape[axis], math.prod(tail))
-    _write(program, "add", outputs[0], None, index, dy, sizes, len(tail))
+    _write(program, how, out, before, index, v, _Index.of(p), p.tail)
 
 
 # ---------------------------------------------------------------- places in flattened images
@@ -389,9 +297,7 @@ def searchsorted(program: Program, inputs: Sequence[Any], outputs: Sequence[Oper
 
 
 KERNELS: dict[str, Kernel] = {
-    "take": take, "take_placed": take, "take_elements": take_elements, "take_x_grad": take_x_grad,
-    "take_elements_placed": take_elements, "take_elements_x_grad": take_elements_x_grad,
-    "put_slices": put_slices, "combine_slices": combine_slices,
-    "put_elements": put_elements, "combine_elements": combine_elements, "pick_pixels": pick_pixels,
-    "put_pixels": put_pixels, "flat_places": flat_places, "repeat_places": repeat_places, "searchsorted": searchsorted,
+    **kernels(lambda program, x, index, out, p: _pick(program, x, index, out, _Index.of(p)), _put),
+    "pick_pixels": pick_pixels, "put_pixels": put_pixels, "flat_places": flat_places, "repeat_places": repeat_places,
+    "searchsorted": searchsorted,
 }  # fmt: skip
