@@ -48,7 +48,21 @@ def _either(name: str, probs: Any, logits: Any) -> None:
         raise ArgumentError(name, "takes probs or logits", "pass one of them")
 
 
-class Bernoulli(Distribution):
+class _ZeroOrOne(Distribution):
+    """Numbers that are 1 with probability probs, else 0."""
+
+    probs: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        return self.probs  # type: ignore[no-any-return]
+
+    @property
+    def variance(self) -> Tensor:
+        return self.probs * (1 - self.probs)  # type: ignore[no-any-return]
+
+
+class Bernoulli(_ZeroOrOne):
     """1 with probability probs (of logits: their sigmoid), else 0. Of probs 0 and 1 logarithms are of an eps less."""
 
     support = C.boolean
@@ -75,14 +89,6 @@ class Bernoulli(Distribution):
 
     def _draw(self, shape: tuple[int, ...]) -> Tensor:
         return PUBLIC["bernoulli"](self.probs.expand(shape))  # type: ignore[no-any-return]
-
-    @property
-    def mean(self) -> Tensor:
-        return self.probs  # type: ignore[no-any-return]
-
-    @property
-    def variance(self) -> Tensor:
-        return self.probs * (1 - self.probs)  # type: ignore[no-any-return]
 
     def log_prob(self, value: Any) -> Tensor:
         # log sigmoid(l) = -softplus(-l), by value; exact for large logits.
@@ -139,7 +145,7 @@ class Categorical(Distribution):
         return -(self.probs * E.maximum(self.logits, least)).sum(axis=-1)  # type: ignore[no-any-return]
 
 
-class OneHotCategorical(Categorical):
+class OneHotCategorical(_ZeroOrOne, Categorical):
     """`Categorical` whose draws are rows with a single 1."""
 
     def __init__(
@@ -154,14 +160,6 @@ class OneHotCategorical(Categorical):
     def _draw(self, shape: tuple[int, ...]) -> Tensor:
         index = super()._draw(shape[:-1])
         return REGISTRY["one_hot"](index, num_classes=shape[-1]).to(self.logits.dtype)  # type: ignore[no-any-return]
-
-    @property
-    def mean(self) -> Tensor:
-        return self.probs  # type: ignore[no-any-return]
-
-    @property
-    def variance(self) -> Tensor:
-        return self.probs * (1 - self.probs)  # type: ignore[no-any-return]
 
     def log_prob(self, value: Any) -> Tensor:
         return E.where(self._checked(value) > 0, self.logits, 0.0).sum(axis=-1)  # type: ignore[no-any-return]
