@@ -390,6 +390,47 @@ def test_an_error_leaves_state_in_containers_as_it_was():
     assert float(step(z(1), False)[0]) == 2.0
 
 
+@pytest.mark.parametrize("caught", [True, False])
+@pytest.mark.parametrize("inner", ["eager", "graph", "plain"])
+def test_what_was_changed_before_an_exception_stays_where_it_is_caught(inner, caught):
+    """As in eager mode; a function that it leaves has changed nothing, unless its Python runs."""
+
+    def story(outer):
+        total, seen = dg.zeros(()), []
+
+        def fails(x):
+            total.add_(x.sum())
+            seen.append(total * 2)
+            raise ValueError("no")
+
+        part = fails if inner == "plain" else dg.function(fails, mode=inner)
+
+        def whole(x):
+            try:
+                part(x)
+            except ValueError:
+                if not caught:
+                    raise
+            return x + total
+
+        fn, told = dg.function(whole, mode=outer), []
+        for k in range(4):
+            try:
+                told.append(fn(dg.full((2,), float(k))).tolist())
+            except ValueError as e:
+                told.append(str(e))
+        return told, total.item(), [t.item() for t in seen]
+
+    eager = story("eager")
+    if inner == "graph":  # called from outside of a graph it leaves nothing, either
+        assert eager == ((["no"] * 4 if not caught else [[float(k)] * 2 for k in range(4)]), 0.0, [])
+        eager = ([[0.0] * 2, [3.0] * 2, [8.0] * 2, [15.0] * 2], 12.0, [0.0, 4.0, 12.0, 24.0])
+    if caught or inner == "eager":
+        assert story("graph") == eager
+    else:
+        assert story("graph") == (["no"] * 4, 0.0, [])
+
+
 def test_what_classes_hold_is_noticed_through_objects_of_the_call_and_of_state():
     class Cell:
         gain = 2.0
