@@ -285,7 +285,10 @@ class Op:
                 error = no_tensor_among(self, args)
             if error is None:
                 given = {**dict(zip((*self.input_names, *self.attr_names), args)), **kwargs}
-                error = in_words(self.name, e, given, f"it takes {self._usage()}")
+                defaults = {
+                    n: d for n, d in zip(self.attr_names, self.defaults) if n not in self.required_attrs
+                }
+                raise in_words(self.name, e, given, defaults, f"it takes {self._usage()}") from e
         if error is not None:
             raise error from None
 

@@ -10,6 +10,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 from . import kinds
+from .blame import blame
 from .errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -24,7 +25,7 @@ from .errors import (
     user_line,
 )
 from .parameters import Parameters, parameters
-from .strangers import STUMBLES, brief, outside, unfit
+from .strangers import STUMBLES, outside, unfit
 
 #: names for an argument of the same meaning (or the remark says what differs): what is nearest comes first
 _WORDS = [
@@ -96,6 +97,9 @@ def _listing(fn: Any, p: Parameters, said: str) -> Any:
             wrong = [n for n in kwargs if n not in names]
             rest = (*p.positional[len(args) :], *p.keyword)
             missing = [n for n in rest if n not in p.defaults and n not in kwargs]
+            for n in p.positional[: len(args)]:
+                if n in kwargs:
+                    raise ArgumentTypeError(said, f"got {n}= twice", _usage(fn, said)) from None
             if e.__traceback__.tb_next or not (wrong or missing):  # type: ignore[union-attr]
                 explain(fn, said, e, {**{f"argument {k}": x for k, x in enumerate(args)}, **kwargs})
                 raise
@@ -206,15 +210,15 @@ def explain(fn: Any, op: str, error: Exception, given: dict[str, Any]) -> None:
     refuse_kinds(fn, op, given)
     defaults = parameters(fn).defaults
     shown = {n: x for n, x in given.items() if x is not defaults.get(n, _ABSENT)}
-    raise in_words(op, error, shown, _usage(fn, op)) from error
+    raise in_words(op, error, shown, defaults, _usage(fn, op)) from error
 
 
-def in_words(op: str, error: Exception, given: dict[str, Any], usage: str) -> DuogradError:
+def in_words(
+    op: str, error: Exception, given: dict[str, Any], defaults: dict[str, Any], usage: str
+) -> DuogradError:
     """An error that Python or a library raised in code of ours, for a caller who gave these arguments."""
     kind = next((k for c, k in _ERRORS if isinstance(error, c)), ArgumentError)
-    shown = ", ".join(f"{n}={brief(x)}" for n, x in given.items())
-    message = f"{type(error).__name__}: {error}" + (f"; got {shown}" if shown else "")
-    return kind(op, message, usage, user_line(2))  # type: ignore[no-any-return]
+    return kind(op, *blame(error, given, defaults, usage), user_line(2))  # type: ignore[no-any-return]
 
 
 def refuse_kinds(fn: Any, op: str, given: dict[str, Any]) -> bool:

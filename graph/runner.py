@@ -149,7 +149,9 @@ class Runner:
                 dynamic.append(storage.ptr)
                 outputs.append(make(lay, storage))
         except OutOfMemoryError as error:
-            raise OutOfMemoryError(self.made_by(len(outputs)), error.message, error.fix) from None
+            node = self.compiled.graph.outputs[len(outputs)].producer
+            line = None if node is None else node.line or None
+            raise OutOfMemoryError(self.made_by(len(outputs)), error.message, error.fix, line) from None
         if self._numbers:
             dynamic += self.read_numbers() if numbers is None else numbers
         dynamic += self._tail

@@ -7,15 +7,17 @@ run, before its effects, so that they end no segment.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..core import dispatch
-from ..core.errors import ArgumentError
+from ..core.errors import ArgumentError, is_own_file
 from ..core.ops import elementwise as E
 from ..core.ops.reduction import max_, min_
+from ..core.spoken import spell_methods
 from ..core.value import Tensor
 
 #: whether distributions that were not told look at their arguments
@@ -112,6 +114,9 @@ class Distribution:
     they may come, or where two reductions are too much; None: as `set_default_validate_args` says, True at first.
     """
 
+    def __init_subclass__(cls) -> None:
+        _explained(cls)
+
     has_rsample = False
     #: what values may be
     support: Constraint | None = None
@@ -174,3 +179,12 @@ class Distribution:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(batch_shape={self.batch_shape}, event_shape={self.event_shape})"
+
+
+def _explained(cls: type) -> None:
+    """Let methods of a class of ours say what is wrong with their arguments."""
+    if is_own_file(sys.modules[cls.__module__].__file__ or ""):
+        spell_methods(cls, " ".join(n for n in ("sample", "rsample", "log_prob", "cdf") if n in cls.__dict__))
+
+
+_explained(Distribution)
