@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .errors import DuogradError
 from .strangers import brief, kind_of, told
 from .types import TensorType
 
@@ -55,7 +56,7 @@ def blamed(error: Exception, given: dict[str, Any]) -> tuple[str, Any] | None:
         for name, x in _rows(given):
             if x is error.obj:
                 return name, x
-    text = str(error)
+    text = error.message if isinstance(error, DuogradError) else str(error)
     for words, fits in _SAID:
         if words in text:
             return next(((name, x) for name, x in _rows(given) if fits(x)), None)

@@ -25,7 +25,7 @@ from .floats import widened
 from .numbers import holds_live, without_live
 from .parameters import parameters
 from .scalar import Expr, cast, const, substitute, weak_arg
-from .spoken import in_words, is_own_error, spelled, translated
+from .spoken import in_words, is_own_error, may_say_more, spelled, translated
 from .strangers import STUMBLES, is_vast, kind_of, known_kinds, no_tensor_among, stranger, unfit
 from .types import DType, TensorType
 
@@ -277,14 +277,14 @@ class Op:
 
     def explain(self, e: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raise what an error in a rule or body is to the caller; nothing where it is in our words, or the user's."""
-        if isinstance(e, DuogradError):
+        given = {**dict(zip((*self.input_names, *self.attr_names), args)), **kwargs}
+        if isinstance(e, DuogradError) and not may_say_more(self.name, e, given):
             return
         error: DuogradError | None = stranger(self, args, kwargs)
         if error is None and is_own_error(e):
             if isinstance(e, (TypeError, AttributeError)) and not self.creates:
                 error = no_tensor_among(self, args)
             if error is None:
-                given = {**dict(zip((*self.input_names, *self.attr_names), args)), **kwargs}
                 defaults = {
                     n: d for n, d in zip(self.attr_names, self.defaults) if n not in self.required_attrs
                 }

@@ -10,7 +10,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 from . import kinds
-from .blame import blame
+from .blame import blame, blamed
 from .errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -205,12 +205,19 @@ def explain(fn: Any, op: str, error: Exception, given: dict[str, Any]) -> None:
 
     Nothing is raised where the error is one of ours already, or comes from code of the user that was called.
     """
-    if isinstance(error, DuogradError) or not is_own_error(error):
-        return
-    refuse_kinds(fn, op, given)
     defaults = parameters(fn).defaults
     shown = {n: x for n, x in given.items() if x is not defaults.get(n, _ABSENT)}
+    if not may_say_more(op, error, shown) or not is_own_error(error):
+        return
+    refuse_kinds(fn, op, given)
     raise in_words(op, error, shown, defaults, _usage(fn, op)) from error
+
+
+def may_say_more(op: str, error: Exception, given: dict[str, Any]) -> bool:
+    """Whether an error is not in our words, or of what no tensor can be made of, which is among the arguments."""
+    if not isinstance(error, DuogradError):
+        return True
+    return error.op == "tensor" != op and blamed(error, given) is not None
 
 
 def in_words(

@@ -23,10 +23,8 @@ def number_array(data: Any, dtype: T.DType | None = None) -> np.ndarray:
         data = np.asarray(data)
     try:
         array = np.asarray(data)
-    except ValueError as e:
-        raise ArgumentTypeError(
-            "tensor", f"rows of unequal length: {e}", "make all rows equally long"
-        ) from None
+    except ValueError:
+        raise ArgumentTypeError("tensor", "rows of unequal length", "make all rows equally long") from None
     if array.dtype == object:
         if isinstance(data, (list, tuple)) and any(isinstance(v, Tensor) for v in data):
             array = np.stack([np.asarray(v) for v in data])

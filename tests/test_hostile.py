@@ -2,6 +2,8 @@
 
 import collections
 import inspect
+import random
+import re
 import warnings
 
 import duograd as dg
@@ -17,6 +19,11 @@ GIVEN = {
     "equation": "ij->ji", "p": 0.5, "reduce": "sum", "dim": 0, "groups": 1, "size": (2, 3), "normalized_shape": (3,),
     "num_groups": 1, "fill_value": 1.0, "value": 1.0, "q": 0.5, "low": 0, "high": 5, "norm_type": 2.0,
 }  # fmt: skip
+#: what Python and NumPy say where a value is not what their code, or ours, asks for
+FOREIGN = re.compile(
+    r"\w+Error\b|Error: |' object |has no attribute|not supported between|unsupported operand"
+    r"|ufunc|truth value|inhomogeneous|has no len|unhashable|argument must be|could not convert|takes \d+ positional"
+)
 FUNCTIONS = {f"dg.{n}": f for n, f in PUBLIC.items()}
 FUNCTIONS |= {f"F.{n}": getattr(dg.nn.functional, n) for n in dg.nn.functional.__all__}
 FUNCTIONS |= {f"fft.{n}": getattr(dg.fft, n) for n in dg.fft.__all__}
@@ -46,9 +53,78 @@ def test_nothing_bare_leaves_a_function(name):
             except dg.errors.DuogradError as e:
                 text = str(e)
                 assert "test_hostile.py:" in text, (argument, text)
+                assert "fix:" in text, (argument, text)
+                assert not FOREIGN.search(text), (argument, text)
                 assert len(text) < 1500
             except Exception as e:
                 raise AssertionError(f"{argument}: {type(e).__name__}: {e}") from e
+
+
+LAYERS = {n: c for n, c in vars(dg.nn).items() if isinstance(c, type) and issubclass(c, dg.nn.Module)}
+NAN = float("nan")
+#: kinds of values, of which every argument meets some in both modes
+ALSO = [
+    "a", None, {}, 2**40, -(2**40), -7, 0, NAN, float("inf"), 1j, [], [1, 2], ["a"], [None], (-1, -1), [[1, 2], [3]],
+    {1}, np.ones((2, 3)), np.array(["a"]), dg.ones((2, 3)), dg.zeros((2, 3), dtype="int64"), dg.ones((2, 3)) > 0,
+    dg.ones((2, 3), dtype="complex64"), dg.tensor(1.5), dg.zeros((0, 3)), dg.ones((5,)), dg.ones((1, 2, 3, 4)),
+    dg.full((2, 3), NAN), dg.full((2, 3), -5, dtype="int64"), [dg.ones((2, 3)), None], dg.float32, slice(None), ...,
+]  # fmt: skip
+#: more than constructors need than functions
+SIZES = dict.fromkeys((
+    "in_features", "out_features", "in1_features", "in2_features", "in_channels", "out_channels", "num_features",
+    "num_channels", "input_size", "hidden_size", "num_embeddings", "embedding_dim", "embed_dim", "d_model",
+    "upscale_factor", "downscale_factor", "padding", "num_layers", "dim_feedforward", "threshold",
+), 2) | {"num_heads": 1, "nhead": 1, "negative_slope": 0.1}  # fmt: skip
+
+
+def refusal(call, mode):
+    """The error of a call, and what is wrong with its words; None where there is none."""
+    try:
+        dg.function(call, mode=mode)()
+    except dg.errors.DuogradError as e:
+        text = str(e)
+        good = "test_hostile.py:" in text and "fix:" in text and not FOREIGN.search(text)
+        return type(e), re.sub(r"[\d,]+ are available|at 0x\w+", "", text), good
+    except Exception as e:
+        return type(e), str(e), False
+    return None
+
+
+def drawn(name, fn, draw):
+    """A call with one argument of another kind."""
+    taken = list(inspect.signature(fn).parameters.values())
+    needed = [p for p in taken if p.default is p.empty and p.kind <= p.POSITIONAL_OR_KEYWORD]
+    row = [GIVEN.get(p.name, SIZES.get(p.name, dg.ones((2, 3)))) for p in needed]
+    row = [y.clone() if isinstance(y, dg.Tensor) else y for y in row]
+    among = [p for p in taken[hasattr(dg.Tensor, name) :] if p.kind is not p.VAR_KEYWORD]
+    if not among:
+        return "", None, lambda: None
+    p, x = draw.choice(among), draw.choice(ALSO)
+    if p in needed:
+        row[needed.index(p)] = x
+        return p.name, x, lambda: fn(*row)
+    return p.name, x, lambda: fn(*row, x) if p.kind is p.VAR_POSITIONAL else fn(*row, **{p.name: x})
+
+
+METHODS = {
+    n: getattr(dg.Tensor, n)
+    for n in dir(dg.Tensor)
+    if n[0] != "_" and inspect.isfunction(getattr(dg.Tensor, n))
+}
+
+
+@pytest.mark.parametrize("table", [FUNCTIONS, METHODS, LAYERS], ids=["functions", "methods", "layers"])
+def test_what_is_of_another_kind_is_refused_alike_in_both_modes(table, capsys):
+    draw = random.Random(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wrong = []
+        for name, fn in table.items():
+            argument, x, call = drawn(name, fn, draw)
+            eager = refusal(call, "eager")
+            if eager is not None and (not eager[2] or refusal(call, "graph") != eager):
+                wrong.append((name, argument, x, eager, refusal(call, "graph")))
+    assert not wrong
 
 
 @pytest.mark.parametrize("wrong", ["a", 1.5, [], object()], ids=lambda x: type(x).__name__)
@@ -199,7 +275,6 @@ def test_no_dtype_is_no_dtype():
         dg.nn.Linear(2, 2, dtype=dg.ones(2))
 
 
-NAN = float("nan")
 #: constructors with an argument that is of the right kind and outside its range
 OUTSIDE = {
     "BatchNorm1d": (lambda m: (3,), {"eps": (-1, NAN), "momentum": (-0.1, 2, NAN)}),

@@ -296,8 +296,8 @@ def _as_value(x: Tensor, value: Any) -> Any:
     elif isinstance(value, (list, tuple, np.ndarray)):
         try:
             array = np.asarray(value, x.dtype.np)
-        except (TypeError, ValueError, OverflowError) as e:
-            what = f"value={brief(value)} does not fit into {x.type}: {e}"
+        except (TypeError, ValueError, OverflowError):
+            what = f"value={brief(value)} does not fit into {x.type}"
             raise ArgumentTypeError("setitem", what, "assign numbers, or a tensor") from None
         value = dispatch.state.executor.constant(array, x.device)
     if not isinstance(value, Tensor):
