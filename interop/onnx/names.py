@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from ...core.value import Tensor
@@ -37,7 +38,8 @@ def modules_of(fn: Any) -> list[tuple[str, Any]]:
 
 
 def _is_module(x: Any) -> bool:
-    return hasattr(x, "named_modules") and not isinstance(x, type)
+    # Namespaces such as `dg` look for the nearest names before they say that they have none: milliseconds.
+    return not isinstance(x, (type, ModuleType)) and hasattr(x, "named_modules")
 
 
 def _joined(prefix: str, name: str) -> str:
