@@ -299,6 +299,8 @@ class Op:
             listed = bool(args) and isinstance(args[0], (list, tuple))
             inputs: tuple[Any, ...] = tuple(args[0]) if listed else args
             rest: tuple[Any, ...] = args[1:] if listed else ()
+            if not inputs and not self.creates:
+                raise ArgumentTypeError(self.name, "needs at least one tensor", "pass a non-empty list")
         elif len(args) == n:
             inputs, rest = args, ()
         else:
@@ -530,6 +532,13 @@ def no_tensor(op: Op, x: Any) -> ArgumentTypeError:
     return ArgumentTypeError(
         op.name, f"takes tensors and numbers, got {type(x).__name__}", "make it a tensor: dg.tensor(...)"
     )
+
+
+def numpy_number(op: Op, x: Any) -> Any:
+    """Python's number for one of NumPy's. Raises: ArgumentTypeError for texts and the like."""
+    if x.dtype.kind not in "biufcV":  # V: bfloat16
+        raise no_tensor(op, x)
+    return x.item()
 
 
 def refuse_nothing(op: Op, inputs: Sequence[Any]) -> None:

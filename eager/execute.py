@@ -13,7 +13,7 @@ from ..core.backend import Operand, Program, Scalar, get_backend, normalize_devi
 from ..core.errors import DeviceError, ShapeError, user_place
 from ..core.exact import exact
 from ..core.lower import copy
-from ..core.op import REGISTRY, Attrs, Op, no_tensor, refuse_nothing
+from ..core.op import REGISTRY, Attrs, Op, no_tensor, numpy_number, refuse_nothing
 from ..core.op_lower import lower_op
 from ..core.storage import refuse_other_type, refuse_overlap
 from ..core.types import TensorType
@@ -188,7 +188,7 @@ class EagerExecutor:
             if isinstance(x, Tensor) and not isinstance(x, EagerTensor):
                 x._leaked(op.name)  # type: ignore[attr-defined]
             if isinstance(x, (np.ndarray, np.generic)):
-                x = x.item() if isinstance(x, np.generic) else from_numpy(x)
+                x = numpy_number(op, x) if isinstance(x, np.generic) else from_numpy(x)
             elif isinstance(x, (int, float)) and x.__class__ not in NUMBERS:
                 x = dispatch.plain_number(x)
             elif x is not None and not isinstance(x, (Tensor, int, float, complex)):

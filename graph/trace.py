@@ -20,7 +20,7 @@ from ..core.errors import (
     user_line,
     user_place,
 )
-from ..core.op import REGISTRY, Attrs, Op, no_tensor, refuse_nothing
+from ..core.op import REGISTRY, Attrs, Op, no_tensor, numpy_number, refuse_nothing
 from ..core.random import default_generator
 from ..core.storage import refuse_other_type, refuse_overlap
 from ..core.types import TensorType
@@ -177,7 +177,7 @@ class Trace(Sources):
             if isinstance(x, Tensor):
                 x = self.face(x)
             elif isinstance(x, np.generic):
-                x = x.item()
+                x = numpy_number(op, x)
             elif isinstance(x, np.ndarray):
                 x = self.constant(x, "cpu")
             elif isinstance(x, (int, float)) and x.__class__ not in dispatch.NUMBERS:

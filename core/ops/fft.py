@@ -15,7 +15,9 @@ import numpy as np
 from .. import types as T
 from ..errors import ArgumentError, ArgumentTypeError, DtypeError, ShapeError
 from ..op import REGISTRY, primitive
+from ..strangers import unfit
 from ..types import TensorType, normalize_axis
+from ..value import Tensor
 from .creation import arange
 from .padding import pad
 from .shape import concat, slice_
@@ -332,6 +334,8 @@ def ihfft(x, n=None, axis=-1, norm="backward"):
 
 def _plan(op, x, s, axes):
     """Axes and their points; None for what is as in x."""
+    if s is not None and (isinstance(s, Tensor) or not hasattr(s, "__len__")):
+        raise ArgumentTypeError(op, *unfit("s", s, "a row of integers"))
     if axes is None:
         axes = range(x.ndim) if s is None else range(x.ndim - len(s), x.ndim)
     axes = [_along(op, x, a) for a in axes]

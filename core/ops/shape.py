@@ -7,8 +7,10 @@ import math
 import numpy as np
 
 from .. import types as T
-from ..errors import ArgumentError, CopyError, ShapeError
+from ..errors import ArgumentError, ArgumentTypeError, CopyError, ShapeError
+from ..kinds import is_index
 from ..op import composite, public
+from ..strangers import unfit
 from ..types import normalize_axes, normalize_axis
 from ..value import Tensor
 from .joining import concat, split, stack
@@ -67,7 +69,7 @@ def expand_dims(x, *, axis=0):
 
     Raises: ArgumentError for a position outside the result or named twice.
     """
-    count = 1 if isinstance(axis, (int, np.integer)) else len(axis)
+    count = len(axis) if isinstance(axis, (list, tuple)) else 1
     places = normalize_axes("expand_dims", axis, x.ndim + count)
     rest = iter(x.shape)
     return reshape(x, shape=tuple(1 if a in places else next(rest) for a in range(x.ndim + count)))
@@ -274,6 +276,10 @@ def narrow(x, axis, start, length):
     """`length` slices of x from `start` along an axis. Returns: a view. Raises: ArgumentError when they do not fit."""
     a = normalize_axis("narrow", axis, x.ndim, x.type)
     n = x.shape[a]
+    for name, v in (("start", start), ("length", length)):
+        if not is_index(v):
+            raise ArgumentTypeError("narrow", *unfit(name, v, "an integer"))
+    start, length = (int(v) if isinstance(v, Tensor) else v for v in (start, length))
     first = start + n if start < 0 else start
     if first < 0 or length < 0 or first + length > n:
         raise ArgumentError(
