@@ -82,6 +82,35 @@ def test_kernels_for_lesser_cpus_give_the_same(cpu, tmp_path):
                 np.testing.assert_allclose(theirs, ours, 3e-6, 3e-6)
 
 
+SIDE_BY_SIDE = """
+import duograd as dg, numpy as np
+chain = lambda x: dg.gelu(1.5 * x + 0.5) * dg.sigmoid(x)
+graph, short = dg.function(chain), dg.function(lambda x: dg.exp(x) + 1)
+for n in (1, 8, 16, 63, 64, 65, 130, 200, 1000, 5003):
+    x = dg.tensor(np.random.default_rng(n).standard_normal((3, n)).astype(np.float32) * 4)
+    for t in (x, x[1], x[:, 1:], x.T, x[:, ::-1]):
+        assert np.array_equal(graph(t).numpy(), chain(t).numpy()), n
+        assert np.array_equal(short(t).numpy(), (dg.exp(t) + 1).numpy()), n
+    row = dg.function(lambda t, u: (chain(t) * u, dg.exp(u) + t * 0, chain(t).broadcast_to(u.shape)))
+    many = row(x[:, :1], x)
+    t = x[:, :1]
+    for found, want in zip(many, (chain(t) * x, dg.exp(x) + t * 0, chain(t).broadcast_to(x.shape))):
+        assert np.array_equal(found.numpy(), want.numpy()), n
+    single = [chain(x[0, k : k + 1]).item() for k in range(min(n, 70))]
+    assert single == graph(x).numpy()[0, :70].tolist(), n
+assert "w_four()" in graph.source() and "w_pair()" in short.source()
+"""
+
+
+def test_chains_side_by_side_give_the_bits_of_single_ops_with_avx2():
+    if "x86-64-v3" not in levels() and not target.LEVELS["x86-64-v3"] <= target.target().has:
+        pytest.skip("this CPU has no AVX2: its code cannot run here")
+    env = os.environ | {"DUOGRAD_CPU": "x86-64-v3"}
+    text = f"import sys; sys.path[:] = {sys.path!r}\n{SIDE_BY_SIDE}"
+    done = subprocess.run([sys.executable, "-c", text], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_cpu_that_is_unknown_is_an_error_that_lists_the_known():
     env = os.environ | {"DUOGRAD_CPU": "z80"}
     text = "import duograd as dg; dg.ones(3) + 1"

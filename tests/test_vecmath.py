@@ -311,11 +311,50 @@ def test_exp_below_has_the_bits_of_exp(kind):
         np.testing.assert_array_equal(found[f"v_exp_below_{kind}"], found[f"v_exp_{kind}"])
 
 
-def test_pairs_of_wide_values_give_the_same_bits():
+@pytest.mark.parametrize("letter", ["p", "f"])
+def test_wide_values_side_by_side_give_the_same_bits(letter):
     whole = {n: tuple(np.resize(a, 1024) for a in args) for n, (args, _) in measured().items()}
-    pairs = run([{n: whole[n] for n in TABLE if n.endswith(kind)} for kind in KINDS], letter="p")
+    several = run([{n: whole[n] for n in TABLE if n.endswith(kind)} for kind in KINDS], letter=letter)
     for name, (_, result) in measured().items():
-        np.testing.assert_array_equal(pairs[name], np.resize(result, 1024), err_msg=name)
+        np.testing.assert_array_equal(several[name], np.resize(result, 1024), err_msg=name)
+
+
+def _for_avx2(names, x, letter):
+    """What a CPU with AVX2 alone gives for each function."""
+    from duograd.backends.cpu import native, target
+    from duograd.backends.cpu.compile import compile_object
+
+    if not target.LEVELS["x86-64-v3"] <= target.target().has:
+        pytest.skip("this CPU has no AVX2: its code cannot run here")
+    symbol = f"beside_{letter}_kernel"
+    with target.compiling_for(target.level("x86-64-v3")):
+        code = compile_object(source(names, letter), prefix=f"beside_{letter}_")
+    (address,) = native._load({symbol: native.Loadable(code, (symbol,), {})})[symbol]
+    out = [np.empty_like(x) for _ in names]
+    slots = np.array([v for o in out for v in (x.ctypes.data, o.ctypes.data, x.size)], np.int64)
+    ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(address)(slots.ctypes.data, 0, 1)
+    return dict(zip(names, out))
+
+
+def test_wide_values_side_by_side_give_the_same_bits_with_avx2():
+    names = [f"v_{op}_f32" for op in ("exp", "exp2", "sigmoid", "softplus", "gelu", "tanh", "erf", "log")]
+    x = np.resize(np.concatenate([samples("sigmoid", "f32", 1500)[0], SPECIAL, [INF, -INF, NAN]]), 2048)
+    x = x.astype(np.float32)
+    expected = _for_avx2(names, x, "v")
+    for letter in "wpf":
+        for name, result in _for_avx2(names, x, letter).items():
+            np.testing.assert_array_equal(result, expected[name], err_msg=f"{name} {letter}")
+
+
+def test_chains_stand_side_by_side_with_avx2():
+    from duograd.backends.cpu import target
+
+    with target.compiling_for(target.level("x86-64-v3")):
+        assembly = compile_assembly(source(["v_gelu_f32"], "f"))
+    # Between two of the empty instructions are eight multiply-adds of eight chains.
+    steps = [part.count("vfmadd") for part in assembly.split("#APP")]
+    assert steps.count(8) >= 8
+    assert "vmovups\t%ymm" not in "".join(line for line in assembly.splitlines(True) if "%rsp)" in line)
 
 
 @pytest.mark.parametrize(("letter", "kind"), [("v", "f32"), ("w", "f64")])

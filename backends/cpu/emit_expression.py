@@ -18,11 +18,11 @@ _INFIX = dict(pair.split(":") for pair in "add:+ sub:- mul:* lt:< le:<= gt:> ge:
 _FLOAT_INFIX = _INFIX | {"div": "/"}
 
 # About how many vector instructions an operation takes; all others count 1.
-_DEAR = """exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh tanh asin acos atan asinh acosh atanh
-sigmoid erf erfc gelu softplus cbrt atan2 pow mod fmod floordiv gcd"""
+DEAR = """exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh tanh asin acos atan asinh acosh atanh
+sigmoid erf erfc gelu softplus cbrt atan2 pow mod fmod floordiv gcd""".split()
 WEIGHTS: dict[str, int] = (
     dict.fromkeys(SCALAR_OPS, 1)
-    | dict.fromkeys(_DEAR.split(), 20)
+    | dict.fromkeys(DEAR, 20)
     | {"div": 4, "sqrt": 5, "rsqrt": 8, "philox": 60, "cast": 1, "const": 0, "arg": 1, "reduce": 0}
 )
 

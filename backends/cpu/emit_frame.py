@@ -38,6 +38,10 @@ _LIST_HEAD = """\
             return""".splitlines()
 
 
+#: the masks of all lanes, by how many wide values stand side by side
+_ALL = {1: "w_all", 2: "w_pair", 4: "w_four"}
+
+
 class Stream:
     """What moves along the loop axes: an input buffer, the index, or an output."""
 
@@ -104,8 +108,8 @@ class Frame:
         #: numbers of the outputs that may be written round the caches, inside loops over whole vectors
         self.around = [k for k, out in enumerate(kernel.outputs) if kernel.form != "col" and streams(out)]
         self.whole = False
-        #: whether loops over whole vectors take two at a time
-        self.pairs = False
+        #: how many wide values loops over whole ones take at a time, side by side: 1, 2 or 4
+        self.abreast = 1
 
     # ---- text
 
@@ -212,18 +216,18 @@ class Frame:
             self.line(f"w_scatter_{s.char}({s.address}, {at}, {step}, {value}, {mask})")
 
     def vectors(self, low: str, high: str, write: Callable[[], None]) -> None:
-        """Sixteen elements at v (or 32), under the mask m, from `low` on before `high`.
+        """Sixteen elements at v (or 32, 64), under the mask m, from `low` on before `high`.
 
         The lines of `write` stand there twice: whole vectors need no mask, which costs two or three cycles.
         """
-        step = 32 if self.pairs else 16
+        step = 16 * self.abreast
         with self.block(f"for v in range({low}, {high} - {step - 1}, {step}):"):
-            self.line("m = w_pair()" if self.pairs else "m = w_all()")
+            self.line(f"m = {_ALL[self.abreast]}()")
             self.whole = True
             write()
             self.whole = False
         start = f"({high} & -{step})" if low == "0" else f"{low} + (({high} - {low}) & -{step})"
-        if self.pairs:
+        if self.abreast > 1:
             rest = self.block(f"for v in range({start}, {high}, 16):")
         else:
             self.line(f"v = {start}")
@@ -231,6 +235,11 @@ class Frame:
         with rest:
             self.line(f"m = w_mask({high}, v)")
             write()
+
+    def is_plain(self) -> bool:
+        """Whether elements lie side by side in memory, or are the same along the inner axis."""
+        streams = [*self.inputs.values(), *self.outputs]
+        return all(s.inner == "b" or (s.inner == "c" and s.address) for s in streams)
 
     def begin_around(self) -> None:
         """Find which outputs are written round the caches: where it is wanted, to whole lines that are not read."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from ...core.loops import LoopKernel
 from ...core.scalar import Expr, walk
-from .emit_expression import Body
+from ...core.types import float32
+from .emit_expression import DEAR, Body
 from .emit_frame import Frame, Stream
+from .vecmath_quarters import LONG, QUARTERS, has_quarters
 
 #: rows that are walked side by side. Measured on transposed copies: 64 beats 16 and 32 for large ones.
 BAND = 64
@@ -18,6 +20,8 @@ def emit_map(kernel: LoopKernel) -> tuple[str, int]:
     size = frame.sizes[-1]
     streams = [*frame.inputs.values(), *frame.outputs]
     fixed, once = _scopes(kernel)
+    if _chains(kernel) and _moves(frame):
+        frame.abreast = 4 if LONG & {n.op for n in walk(kernel.roots)} else 2
     top = Body(frame.scalar)
     for node in fixed:
         top.value(node)
@@ -82,6 +86,20 @@ def _emit_bands(frame: Frame, streams: list[Stream], top: Body, once: list[Expr]
                 for s, position in zip(streams, before):
                     s.position = position
         frame.line("first += count")
+
+
+def _chains(kernel: LoopKernel) -> bool:
+    """Whether what takes long are chains of a CPU with few short registers, which stand side by side."""
+    nodes = walk(kernel.roots)
+    dear = {n.op for n in nodes if n.op in DEAR}
+    return has_quarters() and dear != set() and dear <= QUARTERS and all(n.dtype is float32 for n in nodes)
+
+
+def _moves(frame: Frame) -> bool:
+    """Whether elements lie side by side in memory, and no result is the same for all of them."""
+    moving = {k for k, s in frame.inputs.items() if s.inner == "c"}
+    roots = [{n.value for n in walk([root]) if n.op == "arg"} for root in frame.kernel.roots]
+    return frame.is_plain() and all(s.inner == "c" for s in frame.outputs) and all(moving & r for r in roots)
 
 
 def _scopes(kernel: LoopKernel) -> tuple[list[Expr], list[Expr]]:

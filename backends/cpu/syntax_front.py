@@ -29,8 +29,8 @@ UNROLLED = 16
 class Unit:
     """The functions of one source text, as one LLVM module."""
 
-    def __init__(self, tree: ast.Module, namespace: dict[str, Any], operations: Operations):
-        self.operations = operations
+    def __init__(self, tree: ast.Module, namespace: dict[str, Any], operations: Operations, abreast: bool):
+        self.operations, self.abreast = operations, abreast
         self.namespace = namespace
         self.module = ir.Module("kernel")
         self.library = operations.context.codegen().create_library("kernel")
@@ -60,6 +60,11 @@ class Unit:
         values = [context.get_value_type(t) for t in arguments]
         out = ir.VoidType() if result == types.none else context.get_value_type(result)
         outer = ir.Function(self.module, ir.FunctionType(out, values), symbol)
+        outer.attributes.add("nounwind")
+        if self.abreast:
+            outer.attributes.alignstack = (
+                64  # what leaves its register for a while lies in one line of the cache
+            )
         builder = ir.IRBuilder(outer.append_basic_block("entry"))
         slot = builder.alloca(I8 if result == types.none else context.get_value_type(returned))
         error = builder.alloca(callconv.excinfo_ptr_t)
@@ -351,7 +356,7 @@ def translate(
     except Exception as error:  # whatever a source does when it is read; Numba's way reports it
         raise Unsupported(str(error)) from error
     try:
-        unit = Unit(tree, namespace, operations)
+        unit = Unit(tree, namespace, operations, "w_four()" in source)
         with operations.context.push_code_library(unit.library):
             for symbol, (name, arguments, result) in zip(symbols, entries):
                 unit.export(symbol, name, arguments, result, raises)

@@ -29,12 +29,15 @@ NUMPY = {
 def source(names: Iterable[str], letter: str = "w") -> str:
     """A kernel with a loop per function; slots for each: addresses of arguments and result, the size.
 
-    letter: "w" for wide values, "p" for pairs of them (sizes are multiples of 32), "v" for one element at a time.
+    letter: "w" for wide values, "p" and "f" for two and four of them (sizes are multiples of that), "v" for one
+    element at a time.
     """
     lines, slot = ["def kernel(args, chunk, nchunks):"], 0
     wide = letter != "v"
-    step, mask = {"w": (16, "w_mask(n, v)"), "p": (32, "w_pair()"), "v": (1, "")}[letter]
-    letter = letter.replace("p", "w")
+    step, mask = {"w": (16, "w_mask(n, v)"), "p": (32, "w_pair()"), "f": (64, "w_four()"), "v": (1, "")}[
+        letter
+    ]
+    letter = "w" if wide else "v"
     prefix, tail = ("w_", ", m") if wide else ("", "")
     for name in names:
         entry = VECMATH[name]

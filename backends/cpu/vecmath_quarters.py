@@ -25,6 +25,10 @@ _LEAST, _MOST = -151, 129  # 2**_LEAST rounds to 0; 2**_MOST is infinite
 _MAGIC = 1.5 * 2.0**21  # adding it rounds to quarters, which then stand in the sum's low bits
 
 
+#: whose they are, and those that are chains of 90 cycles and more
+QUARTERS, LONG = frozenset("exp exp2 sigmoid softplus gelu".split()), frozenset(("softplus", "gelu"))
+
+
 def has_quarters() -> bool:
     """Whether exponentials are these."""
     return has("avx2") and not has("avx512f")

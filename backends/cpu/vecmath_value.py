@@ -15,6 +15,8 @@ import numpy as np
 from llvmlite import ir
 from numba.core import types
 
+from .target import target
+
 
 class Kind(NamedTuple):
     """A scalar type: its short name, Numba type, LLVM type, width in bits and class (b, i, u or f)."""
@@ -300,10 +302,54 @@ def where_beyond(condition: Value, near: Value, beyond: Callable[[], Value]) -> 
 
 def polynomial(x: Value, coefficients: Sequence[float]) -> Value:
     """sum of coefficients[k] * x**k by Horner's rule, each step one fma."""
-    result = x.const(coefficients[-1])
+    result, turns = x.const(coefficients[-1]), _takes_turns(x, len(coefficients))
     for c in reversed(coefficients[:-1]):
         result = fma(result, x, c)
+        if turns:
+            result = in_turn(result)
     return result
+
+
+#: from so many coefficients on a polynomial in eight registers takes turns: short ones are finished sooner one by one
+_LONG = 7
+
+
+def _takes_turns(x: Value, coefficients: int) -> bool:
+    """Whether a polynomial's steps are done for four or eight registers in turn: where there are few of them."""
+    cpu, vector = target(), x.v.type
+    if not isinstance(vector, ir.VectorType) or (cpu.vector_bits, cpu.registers) != (256, 16):
+        return False
+    count = vector.count * x.kind.bits // cpu.vector_bits
+    return count == 4 or (count == 8 and coefficients >= _LONG)
+
+
+def in_turn(x: Value) -> Value:
+    """`x`, all registers of which are made before anything that needs one of them and stands behind.
+
+    So chains stand side by side in the program: a CPU that waits for one finds the next near by. LLVM would do
+    one after the other, for fewer registers.
+    """
+    cpu, vector = target(), x.v.type
+    # A builder of its own: that of `x` may be one that turns scalar code into vector code (see lanes.py).
+    b = ir.IRBuilder(x.b.block)
+    lanes = cpu.vector_bits // x.kind.bits
+    count, part = vector.count // lanes, ir.VectorType(vector.element, lanes)
+
+    def numbers(start: int, lanes: int) -> ir.Constant:
+        return ir.Constant(ir.VectorType(ir.IntType(32), lanes), list(range(start, start + lanes)))
+
+    nothing = ir.Constant(vector, ir.Undefined)
+    parts = [b.shuffle_vector(x.v, nothing, numbers(k * lanes, lanes)) for k in range(count)]
+    # An empty instruction that may change these registers.
+    constraints = [f"={cpu.register_class}"] * count + [str(k) for k in range(count)]
+    made = ir.FunctionType(ir.LiteralStructType([part] * count), [part] * count)
+    step = b.call(ir.InlineAsm(made, "", ",".join(constraints), side_effect=True), parts)
+    parts = [b.extract_value(step, k) for k in range(count)]
+    while len(parts) > 1:
+        lanes *= 2
+        parts = [b.shuffle_vector(p, q, numbers(0, lanes)) for p, q in zip(parts[::2], parts[1::2])]
+    x.b.position_at_end(b.block)
+    return Value(x.b, parts[0], x.kind)
 
 
 def lowest(x: Value, limit: Number) -> Value:

@@ -19,7 +19,7 @@ a loop, reductions have lanes in a fixed order, and each loop body is compiled o
 In memory there are two more kinds, `f16` and `bf16`, whose values are wide float32.
 
 Under the mask `w_pair()`, loads give pairs: 32 elements, of which all the functions of vecmath, `w_store`, `w_stream`
-and `w_turns` of wide_reduce take two registers in turn, so that one need not wait for the other.
+and `w_turns` of wide_reduce take two registers in turn, so that one need not wait for the other; under `w_four()` 64.
 
 Reductions over lanes are in wide_reduce.
 """
@@ -48,7 +48,7 @@ _MASK = ir.VectorType(ir.IntType(1), LANES)
 
 
 class Wide(types.Type):
-    """Numba's type of a wide value, or of a pair of them."""
+    """Numba's type of a wide value, or of two or four of them side by side."""
 
     def __init__(self, kind: Kind, lanes: int = LANES):
         self.kind, self.lanes = kind, lanes
@@ -62,7 +62,8 @@ class _WideModel(models.PrimitiveModel):
 
 
 WIDE = {name: Wide(kind) for name, kind in KINDS.items()}
-PAIRS = {name: Wide(kind, 2 * LANES) for name, kind in KINDS.items()}
+#: how many stand side by side -> by kind
+ABREAST = {n: {name: Wide(kind, n * LANES) for name, kind in KINDS.items()} for n in (2, 4)}
 _SINGLE = {name: kind.numba for name, kind in KINDS.items()}
 MASK = WIDE["b1"]
 
@@ -70,7 +71,7 @@ MASK = WIDE["b1"]
 def beside(*values: Any) -> dict[str, Any]:
     """By kind, Numba's types of values with as many lanes as the widest of `values`; of single elements without one."""
     count = max((v.lanes for v in values if isinstance(v, Wide)), default=1)
-    return {1: _SINGLE, LANES: WIDE, 2 * LANES: PAIRS}[count]
+    return {1: _SINGLE, LANES: WIDE, 2 * LANES: ABREAST[2], 4 * LANES: ABREAST[4]}[count]
 
 
 __all__ = ["LANES"]
@@ -141,11 +142,14 @@ def _w_all(typingctx: Any) -> Any:
     return MASK(), codegen
 
 
-def _w_pair(typingctx: Any) -> Any:
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return lanes.splat(ir.Constant(ir.IntType(1), 1), 2 * LANES)
+def _all_of(several: int) -> Any:
+    def typer(typingctx: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return lanes.splat(ir.Constant(ir.IntType(1), 1), several * LANES)
 
-    return PAIRS["b1"](), codegen
+        return ABREAST[several]["b1"](), codegen
+
+    return typer
 
 
 def _steps(builder: Any, start: Any, step: Any) -> Any:
@@ -163,7 +167,8 @@ def _w_index(typingctx: Any, start: Any, step: Any) -> Any:
 
 export("w_mask", _w_mask, globals(), __all__)
 export("w_all", _w_all, globals(), __all__)
-export("w_pair", _w_pair, globals(), __all__)
+export("w_pair", _all_of(2), globals(), __all__)
+export("w_four", _all_of(4), globals(), __all__)
 export("w_index", _w_index, globals(), __all__)
 
 

@@ -2,7 +2,7 @@
 
 `w_turns_<kind>(x)`: four accumulators of sixteen lanes, all x.
 `w_turns_<op>_<kind>(turns, w, mask)`: the first accumulator takes in the lanes of w under the mask, and
-    becomes the last; so that one operation need not wait for the one before. A pair is taken in as two.
+    becomes the last; so that one operation need not wait for the one before. Two or four values take as many turns.
 `w_total_<op>_<kind>(turns)`: all 64 lanes combined by halves: accumulator 0 with 2, 1 with 3, those two,
     lane 0 with 8 and so on.
 `w_better_<op>_<kind>(w, best, mask)`: lanes of w that beat those of `best`: NaN beats all but NaN.
@@ -75,12 +75,13 @@ def _make_combination(op: str, kind: Kind) -> None:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             parts = [builder.extract_value(args[0], k) for k in range(TURNS)]
             values = lanes.spread(builder, args[1], mask.lanes)
-            if mask is not MASK:  # a pair takes two turns
-                halves = _halves(builder, values, LANES)
-                if kind.is_float and op in _SIGN:
-                    return _together(builder, [*parts[2:], *_extremes(builder, op, kind, parts[:2], halves)])
-                for half in halves:
-                    parts = [*parts[1:], combine(builder, parts[0], half)]
+            if mask is not MASK:  # each wide value takes a turn
+                for pair in _pairs(builder, values):
+                    if kind.is_float and op in _SIGN:
+                        parts = [*parts[2:], *_extremes(builder, op, kind, parts[:2], pair)]
+                        continue
+                    for half in pair:
+                        parts = [*parts[1:], combine(builder, parts[0], half)]
                 return _together(builder, parts)
             first, *others = parts
             return _together(
@@ -102,6 +103,13 @@ def _make_combination(op: str, kind: Kind) -> None:
 
     export(f"w_turns_{op}_{kind.name}", turn, globals(), __all__)
     export(f"w_total_{op}_{kind.name}", total, globals(), __all__)
+
+
+def _pairs(builder: Any, value: Any) -> list[list[Any]]:
+    """Wide values side by side, two at a time."""
+    half = value.type.count // 2
+    halves = _halves(builder, value, half)
+    return [halves] if half == LANES else [pair for part in halves for pair in _pairs(builder, part)]
 
 
 def _extremes(b: Any, op: str, kind: Kind, parts: list[Any], halves: list[Any]) -> list[Any]:
