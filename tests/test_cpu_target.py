@@ -86,10 +86,13 @@ SIDE_BY_SIDE = """
 import duograd as dg, numpy as np
 chain = lambda x: dg.gelu(1.5 * x + 0.5) * dg.sigmoid(x)
 graph, short = dg.function(chain), dg.function(lambda x: dg.exp(x) + 1)
+mixed = lambda x: dg.tanh(x) * dg.gelu(x) + dg.erf(x) - dg.log1p(dg.abs(x))
+both = dg.function(mixed)
 for n in (1, 8, 16, 63, 64, 65, 130, 200, 1000, 5003):
     x = dg.tensor(np.random.default_rng(n).standard_normal((3, n)).astype(np.float32) * 4)
     for t in (x, x[1], x[:, 1:], x.T, x[:, ::-1]):
         assert np.array_equal(graph(t).numpy(), chain(t).numpy()), n
+        assert np.array_equal(both(t).numpy(), mixed(t).numpy()), n
         assert np.array_equal(short(t).numpy(), (dg.exp(t) + 1).numpy()), n
     row = dg.function(lambda t, u: (chain(t) * u, dg.exp(u) + t * 0, chain(t).broadcast_to(u.shape)))
     many = row(x[:, :1], x)
@@ -98,7 +101,7 @@ for n in (1, 8, 16, 63, 64, 65, 130, 200, 1000, 5003):
         assert np.array_equal(found.numpy(), want.numpy()), n
     single = [chain(x[0, k : k + 1]).item() for k in range(min(n, 70))]
     assert single == graph(x).numpy()[0, :70].tolist(), n
-assert "w_four()" in graph.source() and "w_pair()" in short.source()
+assert "w_four()" in graph.source() and "w_pair()" in short.source() and "w_pair()" in both.source()
 """
 
 

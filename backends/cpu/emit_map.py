@@ -11,6 +11,8 @@ from .vecmath_quarters import LONG, QUARTERS, has_quarters
 
 #: rows that are walked side by side. Measured on transposed copies: 64 beats 16 and 32 for large ones.
 BAND = 64
+#: functions that are chains of multiply-adds, without a loop or a rare way
+_CHAINS = QUARTERS | frozenset("expm1 log log2 log10 log1p sinh cosh tanh asin acos atan erf erfc".split())
 
 
 def emit_map(kernel: LoopKernel) -> tuple[str, int]:
@@ -20,8 +22,8 @@ def emit_map(kernel: LoopKernel) -> tuple[str, int]:
     size = frame.sizes[-1]
     streams = [*frame.inputs.values(), *frame.outputs]
     fixed, once = _scopes(kernel)
-    if _chains(kernel) and _moves(frame):
-        frame.abreast = 4 if LONG & {n.op for n in walk(kernel.roots)} else 2
+    if _moves(frame):
+        frame.abreast = _abreast(kernel)
     top = Body(frame.scalar)
     for node in fixed:
         top.value(node)
@@ -88,11 +90,13 @@ def _emit_bands(frame: Frame, streams: list[Stream], top: Body, once: list[Expr]
         frame.line("first += count")
 
 
-def _chains(kernel: LoopKernel) -> bool:
-    """Whether what takes long are chains of a CPU with few short registers, which stand side by side."""
+def _abreast(kernel: LoopKernel) -> int:
+    """How many wide values stand side by side: several where a CPU with few short registers waits for long chains."""
     nodes = walk(kernel.roots)
     dear = {n.op for n in nodes if n.op in DEAR}
-    return has_quarters() and dear != set() and dear <= QUARTERS and all(n.dtype is float32 for n in nodes)
+    if not (has_quarters() and dear and dear <= _CHAINS and all(n.dtype is float32 for n in nodes)):
+        return 1
+    return 4 if dear & LONG and dear <= QUARTERS else 2
 
 
 def _moves(frame: Frame) -> bool:
