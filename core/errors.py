@@ -15,8 +15,9 @@ _STDLIB = os.path.dirname(os.__file__) + os.sep
 _SITE = os.path.dirname(os.path.dirname(np.__file__)) + os.sep
 _LIBRARIES = tuple(_SITE + name + os.sep for name in ("numpy", "onnx", "safetensors"))
 _OUTSIDE = tuple(_PACKAGE_DIR + d + os.sep for d in ("tests", "examples"))
-# By id, for the hash of a code object is computed anew from its constants at every look-up.
-_internal: dict[int, tuple[bool, CodeType]] = {}
+#: files of code that was met: those of the framework, and others
+_ours: set[str] = set()
+_others: set[str] = set()
 
 _PACKAGE = __name__.partition(".")[0] + "."
 #: functions and methods that users call by name: those of ours that are `spoken.spelled`
@@ -28,13 +29,16 @@ Place = tuple[CodeType, int] | tuple[CodeType, int, str]
 
 def is_internal(code: CodeType) -> bool:
     """Whether `code` belongs to the framework, so that errors should point above it."""
-    known = _internal.get(id(code))
-    if known is None:
-        file = code.co_filename
-        if len(_internal) > 50_000:
-            _internal.clear()
-        known = _internal[id(code)] = is_own_file(file), code  # keeps its id taken
-    return known[0]
+    file = code.co_filename
+    if file in _ours:
+        return True
+    if file in _others:
+        return False
+    own = is_own_file(file)
+    if len(_others) > 50_000:
+        _others.clear()
+    (_ours if own else _others).add(file)
+    return own
 
 
 def is_own_file(path: str) -> bool:
@@ -59,8 +63,7 @@ def user_place(depth: int = 1) -> Place | None:
     frame: FrameType | None = sys._getframe(depth)
     while frame is not None:
         code = frame.f_code
-        known = _internal.get(id(code))
-        if not (is_internal(code) if known is None else known[0]):
+        if code.co_filename not in _ours and not is_internal(code):
             return code, frame.f_lasti
         frame = frame.f_back
     return None
@@ -71,9 +74,9 @@ def user_call(depth: int = 1) -> Place | None:
     inner: FrameType | None = None
     frame: FrameType | None = sys._getframe(depth)
     while frame is not None:
-        known = _internal.get(id(frame.f_code))
-        if not (is_internal(frame.f_code) if known is None else known[0]):
-            return frame.f_code, frame.f_lasti, "" if inner is None else _called(inner)
+        code = frame.f_code
+        if code.co_filename not in _ours and not is_internal(code):
+            return code, frame.f_lasti, "" if inner is None else _called(inner)
         inner, frame = frame, frame.f_back
     return None
 
@@ -106,8 +109,8 @@ def user_frame(depth: int = 1) -> FrameType | None:
     """The innermost frame that is not the framework's own."""
     frame: FrameType | None = sys._getframe(depth)
     while frame is not None:
-        known = _internal.get(id(frame.f_code))
-        if not (is_internal(frame.f_code) if known is None else known[0]):
+        code = frame.f_code
+        if code.co_filename not in _ours and not is_internal(code):
             break
         frame = frame.f_back
     return frame

@@ -27,7 +27,7 @@ _CARRIERS = {T.float16: T.uint16, T.bfloat16: T.uint16, T.complex64: T.uint64}
 
 def is_plain(dtype: DType) -> bool:
     """Whether registers have the dtype."""
-    return not (dtype.is_half or dtype.is_complex)
+    return dtype.is_plain
 
 
 def rounded(x: Expr, dtype: DType) -> Expr:
@@ -53,7 +53,10 @@ def legalize(
     Operands of 16-bit floats stay, their `arg` nodes are float32; complex operands and scalars become two.
     """
     order = walk(roots)
-    if all(is_plain(n.dtype) for n in order):
+    for n in order:
+        if not n.dtype.is_plain:
+            break
+    else:
         return list(inputs), list(roots), list(outputs)
     inputs, outputs = list(inputs), list(outputs)
     carried = _carry(order, inputs, roots, outputs)

@@ -42,9 +42,11 @@ class View(NamedTuple):
 
 def broadcast_strides(op: Operand, domain: Shape) -> tuple[int, ...]:
     """Strides of an operand over a domain that its shape broadcasts to."""
-    lead = len(domain) - len(op.shape)
-    inner = tuple(0 if n == 1 else st for n, st in zip(op.shape, op.strides))
-    return (0,) * lead + inner
+    shape, inner = op.shape, op.strides
+    if 1 in shape:
+        inner = tuple([0 if n == 1 else st for n, st in zip(shape, inner)])
+    lead = len(domain) - len(shape)
+    return (0,) * lead + inner if lead else inner
 
 
 def _inner_class(stride: int) -> str:
@@ -58,7 +60,32 @@ def _slots(view: View, order: Sequence[int]) -> list[Arg]:
 
 def needs_index(roots: Sequence[Expr]) -> bool:
     """Whether an expression asks for the index of its element."""
-    return any(n.op == "index" for n in walk(roots))
+    return _facts(roots)[2]
+
+
+#: of expressions, by the id of what `walk` gives: that, `operations`, `needs_index`, and how deep reductions nest
+_known: dict[int, tuple[tuple[Expr, ...], int, bool, int]] = {}
+_KNOWN = 4096
+
+
+def _facts(roots: Sequence[Expr]) -> tuple[tuple[Expr, ...], int, bool, int]:
+    order = walk(roots)
+    known = _known.get(id(order))
+    if known is None:
+        if len(_known) >= _KNOWN:
+            _known.clear()
+        cost, indexed, depth = 0, False, dict[int, int]()
+        for node in order:
+            below = 0
+            for a in node.args:
+                below = max(below, depth[id(a)])
+            depth[id(node)] = below + (node.op == "reduce")
+            if node.args:
+                cost += 20 if node.op in _DEAR else 1
+            indexed |= node.op == "index"
+        stages = max([depth[id(r)] for r in roots], default=0)
+        known = _known[id(order)] = order, cost, indexed, stages
+    return known
 
 
 def with_index_input(roots: Sequence[Expr], n_inputs: int) -> list[Expr]:
@@ -121,7 +148,7 @@ def lower_map(
 
 def operations(roots: Sequence[Expr]) -> int:
     """What an element costs: about the instructions of a simple op each."""
-    return sum(20 if n.op in _DEAR else 1 for n in walk(roots) if n.args)
+    return _facts(roots)[1]
 
 
 _DEAR = frozenset(
@@ -270,7 +297,7 @@ def lower_reduce(
     elem_out = any(any(v.strides[a] != 0 for a in reduced) for v in outs)
     plan = _Reduce(form, n_kept, order, sizes, reduced, views, roots, outs, notes)
     kinds = {n.value for n in walk(roots) if n.op == "reduce"}
-    stages = _stages(roots)
+    stages = _facts(roots)[3]
     first = sizes[reduced[0]]
     outer = math.prod(sizes[a] for a in order[:n_kept])
     if form == "col":
@@ -385,14 +412,6 @@ def _grouped(program: Program, op: Operand | Scalar | Index, domain: Shape, grou
     found = _grouped_strides(full, full.strides, domain, groups)
     assert found is not None
     return found  # type: ignore[no-any-return]
-
-
-def _stages(roots: Sequence[Expr]) -> int:
-    depth: dict[int, int] = {}
-    for node in walk(roots):
-        below = max((depth[id(a)] for a in node.args), default=0)
-        depth[id(node)] = below + (node.op == "reduce")
-    return max((depth[id(r)] for r in roots), default=0)
 
 
 class _Reduce(NamedTuple):

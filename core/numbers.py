@@ -16,7 +16,12 @@ def is_live(x: Any) -> bool:
 
 def holds_live(x: Any) -> bool:
     """Whether x is such a number, or a tuple with one in it."""
-    return is_live(x) or (x.__class__ is tuple and any(map(holds_live, x)))
+    if type(x) is tuple:
+        return any(map(holds_live, x)) if set(map(type, x)) - _PLAIN else False
+    return type(x) not in _PLAIN and is_live(x)
+
+
+_PLAIN = frozenset((int, float, bool, str, type(None)))
 
 
 class _Any:

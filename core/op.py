@@ -333,7 +333,7 @@ class Op:
                     raise ArgumentTypeError(self.name, *unfit(name, attrs[k], kinds.FLAG.words))
         # What cannot be a key, or no number of a kernel, is found here, not when a graph is compiled.
         for a in attrs:
-            if not holds_live(a):
+            if a is not None and a.__class__ is not bool and not holds_live(a):
                 hash(a)
                 if is_vast(a) and (error := stranger(self, args, kwargs)) is not None:
                     raise error
@@ -396,12 +396,12 @@ class Op:
 
     def form(self, dtypes: Sequence[Any], attrs: Attrs) -> PointwiseForm:
         """The expressions of a pointwise op; a number's dtype is its Python type (weakly typed)."""
-        if any(map(holds_live, attrs)):  # sizes: no expression may depend on them
+        if attrs and any(map(holds_live, attrs)):  # sizes: no expression may depend on them
             attrs = without_live(attrs)
-        key = (tuple(dtypes), attrs)
-        found = self._forms.get(key)
+        kinds = tuple([d.char if d.__class__ is DType else d for d in dtypes])
+        found = self._forms.get((kinds, attrs))
         if found is None:
-            found = self._forms[key[0], exact(attrs)] = self._trace_body(tuple(dtypes), attrs)
+            found = self._forms[kinds, exact(attrs)] = self._trace_body(tuple(dtypes), attrs)
         return found
 
     def opened(self, names: tuple[str, ...]) -> Op:
@@ -475,7 +475,7 @@ class Op:
         """Output types. inputs: TensorType, Python number or None, as given."""
         outs = self._types(inputs, attrs)
         for t in outs:
-            if t.nbytes >= 1 << 63:  # views too: their strides and offsets are numbers of 64 bits
+            if t.nbytes >= _MOST:  # views too: their strides and offsets are numbers of 64 bits
                 raise ShapeError(
                     self.name, f"the result would be {t}, more than can be addressed", "use smaller sizes"
                 )
@@ -483,32 +483,35 @@ class Op:
 
     def _types(self, inputs: Sequence[Any], attrs: Attrs) -> tuple[TensorType, ...]:
         if self.kind == "pointwise" and self.type_rule is None:
-            shapes = [x.shape for x in inputs if isinstance(x, TensorType)]
+            shapes = [x.shape for x in inputs if x.__class__ is TensorType]
             if not shapes and None in inputs:
                 raise ArgumentTypeError(
                     self.name, f"{self.input_names[0]} is None", "pass a tensor or a number"
                 )
             shape = T.broadcast_shapes(self.name, *shapes) if len(shapes) > 1 else shapes[0]
-            dtypes = [x.dtype if isinstance(x, TensorType) else _number_kind(x) for x in inputs]
-            for x, d in zip(inputs, self.form(dtypes, attrs).arg_dtypes):
-                if isinstance(x, int):
-                    T.check_scalar_range(self.name, x, d)
-            return tuple(TensorType(d, shape) for d in self.form(dtypes, attrs).dtypes)
+            dtypes = [x.dtype if x.__class__ is TensorType else _number_kind(x) for x in inputs]
+            form = self.form(dtypes, attrs)
+            if len(shapes) < len(inputs):
+                for x, d in zip(inputs, form.arg_dtypes):
+                    if isinstance(x, int):
+                        T.check_scalar_range(self.name, x, d)
+            return tuple([TensorType(r.dtype, shape) for r in form.roots])
         if self.type_rule is None:
             raise TypeError(f"op {self.name} has no type rule")
         if self.kind == "primitive" and not self.complex and self.lower_rule is None:
             for name, x in zip(itertools.chain(self.input_names, itertools.repeat("input")), inputs):
-                if isinstance(x, TensorType) and x.dtype.is_complex:
+                if x.__class__ is TensorType and x.dtype.is_complex:
                     raise DtypeError(
                         self.name, f"takes real numbers, got {name}: {x}", "take its real and imag"
                     )
         result = self.type_rule(*inputs, **dict(zip(self.attr_names, attrs)))
-        outs = (result,) if isinstance(result, TensorType) else tuple(result)
-        if complex in map(type, inputs) and not any(t.dtype.is_complex for t in outs):
+        outs = (result,) if result.__class__ is TensorType else tuple(result)
+        plain = [type(x) for x in inputs]
+        if complex in plain and not any(t.dtype.is_complex for t in outs):
             raise DtypeError(
                 self.name, "got a complex number where real ones are computed", "take its real part"
             )
-        if self.kind != "composite" and int in map(type, inputs):
+        if self.kind != "composite" and int in plain:
             wanted = [outs[0].dtype] * len(inputs)  # numbers take that of the result
             if self.kind == "pointwise":
                 kinds = [x.dtype if isinstance(x, TensorType) else _number_kind(x) for x in inputs]
@@ -517,6 +520,10 @@ class Op:
                 if isinstance(x, int):
                     T.check_scalar_range(self.name, x, d)
         return outs
+
+
+#: bytes that cannot be addressed
+_MOST = 1 << 63
 
 
 def _named(name: str) -> Op:
@@ -581,7 +588,10 @@ def _tupled(x: list[Any] | tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _number_kind(x: Any) -> type:
-    return next((kind for kind in (bool, int, float, complex) if isinstance(x, kind)), type(x))
+    kind = type(x)
+    if kind in dispatch.NUMBERS:
+        return kind
+    return next((kind for kind in (bool, int, float, complex) if isinstance(x, kind)), kind)
 
 
 def _decorator(kind: str) -> Callable[..., Any]:

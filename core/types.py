@@ -23,7 +23,10 @@ class DType:
     "complex"; rank: the order of kinds in promotion.
     """
 
-    __slots__ = ("char", "has_gradient", "is_half", "itemsize", "kind", "name", "np", "rank")
+    __slots__ = (
+        "char", "has_gradient", "is_complex", "is_float", "is_floating_point", "is_half", "is_integer", "is_plain",
+        "itemsize", "kind", "name", "np", "rank",
+    )  # fmt: skip
 
     def __init__(self, name: str, char: str, kind: str):
         self.name, self.char, self.kind = name, char, kind
@@ -34,21 +37,11 @@ class DType:
         self.has_gradient = self.rank >= 2
         #: a 16-bit float: stored in 16 bits, computed in float32, every op's result rounded
         self.is_half = kind == "float" and self.itemsize == 2
-
-    @property
-    def is_float(self) -> bool:
-        return self.kind == "float"
-
-    #: PyTorch's name
-    is_floating_point = is_float
-
-    @property
-    def is_complex(self) -> bool:
-        return self.kind == "complex"
-
-    @property
-    def is_integer(self) -> bool:
-        return self.kind in ("int", "uint")
+        self.is_float, self.is_complex = kind == "float", kind == "complex"
+        self.is_floating_point = self.is_float  # PyTorch's name
+        #: registers have it
+        self.is_plain = not (self.is_half or self.is_complex)
+        self.is_integer = kind in ("int", "uint")
 
     @property
     def real(self) -> DType:
@@ -146,7 +139,8 @@ class TensorType(NamedTuple):
     @property
     def nbytes(self) -> int:
         """At most, where sizes are live."""
-        return most(self.size) * self.dtype.itemsize  # type: ignore[no-any-return]
+        size = math.prod(self.shape)
+        return (size if type(size) is int else most(size)) * self.dtype.itemsize  # type: ignore[no-any-return]
 
     def __str__(self) -> str:
         return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
@@ -294,6 +288,14 @@ def normalize_axes(
 
 def contiguous_strides(shape: Shape) -> Shape:
     """Row-major strides in elements."""
+    n = len(shape)
+    if n < 3:
+        return (shape[1], 1) if n == 2 else (1,) * n
+    if n == 3:
+        return shape[1] * shape[2], shape[2], 1
+    if n == 4:
+        step = shape[2] * shape[3]
+        return shape[1] * step, step, shape[3], 1
     strides, step = [], 1
     for size in reversed(shape):
         strides.append(step)

@@ -16,11 +16,11 @@ from ..core.region import CONTROL
 from ..core.relax import relax
 from ..core.scalar import Expr, const, substitute
 from ..core.strangers import STUMBLES, stranger
-from ..core.types import DType, Shape, contiguous_strides, int64
+from ..core.types import DTYPES, DType, Shape, contiguous_strides, int64
 from .group import MAP, OP, REDUCE, Group, Item, walked
 from .ir import Node, Number, Value
 from .layout import spread, through
-from .live import is_size
+from .live import Live, is_size
 from .passes.fuse import Fusion, number_kinds
 
 
@@ -207,7 +207,8 @@ class _Recorder(Program):
 
 def is_told_sizes(launch: Any) -> bool:
     """Whether a launch is told sizes that a call knows."""
-    return any(is_size(x) or (x.__class__ is Slot and is_size(x.offset)) for x in launch.args)
+    kinds: list[Any] = [type(x.offset) if type(x) is Slot else type(x) for x in launch.args]
+    return Live in kinds
 
 
 def assemble(group: Group, fusion: Fusion, sources: Sources, backend: Any) -> Lowered:
@@ -242,8 +243,8 @@ _built: dict[Any, tuple[Expr, ...]] = {}
 def _build(terms: tuple[Any, ...], roots: tuple[Ref, ...]) -> tuple[Expr, ...]:
     """The expressions that terms stand for; equal terms give the same ones, so that all known of them is found again.
 
-    A term is ("arg", number, dtype), ("const", value), ("index", index, offset), ("reduce", op, dtype, operand) or
-    (roots of a body, operands); operands are `Ref`s of earlier terms.
+    A term is ("arg", number, dtype), ("const", value), ("index", index, offset), ("reduce", op, dtype, operand), of
+    dtypes the names, or (roots of a body, operands); operands are `Ref`s of earlier terms.
     """
     found = _built.get((terms, roots))
     if found is not None:
@@ -252,14 +253,14 @@ def _build(terms: tuple[Any, ...], roots: tuple[Ref, ...]) -> tuple[Expr, ...]:
     for term in terms:
         kind = term[0]
         if kind == "arg":
-            made.append([Expr("arg", term[2], (), term[1])])
+            made.append([Expr("arg", DTYPES[term[2]], (), term[1])])
         elif kind == "const":
             made.append([const(term[1], int64)])
         elif kind == "index":
             made.append([Expr("add", int64, tuple(made[t][k] for t, k in term[1:]))])
         elif kind == "reduce":
             (t, k) = term[3]
-            made.append([reduction_root(term[1], made[t][k].dtype, term[2], made[t][k])])
+            made.append([reduction_root(term[1], made[t][k].dtype, DTYPES[term[2]], made[t][k])])
         else:
             made.append(substitute(kind, [made[t][k] for t, k in term[1]]))
     if len(_built) >= _BUILT:
@@ -311,8 +312,8 @@ class _Assembly:
             if launch.wave or not phases:
                 phases.append([])
             phases[-1].append((launch, work))
-            for arg in launch.args:
-                if arg.__class__ is Slot and arg[0] in program.areas:
+            for arg in launch.args if program.areas else ():
+                if type(arg) is Slot and arg[0] in program.areas:
                     _, first, _ = scratch.get(arg[0], (0, len(phases) - 1, 0))
                     scratch[arg[0]] = program.areas[arg[0]], first, len(phases) - 1
         return Lowered(
@@ -327,8 +328,8 @@ class _Assembly:
         for k, phase in enumerate(phases):
             for launch, _ in phase:
                 for arg in launch.args:
-                    if arg.__class__ is Slot:
-                        found[arg[0]] = found.get(arg[0], (k, k))[0], k
+                    if type(arg) is Slot:
+                        found[arg[0]] = (found[arg[0]][0] if arg[0] in found else k), k
         buffers, places = self.sources.buffers, self.places
         return {
             v: found[buffers[v]] for v in (*self.reads, *self.stores)
@@ -349,12 +350,12 @@ class _Assembly:
         if v is self.head:
             return self._argument("head", None, v.type.dtype)
         item = self.producer.get(v)
-        if item is not None and (item in self.inside or item.inline):
+        inside = item in self.inside
+        if item is not None and (inside or item.inline):
             key = (item, access, offset)
-            term = self.done.get(key)
-            if term is not None:
-                return term, v.index
-            if item in self.inside or walked(item, self.domain, access, offset, self.layouts, self.producer):
+            if key in self.done:
+                return self.done[key], v.index
+            if inside or walked(item, self.domain, access, offset, self.layouts, self.producer):
                 self.done[key] = term = self._expand(item, access, offset)
                 return term, v.index
         found = self.argument.get((v, access, offset))
@@ -370,7 +371,7 @@ class _Assembly:
     def _argument(self, key: Any, x: Any, dtype: DType) -> Ref:
         found = self.argument.get(key)
         if found is None:
-            found = self.argument[key] = self._term("arg", len(self.inputs), dtype), 0
+            found = self.argument[key] = self._term("arg", len(self.inputs), dtype.name), 0
             self.inputs.append(x)
         return found
 
@@ -379,8 +380,8 @@ class _Assembly:
         if item.kind == REDUCE:
             x = node.inputs[0]
             inner = self._operand(x, x.type.shape, self.dense, 0)
-            return self._term("reduce", node.op, node.outputs[0].type.dtype, inner)
-        form = node.op.form(number_kinds(node), node.attrs)
+            return self._term("reduce", node.op, node.outputs[0].type.dtype.name, inner)
+        form = item.form
         shape = node.outputs[0].type.shape
         args: list[Ref] = []
         for x, dtype in zip(node.inputs, form.arg_dtypes):

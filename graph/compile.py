@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from ..core.backend import Program, Slot, get_backend, scalar_bits
+from ..core.backend import Launch, Program, Slot, get_backend, scalar_bits
 from ..core.listed import gather
 from ..core.types import TensorType, int64
 from .assemble import Lowered, Sources, Unit, assemble, is_told_sizes
 from .group import Group
 from .ir import Graph, Number, Value
 from .layout import find_layouts
-from .live import is_size
+from .live import Live, is_size
 from .memory import ARENA, MemoryPlan, plan_below, plan_memory
 from .passes import PASSES, checks, run_passes
 from .passes.forget import forget
@@ -20,7 +20,7 @@ from .passes.fuse import Fusion, fuse
 from .passes.hoist import hoist
 from .placement import Places, place_results
 from .prepared import Recipe, cache, recipe
-from .schedule import SMALL_BYTES, in_turn, is_one_launch, schedule, together, update_kinds
+from .schedule import SMALL_BYTES, Near, find_near, in_turn, is_one_launch, schedule, together, update_kinds
 from .verify import verify
 
 
@@ -166,12 +166,14 @@ def _recipes(
     graph: Graph, lowered: list[Lowered], sources: Sources
 ) -> tuple[tuple[Recipe, ...], dict[int, tuple[int, int]]]:
     """The recipes of all units that are used; by source, the number of its recipe and where it lies there."""
+    recipes: list[Recipe] = []
+    kept: dict[int, tuple[int, int]] = {}
+    if not sources.units:
+        return (), kept
     used = {
         arg.source for g in lowered for phase in g.phases for launch, _ in phase for arg in launch.args
         if isinstance(arg, Slot)
     }  # fmt: skip
-    recipes: list[Recipe] = []
-    kept: dict[int, tuple[int, int]] = {}
     for unit in sources.units:
         made, places = recipe(unit, sources, graph.inputs, used)
         if places:
@@ -190,9 +192,10 @@ def _plan(
     lowered: list[Lowered], places: Places, kinds: dict[Any, list[int]], backend: Any
 ) -> tuple[list[int], MemoryPlan]:
     """Levels and memory; loops of one kind that nothing waits for run together where that takes no more memory."""
-    start, memory = _levels(lowered, places, backend)
+    near = find_near(lowered)
+    start, memory = _levels(lowered, places, backend, near)
     for held in (float("inf"), SMALL_BYTES, 0):
-        moved = together(lowered, start, kinds, places, held)
+        moved = together(lowered, start, kinds, places, held, near)
         if moved == start:
             break
         after = plan_memory(lowered, moved, places)
@@ -201,15 +204,18 @@ def _plan(
     return start, memory
 
 
-def _levels(lowered: list[Lowered], places: Places, backend: Any) -> tuple[list[int], MemoryPlan]:
+def _levels(
+    lowered: list[Lowered], places: Places, backend: Any, near: Near | None = None
+) -> tuple[list[int], MemoryPlan]:
     """Levels and memory: side by side where that takes no more memory, else large groups one after the other."""
-    start = schedule(lowered)
+    near = find_near(lowered) if near is None else near
+    start = schedule(lowered, near=near)
     memory = plan_memory(lowered, start, places)
     least = 0 if _in_one_thread(lowered, backend) else SMALL_BYTES
     if memory.nbytes > least:
-        order = in_turn(lowered, places.of)
+        order = in_turn(lowered, places.of, near)
         for strict, gain in ((False, SIDE_BY_SIDE), (True, IN_TURN)):
-            other = schedule(lowered, order, places.of, strict, least)
+            other = schedule(lowered, order, places.of, strict, least, near)
             thrifty = plan_below(lowered, other, places, memory.nbytes * (1 - gain))
             if thrifty is not None:
                 start, memory = other, thrifty
@@ -261,10 +267,11 @@ def _program(
     for v, source in sources.buffers.items():
         if v in places.same or source in where or (v.producer is None and v not in inputs):
             continue  # kept, or only read by what is kept
-        place = places.of.get(v)
         if v.producer is None:
             where[source] = inputs[v], 0
-        elif place is None:
+            continue
+        place = places.of.get(v)
+        if place is None:
             region, offset = memory.spots.get(v, (ARENA, 0))
             where[source] = (arena if region == ARENA else outputs[region]), offset
         elif isinstance(place, Value):
@@ -284,23 +291,35 @@ def _program(
         rows = [(k, row) for k, p in levels[level] for row in lowered[k].phases[p]]
         total = sum(work for _, (_, work) in rows)
         # Waking other threads costs more than small launches one after the other.
-        shared = total >= backend.serial_work or any(launch.chunks > 1 for _, (launch, _) in rows)
-        shared = shared and not any(launch.nested for _, (launch, _) in rows)
+        chunks, nested = 1, False
+        for _, (launch, _) in rows:
+            chunks = max(chunks, launch.chunks) if launch.chunks > 1 else chunks
+            nested = nested or bool(launch.nested)
+        shared = (total >= backend.serial_work or chunks > 1) and not nested
         alone = [is_one_launch(lowered[k]) and not is_told_sizes(launch) for k, (launch, _) in rows]
         for n, (launch, members) in enumerate(
             gather(backend, [r for _, (r, _) in rows], alone.__getitem__, kinds)
         ):
-            args = []
-            for arg in launch.args:
-                if is_size(arg):
-                    arg = Slot(where[live[arg]][0])
-                elif arg.__class__ is Slot:
+            args: list[Any] = list(launch.args)
+            for k, arg in enumerate(args):
+                if type(arg) is Slot:
                     source, offset = where[arg[0]]
-                    arg = Slot(source, offset + arg[1])
-                    if is_size(arg.offset):
-                        arg = Slot(first + derived.setdefault((source, arg.offset), len(derived)))
-                args.append(arg)
-            program.launches.append(launch._replace(args=tuple(args), wave=n == 0 or not shared))
+                    offset += arg[1]
+                    if is_size(offset):
+                        source, offset = first + derived.setdefault((source, offset), len(derived)), 0
+                    args[k] = Slot(source, offset)
+                elif type(arg) is Live:
+                    args[k] = Slot(where[live[arg]][0])
+            program.launches.append(
+                Launch(
+                    launch.source,
+                    tuple(args),
+                    launch.chunks,
+                    n == 0 or not shared,
+                    launch.nested,
+                    launch.loop,
+                )
+            )
             program.owners.append(tuple(rows[m][0] for m in members))
             program.steps.append(level)
     program.n_dynamic += len(derived)
@@ -314,8 +333,9 @@ def _live_slots(lowered: list[Lowered], sources: Sources) -> dict[Any, int]:
     for g in lowered:
         for phase in g.phases:
             for launch, _ in phase:
-                for x in launch.args:
-                    if is_size(x) and x not in found:
+                args: tuple[Any, ...] = launch.args
+                for x in args:
+                    if type(x) is Live and x not in found:
                         found[x] = sources.scalar(x, int64).source
     return found
 

@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..core.legalize import is_plain
 from ..core.lower import needs_index, operations, reduction_form
 from ..core.numbers import estimate
 from ..core.types import Shape, contiguous_strides, normalize_axes
@@ -37,22 +36,30 @@ _ARG = frozenset(("argmax", "argmin"))
 class Item:
     """A node on its way into a group.
 
-    reads: what it loads, with layouts; cost: operations per element; indexed: it asks for the index of its
+    reads: what it loads, with layouts; makers: the items that make some of it, with these; form: of a pointwise op;
+    cost: operations per element; indexed: it asks for the index of its
     element; inline: computed again by the loops that use it, which load what it loads; plain: registers have all dtypes
     in it, what it computes again included.
     """
 
     __slots__ = (
-        "cost", "domain", "group", "indexed", "inline", "kind", "node", "order", "plain", "reads", "size",
+        "cost", "domain", "form", "group", "indexed", "inline", "kind", "makers", "node", "order", "plain", "reads",
+        "size",
     )  # fmt: skip
 
     def __init__(self, node: Node, order: int, kind: str, reads: list[tuple[Value, Layout]]):
         self.node, self.order, self.kind, self.reads = node, order, kind, reads
+        self.makers: list[tuple[Item, Value, Layout]] = []
+        self.form: Any = None
         self.domain: tuple[tuple[int, bool], ...] = ()
-        self.size = math.prod(node.outputs[0].type.shape) if node.outputs else 0
+        self.size = node.outputs[0].size if node.outputs else 0
         self.cost = 0
         self.indexed = self.inline = False
-        self.plain = all(is_plain(v.type.dtype) for v in (*node.values(), *node.outputs))
+        self.plain = True
+        for row in (node.inputs, node.outputs):
+            for v in row:
+                if v.__class__ is Value and not v.type.dtype.is_plain:
+                    self.plain = False
         self.group: Any = None
 
 
@@ -82,10 +89,10 @@ class Group:
     """Ops of one kernel.
 
     own: a bit for every item; direct, before: bits of items that must run earlier (read or overwritten, and
-    all that those wait for).
+    all that those wait for). sizes: of the domain.
     """
 
-    __slots__ = ("before", "direct", "domain", "items", "kind", "own", "total")
+    __slots__ = ("before", "direct", "domain", "items", "kind", "own", "sizes", "total")
 
     def __init__(self, item: Item, bit: int):
         self.items = [item]
@@ -95,7 +102,8 @@ class Group:
     def become(self, kind: str, domain: tuple[tuple[int, bool], ...]) -> None:
         """Take a kind and a domain, of `total` elements."""
         self.kind, self.domain = kind, domain
-        self.total = _product(domain)
+        self.sizes: Shape = tuple([n for n, _ in domain])
+        self.total = math.prod(self.sizes)
 
     @property
     def again(self) -> int:
@@ -113,17 +121,13 @@ class Group:
         return next((i for i in self.items if i.kind == OP), self.items[0]).node.op.name
 
     @property
-    def sizes(self) -> Shape:
-        return tuple(n for n, _ in self.domain)
-
-    @property
     def axes(self) -> tuple[int, ...]:
         """The reduced axes of the domain."""
         return tuple(a for a, (_, reduced) in enumerate(self.domain) if reduced)
 
     @property
     def kept(self) -> Shape:
-        return tuple(n for n, reduced in self.domain if not reduced)
+        return tuple([n for n, reduced in self.domain if not reduced])
 
     @property
     def nodes(self) -> list[Node]:
@@ -158,7 +162,7 @@ def row_strides(domain: Iterable[tuple[int, bool]]) -> Shape:
 
 def map_domain(shape: Shape) -> tuple[tuple[int, bool], ...]:
     """The domain of an op that computes each element of `shape` by itself."""
-    return tuple((n, False) for n in shape if n != 1)
+    return tuple([(n, False) for n in shape if n != 1])
 
 
 def reduce_domain(node: Node) -> tuple[tuple[int, bool], ...]:
@@ -176,7 +180,10 @@ def one_row(domain: tuple[tuple[int, bool], ...]) -> tuple[tuple[int, bool], ...
 
 def form_of(domain: tuple[tuple[int, bool], ...]) -> tuple[str, bool]:
     """`core.lower.reduction_form` of a domain."""
-    return _form(domain) if any(is_size(n) for n, _ in domain) else _known_form(domain)
+    for n, _ in domain:
+        if is_size(n):
+            return _form(domain)
+    return _known_form(domain)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -263,7 +270,13 @@ class Rules:
 
     def stored(self, value: Value, inside: set[Item]) -> bool:
         """Whether a value computed by a group of these items must be in memory."""
-        return value in self.places.of or any(r not in inside for r in self.readers.get(value, ()))
+        if value in self.places.of:
+            return True
+        if value in self.readers:
+            for r in self.readers[value]:
+                if r not in inside:
+                    return True
+        return False
 
     def _any_stored(self, item: Item, inside: set[Item]) -> bool:
         return any(self.stored(v, inside) for v in item.node.outputs)
@@ -287,9 +300,7 @@ class Rules:
         if domain is None:
             return f"no one loop runs over both {_loops(a)} and {_loops(b)}"
         inside = {*a.items, *b.items}
-        if not all(
-            self._in_step(r, a, b, kind, domain) and self._in_step(r, b, a, kind, domain) for r in inside
-        ):
+        if not (self._in_step(a, b, kind, domain) and self._in_step(b, a, kind, domain)):
             return "one reads other elements of the other's result than the one it computes"
         if kind == REDUCE and not self._reducible(inside, domain):
             return "a reduction over these axes can not keep what each element computes with its result"
@@ -338,25 +349,19 @@ class Rules:
                     stack.append(maker)
         return False
 
-    def _in_step(self, reader: Item, own: Group, other: Group, kind: str, domain: Any) -> bool:
-        """Whether what `reader` (a member of `own`) reads of `other` is its own element or row."""
-        if reader.group is not own:
-            return True
-        for x, layout in reader.reads:
-            maker = self.producer.get(layout.base)
-            if (
-                maker is not None
-                and maker.group is other
-                and not self._aligned(reader, x, layout, kind, domain)
-            ):
-                return False
+    def _in_step(self, own: Group, other: Group, kind: str, domain: Any) -> bool:
+        """Whether what members of `own` read of `other` is their own element or row."""
+        for reader in own.items:
+            for maker, x, layout in reader.makers:
+                if maker.group is other and not self._aligned(reader, x, layout, kind, domain):
+                    return False
         return True
 
     def _aligned(self, reader: Item, x: Value, layout: Layout, kind: str, domain: Any) -> bool:
         over = x.type.shape if reader.kind == REDUCE else reader.node.outputs[0].type.shape
         size = math.prod(over)
         strides = spread(x.type.shape, layout.strides, over)
-        base_size = layout.base.type.size
+        base_size = layout.base.size
         if base_size == size:
             return layout.offset == 0 and is_dense(over, strides)
         rows = math.prod(n for n, reduced in domain if not reduced)
@@ -382,10 +387,9 @@ class Rules:
         depth: dict[Item, int] = {}
         for item in sorted(inside, key=_order):
             below = 0
-            for _, layout in item.reads:
-                maker = self.producer.get(layout.base)
-                if maker in depth:
-                    below = max(below, depth[maker])
+            for maker, _, _ in item.makers:
+                if maker in depth and depth[maker] > below:
+                    below = depth[maker]
             depth[item] = below + (item.kind == REDUCE)
             if plain and depth[item] > 1:
                 return False
@@ -409,7 +413,7 @@ class Rules:
             if item.kind != MAP or item.size != total:
                 continue
             for x, layout in item.reads:
-                if layout.base.type.size in (1, total) or self.producer.get(layout.base) in inside:
+                if layout.base.size in (1, total) or self.producer.get(layout.base) in inside:
                     continue
                 over = item.node.outputs[0].type.shape
                 found = through(sizes, access, 0, over, spread(x.type.shape, layout.strides, over))
@@ -418,14 +422,20 @@ class Rules:
         return True
 
     def _few_buffers(self, inside: set[Item]) -> bool:
+        count = 0
+        for item in inside:
+            count += len(item.reads) + len(item.node.outputs)
+        if count <= MAX_STREAMS:
+            return True
+        made = {v for item in inside for v in item.node.outputs}
         outside = {
             layout.base
             for item in inside
             for _, layout in item.reads
-            if layout.base.type.size > 1 and self.producer.get(layout.base) not in inside
+            if layout.base not in made and layout.base.size > 1
         }
-        sizes = [estimate(v.type.size) for v in outside]
-        sizes += [estimate(v.type.size) for i in inside for v in i.node.outputs if self.stored(v, inside)]
+        sizes = [estimate(v.size) for v in outside]
+        sizes += [estimate(v.size) for v in made if self.stored(v, inside)]
         return len(sizes) <= MAX_BUFFERS and sizes.count(max(sizes, default=0)) <= MAX_STREAMS
 
     def _writes_in_step(self, inside: set[Item], domain: Any) -> bool:
@@ -435,22 +445,21 @@ class Rules:
         targets = {}
         for item in inside:
             for v in item.node.outputs:
-                target = self.places.of.get(v)
-                if isinstance(target, Value):
+                if v in self.places.of and isinstance(target := self.places.of[v], Value):
                     targets[target] = v
         if not targets:
             return True
         for item in inside:
             for x, layout in item.reads:
-                new = targets.get(layout.base)
-                if new is None:
+                if layout.base not in targets:
                     continue
+                new = targets[layout.base]
                 there = self.layouts[layout.base]
                 if there.offset or not is_dense(layout.base.type.shape, there.strides) or layout.offset:
                     return False
                 over = x.type.shape if item.kind == REDUCE else item.node.outputs[0].type.shape
                 strides = spread(x.type.shape, layout.strides, over)
-                if new.type.size == math.prod(over):
+                if new.size == math.prod(over):
                     if not is_dense(over, strides):
                         return False
                 else:
@@ -470,7 +479,7 @@ class Rules:
         name, out = head.op.name, head.outputs[0]
         if len(head.outputs) != 1 or not self.takes(name, out.type.shape, None, None):
             return f"the kernel of {name} takes no work on its result"
-        if b.total != out.type.size or out.type.size == 0:
+        if b.total != out.size or out.size == 0:
             return f"no one loop runs over {[*map(estimate, out.type.shape)]} of {name} and {_loops(b)}"
         if len(a.items) + len(b.items) > MAX_EPILOGUE:
             return f"the kernel of {name} takes at most {MAX_EPILOGUE - 1} ops on its result"

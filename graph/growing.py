@@ -70,11 +70,8 @@ def _forget_plan(plan: Any, groups: Iterable[Any]) -> Any:
     for table in (rules.layouts, places.parts):
         table.update({v: as_now(x) for v, x in table.items()})
     for item in rules.producer.values():
-        item.reads, item.domain, item.size = (
-            [as_now(r) for r in item.reads],
-            as_now(item.domain),
-            as_now(item.size),
-        )
+        item.reads, item.makers = [as_now(r) for r in item.reads], [as_now(r) for r in item.makers]
+        item.domain, item.size = as_now(item.domain), as_now(item.size)
     for group in groups:
         group.become(group.kind, as_now(group.domain))
     lowered = [

@@ -6,6 +6,7 @@ Python numbers (weakly typed constants), `Number`s (weakly typed, known at call 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,12 +19,30 @@ from ..core.types import Shape, TensorType, contiguous_strides
 class Value:
     """One tensor in a graph. producer: its node, None for an input of the graph."""
 
-    __slots__ = ("device", "index", "name", "producer", "type")
+    __slots__ = ("device", "index", "name", "nbytes", "producer", "size", "type")
+
+    #: elements, and bytes (at most, where sizes are live); see `__getattr__`
+    size: int
+    nbytes: int
 
     def __init__(
         self, type: TensorType, device: str, producer: Node | None = None, index: int = 0, name: str = ""
     ):
         self.type, self.device, self.producer, self.index, self.name = type, device, producer, index, name
+
+    def __getattr__(self, name: str) -> Any:
+        """`size` and `nbytes`, when they are first asked for; each time where sizes are live."""
+        if name == "size":
+            size = math.prod(self.type.shape)
+            if type(size) is int:
+                self.size = size
+            return size
+        if name == "nbytes":
+            nbytes = self.type.nbytes
+            if type(self.size) is int:
+                self.nbytes = nbytes
+            return nbytes
+        raise AttributeError(name)
 
     def __repr__(self) -> str:
         return f"<value {self.name} {self.type}>"
@@ -157,8 +176,12 @@ class Graph:
         """Nodes that read each value (graph outputs and writes not counted)."""
         found: dict[Value, list[Node]] = {}
         for node in self.nodes:
-            for value in node.values():
-                found.setdefault(value, []).append(node)
+            for x in node.inputs:
+                if x.__class__ is Value:
+                    if x in found:
+                        found[x].append(node)
+                    else:
+                        found[x] = [node]
         return found
 
     def results(self) -> list[Value]:
@@ -167,12 +190,14 @@ class Graph:
 
     def needed(self) -> list[Node]:
         """The nodes that outputs and writes depend on."""
-        needed = set(self.results())
+        needed: set[Any] = set(self.results())
         kept: list[Node] = []
         for node in reversed(self.nodes):
-            if not needed.isdisjoint(node.outputs):
-                kept.append(node)
-                needed.update(node.values())
+            for v in node.outputs:
+                if v in needed:
+                    kept.append(node)
+                    needed.update(node.inputs)
+                    break
         kept.reverse()
         return kept
 
@@ -183,14 +208,15 @@ class Graph:
         new.seen = self.seen
         swap: dict[Value, Value] = {}
         for node in self.nodes if whole else self.needed():
-            inputs = [swap.get(x, x) if x.__class__ is Value else x for x in node.inputs]
+            inputs = [swap[x] if x.__class__ is Value and x in swap else x for x in node.inputs]
+            outputs = node.outputs
             twin = Node(
-                node.op, inputs, node.attrs, tuple(v.type for v in node.outputs),
-                node.outputs[0].device if node.outputs else "cpu", node.where,
+                node.op, inputs, node.attrs, tuple([v.type for v in outputs]),
+                outputs[0].device if outputs else "cpu", node.where,
             )  # fmt: skip
             twin.again = node.again
             new.nodes.append(twin)
-            swap.update(zip(node.outputs, twin.outputs))
+            swap.update(zip(outputs, twin.outputs))
         new.outputs = [swap.get(v, v) for v in self.outputs]
         new.writes = [(target, swap.get(v, v)) for target, v in self.writes]
         return new

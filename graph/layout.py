@@ -25,7 +25,7 @@ class Layout(NamedTuple):
         """Whether this is the whole computed base in its own order."""
         base = self.base
         return (
-            base.producer is not None and self.offset == 0 and math.prod(shape) == base.type.size
+            base.producer is not None and self.offset == 0 and math.prod(shape) == base.size
             and is_dense(shape, self.strides)
         )  # fmt: skip
 
@@ -115,7 +115,7 @@ def lay_out(graph: Graph, handed: Container[Value], rows: Container[int] = ()) -
     seen: list[Seen] = []
     for k, y in enumerate(graph.outputs):
         base, strides, offset = layouts[y]
-        dense = not y.type.size or is_dense(y.type.shape, strides)
+        dense = not y.size or is_dense(y.type.shape, strides)
         if k in rows:
             seen.append(Seen(False, write(y, shared=False), y.type))
         elif base in handed and (base is y or not dense):
@@ -139,10 +139,12 @@ def lay_out(graph: Graph, handed: Container[Value], rows: Container[int] = ()) -
 def spread(shape: Shape, strides: Sequence[int], over: Shape) -> Shape:
     """Strides over a shape that `shape` broadcasts to: 0 where it is repeated."""
     if shape == over:
-        return tuple(strides) if 1 not in shape else tuple(0 if n == 1 else s for n, s in zip(shape, strides))
+        if 1 not in shape:
+            return strides if strides.__class__ is tuple else tuple(strides)
+        return tuple([0 if n == 1 else s for n, s in zip(shape, strides)])
     if len(shape) > len(over):  # only a single element, read through an op that is computed again
         return (0,) * len(over)
-    inner = tuple(0 if n == 1 else s for n, s in zip(shape, strides))
+    inner = tuple([0 if n == 1 else s for n, s in zip(shape, strides)])
     return (0,) * (len(over) - len(shape)) + inner
 
 
@@ -167,7 +169,7 @@ def through(
         return (0,) * len(domain), 0
     if len(runs) == 1:
         st = runs[0][2]
-        return tuple(a * st for a in access), offset * st
+        return tuple([a * st for a in access]), offset * st
     out = [0] * len(domain)
     start, total = [], 0
     for size, step, st in runs:

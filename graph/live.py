@@ -426,6 +426,10 @@ def _define() -> None:
 _define()
 
 
+#: what is a live number or may hold some
+_HOLDING = frozenset((Live, tuple, list, slice))
+
+
 def settled(x: Any) -> Any:
     """x with the live numbers in it as plain ones, which the variant is for from now on."""
     cls = type(x)
@@ -435,6 +439,11 @@ def settled(x: Any) -> Any:
         parts = x.start, x.stop, x.step
         return slice(*map(settled, parts)) if any(type(p) is Live for p in parts) else x
     if cls is not tuple and cls is not list:
+        return x
+    for v in x:
+        if type(v) in _HOLDING:
+            break
+    else:
         return x
     row = [settled(v) for v in x]
     return cls(row) if any(a is not b for a, b in zip(row, x)) else x

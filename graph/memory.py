@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Callable, Container, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -66,25 +67,32 @@ def plan_below(
     """The plan when its arena has fewer bytes than `limit`; None, and mostly soon, where it has not."""
     ends: dict[Value, list[int]] = {}
     for k, g in enumerate(lowered):
+        touched, final = g.touched, max(1, len(g.phases)) - 1
         for v in g.reads:
-            ends.setdefault(v, []).append(start[k] + g.span(v)[1])
-    last = {v: max(row) for v, row in ends.items()}
+            level = start[k] + (touched[v][1] if v in touched else final)
+            if v in ends:
+                ends[v].append(level)
+            else:
+                ends[v] = [level]
+    last = {v: row[0] if len(row) == 1 else max(row) for v, row in ends.items()}
     of: dict[Value | int, _Buffer] = {}
     begins = _begins(lowered, start, places)
     inside: dict[Value, tuple[Value, int]] = {}
     buffers: list[_Buffer] = []
     regions: list[_Region] = []
     without = 0
-    for k in sorted(range(len(lowered)), key=lambda k: start[k]):
+    for k in sorted(range(len(lowered)), key=start.__getitem__):
         g = lowered[k]
-        end = start[k] + max(1, len(g.phases)) - 1
+        touched, whole = g.touched, (0, max(1, len(g.phases)) - 1)
+        end = start[k] + whole[1]
         taken: set[int] = set()
         for v in g.stores:
             if v in places.of:
                 place = places.of[v]
-                of_one_size = not any(is_size(n) for n in v.type.shape)  # else it is smaller than planned
-                if isinstance(place, int) and begins.get(v, start[k]) and of_one_size:
-                    regions.append(_Region(place, v.type.nbytes, begins.get(v, start[k])))
+                if isinstance(place, int):
+                    first = begins.get(v, start[k])
+                    if first and not any(map(is_size, v.type.shape)):  # else it is smaller than planned
+                        regions.append(_Region(place, v.nbytes, first))
                 continue
             if v in begins or v in places.parts:
                 root, at = places.root(v)
@@ -92,32 +100,36 @@ def plan_below(
                     inside[v] = root, at
                 if root not in places.of:
                     if root not in of:
-                        without += room(root.type.nbytes)
-                        of[root] = _Buffer(room(root.type.nbytes), start[k], end)
+                        without += room(root.nbytes)
+                        of[root] = _Buffer(room(root.nbytes), start[k], end)
                         buffers.append(of[root])
                     of[root].end = max(of[root].end, end, last.get(v, 0))
                 continue
-            kept = places.same.get(v)
-            if kept is not None:
+            if v in places.same:
+                kept = places.same[v]
                 if kept in of:
                     of[v] = of[kept]
                     of[v].end = max(of[v].end, end, last.get(v, 0))
                 continue
-            without += room(v.type.nbytes)
+            nbytes = room(v.nbytes)
+            without += nbytes
             buffer = _take_over(g, v, start[k], ends, of, taken, begins)
-            first, final = g.span(v)
+            first, final = touched.get(v, whole)
             if buffer is None:
-                buffer = _Buffer(room(v.type.nbytes), start[k] + first, end)
+                buffer = _Buffer(nbytes, start[k] + first, end)
                 buffers.append(buffer)
-            buffer.end = max(start[k] + final, last.get(v, 0))
+            final += start[k]
+            buffer.end = max(final, last[v]) if v in last else final
             of[v] = buffer
         for source, (nbytes, first, final) in g.scratch.items():
-            without += room(nbytes)
-            of[source] = _Buffer(room(nbytes), start[k] + first, start[k] + final)
+            nbytes = room(nbytes)
+            without += nbytes
+            of[source] = _Buffer(nbytes, start[k] + first, start[k] + final)
             buffers.append(of[source])
-    if _least(buffers, regions) >= limit:
+    least = _least(buffers, regions)
+    if least >= limit:
         return None
-    total = _place(buffers, regions)
+    total = _place(buffers, regions, least, limit)
     if total >= limit:
         return None
     spots: dict[Value | int, Spot] = {v: (b.where, b.offset) for v, b in of.items()}
@@ -125,7 +137,7 @@ def plan_below(
         output = places.of.get(root)
         region, offset = (output, 0) if isinstance(output, int) else spots[root]
         spots[v] = region, offset + at
-    return MemoryPlan(spots, total, without)
+    return MemoryPlan(spots, int(total), without)
 
 
 def _begins(lowered: Sequence[Lowered], start: Sequence[int], places: Places) -> dict[Value, int]:
@@ -154,7 +166,7 @@ def _take_over(
         if (
             buffer is not None and x not in joined and buffer.end == level == max(ends[x])
             and ends[x].count(level) == 1 and id(buffer) not in taken
-            and x.type.nbytes == v.type.nbytes and x.type.dtype.itemsize == v.type.dtype.itemsize
+            and x.nbytes == v.nbytes and x.type.dtype.itemsize == v.type.dtype.itemsize
             and accesses == [(g.stores[v], 0)]
         ):  # fmt: skip
             taken.add(id(buffer))
@@ -175,20 +187,22 @@ class _Region:
         """Give the buffer the lowest place that is free in its lifetime, if there is one."""
         if b.end >= self.until:
             return False
-        at, first, last = 0, b.start, b.end
-        pad = (LINE if b.size >= LINE else PIECE) - 1
-        for other in self.placed:
+        at, first, last, size, placed = 0, b.start, b.end, b.size, self.placed
+        pad = (LINE if size >= LINE else PIECE) - 1
+        for other in placed:
             if other.start <= last and first <= other.end:
-                if other.offset - at >= b.size:
+                if other.offset - at >= size:
                     break
-                at = max(at, other.offset + other.size + pad & ~pad)
-        if at + b.size > self.size:
+                behind = other.offset + other.size + pad & ~pad
+                if behind > at:
+                    at = behind
+        if at + size > self.size:
             return False
         b.where, b.offset = self.number, at
-        k = len(self.placed)
-        while k and self.placed[k - 1].offset > at:
+        k = len(placed)
+        while k and placed[k - 1].offset > at:
             k -= 1
-        self.placed.insert(k, b)
+        placed.insert(k, b)
         return True
 
 
@@ -203,17 +217,19 @@ _ORDERS: tuple[Callable[[_Buffer], Any], ...] = (
 )
 
 
-def _place(buffers: list[_Buffer], regions: list[_Region]) -> int:
-    """Place every buffer: in the smallest output that has room, else in the arena. Returns the arena's size."""
+def _place(buffers: list[_Buffer], regions: list[_Region], least: int, limit: float) -> float:
+    """Place every buffer: in the smallest output that has room, else in the arena. Returns the arena's size; infinity
+    where all orders take `limit` bytes and more, mostly. least: bytes that none can do without."""
     regions.sort(key=_size)
-    best = _try(sorted(buffers, key=_ORDERS[0]), regions)
+    enough = least * (1 + _CLOSE)
+    useless = max(limit, enough, _LARGE) + 1
+    best = _try(sorted(buffers, key=_ORDERS[0]), regions, useless)
     if best > _LARGE:
-        enough = _least(buffers, regions) * (1 + _CLOSE)
         spots = [(b.where, b.offset) for b in buffers]
         for order in _ORDERS[1:]:
             if best <= enough:
                 break
-            found = _try(sorted(buffers, key=order), regions)
+            found = _try(sorted(buffers, key=order), regions, min(best, useless))
             if found < best:
                 best, spots = found, [(b.where, b.offset) for b in buffers]
         for b, spot in zip(buffers, spots):
@@ -223,27 +239,33 @@ def _place(buffers: list[_Buffer], regions: list[_Region]) -> int:
 
 def _least(buffers: list[_Buffer], regions: list[_Region]) -> int:
     """Bytes that no order of placing can do without: what lives at a level, less the outputs that are free there."""
-    change: dict[float, int] = {}
+    change: dict[float, int] = defaultdict(int)
     for b in buffers:
-        change[b.start] = change.get(b.start, 0) + b.size
-        change[b.end + 1] = change.get(b.end + 1, 0) - b.size
+        change[b.start] += b.size
+        change[b.end + 1] -= b.size
     for r in regions:
-        change[0] = change.get(0, 0) - int(r.size)
-        change[r.until] = change.get(r.until, 0) + int(r.size)
-    return max(itertools.accumulate(change[level] for level in sorted(change)), default=0)
+        size = int(r.size)
+        change[0] -= size
+        change[r.until] += size
+    return max(itertools.accumulate([change[level] for level in sorted(change)]), default=0)
 
 
-def _try(buffers: list[_Buffer], regions: list[_Region]) -> int:
-    """Place buffers in this order. regions: the smallest first."""
-    arena = _Region(ARENA, float("inf"), float("inf"))
+def _try(buffers: list[_Buffer], regions: list[_Region], useless: float) -> float:
+    """Place buffers in this order. regions: the smallest first; useless: infinite bytes are as good as so many."""
+    top, arena = 0, _Region(ARENA, float("inf"), float("inf"))
     sizes = [r.size for r in regions]
     for r in regions:
         r.placed.clear()
     for b in buffers:
         b.where, b.offset = ARENA, 0
-        for k in range(bisect_left(sizes, b.size), len(regions)):
-            if regions[k].take(b):
+        end = b.end
+        for r in regions[bisect_left(sizes, b.size) :]:
+            if end < r.until and r.take(b):
                 break
         else:
             arena.take(b)
-    return max((b.offset + b.size for b in arena.placed), default=0)
+            if b.offset + b.size > top:
+                top = b.offset + b.size
+                if top >= useless:
+                    return float("inf")
+    return top

@@ -104,7 +104,7 @@ class _Placer:
                 and layout.covers_base(x.type.shape)
             ):
                 parts[base] = out, at
-            at += x.type.size * out.type.dtype.itemsize
+            at += x.size * out.type.dtype.itemsize
 
     def _keep_memory(self, node: Node) -> None:
         """Let an update of a slice write into its own input, when nobody else reads that."""
@@ -177,11 +177,7 @@ class _Placer:
                 if writer.op.updates and k == 0 and layout == self.layouts[target]:
                     continue
                 shape = writer.outputs[0].type.shape
-                if (
-                    writer.op.kind != "pointwise"
-                    or layout.offset
-                    or x.type.size != writer.outputs[0].type.size
-                ):
+                if writer.op.kind != "pointwise" or layout.offset or x.size != writer.outputs[0].type.size:
                     return False
                 if not is_dense(shape, spread(x.type.shape, layout.strides, shape)):
                     return False

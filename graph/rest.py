@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from ..core.errors import user_call
 from ..core.op import Op
 from ..core.saved import needs_of
 
@@ -36,15 +37,19 @@ def resting(method: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def backward(tracer: Any, root: Any, call: Callable[[], None]) -> None:
-    """Run the reverse walk from a root without the tracer, unless code of the user's takes part in it."""
+def backward(trace: Any, root: Any, call: Callable[[], None]) -> None:
+    """Run the reverse walk from a root without the tracer, unless code of the user's takes part in it: then all that it
+    records is from one place."""
+    tracer = None if trace is None else trace.tracer
     if tracer is None or sys.gettrace() is not tracer or not is_ours(root):
         call()
         return
     sys.settrace(None)
+    before, trace.place = trace.place, user_call(2)
     try:
         call()
     finally:
+        trace.place = before
         sys.settrace(tracer)
 
 

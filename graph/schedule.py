@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..core.listed import FEW, list_key
 from .assemble import Lowered
@@ -17,7 +17,7 @@ SMALL_BYTES = 1 << 18
 
 def schedule(
     lowered: Sequence[Lowered], order: Sequence[int] | None = None, placed: Container[Value] = frozenset(),
-    strict: bool = False, least: int = SMALL_BYTES,
+    strict: bool = False, least: int = SMALL_BYTES, near: Near | None = None,
 ) -> list[int]:  # fmt: skip
     """The level at which each group starts; a group of n phases takes n levels. Groups are in a legal order.
 
@@ -25,8 +25,7 @@ def schedule(
     so do those that read as much for the last time, so that nothing of it lies beside what comes next. placed: see
     `in_turn`.
     """
-    before, after = _neighbours(lowered)
-    readers = _readers(lowered)
+    before, after, readers = find_near(lowered) if near is None else near
     large = set[int]() if order is None else _large(lowered, order, placed, strict, least)
     if order is None:
         order = range(len(lowered))
@@ -40,7 +39,7 @@ def schedule(
             free = start[k] + len(g.phases)
     for k in reversed(order):
         if after[k] and k not in large:
-            made = sum(v.type.nbytes for v in lowered[k].stores)
+            made = sum(v.nbytes for v in lowered[k].stores)
             late = min(start[a] for a in after[k]) - len(lowered[k].phases)
             if late > start[k] and made > _held(lowered[k], k, late, start, readers):
                 start[k] = late
@@ -51,23 +50,31 @@ def _large(
     lowered: Sequence[Lowered], order: Sequence[int], placed: Container[Value], strict: bool, least: int
 ) -> set[int]:
     """The groups that touch too much memory to run beside others."""
-    touched = [g.scratch_bytes + sum(v.type.nbytes for v in g.stores) for g in lowered]
+    touched = [g.scratch_bytes + sum(v.nbytes for v in g.stores) for g in lowered]
     if strict:
         last = {v: k for k in order for v in lowered[k].reads if v.producer is not None and v not in placed}
         for v, k in last.items():
-            touched[k] += v.type.nbytes
+            touched[k] += v.nbytes
     return {k for k, nbytes in enumerate(touched) if nbytes > least}
 
 
-def _neighbours(lowered: Sequence[Lowered]) -> tuple[list[list[int]], list[list[int]]]:
-    """For each group those that must run before it, and those that must run after it."""
+class Near(NamedTuple):
+    """For each group those that must run before it, and those that must run after it; the groups that read a value."""
+
+    before: list[list[int]]
+    after: list[list[int]]
+    readers: dict[Value, list[int]]
+
+
+def find_near(lowered: Sequence[Lowered]) -> Near:
+    """What stands around each group."""
     number = {b: k for k, g in enumerate(lowered) for b in bits(g.group.own)}
-    before = [list({number[b] for b in bits(g.group.direct)}) for g in lowered]
+    before = [list({number[b] for b in bits(g.group.direct)}) if g.group.direct else [] for g in lowered]
     after: list[list[int]] = [[] for _ in lowered]
     for k, row in enumerate(before):
         for p in row:
             after[p].append(k)
-    return before, after
+    return Near(before, after, _readers(lowered))
 
 
 def _readers(lowered: Sequence[Lowered]) -> dict[Value, list[int]]:
@@ -75,27 +82,29 @@ def _readers(lowered: Sequence[Lowered]) -> dict[Value, list[int]]:
     readers: dict[Value, list[int]] = {}
     for k, g in enumerate(lowered):
         for v in g.reads:
-            readers.setdefault(v, []).append(k)
+            if v in readers:
+                readers[v].append(k)
+            else:
+                readers[v] = [k]
     return readers
 
 
-def in_turn(lowered: Sequence[Lowered], placed: Container[Value]) -> list[int]:
+def in_turn(lowered: Sequence[Lowered], placed: Container[Value], near: Near | None = None) -> list[int]:
     """The groups in the program's order, but what frees more memory than it takes runs as soon as it can.
 
     placed: values with memory outside (outputs, changed inputs), which is theirs all the time.
     """
-    before, after = _neighbours(lowered)
-    readers = _readers(lowered)
+    before, after, readers = find_near(lowered) if near is None else near
     left = {v: len(row) for v, row in readers.items()}
     waits = [len(row) for row in before]
     order: list[int] = []
     done = [False] * len(lowered)
 
     def frees(k: int) -> bool:
-        gain = -sum(v.type.nbytes for v in lowered[k].stores if v not in placed)
+        gain = -sum(v.nbytes for v in lowered[k].stores if v not in placed)
         for v in lowered[k].reads:
             if left[v] == 1 and v.producer is not None and v not in placed:
-                gain += v.type.nbytes
+                gain += v.nbytes
         return gain > 0
 
     for first in range(len(lowered)):
@@ -106,14 +115,14 @@ def in_turn(lowered: Sequence[Lowered], placed: Container[Value]) -> list[int]:
                 continue
             done[k] = True
             order.append(k)
-            near = set(after[k])
+            around = set(after[k])
             for other in after[k]:
                 waits[other] -= 1
             for v in lowered[k].reads:
                 left[v] -= 1
                 if left[v] == 1:
-                    near.update(readers[v])
-            stack += sorted((n for n in near if not done[n] and not waits[n]), reverse=True)
+                    around.update(readers[v])
+            stack += sorted((n for n in around if not done[n] and not waits[n]), reverse=True)
     return order
 
 
@@ -127,7 +136,7 @@ def _held(
 ) -> int:
     """Bytes that stay in memory only because group k reads them as late as at this level. places: of results."""
     return sum(
-        v.type.nbytes
+        v.nbytes
         for v in g.reads
         if v.producer is not None
         and not (places is not None and v in places.of)
@@ -154,8 +163,9 @@ def update_kinds(lowered: Sequence[Lowered], backend: Any) -> dict[Any, list[int
 
 
 def together(
-    lowered: Sequence[Lowered], start: Sequence[int], kinds: dict[Any, list[int]], places: Places, held: float
-) -> list[int]:
+    lowered: Sequence[Lowered], start: Sequence[int], kinds: dict[Any, list[int]], places: Places, held: float,
+    near: Near | None = None,
+) -> list[int]:  # fmt: skip
     """The levels with the `update_kinds` moved to the last level of any.
 
     They become one launch there (`core/listed.py`). held: bytes that may stay in memory for it, the smallest first.
@@ -165,7 +175,7 @@ def together(
     if not members:
         return moved
     level = max(start[k] for k in members)
-    readers = _readers(lowered)
+    readers = (find_near(lowered) if near is None else near).readers
     kept = sorted((_held(lowered[k], k, level, start, readers, places), k) for k in members)
     for nbytes, k in kept:
         held -= nbytes

@@ -103,10 +103,9 @@ def make_runner(graph: Any, sources: list[Source]) -> Runner:
             "function", f"uses tensors on {' and '.join(sorted(devices))}", "one function runs on one device"
         )
     device = devices.pop()
-    traced = graph.copy()  # passes may change the graph; comparisons want it as it was recorded
     compiled = compile_graph(graph, device)
     if topics := shown():
         from .explain import show_compiled
 
         show_compiled(compiled, topics)
-    return Runner(compiled, device, sources, traced)
+    return Runner(compiled, device, sources, graph)

@@ -44,7 +44,7 @@ class Symbol(Tensor):
         self, value: Value, trace: Trace, storage: SymbolStorage | None = None, strides: Shape | None = None
     ):
         self._value = value
-        self.strides = contiguous_strides(value.type.shape) if strides is None else strides
+        self.strides: Shape = contiguous_strides(value.type.shape) if strides is None else strides
         self._detached = False
         self._trace = weakref.ref(trace)
         self._storage = storage or SymbolStorage()
@@ -161,10 +161,8 @@ class Symbol(Tensor):
         self, gradient: Tensor | None = None, retain_graph: bool = False, create_graph: bool = False
     ) -> None:
         """As in eager mode; the walk becomes part of the graph."""
-        trace = self._trace()
-        tracer = None if trace is None else trace.tracer
         rest.backward(
-            tracer, self, lambda: super(Symbol, self).backward(gradient, retain_graph, create_graph)
+            self._trace(), self, lambda: super(Symbol, self).backward(gradient, retain_graph, create_graph)
         )
 
     def numpy(self) -> Any:

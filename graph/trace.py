@@ -14,6 +14,7 @@ from ..core.backend import normalize_device
 from ..core.errors import (
     ArgumentTypeError,
     DeviceError,
+    Place,
     ShapeError,
     TraceError,
     user_call,
@@ -95,6 +96,7 @@ class Trace(Sources):
         self.hooks_on: dict[int, tuple[Any, Symbol, str]] = {}
         self.modes: dict[int, tuple[Any, str]] = {}  # functions that it called, and their modes
         self.tracer: Any = None  # watches the user's code; rests inside ops
+        self.place: Place | None = None  # the user's, while ops of ours alone run below it
         self.now: Any = None  # what its live numbers are (`live.Now`)
 
     def call_out(self, name: str, cause: Any = None) -> None:
@@ -136,7 +138,7 @@ class Trace(Sources):
     # -- the door's side -------------------------------------------------------------------
 
     def face(self, x: Any) -> Symbol:
-        if not isinstance(x, Symbol):
+        if x.__class__ is not Symbol:
             x = self.lift(x)
         if x._trace() is not self or self.done:
             x._leaked("tensor")
@@ -173,19 +175,23 @@ class Trace(Sources):
 
     def prepare(self, op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         out: list[Any] = []
+        found = False  # a tensor
         for x in inputs:
-            if isinstance(x, Tensor):
-                x = self.face(x)
+            kind = type(x)
+            if kind is Symbol or isinstance(x, Tensor):
+                x, found = self.face(x), True
+            elif x is None or kind in dispatch.NUMBERS:
+                pass
             elif isinstance(x, np.generic):
                 x = numpy_number(op, x)
             elif isinstance(x, np.ndarray):
                 x = self.constant(x, "cpu")
             elif isinstance(x, (int, float)) and x.__class__ not in dispatch.NUMBERS:
                 x = dispatch.plain_number(x)
-            elif x is not None and not isinstance(x, (*_NUMBERS, Number)):
+            elif not isinstance(x, (*_NUMBERS, Number)):
                 raise no_tensor(op, x)
             out.append(x)
-        if op.input_names and not any(isinstance(x, Symbol) for x in out) and not op.creates:
+        if not found and op.input_names and not op.creates and Symbol not in map(type, out):
             refuse_nothing(op, out)
             out = [self._holding(x) if isinstance(x, _NUMBERS) else x for x in out]
         return tuple(out)
@@ -209,13 +215,13 @@ class Trace(Sources):
         self, op: Op, inputs: tuple[Any, ...], attrs: Attrs, into: tuple[Any, ...] | None = None
     ) -> tuple[Symbol, ...]:
         types = [
-            x.type if isinstance(x, Symbol) else x.kind(0) if isinstance(x, Number) else x for x in inputs
+            x._value.type if type(x) is Symbol else x.kind(0) if isinstance(x, Number) else x for x in inputs
         ]
-        if any(type(a) is Live for a in attrs):
+        if Live in map(type, attrs):
             op, inputs, types, attrs = opened(op, inputs, types, attrs)
         attrs = self._settled(attrs)
         out_types = self._infer(op, types, attrs)
-        devices = {x.device for x in inputs if isinstance(x, Symbol)}
+        devices = {x._value.device for x in inputs if type(x) is Symbol}
         if len(devices) > 1:
             raise DeviceError(
                 op.name, f"tensors on {' and '.join(sorted(devices))}", "move them with x.to(device)"
@@ -247,9 +253,9 @@ class Trace(Sources):
 
     def _infer(self, op: Op, inputs: list[Any], attrs: Attrs) -> tuple[TensorType, ...]:
         """Types of the results. What a rule reads of live numbers, and that they fit their dtypes, is guarded."""
-        live = [x for x in inputs if type(x) is Live]
-        if not live:
+        if Live not in map(type, inputs):
             return op.infer(inputs, attrs)
+        live = [x for x in inputs if type(x) is Live]
         made = op.infer(values_of(inputs), attrs)
         if op.kind != "pointwise" or op.type_rule is not None:
             for t, m in zip(op.infer(inputs, attrs), made):
@@ -260,14 +266,17 @@ class Trace(Sources):
         return made
 
     def _append(self, op: Op, inputs: Any, attrs: Attrs, types: tuple[TensorType, ...], device: str) -> Node:
-        values = [
-            self._use(x._value) if isinstance(x, Symbol) else x._formula() if type(x) is Live else x
-            for x in inputs
-        ]
-        node = Node(op, values, attrs, types, device, user_call(3))
+        known, values = self._known, list(inputs)
+        for k, x in enumerate(inputs):
+            if type(x) is Symbol:
+                value = x._value
+                values[k] = value if value in known else self._use(value)
+            elif type(x) is Live:
+                values[k] = x._formula()
+        node = Node(op, values, attrs, types, device, self.place or user_call(3))
         node.again = dispatch.state.again
         self.graph.nodes.append(node)
-        self._known.update(node.outputs)
+        known.update(node.outputs)
         for v in node.outputs:
             self._serial[v] = len(self._serial)
         return node

@@ -184,8 +184,8 @@ def test_a_training_step_needs_no_more_memory_than_eager_mode(loss, shapes):
 
 
 def test_a_late_reader_holds_what_nobody_else_reads_later():
-    made = type("Made", (), {"producer": object(), "type": type("Type", (), {"nbytes": 100})})()
-    given = type("Given", (), {"producer": None, "type": type("Type", (), {"nbytes": 10})})()
+    made = type("Made", (), {"producer": object(), "nbytes": 100})()
+    given = type("Given", (), {"producer": None, "nbytes": 10})()
     group = type("Group", (), {"reads": {made: [], given: []}})()
     readers = {made: [0, 1], given: [0]}
     assert _held(group, 0, 5, [1, 3], readers) == 100

@@ -162,27 +162,37 @@ class _Table:
 
     def __init__(self, program: Program, addresses: dict[str, int], varying: frozenset[int] = frozenset()):
         launches = program.launches
-        total = sum(len(launch.args) for launch in launches)
-        self.args = np.zeros(total + 1, np.int64)
-        self.rows = np.zeros((len(launches), 4), np.int64)
         self.nested: list[_Table] = []
         patches: list[tuple[int, int, int]] = []
-        base = 0
-        for row, launch in zip(self.rows, launches):
+        args: list[int] = []
+        rows: list[tuple[int, int, int, int]] = []
+        for launch in launches:
             inside = [_Table(n.program, addresses, n.varying) for n in launch.nested]
             self.nested += inside
-            bits = launch.wave + 2 * bool(launch.nested)
-            row[:] = addresses[launch.source], self.args.ctypes.data + 8 * base, launch.chunks, bits
-            for k, arg in enumerate(launch.args, base):
-                if isinstance(arg, Slot):
-                    patches.append((k, arg.source, arg.offset))
-                elif isinstance(arg, Table):
-                    self.args[k] = inside[arg.number].part(arg.part)
-                else:
-                    self.args[k] = arg
-            base += len(launch.args)
-        patches.sort(key=lambda p: p[1] not in varying)
-        self.changing = sum(p[1] in varying for p in patches)
+            rows.append(
+                (
+                    addresses[launch.source],
+                    8 * len(args),
+                    launch.chunks,
+                    launch.wave + 2 * bool(launch.nested),
+                )
+            )
+            row: list[Any] = list(launch.args)
+            for k, arg in enumerate(row):
+                kind = type(arg)
+                if kind is Slot:
+                    patches.append((len(args) + k, *arg))
+                    row[k] = 0
+                elif kind is Table:
+                    row[k] = inside[arg.number].part(arg.part)
+            args += row
+        args.append(0)
+        self.args = np.array(args, np.int64)
+        self.rows = np.array(rows, np.int64).reshape(-1, 4)
+        self.rows[:, 1] += self.args.ctypes.data
+        if varying:
+            patches.sort(key=lambda p: p[1] not in varying)
+        self.changing = sum(p[1] in varying for p in patches) if varying else 0
         self.patches = np.array(patches, np.int64).reshape(-1, 3)
 
     def part(self, name: str) -> int:

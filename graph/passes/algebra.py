@@ -37,7 +37,9 @@ class _Algebra:
         }  # fmt: skip
         nodes: list[Node] = []
         for node in self.graph.nodes:
-            node.inputs = [self.swap.get(x, x) if isinstance(x, Value) else x for x in node.inputs]
+            node.inputs = [
+                self.swap[x] if x.__class__ is Value and x in self.swap else x for x in node.inputs
+            ]
             rule = rules.get(node.op)
             if rule is None:
                 nodes.append(node)

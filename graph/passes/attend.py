@@ -83,7 +83,9 @@ class _Attend:
             nodes += put.get(node, ())
             nodes.append(node)
         for node in nodes:
-            node.inputs = [self.swap.get(x, x) if isinstance(x, Value) else x for x in node.inputs]
+            node.inputs = [
+                self.swap[x] if x.__class__ is Value and x in self.swap else x for x in node.inputs
+            ]
         self.graph.nodes = nodes
         replace_results(self.graph, self.swap)
 

@@ -15,13 +15,13 @@ def merge_equal(graph: Graph, backend: Any = None) -> None:
     kept: list[Node] = []
     for node in graph.nodes:
         if swap:
-            node.inputs = [swap.get(x, x) if isinstance(x, Value) else x for x in node.inputs]
+            node.inputs = [swap[x] if x.__class__ is Value and x in swap else x for x in node.inputs]
         key = (
             node.op,
             node.again,
             node.outputs[0].device if node.outputs else "",
-            typed(node.attrs),
-            *map(number_key, node.inputs),
+            typed(node.attrs) if node.attrs else (),
+            *[x if x.__class__ is Value else number_key(x) for x in node.inputs],
         )
         first = seen.get(key)
         if first is None:
@@ -42,7 +42,7 @@ def replace_results(graph: Graph, swap: dict[Value, Value]) -> None:
 
 def number_key(x: Any) -> Any:
     """An input as a key: numbers by type and bits (0.0 is not -0.0, 1 is not True), values by identity."""
-    if isinstance(x, Value) or x is None:
+    if x is None or isinstance(x, Value):
         return x
     if isinstance(x, Number):
         return x.ident

@@ -43,6 +43,8 @@ def _same_in_numpy(roots: Any, args: list[Any]) -> bool:
 
 def fold(graph: Graph, backend: Any = None) -> None:
     """Replace pointwise ops on constants, and views of constants, by constants."""
+    if full not in [node.op for node in graph.nodes]:
+        return
     known: dict[Value, Any] = {}
     laid = _read_as_they_lie(graph)
     readers = graph.uses() if laid else {}
@@ -59,7 +61,7 @@ def fold(graph: Graph, backend: Any = None) -> None:
                 if _same_in_numpy(roots, [value]):
                     known[out] = evaluate(roots, [value], ())[0]
             continue
-        if not any(isinstance(x, Value) for x in node.inputs):
+        if not known or not any(isinstance(x, Value) for x in node.inputs):
             continue
         if not all(x in known for x in node.inputs if isinstance(x, Value)):
             continue

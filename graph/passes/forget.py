@@ -44,7 +44,7 @@ class _Choice(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        return self.value.type.nbytes
+        return self.value.nbytes
 
 
 def forget(graph: Graph, nodes: list[Node], fusion: Fusion) -> frozenset[Value] | None:
@@ -87,16 +87,16 @@ def _in_use(groups: Sequence[Group], rules: Rules) -> list[int]:
         for v in (v for i in g.items for v in i.node.outputs if rules.stored(v, inside)):
             place = places.of.get(v)
             if isinstance(place, int):
-                change[0] -= v.type.nbytes
-                change[k] += v.type.nbytes
+                change[0] -= v.nbytes
+                change[k] += v.nbytes
             elif place is None and v not in places.same and v not in places.parts:
                 over = next((x for x in _in_step(g, v) if ends.get(x) == k), None)
                 if over is None:
-                    change[k] += v.type.nbytes
+                    change[k] += v.nbytes
                 else:  # v has its memory
-                    change[ends.pop(over) + 1] += v.type.nbytes
+                    change[ends.pop(over) + 1] += v.nbytes
                 ends[v] = max(last.get(v, k), k)
-                change[ends[v] + 1] -= v.type.nbytes
+                change[ends[v] + 1] -= v.nbytes
     return list(itertools.accumulate(change[:-1]))
 
 
@@ -109,8 +109,8 @@ def _in_step(group: Group, v: Value) -> list[Value]:
         for x, layout in item.reads:
             whole = not layout.offset and is_dense(x.type.shape, layout.strides)
             reads[layout.base] = reads.get(layout.base, True) and whole
-    size, nbytes = v.type.size, v.type.nbytes
-    return [x for x, whole in reads.items() if whole and x.type.size == size and x.type.nbytes == nbytes]
+    size, nbytes = v.size, v.nbytes
+    return [x for x, whole in reads.items() if whole and x.size == size and x.nbytes == nbytes]
 
 
 def _choices(graph: Graph, groups: Sequence[Group], rules: Rules) -> list[_Choice]:
@@ -126,17 +126,17 @@ def _choices(graph: Graph, groups: Sequence[Group], rules: Rules) -> list[_Choic
             v = item.node.outputs[0]
             if item.kind != MAP or len(item.node.outputs) > 1 or item.node.again or v.type.dtype.is_complex:
                 continue
-            if v in taken or v.type.nbytes < LEAST * GAIN / 2 or not rules.stored(v, chooser.inside[id(g)]):
+            if v in taken or v.nbytes < LEAST * GAIN / 2 or not rules.stored(v, chooser.inside[id(g)]):
                 continue
             at = {r: chooser.position[id(r.group)] for r in rules.readers[v]}
             after, until = max(itertools.pairwise(sorted({k, *at.values()})), key=lambda p: p[1] - p[0])
             made = chooser.made_of(item)
             if made is None or chooser.dying(v, made.kept, until):
                 continue
-            loaded = sum(x.type.nbytes for x in made.kept | made.rows)
+            loaded = sum(x.nbytes for x in made.kept | made.rows)
             found.append(_Choice(
                 v, frozenset(made.inner), frozenset(made.kept), after, until,
-                tuple(r for r, p in at.items() if p >= until), v.type.nbytes + loaded,
+                tuple(r for r, p in at.items() if p >= until), v.nbytes + loaded,
             ))  # fmt: skip
     return found
 

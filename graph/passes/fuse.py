@@ -9,6 +9,7 @@ merge; at last ops side by side that read the same values.
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from ...core.backend import Operand, Scalar
@@ -16,7 +17,6 @@ from ...core.exact import typed
 from ...core.listed import FEW
 from ...core.op_lower import reduces_in_a_loop
 from ...core.types import Shape, contiguous_strides, float32
-from ..bits import bits
 from ..group import (
     INLINE_COST,
     MAP,
@@ -75,7 +75,7 @@ def fuse(
 def number_kinds(node: Node) -> list[Any]:
     """What `Op.form` wants to know of the inputs of a pointwise node."""
     return [
-        x.type.dtype if isinstance(x, Value) else x.kind if isinstance(x, Number) else type(x)
+        x.type.dtype if x.__class__ is Value else x.kind if isinstance(x, Number) else type(x)
         for x in node.inputs
     ]
 
@@ -88,6 +88,7 @@ class _Fuser:
         again: frozenset[Value] = frozenset(),
     ):  # fmt: skip
         self.layouts, self.places, self.backend, self.again = layouts, places, backend, again
+        self.written = places.written
         self.nodes = [n for n in graph.nodes if not (n.op.is_view and n.op.view_rule is not None)]
         self.items: list[Item] = []
         self.producer: dict[Value, Item] = {}
@@ -96,11 +97,15 @@ class _Fuser:
         #: the groups that there are, in the program's order, and the pairs (by what they hold) that cannot be one
         self.groups: dict[Group, None] = {}
         self.apart: set[tuple[int, int]] = set()
+        #: makers and readers, the largest values first
+        self.edges: list[tuple[Item, Item]] | None = None
 
     def _item(self, node: Node, order: int, on: bool) -> Item:
         op = node.op
         kind = OP
-        if all(v.type.size for v in (*node.values(), *node.outputs)):
+        values = node.values()
+        empty = [v for row in (values, node.outputs) for v in row if not v.size]
+        if not empty:
             if op.kind == "pointwise":
                 kind = MAP
             elif op.reduction is not None and self.backend.primitive(op.name) is None:
@@ -114,7 +119,7 @@ class _Fuser:
             if kind == REDUCE
             else map_domain(node.outputs[0].type.shape)
         )
-        for x in node.values():
+        for x in values:
             layout = self.layouts[x]
             maker = self.producer.get(layout.base)
             if (
@@ -130,14 +135,16 @@ class _Fuser:
             else:
                 reads.append((x, layout))
         item = Item(node, order, kind, reads)
+        producer = self.producer
+        item.makers = [(producer[row[1].base], *row) for row in reads if row[1].base in producer]
         item.plain &= plain
         if kind == MAP:
-            item.cost, item.indexed = cost_of(op.form(number_kinds(node), node.attrs))
+            item.form = op.form(number_kinds(node), node.attrs)
+            item.cost, item.indexed = cost_of(item.form)
             item.indexed |= indexed
             item.cost += again
             if on and item.cost <= INLINE_COST and (item.size == 1 or not reads):
-                written = self.places.written
-                item.inline = not any(layout.base in written for _, layout in reads)
+                item.inline = not any(layout.base in self.written for _, layout in reads)
             item.inline |= node.outputs[0] in self.again
         item.domain = domain
         return item
@@ -166,8 +173,9 @@ class _Fuser:
             if not item.inline or any(v in self.places.of or self.readers[v] for v in item.node.outputs):
                 item.group = Group(item, 1 << item.order)
         self.groups = {i.group: None for i in self.items if i.group is not None}
-        for readers in self.readers.values():
-            readers[:] = [r for r in readers if r.group is not None]
+        alone = {i for i in self.items if i.group is None}
+        for readers in self.readers.values() if alone else ():
+            readers[:] = [r for r in readers if r not in alone]
         self._order_groups()
         self.updates = self._updates() if on and self.backend.lists else 0
         if on:
@@ -194,7 +202,7 @@ class _Fuser:
         for item in self.items:
             node, of = item.node, self.places.of
             if item.kind == MAP and all(
-                isinstance(of.get(v), Value) and not self.readers[v] for v in node.outputs
+                v in of and isinstance(of[v], Value) and not self.readers[v] for v in node.outputs
             ):
                 key = node.op, typed(node.attrs), tuple(v.type.dtype for v in node.values())
                 kinds.setdefault(key, []).append(item)
@@ -206,7 +214,7 @@ class _Fuser:
         """Fill in which groups must run before which."""
         for item in self.items:
             if item.group is not None:
-                for maker in self._makers(item):
+                for maker, _, _ in item.makers:
                     item.group.direct |= maker.group.own
         self.first_readers: set[Item] = set()
         for reader, writer in self.places.before:
@@ -221,15 +229,17 @@ class _Fuser:
 
     def _owners(self, mask: int) -> list[Group]:
         """The groups that hold these items now."""
-        return list(dict.fromkeys(self.items[b.bit_length() - 1].group for b in bits(mask)))
-
-    def _makers(self, item: Item) -> list[Item]:
-        """The items whose results this one reads."""
-        return [self.producer[layout.base] for _, layout in item.reads if layout.base in self.producer]
+        found: dict[Group, None] = {}
+        items = self.items
+        while mask:  # all that a group holds at once
+            group = items[(mask & -mask).bit_length() - 1].group
+            found[group] = None
+            mask &= ~group.own
+        return list(found)
 
     def _joined(self, a: Group, b: Group) -> Joined:
-        both = [bool(g.own & self.updates) for g in (a, b)]
-        if all(both) or (any(both) and REDUCE in (a.kind, b.kind)):
+        one, other = bool(a.own & self.updates), bool(b.own & self.updates)
+        if (one and other) or ((one or other) and REDUCE in (a.kind, b.kind)):
             return "updates of one kind are one launch, with nothing else in it"
         for first, second in ((a, b), (b, a)):
             if second.before & first.own:
@@ -273,9 +283,10 @@ class _Fuser:
     def _sink(self) -> None:
         for item in reversed(self.items):
             group = item.group
-            if group is None or item.kind == OP or any(v in self.places.of for v in item.node.outputs):
+            outputs = item.node.outputs
+            if group is None or item.kind == OP or not self.places.of.keys().isdisjoint(outputs):
                 continue
-            users = {r.group for v in item.node.outputs for r in self.readers[v]}
+            users = {r.group for v in outputs for r in self.readers[v]}
             if len(users) == 1:
                 user = users.pop()
                 if user is not group and user.kind != OP:
@@ -296,16 +307,18 @@ class _Fuser:
 
     def _join_neighbours(self) -> bool:
         """Producers and consumers, the largest values first: a merge can rule out another."""
-        edges = [
-            (-layout.base.type.nbytes, item.order, self.producer[layout.base], item)
-            for item in self.items if item.group is not None and item.kind != OP
-            for _, layout in item.reads if layout.base in self.producer
-        ]  # fmt: skip
-        edges.sort(key=lambda e: e[:2])
+        if self.edges is None:
+            edges = [
+                (-layout.base.nbytes, item.order, maker, item)
+                for item in self.items if item.group is not None and item.kind != OP
+                for maker, _, layout in item.makers
+            ]  # fmt: skip
+            edges.sort(key=itemgetter(0, 1))
+            self.edges = [(maker, item) for _, _, maker, item in edges]
         changed = False
-        for _, _, maker, item in edges:
+        for maker, item in self.edges:
             a, b = maker.group, item.group
-            if a is not b and OP not in (a.kind, b.kind):
+            if a is not b and a.kind != OP and b.kind != OP and (a.own, b.own) not in self.apart:
                 changed |= self._try(a, b)
         return changed
 
@@ -314,14 +327,15 @@ class _Fuser:
         for item in self.items:
             if item.group is not None and item.kind != OP:
                 for _, layout in item.reads:
-                    seen.setdefault(layout.base, []).append(item)
+                    if layout.base in seen:
+                        seen[layout.base].append(item)
+                    else:
+                        seen[layout.base] = [item]
         for value, users in seen.items():
-            if len(users) < 2:
-                continue
-            for k, user in enumerate(users):
+            for k, user in enumerate(users) if len(users) > 1 else ():
                 for other in users[k + 1 :]:
                     a, b = user.group, other.group
-                    if a is not b and a.kind == b.kind and a.total == b.total == value.type.size:
+                    if a is not b and a.kind == b.kind and a.total == b.total == value.size:
                         self._try(a, b)
 
     def _sorted(self) -> list[Group]:
@@ -335,32 +349,33 @@ class _Fuser:
         place = {g: _last(g) for g in order}
         for g in reversed(order):
             for x in self._owners(g.direct):
-                place[x] = min(place[x], place[g])
+                if place[x] > place[g]:
+                    place[x] = place[g]
         return sorted(order, key=place.__getitem__)
 
 
 def _in_order(groups: list[Group], owners: Callable[[int], list[Group]]) -> list[Group]:
     """The groups, each after those that it must wait for, else as they stand."""
-    done: set[Group] = set()
+    done = 0  # the items of those in `out`
     out: list[Group] = []
     waits: dict[Group, list[Group]] = {}
     missing: dict[Group, int] = {}  # how many a group waits for, once its turn has come
     ready = list(reversed(groups))
     while ready:
         group = ready.pop()
-        if group not in missing:
-            first = [x for x in owners(group.direct) if x not in done]
+        if group.direct & ~done:
+            first = owners(group.direct & ~done)
             missing[group] = len(first)
             for x in first:
                 waits.setdefault(x, []).append(group)
-        if missing[group]:
             continue
-        done.add(group)
+        done |= group.own
         out.append(group)
-        for x in reversed(waits.pop(group, ())):
-            missing[x] -= 1
-            if not missing[x]:
-                ready.append(x)
+        if group in waits:
+            for x in reversed(waits.pop(group)):
+                missing[x] -= 1
+                if not missing[x]:
+                    ready.append(x)
     if len(out) < len(groups):
         raise AssertionError("groups wait for each other")
     return out
@@ -375,4 +390,4 @@ def _first(group: Group) -> int:
 
 
 def _last(group: Group) -> int:
-    return max(i.order for i in group.items)
+    return group.own.bit_length() - 1

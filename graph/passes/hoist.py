@@ -31,15 +31,15 @@ def hoist(graph: Graph, budget: int) -> tuple[Graph, list[Value]] | None:
     found = Steady(graph)
     chosen: list[Value] = []
     for v in found.borders:
-        if v.type.nbytes <= budget and found.worth(v):
+        if v.nbytes <= budget and found.worth(v):
             chosen.append(v)
-            budget -= v.type.nbytes
+            budget -= v.nbytes
     if not chosen:
         return None
     prepared = _cut_out(graph, found.needed(chosen), chosen)
     swap = {v: graph.add_input(v.type, v.device) for v in chosen}
     for node in graph.nodes:
-        node.inputs = [swap.get(x, x) if isinstance(x, Value) else x for x in node.inputs]
+        node.inputs = [swap[x] if x.__class__ is Value and x in swap else x for x in node.inputs]
     graph.outputs = [swap.get(v, v) for v in graph.outputs]
     graph.writes = [(target, swap.get(v, v)) for target, v in graph.writes]
     remove_dead(graph)
@@ -81,7 +81,7 @@ class Steady:
         return (
             node.op not in CONTROL and not node.again and not node.op.updates
             and not any(isinstance(x, Number) for x in node.inputs) and all(x in self.base for x in node.values())
-            and all(v.type.size for v in node.outputs)
+            and all(v.size for v in node.outputs)
         )  # fmt: skip
 
     def _view(self, node: Node, strides: dict[Value, Any]) -> Any:
@@ -124,11 +124,7 @@ class Steady:
             return False  # numbers, part of whatever uses them
         if any(r.op.kind != "pointwise" and r.op.reduction is None for r in self.readers.get(v, ())):
             return True  # read from memory as a whole
-        return (
-            v.type.nbytes <= SMALL_BYTES
-            or cost >= WORTH
-            or sum(x.type.size >= v.type.size for x in state) > 1
-        )
+        return v.nbytes <= SMALL_BYTES or cost >= WORTH or sum(x.size >= v.size for x in state) > 1
 
 
 def _cut_out(graph: Graph, nodes: set[Node], results: list[Value]) -> Graph:
@@ -137,7 +133,7 @@ def _cut_out(graph: Graph, nodes: set[Node], results: list[Value]) -> Graph:
     swap: dict[Value, Value] = {}
     for node in graph.nodes:
         if node in nodes:
-            inputs = [swap.get(x, x) if isinstance(x, Value) else x for x in node.inputs]
+            inputs = [swap[x] if x.__class__ is Value and x in swap else x for x in node.inputs]
             twin = Node(
                 node.op,
                 inputs,

@@ -27,17 +27,16 @@ Piece = tuple[int, int, int]
 
 def join_slices(graph: Graph, backend: Any = None) -> None:
     """Replace sums of slices by joined tensors."""
-    uses: dict[Value, int] = {}
-    for node in graph.nodes:
-        for x in node.values():
-            uses[x] = uses.get(x, 0) + 1
+    if slice_update not in [node.op for node in graph.nodes]:
+        return
+    uses = {x: len(readers) for x, readers in graph.uses().items()}
     for v in graph.results():
         uses[v] = uses.get(v, 0) + 1
     inner = {x for node in graph.nodes if node.op is add for x in node.values() if uses[x] == 1}
     swap: dict[Value, Value] = {}
     nodes: list[Node] = []
     for node in graph.nodes:
-        node.inputs = [swap.get(x, x) if isinstance(x, Value) else x for x in node.inputs]
+        node.inputs = [swap[x] if x.__class__ is Value and x in swap else x for x in node.inputs]
         nodes.append(node)
         if node.op is add and node.outputs[0] not in inner:
             made = _joined(node, uses)
@@ -138,12 +137,9 @@ def _never_minus_zero(x: Value) -> bool:
 
 def join_heads(graph: Graph, backend: Any = None) -> None:
     """Let attention write the gradients of q, k and v side by side where all that reads them is their `concat`."""
-    if not any(node.op is attention_grad for node in graph.nodes):
+    if attention_grad not in [node.op for node in graph.nodes]:
         return
-    readers: dict[Value, int] = {}
-    for node in graph.nodes:
-        for x in node.values():
-            readers[x] = readers.get(x, 0) + 1
+    readers = {x: len(nodes) for x, nodes in graph.uses().items()}
     for v in graph.results():
         readers[v] = readers.get(v, 0) + 1
     joined: dict[Node, Node] = {}
@@ -168,7 +164,7 @@ def join_heads(graph: Graph, backend: Any = None) -> None:
     swap = {node.outputs[0]: new.outputs[0] for node, new in put.items()}
     graph.nodes = [joined.get(node) or put.get(node) or node for node in graph.nodes]
     for node in graph.nodes:
-        node.inputs = [swap.get(x, x) if isinstance(x, Value) else x for x in node.inputs]
+        node.inputs = [swap[x] if x.__class__ is Value and x in swap else x for x in node.inputs]
     # What led from the old gradients to their concat is read by nobody now.
     dead = {v for maker in joined for v in maker.outputs}
     kept: list[Node] = []

@@ -56,7 +56,7 @@ def traffic(groups: Sequence[Group], rules: Rules) -> int:
             if rules.producer.get(layout.base) not in inside
         }
         stored = {v for i in g.items for v in i.node.outputs if rules.stored(v, inside)}
-        total += sum(v.type.nbytes for v in (*loaded, *stored))
+        total += sum(v.nbytes for v in (*loaded, *stored))
     return total
 
 
@@ -94,11 +94,11 @@ class Chooser:
         inner, kept, rows, cost = made
         last = max(self.position[id(g)] for g in users)
         dying = self.dying(v, kept, last)
-        if len(dying) > 1 or any(x.type.nbytes > v.type.nbytes for x in dying):
+        if len(dying) > 1 or any(x.nbytes > v.nbytes for x in dying):
             return None
-        saved = v.type.nbytes * (1 + len(users)) - OPERATION_BYTES * cost * v.type.size * len(users)
-        saved -= sum(x.type.nbytes for g in users for x in kept | rows if x not in self.loads[id(g)])
-        saved -= sum(x.type.nbytes for x in rows)
+        saved = v.nbytes * (1 + len(users)) - OPERATION_BYTES * cost * v.size * len(users)
+        saved -= sum(x.nbytes for g in users for x in kept | rows if x not in self.loads[id(g)])
+        saved -= sum(x.nbytes for x in rows)
         return Choice(v, frozenset(inner)) if saved > 0 else None
 
     def made_of(self, item: Item) -> Made | None:
@@ -112,7 +112,7 @@ class Chooser:
 
     def dying(self, v: Value, kept: set[Value], position: int) -> list[Value]:
         """Which of the large values that v is made of are read for the last time before this position."""
-        return [x for x in kept if self._last(x) < position and x.type.size > v.type.size * ROW]
+        return [x for x in kept if self._last(x) < position and x.size > v.size * ROW]
 
     def _last(self, x: Value) -> float:
         """The last group that reads a value; state and results outlive all."""
@@ -134,7 +134,7 @@ class Chooser:
                 return False
             if maker is None or maker not in inside or self.rules.stored(base, inside):
                 kept.add(base)
-            elif base.type.size <= v.type.size * ROW:
+            elif base.size <= v.size * ROW:
                 rows.add(base)
             elif base not in inner and not (
                 maker.kind == MAP
