@@ -60,6 +60,10 @@ WALKED = {
     out(5, x(4) % 3)
     out(6, ~x(5) & 255)
     out(7, min(x(6), x(7), 3))
+    out(13, max(x(6), x(7), -3) + min(4, x(1)) * max(x(2), x(1)))
+    out(14, 5 if x(3) else 7)
+    if n & 1:
+        out(15, 1)
     out(8, max(f(2), f(3)) > 0.5)
     k = types.uint32(x(8))
     k = types.int64(k ^ 5)
@@ -303,3 +307,28 @@ def test_the_collector_is_as_it_was_before_a_translation():
             assert gc.isenabled()
     finally:
         (gc.enable if before else gc.disable)()
+
+
+def test_operations_from_templates_are_the_same_code(monkeypatch):
+    source = """
+def kernel(args, chunk, nchunks):
+    n, a, o = args[0], args[1], args[2]
+    m = w_mask(min(n, 16), 0)
+    x = w_load_f32(a, 0, m)
+    for _ in range(n):
+        x = w_exp_f32(w_maximum_f32(x, 0.5))
+        x = w_add_f32(w_mul_f32(x, x), 2.0)
+        x = w_where_f32(w_lt_f32(x, 3.0), x, w_fill_f32(1.0))
+    w_store_f32(o, 0, x, m)
+    if n > 3:
+        w_stream_f32(o, 0, x)
+        store_fence()
+"""
+    from duograd.backends.cpu.numba_front import operations
+    from duograd.backends.cpu.syntax_templates import Templates
+
+    with operations() as (known, _, _):
+        monkeypatch.setattr(known, "templates", Templates())
+    first, *others = (compiling.compile_object(source) for _ in range(3))
+    assert all(other == first for other in others)
+    assert any(found is not None for found in known.templates._known.values())

@@ -9,6 +9,8 @@ from typing import Any
 from numba.core import callconv, types
 from numba.extending import _Intrinsic
 
+from .syntax_templates import Templates
+
 
 class Unsupported(Exception):
     """The source is not for this way."""
@@ -22,6 +24,7 @@ class Operations:
         model = callconv.create_error_model("numpy", target)
         self.context = target.subtarget(error_model=model)
         self._known: dict[Any, tuple[Any, Callable[..., Any]]] = {}
+        self.templates = Templates()
 
     def find(self, function: Any, arguments: tuple[Any, ...]) -> tuple[Any, Callable[..., Any]]:
         """The signature of a call and a function (builder, values) that emits it."""

@@ -26,6 +26,17 @@ from .syntax_values import BINARY, I8, I32, I64, POINTER, Expressions, Kept
 UNROLLED = 16
 
 
+class _Called:
+    """In the place of Numba's library for the code that is written now: the libraries of what that calls."""
+
+    def __init__(self) -> None:
+        self.libraries: dict[Any, None] = {}
+
+    def add_linking_library(self, library: Any) -> None:
+        library._ensure_finalized()
+        self.libraries[library] = None
+
+
 class Unit:
     """The functions of one source text, as one LLVM module."""
 
@@ -33,7 +44,7 @@ class Unit:
         self.operations, self.abreast = operations, abreast
         self.namespace = namespace
         self.module = ir.Module("kernel")
-        self.library = operations.context.codegen().create_library("kernel")
+        self.library = _Called()
         self._definitions = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef)}
         self._made: dict[Any, tuple[Any, Any] | None] = {}
 
@@ -360,6 +371,6 @@ def translate(
         with operations.context.push_code_library(unit.library):
             for symbol, (name, arguments, result) in zip(symbols, entries):
                 unit.export(symbol, name, arguments, result, raises)
-        return str(unit.module), list(unit.library._linking_libraries)
+        return str(unit.module), list(unit.library.libraries)
     except (errors.NumbaError, NotImplementedError) as error:
         raise Unsupported(str(error)) from error

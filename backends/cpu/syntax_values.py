@@ -95,8 +95,9 @@ class Expressions:
         values = [self.cast(v, kind) for v, kind in zip(arguments, wanted)]
         if packed:
             values = [self.context.make_tuple(self.builder, found.args[0], values)]
-        made = emit(self.builder, values)
-        return found.return_type, made
+        return found.return_type, self.unit.operations.templates.write(
+            function, kinds, emit, self.builder, values
+        )
 
     def static(self, node: ast.expr) -> Any:
         """The Python value of a name or attribute that is no variable; Unsupported for anything else."""
@@ -222,7 +223,10 @@ class Expressions:
         kind = types.unliteral(value[0])
         if kind == types.boolean:
             return self.cast(value, kind)
-        return self.context.is_true(self.builder, kind, self.cast(value, kind))
+        made = self.cast(value, kind)
+        if _is_integer(kind):  # Numba looks its code up each time
+            return self.builder.icmp_unsigned("!=", made, I64(0))
+        return self.context.is_true(self.builder, kind, made)
 
     def of_IfExp(self, node: ast.IfExp) -> Value:
         yes, no, after = (self.function.append_basic_block(n) for n in ("yes", "no", "either"))
@@ -273,7 +277,19 @@ class Expressions:
         arguments = [self.value(a) for a in node.args]
         if isinstance(function, types.Number) and len(arguments) == 1:
             return function, self.cast(arguments[0], function)
+        choice = function is min or function is max
+        if choice and len(arguments) > 1 and all(_is_integer(kind) for kind, _ in arguments):
+            return types.int64, self.extreme(
+                "<" if function is min else ">", [self.integer(a) for a in arguments]
+            )
         return self.operation(function, arguments)
+
+    def extreme(self, sign: str, values: list[Any]) -> Any:
+        """min or max of integers, for which Numba would call a function that it compiles."""
+        found = values[0]
+        for other in values[1:]:
+            found = self.builder.select(self.builder.icmp_signed(sign, other, found), other, found)
+        return found
 
     def call(self, name: str, arguments: list[Value]) -> Value:
         kinds = tuple(types.unliteral(kind) for kind, _ in arguments)
@@ -288,6 +304,10 @@ class Expressions:
         with builder.if_then(builder.icmp_signed("!=", status, I32(0)), likely=False):
             builder.ret(status)
         return result, None if result == types.none else builder.load(slot)
+
+
+def _is_integer(kind: Any) -> bool:
+    return types.unliteral(kind) == types.int64
 
 
 @functools.cache
