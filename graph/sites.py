@@ -167,13 +167,26 @@ class SiteReader(ValueReader):
     def _search(self, frame: FrameType) -> None:
         """Functions of a code that nothing read so far has led to: called by C code or by the framework.
 
-        This looks at every object of the process.
+        This looks at every object of the process, but for generators of the framework.
         """
         code = frame.f_code
         self._ledger.functions[id(code)] = []
         maker, between = self._maker(frame)
         if maker is not None and not between:
             return
+        space = frame.f_globals.get("__name__", "")
+        if (
+            maker is None
+            and code.co_name == "<genexpr>"
+            and space.startswith("duograd.")
+            and not is_own(space)
+        ):
+            # Made in this call: `for p in model.parameters()`. The variables of one from before do not change.
+            made = [f for f in gc.get_objects(0) if type(f) is FunctionType and f.__code__ is code]
+            for f in made:
+                self._ledger.learn(f, f.__qualname__, True)
+            if made:
+                return
         # The framework may also call a hook that an earlier call of that function has made.
         young = {*map(id, gc.get_objects(0))} if maker is not None else ()
         for f in gc.get_referrers(code):

@@ -520,3 +520,31 @@ def test_functions_that_the_framework_calls_are_not_looked_for_among_all_objects
         y = step(x)
         y.backward()
         assert y.item() == value
+
+
+def test_generators_of_the_framework_are_not_looked_for_among_all_objects(monkeypatch):
+    """`for p in model.parameters()` in a step that is traced."""
+    import gc
+
+    net = dg.nn.Sequential(dg.nn.Linear(3, 4), dg.nn.BatchNorm1d(4))
+
+    def step(x):
+        y = net(x).sum()
+        y.backward()
+        with dg.no_grad():
+            for p in net.parameters():
+                p -= 0.1 * p.grad
+                p.grad = None
+            for b in net.buffers():
+                b.zero_()
+        return y
+
+    x = dg.rand(5, 3)
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    want = [step(x).item() for _ in range(2)]
+    net.load_state_dict(before)
+    monkeypatch.setattr(
+        gc, "get_referrers", lambda *_: pytest.fail("every object of the process was looked at")
+    )
+    fn = dg.function(step)
+    assert [fn(x).item() for _ in range(2)] == want
