@@ -62,6 +62,10 @@ class Uniform(Distribution):
         inside = E.logical_and(self.low <= value, self.high > value)
         return E.where(inside, -E.log(self.high - self.low), -math.inf)  # type: ignore[no-any-return]
 
+    def cdf(self, value: Any) -> Tensor:
+        """The probability of values up to this one."""
+        return E.clip_((value - self.low) / (self.high - self.low), 0.0, 1.0)  # type: ignore[no-any-return]
+
     def entropy(self) -> Tensor:
         return E.log(self.high - self.low)  # type: ignore[no-any-return]
 
@@ -89,6 +93,10 @@ class Exponential(Distribution):
 
     def log_prob(self, value: Any) -> Tensor:
         return E.log(self.rate) - self.rate * self._checked(value)  # type: ignore[no-any-return]
+
+    def cdf(self, value: Any) -> Tensor:
+        """The probability of values up to this one."""
+        return -E.expm1(-self.rate * self._checked(value))  # type: ignore[no-any-return]
 
     def entropy(self) -> Tensor:
         return 1 - E.log(self.rate)  # type: ignore[no-any-return]

@@ -86,6 +86,12 @@ class Laplace(LocationScale):
     def log_prob(self, value: Any) -> Tensor:
         return -E.abs_(self._checked(value) - self.loc) / self.scale - E.log(2 * self.scale)  # type: ignore[no-any-return]
 
+    def cdf(self, value: Any) -> Tensor:
+        """The probability of values up to this one."""
+        z = (self._checked(value) - self.loc) / self.scale
+        tail = 0.5 * E.exp(-E.abs_(z))
+        return E.where(z > 0, 1 - tail, tail)  # type: ignore[no-any-return]
+
     def entropy(self) -> Tensor:
         return 1 + E.log(2 * self.scale)  # type: ignore[no-any-return]
 
@@ -107,8 +113,28 @@ class Gumbel(LocationScale):
         z = (self._checked(value) - self.loc) / self.scale
         return -z - E.exp(-z) - E.log(self.scale)  # type: ignore[no-any-return]
 
+    def cdf(self, value: Any) -> Tensor:
+        """The probability of values up to this one."""
+        return E.exp(-E.exp((self.loc - self._checked(value)) / self.scale))  # type: ignore[no-any-return]
+
     def entropy(self) -> Tensor:
         return E.log(self.scale) + 1.5772156649015329  # type: ignore[no-any-return]
+
+
+#: from here on, differences of lgamma and digamma are series: both terms are large, and few digits of theirs were left
+_FAR = 16.0
+#: lgamma(h) - lgamma(h + 1/2) + log(h) / 2, and (h + 1/2) (digamma(h + 1/2) - digamma(h)) - 1/2, by powers of 1 / h
+_LGAMMA = 1 / 8, 0.0, -1 / 192, 0.0, 1 / 640, 0.0, -17 / 14336
+_SLOPE = 3 / 8, 1 / 16, -1 / 64, -1 / 128, 1 / 128, 1 / 256, -17 / 2048, -17 / 4096
+
+
+def _series(h: Tensor, row: tuple[float, ...]) -> Tensor:
+    """The sum of `row[k] / h^(k + 1)`, of nearer ones as from `_FAR` on."""
+    r = 1 / E.maximum(h, _FAR)
+    total = r * row[-1]
+    for c in reversed(row[:-1]):
+        total = r * (total + c)
+    return total  # type: ignore[no-any-return]
 
 
 class StudentT(LocationScale):
@@ -141,7 +167,8 @@ class StudentT(LocationScale):
     def _log_norm(self) -> Tensor:
         """The logarithm of the density's largest value, for scale 1, turned round."""
         half = 0.5 * self.df
-        return E.lgamma(half) - E.lgamma(half + 0.5) + 0.5 * (E.log(self.df) + math.log(math.pi))  # type: ignore[no-any-return]
+        exact = E.lgamma(half) - E.lgamma(half + 0.5) + 0.5 * (E.log(self.df) + math.log(math.pi))
+        return E.where(half < _FAR, exact, 0.5 * math.log(2 * math.pi) + _series(half, _LGAMMA))  # type: ignore[no-any-return]
 
     def log_prob(self, value: Any) -> Tensor:
         z = (self._checked(value) - self.loc) / self.scale
@@ -149,7 +176,8 @@ class StudentT(LocationScale):
 
     def entropy(self) -> Tensor:
         half = 0.5 * self.df
-        slope = (half + 0.5) * (E.digamma(half + 0.5) - E.digamma(half))
+        exact = (half + 0.5) * (E.digamma(half + 0.5) - E.digamma(half))
+        slope = E.where(half < _FAR, exact, 0.5 + _series(half, _SLOPE))
         return E.log(self.scale) + slope + self._log_norm()  # type: ignore[no-any-return]
 
 
