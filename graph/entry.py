@@ -318,8 +318,8 @@ class _Writer:
             edges = [f"{x} if {x}._node is None else ({x}._node, {x}._index)" for x in ends]
             edges += [f"(s{k}, 0)" for k in others]
             # What `ending.spent_here` makes, without its calls.
-            made = bind(node.op), "()", f"({''.join(f'{e}, ' for e in edges)})", bind(node.rules)
-            made += "{}", bind(node.out_types), bind(node.where)
+            made = [bind(node.op), "()", f"({''.join(f'{e}, ' for e in edges)})", bind(node.rules)]
+            made += ["{}", bind(node.out_types), bind(node.where)]
             self.lines += [
                 f"    s{n} = {bind(Node)}({', '.join(made)})",
                 f"    {y}._node, {y}._index, {y}._requires_grad = s{n}, 0, True",

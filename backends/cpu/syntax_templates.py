@@ -23,7 +23,7 @@ _NAME = re.compile(r'%"([^"]*)"')
 Emit = Callable[[Any, list[Any]], Any]
 
 
-class _Result(ir.values.Value):
+class _Result(ir.values.Value):  # type: ignore[misc]
     """A value by its type and name."""
 
     def __init__(self, type_: ir.Type, reference: str):
