@@ -14,6 +14,7 @@ from ..core.dtype_info import finfo
 from ..core.errors import ArgumentError, ShapeError
 from ..core.op import PUBLIC, REGISTRY
 from ..core.ops import elementwise as E
+from ..core.spoken import spell, spelled
 from ..core.types import broadcast_shapes
 from ..core.value import Tensor
 from . import distribution as C
@@ -57,7 +58,7 @@ class Transform:
         self._cache_size = cache_size
         self._pair: tuple[Any, Any] | None = None
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def _image(self, x: Tensor) -> Tensor:
         """The image of x."""
         if self._pair is not None and self._pair[0] is x:
             return self._pair[1]  # type: ignore[no-any-return]
@@ -66,6 +67,9 @@ class Transform:
             self._pair = x, y
         return y
 
+    __call__ = spelled(_image, "transform")
+
+    @spelled
     def inv(self, y: Tensor) -> Tensor:
         """What y is the image of. Raises: ArgumentError where there is no one answer."""
         if self._pair is not None and self._pair[1] is y:
@@ -456,4 +460,5 @@ class ComposeTransform(Transform):
         return self.parts == other.parts
 
 
+spell(globals(), [n for n in __all__ if n != "identity_transform"], strict=True)
 identity_transform = ComposeTransform([])

@@ -173,7 +173,24 @@ def _of_normal(name):
     (lambda: D.MixtureSameFamily(D.Normal(0.0, 1.0), D.Normal(dg.ones(3), 1.0)), "pass a Categorical|is a Normal"),
     (lambda: D.MixtureSameFamily(D.Categorical(dg.ones(3)), D.Normal(dg.ones(3), 1.0)).entropy(), "has no entropy"),
     (lambda: D.StudentT(3.0).cdf(dg.tensor(1.0)), "has no cdf"),
+    (lambda: D.transforms.ComposeTransform(3), r"\[ComposeTransform\] parts=3 is an integer"),
+    (lambda: D.transforms.IndependentTransform("a", 1), r"\[IndependentTransform\] base_transform='a' is a text"),
+    (lambda: D.transforms.ExpTransform(cache_size=np.ones(2)), "cache_size=array"),
+    (lambda: D.transforms.AffineTransform(0.0, 1.0)("a"), r"\[transform\] x='a' is a text"),
+    (lambda: D.transforms.AffineTransform(0.0, 1.0).inv({}), r"\[inv\] y={} is a dict"),
+    (lambda: D.Categorical(dg.ones(3)).log_prob(1), r"\[log_prob\] value=1 is an integer"),
+    (lambda: D.Normal(0.0, 1.0).sample(2.5), r"\[sample\] sample_shape=2.5 is a float"),
 ])  # fmt: skip
 def test_misuse_is_named(call, match):
-    with pytest.raises(dg.errors.DuogradError, match=match):
+    with pytest.raises(dg.errors.DuogradError, match=match) as caught:
         call()
+    assert "test_transformed.py:" in str(caught.value)
+
+
+def test_what_a_transform_of_the_users_own_raises_is_his():
+    class Mine(D.transforms.Transform):
+        def _call(self, x):
+            return x.nothing
+
+    with pytest.raises(AttributeError, match="nothing"):
+        Mine()(dg.ones(2))
