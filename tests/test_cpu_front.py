@@ -296,13 +296,13 @@ def test_the_collector_is_as_it_was_before_a_translation():
     try:
         for on in (True, False):
             (gc.enable if on else gc.disable)()
-            with compiling._collector_rests():
+            with compiling.collector_rests():
                 assert not gc.isenabled()
             assert gc.isenabled() == on
             assert compiling._in_one_walk(source, KERNEL, ("kernel_0",)) is not None
             assert gc.isenabled() == on
         gc.enable()
-        with compiling._collector_rests():
+        with compiling.collector_rests():
             compiling._after_fork()  # a child that was made meanwhile
             assert gc.isenabled()
     finally:

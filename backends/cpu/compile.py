@@ -133,22 +133,24 @@ def _in_one_walk(
     source: str, entries: tuple[tuple[str, str, str], ...], symbols: tuple[str, ...]
 ) -> llvm.ModuleRef | None:
     """The module by `syntax_front`, or None for a source that is not for that way."""
-    from .numba_front import operations
-    from .operations import Unsupported
-    from .syntax_front import translate
+    with collector_rests():
+        from .numba_front import operations
+        from .operations import Unsupported
+        from .syntax_front import translate
 
-    try:
-        with operations() as (known, namespace, types):
-            namespace.update(_calls(source))
-            typed = tuple((name, tuple(types[a] for a in letters), types[r]) for name, letters, r in entries)
-            with _collector_rests():
+        try:
+            with operations() as (known, namespace, types):
+                namespace.update(_calls(source))
+                typed = tuple(
+                    (name, tuple(types[a] for a in letters), types[r]) for name, letters, r in entries
+                )
                 text, libraries = translate(source, typed, symbols, namespace, known, _RAISES)
-            module = llvm.parse_assembly(text)
-            for library in libraries:
-                module.link_in(library._get_module_for_linking(), preserve=True)
-            return module
-    except Unsupported:
-        return None  # by_numba tells what is wrong with it, if anything is
+                module = llvm.parse_assembly(text)
+                for library in libraries:
+                    module.link_in(library._get_module_for_linking(), preserve=True)
+                return module
+        except Unsupported:
+            return None  # by_numba tells what is wrong with it, if anything is
 
 
 #: whether the garbage collector rests for a translation; one runs at a time
@@ -156,8 +158,11 @@ _resting: list[bool] = []
 
 
 @contextmanager
-def _collector_rests() -> Iterator[None]:
-    """The thousands of objects of a translation die together: looking through them takes as long as making them."""
+def collector_rests() -> Iterator[None]:
+    """The thousands of objects of a translation die together: looking through them takes as long as making them.
+
+    Those of the first one's imports live on; with the collector these take a third longer.
+    """
     if not gc.isenabled():
         yield
         return

@@ -247,11 +247,13 @@ def serve() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     # Nothing that a library prints may get between the answers.
     os.dup2(2, 1)
-    from .compile import CompileFailure, compile_object
-    from .numba_front import operations
+    from .compile import CompileFailure, collector_rests, compile_object
 
-    with operations():
-        pass  # what every job needs is read before the first one comes
+    with collector_rests():
+        from .numba_front import operations
+
+        with operations():
+            pass  # what every job needs is read before the first one comes
     while _readable(jobs):
         line = jobs.readline()
         if not line:
