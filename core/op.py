@@ -299,7 +299,7 @@ class Op:
             listed = bool(args) and isinstance(args[0], (list, tuple))
             inputs: tuple[Any, ...] = tuple(args[0]) if listed else args
             rest: tuple[Any, ...] = args[1:] if listed else ()
-            if not inputs and not self.creates:
+            if not inputs and not self.creates and not kwargs:
                 raise ArgumentTypeError(self.name, "needs at least one tensor", "pass a non-empty list")
         elif len(args) == n:
             inputs, rest = args, ()

@@ -36,7 +36,7 @@ def test_compare_finds_modes_equal_and_undoes_effects():
 
 @pytest.fixture
 def fault(monkeypatch):
-    """Wrong compilers: `fault(change)` has `change(graph, passes)` work on every graph before it is compiled."""
+    """Wrong compilers: `fault(change)` has `change(graph, passes)` work on a copy of every graph, which is compiled."""
     import duograd.graph.compile as compiler
     import duograd.graph.segment as segment
 
@@ -44,8 +44,9 @@ def fault(monkeypatch):
 
     def install(change):
         def broken(graph, device, passes=compiler.PASSES):
-            change(graph, frozenset(passes))
-            return original(graph, device, passes)
+            wrong = graph.copy()
+            change(wrong, frozenset(passes))
+            return original(wrong, device, passes)
 
         monkeypatch.setattr(segment, "compile_graph", broken)
         monkeypatch.setattr(compiler, "compile_graph", broken)

@@ -251,14 +251,14 @@ def test_casts_of_what_does_not_fit_saturate_or_wrap_without_a_trap():
 @pytest.mark.parametrize("features", [("avx2",), ()])
 def test_tables_on_cpus_without_avx512(features, monkeypatch):
     """erf's bits are the same; those which such a CPU computes otherwise lie within their bounds."""
-    from duograd.backends.cpu import lanes, native, vecmath_avx512, vecmath_exp, vecmath_log, vecmath_quarters
+    from duograd.backends.cpu import lanes, native, target, vecmath_avx512, vecmath_exp, vecmath_log
     from duograd.backends.cpu.compile import compile_object
 
     if features and not vecmath_avx512.has("avx2"):
         pytest.skip("this CPU has no AVX2: its code cannot run here")
     names = [f"v_{op}_f32" for op in ("erf", "gelu", "exp", "exp2", "sigmoid", "tanh", "softplus")]
     same = 1
-    for module in (vecmath_avx512, vecmath_exp, vecmath_log, vecmath_quarters):
+    for module in (target, vecmath_avx512, vecmath_exp, vecmath_log):
         monkeypatch.setattr(module, "has", lambda feature: feature in features)
     monkeypatch.setattr(
         lanes, "_written", lanes._written.__wrapped__
@@ -284,7 +284,7 @@ def test_tables_on_cpus_without_avx512(features, monkeypatch):
 
 
 def test_gelu_keeps_its_digits_far_below_zero():
-    from duograd.backends.cpu.vecmath_quarters import has_quarters
+    from duograd.backends.cpu.target import has_quarters
 
     x = -np.linspace(0, 7.5, 20001, dtype=np.float32)
     exact = CASES["gelu"].wide(x.astype(np.float64))

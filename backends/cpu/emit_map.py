@@ -7,12 +7,14 @@ from ...core.scalar import Expr, walk
 from ...core.types import float32
 from .emit_expression import DEAR, Body
 from .emit_frame import Frame, Stream
-from .vecmath_quarters import LONG, QUARTERS, has_quarters
+from .target import has_quarters
 
 #: rows that are walked side by side. Measured on transposed copies: 64 beats 16 and 32 for large ones.
 BAND = 64
+#: functions that a table of four serves where registers are short, and which of them are chains of 90 cycles and more
+_QUARTERS, _LONG = frozenset("exp exp2 sigmoid softplus gelu".split()), frozenset(("softplus", "gelu"))
 #: functions that are chains of multiply-adds, without a loop or a rare way
-_CHAINS = QUARTERS | frozenset("expm1 log log2 log10 log1p sinh cosh tanh asin acos atan erf erfc".split())
+_CHAINS = _QUARTERS | frozenset("expm1 log log2 log10 log1p sinh cosh tanh asin acos atan erf erfc".split())
 
 
 def emit_map(kernel: LoopKernel) -> tuple[str, int]:
@@ -96,7 +98,7 @@ def _abreast(kernel: LoopKernel) -> int:
     dear = {n.op for n in nodes if n.op in DEAR}
     if not (has_quarters() and dear and dear <= _CHAINS and all(n.dtype is float32 for n in nodes)):
         return 1
-    return 4 if dear & LONG and dear <= QUARTERS else 2
+    return 4 if dear & _LONG and dear <= _QUARTERS else 2
 
 
 def _moves(frame: Frame) -> bool:

@@ -70,6 +70,11 @@ def has(feature: str) -> bool:
     return feature in target().has
 
 
+def has_quarters() -> bool:
+    """Whether exponentials in float32 are those of `vecmath_quarters`."""
+    return has("avx2") and not has("avx512f")
+
+
 def has_masked_memory() -> bool:
     """Whether the CPU reads and writes under a mask as fast as without one."""
     return all(map(has, ("avx512f", "avx512bw", "avx512vl")))

@@ -13,7 +13,7 @@ import numpy as np
 
 from . import vecmath_coefficients as C
 from . import vecmath_tables as tables
-from .target import has, target
+from .target import has, has_quarters, target
 from .vecmath_avx512 import scale_float, scales
 from .vecmath_lookup import Place, look_up, piecewise, place
 from .vecmath_quarters import (
@@ -23,7 +23,6 @@ from .vecmath_quarters import (
     exp2_quarters,
     exp_below_quarters,
     exp_quarters,
-    has_quarters,
     sigmoid_quarters,
 )
 from .vecmath_registry import vector

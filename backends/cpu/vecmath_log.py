@@ -13,10 +13,10 @@ import numpy as np
 
 from . import vecmath_coefficients as C
 from . import vecmath_tables as tables
-from .target import has
+from .target import has, has_quarters
 from .vecmath_exp import LN2, LN2_F32, LN2_LOW, exp_negative
 from .vecmath_lookup import piecewise, place
-from .vecmath_quarters import has_quarters, softplus_quarters
+from .vecmath_quarters import softplus_quarters
 from .vecmath_registry import vector
 from .vecmath_value import (
     FLOATS,

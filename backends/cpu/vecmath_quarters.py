@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 
 from . import vecmath_coefficients as C
-from .target import has
 from .vecmath_lookup import look_up
 from .vecmath_value import Value, bits_of, fabs, fma, highest, lowest, polynomial, select
 
@@ -23,15 +22,6 @@ QUARTER_SHIFT = -4.6e-9
 _UP = 24  # a power of two from which no number above half of the least is a denormal
 _LEAST, _MOST = -151, 129  # 2**_LEAST rounds to 0; 2**_MOST is infinite
 _MAGIC = 1.5 * 2.0**21  # adding it rounds to quarters, which then stand in the sum's low bits
-
-
-#: whose they are, and those that are chains of 90 cycles and more
-QUARTERS, LONG = frozenset("exp exp2 sigmoid softplus gelu".split()), frozenset(("softplus", "gelu"))
-
-
-def has_quarters() -> bool:
-    """Whether exponentials are these."""
-    return has("avx2") and not has("avx512f")
 
 
 def powers(counted: Value, factor: float = 1 + QUARTER_SHIFT) -> Value:
