@@ -88,8 +88,21 @@ def _after_fork() -> None:
 forks.after(_after_fork)
 
 
+#: traces to come that leave their objects where they are
+_unsettled = 0
+
+
 def _settle() -> None:
-    """Move the objects of a trace to the oldest generation: looking through them all costs as much as making them."""
-    if not gc.get_freeze_count():  # else somebody else's objects would thaw
+    """Move the objects of a trace to the oldest generation: looking through them all costs as much as making them.
+
+    Where somebody else keeps frozen objects, which would thaw, they stay. To count those takes long, so that many
+    traces go by before they are counted again.
+    """
+    global _unsettled
+    if _unsettled:
+        _unsettled -= 1
+    elif gc.get_freeze_count():
+        _unsettled = 100
+    else:
         gc.freeze()
         gc.unfreeze()

@@ -6,10 +6,10 @@ import math
 
 from . import vecmath_coefficients as C
 from . import vecmath_tables as tables
+from .target import has_quarters
 from .vecmath_avx512 import magnitude
 from .vecmath_exp import add_exponent, exp_negative, magic, nearest
 from .vecmath_lookup import look_up, piecewise, place
-from .target import has_quarters
 from .vecmath_quarters import gelu_quarters
 from .vecmath_registry import vector
 from .vecmath_value import (
