@@ -333,6 +333,10 @@ def test_a_wrong_kernel_is_found_and_shrunk(monkeypatch):
     assert "tanh" in small.function()
 
 
+def test_a_part_of_what_has_no_axis_is_drawn_plainly():
+    assert draw(11811436).inputs
+
+
 def test_equal_means_bit_for_bit():
     x = np.array([0.0, np.nan, 1.0], np.float32)
     assert unlike(x, x.copy()) is None

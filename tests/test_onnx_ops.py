@@ -297,3 +297,19 @@ def test_numbers_that_onnx_keeps_as_float32_do_not_make_float64_less_exact(f, op
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # onnxruntime has some for float32 alone
         dg.onnx.export(f, (x,), opset=opset)
+
+
+@pytest.mark.parametrize("f", [dg.softmax, dg.log_softmax])
+def test_softmax_of_nothing_goes_out(f):
+    x = dg.zeros((0, 3))
+    model = dg.onnx.load(
+        dg.onnx.export(lambda x: f(x, axis=-1), (x,), input_names=["x"], dynamic={"x": {0: "rows"}})
+    )
+    assert model(x).shape == (0, 3)
+    np.testing.assert_array_equal(model(dg.eye(3)).numpy(), f(dg.eye(3), axis=-1).numpy())
+
+
+@pytest.mark.parametrize("padding_mode", ["zeros", "border", "reflection"])
+def test_places_of_a_grid_are_as_precise_as_the_grid(padding_mode):
+    x, grid = dg.rand((1, 2, 4, 4), dtype=dg.float64), dg.rand((1, 2, 3, 2), dtype=dg.float64) * 2.8 - 1.4
+    dg.onnx.export(lambda x, g: dg.grid_sample(x, g, padding_mode=padding_mode), (x, grid))

@@ -211,8 +211,13 @@ def _made(x: Given, number: int, calls: list[dict[str, int]], space: dict[str, A
                     exec(line, space)
         except Exception:
             x = x._replace(seen="", then=())
-    for line in x.lines(calls[0], number):
-        exec(line, space)
+    try:
+        for line in x.lines(calls[0], number):
+            exec(line, space)
+    except Exception:  # a part of what has no axis
+        x = x._replace(layout="dense")
+        for line in x.lines(calls[0], number):
+            exec(line, space)
     return x
 
 

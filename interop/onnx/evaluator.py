@@ -25,10 +25,17 @@ def _operators(opset: int) -> list[type]:
 
     plain = [operator("TopK", _topk), operator("GatherElements", _gather_elements)]
     plain += [operator("Erf", _erf), operator("Gelu", _gelu)]
-    plain += [operator("LogSoftmax", _log_softmax)] if opset >= 13 else []
+    if opset >= 13:
+        plain += [operator("Softmax", _softmax), operator("LogSoftmax", _log_softmax)]
     if opset < 19:  # whose forms the evaluator has not
         plain += [operator("QuantizeLinear", _quantize), operator("DequantizeLinear", _dequantize)]
-    return [_grouped_transpose(), _max_pool(), *plain, *(operator(n, _recurrent(n)) for n in _GATES)]
+    return [
+        _grouped_transpose(),
+        _max_pool(),
+        _grid_sample(),
+        *plain,
+        *(operator(n, _recurrent(n)) for n in _GATES),
+    ]
 
 
 def _grouped_transpose() -> type:
@@ -57,6 +64,18 @@ def _max_pool() -> type:
         return self._max_pool(x, auto_pad, ceil_mode, dilations, kernel_shape, pads, storage_order, strides)
 
     return type("MaxPool", (MaxPool,), {"_run": _run, "op_domain": ""})
+
+
+def _grid_sample() -> type:
+    """GridSample with places as precise as the grid (the evaluator's own are float32)."""
+    from onnx.reference.ops.op_grid_sample import GridSample
+
+    def places(self: Any, n: Any, dims: Any, align_corners: bool) -> Any:
+        return np.array(
+            [self._gs_denormalize(v, d, align_corners) for v, d in zip(n, dims)], np.asarray(n).dtype
+        )
+
+    return type("GridSample", (GridSample,), {"_gs_denormalize_coordinates": places, "op_domain": ""})
 
 
 def _spread(v: Any, x: Any, axis: int) -> Any:
@@ -93,8 +112,18 @@ def _gelu(self: Any, x: Any, approximate: str = "none") -> Any:
     return ((0.5 * wide * (1 + inner)).astype(x.dtype),)
 
 
+def _softmax(self: Any, x: Any, axis: int = -1) -> Any:
+    """Of nothing, too (the evaluator's own looks for its largest element)."""
+    if not x.size:
+        return (x.copy(),)
+    powers = np.exp(x - x.max(axis, keepdims=True))
+    return ((powers / powers.sum(axis, keepdims=True)).astype(x.dtype),)
+
+
 def _log_softmax(self: Any, x: Any, axis: int = -1) -> Any:
-    """Of any range (the evaluator's own is the logarithm of what may be 0)."""
+    """Of any range (the evaluator's own is the logarithm of what may be 0), and of nothing."""
+    if not x.size:
+        return (x.copy(),)
     shifted = x - x.max(axis, keepdims=True)
     return ((shifted - np.log(np.exp(shifted).sum(axis, keepdims=True))).astype(x.dtype),)
 
