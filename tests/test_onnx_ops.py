@@ -301,12 +301,9 @@ def test_numbers_that_onnx_keeps_as_float32_do_not_make_float64_less_exact(f, op
 
 @pytest.mark.parametrize("f", [dg.softmax, dg.log_softmax])
 def test_softmax_of_nothing_goes_out(f):
-    x = dg.zeros((0, 3))
-    model = dg.onnx.load(
-        dg.onnx.export(lambda x: f(x, axis=-1), (x,), input_names=["x"], dynamic={"x": {0: "rows"}})
-    )
-    assert model(x).shape == (0, 3)
-    np.testing.assert_array_equal(model(dg.eye(3)).numpy(), f(dg.eye(3), axis=-1).numpy())
+    for shape in ((0, 3), (3, 0), (0, 0, 0)):
+        model = dg.onnx.load(dg.onnx.export(lambda x: f(x, axis=-1), (dg.zeros(shape),)))
+        assert model(dg.zeros(shape)).shape == shape
 
 
 @pytest.mark.parametrize("padding_mode", ["zeros", "border", "reflection"])
