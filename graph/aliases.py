@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 
 from .plain import hooks_of, sees
-from .symbol import Symbol
 from .trace import Trace, effects
 
 
@@ -115,21 +114,6 @@ def _leaf(t: Any) -> tuple[bool, tuple[Any, ...], str]:
     return t._node is None, hooks_of(t), sees(t)
 
 
-def check_aliases(trace: Trace, writes: Sequence[tuple[Any, Symbol]], args: dict[int, int]) -> None:
-    """Leave a written tensor that shares memory with another lifted one to Python: the graph would miss it."""
-    grads = [(key, g) for key, (_, g, _) in trace.grad_inputs.items()]
-    every = [*(t for t, _ in trace.lifted.values()), *(g for _, g in grads)]
-    for tensor in (*(t for t, _ in writes), *(g for key, g in grads if key in trace.written)):
-        for other in every:
-            if other is not tensor and other._storage is tensor._storage:
-                if id(tensor) in args and id(other) in args:
-                    trace.only = lambda tensors, containers: overlap(tensors)
-                trace.leave(
-                    f"changes {tensor.type} in place, which shares memory with another input {other.type}",
-                    "pass only the base and take views inside the function",
-                )
-
-
 def check_arrays(trace: Trace, changed: Collection[int], met: dict[int, Any]) -> None:
     """Leave to Python what changes the memory of a NumPy array that it found, as an array or as a tensor: the graph
     knows the two as different things.
@@ -148,8 +132,3 @@ def check_arrays(trace: Trace, changed: Collection[int], met: dict[int, Any]) ->
 
 def _shared(a: np.ndarray, t: Any) -> bool:
     return t.device == "cpu" and bool(np.may_share_memory(a, t._array()))
-
-
-def overlap(tensors: Sequence[Any]) -> bool:
-    """Whether some of these share memory without being one."""
-    return len({id(t) for t in tensors}) > len({id(t._storage) for t in tensors})

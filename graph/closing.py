@@ -10,7 +10,6 @@ from ..core.errors import line_of
 from ..core.reach import frontier
 from ..core.region import scan, while_loop
 from ..core.value import retains
-from .aliases import check_aliases
 from .arguments import Slot
 from .ending import Ending
 from .ir import ancestors
@@ -95,7 +94,6 @@ class Closing:
         if isinstance(end.structure, Slot) and end.returned[0][0] == "output":
             end.single = end.returned[0][1]
         writes, grads = effects(trace)
-        check_aliases(trace, writes, path.args)
         ends = dict(zip(map(id, faces), zip(end.returned, faces)))
         for place, whole, face in results.hidden:
             ends[id(whole)] = place, whole

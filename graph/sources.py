@@ -43,6 +43,9 @@ class Sources:
         self.given = sys.maxsize  # how many of the arguments are the call's; others are state
         self.met: dict[int, Any] = {}  # arguments that the function also found by itself, by position
         self.roots: dict[int, Any] = {}  # id of a symbol's storage -> the eager tensor it stands for
+        #: id of an eager tensor's storage -> the tensors and gradients from outside that have it, and their symbols
+        self.sharing: dict[int, list[tuple[Any, Symbol]]] = {}
+        self.founds: dict[int, Any] = {}  # as `roots`, with gradients
         self.asked: dict[int, Any] = {}  # tensors from outside whose `requires_grad` the function changes
         self.meet: Callable[[Any], None] | None = None  # told of tensors from outside that have hooks
         self.sizes: dict[int, dict[int, Any]] = {}  # by ids of tensors: axes whose sizes are live
@@ -103,7 +106,13 @@ class Sources:
         if source.kind != "grad":
             self.lifted[id(tensor)] = tensor, symbol
             self.roots[id(symbol._storage)] = tensor
+        self._share(tensor, symbol)
         return symbol
+
+    def _share(self, tensor: Any, symbol: Symbol) -> None:
+        """A tensor from outside is known from here on, and which others have its memory."""
+        self.founds[id(symbol._storage)] = tensor
+        self.sharing.setdefault(id(tensor._storage), []).append((tensor, symbol))
 
     def lift(self, tensor: Any) -> Symbol:
         """A tensor that the function found by itself (closure, global, module), as an input by reference."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -315,7 +315,7 @@ class Trace(Sources):
         base = target._base
         if base is None:
             target._storage.value = value
-            self.written[id(target._storage)] = target
+            self._write(target)
             return
         op, attrs = target._view
         if op.view_update_rule is None:
@@ -327,6 +327,37 @@ class Trace(Sources):
             new = op.view_update_rule(self.face(base), Symbol(value, self), **op.attrs_dict(attrs))
         self._set(base, new._value)
         target._fresh = target._storage.version
+
+    def _write(self, target: Symbol) -> None:
+        key = id(target._storage)
+        first = key not in self.written
+        self.written[key] = target
+        if first and key in self.founds:
+            self._refuse_shared(key)
+
+    def _share(self, tensor: Any, symbol: Symbol) -> None:
+        super()._share(tensor, symbol)
+        for _, other in self.sharing[id(tensor._storage)][:-1]:
+            if id(other._storage) in self.written:
+                self._refuse_shared(id(other._storage))
+
+    def _refuse_shared(self, key: int) -> None:
+        """Leave a written tensor that shares memory with another one from outside to Python, before the function sees
+        what the graph would miss: the values of the other, and whether it asks for a gradient."""
+        tensor = self.founds[key]
+        for other, symbol in self.sharing[id(tensor._storage)]:
+            if id(symbol._storage) == key:
+                continue
+            if other is not tensor and self._is_given(tensor) and self._is_given(other):
+                self.only = lambda tensors, _: _overlap(tensors)
+            self.leave(
+                f"changes {tensor.type} in place, which shares memory with another input {other.type}",
+                "pass only the base and take views inside the function",
+            )
+
+    def _is_given(self, tensor: Any) -> bool:
+        found = self.lifted.get(id(tensor))
+        return found is not None and self.is_argument(found[1])
 
     def write(self, target: Any, value: Any) -> Any:
         target, value = self.face(target), self.face(value)
@@ -549,3 +580,8 @@ def effects(trace: Trace) -> tuple[list[tuple[Any, Symbol]], list[tuple[Any, Any
     """What a finished trace changes outside: (tensor, new value) writes and (tensor, gradient or None)."""
     writes = [(trace.roots[key], symbol) for key, symbol in trace.written.items() if key in trace.roots]
     return writes, list(trace.grads.values())
+
+
+def _overlap(tensors: Sequence[Any]) -> bool:
+    """Whether some of these share memory without being one."""
+    return len({id(t) for t in tensors}) > len({id(t._storage) for t in tensors})

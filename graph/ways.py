@@ -145,7 +145,7 @@ class Tape:
         try:
             with dispatch.executing(trace):
                 graph, present = walk_back(trace, self.roots, self.leaves, used, True, taps, begun, aim)
-        except (LateError, RestartError):
+        except (LateError, RestartError, Leave):
             return None
         finally:
             trace.done = True
@@ -167,6 +167,8 @@ def forget(trace: Trace, args: Container[int]) -> None:
     """Let go of the tensors of the call that was traced; args: the ids of its arguments."""
     trace.lifted = {k: row for k, row in trace.lifted.items() if k not in args}
     trace.roots = {k: t for k, t in trace.roots.items() if id(t) not in args}
+    trace.sharing.clear()
+    trace.founds.clear()
     trace.met.clear()
     trace.grads.clear()
     trace.grad_reads.clear()

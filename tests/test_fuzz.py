@@ -246,6 +246,10 @@ FOUND = {
         "y = dg.linalg.svd(x0)[1] * 2", leaf(2, 3)
     ),
     "a rule that has no gradient for these sizes": program("y = dg.linalg.svd(x0)[1] * 2", leaf(2, 3), outside=True),
+    "a hook on what has a history once a view of the argument in state is changed": program(
+        "m.last[...] = m.last * m.w[0]\nv = x0 * 2\nv.register_hook(noted(m))\ny = v.sin()",
+        Given("", (1, 1), then=("m.last = {x}[0]",)),
+    ),
     **{
         f"the result of a checkpoint of {name} is changed": program(
             f"z = x0 * 2\ny = dg.checkpoint(lambda t: {text}, z)\ny[y > 0] = 0", leaf(3), returns="z, y",

@@ -77,3 +77,92 @@ def test_a_written_closure_tensor_that_comes_as_argument_too():
     np.testing.assert_array_equal(f(state).numpy(), np.full(3, 4, np.float32))
     np.testing.assert_array_equal(f(state[:]).numpy(), np.full(3, 6, np.float32))
     np.testing.assert_array_equal(state.numpy(), np.full(3, 3, np.float32))
+
+
+def _ask(x):
+    return x.requires_grad
+
+
+def _hook(x):
+    (x * 2).register_hook(lambda g: None)
+
+
+def _refuse(x):
+    if x.sum().item() < 10:
+        raise ValueError
+
+
+def _loop(x):
+    """Ends where the write has arrived."""
+    while x.sum().item() < 10:
+        x = x * 1
+
+
+SHAPES = ((1, 1), (2, 3))
+SEES = (_ask, _hook, _refuse, _loop)
+
+
+def _sharing(kind, shape, see, first):
+    """A function that changes what shares memory with an argument of it, and looks at that one; its arguments."""
+    x = dg.full(shape, 1.0) * 1
+    view, holder = x[0], {"last": x if kind == "the base in state" else x[0]}
+    w = dg.tensor([30.0], requires_grad=True)
+
+    def body(seen, changed):
+        before = seen * 5 if first else None
+        changed[...] = changed * w
+        found = see(seen)
+        return seen * 2, before, found
+
+    functions = {
+        "state": (lambda x: body(x, holder["last"]), (x,)),
+        "the base in state": (lambda v: body(v, holder["last"]), (view,)),
+        "a closure": (lambda x: body(x, view), (x,)),
+        "two views, one in state": (lambda v: body(v, holder["last"]), (x[:1],)),
+        "an argument": (body, (x, view)),
+        "an argument before it": (lambda v, x: body(x, v), (view, x)),
+        "state, both": (lambda: body(x, holder["last"]), ()),
+    }
+    return *functions[kind], x
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["read before", "read after"])
+@pytest.mark.parametrize("see", SEES, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "state", "the base in state", "a closure", "two views, one in state", "an argument",
+        "an argument before it", "state, both",
+    ],
+)  # fmt: skip
+def test_what_shares_memory_with_a_changed_tensor_is_seen_changed(kind, shape, see, first):
+    """Also by what ends the function with an error, and by a loop that waits for it."""
+    found = []
+    for mode in ("eager", "graph"):
+        f, args, x = _sharing(kind, shape, see, first)
+        f = dg.function(f, mode=mode)
+        y, before, asks = f(*args)
+        rows = [t if t is None else (t.requires_grad, t.detach().numpy().tolist()) for t in (y, before, x)]
+        found.append((*rows, asks))
+    assert found[0] == found[1]
+    assert found[0][0][0]
+    assert "shares memory" in f.explain()
+
+
+def test_a_changed_gradient_that_shares_memory_with_an_argument():
+    def f(x, part):
+        x.grad += 4
+        if part.sum().item() < 4:
+            raise ValueError
+        return part + x.grad
+
+    found = []
+    for mode in ("eager", "graph"):
+        for whole in (True, False):
+            x = dg.tensor([1.0, 2.0], requires_grad=True)
+            (x * 3).sum().backward()
+            x.grad.zero_()
+            y = dg.function(f, mode=mode)(x, x.grad if whole else x.grad[:1])
+            found.append((y.numpy().tolist(), x.grad.numpy().tolist()))
+    assert found[:2] == found[2:]
