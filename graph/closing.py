@@ -87,13 +87,17 @@ class Closing:
         self._find_state(effects_outside)
         if trace.now is not None and trace.now.sized:
             trace.now.program.place_sizes(path.args, [t._layout for t in path.tensors], len(path.called))
-        self.faces, results = faces, Results(self, faces)
+        writes, grads = effects(trace)
+        # A gradient may have been changed in place since, through a view of it.
+        grads = [(t, None if g is None else trace.face(g)) for t, g in grads]
+        left = [g for _, g in grads if g is not None]
+        left += [trace.face(f._grad) for f in faces if f._grad is not None and trace.original(f) is None]
+        self.faces, results = faces, Results(self, faces, left)
         end.returned = results.places()
         self.spots = {key: ("result", k) for k, key in enumerate(dict.fromkeys(map(id, faces)))}
         end.count = len(self.spots)
         if isinstance(end.structure, Slot) and end.returned[0][0] == "output":
             end.single = end.returned[0][1]
-        writes, grads = effects(trace)
         ends = dict(zip(map(id, faces), zip(end.returned, faces)))
         for place, whole, face in results.hidden:
             ends[id(whole)] = place, whole
@@ -108,15 +112,13 @@ class Closing:
             face = trace.face(trace.lifted[id(tensor)][1])
             if face._node is None and face._requires_grad is not tensor._requires_grad:
                 end.asked.append((self._place(tensor), face._requires_grad))
-        known = {id(face): place[1] for face, place in zip(faces, end.returned) if place[0] == "output"}
         for tensor, symbol in grads:
             if symbol is None or symbol._node is None or not symbol._requires_grad or id(symbol) in ends:
                 continue
-            known[id(symbol)] = self._output(symbol)
-            ends[id(symbol)] = ("output", known[id(symbol)]), symbol
+            ends[id(symbol)] = ("output", results.output_of(symbol)), symbol
             self.spots[id(symbol)] = "gradient", self._place(tensor)
         roots = [(place, y) for place, y in ends.values() if y._requires_grad and y._node is not None]
-        self._fresh_leaves(faces, [y for _, y in roots])
+        self._fresh_leaves(results, [y for _, y in roots])
         for tensor, symbol in writes:
             original = trace.lifted[id(tensor)][1]
             target = trace._use(trace.inputs[id(original)])
@@ -130,13 +132,7 @@ class Closing:
                 end.written_grads.append((self._whose(tensor), face._storage.changed))
         for tensor, symbol in grads:
             if symbol is None or not (self._is_input(symbol) or symbol._value in trace._origin):
-                k = (
-                    None
-                    if symbol is None
-                    else known[id(symbol)]
-                    if id(symbol) in known
-                    else self._output(symbol)
-                )
+                k = None if symbol is None else results.output_of(symbol)
                 (end.arg_grads if id(tensor) in path.args else end.grads).append(
                     (path.args.get(id(tensor), tensor), k)
                 )
@@ -242,9 +238,9 @@ class Closing:
         self.trace.lift(t)  # one that it only found, too: it has a layout
         return bool(self._source(t).kind == "tensor")
 
-    def _fresh_leaves(self, faces: list[Symbol], roots: list[Symbol]) -> None:
+    def _fresh_leaves(self, results: Results, roots: list[Symbol]) -> None:
         """Results that are leaves of their own: they ask for a gradient, and may have one already."""
-        trace, end = self.trace, self.end
+        trace, end, faces = self.trace, self.end, self.faces
         own = [
             k for k, f in enumerate(faces)
             if f._requires_grad and f._node is None and trace.original(f) is None
@@ -268,5 +264,5 @@ class Closing:
             if face._grad is not None:
                 grad = trace.face(face._grad)
                 known = [end.returned[n] for n, f in enumerate(faces) if f is grad]
-                place = known[0] if known else ("output", self._output(grad))
+                place = known[0] if known else ("output", results.output_of(grad))
             end.leaves.append((end.returned[k], place))

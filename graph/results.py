@@ -24,11 +24,14 @@ Place = tuple[str, Any]
 class Results:
     """The places of the results of one trace, by `places`; what they need is added to its graph and its `Ending`.
 
-    hidden: computed memory, with a history, that results look into without being it, and one of these results.
+    gradients: those that the call leaves, which may look into the same memory. hidden: computed memory, with a history,
+    that results look into without being it, and one of these results.
     """
 
-    def __init__(self, closing: Closing, faces: Sequence[Symbol]):
+    def __init__(self, closing: Closing, faces: Sequence[Symbol], gradients: Sequence[Symbol] = ()):
         self.closing, self.trace, self.faces = closing, closing.trace, faces
+        #: by storage: the gradient that is the whole memory
+        self._gradients = {id(g._storage): g for g in gradients if g._base is None}
         self.hidden: list[tuple[Place, Symbol, Symbol]] = []
         self._by_storage: dict[int, list[Symbol]] = {}
         for f in faces:
@@ -41,6 +44,14 @@ class Results:
         """Where each result comes from."""
         return [self._place(f) for f in self.faces]
 
+    def output_of(self, x: Symbol) -> int:
+        """The output of the graph that a gradient is: that of a result where this is the same tensor."""
+        kind, k = self._found.get(id(x), ("", None))
+        if kind != "output":
+            k = self.closing._output(x)
+            self._found.setdefault(id(x), ("output", k))
+        return k  # type: ignore[no-any-return]
+
     def _place(self, x: Symbol) -> Place:
         place = self._found.get(id(x))
         if place is None:
@@ -50,7 +61,7 @@ class Results:
     def _find(self, x: Symbol) -> Place:
         key = id(x._storage)
         if key not in self._whole:
-            if len(self._by_storage[key]) == 1 and self._stands_alone(x):
+            if not self._is_shared(key, x) and self._stands_alone(x):
                 return "output", self.closing._output(x)
             self._whole[key] = self._find_whole(key)
             if x is self._whole[key]:
@@ -59,7 +70,7 @@ class Results:
             return self._view(self._found[id(self._whole[key])], Look(_steps(x), plain=True))
         place = self._view(self._place(x._base), Look((x._view,)))  # type: ignore[arg-type]
         # Others see a change through it.
-        shared = len(self._by_storage[key]) > 1 or key in self.trace.roots or self._is_hidden(key)
+        shared = self._is_shared(key) or key in self.trace.roots or self._is_hidden(key)
         if shared and x._requires_grad and x._node is not None and not any(f is x for f in self.faces):
             self.closing.end.between.append(place[1])
         return place
@@ -68,6 +79,10 @@ class Results:
         views = self.closing.end.views
         views.append((*base, look))
         return "view", len(views) - 1
+
+    def _is_shared(self, key: int, alone: Symbol | None = None) -> bool:
+        """Whether several results, or one and a gradient that is not itself `alone`, look into some memory."""
+        return len(self._by_storage[key]) > 1 or self._gradients.get(key, alone) is not alone
 
     def _is_hidden(self, key: int) -> bool:
         return any(id(whole._storage) == key for _, whole, _ in self.hidden)
@@ -97,12 +112,14 @@ class Results:
             self._found[id(whole)] = "grad", len(closing.end.handed_grads) - 1
             return whole
         ends = [_bottom(f) for f in self._by_storage[key]]
+        if key in self._gradients:
+            ends.insert(0, self._gradients[key])
         whole = trace.face(next((x for x in ends if not x._detached), ends[0]))
         place = self._found[id(whole)] = "output", closing._output(whole)
         looking = self._by_storage[key]
         bound = [f for f in looking if _is_bound(f)]
         # A change of one of several renews the histories of all from that of the whole memory.
-        matters = bound and (len(looking) > 1 or not bound[0]._requires_grad)
+        matters = bound and (self._is_shared(key) or not bound[0]._requires_grad)
         if (
             matters
             and whole._requires_grad

@@ -250,6 +250,13 @@ FOUND = {
         "m.last[...] = m.last * m.w[0]\nv = x0 * 2\nv.register_hook(noted(m))\ny = v.sin()",
         Given("", (1, 1), then=("m.last = {x}[0]",)),
     ),
+    "a gradient is changed through an alias": program(
+        "x0.grad = None\n(x0 * x0).sum().backward(retain_graph=True)\nv = x0.grad.detach()\nv += 1",
+        leaf(1, 1), returns="v",
+    ),
+    "a gradient is a result in another shape": program(
+        "x0.grad = None\n(x0 * x0).sum().backward()\ny = x0.grad[1:]", leaf(3)
+    )._replace(between="out[0].detach().mul_(2)"),
     **{
         f"the result of a checkpoint of {name} is changed": program(
             f"z = x0 * 2\ny = dg.checkpoint(lambda t: {text}, z)\ny[y > 0] = 0", leaf(3), returns="z, y",

@@ -166,3 +166,83 @@ def test_a_changed_gradient_that_shares_memory_with_an_argument():
             y = dg.function(f, mode=mode)(x, x.grad if whole else x.grad[:1])
             found.append((y.numpy().tolist(), x.grad.numpy().tolist()))
     assert found[:2] == found[2:]
+
+
+#: changes in place of a gradient `g` through what looks into it
+_CHANGES = {
+    "detach": "g.detach().add_(1)",
+    "scaled": "g.detach().mul_(0.5)",
+    "reshape": "v = g.reshape(-1)\nv += 1",
+    "slice": "g[:1] *= 3",
+    "turned": "v = g.T\nv += 1",
+    "a view of a view": "v = g.T[1:]\nv.detach().mul_(2)",
+    "a view of an alias": "v = g.detach()[0]\nv -= 5",
+    "itself": "g += 1",
+    "after another use": "y = g * 2\ng.detach().mul_(y.mean().abs() + 1)",
+    "after a branch on it": "v = g.detach()\nif v.sum() > -1e9:\n    v += 1",
+}
+
+
+@pytest.mark.parametrize("kind", _CHANGES)
+@pytest.mark.parametrize(
+    "returned", ["None", "g", "g.detach()", "g.T", "g[1:]", "(g[0], g.detach())", "g * 1"]
+)
+@pytest.mark.parametrize("owner", ["an argument", "a parameter"])
+@pytest.mark.parametrize("fresh", [True, False])
+@pytest.mark.parametrize("create", [False, True])
+def test_a_gradient_changed_through_a_view_is_the_one_that_stays(kind, returned, owner, fresh, create):
+    """And what the call hands out of it shares its memory."""
+    lines = [
+        *(["x.grad = None"] if fresh else []), f"((x * x) * x).sum().backward(create_graph={create})", "g = x.grad",
+        *(["with dg.no_grad():", *("    " + s for s in _CHANGES[kind].split("\n"))]), f"return {returned}",
+    ]  # fmt: skip
+    found = {}
+    for mode in ("eager", "graph"):
+        x = dg.tensor(np.arange(6, dtype=np.float32).reshape(2, 3) - 2)
+        x.requires_grad = True
+        space = {"dg": dg, "x": x}
+        name = "x" if owner == "an argument" else ""
+        exec(f"def f({name}):\n" + "\n".join("    " + s for s in lines), space)
+        f = dg.function(space["f"], mode=mode)
+        found[mode] = rows = []
+        for _ in range(4):
+            out = f(*[x] * (owner == "an argument"))
+            outs = [] if out is None else [*out] if isinstance(out, tuple) else [out]
+            rows += [*(np.array(y.detach().numpy()) for y in (x.grad, *outs))]
+            for y in outs:  # as far as they share memory, all show it
+                y.detach().add_(1)
+                rows += [*(np.array(y.detach().numpy()) for y in (x.grad, *outs))]
+    assert len(found["eager"]) == len(found["graph"])
+    for a, b in zip(found["eager"], found["graph"]):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_the_gradient_of_a_leaf_made_inside_shows_changes_through_a_view(mode):
+    @dg.function(mode=mode)
+    def f(x):
+        w = (x * 1).detach().requires_grad_()
+        (w * w).sum().backward()
+        v = w.grad.detach()
+        v += 1
+        return w, v
+
+    w, v = f(_full(3.0))
+    np.testing.assert_array_equal(w.grad.numpy(), [7, 7, 7])
+    v += 1
+    np.testing.assert_array_equal(w.grad.numpy(), [8, 8, 8])
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_one_tensor_set_as_two_gradients_is_one(mode):
+    x, y = _full(3.0).requires_grad_(), _full(1.0).requires_grad_()
+
+    @dg.function(mode=mode)
+    def f(x, y):
+        x.grad = y.grad = (x * 2).detach()
+        x.grad.detach().add_(1)
+
+    for _ in range(3):
+        f(x, y)
+        assert x.grad is y.grad
+        np.testing.assert_array_equal(y.grad.numpy(), [7, 7, 7])
