@@ -7,7 +7,7 @@ from typing import Any
 
 from ..core.region import Region
 from .formulas import Size
-from .live import as_now
+from .live import as_now, is_live
 
 #: so many sizes of an axis have a variant each before one is for any
 SEEN = 3
@@ -40,6 +40,15 @@ def _pairs(tensors: Sequence[Any], variant: Any) -> Iterator[tuple[Any, Any, str
     for state in variant.state:
         for k, (t, layout) in enumerate(state.layouts_now()):
             yield t, layout, state.name if state.size == 1 else f"tensor {k} of {state.name}"
+
+
+def has_sizes(nodes: Iterable[Any]) -> bool:
+    """Whether sizes, or other attributes, of nodes or of regions in them are live numbers."""
+    return any(
+        is_live((tuple([v.type for v in n.outputs]), n.attrs))
+        or any(has_sizes(x.graph.nodes) for x in n.attrs if isinstance(x, Region))
+        for n in nodes
+    )
 
 
 def forget_sizes(graph: Any) -> None:

@@ -15,14 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import dispatch, forks, vjp
 from ..core.errors import AutogradError
+from ..core.op import Op
 from ..core.reach import of_several_parts
+from ..core.region import cond, scan, while_loop
 from ..core.saved import has_tape, needs_of, nodes_behind
 from .again import make_again
 from .ending import spent
+from .growing import has_sizes
 from .guards import ReadRecorder, compile_guards
 from .ir import Graph
 from .layout import lay_out
-from .live import RestartError
+from .live import RestartError, is_live
 from .passes.dce import remove_dead
 from .rest import is_ours, is_quiet, is_tame, is_whole
 from .segment import make_runner
@@ -47,11 +50,12 @@ class Way:
 
     There is a program for each way in which the gradients that it is given lie in memory (by strides; None: in rows):
     products add up as their operands lie, and what it finds lies as they do. Leaves that keep what they get (by bits)
-    get rows at once, which the walk would make.
+    get rows at once, which the walk would make. sized: sizes in the graph are live numbers, of which nothing more can
+    be worked out once the trace has ended, so the usual program is the only one.
     """
 
-    def __init__(self, graph: Graph, sources: list[Source], present: list[bool]):
-        self.graph, self.sources, self.present = graph, sources, present
+    def __init__(self, graph: Graph, sources: list[Source], present: list[bool], sized: bool = False):
+        self.graph, self.sources, self.present, self.sized = graph, sources, present, sized
         given = [(v, s.key) for v, s in zip(graph.inputs, sources) if s.kind == "cotangent"]
         self.cotangents = {v: key[1] for v, key in given if key[0] == "cotangent"}
         #: by how gradients lie and who keeps them: a runner (None: the usual one), where its settings stand among all
@@ -73,14 +77,16 @@ class Way:
         lie = (None,) * roots
         graph = self.laid(lie, kept)
         self.known[lie, kept] = self._made[lie, graph.seen] = None, None
+        if self.sized:  # live numbers lead to the trace
+            self.graph = Graph(graph.name)
         return graph
 
     def find(
         self, lie: tuple[Any, ...], kept: int, full: Runner
     ) -> tuple[Runner | None, list[int] | None] | None:
         """A runner (None: the usual one, `full`) and where its settings stand among those of the usual one; None where
-        `LAYOUTS` are known."""
-        if (lie, kept) not in self.known:
+        `LAYOUTS` are known, or no other can be made."""
+        if (lie, kept) not in self.known and not self.sized:
             with lock:
                 if (lie, kept) not in self.known and len(self.known) < LAYOUTS:
                     self.known[lie, kept] = self._make(lie, kept, full)
@@ -106,14 +112,15 @@ class Tape:
 
     roots, leaves: symbols at its ends; keys: by what they are, the values that the usual way back reads; traced: graphs
     with their sources and what is present, where code of the user's takes part in the way: it ran with the call's
-    trace, and there are no others.
+    trace, and there are no others; sized: bits of the roots from which sizes are live numbers, as for `Way`.
     """
 
     def __init__(
         self, trace: Trace, roots: list[Symbol], leaves: list[Symbol], keys: dict[Any, Any],
-        traced: dict[Any, Any] | None,
+        traced: dict[Any, Any] | None, sized: int = 0,
     ):  # fmt: skip
         self.trace, self.roots, self.leaves, self.keys, self.traced = trace, roots, leaves, keys, traced
+        self.sized = sized
         #: None: it reads what the other one does not, so it cannot be
         self.ways: dict[Any, Way | None] = {}
 
@@ -127,6 +134,8 @@ class Tape:
         """The way back from the results that are used, to the leaves (those at `begun` have a gradient already; aim: as
         in `walk_back`) and to the results in taps."""
         key = used, taps, begun, aim
+        if self.sized & bits_of(used):
+            return None
         with lock:
             if key not in self.ways:
                 self.ways[key] = self._trace(*key)
@@ -259,6 +268,7 @@ def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
                     "it depends on", _ADVICE,
                 )  # fmt: skip
             end.outline.noisy |= 1 << k
+    sized = _sized(trace, behind)
     del behind
     breaker, answer = trace.breaker, trace.answer
     trace.breaker, trace.answer = _left_for_a_value, None
@@ -291,13 +301,29 @@ def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
     for _, _, _, sources in ways:
         _keep(closing, forward, sources, keys)
     end.usual, graph, present, sources = ways[0]
-    end.way = Way(graph, sources, present)
+    end.way = Way(graph, sources, present, bool(sized & bits_of(end.usual[0])))
     kept = bits_of(t._node is None and not t._hooks for t, _ in leaves)
     laid = end.way.usual(len(ends), kept)
     end.backward = closing.path.make(laid, sources)
     graph.steady = laid.steady
     if keeps:
-        end.tape = Tape(trace, ends, starts, keys, traced)
+        end.tape = Tape(trace, ends, starts, keys, traced, sized)
+
+
+def _sized(trace: Trace, behind: Sequence[tuple[vjp.Node, int, int]]) -> int:
+    """Bits of the roots from which a walk meets sizes, or other attributes, that are live numbers."""
+    if trace.now is None or not trace.now.sized:
+        return 0
+    made = (v.producer for v in trace._serial)
+    if not has_sizes(n for n in made if n is not None):
+        return 0
+    found = 0
+    for node, bits, _ in behind:
+        hidden = node.is_folded or not isinstance(node.op, Op) or node.op in (cond, scan, while_loop)
+        needed = [need for need, _, _ in needs_of(node)]
+        if hidden or is_live((node.attrs, node.out_types, node.saved, needed)):
+            found |= bits
+    return found
 
 
 def _keep_before(closing: Closing, good: list[bool]) -> None:

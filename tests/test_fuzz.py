@@ -257,6 +257,13 @@ FOUND = {
     "a gradient is a result in another shape": program(
         "x0.grad = None\n(x0 * x0).sum().backward()\ny = x0.grad[1:]", leaf(3)
     )._replace(between="out[0].detach().mul_(2)"),
+    "the gradient of one of two results, of a part whose size is a live number": program(
+        "v = (x0 * m.w)[m.count:]\nm.count += 1\ny = v.sum()\nz = m.layer(v[..., :2])", (9, 3), returns="y, z",
+        sizes=({},) * 8, outside=True,
+    )._replace(part=(1,)),
+    "a repeated gradient of a part whose size is a live number": program(
+        "y = x0[m.count:] * 2\nm.count += 1", leaf(9), sizes=({},) * 8
+    )._replace(walks=("out[0].sum().backward()",)),
     **{
         f"the result of a checkpoint of {name} is changed": program(
             f"z = x0 * 2\ny = dg.checkpoint(lambda t: {text}, z)\ny[y > 0] = 0", leaf(3), returns="z, y",

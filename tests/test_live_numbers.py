@@ -421,3 +421,41 @@ def test_the_gradient_of_a_part_by_a_live_number_is_taken_after_later_calls(body
         return [x.grad.tolist() for x, _ in made]
 
     assert found("graph") == found("eager")
+
+
+@pytest.mark.parametrize("walk", [
+    lambda y, z, w: y.sum().backward(),
+    lambda y, z, w: z.square().sum().backward(),
+    lambda y, z, w: (y.sum() + z.sum() + w.sum()).backward(),
+    lambda y, z, w: (y.mT * 2).square().sum().backward(),
+    lambda y, z, w: (z.sum().backward(retain_graph=True), y.square().sum().backward()),
+])  # fmt: skip
+def test_other_ways_back_where_a_live_number_is_a_size(walk):
+    """From some of the results, or of gradients that lie otherwise: they met the numbers of a trace that had ended."""
+
+    def body(x, k):
+        part = x[k:]
+        return part * 2, dg.max(part, axis=(0, 1), keepdims=True), part[..., :2].exp() @ x[:2, :2]
+
+    def found(mode):
+        f, made = dg.function(body, mode=mode), []
+        for k in range(8):
+            x = (dg.arange(27.0) * 0.1).reshape(9, 3).requires_grad_()
+            made.append((x, f(x, k)))
+        for _, results in reversed(made):
+            walk(*results)
+        return [x.grad.tolist() for x, _ in made]
+
+    assert found("graph") == found("eager")
+
+
+def test_a_way_back_apart_from_sizes_that_are_live_is_a_graph():
+    """What is changed after the call, and not needed, is no obstacle then."""
+    f = dg.function(lambda x, k: (x * 3, x[k:] * 2, x * 4))
+    for k in range(8):
+        x = dg.arange(9.0).requires_grad_()
+        y, _, _ = f(x, k)
+        with dg.no_grad():
+            x += 1
+        y.sum().backward()
+        assert x.grad.tolist() == [3.0] * 9
