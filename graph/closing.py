@@ -50,10 +50,16 @@ class Closing:
         """A tensor by which its gradient is found: its position among the arguments, or itself."""
         return self.path.args.get(id(tensor), tensor)
 
-    def _is_input(self, symbol: Symbol) -> bool:
-        """Whether a gradient is the one that was there."""
+    def _is_own(self, tensor: Any, symbol: Symbol) -> bool:
+        """Whether the gradient of a tensor is the one that was there."""
         found = self.trace.grad_inputs.get(id(symbol._storage))
-        return found is not None and found[0] is symbol
+        own = found is not None and found[2] is tensor
+        if not own and id(symbol._storage) in self.trace.founds:
+            self.trace.leave(
+                f"makes {symbol.type}, which was there before the call, the gradient of another tensor",
+                "do it outside, or set a clone of it",
+            )
+        return own and (found[0] is symbol or symbol._value in self.trace._origin)  # type: ignore[index]
 
     def segment(self, result: Any, effects_outside: Any) -> Segment:
         """Fix outputs and effects of the trace, add the backward graph, compile both. result: the function's."""
@@ -131,7 +137,7 @@ class Closing:
                 graph.writes.append((trace._use(trace.inputs[id(face)]), trace._use(trace.face(face)._value)))
                 end.written_grads.append((self._whose(tensor), face._storage.changed))
         for tensor, symbol in grads:
-            if symbol is None or not (self._is_input(symbol) or symbol._value in trace._origin):
+            if symbol is None or not self._is_own(tensor, symbol):
                 k = None if symbol is None else results.output_of(symbol)
                 (end.arg_grads if id(tensor) in path.args else end.grads).append(
                     (path.args.get(id(tensor), tensor), k)

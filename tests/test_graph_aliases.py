@@ -246,3 +246,22 @@ def test_one_tensor_set_as_two_gradients_is_one(mode):
         f(x, y)
         assert x.grad is y.grad
         np.testing.assert_array_equal(y.grad.numpy(), [7, 7, 7])
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_what_was_there_before_becomes_a_gradient(mode):
+    """An argument, a tensor from outside, a view of it, the gradient of another leaf, and a constant."""
+    w, made = _full(5.0), _full(6.0)
+    for kind in ("w", "made", "w[:]", "y.grad", "dg.tensor([7.0, 7.0, 7.0])", "x.grad.detach()"):
+        x, y = _full(3.0).requires_grad_(), _full(1.0).requires_grad_()
+        x.grad, y.grad = _full(8.0), _full(9.0)
+        space = {"dg": dg, "made": made}
+        exec(f"def f(x, y, w): x.grad = {kind}", space)
+        f = dg.function(space["f"], mode=mode)
+        expected = float(eval(kind, {**space, "x": x, "y": y, "w": w})[0].item())
+        for _ in range(3):
+            f(x, y, w)
+            np.testing.assert_array_equal(x.grad.numpy(), np.full(3, expected))
+            if kind in ("w", "made", "y.grad"):
+                assert x.grad is eval(kind, {**space, "y": y, "w": w})
+            x.grad = _full(expected if "x" in kind else 0.0)
