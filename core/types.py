@@ -185,6 +185,15 @@ def promote_all(dtypes: Iterable[DType]) -> DType:
     return functools.reduce(promote, sorted(dtypes, key=_descending))
 
 
+def check_integers_in_common(op: str, dtypes: Iterable[DType]) -> None:
+    """Raise DtypeError where integers are together floats: uint64 beside any with a sign."""
+    kinds = tuple(dtypes)
+    if promote_all(kinds).is_float:
+        raise DtypeError(
+            op, f"no integers hold both {' and '.join(map(str, kinds))}", "convert one: .to(dg.int64)"
+        )
+
+
 def _descending(dtype: DType) -> int:
     return -dtype.rank
 

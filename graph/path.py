@@ -206,6 +206,7 @@ class Path:
                 variant.name, f"branched on tensor values in more than {PATHS} ways",
                 "return the tensor and read it outside, or use dg.where",
             )  # fmt: skip
+        self.refused: Exception | None = None
         trace = self.recorded = Trace(
             variant.name, dispatch._State.executor, self._read, variant.precision == "fast"
         )
@@ -249,12 +250,13 @@ class Path:
             except Leave:  # at a value that only a compiled segment can give, or at a function in eager mode
                 segment = self.unread
             except Exception as e:
-                self._check_apart()
-                if lively:
-                    raise AgainError from e
-                self._print(trace)
-                self._check_so_far(trace)
-                raise
+                if self.refused is None:
+                    self._check_apart()
+                    if lively:
+                        raise AgainError from e
+                    self._print(trace)
+                    self._check_so_far(trace)
+                    raise
             finally:  # what it changed outside takes place when the graph has run
                 self.effects, self.outside = recorder.effects, recorder.outside
                 after, dispatch.state.grad = dispatch.state.grad, grad
@@ -264,6 +266,11 @@ class Path:
                 planted.close()
                 for cached in trace.spoilt:
                     cached.cache_clear()
+            if self.refused is not None:
+                if lively:
+                    raise AgainError from self.refused
+                self._print(trace)
+                raise self.refused
             if trace.left is None:
                 self._check_apart()
             self._check_live(trace, recorder)
@@ -471,7 +478,15 @@ class Path:
             trace.now.renew()
         self._link(segment)
         with trace.before_changes():
-            outputs = segment.run(self.tensors, self.carried, self.late)
+            try:
+                outputs = segment.run(self.tensors, self.carried, self.late)
+            except Exception as e:
+                if not checks or isinstance(e, MemoryError) or not caught(Path.prepare.__code__):
+                    raise
+                self.refused = (
+                    e  # by what stands before the `try` that the function is in, which must not catch it
+                )
+                raise Leave from None
         for k, key in segment.carries:
             self.carried[key] = outputs[k]
         outcome = outputs[segment.read]._array()

@@ -52,6 +52,18 @@ FOUND = {
     "an index is outside before another error": program(
         "y = x0[x1]\nz = y.reshape(5, 7)", (3, 2), Given("", (2,), "int64", 0, 9)
     ),
+    "an error comes before a try in which an index is outside": program(
+        "v = dg.cholesky(x0)\ntry:\n    y = dg.take(x0, (m.b * 0 + 50).to(dg.int64), axis=0)\n"
+        "except Exception:\n    y = x0 - 2", Given("", (2, 2), values=(-1.0,) * 4)
+    ),
+    "an error comes before a try in which a value decides": program(
+        "v = dg.cholesky(x0)\ntry:\n    y = x0 * 2 if x0.sum() > 0 else x0 * 3\nexcept:\n    y = x0 - 2",
+        Given("", (2, 2), values=(-1.0,) * 4),
+    ),
+    "a saved tensor is changed in the call and after it": program(
+        "v = dg.logsumexp(x0, axis=-1)\ny, w = dg.tensor_split(v, 2, 0)\nz = y * 2\nv /= 2", leaf(1, 1),
+        returns="y, z", outside=True,
+    )._replace(between="out[0].detach().mul_(2)"),
     "an error comes after changes": program("m.b += 1\nx0 *= 2\ny = dg.rand((2,)) + x0", (3,)),
     "a matrix is refused": program("x0 -= 100\ny = dg.cholesky(x0)", (2, 2)),
     "one part of a split": program("y, z = x0.chunk(2, 1)", ("A", "B"), sizes=({"A": 2, "B": 4}, {"A": 2, "B": 1})),

@@ -288,6 +288,13 @@ def test_prelu_broadcasts_both_ways(shapes, close):
         lambda x: dg.leaky_relu(x, negative_slope=0.3) + dg.elu(x, alpha=0.3) + dg.celu(x, alpha=0.3),
         lambda x: dg.selu(x) + dg.hardsigmoid(x) * dg.hardswish(x),
         lambda x: dg.nn.functional.group_norm(x.reshape(2, 2, 6), 2, eps=1e-3),
+        lambda x: (
+            dg.nn.functional.layer_norm(x * 1e-3, (6,)) + dg.nn.functional.rms_norm(x * 1e-3, (6,), eps=1e-6)
+        ),
+        lambda x: dg.nn.functional.instance_norm(x.reshape(2, 2, 6) * 1e-3),
+        lambda x: dg.nn.functional.batch_norm(
+            x, dg.zeros(6, dtype="float64"), dg.ones(6, dtype="float64") * 1e-6
+        ),
         lambda x: dg.nn.functional.interpolate(x.reshape(1, 1, 4, 6), scale_factor=1.3, mode="bicubic"),
         lambda x: dg.nn.functional.scaled_dot_product_attention(x, x * 2, x, scale=0.3),
     ],

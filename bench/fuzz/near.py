@@ -97,7 +97,7 @@ def _beyond(a: Facts, b: Facts, others: list[Facts], wide: Facts) -> Difference 
     floats = [x for x in wide.values() if isinstance(x, np.ndarray) and _name(x) in EPS and x.size]
     tops = {_name(x): 0.0 for x in floats}
     for x in floats:
-        tops[_name(x)] = max(tops[_name(x)], float(np.abs(x.astype(np.float64)).max()))
+        tops[_name(x)] = float(np.maximum(tops[_name(x)], np.abs(x.astype(np.float64)).max()))  # NaN stays
     coarse = max((EPS[n] * t for n, t in tops.items()), default=0.0)
     if any(not t < LARGE[n] for n, t in tops.items()):
         return None

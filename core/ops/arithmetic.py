@@ -526,6 +526,7 @@ def _whole(name, *operands):
     for v in operands:
         if not v.dtype.is_integer:
             raise DtypeError(name, f"takes integers, not {v.dtype}", "convert with .to(dg.int64)")
+    T.check_integers_in_common(name, [v.dtype for v in operands])
 
 
 _NOT_SMOOTH = "integers have no gradient"

@@ -20,6 +20,7 @@ def _bits(name, scalar, onnx, text, shifts=False):
             if v.dtype.is_float or (shifts and v.dtype is T.bool_):
                 fit = "integers" if shifts else "integers and booleans"
                 raise DtypeError(name, f"takes {fit}, not {v.dtype}", "convert with .to(dg.int64)")
+        T.check_integers_in_common(name, [v.dtype for v in operands])
 
     if scalar == "invert":
 
@@ -38,6 +39,7 @@ def _bits(name, scalar, onnx, text, shifts=False):
     if scalar == "invert":
         return op.sample(Ints((5,), -4, 4)).sample(Ints((4,), 0, 2, "bool"))
     op.error_sample((3,), Ints((3,)), match="not float32")
+    op.error_sample(Ints((3,)), Ints((3,), 0, 9, "uint64"), match="no integers hold both int64 and uint64")
     if shifts:
         return op.sample(Ints((3, 4), -9, 9, "int32"), Ints((4,), 0, 8, "int32")).sample(Ints((5,)), 2)
     return op.sample(Ints((3, 4), -9, 9), Ints((4,), -9, 9)).sample(

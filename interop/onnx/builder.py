@@ -234,7 +234,7 @@ class Builder:
                 row[k] = self.cast(x, types[kind])
         if T.float64 in types.values():
             for key, value in attrs.items():
-                if isinstance(value, float) and key != "epsilon" and float(np.float32(value)) != value:
+                if isinstance(value, float) and float(np.float32(value)) != value:
                     raise Unavailable(f"{op_type}'s {key}={value} is a float32 in ONNX")
         dtypes = []
         for k in range(n_outputs):
