@@ -15,8 +15,9 @@ import numpy as np
 
 from . import batch_control, dispatch, tree, vjp
 from .errors import ArgumentError, ArgumentTypeError, AutogradError, ShapeError, VmapError
-from .op import Attrs, GradRule, Op, no_tensor
+from .op import Attrs, GradRule, Op
 from .over import Over
+from .strangers import no_tensor
 from .tape_op import TapeOp
 from .types import DType, Shape, TensorType, normalize_axis
 from .value import Tensor

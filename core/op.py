@@ -26,7 +26,16 @@ from .numbers import holds_live, without_live
 from .parameters import parameters
 from .scalar import Expr, cast, const, substitute, weak_arg
 from .spoken import in_words, is_own_error, may_say_more, spelled, translated
-from .strangers import STUMBLES, is_vast, kind_of, known_kinds, no_tensor_among, stranger, unfit
+from .strangers import (
+    STUMBLES,
+    is_vast,
+    kind_of,
+    known_kinds,
+    no_tensor_among,
+    refuse_nothing,
+    stranger,
+    unfit,
+)
 from .types import DType, TensorType
 
 REGISTRY: dict[str, Op] = {}
@@ -300,7 +309,7 @@ class Op:
             inputs: tuple[Any, ...] = tuple(args[0]) if listed else args
             rest: tuple[Any, ...] = args[1:] if listed else ()
             if not inputs and not self.creates and not kwargs:
-                raise ArgumentTypeError(self.name, "needs at least one tensor", "pass a non-empty list")
+                refuse_nothing(self, inputs)
         elif len(args) == n:
             inputs, rest = args, ()
         else:
@@ -528,32 +537,6 @@ _MOST = 1 << 63
 
 def _named(name: str) -> Op:
     return REGISTRY[name]
-
-
-def no_tensor(op: Op, x: Any) -> ArgumentTypeError:
-    """The error for an input that is neither tensor nor number."""
-    if isinstance(x, (list, tuple)):
-        return ArgumentTypeError(
-            op.name, f"takes tensors, got a {type(x).__name__}", "make it one: dg.tensor(...)"
-        )
-    return ArgumentTypeError(
-        op.name, f"takes tensors and numbers, got {type(x).__name__}", "make it a tensor: dg.tensor(...)"
-    )
-
-
-def numpy_number(op: Op, x: Any) -> Any:
-    """Python's number for one of NumPy's. Raises: ArgumentTypeError for texts and the like."""
-    if x.dtype.kind not in "biufcV":  # V: bfloat16
-        raise no_tensor(op, x)
-    return x.item()
-
-
-def refuse_nothing(op: Op, inputs: Sequence[Any]) -> None:
-    """Raise where there is no tensor and no number among an op's inputs."""
-    if op.variadic and not inputs:
-        raise ArgumentTypeError(op.name, "needs at least one tensor", "pass a non-empty list")
-    if all(x is None for x in inputs):
-        raise ArgumentTypeError(op.name, f"{op.input_names[0]} is None", "pass a tensor or a number")
 
 
 def public(fn: Callable[..., Any]) -> Callable[..., Any]:

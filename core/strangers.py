@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 import struct
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -190,3 +191,29 @@ def _got(op: Op, inputs: Any) -> str:
         if isinstance(getattr(x, "dtype", None), DType)
     ]
     return f"; got {', '.join(row[:4])}" if row else ""
+
+
+def no_tensor(op: Any, x: Any) -> ArgumentTypeError:
+    """The error for an input that is neither tensor nor number."""
+    if isinstance(x, (list, tuple)):
+        return ArgumentTypeError(
+            op.name, f"takes tensors, got a {type(x).__name__}", "make it one: dg.tensor(...)"
+        )
+    return ArgumentTypeError(
+        op.name, f"takes tensors and numbers, got {type(x).__name__}", "make it a tensor: dg.tensor(...)"
+    )
+
+
+def numpy_number(op: Any, x: Any) -> Any:
+    """Python's number for one of NumPy's. Raises: ArgumentTypeError for texts and the like."""
+    if x.dtype.kind not in "biufcV":  # V: bfloat16
+        raise no_tensor(op, x)
+    return x.item()
+
+
+def refuse_nothing(op: Any, inputs: Sequence[Any]) -> None:
+    """Raise where there is no tensor and no number among an op's inputs."""
+    if op.variadic and not inputs:
+        raise ArgumentTypeError(op.name, "needs at least one tensor", "pass a non-empty list")
+    if all(x is None for x in inputs):
+        raise ArgumentTypeError(op.name, f"{op.input_names[0]} is None", "pass a tensor or a number")

@@ -13,9 +13,10 @@ from ..core.backend import Operand, Program, Scalar, get_backend, normalize_devi
 from ..core.errors import DeviceError, ShapeError, user_place
 from ..core.exact import exact
 from ..core.lower import copy
-from ..core.op import REGISTRY, Attrs, Op, no_tensor, numpy_number, refuse_nothing
+from ..core.op import REGISTRY, Attrs, Op
 from ..core.op_lower import lower_op
 from ..core.storage import refuse_other_type, refuse_overlap
+from ..core.strangers import no_tensor, numpy_number, refuse_nothing
 from ..core.types import TensorType
 from ..core.value import Tensor
 from ..core.vjp import record

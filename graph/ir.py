@@ -7,7 +7,7 @@ Python numbers (weakly typed constants), `Number`s (weakly typed, known at call 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..core.errors import Place, line_of
@@ -137,6 +137,10 @@ class Node:
         """The inputs that are values."""
         return [x for x in self.inputs if x.__class__ is Value]
 
+    def reading(self, swap: Mapping[Value, Any]) -> list[Any]:
+        """The inputs with others in the place of some values."""
+        return [swap[x] if x.__class__ is Value and x in swap else x for x in self.inputs]
+
     def __repr__(self) -> str:
         return f"<{self.op.name}>"
 
@@ -208,7 +212,7 @@ class Graph:
         new.seen = self.seen
         swap: dict[Value, Value] = {}
         for node in self.nodes if whole else self.needed():
-            inputs = [swap[x] if x.__class__ is Value and x in swap else x for x in node.inputs]
+            inputs = node.reading(swap)
             outputs = node.outputs
             twin = Node(
                 node.op, inputs, node.attrs, tuple([v.type for v in outputs]),

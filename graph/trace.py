@@ -21,9 +21,10 @@ from ..core.errors import (
     user_line,
     user_place,
 )
-from ..core.op import REGISTRY, Attrs, Op, no_tensor, numpy_number, refuse_nothing
+from ..core.op import REGISTRY, Attrs, Op
 from ..core.random import default_generator
 from ..core.storage import refuse_other_type, refuse_overlap
+from ..core.strangers import no_tensor, numpy_number, refuse_nothing
 from ..core.types import TensorType
 from ..core.value import Tensor
 from .checks import Extent, at_place, knows_sizes

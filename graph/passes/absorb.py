@@ -36,7 +36,7 @@ class _Absorber:
         swap: dict[Value, Value] = {}
         nodes: list[Node] = []
         for node in self.graph.nodes:
-            node.inputs = [swap[x] if x.__class__ is Value and x in swap else x for x in node.inputs]
+            node.inputs = node.reading(swap)
             nodes.append(node)
             if (node.op is conv or node.op is matmul) and node.outputs[0] not in self.steady:
                 last, replaced = self._absorbed(node)
@@ -50,7 +50,7 @@ class _Absorber:
         early = set(first)
         self.graph.nodes = [*first, *self.made, *(n for n in nodes if n not in early)]
         for node in self.graph.nodes:
-            node.inputs = [swap[x] if x.__class__ is Value and x in swap else x for x in node.inputs]
+            node.inputs = node.reading(swap)
         replace_results(self.graph, swap)
         remove_dead(self.graph)
 

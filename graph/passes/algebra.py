@@ -37,9 +37,7 @@ class _Algebra:
         }  # fmt: skip
         nodes: list[Node] = []
         for node in self.graph.nodes:
-            node.inputs = [
-                self.swap[x] if x.__class__ is Value and x in self.swap else x for x in node.inputs
-            ]
+            node.inputs = node.reading(self.swap)
             rule = rules.get(node.op)
             if rule is None:
                 nodes.append(node)

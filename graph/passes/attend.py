@@ -83,9 +83,7 @@ class _Attend:
             nodes += put.get(node, ())
             nodes.append(node)
         for node in nodes:
-            node.inputs = [
-                self.swap[x] if x.__class__ is Value and x in self.swap else x for x in node.inputs
-            ]
+            node.inputs = node.reading(self.swap)
         self.graph.nodes = nodes
         replace_results(self.graph, self.swap)
 

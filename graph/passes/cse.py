@@ -15,7 +15,7 @@ def merge_equal(graph: Graph, backend: Any = None) -> None:
     kept: list[Node] = []
     for node in graph.nodes:
         if swap:
-            node.inputs = [swap[x] if x.__class__ is Value and x in swap else x for x in node.inputs]
+            node.inputs = node.reading(swap)
         key = (
             node.op,
             node.again,

@@ -39,7 +39,7 @@ def hoist(graph: Graph, budget: int) -> tuple[Graph, list[Value]] | None:
     prepared = _cut_out(graph, found.needed(chosen), chosen)
     swap = {v: graph.add_input(v.type, v.device) for v in chosen}
     for node in graph.nodes:
-        node.inputs = [swap[x] if x.__class__ is Value and x in swap else x for x in node.inputs]
+        node.inputs = node.reading(swap)
     graph.outputs = [swap.get(v, v) for v in graph.outputs]
     graph.writes = [(target, swap.get(v, v)) for target, v in graph.writes]
     remove_dead(graph)
@@ -133,7 +133,7 @@ def _cut_out(graph: Graph, nodes: set[Node], results: list[Value]) -> Graph:
     swap: dict[Value, Value] = {}
     for node in graph.nodes:
         if node in nodes:
-            inputs = [swap[x] if x.__class__ is Value and x in swap else x for x in node.inputs]
+            inputs = node.reading(swap)
             twin = Node(
                 node.op,
                 inputs,

@@ -36,7 +36,7 @@ def join_slices(graph: Graph, backend: Any = None) -> None:
     swap: dict[Value, Value] = {}
     nodes: list[Node] = []
     for node in graph.nodes:
-        node.inputs = [swap[x] if x.__class__ is Value and x in swap else x for x in node.inputs]
+        node.inputs = node.reading(swap)
         nodes.append(node)
         if node.op is add and node.outputs[0] not in inner:
             made = _joined(node, uses)
@@ -164,7 +164,7 @@ def join_heads(graph: Graph, backend: Any = None) -> None:
     swap = {node.outputs[0]: new.outputs[0] for node, new in put.items()}
     graph.nodes = [joined.get(node) or put.get(node) or node for node in graph.nodes]
     for node in graph.nodes:
-        node.inputs = [swap[x] if x.__class__ is Value and x in swap else x for x in node.inputs]
+        node.inputs = node.reading(swap)
     # What led from the old gradients to their concat is read by nobody now.
     dead = {v for maker in joined for v in maker.outputs}
     kept: list[Node] = []

@@ -81,7 +81,7 @@ def merge(graph: Graph, backend: Any = None) -> None:
         if node not in gone:
             nodes.append(node)
     for node in nodes:
-        node.inputs = [swap[x] if x.__class__ is Value and x in swap else x for x in node.inputs]
+        node.inputs = node.reading(swap)
     graph.nodes = nodes
     replace_results(graph, swap)
 

@@ -16,7 +16,7 @@ def relax(graph: Graph, backend: Any = None) -> None:
     nodes: list[Node] = []
     swap: dict[Value, Value] = {}
     for node in graph.nodes:
-        node.inputs = [swap[x] if x.__class__ is Value and x in swap else x for x in node.inputs]
+        node.inputs = node.reading(swap)
         nodes += _made(node)
         if nodes[-1] is not node:
             swap[node.outputs[0]] = nodes[-1].outputs[0]
