@@ -14,7 +14,7 @@ import numpy as np
 from .ledger import Ledger, Ref
 from .lookup import UNKNOWN, in_class, instance_dict, is_own
 from .plain import ABSENT, is_plain, same
-from .reads import MUTABLE, Effect, Read, contents_of, is_as, now_at
+from .reads import MUTABLE, Effect, Read, contents_of, is_as, now_at, space_of
 
 
 def close(ledger: Ledger, strict: bool = True) -> tuple[list[Read], list[Effect], list[Effect]]:
@@ -77,10 +77,12 @@ def _collect(ledger: Ledger) -> tuple[list[Read], list[Effect], list[Effect]]:
             else:
                 value = now_at(kind, owner, key)
             unchanged = value is before or (is_plain(before) and same(value, before))
-            if (kind, oid, key) not in ledger.entries or not unchanged:
+            again = (kind, oid, key) in ledger.dropped
+            if (kind, oid, key) not in ledger.entries or not unchanged or again:
                 made = Effect(kind, owner, key, before, value, name)
                 if kind == "item" and ledger.deleted.get(oid):
                     made.whole = ledger.states[oid]
+                made.again, made.names = again, ledger.orders.get(id(space_of(kind, owner)))
                 (early if oid in objects else lost).append(made)
     return reads, early + effects, lost
 
@@ -140,9 +142,14 @@ def _container_effects(ledger: Ledger) -> list[Effect]:
         if x is None:
             continue
         owners = ("attr", ledger.dict_of.get(oid)), ("item", oid)
-        own = {key for kind, owner, key in ledger.written if (kind, owner) in owners}
-        rest = {k: v for k, v in contents_of(x).items() if k not in own}
-        if not is_as(rest, {k: v for k, v in before.items() if k not in own}):
+        own = [place[2] for place in ledger.written if place[:2] in owners]
+        again = {place[2] for place in ledger.dropped if place[:2] in owners}
+        now = contents_of(x)
+        rest = {k: v for k, v in now.items() if k not in own}
+        order = [k for k in before if k not in again] + [k for k in own if k in again or k not in before]
+        if not is_as(rest, {k: v for k, v in before.items() if k not in own}) or [*now] != [
+            k for k in order if k in now
+        ]:
             name = ledger.names.get(oid, "...")
             ledger.entries["content", oid, None] = ["content", oid, None, before, name, None]
             effects.append(Effect("content", x, None, before, contents_of(x), name))

@@ -71,6 +71,7 @@ class Ledger:
             int, set[bool]
         ] = {}  # whether elements of a list were set from its end, from its start
         self.deleted: dict[int, set[Any]] = {}  # keys taken out of dicts
+        self.dropped: set[tuple[str, int, Any]] = set()  # places that were emptied
         self.functions: dict[int, list[FunctionType]] = {}
         self.dict_of: dict[int, int] = {}  # id of an object's __dict__ -> id of the object
         self.orders: dict[int, list[str]] = {}  # the names in a namespace before the function wrote to it
@@ -388,12 +389,18 @@ class Ledger:
 
     # -- writes ---------------------------------------------------------------------------------
 
-    def write(self, kind: str, owner: Any, key: Any, name: str) -> None:
-        """A place is about to be written."""
+    def write(self, kind: str, owner: Any, key: Any, name: str, deletes: bool = False) -> None:
+        """A place is about to be written, or emptied."""
         key = settled(key)
         kind, owner = self._place(kind, owner, key, None)
         place = kind, id(owner), key
-        if place in self.written or id(owner) in self.made:
+        if id(owner) in self.made:
+            return
+        if place in self.written and place in self.dropped and not deletes:  # it comes back, as the last
+            self.written[place] = self.written.pop(place)
+        if deletes:
+            self.dropped.add(place)
+        if place in self.written:
             return
         self.objects.setdefault(id(owner), owner)
         space = instance_dict(owner) if kind == "attr" else owner
@@ -409,7 +416,7 @@ class Ledger:
         oid = id(x)
         if oid not in self.states:
             if oid in self.outside:  # an object's __dict__
-                self.write("item", x, key, item_name(name, key))
+                self.write("item", x, key, item_name(name, key), deletes)
             return
         if isinstance(x, list):
             if deletes or not isinstance(key, int) or isinstance(key, bool) or not -len(x) <= key < len(x):

@@ -106,6 +106,22 @@ def replace(x: Any, value: Any) -> None:
         set.update(x, value)
 
 
+def order_again(x: Any, names: list[Any]) -> None:
+    """Let a dict or a `__dict__` have its keys in this order, as far as it has them."""
+    kind: Any = collections.OrderedDict if isinstance(x, collections.OrderedDict) else dict
+    if [*kind.keys(x)] != names:
+        for name in names:
+            value = kind.pop(x, name, ABSENT)
+            if value is not ABSENT:
+                kind.__setitem__(x, name, value)
+
+
+def space_of(kind: str, owner: Any) -> Any:
+    """The dict that a place of this kind is in; None where it is in none that can be written."""
+    space = instance_dict(owner) if kind == "attr" else owner if kind == "item" else None
+    return space if isinstance(space, dict) else None
+
+
 def is_as(x: Any, value: Any) -> bool:
     """Whether a container holds these very objects, in this order."""
     if isinstance(x, np.ndarray):
@@ -180,15 +196,17 @@ class Effect:
 
     kind: owner.key ("attr"), owner[key] ("item"), a closure cell ("cell"), all of a container or array ("content"),
     or elements added to a list or set ("extend"). value: what was there when the trace ended (for "extend"
-    the new elements), before: when it began; ABSENT where nothing was. whole: all of a dict, whose order is to come
-    back too.
+    the new elements), before: when it began; ABSENT where nothing was. whole: all of a dict, names: those in a
+    namespace, where the order is to come back too. again: the place was emptied first, so it is the last one.
     """
 
-    __slots__ = ("before", "key", "kind", "name", "owner", "value", "whole")
+    __slots__ = ("again", "before", "key", "kind", "name", "names", "owner", "value", "whole")
 
     def __init__(self, kind: str, owner: Any, key: Any, before: Any, value: Any, name: str):
         self.kind, self.owner, self.key, self.name = kind, owner, key, name
         self.before, self.value, self.whole = before, value, None
+        self.names: list[str] | None = None
+        self.again = False
 
     def apply(self, value: Any) -> None:
         """Make the change again, with this value."""
@@ -196,6 +214,8 @@ class Effect:
             owner = self.owner
             set.update(owner, value) if isinstance(owner, set) else list.extend(owner, value)
         else:
+            if self.again:
+                self._put(ABSENT)
             self._put(value)
 
     def undo(self) -> None:
@@ -204,6 +224,8 @@ class Effect:
             replace(self.owner, self.before if self.whole is None else self.whole)
         else:
             self._put(self.before)
+            if self.names is not None:
+                order_again(space_of(self.kind, self.owner), self.names)
 
     def forget(self) -> None:
         """Let go what was there before the trace, which has been put back."""

@@ -17,7 +17,7 @@ from .given import Watch
 from .lookup import instance_dict
 from .nursery import Nursery
 from .plain import ABSENT
-from .reads import Effect, contents_of, now_at
+from .reads import Effect, contents_of, now_at, order_again, space_of
 from .rebuild import Descriptions
 from .recorder import ReadRecorder
 from .witness import Place, copied, undo_of
@@ -290,10 +290,13 @@ def _state(variant: Variant, tensors: list[Any], parts: list[Any], live: Any) ->
     if variant.live is not None:
         found = zip(variant.live.sites, live[len(variant.live.positions) :])
         wanted += [(s.kind, s.owner, s.key, v, s.name) for s, v in found if type(s) is Site and v is not None]
-    swapped = []
+    swapped, orders = [], {}
     for kind, owner, key, value, name in wanted:
         now = _here(kind, owner, key)
         if kind == "content" or not (now is value or (now is ABSENT and kind == "attr")):
+            space = space_of(kind, owner)
+            if space is not None and id(space) not in orders:
+                orders[id(space)] = space, [*contents_of(space)]
             swapped.append(Effect(kind, owner, key, now, None, name))
             Effect(kind, owner, key, value, None, name).undo()
     try:
@@ -301,6 +304,8 @@ def _state(variant: Variant, tensors: list[Any], parts: list[Any], live: Any) ->
     finally:
         for effect in reversed(swapped):
             effect.undo()
+        for space, names in orders.values():
+            order_again(space, names)
 
 
 def _here(kind: str, owner: Any, key: Any) -> Any:

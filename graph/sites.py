@@ -486,7 +486,7 @@ class SiteReader(ValueReader):
             return
         if isinstance(base, types.ModuleType):
             self._ledger.outside.add(id(base.__dict__))
-            self._ledger.write("item", base.__dict__, key, name)
+            self._ledger.write("item", base.__dict__, key, name, deletes)
             return
         static = in_class(type(base), key)
         if (
@@ -498,7 +498,7 @@ class SiteReader(ValueReader):
                 self._member(base, key, name, frame)
             if deletes and ("attr", id(base), key) not in self._ledger.written:
                 self._there(instance_dict(base), key, name, frame)
-            self._ledger.write("attr", base, key, name)
+            self._ledger.write("attr", base, key, name, deletes)
 
     def _member(self, base: Members, key: str, name: str, frame: FrameType) -> None:
         """What an attribute is to a module decides what may be assigned; a member that gives way is noted there."""
@@ -541,15 +541,15 @@ class SiteReader(ValueReader):
                 self._there(base, key, f"{key!r} in {name}", frame)
             self._ledger.write_item(base, key, name, frame, deletes)  # the code of others is followed
 
-    def _on_set_global(self, frame: FrameType, action: Any) -> None:
+    def _on_set_global(self, frame: FrameType, action: Any, deletes: bool = False) -> None:
         self._ledger.outside.add(id(frame.f_globals))
-        self._ledger.write("item", frame.f_globals, action[1], action[1])
+        self._ledger.write("item", frame.f_globals, action[1], action[1], deletes)
 
     def _on_del_global(self, frame: FrameType, action: Any) -> None:
         if ("item", id(frame.f_globals), action[1]) not in self._ledger.written:
             self._ledger.outside.add(id(frame.f_globals))
             self._there(frame.f_globals, action[1], action[1], frame)
-        self._on_set_global(frame, action)
+        self._on_set_global(frame, action, True)
 
     def _on_set_free(self, frame: FrameType, action: Any) -> None:
         for cell in self._cells(frame, action[1], frame.f_locals.get(action[1], UNKNOWN)):

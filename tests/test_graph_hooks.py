@@ -1,6 +1,8 @@
 """Hooks around a graph call: on leaves, arguments, results and what is inside; when they run, and in which order."""
 
+import collections
 import gc
+import types
 import weakref
 
 import duograd as dg
@@ -175,6 +177,27 @@ def test_a_hook_at_a_checkpoint_runs_once():
     w, seen = leaf(), []
     hooks_at_a_checkpoint(w, dg.tensor(X), seen).backward()
     assert seen == [0]
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_a_hook_after_the_call_leaves_the_order_of_what_the_call_added(ordered):
+    """The walk runs the function once more, with what it had added taken away."""
+    space, table = types.SimpleNamespace(), collections.OrderedDict() if ordered else {}
+
+    def fn(w):
+        for key in ("first", "second"):
+            table[key] = table.get(key, 0) + 1
+            setattr(space, key, getattr(space, key, 0) + 1)
+        y = w * 2
+        return y, y + 1
+
+    x, seen = leaf(), []
+    y, z = dg.function(fn)(x)
+    table["third"] = space.third = 3
+    y.register_hook(noted(seen))
+    (y * z).sum().backward()
+    assert seen
+    assert [*table] == [*vars(space)] == ["first", "second", "third"]
 
 
 @pytest.mark.parametrize("captured", [False, True])
