@@ -259,13 +259,14 @@ def close_back(closing: Closing, forward: Graph, roots: Any) -> None:
     end.outline = Outline(list(parts.values()), above, len(starts), hooked, gone)
     end.outline.ages = [y._node.number for y in ends]
     end.sums = tuple(of_several_parts(ends, starts))
-    clear = end.outline.bar([row[2:4] for row in needs if row[0].__class__ is Lost])
+    lost = [row[2:4] for row in needs if row[0].__class__ is Lost]
+    clear = end.outline.bar(lost)
     for k, y in enumerate(ends):
         if not good[k] and not (is_tame(y) if clear[k] else _fails_quietly(behind, k)):
-            if end.overwrites[k]:
+            if end.overwrites[k] or any(bits >> k & 1 for bits, _ in lost):
                 trace.leave(
                     "has a result whose gradient cannot be taken, hooks on the way to it, and changes in place of what "
-                    "it depends on", _ADVICE,
+                    "it or its gradient depends on", _ADVICE,
                 )  # fmt: skip
             end.outline.noisy |= 1 << k
     sized = _sized(trace, behind)

@@ -276,6 +276,9 @@ FOUND = {
     "a repeated gradient of a part whose size is a live number": program(
         "y = x0[m.count:] * 2\nm.count += 1", leaf(9), sizes=({},) * 8
     )._replace(walks=("out[0].sum().backward()",)),
+    "hooks on the way to what was changed in place, after a change of the argument": program(
+        "y = dg.linalg.svd(x0)[1]\ny.register_hook(noted(m, 2.0))\ny -= y", leaf(2, 2), outside=True
+    )._replace(between="x0.detach()[...] = 0.5"),
     **{
         f"the result of a checkpoint of {name} is changed": program(
             f"z = x0 * 2\ny = dg.checkpoint(lambda t: {text}, z)\ny[y > 0] = 0", leaf(3), returns="z, y",
