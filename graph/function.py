@@ -63,6 +63,10 @@ def _numbers(rest: Arguments | None) -> list[Any]:
 class Function(Looking):
     """A function with a mode. See `dg.function`."""
 
+    #: names in its `__dict__` that are not for users to set, and properties that are; see `lookup.find`
+    _kept: frozenset[str] = frozenset()
+    _settable = ("mode",)
+
     def __init__(
         self, fn: Callable[..., Any], mode: str, precision: str, name: str | None, limit: int | None,
         compile: str = "call",
@@ -481,6 +485,9 @@ class Function(Looking):
             (difference(old, key, self._names) for old in reversed(recent)), key=len,
             default="what fitted was dropped for its memory",
         )  # fmt: skip
+
+
+Function._kept = frozenset(n for n in vars(Function(len, "graph", "match", None, None)) if n.startswith("_"))
 
 
 def function(

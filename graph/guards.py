@@ -17,6 +17,7 @@ from typing import Any
 from ..core.members import part_of
 from .caches import used
 from .identity import Identity
+from .lookup import in_class
 from .plain import ABSENT, brief, hooks_of, is_plain, same, sees
 from .reads import Read, getattr_of
 from .recorder import ReadRecorder
@@ -388,6 +389,21 @@ def _method(r: Read, identity: Identity) -> Guard:
     )  # fmt: skip
 
 
+def _static(r: Read, identity: Identity) -> Guard:
+    owner, key, value = r.owner, r.key, r.value
+    plain = type(value) is property and type(owner) is type
+    test = f"{{0}}.{key} is {{1}}" if plain else f"in_class({{0}}, {key!r}) is {{1}}"
+    return Guard(
+        35,
+        test,
+        (owner, value),
+        f"{r.name} is {brief(value)}",
+        brief(value),
+        lambda: in_class(owner, key),
+        r.where,
+    )
+
+
 def _default(r: Read, identity: Identity) -> Guard:
     f, (defaults, named) = r.owner, r.value
     test = "{3}.alike({0}.__defaults__, {1}, given) and {3}.alike({0}.__kwdefaults__, {2}, given)"
@@ -451,14 +467,15 @@ def _is_empty(cell: Any) -> bool:
 _MAKERS: dict[str, Callable[[Read, Identity], Guard]] = {
     "attr": _attr, "item": _item, "cell": _cell, "content": _content, "names": _names, "length": _length,
     "truth": _truth, "has": _has, "array": _array,
-    "method": _method, "part": _part, "default": _default, "cached": _cached, "level": _level, "never": _never,
+    "method": _method, "static": _static, "part": _part, "default": _default, "cached": _cached, "level": _level,
+    "never": _never,
 }  # fmt: skip
 #: what generated sources may name besides their constants
 _SPACE = {
     "same": same, "ABSENT": ABSENT, "values": dict.values, "contains": dict.__contains__,
     "get": dict.get, "at": list.__getitem__, "is_empty": _is_empty,
     "plainly": object.__getattribute__, "is_absent": _is_absent, "hooks_of": hooks_of, "sees": sees,
-    "again": itertools.repeat, "given": (), "part_of": part_of,
+    "again": itertools.repeat, "given": (), "part_of": part_of, "in_class": in_class,
 }  # fmt: skip
 
 

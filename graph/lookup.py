@@ -115,6 +115,19 @@ def in_class(cls: type, name: str) -> Any:
     return ABSENT
 
 
+def held(owner: Any, name: str) -> tuple[type, Any]:
+    """The class that a name of an object (a class, a `super()`) is looked up in, and what it holds there, unbound."""
+    above: Any = owner
+    if type(owner) is super:
+        mro = above.__self_class__.__mro__
+        for base in mro[mro.index(above.__thisclass__) + 1 :]:
+            if name in base.__dict__:
+                return base, base.__dict__[name]
+        return type(owner), ABSENT
+    cls = owner if isinstance(owner, type) else type(owner)
+    return cls, in_class(cls, name)
+
+
 def instance_dict(x: Any) -> Any:
     """The `__dict__` of an object, or None."""
     try:
@@ -162,10 +175,7 @@ def find(owner: Any, name: str, plainly: bool = False) -> tuple[str, Any, Any]:
         if own_dict and name in own_dict:
             return "attr", owner, own_dict[name]
     elif sort == "internal":
-        own_dict = instance_dict(owner) or {}
-        static = own_dict.get(name, in_class(cls, name))
-        if not hasattr(type(static), "__get__"):
-            return "quiet", owner, static
+        return _find_in_ours(owner, cls, name)
     elif sort == "local":
         return "attr", owner, getattr(owner, name, ABSENT)
     return "", None, UNKNOWN
@@ -206,7 +216,7 @@ def _sort(cls: type) -> str:
         return "opaque"  # made on the way, and keeps whole frames alive
     if issubclass(cls, (Tensor, np.ndarray, np.generic)):
         return "tensor"
-    if cls.__module__.startswith(_CORE_MODULES):  # users do not configure objects of the framework's core
+    if cls.__module__.startswith(_CORE_MODULES):
         return "internal"
     if issubclass(cls, threading.local):
         return "local"
@@ -228,11 +238,34 @@ def _find_in_class(owner: type, cls: type, name: str) -> tuple[str, Any, Any]:
         return "method", owner, value.__func__
     if isinstance(value, classmethod):
         return "quiet", owner, types.MethodType(value.__func__, owner)
-    if isinstance(value, types.FunctionType):
+    if is_function(value):
         return "method", owner, value
     if isinstance(value, types.ClassMethodDescriptorType):
         return "quiet", owner, value.__get__(None, owner)
     return ("quiet" if hasattr(type(value), "__get__") else "attr"), owner, value
+
+
+def _find_in_ours(owner: Any, cls: type, name: str) -> tuple[str, Any, Any]:
+    """`find` for an object of the framework's core: what users set there, like `fn.calls = 0`, is theirs."""
+    own_dict = instance_dict(owner)
+    static = in_class(cls, name)
+    if is_settable(owner, name):
+        return "attr", owner, getattr(owner, name)
+    if own_dict is not None and (name in own_dict or static is ABSENT):
+        if not (name in cls._kept if hasattr(cls, "_kept") else name.startswith("_")):
+            return "attr", owner, own_dict.get(name, ABSENT)
+        static = own_dict.get(name, ABSENT)
+    return ("", None, UNKNOWN) if hasattr(type(static), "__get__") else ("quiet", owner, static)
+
+
+def is_function(x: Any) -> bool:
+    """Whether it is a function written in Python, or one of ours with a mode: a method of what holds its class."""
+    return isinstance(x, types.FunctionType) or hasattr(type(x), "_settable")
+
+
+def is_settable(owner: Any, name: str) -> bool:
+    """Whether an attribute of an object of the framework's is a property that users may set."""
+    return name in getattr(type(owner), "_settable", ())
 
 
 def _find_plain(owner: Any, cls: type, name: str) -> tuple[str, Any, Any]:
@@ -244,6 +277,8 @@ def _find_plain(owner: Any, cls: type, name: str) -> tuple[str, Any, Any]:
         return "quiet", owner, cls
     if cls in _LINKS and name in _LINKS[cls]:
         return _LINKS[cls][name], owner, getattr(owner, name)
+    if cls is types.MethodType and not hasattr(cls, name):  # it has those of its function
+        return find(owner.__func__, name)
     if cls is types.CellType and name == "cell_contents":
         try:
             return "cell", owner, owner.cell_contents
@@ -268,7 +303,7 @@ def _find_plain(owner: Any, cls: type, name: str) -> tuple[str, Any, Any]:
         if hook in _ITEM_HOOKS and isinstance(owner, dict):
             return "entry", owner, dict.get(owner, name, ABSENT if hook is dict.__getitem__ else None)
         return ("attr", owner, ABSENT) if hook is ABSENT else ("", None, UNKNOWN)
-    if isinstance(static, types.FunctionType):
+    if is_function(static):
         return "method", cls, types.MethodType(static, owner)
     if isinstance(static, staticmethod):
         return "method", cls, static.__func__
@@ -297,7 +332,7 @@ def _find_above(owner: Any, name: str) -> tuple[str, Any, Any]:
     for base in mro[mro.index(start) + 1 :]:
         if name in base.__dict__:
             value = base.__dict__[name]
-            if isinstance(value, types.FunctionType):
+            if is_function(value):
                 return "method", base, types.MethodType(value, self)
             if isinstance(
                 value, (staticmethod, classmethod, types.WrapperDescriptorType, types.MethodDescriptorType)

@@ -163,9 +163,10 @@ class Read:
     kind: "attr" (owner.key), "item" (owner[key]), "cell" (contents of a closure cell), "content" (all elements of a
     container; value: its state), "names" (those in an object's `__dict__`, in their order), "length", "truth" (whether
     it has elements), "has" (key in owner), "array" (a NumPy array; value: its bytes), "method" (a function held by a
-    class), "part" (what an attribute is to its module), "default" (a function's default arguments), "cached" (a result
-    that `functools.lru_cache` keeps; key: the arguments), "level" (whether a logger says anything of a level), "never"
-    (the trace cannot be used again; value: why).
+    class), "static" (what a class holds that gives an attribute, like a property), "part" (what an attribute is to its
+    module), "default" (a function's default arguments), "cached" (a result that `functools.lru_cache` keeps; key: the
+    arguments), "level" (whether a logger says anything of a level), "never" (the trace cannot be used again; value:
+    why).
     name: the value's name as users write it; where: (code, line).
     """
 

@@ -17,12 +17,14 @@ from .evaluate import Results, evaluate, get_item, item_name, maker_of, matched_
 from .functions import STAND_INS, Standing
 from .ledger import HOLDING, Ledger
 from .live import KINDS, Live, RestartError, settled
-from .lookup import UNKNOWN, find, in_class, instance_dict, is_own
+from .lookup import UNKNOWN, find, held, in_class, instance_dict, is_own, is_settable
 from .plain import ABSENT, is_plain
 from .possible import ValueReader
 from .reads import ARRAY_LIMIT, CONTAINERS, MUTABLE, behind, changes, grows, is_iterator
 from .symbol import Symbol
 
+# What a class holds for places of its objects: these are read, not this.
+_FIXED = (types.MemberDescriptorType, types.GetSetDescriptorType)
 # Names of functions, classes and modules that say what they are called, not what they do.
 _DUNDER = frozenset(
     ("__doc__", "__name__", "__qualname__", "__module__", "__annotations__", "__file__", "__spec__")
@@ -220,6 +222,8 @@ class SiteReader(ValueReader):
         if name in _DUNDER:
             return
         kind, holder, value = find(base, name, plainly)
+        if kind in ("", "quiet"):
+            self._bound(base, name, expr, frame)
         if kind == "attr":
             sort = "item" if isinstance(base, dict) and _is_item(base, name, value) else "attr"
             holder = self._class_behind(holder, name, value)
@@ -232,7 +236,7 @@ class SiteReader(ValueReader):
             function = getattr(value, "__func__", value)
             if name == "forward" or is_own(type(base).__module__):
                 self._not_in(base, name, self._ledger.name(base, expr), frame)
-            if is_own(function.__module__):
+            if is_own(function.__module__) or is_own(getattr(function, "__globals__", {}).get("__name__")):
                 self._ledger.note("method", holder, name, function, f"{holder.__name__}.{name}", frame)
             self._ledger.learn(function, f"{holder.__name__}.{name}", True)
         elif kind == "quiet" and (name == "__dict__" or isinstance(base, types.ModuleType)):
@@ -253,6 +257,18 @@ class SiteReader(ValueReader):
             self._ledger.learn(value, f"{base.__qualname__}.{name}", id(base) in self._ledger.outside, True)
         elif not kind or kind == "entry":
             self._hooked(base, name, expr, frame)
+
+    def _bound(self, base: Any, name: str, expr: Expr, frame: FrameType) -> None:
+        """An attribute that something in the class gives, like a property: that it is this one."""
+        cls, static = held(base, name)
+        if (
+            static is not ABSENT
+            and is_own(cls.__module__)
+            and hasattr(type(static), "__get__")
+            and type(static) not in _FIXED
+            and ("attr", id(cls), name) not in self._ledger.written
+        ):
+            self._ledger.note("static", cls, name, static, f"{cls.__name__}.{name}", frame)
 
     def _class_behind(self, base: Any, name: str, value: Any) -> Any:
         """The class of an object that the call made, where it is the class that has an attribute, or has none; else the
@@ -493,6 +509,7 @@ class SiteReader(ValueReader):
             static is ABSENT
             or type(static) is types.MemberDescriptorType
             or not hasattr(type(static), "__set__")
+            or is_settable(base, key)
         ):
             if isinstance(base, Members):
                 self._member(base, key, name, frame)
