@@ -51,14 +51,16 @@ _OPAQUE = frozenset((
 
 _files: dict[str, str] = {}
 _own: dict[str, bool] = {}
+_leads: dict[str, bool] = {}
 
 
 def follows(code: CodeType, space: dict[str, Any]) -> str:
     """Whether reads made by this code count as the function's.
 
-    "always": user code, typed in too, and duograd.nn. "called": when such code calls it: generated code of others, a
-    few modules of the standard library, installed packages. "never": the framework's core, large numerical
-    packages, the rest of the standard library.
+    "always": user code, typed in too, and duograd.nn. "called": when such code calls it: a few modules of the standard
+    library. "led": generated code of others, installed packages: also where the framework or those modules call it
+    for such code, or as what is traced. "never": the framework's core, large numerical packages, the rest of the
+    standard library.
     """
     file = code.co_filename
     if file.startswith("<") and not file.startswith("<ipython"):
@@ -69,7 +71,7 @@ def follows(code: CodeType, space: dict[str, Any]) -> str:
             return "never"
         if file.startswith("<frozen"):
             return "called" if file[8:-1] + ".py" in _STDLIB_FOLLOWED else "never"
-        return "always" if name == "__main__" or is_own(name) else "called"  # typed in, or made by `exec`
+        return "always" if name == "__main__" or is_own(name) else "led"  # typed in, or made by `exec`
     known = _files.get(file)
     if known is None:
         known = _files[file] = _follows_file(file)
@@ -82,12 +84,21 @@ def _follows_file(file: str) -> str:
     for part in _SITE:
         if part in file:
             top = file.split(part)[-1].split(os.sep)[0].removesuffix(".py")
-            return "never" if top in _OPAQUE else "called"
+            return "never" if top in _OPAQUE else "led"
     if os.path.realpath(file).startswith(_STDLIB):
         name = os.path.basename(file)
         name = os.path.basename(os.path.dirname(file)) if name == "__init__.py" else name
         return "called" if name in _STDLIB_FOLLOWED else "never"
     return "always"
+
+
+def leads(code: CodeType) -> bool:
+    """Whether code that is not watched calls functions for others: the framework, `contextlib` and the like."""
+    file = code.co_filename
+    known = _leads.get(file)
+    if known is None:
+        known = _leads[file] = file.startswith(_CORE_FILES) or _follows_file(file) == "called"
+    return known
 
 
 def is_own(module: str | None) -> bool:
@@ -98,7 +109,11 @@ def is_own(module: str | None) -> bool:
         if module in ("builtins", None) or module.partition(".")[0] in sys.builtin_module_names:  # type: ignore[union-attr]
             known = False
         elif file is None:
-            known = module == "__main__" or module not in sys.modules
+            made = sys.modules.get(module or "")  # typed in, or made by `exec`, which leaves a trace of it
+            spec = getattr(made, "__spec__", None)
+            known = made is None or (
+                "__builtins__" in getattr(made, "__dict__", ()) and getattr(spec, "origin", None) != "frozen"
+            )
         else:
             installed = any(p in file for p in _SITE) or os.path.realpath(file).startswith(_STDLIB)
             known = not installed and not file.startswith(_FOLDERS)

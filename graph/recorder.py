@@ -42,7 +42,7 @@ from .calls import CallReader
 from .evaluate import Results
 from .ledger import Found, Ledger
 from .live import RestartError, is_live, names_live
-from .lookup import follows, forget_classes
+from .lookup import follows, forget_classes, leads
 from .reads import CONTAINERS, Effect, Read
 from .symbol import Symbol
 
@@ -88,6 +88,8 @@ class ReadRecorder:
         self._aside = False
         self._old: Any = None
         self._tracer: Any = None
+        #: the frame that calls what is traced
+        self._home: FrameType | None = None
         self.restable: Any = None
         if function is not None:
             self._ledger.learn(function, getattr(function, "__name__", "self"), True)
@@ -103,7 +105,7 @@ class ReadRecorder:
     # -- installing -----------------------------------------------------------------------------
 
     def __enter__(self) -> ReadRecorder:
-        self._old = sys.gettrace()
+        self._old, self._home = sys.gettrace(), sys._getframe(1)
         # A C tracer that is called by hand takes the thread back, so only Python tracers are called along.
         chained = self._old if isinstance(self._old, (types.FunctionType, types.MethodType)) else None
         tracers, start = self._tracers, self._start
@@ -118,9 +120,7 @@ class ReadRecorder:
             local = tracers.get(id(frame.f_code))
             if local is None:
                 local = tracers[id(frame.f_code)] = self._tracer_of(frame)
-            if local is False or (
-                local.called and (frame.f_back is None or not frame.f_back.f_trace_opcodes)
-            ):
+            if local is False or (local.called and not self._is_led(frame.f_back, local.called)):
                 return self._end_of(frame) if chained is None else chained(frame, event, arg)
             start(frame)
             frame.f_trace_opcodes = True
@@ -152,7 +152,7 @@ class ReadRecorder:
         self._results.clear()
         self._tracers.clear()
         self._reader.actions.clear()
-        self._old = self._tracer = self.restable = None
+        self._old = self._tracer = self.restable = self._home = None
         self.reads, self.effects, self._lost = close(ledger, kind is None)
         self.outside = {key: ledger.objects[key] for key in ledger.outside if key in ledger.objects}
         if kind is None and (lost or ledger.gave_way):
@@ -272,8 +272,18 @@ class ReadRecorder:
                 raise RestartError
             return local
 
-        local.called = followed == "called"  # type: ignore[attr-defined]
+        local.called = "" if followed == "always" else followed  # type: ignore[attr-defined]
         return local
+
+    def _is_led(self, back: FrameType | None, how: str) -> bool:
+        """Whether code called from here, which is followed where followed code calls it, is (see `follows`)."""
+        while back is not None and not back.f_trace_opcodes:
+            if how != "led" or not leads(back.f_code):
+                return False
+            if back is self._home:
+                return True
+            back = back.f_back
+        return back is not None
 
     def _start(self, frame: FrameType) -> None:
         """A followed function begins: its objects at the root and its default arguments come from outside."""
