@@ -15,9 +15,9 @@ from ..core import dispatch
 from ..core.types import DTYPES
 from ..core.value import Tensor
 from .live import KINDS
-from .plain import brief
+from .plain import brief, is_plain
 
-_PLAIN = frozenset((int, bool, str, type(None), bytes, complex))
+_PLAIN = frozenset((int, bool, str, type(None), bytes))
 
 
 class Arguments:
@@ -238,6 +238,9 @@ def _walk(x: Any, key: list[Any], tensors: list[Any], rest: Arguments, seen: dic
         rest.numbers.append(x)
         rest.spots.append(len(key) - 1)
         return x
+    if cls is complex:
+        key += (cls, repr(x))  # 0j and -0j are equal
+        return x
     if cls is tuple or (isinstance(x, tuple) and hasattr(x, "_fields")):
         key += (cls, len(x))
         row = [_walk(v, key, tensors, rest, seen) for v in x]
@@ -258,7 +261,7 @@ def _walk(x: Any, key: list[Any], tensors: list[Any], rest: Arguments, seen: dic
         made += [_walk(v, key, tensors, rest, seen) for v in x]
         return made
     if cls is dict:
-        key += (cls, *x)
+        key += (cls, *[_label(k, rest) for k in x])
         made = seen[id(x)] = {}
         made.update({k: _walk(v, key, tensors, rest, seen) for k, v in x.items()})
         return made
@@ -271,6 +274,19 @@ def _walk(x: Any, key: list[Any], tensors: list[Any], rest: Arguments, seen: dic
     key += (cls, Owner(id(x)) if hasattr(cls, "parameters") else id(x))
     rest.kept.append(x)
     return x
+
+
+def _label(k: Any, rest: Arguments) -> Any:
+    """A dict's key as part of a call's: plain data by type and bits (1 and True are equal), objects by identity."""
+    cls = k.__class__
+    if cls is str:
+        return k
+    if cls is tuple or cls is frozenset:
+        return (cls, *[_label(v, rest) for v in k])
+    if is_plain(k) and cls.__module__ in ("builtins", "numpy"):
+        return cls, repr(k)
+    rest.kept.append(k)
+    return cls, id(k)
 
 
 def fill(
@@ -352,6 +368,10 @@ def _words(key: tuple[Any, ...], k: int, names: dict[int, str]) -> str:
         return str(part.type) + ("" if part.contiguous else " (strided)")
     if kind is float:
         return repr(float.fromhex(part))
+    if kind is complex:
+        return str(part)
+    if part.__class__ is tuple and len(part) == 2 and isinstance(part[0], type):  # a key of a dict
+        return part[1] if isinstance(part[1], str) else names.get(part[1], repr(part[1]))
     if isinstance(part, int) and isinstance(kind, type) and kind not in _PLAIN:
         return names.get(part, repr(part))
     return repr(part)

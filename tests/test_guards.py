@@ -459,3 +459,45 @@ def test_code_that_has_no_file_is_followed(name, module):
     for scale in (2.0, 3.0):
         space["scale"] = scale
         assert f(dg.ones(1)).item() == scale
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        (0j, complex(0.0, -0.0), complex(-0.0, 0.0)),
+        ({1: 2.0}, {1.0: 2.0}, {True: 2.0}),
+        ({0.0: 2.0}, {-0.0: 2.0}, {0: 2.0}),
+        ({(1, "a"): 2.0}, {(True, "a"): 2.0}, {(1.0, "a"): 2.0}),
+        ({frozenset([1]): 2.0}, {frozenset([True]): 2.0}),
+    ],
+)
+def test_arguments_that_python_calls_equal(values):
+    f = dg.function(lambda x, v: (x * 2, repr(v)))
+    for v in values * 2:
+        assert f(dg.ones(1), v)[1] == repr(v)
+
+
+def test_keys_of_an_argument_that_are_equal_objects():
+    class Key:
+        def __init__(self, scale):
+            self.scale = scale
+
+        def __eq__(self, other):
+            return isinstance(other, Key)
+
+        def __hash__(self):
+            return 1
+
+    keys = Key(1.0), Key(2.0)
+    f = dg.function(lambda x, d: [x * k.scale for k in d])
+    for k in keys * 3:
+        assert f(dg.ones(1), {k: None})[0].item() == k.scale
+    keys[0].scale = 7.0
+    assert f(dg.ones(1), {keys[0]: None})[0].item() == 7.0
+
+
+def test_words_for_keys_that_change():
+    f = dg.function(lambda x, d: x * 2)
+    for d in ({1: 2.0}, {True: 2.0}):
+        f(dg.ones(1), d)
+    assert "an argument changed: 1 became True" in str(f.explain())
