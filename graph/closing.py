@@ -81,8 +81,8 @@ class Closing:
             if isinstance(result, types.CoroutineType):
                 result.close()  # nobody will await it
             trace.leave(
-                f"hands out a {type(seen.held[0]).__name__} that it made, which holds tensors or variables of the call",
-                "return the tensors",
+                f"hands out a {type(seen.held[0]).__name__} that it made, which cannot be made again at each call",
+                "return tensors, in containers or plain objects",
             )
         faces = [trace.face(leaf) for leaf in seen.leaves]
         if any(map(retains, faces)):

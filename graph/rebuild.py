@@ -22,18 +22,34 @@ from ..core.random import Generator
 from .arguments import Slot, is_record
 from .given import Given
 from .live import Live, Worked, settled
+from .lookup import instance_dict
 from .nursery import Nursery
 from .plain import is_plain
+from .reads import is_iterator
 
 _HEAP = 1 << 9  # a class that Python code defines
 #: objects that are looked through for tensors, and what does not belong to the object that refers to it
 _SEARCHED = 200
 _APART = (type, types.ModuleType, types.CodeType, types.FrameType)
 _SETS = (set, collections.deque, bytearray, array.array)
+#: what objects of classes made of them hold besides their attributes can be put in again
+_FILLED: tuple[Any, ...] = (
+    collections.OrderedDict, collections.defaultdict, dict, list, set, collections.deque, types.SimpleNamespace,
+)  # fmt: skip
+#: the hash of objects that are no values
+_BY_IDENTITY: tuple[Any, ...] = (None, object.__hash__)
+_CODE = (
+    types.FunctionType,
+    types.MethodType,
+    types.BuiltinFunctionType,
+    types.MethodWrapperType,
+    types.CodeType,
+)
 
 
 class Made:
-    """An object to make. kind: "list", "dict", "tuple", "copy" (of values alone), "object"; number: which one it is;
+    """An object to make. kind: "list", "dict", "tuple", "copy" (of values alone), "look" (an array that looks into
+    another one's memory), "filled" (of a class made of a built-in container), "object"; number: which one it is;
     content: what it holds, described."""
 
     __slots__ = ("cls", "content", "kind", "number")
@@ -85,21 +101,19 @@ class Descriptions:
             self.kept[id(x)] = x
             return x
         if isinstance(x, enum.Enum) or (is_plain(x) and not (self._comes_apart and isinstance(x, tuple))):
+            if self._carries(x):
+                self.held.append(x)
             return settled(x)  # a slice may hold a live number
         if isinstance(x, weakref.ref):
-            if self._is_leaf(x()):
-                self.held.append(x)
-            return x
-        if isinstance(x, type):
-            if self._holds(x):
+            if self._is_leaf(x()) or (self._nursery is not None and x() is not None and self._is_new(x())):
                 self.held.append(x)
             return x
         found = self._made.get(id(x))
         if found is not None:
             return found
-        kind = self._kind(x)
+        kind = "" if isinstance(x, type) else self._kind(x)
         if not kind:
-            if isinstance(x, Generator) or self._holds(x):
+            if isinstance(x, Generator) or self._is_lost(x):
                 self.held.append(x)
             return x
         made = self._made[id(x)] = Made(kind, x.__class__, len(self._made))
@@ -113,24 +127,39 @@ class Descriptions:
             return "tuple"
         if cls is list or cls is dict:
             return cls.__name__ if self._is_new(x) else ""
-        if isinstance(x, np.ndarray) and cls is np.ndarray:
-            return "copy"
+        if isinstance(x, np.ndarray):
+            if cls is not np.ndarray or (x.dtype.hasobject and not all(map(is_plain, x.flat))):
+                return ""
+            return "look" if isinstance(x.base, np.ndarray) and x.size and not x.dtype.hasobject else "copy"
         if cls in _SETS:
             return ("list" if cls is set or cls is collections.deque else "copy") if self._is_new(x) else ""
+        if not self._comes_apart and _filled(cls) is not None:
+            return "filled" if self._is_new(x) else ""
         if not _is_simple(cls) or cls is Generator:
             return ""
         return "object" if self._is_new(x) or is_record(x) else ""
 
-    def _holds(self, x: Any) -> bool:
-        """Whether an object (a closure, a generator) was made in the trace and holds cells or tensors of it."""
+    def _carries(self, x: Any) -> bool:
+        """Whether plain data is more than that: a slice between tensors, a number or text with attributes."""
+        if x.__class__ is slice:
+            return any(map(self._is_leaf, (x.start, x.stop, x.step)))
+        return bool(not isinstance(x, enum.Enum) and instance_dict(x)) and self._is_new(x)
+
+    def _is_lost(self, x: Any) -> bool:
+        """Whether an object that cannot be made again (a closure, an iterator) was made in the trace, and holds cells
+        or tensors of it, or can change, or holds something made there that can: no two calls may share it."""
         if self._nursery is None or not self._is_new(x):
             return False
+        if _can_change(x):
+            return True
         stack, seen = [x], {id(x)}
         while stack and len(seen) < _SEARCHED:
             for y in gc.get_referents(stack.pop()):
                 if self._is_leaf(y) or y.__class__ is types.CellType or type(y) is Live:
                     return True
                 if id(y) not in seen and not isinstance(y, _APART) and gc.is_tracked(y) and self._is_new(y):
+                    if _can_change(y):
+                        return True
                     seen.add(id(y))
                     stack.append(y)
         return False
@@ -145,13 +174,80 @@ class Descriptions:
 
     def _content(self, kind: str, x: Any) -> Any:
         if kind == "copy":
-            return x.copy() if isinstance(x, np.ndarray) else x[:]
+            return _copy(x)
+        if kind == "look":
+            return self.describe(_root(x)), x
+        if kind == "filled":
+            return self._filling(x)
         if kind == "dict":
             return [(self.describe(k), self.describe(v)) for k, v in x.items()]
         if kind != "object":
             row = [self.describe(v) for v in x]
             return (row, x.maxlen) if isinstance(x, collections.deque) else row
         return [(name, self.describe(v)) for name, v in _attributes(x)]
+
+    def _filling(self, x: Any) -> Any:
+        """What a container of a class of its own holds: rows, attributes, and what it was begun with."""
+        base = _filled(x.__class__)
+        rows: list[Any] = []
+        if issubclass(base, dict):
+            rows = [(self.describe(k), self.describe(v)) for k, v in base.items(x)]
+        elif base is not types.SimpleNamespace:
+            rows = [self.describe(v) for v in base.__iter__(x)]
+        itself = instance_dict(x) is x  # its items are its attributes
+        attributes = [] if itself else [(name, self.describe(v)) for name, v in _attributes(x)]
+        first = None
+        if base is collections.deque:
+            first = base.maxlen.__get__(x)
+        elif base is collections.defaultdict:
+            first = self.describe(x.default_factory)
+        return base, rows, attributes, itself, first
+
+
+def _filled(cls: Any) -> Any:
+    """The built-in container whose elements, with attributes, are all that objects of a class hold, or None."""
+    base = next((b for b in _FILLED if issubclass(cls, b)), None)
+    if base is None or cls.__reduce_ex__ is not object.__reduce_ex__:
+        return None
+    if cls.__reduce__ not in (object.__reduce__, base.__reduce__, collections.Counter.__reduce__):
+        return None
+    return base if all(c is object or c in _FILLED or c.__flags__ & _HEAP for c in cls.__mro__) else None
+
+
+def _can_change(x: Any) -> bool:
+    """Whether an object is one that Python code may change: its class says of no other that it is for values."""
+    if isinstance(x, (np.ndarray, memoryview, BaseException)) or is_iterator(x):
+        return True
+    if isinstance(x, type):
+        return gc.is_tracked(x)  # else it is one of C code
+    return not isinstance(x, _CODE) and type(x).__hash__ in _BY_IDENTITY
+
+
+def _copy(x: Any) -> Any:
+    """A copy of values alone; of an array, in its order."""
+    if not isinstance(x, np.ndarray):
+        return x[:]
+    new = x.copy("K")
+    new.flags.writeable = x.flags.writeable
+    return new
+
+
+def _root(x: np.ndarray) -> np.ndarray:
+    """The array whose memory an array looks into."""
+    while isinstance(x.base, np.ndarray):
+        x = x.base
+    return x
+
+
+def _look(memory: np.ndarray, x: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """An array that looks into some memory as x looks into `first`."""
+    if memory is first:
+        return x.view()
+    at = x.__array_interface__["data"][0] - first.__array_interface__["data"][0]
+    row = memory.ravel("K").view(np.uint8)
+    new: np.ndarray = np.ndarray(x.shape, x.dtype, row, at, x.strides)
+    new.flags.writeable = x.flags.writeable
+    return new
 
 
 def _is_simple(cls: Any) -> bool:
@@ -186,13 +282,21 @@ def build(x: Any, tensors: list[Any], given: Any, made: dict[int, Any], live: An
     if cls is not Made:
         return x
     if x.kind == "tuple":
-        row = [build(v, tensors, given, made, live) for v in x.content]
-        return tuple(row) if x.cls is tuple else x.cls(*row)
+        if x.number not in made:
+            row = [build(v, tensors, given, made, live) for v in x.content]
+            if x.number not in made:  # what it holds may lead to it
+                made[x.number] = tuple(row) if x.cls is tuple else x.cls(*row)
+        return made[x.number]
     new: Any = made.get(x.number)
     if new is not None:
         return new
     if x.kind == "copy":
-        new = made[x.number] = x.content.copy() if isinstance(x.content, np.ndarray) else x.content[:]
+        new = made[x.number] = _copy(x.content)
+    elif x.kind == "look":
+        root, view = x.content
+        new = made[x.number] = _look(build(root, tensors, given, made, live), view, _root(view))
+    elif x.kind == "filled":
+        new = _fill(x, tensors, given, made, live)
     elif x.kind == "dict":
         new = made[x.number] = {}
         for k, v in x.content:
@@ -205,4 +309,25 @@ def build(x: Any, tensors: list[Any], given: Any, made: dict[int, Any], live: An
         row, most = x.content if x.cls is collections.deque else (x.content, None)
         new = made[x.number] = x.cls() if most is None else x.cls(maxlen=most)
         (new.update if x.cls is set else new.extend)([build(v, tensors, given, made, live) for v in row])
+    return new
+
+
+def _fill(x: Made, tensors: list[Any], given: Any, made: dict[int, Any], live: Any) -> Any:
+    """`build` for a container of a class of its own, past the methods that this has in the place of its base's."""
+    base, rows, attributes, itself, first = x.content
+    new = made[x.number] = base.__new__(x.cls)
+    if base is collections.deque:
+        base.__init__(new, (), first)
+    elif base is collections.defaultdict:
+        vars(base)["default_factory"].__set__(new, build(first, tensors, given, made, live))
+    if itself:
+        object.__setattr__(new, "__dict__", new)
+    if issubclass(base, dict):
+        for k, v in rows:
+            base.__setitem__(new, build(k, tensors, given, made, live), build(v, tensors, given, made, live))
+    elif base is not types.SimpleNamespace:
+        fill = base.update if base is set else base.extend
+        fill(new, [build(v, tensors, given, made, live) for v in rows])
+    for name, v in attributes:
+        object.__setattr__(new, name, build(v, tensors, given, made, live))
     return new
