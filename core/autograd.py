@@ -106,6 +106,9 @@ def grad(
         )
     keep = create_graph if retain_graph is None else retain_graph
     unique = list({vjp._key(x): x for x in faces}.values())
+    aim = getattr(dispatch.state.executor, "aim", None)
+    if aim is not None:  # a trace, whose tape may go on outside of it
+        aim([y for y, _ in pairs], unique)
     found = vjp.walk([y for y, _ in pairs], [g for _, g in pairs], unique, create_graph, keep)
     by_key = {vjp._key(x): g for x, g in zip(unique, found)}
     result = tuple([by_key[vjp._key(x)] for x in faces])

@@ -150,6 +150,12 @@ class Sources:
         value = self.inputs.get(id(face))
         return value is not None and self._origin[value].kind == "arg"
 
+    def position(self, face: Symbol) -> int | None:
+        """Which argument of the call a symbol stands for; None for anything else."""
+        value = self.inputs.get(id(face))
+        source = None if value is None else self._origin[value]
+        return source.key if source is not None and source.kind == "arg" and source.key < self.given else None
+
     def leaves_of_tape(self) -> list[tuple[Any, Symbol]]:
         """The tensors from outside that may stand at the end of the tape: those that ask for a gradient when the call
         begins, or for a while."""

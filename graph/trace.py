@@ -31,6 +31,7 @@ from .checks import Extent, at_place, knows_sizes
 from .ir import Graph, Node, Number, Value
 from .live import Live, RestartError, bound, same_size, settled, values_of
 from .opened import opened
+from .outer import refuse_outer
 from .rest import resting
 from .sources import Source, Sources
 from .spoken import Record, Text
@@ -459,6 +460,9 @@ class Trace(Sources):
         else:
             self.leaves[id(tensor)] = tensor
             self.grads[id(face._storage)] = (tensor, None if value is None else self.face(value))
+
+    def aim(self, roots: Sequence[Any], targets: Sequence[Any]) -> None:
+        refuse_outer(self, roots, targets)
 
     def constant(self, array: np.ndarray, device: str) -> Symbol:
         """Not the input itself but what is made of it: what the function does with it begins anew at each call."""
