@@ -8,6 +8,7 @@ key. Any other change counts as a read of everything, as it was before.
 
 from __future__ import annotations
 
+import collections
 import functools
 import types
 from types import FrameType, FunctionType
@@ -185,7 +186,7 @@ class Ledger:
         oid = id(owner)
         if oid in self.made or (oid in self.dict_of and self._is_own(kind, space, key, name, frame)):
             return
-        if oid in self.states:
+        if oid in self.states and kind != "attr":
             if ("content", oid, None) in self.entries:
                 return
             if oid in self.changed and kind in ("length", "has", "item", "truth"):
@@ -359,6 +360,7 @@ class Ledger:
                     self.entries[place] = ["content", id(x), None, held, name, (frame.f_code, frame.f_lineno)]
                 elif not deep:
                     return
+                self.read_factory(x, name, frame)
         elif is_plain(x):
             return
         around = (*within, id(x))
@@ -370,6 +372,11 @@ class Ledger:
                     self.read_content(element, at, frame, True, around)
             if isinstance(held, dict) and not is_plain(k):
                 self.learn(k, f"a key of {name}", outside)
+
+    def read_factory(self, x: Any, name: str, frame: FrameType) -> None:
+        """C code asks a dict that has one for its default."""
+        if isinstance(x, collections.defaultdict):
+            self.note("attr", x, "default_factory", x.default_factory, f"{name}.default_factory", frame)
 
     def read_array(self, x: np.ndarray, name: str, frame: FrameType) -> None:
         place = "array", id(x), None

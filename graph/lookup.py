@@ -37,9 +37,11 @@ _SITE = tuple(f"{os.sep}{d}{os.sep}" for d in ("site-packages", "dist-packages")
 # Parts of the standard library that only pass user data on, so that reads inside them are the user's.
 _STDLIB_FOLLOWED = frozenset((
     "dataclasses.py", "functools.py", "enum.py", "contextlib.py", "types.py", "copy.py", "abc.py", "os.py",
-    "_collections_abc.py", "collections", "argparse.py", "operator.py", "weakref.py", "string.py", "_weakrefset.py",
+    "_collections_abc.py", "argparse.py", "operator.py", "weakref.py", "string.py", "_weakrefset.py",
     "posixpath.py", "ntpath.py", "genericpath.py",
 ))  # fmt: skip
+# What keeps data of its users (UserDict, ChainMap): its reads are theirs, whoever calls it.
+_STDLIB_KEEPING = frozenset(("collections",))
 # Installed packages whose inside is opaque: big, stateful, and no keepers of a model's settings.
 _OPAQUE = frozenset((
     "numpy", "torch", "jax", "jaxlib", "scipy", "pandas", "numba", "llvmlite", "cupy", "onnx",
@@ -57,10 +59,10 @@ _leads: dict[str, bool] = {}
 def follows(code: CodeType, space: dict[str, Any]) -> str:
     """Whether reads made by this code count as the function's.
 
-    "always": user code, typed in too, and duograd.nn. "called": when such code calls it: a few modules of the standard
-    library. "led": generated code of others, installed packages: also where the framework or those modules call it
-    for such code, or as what is traced. "never": the framework's core, large numerical packages, the rest of the
-    standard library.
+    "always": user code, typed in too, duograd.nn, and containers written in Python. "called": when such code calls it:
+    a few modules of the standard library. "led": generated code of others, installed packages: also where the
+    framework or those modules call it for such code, or as what is traced. "never": the framework's core, large
+    numerical packages, the rest of the standard library.
     """
     file = code.co_filename
     if file.startswith("<") and not file.startswith("<ipython"):
@@ -88,6 +90,8 @@ def _follows_file(file: str) -> str:
     if os.path.realpath(file).startswith(_STDLIB):
         name = os.path.basename(file)
         name = os.path.basename(os.path.dirname(file)) if name == "__init__.py" else name
+        if name in _STDLIB_KEEPING:
+            return "always"
         return "called" if name in _STDLIB_FOLLOWED else "never"
     return "always"
 

@@ -356,6 +356,8 @@ class SiteReader(ValueReader):
             self._ledger.learn(value, item_name(name, key), id(base) in self._ledger.outside)
         elif id(base) in self._ledger.outside:
             self._ledger.note("item", base, key, value, item_name(name, key), frame)
+            if value is ABSENT:
+                self._ledger.read_factory(base, name, frame)
             if not is_plain(key):
                 self._ledger.objects.setdefault(id(key), key)
 

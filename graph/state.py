@@ -91,7 +91,7 @@ class State:
     def covers(self, read: Read) -> bool:
         """Whether a recorded read is of this place, or of a container of its structure."""
         if id(read.owner) in self.parts:
-            return True
+            return read.owner is not self.owner or read.kind != "attr"
         return read.kind == self.kind and read.owner is self.owner and read.key == self.key
 
     def without(self, reads: Iterable[Read]) -> list[Read]:

@@ -291,6 +291,36 @@ ROWS = {
     "userlist": ("m.c=collections.UserList([1])", "m.c.append(1)\nreturn len(m.c), x*1"),
     "userdict": ("m.c=collections.UserDict(a=1)", "m.c['b']=len(m.c)\nreturn len(m.c), m.c['b'], x*1"),
     "chainmap": ("m.c=collections.ChainMap({},{'a':1})", "m.c['a']=m.c['a']+1\nreturn m.c['a'], x*1"),
+    "userlist_read_by_others": (
+        "import statistics\nm.s=statistics\nm.c=collections.UserList([1.0])",
+        "return x*m.s.mean(m.c)",
+        "m.c.append(i)",
+    ),
+    "userdict_len_live": (
+        "m.n=0\nm.c=collections.UserDict(a=1)",
+        "m.n += 1\nreturn x*m.n, len(m.c)",
+        "m.c.update({i: i}) if i > 2 else 0",
+    ),
+    "default_factory": (
+        "m.d=collections.defaultdict(list)",
+        "v = m.d['a']\nreturn x*len(v) if v == [] else x*v",
+        "m.d.default_factory = float if i else int; m.d.clear()",
+    ),
+    "no_default_factory": (
+        "m.d=collections.defaultdict(int)",
+        "m.d['a'] += 1\nreturn x*m.d['a']",
+        "m.d.default_factory = None if i < 3 else float; m.d.clear() if i else 0",
+    ),
+    "default_factory_copied": (
+        "m.d=collections.defaultdict(int, a=1)",
+        "return m.d.copy(), m.d | {'b': 2}, x*1",
+        "m.d.default_factory = list",
+    ),
+    "attribute_after_elements": (
+        "class ML(list): pass\nm.l=ML([1.0, 2.0])\nm.l.k=2.0",
+        "return x*sum(m.l)*m.l.k",
+        "m.l.k += 1",
+    ),
     "partial_list": (
         "import functools\nm.l=[]\nm.p=functools.partial(m.l.append, 4)",
         "m.p()\nreturn len(m.l), x*1",
@@ -386,6 +416,8 @@ def seen(x, inside=()):
         return kind, np.array(x._array()).tolist()
     if isinstance(x, np.ndarray):
         return kind, x.tolist()
+    if isinstance(x, collections.defaultdict):
+        kind = f"{kind} of {x.default_factory}"
     if isinstance(x, dict):
         return kind, [(seen(k), seen(v, inside)) for k, v in x.items()]
     if isinstance(x, (set, frozenset)):
