@@ -24,7 +24,7 @@ from .bytecode import FUNCTION, Expr
 from .evaluate import evaluate
 from .impure import impure, unseen
 from .live import Live
-from .lookup import UNKNOWN, find, in_class, instance_dict, is_own
+from .lookup import UNKNOWN, calls_on, find, in_class, instance_dict, is_own
 from .plain import ABSENT, is_plain
 from .reads import CONTAINERS, behind, grows, is_iterator, walked
 from .sites import SiteReader
@@ -117,9 +117,10 @@ class HandedReader(SiteReader):
         own = self._partial(called, frame) if callee is UNKNOWN else callee
         looking = [own] if self._reads_itself(own) else []
         self._formats(own, called, args, frame)
-        for expr in args:
-            looking += self._callables(expr, frame)
-        looking = [x for x in looking if self._looks(x)]
+        handed = [x for expr in args for x in self._callables(expr, frame)]
+        for x in (callee, *handed):
+            self.will_call(x, frame)
+        looking = [x for x in (*looking, *handed) if self._looks(x)]
         if not looking or (own in _MAKERS if isinstance(own, type) else False):
             return
         owner = getattr(own, "__self__", None)
@@ -134,6 +135,22 @@ class HandedReader(SiteReader):
         whole = whole and self._calls_at_once(own)
         for x in looking:
             self._handed_on(x, given, whole, frame)
+
+    def will_call(self, x: Any, frame: FrameType) -> None:
+        """Code that is not followed calls x, or a function of ours that was made of x: what it gets with the call."""
+        rest, seen = [x], set()
+        while rest:
+            x = rest.pop()
+            if id(x) in seen:
+                continue
+            seen.add(id(x))
+            if isinstance(x, functools.partial):
+                self._ledger.read_content(x.keywords, f"{self._ledger.name(x, None)}.keywords", frame, False)
+                rest.append(x.func)
+            elif isinstance(x, types.MethodType):  # `fn.graph`, a method in a graph function
+                rest += [x.__func__, x.__self__]
+            else:
+                rest += calls_on(x)
 
     def _reads_itself(self, callee: Any) -> bool:
         """Whether what is called is what looks attributes up."""

@@ -21,7 +21,7 @@ from .bytecode import Expr
 from .evaluate import item_name, render
 from .ir import Number
 from .live import Live, settled
-from .lookup import UNKNOWN, in_class, instance_dict, is_own
+from .lookup import UNKNOWN, calls_on, in_class, instance_dict, is_own
 from .plain import ABSENT, is_plain
 from .reads import (
     ARRAY_LIMIT,
@@ -122,6 +122,8 @@ class Ledger:
         if isinstance(x, FunctionType):
             if outside:
                 self.cells.update(map(id, x.__closure__ or ()))
+                for y in calls_on(x):
+                    self.learn(y, name, True, True)
             known = self.functions.setdefault(id(x.__code__), [])
             if not any(f is x for f in known):
                 known.append(x)
@@ -136,6 +138,8 @@ class Ledger:
             self.learn(x.args, f"{name}.args", outside, True)
             self.learn(x.keywords, f"{name}.keywords", outside)
         elif not isinstance(x, type):
+            for y in calls_on(x):
+                self.learn(y, name, outside, True)
             real = behind(x)
             if real is not x:
                 self.learn(real, name, outside, True)

@@ -274,12 +274,29 @@ def _find_in_ours(owner: Any, cls: type, name: str) -> tuple[str, Any, Any]:
         if not (name in cls._kept if hasattr(cls, "_kept") else name.startswith("_")):
             return "attr", owner, own_dict.get(name, ABSENT)
         static = own_dict.get(name, ABSENT)
+    if isinstance(static, types.FunctionType) and hasattr(cls, "_settable"):
+        return "quiet", owner, types.MethodType(static, owner)  # `fn.graph`
     return ("", None, UNKNOWN) if hasattr(type(static), "__get__") else ("quiet", owner, static)
 
 
 def is_function(x: Any) -> bool:
     """Whether it is a function written in Python, or one of ours with a mode: a method of what holds its class."""
     return isinstance(x, types.FunctionType) or hasattr(type(x), "_settable")
+
+
+def calls_on(x: Any) -> list[Any]:
+    """What a function of ours was made of and may call: the one with a mode, the transformed one."""
+    if hasattr(type(x), "_settable"):
+        return [vars(x)["_fn"]] if "_fn" in vars(x) else []  # it is being made
+    if not isinstance(x, types.FunctionType) or not x.__globals__.get("__name__", "").startswith(
+        _CORE_MODULES
+    ):
+        return []
+    cells = [
+        cell for cell in x.__closure__ or () if cell != types.CellType()
+    ]  # an empty one is equal to that
+    held = [cell.cell_contents for cell in cells]
+    return [y for y in held if callable(y) and not isinstance(y, type)]
 
 
 def is_settable(owner: Any, name: str) -> bool:

@@ -33,6 +33,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 from ..core import dispatch
+from ..core.errors import user_frame
 from ..core.value import Tensor
 from . import rest
 from .arguments import is_record, record_names
@@ -42,7 +43,7 @@ from .calls import CallReader
 from .evaluate import Results
 from .ledger import Found, Ledger
 from .live import RestartError, is_live, names_live
-from .lookup import follows, forget_classes, leads
+from .lookup import follows, forget_classes, is_own, leads
 from .reads import CONTAINERS, Effect, Read
 from .symbol import Symbol
 
@@ -82,8 +83,8 @@ class ReadRecorder:
         self._reader = CallReader(self._ledger, self._results, self._tracers, live)
         self._codes: list[CodeType] = []
         self._wanted: dict[int, dict[int, int]] = {}
-        self._rooted = False
-        self._sought: set[int] = set()  # ids of codes that were looked for as methods
+        self._reader.root, self._rooted = function, False
+        self._sought: set[tuple[int, int]] = set()  # ids of codes and classes: looked for as methods
         #: a function runs at once, and is not watched
         self._aside = False
         self._old: Any = None
@@ -108,7 +109,9 @@ class ReadRecorder:
         self._old, self._home = sys.gettrace(), sys._getframe(1)
         # A C tracer that is called by hand takes the thread back, so only Python tracers are called along.
         chained = self._old if isinstance(self._old, (types.FunctionType, types.MethodType)) else None
-        tracers, start = self._tracers, self._start
+        tracers, start, asked = self._tracers, self._start, self._reader.is_asked_for
+        if self._reader.root is not None:
+            self._reader.will_call(self._reader.root, user_frame(2) or sys._getframe())
 
         def tracer(frame: FrameType, event: str, arg: Any) -> Any:
             if self._aside:
@@ -120,7 +123,9 @@ class ReadRecorder:
             local = tracers.get(id(frame.f_code))
             if local is None:
                 local = tracers[id(frame.f_code)] = self._tracer_of(frame)
-            if local is False or (local.called and not self._is_led(frame.f_back, local.called)):
+            if local is False or (
+                local.called and not (self._is_led(frame.f_back, local.called) or asked(frame))
+            ):
                 return self._end_of(frame) if chained is None else chained(frame, event, arg)
             start(frame)
             frame.f_trace_opcodes = True
@@ -152,6 +157,7 @@ class ReadRecorder:
         self._results.clear()
         self._tracers.clear()
         self._reader.actions.clear()
+        self._reader.root = None
         self._old = self._tracer = self.restable = self._home = None
         self.reads, self.effects, self._lost = close(ledger, kind is None)
         self.outside = {key: ledger.objects[key] for key in ledger.outside if key in ledger.objects}
@@ -295,13 +301,8 @@ class ReadRecorder:
             if code.co_freevars and id(code) not in self._ledger.functions:
                 self._reader.seek(frame)
         functions = self._ledger.functions
-        if id(code) not in functions and id(code) not in self._sought:
-            self._sought.add(id(code))
-            method = _method_of(frame)
-            if method is not None:
-                owner = frame.f_locals[code.co_varnames[0]]
-                outside = not self._ledger.outside.isdisjoint((id(owner), id(type(owner))))
-                self._ledger.learn(method, method.__qualname__, outside)
+        if id(code) not in functions or code.co_name.startswith("__"):
+            self._implicit(frame)
         for f in functions.get(id(code), ()):
             defaults, named = f.__defaults__, f.__kwdefaults__
             if (defaults or named) and id(f) in self._ledger.outside:
@@ -309,6 +310,27 @@ class ReadRecorder:
                 names = code.co_varnames[code.co_argcount - len(defaults or ()) : code.co_argcount]
                 for name, x in (*zip(names, defaults or ()), *(named or {}).items()):
                     self._ledger.learn(x, name, True, True)
+
+    def _implicit(self, frame: FrameType) -> None:
+        """A function begins that nothing read has led to: perhaps a method that Python called by itself, for an
+        operator, a call of an object or of its class, a property, `with`."""
+        code = frame.f_code
+        if not code.co_argcount:
+            return
+        first = frame.f_locals.get(code.co_varnames[0])
+        for cls in (
+            (type(first), first) if isinstance(first, type) else (type(first),)
+        ):  # `__new__` gets a class
+            found = None if (id(code), id(cls)) in self._sought else _method_of(cls, code)
+            self._sought.add((id(code), id(cls)))
+            if found is None:
+                continue
+            name, held, method = found
+            if method.__defaults__ or method.__kwdefaults__:
+                outside = not self._ledger.outside.isdisjoint((id(first), id(cls)))
+                self._ledger.learn(method, method.__qualname__, outside)
+            if is_own(cls.__module__) and name.startswith("__"):
+                self._ledger.note("static", cls, name, held, f"{cls.__name__}.{name}", frame)
 
     def _root(self, x: Any, name: str, seen: set[int]) -> None:
         """An argument of the traced function. Containers were made for the call; objects in them were not."""
@@ -327,18 +349,16 @@ class ReadRecorder:
             self._ledger.learn(x, name, True)
 
 
-def _method_of(frame: FrameType) -> types.FunctionType | None:
-    """The method that runs, where Python called it by itself (a property, `__enter__`) and it has default arguments."""
-    code = frame.f_code
-    first = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount or code.co_kwonlyargcount else None
-    for space in map(vars, type(first).__mro__ if first is not None else ()):
-        for x in space.values():
+def _method_of(cls: type, code: CodeType) -> tuple[str, Any, types.FunctionType] | None:
+    """The method of a class that has this code: its name, what the class holds there, the function."""
+    for space in map(vars, cls.__mro__):
+        for name, x in space.items():
             inside: tuple[Any, ...] = (x.fget, x.fset, x.fdel) if isinstance(x, property) else ()
             if isinstance(x, (classmethod, staticmethod, functools.cached_property)):
                 inside = (x.func if isinstance(x, functools.cached_property) else x.__func__,)
             for f in (x, *inside):
                 if isinstance(f, types.FunctionType) and f.__code__ is code:
-                    return f if f.__defaults__ or f.__kwdefaults__ else None
+                    return name, x, f
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import types
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from .evaluate import Results, evaluate, get_item, item_name, maker_of, matched_
 from .functions import STAND_INS, Standing
 from .ledger import HOLDING, Ledger
 from .live import KINDS, Live, RestartError, settled
-from .lookup import UNKNOWN, find, held, in_class, instance_dict, is_own, is_settable
+from .lookup import UNKNOWN, calls_on, find, held, in_class, instance_dict, is_own, is_settable
 from .plain import ABSENT, is_plain
 from .possible import ValueReader
 from .reads import ARRAY_LIMIT, CONTAINERS, MUTABLE, behind, changes, grows, is_iterator
@@ -58,6 +59,8 @@ class SiteReader(ValueReader):
     def __init__(self, ledger: Ledger, results: Results, tracers: dict[int, Any], live: bool = False):
         super().__init__(ledger, results)
         self._tracers, self.live, self.standing = tracers, live, Standing()
+        #: what is traced
+        self.root: Any = None
         #: functions that the call has made and the framework calls, by id
         self._young: dict[int, FunctionType] = {}
         #: by id of the frame that is about to call it, a function from outside with a cache of its results
@@ -135,14 +138,24 @@ class SiteReader(ValueReader):
             self._meet_function(called, frame)
 
     def _called(self, frame: FrameType) -> FunctionType | None:
-        """The function that a frame runs, where a name of the framework's code that called it holds it."""
+        """The function that a frame runs, where it is the traced one, or a name of the framework's code that called it
+        holds it."""
         back = frame.f_back
         if back is None or back.f_trace_opcodes:
             return None
-        held = (
-            f for f in back.f_locals.values() if isinstance(f, FunctionType) and f.__code__ is frame.f_code
-        )
-        return next(held, None)
+        for x in (self.root, *back.f_locals.values()):
+            while isinstance(x, functools.partial):
+                x = x.func
+            for f in (x, *calls_on(x)):
+                f = f.__func__ if isinstance(f, types.MethodType) else f
+                if isinstance(f, FunctionType) and f.__code__ is frame.f_code:
+                    return f
+        return None
+
+    def is_asked_for(self, frame: FrameType) -> bool:
+        """Whether code of the standard library runs because the framework was given it to call (`singledispatch`)."""
+        space = frame.f_back.f_globals if frame.f_back is not None else {}
+        return space.get("__name__", "").startswith("duograd.") and self._called(frame) is not None
 
     def _meet_function(self, f: FunctionType, frame: FrameType) -> None:
         """A function that the framework calls and that nothing read so far has led to."""

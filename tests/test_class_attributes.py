@@ -199,3 +199,44 @@ def test_a_call_that_fails_leaves_the_mode_of_a_function():
     assert inner.mode == "graph"
     np.testing.assert_array_equal(f(dg.eye(2)).numpy(), np.eye(2))
     assert inner.mode == "eager"
+
+
+#: an expression that lets Python call a special method of `s`, or of its class, and what makes one of a number
+SPECIAL = {
+    "__call__": ("s()", lambda k: lambda self: k),
+    "__init__": ("type(s)().k", lambda k: lambda self: setattr(self, "k", k)),
+    "__new__": ("type(s)()[0]", lambda k: lambda cls: [k]),
+    "__add__": ("s + 1", lambda k: lambda self, y: k + y),
+    "__getitem__": ("s[1]", lambda k: lambda self, y: k + y),
+    "__len__": ("len(s)", lambda k: lambda self: k),
+    "__iter__": ("sum(s)", lambda k: lambda self: iter([k])),
+    "__contains__": ("(3 in s)", lambda k: lambda self, y: y == k),
+    "__hash__": ("hash(s)", lambda k: lambda self: k),
+    "__float__": ("float(s)", lambda k: lambda self: float(k)),
+    "__class_getitem__": ("type(s)[1]", lambda k: classmethod(lambda cls, y: k + y)),
+    "__getattr__": ("s.missing", lambda k: lambda self, name: k),
+}
+
+
+@pytest.mark.parametrize("where", ["class", "base"])
+@pytest.mark.parametrize("name", SPECIAL)
+def test_a_special_method_is_replaced(name, where):
+    text, make = SPECIAL[name]
+
+    def run(mode):
+        class Base:
+            pass
+
+        class Derived(Base):
+            pass
+
+        held = Base if where == "base" else Derived
+        setattr(held, name, make(1))
+        made = {"s": object.__new__(Derived)}
+        f, got = dg.function(eval(f"lambda x: x * ({text})", made), mode=mode), []
+        for k in (1, 2, 3, 1):
+            setattr(held, name, make(k))
+            got.append(f(dg.ones(1)).item())
+        return got
+
+    assert run("graph") == run("eager")

@@ -543,7 +543,11 @@ def test_what_a_builtin_chose_is_not_mistaken_for_what_its_key_gave():
 
 def test_new_object_used_at_once_is_no_read():
     names = [r.name for r in record(lambda: Layer(3.0).scale).reads]
-    assert names == ["Layer", "defaults of Layer.__init__"]  # of the class and what its calls are given
+    assert names == [
+        "Layer",
+        "Layer.__init__",
+        "defaults of Layer.__init__",
+    ]  # of the class, and what calls it
 
 
 class Pair:
