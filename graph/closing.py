@@ -121,7 +121,7 @@ class Closing:
         for tensor, symbol in grads:
             if symbol is None or symbol._node is None or not symbol._requires_grad or id(symbol) in ends:
                 continue
-            ends[id(symbol)] = ("output", results.output_of(symbol)), symbol
+            ends[id(symbol)] = results.place_of(symbol), symbol
             self.spots[id(symbol)] = "gradient", self._place(tensor)
         roots = [(place, y) for place, y in ends.values() if y._requires_grad and y._node is not None]
         self._fresh_leaves(results, [y for _, y in roots])
@@ -138,7 +138,10 @@ class Closing:
                 end.written_grads.append((self._whose(tensor), face._storage.changed))
         for tensor, symbol in grads:
             if symbol is None or not self._is_own(tensor, symbol):
-                k = None if symbol is None else results.output_of(symbol)
+                kind, k = ("output", None) if symbol is None else results.place_of(symbol)
+                if kind != "output":
+                    end.grad_views.append((self._whose(tensor), (kind, k)))
+                    continue
                 (end.arg_grads if id(tensor) in path.args else end.grads).append(
                     (path.args.get(id(tensor), tensor), k)
                 )
@@ -167,7 +170,7 @@ class Closing:
                 end.hooked.append(self._place(tensor))
         first = None
         values, places = placed(checks)
-        if values and (graph.writes or end.grads or end.arg_grads):
+        if values and (graph.writes or end.grads or end.arg_grads or end.grad_views):
             kept = graph.outputs, graph.writes
             graph.outputs, graph.writes = values, []
             first, checks = checking(path.make(graph.copy(whole=False), list(sources)), places), []
@@ -176,7 +179,7 @@ class Closing:
         graph.outputs += values
         if roots:
             close_back(self, graph, roots)
-        trained = bool(roots or end.grads or end.arg_grads)
+        trained = bool(roots or end.grads or end.arg_grads or end.grad_views)
         segment = Segment(path.make(graph, sources, trained))
         segment.ending, segment.checks, segment.first = end, places, first
         loops = any(n.op in (while_loop, scan) for n in graph.nodes)  # which may be interrupted
@@ -270,5 +273,5 @@ class Closing:
             if face._grad is not None:
                 grad = trace.face(face._grad)
                 known = [end.returned[n] for n, f in enumerate(faces) if f is grad]
-                place = known[0] if known else ("output", results.output_of(grad))
+                place = known[0] if known else results.place_of(grad)
             end.leaves.append((end.returned[k], place))

@@ -50,6 +50,8 @@ class Ending:
         self.written_args: list[tuple[int, Any]] = []
         self.grads: list[tuple[Any, int | None]] = []
         self.arg_grads: list[tuple[int, int | None]] = []
+        #: gradients that look into other memory: positions of arguments and other tensors, and their places
+        self.grad_views: list[tuple[Any, tuple[str, Any]]] = []
         #: whose gradients are changed in place, and are results themselves: positions of arguments and other tensors
         self.written_grads: list[tuple[Any, Any]] = []
         self.handed_grads: list[Any] = []
@@ -152,6 +154,8 @@ class Ending:
             views = found["view"] = []
             for kind, k, look in self.views:
                 views.append(look(found[kind][k] if kind in found else k, carried.get(LIVE)))
+        for whose, place in self.grad_views:
+            (tensors[whose] if whose.__class__ is int else whose)._grad = _those([place], found)[0]
         if self.roots:
             moment = Moment(variant, self, tensors, generators, carried.get(LIVE), before, outputs)
             self._attach(moment, outputs, carried, found, numbers)

@@ -313,6 +313,9 @@ class _Writer:
         for n, (kind, k, look) in enumerate(end.views):
             live = f", {self.live}" if look.sized else ""
             self.lines.append(f"    w{n} = {bind(look)}({self._place(kind, k)}{live})")
+        for whose, spot in end.grad_views:
+            owner = f"a{whose}" if whose.__class__ is int else bind(whose)
+            self.lines.append(f"    {owner}._grad = {self._place(*spot)}")
         for n, (place, node, behind, others) in enumerate(end.spent):
             y, ends = self._place(*place), [self._place(*x) for x in behind]
             edges = [f"{x} if {x}._node is None else ({x}._node, {x}._index)" for x in ends]

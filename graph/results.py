@@ -24,8 +24,8 @@ Place = tuple[str, Any]
 class Results:
     """The places of the results of one trace, by `places`; what they need is added to its graph and its `Ending`.
 
-    gradients: those that the call leaves, which may look into the same memory. hidden: computed memory, with a history,
-    that results look into without being it, and one of these results.
+    gradients: those that the call leaves, which may look into the same memory; views among them lie as results do.
+    hidden: computed memory, with a history, that results look into without being it, and one of these results.
     """
 
     def __init__(self, closing: Closing, faces: Sequence[Symbol], gradients: Sequence[Symbol] = ()):
@@ -33,8 +33,13 @@ class Results:
         #: by storage: the gradient that is the whole memory
         self._gradients = {id(g._storage): g for g in gradients if g._base is None}
         self.hidden: list[tuple[Place, Symbol, Symbol]] = []
+        looking = [id(x._storage) for x in {id(x): x for x in (*faces, *gradients)}.values()]
+        self._views = [
+            g for g in gradients
+            if g._base is not None and (not g._requires_grad or looking.count(id(g._storage)) == 1)
+        ]  # fmt: skip
         self._by_storage: dict[int, list[Symbol]] = {}
-        for f in faces:
+        for f in (*faces, *[g for g in self._views if all(g is not f for f in faces)]):
             self._by_storage.setdefault(id(f._storage), []).append(f)
         #: by storage: the symbol that is the whole memory
         self._whole: dict[int, Symbol] = {}
@@ -43,6 +48,10 @@ class Results:
     def places(self) -> list[Place]:
         """Where each result comes from."""
         return [self._place(f) for f in self.faces]
+
+    def place_of(self, x: Symbol) -> Place:
+        """Where a gradient that the call leaves comes from."""
+        return self._place(x) if any(x is g for g in self._views) else ("output", self.output_of(x))
 
     def output_of(self, x: Symbol) -> int:
         """The output of the graph that a gradient is: that of a result where this is the same tensor."""
@@ -117,7 +126,7 @@ class Results:
         whole = trace.face(next((x for x in ends if not x._detached), ends[0]))
         place = self._found[id(whole)] = "output", closing._output(whole)
         looking = self._by_storage[key]
-        bound = [f for f in looking if _is_bound(f)]
+        bound = [f for f in looking if _is_bound(f) and not any(f is g for g in self._views)]
         # A change of one of several renews the histories of all from that of the whole memory.
         matters = bound and (self._is_shared(key) or not bound[0]._requires_grad)
         if (

@@ -141,3 +141,59 @@ def test_gradients_of_hot_composites_lie_as_those_of_cold_ones():
             z.register_hook(lambda g, seen=seen: seen.add(g.strides))
             dg.pad(z, ((1, 1), (0, 2))).backward(gradient)
         assert len(seen) == 1, seen
+
+
+def _flat(a, b, x):
+    ga, gb = dg.autograd.grad((a * x).sum() + (b * b * x).sum(), [a, b])
+    flat = dg.concat([ga.reshape(-1), gb.reshape(-1)])
+    a.grad, b.grad = flat[: a.size].reshape(a.shape), flat[a.size :].reshape(b.shape)
+    return flat
+
+
+def _turned(a, b, x):
+    a.grad = (x * 2).T
+    b.grad = a.grad
+    return a.grad, a.grad.sum()
+
+
+def _repeated(a, b, x):
+    a.grad = x.sum(0).broadcast_to(a.shape)
+
+
+def _with_a_history(a, b, x):
+    b.grad = (a.T * x).T
+
+
+def _part_of_a_result(a, b, x):
+    y = a * x
+    b.grad = y.detach().T
+    return y
+
+
+def _of_a_leaf_that_it_makes(a, b, x):
+    w = x.T.detach().requires_grad_()
+    w.grad = (x * 3).T
+    return w, w.grad
+
+
+@pytest.mark.parametrize(
+    "fn", [_flat, _turned, _repeated, _with_a_history, _part_of_a_result, _of_a_leaf_that_it_makes]
+)
+def test_gradients_that_a_function_sets_look_into_the_memory_that_they_are_part_of(fn):
+    seen = []
+    for mode in ("eager", "graph"):
+        a, b, x = dg.ones((3, 3)).requires_grad_(), dg.ones((3, 3)).requires_grad_(), normal(3, 3)
+        graph, rows = dg.function(lambda x, a=a, b=b: fn(a, b, x), mode=mode), []
+        for _ in range(5):
+            out = graph(x)
+            out = [] if out is None else [*out] if isinstance(out, tuple) else [out]
+            seeing = [t for t in (*out, a.grad, b.grad) if t is not None]
+            shared = [
+                np.shares_memory(s.detach().numpy(), t.detach().numpy()) for s in seeing for t in seeing
+            ]
+            if a.grad is not None and 0 not in a.grad.strides:
+                with dg.no_grad():
+                    a.grad.mul_(2.0)
+            rows.append((shared, [(t.strides, t.requires_grad, t.tolist()) for t in seeing]))
+        seen.append(rows)
+    assert seen[0] == seen[1]
