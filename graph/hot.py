@@ -18,6 +18,14 @@ from .symbol import Symbol
 from .trace import Trace
 from .ways import forget, lock, walk_back
 
+
+class _BodyTrace(Trace):
+    """The trace of a body, whose program nothing looks into."""
+
+    def check(self, x: Any, refuse: Any) -> None:
+        raise Unfit("it looks at values")
+
+
 Body = Callable[[list[Any], list[Any]], tuple[Any, ...]]
 
 
@@ -123,7 +131,7 @@ def _trace(
     name: str, body: Body, tensors: Sequence[Any], numbers: Sequence[Any], wanted: frozenset[int]
 ) -> Any:
     """The trace, the symbols of the tensors, where each result comes from, and the symbols of the outputs."""
-    trace = Trace(name, _host())
+    trace = _BodyTrace(name, _host())
     stand_ins = [x._alias() for x in tensors]  # a tensor that is given twice is two inputs
     with dispatch.executing(trace), dispatch.set_grad(bool(wanted)):
         symbols = [trace.argument(k, x) for k, x in enumerate(stand_ins)]

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import math
 import threading
 
 import duograd as dg
@@ -420,6 +421,29 @@ def test_what_reads_values_stays_op_by_op(hot_at):
     for _ in range(3):
         with pytest.raises(dg.errors.IndexingError):
             F.embedding(index, weight)
+
+
+EYE = dg.eye(2)
+
+
+@pytest.mark.parametrize(
+    ("call", "good", "bad"),
+    [
+        (dg.cholesky, EYE, -EYE),
+        (dg.inv, EYE, EYE * 0),
+        (lambda x: dg.solve(x, EYE), EYE, EYE * 0),
+        (dg.pinv, EYE, EYE * math.nan),
+        (dg.svdvals, EYE, EYE * math.nan),
+    ],
+)
+def test_what_refuses_values_refuses_them_after_many_calls(call, good, bad, hot_at):
+    hot_at(2)
+    good = good.clone().requires_grad_()
+    for _ in range(6):
+        call(good)
+        with pytest.raises(dg.errors.LinAlgError):
+            call(bad)
+        call(good.detach())
 
 
 def test_a_traced_function_walks_back_through_a_hot_call(hot_at):
