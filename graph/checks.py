@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..core import dispatch
 from ..core.errors import DuogradError, Place, line_of
 from ..core.op import REGISTRY
+from ..core.types import Shape
 from .live import is_live
 from .symbol import Symbol
 
@@ -21,11 +26,14 @@ class Extent:
         self.trace = trace
 
     def later(self, index: Symbol, refuse: Any) -> None:
-        source = self.trace._origin.get(index._value)
-        if source is not None and source.key == "constant":
-            array = source.tensor._array()
-            refuse(int(array.min()), int(array.max()))
-            return
+        array = self.trace.constant_of(index)
+        if array is not None:
+            try:
+                refuse(int(array.min()), int(array.max()))
+                return
+            except DuogradError:
+                if self.trace.certain:
+                    raise  # else where the call comes to it
         with dispatch.set_grad(False):
             for name, side in (
                 (
@@ -43,8 +51,52 @@ def knows_sizes(refuse: Any) -> bool:
     return any(is_live(x) or (callable(x) and knows_sizes(x)) for x in cells)
 
 
+def of_rows(parts: Sequence[tuple[Any, Shape]], reverse: bool) -> Any:
+    """Checks of what the turns of a loop gave, side by side in a row for each turn, in their order."""
+    ends = np.cumsum([math.prod(shape) for _, shape in parts])[:-1]
+
+    def run(rows: Any) -> None:
+        for row in rows[::-1] if reverse else rows:
+            for (refuse, shape), part in zip(parts, np.split(row, ends)):
+                refuse(part.reshape(shape))
+
+    return _placed(run)
+
+
+def of_branch(refuse: Any, shape: Shape, k: int) -> Any:
+    """A check of a value that branch k alone has: that there is one stands before it."""
+
+    def run(row: Any) -> None:
+        if row[0] == 1 - k:
+            refuse(row[1:].reshape(shape))
+
+    return _placed(run)
+
+
+def of_range(refuse: Any, shape: Shape, dtype: Any) -> Any:
+    """A check of a value by the least and the most that it was in all turns: whether there were some, and both.
+
+    What refuses values does so from some bound on, so that it refuses one of the two.
+    """
+
+    def run(row: Any) -> None:
+        if row[0]:
+            for part in np.split(row[1:], 2):
+                refuse(part.reshape(shape).astype(dtype))
+
+    return _placed(run)
+
+
+def _placed(run: Any) -> Any:
+    run.placed, run.prints = True, False
+    return run
+
+
 def at_place(place: Place | None, refuse: Any) -> Any:
     """`refuse`, whose error names the line where the trace met the check."""
+
+    if hasattr(refuse, "placed"):
+        return refuse
 
     def run(array: Any) -> None:
         try:
@@ -52,5 +104,6 @@ def at_place(place: Place | None, refuse: Any) -> Any:
         except DuogradError as e:
             raise type(e)(e.op, e.message, e.fix, line_of(place)) from None
 
+    run.placed = True  # type: ignore[attr-defined]
     run.prints = getattr(refuse, "prints", False)  # type: ignore[attr-defined]
     return run

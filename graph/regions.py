@@ -6,15 +6,22 @@ captured: it becomes one more input of the region and of the node.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from ..core import dispatch
 from ..core import region as R
-from ..core.errors import TraceError
+from ..core.errors import TraceError, user_place
 from ..core.op import Attrs, Op
-from ..core.types import TensorType, bool_
+from ..core.ops.creation import ones_like, zeros
+from ..core.ops.elementwise import maximum, minimum, where
+from ..core.ops.joining import concat
+from ..core.types import TensorType, bool_, int64
+from .checks import at_place, knows_sizes, of_branch, of_range, of_rows
 from .ir import Number, Value
+from .live import RestartError, is_size
 from .symbol import Symbol
 from .trace import Trace
 
@@ -22,8 +29,13 @@ from .trace import Trace
 class RegionTrace(Trace):
     """The trace of a body. outside: the executor that traces what is around it."""
 
+    certain = False
+
     def __init__(self, outside: Trace, name: str, streams: Sequence[R.Stream], turns: bool):
         super().__init__(name, outside.host, self._read_inside)
+        self.watches = outside.watches and outside.breaker is not None
+        #: values to look at after the call, and who refuses them
+        self.looks: list[tuple[Symbol, Any]] = []
         self.outside, self.name = outside, name
         self.region = R.Region()
         self.region.graph = self.graph
@@ -87,8 +99,39 @@ class RegionTrace(Trace):
     def seed(self, generator: Any, seed: int) -> None:
         raise TraceError(self.name, "a function of it sets a seed", "set it before the loop")
 
+    def constant_of(self, x: Symbol) -> Any:
+        for outer, inner in self.captured.values():
+            if inner._value is x._value:
+                return self.outside.constant_of(outer)
+        return None
+
     def check(self, x: Any, refuse: Any) -> None:
-        """Values inside a loop are not looked at after the call."""
+        """What is to be looked at becomes a further result of the region."""
+        if self.watches:
+            face = self.face(x)
+            if any(map(is_size, face.shape)) or (self.sized and knows_sizes(refuse)):
+                raise RestartError
+            self.looks.append((face, at_place(user_place(2), refuse)))
+
+    @property
+    def sized(self) -> bool:
+        """Whether sizes may be live."""
+        outside = self.outside
+        return outside.sized if isinstance(outside, RegionTrace) else bool(outside.now and outside.now.sized)
+
+    @contextmanager
+    def adding(self) -> Iterator[None]:
+        """Record more in the region, which has been traced."""
+        self.done = False
+        try:
+            with dispatch.executing(self), dispatch.set_grad(False):
+                yield
+        finally:
+            self.done = True
+
+    def give(self, x: Symbol) -> None:
+        """Another result of the region."""
+        self.graph.outputs.append(self._use(self.face(x)._value))
 
     def get_grad(self, x: Any) -> Any:
         return x._grad if isinstance(x, Symbol) and x._trace() is self else self.outside.get_grad(x)
@@ -165,10 +208,22 @@ def branch(trace: Trace, c: R.Branch) -> tuple[Symbol, ...]:
     consts, operands = [trace.face(x) for x in c.consts], [trace.face(x) for x in c.operands]
     groups = (_kinds(consts), _kinds(operands))
     insides = [_traced(trace, "cond", body, groups, c.streams, False, c.types) for body in c.bodies]
+    looks = [(k, x, refuse) for k, inside in enumerate(insides) for x, refuse in inside.looks]
+    for k, inside in enumerate(insides):
+        with inside.adding():
+            for owner, x, _ in looks:
+                inside.give(x if owner == k else zeros(x.shape, dtype=x.dtype, device=x.device))
     captured = _share(insides, len(consts))
-    return trace.record(
-        R.cond, [trace.face(c.pred), *consts, *captured, *operands], tuple(i.region for i in insides), c.types
-    )
+    pred = trace.face(c.pred)
+    made = trace.record(
+        R.cond, [pred, *consts, *captured, *operands], tuple(i.region for i in insides),
+        (*c.types, *(x.type for _, x, _ in looks)),
+    )  # fmt: skip
+    with dispatch.set_grad(False):
+        for (k, x, refuse), y in zip(looks, made[len(c.types) :]):
+            row = concat([pred.to(y.dtype).reshape(1), y.reshape(-1)])
+            trace.check(row, of_branch(refuse, x.shape, k))
+    return made[: len(c.types)]
 
 
 def repeat(trace: Trace, c: R.Repeat) -> tuple[Symbol, ...]:
@@ -176,10 +231,42 @@ def repeat(trace: Trace, c: R.Repeat) -> tuple[Symbol, ...]:
     consts, carry = [trace.face(x) for x in c.consts], [trace.face(x) for x in c.carry]
     groups = (_kinds(consts), _kinds(carry))
     test = _traced(trace, "while_loop", c.test, groups, (), True, (TensorType(bool_, ()),))
-    body = _traced(trace, "while_loop", c.body, groups, c.streams, True, c.types)
+
+    def turn(given: tuple[Any, ...], state: tuple[Any, ...]) -> tuple[Any, ...]:
+        if test.looks:  # what the test looks at, it looks at again in the turn that it allows
+            c.test(given, state)
+        return c.body(given, state)
+
+    body = _traced(trace, "while_loop", turn, groups, c.streams, True, c.types)
+    extra = []
+    for x, _ in body.looks:
+        wide = int64 if x.dtype.is_integer or x.dtype is bool_ else x.dtype
+        kind = TensorType(wide, (1 + 2 * x.size,))
+        test.formal(kind, x.device)
+        known = body.formal(kind, x.device)
+        with body.adding():
+            body.give(_ranged(known, x.to(wide).reshape(-1)))
+        extra.append(zeros(kind.shape, dtype=wide, device=x.device))
+    extra = [trace.face(x) for x in extra]
     captured = _share([test, body], len(consts))
     attrs = (test.region, body.region, len(consts) + len(captured))
-    return trace.record(R.while_loop, [*consts, *captured, *carry], attrs, c.types)
+    types = (*c.types, *(x.type for x in extra))
+    made = trace.record(R.while_loop, [*consts, *captured, *carry, *extra], attrs, types)
+    found = made[: len(carry)]
+    for (x, refuse), y in zip(body.looks, made[len(carry) :]):
+        trace.check(y, of_range(refuse, x.shape, x.dtype.np))
+    if test.looks:
+        with dispatch.set_grad(False):
+            c.test(c.consts, found)  # and at the end
+    return found
+
+
+def _ranged(known: Any, x: Any) -> Any:
+    """Whether there were values before, and the least and the most of these and x."""
+    n, some = x.size, known[:1] > 0
+    least, most = known[1 : 1 + n], known[1 + n :]
+    low, high = where(some, minimum(least, x), x), where(some, maximum(most, x), x)
+    return concat([ones_like(known[:1]), low, high])
 
 
 def scan(trace: Trace, c: R.Scan) -> tuple[Symbol, ...]:
@@ -190,6 +277,19 @@ def scan(trace: Trace, c: R.Scan) -> tuple[Symbol, ...]:
     inside = _traced(
         trace, "scan", c.body, (_kinds(consts), [*_kinds(carry), *slices]), c.streams, True, c.types
     )
+    with inside.adding():
+        for x, _ in inside.looks:
+            inside.give(x)
     captured = _share([inside], len(consts))
     attrs = (inside.region, len(consts) + len(captured), len(carry), c.length, c.reverse)
-    return trace.record(R.scan, [*consts, *captured, *carry, *xs], attrs, c.results())
+    types = c.results()
+    more = (x.type._replace(shape=(c.length, *x.shape)) for x, _ in inside.looks)
+    made = trace.record(R.scan, [*consts, *captured, *carry, *xs], attrs, (*types, *more))
+    alike: dict[Any, list[Any]] = {}
+    for (x, refuse), y in zip(inside.looks, made[len(types) :]):
+        alike.setdefault(x.dtype, []).append((y, refuse, x.shape))
+    with dispatch.set_grad(False):
+        for group in alike.values():  # together, so that the first turn with an error is found
+            rows = concat([y.reshape(c.length, math.prod(shape)) for y, _, shape in group], axis=1)
+            trace.check(rows, of_rows([row[1:] for row in group], c.reverse))
+    return made[: len(types)]

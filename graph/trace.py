@@ -58,6 +58,7 @@ class Trace(Sources):
     """
 
     watches = True
+    certain = True  # whether what is traced runs at every call
     splits = False  # whether ops that have parts are recorded as these
 
     def __init__(self, name: str, host: Any, breaker: Any = None, fast: bool = False):
@@ -498,6 +499,11 @@ class Trace(Sources):
         with dispatch.set_grad(False):
             made = getattr(column_steps, op.parts)(*inputs, **op.attrs_dict(attrs))
         return tuple(map(self.face, made)) if isinstance(made, tuple) else (self.face(made),)
+
+    def constant_of(self, x: Symbol) -> Any:
+        """The array that a symbol is, where it is a constant of the function."""
+        source = self._origin.get(x._value)
+        return source.tensor._array() if source is not None and source.key == "constant" else None
 
     def check(self, x: Any, refuse: Any) -> None:
         if self.breaker is not None:  # the backward graph is not watched: its matrices have been forward

@@ -320,6 +320,75 @@ def test_errors_are_the_same_in_both_modes(name):
     assert texts[0] == texts[1]
 
 
+ROW, EYE = dg.arange(4.0), dg.eye(2)
+
+
+def _sum_of(rows):
+    return dg.scan(lambda c, i: (c + ROW[i], ROW[i]), dg.tensor(0.0), rows)[0]
+
+
+def _sums_of(rows):
+    return dg.scan(lambda c, r: (dg.scan(lambda d, i: (d + ROW[i], d), c, r)[0], c), dg.tensor(0.0), rows)[0]
+
+
+def _looks_ahead(rows):
+    return dg.scan(
+        lambda c, i: (c + dg.cond(i < 5, lambda: ROW[i], lambda: ROW[i - 5]), i), dg.tensor(0.0), rows
+    )[0]
+
+
+def _walks(n):
+    return dg.while_loop(lambda c: c[0] < n, lambda c: (c[0] + 1, c[1] + ROW[c[0]]), (0, dg.tensor(0.0)))[1]
+
+
+def _searches(start):
+    return dg.while_loop(lambda i: ROW[i] < 3, lambda i: i + 1, start)
+
+
+#: functions, and values that they take and refuse
+REFUSED = {
+    "scan": (_sum_of, [[0, 1], [0, 4, -7], [0, -7, 4], [-4, 3]]),
+    "scan back": (
+        lambda rows: dg.scan(lambda c, i: (c + ROW[i], i), dg.tensor(0.0), rows, reverse=True)[0],
+        [[0, 1], [0, 4, 9], [0, 9, 4], [3]],
+    ),
+    "nested": (_sums_of, [[[0, 1], [2, 3]], [[0, 1], [2, 4]], [[0, 9], [2, 4]]]),
+    "cond in scan": (_looks_ahead, [[0, 5], [0, 4, 9], [9, 4]]),
+    "while": (_walks, [3, 5, 4, 0]),
+    "test of while": (_searches, [0, 4, -4, -5, 3]),
+    "branch": (lambda i: dg.cond(i < 3, lambda: ROW[i], lambda: ROW[i + 1]), [0, 3, 4, -5, -4]),
+    "list": (lambda i: dg.cond(i < 3, lambda: ROW[[0, 1]], lambda: ROW[[0, 5]]), [0, 3, 1]),
+    "matrices": (
+        lambda x: dg.scan(lambda c, m: (c + dg.cholesky(m), c), EYE, x)[0],
+        [[[[1.0, 0.0], [0.0, 1.0]]] * 2, [[[1.0, 0.0], [0.0, 1.0]], [[0.0, 0.0], [0.0, 1.0]]]],
+    ),
+    "matrix": (
+        lambda x: dg.while_loop(lambda m: m.sum() > 0.1, lambda m: m - dg.cholesky(m) * 0.6, x),
+        [[[1.0, 0.0], [0.0, 1.0]], [[1.0, 2.0], [2.0, 1.0]]],
+    ),
+    "distribution": (
+        lambda x: dg.cond(x < 5, lambda: dg.distributions.Normal(0.0, x).log_prob(x), lambda: x),
+        [1.0, -1.0, 7.0, float("nan")],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_values_are_refused_as_without_compiling(name):
+    call, values = REFUSED[name]
+    seen = []
+    for mode in ("eager", "graph"):
+        fn, said = dg.function(call, mode=mode), []
+        for value in values * 2:
+            try:
+                said.append(np.asarray(fn(dg.tensor(value)).numpy()).tobytes())
+            except dg.errors.DuogradError as e:
+                said.append(str(e))
+        seen.append(said)
+    assert seen[0] == seen[1]
+    assert {type(x) for x in seen[0]} == {bytes, str}
+
+
 def test_graphs_show_regions():
     f = dg.function(lambda xs: dg.scan(lambda c, x: (c + dg.sin(x), c), dg.tensor(0.0), xs))
     f(dg.arange(4.0))
