@@ -66,7 +66,12 @@ class Variant:
         holds = self.check(containers) if containers else self.check()
         if containers and holds and any(s.shares(containers) for s in self.state):
             return False
-        return bool(holds) and self.aliases.fit(self._with_state(tensors))
+        if not holds:
+            return False
+        tensors = self._with_state(tensors)
+        if self.state and len({*map(id, tensors)}) < len(tensors):  # they were several when it was traced
+            return False
+        return self.aliases.fit(tensors)
 
     def count(self) -> None:
         """A call found it."""

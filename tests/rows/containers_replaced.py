@@ -1,5 +1,6 @@
 """Containers of state that are others at a later call: equal ones, exchanged ones, one in the place of two."""
 
+import duograd as dg
 from containers import State, T, calls, see
 
 
@@ -158,3 +159,65 @@ def told_apart_by_id(jit):
     m = State()
     f = jit(lambda x, a: x * len({id(m.log), id(a)}))
     return [see(f(T(), m.log if k % 2 else [])) for k in range(4)]
+
+
+def _one_tensor_in_two_places(jit, change, keep, give):
+    """State that the function replaces: two tensors, which are one at some of the calls."""
+    x = T()
+
+    def arguments(k):
+        a, b = keep()
+        if k % 3 == 2:
+            give(a, a)
+        if k == 4:
+            give(b, a)
+        if k == 6:
+            give(x.detach().clone().requires_grad_(), b)
+        return (x,)
+
+    def fn(x):
+        a, b = keep()
+        give(*change(a, b, x))
+        return (a * x).detach()
+
+    return [calls(jit, fn, arguments, [], 9), [see(t) for t in keep()]]
+
+
+def _leaves():
+    return T(1.0, 2.0).requires_grad_(), T(3.0, 4.0).requires_grad_()
+
+
+def _descend(a, b, x):
+    ga, gb = dg.autograd.grad((a * b * b * x).sum(), [a, b])
+    return (a - 0.1 * ga).detach().requires_grad_(), (b - 0.1 * gb).detach().requires_grad_()
+
+
+def _compare(a, b, x):
+    return ((a + x) * (3 if a is b else 2)).detach(), (b * 2).detach()
+
+
+def one_leaf_in_two_places_of_a_list(jit):
+    row = [*_leaves()]
+    return _one_tensor_in_two_places(
+        jit, _descend, lambda: tuple(row), lambda a, b: row.__setitem__(slice(None), [a, b])
+    )
+
+
+def one_leaf_in_two_attributes(jit):
+    m = State()
+    m.log, m.other = _leaves()
+
+    def give(a, b):
+        m.log, m.other = a, b
+
+    return _one_tensor_in_two_places(jit, _descend, lambda: (m.log, m.other), give)
+
+
+def two_attributes_that_are_compared(jit):
+    m = State()
+    m.log, m.other = T(), T(3.0, 4.0)
+
+    def give(a, b):
+        m.log, m.other = a, b
+
+    return _one_tensor_in_two_places(jit, _compare, lambda: (m.log, m.other), give)
