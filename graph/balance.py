@@ -123,6 +123,8 @@ def _container_effects(ledger: Ledger) -> list[Effect]:
         if x is None or (is_as(x, before) and oid not in ledger.adds):
             continue
         if isinstance(x, np.ndarray):
+            if x.dtype.hasobject:
+                ledger.odd = f"changes {name}, an array of objects", "keep them in a list"
             ledger.entries.setdefault(
                 ("array", oid, None), ["array", oid, None, before.tobytes(), name, None]
             )

@@ -85,6 +85,7 @@ class Closing:
                 "return tensors, in containers or plain objects",
             )
         faces = [trace.face(leaf) for leaf in seen.leaves]
+        self._check_arrays(seen, faces)
         if any(map(retains, faces)):
             trace.leave(
                 "hands out a tensor whose gradient it keeps (retain_grad)",
@@ -186,6 +187,17 @@ class Closing:
         if trace.depth == (end.backward is not None) and not trace.grad_reads and not loops:
             segment.released = [owner for owner, _ in end.grads]
         return segment
+
+    def _check_arrays(self, seen: Descriptions, faces: list[Symbol]) -> None:
+        """Leave to Python what hands out the memory of a tensor as an array, where the tensor is seen as well: what the
+        function got is a copy."""
+        for array, _, face in self.path.shown:
+            key = id(face._storage)
+            if seen.makes(array) and (key in self.trace.roots or any(id(f._storage) == key for f in faces)):
+                self.trace.leave(
+                    f"hands out the memory of {face.type} as a NumPy array, and the tensor lives on",
+                    "return one of the two, or a copy",
+                )
 
     def _find_read(self, roots: list[Symbol]) -> None:
         """Note which tensors from outside each of the roots is computed from, and whether the call changes one."""

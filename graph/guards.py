@@ -375,9 +375,13 @@ def _has(r: Read, identity: Identity) -> Guard:
 
 def _array(r: Read, identity: Identity) -> Guard:
     a = r.owner
-    test = "{0}.tobytes() == {1} and {0}.shape == {2} and {0}.dtype is {3}"
+    test = "{0}.tobytes() == {1} and {0}.shape == {2} and {0}.dtype is {3} and {0}.flags.writeable is {4}"
     return Guard(
-        12, test, (a, r.value, a.shape, a.dtype), f"the elements of {r.name} are the same", where=r.where
+        12,
+        test,
+        (a, r.value, a.shape, a.dtype, a.flags.writeable),
+        f"the elements of {r.name} are the same",
+        where=r.where,
     )
 
 

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from ..core import dispatch
 from ..core.members import SETTERS
 from .bytecode import FUNCTION, Expr
 from .evaluate import evaluate
@@ -363,7 +362,4 @@ class HandedReader(SiteReader):
     def _leave(self, why: str) -> None:
         """What the function is about to do cannot be watched: its Python runs at every call."""
         fix = "write it as Python code that can be watched, or read it outside"
-        leave = getattr(dispatch.state.executor, "leave", None)
-        if leave is not None:
-            leave(why, fix)
-        self._ledger.odd = why, fix
+        self._ledger.leave(why, fix)

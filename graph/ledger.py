@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core import dispatch
 from ..core.errors import TraceError
 from .bytecode import Expr
 from .evaluate import item_name, render
@@ -30,6 +31,7 @@ from .reads import (
     behind,
     contents_of,
     is_iterator,
+    may_change,
     now_at,
 )
 from .symbol import Symbol
@@ -117,7 +119,7 @@ class Ledger:
             elif isinstance(x, tuple):
                 for k, element in enumerate(x):
                     self.learn(element, f"{name}[{k}]", True, linked)
-            elif isinstance(x, np.ndarray) and x.nbytes <= ARRAY_LIMIT and not x.dtype.hasobject:
+            elif isinstance(x, np.ndarray) and (x.nbytes <= ARRAY_LIMIT or x.dtype.hasobject):
                 self.states[key] = x.copy()
         if isinstance(x, FunctionType):
             if outside:
@@ -377,6 +379,13 @@ class Ledger:
             if isinstance(held, dict) and not is_plain(k):
                 self.learn(k, f"a key of {name}", outside)
 
+    def leave(self, why: str, fix: str) -> None:
+        """What the function is about to do cannot be watched: its Python runs at every call."""
+        leave = getattr(dispatch.state.executor, "leave", None)
+        if leave is not None:
+            leave(why, fix)
+        self.odd = why, fix
+
     def read_factory(self, x: Any, name: str, frame: FrameType) -> None:
         """C code asks a dict that has one for its default."""
         if isinstance(x, collections.defaultdict):
@@ -386,8 +395,11 @@ class Ledger:
         place = "array", id(x), None
         if id(x) not in self.outside or place in self.entries:
             return
+        if x.dtype.hasobject:
+            self.leave(f"reads {name}, an array of objects", "keep them in a list")
+            return
         if x.nbytes > ARRAY_LIMIT:
-            if x.flags.writeable and not self.refused:
+            if may_change(x) and not self.refused:
                 self.refuse(
                     f"reads the NumPy array {name} of {x.nbytes:,} bytes, which may change unseen",
                     "pass it as an argument, or make it a tensor: dg.asarray(...)",
@@ -395,8 +407,7 @@ class Ledger:
                 )
             return
         held = self.states.get(id(x), x)
-        state = held.tobytes() if not x.dtype.hasobject else None
-        self.entries[place] = ["array", id(x), None, state, name, (frame.f_code, frame.f_lineno)]
+        self.entries[place] = ["array", id(x), None, held.tobytes(), name, (frame.f_code, frame.f_lineno)]
 
     # -- writes ---------------------------------------------------------------------------------
 

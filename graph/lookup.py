@@ -193,6 +193,8 @@ def find(owner: Any, name: str, plainly: bool = False) -> tuple[str, Any, Any]:
         own_dict = instance_dict(owner)
         if own_dict and name in own_dict:
             return "attr", owner, own_dict[name]
+        if own_dict is not None and not hasattr(Tensor if isinstance(owner, Tensor) else np.ndarray, name):
+            return _find_plain(owner, cls, name)
     elif sort == "internal":
         return _find_in_ours(owner, cls, name)
     elif sort == "local":

@@ -75,7 +75,7 @@ class Path:
         self.sized: list[Runner] = []
         self.args = {id(t): k for k, t in enumerate(tensors)}
         #: arrays that the function was given, and the values that they had
-        self.shown: list[tuple[Any, Any]] = []
+        self.shown: list[tuple[Any, Any, Symbol]] = []
         self.late: list[tuple[Any, Any]] = []  # what earlier segments print, once the trace has ended
         self.given: Any = None  # args and kwargs of the call
         self.watch: Any = None
@@ -436,7 +436,7 @@ class Path:
         """The trace wants a value: a copy of it that the function may write to."""
         value = self._value(trace, face)
         shown = value.copy()
-        self.shown.append((shown, value))
+        self.shown.append((shown, value, face))
         return shown
 
     def _value(self, trace: Trace, face: Symbol, refuse: Any = None) -> Any:
@@ -533,7 +533,7 @@ class Path:
 
     def _check_shown(self, trace: Trace) -> None:
         """Leave a function to Python that writes to the memory of a tensor through an array."""
-        if any(shown.tobytes() != outcome.tobytes() for shown, outcome in self.shown):
+        if any(shown.tobytes() != outcome.tobytes() for shown, outcome, _ in self.shown):
             trace.leave(
                 "writes to the memory of a tensor through a NumPy array",
                 "use x[...] = value, or copy the array",

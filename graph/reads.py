@@ -29,7 +29,7 @@ _CHANGING = frozenset((
     "__setitem__",
 ))  # fmt: skip
 _VIEWS: tuple[type, ...] = (
-    type({}.keys()), type({}.values()), type({}.items()), types.MappingProxyType,
+    memoryview, type({}.keys()), type({}.values()), type({}.items()), types.MappingProxyType,
     type(_ordered.keys()), type(_ordered.values()), type(_ordered.items()),
 )  # fmt: skip
 
@@ -67,8 +67,11 @@ def grows(x: Any, name: str) -> bool:
 
 
 def behind(x: Any) -> Any:
-    """The dict that a view of its keys, values or items shows; anything else itself."""
+    """What a view shows: the dict of keys, values or items, the bytes or array of a `memoryview`; anything else
+    itself."""
     if isinstance(x, _VIEWS):
+        if isinstance(x, memoryview):
+            return x.obj if isinstance(x.obj, (*MUTABLE, np.ndarray)) else x
         found = [y for y in gc.get_referents(x) if isinstance(y, dict)]
         return found[0] if len(found) == 1 else x
     return x
@@ -104,6 +107,15 @@ def replace(x: Any, value: Any) -> None:
     else:
         set.clear(x)
         set.update(x, value)
+
+
+def may_change(x: Any) -> bool:
+    """Whether the memory of an array can be written to, through it or through what it looks into."""
+    while isinstance(x, np.ndarray):
+        if x.flags.writeable:
+            return True
+        x = x.base
+    return isinstance(x, (bytearray, array.array)) or (isinstance(x, memoryview) and not x.readonly)
 
 
 def order_again(x: Any, names: list[Any]) -> None:

@@ -121,6 +121,10 @@ class Descriptions:
         made.content = self._content(kind, x)
         return made
 
+    def makes(self, x: Any) -> bool:
+        """Whether an object is among those that a call makes."""
+        return id(x) in self._made
+
     def _kind(self, x: Any) -> str:
         cls = x.__class__
         if cls is tuple or (isinstance(x, tuple) and hasattr(x, "_fields")):

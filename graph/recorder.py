@@ -152,7 +152,7 @@ class ReadRecorder:
         self._reader.standing.take()
         ledger, self._ledger = self._ledger, Ledger()
         self._ledger.found = ledger.found
-        self.compared, self.linked, self.odd = ledger.compared, ledger.linked, ledger.odd
+        self.compared, self.linked = ledger.compared, ledger.linked
         forget_classes()
         self._results.clear()
         self._tracers.clear()
@@ -160,6 +160,7 @@ class ReadRecorder:
         self._reader.root = None
         self._old = self._tracer = self.restable = self._home = None
         self.reads, self.effects, self._lost = close(ledger, kind is None)
+        self.odd = ledger.odd
         self.outside = {key: ledger.objects[key] for key in ledger.outside if key in ledger.objects}
         if kind is None and (lost or ledger.gave_way):
             why = "another tracer (a debugger) took over during the trace, so it is used once"

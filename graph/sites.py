@@ -223,7 +223,10 @@ class SiteReader(ValueReader):
                 self._stand(frame, base.__dict__, action[2], base.__dict__.get(action[2]))
 
     def _attribute(self, base: Any, name: str, expr: Expr, frame: FrameType, plainly: bool = False) -> None:
-        base = behind(base)
+        memory, base = isinstance(base, memoryview), behind(base)
+        if memory:
+            self._ledger.read_content(base, self._ledger.name(base, expr), frame, False)
+            return
         if isinstance(base, CONTAINERS) and isinstance(in_class(type(base), name), SLOTTED):
             self._method_of(base, name, expr, frame)
             return

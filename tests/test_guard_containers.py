@@ -282,8 +282,12 @@ def test_large_array_that_may_change_is_an_error():
     table = np.zeros(10_000)
     with pytest.raises(TraceError, match="reads the NumPy array table of 80,000 bytes"):
         record(lambda: table.sum())
+    shown = table.view()
+    shown.flags.writeable = False
+    with pytest.raises(TraceError, match="reads the NumPy array shown of 80,000 bytes"):
+        record(lambda: shown.sum())
     table.flags.writeable = False
-    record(lambda: table.sum())
+    record(lambda: table.sum() + shown.sum())
 
 
 # ---------------------------------------------------------------- functions

@@ -321,6 +321,59 @@ ROWS = {
         "return x*sum(m.l)*m.l.k",
         "m.l.k += 1",
     ),
+    "memory_view": (
+        "m.b=bytearray(b'abcd')\nm.v=memoryview(m.b)",
+        "m.v[0] += 1\nreturn x*m.v[1], m.v.tobytes(), list(m.v[1:3]), len(m.v)",
+        "m.b[1] = i + 50",
+    ),
+    "memory_view_of_numbers": (
+        "m.b=bytearray(8)\nm.v=memoryview(m.b).cast('f')\nm.a=array.array('d', [1, 2])\nm.w=memoryview(m.a)",
+        "m.v[0] += 1\nm.w[0] *= 2\nreturn x*m.v[1], m.w.tolist()",
+        "m.v[1] = i; m.a[1] = i",
+    ),
+    "memory_view_of_an_array": (
+        "m.a=np.zeros(3)\nm.v=memoryview(m.a)",
+        "m.v[0] = m.v[1]+1\nreturn x*m.v[2]",
+        "m.a[1:] = i",
+    ),
+    "array_of_objects_read": (
+        "m.a=np.array([x0, [1.0]], object)",
+        "m.a[1].append(2)\nreturn x*m.a[0], len(m.a[1])",
+        "m.a[0] = m.a[0]+i",
+    ),
+    "array_of_objects_written": ("m.a=np.empty(2, object)", "m.a[0] = x*2\nreturn x*1", "m.k = m.a[0]"),
+    "array_of_objects_added": ("m.a=np.array([x0], object)", "m.a[0] = m.a[0]+x\nreturn x*1", "m.k = m.a[0]"),
+    "array_of_a_class": (
+        "class A(np.ndarray): k=2.0\nm.a=np.arange(3.0).view(A)",
+        "return x*float(m.a[1])*m.a.k, getattr(m.a, 'n', 0)",
+        "m.a.k = 3.0 + i//2; m.a.n = i//2",
+    ),
+    "array_of_fields": (
+        "m.a=np.zeros(2, [('u', 'f4'), ('v', 'i4')])",
+        "m.a['u'] += 1\nm.a[1]['v'] = m.a['v'][0]\nreturn x*float(m.a['u'][1]), m.a[1]['v']",
+        "m.a['v'][0] = i",
+    ),
+    "parameter_of_a_class": (
+        "class P(dg.nn.Parameter): k=1.0\nm.w=P(x0)",
+        "return x*m.w*m.w.k, getattr(m.w, 'n', 0)",
+        "m.w.k = 3.0 + i//2; m.w.n = i//2",
+    ),
+    "may_be_written": (
+        "m.a=np.arange(3.0)",
+        "return x*m.a[1], m.a.flags.writeable",
+        "m.a.setflags(write=i%2 == 0)",
+    ),
+    "memory_of_a_tensor": ("m.w=dg.ones((2,))", "m.n = m.w.numpy()\nreturn x*float(m.n[0])", "m.w += 1"),
+    "memory_of_an_argument": (
+        "a=dg.ones((2,))",
+        "m.n = a.numpy()\nreturn x*float(m.n[0])",
+        "a += 1; m.k = m.n.copy()",
+    ),
+    "memory_of_a_result": (
+        "m.k=0",
+        "y = x*2\nreturn y, y[1:].numpy()",
+        "out[-1][1][0] = 9; m.k = out[-1][0]*1",
+    ),
     "partial_list": (
         "import functools\nm.l=[]\nm.p=functools.partial(m.l.append, 4)",
         "m.p()\nreturn len(m.l), x*1",
@@ -415,7 +468,7 @@ def seen(x, inside=()):
     if isinstance(x, dg.Tensor):
         return kind, np.array(x._array()).tolist()
     if isinstance(x, np.ndarray):
-        return kind, x.tolist()
+        return kind, [seen(v, inside) for v in x.flat] if x.dtype.hasobject else x.tolist()
     if isinstance(x, collections.defaultdict):
         kind = f"{kind} of {x.default_factory}"
     if isinstance(x, dict):
