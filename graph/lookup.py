@@ -37,11 +37,16 @@ _SITE = tuple(f"{os.sep}{d}{os.sep}" for d in ("site-packages", "dist-packages")
 # Parts of the standard library that only pass user data on, so that reads inside them are the user's.
 _STDLIB_FOLLOWED = frozenset((
     "dataclasses.py", "functools.py", "enum.py", "contextlib.py", "types.py", "copy.py", "abc.py", "os.py",
-    "_collections_abc.py", "argparse.py", "operator.py", "weakref.py", "string.py", "_weakrefset.py",
+    "_collections_abc.py", "collections", "argparse.py", "operator.py", "weakref.py", "string.py", "_weakrefset.py",
     "posixpath.py", "ntpath.py", "genericpath.py",
 ))  # fmt: skip
-# What keeps data of its users (UserDict, ChainMap): its reads are theirs, whoever calls it.
-_STDLIB_KEEPING = frozenset(("collections",))
+# Methods of what keeps data of its users: their reads are the users', whoever calls them.
+_KEEPING = frozenset(
+    id(f.__code__)
+    for cls in (collections.UserDict, collections.UserList, collections.UserString, collections.ChainMap)
+    for f in vars(cls).values()
+    if isinstance(f, types.FunctionType)
+)
 # Installed packages whose inside is opaque: big, stateful, and no keepers of a model's settings.
 _OPAQUE = frozenset((
     "numpy", "torch", "jax", "jaxlib", "scipy", "pandas", "numba", "llvmlite", "cupy", "onnx",
@@ -77,7 +82,7 @@ def follows(code: CodeType, space: dict[str, Any]) -> str:
     known = _files.get(file)
     if known is None:
         known = _files[file] = _follows_file(file)
-    return known
+    return "always" if known == "called" and id(code) in _KEEPING else known
 
 
 def _follows_file(file: str) -> str:
@@ -90,8 +95,6 @@ def _follows_file(file: str) -> str:
     if os.path.realpath(file).startswith(_STDLIB):
         name = os.path.basename(file)
         name = os.path.basename(os.path.dirname(file)) if name == "__init__.py" else name
-        if name in _STDLIB_KEEPING:
-            return "always"
         return "called" if name in _STDLIB_FOLLOWED else "never"
     return "always"
 

@@ -9,7 +9,7 @@ their elements up to 4 KiB, and a larger writable one is an error, because it co
 
 What is not seen:
 
-- what C extensions read by themselves, and memory views;
+- what C extensions read by themselves;
 - containers in objects that only C code handed out; objects themselves are seen;
 - clocks, random numbers, files: calls known to give another value each time are noted for `explain()`;
 - the inside of NumPy, torch and other large packages, and of most of the standard library;
