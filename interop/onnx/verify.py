@@ -235,7 +235,7 @@ def _run_session(session: Any, feeds: dict[str, np.ndarray]) -> list[np.ndarray]
 
     code = to_code(bfloat16)
     values = {
-        name: OrtValue.ortvalue_from_numpy_with_onnx_type(np.ascontiguousarray(a).view(np.uint16), code)
+        name: OrtValue.ortvalue_from_numpy_with_onnx_type(np.asarray(a, order="C").view(np.uint16), code)
         if a.dtype == bfloat16.np
         else OrtValue.ortvalue_from_numpy(a)
         for name, a in feeds.items()
