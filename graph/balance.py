@@ -14,7 +14,7 @@ import numpy as np
 from .ledger import Ledger, Ref
 from .lookup import UNKNOWN, in_class, instance_dict, is_own
 from .plain import ABSENT, is_plain, same
-from .reads import MUTABLE, Effect, Read, contents_of, is_as, now_at, space_of
+from .reads import MUTABLE, Effect, Read, contents_of, is_as, own_at, space_of
 
 
 def close(ledger: Ledger, strict: bool = True) -> tuple[list[Read], list[Effect], list[Effect]]:
@@ -75,7 +75,7 @@ def _collect(ledger: Ledger) -> tuple[list[Read], list[Effect], list[Effect]]:
             if kind == "item" and isinstance(owner, list):
                 value = list.__getitem__(owner, key if key >= 0 else key + len(ledger.states[oid]))
             else:
-                value = now_at(kind, owner, key)
+                value = own_at(kind, owner, key)
             unchanged = value is before or (is_plain(before) and same(value, before))
             again = (kind, oid, key) in ledger.dropped
             if (kind, oid, key) not in ledger.entries or not unchanged or again:
@@ -102,7 +102,7 @@ def _of_classes(ledger: Ledger) -> dict[tuple[str, int, Any], type]:
 def _pin(ledger: Ledger) -> None:
     """Containers that were put somewhere must be these again, also where they have been there before."""
     put = [
-        now_at(kind, ledger.objects[oid], key) for kind, oid, key in ledger.written if oid in ledger.objects
+        own_at(kind, ledger.objects[oid], key) for kind, oid, key in ledger.written if oid in ledger.objects
     ]
     for oid in ledger.touched:
         x = ledger.objects.get(oid, ())

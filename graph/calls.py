@@ -72,6 +72,11 @@ class CallReader(HandedReader):
         if id(callee) in _QUIET_CALLS:
             if self.live and args and not self._says_the_same(callee, args, frame):
                 raise RestartError
+            if callee in (type, isinstance, issubclass) and args:
+                classes = evaluate(args[1], frame, self._results) if len(args) > 1 else None
+                for x in self._possible(args[0], frame):
+                    self.running.class_of(x, frame)
+                    self.running.is_kind(x, classes, frame)
             if callee is id:
                 self._ledger.compared |= {id(evaluate(x, frame, self._results)) for x in args}
             return
@@ -114,6 +119,8 @@ class CallReader(HandedReader):
             if isinstance(owner, CONTAINERS):
                 if not (grows(owner, method) and id(owner) in self._ledger.changed):
                     self._method_of(owner, method, None, frame)
+                if method in ("get", "__getitem__", "__contains__"):  # of what is not known
+                    self._ledger.read_content(owner, self._ledger.name(owner, None), frame, False)
                 if isinstance(owner, set) and method == "add":
                     self._ledger.add(owner, values[0] if len(values) == 1 else UNKNOWN)
             elif is_iterator(owner):

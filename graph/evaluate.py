@@ -27,7 +27,7 @@ def evaluate(x: Expr, frame: FrameType, results: Results) -> Any:
         return UNKNOWN
     kind = x[0]
     if kind == "local" or kind == "free":
-        return frame.f_locals.get(x[1], UNKNOWN)
+        return variable(frame, x[1])
     if kind == "const":
         return x[1]
     if kind == "global":
@@ -175,6 +175,16 @@ def render(x: Expr) -> str:
     if kind == "result":
         return f"{render(x[2])}({', '.join(map(render, x[3]))})"
     return "..."
+
+
+def variable(frame: FrameType, name: str) -> Any:
+    """The value of a variable of a frame. The body of a class has those of the function around it in cells alone."""
+    value = frame.f_locals.get(name, UNKNOWN)
+    code = frame.f_code
+    if value is UNKNOWN and not code.co_flags & inspect.CO_OPTIMIZED and name in code.co_freevars:
+        maker = maker_of(frame)
+        return UNKNOWN if maker is None else variable(maker, name)
+    return value
 
 
 def maker_of(frame: FrameType) -> FrameType | None:

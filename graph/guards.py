@@ -10,6 +10,7 @@ from __future__ import annotations
 import builtins
 import functools
 import itertools
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from types import CodeType
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 from ..core.members import part_of
 from .caches import used
 from .identity import Identity
-from .lookup import in_class
+from .lookup import holder_of, in_class
 from .plain import ABSENT, brief, hooks_of, is_plain, same, sees
 from .reads import Read, getattr_of
 from .recorder import ReadRecorder
@@ -248,11 +249,20 @@ def compile_guards(
 ) -> Guards:
     """Guards over what a trace read (`ReadRecorder.reads`) and the guards in `extra`."""
     identity = Identity() if identity is None else identity
-    return Guards([*(read_guard(r, identity) for r in reads), *extra])
+    together: dict[tuple[str, int], list[Read]] = {}
+    single = []
+    for r in reads:
+        if r.kind in _TOGETHER:
+            together.setdefault((r.kind, 0 if r.kind == "class" else id(r.owner)), []).append(r)
+        else:
+            single.append(read_guard(r, identity))
+    return Guards([*single, *(_TOGETHER[kind](row) for (kind, _), row in together.items()), *extra])
 
 
 def read_guard(read: Read, identity: Identity) -> Guard:
     """The guard that the value read is still there."""
+    if read.kind in _TOGETHER:
+        return _TOGETHER[read.kind]([read])
     return _MAKERS[read.kind](read, identity)
 
 
@@ -408,6 +418,62 @@ def _static(r: Read, identity: Identity) -> Guard:
     )
 
 
+def _code_of(r: Read, identity: Identity) -> Guard:
+    f, code = r.owner, r.value
+    return Guard(33, "{0}.__code__ is {1}", (f, code), f"{r.name} is the same", where=r.where)
+
+
+def _bases(r: Read, identity: Identity) -> Guard:
+    cls, row = r.owner, r.value
+    test = "({0}.__mro__ is {1} or {0}.__mro__ == {1})"
+    return Guard(33, test, (cls, row), f"{r.name} are the same", where=r.where)
+
+
+def _holder(r: Read, identity: Identity) -> Guard:
+    cls, key = r.owner, r.key
+    return Guard(
+        33, f"holder_of({{0}}, {key!r}) is {{1}}", (cls, r.value), f"{r.name} is {brief(r.value)}", brief(r.value),
+        lambda: holder_of(cls, key), r.where,
+    )  # fmt: skip
+
+
+def _kind(r: Read, identity: Identity) -> Guard:
+    cls, key = r.owner, r.key
+    return Guard(
+        36, f"issubclass({{0}}, {{1}}) is {r.value}", (key, cls), f"{r.name} == {r.value}", str(r.value),
+        lambda: issubclass(key, cls), r.where,
+    )  # fmt: skip
+
+
+def _classes(row: list[Read]) -> Guard:
+    """Objects have the classes that they had: one guard for all."""
+    owners, classes = [r.owner for r in row], [r.value for r in row]
+    held = {r.name: r.value for r in row}
+    return Guard(
+        34, "[*map(type, {0})] == {1}", (owners, classes), f"classes == those of {len(row)} objects", "others",
+        lambda: {r.name: type(r.owner) for r in row}, row[0].where, held,
+    )  # fmt: skip
+
+
+def _unset(row: list[Read]) -> Guard:
+    """Names that a module does not have, so that they are what is built in."""
+    names = tuple(r.key for r in row)
+    words = f"{', '.join(names)} not in the globals of {row[0].owner.get('__name__')}"
+    return Guard(32, "{0}.isdisjoint({1})", (row[0].owner.keys(), names), words, where=row[0].where)
+
+
+def _named(row: list[Read]) -> Guard:
+    """What a module has under some names, or what is built in."""
+    space, held = row[0].owner, {r.key: r.value for r in row}
+    words = f"names of {space.get('__name__')} == {', '.join(held)}"
+    fetch, values = operator.itemgetter(*held), tuple(held.values())
+    return Guard(
+        32, "{1}({0}) == {2}" if len(held) > 1 else "{1}({0}) is {2}",
+        (space, fetch, values if len(held) > 1 else values[0]), words, "others",
+        lambda: {k: space.get(k, ABSENT) for k in held}, row[0].where, held,
+    )  # fmt: skip
+
+
 def _default(r: Read, identity: Identity) -> Guard:
     f, (defaults, named) = r.owner, r.value
     test = "{3}.alike({0}.__defaults__, {1}, given) and {3}.alike({0}.__kwdefaults__, {2}, given)"
@@ -472,14 +538,16 @@ _MAKERS: dict[str, Callable[[Read, Identity], Guard]] = {
     "attr": _attr, "item": _item, "cell": _cell, "content": _content, "names": _names, "length": _length,
     "truth": _truth, "has": _has, "array": _array,
     "method": _method, "static": _static, "part": _part, "default": _default, "cached": _cached, "level": _level,
-    "never": _never,
+    "never": _never, "code": _code_of, "bases": _bases, "holder": _holder, "kind": _kind,
 }  # fmt: skip
+#: kinds of reads for which one guard stands: for all, or for all of one owner
+_TOGETHER: dict[str, Callable[[list[Read]], Guard]] = {"class": _classes, "unset": _unset, "named": _named}
 #: what generated sources may name besides their constants
 _SPACE = {
     "same": same, "ABSENT": ABSENT, "values": dict.values, "contains": dict.__contains__,
     "get": dict.get, "at": list.__getitem__, "is_empty": _is_empty,
     "plainly": object.__getattribute__, "is_absent": _is_absent, "hooks_of": hooks_of, "sees": sees,
-    "again": itertools.repeat, "given": (), "part_of": part_of, "in_class": in_class,
+    "again": itertools.repeat, "given": (), "part_of": part_of, "in_class": in_class, "holder_of": holder_of,
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextvars
 import gc
 import io
+import logging
 import os
 import random
 import sys
@@ -29,7 +30,7 @@ _UNSEEN = frozenset((
 ))  # fmt: skip
 _UNSEEN_CALLS = frozenset(map(id, (
     open, dir, contextvars.copy_context, sys.getrecursionlimit, sys.getswitchinterval, gc.isenabled, gc.get_count,
-    gc.get_threshold, np.get_printoptions, np.geterr,
+    gc.get_threshold, logging.Logger.getEffectiveLevel, np.get_printoptions, np.geterr,
 )))  # fmt: skip
 #: of these modules, what depends on the arguments alone, or looks at nothing
 _SEEN = frozenset((
@@ -59,7 +60,7 @@ def unseen(callee: Any, outside: bool = True) -> str | None:
     name = getattr(callee, "__name__", None)
     if name is None or name in _SEEN:
         return None
-    if id(callee) in _UNSEEN_CALLS:
+    if id(getattr(callee, "__func__", callee)) in _UNSEEN_CALLS:
         return str(name)
     owner = getattr(callee, "__self__", None)
     if owner is None or isinstance(owner, (types.ModuleType, type)):

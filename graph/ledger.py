@@ -32,7 +32,7 @@ from .reads import (
     contents_of,
     is_iterator,
     may_change,
-    now_at,
+    own_at,
 )
 from .symbol import Symbol
 
@@ -428,7 +428,7 @@ class Ledger:
         space = instance_dict(owner) if kind == "attr" else owner
         if isinstance(space, dict) and id(space) not in self.states:
             self.orders.setdefault(id(space), [*space])
-        self.written[place] = name, self._spec(now_at(kind, owner, key))
+        self.written[place] = name, self._spec(own_at(kind, owner, key))
         if not is_plain(key):
             self.objects.setdefault(id(key), key)
 

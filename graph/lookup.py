@@ -137,6 +137,11 @@ def in_class(cls: type, name: str) -> Any:
     return ABSENT
 
 
+def holder_of(cls: type, name: str) -> type | None:
+    """The class, of a class and its bases, that holds a name."""
+    return next((base for base in cls.__mro__ if name in base.__dict__), None)
+
+
 def held(owner: Any, name: str) -> tuple[type, Any]:
     """The class that a name of an object (a class, a `super()`) is looked up in, and what it holds there, unbound."""
     above: Any = owner
@@ -146,8 +151,11 @@ def held(owner: Any, name: str) -> tuple[type, Any]:
             if name in base.__dict__:
                 return base, base.__dict__[name]
         return type(owner), ABSENT
-    cls = owner if isinstance(owner, type) else type(owner)
-    return cls, in_class(cls, name)
+    if isinstance(owner, type):
+        static, meta = in_class(owner, name), in_class(type(owner), name)
+        above = static is ABSENT or hasattr(type(meta), "__set__")
+        return (type(owner), meta) if above else (owner, static)
+    return type(owner), in_class(type(owner), name)
 
 
 def instance_dict(x: Any) -> Any:
@@ -256,8 +264,13 @@ def _find_in_class(owner: type, cls: type, name: str) -> tuple[str, Any, Any]:
     value = in_class(owner, name)
     if value is ABSENT and meta is ABSENT and in_class(cls, "__getattr__") is ABSENT:
         return "attr", owner, ABSENT
-    if value is ABSENT or (meta is not ABSENT and hasattr(type(meta), "__set__")):
+    if meta is not ABSENT and hasattr(type(meta), "__set__"):
         return "", None, UNKNOWN
+    if value is ABSENT:
+        if is_function(meta):
+            return "method", cls, types.MethodType(meta, owner)
+        given = meta is ABSENT or hasattr(type(meta), "__get__")
+        return ("", None, UNKNOWN) if given else ("attr", owner, meta)
     if isinstance(value, staticmethod):
         return "method", owner, value.__func__
     if isinstance(value, classmethod):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import collections
 import gc
+import threading
 import types
 from types import CodeType
 from typing import Any
@@ -163,6 +164,15 @@ def now_at(kind: str, owner: Any, key: Any) -> Any:
     return ABSENT if value is UNKNOWN else value
 
 
+def own_at(kind: str, owner: Any, key: Any) -> Any:
+    """What a place itself holds, where a class may hold a value for it as well; ABSENT when nothing."""
+    if kind == "attr" and not isinstance(owner, threading.local):
+        space: Any = vars(owner) if isinstance(owner, type) else instance_dict(owner)
+        if space is not None and (key in space or not hasattr(type(in_class(type(owner), key)), "__set__")):
+            return space.get(key, ABSENT)
+    return now_at(kind, owner, key)
+
+
 def getattr_of(owner: Any) -> Any:
     """What finds an attribute where a recorded read found it: past a `__getattribute__` of the user's."""
     hooked = isinstance(in_class(type(owner), "__getattribute__"), types.FunctionType)
@@ -248,7 +258,13 @@ class Effect:
     def _put(self, value: Any) -> None:
         owner, key = self.owner, self.key
         if self.kind == "attr":
-            kind = type if isinstance(owner, type) else object
+            kind = (
+                type
+                if isinstance(owner, type)
+                else threading.local
+                if isinstance(owner, threading.local)
+                else object
+            )
             if value is not ABSENT:
                 kind.__setattr__(owner, key, value)
             elif key in (instance_dict(owner) or ()):

@@ -13,8 +13,8 @@ What is not seen:
 - containers in objects that only C code handed out; objects themselves are seen;
 - clocks, random numbers, files: calls known to give another value each time are noted for `explain()`;
 - the inside of NumPy, torch and other large packages, and of most of the standard library;
-- a property, a `__class__` or a `__code__` replaced after the trace, methods and functions of installed packages
-  replaced at all;
+- a special method that a class gets later (`__eq__`, `__len__`), methods and functions of installed packages that
+  are replaced;
 - anything after `breakpoint()`: a debugger takes the thread's tracer over, so that variant is used once.
 
 A tracer installed before (a debugger, a coverage tool in Python) is called along; one written in C, as
@@ -24,7 +24,6 @@ coverage has, rests during the trace. A followed instruction costs about 1 us, a
 
 from __future__ import annotations
 
-import functools
 import inspect
 import sys
 import types
@@ -41,9 +40,10 @@ from .balance import close
 from .bytecode import analyse, instruction_at
 from .calls import CallReader
 from .evaluate import Results
+from .functions import caller
 from .ledger import Found, Ledger
 from .live import RestartError, is_live, names_live
-from .lookup import follows, forget_classes, is_own, leads
+from .lookup import follows, forget_classes, leads
 from .reads import CONTAINERS, Effect, Read
 from .symbol import Symbol
 
@@ -84,7 +84,6 @@ class ReadRecorder:
         self._codes: list[CodeType] = []
         self._wanted: dict[int, dict[int, int]] = {}
         self._reader.root, self._rooted = function, False
-        self._sought: set[tuple[int, int]] = set()  # ids of codes and classes: looked for as methods
         #: a function runs at once, and is not watched
         self._aside = False
         self._old: Any = None
@@ -124,7 +123,7 @@ class ReadRecorder:
             if local is None:
                 local = tracers[id(frame.f_code)] = self._tracer_of(frame)
             if local is False or (
-                local.called and not (self._is_led(frame.f_back, local.called) or asked(frame))
+                local.called and not (self._is_led(caller(frame), local.called) or asked(frame))
             ):
                 return self._end_of(frame) if chained is None else chained(frame, event, arg)
             start(frame)
@@ -301,37 +300,14 @@ class ReadRecorder:
                 self._root(x, name, set())
             if code.co_freevars and id(code) not in self._ledger.functions:
                 self._reader.seek(frame)
-        functions = self._ledger.functions
-        if id(code) not in functions or code.co_name.startswith("__"):
-            self._implicit(frame)
-        for f in functions.get(id(code), ()):
+        self._reader.running.begins(frame)
+        for f in self._ledger.functions.get(id(code), ()):
             defaults, named = f.__defaults__, f.__kwdefaults__
             if (defaults or named) and id(f) in self._ledger.outside:
                 self._ledger.read_defaults(f, frame)
                 names = code.co_varnames[code.co_argcount - len(defaults or ()) : code.co_argcount]
                 for name, x in (*zip(names, defaults or ()), *(named or {}).items()):
                     self._ledger.learn(x, name, True, True)
-
-    def _implicit(self, frame: FrameType) -> None:
-        """A function begins that nothing read has led to: perhaps a method that Python called by itself, for an
-        operator, a call of an object or of its class, a property, `with`."""
-        code = frame.f_code
-        if not code.co_argcount:
-            return
-        first = frame.f_locals.get(code.co_varnames[0])
-        for cls in (
-            (type(first), first) if isinstance(first, type) else (type(first),)
-        ):  # `__new__` gets a class
-            found = None if (id(code), id(cls)) in self._sought else _method_of(cls, code)
-            self._sought.add((id(code), id(cls)))
-            if found is None:
-                continue
-            name, held, method = found
-            if method.__defaults__ or method.__kwdefaults__:
-                outside = not self._ledger.outside.isdisjoint((id(first), id(cls)))
-                self._ledger.learn(method, method.__qualname__, outside)
-            if is_own(cls.__module__) and name.startswith("__"):
-                self._ledger.note("static", cls, name, held, f"{cls.__name__}.{name}", frame)
 
     def _root(self, x: Any, name: str, seen: set[int]) -> None:
         """An argument of the traced function. Containers were made for the call; objects in them were not."""
@@ -348,19 +324,6 @@ class ReadRecorder:
                 self._root(getattr(x, field), f"{name}.{field}", seen)
         else:
             self._ledger.learn(x, name, True)
-
-
-def _method_of(cls: type, code: CodeType) -> tuple[str, Any, types.FunctionType] | None:
-    """The method of a class that has this code: its name, what the class holds there, the function."""
-    for space in map(vars, cls.__mro__):
-        for name, x in space.items():
-            inside: tuple[Any, ...] = (x.fget, x.fset, x.fdel) if isinstance(x, property) else ()
-            if isinstance(x, (classmethod, staticmethod, functools.cached_property)):
-                inside = (x.func if isinstance(x, functools.cached_property) else x.__func__,)
-            for f in (x, *inside):
-                if isinstance(f, types.FunctionType) and f.__code__ is code:
-                    return name, x, f
-    return None
 
 
 def _both(first: Any, second: Any) -> Any:

@@ -14,10 +14,9 @@ from ..core.unfolding import asking, unfold
 from .arguments import fill_call
 from .formulas import Site
 from .given import Watch
-from .lookup import instance_dict
 from .nursery import Nursery
 from .plain import ABSENT
-from .reads import Effect, contents_of, now_at, order_again, space_of
+from .reads import Effect, contents_of, order_again, own_at, space_of
 from .rebuild import Descriptions
 from .recorder import ReadRecorder
 from .witness import Place, copied, undo_of
@@ -312,5 +311,4 @@ def _here(kind: str, owner: Any, key: Any) -> Any:
     """What lies at a place itself, not in a class behind it."""
     if kind == "content":
         return contents_of(owner)
-    own = instance_dict(owner) if kind == "attr" else None
-    return now_at(kind, owner, key) if own is None else own.get(key, ABSENT)
+    return own_at(kind, owner, key)

@@ -14,7 +14,7 @@ import numpy as np
 from ..core.members import Members, part_of
 from ..core.value import Tensor
 from .bytecode import FUNCTION, Expr, analyse
-from .evaluate import Results, evaluate, get_item, item_name, maker_of, matched_name, render
+from .evaluate import Results, evaluate, get_item, item_name, maker_of, matched_name, render, variable
 from .functions import STAND_INS, Standing
 from .ledger import HOLDING, Ledger
 from .live import KINDS, Live, RestartError, settled
@@ -22,14 +22,11 @@ from .lookup import UNKNOWN, calls_on, find, held, in_class, instance_dict, is_o
 from .plain import ABSENT, is_plain
 from .possible import ValueReader
 from .reads import ARRAY_LIMIT, CONTAINERS, MUTABLE, behind, changes, grows, is_iterator
+from .running import DUNDER, Running
 from .symbol import Symbol
 
 # What a class holds for places of its objects: these are read, not this.
 _FIXED = (types.MemberDescriptorType, types.GetSetDescriptorType)
-# Names of functions, classes and modules that say what they are called, not what they do.
-_DUNDER = frozenset(
-    ("__doc__", "__name__", "__qualname__", "__module__", "__annotations__", "__file__", "__spec__")
-)
 SLOTTED = (types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType)
 
 
@@ -59,6 +56,7 @@ class SiteReader(ValueReader):
     def __init__(self, ledger: Ledger, results: Results, tracers: dict[int, Any], live: bool = False):
         super().__init__(ledger, results)
         self._tracers, self.live, self.standing = tracers, live, Standing()
+        self.running = Running(ledger)
         #: what is traced
         self.root: Any = None
         #: functions that the call has made and the framework calls, by id
@@ -82,24 +80,13 @@ class SiteReader(ValueReader):
         value = space.get(name, UNKNOWN)
         if self.live:
             self._stand(frame, space, name, frame.f_builtins.get(name) if value is UNKNOWN else value)
-        if value is UNKNOWN or isinstance(value, types.ModuleType) or name in _DUNDER:
-            return
-        if isinstance(value, (type, FunctionType, types.BuiltinFunctionType)):
-            if value.__name__ == name and not is_own(value.__module__):
-                return
-        elif type(value).__module__.startswith("duograd.core") and getattr(value, "name", None) == name:
-            return  # an op or a dtype under its own name
-        module = space.get("__name__", "")
-        if module.startswith("duograd.") and not is_own(module):
-            return  # the framework's own constants
-        self._ledger.outside.add(id(space))
-        self._ledger.note("item", space, name, value, name, frame)
+        self.running.reads_global(name, value, frame)
 
     def _on_free(self, frame: FrameType, action: Any) -> None:
         name = action[1]
         if name == "__class__":
             return
-        value = frame.f_locals.get(name, UNKNOWN)
+        value = variable(frame, name)
         for cell in self._cells(frame, name, value):
             self._ledger.outside.add(id(cell))
             self._ledger.note("cell", cell, None, ABSENT if value is UNKNOWN else value, name, frame)
@@ -235,14 +222,27 @@ class SiteReader(ValueReader):
             return
         if isinstance(base, np.ndarray):
             self._ledger.read_array(base, self._ledger.name(base, expr), frame)
-        if name in _DUNDER:
+        if name in DUNDER:
+            if isinstance(base, (type, FunctionType)) and is_own(base.__module__):
+                called = f"{self._ledger.name(base, expr)}.{name}"
+                self._ledger.note("attr", base, name, getattr(base, name, ABSENT), called, frame)
             return
         kind, holder, value = find(base, name, plainly)
         if kind in ("", "quiet"):
             self._bound(base, name, expr, frame)
+        if kind in ("", "quiet", "method"):
+            if type(base) is super:
+                self.running.above(base, frame)
+            elif name != "__dict__":
+                self.running.class_of(base, frame)
         if kind == "attr":
             sort = "item" if isinstance(base, dict) and _is_item(base, name, value) else "attr"
-            holder = self._class_behind(holder, name, value)
+            if sort == "attr" and self.running.is_behind(base, name, value, frame):
+                called = self._ledger.name(base, expr)
+                self._not_in(base, name, called, frame)
+                self._ledger.learn(value, f"{called}.{name}", id(base) in self._ledger.outside)
+                return
+            holder = self.running.class_behind(holder, name, value)
             self._ledger.note(sort, holder, name, value, f"{self._ledger.name(base, expr)}.{name}", frame)
         elif kind == "item":
             self._ledger.outside.add(id(holder))
@@ -260,6 +260,8 @@ class SiteReader(ValueReader):
             if name == "__dict__":
                 self._ledger.keep_dict(value, base)
             outside = id(base) in self._ledger.outside or isinstance(base, types.ModuleType)
+            if isinstance(base, types.ModuleType) and not isinstance(value, types.ModuleType):
+                self.running.named(base.__dict__, name, value, frame)
             if not isinstance(value, types.ModuleType):
                 self._ledger.learn(value, f"{self._ledger.name(base, expr)}.{name}", outside)
         elif kind == "part":
@@ -284,27 +286,24 @@ class SiteReader(ValueReader):
             and type(static) not in _FIXED
             and ("attr", id(cls), name) not in self._ledger.written
         ):
+            if not hasattr(type(static), "__set__"):
+                self._not_in(base, name, self._ledger.name(base, expr), frame)
             self._ledger.note("static", cls, name, static, f"{cls.__name__}.{name}", frame)
-
-    def _class_behind(self, base: Any, name: str, value: Any) -> Any:
-        """The class of an object that the call made, where it is the class that has an attribute, or has none; else the
-        object."""
-        cls = type(base)
-        if id(base) in self._ledger.outside or isinstance(base, type) or not is_own(cls.__module__):
-            return base
-        if name in (instance_dict(base) or ()) or in_class(cls, name) is not value:
-            return base
-        self._ledger.outside.add(id(cls))
-        return cls
 
     def _hooked(self, base: Any, name: str, expr: Expr, frame: FrameType) -> None:
         """An attribute that a hook of the class finds: that nothing stands before the hook, and what C code may look at
         for it. Python code is followed."""
+        if isinstance(base, types.ModuleType):
+            self.running.not_in_module(base, name, frame)
+            return
         static, getter = in_class(type(base), name), None
         if isinstance(static, property):
             getter = static.fget
             self._handed_on(getter, [base], True, frame)
-        elif static is ABSENT and not isinstance(base, type):
+        elif isinstance(base, type):
+            if in_class(base, name) is ABSENT and is_own(base.__module__):
+                self._ledger.note("static", base, name, ABSENT, f"{base.__name__}.{name}", frame)
+        elif static is ABSENT:
             getter = in_class(type(base), "__getattr__")
             if getter is ABSENT or isinstance(in_class(type(base), "__getattribute__"), FunctionType):
                 return
@@ -443,6 +442,8 @@ class SiteReader(ValueReader):
 
     def _on_match(self, frame: FrameType, action: Any) -> None:
         cls = evaluate(action[2], frame, self._results)
+        for x in self._possible(action[1], frame):
+            self.running.class_of(x, frame)
         for name in filter(None, [matched_name(cls, key) for key in action[3]]):
             self._on_attr(frame, ("attr", action[1], name))
 
@@ -587,6 +588,6 @@ class SiteReader(ValueReader):
         self._on_set_global(frame, action, True)
 
     def _on_set_free(self, frame: FrameType, action: Any) -> None:
-        for cell in self._cells(frame, action[1], frame.f_locals.get(action[1], UNKNOWN)):
+        for cell in self._cells(frame, action[1], variable(frame, action[1])):
             self._ledger.outside.add(id(cell))
             self._ledger.write("cell", cell, None, action[1])

@@ -14,7 +14,7 @@ from .guards import Guard, Namespace
 from .live import KINDS, Live, Worked
 from .lookup import instance_dict
 from .nursery import Nursery
-from .plain import Words, brief, is_plain, same
+from .plain import ABSENT, Words, brief, is_plain, same
 from .reads import Effect, Read, contents_of, getattr_of, now_at
 from .rebuild import Descriptions, Made, build
 
@@ -391,4 +391,6 @@ def _replaced(e: Effect, tensor_class: type) -> bool:
         return e.owner.__class__ in _WALKED and e.value.__class__ is e.before.__class__
     if e.before.__class__ is tensor_class:
         return hasattr(e.value, "_storage")
+    if e.before is ABSENT:
+        return False
     return e.value.__class__ is e.before.__class__ and (isinstance(e.before, tuple) or not is_plain(e.before))

@@ -11,7 +11,7 @@ import weakref
 import duograd as dg
 import numpy as np
 import pytest
-from guarded import Layer, assert_noticed, guards_of, record
+from guarded import Layer, assert_noticed, guards_of, record, values_read
 
 
 def test_self_attribute():
@@ -537,17 +537,17 @@ def test_what_a_builtin_chose_is_not_mistaken_for_what_its_key_gave():
         best = max(layers, key=lambda each: each.scale)
         return best.other
 
-    names = [r.name for r in record(fn).reads]
+    names = values_read(record(fn).reads)
     assert names == ["layers", "layers", "layers[0].scale", "layers[1].scale", "layers[1].other"]
 
 
 def test_new_object_used_at_once_is_no_read():
-    names = [r.name for r in record(lambda: Layer(3.0).scale).reads]
+    names = values_read(record(lambda: Layer(3.0).scale).reads)
     assert names == [
         "Layer",
         "Layer.__init__",
         "defaults of Layer.__init__",
-    ]  # of the class, and what calls it
+    ]  # of the class and what its calls are given
 
 
 class Pair:

@@ -1,6 +1,7 @@
 """What a call of a function reads, as guards, and whether they notice a change."""
 
 from duograd.graph.guards import ReadRecorder, compile_guards
+from duograd.graph.running import KINDS
 
 
 class Layer:
@@ -24,6 +25,11 @@ def record(fn, *args):
         fn(*args)
     assert recorder.odd is None or "could not be watched" not in recorder.odd[0]
     return recorder
+
+
+def values_read(reads):
+    """The names of what was read, without what says only which code ran."""
+    return [r.name for r in reads if r.kind not in KINDS]
 
 
 def guards_of(fn, *args):
