@@ -14,7 +14,7 @@ from .arguments import fill_call
 from .closing import Closing
 from .formulas import Part, Program, Site
 from .given import Lent, Watch, containers_of, flatten
-from .guards import ReadRecorder, compile_guards, grad_guard, leaf_guard, mode_guard, tensor_guard
+from .guards import ReadRecorder, compile_guards
 from .handlers import caught
 from .ir import Graph
 from .ledger import Found
@@ -26,6 +26,7 @@ from .sources import Source
 from .spoken import Asked, listening
 from .state import State
 from .symbol import Symbol
+from .tensor_guards import grad_guard, leaf_guard, mode_guard, tensor_guard
 from .trace import Leave, Trace
 
 if TYPE_CHECKING:

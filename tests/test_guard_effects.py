@@ -14,7 +14,8 @@ import weakref
 import duograd as dg
 import numpy as np
 import pytest
-from duograd.graph.guards import ReadRecorder, compile_guards, grad_guard, tensor_guard
+from duograd.graph.guards import ReadRecorder, compile_guards
+from duograd.graph.tensor_guards import grad_guard, tensor_guard
 from guarded import Layer, assert_noticed, guards_of, record, values_read
 
 SCALE = 2.0
