@@ -11,7 +11,7 @@ import numpy as np
 ABSENT = type("Absent", (), {"__repr__": lambda self: "absent", "__slots__": ()})()
 
 _NAMED = (type, types.FunctionType, types.MethodType, types.BuiltinFunctionType)
-_COMMON = frozenset((int, float, bool, str, bytes, type(None)))
+_COMMON = frozenset((int, float, bool, str, bytes, *map(type, (None, Ellipsis, NotImplemented))))
 _LEAVES = (int, float, complex, str, bytes, np.generic, range, slice, np.dtype)
 
 
