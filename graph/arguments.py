@@ -188,7 +188,7 @@ def number_names(function: Any, rest: Arguments) -> list[str]:
             seen.add(id(x))
             rows = enumerate(x) if cls is list else x.items() if cls is dict else zip(x.names, x.values)
             for k, v in rows:
-                walk(v, f"{name}.{k}" if cls is Fields else f"{name}[{k!r}]")
+                walk(v, f"{name}.{k}" if cls is Fields else f"{name}[{brief(k)}]")
 
     for k, x in enumerate(rest.args):
         walk(x, params[k] if k < len(params) else f"argument {k}")

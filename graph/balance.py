@@ -13,7 +13,7 @@ import numpy as np
 
 from .ledger import Ledger, Ref
 from .lookup import UNKNOWN, in_class, instance_dict, is_own
-from .plain import ABSENT, is_plain, same
+from .plain import ABSENT, is_plain, one_order, same
 from .reads import MUTABLE, Effect, Read, contents_of, is_as, own_at, space_of
 
 
@@ -149,9 +149,9 @@ def _container_effects(ledger: Ledger) -> list[Effect]:
         now = contents_of(x)
         rest = {k: v for k, v in now.items() if k not in own}
         order = [k for k in before if k not in again] + [k for k in own if k in again or k not in before]
-        if not is_as(rest, {k: v for k, v in before.items() if k not in own}) or [*now] != [
-            k for k in order if k in now
-        ]:
+        if not is_as(rest, {k: v for k, v in before.items() if k not in own}) or not one_order(
+            [*now], [k for k in order if k in now]
+        ):
             name = ledger.names.get(oid, "...")
             ledger.entries["content", oid, None] = ["content", oid, None, before, name, None]
             effects.append(Effect("content", x, None, before, contents_of(x), name))

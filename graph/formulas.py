@@ -11,7 +11,7 @@ from typing import Any
 from .guards import Guard, Namespace
 from .live import KINDS, RestartError
 from .lookup import in_class, instance_dict
-from .plain import ABSENT, brief, same
+from .plain import ABSENT, brief, one_key, same
 from .reads import Effect, Read, now_at
 from .sizes import LateError
 
@@ -57,7 +57,7 @@ class Part(Site):
     __slots__ = ("steps",)
 
     def __init__(self, kind: str, owner: Any, key: Any, name: str, steps: Sequence[tuple[str, Any]]):
-        words = "".join(f".{k}" if sort == "attr" else f"[{k!r}]" for sort, k in steps)
+        words = "".join(f".{k}" if sort == "attr" else f"[{brief(k)}]" for sort, k in steps)
         super().__init__(kind, owner, key, name + words)
         self.steps = tuple(steps)
 
@@ -67,7 +67,7 @@ class Part(Site):
 
     def is_at(self, kind: str, owner: Any, key: Any) -> bool:
         """Whether this is the structure's place."""
-        return (self.kind, id(self.owner), self.key) == (kind, id(owner), key)
+        return self.kind == kind and self.owner is owner and one_key(self.key, key)
 
     def _row(self) -> list[Any]:
         """What stands at the place, and at each step from there."""

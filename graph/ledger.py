@@ -23,7 +23,7 @@ from .evaluate import item_name, render
 from .ir import Number
 from .live import Live, settled
 from .lookup import UNKNOWN, calls_on, in_class, instance_dict, is_own
-from .plain import ABSENT, is_plain
+from .plain import ABSENT, brief, is_plain
 from .reads import (
     ARRAY_LIMIT,
     CONTAINERS,
@@ -239,7 +239,7 @@ class Ledger:
             if kind == "truth" and any(k in x for k in keys):
                 return None
             for k in keys:  # whether they are new
-                self._plainly("has", x, k, k in before, f"{k!r} in {self.names.get(oid, name)}", frame)
+                self._plainly("has", x, k, k in before, f"{brief(k)} in {self.names.get(oid, name)}", frame)
             return "length", None, len(before)
         self.read_content(x, self.names.get(oid, name), frame, False)
         return None

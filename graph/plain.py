@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,16 @@ class Words(str):
     """What a value is, in words."""
 
     __slots__ = ()
+
+
+def one_key(a: Any, b: Any) -> bool:
+    """Whether two keys of dicts are one. Tensors are by identity: to compare them is an op."""
+    return a is b or (not (hasattr(a, "_storage") or hasattr(b, "_storage")) and bool(a == b))
+
+
+def one_order(a: Sequence[Any], b: Sequence[Any]) -> bool:
+    """Whether two rows of keys are one."""
+    return len(a) == len(b) and all(map(one_key, a, b))
 
 
 def brief(x: Any) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from .evaluate import get_item
 from .lookup import UNKNOWN, find, in_class, instance_dict
-from .plain import ABSENT
+from .plain import ABSENT, one_key
 
 #: bytes of the largest NumPy array whose elements are compared at every call
 ARRAY_LIMIT = 4096
@@ -208,7 +208,7 @@ class Read:
 
     def is_at(self, kind: str, owner: Any, key: Any) -> bool:
         """Whether it is what this place held."""
-        return self.kind == kind and self.owner is owner and self.key == key
+        return self.kind == kind and self.owner is owner and one_key(self.key, key)
 
     def __repr__(self) -> str:
         return f"<read {self.kind} {self.name}>"

@@ -44,6 +44,7 @@ from .functions import caller
 from .ledger import Found, Ledger
 from .live import RestartError, is_live, names_live
 from .lookup import follows, forget_classes, leads
+from .plain import brief
 from .reads import CONTAINERS, Effect, Read
 from .symbol import Symbol
 
@@ -316,7 +317,7 @@ class ReadRecorder:
         seen.add(id(x))
         if x.__class__ in (list, tuple, dict) or (isinstance(x, tuple) and hasattr(x, "_fields")):
             for k, element in x.items() if isinstance(x, dict) else enumerate(x):
-                self._root(element, f"{name}[{k!r}]", seen)
+                self._root(element, f"{name}[{brief(k)}]", seen)
         elif isinstance(x, Tensor):
             return
         elif is_record(x):  # made for the call, too

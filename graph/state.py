@@ -14,7 +14,7 @@ from .guards import Guard, Namespace
 from .live import KINDS, Live, Worked
 from .lookup import instance_dict
 from .nursery import Nursery
-from .plain import ABSENT, Words, brief, is_plain, same
+from .plain import ABSENT, Words, brief, is_plain, one_key, same
 from .reads import Effect, Read, contents_of, getattr_of, now_at
 from .rebuild import Descriptions, Made, build
 
@@ -92,7 +92,7 @@ class State:
         """Whether a recorded read is of this place, or of a container of its structure."""
         if id(read.owner) in self.parts:
             return read.owner is not self.owner or read.kind != "attr"
-        return read.kind == self.kind and read.owner is self.owner and read.key == self.key
+        return read.kind == self.kind and read.owner is self.owner and one_key(read.key, self.key)
 
     def without(self, reads: Iterable[Read]) -> list[Read]:
         """Reads, less those that it covers; what an object of the structure has from its class is one of the class."""
@@ -221,7 +221,7 @@ def _shown(x: Any, room: int) -> str:
     for key, y in named:
         shown = _shown(y, room // 2)
         parts.append(
-            shown if key is None else f"{key}={shown}" if isinstance(x, tuple) else f"{key!r}: {shown}"
+            shown if key is None else f"{key}={shown}" if isinstance(x, tuple) else f"{brief(key)}: {shown}"
         )
         room -= len(parts[-1])
         if room < 0:
