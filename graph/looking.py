@@ -52,7 +52,14 @@ class Looking:
             key, tensors, rest = flatten(args, kwargs)
             bucket, containers = self._variants.get(key, ()), () if rest is None else rest.containers
             fitting = (v for v in bucket if v.live is None and v.fits(tensors, containers))
-            return profile_variant(next(fitting, path.variant), tensors, (args, kwargs), seconds)
+            variant = next(fitting, path.variant)
+
+            def again() -> None:
+                """What calls change may be what the variant's guards ask for."""
+                if not variant.fits(tensors, containers):
+                    snapshot.restore()
+
+            return profile_variant(variant, tensors, (args, kwargs), seconds, again)
         finally:
             snapshot.restore()
 

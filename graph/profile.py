@@ -77,8 +77,13 @@ class Profile(NamedTuple):
         return f"{part / whole:.0%}" if whole else "-"
 
 
-def profile_variant(variant: Any, tensors: list[Any], given: Any, seconds: float) -> Profile:
-    """Time the kernels of a variant in calls on these tensors. given: (args, kwargs). The caller restores the state."""
+def profile_variant(
+    variant: Any, tensors: list[Any], given: Any, seconds: float, again: Callable[[], None]
+) -> Profile:
+    """Time the kernels of a variant in calls on these tensors.
+
+    given: (args, kwargs). again: called before each further call. The caller restores the state.
+    """
     if not (is_real(seconds) and seconds > 0):
         raise ArgumentError("profile", f"seconds={seconds} is not positive", "use a positive number")
     variant.run(tensors, given)
@@ -89,9 +94,11 @@ def profile_variant(variant: Any, tensors: list[Any], given: Any, seconds: float
     whole: list[float] = []
     until = _clock() + seconds
     while _clock() < until or len(whole) < 3:
+        again()
         start = _clock()
         variant.run(tensors, given)
         whole.append(_clock() - start)
+        again()
         for t in timers:
             t.attach()
         try:

@@ -122,6 +122,26 @@ def test_profile_times_every_kernel_and_leaves_the_state_alone():
     assert "time" in step.explain()
 
 
+def test_profile_of_a_function_that_changes_what_it_asks_for():
+    class Log:
+        pass
+
+    log, state = Log(), {"h": dg.zeros(1)}
+
+    @dg.function
+    def step(x):
+        log.__dict__.setdefault("rows", []).append(1)
+        state["h"] = state["h"] + x.sum()
+        return x * len(log.rows)
+
+    x = dg.ones(2)
+    for calls in range(3):
+        assert step.profile(x, seconds=0.001).calls >= 3
+        assert len(vars(log).get("rows", ())) == calls
+        assert step(x).tolist() == [calls + 1] * 2
+    assert state["h"].tolist() == [6]
+
+
 def test_profile_runs_the_plan_with_the_right_numbers():
     step, model, x = small_step()
     twin, other, _ = small_step()
