@@ -312,7 +312,7 @@ class CallReader(HandedReader):
             return
         name = unseen(callee, id(getattr(callee, "__self__", None)) in self._ledger.outside)
         if name is not None:
-            self._leave(f"calls {name}(), which looks at what cannot be watched")
+            self.leave(f"calls {name}(), which looks at what cannot be watched")
         files = [x for x in values if isinstance(x, io.IOBase) and id(x) in self._ledger.outside]
         if files:
-            self._leave(f"gives {type(files[0]).__name__}, an open file, to code that cannot be watched")
+            self.leave(f"gives {type(files[0]).__name__}, an open file, to code that cannot be watched")

@@ -178,7 +178,7 @@ class HandedReader(SiteReader):
             if names:
                 self._looked_up(given, names, whole, frame)
             elif not whole or not all(isinstance(v, CONTAINERS) or is_plain(v) for v in given):
-                self._leave("puts objects into a text that is not known before")
+                self.leave("puts objects into a text that is not known before")
 
     def _calls_at_once(self, callee: Any) -> bool:
         """Whether C code calls what it is given, with what it is given with it, or nothing."""
@@ -202,7 +202,7 @@ class HandedReader(SiteReader):
             return kind(*values)
         except TypeError:
             if kind in _NAMED:
-                self._leave("looks up names that cannot be seen")
+                self.leave("looks up names that cannot be seen")
             return UNKNOWN
 
     def _callables(self, expr: Expr, frame: FrameType) -> list[Any]:
@@ -274,7 +274,7 @@ class HandedReader(SiteReader):
         owner = behind(x.__self__) if isinstance(x, _BUILTIN) else None
         name = impure(x) or unseen(x) or self._sets(x)
         if name is not None:
-            self._leave(f"hands {name}() on to code that calls it unseen")
+            self.leave(f"hands {name}() on to code that calls it unseen")
         elif id(x) in _GETTERS or (
             isinstance(x, types.MethodWrapperType) and x.__name__ == "__getattribute__"
         ):
@@ -288,7 +288,7 @@ class HandedReader(SiteReader):
             for v in given:
                 self._reads_space(v, frame)
             if not whole:
-                self._leave("looks through objects that cannot be seen (vars)")
+                self.leave("looks through objects that cannot be seen (vars)")
         elif owner.__class__ is str and x.__name__ in _FORMATS:
             names = attribute_names(owner)  # type: ignore[arg-type]
         elif isinstance(owner, types.MemberDescriptorType):
@@ -344,7 +344,7 @@ class HandedReader(SiteReader):
                 break
         if not whole:
             what = ", ".join(sorted(names)) or "names that cannot be seen"
-            self._leave(f"looks up {what} in objects that cannot be seen")
+            self.leave(f"looks up {what} in objects that cannot be seen")
 
     def _reads_space(self, x: Any, frame: FrameType) -> None:
         """Everything in an object's `__dict__` may be read."""
@@ -359,7 +359,7 @@ class HandedReader(SiteReader):
         self._ledger.keep_dict(space, x)
         self._ledger.learn(space, f"{self._ledger.name(x, expr)}.__dict__", id(x) in self._ledger.outside)
 
-    def _leave(self, why: str) -> None:
+    def leave(self, why: str) -> None:
         """What the function is about to do cannot be watched: its Python runs at every call."""
         fix = "write it as Python code that can be watched, or read it outside"
         self._ledger.leave(why, fix)

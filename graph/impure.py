@@ -1,11 +1,12 @@
 """Calls that no guard can watch.
 
 They give another value each time (clocks, random numbers, what is typed in), or look at state which only C code and the
-system have (files, queues, locks, settings of a thread).
+system have (files, queues, locks, settings of a thread), or begin what other threads do.
 """
 
 from __future__ import annotations
 
+import _thread
 import contextvars
 import gc
 import io
@@ -30,13 +31,14 @@ _UNSEEN = frozenset((
 ))  # fmt: skip
 _UNSEEN_CALLS = frozenset(map(id, (
     open, dir, contextvars.copy_context, sys.getrecursionlimit, sys.getswitchinterval, gc.isenabled, gc.get_count,
-    gc.get_threshold, logging.Logger.getEffectiveLevel, np.get_printoptions, np.geterr,
+    gc.get_threshold, logging.Logger.getEffectiveLevel, np.get_printoptions, np.geterr, _thread.start_new_thread,
 )))  # fmt: skip
 #: of these modules, what depends on the arguments alone, or looks at nothing
 _SEEN = frozenset((
-    "fspath", "fsencode", "fsdecode", "strerror", "cpu_count", "PurePath", "StringIO", "BytesIO", "Decimal", "put",
-    "put_nowait",
+    "fspath", "fsencode", "fsdecode", "strerror", "cpu_count", "PurePath", "StringIO", "BytesIO", "Decimal",
 ))  # fmt: skip
+#: packages of the standard library that run code in other threads and processes
+_ELSEWHERE = frozenset(("threading", "concurrent", "multiprocessing"))
 
 
 def impure(callee: Any) -> str | None:
@@ -62,9 +64,10 @@ def unseen(callee: Any, outside: bool = True) -> str | None:
         return None
     if id(getattr(callee, "__func__", callee)) in _UNSEEN_CALLS:
         return str(name)
-    owner = getattr(callee, "__self__", None)
+    owner, module = getattr(callee, "__self__", None), getattr(callee, "__module__", None)
+    if (module or "").partition(".")[0] in _ELSEWHERE:
+        return f"{module}.{name}"
     if owner is None or isinstance(owner, (types.ModuleType, type)):
-        module = getattr(callee, "__module__", None)
         return f"{module}.{name}" if module in _UNSEEN else None
     cls = type(owner)
     hidden = cls.__module__ in _UNSEEN or cls.__module__ == "_thread" or isinstance(owner, io.IOBase)

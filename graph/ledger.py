@@ -9,6 +9,7 @@ key. Any other change counts as a read of everything, as it was before.
 from __future__ import annotations
 
 import collections
+import ctypes
 import functools
 import types
 from types import FrameType, FunctionType
@@ -43,6 +44,8 @@ class Found(BaseException):
 
 #: what C code looks into
 HOLDING = (*CONTAINERS, np.ndarray, types.SimpleNamespace)
+#: what shows memory that anybody may change
+HIDDEN = ctypes.Structure.__mro__[1]
 #: reads after which a trace ends that goes on and on since
 _PATIENCE = 10_000
 
@@ -92,6 +95,7 @@ class Ledger:
         self.odd: tuple[str, str] | None = None
         self.linked: set[int] = set()  # ids of containers that something immutable leads to
         self.gave_way = False  # a debugger took over
+        self.hidden = ""  # why it cannot be watched any more
         #: by id of a frame, the containers, by id, that Python code gave back to C code which the frame had called
         self.handed: dict[int, dict[int, Any]] = {}
 
@@ -113,6 +117,8 @@ class Ledger:
         self.names.setdefault(key, name)
         if outside and key not in self.outside:
             self.outside.add(key)
+            if isinstance(x, HIDDEN):
+                self.hidden = f"gets hold of {name}, memory that changes unseen"
             if isinstance(x, MUTABLE):
                 if key not in self.dict_of and key not in self.made:
                     self.states[key] = contents_of(x)

@@ -258,16 +258,10 @@ class Effect:
     def _put(self, value: Any) -> None:
         owner, key = self.owner, self.key
         if self.kind == "attr":
-            kind = (
-                type
-                if isinstance(owner, type)
-                else threading.local
-                if isinstance(owner, threading.local)
-                else object
-            )
+            kind = next(k for k in (type, threading.local, object) if isinstance(owner, k))
             if value is not ABSENT:
                 kind.__setattr__(owner, key, value)
-            elif key in (instance_dict(owner) or ()):
+            elif key in (vars(owner) if kind is threading.local else instance_dict(owner) or ()):
                 kind.__delattr__(owner, key)
         elif self.kind == "item":
             holder: Any = next(k for k in (collections.OrderedDict, dict, list) if isinstance(owner, k))

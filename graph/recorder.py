@@ -241,7 +241,7 @@ class ReadRecorder:
         self._wanted[id(code)] = sites.wanted
         results, wanted_of, pending = self._results, self._wanted, self._reader.cached
         live, standing, stumbles = self._reader.live, self._reader.standing, self._reader.stumbles
-        ledger, handed = self._ledger, self._ledger.handed
+        ledger, handed, leave = self._ledger, self._ledger.handed, self._reader.leave
 
         def local(frame: FrameType, event: str, arg: Any) -> Any:
             if standing.space is not None:
@@ -252,6 +252,8 @@ class ReadRecorder:
                     try:
                         for action in todo:
                             actions[action[0]](frame, action)
+                        if ledger.hidden:
+                            leave(ledger.hidden)
                     except Exception as error:  # what it reads here has no guard
                         where = f"{code.co_filename}:{frame.f_lineno}"
                         self._ledger.odd = (

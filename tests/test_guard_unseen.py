@@ -1,8 +1,10 @@
 """What C code reads out of sight is noticed when it changes: attributes by name, indices, state of the system."""
 
 import collections
+import concurrent.futures
 import contextvars
 import copy
+import ctypes
 import decimal
 import functools
 import inspect
@@ -13,6 +15,7 @@ import logging
 import operator
 import os
 import pickle
+import queue
 import random
 import string
 import threading
@@ -332,3 +335,81 @@ def test_an_attribute_that_c_code_writes_is_written_at_every_call(name):
     for k in range(1, 4):
         assert f(x).tolist() == [2.0, 4.0]
         assert max(state.o.rows, Owner.rows) == 2.0 + k
+
+
+class Begun(threading.Thread):
+    def __init__(self, log):
+        super().__init__()
+        self.log = log
+
+    def run(self):
+        self.log.append(len(self.log))
+
+
+def _in_thread(run):
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+
+
+#: what a call does with a log, an object of each kind that has memory of its own, and a tensor
+DONE = {
+    "a thread": lambda s, x: _in_thread(lambda: s.log.append(len(s.log))) or x * len(s.log),
+    "a thread of a class": lambda s, x: s.log.append(0) or ([t := Begun(s.log), t.start(), t.join()] and x),
+    "a thread computes": lambda s, x: _in_thread(lambda: s.log.append(x * 2)) or s.log[-1] * 1,
+    "a pool": lambda s, x: x * sum(s.pool.map(lambda k: s.log.append(k) or k, [1, 2])),
+    "a queue": lambda s, x: s.queue.put(1) or x * 2,
+    "a queue of C": lambda s, x: s.simple.put(1) or x * 2,
+    "an event": lambda s, x: s.event.clear() or x if s.event.is_set() else s.event.set() or x * 2,
+    "a semaphore": lambda s, x: x * s.semaphore.acquire(),
+    "an attribute of the thread": lambda s, x: setattr(s.local, "n", s.local.n + 1) or x * s.local.n,
+    "a memory view": lambda s, x: s.view.__setitem__(0, s.view[0] + 1) or x * s.view[0],
+    "memory of ctypes": lambda s, x: setattr(s.number, "value", s.number.value + 1) or x * s.number.value,
+}
+
+
+@pytest.mark.parametrize("name", DONE)
+def test_what_others_see_is_done_at_every_call(name):
+    def run(mode):
+        s = types.SimpleNamespace(
+            log=[], pool=concurrent.futures.ThreadPoolExecutor(1), queue=queue.Queue(), simple=queue.SimpleQueue(),
+            event=threading.Event(), semaphore=threading.Semaphore(9), local=threading.local(),
+            view=memoryview(bytearray(2)), number=ctypes.c_int(0),
+        )  # fmt: skip
+        s.local.n = 0
+        f, got = dg.function(lambda x: DONE[name](s, x), mode=mode), []
+        for _ in range(4):
+            got.append(f(dg.tensor([1.0, 2.0])).tolist())
+            got.append([v.tolist() if isinstance(v, dg.Tensor) else v for v in s.log])
+            got.append((s.queue.qsize(), s.simple.qsize(), s.event.is_set(), s.semaphore._value))
+            got.append((vars(s.local).copy(), bytes(s.view), s.number.value))
+        s.pool.shutdown()
+        return got
+
+    assert run("graph") == run("eager")
+
+
+def test_an_attribute_of_a_thread_is_deleted_and_each_thread_has_its_own():
+    def run(mode):
+        local, got = threading.local(), []
+
+        def fn(x):
+            local.n = getattr(local, "n", 0) + 1
+            if hasattr(local, "once"):
+                del local.once
+            return x * local.n
+
+        f = dg.function(fn, mode=mode)
+
+        def calls():
+            for k in range(4):
+                if k % 2:
+                    local.once = k
+                got.append((f(dg.ones(1)).item(), dict(vars(local))))
+
+        calls()
+        _in_thread(calls)
+        calls()
+        return got
+
+    assert run("graph") == run("eager")

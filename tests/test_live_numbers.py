@@ -4,6 +4,7 @@ import functools
 import math
 import queue
 import threading
+import time
 
 import duograd as dg
 import numpy as np
@@ -290,41 +291,50 @@ def test_what_is_kept_where_no_trace_sees_it_is_a_plain_number():
 
 
 def test_another_thread_sees_plain_numbers_while_a_function_is_traced():
-    m, found = State(), []
+    m, found, ended = State(), [], []
 
     def look():
-        found.append((type(m.lr + 1), m.lr > 0, float(m.lr)))
+        while not ended:
+            found.append((type(m.lr + 1), m.lr > 0, float(m.lr)))
+            time.sleep(0.001)
 
     @dg.function
     def f(x):
-        thread = threading.Thread(target=look)
-        thread.start()
-        thread.join()
+        time.sleep(0.05)
         return x * m.lr
 
+    thread = threading.Thread(target=look)
+    thread.start()
     for k in range(1, 5):
         m.lr = 0.5 * k
         assert f(dg.ones((1,))).item() == 0.5 * k
+    ended.append(True)
+    thread.join()
     assert all(kind is float and above for kind, above, _ in found)
-    assert [value for *_, value in found][:2] == [0.5, 1.0]
+    assert {value for *_, value in found} >= {0.5, 1.0}
     assert type(m.lr) is float
 
 
 def test_a_number_that_another_thread_met_during_one_trace_is_live_in_the_next():
     m, look = State(), [True]
 
+    def meet():
+        while look:
+            m.lr * 2
+
     @dg.function
     def f(x):
         if look:
-            thread = threading.Thread(target=lambda: m.lr * 2)
-            thread.start()
-            thread.join()
+            time.sleep(0.1)
         return x * m.lr
 
+    thread = threading.Thread(target=meet)
+    thread.start()
     for k in range(1, 9):
         m.lr = 0.5 * k
         if k == 3:
             look.clear()
+            thread.join()
         assert f(dg.ones((1,))).item() == 0.5 * k
     assert len(f.variants) == 3
 
