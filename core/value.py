@@ -295,6 +295,9 @@ class Tensor(_Named):
     def _is_leaf(self) -> bool:
         return self._node is None
 
+    def _retains(self) -> bool:
+        return retains(self)
+
     def _whole(self) -> Tensor | None:
         """What it is a view of, or None."""
         return self._base  # type: ignore[no-any-return]
@@ -433,7 +436,7 @@ class Tensor(_Named):
     @property
     def retains_grad(self) -> bool:
         """Whether the gradient of this tensor, which is no leaf, is kept as `.grad`."""
-        return retains(dispatch.state.executor.face(self))
+        return dispatch.state.executor.face(self)._retains()
 
     # -- values -----------------------------------------------------------------------------
 

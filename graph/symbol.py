@@ -108,6 +108,18 @@ class Symbol(Tensor):
         trace.leaves[id(tensor)] = tensor
         return tensor._node is None
 
+    def _retains(self) -> bool:
+        trace, tensor = self._original()
+        if tensor is not None and self._node is None and not self._is_leaf():
+            position = trace.position(self)
+            if position is not None:
+                trace.only = lambda tensors, _: tensors[position]._node is not None
+            trace.leave(
+                f"asks for retains_grad of {self.type}, at {user_line()}, which was there before the call",
+                "ask outside",
+            )
+        return super()._retains()
+
     def _whole(self) -> Any:
         """What it is a view of, outside of the trace too."""
         trace, tensor = self._original()

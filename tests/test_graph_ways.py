@@ -56,6 +56,18 @@ def whether_it_is_a_leaf(mode):
     return [f(x).detach().numpy().tolist() for x in (w, w * 1, w, w * 1)]
 
 
+def whether_its_gradient_is_kept(mode):
+    w = leaf()
+    f = dg.function(lambda x: x * (2 if x.retains_grad else 3), mode=mode)
+    found = []
+    for k in range(6):
+        x = w * 1 if k < 4 else w
+        if k % 2:
+            x.retain_grad()
+        found.append(f(x).detach().numpy().tolist())
+    return found
+
+
 def argument_with_a_history_changed(mode):
     w = leaf()
 
@@ -260,7 +272,8 @@ CASES = {
         rule_with_effects, rule_with_random_numbers, checkpoint_with_effects, rule_of_ours_that_reads,
     )},
     **{fn.__name__: fn for fn in (
-        backward_inside, argument_with_a_history, whether_it_is_a_leaf, argument_with_a_history_changed,
+        backward_inside, argument_with_a_history, whether_it_is_a_leaf, whether_its_gradient_is_kept,
+        argument_with_a_history_changed,
         argument_loses_its_history, optimiser_made_by_the_first_call, one_result_of_two, another_result_each_time,
         one_result_of_two_after_a_history, mapped, gradient_kept_and_left, rule_that_raises,
         rule_that_changes_a_tensor, leaf_made_inside, gradient_asked_for_inside, gradient_given_up_inside,
