@@ -75,9 +75,10 @@ class Sites(NamedTuple):
     named), ("in", key, container),
     ("is", a, b), ("match", subject, class, names and numbers),
     ("set_attr", base, name), ("set_item", base, index), ("del_item", base, index), ("set_global", name),
-    ("set_free", name). wanted: offset of a running instruction (as `f_lasti`
-    gives it inside a call) -> offset of the expression whose result a later site starts from. managers: offset of the
-    body of a `with` -> its context manager. callees: offsets of loads of globals and attributes that are only called.
+    ("set_free", name, whether it is deleted), ("import", expression). wanted: offset of a running instruction (as
+    `f_lasti` gives it inside a call) -> offset of the expression whose result a later site starts from. managers:
+    offset of the body of a `with` -> its context manager. callees: offsets of loads of globals and attributes that are
+    only called.
     """
 
     at: dict[int, tuple[tuple[Any, ...], ...]]
@@ -223,7 +224,7 @@ class _Pass:
             if n == "STORE_DEREF":
                 self.pop()
             if self.name(arg) in self.free:
-                self.site(i.offset, "set_free", self.name(arg))
+                self.site(i.offset, "set_free", self.name(arg), n == "DELETE_DEREF")
         elif n == "LOAD_GLOBAL":
             names = self.code.co_names
             self.site(i.offset, "global", names[arg >> 1])
@@ -385,7 +386,9 @@ class _Pass:
         elif n == "IMPORT_NAME":
             level, names = self.pops(2)
             if level is not None and names is not None and level[0] == names[0] == "const":
-                push(("module", self.code.co_names[arg], level[1], bool(names[1])))
+                module = ("module", self.code.co_names[arg], level[1], bool(names[1]))
+                self.site(i.offset, "import", module)
+                push(module)
             else:
                 push(None)
         elif n == "IMPORT_FROM":

@@ -20,7 +20,7 @@ from .caches import used
 from .identity import Identity
 from .lookup import holder_of, in_class
 from .plain import ABSENT, brief, hooks_of, is_plain, same, sees
-from .reads import Read, getattr_of
+from .reads import Read, getattr_of, own_at
 from .recorder import ReadRecorder
 
 __all__ = ["Guard", "Guards", "ReadRecorder", "compile_guards"]
@@ -490,6 +490,16 @@ def _default(r: Read, identity: Identity) -> Guard:
     )
 
 
+def _filled(r: Read, identity: Identity) -> Guard:
+    words = f"{r.name} is {'' if r.value else 'not '}assigned"
+    return Guard(8, f"is_empty({{0}}) is {not r.value}", (r.owner,), words, where=r.where)
+
+
+def _owns(r: Read, identity: Identity) -> Guard:
+    test = f"(own_at('attr', {{0}}, {r.key!r}) is not ABSENT) is {r.value}"
+    return Guard(8, test, (r.owner,), f"{r.name} is {'' if r.value else 'not '}there", where=r.where)
+
+
 def _part(r: Read, identity: Identity) -> Guard:
     owner, key, words = r.owner, r.key, r.value or "a plain attribute"
     return Guard(
@@ -538,7 +548,8 @@ _MAKERS: dict[str, Callable[[Read, Identity], Guard]] = {
     "attr": _attr, "item": _item, "cell": _cell, "content": _content, "names": _names, "length": _length,
     "truth": _truth, "has": _has, "array": _array,
     "method": _method, "static": _static, "part": _part, "default": _default, "cached": _cached, "level": _level,
-    "never": _never, "code": _code_of, "bases": _bases, "holder": _holder, "kind": _kind,
+    "never": _never, "code": _code_of, "bases": _bases, "holder": _holder, "filled": _filled, "owns": _owns,
+    "kind": _kind,
 }  # fmt: skip
 #: kinds of reads for which one guard stands: for all, or for all of one owner
 _TOGETHER: dict[str, Callable[[list[Read]], Guard]] = {"class": _classes, "unset": _unset, "named": _named}
@@ -547,5 +558,6 @@ _SPACE = {
     "same": same, "ABSENT": ABSENT, "values": dict.values, "contains": dict.__contains__,
     "get": dict.get, "at": list.__getitem__, "is_empty": _is_empty,
     "plainly": object.__getattribute__, "is_absent": _is_absent, "hooks_of": hooks_of, "sees": sees,
-    "again": itertools.repeat, "given": (), "part_of": part_of, "in_class": in_class, "holder_of": holder_of,
+    "again": itertools.repeat, "given": (), "part_of": part_of, "in_class": in_class, "own_at": own_at,
+    "holder_of": holder_of,
 }  # fmt: skip

@@ -67,6 +67,8 @@ def unseen(callee: Any, outside: bool = True) -> str | None:
     owner, module = getattr(callee, "__self__", None), getattr(callee, "__module__", None)
     if (module or "").partition(".")[0] in _ELSEWHERE:
         return f"{module}.{name}"
+    if name == "__subclasses__" and isinstance(owner, type):
+        return name
     if owner is None or isinstance(owner, (types.ModuleType, type)):
         return f"{module}.{name}" if module in _UNSEEN else None
     cls = type(owner)

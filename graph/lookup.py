@@ -160,6 +160,8 @@ def held(owner: Any, name: str) -> tuple[type, Any]:
 
 def instance_dict(x: Any) -> Any:
     """The `__dict__` of an object, or None."""
+    if type(x) is functools.partial:  # to ask for it is to make it, and one without goes into another whole
+        return functools.partial.__reduce__(x)[2][3]
     try:
         return object.__getattribute__(x, "__dict__")
     except AttributeError:
@@ -260,6 +262,8 @@ def _find_in_class(owner: type, cls: type, name: str) -> tuple[str, Any, Any]:
     """`find` for a class."""
     if name == "__dict__":
         return "quiet", owner, owner.__dict__
+    if name == "__annotations__" and name in owner.__dict__:
+        return "attr", owner, owner.__dict__[name]
     meta = in_class(cls, name)
     value = in_class(owner, name)
     if value is ABSENT and meta is ABSENT and in_class(cls, "__getattr__") is ABSENT:
@@ -269,6 +273,8 @@ def _find_in_class(owner: type, cls: type, name: str) -> tuple[str, Any, Any]:
     if value is ABSENT:
         if is_function(meta):
             return "method", cls, types.MethodType(meta, owner)
+        if isinstance(meta, types.MethodDescriptorType):
+            return "quiet", owner, getattr(owner, name)
         given = meta is ABSENT or hasattr(type(meta), "__get__")
         return ("", None, UNKNOWN) if given else ("attr", owner, meta)
     if isinstance(value, staticmethod):

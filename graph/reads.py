@@ -7,6 +7,7 @@ import collections
 import gc
 import threading
 import types
+from contextlib import suppress
 from types import CodeType
 from typing import Any
 
@@ -261,8 +262,9 @@ class Effect:
             kind = next(k for k in (type, threading.local, object) if isinstance(owner, k))
             if value is not ABSENT:
                 kind.__setattr__(owner, key, value)
-            elif key in (vars(owner) if kind is threading.local else instance_dict(owner) or ()):
-                kind.__delattr__(owner, key)
+            else:
+                with suppress(AttributeError):
+                    kind.__delattr__(owner, key)
         elif self.kind == "item":
             holder: Any = next(k for k in (collections.OrderedDict, dict, list) if isinstance(owner, k))
             if value is not ABSENT:
@@ -272,6 +274,9 @@ class Effect:
         elif self.kind == "cell":
             if value is not ABSENT:
                 owner.cell_contents = value
+            else:
+                with suppress(ValueError):
+                    del owner.cell_contents
         else:
             replace(owner, value)
 

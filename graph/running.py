@@ -16,6 +16,7 @@ from .ledger import Ledger
 from .live import Live
 from .lookup import UNKNOWN, holder_of, in_class, instance_dict, is_own
 from .plain import ABSENT, is_plain
+from .reads import own_at
 from .symbol import Symbol
 
 # Names of functions, classes and modules that say what they are called, not what they do.
@@ -171,6 +172,26 @@ class Running:
             for key in (name, "__getattr__"):
                 value = space.get(key, ABSENT)
                 self._ledger.note("item", space, key, value, f"{module.__name__}.{key}", frame)
+
+    def there(self, space: Any, key: str, name: str, frame: FrameType) -> None:
+        """A name is about to be deleted: an error where it is not there."""
+        if isinstance(space, dict):
+            self._ledger.note("has", space, key, key in space, name, frame)
+
+    def deletes(self, x: Any, key: str, name: str, frame: FrameType) -> None:
+        """An attribute is about to be deleted."""
+        space = instance_dict(x)
+        if isinstance(space, dict) and not isinstance(in_class(type(x), key), types.MemberDescriptorType):
+            self.there(space, key, name, frame)
+        else:
+            self._ledger.note("owns", x, key, own_at("attr", x, key) is not ABSENT, name, frame)
+
+    def imports(self, name: str, level: int, module: Any, frame: FrameType) -> None:
+        """A module is imported that has been imported before."""
+        name = getattr(module, "__name__", "") if level else name
+        if sys.modules.get(name) is module and is_own(frame.f_globals.get("__name__")):
+            self._ledger.outside.add(id(sys.modules))
+            self._ledger.note("named", sys.modules, name, module, f"sys.modules[{name!r}]", frame)
 
     def is_kind(self, x: Any, cls: Any, frame: FrameType) -> None:
         """Whether something is of an abstract class is asked, where others may be registered."""

@@ -70,7 +70,7 @@ class SiteReader(ValueReader):
             "grow": self._on_grow, "del_item": self._on_del_item,
             "set_attr": self._on_set_attr, "del_attr": self._on_del_attr, "del_global": self._on_del_global,
             "set_item": self._on_set_item, "set_global": self._on_set_global,
-            "set_free": self._on_set_free,
+            "set_free": self._on_set_free, "import": self._on_import,
         }  # fmt: skip
 
     # -- reads ----------------------------------------------------------------------------------
@@ -81,6 +81,11 @@ class SiteReader(ValueReader):
         if self.live:
             self._stand(frame, space, name, frame.f_builtins.get(name) if value is UNKNOWN else value)
         self.running.reads_global(name, value, frame)
+
+    def _on_import(self, frame: FrameType, action: Any) -> None:
+        _, name, level, leaf = action[1]
+        module = evaluate(action[1], frame, self._results)
+        self.running.imports(name if leaf else name.partition(".")[0], level, module, frame)
 
     def _on_free(self, frame: FrameType, action: Any) -> None:
         name = action[1]
@@ -501,11 +506,6 @@ class SiteReader(ValueReader):
                 self._item_read(x, key, expr, frame)
                 self._write_item(x, key, expr, frame, deletes)
 
-    def _there(self, space: Any, key: str, name: str, frame: FrameType) -> None:
-        """A name is about to be deleted: an error where it is not there."""
-        if isinstance(space, dict):
-            self._ledger.note("has", space, key, key in space, name, frame)
-
     def _write_attr(self, base: Any, key: str, expr: Expr, frame: FrameType, deletes: bool = False) -> None:
         if isinstance(base, dict):
             hook = in_class(type(base), "__delattr__" if deletes else "__setattr__")
@@ -533,7 +533,7 @@ class SiteReader(ValueReader):
             if isinstance(base, Members):
                 self._member(base, key, name, frame)
             if deletes and ("attr", id(base), key) not in self._ledger.written:
-                self._there(instance_dict(base), key, name, frame)
+                self.running.deletes(base, key, name, frame)
             self._ledger.write("attr", base, key, name, deletes)
 
     def _member(self, base: Members, key: str, name: str, frame: FrameType) -> None:
@@ -574,7 +574,7 @@ class SiteReader(ValueReader):
             self._ledger.read_content(base, name, frame, False)
         elif expr is None or not isinstance(in_class(type(base), method), FunctionType):
             if deletes and isinstance(base, dict) and is_plain(key):
-                self._there(base, key, f"{key!r} in {name}", frame)
+                self.running.there(base, key, f"{key!r} in {name}", frame)
             self._ledger.write_item(base, key, name, frame, deletes)  # the code of others is followed
 
     def _on_set_global(self, frame: FrameType, action: Any, deletes: bool = False) -> None:
@@ -584,10 +584,13 @@ class SiteReader(ValueReader):
     def _on_del_global(self, frame: FrameType, action: Any) -> None:
         if ("item", id(frame.f_globals), action[1]) not in self._ledger.written:
             self._ledger.outside.add(id(frame.f_globals))
-            self._there(frame.f_globals, action[1], action[1], frame)
+            self.running.there(frame.f_globals, action[1], action[1], frame)
         self._on_set_global(frame, action, True)
 
     def _on_set_free(self, frame: FrameType, action: Any) -> None:
-        for cell in self._cells(frame, action[1], variable(frame, action[1])):
+        value = variable(frame, action[1])
+        for cell in self._cells(frame, action[1], value):
             self._ledger.outside.add(id(cell))
+            if action[2] and ("cell", id(cell), None) not in self._ledger.written:
+                self._ledger.note("filled", cell, None, value is not UNKNOWN, action[1], frame)
             self._ledger.write("cell", cell, None, action[1])

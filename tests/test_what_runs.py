@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import duograd as dg
 import pytest
+from told_stories import module_of, told
 
 Space = types.SimpleNamespace
 
@@ -289,12 +290,6 @@ def code_of_the_function_itself():
     yield
 
 
-def module_of(source, name="held_by_nobody"):
-    module = types.ModuleType(name)
-    exec(source, module.__dict__)
-    return module
-
-
 def built_in_names():
     m = module_of("def f(t): return t * len([1, 2]) + abs(-3.0) + max(1, 2)")
     yield m.f
@@ -474,16 +469,6 @@ CASES = {
     "hash": special("__hash__", lambda t, x: t * hash(x), 2, 3),
     "str": special("__str__", lambda t, x: t * len(str(x)), "a", "bc"),
 }  # fmt: skip
-
-
-def told(case, mode):
-    """What the functions of a case give, call after call, while it changes what they look at."""
-    story, f, x = [], None, dg.tensor([1.0, -2.0])
-    for made in case():
-        f = f if made is None else dg.function(made, mode=mode)
-        for _ in range(2):
-            story.append(f(x).tolist())
-    return story
 
 
 @pytest.mark.parametrize("name", CASES)
