@@ -226,6 +226,8 @@ class EagerExecutor:
                 found = found[t._layout]
             go = found[_safe_in_place(op, inputs, into)]
         except KeyError:
+            go = None
+        if go is None:
             go = self._make_into(op, inputs, attrs, into)
         go(inputs, into, user_place(3))
         return into
@@ -270,8 +272,8 @@ class EagerExecutor:
             for key in path:
                 found = found[key]
         except KeyError:
-            found = self._keep(op, op.recipes, path, self._make(op, inputs, attrs))
-        return found  # type: ignore[no-any-return]
+            found = None
+        return found or self._keep(op, op.recipes, path, self._make(op, inputs, attrs))
 
     def _make(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> Recipe:
         if op.kind == "composite":

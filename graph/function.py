@@ -349,9 +349,12 @@ class Function(Looking):
             known = path.after.next(path.outcomes[-1], path.carried)
             if known is None and variant.meets_another():
                 raise self._others_each_time(variant, path)
+            again = False
             try:
                 segment = path.ready() if known is None else None
             except AgainError:
+                again = True
+            if again:
                 path, segment = self._plainly(variant, path)
         if segment is not None:
             return path.run(segment)

@@ -364,6 +364,8 @@ class Live:
 
     @staticmethod
     def _divmod(a: Any, b: Any) -> Any:
+        if isinstance(a, Tensor) or isinstance(b, Tensor):
+            raise RestartError  # an error for Python's numbers, NumPy's make arrays of it
         try:
             return a // b, a % b
         except ZeroDivisionError:

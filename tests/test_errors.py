@@ -133,3 +133,21 @@ def test_a_script_that_is_started_from_the_package_is_no_part_of_it():
     assert errors.is_own_file(errors._PACKAGE_DIR + "core/op.py")
     assert not errors.is_own_file(errors._PACKAGE_DIR + "../train.py")
     assert errors.is_own_file(errors._PACKAGE_DIR + "tests/../core/op.py")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: x @ x,
+        lambda x: x + x[:, :2],
+        lambda x: x.add_(x[:, :2]),
+        lambda x: x.copy_(x[:, :2]),
+        lambda x: x.reshape(7),
+    ],
+)
+def test_an_error_has_nothing_of_ours_as_its_context(call):
+    for fn in (call, dg.function(call)):
+        for _ in range(3):
+            with pytest.raises(dg.errors.ShapeError) as caught:
+                fn(dg.ones((2, 3)))
+            assert caught.value.__context__ is None or caught.value.__suppress_context__

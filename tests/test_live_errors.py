@@ -6,6 +6,8 @@ import json
 import math
 import operator
 
+import duograd as dg
+import numpy as np
 import pytest
 from changing_numbers import FLOATS, check
 
@@ -44,3 +46,23 @@ def test_an_error_that_a_followed_function_raises_is_no_reason_to_give_up_number
             return x * n
 
     check(body, FLOATS, 2)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.float64, float, int])
+def test_divmod_of_a_number_and_a_tensor(kind):
+    def body(m, x, n):
+        try:
+            return [type(v).__name__ for v in (*divmod(n, x), *divmod(x, n))]
+        except TypeError:
+            return x * n
+
+    check(body, [kind(k) for k in range(1, 6)])
+
+
+def test_an_error_at_an_outcome_not_seen_before_has_no_context():
+    fn = dg.function(lambda x: x * int(x[0]))
+    for value in (1.0, 2.0, 3.0):
+        fn(dg.full(2, value))
+    with pytest.raises(ValueError, match="NaN") as caught:
+        fn(dg.full(2, math.nan))
+    assert caught.value.__context__ is None
