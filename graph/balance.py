@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .ledger import Ledger, Ref
-from .lookup import UNKNOWN, in_class, instance_dict, is_own
+from .lookup import UNKNOWN, in_class, instance_dict, is_changing
 from .plain import ABSENT, is_plain, one_order, same
 from .reads import MUTABLE, Effect, Read, contents_of, is_as, own_at, space_of
 
@@ -92,7 +92,7 @@ def _of_classes(ledger: Ledger) -> dict[tuple[str, int, Any], type]:
     found: dict[tuple[str, int, Any], type] = {}
     for place in ledger.entries:
         x = ledger.objects.get(place[1]) if place[0] == "attr" else None
-        if x is not None and not isinstance(x, type) and is_own(type(x).__module__):
+        if x is not None and not isinstance(x, type) and is_changing(type(x).__module__):
             static = in_class(type(x), place[2])
             if place[2] not in (instance_dict(x) or ()) and not hasattr(type(static), "__get__"):
                 found[place] = type(x)

@@ -21,7 +21,7 @@ from .handed import HandedReader
 from .impure import impure, unseen
 from .ledger import Ledger
 from .live import KINDS, Live, RestartError, is_live
-from .lookup import UNKNOWN, follows, in_class, is_own, names_of
+from .lookup import UNKNOWN, follows, in_class, is_changing, is_own, names_of
 from .plain import ABSENT
 from .reads import CONTAINERS, MUTABLE, behind, grows, is_iterator
 from .sites import SLOTTED
@@ -66,6 +66,20 @@ class CallReader(HandedReader):
     def __init__(self, ledger: Ledger, results: Results, tracers: dict[int, Any], live: bool = False):
         super().__init__(ledger, results, tracers, live)
         self.actions["call"] = self._on_call
+
+    def _on_attr(self, frame: FrameType, action: Any) -> None:
+        expr, name = action[1], action[2]
+        cls = evaluate(expr[2], frame, self._results) if expr[0] == "result" else UNKNOWN
+        if isinstance(cls, type) and is_changing(
+            cls.__module__
+        ):  # an attribute of an object that is just made
+            static = in_class(cls, name)
+            if static is not ABSENT and ("attr", id(cls), name) not in self._ledger.written:
+                self._ledger.outside.add(id(cls))
+                self._ledger.note("static", cls, name, static, f"{cls.__name__}.{name}", frame)
+                if isinstance(static, FunctionType):
+                    self._ledger.learn(static, static.__qualname__, True)
+        super()._on_attr(frame, action)
 
     def _on_call(self, frame: FrameType, action: Any) -> None:
         callee, args = evaluate(action[1], frame, self._results), action[2]

@@ -23,7 +23,7 @@ from .bytecode import Expr
 from .evaluate import item_name, render
 from .ir import Number
 from .live import Live, settled
-from .lookup import UNKNOWN, calls_on, in_class, instance_dict, is_own
+from .lookup import UNKNOWN, calls_on, in_class, instance_dict, is_changing
 from .plain import ABSENT, brief, is_plain
 from .reads import (
     ARRAY_LIMIT,
@@ -310,8 +310,9 @@ class Ledger:
             self.note("item", space, key, value, item_name(name, key), frame)
 
     def read_defaults(self, f: FunctionType, frame: FrameType) -> None:
-        """The default arguments of a function were looked at. Functions that are not the user's keep theirs."""
-        if is_own(f.__module__):
+        """The default arguments of a function were looked at. Those of the framework, of the standard library and
+        of large numerical packages keep theirs."""
+        if is_changing(f.__module__):
             named = None if f.__kwdefaults__ is None else dict(f.__kwdefaults__)
             name = f"defaults of {f.__qualname__}"
             self.note("default", f, None, (f.__defaults__, named), name, frame)

@@ -113,19 +113,26 @@ def is_own(module: str | None) -> bool:
     known = _own.get(module or "")
     if known is None:
         file = getattr(sys.modules.get(module or ""), "__file__", None)
-        if module in ("builtins", None) or module.partition(".")[0] in sys.builtin_module_names:  # type: ignore[union-attr]
+        if module is None or module == "builtins" or module.partition(".")[0] in sys.builtin_module_names:
             known = False
         elif file is None:
-            made = sys.modules.get(module or "")  # typed in, or made by `exec`, which leaves a trace of it
-            spec = getattr(made, "__spec__", None)
-            known = made is None or (
-                "__builtins__" in getattr(made, "__dict__", ()) and getattr(spec, "origin", None) != "frozen"
-            )
+            made, top = sys.modules.get(module), module.partition(".")[0]  # typed in, made by `exec`, by hand
+            origin = getattr(getattr(made, "__spec__", None), "origin", None)
+            known = made is None or (origin != "frozen" and (top == module or is_own(top)))
         else:
             installed = any(p in file for p in _SITE) or os.path.realpath(file).startswith(_STDLIB)
             known = not installed and not file.startswith(_FOLDERS)
         _own[module or ""] = known
     return known
+
+
+def is_changing(module: str | None) -> bool:
+    """Whether what a module's names stand for may change between calls: the user's own, installed packages but large
+    numerical ones (settings of theirs)."""
+    if is_own(module):
+        return True
+    file = getattr(sys.modules.get(module or ""), "__file__", None)
+    return file is not None and _follows_file(file) == "led"
 
 
 def in_class(cls: type, name: str) -> Any:
@@ -194,10 +201,10 @@ def find(owner: Any, name: str, plainly: bool = False) -> tuple[str, Any, Any]:
     if sort == "plain" or (sort == "hooked" and plainly):
         return _find_plain(owner, cls, name)
     if sort == "module":
-        value = owner.__dict__.get(name, ABSENT)
-        if value is ABSENT:
+        value, may = owner.__dict__.get(name, ABSENT), is_changing(owner.__name__)
+        if value is ABSENT and (not may or name in _OF_MODULES or "__getattr__" in owner.__dict__):
             return "", None, UNKNOWN
-        return ("item" if is_own(owner.__name__) else "quiet"), owner.__dict__, value
+        return ("item" if may else "quiet"), owner.__dict__, value
     if sort == "class":
         return _find_in_class(owner, cls, name)
     if sort == "super":
@@ -216,6 +223,8 @@ def find(owner: Any, name: str, plainly: bool = False) -> tuple[str, Any, Any]:
 
 
 _sorts: dict[type, str] = {}
+#: attributes that modules have beside their names
+_OF_MODULES = frozenset((*dir(ModuleType), "__dict__"))
 #: what gives a field of a named tuple
 _FIELD: Any = collections.namedtuple("_Row", "x").__dict__["x"].__class__
 #: attributes of functions and methods that are kept in C

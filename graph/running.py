@@ -14,7 +14,7 @@ from typing import Any
 from ..core.value import Tensor
 from .ledger import Ledger
 from .live import Live
-from .lookup import UNKNOWN, holder_of, in_class, instance_dict, is_own
+from .lookup import UNKNOWN, holder_of, in_class, instance_dict, is_changing
 from .plain import ABSENT, is_plain
 from .reads import own_at
 from .symbol import Symbol
@@ -77,7 +77,7 @@ class Running:
         if at < len(known):
             self._noted[id(code)] = len(known)
             for f in known[at:]:
-                if id(f) in self._ledger.outside and is_own(f.__globals__.get("__name__")):
+                if id(f) in self._ledger.outside and is_changing(f.__globals__.get("__name__")):
                     self._ledger.note("code", f, None, code, f"code of {f.__qualname__}", frame)
 
     def _method(self, first: Any, code: CodeType, frame: FrameType) -> None:
@@ -101,7 +101,7 @@ class Running:
         assert base is not None
         if base.__dict__[name] is not static:
             return True  # called by `super()`, or by its class
-        if not is_own(base.__module__) and not is_own(f.__globals__.get("__name__")):
+        if not is_changing(base.__module__) and not is_changing(f.__globals__.get("__name__")):
             if name not in _OF_LAYERS or not base.__module__.startswith("duograd."):
                 return True
             cls = base
@@ -133,7 +133,7 @@ class Running:
 
     def named(self, space: dict[str, Any], name: str, value: Any, frame: FrameType) -> None:
         """A function of others, or their data, is found under its name in a module."""
-        if is_own(frame.f_globals.get("__name__")) and (space is not sys.__dict__ or is_plain(value)):
+        if is_changing(frame.f_globals.get("__name__")) and (space is not sys.__dict__ or is_plain(value)):
             self._ledger.outside.add(id(space))
             self._ledger.note("named", space, name, value, f"{space.get('__name__')}.{name}", frame)
 
@@ -148,7 +148,7 @@ class Running:
             return False
         if type(value) is not Live and ("attr", id(holder), name) not in self._ledger.written:
             return False
-        if row[0] is not holder and is_own(row[0].__module__):
+        if row[0] is not holder and is_changing(row[0].__module__):
             called = f"what holds {row[0].__name__}.{name}"
             self._ledger.note("holder", row[0], name, holder, called, frame)
         return True
@@ -157,7 +157,7 @@ class Running:
         """The class of an object that the call made, where it is the class that has an attribute, or has none; else the
         object."""
         cls = type(base)
-        if id(base) in self._ledger.outside or isinstance(base, type) or not is_own(cls.__module__):
+        if id(base) in self._ledger.outside or isinstance(base, type) or not is_changing(cls.__module__):
             return base
         if name in (instance_dict(base) or ()) or in_class(cls, name) is not value:
             return base
@@ -167,7 +167,7 @@ class Running:
     def not_in_module(self, module: types.ModuleType, name: str, frame: FrameType) -> None:
         """A module has no such name, so that its `__getattr__` is asked."""
         space = module.__dict__
-        if is_own(module.__name__) and name not in space:
+        if is_changing(module.__name__) and name not in space:
             self._ledger.outside.add(id(space))
             for key in (name, "__getattr__"):
                 value = space.get(key, ABSENT)
@@ -189,14 +189,14 @@ class Running:
     def imports(self, name: str, level: int, module: Any, frame: FrameType) -> None:
         """A module is imported that has been imported before."""
         name = getattr(module, "__name__", "") if level else name
-        if sys.modules.get(name) is module and is_own(frame.f_globals.get("__name__")):
+        if sys.modules.get(name) is module and is_changing(frame.f_globals.get("__name__")):
             self._ledger.outside.add(id(sys.modules))
             self._ledger.note("named", sys.modules, name, module, f"sys.modules[{name!r}]", frame)
 
     def is_kind(self, x: Any, cls: Any, frame: FrameType) -> None:
         """Whether something is of an abstract class is asked, where others may be registered."""
         for c in cls if isinstance(cls, tuple) else (cls,):
-            if isinstance(c, abc.ABCMeta) and is_own(c.__module__):
+            if isinstance(c, abc.ABCMeta) and is_changing(c.__module__):
                 kind = x if isinstance(x, type) else type(x)
                 words = f"{kind.__name__} is a {c.__name__}"
                 self._ledger.note("kind", c, kind, issubclass(kind, c), words, frame)
@@ -204,7 +204,7 @@ class Running:
     def above(self, x: Any, frame: FrameType) -> None:
         """`super()` looks for a name, in the order of the bases of a class."""
         cls = x.__self_class__
-        if is_own(cls.__module__):
+        if is_changing(cls.__module__):
             self._ledger.note("bases", cls, None, cls.__mro__, f"bases of {cls.__name__}", frame)
 
     def reads_global(self, name: str, value: Any, frame: FrameType) -> None:
@@ -214,17 +214,17 @@ class Running:
         if isinstance(value, types.ModuleType) or name in DUNDER:
             return
         if value is UNKNOWN:
-            if is_own(module):
+            if is_changing(module):
                 self.built_in(name, frame)
             return
         if isinstance(value, (type, FunctionType, types.BuiltinFunctionType)):
-            if value.__name__ == name and not is_own(value.__module__):
+            if value.__name__ == name and not is_changing(value.__module__):
                 self.named(space, name, value, frame)
                 return
         elif type(value).__module__.startswith("duograd.core") and getattr(value, "name", None) == name:
             self.named(space, name, value, frame)
             return  # an op or a dtype under its own name
-        if module.startswith("duograd.") and not is_own(module):
+        if module.startswith("duograd.") and not is_changing(module):
             return  # the framework's own constants
         self._ledger.outside.add(id(space))
         self._ledger.note("item", space, name, value, name, frame)

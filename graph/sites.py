@@ -18,7 +18,7 @@ from .evaluate import Results, evaluate, get_item, item_name, maker_of, matched_
 from .functions import STAND_INS, Standing
 from .ledger import HOLDING, Ledger
 from .live import KINDS, Live, RestartError, settled
-from .lookup import UNKNOWN, calls_on, find, held, in_class, instance_dict, is_own, is_settable
+from .lookup import UNKNOWN, calls_on, find, held, in_class, instance_dict, is_changing, is_settable
 from .plain import ABSENT, is_plain
 from .possible import ValueReader
 from .reads import ARRAY_LIMIT, CONTAINERS, MUTABLE, behind, changes, grows, is_iterator
@@ -186,7 +186,7 @@ class SiteReader(ValueReader):
             maker is None
             and code.co_name == "<genexpr>"
             and space.startswith("duograd.")
-            and not is_own(space)
+            and not is_changing(space)
         ):
             # Made in this call: `for p in model.parameters()`. The variables of one from before do not change.
             made = [f for f in gc.get_objects(0) if type(f) is FunctionType and f.__code__ is code]
@@ -228,7 +228,7 @@ class SiteReader(ValueReader):
         if isinstance(base, np.ndarray):
             self._ledger.read_array(base, self._ledger.name(base, expr), frame)
         if name in DUNDER:
-            if isinstance(base, (type, FunctionType)) and is_own(base.__module__):
+            if isinstance(base, (type, FunctionType)) and is_changing(base.__module__):
                 called = f"{self._ledger.name(base, expr)}.{name}"
                 self._ledger.note("attr", base, name, getattr(base, name, ABSENT), called, frame)
             return
@@ -255,9 +255,11 @@ class SiteReader(ValueReader):
                 self._ledger.note("item", holder, name, value, f"{render(expr)}.{name}", frame)
         elif kind == "method":
             function = getattr(value, "__func__", value)
-            if name == "forward" or is_own(type(base).__module__):
+            if name == "forward" or is_changing(type(base).__module__):
                 self._not_in(base, name, self._ledger.name(base, expr), frame)
-            if is_own(function.__module__) or is_own(getattr(function, "__globals__", {}).get("__name__")):
+            if is_changing(function.__module__) or is_changing(
+                getattr(function, "__globals__", {}).get("__name__")
+            ):
                 self._ledger.note("method", holder, name, function, f"{holder.__name__}.{name}", frame)
             self._ledger.learn(function, f"{holder.__name__}.{name}", True)
         elif kind == "quiet" and (name == "__dict__" or isinstance(base, types.ModuleType)):
@@ -286,7 +288,7 @@ class SiteReader(ValueReader):
         cls, static = held(base, name)
         if (
             static is not ABSENT
-            and is_own(cls.__module__)
+            and is_changing(cls.__module__)
             and hasattr(type(static), "__get__")
             and type(static) not in _FIXED
             and ("attr", id(cls), name) not in self._ledger.written
@@ -306,7 +308,7 @@ class SiteReader(ValueReader):
             getter = static.fget
             self._handed_on(getter, [base], True, frame)
         elif isinstance(base, type):
-            if in_class(base, name) is ABSENT and is_own(base.__module__):
+            if in_class(base, name) is ABSENT and is_changing(base.__module__):
                 self._ledger.note("static", base, name, ABSENT, f"{base.__name__}.{name}", frame)
         elif static is ABSENT:
             getter = in_class(type(base), "__getattr__")
@@ -329,7 +331,7 @@ class SiteReader(ValueReader):
     def _not_before(self, base: Any, name: str, called: str, frame: FrameType) -> None:
         """An attribute is looked for in vain, in an object and its class, so that `__getattr__` is asked."""
         self._not_in(base, name, called, frame)
-        if is_own(type(base).__module__):
+        if is_changing(type(base).__module__):
             self._ledger.note("attr", type(base), name, ABSENT, f"{type(base).__name__}.{name}", frame)
 
     def _method_of(self, base: Any, name: str, expr: Expr, frame: FrameType) -> None:

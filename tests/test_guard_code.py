@@ -1,7 +1,7 @@
 """Whose code is followed: of installed packages, and of modules that no file holds, as the traced function too."""
 
 import functools
-import importlib
+import importlib.util
 import sys
 import types
 
@@ -125,4 +125,85 @@ def test_code_of_others_is_followed(source, name, tmp_path, monkeypatch):
             rows.append((_plain(fn(x)), *state))
         seen.append(rows)
     sys.modules.pop("installed_scale", None)
+    assert seen[0] == seen[1]
+
+
+KINDS = """
+scale = 1.0
+
+class Kind:
+    k = 1.0
+
+    def method(self, x):
+        return x * self.k
+
+    @property
+    def double(self):
+        return self.k * 2
+
+    @staticmethod
+    def more(x):
+        return x + 1
+
+    @classmethod
+    def times(cls, x):
+        return x * cls.k
+
+    def __call__(self, x):
+        return self.method(x) + 1
+
+def function(x, y=2.0, *, z=3.0):
+    return x * y * z
+
+kind = Kind()
+"""
+READS = {
+    "number": lambda m: lambda x: x * m.scale,
+    "absent": lambda m: lambda x: x * (m.other if hasattr(m, "other") else 1),
+    "attribute of a class": lambda m: lambda x: x * m.kind.k,
+    "method": lambda m: lambda x: m.kind.method(x),
+    "property": lambda m: lambda x: x * m.kind.double,
+    "static method": lambda m: lambda x: m.Kind.more(x),
+    "class method": lambda m: lambda x: m.Kind.times(x),
+    "call": lambda m: lambda x: m.kind(x),
+    "defaults": lambda m: lambda x: m.function(x),
+    "new object": lambda m: lambda x: m.Kind().method(x),
+    "attribute of a new object": lambda m: lambda x: x * m.Kind().k,
+    "writes": lambda m: lambda x: (setattr(m, "scale", m.scale + 1), x * m.scale)[1],
+}
+CHANGES = (
+    lambda m: setattr(m, "scale", 5.0),
+    lambda m: setattr(m, "other", 6.0),
+    lambda m: setattr(m.Kind, "k", 7.0),
+    lambda m: setattr(m.Kind, "method", lambda self, x: x * 8.0),
+    lambda m: setattr(m.Kind, "double", property(lambda self: 9.0)),
+    lambda m: setattr(m.Kind, "more", staticmethod(lambda x: x * 10.0)),
+    lambda m: setattr(m.Kind, "times", classmethod(lambda cls, x: x * 11.0)),
+    lambda m: setattr(m.Kind, "__call__", lambda self, x: x * 12.0),
+    lambda m: setattr(m.function, "__defaults__", (13.0,)),
+    lambda m: setattr(m.function, "__kwdefaults__", {"z": 14.0}),
+    lambda m: setattr(m, "function", lambda x: x * 15.0),
+)
+
+
+@pytest.mark.parametrize("name", READS)
+@pytest.mark.parametrize(("folder", "called"), [("site-packages", "installed_kinds"), ("own", "own_kinds")])
+def test_what_a_module_holds_may_change(folder, called, name, tmp_path):
+    path, seen = tmp_path / folder / f"{called}.py", []
+    path.parent.mkdir()
+    path.write_text(KINDS)
+    for mode in ("eager", "graph"):
+        spec = importlib.util.spec_from_file_location(called, path)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[called] = module
+        try:
+            spec.loader.exec_module(module)
+            fn = dg.function(READS[name](module), mode=mode)
+            rows = [fn(dg.ones(1)).item()]
+            for change in CHANGES:
+                change(module)
+                rows.append(fn(dg.ones(1)).item())
+            seen.append(rows)
+        finally:
+            del sys.modules[called]
     assert seen[0] == seen[1]

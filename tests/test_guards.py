@@ -504,3 +504,41 @@ def test_words_for_keys_that_change():
     for d in ({1: 2.0}, {True: 2.0}):
         f(dg.ones(1), d)
     assert "an argument changed: 1 became True" in str(f.explain())
+
+
+def test_a_name_that_is_absent(monkeypatch):
+    @dg.function
+    def f(x):
+        try:
+            return (x * ABSENT_SCALE).item()
+        except NameError:
+            return None
+
+    x = dg.ones(1)
+    assert f(x) is None
+    for scale in (3.0, 4.0):
+        monkeypatch.setitem(globals(), "ABSENT_SCALE", scale)
+        assert f(x) == scale
+    monkeypatch.delitem(globals(), "ABSENT_SCALE")
+    assert f(x) is None
+
+
+def test_a_variable_that_is_deleted_and_set_in_turn():
+    def make():
+        scale = 1.0
+
+        def f(x):
+            nonlocal scale
+            try:
+                y = x * scale
+                del scale
+            except NameError:
+                y, scale = x * 0, x.sum() + 1  # noqa: F841
+            return y
+
+        return f
+
+    x = dg.ones(2)
+    eager, graph = make(), dg.function(make())
+    for _ in range(6):
+        assert eager(x).tolist() == graph(x).tolist()
