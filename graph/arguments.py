@@ -199,7 +199,11 @@ def number_names(function: Any, rest: Arguments) -> list[str]:
 
 def kind_of(key: tuple[Any, ...]) -> tuple[Any, ...]:
     """A key without the sizes in it: equal for calls that differ in shapes alone."""
-    return tuple([(x.dtype, len(x.shape), x.contiguous) if hasattr(x, "contiguous") else x for x in key])
+    return tuple([(x.dtype, len(x.shape), x.contiguous) if _is_layout(type(x)) else x for x in key])
+
+
+def _is_layout(cls: type) -> bool:
+    return hasattr(cls, "contiguous") and hasattr(cls, "dtype")  # views of memory have one of the two
 
 
 def owners_of(key: tuple[Any, ...]) -> tuple[Owner, ...]:

@@ -207,6 +207,11 @@ ROWS = {
     "arg_listsub": ("class ML(list): pass\na=ML([1,2])", "return x*a[0]", "a.__setitem__(0,i)"),
     "arg_listsub_len": ("class ML(list): pass\na=ML([1,2])", "a.append(3)\nreturn x*len(a)"),
     "arg_dictsub": ("class MD(dict): pass\na=MD(k=1)", "a['j']=len(a)\nreturn x*a['k']", "a.update(k=i)"),
+    "arg_memory_view": (
+        "a=memoryview(bytearray(b'ab'))",
+        "a[0] += 1\nreturn x*a[1], bytes(a)",
+        "a[1] = i + 50",
+    ),
     "arg_set": ("a={1}", "a.add(len(a)+1)\nreturn x*len(a)"),
     "arg_deque": ("a=collections.deque([1])", "a.append(len(a)+1)\nreturn x*len(a)"),
     "arg_nested": (
