@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.value import Tensor
 from .plain import hooks_of, sees
 from .trace import Trace, effects
 
@@ -44,13 +45,20 @@ class Aliases:
         self.whole: set[int] = set()
 
     def add(
-        self, trace: Trace, args: dict[int, int], outside: dict[int, Any], changed: Collection[int]
+        self,
+        trace: Trace,
+        args: dict[int, int],
+        outside: dict[int, Any],
+        changed: Collection[int],
+        asked: bool,
     ) -> None:
         """Take in a finished trace. args: position by id of the tensor; outside: by id, what the function found;
-        changed: ids of what the function changes besides tensors."""
+        changed: ids of what the function changes besides tensors; asked: whether it asked what is the same."""
         self.met.update(trace.met)
         self.apart += trace.apart
-        for tensor in trace.apart:
+        if asked:
+            self.apart += [x for x in outside.values() if isinstance(x, Tensor) and id(x) not in args]
+        for tensor in self.apart:
             self.lifted.add(id(tensor))
             self.storages.add(id(tensor._storage))
         for tensor in trace.leaves.values():

@@ -416,6 +416,8 @@ class _Pass:
                 self.content(i.offset, self.peek(1), "truth")
             for depth in range(1, _CONSUMERS.get(n, 0) + 1):
                 self.content(i.offset, self.peek(depth), "content" if n in _DEEP else "elements")
+            if n == "COMPARE_OP" and all(x is None or x[0] != "const" for x in self.stack[-2:]):
+                self.site(i.offset, "same", self.peek(1), self.peek(2))
             whole = self.peek(arg + 1) if n in _ADDING else None
             self._generic(i)
             if n == "MAKE_FUNCTION" and self.stack:

@@ -13,6 +13,7 @@ from types import FrameType, FunctionType
 from typing import Any
 
 from ..core.members import SETTERS, Members
+from .asking import COMPARERS, COMPARING, ask
 from .bytecode import FUNCTION
 from .caches import ANY, is_cached, keeps
 from .evaluate import Results, evaluate, item_name, render
@@ -22,7 +23,7 @@ from .impure import impure, unseen
 from .ledger import Ledger
 from .live import KINDS, Live, RestartError, is_live
 from .lookup import UNKNOWN, follows, in_class, is_changing, is_own, names_of
-from .plain import ABSENT
+from .plain import ABSENT, is_plain
 from .reads import CONTAINERS, MUTABLE, behind, grows, is_iterator
 from .sites import SLOTTED
 from .symbol import Symbol
@@ -93,6 +94,7 @@ class CallReader(HandedReader):
                     self.running.is_kind(x, classes, frame)
             if callee is id:
                 self._ledger.compared |= {id(evaluate(x, frame, self._results)) for x in args}
+                ask(self._ledger)
             return
         if getattr(callee, "__name__", "") in _DEBUGGERS:
             self._give_way(frame)
@@ -113,6 +115,8 @@ class CallReader(HandedReader):
         values = [evaluate(x, frame, self._results) for x in args]
         if function in SETTERS and self._member_set(callee, function, values, args, frame):
             return
+        if any(id(v) in COMPARERS for v in (callee, *values)):
+            ask(self._ledger)
         if self.live:
             taken = known is not False or _takes_live(callee, function, values)
             if not taken or any(v is type for v in values):
@@ -131,6 +135,8 @@ class CallReader(HandedReader):
             if isinstance(owner, types.SimpleNamespace):
                 self._ledger.read_content(owner, self._ledger.name(owner, None), frame, True)
             if isinstance(owner, CONTAINERS):
+                if method in COMPARING and not all(map(is_plain, values)):
+                    ask(self._ledger, values, self._within([owner]))
                 if not (grows(owner, method) and id(owner) in self._ledger.changed):
                     self._method_of(owner, method, None, frame)
                 if method in ("get", "__getitem__", "__contains__"):  # of what is not known
@@ -175,6 +181,8 @@ class CallReader(HandedReader):
         elif callee is dict or callee is collections.OrderedDict:
             deep = not isinstance(values[0] if values else None, dict)  # of pairs
         if callee is UNKNOWN and action[1] is not None and action[1][0] == "attr":
+            if action[1][2] in COMPARING and not all(map(is_plain, values)):
+                ask(self._ledger)
             for x in map(behind, self._possible(action[1][1], frame)):
                 if isinstance(x, CONTAINERS):
                     self._ledger.read_content(x, self._ledger.name(x, None), frame, False)

@@ -93,6 +93,7 @@ class Ledger:
         #: what was done that no trace can hold, and what to do instead
         self.touched: set[int] = set()  # ids of containers that were perhaps changed
         self.odd: tuple[str, str] | None = None
+        self.asked = False  # whether the function asked which tensors are the same
         self.linked: set[int] = set()  # ids of containers that something immutable leads to
         self.gave_way = False  # a debugger took over
         self.hidden = ""  # why it cannot be watched any more

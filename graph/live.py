@@ -529,13 +529,16 @@ def at_call(x: Any, live: Any) -> Any:
     return tuple([at_call(v, live) for v in x]) if x.__class__ is tuple else x
 
 
-def is_live(x: Any) -> bool:
-    """Whether x is a live number, or plain data or a container with one in it."""
+def is_live(x: Any, around: tuple[int, ...] = ()) -> bool:
+    """Whether x is a live number, or plain data or a container with one in it. around: ids of the containers that it is
+    in."""
     if type(x) is Live:
         return True
-    if isinstance(x, dict):
-        return any(map(is_live, itertools.chain(dict.keys(x), dict.values(x))))
-    return isinstance(x, (tuple, list)) and any(map(is_live, x))
+    if not isinstance(x, (tuple, list, dict)) or id(x) in around:
+        return False
+    around = (*around, id(x))
+    inside: Any = itertools.chain(dict.keys(x), dict.values(x)) if isinstance(x, dict) else x
+    return any(is_live(y, around) for y in inside)
 
 
 def names_live(error: Any) -> bool:

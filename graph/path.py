@@ -11,6 +11,7 @@ from ..core.backend import get_backend
 from ..core.errors import EndlessRecursionError, RetraceError, TraceError, last_user_line, user_line
 from .aliases import check_arrays
 from .arguments import fill_call
+from .asking import leave_doubles
 from .closing import Closing
 from .formulas import Part, Program, Site
 from .given import Lent, Watch, containers_of, flatten
@@ -213,7 +214,7 @@ class Path:
         )
         if self.variant.state and not self.states:
             self.states = self._again(self.variant.state)
-        trace.given = len(self.called)
+        trace.given, trace.called = len(self.called), self.called
         trace.attempt, trace.overrides, trace.answer = self._attempt, len(modes.set), self._number
         lively = variant.live is not None or any(segment.lively for segment, _ in self.passed)
         with dispatch.executing(trace), Lent() as lent, ExitStack() as planted:
@@ -281,6 +282,8 @@ class Path:
                         trace.leave(*recorder.odd)
                     if self.unread is None and trace.left is None:
                         self._check_shown(trace)
+                        if recorder.asked:
+                            leave_doubles(trace, self.outside)
                         check_arrays(trace, {id(e.owner) for e in self.effects}, self.outside)
                         segment = Closing(self, trace).segment(result, recorder.effects)
                         segment.ending.grad_mode = None if after is grad else after  # type: ignore[union-attr]
@@ -310,7 +313,7 @@ class Path:
             reads = s.without(reads)
         variant.reads += reads
         changed = {id(e.owner): e.owner for e in self.effects}
-        variant.aliases.add(trace, self.args, outside, changed)
+        variant.aliases.add(trace, self.args, outside, changed, recorder.asked)
         compared = {k: outside[k] for k in recorder.compared if k in outside}
         variant.identity.add(outside, recorder.linked, self.containers, changed | compared | self.handed)
         lifted = [t for t, _ in trace.lifted.values() if id(t) not in self.args]

@@ -73,6 +73,7 @@ class ReadRecorder:
         self.compared: set[int] = set()
         #: what it did that no trace can hold, and what to do instead
         self.odd: tuple[str, str] | None = None
+        self.asked = False
         #: ids of containers that something immutable leads to
         self.linked: set[int] = set()
         #: by id, the objects that were there before and that the function got hold of
@@ -152,7 +153,7 @@ class ReadRecorder:
         self._reader.standing.take()
         ledger, self._ledger = self._ledger, Ledger()
         self._ledger.found = ledger.found
-        self.compared, self.linked = ledger.compared, ledger.linked
+        self.compared, self.linked, self.asked = ledger.compared, ledger.linked, ledger.asked
         forget_classes()
         self._results.clear()
         self._tracers.clear()

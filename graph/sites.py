@@ -13,6 +13,7 @@ import numpy as np
 
 from ..core.members import Members, part_of
 from ..core.value import Tensor
+from .asking import ask
 from .bytecode import FUNCTION, Expr, analyse
 from .evaluate import Results, evaluate, get_item, item_name, maker_of, matched_name, render, variable
 from .functions import STAND_INS, Standing
@@ -21,19 +22,13 @@ from .live import KINDS, Live, RestartError, settled
 from .lookup import UNKNOWN, calls_on, find, held, in_class, instance_dict, is_changing, is_settable
 from .plain import ABSENT, is_plain
 from .possible import ValueReader
-from .reads import ARRAY_LIMIT, CONTAINERS, MUTABLE, behind, changes, grows, is_iterator
+from .reads import CONTAINERS, MUTABLE, behind, changes, grows, is_iterator
 from .running import DUNDER, Running
 from .symbol import Symbol
 
 # What a class holds for places of its objects: these are read, not this.
 _FIXED = (types.MemberDescriptorType, types.GetSetDescriptorType)
 SLOTTED = (types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType)
-
-
-def _meet(x: Any, other: Any) -> None:
-    """Whether x is the other one is asked."""
-    if x.__class__ is Symbol and isinstance(other, Tensor) and other.__class__ is not Symbol:
-        x.meet(other)
 
 
 def _may_be_number(x: Any) -> bool:
@@ -66,7 +61,7 @@ class SiteReader(ValueReader):
         self.actions: dict[str, Any] = {
             "global": self._on_global, "free": self._on_free, "attr": self._on_attr, "item": self._on_item,
             "elements": self._on_elements, "content": self._on_content, "in":
-            self._on_in, "is": self._on_is, "match": self._on_match, "truth": self._on_truth,
+            self._on_in, "is": self._on_is, "same": self._on_same, "match": self._on_match, "truth": self._on_truth,
             "grow": self._on_grow, "del_item": self._on_del_item,
             "set_attr": self._on_set_attr, "del_attr": self._on_del_attr, "del_global": self._on_del_global,
             "set_item": self._on_set_item, "set_global": self._on_set_global,
@@ -435,10 +430,12 @@ class SiteReader(ValueReader):
         a, b = evaluate(action[1], frame, self._results), evaluate(action[2], frame, self._results)
         if self.live and _may_be_number(a) and _may_be_number(b):
             raise RestartError  # whether they are one object is no question for a live number
-        _meet(a, b)
-        _meet(b, a)
         if a is None or b is None:
             return
+        ask(self._ledger, *(
+            [x] if x is not UNKNOWN else [x, *self._possible(expr, frame)]
+            for x, expr in ((a, action[1]), (b, action[2]))
+        ))  # fmt: skip
         self._ledger.compared |= {id(a), id(b)}
         made = self._ledger.made
         if isinstance(a, tuple) and isinstance(b, tuple) and a and b and (id(a) in made or id(b) in made):
@@ -446,6 +443,11 @@ class SiteReader(ValueReader):
                 "asks whether a tuple of the arguments is some other one",
                 "compare what it holds",
             )
+
+    def _on_same(self, frame: FrameType, action: Any) -> None:
+        """Containers are compared, and so are what they hold, by what is the same object first."""
+        if any(isinstance(behind(x), CONTAINERS) for e in action[1:] for x in self._possible(e, frame)):
+            ask(self._ledger)
 
     def _on_match(self, frame: FrameType, action: Any) -> None:
         cls = evaluate(action[2], frame, self._results)
@@ -458,6 +460,8 @@ class SiteReader(ValueReader):
         key = settled(evaluate(action[1], frame, self._results))
         if isinstance(key, HOLDING):
             self._ledger.read_content(key, self._ledger.name(key, action[1]), frame, True)
+        if not is_plain(key) and evaluate(action[2], frame, self._results) is UNKNOWN:
+            ask(self._ledger)
         for container in self._possible(action[2], frame):
             self._in(key, behind(container), frame, action)
 
@@ -468,8 +472,8 @@ class SiteReader(ValueReader):
                 self._ledger.note("has", container, key, dict.__contains__(container, key), name, frame)
         elif isinstance(container, (*CONTAINERS, np.ndarray)):
             self._ledger.read_content(container, self._ledger.name(container, action[2]), frame, True)
-            for x in container if key.__class__ is Symbol else ():
-                _meet(key, x)
+            if not is_plain(key):
+                ask(self._ledger, [key], self._within([container]))
 
     def _handed_on(self, x: Any, given: list[Any], whole: bool, frame: FrameType) -> None:
         """What C code will call."""
@@ -556,8 +560,8 @@ class SiteReader(ValueReader):
             self._write_item(base, evaluate(action[2], frame, self._results), action[1], frame, False)
         elif base is UNKNOWN:
             self._perhaps_sets(action[1], evaluate(action[2], frame, self._results), frame, False)
-        elif isinstance(base, np.ndarray) and base.nbytes > ARRAY_LIMIT:
-            self._ledger.read_array(base, self._ledger.name(base, action[1]), frame)
+        elif isinstance(behind(base), (*MUTABLE, np.ndarray)):  # what is written may be what was there
+            self._ledger.read_content(base, self._ledger.name(base, action[1]), frame, False)
 
     def _on_del_item(self, frame: FrameType, action: Any) -> None:
         base = evaluate(action[1], frame, self._results)

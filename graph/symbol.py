@@ -133,6 +133,12 @@ class Symbol(Tensor):
         """The function asks whether this is `other`, a tensor from outside: a later call may have another answer."""
         trace, tensor = self._original()
         if tensor is None or not trace.is_argument(self):
+            if tensor is other:
+                trace.leave(
+                    f"asks whether {self.type}, which it has changed, is a tensor from outside, at {user_line()}, "
+                    "which it is",
+                    "ask before the change",
+                )
             return
         if tensor is other:
             trace.only = lambda tensors, containers: any(t is other for t in tensors)

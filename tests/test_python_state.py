@@ -326,6 +326,20 @@ ROWS = {
         "return x*sum(m.l)*m.l.k",
         "m.l.k += 1",
     ),
+    "same_value_written_to_an_array": ("m.a=np.arange(3.0)", "m.a[0] = 0.0\nreturn x*1", "m.a[0] = i"),
+    "same_value_written_to_bytes": ("m.b=bytearray(3)", "m.b[0] = 0\nreturn x*1", "m.b[0] = i"),
+    "same_value_written_to_numbers": (
+        "m.b=array.array('d', [0, 1])",
+        "m.b[0] = 0.0\nreturn x*1",
+        "m.b[0] = i",
+    ),
+    "same_object_written_to_a_deque": (
+        "m.d=collections.deque([None, 1])",
+        "m.d[0] = None\nreturn x*1",
+        "m.d[0] = i",
+    ),
+    "dict_in_itself_beside_a_number": ("m.d={}\nm.n=0", "m.n += 1\nm.d['d'] = m.d\nreturn x*m.n"),
+    "list_in_itself_beside_a_number": ("m.l=[1]\nm.n=0", "m.n += 1\nm.l[0] = m.l\nreturn x*m.n"),
     "memory_view": (
         "m.b=bytearray(b'abcd')\nm.v=memoryview(m.b)",
         "m.v[0] += 1\nreturn x*m.v[1], m.v.tobytes(), list(m.v[1:3]), len(m.v)",
