@@ -6,6 +6,7 @@ changed in place, and whose history follows a change, all depend on that chain.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -30,14 +31,13 @@ class Results:
 
     def __init__(self, closing: Closing, faces: Sequence[Symbol], gradients: Sequence[Symbol] = ()):
         self.closing, self.trace, self.faces = closing, closing.trace, faces
-        #: by storage: the gradient that is the whole memory
-        self._gradients = {id(g._storage): g for g in gradients if g._base is None}
         self.hidden: list[tuple[Place, Symbol, Symbol]] = []
-        looking = [id(x._storage) for x in {id(x): x for x in (*faces, *gradients)}.values()]
-        self._views = [
-            g for g in gradients
-            if g._base is not None and (not g._requires_grad or looking.count(id(g._storage)) == 1)
-        ]  # fmt: skip
+        counts = Counter(id(x._storage) for x in {id(x): x for x in (*faces, *gradients)}.values())
+        self._views = [g for g in gradients if _looks(g, counts[id(g._storage)] == 1)]
+        #: by storage: the gradient that is the whole memory
+        self._gradients = {
+            id(g._storage): g for g in gradients if g._base is None and not any(g is v for v in self._views)
+        }
         self._by_storage: dict[int, list[Symbol]] = {}
         for f in (*faces, *[g for g in self._views if all(g is not f for f in faces)]):
             self._by_storage.setdefault(id(f._storage), []).append(f)
@@ -124,7 +124,7 @@ class Results:
         if key in self._gradients:
             ends.insert(0, self._gradients[key])
         whole = trace.face(next((x for x in ends if not x._detached), ends[0]))
-        place = self._found[id(whole)] = "output", closing._output(whole)
+        place = self._found[id(whole)] = "output", self.output_of(whole)
         looking = self._by_storage[key]
         bound = [f for f in looking if _is_bound(f) and not any(f is g for g in self._views)]
         # A change of one of several renews the histories of all from that of the whole memory.
@@ -144,6 +144,11 @@ def _bottom(x: Symbol) -> Symbol:
     while x._base is not None:
         x = x._base  # type: ignore[assignment]
     return x
+
+
+def _looks(g: Symbol, alone: bool) -> bool:
+    """Whether a gradient is one that looks into memory. alone: nothing else does."""
+    return (g._base is not None and (alone or not g._requires_grad)) or (g._detached and not alone)
 
 
 def _is_bound(x: Symbol) -> bool:

@@ -176,8 +176,31 @@ def _of_a_leaf_that_it_makes(a, b, x):
     return w, w.grad
 
 
+def _aliases(a, b, x):
+    (a * x).sum().backward()
+    b.grad = a.grad.detach()
+    return a.grad[0], b.grad.detach()
+
+
+def _alias_of_a_result(a, b, x):
+    y = a * x
+    a.grad = y.detach()
+    b.grad = a.grad.detach()
+    return y
+
+
 @pytest.mark.parametrize(
-    "fn", [_flat, _turned, _repeated, _with_a_history, _part_of_a_result, _of_a_leaf_that_it_makes]
+    "fn",
+    [
+        _flat,
+        _aliases,
+        _alias_of_a_result,
+        _turned,
+        _repeated,
+        _with_a_history,
+        _part_of_a_result,
+        _of_a_leaf_that_it_makes,
+    ],
 )
 def test_gradients_that_a_function_sets_look_into_the_memory_that_they_are_part_of(fn):
     seen = []
