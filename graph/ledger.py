@@ -66,6 +66,7 @@ class Ledger:
         self.made: set[int] = set()  # ids of containers of arguments, which are part of the call's key
         self.objects: dict[int, Any] = {}
         self.outside: set[int] = set()
+        self.hooks: set[int] = set()  # ids of those of tensors that the code met
         self.cells: set[int] = set()  # ids of the closure cells of functions from outside
         self.names: dict[int, str] = {}
         self.entries: dict[tuple[str, int, Any], list[Any]] = {}

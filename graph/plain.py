@@ -67,8 +67,8 @@ def sees(t: Any) -> str:
 
 
 def hooks_of(t: Any) -> tuple[Any, ...]:
-    """The hooks of a leaf, to compare with later ones; they live no longer for it."""
-    return tuple(map(_weak, t._hooks or ()))
+    """The hooks of a leaf and their classes, to compare with later ones; they live no longer for it."""
+    return tuple([(_weak(x), type(x)) for x in t._hooks or ()])
 
 
 def _weak(x: Any) -> Any:

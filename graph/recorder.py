@@ -101,6 +101,7 @@ class ReadRecorder:
     def meet(self, tensor: Any) -> None:
         """The code got hold of a tensor from outside, whose hooks it may run."""
         for hook in tensor._hooks or ():
+            self._ledger.hooks.add(id(hook))
             for x in (hook, type(hook).__call__):
                 self._ledger.learn(x, f"a hook of {tensor.type}", True)
 

@@ -124,6 +124,7 @@ class Running:
         cls = type(x)
         if (
             id(x) in self._ledger.outside
+            and id(x) not in self._ledger.hooks  # `plain.hooks_of` is guarded, and keeps none of them alive
             and cls.__flags__ & _HEAP
             and not isinstance(x, (type, types.ModuleType))
         ):

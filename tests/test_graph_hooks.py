@@ -265,3 +265,25 @@ def test_a_functions_own_hook_on_a_result_runs_in_a_walk_to_that_result_alone(in
         found.append(row)
     assert found[0] == found[1]
     assert len(f.variants) == 1
+
+
+def test_a_hook_that_gets_another_class_is_called_as_that():
+    class Twice:
+        def __call__(self, g):
+            return g * 2
+
+    class FiveTimes:
+        def __call__(self, g):
+            return g * 5
+
+    w, x, hooks, found = leaf(), leaf(X), (Twice(), Twice()), []
+    for t, hook in zip((w, x), hooks):
+        t.register_hook(hook)
+    f = dg.function(lambda x: (w * x).sum().backward())
+    for k in range(6):
+        w.grad = x.grad = None
+        if k in (2, 4):
+            hooks[k == 4].__class__ = FiveTimes
+        f(x)
+        found.append((w.grad / x, x.grad / w))
+    assert [(a[0].item(), b[0].item()) for a, b in found] == [(2, 2)] * 2 + [(5, 2)] * 2 + [(5, 5)] * 2
