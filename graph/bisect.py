@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..core import dispatch
+from ..core.region import Region
 from . import compile as compiler
 from .ir import Graph, Node, Number, Value
 from .passes import PASSES
@@ -44,6 +45,8 @@ def first_difference(variant: Any, tensors: list[Any], calls: Sequence[Call]) ->
     segment, at = variant.root, 0
     while segment is not None:
         runner = segment.runner
+        if any(isinstance(x, Region) for node in runner.traced.nodes for x in node.named.values()):
+            return None  # eager mode has no kernel for a loop
         inputs = runner.inputs(tensors, carried)
         values = op_by_op(runner.traced, inputs)
         at, told = _beside(runner.traced, values, calls, at)

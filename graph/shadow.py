@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,13 @@ import numpy as np
 from ..core import dispatch
 from ..core.errors import CheckError, FlagError
 from ..core.value import Tensor
+from .arguments import is_record, record_names
 from .bisect import first_difference, same
 from .given import Watch
+from .lookup import in_class
+from .nursery import Nursery
 from .recorder import ReadRecorder
+from .spoken import Asked, Record, Text, listening
 from .witness import Witness, copied
 
 #: relative difference that precision="fast" may make, by bytes of the dtype
@@ -39,10 +45,18 @@ def checked(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
     witness = Witness(dispatch._State.executor)
     witness.meet_all(tensors)
     given = Watch((args, kwargs))
-    want, error, recorder = _eagerly(function, witness, args, kwargs)
+    said: list[Any] = []  # once: by the graph's call
+    result, error, recorder, made = _eagerly(function, witness, args, kwargs, said)
+    if recorder.odd is not None:  # its Python runs at every call, in graph mode too: this was the call
+        for say in said:
+            say()
+        if error is not None:
+            raise error
+        return result
+    want = _leaves(result)
     finals = witness.look()
     drawn = [(g, g.get_state()) for g, _ in witness.generators.values()]
-    noted = [(e, _frozen(e.value)) for e in recorder.effects]
+    noted = [(e, _frozen(e.value)) for e in recorder.effects if not made(e.owner)]
     held = given.look(_frozen)
     recorder.undo()
     given.restore()
@@ -76,16 +90,35 @@ def checked(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
     ) from (got_error or error)  # fmt: skip
 
 
-def _eagerly(function: Any, witness: Witness, args: Any, kwargs: Any) -> tuple[Any, Any, ReadRecorder]:
-    """The results, the error and what recorded the eager call, whose effects are still in place."""
+def _eagerly(
+    function: Any, witness: Witness, args: Any, kwargs: Any, said: list[Any]
+) -> tuple[Any, Any, ReadRecorder, Callable[[Any], bool]]:
+    """The result, the error and what recorded the eager call, whose effects are still in place; a test of whether an
+    object was made by it. said: gets what it says."""
     recorder = ReadRecorder(function._fn)
-    want, error = None, None
+    result, error = None, None
+
+    def take(what: Any) -> bool:
+        if what.__class__ is Asked or recorder.is_watched_elsewhere():
+            return False
+        said.append(Record(*what) if isinstance(what, tuple) else Text([what]))
+        return True
+
     try:
-        with dispatch.set_grad(dispatch.state.grad), dispatch.executing(witness), recorder:  # type: ignore[arg-type]
-            want = _leaves(function._fn(*args, **kwargs))
+        with Nursery() as nursery:
+            try:
+                with (
+                    dispatch.set_grad(dispatch.state.grad),
+                    dispatch.executing(witness),
+                    listening(take),
+                    recorder,
+                ):  # type: ignore[arg-type]
+                    result = function._fn(*args, **kwargs)
+            finally:
+                made = nursery.made()
     except Exception as e:
         error = e
-    return want, error, recorder
+    return result, error, recorder, lambda x: gc.is_tracked(x) and made(x)
 
 
 def _raised(error: Exception | None) -> str:
@@ -102,6 +135,8 @@ def _leaves(x: Any) -> list[Any]:
         return [leaf for v in x for leaf in _leaves(v)]
     if isinstance(x, dict):
         return [leaf for v in x.values() for leaf in _leaves(v)]
+    if is_record(x):
+        return [leaf for name in record_names(x) for leaf in _leaves(getattr(x, name))]
     return [x]
 
 
@@ -154,4 +189,8 @@ def _equal(precision: str, a: Any, b: Any) -> bool:
         return a.keys() == b.keys() and all(_equal(precision, a[k], b[k]) for k in a)
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
         return False
+    if (
+        type(a) is type(b) and in_class(type(a), "__eq__") is object.__eq__
+    ):  # made by each: functions, objects
+        return getattr(a, "__code__", None) is getattr(b, "__code__", None)
     return a is b or bool(a == b) or (a != a and b != b)

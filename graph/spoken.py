@@ -19,8 +19,8 @@ class Text:
 
     prints = True
 
-    def __init__(self) -> None:
-        self.pieces: list[str | None] = []
+    def __init__(self, pieces: list[str | None] | None = None) -> None:
+        self.pieces: list[str | None] = [] if pieces is None else pieces
 
     def __call__(self, _: Any = None) -> None:
         out = sys.stdout

@@ -1,5 +1,10 @@
 """`dg.compare` and `dg.bench`: both modes side by side, without lasting effects."""
 
+import dataclasses
+import queue
+import threading
+import types
+
 import duograd as dg
 import numpy as np
 import pytest
@@ -213,6 +218,60 @@ def test_a_check_finds_a_value_that_no_guard_watches(checking):
         f(x)
     place = f"multiply at {__file__}:{_line_of('# a constant')}"
     assert f"{place}: the graph has the number 2.0, eager mode the number 3.0" in str(caught.value)
+
+
+class Made:
+    def __init__(self, x):
+        self.x = x
+
+
+def _in_thread(run):
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+
+
+#: what a function does with a log and an object, and whether a call begins a thread
+DOES = {
+    "prints": lambda x, log, o: print("it runs") or x,
+    "makes a list in an object": lambda x, log, o: (
+        vars(o).setdefault("rows", []).append(1) or x * len(o.rows)
+    ),
+    "gives back a function": lambda x, log, o: (lambda: log.append(1)) if log.append(0) is None else x,
+    "gives back a generator": lambda x, log, o: (x * k for k in range(2)),
+    "gives back an object": lambda x, log, o: Made(x * 2),
+    "gives back a dataclass": lambda x, log, o: Record(x * 2, log),
+    "begins a thread": lambda x, log, o: _in_thread(lambda: log.append(1)) or x * len(log),
+    "puts something into a queue": lambda x, log, o: o.queue.put(1) or x,
+    "has a loop in the graph": lambda x, log, o: dg.while_loop(lambda h: h.sum() < 9, lambda h: h * 2, x) + 1,
+}
+
+
+@dataclasses.dataclass
+class Record:
+    x: object
+    log: list
+
+
+@pytest.mark.parametrize("does", DOES)
+def test_a_check_leaves_what_one_call_leaves(checking, capsys, does):
+    def run(mode):
+        log, o, got = [], types.SimpleNamespace(queue=queue.Queue()), []
+        f = dg.function(lambda x: DOES[does](x, log, o), mode=mode)
+        for _ in range(3):
+            result = f(dg.ones(2))
+            got.append((type(result), list(log), str(vars(o).get("rows")), o.queue.qsize()))
+            got.append(capsys.readouterr().out)
+        return got
+
+    assert run("graph") == run("eager")
+
+
+def test_a_check_finds_a_difference_beside_a_loop(checking, fault):
+    fault(_becomes("tanh", "sin"))
+    f = dg.function(lambda x: dg.tanh(dg.while_loop(lambda h: h.sum() < 9, lambda h: h * 2, x)))
+    with pytest.raises(dg.errors.CheckError, match="result 0 differs"):
+        f(dg.ones(2))
 
 
 def test_a_check_lets_the_functions_own_error_through(checking):
