@@ -4,7 +4,8 @@
 expression is a tuple: ("local", name), ("free", name), ("global", name), ("const", value), ("attr", base,
 name, offset), ("item", base, index, offset), ("result", offset, callee, arguments), ("matched", subject,
 class, name or number in a class pattern), ("made", parts of a container), ("any", those of several ways to a place),
-("iter", container), ("each", container), ("function",) that the code makes; None is unknown. A site is an instruction
+("iter", container), ("each", container), ("function",) that the code makes, ("worked", how, parts): a text or number
+that is worked out from parts; None is unknown. A site is an instruction
 at which something outside may be read or written; `Sites.at[offset]` lists what to do
 just before it runs. Opcodes are recognised by name and family, so that one pass serves Python 3.11 to 3.14;
 what it does not know it forgets, with the depth that `dis.stack_effect` gives.
@@ -13,6 +14,7 @@ what it does not know it forgets, with the depth that `dis.stack_effect` gives.
 from __future__ import annotations
 
 import dis
+import operator
 from types import CodeType
 from typing import Any, NamedTuple
 
@@ -162,8 +164,8 @@ class _Pass:
         while x.__class__ is tuple and x:
             if x[0] in ("each", "iter"):
                 x = x[1]
-            elif x[0] in ("made", "any"):
-                for a in x[1]:
+            elif x[0] in ("made", "any", "worked"):
+                for a in x[-1]:
                     self._wants(a)
                 return
             elif x[0] == "matched":
@@ -183,7 +185,7 @@ class _Pass:
                 return
 
     def content(self, offset: int, x: Expr, kind: str = "content") -> None:
-        if x is not None and x[0] not in ("const", "null", "self", "function"):
+        if x is not None and x[0] not in ("const", "null", "self", "function", "worked"):
             self.site(offset, kind, x)
 
     def join(self, target: int, stack: list[Expr]) -> None:
@@ -419,7 +421,10 @@ class _Pass:
             if n == "COMPARE_OP" and all(x is None or x[0] != "const" for x in self.stack[-2:]):
                 self.site(i.offset, "same", self.peek(1), self.peek(2))
             whole = self.peek(arg + 1) if n in _ADDING else None
+            worked = self._worked(n, arg)
             self._generic(i)
+            if worked is not None and self.stack:
+                self.stack[-1] = worked
             if n == "MAKE_FUNCTION" and self.stack:
                 self.stack[-1] = FUNCTION
             if whole is not None and whole[0] == "made" and 0 < arg <= len(self.stack):
@@ -436,6 +441,23 @@ class _Pass:
                 )  # None: nothing is known of it
                 parts = taken[1][::-1] if first is not None and first[0] == "matched" else ()
                 self.stack[len(self.stack) - count :] = parts or [("each", taken)] * count
+
+    def _worked(self, n: str, arg: int) -> Expr:
+        """What an instruction makes of texts and numbers, where they are known: a name that is put together."""
+        how, count = (
+            n,
+            {"BINARY_OP": 2, "FORMAT_WITH_SPEC": 2, "BUILD_STRING": arg, "BUILD_SLICE": arg}.get(n, 1),
+        )
+        if n == "BINARY_OP":
+            how = _OPERATORS[arg] if arg < len(_OPERATORS) else ""
+        elif n == "FORMAT_VALUE":
+            how, count = f"FORMAT_VALUE {arg & 3}", 1 + (arg & 4 > 0)
+        elif n == "CONVERT_VALUE":
+            how = f"CONVERT_VALUE {arg}"
+        if how not in WORKED:
+            return None
+        parts = tuple([self.peek(k) for k in range(count, 0, -1)])
+        return None if None in parts or NULL in parts else ("worked", how, parts)
 
     def _generic(self, i: Instruction) -> None:
         has_arg = i.op >= dis.HAVE_ARGUMENT
@@ -468,6 +490,16 @@ _NULL_LAST = "CALL_KW" in dis.opmap  # 3.13: callables come before the NULL
 _ALWAYS_KWARGS = "LOAD_SMALL_INT" in dis.opmap  # 3.14: CALL_FUNCTION_EX always has a place for keywords
 _SUBSCRIPT = next((k for k, op in enumerate(getattr(dis, "_nb_ops", ())) if op[0] == "NB_SUBSCR"), -1)
 _ADD_IN_PLACE = next((k for k, op in enumerate(getattr(dis, "_nb_ops", ())) if op[0] == "NB_INPLACE_ADD"), -1)
+_OPERATORS = [op[1].rstrip("=") for op in getattr(dis, "_nb_ops", ())]
+_CONVERSIONS: tuple[Any, ...] = (lambda x: x, str, repr, ascii)
+#: how texts and numbers are worked out
+WORKED: dict[str, Any] = {
+    "+": operator.add, "-": operator.sub, "*": operator.mul, "%": operator.mod, "//": operator.floordiv,
+    "BUILD_STRING": lambda *parts: "".join(parts), "BUILD_SLICE": slice, "FORMAT_SIMPLE": format,
+    "FORMAT_WITH_SPEC": format,
+    **{f"FORMAT_VALUE {k}": lambda x, spec="", to=to: format(to(x), spec) for k, to in enumerate(_CONVERSIONS)},
+    **{f"CONVERT_VALUE {k}": to for k, to in enumerate(_CONVERSIONS)},
+}  # fmt: skip
 _JUMPS = frozenset(dis.hasjrel) | frozenset(dis.hasjabs)
 
 _known: dict[int, tuple[CodeType, Sites]] = {}

@@ -34,6 +34,7 @@ _ASKING = frozenset((
     "_collections",
 ))  # fmt: skip
 _QUIET_CALLS = frozenset(map(id, (isinstance, issubclass, type, id, callable, super, range)))
+_BY_NAME = ("__setattr__", "__delattr__", "__getattribute__")
 # Functions that begin a debugger.
 _DEBUGGERS = frozenset(("breakpoint", "set_trace"))
 # Callables that look at the elements of a container, but not into them.
@@ -153,6 +154,8 @@ class CallReader(HandedReader):
             if isinstance(inner, types.BuiltinFunctionType) and isinstance(inner.__self__, CONTAINERS):
                 self._method_of(inner.__self__, inner.__name__, None, frame)
             self._ledger.read_content(callee, self._ledger.name(callee, action[1]), frame, True)
+        elif cls is types.WrapperDescriptorType and callee.__name__ in _BY_NAME and values[1:2] == [UNKNOWN]:
+            self._unknown_name(callee.__name__, [values[0]])
         elif (
             cls is types.WrapperDescriptorType
             and values
@@ -259,28 +262,14 @@ class CallReader(HandedReader):
         if not values:
             return False
         x = values[0]
+        if callee in (getattr, hasattr, setattr, delattr) and len(values) > 1:
+            return self._by_name(callee, x, args, values[1], frame)
         if x is UNKNOWN:
-            if (
-                callee in (getattr, hasattr, setattr, delattr)
-                and len(values) > 1
-                and isinstance(values[1], str)
-            ):
-                if callee in (setattr, delattr):
-                    self._perhaps_writes(args[0], values[1], frame, callee is delattr)
-                else:
-                    self._on_attr(frame, ("attr", args[0], values[1]))
+            if isinstance(callee, types.MethodWrapperType) and callee.__name__ in _BY_NAME:
+                self._unknown_name(callee.__name__, [callee.__self__])
             for y in self._possible(args[0], frame) if callee is vars else ():
                 self._space_of(y, args[0])
             return False
-        if callee in (getattr, hasattr, setattr, delattr):
-            if isinstance(values[1] if len(values) > 1 else None, str):
-                if type(x) is Live and x._live_differs(values[1]):
-                    raise RestartError
-                if callee in (setattr, delattr):
-                    self._write_attr(x, values[1], args[0], frame, callee is delattr)
-                else:
-                    self._attribute(x, values[1], args[0], frame)
-            return True
         if callee is vars:
             self._space_of(x, args[0])
             return True
@@ -319,6 +308,38 @@ class CallReader(HandedReader):
             self._write_item(owner, x, None, frame, name == "__delitem__")
             return True
         return False
+
+    def _by_name(self, callee: Any, x: Any, args: Any, name: Any, frame: FrameType) -> bool:
+        """An attribute of x is read or written by a name that an expression gives. True where x is known."""
+        names = [name]
+        if name is UNKNOWN:
+            ways = args[1][1] if args[1] is not None and args[1][0] == "any" else ()
+            names = [evaluate(way, frame, self._results) for way in ways]
+            if not names or UNKNOWN in names:
+                objects = self._possible(args[0], frame) if x is UNKNOWN else [x]
+                self._unknown_name(callee.__name__, objects)
+                return x is not UNKNOWN
+        for key in names:
+            if not isinstance(key, str):
+                continue
+            if type(x) is Live and x._live_differs(key):
+                raise RestartError
+            if callee not in (setattr, delattr):
+                self._on_attr(frame, ("attr", args[0], key)) if x is UNKNOWN else self._attribute(
+                    x, key, args[0], frame
+                )
+            elif x is UNKNOWN or len(names) > 1:
+                self._perhaps_writes(args[0], key, frame, callee is delattr)
+            else:
+                self._write_attr(x, key, args[0], frame, callee is delattr)
+        return x is not UNKNOWN
+
+    def _unknown_name(self, called: str, objects: list[Any]) -> None:
+        """An attribute of one of these objects is read or written, and its name cannot be seen."""
+        for x in objects:
+            if id(x) in self._ledger.outside or isinstance(x, types.ModuleType):
+                self.leave(f"calls {called}() with a name that cannot be seen before")
+                return
 
     def _impure(self, callee: Any, values: list[Any], frame: FrameType) -> None:
         name = impure(callee)

@@ -6,10 +6,12 @@ import inspect
 import sys
 import types
 import weakref
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
-from .bytecode import Expr
+from .bytecode import WORKED, Expr
+from .live import Live, settled
 from .lookup import UNKNOWN, find, instance_dict
 from .plain import ABSENT, is_plain
 
@@ -18,7 +20,9 @@ Results = dict[int, dict[int, Any]]
 
 
 # Built-in functions of plain data that give the same again; so do the methods of a string.
-_PURE = frozenset((str, int, float, bool, abs, min, max, round, len, divmod, ord, chr, repr))
+_PURE = frozenset((int, float, bool, abs, min, max, round, len, divmod, ord, chr))
+_SIMPLE = frozenset((str, int, float, bool, bytes, type(None)))
+_ARITHMETIC = frozenset("+ - * % // BUILD_SLICE".split())
 
 
 def evaluate(x: Expr, frame: FrameType, results: Results) -> Any:
@@ -49,12 +53,32 @@ def evaluate(x: Expr, frame: FrameType, results: Results) -> Any:
         return _given_back(frame, x[3], results) if value is UNKNOWN else value
     if kind == "result":
         return _result(x, frame, results)
+    if kind == "worked":
+        return _worked(x[1], x[2], frame, results)
     if kind == "matched":
         base, name = evaluate(x[1], frame, results), matched_name(evaluate(x[2], frame, results), x[3])
         return UNKNOWN if base is UNKNOWN or base is ABSENT or name is None else find(base, name)[2]
     if kind == "module":
         return _module(x[1], x[2], x[3], frame)
     return UNKNOWN
+
+
+def _worked(how: str, parts: Sequence[Expr], frame: FrameType, results: Results) -> Any:
+    """A text, a slice or a number that is worked out from such: done again."""
+    values: list[Any] = []
+    for part in parts:
+        value = evaluate(part, frame, results)
+        if type(value) in (Live, tuple) and (how not in _ARITHMETIC or (values and type(values[0]) is str)):
+            value = settled(value)  # a text of it is for this value
+        if not _is_simple(value):
+            return UNKNOWN
+        values.append(value)
+    return _call(WORKED[how], values)
+
+
+def _is_simple(x: Any) -> bool:
+    """Whether it is a text or number, or a tuple of such, of classes whose code is not the user's."""
+    return type(x) in _SIMPLE or (type(x) is tuple and all(map(_is_simple, x)))
 
 
 def matched_name(cls: Any, key: int | str) -> str | None:
@@ -79,8 +103,11 @@ def _result(x: Any, frame: FrameType, results: Results) -> Any:
     args = x[3]
     if callee is UNKNOWN:
         return _given_back(frame, x[1], results)
+    if callee is str or callee is repr or getattr(callee, "__self__", None).__class__ is str:
+        values = [settled(evaluate(a, frame, results)) for a in args]
+        return _call(callee, values) if all(map(_is_simple, values)) else UNKNOWN
     pure = callee in _PURE if callee.__class__ in (type, types.BuiltinFunctionType) else False
-    if pure or (callee.__class__ is types.BuiltinFunctionType and callee.__self__.__class__ is str):
+    if pure:
         values = [evaluate(a, frame, results) for a in args]
         return _call(callee, values) if all(map(is_plain, values)) else UNKNOWN
     if isinstance(callee, (types.BuiltinFunctionType, types.MethodWrapperType)):
@@ -142,6 +169,8 @@ def get_item(base: Any, key: Any) -> Any:
     if key is UNKNOWN:
         return UNKNOWN
     try:
+        if type(base) is str:
+            return base[key] if isinstance(key, (int, slice)) else UNKNOWN
         if isinstance(base, dict):
             return dict.get(base, key, ABSENT) if type(base).__getitem__ is dict.__getitem__ else UNKNOWN
         if isinstance(base, (list, tuple)) and isinstance(key, int):
