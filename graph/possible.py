@@ -27,6 +27,11 @@ def _is_turn(expr: Expr) -> bool:
     return expr is not None and expr[0] == "each" and expr[1] is not None and expr[1][0] == "iter"
 
 
+def is_walk(args: Sequence[Expr]) -> bool:
+    """Whether these are the arguments of a generator that is written in the middle of an expression."""
+    return len(args) == 1 and args[0] is not None and args[0][0] == "iter"
+
+
 class ValueReader:
     """Finds the values of expressions, and all that they can be."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import gc
 import types
-from collections.abc import Sequence
 from types import FrameType, FunctionType
 from typing import Any
 
@@ -21,7 +20,7 @@ from .ledger import HOLDING, Ledger
 from .live import KINDS, Live, RestartError, settled
 from .lookup import UNKNOWN, calls_on, find, held, in_class, instance_dict, is_changing, is_settable
 from .plain import ABSENT, is_plain
-from .possible import ValueReader
+from .possible import ValueReader, is_walk
 from .reads import CONTAINERS, MUTABLE, behind, changes, grows, is_iterator
 from .running import DUNDER, Running
 from .symbol import Symbol
@@ -38,11 +37,6 @@ def _may_be_number(x: Any) -> bool:
 def _is_item(x: dict[Any, Any], name: str, value: Any) -> bool:
     """Whether an attribute of a dict is an item of it: one that is its own `__dict__`."""
     return instance_dict(x) is x and dict.get(x, name, ABSENT) is value
-
-
-def _is_walk(args: Sequence[Expr]) -> bool:
-    """Whether these are the arguments of a generator that is written in the middle of an expression."""
-    return len(args) == 1 and args[0] is not None and args[0][0] == "iter"
 
 
 class SiteReader(ValueReader):
@@ -385,13 +379,7 @@ class SiteReader(ValueReader):
         self._look_into(action[1], frame, True)
 
     def _look_into(self, expr: Expr, frame: FrameType, deep: bool) -> None:
-        if (
-            not deep
-            and expr is not None
-            and expr[0] == "result"
-            and expr[2] == FUNCTION
-            and _is_walk(expr[3])
-        ):
+        if not deep and expr is not None and expr[0] == "result" and expr[2] == FUNCTION and is_walk(expr[3]):
             return  # a generator that is written there: its code is followed
         among = None if deep else self._in_rows(expr, frame)
         if among is not None:
@@ -432,10 +420,8 @@ class SiteReader(ValueReader):
             raise RestartError  # whether they are one object is no question for a live number
         if a is None or b is None:
             return
-        ask(self._ledger, *(
-            [x] if x is not UNKNOWN else [x, *self._possible(expr, frame)]
-            for x, expr in ((a, action[1]), (b, action[2]))
-        ))  # fmt: skip
+        row = (a, action[1]), (b, action[2])
+        ask(self._ledger, *([x] if x is not UNKNOWN else [x, *self._possible(e, frame)] for x, e in row))
         self._ledger.compared |= {id(a), id(b)}
         made = self._ledger.made
         if isinstance(a, tuple) and isinstance(b, tuple) and a and b and (id(a) in made or id(b) in made):
