@@ -81,6 +81,8 @@ class ValueReader:
             walk = self._walk_of(expr if callee is iter else expr[3][0] if len(expr[3]) == 1 else None, frame)
             if walk is not None:
                 return [walk] if callee is iter else self._within([walk])
+        if callee is type and len(expr[3]) == 1:
+            return [type(x) for x in self._possible(expr[3][0], frame)]
         if callee is locals or (callee is vars and not expr[3]):
             return self._down([*frame.f_locals.values()])
         if callee is vars and expr[3]:

@@ -14,7 +14,7 @@ from typing import Any
 from ..core.value import Tensor
 from .ledger import Ledger
 from .live import Live
-from .lookup import UNKNOWN, holder_of, in_class, instance_dict, is_changing
+from .lookup import UNKNOWN, holder_of, in_class, instance_dict, is_changing, is_own
 from .plain import ABSENT, is_plain
 from .reads import own_at
 from .symbol import Symbol
@@ -122,6 +122,8 @@ class Running:
     def class_of(self, x: Any, frame: FrameType) -> None:
         """What is done depends on the class of an object."""
         cls = type(x)
+        if is_own(cls.__module__) and not isinstance(x, type):
+            self._ledger.learn(cls, cls.__name__, True)  # what it holds is state
         if (
             id(x) in self._ledger.outside
             and id(x) not in self._ledger.hooks  # `plain.hooks_of` is guarded, and keeps none of them alive

@@ -251,6 +251,8 @@ class SiteReader(ValueReader):
             ):
                 self._ledger.note("method", holder, name, function, f"{holder.__name__}.{name}", frame)
             self._ledger.learn(function, f"{holder.__name__}.{name}", True)
+        elif kind == "quiet" and name == "__class__":
+            self.running.class_of(base, frame)
         elif kind == "quiet" and (name == "__dict__" or isinstance(base, types.ModuleType)):
             value = behind(value)
             if name == "__dict__":

@@ -340,6 +340,16 @@ ROWS = {
     ),
     "dict_in_itself_beside_a_number": ("m.d={}\nm.n=0", "m.n += 1\nm.d['d'] = m.d\nreturn x*m.n"),
     "list_in_itself_beside_a_number": ("m.l=[1]\nm.n=0", "m.n += 1\nm.l[0] = m.l\nreturn x*m.n"),
+    "list_of_a_class_by_type": (
+        "class C: l = []\nC.__module__='state_rows'\nm.o=C()\nm.seen=C.l",
+        "type(m.o).l.append(x)\nreturn x*len(type(m.o).l)",
+        "m.o.l = []",
+    ),
+    "list_of_a_class_by_its_object": (
+        "class C: l = []\nC.__module__='state_rows'\nm.o=C()\nm.seen=C.l",
+        "m.o.__class__.l.append(x)\nreturn x*len(m.o.__class__.l)",
+        "m.o.l = []",
+    ),
     "memory_view": (
         "m.b=bytearray(b'abcd')\nm.v=memoryview(m.b)",
         "m.v[0] += 1\nreturn x*m.v[1], m.v.tobytes(), list(m.v[1:3]), len(m.v)",
