@@ -189,9 +189,18 @@ class Running:
         else:
             self._ledger.note("owns", x, key, own_at("attr", x, key) is not ABSENT, name, frame)
 
-    def imports(self, name: str, level: int, module: Any, frame: FrameType) -> None:
+    def of_module(self, space: Any, name: str, value: Any, called: str, frame: FrameType) -> None:
+        """A name of a module of the user's is read."""
+        self._ledger.outside.add(id(space))
+        if isinstance(value, types.ModuleType):
+            self.named(space, name, value, frame)
+        else:
+            self._ledger.note("item", space, name, value, called, frame)
+
+    def imports(self, expr: Any, module: Any, frame: FrameType) -> None:
         """A module is imported that has been imported before."""
-        name = getattr(module, "__name__", "") if level else name
+        _, name, level, leaf = expr
+        name = getattr(module, "__name__", "") if level else name if leaf else name.partition(".")[0]
         if sys.modules.get(name) is module and is_changing(frame.f_globals.get("__name__")):
             self._ledger.outside.add(id(sys.modules))
             self._ledger.note("named", sys.modules, name, module, f"sys.modules[{name!r}]", frame)
@@ -214,7 +223,10 @@ class Running:
         """A name is looked up in the globals of a function. value: what is there, or UNKNOWN."""
         space = frame.f_globals
         module = space.get("__name__", "")
-        if isinstance(value, types.ModuleType) or name in DUNDER:
+        if name in DUNDER:
+            return
+        if isinstance(value, types.ModuleType):
+            self.named(space, name, value, frame)
             return
         if value is UNKNOWN:
             if is_changing(module):

@@ -72,9 +72,7 @@ class SiteReader(ValueReader):
         self.running.reads_global(name, value, frame)
 
     def _on_import(self, frame: FrameType, action: Any) -> None:
-        _, name, level, leaf = action[1]
-        module = evaluate(action[1], frame, self._results)
-        self.running.imports(name if leaf else name.partition(".")[0], level, module, frame)
+        self.running.imports(action[1], evaluate(action[1], frame, self._results), frame)
 
     def _on_free(self, frame: FrameType, action: Any) -> None:
         name = action[1]
@@ -239,9 +237,7 @@ class SiteReader(ValueReader):
             holder = self.running.class_behind(holder, name, value)
             self._ledger.note(sort, holder, name, value, f"{self._ledger.name(base, expr)}.{name}", frame)
         elif kind == "item":
-            self._ledger.outside.add(id(holder))
-            if not isinstance(value, types.ModuleType):
-                self._ledger.note("item", holder, name, value, f"{render(expr)}.{name}", frame)
+            self.running.of_module(holder, name, value, f"{render(expr)}.{name}", frame)
         elif kind == "method":
             function = getattr(value, "__func__", value)
             if name == "forward" or is_changing(type(base).__module__):
@@ -258,7 +254,7 @@ class SiteReader(ValueReader):
             if name == "__dict__":
                 self._ledger.keep_dict(value, base)
             outside = id(base) in self._ledger.outside or isinstance(base, types.ModuleType)
-            if isinstance(base, types.ModuleType) and not isinstance(value, types.ModuleType):
+            if isinstance(base, types.ModuleType):
                 self.running.named(base.__dict__, name, value, frame)
             if not isinstance(value, types.ModuleType):
                 self._ledger.learn(value, f"{self._ledger.name(base, expr)}.{name}", outside)

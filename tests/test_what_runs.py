@@ -334,6 +334,21 @@ def names_taken_from_modules():
         yield
 
 
+def modules_under_a_name():
+    inner = module_of("w = 1.0", "held_by_another")
+    m = module_of(
+        "import math\ndef f(t): return t * math.floor(2.5) + inner.w + inner.deep.w", "held_by_nobody"
+    )
+    m.inner, inner.deep = inner, module_of("w = 2.0")
+    yield m.f
+    m.math = Space(floor=lambda x: 7.0)
+    yield
+    inner.deep = module_of("w = 5.0")
+    yield
+    m.inner = Space(w=10.0, deep=Space(w=20.0))
+    yield
+
+
 def data_set_in_a_module_of_others():
     math.gain_of_all = 2.0
     yield lambda t: t * math.gain_of_all
@@ -454,6 +469,7 @@ CASES = {
         hook_deleted, of_a_metaclass, constructor, compared, method_of_a_named_tuple, bases, class_of_an_object,
         class_of_a_layer, layers_of_the_framework, method_of_tensors, covered_by_the_object, covered_by_a_class, code,
         code_of_the_function_itself, built_in_names, names_added_to_what_is_built_in, names_taken_from_modules,
+        modules_under_a_name,
         data_set_in_a_module_of_others, getattr_of_a_module, registered, body_of_a_class, weak_dictionaries,
         found_by_what_c_code_gives, written_to_a_thread, wrapped,
     )
