@@ -92,7 +92,11 @@ def asarray(data: Any, dtype: Any = None, device: Any = None, copy: bool | None 
         and (want is None or want.np == data.dtype)
     )
     if fits and home == "cpu" and not copy and data.flags.writeable:
-        return share_numpy(data)
+        out = share_numpy(data)
+        note = getattr(dispatch.state.executor, "note_memory", None)
+        if note is not None:
+            note(data, out)
+        return out
     if copy is False:
         raise CopyError("asarray", "cannot share this data's memory", "leave copy out")
     return tensor(data, dtype, device)

@@ -198,6 +198,16 @@ class Closing:
                     f"hands out the memory of {face.type} as a NumPy array, and the tensor lives on",
                     "return one of the two, or a copy",
                 )
+        written = {id(t) for t, _ in effects(self.trace)[0]} if self.trace.memories else ()
+        for array, tensor, before in self.trace.memories:
+            found = self.trace.lifted.get(id(tensor))
+            seen_as = {id(tensor)} if found is None else {id(tensor), id(found[1]._storage)}
+            handed = any(id(x) in seen_as for f in (*seen.leaves, *faces) for x in (f, f._storage))
+            if handed or id(tensor) in written or array.tobytes() != before:
+                self.trace.leave(
+                    f"makes {tensor.type} of a NumPy array, with its memory, and changes it or hands it out",
+                    "make it with dg.tensor, or outside",
+                )
 
     def _find_read(self, roots: list[Symbol]) -> None:
         """Note which tensors from outside each of the roots is computed from, and whether the call changes one."""

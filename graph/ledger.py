@@ -395,6 +395,11 @@ class Ledger:
             leave(why, fix)
         self.odd = why, fix
 
+    def form(self, x: np.ndarray, name: str) -> None:
+        """More than the elements of an array is about to be changed."""
+        if id(x) in self.outside and name not in (instance_dict(x) or ()) and hasattr(np.ndarray, name):
+            self.leave(f"changes an array from outside by {name}", "make another array of it")
+
     def read_factory(self, x: Any, name: str, frame: FrameType) -> None:
         """C code asks a dict that has one for its default."""
         if isinstance(x, collections.defaultdict):

@@ -27,6 +27,8 @@ from .symbol import Symbol
 
 # What a class holds for places of its objects: these are read, not this.
 _FIXED = (types.MemberDescriptorType, types.GetSetDescriptorType)
+#: methods of arrays that change more than elements
+_FORMING = ("resize", "setflags")
 SLOTTED = (types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType)
 
 
@@ -213,6 +215,8 @@ class SiteReader(ValueReader):
             self._ledger.read_content(base, self._ledger.name(base, expr), frame, False)
             return
         if isinstance(base, np.ndarray):
+            if name in _FORMING:
+                self._ledger.form(base, name)
             self._ledger.read_array(base, self._ledger.name(base, expr), frame)
         if name in DUNDER:
             if isinstance(base, (type, FunctionType)) and is_changing(base.__module__):
@@ -502,6 +506,8 @@ class SiteReader(ValueReader):
             if hook is (dict.__delitem__ if deletes else dict.__setitem__) or instance_dict(base) is base:
                 self._write_item(base, key, None, frame, deletes)
                 return
+        if isinstance(base, np.ndarray):
+            self._ledger.form(base, key)
         name = f"{self._ledger.name(base, expr)}.{key}"
         if key == "__class__" and id(base) in self._ledger.outside:
             self._ledger.refuse(

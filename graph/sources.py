@@ -58,6 +58,8 @@ class Sources:
         self._known: set[Value] = set()
         #: results of view ops that are copies, as in eager mode: strides cannot say what they hold
         self.copied: set[Value] = set()
+        #: arrays of which the function made tensors that share their memory, and what they held then
+        self.memories: list[tuple[Any, Any, bytes]] = []
         #: how many values ended segments made, and which of them were carried on
         self._ended, self._carried = 0, frozenset[int]()
 
@@ -113,6 +115,10 @@ class Sources:
         """A tensor from outside is known from here on, and which others have its memory."""
         self.founds[id(symbol._storage)] = tensor
         self.sharing.setdefault(id(tensor._storage), []).append((tensor, symbol))
+
+    def note_memory(self, array: Any, tensor: Any) -> None:
+        """The function makes a tensor that shares the memory of an array."""
+        self.memories.append((array, tensor, array.tobytes()))
 
     def lift(self, tensor: Any) -> Symbol:
         """A tensor that the function found by itself (closure, global, module), as an input by reference."""

@@ -350,6 +350,35 @@ ROWS = {
         "m.o.__class__.l.append(x)\nreturn x*len(m.o.__class__.l)",
         "m.o.l = []",
     ),
+    "array_of_another_shape": (
+        "m.a=np.arange(6.0)",
+        "m.a.shape = 2, 3\nreturn x*m.a[1, 0], m.a.shape",
+        "m.a.shape = 3, 2",
+    ),
+    "array_resized": ("m.a=np.arange(2.0)", "m.a.resize(len(m.a)+1, refcheck=False)\nreturn x*len(m.a)"),
+    "array_flags": (
+        "m.a=np.arange(2.0)",
+        "m.a.setflags(write=False)\nreturn x*1",
+        "m.a.setflags(write=True)",
+    ),
+    "tensor_of_a_made_array": (
+        "m.k=0",
+        "b = np.ones(2, 'f4')\nv = dg.asarray(b)\ny = v*x\nb[0] = 5\nreturn y, v*x",
+    ),
+    "tensor_of_a_made_array_written": (
+        "m.k=0",
+        "b = np.ones(2, 'f4')\nv = dg.asarray(b)\nv += x\nreturn float(b.sum()), v*1",
+    ),
+    "tensor_of_a_made_array_returned": (
+        "m.k=0",
+        "return dg.asarray(np.ones(2, 'f4')), x*1",
+        "out[-1][0][0] = 9; m.k = out[-1][0] is out[0][0]",
+    ),
+    "tensor_of_a_made_array_kept": (
+        "m.a=np.ones(2, 'f4')",
+        "m.v = dg.asarray(m.a)[1:]\nreturn x*1",
+        "m.a += 1; m.v += 1",
+    ),
     "memory_view": (
         "m.b=bytearray(b'abcd')\nm.v=memoryview(m.b)",
         "m.v[0] += 1\nreturn x*m.v[1], m.v.tobytes(), list(m.v[1:3]), len(m.v)",
