@@ -101,6 +101,8 @@ class CallReader(HandedReader):
             self._give_way(frame)
             return
         cls = callee.__class__
+        if cls is type and is_changing(callee.__module__) and in_class(callee, "__del__") is not ABSENT:
+            self.leave(f"makes an object of {callee.__name__}, whose __del__ runs when nobody holds it")
         function = callee.__func__ if cls is types.MethodType else callee
         known: Any = False
         self.cached.pop(id(frame), None)

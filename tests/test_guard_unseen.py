@@ -413,3 +413,28 @@ def test_an_attribute_of_a_thread_is_deleted_and_each_thread_has_its_own():
         return got
 
     assert run("graph") == run("eager")
+
+
+def _dropping(log):
+    class Kept:
+        def __init__(self, n):
+            self.n = n
+
+        def __del__(self):
+            log.append(self.n)
+
+    def f(x, n):
+        first, second = Kept(n), [kind(n) for kind in (Kept,)]
+        del first
+        return x * second[0].n
+
+    return f
+
+
+def test_an_object_with_a_del_of_its_own_goes_at_every_call():
+    logs, results = ([], []), ([], [])
+    for log, row, mode in zip(logs, results, ("eager", "graph")):
+        f = dg.function(_dropping(log), mode=mode)
+        row += [f(dg.ones(1), n).item() for n in (1, 2, 3, 1, 2.5, 4)]
+    assert logs[0] == logs[1]
+    assert results[0] == results[1]
