@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ..core.reach import opened
+
 ABSENT = type("Absent", (), {"__repr__": lambda self: "absent", "__slots__": ()})()
 
 _NAMED = (type, types.FunctionType, types.MethodType, types.BuiltinFunctionType)
@@ -67,7 +69,11 @@ def sees(t: Any) -> str:
 
 
 def hooks_of(t: Any) -> tuple[Any, ...]:
-    """The hooks of a leaf and their classes, to compare with later ones; they live no longer for it."""
+    """The hooks of a leaf and their classes, to compare with later ones; they live no longer for it. Of what is no
+    leaf, whether it has any."""
+    if t._node is not None:
+        node, index = opened((t._node, t._index))
+        return (True,) if node.hooks is not None and node.hooks.get(index) else ()
     return tuple([(_weak(x), type(x)) for x in t._hooks or ()])
 
 

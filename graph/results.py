@@ -32,8 +32,11 @@ class Results:
     def __init__(self, closing: Closing, faces: Sequence[Symbol], gradients: Sequence[Symbol] = ()):
         self.closing, self.trace, self.faces = closing, closing.trace, faces
         self.hidden: list[tuple[Place, Symbol, Symbol]] = []
+        outside = {*self.trace.roots, *self.trace.grad_inputs}
         counts = Counter(id(x._storage) for x in {id(x): x for x in (*faces, *gradients)}.values())
-        self._views = [g for g in gradients if _looks(g, counts[id(g._storage)] == 1)]
+        self._views = [
+            g for g in gradients if _looks(g, counts[id(g._storage)] == 1, id(g._storage) in outside)
+        ]
         #: by storage: the gradient that is the whole memory
         self._gradients = {
             id(g._storage): g for g in gradients if g._base is None and not any(g is v for v in self._views)
@@ -146,9 +149,10 @@ def _bottom(x: Symbol) -> Symbol:
     return x
 
 
-def _looks(g: Symbol, alone: bool) -> bool:
-    """Whether a gradient is one that looks into memory. alone: nothing else does."""
-    return (g._base is not None and (alone or not g._requires_grad)) or (g._detached and not alone)
+def _looks(g: Symbol, alone: bool, outside: bool) -> bool:
+    """Whether a gradient is one that looks into memory. alone: nothing else does; outside: it is that of a tensor from
+    there."""
+    return outside or (g._base is not None and (alone or not g._requires_grad)) or (g._detached and not alone)
 
 
 def _is_bound(x: Symbol) -> bool:

@@ -47,7 +47,7 @@ def leaf_guard(t: Any) -> Guard:
     absent = "" if t._node is None else " not"
     view = f"sees({{0}}) == {sees(t)!r} and " if absent else ""
     test = f"{{0}}._node is{absent} None and {view}" + (
-        "hooks_of({0}) == {1}" if t._hooks else "not {0}._hooks"
+        "hooks_of({0}) == {1}" if absent or t._hooks else "not {0}._hooks"
     )
     return Guard(
         31, test, (t, hooks_of(t)), f"a tensor {t.type} is {absent and 'not '}a leaf, with the same hooks"

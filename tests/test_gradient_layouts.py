@@ -176,6 +176,13 @@ def _of_a_leaf_that_it_makes(a, b, x):
     return w, w.grad
 
 
+def _from_outside_of_a_leaf_that_it_makes(a, b, x):
+    w = x.detach().clone().requires_grad_()
+    v = x.detach().clone().requires_grad_()
+    w.grad, v.grad = x, W[:3, :3]
+    return w, v, w.grad, v.grad, x, W
+
+
 def _aliases(a, b, x):
     (a * x).sum().backward()
     b.grad = a.grad.detach()
@@ -193,6 +200,7 @@ def _alias_of_a_result(a, b, x):
     "fn",
     [
         _flat,
+        _from_outside_of_a_leaf_that_it_makes,
         _aliases,
         _alias_of_a_result,
         _turned,

@@ -63,3 +63,28 @@ def test_a_gradient_that_ends_at_an_argument_stays_in_the_graph():
     for _ in range(3):
         assert fn(a * 2)[0].tolist() == [4.0, 4.0, 4.0]
     assert "every call" not in fn.explain()
+
+
+@pytest.mark.parametrize("of_leaf", [True, False])
+@pytest.mark.parametrize("given", [True, False])
+def test_a_gradient_inside_passes_the_hooks_that_its_target_has_by_now(given, of_leaf):
+    seen = []
+    for mode in ("eager", "graph"):
+        a = dg.tensor([1.0, 2.0]).requires_grad_()
+        t, rows = a if of_leaf else a * 2, []
+        fn = dg.function(
+            (lambda x: dg.autograd.grad((x * x).sum(), [x])[0])
+            if given
+            else (lambda x, t=t: dg.autograd.grad((t * t * x.detach()).sum(), [t])[0]),
+            mode=mode,
+        )
+        for k in range(8):
+            rows.append(fn(t).tolist())
+            if k == 2:
+                remove = t.register_hook(lambda g: g * 3)
+            if k == 4:
+                remove()
+            if k == 5:
+                t.register_hook(lambda g: g * 5)
+        seen.append(rows)
+    assert seen[0] == seen[1]
