@@ -214,7 +214,7 @@ class Path:
         )
         if self.variant.state and not self.states:
             self.states = self._again(self.variant.state)
-        trace.given, trace.called = len(self.called), self.called
+        trace.given = len(self.called)
         trace.attempt, trace.overrides, trace.answer = self._attempt, len(modes.set), self._number
         lively = variant.live is not None or any(segment.lively for segment, _ in self.passed)
         with dispatch.executing(trace), Lent() as lent, ExitStack() as planted:
