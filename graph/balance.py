@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .ledger import Ledger, Ref
-from .lookup import UNKNOWN, in_class, instance_dict, is_changing
+from .lookup import UNKNOWN, in_class, instance_dict, is_changing, is_own
 from .plain import ABSENT, is_plain, one_order, same
 from .reads import MUTABLE, Effect, Read, contents_of, is_as, own_at, space_of
 
@@ -84,7 +84,30 @@ def _collect(ledger: Ledger) -> tuple[list[Read], list[Effect], list[Effect]]:
                     made.whole = ledger.states[oid]
                 made.again, made.names = again, ledger.orders.get(id(space_of(kind, owner)))
                 (early if oid in objects else lost).append(made)
+    widths = _widths(ledger)
+    if widths is not None:
+        reads.append(widths)
     return reads, early + effects, lost
+
+
+def _widths(ledger: Ledger) -> Read | None:
+    """How many names the classes of the user's have that the function met: a special method may be added."""
+    seen: set[type] = set()
+    for oid in ledger.outside:
+        x = ledger.objects.get(oid)
+        kinds = (type(x),) if not isinstance(x, type) else (x, type(x))
+        if not seen.issuperset(kinds):
+            seen.update(base for kind in kinds for base in kind.__mro__)
+    classes = {id(c): c for c in seen if is_own(c.__module__)}
+    if not classes:
+        return None
+    counts = {key: len(c.__dict__) for key, c in classes.items()}
+    for kind, oid, key in ledger.written:
+        if kind == "attr" and oid in counts:  # as it was before
+            before = ledger.written[kind, oid, key][1]
+            counts[oid] += (before is not ABSENT) - (key in classes[oid].__dict__)
+    names = ", ".join(sorted(c.__name__ for c in classes.values()))
+    return Read("widths", tuple(classes.values()), None, [*counts.values()], names, None)
 
 
 def _of_classes(ledger: Ledger) -> dict[tuple[str, int, Any], type]:

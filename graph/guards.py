@@ -445,6 +445,11 @@ def _kind(r: Read, identity: Identity) -> Guard:
     )  # fmt: skip
 
 
+def _widths(r: Read, identity: Identity) -> Guard:
+    spaces = [cls.__dict__ for cls in r.owner]
+    return Guard(37, "[*map(len, {0})] == {1}", (spaces, r.value), f"no names came or went in {r.name}")
+
+
 def _classes(row: list[Read]) -> Guard:
     """Objects have the classes that they had: one guard for all."""
     owners, classes = [r.owner for r in row], [r.value for r in row]
@@ -549,7 +554,7 @@ _MAKERS: dict[str, Callable[[Read, Identity], Guard]] = {
     "truth": _truth, "has": _has, "array": _array,
     "method": _method, "static": _static, "part": _part, "default": _default, "cached": _cached, "level": _level,
     "never": _never, "code": _code_of, "bases": _bases, "holder": _holder, "filled": _filled, "owns": _owns,
-    "kind": _kind,
+    "kind": _kind, "widths": _widths,
 }  # fmt: skip
 #: kinds of reads for which one guard stands: for all, or for all of one owner
 _TOGETHER: dict[str, Callable[[list[Read]], Guard]] = {"class": _classes, "unset": _unset, "named": _named}

@@ -7,6 +7,7 @@ import collections
 import gc
 import threading
 import types
+import weakref
 from contextlib import suppress
 from types import CodeType
 from typing import Any
@@ -69,8 +70,13 @@ def grows(x: Any, name: str) -> bool:
 
 
 def behind(x: Any) -> Any:
-    """What a view shows: the dict of keys, values or items, the bytes or array of a `memoryview`; anything else
-    itself."""
+    """What a view shows: the dict of keys, values or items, the bytes or array of a `memoryview`; what a weak proxy
+    stands for; anything else itself."""
+    if type(x) in weakref.ProxyTypes:
+        try:
+            return x.__init__.__self__
+        except (AttributeError, ReferenceError):
+            return x
     if isinstance(x, _VIEWS):
         if isinstance(x, memoryview):
             return x.obj if isinstance(x.obj, (*MUTABLE, np.ndarray)) else x

@@ -13,8 +13,7 @@ What is not seen:
 - containers in objects that only C code handed out; objects themselves are seen;
 - clocks, random numbers, files: calls known to give another value each time are noted for `explain()`;
 - the inside of NumPy, torch and other large packages, and of most of the standard library;
-- a special method that a class gets later (`__eq__`, `__len__`), methods and functions of installed packages that
-  are replaced;
+- methods of classes of installed packages that are replaced;
 - anything after `breakpoint()`: a debugger takes the thread's tracer over, so that variant is used once.
 
 A tracer installed before (a debugger, a coverage tool in Python) is called along; one written in C, as

@@ -24,7 +24,7 @@ DUNDER = frozenset(
     ("__doc__", "__name__", "__qualname__", "__module__", "__annotations__", "__file__", "__spec__")
 )
 #: kinds of reads that say what runs, and not with which values
-KINDS = frozenset(("code", "class", "bases", "unset", "named"))
+KINDS = frozenset(("code", "class", "bases", "unset", "named", "widths"))
 #: what Python sets for classes that are made by a `class` statement
 _HEAP = 1 << 9
 #: methods of the framework's own classes that users replace

@@ -501,6 +501,7 @@ class SiteReader(ValueReader):
                 self._write_item(x, key, expr, frame, deletes)
 
     def _write_attr(self, base: Any, key: str, expr: Expr, frame: FrameType, deletes: bool = False) -> None:
+        base = behind(base)
         if isinstance(base, dict):
             hook = in_class(type(base), "__delattr__" if deletes else "__setattr__")
             if hook is (dict.__delitem__ if deletes else dict.__setitem__) or instance_dict(base) is base:

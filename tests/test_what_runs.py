@@ -349,6 +349,57 @@ def modules_under_a_name():
     yield
 
 
+def special_methods_that_are_added():
+    class Made:
+        k = 1.0
+
+    x, y = Made(), Made()
+
+    def f(t):
+        x.v = 2.0
+        found = getattr(x, "other", 1.0) * Made().k * x.v
+        return (
+            t * found * (2 if x == y else 3) * (1 if x else 5) + len(str(x)[:1]) + (7 if callable(x) else 0)
+        )
+
+    yield f
+    for name, method in {
+        "__eq__": lambda self, other: True,
+        "__bool__": lambda self: False,
+        "__str__": lambda self: "",
+        "__getattr__": lambda self, name: 4.0 if name == "other" else object.__getattribute__(self, name),
+        "__setattr__": lambda self, name, value: object.__setattr__(self, name, value * 2),
+        "__init__": lambda self: setattr(self, "k", 3.0),
+        "__call__": lambda self: 1,
+    }.items():
+        setattr(Made, name, method)
+        yield
+    for name in ("__eq__", "__setattr__", "__init__"):
+        delattr(Made, name)
+        yield
+
+
+def behind_a_weak_proxy():
+    class Made:
+        k = 1.0
+
+    x = Made()
+    proxy = weakref.proxy(x)
+
+    def f(t):
+        proxy.n = getattr(proxy, "n", 0) + 1
+        proxy.last = t
+        return t * proxy.k + proxy.n + x.last
+
+    yield f
+    x.k = 3.0
+    yield
+    x.n = 10
+    yield
+    proxy.k = 5.0
+    yield
+
+
 def data_set_in_a_module_of_others():
     math.gain_of_all = 2.0
     yield lambda t: t * math.gain_of_all
@@ -469,7 +520,7 @@ CASES = {
         hook_deleted, of_a_metaclass, constructor, compared, method_of_a_named_tuple, bases, class_of_an_object,
         class_of_a_layer, layers_of_the_framework, method_of_tensors, covered_by_the_object, covered_by_a_class, code,
         code_of_the_function_itself, built_in_names, names_added_to_what_is_built_in, names_taken_from_modules,
-        modules_under_a_name,
+        modules_under_a_name, special_methods_that_are_added, behind_a_weak_proxy,
         data_set_in_a_module_of_others, getattr_of_a_module, registered, body_of_a_class, weak_dictionaries,
         found_by_what_c_code_gives, written_to_a_thread, wrapped,
     )
