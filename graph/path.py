@@ -214,7 +214,7 @@ class Path:
         )
         if self.variant.state and not self.states:
             self.states = self._again(self.variant.state)
-        trace.given = len(self.called)
+        trace.given, trace.called = len(self.called), self.called
         trace.attempt, trace.overrides, trace.answer = self._attempt, len(modes.set), self._number
         lively = variant.live is not None or any(segment.lively for segment, _ in self.passed)
         with dispatch.executing(trace), Lent() as lent, ExitStack() as planted:
@@ -314,6 +314,7 @@ class Path:
         variant.reads += reads
         changed = {id(e.owner): e.owner for e in self.effects}
         variant.aliases.add(trace, self.args, outside, changed, recorder.asked)
+        trace.called = ()  # they do not outlive the call
         compared = {k: outside[k] for k in recorder.compared if k in outside}
         variant.identity.add(outside, recorder.linked, self.containers, changed | compared | self.handed)
         lifted = [t for t, _ in trace.lifted.values() if id(t) not in self.args]

@@ -92,6 +92,7 @@ class Trace(Sources):
         self.only: Any = None
         self.spoilt: list[Any] = []  # caches that keep what a call must not have
         self.apart: list[Any] = []  # tensors from outside that no argument was, where that was looked at
+        self.called: Sequence[Any] = ()  # the tensors of the call, while it is traced
         self.hands_out = False  # because what it made cannot be made again
         self.leaves: dict[int, Any] = {}  # tensors from outside whose being a leaf, and whose hooks, matter
         self.hooked: list[Symbol] = []  # leaves that the function made and that have hooks
