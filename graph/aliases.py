@@ -22,7 +22,7 @@ class Aliases:
     """
 
     __slots__ = (
-        "apart", "arrays", "grads", "leaves", "lifted", "met", "read_grads", "storages", "whole", "written",
+        "apart", "arrays", "asked", "grads", "leaves", "lifted", "met", "read_grads", "storages", "whole", "written",
         "written_args", "written_grads",
     )  # fmt: skip
 
@@ -41,6 +41,8 @@ class Aliases:
         #: whose gradients the function finds (positions of arguments, other tensors); which of them it changes in place
         self.read_grads: dict[int, Any] = {}
         self.written_grads: set[int] = set()
+        #: whether the function asks what is the same: then gradients that it finds are no other tensors
+        self.asked = False
         #: arguments that are no views of others, by position, where that matters
         self.whole: set[int] = set()
 
@@ -77,6 +79,7 @@ class Aliases:
             else:
                 self.written.add(id(tensor._storage))
         arrays = [x for x in outside.values() if isinstance(x, np.ndarray)]
+        self.asked |= asked
         self.arrays += [x for x in arrays if id(x) in changed or self.written_args]
         for key, (_, _, tensor) in trace.grad_inputs.items():
             whose = args.get(id(tensor), tensor)
@@ -101,6 +104,11 @@ class Aliases:
         for position, facts in self.grads.items():
             grad = tensors[position]._grad
             if grad is not facts and (grad is None or _facts(grad) != facts):
+                return False
+        if self.asked and self.read_grads:
+            found = [(tensors[w] if w.__class__ is int else w)._grad for w in self.read_grads.values()]
+            ids = [*map(id, tensors), *(id(g) for g in found if g is not None)]
+            if len({*ids}) < len(ids) or not self.lifted.isdisjoint(ids):
                 return False
         if self.written or self.written_args or self.written_grads:
             grads = [(tensors[w] if w.__class__ is int else w)._grad for w in self.read_grads.values()]

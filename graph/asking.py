@@ -37,6 +37,17 @@ def ask(ledger: Ledger, some: Iterable[Any] = (UNKNOWN,), others: Iterable[Any] 
         leave_doubles(dispatch.state.executor, ledger.outside)
 
 
+def leave_gradients(trace: Any, outside: Iterable[int]) -> None:
+    """Leave to Python a function that asks what is the same, and finds one tensor as the gradient of two, or as a
+    gradient and by itself. outside: ids of what it found."""
+    ids = [id(before) for _, before, _ in trace.grad_inputs.values()]
+    if len({*ids}) < len(ids) or not {*trace.lifted, *outside}.isdisjoint(ids):
+        trace.leave(
+            "asks what is the same, and a gradient from before the call is that of another tensor, or found elsewhere",
+            "ask outside",
+        )
+
+
 def leave_doubles(trace: Any, outside: Iterable[int]) -> None:
     """Leave to Python calls with a tensor that the function has found by itself, too. outside: ids of what it found."""
     outside = set(outside) if not isinstance(outside, (set, dict)) else outside

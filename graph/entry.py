@@ -43,6 +43,8 @@ def make_entry(variant: Any, tensors: list[Any], grad: bool) -> Callable[[tuple[
         return None
     if end.written_grads or end.handed_grads or variant.aliases.arrays:
         return None
+    if variant.aliases.asked and variant.aliases.read_grads:
+        return None
     if any(leaf != (True, (), "") for leaf in variant.aliases.leaves.values()):
         return None
     slots = [x.index for x in variant.kept.args if isinstance(x, Slot)]

@@ -11,7 +11,7 @@ from ..core.backend import get_backend
 from ..core.errors import EndlessRecursionError, RetraceError, TraceError, last_user_line, user_line
 from .aliases import check_arrays
 from .arguments import fill_call
-from .asking import leave_doubles
+from .asking import leave_doubles, leave_gradients
 from .closing import Closing
 from .formulas import Part, Program, Site
 from .given import Lent, Watch, containers_of, flatten
@@ -284,6 +284,7 @@ class Path:
                         self._check_shown(trace)
                         if recorder.asked:
                             leave_doubles(trace, self.outside)
+                            leave_gradients(trace, self.outside)
                         check_arrays(trace, {id(e.owner) for e in self.effects}, self.outside)
                         segment = Closing(self, trace).segment(result, recorder.effects)
                         segment.ending.grad_mode = None if after is grad else after  # type: ignore[union-attr]

@@ -98,3 +98,28 @@ def test_a_question_about_others_stays_in_the_graph():
         assert f(dg.tensor([1.0])).item() == 3.0
     assert "Python" not in f.explain()
     assert f(a).tolist() == [3.0, 6.0]
+
+
+def _gradients_asked(mode):
+    a, b, held = dg.ones(2).requires_grad_(), dg.ones(2).requires_grad_(), [dg.zeros(2)]
+    f = dg.function(
+        lambda x: (x, a.grad is b.grad, a.grad is held[0], a.grad is a.grad, [g is b.grad for g in held]),
+        mode=mode,
+    )
+
+    def give(t, g):
+        t.grad = g
+
+    give(a, dg.ones(2))
+    give(b, dg.ones(2))
+    for change in (
+        lambda: None, lambda: None, lambda: None, lambda: None,
+        lambda: give(b, a.grad), lambda: give(b, dg.ones(2)), lambda: held.__setitem__(0, a.grad),
+        lambda: give(a, b.grad),
+    ):  # fmt: skip
+        change()
+        yield f(dg.ones(2))[1:]
+
+
+def test_gradients_are_asked_whether_they_are_one():
+    assert [*_gradients_asked("graph")] == [*_gradients_asked("eager")]
