@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .ledger import Ledger, Ref
-from .lookup import UNKNOWN, in_class, instance_dict, is_changing, is_own
+from .lookup import UNKNOWN, in_class, instance_dict, is_changing, is_own, specials
 from .plain import ABSENT, is_plain, one_order, same
 from .reads import MUTABLE, Effect, Read, contents_of, is_as, own_at, space_of
 
@@ -107,7 +107,8 @@ def _widths(ledger: Ledger) -> Read | None:
             before = ledger.written[kind, oid, key][1]
             counts[oid] += (before is not ABSENT) - (key in classes[oid].__dict__)
     names = ", ".join(sorted(c.__name__ for c in classes.values()))
-    return Read("widths", tuple(classes.values()), None, [*counts.values()], names, None)
+    held = [*counts.values()], [specials(c.__dict__) for c in classes.values()]
+    return Read("widths", tuple(classes.values()), None, held, names, None)
 
 
 def _of_classes(ledger: Ledger) -> dict[tuple[str, int, Any], type]:

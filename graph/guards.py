@@ -18,7 +18,7 @@ from typing import Any
 from ..core.members import part_of
 from .caches import used
 from .identity import Identity
-from .lookup import holder_of, in_class
+from .lookup import holder_of, in_class, specials
 from .plain import ABSENT, brief, hooks_of, is_plain, same, sees
 from .reads import Read, getattr_of, own_at
 from .recorder import ReadRecorder
@@ -447,7 +447,8 @@ def _kind(r: Read, identity: Identity) -> Guard:
 
 def _widths(r: Read, identity: Identity) -> Guard:
     spaces = [cls.__dict__ for cls in r.owner]
-    return Guard(37, "[*map(len, {0})] == {1}", (spaces, r.value), f"no names came or went in {r.name}")
+    test = "[*map(len, {0})] == {1} or [*map(specials, {0})] == {2}"  # other names have guards of their own
+    return Guard(37, test, (spaces, *r.value), f"no special names came or went in {r.name}")
 
 
 def _classes(row: list[Read]) -> Guard:
@@ -564,5 +565,5 @@ _SPACE = {
     "get": dict.get, "at": list.__getitem__, "is_empty": _is_empty,
     "plainly": object.__getattribute__, "is_absent": _is_absent, "hooks_of": hooks_of, "sees": sees,
     "again": itertools.repeat, "given": (), "part_of": part_of, "in_class": in_class, "own_at": own_at,
-    "holder_of": holder_of,
+    "holder_of": holder_of, "specials": specials,
 }  # fmt: skip

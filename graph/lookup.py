@@ -144,6 +144,11 @@ def in_class(cls: type, name: str) -> Any:
     return ABSENT
 
 
+def specials(space: Any) -> set[str]:
+    """The names in the `__dict__` of a class that Python looks up by itself."""
+    return {name for name in space if name.startswith("__")}
+
+
 def holder_of(cls: type, name: str) -> type | None:
     """The class, of a class and its bases, that holds a name."""
     return next((base for base in cls.__mro__ if name in base.__dict__), None)
