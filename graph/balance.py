@@ -13,7 +13,7 @@ import numpy as np
 
 from .ledger import Ledger, Ref
 from .lookup import UNKNOWN, in_class, instance_dict, is_changing, is_own, specials
-from .plain import ABSENT, is_plain, one_order, same
+from .plain import ABSENT, count, elements, is_plain, one_order, same
 from .reads import MUTABLE, Effect, Read, contents_of, is_as, own_at, space_of
 
 
@@ -130,11 +130,11 @@ def _pin(ledger: Ledger) -> None:
     ]
     for oid in ledger.touched:
         x = ledger.objects.get(oid, ())
-        put += dict.values(x) if isinstance(x, dict) else x
+        put += dict.values(x) if isinstance(x, dict) else elements(x)
     while put:
         x = put.pop()
         if isinstance(x, tuple):
-            put += x
+            put += elements(x)
         elif isinstance(x, MUTABLE):
             ledger.compared.add(id(x))
 
@@ -190,11 +190,11 @@ def _explained(ledger: Ledger, x: Any, before: Any) -> list[Any] | None:
     keys = {key for kind, owner, key in ledger.written if kind == "item" and owner == oid}
     if isinstance(x, list):
         n = len(before)
-        if len(x) < n:
+        if count(x) < n:
             return None
         touched = {k if k >= 0 else k + n for k in keys}
-        if all(a is b or k in touched for k, (a, b) in enumerate(zip(x, before))):
-            return list(x)[n:]
+        if all(a is b or k in touched for k, (a, b) in enumerate(zip(elements(x), before))):
+            return list(elements(x))[n:]
         return None
     if isinstance(x, set):
         row = ledger.adds.get(oid, [])

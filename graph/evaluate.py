@@ -20,6 +20,7 @@ Results = dict[int, dict[int, Any]]
 
 
 # Built-in functions of plain data that give the same again; so do the methods of a string.
+_HEAP = 1 << 9  # a class that Python code defines, whose methods would run
 _PURE = frozenset((int, float, bool, abs, min, max, round, len, divmod, ord, chr))
 _SIMPLE = frozenset((str, int, float, bool, bytes, type(None)))
 _ARITHMETIC = frozenset("+ - * % // BUILD_SLICE".split())
@@ -109,7 +110,8 @@ def _result(x: Any, frame: FrameType, results: Results) -> Any:
     pure = callee in _PURE if callee.__class__ in (type, types.BuiltinFunctionType) else False
     if pure:
         values = [evaluate(a, frame, results) for a in args]
-        return _call(callee, values) if all(map(is_plain, values)) else UNKNOWN
+        known = all(is_plain(v) and not type(v).__flags__ & _HEAP for v in values)
+        return _call(callee, values) if known else UNKNOWN
     if isinstance(callee, (types.BuiltinFunctionType, types.MethodWrapperType)):
         values = [evaluate(a, frame, results) for a in args]
         if not values:

@@ -19,7 +19,7 @@ from ..core.members import part_of
 from .caches import used
 from .identity import Identity
 from .lookup import holder_of, in_class, specials
-from .plain import ABSENT, brief, hooks_of, is_plain, same, sees
+from .plain import ABSENT, brief, count, elements, hooks_of, is_plain, same, sees
 from .reads import Read, getattr_of, own_at
 from .recorder import ReadRecorder
 
@@ -143,10 +143,10 @@ def contents(constant: str, x: Any, first: int, exact: bool, identity: Identity)
             tests.append(f"[*{constant}] == {{{first + len(bound)}}}")
             bound.append(keys)
         return " and ".join(tests), bound
-    first_of = "values({0})" if keys is not None else "{0}"
-    tests, bound = [f"len({constant}) == {len(values)}"], []
+    first_of = "values({0})" if keys is not None else "elements({0})"
+    tests, bound = [f"count({constant}) == {len(values)}"], []
     if keys is not None:
-        tests.append(f"all(map(same, {constant}, {{{first}}}))")
+        tests.append(f"all(map(same, elements({constant}), {{{first}}}))")
         bound.append(tuple(keys))
     n = first + len(bound)
     if all(map(is_plain, values)):
@@ -561,7 +561,8 @@ _MAKERS: dict[str, Callable[[Read, Identity], Guard]] = {
 _TOGETHER: dict[str, Callable[[list[Read]], Guard]] = {"class": _classes, "unset": _unset, "named": _named}
 #: what generated sources may name besides their constants
 _SPACE = {
-    "same": same, "ABSENT": ABSENT, "values": dict.values, "contains": dict.__contains__,
+    "same": same, "ABSENT": ABSENT, "values": dict.values, "elements": elements, "count": count,
+    "contains": dict.__contains__,
     "get": dict.get, "at": list.__getitem__, "is_empty": _is_empty,
     "plainly": object.__getattribute__, "is_absent": _is_absent, "hooks_of": hooks_of, "sees": sees,
     "again": itertools.repeat, "given": (), "part_of": part_of, "in_class": in_class, "own_at": own_at,

@@ -24,7 +24,7 @@ from .evaluate import evaluate
 from .impure import impure, unseen
 from .live import Live
 from .lookup import UNKNOWN, calls_on, find, in_class, instance_dict, is_own
-from .plain import ABSENT, is_plain
+from .plain import ABSENT, elements, is_plain
 from .reads import CONTAINERS, behind, grows, is_iterator, walked
 from .sites import SiteReader
 from .symbol import Symbol
@@ -83,7 +83,7 @@ def walk(x: Any, row: list[Any], depth: int = 0) -> bool:
     elif isinstance(x, dict):
         inner = [*dict.keys(x), *dict.values(x)]
     elif isinstance(x, CONTAINERS):
-        inner = list(x)
+        inner = list(elements(x))
     elif is_iterator(x):
         if isinstance(x, _COMPUTING):
             return False

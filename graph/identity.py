@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .arguments import is_record
-from .plain import same
+from .plain import count, elements, same
 from .reads import MUTABLE
 
 
@@ -77,7 +77,9 @@ class Identity:
         if a is not b and (id(a) in self.fixed or id(b) in self.fixed or id(a) in given):
             return False
         if isinstance(a, (tuple, list)):
-            return len(a) == len(b) and all(self.alike(x, y, given) for x, y in zip(a, b))
+            return count(a) == count(b) and all(
+                self.alike(x, y, given) for x, y in zip(elements(a), elements(b))
+            )
         if isinstance(a, dict):
             if len(a) != len(b) or not all(map(same, a, b)):
                 return False

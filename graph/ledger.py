@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import ctypes
+import enum
 import functools
 import types
 from types import FrameType, FunctionType
@@ -24,7 +25,7 @@ from .evaluate import item_name, render
 from .ir import Number
 from .live import Live, settled
 from .lookup import UNKNOWN, calls_on, in_class, instance_dict, is_changing
-from .plain import ABSENT, brief, is_plain
+from .plain import ABSENT, brief, elements, is_plain
 from .reads import (
     ARRAY_LIMIT,
     CONTAINERS,
@@ -111,8 +112,10 @@ class Ledger:
             self.linked.add(key)
         if key in self.names and (not outside or key in self.outside):
             return
-        if x.__class__ is Symbol or x is ABSENT or type(x) is Live or is_plain(x):
+        if x.__class__ is Symbol or x is ABSENT or type(x) is Live:
             return
+        if is_plain(x) and (instance_dict(x) is None or isinstance(x, enum.Enum)):
+            return  # else it has attributes, which may be written
         if key in self.apart and not self.found:
             self.found = 1
         self.objects.setdefault(key, x)
@@ -125,7 +128,7 @@ class Ledger:
                 if key not in self.dict_of and key not in self.made:
                     self.states[key] = contents_of(x)
             elif isinstance(x, tuple):
-                for k, element in enumerate(x):
+                for k, element in enumerate(elements(x)):
                     self.learn(element, f"{name}[{k}]", True, linked)
             elif isinstance(x, np.ndarray) and (x.nbytes <= ARRAY_LIMIT or x.dtype.hasobject):
                 self.states[key] = x.copy()
@@ -379,7 +382,7 @@ class Ledger:
         elif is_plain(x):
             return
         around = (*within, id(x))
-        for k, element in held.items() if isinstance(held, dict) else enumerate(held):
+        for k, element in held.items() if isinstance(held, dict) else enumerate(elements(held)):
             if not is_plain(element):
                 at = item_name(name, k)
                 self.learn(element, at, outside)

@@ -22,6 +22,7 @@ from ..core.errors import DuogradError, TraceError, user_line
 from ..core.types import DType, int64
 from ..core.value import Tensor
 from .ir import Number
+from .plain import elements
 from .polynomial import Poly, add, atom, constant, constant_of, divide, multiply
 from .sizes import COMPARE, Sizes
 
@@ -537,7 +538,7 @@ def is_live(x: Any, around: tuple[int, ...] = ()) -> bool:
     if not isinstance(x, (tuple, list, dict)) or id(x) in around:
         return False
     around = (*around, id(x))
-    inside: Any = itertools.chain(dict.keys(x), dict.values(x)) if isinstance(x, dict) else x
+    inside: Any = itertools.chain(dict.keys(x), dict.values(x)) if isinstance(x, dict) else elements(x)
     return any(is_live(y, around) for y in inside)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import types
 import weakref
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ ABSENT = type("Absent", (), {"__repr__": lambda self: "absent", "__slots__": ()}
 
 _NAMED = (type, types.FunctionType, types.MethodType, types.BuiltinFunctionType)
 _COMMON = frozenset((int, float, bool, str, bytes, *map(type, (None, Ellipsis, NotImplemented))))
+#: built-in containers
+_BASES: tuple[Any, ...] = (list, tuple, collections.OrderedDict, dict, set, frozenset, collections.deque)
 _LEAVES = (int, float, complex, str, bytes, np.generic, range, slice, np.dtype)
 
 
@@ -28,8 +31,26 @@ def is_plain(x: Any) -> bool:
     if isinstance(x, _LEAVES):
         return True
     if isinstance(x, (tuple, frozenset)):
-        return all(map(is_plain, x))
+        return all(map(is_plain, elements(x)))
     return False
+
+
+def elements(x: Any) -> Any:
+    """What a container holds (of a dict: its keys), past an `__iter__` of its class: nothing of the user's runs."""
+    base = _base(x)
+    return x if base is None else base.__iter__(x)
+
+
+def count(x: Any) -> int:
+    """How much a container holds, past a `__len__` of its class."""
+    base = _base(x)
+    return len(x) if base is None else base.__len__(x)
+
+
+def _base(x: Any) -> Any:
+    """The built-in class that a container's class is made of; None where it is one itself."""
+    cls = type(x)
+    return None if cls in _BASES else next((b for b in _BASES if issubclass(cls, b)), None)
 
 
 def same(a: Any, b: Any) -> bool:
@@ -50,11 +71,11 @@ def same(a: Any, b: Any) -> bool:
     if cls is slice:
         return same((a.start, a.stop, a.step), (b.start, b.stop, b.step))
     if issubclass(cls, (tuple, list)):
-        return len(a) == len(b) and all(map(same, a, b))
+        return count(a) == count(b) and all(map(same, elements(a), elements(b)))
     if issubclass(cls, dict):
         return len(a) == len(b) and all(map(same, a, b)) and all(map(same, a.values(), b.values()))
     if issubclass(cls, (set, frozenset)):
-        return len(a) == len(b) and all(map(same, a, b))
+        return count(a) == count(b) and all(map(same, elements(a), elements(b)))
     return False
 
 
@@ -104,11 +125,12 @@ def brief(x: Any) -> str:
     """A short description of any value; never runs an op."""
     if x.__class__ is Words:
         return str(x)
-    if is_plain(x) or x is ABSENT:
+    if (is_plain(x) or x is ABSENT) and (_base(x) is None or isinstance(x, tuple)):
         text = repr(x)
-    elif isinstance(x, (list, dict, set, tuple)):
+    elif isinstance(x, (list, dict, set, frozenset, tuple)):
         name = type(x).__name__
-        text = repr(x) if len(x) <= 8 and _shallow(x) else f"a {name} of {len(x)}"
+        n = count(x)
+        text = repr(x) if n <= 8 and _base(x) is None and _shallow(x) else f"a {name} of {n}"
     elif isinstance(x, _NAMED):
         text = f"{x.__qualname__}"
     elif hasattr(type(x), "type") and hasattr(x, "_storage"):

@@ -13,7 +13,7 @@ from .bytecode import Expr
 from .evaluate import Results, evaluate
 from .ledger import Ledger
 from .lookup import UNKNOWN, find, instance_dict
-from .plain import ABSENT, is_plain
+from .plain import ABSENT, elements, is_plain
 from .reads import CONTAINERS, behind, is_iterator, walked
 
 #: what goes along containers and makes tuples of their elements
@@ -163,7 +163,7 @@ class ValueReader:
                 outside = self._ledger.outside
                 row += [
                     e
-                    for e in (dict.values(x) if isinstance(x, dict) else x)
+                    for e in (dict.values(x) if isinstance(x, dict) else elements(x))
                     if id(e) in outside or isinstance(e, (list, tuple, dict))
                 ]
         return row

@@ -16,7 +16,7 @@ import numpy as np
 
 from .evaluate import get_item
 from .lookup import UNKNOWN, find, in_class, instance_dict
-from .plain import ABSENT, one_key
+from .plain import ABSENT, count, elements, one_key
 
 #: bytes of the largest NumPy array whose elements are compared at every call
 ARRAY_LIMIT = 4096
@@ -91,7 +91,7 @@ def contents_of(x: Any) -> Any:
         return dict(x.items() if isinstance(x, collections.OrderedDict) else dict.items(x))
     if isinstance(x, (array.array, np.ndarray)):
         return x[:] if isinstance(x, array.array) else x.copy()
-    return list(x) if not isinstance(x, bytearray) else bytes(x)
+    return list(elements(x)) if not isinstance(x, bytearray) else bytes(x)
 
 
 def replace(x: Any, value: Any) -> None:
@@ -148,14 +148,14 @@ def is_as(x: Any, value: Any) -> bool:
         return bool(x.shape == value.shape and x.tobytes() == value.tobytes())
     if isinstance(x, (array.array, bytearray)):
         return bytes(x) == bytes(value)
-    if len(x) != len(value):
+    if count(x) != len(value):
         return False
     if isinstance(x, dict):
-        keys, old = (x if isinstance(x, collections.OrderedDict) else dict.keys(x)), value
+        keys, old = elements(x), value
         return all(a is b for a, b in zip(keys, old)) and all(
             dict.__getitem__(x, k) is v for k, v in old.items()
         )
-    return all(a is b for a, b in zip(x, value))
+    return all(a is b for a, b in zip(elements(x), value))
 
 
 def now_at(kind: str, owner: Any, key: Any) -> Any:
@@ -300,8 +300,8 @@ class Effect:
             return ABSENT
         if self.kind == "extend":
             if isinstance(owner, set):
-                return [x for x in owner if not any(x is y for y in self.before)]
-            return list(owner)[len(self.before) :]
+                return [x for x in elements(owner) if not any(x is y for y in self.before)]
+            return list(elements(owner))[len(self.before) :]
         return contents_of(owner)
 
     def __repr__(self) -> str:

@@ -19,7 +19,7 @@ from .functions import STAND_INS, Standing
 from .ledger import HOLDING, Ledger
 from .live import KINDS, Live, RestartError, settled
 from .lookup import UNKNOWN, calls_on, find, held, in_class, instance_dict, is_changing, is_settable
-from .plain import ABSENT, is_plain
+from .plain import ABSENT, count, is_plain
 from .possible import ValueReader, is_walk
 from .reads import CONTAINERS, MUTABLE, behind, changes, grows, is_iterator
 from .running import DUNDER, Running
@@ -426,7 +426,13 @@ class SiteReader(ValueReader):
         ask(self._ledger, *([x] if x is not UNKNOWN else [x, *self._possible(e, frame)] for x, e in row))
         self._ledger.compared |= {id(a), id(b)}
         made = self._ledger.made
-        if isinstance(a, tuple) and isinstance(b, tuple) and a and b and (id(a) in made or id(b) in made):
+        if (
+            isinstance(a, tuple)
+            and isinstance(b, tuple)
+            and count(a)
+            and count(b)
+            and (id(a) in made or id(b) in made)
+        ):
             self._ledger.odd = (
                 "asks whether a tuple of the arguments is some other one",
                 "compare what it holds",

@@ -14,7 +14,7 @@ from .guards import Guard, Namespace
 from .live import KINDS, Live, Worked
 from .lookup import instance_dict
 from .nursery import Nursery
-from .plain import ABSENT, Words, brief, is_plain, one_key, same
+from .plain import ABSENT, Words, brief, count, elements, is_plain, one_key, same
 from .reads import Effect, Read, contents_of, getattr_of, now_at
 from .rebuild import Descriptions, Made, build
 
@@ -216,7 +216,7 @@ def _shown(x: Any, room: int) -> str:
         return f"any {x.__class__.__name__}"
     if not isinstance(x, (list, tuple, dict)):
         return brief(x)
-    named = x.items() if isinstance(x, dict) else zip(getattr(x, "_fields", [None] * len(x)), x)
+    named = x.items() if isinstance(x, dict) else zip(getattr(x, "_fields", [None] * count(x)), elements(x))
     parts: list[str] = []
     for key, y in named:
         shown = _shown(y, room // 2)
@@ -367,7 +367,7 @@ def find_states(
 def _inside(x: Any) -> Collection[Any]:
     """What a container or a small object holds."""
     if isinstance(x, (list, tuple, dict, collections.deque)):
-        return dict.values(x) if isinstance(x, dict) else x
+        return dict.values(x) if isinstance(x, dict) else [*elements(x)]
     if hasattr(x, "_storage") or isinstance(x, type) or hasattr(type(x), "parameters"):
         return ()
     return (instance_dict(x) or {}).values()
@@ -375,11 +375,11 @@ def _inside(x: Any) -> Collection[Any]:
 
 def _is_small(x: Any) -> bool:
     """Whether a structure has no more containers and elements than one that may be state."""
-    stack, count = [x], 0
+    stack, found = [x], 0
     while stack:
         inside = _inside(stack.pop())
-        count += len(inside)
-        if count > 2 * _LIMIT:
+        found += len(inside)
+        if found > 2 * _LIMIT:
             return False
         stack += inside
     return True

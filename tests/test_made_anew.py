@@ -234,3 +234,47 @@ def test_a_tuple_that_holds_itself_is_made_once():
     for _ in range(3):
         t = f(dg.tensor([1.0]))
         assert t[1][0] is t
+
+
+@pytest.mark.parametrize("base", [list, tuple, set, frozenset, collections.deque])
+def test_methods_of_a_container_run_when_the_function_calls_them_alone(base):
+    class Counted(base):
+        walks = sizes = 0
+        __hash__ = base.__hash__
+
+        def __iter__(self):
+            self.walks += 1
+            return super().__iter__()
+
+        def __len__(self):
+            self.sizes += 1
+            return super().__len__()
+
+    def run(mode, fn):
+        c = Counted([1, 2])
+        state = types.SimpleNamespace(c=c, n=0)
+        f = dg.function(lambda x: fn(state, x), mode=mode)
+        found = []
+        for _ in range(4):
+            f(dg.tensor([1.0]))
+            found.append((c.walks, c.sizes))
+        return found
+
+    def kept(m, x):
+        m.other, m.n = m.c, m.n + 1
+        return x * m.n
+
+    asked = (
+        lambda m, x: (x * 1, m.c is m),
+        lambda m, x: [v * x for v in m.c],
+        lambda m, x: x * len(m.c),
+        lambda m, x: x * (1 in m.c),
+        lambda m, x: x * sum(m.c),
+        lambda m, x: (m.c, x * 1),
+        lambda m, x: (str(m.c), x * 1),
+        lambda m, x: (m.c == m.c, x * 1),
+        lambda m, x: x * 1 if m.c else x * 2,
+        kept,
+    )
+    for fn in asked:
+        assert run("graph", fn) == run("eager", fn)
