@@ -145,8 +145,8 @@ def in_class(cls: type, name: str) -> Any:
 
 
 def specials(space: Any) -> set[str]:
-    """The names in the `__dict__` of a class that Python looks up by itself."""
-    return {name for name in space if name.startswith("__")}
+    """The names that a class holds and Python looks up by itself, and those that stand before an object's."""
+    return {name for name, x in space.items() if name.startswith("__") or hasattr(type(x), "__set__")}
 
 
 def holder_of(cls: type, name: str) -> type | None:

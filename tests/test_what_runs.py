@@ -379,6 +379,21 @@ def special_methods_that_are_added():
         yield
 
 
+def a_property_that_is_added():
+    class Made:
+        pass
+
+    x, log = Made(), []
+
+    def f(t):
+        x.k = 2.0
+        return t * x.k + len(log)
+
+    yield f
+    Made.k = property(lambda self: 5.0, lambda self, value: log.append(value))
+    yield
+
+
 def behind_a_weak_proxy():
     class Made:
         k = 1.0
@@ -521,6 +536,7 @@ CASES = {
         class_of_a_layer, layers_of_the_framework, method_of_tensors, covered_by_the_object, covered_by_a_class, code,
         code_of_the_function_itself, built_in_names, names_added_to_what_is_built_in, names_taken_from_modules,
         modules_under_a_name, special_methods_that_are_added, behind_a_weak_proxy,
+        a_property_that_is_added,
         data_set_in_a_module_of_others, getattr_of_a_module, registered, body_of_a_class, weak_dictionaries,
         found_by_what_c_code_gives, written_to_a_thread, wrapped,
     )
