@@ -80,7 +80,8 @@ class _State(threading.local):
     inside: how many bodies of composites are running op by op, one in the other. again: the number of the
     repetition that is running, of those that `checkpoint` makes; 0 outside: its ops are not merged with the first ones.
     elsewhere: how often this thread has put another executor behind the door. looked_over: what runs is the function
-    of a control op, which was looked over before it and draws no random numbers.
+    of a control op, which was looked over before it and draws no random numbers. watch: in a trace, begins to look
+    whether functions change Python state; what it gives is told the op's name when they have run.
     """
 
     executor: Executor
@@ -90,6 +91,7 @@ class _State(threading.local):
     again = 0
     elsewhere = 0
     looked_over = False
+    watch: Callable[[Any], Callable[[str], None]] | None = None
 
 
 state = _State()

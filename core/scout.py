@@ -155,6 +155,7 @@ def scout(
 ) -> Found:
     """Run flat functions of tensors on types and devices. Raises TraceError for what a region cannot do."""
     executor = _Scout(name, dispatch.state.executor)
+    looked = None if dispatch.state.watch is None else dispatch.state.watch(functions)
     outs, draws = [], []
     with dispatch.executing(executor), dispatch.set_grad(False):
         for fn in functions:
@@ -162,6 +163,8 @@ def scout(
             args = [executor.make(t, d, True) for t, d in arguments]
             outs.append(tuple(executor.face(y) for y in fn(*args)))
             draws.append(executor.drew)
+    if looked is not None:
+        looked(name)
     return Found(
         tuple(x for x, _ in executor.closures.values()), tuple(executor.generators.values()), tuple(draws),
         tuple(outs),

@@ -80,6 +80,7 @@ class Ledger:
         ] = {}  # whether elements of a list were set from its end, from its start
         self.deleted: dict[int, set[Any]] = {}  # keys taken out of dicts
         self.dropped: set[tuple[str, int, Any]] = set()  # places that were emptied
+        self.changes = 0  # how often places outside were about to be written
         self.functions: dict[int, list[FunctionType]] = {}
         self.dict_of: dict[int, int] = {}  # id of an object's __dict__ -> id of the object
         self.orders: dict[int, list[str]] = {}  # the names in a namespace before the function wrote to it
@@ -433,6 +434,7 @@ class Ledger:
         key = settled(key)
         kind, owner = self._place(kind, owner, key, None)
         place = kind, id(owner), key
+        self.changes += id(owner) in self.outside
         if id(owner) in self.made:
             return
         if place in self.written and place in self.dropped and not deletes:  # it comes back, as the last

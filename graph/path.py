@@ -29,6 +29,7 @@ from .state import State
 from .symbol import Symbol
 from .tensor_guards import grad_guard, leaf_guard, mode_guard, tensor_guard
 from .trace import Leave, Trace
+from .unmoved import watching
 
 if TYPE_CHECKING:
     from .runner import Runner
@@ -230,7 +231,7 @@ class Path:
             recorder = self.recorder = ReadRecorder(variant.call, self.watch.paths, apart, lively)
             grad = dispatch.state.grad
             try:
-                with listening(self._hears(trace, recorder)), recorder:
+                with listening(self._hears(trace, recorder)), watching(trace, recorder), recorder:
                     trace.tracer, trace.changed = recorder.restable, recorder.has_changed
                     trace.meet = recorder.meet
                     for t in self.tensors:

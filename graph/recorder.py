@@ -185,6 +185,15 @@ class ReadRecorder:
         """Whether the function has changed an item of a dict since it began."""
         return self._ledger.has_changed(owner, key)
 
+    def changes(self) -> int:
+        """How often the function has changed what is outside, as far as that is seen when it happens."""
+        return self._ledger.changes
+
+    def met(self) -> list[tuple[Any, Any]]:
+        """The containers from outside that the function has met, and what they held then."""
+        objects = self._ledger.objects
+        return [(objects[k], held) for k, held in self._ledger.states.items() if k in objects]
+
     def asks(self, logger: Any, level: int, answer: bool) -> None:
         """A logger was asked whether it says anything of a level."""
         self._ledger.read_level(logger, level, answer)

@@ -83,6 +83,7 @@ class Trace(Sources):
         self.needed: list[tuple[Any, Symbol]] | None = None
         #: values to look at after the call, and who refuses them; None: nothing to look at, something to say
         self.checks: list[tuple[Symbol | None, Any]] = []
+        self.said = 0  # how often the function has printed, or given a logger a record
         self.done = False
         #: how many modes were set by `dg.mode` when it began; None where functions in eager mode are part of it
         self.overrides: int | None = None
@@ -516,6 +517,7 @@ class Trace(Sources):
 
     def say(self, what: Any) -> None:
         """The function prints a text (None: flushes), or gives a logger a record."""
+        self.said += 1
         if isinstance(what, tuple):
             self.checks.append((None, Record(*what)))
             return

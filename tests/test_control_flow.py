@@ -224,14 +224,15 @@ LOOKED_OVER = {
 def test_functions_are_looked_over_once_and_where_they_are_recorded(name, monkeypatch):
     f, recorded = LOOKED_OVER[name]
     counts, before = [], control_flat.scout
-    monkeypatch.setattr(control_flat, "scout", lambda *a: counts.append(a[0]) or before(*a))
     x, found = dg.tensor(XS[0]), {}
     for n in (3, 9, 70):
         same(dg.grad(lambda x, n=n: f(x, n)), x)
         counts.clear()
-        f(x, n)
-        forward = len(counts)
-        dg.grad(lambda x, n=n: f(x, n))(x)
+        with monkeypatch.context() as patch:
+            patch.setattr(control_flat, "scout", lambda *a: counts.append(a[0]) or before(*a))
+            f(x, n)
+            forward = len(counts)
+            dg.grad(lambda x, n=n: f(x, n))(x)
         found[n] = forward, len(counts) - forward
     assert found[3][0] == found[9][0] == found[70][0]
     assert (found[9][1] - found[3][1], found[70][1] - found[9][1]) == (6 * recorded, 61 * recorded)
@@ -413,3 +414,88 @@ def test_regions_that_read_an_argument_from_a_container_are_traced_once():
         x = dg.tensor(XS + k)
         np.testing.assert_array_equal(graph(x).numpy(), f(x).numpy())
     assert len(graph.variants) == 1
+
+
+class Counter:
+    def __init__(self):
+        self.n, self.log, self.table = 0, [], {}
+
+
+def _in_a_branch(m, x):
+    def above(a):
+        m.log.append(1)
+        return a
+
+    return dg.cond(x.sum() > 0, above, lambda a: -a, x)
+
+
+def _in_an_attribute(m, x):
+    def body(c, t):
+        m.n += 1
+        return c + t, c
+
+    return dg.scan(body, dg.tensor(0.0), x)[1]
+
+
+def _in_a_list_of_the_calls_own(m, x):
+    rows = []
+
+    def body(c, t):
+        rows.append(1)
+        return c + t, c
+
+    return dg.scan(body, dg.tensor(0.0), x)[1] * len(rows)
+
+
+def _in_a_variable(m, x):
+    k = 0
+
+    def body(c, t):
+        nonlocal k
+        k += 1
+        return c + t, c
+
+    return dg.scan(body, dg.tensor(0.0), x)[1] * k
+
+
+def _under_vmap(m, x):
+    def body(i):
+        m.table["k"] = m.table.get("k", 0) + 1
+        return i + 1
+
+    return dg.vmap(lambda t: dg.while_loop(lambda i: i < 5, body, t))(x)
+
+
+def _printed(m, x):
+    def body(c, t):
+        print("turn")
+        return c + t, c
+
+    return dg.scan(body, dg.tensor(0.0), x)[1]
+
+
+@pytest.mark.parametrize(
+    "program",
+    [_in_a_branch, _in_an_attribute, _in_a_list_of_the_calls_own, _in_a_variable, _under_vmap, _printed],
+)
+def test_python_state_changes_as_often_in_both_modes(program, capsys):
+    def run(mode):
+        m = Counter()
+        f = dg.function(lambda x: program(m, x), mode=mode)
+        got = [f(dg.ones(3) * k).tolist() for k in (1, -1, 2)]
+        return got, m.n, m.log, m.table, capsys.readouterr().out
+
+    assert run("graph") == run("eager")
+
+
+def test_objects_that_a_body_makes_itself_stay_in_the_graph():
+    def body(c, t):
+        own, rows, table = Counter(), [c], {}
+        own.n = own.n + c
+        rows.append(t)
+        table["sum"] = own.n + rows[1]
+        return table["sum"], rows[0]
+
+    f = dg.function(lambda x: dg.scan(body, dg.tensor(0.0), x)[1])
+    assert f(dg.ones(3)).tolist() == [0, 1, 2]
+    assert len(f.variants) == 1
