@@ -318,3 +318,17 @@ def test_softmax_of_nothing_goes_out(f):
 def test_places_of_a_grid_are_as_precise_as_the_grid(padding_mode):
     x, grid = dg.rand((1, 2, 4, 4), dtype=dg.float64), dg.rand((1, 2, 3, 2), dtype=dg.float64) * 2.8 - 1.4
     dg.onnx.export(lambda x, g: dg.grid_sample(x, g, padding_mode=padding_mode), (x, grid))
+
+
+@pytest.mark.parametrize("dtype", [dg.float16, dg.float32, dg.float64])
+@pytest.mark.parametrize("keepdims", [False, True])
+def test_the_logarithm_of_a_sum_over_a_scalar_and_over_nothing_is_proved(dtype, keepdims):
+    """onnx's evaluator fails on a scalar."""
+    for x in (
+        dg.tensor(0.5, dtype),
+        dg.zeros((2, 0), dtype=dtype),
+        dg.tensor([[1.0, 2.0], [3.0, -40.0]], dtype),
+    ):
+        fn = lambda x: dg.logsumexp(x, axis=None, keepdims=keepdims)
+        loaded = dg.onnx.load(dg.onnx.export(fn, x))
+        np.testing.assert_allclose(loaded(x).numpy(), fn(x).numpy(), rtol=2e-3)

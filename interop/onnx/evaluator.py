@@ -24,7 +24,7 @@ def _operators(opset: int) -> list[type]:
         return type(name, (OpRun,), {"_run": run, "op_domain": ""})
 
     plain = [operator("TopK", _topk), operator("GatherElements", _gather_elements)]
-    plain += [operator("Erf", _erf), operator("Gelu", _gelu)]
+    plain += [operator("Erf", _erf), operator("Gelu", _gelu), operator("ReduceLogSumExp", _log_sum_exp)]
     if opset >= 13:
         plain += [operator("Softmax", _softmax), operator("LogSoftmax", _log_softmax)]
     if opset < 19:  # whose forms the evaluator has not
@@ -110,6 +110,20 @@ def _gelu(self: Any, x: Any, approximate: str = "none") -> Any:
     else:
         inner = _erf_of(wide / np.sqrt(2))
     return ((0.5 * wide * (1 + inner)).astype(x.dtype),)
+
+
+def _log_sum_exp(
+    self: Any, x: Any, axes: Any = None, keepdims: int = 1, noop_with_empty_axes: int = 0
+) -> Any:
+    """Of a scalar, too (the evaluator's own writes to what has no memory)."""
+    along = None if axes is None or not np.size(axes) else tuple(map(int, np.ravel(axes)))
+    if along is None and noop_with_empty_axes:
+        return (x.copy(),)
+    top = np.max(x, along, keepdims=True, initial=-np.inf)
+    top = np.where(np.isfinite(top), top, 0).astype(x.dtype)
+    with np.errstate(divide="ignore"):
+        made = np.log(np.sum(np.exp(x - top), along, keepdims=True, dtype=x.dtype)) + top
+    return (np.asarray(made if keepdims else np.squeeze(made, along), x.dtype),)
 
 
 def _softmax(self: Any, x: Any, axis: int = -1) -> Any:
