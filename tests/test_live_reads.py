@@ -62,7 +62,7 @@ READS = {
     "lacks": (lambda m, x, a: x * a if getattr(a, "__array__", None) is None else x, 8),
     "words": (lambda m, x, a: (x * a, [_words_of(w, a) for w in WRONG]), 8),
     "words of a float": (lambda m, x, a: (x * a, [_words_of(w, a / 3) for w in WRONG], _words_of(_part, x, a / 3)), 8),
-    "thread": (lambda m, x, a: (r := _in_a_thread(lambda: (a, a + 1, -a, a > 3, bool(a - 3))), x * r[1]), 8),
+    "thread": (lambda m, x, a: (r := _in_a_thread(lambda: (a, a + 1, -a, a > 3, bool(a - 3))), x * r[1]), 0),
     "cache": (lambda m, x, a: x * _doubled(a) + _doubled(a + 1), 8),
     "class of its own": (lambda m, x, a: (x * Celsius(a), x * Count(a) + Celsius(a) * a), 8),
     "printed": (lambda m, x, a: (dg.print("{} {}", a, x, to=m.log.append), x * a)[1], 8),
