@@ -60,6 +60,10 @@ class Nursery:
         young.difference_update(map(id, self._before))
         return lambda x: id(x) in young or not gc.is_tracked(x)  # untracked: numbers and texts alone
 
+    def has_made(self, x: Any) -> bool:
+        """Whether one object was made between the beginning and now; False for what the collector does not follow."""
+        return gc.is_tracked(x) and self.made()(x)
+
 
 def _note(phase: str, info: dict[str, int]) -> None:
     """A collection begins: what was young is so no longer."""

@@ -234,6 +234,8 @@ class Path:
                 with listening(self._hears(trace, recorder)), watching(trace, recorder), recorder:
                     trace.tracer, trace.changed = recorder.restable, recorder.has_changed
                     trace.meet = recorder.meet
+                    if self.nursery is not None:
+                        trace.made = self.nursery.has_made
                     for t in self.tensors:
                         recorder.meet(t)
                     result = variant.call(*given[0], **given[1])

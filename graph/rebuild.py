@@ -209,9 +209,14 @@ class Descriptions:
 
 
 def _filled(cls: Any) -> Any:
-    """The built-in container whose elements, with attributes, are all that objects of a class hold, or None."""
+    """The built-in container whose elements, with attributes, are all that objects of a class hold, or None; None for
+    classes of the framework, which is asked for settings by the object itself (an optimiser's group)."""
     base = next((b for b in _FILLED if issubclass(cls, b)), None)
-    if base is None or cls.__reduce_ex__ is not object.__reduce_ex__:
+    if (
+        base is None
+        or cls.__module__.startswith("duograd.nn.")
+        or cls.__reduce_ex__ is not object.__reduce_ex__
+    ):
         return None
     if cls.__reduce__ not in (object.__reduce__, base.__reduce__, collections.Counter.__reduce__):
         return None

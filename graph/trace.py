@@ -77,8 +77,9 @@ class Trace(Sources):
         self.written: dict[int, Symbol] = {}
         #: asked of each check: looks at the value at once where the function may catch the error, else says False
         self.attempt: Any = None
-        #: says of an item of a dict whether the function has changed it
+        #: says of an item of a dict whether the function has changed it; of an object, whether it has made it
         self.changed: Any = None
+        self.made: Callable[[Any], bool] = lambda x: False
         #: what a gradient of the user's own looks at, while a way back is traced
         self.needed: list[tuple[Any, Symbol]] | None = None
         #: values to look at after the call, and who refuses them; None: nothing to look at, something to say
@@ -542,8 +543,8 @@ class Trace(Sources):
         found = self.numbers.get((id(owner), key))
         if found is None:
             value = owner[key]
-            if type(value) is Live:
-                return value
+            if type(value) is Live or self.made(owner):
+                return value  # what the function made has it at every call
             kind = int if isinstance(value, int) and not isinstance(value, bool) else float
             found = self.numbers[id(owner), key] = Number(owner, key, kind)
             self.settings.append((owner, key, value))
