@@ -302,7 +302,10 @@ class Function(Looking):
         self, key: Any, tensors: list[Any], rest: Arguments | None, args: Any, kwargs: Any
     ) -> tuple[Path, Segment]:
         """A new variant for a call, and the segment to run next."""
-        recent = [v for bucket in list(self._variants.values())[-_RECENT:] for v in bucket[-_RECENT:]]
+        # Not those for other objects: what these hold may be at work in another thread, and is not touched.
+        own = set() if rest is None else {*map(id, rest.kept)}
+        known = [b for b in list(self._variants.values()) if b and own.issuperset(map(id, b[-1].kept.kept))]
+        recent = [v for bucket in known[-_RECENT:] for v in bucket[-_RECENT:]]
         program = self._changing.program(self._fn, key, rest, recent, tensors)
         if program is not None and program.sized:
             try:

@@ -10,6 +10,7 @@ import duograd as dg
 import numpy as np
 import pytest
 from changing_numbers import facts
+from duograd.graph.changing import Changing
 
 
 @dataclasses.dataclass
@@ -358,6 +359,26 @@ def test_threads_meet_them():
         t.join()
     assert [m.state[1] for m in models] == [20, 21, 22, 23]
     assert all(type(m.state[1]) is int for m in models)
+
+
+def test_a_trace_puts_nothing_into_other_objects(monkeypatch):
+    """Their calls may be running in another thread, which lost what it changed meanwhile."""
+    owners, program = [], Changing.program
+
+    def noted(*args):
+        found = program(*args)
+        owners.extend(s.owner for s in (found.sites if found is not None else ()))
+        return found
+
+    monkeypatch.setattr(Changing, "program", noted)
+    models = [Model((h(), k), in_tuple) for k in range(2)]
+    step = dg.function(lambda m, x: m.step(x))
+    for m in models:
+        owners.clear()
+        for _ in range(4):
+            step(m, dg.ones((3,)))
+        assert owners
+        assert all(owner is m for owner in owners)
 
 
 def test_arguments_that_are_frozen():
