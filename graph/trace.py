@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -33,6 +32,7 @@ from .live import Live, RestartError, bound, same_size, settled, values_of
 from .opened import opened
 from .outer import refuse_outer
 from .rest import resting
+from .settings import Settings
 from .sources import Source, Sources
 from .spoken import Record, Text
 from .symbol import Symbol
@@ -50,7 +50,7 @@ class Leave(BaseException):
     """Ends a trace from within the user's code; no `except Exception` there stops it."""
 
 
-class Trace(Sources):
+class Trace(Sources, Settings):
     """One tracing of a function: an executor behind the door, and what it has recorded.
 
     host: makes and reads eager tensors (the eager executor); breaker: called to read a value while tracing.
@@ -62,24 +62,17 @@ class Trace(Sources):
     splits = False  # whether ops that have parts are recorded as these
 
     def __init__(self, name: str, host: Any, breaker: Any = None, fast: bool = False):
-        super().__init__(Graph(name, fast))
+        Sources.__init__(self, Graph(name, fast))
+        Settings.__init__(self)
         self.host, self.breaker = host, breaker
         self.answer: Any = None  # called to read a number while tracing
         self.grad_reads: list[tuple[Any, bool]] = []
         #: id of a symbol's storage -> it, the gradient, whose
         self.grad_inputs: dict[int, tuple[Symbol, Any, Any]] = {}
         self.grads: dict[int, tuple[Any, Any]] = {}
-        self.numbers: dict[Any, Number] = {}
-        #: what these were when the function read them
-        self.settings: list[tuple[dict[str, Any], str, Any]] = []
-        self.drawn: dict[int, tuple[Any, int]] = {}
-        self.seeds: dict[int, tuple[Any, int]] = {}  # generators that the function seeds
         self.written: dict[int, Symbol] = {}
         #: asked of each check: looks at the value at once where the function may catch the error, else says False
         self.attempt: Any = None
-        #: says of an item of a dict whether the function has changed it; of an object, whether it has made it
-        self.changed: Any = None
-        self.made: Callable[[Any], bool] = lambda x: False
         #: what a gradient of the user's own looks at, while a way back is traced
         self.needed: list[tuple[Any, Symbol]] | None = None
         #: values to look at after the call, and who refuses them; None: nothing to look at, something to say
@@ -537,58 +530,12 @@ class Trace(Sources):
         taken, self.checks = self.checks, []
         return [(None if x is None else self._use(self.face(x)._value), refuse) for x, refuse in taken]
 
-    def number(self, owner: Any, key: str) -> Any:
-        if self.changed is not None and self.changed(owner, key):
-            return owner[key]  # what it is now follows from what the function has read
-        found = self.numbers.get((id(owner), key))
-        if found is None:
-            value = owner[key]
-            if type(value) is Live or self.made(owner):
-                return value  # what the function made has it at every call
-            kind = int if isinstance(value, int) and not isinstance(value, bool) else float
-            found = self.numbers[id(owner), key] = Number(owner, key, kind)
-            self.settings.append((owner, key, value))
-        return found
-
-    @contextmanager
-    def before_changes(self) -> Iterator[None]:
-        """Settings as they were when they were read, for what runs before the trace has ended."""
-        now = [(owner, key, owner[key]) for owner, key, _ in self.settings]
-        for owner, key, value in self.settings:
-            dict.__setitem__(owner, key, value)
-        try:
-            yield
-        finally:
-            for owner, key, value in now:
-                dict.__setitem__(owner, key, value)
-
-    def offset(self, generator: Any, count: int) -> tuple[Any, Any]:
-        owner, count = generator.__dict__, settled(count)
-        _, drawn = self.drawn.get(id(generator), (generator, 0))
-        self.drawn[id(generator)] = (generator, drawn + count)
-        if id(generator) in self.seeds:
-            return self.seeds[id(generator)][1], drawn
-        return Number(owner, "_seed", int), Number(owner, "_offset", int, drawn)
-
     attach = staticmethod(vjp.attach)
 
     def needs(self, need: Any, x: Symbol) -> None:
         """A gradient of the user's own looks at what it kept: see `core/saved.py`."""
         if self.needed is not None:
             self.needed.append((need, x))
-
-    def seed(self, generator: Any, seed: int) -> None:
-        seed = settled(seed)
-        self.seeds[id(generator)], self.drawn[id(generator)] = (generator, seed), (generator, 0)
-
-    def random_state(self, generator: Any) -> Any:
-        return self.seeds.get(id(generator)), self.drawn.get(id(generator), (generator, 0))
-
-    def set_random_state(self, generator: Any, state: Any) -> None:
-        seed, self.drawn[id(generator)] = state
-        self.seeds.pop(id(generator), None)
-        if seed is not None:
-            self.seeds[id(generator)] = seed
 
 
 def effects(trace: Trace) -> tuple[list[tuple[Any, Symbol]], list[tuple[Any, Any]]]:

@@ -415,3 +415,31 @@ def test_what_changed_in_a_large_container_is_named():
     guards = guards_of(lambda: [*map(id, rows["table"].values())])
     del rows["table"]["a"]
     assert_noticed(guards, "has no 'a' any more")
+
+
+def test_a_growing_list_is_traced_once():
+    log = []
+
+    @dg.function
+    def f(x):
+        log.append(x * 2)
+        return log[-1] + 1
+
+    for _ in range(5):
+        f(dg.ones((2,)))
+    assert len(log) == 5
+    assert len(f.variants) == 1
+
+
+def test_state_in_a_dict_is_traced_once():
+    state = {"h": dg.zeros((2,)), "n": 1}
+
+    @dg.function
+    def f(x):
+        state["h"] = state["h"] + x
+        return state["h"] * state["n"]
+
+    for _ in range(5):
+        out = f(dg.ones((2,)))
+    assert out.tolist() == [5, 5]
+    assert len(f.variants) == 1

@@ -278,3 +278,47 @@ def test_methods_of_a_container_run_when_the_function_calls_them_alone(base):
     )
     for fn in asked:
         assert run("graph", fn) == run("eager", fn)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "NAdam", "RMSprop", "Adagrad", "Lion"])
+@pytest.mark.parametrize("kept", [False, True])
+def test_settings_of_an_optimiser_that_a_function_makes_change_in_the_function(name, kept):
+    """A graph had the last ones for all of its steps."""
+
+    def run(mode):
+        w, made = dg.nn.Parameter(dg.ones(2)), []
+
+        def step(x):
+            opt = getattr(dg.optim, name)([w], lr=0.1)
+            schedule = dg.optim.lr_scheduler.MultiStepLR(opt, [1, 3], 0.1)
+            for _ in range(2):
+                opt.zero_grad()
+                ((w * x) ** 2).sum().backward()
+                opt.step()
+                schedule.step()
+            opt.param_groups[0]["weight_decay"] = 0.5
+            opt.step()
+            if kept:
+                made[:] = [opt]
+            return w * 2
+
+        f = dg.function(step, mode=mode)
+        return [f(dg.ones(2) * k).tolist() for k in (1, 2, 3)]
+
+    assert run("graph") == run("eager")
+
+
+def test_one_object_in_two_places_stays_one():
+    kept = types.SimpleNamespace()
+
+    @dg.function
+    def f(x):
+        row = [x * 2]
+        kept.row = row
+        return row, {"row": row}
+
+    a, b = f(dg.ones((2,)))
+    assert a is b["row"] is kept.row
+    c, _ = f(dg.ones((2,)))
+    assert c is not a
+    assert kept.row is c

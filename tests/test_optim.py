@@ -597,31 +597,3 @@ def test_lbfgs_is_checked():
         dg.function(lambda: opt.step(lambda: (p * p).sum()))()
     with pytest.raises(dg.errors.CheckpointError, match="another optimizer"):
         opt.load_state_dict(dg.optim.SGD([p], lr=0.1).state_dict())
-
-
-@pytest.mark.parametrize("name", ["SGD", "Adam", "NAdam", "RMSprop", "Adagrad", "Lion"])
-@pytest.mark.parametrize("kept", [False, True])
-def test_settings_of_an_optimiser_that_a_function_makes_change_in_the_function(name, kept):
-    """A graph had the last ones for all of its steps."""
-
-    def run(mode):
-        w, made = dg.nn.Parameter(dg.ones(2)), []
-
-        def step(x):
-            opt = getattr(dg.optim, name)([w], lr=0.1)
-            schedule = lr_scheduler.MultiStepLR(opt, [1, 3], 0.1)
-            for _ in range(2):
-                opt.zero_grad()
-                ((w * x) ** 2).sum().backward()
-                opt.step()
-                schedule.step()
-            opt.param_groups[0]["weight_decay"] = 0.5
-            opt.step()
-            if kept:
-                made[:] = [opt]
-            return w * 2
-
-        f = dg.function(step, mode=mode)
-        return [f(dg.ones(2) * k).tolist() for k in (1, 2, 3)]
-
-    assert run("graph") == run("eager")

@@ -4,6 +4,7 @@ import functools
 import sys
 import types
 
+import duograd as dg
 import pytest
 from told_stories import module_of, told
 
@@ -132,3 +133,72 @@ CASES = [
 @pytest.mark.parametrize("case", CASES)
 def test_what_is_gone_is_gone_as_without_compiling(case):
     assert told(case, "graph") == told(case, "eager")
+
+
+def _deleted_and_set(o, x):
+    del o.a
+    o.a, o.b = 5, 7
+    del o.b
+    o.b = x.sum()
+
+
+def _set_twice(o, x):
+    o.y, o.z = x.sum().item(), 2
+    del o.y
+    o.y = x * 2
+
+
+def _put_back(o, x):
+    held = o.a
+    del o.a
+    o.a = held
+
+
+def _popped(o, x):
+    o.a = vars(o).pop("a") + 1
+
+
+def _item_of_a_namespace(o, x):
+    space = vars(o)
+    del space["a"]
+    space["a"] = 3
+
+
+def _deleted_last(o, x):
+    o.q = 1
+    del o.q, o.b
+
+
+@pytest.mark.parametrize(
+    "change", [_deleted_and_set, _set_twice, _put_back, _popped, _item_of_a_namespace, _deleted_last]
+)
+def test_names_that_were_deleted_come_back_in_the_order_of_eager_mode(change):
+    def run(mode):
+        o, orders = types.SimpleNamespace(), []
+
+        def fn(x):
+            change(o, x)
+            return x * 2
+
+        f = dg.function(fn, mode=mode)
+        for names in ("abc", "abc", "cab", "abc", "ab"):
+            vars(o).clear()
+            vars(o).update({name: k for k, name in enumerate(names)})
+            f(dg.ones(2))
+            orders.append([*vars(o)])
+        return orders
+
+    assert run("graph") == run("eager")
+
+
+def test_a_call_that_fails_leaves_the_order_of_names():
+    holder, settings = types.SimpleNamespace(a=1, b=2), {"a": 1, "b": 2}
+
+    def fn(x):
+        del holder.a
+        del settings["a"]
+        raise KeyError("a")
+
+    with pytest.raises(KeyError):
+        dg.function(fn)(dg.ones((1,)))
+    assert [*vars(holder)] == [*settings] == ["a", "b"]
