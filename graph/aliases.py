@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.abstract import Abstract
 from ..core.value import Tensor
 from .plain import hooks_of, sees
 from .trace import Trace, effects
@@ -59,7 +60,10 @@ class Aliases:
         self.met.update(trace.met)
         self.apart += trace.apart
         if asked:
-            self.apart += [x for x in outside.values() if isinstance(x, Tensor) and id(x) not in args]
+            found = (x for x in outside.values() if isinstance(x, Tensor) and id(x) not in args)
+            self.apart += [
+                x for x in found if not isinstance(x, Abstract)
+            ]  # those are of a control op's function
         for tensor in self.apart:
             self.lifted.add(id(tensor))
             self.storages.add(id(tensor._storage))

@@ -299,3 +299,17 @@ def test_a_loop_without_end_is_refused():
     model = model_of([node("Loop", ["", "", "x"], ["y"], body=body)], [X], [Y])
     with pytest.raises(dg.errors.OnnxError, match="always true"):
         dg.onnx.load(model)(dg.tensor(rows(2)))
+
+
+@pytest.mark.filterwarnings("ignore:onnxruntime")  # which infers sizes of its own for the rows
+@pytest.mark.parametrize("n", [0, 2])
+def test_a_loaded_loop_with_a_branch_is_a_graph(n):
+    def fn(x):
+        body = lambda c, t: (dg.cond(c.sum() > 0, lambda a: a - t, lambda a: a + t, c), c)
+        return dg.scan(body, x.sum(axis=0), x)[1]
+
+    x = dg.arange(3 * n).to(dg.float32).reshape(3, n)
+    loaded = dg.onnx.load(dg.onnx.export(fn, x))
+    want = fn(x).numpy()
+    for run in (loaded, dg.function(loaded)):
+        np.testing.assert_array_equal(run(x).numpy(), want)

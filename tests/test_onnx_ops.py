@@ -332,3 +332,11 @@ def test_the_logarithm_of_a_sum_over_a_scalar_and_over_nothing_is_proved(dtype, 
         fn = lambda x: dg.logsumexp(x, axis=None, keepdims=keepdims)
         loaded = dg.onnx.load(dg.onnx.export(fn, x))
         np.testing.assert_allclose(loaded(x).numpy(), fn(x).numpy(), rtol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["hardshrink", "softshrink"])
+def test_what_shrinks_keeps_nan(name):
+    """ONNX's Shrink says 0."""
+    x = dg.tensor([np.nan, -2.0, 0.1, 0.4, 3.0, np.inf])
+    fn = lambda x: getattr(dg.nn.functional, name)(x, lambd=0.4)
+    np.testing.assert_array_equal(dg.onnx.load(dg.onnx.export(fn, x))(x).numpy(), fn(x).numpy())

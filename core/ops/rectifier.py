@@ -182,9 +182,9 @@ def _soft(x, *, lambd=0.5):
 
 hardshrink = _shrink(
     "hardshrink", "x outside [-lambd, lambd], else 0.", _hard,
-    lambda o, x, *, lambd: o.Shrink(x, lambd=lambd, bias=0.0),
+    lambda o, x, *, lambd: o.Where(o.LessOrEqual(o.Abs(x), o.const(lambd, x)), o.const(0.0, x), x),
 )  # fmt: skip
 softshrink = _shrink(
     "softshrink", "x moved towards 0 by lambd; 0 within it.", _soft,
-    lambda o, x, *, lambd: o.Shrink(x, lambd=lambd, bias=lambd),
+    lambda o, x, *, lambd: o.Where(o.IsNaN(x), x, o.Shrink(x, lambd=lambd, bias=lambd)),  # its own says 0 of NaN
 )  # fmt: skip
