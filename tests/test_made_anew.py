@@ -297,6 +297,8 @@ def test_settings_of_an_optimiser_that_a_function_makes_change_in_the_function(n
                 opt.step()
                 schedule.step()
             opt.param_groups[0]["weight_decay"] = 0.5
+            if "betas" in opt.param_groups[0]:
+                opt.param_groups[0]["betas"] = (0.5, 0.6)
             opt.step()
             if kept:
                 made[:] = [opt]

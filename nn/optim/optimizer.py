@@ -20,6 +20,11 @@ Row = tuple[Any, ...]
 Rows = tuple[Row, ...]
 
 
+class Numbers(dict[str, float]):
+    """Numbers that a traced step reads. Unlike a dict of floats, it is known to the garbage collector, and so whether
+    the trace made it."""
+
+
 class ParamGroup(dict[str, Any]):
     """A group's parameters ("params") and settings, as a dict. Settings are checked when they are set.
 
@@ -27,7 +32,7 @@ class ParamGroup(dict[str, Any]):
     more. `numbers` holds the elements of "betas" as "beta1" and "beta2".
     """
 
-    numbers: dict[str, float]
+    numbers: Numbers
     #: the optimiser's class, which knows the settings
     owner: type[Optimizer] | None = None
     #: whether the settings that decide what is computed are fixed by now
@@ -38,7 +43,7 @@ class ParamGroup(dict[str, Any]):
         super().__setitem__(key, value)
         if key == "betas":
             # Numbers of their own, so that a traced step can read them at each call.
-            numbers = self.__dict__.setdefault("numbers", {})
+            numbers = self.__dict__.setdefault("numbers", Numbers())
             numbers["beta1"], numbers["beta2"] = value
 
     def update(self, *args: Any, **kwargs: Any) -> None:
