@@ -79,13 +79,18 @@ def follows(code: CodeType, space: dict[str, Any]) -> str:
         if file.startswith("<frozen"):
             return "called" if file[8:-1] + ".py" in _STDLIB_FOLLOWED else "never"
         return "always" if name == "__main__" or is_own(name) else "led"  # typed in, or made by `exec`
-    known = _files.get(file)
-    if known is None:
-        known = _files[file] = _follows_file(file)
+    known = _follows_file(file)
     return "always" if known == "called" and id(code) in _KEEPING else known
 
 
 def _follows_file(file: str) -> str:
+    known = _files.get(file)
+    if known is None:
+        known = _files[file] = _sort_of_file(file)
+    return known
+
+
+def _sort_of_file(file: str) -> str:
     if file.startswith(_CORE_FILES) or _STATELESS.fullmatch(file):
         return "never"
     for part in _SITE:

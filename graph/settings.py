@@ -22,6 +22,7 @@ class Settings:
         #: says of an item of a dict whether the function has changed it; of an object, whether it has made it
         self.changed: Any = None
         self.made: Callable[[Any], bool] = lambda x: False
+        self._new: dict[int, tuple[Any, bool]] = {}  # what was asked about that
 
     def number(self, owner: Any, key: str) -> Any:
         if self.changed is not None and self.changed(owner, key):
@@ -29,12 +30,18 @@ class Settings:
         found = self.numbers.get((id(owner), key))
         if found is None:
             value = owner[key]
-            if type(value) is Live or self.made(owner):
+            if type(value) is Live or self._is_new(owner):
                 return value  # what the function made has it at every call
             kind = int if isinstance(value, int) and not isinstance(value, bool) else float
             found = self.numbers[id(owner), key] = Number(owner, key, kind)
             self.settings.append((owner, key, value))
         return found
+
+    def _is_new(self, owner: Any) -> bool:
+        found = self._new.get(id(owner))
+        if found is None:
+            found = self._new[id(owner)] = owner, self.made(owner)
+        return found[1]
 
     @contextmanager
     def before_changes(self) -> Iterator[None]:
