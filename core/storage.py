@@ -43,17 +43,23 @@ def refuse_other_type(op: str, result: Any, target: Any) -> None:
         )  # fmt: skip
 
 
-def refuse_overlap(target: Any) -> None:
-    """Raise ArgumentError when elements of a tensor, or of one that it is a view of, share memory."""
-    x = target
+def overlapping(x: Any) -> Any:
+    """The first of a tensor and those that it is a view of whose elements share memory, or None."""
     while x is not None:
         if overlaps(x.shape, x.strides):
-            raise ArgumentError(
-                "in-place",
-                f"elements of {x.type} share memory, so it cannot be changed in place",
-                "clone() it first",
-            )
+            return x
         x = None if getattr(x, "_detached", False) else x._base  # an alias is a view of nothing
+    return None
+
+
+def refuse_overlap(target: Any) -> None:
+    """Raise ArgumentError when elements of a tensor, or of one that it is a view of, share memory."""
+    x = overlapping(target)
+    if x is not None:
+        raise ArgumentError(
+            "in-place", f"elements of {x.type} share memory, so it cannot be changed in place",
+            "clone() it first",
+        )  # fmt: skip
 
 
 class Writes:

@@ -263,17 +263,23 @@ def renew(view: Tensor, again: Tensor) -> None:
     view._node, view._index, view._requires_grad = node, again._index, again._requires_grad
 
 
+def ruleless(x: Any) -> Any:
+    """The first of a tensor and the views that it is made of whose changes the tape has no rule for, or None."""
+    while x._base is not None:
+        if x._view[0].view_update_rule is None:
+            return x
+        x = x._base
+    return None
+
+
 def refuse_view(target: Tensor) -> None:
     """Raise AutogradError when a change on the tape would go through a view that has no rule for it."""
-    x: Any = target
-    while x._base is not None:
-        op = x._view[0]
-        if op.view_update_rule is None:
-            raise AutogradError(
-                op.name, f"the result {x.type} cannot be changed in place while gradients are recorded",
-                "clone() it first, or work under dg.no_grad()",
-            )  # fmt: skip
-        x = x._base
+    x = ruleless(target)
+    if x is not None:
+        raise AutogradError(
+            x._view[0].name, f"the result {x.type} cannot be changed in place while gradients are recorded",
+            "clone() it first, or work under dg.no_grad()",
+        )  # fmt: skip
 
 
 class Hooks(list[Any]):

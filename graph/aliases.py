@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..core.abstract import Abstract
+from ..core.storage import overlapping
 from ..core.value import Tensor
+from ..core.vjp import ruleless
 from .plain import hooks_of, sees
 from .trace import Trace, effects
 
@@ -23,8 +25,8 @@ class Aliases:
     """
 
     __slots__ = (
-        "apart", "arrays", "asked", "grads", "leaves", "lifted", "met", "read_grads", "storages", "whole", "written",
-        "written_args", "written_grads",
+        "apart", "arrays", "asked", "grads", "leaves", "lifted", "met", "read_grads", "ruled", "storages", "whole",
+        "written", "written_args", "written_grads",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -46,6 +48,8 @@ class Aliases:
         self.asked = False
         #: arguments that are no views of others, by position, where that matters
         self.whole: set[int] = set()
+        #: whether what changed arguments are views of takes changes, by position: see `_ruled`
+        self.ruled: dict[int, tuple[bool, bool]] = {}
 
     def add(
         self,
@@ -80,6 +84,7 @@ class Aliases:
         for tensor, _ in effects(trace)[0]:
             if id(tensor) in args:
                 self.written_args.add(args[id(tensor)])
+                self.ruled[args[id(tensor)]] = _ruled(tensor)
             else:
                 self.written.add(id(tensor._storage))
         arrays = [x for x in outside.values() if isinstance(x, np.ndarray)]
@@ -102,6 +107,8 @@ class Aliases:
             if _leaf(tensors[position]) != leaf:
                 return False
         if any(tensors[position]._base is not None for position in self.whole):
+            return False
+        if any(_ruled(tensors[position]) != ruled for position, ruled in self.ruled.items()):
             return False
         if self.arrays and any(_shared(a, t) for t in tensors for a in self.arrays):
             return False
@@ -128,6 +135,11 @@ class Aliases:
 
 def _facts(grad: Any) -> tuple[Any, bool]:
     return grad._layout, grad._requires_grad
+
+
+def _ruled(t: Any) -> tuple[bool, bool]:
+    """Whether the tape has rules for a change of a tensor, and whether elements of what it is a view of share memory."""
+    return t._base is None or ruleless(t) is None, t._base is not None and overlapping(t) is not None
 
 
 def _leaf(t: Any) -> tuple[bool, tuple[Any, ...], str]:

@@ -233,7 +233,7 @@ class Trace(Sources, Settings):
         if into is not None:
             for target, t, value in zip(into, out_types, node.outputs, strict=True):
                 refuse_other_type(op.name, t, target.type)
-                refuse_overlap(target)
+                self._refuse_overlap(target)
                 self._set(target, value)
             return into
         if op.is_view:
@@ -369,13 +369,26 @@ class Trace(Sources, Settings):
                 f"{value.type} does not fit in place into {target.type}",
                 "convert or reshape the value",
             )
-        refuse_overlap(target)
+        outer = self._refuse_overlap(target)
         if track:
             vjp.refuse_view(target)
+        if track and outer is not None:
+            vjp.refuse_view(outer)
         self._set(target, value._value)
         if track:
             self._rebase(target, value)
         return target
+
+    def _refuse_overlap(self, target: Symbol) -> Any:
+        """Refuse a target whose elements share memory, or those of what it is a view of, inside and outside. Returns
+        the tensor from outside that it is, or is a view of; None for what the function makes."""
+        refuse_overlap(target)
+        while target._base is not None and not target._detached:
+            target = target._base
+        outer = self.original(target)
+        if outer is not None:
+            refuse_overlap(outer)
+        return outer
 
     def _rebase(self, target: Symbol, value: Symbol) -> None:
         """As in eager mode."""

@@ -260,3 +260,41 @@ def test_a_view_of_a_tensor_outside_that_is_filled_has_the_history_of_the_whole(
                 (y.requires_grad, x.requires_grad, None if leaf.grad is None else leaf.grad.tolist())
             )
     assert found[:4] == found[4:]
+
+
+def through(make, weighted, mode):
+    """What a function that changes its argument does with views of many kinds, which are not in what it is traced
+    for."""
+    w, found = dg.ones((3,)).requires_grad_(), []
+
+    def change(x):
+        x += w.sum() if weighted else 2.0
+        return x * 2
+
+    step = dg.function(change, mode=mode)
+    for view in make:
+        base = dg.tensor(ARRAYS[0][:2]) * 1
+        try:
+            found.append((step(view(base)).tolist(), base.tolist(), base.requires_grad))
+        except (dg.errors.AutogradError, dg.errors.ArgumentError) as e:
+            found.append((type(e), str(e), base.tolist()))
+    return found
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+@pytest.mark.parametrize("turn", range(5))
+def test_an_argument_that_looks_into_what_is_repeated_outside_is_refused(turn, weighted):
+    """Graph mode changed elements that share memory, or failed on a view that has no rule with a TypeError."""
+    views = [
+        lambda b: b,
+        lambda b: b.expand(2, 2, 3)[0],
+        lambda b: b[:0].expand(2, 0, 3),
+        lambda b: dg.broadcast_to(b, (2, 3)),
+        lambda b: b.mT.mT,
+    ]
+    views = [*views[turn:], *views[:turn]] * 2
+    eager = through(views, weighted, "eager")
+    assert sum(x[0] in (dg.errors.AutogradError, dg.errors.ArgumentError) for x in eager) == (
+        6 if weighted else 2
+    )
+    assert through(views, weighted, "graph") == eager
