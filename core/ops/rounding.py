@@ -99,12 +99,7 @@ def div(x, y, rounding_mode=None):
     return floor_divide(x, y) if rounding_mode == "floor" else trunc_divide(x, y)
 
 
-def _onnx_remainder(o, x, y):
-    # Mod with the sign of the divisor is for integers only.
-    return o.Mod(x, y) if x.dtype.is_integer else o.Sub(x, o.Mul(o.Floor(o.Div(x, y)), y))
-
-
-@pointwise(onnx=_onnx_remainder)
+@pointwise
 def remainder(x, y):
     """`x - floor(x / y) * y`: the remainder with the sign of y, with broadcasting. Source: ONNX Mod (fmod=0)."""
     numbers("remainder", x, y)

@@ -26,19 +26,26 @@ def _plain(name: str) -> Rule:
 
 
 def _floor_divide(o: RuleBuilder, a: Handle, b: Handle) -> Handle:
+    zero = o.const(0, b)
     if a.dtype is not None and a.dtype.is_float:
-        return o.Floor(o.Div(a, b))  # type: ignore[no-any-return]
+        # The floor of a rounded quotient may be one too high; without the rest it is whole, but for rounding.
+        rest = _floored_rest(o, a, b)
+        odd = o.Or(o.IsNaN(rest), o.Equal(o.Abs(b), o.const(math.inf, b)))
+        return o.Where(odd, o.Div(a, b), o.Round(o.Div(o.Sub(a, rest), b)))  # type: ignore[no-any-return]
     # Div cuts towards 0; without the (floored) rest the division is exact. NumPy gives 0 for a divisor of 0.
-    safe = o.Where(o.Equal(b, o.const(0, b)), o.const(1, b), b)
+    safe = o.Where(o.Equal(b, zero), o.const(1, b), b)
     found = o.Div(o.Sub(a, o.Mod(a, safe)), safe)
-    return o.Where(o.Equal(b, o.const(0, b)), o.const(0, b), found)  # type: ignore[no-any-return]
+    return o.Where(o.Equal(b, zero), zero, found)  # type: ignore[no-any-return]
 
 
-def floored_rest(o: RuleBuilder, a: Handle, b: Handle) -> Handle:
-    """The remainder with the sign of the divisor; ONNX Mod has it for integers only."""
-    if a.dtype is not None and a.dtype.is_float:
-        return o.Sub(a, o.Mul(o.Floor(o.Div(a, b)), b))  # type: ignore[no-any-return]
-    return o.Mod(a, b)  # type: ignore[no-any-return]
+def _floored_rest(o: RuleBuilder, a: Handle, b: Handle) -> Handle:
+    """The remainder with the sign of the divisor, exact; ONNX Mod has it for integers only."""
+    if a.dtype is None or not a.dtype.is_float:
+        return o.Mod(a, b)  # type: ignore[no-any-return]
+    zero, rest = o.const(0, b), o.Mod(a, b, fmod=1)
+    other = o.And(o.Xor(o.Less(rest, zero), o.Less(b, zero)), o.Not(o.Equal(rest, zero)))
+    # Its sign is that of the divisor, also of a zero.
+    return o.Mul(o.Abs(o.Where(other, o.Add(rest, b), rest)), o.Sign(b))  # type: ignore[no-any-return]
 
 
 def _other_than_nan(name: str) -> Rule:
@@ -213,7 +220,7 @@ RULES: dict[str, Rule] = {
     "mul": lambda o, a, b: o.Mul(a, b),
     "div": lambda o, a, b: o.Div(a, b),
     "floordiv": _floor_divide,
-    "mod": floored_rest,
+    "mod": _floored_rest,
     "pow": lambda o, a, b: o.Pow(a, b),
     "maximum": lambda o, a, b: o.Max(a, b),
     "minimum": lambda o, a, b: o.Min(a, b),
