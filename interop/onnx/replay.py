@@ -10,6 +10,7 @@ import numpy as np
 
 from ...core import dispatch
 from ...core.scalar import walk
+from ...core.types import bfloat16, float16, float32
 from ...core.value import Tensor
 from ...graph.ir import Value
 from .agreement import TOLERANCE, apart, coarsest, differs, differs_in_kind, unlike
@@ -170,7 +171,8 @@ def judged(captured: Captured, k: int, given: dict[Value, np.ndarray], keeps_mor
     They may do so by no fault where values come through 16 bits, whose rounding is far beyond float32's, and by what
     ops decide on numbers that agree within the tolerance: where a function asks whether a number is 0, which one is
     the largest, what integer it is cut to. given: what the runtime has for values. keeps_more: between ops of 16 bits
-    the runtime does not round, so that its own numbers are known to the last bit but one.
+    the runtime does not round, so that its own numbers are known to the last bit but one, and what overflows inside of
+    a region of 16 bits need not do so there: that is a jump, too.
     """
     ours, tensors, grain = values_of(captured, k), _given(captured, k), grains(captured)
     parted: set[Value] = set()
@@ -182,6 +184,10 @@ def judged(captured: Captured, k: int, given: dict[Value, np.ndarray], keeps_mor
             _run_records([record], tensors, k)
             for value in record.outputs:
                 if value in given:
+                    if after and captured.reads and differs_in_kind(_read(tensors[value]), given[value]):
+                        return Verdict(
+                            None, near, True
+                        )  # a size that was read from numbers which have jumped
                     if differs(_read(tensors[value]), given[value], _inside(record)) and not (
                         _may_give(record, value, k, tensors, given[value], keeps_more)
                     ):
@@ -189,7 +195,10 @@ def judged(captured: Captured, k: int, given: dict[Value, np.ndarray], keeps_mor
                     if not value.type.dtype.is_complex:
                         tensors[value] = dispatch._State.executor.constant(given[value], value.device)
                 if differs(ours[value], _read(tensors[value]), grain.get(value, "")):
-                    near &= after or _jumps(record, value, k)
+                    over = (
+                        keeps_more and record.op in CONTROL and _overflows(ours[value], _read(tensors[value]))
+                    )
+                    near &= after or over or _jumps(record, value, k)
                     parted.add(value)
     return Verdict(None, near, bool(parted))
 
@@ -200,8 +209,9 @@ def _may_give(
     """Whether an op gives each element of a result for operands that are rounded otherwise.
 
     A float lies between what it gives for some and for others; anything else is what it gives for some. Operands of 16
-    bits are rounded where the runtime `keeps_more`. An op that jumps is asked with those alone: others would hide a
-    wrong comparison.
+    bits are rounded where the runtime `keeps_more`; regions are then run without rounding to 16 bits inside, too, since
+    what overflows there may not in the runtime. An op that jumps is asked with operands of 16 bits alone: others would
+    hide a wrong comparison.
     """
     floats = [x for x in record.inputs if isinstance(x, Value) and x.type.dtype.is_float]
     rounded = [x for x in floats if keeps_more or not _is_half(x)]
@@ -213,6 +223,12 @@ def _may_give(
     ):
         return False
     off, low, high = unlike(want, first), first, first
+    if keeps_more and record.op in CONTROL:
+        wide = dict(tensors)
+        _run_records([record], wide, k, wide=True)
+        made = _read(wide[value])
+        off &= unlike(want, made)
+        low, high = np.fmin(low, made), np.fmax(high, made)
     for seed in range(1, 4 * ROUNDINGS + 1):
         moved = {**tensors, **_moved(rounded, tensors, np.random.default_rng(seed))}
         _run_records([record], moved, k)
@@ -222,6 +238,11 @@ def _may_give(
         if not off.any() or (first.dtype.name in TOLERANCE and not differs(want.clip(low, high), want)):
             return True
     return False
+
+
+def _overflows(want: np.ndarray, got: np.ndarray) -> bool:
+    """Whether elements are finite in one of two results alone."""
+    return want.dtype.name in TOLERANCE and bool(np.isinf(apart(want, got)).any())
 
 
 def _is_half(x: Value) -> bool:
@@ -243,19 +264,27 @@ def _jumps(record: Any, value: Value, k: int) -> bool:
     return any(e.op in _JUMPS for e in walk(form.roots))
 
 
-def _run_records(records: Sequence[Any], tensors: dict[Value, Tensor], k: int) -> None:
-    """Run calls one at a time on tensors by value; their results are added."""
+def _run_records(
+    records: Sequence[Any], tensors: dict[Value, Tensor], k: int, wide: bool = False, inside: bool = False
+) -> None:
+    """Run calls one at a time on tensors by value; their results are added. wide: those `inside` of regions take floats
+    of 16 bits as float32, and what a region gives is rounded."""
 
     def region(sub: Sub, given: Sequence[Any]) -> list[Any]:
         inner = {**tensors, **dict(zip(sub.inputs, given, strict=True))}
-        _run_records(sub.records, inner, k)
-        return [inner[v] for v in sub.outputs]
+        _run_records(sub.records, inner, k, wide, True)
+        return [inner[v].to(v.type.dtype) for v in sub.outputs]
 
     for record in records:
         inputs = tuple(tensors[x] if isinstance(x, Value) else _at(x, k) for x in record.inputs)
+        if wide and inside:
+            inputs = tuple(
+                x.to(float32) if isinstance(x, Tensor) and x.dtype in (float16, bfloat16) else x
+                for x in inputs
+            )
+        attrs = {name: v if isinstance(v, Sub) else _at(v, k) for name, v in record.attrs.items()}
         if record.op in CONTROL:
-            made: Any = run_control(record, inputs, region)
+            made: Any = run_control(record._replace(attrs=attrs), inputs, region)
         else:
-            attrs = tuple(_at(v, k) for v in record.attrs.values())
-            made = dispatch.apply(record.op, inputs, attrs)
+            made = dispatch.apply(record.op, inputs, tuple(attrs.values()))
         tensors.update(zip(record.outputs, made if isinstance(made, (tuple, list)) else (made,)))
