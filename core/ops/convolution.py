@@ -125,6 +125,8 @@ def transposed_size(n: int, window: int, stride: int, pads: Any, dilation: int, 
 
 
 def _onnx_conv_x_grad(o, dy, w, *, size, stride, padding, dilation, groups):
+    if any(n == 0 and o.fixed((n,)) for n in (*dy.shape, *w.shape)):
+        return o.full((dy.shape[0], w.shape[1] * groups, *size), 0, dy.dtype)
     extra = [
         n - transposed_size(*axis, 0)
         for n, *axis in zip(size, dy.shape[2:], w.shape[2:], stride, padding, dilation)

@@ -157,6 +157,14 @@ def write_record(o: RuleBuilder, record: Record, handles: dict[Value, Handle], c
     layouts = [pairs.layout(v, captured.shapes) for v in record.outputs]
     o.begin(op.name, record.line, inputs, layouts[0][0], record.scope)
     before = len(o.steps)
+    if (
+        op.kind == "composite"
+        and op.onnx
+        and any(isinstance(x, Handle) and _is_empty(x.shape) for x in inputs)
+    ):
+        raise Refused(
+            op.name
+        )  # onnxruntime refuses what has no elements here and there; in parts it does not
     try:
         found = _write(o, op, inputs, record, handles, captured)
     except (Unavailable, Inexpressible) as e:
@@ -219,6 +227,8 @@ def _write(
     captured: Captured,
 ) -> list[Handle]:
     shapes = captured.shapes
+    if all(_is_empty(shapes[v]) for v in record.outputs):
+        return [o.full(shape, 0, dtype) for dtype, shape in (pairs.layout(v, shapes) for v in record.outputs)]
     if op in CONTROL:
         return write_control(o, record, inputs, handles, captured, write_record)
     if op.takes_pairs or pairs.has_complex((*record.inputs, *record.outputs)):
@@ -232,6 +242,11 @@ def _write(
             return _write_body(o, op, inputs, record, shapes)
         raise Inexpressible(op.no_onnx or "it has no ONNX mapping")
     return _outputs(_rule(o, op, inputs, record.attrs))
+
+
+def _is_empty(shape: Sequence[Any] | None) -> bool:
+    """Whether there are no elements at any of the dynamic sizes."""
+    return any(n == 0 and not isinstance(n, Dim) for n in shape or ())
 
 
 def _rule(o: RuleBuilder, op: Op, inputs: Sequence[Any], attrs: dict[str, Any]) -> Any:
