@@ -138,7 +138,7 @@ def _facts(grad: Any) -> tuple[Any, bool]:
 
 
 def _ruled(t: Any) -> tuple[bool, bool]:
-    """Whether the tape has rules for a change of a tensor, and whether elements of what it is a view of share memory."""
+    """Whether the tape has rules for a change of a tensor, and whether elements share memory that it looks into."""
     return t._base is None or ruleless(t) is None, t._base is not None and overlapping(t) is not None
 
 

@@ -356,7 +356,7 @@ FIRST = [c[0] for c in CASES if c[1] == 0 and c[0].name not in INSIDE and not is
 
 @pytest.mark.parametrize("op", FIRST, ids=lambda op: op.name)
 def test_op_goes_out_without_elements(op, close):
-    """onnxruntime refused poolings, norms and attention of nothing, ended the process over an Einsum, had 0 for a mean."""
+    """onnxruntime refused poolings, norms and attention of nothing, crashed over an Einsum, had 0 for a mean."""
     sample = op.samples[0]
     shapes = [a.shape if isinstance(a, Ints) else a for a in sample.args if isinstance(a, tuple)]
     for size in sorted({n for shape in shapes for n in shape}):
