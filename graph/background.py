@@ -114,7 +114,6 @@ class Background:
 
     def unseen(self, variant: Variant, path: Path) -> Any:
         """A path that begins with an outcome not seen before: eager now, compiled for later."""
-        path.late = []  # eager mode prints all of it
         place = id(path.after), path.after.key(path.outcomes[-1])
         if self._find(place, path.called, containers_of(path.given)) is None:
             self._start(place, path, lambda segment: None)

@@ -298,6 +298,8 @@ class Path:
                     raise AgainError(str(e) if isinstance(e, RestartError) else "") from e
                 raise
             finally:  # once it is known that nobody says it again
+                if self.defers:  # eager mode does
+                    self.late = []
                 self._print(trace)
             if trace.left is not None:
                 error = CalledOutError(variant.name, *trace.left)

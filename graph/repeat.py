@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..core import dispatch, vjp
 from ..core.attended import Attended
@@ -16,7 +19,7 @@ from .formulas import Site
 from .given import Watch
 from .nursery import Nursery
 from .plain import ABSENT
-from .reads import Effect, contents_of, order_again, own_at, space_of
+from .reads import Effect, contents_of, order_again, own_at, replace, space_of
 from .rebuild import Descriptions
 from .recorder import ReadRecorder
 from .witness import Place, copied, undo_of
@@ -290,6 +293,11 @@ def _state(variant: Variant, tensors: list[Any], parts: list[Any], live: Any) ->
         found = zip(variant.live.sites, live[len(variant.live.positions) :])
         wanted += [(s.kind, s.owner, s.key, v, s.name) for s, v in found if type(s) is Site and v is not None]
     swapped, orders = [], {}
+    for r in variant.reads:  # whatever else was read of these is put back after that
+        before = _as_read(r.kind, r.owner, r.key, r.value)
+        if before is not None:
+            swapped.append(Effect("content", r.owner, None, contents_of(r.owner), None, r.name))
+            replace(r.owner, before)
     for kind, owner, key, value, name in wanted:
         now = _here(kind, owner, key)
         if kind == "content" or not (now is value or (now is ABSENT and kind == "attr")):
@@ -305,6 +313,28 @@ def _state(variant: Variant, tensors: list[Any], parts: list[Any], live: Any) ->
             effect.undo()
         for space, names in orders.values():
             order_again(space, names)
+
+
+def _as_read(kind: str, owner: Any, key: Any, value: Any) -> Any:
+    """What an array held when it was read, and a container when its length was, or that it is empty or lacks a key:
+    nothing that was added since. None where it still is what was read."""
+    if kind == "array" and owner.tobytes() != value:
+        return np.frombuffer(value, owner.dtype).reshape(owner.shape)
+    if kind not in ("length", "truth", "has") or not isinstance(owner, (list, dict, set, collections.deque)):
+        return None
+    now = contents_of(owner)
+    if kind == "has":
+        if value or key not in now:
+            return None
+        return (
+            {k: x for k, x in now.items() if k != key}
+            if isinstance(now, dict)
+            else [x for x in now if x != key]
+        )
+    size = len(now) if kind == "truth" and value else int(value)
+    if size >= len(now):
+        return None
+    return dict([*now.items()][:size]) if isinstance(now, dict) else now[:size]
 
 
 def _here(kind: str, owner: Any, key: Any) -> Any:

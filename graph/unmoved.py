@@ -65,7 +65,7 @@ def _captured(functions: Sequence[Any]) -> tuple[list[Any], list[tuple[Any, Any]
             own, held = _held_by(f)
             inner = [*held, *(value for _, value in own)]
             if isinstance(f, (types.FunctionType, types.MethodType)):
-                users = not f.__module__.startswith("duograd.core")
+                users = not (f.__module__ or "").startswith("duograd.core")
             rest += [(x, users) for x in inner]
             if users:
                 cells += own

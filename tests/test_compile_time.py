@@ -6,6 +6,7 @@ import gc
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 
 import duograd as dg
 import numpy as np
@@ -204,6 +205,28 @@ def test_background_follows_branches_on_values():
         assert fn.wait(60)
     assert fn.variants[0].paths >= 2
     assert len(fn.variants) == 1
+
+
+def test_background_prints_what_comes_before_an_error_too():
+    """Lines before a read were lost where the function failed after it."""
+    told = []
+    for kwargs in ({"mode": "eager"}, {"compile": "background"}):
+        table, printed = {"b": 1}, []
+
+        def f(x, table=table, printed=printed):
+            dg.print("before", to=printed.append)
+            y = x * 2 if x.sum() > 0 else -x
+            dg.print("after {}", y.shape, to=printed.append)
+            table.pop("b")
+            return y
+
+        fn = dg.function(f, **kwargs)
+        for k in range(4):
+            with nullcontext() if k == 0 else pytest.raises(KeyError):
+                fn(dg.ones((3,)))
+            assert fn.wait(60)
+        told.append(printed)
+    assert told[0] == told[1] == ["before", "after (3,)"] * 4
 
 
 def test_background_compiles_with_the_interpreter_free(monkeypatch):

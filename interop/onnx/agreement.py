@@ -20,6 +20,14 @@ def differs_in_kind(want: np.ndarray, got: Any) -> str:
     return ""
 
 
+def is_odd(array: np.ndarray) -> bool:
+    """Whether NaN or an infinity is among floats."""
+    if array.dtype.name not in TOLERANCE:
+        return False
+    with np.errstate(all="ignore"):
+        return not bool(np.isfinite(array).all())
+
+
 def coarsest(*names: str) -> str:
     """The least precise of float dtypes by name; other names, and none, are exact."""
     return max(names, key=lambda n: TOLERANCE.get(n, (0.0,))[0], default="")

@@ -1,0 +1,67 @@
+"""A function that runs once more for a gradient finds lengths, keys, emptiness and arrays as its call found them."""
+
+import collections
+from types import SimpleNamespace
+
+import duograd as dg
+import numpy as np
+import pytest
+
+
+def state():
+    return SimpleNamespace(
+        log=[], d={}, s=set(), q=collections.deque(), dd=collections.defaultdict(list), c=collections.Counter(),
+        a=np.ones(3, np.float32),
+    )  # fmt: skip
+
+
+#: a number for the product, and then a change of what it comes from
+CASES = {
+    "an empty list": lambda m, x: (2 if m.log else 3, m.log.append(1)),
+    "a list's length": lambda m, x: (len(m.log) + 1, m.log.append(x * 2)),
+    "a sum over a list": lambda m, x: (sum(m.log) + 1, m.log.append(2)),
+    "the last of a list": lambda m, x: (m.log[-1] + 1 if m.log else 5, m.log.append(len(m.log))),
+    "a lost first element": lambda m, x: (m.log.pop(0) if m.log else 1, m.log.extend([3, 4])),
+    "a key": lambda m, x: (2 if "a" in m.d else 3, m.d.update(a=1)),
+    "a key with a tensor": lambda m, x: (2 if "a" in m.d else 3, m.d.update(a=x * 2)),
+    "a value for a key": lambda m, x: (m.d.get("a", 3), m.d.update(a=m.d.get("a", 3) + 1)),
+    "an empty dict": lambda m, x: (2 if m.d else 3, m.d.update({len(m.d): 1})),
+    "an element of a set": lambda m, x: (2 if 3 in m.s else 3, m.s.add(3)),
+    "a set's size": lambda m, x: (len(m.s) + 2, m.s.add(len(m.s))),
+    "a deque's length": lambda m, x: (len(m.q) + 1, m.q.append(1)),
+    "an empty deque": lambda m, x: (2 if m.q else 1, m.q.append(1)),
+    "a default": lambda m, x: (len(m.dd["a"]) + 1, m.dd["a"].append(1)),
+    "a count": lambda m, x: (m.c["a"] + 1, m.c.update(a=1)),
+    "an attribute": lambda m, x: (2 if hasattr(m, "new") else 3, setattr(m, "new", 1)),
+    "an array": lambda m, x: (float(m.a[0]) + 1, m.a.__iadd__(1)),
+    "a tensor of an array": lambda m, x: (dg.tensor(m.a.copy())[0] + 1, m.a.__iadd__(1)),
+}
+
+
+def gradients(read, twice, mode):
+    m, found = state(), []
+
+    @dg.function(mode=mode)
+    def fn(x):
+        k, _ = read(m, x)
+        _, rows = dg.scan(lambda c, t: (c + t, c * 2), x[0], x)
+        return x * x * k, rows
+
+    for _ in range(4):
+        x = dg.tensor([1.0, 2.0, 3.0]).requires_grad_()
+        loss = fn(x)[0].to(dg.float64).sum()
+        if twice:
+            (g,) = dg.autograd.grad(loss, (x,), create_graph=True)
+            loss = (g * g).sum()
+        loss.backward()
+        found.append(x.grad.tolist())
+    return found, {k: str(v).replace("multiply", "fn") for k, v in vars(m).items()}
+
+
+@pytest.mark.parametrize("twice", [False, True])
+@pytest.mark.parametrize("name", CASES)
+def test_state_is_found_as_the_call_found_it(name, twice):
+    """The gradient was that of the function as it would run after the call."""
+    eager = gradients(CASES[name], twice, "eager")
+    assert gradients(CASES[name], twice, "graph") == eager
+    assert eager[0][0] != eager[0][1]  # what was read has changed
