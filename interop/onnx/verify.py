@@ -170,6 +170,10 @@ class _Proof:
         )
 
 
+#: what ops of onnxruntime that have no kernel for a dtype say only when they run
+_LACKS = ("data type is not supported", "does not support double yet")
+
+
 def _run(runtime: str, run: Callable[[Any], list[Any]], feeds: Any, drawn: bool) -> list[Any] | None:
     """What a runtime gives.
 
@@ -179,7 +183,7 @@ def _run(runtime: str, run: Callable[[Any], list[Any]], feeds: Any, drawn: bool)
     try:
         return run(feeds)
     except Exception as e:
-        lacks = "data type is not supported" in str(e)  # some ops say so only when they run
+        lacks = any(words in str(e) for words in _LACKS)
         if (drawn or lacks) and runtime == "onnxruntime":
             why = (str(e).splitlines() or [""])[0]
             what = (
