@@ -68,7 +68,8 @@ def test_op_goes_out_and_comes_back(case, close):
     if is_random(op, sample):
         with pytest.warns(UserWarning, match="random numbers"):
             model = dg.onnx.export(function, tensors)
-        assert node_types(model.graph) & {"Dropout", "RandomUniform", "RandomNormal"}
+        drawn = node_types(model.graph) & {"Dropout", "RandomUniform", "RandomNormal"}
+        assert drawn or not outputs(function(*tensors))[0].size
         for got, want in zip(
             outputs(dg.onnx.load(model)(*tensors)), outputs(function(*tensors)), strict=True
         ):

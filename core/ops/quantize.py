@@ -109,7 +109,13 @@ dequantize_linear.sample(Ints((3, 4), 0, 99, "uint8"), (), Ints((), 3, 4, "uint8
 dequantize_linear.sample(Ints((3, 4), -50, 50, "int8"), (4,), low=0.2)
 
 
-@composite(onnx=lambda o, x: o.node("DynamicQuantizeLinear", (x,), {}, 3))
+def _dynamic_onnx(o, x):
+    if x.dtype is not T.float32:
+        raise o.Unavailable("ONNX quantises float32 alone by its extremes")
+    return o.node("DynamicQuantizeLinear", (x,), {}, 3)
+
+
+@composite(onnx=_dynamic_onnx)
 def dynamic_quantize_linear(x):
     """x as uint8, with the scale and zero point that its extremes (and 0) give.
 

@@ -500,7 +500,7 @@ def _parity(pivots, dtype):
 
 
 def _onnx_det(o, x):
-    return o.Det(x)
+    return o.cast(o.Det(o.cast(x, T.float32)), x.dtype) if x.dtype.is_half else o.Det(x)
 
 
 @composite(onnx=_onnx_det)

@@ -24,7 +24,12 @@ def _operators(opset: int) -> list[type]:
         return type(name, (OpRun,), {"_run": run, "op_domain": ""})
 
     plain = [operator("TopK", _topk), operator("GatherElements", _gather_elements)]
-    plain += [operator("Erf", _erf), operator("Gelu", _gelu), operator("ReduceLogSumExp", _log_sum_exp)]
+    plain += [
+        operator("CumSum", _cumulative_sum),
+        operator("Erf", _erf),
+        operator("Gelu", _gelu),
+        operator("ReduceLogSumExp", _log_sum_exp),
+    ]
     if opset >= 13:
         plain += [operator("Softmax", _softmax), operator("LogSoftmax", _log_softmax)]
     if opset < 19:  # whose forms the evaluator has not
@@ -67,7 +72,7 @@ def _max_pool() -> type:
 
 
 def _grid_sample() -> type:
-    """GridSample with places as precise as the grid (the evaluator's own are float32)."""
+    """GridSample with places as precise as the grid (the evaluator's own are float32), and 16 bits rounded once."""
     from onnx.reference.ops.op_grid_sample import GridSample
 
     def places(self: Any, n: Any, dims: Any, align_corners: bool) -> Any:
@@ -75,7 +80,12 @@ def _grid_sample() -> type:
             [self._gs_denormalize(v, d, align_corners) for v, d in zip(n, dims)], np.asarray(n).dtype
         )
 
-    return type("GridSample", (GridSample,), {"_gs_denormalize_coordinates": places, "op_domain": ""})
+    def _run(self: Any, x: Any, grid: Any, **attrs: Any) -> Any:
+        wide = [v.astype(np.float32) if v.dtype.itemsize == 2 else v for v in (x, grid)]
+        return (GridSample._run(self, *wide, **attrs)[0].astype(x.dtype),)
+
+    own = {"_gs_denormalize_coordinates": places, "_run": _run, "op_domain": ""}
+    return type("GridSample", (GridSample,), own)
 
 
 def _spread(v: Any, x: Any, axis: int) -> Any:
@@ -92,6 +102,18 @@ def _quantize(self: Any, x: Any, scale: Any, zero: Any = None, axis: int = 1, **
 def _dequantize(self: Any, x: Any, scale: Any, zero: Any = None, axis: int = 1, **_: Any) -> Any:
     shift = 0 if zero is None else _spread(zero, x, axis).astype(np.int32)
     return ((x.astype(np.int32) - shift).astype(scale.dtype) * _spread(scale, x, axis),)
+
+
+def _cumulative_sum(self: Any, x: Any, axis: Any, exclusive: int = 0, reverse: int = 0) -> Any:
+    """16 bits are added up in float32 and rounded once."""
+    wide = x.astype(np.float32) if x.dtype.itemsize == 2 and x.dtype.kind not in "iu" else x
+    along = int(np.ravel(axis)[0])
+    wide = np.flip(wide, along) if reverse else wide
+    found = np.cumsum(wide, along, dtype=wide.dtype)
+    if exclusive:
+        found = np.roll(found, 1, along)
+        found[(slice(None),) * (along % x.ndim) + (slice(0, 1),)] = 0
+    return ((np.flip(found, along) if reverse else found).astype(x.dtype),)
 
 
 _erf_of = np.vectorize(math.erf, otypes=["d"])
