@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,9 +17,10 @@ from ..core.unfolding import asking, unfold
 from .arguments import fill_call
 from .formulas import Site
 from .given import Watch
+from .guards import compile_guards
 from .nursery import Nursery
 from .plain import ABSENT
-from .reads import Effect, contents_of, order_again, own_at, replace, space_of
+from .reads import Effect, contents_of, now_at, order_again, own_at, replace, space_of
 from .rebuild import Descriptions
 from .recorder import ReadRecorder
 from .witness import Place, copied, undo_of
@@ -27,6 +28,10 @@ from .witness import Place, copied, undo_of
 if TYPE_CHECKING:
     from .ending import Ending
     from .variant import Variant
+
+
+class ChangedError(Exception):
+    """What a function reads has changed since the call, and cannot be put back for a while."""
 
 
 class Moment:
@@ -72,7 +77,14 @@ class Moment:
                 variant.name, f"{what} needs values that were changed in place "
                 + ("after the call" if changed else "by the call"), f"{advice}, or change a copy",
             )  # fmt: skip
-        outs = self._run()
+        try:
+            outs = self._run()
+        except ChangedError as e:
+            raise AutogradError(
+                variant.name,
+                f"{what} needs what the function reads to be what it was at the call: {e}",
+                advice,
+            ) from None
         if any(y is None for y in outs):
             raise AutogradError(
                 variant.name, f"{what} needs the function to give the same outputs when run again", advice
@@ -98,9 +110,10 @@ class Moment:
         if not node.walks.is_fresh() or self._is_lost(range(len(end.overwrites))) or self.is_past():
             return
         first = vjp.mark()
-        outs = self._run()
-        if all(y is not None for y in outs):
-            unfold(node, outs, first)
+        with suppress(ChangedError):
+            outs = self._run()
+            if all(y is not None for y in outs):
+                unfold(node, outs, first)
 
     def _is_lost(self, roots: Iterable[int]) -> bool:
         """Whether some of these outputs depend on what the call changes, of which nothing was kept."""
@@ -144,6 +157,7 @@ class Moment:
             _hooked(self.read, self.hooks),
             dispatch.set_grad(True),
         ):
+            _check(variant, parts)
             try:
                 for t in self.read:
                     recorder.meet(t)
@@ -300,7 +314,12 @@ def _state(variant: Variant, tensors: list[Any], parts: list[Any], live: Any) ->
             replace(r.owner, before)
     for kind, owner, key, value, name in wanted:
         now = _here(kind, owner, key)
-        if kind == "content" or not (now is value or (now is ABSENT and kind == "attr")):
+        inherited = (
+            now is ABSENT
+            and kind == "attr"
+            and (isinstance(owner, type) or any(now_at(kind, owner, key) is x for x in (ABSENT, value)))
+        )
+        if kind == "content" or not (now is value or inherited):
             space = space_of(kind, owner)
             if space is not None and id(space) not in orders:
                 orders[id(space)] = space, [*contents_of(space)]
@@ -313,6 +332,21 @@ def _state(variant: Variant, tensors: list[Any], parts: list[Any], live: Any) ->
             effect.undo()
         for space, names in orders.values():
             order_again(space, names)
+
+
+#: of these the guards say when a trace can be used, not what it found
+_NOT_FOUND = ("cached", "level", "never")
+
+
+def _check(variant: Variant, parts: list[Any]) -> None:
+    """Raise ChangedError where something that the function reads is not what it read."""
+    known = variant.found
+    if known is None or known[0] != len(variant.reads):
+        reads = [r for r in variant.reads if r.kind not in _NOT_FOUND]
+        known = variant.found = len(variant.reads), compile_guards(reads, (), variant.identity)
+    given = tuple(map(id, parts))
+    if not known[1].check(given):
+        raise ChangedError(known[1].first_failure(given))
 
 
 def _as_read(kind: str, owner: Any, key: Any, value: Any) -> Any:

@@ -38,6 +38,8 @@ class Variant:
         #: traces have the call's own containers as arguments, because the function finds them by itself as well
         self.lends = False
         self.reads: list[Any] = []
+        #: how many of the reads have guards for when the function runs again (`repeat.py`), and those
+        self.found: tuple[int, Any] | None = None
         self.extra: list[Any] = []
         self.reason = self.line = ""
         self.seconds = 0.0

@@ -65,3 +65,85 @@ def test_state_is_found_as_the_call_found_it(name, twice):
     eager = gradients(CASES[name], twice, "eager")
     assert gradients(CASES[name], twice, "graph") == eager
     assert eager[0][0] != eager[0][1]  # what was read has changed
+
+
+class Plan:
+    factor = 4
+
+    def __init__(self):
+        self.own = 2
+
+    def method(self):
+        return 5
+
+    @property
+    def known(self):
+        return self.own + 1
+
+
+def plain(q=3):
+    return q
+
+
+#: a number, and what changes it between the call and its gradient
+PUT_BACK = {
+    "an attribute": (lambda m, c: c.own, lambda m, c: setattr(c, "own", 9)),
+    "what a property reads": (lambda m, c: c.known, lambda m, c: setattr(c, "own", 9)),
+    "a value of a class": (lambda m, c: c.factor, lambda m, c: setattr(type(c), "factor", 9)),
+    "a value over a class's": (lambda m, c: c.factor, lambda m, c: setattr(c, "factor", 9)),
+    "an item": (lambda m, c: m.d["k"], lambda m, c: m.d.update(k=9)),
+    "a lost item": (lambda m, c: m.d["k"], lambda m, c: m.d.clear()),
+    "a longer list": (lambda m, c: len(m.log), lambda m, c: m.log.append(1)),
+    "a list with elements": (lambda m, c: 2 if m.q else 3, lambda m, c: m.q.append(1)),
+    "a sum": (lambda m, c: sum(m.log), lambda m, c: m.log.append(40)),
+    "an array": (lambda m, c: float(m.a[0]), lambda m, c: m.a.fill(9)),
+    "a set": (lambda m, c: len(m.s) + 2, lambda m, c: m.s.add(9)),
+}
+LOST = {
+    "a method": (lambda m, c: c.method(), lambda m, c: setattr(type(c), "method", lambda self: 9)),
+    "a property": (lambda m, c: c.known, lambda m, c: setattr(type(c), "known", 9)),
+    "a class": (lambda m, c: 2 if isinstance(c, Plan) else 3, lambda m, c: setattr(c, "__class__", Other)),
+    "a shorter list": (lambda m, c: len(m.log), lambda m, c: m.log.pop()),
+    "a lost key": (lambda m, c: 2 if "k" in m.d else 3, lambda m, c: m.d.clear()),
+    "defaults": (lambda m, c: m.plain(), lambda m, c: setattr(m.plain, "__defaults__", (9,))),
+}
+
+
+class Other:
+    pass
+
+
+def walked(read, change, mode):
+    kind = type("Plan", (Plan,), {})
+    c, m = kind(), state()
+    m.d["k"], m.log, m.plain = 3, [1, 2], type(plain)(plain.__code__, globals(), "plain", (3,))
+
+    @dg.function(mode=mode)
+    def fn(x):
+        _, rows = dg.scan(lambda c, t: (c + t, c * 2), x[0], x)
+        return x * x * read(m, c), rows
+
+    found = []
+    for k in range(2):
+        x = dg.tensor([1.0, 2.0, 3.0]).requires_grad_()
+        y = fn(x)[0]
+        if k:
+            change(m, c)
+        y.sum().backward()
+        found.append(x.grad.tolist())
+    return found
+
+
+@pytest.mark.parametrize("name", PUT_BACK)
+def test_what_changes_before_the_gradient_is_put_back_for_a_while(name):
+    """The gradient was that of another function."""
+    assert walked(*PUT_BACK[name], "graph") == walked(*PUT_BACK[name], "eager")
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_what_cannot_be_put_back_is_an_error(name):
+    walked(*LOST[name], "eager")
+    with pytest.raises(
+        dg.errors.AutogradError, match="what the function reads to be what it was at the call"
+    ):
+        walked(*LOST[name], "graph")
