@@ -352,7 +352,7 @@ def _check(variant: Variant, parts: list[Any]) -> None:
 def _as_read(kind: str, owner: Any, key: Any, value: Any) -> Any:
     """What an array held when it was read, and a container when its length was, or that it is empty or lacks a key:
     nothing that was added since. None where it still is what was read."""
-    if kind == "array" and owner.tobytes() != value:
+    if kind == "array" and owner.flags.writeable and owner.nbytes == len(value) and owner.tobytes() != value:
         return np.frombuffer(value, owner.dtype).reshape(owner.shape)
     if kind not in ("length", "truth", "has") or not isinstance(owner, (list, dict, set, collections.deque)):
         return None

@@ -318,6 +318,23 @@ def test_a_wrong_comparison_is_told_from_one_that_turns_on_rounding(name, wrong,
         dg.onnx.export(f, (dg.concat([x, dg.zeros((1,))]),))
 
 
+@pytest.mark.parametrize(
+    ("f", "op"),
+    [(lambda x: dg.max(x, axis=0), "max"), (lambda x: dg.argmax(x, axis=0) + 1, "argmax"), (lambda x: dg.clip(x, 0.0), "clip")],
+)  # fmt: skip
+def test_nan_from_which_runtimes_make_different_things_is_told_from_a_wrong_result(f, op, monkeypatch):
+    x = real(4, 5)
+    x[0, :3] = dg.tensor([float("nan"), float("inf"), -float("inf")])
+    x[2, 3] = float("nan")
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        dg.onnx.export(f, (x,))
+    assert all(f"NaN or infinity at {op}" in str(w.message) for w in found)
+    monkeypatch.setattr(REGISTRY["negative"], "onnx", lambda o, x: o.Neg(o.Mul(x, o.const(1.001, x))))
+    with pytest.raises(dg.errors.OnnxError, match="differs first at node"):
+        dg.onnx.export(lambda x: f(-x), (x,))
+
+
 def test_nan_in_the_place_of_infinity_is_no_rounding():
     assert np.isinf(apart(np.array([np.inf, 1.0]), np.array([np.nan, 1.0]))).tolist() == [True, False]
     assert not apart(np.array([np.inf, np.nan, 1.0]), np.array([np.inf, np.nan, 1.0 + 1e-12])).any()

@@ -157,14 +157,10 @@ def write_record(o: RuleBuilder, record: Record, handles: dict[Value, Handle], c
     layouts = [pairs.layout(v, captured.shapes) for v in record.outputs]
     o.begin(op.name, record.line, inputs, layouts[0][0], record.scope)
     before = len(o.steps)
-    if (
-        op.kind == "composite"
-        and op.onnx
-        and any(isinstance(x, Handle) and _is_empty(x.shape) for x in inputs)
-    ):
-        raise Refused(
-            op.name
-        )  # onnxruntime refuses what has no elements here and there; in parts it does not
+    shapes = [x.shape for x in inputs if isinstance(x, Handle)]
+    if op.kind == "composite" and op.onnx and any(map(_is_empty, shapes)):
+        # onnxruntime refuses what has no elements here and there; in parts it does not.
+        raise Refused(op.name)
     try:
         found = _write(o, op, inputs, record, handles, captured)
     except (Unavailable, Inexpressible) as e:

@@ -184,10 +184,9 @@ def judged(captured: Captured, k: int, given: dict[Value, np.ndarray], keeps_mor
             _run_records([record], tensors, k)
             for value in record.outputs:
                 if value in given:
+                    # A size that was read from numbers which have jumped:
                     if after and captured.reads and differs_in_kind(_read(tensors[value]), given[value]):
-                        return Verdict(
-                            None, near, True
-                        )  # a size that was read from numbers which have jumped
+                        return Verdict(None, near, True)
                     if differs(_read(tensors[value]), given[value], _inside(record)) and not (
                         _may_give(record, value, k, tensors, given[value], keeps_more)
                     ):
