@@ -320,8 +320,12 @@ def test_a_wrong_comparison_is_told_from_one_that_turns_on_rounding(name, wrong,
 
 @pytest.mark.parametrize(
     ("f", "op"),
-    [(lambda x: dg.max(x, axis=0), "max"), (lambda x: dg.argmax(x, axis=0) + 1, "argmax"), (lambda x: dg.clip(x, 0.0), "clip")],
-)  # fmt: skip
+    [
+        (lambda x: dg.max(x, axis=0), "max"),
+        (lambda x: dg.argmax(x, axis=0) + 1, "argmax"),
+        (lambda x: dg.clip(x, 0.0), "clip"),
+    ],
+)
 def test_nan_from_which_runtimes_make_different_things_is_told_from_a_wrong_result(f, op, monkeypatch):
     x = real(4, 5)
     x[0, :3] = dg.tensor([float("nan"), float("inf"), -float("inf")])
