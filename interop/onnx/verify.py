@@ -71,7 +71,7 @@ def verify(assembled: Assembled, captured: Captured, fn: Callable[..., Any], arg
                     noisy.setdefault(name, why)
     if noisy:
         warn(
-            "runtimes differ by no more than rounding does, or over NaN and infinities, so these could not be compared: "
+            "runtimes differ by what rounding does, or over NaN and infinities, so these could not be compared: "
             f"{', '.join(f'{n} ({why})' for n, why in noisy.items())}"
         )
     if captured.unseen is not None and not drawn:
