@@ -350,25 +350,29 @@ def _check(variant: Variant, parts: list[Any]) -> None:
 
 
 def _as_read(kind: str, owner: Any, key: Any, value: Any) -> Any:
-    """What an array held when it was read, and a container when its length was, or that it is empty or lacks a key:
-    nothing that was added since. None where it still is what was read."""
+    """What an array held when it was read, and a container when its length was, or whether it is empty or has a key:
+    nothing that was added since, and anything for what is gone, for nobody has looked at it (what was read otherwise,
+    too, is put back after that). None where it still is what was read."""
     if kind == "array" and owner.flags.writeable and owner.nbytes == len(value) and owner.tobytes() != value:
         return np.frombuffer(value, owner.dtype).reshape(owner.shape)
     if kind not in ("length", "truth", "has") or not isinstance(owner, (list, dict, set, collections.deque)):
         return None
     now = contents_of(owner)
     if kind == "has":
-        if value or key not in now:
+        if (key in now) is value:
             return None
-        return (
-            {k: x for k, x in now.items() if k != key}
-            if isinstance(now, dict)
-            else [x for x in now if x != key]
-        )
-    size = len(now) if kind == "truth" and value else int(value)
-    if size >= len(now):
+        if isinstance(now, dict):
+            return {**now, key: None} if value else {k: x for k, x in now.items() if k != key}
+        return [*now, key] if value else [x for x in now if x != key]
+    size = int(value) if kind == "length" else max(1, len(now)) if value else 0
+    if size == len(now):
         return None
-    return dict([*now.items()][:size]) if isinstance(now, dict) else now[:size]
+    lost = [object() for _ in range(size - len(now))]
+    return (
+        {**dict([*now.items()][:size]), **dict.fromkeys(lost)}
+        if isinstance(now, dict)
+        else [*now[:size], *lost]
+    )
 
 
 def _here(kind: str, owner: Any, key: Any) -> Any:

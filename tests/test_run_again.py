@@ -97,14 +97,18 @@ PUT_BACK = {
     "a list with elements": (lambda m, c: 2 if m.q else 3, lambda m, c: m.q.append(1)),
     "a sum": (lambda m, c: sum(m.log), lambda m, c: m.log.append(40)),
     "an array": (lambda m, c: float(m.a[0]), lambda m, c: m.a.fill(9)),
+    "a shorter list": (lambda m, c: len(m.log), lambda m, c: m.log.pop()),
+    "a lost key": (lambda m, c: 2 if "k" in m.d else 3, lambda m, c: m.d.clear()),
+    "a cleared list": (lambda m, c: 2 if m.log else 3, lambda m, c: m.log.clear()),
+    "a cleared dict": (lambda m, c: len(m.d), lambda m, c: m.d.clear()),
+    "a smaller set": (lambda m, c: 2 if 9 in m.s else len(m.s), lambda m, c: m.s.pop()),
+    "an element of a list that is gone": (lambda m, c: m.log[1] + len(m.log), lambda m, c: m.log.pop(0)),
     "a set": (lambda m, c: len(m.s) + 2, lambda m, c: m.s.add(9)),
 }
 LOST = {
     "a method": (lambda m, c: c.method(), lambda m, c: setattr(type(c), "method", lambda self: 9)),
     "a property": (lambda m, c: c.known, lambda m, c: setattr(type(c), "known", 9)),
     "a class": (lambda m, c: 2 if isinstance(c, Plan) else 3, lambda m, c: setattr(c, "__class__", Other)),
-    "a shorter list": (lambda m, c: len(m.log), lambda m, c: m.log.pop()),
-    "a lost key": (lambda m, c: 2 if "k" in m.d else 3, lambda m, c: m.d.clear()),
     "defaults": (lambda m, c: m.plain(), lambda m, c: setattr(m.plain, "__defaults__", (9,))),
 }
 
@@ -116,7 +120,7 @@ class Other:
 def walked(read, change, mode):
     kind = type("Plan", (Plan,), {})
     c, m = kind(), state()
-    m.d["k"], m.log, m.plain = 3, [1, 2], type(plain)(plain.__code__, globals(), "plain", (3,))
+    m.d["k"], m.log, m.s, m.plain = 3, [1, 2], {4}, type(plain)(plain.__code__, globals(), "plain", (3,))
 
     @dg.function(mode=mode)
     def fn(x):
