@@ -161,7 +161,7 @@ class ReadRecorder:
         self._reader.root = None
         self._old = self._tracer = self.restable = self._home = None
         self.reads, self.effects, self._lost = close(ledger, kind is None)
-        self.odd = ledger.odd
+        self.odd, self.refused = ledger.odd, ledger.refused
         self.outside = {key: ledger.objects[key] for key in ledger.outside if key in ledger.objects}
         if kind is None and (lost or ledger.gave_way):
             why = "another tracer (a debugger) took over during the trace, so it is used once"
