@@ -339,6 +339,18 @@ def test_nan_from_which_runtimes_make_different_things_is_told_from_a_wrong_resu
         dg.onnx.export(lambda x: f(-x), (x,))
 
 
+def test_what_overflows_in_another_order_is_told_from_a_wrong_result(monkeypatch):
+    """A product of many is 0 here, and NaN there: an infinity times 0."""
+    x = dg.full((3, 67), 4.04)
+    x[:, -1] = 0.0
+    with pytest.warns(UserWarning, match="could not be compared"):
+        dg.onnx.export(lambda x: dg.prod(x, axis=-1), (x,))
+    wrong = lambda o, x, *, axis, keepdims, dtype: o.reduce("ReduceSum", x, axis, keepdims)
+    monkeypatch.setattr(REGISTRY["prod"], "onnx", wrong)
+    with pytest.raises(dg.errors.OnnxError, match="differs first at node"):
+        dg.onnx.export(lambda x: dg.prod(x, axis=-1), (x[:, :5],))
+
+
 def test_nan_in_the_place_of_infinity_is_no_rounding():
     assert np.isinf(apart(np.array([np.inf, 1.0]), np.array([np.nan, 1.0]))).tolist() == [True, False]
     assert not apart(np.array([np.inf, np.nan, 1.0]), np.array([np.inf, np.nan, 1.0 + 1e-12])).any()

@@ -52,7 +52,9 @@ def differs(want: np.ndarray, got: Any, grain: str = "") -> str:
     if np.allclose(got, want, rtol, atol * scale, equal_nan=True):
         return ""
     with np.errstate(all="ignore"):
-        return f"largest difference {np.nanmax(np.abs(got.astype(np.float64) - want)):.3g}"
+        worst = np.fmax.reduce(np.abs(got.astype(np.float64) - want), axis=None, initial=0.0)
+    alone = int((np.isnan(got) != np.isnan(want)).sum())
+    return f"largest difference {worst:.3g}" + (f", {alone} of {want.size} NaN in one alone" if alone else "")
 
 
 def apart(want: np.ndarray, got: Any) -> np.ndarray:

@@ -183,23 +183,44 @@ def judged(captured: Captured, k: int, given: dict[Value, np.ndarray], keeps_mor
             after = bool(parted & reads) or (record.op in CONTROL and bool(parted))
             _run_records([record], tensors, k)
             for value in record.outputs:
+                spilt = False
                 if value in given:
                     # A size that was read from numbers which have jumped:
                     if after and captured.reads and differs_in_kind(_read(tensors[value]), given[value]):
                         return Verdict(None, near, True)
-                    if differs(_read(tensors[value]), given[value], _inside(record)) and not (
-                        _may_give(record, value, k, tensors, given[value], keeps_more)
-                    ):
-                        return Verdict(value)
+                    if differs(_read(tensors[value]), given[value], _inside(record)):
+                        spilt = _may_spill(record, value, k, tensors, given[value])
+                        if not (spilt or _may_give(record, value, k, tensors, given[value], keeps_more)):
+                            return Verdict(value)
                     if not value.type.dtype.is_complex:
                         tensors[value] = dispatch._State.executor.constant(given[value], value.device)
                 if differs(ours[value], _read(tensors[value]), grain.get(value, "")):
                     over = (
                         keeps_more and record.op in CONTROL and _overflows(ours[value], _read(tensors[value]))
                     )
-                    near &= after or over or _jumps(record, value, k)
+                    near &= after or over or spilt or _jumps(record, value, k)
                     parted.add(value)
     return Verdict(None, near, bool(parted))
+
+
+#: ops that add up or multiply many elements, in any order
+_GATHERING = {"sum", "prod", "mean", "cumsum", "cumprod", "matmul", "linear", "einsum", "conv"}
+
+
+def _may_spill(record: Any, value: Value, k: int, tensors: dict[Value, Tensor], want: np.ndarray) -> bool:
+    """Whether all elements that differ overflow for some order of an op's additions or products: one may be NaN, or an
+    infinity, and the other not."""
+    first = _read(tensors[value])
+    if record.op.name not in _GATHERING or differs_in_kind(first, want) or want.dtype.name not in TOLERANCE:
+        return False
+    host, large = dispatch._State.executor, dict(tensors)
+    for x in record.inputs:
+        if isinstance(x, Value) and x.type.dtype.is_float:
+            array = _read(tensors[x])
+            large[x] = host.constant(np.fmax(np.abs(array), 1).astype(array.dtype), x.device)
+    _run_records([record], large, k)
+    with np.errstate(all="ignore"):
+        return not (unlike(want, first) & np.isfinite(_read(large[value]))).any()
 
 
 def _may_give(
