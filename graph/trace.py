@@ -90,6 +90,7 @@ class Trace(Sources, Settings):
         self.called: Sequence[Any] = ()  # the tensors of the call, while it is traced
         self.hands_out = False  # because what it made cannot be made again
         self.leaves: dict[int, Any] = {}  # tensors from outside whose being a leaf, and whose hooks, matter
+        self.wholes: list[Any] = []  # and those which have to be no views
         self.hooked: list[Symbol] = []  # leaves that the function made and that have hooks
         #: leaves from outside on which it registers hooks, their symbols, and which they are, where, in words
         self.hooks_on: dict[int, tuple[Any, Symbol, str]] = {}
@@ -408,9 +409,13 @@ class Trace(Sources, Settings):
     def _refuse_view(self, target: Symbol) -> None:
         """Leave to Python what takes the history from a view of a tensor outside: it has that one's then."""
         tensor = self.original(target)
-        if tensor is None or tensor._node is None:
+        if tensor is None or (tensor._node is None and not target._requires_grad):
             return
-        self.leaves[id(tensor)] = tensor  # another argument may be one
+        # Another argument may be one.
+        if tensor._node is None:  # the history is the function's own: the whole has it, too
+            self.wholes.append(tensor)
+        else:
+            self.leaves[id(tensor)] = tensor
         if tensor._base is not None:
             source = self._origin[self.inputs[id(target)]]
             if source.kind == "arg" and source.key < self.given:

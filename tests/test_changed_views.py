@@ -298,3 +298,26 @@ def test_an_argument_that_looks_into_what_is_repeated_outside_is_refused(turn, w
         6 if weighted else 2
     )
     assert through(views, weighted, "graph") == eager
+
+
+FILLED = {
+    "nothing": lambda x, w: (x.copy_(w), x.zero_(), w * 2)[2],
+    "a number": lambda x, w: (x.mul_(w.sum()), x.fill_(2.0), x * 1)[2],
+    "ones": lambda x, w: (x.copy_(w), x * 2, x.copy_(dg.ones(x.shape)))[1],
+    "by an index": lambda x, w: (x[0].copy_(w[0]), x.__setitem__(..., 1.0), x.sum())[2],
+}
+
+
+@pytest.mark.parametrize("name", FILLED)
+def test_a_view_that_is_filled_keeps_the_history_that_the_function_gave_the_whole(name):
+    """Graph mode knew no whole: a view of a tensor without history had none after two writes."""
+    found = []
+    for mode in ("eager", "graph"):
+        step = dg.function(lambda x, w: FILLED[name](x, w), mode=mode)
+        for take in (1, 0, 1, 1, 0):
+            base, w = dg.ones((3, 2)), dg.ones((2, 2)).requires_grad_()
+            x = base[1:] if take else dg.ones((2, 2))
+            y = step(x, w)
+            (y.sum() + x.sum() + base.sum() + w.sum()).backward()
+            found.append((y.requires_grad, x.requires_grad, base.requires_grad, x.is_leaf, w.grad.tolist()))
+    assert found[:5] == found[5:]
