@@ -276,9 +276,8 @@ class Path:
                     raise AgainError from self.refused
                 self._print(trace)
                 raise self.refused
-            if (
-                self.unread is not None and recorder.refused
-            ):  # eager mode would go on without what the trace took
+            # Eager mode would go on without what the trace took.
+            if self.unread is not None and recorder.refused:
                 raise recorder.refused[0]
             if trace.left is None:
                 self._check_apart()

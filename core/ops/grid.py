@@ -184,8 +184,7 @@ affine_grid.error_sample((1, 2, 2), size=(1, 1, 3, 3), match="does not fit size"
 
 
 def _onnx_deform(o, x, w, offset, mask, *, stride, padding, dilation, groups, offset_groups):
-    if x.dtype is T.float64:
-        raise o.Unavailable("onnx.reference reads at places of float32")
+    o.not_float64(x)
     more = () if mask is None else (None, mask)
     return o.DeformConv(
         x, w, offset, *more, kernel_shape=list(w.shape[2:]), strides=list(stride), pads=onnx_pads(padding),

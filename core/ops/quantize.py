@@ -45,14 +45,8 @@ def spread(op, v, x, axis, block_size):
     return reshape(v, shape=tuple(-1 if a == axis else 1 for a in range(x.ndim)))
 
 
-def _not_float64(o, x):
-    """ONNX quantises in float32 at most; float64 goes out in parts."""
-    if x.dtype is T.float64:
-        raise o.Unavailable("ONNX quantises no float64")
-
-
 def _quantize_onnx(o, x, scale, zero, *, axis, block_size, dtype):
-    _not_float64(o, x)
+    o.not_float64(x)
     if zero is None:
         zero = o.full(scale.shape or (), 0, dtype)
     return o.QuantizeLinear(x, scale, zero, axis=axis, block_size=block_size or None)
@@ -89,7 +83,7 @@ quantize_linear.error_sample((3, 4), (), dtype="int64", match="cannot quantise t
 
 
 def _dequantize_onnx(o, x, scale, zero, *, axis, block_size):
-    _not_float64(o, scale)
+    o.not_float64(scale)
     return o.DequantizeLinear(x, scale, zero, axis=axis, block_size=block_size or None)
 
 
@@ -135,7 +129,7 @@ dynamic_quantize_linear.sample((3, 4), grad=False)
 
 def _fake_onnx(o, x, scale, zero, *, least, most):
     """QuantizeLinear and DequantizeLinear, after a Clip where the range is not that of the integers."""
-    _not_float64(o, x)
+    o.not_float64(x)
     kind = next((k for k in (T.uint8, T.int8, T.int16, T.uint16)
                  if np.iinfo(k.np).min <= least and most <= np.iinfo(k.np).max), None)  # fmt: skip
     wide = [a for a, n in enumerate(scale.shape or ()) if n != 1]

@@ -254,8 +254,7 @@ def _settings(op, x, size, axes, scale, mode, coordinates, rounding, roi):
 def _onnx_resize(
     o, x, *, size, axes, scale, mode, coordinates, rounding, cubic_a, antialias, exclude_outside, roi, outside
 ):
-    if x.dtype is T.float64:
-        raise o.Unavailable("onnxruntime resizes no float64, and onnx.reference by factors of float32")
+    o.not_float64(x)
     kinds = {"mode": mode, "coordinate_transformation_mode": coordinates, "nearest_mode": rounding}
     if mode == "cubic":
         kinds["cubic_coeff_a"] = cubic_a

@@ -42,6 +42,11 @@ class RuleBuilder(Builder):
         if self.opset < opset:
             raise Unavailable(f"the op is used from opset {opset} on")
 
+    def not_float64(self, x: Handle) -> None:
+        """Refuse a rule whose op a runtime works out in float32 at most; the op is written in parts then."""
+        if x.dtype is T.float64:
+            raise Unavailable("runtimes work this op out in float32")
+
     def reshape(self, x: Handle, shape: Sequence[Any]) -> Handle:
         """Reshape; a dynamic size becomes 0 (as in x), -1 (what is left) or a computation."""
         shape = list(shape)
