@@ -387,3 +387,36 @@ def test_rests_and_quotients_of_floats_are_exact(dtype, close):
     x, y = (dg.tensor(m).to(dtype) for m in (a, b))
     for f in (lambda x, y: x % y, lambda x, y: x // y, lambda x, y: 1 / (x % y), lambda x, y: x % 3):
         dg.onnx.export(f, (x, y))
+
+
+@pytest.mark.parametrize("opset", [13, 17, NEWEST])
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32", "uint32", "int64", "uint64"])
+def test_powers_of_integers_wrap_around_as_they_do_here(dtype, opset, close):
+    """ONNX's Pow is worked out in float64: `x ** 100` of integers was refused as different."""
+    limits = np.iinfo(dtype)
+    bases = np.array([0, 1, 2, 3, 7, limits.max, limits.min, limits.max // 3], dtype)
+    exponents = np.array([0, 1, 2, 3, 31, 63, 64, 100, limits.max, limits.max - 1], dtype)
+    x, y = dg.tensor(bases), dg.tensor(exponents)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for f, row in (
+            (lambda x, y: dg.expand_dims(x, 1) ** y, (x, y)),
+            (lambda x, y: x ** dg.sum(y[:4]), (x, y)),
+            (lambda x: x**100, (x,)),
+            (lambda x: x**0, (x,)),
+            (lambda x: (x**37, 3**x, x**1), (x,)),
+        ):
+            model = dg.onnx.export(f, row, opset=opset)
+            for a, b in zip(outputs(dg.onnx.load(model)(*row)), outputs(f(*row)), strict=True):
+                np.testing.assert_array_equal(a.numpy(), b.numpy())
+    if dtype.startswith("int"):
+        minus = dg.tensor(np.array([-1, -2, -7, limits.min, 0], dtype))
+        dg.onnx.export(lambda x, y: dg.expand_dims(x, 1) ** y, (x, minus), opset=opset)
+        dg.onnx.export(lambda x: (x**-1, x**-2), (x,), opset=opset)
+
+
+def test_powers_of_no_integers_and_of_a_dynamic_number_are_exported():
+    x, y = dg.arange(4), dg.arange(4)
+    dg.onnx.export(lambda x, y: x**y, (x, y), dynamic={"x": {0: "n"}, "y": {0: "n"}})
+    dg.onnx.export(lambda x, y: (x**y).sum(), (x[:0], y[:0]))
+    assert "Pow" in node_types(dg.onnx.export(lambda x: x**2.5, (x.float(),)).graph)

@@ -103,6 +103,7 @@ class Builder:
         self._known: dict[tuple[int, ...], tuple[Handle, int | None]] = {}
         self._near: dict[tuple[int, ...], tuple[Handle, int | None]] = {}
         self._literals: dict[Any, Handle] = {}
+        self._numbers: dict[Handle, np.ndarray] = {}
         self.computed: dict[Any, Any] = {}
         self._taken: set[str] = set()
 
@@ -242,7 +243,8 @@ class Builder:
             dtypes.append(
                 from_code(attrs["to"])
                 if op_type in ("Cast", "BitCast")
-                else types.get(kind) or from_schema(kind)
+                else types.get(kind)
+                or from_schema(next(iter(allowed[kind])) if len(allowed.get(kind, ())) == 1 else kind)
             )
         outputs = list(self._append(op_type, row, attrs, dtypes))
         for k, h in enumerate(outputs):
@@ -283,7 +285,13 @@ class Builder:
             found = self._literals[key] = Handle(name, DTYPES[array.dtype.name], array.shape)
             value = numpy_helper.from_array(array)
             self.constants.append(Step("Constant", [], [found], {"value": value}, name))
+            self._numbers[found] = array
         return found
+
+    def number(self, x: Handle) -> Any:
+        """The number in a 0-d constant of the rules; None for other tensors."""
+        array = self._numbers.get(x)
+        return None if array is None or array.ndim else array.item()
 
     def const(self, value: Any, like: Handle | DType) -> Handle:
         """A number as a 0-d tensor of another's dtype; one that follows a dynamic size is computed."""

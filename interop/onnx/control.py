@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import onnx
-from onnx import helper
 
 from ...core import dispatch
 from ...core import region as R
@@ -15,9 +13,8 @@ from ...core import types as T
 from ...core.op import REGISTRY
 from ...graph.ir import Value
 from . import pairs
-from .builder import Handle, Step
-from .dimension import Dim
-from .dtypes import to_code
+from .builder import Handle
+from .subgraph import formal, subgraph
 from .words import RuleBuilder
 
 
@@ -27,29 +24,6 @@ class Sub(NamedTuple):
     inputs: tuple[Value, ...]
     records: tuple[Any, ...]
     outputs: tuple[Value, ...]
-
-
-class Subgraph:
-    """A graph under construction, as an attribute of a step; it is written when all names are final."""
-
-    def __init__(self, name: str, inputs: list[Handle], steps: list[Step], outputs: list[Handle]):
-        self.name, self.inputs, self.steps, self.outputs = name, inputs, steps, outputs
-
-    def reads(self) -> set[Handle]:
-        """What it reads from the graphs around it."""
-        inside = {*self.inputs, *(h for s in self.steps for h in s.outputs)}
-        found = {h for s in self.steps for h in s.reads()}
-        return (found | set(self.outputs)) - inside
-
-    def proto(self) -> onnx.GraphProto:
-        inputs, outputs = ([_info(h) for h in row] for row in (self.inputs, self.outputs))
-        return helper.make_graph([s.proto() for s in self.steps], self.name, inputs, outputs)
-
-
-def _info(h: Handle) -> onnx.ValueInfoProto:
-    assert h.dtype is not None
-    shape = None if h.shape is None else [None if isinstance(n, Dim) else int(n) for n in h.shape]
-    return helper.make_tensor_value_info(h.name, to_code(h.dtype), shape)
 
 
 _LEAST = -(2**63)
@@ -83,36 +57,16 @@ class _Writer:
             self.write(self.o, record, inner, self.captured)
         return [inner[v] for v in sub.outputs]
 
-    def subgraph(self, name: str, inputs: list[Handle], body: Callable[[], list[Handle]]) -> Subgraph:
-        """What `body` writes, as a graph of its own; what it computes is not known outside."""
-        o = self.o
-        kept = o.enter()
-        try:
-            outputs, own = [], {*inputs}
-            for h in body():
-                if not any(h in s.outputs for s in o.steps) or h in own:
-                    o.begin(self.op, self.line, (), h.dtype)
-                    source, h = h, o.Identity(h)
-                    h.dtype, h.shape = source.dtype, source.shape
-                own.add(h)
-                outputs.append(h)
-            return Subgraph(f"{self.prefix}_{name}", inputs, o.steps, outputs)
-        finally:
-            o.leave(kept)
-            o.prefix, o.line, o.op = self.prefix, self.line, self.op
-
-    def formal(self, name: str, dtype: Any, shape: Any) -> Handle:
-        return self.o.know(Handle(self.o.unique(f"{self.prefix}/{name}"), dtype, shape))
-
     def formals(self, name: str, values: Sequence[Value]) -> list[Handle]:
         return [
-            self.formal(f"{name}_{k}", *pairs.layout(v, self.captured.shapes)) for k, v in enumerate(values)
+            formal(self.o, f"{name}_{k}", *pairs.layout(v, self.captured.shapes))
+            for k, v in enumerate(values)
         ]
 
     def cond(self, inputs: list[Handle], on_true: Sub, on_false: Sub) -> list[Handle]:
         pred, *given = inputs
         attrs = {
-            f"{name}_branch": self.subgraph(name, [], lambda sub=sub: self.inline(sub, given))  # type: ignore[misc]
+            f"{name}_branch": subgraph(self.o, name, [], lambda sub=sub: self.inline(sub, given))  # type: ignore[misc]
             for name, sub in (("then", on_true), ("else", on_false))
         }
         return self.o.add("If", [pred], attrs, [dtype for dtype, _ in self.layouts()])
@@ -121,14 +75,14 @@ class _Writer:
         o, consts, start = self.o, inputs[:n_consts], inputs[n_consts:]
         (goes,) = self.inline(test, inputs)
         o.prefix, o.line, o.op = self.prefix, self.line, self.op
-        turn, again = self.formal("turn", T.int64, ()), self.formal("goes", T.bool_, ())
+        turn, again = formal(o, "turn", T.int64, ()), formal(o, "goes", T.bool_, ())
         carry = self.formals("carry", body.inputs[n_consts:])
 
         def run() -> list[Handle]:
             new = self.inline(body, [*consts, *carry])
             return [*self.inline(test, [*consts, *new]), *new]
 
-        graph = self.subgraph("body", [turn, again, *carry], run)
+        graph = subgraph(o, "body", [turn, again, *carry], run)
         return o.add("Loop", [None, goes, *start], {"body": graph}, [h.dtype for h in start])
 
     def scan(
@@ -143,13 +97,13 @@ class _Writer:
         unused = []
         if not xs:  # Scan walks along something
             xs = [o.counted(0, 1, length, T.int64)]
-            unused = [self.formal("turn", T.int64, ())]
+            unused = [formal(o, "turn", T.int64, ())]
         # Turned round before and after: evaluators do not know Scan's own directions.
         turned = lambda x: o.Slice(x, *(o.ints((v,)) for v in (-1, _LEAST, 0, -1)))
         if reverse:
             xs = [turned(x) for x in xs]
-        graph = self.subgraph(
-            "body", [*carry, *slices, *unused], lambda: self.inline(body, [*consts, *carry, *slices])
+        graph = subgraph(
+            o, "body", [*carry, *slices, *unused], lambda: self.inline(body, [*consts, *carry, *slices])
         )
         attrs: dict[str, Any] = {"body": graph, "num_scan_inputs": len(xs)}
         made = o.add("Scan", [*start, *xs], attrs, [dtype for dtype, _ in self.layouts()])

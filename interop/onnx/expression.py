@@ -48,6 +48,55 @@ def _floored_rest(o: RuleBuilder, a: Handle, b: Handle) -> Handle:
     return o.Mul(o.Abs(o.Where(other, o.Add(rest, b), rest)), o.Sign(b))  # type: ignore[no-any-return]
 
 
+def _power(o: RuleBuilder, a: Handle, b: Handle) -> Handle:
+    if a.dtype is None or a.dtype.is_float:
+        return o.Pow(a, b)  # type: ignore[no-any-return]
+    # Runtimes work Pow of integers out in float64; products of int64 are exact in the bits that any integer keeps.
+    base, n = o.cast(a, T.int64), o.number(b)
+    zero, one = o.const(0, T.int64), o.const(1, T.int64)
+    if n is not None:
+        return o.cast(_power_of_number(o, base, n), a.dtype)
+    places = o.cast(b, T.int64)
+    base = o.Add(base, o.Mul(places, zero))  # of the result's shape
+    rest = o.cast(b if b.dtype is T.uint64 else o.Max(places, zero), T.uint64)
+
+    def goes(rest: Handle) -> Handle:
+        left = o.cast(o.cast(rest, T.bool_), T.int64)
+        return o.Greater(o.ReduceSum(left, keepdims=0), zero)  # type: ignore[no-any-return]
+
+    def turn(base: Handle, rest: Handle, out: Handle) -> list[Handle]:
+        odd = o.cast(o.Mod(rest, o.const(2, rest)), T.bool_)
+        halved = o.BitShift(rest, o.const(1, rest), direction="RIGHT")
+        return [goes(halved), o.Mul(base, base), halved, o.Where(odd, o.Mul(out, base), out)]
+
+    found = o.loop(goes(rest), [base, rest, o.Add(o.Mul(base, zero), one)], turn)[2]
+    if b.dtype is not None and b.dtype.kind == "int":
+        found = o.Where(o.Less(places, zero), _one_over(o, base, o.Mod(places, o.const(2, T.int64))), found)
+    return o.cast(found, a.dtype)
+
+
+def _power_of_number(o: RuleBuilder, base: Handle, n: int) -> Handle:
+    if n < 0:
+        return _one_over(o, base, o.const(n % 2, T.int64))
+    out = None
+    while n:
+        if n % 2:
+            out = base if out is None else o.Mul(out, base)
+        n //= 2
+        if n:
+            base = o.Mul(base, base)
+    return out or o.Add(o.Mul(base, o.const(0, base)), o.const(1, base))  # type: ignore[no-any-return]
+
+
+def _one_over(o: RuleBuilder, base: Handle, odd: Handle) -> Handle:
+    """What 1 over a power of integers is cut to: of 1 and of -1 it is 1 or -1, of others 0. odd: 1 for an odd power."""
+    one = o.const(1, base)
+    unit = o.Where(
+        o.Equal(base, o.const(-1, base)), o.Sub(one, o.Mul(odd, o.const(2, base))), o.const(0, base)
+    )
+    return o.Where(o.Equal(base, one), one, unit)  # type: ignore[no-any-return]
+
+
 def _other_than_nan(name: str) -> Rule:
     def rule(o: RuleBuilder, a: Handle, b: Handle) -> Handle:
         found = getattr(o, name)(a, b)
@@ -221,7 +270,7 @@ RULES: dict[str, Rule] = {
     "div": lambda o, a, b: o.Div(a, b),
     "floordiv": _floor_divide,
     "mod": _floored_rest,
-    "pow": lambda o, a, b: o.Pow(a, b),
+    "pow": _power,
     "maximum": lambda o, a, b: o.Max(a, b),
     "minimum": lambda o, a, b: o.Min(a, b),
     "fmax": _other_than_nan("Max"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from ...core.types import DType
 from .builder import Builder, Handle, Inexpressible, Unavailable
 from .dimension import Dim, Factor, is_dynamic, values
 from .dtypes import to_code
+from .subgraph import formal, subgraph
 
 _INT_MAX, _INT_MIN = 2**63 - 1, -(2**63)
 #: ways to combine old and new values: ONNX's word, the opset from which ScatterElements knows it, the ops
@@ -41,6 +42,15 @@ class RuleBuilder(Builder):
         """Refuse the rule before an opset; the op is written in another way then."""
         if self.opset < opset:
             raise Unavailable(f"the op is used from opset {opset} on")
+
+    def loop(
+        self, goes: Handle, state: Sequence[Handle], turn: Callable[..., Sequence[Handle]]
+    ) -> list[Handle]:
+        """The state after a Loop. turn: from a state, whose shapes stay, to whether it goes on, and the next state."""
+        count, again = formal(self, "turn", T.int64, ()), formal(self, "goes", T.bool_, ())
+        carry = [formal(self, f"state_{k}", h.dtype, h.shape) for k, h in enumerate(state)]
+        graph = subgraph(self, "body", [count, again, *carry], lambda: list(turn(*carry)))
+        return self.add("Loop", [None, goes, *state], {"body": graph}, [h.dtype for h in state])
 
     def not_float64(self, x: Handle) -> None:
         """Refuse a rule whose op a runtime works out in float32 at most; the op is written in parts then."""
