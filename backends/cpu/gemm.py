@@ -136,6 +136,8 @@ def _source(char: str, size: int, tile: Block, halves: bool, epilogue_head: str,
     shape = tile.rows, tile.vectors, tile.lanes
     side, line = group_rows(tile), group_line(tile)
     strip = min(side, lanes) if has_masked_memory() else lanes
+    # Whole vectors are stored where what is beyond the rows is written over by the next k.
+    stored = lanes if side == strip else strip
     heights = [(TURN // 2, rows // 2), (TURN, rows)] if halves else [(TURN, rows)]
     result = f"c + piece * c_piece + result_at * {size}, n * {size}, block_rows, block_cols, "
     result += "unit - first_unit, later, later_step"
@@ -221,13 +223,13 @@ def kernel(args, chunk, nchunks):
                         there = packed + k * {line * size}
                         for part in range(0, {side}, {strip}):
                             copy_lanes_{char}(
-                                there + part * {size}, pitch, here + part * {size}, {side * size}, whole, {strip}, 0,
+                                there + part * {size}, pitch, here + part * {size}, {side * size}, whole, {stored}, 0,
                                 min_i64({strip}, {side} - part), {lanes},
                             )
                         for part in range(0, rest, {strip}):
                             copy_lanes_{char}(
                                 there + whole * pitch + part * {size}, pitch,
-                                here + (whole * {side} + part) * {size}, 0, 1, {strip}, 0,
+                                here + (whole * {side} + part) * {size}, 0, 1, {stored}, 0,
                                 min_i64({strip}, rest - part), {lanes},
                             )
                         here += k_s2
@@ -241,13 +243,24 @@ def kernel(args, chunk, nchunks):
                                 for k in range(0, count, {lanes}):
                                     transpose_lanes_{char}(
                                         there + k * {line * size}, {line * size}, here + k * {size}, row_s2, have,
-                                        min_i64({lanes}, count - k), {strip}, {lanes},
+                                        min_i64({lanes}, count - k), {stored}, {lanes},
                                     )
                             else:
                                 gather_lanes_{char}(
-                                    there, {line * size}, here, k_s2, row_s2, count, {strip}, 0, have, {lanes}
+                                    there, {line * size}, here, k_s2, row_s2, count, {stored}, 0, have, {lanes}
                                 )
                 a_at = packed
+            # Meanwhile come the lines that are packed next, in runs of neighbours.
+            runs, fetched, met, coming, run_step, run_lines = 0, 0, 0, 0, 0, 0
+            if packs and unit + 1 < last_unit:
+                next_outer, next_part = div_i64(unit + 1, parts), mod_i64(unit + 1, parts)
+                coming = a_batch + next_outer * a_outer + next_part * a_unit + load_i64(row_table, 0)
+                more = min_i64(depth, inner - next_part * depth)
+                if row_s2 == {size} and k_s2 != {size}:
+                    runs, run_step, run_lines = more, k_s2, div_i64(rows * {size} + 126, 64)
+                elif k_s2 == {size}:
+                    runs, run_step, run_lines = rows, row_s2, div_i64(more * {size} + 126, 64)
+            blocks = div_i64(columns + {width - 1}, {width}) * div_i64(rows + {rows - 1}, {rows})
             for j in range(0, columns, {width}):
                 block_cols = min_i64({width}, columns - j)
                 right, right_step = b_at, b_step
@@ -275,6 +288,10 @@ def kernel(args, chunk, nchunks):
                         later = b_at + b_panel
                         if i > 0:
                             later_step = 0
+                    met += 1
+                    while fetched * blocks < runs * met:
+                        fetch_lines(coming + fetched * run_step, run_lines)
+                        fetched += 1
                     if pitch:
                         # Its rows and k have steps known here, which saves instructions.
                         near = a_at + div_i64(near_row + i, {side}) * pitch + mod_i64(near_row + i, {side}) * {size}

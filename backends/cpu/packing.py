@@ -30,6 +30,8 @@ register. Addresses and steps are in bytes.
 `fill_offsets(table, first, count, repeats, n1, n2, s0, s1, s2)`
     Byte offsets of the indices first, first + 1, ... with the digits i = (i0 * n1 + i1) * n2 + i2:
     i0 * s0 + i1 * s1 + i2 * s2. After `count` of them the last one is repeated.
+`fetch_lines(at, count)`
+    `count` lines of 64 bytes come into the second-level cache.
 `fill_windows(table, taps_y, taps_x, y, x, tap_y, tap_x, h, w, step, y_step, x_step, length)`
     The table of copy_windows for `length` neighbouring results of an image of h x w: tap (i, j) of the first
     of them reads line y + i * tap_y, column x + j * tap_x, the next ones `step` columns on. y_step and
@@ -257,6 +259,14 @@ def _emit_offsets(b: ir.IRBuilder, args: Any) -> None:
     loop.close([b.select(stays, old, new) for old, new in zip((at, i1, i2), moved)])
 
 
+def _emit_fetch(b: ir.IRBuilder, args: Any) -> None:
+    v = Vectors(b, "f32", 16)
+    at, count = args
+    loop = Loop(b, count, [at])
+    v.prefetch(loop.carried[0], 2)
+    loop.close([b.add(loop.carried[0], I64(64))])
+
+
 def _emit_fill_windows(b: ir.IRBuilder, args: Any) -> None:
     table, taps_y, taps_x, y, x, tap_y, tap_x, h, w, step, y_step, x_step, length = args
     zero, one = I64(0), I64(1)
@@ -298,10 +308,11 @@ def _emit_fill_windows(b: ir.IRBuilder, args: Any) -> None:
 
 
 fill_offsets = integers("fill_offsets", 9, _emit_offsets)
+fetch_lines = integers("fetch_lines", 2, _emit_fetch)
 fill_windows = integers("fill_windows", 13, _emit_fill_windows)
 spread_masks = integers("spread_masks", 2, _emit_spread)
 
-__all__ = ["fill_offsets", "fill_windows", "spread_masks"]
+__all__ = ["fetch_lines", "fill_offsets", "fill_windows", "spread_masks"]
 for _char in FLOATS:
     for _name, _emit, _n in (
         ("copy_lanes", _emit_copy, 8),
