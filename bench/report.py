@@ -16,6 +16,7 @@ from .op_cases import SIZES
 
 _ORDER = (
     "duograd-graph",
+    "duograd-fast",
     "duograd-eager",
     "torch-eager",
     "torch-compile",
@@ -25,7 +26,10 @@ _ORDER = (
     "onnxruntime",
 )
 _COLORS = dict(
-    zip(_ORDER, ("#0b6e4f", "#6bbf59", "#d1495b", "#edae49", "#30638e", "#ff8c42", "#b5651d", "#5f4b8b"))
+    zip(
+        _ORDER,
+        ("#0b6e4f", "#1fa37a", "#6bbf59", "#d1495b", "#edae49", "#30638e", "#ff8c42", "#b5651d", "#5f4b8b"),
+    )
 )
 
 
@@ -79,12 +83,13 @@ def print_table(result: dict[str, Any], console: Any) -> None:
         console.print(
             table("Speed: times as fast as torch eager (duograd eager where no peer ran)", columns, rows)
         )
-        for phase, ratios in peer_ratios(result).items():
-            mean = geometric_mean(ratios.values())
-            each = ", ".join(f"{case} {ratio:.2f}" for case, ratio in ratios.items())
-            console.print(
-                f"{phase}: time of the fastest peer over duograd-graph {mean:.2f} (geometric mean); {each}"
-            )
+        for runner in ("duograd-graph", "duograd-fast"):
+            for phase, ratios in peer_ratios(result, runner).items():
+                mean = geometric_mean(ratios.values())
+                each = ", ".join(f"{case} {ratio:.2f}" for case, ratio in ratios.items())
+                console.print(
+                    f"{phase}: time of the fastest peer over {runner} {mean:.2f} (geometric mean); {each}"
+                )
     console.print(
         f"{machine['cpu']}, {machine['threads']} threads, copy {bandwidth / 1e9:.0f} GB/s, commit {machine['commit']}"
     )

@@ -1,4 +1,4 @@
-"""The cases in duograd: one source, both modes."""
+"""The cases in duograd: one source, both modes, and graph mode with precision="fast"."""
 
 from __future__ import annotations
 
@@ -85,12 +85,16 @@ def mean_size(out: Any) -> float:
 
 
 def build(case: Case, phase: str, mode: str) -> Any:
-    """A function without arguments that does one step and returns a number to compare runners by."""
+    """A function without arguments that does one step and returns a number to compare runners by.
+
+    mode: "eager", "graph", or "fast": graph mode with that precision.
+    """
+    how: dict[str, Any] = {"precision": "fast"} if mode == "fast" else {"mode": mode}
     if case.name == "adam":
         p, g = (dg.tensor(v) for v in case.data().values())
         alone = dg.optim.Adam([p], lr=1e-3)
 
-        @dg.function(mode=mode)
+        @dg.function(**how)
         def update(g: Any) -> Any:
             p.grad = g
             alone.step()
@@ -99,7 +103,7 @@ def build(case: Case, phase: str, mode: str) -> Any:
         return lambda: update(g), mean_size
     if phase == "op":
         _adams.clear()
-        fn = op_function(case) if mode == "eager" else dg.function(op_function(case))
+        fn = op_function(case) if mode == "eager" else dg.function(op_function(case), **how)
         inputs = op_inputs(case)
         return lambda: fn(*inputs), mean_size
     data = {k: dg.tensor(v) for k, v in case.data().items()}
@@ -116,7 +120,7 @@ def build(case: Case, phase: str, mode: str) -> Any:
     if phase == "infer":
         model.eval()
 
-        @dg.function(mode=mode)
+        @dg.function(**how)
         def predict(x: Any) -> Any:
             with dg.no_grad():
                 return model(x)
@@ -127,7 +131,7 @@ def build(case: Case, phase: str, mode: str) -> Any:
     make = dg.optim.SGD if case.optimizer == "sgd" else dg.optim.Adam
     optimizer = make(model.parameters(), lr=1e-3)
 
-    @dg.function(mode=mode)
+    @dg.function(**how)
     def step(x: Any, y: Any) -> Any:
         optimizer.zero_grad()
         loss = loss_fn(model(x), y)

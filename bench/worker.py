@@ -17,6 +17,7 @@ from typing import Any
 
 RUNNERS = {
     "duograd-graph": ("run_duograd", "graph"),
+    "duograd-fast": ("run_duograd", "fast"),
     "duograd-eager": ("run_duograd", "eager"),
     "torch-eager": ("run_torch", "eager"),
     "torch-compile": ("run_torch", "compile"),

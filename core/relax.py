@@ -2,6 +2,7 @@
 
 - `a * b + c` is one fused multiply-add; a 16-bit float that only passes on to the next op is not rounded.
 - Division by a value that stays the same along the inner loop is multiplication by its reciprocal.
+- Functions that have one are computed by a shorter formula, where the backend saves time by it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from .scalar import Expr, walk
 from .types import DType, float32, float64
 
 _CONTRACTED = (float32, float64)
+#: The value of a node whose function is to be computed by a shorter formula; which functions have one.
+SHORT, _SHORTENED = "short", frozenset(("sigmoid", "gelu"))
 
 
 def relax(roots: Sequence[Expr], steady: Container[int]) -> tuple[Expr, ...]:
@@ -54,6 +57,8 @@ def _node(node: Expr, args: list[Expr], once: dict[int, bool], stays: dict[int, 
                 return Expr("fma", dtype, (x if op == "add" else _negative(x), y, a))
         if op == "div" and stays[id(node.args[1])] and not stays[id(node.args[0])]:
             return Expr("mul", dtype, (args[0], Expr("div", dtype, (_one(dtype), args[1]))))
+    if op in _SHORTENED:
+        return Expr(op, dtype, tuple(args), SHORT)
     if not node.args or all(a is b for a, b in zip(args, node.args)):
         return node
     return Expr(op, dtype, tuple(args), node.value)

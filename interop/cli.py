@@ -143,7 +143,10 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("--cases", default="", help="names or patterns, separated by commas (all)")
     bench.add_argument("--phase", choices=("train", "infer", "op"), help="one phase only (train and op)")
     bench.add_argument("--ops", action="store_true", help="single ops at three sizes too")
-    bench.add_argument("--mode", choices=("graph", "eager"), default="", help="one mode only (both)")
+    bench.add_argument(
+        "--mode", choices=("graph", "eager", "fast"), default="",
+        help='one mode only (graph and eager); fast: graph mode with precision="fast"',
+    )  # fmt: skip
     bench.add_argument(
         "--vs", default="", help="peers: torch,torch-compile,jax,tensorflow,tensorflow-xla,onnxruntime"
     )

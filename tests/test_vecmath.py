@@ -9,6 +9,7 @@ import math
 import re
 import shutil
 import subprocess
+import types
 from pathlib import Path
 
 import numpy as np
@@ -248,30 +249,38 @@ def test_casts_of_what_does_not_fit_saturate_or_wrap_without_a_trap():
 # ---------------------------------------------------------------- the code that comes out
 
 
+def written_anew(names, x, prefix, monkeypatch):
+    """Results of functions of one argument, compiled here and now; no text that the process keeps is read or kept."""
+    from duograd.backends.cpu import lanes, native, numba_front
+    from duograd.backends.cpu.compile import compile_object
+
+    monkeypatch.setattr(lanes, "_written", lanes._written.__wrapped__)
+    monkeypatch.setattr(numba_front, "_operations", None)
+    symbol = f"{prefix}kernel"
+    code = compile_object(source(names), prefix=prefix)
+    (address,) = native._load({symbol: native.Loadable(code, (symbol,), {})})[symbol]
+    out = [np.empty_like(x) for _ in names]
+    slots = np.array([v for o in out for v in (x.ctypes.data, o.ctypes.data, x.size)], np.int64)
+    ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(address)(slots.ctypes.data, 0, 1)
+    return out
+
+
 @pytest.mark.parametrize("features", [("avx2",), ()])
 def test_tables_on_cpus_without_avx512(features, monkeypatch):
     """erf's bits are the same; those which such a CPU computes otherwise lie within their bounds."""
-    from duograd.backends.cpu import lanes, native, target, vecmath_avx512, vecmath_exp, vecmath_log
-    from duograd.backends.cpu.compile import compile_object
+    from duograd.backends.cpu import target, vecmath_avx512, vecmath_exp, vecmath_log
 
     if features and not vecmath_avx512.has("avx2"):
         pytest.skip("this CPU has no AVX2: its code cannot run here")
     names = [f"v_{op}_f32" for op in ("erf", "gelu", "exp", "exp2", "sigmoid", "tanh", "softplus")]
     same = 1
-    for module in (target, vecmath_avx512, vecmath_exp, vecmath_log):
-        monkeypatch.setattr(module, "has", lambda feature: feature in features)
-    monkeypatch.setattr(
-        lanes, "_written", lanes._written.__wrapped__
-    )  # texts of this CPU's functions are kept
-    code = compile_object(source(names), prefix=f"tables_{len(features)}_")
-    symbol = f"tables_{len(features)}_kernel"
-    (address,) = native._load({symbol: native.Loadable(code, (symbol,), {})})[symbol]
     near, wide = (samples(op, "f32", 1000)[0] for op in ("erf", "sigmoid"))
     x = np.concatenate([near, wide, SPECIAL[np.abs(SPECIAL) < 1e38], [INF, -INF, NAN]])
     x = x.astype(np.float32)
-    out = [np.empty_like(x) for _ in names]
-    slots = np.array([v for o in out for v in (x.ctypes.data, o.ctypes.data, x.size)], np.int64)
-    ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(address)(slots.ctypes.data, 0, 1)
+    with monkeypatch.context() as patch:
+        for module in (target, vecmath_avx512, vecmath_exp, vecmath_log):
+            patch.setattr(module, "has", lambda feature: feature in features)
+        out = written_anew(names, x, f"tables_{len(features)}_", patch)
     expected = run([dict.fromkeys(names, (x,))])
     for name, result in zip(names[:same], out):
         np.testing.assert_array_equal(result, expected[name], err_msg=name)
@@ -293,6 +302,37 @@ def test_gelu_keeps_its_digits_far_below_zero():
     for low, high, bound in ((0, 1, 3e-7), (1, 2.5, 6e-7), (2.5, 4, 1.5e-5), (4, 7, 2.6e-4), (7, 7.5, far)):
         inside = (-x[1:] >= low) & (-x[1:] < high)
         assert relative[inside].max() <= bound, (low, high)
+
+
+@pytest.mark.parametrize("halves", [True, False])
+def test_short_functions_keep_the_bounds_that_the_documents_state(halves, monkeypatch):
+    """docs/design.md has them; where AVX-512 has whole registers they are the other functions."""
+    from duograd.backends.cpu import vecmath_erf, vecmath_exp
+
+    for module in (vecmath_erf, vecmath_exp):
+        monkeypatch.setattr(module, "target", lambda: types.SimpleNamespace(halves=halves))
+    wide = np.linspace(-30, 30, 100001)
+    x = np.concatenate(
+        [wide, -np.linspace(30, 104, 20001), SPECIAL[np.abs(SPECIAL) < 1e38], [INF, -INF, NAN]]
+    )
+    x = x.astype(np.float32)
+    names = ["v_gelu_short_f32", "v_sigmoid_short_f32", "v_gelu_f32", "v_sigmoid_f32"]
+    gelu, sigmoid, *others = written_anew(names, x, f"short_{halves}_", monkeypatch)
+    ulp = {op: ulp_errors(op, "f32", (x,), y) for op, y in (("gelu", gelu), ("sigmoid", sigmoid))}
+    for op, low, high, bound in (
+        ("gelu", -0.125, 0.125, 2.5), ("gelu", -1, 1, 4.5), ("gelu", -2.5, -1, 15), ("gelu", 0, 200, 2.5),
+        ("sigmoid", -20, 200, 9.5), ("sigmoid", -87, -20, 13),
+    ):  # fmt: skip
+        assert ulp[op][(x >= low) & (x <= high)].max() <= bound, (op, low)
+    with np.errstate(invalid="ignore"):
+        exact = CASES["gelu"].wide(x.astype(np.float64))
+    for low, high, bound in ((-4, -2.5, 1.5e-5), (-5, -4, 1e-4), (-7, -5, 2e-3)):
+        inside = (x >= low) & (x <= high)
+        assert np.abs(gelu[inside] / exact[inside] - 1).max() <= bound, low
+    for y, other in zip((gelu, sigmoid), others):
+        odd = ~np.isfinite(x) | (x == 0)
+        np.testing.assert_array_equal(y[odd], other[odd])
+        np.testing.assert_array_equal(np.signbit(y[odd]), np.signbit(other[odd]))
 
 
 def test_one_element_and_sixteen_at_a_time_give_the_same_bits():

@@ -9,6 +9,7 @@ from typing import Any
 
 from ...core import types as T
 from ...core.errors import KernelError
+from ...core.relax import SHORT
 from ...core.scalar import SCALAR_OPS, Expr, walk
 from ...core.types import DType
 
@@ -55,7 +56,9 @@ def instruction(node: Expr, a: Sequence[str], wide: bool = False) -> str:
     if op not in SCALAR_OPS:
         raise KernelError("kernel", f"the scalar node {op!r} cannot stand in a loop", "report it as a defect")
     dtype = node.args[-1].dtype
-    if op == "exp" and _never_above_zero(node.args[0]):
+    if node.value == SHORT and dtype is T.float32:
+        op = f"{op}_short"
+    elif op == "exp" and _never_above_zero(node.args[0]):
         op = "exp_below"
     if not wide and not any(x.op == "const" for x in node.args):
         infix = _FLOAT_INFIX if dtype.is_float else _INFIX if dtype.char in ("i64", "u64") else {}

@@ -35,6 +35,15 @@ EXP_NEAR = {
     ),
 }
 
+# exp(r) = sum c[k] r**k, |r| <= ln(2)/32
+EXP_SHORT = {
+    "f32": (  # error 2**-21.1
+        1.0,
+        1.0000593662261963,
+        0.5000439882278442,
+    ),
+}
+
 # exp(r) / (1 + QUARTER_SHIFT) = 1 + sum c[k] r**k, |r| <= ln(2)/8
 EXP_QUARTER = {
     "f32": (  # error 2**-27.8

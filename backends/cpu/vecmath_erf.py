@@ -6,7 +6,7 @@ import math
 
 from . import vecmath_coefficients as C
 from . import vecmath_tables as tables
-from .target import has_quarters
+from .target import has_quarters, target
 from .vecmath_avx512 import magnitude
 from .vecmath_exp import add_exponent, exp_negative, magic, nearest
 from .vecmath_lookup import look_up, piecewise, place
@@ -68,6 +68,19 @@ def gelu_pieces(x: Value) -> Value:
         return gelu_quarters(x)
     a = magnitude(x, 7.75)
     return fma(-a, piecewise(tables.TAIL, place(a, 2)), lowest(x, -0.0))
+
+
+@vector("gelu_short", ("f32",))
+def gelu_short(x: Value) -> Value:
+    """`gelu_pieces` from 16 polynomials of degree 5 for |x| Q(|x|), about multiples of 1/2, where that saves time.
+
+    From 7.25 on Q is taken for 0.
+    """
+    if not target().halves:
+        return gelu_pieces(x)
+    where = place(magnitude(x, 7.5), 1)
+    value, *c = tables.SHORT_TAIL
+    return fma(piecewise(c, where), where.off, lowest(x, -0.0) - look_up(value, where.piece))
 
 
 @vector("gelu", ("f64",))

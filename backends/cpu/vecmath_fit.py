@@ -134,6 +134,11 @@ _table(
     "exp(r) = 1 + r + r**2 * (c[0] + c[1] r), |r| <= ln(2)/32",
     f32=(_expm1, 2, -_HALF_LN2 / 16, _HALF_LN2 / 16, lambda r: r**2),
 )
+_table(
+    "EXP_SHORT",
+    "exp(r) = sum c[k] r**k, |r| <= ln(2)/32",
+    f32=(mp.exp, 3, -_HALF_LN2 / 16, _HALF_LN2 / 16, lambda r: mp.exp(-r)),
+)
 _at_quarter = lambda base: lambda r: base**r / (1 + mp.mpf(QUARTER_SHIFT)) - 1
 _table(
     "EXP_QUARTER",

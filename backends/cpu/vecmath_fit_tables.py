@@ -72,6 +72,18 @@ def _tail(n: int) -> list[float]:
     return about(beyond, n / 4, 0.125, 5, None if n else 0.0)
 
 
+def _short_tail(n: int) -> list[float]:
+    """x Q(x), negative but for its value at the centre; of the first piece the value is 0."""
+    if n == 15:
+        return [0.0, *[-0.0] * 5]  # gelu of minus infinity is -0.0
+    beyond = lambda x: x * mp.erfc(x / mp.sqrt(2)) / 2
+    if n == 0:
+        c = about(lambda x: mp.erfc(x / mp.sqrt(2)) / 2, 0.0, 0.25, 5, 0.0)
+        return [0.0, *(-v for v in c)]
+    value, *c = about(beyond, n / 2, 0.25, 6)
+    return [value, *(-v for v in c)]
+
+
 def _halves(g: Callable[[Any], Any]) -> Callable[[int], list[float]]:
     return lambda n: about(g, (n if n < 16 else n - 32) / 2, 0.25, 6)
 
@@ -110,6 +122,11 @@ TABLES: dict[str, Table] = {
         "the normal distribution beyond x = n/4 + t: sum c[k] t**k; from 7.625 on 0",
         32,
         _tail,
+    ),
+    "SHORT_TAIL": Table(
+        "x times that, x = n/2 + t: c[0] - sum of -c[k] t**k, from k = 1 on; from 7.25 on 0",
+        16,
+        _short_tail,
     ),
     "SIGMOID": Table(
         "1 / (1 + exp(-x)), x = n/2 + t, alike; n from -16 to 15 stands at n mod 32",
