@@ -26,7 +26,7 @@ def close(ledger: Ledger, strict: bool = True) -> tuple[list[Read], list[Effect]
     if strict and ledger.refused:
         for effect in reversed(effects + lost):
             effect.undo()
-        raise ledger.refused[0]
+        raise ledger.refused[0] from None
     return reads, effects, lost
 
 

@@ -12,8 +12,9 @@ import collections
 import ctypes
 import enum
 import functools
+import io
 import types
-from types import FrameType, FunctionType
+from types import CodeType, FrameType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from ..core import dispatch
 from ..core.errors import TraceError
 from .bytecode import Expr
 from .evaluate import item_name, render
+from .handlers import caught
 from .ir import Number
 from .live import Live, settled
 from .lookup import UNKNOWN, calls_on, in_class, instance_dict, is_changing
@@ -41,6 +43,10 @@ from .symbol import Symbol
 
 class Found(BaseException):
     """Ends a trace whose arguments are containers of its own: the function found one of them by itself."""
+
+
+class Refused(BaseException):
+    """Ends a trace before something that is refused and that nobody could put back; no `except Exception` stops it."""
 
 
 #: what C code looks into
@@ -86,6 +92,8 @@ class Ledger:
         self.orders: dict[int, list[str]] = {}  # the names in a namespace before the function wrote to it
         self.spaces: dict[int, dict[str, Any]] = {}  # what a namespace that was walked held at first
         self.refused: list[TraceError] = []
+        #: the code that the trace was begun in
+        self.until: CodeType | None = None
         self.compared: set[int] = (
             set()
         )  # ids of objects of which it was asked whether they are some other one
@@ -361,6 +369,10 @@ class Ledger:
                     "take the element outside and pass it as an argument, or keep a list and an index",
                     frame,
                 )
+                if self.until is not None and not caught(self.until):
+                    raise Refused  # what handles errors would run unseen, and go on
+            elif isinstance(x, io.IOBase) and id(x) in self.outside:
+                self.leave(f"reads {name}, an open file", "read it outside")
             return
         held: Any = x
         outside = id(x) in self.outside and id(x) not in self.made

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import collections
 import gc
+import io
 import threading
 import types
 import weakref
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .evaluate import get_item
-from .lookup import UNKNOWN, find, in_class, instance_dict
+from .lookup import UNKNOWN, find, follows, in_class, instance_dict
 from .plain import ABSENT, count, elements, one_key
 
 #: bytes of the largest NumPy array whose elements are compared at every call
@@ -37,26 +38,24 @@ _VIEWS: tuple[type, ...] = (
 )  # fmt: skip
 
 
-_EMPTY: tuple[Any, ...] = ([], (), "", b"", {}, {}.values(), {}.items(), set(), range(0), range(1 << 99))
-_ITERATORS: tuple[type, ...] = (
-    types.GeneratorType, zip, map, filter, enumerate, reversed, type(reversed([])),
-    *(type(iter(x)) for x in _EMPTY),
-)  # fmt: skip
-
-
 def is_iterator(x: Any) -> bool:
-    """Whether x is an iterator of C code: what it has given is not seen."""
-    return isinstance(x, _ITERATORS) or (type(x).__module__ == "itertools" and hasattr(type(x), "__next__"))
+    """Whether x is an iterator of code that is not followed: what it has given is not seen."""
+    step = in_class(type(x), "__next__")
+    if step is ABSENT or isinstance(x, io.IOBase):  # a file is no container that a call could have again
+        return False
+    code = getattr(step, "__code__", None)
+    return code is None or follows(code, step.__globals__) == "never"
 
 
 def walked(iterator: Any) -> list[Any]:
-    """The containers and iterators that an iterator of C code walks along, and those whose methods it calls; nothing is
-    taken."""
-    if isinstance(iterator, types.GeneratorType) or type(iterator).__module__ == "itertools":
+    """The containers and iterators that an iterator walks along, and those whose methods it calls; nothing is taken."""
+    row = None
+    if not isinstance(iterator, types.GeneratorType) and type(iterator).__module__ != "itertools":
+        with suppress(TypeError):  # some cannot be copied
+            state = iterator.__reduce__()
+            row = list(state[1]) if isinstance(state, tuple) and len(state) > 1 else []
+    if row is None:
         row = gc.get_referents(iterator)
-    else:
-        state = iterator.__reduce__()
-        row = list(state[1]) if isinstance(state, tuple) and len(state) > 1 else []
     return row + [x.__self__ for x in row if isinstance(x, types.BuiltinFunctionType)]
 
 

@@ -40,7 +40,7 @@ from .bytecode import analyse, instruction_at
 from .calls import CallReader
 from .evaluate import Results
 from .functions import caller
-from .ledger import Found, Ledger
+from .ledger import Found, Ledger, Refused
 from .live import RestartError, is_live, names_live
 from .lookup import follows, forget_classes, leads
 from .plain import brief
@@ -108,6 +108,7 @@ class ReadRecorder:
 
     def __enter__(self) -> ReadRecorder:
         self._old, self._home = sys.gettrace(), sys._getframe(1)
+        self._ledger.until = self._home.f_code
         # A C tracer that is called by hand takes the thread back, so only Python tracers are called along.
         chained = self._old if isinstance(self._old, (types.FunctionType, types.MethodType)) else None
         tracers, start, asked = self._tracers, self._start, self._reader.is_asked_for
@@ -147,7 +148,7 @@ class ReadRecorder:
         return self
 
     def __exit__(self, kind: Any, value: Any, trace: Any) -> None:
-        lost = sys.gettrace() is not self._tracer and kind is not Found
+        lost = sys.gettrace() is not self._tracer and kind not in (Found, Refused)
         if not lost:
             sys.settrace(self._old)
         self._reader.standing.take()
@@ -160,7 +161,7 @@ class ReadRecorder:
         self._reader.actions.clear()
         self._reader.root = None
         self._old = self._tracer = self.restable = self._home = None
-        self.reads, self.effects, self._lost = close(ledger, kind is None)
+        self.reads, self.effects, self._lost = close(ledger, kind in (None, Refused))
         self.odd, self.refused = ledger.odd, ledger.refused
         self.outside = {key: ledger.objects[key] for key in ledger.outside if key in ledger.objects}
         if kind is None and (lost or ledger.gave_way):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import io
 import types
 from types import FrameType, FunctionType
 from typing import Any
@@ -389,7 +390,7 @@ class SiteReader(ValueReader):
                 self._look_into(x, frame, False)
             return
         for x in self._whole(expr, frame) if deep else self._possible(expr, frame):
-            if isinstance(behind(x), HOLDING) or is_iterator(x):
+            if isinstance(behind(x), (*HOLDING, io.IOBase)) or is_iterator(x):
                 self._ledger.read_content(x, self._ledger.name(x, expr), frame, deep)
 
     def _on_truth(self, frame: FrameType, action: Any) -> None:
@@ -468,6 +469,8 @@ class SiteReader(ValueReader):
             self._ledger.read_content(container, self._ledger.name(container, action[2]), frame, True)
             if not is_plain(key):
                 ask(self._ledger, [key], self._within([container]))
+        else:
+            self._ledger.read_content(container, self._ledger.name(container, action[2]), frame, False)
 
     def _handed_on(self, x: Any, given: list[Any], whole: bool, frame: FrameType) -> None:
         """What C code will call."""
