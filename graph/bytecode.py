@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dis
 import operator
+import sys
 from types import CodeType
 from typing import Any, NamedTuple
 
@@ -30,6 +31,11 @@ _IDLE = frozenset((
     "DELETE_FAST",
     "SETUP_ANNOTATIONS", "GEN_START", "NOT_TAKEN", "TO_BOOL",
 ))  # fmt: skip
+#: after which what a variable held may be gone, of which up to Python 3.12 `frame.f_locals` keeps a copy
+_DROPPING = frozenset(
+    ("STORE_FAST", "STORE_FAST_LOAD_FAST", "STORE_FAST_STORE_FAST", "DELETE_FAST", "STORE_DEREF", "DELETE_DEREF")
+    if sys.version_info < (3, 13) else ()
+)  # fmt: skip
 # Instructions that take so many values and look inside them.
 _CONSUMERS = {
     "COMPARE_OP": 2, "BINARY_OP": 2, "UNPACK_SEQUENCE": 1, "UNPACK_EX": 1, "FORMAT_SIMPLE": 1,
@@ -537,6 +543,8 @@ def _analyse(code: CodeType) -> Sites:
             state.join(i.next + 2 * i.arg, stack + [None] * extra)
         else:
             state.step(i)
+        if i.name in _DROPPING:
+            state.site(i.next, "drop")
         alive = i.name not in _NO_FALLTHROUGH
     wanted = {}
     for i in listed:

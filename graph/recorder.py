@@ -24,6 +24,7 @@ coverage has, rests during the trace. A followed instruction costs about 1 us, a
 from __future__ import annotations
 
 import inspect
+import operator
 import sys
 import types
 from collections.abc import Iterable
@@ -47,6 +48,7 @@ from .plain import brief
 from .reads import CONTAINERS, Effect, Read
 from .symbol import Symbol
 
+_LOCALS = operator.attrgetter("f_locals")
 #: flags of code that gives back more than once
 _RESTING = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
@@ -82,6 +84,7 @@ class ReadRecorder:
         self._results: Results = {}
         self._tracers: dict[int, Any] = {}  # id of a code -> its local tracer, or False
         self._reader = CallReader(self._ledger, self._results, self._tracers, live)
+        self._reader.actions["drop"] = _drop
         self._codes: list[CodeType] = []
         self._wanted: dict[int, dict[int, int]] = {}
         self._reader.root, self._rooted = function, False
@@ -338,6 +341,11 @@ class ReadRecorder:
                 self._root(getattr(x, field), f"{name}.{field}", seen)
         else:
             self._ledger.learn(x, name, True)
+
+
+def _drop(frame: FrameType, action: Any) -> None:
+    """Let go of what variables held before: what runs when it is gone (`finally` of a generator) is watched."""
+    sys.call_tracing(_LOCALS, (frame,))
 
 
 def _both(first: Any, second: Any) -> Any:

@@ -152,3 +152,64 @@ def test_lines_of_a_file_from_outside_are_read_at_every_call(read):
         return found, file.read()
 
     assert run("graph") == run("eager")
+
+
+class Kept:
+    def __init__(self):
+        self.log, self.count = [], 0
+
+
+def deleted(x, m):
+    def made():
+        try:
+            yield x
+        finally:
+            m.log.append("end")
+
+    g = made()
+    y = next(g) * 2
+    del g
+    return y * max((1, 2, m.count))
+
+
+def replaced(x, m):
+    def made(k):
+        try:
+            yield x * k
+        finally:
+            m.log.append(k)
+
+    y = 0
+    for k in range(1, 3):
+        g = made(k)
+        y = y + next(g)
+    g = None
+    return y * max((1, 2, m.count))
+
+
+def in_a_cell(x, m):
+    def made():
+        try:
+            yield x
+        finally:
+            m.log.append("end")
+
+    def take():
+        return next(g)
+
+    g = made()
+    y = take() * 2
+    g = None
+    return y * max((1, 2, m.count))
+
+
+@pytest.mark.parametrize("fn", [deleted, replaced, in_a_cell])
+def test_what_runs_when_a_variable_lets_go_of_a_generator_is_an_effect(fn):
+    """The trace looked at copies of the variables, and what ran when these were renewed was seen by nobody."""
+
+    def run(mode):
+        m = Kept()
+        f = dg.function(lambda x: fn(x, m), mode=mode)
+        return [(f(dg.tensor([1.0 + k])).tolist(), [*m.log]) for k in range(4)]
+
+    assert run("graph") == run("eager")

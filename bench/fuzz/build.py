@@ -12,6 +12,7 @@ from ...core.op import REGISTRY
 from . import views
 from .early import EARLY
 from .effects import branch
+from .iterators import ITERATORS, changed_since
 from .judge import run
 from .live import PACKS
 from .numbers import CHANGING
@@ -19,8 +20,9 @@ from .program import LAYOUTS, NAMES, Given, Program, State, Step
 from .settings import SET
 from .sized import sized
 from .steps import FLOATS, INTEGERS, Hand, call_sample
-from .tempers import TEMPERS
-from .walks import draw_walks
+from .tempers import APART, ASKED, TEMPERS
+from .together import is_apart
+from .walks import draw_again, draw_walks
 
 SIZES = (1, 2, 3, 4, 5, 7)
 LARGE = (16, 17, 33, 65, 130)
@@ -72,13 +74,18 @@ def draw(seed: int, temper: str | None = None) -> Program:
     early = temper == EARLY
     if early:
         temper = rng.choices(list(SIZED), list(SIZED.values()))[0]
+    together = temper == ITERATORS and rng.random() < 0.2
     temper = temper or drawn
     dtype = rng.choices(("float32", "float64", "float16", "bfloat16"), (70, 14, 8, 8))[0]
     hand = Hand(rng, dtype)
     sizes = _sizes(rng)
     calls = [sizes, sizes] if early else _calls(rng, sizes, temper)
     sizes = hand.sizes = calls[0]
-    inputs = _inputs(rng, hand, dtype, temper, 0.1 if early else 0.75 if temper == "gradients" else 0.4)
+    inputs = _inputs(
+        rng, hand, dtype, temper, 0.1 if early else 0.75 if temper in ("gradients", ITERATORS) else 0.4
+    )
+    if together:
+        inputs = [x._replace(layout="dense") if "m." in x.layout else x for x in inputs if x.dtype != "list"]
     hand.space |= {**NAMES, "dg": dg, "np": np, "m": State()}
     dg.manual_seed(seed % 1000)
     for x in (Given("w", (3,), "float32", grad=True), Given("b", (2,), "float32")):
@@ -94,7 +101,7 @@ def draw(seed: int, temper: str | None = None) -> Program:
         step = call_sample(hand, op, sample)
         if step is not None:
             steps.append(step)
-    makers = TEMPERS[temper]
+    makers = APART if together else {**TEMPERS, **ASKED}[temper]
     if early:  # a value that decides is no part of a graph for any size
         makers = {make: n for make, n in makers.items() if make is not branch} | {
             sized: sum(makers.values()) // 2
@@ -105,7 +112,7 @@ def draw(seed: int, temper: str | None = None) -> Program:
         tries += 1
         before = len(hand.new), len(hand.state)
         step = rng.choices(list(makers), list(makers.values()))[0](hand)
-        if step is None:
+        if step is None or (together and not is_apart(f"{step.text}{hand.new[before[0] :]}")):
             _forget(hand, *before)
             continue
         error = _attempt(hand, step)
@@ -136,6 +143,18 @@ def draw(seed: int, temper: str | None = None) -> Program:
             seed, plain, state, tuple(steps), tuple(dict.fromkeys(returns)), tuple(calls),
             temper == "fast" and rng.random() < 0.5, judged=temper,
         )  # fmt: skip
+    if together:
+        return Program(
+            seed,
+            used,
+            (),
+            tuple(steps),
+            tuple(dict.fromkeys(returns)),
+            tuple(calls),
+            True,
+            part,
+            judged="threads",
+        )
     made = Program(
         seed, used, state, tuple(steps), tuple(dict.fromkeys(returns)), tuple(calls), rng.random() < 0.5, part,
         quiet, rng.random() < 0.05, _between(rng, used, temper), same=same, early=early,
@@ -146,7 +165,8 @@ def draw(seed: int, temper: str | None = None) -> Program:
         return made
     more = [n for n in names if hand.space[n].dtype.is_float]
     returns = list(dict.fromkeys([*rng.sample(more, min(len(more), 2)), *made.returns]))
-    return made._replace(returns=tuple(returns), walks=draw_walks(rng, made.inputs))
+    walks = draw_again if temper == ITERATORS and rng.random() < 0.4 else draw_walks
+    return made._replace(returns=tuple(returns), walks=walks(rng, made.inputs))
 
 
 def _calls(rng: random.Random, sizes: dict[str, int], temper: str) -> list[dict[str, int]]:
@@ -231,6 +251,8 @@ def _sizes(rng: random.Random) -> dict[str, int]:
 
 def _between(rng: random.Random, used: tuple[Given, ...], temper: str) -> str:
     """What happens between a call and the walks."""
+    if temper == ITERATORS:
+        return changed_since(rng, used)
     if rng.random() > (0.5 if temper in ("views", "flags", "training") else 0.1):
         return ""
     if temper == "flags" or temper == "training":

@@ -6,6 +6,7 @@ import contextlib
 import re
 from collections import Counter, deque
 from collections.abc import Iterator
+from types import GeneratorType
 from typing import Any, NamedTuple
 
 import duograd as dg
@@ -22,7 +23,13 @@ REFUSALS = (
     "branched on tensor values in more than 64 ways",
     "by code that no graph holds, needs values that were changed in place",
     "its gradient's gradient needs values that were changed in place",
+    "an iterator from outside that stands elsewhere at every call",
+    "needs what the function reads to be what it was at the call",
 )
+
+
+#: the end of a fact's name
+STANDS = " stands at"
 
 
 class Difference(NamedTuple):
@@ -50,6 +57,10 @@ def judge(program: Program, tally: Counter[str] | None = None) -> Difference | N
         from .exported import judge_onnx
 
         return judge_onnx(program, tally)
+    if program.judged == "threads":
+        from .together import judge_threads
+
+        return judge_threads(program, tally)
     with thresholds(program.early):
         return _judge_modes(program, tally)
 
@@ -57,16 +68,16 @@ def judge(program: Program, tally: Counter[str] | None = None) -> Difference | N
 def _judge_modes(program: Program, tally: Counter[str] | None) -> Difference | None:
     eager = list(run(program, "eager"))
     for call, (a, b) in enumerate(zip(eager, run(program, "graph"))):
-        found = _first(a, b)
+        found = first_difference(a, b)
         if found is not None:
             return found._replace(where=f"{found.where} in call {call}")
         if "refused" in b or "error" in b:
             if tally is not None:
                 tally["refused" if "refused" in b else "equal errors"] += 1
-            if "refused" in b or _first(a["after"], b["after"]) is not None:
+            if "refused" in b or first_difference(a["after"], b["after"]) is not None:
                 return None  # eager mode has done half of it, graph mode nothing
-        if program.walks and "error outside" in b:
-            return None  # eager mode has run the hooks that come before it
+        if (program.walks or "f(*" in program.between) and "error outside" in b:
+            return None  # eager mode has run the hooks that come before it, or half of another call
     return None
 
 
@@ -111,12 +122,16 @@ def run(program: Program, mode: str, names_too: dict[str, Any] | None = None) ->
                     results = f(*arguments)
                 f.wait()
             except Exception as e:
-                facts["error"] = _words(e)
+                facts["error"] = words(e)
                 if isinstance(e, dg.errors.TraceError) and any(r in str(e) for r in REFUSALS):
                     facts["refused"] = True
                 after: Facts = {}
                 _see_all(after, watched, seen, m)
                 after["containers"] = _containers(watched, seen, m)
+                if "refused" in facts and re.search(r"\b(try|with)\b", program.function()):
+                    before, after = (
+                        {k: v for k, v in row.items() if not k.endswith(STANDS)} for row in (before, after)
+                    )
                 facts |= {"before": before, "after": after, "printed": [*m.printed]}
                 # While kernels are being compiled, or where no graph holds the call, as may have been found out by it.
                 facts["may run Python"] = may_run_python or f._python != left_to_it
@@ -124,7 +139,7 @@ def run(program: Program, mode: str, names_too: dict[str, Any] | None = None) ->
                 if "refused" in facts:
                     return
                 continue
-            _see(facts, "result", results)
+            see(facts, "result", results)
             _see_all(facts, watched, seen, m)
             for n, t in tensors.items():
                 facts[f"{n} was changed"] = t._storage.version != versions[n]
@@ -135,7 +150,7 @@ def run(program: Program, mode: str, names_too: dict[str, Any] | None = None) ->
                 # another order than without the call.
                 row = results if isinstance(results, tuple) else ()
                 facts = {"loose": any(y is t for y in row for t in tensors.values())}
-                space |= {"out": results, "taken": None, **WALKING}
+                space |= {"f": f, "out": results, "taken": None, **WALKING}
                 try:
                     exec(program.between, space)
                     for line in program.walks:
@@ -144,7 +159,7 @@ def run(program: Program, mode: str, names_too: dict[str, Any] | None = None) ->
                         outside(results, program.part)
                     facts |= gradients(space["taken"])
                 except Exception as e:
-                    facts["error outside"] = _words(e)
+                    facts["error outside"] = words(e)
                     if program.walks and "was already used and freed" in str(e):
                         # By which op it is found depends on how far views of what was changed had been renewed.
                         facts["error outside"] = "used and freed"
@@ -159,10 +174,10 @@ def run(program: Program, mode: str, names_too: dict[str, Any] | None = None) ->
 def _see_all(facts: Facts, names: list[str], arguments: list[Any], m: Any) -> None:
     """Arguments, state and the random generator."""
     for n, t in zip(names, arguments):
-        _see(facts, n, t)
+        see(facts, n, t)
     for n, x in vars(m).items():
         if n != "printed":  # lines are printed before an error, too
-            _see(facts, f"m.{n}", x)
+            see(facts, f"m.{n}", x)
     facts["random state"] = default_generator.get_state()
 
 
@@ -173,14 +188,14 @@ def _changed(words: Any) -> Any:
     return tuple([re.sub(r"(was changed in place at) \S+", r"\1", w) for w in words])
 
 
-def _words(e: BaseException) -> tuple[str, str, str]:
+def words(e: BaseException) -> tuple[str, str, str]:
     """An error's type, first line, and the user's line that it names."""
     words = re.sub(r"(tensor|symbol)\(.*", "a tensor", str(e).split("\n")[0])
     place = getattr(e, "line", "") or ""
     return type(e).__name__, words, place.rpartition(":")[2]
 
 
-def _see(facts: Facts, name: str, x: Any) -> None:
+def see(facts: Facts, name: str, x: Any) -> None:
     if isinstance(x, dg.Tensor):
         array = np.array(x._array())
         facts[name] = array
@@ -194,27 +209,51 @@ def _see(facts: Facts, name: str, x: Any) -> None:
         facts[f"{name} length"] = type(x).__name__, len(x)
         for k, y in enumerate(x):
             if y is not x:
-                _see(facts, f"{name}[{k}]", y)
+                see(facts, f"{name}[{k}]", y)
     elif isinstance(x, dict):
         facts[f"{name} keys"] = list(x)
         for key, y in x.items():
-            _see(facts, f"{name}[{key!r}]", y)
+            see(facts, f"{name}[{key!r}]", y)
     elif isinstance(x, set):
         facts[name] = frozenset(x)
     elif isinstance(x, (Box, Record)):
         for attribute, y in vars(x).items():
-            _see(facts, f"{name}.{attribute}", y)
+            see(facts, f"{name}.{attribute}", y)
     elif isinstance(x, dg.nn.Module):
         facts[f"{name} trains"] = [part.training for part in x.modules()]
-        _see(facts, name, {**dict(x.named_parameters()), **dict(x.named_buffers())})
+        see(facts, name, {**dict(x.named_parameters()), **dict(x.named_buffers())})
     elif isinstance(x, (dg.optim.Optimizer, dg.optim.lr_scheduler.LRScheduler, dg.amp.GradScaler)):
-        _see(facts, name, x.state_dict())
+        see(facts, name, x.state_dict())
     elif isinstance(x, dg.Generator):
         facts[name] = x.get_state()
+    elif isinstance(x, np.ndarray):
+        facts[name] = x.copy()
+    elif isinstance(x, Iterator):
+        facts[name + STANDS] = _standing(x)
     elif callable(x):
         facts[name] = getattr(x, "mode", None)
     else:
         facts[name] = x
+
+
+def _standing(x: Any) -> Any:
+    """Where an iterator stands; nothing is taken."""
+    if isinstance(x, GeneratorType):
+        return "ended" if x.gi_frame is None else x.gi_frame.f_lasti
+    try:
+        state = x.__reduce__()
+    except TypeError:
+        return getattr(x, "index", type(x).__name__)
+    return _plainly(state, 0)
+
+
+def _plainly(x: Any, depth: int) -> Any:
+    """What an iterator is made of, in words and numbers."""
+    if isinstance(x, Iterator):
+        return _standing(x)
+    if isinstance(x, (tuple, list)) and depth < 4:
+        return type(x).__name__, [_plainly(y, depth + 1) for y in x]
+    return x if isinstance(x, (int, float, str, bytes)) else type(x).__name__
 
 
 def _containers(names: list[str], arguments: list[Any], m: Any) -> list[tuple[str, ...]]:
@@ -256,18 +295,21 @@ def _memory(results: Any, given: dict[str, Any], m: Any) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _first(a: Facts, b: Facts) -> Difference | None:
+def first_difference(a: Facts, b: Facts) -> Difference | None:
     """The first difference of two sides."""
-    if "refused" in b and "error" not in a:
-        return None
+    if "refused" in b:  # before an error that eager mode comes to later
+        left = first_difference(b["before"], b["after"]) if "before" in b else None
+        return left and left._replace(where=f"{left.where} after a refused call")
     for key in ("error", "error outside"):
         if a.get(key) != b.get(key) and not (
             key == "error outside" and _changed(a.get(key)) == _changed(b.get(key))
         ):
             return Difference("error", key, repr(a.get(key)), repr(b.get(key)))
     if "error" in b:  # a call that fails changes nothing, or where its Python may run what eager mode changes
-        left = _first(b["before"], b["after"])
-        if left is not None and not (b["may run Python"] and _first(a["after"], b["after"]) is None):
+        left = first_difference(b["before"], b["after"])
+        if left is not None and not (
+            b["may run Python"] and first_difference(a["after"], b["after"]) is None
+        ):
             return left._replace(where=f"{left.where} after a failed call")
         if a["printed"] != b["printed"]:
             return Difference("effect", "lines before an error", repr(a["printed"]), repr(b["printed"]))

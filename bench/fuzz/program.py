@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import itertools
 import linecache
 import math
 import re
@@ -126,7 +129,8 @@ class Program(NamedTuple):
     gradient is taken. quiet: calls that are made under `dg.no_grad()`. background: kernels are compiled beside calls.
     between: what happens between a call and the gradient through its results, `out`. walks: lines that take gradients
     through the results in other ways than `outside` does. same: calls whose tensors are those of the call before.
-    judged: as what: "modes", "fast" (graph mode by precision="fast", see `near.py`) or "onnx" (see `exported.py`).
+    judged: as what: "modes", "fast" (graph mode by precision="fast", see `near.py`), "onnx" (see `exported.py`) or
+    "threads" (called by two threads at once, see `together.py`).
     early: graphs are for any size, and entered quickly, as soon as can be (see `early.py`).
     """
 
@@ -347,9 +351,9 @@ def outside(results: Any, part: tuple[int, ...] = (0, 1, 2)) -> None:
 
 #: what a program may name besides its arguments, `dg` and `np`
 NAMES: dict[str, Any] = {
-    "Box": Box, "Record": Record, "State": State, "Two": Two, "given": given, "inf": inf, "math": math, "nan": nan,
-    "noted": noted,
-    "replace": replace,
+    "Box": Box, "Record": Record, "State": State, "Two": Two, "contextlib": contextlib, "deque": deque,
+    "functools": functools, "given": given, "inf": inf, "itertools": itertools, "math": math, "nan": nan,
+    "noted": noted, "replace": replace,
 }  # fmt: skip
 
 

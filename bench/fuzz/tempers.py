@@ -8,6 +8,7 @@ from .containers import containers
 from .effects import attention_like, branch, gradient, in_place, randomness, state
 from .functions import functions
 from .growing import growing
+from .iterators import ITERATORS, iterators, read
 from .layers import layers
 from .live import live
 from .loops import loops
@@ -101,4 +102,17 @@ TEMPERS: dict[str, dict[Callable[[Hand], Step | None], int]] = {
         product: 4, attention_like: 4, softmax_like: 3, einsum: 2, operator: 2, unary: 2, reduction: 1, gradient: 1,
         randomness: 1, training: 1,
     },
+}  # fmt: skip
+#: those that are drawn only when asked for
+ASKED: dict[str, dict[Callable[[Hand], Step | None], int]] = {
+    ITERATORS: {
+        iterators: 8, read: 5, operator: 1, unary: 1, containers: 1, functions: 1, state: 1, loops: 1, gradient: 1,
+        rules: 1, live: 1, training: 1,
+    },
+}  # fmt: skip
+#: what threads may do at once: nothing that is kept
+APART: dict[Callable[[Hand], Step | None], int] = {
+    iterators: 3, operator: 3, unary: 3, reduction: 3, softmax_like: 2, view: 3, product: 2, index: 2, join: 1, cast: 1,
+    pointwise: 2, along: 1, gradient: 2, branch: 2, functions: 1, in_place: 2, transforms: 1, loops: 1,
+    attention_like: 1,
 }  # fmt: skip

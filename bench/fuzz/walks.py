@@ -87,13 +87,24 @@ def strides(x: Any) -> list[int]:
 
 def draw_walks(rng: random.Random, inputs: Sequence[Given]) -> tuple[str, ...]:
     """Lines to run after each call."""
-    kept = ["m.w", "m.layer.weight"] + ["m.last"] * (rng.random() < 0.3)
-    names = ", ".join([n for x in inputs if x.is_tensor for n in (x.name, *x.behind)] + kept)
+    names = _asking(rng, inputs)
     if rng.random() < 0.1:
         return (AGAIN.format(i=rng.randrange(3), leaves=names),)
     forms = [rng.choice(HOOKS) for _ in range(rng.choice((0, 0, 1, 1, 2)))]
     forms += [rng.choice(WALKS) for _ in range(rng.choice((1, 1, 2, 3)))]
     return tuple([f.format(i=rng.randrange(3), j=rng.randrange(3), leaves=names) for f in forms])
+
+
+def draw_again(rng: random.Random, inputs: Sequence[Given]) -> tuple[str, ...]:
+    """The lines of a gradient of a gradient."""
+    names = _asking(rng, inputs)
+    return (AGAIN.format(i=rng.randrange(3), leaves=names),)
+
+
+def _asking(rng: random.Random, inputs: Sequence[Given]) -> str:
+    """Names of tensors that may ask for a gradient."""
+    kept = ["m.w", "m.layer.weight"] + ["m.last"] * (rng.random() < 0.3)
+    return ", ".join([n for x in inputs if x.is_tensor for n in (x.name, *x.behind)] + kept)
 
 
 #: what these lines may name
