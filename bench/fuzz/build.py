@@ -81,9 +81,8 @@ def draw(seed: int, temper: str | None = None) -> Program:
     sizes = _sizes(rng)
     calls = [sizes, sizes] if early else _calls(rng, sizes, temper)
     sizes = hand.sizes = calls[0]
-    inputs = _inputs(
-        rng, hand, dtype, temper, 0.1 if early else 0.75 if temper in ("gradients", ITERATORS) else 0.4
-    )
+    asking = 0.1 if early else {"gradients": 0.75, ITERATORS: 1.0}.get(temper, 0.4)
+    inputs = _inputs(rng, hand, dtype, temper, asking)
     if together:
         inputs = [x._replace(layout="dense") if "m." in x.layout else x for x in inputs if x.dtype != "list"]
     hand.space |= {**NAMES, "dg": dg, "np": np, "m": State()}
@@ -164,6 +163,8 @@ def draw(seed: int, temper: str | None = None) -> Program:
     if rng.random() > (0.6 if wide else 0.2):
         return made
     more = [n for n in names if hand.space[n].dtype.is_float]
+    if temper == ITERATORS:  # most of whose lines take a gradient that hangs on what changes before it
+        more = [n for n in more if hand.space[n].requires_grad]
     returns = list(dict.fromkeys([*rng.sample(more, min(len(more), 2)), *made.returns]))
     walks = draw_again if temper == ITERATORS and rng.random() < 0.4 else draw_walks
     return made._replace(returns=tuple(returns), walks=walks(rng, made.inputs))
