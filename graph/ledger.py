@@ -456,10 +456,15 @@ class Ledger:
         if place in self.written:
             return
         self.objects.setdefault(id(owner), owner)
-        space = instance_dict(owner) if kind == "attr" else owner
+        space, before = instance_dict(owner) if kind == "attr" else owner, own_at(kind, owner, key)
         if isinstance(space, dict) and id(space) not in self.states:
             self.orders.setdefault(id(space), [*space])
-        self.written[place] = name, self._spec(own_at(kind, owner, key))
+            first = self.spaces.get(id(space), {})
+            if key in first and before is ABSENT:  # C code has taken it out: `clear`
+                self.dropped.add(place)
+            if key in first or (first and key in space):  # or has written there: `update`
+                before = first.get(key, ABSENT)
+        self.written[place] = name, self._spec(before)
         if not is_plain(key):
             self.objects.setdefault(id(key), key)
 

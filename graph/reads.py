@@ -174,7 +174,8 @@ def own_at(kind: str, owner: Any, key: Any) -> Any:
     """What a place itself holds, where a class may hold a value for it as well; ABSENT when nothing."""
     if kind == "attr" and not isinstance(owner, threading.local):
         space: Any = vars(owner) if isinstance(owner, type) else instance_dict(owner)
-        if space is not None and (key in space or not hasattr(type(in_class(type(owner), key)), "__set__")):
+        space = {} if space is None else space
+        if key in space or not hasattr(type(in_class(type(owner), key)), "__set__"):
             return space.get(key, ABSENT)
     return now_at(kind, owner, key)
 

@@ -29,6 +29,8 @@ KINDS = frozenset(("code", "class", "bases", "unset", "named", "widths"))
 _HEAP = 1 << 9
 #: methods of the framework's own classes that users replace
 _OF_LAYERS = ("__call__", "forward")
+#: methods of what a class holds that Python calls for an attribute of its objects
+_OF_DESCRIPTORS = ("__get__", "__set__", "__delete__")
 
 
 def code_in(static: Any) -> list[FunctionType]:
@@ -72,6 +74,8 @@ class Running:
                     self._held_by[id(code), Tensor] = self._holds(Tensor, code, first, frame)
             elif first is not None:
                 self._method(first, code, frame)
+                if code.co_name in _OF_DESCRIPTORS and is_changing(type(first).__module__):
+                    self._descriptor(first, code, frame)
         known = self._ledger.functions.get(id(code), ())
         at = self._noted.get(id(code), 0)
         if at < len(known):
@@ -88,6 +92,15 @@ class Running:
                 found = self._held_by[id(code), cls] = self._holds(cls, code, first, frame)
             if found and cls is not first:
                 self.class_of(first, frame)
+
+    def _descriptor(self, first: Any, code: CodeType, frame: FrameType) -> None:
+        """Perhaps something that a class holds gives, sets or deletes an attribute: what it keeps itself is state."""
+        for x in (frame.f_locals.get(n) for n in code.co_varnames[1 : code.co_argcount]):
+            for base in (*(x.__mro__ if isinstance(x, type) else ()), *type(x).__mro__):
+                name = next((n for n, static in base.__dict__.items() if static is first), None)
+                if name is not None:
+                    self._ledger.learn(first, f"{base.__name__}.{name}", True)
+                    return
 
     def _holds(self, cls: type, code: CodeType, first: Any, frame: FrameType) -> bool:
         """Whether a class holds a function with this code, which is noted."""

@@ -30,6 +30,8 @@ from .symbol import Symbol
 _FIXED = (types.MemberDescriptorType, types.GetSetDescriptorType)
 #: methods of arrays that change more than elements
 _FORMING = ("resize", "setflags")
+#: methods whose calls are noted as reads and writes of items, lengths and names
+_APART = ("get", "__getitem__", "__setitem__", "__delitem__", "__len__", "__contains__", "__class__")
 SLOTTED = (types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType)
 
 
@@ -209,7 +211,10 @@ class SiteReader(ValueReader):
         if memory:
             self._ledger.read_content(base, self._ledger.name(base, expr), frame, False)
             return
-        if isinstance(base, CONTAINERS) and isinstance(in_class(type(base), name), SLOTTED):
+        # One with attributes of its own may have one of that name.
+        is_method = isinstance(base, CONTAINERS) and isinstance(in_class(type(base), name), SLOTTED)
+        if is_method and name not in (instance_dict(base) or ()):
+            self._bound(base, name, expr, frame)
             self._method_of(base, name, expr, frame)
             return
         if is_iterator(base):
@@ -333,15 +338,7 @@ class SiteReader(ValueReader):
             self._ledger.touched.add(id(base))
         if grows(base, name):
             self._ledger.change(base, called)
-        elif name not in (
-            "get",
-            "__getitem__",
-            "__setitem__",
-            "__delitem__",
-            "__len__",
-            "__contains__",
-            "__class__",
-        ):
+        elif name not in _APART:
             self._ledger.read_content(base, called, frame, False)
 
     def _on_item(self, frame: FrameType, action: Any) -> None:
@@ -519,10 +516,6 @@ class SiteReader(ValueReader):
         if isinstance(base, np.ndarray):
             self._ledger.form(base, key)
         name = f"{self._ledger.name(base, expr)}.{key}"
-        if key == "__class__" and id(base) in self._ledger.outside:
-            self._ledger.refuse(
-                f"gives {name[:-10]} another class, which no graph can", "do it outside", frame
-            )
         if isinstance(base, Tensor) and not (instance_dict(base) or hasattr(base, "__dict__")):
             return
         if isinstance(base, types.ModuleType):
@@ -530,7 +523,11 @@ class SiteReader(ValueReader):
             self._ledger.write("item", base.__dict__, key, name, deletes)
             return
         static = in_class(type(base), key)
-        if (
+        if isinstance(base, types.CellType):
+            self._ledger.write("cell", base, None, name, deletes)
+        elif type(static) is types.GetSetDescriptorType and id(base) in self._ledger.outside:
+            self._ledger.leave(f"sets {name}, by which Python changes what it keeps apart", "set it outside")
+        elif (
             static is ABSENT
             or type(static) is types.MemberDescriptorType
             or not hasattr(type(static), "__set__")

@@ -216,7 +216,10 @@ def _shown(x: Any, room: int) -> str:
         return f"any {x.__class__.__name__}"
     if not isinstance(x, (list, tuple, dict)):
         return brief(x)
-    named = x.items() if isinstance(x, dict) else zip(getattr(x, "_fields", [None] * count(x)), elements(x))
+    if isinstance(x, dict):
+        named = contents_of(x).items()
+    else:
+        named = zip(getattr(x, "_fields", [None] * count(x)), elements(x))
     parts: list[str] = []
     for key, y in named:
         shown = _shown(y, room // 2)

@@ -222,6 +222,11 @@ class Symbol(Tensor):
     __eq__ = Tensor.__eq__
 
     def _leaked(self, op: str) -> None:
+        trace = self._trace()
+        if trace is not None and trace.is_aside:
+            trace.leave(
+                "finds a tensor of its call in a function whose results are cached", "pass it as an argument"
+            )
         raise TraceError(
             op,
             f"a tensor {self.type} of a traced function was used after its trace ended",

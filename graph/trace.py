@@ -85,6 +85,7 @@ class Trace(Sources, Settings):
         self.cause: Any = None
         #: of which calls that is so, by their tensors and containers; None: of all of a kind
         self.only: Any = None
+        self.is_aside = False  # whether a function runs at once whose results Python keeps
         self.spoilt: list[Any] = []  # caches that keep what a call must not have
         self.apart: list[Any] = []  # tensors from outside that no argument was, where that was looked at
         self.called: Sequence[Any] = ()  # the tensors of the call, while it is traced
@@ -119,10 +120,10 @@ class Trace(Sources, Settings):
         trace. Returns what ends that."""
         running = dispatch.executing(self.host)
         running.__enter__()
-        before = default_generator.get_state()
+        self.is_aside, before = True, default_generator.get_state()
 
         def end() -> None:
-            now = default_generator.get_state()
+            self.is_aside, now = False, default_generator.get_state()
             default_generator.set_state(before)
             running.__exit__(None, None, None)
             if now != before:

@@ -205,12 +205,7 @@ def a_class_assigned(jit):
         m.__class__ = Other
         return x
 
-    f = jit(fn)
-    if f.mode == "graph":
-        with pytest.raises(dg.errors.TraceError, match="another class"):
-            f(T())
-        m.__class__ = Other
-    f.eager(T())
+    jit(fn)(T())
     return type(m).__name__
 
 
