@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from duograd.bench.fuzz import Given, Program, Step, judge
 from duograd.bench.fuzz.build import draw
-from duograd.bench.fuzz.judge import unlike
+from duograd.bench.fuzz.judge import first_difference, run, unlike
 from duograd.bench.fuzz.shrink import shrink
+from duograd.bench.fuzz.world import needed
 from duograd.core import hot
 from duograd.graph import entry, growing
 from duograd.graph.changing import Changing
@@ -306,6 +307,24 @@ def test_the_modes_agree_on_random_programs_of_any_size(first):
     for seed in range(first, first + 10):
         drawn = draw(seed, "early")
         assert judge(drawn) is None, str(drawn)
+
+
+def test_the_modes_agree_on_random_programs_with_objects_of_their_own():
+    for seed in range(15):
+        drawn = draw(seed, "objects")
+        assert judge(drawn) is None, str(drawn)
+    assert any(draw(seed, "objects").changes for seed in range(15))
+
+
+def test_programs_with_objects_of_their_own_are_found_unlike_and_run_as_a_file():
+    drawn = program("m.obj = Base(m.count)\ny = x0 * m.obj.n", (3,))._replace(changes=("Base.rate = 2",))
+    drawn = drawn._replace(definitions=needed(drawn.function(), *drawn.changes))
+    assert judge(drawn) is None
+    exec(compile(str(drawn), "/fuzz/alone.py", "exec", dont_inherit=True), {"__name__": "alone"})
+    seen = [*run(drawn, "eager")]
+    assert (seen[0]["global Common.rate"], seen[1]["global Base.rate"]) == (("float", "0.5"), ("int", "2"))
+    other = [*run(drawn._replace(changes=("Base.rate = 2.0",)), "eager")]
+    assert [first_difference(a, b) is None for a, b in zip(seen, other)] == [True, False]
 
 
 def test_early_programs_have_graphs_for_any_size_and_leave_the_thresholds_as_they_were(monkeypatch):

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 import warnings
@@ -58,6 +59,8 @@ def _lead(options: Any) -> int:
             if process.poll() is None:
                 continue
             seeds = running.pop(process)
+            assert process.stdout is not None
+            process.stdout.seek(0)
             out = process.stdout.read()
             for line in out.splitlines():
                 if line.startswith("{"):
@@ -88,7 +91,11 @@ def _start(options: Any, first: int, n: int, left: float) -> subprocess.Popen[st
     row += ["--json", options.json] if options.json else []
     row += ["--temper", options.temper] if options.temper else []
     environment = {**os.environ, "DUOGRAD_NUM_THREADS": os.environ.get("DUOGRAD_NUM_THREADS", "2")}
-    return subprocess.Popen(row, stdout=subprocess.PIPE, text=True, env=environment)
+    # A pipe holds little, and it is read when the process has ended.
+    said = tempfile.TemporaryFile("w+")  # noqa: SIM115
+    process = subprocess.Popen(row, stdout=said, text=True, env=environment)
+    process.stdout = said
+    return process
 
 
 def _work(options: Any) -> int:

@@ -16,6 +16,7 @@ from .iterators import ITERATORS, changed_since
 from .judge import run
 from .live import PACKS
 from .numbers import CHANGING
+from .objects import OBJECTS, changes
 from .program import LAYOUTS, NAMES, Given, Program, State, Step
 from .settings import SET
 from .sized import sized
@@ -23,6 +24,7 @@ from .steps import FLOATS, INTEGERS, Hand, call_sample
 from .tempers import APART, ASKED, TEMPERS
 from .together import is_apart
 from .walks import draw_again, draw_walks
+from .world import DEFINITIONS, define, needed
 
 SIZES = (1, 2, 3, 4, 5, 7)
 LARGE = (16, 17, 33, 65, 130)
@@ -53,7 +55,7 @@ JUDGED = ("fast", "onnx")
 #: tempers that take long, with the weight that the others have two of
 SELDOM = {"fast": 1, "onnx": 1, "layers": 1}
 #: tempers whose programs are called so many times at least
-LONG = {"numbers": 6, "live numbers": 6, "flags": 4, "training": 4}
+LONG = {"numbers": 6, "live numbers": 6, "flags": 4, "training": 4, OBJECTS: 5}
 #: the kinds of "early" programs, most of which have no history outside: such graphs are not for any size
 SIZED = {
     "sizes": 5, "chain": 3, "shapes": 3, "ops": 1, "layers": 3, "transforms": 2, "loops": 2, "models": 3, "effects": 1,
@@ -76,6 +78,7 @@ def draw(seed: int, temper: str | None = None) -> Program:
         temper = rng.choices(list(SIZED), list(SIZED.values()))[0]
     together = temper == ITERATORS and rng.random() < 0.2
     temper = temper or drawn
+    own = temper == OBJECTS
     dtype = rng.choices(("float32", "float64", "float16", "bfloat16"), (70, 14, 8, 8))[0]
     hand = Hand(rng, dtype)
     sizes = _sizes(rng)
@@ -87,6 +90,8 @@ def draw(seed: int, temper: str | None = None) -> Program:
         inputs = [x._replace(layout="dense") if "m." in x.layout else x for x in inputs if x.dtype != "list"]
     hand.space |= {**NAMES, "dg": dg, "np": np, "m": State()}
     dg.manual_seed(seed % 1000)
+    if own:
+        define(needed(*DEFINITIONS), hand.space)
     for x in (Given("w", (3,), "float32", grad=True), Given("b", (2,), "float32")):
         hand.keep(x)
     inputs = [_made(x, k, calls, hand.space) for k, x in enumerate(inputs)]
@@ -134,7 +139,8 @@ def draw(seed: int, temper: str | None = None) -> Program:
     same = tuple(k for k in range(1, len(calls)) if calls[k] == calls[k - 1] and rng.random() < 0.7)
     same = same if rng.random() < (0.4 if temper in ("views", "flags") else 0.08) else ()
     quiet = tuple(k for k in range(len(calls)) if rng.random() < 0.3) if rng.random() < 0.1 else ()
-    text = "\n".join(s.text for s in steps)
+    between = changes(hand) if own else ()
+    text = "\n".join((*(s.text for s in steps), *between))
     state = tuple(x for x in hand.state if x.dtype != "made" or f"m.{x.name}" in text)
     if temper in JUDGED:
         plain = tuple(x._replace(special=False, layout="dense", seen="", then=()) for x in used)
@@ -160,6 +166,8 @@ def draw(seed: int, temper: str | None = None) -> Program:
     )  # fmt: skip
     if early:
         made = _called_more(rng, made)
+    if own:
+        made = made._replace(changes=between, definitions=needed(text, *(str(x.values) for x in made.state)))
     if rng.random() > (0.6 if wide else 0.2):
         return made
     more = [n for n in names if hand.space[n].dtype.is_float]

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator
-from types import GeneratorType
 from typing import Any, NamedTuple
 
 import duograd as dg
 import ml_dtypes
 import numpy as np
 
-from ...core.random import default_generator
 from .early import thresholds
-from .program import Box, Program, Record, State, load, outside, unload
-from .walks import WALKING, gradients, strides
+from .program import Program, State, load, outside, unload
+from .sight import STANDS, Facts, containers, held, memory, see, see_all
+from .walks import WALKING, gradients
 
 #: what graph mode may refuse that eager mode does, by design (docs/design.md)
 REFUSALS = (
@@ -26,10 +25,6 @@ REFUSALS = (
     "an iterator from outside that stands elsewhere at every call",
     "needs what the function reads to be what it was at the call",
 )
-
-
-#: the end of a fact's name
-STANDS = " stands at"
 
 
 class Difference(NamedTuple):
@@ -42,9 +37,6 @@ class Difference(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.kind} of {self.where}: eager {self.eager}, graph {self.graph}"
-
-
-Facts = dict[str, Any]
 
 
 def judge(program: Program, tally: Counter[str] | None = None) -> Difference | None:
@@ -108,10 +100,14 @@ def run(program: Program, mode: str, names_too: dict[str, Any] | None = None) ->
             tensors = {n: space[n] for n in watched if isinstance(space[n], dg.Tensor)}
             versions = {n: t._storage.version for n, t in tensors.items()}
             facts: Facts = {}
+            try:
+                exec(program.change(call), space)
+            except Exception as e:
+                facts["change"] = words(e)
             before: Facts = {}
             seen = [space[n] for n in watched]
-            _see_all(before, watched, seen, m)
-            before["containers"] = _containers(watched, seen, m)
+            see_all(before, watched, seen, held(program, m, space))
+            before["containers"] = containers(watched, seen, held(program, m, space))
             results: Any = ()
             quietly = dg.no_grad if call in program.quiet else contextlib.nullcontext
             with quietly():  # whether it does may depend on state that it changes
@@ -126,8 +122,8 @@ def run(program: Program, mode: str, names_too: dict[str, Any] | None = None) ->
                 if isinstance(e, dg.errors.TraceError) and any(r in str(e) for r in REFUSALS):
                     facts["refused"] = True
                 after: Facts = {}
-                _see_all(after, watched, seen, m)
-                after["containers"] = _containers(watched, seen, m)
+                see_all(after, watched, seen, held(program, m, space))
+                after["containers"] = containers(watched, seen, held(program, m, space))
                 if "refused" in facts and re.search(r"\b(try|with)\b", program.function()):
                     before, after = (
                         {k: v for k, v in row.items() if not k.endswith(STANDS)} for row in (before, after)
@@ -140,10 +136,12 @@ def run(program: Program, mode: str, names_too: dict[str, Any] | None = None) ->
                     return
                 continue
             see(facts, "result", results)
-            _see_all(facts, watched, seen, m)
+            see_all(facts, watched, seen, held(program, m, space))
             for n, t in tensors.items():
                 facts[f"{n} was changed"] = t._storage.version != versions[n]
-            facts |= {"memory": _memory(results, tensors, m), "printed": [*m.printed]}
+            kept = held(program, m, space)
+            facts |= {"memory": memory(results, tensors, m, kept), "printed": [*m.printed]}
+            facts["containers"] = containers(watched, seen, kept)
             yield facts
             if program.outside or program.walks or program.between:
                 # A result that is an argument: its gradient's parts from inside and outside the call are added in
@@ -165,20 +163,10 @@ def run(program: Program, mode: str, names_too: dict[str, Any] | None = None) ->
                         facts["error outside"] = "used and freed"
                     if any(r in str(e) for r in REFUSALS):
                         facts["refused"] = True
-                _see_all(facts, watched, seen, m)
+                see_all(facts, watched, seen, held(program, m, space))
                 yield facts
     finally:
         unload(space)
-
-
-def _see_all(facts: Facts, names: list[str], arguments: list[Any], m: Any) -> None:
-    """Arguments, state and the random generator."""
-    for n, t in zip(names, arguments):
-        see(facts, n, t)
-    for n, x in vars(m).items():
-        if n != "printed":  # lines are printed before an error, too
-            see(facts, f"m.{n}", x)
-    facts["random state"] = default_generator.get_state()
 
 
 def _changed(words: Any) -> Any:
@@ -191,108 +179,9 @@ def _changed(words: Any) -> Any:
 def words(e: BaseException) -> tuple[str, str, str]:
     """An error's type, first line, and the user's line that it names."""
     words = re.sub(r"(tensor|symbol)\(.*", "a tensor", str(e).split("\n")[0])
+    words = re.sub(r" at 0x\w+", "", words)
     place = getattr(e, "line", "") or ""
     return type(e).__name__, words, place.rpartition(":")[2]
-
-
-def see(facts: Facts, name: str, x: Any) -> None:
-    if isinstance(x, dg.Tensor):
-        array = np.array(x._array())
-        facts[name] = array
-        facts[f"{name} requires a gradient"] = x.requires_grad, x.is_leaf
-        facts[f"{name} strides"] = strides(x)
-        g = x._grad
-        if g is not None:
-            facts[f"{name}.grad"] = np.array(g._array())
-            facts[f"{name}.grad strides"] = strides(g)
-    elif isinstance(x, (list, tuple, deque)):
-        facts[f"{name} length"] = type(x).__name__, len(x)
-        for k, y in enumerate(x):
-            if y is not x:
-                see(facts, f"{name}[{k}]", y)
-    elif isinstance(x, dict):
-        facts[f"{name} keys"] = list(x)
-        for key, y in x.items():
-            see(facts, f"{name}[{key!r}]", y)
-    elif isinstance(x, set):
-        facts[name] = frozenset(x)
-    elif isinstance(x, (Box, Record)):
-        for attribute, y in vars(x).items():
-            see(facts, f"{name}.{attribute}", y)
-    elif isinstance(x, dg.nn.Module):
-        facts[f"{name} trains"] = [part.training for part in x.modules()]
-        see(facts, name, {**dict(x.named_parameters()), **dict(x.named_buffers())})
-    elif isinstance(x, (dg.optim.Optimizer, dg.optim.lr_scheduler.LRScheduler, dg.amp.GradScaler)):
-        see(facts, name, x.state_dict())
-    elif isinstance(x, dg.Generator):
-        facts[name] = x.get_state()
-    elif isinstance(x, np.ndarray):
-        facts[name] = x.copy()
-    elif isinstance(x, Iterator):
-        facts[name + STANDS] = _standing(x)
-    elif callable(x):
-        facts[name] = getattr(x, "mode", None)
-    else:
-        facts[name] = x
-
-
-def _standing(x: Any) -> Any:
-    """Where an iterator stands; nothing is taken."""
-    if isinstance(x, GeneratorType):
-        return "ended" if x.gi_frame is None else x.gi_frame.f_lasti
-    try:
-        state = x.__reduce__()
-    except TypeError:
-        return getattr(x, "index", type(x).__name__)
-    return _plainly(state, 0)
-
-
-def _plainly(x: Any, depth: int) -> Any:
-    """What an iterator is made of, in words and numbers."""
-    if isinstance(x, Iterator):
-        return _standing(x)
-    if isinstance(x, (tuple, list)) and depth < 4:
-        return type(x).__name__, [_plainly(y, depth + 1) for y in x]
-    return x if isinstance(x, (int, float, str, bytes)) else type(x).__name__
-
-
-def _containers(names: list[str], arguments: list[Any], m: Any) -> list[tuple[str, ...]]:
-    """Which containers and objects that the program keeps or is given are one."""
-    places: dict[int, list[str]] = {}
-
-    def meet(name: str, x: Any) -> None:
-        if isinstance(x, (list, dict, deque, Box, Record)):
-            row = places.setdefault(id(x), [])
-            row.append(name)
-            if len(row) == 1:
-                inside = vars(x) if isinstance(x, (Box, Record)) else x
-                for k, y in inside.items() if isinstance(inside, dict) else enumerate(inside):
-                    meet(f"{name}, {k!r}", y)
-
-    for n, x in (*zip(names, arguments), *((f"m.{n}", x) for n, x in vars(m).items())):
-        meet(n, x)
-    return [tuple(row) for row in places.values() if len(row) > 1]
-
-
-def _memory(results: Any, given: dict[str, Any], m: Any) -> tuple[str, ...]:
-    """Which tensors share memory with which."""
-    named = dict(given)
-    for n, x in vars(m).items():
-        if isinstance(x, dg.Tensor):
-            named[f"m.{n}"] = x
-    if isinstance(results, tuple):
-        named |= {f"result[{k}]": y for k, y in enumerate(results) if isinstance(y, dg.Tensor)}
-    rows = list(named.items())
-    kept = {"m.log": m.log, "m.box.items": m.box.items, "m.table": m.table, "m.box": m.box}
-    held = tuple(
-        f"result[{k}] is {n}" for k, y in enumerate(results if isinstance(results, tuple) else ())
-        for n, x in kept.items() if y is x
-    )  # fmt: skip
-    return held + tuple(
-        f"{a} and {b}" + (" are one" if x is y else "")
-        for k, (a, x) in enumerate(rows) for b, y in rows[k + 1 :]
-        if x is y or (x.size and y.size and np.shares_memory(x._array(), y._array()))
-    )  # fmt: skip
 
 
 def first_difference(a: Facts, b: Facts) -> Difference | None:

@@ -14,8 +14,9 @@ import duograd as dg
 import numpy as np
 
 from ...core.types import DTYPES
-from .judge import Difference, Facts, run
+from .judge import Difference, run
 from .program import Program, Step, given
+from .sight import Facts
 from .steps import FLOATS, Hand
 
 #: runs with inputs rounded in another way; how often their distance, and a unit in the last place, is allowed

@@ -19,6 +19,8 @@ from numpy import inf, nan
 
 from ...core.types import DTYPES
 
+#: the name of the module that a program is
+MODULE = "fuzz_program"
 #: special values of floats: zeros of both signs, infinities, NaN, a denormal, halves, neighbours of one
 SPECIAL = (0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40, 0.5, -1.5, 1.0, -1.0, 3.0, 1e4)
 LAYOUTS = ("dense", "strided", "transposed", "backwards", "expanded", "shifted")
@@ -132,6 +134,8 @@ class Program(NamedTuple):
     judged: as what: "modes", "fast" (graph mode by precision="fast", see `near.py`), "onnx" (see `exported.py`) or
     "threads" (called by two threads at once, see `together.py`).
     early: graphs are for any size, and entered quickly, as soon as can be (see `early.py`).
+    changes: what happens before the second call, the third and so on, by turns.
+    definitions: what stands above the function in its module, and is made anew for each run (see `world.py`).
     """
 
     seed: int
@@ -149,6 +153,12 @@ class Program(NamedTuple):
     same: tuple[int, ...] = ()
     judged: str = "modes"
     early: bool = False
+    changes: tuple[str, ...] = ()
+    definitions: str = ""
+
+    def change(self, call: int) -> str:
+        """What happens before a call."""
+        return self.changes[(call - 1) % len(self.changes)] if self.changes and call else ""
 
     def function(self) -> str:
         """The program's function as text."""
@@ -178,12 +188,14 @@ class Program(NamedTuple):
                  f"from duograd.bench.fuzz.program import outside, {', '.join(sorted(NAMES))}",
                  *(["from duograd.bench.fuzz.walks import *"] if self.walks else []),
                  *(["from duograd.bench.fuzz.early import set_thresholds", "", "set_thresholds()"] * self.early), "",
-                 self.function(), "", "for mode in ('eager', 'graph'):",
+                 *([] if self.definitions else [self.function(), ""]), "for mode in ('eager', 'graph'):",
+                 *["    " + s for s in (self.definitions + "\n\n" + self.function()).split("\n") if self.definitions],
                  f"    dg.manual_seed({self.seed % 1000})", *("    " + s for s in self.setting()),
                  f"    f = dg.function(program, mode=mode{kept})"]  # fmt: skip
         names = ", ".join(x.name for x in self.inputs)
         leaves = ", ".join(n for x in self.inputs if x.is_tensor for n in (*x.behind, x.name))
         for call in range(len(self.sizes)):
+            lines += ["    " + s for s in self.change(call).split("\n") if s]
             lines += ["    " + s for s in self.arguments(call)]
             if call in self.quiet:
                 lines += ["    with dg.no_grad():", f"        out = f({names})"]
@@ -359,11 +371,11 @@ NAMES: dict[str, Any] = {
 
 def load(program: Program) -> dict[str, Any]:
     """The namespace in which the program's function has been defined, as a file of its own."""
-    text = "import duograd as dg\nimport numpy as np\n\n" + program.function() + "\n"
+    text = "import duograd as dg\nimport numpy as np\n\n" + program.definitions + program.function() + "\n"
     file = f"/fuzz/program_{program.seed}_{zlib.crc32(text.encode()):08x}.py"
     linecache.cache[file] = (len(text), None, text.splitlines(True), file)
-    space: dict[str, Any] = {"__name__": "fuzz_program", **NAMES}
-    exec(compile(text, file, "exec"), space)
+    space: dict[str, Any] = {"__name__": MODULE, **NAMES}
+    exec(compile(text, file, "exec", dont_inherit=True), space)
     return space
 
 

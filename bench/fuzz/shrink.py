@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 from .judge import Difference
 from .program import Given, Program
+from .world import needed
 
 
 def shrink(program: Program, judge: Callable[[Program], Difference | None], tries: int = 150) -> Program:
@@ -41,6 +44,9 @@ def _smaller(p: Program) -> Iterator[Program]:
         yield p._replace(between="")
     for k in range(len(p.walks)):
         yield p._replace(walks=p.walks[:k] + p.walks[k + 1 :])
+    for k, text in enumerate(p.changes):
+        for less in _lines_less(text):
+            yield _clean(p._replace(changes=(*p.changes[:k], less, *p.changes[k + 1 :])))
     if p.quiet:
         yield p._replace(quiet=())
     for k in p.same:
@@ -64,6 +70,10 @@ def _smaller(p: Program) -> Iterator[Program]:
                 later = _clean(p._replace(returns=(name,), steps=p.steps[: k + 1]))
                 if len(later.steps) < len(p.steps):
                     yield later
+    for k, s in enumerate(p.steps if p.definitions else ()):
+        for less in _lines_less(s.text):
+            if all(re.search(rf"\b{n}\b", less) for n in s.makes):
+                yield _clean(p._replace(steps=(*p.steps[:k], s._replace(text=less), *p.steps[k + 1 :])))
     for k, x in enumerate(p.inputs):
         for plainer in _plainer(x):
             yield p._replace(inputs=(*p.inputs[:k], plainer, *p.inputs[k + 1 :]))
@@ -92,6 +102,14 @@ def _plainer(x: Given) -> Iterator[Given]:
         yield x._replace(dtype="float32")
 
 
+def _lines_less(text: str) -> Iterator[str]:
+    """A text without one of its lines, and what is indented below that."""
+    lines = text.split("\n") if text else []
+    starts = [k for k, line in enumerate(lines) if not line.startswith(" ")] + [len(lines)]
+    for a, b in pairwise(starts):
+        yield "\n".join(lines[:a] + lines[b:])
+
+
 def _calls(p: Program, kept: Sequence[int]) -> Program:
     """p with these of its calls."""
     same = tuple(new for new, k in enumerate(kept) if k in p.same and new)
@@ -116,8 +134,11 @@ def _without(p: Program, k: int) -> Program | None:
 
 def _clean(p: Program) -> Program:
     """p without inputs and state that nothing reads."""
-    kept = tuple(x for x in p.state if x.dtype != "made" or f"m.{x.name}" in p.function())
+    text = "\n".join((p.function(), *p.changes, p.between, *p.walks))
+    kept = tuple(x for x in p.state if x.dtype != "made" or re.search(rf"\bm\.{x.name}\b", text))
     p = p._replace(state=kept)
+    if p.definitions:
+        p = p._replace(definitions=needed(text, *(str(x.values) for x in kept)))
     read = set(p.returns)
     for s in p.steps:
         read |= s.reads([x.name for x in p.inputs])

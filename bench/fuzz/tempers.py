@@ -14,6 +14,7 @@ from .live import live
 from .loops import loops
 from .near import changed
 from .numbers import numbers
+from .objects import OBJECTS, objects
 from .own_code import arguments, creation, rules
 from .program import Step
 from .settings import flags
@@ -105,6 +106,9 @@ TEMPERS: dict[str, dict[Callable[[Hand], Step | None], int]] = {
 }  # fmt: skip
 #: those that are drawn only when asked for
 ASKED: dict[str, dict[Callable[[Hand], Step | None], int]] = {
+    OBJECTS: {
+        objects: 16, operator: 2, containers: 1, functions: 1, state: 1, in_place: 1, gradient: 1, rules: 1,
+    },
     ITERATORS: {
         iterators: 8, read: 5, operator: 1, unary: 1, containers: 1, functions: 1, state: 1, loops: 1, gradient: 1,
         rules: 1, live: 1, training: 1,

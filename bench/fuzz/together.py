@@ -9,8 +9,9 @@ from typing import Any
 
 import duograd as dg
 
-from .judge import REFUSALS, Difference, Facts, first_difference, see, words
+from .judge import REFUSALS, Difference, first_difference, words
 from .program import Program, load, outside, unload
+from .sight import Facts, see
 
 #: what is kept from call to call, or what other threads draw from
 _SHARED = re.compile(
