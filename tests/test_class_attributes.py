@@ -49,6 +49,7 @@ HELD = {
 }  # fmt: skip
 
 
+@pytest.mark.usefixtures("own_garbage")  # a trace looks for such a function among all objects
 @pytest.mark.parametrize("where", ["class", "base", "super", "class itself"])
 @pytest.mark.parametrize("kind", HELD)
 def test_what_a_class_holds_is_replaced(kind, where):
@@ -218,6 +219,7 @@ SPECIAL = {
 }
 
 
+@pytest.mark.usefixtures("own_garbage")  # a trace looks for such a function among all objects
 @pytest.mark.parametrize("where", ["class", "base"])
 @pytest.mark.parametrize("name", SPECIAL)
 def test_a_special_method_is_replaced(name, where):

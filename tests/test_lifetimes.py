@@ -27,6 +27,7 @@ def doubled(x):
     return x * 2
 
 
+@pytest.mark.usefixtures("own_garbage")
 def test_a_collection_inside_a_trace_changes_nothing():
     """Calls of `gc.collect()` stand in many training loops."""
 
