@@ -19,8 +19,8 @@ def pytest_collection(session):
 
 
 def pytest_collection_finish(session):
-    # Looking through all objects, more than a million, takes a second and would be done every three hundred tests.
-    gc.set_threshold(*gc.get_threshold()[:2], 200)
+    # Looking through all objects, more than a million, takes seconds and would be done every three hundred tests.
+    gc.set_threshold(*gc.get_threshold()[:2], 1000)
     gc.enable()
 
 
