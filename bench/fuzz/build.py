@@ -22,7 +22,7 @@ from .settings import SET
 from .sized import sized
 from .steps import FLOATS, INTEGERS, Hand, call_sample
 from .tempers import APART, ASKED, TEMPERS
-from .together import is_apart
+from .together import apart, is_apart
 from .walks import draw_again, draw_walks
 from .world import DEFINITIONS, define, needed
 
@@ -87,7 +87,7 @@ def draw(seed: int, temper: str | None = None) -> Program:
     asking = 0.1 if early else {"gradients": 0.75, ITERATORS: 1.0}.get(temper, 0.4)
     inputs = _inputs(rng, hand, dtype, temper, asking)
     if together:
-        inputs = [x._replace(layout="dense") if "m." in x.layout else x for x in inputs if x.dtype != "list"]
+        inputs = [apart(x) for x in inputs if x.dtype != "list"]
     hand.space |= {**NAMES, "dg": dg, "np": np, "m": State()}
     dg.manual_seed(seed % 1000)
     if own:
@@ -149,17 +149,11 @@ def draw(seed: int, temper: str | None = None) -> Program:
             temper == "fast" and rng.random() < 0.5, judged=temper,
         )  # fmt: skip
     if together:
-        return Program(
-            seed,
-            used,
-            (),
-            tuple(steps),
-            tuple(dict.fromkeys(returns)),
-            tuple(calls),
-            True,
-            part,
-            judged="threads",
-        )
+        alone = Program(
+            seed, used, (), tuple(steps), tuple(dict.fromkeys(returns)), tuple(calls), True, part, judged="threads",
+            background=rng.random() < 0.1,
+        )  # fmt: skip
+        return alone if rng.random() < 0.5 else _called_more(rng, alone)._replace(early=True, quiet=())
     made = Program(
         seed, used, state, tuple(steps), tuple(dict.fromkeys(returns)), tuple(calls), rng.random() < 0.5, part,
         quiet, rng.random() < 0.05, _between(rng, used, temper), same=same, early=early,

@@ -49,11 +49,11 @@ def judge(program: Program, tally: Counter[str] | None = None) -> Difference | N
         from .exported import judge_onnx
 
         return judge_onnx(program, tally)
-    if program.judged == "threads":
-        from .together import judge_threads
-
-        return judge_threads(program, tally)
     with thresholds(program.early):
+        if program.judged == "threads":
+            from .together import judge_threads
+
+            return judge_threads(program, tally)
         return _judge_modes(program, tally)
 
 

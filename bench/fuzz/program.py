@@ -192,6 +192,8 @@ class Program(NamedTuple):
                  *["    " + s for s in (self.definitions + "\n\n" + self.function()).split("\n") if self.definitions],
                  f"    dg.manual_seed({self.seed % 1000})", *("    " + s for s in self.setting()),
                  f"    f = dg.function(program, mode=mode{kept})"]  # fmt: skip
+        if self.judged == "threads":
+            lines.append("    # differs where two threads call it at once: bench/fuzz/together.py")
         names = ", ".join(x.name for x in self.inputs)
         leaves = ", ".join(n for x in self.inputs if x.is_tensor for n in (*x.behind, x.name))
         for call in range(len(self.sizes)):

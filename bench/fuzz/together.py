@@ -10,7 +10,7 @@ from typing import Any
 import duograd as dg
 
 from .judge import REFUSALS, Difference, first_difference, words
-from .program import Program, load, outside, unload
+from .program import Given, Program, load, outside, unload
 from .sight import Facts, see
 
 #: what is kept from call to call, or what other threads draw from
@@ -24,6 +24,14 @@ _PATIENCE = 120
 def is_apart(text: str) -> bool:
     """Whether a step shares nothing with other calls."""
     return not _SHARED.search(text)
+
+
+def apart(x: Given) -> Given:
+    """An argument that shares nothing with what is kept."""
+    if "m." in x.layout:
+        x = x._replace(layout="dense")
+    lines = [line for line in x.then if "m." not in line]
+    return x._replace(seen="" if "m." in x.seen else x.seen, then=tuple(lines))
 
 
 def judge_threads(program: Program, tally: Counter[str] | None = None) -> Difference | None:
@@ -47,7 +55,7 @@ def judge_threads(program: Program, tally: Counter[str] | None = None) -> Differ
 
 def _at_once(program: Program, space: dict[str, Any]) -> list[dict[int, Facts]]:
     """The facts of each call, for two threads: one makes the calls from the first on, the other from the last."""
-    f = dg.function(space["program"])
+    f = dg.function(space["program"], compile="background" if program.background else "call")
     calls = range(len(program.sizes))
     given = [{k: _given(program, space, k) for k in calls} for _ in range(2)]
     found: list[dict[int, Facts]] = [{}, {}]
@@ -63,6 +71,7 @@ def _at_once(program: Program, space: dict[str, Any]) -> list[dict[int, Facts]]:
         t.start()
     for t in threads:
         t.join(_PATIENCE)
+    f.wait()
     for rows in found:
         for k in calls:
             rows.setdefault(k, {"error": "did not end"})
