@@ -20,6 +20,7 @@ from .functions import STAND_INS, Standing
 from .ledger import HOLDING, Ledger
 from .live import KINDS, Live, RestartError, settled
 from .lookup import UNKNOWN, calls_on, find, held, in_class, instance_dict, is_changing, is_settable
+from .nursery import young_functions, young_ids
 from .plain import ABSENT, count, is_plain
 from .possible import ValueReader, is_walk
 from .reads import CONTAINERS, MUTABLE, behind, changes, grows, is_iterator
@@ -144,7 +145,7 @@ class SiteReader(ValueReader):
     def _meet_function(self, f: FunctionType, frame: FrameType) -> None:
         """A function that the framework calls and that nothing read so far has led to."""
         maker, _ = self._maker(frame)
-        if maker is not None and id(f) in set(map(id, gc.get_objects(0))):
+        if maker is not None and id(f) in young_ids():
             self._young[id(f)] = f
             self._ledger.functions.setdefault(id(f.__code__), [])
         else:
@@ -181,13 +182,13 @@ class SiteReader(ValueReader):
             and not is_changing(space)
         ):
             # Made in this call: `for p in model.parameters()`. The variables of one from before do not change.
-            made = [f for f in gc.get_objects(0) if type(f) is FunctionType and f.__code__ is code]
+            made = young_functions(code)
             for f in made:
                 self._ledger.learn(f, f.__qualname__, True)
             if made:
                 return
         # The framework may also call a hook that an earlier call of that function has made.
-        young = {*map(id, gc.get_objects(0))} if maker is not None else ()
+        young = young_ids() if maker is not None else ()
         for f in gc.get_referrers(code):
             if isinstance(f, FunctionType) and f.__code__ is code and id(f) not in young:
                 self._ledger.learn(f, f.__qualname__, True)

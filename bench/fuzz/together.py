@@ -28,10 +28,8 @@ def is_apart(text: str) -> bool:
 
 def apart(x: Given) -> Given:
     """An argument that shares nothing with what is kept."""
-    if "m." in x.layout:
-        x = x._replace(layout="dense")
-    lines = [line for line in x.then if "m." not in line]
-    return x._replace(seen="" if "m." in x.seen else x.seen, then=tuple(lines))
+    seen, layout = x.seen if is_apart(x.seen) else "", x.layout if is_apart(x.layout) else "dense"
+    return x._replace(seen=seen, layout=layout, then=tuple(filter(is_apart, x.then)))
 
 
 def judge_threads(program: Program, tally: Counter[str] | None = None) -> Difference | None:
