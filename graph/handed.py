@@ -355,7 +355,7 @@ class HandedReader(SiteReader):
 
     def _space_of(self, x: Any, expr: Expr) -> None:
         """The `__dict__` of an object is asked for."""
-        space = instance_dict(x)
+        space = behind(instance_dict(x))
         self._ledger.keep_dict(space, x)
         self._ledger.learn(space, f"{self._ledger.name(x, expr)}.__dict__", id(x) in self._ledger.outside)
 

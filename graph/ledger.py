@@ -292,7 +292,10 @@ class Ledger:
         """An item of an object's `__dict__` is an attribute of it."""
         if kind == "item" and value is not ABSENT and isinstance(key, str) and key.isidentifier():
             x = self.objects.get(self.dict_of.get(id(owner), 0))
-            if x is not None and not hasattr(type(in_class(type(x), key)), "__set__"):
+            binds = isinstance(x, type) and hasattr(
+                type(value), "__get__"
+            )  # read from the class it is another one
+            if x is not None and not binds and not hasattr(type(in_class(type(x), key)), "__set__"):
                 return "attr", x
         return kind, owner
 

@@ -226,11 +226,17 @@ class Running:
                 words = f"{kind.__name__} is a {c.__name__}"
                 self._ledger.note("kind", c, kind, issubclass(kind, c), words, frame)
 
-    def above(self, x: Any, frame: FrameType) -> None:
-        """`super()` looks for a name, in the order of the bases of a class."""
+    def above(self, x: Any, name: str, frame: FrameType) -> None:
+        """`super()` looks for a name, in the order of the bases of a class: those that come first have none."""
         cls = x.__self_class__
         if is_changing(cls.__module__):
             self._ledger.note("bases", cls, None, cls.__mro__, f"bases of {cls.__name__}", frame)
+        row = cls.__mro__
+        for base in row[row.index(x.__thisclass__) + 1 :]:
+            if name in base.__dict__:
+                return
+            if is_changing(base.__module__) and ("attr", id(base), name) not in self._ledger.written:
+                self._ledger.note("owns", base, name, False, f"{base.__name__} has {name}", frame)
 
     def reads_global(self, name: str, value: Any, frame: FrameType) -> None:
         """A name is looked up in the globals of a function. value: what is there, or UNKNOWN."""

@@ -233,11 +233,10 @@ class SiteReader(ValueReader):
         kind, holder, value = find(base, name, plainly)
         if kind in ("", "quiet"):
             self._bound(base, name, expr, frame)
-        if kind in ("", "quiet", "method"):
-            if type(base) is super:
-                self.running.above(base, frame)
-            elif name != "__dict__":
-                self.running.class_of(base, frame)
+        if type(base) is super:
+            self.running.above(base, name, frame)
+        elif kind in ("", "quiet", "method") and name != "__dict__":
+            self.running.class_of(base, frame)
         if kind == "attr":
             sort = "item" if isinstance(base, dict) and _is_item(base, name, value) else "attr"
             if sort == "attr" and self.running.is_behind(base, name, value, frame):

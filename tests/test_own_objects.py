@@ -255,3 +255,53 @@ def test_a_container_with_an_attribute_named_as_a_method_is_kept():
         f(dg.ones(1))
         assert table["o"][0] is held
         assert table["o"][1].item() == 2
+
+
+CHAIN = """
+class Common:
+    rate = 0.5
+
+    def __init__(self, n=1):
+        self.n = n
+
+    def scaled(self, t):
+        return t * self.n
+
+class Base(Common):
+    pass
+
+class Child(Base):
+    pass
+
+held = Base(2)
+seen = lambda: [c.__dict__.get("rate") for c in (Child, Base, Common)]
+"""
+OWN = "class Own(Base):\n    def scaled(self, t):\n        return super().scaled(t) * 2\n"
+#: a function, and what happens before its calls
+CHAINED = {
+    "a method of a class that stands between": (
+        OWN + "return Own(3).scaled(x)", ("", "", "Base.scaled = lambda self, t: t * self.n + 1", "", "del Base.scaled")
+    ),
+    "an attribute of a class that stands between": (
+        "return x * super(Child, Child()).rate", ("", "", "Base.rate = 9", "", "del Base.rate")
+    ),
+    "a property reads it": (
+        "class Own(Child):\n    @property\n    def r(self):\n        return super().rate\nreturn x * Own().r",
+        ("", "", "Base.rate = 9", "", "del Base.rate"),
+    ),
+    "the function sets it": (
+        "Base.rate = x.shape[0] + 1\nreturn x * super(Child, Child()).rate", ("", "", "Base.rate = 9", "", "")
+    ),
+    "a number of a class whose names are looked at": (
+        "y = x + held.rate\nif 'extra' in vars(Base):\n    del Base.extra\nBase.rate *= 2\nreturn y", ("",)
+    ),
+    "a number of a class whose names are walked": (
+        "y = x + len([k for k in vars(Common) if k == 'rate'])\nCommon.rate += 2\nreturn y + held.rate", ("",)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHAINED)
+def test_what_is_found_above_is_guarded(name):
+    body, between = CHAINED[name]
+    assert story(CHAIN, body, "graph", between) == story(CHAIN, body, "eager", between)
