@@ -5,6 +5,7 @@ import gc
 import duograd as dg
 import numpy as np
 import pytest
+from _pytest.runner import runtestprotocol
 
 #: relative and absolute tolerance against another implementation, by dtype: a few roundings of sums
 TOLERANCE = {
@@ -22,6 +23,22 @@ def pytest_collection_finish(session):
     # Looking through all objects, more than a million, takes seconds and would be done every three hundred tests.
     gc.set_threshold(*gc.get_threshold()[:2], 1000)
     gc.enable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item, nextitem):
+    """A process of pytest-xdist's reports a test's setup and teardown only where they do not pass.
+
+    A report to the process that prints costs as much as a small test, and says nothing there but how long that took.
+    """
+    if not hasattr(item.config, "workerinput"):
+        return None
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    for report in runtestprotocol(item, log=False, nextitem=nextitem):
+        if report.when == "call" or not report.passed:
+            item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
 
 
 @pytest.fixture(autouse=True)
