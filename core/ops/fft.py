@@ -242,7 +242,7 @@ def _points(op, n):
         raise ArgumentTypeError(op, f"n={n!r} is not an integer", "pass the number of points")
     if n < 1:
         raise ArgumentError(
-            op, f"n={n} is not a number of points", "pass 1 or more; an empty axis has no transform"
+            op, f"n={n} is not a number of points", "pass an n of 1 or more; an empty axis has no transform"
         )
     return int(n)
 
@@ -286,7 +286,7 @@ def _r2c(op, x, n, axis, norm, inverse):
 def _c2r(op, x, n, axis, norm, inverse):
     x = _complex(_floats(x))
     axis = _along(op, x, axis)
-    n = _points(op, 2 * (x.shape[axis] - 1) if n is None else n)
+    n = _points(op, max(0, 2 * (x.shape[axis] - 1)) if n is None else n)
     half = _sized(x, axis, n // 2 + 1)
     return fft_c2r(half, size=n, axis=axis, inverse=inverse, scale=_scale(op, norm, n, inverse))
 
