@@ -17,7 +17,7 @@ from . import elementwise as E
 from .bins import searchsorted_
 from .complex import imag, real
 from .counted import counted_changes, sized
-from .creation import arange, full, ones, zeros
+from .creation import arange, full
 from .joining import concat
 from .picking import take, take_elements_placed, take_x_grad
 from .reduction import any_
@@ -55,14 +55,12 @@ class _Runs:
 
     def __init__(self, rows):
         self.n, self.device = rows.shape[0], rows.device
-        if self.n:
-            differ = E.not_equal(rows[1:], rows[:-1])
-            if rows.ndim > 1:
-                differ = any_(differ, axis=1)
-            first = ones((1,), dtype=T.bool_, device=rows.device)
-            self.starts = concat([first, differ], axis=0)
-        else:
-            self.starts = zeros((0,), dtype=T.bool_, device=rows.device)
+        # Each row beside the one before it, the first beside the last: sizes that hold for no rows, too, so that
+        # exported models take any number of them.
+        differ = E.not_equal(rows, concat([rows[-1:], rows[:-1]], axis=0))
+        if rows.ndim > 1:
+            differ = any_(differ, axis=1)
+        self.starts = E.logical_or(differ, E.equal(arange(self.n, device=rows.device), 0))
         self.places = flatnonzero(self.starts)
 
     def numbers(self):
@@ -71,7 +69,7 @@ class _Runs:
 
     def counts(self):
         end = full((1,), self.n, T.int64, self.device)
-        return concat([self.places[1:], end], axis=0) - self.places if self.n else self.places
+        return concat([self.places[1:], end], axis=0) - self.places
 
 
 def _spread(order, numbers):
