@@ -87,7 +87,7 @@ class CallReader(HandedReader):
         callee, args = evaluate(action[1], frame, self._results), action[2]
         if id(callee) in _QUIET_CALLS:
             if self.live and args and not self._says_the_same(callee, args, frame):
-                raise RestartError
+                self._ledger.restart()
             if callee in (type, isinstance, issubclass) and args:
                 classes = evaluate(args[1], frame, self._results) if len(args) > 1 else None
                 for x in self._possible(args[0], frame):
@@ -325,7 +325,7 @@ class CallReader(HandedReader):
             if not isinstance(key, str):
                 continue
             if type(x) is Live and x._live_differs(key):
-                raise RestartError
+                self._ledger.restart()
             if callee not in (setattr, delattr):
                 self._on_attr(frame, ("attr", args[0], key)) if x is UNKNOWN else self._attribute(
                     x, key, args[0], frame

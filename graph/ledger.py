@@ -25,7 +25,7 @@ from .bytecode import Expr
 from .evaluate import item_name, render
 from .handlers import caught
 from .ir import Number
-from .live import Live, settled
+from .live import Live, RestartError, settled
 from .lookup import UNKNOWN, calls_on, in_class, instance_dict, is_changing
 from .plain import ABSENT, brief, elements, is_plain
 from .reads import (
@@ -342,6 +342,17 @@ class Ledger:
             ("level", id(logger), level), ["level", id(logger), level, answer, name, None]
         )
 
+    def is_handled(self) -> bool:
+        """Whether code of the user's that handles errors would run after one that is raised here, unseen, for that ends
+        the watch, and might go on."""
+        return self.until is None or caught(self.until)
+
+    def restart(self) -> None:
+        """A live number is asked something harmless to which it has no answer: the trace ends, or is of no use."""
+        error = RestartError()
+        if not self.is_handled():
+            raise error
+
     def refuse(self, why: str, fix: str, frame: FrameType) -> None:
         """Something that no guard can watch and that a graph would get wrong: an error when the trace ends."""
         where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
@@ -372,8 +383,8 @@ class Ledger:
                     "take the element outside and pass it as an argument, or keep a list and an index",
                     frame,
                 )
-                if self.until is not None and not caught(self.until):
-                    raise Refused  # what handles errors would run unseen, and go on
+                if not self.is_handled():
+                    raise Refused
             elif isinstance(x, io.IOBase) and id(x) in self.outside:
                 self.leave(f"reads {name}, an open file", "read it outside")
             return

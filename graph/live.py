@@ -50,6 +50,18 @@ _NAMED = re.compile(r"\bLive\b")
 class RestartError(BaseException):
     """A live number was asked something to which it has no answer: the function is to be traced with plain ones."""
 
+    def __init__(self, *words: Any):
+        super().__init__(*words)
+        _asked.count = restarts() + 1
+
+
+_asked = threading.local()
+
+
+def restarts() -> int:
+    """How often this thread has met such a question: code that catches everything may have caught some."""
+    return getattr(_asked, "count", 0)
+
 
 class Formula(Number):
     """A live number in a graph: step `key` of a program."""

@@ -19,7 +19,7 @@ from .guards import ReadRecorder, compile_guards
 from .handlers import caught
 from .ir import Graph
 from .ledger import Found
-from .live import KINDS, LIVE, Live, Now, RestartError, as_now, is_live
+from .live import KINDS, LIVE, Live, Now, RestartError, as_now, is_live, restarts
 from .nursery import Nursery
 from .overrides import modes
 from .segment import Segment, checking, make_runner, placed
@@ -229,7 +229,7 @@ class Path:
                 given = fill_call(variant.kept, symbols, numbers=numbers)
             self.watch = Watch(given)
             recorder = self.recorder = ReadRecorder(variant.call, self.watch.paths, apart, lively)
-            grad = dispatch.state.grad
+            grad, asked = dispatch.state.grad, restarts()
             try:
                 with listening(self._hears(trace, recorder)), watching(trace, recorder), recorder:
                     trace.tracer, trace.changed = recorder.restable, recorder.has_changed
@@ -239,6 +239,8 @@ class Path:
                     for t in self.tensors:
                         recorder.meet(t)
                     result = variant.call(*given[0], **given[1])
+                if restarts() != asked:
+                    raise AgainError
             except RestartError as e:
                 raise AgainError(
                     str(e) or f"{last_user_line(e)} gives it to code that takes a value"

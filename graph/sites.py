@@ -18,7 +18,7 @@ from .bytecode import FUNCTION, Expr, analyse
 from .evaluate import Results, evaluate, get_item, item_name, maker_of, matched_name, render, variable
 from .functions import STAND_INS, Standing
 from .ledger import HOLDING, Ledger
-from .live import KINDS, Live, RestartError, settled
+from .live import KINDS, Live, settled
 from .lookup import UNKNOWN, calls_on, find, held, in_class, instance_dict, is_changing, is_settable
 from .nursery import young_functions, young_ids
 from .plain import ABSENT, count, is_plain
@@ -201,7 +201,7 @@ class SiteReader(ValueReader):
     def _on_attr(self, frame: FrameType, action: Any) -> None:
         for base in self._possible(action[1], frame):
             if type(base) is Live and base._live_differs(action[2]):
-                raise RestartError
+                self._ledger.restart()
             if base is not ABSENT and base.__class__ is not Symbol:
                 self._attribute(base, action[2], action[1], frame)
             if self.live and isinstance(base, types.ModuleType):
@@ -417,7 +417,7 @@ class SiteReader(ValueReader):
     def _on_is(self, frame: FrameType, action: Any) -> None:
         a, b = evaluate(action[1], frame, self._results), evaluate(action[2], frame, self._results)
         if self.live and _may_be_number(a) and _may_be_number(b):
-            raise RestartError  # whether they are one object is no question for a live number
+            self._ledger.restart()  # whether they are one object is no question for a live number
         if a is None or b is None:
             return
         row = (a, action[1]), (b, action[2])
