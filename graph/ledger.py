@@ -308,6 +308,12 @@ class Ledger:
             return known
         return ("attr", self.dict_of[id(space)], key) in self.written
 
+    def _wrote(self, space: Any, key: Any) -> bool:
+        """Whether what a namespace holds under a name was put there by the function."""
+        return not self.written.keys().isdisjoint(
+            (("item", id(space), key), ("attr", self.dict_of.get(id(space), 0), key))
+        )
+
     def _read_names(self, space: dict[str, Any], name: str, frame: FrameType) -> None:
         """Which names a namespace has was looked at, and in which order."""
         self._plainly("names", space, None, tuple(self.orders.get(id(space), space)), name, frame)
@@ -412,7 +418,7 @@ class Ledger:
         for k, element in held.items() if isinstance(held, dict) else enumerate(elements(held)):
             if not is_plain(element):
                 at = item_name(name, k)
-                self.learn(element, at, outside)
+                self.learn(element, at, outside and not (held is x and self._wrote(x, k)))
                 if deep and isinstance(element, HOLDING) and id(element) not in around:
                     self.read_content(element, at, frame, True, around)
             if isinstance(held, dict) and not is_plain(k):

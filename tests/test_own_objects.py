@@ -305,3 +305,26 @@ CHAINED = {
 def test_what_is_found_above_is_guarded(name):
     body, between = CHAINED[name]
     assert story(CHAIN, body, "graph", between) == story(CHAIN, body, "eager", between)
+
+
+HOOKED = """
+class Own:
+    def __getattribute__(self, name):
+        return super().__getattribute__(name)
+
+held, log = Own(), []
+held.n = 1
+
+def plain(v):
+    return v.tolist() if isinstance(v, dg.Tensor) else [*map(plain, v)] if isinstance(v, (tuple, list)) else v
+
+seen = lambda: [plain(log), *map(plain, vars(held).values())]
+"""
+
+
+@pytest.mark.parametrize(
+    "kept", ["(4, y.sum())", "[y.sum()]", "{'a': y}.get('a')", "y.sum()", "(held.n, [y])"]
+)
+def test_what_the_function_keeps_in_a_namespace_that_is_looked_into_is_made_anew(kept):
+    body = f"y = x * len(vars(held))\nheld.pair = {kept}\nlog.append(y)\nz = y * len(log)\nreturn x"
+    assert story(HOOKED, body, "graph") == story(HOOKED, body, "eager")
