@@ -15,6 +15,7 @@ from ..core.exact import exact
 from ..core.lower import copy
 from ..core.op import REGISTRY, Attrs, Op
 from ..core.op_lower import lower_op
+from ..core.opened import twin_of
 from ..core.storage import refuse_other_type, refuse_overlap
 from ..core.strangers import no_tensor, numpy_number, refuse_nothing
 from ..core.types import TensorType
@@ -32,6 +33,8 @@ _COUNT = Struct("q")
 END = "end"
 #: recipes kept before all are forgotten
 LIMIT = 20_000
+#: values of an op's attributes that have kernels of their own: those of further ones take the numbers as arguments
+OFTEN = 4
 #: how an op writes that replaces elements of its first input in place
 FIRST = "first"
 
@@ -218,19 +221,22 @@ class EagerExecutor:
         if into is None:
             result = self._recipe(op, inputs, attrs).run(inputs)
             return result if isinstance(result, tuple) else (result,)
+        self._into(op, inputs, attrs, into)(inputs, into, user_place(3))
+        return into
+
+    def _into(
+        self, op: Op, inputs: tuple[Any, ...], attrs: Attrs, into: tuple[EagerTensor, ...]
+    ) -> Callable[..., None]:
+        """The function that writes an op's results over given tensors."""
         try:
             found = op.in_place_recipes[attrs]
             for x in inputs:
                 found = found[x._layout if x.__class__ in self._classes else x.__class__]
             for t in into:
                 found = found[t._layout]
-            go = found[_safe_in_place(op, inputs, into)]
+            return found[_safe_in_place(op, inputs, into)]  # type: ignore[no-any-return]
         except KeyError:
-            go = None
-        if go is None:
-            go = self._make_into(op, inputs, attrs, into)
-        go(inputs, into, user_place(3))
-        return into
+            return self._make_into(op, inputs, attrs, into)
 
     def update_rows(self, owner: Any, op: Op, found: Any, shared: tuple[Any, ...], attrs: Attrs) -> None:
         """The updates of an optimiser's step (see `dispatch.update_rows`)."""
@@ -292,6 +298,12 @@ class EagerExecutor:
                 go = view(op, attrs, layout(x.dtype, shape, strides, device), offset * x.dtype.itemsize)
                 return Recipe(go, taped(go, op, attrs, out_types, StepTable(op).step))
         out_types = op.infer(types, attrs)
+        varying = self._varying(op, op.recipes, types, attrs)
+        if varying is not None:
+            twin, more, rest = varying
+            go = self._recipe(twin, (*inputs, *more), rest).run
+            run = lambda inputs: go((*inputs, *more))
+            return Recipe(run, taped(run, op, attrs, out_types, StepTable(op).step))
         program, operands, numbers = self._operands(op, inputs, attrs, types, out_types, device)
         layouts = [(layout(t.dtype, t.shape, None, device), max(1, t.nbytes)) for t in out_types]
         outs = [
@@ -311,10 +323,19 @@ class EagerExecutor:
         out_types = op.infer(types, attrs)
         for target, t in zip(into, out_types, strict=True):
             self._check_into(op, target, t)
+        kinds = [x._layout if isinstance(x, EagerTensor) else x.__class__ for x in inputs]
+        path = [attrs, *kinds, *(t._layout for t in into), _safe_in_place(op, inputs, into)]
+        varying = self._varying(op, op.in_place_recipes, types, attrs)
+        if varying is not None:
+            twin, more, rest = varying
+            inner = self._into(twin, (*inputs, *more), rest, into)
+            return self._keep(  # type: ignore[no-any-return]
+                op, op.in_place_recipes, path, lambda inputs, *where: inner((*inputs, *more), *where)
+            )
         device = self._device(op, devices, attrs)
         program, operands, numbers = self._operands(op, inputs, attrs, types, out_types, device)
         outs = [Operand(program.dynamic(), 0, t.dtype, t.shape, t.strides) for t in into]
-        safe = _safe_in_place(op, inputs, into)
+        safe = path[-1]
         if safe:
             if safe == FIRST:
                 operands[0] = outs[0]
@@ -326,9 +347,18 @@ class EagerExecutor:
             for temporary, out in zip(temporaries, outs):
                 copy(program, temporary, out)
         go = self._call(op, inputs, attrs, program, numbers, []).run_into()
-        kinds = [x._layout if isinstance(x, EagerTensor) else x.__class__ for x in inputs]
-        path = [attrs, *kinds, *(t._layout for t in into), safe]
         return self._keep(op, op.in_place_recipes, path, go)  # type: ignore[no-any-return]
+
+    def _varying(
+        self, op: Op, recipes: dict[Any, Any], types: list[Any], attrs: Attrs
+    ) -> tuple[Op, list[float], Attrs] | None:
+        """The op with its numbers as inputs, these, and the other attributes: for one whose numbers vary."""
+        if len(recipes) < OFTEN:
+            return None
+        names = tuple(n for n, a in zip(op.attr_names, attrs) if a.__class__ is float)
+        rest = tuple(a for a in attrs if a.__class__ is not float)
+        twin = twin_of(op, types, names, rest) if names else None
+        return None if twin is None else (twin, [a for a in attrs if a.__class__ is float], rest)
 
     def _operands(
         self, op: Op, inputs: tuple[Any, ...], attrs: Attrs, types: list[Any], out_types: tuple[TensorType, ...],
