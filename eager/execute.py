@@ -234,9 +234,10 @@ class EagerExecutor:
                 found = found[x._layout if x.__class__ in self._classes else x.__class__]
             for t in into:
                 found = found[t._layout]
-            return found[_safe_in_place(op, inputs, into)]  # type: ignore[no-any-return]
+            go = found[_safe_in_place(op, inputs, into)]
         except KeyError:
-            return self._make_into(op, inputs, attrs, into)
+            go = None
+        return go or self._make_into(op, inputs, attrs, into)
 
     def update_rows(self, owner: Any, op: Op, found: Any, shared: tuple[Any, ...], attrs: Attrs) -> None:
         """The updates of an optimiser's step (see `dispatch.update_rows`)."""
