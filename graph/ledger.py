@@ -92,6 +92,7 @@ class Ledger:
         self.orders: dict[int, list[str]] = {}  # the names in a namespace before the function wrote to it
         self.spaces: dict[int, dict[str, Any]] = {}  # what a namespace that was walked held at first
         self.refused: list[TraceError] = []
+        self.taken: TraceError | None = None  # what was refused, and is done all the same
         #: the code that the trace was begun in
         self.until: CodeType | None = None
         self.compared: set[int] = (
@@ -391,6 +392,7 @@ class Ledger:
                 )
                 if not self.is_handled():
                     raise Refused
+                self.taken = self.refused[-1]
             elif isinstance(x, io.IOBase) and id(x) in self.outside:
                 self.leave(f"reads {name}, an open file", "read it outside")
             return

@@ -164,7 +164,9 @@ class ReadRecorder:
         self._reader.actions.clear()
         self._reader.root = None
         self._old = self._tracer = self.restable = self._home = None
-        self.reads, self.effects, self._lost = close(ledger, kind in (None, Refused))
+        # What ends a trace and is none of the user's has the function run again, traced or not.
+        again = kind not in (None, Refused) and kind.__module__.rpartition(".")[0] == __package__
+        self.reads, self.effects, self._lost = close(ledger, kind in (None, Refused), again)
         self.odd, self.refused = ledger.odd, ledger.refused
         self.outside = {key: ledger.objects[key] for key in ledger.outside if key in ledger.objects}
         if kind is None and (lost or ledger.gave_way):

@@ -213,3 +213,20 @@ def test_what_runs_when_a_variable_lets_go_of_a_generator_is_an_effect(fn):
         return [(f(dg.tensor([1.0 + k])).tolist(), [*m.log]) for k in range(4)]
 
     assert run("graph") == run("eager")
+
+
+def test_elements_taken_within_try_are_refused_where_the_function_runs_again():
+    """The trace had taken one before it met what leaves the function to Python: the call went on with the next one."""
+    box = SimpleNamespace(it=iter(np.arange(4)), rows=np.arange(3.0))
+
+    def f(x):
+        try:
+            k = next(box.it)
+        except StopIteration:
+            k = 0
+        box.rows.resize(2, refcheck=False)
+        return x * float(k)
+
+    with pytest.raises(dg.errors.TraceError, match="takes elements from"):
+        dg.function(f)(dg.ones(1))
+    assert box.rows.shape == (3,)
