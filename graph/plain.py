@@ -113,7 +113,7 @@ class Words(str):
 
 def one_key(a: Any, b: Any) -> bool:
     """Whether two keys of dicts are one. Tensors are by identity: to compare them is an op."""
-    return a is b or (not (hasattr(a, "_storage") or hasattr(b, "_storage")) and bool(a == b))
+    return a is b or (not (hasattr(type(a), "_storage") or hasattr(type(b), "_storage")) and bool(a == b))
 
 
 def one_order(a: Sequence[Any], b: Sequence[Any]) -> bool:
@@ -133,7 +133,7 @@ def brief(x: Any) -> str:
         text = repr(x) if n <= 8 and _base(x) is None and _shallow(x) else f"a {name} of {n}"
     elif isinstance(x, _NAMED):
         text = f"{x.__qualname__}"
-    elif hasattr(type(x), "type") and hasattr(x, "_storage"):
+    elif hasattr(type(x), "_storage"):
         text = f"tensor {x.type}"
     else:
         text = f"a {type(x).__name__}"

@@ -52,7 +52,8 @@ class State:
         self.tensors = [t for t in seen.leaves if is_free(t)]
         self.size = len(self.tensors)
         #: of all that stand there; ids of those whose sizes are live
-        self.layouts, self.sized = [getattr(t, "_layout", None) for t in seen.leaves], sized
+        self.layouts = [t._layout if isinstance(t, tensor_class) else None for t in seen.leaves]
+        self.sized = sized
         self.parts = set(seen._made)
         self.words = _words(value)
         if effect.kind == "content":
@@ -127,7 +128,7 @@ class State:
 
     def layouts_now(self) -> list[tuple[Any, Any]]:
         """The tensors that stand there now, with the layouts of those before; none where there are others."""
-        seen = Descriptions(lambda x: hasattr(x, "_storage"), {}, {}, _Every(), True)
+        seen = Descriptions(lambda x: hasattr(type(x), "_storage"), {}, {}, _Every(), True)
         seen.describe(self._now())
         if len(seen.leaves) != len(self.layouts):
             return []
@@ -206,11 +207,11 @@ def _items(made: Made) -> list[tuple[Any, Any]]:
 
 def _words(x: Any) -> str:
     """A structure in words."""
-    return f"a {brief(x)}" if hasattr(x, "_storage") else _shown(x, 160)
+    return f"a {brief(x)}" if hasattr(type(x), "_storage") else _shown(x, 160)
 
 
 def _shown(x: Any, room: int) -> str:
-    if hasattr(x, "_storage"):
+    if hasattr(type(x), "_storage"):
         return str(x.type)
     if type(x) is Live:
         return f"any {x.__class__.__name__}"
@@ -371,7 +372,7 @@ def _inside(x: Any) -> Collection[Any]:
     """What a container or a small object holds."""
     if isinstance(x, (list, tuple, dict, collections.deque)):
         return dict.values(x) if isinstance(x, dict) else [*elements(x)]
-    if hasattr(x, "_storage") or isinstance(x, type) or hasattr(type(x), "parameters"):
+    if hasattr(type(x), "_storage") or isinstance(x, type) or hasattr(type(x), "parameters"):
         return ()
     return (instance_dict(x) or {}).values()
 

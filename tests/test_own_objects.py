@@ -328,3 +328,27 @@ seen = lambda: [plain(log), *map(plain, vars(held).values())]
 def test_what_the_function_keeps_in_a_namespace_that_is_looked_into_is_made_anew(kept):
     body = f"y = x * len(vars(held))\nheld.pair = {kept}\nlog.append(y)\nz = y * len(log)\nreturn x"
     assert story(HOOKED, body, "graph") == story(HOOKED, body, "eager")
+
+
+def test_objects_that_have_every_attribute_are_no_tensors():
+    """`__getattr__` was asked for what tensors have: the call failed, and what it changes would have changed unseen."""
+
+    class Any:
+        rate, asked = 0.5, []
+
+        def __init__(self):
+            self.t = dg.linspace(-1, 1, 2)
+
+    kept = Any()
+
+    def f(x):
+        kept.next = kept
+        return x * kept.rate
+
+    g = dg.function(f)
+    for n in (0, 4):
+        g(dg.ones((n, n)))
+    Any.__getattr__ = lambda self, name: self.asked.append(name) or 2
+    for n in (4, 0, 5, 6, 7):
+        assert (g(dg.ones((n, n))).numpy() == 0.5).all()
+    assert Any.asked == []
