@@ -52,7 +52,7 @@ class State:
         self.tensors = [t for t in seen.leaves if is_free(t)]
         self.size = len(self.tensors)
         #: of all that stand there; ids of those whose sizes are live
-        self.layouts = [t._layout if isinstance(t, tensor_class) else None for t in seen.leaves]
+        self.layouts = [t._layout if isinstance(t, tensor_class) else None for t in seen.leaves]  # type: ignore[attr-defined]
         self.sized = sized
         self.parts = set(seen._made)
         self.words = _words(value)
