@@ -7,7 +7,6 @@ Source of the scheme: Muller et al., Handbook of Floating-Point Arithmetic, ch. 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -225,30 +224,27 @@ def _sigmoid_powers() -> list[int]:
     return [int(bits) - (n << 19) for n, bits in enumerate(powers.astype(np.float32).view(np.int32))]
 
 
-def sigmoid_quotient(x: Value) -> Value:
-    """1 / (1 + exp(-x)) in float32; exp(-x) = 2**k exp(-r) with k in sixteenths, the power looked up."""
+def sigmoid_quotient(x: Value, short: bool = False) -> Value:
+    """1 / (1 + exp(-x)) in float32; exp(-x) = 2**k exp(-r) with k in sixteenths, the power looked up.
+
+    short: by a polynomial of degree 2, and ln 2 of one constant.
+    """
     c = highest(lowest(x, -105.0), 40.0)
     k = sixteenths(fma(c, -LOG2E, magic(x) / 16))
-    r = fma(k.float, LN2 - LN2_F32, fma(k.float, LN2_F32, c))
-    return _quotient(k, r, (1.0, 1.0, *C.EXP_NEAR["f32"]))
-
-
-def _quotient(k: Whole, r: Value, exp: Sequence[float]) -> Value:
-    """1 / (1 + 2**k exp(-r)); exp: coefficients."""
-    near = polynomial(r, [SIGMOID_NEAR * c * (-1) ** n for n, c in enumerate(exp)])
+    r = fma(k.float, LN2_F32, c)
+    if not short:
+        r = fma(k.float, LN2 - LN2_F32, r)
+    exp = C.EXP_SHORT["f32"] if short else (1.0, 1.0, *C.EXP_NEAR["f32"])
+    near = polynomial(r, [SIGMOID_NEAR * coefficient * (-1) ** n for n, coefficient in enumerate(exp)])
     power = (look_up(_sigmoid_powers(), k.int) + (k.int << 19)).as_float()
-    above = r.const(SIGMOID_ABOVE * 2.0**-SIGMOID_SCALE)
+    above = x.const(SIGMOID_ABOVE * 2.0**-SIGMOID_SCALE)
     return above / fma(power, near, above)
 
 
 @vector("sigmoid_short", ("f32",))
 def sigmoid_short(x: Value) -> Value:
-    """`sigmoid_quotient` with a polynomial of degree 2 and ln 2 of one constant, where that saves time: 10 ulp."""
-    if not target().halves:
-        return sigmoid_pieces(x)
-    c = highest(lowest(x, -105.0), 40.0)
-    k = sixteenths(fma(c, -LOG2E, magic(x) / 16))
-    return _quotient(k, fma(k.float, LN2_F32, c), C.EXP_SHORT["f32"])
+    """The short quotient where that saves time: 9.5 ulp, below -20 13."""
+    return sigmoid_quotient(x, short=True) if target().halves else sigmoid_pieces(x)
 
 
 @vector("sigmoid", ("f32",))
