@@ -167,6 +167,26 @@ def test_rows_that_overlap_equal_op_by_op_to_the_bit(n):
     np.testing.assert_array_equal(x, want)
 
 
+@pytest.mark.parametrize("name", ["exp", "sigmoid", "gelu", "log1p", "tanh", "sin"])
+@pytest.mark.parametrize("n", [1, 16, 31, 33, 63, 65, 96, 1000, 4112, 8223])
+def test_sums_of_functions_equal_op_by_op_to_the_bit(n, name):
+    """Where registers are few, rows of functions take two vectors at a time, and the rest one by one."""
+    x = np.abs(np.random.default_rng(n).standard_normal((5, n))).astype(np.float32)
+    y = run_map([call(name, arg(0))], [x])[0]
+    want = run_reduce([reduce("sum", arg(0)), reduce("max", arg(0))], [y], (1,))
+    got = run_reduce(
+        [reduce("sum", call(name, arg(0))), reduce("max", call(name, arg(0))), call(name, arg(0))],
+        [x], (1,), element=(2,),
+    )  # fmt: skip
+    assert [a.tobytes() for a in got] == [a.tobytes() for a in (*want, y)]
+    x[2, n // 2] = np.nan
+    total, peak = run_reduce(
+        [reduce("sum", call(name, arg(0))), reduce("max", call(name, arg(0)))], [x], (1,)
+    )
+    for result in (total, peak):
+        np.testing.assert_array_equal(np.isnan(result[:, 0]), [False, False, True, False, False])
+
+
 @pytest.mark.parametrize("shape", [(5, 10), (3, 1000), (2, 5000), (4, 1)])
 def test_rows_of_several_stages(shape):
     x = np.random.default_rng(10).standard_normal(shape).astype(np.float32)

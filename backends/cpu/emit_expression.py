@@ -12,6 +12,7 @@ from ...core.errors import KernelError
 from ...core.relax import SHORT
 from ...core.scalar import SCALAR_OPS, Expr, walk
 from ...core.types import DType
+from .target import has_quarters
 
 # Operators that mean the same in Numba as in NumPy: on floats, and (Numba computes all integers in 64 bits)
 # on int64 and uint64. Everything else is an instruction of vecmath.
@@ -26,6 +27,19 @@ WEIGHTS: dict[str, int] = (
     | dict.fromkeys(DEAR, 20)
     | {"div": 4, "sqrt": 5, "rsqrt": 8, "philox": 60, "cast": 1, "const": 0, "arg": 1, "reduce": 0}
 )
+#: functions that a table of four serves where registers are short, and which of them are chains of 90 cycles and more
+_QUARTERS, _LONG = frozenset("exp exp2 sigmoid softplus gelu".split()), frozenset(("softplus", "gelu"))
+#: functions that are chains of multiply-adds, without a loop or a rare way
+_CHAINS = _QUARTERS | frozenset("expm1 log log2 log10 log1p sinh cosh tanh asin acos atan erf erfc".split())
+
+
+def abreast(nodes: Iterable[Expr]) -> int:
+    """How many wide values stand side by side: several where a CPU with few short registers waits for long chains."""
+    nodes = list(nodes)
+    dear = {n.op for n in nodes if n.op in DEAR}
+    if not (has_quarters() and dear and dear <= _CHAINS and all(n.dtype is T.float32 for n in nodes)):
+        return 1
+    return 4 if dear & _LONG and dear <= _QUARTERS else 2
 
 
 def constant(value: Any, dtype: DType) -> str:

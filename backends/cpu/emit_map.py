@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from ...core.loops import LoopKernel
 from ...core.scalar import Expr, walk
-from ...core.types import float32
-from .emit_expression import DEAR, Body
+from .emit_expression import Body, abreast
 from .emit_frame import Frame, Stream
-from .target import has_quarters
 
 #: rows that are walked side by side. Measured on transposed copies: 64 beats 16 and 32 for large ones.
 BAND = 64
-#: functions that a table of four serves where registers are short, and which of them are chains of 90 cycles and more
-_QUARTERS, _LONG = frozenset("exp exp2 sigmoid softplus gelu".split()), frozenset(("softplus", "gelu"))
-#: functions that are chains of multiply-adds, without a loop or a rare way
-_CHAINS = _QUARTERS | frozenset("expm1 log log2 log10 log1p sinh cosh tanh asin acos atan erf erfc".split())
 
 
 def emit_map(kernel: LoopKernel) -> tuple[str, int]:
@@ -25,7 +19,7 @@ def emit_map(kernel: LoopKernel) -> tuple[str, int]:
     streams = [*frame.inputs.values(), *frame.outputs]
     fixed, once = _scopes(kernel)
     if _moves(frame):
-        frame.abreast = _abreast(kernel)
+        frame.abreast = abreast(walk(kernel.roots))
     top = Body(frame.scalar)
     for node in fixed:
         top.value(node)
@@ -90,15 +84,6 @@ def _emit_bands(frame: Frame, streams: list[Stream], top: Body, once: list[Expr]
                 for s, position in zip(streams, before):
                     s.position = position
         frame.line("first += count")
-
-
-def _abreast(kernel: LoopKernel) -> int:
-    """How many wide values stand side by side: several where a CPU with few short registers waits for long chains."""
-    nodes = walk(kernel.roots)
-    dear = {n.op for n in nodes if n.op in DEAR}
-    if not (has_quarters() and dear and dear <= _CHAINS and all(n.dtype is float32 for n in nodes)):
-        return 1
-    return 4 if dear & _LONG and dear <= _QUARTERS else 2
 
 
 def _moves(frame: Frame) -> bool:
