@@ -2,8 +2,9 @@
 
 A pixel's window is read where it stands, element by element: of the images themselves when no window leaves
 them, else of a copy of the lines that a task needs, with zeros around. So nothing is packed but the filters,
-strides and dilation cost nothing, and images of any size fill the register blocks. The sums [pixel, filter] of a task
-are turned round when it is done. Every result is the chain of additions that `conv.py` documents.
+strides and dilation cost nothing, and images of any size fill the register blocks. Where blocks are small and filters
+many, a task packs its pixels, too, as many to a block as fill all of them (six or five). The sums [pixel, filter] of a
+task are turned round when it is done. Every result is the chain of additions that `conv.py` documents.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from .conv_axes import Axes, Product, Tasks, fewer_chunks, in_place
 from .conv_pack import NAMES, Walk, pack_text
 from .conv_text import HEAD, first_slots, run_lines
 from .epilogue import FusedEpilogue, indent
+from .gemm import TURN
 from .panels import IMPORT, Block, block
 from .target import has_masked_memory
 
@@ -35,6 +37,18 @@ _MULTIPLY_BESIDE_LINES = 1.15
 _PACKED_BYTES = 2 << 20
 #: The part of a task that the last thread is waited for, on average.
 _HELD_UP = 0.5
+#: The first with packed pixels, and the cycles of packing an element of a window.
+_MULTIPLY_PACKED, _PIXEL_CYCLES = 0.95, 0.6
+#: So many filters are worth packing pixels for, in windows of one element and of more.
+_SHARING, _SHARING_TAPS = 64, 256
+
+
+def packs_pixels(product: Product) -> bool:
+    """Whether pixels are packed, too: with short registers blocks are small, and read each channel's line often."""
+    _, _, out, _, _, axes, groups = product
+    taps = math.prod(a.taps for a in axes)
+    least = _SHARING if taps == 1 else _SHARING_TAPS
+    return panels.vectors() == (256, 16) and out.shape[1] // groups >= least
 
 
 def pixel_block(dtype: DType) -> Block:
@@ -92,13 +106,69 @@ for segment in range(segments):
             )
 """
 
+# Blocks of pixels times a panel of filters: windows are read where they stand, or the pixels are packed, too.
+_BLOCKS_IN_PLACE = """
+for i in range(0, strip_columns, ROWS):
+    to = sums + (i * pitch + j) * SIZE
+    if strip_columns - i > HALF:
+        WHOLE(
+            part_channels * taps, source, row_table + 8 * i, k_table, panel, ROW, to,
+            pitch * SIZE, min_i64(ROWS, strip_columns - i), WIDTH, tz + part, ahead,
+        )
+    else:
+        LESS(
+            part_channels * taps, source, row_table + 8 * i, k_table, panel, ROW, to,
+            pitch * SIZE, strip_columns - i, WIDTH, tz + part, ahead,
+        )
+    ahead = ahead + part_channels * taps * 64 if i < ROWS * (ROW // 64 - 1) else panel
+"""
+_BLOCKS = """
+i, near = 0, packed
+for block in range(blocks):
+    # The first blocks fetch the next panel, each a line of TURN.
+    later, later_step = panel, 0
+    if block < TURN * (ROW // 64):
+        later, later_step = ahead + 64 * block, ROW
+    to = sums + (i * pitch + j) * SIZE
+    if block < wholes:
+        WHOLE(
+            part_channels * taps, near, panel, ROW, to, pitch * SIZE, min_i64(ROWS, strip_columns - i), WIDTH,
+            tz + part, later, later_step,
+        )
+        i += ROWS
+    else:
+        LESS(
+            part_channels * taps, near, panel, ROW, to, pitch * SIZE, min_i64(LESS_ROWS, strip_columns - i), WIDTH,
+            tz + part, later, later_step,
+        )
+        i += LESS_ROWS
+    near += depth * taps * PACKED_ROW
+"""
+_PACK_PIXELS = """
+packed = div_i64(lines_at + depth * pitch_plane + 127, 64) * 64
+# Blocks with a row less fill up what whole ones would leave over.
+blocks = div_i64(strip_columns + LESS_ROWS, ROWS)
+wholes = max_i64(0, strip_columns - blocks * LESS_ROWS)
+i, near = 0, packed
+for block in range(blocks):
+    if block < wholes:
+        pack_pixels_T(near, source, row_table + 8 * i, k_table, part_channels * taps, ROWS, ROWS, LANES)
+        i += ROWS
+    else:
+        pack_pixels_T(near, source, row_table + 8 * i, k_table, part_channels * taps, LESS_ROWS, ROWS, LANES)
+        i += LESS_ROWS
+    near += depth * taps * PACKED_ROW
+"""
+
 
 @functools.lru_cache(maxsize=512)
-def _source(dtype: DType, tile: Block, head: str, finish: str, turned: bool, packs: bool) -> str:
+def _source(
+    dtype: DType, tile: Block, head: str, finish: str, turned: bool, packs: bool, pixels: bool
+) -> str:
+    """The kernel. turned: sums are turned round first; packs: filters are packed by tasks; pixels: those, too."""
     char, size = dtype.char, dtype.itemsize
     rows, width, lanes = tile.rows, tile.width, tile.lanes
     row = width * size
-    whole, half = (apart(f"multiply_pixels_{char}", n, tile.vectors, lanes) for n in (rows, rows // 2))
     copied = indent(_COPY.strip().splitlines(), 20)
     copied = copied.replace("_T(", f"_{char}(").replace("LANES", str(lanes)).replace("SIZE", str(size))
     filters = _PACKS if packs else _PACKED
@@ -106,6 +176,23 @@ def _source(dtype: DType, tile: Block, head: str, finish: str, turned: bool, pac
     take = (_PACK if packs else _TAKE).replace("ROW", str(row)).replace("WIDTH", str(width))
     take = indent(take.strip().splitlines(), 20)
     take = take.replace("PACK\n", "\n" + pack_text(dtype, tile, 20)) if packs else take
+    less = rows - 1 if pixels else rows // 2
+    shape = tile.vectors, lanes
+    if pixels:
+        packing = indent(_PACK_PIXELS.strip().splitlines(), 16)
+        whole, low = (
+            apart(f"multiply_packed_{char}", TURN, size, rows * size, n, *shape) for n in (rows, less)
+        )
+    else:
+        packing = ""
+        whole, low = (apart(f"multiply_pixels_{char}", n, *shape) for n in (rows, less))
+    blocks = indent((_BLOCKS if pixels else _BLOCKS_IN_PLACE).strip().splitlines(), 20)
+    for word, value in (
+        ("LESS_ROWS", less), ("PACKED_ROW", rows * size), ("WHOLE", whole), ("LESS", low), ("HALF", less),
+        ("ROWS", rows), ("ROW", row), ("SIZE", size), ("WIDTH", width), ("TURN", TURN), ("LANES", lanes),
+        ("_T(", f"_{char}("),
+    ):  # fmt: skip
+        blocks, packing = (text.replace(word, str(value)) for text in (blocks, packing))
     return f"""# conv {char} with packed filters in blocks of {rows} x {width}
 {IMPORT}
 def kernel(args, chunk, nchunks):
@@ -191,21 +278,8 @@ def kernel(args, chunk, nchunks):
                     source = x + (group * channels + channel) * x_c + tz * tap_z * x_z
                 else:
                     source = lines_at
-{copied}                for j in range(0, rows, {width}):
-{take}                    for i in range(0, strip_columns, {rows}):
-                        to = sums + (i * pitch + j) * {size}
-                        if strip_columns - i > {rows // 2}:
-                            {whole}(
-                                part_channels * taps, source, row_table + 8 * i, k_table, panel, {row}, to,
-                                pitch * {size}, min_i64({rows}, strip_columns - i), {width}, tz + part, ahead,
-                            )
-                        else:
-                            {half}(
-                                part_channels * taps, source, row_table + 8 * i, k_table, panel, {row}, to,
-                                pitch * {size}, strip_columns - i, {width}, tz + part, ahead,
-                            )
-                        ahead = ahead + part_channels * taps * 64 if i < {rows * (row // 64 - 1)} else panel
-        for i in range(0, rows, {lanes}):
+{copied}{packing}                for j in range(0, rows, {width}):
+{take}{blocks}        for i in range(0, rows, {lanes}):
             block_rows = min_i64({lanes}, rows - i)
             if {turned} or not dense:
                 for j in range(0, strip_columns, {lanes}):
@@ -254,6 +328,9 @@ def tasks(program: Program, product: Product, depth: int, packs: bool = False) -
     rows, columns = out.shape[1] // groups, out.shape[0] * math.prod(a.out for a in axes)
     k = channels * math.prod(a.taps for a in axes)
     multiply = _MULTIPLY if has_masked_memory() else _MULTIPLY_BESIDE_LINES
+    packed = packs_pixels(product)
+    if packed:
+        multiply = _MULTIPLY_PACKED
     panels, blocks, parts = (
         -(-rows // tile.width),
         -(-columns // tile.rows),
@@ -263,6 +340,8 @@ def tasks(program: Program, product: Product, depth: int, packs: bool = False) -
     pack = _pack_step(product) if packs else size / 16
     # Bytes of a block of pixels besides its sums: its places, and lines of images.
     beside = 16 * tile.rows
+    if packed:
+        beside += depth * axes[1].taps * axes[2].taps * tile.rows * size
     if copies:
         beside += depth * _width(axes) * size * axes[1].step * tile.rows // axes[2].out
     least = 1 if program.chunks(threads, groups * tile.work(columns, rows, k)) == 1 else threads
@@ -271,12 +350,19 @@ def tasks(program: Program, product: Product, depth: int, packs: bool = False) -
         high = -(-panels // splits)
         if splits > 1 and high == -(-panels // (splits // 2)):
             continue
+        if packed and out.shape[0] == 1 and groups * splits < least <= panels:
+            continue  # threads share out filters: each then has the channels that it reads next
         most = max(1, _TASK_BYTES // (tile.rows * high * tile.width * size + beside))
         for pieces in (1, 2, 4, 8, 16):
             wide = -(-blocks // max(-(-blocks // most), -(-(pieces * least) // (splits * groups))))
             count = groups * -(-blocks // wide) * -(-panels // high)
-            cycles = wide * high * (tile.rows * k * tile.vectors * multiply / 2 + parts * _CALL)
-            cycles += high * tile.width * k * pack + wide * tile.rows * k / 16 + 2000
+            # Packed pixels fill all blocks.
+            pixels = min(columns, wide * tile.rows) if packed else wide * tile.rows
+            cycles = high * (pixels * k * tile.vectors * multiply / 2 + wide * parts * _CALL)
+            cycles += pixels * k * _PIXEL_CYCLES * packed
+            # Enough blocks fetch the next panel of filters while they multiply.
+            hidden = 4 if packed and not packs and wide >= TURN else 1
+            cycles += high * tile.width * k * pack / hidden + wide * tile.rows * k / 16 + 2000
             cycles += wide * high * tile.width * tile.rows * _TURN_CYCLES
             if copies:
                 lines, _ = _lines(axes, min(wide * tile.rows, columns))
@@ -331,7 +417,8 @@ def windowed(
     text = run_lines(
         dtype.char, "row0 + i", "result, result_at, result_step = turned, done, pitch_turned", finish
     )
-    source = _source(dtype, tile, head, text, fused is not None, packed is None)
+    pixels = packs_pixels(product)
+    source = _source(dtype, tile, head, text, fused is not None, packed is None, pixels)
     row_block, strip, chunks, _ = split
     strip = min(strip, -(-columns // tile.rows) * tile.rows)
     taps = axes[1].taps * axes[2].taps
@@ -345,6 +432,8 @@ def windowed(
     nbytes = -(-(8 * (strip + 2 * tile.rows) + 8 * depth * taps + 40 * planes) // 64) * 64
     nbytes += (strip * pitch + tile.lanes * turned) * size + depth * plane + 64
     nbytes = -(-nbytes // 64) * 64
+    if pixels:
+        nbytes += 64 + -(-depth * taps * strip * size // 64) * 64
     if packed is None:
         filters.append(nbytes)
         nbytes += depth * taps * tile.width * size

@@ -27,6 +27,9 @@ register. Addresses and steps are in bytes.
 `transpose_lanes_X(dst, dst_step, src, src_step, rows, cols, length, lanes)`
     dst[j, i] = src[i, j] for a block of up to lanes x lanes; dst[j] gets `length` elements, zero from `rows`
     on.
+`pack_pixels_X(dst, src, row_table, k_table, count, rows, pitch, lanes)`
+    dst[k, i] = src[row_table[i] + k_table[k]] for i < rows and k < count, lines of dst `pitch` elements apart: a left
+    operand for `multiply_packed`. Rows and pitch are literals, 4 <= rows <= 8.
 `fill_offsets(table, first, count, repeats, n1, n2, s0, s1, s2)`
     Byte offsets of the indices first, first + 1, ... with the digits i = (i0 * n1 + i1) * n2 + i2:
     i0 * s0 + i1 * s1 + i2 * s2. After `count` of them the last one is repeated.
@@ -40,6 +43,8 @@ register. Addresses and steps are in bytes.
 
 from __future__ import annotations
 
+import functools
+import itertools
 from typing import Any
 
 from llvmlite import ir
@@ -237,6 +242,46 @@ def _transpose(v: Vectors, args: Any, least: int | None) -> None:
     b.position_at_end(done)
 
 
+def _emit_pixels(v: Vectors, args: Any, rows: int, pitch: int) -> None:
+    b = v.builder
+    dst, src, row_table, k_table, count = args
+    fours, ones = Vectors(b, v.char, 4), Vectors(b, v.char, 1)
+    number = lambda table, k: b.load(v.pointer(b.add(table, I64(8 * k))), align=8, typ=I64)
+    offsets = [number(row_table, i) for i in range(rows)]
+    steps = [b.sub(y, x) for x, y in itertools.pairwise(offsets)]
+    starts = [b.add(src, offset) for offset in offsets]
+
+    def evens(at: Any, last: Any) -> Any:
+        """Every second of seven elements from `at` on, of which the third to the last stand four before `last`."""
+        pair = fours.load(at), fours.load(b.sub(last, I64(3 * v.size)))
+        return b.shuffle_vector(*pair, ir.Constant(ir.VectorType(I32, 4), [0, 2, 5, 7]))
+
+    def walk(part: Vectors, places: list[int], load: Any) -> None:
+        loop = Loop(b, count, [dst, k_table])
+        to, table = loop.carried
+        k = number(table, 0)
+        for i in places:
+            part.store(load(i, k), b.add(to, I64(i * v.size)))
+        loop.close([b.add(to, I64(pitch * v.size)), b.add(table, I64(8))])
+
+    # Neighbours, or every second one of neighbours, go as two vectors that overlap.
+    done = b.append_basic_block("packed")
+    for step in (1, 2):
+        some, others = b.append_basic_block("vectors"), b.append_basic_block("others")
+        alike = functools.reduce(b.and_, (b.icmp_signed("==", s, I64(step * v.size)) for s in steps))
+        b.cbranch(alike, some, others)
+        b.position_at_end(some)
+        if step == 1:
+            walk(fours, [0, rows - 4], lambda i, k: fours.load(b.add(starts[i], k)))
+        else:
+            walk(fours, [0, rows - 4], lambda i, k: evens(b.add(starts[i], k), b.add(starts[i + 3], k)))
+        b.branch(done)
+        b.position_at_end(others)
+    walk(ones, list(range(rows)), lambda i, k: ones.load(b.add(starts[i], k)))
+    b.branch(done)
+    b.position_at_end(done)
+
+
 def _emit_offsets(b: ir.IRBuilder, args: Any) -> None:
     table, first, count, repeats, n1, n2, s0, s1, s2 = args
     i1 = b.sdiv(first, n2)
@@ -327,4 +372,5 @@ for _char in FLOATS:
         globals()[f"{_name}_{_char}"] = on_vectors(_name, _char, _n, _emit)
         __all__.append(f"{_name}_{_char}")
     globals()[f"copy_panel_{_char}"] = on_vectors("copy_panel", _char, 6, _emit_copy_panel, 2)
-    __all__.append(f"copy_panel_{_char}")
+    globals()[f"pack_pixels_{_char}"] = on_vectors("pack_pixels", _char, 5, _emit_pixels, 3)
+    __all__ += [f"copy_panel_{_char}", f"pack_pixels_{_char}"]
