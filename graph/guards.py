@@ -18,7 +18,7 @@ from typing import Any
 from ..core.members import part_of
 from .caches import used
 from .identity import Identity
-from .lookup import holder_of, in_class, specials
+from .lookup import holder_of, in_class, setter_of, specials
 from .plain import ABSENT, brief, count, elements, hooks_of, is_plain, same, sees
 from .reads import Read, getattr_of, own_at
 from .recorder import ReadRecorder
@@ -461,6 +461,15 @@ def _classes(row: list[Read]) -> Guard:
     )  # fmt: skip
 
 
+def _setters(row: list[Read]) -> Guard:
+    """What a class holds under the names of attributes that are set is of the same kinds, or sets none."""
+    space, names = row[0].owner.__dict__, [r.key for r in row]
+    kinds, setters = ([r.value[k] for r in row] for k in (0, 1))
+    words = f"no property of {row[0].owner.__name__} sets {', '.join(names)}"
+    test = "[*map(type, map({0}.get, {1}))] == {2} or [*map(setter_of, map({0}.get, {1}))] == {3}"
+    return Guard(37, test, (space, names, kinds, setters), words, where=row[0].where)
+
+
 def _unset(row: list[Read]) -> Guard:
     """Names that a module does not have, so that they are what is built in."""
     names = tuple(r.key for r in row)
@@ -558,7 +567,9 @@ _MAKERS: dict[str, Callable[[Read, Identity], Guard]] = {
     "kind": _kind, "widths": _widths,
 }  # fmt: skip
 #: kinds of reads for which one guard stands: for all, or for all of one owner
-_TOGETHER: dict[str, Callable[[list[Read]], Guard]] = {"class": _classes, "unset": _unset, "named": _named}
+_TOGETHER: dict[str, Callable[[list[Read]], Guard]] = {
+    "class": _classes, "unset": _unset, "named": _named, "setter": _setters,
+}  # fmt: skip
 #: what generated sources may name besides their constants
 _SPACE = {
     "same": same, "ABSENT": ABSENT, "values": dict.values, "elements": elements, "count": count,
@@ -566,5 +577,5 @@ _SPACE = {
     "get": dict.get, "at": list.__getitem__, "is_empty": _is_empty,
     "plainly": object.__getattribute__, "is_absent": _is_absent, "hooks_of": hooks_of, "sees": sees,
     "again": itertools.repeat, "given": (), "part_of": part_of, "in_class": in_class, "own_at": own_at,
-    "holder_of": holder_of, "specials": specials,
+    "holder_of": holder_of, "specials": specials, "setter_of": setter_of,
 }  # fmt: skip

@@ -37,6 +37,7 @@ from .reads import (
     is_iterator,
     may_change,
     own_at,
+    space_of,
 )
 from .symbol import Symbol
 
@@ -108,6 +109,9 @@ class Ledger:
         self.asked = False  # whether the function asked which tensors are the same
         self.linked: set[int] = set()  # ids of containers that something immutable leads to
         self.gave_way = False  # a debugger took over
+        self.caches: dict[
+            int, Kept
+        ] = {}  # by id, the functions with a cache that were called, as this was before
         self.hidden = ""  # why it cannot be watched any more
         #: by id of a frame, the containers, by id, that Python code gave back to C code which the frame had called
         self.handed: dict[int, dict[int, Any]] = {}
@@ -478,7 +482,7 @@ class Ledger:
         if place in self.written:
             return
         self.objects.setdefault(id(owner), owner)
-        space, before = instance_dict(owner) if kind == "attr" else owner, own_at(kind, owner, key)
+        space, before = space_of(kind, owner), own_at(kind, owner, key)
         if isinstance(space, dict) and id(space) not in self.states:
             self.orders.setdefault(id(space), [*space])
             first = self.spaces.get(id(space), {})

@@ -154,6 +154,11 @@ def specials(space: Any) -> set[str]:
     return {name for name, x in space.items() if name.startswith("__") or hasattr(type(x), "__set__")}
 
 
+def setter_of(static: Any) -> Any:
+    """What a class holds, where it sets the attribute of that name itself; else None."""
+    return static if hasattr(type(static), "__set__") or hasattr(type(static), "__delete__") else None
+
+
 def holder_of(cls: type, name: str) -> type | None:
     """The class, of a class and its bases, that holds a name."""
     return next((base for base in cls.__mro__ if name in base.__dict__), None)

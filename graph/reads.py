@@ -128,8 +128,10 @@ def may_change(x: Any) -> bool:
 def order_again(x: Any, names: list[Any]) -> None:
     """Let a dict or a `__dict__` have its keys in this order, as far as it has them."""
     kind: Any = collections.OrderedDict if isinstance(x, collections.OrderedDict) else dict
-    if [*kind.keys(x)] != names:
-        for name in names:
+    now = [*kind.keys(x)]
+    if now != names:
+        start = next((k for k, (a, b) in enumerate(zip(now, names)) if a is not b), 0)
+        for name in names[start:]:
             value = kind.pop(x, name, ABSENT)
             if value is not ABSENT:
                 kind.__setitem__(x, name, value)
@@ -137,7 +139,7 @@ def order_again(x: Any, names: list[Any]) -> None:
 
 def space_of(kind: str, owner: Any) -> Any:
     """The dict that a place of this kind is in; None where it is in none that can be written."""
-    space = instance_dict(owner) if kind == "attr" else owner if kind == "item" else None
+    space = behind(instance_dict(owner)) if kind == "attr" else owner if kind == "item" else None
     return space if isinstance(space, dict) else None
 
 
@@ -192,7 +194,8 @@ class Read:
     kind: "attr" (owner.key), "item" (owner[key]), "cell" (contents of a closure cell), "content" (all elements of a
     container; value: its state), "names" (those in an object's `__dict__`, in their order), "length", "truth" (whether
     it has elements), "has" (key in owner), "array" (a NumPy array; value: its bytes), "method" (a function held by a
-    class), "static" (what a class holds that gives an attribute, like a property), "part" (what an attribute is to its
+    class), "static" (what a class holds that gives an attribute, like a property), "setter" (what it holds under the
+    name of one that is set; value: its class, and itself where it sets it), "part" (what an attribute is to its
     module), "default" (a function's default arguments), "cached" (a result that `functools.lru_cache` keeps; key: the
     arguments), "level" (whether a logger says anything of a level), "never" (the trace cannot be used again; value:
     why).
@@ -256,6 +259,8 @@ class Effect:
             self._put(self.before)
             if self.names is not None:
                 order_again(space_of(self.kind, self.owner), self.names)
+                if isinstance(self.owner, type):  # which remembers where it has found what
+                    self._put(self.before)
 
     def forget(self) -> None:
         """Let go what was there before the trace, which has been put back."""

@@ -14,7 +14,7 @@ from typing import Any
 from ..core.value import Tensor
 from .ledger import Ledger
 from .live import Live
-from .lookup import UNKNOWN, holder_of, in_class, instance_dict, is_changing, is_own
+from .lookup import UNKNOWN, holder_of, in_class, instance_dict, is_changing, is_own, setter_of
 from .plain import ABSENT, is_plain
 from .reads import own_at
 from .symbol import Symbol
@@ -24,7 +24,7 @@ DUNDER = frozenset(
     ("__doc__", "__name__", "__qualname__", "__module__", "__annotations__", "__file__", "__spec__")
 )
 #: kinds of reads that say what runs, and not with which values
-KINDS = frozenset(("code", "class", "bases", "unset", "named", "widths"))
+KINDS = frozenset(("code", "class", "bases", "unset", "named", "widths", "setter"))
 #: what Python sets for classes that are made by a `class` statement
 _HEAP = 1 << 9
 #: methods of the framework's own classes that users replace
@@ -201,6 +201,16 @@ class Running:
             self.there(space, key, name, frame)
         else:
             self._ledger.note("owns", x, key, own_at("attr", x, key) is not ABSENT, name, frame)
+
+    def stands_before(self, x: Any, key: str, static: Any, frame: FrameType) -> None:
+        """An attribute of an object is about to be written. Where its class holds something under that name, too, a
+        property may come to stand there, which would be asked instead."""
+        holder = holder_of(type(x), key)
+        if holder is None or not is_changing(holder.__module__):
+            return
+        if ("attr", id(holder), key) not in self._ledger.written:
+            called = f"what {holder.__name__} holds as {key}"
+            self._ledger.note("setter", holder, key, (type(static), setter_of(static)), called, frame)
 
     def of_module(self, space: Any, name: str, value: Any, called: str, frame: FrameType) -> None:
         """A name of a module of the user's is read."""

@@ -535,6 +535,7 @@ class SiteReader(ValueReader):
         ):
             if isinstance(base, Members):
                 self._member(base, key, name, frame)
+            self.running.stands_before(base, key, static, frame)
             if deletes and ("attr", id(base), key) not in self._ledger.written:
                 self.running.deletes(base, key, name, frame)
             self._ledger.write("attr", base, key, name, deletes)

@@ -352,3 +352,90 @@ def test_objects_that_have_every_attribute_are_no_tensors():
     for n in (4, 0, 5, 6, 7):
         assert (g(dg.ones((n, n))).numpy() == 0.5).all()
     assert Any.asked == []
+
+
+STANDING = """
+import dataclasses
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    n: float = 1
+    w: float = 1.5
+
+@dataclasses.dataclass
+class Plain:
+    n: float = 1
+    w: float = 1.5
+
+class Slotted:
+    __slots__ = "n", "w"
+
+    def __init__(self, n, w=2):
+        self.n, self.w = n, w
+
+held = Plain(3)
+seen = lambda: [held.n, *map(str, vars(held))]
+"""
+
+
+@pytest.mark.parametrize("kind", ["Frozen", "Plain", "Slotted"])
+@pytest.mark.parametrize("what", ["property(lambda self: 7)", "4.5", "9"])
+@pytest.mark.parametrize("body", ["x * {C}(2).n", "({C}(2), x)[1]", "(setattr(held, 'w', 4), {C}(1), x)[2]"])
+def test_a_property_comes_to_stand_where_attributes_are_set(kind, what, body):
+    """The names of the class stayed as many: objects were made as before, where eager mode's `__init__` fails."""
+    told = []
+    for mode in ("eager", "graph"):
+        space = {"dg": dg, "__name__": "held_by_nobody"}
+        exec(STANDING, space)
+        f = dg.function(eval("lambda x: " + body.format(C=kind), space), mode=mode)
+        row = []
+        for k in range(5):
+            if k == 2:
+                exec(f"{kind}.w = {what}", space)
+            if k == 4:
+                exec("Plain.w = property(lambda self: 1)", space)
+            try:
+                row.append((f(dg.ones(2)).tolist(), space["seen"]()))
+            except AttributeError as e:
+                row.append(str(e))
+        told.append(row)
+    assert told[0] == told[1]
+
+
+def test_another_default_of_a_class_is_no_reason_to_trace_again():
+    class Held:
+        w = 1.0
+
+        def __init__(self):
+            self.w = 2.0
+
+    f = dg.function(lambda x: (Held(), x * 2)[1])
+    for k in range(4):
+        Held.w = k * 0.5
+        assert f(dg.ones(1)).item() == 2
+    assert len(f.variants) == 1
+
+
+@pytest.mark.parametrize(
+    "body", ["del Own.b", "del Own.b\nOwn.b = 3", "Own.z = 1\ndel Own.a, Own.z", "Own.b = x"]
+)
+def test_a_failed_call_leaves_the_names_of_a_class_in_their_order(body):
+    class Own:
+        a, b, c = 1, 2, 3
+
+        def __init__(self):
+            self.b = 4
+
+    def f(x):
+        exec_here(Own, x)
+        raise ValueError("failed")
+
+    space = {}
+    exec("def exec_here(Own, x):\n    " + body.replace("\n", "\n    "), space)
+    exec_here = space["exec_here"]
+    before = {**vars(Own)}
+    for _ in range(2):
+        with pytest.raises(ValueError, match="failed"):
+            dg.function(f)(dg.ones(2))
+        assert [*vars(Own).items()] == [*before.items()]
+        assert (Own.a, Own.b, Own().b) == (1, 2, 4)
