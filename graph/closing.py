@@ -77,7 +77,7 @@ class Closing:
                 "use a name or a number as the key",
             )
         if seen.held:
-            trace.hands_out = True
+            trace.chances = 2
             if isinstance(result, types.CoroutineType):
                 result.close()  # nobody will await it
             trace.leave(

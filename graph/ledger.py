@@ -22,6 +22,7 @@ import numpy as np
 from ..core import dispatch
 from ..core.errors import TraceError
 from .bytecode import Expr
+from .caches import Kept
 from .evaluate import item_name, render
 from .handlers import caught
 from .ir import Number

@@ -257,7 +257,7 @@ class Path:
             except Leave:  # at a value that only a compiled segment can give, or at a function in eager mode
                 segment = self.unread
             except Exception as e:
-                if self.refused is None:
+                if self.refused is None and not trace.asides:  # else it may be none of the function's own
                     self._check_apart()
                     if lively:
                         raise AgainError from e
@@ -271,8 +271,7 @@ class Path:
                 self.changes = self.watch.changes()
                 lent.give_back()
                 planted.close()
-                for cached in trace.spoilt:
-                    cached.cache_clear()
+                trace.take_back()
             if self.refused is not None:
                 if lively:
                     raise AgainError from self.refused
@@ -306,9 +305,11 @@ class Path:
                 if self.defers:  # eager mode does
                     self.late = []
                 self._print(trace)
+            if trace.lasting is not None:
+                raise trace.lasting
             if trace.left is not None:
                 error = CalledOutError(variant.name, *trace.left)
-                error.cause, error.only, error.chances = trace.cause, trace.only, 2 * trace.hands_out
+                error.cause, error.only, error.chances = trace.cause, trace.only, trace.chances
                 raise error
         trace.done = True
         for runner in self.sized:
@@ -530,9 +531,11 @@ class Path:
         return trace.now.go_on(program, value)
 
     def _hears(self, trace: Trace, recorder: ReadRecorder) -> Callable[[Any], bool]:
-        """What takes the words of the function, for every call; not those of a cached function's one call, nor ours."""
+        """What takes the words of the function, for every call; not ours."""
 
         def take(what: Any) -> bool:
+            if trace.aside is not None:
+                return trace.aside.take(what)  # type: ignore[no-any-return]
             if recorder.is_watched_elsewhere():  # a debugger speaks, which somebody answers
                 for say in trace.take_said():
                     say()

@@ -47,6 +47,7 @@ from .lookup import follows, forget_classes, leads
 from .plain import brief
 from .reads import CONTAINERS, Effect, Read
 from .symbol import Symbol
+from .unbroken import stay
 
 _LOCALS = operator.attrgetter("f_locals")
 #: flags of code that gives back more than once
@@ -119,26 +120,30 @@ class ReadRecorder:
             self._reader.will_call(self._reader.root, user_frame(2) or sys._getframe())
 
         def tracer(frame: FrameType, event: str, arg: Any) -> Any:
-            if self._aside:
-                return None
-            if self._reader.cached:
-                end = self._begins_aside(frame)
-                if end is not None:
-                    return end
-            local = tracers.get(id(frame.f_code))
-            if local is None:
-                local = tracers[id(frame.f_code)] = self._tracer_of(frame)
-            if local is False or (
-                local.called and not (self._is_led(caller(frame), local.called) or asked(frame))
-            ):
-                return self._end_of(frame) if chained is None else chained(frame, event, arg)
-            start(frame)
-            frame.f_trace_opcodes = True
-            other = None if chained is None else chained(frame, event, arg)
-            if other is None:
-                frame.f_trace_lines = False
-                return local
-            return _both(local, other)
+            try:
+                if self._aside:
+                    return None
+                if self._reader.cached:
+                    end = self._begins_aside(frame)
+                    if end is not None:
+                        return end
+                local = tracers.get(id(frame.f_code))
+                if local is None:
+                    local = tracers[id(frame.f_code)] = self._tracer_of(frame)
+                if local is False or (
+                    local.called and not (self._is_led(caller(frame), local.called) or asked(frame))
+                ):
+                    return self._end_of(frame) if chained is None else chained(frame, event, arg)
+                start(frame)
+                frame.f_trace_opcodes = True
+                other = None if chained is None else chained(frame, event, arg)
+                if other is None:
+                    frame.f_trace_lines = False
+                    return local
+                return _both(local, other)
+            except BaseException:
+                stay(self._tracer, frame)
+                raise
 
         self._tracer = tracer
         # Python 3.12 looks at this flag when a tracer is installed, and needs one frame that has it.
@@ -208,8 +213,8 @@ class ReadRecorder:
         """Where a function begins whose results a cache from outside keeps: what watches for its end."""
         caller = id(frame.f_back)
         cached = self._reader.cached.get(caller)
-        pause = getattr(dispatch.state.executor, "aside", None)
-        if cached is None or pause is None:
+        begin = getattr(dispatch.state.executor, "runs_aside", None)
+        if cached is None or begin is None:
             return None
         if getattr(cached.__wrapped__, "__code__", None) is not frame.f_code:  # `__hash__` of an argument
             return None
@@ -218,16 +223,39 @@ class ReadRecorder:
             return None
         if any(map(is_live, frame.f_locals.values())):
             raise RestartError  # the cache would keep it
-        end = pause(cached)
         self._aside, frame.f_trace_lines = True, False
+        aside = begin(cached, self._ledger)
+        inside = aside.begin(frame)
 
         def local(frame: FrameType, event: str, arg: Any) -> Any:
+            if inside is not None:
+                inside(frame, event, arg)
             if event == "return":
                 self._aside = False
-                end()
+                aside.end(arg)
             return local
 
         return local
+
+    def take(self, frame: FrameType) -> Any:
+        """Watch a frame that begins, from within a trace function; what this is for it."""
+        self._ledger.until = None  # nothing is refused here before it is done
+        return self._tracer(frame, "call", None)
+
+    def leave_off(self) -> None:
+        """End the watch in a trace function, whatever was seen."""
+        self.caches = [*self._ledger.caches.values()]
+        self.__exit__(Exception, None, None)
+
+    @property
+    def lost(self) -> list[Effect]:
+        """Changes of what nobody can reach any more."""
+        return self._lost
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether the code did what cannot be watched."""
+        return self.odd is not None or bool(self.refused)
 
     def _end_of(self, frame: FrameType) -> Any:
         """Where code that is not followed is called: what watches for what it gives back, where that is wanted."""
@@ -276,6 +304,9 @@ class ReadRecorder:
                             f"reads what could not be watched, at {where}: {error!r}",
                             "read it outside, or in a function in eager mode",
                         )
+                    except BaseException:
+                        stay(self._tracer, frame)
+                        raise
             elif event == "return":
                 results.pop(id(frame), None)
                 pending.pop(id(frame), None)
@@ -294,6 +325,7 @@ class ReadRecorder:
                 and live
                 and (names_live(arg[1]) or stumbles(frame, arg, at(instruction_at(code, frame.f_lasti))))
             ):
+                stay(self._tracer, frame)
                 raise RestartError
             return local
 

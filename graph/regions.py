@@ -44,6 +44,13 @@ class RegionTrace(Trace):
         self._streams = {id(g): (_seed(seed, offset), step) for g, seed, offset in streams}
         self._drawn: dict[int, int] = {}
 
+    def runs_aside(self, cached: Any, ledger: Any) -> Any:
+        return self.outside.runs_aside(cached, ledger)
+
+    @property
+    def outermost(self) -> Trace:
+        return self.outside.outermost
+
     @property
     def splits(self) -> bool:  # type: ignore[override]
         return self.outside.splits

@@ -223,7 +223,7 @@ class Symbol(Tensor):
 
     def _leaked(self, op: str) -> None:
         trace = self._trace()
-        if trace is not None and trace.is_aside:
+        if trace is not None and trace.outermost.aside is not None:
             trace.leave(
                 "finds a tensor of its call in a function whose results are cached", "pass it as an argument"
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -21,7 +21,6 @@ from ..core.errors import (
     user_place,
 )
 from ..core.op import REGISTRY, Attrs, Op
-from ..core.random import default_generator
 from ..core.storage import refuse_other_type, refuse_overlap
 from ..core.strangers import no_tensor, numpy_number, refuse_nothing
 from ..core.types import TensorType
@@ -85,11 +84,16 @@ class Trace(Sources, Settings):
         self.cause: Any = None
         #: of which calls that is so, by their tensors and containers; None: of all of a kind
         self.only: Any = None
-        self.is_aside = False  # whether a function runs at once whose results Python keeps
-        self.spoilt: list[Any] = []  # caches that keep what a call must not have
+        self.aside: Any = (
+            None  # a function that runs at once because Python keeps its results (`aside.Aside`)
+        )
+        self.asides: list[Any] = []  # those that are to be taken back
+        self.lasting: TraceError | None = None  # what cannot be, and no graph can hold
         self.apart: list[Any] = []  # tensors from outside that no argument was, where that was looked at
         self.called: Sequence[Any] = ()  # the tensors of the call, while it is traced
-        self.hands_out = False  # because what it made cannot be made again
+        self.chances = (
+            0  # how many later calls may try again in vain, because they may find what this one made
+        )
         self.leaves: dict[int, Any] = {}  # tensors from outside whose being a leaf, and whose hooks, matter
         self.wholes: list[Any] = []  # and those which have to be no views
         self.hooked: list[Symbol] = []  # leaves that the function made and that have hooks
@@ -115,26 +119,22 @@ class Trace(Sources, Settings):
         self.left = why, fix
         raise Leave
 
-    def aside(self, cached: Any) -> Callable[[], None]:
-        """Run a function whose results Python keeps (`functools.lru_cache`) at once: what it keeps must outlive the
-        trace. Returns what ends that."""
-        running = dispatch.executing(self.host)
-        running.__enter__()
-        self.is_aside, before = True, default_generator.get_state()
+    def runs_aside(self, cached: Any, ledger: Any) -> Any:
+        """A function is about to run whose results Python keeps."""
+        from .aside import Aside
 
-        def end() -> None:
-            self.is_aside, now = False, default_generator.get_state()
-            default_generator.set_state(before)
-            running.__exit__(None, None, None)
-            if now != before:
-                self.spoilt.append(cached)
-                self.left = (
-                    "draws random numbers in a function whose results are cached",
-                    "call it outside first",
-                )
-                self.hands_out = True  # a later call may find its results
+        return Aside(self, cached, ledger)
 
-        return end
+    def take_back(self) -> None:
+        """Take back what such functions did."""
+        with dispatch.executing(self.host):
+            while self.asides:
+                self.asides.pop().undo()
+
+    @property
+    def outermost(self) -> Trace:
+        """The trace that bodies of control ops are traced in, or itself."""
+        return self
 
     # -- the door's side -------------------------------------------------------------------
 

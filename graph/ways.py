@@ -490,6 +490,7 @@ def _watched(
     finally:
         trace.tracer = None
         recorder.undo()
+        trace.take_back()
     if recorder.effects or _changes(trace) != before:
         trace.leave(
             "has a gradient whose rule, hook or checkpoint changes state or draws random numbers", _ADVICE

@@ -1,0 +1,127 @@
+"""A function whose results Python keeps (`functools.lru_cache`) runs at once within a trace, for they outlive it.
+
+Where it changes something besides, or finds a tensor of the call, this run is taken back, and the function that is
+traced is left to Python: a later call may find the result.
+"""
+
+from __future__ import annotations
+
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from ..core import dispatch
+from ..core.errors import TraceError
+from .caches import Kept
+from .ledger import Ledger
+from .live import is_live
+from .plain import elements
+from .reads import CONTAINERS
+from .recorder import ReadRecorder
+from .repeat import Quiet
+from .spoken import Asked, Record, Text
+from .symbol import Symbol
+
+if TYPE_CHECKING:
+    from .trace import Trace
+
+#: how many later calls may try again in vain
+CHANCES = 16
+
+
+class _Eager(Quiet):
+    """The host executor, which knows what it changes."""
+
+    @property
+    def changed(self) -> bool:
+        return bool(self._log)
+
+    def before_asking(self, x: Any) -> None:
+        before = x._requires_grad
+        self._log.append(lambda: setattr(x, "_requires_grad", before))
+
+    def offset(self, generator: Any, count: int) -> Any:
+        self._draws(generator)
+        return self.host.offset(generator, count)
+
+    def set_random_state(self, generator: Any, state: Any) -> None:
+        self._draws(generator)
+        self.host.set_random_state(generator, state)
+
+    def _draws(self, generator: Any) -> None:
+        state = generator.get_state()
+        self._log.append(lambda: generator.set_state(state))
+
+
+class Aside:
+    """One run of such a function. ledger: that of the trace."""
+
+    def __init__(self, trace: Trace, cached: Any, ledger: Ledger):
+        self.trace, self.cached = trace, cached
+        self.said: list[Any] = []
+        self._executor = _Eager(trace.host)
+        self._recorder = ReadRecorder(cached.__wrapped__)
+        self._before = Kept(cached)
+        #: what the trace puts back itself
+        self._places, self._containers = {*ledger.written}, {*ledger.states}
+        self._running = dispatch.executing(self._executor)
+
+    def begin(self, frame: FrameType) -> Any:
+        """Begin, at the event of a trace function where the function does; returns what watches its frame."""
+        self.trace.aside = self
+        self._running.__enter__()
+        self._recorder.__enter__()
+        return self._recorder.take(frame)
+
+    def take(self, what: Any) -> bool:
+        """What it says waits for its end."""
+        if what.__class__ is not Asked:
+            self.said.append(Record(*what) if isinstance(what, tuple) else Text([what]))
+        return what.__class__ is not Asked
+
+    def end(self, result: Any) -> None:
+        """It has given this, or raised."""
+        trace, recorder = self.trace, self._recorder
+        recorder.leave_off()
+        self._running.__exit__(None, None, None)
+        trace.aside = None
+        found = trace.left is not None or _has_tensor(result)
+        changed = self._executor.changed or self.said or recorder.effects or recorder.lost
+        if not found and (not changed or recorder.is_blind):
+            for say in self.said:
+                say()
+            return
+        trace.asides.append(self)
+        trace.chances = CHANCES
+        if trace.left is None:
+            trace.left = (
+                "finds a tensor of its call in a function whose results are cached"
+                if found
+                else "runs a function whose results are cached, and which does more than give one",
+                "pass it as an argument" if found else "call it outside first",
+            )
+        if recorder.is_blind:
+            trace.lasting = TraceError(
+                trace.graph.name,
+                f"finds a tensor of its call in {self.cached.__name__}, whose results are cached, and which does what "
+                "cannot be taken back",
+                "pass the tensor as an argument, or call it outside first",
+            )
+
+    def undo(self) -> None:
+        """Take it back, after the trace has put back what it changed itself."""
+        self._executor.undo()
+        for e in reversed(self._recorder.effects + self._recorder.lost):
+            if (e.kind, id(e.owner), e.key) not in self._places and id(e.owner) not in self._containers:
+                e.undo()
+        for kept in (self._before, *self._recorder.caches):
+            kept.take_back()
+
+
+def _has_tensor(x: Any, depth: int = 3) -> bool:
+    """Whether a result is, or a container in it holds, a tensor of the trace or a live number."""
+    if x.__class__ is Symbol or is_live(x):
+        return True
+    if not depth or not isinstance(x, CONTAINERS):
+        return False
+    inside = dict.values(x) if isinstance(x, dict) else elements(x)
+    return any(_has_tensor(y, depth - 1) for y in inside)

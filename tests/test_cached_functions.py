@@ -1,0 +1,244 @@
+"""Functions with a cache of their results that a traced function calls: what they change, say and find besides."""
+
+import functools
+from types import SimpleNamespace
+
+import duograd as dg
+import pytest
+
+
+def both(fn):
+    """What five calls of `fn(mode, m)`'s function give and leave behind, in each mode. m: with a log."""
+    told = []
+    for mode in ("eager", "graph"):
+        m = SimpleNamespace(log=[], n=0, t=dg.ones(1), w=dg.ones(2))
+        f, row = dg.function(fn(m), mode=mode), []
+        for k in range(5):
+            row.append((f(dg.ones(2) * (k + 1), (k + 1) / 2).tolist(), str(vars(m))))
+        told.append((row, dg.rand((1,)).item()))
+        dg.manual_seed(0)
+    return told
+
+
+def changes_a_log_of_the_callers(m):
+    @functools.lru_cache
+    def cached(k):
+        m.log.append("cached")
+        return k
+
+    def f(x, k):
+        m.log.append("f")
+        return x * cached(3)
+
+    return f
+
+
+def changes_a_tensor_that_is_read_before(m):
+    @functools.lru_cache
+    def cached(k):
+        m.w.mul_(2)
+        return k
+
+    def f(x, k):
+        y = x * m.w
+        return y * cached(3)
+
+    return f
+
+
+def changes_a_number_of_the_callers(m):
+    @functools.lru_cache
+    def cached(k):
+        m.n += 1
+        return k
+
+    def f(x, k):
+        m.n += 10
+        return x * cached(m.n % 3) * m.n
+
+    return f
+
+
+def draws(m):
+    @functools.lru_cache
+    def cached(k):
+        m.log.append(k)
+        return dg.rand((2,))
+
+    return lambda x, k: x * cached(3) + cached(4) * dg.rand((2,))
+
+
+def counts_with_others(m):
+    """The counts of one cache that another one fills."""
+
+    @functools.lru_cache
+    def inner(k):
+        m.log.append(("inner", k))
+        return k + 1
+
+    @functools.lru_cache(maxsize=2)
+    def outer(k):
+        m.log.append(("outer", k))
+        return inner(k % 2)
+
+    return lambda x, k: x * outer(int(k)) * inner(1)
+
+
+def finds_a_tensor(m):
+    @functools.lru_cache
+    def cached(k):
+        m.log.append(k)
+        return m.t * k
+
+    def f(x, k):
+        m.t = x + 1
+        return x * cached(3)
+
+    return f
+
+
+def finds_a_tensor_and_catches(m):
+    @functools.lru_cache
+    def cached(k):
+        m.log.append(k)
+        try:
+            return m.t * k
+        except BaseException:
+            return 7
+
+    def f(x, k):
+        m.t = x + 1
+        return x * cached(3)
+
+    return f
+
+
+def gives_a_tensor_of_the_call(m):
+    @functools.lru_cache(maxsize=3)
+    def cached(k):
+        m.log.append(k)
+        return (1, [m.t]) if k <= 0 else cached(k - 1)
+
+    def f(x, k):
+        m.t = x
+        return x * cached(3)[1][0]
+
+    return f
+
+
+def is_asked_for_a_changing_number(m):
+    @functools.lru_cache
+    def cached(k):
+        m.log.append(k)
+        return k * 2
+
+    def f(x, k):
+        try:
+            return x * cached(k)
+        finally:
+            m.log.append("end")
+
+    return f
+
+
+def is_asked_for_a_changing_number_where_all_is_caught(m):
+    cached = functools.lru_cache(lambda k: k * 2)
+
+    def f(x, k):
+        y = x
+        try:
+            y = x * cached((k, 2))[0]
+        except BaseException:
+            m.log.append("caught")
+        return y
+
+    return f
+
+
+def makes_a_mask_in_place(m):
+    @functools.lru_cache
+    def mask(n):
+        made = dg.zeros(n)
+        made[0] = 3
+        return made
+
+    return lambda x, k: x * mask(2)
+
+
+FUNCTIONS = (
+    changes_a_log_of_the_callers, changes_a_tensor_that_is_read_before, changes_a_number_of_the_callers, draws,
+    counts_with_others, finds_a_tensor, finds_a_tensor_and_catches, gives_a_tensor_of_the_call,
+    is_asked_for_a_changing_number, is_asked_for_a_changing_number_where_all_is_caught, makes_a_mask_in_place,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("fn", FUNCTIONS, ids=lambda fn: fn.__name__)
+def test_what_a_function_with_a_cache_does_is_done_once(fn):
+    """It ran once more after the trace had come to nothing, with all that it does beside its result."""
+    eager, graph = both(fn)
+    assert eager == graph
+
+
+def test_what_a_function_with_a_cache_says_is_said_once_and_in_its_place(capsys):
+    @functools.lru_cache
+    def cached(k):
+        print("cached", k)
+        return k
+
+    def f(x):
+        print("f")
+        return x * cached(3)
+
+    said = []
+    for mode in ("eager", "graph"):
+        cached.cache_clear()
+        g = dg.function(f, mode=mode)
+        for _ in range(3):
+            g(dg.ones(2))
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] == "f\ncached 3\nf\nf\n"
+
+
+def test_a_function_with_a_cache_that_changes_nothing_is_no_reason_to_run_python():
+    mask = functools.lru_cache(lambda n: dg.ones(n))
+    f = dg.function(lambda x: x * mask(x.shape[0]))
+    for n in (2, 2, 3, 3, 3):
+        assert f(dg.ones(n)).tolist() == [1.0] * n
+    assert mask.cache_info().currsize == 2
+    assert len(f.variants) == 2
+    assert "its Python" not in f.explain()
+
+
+def test_what_cannot_be_taken_back_is_an_error_where_a_tensor_of_the_call_is_found(tmp_path):
+    held, path = SimpleNamespace(t=None), tmp_path / "log"
+
+    @functools.lru_cache
+    def cached(k):
+        with open(path, "a") as file:
+            file.write("x")
+        return held.t * k
+
+    def f(x):
+        held.t = x + 1
+        return x * cached(3)
+
+    with pytest.raises(
+        dg.errors.TraceError, match=r"finds a tensor of its call in cached.*\n.*\n.*outside first"
+    ):
+        dg.function(f)(dg.ones(2))
+    assert held.t is None
+    assert path.read_text() == "x"
+
+
+def test_what_a_function_with_a_cache_reads_where_nobody_sees_it_is_read_once(tmp_path):
+    path, held = tmp_path / "rate", SimpleNamespace(reads=0)
+    path.write_text("3")
+
+    @functools.lru_cache
+    def rate():
+        held.reads += 1
+        return float(path.read_text())
+
+    f = dg.function(lambda x: x * rate())
+    assert [f(dg.ones(1)).item() for _ in range(3)] == [3.0] * 3
+    assert held.reads == 1
