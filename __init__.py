@@ -165,6 +165,8 @@ _LAZY = {
     "load": ".interop.checkpoint:load",
     "explain": ".core.explain:explain",
     "device": ".core.backend:normalize_device",
+    "get_num_threads": ".core.threads:get_num_threads",
+    "set_num_threads": ".core.threads:set_num_threads",
     "grad": ".core.functional:grad",
     "value_and_grad": ".core.functional:value_and_grad",
     "vjp": ".core.functional:vjp",

@@ -7,12 +7,13 @@ import textwrap
 import threading
 from types import SimpleNamespace
 
+import duograd as dg
 import numpy as np
 import pytest
 from duograd.backends.cpu import pool
 from duograd.backends.cpu.conv_axes import fewer_chunks
 from duograd.core.backend import Program
-from duograd.core.errors import ArgumentError, FlagError
+from duograd.core.errors import ArgumentError, ArgumentTypeError, FlagError
 from kernels_by_hand import ADD_ONE, SUM, Table, address, in_new_process
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
@@ -132,6 +133,40 @@ def test_number_of_threads_comes_from_the_environment(monkeypatch):
     monkeypatch.setenv("DUOGRAD_NUM_THREADS", "many")
     with pytest.raises(FlagError, match="DUOGRAD_NUM_THREADS"):
         pool.default_num_threads()
+
+
+@pytest.mark.parametrize("n", [0, -1, 1.0, "2", True, None])
+def test_a_number_of_threads_that_is_none_is_an_error(threads, n):
+    threads(2)
+    with pytest.raises((ArgumentError, ArgumentTypeError), match=r"\[set_num_threads\] .*n=?"):
+        dg.set_num_threads(n)
+    assert dg.get_num_threads() == 2
+
+
+def test_results_do_not_depend_on_the_number_of_threads(threads):
+    x, w = dg.randn(300, 257), dg.randn(257, 130)
+    call = lambda x, w: (dg.softmax(x @ w, axis=-1), dg.gelu(x).sum(axis=0))
+    results = []
+    for n in (1, np.int64(3), 2):
+        dg.set_num_threads(n)
+        assert dg.get_num_threads() == n
+        for mode in (call, dg.function(call)):
+            results.append([y.numpy().tobytes() for y in mode(x, w)])
+    assert all(r == results[0] for r in results)
+
+
+def test_a_graph_sets_and_asks_for_threads_at_every_call(threads):
+    @dg.function
+    def sets(x, n):
+        dg.set_num_threads(n)
+        return x + 1
+
+    asks = dg.function(lambda x: x * dg.get_num_threads())
+    for n in (1, 3, 2, 2):
+        threads(4)
+        sets(dg.ones(2), n)
+        assert dg.get_num_threads() == n
+        assert asks(dg.ones(2)).tolist() == [n, n]
 
 
 PARALLEL = """

@@ -44,6 +44,10 @@ class CpuBackend:
         """How many threads a program may use."""
         return pool.get_num_threads()
 
+    def set_num_threads(self, n: int) -> None:
+        """Let programs use so many from now on."""
+        pool.set_num_threads(n)
+
     def emit_loop(self, kernel: LoopKernel) -> tuple[str, int]:
         """Source text of a loop kernel and its scratch rows per chunk; equal structures share it."""
         found = self._emitted.get(kernel.key)

@@ -8,6 +8,7 @@ another thread runs serially; results are the same, for kernels do not depend on
 from __future__ import annotations
 
 import ctypes
+import numbers
 import os
 import signal
 import threading
@@ -194,14 +195,14 @@ def set_num_threads(n: int) -> None:
     Waits for a program that has the workers. Raises: ArgumentError when n is not a positive integer.
     """
     global _threads
-    if not isinstance(n, int) or n < 1:
+    if isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < 1:
         raise ArgumentError(
             "set_num_threads", f"n={n!r} is not a number of threads", "give an integer, 1 or more"
         )
     with _lock:
-        _threads = n
+        _threads = int(n)
         if _pool is not None:
-            _pool.resize(n)
+            _pool.resize(_threads)
 
 
 def default_num_threads() -> int:
