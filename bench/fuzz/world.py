@@ -11,6 +11,12 @@ from typing import Any
 
 from .program import MODULE
 
+#: what a container has as `Common` has it
+CONTAINER = """\
+    rate, kinds, shared = 0.75, [3], Common.shared
+    scaled, touched, double, __call__ = Common.scaled, Common.touched, Common.double, Common.__call__
+    rated, of, plus = classmethod(Common.rated.__func__), classmethod(Common.of.__func__), Common.plus
+"""
 DEFINITIONS = {
     "Common": """\
 class Common:
@@ -204,22 +210,12 @@ class Lazy(Common):
     def extra(self):
         return self.n + 0.5
 """,
-    "Bag": """\
-class Bag(list):
-    rate, kinds, shared = 0.75, [3], Common.shared
-    scaled, touched, double, __call__ = Common.scaled, Common.touched, Common.double, Common.__call__
-    rated, of, plus = classmethod(Common.rated.__func__), classmethod(Common.of.__func__), Common.plus
-
+    "Bag": "class Bag(list):\n" + CONTAINER + """
     def __init__(self, n=1):
         super().__init__([n, 2])
         Common.__init__(self, n)
 """,
-    "Book": """\
-class Book(dict):
-    rate, kinds, shared = 0.75, [3], Common.shared
-    scaled, touched, double, __call__ = Common.scaled, Common.touched, Common.double, Common.__call__
-    rated, of, plus = classmethod(Common.rated.__func__), classmethod(Common.of.__func__), Common.plus
-
+    "Book": "class Book(dict):\n" + CONTAINER + """
     def __init__(self, n=1):
         super().__init__(a=n)
         Common.__init__(self, n)
