@@ -1,19 +1,22 @@
 """The two modes on random programs: a slice of the fuzzer's seeds, and the programs in which it found a difference."""
 
+import random
+
 import duograd as dg
 import numpy as np
 import pytest
 from duograd.bench.fuzz import Given, Program, Step, judge
-from duograd.bench.fuzz.build import draw
+from duograd.bench.fuzz.build import draw, temper_of
 from duograd.bench.fuzz.judge import first_difference, run, unlike
 from duograd.bench.fuzz.shrink import shrink
+from duograd.bench.fuzz.tempers import LATER, SINCE
 from duograd.bench.fuzz.world import needed
 from duograd.core import hot
 from duograd.graph import entry, growing
 from duograd.graph.changing import Changing
 
-#: how many programs of the default seeds run here; `python -m duograd.bench.fuzz` runs any number
-SEEDS = range(20)
+#: the default seeds that run here, among them programs of all that `LATER` has; `python -m duograd.bench.fuzz` runs any
+SEEDS = range(SINCE + 10, SINCE + 30)
 
 
 def program(body, *inputs, returns="y", sizes=({}, {}), outside=False):
@@ -302,7 +305,7 @@ def test_the_modes_agree_on_random_programs(first):
         assert judge(drawn) is None, str(drawn)
 
 
-@pytest.mark.parametrize("first", SEEDS[::10])
+@pytest.mark.parametrize("first", [0, 10])
 def test_the_modes_agree_on_random_programs_of_any_size(first):
     for seed in range(first, first + 10):
         drawn = draw(seed, "early")
@@ -341,6 +344,14 @@ def test_early_programs_have_graphs_for_any_size_and_leave_the_thresholds_as_the
     assert any(entries)
     assert before == (growing.SEEN, entry.CALLS, hot.CALLS)
     assert "set_thresholds()" in str(early)
+
+
+def test_seeds_from_before_a_temper_are_the_programs_that_they_were():
+    kinds = [
+        {temper_of(random.Random(seed), seed) for seed in row} for row in (range(SINCE - 999, SINCE), SEEDS)
+    ]
+    assert kinds[0].isdisjoint(LATER)
+    assert kinds[1] >= LATER.keys()
 
 
 def test_a_program_is_its_seed():

@@ -16,7 +16,7 @@ from collections import Counter
 from typing import Any
 
 from .early import EARLY
-from .tempers import ASKED, TEMPERS
+from .tempers import LATER, TEMPERS
 
 #: programs that one process works on: it keeps every kernel it has loaded
 SLICE = 200
@@ -27,7 +27,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m duograd.bench.fuzz", description=__doc__)
     parser.add_argument("--programs", type=int, default=1000, help="how many programs")
     parser.add_argument("--seed", type=int, default=0, help="the first program's seed; the others follow")
-    tempers = [*TEMPERS, *ASKED, EARLY]
+    tempers = [*TEMPERS, *LATER, EARLY]
     parser.add_argument(
         "--temper", choices=tempers, help="programs of this kind alone, see tempers.py, early.py"
     )

@@ -21,7 +21,7 @@ from .program import LAYOUTS, NAMES, Given, Program, State, Step
 from .settings import SET
 from .sized import sized
 from .steps import FLOATS, INTEGERS, Hand, call_sample
-from .tempers import APART, ASKED, TEMPERS
+from .tempers import APART, LATER, SINCE, TEMPERS
 from .together import apart, is_apart
 from .walks import draw_again, draw_walks
 from .world import DEFINITIONS, define, needed
@@ -68,16 +68,22 @@ WRONG = [(op, s) for op in REGISTRY.values() if not op.internal for s, _ in op.e
 ELEMENTS = 20_000
 
 
+def temper_of(rng: random.Random, seed: int) -> str:
+    """The temper of a seed's program where none is asked for, by the first number of `random.Random(seed)`."""
+    known = [*TEMPERS, *(LATER if seed >= SINCE else ())]
+    return rng.choices(known, [SELDOM.get(k, 2) for k in known])[0]
+
+
 def draw(seed: int, temper: str | None = None) -> Program:
     """The program of a seed, of any temper or of this one."""
     rng = random.Random(seed)
-    drawn = rng.choices(list(TEMPERS), [SELDOM.get(k, 2) for k in TEMPERS])[0]
-    wide = temper is not None or drawn in ("gradients", "own code")
+    kind = temper_of(rng, seed)
+    wide = temper is not None or kind in ("gradients", "own code", *LATER)
     early = temper == EARLY
     if early:
         temper = rng.choices(list(SIZED), list(SIZED.values()))[0]
+    temper = temper or kind
     together = temper == ITERATORS and rng.random() < 0.2
-    temper = temper or drawn
     own = temper == OBJECTS
     dtype = rng.choices(("float32", "float64", "float16", "bfloat16"), (70, 14, 8, 8))[0]
     hand = Hand(rng, dtype)
@@ -105,7 +111,7 @@ def draw(seed: int, temper: str | None = None) -> Program:
         step = call_sample(hand, op, sample)
         if step is not None:
             steps.append(step)
-    makers = APART if together else {**TEMPERS, **ASKED}[temper]
+    makers = APART if together else {**TEMPERS, **LATER}[temper]
     if early:  # a value that decides is no part of a graph for any size
         makers = {make: n for make, n in makers.items() if make is not branch} | {
             sized: sum(makers.values()) // 2
@@ -363,4 +369,4 @@ def _used(inputs: list[Given], steps: list[Step], returns: list[str]) -> tuple[G
     return tuple(x for x in inputs if x.name in read) or tuple(inputs[:1])
 
 
-__all__ = ["draw"]
+__all__ = ["draw", "temper_of"]

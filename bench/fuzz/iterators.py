@@ -1,7 +1,4 @@
-"""What a random program may do with iterators and generators, and with state that changes before its gradient is taken.
-
-Its programs are drawn only when asked for, so that those of other seeds stay what they were.
-"""
+"""What a random program may do with iterators and generators, and with state that changes before its gradient."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from .program import Given, Step
 from .steps import Hand, is_float
 
-#: the temper's name; its programs are drawn only when they are asked for
+#: the temper's name
 OBJECTS = "objects"
 #: classes whose instances have what `Common` has, see `world.py`
 CLASSES = (

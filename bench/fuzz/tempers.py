@@ -104,8 +104,9 @@ TEMPERS: dict[str, dict[Callable[[Hand], Step | None], int]] = {
         randomness: 1, training: 1,
     },
 }  # fmt: skip
-#: those that are drawn only when asked for
-ASKED: dict[str, dict[Callable[[Hand], Step | None], int]] = {
+#: those that came later: without asking for them they are drawn from the seed `SINCE` on, so that the seeds before it
+#: stay the programs that they were
+LATER: dict[str, dict[Callable[[Hand], Step | None], int]] = {
     OBJECTS: {
         objects: 16, operator: 2, containers: 1, functions: 1, state: 1, in_place: 1, gradient: 1, rules: 1,
     },
@@ -114,6 +115,7 @@ ASKED: dict[str, dict[Callable[[Hand], Step | None], int]] = {
         rules: 1, live: 1, training: 1,
     },
 }  # fmt: skip
+SINCE = 14_000_000
 #: what threads may do at once: nothing that is kept
 APART: dict[Callable[[Hand], Step | None], int] = {
     iterators: 3, operator: 3, unary: 3, reduction: 3, softmax_like: 2, view: 3, product: 2, index: 2, join: 1, cast: 1,
