@@ -22,7 +22,7 @@ from typing import Any
 from ...core.backend import Epilogue, Operand, Program
 from ...core.numbers import estimate
 from ...core.types import DType
-from . import conv_direct, conv_pixels, conv_winograd
+from . import conv_direct, conv_pixels, conv_wide, conv_winograd
 from .blocks import apart
 from .conv_axes import (
     Axis,
@@ -59,6 +59,8 @@ _SMALL_BYTES = 1 << 19
 #: Cycles of a register block's step over those that its multiplications take, from packed windows and in place: those
 #: of whole vectors packed line by line stand in the first-level cache.
 _MULTIPLY, _MULTIPLY_IN_PLACE, _MULTIPLY_LINES = 1.35, 1.1, 1.1
+#: Cycles of a block's call there.
+_CALL_LINES = 50
 #: Cycles of packing a vector of windows; without masks, and of what each channel adds to that.
 _PACK, _PACK_LINES, _TOUCH = 2, 6, 20
 #: The part of a task that the last thread is waited for, on average.
@@ -264,6 +266,9 @@ def _shared(program: Program, product: Product, fused: FusedEpilogue | None) -> 
     taps = axes[1].taps * axes[2].taps
     depth = -(-channels // max(1, -(-channels * taps // max(_DEPTH, taps))))
     way = _way(program, product, depth)
+    if way == "wide":
+        conv_wide.windowed(program, product, fused, conv_wide.tasks(program, product))
+        return
     if way == "windows":
         _windowed(program, product, fused, depth, _tasks(program, product, depth))
         return
@@ -277,9 +282,14 @@ def _shared(program: Program, product: Product, fused: FusedEpilogue | None) -> 
 
 
 def _way(program: Program, product: Product, depth: int) -> str:
-    """What is packed: windows, filters, or filters by tasks for themselves. Every batch has the same kernels."""
+    """What is packed: windows, filters, or filters by tasks for themselves; or all sums are kept on wide values.
+
+    Every batch has the same kernels.
+    """
     x, _, out, *_ = product
     cycles = {"windows": 1.0, "filters": 1.0, "tasks": 1.0}
+    if conv_wide.applies(product, depth):
+        cycles["wide"] = 1.0
     for n in _IMAGES:
         some = product._replace(
             x=x._replace(shape=(n, *x.shape[1:])), out=out._replace(shape=(n, *out.shape[1:]))
@@ -288,6 +298,8 @@ def _way(program: Program, product: Product, depth: int) -> str:
         packing = conv_pixels.pack_cycles(program, some)
         cycles["filters"] *= conv_pixels.tasks(program, some, depth).cycles + packing
         cycles["tasks"] *= conv_pixels.tasks(program, some, depth, True).cycles
+        if "wide" in cycles:
+            cycles["wide"] *= conv_wide.tasks(program, some).cycles
     return min(cycles, key=cycles.__getitem__)
 
 
@@ -362,8 +374,9 @@ def _tasks(program: Program, product: Product, depth: int) -> Tasks:
     panels, blocks = -(-columns // tile.width), -(-rows // tile.rows)
     most = max(1, min(_PANELS, _PANEL_BYTES // (depth * taps * tile.width * size)))
     runs, fetch = -(-tile.width // min(tile.lanes, axes[2].out)), size / 8
-    packed, step = 1.0 * runs * _PACK, tile.vectors / 2 * _MULTIPLY
+    packed, step, call = 1.0 * runs * _PACK, tile.vectors / 2 * _MULTIPLY, 0
     if not has_masked_memory():
+        call = _CALL_LINES * -(-channels // depth) * axes[0].taps
         packed = runs * (_PACK_LINES * min(axes[2].step, 2) + _TOUCH / taps)
         step, fetch = tile.vectors / 2 * _MULTIPLY_LINES, size / 16
     step_in_place = tile.vectors / 2 * _MULTIPLY_IN_PLACE
@@ -377,6 +390,7 @@ def _tasks(program: Program, product: Product, depth: int) -> Tasks:
             stays = _stays(product, depth, high * tile.rows)
             packing, multiply = (0, step_in_place) if stays else (packed, step)
             cycles = wide * k * (packing + high * tile.rows * multiply) + high * tile.rows * k * fetch + 2000
+            cycles += wide * high * call
             total = (-(-count // least) + _HELD_UP * (least > 1)) * cycles
             if total < best.cycles:
                 chunks = min(count, 4 * least) if least > 1 else 1
