@@ -21,8 +21,8 @@ from .target import has_masked_loads, target
 _WINDOWS, _STEPS = ((3, 3), (5, 5)), (1, 2)
 #: lines of results that may be summed up together: small images have multiples of seven
 _ROWS = 4, 7
-#: with 16 registers, by the step along x
-_FEWER = 4, 2
+#: with 16 registers
+_FEWER = 4
 #: bytes of a channel's results that are one piece of work
 _BAND_BYTES = 1 << 13
 #: numbers of a window that stay in registers
@@ -95,8 +95,8 @@ def applies(product: Product) -> bool:
 
 
 class _Window(NamedTuple):
-    """What the source depends on: sizes and steps, lines of results at a time, whether results have steps along x, and
-    whether there are 32 registers."""
+    """What the source depends on: sizes and steps, lines of results at a time, whether results have steps along x,
+    whether there are 32 registers, and whether the first tap stands alone, so that loads for two are whole vectors."""
 
     taps_y: int
     taps_x: int
@@ -105,11 +105,12 @@ class _Window(NamedTuple):
     rows: int
     apart: bool
     many: bool
+    alone: bool
 
 
 def _sums(char: str, window: _Window) -> tuple[list[str], list[str], list[str]]:
     """Lines that take numbers for a channel, that make masks for a column, and sums s0, s1, ... of lines of results."""
-    taps_y, taps_x, step_y, step_x, rows, _, many = window
+    taps_y, taps_x, step_y, step_x, rows, _, many, alone = window
     # Numbers go with the lines of the image upwards.
     at = f"numbers + ({taps_y - 1} * (tap_y < 0) + {{1}} * tap_y) * f_y + {{0}} * f_x"
     fill = f"n{{0}}_{{1}} = w_fill_{char}(load_{char}({at}, 0))"
@@ -117,8 +118,10 @@ def _sums(char: str, window: _Window) -> tuple[list[str], list[str], list[str]]:
     lines = range((rows - 1) * step_y + taps_y)
     # Where vectors of a line begin: a tap's of each window, or neighbours that are taken apart.
     starts = [f"{k} * tap_x" for k in range(taps_x)]
+    # Of two taps side by side the first has the even columns; a tap may stand alone before them.
+    first = lambda tap: tap - (tap - alone) % 2 if tap else 0
     if step_x == 2:
-        starts = [str(k + half) for k in range(0, 1 if many else taps_x, 2) for half in (0, 16)]
+        starts = [str(first(tap) + half) for tap in range(1 if many else taps_x) for half in (0, 16)]
     low, high = "w_mask(max(0, -left - {0}), 0)", "w_mask(max(0, w - left - {0}), 0)"
     masks = [
         f"inside{k} = w_logical_and_b1({high.format(s)}, w_logical_not_b1({low.format(s)}))"
@@ -136,15 +139,22 @@ def _sums(char: str, window: _Window) -> tuple[list[str], list[str], list[str]]:
     # More numbers than there are registers are taken anew for each sum.
     early = taps_y * taps_x <= _KEPT
     few = early and step_x == 2 and many
+    # Odd columns of few taps stay in registers for the next one.
+    keeps = early and not many
     for tap in range(taps_x):
         text += [] if early else numbers[tap]
         for r in lines:
             if step_x == 1:
                 text.append(f"v = w_pick_{char}(a{r}, {starts[tap]}, inside{tap})")
+            elif not many and keeps and first(tap) < tap:
+                text.append(f"v = odds{r}")
             elif not many:
-                half, k = ("odds" if tap % 2 else "evens"), tap // 2 * 2
-                text.append(f"u = w_pick_{char}(a{r}, {k}, inside{k})")
-                text.append(f"v = w_{half}_{char}(u, w_pick_{char}(a{r}, {k + 16}, inside{k + 1}))")
+                half, k = ("odds" if first(tap) < tap else "evens"), first(tap)
+                text.append(f"u = w_pick_{char}(a{r}, {k}, inside{2 * tap})")
+                text.append(f"t = w_pick_{char}(a{r}, {k + 16}, inside{2 * tap + 1})")
+                text.append(f"v = w_{half}_{char}(u, t)")
+                if keeps and tap + 1 < taps_x and first(tap + 1) == tap:
+                    text.append(f"odds{r} = w_odds_{char}(u, t)")
             elif tap == 0:
                 text += [f"u = w_pick_{char}(a{r}, 0, inside0)", f"v = w_pick_{char}(a{r}, 16, inside1)"]
                 text += [f"odd{r} = w_odd_{char}(u, v)", f"even{r} = w_even_{char}(u, v)", f"v = even{r}"]
@@ -201,7 +211,7 @@ def windowed(program: Program, product: Product, fused: FusedEpilogue | None = N
     # Each time loads taps_y - 1 lines more.
     few = y.taps * z.taps <= _KEPT and z.step == 2  # halves of lines take the registers
     many = target().registers == 32
-    some = _ROWS[: 2 - few] if many else (_FEWER[z.step - 1],)
+    some = _ROWS[: 2 - few] if many else (_FEWER,)
     rows = min(some, key=lambda n: -(-y.out // n) * (n + (y.taps - 1) / 2))
     band = -(-_BAND_BYTES // (z.out * size * rows)) * rows
     if by_place(out):
@@ -232,5 +242,6 @@ def windowed(program: Program, product: Product, fused: FusedEpilogue | None = N
         fixed, loads, stores = fused.parts("there")
         row, finish = ("there = (image * groups * rows + first_row) * out_plane", *fixed), (*loads, *stores)
         args += fused.slots()
-    window = _Window(y.taps, z.taps, y.step, z.step, rows, z.out_step != 1, many)
+    alone = not many and z.step == 2 and z.origin % 2 == 1
+    window = _Window(y.taps, z.taps, y.step, z.step, rows, z.out_step != 1, many, alone)
     program.launch(_source(out.dtype, window, head, row, finish), args, chunks)
