@@ -138,7 +138,7 @@ def outside(what: str, fix: str, once: bool = False) -> None:
     leave = getattr(state.executor, "leave", None)
     if leave is not None:
         if once:
-            state.executor.hands_out = True  # type: ignore[attr-defined]
+            state.executor.chances = 2  # type: ignore[attr-defined]
         leave(f"{what}, at {user_line(2)}", fix)
 
 

@@ -110,9 +110,8 @@ class Ledger:
         self.asked = False  # whether the function asked which tensors are the same
         self.linked: set[int] = set()  # ids of containers that something immutable leads to
         self.gave_way = False  # a debugger took over
-        self.caches: dict[
-            int, Kept
-        ] = {}  # by id, the functions with a cache that were called, as this was before
+        #: by id, the caches of functions that were called, as they were before
+        self.caches: dict[int, Kept] = {}
         self.hidden = ""  # why it cannot be watched any more
         #: by id of a frame, the containers, by id, that Python code gave back to C code which the frame had called
         self.handed: dict[int, dict[int, Any]] = {}

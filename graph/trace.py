@@ -84,16 +84,14 @@ class Trace(Sources, Settings):
         self.cause: Any = None
         #: of which calls that is so, by their tensors and containers; None: of all of a kind
         self.only: Any = None
-        self.aside: Any = (
-            None  # a function that runs at once because Python keeps its results (`aside.Aside`)
-        )
+        #: a function that runs at once because Python keeps its results (`aside.Aside`)
+        self.aside: Any = None
         self.asides: list[Any] = []  # those that are to be taken back
         self.lasting: TraceError | None = None  # what cannot be, and no graph can hold
         self.apart: list[Any] = []  # tensors from outside that no argument was, where that was looked at
         self.called: Sequence[Any] = ()  # the tensors of the call, while it is traced
-        self.chances = (
-            0  # how many later calls may try again in vain, because they may find what this one made
-        )
+        #: how many later calls may try again in vain, because they may find what this one made
+        self.chances = 0
         self.leaves: dict[int, Any] = {}  # tensors from outside whose being a leaf, and whose hooks, matter
         self.wholes: list[Any] = []  # and those which have to be no views
         self.hooked: list[Symbol] = []  # leaves that the function made and that have hooks
