@@ -48,10 +48,13 @@ def test_matmul_of_odd_sizes_and_transposed_operands(run_kernel, vector_bits, tr
 @pytest.mark.parametrize("shape", [(40, 700, 300), (300, 33, 520), (3, 9000, 5), (129, 257, 1)])
 def test_matmul_of_blocks_deep_sums_and_pieces(run_kernel, monkeypatch, dtype, shape):
     m, k, n = shape
-    places = "IN_PLACE_ROWS", "SPREAD_ROWS", "IN_PLACE_BYTES"
+    places = "IN_PLACE_ROWS", "SPREAD_ROWS", "IN_PLACE_BYTES", "READ_COLUMNS", "READ_COLUMNS_OF_FEW"
     here = gemm.limits(), *(getattr(gemm, name) for name in places)
     packed, panels_too = panels.Limits(132, 0, 0), panels.Limits(132, 1 << 30, 0)
-    for limits, *values in (here, (packed, 0, 0, -1), (panels_too, 0, 0, -1)):
+    far = 1 << 30
+    for limits, *values in (
+        here, (packed, 0, 0, -1, 0, 0), (panels_too, 0, 0, -1, 0, 0), (panels_too, 0, 0, -1, far, far)
+    ):  # fmt: skip
         monkeypatch.setattr(gemm, "limits", lambda limits=limits: limits)
         for name, value in zip(places, values):
             monkeypatch.setattr(gemm, name, value)
@@ -137,8 +140,8 @@ def test_matmul_rows_do_not_depend_on_the_batch(run_kernel):
     a, b = normal((100, 700)), normal((700, 60))
     whole = check_product(run_kernel, a, b)
     np.testing.assert_array_equal(check_product(run_kernel, a[3:20], b), whole[3:20])
-    # Remainders are done by whole and by half blocks.
-    for rows in range(2, 10):
+    # Remainders are done by whole and by low blocks.
+    for rows in range(2, 24):
         np.testing.assert_array_equal(check_product(run_kernel, a[:rows], b), whole[:rows])
     wide = normal((700, 300))
     whole = check_product(run_kernel, a, wide)

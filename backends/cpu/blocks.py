@@ -16,7 +16,7 @@ from typing import NamedTuple
 #: the intrinsics of microkernel that multiply, and how many integers each takes before its literals
 ARGUMENTS = {
     "multiply": 11, "multiply_ahead": 11, "multiply_pixels": 12, "multiply_near": 9, "multiply_later": 13,
-    "multiply_packed": 11,
+    "multiply_packed": 11, "multiply_rows": 13, "multiply_couple": 12,
 }  # fmt: skip
 _NAME = re.compile(r"\bapart_((multiply\w*?)_f\d+)((?:_\d+)+)\b")
 

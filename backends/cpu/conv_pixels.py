@@ -20,7 +20,7 @@ from .conv_axes import Axes, Product, Tasks, fewer_chunks, in_place
 from .conv_pack import NAMES, Walk, pack_text
 from .conv_text import HEAD, first_slots, run_lines
 from .epilogue import FusedEpilogue, indent
-from .gemm import TURN
+from .gemm_text import TURN
 from .panels import IMPORT, Block, block
 from .target import has_masked_memory
 

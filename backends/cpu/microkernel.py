@@ -25,6 +25,14 @@
 `multiply_packed_X(count, a, b, b_step, c, c_step, rows, cols, accumulate, later, later_step,
                    turn, row_step, k_step, block_rows, block_vectors, lanes)`
     `multiply_near_X` with that fetching, `turn` k in a turn of the loop: the fewest instructions for each multiply-add.
+`multiply_rows_X(count, a, a_step, b, b_step, c, c_step, rows, cols, accumulate, later, later_step, others,
+                 turn, k_step, low, block_rows, block_vectors, lanes)`
+    `multiply_near_X` for any number of rows, which stand `a_step` apart, block by block: the last ones in blocks of
+    `low` rows where that is sooner. Blocks fetch lines in turn; others: -1, or 0 where the first one fetches all.
+`multiply_couple_X(count, a, a_step, b, b_step, c, c_step, rows, cols, accumulate, later, later_step,
+                   turn, k_step, block_rows, block_vectors, lanes)`
+    The same for up to block_rows rows and two panels that stand one after the other, each of half the vectors: of few
+    rows a panel's sums alone would wait for each other.
 `dot_rows_X(dst, a, a_step, rows, x, count, vectors, lanes)`
     dst[i] = sum over k < count of a[i, k] * x[k], in vectors * lanes partial sums, added pairwise at the end.
 `div_i64(x, y)`, `mod_i64(x, y)`, `min_i64(x, y)`, `max_i64(x, y)`
@@ -39,6 +47,7 @@ from llvmlite import ir
 from numba import types
 
 from .blocks import ARGUMENTS
+from .target import has_masked_memory
 from .vectors import FLOATS, I32, I64, Loop, Vectors, integers, on_vectors
 
 #: Blocks that need more registers when all their loads come first have them kept in order.
@@ -130,18 +139,84 @@ def _emit_packed(
     )
 
 
+def _standing(v: Vectors, a: Any, a_step: Any, rows: Any, block_rows: int) -> Any:
+    """The elements of rows that stand `a_step` apart; one that is not there is the last one again."""
+    b, last = v.builder, v.builder.sub(rows, I64(1))
+    numbers = [b.select(b.icmp_signed("<", I64(i), last), I64(i), last) for i in range(block_rows)]
+    starts = [b.add(a, b.mul(a_step, n)) for n in numbers]
+    return lambda loop, at: lambda i: v.load_element(b.add(starts[i], at))
+
+
+def _emit_couple(v: Vectors, args: Any, turn: int, k_step: int, block_rows: int, block_vectors: int) -> None:
+    count, a, a_step, *rest, later, later_step = args
+    element = _standing(v, a, a_step, rest[4], block_rows)
+    panel, half = v.builder.mul(count, rest[1]), block_vectors // 2
+    places = [
+        v.builder.add(panel if j >= half else I64(0), I64(j % half * v.lanes * v.size))
+        for j in range(block_vectors)
+    ]
+    walk, fetched = (I64(0), k_step), (later, later_step)
+    _emit_block(v, count, rest, element, walk, block_rows, block_vectors, True, fetched, turn, places)
+
+
+def _emit_rows(
+    v: Vectors, args: Any, turn: int, k_step: int, low: int, block_rows: int, block_vectors: int
+) -> None:
+    b = v.builder
+    count, a, a_step, right, right_step, c, c_step, rows, cols, accumulate, later, later_step, others = args
+
+    def row_block(a: Any, c: Any, left: Any, fetched: tuple[Any, Any], height: int) -> None:
+        """Rows from a on, of which so many are left."""
+        element = _standing(v, a, a_step, left, height)
+        rest = right, right_step, c, c_step, left, cols, accumulate
+        turns = turn if height > low else turn // 2
+        _emit_wide(v, count, rest, element, (I64(0), k_step), height, block_vectors, True, fetched, turns)
+
+    before = b.block
+    start, whole, part, moved, end = (
+        b.append_basic_block(n) for n in ("rows", "tall", "low", "moved", "done")
+    )
+    b.branch(start)
+    b.position_at_end(start)
+    carried = [b.phi(I64) for _ in range(5)]
+    for phi, value in zip(carried, (rows, a, c, later, later_step)):
+        phi.add_incoming(value, before)
+    left, *places, step = carried
+    two = b.and_(b.icmp_signed(">", left, I64(block_rows)), b.icmp_signed("<=", left, I64(2 * low)))
+    b.cbranch(b.or_(b.icmp_signed("<=", left, I64(low)), two), part, whole)
+    heights = []
+    for block, height in ((whole, block_rows), (part, low)):
+        b.position_at_end(block)
+        row_block(places[0], places[1], left, (places[2], step), height)
+        heights.append((I64(height), b.block))
+        b.branch(moved)
+    b.position_at_end(moved)
+    height = b.phi(I64)
+    for value, block in heights:
+        height.add_incoming(value, block)
+    left_over = b.sub(left, height)
+    following = [left_over]
+    following += [
+        b.add(p, b.mul(n, s)) for p, n, s in zip(places, (height, height, count), (a_step, c_step, step))
+    ]
+    for phi, value in zip(carried, (*following, b.and_(step, others))):
+        phi.add_incoming(value, moved)
+    b.cbranch(b.icmp_signed(">", left_over, I64(0)), start, end)
+    b.position_at_end(end)
+
+
 def _emit_later(v: Vectors, args: Any, block_rows: int, block_vectors: int) -> None:
     _emit_multiply(v, args[:-2], block_rows, block_vectors, later=args[-2:])
 
 
 def _emit_block(
     v: Vectors, count: Any, args: Any, element: Any, walk: Any, block_rows: int, block_vectors: int,
-    fetches: bool = False, later: Any = None, turn: int = 1,
+    fetches: bool = False, later: Any = None, turn: int = 1, places: Any = None,
 ) -> None:  # fmt: skip
     """The loop over k and the stores. element(loop, a) gives a function of the row; walk: (a, its step by k).
 
     fetches: bring c's lines into the cache meanwhile; later: (an address, its step by k) of what a later block reads,
-    which is brought nearer. turn: k in a turn of the loop, where there is a walk.
+    which is brought nearer. turn: k in a turn of the loop, where there is a walk. places: of a line's vectors in b.
     """
     b = v.builder
     right, right_step, c, c_step, rows, cols, accumulate = args
@@ -154,9 +229,9 @@ def _emit_block(
     zeros = [v.zero] * (block_rows * block_vectors)
     masks = [v.below(cols, j * v.lanes) for j in range(block_vectors)]
     # A vector that is not wanted at all may lie outside b: the first one is read instead.
+    places = places or [I64(j * width) for j in range(block_vectors)]
     steps = [
-        b.select(b.icmp_signed(">", cols, I64(j * v.lanes)), I64(j * width), I64(0))
-        for j in range(block_vectors)
+        b.select(b.icmp_signed(">", cols, I64(j * v.lanes)), place, I64(0)) for j, place in enumerate(places)
     ]
     left = [] if walk is None else [walk[0]]
     more = [] if later is None else [later[0]]
@@ -164,11 +239,11 @@ def _emit_block(
 
     def add_products(at: Any, load: Any, sums: list[Any]) -> list[Any]:
         """The sums with the products of one k."""
-        places = [b.add(at, step) for step in steps]
+        line = [b.add(at, step) for step in steps]
         if block_rows == 1:
-            vectors = [v.masked_load(place, mask) for place, mask in zip(places, masks)]
+            vectors = [v.masked_load(place, mask) for place, mask in zip(line, masks)]
         else:
-            vectors = [v.load(place) for place in places]
+            vectors = [v.load(place) for place in line]
         updated = []
         for i in range(block_rows):
             x = v.splat(load(i))
@@ -202,6 +277,10 @@ def _emit_block(
     b.cbranch(b.icmp_signed(">=", cols, I64(block_vectors * v.lanes)), whole, part)
     for kind in (whole, part):
         b.position_at_end(kind)
+        if kind is part and not has_masked_memory():
+            _store_narrow(v, sums, c, c_step, rows, cols, accumulate, masks)
+            b.branch(done)
+            continue
         adding, storing = b.append_basic_block("add"), b.append_basic_block("store")
         b.cbranch(b.icmp_signed("!=", accumulate, I64(0)), adding, storing)
         load = v.load if kind is whole else v.masked_load
@@ -221,6 +300,32 @@ def _emit_block(
                     store(total, place, *mask)
             b.branch(done)
     b.position_at_end(done)
+
+
+def _store_narrow(
+    v: Vectors, sums: list[Any], c: Any, c_step: Any, rows: Any, cols: Any, accumulate: Any, masks: list[Any]
+) -> None:
+    """Store a block's first columns, row by row from a copy, where CPUs take long to store under a mask."""
+    b, width, vectors = v.builder, v.lanes * v.size, len(masks)
+    block_rows = len(sums) // vectors
+    with b.goto_entry_block():
+        area = b.ptrtoint(b.alloca(v.type, len(sums)), I64)
+    for k, total in enumerate(sums):
+        v.store(total, b.add(area, I64(k * width)))
+    count = b.select(b.icmp_signed("<", rows, I64(block_rows)), rows, I64(block_rows))
+    adds = b.icmp_signed("!=", accumulate, I64(0))
+    loop = Loop(b, count, [area, c])
+    copy, to = loop.carried
+    for j, mask in enumerate(masks):
+        place, left = b.add(to, I64(j * width)), b.sub(cols, I64(j * v.lanes))
+        total = v.load(b.add(copy, I64(j * width)))
+        total = b.select(adds, b.fadd(total, v.masked_load(place, mask)), total)
+        with b.if_else(b.icmp_signed(">=", left, I64(v.lanes))) as (all_of_them, some):
+            with all_of_them:
+                v.store(total, place)
+            with some, b.if_then(b.icmp_signed(">", left, I64(0))):
+                v.store_first(total, place, left)
+    loop.close([b.add(copy, I64(vectors * width)), b.add(to, c_step)])
 
 
 def _emit_dot(v: Vectors, args: Any, vectors: int) -> None:
@@ -269,6 +374,7 @@ __all__ = ["div_i64", "max_i64", "min_i64", "mod_i64"]
 _MULTIPLY = {
     "multiply": (_emit_multiply, 3), "multiply_ahead": (_emit_ahead, 3), "multiply_pixels": (_emit_pixels, 3),
     "multiply_near": (_emit_near, 5), "multiply_later": (_emit_later, 3), "multiply_packed": (_emit_packed, 6),
+    "multiply_rows": (_emit_rows, 6), "multiply_couple": (_emit_couple, 5),
 }  # fmt: skip
 for _char in FLOATS:
     for _name, (_emit, _literals) in _MULTIPLY.items():

@@ -183,10 +183,10 @@ def _emit_transpose(v: Vectors, args: Any) -> None:
     if has_masked_memory():
         _transpose(v, args, None)
         return
-    # Whole blocks of vectors go without masks, and those of which a register block's six rows of eight are there.
+    # Whole blocks of vectors go without masks, and those of which the four or six rows of a register block are there.
     whole = b.and_(*(b.icmp_signed(">=", number, I64(v.lanes)) for number in (cols, length)))
     done = b.append_basic_block("transposed")
-    for least in (v.lanes, 6) if v.lanes == 8 else (v.lanes,):
+    for least in (v.lanes, 4) if v.lanes == 8 else (v.lanes,):
         some, others = b.append_basic_block("whole"), b.append_basic_block("others")
         b.cbranch(b.and_(whole, b.icmp_signed(">=", rows, I64(least))), some, others)
         b.position_at_end(some)

@@ -16,8 +16,9 @@ from ...core.lower import copy, fill
 from ...core.types import DType
 from .blocks import apart
 from .epilogue import indent
-from .gemm import TURN
-from .panels import IMPORT, Block, block, pack
+from .gemm_text import TURN, low_rows, reads_rows
+from .panels import IMPORT, Block, block, pack, product_block
+from .target import has_quarters
 
 #: Gates of a cell (rows of its weights, in units of the hidden size).
 GATES = {"tanh": 1, "relu": 1, "lstm": 4, "gru": 3}
@@ -31,6 +32,9 @@ _SMALL = 2
 
 def tile_of(dtype: DType) -> Block:
     """The register block: wider than that of convolutions where registers allow, for a thread has few rows."""
+    tile = product_block(dtype)
+    if reads_rows(tile):
+        return tile
     tile = block(dtype)
     return tile._replace(vectors=3) if tile.lanes * dtype.itemsize == 64 else tile
 
@@ -89,10 +93,25 @@ def _lstm_gates(c: str) -> str:
                 v, v_at = gates, gates_at
 """
     for function, first, last in (("sigmoid", 0, 2), ("tanh", 2, 3), ("sigmoid", 3, 4)):
-        text += f"""            for lane in range({first} * hidden, {last} * hidden, 16):
-                inside = w_mask({last} * hidden, lane)
-                {_store(c, "v", f"w_{function}_{c}(w_add_{c}({_load(c, 'p')}, {_load(c, 'x')}))")}
-"""
+        value = f"w_{function}_{c}(w_add_{c}({_load(c, 'p')}, {_load(c, 'x')}))"
+        text += _over_units(c, [_store(c, "v", value)], f"{first} * hidden", f"{last} * hidden")
+    return text
+
+
+def _over_units(c: str, lines: Sequence[str], first: str, last: str) -> str:
+    """A loop over the elements of a row from `first` to `last`; the lines see `lane` and the mask `inside`.
+
+    Where exponentials are computed eight at a time, two wide values go side by side as far as they are whole.
+    """
+    parts = [(first, last, "16", f"w_mask({last}, lane)")]
+    if c == "f32" and has_quarters():
+        whole = f"{first} + ({last} - {first}) // 32 * 32"
+        parts = [(first, whole, "32", "w_pair()"), (whole, *parts[0][1:])]
+    text = ""
+    for start, end, step, mask in parts:
+        text += f"""            for lane in range({start}, {end}, {step}):
+                inside = {mask}
+{indent(lines, 16)}"""
     return text
 
 
@@ -158,17 +177,18 @@ class _Area(NamedTuple):
     step: str
 
 
-def _fetching(areas: Sequence[_Area], size: int) -> tuple[str, str]:
-    """Lines before a product, and lines in it that choose what its blocks fetch, `fetched` bytes on."""
-    before, inside = "        fetched = end = 0\n", ""
-    for k, (name, planes, step) in enumerate(areas):
-        before += f"""        start{k} = {name} + (({step}) * batch + first) * {planes} * hidden * {size} - end
+def _fetching(areas: Sequence[_Area], size: int, step: str) -> tuple[str, list[str]]:
+    """Lines before a product, and lines in it that choose what blocks fetch, `fetched` bytes on; step: for each k."""
+    before, inside = "        fetched = end = 0\n", ["later, later_step = weights, 0"]
+    for k, (name, planes, at) in enumerate(areas):
+        before += f"""        start{k} = {name} + (({at}) * batch + first) * {planes} * hidden * {size} - end
         end += 0 if {name} == 0 else (last - first) * {planes} * hidden * {size}
         end{k} = end
 """
-        inside += f"""                {"elif" if k else "if"} fetched < end{k}:
-                    later, later_step = start{k} + fetched, {LINE // TURN}
-"""
+        inside += [
+            f"{'elif' if k else 'if'} fetched < end{k}:",
+            f"    later, later_step = start{k} + fetched, {step}",
+        ]
     return before, inside
 
 
@@ -177,17 +197,9 @@ def _product(
 ) -> str:
     """The product of the listed rows of `source`, where row n begins at element `row`, with the weights, to p.
 
-    p: [listed, width]. The rows are packed first: the product needs fewer instructions then. Meanwhile lines of `areas`
-    come into the second-level cache.
+    p: [listed, width]. Meanwhile lines of `areas` come into the second-level cache.
     """
-    side = tile.rows
-    strip = min(side, tile.lanes)
-    before, inside = _fetching(areas, size)
-    small, large = (
-        apart(f"multiply_packed_{c}", TURN, size, side * size, rows, tile.vectors, tile.lanes)
-        for rows in (_SMALL, side)
-    )
-    return f"""        n = first
+    text = f"""        n = first
         here = {source} + ({row}) * {size}
         n = first + 1
         row_step = {source} + ({row}) * {size} - here
@@ -199,7 +211,43 @@ def _product(
                 for lane in range(0, depth, 16):
                     inside = w_mask(depth, lane)
                     w_store_{c}(some, a * depth + lane, w_load_{c}({source}, at + lane, inside), inside)
-        for i in range(0, active, {strip}):
+"""
+    make = _product_in_place if reads_rows(tile) else _product_packed
+    return text + make(c, size, tile, accumulate, areas)
+
+
+def _product_in_place(c: str, size: int, tile: Block, accumulate: int, areas: Sequence[_Area]) -> str:
+    """Rows are read where they stand, panel by panel, each of which fetches as many lines."""
+    before, inside = _fetching(areas, size, "quota_step")
+    multiply = apart(f"multiply_rows_{c}", TURN, size, low_rows(tile), tile.rows, tile.vectors, tile.lanes)
+    couple = apart(f"multiply_couple_{c}", TURN, size, _SMALL, 2 * tile.vectors, tile.lanes)
+    operands = f"depth, here, row_step, panel, {tile.width * size}, p + j * {size}, width * {size}, active, columns, "
+    operands += str(accumulate)
+    return f"""{before}        blocks = div_i64(active + {tile.rows - 1}, {tile.rows})
+        quota = div_i64(end, div_i64(width + {tile.width - 1}, {tile.width})) // {LINE} * {LINE} + {LINE}
+        quota_step = div_i64(quota, blocks * depth) + 1
+        panels = {2 * tile.width} if active <= {_SMALL} else {tile.width}
+        for j in range(0, width, panels):
+{indent(inside, 12)}            panel, columns = weights + j * depth * {size}, min_i64(panels, width - j)
+            fetched += quota
+            if active <= {_SMALL}:
+                fetched += quota
+                {couple}({operands}, later, later_step)
+            else:
+                {multiply}({operands}, later, later_step, -1)
+"""
+
+
+def _product_packed(c: str, size: int, tile: Block, accumulate: int, areas: Sequence[_Area]) -> str:
+    """The rows are packed first: the product needs fewer instructions then."""
+    side = tile.rows
+    strip = min(side, tile.lanes)
+    before, inside = _fetching(areas, size, f"{LINE // TURN}")
+    small, large = (
+        apart(f"multiply_packed_{c}", TURN, size, side * size, rows, tile.vectors, tile.lanes)
+        for rows in (_SMALL, side)
+    )
+    return f"""        for i in range(0, active, {strip}):
             there = packed + (div_i64(i, {side}) * {side} * depth + mod_i64(i, {side})) * {size}
             from_row = here + i * row_step
             for k in range(0, depth, {tile.lanes}):
@@ -210,8 +258,7 @@ def _product(
 {before}        for j in range(0, width, {tile.width}):
             i = 0
             while i < active:
-                later, later_step = weights, 0
-{inside}                near = packed + (div_i64(i, {side}) * {side} * depth + mod_i64(i, {side})) * {size}
+{indent(inside, 16)}                near = packed + (div_i64(i, {side}) * {side} * depth + mod_i64(i, {side})) * {size}
                 to, columns = p + (i * width + j) * {size}, min_i64({tile.width}, width - j)
                 if active - i <= {side // 2}:
                     {small}(
@@ -256,6 +303,7 @@ def _forward_source(dtype: DType, tile: Block, cell: str) -> str:
     areas = [_Area(name, planes, "t") for name, planes in (("x", gates), *reversed(kept), ("y", 1))]
     places = {"lstm": "            c_at, gates_at, cells_at = n * hidden, row * 4 * hidden, row * hidden\n"}
     places["gru"] = "            gates_at = row * 4 * hidden\n"
+    loops = (_lstm_gates(c) if cell == "lstm" else "") + _over_units(c, _forward_cell(cell, c), "0", "hidden")
     return f"""# recurrent {cell} {c} in blocks of {rows} x {tile.width}
 {_head(c)}    x, h0, h, y = args[14], args[15], args[16], args[17]
 {slots}    for n in range(first, last):
@@ -273,9 +321,7 @@ def _forward_source(dtype: DType, tile: Block, cell: str) -> str:
             n = load_i64(listed, a)
             row = t * batch + n
             p_at, x_at, h_at, y_at = a * {gates} * hidden, row * {gates} * hidden, n * hidden, row * hidden
-{places.get(cell, "")}{_lstm_gates(c) if cell == "lstm" else ""}            for lane in range(0, hidden, 16):
-                inside = w_mask(hidden, lane)
-{indent(_forward_cell(cell, c), 16)}"""
+{places.get(cell, "")}{loops}"""
 
 
 @functools.cache
@@ -355,7 +401,8 @@ def _head_args(
     chunks = min(program.chunks(-(-2 * batch // tile.rows), work), program.backend.num_threads())
     share = -(-batch // chunks)
     side = tile.rows
-    areas = [8 * share, share * width * size, -(-share // side) * side * depth * size]
+    areas = [8 * share, share * width * size]
+    areas.append(0 if reads_rows(tile) else -(-share // side) * side * depth * size)
     areas.append(share * depth * size if lengths is not None else 0)
     starts = [0]
     for area in areas:

@@ -68,6 +68,24 @@ class Vectors:
         args = [value, self.place(address), I32(self.size), mask]
         self.call(f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), args)
 
+    def store_first(self, value: Any, address: Any, count: Any) -> None:
+        """Store the first `count` elements, 1 to all but one, in whole pieces."""
+        b, lanes = self.builder, self.lanes // 2
+        while lanes:
+            order = (ir.Constant(ir.VectorType(I32, lanes), list(range(k, k + lanes))) for k in (0, lanes))
+            low, high = (b.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), o) for o in order)
+            here, wanted = b.block, b.icmp_unsigned("!=", b.and_(count, I64(lanes)), I64(0))
+            with b.if_then(wanted):
+                self.store(low, address)
+                behind, stored = b.add(address, I64(lanes * self.size)), b.block
+            joined = []
+            for before, after in ((low, high), (address, behind)):
+                joined.append(b.phi(before.type))
+                joined[-1].add_incoming(before, here)
+                joined[-1].add_incoming(after, stored)
+            value, address = joined
+            lanes //= 2
+
     def prefetch(self, address: Any, nearness: int = 3) -> None:
         """Ask for the cache line of an address, which need not be valid, for reading. nearness 2: second level."""
         self.call("llvm.prefetch.p0", ir.VoidType(), [self.pointer(address), I32(0), I32(nearness), I32(1)])
