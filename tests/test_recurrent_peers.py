@@ -128,6 +128,17 @@ def test_larger_layer_equals_torch_and_any_number_of_threads(kind, lengths):
             np.testing.assert_array_equal(p, q)
 
 
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_a_rows_numbers_do_not_depend_on_the_batch(kind):
+    """Blocks of any height, of one panel or two."""
+    layer, x = getattr(nn, kind)(20, 70), random(4, 37, 20)
+    whole = layer(dg.tensor(x))[0].detach().numpy()
+    for rows in (*range(2, 15), 36):
+        np.testing.assert_array_equal(layer(dg.tensor(x[:, :rows]))[0].detach().numpy(), whole[:, :rows])
+    single = layer(dg.tensor(x[:, :1]))[0].detach().numpy()  # whose input's product is one with a vector
+    agree(single, whole[:, :1], "float32")
+
+
 def run_torch_plain(layer, x, lengths):
     x = torch.tensor(x)
     if lengths is None:

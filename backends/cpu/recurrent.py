@@ -371,9 +371,7 @@ def _backward_source(dtype: DType, tile: Block, cell: str) -> str:
             row = t * batch + n
             p_at, dy_at, dh_at, out_at = a * hidden, row * hidden, n * hidden, row * hidden
             dx_at = row * {gates} * hidden
-{places}            for lane in range(0, hidden, 16):
-                inside = w_mask(hidden, lane)
-{indent(_backward_cell(cell, c), 16)}{product}        for a in range(active):
+{places}{_over_units(c, _backward_cell(cell, c), "0", "hidden")}{product}        for a in range(active):
             n = load_i64(listed, a)
             for lane in range(0, hidden, 16):
                 inside = w_mask(hidden, lane)
