@@ -462,12 +462,17 @@ def _classes(row: list[Read]) -> Guard:
 
 
 def _setters(row: list[Read]) -> Guard:
-    """What a class holds under the names of attributes that are set is of the same kinds, or sets none."""
-    space, names = row[0].owner.__dict__, [r.key for r in row]
-    kinds, setters = ([r.value[k] for r in row] for k in (0, 1))
+    """What a class holds under the names of attributes that are set is what it was, or of a kind, or sets none."""
+    get, names = row[0].owner.__dict__.get, [r.key for r in row]
+    tests, bound = [], [get, names, [r.value[1] for r in row]]
+    for r in row:
+        kind, _, held = r.value
+        place = f"{{0}}({_literal(r.key)})"
+        tests.append(f"{place} is {{{len(bound)}}}" if is_plain(held) else f"type({place}) is {{{len(bound)}}}")
+        bound.append(held if is_plain(held) else kind)
+    test = f"{' and '.join(tests)} or [*map(setter_of, map({{0}}, {{1}}))] == {{2}}"
     words = f"no property of {row[0].owner.__name__} sets {', '.join(names)}"
-    test = "[*map(type, map({0}.get, {1}))] == {2} or [*map(setter_of, map({0}.get, {1}))] == {3}"
-    return Guard(37, test, (space, names, kinds, setters), words, where=row[0].where)
+    return Guard(37, test, bound, words, where=row[0].where)
 
 
 def _unset(row: list[Read]) -> Guard:

@@ -475,7 +475,8 @@ class Ledger:
         self.changes += id(owner) in self.outside
         if id(owner) in self.made:
             return
-        if place in self.written and place in self.dropped and not deletes:  # it comes back, as the last
+        back = place in self.written and place in self.dropped and not deletes
+        if back and own_at(kind, owner, key) is ABSENT:  # it comes back, as the last
             self.written[place] = self.written.pop(place)
         if deletes:
             self.dropped.add(place)

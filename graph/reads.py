@@ -195,10 +195,10 @@ class Read:
     container; value: its state), "names" (those in an object's `__dict__`, in their order), "length", "truth" (whether
     it has elements), "has" (key in owner), "array" (a NumPy array; value: its bytes), "method" (a function held by a
     class), "static" (what a class holds that gives an attribute, like a property), "setter" (what it holds under the
-    name of one that is set; value: its class, and itself where it sets it), "part" (what an attribute is to its
-    module), "default" (a function's default arguments), "cached" (a result that `functools.lru_cache` keeps; key: the
-    arguments), "level" (whether a logger says anything of a level), "never" (the trace cannot be used again; value:
-    why).
+    name of one that is set; value: its class, itself where it sets it, itself where it is plain), "part" (what an
+    attribute is to its module), "default" (a function's default arguments), "cached" (a result that
+    `functools.lru_cache` keeps; key: the arguments), "level" (whether a logger says anything of a level), "never" (the
+    trace cannot be used again; value: why).
     name: the value's name as users write it; where: (code, line).
     """
 

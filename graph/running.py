@@ -210,7 +210,8 @@ class Running:
             return
         if ("attr", id(holder), key) not in self._ledger.written:
             called = f"what {holder.__name__} holds as {key}"
-            self._ledger.note("setter", holder, key, (type(static), setter_of(static)), called, frame)
+            held = static if is_plain(static) else UNKNOWN
+            self._ledger.note("setter", holder, key, (type(static), setter_of(static), held), called, frame)
 
     def of_module(self, space: Any, name: str, value: Any, called: str, frame: FrameType) -> None:
         """A name of a module of the user's is read."""

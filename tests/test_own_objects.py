@@ -172,7 +172,8 @@ EMPTIED = (
     "vars(held).clear()\nheld.k = 3", "held.__dict__.clear()\nheld.j = 3", "vars(held).pop('k')\nheld.k = 3",
     "q = vars(held)\nq.clear()\nq['k'] = 3\nq['a'] = x * 2", "vars(held).clear()\nheld.z = 1\nheld.k = 2",
     "vars(held).pop('z', None)\nheld.z = held.k\nheld.k += 1", "held.k = 3\nvars(held).clear()",
-    "vars(held).pop('k')\nheld.j = x * 2\nheld.k = 1",
+    "vars(held).pop('k')\nheld.j = x * 2\nheld.k = 1", "del held.k\nheld.k = 3\nheld.j = 1\nheld.k = 4",
+    "del held.k\nheld.k = 3\nheld.j = 1\ndel held.k\nheld.k = 4\nheld.j = 2",
 )  # fmt: skip
 
 
