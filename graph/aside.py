@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import dispatch
 from ..core.errors import TraceError
-from .caches import Kept
-from .ledger import Ledger
+from .ledger import Leave, Ledger
 from .live import is_live
 from .plain import elements
 from .reads import CONTAINERS
@@ -30,6 +29,10 @@ CHANCES = 16
 
 class _Eager(Quiet):
     """The host executor, which knows what it changes."""
+
+    def __init__(self, trace: Trace):
+        super().__init__(trace.host)
+        self.runs_aside = trace.runs_aside
 
     @property
     def changed(self) -> bool:
@@ -53,16 +56,18 @@ class _Eager(Quiet):
 
 
 class Aside:
-    """One run of such a function. ledger: that of the trace."""
+    """One run of such a function. ledger: that of the trace, or of another such function that calls it."""
 
     def __init__(self, trace: Trace, cached: Any, ledger: Ledger):
-        self.trace, self.cached = trace, cached
+        self.trace, self.cached, self.above = trace, cached, trace.aside
         self.said: list[Any] = []
-        self._executor = _Eager(trace.host)
+        self._executor = _Eager(trace)
         self._recorder = ReadRecorder(cached.__wrapped__)
-        self._before = Kept(cached)
-        #: what the trace puts back itself
-        self._places, self._containers = {*ledger.written}, {*ledger.states}
+        #: what is put back around it
+        self.places, self.containers = {*ledger.written}, {*ledger.states}
+        if self.above is not None:
+            self.places |= self.above.places
+            self.containers |= self.above.containers
         self._running = dispatch.executing(self._executor)
 
     def begin(self, frame: FrameType) -> Any:
@@ -79,42 +84,52 @@ class Aside:
         return what.__class__ is not Asked
 
     def end(self, result: Any) -> None:
-        """It has given this, or raised."""
+        """It has given this, or raised. Raises Leave where the cache must not keep it."""
         trace, recorder = self.trace, self._recorder
         recorder.leave_off()
         self._running.__exit__(None, None, None)
-        trace.aside = None
+        trace.aside = self.above
         found = trace.left is not None or _has_tensor(result)
         changed = self._executor.changed or self.said or recorder.effects or recorder.lost
-        if not found and (not changed or recorder.is_blind):
+        blind = self.is_blind
+        if not found and (not changed or blind):
             for say in self.said:
                 say()
             return
         trace.asides.append(self)
         trace.chances = CHANCES
-        if trace.left is None:
-            trace.left = (
-                "finds a tensor of its call in a function whose results are cached"
-                if found
-                else "runs a function whose results are cached, and which does more than give one",
-                "pass it as an argument" if found else "call it outside first",
-            )
-        if recorder.is_blind:
+        if blind and trace.lasting is None:
             trace.lasting = TraceError(
                 trace.graph.name,
                 f"finds a tensor of its call in {self.cached.__name__}, whose results are cached, and which does what "
                 "cannot be taken back",
                 "pass the tensor as an argument, or call it outside first",
             )
+        if trace.left is not None:
+            raise Leave
+        if found:
+            trace.leave(
+                "finds a tensor of its call in a function whose results are cached", "pass it as an argument"
+            )
+        trace.leave(
+            "runs a function whose results are cached, and which does more than give one",
+            "call it outside first",
+        )
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether something was done, in it or around it, that cannot be taken back."""
+        return self._recorder.is_blind or (self.above is not None and self.above.is_blind)
 
     def undo(self) -> None:
-        """Take it back, after the trace has put back what it changed itself."""
+        """Take it back, after what is around it has put back what it changed itself."""
         self._executor.undo()
         for e in reversed(self._recorder.effects + self._recorder.lost):
-            if (e.kind, id(e.owner), e.key) not in self._places and id(e.owner) not in self._containers:
+            met = id(e.owner) in self.containers  # as a whole it is put back to what it was then
+            if met:
+                e.whole = None
+            if not (met if e.kind in ("content", "extend") else (e.kind, id(e.owner), e.key) in self.places):
                 e.undo()
-        for kept in (self._before, *self._recorder.caches):
-            kept.take_back()
 
 
 def _has_tensor(x: Any, depth: int = 3) -> bool:

@@ -73,19 +73,6 @@ class Entry:
         return True
 
 
-class Kept:
-    """The results that a cache has, to which it can go back."""
-
-    def __init__(self, cached: Any):
-        self._cached, self._keys = cached, [*_table(cached)[0]]
-
-    def take_back(self) -> None:
-        """Drop the results that have come since. What they took the place of stays away."""
-        table, old = _table(self._cached)[0], {*map(id, self._keys)}
-        for key in [k for k in table if id(k) not in old]:
-            del table[key]
-
-
 def used(cached: Any, args: Any) -> Iterator[Entry]:
     """The results that a call with these arguments (ANY when they are not known) may have found."""
     table, results = _table(cached)

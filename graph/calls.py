@@ -15,7 +15,7 @@ from typing import Any
 from ..core.members import SETTERS, Members
 from .asking import COMPARERS, COMPARING, ask
 from .bytecode import FUNCTION
-from .caches import ANY, Kept, is_cached, keeps
+from .caches import ANY, is_cached, keeps
 from .evaluate import Results, evaluate, item_name, render
 from .functions import STAND_INS
 from .handed import HandedReader
@@ -107,13 +107,12 @@ class CallReader(HandedReader):
         known: Any = False
         self.cached.pop(id(frame), None)
         if is_cached(function) and keeps(function):
-            if id(function) not in self._ledger.caches:
-                self._ledger.caches[id(function)] = Kept(function)
             if cls is types.MethodType or id(callee) in self._ledger.outside:
                 self.cached[id(frame)] = function
                 self._finds(callee, function, action, frame)
         elif function.__class__ is FunctionType:
             self._ledger.learn(function, function.__qualname__, False)
+            self._ledger.direct = id(frame), id(function.__code__)
             known = self._tracers.get(id(function.__code__))
             if known is None:
                 known = follows(function.__code__, function.__globals__) != "never"

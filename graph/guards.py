@@ -468,7 +468,9 @@ def _setters(row: list[Read]) -> Guard:
     for r in row:
         kind, _, held = r.value
         place = f"{{0}}({_literal(r.key)})"
-        tests.append(f"{place} is {{{len(bound)}}}" if is_plain(held) else f"type({place}) is {{{len(bound)}}}")
+        tests.append(
+            f"{place} is {{{len(bound)}}}" if is_plain(held) else f"type({place}) is {{{len(bound)}}}"
+        )
         bound.append(held if is_plain(held) else kind)
     test = f"{' and '.join(tests)} or [*map(setter_of, map({{0}}, {{1}}))] == {{2}}"
     words = f"no property of {row[0].owner.__name__} sets {', '.join(names)}"

@@ -20,6 +20,7 @@ import numpy as np
 
 from ..core.members import SETTERS
 from .bytecode import FUNCTION, Expr
+from .caches import ANY, is_cached, keeps
 from .evaluate import evaluate
 from .impure import impure, unseen
 from .live import Live
@@ -119,6 +120,8 @@ class HandedReader(SiteReader):
         handed = [x for expr in args for x in self._callables(expr, frame)]
         for x in (callee, *handed):
             self.will_call(x, frame)
+        for x in handed:
+            self._meets_cache(getattr(x, "__func__", x), frame)
         looking = [x for x in (*looking, *handed) if self._looks(x)]
         if not looking or (own in _MAKERS if isinstance(own, type) else False):
             return
@@ -150,6 +153,12 @@ class HandedReader(SiteReader):
                 rest += [x.__func__, x.__self__]
             else:
                 rest += calls_on(x)
+
+    def _meets_cache(self, x: Any, frame: FrameType) -> None:
+        """C code may call a function with a cache of its results: what it finds has to stay there."""
+        if is_cached(x) and keeps(x) and id(x) in self._ledger.outside:
+            self._ledger.note("cached", x, ANY, None, self._ledger.name(x, None), frame)
+            self._ledger.handed_on[id(getattr(x.__wrapped__, "__code__", None))] = x
 
     def _reads_itself(self, callee: Any) -> bool:
         """Whether what is called is what looks attributes up."""

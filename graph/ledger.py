@@ -22,7 +22,6 @@ import numpy as np
 from ..core import dispatch
 from ..core.errors import TraceError
 from .bytecode import Expr
-from .caches import Kept
 from .evaluate import item_name, render
 from .handlers import caught
 from .ir import Number
@@ -45,6 +44,10 @@ from .symbol import Symbol
 
 class Found(BaseException):
     """Ends a trace whose arguments are containers of its own: the function found one of them by itself."""
+
+
+class Leave(BaseException):
+    """Ends a trace from within the user's code; no `except Exception` there stops it."""
 
 
 class Refused(BaseException):
@@ -110,9 +113,11 @@ class Ledger:
         self.asked = False  # whether the function asked which tensors are the same
         self.linked: set[int] = set()  # ids of containers that something immutable leads to
         self.gave_way = False  # a debugger took over
-        #: by id, the caches of functions that were called, as they were before
-        self.caches: dict[int, Kept] = {}
         self.hidden = ""  # why it cannot be watched any more
+        #: by id of their code, functions with a cache of their results that C code was given to call
+        self.handed_on: dict[int, Any] = {}
+        #: ids of the frame and the code of the last call of a function past any cache
+        self.direct = 0, 0
         #: by id of a frame, the containers, by id, that Python code gave back to C code which the frame had called
         self.handed: dict[int, dict[int, Any]] = {}
 

@@ -18,7 +18,7 @@ from .given import Lent, Watch, containers_of, flatten
 from .guards import ReadRecorder, compile_guards
 from .handlers import caught
 from .ir import Graph
-from .ledger import Found
+from .ledger import Found, Leave
 from .live import KINDS, LIVE, Live, Now, RestartError, as_now, is_live, restarts
 from .nursery import Nursery
 from .overrides import modes
@@ -28,7 +28,7 @@ from .spoken import Asked, listening
 from .state import State
 from .symbol import Symbol
 from .tensor_guards import grad_guard, leaf_guard, mode_guard, tensor_guard
-from .trace import Leave, Trace
+from .trace import Trace
 from .unmoved import watching
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 from ..core import dispatch
-from ..core.errors import user_frame
+from ..core.errors import TraceError, user_frame
 from ..core.value import Tensor
 from . import rest
 from .arguments import is_record, record_names
@@ -41,7 +41,7 @@ from .bytecode import analyse, instruction_at
 from .calls import CallReader
 from .evaluate import Results
 from .functions import caller
-from .ledger import Found, Ledger, Refused
+from .ledger import Found, Leave, Ledger, Refused
 from .live import RestartError, is_live, names_live
 from .lookup import follows, forget_classes, leads
 from .plain import brief
@@ -75,6 +75,7 @@ class ReadRecorder:
         self.compared: set[int] = set()
         #: what it did that no trace can hold, and what to do instead
         self.odd: tuple[str, str] | None = None
+        self.refused: list[TraceError] = []
         self.asked = False
         #: ids of containers that something immutable leads to
         self.linked: set[int] = set()
@@ -123,7 +124,7 @@ class ReadRecorder:
             try:
                 if self._aside:
                     return None
-                if self._reader.cached:
+                if self._reader.cached or self._ledger.handed_on:
                     end = self._begins_aside(frame)
                     if end is not None:
                         return end
@@ -141,7 +142,9 @@ class ReadRecorder:
                     frame.f_trace_lines = False
                     return local
                 return _both(local, other)
-            except BaseException:
+            except Exception:
+                raise
+            except BaseException:  # what ends a trace
                 stay(self._tracer, frame)
                 raise
 
@@ -211,14 +214,17 @@ class ReadRecorder:
 
     def _begins_aside(self, frame: FrameType) -> Any:
         """Where a function begins whose results a cache from outside keeps: what watches for its end."""
-        caller = id(frame.f_back)
-        cached = self._reader.cached.get(caller)
+        caller, code = id(frame.f_back), frame.f_code
         begin = getattr(dispatch.state.executor, "runs_aside", None)
+        cached = self._reader.cached.get(caller)
+        if cached is not None and getattr(cached.__wrapped__, "__code__", None) is code:
+            del self._reader.cached[caller]
+        else:  # `__hash__` of an argument, or C code that was given one calls it
+            cached = (
+                self._ledger.handed_on.get(id(code)) if self._ledger.direct != (caller, id(code)) else None
+            )
         if cached is None or begin is None:
             return None
-        if getattr(cached.__wrapped__, "__code__", None) is not frame.f_code:  # `__hash__` of an argument
-            return None
-        del self._reader.cached[caller]
         if any(isinstance(x, Symbol) for x in frame.f_locals.values()):
             return None
         if any(map(is_live, frame.f_locals.values())):
@@ -232,7 +238,11 @@ class ReadRecorder:
                 inside(frame, event, arg)
             if event == "return":
                 self._aside = False
-                aside.end(arg)
+                try:
+                    aside.end(arg)
+                except Leave:
+                    stay(self._tracer, frame)
+                    raise
             return local
 
         return local
@@ -244,7 +254,6 @@ class ReadRecorder:
 
     def leave_off(self) -> None:
         """End the watch in a trace function, whatever was seen."""
-        self.caches = [*self._ledger.caches.values()]
         self.__exit__(Exception, None, None)
 
     @property
@@ -254,8 +263,8 @@ class ReadRecorder:
 
     @property
     def is_blind(self) -> bool:
-        """Whether the code did what cannot be watched."""
-        return self.odd is not None or bool(self.refused)
+        """Whether the code did what cannot be watched, so far."""
+        return bool(self.odd or self.refused or self._ledger.odd or self._ledger.refused)
 
     def _end_of(self, frame: FrameType) -> Any:
         """Where code that is not followed is called: what watches for what it gives back, where that is wanted."""

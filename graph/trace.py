@@ -27,6 +27,7 @@ from ..core.types import TensorType
 from ..core.value import Tensor
 from .checks import Extent, at_place, knows_sizes
 from .ir import Graph, Node, Number, Value
+from .ledger import Leave
 from .live import Live, RestartError, bound, same_size, settled, values_of
 from .opened import opened
 from .outer import refuse_outer
@@ -43,10 +44,6 @@ _DEFAULTS = {float: np.float32, complex: np.complex64}
 def _goes_on(t: Any) -> bool:
     """Whether a tensor has a gradient that has a history."""
     return t is not None and t._grad is not None and t._grad._requires_grad
-
-
-class Leave(BaseException):
-    """Ends a trace from within the user's code; no `except Exception` there stops it."""
 
 
 class Trace(Sources, Settings):

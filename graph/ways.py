@@ -25,6 +25,7 @@ from .growing import has_sizes
 from .guards import ReadRecorder, compile_guards
 from .ir import Graph
 from .layout import lay_out
+from .ledger import Leave
 from .live import RestartError, is_live
 from .passes.dce import remove_dead
 from .rest import is_ours, is_quiet, is_tame, is_whole
@@ -32,7 +33,7 @@ from .segment import make_runner
 from .sizes import LateError
 from .sources import Source
 from .symbol import Symbol
-from .trace import Leave, Trace, effects
+from .trace import Trace, effects
 from .walks import Lost, Outline, Part, bits_of
 
 if TYPE_CHECKING:

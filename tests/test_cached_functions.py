@@ -165,10 +165,42 @@ def makes_a_mask_in_place(m):
     return lambda x, k: x * mask(2)
 
 
+def is_called_by_c_code(m):
+    @functools.lru_cache
+    def cached(k):
+        m.log.append(k)
+        return k + 1
+
+    def f(x, k):
+        m.n += 1
+        y = x * sum(map(cached, (1, m.n % 3))) * max((1, 2), key=cached)
+        m.log.append("f")
+        return y * cached.__wrapped__(k)
+
+    return f
+
+
+def calls_itself_with_little_room(m):
+    @functools.lru_cache(maxsize=2)
+    def cached(k):
+        m.log.append(k)
+        return k + (cached(k - 1) if k > 0 else 1)
+
+    def f(x, k):
+        m.n += 1
+        try:
+            return x * cached(m.n % 3) * len(dir(m))
+        finally:
+            m.w += 1
+
+    return f
+
+
 FUNCTIONS = (
     changes_a_log_of_the_callers, changes_a_tensor_that_is_read_before, changes_a_number_of_the_callers, draws,
     counts_with_others, finds_a_tensor, finds_a_tensor_and_catches, gives_a_tensor_of_the_call,
     is_asked_for_a_changing_number, is_asked_for_a_changing_number_where_all_is_caught, makes_a_mask_in_place,
+    is_called_by_c_code, calls_itself_with_little_room,
 )  # fmt: skip
 
 
@@ -242,3 +274,22 @@ def test_what_a_function_with_a_cache_reads_where_nobody_sees_it_is_read_once(tm
     f = dg.function(lambda x: x * rate())
     assert [f(dg.ones(1)).item() for _ in range(3)] == [3.0] * 3
     assert held.reads == 1
+
+
+def test_what_cannot_be_taken_back_stands_around_another_such_function(tmp_path):
+    path, log = tmp_path / "log", []
+
+    @functools.lru_cache
+    def inner(k):
+        log.append(k)
+        return k + 1
+
+    @functools.lru_cache
+    def outer(k):
+        with open(path, "a") as file:
+            file.write("x")
+        return inner(k)
+
+    f = dg.function(lambda x: x * outer(2))
+    assert [f(dg.ones(1)).item() for _ in range(3)] == [3.0] * 3
+    assert (path.read_text(), log, inner.cache_info().currsize) == ("x", [2], 1)
