@@ -10,6 +10,7 @@ import numpy as np
 
 from ...core.op import REGISTRY
 from . import views
+from .caches import CACHES, cleared
 from .early import EARLY
 from .effects import branch
 from .iterators import ITERATORS, changed_since
@@ -55,7 +56,9 @@ JUDGED = ("fast", "onnx")
 #: tempers that take long, with the weight that the others have two of
 SELDOM = {"fast": 1, "onnx": 1, "layers": 1}
 #: tempers whose programs are called so many times at least
-LONG = {"numbers": 6, "live numbers": 6, "flags": 4, "training": 4, OBJECTS: 5}
+LONG = {"numbers": 6, "live numbers": 6, "flags": 4, "training": 4, OBJECTS: 5, CACHES: 5}
+#: tempers whose programs have names of their own, and what changes these from outside
+CHANGED = {OBJECTS: changes, CACHES: cleared}
 #: the kinds of "early" programs, most of which have no history outside: such graphs are not for any size
 SIZED = {
     "sizes": 5, "chain": 3, "shapes": 3, "ops": 1, "layers": 3, "transforms": 2, "loops": 2, "models": 3, "effects": 1,
@@ -70,7 +73,7 @@ ELEMENTS = 20_000
 
 def temper_of(rng: random.Random, seed: int) -> str:
     """The temper of a seed's program where none is asked for, by the first number of `random.Random(seed)`."""
-    known = [*TEMPERS, *(LATER if seed >= SINCE else ())]
+    known = [*TEMPERS, *(k for k in LATER if seed >= SINCE[k])]
     return rng.choices(known, [SELDOM.get(k, 2) for k in known])[0]
 
 
@@ -84,7 +87,7 @@ def draw(seed: int, temper: str | None = None) -> Program:
         temper = rng.choices(list(SIZED), list(SIZED.values()))[0]
     temper = temper or kind
     together = temper == ITERATORS and rng.random() < 0.2
-    own = temper == OBJECTS
+    own = temper in CHANGED
     dtype = rng.choices(("float32", "float64", "float16", "bfloat16"), (70, 14, 8, 8))[0]
     hand = Hand(rng, dtype)
     sizes = _sizes(rng)
@@ -145,7 +148,7 @@ def draw(seed: int, temper: str | None = None) -> Program:
     same = tuple(k for k in range(1, len(calls)) if calls[k] == calls[k - 1] and rng.random() < 0.7)
     same = same if rng.random() < (0.4 if temper in ("views", "flags") else 0.08) else ()
     quiet = tuple(k for k in range(len(calls)) if rng.random() < 0.3) if rng.random() < 0.1 else ()
-    between = changes(hand) if own else ()
+    between = CHANGED[temper](hand) if own else ()
     text = "\n".join((*(s.text for s in steps), *between))
     state = tuple(x for x in hand.state if x.dtype != "made" or f"m.{x.name}" in text)
     if temper in JUDGED:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from .caches import CACHES, caches
 from .containers import containers
 from .effects import attention_like, branch, gradient, in_place, randomness, state
 from .functions import functions
@@ -104,8 +105,7 @@ TEMPERS: dict[str, dict[Callable[[Hand], Step | None], int]] = {
         randomness: 1, training: 1,
     },
 }  # fmt: skip
-#: those that came later: without asking for them they are drawn from the seed `SINCE` on, so that the seeds before it
-#: stay the programs that they were
+#: those that came later, each after the others
 LATER: dict[str, dict[Callable[[Hand], Step | None], int]] = {
     OBJECTS: {
         objects: 16, operator: 2, containers: 1, functions: 1, state: 1, in_place: 1, gradient: 1, rules: 1,
@@ -114,8 +114,12 @@ LATER: dict[str, dict[Callable[[Hand], Step | None], int]] = {
         iterators: 8, read: 5, operator: 1, unary: 1, containers: 1, functions: 1, state: 1, loops: 1, gradient: 1,
         rules: 1, live: 1, training: 1,
     },
+    CACHES: {
+        caches: 12, operator: 2, unary: 1, state: 1, in_place: 1, gradient: 1, live: 1, rules: 1,
+    },
 }  # fmt: skip
-SINCE = 14_000_000
+#: the seeds from which on they are drawn where no temper is asked for, so that those before stay the programs they were
+SINCE = {OBJECTS: 14_000_000, ITERATORS: 14_000_000, CACHES: 14_200_000}
 #: what threads may do at once: nothing that is kept
 APART: dict[Callable[[Hand], Step | None], int] = {
     iterators: 3, operator: 3, unary: 3, reduction: 3, softmax_like: 2, view: 3, product: 2, index: 2, join: 1, cast: 1,

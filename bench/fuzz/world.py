@@ -298,6 +298,90 @@ bump, look, hold, held = counter(1, dg.ones(2))
     "half": "half = functools.partial(other, k=0.5)\n",
     "cached": "@functools.lru_cache\ndef cached(k):\n    return k * GAIN\n",
     "kept_for": "@functools.lru_cache(maxsize=2)\ndef kept_for(k):\n    return dg.linspace(0, k, 2)\n",
+    "FOUND": "FOUND = {'t': dg.ones(2), 'n': 1, 'log': []}\n",
+    "noted_for": """\
+@functools.lru_cache
+def noted_for(k):
+    FOUND['log'].append(k)
+    FOUND['n'] += 1
+    return k * 0.5 + 1
+""",
+    "typed_for": """\
+@functools.lru_cache(maxsize=3, typed=True)
+def typed_for(k):
+    FOUND['log'].append(type(k).__name__)
+    return k + 1
+""",
+    "kept_number": """\
+@functools.cache
+def kept_number():
+    FOUND['n'] *= 2
+    return FOUND['n']
+""",
+    "pair_for": "@functools.lru_cache\ndef pair_for(pair):\n    return pair[0] + 1, [*pair]\n",
+    "failing_for": """\
+@functools.lru_cache
+def failing_for(k):
+    FOUND['n'] += 1
+    if k == 2:
+        raise ValueError('two')
+    return k
+""",
+    "nested_for": """\
+@functools.lru_cache(maxsize=2)
+def nested_for(k):
+    return noted_for(k) + (nested_for(k - 1) if k > 0 else cached(k))
+""",
+    "summed_for": """\
+@functools.lru_cache(maxsize=2)
+def summed_for(k):
+    FOUND['log'].append(('s', k))
+    return FOUND['t'].sum() * k
+""",
+    "given_for": """\
+@functools.lru_cache
+def given_for(k):
+    FOUND['last'] = k
+    return FOUND['t'] if k else dg.zeros(2)
+""",
+    "changed_for": """\
+@functools.lru_cache(maxsize=3)
+def changed_for(k):
+    with dg.no_grad():
+        KEPT.add_(1)
+    return KEPT * noted_for(1)
+""",
+    "drawn_for": "@functools.lru_cache\ndef drawn_for(k):\n    return dg.rand((2,)) * k\n",
+    "masked_for": """\
+@functools.lru_cache
+def masked_for(k):
+    mask = dg.zeros(3)
+    mask[0] = k
+    mask += 1
+    return mask
+""",
+    "grad_for": """\
+@functools.lru_cache
+def grad_for(k):
+    return dg.grad(lambda t: (t * t * k).sum())(KEPT)
+""",
+    "Keeps": """\
+class Keeps(Base):
+    @functools.lru_cache
+    def of_size(self, k):
+        self.n += 1
+        return self.n * k
+""",
+    "KEEPS": "KEEPS = Keeps(1)\n",
+    "Around": """\
+class Around:
+    def __enter__(self):
+        FOUND['n'] += 1
+        return self
+
+    def __exit__(self, *error):
+        FOUND['log'].append(error[0] and error[0].__name__)
+""",
     "decorated": """\
 def twice(f):
     @functools.wraps(f)
