@@ -58,7 +58,7 @@ _FAR_BYTES = 4 << 20
 _SMALL_BYTES = 1 << 19
 #: Cycles of a register block's step over those that its multiplications take, from packed windows and in place: those
 #: of whole vectors packed line by line stand in the first-level cache.
-_MULTIPLY, _MULTIPLY_IN_PLACE, _MULTIPLY_LINES = 1.35, 1.1, 1.1
+_MULTIPLY, _MULTIPLY_IN_PLACE, _MULTIPLY_LINES = 1.35, 1.1, 1.0
 #: Cycles of a block's call there.
 _CALL_LINES = 50
 #: Cycles of packing a vector of windows; without masks, and of what each channel adds to that.

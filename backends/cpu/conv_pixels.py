@@ -37,8 +37,8 @@ _MULTIPLY_BESIDE_LINES = 1.15
 _PACKED_BYTES = 2 << 20
 #: The part of a task that the last thread is waited for, on average.
 _HELD_UP = 0.5
-#: The first with packed pixels, and the cycles of packing an element of a window.
-_MULTIPLY_PACKED, _PIXEL_CYCLES = 0.95, 0.6
+#: The first with packed pixels, and the cycles of packing an element of a window, more where a block has two lines.
+_MULTIPLY_PACKED, _PIXEL_CYCLES, _LINE_END = 0.95, 0.6, 0.9
 #: So many filters are worth packing pixels for, in windows of one element and of more.
 _SHARING, _SHARING_TAPS = 64, 256
 
@@ -337,6 +337,7 @@ def tasks(program: Program, product: Product, depth: int, packs: bool = False) -
         -(-channels // depth) * axes[0].taps,
     )
     copies = not in_place(axes)
+    pixel_cycles = _PIXEL_CYCLES + _LINE_END * min(1, (tile.rows - 1) / axes[2].out)
     pack = _pack_step(product) if packs else size / 16
     # Bytes of a block of pixels besides its sums: its places, and lines of images.
     beside = 16 * tile.rows
@@ -359,7 +360,7 @@ def tasks(program: Program, product: Product, depth: int, packs: bool = False) -
             # Packed pixels fill all blocks.
             pixels = min(columns, wide * tile.rows) if packed else wide * tile.rows
             cycles = high * (pixels * k * tile.vectors * multiply / 2 + wide * parts * _CALL)
-            cycles += pixels * k * _PIXEL_CYCLES * packed
+            cycles += pixels * k * pixel_cycles * packed
             # Enough blocks fetch the next panel of filters while they multiply.
             hidden = 4 if packed and not packs and wide >= TURN else 1
             cycles += high * tile.width * k * pack / hidden + wide * tile.rows * k / 16 + 2000
