@@ -8,7 +8,7 @@ import duograd as dg
 import numpy as np
 import pytest
 from duograd.backends.cpu import compile as compiling
-from duograd.backends.cpu import native, pooling
+from duograd.backends.cpu import gemm_text, native, panels, pooling, recurrent, target
 from duograd.backends.cpu.compile import KERNEL
 from duograd.backends.cpu.target import has
 
@@ -270,6 +270,18 @@ def test_pooling_is_compiled_in_one_walk(window):
     for make in (pooling._max_source, pooling._max_gradient_source):
         source = make(dg.float32, pooling.Window(*window))
         assert compiling._in_one_walk(source, KERNEL, ("kernel_0",)) is not None
+
+
+@pytest.mark.parametrize("level", ["x86-64-v2", "x86-64-v3", "x86-64-v4"])
+def test_products_and_recurrent_layers_are_compiled_in_one_walk(level):
+    """A step of a loop that is a variable would send a kernel the long way."""
+    with target.compiling_for(target.level(level)):
+        tile = recurrent.tile_of(dg.float32)
+        sources = [gemm_text.source(dg.float32, panels.product_block(dg.float32))]
+        for make in (recurrent._forward_source, recurrent._backward_source):
+            sources += [make.__wrapped__(dg.float32, tile, cell) for cell in recurrent.GATES]
+        for source in sources:
+            assert compiling._in_one_walk(source, KERNEL, ("kernel_0",)) is not None
 
 
 def test_long_functions_stand_in_a_kernel_once():

@@ -227,7 +227,8 @@ def _product_in_place(c: str, size: int, tile: Block, accumulate: int, areas: Se
         quota = div_i64(end, div_i64(width + {tile.width - 1}, {tile.width})) // {LINE} * {LINE} + {LINE}
         quota_step = div_i64(quota, blocks * depth) + 1
         panels = {2 * tile.width} if active <= {_SMALL} else {tile.width}
-        for j in range(0, width, panels):
+        j = 0
+        while j < width:
 {indent(inside, 12)}            panel, columns = weights + j * depth * {size}, min_i64(panels, width - j)
             fetched += quota
             if active <= {_SMALL}:
@@ -235,6 +236,7 @@ def _product_in_place(c: str, size: int, tile: Block, accumulate: int, areas: Se
                 {couple}({operands}, later, later_step)
             else:
                 {multiply}({operands}, later, later_step, -1)
+            j += panels
 """
 
 
