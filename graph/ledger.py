@@ -359,8 +359,7 @@ class Ledger:
         )
 
     def is_handled(self) -> bool:
-        """Whether code of the user's that handles errors would run after one that is raised here, unseen, for that ends
-        the watch, and might go on."""
+        """Whether code of the user's that handles errors would run after one that is raised here, and might go on."""
         return self.until is None or caught(self.until)
 
     def restart(self) -> None:

@@ -215,7 +215,9 @@ class ReadRecorder:
     def _begins_aside(self, frame: FrameType) -> Any:
         """Where a function begins whose results a cache from outside keeps: what watches for its end."""
         caller, code = id(frame.f_back), frame.f_code
-        begin = getattr(dispatch.state.executor, "runs_aside", None)
+        executor: Any = dispatch.state.executor
+        while executor is not None and not hasattr(executor, "runs_aside"):
+            executor = getattr(executor, "outer", None)  # that of the trace behind `vmap`
         cached = self._reader.cached.get(caller)
         if cached is not None and getattr(cached.__wrapped__, "__code__", None) is code:
             del self._reader.cached[caller]
@@ -223,14 +225,14 @@ class ReadRecorder:
             cached = (
                 self._ledger.handed_on.get(id(code)) if self._ledger.direct != (caller, id(code)) else None
             )
-        if cached is None or begin is None:
+        if cached is None or executor is None:
             return None
         if any(isinstance(x, Symbol) for x in frame.f_locals.values()):
             return None
         if any(map(is_live, frame.f_locals.values())):
             raise RestartError  # the cache would keep it
         self._aside, frame.f_trace_lines = True, False
-        aside = begin(cached, self._ledger)
+        aside = executor.runs_aside(cached, self._ledger)
         inside = aside.begin(frame)
 
         def local(frame: FrameType, event: str, arg: Any) -> Any:

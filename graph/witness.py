@@ -62,6 +62,16 @@ class Place:
             y._node, y._index, y._requires_grad, y._seen = place
 
 
+class Once:
+    """A run of a function whose results Python keeps: it stays."""
+
+    def begin(self, frame: Any) -> None:
+        """Nothing in it is watched."""
+
+    def end(self, result: Any) -> None:
+        """Nothing of it is taken back."""
+
+
 class Witness(Attended):
     """The host executor with a memory.
 
@@ -131,6 +141,11 @@ class Witness(Attended):
         """Remember a tensor's memory and its place on the tape, and those of what it is a view of."""
         self._meet(target)
         self._log.append(undo_of(target))
+
+    def runs_aside(self, cached: Any, ledger: Any) -> Once:
+        """A function is about to run whose results Python keeps, so that it would do no more at the graph's call."""
+        ledger.odd = ledger.odd or ("runs a function whose results are cached", "call it outside first")
+        return Once()
 
     def meet_all(self, tensors: list[Any]) -> None:
         """Take in tensors that the call is given."""

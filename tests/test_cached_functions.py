@@ -180,6 +180,20 @@ def is_called_by_c_code(m):
     return f
 
 
+def is_called_within_vmap(m):
+    @functools.lru_cache
+    def cached(k):
+        m.log.append(k)
+        return dg.ones(2) * k
+
+    return lambda x, k: dg.vmap(lambda t: t * cached(3))(dg.stack([x, x]))[0] + cached(3)
+
+
+def is_called_within_vmap_and_makes_no_more(m):
+    cached = functools.lru_cache(lambda k: dg.arange(2) * k)
+    return lambda x, k: dg.vmap(lambda t: t * cached(m.n))(dg.stack([x, x]))[0] + cached(0)
+
+
 def calls_itself_with_little_room(m):
     @functools.lru_cache(maxsize=2)
     def cached(k):
@@ -200,7 +214,7 @@ FUNCTIONS = (
     changes_a_log_of_the_callers, changes_a_tensor_that_is_read_before, changes_a_number_of_the_callers, draws,
     counts_with_others, finds_a_tensor, finds_a_tensor_and_catches, gives_a_tensor_of_the_call,
     is_asked_for_a_changing_number, is_asked_for_a_changing_number_where_all_is_caught, makes_a_mask_in_place,
-    is_called_by_c_code, calls_itself_with_little_room,
+    is_called_by_c_code, is_called_within_vmap, is_called_within_vmap_and_makes_no_more, calls_itself_with_little_room,
 )  # fmt: skip
 
 
@@ -208,6 +222,13 @@ FUNCTIONS = (
 def test_what_a_function_with_a_cache_does_is_done_once(fn):
     """It ran once more after the trace had come to nothing, with all that it does beside its result."""
     eager, graph = both(fn)
+    assert eager == graph
+
+
+def test_a_checked_call_does_what_a_function_with_a_cache_does_once(monkeypatch):
+    """Eager mode had filled the cache, and was taken back: the graph's call, which stays, found the result."""
+    monkeypatch.setenv("DUOGRAD_CHECK", "1")
+    eager, graph = both(changes_a_log_of_the_callers)
     assert eager == graph
 
 
