@@ -257,7 +257,8 @@ class Path:
             except Leave:  # at a value that only a compiled segment can give, or at a function in eager mode
                 segment = self.unread
             except Exception as e:
-                if self.refused is None and not trace.asides:  # else it may be none of the function's own
+                # What has caught the end of a trace may go wrong as it would not without.
+                if self.refused is None and (trace.left is None or isinstance(e, TraceError)):
                     self._check_apart()
                     if lively:
                         raise AgainError from e

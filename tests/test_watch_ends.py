@@ -1,5 +1,7 @@
 """What a function does on its way out of a trace that is given up (`finally`, `with`) is taken back as all it does."""
 
+import contextlib
+import sys
 from types import SimpleNamespace
 
 import duograd as dg
@@ -77,7 +79,50 @@ def in_a_call(body):
     return f
 
 
-@pytest.mark.parametrize("around", [in_try, in_with, in_a_call])
+def in_a_generator(body):
+    def f(m, x, k):
+        def made():
+            try:
+                yield 2
+            finally:
+                m.log.append("gone")
+
+        it = made()
+        return body(m, x, k) * next(it)
+
+    return f
+
+
+def with_callbacks(body):
+    def f(m, x, k):
+        with contextlib.ExitStack() as stack:
+            stack.callback(m.log.append, "called")
+            stack.callback(lambda: setattr(m, "n", m.n + 1))
+            return body(m, x, k)
+
+    return f
+
+
+def in_a_manager(body):
+    @contextlib.contextmanager
+    def kept(m):
+        m.n += 1
+        try:
+            yield
+        finally:
+            m.log.append("end")
+
+    def f(m, x, k):
+        with kept(m), contextlib.suppress(ValueError):
+            return body(m, x, k)
+
+    return f
+
+
+AROUND = (in_try, in_with, in_a_call, in_a_generator, with_callbacks, in_a_manager)
+
+
+@pytest.mark.parametrize("around", AROUND)
 @pytest.mark.parametrize("body", [looks_around, is_renamed, makes_a_class_of, a_number_is_asked_what_it_is])
 def test_what_runs_on_the_way_out_of_a_trace_is_taken_back(body, around):
     """The trace function raises there, and Python takes it away then: what `finally` did was seen by nobody."""
@@ -91,9 +136,26 @@ def test_what_runs_on_the_way_out_of_a_trace_is_taken_back(body, around):
     assert run("graph") == run("eager")
 
 
-def test_a_tracer_of_others_is_called_along_after_that():
-    import sys
+def test_the_end_of_a_trace_that_the_function_catches_is_no_error_of_its_own():
+    def f(m, x):
+        for _ in range(3):
+            try:
+                y = x * len([name for name in dir(m) if name == "log"])
+            except BaseException:
+                m.log.append("caught")
+                continue
+            finally:
+                m.n += 1
+            break
+        return y
 
+    m = SimpleNamespace(log=[], n=0)
+    g = dg.function(lambda x: f(m, x))
+    assert [g(dg.ones(1)).item() for _ in range(3)] == [1.0] * 3
+    assert vars(m) == {"log": [], "n": 3}
+
+
+def test_a_tracer_of_others_is_called_along_after_that():
     seen = []
 
     def tracer(frame, event, arg):
