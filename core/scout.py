@@ -43,6 +43,12 @@ class _Scouted(Abstract):
         self._scout.refuse_asking(self, value)
         super()._ask(value)
 
+    def _leaked(self, op: str) -> None:
+        raise TraceError(
+            op, f"a tensor {self.type} of a function of {self._scout.name} was used outside of it",
+            "return it from the function instead of keeping it; call what keeps its results before the loop",
+        )  # fmt: skip
+
     def _alias(self) -> _Scouted:
         return _Scouted(self._scout, self._kind, self._place, self._outside)
 

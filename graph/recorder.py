@@ -217,7 +217,8 @@ class ReadRecorder:
         caller, code = id(frame.f_back), frame.f_code
         executor: Any = dispatch.state.executor
         while executor is not None and not hasattr(executor, "runs_aside"):
-            executor = getattr(executor, "outer", None)  # that of the trace behind `vmap`
+            # The trace behind `vmap`, or behind the look at a loop's body.
+            executor = getattr(executor, "outer", None) or getattr(executor, "outside", None)
         cached = self._reader.cached.get(caller)
         if cached is not None and getattr(cached.__wrapped__, "__code__", None) is code:
             del self._reader.cached[caller]

@@ -194,6 +194,19 @@ def is_called_within_vmap_and_makes_no_more(m):
     return lambda x, k: dg.vmap(lambda t: t * cached(m.n))(dg.stack([x, x]))[0] + cached(0)
 
 
+def is_called_in_a_loop(m):
+    @functools.lru_cache
+    def cached(k):
+        m.log.append(k)
+        return k + 1
+
+    def f(x, k):
+        y = dg.scan(lambda c, _: (c * cached(2), None), x, length=2)[0]
+        return dg.cond(x[0] > 2, lambda t: t * cached(3), lambda t: t * cached(2), y)
+
+    return f
+
+
 def calls_itself_with_little_room(m):
     @functools.lru_cache(maxsize=2)
     def cached(k):
@@ -214,7 +227,8 @@ FUNCTIONS = (
     changes_a_log_of_the_callers, changes_a_tensor_that_is_read_before, changes_a_number_of_the_callers, draws,
     counts_with_others, finds_a_tensor, finds_a_tensor_and_catches, gives_a_tensor_of_the_call,
     is_asked_for_a_changing_number, is_asked_for_a_changing_number_where_all_is_caught, makes_a_mask_in_place,
-    is_called_by_c_code, is_called_within_vmap, is_called_within_vmap_and_makes_no_more, calls_itself_with_little_room,
+    is_called_by_c_code, is_called_in_a_loop, is_called_within_vmap, is_called_within_vmap_and_makes_no_more,
+    calls_itself_with_little_room,
 )  # fmt: skip
 
 
@@ -223,6 +237,15 @@ def test_what_a_function_with_a_cache_does_is_done_once(fn):
     """It ran once more after the trace had come to nothing, with all that it does beside its result."""
     eager, graph = both(fn)
     assert eager == graph
+
+
+def test_a_result_made_while_a_loop_is_looked_at_is_an_error():
+    cached = functools.lru_cache(lambda k: dg.ones(2) * k)
+    f = dg.function(lambda x: dg.scan(lambda c, _: (c * cached(3), None), x, length=2)[0], mode="eager")
+    with pytest.raises(
+        dg.errors.TraceError, match=r"of a function of scan was used outside of it\n.*\n.*before the loop"
+    ):
+        f(dg.ones(2))
 
 
 def test_a_checked_call_does_what_a_function_with_a_cache_does_once(monkeypatch):
