@@ -106,8 +106,10 @@ def _pack(char: str, size: int, taps: int, step: int) -> list[str]:
     text += ["to = panel", "for e in range(channels):"]
     for ty in range(taps):
         text.append(f"    a = source + e * x_c + {ty} * x_y if 0 <= y + {ty} < h else zeros")
-        # What the next sixteen read comes meanwhile.
-        text += [f"    prefetch(a + {at})" for at in range(LANES * size * step, 2 * LANES * size * step, 64)]
+        # What the second next sixteen read comes meanwhile: the next are too near where the image is far.
+        text += [
+            f"    prefetch(a + {at})" for at in range(2 * LANES * size * step, 3 * LANES * size * step, 64)
+        ]
         for tx in range(taps):
             at = f"w_write_{char}(to, {(ty * taps + tx) * 16}, "
             if step == 1:
