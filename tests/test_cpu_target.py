@@ -1,6 +1,7 @@
 """CPUs other than this one: register blocks, code without AVX-512, code for ARM."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 from duograd.backends.cpu import compile as compiling
 from duograd.backends.cpu import conv_pixels, panels, target
 from duograd.backends.cpu.attention import tile_of
+from duograd.backends.cpu.blocks import ARGUMENTS
 from duograd.backends.cpu.target import LEVELS, Target
 from duograd.core import types as T
 from duograd.core.backend import Operand, Program, get_backend
@@ -140,6 +142,27 @@ def test_blocks_of_products_and_attention_divide_common_widths(cpu):
     with target.compiling_for(cpu):
         assert 128 % panels.product_block(T.float32).width == 0
         assert 32 % tile_of(T.float32).width == 0  # columns of a head
+
+
+@pytest.mark.parametrize(
+    "cpu", [target.level("x86-64-v3"), target.level("x86-64-v4")], ids=["avx2", "avx512"]
+)
+def test_sums_of_register_blocks_stay_in_registers(cpu):
+    """No turn of an inner loop stores a vector: LLVM may move all loads of a block to its beginning."""
+    if not target.has("sse4.2"):
+        pytest.skip("assembly of x86, compiled on x86")
+    with target.compiling_for(cpu):
+        usual, pixels = panels.block(T.float32), conv_pixels.pixel_block(T.float32)
+        for name, tile in (("multiply", usual), ("multiply_later", usual), ("multiply_pixels", pixels)):
+            numbers = ", ".join(f"args[{k}]" for k in range(ARGUMENTS[name]))
+            source = f"{panels.IMPORT}def kernel(args, chunk, nchunks):\n    {name}_f32({numbers}, "
+            source += f"{tile.rows}, {tile.vectors}, {tile.lanes})\n"
+            text = compiling.compile_assembly(source)
+            loops = re.findall(r"^(\.LBB\d+_\d+):\n((?:[^.].*\n)*?)\tj\w+\t\1\n", text, re.MULTILINE)
+            inner = [body for _, body in loops if body.count("vfmadd") == tile.rows * tile.vectors]
+            assert inner
+            for body in inner:
+                assert not re.search(r"vmov[au]ps\t%[yz]mm\d+, ", body), body
 
 
 def kernels():

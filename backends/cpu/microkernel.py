@@ -47,11 +47,8 @@ from llvmlite import ir
 from numba import types
 
 from .blocks import ARGUMENTS
-from .target import has_masked_memory
+from .target import has_masked_memory, target
 from .vectors import FLOATS, I32, I64, Loop, Vectors, integers, on_vectors
-
-#: Blocks that need more registers when all their loads come first have them kept in order.
-_REGISTERS = 32
 
 
 def _emit_multiply(
@@ -235,7 +232,8 @@ def _emit_block(
     ]
     left = [] if walk is None else [walk[0]]
     more = [] if later is None else [later[0]]
-    ordered = turn > 1 or block_rows * (block_vectors + 1) + block_vectors > _REGISTERS
+    # Loads stay in order where registers do not hold all of them at once: LLVM gathers them, or not, as it happens.
+    ordered = turn > 1 or block_rows * (block_vectors + 1) + block_vectors > target().registers
 
     def add_products(at: Any, load: Any, sums: list[Any]) -> list[Any]:
         """The sums with the products of one k."""
