@@ -491,7 +491,7 @@ _NET_POPS = {
     "POP_EXCEPT": 1,
     "END_FOR": 1, "POP_ITER": 1, "END_SEND": 2, "BEFORE_WITH": 1,
 }  # fmt: skip
-_ATTR_FLAG = "LOAD_METHOD" not in dis.opmap  # 3.12: the low bit of LOAD_ATTR says "method"
+_ATTR_FLAG = sys.version_info >= (3, 12)  # the low bit of LOAD_ATTR says "method"
 _NULL_LAST = "CALL_KW" in dis.opmap  # 3.13: callables come before the NULL
 _ALWAYS_KWARGS = "LOAD_SMALL_INT" in dis.opmap  # 3.14: CALL_FUNCTION_EX always has a place for keywords
 _SUBSCRIPT = next((k for k, op in enumerate(getattr(dis, "_nb_ops", ())) if op[0] == "NB_SUBSCR"), -1)

@@ -52,6 +52,8 @@ from .unbroken import stay
 _LOCALS = operator.attrgetter("f_locals")
 #: flags of code that gives back more than once
 _RESTING = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+#: from Python 3.13 on a frame gives its instructions to a trace function that it has when they are asked for
+_ASKED_BY_BOTH = sys.version_info >= (3, 13)
 
 
 class ReadRecorder:
@@ -137,6 +139,8 @@ class ReadRecorder:
                     return self._end_of(frame) if chained is None else chained(frame, event, arg)
                 start(frame)
                 frame.f_trace_opcodes = True
+                if _ASKED_BY_BOTH:
+                    frame.f_trace = local
                 other = None if chained is None else chained(frame, event, arg)
                 if other is None:
                     frame.f_trace_lines = False
