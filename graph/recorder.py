@@ -240,11 +240,16 @@ class ReadRecorder:
         aside = executor.runs_aside(cached, self._ledger)
         inside = aside.begin(frame)
 
+        over = False
+
         def local(frame: FrameType, event: str, arg: Any) -> Any:
+            nonlocal over
+            if over:  # Python 3.12 tells of what is raised at its end, and of its end again
+                return None
             if inside is not None:
                 inside(frame, event, arg)
             if event == "return":
-                self._aside = False
+                self._aside, over = False, True
                 try:
                     aside.end(arg)
                 except Leave:
