@@ -14,6 +14,7 @@ what it does not know it forgets, with the depth that `dis.stack_effect` gives.
 from __future__ import annotations
 
 import dis
+import itertools
 import operator
 import sys
 from types import CodeType
@@ -131,6 +132,24 @@ def instruction_at(code: CodeType, offset: int) -> int:
     while offset > 0 and raw[offset] == 0:  # CACHE
         offset -= 2
     return offset
+
+
+def mixes_up(code: CodeType) -> bool:
+    """Whether the variable of a comprehension has the name of one that functions share, which Python takes for each
+    other in `frame.f_locals`: 3.12 writes the value of the one to the other, 3.13 may end the process."""
+    version = sys.version_info[:2]
+    if version not in ((3, 12), (3, 13)):
+        return False
+    free = code.co_freevars if version == (3, 12) else ()
+    if not (free or code.co_cellvars):
+        return False
+    name = code._varname_from_oparg  # type: ignore[attr-defined]
+    for i, then in itertools.pairwise(instructions(code)):
+        if i.name == "LOAD_FAST_AND_CLEAR":  # a comprehension begins
+            shares = (then.name, then.arg) == ("MAKE_CELL", i.arg)  # its own variable is one
+            if name(i.arg) in free or (name(i.arg) in code.co_cellvars and not shares):
+                return True
+    return False
 
 
 class _Pass:

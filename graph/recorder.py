@@ -37,7 +37,7 @@ from ..core.value import Tensor
 from . import rest
 from .arguments import is_record, record_names
 from .balance import close
-from .bytecode import analyse, instruction_at
+from .bytecode import analyse, instruction_at, mixes_up
 from .calls import CallReader
 from .evaluate import Results
 from .functions import caller
@@ -300,6 +300,13 @@ class ReadRecorder:
         self._codes.append(code)  # keeps its id taken
         followed = follows(code, frame.f_globals)
         if followed == "never":
+            return False
+        if mixes_up(code):
+            self._ledger.leave(
+                "runs a comprehension whose variable has the name of one that functions share, which this Python mixes "
+                "up while it is watched",
+                "give the variable another name",
+            )
             return False
         sites = analyse(code)
         at, actions = sites.at.get, self._reader.actions

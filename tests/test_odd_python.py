@@ -110,3 +110,46 @@ def test_both_modes_give_the_same(case):
         dg.manual_seed(0)
         found.append(case(lambda fn, mode=mode: dg.function(fn, mode=mode)))
     assert found[0] == found[1]
+
+
+def _of_an_outer_function():
+    k = 10.0
+
+    def fn(x):
+        parts = [x * k for k in range(3)]
+        return parts[2] * k
+
+    return fn
+
+
+def _of_its_own(x):
+    k = 3.0
+    inner = lambda: k
+    parts = [x * k for k in range(3)]
+    return parts[2] * inner() * k
+
+
+def _of_an_argument(x, k=2.0):
+    inner = lambda: k
+    return sum([x * k for k in range(4)]) * inner() + k
+
+
+def _of_functions_of_its_own(x):
+    inner = [lambda: k for k in range(4)]  # noqa: B023
+    return x * inner[1]() + sum(k for k in range(3))
+
+
+def _in_a_function_that_it_calls(x):
+    return _of_its_own(x) + _of_an_argument(x, 5.0)
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [_of_an_outer_function(), _of_its_own, _of_an_argument, _of_functions_of_its_own, _in_a_function_that_it_calls],
+    ids=["outer", "own", "argument", "functions", "called"],
+)  # fmt: skip
+def test_variables_of_comprehensions_may_have_the_names_of_shared_ones(fn):
+    """Python 3.12 and 3.13 take them for each other where a frame is watched."""
+    graph = dg.function(fn)
+    for n in (1, 2, 3):
+        assert graph(dg.ones(2) * n).tolist() == fn(dg.ones(2) * n).tolist()
