@@ -406,10 +406,15 @@ class _Pass:
             if container is not None:
                 self.site(i.offset, "in", key, container)
             push(None)
-        elif n in ("BINARY_SLICE", "STORE_SLICE"):
-            base = self.peek(3)
-            self.content(i.offset, base)
-            self._generic(i)
+        elif n in ("BINARY_SLICE", "STORE_SLICE"):  # as BUILD_SLICE and what follows it up to 3.11
+            base, *ends = self.pops(3)
+            index = None if None in ends else ("worked", "BUILD_SLICE", tuple(ends))
+            if n == "STORE_SLICE":
+                self.pop()
+            if base is not None:
+                self.site(i.offset, "item" if n == "BINARY_SLICE" else "set_item", base, index)
+            if n == "BINARY_SLICE":
+                push(None if base is None else ("item", base, index, i.offset))
         elif n == "IMPORT_NAME":
             level, names = self.pops(2)
             if level is not None and names is not None and level[0] == names[0] == "const":
@@ -506,7 +511,7 @@ class _Pass:
 _NET_POPS = {
     "FOR_ITER": 0, "LIST_APPEND": 1, "SET_ADD": 1, "MAP_ADD": 2, "LIST_EXTEND": 1, "SET_UPDATE": 1,
     "DICT_UPDATE": 1,
-    "DICT_MERGE": 1, "UNPACK_SEQUENCE": 1, "UNPACK_EX": 1, "STORE_SLICE": 4, "PUSH_EXC_INFO": 0,
+    "DICT_MERGE": 1, "UNPACK_SEQUENCE": 1, "UNPACK_EX": 1, "PUSH_EXC_INFO": 0,
     "POP_EXCEPT": 1,
     "END_FOR": 1, "POP_ITER": 1, "END_SEND": 2, "BEFORE_WITH": 1,
 }  # fmt: skip

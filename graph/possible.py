@@ -143,7 +143,8 @@ class ValueReader:
         row = self._within(found)
         if expr[0] == "result":
             row += [x for x in found if not isinstance(x, CONTAINERS)]  # it may hold what the call was given
-        if any(isinstance(x, types.GeneratorType) or is_iterator(x) for x in found) or expr[0] == "result":
+        made = expr[0] == "result" and evaluate(expr, frame, self._results) is UNKNOWN  # by C code
+        if made or any(isinstance(x, types.GeneratorType) or is_iterator(x) for x in found):
             row += self._down(list(self._ledger.handed.get(id(frame), {}).values()))
         return row
 
