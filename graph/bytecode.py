@@ -167,6 +167,8 @@ class _Pass:
         self.keywords = 0  # how many arguments of the coming call are named
         self.saved: dict[int, list[Expr]] = {}
         self.free = frozenset(code.co_freevars)
+        #: offsets at which a comprehension begins that runs in this frame
+        self.comprehensions: set[int] = set()
         self.name = code._varname_from_oparg  # type: ignore[attr-defined]
 
     def pop(self) -> Expr:
@@ -430,10 +432,12 @@ class _Pass:
             push(None if base is None else ("attr", base, self.code.co_names[arg], i.offset))
         elif n == "POP_TOP":
             self.pop()
+        elif i.offset in self.comprehensions:  # as the call of its function up to 3.11
+            push(("result", i.offset, FUNCTION, (self.peek(1),)))
         elif n in _BUILDING:
             keys = self.pops(1) if n == "BUILD_CONST_KEY_MAP" else []
             push(("made", tuple(self.pops(arg * 2 if n == "BUILD_MAP" else arg) + keys)))
-        elif n == "LIST_TO_TUPLE" or n == "INTRINSIC_LIST_TO_TUPLE":
+        elif n == "LIST_TO_TUPLE" or (n == "CALL_INTRINSIC_1" and arg == _LIST_TO_TUPLE):
             pass
         elif n == "MATCH_CLASS":
             subject, cls, names = self.pops(3)
@@ -518,6 +522,9 @@ _NET_POPS = {
 _ATTR_FLAG = sys.version_info >= (3, 12)  # the low bit of LOAD_ATTR says "method"
 _NULL_LAST = "CALL_KW" in dis.opmap  # 3.13: callables come before the NULL
 _ALWAYS_KWARGS = "LOAD_SMALL_INT" in dis.opmap  # 3.14: CALL_FUNCTION_EX always has a place for keywords
+_LIST_TO_TUPLE = next(
+    (k for k, x in enumerate(getattr(dis, "_intrinsic_1_descs", ())) if "LIST_TO_TUPLE" in x), -1
+)
 _SUBSCRIPT = next((k for k, op in enumerate(getattr(dis, "_nb_ops", ())) if op[0] == "NB_SUBSCR"), -1)
 _ADD_IN_PLACE = next((k for k, op in enumerate(getattr(dis, "_nb_ops", ())) if op[0] == "NB_INPLACE_ADD"), -1)
 _OPERATORS = [op[1].rstrip("=") for op in getattr(dis, "_nb_ops", ())]
@@ -548,6 +555,11 @@ def analyse(code: CodeType) -> Sites:
 def _analyse(code: CodeType) -> Sites:
     state = _Pass(code)
     listed = instructions(code)
+    state.comprehensions = {
+        a.offset
+        for a, b, c in zip(listed, listed[1:], listed[2:])
+        if a.name in _BUILDING and not a.arg and b.name == "SWAP" and c.name == "FOR_ITER"
+    }
     alive = True
     for i in listed:
         arrived = state.saved.get(i.offset)
