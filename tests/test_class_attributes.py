@@ -49,6 +49,7 @@ HELD = {
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:functools.partial will be a method descriptor")
 @pytest.mark.usefixtures("own_garbage")  # a trace looks for such a function among all objects
 @pytest.mark.parametrize("where", ["class", "base", "super", "class itself"])
 @pytest.mark.parametrize("kind", HELD)
