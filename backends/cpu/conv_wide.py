@@ -16,8 +16,9 @@ from .conv_axes import Product, Tasks, by_place, fewer_chunks, in_place
 from .conv_text import HEAD, first_slots
 from .epilogue import FusedEpilogue, indent
 from .panels import vectors
-from .wide import LANES
 
+#: elements of a wide value, as `wide.LANES`: its module needs Numba, which a process with all kernels at hand does not
+LANES = 16
 #: filters whose sums fill the registers, or do where more would leave a tenth over
 _ROWS, _FEWER = 6, 4
 #: lines and columns of windows, and their steps
