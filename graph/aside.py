@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import dispatch
 from ..core.errors import TraceError
+from ..core.op import Attrs, Op
 from .ledger import Leave, Ledger
 from .live import is_live
 from .plain import elements
@@ -33,6 +34,21 @@ class _Eager(Quiet):
     def __init__(self, trace: Trace):
         super().__init__(trace.host)
         self.runs_aside = trace.runs_aside
+        #: storages that hold what was there before the function changed it, and whether one was asked for
+        self._before = {id(trace.roots[k]._storage) for k in trace.written if k in trace.roots}
+        self.found_old = False
+
+    def run(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs, into: Any = None) -> tuple[Any, ...]:
+        for x in inputs:
+            self._look(x)
+        return super().run(op, inputs, attrs, into)
+
+    def read(self, x: Any) -> Any:
+        self._look(x)
+        return self.host.read(x)
+
+    def _look(self, x: Any) -> None:
+        self.found_old |= bool(self._before) and id(getattr(x, "_storage", None)) in self._before
 
     @property
     def changed(self) -> bool:
@@ -89,7 +105,7 @@ class Aside:
         recorder.leave_off()
         self._running.__exit__(None, None, None)
         trace.aside = self.above
-        found = trace.left is not None or _has_tensor(result)
+        found = trace.left is not None or self._executor.found_old or _has_tensor(result)
         changed = self._executor.changed or self.said or recorder.effects or recorder.lost
         blind = self.is_blind
         if not found and (not changed or blind):
@@ -98,15 +114,20 @@ class Aside:
             return
         trace.asides.append(self)
         trace.chances = CHANCES
+        what = "a tensor that it has changed" if self._executor.found_old else "a tensor of its call"
         if blind and trace.lasting is None:
             trace.lasting = TraceError(
                 trace.graph.name,
-                f"finds a tensor of its call in {self.cached.__name__}, whose results are cached, and which does what "
-                "cannot be taken back",
+                f"finds {what} in {self.cached.__name__}, whose results are cached, and which does what cannot be "
+                "taken back",
                 "pass the tensor as an argument, or call it outside first",
             )
         if trace.left is not None:
             raise Leave
+        if self._executor.found_old:
+            trace.leave(
+                "changes a tensor that a function finds whose results are cached", "change it after the call"
+            )
         if found:
             trace.leave(
                 "finds a tensor of its call in a function whose results are cached", "pass it as an argument"

@@ -46,6 +46,20 @@ def changes_a_tensor_that_is_read_before(m):
     return f
 
 
+def finds_what_the_caller_has_changed(m):
+    @functools.lru_cache
+    def cached(k):
+        return (m.w * k).sum(), m.w.sum().item()
+
+    def f(x, k):
+        a, _ = cached(3)
+        m.w.mul_(0.5)
+        b, n = cached(4)
+        return x * a + b * n
+
+    return f
+
+
 def changes_a_number_of_the_callers(m):
     @functools.lru_cache
     def cached(k):
@@ -224,7 +238,8 @@ def calls_itself_with_little_room(m):
 
 
 FUNCTIONS = (
-    changes_a_log_of_the_callers, changes_a_tensor_that_is_read_before, changes_a_number_of_the_callers, draws,
+    changes_a_log_of_the_callers, changes_a_tensor_that_is_read_before, finds_what_the_caller_has_changed,
+    changes_a_number_of_the_callers, draws,
     counts_with_others, finds_a_tensor, finds_a_tensor_and_catches, gives_a_tensor_of_the_call,
     is_asked_for_a_changing_number, is_asked_for_a_changing_number_where_all_is_caught, makes_a_mask_in_place,
     is_called_by_c_code, is_called_in_a_loop, is_called_within_vmap, is_called_within_vmap_and_makes_no_more,
