@@ -119,7 +119,7 @@ def test_a_longer_result_is_filled_with_zeros():
 
 
 ERRORS = {
-    "a negative length": (lambda: dg.hann_window(-1), ArgumentError, "negative"),
+    "a negative length": (lambda: dg.hann_window(-1), ArgumentError, "window_length=-1 is too small"),
     "integers": (lambda: dg.hann_window(4, dtype=dg.int64), DtypeError, "not a float"),
     "no signal": (lambda: dg.stft(dg.tensor(1.0), 4), ShapeError, "no signal"),
     "a window of another length": (lambda: dg.stft(dg.ones(30), 8, window=dg.ones(6)), ShapeError, "win_length"),

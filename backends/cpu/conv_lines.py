@@ -234,14 +234,8 @@ def windowed(program: Program, product: Product, fused: FusedEpilogue | None = N
         *output_steps(out, axes),
         program.scratch(chunks * _ZEROS * size),
     ]
-    head = ""
-    row: tuple[str, ...] = ()
-    finish: tuple[str, ...] = ()
-    if fused is not None:
-        head = indent(fused.head(_FIRST_SLOT), 4)
-        fixed, loads, stores = fused.parts("there")
-        row, finish = ("there = (image * groups * rows + first_row) * out_plane", *fixed), (*loads, *stores)
-        args += fused.slots()
+    end = FusedEpilogue.in_registers(fused, _FIRST_SLOT)
+    row = () if fused is None else ("there = (image * groups * rows + first_row) * out_plane", *end.row)
     alone = not many and z.step == 2 and z.origin % 2 == 1
     window = _Window(y.taps, z.taps, y.step, z.step, rows, z.out_step != 1, many, alone)
-    program.launch(_source(out.dtype, window, head, row, finish), args, chunks)
+    program.launch(_source(out.dtype, window, end.head, row, end.lines), [*args, *end.slots], chunks)

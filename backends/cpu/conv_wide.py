@@ -191,13 +191,6 @@ def windowed(program: Program, product: Product, fused: FusedEpilogue | None, sp
     args = first_slots(product, rows, split.rows)
     args += [out.slot, w.slot, filters[0] * size, (filters[1] if taps == 1 else w.strides[4]) * size]
     args += [-(-rows // split.rows), program.scratch(chunks * nbytes), nbytes]
-    head = ""
-    row: tuple[str, ...] = ()
-    finish: tuple[str, ...] = ()
-    if fused is not None:
-        head = indent(fused.head(_FIRST_SLOT), 4)
-        fixed, loads, stores = fused.parts("there")
-        row, finish = tuple(fixed), (*loads, *stores)
-        args += fused.slots()
-    source = _source(out.dtype, y.taps, y.step, _rows(rows), head, row, finish)
-    program.launch(source, args, chunks)
+    end = FusedEpilogue.in_registers(fused, _FIRST_SLOT)
+    source = _source(out.dtype, y.taps, y.step, _rows(rows), end.head, end.row, end.lines)
+    program.launch(source, [*args, *end.slots], chunks)

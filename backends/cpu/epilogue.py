@@ -71,6 +71,15 @@ def fold(x: Operand, domain: Shape, batch: Shape, rows: int, columns: int) -> Vi
     return View(x, tuple(reversed(out[2:])), out[1], out[0])
 
 
+class Finish(NamedTuple):
+    """Text that reads slots, lines for a row of results and for a wide value, and the slots."""
+
+    head: str
+    row: tuple[str, ...]
+    lines: tuple[str, ...]
+    slots: list[Arg]
+
+
 class FusedEpilogue(NamedTuple):
     """An epilogue inside a matrix kernel: text for its source and slots for its arguments."""
 
@@ -128,6 +137,14 @@ class FusedEpilogue(NamedTuple):
         body += [f"    x0 = w_load_{self.dtype.char}(result, here + lane, mask)"]
         body += ["    " + line for line in (*loads, *stores)]
         return ["for block_row in range(block_rows):", *("    " + line for line in body)]
+
+    @staticmethod
+    def in_registers(fused: FusedEpilogue | None, first: int) -> Finish:
+        """What becomes of a wide value in a register, if anything: see `parts`; slots start at `first`."""
+        if fused is None:
+            return Finish("", (), (), [])
+        fixed, loads, stores = fused.parts("there")
+        return Finish(indent(fused.head(first), 4), tuple(fixed), (*loads, *stores), fused.slots())
 
     def parts(self, there: str) -> tuple[list[str], list[str], list[str]]:
         """Lines for a row of a block, for what is loaded beside the wide value x0 of it, and for what becomes of that.

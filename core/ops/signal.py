@@ -8,8 +8,10 @@ import numpy as np
 
 from .. import dispatch
 from .. import types as T
+from ..backend import normalize_device
 from ..errors import ArgumentError, DtypeError, ShapeError
 from ..op import public
+from ..strangers import size
 from . import fft
 from .comparison import where
 from .complex import complex_, view_as_real
@@ -24,14 +26,15 @@ from .views import sliding_window
 
 def _window(op, n, periodic, dtype, device, requires_grad, shape):
     """`shape(t)` at n points t of one period, from 0; the last one is 1 where the window is not periodic."""
-    if n < 0:
-        raise ArgumentError(op, f"window_length={n} is negative", "use a length from 0")
+    n = size(op, "window_length", n, 0)
     dtype = T.default_float if dtype is None else T.as_dtype(dtype, op)
     if not dtype.is_float:
         raise DtypeError(op, f"dtype={dtype} is not a float", "use dg.float32")
     t = np.arange(n) / (n if periodic or n < 2 else n - 1)
     values = np.ones(n) if n == 1 else shape(t)
-    made = dispatch.state.executor.constant(values.astype(dtype.np), device or "cpu").clone()
+    made = dispatch.state.executor.constant(
+        values.astype(dtype.np), normalize_device(device or "cpu")
+    ).clone()
     return asked(made, requires_grad)
 
 
@@ -100,21 +103,21 @@ def kaiser_window(window_length, periodic=True, beta=12.0, dtype=None, device=No
 def _settings(op, x, n_fft, hop_length, win_length, window):
     """The step and the window of n_fft elements."""
     hop = n_fft // 4 if hop_length is None else hop_length
-    size = n_fft if win_length is None else win_length
-    if n_fft < 1 or hop < 1 or not 1 <= size <= n_fft:
+    length = n_fft if win_length is None else win_length
+    if n_fft < 1 or hop < 1 or not 1 <= length <= n_fft:
         raise ArgumentError(
             op,
-            f"n_fft={n_fft}, hop_length={hop}, win_length={size} do not fit",
+            f"n_fft={n_fft}, hop_length={hop}, win_length={length} do not fit",
             "use n_fft and hop_length from 1, and win_length from 1 to n_fft",
         )
     if window is None:
-        window = ones((size,), dtype=x.dtype.real if x.dtype.is_complex else x.dtype, device=x.device)
-    elif window.shape != (size,):
+        window = ones((length,), dtype=x.dtype.real if x.dtype.is_complex else x.dtype, device=x.device)
+    elif window.shape != (length,):
         raise ShapeError(
-            op, f"window: {window.type} has not the shape [{size}] of win_length", "give win_length, too"
+            op, f"window: {window.type} has not the shape [{length}] of win_length", "give win_length, too"
         )
-    left = (n_fft - size) // 2
-    return hop, pad(window, padding=((left, n_fft - size - left),)) if size < n_fft else window
+    left = (n_fft - length) // 2
+    return hop, pad(window, padding=((left, n_fft - length - left),)) if length < n_fft else window
 
 
 @public
@@ -192,7 +195,7 @@ def istft(
         pieces = pieces.real
     pieces = pieces * window
     count = x.shape[-1]
-    size = n_fft + hop * (count - 1)
+    whole = n_fft + hop * (count - 1)
 
     def added(y):
         """Pieces [..., count, n_fft] in their places, one over the other."""
@@ -200,11 +203,11 @@ def istft(
             return complex_(added(y.real), added(y.imag))
         lead = y.shape[:-2]
         y = swapaxes(y, -1, -2).reshape(math.prod(lead), n_fft, count)
-        return fold(y, size=(size,), window=n_fft, stride=hop).reshape(*lead, size)
+        return fold(y, size=(whole,), window=n_fft, stride=hop).reshape(*lead, whole)
 
     weights = added((window * window).expand(count, n_fft))
     signal = added(pieces) / where(weights > 1e-11, weights, 1.0)
     start = n_fft // 2 if center else 0
-    stop = size - start if length is None else start + length
-    signal = signal[..., start : max(start, min(stop, size))]
-    return signal if stop <= size else pad(signal, padding=((0, 0),) * (x.ndim - 2) + ((0, stop - size),))
+    stop = whole - start if length is None else start + length
+    signal = signal[..., start : max(start, min(stop, whole))]
+    return signal if stop <= whole else pad(signal, padding=((0, 0),) * (x.ndim - 2) + ((0, stop - whole),))

@@ -10,7 +10,6 @@ from ...core import types as T
 from ...core.op import PUBLIC
 from ...core.op import REGISTRY as ops
 from ...core.ops import fft
-from .adapt_shape import take_constant
 from .dtypes import from_code
 from .table import adapter
 
@@ -58,13 +57,10 @@ def stft(x, step, window=None, length=None, *, onesided=1):
     signal = signal.to(T.float64)
     if signal.ndim == 3:
         signal = PUBLIC["view_as_complex"](signal)
-    count = (signal.shape[1] - size) // _int(step) + 1
-    places = _int(step) * np.arange(count)[:, None] + np.arange(size)
-    pieces = take_constant(signal, places, 1)
-    if window is not None:
-        pieces = pieces * window
-    transform = fft.rfft if onesided and not pieces.dtype.is_complex else fft.fft
-    return PUBLIC["view_as_real"](transform(pieces, axis=2)).to(x.dtype)
+    window = None if window is None else window.to(T.float64)
+    onesided = bool(onesided) and not signal.dtype.is_complex
+    made = PUBLIC["stft"](signal, size, _int(step), None, window, center=False, onesided=onesided)
+    return PUBLIC["view_as_real"](made.swapaxes(1, 2)).to(x.dtype)
 
 
 @adapter("MelWeightMatrix", host=("bins", "length", "rate", "low", "high"), library="NumPy")
