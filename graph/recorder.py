@@ -32,7 +32,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 from ..core import dispatch
-from ..core.errors import TraceError, user_frame
+from ..core.errors import TraceError, is_internal, user_frame
 from ..core.value import Tensor
 from . import rest
 from .arguments import is_record, record_names
@@ -132,6 +132,8 @@ class ReadRecorder:
                         return end
                 local = tracers.get(id(frame.f_code))
                 if local is None:
+                    if frame.f_code.co_name == "<module>" and is_imported(frame.f_globals):
+                        return self._imports(frame)
                     local = tracers[id(frame.f_code)] = self._tracer_of(frame)
                 if local is False or (
                     local.called and not (self._is_led(caller(frame), local.called) or asked(frame))
@@ -255,6 +257,21 @@ class ReadRecorder:
                 except Leave:
                     stay(self._tracer, frame)
                     raise
+            return local
+
+        return local
+
+    def _imports(self, frame: FrameType) -> Any:
+        """A module's own code begins, as it does once in a process: what it sets is there from then on, and is nothing
+        that a call does. Modules of the framework, and those that are not followed, hold nothing of a call's."""
+        name = frame.f_globals["__name__"]
+        if not is_internal(frame.f_code) and follows(frame.f_code, frame.f_globals) != "never":
+            dispatch.outside(f"imports {name} for the first time", "import it before the call", once=True)
+        self._aside, frame.f_trace_lines = True, False
+
+        def local(frame: FrameType, event: str, arg: Any) -> Any:
+            if event == "return":
+                self._aside = False
             return local
 
         return local
@@ -403,6 +420,11 @@ class ReadRecorder:
                 self._root(getattr(x, field), f"{name}.{field}", seen)
         else:
             self._ledger.learn(x, name, True)
+
+
+def is_imported(space: dict[str, Any]) -> bool:
+    """Whether a module's own code runs because it is being imported."""
+    return getattr(space.get("__spec__"), "_initializing", False) is True
 
 
 def _drop(frame: FrameType, action: Any) -> None:

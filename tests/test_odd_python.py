@@ -2,6 +2,9 @@
 
 import copy
 import pickle
+import subprocess
+import sys
+import textwrap
 
 import duograd as dg
 import pytest
@@ -153,3 +156,64 @@ def test_variables_of_comprehensions_may_have_the_names_of_shared_ones(fn):
     graph = dg.function(fn)
     for n in (1, 2, 3):
         assert graph(dg.ones(2) * n).tolist() == fn(dg.ones(2) * n).tolist()
+
+
+IMPORTED = """
+_default = True
+COUNT = 0
+TABLE = {}
+
+
+def bump():
+    global COUNT
+    COUNT += 1
+    return COUNT
+
+
+def cached(k):
+    if k not in TABLE:
+        TABLE[k] = k * 2
+    return TABLE[k] if _default else 0
+"""
+
+
+def _bumps(x):
+    import imported_in_a_call
+
+    return x * imported_in_a_call.bump()
+
+
+def _looks_up(x):
+    from imported_in_a_call import bump, cached
+
+    return x * cached(3) + bump()
+
+
+@pytest.mark.parametrize("fn", [_bumps, _looks_up])
+def test_a_module_that_a_call_imports_first_is_there_for_the_next_ones(fn, tmp_path, monkeypatch):
+    (tmp_path / "imported_in_a_call.py").write_text(IMPORTED)
+    monkeypatch.syspath_prepend(tmp_path)
+    seen = []
+    for run in (fn, dg.function(fn)):
+        sys.modules.pop("imported_in_a_call", None)
+        seen.append([run(dg.ones(1)).item() for _ in range(4)])
+    sys.modules.pop("imported_in_a_call", None)
+    assert seen[0] == seen[1]
+    assert "imports imported_in_a_call for the first time" in str(run.explain())
+    assert run.variants
+
+
+def test_the_framework_s_modules_may_be_found_within_a_first_call():
+    code = """
+        import duograd as dg
+
+        @dg.function
+        def log_prob(x):
+            return dg.distributions.Normal(x, dg.ones_like(x)).log_prob(x)
+
+        for _ in range(3):
+            log_prob(dg.zeros(2))
+        assert len(log_prob.variants) == 1, log_prob.explain()
+        """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
