@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..core.errors import is_own_file
-from .report import Border, Kernel, borders, kernels, levels, lifetimes, live_bytes
+from .report import Border, Kernel, borders, kernels, levels, lifetimes, live_bytes, stretches
 
 _BARS = " ▁▂▃▄▅▆▇█"
 #: how many kernels, borders and guards are listed before the rest is counted
@@ -63,8 +63,8 @@ def explain_variant(variant: Any, guards: bool = False) -> list[str]:
     """The lines of one variant, without its reason."""
     paths = f", {variant.paths} paths" if variant.paths > 1 else ""
     lines = [f"traced and compiled in {variant.seconds:.3f} s{paths}"]
-    for runner in variant.runners():
-        lines += explain_graph(runner.compiled, runner.times)
+    for title, runner in stretches(variant):
+        lines += explain_graph(runner.compiled, runner.times, title)
     return lines + _guards(variant.guards.guards, guards)
 
 

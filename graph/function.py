@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import functools
 import sys
-import time
 import types
 from collections.abc import Callable
 from typing import Any
@@ -198,7 +197,7 @@ class Function(Looking):
         if before is not None:
             error.chances = before.chances - 1
         self._python[kind_of(key)] = error.with_traceback(None)
-        tell("retrace", f"{self.name} is left to Python: it {error.message}")
+        tell("retrace", f"{self.name} is left to Python: it {error.told}")
 
     def _calls_out(self, key: Any, tensors: list[Any], rest: Arguments | None) -> bool:
         """Whether a call like this runs its Python each time: it does what no graph holds."""
@@ -333,17 +332,14 @@ class Function(Looking):
 
     def _traced(self, key: Any, rest: Arguments | None, path: Path) -> tuple[Path, Segment]:
         before = get_backend("cpu").kernel_stats() if "timing" in shown() else {}
-        start = time.perf_counter()
         segment = path.ready()
         variant = path.variant
-        variant.seconds = time.perf_counter() - start
         variant.unseen = self._unseen
-        self._publish(self._changing.learn(variant.live, key, rest), path)
-        tell("retrace", f"{self.name}, variant {self._count}, at {variant.line}: {variant.reason}")
+        kernels = ""
         if before:
             took = {k: n - before[k] for k, n in get_backend("cpu").kernel_stats().items()}
-            kernels = f"{took['compiled']} compiled, {took['loaded']} from the disk, {took['hits']} known"
-            tell("timing", f"{self.name}, variant {self._count}: {variant.seconds:.3f} s; kernels: {kernels}")
+            kernels = f"; kernels: {took['compiled']} compiled, {took['loaded']} from the disk, {took['hits']} known"
+        self._publish(self._changing.learn(variant.live, key, rest), path, kernels)
         return path, segment
 
     def _unseen(self, variant: Variant, path: Path) -> Any:
@@ -359,6 +355,8 @@ class Function(Looking):
                 again = True
             if again:
                 path, segment = self._plainly(variant, path)
+            elif segment is not None:
+                store.grow(variant)
         if segment is not None:
             return path.run(segment)
         return variant.run(path.called, path.given, path.live)
@@ -384,17 +382,24 @@ class Function(Looking):
                 self._drop(k, variant)
         return self._traced(key, rest, self._start(key, *path.given))
 
-    def _publish(self, key: Any, path: Path) -> None:
-        self._variants.setdefault(key, []).append(path.variant)
+    def _publish(self, key: Any, path: Path, kernels: str = " in the background") -> None:
+        """A variant is there. kernels: more of how it was compiled, in words."""
+        variant = path.variant
+        self._variants.setdefault(key, []).append(variant)
         self._count += 1
-        path.variant.budget = self._budget(key)
-        path.variant.budget.add(path.variant.apart)
+        tell("retrace", f"{self.name}, variant {self._count}, at {variant.line}: {variant.reason}")
+        tell("timing", f"{self.name}, variant {self._count}: {variant.seconds:.3f} s{kernels}")
+        variant.budget = self._budget(key)
+        variant.budget.add(variant.apart)
         if len(self._budgets) > (self._limit or MODULES):
             self._leave_oldest(owners_of(key))
         self._kinds.add(kind_of(key))
-        for _, variant in self._entries:  # calls through an entry are not counted: they are the frequent ones
-            touch(variant)
-        store.add(self, key, path.variant)
+        for (
+            _,
+            frequent,
+        ) in self._entries:  # calls through an entry are not counted: they are the frequent ones
+            touch(frequent)
+        store.add(self, key, variant)
 
     def _drop(self, key: Any, variant: Variant) -> None:
         """Give a variant up for its memory; a call that needs it traces it again."""

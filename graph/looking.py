@@ -76,9 +76,9 @@ class Looking:
                 f"  {self._dropped} were dropped, for their memory (DUOGRAD_VARIANT_MEMORY sets the limit) or with "
                 "modules that were not used lately"
             )
-        for e in {e.message: e for e in self._python.values()}.values():
+        for e in {e.told: e for e in self._python.values()}.values():
             when = "ran at a call" if e.chances > 0 else "runs at every call"
-            lines.append(f"  its Python {when}, op by op: it {e.message}")
+            lines.append(f"  its Python {when}, op by op: it {e.told}")
         lines += [f"  {b.words()}" for b in self._budgets.values() if b.python]
         lines += [f"  sizes have a variant each: {why}" for why in self._changing.why]
         for k, v in enumerate(self.variants, 1):

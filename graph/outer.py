@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..core.errors import user_line
 from ..core.reach import frontier
 from .plain import hooks_of
 from .symbol import Symbol
@@ -46,4 +45,4 @@ def _leave(trace: Trace, x: Symbol, what: str, holds: Callable[[Any], bool]) -> 
     position = trace.position(x)
     if position is not None:
         trace.only = lambda tensors, _: holds(tensors[position])
-    trace.leave(f"{what}, at {user_line()}", "take it outside, or pass x.detach().requires_grad_()")
+    trace.leave(what, "take it outside, or pass x.detach().requires_grad_()")

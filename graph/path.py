@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from .ledger import Found, Leave
 from .live import KINDS, LIVE, Live, Now, RestartError, as_now, is_live, restarts
 from .nursery import Nursery
 from .overrides import modes
+from .report import near_line
 from .segment import Segment, checking, make_runner, placed
 from .sources import Source
 from .spoken import Asked, listening
@@ -50,6 +52,11 @@ class CalledOutError(TraceError):
     cause: Any = None
     only: Any = None
     chances = 0
+
+    @property
+    def told(self) -> str:
+        """What it does, and where."""
+        return self.message + (f" ({near_line(self.line)})" if self.line else "")
 
 
 class AgainError(Exception):
@@ -154,17 +161,21 @@ class Path:
 
     def finish_later(self, segment: Segment) -> None:
         """Compile what was put off, and make it part of the variant. From any thread."""
+        start = time.perf_counter()
         segment.runner = make_runner(*segment.runner)  # type: ignore[misc]
         if segment.first is not None:
             segment.first.runner = make_runner(*segment.first.runner)  # type: ignore[misc]
         if segment.ending is not None and segment.ending.backward is not None:
             segment.ending.backward = make_runner(*segment.ending.backward)  # type: ignore[misc]
+        self.variant.seconds += time.perf_counter() - start
         self._link(segment)
 
     def ready(self) -> Segment:
         """Trace and compile; returns the segment to run next."""
+        start = time.perf_counter()
         with Nursery() as self.nursery:
             segment: Segment = self.prepare()
+        self.variant.seconds += time.perf_counter() - start
         for effect in self.effects:  # what they put back must not live as long as the variant
             effect.forget()
         return segment
@@ -284,6 +295,7 @@ class Path:
             if trace.left is None:
                 self._check_apart()
             self._check_live(trace, recorder)
+            ended = trace.left is None
             try:
                 with suppress(Leave):
                     if recorder.odd and trace.left is None:
@@ -309,7 +321,8 @@ class Path:
             if trace.lasting is not None:
                 raise trace.lasting
             if trace.left is not None:
-                error = CalledOutError(variant.name, *trace.left)
+                why, fix, line = trace.left
+                error = CalledOutError(variant.name, why, fix, "" if ended else line)
                 error.cause, error.only, error.chances = trace.cause, trace.only, trace.chances
                 raise error
         trace.done = True
@@ -488,7 +501,7 @@ class Path:
         segment = Segment(self.make(graph, sources, dispatch.state.grad))
         segment.checks = places
         segment.carries = [(k, trace._serial[v]) for k, v in enumerate(live)]
-        segment.read, segment.refuse = len(live), refuse
+        segment.read, segment.refuse, segment.line = len(live), refuse, user_line()
         if self.defers:
             self.unread = segment
             raise Leave  # at a value that is not known, because nothing runs

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from .compile import Compiled
 from .group import OP, REDUCE, Group
@@ -12,6 +14,11 @@ from .ir import Value
 from .memory import ARENA
 from .nested import Inside
 from .work import flops
+
+if TYPE_CHECKING:
+    from .runner import Runner
+    from .segment import Segment
+    from .variant import Variant
 
 
 class Kernel(NamedTuple):
@@ -75,6 +82,37 @@ class Lifetime(NamedTuple):
     end: int
 
 
+def stretches(variant: Variant) -> list[tuple[str, Runner]]:
+    """The compiled graphs of a variant in order of its paths, each with its name and the values that lead to it."""
+    found = []
+    todo: list[tuple[Segment, str]] = [(variant.root, "")]
+    while todo:
+        segment, after = todo.pop()
+        back = None if segment.ending is None else segment.ending.backward
+        for runner in (segment.runner,) if back is None else (segment.runner, back):
+            found.append((runner.compiled.graph.name + after, runner))
+        todo += [(child, f"{after}, after {words}") for words, child in reversed(_choices(segment))]
+    return found
+
+
+def _choices(segment: Segment) -> list[tuple[str, Segment]]:
+    """What may run after a segment, each with the value that leads there, in words."""
+    if segment.read is None:
+        return []
+    kind = segment.runner.compiled.outputs[segment.read]
+    at = f" at {near_line(segment.line)}" if segment.line else ""
+
+    def words(key: bytes) -> str:
+        if segment.refuse is not None:
+            return f"what is refused{at}" if key else f"what is not refused{at}"
+        if kind.size != 1:
+            return f"one value of {kind}{at}"
+        return f"{np.frombuffer(key, kind.dtype.np).item()}{at}"
+
+    found = [(words(key), child) for key, child in segment.children.items()]
+    return found + [(f"a number{at}", child) for _, child in segment.ways]
+
+
 def kernels(compiled: Compiled) -> list[Kernel]:
     """The groups of the plan in the order of their start."""
     plan = compiled.plan
@@ -94,7 +132,7 @@ def kernels(compiled: Compiled) -> list[Kernel]:
         work = sum(map(flops, nodes)) + sum(part.turns * _work(part.plan) for part in inside if part.turns)
         found.append(
             Kernel(
-                k, group, _title(group, *others), _unique(_short(n.line) for n in nodes if n.line),
+                k, group, _title(group, *others), _unique(near_line(n.line) for n in nodes if n.line),
                 (plan.start[k], plan.start[k] + phases - 1), tuple(launches), chunks,
                 tuple(pair for n in ks for pair in _reads(plan.lowered[n])),
                 tuple((v, v.type.nbytes) for n in ks for v in plan.lowered[n].stores),
@@ -210,7 +248,7 @@ def _unique(lines: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(lines))
 
 
-def _short(line: str) -> str:
+def near_line(line: str) -> str:
     """`file:line` with the path from the working directory, where that is shorter."""
     path, _, number = line.rpartition(":")
     try:

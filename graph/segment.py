@@ -19,15 +19,15 @@ class Segment:
 
     released: tensors whose `.grad` is given up before it runs; carries: (output, key) kept for later
     segments; checks: (output, who may refuse it; None: who says something); first: what checks before
-    the run, where the graph writes; read: the output whose value decides (None: the last segment); refuse: what may
-    refuse that value, where nothing else of it matters; children: the next segment by `key` of the value; asked: the
-    value is asked for as a Python number; lively: it is a live one; ways: what is worked out by it, with the next
-    segment for values that the program takes.
+    the run, where the graph writes; read: the output whose value decides (None: the last segment); line: the user's,
+    where it is read; refuse: what may refuse that value, where nothing else of it matters; children: the next segment
+    by `key` of the value; asked: the value is asked for as a Python number; lively: it is a live one; ways: what is
+    worked out by it, with the next segment for values that the program takes.
     """
 
     __slots__ = (
-        "asked", "carries", "checks", "children", "ending", "first", "lively", "read", "refuse", "released", "runner",
-        "ways",
+        "asked", "carries", "checks", "children", "ending", "first", "line", "lively", "read", "refuse", "released",
+        "runner", "ways",
     )  # fmt: skip
 
     def __init__(self, runner: Runner):
@@ -37,6 +37,7 @@ class Segment:
         self.checks: list[tuple[int | None, Any]] = []
         self.first: Segment | None = None
         self.read: int | None = None
+        self.line = ""
         self.refuse: Any = None
         self.children: dict[bytes, Segment] = {}
         self.asked = False

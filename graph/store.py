@@ -40,15 +40,25 @@ class Store:
 
     def add(self, function: Function, key: Any, variant: Variant) -> None:
         """Count a new variant, and drop old ones if that is too much."""
-        number, nbytes = id(variant), estimate(variant)
+        number = id(variant)
         gone = weakref.ref(variant, lambda _: self._forget(number))
         with self._lock:
-            self._rows[number] = weakref.ref(function), key, gone, nbytes
-            self.total += nbytes
+            self._rows[number] = weakref.ref(function), key, gone, 0
             variant.used = next(_ticks)
+            self.grow(variant)
+
+    def grow(self, variant: Variant) -> None:
+        """Count a variant again, which has more paths now, and drop old ones if that is too much."""
+        with self._lock:
+            row = self._rows.get(id(variant))
+            if row is None:  # it was dropped meanwhile
+                return
+            nbytes = estimate(variant)
+            self._rows[id(variant)] = *row[:3], nbytes
+            self.total += nbytes - row[3]
             limit = LIMIT if self.limit is None else self.limit
-            while self.total > limit and (row := self._oldest(variant)) is not None:
-                self._drop(*row)
+            while self.total > limit and (old := self._oldest(variant)) is not None:
+                self._drop(*old)
 
     def _oldest(self, new: Variant) -> Any:
         found = [(row[2](), row) for row in list(self._rows.values())]

@@ -115,7 +115,7 @@ class Symbol(Tensor):
             if position is not None:
                 trace.only = lambda tensors, _: tensors[position]._node is not None
             trace.leave(
-                f"asks for retains_grad of {self.type}, at {user_line()}, which was there before the call",
+                f"asks for retains_grad of {self.type}, which was there before the call",
                 "ask outside",
             )
         return super()._retains()
@@ -135,15 +135,14 @@ class Symbol(Tensor):
         if tensor is None or not trace.is_argument(self):
             if tensor is other:
                 trace.leave(
-                    f"asks whether {self.type}, which it has changed, is a tensor from outside, at {user_line()}, "
-                    "which it is",
+                    f"asks whether {self.type}, which it has changed, is a tensor from outside, which it is",
                     "ask before the change",
                 )
             return
         if tensor is other:
             trace.only = lambda tensors, containers: any(t is other for t in tensors)
             trace.leave(
-                f"asks whether an argument {self.type} is a tensor from outside, at {user_line()}, which it is",
+                f"asks whether an argument {self.type} is a tensor from outside, which it is",
                 "pass it, or read it, but not both",
             )
         trace.apart.append(other)
@@ -157,7 +156,7 @@ class Symbol(Tensor):
         if tensor is not None:
             if trace.overrides is None:
                 trace.leave(
-                    f"changes requires_grad of {self.type}, at {user_line()}, which was there before the call",
+                    f"changes requires_grad of {self.type}, which was there before the call",
                     "do it outside, or work on x.detach().requires_grad_()",
                 )
             trace.asked[id(tensor)] = tensor
@@ -166,11 +165,10 @@ class Symbol(Tensor):
     def _own_hooks(self) -> list[Any]:
         trace, tensor = self._original()
         if tensor is not None:
-            where = f"{self.type}, at {user_line()}"
             if trace.overrides is None:
-                trace.leave(f"registers a hook on a leaf {where}", "register it outside, once")
+                trace.leave(f"registers a hook on a leaf {self.type}", "register it outside, once")
             trace.leaves[id(tensor)] = tensor
-            trace.hooks_on.setdefault(id(tensor), (tensor, self, where))
+            trace.hooks_on.setdefault(id(tensor), (tensor, self, f"{self.type}, at {user_line()}"))
         elif trace is not None:
             trace.hooked.append(self)
         return super()._own_hooks()
@@ -214,7 +212,7 @@ class Symbol(Tensor):
         trace, tensor = self._original()
         if tensor is not None and not trace.done and trace.is_argument(self):
             trace.leave(
-                f"has an argument {self.type} as the key of a dict or in a set, at {user_line()}",
+                f"has an argument {self.type} as the key of a dict or in a set",
                 "use a name or a number as the key",
             )
         return id(self)
@@ -238,7 +236,7 @@ class Symbol(Tensor):
         plain = tensor is None or tensor.__class__ is trace.host.tensor_class
         if trace is not None and not trace.done and (self._requires_grad or not plain):
             trace.leave(
-                f"copies a leaf or parameter {self.type}, at {user_line()}",
+                f"copies a leaf or parameter {self.type}",
                 "use x.detach().clone(), or copy it outside",
             )
         return self.clone()
@@ -251,4 +249,4 @@ class Symbol(Tensor):
         if trace is None or trace.done:
             self._leaked("pickle")
         assert trace is not None
-        trace.leave(f"pickles {self.type}, at {user_line()}", "do it outside")
+        trace.leave(f"pickles {self.type}", "do it outside")

@@ -77,7 +77,8 @@ class Trace(Sources, Settings):
         self.done = False
         #: how many modes were set by `dg.mode` when it began; None where functions in eager mode are part of it
         self.overrides: int | None = None
-        self.left: tuple[str, str] | None = None  # why no graph can hold the function, and what to do
+        #: why no graph can hold the function, what to do, and the line
+        self.left: tuple[str, str, str] | None = None
         self.cause: Any = None
         #: of which calls that is so, by their tensors and containers; None: of all of a kind
         self.only: Any = None
@@ -103,7 +104,7 @@ class Trace(Sources, Settings):
         """A function in eager mode is called. Does not return. cause: the function, when it is its own mode."""
         self.cause = cause
         self.leave(
-            f"calls {name}, at {user_line()}, which is in eager mode, so no graph holds the call",
+            f"calls {name}, which is in eager mode, so no graph holds the call",
             "call it outside, or set its mode to graph",
         )
 
@@ -111,7 +112,7 @@ class Trace(Sources, Settings):
         """No graph can hold what the function does here: its Python runs at every call. Does not return."""
         if self.overrides is None:
             raise TraceError(self.graph.name, why, fix)
-        self.left = why, fix
+        self.left = why, fix, user_line(2)
         raise Leave
 
     def runs_aside(self, cached: Any, ledger: Any) -> Any:
@@ -316,7 +317,7 @@ class Trace(Sources, Settings):
         op, attrs = target._view
         if op.view_update_rule is None:
             self.leave(
-                f"changes an alias of {base.type}, whose elements share memory, at {user_line()}",
+                f"changes an alias of {base.type}, whose elements share memory",
                 "clone() it",
             )
         with dispatch.set_grad(False):
@@ -417,7 +418,7 @@ class Trace(Sources, Settings):
             if source.kind == "arg" and source.key < self.given:
                 self.only = lambda tensors, _, k=source.key: tensors[k]._base is not None
             self.leave(
-                f"fills {tensor.type}, which is a view of another tensor with a history, at {user_line()}",
+                f"fills {tensor.type}, which is a view of another tensor with a history",
                 "pass the whole tensor and take the view inside",
             )
 
@@ -454,7 +455,7 @@ class Trace(Sources, Settings):
             arg, owner = source.key if source.kind == "arg" else None, weakref.ref(tensor)
             self.only = lambda tensors, _: _goes_on(owner() if arg is None else tensors[arg])
             self.leave(
-                f"reads the gradient of {tensor.type} at {user_line()}, which has a gradient itself",
+                f"reads the gradient of {tensor.type}, which has a gradient itself",
                 "pass x.grad as an argument, or read x.grad.detach()",
             )
 
@@ -465,7 +466,7 @@ class Trace(Sources, Settings):
             face._grad = value
         elif tensor._node is not None:
             self.leave(
-                f"takes a gradient at {user_line()} that goes on to what made {tensor.type} outside of it",
+                f"takes a gradient that goes on to what made {tensor.type} outside of it",
                 "call backward() outside, or pass x.detach().requires_grad_()",
             )
         else:

@@ -345,6 +345,21 @@ def test_variants_of_many_shapes_are_bounded_by_memory_not_by_count(monkeypatch)
     assert fn(dg.ones((2,))).shape == (2,)
 
 
+def test_paths_that_come_later_are_counted_with_their_variant(monkeypatch):
+    bounded = Store(limit=1 << 40)
+    monkeypatch.setattr(store, "store", bounded)
+    monkeypatch.setattr(sys.modules["duograd.graph.function"], "store", bounded)
+    old = dg.function(lambda x: x + 1)
+    old(dg.ones((2,)))
+    fn = dg.function(lambda x: dg.exp(x) if x.sum() > 0 else x * 2)
+    fn(dg.ones((2,)))
+    before = bounded.total
+    bounded.limit = before
+    fn(-dg.ones((2,)))
+    assert len(old.variants) == 0
+    assert bounded.total == store.estimate(fn.variants[0]) <= before + store.estimate(fn.variants[0])
+
+
 @pytest.mark.usefixtures("own_garbage")
 def test_a_function_that_is_gone_takes_no_memory():
     gc.collect()

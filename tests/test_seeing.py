@@ -51,6 +51,41 @@ def test_explain_lists_all_guards_on_request():
     assert step.explain(guards=True).count("guard: ") > step.explain().count("guard: ")
 
 
+def test_explain_says_which_values_lead_to_a_graph():
+    @dg.function
+    def f(x):
+        if x.sum() > 0:
+            return x * 2 if int(x.max()) == 1 else dg.exp(x)
+        return x - 1
+
+    for value in (1, 2, 3, -1):
+        f(dg.full((2,), float(value)))
+    at = [f"at {report.near_line(f'{__file__}:{f._fn.__code__.co_firstlineno + k}')}" for k in (2, 3)]
+    titles = [title for title, _ in report.stretches(f.variants[0])]
+    true, false = (f"f, after {v} {at[0]}" for v in (True, False))
+    assert titles == ["f", true, f"{true}, after 1.0 {at[1]}", f"{true}, after a number {at[1]}", false]
+    assert all(f"{title}: " in f.explain() for title in titles)
+
+
+def test_the_time_of_compiling_is_that_of_all_paths_and_of_the_background(capsys):
+    f = dg.function(lambda x: dg.tanh(x) * 2 if x.sum() > 0 else x - 1, name="f")
+    f(dg.ones(2))
+    first = f.variants[0].seconds
+    f(-dg.ones(2))
+    assert f.variants[0].seconds > first
+    g = dg.function(lambda x: dg.tanh(x) * 2 + 1, name="g", compile="background")
+    os.environ["DUOGRAD_SHOW"] = "retrace,timing"
+    try:
+        g(dg.ones(2))
+        assert g.wait()
+    finally:
+        del os.environ["DUOGRAD_SHOW"]
+    assert g.variants[0].seconds > 0
+    told = capsys.readouterr().err
+    assert "retrace: g, variant 1" in told
+    assert re.search(r"timing: g, variant 1: [\d.]+ s in the background", told)
+
+
 def test_explain_lists_the_kernels_of_bodies_and_branches():
     w, xs = dg.randn(3, 3), dg.randn(5, 2, 3)
 
@@ -263,7 +298,11 @@ def test_what_is_left_to_python_is_told(capsys):
 
     with dg.show("retrace"):
         f(dg.ones(2))
-    assert "f is left to Python: it calls posix.listdir()" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "f is left to Python: it calls posix.listdir()" in told
+    line = f"test_seeing.py:{f._fn.__code__.co_firstlineno + 2})"
+    assert line in told
+    assert line in f.explain()
 
 
 def test_the_op_that_makes_a_nan_is_named_with_its_line(capsys):
