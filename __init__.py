@@ -30,6 +30,7 @@ from .core.dtype_info import (
     result_type,
 )
 from .core.dtype_info import shape_of_broadcast as broadcast_shapes
+from .core.importing import also_importable as _also_importable
 from .core.modes import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from .core.modes import no_grad as inference_mode
 from .core.op import PUBLIC as _PUBLIC
@@ -181,6 +182,19 @@ _LAZY = {
     "while_loop": ".core.control:while_loop",
     "scan": ".core.control:scan",
 }
+
+_also_importable(
+    {
+        f"{__name__}.{name}": __name__ + path
+        for name, path in {
+            "distributions.transforms": ".nn.transforms",
+            "nn.callbacks": ".interop.callbacks",
+            "nn.parameter": ".nn.module",
+            **_LAZY,
+        }.items()
+        if ":" not in path and path != f".{name}"
+    }
+)
 
 if "DUOGRAD_SHOW" in _os.environ:
     importlib.import_module(".core.showing", __name__).begin()

@@ -91,4 +91,5 @@ def _forget_plan(plan: Any, groups: Iterable[Any]) -> Any:
         )
         for g in plan.lowered
     ]  # fmt: skip
-    return plan._replace(lowered=lowered)
+    spots = {v: as_now(spot) for v, spot in plan.memory.spots.items()}
+    return plan._replace(lowered=lowered, memory=plan.memory._replace(spots=spots))

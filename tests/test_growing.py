@@ -592,3 +592,21 @@ def test_loops_masks_and_turns_of_any_size():
     assert len(g.variants) == 4
     assert "turns" in g.explain(guards=True)
     assert "scan" in g.show()
+
+
+def test_what_lies_in_parts_of_a_result_of_any_size_is_told():
+    """Pairs against each other: halves of one result begin at a place that follows from the size."""
+    w = dg.randn(3, 4).requires_grad_()
+
+    @dg.function
+    def pairs(a, b):
+        z = nn.functional.normalize(dg.cat([a @ w, b @ w]), dim=1)
+        n = a.shape[0]
+        loss = nn.functional.cross_entropy(z @ z.t(), (dg.arange(2 * n) + n) % (2 * n))
+        loss.backward()
+        return loss.detach()
+
+    for n in range(5, 12):
+        pairs(dg.randn(n, 3), dg.randn(n, 3))
+    assert any(v.live is not None for v in pairs.variants), pairs.explain()
+    assert "memory" in pairs.explain(guards=True)

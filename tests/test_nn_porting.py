@@ -1,6 +1,8 @@
 """What ported models reach for: containers, parametrizations, calls with other parameters, initialisers, samplers."""
 
 import copy
+import subprocess
+import sys
 
 import duograd as dg
 import numpy as np
@@ -479,3 +481,41 @@ def test_functions_write_over_their_argument_when_asked(name, mode):
     assert kept.tolist() == [-2.0, 1.0, 4.0]
     slopes = [dg.autograd.grad(y.sum(), w)[0].tolist() for y in (new, over)]
     assert slopes[0] == slopes[1]
+
+
+# ---------------------------------------------------------------- imports
+
+IMPORTS = """
+import duograd as dg
+import duograd.optim as optim
+import duograd.linalg
+import duograd.distributions as D
+import duograd.optim.lr_scheduler
+from duograd.amp import autocast, GradScaler
+from duograd.autograd import Function, grad
+from duograd.data import DataLoader, TensorDataset
+from duograd.distributions import Normal, kl_divergence
+from duograd.distributions.transforms import TanhTransform
+from duograd.nn.callbacks import EarlyStopping
+from duograd.nn.parameter import Parameter
+from duograd.onnx import export
+from duograd.optim import SGD
+from duograd.optim.lr_scheduler import StepLR
+from duograd.optim.swa_utils import AveragedModel
+
+assert optim is dg.optim and D is dg.distributions and optim.lr_scheduler is dg.optim.lr_scheduler
+assert SGD is dg.optim.SGD and StepLR is dg.optim.lr_scheduler.StepLR and Parameter is dg.nn.Parameter
+assert dg.optim.__name__ == dg.optim.__spec__.name == "duograd.nn.optim"
+for name in ("nonsense", "optim.nonsense", "distributions.nonsense"):
+    try:
+        __import__("duograd." + name)
+    except ModuleNotFoundError as error:
+        assert "duograd." + name in str(error)
+    else:
+        raise AssertionError(name)
+"""
+
+
+def test_namespaces_are_imported_under_the_names_that_users_write():
+    done = subprocess.run([sys.executable, "-W", "error", "-c", IMPORTS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
