@@ -25,6 +25,8 @@ SPLIT_KEPT = 16
 #: columns of a "col" kernel that are one piece of work; a block is at least so many rows of them
 COLUMNS = 1024
 SPLIT_ROWS = 16
+#: the inner axis of a "col" kernel is split where so many elements are left: a row of them outweighs copies of operands
+NARROW = 32
 
 
 class Index(NamedTuple):
@@ -273,8 +275,8 @@ def lower_reduce(
     if math.prod(kept_shape) == 0:
         return
     inputs, roots, outputs = legalize(inputs, roots, outputs)
+    form, cut, outer = _shape_of(domain, axes)
     groups = _groups(domain, axes)
-    form = _form(groups)
     groups = _walkable(domain, groups, [x for x in (*inputs, *outputs) if not isinstance(x, Scalar)], form)
     views: list[Any] = [_grouped(program, x, domain, groups) for x in inputs]
     if needs_index(roots):
@@ -299,14 +301,10 @@ def lower_reduce(
     kinds = {n.value for n in walk(roots) if n.op == "reduce"}
     stages = _facts(roots)[3]
     first = sizes[reduced[0]]
-    outer = math.prod(sizes[a] for a in order[:n_kept])
-    if form == "col":
-        outer *= _tiles(sizes[order[-1]])
     alone = stages == 1 and not elem_out and not kinds & {"argmax", "argmin"}
-    total = math.prod(sizes)
     over_batch = len(set(axes)) == len(domain) or (form == "col" and outer < SPLIT_KEPT)
-    if alone and ((over_batch and program.for_all_sizes) or _cut(outer, total, first)):
-        _split(program, plan, first, _cut(outer, total, first))
+    if alone and ((over_batch and program.for_all_sizes) or cut):
+        _split(program, plan, first, cut)
     else:
         plan.emit(program)
 
@@ -317,6 +315,11 @@ def reduction_form(domain: Shape, axes: tuple[int, ...]) -> tuple[str, bool]:
     A reduction that is cut has another order of its sum: it must be cut in a fused kernel too, which then has
     one stage of reductions and no outputs of the domain's shape.
     """
+    return _shape_of(domain, axes)[:2]
+
+
+def _shape_of(domain: Shape, axes: tuple[int, ...]) -> tuple[str, bool, int]:
+    """What `reduction_form` says, and how many pieces of work the kept axes are: of logical sizes alone."""
     groups = _groups(domain, axes)
     sizes = [math.prod(domain[a] for a in g.axes) for g in groups]
     form = _form(groups)
@@ -324,7 +327,7 @@ def reduction_form(domain: Shape, axes: tuple[int, ...]) -> tuple[str, bool]:
     if form == "col":
         outer = outer // max(1, sizes[-1]) * _tiles(sizes[-1])
     first = next((n for n, g in zip(sizes, groups) if g.reduced), 1)
-    return form, _cut(outer, math.prod(sizes), first)
+    return form, _cut(outer, math.prod(sizes), first), outer
 
 
 def _form(groups: Sequence[_Group]) -> str:
@@ -364,14 +367,16 @@ def _walkable(
 ) -> list[_Group]:
     """The groups, kept ones split where an operand cannot walk their axes as one: no order of a sum depends on them.
 
-    The last kept group of a "col" kernel is its inner axis and stays whole.
+    The last kept group of a "col" kernel is its inner axis, whose last part stays whole where it would be narrow.
     """
     strides = [x.strides if isinstance(x, Index) else broadcast_strides(x, domain) for x in operands]
     found: list[_Group] = []
     for k, g in enumerate(groups):
-        start = 0
-        if not g.reduced and not (form == "col" and k == len(groups) - 1):
+        start, inner = 0, form == "col" and k == len(groups) - 1
+        if not g.reduced:
             for at, (a, b) in enumerate(zip(g.axes, g.axes[1:]), 1):
+                if inner and estimate(math.prod(domain[c] for c in g.axes[at:])) < NARROW:
+                    break
                 if any(st[a] != st[b] * domain[b] for st in strides):
                     found.append(_Group(g.axes[start:at], False))
                     start = at

@@ -5,6 +5,7 @@ from __future__ import annotations
 import duograd.backends  # noqa: F401
 import numpy as np
 import pytest
+from duograd.core import lower
 from duograd.core import types as T
 from duograd.core.scalar import call, cast, index, s
 from loop_kernels import arg, reduce, run, run_map, run_reduce
@@ -288,3 +289,22 @@ def test_columns_with_prologue_and_epilogue():
     ref = (x.astype(np.float64) - mean) / np.sqrt(var + 1e-5)
     np.testing.assert_allclose(got[0], (ref * ref).sum(0, keepdims=True) * 2 + mean, rtol=1e-5)
     np.testing.assert_allclose(got[1], ref.max(0, keepdims=True), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rows", "n", "width"), [(9, 70, 33), (600, 5, 64), (70_000, 2, 40), (50, 7, 3), (40, 1, 1100)]
+)
+def test_columns_of_broadcast_operands_equal_whole_ones_to_the_bit(monkeypatch, rows, n, width):
+    """Kept axes that an operand does not walk as one are loops of their own, without copies unless narrow."""
+    rng = np.random.default_rng(11)
+    x, y, c = (
+        rng.standard_normal(s).astype(np.float32) for s in ((rows, 1, width), (n, width), (rows, n, 1))
+    )
+    roots = [reduce("sum", (arg(0) - arg(1)) * arg(2)), reduce("max", arg(0) * arg(2))]
+    whole = [np.ascontiguousarray(np.broadcast_to(a, (rows, n, width))) for a in (x, y, c)]
+    want = run_reduce(roots, whole, (0,))
+    copied = []
+    monkeypatch.setattr(lower, "copy", lambda *args, copy=lower.copy: (copied.append(args), copy(*args)))
+    for got, expected in zip(run_reduce(roots, [x, y, c], (0,)), want):
+        assert got.tobytes() == expected.tobytes()
+    assert bool(copied) == (width < lower.NARROW)

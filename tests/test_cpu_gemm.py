@@ -115,6 +115,21 @@ def test_gemv_in_both_directions(run_kernel, dtype, transposed):
     check_product(run_kernel, normal((4, 3, 1, 20), dtype), normal((3, 20, 11), dtype))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_products_of_one_row_and_one_column_are_rounded_once(run_kernel, dtype):
+    """K of 1: rows that lie side by side are scaled many at once, rows apart one by one; -0.0 is added to 0.0."""
+    for shape in ((1,), (7, 1)):
+        x, y = normal((*shape, 1), dtype), normal((*shape, 333), dtype)
+        y[..., 3] = -0.0
+        apart = np.empty((*shape, 666), dtype)[..., ::2]
+        apart[...] = y
+        for right in (y, apart):
+            np.testing.assert_array_equal(check_product(run_kernel, x, right), x * y + 0.0, strict=True)
+            turned = np.swapaxes(right, -1, -2)
+            out = check_product(run_kernel, turned, np.swapaxes(x, -1, -2))
+            np.testing.assert_array_equal(np.signbit(out), np.signbit(np.swapaxes(x * y + 0.0, -1, -2)))
+
+
 @pytest.mark.parametrize("name", [d.name for d in T.DTYPES.values() if d.is_integer])
 def test_integer_matmul_wraps_as_numpy(run_kernel, name):
     info = np.iinfo(name)

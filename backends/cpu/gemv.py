@@ -106,7 +106,8 @@ def gemv(program: Program, a: Operand, b: Operand, out: Operand) -> None:
         return
     row_step, k_step = matrix.strides[row], matrix.strides[k]
     if depth == 1:
-        k_step = 1
+        # One product for each element: of rows that lie side by side many at once, as scaled columns.
+        k_step = rows if row_step == 1 and rows > 1 else 1
     if rows == 1 and k_step != 1:
         row_step = 1
     by_dots = k_step == 1
