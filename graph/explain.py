@@ -82,18 +82,26 @@ def explain_graph(
         f"{len(compiled.program.launches)} kernel launches in {levels(compiled)} steps; "
         f"{size(moved)} of memory traffic, {count(work)}"
     ]
-    lines += ["  " + text for text in _table(rows, times)]
-    lines += ["  " + text for text in compiled.optimised.notes]
-    lines += ["  " + text for text in _prepared(compiled.prepared)]
+    lines += ["  " + text for text in (*_table(rows, times), *notes(compiled))]
     lines += ["  " + text for text in _borders(borders(compiled), rows)]
     lines += ["  " + text for text in _memory(compiled)]
     return lines + ["  " + text for k in rows for part in k.inside for text in _inside(k, part)]
 
 
+def notes(compiled: Any) -> list[str]:
+    """What the passes tell of a graph, and what is prepared for it."""
+    return [*compiled.optimised.notes, *_prepared(compiled.prepared)]
+
+
 def _inside(k: Kernel, part: Any) -> list[str]:
     """A region of a kernel's op: a loop's test or body, a branch."""
+    return explain_graph(part.plan, title=inside_title(k, part))
+
+
+def inside_title(k: Kernel, part: Any) -> str:
+    """A region of a kernel's op in words."""
     turns = "" if part.turns is None else f", {part.turns} turns"
-    return explain_graph(part.plan, title=f"{part.name} of {k.title} in step {k.levels[0]}{turns}")
+    return f"{part.name} of {k.title} in step {k.levels[0]}{turns}"
 
 
 def _table(rows: Sequence[Kernel], times: Mapping[int, float]) -> Iterable[str]:

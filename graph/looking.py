@@ -70,17 +70,8 @@ class Looking:
         """
         from .explain import explain_variant
 
-        lines = [f"{self.name}: mode {self._mode}, {self._count} variants"]
-        if self._dropped:
-            lines.append(
-                f"  {self._dropped} were dropped, for their memory (DUOGRAD_VARIANT_MEMORY sets the limit) or with "
-                "modules that were not used lately"
-            )
-        for e in {e.told: e for e in self._python.values()}.values():
-            when = "ran at a call" if e.chances > 0 else "runs at every call"
-            lines.append(f"  its Python {when}, op by op: it {e.told}")
-        lines += [f"  {b.words()}" for b in self._budgets.values() if b.python]
-        lines += [f"  sizes have a variant each: {why}" for why in self._changing.why]
+        many = "1 variant" if self._count == 1 else f"{self._count} variants"
+        lines = [f"{self.name}: mode {self._mode}, {many}", *("  " + s for s in self.remarks())]
         for k, v in enumerate(self.variants, 1):
             lines += [
                 f"  variant {k}: {v.reason}" + (f"  ({v.line})" if v.line else ""),
@@ -88,16 +79,35 @@ class Looking:
             ]
         return "\n".join(lines)
 
+    def remarks(self) -> list[str]:
+        """What to know besides the variants: those that were dropped, why Python runs, which sizes have their own."""
+        lines = []
+        if self._dropped:
+            lines.append(
+                f"{self._dropped} were dropped, for their memory (DUOGRAD_VARIANT_MEMORY sets the limit) or with "
+                "modules that were not used lately"
+            )
+        for e in {e.told: e for e in self._python.values()}.values():
+            when = "ran at a call" if e.chances > 0 else "runs at every call"
+            lines.append(f"its Python {when}, op by op: it {e.told}")
+        lines += [b.words() for b in self._budgets.values() if b.python]
+        return lines + [f"sizes have a variant each: {why}" for why in self._changing.why]
+
     def show(self, html: str | os.PathLike[str] | None = None) -> str:
         """The graph of every variant, after tracing and after the passes. Returns the text.
 
         html: also write a self-contained page there: both graphs, kernels, memory, guards and sources, linked.
+        Raises: ArgumentError for a page where there is no variant.
         """
         if html is not None:
             from .page import write_page
 
-            if not self._count:
-                raise ArgumentError(self.name, "has no graph yet to show", "call it once in graph mode first")
+            if not self._variants:
+                why, fix = "; ".join(self.remarks()), "explain() says so, too"
+                raise ArgumentError(
+                    self.name, f"has no graph to show: {why}" if why else "has no graph yet to show",
+                    fix if why else "call it once in graph mode first",
+                )  # fmt: skip
             write_page(self, html)
         return "\n\n".join(text for v in self.variants for text in v.show())
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import linecache
 import os
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,9 @@ from typing import Any
 from ..core.backend import Launch
 from ..core.errors import is_own_file
 from ..core.files import write_atomic
+from .explain import inside_title, notes
 from .ir import Graph, Node, Value
-from .report import borders, kernels, levels, lifetimes
+from .report import borders, kernels, levels, lifetimes, stretches
 from .show import name_values
 
 
@@ -26,11 +29,14 @@ def write_page(function: Any, path: str | os.PathLike[str]) -> None:
 
 def page(function: Any) -> str:
     """The page as text."""
+    variants = [_variant(v) for v in function.variants]
+    used = [op["line"] for v in variants for g in v["graphs"] for op in g["traced"]]
     facts = {
         "name": function.name,
         "mode": function.mode,
-        "code": _code(function._fn),
-        "variants": [_variant(v) for v in function.variants],
+        "remarks": function.remarks(),
+        "code": _code(function._fn, used),
+        "variants": variants,
     }
     # "</" would end the element that holds the data; so would "<!--" in some places.
     data = json.dumps(facts, separators=(",", ":")).replace("<", "\\u003c")
@@ -38,13 +44,41 @@ def page(function: Any) -> str:
     return template.replace("__DATA__", data)
 
 
-def _code(fn: Any) -> dict[str, Any] | None:
-    """The function's own source, if there is any."""
+def _code(fn: Any, used: list[str]) -> list[dict[str, Any]]:
+    """The source of a function, and of the user's functions in which its ops stand, as far as it is at hand."""
+    own = getattr(inspect.unwrap(fn), "__code__", None)
+    places = used if own is None else [f"{own.co_filename}:{own.co_firstlineno}", *used]
+    found: list[dict[str, Any]] = []
+    for place in dict.fromkeys(places):
+        path, _, number = place.rpartition(":")
+        if not number.isdigit() or is_own_file(path) or any(place in block["places"] for block in found):
+            continue
+        lines = linecache.getlines(path)
+        first, last = _around(path, "".join(lines), int(number))
+        if lines[first - 1 : last]:
+            rows = range(first, last + 1)
+            found.append({
+                "file": path, "first": first, "lines": [s.rstrip("\n") for s in lines[first - 1 : last]],
+                "places": [f"{path}:{n}" for n in rows],
+            })  # fmt: skip
+    return found
+
+
+def _around(path: str, text: str, number: int) -> tuple[int, int]:
+    """First and last line of the function that a line of a file stands in; of its statement outside of functions."""
     try:
-        lines, first = inspect.getsourcelines(inspect.unwrap(fn))
-        return {"file": inspect.getsourcefile(fn), "first": first, "lines": [s.rstrip("\n") for s in lines]}
-    except (OSError, TypeError):
-        return None
+        tree = ast.parse(text, path)
+    except SyntaxError:
+        return number, number
+    best, rank = (number, number), (2, 0)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.stmt) and not isinstance(node, ast.ClassDef):
+            first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
+            last = node.end_lineno or first
+            new = not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)), last - first
+            if first <= number <= last and new < rank:
+                best, rank = (first, last), new
+    return best
 
 
 def _variant(variant: Any) -> dict[str, Any]:
@@ -52,7 +86,7 @@ def _variant(variant: Any) -> dict[str, Any]:
         "reason": variant.reason,
         "line": variant.line,
         "seconds": variant.seconds,
-        "graphs": [_graph(r) for r in variant.runners()],
+        "graphs": [g for title, r in stretches(variant) for g in _graphs(title, r.compiled, r.times)],
         "guards": [
             {"text": g.text, "line": g.line, "own": bool(g.line) and not is_own_file(g.line)}
             for g in variant.guards.guards
@@ -60,8 +94,15 @@ def _variant(variant: Any) -> dict[str, Any]:
     }
 
 
-def _graph(runner: Any) -> dict[str, Any]:
-    compiled = runner.compiled
+def _graphs(title: str, compiled: Any, times: Mapping[int, float]) -> Iterable[dict[str, Any]]:
+    """A compiled graph, and those of the bodies of its loops and of its branches."""
+    yield _graph(title, compiled, times)
+    for k in kernels(compiled):
+        for part in k.inside:
+            yield from _graphs(inside_title(k, part), part.plan, {})
+
+
+def _graph(title: str, compiled: Any, times: Mapping[int, float]) -> dict[str, Any]:
     rows = kernels(compiled)
     owner = {id(node): k.number for k in rows for node in k.group.nodes}
     ops = _ops(compiled.optimised, owner)
@@ -72,13 +113,14 @@ def _graph(runner: Any) -> dict[str, Any]:
             "id": k.number, "title": k.title, "kind": k.group.kind, "over": k.over, "step": k.levels[0],
             "last": k.levels[1], "chunks": k.chunks, "flops": k.flops, "lines": k.lines,
             "reads": [[_word(v), n] for v, n in k.reads], "writes": [[_word(v), n] for v, n in k.writes],
-            "seconds": runner.times.get(k.number), "ops": [numbers[id(n)] for n in k.group.nodes if id(n) in numbers],
+            "seconds": times.get(k.number), "ops": [numbers[id(n)] for n in k.group.nodes if id(n) in numbers],
             "sources": list(dict.fromkeys(s for r in k.launches for s in _sources(launches[r]))),
         }
         for k in rows
     ]  # fmt: skip
     return {
-        "name": compiled.graph.name,
+        "name": title,
+        "notes": notes(compiled),
         "traced": _ops(compiled.graph, {}),
         "ops": ops,
         "kernels": made,

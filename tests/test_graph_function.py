@@ -532,5 +532,5 @@ def test_attributes_of_a_function_hide_no_method_of_ours():
     step = dg.function(plain)
     step(dg.ones(2))
     assert step.note == "kept"
-    assert "1 variants" in step.explain()
+    assert "1 variant" in step.explain()
     assert step.__wrapped__.explain == "its own"

@@ -148,7 +148,7 @@ def test_texts_that_depend_on_numbers_stay_in_one_graph():
             fn(dg.tensor(np.roll(np.eye(3, dtype="float32"), k, 1))).numpy().tolist()
             == np.roll(["cat", "dog", "ant"], -k).tolist()
         )
-    assert "1 variants" in fn.explain().splitlines()[0]
+    assert "1 variant" in fn.explain().splitlines()[0]
     assert "paths" not in fn.explain()
 
 

@@ -228,7 +228,7 @@ def test_the_page_holds_both_graphs_linked_and_needs_nothing_from_outside(tmp_pa
         assert op["kernel"] is None or number in kernels[op["kernel"]]["ops"]
         assert all(source < number for source in op["from"])
     assert all(k["sources"] for k in kernels.values())
-    assert data["code"]["lines"][0].strip() == "@dg.function"
+    assert data["code"][0]["lines"][0].strip() == "@dg.function"
     assert os.listdir(tmp_path) == ["step.html"]
 
 
@@ -239,6 +239,50 @@ def test_the_page_has_the_kernels_of_a_loops_body(tmp_path):
     _, data = page_data(tmp_path / "p.html")
     (kernel,) = (k for k in data["variants"][0]["graphs"][0]["kernels"] if k["title"] == "scan")
     assert all("def kernel(" in source for source in kernel["sources"])
+
+
+def doubled(x):
+    return x * 2
+
+
+class Shifted(dg.nn.Module):
+    def forward(self, x):
+        return doubled(x) + 1
+
+
+def test_the_page_shows_the_users_functions_that_the_ops_come_from(tmp_path):
+    model = Shifted()
+
+    @dg.function
+    def f(x):
+        return dg.scan(lambda h, row: (h + row,) * 2, dg.zeros(3), model(x)) if x.sum() > 0 else model(x)
+
+    f(dg.ones((2, 3)))
+    f(-dg.ones((2, 3)))
+    f.show(html=tmp_path / "p.html")
+    _, data = page_data(tmp_path / "p.html")
+    assert [block["lines"][0].strip() for block in data["code"]] == [
+        "@dg.function", "def doubled(x):", "def forward(self, x):",
+    ]  # fmt: skip
+    graphs = data["variants"][0]["graphs"]
+    places = {line for block in data["code"] for line in block["places"]}
+    assert all(op["line"] in places for g in graphs for op in g["ops"] if op["line"])
+    names = [g["name"] for g in graphs]
+    assert names[0] == "f"
+    assert ", after True at" in names[1]
+    assert names[2] == "body of scan in step 1, 2 turns"
+    assert ", after False at" in names[3]
+
+
+def test_the_page_of_a_lambda_and_of_a_module_has_their_lines(tmp_path):
+    for fn, first in (
+        (dg.function(lambda x: x * 3), "for fn, first in"),
+        (dg.function(Shifted()), "def forward"),
+    ):
+        fn(dg.ones(2))
+        fn.show(html=tmp_path / "p.html")
+        _, data = page_data(tmp_path / "p.html")
+        assert any(s.strip().startswith(first) for block in data["code"] for s in block["lines"])
 
 
 def test_text_of_the_user_cannot_leave_its_place_in_the_page(tmp_path):
@@ -253,6 +297,12 @@ def test_text_of_the_user_cannot_leave_its_place_in_the_page(tmp_path):
 def test_a_page_of_nothing_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="has no graph yet"):
         dg.function(lambda x: x).show(html=tmp_path / "p.html")
+    left = dg.function(lambda x: x * len(os.listdir("/")))
+    left(dg.ones(2))
+    with pytest.raises(
+        ValueError, match=r"has no graph to show: its Python runs at every call, .* posix.listdir"
+    ):
+        left.show(html=tmp_path / "p.html")
     assert os.listdir(tmp_path) == []
 
 
