@@ -54,7 +54,7 @@ class Profile(NamedTuple):
     def __str__(self) -> str:
         lines = [
             f"{self.name}: {time_text(self.call)} a call, {time_text(self.kernels)} in {len(self.rows)} kernels "
-            f"(floor {time_text(self.floor)}, {self._percent(self.floor, self.kernels)}); "
+            f"one by one (floor {time_text(self.floor)}, {self._percent(self.floor, self.kernels)}); "
             f"medians of {self.calls} calls",
             f"  {'time':>9} {'share':>6} {'floor':>9} {'of floor':>8}  {'bound':14} {'kernel':56} lines",
         ]
@@ -67,8 +67,8 @@ class Profile(NamedTuple):
             rest = sum(r.seconds for r in self.rows[40:])
             lines.append(f"  {time_text(rest):>9} in {len(self.rows) - 40} more kernels")
         lines.append(
-            "  floor: bytes over the speed of a copy of that size, or operations over the speed of a large matrix "
-            "product, whichever is longer"
+            "  floor: bytes over the speed of a copy of that size (of a change in place, for a kernel that makes one), "
+            "or operations over the speed of a large matrix product, whichever is longer"
         )
         return "\n".join(lines)
 
@@ -131,18 +131,16 @@ class _Timer:
                 launch = program.launches[row]
                 part.launches.append(launch._replace(wave=k == 0 or launch.wave))
             self.pieces.append((owner, backend.load(part).run))
-        empty = backend.load(Program(backend, program.n_dynamic)).run
-        self.cost = self._overhead(empty, [0] * program.n_dynamic)
+        self.empty = backend.load(Program(backend, program.n_dynamic)).run
         self.times: dict[int, list[float]] = {k.number: [] for k in self.kernels}
         self.usual = runner._execute
 
-    @staticmethod
-    def _overhead(run: Callable[[Sequence[int]], None], dynamic: list[int]) -> float:
-        """Seconds of a piece that does nothing."""
+    def _overhead(self, dynamic: Sequence[int]) -> float:
+        """Seconds of a piece that does nothing, with the addresses of this call."""
         times = []
-        for _ in range(50):
+        for _ in range(5):
             start = _clock()
-            run(dynamic)
+            self.empty(dynamic)
             times.append(_clock() - start)
         return statistics.median(times)
 
@@ -154,10 +152,11 @@ class _Timer:
 
     def _timed(self, dynamic: Sequence[int]) -> None:
         spent = dict.fromkeys(self.times, 0.0)
+        cost = self._overhead(dynamic)
         for owner, run in self.pieces:
             start = _clock()
             run(dynamic)
-            spent[owner] += max(0.0, _clock() - start - self.cost)
+            spent[owner] += max(0.0, _clock() - start - cost)
         for owner, value in spent.items():
             self.times[owner].append(value)
 
@@ -168,7 +167,9 @@ class _Timer:
             times = self.times[k.number]
             if not times:
                 continue
-            memory = k.nbytes / rates.copy_rate(k.nbytes) if k.nbytes else 0.0
+            written = sum(n for _, n in k.writes)
+            rate = rates.traffic_rate(k.nbytes, 2 * k.renewed > written) if k.nbytes else 1.0
+            memory = k.nbytes / rate
             dtype = k.group.nodes[-1].outputs[0].type.dtype
             arithmetic = k.flops / rates.product_rate(dtype) if k.flops else 0.0
             bound = f"{size(k.nbytes)} moved" if memory >= arithmetic else count(k.flops)

@@ -10,16 +10,19 @@ from typing import Any
 from ..core import dispatch
 from ..core.modes import no_grad
 from ..core.ops.creation import ones, zeros
-from ..core.ops.elementwise import assign
+from ..core.ops.elementwise import assign, negative
 from ..core.ops.linalg import matmul
 from ..core.types import DType, float64
 
 _SIZES = (1 << 18, 1 << 20, 1 << 24, 1 << 27)
 
 
-def copy_rate(nbytes: float) -> float:
-    """Bytes a second, read and written, of a copy whose traffic is about `nbytes`: small ones stay in caches."""
-    return _copy(min(_SIZES, key=lambda n: abs(n.bit_length() - max(1, int(nbytes)).bit_length())))
+def traffic_rate(nbytes: float, in_place: bool = False) -> float:
+    """Bytes a second, read and written, of a copy whose traffic is about `nbytes`: small ones stay in caches.
+
+    in_place: of numbers that are negated where they lie, which fetches nothing to write to."""
+    near = min(_SIZES, key=lambda n: abs(n.bit_length() - max(1, int(nbytes)).bit_length()))
+    return _traffic(near, in_place)
 
 
 def product_rate(dtype: DType) -> float:
@@ -42,10 +45,12 @@ def _best(call: Callable[[], Any], seconds: float) -> float:
 
 
 @functools.cache
-def _copy(nbytes: int) -> float:
+def _traffic(nbytes: int, in_place: bool) -> float:
+    op = negative if in_place else assign
+
     def seconds(n: int, budget: float) -> float:
         a, b = ones((n,)), zeros((n,))
-        return _best(lambda: dispatch.update(assign, (b,), (a,), ()), budget)
+        return _best(lambda: dispatch.update(op, (b,), (b if in_place else a,), ()), budget)
 
     with no_grad():
         whole = seconds(nbytes // 8, 0.05)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -26,9 +27,9 @@ class Kernel(NamedTuple):
 
     number: its place in the plan; title: its ops in words; lines: the user's lines; levels: first and last step
     of the plan in which it runs; launches: rows of the program; reads, writes: (value, bytes), least traffic with
-    memory; flops: arithmetic of a run (of a loop, where its turns are known); others: the groups beside `group`;
-    chunks: pieces of its largest launch; beside: pieces of other launches that run at the same time; inside: plans of a
-    loop's or choice's regions.
+    memory; renewed: bytes that it writes where it has read; flops: arithmetic of a run (of a loop, where its turns are
+    known); others: the groups beside `group`; chunks: pieces of its largest launch; beside: pieces of other launches
+    that run at the same time; inside: plans of a loop's or choice's regions.
     """
 
     number: int
@@ -41,6 +42,7 @@ class Kernel(NamedTuple):
     reads: tuple[tuple[Value, int], ...]
     writes: tuple[tuple[Value, int], ...]
     flops: float
+    renewed: int = 0
     others: tuple[Group, ...] = ()
     beside: int = 0
     inside: tuple[Inside, ...] = ()
@@ -129,17 +131,27 @@ def kernels(compiled: Compiled) -> list[Kernel]:
         largest = max(launches, key=lambda r: program.launches[r].chunks)
         chunks = program.launches[largest].chunks
         inside = tuple(part for n in ks for part in plan.lowered[n].inside)
+        reads = tuple(pair for n in ks for pair in _reads(plan.lowered[n]))
+        writes = tuple((v, v.type.nbytes) for n in ks for v in plan.lowered[n].stores)
         work = sum(map(flops, nodes)) + sum(part.turns * _work(part.plan) for part in inside if part.turns)
         found.append(
             Kernel(
                 k, group, _title(group, *others), _unique(near_line(n.line) for n in nodes if n.line),
                 (plan.start[k], plan.start[k] + phases - 1), tuple(launches), chunks,
-                tuple(pair for n in ks for pair in _reads(plan.lowered[n])),
-                tuple((v, v.type.nbytes) for n in ks for v in plan.lowered[n].stores),
-                work, tuple(others), waves[largest] - chunks, inside,
+                reads, writes, work, _renewed(compiled, reads, writes), tuple(others), waves[largest] - chunks, inside,
             )
         )  # fmt: skip
     return sorted(found, key=lambda f: (f.levels, f.number))
+
+
+def _renewed(
+    compiled: Compiled, reads: Iterable[tuple[Value, int]], writes: Iterable[tuple[Value, int]]
+) -> int:
+    """Bytes of the writes that take the place of what is read."""
+    spots: Any = compiled.plan.memory.spots
+    targets = {value: target for target, value in compiled.optimised.writes}
+    places = {v for v, _ in reads} | {spots[v] for v, _ in reads if v in spots}
+    return sum(n for v, n in writes if targets.get(v, spots.get(v)) in places)
 
 
 def _work(compiled: Compiled) -> float:

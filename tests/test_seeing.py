@@ -120,6 +120,16 @@ def test_work_and_traffic_of_a_product():
     assert sum(n for _, n in kernel.writes) == 4 * 15
 
 
+def test_what_a_kernel_writes_where_it_has_read():
+    step, model, x = small_step()
+    step(x)
+    update = next(k for k in report.kernels(compiled_of(step)) if "sgd" in k.title or "subtract" in k.title)
+    assert update.renewed == sum(p.nbytes for p in model.parameters()) == sum(n for _, n in update.writes)
+    fn = dg.function(lambda x: x * 2)
+    fn(x)
+    assert [k.renewed for k in report.kernels(compiled_of(fn))] == [0]
+
+
 def test_a_broadcast_operand_is_read_once():
     fn = dg.function(lambda x, b: x * b)
     fn(dg.ones((8, 4)), dg.ones((4,)))
