@@ -17,24 +17,8 @@ from .plain import ABSENT, count, elements, is_plain, one_order, same
 from .reads import MUTABLE, Effect, Read, contents_of, is_as, own_at, space_of
 
 
-def close(
-    ledger: Ledger, strict: bool = True, again: bool = False
-) -> tuple[list[Read], list[Effect], list[Effect]]:
-    """Drop what only the trace knew, and turn the tables into reads, effects, and effects on what is lost.
-
-    Raises: TraceError (when strict) for a read that cannot be guarded, or (when the function is to run again) for what
-    nobody could put back; the effects are undone then.
-    """
-    reads, effects, lost = _collect(ledger)
-    refused = ledger.taken if again else ledger.refused[0] if strict and ledger.refused else None
-    if refused is not None:
-        for effect in reversed(effects + lost):
-            effect.undo()
-        raise refused from None
-    return reads, effects, lost
-
-
-def _collect(ledger: Ledger) -> tuple[list[Read], list[Effect], list[Effect]]:
+def close(ledger: Ledger) -> tuple[list[Read], list[Effect], list[Effect]]:
+    """Drop what only the trace knew, and turn the tables into reads, effects, and effects on what is lost."""
     ledger.functions.clear()
     _pin(ledger)
     objects = ledger.objects

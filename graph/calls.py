@@ -347,13 +347,12 @@ class CallReader(HandedReader):
     def _impure(self, callee: Any, values: list[Any], frame: FrameType) -> None:
         name = impure(callee)
         if name is not None:
-            self._ledger.refuse(
+            of_ours = (
+                "; for random numbers use dg.rand, dg.randn, ..." if "andom" in name.split(".")[0] else ""
+            )
+            self._ledger.leave(
                 f"calls {name}(), whose value would stand still in the graph",
-                "call it outside and pass its result as a tensor or an argument"
-                + (
-                    "; for random numbers use dg.rand, dg.randn, ..." if "andom" in name.split(".")[0] else ""
-                ),
-                frame,
+                "call it outside and pass its result as a tensor or an argument" + of_ours,
             )
             return
         name = unseen(callee, id(getattr(callee, "__self__", None)) in self._ledger.outside)

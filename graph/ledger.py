@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from ..core import dispatch
-from ..core.errors import TraceError
 from .bytecode import Expr
 from .evaluate import item_name, render
 from .handlers import caught
@@ -48,10 +47,6 @@ class Found(BaseException):
 
 class Leave(BaseException):
     """Ends a trace from within the user's code; no `except Exception` there stops it."""
-
-
-class Refused(BaseException):
-    """Ends a trace before something that is refused and that nobody could put back; no `except Exception` stops it."""
 
 
 #: what C code looks into
@@ -96,8 +91,6 @@ class Ledger:
         self.dict_of: dict[int, int] = {}  # id of an object's __dict__ -> id of the object
         self.orders: dict[int, list[str]] = {}  # the names in a namespace before the function wrote to it
         self.spaces: dict[int, dict[str, Any]] = {}  # what a namespace that was walked held at first
-        self.refused: list[TraceError] = []
-        self.taken: TraceError | None = None  # what was refused, and is done all the same
         #: the code that the trace was begun in
         self.until: CodeType | None = None
         self.compared: set[int] = (
@@ -368,11 +361,6 @@ class Ledger:
         if not self.is_handled():
             raise error
 
-    def refuse(self, why: str, fix: str, frame: FrameType) -> None:
-        """Something that no guard can watch and that a graph would get wrong: an error when the trace ends."""
-        where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-        self.refused.append(TraceError("function", why, fix, where))
-
     def read_content(
         self, x: Any, name: str, frame: FrameType, deep: bool, within: tuple[int, ...] = ()
     ) -> None:
@@ -393,14 +381,10 @@ class Ledger:
                 if isinstance(x, functools.partial):
                     self.read_content(x.keywords, f"{name}.keywords", frame, True)
             elif is_iterator(x) and id(x) in self.outside:
-                self.refuse(
+                self.leave(
                     f"takes elements from {name}, an iterator from outside that stands elsewhere at every call",
                     "take the element outside and pass it as an argument, or keep a list and an index",
-                    frame,
                 )
-                if not self.is_handled():
-                    raise Refused
-                self.taken = self.refused[-1]
             elif isinstance(x, io.IOBase) and id(x) in self.outside:
                 self.leave(f"reads {name}, an open file", "read it outside")
             return
@@ -459,11 +443,10 @@ class Ledger:
             self.leave(f"reads {name}, an array of objects", "keep them in a list")
             return
         if x.nbytes > ARRAY_LIMIT:
-            if may_change(x) and not self.refused:
-                self.refuse(
+            if may_change(x):
+                self.leave(
                     f"reads the NumPy array {name} of {x.nbytes:,} bytes, which may change unseen",
                     "pass it as an argument, or make it a tensor: dg.asarray(...)",
-                    frame,
                 )
             return
         held = self.states.get(id(x), x)

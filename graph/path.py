@@ -289,9 +289,6 @@ class Path:
                     raise AgainError from self.refused
                 self._print(trace)
                 raise self.refused
-            # Eager mode would go on without what the trace took.
-            if self.unread is not None and recorder.refused:
-                raise recorder.refused[0]
             if trace.left is None:
                 self._check_apart()
             self._check_live(trace, recorder)

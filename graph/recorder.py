@@ -32,7 +32,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 from ..core import dispatch
-from ..core.errors import TraceError, is_internal, user_frame
+from ..core.errors import is_internal, user_frame
 from ..core.value import Tensor
 from . import rest
 from .arguments import is_record, record_names
@@ -41,7 +41,7 @@ from .bytecode import analyse, instruction_at, mixes_up
 from .calls import CallReader
 from .evaluate import Results
 from .functions import caller
-from .ledger import Found, Leave, Ledger, Refused
+from .ledger import Found, Leave, Ledger
 from .live import RestartError, is_live, names_live
 from .lookup import follows, forget_classes, leads
 from .plain import brief
@@ -62,8 +62,7 @@ class ReadRecorder:
     function: what will be traced, when known; saves a search for its closure. made: ids of the containers among the
     arguments; apart: ids of those of the call that they stand for; live: whether there are live numbers; known: objects
     from outside that the code has got hold of before. reads, effects: filled when the block ends, effects also when it
-    ends with an error. Raises TraceError at the end for a read that cannot be guarded: a large NumPy array that may be
-    changed in place.
+    ends with an error.
     """
 
     def __init__(
@@ -77,7 +76,6 @@ class ReadRecorder:
         self.compared: set[int] = set()
         #: what it did that no trace can hold, and what to do instead
         self.odd: tuple[str, str] | None = None
-        self.refused: list[TraceError] = []
         self.asked = False
         #: ids of containers that something immutable leads to
         self.linked: set[int] = set()
@@ -165,7 +163,7 @@ class ReadRecorder:
         return self
 
     def __exit__(self, kind: Any, value: Any, trace: Any) -> None:
-        lost = sys.gettrace() is not self._tracer and kind not in (Found, Refused)
+        lost = sys.gettrace() is not self._tracer and kind is not Found
         if not lost:
             sys.settrace(self._old)
         self._reader.standing.take()
@@ -178,10 +176,8 @@ class ReadRecorder:
         self._reader.actions.clear()
         self._reader.root = None
         self._old = self._tracer = self.restable = self._home = None
-        # What ends a trace and is none of the user's has the function run again, traced or not.
-        again = kind not in (None, Refused) and kind.__module__.rpartition(".")[0] == __package__
-        self.reads, self.effects, self._lost = close(ledger, kind in (None, Refused), again)
-        self.odd, self.refused = ledger.odd, ledger.refused
+        self.reads, self.effects, self._lost = close(ledger)
+        self.odd = ledger.odd
         self.outside = {key: ledger.objects[key] for key in ledger.outside if key in ledger.objects}
         if kind is None and (lost or ledger.gave_way):
             why = "another tracer (a debugger) took over during the trace, so it is used once"
@@ -293,7 +289,7 @@ class ReadRecorder:
     @property
     def is_blind(self) -> bool:
         """Whether the code did what cannot be watched, so far."""
-        return bool(self.odd or self.refused or self._ledger.odd or self._ledger.refused)
+        return bool(self.odd or self._ledger.odd)
 
     def _end_of(self, frame: FrameType) -> Any:
         """Where code that is not followed is called: what watches for what it gives back, where that is wanted."""

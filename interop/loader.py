@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..core import dispatch
+from ..core.attended import Attended
 from ..core.errors import ArgumentError, ArgumentTypeError, TraceError
 from ..core.random import Generator, default_generator
 from ..core.strangers import size
@@ -115,7 +116,8 @@ class DataLoader:
         self.epoch = size("DataLoader", "epoch", epoch, 0)
 
     def __iter__(self) -> Iterator[Any]:
-        if dispatch.state.executor is not _host:
+        dispatch.outside("loops over a DataLoader", "loop outside and pass each batch to the function")
+        if dispatch.state.executor is not _host and not isinstance(dispatch.state.executor, Attended):
             raise TraceError(
                 "DataLoader", "a loader cannot run inside a traced function: its batches would be constants",
                 "loop over it outside and pass each batch to the function",

@@ -184,15 +184,30 @@ def test_an_empty_data_set_gives_no_batches():
     assert list(loader) == []
 
 
-def test_a_loader_inside_a_graph_is_an_error():
+def test_an_epoch_inside_a_function_is_left_to_python_and_its_steps_are_graphs():
+    def run(mode):
+        dg.manual_seed(3)
+        loader = DataLoader(TensorDataset(dg.arange(7.0)), 2, shuffle=True)
+        w = dg.ones(1).requires_grad_()
+        step = dg.function(lambda x: w.sub_((x * w).mean().detach() * 0.01).clone(), mode=mode)
+
+        @dg.function(mode=mode)
+        def epoch():
+            with dg.no_grad():
+                return [step(x) for (x,) in loader]
+
+        return [[w.item() for w in epoch()] for _ in range(3)], epoch, step
+
+    got, epoch, step = run("graph")
+    assert got == run("eager")[0]
+    assert step.variants
+    assert "loops over a DataLoader" in str(epoch.explain())
+
+
+def test_a_loader_in_the_body_of_a_loop_is_an_error():
     loader = DataLoader(TensorDataset(dg.ones((4,))), 2)
-
-    @dg.function
-    def total():
-        return sum(x.sum() for (x,) in loader)
-
     with pytest.raises(dg.errors.TraceError, match="batches would be constants"):
-        total()
+        dg.scan(lambda c, x: (c + sum(b.sum() for (b,) in loader), x), dg.tensor(0.0), dg.ones(3))
 
 
 # ---------------------------------------------------------------- splits
