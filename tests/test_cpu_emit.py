@@ -12,7 +12,7 @@ from duograd.backends.cpu import native
 from duograd.backends.cpu.emit import expression_lines
 from duograd.core import types as T
 from duograd.core.scalar import FLOAT_ONLY, SCALAR_OPS, call, cast, const, evaluate, index, philox, s
-from loop_kernels import ALL, INTS, arg, run, run_map, values
+from loop_kernels import ALL, INTS, arg, reduce, run, run_map, run_reduce, values
 
 # Ops whose result is one rounding of the exact value, or none: equal to the bit, the sign of zero included.
 EXACT = {
@@ -177,6 +177,9 @@ def layouts(rng):
     yield "column broadcast", (full(5, 37), full(5, 1))
     yield "both", (full(9, 1, 3), full(1, 20, 1))
     yield "steps", (full(40, 33)[::2, ::-3], full(20, 11))
+    yield "every other", (full(4, 74)[:, ::2], full(4, 74)[:, 1::2])
+    yield "every other, one row", (full(73)[::2], full(37))
+    yield "every other and transposed", (full(4, 74)[:, ::2], full(37, 4).T)
     yield "backwards", (full(4, 37)[:, ::-1], full(4, 37))
     yield "backwards, one row", (full(21)[::-1], full(21)[::-1])
     yield "four axes", (full(2, 3, 1, 5), full(2, 1, 4, 5))
@@ -223,12 +226,34 @@ def test_map_walks_backwards(dtype):
         assert not out[:, [0, -1]].any()
 
 
+@pytest.mark.parametrize("dtype", ALL, ids=str)
+def test_map_walks_every_other_element(dtype):
+    """Whole vectors and rests; between them nothing is written, and nothing is read behind the last one."""
+    for n in (3, 16, 37):
+        x = np.arange(4 * n).reshape(2, 2 * n).astype(dtype.np)
+        out = np.full((2, 2 * n + 1), 77).astype(dtype.np)
+        want = out.copy()
+        want[:, 1::2] = x[:, ::2]
+        run([arg(0, dtype)], [x[:, ::2]], [out[:, 1::2]], (2, n))
+        np.testing.assert_array_equal(out, want)
+        total = run_reduce(
+            [call("eq", reduce("max", arg(0, dtype)), arg(1, dtype))],
+            [x[:, ::2], x[:, ::2].max(1, keepdims=True)],
+            (1,),
+        )
+        assert total[0].all()
+
+
 def test_map_in_place_reads_before_it_writes():
     x, y = np.arange(100, dtype=np.float32), np.arange(100, dtype=np.float32) * 3
     a, b = x.copy(), y.copy()
     run([arg(0) + arg(1), arg(0) - arg(1)], [a, b], [a, b], a.shape)
     np.testing.assert_array_equal(a, x + y)
     np.testing.assert_array_equal(b, x - y)
+    pairs = np.stack([x, y], 1)
+    real, imaginary = pairs[:, 0], pairs[:, 1]
+    run([arg(0) - arg(1), arg(0) + arg(1)], [real, imaginary], [real, imaginary], x.shape)
+    np.testing.assert_array_equal(pairs, np.stack([x - y, x + y], 1))
 
 
 @pytest.mark.parametrize("dtype", ALL, ids=str)

@@ -58,10 +58,14 @@ def emit_map(kernel: LoopKernel) -> tuple[str, int]:
 def _emit_bands(frame: Frame, streams: list[Stream], top: Body, once: list[Expr]) -> None:
     """Rows in bands, walked column by column, for buffers with a step along the inner axis.
 
-    Such a buffer is often a transposed one, and then the rows of a band share its cache lines.
+    Such a buffer is often a transposed one, and then the rows of a band share its cache lines. Steps of 2 (parts of
+    complex numbers) leave a row together: a band is one row then.
     """
     kept = frame.kernel.kept
     last_kept = kept - 1
+    steps = [s.strides[-1] for s in streams if s.inner == "s" and s.address]
+    frame.line("apart = " + " + ".join(f"({step} != 2)" for step in steps))
+    frame.line(f"band = {BAND} if apart > 0 else 1")
     frame.line("rows = " + " * ".join(frame.sizes[:kept]))
     frame.chunk_range()
     with frame.block("while first < last:"):
@@ -70,7 +74,7 @@ def _emit_bands(frame: Frame, streams: list[Stream], top: Body, once: list[Expr]
             frame.line(f"j{a} = remainder(rest, n{a})")
             frame.line(f"rest = quotient(rest, n{a})")
         frame.line("j0 = rest")
-        frame.line(f"count = min(min({BAND}, n{last_kept} - j{last_kept}), last - first)")
+        frame.line(f"count = min(min(band, n{last_kept} - j{last_kept}), last - first)")
         for s in streams:
             frame.line(f"{s.position} = " + " + ".join(f"j{a} * {s.strides[a]}" for a in range(kept)))
         with frame.block(f"for v in range(0, {frame.sizes[-1]}, 16):"):

@@ -8,6 +8,7 @@ a loop, reductions have lanes in a fixed order, and each loop body is compiled o
 `w_mask(end, v)`: lanes below end - v; `w_all()`: all lanes; `w_index(start, step)`: int64 start, start + step, ...
 `w_load_<kind>(addr, i, mask)`, `w_gather_<kind>(addr, i, step, mask)`: elements i, i + 1, ... or
     i, i + step, ...; lanes outside the mask are not read and are 0.
+    Where the step is 2, whole vectors are loaded and put in order instead.
 `w_store_<kind>(addr, i, value, mask)`, `w_scatter_<kind>(addr, i, step, value, mask)`: the same for writing.
 `w_pick_<kind>(addr, i, mask)`: `w_load` without a branch for the mask of all lanes.
 `w_load_back_<kind>(addr, i, mask)`, `w_store_back_<kind>(addr, i, value, mask)`: elements i, i - 1, ...
@@ -234,17 +235,33 @@ def _masked(builder: Any, mask: Any, access: Any) -> Any:
         return access(mask)
     bits = builder.bitcast(mask, ir.IntType(LANES))
     full = builder.icmp_unsigned("==", bits, ir.Constant(bits.type, -1))
+    every = lanes.splat(ir.Constant(ir.IntType(1), 1), LANES)
+    return _choose(builder, full, lambda: access(every), lambda: access(mask))
+
+
+def _choose(builder: Any, condition: Any, one: Any, other: Any) -> Any:
+    """What `one()` gives where the condition holds, else what `other()` gives; None for what gives nothing."""
     results = []
-    with builder.if_else(full, likely=True) as branches:
-        for branch, chosen in zip(branches, (lanes.splat(ir.Constant(ir.IntType(1), 1), LANES), mask)):
+    with builder.if_else(condition, likely=True) as branches:
+        for branch, access in zip(branches, (one, other)):
             with branch:
-                results.append((access(chosen), builder.block))
-    if isinstance(results[0][0].type, ir.VoidType):
+                results.append((access(), builder.block))
+    if results[0][0] is None or isinstance(results[0][0].type, ir.VoidType):
         return None
     joined = builder.phi(results[0][0].type)
     for value, block in results:
         joined.add_incoming(value, block)
     return joined
+
+
+def _every_other(builder: Any, step: Any, mask: Any) -> Any:
+    """Whether elements i, i + 2, ... in all lanes are meant: parts of complex numbers, x[..., ::2]."""
+    full = builder.icmp_unsigned("==", builder.bitcast(mask, ir.IntType(LANES)), ir.IntType(LANES)(-1))
+    return builder.and_(full, builder.icmp_signed("==", step, _I64(2)))
+
+
+def _lanes_of(numbers: Any) -> Any:
+    return ir.Constant(ir.VectorType(_I32, LANES), list(numbers))
 
 
 def _store_part(builder: Any, kind: str, value: Any, p: Any, mask: Any, masked: Any) -> None:
@@ -336,9 +353,25 @@ def _make_memory(name: str) -> None:
 
     def gather(typingctx: Any, addr: Any, i: Any, step: Any, mask: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            p = _pointers(builder, name, *args[:3])
-            call = read_call(f"llvm.masked.gather.{suffix}.v{LANES}p0", p, builder)
-            return _from_memory(builder, name, _masked(builder, args[3], call))
+            def every_other() -> Any:
+                # Two loads that overlap in one element: nothing behind the last one is read.
+                parts = [
+                    builder.load(builder.bitcast(p, vector.as_pointer()), align=_bytes(name), typ=vector)
+                    for p in (
+                        _pointer(builder, name, args[0], builder.add(args[1], _I64(k)))
+                        for k in (0, LANES - 1)
+                    )
+                ]
+                order = [*range(0, LANES, 2), *range(LANES + 1, 2 * LANES, 2)]
+                return builder.shuffle_vector(*parts, _lanes_of(order))
+
+            def apart() -> Any:
+                p = _pointers(builder, name, *args[:3])
+                call = read_call(f"llvm.masked.gather.{suffix}.v{LANES}p0", p, builder)
+                return _masked(builder, args[3], call)
+
+            loaded = _choose(builder, _every_other(builder, args[2], args[3]), every_other, apart)
+            return _from_memory(builder, name, loaded)
 
         return wide(i64, i64, i64, MASK), codegen
 
@@ -383,9 +416,26 @@ def _make_memory(name: str) -> None:
 
     def scatter(typingctx: Any, addr: Any, i: Any, step: Any, value: Any, mask: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            p, stored = _pointers(builder, name, *args[:3]), _to_memory(builder, name, args[3])
-            call = write_call(f"llvm.masked.scatter.{suffix}.v{LANES}p0", stored, p, builder)
-            _masked(builder, args[4], call)
+            stored = _to_memory(builder, name, args[3])
+
+            def every_other() -> None:
+                even = ir.Constant(_MASK, [k % 2 == 0 for k in range(LANES)])
+                for start in (0, LANES // 2):
+                    part = builder.shuffle_vector(
+                        stored, stored, _lanes_of(start + k // 2 for k in range(LANES))
+                    )
+                    p = _pointer(builder, name, args[0], builder.add(args[1], _I64(2 * start)))
+                    write_under(part, p, builder)(even)
+
+            def apart() -> None:
+                p = _pointers(builder, name, *args[:3])
+                call = write_call(f"llvm.masked.scatter.{suffix}.v{LANES}p0", stored, p, builder)
+                _masked(builder, args[4], call)
+
+            if has_masked_memory():
+                _choose(builder, _every_other(builder, args[2], args[4]), every_other, apart)
+            else:
+                apart()
             return context.get_dummy_value()
 
         return types.void(i64, i64, i64, wide if isinstance(value, Wide) else scalar, MASK), codegen
