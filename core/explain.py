@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections import Counter
 from typing import Any
@@ -110,10 +111,11 @@ def explain(op: Any) -> str:
     name = op if isinstance(op, str) else getattr(op, "name", str(op))
     found = REGISTRY.get(name)
     if found is None:
-        near = [n for n in sorted(REGISTRY) if name[:3] in n][:8]
+        near = difflib.get_close_matches(name.lower(), [n for n, x in REGISTRY.items() if not x.internal], 4)
         raise ArgumentError(
-            "explain", f"{name!r} is not an op", f"did you mean {', '.join(near)}" if near else ""
-        )
+            "explain", f"{name!r} is not an op",
+            (f"did you mean {' or '.join(near)}; " if near else "") + "`duograd ops` prints the table of all",
+        )  # fmt: skip
     onnx = found.onnx
     derived = "written from its body" if found.kind == "pointwise" else "through its ops"
     if found.parts:

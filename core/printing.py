@@ -6,16 +6,18 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from . import dispatch, tree
 from .errors import ArgumentError
 from .value import Tensor
 
 
-def print_(text: str, *values: Any, to: Callable[[str], Any] | None = None) -> None:
-    """Print `text.format(*values)`; in graph mode at every call, with the values of that call.
+def print_(text: str, *values: Any, to: Callable[[str], Any] | None = None, **named: Any) -> None:
+    """Print `text.format(*values, **named)`; in graph mode at every call, with the values of that call.
 
-    text: with `{}` for each value, as in `str.format` (formats such as `{:.3f}` apply to tensors of one element).
-    values: tensors and anything else. to: gets the text in the place of `print`, a logger's `info` for example.
+    text: with `{}` for each value or `{name}`, as in `str.format` (formats such as `{:.3f}` are for 0-d tensors).
+    values, named: tensors and anything else. to: gets the text in the place of `print`, a logger's `info` for example.
     Lines come in the order of the program; those of one call after it has been computed, before its effects.
     Raises: ArgumentError when text and values do not fit, TraceError inside the functions of `cond`, `while_loop` and
     `scan`. Numerics: values are as they are; the tape is not concerned.
@@ -24,17 +26,20 @@ def print_(text: str, *values: Any, to: Callable[[str], Any] | None = None) -> N
     from .ops.creation import zeros
 
     try:
-        text.format(*(_Blank() if isinstance(v, Tensor) else v for v in values))
-    except (IndexError, KeyError, ValueError) as e:
+        text.format(*map(_like, values), **{k: _like(v) for k, v in named.items()})
+    except (IndexError, KeyError, ValueError, TypeError, AttributeError) as e:
+        given = ", ".join([*map(_word, values), *(f"{k}={_word(v)}" for k, v in named.items())])
         raise ArgumentError(
-            "print", f"{text!r} does not fit {len(values)} values: {e}", "write one {} for each value"
-        ) from None
+            "print", f"{text!r} does not fit {given or 'no values'}: {type(e).__name__}: {e}",
+            "write one {} for each value; formats such as {:.3f} are for numbers and 0-d tensors",
+        ) from None  # fmt: skip
     executor = dispatch.state.executor
-    tensors = [v.detach() for v in tree.leaves(list(values)) if isinstance(v, Tensor)]
+    every = [*values, *named.values()]
+    tensors = [v.detach() for v in tree.leaves(every) if isinstance(v, Tensor)]
     parts: dict[int, list[Any]] = {}  # by thread: a graph's lines are one object for all its calls
     fixed = [
         tree.map_leaves(lambda leaf: _Blank() if isinstance(leaf, Tensor) else _settled(leaf), v)
-        for v in values
+        for v in every
     ]
 
     def collect(array: Any) -> None:
@@ -43,7 +48,8 @@ def print_(text: str, *values: Any, to: Callable[[str], Any] | None = None) -> N
         if len(found) == max(1, len(tensors)):
             it = iter(parts.pop(threading.get_ident()))
             row = tree.map_leaves(lambda leaf: _shown(next(it)) if isinstance(leaf, _Blank) else leaf, fixed)
-            (to or print)(text.format(*row))
+            n = len(values)
+            (to or print)(text.format(*row[:n], **dict(zip(named, row[n:]))))
 
     collect.prints = True  # type: ignore[attr-defined]
     for t in tensors or [zeros((1,))]:
@@ -57,10 +63,18 @@ def _settled(x: Any) -> Any:
 
 
 class _Blank:
-    """Takes every format."""
+    """The place of a tensor."""
 
-    def __format__(self, spec: str) -> str:
-        return ""
+
+def _like(x: Any) -> Any:
+    """What takes the formats that a value takes."""
+    if not isinstance(x, Tensor):
+        return x
+    return _shown(np.zeros((0,) * x.ndim, x.dtype.np))
+
+
+def _word(x: Any) -> str:
+    return str(x.type) if isinstance(x, Tensor) else type(x).__name__
 
 
 def _shown(array: Any) -> Any:

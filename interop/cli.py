@@ -125,6 +125,8 @@ def parser() -> argparse.ArgumentParser:
         prog="duograd", description="Deep learning with two front ends over one op registry.",
         epilog="Set DUOGRAD_DEBUG=1 to see tracebacks of errors.",
     )  # fmt: skip
+    version = sys.modules[__name__.partition(".")[0]].__version__
+    top.add_argument("--version", action="version", version=f"duograd {version}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     demo = commands.add_parser(

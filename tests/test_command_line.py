@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import duograd as dg
 import pytest
 from duograd.bench import runner
 from duograd.interop.cli import main
@@ -23,6 +24,20 @@ def test_module_and_script_are_the_same():
         [sys.executable, "-m", "duograd", "--help"], capture_output=True, text=True, check=True
     )
     assert "usage: duograd" in out.stdout
+
+
+def test_the_version(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"duograd {dg.__version__}\n"
+
+
+def test_a_misspelt_op_is_told_what_was_meant(capsys):
+    assert main(["ops", "softmx"]) == 1
+    assert "did you mean softmax or " in capsys.readouterr().err
+    assert main(["ops", "nothing_like_it"]) == 1
+    assert "`duograd ops` prints the table" in capsys.readouterr().err
 
 
 def test_doctor_names_versions_and_what_is_missing(capsys):

@@ -129,8 +129,9 @@ def test_unwritable_cache_warns_once_and_goes_on(forgetful, monkeypatch, tmp_pat
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("DUOGRAD_CACHE_DIR", str(tmp_path / "file" / "cache"))
     monkeypatch.setattr(object_cache, "_warned_unwritable", False)
-    with pytest.warns(RuntimeWarning, match="DUOGRAD_CACHE_DIR"):
+    with pytest.warns(RuntimeWarning, match="DUOGRAD_CACHE_DIR") as told:
         native.kernel_address(ADD_ONE)
+    assert told[0].filename == __file__
     assert native.kernel_address(ADD_ONE + "\n# another\n")
 
 

@@ -107,8 +107,34 @@ def test_print_comes_at_every_call_in_order():
     for x in ([1.0, 2.0], [-1.0, -2.0], [3.0, 4.0]):
         f(dg.tensor(x))
     assert lines == ["[2. 4.] of 3.0", "positive", "[-2. -4.] of -3.0", "[6. 8.] of 7.0", "positive"]
-    with pytest.raises(dg.errors.ArgumentError, match="does not fit 1 values"):
-        dg.print("{} {}", dg.tensor(1.0))
+
+
+@pytest.mark.parametrize("text", ["{} {}", "{:q}", "{:d}", "{1:.2f}", "{name}", "{0.colour}"])
+def test_a_text_that_does_not_fit_says_so_in_both_modes(text):
+    said = []
+    for mode in ("eager", "graph"):
+        with pytest.raises(
+            dg.errors.ArgumentError, match=r"\[print\] .* does not fit float32\[\], m=float32"
+        ) as e:
+            dg.function(lambda x: dg.print(text, x.sum(), m=x), mode=mode)(dg.ones(2))
+        assert "test_graph_constructs.py:" in str(e.value)
+        said.append(str(e.value))
+    assert said[0] == said[1]
+
+
+def test_print_takes_values_by_name():
+    lines = []
+
+    @dg.function
+    def f(x):
+        dg.print(
+            "{n}: {} {total:.2f} {rows[0]} {x!r}", 3, n="f", total=x.sum(), rows=[x[0]], x=x, to=lines.append
+        )
+
+    for mode in ("eager", "graph", "graph"):
+        with dg.mode(mode):
+            f(dg.ones(2))
+    assert lines == ["f: 3 2.00 1.0 array([1., 1.], dtype=float32)"] * 3
 
 
 def test_recursion_without_end_names_the_line():

@@ -15,10 +15,10 @@ import re
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ...core.errors import warn
 from ...core.flags import size_from_environment
 
 _MAGIC = b"duograd kernel 1\n"
@@ -131,11 +131,10 @@ def write(name: str, code: bytes) -> None:
     except OSError as error:
         if not _warned_unwritable:
             _warned_unwritable = True
-            warnings.warn(
+            warn(
                 f"duograd cannot write its kernel cache {file.parent} ({error.strerror}); kernels are "
                 "compiled again in each process. Set DUOGRAD_CACHE_DIR to a writable folder.",
                 RuntimeWarning,
-                stacklevel=2,
             )
 
 
