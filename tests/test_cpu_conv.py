@@ -89,20 +89,23 @@ def test_conv2d_in_groups(run_kernel, shape):
     [
         (3, 1, (9, 17), "float32"), (3, 1, (28, 14), "float64"), (3, 2, (14, 33), "float32"),
         (3, (2, 1), (7, 7), "float32"), (5, 1, (14, 29), "float32"), (5, 2, (15, 30), "float32"),
-        (5, (1, 2), (8, 64), "float64"),
+        (5, (1, 2), (8, 64), "float64"), (7, 1, (14, 29), "float32"), (7, 2, (15, 30), "float32"),
+        (7, 1, (5, 17), "float64"), ((2, 2), 1, (9, 17), "float32"), ((2, 3), 1, (9, 33), "float64"),
+        ((1, 2), 1, (9, 17), "float32"), ((3, 2), (1, 2), (8, 31), "float32"), ((2, 1), (2, 1), (7, 40), "float32"),
     ],
 )  # fmt: skip
 def test_depthwise_windows_of_the_image_equal_those_of_copied_lines(
     run_kernel, monkeypatch, taps, step, size, dtype
 ):
     steps = step if isinstance(step, tuple) else (step, step)
-    attrs = {"stride": steps, "padding": ((2, 1), (0, taps)), "dilation": (1, 1), "groups": 3}
+    taps = taps if isinstance(taps, tuple) else (taps, taps)
+    attrs = {"stride": steps, "padding": ((2, 1), (0, taps[1])), "dilation": (1, 1), "groups": 3}
     results = []
     for _ in range(2):
         np.random.seed(0)
         layout = lambda a: a[::-1].copy()[::-1]
         results.append(
-            check_conv(run_kernel, (2, 3, *size), (6, 1, taps, taps), dtype, chunks=3, layout=layout, **attrs)
+            check_conv(run_kernel, (2, 3, *size), (6, 1, *taps), dtype, chunks=3, layout=layout, **attrs)
         )
         monkeypatch.setattr(conv_lines, "applies", lambda product: False)
     for near, copied in zip(*results):

@@ -21,7 +21,7 @@ _MIN_ROWS = 4
 #: lines of a band, which should stay in the first-level cache
 _BAND_BYTES = 1 << 15
 #: lines of windows that are unrolled, and their steps
-_LINES, _STEPS = (3, 5), (1, 2)
+_LINES, _STEPS = (3, 5, 7), (1, 2)
 #: elements of windows whose columns are unrolled too, and lines of results that are summed up together
 _UNROLLED, _ROWS = 9, 4
 #: whole vectors of a line that are summed up together

@@ -19,6 +19,8 @@ from .target import has_masked_loads, target
 
 #: lines and columns of windows, and their steps
 _WINDOWS, _STEPS = ((3, 3), (5, 5)), (1, 2)
+#: windows that have steps of 1: large ones, and those that gradients of windows in steps of 2 are made of
+_BY_ONE = ((7, 7), (1, 1), (1, 2), (2, 1), (2, 2), (1, 3), (2, 3), (3, 2))
 #: lines of results that may be summed up together: small images have multiples of seven
 _ROWS = 4, 7
 #: with 16 registers
@@ -87,8 +89,10 @@ SUMS
 def applies(product: Product) -> bool:
     """Whether a product with few rows is computed here."""
     front, y, x = product.axes
+    steps, window = {y.step, x.step}, (y.taps, x.taps)
     return (
-        has_masked_loads() and product.channels == front.taps == 1 and (y.taps, x.taps) in _WINDOWS
+        has_masked_loads() and product.channels == front.taps == 1
+        and (window in _WINDOWS or (window in _BY_ONE and steps == {1}))
         and product.x.strides[4] == 1 and all(a.step in _STEPS and abs(a.tap_step) == 1 for a in (y, x))
         and (x.step == 1 or x.tap_step == 1)
     )  # fmt: skip
@@ -96,7 +100,8 @@ def applies(product: Product) -> bool:
 
 class _Window(NamedTuple):
     """What the source depends on: sizes and steps, lines of results at a time, whether results have steps along x,
-    whether there are 32 registers, and whether the first tap stands alone, so that loads for two are whole vectors."""
+    whether there are 32 registers, whether the first tap stands alone, so that loads for two are whole vectors, and
+    whether chains go line by line (two lines of taps), from the last line upwards."""
 
     taps_y: int
     taps_x: int
@@ -106,11 +111,12 @@ class _Window(NamedTuple):
     apart: bool
     many: bool
     alone: bool
+    upwards: bool
 
 
 def _sums(char: str, window: _Window) -> tuple[list[str], list[str], list[str]]:
     """Lines that take numbers for a channel, that make masks for a column, and sums s0, s1, ... of lines of results."""
-    taps_y, taps_x, step_y, step_x, rows, _, many, alone = window
+    taps_y, taps_x, step_y, step_x, rows, _, many, alone, upwards = window
     # Numbers go with the lines of the image upwards.
     at = f"numbers + ({taps_y - 1} * (tap_y < 0) + {{1}} * tap_y) * f_y + {{0}} * f_x"
     fill = f"n{{0}}_{{1}} = w_fill_{char}(load_{char}({at}, 0))"
@@ -141,6 +147,13 @@ def _sums(char: str, window: _Window) -> tuple[list[str], list[str], list[str]]:
     few = early and step_x == 2 and many
     # Odd columns of few taps stay in registers for the next one.
     keeps = early and not many
+    if taps_y == 2:
+        pick = f"v{{0}}_{{1}} = w_pick_{char}(a{{0}}, {{1}} * tap_x, inside{{1}})"
+        text += [pick.format(r, tap) for r in lines for tap in range(taps_x)]
+        for k in (1, 0) if upwards else (0, 1):
+            for tap in range(taps_x):
+                text += [f"s{i} = w_fma_{char}(n{tap}_{k}, v{i + k}_{tap}, s{i})" for i in range(rows)]
+        return [line for column in numbers for line in column], masks, text
     for tap in range(taps_x):
         text += [] if early else numbers[tap]
         for r in lines:
@@ -221,7 +234,7 @@ def windowed(program: Program, product: Product, fused: FusedEpilogue | None = N
         items, 1.0 * math.prod(a.out for a in axes) * images * out.shape[1] * y.taps * z.taps
     )
     steps = [a.filter_step * s * size for a, s in zip(axes, w.strides[2:])]
-    shifted = w.offset + sum(a.filter_origin * s for a, s in zip(axes, w.strides[2:]))
+    shifted = w.offset + size * sum(a.filter_origin * s for a, s in zip(axes, w.strides[2:]))
     args: list[Arg] = [images, groups, out.shape[1] // groups, band]
     args += [front.size, front.out, front.step, front.origin]
     for a in (y, z):
@@ -237,5 +250,6 @@ def windowed(program: Program, product: Product, fused: FusedEpilogue | None = N
     end = FusedEpilogue.in_registers(fused, _FIRST_SLOT)
     row = () if fused is None else ("there = (image * groups * rows + first_row) * out_plane", *end.row)
     alone = not many and z.step == 2 and z.origin % 2 == 1
-    window = _Window(y.taps, z.taps, y.step, z.step, rows, z.out_step != 1, many, alone)
+    upwards = y.taps == 2 and y.tap_step < 0
+    window = _Window(y.taps, z.taps, y.step, z.step, rows, z.out_step != 1, many, alone, upwards)
     program.launch(_source(out.dtype, window, end.head, row, end.lines), [*args, *end.slots], chunks)

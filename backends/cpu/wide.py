@@ -233,10 +233,8 @@ def _masked(builder: Any, mask: Any, access: Any) -> Any:
     """`access(mask)`, with a branch for the full mask on CPUs where that is worth it."""
     if has_masked_memory():
         return access(mask)
-    bits = builder.bitcast(mask, ir.IntType(LANES))
-    full = builder.icmp_unsigned("==", bits, ir.Constant(bits.type, -1))
     every = lanes.splat(ir.Constant(ir.IntType(1), 1), LANES)
-    return _choose(builder, full, lambda: access(every), lambda: access(mask))
+    return _choose(builder, _is_full(builder, mask), lambda: access(every), lambda: access(mask))
 
 
 def _choose(builder: Any, condition: Any, one: Any, other: Any) -> Any:
@@ -254,10 +252,14 @@ def _choose(builder: Any, condition: Any, one: Any, other: Any) -> Any:
     return joined
 
 
-def _every_other(builder: Any, step: Any, mask: Any) -> Any:
-    """Whether elements i, i + 2, ... in all lanes are meant: parts of complex numbers, x[..., ::2]."""
-    full = builder.icmp_unsigned("==", builder.bitcast(mask, ir.IntType(LANES)), ir.IntType(LANES)(-1))
-    return builder.and_(full, builder.icmp_signed("==", step, _I64(2)))
+def _is_full(builder: Any, mask: Any) -> Any:
+    return builder.icmp_unsigned("==", builder.bitcast(mask, ir.IntType(LANES)), ir.IntType(LANES)(-1))
+
+
+def _half_apart(builder: Any, mask: Any, start: int) -> Any:
+    """The mask of sixteen places of which every other one is a lane, from lane `start` on."""
+    order = _lanes_of(LANES if k % 2 else start + k // 2 for k in range(LANES))
+    return builder.shuffle_vector(mask, ir.Constant(_MASK, None), order)
 
 
 def _lanes_of(numbers: Any) -> Any:
@@ -353,24 +355,37 @@ def _make_memory(name: str) -> None:
 
     def gather(typingctx: Any, addr: Any, i: Any, step: Any, mask: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            def every_other() -> Any:
+            step, mask = args[2:]
+            place = lambda k: _pointer(builder, name, args[0], builder.add(args[1], _I64(k)))
+
+            def whole() -> Any:
                 # Two loads that overlap in one element: nothing behind the last one is read.
                 parts = [
                     builder.load(builder.bitcast(p, vector.as_pointer()), align=_bytes(name), typ=vector)
-                    for p in (
-                        _pointer(builder, name, args[0], builder.add(args[1], _I64(k)))
-                        for k in (0, LANES - 1)
-                    )
+                    for p in (place(0), place(LANES - 1))
                 ]
                 order = [*range(0, LANES, 2), *range(LANES + 1, 2 * LANES, 2)]
                 return builder.shuffle_vector(*parts, _lanes_of(order))
 
+            def part() -> Any:
+                parts = [
+                    read_call(f"llvm.masked.load.{suffix}.p0", place(2 * k), builder)(
+                        _half_apart(builder, mask, k)
+                    )
+                    for k in (0, LANES // 2)
+                ]
+                return builder.shuffle_vector(*parts, _lanes_of(range(0, 2 * LANES, 2)))
+
             def apart() -> Any:
                 p = _pointers(builder, name, *args[:3])
                 call = read_call(f"llvm.masked.gather.{suffix}.v{LANES}p0", p, builder)
-                return _masked(builder, args[3], call)
+                return _masked(builder, mask, call)
 
-            loaded = _choose(builder, _every_other(builder, args[2], args[3]), every_other, apart)
+            two, full = builder.icmp_signed("==", step, _I64(2)), _is_full(builder, mask)
+            if has_masked_memory():
+                loaded = _choose(builder, two, lambda: _choose(builder, full, whole, part), apart)
+            else:
+                loaded = _choose(builder, builder.and_(two, full), whole, apart)
             return _from_memory(builder, name, loaded)
 
         return wide(i64, i64, i64, MASK), codegen
@@ -419,13 +434,12 @@ def _make_memory(name: str) -> None:
             stored = _to_memory(builder, name, args[3])
 
             def every_other() -> None:
-                even = ir.Constant(_MASK, [k % 2 == 0 for k in range(LANES)])
                 for start in (0, LANES // 2):
                     part = builder.shuffle_vector(
                         stored, stored, _lanes_of(start + k // 2 for k in range(LANES))
                     )
                     p = _pointer(builder, name, args[0], builder.add(args[1], _I64(2 * start)))
-                    write_under(part, p, builder)(even)
+                    write_under(part, p, builder)(_half_apart(builder, args[4], start))
 
             def apart() -> None:
                 p = _pointers(builder, name, *args[:3])
@@ -433,7 +447,7 @@ def _make_memory(name: str) -> None:
                 _masked(builder, args[4], call)
 
             if has_masked_memory():
-                _choose(builder, _every_other(builder, args[2], args[4]), every_other, apart)
+                _choose(builder, builder.icmp_signed("==", args[2], _I64(2)), every_other, apart)
             else:
                 apart()
             return context.get_dummy_value()
