@@ -59,6 +59,11 @@ class Arenas:
             self._free.extend(waiting if k >= 0 else waiting[:-1])
         return self._empty(nbytes) if found is None else found
 
+    def free(self) -> None:
+        """Free what waits: the next call makes an arena anew."""
+        with self._lock:
+            self._drain()
+
     def add_need(self, nbytes: int) -> None:
         with self._lock:
             self._needs[nbytes] = self._needs.get(nbytes, 0) + 1
@@ -94,6 +99,12 @@ class Need:
 
 
 _arenas: dict[str, Arenas] = {}
+
+
+def free() -> None:
+    """Free the arenas of all devices that wait for a call."""
+    for arenas in tuple(_arenas.values()):
+        arenas.free()
 
 
 def _size(arena: Any) -> int:

@@ -17,6 +17,7 @@ from ..core.backend import get_backend
 from ..core.errors import ArgumentError, AutogradError
 from ..core.kinds import is_real
 from ..core.value import Tensor
+from ..graph import arena
 from ..graph.arguments import empty_slots
 from ..graph.bisect import bisect, first_difference, op_by_op, same
 from ..graph.function import Function
@@ -170,7 +171,8 @@ class _Spy:
 
 @dataclass
 class Timing:
-    """One mode of `dg.bench`: seconds of the first call and of the median call, spread, peak bytes."""
+    """One mode of `dg.bench`: seconds of the first call and of the median call, spread, peak bytes beyond those that
+    were in use before, a graph's arena included."""
 
     mode: str
     first_s: float
@@ -234,6 +236,8 @@ def bench(fn: Callable[..., Any], *args: Any, seconds: float = 1.0, **kwargs: An
     peak: dict[str, int] = {}
     try:
         for mode, call in calls.items():
+            snapshot.restore()  # what the other mode has left, gradients for example, is in use
+            arena.free()
             allocator.reset_peak()
             before = allocator.current
             start = time.perf_counter()

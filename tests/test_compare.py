@@ -301,6 +301,16 @@ def test_bench_measures_both_modes_and_undoes_effects():
     assert "graph" in str(found)
 
 
+def test_the_peak_of_a_graph_holds_its_arena_though_another_call_has_made_it():
+    a, b = dg.randn(200, 300), dg.randn(300, 200)
+    fn = dg.function(lambda a, b: dg.softmax(a @ b, axis=0) @ a)
+    fn(a, b)
+    found = dg.bench(fn, a, b, seconds=0.02)
+    (runner,) = fn.variants[0].runners()
+    result = 200 * 300 * 4
+    assert result + runner.compiled.arena_bytes <= found.graph.peak_bytes <= found.eager.peak_bytes
+
+
 def test_bench_is_a_function_and_a_package():
     import duograd.bench.cases as cases
 
