@@ -13,7 +13,7 @@ from ..core.value import retains
 from .arguments import Slot
 from .ending import Ending
 from .ir import ancestors
-from .live import RestartError, as_now
+from .live import RestartError, as_formulas, as_now
 from .rebuild import Descriptions
 from .results import Results
 from .segment import Segment, checking, placed
@@ -146,7 +146,7 @@ class Closing:
                 (end.arg_grads if id(tensor) in path.args else end.grads).append(
                     (path.args.get(id(tensor), tensor), k)
                 )
-        end.drawn = list(trace.drawn.values())
+        end.drawn = [(g, as_formulas(n)) for g, n in trace.drawn.values()]
         end.seeded = list(trace.seeds.values())
         checks = trace.take_checks()
         if are_spent(self, roots):

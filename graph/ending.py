@@ -55,7 +55,7 @@ class Ending:
         #: whose gradients are changed in place, and are results themselves: positions of arguments and other tensors
         self.written_grads: list[tuple[Any, Any]] = []
         self.handed_grads: list[Any] = []
-        self.drawn: list[tuple[Any, int]] = []
+        self.drawn: list[tuple[Any, Any]] = []
         #: containers among the arguments that the function changes: (path, new contents)
         self.contents: list[tuple[Any, Any]] = []
         self.seeded: list[tuple[Any, int]] = []
@@ -148,7 +148,7 @@ class Ending:
         for generator, seed in self.seeded:
             generator.set_state((seed, 0))
         for generator, count in self.drawn:
-            generator._advance(count)
+            generator._advance(count if count.__class__ is int else count.at(carried.get(LIVE)))
         found = {"arg": tensors, "output": outputs, "grad": grads}
         if self.views:
             views = found["view"] = []

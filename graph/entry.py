@@ -288,7 +288,10 @@ class _Writer:
             if number.kind is int and dtype.kind == "int" and -_LARGE <= low <= high < _LARGE:
                 return f"v{number.key}"
             return f"{bind(scalar_bits)}(v{number.key}, {bind(dtype)})"
-        if number.add:
+        if number.terms:
+            terms = ", ".join(f"v{x.key}" for x, _ in number.terms)
+            return f"{bind(scalar_bits)}({bind(number.plus)}({terms}), {bind(dtype)})"
+        if number.add or number.more:
             return f"{bind(scalar_bits)}({bind(number.read)}(), {bind(dtype)})"
         # A pair, so that another thread sees value and bits that belong together.
         self.lines += [
@@ -311,7 +314,8 @@ class _Writer:
         for position, k in end.arg_grads:
             self.lines.append(f"    a{position}._grad = {'None' if k is None else f'o{k}'}")
         for generator, count in end.drawn:
-            self.lines.append(f"    {bind(generator)}._advance({count})")
+            many = count if count.__class__ is int else f"v{count.key}"
+            self.lines.append(f"    {bind(generator)}._advance({many})")
         for n, (kind, k, look) in enumerate(end.views):
             live = f", {self.live}" if look.sized else ""
             self.lines.append(f"    w{n} = {bind(look)}({self._place(kind, k)}{live})")

@@ -52,18 +52,20 @@ class Number:
     """A weakly typed number read from `owner[key]` at each call: a learning rate, a random offset.
 
     kind: float or int. add: a constant added to it (program-order offsets). more: further (key, factor) that are
-    added; steps: (serial of a loop's region, what is added at each of its turns). key None: 0. Sums go round as int64.
+    added; steps: (serial of a loop's region, what is added at each of its turns); terms: (live number, factor) that are
+    added (how many random numbers were drawn before, where sizes are live). key None: 0. Sums go round as int64.
     """
 
-    __slots__ = ("add", "key", "kind", "more", "owner", "steps")
+    __slots__ = ("add", "key", "kind", "more", "owner", "steps", "terms")
     _requires_grad = False
 
     def __init__(
         self, owner: Any, key: str | None, kind: type, add: int = 0,
         more: tuple[tuple[str, int], ...] = (), steps: tuple[tuple[int, int], ...] = (),
+        terms: tuple[tuple[Number, int], ...] = (),
     ):  # fmt: skip
         self.owner, self.key, self.kind, self.add = owner, key, kind, add
-        self.more, self.steps = more, steps
+        self.more, self.steps, self.terms = more, steps, terms
 
     def read(self) -> Any:
         if self.more or self.key is None:
@@ -74,12 +76,17 @@ class Number:
 
     def at(self, live: Any) -> Any:
         """Its value in a call. live: the values of the call's live numbers."""
-        return self.read()
+        return self.plus(*[number.at(live) for number, _ in self.terms]) if self.terms else self.read()
+
+    def plus(self, *values: int) -> int:
+        """Its value where its terms have these."""
+        return wrap_int64(self.read() + sum(n * factor for n, (_, factor) in zip(values, self.terms)))
 
     @property
     def ident(self) -> Any:
         """Equal for numbers that are always equal."""
-        return id(self.owner), self.key, self.kind, self.add, self.more, self.steps
+        terms = tuple([(number.ident, factor) for number, factor in self.terms])
+        return id(self.owner), self.key, self.kind, self.add, self.more, self.steps, terms
 
     def outside(self, serial: int) -> tuple[Number, int]:
         """The number as it is when the loop begins, and what each turn adds."""
@@ -87,10 +94,11 @@ class Number:
         if not step:
             return self, 0
         rest = tuple(s for s in self.steps if s[0] != serial)
-        return Number(self.owner, self.key, self.kind, self.add, self.more, rest), step
+        return Number(self.owner, self.key, self.kind, self.add, self.more, rest, self.terms), step
 
     def __repr__(self) -> str:
         more = "".join(f"+{factor}*{key}" for key, factor in self.more)
+        more += "".join(f"+{factor}*{number}" for number, factor in self.terms)
         turns = "".join(f"+{step}*turn" for _, step in self.steps)
         return f"${self.key}{more}{turns}" + (f"+{self.add}" if self.add else "")
 

@@ -21,7 +21,7 @@ from ..core.ops.joining import concat
 from ..core.types import TensorType, bool_, int64
 from .checks import at_place, knows_sizes, of_branch, of_range, of_rows
 from .ir import Number, Value
-from .live import RestartError, is_size
+from .live import RestartError, is_size, settled
 from .symbol import Symbol
 from .trace import Trace
 
@@ -94,7 +94,7 @@ class RegionTrace(Trace):
     def offset(self, generator: Any, count: int) -> tuple[Any, Any]:
         seed, step = self._streams[id(generator)]
         drawn = self._drawn.get(id(generator), 0)
-        self._drawn[id(generator)] = drawn + count
+        self._drawn[id(generator)] = drawn + settled(count)
         return seed, Number(None, None, int, drawn, (), step)
 
     def random_state(self, generator: Any) -> int:
@@ -160,10 +160,11 @@ def _seed(seed: Any, offset: Any) -> Number:
     steps = dict(base.steps)
     for serial, step in given.steps:
         steps[serial] = steps.get(serial, 0) + step * R.SPREAD
+    terms = *base.terms, *((number, factor * R.SPREAD) for number, factor in given.terms)
     owner = given.owner if base.owner is None else base.owner
     add = (base.add + given.add * R.SPREAD) & (2**64 - 1)
     return Number(
-        owner, base.key, int, add, tuple(more), tuple((k, s & (2**64 - 1)) for k, s in steps.items())
+        owner, base.key, int, add, tuple(more), tuple((k, s & (2**64 - 1)) for k, s in steps.items()), terms
     )
 
 

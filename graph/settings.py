@@ -56,12 +56,13 @@ class Settings:
                 dict.__setitem__(owner, key, value)
 
     def offset(self, generator: Any, count: int) -> tuple[Any, Any]:
-        owner, count = generator.__dict__, settled(count)
-        _, drawn = self.drawn.get(id(generator), (generator, 0))
-        self.drawn[id(generator)] = (generator, drawn + count)
-        if id(generator) in self.seeds:
+        owner, seeded = generator.__dict__, id(generator) in self.seeds
+        drawn: Any = self.drawn.get(id(generator), (generator, 0))[1]
+        self.drawn[id(generator)] = (generator, drawn + (settled(count) if seeded else count))
+        if seeded:
             return self.seeds[id(generator)][1], drawn
-        return Number(owner, "_seed", int), Number(owner, "_offset", int, drawn)
+        terms = ((drawn._formula(), 1),) if type(drawn) is Live else ()
+        return Number(owner, "_seed", int), Number(owner, "_offset", int, 0 if terms else drawn, terms=terms)
 
     def seed(self, generator: Any, seed: int) -> None:
         seed = settled(seed)

@@ -355,17 +355,75 @@ def test_an_integer_that_python_reads_stays_a_value():
         assert g(dg.ones(12), i).item() == i
 
 
-def test_random_numbers_of_any_size_are_those_of_eager_mode():
-    def f(x):
-        return (x + dg.rand(*x.shape),)
+def _looped(x):
+    def cell(h, v):
+        h = dg.tanh(h + v) * dg.rand(3)
+        return h, h
 
-    g = dg.function(f)
-    for n in range(2, 9):
-        x = dg.ones(n, 3)
-        dg.manual_seed(n)
-        want = [f(x)[0].numpy().tobytes() for _ in range(2)]
-        dg.manual_seed(n)
-        assert [g(x)[0].numpy().tobytes() for _ in range(2)] == want
+    return dg.rand(*x.shape), *dg.scan(cell, dg.zeros(3), dg.ones(5, 3))
+
+
+def _recomputed(x):
+    w = dg.ones(3, requires_grad=True)
+    y = dg.checkpoint(lambda v: nn.functional.dropout(v * w, 0.5), x).sum()
+    y.backward()
+    return y.detach(), w.grad
+
+
+def _learns():
+    drop, layer = nn.Dropout(0.3), nn.Linear(3, 3)
+    optimizer = dg.optim.Adam(layer.parameters())
+
+    def step(x):
+        loss = drop(nn.functional.relu(drop(layer(drop(x))))).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.detach(), layer.weight.grad.clone()
+
+    return step
+
+
+OWN = dg.Generator()
+DRAWS = {
+    "rand": lambda: lambda x: (x + dg.rand(*x.shape),),
+    "several": lambda: (
+        lambda x: (dg.rand(2), dg.randn(x.shape[0] * 2, 3), dg.randint(0, 9, x.shape), dg.randn_like(x))
+    ),
+    "in place": lambda: lambda x: (dg.empty(x.shape).uniform_(-1, 1), x.clone().normal_()),
+    "of weights": lambda: (
+        lambda x: (dg.bernoulli(x * 0.3), dg.multinomial(dg.softmax(x, -1), 2), dg.normal(x, x))
+    ),
+    "permutation": lambda: lambda x: (dg.randperm(x.shape[0]),),
+    "own generator": lambda: (
+        lambda x: (dg.rand(*x.shape, generator=OWN), dg.rand(x.shape[0]), dg.rand(2, generator=OWN))
+    ),
+    "before a loop": lambda: _looped,
+    "before a branch": lambda: (
+        lambda x: (dg.cond((dg.rand(*x.shape) > 2).all(), dg.neg, lambda v: v * dg.rand(3), x[0]),)
+    ),
+    "recomputed": lambda: _recomputed,
+    "by example": lambda: lambda x: (dg.vmap(lambda v: v * dg.rand(3))(x),),
+    "a training step": _learns,
+}
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_random_numbers_of_any_size_are_those_of_eager_mode(name):
+    """How many were drawn before is a live number; it was a guard, so that dropout meant a variant for each length."""
+    runs = []
+    for compiled in (False, True):
+        dg.manual_seed(5)
+        OWN.manual_seed(6)
+        fn = DRAWS[name]()
+        fn = dg.function(fn) if compiled else fn
+        rows = [
+            [y.numpy().tobytes() for y in (*fn(dg.ones(n, 3)), dg.rand(2))]
+            for n in (*range(3, 11), *range(20, 7, -1))
+        ]
+        runs.append((rows, dg.default_generator.get_state(), OWN.get_state()))
+    assert runs[0] == runs[1]
+    assert len(fn.variants) <= 5, fn.explain(guards=True)
 
 
 def test_gradients_inside_and_through_calls_of_any_size():
