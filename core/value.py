@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import dispatch, vjp
 from .errors import ArgumentTypeError, AutogradError
+from .handles import Handle, InList
 from .reach import opened
 from .spoken import refuse
 from .types import DType, Shape, TensorType, as_dtype
@@ -388,11 +389,11 @@ class Tensor(_Named):
         """
         vjp.backward(self, gradient, create_graph, retain_graph)
 
-    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Handle:
         """Call `hook(gradient)` when this tensor's gradient is known; a tensor it returns replaces it.
 
-        Returns a function that removes the hook. Hooks of leaves run at the end of the walk, in the order in which the
-        leaves got their first ones.
+        Returns: a handle, whose `remove()` takes the hook out, as calling the handle does. Hooks of leaves run at the
+        end of the walk, in the order in which the leaves got their first ones.
         """
         face = dispatch.state.executor.face(self)
         if not face._requires_grad:
@@ -410,7 +411,7 @@ class Tensor(_Named):
         while last and hooks[last - 1].__class__ is Kept:  # which gets what the others made
             last -= 1
         hooks.insert(last, hook)
-        return lambda: hooks.remove(hook)
+        return InList(hooks, hook)
 
     def retain_grad(self) -> None:
         """Keep the gradient of this tensor as `.grad`, as that of a leaf is kept, in every walk from now on.

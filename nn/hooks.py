@@ -9,6 +9,7 @@ from typing import Any
 from ..core import dispatch
 from ..core.custom import with_gradient
 from ..core.errors import ArgumentTypeError, AutogradError
+from ..core.handles import Handle
 from ..core.ops.creation import zeros
 from ..core.strangers import kind_of
 from ..core.value import Tensor
@@ -87,7 +88,7 @@ def _before(module: Any, hook: Hook, args: tuple[Any, ...], kwargs: dict[str, An
     return changed
 
 
-class HookHandle:
+class HookHandle(Handle):
     """A registered hook: `remove()`, calling the handle, or leaving `with handle:` takes it out again."""
 
     def __init__(self, hooks: dict[int, Any], key: int):
@@ -95,14 +96,6 @@ class HookHandle:
 
     def remove(self) -> None:
         self._hooks.pop(self._key, None)
-
-    __call__ = remove
-
-    def __enter__(self) -> HookHandle:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.remove()
 
 
 class Passage:

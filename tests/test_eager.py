@@ -170,6 +170,19 @@ def test_hooks_see_and_replace_gradients():
     np.testing.assert_array_equal(x.grad.numpy(), [1.0, 1.0])
 
 
+def test_the_handle_of_a_hook_takes_it_out():
+    x = dg.tensor([1.0, 2.0], requires_grad=True)
+    seen = []
+    handle = x.register_hook(lambda g: seen.append("a"))
+    with x.register_hook(lambda g: seen.append("b")):
+        x.sum().backward()
+    x.sum().backward()
+    handle.remove()
+    handle.remove()
+    x.sum().backward()
+    assert seen == ["a", "b", "a"]
+
+
 def used_up_beside(a, w, seen):
     h = a * a
     h.sum().backward()
