@@ -14,7 +14,7 @@ from . import dispatch
 from . import types as T
 from .dispatch import apply_in_place
 from .errors import ArgumentTypeError, ShapeError
-from .old_values import computed
+from .old_values import write_over
 from .op import PUBLIC, REGISTRY, Op, public
 from .ops import random
 from .ops.joining import tensor_split
@@ -138,7 +138,7 @@ def _written(name: str) -> Any:
                 found.explain(e, (self, *args), kwargs)
                 raise
         else:
-            self.copy_(computed(found, self, *args, **kwargs))
+            write_over(found, self, *args, **kwargs)
         return self
 
     method.__name__, method.__doc__ = f"{name}_", f"`x.{name}(...)` written over x. Returns: x."
@@ -202,7 +202,10 @@ def _drawn(name: str, draw: Any, text: str) -> Any:
 
     def method(self: Tensor, *args: Any, generator: Any = None, **kwargs: Any) -> Tensor:
         with _no_grad():
-            return self.copy_(draw(self, *args, generator=generator, **kwargs))
+            drawn = draw(self, *args, generator=generator, **kwargs)
+            if self.is_leaf:  # a parameter gets its first values
+                return self.copy_(drawn)
+        return self.copy_(drawn)
 
     method.__name__, method.__doc__ = name, f"Fill x with {text}. Returns: x."
     return method

@@ -25,13 +25,17 @@ def before_change(op: Op, inputs: tuple[Any, ...], target: Tensor) -> tuple[Any,
     return tuple([old if x is target else x for x in inputs])
 
 
-def computed(fn: Callable[..., Any], target: Tensor, *args: Any, **kwargs: Any) -> Any:
-    """`fn(target, ...)`, which is going to be written over `target`: of a copy where the tape keeps it."""
+def write_over(fn: Callable[..., Any], target: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """`fn(target, ...)` in target's dtype, written over `target`: of a copy where the tape keeps it."""
     since = mark()
     result = fn(target, *args, **kwargs)
+    if result is target:
+        return target
     if dispatch.state.grad and _keeps(result, since, target):
         result = fn(old_values(target), *args, **kwargs)
-    return result
+    face = dispatch.state.executor.face
+    dispatch.state.executor.write(face(target), face(result.to(target.dtype)))
+    return target
 
 
 def _keeps(result: Any, since: float, target: Any) -> bool:

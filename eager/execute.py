@@ -478,9 +478,12 @@ class EagerExecutor:
 
     def _rebase(self, target: Any, value: Any) -> None:
         """Give a changed tensor the value's history; of a view, to what it is a view of as well: all views of that,
-        this one too, take theirs from it when they are met again."""
-        target._node, target._index, target._requires_grad = value._node, value._index, value._requires_grad
+        this one too, take theirs from it when they are met again. Where the value has none, what was there has a
+        gradient of 0."""
         base = target._base
+        if base is None and target._requires_grad and not value._requires_grad:
+            value = REGISTRY["overwrite"](target, value)
+        target._node, target._index, target._requires_grad = value._node, value._index, value._requires_grad
         if base is None:
             target._storage.tape_version += 1
             return

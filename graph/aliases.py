@@ -74,7 +74,6 @@ class Aliases:
         for tensor in trace.leaves.values():
             if id(tensor) in args:
                 self.leaves[args[id(tensor)]] = _leaf(tensor)
-        self.whole |= {args[id(tensor)] for tensor in trace.wholes if id(tensor) in args}
         for tensor, absent in trace.grad_reads:
             if id(tensor) in args:
                 self.grads[args[id(tensor)]] = None if absent else _facts(tensor._grad)

@@ -113,8 +113,6 @@ class Closing:
             face = trace.face(trace.lifted[id(tensor)][1])
             ends.setdefault(id(face), (self._place(tensor), face))
             self.spots.setdefault(id(face), self._place(tensor))
-            if tensor._requires_grad and not face._requires_grad and face._storage.tape_version:
-                end.dropped.append(self._place(tensor))
         for tensor in trace.asked.values():
             face = trace.face(trace.lifted[id(tensor)][1])
             if face._node is None and face._requires_grad is not tensor._requires_grad:

@@ -90,8 +90,6 @@ class Ending:
         #: the way reads is the same
         self.tape: Tape | None = None
         self.still: Callable[[], bool] | None = None
-        #: tensors changed in place by what has no history, and so without one of their own from then on
-        self.dropped: list[tuple[str, Any]] = []
         #: leaves that had their first hooks, which are gone
         self.hooked: list[tuple[str, Any]] = []
         #: leaves that ask for a gradient, or no longer, from then on
@@ -161,9 +159,6 @@ class Ending:
             self._attach(moment, outputs, carried, found, numbers)
         for k in self.between:
             dispatch._State.executor._refresh(found["view"][k])  # type: ignore[attr-defined]
-        for kind, k in self.dropped:
-            y = found[kind][k] if kind in found else k
-            dispatch._State.executor._rebase(y, y._alias())  # type: ignore[attr-defined]
         for (kind, k), grad in self.leaves:
             y = found[kind][k]
             y._requires_grad = True

@@ -39,7 +39,7 @@ def make_entry(variant: Any, tensors: list[Any], grad: bool) -> Callable[[tuple[
     end = segment.ending
     if end is None or segment.checks or segment.first is not None or variant.kept.kwargs:
         return None
-    if end.roots or end.between or end.leaves or end.dropped or end.hooked or end.grad_mode is not None:
+    if end.roots or end.between or end.leaves or end.hooked or end.grad_mode is not None:
         return None
     if end.written_grads or end.handed_grads or variant.aliases.arrays:
         return None

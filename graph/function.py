@@ -394,10 +394,8 @@ class Function(Looking):
         if len(self._budgets) > (self._limit or MODULES):
             self._leave_oldest(owners_of(key))
         self._kinds.add(kind_of(key))
-        for (
-            _,
-            frequent,
-        ) in self._entries:  # calls through an entry are not counted: they are the frequent ones
+        # Calls through an entry are not counted: they are the frequent ones.
+        for _, frequent in self._entries:
             touch(frequent)
         store.add(self, key, variant)
 

@@ -91,7 +91,6 @@ class Trace(Sources, Settings):
         #: how many later calls may try again in vain, because they may find what this one made
         self.chances = 0
         self.leaves: dict[int, Any] = {}  # tensors from outside whose being a leaf, and whose hooks, matter
-        self.wholes: list[Any] = []  # and those which have to be no views
         self.hooked: list[Symbol] = []  # leaves that the function made and that have hooks
         #: leaves from outside on which it registers hooks, their symbols, and which they are, where, in words
         self.hooks_on: dict[int, tuple[Any, Symbol, str]] = {}
@@ -370,8 +369,8 @@ class Trace(Sources, Settings):
         outer = self._refuse_overlap(target)
         if track:
             vjp.refuse_view(target)
-        if track and outer is not None:
-            vjp.refuse_view(outer)
+            if outer is not None:
+                vjp.refuse_view(outer)
         self._set(target, value._value)
         if track:
             self._rebase(target, value)
@@ -392,9 +391,10 @@ class Trace(Sources, Settings):
         """As in eager mode."""
         base = target._base
         whole = base is None or target._detached
-        if base is None and not value._requires_grad:
-            self._refuse_view(target)
-        if not whole:
+        if whole:
+            if target._requires_grad and not value._requires_grad:
+                value = self.face(REGISTRY["overwrite"](target, value))
+        else:
             op, attrs = target._view
             new = op.view_update_rule(self.face(base), value, **op.attrs_dict(attrs))
         target._node, target._index, target._requires_grad = value._node, value._index, value._requires_grad
@@ -402,25 +402,6 @@ class Trace(Sources, Settings):
             target._storage.tape_version += 1
         else:
             self._rebase(base, new)
-
-    def _refuse_view(self, target: Symbol) -> None:
-        """Leave to Python what takes the history from a view of a tensor outside: it has that one's then."""
-        tensor = self.original(target)
-        if tensor is None or (tensor._node is None and not target._requires_grad):
-            return
-        # Another argument may be one.
-        if tensor._node is None:  # the history is the function's own: the whole has it, too
-            self.wholes.append(tensor)
-        else:
-            self.leaves[id(tensor)] = tensor
-        if tensor._base is not None:
-            source = self._origin[self.inputs[id(target)]]
-            if source.kind == "arg" and source.key < self.given:
-                self.only = lambda tensors, _, k=source.key: tensors[k]._base is not None
-            self.leave(
-                f"fills {tensor.type}, which is a view of another tensor with a history",
-                "pass the whole tensor and take the view inside",
-            )
 
     # -- gradients, values, numbers -----------------------------------------------------------
 

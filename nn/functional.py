@@ -9,7 +9,7 @@ from ..core.errors import ShapeError
 from ..core.foreign import unknown as _unknown
 from ..core.kinds import truth as _truth
 from ..core.numbers import real
-from ..core.old_values import computed as _computed
+from ..core.old_values import write_over as _write_over
 from ..core.ops import activation as _A
 from ..core.ops import elementwise as _E
 from ..core.ops.activation import elu, gelu, leaky_relu, relu, silu
@@ -55,10 +55,7 @@ def _over(fn: Any, name: str) -> Any:
     def call(*args: Any, inplace: bool = False, **kwargs: Any) -> Tensor:
         if inplace.__class__ is not bool and not _truth(inplace):
             raise _ArgumentTypeError(name, *_unfit("inplace", inplace, "True or False"))
-        if not inplace or not args:
-            return fn(*args, **kwargs)  # type: ignore[no-any-return]
-        result = _computed(fn, *args, **kwargs)
-        return result if result is args[0] else args[0].copy_(result)  # type: ignore[no-any-return]
+        return _write_over(fn, *args, **kwargs) if inplace and args else fn(*args, **kwargs)
 
     call.__name__ = call.__qualname__ = name
     call.__doc__ = f"{fn.__doc__}\n\n    inplace: write the result over x, and return x."

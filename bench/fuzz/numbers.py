@@ -66,7 +66,7 @@ GIVEN = (
     "{y} = {x} * np.float32(k0)", "{y} = {x} * (np.ones(2) * k0).sum().item()", "{y} = {x} * float(k0)",
     "{y} = {x}.masked_fill({x} > 0, k0)", "{y} = {x} ** k0", "{y} = k0 ** {x}",
     "{y} = {x} * {{1: 5}}.get(k0, k0)", "{y} = {x} * (k0 in (1, 2, 3)) + k0", "{p} = k0 * 3, -k0, (k0,)",
-    "{y} = {x}.fill_(k0) if {x}._node is None and not {x}.requires_grad else {x} * k0",
+    "{y} = {x} * 1\n{y}.fill_(k0)", "{y} = {x}.fill_(k0) if {x}._node is None and not {x}.requires_grad else {x} * k0",
     "m.last = lambda t: t * k0\n{y} = m.last({x})\nm.last = None", "{y} = {x} * hash(k0)", "{y} = {x} * k0.real",
     "m.count += int(k0 == k0)\n{y} = {x} * m.count", "{y} = {x} * (k0 * 1j).imag", "{y} = {x} * k0 * m.scale - m.count",
 )  # fmt: skip

@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from typing import Any
 
-from ..dispatch import apply, apply_in_place
+from ..dispatch import apply, apply_in_place, state
 from ..errors import ArgumentTypeError
 from ..op import PUBLIC, REGISTRY, Op
 from ..spoken import spelled
@@ -102,12 +102,16 @@ def _in_place(op: Op) -> Any:
 
 
 def _copy_(self: Tensor, source: Any) -> Any:
-    """Copy another tensor's values (broadcast, converted) into this one."""
+    """Copy another tensor's values (broadcast, converted) into this one. What it was has a gradient of 0 after that."""
     if not isinstance(source, Tensor):
         source = creation.full(self.shape, source, self.dtype, self.device)
     if source.shape != self.shape:
         source = shape.broadcast_to(source, shape=self.shape)
-    return apply_in_place(elementwise.assign, self, (source.to(self.dtype),), ())
+    source = source.to(self.dtype)
+    whole = self._base is None or self.size == self._base.size
+    if whole and self.requires_grad and not self.is_leaf and state.grad:
+        return apply_in_place(elementwise.overwrite, self, (self, source), ())
+    return apply_in_place(elementwise.assign, self, (source,), ())
 
 
 METHODS: dict[str, Any] = {

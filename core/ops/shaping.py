@@ -103,12 +103,9 @@ def _over(name: str, fn: Any) -> Any:
     """The in-place form of a function that returns a tensor like its first argument."""
 
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        from .. import dispatch
-        from ..old_values import computed
+        from ..old_values import write_over
 
-        face = dispatch.state.executor.face
-        dispatch.state.executor.write(face(self), face(computed(fn, self, *args, **kwargs)))
-        return self
+        return write_over(fn, self, *args, **kwargs)
 
     method.__name__ = method.__qualname__ = name
     method.__doc__ = f"`dg.{name[:-1]}` written over x. Returns: x."
