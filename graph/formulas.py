@@ -38,6 +38,10 @@ class Site:
         owner = names.bind(self.owner)
         if self.kind == "attr":
             return f"{owner}.{self.key}"
+        if self.kind == "item" and in_class(type(self.owner), "__missing__") is not ABSENT:
+            return (
+                f"{names.bind(dict.get)}({owner}, {names.bind(self.key)})"  # none is made where there is none
+            )
         return f"{owner}[{names.bind(self.key)}]" if self.kind == "item" else f"{owner}.cell_contents"
 
     def plant(self, value: Any, before: Any) -> Effect | None:
@@ -106,11 +110,8 @@ def _tuple(like: Any, elements: list[Any]) -> Any:
 
 
 def _is_plain(kind: type) -> bool:
-    """Whether items of such a container are found by C code alone."""
-    if kind in _CONTAINERS:
-        return True
-    found = in_class(kind, "__getitem__")
-    return found in (dict.__getitem__, list.__getitem__) and in_class(kind, "__missing__") is ABSENT
+    """Whether items that such a container has are found by C code alone."""
+    return kind in _CONTAINERS or in_class(kind, "__getitem__") in (dict.__getitem__, list.__getitem__)
 
 
 def site_of(read: Read) -> Site | None:

@@ -85,6 +85,23 @@ def test_items_of_classes_of_dicts_change(kind, variants):
     check(body, range(9), variants, before=before)
 
 
+@pytest.mark.parametrize("make", [collections.Counter, lambda: collections.defaultdict(int)])
+def test_counters_count_in_three_variants(make):
+    """One where the key is missing, one where it is there, one for any number; a guard does not make the key."""
+
+    def before(m, k):
+        if k == 0:
+            m.last = make()
+        if k == 6:
+            m.last.clear()
+
+    def body(m, x, _):
+        m.last["seen"] += 1
+        return x * m.last["seen"], len(m.last)
+
+    check(body, range(12), 3, before=before)
+
+
 def test_a_class_among_several_is_asked_for():
     def body(m, x, a):
         m.t += 1
