@@ -83,7 +83,7 @@ def checked(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
     variant = variant or next(iter(function.variants[::-1]), None)
     where = None
     if variant is not None and variant.root is not None and variant.live is None:
-        where = first_difference(variant, tensors, witness.calls)
+        where = first_difference(variant, variant.with_state(tensors), witness.calls)
     raise CheckError(
         function.name, f"{what}; first op that differs: {where or 'none: the same ops give the same'}",
         "dg.compare(fn, ...) shows more; please report it, unless the function reads what no trace can see",

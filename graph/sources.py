@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ..core import vjp
 from ..core.types import TensorType, contiguous_strides
-from .ir import Graph, Value
+from .ir import Graph, Node, Value
 from .symbol import Symbol
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Sources:
         self._origin: dict[Value, Source] = {}  # inputs that every graph of the trace can read
         self._serial: dict[Value, int] = {}  # computed values, in the order of the program
         self._local: dict[Value, Value] = {}
+        self._real: dict[Value, Value] = {}  # what values of later graphs stand for in these
         self._known: set[Value] = set()
         #: results of view ops that are copies, as in eager mode: strides cannot say what they hold
         self.copied: set[Value] = set()
@@ -136,16 +137,48 @@ class Sources:
             return value
         local = self._local.get(value)
         if local is None:
-            source = self._origin.get(value) or Source("carry", self._serial[value], None, None)
-            local = self._local[value] = self.graph.add_input(
-                value.type, value.device, self.layouts.get(value)
-            )
+            base = self._base_of(value)
+            if base is None:
+                source = self._origin.get(value) or Source("carry", self._serial[value], None, None)
+                local = self.graph.add_input(value.type, value.device, self.layouts.get(value))
+                self.sources.append(source)
+            else:
+                made: Any = value.producer
+                node = Node(made.op, [self._use(base)], made.attrs, (value.type,), value.device, made.where)
+                node.again = made.again
+                self.graph.nodes.append(node)
+                local = node.outputs[0]
+            self._local[value], self._real[local] = local, value
             self._known.add(local)
-            self.sources.append(source)
         return local
+
+    def _base_of(self, value: Value) -> Value | None:
+        """What a value is a view of, where it does not lie in memory as a result of its own would; a later graph has to
+        see it as it lies, since the sums of products with a vector go by that."""
+        node = value.producer
+        if node is None or not node.op.is_view or value in self.copied:
+            return None
+        lies = self._strides(value)
+        return (
+            None
+            if lies == contiguous_strides(value.type.shape)
+            else self._real.get(node.inputs[0], node.inputs[0])
+        )
+
+    def _strides(self, value: Value) -> Any:
+        node: Any = value.producer
+        if node is None or not node.op.is_view or value in self.copied:
+            return self.layouts.get(value) or contiguous_strides(value.type.shape)
+        base = self._real.get(node.inputs[0], node.inputs[0])
+        return node.op.view_rule(base.type.shape, self._strides(base), **node.named)[1]
+
+    def _whole(self, value: Value) -> Value:
+        base = self._base_of(value)
+        return value if base is None else self._whole(base)
 
     def is_in_reach(self, value: Value) -> bool:
         """Whether a graph can still read a value: what a segment made and nothing held at its end is gone."""
+        value = self._whole(value)
         serial = self._serial.get(value)
         if serial is None:
             return value in self._origin
@@ -178,7 +211,7 @@ class Sources:
         reachable = {x._value for x in symbols}
         reachable |= {x._storage.value for x in symbols if x._storage.value is not None}
         here = {v for node in self.graph.nodes for v in node.outputs}
-        return sorted(reachable & here, key=self._serial.__getitem__)
+        return sorted({*map(self._whole, reachable)} & here, key=self._serial.__getitem__)
 
     def next_segment(self, carried: Iterable[int]) -> None:
         """Go on in a new graph after a read. carried: what segments have kept so far for later ones, by number."""

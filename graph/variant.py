@@ -70,7 +70,7 @@ class Variant:
             return False
         if not holds:
             return False
-        tensors = self._with_state(tensors)
+        tensors = self.with_state(tensors)
         if self.state and len({*map(id, tensors)}) < len(tensors):  # they were several when it was traced
             return False
         return self.aliases.fit(tensors)
@@ -86,17 +86,18 @@ class Variant:
         self.met = self.calls
         return self.row > _ROW or self.paths >= PATHS
 
-    def _with_state(self, tensors: list[Any]) -> list[Any]:
+    def with_state(self, tensors: list[Any]) -> list[Any]:
+        """The tensors of a call, and those that state holds now."""
         return [*tensors, *(t for s in self.state for t in s.find())] if self.state else tensors
 
     def numbers_of(self, numbers: list[Any], tensors: list[Any]) -> Any:
         """The values of the live numbers of a call that it fits, or None where they do not fit."""
-        return self.live.read(numbers, self._with_state(tensors) if self.live.sizes else ())
+        return self.live.read(numbers, self.with_state(tensors) if self.live.sizes else ())
 
     def run(self, tensors: list[Any], given: Any = None, live: Any = None) -> Any:
         """Run on the call's tensors. An outcome not seen before is traced. given: the call's args and kwargs; live:
         what `self.live.read` gave for it."""
-        called, tensors = tensors, self._with_state(tensors)
+        called, tensors = tensors, self.with_state(tensors)
         segment, outcomes, passed = self.root, [], []
         carried: dict[Any, Any] = {} if live is None else {LIVE: live}
         late: list[tuple[Any, Any]] = []  # what is printed: it waits until it is known who goes on

@@ -200,6 +200,22 @@ def test_a_check_finds_a_wrong_kernel_and_puts_everything_back(checking, fault):
     np.testing.assert_array_equal(state.numpy(), 0)
 
 
+def test_a_check_finds_a_wrong_kernel_beside_state_that_is_replaced(checking, fault):
+    fault(_becomes("tanh", "sin"))
+
+    class State:
+        h = dg.ones(2)
+
+    @dg.function
+    def f(x):
+        State.h = State.h * 0.5 + x
+        return dg.tanh(State.h)  # wrong here
+
+    with pytest.raises(dg.errors.CheckError, match="first op that differs: tanh at "):
+        f(dg.ones(2))
+    assert State.h.tolist() == [1, 1]
+
+
 def test_a_check_finds_a_value_that_no_guard_watches(checking):
     """A missing guard, made by taking the guards of a variant away: the graph keeps a constant."""
 
