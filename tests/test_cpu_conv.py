@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from duograd.backends.cpu import conv_lines
+from duograd.backends.cpu import conv_direct, conv_lines
 from duograd.core import types as T
 from duograd.core.ops import convolution, pooling
 from duograd.core.ops.window import out_size
@@ -110,6 +110,32 @@ def test_depthwise_windows_of_the_image_equal_those_of_copied_lines(
         monkeypatch.setattr(conv_lines, "applies", lambda product: False)
     for near, copied in zip(*results):
         np.testing.assert_array_equal(near, copied)
+
+
+@pytest.mark.parametrize(
+    ("taps", "step", "size"),
+    [
+        ((3, 3), 1, (9, 17)),
+        ((3, 3), 2, (15, 70)),
+        ((5, 5), 1, (8, 33)),
+        ((7, 7), 1, (7, 7)),
+        ((5, 3), 2, (30, 140)),
+    ],
+)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_filter_gradients_of_whole_windows_equal_those_tap_by_tap(
+    run_kernel, monkeypatch, taps, step, size, channels
+):
+    attrs = {"stride": (step, step), "padding": ((2, 1), (0, 1)), "dilation": (1, 1), "groups": 3}
+    shapes, gradients = ((2, 3 * channels, *size), (6, channels, *taps)), []
+    for _ in range(2):
+        np.random.seed(0)
+        gradients.append(check_conv(run_kernel, *shapes, "float32", **attrs)[2])
+        monkeypatch.setattr(conv_direct, "_dots", lambda window: conv_direct._DOT_TAPS)
+        conv_direct._text.cache_clear()
+    np.testing.assert_array_equal(*gradients)
+    monkeypatch.undo()
+    conv_direct._text.cache_clear()
 
 
 @pytest.mark.parametrize("window", [((5, 3), 1), ((3, 5), 2), ((5, 5), 2), ((4, 3), 1), ((3, 3), 3)])

@@ -16,6 +16,7 @@ from . import conv_lines
 from .conv_axes import Axes, Product, output_steps
 from .epilogue import FusedEpilogue, indent
 from .panels import IMPORT, block
+from .target import target
 
 _MIN_ROWS = 4
 #: lines of a band, which should stay in the first-level cache
@@ -204,19 +205,7 @@ HEAD
 COPY
             for row in range(rows):
                 other = g + image * g_n + (group * rows + row) * g_k + front * g_z + line0 * g_y
-                for tap in range(taps):
-                    here = lines_at + load_i64(table, tap * 2)
-                    to = sums + (row * taps + tap) * LANES * SIZE
-                    column = 0
-                    while column < q:
-                        at, beside = here + column * SIZE, other + column * SIZE
-                        if q - column > 2 * LANES:
-                            length = min(q - column, VECTORS * LANES)
-                            dot_lines_T(to, at, step_y * line_pitch, beside, g_y, count, length, VECTORS, LANES)
-                        else:
-                            length = min(q - column, LANES)
-                            dot_lines_T(to, at, step_y * line_pitch, beside, g_y, count, length, 1, LANES)
-                        column += length
+DOTS
             line0 += band
             if line0 >= p:
                 line0, front = 0, front + 1
@@ -231,6 +220,42 @@ COPY
             store_T(f + group * f_group + row * f_row + c * f_c + tz * f_z + ty * f_y + tx * f_x, 0, total)
 """
 
+# Any window: tap by tap.
+_DOT_TAPS = """
+for tap in range(taps):
+    here = lines_at + load_i64(table, tap * 2)
+    to = sums + (row * taps + tap) * LANES * SIZE
+    column = 0
+    while column < q:
+        at, beside = here + column * SIZE, other + column * SIZE
+        if q - column > 2 * LANES:
+            length = min(q - column, VECTORS * LANES)
+            dot_lines_T(to, at, step_y * line_pitch, beside, g_y, count, length, VECTORS, LANES)
+        else:
+            length = min(q - column, LANES)
+            dot_lines_T(to, at, step_y * line_pitch, beside, g_y, count, length, 1, LANES)
+        column += length
+"""
+# Windows of neighbouring lines: lines of g share what they read, in the same order of sums.
+_DOT_WINDOW = """
+to = sums + row * taps * LANES * SIZE
+column = 0
+while column < q:
+    at, beside = lines_at + column * SIZE, other + column * SIZE
+    if q - column > 2 * LANES:
+        length = min(q - column, VECTORS * LANES)
+        dot_windows_T(
+            to, taps_x * LANES * SIZE, at, line_pitch, beside, g_y, count, length, table, taps_x,
+            TAPS, WIDE_UNROLLED, STEP, ROWS, VECTORS, LANES,
+        )
+    else:
+        length = min(q - column, LANES)
+        dot_windows_T(
+            to, taps_x * LANES * SIZE, at, line_pitch, beside, g_y, count, length, table, taps_x,
+            TAPS, UNROLLED, STEP, ROWS, 1, LANES,
+        )
+    column += length
+"""
 
 _FIRST_SLOT = 51
 # A band of the result of one filter, while it is in the cache.
@@ -258,6 +283,7 @@ def _text(
     sums = sums.replace("TAPS, STEP, ROWS", f"{window[0]}, {window[1]}, {window[2]}, {_ROWS}")
     template = template.replace("NUMBERS\n", indent(numbers.strip().splitlines(), 16))
     template = template.replace("SUMS\n", indent(sums.strip().splitlines(), 20))
+    template = template.replace("DOTS\n", indent(_dots(window).strip().splitlines(), 16))
     copied = "".join(f"            {line}\n" for line in _COPY.strip().splitlines()).rstrip()
     text = template.replace("HEAD", _HEAD.strip("\n")).replace("COPY", copied)
     text = text.replace("PER_ENTRY", str(16 // size)).replace("PER_NUMBER", str(8 // size))
@@ -266,6 +292,20 @@ def _text(
     )
     text = text.replace("SIZE", str(size)).replace("LANES", str(lanes)).replace("VECTORS", str(_VECTORS))
     return text.replace("EPILOGUE_SLOTS\n", head).replace("FINISH\n", finish)
+
+
+def _dots(window: tuple[int, int, int]) -> str:
+    """The lines that add up products for each tap of a window, or of any."""
+    taps, columns, step = window
+    if not taps:
+        return _DOT_TAPS
+    many = target().registers == 32
+    # Sums of all taps and the lines of g fill the registers.
+    rows = 4 if many and taps < 7 else 2
+    unrolled = columns if columns * taps <= _UNROLLED or (many and columns * taps <= 25) else 0
+    return _DOT_WINDOW.replace("TAPS, UNROLLED, STEP, ROWS", f"{taps}, {unrolled}, {step}, {rows}").replace(
+        "TAPS, WIDE_UNROLLED, STEP, ROWS", f"{taps}, 0, {step}, {rows}"
+    )
 
 
 def _window(axes: Axes) -> tuple[int, int, int]:
@@ -347,4 +387,5 @@ def filter_gradient(program: Program, g: Operand, product: Product) -> None:
     chunks = program.chunks(groups * product.channels, 1.0 * g.size * product.channels * taps)
     args = _slots(product, band, program.scratch(chunks * pitch), pitch)
     args += [g.slot, *(s * size for s in g.strides[:4]), band.bytes]
-    program.launch(_text(_DOT, dtype, lanes), args, chunks)
+    window = _window(axes)[0], axes[2].taps, axes[1].step
+    program.launch(_text(_DOT, dtype, lanes, window=window if window[0] else (0, 0, 0)), args, chunks)

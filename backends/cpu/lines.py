@@ -14,6 +14,11 @@
     or 0. Results are summed up by whole `rows`: lines that those past the last one need must be there.
 `dot_lines_X(sums, a, a_step, b, b_step, lines, columns, vectors, lanes)`
     sums[l] += a[line, e] * b[line, e] for e = l, l + lanes, ...: one vector of sums over all lines.
+`dot_windows_X(sums, sum_step, a, line_step, b, b_step, lines, columns, offsets, taps_x, taps_y, unrolled, step, rows,
+               vectors, lanes)`
+    The same for every tap of windows of neighbouring lines: line i of b meets `taps_y` lines of a from i * step on,
+    at the byte offset of each tap of x (16 bytes apart). Vectors of sums follow each other by tap of x, sum_step
+    bytes apart by line of taps. unrolled: taps_x, or 0. rows: lines of b that share what they read of a.
 `split_pairs_X(even, odd, dst_step, src, src_step, count, low, high, lanes)`
     count lines of 2 * lanes elements, taken apart by even and odd places; zeros outside [low, high).
 """
@@ -136,6 +141,58 @@ def _emit_dot(v: Vectors, args: Any, vectors: int) -> None:
     v.store(b.fadd(v.load(sums), row[0]), sums)
 
 
+def _emit_dot_windows(
+    v: Vectors, args: Any, taps_y: int, unrolled: int, step: int, rows: int, vectors: int
+) -> None:
+    b = v.builder
+    sums, sum_step, left, line_step, right, right_step, lines, columns, offsets, taps_x = args
+    width = v.lanes * v.size
+    masks = [v.below(columns, j * v.lanes) for j in range(vectors)]
+    groups = b.sdiv(lines, I64(rows))
+    passes = (rows, groups), (1, b.sub(lines, b.mul(groups, I64(rows))))
+    tap = lambda entry: b.load(v.pointer(entry), align=8, typ=I64)
+
+    def add_columns(starts: list[Any], to: Any) -> None:
+        """Some columns of the window, for which sums stand in registers."""
+        state = [left, right, *[v.zero] * (len(starts) * vectors * taps_y)]
+        for n, count in passes:
+            loop = Loop(b, count, state)
+            x, y, *totals = loop.carried
+            for j, mask in enumerate(masks):
+                at = [b.add(y, b.add(b.mul(right_step, I64(i)), I64(j * width))) for i in range(n)]
+                factors = [v.masked_load(a, mask) for a in at]
+                for s, start in enumerate(starts):
+                    place, first = b.add(b.add(x, start), I64(j * width)), (s * vectors + j) * taps_y
+                    for line in range((n - 1) * step + taps_y):
+                        values = v.load(place)
+                        for k in range(taps_y):
+                            i, rest = divmod(line - k, step)
+                            if rest == 0 and 0 <= i < n:
+                                total = totals[first + k]
+                                # Beyond the columns anything may stand.
+                                totals[first + k] = b.select(
+                                    mask, v.multiply_add(values, factors[i], total), total
+                                )
+                        place = b.add(place, line_step)
+            moved = b.add(x, b.mul(line_step, I64(n * step))), b.add(y, b.mul(right_step, I64(n)))
+            state = loop.close([*moved, *totals])
+        for s in range(len(starts)):
+            for k in range(taps_y):
+                row = [state[2 + (s * vectors + j) * taps_y + k] for j in range(vectors)]
+                while len(row) > 1:
+                    row = [b.fadd(p, q) for p, q in zip(row[::2], row[1::2])]
+                here = b.add(b.add(to, I64(s * width)), b.mul(sum_step, I64(k)))
+                v.store(b.fadd(v.load(here), row[0]), here)
+
+    if unrolled:
+        add_columns([tap(b.add(offsets, I64(16 * s))) for s in range(unrolled)], sums)
+        return
+    outer = Loop(b, taps_x, [offsets, sums])
+    entry, to = outer.carried
+    add_columns([tap(entry)], to)
+    outer.close([b.add(entry, I64(16)), b.add(to, I64(width))])
+
+
 def _emit_split(v: Vectors, args: Any) -> None:
     b = v.builder
     even, odd, dst_step, src, src_step, count, low, high = args
@@ -155,6 +212,7 @@ _TABLE = (
     ("sum_taps", _emit_sum, 9, 3),
     ("sum_windows", _emit_windows, 12, 6),
     ("dot_lines", _emit_dot, 7, 2),
+    ("dot_windows", _emit_dot_windows, 10, 6),
     ("split_pairs", _emit_split, 8, 1),
 )
 for _char in FLOATS:
