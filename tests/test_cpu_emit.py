@@ -173,6 +173,9 @@ def layouts(rng):
 
     yield "contiguous", (full(5, 7), full(5, 7))
     yield "transposed", (full(7, 5).T, full(5, 7))
+    yield "transposed, whole blocks", (full(70, 150).T, full(150, 70))
+    yield "transposed, rows of a kilobyte", (full(256, 70).T, full(70, 256))
+    yield "transposed, few columns", (full(3, 100).T, full(2, 100, 3)[:, :, ::-1])
     yield "row broadcast", (full(5, 37), full(37))
     yield "column broadcast", (full(5, 37), full(5, 1))
     yield "both", (full(9, 1, 3), full(1, 20, 1))
@@ -224,6 +227,14 @@ def test_map_walks_backwards(dtype):
         run([arg(0, dtype)], [x], [out[:, -2:0:-1]], x.shape)
         np.testing.assert_array_equal(out[:, -2:0:-1], x)
         assert not out[:, [0, -1]].any()
+
+
+@pytest.mark.parametrize("dtype", ALL, ids=str)
+def test_map_turns_what_is_transposed(dtype):
+    for shape in ((2, 37, 50), (1, 16, 17), (3, 65, 2), (1, 128, 256)):
+        x = np.arange(np.prod(shape)).reshape(shape).astype(dtype.np)
+        out = run_map([arg(0, dtype)], [x.transpose(0, 2, 1)])[0]
+        np.testing.assert_array_equal(out, x.transpose(0, 2, 1))
 
 
 @pytest.mark.parametrize("dtype", ALL, ids=str)

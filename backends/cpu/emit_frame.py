@@ -108,6 +108,8 @@ class Frame:
         #: numbers of the outputs that may be written round the caches, inside loops over whole vectors
         self.around = [k for k, out in enumerate(kernel.outputs) if kernel.form != "col" and streams(out)]
         self.whole = False
+        #: number of an input -> the text that reads sixteen elements of it from where they have been brought together
+        self.gathered: dict[int, str] = {}
         #: how many wide values loops over whole ones take at a time, side by side: 1, 2 or 4
         self.abreast = 1
 
@@ -185,6 +187,8 @@ class Frame:
         """The text that reads input `node.value` at inner index `i`, sixteen elements if there is a mask."""
         if node.value in self.scalars:
             return self.scalar(node)
+        if mask and node.value in self.gathered:
+            return self.gathered[node.value]
         s = self.inputs[node.value]
         at = s.at(i)
         if not mask or s.inner == "b":

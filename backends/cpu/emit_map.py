@@ -7,8 +7,9 @@ from ...core.scalar import Expr, walk
 from .emit_expression import Body, abreast
 from .emit_frame import Frame, Stream
 
-#: rows that are walked side by side. Measured on transposed copies: 64 beats 16 and 32 for large ones.
-BAND = 64
+#: rows that are walked side by side, and as many where their lines fall into few sets of the first-level cache.
+#: Measured on transposed copies: 64 beats 16 and 32 for large ones; 1024 x 1024, rows of 4 KB, takes half with 16.
+BAND, CROWDED = 64, 16
 
 
 def emit_map(kernel: LoopKernel) -> tuple[str, int]:
@@ -62,32 +63,64 @@ def _emit_bands(frame: Frame, streams: list[Stream], top: Body, once: list[Expr]
     complex numbers) leave a row together: a band is one row then.
     """
     kept = frame.kernel.kept
-    last_kept = kept - 1
-    steps = [s.strides[-1] for s in streams if s.inner == "s" and s.address]
-    frame.line("apart = " + " + ".join(f"({step} != 2)" for step in steps))
-    frame.line(f"band = {BAND} if apart > 0 else 1")
+    last = kept - 1
+    apart = {k: s for k, s in frame.inputs.items() if s.inner == "s" and s.address}
+    steps = [s.strides[-1] for s in (*apart.values(), *frame.outputs) if s.inner == "s"]
+    pitches = [(s.strides[last], spec.dtype.itemsize) for s, spec in zip(frame.outputs, frame.kernel.outputs)]
+    frame.line("spread = " + " + ".join(f"({step} != 2)" for step in steps))
+    frame.line("crowded = " + " + ".join(f"({p} * {n} & 1023 == 0) * ({p} != 0)" for p, n in pitches))
+    frame.line(f"band = 1 if spread == 0 else {CROWDED} if crowded > 0 else {BAND}")
+    if apart:
+        frame.line("transposed = " + " + ".join(f"({s.strides[last]} == 1)" for s in apart.values()))
+    for k in apart:
+        frame.line(f"tile{k} = stack({BAND * 16 * frame.kernel.inputs[k].dtype.itemsize})")
     frame.line("rows = " + " * ".join(frame.sizes[:kept]))
     frame.chunk_range()
+
+    def rows(low: str, high: str) -> None:
+        with frame.block(f"for g in range({low}, {high}):"):
+            before = [s.position for s in streams]
+            for s in streams:
+                frame.line(f"{s.position}_g = {s.position} + g * {s.strides[last]}")
+                s.position += "_g"
+            _elements(frame, _once(frame, top, once))
+            for s, position in zip(streams, before):
+                s.position = position
+
     with frame.block("while first < last:"):
         frame.line("rest = first")
-        for a in range(last_kept, 0, -1):
+        for a in range(last, 0, -1):
             frame.line(f"j{a} = remainder(rest, n{a})")
             frame.line(f"rest = quotient(rest, n{a})")
         frame.line("j0 = rest")
-        frame.line(f"count = min(min(band, n{last_kept} - j{last_kept}), last - first)")
+        frame.line(f"count = min(min(band, n{last} - j{last}), last - first)")
+        frame.line("turned = count * (transposed > 0) * (count >= 16)" if apart else "turned = 0")
         for s in streams:
             frame.line(f"{s.position} = " + " + ".join(f"j{a} * {s.strides[a]}" for a in range(kept)))
         with frame.block(f"for v in range(0, {frame.sizes[-1]}, 16):"):
             frame.line(f"m = w_mask({frame.sizes[-1]}, v)")
-            with frame.block("for g in range(count):"):
-                before = [s.position for s in streams]
-                for s in streams:
-                    frame.line(f"{s.position}_g = {s.position} + g * {s.strides[last_kept]}")
-                    s.position += "_g"
-                _elements(frame, _once(frame, top, once))
-                for s, position in zip(streams, before):
-                    s.position = position
+            if apart:
+                for k, s in apart.items():
+                    _gather(frame, k, s, last)
+                rows("0", "turned")
+                frame.gathered.clear()
+            rows("turned", "count")
         frame.line("first += count")
+
+
+def _gather(frame: Frame, k: int, s: Stream, last: int) -> None:
+    """Bring an input's elements of a band's turned rows together: blocks of sixteen, if it is transposed."""
+    size, step = frame.kernel.inputs[k].dtype.itemsize, s.strides[-1]
+    with frame.block(f"if {s.strides[last]} == 1:"), frame.block("for block in range(0, turned, 16):"):
+        frame.line("g = min(block, turned - 16)")
+        frame.line(
+            f"w_turn_{s.char}(tile{k} + g * {16 * size}, {s.address} + ({s.position} + g + v * {step}) * {size}, "
+            f"{step} * {size}, {frame.sizes[-1]} - v)"
+        )
+    with frame.block("else:"), frame.block("for g in range(turned):"):
+        place = f"{s.position} + g * {s.strides[last]} + v * {step}"
+        frame.line(f"w_write_{s.char}(tile{k}, g * 16, w_gather_{s.char}({s.address}, {place}, {step}, m))")
+    frame.gathered[k] = f"w_read_{s.char}(tile{k}, g * 16)"
 
 
 def _moves(frame: Frame) -> bool:

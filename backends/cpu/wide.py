@@ -12,6 +12,8 @@ a loop, reductions have lanes in a fixed order, and each loop body is compiled o
 `w_store_<kind>(addr, i, value, mask)`, `w_scatter_<kind>(addr, i, step, value, mask)`: the same for writing.
 `w_pick_<kind>(addr, i, mask)`: `w_load` without a branch for the mask of all lanes.
 `w_load_back_<kind>(addr, i, mask)`, `w_store_back_<kind>(addr, i, value, mask)`: elements i, i - 1, ...
+`w_turn_<kind>(to, addr, step, rows)`: rows of sixteen elements, `step` bytes apart, stored as sixteen columns; of fewer
+    than sixteen the last one stands for the others, too.
 `w_read_<kind>(addr, i)`, `w_write_<kind>(addr, i, value)`: all lanes, in working memory.
 `w_stream_<kind>(addr, i, value)`: all lanes, round the caches, to memory aligned to 64 bytes at most; a
     `store_fence()` has to follow before others read it.
@@ -218,6 +220,22 @@ def _turned(builder: Any, vector: Any) -> Any:
     """The lanes in reverse order."""
     order = ir.Constant(ir.VectorType(_I32, LANES), list(range(LANES))[::-1])
     return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), order)
+
+
+def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
+    """The columns of as many rows: halves of pairs of rows change places, then quarters, and so on."""
+    rows, count = list(rows), len(rows)
+    distance = count // 2
+    while distance:
+        own = [k if k & distance == 0 else count + k - distance for k in range(count)]
+        other = [k + distance if k & distance == 0 else count + k for k in range(count)]
+        orders = [ir.Constant(ir.VectorType(_I32, count), order) for order in (own, other)]
+        for k in range(count):
+            if k & distance == 0:
+                pair = rows[k], rows[k + distance]
+                rows[k], rows[k + distance] = (builder.shuffle_vector(*pair, order) for order in orders)
+        distance //= 2
+    return rows
 
 
 def _pointer_back(builder: Any, name: str, addr: Any, i: Any) -> Any:
@@ -482,7 +500,35 @@ def _make_memory(name: str) -> None:
 
         return types.void(i64, i64, beside(value)[kind.name]), codegen
 
-    for function in (load, pick, gather, load_back, store, scatter, store_back, fill, read, write, stream):
+    def turn(typingctx: Any, to: Any, addr: Any, step: Any, rows: Any) -> Any:
+        # Of elements so large that sixteen rows fill all registers, blocks of eight.
+        count = min(LANES, 64 // _bytes(name))
+        line = ir.VectorType(_memory(name), count)
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            to, addr, step, there = args
+            place = lambda at: builder.inttoptr(at, line.as_pointer())
+            ends = [builder.mul(step, _I64(k)) for k in range(LANES)]
+            last = builder.mul(step, builder.sub(there, _I64(1)))
+            starts = [
+                builder.add(addr, builder.select(builder.icmp_signed(">", there, _I64(k)), end, last))
+                for k, end in enumerate(ends)
+            ]
+            for low in range(0, LANES, count):
+                for left in range(0, LANES, count):
+                    rows = []
+                    for k in range(low, low + count):
+                        at = builder.add(starts[k], _I64(left * _bytes(name)))
+                        rows.append(builder.load(place(at), align=_bytes(name), typ=line))
+                    for k, column in enumerate(_transposed(builder, rows), left):
+                        at = builder.add(to, _I64((k * LANES + low) * _bytes(name)))
+                        builder.store(column, place(at), align=_bytes(name))
+            return context.get_dummy_value()
+
+        return types.void(i64, i64, i64, i64), codegen
+
+    reads, writes = (load, pick, gather, load_back, read), (store, scatter, store_back, write, stream)
+    for function in (*reads, *writes, turn, fill):
         if name in KINDS or function is not fill:
             export(f"w_{function.__name__}_{name}", function, globals(), __all__)
 
