@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -19,14 +20,14 @@ def print_(text: str, *values: Any, to: Callable[[str], Any] | None = None, **na
     text: with `{}` for each value or `{name}`, as in `str.format` (formats such as `{:.3f}` are for 0-d tensors).
     values, named: tensors and anything else. to: gets the text in the place of `print`, a logger's `info` for example.
     Lines come in the order of the program; those of one call after it has been computed, before its effects.
-    Raises: ArgumentError when text and values do not fit, TraceError inside the functions of `cond`, `while_loop` and
-    `scan`. Numerics: values are as they are; the tape is not concerned.
+    Raises: ArgumentError when text and values do not fit (a value that the text leaves out, too), TraceError inside the
+    functions of `cond`, `while_loop` and `scan`. Numerics: values are as they are; the tape is not concerned.
     Example: `dg.print("loss {:.3f}", loss)`.
     """
     from .ops.creation import zeros
 
     try:
-        text.format(*map(_like, values), **{k: _like(v) for k, v in named.items()})
+        _Strict().vformat(text, [*map(_like, values)], {k: _like(v) for k, v in named.items()})
     except (IndexError, KeyError, ValueError, TypeError, AttributeError) as e:
         given = ", ".join([*map(_word, values), *(f"{k}={_word(v)}" for k, v in named.items())])
         raise ArgumentError(
@@ -60,6 +61,16 @@ def _settled(x: Any) -> Any:
     """A number that stands for many in a trace, as the one of this call."""
     settle = getattr(type(x), "_settle", None)
     return x if settle is None else settle(x)
+
+
+class _Strict(string.Formatter):
+    """As `str.format`, and nothing that is given may be missing in the text."""
+
+    def check_unused_args(self, used_args: Any, args: Any, kwargs: Any) -> None:
+        """Raises: ValueError for what the text leaves out."""
+        for k, at in [*enumerate(("{}",) * len(args)), *((name, f"{{{name}}}") for name in kwargs)]:
+            if k not in used_args:
+                raise ValueError(f"the text has no {at} for {f'value {k + 1}' if isinstance(k, int) else k}")
 
 
 class _Blank:

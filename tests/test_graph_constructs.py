@@ -109,7 +109,7 @@ def test_print_comes_at_every_call_in_order():
     assert lines == ["[2. 4.] of 3.0", "positive", "[-2. -4.] of -3.0", "[6. 8.] of 7.0", "positive"]
 
 
-@pytest.mark.parametrize("text", ["{} {}", "{:q}", "{:d}", "{1:.2f}", "{name}", "{0.colour}"])
+@pytest.mark.parametrize("text", ["{} {}", "{:q}", "{:d}", "{1:.2f}", "{name}", "{0.colour}", "x", "{}"])
 def test_a_text_that_does_not_fit_says_so_in_both_modes(text):
     said = []
     for mode in ("eager", "graph"):

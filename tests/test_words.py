@@ -24,8 +24,9 @@ def _functions():
                 yield f"{place}.{name}", fn
 
 
-#: these hand keywords on to a function of the user
-FUNCTIONS = {k: f for k, f in _functions() if k not in ("dg.bench", "dg.checkpoint", "dg.compare")}
+#: these hand keywords on to a function of the user, or print them
+ANY = ("dg.bench", "dg.checkpoint", "dg.compare", "dg.print")
+FUNCTIONS = {k: f for k, f in _functions() if k not in ANY}
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
