@@ -81,7 +81,7 @@ class Sites(NamedTuple):
     at: offset -> actions, each a tuple that starts with its kind: ("global", name), ("free", name),
     ("attr", base, name), ("item", base, index), ("elements", expression), ("content", expression: nested
     too), ("truth", expression), ("grow", expression: `+=`), ("call", callee, arguments, how many are
-    named), ("in", key, container),
+    named), ("starred", callee, what all arguments by place are taken from, the others), ("in", key, container),
     ("is", a, b), ("match", subject, class, names and numbers),
     ("set_attr", base, name), ("set_item", base, index), ("del_item", base, index), ("set_global", name),
     ("set_free", name, whether it is deleted), ("import", expression). wanted: offset of a running instruction (as
@@ -182,7 +182,7 @@ class _Pass:
 
     def site(self, offset: int, *action: Any) -> None:
         for part in action[1:]:
-            parts = part if action[0] == "call" and isinstance(part, list) else (part,)
+            parts = part if isinstance(part, list) else (part,)
             for x in parts:
                 self._wants(x)
         self.at.setdefault(offset, []).append(action)
@@ -394,6 +394,8 @@ class _Pass:
             row += [("each", x) for x in keywords if x is not None and x != NULL]
             if written:
                 self.site(i.offset, "call", callee, row, len(keywords))
+            else:
+                self.site(i.offset, "starred", callee, taken, row[1:])
             for x in (taken, *keywords):
                 if x not in written:
                     self.content(i.offset, x)

@@ -12,6 +12,7 @@ import weakref
 from types import FrameType, FunctionType
 from typing import Any
 
+from ..core import dispatch
 from ..core.members import SETTERS, Members
 from .asking import COMPARERS, COMPARING, ask
 from .bytecode import FUNCTION
@@ -19,7 +20,7 @@ from .caches import ANY, is_cached, keeps
 from .evaluate import Results, evaluate, item_name, render
 from .functions import STAND_INS
 from .handed import HandedReader
-from .impure import impure, unseen
+from .impure import has_hidden_state, impure, unseen
 from .ledger import Ledger
 from .live import KINDS, Live, RestartError, is_live
 from .lookup import UNKNOWN, follows, in_class, is_changing, is_own, names_of
@@ -27,6 +28,7 @@ from .plain import ABSENT, is_plain
 from .reads import CONTAINERS, MUTABLE, behind, grows, is_iterator
 from .sites import SLOTTED
 from .symbol import Symbol
+from .told import Told
 
 #: modules of C code that asks numbers for what they are, and lets go of them
 _ASKING = frozenset((
@@ -67,7 +69,8 @@ class CallReader(HandedReader):
 
     def __init__(self, ledger: Ledger, results: Results, tracers: dict[int, Any], live: bool = False):
         super().__init__(ledger, results, tracers, live)
-        self.actions["call"] = self._on_call
+        self.actions["call"], self.actions["starred"] = self._on_call, self._on_starred
+        self.told = Told(self._meets)
 
     def _on_attr(self, frame: FrameType, action: Any) -> None:
         expr, name = action[1], action[2]
@@ -83,8 +86,19 @@ class CallReader(HandedReader):
                     self._ledger.learn(static, static.__qualname__, True)
         super()._on_attr(frame, action)
 
+    def _on_starred(self, frame: FrameType, action: Any) -> None:
+        """`f(*row)`, `f(**row)`: a call with the elements of a row that is there."""
+        _, callee, taken, named = action
+        row = evaluate(taken, frame, self._results)
+        args: list[Any] = [("each", taken)]
+        if type(row) in (tuple, list):
+            args = [("item", taken, ("const", k), -1) for k in range(len(row))]
+        self._on_call(frame, ("call", callee, args + named, len(named)))
+
     def _on_call(self, frame: FrameType, action: Any) -> None:
         callee, args = evaluate(action[1], frame, self._results), action[2]
+        if callee is UNKNOWN:
+            self.told.expect(frame)
         if id(callee) in _QUIET_CALLS:
             if self.live and args and not self._says_the_same(callee, args, frame):
                 self._ledger.restart()
@@ -343,6 +357,15 @@ class CallReader(HandedReader):
             if id(x) in self._ledger.outside or isinstance(x, types.ModuleType):
                 self.leave(f"calls {called}() with a name that cannot be seen before")
                 return
+
+    def _meets(self, callee: Any, frame: FrameType) -> None:
+        """What was not known before is about to be called."""
+        owner = getattr(callee, "__self__", None)
+        if id(owner) not in self._ledger.outside and has_hidden_state(owner):
+            made = getattr(dispatch.state.executor, "made", None)
+            if made is None or not made(owner):
+                self._ledger.learn(owner, type(owner).__name__, True)
+        self._impure(callee, [], frame)
 
     def _impure(self, callee: Any, values: list[Any], frame: FrameType) -> None:
         name = impure(callee)

@@ -65,12 +65,17 @@ def unseen(callee: Any, outside: bool = True) -> str | None:
     if id(getattr(callee, "__func__", callee)) in _UNSEEN_CALLS:
         return str(name)
     owner, module = getattr(callee, "__self__", None), getattr(callee, "__module__", None)
-    if (module or "").partition(".")[0] in _ELSEWHERE:
+    top = (module or "").partition(".")[0]
+    if top in _ELSEWHERE:
         return f"{module}.{name}"
     if name == "__subclasses__" and isinstance(owner, type):
         return name
     if owner is None or isinstance(owner, (types.ModuleType, type)):
-        return f"{module}.{name}" if module in _UNSEEN else None
-    cls = type(owner)
-    hidden = cls.__module__ in _UNSEEN or cls.__module__ == "_thread" or isinstance(owner, io.IOBase)
-    return f"{cls.__name__}.{name}" if outside and hidden else None
+        return f"{module}.{name}" if top in _UNSEEN else None
+    return f"{type(owner).__name__}.{name}" if outside and has_hidden_state(owner) else None
+
+
+def has_hidden_state(x: Any) -> bool:
+    """Whether an object has state that cannot be watched: a file, a queue, a lock."""
+    module = type(x).__module__.partition(".")[0]
+    return module in _UNSEEN or module == "_thread" or isinstance(x, io.IOBase)

@@ -117,6 +117,7 @@ class ReadRecorder:
         # A C tracer that is called by hand takes the thread back, so only Python tracers are called along.
         chained = self._old if isinstance(self._old, (types.FunctionType, types.MethodType)) else None
         tracers, start, asked = self._tracers, self._start, self._reader.is_asked_for
+        told = self._reader.told.__enter__()
         if self._reader.root is not None:
             self._reader.will_call(self._reader.root, user_frame(2) or sys._getframe())
 
@@ -136,6 +137,7 @@ class ReadRecorder:
                 if local is False or (
                     local.called and not (self._is_led(caller(frame), local.called) or asked(frame))
                 ):
+                    told.begins(frame)
                     return self._end_of(frame) if chained is None else chained(frame, event, arg)
                 start(frame)
                 frame.f_trace_opcodes = True
@@ -166,6 +168,7 @@ class ReadRecorder:
         lost = sys.gettrace() is not self._tracer and kind is not Found
         if not lost:
             sys.settrace(self._old)
+        self._reader.told.__exit__()
         self._reader.standing.take()
         ledger, self._ledger = self._ledger, Ledger()
         self._ledger.found = ledger.found
@@ -322,6 +325,7 @@ class ReadRecorder:
             )
             return False
         sites = analyse(code)
+        self._reader.told.watch(code)
         at, actions = sites.at.get, self._reader.actions
         self._wanted[id(code)] = sites.wanted
         results, wanted_of, pending = self._results, self._wanted, self._reader.cached

@@ -2,7 +2,9 @@
 
 import contextvars
 import datetime
+import functools
 import gc
+import operator
 import os
 import random
 import sys
@@ -338,6 +340,105 @@ def test_a_clock_or_a_foreign_random_number_is_read_at_every_call(which):
     CONTEXT.set(3)
     if which == "context variable":
         assert traced(dg.ones(2)).tolist() == [3, 3]
+
+
+class Holds:
+    def __init__(self):
+        self.clocks, self.rows, self.range = {"a": time}, [OWN_RANDOM], (0, 1)
+
+
+HOLDS = Holds()
+#: calls whose callee only C code knows before
+GIVEN_BY_C = {
+    "next": lambda: next(iter(HOLDS.rows)).random(),
+    "max": lambda: max(HOLDS.rows, key=id).random(),
+    "sorted": lambda: sorted(HOLDS.rows, key=id)[0].random(),
+    "values": lambda: [*HOLDS.clocks.values()][-1].perf_counter_ns() % 1009,
+    "pop": lambda: [OWN_RANDOM].pop().random(),
+    "copy": lambda: HOLDS.rows.copy()[0].random(),
+    "setdefault": lambda: {"a": OWN_RANDOM}.setdefault("a", 1).random(),
+    "reduce": lambda: functools.reduce(lambda a, b: b, HOLDS.rows).random(),
+    "a function in Python": lambda: max(HOLDS.rows, key=id).uniform(0, 1),
+    "a module": lambda: __import__("random").random(),
+    "a module's function": lambda: __import__("random").__dict__["random"](),
+    "a row of arguments": lambda: random.uniform(*HOLDS.range),
+    "arguments in a star": lambda: next(iter(HOLDS.rows)).uniform(*(0, 1)),
+    "a generator": lambda: next(x for x in HOLDS.rows).random(),
+    "an item": lambda: operator.itemgetter(0)(HOLDS.rows).random(),
+    "an exception": lambda: caught_by_us().random(),
+}
+
+
+def caught_by_us():
+    try:
+        raise ValueError(OWN_RANDOM)
+    except ValueError as e:
+        return e.args[0]
+
+
+@pytest.mark.parametrize("which", GIVEN_BY_C)
+def test_what_c_code_gives_and_is_called_does_not_stand_still(which):
+    read = GIVEN_BY_C[which]
+    traced = dg.function(lambda x: x * read())
+    assert len({traced(dg.ones(())).item() for _ in range(8)}) > 4
+    assert "would stand still in the graph" in traced.explain()
+
+
+def test_arguments_in_a_row_are_looked_at_as_those_one_by_one():
+    layer, log, rows = Layer(), [], iter(range(1, 9))
+    place, given, row = (layer, "scale"), (rows,), (1,)
+
+    @dg.function
+    def read(x):
+        return x * getattr(*place)
+
+    for layer.scale in (2, 3, 4):
+        assert read(dg.ones(())).item() == layer.scale
+
+    @dg.function
+    def grow(x):
+        log.append(*row)
+        return x * len(log)
+
+    assert [grow(dg.ones(())).item() for _ in range(3)] == [1, 2, 3]
+    take = dg.function(lambda x: x * next(*given))
+    assert [take(dg.ones(())).item() for _ in range(3)] == [1, 2, 3]
+
+
+def test_a_file_that_c_code_gives_is_read_at_every_call(tmp_path):
+    path = tmp_path / "rows"
+    path.write_text("123456")
+    with open(path) as file:
+        traced = dg.function(lambda x: x * int(next(iter([file])).read(1)))
+        assert [traced(dg.ones(())).item() for _ in range(4)] == [1, 2, 3, 4]
+
+
+def test_methods_of_results_that_look_at_nothing_stay_in_the_graph():
+    @dg.function
+    def f(x):
+        words = "b a".split()
+        y = (x * 2).sum() + len(sorted(words)[0].upper()) + [1, 2].pop() + {"k": 3}.get("k")
+        return max([y, y + 1], key=id).exp() if False else y.exp()
+
+    f(dg.ones(3))
+    assert len(f.variants) == 1
+    assert sys.getprofile() is None
+
+
+def test_a_profiler_of_the_users_goes_on():
+    heard = []
+
+    def profiler(frame, event, called):
+        heard.append(event)
+
+    traced = dg.function(lambda x: (x * 2).sum() * len("a b".split()))
+    sys.setprofile(profiler)
+    try:
+        traced(dg.ones(3))
+        assert sys.getprofile() is profiler
+    finally:
+        sys.setprofile(None)
+    assert "c_call" in heard
 
 
 def test_a_trace_that_is_left_leaves_state_as_it_was():
