@@ -531,6 +531,8 @@ def function(
         return lambda f: function(f, mode=mode, precision=precision, name=name, limit=limit, compile=compile)
     if compile not in COMPILE:
         raise ArgumentError("function", f"compile={compile!r}", f"use one of {', '.join(COMPILE)}")
+    if limit is not None and limit < 1:
+        raise ArgumentError("function", f"limit={limit} allows no variant", "use 1 or more, or None")
     if not callable(fn):
         raise ArgumentTypeError("function", f"takes a function, got {type(fn).__name__}", "decorate a def")
     return Function(fn, mode, precision, name, limit, compile)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.errors import ArgumentError
 from .given import flatten
-from .variant import Variant, start_path
+from .variant import Variant, traced_path
 
 if TYPE_CHECKING:
     from .budget import Budget
@@ -36,6 +36,8 @@ class Looking:
     def profile(self, *args: Any, seconds: float = 1.0, **kwargs: Any) -> Profile:
         """Time every kernel of a call in graph mode against the least it could take. Returns a Profile; print it.
 
+        Raises: TraceError where no graph holds the function.
+
         seconds: how long to measure. What the calls change (parameters, gradients, optimiser state, random
         generators, Python state) is put back. Kernels that run side by side in a call are timed one after the other.
         `explain()` shows the times afterwards.
@@ -43,8 +45,7 @@ class Looking:
         from .profile import profile_variant
         from .snapshot import Snapshot
 
-        path = start_path(self, args, kwargs)
-        path.prepare()
+        path = traced_path(self, "profile", args, kwargs)
         snapshot = Snapshot(path)
         try:
             self.graph(*args, **kwargs)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.backend import Launch
-from ..core.errors import is_own_file
+from ..core.errors import ArgumentError, is_own_file
 from ..core.files import write_atomic
 from .explain import inside_title, notes
 from .ir import Graph, Node, Value
@@ -24,6 +24,8 @@ from .show import name_values
 def write_page(function: Any, path: str | os.PathLike[str]) -> None:
     """Write the page of a function's variants, whole or not at all."""
     text = page(function)
+    if not Path(path).absolute().parent.is_dir():
+        raise ArgumentError(function.name, f"there is no folder for {os.fspath(path)}", "make it first")
     write_atomic(Path(path), lambda p: p.write_text(text, encoding="utf-8"))
 
 

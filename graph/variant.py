@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..core.errors import TraceError
 from .aliases import Aliases
 from .arguments import Arguments, Slot, fill_call, loosen
 from .budget import Budget
@@ -16,7 +17,7 @@ from .formulas import Program
 from .given import flatten
 from .identity import Identity
 from .live import LIVE
-from .path import PATHS, Path
+from .path import PATHS, CalledOutError, Path
 from .runner import Runner
 from .segment import Segment
 from .state import State
@@ -168,6 +169,24 @@ class Variant:
     def sources(self) -> list[str]:
         """Each kernel with the ops and lines it comes from."""
         return [f"# {label}\n{text}" for r in self.runners() for label, text in r.compiled.sources()]
+
+
+def traced_path(function: Any, asker: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Path:
+    """The first path of a new variant of a function for this call, traced, for one who looks at it.
+
+    Raises: TraceError where no graph holds the function, so that its Python runs in both modes.
+    """
+    path = start_path(function, args, kwargs)
+    try:
+        path.prepare()
+    except CalledOutError as e:
+        raise TraceError(
+            asker,
+            f"{function.name} has no graph, its Python runs at every call: it {e.message}",
+            e.fix,
+            e.line,
+        ) from None
+    return path
 
 
 def start_path(

@@ -23,14 +23,15 @@ from ..graph.bisect import bisect, first_difference, op_by_op, same
 from ..graph.function import Function
 from ..graph.runner import Runner
 from ..graph.snapshot import Snapshot
-from ..graph.variant import start_path
+from ..graph.variant import traced_path
 from ..graph.witness import Witness
 
 
 def _plain(fn: Any) -> Function:
     """A fresh graph function over what `fn` does, so that its own variants are left alone."""
-    inner = fn._fn if isinstance(fn, Function) else fn
-    return Function(inner, "graph", "match", getattr(fn, "__name__", type(fn).__name__), 64)
+    if isinstance(fn, Function):
+        return Function(fn._fn, "graph", fn.precision, fn.name, 64)
+    return Function(fn, "graph", "match", None, 64)
 
 
 def _leaves(x: Any) -> list[np.ndarray]:
@@ -81,11 +82,11 @@ def compare(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Comparison:
     results have a history, the gradients through them are compared; all effects (parameters, gradients, optimiser
     state, random generators) are undone afterwards. Returns: a Comparison; print it. Where the modes part, the
     traced graphs are run op by op, pass by pass and in halves, until one op, pass or fusion is left.
+    Raises: TraceError where no graph holds the function: its Python runs in both modes.
     Example: `dg.compare(lambda x: dg.softmax(x), dg.randn(3, 4)).equal` is `True`.
     """
     function = _plain(fn)
-    path = start_path(function, args, kwargs)
-    path.prepare()
+    path = traced_path(function, "compare", args, kwargs)
     snapshot = Snapshot(path)
     witness = Witness(dispatch._State.executor)
     spy = _Spy()
@@ -227,8 +228,7 @@ def bench(fn: Callable[..., Any], *args: Any, seconds: float = 1.0, **kwargs: An
         raise ArgumentError("bench", f"seconds={seconds} is no length of time", "use a positive number")
     error = compare(fn, *args, **kwargs).difference
     function = _plain(fn)
-    path = start_path(function, args, kwargs)
-    path.prepare()
+    path = traced_path(function, "bench", args, kwargs)
     snapshot = Snapshot(path)
     calls = {"eager": function._fn, "graph": function.graph}
     allocator: Any = get_backend("cpu").allocator  # type: ignore[attr-defined]

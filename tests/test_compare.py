@@ -3,6 +3,7 @@
 import dataclasses
 import queue
 import threading
+import time
 import types
 
 import duograd as dg
@@ -315,6 +316,24 @@ def test_bench_measures_both_modes_and_undoes_effects():
     assert found.kernels > 0
     assert found.eager.median_s > 0
     assert "graph" in str(found)
+
+
+def test_a_function_that_is_left_to_python_cannot_be_compared():
+    fn = dg.function(lambda x: x * time.time(), name="clock")
+    for look in (dg.compare, dg.bench):
+        with pytest.raises(
+            dg.errors.TraceError, match=r"clock has no graph, its Python runs at every call: it calls"
+        ):
+            look(fn, dg.ones(2))
+
+
+def test_a_fast_function_is_compared_as_it_runs():
+    x = dg.randn(64, 300)
+    fn = dg.function(lambda x: (x / 3 + x * 0.1).sum(axis=1) / 7, precision="fast", name="fast")
+    found = dg.compare(fn, x)
+    np.testing.assert_array_equal(found.difference, abs(fn(x) - fn.eager(x)).max().item())
+    assert not found.equal
+    assert found.name == "fast"
 
 
 def test_the_peak_of_a_graph_holds_its_arena_though_another_call_has_made_it():

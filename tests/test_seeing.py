@@ -304,7 +304,7 @@ def test_text_of_the_user_cannot_leave_its_place_in_the_page(tmp_path):
     assert "<script>alert" not in page
 
 
-def test_a_page_of_nothing_is_an_error(tmp_path):
+def test_what_has_no_page_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="has no graph yet"):
         dg.function(lambda x: x).show(html=tmp_path / "p.html")
     left = dg.function(lambda x: x * len(os.listdir("/")))
@@ -313,6 +313,14 @@ def test_a_page_of_nothing_is_an_error(tmp_path):
         ValueError, match=r"has no graph to show: its Python runs at every call, .* posix.listdir"
     ):
         left.show(html=tmp_path / "p.html")
+    with pytest.raises(
+        dg.errors.TraceError, match=r"\[profile\] .* its Python runs at every call: it calls posix"
+    ):
+        left.profile(dg.ones(2), seconds=0.001)
+    fn = dg.function(lambda x: x + 1)
+    fn(dg.ones(2))
+    with pytest.raises(ValueError, match=r"there is no folder for .*p.html"):
+        fn.show(html=tmp_path / "none" / "p.html")
     assert os.listdir(tmp_path) == []
 
 
