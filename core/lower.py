@@ -123,7 +123,10 @@ def lower_map(
         views.append(View(None, contiguous_strides(domain)))
     outs = [View(o, broadcast_strides(o, domain)) for o in outputs]
     every = [v for v in (*views, *outs) if isinstance(v, View)]
-    sizes, strides = _collapse(domain, [v.strides for v in every])
+    axes = _memory_order(domain, outs[0].strides)
+    sizes, strides = _collapse(
+        tuple(domain[a] for a in axes), [tuple(v.strides[a] for a in axes) for v in every]
+    )
     it = iter(strides)
     views = [v if isinstance(v, Scalar) else View(v.operand, next(it)) for v in views]
     outs = [View(v.operand, next(it)) for v in outs]
@@ -146,6 +149,15 @@ def lower_map(
     work = total * sum(v.operand.dtype.itemsize for v in every if v.operand) + total * operations(roots)
     items = max(1, total // 64) if n == 1 else rows
     program.loop(kernel, args, program.chunks(items, work), sizes[-1])
+
+
+def _memory_order(domain: Shape, strides: tuple[int, ...]) -> Sequence[int]:
+    """The axes of a map from the one with the widest steps to the one with the narrowest: elements need no order."""
+    steps = [abs(estimate(st)) if n != 1 else 0 for n, st in zip(domain, strides)]
+    inner = [step for step in steps if step]
+    if inner == sorted(inner, reverse=True):
+        return range(len(domain))
+    return sorted(range(len(domain)), key=lambda a: (-steps[a], a))
 
 
 def operations(roots: Sequence[Expr]) -> int:

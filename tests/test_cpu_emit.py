@@ -11,6 +11,7 @@ import pytest
 from duograd.backends.cpu import native
 from duograd.backends.cpu.emit import expression_lines
 from duograd.core import types as T
+from duograd.core.backend import Program
 from duograd.core.scalar import FLOAT_ONLY, SCALAR_OPS, call, cast, const, evaluate, index, philox, s
 from loop_kernels import ALL, INTS, arg, reduce, run, run_map, run_reduce, values
 
@@ -227,6 +228,27 @@ def test_map_walks_backwards(dtype):
         run([arg(0, dtype)], [x], [out[:, -2:0:-1]], x.shape)
         np.testing.assert_array_equal(out[:, -2:0:-1], x)
         assert not out[:, [0, -1]].any()
+
+
+def test_map_walks_memory_in_order(monkeypatch):
+    """Operands that are all transposed are walked like those that are not: one loop, where they are one piece."""
+    kernels = []
+    loop = Program.loop
+    monkeypatch.setattr(
+        Program, "loop", lambda self, kernel, *args: (kernels.append(kernel), loop(self, kernel, *args))
+    )
+    x, out = np.arange(105, dtype=np.float16).reshape(3, 5, 7), np.zeros((3, 5, 7), np.float32)
+    run(
+        [cast(arg(0, T.float16) * 2.0, T.float32)],
+        [x.transpose(2, 0, 1)],
+        [out.transpose(2, 0, 1)],
+        (7, 3, 5),
+    )
+    np.testing.assert_array_equal(out, x * 2)
+    assert [k.n_axes for k in kernels] == [1]
+    index_ = np.zeros((7, 5), np.int64)
+    run([index()], [], [index_.T], (5, 7))
+    np.testing.assert_array_equal(index_.T, np.arange(35).reshape(5, 7))
 
 
 @pytest.mark.parametrize("dtype", ALL, ids=str)
