@@ -8,6 +8,14 @@ from . import dispatch
 from .op import Attrs, Op
 
 
+def is_eager() -> bool:
+    """Whether ops run one by one here, perhaps attended, and are not traced, mapped or part of a loop."""
+    executor: Any = dispatch.state.executor
+    while isinstance(executor, Attended):
+        executor = executor.host
+    return executor is dispatch._State.executor
+
+
 class Attended:
     """An executor in front of `host`, whose results it hands on; subclasses look at them."""
 

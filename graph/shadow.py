@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,9 @@ def checked(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
     given = Watch((args, kwargs))
     said: list[Any] = []  # once: by the graph's call
     result, error, recorder, made = _eagerly(function, witness, args, kwargs, said)
-    if recorder.odd is not None:  # its Python runs at every call, in graph mode too: this was the call
+    if (
+        recorder.odd is not None or witness.left
+    ):  # its Python runs at every call, in graph mode too: this was the call
         for say in said:
             say()
         if error is not None:
@@ -118,7 +121,15 @@ def _eagerly(
                 made = nursery.made()
     except Exception as e:
         error = e
-    return result, error, recorder, lambda x: gc.is_tracked(x) and made(x)
+
+    def is_new(x: Any) -> bool:
+        if gc.is_tracked(x):
+            return made(x)
+        # A dict of plain values, of which the collector knows nothing: of a new module, perhaps.
+        modules = [m for m in gc.get_referrers(x) if isinstance(m, ModuleType) and m.__dict__ is x]
+        return any(map(made, modules)) if modules else id(x) not in recorder.outside
+
+    return result, error, recorder, is_new
 
 
 def _raised(error: Exception | None) -> str:

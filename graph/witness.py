@@ -85,6 +85,8 @@ class Witness(Attended):
         self.met: dict[int, tuple[Any, np.ndarray, Any, bool]] = {}
         self.generators: dict[int, tuple[Any, Any]] = {}
         self._made: dict[int, Any] = {}
+        #: something happened that no graph holds
+        self.left = False
         self._log: list[Callable[[], None]] = []
 
     def run(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs, into: Any = None) -> tuple[Any, ...]:
@@ -141,6 +143,10 @@ class Witness(Attended):
         """Remember a tensor's memory and its place on the tape, and those of what it is a view of."""
         self._meet(target)
         self._log.append(undo_of(target))
+
+    def leave(self, why: str, fix: str) -> None:
+        """The graph's call would leave the function to Python here."""
+        self.left = True
 
     def runs_aside(self, cached: Any, ledger: Any) -> Once:
         """A function is about to run whose results Python keeps, so that it would do no more at the graph's call."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..core import dispatch
-from ..core.attended import Attended
+from ..core.attended import is_eager
 from ..core.errors import ArgumentError, ArgumentTypeError, TraceError
 from ..core.random import Generator, default_generator
 from ..core.strangers import size
@@ -117,7 +117,7 @@ class DataLoader:
 
     def __iter__(self) -> Iterator[Any]:
         dispatch.outside("loops over a DataLoader", "loop outside and pass each batch to the function")
-        if dispatch.state.executor is not _host and not isinstance(dispatch.state.executor, Attended):
+        if not is_eager():
             raise TraceError(
                 "DataLoader", "a loader cannot run inside a traced function: its batches would be constants",
                 "loop over it outside and pass each batch to the function",

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..core import dispatch
+from ..core.attended import is_eager
 from ..core.errors import ArgumentError, ArgumentTypeError, ShapeError
 from ..core.random import default_generator
 from ..core.storage import writes
@@ -132,7 +133,7 @@ class Lazy(Module):
             raise ShapeError(
                 name, f"{x.type} has no axis {at}, whose size it learns", "pass a batch of inputs"
             )
-        if dispatch.state.executor is not _host:
+        if not is_eager():
             dispatch.outside(f"gives a {name} its sizes", "call it once outside before", once=True)
         with dispatch.executing(_host):
             self._become(x.shape[at])

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from ..core import dispatch
+from ..core.attended import is_eager
 from ..core.errors import ArgumentError, ArgumentTypeError, AutogradError, CheckpointError, TraceError
 from ..core.members import Members
 from ..core.spoken import explain_call, spell_methods, spelled
@@ -52,7 +53,7 @@ class Parameter(_EagerTensor, metaclass=_ParameterClass):  # type: ignore[misc]
             raise ArgumentTypeError(
                 "Parameter", f"takes a tensor, got {type(data).__name__}", "use dg.tensor(data)"
             )
-        if dispatch.state.executor is not _host:
+        if not is_eager():
             dispatch.outside("makes a parameter", "make it outside, in __init__", once=True)
             raise TraceError(
                 "Parameter",
@@ -527,7 +528,7 @@ def _on_device(x: Any, device: str) -> Tensor:
 
 def _replace(x: Any, target: Any) -> None:
     """Give a leaf the memory of its converted self: the object stays, so whoever holds it sees the change."""
-    if dispatch.state.executor is not _host:
+    if not is_eager():
         raise TraceError("to", "a module cannot be moved inside a traced function", "call .to(...) before")
     if hasattr(x, "_convert"):  # of a lazy layer
         x._convert(x.dtype, x.device, target)

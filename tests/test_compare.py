@@ -1,7 +1,9 @@
 """`dg.compare` and `dg.bench`: both modes side by side, without lasting effects."""
 
 import dataclasses
+import functools
 import queue
+import sys
 import threading
 import time
 import types
@@ -155,6 +157,29 @@ def test_checked_training_gives_what_eager_training_gives(checking):
         losses = [step(x, y).item() for _ in range(3)]
         runs.append([losses, *(p.detach().numpy().tolist() for p in model.parameters())])
     assert runs[0] == runs[1]
+
+
+def test_what_a_call_makes_anew_is_no_difference(checking, monkeypatch):
+    monkeypatch.setitem(sys.modules, "made_by_a_call", None)
+
+    @functools.singledispatch
+    def rate(x):
+        return 1
+
+    @dg.function
+    def f(x):
+        made = types.ModuleType("made_by_a_call")
+        made.scale = 3
+        sys.modules["made_by_a_call"] = made
+        rate.register(dg.Tensor)(lambda x: 2)
+        import made_by_a_call
+
+        return x * made_by_a_call.scale * rate(x)
+
+    make = dg.function(lambda x: dg.nn.Linear(2, 2)(x))
+    for _ in range(3):
+        assert f(dg.ones(2)).tolist() == [6, 6]
+        assert make(dg.ones(2)).shape == (2,)
 
 
 def test_a_check_runs_both_modes_and_leaves_one_effect(checking):

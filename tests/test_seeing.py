@@ -1,5 +1,6 @@
 """What a person can see of a graph: explain, show, profile, the page."""
 
+import copy
 import enum
 import json
 import os
@@ -390,6 +391,17 @@ def test_the_op_that_makes_a_nan_is_named_with_its_line(capsys):
     assert all(__file__ in x for x in lines)
     dg.log(-w)
     assert capsys.readouterr().err == ""
+
+
+def test_layers_are_made_moved_and_loaded_while_nans_are_looked_for():
+    for look in (dg.show("nan"), dg.autograd.detect_anomaly()):
+        with look:
+            model = dg.nn.Sequential(dg.nn.Linear(3, 4), dg.nn.LazyLinear(2))
+            model(dg.ones(2, 3)).sum().backward()
+            model.to(dg.float64)
+            copy.deepcopy(model).load_state_dict(model.state_dict())
+            optimizer = dg.optim.LBFGS(model.parameters())
+            optimizer.step(lambda w=model[0].weight: (w**2).sum())
 
 
 def test_an_anomaly_is_an_error():

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...core import dispatch
+from ...core.attended import is_eager
 from ...core.errors import ArgumentError, ArgumentTypeError, CheckpointError, TraceError
 from ...core.kinds import Count
 from ...core.op import PUBLIC
@@ -92,7 +93,7 @@ class LBFGS(Optimizer):
             raise ArgumentTypeError(
                 "LBFGS", "step needs a closure", "pass a function that gives the loss anew"
             )
-        if dispatch.state.executor is not dispatch._State.executor:
+        if not is_eager():
             raise TraceError(
                 "LBFGS", "step cannot run inside a graph function: how often it calls the closure depends on values",
                 "call step outside, with a graph function as the closure",
