@@ -46,6 +46,14 @@ _SHALLOW_CALLS = frozenset(map(id, (
 )))  # fmt: skip
 
 
+def _asks_kind(callee: Any) -> bool:
+    """Whether it is what classes answer `isinstance` with, past a method of the metaclass's own."""
+    name = getattr(callee, "__name__", None)
+    return name in ("__instancecheck__", "__subclasscheck__") and isinstance(
+        callee, types.BuiltinFunctionType
+    )
+
+
 def _takes_live(callee: Any, function: Any, values: list[Any]) -> bool:
     """Whether code that is not followed may have these values: none of them is live, or it asks live numbers and does
     not keep them."""
@@ -99,7 +107,7 @@ class CallReader(HandedReader):
         callee, args = evaluate(action[1], frame, self._results), action[2]
         if callee is UNKNOWN:
             self.told.expect(frame)
-        if id(callee) in _QUIET_CALLS:
+        if id(callee) in _QUIET_CALLS or _asks_kind(callee):
             if self.live and args and not self._says_the_same(callee, args, frame):
                 self._ledger.restart()
             if callee in (type, isinstance, issubclass) and args:
@@ -211,6 +219,9 @@ class CallReader(HandedReader):
         for x, expr in zip(values, args):
             # The framework reads settings from dicts itself (learning rates), at every call.
             if not (inside and isinstance(x, dict)):
+                pairs = self._in_pairs(expr, frame) if x is UNKNOWN and not deep else None
+                if pairs is not None:
+                    x, expr = evaluate(pairs[0], frame, self._results), pairs[0]
                 for v in (x,) if x is not UNKNOWN else () if followed else look(expr, frame):
                     self._ledger.read_content(v, self._ledger.name(v, expr), frame, deep)
         self._hands_on(callee, action[1], args, frame)

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 from .bytecode import Expr
-from .evaluate import Results, evaluate
+from .evaluate import Results, evaluate, variable
 from .ledger import Ledger
 from .lookup import UNKNOWN, find, instance_dict
 from .plain import ABSENT, elements, is_plain
@@ -18,6 +18,10 @@ from .reads import CONTAINERS, behind, is_iterator, walked
 
 #: what goes along containers and makes tuples of their elements
 _ROWS = frozenset(map(id, (zip, enumerate)))
+#: what walks along the items of a dict
+_PAIRS = type(iter({}.items()))
+#: what gives the elements of what it is given
+_COPYING = frozenset(map(id, (list, tuple, sorted, reversed, iter)))
 #: how far down in what a call was given its result is looked for
 _DEPTH = 3
 
@@ -155,9 +159,8 @@ class ValueReader:
         for x in map(behind, found):
             if is_iterator(x) and len(row) < 1000:
                 inner = self._within(walked(x))
-                row += (
-                    inner if id(type(x)) not in _ROWS else [tuple(inner)]
-                )  # a tuple of its own at each turn
+                of_its_own = id(type(x)) in _ROWS or type(x) is _PAIRS  # a tuple at each turn
+                row += [tuple(inner)] if of_its_own else inner
                 if type(x) is map or type(x).__module__ == "itertools":  # they may give what elements hold
                     row += self._within(inner)
             if isinstance(x, CONTAINERS) and len(row) < 1000:
@@ -174,6 +177,23 @@ class ValueReader:
         turn of a loop, in which elements stand that are not looked into; None for anything else."""
         turn = _is_turn(expr)
         walk = expr[1][1] if expr is not None and turn else expr
-        if walk is None or walk[0] != "result" or id(evaluate(walk[2], frame, self._results)) not in _ROWS:
+        if turn and walk is not None and walk[0] == "local" and type(variable(frame, walk[1])) is _PAIRS:
+            return ()
+        if walk is None or walk[0] != "result":
             return None
-        return () if turn else walk[3]
+        if id(evaluate(walk[2], frame, self._results)) in _ROWS:
+            return () if turn else walk[3]
+        pairs = self._in_pairs(walk, frame)
+        return () if turn and pairs is not None else pairs
+
+    def _in_pairs(self, expr: Expr, frame: FrameType) -> Sequence[Expr] | None:
+        """The dict whose items it is, or a copy of them: tuples that C code makes, in which its values stand."""
+        while expr is not None and expr[0] == "result":
+            callee, called = evaluate(expr[2], frame, self._results), expr[2]
+            if getattr(callee, "__name__", None) == "items" and isinstance(callee, types.BuiltinFunctionType):
+                known = isinstance(callee.__self__, dict) and called is not None and called[0] == "attr"
+                return (called[1],) if known else None
+            if id(callee) not in _COPYING or len(expr[3]) != 1:
+                break
+            expr = expr[3][0]
+        return None

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import duograd as dg
 import numpy as np
+import pytest
 from guarded import Layer, assert_noticed, guards_of, record
 
 SCALE = 2.0
@@ -443,3 +444,70 @@ def test_state_in_a_dict_is_traced_once():
         out = f(dg.ones((2,)))
     assert out.tolist() == [5, 5]
     assert len(f.variants) == 1
+
+
+# ---------------------------------------------------------------- what a module keeps beside its members
+
+
+class Logged(dg.nn.Module):
+    def __init__(self, log):
+        super().__init__()
+        self.log, self.layer = log, dg.nn.Linear(2, 2)
+
+    def forward(self, x):
+        if isinstance(self.log, dict):
+            self.log["n"] += 1
+        else:
+            self.log.append(1)
+        return self.layer(x)
+
+
+LOGS = {
+    "list": list, "dict": lambda: {"n": 0}, "OrderedDict": lambda: collections.OrderedDict(n=0),
+    "Counter": collections.Counter, "defaultdict": lambda: collections.defaultdict(int),
+}  # fmt: skip
+WALKS = {
+    "train": lambda m: m.train(),
+    "modules": lambda m: list(m.modules()),
+    "zero_grad": lambda m: m.zero_grad(),
+    "state_dict": lambda m: m.state_dict(),
+    "clip": lambda m: dg.nn.utils.clip_grad_norm_(m.parameters(), 1.0),
+    "items": lambda m: [v for _, v in m.__dict__.items() if isinstance(v, dg.Tensor)],
+}
+
+
+@pytest.mark.parametrize("walk", WALKS)
+@pytest.mark.parametrize("log", LOGS)
+def test_a_walk_through_a_module_does_not_look_into_what_grows_there(log, walk):
+    """Every call was traced again: the tuples of `__dict__.items()` were taken for what stands in them."""
+    m = Logged(LOGS[log]())
+
+    @dg.function
+    def step(x):
+        WALKS[walk](m)
+        return m(x)
+
+    for _ in range(8):
+        step(dg.ones(2))
+    assert m.log == ([1] * 8 if log == "list" else {"n": 8})
+    assert len(step.variants) <= 3, step.explain(guards=True)
+
+
+def test_what_stands_in_pairs_is_still_read():
+    rows = {"a": [1], "b": [2]}
+
+    @dg.function
+    def f(x):
+        total = 0
+        for _, row in list(rows.items()):
+            for n in row:
+                total += n
+        return x + total
+
+    assert f(dg.zeros(())).item() == 3
+    rows["b"].append(4)
+    assert f(dg.zeros(())).item() == 7
+    rows["b"] = [1]
+    assert f(dg.zeros(())).item() == 2
+    rows["c"] = [5]
+    assert f(dg.zeros(())).item() == 7
