@@ -135,11 +135,20 @@ forks.after(_after_fork)
 def outside(what: str, fix: str, once: bool = False) -> None:
     """No graph holds what happens here: a function that is being traced is left to Python. what: as a verb; once: later
     calls of the function will perhaps not do it."""
-    leave = getattr(state.executor, "leave", None)
-    if leave is not None:
+    trace = tracing()
+    if trace is not None:
         if once:
-            state.executor.chances = 2  # type: ignore[attr-defined]
-        leave(f"{what}, at {user_line(2)}", fix)
+            trace.chances = 2
+        trace.leave(f"{what}, at {user_line(2)}", fix)
+
+
+def tracing() -> Any:
+    """What can leave a function to Python: the trace that is under way, perhaps behind a `vmap` or behind the look at a
+    loop's body; None outside of one."""
+    executor: Any = state.executor
+    while executor is not None and getattr(executor, "leave", None) is None:
+        executor = getattr(executor, "outer", None) or getattr(executor, "outside", None)
+    return executor
 
 
 class set_grad:

@@ -420,9 +420,9 @@ class Ledger:
 
     def leave(self, why: str, fix: str) -> None:
         """What the function is about to do cannot be watched: its Python runs at every call."""
-        leave = getattr(dispatch.state.executor, "leave", None)
-        if leave is not None:
-            leave(why, fix)
+        trace = dispatch.tracing()
+        if trace is not None:
+            trace.leave(why, fix)
         self.odd = why, fix
 
     def form(self, x: np.ndarray, name: str) -> None:

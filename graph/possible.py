@@ -19,7 +19,7 @@ from .reads import CONTAINERS, behind, is_iterator, walked
 #: what goes along containers and makes tuples of their elements
 _ROWS = frozenset(map(id, (zip, enumerate)))
 #: what walks along the items of a dict
-_PAIRS = type(iter({}.items()))
+_PAIRS: Any = type(iter({}.items()))
 #: what gives the elements of what it is given
 _COPYING = frozenset(map(id, (list, tuple, sorted, reversed, iter)))
 #: how far down in what a call was given its result is looked for

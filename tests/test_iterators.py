@@ -49,6 +49,9 @@ USES = {
     "islice": lambda x, m: (x, list(itertools.islice(m.it, 1))),
     "of a map": lambda x, m: (x, next(map(str, m.it))),
     "in a graph function of its own": lambda x, m: dg.function(lambda t: (t, next(m.it)))(x),
+    "by example": lambda x, m: (x, dg.vmap(lambda t: t * (next(m.it) is not None))(x)),
+    "in a branch": lambda x, m: dg.cond(x.sum() > 0, lambda t: t * (next(m.it) is not None), lambda t: t, x),
+    "in a loop": lambda x, m: dg.scan(lambda c, t: (c + t * (next(m.it) is not None), t), x[0], x),
     "after a value was read": lambda x, m: (x, next(m.it)) if x.sum() > 0 else x,
 }
 
