@@ -101,15 +101,18 @@ def _emit_bands(frame: Frame, streams: list[Stream], top: Body, once: list[Expr]
             frame.line(f"m = w_mask({frame.sizes[-1]}, v)")
             if apart:
                 for k, s in apart.items():
-                    _gather(frame, k, s, last)
+                    _gather(frame, k, s, last, len(apart) == 1)
                 rows("0", "turned")
                 frame.gathered.clear()
             rows("turned", "count")
         frame.line("first += count")
 
 
-def _gather(frame: Frame, k: int, s: Stream, last: int) -> None:
-    """Bring an input's elements of a band's turned rows together: blocks of sixteen, if it is transposed."""
+def _gather(frame: Frame, k: int, s: Stream, last: int, alone: bool) -> None:
+    """Bring an input's elements of a band's turned rows together: blocks of sixteen, if it is transposed.
+
+    alone: whether there is no other such input, which might be.
+    """
     size, step = frame.kernel.inputs[k].dtype.itemsize, s.strides[-1]
     with frame.block(f"if {s.strides[last]} == 1:"), frame.block("for block in range(0, turned, 16):"):
         frame.line("g = min(block, turned - 16)")
@@ -117,9 +120,12 @@ def _gather(frame: Frame, k: int, s: Stream, last: int) -> None:
             f"w_turn_{s.char}(tile{k} + g * {16 * size}, {s.address} + ({s.position} + g + v * {step}) * {size}, "
             f"{step} * {size}, {frame.sizes[-1]} - v)"
         )
-    with frame.block("else:"), frame.block("for g in range(turned):"):
-        place = f"{s.position} + g * {s.strides[last]} + v * {step}"
-        frame.line(f"w_write_{s.char}(tile{k}, g * 16, w_gather_{s.char}({s.address}, {place}, {step}, m))")
+    if not alone:
+        with frame.block("else:"), frame.block("for g in range(turned):"):
+            place = f"{s.position} + g * {s.strides[last]} + v * {step}"
+            frame.line(
+                f"w_write_{s.char}(tile{k}, g * 16, w_gather_{s.char}({s.address}, {place}, {step}, m))"
+            )
     frame.gathered[k] = f"w_read_{s.char}(tile{k}, g * 16)"
 
 

@@ -16,6 +16,8 @@ from ...core.types import DType, bool_
 from .emit_expression import constant
 
 BLOCK = 4096
+#: accumulators of a row
+TURNS = 4
 BLOCK_ROWS = 256
 #: columns whose accumulators lie in the first-level cache together
 TILE = 1024
@@ -82,6 +84,48 @@ class Reduction:
         if self.indexed:
             return [f"{n} = w_first_{self.combine}_{char}({n}_best, {n}_at)"]
         return [f"{n} = w_total_{self.combine}_{char}({n}_turns)"]
+
+    # ---- rows in groups of sixteen: what brings their lanes to one number is done for all at once
+
+    def memory_of_rows(self) -> list[str]:
+        """Areas of the kernel's stack: for each row its lanes, or its result; and the total of its blocks."""
+        n = self.name
+        each = 8 if self.indexed else 16 * self.node.dtype.itemsize
+        lines = [f"{n}_rows = stack({16 * each})"]
+        if self.blocked:
+            lines += [f"{n}_totals = stack({16 * 8})", f"w_write_f64({n}_totals, 0, {_START[self.combine]})"]
+        return lines
+
+    def take_turn(self, turn: int, value: str) -> list[str]:
+        """Take in sixteen elements under the mask m, of a row that has no more than one such vector for each turn."""
+        n, op, char = f"{self.name}_{turn}", self.combine, self.char
+        empty = f"w_fill_{char}({self.identity})"
+        return [f"{n} = w_where_{char}(m, w_{op}_{char}({empty}, {self.term(value)}), {empty})"]
+
+    def keep_short_row(self) -> list[str]:
+        """After row `g` of a group, all of whose turns are taken; the total of its blocks is that of none."""
+        n, op = self.name, f"w_{self.combine}_{self.char}"
+        lanes = f"{op}({op}({n}_0, {n}_2), {op}({n}_1, {n}_3))"
+        return [f"w_write_{self.char}({n}_rows, g * 16, {lanes})"]
+
+    def keep_row(self) -> list[str]:
+        """After row `g` of a group."""
+        n, op = self.name, f"{self.combine}_{self.char}"
+        if self.indexed:
+            return [*self.finish(), f"store_i64({n}_rows, g, {n})"]
+        lines = [f"w_write_{self.char}({n}_rows, g * 16, w_joined_{op}({n}_turns))"]
+        return lines + ([f"store_f64({n}_totals, g, {n}_total)"] if self.blocked else [])
+
+    def finish_rows(self) -> list[str]:
+        """After a group: the wide value of its results."""
+        n, char, name = self.name, self.char, f"{self.name}_all"
+        if self.indexed:
+            return [f"{name} = w_read_i64({n}_rows, 0)"]
+        lanes = f"w_totals_{self.combine}_{char}({n}_rows)"
+        if not self.blocked:
+            return [f"{name} = {lanes}"]
+        total = f"w_{self.combine}_f64(w_read_f64({n}_totals, 0), {_widened(lanes, char, 'w')})"
+        return [f"{name} = {total}" if char == "f64" else f"{name} = w_cast_f64_{char}({total})"]
 
 
 _START = {"add": "0.0", "mul": "1.0"}

@@ -12,8 +12,8 @@ in one loop: what one waits for, and its way to memory, hide behind the other's 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 from ...core.loops import LoopKernel
@@ -22,12 +22,14 @@ from ...core.types import float32
 from .emit_expression import WEIGHTS, Body, abreast, missing
 from .emit_frame import Frame, words
 from .emit_passes import Passes
-from .emit_reduction import BLOCK, Reduction
+from .emit_reduction import BLOCK, TURNS, Reduction
 
 #: rows of at most so many elements lie in a core's own caches beside those before
 SHORT = 1 << 13
 #: rows of at most so many elements are fetched ahead: longer ones would push each other out of the caches
 NEAR = 1 << 15
+#: rows of one pass whose results are computed side by side
+GROUP = 16
 # A value that takes more instructions than this is worth a store and a load in the first-level cache.
 KEEP_WEIGHT = 8
 
@@ -35,6 +37,16 @@ KEEP_WEIGHT = 8
 def emit_row(kernel: LoopKernel) -> tuple[str, int]:
     """Source text of a row kernel, and the scratch rows that it asks for."""
     return _Row(kernel).emit()
+
+
+def _row_text(frame: Frame, node: Expr, axis: int) -> str:
+    """The text that reads what a group's rows have of an input, each one number."""
+    if node.value in frame.scalars:
+        return frame.scalar(node)
+    s = frame.inputs[node.value]
+    if not s.address:
+        return f"w_index({s.position}, {s.strides[axis]})"
+    return f"w_gather_{s.char}({s.address}, {s.position}, {s.strides[axis]}, m)"
 
 
 class _Part(NamedTuple):
@@ -156,6 +168,8 @@ class _Row:
         frame.begin_around()
         if self.turns:
             self._emit_turns(top)
+        elif self.whole and self.passes.count == 1 and not self.passes.elem_roots:
+            self._emit_groups(top)
         else:
             with frame.kept_loop([*frame.inputs.values(), *frame.outputs]):
                 if self.kernel.split:
@@ -176,6 +190,104 @@ class _Row:
         self.frame.extend(row)
         for k, value in stores:
             self.frame.store(k, "0", value)
+
+    # ---- rows in groups
+
+    def _emit_groups(self, top: Body) -> None:
+        """Rows of one pass, up to sixteen of the last kept axis at a time.
+
+        What brings lanes to one number, and what is computed of these numbers, is done for all rows of a group at
+        once: of a row of 32 elements it is the greater part.
+        """
+        frame, axis = self.frame, self.kernel.kept - 1
+        streams = [*frame.inputs.values(), *frame.outputs]
+        for r in self.reductions:
+            frame.write(r.memory_of_rows())
+        frame.line("rows = " + " * ".join(frame.sizes[: axis + 1]))
+        frame.chunk_range()
+        with frame.block("while first < last:"):
+            frame.line("rest = first")
+            for a in range(axis, 0, -1):
+                frame.line(f"j{a} = remainder(rest, n{a})")
+                frame.line(f"rest = quotient(rest, n{a})")
+            frame.line("j0 = rest")
+            frame.line(f"count = min(min({GROUP}, n{axis} - j{axis}), last - first)")
+            for s in streams:
+                frame.line(f"{s.position} = " + " + ".join(f"j{a} * {s.strides[a]}" for a in range(axis + 1)))
+            rows: list[tuple[str, Callable[[Body], None]]] = [("", self._emit_row_of_group)]
+            if self._is_light():
+                few = f"{frame.sizes[-1]} <= {16 * TURNS}"
+                rows = [(f"if {few}:", self._emit_short_row), ("else:", self._emit_row_of_group)]
+            for condition, emit in rows:
+                with ExitStack() as inside:
+                    if condition:
+                        inside.enter_context(frame.block(condition))
+                    inside.enter_context(frame.block("for g in range(count):"))
+                    before = [s.position for s in streams]
+                    for s in streams:
+                        frame.line(f"{s.position}_g = {s.position} + g * {s.strides[axis]}")
+                        s.position += "_g"
+                    emit(top.fork(lambda node: frame.load(node, "0")))
+                    for s, position in zip(streams, before):
+                        s.position = position
+            self._finish_group(top, axis)
+            frame.line("first += count")
+
+    def _is_light(self) -> bool:
+        """Whether elements cost so little that loops over a row of few vectors would be most of it."""
+        weight = sum(WEIGHTS[n.op] for n in self.order if id(n) in self.elem)
+        return weight <= KEEP_WEIGHT and not any(r.indexed for r in self.reductions)
+
+    def _emit_short_row(self, row: Body) -> None:
+        """A row of one vector for each turn at most: no loop, the same order."""
+        frame = self.frame
+        self._compute_row(1, row)
+        frame.extend(row)
+        part = self._same_along(_Part(1, row))
+        for turn in range(TURNS):
+            frame.line(f"v = {16 * turn}")
+            frame.line(f"m = w_mask({frame.sizes[-1]}, {16 * turn})")
+            self._emit_elements(part, "", turn)
+        for r in self.reductions:
+            frame.write(r.keep_short_row())
+
+    def _emit_row_of_group(self, row: Body) -> None:
+        frame, blocked = self.frame, [r for r in self.reductions if r.blocked]
+        self._compute_row(1, row)
+        frame.extend(row)
+        for r in self.reductions:
+            frame.write(r.start())
+        self._write_all(blocked, "reset")
+        inside, size = [self._same_along(_Part(1, row))], frame.sizes[-1]
+        if not blocked:
+            self._vector_loop(inside, "0", size, "")
+        else:
+            with frame.block(f"for block in range(0, {size}, {BLOCK}):"):
+                frame.line(f"end = min(block + {BLOCK}, {size})")
+                with frame.block("if block > 0:"):
+                    self._write_all(blocked, "fold")
+                    self._write_all(blocked, "reset")
+                self._vector_loop(inside, "block", "end", "")
+        for r in self.reductions:
+            frame.write(r.keep_row())
+
+    def _finish_group(self, top: Body, axis: int) -> None:
+        """Compute and write the outputs of a group's rows."""
+        frame = self.frame
+        frame.line("m = w_mask(count, 0)")
+        for r in self.reductions:
+            frame.write(r.finish_rows())
+        body = top.fork(lambda node: _row_text(frame, node, axis), wide=True)
+        body.tail = "_all"
+        body.names |= {id(r.node): f"{r.name}_all" for r in self.reductions}
+        values = [body.value(root) for root in self.kernel.roots]
+        frame.extend(body)
+        for s, value in zip(frame.outputs, values):
+            step = s.strides[axis]
+            with frame.block(f"if {step} == 1:"):
+                frame.line(f"w_store_{s.char}({s.address}, {s.position}, {value}, m)")
+            with frame.block("else:"):
+                frame.line(f"w_scatter_{s.char}({s.address}, {s.position}, {step}, {value}, m)")
 
     # ---- rows that overlap
 
@@ -327,8 +439,8 @@ class _Row:
 
         self.frame.vectors(low, high, write)
 
-    def _emit_elements(self, part: _Part, index: str) -> None:
-        """Sixteen elements at v, under the mask m."""
+    def _emit_elements(self, part: _Part, index: str, turn: int = -1) -> None:
+        """Sixteen elements at v, under the mask m. turn: of a row without a loop."""
         frame, number = self.frame, part.number
         body = part.row.fork(lambda node: frame.load(node, "v", "m"), wide=True)
         reductions, targets = self._reductions(number), self._targets(number)
@@ -348,6 +460,9 @@ class _Row:
                 place = self._place(k, part.lag)
                 frame.line(f"w_store_{self._char(k)}({place}, v, {body.names[k]}, m)")
         for r, value in zip(reductions, values):
+            if turn >= 0:
+                frame.write(r.take_turn(turn, value))
+                continue
             frame.write(r.update(value, f"{index} * {frame.sizes[-1]} + v" if index else "v"))
         for k, value in zip(self.passes.elem_roots, values[len(reductions) :]):
             frame.store(k, "v", value, "m")

@@ -238,6 +238,13 @@ def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
     return rows
 
 
+def read_from(builder: Any, name: str, address: Any) -> Any:
+    """The wide value that `w_write_<kind>` has left at an address."""
+    vector = ir.VectorType(_memory(name), LANES)
+    p = builder.inttoptr(address, vector.as_pointer())
+    return _from_memory(builder, name, builder.load(p, align=_bytes(name), typ=vector))
+
+
 def _pointer_back(builder: Any, name: str, addr: Any, i: Any) -> Any:
     """The address of the last lane of elements i, i - 1, ..."""
     return _pointer(builder, name, addr, builder.sub(i, _I64(LANES - 1)))

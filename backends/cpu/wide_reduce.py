@@ -5,6 +5,9 @@
     becomes the last; so that one operation need not wait for the one before. Two or four values take as many turns.
 `w_total_<op>_<kind>(turns)`: all 64 lanes combined by halves: accumulator 0 with 2, 1 with 3, those two,
     lane 0 with 8 and so on.
+`w_joined_<op>_<kind>(turns)`: the first two of these steps: sixteen lanes.
+`w_totals_<op>_<kind>(addr)`: the other steps for sixteen such values, which `w_write` has left behind each other, all
+    at once: the lanes of the result are theirs in order.
 `w_better_<op>_<kind>(w, best, mask)`: lanes of w that beat those of `best`: NaN beats all but NaN.
 `w_first_<op>_<kind>(best, at)`: of all lanes the index `at` of the best one, the lowest among equals.
 """
@@ -23,7 +26,7 @@ from . import lanes
 from .lanes import on_lanes
 from .vecmath import VECMATH
 from .vecmath_value import KINDS, Kind
-from .wide import LANES, MASK, WIDE, Wide, beside, export, spread
+from .wide import LANES, MASK, WIDE, Wide, beside, export, read_from, spread
 
 TURNS = 4
 _SIGN = {"maximum": ">", "minimum": "<"}
@@ -90,10 +93,40 @@ def _make_combination(op: str, kind: Kind) -> None:
 
         return Turns(kind)(Turns(kind), beside(w)[kind.name], mask), codegen
 
+    def join(builder: Any, turns: Any) -> Any:
+        a, b, c, d = (builder.extract_value(turns, k) for k in range(TURNS))
+        return combine(builder, combine(builder, a, c), combine(builder, b, d))
+
+    def joined(typingctx: Any, turns: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return join(builder, args[0])
+
+        return WIDE[kind.name](Turns(kind)), codegen
+
+    def totals(typingctx: Any, addr: Any) -> Any:
+        size = 1 if kind.name == "b1" else kind.bits // 8
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            at = [builder.add(args[0], ir.IntType(64)(k * LANES * size)) for k in range(LANES)]
+            values, left = [read_from(builder, kind.name, place) for place in at], LANES
+            while left > 1:
+                left //= 2
+                # Two values are pieces of 2 * left lanes: their lower halves beside each other, and their upper ones.
+                low = [k for k in range(2 * LANES) if k & left == 0]
+                orders = [
+                    ir.Constant(ir.VectorType(_I32, LANES), [k + half for k in low]) for half in (0, left)
+                ]
+                values = [
+                    combine(builder, *(builder.shuffle_vector(*pair, order) for order in orders))
+                    for pair in zip(values[::2], values[1::2])
+                ]
+            return values[0]
+
+        return WIDE[kind.name](types.int64), codegen
+
     def total(typingctx: Any, turns: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            a, b, c, d = (builder.extract_value(args[0], k) for k in range(TURNS))
-            value, left = combine(builder, combine(builder, a, c), combine(builder, b, d)), LANES
+            value, left = join(builder, args[0]), LANES
             while left > 1:
                 left //= 2
                 value = combine(builder, *_halves(builder, value, left), left)
@@ -103,6 +136,8 @@ def _make_combination(op: str, kind: Kind) -> None:
 
     export(f"w_turns_{op}_{kind.name}", turn, globals(), __all__)
     export(f"w_total_{op}_{kind.name}", total, globals(), __all__)
+    export(f"w_joined_{op}_{kind.name}", joined, globals(), __all__)
+    export(f"w_totals_{op}_{kind.name}", totals, globals(), __all__)
 
 
 def _pairs(builder: Any, value: Any) -> list[list[Any]]:
