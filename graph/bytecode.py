@@ -5,8 +5,8 @@ expression is a tuple: ("local", name), ("free", name), ("global", name), ("cons
 name, offset), ("item", base, index, offset), ("result", offset, callee, arguments), ("matched", subject,
 class, name or number in a class pattern), ("made", parts of a container), ("any", those of several ways to a place),
 ("iter", container), ("each", container), ("function",) that the code makes, ("worked", how, parts): a text or number
-that is worked out from parts; None is unknown. A site is an instruction
-at which something outside may be read or written; `Sites.at[offset]` lists what to do
+that is worked out from parts; ("mixed", parts): what an operator makes of containers; None is unknown. A site is an
+instruction at which something outside may be read or written; `Sites.at[offset]` lists what to do
 just before it runs. Opcodes are recognised by name and family, so that one pass serves Python 3.11 to 3.14;
 what it does not know it forgets, with the depth that `dis.stack_effect` gives.
 """
@@ -191,7 +191,7 @@ class _Pass:
         while x.__class__ is tuple and x:
             if x[0] in ("each", "iter"):
                 x = x[1]
-            elif x[0] in ("made", "any", "worked"):
+            elif x[0] in ("made", "any", "worked", "mixed"):
                 for a in x[-1]:
                     self._wants(a)
                 return
@@ -457,7 +457,7 @@ class _Pass:
             if n == "COMPARE_OP" and all(x is None or x[0] != "const" for x in self.stack[-2:]):
                 self.site(i.offset, "same", self.peek(1), self.peek(2))
             whole = self.peek(arg + 1) if n in _ADDING else None
-            worked = self._worked(n, arg)
+            worked = self._worked(n, arg) or self._mixed(n, arg)
             self._generic(i)
             if worked is not None and self.stack:
                 self.stack[-1] = worked
@@ -495,6 +495,13 @@ class _Pass:
         parts = tuple([self.peek(k) for k in range(count, 0, -1)])
         return None if None in parts or NULL in parts else ("worked", how, parts)
 
+    def _mixed(self, n: str, arg: int) -> Expr:
+        """What an operator makes of containers: another one, of their elements."""
+        if n != "BINARY_OP" or arg >= len(_OPERATORS) or _OPERATORS[arg] not in _MIXING:
+            return None
+        parts = tuple(x for x in self.stack[-2:] if x is not None and x[0] != "const")
+        return ("mixed", parts) if parts else None
+
     def _generic(self, i: Instruction) -> None:
         has_arg = i.op >= dis.HAVE_ARGUMENT
         effect = dis.stack_effect(i.op, i.arg if has_arg else None, jump=False)
@@ -529,6 +536,8 @@ _LIST_TO_TUPLE = next(
 )
 _SUBSCRIPT = next((k for k, op in enumerate(getattr(dis, "_nb_ops", ())) if op[0] == "NB_SUBSCR"), -1)
 _ADD_IN_PLACE = next((k for k, op in enumerate(getattr(dis, "_nb_ops", ())) if op[0] == "NB_INPLACE_ADD"), -1)
+#: operators that containers have
+_MIXING = frozenset("+ * | & ^ -".split())
 _OPERATORS = [op[1].rstrip("=") for op in getattr(dis, "_nb_ops", ())]
 _CONVERSIONS: tuple[Any, ...] = (lambda x: x, str, repr, ascii)
 #: how texts and numbers are worked out

@@ -214,15 +214,14 @@ class CallReader(HandedReader):
             for x in map(behind, self._possible(action[1][1], frame)):
                 if isinstance(x, CONTAINERS):
                     self._ledger.read_content(x, self._ledger.name(x, None), frame, False)
-        followed = inside or action[1] == FUNCTION
         look = self._whole if deep else self._possible
         for x, expr in zip(values, args):
-            # The framework reads settings from dicts itself (learning rates), at every call.
-            if not (inside and isinstance(x, dict)):
-                pairs = self._in_pairs(expr, frame) if x is UNKNOWN and not deep else None
-                if pairs is not None:
-                    x, expr = evaluate(pairs[0], frame, self._results), pairs[0]
-                for v in (x,) if x is not UNKNOWN else () if followed else look(expr, frame):
+            pairs = self._in_pairs(expr, frame) if x is UNKNOWN and not deep else None
+            if pairs is not None:
+                x, expr = evaluate(pairs[0], frame, self._results), pairs[0]
+            for v in (x,) if x is not UNKNOWN else () if action[1] == FUNCTION else look(expr, frame):
+                # The framework reads settings from dicts itself (learning rates), at every call.
+                if not (inside and isinstance(v, dict)):
                     self._ledger.read_content(v, self._ledger.name(v, expr), frame, deep)
         self._hands_on(callee, action[1], args, frame)
 

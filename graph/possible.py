@@ -22,6 +22,8 @@ _ROWS = frozenset(map(id, (zip, enumerate)))
 _PAIRS: Any = type(iter({}.items()))
 #: what gives the elements of what it is given
 _COPYING = frozenset(map(id, (list, tuple, sorted, reversed, iter)))
+#: what an operator makes of others
+_OPERATORS = ("mixed", "worked")
 #: how far down in what a call was given its result is looked for
 _DEPTH = 3
 
@@ -49,7 +51,7 @@ class ValueReader:
         if value is not UNKNOWN:
             return [value]
         if expr is None or expr[0] not in ("result", "attr", "item", "each", "any"):
-            return []
+            return []  # or an operator has made it
         if expr[0] == "attr":
             row = [find(x, expr[2])[2] for x in self._possible(expr[1], frame) if x is not ABSENT]
             return [x for x in row if x is not UNKNOWN and x is not ABSENT]
@@ -131,6 +133,8 @@ class ValueReader:
             expr = expr[1]
         if expr is not None and expr[0] == "made":
             return [v for x in expr[1] for v in self._whole(x, frame)]
+        if expr is not None and expr[0] in _OPERATORS:
+            return self._elements(expr, frame)
         return self._possible(expr, frame)
 
     def _elements(self, expr: Expr, frame: FrameType) -> list[Any]:
@@ -141,8 +145,8 @@ class ValueReader:
             return self._elements(expr[1], frame)
         if expr[0] == "made":
             return [v for x in expr[1] for v in self._whole(x, frame)]
-        if expr[0] == "any":
-            return [v for x in expr[1] for v in self._elements(x, frame)]
+        if expr[0] == "any" or expr[0] in _OPERATORS:
+            return [v for x in expr[-1] for v in self._elements(x, frame)]
         found = self._possible(expr, frame)
         row = self._within(found)
         if expr[0] == "result":

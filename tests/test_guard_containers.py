@@ -511,3 +511,49 @@ def test_what_stands_in_pairs_is_still_read():
     assert f(dg.zeros(())).item() == 2
     rows["c"] = [5]
     assert f(dg.zeros(())).item() == 7
+
+
+class Holder:
+    def __init__(self):
+        self.layer, self.sizes = Layer(), [1]
+        self.layers, self.table = [self.layer], {"a": self.layer}
+
+    def change(self, value):
+        self.layer.scale, self.sizes[0] = value, value
+
+
+HOLDER = Holder()
+#: what operators and C code make of containers, and the framework is given
+MADE = {
+    "a sum of lists": lambda: (HOLDER.sizes + HOLDER.layers)[-1].scale,
+    "a list and a new one": lambda: (HOLDER.layers + [None])[0].scale,  # noqa: RUF005
+    "a product": lambda: (HOLDER.layers * 2)[1].scale,
+    "a union of dicts": lambda: (HOLDER.table | {})["a"].scale,
+    "a union of sets": lambda: ({HOLDER.layer} | {HOLDER.layer}).pop().scale,
+    "a section of sets": lambda: ({HOLDER.layer} & {HOLDER.layer}).pop().scale,
+    "a tensor of what max gives": lambda: dg.tensor(max([HOLDER.sizes], key=len))[0].item(),
+    "a tensor of what next gives": lambda: dg.asarray(next(iter([HOLDER.sizes])))[0].item(),
+    "a tensor of what sorted gives": lambda: dg.tensor(sorted([HOLDER.sizes], key=len)[0])[0].item(),
+}
+
+
+@pytest.mark.parametrize("which", MADE)
+def test_what_is_made_of_containers_is_looked_at(which):
+    read = MADE[which]
+    fn = dg.function(lambda x: x * read())
+    for value in (2, 3, 4, 2, 5):
+        HOLDER.change(value)
+        assert fn(dg.ones(())).item() == value
+
+
+def test_arithmetic_of_tensors_is_traced_once():
+    w, log = dg.ones(3), []
+
+    @dg.function
+    def fn(x):
+        log.append(1)
+        return ((x * w + 1) @ (x + w)).sum() * (x - w)[0]
+
+    for _ in range(4):
+        fn(dg.ones(3))
+    assert len(fn.variants) == 1
