@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from .guards import Guard, Namespace
+from .guards import Guard, Namespace, attribute
 from .live import KINDS, RestartError
 from .lookup import in_class, instance_dict
 from .plain import ABSENT, brief, one_key, same
@@ -37,7 +37,7 @@ class Site:
         """What the place holds, in source."""
         owner = names.bind(self.owner)
         if self.kind == "attr":
-            return f"{owner}.{self.key}"
+            return attribute(owner, self.key)
         if self.kind == "item" and in_class(type(self.owner), "__missing__") is not ABSENT:
             return (
                 f"{names.bind(dict.get)}({owner}, {names.bind(self.key)})"  # none is made where there is none
@@ -84,9 +84,10 @@ class Part(Site):
         return self._row()[-1]
 
     def fetch(self, names: Namespace) -> str:
-        steps = [f".{key}" if sort == "attr" else f"[{names.bind(key)}]" for sort, key in self.steps]
         place = names.bind(self.owner) if self.kind == "content" else super().fetch(names)
-        return place + "".join(steps)
+        for sort, key in self.steps:
+            place = attribute(place, key) if sort == "attr" else f"{place}[{names.bind(key)}]"
+        return place
 
     def plant(self, value: Any, before: Any) -> Effect | None:
         """Tuples on the way are replaced, what can be changed is changed."""

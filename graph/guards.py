@@ -10,6 +10,7 @@ from __future__ import annotations
 import builtins
 import functools
 import itertools
+import keyword
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from types import CodeType
@@ -121,6 +122,12 @@ def equals(expression: str, value: Any, n: int, identity: Identity) -> tuple[str
 
 def _literal(key: Any) -> str:
     return repr(key).replace("{", "{{").replace("}", "}}")
+
+
+def attribute(owner: str, name: str) -> str:
+    """Source that reads an attribute, whose name may be none of Python's language: `lambda`, `max-size`."""
+    plain = name.isidentifier() and name.isascii() and not keyword.iskeyword(name)
+    return f"{owner}.{name}" if plain else f"getattr({owner}, {name!r})"
 
 
 def contents(constant: str, x: Any, first: int, exact: bool, identity: Identity) -> tuple[str, list[Any]]:
@@ -266,6 +273,11 @@ def read_guard(read: Read, identity: Identity) -> Guard:
     return _MAKERS[read.kind](read, identity)
 
 
+def _template(key: str) -> str:
+    """An attribute of the first constant."""
+    return attribute("{0}", key) if "{" not in key and "}" not in key else f"getattr({{0}}, {_literal(key)})"
+
+
 def _attr(r: Read, identity: Identity) -> Guard:
     owner, key, look = r.owner, r.key, getattr_of(r.owner)
     if r.value is ABSENT:
@@ -277,7 +289,7 @@ def _attr(r: Read, identity: Identity) -> Guard:
         return Guard(
             8, test, (owner, key), f"{r.name} is absent", "absent", lambda: look(owner, key), r.where
         )
-    place = f"plainly({{0}}, {_literal(key)})" if look is object.__getattribute__ else f"{{0}}.{key}"
+    place = f"plainly({{0}}, {_literal(key)})" if look is object.__getattribute__ else _template(key)
     test, more = equals(place, r.value, 1, identity)
     return _value_guard(r, 0 if is_plain(r.value) else 20, test, (owner, *more), lambda: look(owner, key))
 
@@ -398,7 +410,7 @@ def _array(r: Read, identity: Identity) -> Guard:
 def _method(r: Read, identity: Identity) -> Guard:
     owner, key, value = r.owner, r.key, r.value
     return Guard(
-        35, f"{{0}}.{key} is {{1}}", (owner, value), f"{r.name} is {brief(value)}", brief(value),
+        35, f"{_template(key)} is {{1}}", (owner, value), f"{r.name} is {brief(value)}", brief(value),
         lambda: getattr(owner, key), r.where,
     )  # fmt: skip
 
@@ -406,7 +418,7 @@ def _method(r: Read, identity: Identity) -> Guard:
 def _static(r: Read, identity: Identity) -> Guard:
     owner, key, value = r.owner, r.key, r.value
     plain = type(value) is property and type(owner) is type
-    test = f"{{0}}.{key} is {{1}}" if plain else f"in_class({{0}}, {key!r}) is {{1}}"
+    test = f"{_template(key)} is {{1}}" if plain else f"in_class({{0}}, {_literal(key)}) is {{1}}"
     return Guard(
         35,
         test,

@@ -96,9 +96,8 @@ class ValueReader:
             return [x for x in spaces if x is not None]
         for x in expr[3]:
             found += [v for v in self._whole(x, frame) if not is_plain(v)]
-        found += [
-            x.__self__ for x in found if isinstance(x, (types.BuiltinFunctionType, types.MethodWrapperType))
-        ]
+        bound = [x for x in found if isinstance(x, (types.BuiltinFunctionType, types.MethodWrapperType))]
+        found += [x.__self__ for x in bound if not isinstance(x.__self__, types.ModuleType)]
         if any(self._is_getter(x, frame) for x in (called, *expr[3])):
             found += [v for x in self._down(found) for v in (instance_dict(x) or {}).values()]
         found += self._ledger.handed.get(id(frame), {}).values()

@@ -10,7 +10,7 @@ from typing import Any
 
 from .arguments import Slot
 from .formulas import Part
-from .guards import Guard, Namespace
+from .guards import Guard, Namespace, attribute
 from .live import KINDS, Live, Worked
 from .lookup import instance_dict
 from .nursery import Nursery
@@ -282,7 +282,7 @@ class _Finder:
             return f"{owner}.cell_contents"
         if state.kind == "attr":
             plain = getattr_of(state.owner) is getattr
-            return f"{owner}.{state.key}" if plain else f"plainly({owner}, {key})"
+            return attribute(owner, state.key) if plain else f"plainly({owner}, {key})"
         if isinstance(state.owner, dict):
             return f"{owner}[{key}]" if type(state.owner) is dict else f"get({owner}, {key})"
         return f"at({owner}, {key})"
@@ -321,7 +321,7 @@ class _Finder:
                 self._walk(y, f"{v}[{self.names.bind(k)}]")
         elif x.kind == "object":
             for name, y in x.content:
-                self._walk(y, f"{v}.{name}")
+                self._walk(y, attribute(v, name))
             if "__dict__" in dir(x.cls):
                 names = [name for name, _ in x.content]
                 self._unless(f"[*{v}.__dict__] == {self.names.bind(names)}")

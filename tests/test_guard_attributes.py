@@ -599,3 +599,35 @@ def test_what_a_class_pattern_found_is_followed():
     guards = guards_of(fn)
     pair.second.first[0] = 3.0
     assert not guards.check()
+
+
+class Named:
+    """Its attributes have names that are not in Python's language."""
+
+
+@pytest.mark.parametrize("name", ["lambda", "max-size", "a b", "{0}", "ﬁ", "None", "'"])
+def test_attributes_of_any_name_are_guarded_and_kept_up(name):
+    x, settings = Named(), types.SimpleNamespace()
+    module = types.ModuleType("named")
+    setattr(x, "h" + name, dg.zeros(()))
+
+    def step(v, given):
+        setattr(x, name, getattr(x, name) + 1)  # a live number
+        setattr(x, "h" + name, getattr(x, "h" + name) + v)  # state
+        part = getattr(Named, name) * getattr(given, name) * getattr(module, name) * vars(settings)[name]
+        return getattr(x, "h" + name) * part + getattr(x, name)
+
+    graph = dg.function(step)
+    seen = []
+    for fn in (step, graph):
+        setattr(x, name, 1)
+        setattr(x, "h" + name, dg.zeros(()))
+        seen.append([])
+        for value in (2.0, 3.0, 4.0, 2.0):
+            for owner in (Named, settings, module):
+                setattr(owner, name, value)
+            seen[-1].append(fn(dg.ones(()), settings).item())
+    assert seen[0] == seen[1]
+    assert graph.variants
+    total = dg.function(lambda x, **given: x * sum(given.values()))
+    assert [total(dg.ones(()), **{name: v}).item() for v in (1, 2, 3)] == [1, 2, 3]
