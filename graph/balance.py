@@ -6,6 +6,7 @@ made again.
 
 from __future__ import annotations
 
+import collections
 import sys
 from typing import Any
 
@@ -132,7 +133,7 @@ def _container_effects(ledger: Ledger) -> list[Effect]:
     effects = []
     for oid, before in list(ledger.states.items()):
         x, name = ledger.objects.get(oid), ledger.names.get(oid, "...")
-        if x is None or (is_as(x, before) and oid not in ledger.adds):
+        if x is None or (is_as(x, before) and oid not in ledger.adds and oid not in ledger.appends):
             continue
         if isinstance(x, np.ndarray):
             if x.dtype.hasobject:
@@ -184,6 +185,14 @@ def _explained(ledger: Ledger, x: Any, before: Any) -> list[Any] | None:
         if all(a is b or k in touched for k, (a, b) in enumerate(zip(elements(x), before))):
             return list(elements(x))[n:]
         return None
+    if isinstance(x, collections.deque):
+        looked, called = ledger.appends.get(oid, (0, 0))
+        most = x.maxlen
+        if looked != called or not called or (most is not None and called > most):
+            return None
+        added = list(elements(x))[-called:]
+        held = [*before, *added]
+        return added if is_as(x, held if most is None else held[-most:]) else None
     if isinstance(x, set):
         row = ledger.adds.get(oid, [])
         return None if any(x is UNKNOWN for x in row) else row

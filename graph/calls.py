@@ -169,6 +169,8 @@ class CallReader(HandedReader):
                     self._ledger.read_content(owner, self._ledger.name(owner, None), frame, False)
                 if isinstance(owner, set) and method == "add":
                     self._ledger.add(owner, values[0] if len(values) == 1 else UNKNOWN)
+                if isinstance(owner, collections.deque) and method == "append":
+                    self._ledger.append(owner)
             elif is_iterator(owner):
                 self._ledger.read_content(owner, self._ledger.name(owner, None), frame, False)
         if callee is bool and len(values) == 1 and isinstance(behind(values[0]), MUTABLE):

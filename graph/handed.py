@@ -303,7 +303,7 @@ class HandedReader(SiteReader):
         elif isinstance(owner, types.MemberDescriptorType):
             names = {owner.__name__}
         elif isinstance(owner, CONTAINERS) and id(owner) in self._ledger.outside:
-            if grows(owner, x.__name__):
+            if grows(owner, x.__name__) and not isinstance(owner, collections.deque):
                 self._method_of(owner, x.__name__, None, frame)
             else:
                 self._ledger.read_content(owner, self._ledger.name(owner, None), frame, False)

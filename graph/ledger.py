@@ -81,6 +81,8 @@ class Ledger:
         self.states: dict[int, Any] = {}  # what a container or array held when it was met
         self.changed: dict[int, str] = {}  # containers that are being changed, and their names
         self.adds: dict[int, list[Any]] = {}  # what was added to sets, for each `add` that was looked up
+        #: how often `append` of a deque was looked up, and how often it was called
+        self.appends: dict[int, list[int]] = {}
         self.signs: dict[
             int, set[bool]
         ] = {}  # whether elements of a list were set from its end, from its start
@@ -515,6 +517,13 @@ class Ledger:
             self.changed.setdefault(id(x), name)
             if isinstance(x, set):
                 self.adds.setdefault(id(x), []).append(UNKNOWN)
+            elif isinstance(x, collections.deque):
+                self.appends.setdefault(id(x), [0, 0])[0] += 1
+
+    def append(self, x: Any) -> None:
+        """`append` of a deque, looked up before, is about to be called."""
+        if id(x) in self.appends:
+            self.appends[id(x)][1] += 1
 
     def add(self, x: Any, value: Any) -> None:
         """`add` of a set, looked up before, is about to be called."""

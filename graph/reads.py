@@ -25,7 +25,7 @@ MUTABLE = (list, dict, set, collections.deque, bytearray, array.array)
 CONTAINERS = (*MUTABLE, frozenset, tuple)
 _ordered: Any = collections.OrderedDict()
 # Methods that change a container without looking at it.
-_GROWING = frozenset((("list", "append"), ("list", "extend"), ("set", "add")))
+_GROWING = ((list, "append"), (list, "extend"), (set, "add"), (collections.deque, "append"))
 # Methods that may change a list, dict or deque.
 _CHANGING = frozenset((
     "append", "appendleft", "clear", "extend", "extendleft", "insert", "move_to_end", "pop", "popitem", "popleft",
@@ -65,7 +65,7 @@ def changes(name: str) -> bool:
 
 
 def grows(x: Any, name: str) -> bool:
-    return ("list" if isinstance(x, list) else "set" if isinstance(x, set) else "", name) in _GROWING
+    return any(name == how and isinstance(x, kind) for kind, how in _GROWING)
 
 
 def behind(x: Any) -> Any:
@@ -244,8 +244,8 @@ class Effect:
     def apply(self, value: Any) -> None:
         """Make the change again, with this value."""
         if self.kind == "extend":
-            owner = self.owner
-            set.update(owner, value) if isinstance(owner, set) else list.extend(owner, value)
+            kind: Any = next(k for k in (set, list, collections.deque) if isinstance(self.owner, k))
+            (kind.update if kind is set else kind.extend)(self.owner, value)
         else:
             if self.again:
                 self._put(ABSENT)
@@ -306,6 +306,8 @@ class Effect:
         if self.kind == "extend":
             if isinstance(owner, set):
                 return [x for x in elements(owner) if not any(x is y for y in self.before)]
+            if isinstance(owner, collections.deque):  # which may have let go of some
+                return list(elements(owner))[-len(self.value) :]
             return list(elements(owner))[len(self.before) :]
         return contents_of(owner)
 
