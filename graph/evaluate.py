@@ -128,6 +128,9 @@ def _result(x: Any, frame: FrameType, results: Results) -> Any:
         if isinstance(callee.__self__, dict) and callee.__name__ in ("get", "__getitem__"):
             value = dict.get(callee.__self__, values[0], ABSENT)
             return (values[1] if len(values) == 2 else None) if value is ABSENT else value
+        if isinstance(callee.__self__, dict) and callee.__name__ == "setdefault":  # which has run
+            value = dict.get(callee.__self__, values[0], ABSENT)
+            return UNKNOWN if value is ABSENT else value
         return get_item(callee.__self__, values[0]) if callee.__name__ == "__getitem__" else UNKNOWN
     if callee is super:
         return _super(args, frame, results)

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..core import dispatch
 from ..core.attended import is_eager
+from ..core.backend import normalize_device
 from ..core.errors import ArgumentError, ArgumentTypeError, AutogradError, CheckpointError, TraceError
 from ..core.members import Members
 from ..core.spoken import explain_call, spell_methods, spelled
@@ -441,8 +442,9 @@ class Module(Members):
                     "use float32 or float64",
                 )
             members: list[Any] = [*self.parameters(), *self.buffers()]
+            wanted: Any = as_dtype(target, "to") if is_dtype else normalize_device(target)
             for x in {id(t): t for t in members}.values():
-                if not is_dtype or x.dtype.is_float:
+                if wanted != (x.dtype if is_dtype else x.device) and (not is_dtype or x.dtype.is_float):
                     _replace(x, target)
         return self
 
@@ -529,7 +531,9 @@ def _on_device(x: Any, device: str) -> Tensor:
 def _replace(x: Any, target: Any) -> None:
     """Give a leaf the memory of its converted self: the object stays, so whoever holds it sees the change."""
     if not is_eager():
-        raise TraceError("to", "a module cannot be moved inside a traced function", "call .to(...) before")
+        dispatch.outside("moves or converts a module", "call .to(...) before")
+        what = "a module cannot be moved in a function that is mapped, differentiated or part of a loop"
+        raise TraceError("to", what, "call .to(...) before")
     if hasattr(x, "_convert"):  # of a lazy layer
         x._convert(x.dtype, x.device, target)
         return

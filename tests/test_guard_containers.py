@@ -623,3 +623,28 @@ def test_a_deque_grows_as_without_compiling(body, queue):
     assert stories[0] == stories[1]
     if body is _adds_two and queue != "1":
         assert len(f.variants) <= 3, f.explain()
+
+
+def test_a_history_by_setdefault_is_traced_twice():
+    """What `setdefault` gave was not known, so an append to it was a change of what it may have been."""
+    stories = []
+    for compiled in (False, True):
+        m = types.SimpleNamespace(d={})
+
+        def f(x, m=m):
+            for k, v in {"loss": x.sum(), "lr": 0.5}.items():
+                m.d.setdefault(k, []).append(v)
+            return x * 2
+
+        f, story = dg.function(f) if compiled else f, []
+        for k in range(8):
+            f(dg.ones(2) * k)
+            story.append({key: [float(v) for v in row] for key, row in m.d.items()})
+        if compiled:
+            assert len(f.variants) == 2, f.explain()
+        m.d.clear()
+        f(dg.ones(2))
+        m.d["loss"] = [7.0]
+        f(dg.ones(2))
+        stories.append((story, {key: [float(v) for v in row] for key, row in m.d.items()}))
+    assert stories[0] == stories[1]

@@ -349,3 +349,28 @@ def test_clip_grad_norm_notices_nan():
     p.grad = dg.tensor([1.0, math.nan])
     with pytest.raises(dg.errors.AutogradError, match="not finite"):
         nn.utils.clip_grad_norm_(p, 1.0, error_if_nonfinite=True)
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_modules_are_moved_and_converted_in_functions(mode):
+    """A module that is there already stays in the graph, a conversion leaves the function to Python."""
+    layer = nn.Linear(2, 2)
+    nn.init.ones_(layer.weight), nn.init.zeros_(layer.bias)
+
+    @dg.function(mode=mode)
+    def stays(x):
+        return layer.to("cpu").float()(x)
+
+    @dg.function(mode=mode)
+    def converts(x):
+        y = layer.double()(x.double())
+        layer.float()
+        return y
+
+    for _ in range(3):
+        assert stays(dg.ones(1, 2)).tolist() == [[2, 2]]
+        y = converts(dg.ones(1, 2))
+        assert y.dtype == dg.float64
+        assert y.tolist() == [[2, 2]]
+    assert layer.weight.dtype == dg.float32
+    assert bool(stays.variants) == (mode == "graph")

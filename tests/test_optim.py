@@ -584,6 +584,27 @@ def test_lbfgs_finds_a_minimum_and_goes_on_from_its_state(tmp_path):
     assert run(p, a) < 1e-5
 
 
+def test_a_function_around_lbfgs_is_left_to_python():
+    stories = []
+    for mode in ("eager", "graph"):
+        p = nn.Parameter(np.array([2.0, -3.0]))
+        opt = dg.optim.LBFGS([p], max_iter=3)
+
+        @dg.function(mode=mode)
+        def fit(target, p=p, opt=opt):
+            def closure():
+                opt.zero_grad()
+                loss = ((p - target) ** 4).sum()
+                loss.backward()
+                return loss
+
+            return opt.step(closure)
+
+        stories.append([(fit(dg.ones(2, dtype=dg.float64)).item(), p.tolist()) for _ in range(3)])
+    assert stories[0] == stories[1]
+    assert "runs LBFGS.step" in str(fit.explain())
+
+
 def test_lbfgs_is_checked():
     p = nn.Parameter(np.ones(3))
     with pytest.raises(dg.errors.ArgumentError, match="line_search_fn"):
@@ -594,6 +615,6 @@ def test_lbfgs_is_checked():
     with pytest.raises(dg.errors.ArgumentTypeError, match="closure"):
         opt.step()
     with pytest.raises(dg.errors.TraceError, match="closure"):
-        dg.function(lambda: opt.step(lambda: (p * p).sum()))()
+        dg.vmap(lambda x: opt.step(lambda: (p * p).sum()) * x)(dg.ones(2))
     with pytest.raises(dg.errors.CheckpointError, match="another optimizer"):
         opt.load_state_dict(dg.optim.SGD([p], lr=0.1).state_dict())

@@ -94,10 +94,9 @@ class LBFGS(Optimizer):
                 "LBFGS", "step needs a closure", "pass a function that gives the loss anew"
             )
         if not is_eager():
-            raise TraceError(
-                "LBFGS", "step cannot run inside a graph function: how often it calls the closure depends on values",
-                "call step outside, with a graph function as the closure",
-            )  # fmt: skip
+            fix = "call step outside, with a graph function as the closure"
+            dispatch.outside("runs LBFGS.step, which calls the closure as often as values say", fix)
+            raise TraceError("LBFGS", "step cannot run in a function that is mapped or part of a loop", fix)
         group, calls = self.param_groups[0], 0
 
         def evaluate() -> tuple[Any, float, Tensor]:
