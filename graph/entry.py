@@ -1,8 +1,8 @@
 """The quick way into a variant: one generated function that checks a call's arguments and guards, and runs it.
 
 A call of a small function is all overhead: keys, lists, loops over what never changes. Where a variant is one graph
-without reads of values, all of that is known, and the function below is written out for it. It gives `MISS` for a call
-that it does not fit, which then goes the general way (`Function.graph`).
+that reads no values, but to check them, all of that is known, and the function below is written out for it. It gives
+`MISS` for a call that it does not fit, which then goes the general way (`Function.graph`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..core.vjp import Node
 from .arguments import Loose, Slot
 from .given import Given
 from .guards import Namespace
-from .live import Formula, Worked
+from .live import LIVE, Formula, Worked
 from .rebuild import Made
 
 MISS: Any = type("Miss", (), {"__repr__": lambda self: "miss", "__slots__": ()})()
@@ -37,7 +37,7 @@ def make_entry(variant: Any, tensors: list[Any], grad: bool) -> Callable[[tuple[
     needed."""
     segment = variant.root
     end = segment.ending
-    if end is None or segment.checks or segment.first is not None or variant.kept.kwargs:
+    if end is None or variant.kept.kwargs or _says(segment):
         return None
     if end.roots or end.between or end.leaves or end.hooked or end.grad_mode is not None:
         return None
@@ -62,6 +62,12 @@ def make_entry(variant: Any, tensors: list[Any], grad: bool) -> Callable[[tuple[
     if runner._others or size > _LIMIT:
         return None
     return _Writer(variant, tensors, grad).write()
+
+
+def _says(segment: Any) -> bool:
+    """Whether a stretch, or what checks before it, prints."""
+    own = any(getattr(refuse, "prints", False) for _, refuse in segment.checks)
+    return own or (segment.first is not None and _says(segment.first))
 
 
 def _is_plain(x: Any) -> bool:
@@ -118,9 +124,13 @@ class _Writer:
         self.lines = ["def enter(args):"]
         self._arguments()
         self._guards()
+        self._check_first()
         reused = self._released()
         outputs = self._outputs(reused)
         self._run(outputs)
+        for place, refuse in self.variant.root.checks:
+            array = "None" if place is None else f"o{place}._array()"
+            self.lines.append(f"    {self.names.bind(refuse)}({array})")
         self._finish()
         entry: Callable[[tuple[Any, ...]], Any] = self.names.function("enter", self.lines)
         return entry
@@ -180,6 +190,14 @@ class _Writer:
             tests += lines
         if tests:
             self.lines += ["    try:", *tests, "    except Exception: return MISS"]
+
+    def _check_first(self) -> None:
+        """Run what looks at values before anything is written."""
+        first, bind = self.variant.root.first, self.names.bind
+        if first is not None:
+            args = "".join(f"a{k}, " for k in range(len(self.tensors)))
+            carried = "{}" if self.variant.live is None else f"{{{bind(LIVE)}: {self.live}}}"
+            self.lines.append(f"    {bind(first.run)}([{args}], {carried})")
 
     def _released(self) -> dict[int, str]:
         """Give up gradients that the call replaces; one that nobody else holds is used again. Names by output."""

@@ -244,3 +244,69 @@ def test_containers_that_an_entry_returns_are_new_at_each_call():
     assert kept[0][0] is not kept[1][0]
     assert kept[0][0]["a"] is not kept[1][0]["a"]
     assert [type(kept[0][0]), kept[0][0]["a"][1], kept[0][1][1]] == [dict, 2.5, "b"]
+
+
+def test_values_are_checked_before_anything_is_handed_out():
+    table, count = dg.tensor(np.arange(12.0, dtype=np.float32).reshape(4, 3)), [0]
+
+    @dg.function
+    def pick(x, i):
+        count[0] += 1
+        return dg.take(x, i, axis=0) * 2
+
+    good, bad = dg.tensor([3, 0, -1]), dg.tensor([1, 2, 4])
+    out = _warm(pick, table, good)
+    np.testing.assert_array_equal(out.numpy(), table.numpy()[[3, 0, -1]] * 2)
+    before = count[0]
+    said = []
+    for call in (pick, pick.eager):
+        with pytest.raises(IndexError) as caught:
+            call(table, bad)
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+    assert count[0] == before + 1  # eager mode has counted before it failed
+    np.testing.assert_array_equal(pick(table, good).numpy(), out.numpy())
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_step_that_looks_at_values_changes_nothing_where_they_are_refused(scaled):
+    model = dg.nn.Embedding(5, 3)
+    optimizer = dg.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    lr = dg.tensor(0.5)
+
+    @dg.function
+    def step(i):
+        optimizer.zero_grad()
+        loss = (model(i) ** 2).sum() * (lr if scaled else 1.0)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    plain = dg.nn.Embedding(5, 3)
+    plain.load_state_dict(model.state_dict())
+    other = dg.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9)
+    good, bad = dg.tensor([3, 0, 3]), dg.tensor([1, 5, 0])
+    for k in range(6):
+        other.zero_grad()
+        loss = (plain(good) ** 2).sum() * (lr if scaled else 1.0)
+        loss.backward()
+        other.step()
+        assert step(good).item() == loss.item()
+        if k == 4:
+            assert step._entries
+            with pytest.raises(IndexError, match="5"):
+                step(bad)
+    np.testing.assert_array_equal(model.weight.detach().numpy(), plain.weight.detach().numpy())
+
+
+def test_what_is_printed_goes_the_general_way(capsys):
+    @dg.function
+    def shown(x):
+        dg.print("sum {:.1f}", x.sum())
+        return x + 1
+
+    x = dg.ones((3,))
+    for _ in range(4):
+        shown(x)
+    assert not shown._entries
+    assert capsys.readouterr().out == "sum 3.0\n" * 4
