@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import warnings
-from types import CodeType, FrameType
+from types import CodeType, FrameType, TracebackType
 from typing import Any
 
 import numpy as np
@@ -151,6 +152,22 @@ def last_user_line(error: BaseException) -> str:
             found = f"{file}:{at.tb_lineno}"
         at = at.tb_next
     return found
+
+
+def shortened(error: BaseException) -> TracebackType | None:
+    """The traceback of an error without the framework's frames that lead to the user's last one; whole where
+    DUOGRAD_DEBUG is set, or where nothing of it is the user's."""
+    rows, at = [], error.__traceback__
+    while at is not None:
+        rows.append(at)
+        at = at.tb_next
+    last = max((k for k, x in enumerate(rows) if not is_internal(x.tb_frame.f_code)), default=-1)
+    if last < 0 or os.environ.get("DUOGRAD_DEBUG"):
+        return error.__traceback__
+    kept = [x for k, x in enumerate(rows) if k >= last or not is_internal(x.tb_frame.f_code)]
+    for x, inner in itertools.pairwise(kept):
+        x.tb_next = inner
+    return kept[0]
 
 
 class DuogradError(Exception):

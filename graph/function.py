@@ -11,7 +11,7 @@ from typing import Any
 
 from ..core import dispatch
 from ..core.backend import get_backend
-from ..core.errors import ArgumentError, ArgumentTypeError, RetraceError, user_line
+from ..core.errors import ArgumentError, ArgumentTypeError, RetraceError, shortened, user_line
 from ..core.showing import shown, tell
 from . import entry, spec
 from .arguments import (
@@ -189,6 +189,9 @@ class Function(Looking):
             return self._in_graph(key, tensors, rest, args, kwargs)
         except CalledOutError as e:
             self._left(key, e)
+        except Exception as e:
+            e.with_traceback(shortened(e))
+            raise
         return self._fn(*args, **kwargs)
 
     def _left(self, key: Any, error: CalledOutError) -> None:

@@ -2,6 +2,7 @@
 
 import collections
 import re
+import traceback
 
 import duograd as dg
 import pytest
@@ -151,3 +152,30 @@ def test_an_error_has_nothing_of_ours_as_its_context(call):
             with pytest.raises(dg.errors.ShapeError) as caught:
                 fn(dg.ones((2, 3)))
             assert caught.value.__context__ is None or caught.value.__suppress_context__
+
+
+def _frames(fn, *args):
+    """Functions on the way to an error, the user's and others."""
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        fn(*args)
+    rows = traceback.extract_tb(caught.value.__traceback__)
+    return [r.name for r in rows if r.filename == __file__], len(rows), str(caught.value)
+
+
+def _inner(x):
+    return dg.nn.functional.relu(x) + dg.ones(7)
+
+
+def _outer(x, table):
+    return _inner(x) if table else x * table["absent"]
+
+
+@pytest.mark.parametrize("table", [{}, {"there": 1}], ids=["of the user's", "of ours"])
+def test_the_traceback_in_graph_mode_is_that_of_eager_mode(table, monkeypatch):
+    x, graph = dg.ones(3), dg.function(_outer)
+    eager, short = _frames(graph.eager, x, table), _frames(graph, x, table)
+    assert short[0] == eager[0] == ["_frames", "_outer", *(["_inner"] if table else [])]
+    assert short[1] <= eager[1] + 6
+    assert short[2] == eager[2]
+    monkeypatch.setenv("DUOGRAD_DEBUG", "1")
+    assert _frames(graph, x, table)[1] > short[1] + 5
