@@ -63,8 +63,11 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
     Raises: ArgumentTypeError for ragged or non-numeric data, DtypeError, DeviceError.
     Example: `dg.tensor([[1.0, 2.0], [3.0, 4.0]]).shape` is `(2, 2)`.
     """
-    array = number_array(data, None if dtype is None else T.as_dtype(dtype, "tensor"))
-    out = dispatch.state.executor.constant(array, normalize_device(device or "cpu"))
+    want, home = None if dtype is None else T.as_dtype(dtype, "tensor"), normalize_device(device or "cpu")
+    of_numbers = getattr(dispatch.state.executor, "of_numbers", None)
+    out = None if of_numbers is None else of_numbers(data, want, home)
+    if out is None:
+        out = dispatch.state.executor.constant(number_array(data, want), home)
     return out.requires_grad_() if requires_grad else out
 
 

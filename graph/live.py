@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..core.errors import DuogradError, TraceError, user_line
-from ..core.types import DType, int64
+from ..core.ops.creation import full_
+from ..core.ops.joining import stack
+from ..core.types import DType, default_float, float32, float64, int64
 from ..core.value import Tensor
 from .ir import Number
 from .plain import elements
@@ -31,6 +33,10 @@ if TYPE_CHECKING:
 
 #: where the values of a call's steps are, among what its segments carry
 LIVE = "live numbers"
+#: rows of numbers up to this length become tensors with live elements
+_SHORT = 16
+#: integers up to this size are floats without rounding
+_WHOLE = 2**53
 #: classes of numbers that may be live; those of NumPy come as Python's to tensors
 KINDS = (int, float, np.float64, np.float32, np.int64, np.int32)
 #: what a step may give, and what beside live numbers it may be made of
@@ -526,6 +532,36 @@ def as_now(x: Any) -> Any:
             return x
         return type(x)(*row) if hasattr(x, "_fields") else tuple(row)
     return x
+
+
+def tensor_of(data: Any, dtype: DType | None, device: str) -> Any:
+    """A live number, or a short list of numbers with such, as a tensor with the bits of eager mode's; None for anything
+    else."""
+    row, shape = _flat(data)
+    if len(row) > _SHORT or not any(type(x) is Live for x in row):
+        return None
+    kinds = {type(as_now(x)) for x in row}
+    wide = default_float if float in kinds else int64
+    want = dtype or wide
+    if not kinds <= {int, float} or want not in (wide, float32, float64):
+        return None
+    if want is not int64:
+        if not all(-_WHOLE <= x <= _WHOLE for x in row if type(as_now(x)) is int):
+            return None  # a float64 does not hold it, and it is to be rounded once
+        row = [work(float, (x,)) if type(x) is Live else float(x) for x in row]
+    made = [full_(x, shape=(), dtype=want, device=device) for x in row]
+    return made[0] if not shape else stack(made).reshape(shape)
+
+
+def _flat(data: Any) -> tuple[list[Any], tuple[int, ...]]:
+    """The elements of nested lists, and their shape; none for rows of several lengths."""
+    if type(data) not in (list, tuple):
+        return [data], ()
+    rows = [_flat(x) for x in data]
+    shapes = {shape for _, shape in rows}
+    if len(shapes) != 1:
+        return [], ()
+    return [x for row, _ in rows for x in row], (len(rows), *shapes.pop())
 
 
 def as_formulas(x: Any) -> Any:

@@ -28,7 +28,7 @@ from ..core.value import Tensor
 from .checks import Extent, at_place, knows_sizes
 from .ir import Graph, Node, Number, Value
 from .ledger import Leave
-from .live import Live, RestartError, bound, same_size, settled, values_of
+from .live import Live, RestartError, bound, same_size, settled, tensor_of, values_of
 from .opened import opened
 from .outer import refuse_outer
 from .rest import resting
@@ -461,6 +461,10 @@ class Trace(Sources, Settings):
         """Not the input itself but what is made of it: what the function does with it begins anew at each call."""
         tensor = self.host.constant(array, device)
         return Symbol(self._input(Source("tensor", "constant", tensor, None), tensor)._value, self)
+
+    def of_numbers(self, data: Any, dtype: Any, device: str) -> Any:
+        """A tensor of numbers among which are live ones; None for other data."""
+        return None if self.now is None else tensor_of(data, dtype, device)
 
     def read(self, x: Any) -> Any:
         face = self.face(x)

@@ -469,3 +469,36 @@ def test_a_way_back_apart_from_sizes_that_are_live_is_a_graph():
             x += 1
         y.sum().backward()
         assert x.grad.tolist() == [3.0] * 9
+
+
+MADE = {
+    "a float": (lambda t: dg.tensor(t), (0.1, 3.7, 1e300, math.inf, -0.0, 7.5)),
+    "an int": (lambda t: dg.tensor(t), (1, 2, 3, 2**40, 2**54 + 1, -4)),
+    "a row": (lambda t: dg.tensor([t, 2.5, t * 2]), (0.1, 3.7, 1e30, 7.5)),
+    "equal elements": (lambda t: dg.tensor([t] * 3), (1, 5, 2**54 + 1, 9)),
+    "nested": (lambda t: dg.asarray([[t, 1], [2, t + 1]]), (1, 5, 7, 9)),
+    "with a dtype": (lambda t: dg.tensor(t, dtype=dg.float64), (1, 5, 7, 9)),
+    "that learns": (lambda t: dg.tensor(t, requires_grad=True), (0.5, 1.5, 0.1, 0.2)),
+    "of an index": (lambda t: dg.arange(20)[dg.tensor([t])], (1, 5, 7, 9)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.parametrize("name", MADE)
+def test_tensors_of_numbers_that_change_are_traced_twice(name):
+    fn, numbers = MADE[name]
+    traced = dg.function(fn)
+    for n in numbers:
+        a, b = fn(n), traced(n)
+        assert (a.type, a.requires_grad, a.is_leaf) == (b.type, b.requires_grad, b.is_leaf)
+        assert a.detach().numpy().tobytes() == b.detach().numpy().tobytes()
+    assert len(traced.variants) == 2, traced.explain()
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.parametrize("dtype", [dg.float32, dg.float16, dg.int64, dg.int32])
+def test_numbers_that_a_dtype_rounds_have_the_bits_of_eager_mode(dtype):
+    traced = dg.function(lambda t: dg.tensor([t, t], dtype=dtype))
+    for n in (1, 3, 5, 2049, 2**24 + 1) + ((2**54 + 3, 2**60 + 1) if dtype.is_float else ()):
+        want = np.array([n, n]).astype(dtype.np)
+        assert traced(n).numpy().tobytes() == want.tobytes()
