@@ -13,6 +13,7 @@ from . import compile as compiler
 from .ir import Graph, Node, Number, Value
 from .passes import PASSES
 from .runner import Runner
+from .sources import Source
 from .witness import Call, copied
 
 
@@ -121,6 +122,9 @@ def bisect(runner: Runner, inputs: Sequence[Any], values: dict[Value, Any]) -> s
     for n in range(1, len(PASSES) + 1):
         chosen = PASSES[:n]
         if not _agree(_compiled(runner, inputs, results, chosen), [values[v] for v in results]):
+            told = _wrong_fusion(runner, inputs, chosen) if chosen[-1] == "fuse" else None
+            if told is not None:
+                return told
             first = _first(runner, inputs, values, every, chosen)
             return f"{_name(first)}, by {_culprit(runner, first, chosen)}"
     wrong = next(v for v, a in zip(results, _whole(runner, inputs)) if not same(a, copied(values[v])))
@@ -166,7 +170,9 @@ def _compile(runner: Runner, outputs: Sequence[Value], passes: Sequence[str]) ->
     kept = graph.outputs, graph.writes
     graph.outputs, graph.writes = list(outputs), []
     try:
-        return compiler.compile_graph(graph.copy(), "cpu", passes)
+        whole = graph.copy()
+        whole.steady = frozenset()  # nothing is prepared: an input for each tensor
+        return compiler.compile_graph(whole, "cpu", passes)
     finally:
         graph.outputs, graph.writes = kept
 
@@ -188,6 +194,47 @@ def _first(
     return next((v.producer for v in every if wrong(v)), every[-1].producer)
 
 
+def _wrong_fusion(runner: Runner, inputs: Sequence[Any], passes: Sequence[str]) -> str | None:
+    """The fusion of the graph that gives something else than its ops one by one, each compiled by itself."""
+    assert runner.traced is not None
+    made = _compile(runner, runner.traced.results(), passes)
+    values = op_by_op(made.optimised, inputs)
+    results = set(made.optimised.results())
+    uses = made.optimised.uses()
+    for group in made.groups:
+        own = set(group.nodes)
+        gives = [
+            v for n in group.nodes for v in n.outputs if v in results or not own.issuperset(uses.get(v, ()))
+        ]
+        part, needs = _alone(group.nodes, gives)
+        compiled = compiler.compile_graph(part, "cpu", passes[-1:])
+        found = Runner(compiled, "cpu", [Source("carry", v, None, None) for v in needs])
+        for v, t in zip(gives, found.on([values[v] for v in needs])):
+            if not same(copied(t), copied(values[v])):
+                return f"{_name(v.producer)}, by the fusion of {_listed(group.nodes)}"
+    return None
+
+
+def _alone(nodes: Sequence[Node], gives: Sequence[Value]) -> tuple[Graph, list[Value]]:
+    """A graph of some nodes of another, and the values there that its inputs stand for."""
+    part, swap = Graph("part"), dict[Value, Value]()
+    own = {v for n in nodes for v in n.outputs}
+    needs = list(dict.fromkeys(v for n in nodes for v in n.values() if v not in own))
+    for v in needs:
+        swap[v] = part.add_input(v.type, v.device)
+    for n in nodes:
+        types = tuple([v.type for v in n.outputs])
+        twin = Node(n.op, n.reading(swap), n.attrs, types, n.outputs[0].device, n.where)
+        swap.update(zip(n.outputs, twin.outputs))
+        part.nodes.append(twin)
+    part.outputs = [swap[v] for v in gives]
+    return part, needs
+
+
+def _listed(nodes: Sequence[Node]) -> str:
+    return ", ".join(f"{n.op.name} ({n.line})" for n in nodes)
+
+
 def _culprit(runner: Runner, node: Node | None, passes: Sequence[str]) -> str:
     if passes[-1] != "fuse" or node is None:
         return f"the pass {passes[-1]!r}"
@@ -195,5 +242,5 @@ def _culprit(runner: Runner, node: Node | None, passes: Sequence[str]) -> str:
     made = _compile(runner, runner.traced.results(), passes)
     for group in made.groups:
         if any(n.line == node.line for n in group.nodes):
-            return "the fusion of " + ", ".join(f"{n.op.name} ({n.line})" for n in group.nodes)
+            return f"the fusion of {_listed(group.nodes)}"
     return "fusion"

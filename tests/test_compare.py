@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import queue
+import re
 import sys
 import threading
 import time
@@ -11,6 +12,7 @@ import types
 import duograd as dg
 import numpy as np
 import pytest
+from duograd.core.backend import get_backend
 
 
 def _step():
@@ -137,6 +139,32 @@ def test_compare_follows_branches_on_values(fault):
     fault(_becomes("tanh", "sin"))
     assert dg.compare(f, dg.tensor([0.5])).first_op.startswith("tanh at ")
     assert dg.compare(f, dg.tensor([-0.5])).equal
+
+
+def test_a_wrong_kernel_of_one_fusion_among_others_is_named_with_its_line(monkeypatch):
+    backend = type(get_backend("cpu"))
+    load, planted = backend.load, []
+
+    def wrong(self, program, *rest, **named):
+        for k, launch in enumerate(program.launches):
+            if launch.source and "rsqrt" in launch.source.partition("\n")[0] and "w_sub_f32" in launch.source:
+                planted.append(k)
+                program.launches[k] = launch._replace(source=launch.source.replace("w_sub_f32", "w_add_f32"))
+        return load(self, program, *rest, **named)
+
+    def fn(x, w):
+        a = dg.softmax(x, axis=1)
+        b = a @ w
+        c = (b - b.mean(axis=1, keepdims=True)) * dg.rsqrt((b * b).sum(axis=1, keepdims=True) + 1)
+        return c @ w - a
+
+    x, w = dg.randn(64, 64), dg.randn(64, 64)
+    assert dg.compare(fn, x, w).equal
+    monkeypatch.setattr(backend, "load", wrong)
+    found = dg.compare(fn, x, w)
+    assert planted
+    line = rf"test_compare.py:{fn.__code__.co_firstlineno + 3}"
+    assert re.match(rf"multiply at .*{line}, by the fusion of (\w+ \(.*{line}\)(, |$))+", found.first_op)
 
 
 # ---------------------------------------------------------------- DUOGRAD_CHECK=1
