@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import os
 import re
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -131,16 +133,32 @@ _recorded: set[str] = set()
 _lock = forks.lock()
 
 
+def _target(fn: Any) -> tuple[str, bool]:
+    """The name of a function, and whether it is found by that. A script has the name that it is imported by."""
+    module, path = getattr(fn, "__module__", "?"), getattr(fn, "__qualname__", type(fn).__name__)
+    found: Any = sys.modules.get(module)
+    if module == "__main__" and found is not None:
+        spec, file = getattr(found, "__spec__", None), getattr(found, "__file__", None)
+        module = spec.name if spec is not None else Path(file).stem if file else module
+    names = getattr(found, "__dict__", {})
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    known = found is not None and (found is fn or getattr(found, "_fn", None) is fn)
+    # `predict = dg.function(lambda x: ...)`
+    other = None if known else next((n for n, x in [*names.items()] if getattr(x, "_fn", None) is fn), None)
+    return f"{module}:{other or path}", known or other is not None
+
+
 def record(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Write a traced call to the file of `DUOGRAD_RECORD_CALLS`, once; as a remark when it cannot be made again."""
     if _record_file is None:
         return
-    target = f"{getattr(fn, '__module__', '?')}:{getattr(fn, '__qualname__', type(fn).__name__)}"
+    target, known = _target(fn)
     try:
         line = write_call(target, args, kwargs)
         if not dispatch.state.grad:
             line = f"no_grad {line}"
-        if "<" in target:
+        if not known:
             line = f"# not to be found by name: {line}"
     except ArgumentError as e:
         line = f"# {target}: {e.message}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 
 import duograd as dg
@@ -171,3 +173,23 @@ def test_traced_calls_are_recorded_for_the_command(app, tmp_path, monkeypatch, c
     sys.modules.pop(app)
     assert main(["warmup", "--file", str(file)]) == 0
     assert len(sys.modules[app].predict.variants) == 2
+
+
+def test_calls_of_a_script_are_recorded_under_the_name_that_it_is_imported_by(tmp_path):
+    (tmp_path / "serve.py").write_text(
+        "import duograd as dg\n"
+        "model = dg.nn.Linear(3, 2)\n"
+        "predict = dg.function(lambda x: model(x))\n"
+        "@dg.function\n"
+        "def score(x):\n"
+        "    return model(x).sum()\n"
+        "if __name__ == '__main__':\n"
+        "    score(dg.ones(4, 3)), predict(dg.ones(4, 3))\n"
+    )
+    env = {**os.environ, "DUOGRAD_RECORD_CALLS": str(tmp_path / "calls")}
+    python = [sys.executable]
+    for command in (["serve.py"], ["-m", "serve"], ["-m", "duograd", "warmup", "--file", "calls"]):
+        subprocess.run([*python, *command], cwd=tmp_path, env=env, check=True, capture_output=True)
+    lines = (tmp_path / "calls").read_text().splitlines()
+    assert lines[:2] == ["serve:score(float32[4, 3])", "serve:predict(float32[4, 3])"]
+    assert set(lines) == set(lines[:2])
