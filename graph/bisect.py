@@ -10,8 +10,10 @@ import numpy as np
 from ..core import dispatch
 from ..core.region import Region
 from . import compile as compiler
+from .explain import user_lines
 from .ir import Graph, Node, Number, Value
 from .passes import PASSES
+from .report import near_line
 from .runner import Runner
 from .sources import Source
 from .witness import Call, copied
@@ -232,7 +234,8 @@ def _alone(nodes: Sequence[Node], gives: Sequence[Value]) -> tuple[Graph, list[V
 
 
 def _listed(nodes: Sequence[Node]) -> str:
-    return ", ".join(f"{n.op.name} ({n.line})" for n in nodes)
+    lines = list(dict.fromkeys(near_line(n.line) for n in nodes if n.line))
+    return ", ".join(n.op.name for n in nodes) + f" ({user_lines(lines)})"
 
 
 def _culprit(runner: Runner, node: Node | None, passes: Sequence[str]) -> str:
