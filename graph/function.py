@@ -261,13 +261,14 @@ class Function(Looking):
         self._names.update(names_of(rest))
         if self._background is not None:
             with self._turn:
-                self._background.first(
-                    key,
-                    tensors,
-                    _containers(rest),
-                    lambda: self._start(key, args, kwargs),
-                    lambda path: self._publish(key, path),
-                )
+                if not self._spends_too_much(key, args, kwargs):
+                    self._background.first(
+                        key,
+                        tensors,
+                        _containers(rest),
+                        lambda: self._start(key, args, kwargs),
+                        lambda path: self._publish(key, path),
+                    )
             return self._fn(*args, **kwargs)
         with self._turn:
             # Another thread may have traced while this one waited.

@@ -412,3 +412,14 @@ def test_groups_that_wait_for_a_late_one_are_asked_once():
     order = _in_order([*chain, late], owners)
     assert order == [late, *chain]
     assert len(asked) <= len(order)
+
+
+def test_values_that_never_come_again_are_not_compiled_in_the_background_for_ever():
+    rate = [1.0]
+    fn = dg.function(lambda x: x * rate[0], compile="background")
+    for _ in range(40):
+        rate[0] *= 0.9
+        assert fn(dg.ones(())).item() == np.float32(rate[0])
+        fn.wait()
+    assert len(fn.variants) == 16
+    assert "24 calls ran its Python, op by op, for 16 variants were made" in fn.explain()
