@@ -14,6 +14,9 @@ from .conv_axes import Pair, Row
 from .panels import fill_zero
 from .pooling_lines import head_and_taps, slots, windows_of
 
+#: taps whose places and weights lie in working memory, and lines for which these are brought together once
+_FEW, _BAND = 16, 32
+
 
 def _dense(program: Program, x: Operand) -> Operand:
     if x.is_contiguous:
@@ -66,6 +69,26 @@ HEAD
             store_T(out, item * m + i, total)
 """
 
+# Of few taps: sixteen results side by side, whose places and weights serve a band of lines.
+_SUM_LAST_WIDE = """# resample the last axis on wide values T
+HEAD
+    places, numbers = stack(FEW * 128), stack(FEW * 16 * SIZE)
+    first, end = lead * chunk // nchunks, lead * (chunk + 1) // nchunks
+    for band in range(first, end, BAND):
+        for i in range(0, m, 16):
+            mask = w_mask(m, i)
+            for t in range(taps):
+                j = w_gather_i64(index, i * taps + t, taps, mask)
+                w_write_i64(places, t * 16, w_minimum_i64(w_maximum_i64(j, 0), n - 1))
+                w_write_T(numbers, t * 16, w_gather_T(weight, i * taps + t, taps, mask))
+            for item in range(band, min(band + BAND, end)):
+                total = w_fill_T(types.NAME(0))
+                for t in range(taps):
+                    v = w_find_T(x + item * n * SIZE, w_read_i64(places, t * 16), mask)
+                    total = w_add_T(total, w_mul_T(w_read_T(numbers, t * 16), v))
+                w_store_T(out, item * m + i, total, mask)
+"""
+
 # x is the gradient of the result here, [lead, m, rest], and out that of x, [lead, n, rest].
 _SPREAD = """# resample_x_grad T
 HEAD
@@ -101,6 +124,7 @@ HEAD
 @functools.cache
 def _text(template: str, dtype: DType) -> str:
     text = template.replace("HEAD", _HEAD.strip("\n"))
+    text = text.replace("FEW", str(_FEW)).replace("BAND", str(_BAND)).replace("SIZE", str(dtype.itemsize))
     text = text.replace("    items = lead * parts\n", "    parts = args[9]\n    items = lead * parts\n")
     return (
         text.replace("_T(", f"_{dtype.char}(").replace(" T\n", f" {dtype.char}\n").replace("NAME", dtype.name)
@@ -122,7 +146,8 @@ def resample(program: Program, inputs: Sequence[Any], outputs: Sequence[Operand]
     program.wave()
     args = _slots(x, index, weight, out, x.shape[axis], axis)
     lead, rest = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
-    template = _SUM_LAST if rest == 1 else _SUM
+    last = _SUM_LAST_WIDE if index.shape[1] <= _FEW else _SUM_LAST
+    template = last if rest == 1 else _SUM
     items = lead if rest == 1 else lead * out.shape[axis]
     chunks = program.chunks(items, 4.0 * out.size * index.shape[1])
     program.launch(_text(template, x.dtype), args, chunks)

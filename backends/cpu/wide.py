@@ -9,6 +9,7 @@ a loop, reductions have lanes in a fixed order, and each loop body is compiled o
 `w_load_<kind>(addr, i, mask)`, `w_gather_<kind>(addr, i, step, mask)`: elements i, i + 1, ... or
     i, i + step, ...; lanes outside the mask are not read and are 0.
     Where the step is 2, whole vectors are loaded and put in order instead.
+`w_find_<kind>(addr, places, mask)`: the elements whose numbers are the lanes of places, wide int64; else the same.
 `w_store_<kind>(addr, i, value, mask)`, `w_scatter_<kind>(addr, i, step, value, mask)`: the same for writing.
 `w_pick_<kind>(addr, i, mask)`: `w_load` without a branch for the mask of all lanes.
 `w_load_back_<kind>(addr, i, mask)`, `w_store_back_<kind>(addr, i, value, mask)`: elements i, i - 1, ...
@@ -415,6 +416,17 @@ def _make_memory(name: str) -> None:
 
         return wide(i64, i64, i64, MASK), codegen
 
+    def find(typingctx: Any, addr: Any, places: Any, mask: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            addr, places, mask = args
+            offsets = builder.mul(places, spread(builder, _I64(_bytes(name))))
+            at = builder.add(spread(builder, addr), offsets)
+            p = builder.inttoptr(at, ir.VectorType(_memory(name).as_pointer(), LANES))
+            call = read_call(f"llvm.masked.gather.{suffix}.v{LANES}p0", p, builder)
+            return _from_memory(builder, name, _masked(builder, mask, call))
+
+        return wide(i64, WIDE["i64"], MASK), codegen
+
     def load_back(typingctx: Any, addr: Any, i: Any, mask: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             p = _pointer_back(builder, name, *args[:2])
@@ -534,7 +546,7 @@ def _make_memory(name: str) -> None:
 
         return types.void(i64, i64, i64, i64), codegen
 
-    reads, writes = (load, pick, gather, load_back, read), (store, scatter, store_back, write, stream)
+    reads, writes = (load, pick, gather, find, load_back, read), (store, scatter, store_back, write, stream)
     for function in (*reads, *writes, turn, fill):
         if name in KINDS or function is not fill:
             export(f"w_{function.__name__}_{name}", function, globals(), __all__)
