@@ -92,6 +92,14 @@ OTHERS = (
     "    case _:\n        {y} = -{x}\nm.count += 1",
     "{y} = {x} * (isinstance({x}, dg.Tensor) + isinstance({x}, dg.nn.Parameter) * 2)",
 )
+#: products of one row with what lies turned in memory since before a value was read
+TURNED = (
+    "turned = {x}.mT if {x}.ndim > 1 else {x}\n{y} = {x} * (2 if {x}.to(dg.float32).sum() > 0 else 3)\n"
+    "{y} = {y}[..., :1, :] @ turned if {x}.ndim > 1 else {y} + turned",
+    "w = dg.rand((3, {x}.shape[-1] * 2)).to({x}.dtype)\nturned, w = (w * 2).mT[::2], w.mT\n"
+    "if {x}.to(dg.float32).sum() > 1:\n    m.count += 1\n"
+    "{y} = {x}[..., :1, :] @ (turned + w[::2]) if {x}.ndim > 1 else {x} @ turned + {x} @ w[1::2]",
+)
 
 
 def functions(h: Hand) -> Step | None:
@@ -100,5 +108,7 @@ def functions(h: Hand) -> Step | None:
     if x is None:
         return None
     y = h.fresh()
-    table = h.rng.choice((MODES, MODES, RECORDS, GENERATORS, RECURSIVE, ERRORS, ERRORS, PRINTS, OTHERS))
+    table = h.rng.choice(
+        (MODES, MODES, RECORDS, GENERATORS, RECURSIVE, ERRORS, ERRORS, PRINTS, OTHERS, TURNED)
+    )
     return Step(h.rng.choice(table).format(x=x, y=y), (y,))
