@@ -81,7 +81,8 @@ class Sites(NamedTuple):
     at: offset -> actions, each a tuple that starts with its kind: ("global", name), ("free", name),
     ("attr", base, name), ("item", base, index), ("elements", expression), ("content", expression: nested
     too), ("truth", expression), ("grow", expression: `+=`), ("call", callee, arguments, how many are
-    named), ("starred", callee, what all arguments by place are taken from, the others), ("in", key, container),
+    named), ("starred", callee, what all arguments by place are taken from, the others), ("given", callee, a row of
+    arguments), ("in", key, container),
     ("is", a, b), ("match", subject, class, names and numbers),
     ("set_attr", base, name), ("set_item", base, index), ("del_item", base, index), ("set_global", name),
     ("set_free", name, whether it is deleted), ("import", expression). wanted: offset of a running instruction (as
@@ -397,8 +398,8 @@ class _Pass:
             else:
                 self.site(i.offset, "starred", callee, taken, row[1:])
             for x in (taken, *keywords):
-                if x not in written:
-                    self.content(i.offset, x)
+                if x not in written and x is not None and x != NULL:
+                    self.site(i.offset, "given", callee, x)
             self._resize(
                 before + dis.stack_effect(i.op, arg, jump=False), ("result", i.offset, callee, tuple(row))
             )

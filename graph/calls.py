@@ -25,6 +25,7 @@ from .ledger import Ledger
 from .live import KINDS, Live, RestartError, is_live
 from .lookup import UNKNOWN, follows, in_class, is_changing, is_own, names_of
 from .plain import ABSENT, is_plain
+from .possible import is_followed
 from .reads import CONTAINERS, MUTABLE, behind, grows, is_iterator
 from .sites import SLOTTED
 from .symbol import Symbol
@@ -78,6 +79,7 @@ class CallReader(HandedReader):
     def __init__(self, ledger: Ledger, results: Results, tracers: dict[int, Any], live: bool = False):
         super().__init__(ledger, results, tracers, live)
         self.actions["call"], self.actions["starred"] = self._on_call, self._on_starred
+        self.actions["given"] = self._on_given
         self.told = Told(self._meets)
 
     def _on_attr(self, frame: FrameType, action: Any) -> None:
@@ -92,7 +94,8 @@ class CallReader(HandedReader):
                 self._ledger.note("static", cls, name, static, f"{cls.__name__}.{name}", frame)
                 if isinstance(static, FunctionType):
                     self._ledger.learn(static, static.__qualname__, True)
-        super()._on_attr(frame, action)
+        if not self._is_made(expr, frame):
+            super()._on_attr(frame, action)
 
     def _on_starred(self, frame: FrameType, action: Any) -> None:
         """`f(*row)`, `f(**row)`: a call with the elements of a row that is there."""
@@ -102,6 +105,16 @@ class CallReader(HandedReader):
         if type(row) in (tuple, list):
             args = [("item", taken, ("const", k), -1) for k in range(len(row))]
         self._on_call(frame, ("call", callee, args + named, len(named)))
+
+    def _method_of_made(self, expr: Any, frame: FrameType) -> bool:
+        """Whether an attribute of an object that is just made is a method in Python."""
+        cls = evaluate(expr[1][2], frame, self._results)
+        static = in_class(cls, expr[2])
+        return isinstance(static, FunctionType) and is_followed(static)
+
+    def _on_given(self, frame: FrameType, action: Any) -> None:
+        """A row that a call takes its arguments from."""
+        self._look_into(action[2], frame, not is_followed(evaluate(action[1], frame, self._results)))
 
     def _on_call(self, frame: FrameType, action: Any) -> None:
         callee, args = evaluate(action[1], frame, self._results), action[2]
@@ -138,6 +151,8 @@ class CallReader(HandedReader):
             known = self._tracers.get(id(function.__code__))
             if known is None:
                 known = follows(function.__code__, function.__globals__) != "never"
+        elif known is False and is_followed(callee):
+            known = True  # a class whose `__init__` alone gets what the call is given
         values = [evaluate(x, frame, self._results) for x in args]
         if function in SETTERS and self._member_set(callee, function, values, args, frame):
             return
@@ -213,7 +228,8 @@ class CallReader(HandedReader):
         if callee is UNKNOWN and action[1] is not None and action[1][0] == "attr":
             if action[1][2] in COMPARING and not all(map(is_plain, values)):
                 ask(self._ledger)
-            for x in map(behind, self._possible(action[1][1], frame)):
+            made = self._is_made(action[1][1], frame) and self._method_of_made(action[1], frame)
+            for x in () if made else map(behind, self._possible(action[1][1], frame)):
                 if isinstance(x, CONTAINERS):
                     self._ledger.read_content(x, self._ledger.name(x, None), frame, False)
         look = self._whole if deep else self._possible

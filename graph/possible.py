@@ -6,13 +6,13 @@ import functools
 import operator
 import types
 from collections.abc import Sequence
-from types import FrameType
+from types import FrameType, FunctionType
 from typing import Any
 
 from .bytecode import Expr
 from .evaluate import Results, evaluate, variable
 from .ledger import Ledger
-from .lookup import UNKNOWN, find, instance_dict
+from .lookup import UNKNOWN, find, follows, in_class, instance_dict
 from .plain import ABSENT, elements, is_plain
 from .reads import CONTAINERS, behind, is_iterator, walked
 
@@ -31,6 +31,17 @@ _DEPTH = 3
 def _is_turn(expr: Expr) -> bool:
     """Whether it is what a loop takes at a turn."""
     return expr is not None and expr[0] == "each" and expr[1] is not None and expr[1][0] == "iter"
+
+
+def is_followed(callee: Any) -> bool:
+    """Whether what a call is given comes to Python code that is followed, and to nothing else."""
+    if isinstance(callee, type):
+        plain = in_class(type(callee), "__call__") is type.__dict__["__call__"]
+        if not plain or in_class(callee, "__new__") is not object.__dict__["__new__"]:
+            return False
+        callee = in_class(callee, "__init__")
+    f = callee.__func__ if isinstance(callee, types.MethodType) else callee
+    return isinstance(f, FunctionType) and follows(f.__code__, f.__globals__) != "never"
 
 
 def is_walk(args: Sequence[Expr]) -> bool:
@@ -52,6 +63,8 @@ class ValueReader:
             return [value]
         if expr is None or expr[0] not in ("result", "attr", "item", "each", "any"):
             return []  # or an operator has made it
+        if expr[0] == "attr" and self._is_made(expr[1], frame):  # it may hold anything that it was given
+            return self._possible(expr[1], frame)
         if expr[0] == "attr":
             row = [find(x, expr[2])[2] for x in self._possible(expr[1], frame) if x is not ABSENT]
             return [x for x in row if x is not UNKNOWN and x is not ABSENT]
@@ -68,6 +81,13 @@ class ValueReader:
             whole = self._whole(expr[1], frame) if key is UNKNOWN or isinstance(key, slice) else []
             return self._elements(expr[1], frame) + whole  # it may be a part
         return self._given_by(expr, frame)
+
+    def _is_made(self, expr: Expr, frame: FrameType) -> bool:
+        """Whether it is a call of a class that makes a new object, whose `__init__` gets what the call is given."""
+        if expr is None or expr[0] != "result":
+            return False
+        callee = evaluate(expr[2], frame, self._results)
+        return isinstance(callee, type) and is_followed(callee)
 
     def _given_by(self, expr: tuple[Any, ...], frame: FrameType) -> list[Any]:
         """What a call may give whose result was not seen: what it was given, what that holds, what code that it called

@@ -1,6 +1,9 @@
 """Guards of containers and of functions: a change of what was looked at is noticed, another is not."""
 
 import collections
+import contextlib
+import copy
+import dataclasses
 import functools
 import types
 from typing import NamedTuple
@@ -647,4 +650,99 @@ def test_a_history_by_setdefault_is_traced_twice():
         m.d["loss"] = [7.0]
         f(dg.ones(2))
         stories.append((story, {key: [float(v) for v in row] for key, row in m.d.items()}))
+    assert stories[0] == stories[1]
+
+
+# ---------------------------------------------------------------- what objects that a call makes are given
+
+
+class Keeper:
+    def __init__(self, rows, k=1):
+        self.rows, self.k = rows, k
+
+    def add(self, value):
+        self.rows.append(value)
+
+
+@dataclasses.dataclass
+class Kept:
+    rows: list
+
+
+@contextlib.contextmanager
+def section(rows):
+    rows.append("+")
+    yield
+    rows.append("-")
+
+
+def _in_section(m):
+    with section(m.log):
+        pass
+
+
+def _starred(m):
+    args = m.log, 2
+    Keeper(*args).add(1)
+
+
+GROWS = {
+    "an object": lambda m: Keeper(m.log).add(1),
+    "a name": lambda m: [k.add(1) for k in [Keeper(m.log, k=2)]],
+    "a context": _in_section,
+    "a row of arguments": _starred,
+}
+
+
+@pytest.mark.parametrize("how", GROWS)
+def test_an_object_that_is_given_a_log_does_not_look_into_it(how):
+    stories = []
+    for compiled in (False, True):
+        m = types.SimpleNamespace(log=[])
+
+        def f(x, m=m):
+            GROWS[how](m)
+            return x * 2
+
+        f, story = dg.function(f) if compiled else f, []
+        for _ in range(6):
+            f(dg.ones(2))
+            story.append([*m.log])
+        stories.append(story)
+    assert stories[0] == stories[1]
+    assert len(f.variants) <= 2, f.explain()
+
+
+READS = {
+    "an item": lambda m: Keeper(m.rows).rows[0][0],
+    "a sum": lambda m: sum(Keeper(m.rows).rows[-1]),
+    "vars": lambda m: sum(vars(Keeper(m.rows))["rows"][-1]),
+    "a copy": lambda m: sum(copy.copy(Keeper(m.rows)).rows[-1]),
+    "getattr": lambda m: getattr(Keeper(m.rows), "ro" + "ws")[-1][0],
+    "C code": lambda m: max([Keeper(m.rows)], key=lambda k: 1).rows[-1][0],
+    "a function": lambda m: (lambda k: k.rows[-1][0])(Keeper(m.rows)),
+    "a length": lambda m: len(Keeper(m.rows).rows),
+    "a record": lambda m: 2 if Kept(m.rows) == Kept([[1], [2]]) else 3,
+    "its text": lambda m: len(str(Kept(m.rows))),
+    "a tensor": lambda m: dg.tensor(Keeper(m.rows).rows[-1])[0].item(),
+}
+
+
+@pytest.mark.parametrize("how", READS)
+def test_what_an_object_was_given_is_read_where_it_is_asked_for(how):
+    stories = []
+    for compiled in (False, True):
+        m = types.SimpleNamespace(rows=[[1], [2]])
+
+        def f(x, m=m):
+            return x * READS[how](m)
+
+        f, story = dg.function(f) if compiled else f, []
+        for k in range(9):
+            if k in (3, 4):
+                m.rows.append([k])
+            if k in (6, 7):
+                m.rows[0 if k == 6 else -1][0] = k
+            story.append(f(dg.ones(())).item())
+        stories.append(story)
     assert stories[0] == stories[1]
