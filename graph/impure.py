@@ -33,6 +33,8 @@ _UNSEEN_CALLS = frozenset(map(id, (
     open, dir, contextvars.copy_context, sys.getrecursionlimit, sys.getswitchinterval, gc.isenabled, gc.get_count,
     gc.get_threshold, logging.Logger.getEffectiveLevel, np.get_printoptions, np.geterr, _thread.start_new_thread,
 )))  # fmt: skip
+#: modules whose objects keep what they hold where it cannot be watched, attributes too
+_CLOSED = frozenset(("xml", "_elementtree", "email", "http"))
 #: of these modules, what depends on the arguments alone, or looks at nothing
 _SEEN = frozenset((
     "fspath", "fsencode", "fsdecode", "strerror", "cpu_count", "PurePath", "StringIO", "BytesIO", "Decimal",
@@ -78,4 +80,10 @@ def unseen(callee: Any, outside: bool = True) -> str | None:
 def has_hidden_state(x: Any) -> bool:
     """Whether an object has state that cannot be watched: a file, a queue, a lock."""
     module = type(x).__module__.partition(".")[0]
-    return module in _UNSEEN or module == "_thread" or isinstance(x, io.IOBase)
+    return module in _UNSEEN or module in _CLOSED or module == "_thread" or isinstance(x, io.IOBase)
+
+
+def is_closed(x: Any, items: bool) -> bool:
+    """Whether attributes (or items) of an object cannot be watched: of a document, of memory that processes share."""
+    module = type(x).__module__.partition(".")[0]
+    return module in _CLOSED or (items and module == "multiprocessing")

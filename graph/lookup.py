@@ -38,7 +38,7 @@ _SITE = tuple(f"{os.sep}{d}{os.sep}" for d in ("site-packages", "dist-packages")
 _STDLIB_FOLLOWED = frozenset((
     "dataclasses.py", "functools.py", "enum.py", "contextlib.py", "types.py", "copy.py", "abc.py", "os.py",
     "_collections_abc.py", "collections", "argparse.py", "operator.py", "weakref.py", "string.py", "_weakrefset.py",
-    "posixpath.py", "ntpath.py", "genericpath.py",
+    "posixpath.py", "ntpath.py", "genericpath.py", "configparser.py",
 ))  # fmt: skip
 # Methods of what keeps data of its users: their reads are the users', whoever calls them.
 _KEEPING = frozenset(

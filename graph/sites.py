@@ -17,6 +17,7 @@ from .asking import ask
 from .bytecode import FUNCTION, Expr, analyse
 from .evaluate import Results, evaluate, get_item, item_name, maker_of, matched_name, render, variable
 from .functions import STAND_INS, Standing
+from .impure import is_closed
 from .ledger import HOLDING, Ledger
 from .live import KINDS, Live, settled
 from .lookup import UNKNOWN, calls_on, find, held, in_class, instance_dict, is_changing, is_settable
@@ -225,6 +226,10 @@ class SiteReader(ValueReader):
             if name in _FORMING:
                 self._ledger.form(base, name)
             self._ledger.read_array(base, self._ledger.name(base, expr), frame)
+        if is_closed(base, False) and id(base) in self._ledger.outside:
+            self._ledger.leave(
+                f"reads {name} of a {type(base).__name__}, which cannot be watched", "read it outside"
+            )
         if name in DUNDER:
             if isinstance(base, (type, FunctionType)) and is_changing(base.__module__):
                 called = f"{self._ledger.name(base, expr)}.{name}"
@@ -347,6 +352,10 @@ class SiteReader(ValueReader):
             base = behind(base)
             if isinstance(base, (*CONTAINERS, np.ndarray)):
                 self._item_read(base, evaluate(action[2], frame, self._results), action[1], frame)
+            elif is_closed(base, True) and id(base) in self._ledger.outside:
+                self._ledger.leave(
+                    f"reads items of a {type(base).__name__}, which cannot be watched", "read it outside"
+                )
 
     def _indexes(self, expr: Expr, frame: FrameType) -> None:
         """Lists and arrays that stand in an index are looked into."""

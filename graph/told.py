@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
-from types import CellType, CodeType, FrameType, FunctionType, MethodType
+from types import CellType, CodeType, FrameType, FunctionType, MethodDescriptorType, MethodType
 from typing import Any
 
 from .bytecode import instruction_at
@@ -89,9 +89,11 @@ class Told:
         frame = sys._getframe(1)
         if self._place[0] == id(frame) and type(getattr(called, "__func__", called)) is not FunctionType:
             self._place = None
-            bind = getattr(type(called), "__get__", None)
-            if bind is not None and first is not self._missing:  # a method, and its object
-                called = bind(called, first, type(first))
+            method = isinstance(called, MethodDescriptorType) or type(called).__name__.startswith(
+                "cython_function"
+            )
+            if method and first is not self._missing:  # and its object
+                called = called.__get__(first, type(first))
             self.meet(called, frame)
 
 

@@ -2,16 +2,19 @@
 
 import collections
 import concurrent.futures
+import configparser
 import contextvars
 import copy
 import ctypes
 import decimal
+import email.message
 import functools
 import inspect
 import io
 import itertools
 import json
 import logging
+import multiprocessing
 import operator
 import os
 import pickle
@@ -22,6 +25,7 @@ import threading
 import types
 import weakref
 from typing import NamedTuple
+from xml.etree import ElementTree
 
 import duograd as dg
 import numpy as np
@@ -438,3 +442,36 @@ def test_an_object_with_a_del_of_its_own_goes_at_every_call():
         row += [f(dg.ones(1), n).item() for n in (1, 2, 3, 1, 2.5, 4)]
     assert logs[0] == logs[1]
     assert results[0] == results[1]
+
+
+SETTINGS = configparser.ConfigParser()
+ELEMENT = ElementTree.Element("a")
+SHARED, ROW = multiprocessing.Value("d", 2.0), multiprocessing.Array("d", [2.0])
+MESSAGE = email.message.Message()
+#: what the standard library keeps for its users
+KEPT = {
+    "a file of settings": lambda: SETTINGS.getfloat("train", "rate"),
+    "its sections": lambda: float(SETTINGS["train"]["rate"]),
+    "an attribute of an element": lambda: float(ELEMENT.get("rate")),
+    "attributes of an element": lambda: float(ELEMENT.attrib["rate"]),
+    "the text of an element": lambda: float(ELEMENT.text),
+    "a number of processes": lambda: SHARED.value,
+    "an array of processes": lambda: ROW[0],
+    "a part of it": lambda: ROW[:][0],
+    "a message": lambda: float(MESSAGE["rate"]),
+}
+
+
+@pytest.mark.parametrize("which", KEPT)
+def test_what_the_standard_library_keeps_does_not_stand_still(which):
+    read = KEPT[which]
+    fn = dg.function(lambda x: x * read())
+    for value in (2.0, 3.0, 4.0, 2.0):
+        SETTINGS.read_dict({"train": {"rate": str(value)}})
+        ELEMENT.set("rate", str(value))
+        ELEMENT.text, SHARED.value, ROW[0] = str(value), value, value
+        del MESSAGE["rate"]
+        MESSAGE["rate"] = str(value)
+        assert fn(dg.ones(())).item() == value
+    if "settings" in which or "sections" in which:
+        assert fn.variants  # these are watched
