@@ -308,3 +308,29 @@ def test_columns_of_broadcast_operands_equal_whole_ones_to_the_bit(monkeypatch, 
     for got, expected in zip(run_reduce(roots, [x, y, c], (0,)), want):
         assert got.tobytes() == expected.tobytes()
     assert bool(copied) == (width < lower.NARROW)
+
+
+@pytest.mark.parametrize("dtype", [T.float32, T.float64, T.int32, T.bool_], ids=str)
+@pytest.mark.parametrize(
+    ("rows", "columns"), [(0, 5), (1, 1), (257, 15), (255, 16), (256, 17), (265, 64), (6000, 15)]
+)
+def test_few_columns_equal_those_of_many_to_the_bit(dtype, rows, columns):
+    """Accumulators in registers, for up to 16 and 64 columns, and in memory take the same order.
+
+    Of the largest both are cut into the same blocks, of the others neither is.
+    """
+    rng = np.random.default_rng(13)
+    many = (rng.standard_normal((3, rows, 80)) * 2).astype(dtype.np)
+    if dtype.is_float and rows:
+        many[0, 0, 0], many[1, rows // 2, 0] = np.nan, -0.0
+    few, scale = many[:, :, :columns], rng.standard_normal(80).astype(np.float32)
+    kinds = ["any", "all"] if dtype is T.bool_ else ["sum", "max"]
+    for roots in (
+        [reduce(k, arg(0, dtype)) for k in kinds],
+        [reduce("sum", cast(arg(0, dtype), T.float32) * arg(1)) + arg(1)],
+    ):
+        for axes in ((1,), (0, 1)):
+            inputs = [few, scale[:columns]], [many, scale]
+            small, large = (run_reduce(roots, x, axes, chunks) for x, chunks in zip(inputs, (3, 1)))
+            for got, want in zip(small, large):
+                assert got.tobytes() == np.ascontiguousarray(want[..., :columns]).tobytes()

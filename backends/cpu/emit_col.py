@@ -16,6 +16,9 @@ from .emit_frame import Frame
 from .emit_passes import Passes
 from .emit_reduction import BLOCK_ROWS, TILE, ColumnReduction
 
+#: vectors of columns whose accumulators stay in registers, and what their elements weigh at most
+FEW, LIGHT = (1, 4), 8
+
 
 def emit_col(kernel: LoopKernel) -> tuple[str, int]:
     """Source text of a column kernel, and 0 scratch rows."""
@@ -66,6 +69,62 @@ class _Column:
         self._prepare(reductions, targets, top)
         if blocked:
             frame.line("filled, blocks = 0, 0")
+        if self._is_light(reductions, targets):
+            for count, condition in zip(FEW, ("if", "elif")):
+                with frame.block(f"{condition} width <= {16 * count}:"):
+                    self._emit_few(reductions, targets, top, count)
+            with frame.block("else:"):
+                self._emit_rows(reductions, targets, top)
+        else:
+            self._emit_rows(reductions, targets, top)
+        if blocked:
+            with frame.block("if blocks > 0:"), self._columns(masked=False):
+                for r in blocked:
+                    frame.write(r.finish())
+
+    def _is_light(self, reductions: list[ColumnReduction], targets: list[Expr]) -> bool:
+        """Whether accumulators in registers pay where columns are few, and there are registers for them."""
+        weight = sum(WEIGHTS[n.op] for n in missing(targets, {}) if id(n) in self.passes.elem)
+        plain = self.passes.count == 1 and not self.passes.elem_roots
+        return (
+            plain and weight <= LIGHT and 0 < len(reductions) <= 2 and not any(r.indexed for r in reductions)
+        )
+
+    def _emit_few(
+        self, reductions: list[ColumnReduction], targets: list[Expr], top: Body, count: int
+    ) -> None:
+        """All rows of at most `count` vectors, whose accumulators stay in registers."""
+        frame, blocked = self.frame, [r for r in reductions if r.blocked]
+        for k in range(count):
+            frame.line(f"m{k} = w_mask(width, {16 * k})")
+            for r in reductions:
+                frame.write(r.start_value(k))
+        with frame.reduced_loops(self.kernel.n_axes - 1):
+            for k in range(count):
+                frame.line(f"v, m = {16 * k}, m{k}")
+                body = self._body(top)
+                values = [body.value(x) for x in targets]
+                frame.extend(body)
+                for r, value in zip(reductions, values):
+                    frame.write(r.update_value(k, value))
+            if blocked:
+                frame.line("filled += 1")
+                with frame.block(f"if filled == {BLOCK_ROWS}:"):
+                    for k in range(count):
+                        frame.line(f"v = {16 * k}")
+                        for r in blocked:
+                            frame.write(r.fold_value(k))
+                    frame.line("filled = 0")
+                    frame.line("blocks += 1")
+        for k in range(count):
+            frame.line(f"v = {16 * k}")
+            for r in reductions:
+                frame.write(r.keep_value(k))
+
+    def _emit_rows(self, reductions: list[ColumnReduction], targets: list[Expr], top: Body) -> None:
+        """Row after row, with accumulators in working memory."""
+        frame, passes = self.frame, self.passes
+        blocked = [r for r in reductions if r.blocked]
         with frame.reduced_loops(self.kernel.n_axes - 1) as index:
             with self._columns():
                 body = self._body(top)
@@ -87,10 +146,6 @@ class _Column:
                             frame.write(r.fold() + r.clear())
                     frame.line("filled = 0")
                     frame.line("blocks += 1")
-        if blocked:
-            with frame.block("if blocks > 0:"), self._columns(masked=False):
-                for r in blocked:
-                    frame.write(r.finish())
 
     def _prepare(self, reductions: list[ColumnReduction], targets: list[Expr], top: Body) -> None:
         """Empty accumulators, and the costly values per output that the elements of this pass need."""

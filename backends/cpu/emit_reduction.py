@@ -183,8 +183,31 @@ class ColumnReduction(Reduction):
 
     def fold(self) -> list[str]:
         """After a block: add sixteen columns at v to the totals, which the first block starts."""
+        return self._fold(f"w_read_{self.char}({self.name}, v)")
+
+    def _fold(self, sums: str) -> list[str]:
         before = f"w_where_f64(blocks > 0, w_read_f64({self.name}_total, v), {_START[self.combine]})"
-        return [f"w_write_f64({self.name}_total, v, {self._sum(before)})"]
+        total = f"w_{self.combine}_f64({before}, {_widened(sums, self.char, 'w')})"
+        return [f"w_write_f64({self.name}_total, v, {total})"]
+
+    # ---- few columns: accumulator `k` is a value
+
+    def start_value(self, k: int) -> list[str]:
+        """Sixteen columns, empty."""
+        return [f"{self.name}_{k} = w_fill_{self.char}({self.identity})"]
+
+    def update_value(self, k: int, value: str) -> list[str]:
+        """Take in an element of each."""
+        name = f"{self.name}_{k}"
+        return [f"{name} = w_{self.combine}_{self.char}({name}, {self.term(value)})"]
+
+    def fold_value(self, k: int) -> list[str]:
+        """`fold`, and empty again."""
+        return [*self._fold(f"{self.name}_{k}"), *self.start_value(k)]
+
+    def keep_value(self, k: int) -> list[str]:
+        """To where other columns have theirs."""
+        return [f"w_write_{self.char}({self.name}, v, {self.name}_{k})"]
 
     def finish(self) -> list[str]:
         """After blocks and a rest: sixteen results at v take the place of the accumulators."""
