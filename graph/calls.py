@@ -20,7 +20,7 @@ from .caches import ANY, is_cached, keeps
 from .evaluate import Results, evaluate, item_name, render
 from .functions import STAND_INS
 from .handed import HandedReader
-from .impure import has_hidden_state, impure, unseen
+from .impure import has_hidden_state, impure, is_generator, unseen
 from .ledger import Ledger
 from .live import KINDS, Live, RestartError, is_live
 from .lookup import UNKNOWN, follows, in_class, is_changing, is_own, names_of
@@ -232,6 +232,8 @@ class CallReader(HandedReader):
             for x in () if made else map(behind, self._possible(action[1][1], frame)):
                 if isinstance(x, CONTAINERS):
                     self._ledger.read_content(x, self._ledger.name(x, None), frame, False)
+                elif is_generator(x):  # Python tells of no call of NumPy's up to 3.11
+                    self._impure(getattr(x, action[1][2], None), [], frame)
         look = self._whole if deep else self._possible
         for x, expr in zip(values, args):
             pairs = self._in_pairs(expr, frame) if x is UNKNOWN and not deep else None

@@ -43,6 +43,11 @@ _SEEN = frozenset((
 _ELSEWHERE = frozenset(("threading", "concurrent", "multiprocessing"))
 
 
+def is_generator(x: Any) -> bool:
+    """Whether it draws random numbers, or is a context variable: what its methods give is another value each time."""
+    return isinstance(x, _OWNERS)
+
+
 def impure(callee: Any) -> str | None:
     """The name of a function that gives another value each time; None for others."""
     owner = getattr(callee, "__self__", None)

@@ -345,6 +345,7 @@ def test_a_clock_or_a_foreign_random_number_is_read_at_every_call(which):
 class Holds:
     def __init__(self):
         self.clocks, self.rows, self.range = {"a": time}, [OWN_RANDOM], (0, 1)
+        self.others = [OWN_NUMPY]
 
 
 HOLDS = Holds()
@@ -352,6 +353,8 @@ HOLDS = Holds()
 GIVEN_BY_C = {
     "next": lambda: next(iter(HOLDS.rows)).random(),
     "max": lambda: max(HOLDS.rows, key=id).random(),
+    "one of NumPy's": lambda: next(iter(HOLDS.others)).random(),
+    "the largest of NumPy's": lambda: max(HOLDS.others, key=id).normal(),
     "sorted": lambda: sorted(HOLDS.rows, key=id)[0].random(),
     "values": lambda: [*HOLDS.clocks.values()][-1].perf_counter_ns() % 1009,
     "pop": lambda: [OWN_RANDOM].pop().random(),
