@@ -23,7 +23,7 @@ from .handed import HandedReader
 from .impure import has_hidden_state, impure, is_generator, unseen
 from .ledger import Ledger
 from .live import KINDS, Live, RestartError, is_live
-from .lookup import UNKNOWN, follows, in_class, is_changing, is_own, names_of
+from .lookup import UNKNOWN, in_class, is_changing, is_own, names_of
 from .plain import ABSENT, is_plain
 from .possible import is_followed
 from .reads import CONTAINERS, MUTABLE, behind, grows, is_iterator
@@ -149,8 +149,8 @@ class CallReader(HandedReader):
             self._ledger.learn(function, function.__qualname__, False)
             self._ledger.direct = id(frame), id(function.__code__)
             known = self._tracers.get(id(function.__code__))
-            if known is None:
-                known = follows(function.__code__, function.__globals__) != "never"
+            if not known:
+                known = is_followed(function)
         elif known is False and is_followed(callee):
             known = True  # a class whose `__init__` alone gets what the call is given
         values = [evaluate(x, frame, self._results) for x in args]

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from types import FrameType, FunctionType
 from typing import Any
 
+from ..core.autocast import autocast
+from ..core.modes import no_grad, set_grad_enabled
 from .bytecode import Expr
 from .evaluate import Results, evaluate, variable
 from .ledger import Ledger
@@ -18,6 +20,13 @@ from .reads import CONTAINERS, behind, is_iterator, walked
 
 #: what goes along containers and makes tuples of their elements
 _ROWS = frozenset(map(id, (zip, enumerate)))
+#: code of functions that decorators of the framework make: they give the user's all that they are given
+_DECORATED = frozenset(
+    code
+    for decorates in (no_grad.__call__, set_grad_enabled.__call__, autocast.__call__)
+    for code in decorates.__code__.co_consts
+    if isinstance(code, types.CodeType)
+)
 #: what walks along the items of a dict
 _PAIRS: Any = type(iter({}.items()))
 #: what gives the elements of what it is given
@@ -41,6 +50,8 @@ def is_followed(callee: Any) -> bool:
             return False
         callee = in_class(callee, "__init__")
     f = callee.__func__ if isinstance(callee, types.MethodType) else callee
+    if isinstance(f, FunctionType) and f.__code__ in _DECORATED:
+        return is_followed(f.__wrapped__)  # type: ignore[attr-defined]
     return isinstance(f, FunctionType) and follows(f.__code__, f.__globals__) != "never"
 
 

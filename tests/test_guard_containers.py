@@ -686,7 +686,19 @@ def _starred(m):
     Keeper(*args).add(1)
 
 
+@dg.no_grad()
+def _noted(rows):
+    rows.append(1)
+
+
+@dg.autocast("cpu", dtype=dg.bfloat16)
+def _last(rows, k=-1):
+    return rows[k]
+
+
 GROWS = {
+    "a decorated function": lambda m: _noted(m.log),
+    "a decorated function, starred": lambda m: _noted(*[m.log]),
     "an object": lambda m: Keeper(m.log).add(1),
     "a name": lambda m: [k.add(1) for k in [Keeper(m.log, k=2)]],
     "a context": _in_section,
@@ -714,6 +726,8 @@ def test_an_object_that_is_given_a_log_does_not_look_into_it(how):
 
 
 READS = {
+    "a decorated function": lambda m: _last(m.rows)[0],
+    "a decorated function, a name": lambda m: [row[0] for row in [_last(m.rows, 0), _last(m.rows)]][-1],
     "an item": lambda m: Keeper(m.rows).rows[0][0],
     "a sum": lambda m: sum(Keeper(m.rows).rows[-1]),
     "vars": lambda m: sum(vars(Keeper(m.rows))["rows"][-1]),

@@ -502,3 +502,30 @@ def test_numbers_that_a_dtype_rounds_have_the_bits_of_eager_mode(dtype):
     for n in (1, 3, 5, 2049, 2**24 + 1) + ((2**54 + 3, 2**60 + 1) if dtype.is_float else ()):
         want = np.array([n, n]).astype(dtype.np)
         assert traced(n).numpy().tobytes() == want.tobytes()
+
+
+class Sampler(dg.nn.Module):
+    table = dg.linspace(0, 1, 20)
+
+    @dg.no_grad()
+    def sample(self, x, t, i):
+        mean = x * 2 + self.table.gather(-1, t)
+        return mean if i == 0 else mean * i
+
+
+@pytest.mark.parametrize("how", [dg.no_grad(), dg.enable_grad(), dg.autocast("cpu", dtype=dg.bfloat16)])
+def test_numbers_that_change_are_given_to_decorated_functions(how):
+    """They were values, for the framework's code between is not followed: a sampling loop was traced at each step."""
+    sampler = Sampler()
+
+    @how
+    def scaled(x, k):
+        return x * k
+
+    def step(x, i):
+        return scaled(sampler.sample(x, dg.full((3,), i, dtype=dg.int64), i), i + 0.5)
+
+    traced = dg.function(step)
+    for i in range(9, -1, -1):
+        assert traced(dg.ones(3), i).tolist() == step(dg.ones(3), i).tolist()
+    assert len(traced.variants) == 3, traced.explain()  # the first number, any, none
