@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import os
 import platform
+import re
 from importlib import metadata
+from pathlib import Path
 
 from .terminal import console, size, table
 
@@ -45,6 +48,25 @@ def gpu_facts(device: str = "cuda") -> str:
     return f"{told}; " + ("a kernel has run" if right else "ITS FIRST KERNEL GIVES WRONG NUMBERS")
 
 
+def settings() -> list[str]:
+    """The variables of ours that are set; of one that nothing reads, what may be meant."""
+    given = sorted(name for name in os.environ if name.startswith("DUOGRAD_"))
+    if not given:
+        return []
+    known: set[str] = set()
+    for file in Path(__file__).parents[1].rglob("*.py"):
+        if "tests" not in file.parts:
+            known.update(re.findall(r"\"(DUOGRAD_[A-Z_]+)\"", file.read_text(encoding="utf-8")))
+
+    def told(name: str) -> str:
+        if name in known:
+            return f"{name}={os.environ[name]}"
+        near = difflib.get_close_matches(name, known, 1)
+        return f"{name}: nothing reads it" + (f"; did you mean {near[0]}" if near else "")
+
+    return [told(name) for name in given]
+
+
 def doctor() -> None:
     """Print versions, CPU, threads, kernel cache, GPU and optional packages."""
     from ..core.backend import get_backend
@@ -72,6 +94,7 @@ def doctor() -> None:
             "(DUOGRAD_CACHE_SIZE changes it, doctor --clear-cache empties it)",
         ],
         ["cuda", gpu_facts()],
+        *(["environment", text] for text in settings()),
         *([p, _version(p)] for p in _BASE),
     ]
     for package, extra in _OPTIONAL.items():

@@ -47,6 +47,15 @@ def test_doctor_names_versions_and_what_is_missing(capsys):
         assert word in text
 
 
+def test_doctor_names_settings_that_nothing_reads(capsys, monkeypatch):
+    monkeypatch.setenv("DUOGRAD_NUM_THREADS", "2")
+    monkeypatch.setenv("DUOGRAD_CACHEDIR", "/tmp")
+    assert main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    assert "DUOGRAD_NUM_THREADS=2" in text
+    assert "DUOGRAD_CACHEDIR: nothing reads it; did you mean DUOGRAD_CACHE_DIR" in text
+
+
 def test_doctor_names_the_extra_that_is_missing(capsys, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main(["doctor"]) == 0
