@@ -341,6 +341,24 @@ def test_misuse_is_explained(call, message):
         call(dg.ones((2,)))
 
 
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+@pytest.mark.parametrize("padding_idx", [None, 3])
+@pytest.mark.parametrize(("bags", "length"), [(4, 7), (3, 256), (0, 3), (3, 0)])
+def test_bags_of_one_length_equal_those_cut_at_offsets(mode, padding_idx, bags, length):
+    """Side by side they are added up along an axis: the same bits up to 256 rows, and the same gradient."""
+    index = np.random.default_rng(1).integers(0, 9, (bags, length))
+    table, at = dg.tensor(array(9, 5)), dg.tensor(np.arange(bags) * length)
+    grid, flat = dg.tensor(index), dg.tensor(index.reshape(-1))
+    looks = (
+        lambda w: F.embedding_bag(grid, w, mode=mode, padding_idx=padding_idx),
+        lambda w: F.embedding_bag(flat, w, at, mode=mode, padding_idx=padding_idx),
+    )
+    for wrap in (lambda f: f, dg.function):
+        results = [(wrap(f)(table), wrap(dg.grad(lambda w, f=f: (f(w) ** 2).sum()))(table)) for f in looks]
+        for one, other in zip(*results):
+            np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
 @pytest.mark.parametrize("mode", ["eager", "graph"])
 @pytest.mark.parametrize(("offsets", "last"), [
     ([0, 9], False), ([0, -5], False), ([1, 2], False), ([0, 2, 1], False), ([0, 2], True), ([0, 2, 4], True),

@@ -144,6 +144,7 @@ def embedding_bag(
     """
     from .elementwise import where
     from .joining import concat, repeat_places
+    from .reduction import sum_
 
     if mode not in ("sum", "mean", "max"):
         raise ArgumentError("embedding_bag", f"mode={mode!r}", 'use "sum", "mean" or "max"')
@@ -154,7 +155,8 @@ def embedding_bag(
         )
     row = _row("embedding_bag", weight, padding_idx)
     device, count = weight.device, index.size
-    if index.ndim == 2 and offsets is None:
+    grid = index.ndim == 2 and offsets is None
+    if grid:
         bags = index.shape[0]
         counts = full((bags,), index.shape[1], T.int64, device)
     elif index.ndim == 1 and offsets is not None and offsets.ndim == 1:
@@ -170,12 +172,19 @@ def embedding_bag(
             "pass int[B, N], or int[n] and offsets",
         )
     flat = reshape(index, shape=(-1,))
-    bag = repeat_places(counts, total=count)
     rows = embedding(weight, flat, padding_idx=padding_idx)
     kept = None if row is None else expand_dims((flat != row) & (flat != row - weight.shape[0]), axis=-1)
     if per_sample_weights is not None:
         rows = rows * expand_dims(reshape(per_sample_weights, shape=(-1,)), axis=-1)
     shape = (bags, weight.shape[1])
+    bag = None if grid and mode != "max" else repeat_places(counts, total=count)
+
+    def added_up(x):
+        """The sum over each bag of what its rows have."""
+        if bag is None:
+            return sum_(reshape(x, shape=(*index.shape, x.shape[1])), axis=1)
+        return put_slices(full((bags, x.shape[1]), 0, x.dtype, device), bag, x, add=True)
+
     if mode == "max":
         if kept is not None:
             rows = where(kept, rows, -np.inf)
@@ -183,12 +192,12 @@ def embedding_bag(
         return where(best == -np.inf, 0.0, best)
     if kept is not None:
         rows = where(kept, rows, 0.0)
-    total = put_slices(full(shape, 0, weight.dtype, device), bag, rows, add=True)
+    total = added_up(rows)
     if mode == "sum":
         return total
     number = expand_dims(counts, axis=1)
     if kept is not None:
-        number = put_slices(full((bags, 1), 0, T.int64, device), bag, kept.to(T.int64), add=True)
+        number = added_up(kept.to(T.int64))
     return total / number.clip(1, None).to(weight.dtype)
 
 
