@@ -337,8 +337,12 @@ class Module(Members):
         A tensor that is used twice stands under both names.
         """
         own, buffers = list(self.__dict__.items()), self._buffers
-        out |= {prefix + n: v for n, v in own if isinstance(v, Parameter) and n not in buffers}
-        out |= {prefix + n: v for n, v in own if v is not None and buffers.get(n)}
+        for name, value in own:
+            if isinstance(value, Parameter) and name not in buffers:
+                out[prefix + name] = value
+        for name, value in own:
+            if value is not None and buffers.get(name):
+                out[prefix + name] = value
         for name, value in own:
             if isinstance(value, Module):
                 value._state(f"{prefix}{name}.", out)
