@@ -462,7 +462,7 @@ class _Pass:
             self._generic(i)
             if worked is not None and self.stack:
                 self.stack[-1] = worked
-            if n == "MAKE_FUNCTION" and self.stack:
+            if n in ("MAKE_FUNCTION", "SET_FUNCTION_ATTRIBUTE") and self.stack:
                 self.stack[-1] = FUNCTION
             if whole is not None and whole[0] == "made" and 0 < arg <= len(self.stack):
                 parts = () if taken is None or taken[0] == "const" else (("each", taken),)
