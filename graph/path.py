@@ -282,8 +282,8 @@ class Path:
                 recorder.undo()
                 self.changes = self.watch.changes()
                 lent.give_back()
+                trace.take_back()  # to what it found, perhaps a live number that stands there
                 planted.close()
-                trace.take_back()
             if self.refused is not None:
                 if lively:
                     raise AgainError from self.refused

@@ -352,3 +352,29 @@ def test_what_cannot_be_taken_back_stands_around_another_such_function(tmp_path)
     f = dg.function(lambda x: x * outer(2))
     assert [f(dg.ones(1)).item() for _ in range(3)] == [3.0] * 3
     assert (path.read_text(), log, inner.cache_info().currsize) == ("x", [2], 1)
+
+
+def test_a_number_that_such_a_function_changes_too_is_put_back_as_a_number():
+    """What stood for it in the trace stayed in the dict for good."""
+    found = {"n": 1}
+
+    @functools.lru_cache
+    def noted(k):
+        found["n"] += 1
+        return k * 0.5 + 1
+
+    def body(x, k):
+        try:
+            y = x * noted(k)
+        finally:
+            found["n"] += 1
+        return y * found["n"]
+
+    stories = []
+    for f in (body, dg.function(body)):
+        noted.cache_clear()
+        found["n"] = 1
+        row = [(f(dg.ones(1), k).item(), found["n"]) for k in (0, 0, 0, 0, 1, 1, 2, 2, 3)]
+        assert type(found["n"]) is int
+        stories.append(row)
+    assert stories[0] == stories[1]
