@@ -668,3 +668,25 @@ def test_what_lies_in_parts_of_a_result_of_any_size_is_told():
         pairs(dg.randn(n, 3), dg.randn(n, 3))
     assert any(v.live is not None for v in pairs.variants), pairs.explain()
     assert "memory" in pairs.explain(guards=True)
+
+
+def test_a_large_step_of_any_size_is_planned_for_any(monkeypatch):
+    """What is made again rather than kept was chosen by the sizes, so that they had a variant each from 16 MiB on."""
+    from duograd.graph.passes import forget
+
+    monkeypatch.setattr(forget, "LEAST", 1)
+    layers = [nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.LayerNorm(8), nn.Dropout(0.1)) for _ in range(3)]
+    model = nn.Sequential(*layers)
+    optimizer = dg.optim.SGD(model.parameters(), lr=0.1)
+
+    @dg.function
+    def step(x):
+        loss = model(x).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    for n in range(65, 77):
+        step(dg.randn(n, 8))
+    assert len(step.variants) <= 4, step.explain()

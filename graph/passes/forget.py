@@ -15,6 +15,7 @@ from typing import NamedTuple
 from ..group import MAP, OP, Group, Item, Rules
 from ..ir import Graph, Node, Value
 from ..layout import is_dense
+from ..live import is_size
 from ..work import flops
 from .fuse import Fusion
 from .recompute import Chooser, traffic
@@ -53,6 +54,8 @@ def forget(graph: Graph, nodes: list[Node], fusion: Fusion) -> frozenset[Value] 
     nodes: of the graph, without what was added to place results; they are what is changed.
     """
     groups, rules = fusion.groups, fusion.rules
+    if any(is_size(n) for v in graph.inputs for n in v.type.shape):
+        return None  # what is worth it depends on the sizes: one graph for any is worth more
     use = _in_use(groups, rules)
     most = max(use, default=0)
     if most < LEAST:
