@@ -38,7 +38,7 @@ READS = {
     "least": (lambda m, x, a: (x * max(a, 3), min(a, 4), sorted([a, 3]), sum([a, a])), None),
     "numpy": (lambda m, x, a: (np.asarray(a), np.float32(a), np.arange(a), np.ones(2) * a), 8),
     "numpy operators": (lambda m, x, a: (np.ones(2, np.float32) * a, np.float32(2) * a, a + np.int8(1)), 8),
-    "tensor": (lambda m, x, a: (dg.tensor(a), dg.tensor([a, 1.0]), dg.asarray([a])), 8),
+    "tensor": (lambda m, x, a: (dg.tensor(a), dg.tensor([a, 1.0]), dg.asarray([a])), 2),
     "complex": (lambda m, x, a: (a * 1j, complex(a), x * abs(a * 1j)), 8),
     "exact": (lambda m, x, a: (Fraction(a) / 3, Decimal(a) + 1, Fraction(1, 3) + a), 8),
     "json": (lambda m, x, a: (json.dumps({"a": a}), x * a), 8),
