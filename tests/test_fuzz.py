@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from duograd.bench.fuzz import Given, Program, Step, judge
 from duograd.bench.fuzz.build import draw, temper_of
-from duograd.bench.fuzz.judge import first_difference, run, unlike
+from duograd.bench.fuzz.judge import first_difference, run, unlike, words
 from duograd.bench.fuzz.shrink import shrink
 from duograd.bench.fuzz.tempers import LATER, SINCE
 from duograd.bench.fuzz.world import needed
@@ -408,3 +408,13 @@ def test_equal_means_bit_for_bit():
     assert unlike(x, np.nextafter(x, np.float32(2))) is not None
     assert unlike(x, x.astype(np.float64)) is not None
     assert unlike(np.array([1 + 1j]), np.array([1 - 1j])) is not None
+
+
+def test_where_there_is_no_room_both_modes_say_so_at_the_same_line():
+    said = []
+    for mode in ("eager", "graph"):
+        f = dg.function(lambda x: dg.zeros((1 << 45, 2)) + x, mode=mode)
+        with pytest.raises(dg.errors.OutOfMemoryError) as e:
+            f(dg.ones(2))
+        said.append(words(e.value))
+    assert said[0] == said[1]

@@ -180,6 +180,8 @@ def words(e: BaseException) -> tuple[str, str, str]:
     """An error's type, first line, and the user's line that it names."""
     words = re.sub(r"(tensor|symbol)\(.*", "a tensor", str(e).split("\n")[0])
     words = re.sub(r" at 0x\w+", "", words)
+    if isinstance(e, dg.errors.OutOfMemoryError):
+        words = "no room"  # a fusion names its last op, and how much there is changes
     place = getattr(e, "line", "") or ""
     return type(e).__name__, words, place.rpartition(":")[2]
 
