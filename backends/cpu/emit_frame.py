@@ -273,6 +273,38 @@ class Frame:
         self.line("last = share(rows, chunk + 1, nchunks)")
 
     @contextmanager
+    def bands(self, streams: list[Stream], most: str) -> Iterator[None]:
+        """Loop over this chunk's kept indices by bands of up to `most` of the last axis: inside, `count` of them, from
+        every stream's position on."""
+        last = self.kernel.kept - 1
+        self.line("rows = " + " * ".join(self.sizes[: last + 1]))
+        self.chunk_range()
+        with self.block("while first < last:"):
+            self.line("rest = first")
+            for a in range(last, 0, -1):
+                self.line(f"j{a} = remainder(rest, n{a})")
+                self.line(f"rest = quotient(rest, n{a})")
+            self.line("j0 = rest")
+            self.line(f"count = min(min({most}, n{last} - j{last}), last - first)")
+            for s in streams:
+                self.line(f"{s.position} = " + " + ".join(f"j{a} * {s.strides[a]}" for a in range(last + 1)))
+            yield
+            self.line("first += count")
+
+    @contextmanager
+    def band_loop(self, streams: list[Stream], low: str, high: str) -> Iterator[None]:
+        """Loop over rows `g` of a band; inside, every stream's position is that of the row."""
+        last = self.kernel.kept - 1
+        with self.block(f"for g in range({low}, {high}):"):
+            before = [s.position for s in streams]
+            for s in streams:
+                self.line(f"{s.position}_g = {s.position} + g * {s.strides[last]}")
+                s.position += "_g"
+            yield
+            for s, position in zip(streams, before):
+                s.position = position
+
+    @contextmanager
     def kept_loop(self, streams: list[Stream], parts: str = "") -> Iterator[None]:
         """Loop over this chunk's kept indices; inside, every stream's position is right.
 

@@ -62,8 +62,7 @@ def _emit_bands(frame: Frame, streams: list[Stream], top: Body, once: list[Expr]
     Such a buffer is often a transposed one, and then the rows of a band share its cache lines. Steps of 2 (parts of
     complex numbers) leave a row together: a band is one row then.
     """
-    kept = frame.kernel.kept
-    last = kept - 1
+    last = frame.kernel.kept - 1
     apart = {k: s for k, s in frame.inputs.items() if s.inner == "s" and s.address}
     steps = [s.strides[-1] for s in (*apart.values(), *frame.outputs) if s.inner == "s"]
     pitches = [(s.strides[last], spec.dtype.itemsize) for s, spec in zip(frame.outputs, frame.kernel.outputs)]
@@ -74,29 +73,13 @@ def _emit_bands(frame: Frame, streams: list[Stream], top: Body, once: list[Expr]
         frame.line("transposed = " + " + ".join(f"({s.strides[last]} == 1)" for s in apart.values()))
     for k in apart:
         frame.line(f"tile{k} = stack({BAND * 16 * frame.kernel.inputs[k].dtype.itemsize})")
-    frame.line("rows = " + " * ".join(frame.sizes[:kept]))
-    frame.chunk_range()
 
     def rows(low: str, high: str) -> None:
-        with frame.block(f"for g in range({low}, {high}):"):
-            before = [s.position for s in streams]
-            for s in streams:
-                frame.line(f"{s.position}_g = {s.position} + g * {s.strides[last]}")
-                s.position += "_g"
+        with frame.band_loop(streams, low, high):
             _elements(frame, _once(frame, top, once))
-            for s, position in zip(streams, before):
-                s.position = position
 
-    with frame.block("while first < last:"):
-        frame.line("rest = first")
-        for a in range(last, 0, -1):
-            frame.line(f"j{a} = remainder(rest, n{a})")
-            frame.line(f"rest = quotient(rest, n{a})")
-        frame.line("j0 = rest")
-        frame.line(f"count = min(min(band, n{last} - j{last}), last - first)")
+    with frame.bands(streams, "band"):
         frame.line("turned = count * (transposed > 0) * (count >= 16)" if apart else "turned = 0")
-        for s in streams:
-            frame.line(f"{s.position} = " + " + ".join(f"j{a} * {s.strides[a]}" for a in range(kept)))
         with frame.block(f"for v in range(0, {frame.sizes[-1]}, 16):"):
             frame.line(f"m = w_mask({frame.sizes[-1]}, v)")
             if apart:
@@ -105,7 +88,6 @@ def _emit_bands(frame: Frame, streams: list[Stream], top: Body, once: list[Expr]
                 rows("0", "turned")
                 frame.gathered.clear()
             rows("turned", "count")
-        frame.line("first += count")
 
 
 def _gather(frame: Frame, k: int, s: Stream, last: int, alone: bool) -> None:

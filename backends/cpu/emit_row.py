@@ -203,17 +203,7 @@ class _Row:
         streams = [*frame.inputs.values(), *frame.outputs]
         for r in self.reductions:
             frame.write(r.memory_of_rows())
-        frame.line("rows = " + " * ".join(frame.sizes[: axis + 1]))
-        frame.chunk_range()
-        with frame.block("while first < last:"):
-            frame.line("rest = first")
-            for a in range(axis, 0, -1):
-                frame.line(f"j{a} = remainder(rest, n{a})")
-                frame.line(f"rest = quotient(rest, n{a})")
-            frame.line("j0 = rest")
-            frame.line(f"count = min(min({GROUP}, n{axis} - j{axis}), last - first)")
-            for s in streams:
-                frame.line(f"{s.position} = " + " + ".join(f"j{a} * {s.strides[a]}" for a in range(axis + 1)))
+        with frame.bands(streams, str(GROUP)):
             rows: list[tuple[str, Callable[[Body], None]]] = [("", self._emit_row_of_group)]
             if self._is_light():
                 few = f"{frame.sizes[-1]} <= {16 * TURNS}"
@@ -222,16 +212,9 @@ class _Row:
                 with ExitStack() as inside:
                     if condition:
                         inside.enter_context(frame.block(condition))
-                    inside.enter_context(frame.block("for g in range(count):"))
-                    before = [s.position for s in streams]
-                    for s in streams:
-                        frame.line(f"{s.position}_g = {s.position} + g * {s.strides[axis]}")
-                        s.position += "_g"
+                    inside.enter_context(frame.band_loop(streams, "0", "count"))
                     emit(top.fork(lambda node: frame.load(node, "0")))
-                    for s, position in zip(streams, before):
-                        s.position = position
             self._finish_group(top, axis)
-            frame.line("first += count")
 
     def _is_light(self) -> bool:
         """Whether elements cost so little that loops over a row of few vectors would be most of it."""
