@@ -54,7 +54,9 @@ def settings() -> list[str]:
     if not given:
         return []
     known: set[str] = set()
-    for file in Path(__file__).parents[1].rglob("*.py"):
+    # An environment may stand beside the packages.
+    packages = [x.parent for x in Path(__file__).parents[1].glob("*/__init__.py")]
+    for file in (file for folder in packages for file in folder.rglob("*.py")):
         if "tests" not in file.parts:
             known.update(re.findall(r"\"(DUOGRAD_[A-Z_]+)\"", file.read_text(encoding="utf-8")))
 
