@@ -314,17 +314,16 @@ def _state(variant: Variant, tensors: list[Any], parts: list[Any], live: Any) ->
             replace(r.owner, before)
     for kind, owner, key, value, name in wanted:
         now = _here(kind, owner, key)
-        inherited = (
-            now is ABSENT
-            and kind == "attr"
-            and (isinstance(owner, type) or any(now_at(kind, owner, key) is x for x in (ABSENT, value)))
-        )
-        if kind == "content" or not (now is value or inherited):
+        if kind == "attr" and now is ABSENT and now_at(kind, owner, key) is not ABSENT:
+            owner = _holder(owner, key)  # what an object holds would hide its class from the function
+            now = _here(kind, owner, key)
+        if kind == "content" or now is not value:
             space = space_of(kind, owner)
             if space is not None and id(space) not in orders:
                 orders[id(space)] = space, [*contents_of(space)]
             swapped.append(Effect(kind, owner, key, now, None, name))
-            Effect(kind, owner, key, value, None, name).undo()
+            with suppress(AttributeError):  # a class with slots has lost it, as `_check` says
+                Effect(kind, owner, key, value, None, name).undo()
     try:
         yield
     finally:
@@ -373,6 +372,14 @@ def _as_read(kind: str, owner: Any, key: Any, value: Any) -> Any:
         if isinstance(now, dict)
         else [*now[:size], *lost]
     )
+
+
+def _holder(owner: Any, name: str) -> Any:
+    """The class in which an object, or a class, finds an attribute that it does not hold itself."""
+    rows: tuple[type, ...] = type(owner).__mro__
+    if isinstance(owner, type):
+        rows = owner.__mro__ + rows
+    return next((c for c in rows if name in vars(c)), owner)
 
 
 def _here(kind: str, owner: Any, key: Any) -> Any:

@@ -91,6 +91,18 @@ PUT_BACK = {
     "what a property reads": (lambda m, c: c.known, lambda m, c: setattr(c, "own", 9)),
     "a value of a class": (lambda m, c: c.factor, lambda m, c: setattr(type(c), "factor", 9)),
     "a value over a class's": (lambda m, c: c.factor, lambda m, c: setattr(c, "factor", 9)),
+    "a value of a class with slots": (
+        lambda m, c: m.fixed.factor,
+        lambda m, c: setattr(type(m.fixed), "factor", 9),
+    ),
+    "a value of a class above": (
+        lambda m, c: m.fixed.above,
+        lambda m, c: setattr(type(m.fixed).__base__, "above", 9),
+    ),
+    "a value that a class finds above": (
+        lambda m, c: type(m.fixed).above,
+        lambda m, c: setattr(type(m.fixed).__base__, "above", 9),
+    ),
     "an item": (lambda m, c: m.d["k"], lambda m, c: m.d.update(k=9)),
     "a lost item": (lambda m, c: m.d["k"], lambda m, c: m.d.clear()),
     "a longer list": (lambda m, c: len(m.log), lambda m, c: m.log.append(1)),
@@ -109,6 +121,10 @@ LOST = {
     "a method": (lambda m, c: c.method(), lambda m, c: setattr(type(c), "method", lambda self: 9)),
     "a property": (lambda m, c: c.known, lambda m, c: setattr(type(c), "known", 9)),
     "a class": (lambda m, c: 2 if isinstance(c, Plan) else 3, lambda m, c: setattr(c, "__class__", Other)),
+    "a value that a class with slots had": (
+        lambda m, c: m.fixed.factor,
+        lambda m, c: delattr(type(m.fixed), "factor"),
+    ),
     "defaults": (lambda m, c: m.plain(), lambda m, c: setattr(m.plain, "__defaults__", (9,))),
 }
 
@@ -120,6 +136,9 @@ class Other:
 def walked(read, change, mode):
     kind = type("Plan", (Plan,), {})
     c, m = kind(), state()
+    m.fixed = type(
+        "Fixed", (type("Above", (), {"__slots__": (), "above": 4}),), {"__slots__": (), "factor": 4}
+    )()
     m.d["k"], m.log, m.s, m.plain = 3, [1, 2], {4}, type(plain)(plain.__code__, globals(), "plain", (3,))
 
     @dg.function(mode=mode)
@@ -142,6 +161,33 @@ def walked(read, change, mode):
 def test_what_changes_before_the_gradient_is_put_back_for_a_while(name):
     """The gradient was that of another function."""
     assert walked(*PUT_BACK[name], "graph") == walked(*PUT_BACK[name], "eager")
+
+
+@pytest.mark.parametrize("slots", [False, True])
+def test_a_class_that_the_function_changes_is_as_the_call_found_it(slots):
+    """It was put back in the object, which cannot have one with slots, and hid the change else."""
+
+    def run(mode):
+        kind = type("Kind", (), {"rate": 0.75} | ({"__slots__": ()} if slots else {}))
+        c, found = kind(), []
+
+        @dg.function(mode=mode)
+        def fn(x):
+            _, rows = dg.scan(lambda c, t: (c + t, c * 2), x[0], x)
+            y = x * x * c.rate
+            kind.rate = kind.rate + 3
+            return y * c.rate, rows
+
+        for _ in range(3):
+            x = dg.tensor([1.0, 2.0, 3.0]).requires_grad_()
+            y = fn(x)[0]
+            y.register_hook(lambda g: found.append(g.sum().item()))
+            (g,) = dg.autograd.grad(y.sum(), (x,), create_graph=True)
+            (g * g).sum().backward()
+            found.append((y.tolist(), x.grad.tolist(), kind.rate, [*getattr(c, "__dict__", ())]))
+        return found
+
+    assert run("graph") == run("eager")
 
 
 @pytest.mark.parametrize("name", LOST)
