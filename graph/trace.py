@@ -13,6 +13,7 @@ from ..core.backend import normalize_device
 from ..core.errors import (
     ArgumentTypeError,
     DeviceError,
+    OutOfMemoryError,
     Place,
     ShapeError,
     TraceError,
@@ -38,6 +39,9 @@ from .spoken import Record, Text
 from .symbol import Symbol
 
 _NUMBERS = (int, float, bool, complex)
+#: as many bytes as a process of 64 bits may have addresses for: no memory holds more
+_ADDRESSES = 1 << 47
+_SMALLER = "use a smaller batch, or free tensors"
 _DEFAULTS = {float: np.float32, complex: np.complex64}
 
 
@@ -226,6 +230,16 @@ class Trace(Sources, Settings):
         device = devices.pop() if devices else normalize_device("cpu" if named is None else named)
         if op.values_rule is not None and self.watches and self.breaker is not None:
             op.values_rule(Extent(self), *map(settled, inputs), **op.attrs_dict(attrs))
+        made = None
+        if op.is_view:
+            x = inputs[0]
+            made = op.view_rule(x.shape, x.strides, **op.attrs_dict(attrs)) if op.view_rule else None
+        if made is None and (self.now is None or not self.now.sized):
+            for t in out_types:
+                if t.nbytes >= _ADDRESSES:  # also where no result needs it, or a fusion never holds it
+                    raise OutOfMemoryError(
+                        op.name, f"{device} has no room for {t.nbytes:,} bytes more", _SMALLER
+                    )
         node = self._append(op, inputs, attrs, out_types, device)
         if into is not None:
             for target, t, value in zip(into, out_types, node.outputs, strict=True):
@@ -234,8 +248,6 @@ class Trace(Sources, Settings):
                 self._set(target, value)
             return into
         if op.is_view:
-            x = inputs[0]
-            made = op.view_rule(x.shape, x.strides, **op.attrs_dict(attrs)) if op.view_rule else None
             if made is not None:  # else a copy, as in eager mode
                 view = Symbol(node.outputs[0], self, x._storage, made[1])
                 view._base, view._view, view._seen = x, (op, attrs), x._storage.tape_version

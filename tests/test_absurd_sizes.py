@@ -54,6 +54,42 @@ def test_what_no_memory_holds_is_refused_at_once(name, mode):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 19  # KiB
 
 
+#: what nobody reads, and no system has addresses for
+UNREAD = {
+    "outer": lambda x: dg.outer(x, x),
+    "multiply": lambda x: x[:, None] * x,
+    "sum": lambda x: (x[:, None] - x).sum(),
+    "reshape": lambda x: x.expand(2**24, -1).reshape(-1),
+}
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize("name", UNREAD)
+def test_what_nobody_reads_and_no_memory_holds_is_refused(name, mode):
+    """Graph mode dropped the op before anybody asked for its memory."""
+
+    @dg.function(mode=mode)
+    def fn(x):
+        UNREAD[name](x)
+        return x[:2] + 1
+
+    with pytest.raises(dg.errors.OutOfMemoryError) as caught:
+        fn(ones(2**24))
+    assert caught.value.op == {"sum": "subtract"}.get(name, name)
+    assert __file__ in caught.value.line
+    assert fn(ones(3)).tolist() == [2, 2]
+
+
+def test_what_no_memory_holds_may_be_seen():
+    """A view needs none."""
+
+    @dg.function
+    def fn(x):
+        return x.expand(2**24, 2**24)[0, :2] + 1
+
+    assert fn(ones(2**24)).tolist() == [2, 2]
+
+
 def test_a_stride_beyond_the_image_is_one_window():
     x = dg.tensor(np.arange(16, dtype=np.float32).reshape(1, 2, 8), requires_grad=True)
     w = ones(3, 2, 3)
