@@ -350,7 +350,7 @@ class Function(Looking):
         """An outcome not seen before: one thread traces it."""
         with self._turn:
             known = path.after.next(path.outcomes[-1], path.carried)
-            if known is None and variant.meets_another():
+            if known is None and variant.meets_another(path.after, path.outcomes[-1]):
                 raise self._others_each_time(variant, path)
             again = False
             try:

@@ -24,6 +24,8 @@ from .state import State
 
 #: after so many calls in a row that each met a value not seen before, a function runs its Python
 _ROW = 24
+#: and so many where the value is one of countless ones: several floats, or more bytes than these
+_WIDE_ROW, _WIDE = 1, 16
 
 
 class Variant:
@@ -81,11 +83,16 @@ class Variant:
         self.calls += 1
         self.budget.found += 1
 
-    def meets_another(self) -> bool:
-        """Count a call that met a value not seen before. Returns: whether no more of them are to be traced."""
+    def meets_another(self, segment: Segment, value: Any) -> bool:
+        """Count a call that met a value not seen before where this segment ends. Returns: whether no more of them are
+        to be traced."""
         self.row = self.row + 1 if self.calls <= self.met + 1 else 1
         self.met = self.calls
-        return self.row > _ROW or self.paths >= PATHS
+        wide = segment.refuse is None and (
+            value.nbytes > _WIDE or (value.size > 1 and value.dtype.kind not in "biu")
+        )
+        row = _WIDE_ROW if wide and len(segment.children) > _WIDE_ROW else _ROW
+        return self.row > row or self.paths >= PATHS
 
     def with_state(self, tensors: list[Any]) -> list[Any]:
         """The tensors of a call, and those that state holds now."""

@@ -63,6 +63,35 @@ def test_sizes_that_are_others_at_every_call_leave_the_function_to_python():
     assert "is another one at each call" in fn.explain()
 
 
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda y: y.numpy(),
+        lambda y: y.tolist(),
+        lambda y: (y > y.mean()).numpy(),
+        lambda y: y.argsort().tolist(),
+    ],
+)
+def test_an_array_that_is_read_is_traced_twice(read):
+    """It was at 25 calls."""
+    fn = dg.function(lambda x: read(x * 2))
+    dg.manual_seed(0)
+    for _ in range(6):
+        x = dg.randn(20)
+        np.testing.assert_array_equal(fn(x), fn.eager(x))
+    assert "is another one at each call (2 were traced)" in fn.explain()
+
+
+def test_an_array_that_changes_now_and_then_stays_in_the_graph():
+    w = [dg.ones(20)]
+    fn = dg.function(lambda x: x * float(np.median((w[0] * 2).numpy())))
+    for k in range(40):
+        if k % 4 == 0:
+            w[0] = dg.full((20,), k)
+        assert fn(dg.ones(2)).tolist() == [2.0 * (k // 4 * 4)] * 2
+    assert "Python runs" not in fn.explain()
+
+
 def test_a_value_of_few_outcomes_stays_in_the_graph():
     fn = dg.function(lambda x: x * len(range(int(x.sum()))))
     for k in range(200):
