@@ -100,6 +100,14 @@ def reduction(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) ->
     return op(inner, **{**named, "axis": shifted if len(shifted) > 1 else shifted[0]})
 
 
+@rule("outlier")
+def _(b: Any, op: Op, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """Of all examples at once: what looks at it refuses them together."""
+    from .ops.shape import broadcast_to
+
+    return broadcast_to(op(*map(b.whole, inputs), **named), shape=(b.size, len(inputs)))
+
+
 # ---------------------------------------------------------------- shape
 
 

@@ -202,6 +202,8 @@ def call(executor: Executor, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> A
         outputs = executor.run(op, inputs, attrs)
         result = outputs[0] if len(outputs) == 1 else outputs
     elif not op.differentiable:
+        if op.look_rule is not None:
+            op.look_rule(*inputs, **dict(zip(op.attr_names, attrs)))
         return op.fn(*inputs, **dict(zip(op.attr_names, attrs)))
     else:
         before, st.grad = st.grad, False

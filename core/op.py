@@ -153,6 +153,7 @@ class Op:
         self.normalize_rule: Callable[..., Attrs] | None = None
         self.operands_rule: Callable[..., Any] | None = None
         self.values_rule: Callable[..., None] | None = None
+        self.look_rule: Callable[..., None] | None = None
         #: a primitive on complex numbers: "linear" and "bilinear" run on real and imaginary parts, "own" has a kernel
         self.complex: str = options.pop("complex", "own" if self.is_view or self.is_transfer else "")
         #: the rule is written for a holomorphic function: the reverse walk conjugates for complex results
@@ -248,6 +249,14 @@ class Op:
         has `extent.later(x, refuse)` instead: `refuse(low, high)` is called when the graph has run.
         """
         self.values_rule = fn
+        return fn
+
+    def look(self, fn: Callable[..., None]) -> Callable[..., None]:
+        """Declare a check of values that a composite makes by `executor.check`: `fn(*inputs, **attrs)`.
+
+        It runs before the body, which eager mode compiles: there nothing is looked at.
+        """
+        self.look_rule = fn
         return fn
 
     def sample(self, *args: Any, low: float = -2.0, high: float = 2.0, grad: bool = True, **attrs: Any) -> Op:

@@ -81,7 +81,22 @@ def _follow_taped(chain: list[Recipe], x: Any) -> Any:
 
 def composite(op: Op, inputs: Inputs, attrs: Attrs) -> Recipe:
     """The recipe of a composite for the layouts of these inputs."""
-    return _Composite(op, inputs, attrs).recipe
+    recipe = _Composite(op, inputs, attrs).recipe
+    return recipe if op.look_rule is None else _looking(recipe, op.look_rule, op.attrs_dict(attrs))
+
+
+def _looking(recipe: Recipe, look: Callable[..., None], named: dict[str, Any]) -> Recipe:
+    """A recipe that first looks at values."""
+
+    def run(inputs: Inputs) -> Any:
+        look(*inputs, **named)
+        return recipe.run(inputs)
+
+    def recorded(inputs: Inputs) -> Any:
+        look(*inputs, **named)
+        return recipe.taped(inputs)
+
+    return Recipe(run, recorded)
 
 
 class _Composite:

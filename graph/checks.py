@@ -11,7 +11,8 @@ import numpy as np
 from ..core import dispatch
 from ..core.errors import DuogradError, Place, line_of
 from ..core.op import REGISTRY
-from ..core.types import Shape
+from ..core.types import Shape, bool_
+from .ir import Value
 from .live import is_live
 from .symbol import Symbol
 
@@ -43,6 +44,30 @@ class Extent:
                 ("max", lambda a: refuse(0, int(a))),
             ):
                 self.trace.check(dispatch.apply(REGISTRY[name], (index,), REGISTRY[name].defaults), side)
+
+
+def is_within(value: Value, low: float, high: float) -> bool:
+    """Whether what made a value tells that its elements are from low to high, or NaN."""
+    while value.producer is not None:
+        node = value.producer
+        if node.op.name == "sigmoid" or value.type.dtype is bool_:
+            return low <= 0 and high >= 1
+        if node.op.name == "clip":
+            least, most = node.named["min"], node.named["max"]
+            if (
+                isinstance(least, (int, float))
+                and isinstance(most, (int, float))
+                and low <= least <= most <= high
+            ):
+                return True
+        elif not node.op.is_view and node.op.name not in _SAME:
+            return False
+        value = node.inputs[0]
+    return value.type.dtype is bool_ and low <= 0 and high >= 1
+
+
+#: ops, beside views, whose results are elements of the first input, perhaps rounded
+_SAME = frozenset("cast take take_elements".split())
 
 
 def knows_sizes(refuse: Any) -> bool:

@@ -26,7 +26,7 @@ from ..core.storage import refuse_other_type, refuse_overlap
 from ..core.strangers import no_tensor, numpy_number, refuse_nothing
 from ..core.types import TensorType
 from ..core.value import Tensor
-from .checks import Extent, at_place, knows_sizes
+from .checks import Extent, at_place, is_within, knows_sizes
 from .ir import Graph, Node, Number, Value
 from .ledger import Leave
 from .live import Live, RestartError, bound, same_size, settled, tensor_of, values_of
@@ -512,6 +512,10 @@ class Trace(Sources, Settings):
         """The array that a symbol is, where it is a constant of the function."""
         source = self._origin.get(x._value)
         return source.tensor._array() if source is not None and source.key == "constant" else None
+
+    def within(self, x: Any, low: float, high: float) -> bool:
+        """Whether it is known that x's elements are from low to high, or NaN."""
+        return is_within(self.face(x)._value, low, high)
 
     def check(self, x: Any, refuse: Any) -> None:
         if self.breaker is not None:  # the backward graph is not watched: its matrices have been forward

@@ -10,6 +10,7 @@ from ..op import composite, pointwise
 from ..scalar import s
 from . import elementwise as E
 from .loss import _like, _reduced
+from .outliers import refuse_outliers
 from .reduction import max_, sum_
 from .shape import expand_dims
 
@@ -97,11 +98,21 @@ cross_entropy_of_shares.sample((3, 4), (3, 4), low=0.1, high=0.9)
 def binary_cross_entropy(x, y, w=None, *, reduction="mean"):
     """`-(y log(x) + (1 - y) log(1 - x))` of probabilities x and targets y in [0, 1] (equal shapes), reduced.
 
-    w: a factor of each loss that broadcasts, or None. Numerics: logarithms are at least -100.
+    w: a factor of each loss that broadcasts, or None. Raises: ShapeError, ArgumentError for a value below 0 or
+    above 1. Numerics: logarithms are at least -100; NaN gives NaN.
     """
     _like("binary_cross_entropy", x, y)
     each = cross_entropy_of_shares(x, y)
     return _reduced("binary_cross_entropy", each if w is None else each * w, reduction)
+
+
+@binary_cross_entropy.look
+def _(x, y, w=None, *, reduction="mean"):
+    if x.shape == y.shape and not x.dtype.is_complex and not y.dtype.is_complex:
+        refuse_outliers(
+            "binary_cross_entropy", (("x", x), ("y", y)), 0.0, 1.0, "from 0 to 1",
+            "take a sigmoid first, or give binary_cross_entropy_with_logits what it would take",
+        )  # fmt: skip
 
 
 binary_cross_entropy.sample((3, 4), (3, 4), low=0.1, high=0.9)

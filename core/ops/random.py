@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import dispatch
 from .. import types as T
+from ..dtype_info import finfo
 from ..errors import ArgumentError, ArgumentTypeError
 from ..op import pointwise, primitive, public
 from ..random import default_generator
@@ -24,7 +25,8 @@ from ..value import Tensor
 from . import elementwise as E
 from .creation import _dtype, _filled, arange, asked
 from .indexing import take
-from .reduction import argmax, sum_
+from .outliers import refuse_outliers
+from .reduction import argmax, max_, min_, sum_
 from .scan import cumulative_sum
 from .shape import as_shape, concat, expand_dims
 
@@ -385,13 +387,34 @@ def categorical(logits, axis=-1, generator=None):
     return argmax(logits + noise, axis=axis)
 
 
+def _check_weights(p):
+    """Raise ArgumentError for what is no weight, and for a row of zeros."""
+    words, fix = "a finite number from 0", "pass weights of that kind"
+    refuse_outliers("multinomial", (("p", p),), 0.0, float(finfo(p.dtype).max), words, fix)
+    if not p.size:
+        return
+    kind = p.type
+
+    def refuse(least):
+        if least == 0:
+            raise ArgumentError(
+                "multinomial", f"p: {kind} has a row of zeros", "give each row a weight above 0"
+            )
+        if least != least:
+            raise ArgumentError("multinomial", f"p: {kind} has nan, which is not {words}", fix)
+
+    with dispatch.set_grad(False):
+        dispatch.state.executor.check(min_(max_(p, axis=-1)), refuse)
+
+
 @public
 def multinomial(p, num_samples, replacement=False, generator=None):
     """num_samples classes for each row of weights, in the order they are drawn.
 
     p: float[C] or float[N, C], weights from 0 that need not add up to 1; without replacement no class comes
     twice. Returns: int64[num_samples] or int64[N, num_samples].
-    Raises: ArgumentError for more samples than classes without replacement, or a p of another rank.
+    Raises: ArgumentError for more samples than classes without replacement, a weight that is negative or not finite,
+    or a row without one above 0; ArgumentTypeError for a p of another rank.
     """
     if not isinstance(p, Tensor) or p.ndim not in (1, 2) or not p.dtype.is_float:
         raise ArgumentTypeError("multinomial", "p is no float tensor of one or two axes", "pass p[N, C]")
@@ -400,6 +423,7 @@ def multinomial(p, num_samples, replacement=False, generator=None):
         raise ArgumentError(
             "multinomial", f"cannot draw {num_samples} of {classes} classes", "use replacement=True"
         )
+    _check_weights(p)
     if replacement:
         # The class whose share of the running sum holds u times the total.
         running = cumulative_sum(p, axis=-1)
