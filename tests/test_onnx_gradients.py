@@ -339,6 +339,22 @@ def test_nan_from_which_runtimes_make_different_things_is_told_from_a_wrong_resu
         dg.onnx.export(lambda x: f(-x), (x,))
 
 
+@pytest.mark.parametrize("dtype", ["int8", "int32", "int64", "uint8", "uint64"])
+def test_numbers_that_an_integer_does_not_hold_are_told_from_a_wrong_result(dtype, monkeypatch):
+    x = dg.tensor([1.5, 2.0, 3.9, float("inf"), -float("inf"), float("nan"), 3e30, -3e30, 300.0])
+    f = lambda x: x.to(getattr(dg, dtype))
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        dg.onnx.export(f, (x,))
+    assert all(f"ONNX leaves numbers outside {dtype} open" in str(w.message) for w in found)
+    assert found or dtype == "uint8"
+    right = REGISTRY["cast"].onnx
+    wrong = lambda o, x, *, dtype: right(o, o.Add(x, o.const(1.0, x)), dtype=dtype)
+    monkeypatch.setattr(REGISTRY["cast"], "onnx", wrong)
+    with pytest.raises(dg.errors.OnnxError, match="differs first at node"):
+        dg.onnx.export(f, (x,))
+
+
 def test_what_overflows_in_another_order_is_told_from_a_wrong_result(monkeypatch):
     """A product of many is 0 here, and NaN there: an infinity times 0."""
     x = dg.full((3, 67), 4.04)
