@@ -20,7 +20,7 @@ from .caches import ANY, is_cached, keeps
 from .evaluate import Results, evaluate, item_name, render
 from .functions import STAND_INS
 from .handed import HandedReader
-from .impure import has_hidden_state, impure, is_generator, unseen
+from .impure import begins_anywhere, has_hidden_state, impure, is_generator, unseen
 from .ledger import Ledger
 from .live import KINDS, Live, RestartError, is_live
 from .lookup import UNKNOWN, in_class, is_changing, is_own, names_of
@@ -398,7 +398,7 @@ class CallReader(HandedReader):
         self._impure(callee, [], frame)
 
     def _impure(self, callee: Any, values: list[Any], frame: FrameType) -> None:
-        name = impure(callee)
+        name = impure(callee) or begins_anywhere(callee, [None if x is UNKNOWN else x for x in values])
         if name is not None:
             of_ours = (
                 "; for random numbers use dg.rand, dg.randn, ..." if "andom" in name.split(".")[0] else ""

@@ -22,7 +22,7 @@ from ..core.members import SETTERS
 from .bytecode import FUNCTION, Expr
 from .caches import ANY, is_cached, keeps
 from .evaluate import evaluate
-from .impure import impure, unseen
+from .impure import impure, is_generator, unseen
 from .live import Live
 from .lookup import UNKNOWN, calls_on, find, in_class, instance_dict, is_own
 from .plain import ABSENT, elements, is_plain
@@ -291,6 +291,8 @@ class HandedReader(SiteReader):
             given = [*given, owner]
             whole = whole and bool(names)
         elif isinstance(x, _NAMED):
+            if x.__class__ is operator.methodcaller:
+                self._calls_by_name(self._of_method(x)[0], given)
             words = x.__reduce__()[1] if x.__class__ is operator.attrgetter else self._of_method(x)
             names = {name for path in words for name in path.split(".")}
         elif x is vars:
@@ -309,6 +311,14 @@ class HandedReader(SiteReader):
                 self._ledger.read_content(owner, self._ledger.name(owner, None), frame, False)
         if names is not None:
             self._looked_up(given, names, whole, frame)
+
+    def _calls_by_name(self, name: str, given: list[Any]) -> None:
+        """C code calls the method of this name of what it was given."""
+        for x in given:
+            if isinstance(x, (types.ModuleType, type)) or is_generator(x):
+                said = impure(getattr(x, name, None)) or unseen(getattr(x, name, None))
+                if said is not None:
+                    self.leave(f"has C code call {said}()")
 
     def _sets(self, x: Any) -> str | None:
         """The name of what writes attributes of what it is called with; None for others."""

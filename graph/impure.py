@@ -19,9 +19,15 @@ from typing import Any
 
 import numpy as np
 
+from .draws import GENERATORS
+
 _MODULES = frozenset(("time", "uuid", "secrets", "_random", "_datetime", "datetime"))
 _CALLS = frozenset(map(id, (input, os.urandom)))
-_OWNERS = (random.Random, np.random.Generator, np.random.RandomState, contextvars.ContextVar)
+_OWNERS = (*GENERATORS, np.random.SeedSequence, contextvars.ContextVar)
+#: what makes generators, which begin anywhere where they are given nothing or None
+_BEGINNING = frozenset(
+    map(id, (np.random.default_rng, np.random.RandomState, np.random.SeedSequence, random.Random))
+)
 _FUNCTIONS = (types.BuiltinFunctionType, types.FunctionType, types.MethodType)
 #: modules of the standard library whose functions and objects have such state
 _UNSEEN = frozenset((
@@ -48,8 +54,19 @@ def is_generator(x: Any) -> bool:
     return isinstance(x, _OWNERS)
 
 
+def begins_anywhere(callee: Any, values: list[Any]) -> str | None:
+    """The name of what makes a random generator of no known state; None for others. values: what it is given, None or
+    something else where that is not known."""
+    made = id(callee) in _BEGINNING or (
+        isinstance(callee, type) and issubclass(callee, np.random.BitGenerator)
+    )
+    return str(callee.__name__) if made and all(x is None for x in values) else None
+
+
 def impure(callee: Any) -> str | None:
     """The name of a function that gives another value each time; None for others."""
+    if isinstance(callee, types.MethodWrapperType) and callee.__name__ == "__call__":
+        callee = callee.__self__
     owner = getattr(callee, "__self__", None)
     owned = isinstance(owner, _OWNERS)
     if isinstance(callee, types.MethodDescriptorType) and issubclass(callee.__objclass__, _OWNERS):

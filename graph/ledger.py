@@ -21,6 +21,7 @@ import numpy as np
 
 from ..core import dispatch
 from .bytecode import Expr
+from .draws import GENERATORS, Draws
 from .evaluate import item_name, render
 from .handlers import caught
 from .ir import Number
@@ -108,6 +109,7 @@ class Ledger:
         self.asked = False  # whether the function asked which tensors are the same
         self.linked: set[int] = set()  # ids of containers that something immutable leads to
         self.gave_way = False  # a debugger took over
+        self.draws = Draws()
         self.hidden = ""  # why it cannot be watched any more
         #: by id of their code, functions with a cache of their results that C code was given to call
         self.handed_on: dict[int, Any] = {}
@@ -136,6 +138,8 @@ class Ledger:
         self.names.setdefault(key, name)
         if outside and key not in self.outside:
             self.outside.add(key)
+            if isinstance(x, GENERATORS):
+                self.draws.meet(x)
             if isinstance(x, HIDDEN):
                 self.hidden = f"gets hold of {name}, memory that changes unseen"
             if isinstance(x, MUTABLE):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 #: so many outcomes of values that decide are traced
 PATHS = 64
+#: so many traces in which a generator got another state, perhaps by another thread, are tried again
+_CHANCES = 2
 
 
 class CalledOutError(TraceError):
@@ -269,7 +272,10 @@ class Path:
                 segment = self.unread
             except Exception as e:
                 # What has caught the end of a trace may go wrong as it would not without.
-                if self.refused is None and (trace.left is None or isinstance(e, TraceError)):
+                drew = recorder.drew is not None and not isinstance(
+                    e, TraceError
+                )  # another one may follow from it
+                if self.refused is None and not drew and (trace.left is None or isinstance(e, TraceError)):
                     self._check_apart()
                     if lively:
                         raise AgainError from e
@@ -296,6 +302,8 @@ class Path:
             try:
                 with suppress(Leave):
                     if recorder.odd and trace.left is None:
+                        if recorder.drew is not None and threading.active_count() > 1:
+                            trace.chances = _CHANCES  # another thread may have
                         trace.leave(*recorder.odd)
                     if self.unread is None and trace.left is None:
                         self._check_shown(trace)

@@ -82,6 +82,9 @@ class ReadRecorder:
         #: by id, the objects that were there before and that the function got hold of
         self.outside: dict[int, Any] = {}
         self._ledger = Ledger()
+        self._draws = self._ledger.draws
+        #: the name of a generator, not of ours, that it has drawn random numbers from
+        self.drew: str | None = None
         self._ledger.made, self._ledger.apart = set(made), frozenset(apart)
         self._results: Results = {}
         self._tracers: dict[int, Any] = {}  # id of a code -> its local tracer, or False
@@ -114,6 +117,7 @@ class ReadRecorder:
     def __enter__(self) -> ReadRecorder:
         self._old, self._home = sys.gettrace(), sys._getframe(1)
         self._ledger.until = self._home.f_code
+        self._draws.begin()
         # A C tracer that is called by hand takes the thread back, so only Python tracers are called along.
         chained = self._old if isinstance(self._old, (types.FunctionType, types.MethodType)) else None
         tracers, start, asked = self._tracers, self._start, self._reader.is_asked_for
@@ -180,7 +184,13 @@ class ReadRecorder:
         self._reader.root = None
         self._old = self._tracer = self.restable = self._home = None
         self.reads, self.effects, self._lost = close(ledger)
+        self.drew = self._draws.changed()
         self.odd = ledger.odd
+        if self.drew is not None and self.odd is None:
+            self.odd = (
+                f"draws random numbers of {self.drew}, which would stand still in the graph",
+                "draw them outside, or use dg.rand, dg.randn, ...",
+            )
         self.outside = {key: ledger.objects[key] for key in ledger.outside if key in ledger.objects}
         if kind is None and (lost or ledger.gave_way):
             why = "another tracer (a debugger) took over during the trace, so it is used once"
@@ -190,6 +200,7 @@ class ReadRecorder:
         """Put back what the function changed."""
         for effect in reversed(self.effects + self._lost):
             effect.undo()
+        self._draws.undo()
 
     @property
     def found(self) -> bool:

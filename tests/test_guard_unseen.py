@@ -6,6 +6,7 @@ import configparser
 import contextvars
 import copy
 import ctypes
+import datetime
 import decimal
 import email.message
 import functools
@@ -22,6 +23,7 @@ import queue
 import random
 import string
 import threading
+import time
 import types
 import weakref
 from typing import NamedTuple
@@ -275,6 +277,101 @@ def test_objects_that_cannot_be_seen_are_left_to_python():
 def test_random_numbers_that_c_code_draws(draw):
     f, x = dg.function(lambda x: x * draw()), dg.tensor([1.0])
     assert len({f(x).item() for _ in range(4)}) == 4
+
+
+named = operator.methodcaller("random")
+#: each gives another value at every call; s: generators, all seeded
+DRAWN = {
+    "by a method's name": lambda s: operator.methodcaller("random")(random),
+    "by a kept method's name": lambda s: named(random),
+    "of a generator by a method's name": lambda s: operator.methodcaller("normal")(s.rng),
+    "of NumPy by a method's name": lambda s: operator.methodcaller("rand")(np.random),
+    "of what is imported": lambda s: __import__("numpy").random.rand(),
+    "of a module by its name": lambda s: getattr(__import__("numpy.random").random, s.word)(),
+    "by an attrgetter": lambda s: operator.attrgetter("random.rand")(np)(),
+    "by what a dict holds": lambda s: {"a": np.random.rand}["a"](),
+    "by an index": lambda s: (np.random.rand, np.random.randn)[len(s.log) % 1](),
+    "by its __call__": lambda s: random.random.__call__(),
+    "of bits": lambda s: s.rng.bit_generator.random_raw() % 1000,
+    "by its class": lambda s: type(s.rng).random(s.rng),
+    "by Python's class": lambda s: random.Random.random(s.python),
+    "by NumPy's older class": lambda s: np.random.RandomState.rand(s.old),
+    "by a key": lambda s: max([s.rng, s.rng], key=operator.methodcaller("random")).random(),
+    "into an array": lambda s: operator.methodcaller("random", out=np.empty(3))(s.rng)[1],
+    "by a permutation": lambda s: operator.methodcaller("permutation", 10)(s.rng)[0],
+    "by a library": lambda s: np.random.mtrand.__dict__["rand"](),
+}
+ANYWHERE = {
+    "of the system": lambda s: np.random.default_rng().random(),
+    "of the system, said": lambda s: np.random.default_rng(None).random(),
+    "of bits of the system": lambda s: np.random.Generator(np.random.PCG64()).random(),
+    "of an older one": lambda s: np.random.RandomState().rand(),
+    "of a sequence": lambda s: np.random.default_rng(np.random.SeedSequence()).random(),
+    "of children": lambda s: s.rng.spawn(1)[0].random(),
+    "a clock": lambda s: operator.methodcaller("perf_counter")(time),
+    "a date": lambda s: operator.methodcaller("now")(datetime.datetime).timestamp(),
+    "a clock's __call__": lambda s: time.perf_counter.__call__(),
+}
+
+
+def drawn(draw, mode):
+    s = State()
+    random.seed(0), np.random.seed(0)
+    s.rng, s.python, s.old = np.random.default_rng(0), random.Random(0), np.random.RandomState(0)
+    s.log, s.word = [], "rand"
+    f, x = dg.function(lambda x: x * draw(s), mode=mode), dg.ones(1, dtype="float64")
+    return [f(x).item() for _ in range(4)]
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_random_numbers_however_they_are_found(name):
+    """That of the trace was repeated at every call."""
+    assert drawn(DRAWN[name], "graph") == drawn(DRAWN[name], "eager")
+
+
+@pytest.mark.parametrize("name", ANYWHERE)
+def test_what_is_another_value_each_time(name):
+    assert len(set(drawn(ANYWHERE[name], "graph"))) == 4
+
+
+def test_generators_with_a_seed_of_their_own():
+    f = dg.function(lambda x: x * np.random.default_rng(3).random() + random.Random(3).random())
+    x = dg.ones(1, dtype="float64")
+    assert {f(x).item() for _ in range(3)} == {f.eager(x).item()}
+
+
+def test_random_numbers_of_another_library():
+    torch = pytest.importorskip("torch")
+    found = []
+    for mode in ("eager", "graph"):
+        torch.manual_seed(0)
+        f = dg.function(lambda x: x * torch.rand(1).item(), mode=mode)
+        found.append([f(dg.ones(1, dtype="float64")).item() for _ in range(4)])
+    assert found[0] == found[1]
+
+
+def test_an_error_that_a_random_number_raises():
+    """It was raised again and again, for the number of the trace was put back."""
+
+    def run(mode):
+        random.seed(2)
+
+        @dg.function(mode=mode)
+        def f(x):
+            if named(random) > 0.5:
+                raise ValueError
+            return x * 2
+
+        found = []
+        for _ in range(8):
+            try:
+                found.append(f(dg.ones(1)).item())
+            except ValueError:
+                found.append("error")
+        return found
+
+    assert run("graph") == run("eager")
+    assert len(set(run("eager"))) == 2
 
 
 def test_a_level_that_is_lowered_lets_a_logger_speak():
