@@ -127,7 +127,9 @@ def bisect(runner: Runner, inputs: Sequence[Any], values: dict[Value, Any]) -> s
             told = _wrong_fusion(runner, inputs, chosen) if chosen[-1] == "fuse" else None
             if told is not None:
                 return told
-            first = _first(runner, inputs, values, every, chosen)
+            first = _first(runner, inputs, values, every, chosen) or _wrong_result(
+                runner, inputs, values, chosen
+            )
             return f"{_name(first)}, by {_culprit(runner, first, chosen)}"
     wrong = next(v for v, a in zip(results, _whole(runner, inputs)) if not same(a, copied(values[v])))
     return f"{_name(wrong.producer)}, by where its result is placed in memory"
@@ -193,21 +195,40 @@ def _first(
         low, high = (low, middle) if wrong(every[middle]) else (middle + 1, high)
     if wrong(every[low]):
         return every[low].producer
-    return next((v.producer for v in every if wrong(v)), every[-1].producer)
+    return next((v.producer for v in every if wrong(v)), None)
+
+
+def _wrong_result(runner: Runner, inputs: Any, values: Any, passes: Sequence[str]) -> Node | None:
+    """The op of the first result that is wrong with these passes."""
+    assert runner.traced is not None
+    results = runner.traced.results()
+    found = zip(results, _compiled(runner, inputs, results, passes))
+    return next((v.producer for v, a in found if not same(a, copied(values[v]))), None)
 
 
 def _wrong_fusion(runner: Runner, inputs: Sequence[Any], passes: Sequence[str]) -> str | None:
-    """The fusion of the graph that gives something else than its ops one by one, each compiled by itself."""
+    """The fusion of the graph that gives something else than its ops one by one: all compiled together, as they are in
+    the graph, else each by itself."""
     assert runner.traced is not None
     made = _compile(runner, runner.traced.results(), passes)
-    values = op_by_op(made.optimised, inputs)
-    results = set(made.optimised.results())
-    uses = made.optimised.uses()
+    graph = made.optimised
+    values = op_by_op(graph, inputs)
+    results, uses = set(graph.results()), graph.uses()
+    given = []
     for group in made.groups:
         own = set(group.nodes)
         gives = [
             v for n in group.nodes for v in n.outputs if v in results or not own.issuperset(uses.get(v, ()))
         ]
+        given.append((group, gives))
+    graph.outputs = [v for _, gives in given for v in gives]
+    compiled = compiler.compile_graph(graph, "cpu", passes[-1:])
+    rows = iter(Runner(compiled, "cpu", runner.sources).on(inputs))
+    for group, gives in given:
+        told = [v for v in gives if not same(copied(next(rows)), copied(values[v]))]
+        if told:
+            return f"{_name(told[0].producer)}, by the fusion of {_listed(group.nodes)}"
+    for group, gives in given:
         part, needs = _alone(group.nodes, gives)
         compiled = compiler.compile_graph(part, "cpu", passes[-1:])
         found = Runner(compiled, "cpu", [Source("carry", v, None, None) for v in needs])
