@@ -23,9 +23,9 @@ def make_arguments(sample: Sample, dtype: DType = float32) -> list[Any]:
         if isinstance(a, Ints):
             out.append(rng.integers(a.low, a.high, a.shape).astype(DTYPES[a.dtype].np))
         elif isinstance(a, tuple):
-            out.append(rng.uniform(sample.low, sample.high, a).astype(dtype.np))
+            out.append(dtype.array(rng.uniform(sample.low, sample.high, a)))
         elif isinstance(a, np.ndarray) and a.dtype.kind == "f":
-            out.append(a.astype(dtype.np))
+            out.append(dtype.array(a))
         else:
             out.append(a)
     return out
@@ -70,9 +70,7 @@ def reference(op: Op, arrays: list[Any], attrs: tuple[Any, ...]) -> tuple[np.nda
     with np.errstate(all="ignore"):
         made = op.fn(*arrays, **{k: v.np if isinstance(v, DType) else v for k, v in named.items()})
     results = made if isinstance(made, tuple) else (made,)
-    return tuple(
-        np.asarray(r).astype(t.dtype.np).reshape(t.shape) for r, t in zip(results, outs, strict=True)
-    )
+    return tuple(t.dtype.array(r).reshape(t.shape) for r, t in zip(results, outs, strict=True))
 
 
 #: families whose bodies in NumPy are no measure for 16-bit floats: they have tests of their own
@@ -96,7 +94,7 @@ def _takes(op: Op, dtype: DType) -> bool:
     sample = op.samples[0]
     arrays = make_arguments(sample, dtype=dtype)
     if not has_floats(sample):
-        arrays = [a.astype(dtype.np) if isinstance(a, np.ndarray) else a for a in arrays]
+        arrays = [dtype.array(a) if isinstance(a, np.ndarray) else a for a in arrays]
     try:
         try:
             types_of(op, arrays, sample.attrs)

@@ -161,7 +161,7 @@ _define("complex", 2, _complex, [lambda re, im: _put_together(re, im)])
 # A float32 or float64 rounded to a 16-bit float, as a float32 (see legalize.py).
 _define(
     "round_f16 round_bf16", 1, lambda *_: T.float32,
-    [_quiet(lambda x, d=d: np.asarray(x).astype(d.np).astype(np.float32)) for d in (T.float16, T.bfloat16)],
+    [_quiet(lambda x, d=d: d.array(x).astype(np.float32)) for d in (T.float16, T.bfloat16)],
 )  # fmt: skip
 
 #: instructions that take complex operands
@@ -276,10 +276,9 @@ def weak_arg(position: int) -> Weak:
 
 def const(value: Any, dtype: DType) -> Expr:
     """A constant of the given dtype."""
-    if dtype is T.bfloat16 and isinstance(value, int) and not -(2**63) <= value < 2**63:
-        value = float(value)  # bfloat16's type takes no larger ones
     with np.errstate(over="ignore"):  # a number that is an operand says nothing either
-        return Expr("const", dtype, (), dtype.np.type(value).item())
+        made = dtype.np.type(value) if dtype.way is dtype.np else dtype.array(value)
+        return Expr("const", dtype, (), made.item())
 
 
 def cast(x: Expr, dtype: DType) -> Expr:
@@ -461,14 +460,14 @@ def evaluate(roots: Sequence[Expr], args: Sequence[Any], shape: tuple[int, ...])
         for node in walk(roots):
             operands = [done[id(a)] for a in node.args]
             if node.op == "arg":
-                value = np.asarray(args[node.value]).astype(node.dtype.np, copy=False)
+                value = node.dtype.array(args[node.value])
             elif node.op == "const":
                 value = node.dtype.np.type(node.value)
             elif node.op == "cast":
                 value = np.asarray(operands[0])
                 if value.dtype.kind == "c" and not node.dtype.is_complex:
                     value = value != 0 if node.dtype is T.bool_ else value.real
-                value = value.astype(node.dtype.np)
+                value = node.dtype.array(value)
             elif node.op == "index":
                 value = np.arange(math.prod(shape), dtype=np.int64).reshape(shape)
             elif node.op == "philox":
@@ -480,5 +479,5 @@ def evaluate(roots: Sequence[Expr], args: Sequence[Any], shape: tuple[int, ...])
                     x.astype(np.float32) if a.dtype.is_half else x for a, x in zip(node.args, operands)
                 ]
                 value = SCALAR_OPS[node.op].numpy(*operands)
-            done[id(node)] = np.asarray(value).astype(node.dtype.np, copy=False)
+            done[id(node)] = node.dtype.array(value)
     return [np.broadcast_to(done[id(r)], shape).copy() for r in roots]

@@ -25,13 +25,15 @@ class DType:
 
     __slots__ = (
         "char", "has_gradient", "is_complex", "is_float", "is_floating_point", "is_half", "is_integer", "is_plain",
-        "itemsize", "kind", "name", "np", "rank",
+        "itemsize", "kind", "name", "np", "rank", "way",
     )  # fmt: skip
 
     def __init__(self, name: str, char: str, kind: str):
         self.name, self.char, self.kind = name, char, kind
         self.np = np.dtype(getattr(ml_dtypes, name, name))
         self.itemsize = self.np.itemsize
+        #: the NumPy dtype by way of which numbers become it: see `array`
+        self.way = np.dtype(np.float32) if name == "bfloat16" else self.np
         self.rank = {"bool": 0, "uint": 1, "int": 1, "float": 2, "complex": 3}[kind]
         #: gradients flow through floats and complex numbers
         self.has_gradient = self.rank >= 2
@@ -59,6 +61,18 @@ class DType:
     def computed(self) -> DType:
         """The dtype that ops compute and sum in: float32 for 16-bit floats."""
         return DTYPES["float32"] if self.is_half else self
+
+    def array(self, data: Any, copy: bool = False) -> np.ndarray:
+        """Data as a NumPy array of this dtype, converted as kernels convert: to bfloat16 by way of float32.
+
+        NumPy's own conversion to bfloat16 rounds twice or once, as the version of ml_dtypes says. copy: also what is of
+        this dtype.
+        """
+        array = np.asarray(data)
+        if self.way is not self.np and array.dtype != self.np:
+            with np.errstate(over="ignore", invalid="ignore"):
+                array = array.astype(self.way, copy=False)
+        return array.astype(self.np, copy=copy)
 
     def __repr__(self) -> str:
         return f"duograd.{self.name}"

@@ -33,13 +33,13 @@ def number_array(data: Any, dtype: T.DType | None = None) -> np.ndarray:
                 "tensor", f"{type(data).__name__} is not made of numbers", "pass numbers or arrays"
             )
     if dtype is not None:
-        return array.astype(dtype.np)
+        return dtype.array(array, copy=True)
     if array.dtype in _DEFAULTS:
         # Python's numbers are weak beside numbers that have a dtype.
         known = _promoted(data)
         if known is None or not known.has_gradient:
             return array.astype(_DEFAULTS[array.dtype], copy=False)
-        return array.astype((known.complex if array.dtype.kind == "c" else known).np, copy=False)
+        return (known.complex if array.dtype.kind == "c" else known).array(array)
     if array.dtype.name not in T.DTYPES:
         raise DtypeError(
             "tensor", f"{array.dtype} is not a dtype of duograd", f"convert to one of {', '.join(T.DTYPES)}"

@@ -56,12 +56,59 @@ def between(np_dtype, wide):
     return np.concatenate([middle, *beside, bits])
 
 
+def by_way_of_float32(x, np_dtype):
+    """What kernels and PyTorch make of numbers in bfloat16; ml_dtypes rounds float64 and int64 once from 0.7 on."""
+    return x.astype(np.float32).astype(np_dtype) if np_dtype == HALVES["bfloat16"] else x.astype(np_dtype)
+
+
 @pytest.mark.parametrize("wide", [np.float32, np.float64])
 def test_floats_round_to_nearest_even(half, wide):
     dtype, np_dtype = half
     x = between(np_dtype, wide)
     with np.errstate(all="ignore"):
-        same_bits(dg.tensor(x).to(dtype).numpy(), x.astype(np_dtype))
+        want = by_way_of_float32(x, np_dtype)
+        same_bits(dg.tensor(x).to(dtype).numpy(), want)
+        same_bits(dg.tensor(x, dtype=dtype).numpy(), want)
+
+
+#: a float and an integer that are halfway between two numbers of bfloat16 once they are float32
+HALFWAY = {"float64": 1 + 2.0**-8 + 2.0**-40, "int64": 4845873465795309446}
+#: ways in which a number v, or an array of it, becomes bfloat16
+DOORS = {
+    "a list": lambda v: dg.tensor([v], dtype="bfloat16"),
+    "an array": lambda v: dg.tensor(np.array([v]), dtype="bfloat16"),
+    "asarray": lambda v: dg.asarray(np.array([v]), dtype="bfloat16"),
+    "to": lambda v: dg.tensor(np.array([v])).to("bfloat16"),
+    "full": lambda v: dg.full((1,), v, dtype="bfloat16"),
+    "a number beside": lambda v: dg.ones((1,), dtype="bfloat16") * v,
+    "where": lambda v: dg.where(dg.tensor([True]), v, dg.zeros((1,), dtype="bfloat16")),
+    "an element": lambda v: written(lambda x: x.__setitem__(0, v)),
+    "a list of elements": lambda v: written(lambda x: x.__setitem__(slice(0, 1), [v])),
+    "an array of elements": lambda v: written(lambda x: x.__setitem__(slice(0, 1), np.array([v]))),
+    "by an index": lambda v: written(lambda x: x.__setitem__(dg.tensor([0]), v)),
+    "fill_": lambda v: written(lambda x: x.fill_(v)),
+    "arange": lambda v: dg.arange(v, v + 1, 1, dtype="bfloat16"),
+}  # fmt: skip
+
+
+def written(write):
+    x = dg.zeros((1,), dtype="bfloat16")
+    write(x)
+    return x
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize("kind", HALFWAY)
+@pytest.mark.parametrize("door", DOORS)
+def test_whatever_becomes_bfloat16_does_so_by_way_of_float32(door, kind, mode):
+    v = HALFWAY[kind]
+    want = float(by_way_of_float32(np.array([v]), HALVES["bfloat16"])[0])
+    made = dg.function(lambda: DOORS[door](v), mode=mode)
+    assert made().float().item() == want
+    torch = pytest.importorskip(
+        "torch", reason="PyTorch is not installed: roundings are not compared with it"
+    )
+    assert torch.tensor([v]).to(torch.bfloat16).float().item() == want
 
 
 @pytest.mark.parametrize("name", INTEGERS)
@@ -72,7 +119,7 @@ def test_integers_convert_both_ways(half, name):
     )
     integers = integers.astype(name)
     with np.errstate(all="ignore"):
-        same_bits(dg.tensor(integers).to(dtype).numpy(), integers.astype(np_dtype))
+        same_bits(dg.tensor(integers).to(dtype).numpy(), by_way_of_float32(integers, np_dtype))
     x = np.linspace(0, 120, 500).astype(np_dtype)
     np.testing.assert_array_equal(dg.tensor(x).to(name).numpy(), x.astype(np.float32).astype(name))
 
@@ -96,7 +143,7 @@ def test_a_number_takes_the_dtype(half):
     a = normal(64, np_dtype)
     got = dg.tensor(a) * 0.1
     assert got.dtype is dtype
-    tenth = np.float64(0.1).astype(np_dtype).astype(np.float32)
+    tenth = np.float32(0.1).astype(np_dtype).astype(np.float32)
     same_bits(got.numpy(), (a.astype(np.float32) * tenth).astype(np_dtype))
 
 

@@ -42,6 +42,17 @@ def cases():
         return {c.name[5:]: c for c in load_model_tests(kind="node")}
 
 
+def low_bits(x, y):
+    """The expectation y of a cast to int4 with our numbers where ONNX leaves open what comes (a float outside of the
+    range): onnx computes them by ml_dtypes, whose 0.6 takes the low bits, as we do, and whose 0.7 gives 0.
+    """
+    whole = np.trunc(x).astype(np.int64)
+    inside = (whole >= -8) & (whole <= 7)
+    np.testing.assert_array_equal(y.astype(np.int64)[inside], whole[inside])
+    assert not inside.all()
+    return ((whole + 8) % 16 - 8).astype(np.int8).astype(y.dtype)
+
+
 @pytest.mark.parametrize("mode", ["eager", "graph"])
 @pytest.mark.parametrize("name", NAMES)
 def test_case_of_onnx_gives_what_onnx_expects(name, mode, cases, monkeypatch):
@@ -50,6 +61,8 @@ def test_case_of_onnx_gives_what_onnx_expects(name, mode, cases, monkeypatch):
     prepared = backend.prepare(case.model)
     for inputs, outputs in case.data_sets:
         outputs = [numpy_helper.to_array(y) if isinstance(y, TensorProto) else y for y in outputs]
+        if name == "cast_FLOAT_to_INT4":
+            outputs = [low_bits(numpy_helper.to_array(inputs[0]), outputs[0])]
         Runner.assert_similar_outputs(outputs, prepared.run(inputs), case.rtol, case.atol)
 
 

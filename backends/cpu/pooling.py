@@ -225,7 +225,7 @@ def _share(dtype: DType, window: Window, include_pad: bool, value: str, inside: 
     """Lines that divide `value` by the window's number of elements."""
     number = window.size[0] * window.size[1]
     if include_pad:
-        return [f"share = {value} * types.{dtype.name}({float(dtype.np.type(1.0 / number))!r})"]
+        return [f"share = {value} * types.{dtype.name}({dtype.array(1.0 / number).item()!r})"]
     if inside:
         return [f"share = {value} / types.{dtype.name}({number})"]
     counted = []

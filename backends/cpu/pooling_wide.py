@@ -96,7 +96,7 @@ def mean_source(dtype: DType, size: Pair, stride: Pair, include_pad: bool) -> st
     shape = _Shape(dtype, size, stride, lambda a, b: f"w_add_{t}({a}, {b})")
     zero, value = f"{number}(0)", f"w_load_{t}(x, at + {{0}}, inside{{0}})"
     if include_pad:
-        share = f"w_mul_{t}(m, {number}({float(dtype.np.type(1.0 / (lines * columns)))!r}))"
+        share = f"w_mul_{t}(m, {number}({dtype.array(1.0 / (lines * columns)).item()!r}))"
         return shape.kernel("avg_pool", zero, value, [], share)
     counted = shape.across("counted", f"w_where_{t}(inside{{0}}, {number}(1), {zero})")
     high = f"{number}(min(h, y + {lines}) - max(0, y))"

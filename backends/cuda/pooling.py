@@ -114,7 +114,7 @@ def _share(
     ends = [(p - 1) * s + k - pads[0] for p, s, k, pads in zip(result.shape[2:], stride, window, padding)]
     beyond = any(e > m + pads[1] for e, m, pads in zip(ends, image.shape[2:], padding))
     unrolled = unrolled and divisor is None and not (include and beyond)
-    factor = float(image.dtype.np.type(1.0 / math.prod(window)))
+    factor = image.dtype.array(1.0 / math.prod(window)).item()
     return [divisor or 0, *low, *high, int(unrolled and include)], float_bits(factor), unrolled
 
 

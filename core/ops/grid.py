@@ -175,7 +175,7 @@ def affine_grid(theta, *, size, align_corners=False):
         )
     if not theta.dtype.is_float:
         raise DtypeError("affine_grid", f"takes floats, got {theta.type}", "convert with .to(dg.float32)")
-    base = constant(_base_grid(sizes, bool(align_corners)).astype(theta.dtype.np), theta)
+    base = constant(theta.dtype.array(_base_grid(sizes, bool(align_corners))), theta)
     return reshape(matmul(base, transpose(theta)), shape=(size[0], *sizes, n))
 
 
@@ -223,7 +223,7 @@ def deform_conv(x, w, offset, mask=None, *, stride=1, padding=0, dilation=1, gro
     start = np.stack(np.meshgrid(np.arange(p) * stride[0], np.arange(q) * stride[1], indexing="ij"))
     before = np.array([a for a, _ in padding]).reshape(2, 1, 1, 1)
     base = window.reshape(2, taps, 1, 1) + start.reshape(2, 1, p, q) - before
-    base = constant(base.transpose(1, 0, 2, 3).astype(x.dtype.np), x)
+    base = constant(x.dtype.array(base.transpose(1, 0, 2, 3)), x)
     places = reshape(offset, shape=(n * offset_groups, taps, 2, p, q)) + base
     by_axis = [
         _taps(slice_(places, index=(slice(None), slice(None), axis)), size, "linear", "zeros", True)

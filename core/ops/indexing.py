@@ -295,7 +295,7 @@ def _as_value(x: Tensor, value: Any) -> Any:
         value = value.item()
     elif isinstance(value, (list, tuple, np.ndarray)):
         try:
-            array = np.asarray(value, x.dtype.np)
+            array = x.dtype.array(np.asarray(value, x.dtype.way))
         except (TypeError, ValueError, OverflowError):
             what = f"value={brief(value)} does not fit into {x.type}"
             raise ArgumentTypeError("setitem", what, "assign numbers, or a tensor") from None

@@ -328,7 +328,7 @@ def resize(
             places, weights = interpolation(
                 n, m, mode, coordinates, factor, region, cubic_a, bool(antialias), bool(exclude_outside)
             )
-            out = resample(out, constant(places, x), constant(weights.astype(x.dtype.np), x), axis=axis)
+            out = resample(out, constant(places, x), constant(x.dtype.array(weights), x), axis=axis)
     if beyond is not None and beyond.any():
         out = where(constant(beyond, x), outside if x.dtype.is_float else int(outside), out)
     return out if out is not x else add(x, 0) if x.dtype is not T.bool_ else where(x, x, x)
@@ -401,7 +401,7 @@ def adaptive_avg_pool(x, *, size):
             weights = np.where(taps < last[:, None], 1.0 / (last - first)[:, None], 0.0)
             # A tap of no weight reads an element of its window: another one's NaN must not count.
             places = constant(np.minimum(taps, last[:, None] - 1), x)
-            x = resample(x, places, constant(weights.astype(x.dtype.np), x), axis=axis)
+            x = resample(x, places, constant(x.dtype.array(weights), x), axis=axis)
     return x
 
 

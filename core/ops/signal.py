@@ -32,9 +32,7 @@ def _window(op, n, periodic, dtype, device, requires_grad, shape):
         raise DtypeError(op, f"dtype={dtype} is not a float", "use dg.float32")
     t = np.arange(n) / (n if periodic or n < 2 else n - 1)
     values = np.ones(n) if n == 1 else shape(t)
-    made = dispatch.state.executor.constant(
-        values.astype(dtype.np), normalize_device(device or "cpu")
-    ).clone()
+    made = dispatch.state.executor.constant(dtype.array(values), normalize_device(device or "cpu")).clone()
     return asked(made, requires_grad)
 
 

@@ -26,7 +26,8 @@ def _number(word: str, kind: str) -> Any:
 
 def read_texts(x: Any, dtype: Any) -> Any:
     """Texts as numbers of a dtype."""
-    read = lambda words: np.array([_number(w, dtype.kind) for w in words.ravel().tolist()], dtype.np)
+    numbers = lambda words: [_number(w, dtype.kind) for w in words.ravel().tolist()]
+    read = lambda words: dtype.array(np.array(numbers(words), dtype.way))
     if isinstance(x, Coded):
         return x.book.map(x.codes, read)
     return read(x).reshape(x.shape)

@@ -301,7 +301,7 @@ class Builder:
             return self.cast(self.Reshape(self.ints((value,)), self.literal(np.zeros(0, np.int64))), dtype)
         if isinstance(value, Factor):
             return self._factor(value, dtype)
-        return self.literal(np.asarray(value).astype(dtype.np))
+        return self.literal(dtype.array(value))
 
     def ints(self, row: Sequence[Any]) -> Handle:
         """A 1-D int64 tensor of sizes, some of which may follow dynamic axes."""

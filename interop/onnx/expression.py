@@ -351,7 +351,7 @@ def write(
         if node.op == "arg":
             out = args[node.value]
         elif node.op == "const":
-            out = o.literal(np.asarray(node.value, node.dtype.np))
+            out = o.literal(node.dtype.array(node.value))
         elif node.op == "cast":
             out = o.cast(row[0], node.dtype)
         elif node.op == "index":

@@ -189,7 +189,7 @@ class OnnxModule(Module):
         array = (
             np.asarray(value)
             if isinstance(value, (np.ndarray, np.generic))
-            else np.asarray(value, expected.np)
+            else expected.array(np.asarray(value, expected.way))
         )
         if of_array(array) is None:
             raise OnnxError(

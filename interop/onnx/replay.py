@@ -106,7 +106,7 @@ def _given(captured: Captured, k: int, seed: int = 0) -> dict[Value, Tensor]:
             tensors[value] = host.constant(_rounded(host.read(data), rng), value.device) if again else data
         else:
             shape = _at(captured.shapes[value], k)
-            tensors[value] = host.constant(np.full(shape, data, value.type.dtype.np), value.device)
+            tensors[value] = host.constant(value.type.dtype.array(np.full(shape, data)), value.device)
     return tensors
 
 

@@ -116,7 +116,7 @@ class RuleBuilder(Builder):
                 self.cast(value, dtype) if isinstance(value, Handle) else self.const(value, dtype),
                 self.ints(shape),
             )
-        cell = np.asarray(value).astype(dtype.np)
+        cell = dtype.array(value)
         size = 1
         for n in shape:
             size *= int(n)
@@ -134,7 +134,7 @@ class RuleBuilder(Builder):
         work = T.float64 if dtype.is_float else T.int64
         if all(known) and size <= 16:
             positions = np.arange(size, dtype=work.np)
-            return self.literal((work.np.type(start) + work.np.type(step) * positions).astype(dtype.np))
+            return self.literal(dtype.array(work.np.type(start) + work.np.type(step) * positions))
         i = self.cast(self.Range(*(self.const(v, T.int64) for v in (0, size, 1))), work)
         if not (known[1] and step == 1):
             i = self.Mul(i, self._number(step, work))
