@@ -14,11 +14,31 @@ what it does not know it forgets, with the depth that `dis.stack_effect` gives.
 from __future__ import annotations
 
 import dis
-import itertools
-import operator
-import sys
 from types import CodeType
 from typing import Any, NamedTuple
+
+from .opcodes import (
+    ADD_IN_PLACE,
+    ADDING,
+    ALWAYS_KWARGS,
+    ATTR_FLAG,
+    BUILDING,
+    CONSUMERS,
+    DEEP,
+    DROPPING,
+    IDLE,
+    JUMPS,
+    LIST_TO_TUPLE,
+    MIXING,
+    NET_POPS,
+    NO_FALLTHROUGH,
+    NULL_LAST,
+    OPERATORS,
+    SUBSCRIPT,
+    WORKED,
+    Instruction,
+    instructions,
+)
 
 Expr = tuple[Any, ...] | None
 
@@ -26,39 +46,6 @@ NULL: Expr = ("null",)
 FUNCTION: Expr = ("function",)  # one that is made there: of a comprehension, a lambda
 SELF: Expr = ("self",)  # the second of the two entries that loading a method pushes
 
-# Instructions that leave the stack as it is (or whose entries on it are never looked at).
-_IDLE = frozenset((
-    "NOP", "RESUME", "PRECALL", "CACHE", "EXTENDED_ARG", "MAKE_CELL", "COPY_FREE_VARS",
-    "DELETE_FAST",
-    "SETUP_ANNOTATIONS", "GEN_START", "NOT_TAKEN", "TO_BOOL",
-))  # fmt: skip
-#: after which what a variable held may be gone, of which up to Python 3.12 `frame.f_locals` keeps a copy
-_DROPPING = frozenset(
-    ("STORE_FAST", "STORE_FAST_LOAD_FAST", "STORE_FAST_STORE_FAST", "DELETE_FAST", "STORE_DEREF", "DELETE_DEREF")
-    if sys.version_info < (3, 13) else ()
-)  # fmt: skip
-# Instructions that take so many values and look inside them.
-_CONSUMERS = {
-    "COMPARE_OP": 2, "BINARY_OP": 2, "UNPACK_SEQUENCE": 1, "UNPACK_EX": 1, "FORMAT_SIMPLE": 1,
-    "CONVERT_VALUE": 1,
-    "FORMAT_WITH_SPEC": 1, "GET_ITER": 1, "GET_YIELD_FROM_ITER": 1, "LIST_EXTEND": 1, "SET_UPDATE": 1,
-    "DICT_UPDATE": 1, "DICT_MERGE": 1, "FORMAT_VALUE": 1, "LIST_TO_TUPLE": 1,
-    "GET_LEN": 1, "MATCH_SEQUENCE": 1, "MATCH_MAPPING": 1, "UNARY_NEGATIVE": 1, "UNARY_POSITIVE": 1,
-    "UNARY_INVERT": 1, "CALL_INTRINSIC_1": 1,
-}  # fmt: skip
-# Consumers that look into nested containers too.
-_DEEP = frozenset(
-    ("COMPARE_OP", "BINARY_OP", "FORMAT_SIMPLE", "CONVERT_VALUE", "FORMAT_WITH_SPEC", "FORMAT_VALUE")
-)
-_NO_FALLTHROUGH = frozenset((
-    "RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE", "JUMP_FORWARD", "JUMP_BACKWARD",
-    "JUMP_BACKWARD_NO_INTERRUPT", "INTERPRETER_EXIT",
-))  # fmt: skip
-
-
-# Instructions that make a container of what is on the stack, and those that add to it all that another one holds.
-_BUILDING = frozenset(("BUILD_LIST", "BUILD_TUPLE", "BUILD_SET", "BUILD_MAP", "BUILD_CONST_KEY_MAP"))
-_ADDING = frozenset(("LIST_EXTEND", "SET_UPDATE", "DICT_UPDATE", "DICT_MERGE"))
 #: ways to a place of the code whose values there are told apart
 _WAYS = 8
 
@@ -95,62 +82,6 @@ class Sites(NamedTuple):
     wanted: dict[int, int]
     managers: dict[int, Expr]
     callees: frozenset[int]
-
-
-class Instruction(NamedTuple):
-    offset: int
-    name: str
-    op: int
-    arg: int
-    next: int
-
-
-def instructions(code: CodeType) -> list[Instruction]:
-    """The instructions of a code object, wide arguments folded in, inline caches left out."""
-    raw, names = code.co_code, dis.opname
-    found: list[Instruction] = []
-    wide, start, k, n = 0, 0, 0, len(raw)
-    while k < n:
-        op = raw[k]
-        arg = raw[k + 1] | wide
-        if not wide:
-            start = k  # a wide instruction starts, for jumps and tracing, at its EXTENDED_ARG
-        k += 2
-        while k < n and raw[k] == 0:  # CACHE
-            k += 2
-        name = names[op]
-        if name == "EXTENDED_ARG":
-            wide = arg << 8
-            continue
-        wide = 0
-        found.append(Instruction(start, name, op, arg, k))
-    return found
-
-
-def instruction_at(code: CodeType, offset: int) -> int:
-    """Where the instruction begins that has an inline cache at this offset, or begins there itself."""
-    raw = code.co_code
-    while offset > 0 and raw[offset] == 0:  # CACHE
-        offset -= 2
-    return offset
-
-
-def mixes_up(code: CodeType) -> bool:
-    """Whether the variable of a comprehension has the name of one that functions share, which Python takes for each
-    other in `frame.f_locals`: 3.12 writes the value of the one to the other, 3.13 may end the process."""
-    version = sys.version_info[:2]
-    if version not in ((3, 12), (3, 13)):
-        return False
-    free = code.co_freevars if version == (3, 12) else ()
-    if not (free or code.co_cellvars):
-        return False
-    name = code._varname_from_oparg  # type: ignore[attr-defined]
-    for i, then in itertools.pairwise(instructions(code)):
-        if i.name == "LOAD_FAST_AND_CLEAR":  # a comprehension begins
-            shares = (then.name, then.arg) == ("MAKE_CELL", i.arg)  # its own variable is one
-            if name(i.arg) in free or (name(i.arg) in code.co_cellvars and not shares):
-                return True
-    return False
 
 
 class _Pass:
@@ -260,7 +191,7 @@ class _Pass:
             self.site(i.offset, "global", names[arg >> 1])
             value: Expr = ("global", names[arg >> 1])
             self.globals[id(value)] = value, i.offset
-            if arg & 1 and _NULL_LAST:
+            if arg & 1 and NULL_LAST:
                 push(value)
                 push(NULL)
             elif arg & 1:
@@ -284,9 +215,9 @@ class _Pass:
         elif n == "PUSH_NULL":
             push(NULL)
         elif n == "LOAD_METHOD" or n == "LOAD_ATTR":
-            method = n == "LOAD_METHOD" or (_ATTR_FLAG and arg & 1)
+            method = n == "LOAD_METHOD" or (ATTR_FLAG and arg & 1)
             base = self.pop()
-            name = self.code.co_names[arg >> 1 if _ATTR_FLAG and n == "LOAD_ATTR" else arg]
+            name = self.code.co_names[arg >> 1 if ATTR_FLAG and n == "LOAD_ATTR" else arg]
             if base is not None:
                 self.site(i.offset, "attr", base, name)
             push(None if base is None else ("attr", base, name, i.offset))
@@ -343,7 +274,7 @@ class _Pass:
         n, arg, push = i.name, i.arg, self.stack.append
         if self.load(i):
             return
-        if n == "BINARY_SUBSCR" or (n == "BINARY_OP" and arg == _SUBSCRIPT):
+        if n == "BINARY_SUBSCR" or (n == "BINARY_OP" and arg == SUBSCRIPT):
             base, index = self.pops(2)
             if base is not None:
                 self.site(i.offset, "item", base, index)
@@ -351,13 +282,13 @@ class _Pass:
         elif n == "TO_BOOL" or n == "UNARY_NOT":
             self.content(i.offset, self.peek(1), "truth")
             self._generic(i)
-        elif n == "BINARY_OP" and arg == _ADD_IN_PLACE:
+        elif n == "BINARY_OP" and arg == ADD_IN_PLACE:
             self.content(i.offset, self.peek(2), "grow")
             self.content(i.offset, self.peek(1))
             self._generic(i)
         elif n == "KW_NAMES":
             self.keywords = len(self.code.co_consts[arg])
-        elif n in _IDLE:
+        elif n in IDLE:
             pass
         elif n == "COPY":
             push(self.peek(arg))
@@ -386,7 +317,7 @@ class _Pass:
             push(("result", i.offset, callee, tuple(known)))
         elif n == "CALL_FUNCTION_EX":
             before = len(self.stack)
-            taken, *keywords = self.pops(1 + (arg & 1) if not _ALWAYS_KWARGS else 2)
+            taken, *keywords = self.pops(1 + (arg & 1) if not ALWAYS_KWARGS else 2)
             callee = self.pop()
             if callee == NULL:
                 callee = self.pop()
@@ -437,10 +368,10 @@ class _Pass:
             self.pop()
         elif i.offset in self.comprehensions:  # as the call of its function up to 3.11
             push(("result", i.offset, FUNCTION, (self.peek(1),)))
-        elif n in _BUILDING:
+        elif n in BUILDING:
             keys = self.pops(1) if n == "BUILD_CONST_KEY_MAP" else []
             push(("made", tuple(self.pops(arg * 2 if n == "BUILD_MAP" else arg) + keys)))
-        elif n == "LIST_TO_TUPLE" or (n == "CALL_INTRINSIC_1" and arg == _LIST_TO_TUPLE):
+        elif n == "LIST_TO_TUPLE" or (n == "CALL_INTRINSIC_1" and arg == LIST_TO_TUPLE):
             pass
         elif n == "MATCH_CLASS":
             subject, cls, names = self.pops(3)
@@ -453,11 +384,11 @@ class _Pass:
                 self.managers[i.next] = self.peek(1)
             if n.startswith("POP_JUMP") or "_OR_POP" in n:
                 self.content(i.offset, self.peek(1), "truth")
-            for depth in range(1, _CONSUMERS.get(n, 0) + 1):
-                self.content(i.offset, self.peek(depth), "content" if n in _DEEP else "elements")
+            for depth in range(1, CONSUMERS.get(n, 0) + 1):
+                self.content(i.offset, self.peek(depth), "content" if n in DEEP else "elements")
             if n == "COMPARE_OP" and all(x is None or x[0] != "const" for x in self.stack[-2:]):
                 self.site(i.offset, "same", self.peek(1), self.peek(2))
-            whole = self.peek(arg + 1) if n in _ADDING else None
+            whole = self.peek(arg + 1) if n in ADDING else None
             worked = self._worked(n, arg) or self._mixed(n, arg)
             self._generic(i)
             if worked is not None and self.stack:
@@ -486,7 +417,7 @@ class _Pass:
             {"BINARY_OP": 2, "FORMAT_WITH_SPEC": 2, "BUILD_STRING": arg, "BUILD_SLICE": arg}.get(n, 1),
         )
         if n == "BINARY_OP":
-            how = _OPERATORS[arg] if arg < len(_OPERATORS) else ""
+            how = OPERATORS[arg] if arg < len(OPERATORS) else ""
         elif n == "FORMAT_VALUE":
             how, count = f"FORMAT_VALUE {arg & 3}", 1 + (arg & 4 > 0)
         elif n == "CONVERT_VALUE":
@@ -498,7 +429,7 @@ class _Pass:
 
     def _mixed(self, n: str, arg: int) -> Expr:
         """What an operator makes of containers: another one, of their elements."""
-        if n != "BINARY_OP" or arg >= len(_OPERATORS) or _OPERATORS[arg] not in _MIXING:
+        if n != "BINARY_OP" or arg >= len(OPERATORS) or OPERATORS[arg] not in MIXING:
             return None
         parts = tuple(x for x in self.stack[-2:] if x is not None and x[0] != "const")
         return ("mixed", parts) if parts else None
@@ -506,8 +437,8 @@ class _Pass:
     def _generic(self, i: Instruction) -> None:
         has_arg = i.op >= dis.HAVE_ARGUMENT
         effect = dis.stack_effect(i.op, i.arg if has_arg else None, jump=False)
-        jump = i.op in _JUMPS and i.name != "FOR_ITER"
-        pops = -effect if jump else _NET_POPS.get(i.name, 1 - effect if effect <= 0 else 0)
+        jump = i.op in JUMPS and i.name != "FOR_ITER"
+        pops = -effect if jump else NET_POPS.get(i.name, 1 - effect if effect <= 0 else 0)
         depth = len(self.stack) + effect
         self.pops(pops)
         self._resize(depth, None)
@@ -520,36 +451,6 @@ class _Pass:
         if top is not None and self.stack:
             self.stack[-1] = top
 
-
-# How many entries an instruction takes, where `1 - effect` (several in, one out) is wrong.
-_NET_POPS = {
-    "FOR_ITER": 0, "LIST_APPEND": 1, "SET_ADD": 1, "MAP_ADD": 2, "LIST_EXTEND": 1, "SET_UPDATE": 1,
-    "DICT_UPDATE": 1,
-    "DICT_MERGE": 1, "UNPACK_SEQUENCE": 1, "UNPACK_EX": 1, "PUSH_EXC_INFO": 0,
-    "POP_EXCEPT": 1,
-    "END_FOR": 1, "POP_ITER": 1, "END_SEND": 2, "BEFORE_WITH": 1,
-}  # fmt: skip
-_ATTR_FLAG = sys.version_info >= (3, 12)  # the low bit of LOAD_ATTR says "method"
-_NULL_LAST = "CALL_KW" in dis.opmap  # 3.13: callables come before the NULL
-_ALWAYS_KWARGS = "LOAD_SMALL_INT" in dis.opmap  # 3.14: CALL_FUNCTION_EX always has a place for keywords
-_LIST_TO_TUPLE = next(
-    (k for k, x in enumerate(getattr(dis, "_intrinsic_1_descs", ())) if "LIST_TO_TUPLE" in x), -1
-)
-_SUBSCRIPT = next((k for k, op in enumerate(getattr(dis, "_nb_ops", ())) if op[0] == "NB_SUBSCR"), -1)
-_ADD_IN_PLACE = next((k for k, op in enumerate(getattr(dis, "_nb_ops", ())) if op[0] == "NB_INPLACE_ADD"), -1)
-#: operators that containers have
-_MIXING = frozenset("+ * | & ^ -".split())
-_OPERATORS = [op[1].rstrip("=") for op in getattr(dis, "_nb_ops", ())]
-_CONVERSIONS: tuple[Any, ...] = (lambda x: x, str, repr, ascii)
-#: how texts and numbers are worked out
-WORKED: dict[str, Any] = {
-    "+": operator.add, "-": operator.sub, "*": operator.mul, "%": operator.mod, "//": operator.floordiv,
-    "BUILD_STRING": lambda *parts: "".join(parts), "BUILD_SLICE": slice, "FORMAT_SIMPLE": format,
-    "FORMAT_WITH_SPEC": format,
-    **{f"FORMAT_VALUE {k}": lambda x, spec="", to=to: format(to(x), spec) for k, to in enumerate(_CONVERSIONS)},
-    **{f"CONVERT_VALUE {k}": to for k, to in enumerate(_CONVERSIONS)},
-}  # fmt: skip
-_JUMPS = frozenset(dis.hasjrel) | frozenset(dis.hasjabs)
 
 _known: dict[int, tuple[CodeType, Sites]] = {}
 
@@ -570,7 +471,7 @@ def _analyse(code: CodeType) -> Sites:
     state.comprehensions = {
         a.offset
         for a, b, c in zip(listed, listed[1:], listed[2:])
-        if a.name in _BUILDING and not a.arg and b.name == "SWAP" and c.name == "FOR_ITER"
+        if a.name in BUILDING and not a.arg and b.name == "SWAP" and c.name == "FOR_ITER"
     }
     alive = True
     for i in listed:
@@ -581,7 +482,7 @@ def _analyse(code: CodeType) -> Sites:
             state.stack, alive = list(state.saved[i.offset]), True
         elif not alive:
             state.stack, alive = [], True  # an exception handler
-        if i.op in _JUMPS and "BACKWARD" not in i.name:
+        if i.op in JUMPS and "BACKWARD" not in i.name:
             stack = list(state.stack)
             state.step(i)
             extra = dis.stack_effect(i.op, i.arg, jump=True)
@@ -591,9 +492,9 @@ def _analyse(code: CodeType) -> Sites:
             state.join(i.next + 2 * i.arg, stack + [None] * extra)
         else:
             state.step(i)
-        if i.name in _DROPPING:
+        if i.name in DROPPING:
             state.site(i.next, "drop")
-        alive = i.name not in _NO_FALLTHROUGH
+        alive = i.name not in NO_FALLTHROUGH
     wanted = {}
     for i in listed:
         if i.offset in state.bases:

@@ -13,7 +13,8 @@ from ..core.value import retains
 from .arguments import Slot
 from .ending import Ending
 from .ir import ancestors
-from .live import RestartError, as_formulas, as_now
+from .live import RestartError, as_now
+from .live_uses import as_formulas
 from .rebuild import Descriptions
 from .results import Results
 from .segment import Segment, checking, placed

@@ -19,7 +19,8 @@ from ..core.vjp import Node
 from .arguments import Loose, Slot
 from .given import Given
 from .guards import Namespace
-from .live import LIVE, Formula, Worked
+from .live import LIVE, Formula
+from .live_uses import Worked
 from .rebuild import Made
 
 MISS: Any = type("Miss", (), {"__repr__": lambda self: "miss", "__slots__": ()})()

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
-from .bytecode import WORKED, Expr
+from .bytecode import Expr
 from .live import Live, settled
 from .lookup import UNKNOWN, find, instance_dict
+from .opcodes import WORKED
 from .plain import ABSENT, is_plain
 
 #: values that calls gave back, by frame (its id) and offset of the call

@@ -27,8 +27,8 @@ from .live import Live
 from .lookup import UNKNOWN, calls_on, find, in_class, instance_dict, is_own
 from .plain import ABSENT, elements, is_plain
 from .reads import CONTAINERS, behind, grows, is_iterator, walked
-from .sites import SiteReader
 from .symbol import Symbol
+from .writes import SiteWriter
 
 _GETTERS = frozenset(map(id, (getattr, hasattr, object.__getattribute__)))
 _SETTERS = frozenset(map(id, (
@@ -109,7 +109,7 @@ def plain_callable(x: Any, given: list[Any]) -> Any:
             return x
 
 
-class HandedReader(SiteReader):
+class HandedReader(SiteWriter):
     """Handles what C code is given to call."""
 
     def _hands_on(self, callee: Any, called: Expr, args: Sequence[Expr], frame: FrameType) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from types import CodeType, FrameType
 
 from ..core.errors import is_internal
-from .bytecode import analyse, instructions
+from .bytecode import analyse
 from .evaluate import evaluate
+from .opcodes import instructions
 
 
 def caught(until: CodeType) -> bool:

@@ -21,7 +21,8 @@ import numpy as np
 from ..core.random import Generator
 from .arguments import Slot, is_record
 from .given import Given
-from .live import Live, Worked, settled
+from .live import Live, settled
+from .live_uses import Worked
 from .lookup import instance_dict
 from .nursery import Nursery
 from .plain import is_plain

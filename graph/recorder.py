@@ -37,13 +37,15 @@ from ..core.value import Tensor
 from . import rest
 from .arguments import is_record, record_names
 from .balance import close
-from .bytecode import analyse, instruction_at, mixes_up
+from .bytecode import analyse
 from .calls import CallReader
 from .evaluate import Results
 from .functions import caller
 from .ledger import Found, Leave, Ledger
-from .live import RestartError, is_live, names_live
+from .live import RestartError, is_live
+from .live_uses import names_live
 from .lookup import follows, forget_classes, leads
+from .opcodes import instruction_at, mixes_up
 from .plain import brief
 from .reads import CONTAINERS, Effect, Read
 from .symbol import Symbol

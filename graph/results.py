@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import dispatch
 from ..core.storage import overlaps
-from .live import as_formulas, at_call, is_live
+from .live import is_live
+from .live_uses import as_formulas, at_call
 from .symbol import Symbol
 
 if TYPE_CHECKING:

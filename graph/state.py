@@ -11,7 +11,8 @@ from typing import Any
 from .arguments import Slot
 from .formulas import Part
 from .guards import Guard, Namespace, attribute
-from .live import KINDS, Live, Worked
+from .live import KINDS, Live
+from .live_uses import Worked
 from .lookup import instance_dict
 from .nursery import Nursery
 from .plain import ABSENT, Words, brief, count, elements, is_plain, one_key, same

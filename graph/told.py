@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import CellType, CodeType, FrameType, FunctionType, MethodDescriptorType, MethodType
 from typing import Any
 
-from .bytecode import instruction_at
+from .opcodes import instruction_at
 
 #: tools that `sys.monitoring` knows, those for other uses last
 _TOOLS = (4, 3, 5, 2, 1, 0)

@@ -29,7 +29,8 @@ from ..core.value import Tensor
 from .checks import Extent, at_place, is_within, knows_sizes
 from .ir import Graph, Node, Number, Value
 from .ledger import Leave
-from .live import Live, RestartError, bound, same_size, settled, tensor_of, values_of
+from .live import Live, RestartError, settled, values_of
+from .live_uses import bound, same_size, tensor_of
 from .opened import opened
 from .outer import refuse_outer
 from .rest import resting
