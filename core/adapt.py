@@ -7,6 +7,7 @@ imaginary parts of its complex operands one after the other, a bilinear one (its
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from .backend import Kernel, Operand, Program, Scalar
 from .legalize import is_plain, parts
 from .lower import copy, fill, lower_map
 from .op import Op
-from .scalar import Expr
+from .scalar import Expr, cast
 from .types import DType
 
 
@@ -37,26 +38,36 @@ def run_kernel(
         _widened(program, kernel, inputs, outputs, named)
 
 
-def _temporary(program: Program, x: Operand, dtype: DType) -> Operand:
-    """Scratch memory for the elements of x in the same order; axes along which x repeats stay repeated."""
+def in_order(x: Operand) -> tuple[int, ...]:
+    """Strides of the elements of x in the same order without gaps; axes along which x repeats stay repeated."""
     order = sorted((a for a, s in enumerate(x.strides) if s), key=lambda a: (-abs(x.strides[a]), a))
     strides, step = [0] * len(x.shape), 1
     for a in reversed(order):
         strides[a] = step
         step *= x.shape[a]
-    slot = program.scratch(step * dtype.itemsize)
-    return Operand(slot.source, slot.offset, dtype, x.shape, tuple(strides))
+    return tuple(strides)
+
+
+def _temporary(program: Program, x: Operand, dtype: DType) -> Operand:
+    """Scratch memory for the elements of x in the same order; axes along which x repeats stay repeated."""
+    slot = program.scratch(math.prod(_without_repeats(x, x).shape) * dtype.itemsize)
+    return Operand(slot.source, slot.offset, dtype, x.shape, in_order(x))
 
 
 def _without_repeats(x: Operand, like: Operand) -> Operand:
     return x._replace(shape=tuple(n if s else 1 for n, s in zip(like.shape, like.strides)))
 
 
-def _copied(program: Program, x: Operand, dtype: DType) -> Operand:
+def copied(program: Program, x: Operand, dtype: DType) -> Operand:
     """x in scratch memory with another dtype (of its parts, when x is one of them)."""
     with program.prepared(x):
         new = _temporary(program, x, dtype)
-        copy(program, _without_repeats(x, x), _without_repeats(new, x))
+        source, target = _without_repeats(x, x), _without_repeats(new, x)
+        if x.rounded is None:
+            copy(program, source, target)
+        else:
+            root = cast(cast(Expr("arg", x.dtype, (), 0), x.rounded), dtype)
+            lower_map(program, target.shape, [source._replace(rounded=None)], [root], [target], ("cast",))
     return new
 
 
@@ -74,7 +85,7 @@ def _widened(
         elif isinstance(x, Scalar):
             wide.append(x._replace(dtype=T.float32))
         else:
-            wide.append(_copied(program, x, T.float32) if x.size else x._replace(dtype=T.float32))
+            wide.append(copied(program, x, T.float32) if x.size else x._replace(dtype=T.float32))
     program.wave()
     results = [_result(program, o, T.float32) if o is not None and o.dtype.is_half else o for o in outputs]
     kernel(program, wide, results, **named)
@@ -90,7 +101,7 @@ def _split(program: Program, x: Any) -> tuple[Any, Any]:
         return x, None
     if isinstance(x, Scalar):
         return x._replace(dtype=x.dtype.real), Scalar(x.source + 1, x.dtype.real)
-    re, im = (_copied(program, p, x.dtype.real) if p.size else p for p in parts(x))
+    re, im = (copied(program, p, x.dtype.real) if p.size else p for p in parts(x))
     return re, im
 
 
@@ -149,7 +160,7 @@ def complex_product(program: Program, x: Operand, axes: Sequence[int], target: O
         fill(program, 1, target)
         return
     if x.dtype is not target.dtype:
-        x = _copied(program, x, target.dtype)
+        x = copied(program, x, target.dtype)
         program.wave()
     args = [Expr("arg", x.dtype, (), k) for k in range(2)]
     product = Expr("mul", x.dtype, tuple(args))

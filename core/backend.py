@@ -27,13 +27,18 @@ class Slot(NamedTuple):
 
 
 class Operand(NamedTuple):
-    """A strided array inside a program: dynamic value `source`, byte `offset`, dtype, shape, strides in elements."""
+    """A strided array inside a program: dynamic value `source`, byte `offset`, dtype, shape, strides in elements.
+
+    rounded: a 16-bit float that the elements are cast to as they are read; only kernels that say so (`takes_casts`)
+    are given such operands.
+    """
 
     source: int
     offset: int
     dtype: DType
     shape: Shape
     strides: Shape
+    rounded: DType | None = None
 
     @property
     def slot(self) -> Slot:

@@ -39,12 +39,12 @@ class Item:
     reads: what it loads, with layouts; makers: the items that make some of it, with these; form: of a pointwise op;
     cost: operations per element; indexed: it asks for the index of its
     element; inline: computed again by the loops that use it, which load what it loads; plain: registers have all dtypes
-    in it, what it computes again included.
+    in it, what it computes again included; real: none of them is complex.
     """
 
     __slots__ = (
         "cost", "domain", "form", "group", "indexed", "inline", "kind", "makers", "node", "order", "plain", "reads",
-        "size",
+        "real", "size",
     )  # fmt: skip
 
     def __init__(self, node: Node, order: int, kind: str, reads: list[tuple[Value, Layout]]):
@@ -55,11 +55,12 @@ class Item:
         self.size = node.outputs[0].size if node.outputs else 0
         self.cost = 0
         self.indexed = self.inline = False
-        self.plain = True
+        self.plain = self.real = True
         for row in (node.inputs, node.outputs):
             for v in row:
                 if v.__class__ is Value and not v.type.dtype.is_plain:
                     self.plain = False
+                    self.real &= not v.type.dtype.is_complex
         self.group: Any = None
 
 
@@ -263,9 +264,10 @@ class Rules:
         producer: dict[Value, Item],
         readers: dict[Value, list[Item]],
         takes: Callable[..., bool],
+        halves: Callable[[str], bool],
     ):
         self.layouts, self.places, self.producer, self.readers = layouts, places, producer, readers
-        self.takes = takes
+        self.takes, self.halves = takes, halves
         self.written = places.written
 
     def stored(self, value: Value, inside: set[Item]) -> bool:
@@ -483,8 +485,9 @@ class Rules:
             return f"no one loop runs over {[*map(estimate, out.type.shape)]} of {name} and {_loops(b)}"
         if len(a.items) + len(b.items) > MAX_EPILOGUE:
             return f"the kernel of {name} takes at most {MAX_EPILOGUE - 1} ops on its result"
-        if not all(item.plain for item in (*a.items, *b.items)):
-            return f"the kernel of {name} takes work on its result in plain dtypes only"
+        for item in (*a.items, *b.items):
+            if not (item.plain or (item.real and self.halves(name))):
+                return f"the kernel of {name} takes work on its result in plain dtypes only"
         inside = {*a.items, *b.items}
         for item in b.items:
             if item.node.outputs[0].type.shape != out.type.shape or item.indexed:

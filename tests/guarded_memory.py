@@ -123,6 +123,14 @@ class Edges:
         m, n, k = (self.pick((1, 2, 5, 6, 7, 13, 15, 16, 17, 33, 63, 65)) for _ in range(3))
         return dg.matmul, [self.array(m, k), self.array(k, n)]
 
+    def narrow(self):
+        m, n, k = (self.pick((2, 5, 6, 7, 13, 15, 17, 33, 65)) for _ in range(3))
+        half, turns = self.pick((dg.float16, dg.bfloat16)), [self.pick((False, True)) for _ in "xw"]
+        in_16_bits = lambda x, turn: x.T.contiguous().to(half).T if turn else x.to(half)
+        return lambda x, w: in_16_bits(x, turns[0]) @ in_16_bits(w, turns[1]), [
+            self.array(m, k), self.array(k, n),
+        ]  # fmt: skip
+
     def linear(self):
         m, n, k = self.pick((1, 5, 6, 7, 13)), self.pick((1, 15, 16, 17, 65)), self.pick((1, 15, 17, 257))
         return lambda x, w, b: F.gelu(F.linear(x, w, b)), [self.array(m, k), self.array(n, k), self.array(n)]

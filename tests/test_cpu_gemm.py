@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 from types import SimpleNamespace
 
+import ml_dtypes
 import numpy as np
 import pytest
 from duograd.backends.cpu import gemm, panels
 from duograd.backends.cpu.epilogue import takes_epilogue
 from duograd.core import types as T
-from duograd.core.backend import Operand
+from duograd.core.backend import Operand, Program, get_backend
 from duograd.core.scalar import Expr, const, s
+from duograd.core.types import contiguous_strides
 
 SIZES = (1, 2, 7, 17, 63, 65)
 
@@ -218,3 +220,127 @@ def test_takes_epilogue_knows_what_fuses():
         assert takes_epilogue("conv", out, x) is fits
     assert takes_epilogue("matmul", out, operand((7,), (1,)))
     assert not takes_epilogue("max_pool", out, operand((), ()))
+
+
+HALVES = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+#: what rounds, overflows, is a denormal of either or has a payload
+SPECIAL = np.array(
+    [np.inf, -np.inf, np.nan, -0.0, 6e-8, -5e-8, 1e-40, 1e-39, 65504, 65520, 7e4, 3e38, -1e-7], np.float32
+)
+
+
+def with_special(x):
+    """x with every ninth element special."""
+    with np.errstate(over="ignore"):
+        x = x.copy()
+        x.reshape(-1)[4::9] = np.resize(SPECIAL, x.size)[4::9].astype(x.dtype)
+    return x
+
+
+def same_numbers(got, want):
+    """Equal bits; one NaN is as good as another."""
+    assert got.dtype == want.dtype
+    bits, numbers = f"u{want.itemsize}", ~np.isnan(want.astype("float32"))
+    np.testing.assert_array_equal(got.view(bits)[numbers], want.view(bits)[numbers])
+    assert np.isnan(got[~numbers].astype("float32")).all()
+
+
+def rounded_once(run_kernel, a, b, dtype, shape):
+    """The float32 product of the widened operands, rounded."""
+    wide = run_kernel("matmul", [x.astype("float32") for x in (a, b)], [(shape, np.dtype("float32"))])[0]
+    with np.errstate(over="ignore"):
+        return wide.astype(dtype)
+
+
+@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize("transposed", list(itertools.product((False, True), repeat=2)))
+def test_products_of_16_bits_are_those_of_widened_operands_rounded_once(
+    run_kernel, vector_bits, half, transposed
+):
+    dtype = HALVES[half]
+    sizes = [(m, k, n) for m, n in itertools.product((1, 2, 7, 17, 65), (1, 3, 17, 65)) for k in (1, 17, 300)]
+    for m, k, n in (*sizes, (3, 9000, 5), (130, 300, 200)):
+        a = with_special(normal((k, m) if transposed[0] else (m, k)).astype(dtype))
+        b = with_special(normal((n, k) if transposed[1] else (k, n)).astype(dtype))
+        a, b = (x.T if turn else x for x, turn in zip((a, b), transposed))
+        for chunks in (None, 3):
+            out = run_kernel("matmul", [a, b], [((m, n), dtype)], chunks=chunks)[0]
+            same_numbers(out, rounded_once(run_kernel, a, b, dtype, (m, n)))
+        for pair in ((a, b.astype("float32")), (a.astype("float32"), b)):
+            out = run_kernel("matmul", pair, [((m, n), np.dtype("float32"))])[0]
+            same_numbers(out, rounded_once(run_kernel, a, b, np.dtype("float32"), (m, n)))
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_products_of_16_bits_read_any_strides_and_batches(run_kernel, half):
+    dtype = HALVES[half]
+    flat, other = (normal(s).astype(dtype) for s in ((40, 90), (30, 160)))
+    cases = [
+        (flat[::2, ::3], other[:, ::-4]), (flat[:, 5:35], other[:, 7:]), (flat.T[5:35], flat), (flat[::-1, :30], other)
+    ]  # fmt: skip
+    shapes = [
+        ((3, 5, 7), (3, 7, 9)), ((3, 5, 7), (7, 9)), ((5, 7), (3, 7, 9)),
+        ((2, 1, 3, 1, 2, 4, 6), (1, 2, 3, 2, 1, 6, 5)), ((2, 300, 40), (2, 40, 300)), ((4, 8, 1), (4, 1, 8)),
+        ((2, 3, 0), (2, 0, 4)), ((0, 3, 4), (0, 4, 2)),
+    ]  # fmt: skip
+    cases += [tuple(normal(s).astype(dtype) for s in pair) for pair in shapes]
+    heads = normal((2, 9, 3, 16)).astype(dtype)
+    cases.append((heads.transpose(0, 2, 1, 3), heads.transpose(0, 2, 3, 1)))
+    rows = normal((4, 10, 700)).astype(dtype)
+    cases += [(rows[:, :5], other.reshape(-1)[:2800].reshape(700, 4)), (rows[:, :, :30], other)]
+    for a, b in cases:
+        shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
+        a, b = (np.broadcast_to(x, (*shape[:-2], *x.shape[-2:])) for x in (a, b))
+        exact = np.matmul(a.astype("float64"), b.astype("float64"))
+        out = run_kernel("matmul", [a, b], [(shape, dtype)])[0]
+        one = 2.0 ** (-10 if half == "float16" else -7)
+        np.testing.assert_allclose(out.astype("float64"), exact, rtol=one, atol=1e-4)
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_a_product_of_16_bits_is_packing_and_one_launch(half):
+    program = Program(get_backend("cpu"))
+    dtype = T.DTYPES[half]
+    operands = [
+        Operand(program.dynamic(), 0, dtype, s, contiguous_strides(s))
+        for s in ((300, 400), (400, 200), (300, 200))
+    ]
+    gemm.matmul(program, operands[:2], operands[2:])
+    assert [launch.source.split()[1] for launch in program.launches] == ["pack", "gemm"]
+
+
+HALF_EPILOGUES = {
+    "bias and relu": lambda x, b, r, c, n, half: [s.maximum(x + b, const(0, half))],
+    "sums too": lambda x, b, r, c, n, half: [x, s.tanh(x + b) * c + r],
+    "widened": lambda x, b, r, c, n, half: [s.cast(x * n, T.float32), x, s.cast(x, T.float64)],
+    "a mask": lambda x, b, r, c, n, half: [x + r > n],
+}
+
+
+@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize("name", HALF_EPILOGUES)
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_an_epilogue_in_16_bits_rounds_as_the_same_work_afterwards(run_kernel, name, product, half):
+    dtype, kind = HALVES[half], T.DTYPES[half]
+    a, b = (normal(s).astype(dtype) for s in PRODUCTS[product])
+    shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
+    a, b = (np.broadcast_to(x, (*shape[:-2], *x.shape[-2:])) for x in (a, b))
+    roots = HALF_EPILOGUES[name](*(Expr("arg", kind, (), k) for k in range(5)), kind)
+    inputs = [normal(s).astype(dtype) for s in (shape[-1:], shape, (shape[-2], 1))] + [(1.57, kind)]
+    outputs = [(shape, r.dtype.np) for r in roots]
+    options = {"epilogue": (roots, inputs, dtype)}
+    afterwards = run_kernel("matmul", [a, b], outputs, fused=False, **options)
+    for chunks in (1, 7):
+        for mine, expected in zip(
+            run_kernel("matmul", [a, b], outputs, chunks=chunks, **options), afterwards
+        ):
+            np.testing.assert_array_equal(mine, expected)
+
+
+def test_a_product_in_float32_that_is_rounded_by_its_epilogue(run_kernel):
+    a, b = normal((65, 300)), normal((300, 70))
+    outputs = [((65, 70), dtype) for dtype in HALVES.values()]
+    roots = [s.cast(Expr("arg", T.float32, (), 0), T.DTYPES[half]) for half in HALVES]
+    plain = run_kernel("matmul", [a, b], [((65, 70), np.dtype("float32"))])[0]
+    for out in run_kernel("matmul", [a, b], outputs, epilogue=(roots, [], "float32")):
+        same_numbers(out, plain.astype(out.dtype))

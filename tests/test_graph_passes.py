@@ -275,6 +275,30 @@ def test_the_value_before_the_activation_comes_out_of_the_product_too():
     assert [ops_of(g) for g in compiled.groups] == [["matmul", "add", "gelu"]]
 
 
+@pytest.mark.parametrize("half", [dg.bfloat16, dg.float16])
+def test_work_in_16_bits_is_in_the_product(half):
+    def f(x, w, b):
+        y = dg.linear(x, w, b)
+        return dg.gelu(y), y.to(dg.float32), dg.relu(y) * 2
+
+    x, w, b = (t.to(half) for t in (normal(40, 50), normal(36, 50), normal(36)))
+    compiled = check(f, [x, w, b])
+    assert [ops_of(g) for g in compiled.groups] == [["matmul", "add", "gelu", "cast", "relu", "multiply"]]
+
+
+def test_a_product_in_float32_is_rounded_by_its_kernel():
+    compiled = check(lambda x, w: (x @ w).to(dg.bfloat16) * 1.7, [normal(40, 50), normal(50, 36)])
+    assert [ops_of(g) for g in compiled.groups] == [["matmul", "cast", "multiply"]]
+
+
+def test_complex_work_in_16_bits_is_apart():
+    compiled = check(
+        lambda x, w: (x @ w).to(dg.complex64) * (1 + 2j),
+        [t.to(dg.float16) for t in (normal(4, 5), normal(5, 3))],
+    )
+    assert [ops_of(g) for g in compiled.groups] == [["matmul"], ["cast", "multiply"]]
+
+
 def test_reshapes_do_not_block_fusion():
     def f(x, b):
         y = dg.exp(x + b.reshape(1, 4, 1, 1))

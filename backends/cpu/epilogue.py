@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ...core.backend import Arg, Epilogue, Operand, Program, Scalar, Slot
+from ...core.legalize import legalize
 from ...core.lower import broadcast_strides, lower_map
+from ...core.scalar import Expr, cast, substitute
 from ...core.types import DType, Shape, contiguous_strides
 from .emit_expression import expression_lines
 
@@ -201,14 +203,40 @@ def indent(lines: Sequence[str], depth: int) -> str:
     return "".join(" " * depth + line + "\n" for line in lines)
 
 
+def halved(epilogue: Epilogue | None, result: Operand) -> Epilogue | None:
+    """An epilogue in dtypes of registers: of a 16-bit result as work on its float32 sums, which are rounded first.
+
+    None where there is no epilogue and nothing to round.
+    """
+    if epilogue is None:
+        if result.dtype.is_plain:
+            return None
+        epilogue = Epilogue((Expr("arg", result.dtype, (), 0),), (), (result,))
+    dtype, roots = result.dtype.computed, list(epilogue.roots)
+    if result.dtype is not dtype:
+        args = [cast(Expr("arg", dtype, (), 0), result.dtype)]
+        roots = substitute(
+            roots, args + [Expr("arg", x.dtype, (), k) for k, x in enumerate(epilogue.inputs, 1)]
+        )
+    sums = result._replace(dtype=dtype)
+    inputs, roots, outputs = legalize([sums, *epilogue.inputs], roots, epilogue.outputs)
+    return Epilogue(tuple(roots), tuple(inputs[1:]), tuple(outputs))
+
+
+def shared_output(epilogue: Epilogue, result: Operand) -> int:
+    """The output of an epilogue that may hold the plain result beforehand, or -1."""
+    same = [k for k, o in enumerate(epilogue.outputs) if o.dtype is result.dtype]
+    plain = [k for k in same if (root := epilogue.roots[k]).op == "arg" and root.value == 0]
+    return (*plain, *same, -1)[0]
+
+
 def result_buffer(program: Program, epilogue: Epilogue, result: Operand) -> tuple[Operand, int]:
     """Where the plain result goes: (operand like `result`, the epilogue output that it is or -1)."""
-    plain = [k for k, r in enumerate(epilogue.roots) if r.op == "arg" and r.value == 0]
-    same = [k for k, o in enumerate(epilogue.outputs) if o.dtype is result.dtype]
-    for k in (*plain, *same):
-        o = epilogue.outputs[k]
-        return Operand(o.source, o.offset, result.dtype, result.shape, contiguous_strides(result.shape)), k
-    return program.scratch_operand(result.dtype, result.shape), -1
+    k = shared_output(epilogue, result)
+    if k < 0:
+        return program.scratch_operand(result.dtype, result.shape), -1
+    o = epilogue.outputs[k]
+    return Operand(o.source, o.offset, result.dtype, result.shape, contiguous_strides(result.shape)), k
 
 
 def apply_after(program: Program, epilogue: Epilogue, result: Operand) -> None:

@@ -11,12 +11,13 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ...core.backend import Arg, Epilogue, Operand, Program
+from ...core.adapt import copied, in_order
+from ...core.backend import Arg, Epilogue, Operand, Program, takes_halves
 from ...core.lower import copy
 from ...core.numbers import estimate
-from ...core.types import DType, Shape, TensorType, contiguous_strides
+from ...core.types import DType, Shape, TensorType, contiguous_strides, float32
 from . import gemv
-from .epilogue import FusedEpilogue, apply_after, fuse, result_buffer
+from .epilogue import FusedEpilogue, apply_after, fuse, halved, result_buffer, shared_output
 from .gemm_integer import integer_product
 from .gemm_text import PACKED, READ, group_line, group_rows, reads_rows, source
 from .panels import (
@@ -28,6 +29,7 @@ from .panels import (
     pack,
     pack_source,
     product_block,
+    reading,
     sum_pieces,
     transpose,
 )
@@ -133,8 +135,11 @@ def product(
     out_step: int = 0,
     few: Few = OVER_BATCH,
     even: bool = False,
+    aside: bool = False,
 ) -> None:
     """Append out[batch, i, j] = sum over the reduction of a * b. few: which products are computed in pieces.
+
+    aside: whether only the epilogue reads the sums: they stand in working memory of the tasks, not in `out`.
 
     even: whether tasks are rather smaller than such that threads have unequal numbers of them.
     transposed: working memory for [batch, i, j]; out is [batch, j, i] then, with `out_step` elements a row.
@@ -150,6 +155,7 @@ def product(
     summed = pieces > 1 or (few is OVER_BATCH and piece_count(m, n, matrices, few.units, few) > 1)
     c = program.scratch_operand(dtype, (pieces, matrices, m, n)) if summed else whole
     assert fused is None or c is out
+    assert fused or not aside
     now = [estimate(x) for x in (m, n, pieces * matrices)]
     row_block, column_block = _task_shape(program, tile, now[0], now[1], now[2], even)
     tasks = pieces * matrices * -(-m // row_block) * -(-n // column_block)
@@ -157,24 +163,29 @@ def product(
     deepest = min(reduction.depth, reduction.inner)
     # Where k are far apart, more than half a block of columns is enough.
     packed_columns = limits().packed_columns if a.ks.s2 == size else tile.width // 2 + 1
-    packs = a.is_plain and column_block >= packed_columns and row_block >= tile.rows
+    read = reading(a.operand)
+    halves = read[0] != dtype.char
+    packs = a.is_plain and (halves or column_block >= packed_columns) and row_block >= tile.rows
+    assert packs or not halves
     most = READ_COLUMNS if now[0] > READ_ROWS else READ_COLUMNS_OF_FEW
-    reads = a.is_plain and a.ks.s2 == size and reads_rows(tile) and column_block <= most
+    reads = not halves and a.is_plain and a.ks.s2 == size and reads_rows(tile) and column_block <= most
     pitch = 8 * (row_block + tile.rows + deepest) + 64
     pitch += deepest * tile.width * size if b.column else 0
     groups = -(-row_block // group_rows(tile))
     way = READ if reads else PACKED if packs else 0
     pitch += groups * group_line(tile) * (deepest + 1) * size if way == PACKED else 0
-    pitch = -(-pitch // 64) * 64
+    pitch = behind = -(-pitch // 64) * 64
+    if aside:
+        pitch += -(-row_block * column_block * size // 64) * 64
     table = program.scratch(chunks * pitch)
     args: list[Arg] = [m, n, row_block, column_block, *batch]
     args += [reduction.inner, reduction.depth, units, pieces]
     args += [a.operand.slot, *a.batch, a.outer, a.unit, *a.rows, *a.ks]
     args += [b.operand.slot, *b.batch, b.outer, b.unit, b.panel, b.step]
-    args += [c.slot, matrices * m * n * size, table, pitch, way, a.group, b.column]
+    args += [behind if aside else c.slot, matrices * m * n * size, table, pitch, way, a.group, b.column]
     if fused is not None:
         args += fused.slots()
-    program.launch(source(dtype, tile, fused), args, chunks)
+    program.launch(source(dtype, tile, fused, read=read, aside=aside), args, chunks)
     if summed:
         program.wave()
         sum_pieces(program, c, whole)
@@ -224,30 +235,67 @@ def _task_shape(
     return -(-rows // high) * tile.rows, -(-columns // wide) * tile.width
 
 
+@takes_halves
 def matmul(
     program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, epilogue: Epilogue | None = None
 ) -> None:
-    """Append out = a @ b. a: [..., M, K], b: [..., K, N] of any strides, out: [..., M, N], one rank."""
+    """Append out = a @ b. a: [..., M, K], b: [..., K, N] of any strides, out: [..., M, N], one rank.
+
+    16-bit floats are widened as they are packed, multiplied in float32, and sums rounded once, by an epilogue.
+    """
     out = outputs[0]
-    a, b = (_converted(program, x, out.dtype) for x in inputs)
-    in_place = -1
-    if epilogue is not None:
-        out, in_place = result_buffer(program, epilogue, out)
-    k = a.shape[-1]
+    dtype = out.dtype.computed
+    a, b = (_readable(program, x, dtype) for x in inputs)
+    program.wave()
     if out.size == 0:
         return
+    epilogue, out = halved(epilogue, out), out._replace(dtype=dtype)
+    k = a.shape[-1]
+    if k and a.dtype.is_float and not gemv.applies(a, b):
+        _float(program, a, b, out, epilogue)
+        return
+    if epilogue is not None:
+        out, _ = result_buffer(program, epilogue, out)
     if k == 0:
         fill_zero(program, out)
     elif not a.dtype.is_float:
         integer_product(program, a, b, out)
-    elif gemv.applies(a, b):
-        gemv.gemv(program, a, b, out)
     else:
-        fused = _float(program, a, b, out, epilogue, in_place)
-        if fused:
-            return
+        a, b = (_widened(program, x) for x in (a, b))
+        program.wave()
+        gemv.gemv(program, a, b, out)
     if epilogue is not None:
         apply_after(program, epilogue, out)
+
+
+def _readable(program: Program, x: Operand, dtype: DType) -> Operand:
+    """x in the dtype of the product, or such that packing makes it so."""
+    if dtype is float32 and (x.dtype.is_half or x.rounded) and _is_packed_as_it_stands(x):
+        return x
+    x = _widened(program, x)
+    if x.dtype is not dtype:
+        program.wave()
+    return _converted(program, x, dtype)
+
+
+def _is_packed_as_it_stands(x: Operand) -> bool:
+    """Whether a 16-bit operand has neighbours in memory, and no other strides than a copy of it in order would have.
+
+    Batches of other strides merge in other ways, and the sums of few rows have an order of their own.
+    """
+    rows, columns = x.strides[-2:]
+    if 1 not in (rows, columns):
+        return False
+    if math.prod(x.shape[:-2]) == 1 and min(x.shape[-2:]) > 1 and min(rows, columns) > 0:
+        return True
+    return x.strides == in_order(x)
+
+
+def _widened(program: Program, x: Operand) -> Operand:
+    """A 16-bit operand as float32 in memory, in its own order; any other as it is."""
+    if not x.size or not (x.dtype.is_half or x.rounded):
+        return x
+    return copied(program, x, float32)
 
 
 def _converted(program: Program, x: Operand, dtype: DType) -> Operand:
@@ -280,41 +328,44 @@ def _collapse(a: Operand, b: Operand) -> tuple[Shape, int, int, Any]:
     return tuple(batch), m, row, (a_strides, b_strides)
 
 
-def _float(
-    program: Program, a: Operand, b: Operand, out: Operand, epilogue: Epilogue | None, in_place: int
-) -> bool:
-    """Append the blocked product; returns whether the epilogue is in it."""
+def _float(program: Program, a: Operand, b: Operand, out: Operand, epilogue: Epilogue | None) -> None:
+    """Append the blocked product, with the epilogue."""
     dtype = out.dtype
     tile = product_block(dtype)
     k, n = a.shape[-1], b.shape[-1]
     shape, m, a_row, (a_strides, b_strides) = _collapse(a, b)
     sizes, (a_steps, b_steps) = batch_axes(shape, [a_strides, b_strides])
+    reduction = Reduction(1, k, -(-k // -(-k // tile.depth)))
+    whole = len(sizes) <= 3 and piece_count(m, n, math.prod(sizes), reduction.units) == 1
+    fused, aside = None, False
+    if epilogue is not None:
+        place = shared_output(epilogue, out)
+        fused = fuse(epilogue, sizes, m, n, dtype, place) if whole else None
+        aside = fused is not None and place < 0
+        out = out if aside else result_buffer(program, epilogue, out)[0]
     if len(sizes) > 3:
         _outer_batches(program, a, b, out)
-        return False
-    depth = -(-k // -(-k // tile.depth))
-    reduction = Reduction(1, k, depth)
-    right = _right(program, b, m, sizes, b_steps, depth, tile)
-    left = _left(program, a, m, a_row, sizes, a_steps, depth, tile)
-    program.wave()
-    fused = None
-    if epilogue is not None and piece_count(m, n, math.prod(sizes), reduction.units) == 1:
-        fused = fuse(epilogue, sizes, m, n, dtype, in_place)
-    product(program, m, n, sizes, reduction, left, right, out, fused, tile=tile, few=OF_ROWS)
-    return fused is not None
+    else:
+        right = _right(program, b, m, sizes, b_steps, reduction.depth, tile)
+        left = _left(program, a, m, a_row, sizes, a_steps, reduction.depth, tile)
+        program.wave()
+        product(program, m, n, sizes, reduction, left, right, out, fused, tile=tile, few=OF_ROWS, aside=aside)
+    if epilogue is not None and fused is None:
+        apply_after(program, epilogue, out)
 
 
 def _right(
     program: Program, b: Operand, m: int, sizes: list[int], steps: list[int], depth: int, tile: Block
 ) -> Side:
     """The right operand, packed into panels unless whole vectors of it can be read in place as fast."""
-    size, (k, n), (k_stride, column) = b.dtype.itemsize, b.shape[-2:], b.strides[-2:]
+    size, (k, n), (k_stride, column) = b.dtype.computed.itemsize, b.shape[-2:], b.strides[-2:]
+    plain = reading(b)[0] == b.dtype.computed.char
     row = tile.width * size
     few = SPREAD_ROWS if k_stride * size % 1024 else IN_PLACE_ROWS
     near, small = m <= few, k * n * size <= IN_PLACE_BYTES
     own = estimate(m) <= limits().own_rows and column and 1 in (column, k_stride)
     in_place = column == 1 and n % tile.lanes == 0 and (near or small)
-    if not program.steady(b) and (own or in_place):
+    if plain and not program.steady(b) and (own or in_place):
         if not (in_place and small):
             program.provide(pack_source(b.dtype, tile.width, tile.lanes, tile.width))  # for more rows
         whole, step, taken = (
@@ -343,13 +394,14 @@ def _left(
     tile: Block,
 ) -> Left:
     """The left operand, [m, k] with `row` between rows: packed beforehand where it stays the same."""
-    size, k, k_step = a.dtype.itemsize, a.shape[-1], a.strides[-1] * a.dtype.itemsize
+    each, k, k_step = a.dtype.itemsize, a.shape[-1], a.strides[-1] * a.dtype.itemsize
     if not program.steady(a) or m < tile.rows:
-        return Left(a, [s * size for s in steps], 0, depth * k_step, _line(row * size), _line(k_step))
+        return Left(a, [s * each for s in steps], 0, depth * k_step, _line(row * each), _line(k_step))
     packed_sizes, width = [n if s else 1 for n, s in zip(sizes, steps)], group_rows(tile)
     line = group_line(tile)
     with program.prepared(a):
         packed = pack(program, a, m, row, k, a.strides[-1], packed_sizes, steps, width, tile.lanes, line)
+    size = a.dtype.computed.itemsize
     step = line * size
     batch = _steps(packed_sizes, math.prod(packed.shape[1:]) * size)
     return Left(packed, batch, 0, depth * step, _line(0), _line(0), k * step)
@@ -367,13 +419,16 @@ def _steps(sizes: Sequence[int], matrix: int) -> list[int]:
 
 def _outer_batches(program: Program, a: Operand, b: Operand, out: Operand) -> None:
     """More than three batch axes that do not merge: one product per index of the first."""
-    size = out.dtype.itemsize
     for i in range(out.shape[0]):
         part = [
-            Operand(x.source, x.offset + i * x.strides[0] * size, x.dtype, x.shape[1:], x.strides[1:])
+            x._replace(
+                offset=x.offset + i * x.strides[0] * x.dtype.itemsize,
+                shape=x.shape[1:],
+                strides=x.strides[1:],
+            )
             for x in (a, b, out)
         ]
-        _float(program, part[0], part[1], part[2], None, -1)
+        _float(program, part[0], part[1], part[2], None)
 
 
 KERNELS = {"matmul": matmul}

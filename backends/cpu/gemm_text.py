@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import textwrap
 
 from ...core.types import DType
 from .blocks import apart
@@ -16,6 +17,11 @@ TURN = 4
 PACKED, READ = 1, 2
 
 
+def _moved(text: str, depth: int) -> str:
+    """The same lines, the first of them `depth` spaces in."""
+    return textwrap.indent(textwrap.dedent(text), " " * depth)
+
+
 def _by_height(functions: list[str], arguments: str, heights: list[tuple[int, int]]) -> str:
     """Calls of the block that is high enough. A block takes as long for one row as for all of its own."""
     low, lines = heights[0][1], [f"{f}({arguments})" for f in functions]
@@ -26,12 +32,23 @@ def _by_height(functions: list[str], arguments: str, heights: list[tuple[int, in
 
 @functools.lru_cache(maxsize=512)
 def _source(
-    char: str, size: int, tile: Block, low: int, in_place: bool, epilogue_head: str, epilogue_block: str
+    char: str,
+    size: int,
+    tile: Block,
+    low: int,
+    in_place: bool,
+    epilogue_head: str,
+    epilogue_block: str,
+    read: tuple[str, int] | None,
+    aside: bool,
 ) -> str:
     """The kernel. low: so many rows, or less, are done by a block of their own (0: by a whole one).
 
-    in_place: whether rows may be read where they stand, without tables.
+    in_place: whether rows may be read where they stand, without tables. read: what the left operand is (`reading`)
+    where it is converted while it is packed, which it always is then. aside: the sums of a task stand in memory of its
+    own, for an epilogue.
     """
+    left, each = read or (char, size)
     rows, width, lanes = tile.rows, tile.width, tile.lanes
     shape = tile.rows, tile.vectors, tile.lanes
     side, line = group_rows(tile), group_line(tile)
@@ -39,7 +56,8 @@ def _source(
     # Whole vectors are stored where what is beyond the rows is written over by the next k.
     stored = lanes if side == strip else strip
     heights = [(TURN // 2, low), (TURN, rows)] if low else [(TURN, rows)]
-    result = f"c + piece * c_piece + result_at * {size}, n * {size}, block_rows, block_cols, "
+    c_row = "column_block" if aside else "n"
+    result = f"c + piece * c_piece + result_at * {size}, {c_row} * {size}, block_rows, block_cols, "
     result += "unit - first_unit, later, later_step"
     near = _by_height(
         [apart(f"multiply_packed_{char}", turn, size, line * size, k, *shape[1:]) for turn, k in heights],
@@ -56,7 +74,7 @@ def _source(
     group = f"a_at + div_i64(near_row + i, {side}) * pitch + mod_i64(near_row + i, {side}) * {size}"
     if in_place:
         # Seven or eight rows that are left are two low blocks, and stand in two groups.
-        pairs = f"    pairs = packs and k_s2 == {size}\n"
+        pairs = f"    pairs = packs and k_s2 == {each}\n"
         lower = f"if pairs and {side} < rows - i <= {2 * low}:"
         lowered = f"                    {lower}\n                        block_rows = {low}\n"
         lower = f"                        {lower}\n                            taken = {low}\n"
@@ -69,10 +87,35 @@ def _source(
                     result_at = c_at + j
                     {function}(
                         count, a_at + row * row_s2, row_s2, right, right_step, c + piece * c_piece + result_at * {size},
-                        n * {size}, rows, block_cols, unit - first_unit, later, later_step, others,
+                        {c_row} * {size}, rows, block_cols, unit - first_unit, later, later_step, others,
                     )
                     i = rows
 """
+    blocks = f"""                    if pitch:
+                        # Its rows and k have steps known here, which saves instructions.
+                        near = {group}
+{near}                    else:
+{far}"""
+    turned = f"""                                for k in range(0, count, {lanes}):
+                                    transpose_lanes_{left}(
+                                        there + k * {line * size}, {line * size}, here + k * {each}, row_s2, have,
+                                        min_i64({lanes}, count - k), {stored}, {lanes},
+                                    )
+"""
+    if read:
+        direct, blocks = "", f"                    near = {group}\n{_moved(near, 20)}"
+    if each == 2:  # rows or k are neighbours
+        turned = _moved(turned, 28)
+    else:
+        turned = f"""                            if k_s2 == {each}:
+{turned}                            else:
+                                gather_lanes_{left}(
+                                    there, {line * size}, here, k_s2, row_s2, count, {stored}, 0, have, {lanes}
+                                )
+"""
+    base, place = "", "c_at = batch * m * n + row * n + column"
+    if aside:
+        base, place = "    c += row_table\n", "out_at, c_at = batch * m * n + row * n + column, 0"
     return f"""# gemm {char} in blocks of {rows} x {width}
 {IMPORT}
 def kernel(args, chunk, nchunks):
@@ -86,7 +129,7 @@ def kernel(args, chunk, nchunks):
     b_panel, b_step = args[33], args[34]
     c, c_piece = args[35], args[36]
     row_table, way, group, b_column = args[37] + chunk * args[38], args[39], args[40], args[41]
-    packs, reads = way == {PACKED}, way == {READ}
+{base}    packs, reads = way == {PACKED}, way == {READ}
 {pairs}{epilogue_head}    # Offsets of k within a unit, the same for all units.
     k_table = row_table + 8 * (row_block + {rows})
     deepest = min_i64(depth, inner)
@@ -128,7 +171,7 @@ def kernel(args, chunk, nchunks):
             later_step = div_i64(b_step, div_i64(rows + {rows - 1}, {rows}))
         a_batch = a + batch0 * a0 + batch1 * a1 + batch2 * a2
         b_batch = b + batch0 * b0 + batch1 * b1 + batch2 * b2 + div_i64(column, {width}) * b_panel
-        c_at = batch * m * n + row * n + column
+        {place}
         first_unit = div_i64(units * piece, pieces)
         last_unit = div_i64(units * (piece + 1), pieces)
         for unit in range(first_unit, last_unit):
@@ -139,21 +182,21 @@ def kernel(args, chunk, nchunks):
             pitch = group
             if packs:
                 pitch = (count + 1) * {line * size}
-                if row_s2 == {size} and k_s2 != {size}:
+                if row_s2 == {each} and k_s2 != {each}:
                     # Whole lines of memory, one k after the other.
                     here = a_at + load_i64(row_table, 0)
                     whole, rest = div_i64(rows, {side}), mod_i64(rows, {side})
                     for k in range(count):
                         there = packed + k * {line * size}
                         for part in range(0, {side}, {strip}):
-                            copy_lanes_{char}(
-                                there + part * {size}, pitch, here + part * {size}, {side * size}, whole, {stored}, 0,
+                            copy_lanes_{left}(
+                                there + part * {size}, pitch, here + part * {each}, {side * each}, whole, {stored}, 0,
                                 min_i64({strip}, {side} - part), {lanes},
                             )
                         for part in range(0, rest, {strip}):
-                            copy_lanes_{char}(
+                            copy_lanes_{left}(
                                 there + whole * pitch + part * {size}, pitch,
-                                here + (whole * {side} + part) * {size}, 0, 1, {stored}, 0,
+                                here + (whole * {side} + part) * {each}, 0, 1, {stored}, 0,
                                 min_i64({strip}, rest - part), {lanes},
                             )
                         here += k_s2
@@ -165,17 +208,7 @@ def kernel(args, chunk, nchunks):
                             here = a_at + load_i64(row_table, i + part)
                             there = to_group + part * {size}
                             have = min_i64({strip}, taken - part)
-                            if k_s2 == {size}:
-                                for k in range(0, count, {lanes}):
-                                    transpose_lanes_{char}(
-                                        there + k * {line * size}, {line * size}, here + k * {size}, row_s2, have,
-                                        min_i64({lanes}, count - k), {stored}, {lanes},
-                                    )
-                            else:
-                                gather_lanes_{char}(
-                                    there, {line * size}, here, k_s2, row_s2, count, {stored}, 0, have, {lanes}
-                                )
-                        i += taken
+{turned}                        i += taken
                         to_group += pitch
                 a_at = packed
             # Meanwhile come the lines that are packed next, in runs of neighbours.
@@ -184,10 +217,10 @@ def kernel(args, chunk, nchunks):
                 next_outer, next_part = div_i64(unit + 1, parts), mod_i64(unit + 1, parts)
                 coming = a_batch + next_outer * a_outer + next_part * a_unit + load_i64(row_table, 0)
                 more = min_i64(depth, inner - next_part * depth)
-                if row_s2 == {size} and k_s2 != {size}:
-                    runs, run_step, run_lines = more, k_s2, div_i64(rows * {size} + 126, 64)
-                elif k_s2 == {size}:
-                    runs, run_step, run_lines = rows, row_s2, div_i64(more * {size} + 126, 64)
+                if row_s2 == {each} and k_s2 != {each}:
+                    runs, run_step, run_lines = more, k_s2, div_i64(rows * {each} + 126, 64)
+                elif k_s2 == {each}:
+                    runs, run_step, run_lines = rows, row_s2, div_i64(more * {each} + 126, 64)
             blocks = div_i64(columns + {width - 1}, {width}) * div_i64(rows + {rows - 1}, {rows})
             for j in range(0, columns, {width}):
                 block_cols = min_i64({width}, columns - j)
@@ -210,7 +243,7 @@ def kernel(args, chunk, nchunks):
                 i = 0
 {direct}                while i < rows:
                     block_rows = min_i64({rows}, rows - i)
-{lowered}                    result_at = c_at + i * n + j
+{lowered}                    result_at = c_at + i * {c_row} + j
                     later = b_at + b_panel + div_i64(i, {rows}) * count * later_step
                     if b_column:
                         # The first block fetches all lines that are copied next.
@@ -221,11 +254,7 @@ def kernel(args, chunk, nchunks):
                     while fetched * blocks < runs * met:
                         fetch_lines(coming + fetched * run_step, run_lines)
                         fetched += 1
-                    if pitch:
-                        # Its rows and k have steps known here, which saves instructions.
-                        near = {group}
-{near}                    else:
-{far}                    i += block_rows
+{blocks}                    i += block_rows
                 b_at += b_panel
 {epilogue_block}"""
 
@@ -234,15 +263,26 @@ def kernel(args, chunk, nchunks):
 _PLACE = """result, result_step, result_at, out_at, out_step = c, n, c_at, c_at, n
 first_row, first_column, block_rows, block_cols = row, column, rows, columns
 """
+_PLACE_ASIDE = _PLACE.replace("c, n, c_at, c_at, n", "c, column_block, 0, out_at, n")
 
 
-def source(dtype: DType, tile: Block, fused: FusedEpilogue | None = None, first_slot: int = 42) -> str:
-    """The product kernel's text, with an epilogue or without."""
+def source(
+    dtype: DType,
+    tile: Block,
+    fused: FusedEpilogue | None = None,
+    first_slot: int = 42,
+    read: tuple[str, int] | None = None,
+    aside: bool = False,
+) -> str:
+    """The product kernel's text, with an epilogue or without. read, aside: see `_source`."""
     low, in_place = low_rows(tile) if tile == product_block(dtype) else 0, reads_rows(tile)
+    if read == (dtype.char, dtype.itemsize):
+        read = None
     if fused is None:
-        return _source(dtype.char, dtype.itemsize, tile, low, in_place, "", "")
-    call = indent([*_PLACE.splitlines(), *fused.block()], 8)
-    return _source(dtype.char, dtype.itemsize, tile, low, in_place, indent(fused.head(first_slot), 4), call)
+        return _source(dtype.char, dtype.itemsize, tile, low, in_place, "", "", read, aside)
+    place = _PLACE_ASIDE if aside else _PLACE
+    head, call = indent(fused.head(first_slot), 4), indent([*place.splitlines(), *fused.block()], 8)
+    return _source(dtype.char, dtype.itemsize, tile, low, in_place, head, call, read, aside)
 
 
 def reads_rows(tile: Block) -> bool:

@@ -1,7 +1,8 @@
 """Moving data for the matrix kernels: copies under masks, window gathers, transposition, offset tables.
 
 `X` is `f32` or `f64`; `lanes`, a literal in the kernel's source, is the number of elements in a vector
-register. Addresses and steps are in bytes.
+register. Addresses and steps are in bytes. `copy_lanes`, `copy_panel` and `transpose_lanes` also read 16-bit floats
+(X: `f16`, `bf16`) and float32 that is rounded to them (`f32_f16`, `f32_bf16`; `gather_lanes` too) and write float32.
 
 `copy_lanes_X(dst, dst_step, src, src_step, count, length, low, high, lanes)`
     count rows of `length` <= lanes elements; elements outside [low, high) become zero and are not read.
@@ -49,8 +50,9 @@ from typing import Any
 
 from llvmlite import ir
 
+from .halves import HALVES
 from .target import has_masked_memory
-from .vectors import FLOATS, I1, I32, I64, Loop, Vectors, integers, on_vectors, store_i64
+from .vectors import FLOATS, I1, I32, I64, READ_AS, Loop, Vectors, integers, on_vectors, store_i64
 
 
 def _emit_copy(v: Vectors, args: Any) -> None:
@@ -85,8 +87,8 @@ def _emit_copy_panel(v: Vectors, args: Any, vectors: int) -> None:
     loop = Loop(b, count, [dst, src])
     to, at = loop.carried
     for k, mask in enumerate(masks):
-        offset = I64(k * v.lanes * v.size)
-        v.store(v.masked_load(b.add(at, offset), mask), b.add(to, offset))
+        there, here = (I64(k * v.lanes * size) for size in (v.size, v.read_size))
+        v.store(v.masked_load(b.add(at, here), mask), b.add(to, there))
     loop.close([b.add(to, dst_step), b.add(at, src_step)])
 
 
@@ -358,19 +360,26 @@ fill_windows = integers("fill_windows", 13, _emit_fill_windows)
 spread_masks = integers("spread_masks", 2, _emit_spread)
 
 __all__ = ["fetch_lines", "fill_offsets", "fill_windows", "spread_masks"]
-for _char in FLOATS:
+for _char in (*FLOATS, *READ_AS):
     for _name, _emit, _n in (
         ("copy_lanes", _emit_copy, 8),
         ("gather_lanes", _emit_gather, 9),
+        ("transpose_lanes", _emit_transpose, 7),
+    ):
+        if _name != "gather_lanes" or _char not in HALVES:
+            globals()[f"{_name}_{_char}"] = on_vectors(_name, _char, _n, _emit)
+            __all__.append(f"{_name}_{_char}")
+    globals()[f"copy_panel_{_char}"] = on_vectors("copy_panel", _char, 6, _emit_copy_panel, 2)
+    __all__.append(f"copy_panel_{_char}")
+for _char in FLOATS:
+    for _name, _emit, _n in (
         ("copy_windows", _emit_windows, 8),
         ("gather_windows", _emit_windows, 9),
         ("halve_windows", _emit_halves, 8),
         ("line_windows", _emit_line_windows, 9),
         ("halve_line_windows", _emit_halve_line_windows, 9),
-        ("transpose_lanes", _emit_transpose, 7),
     ):
         globals()[f"{_name}_{_char}"] = on_vectors(_name, _char, _n, _emit)
         __all__.append(f"{_name}_{_char}")
-    globals()[f"copy_panel_{_char}"] = on_vectors("copy_panel", _char, 6, _emit_copy_panel, 2)
     globals()[f"pack_pixels_{_char}"] = on_vectors("pack_pixels", _char, 5, _emit_pixels, 3)
-    __all__ += [f"copy_panel_{_char}", f"pack_pixels_{_char}"]
+    __all__.append(f"pack_pixels_{_char}")

@@ -91,6 +91,12 @@ def limits() -> Limits:
     return Limits(258, 0, 192) if vectors()[0] == 512 else Limits(132, 132, 64)
 
 
+def reading(x: Operand) -> tuple[str, int]:
+    """What an operand is read from, as intrinsics of packing name it (`vectors.READ_AS`), and bytes of an element."""
+    char = x.dtype.char
+    return f"{char}_{x.rounded.char}" if x.rounded else char, x.dtype.itemsize
+
+
 IMPORT = "from duograd.backends.cpu.microkernel import *\nfrom duograd.backends.cpu.packing import *\n"
 
 
@@ -114,8 +120,10 @@ def batch_axes(shape: Shape, strides: Sequence[Sequence[int]]) -> tuple[list[int
 
 
 @functools.cache
-def pack_source(dtype: DType, width: int, lanes: int, line: int) -> str:
+def pack_source(dtype: DType, width: int, lanes: int, line: int, read: tuple[str, int] | None = None) -> str:
     """Kernel: a batch of strided matrices [columns, k] into panels of `width` columns, `line` elements from k to k.
+
+    dtype: of the panels; read: what the matrices are (`reading`), where that is another.
 
     Slots: matrices, panels, columns, depth (all k), column step, k step (bytes), batch sizes n0 n1 n2, batch
     steps s0 s1 s2 (bytes), k per item, vectors in a panel (a slot, or LLVM would unroll), batch steps and the panel's
@@ -123,6 +131,13 @@ def pack_source(dtype: DType, width: int, lanes: int, line: int) -> str:
     """
     char, size = dtype.char, dtype.itemsize
     held, row = min(lanes, line), line * size
+    kind, each = read or (char, size)
+    # A 16-bit operand has columns or k that are neighbours.
+    apart = f"""            else:
+                gather_lanes_{kind}(
+                    there, {row}, here, k_step, column_step, count, {held}, 0, length, {lanes}
+                )
+"""
     return f"""# pack {char} panels of {width}
 {IMPORT}
 def kernel(args, chunk, nchunks):
@@ -140,10 +155,10 @@ def kernel(args, chunk, nchunks):
         i0, i1, i2 = matrix // (n1 * n2), matrix // n2 % n1, matrix % n2
         at = src + i0 * s0 + i1 * s1 + i2 * s2 + k * k_step
         to = dst + (i0 * t0 + i1 * t1 + i2 * t2 + panel * panel_step + k) * {row}
-        if column_step == {size}:
+        if column_step == {each}:
             # Whole lines of memory, one k after the other.
-            copy_panel_{char}(
-                to, {row}, at + panel * {width * size}, k_step, count, min({width}, columns - panel * {width}),
+            copy_panel_{kind}(
+                to, {row}, at + panel * {width * each}, k_step, count, min({width}, columns - panel * {width}),
                 {line // held}, {held},
             )
             continue
@@ -154,17 +169,13 @@ def kernel(args, chunk, nchunks):
             there = to + vector * {held * size}
             if length == 0:
                 copy_lanes_{char}(there, {row}, here, k_step, count, {held}, 0, length, {lanes})
-            elif k_step == {size}:
+            {"else:" if each == 2 else f"elif k_step == {each}:"}
                 for kk in range(0, count, {lanes}):
-                    transpose_lanes_{char}(
-                        there + kk * {row}, {row}, here + kk * {size}, column_step,
+                    transpose_lanes_{kind}(
+                        there + kk * {row}, {row}, here + kk * {each}, column_step,
                         length, min({lanes}, count - kk), {held}, {lanes},
                     )
-            else:
-                gather_lanes_{char}(
-                    there, {row}, here, k_step, column_step, count, {held}, 0, length, {lanes}
-                )
-"""
+{apart if each != 2 else ""}"""
 
 
 def pack(
@@ -186,22 +197,23 @@ def pack(
     joined: a batch axis whose matrices follow each other in k. Returns: the panels, shape [batch, panels, depth, line],
     where a line is as long as a panel is wide, or longer; [other batch axes, panels, joined, depth, line].
     """
-    size, line = x.dtype.itemsize, line or width
+    dtype, (kind, each) = x.dtype.computed, reading(x)
+    size, line = dtype.itemsize, line or width
     panels = -(-columns // width)
     panel = depth * (batch[joined] if joined >= 0 else 1)
     matrices = math.prod(n for axis, n in enumerate(batch) if axis != joined)
-    out = program.scratch_operand(x.dtype, (matrices, panels, panel, line))
+    out = program.scratch_operand(dtype, (matrices, panels, panel, line))
     steps, step = [0, 0, 0], panels * panel
     for axis in (2, 1, 0):
         steps[axis] = depth if axis == joined else step
         step *= 1 if axis == joined else batch[axis]
     k_block = min(depth, 256)
-    args: list[Arg] = [x.slot, out.slot, columns, depth, column_stride * size, k_stride * size]
-    args += [*batch, *(s * size for s in batch_strides), k_block, line // min(lanes, line), *steps, panel]
+    args: list[Arg] = [x.slot, out.slot, columns, depth, column_stride * each, k_stride * each]
+    args += [*batch, *(s * each for s in batch_strides), k_block, line // min(lanes, line), *steps, panel]
     items = math.prod(batch) * panels * -(-depth // k_block)
-    program.launch(
-        pack_source(x.dtype, width, lanes, line), args, program.chunks(items, 2.0 * out.size * size)
-    )
+    read = (kind, each) if kind != dtype.char else None
+    text = pack_source(dtype, width, lanes, line, read)
+    program.launch(text, args, program.chunks(items, 2.0 * out.size * size))
     return out
 
 

@@ -13,11 +13,14 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from .halves import HALVES, narrow, widen
 from .target import has_masked_memory, target
 
 I1, I32, I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
 _PTR = ir.PointerType(ir.IntType(8))
 FLOATS = {"f32": (ir.FloatType(), 4), "f64": (ir.DoubleType(), 8)}
+#: what float32 vectors are read from: 16-bit floats, and float32 that is rounded to them: bytes of an element
+READ_AS = dict.fromkeys(HALVES, 2) | {f"f32_{name}": 4 for name in HALVES}
 
 
 class Vectors:
@@ -30,6 +33,8 @@ class Vectors:
         self.mask_type = ir.VectorType(I1, lanes)
         self.zero = self.type([self.element(0)] * lanes)
         self.suffix = f"v{lanes}{char}"
+        #: bytes of an element that `load` and `masked_load` read
+        self.read_size = self.size
 
     def call(self, name: str, result: ir.Type, args: list[Any]) -> Any:
         module = self.builder.module
@@ -138,6 +143,73 @@ class Vectors:
         return self.splat(self.builder.trunc(limit, I32))
 
 
+class ReadVectors(Vectors):
+    """Vectors of float32 whose loads read one of `READ_AS`: they widen, what is float32 in memory is rounded first."""
+
+    def __init__(self, builder: ir.IRBuilder, kind: str, lanes: int):
+        super().__init__(builder, "f32", lanes)
+        self.half, self.read_size = kind.removeprefix("f32_"), READ_AS[kind]
+        self.bits_type = ir.VectorType(HALVES[self.half], lanes)
+
+    def _rounded(self, value: Any) -> Any:
+        return widen(self.builder, self.half, narrow(self.builder, self.half, value))
+
+    def load(self, address: Any) -> Any:
+        if self.read_size == self.size:
+            return self._rounded(super().load(address))
+        bits = self.builder.load(self.pointer(address), align=2, typ=self.bits_type)
+        return widen(self.builder, self.half, bits)
+
+    def masked_load(self, address: Any, mask: Any) -> Any:
+        if self.read_size == self.size:
+            return self._rounded(super().masked_load(address, mask))
+        b = self.builder
+        if has_masked_memory():
+            return widen(b, self.half, self._bits_under(b, self.pointer(address), mask))
+        # Others take lane by lane: in a function, for all of the few places where not all lanes are there.
+        places = ir.IntType(self.lanes)
+        number = b.bitcast(mask, places)
+        every = b.icmp_unsigned("==", number, places(-1))
+        loaded = []
+        with b.if_else(every, likely=True) as branches:
+            for branch, read in zip(branches, (self._all_bits, self._some_bits)):
+                with branch:
+                    loaded.append((read(address, number), b.block))
+        bits = b.phi(self.bits_type)
+        for value, block in loaded:
+            bits.add_incoming(value, block)
+        return widen(b, self.half, bits)
+
+    def _all_bits(self, address: Any, number: Any) -> Any:
+        return self.builder.load(self.pointer(address), align=2, typ=self.bits_type)
+
+    def _some_bits(self, address: Any, number: Any) -> Any:
+        module, name = self.builder.module, f"read_part_{self.lanes}"
+        function = module.globals.get(name)
+        if function is None:
+            function = ir.Function(module, ir.FunctionType(self.bits_type, [_PTR, number.type]), name)
+            function.linkage = "internal"
+            for attribute in ("noinline", "nounwind"):
+                function.attributes.add(attribute)
+            b = ir.IRBuilder(function.append_basic_block("entry"))
+            place, bits = function.args
+            b.ret(self._bits_under(b, place, b.bitcast(bits, self.mask_type)))
+        return self.builder.call(function, [self.pointer(address), number])
+
+    def _bits_under(self, b: ir.IRBuilder, place: Any, mask: Any) -> Any:
+        """The 16 bits of lanes; the declaration is that of wide.py, which may stand in the same kernel."""
+        element = self.bits_type.element
+        name = f"llvm.masked.load.v{self.lanes}i16.p0"
+        args = [b.bitcast(place, element.as_pointer()), I32(2), mask, ir.Constant(self.bits_type, None)]
+        function = b.module.globals.get(name)
+        if function is None:
+            function = ir.Function(b.module, ir.FunctionType(self.bits_type, [a.type for a in args]), name)
+        return b.call(function, args)
+
+    def gather(self, address: Any, lane_step: Any, mask: Any) -> Any:
+        return self._rounded(super().gather(address, lane_step, mask))
+
+
 def _as_it_stands(module: ir.Module) -> Any:
     """Loop metadata: no unrolling, no vectorising. A loop's node names itself first, so it is distinct."""
     hints = [
@@ -218,7 +290,7 @@ def calling(symbol: str, n_args: int) -> Any:
 def on_vectors(name: str, char: str, n_args: int, emit: Any, n_literals: int = 1) -> Any:
     """The intrinsic `name`_`char` of n_args int64 and then literals, the last of which is the vector's width.
 
-    `emit(vectors, args, *literals but the last)` writes it.
+    char: of FLOATS, or of READ_AS. `emit(vectors, args, *literals but the last)` writes it.
     """
 
     def typed(literals: Any) -> Any:
@@ -227,7 +299,8 @@ def on_vectors(name: str, char: str, n_args: int, emit: Any, n_literals: int = 1
         *shape, lanes = [t.literal_value for t in literals]
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            emit(Vectors(builder, char, lanes), args[:n_args], *shape)
+            kind = Vectors if char in FLOATS else ReadVectors
+            emit(kind(builder, char, lanes), args[:n_args], *shape)
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * n_args, *literals), codegen

@@ -111,7 +111,7 @@ class _Fuser:
             elif op.reduction is not None and self.backend.primitive(op.name) is None:
                 kind = REDUCE if reduces_in_a_loop(op, node.inputs[0].type.dtype) else OP
         reads: list[tuple[Value, Layout]] = []
-        indexed, again, plain = False, 0, True
+        indexed, again, plain, real = False, 0, True, True
         domain = (
             ()
             if kind == OP
@@ -132,12 +132,14 @@ class _Fuser:
                 indexed |= maker.indexed
                 again += maker.cost
                 plain &= maker.plain
+                real &= maker.real
             else:
                 reads.append((x, layout))
         item = Item(node, order, kind, reads)
         producer = self.producer
         item.makers = [(producer[row[1].base], *row) for row in reads if row[1].base in producer]
         item.plain &= plain
+        item.real &= real
         if kind == MAP:
             item.form = op.form(number_kinds(node), node.attrs)
             item.cost, item.indexed = cost_of(item.form)
@@ -168,7 +170,7 @@ class _Fuser:
             for _, layout in item.reads:
                 if layout.base in self.readers:
                     self.readers[layout.base].append(item)
-        self.rules = Rules(self.layouts, self.places, self.producer, self.readers, self._takes)
+        self.rules = Rules(self.layouts, self.places, self.producer, self.readers, self._takes, self._halves)
         for item in self.items:
             if not item.inline or any(v in self.places.of or self.readers[v] for v in item.node.outputs):
                 item.group = Group(item, 1 << item.order)
@@ -194,6 +196,10 @@ class _Fuser:
         if x is None or layout is None:
             return bool(predicate(op, shape, Scalar(0, float32)))
         return bool(predicate(op, shape, Operand(0, 0, x.type.dtype, x.type.shape, layout.strides)))
+
+    def _halves(self, op: str) -> bool:
+        """Whether the kernel of `op` takes 16-bit floats, and work in them on its result."""
+        return getattr(self.backend.primitive(op), "takes_halves", False)
 
     def _updates(self) -> int:
         """The bits of ops of one kind that change state and that nobody waits for: they become one launch
