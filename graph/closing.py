@@ -147,6 +147,7 @@ class Closing:
                 )
         end.drawn = [(g, as_formulas(n)) for g, n in trace.drawn.values()]
         end.seeded = list(trace.seeds.values())
+        end.settings = [(owner, key) for owner, key, _ in trace.settings]
         checks = trace.take_checks()
         if are_spent(self, roots):
             roots = []

@@ -110,6 +110,8 @@ class Ending:
         #: they were, the outputs that hold it; how often the function's ops change each
         self.before: list[tuple[int, int | None]] = []
         self.changes_of: list[int] = []
+        #: items of dicts that the graphs read at each call: learning rates and the like
+        self.settings: list[tuple[dict[str, Any], str]] = []
         #: tensors from outside whose gradients the function finds
         self.found_grads: list[tuple[str, Any]] = []
 

@@ -44,6 +44,7 @@ class Moment:
     ):  # fmt: skip
         self.variant, self.end, self.tensors, self.generators = variant, end, tensors, generators
         self.live, self.grads = live, grads
+        self.settings = [(owner, key, owner.get(key, ABSENT)) for owner, key in end.settings]
         self.read = [tensors[k] if kind == "arg" else k for kind, k in end.read]
         self.versions = [t._storage.version for t in self.read]
         # Leaves alone: what the call takes the history from is none when it runs again.
@@ -152,6 +153,7 @@ class Moment:
         is_leaf = lambda x: isinstance(x, host.tensor_class)
         with (
             _generators(self.generators),
+            _settings(self.settings),
             _state(variant, self.tensors, parts, self.live),
             asking(self.asking),
             _hooked(self.read, self.hooks),
@@ -289,6 +291,27 @@ def _generators(states: list[Any]) -> Iterator[None]:
     finally:
         for g, state in now:
             g.set_state(state)
+
+
+@contextmanager
+def _settings(settings: list[tuple[dict[str, Any], str, Any]]) -> Iterator[None]:
+    """Items of dicts as they were, and back: a schedule, or the function itself, has set others since."""
+    now = [(owner, key, owner.get(key, ABSENT)) for owner, key, _ in settings]
+    for row in settings:
+        _set(*row)
+    try:
+        yield
+    finally:
+        for row in now:
+            _set(*row)
+
+
+def _set(owner: dict[str, Any], key: str, value: Any) -> None:
+    """Set an item as a dict does, or take it away: what a group of parameters checks was right."""
+    if value is ABSENT:
+        dict.pop(owner, key, None)
+    else:
+        dict.__setitem__(owner, key, value)
 
 
 @contextmanager

@@ -224,6 +224,47 @@ def test_a_tensor_that_the_function_found_and_somebody_changed_is_not_read_again
     assert g.tolist() == [2.0, 4.0]
 
 
+SCHEDULES = {
+    "cycle": lambda opt: dg.optim.lr_scheduler.OneCycleLR(opt, 0.5, total_steps=20),
+    "steps": lambda opt: dg.optim.lr_scheduler.StepLR(opt, 1, 0.5),
+    "cosine": lambda opt: dg.optim.lr_scheduler.CosineAnnealingLR(opt, 6),
+}
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["inside", "after"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize(
+    "make", [dg.optim.Adam, functools.partial(dg.optim.SGD, momentum=0.9)], ids=["Adam", "SGD"]
+)
+def test_a_function_that_runs_again_finds_the_settings_of_the_call(make, schedule, inside):
+    """A schedule sets the optimizer's next rate and momentum in the call, or between it and the gradient."""
+
+    def run(mode):
+        w = dg.tensor([1.0, 2.0, 3.0]).requires_grad_()
+        opt = make([w], lr=0.1)
+        plan = SCHEDULES[schedule](opt)
+
+        def step():
+            opt.step()
+            if inside:
+                plan.step()
+            return w * w * w
+
+        f, row = dg.function(step, mode=mode), []
+        for _ in range(6):
+            y = f()
+            if not inside:
+                plan.step()
+            rate = opt.param_groups[0]["lr"]
+            (g,) = dg.autograd.grad(y.sum(), w, create_graph=True)
+            g.sum().backward()
+            assert opt.param_groups[0]["lr"] == rate
+            row.append((y.tolist(), g.tolist(), w.tolist(), w.grad.tolist(), rate))
+        return row
+
+    assert run("graph") == run("eager")
+
+
 def test_what_a_result_does_not_depend_on_may_change():
     w, x, c = dg.tensor([1.0, 2.0]).requires_grad_(), dg.ones(2), dg.ones(2)
 
