@@ -19,7 +19,7 @@ from .op import Attrs, GradRule, Op
 from .over import Over
 from .strangers import no_tensor
 from .tape_op import TapeOp
-from .types import DType, Shape, TensorType, normalize_axis
+from .types import DType, Shape, TensorType, contiguous_strides, normalize_axis
 from .value import Tensor
 
 
@@ -47,6 +47,11 @@ class Batched(Tensor):
     @property
     def device(self) -> str:  # type: ignore[override]
         return self._inner.device  # type: ignore[no-any-return]
+
+    @property
+    def strides(self) -> Shape:  # type: ignore[override]
+        """As of examples that lie one after the other: how the batch lies is no matter of the function's."""
+        return contiguous_strides(self._inner.shape[1:])
 
     def _get_version(self) -> int:
         return self._inner._get_version()  # type: ignore[no-any-return]

@@ -1,8 +1,10 @@
-"""Names that a namespace of duograd has not: where it stands here, or what is written instead of it."""
+"""Names that a namespace or a tensor of duograd has not: where it stands here, or what is written instead of it."""
 
 from __future__ import annotations
 
 import difflib
+import functools
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -44,6 +46,49 @@ _INSTEAD = {
     "utils": "dg.data, dg.checkpoint, dg.nn.utils",
     "Variable": "the tensor itself, x.requires_grad_()",
 }
+#: attributes of other libraries' tensors and arrays, and what to write here
+_OF_TENSORS = {
+    "addressable_data": "x.numpy()",
+    "apply_": "an op of dg on the whole tensor",
+    "assign": "x.copy_(y)",
+    "assign_add": "x.add_(y)",
+    "assign_sub": "x.sub_(y)",
+    "at": "x[i] = v, or y = x.index_put((i,), v)",
+    "block_until_ready": "x: its values are there when they are read",
+    "coalesce": "x: tensors are dense",
+    "ctypes": "x.numpy().ctypes",
+    "data_ptr": "x.numpy().ctypes.data",
+    "detach_": "x = x.detach()",
+    "fill": "x.fill_(value)",
+    "flags": "x.strides, x.is_contiguous()",
+    "flat": "x.ravel()",
+    "get_shape": "x.shape",
+    "grad_fn": "x.requires_grad and x.is_leaf",
+    "is_pinned": "nothing: memory is not pinned",
+    "is_shared": "nothing: what goes to workers is copied",
+    "is_sparse": "False: tensors are dense",
+    "layout": "x.strides: tensors are dense",
+    "map_": "an op of dg on the whole tensors",
+    "pin_memory": "x: memory is not pinned",
+    "resize_": "x = x.reshape(shape), or a new tensor: one keeps its shape",
+    "resize_as_": "x = x.reshape(y.shape), or a new tensor: one keeps its shape",
+    "set_": "x.copy_(y): a tensor keeps its memory",
+    "set_shape": "x = x.reshape(shape): a tensor keeps its shape",
+    "share_memory_": "x: what goes to workers is copied",
+    "squeeze_": "x = x.squeeze(axis): a tensor keeps its shape",
+    "storage": "x.numpy(), which shares memory",
+    "storage_offset": "x.strides: where a view begins is not told",
+    "swapaxes_": "x = x.swapaxes(a, b): a tensor keeps its shape",
+    "swapdims_": "x = x.swapaxes(a, b): a tensor keeps its shape",
+    "t_": "x = x.t(): a tensor keeps its shape",
+    "to_dense": "x: tensors are dense",
+    "to_sparse": "x: tensors are dense",
+    "tobytes": "x.numpy().tobytes()",
+    "tofile": "x.numpy().tofile(file), or dg.save",
+    "transpose_": "x = x.transpose(a, b): a tensor keeps its shape",
+    "unsqueeze_": "x = x.unsqueeze(axis): a tensor keeps its shape",
+    "untyped_storage": "x.numpy(), which shares memory",
+}
 #: the namespaces in which a name is looked for; the package sets it
 spaces: Callable[[], dict[str, Any]] = dict
 
@@ -63,3 +108,29 @@ def unknown(space: str, name: str, names: Iterable[str]) -> AttributeError:
         space, f"has no {name}", f"write {fix}" if fix else "docs/porting.md has the words of PyTorch, JAX and Keras",
         user_line(2),
     )  # fmt: skip
+
+
+def not_of_tensors(cls: type, name: str) -> AttributeError:
+    """The error for an attribute that a tensor's class has not."""
+    if name.startswith("_"):  # looked for by Python and other libraries
+        return AttributeError(f"'Tensor' object has no attribute {name!r}", name=name)
+    fix = _instead_of_attribute(cls, name)
+    return UnknownNameError(
+        "Tensor", f"has no {name}",
+        f"write {fix}" if fix else "docs/porting.md has the words of PyTorch, JAX and Keras", user_line(2),
+    )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=256)
+def _instead_of_attribute(cls: type, name: str) -> str:
+    if name in _OF_TENSORS:
+        return _OF_TENSORS[name]
+    from .op import PUBLIC, REGISTRY
+
+    if name in {*PUBLIC, *REGISTRY} and hasattr(sys.modules[__name__.partition(".")[0]], name):
+        return f"dg.{name}(x)"
+    for space, found in spaces().items():
+        if name in getattr(found, "__all__", dir(found)) and callable(getattr(found, name)):
+            return f"{space}.{name}(x)"
+    names = [n for n in dir(cls) if not n.startswith("_")]
+    return " or ".join(f"x.{n}" for n in difflib.get_close_matches(name, names, 3, 0.8))

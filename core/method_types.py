@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 class NamedMethods:
     """Attached from tables; the signatures are the functions'."""
 
+    H: Tensor
     abs_: Callable[..., Tensor]
     absolute: Callable[..., Tensor]
     acos_: Callable[..., Tensor]
@@ -30,6 +31,7 @@ class NamedMethods:
     addmv_: Callable[..., Tensor]
     addr: Callable[..., Tensor]
     addr_: Callable[..., Tensor]
+    adjoint: Callable[..., Tensor]
     allclose: Callable[..., builtins.bool]
     asin_: Callable[..., Tensor]
     asinh: Callable[..., Tensor]
@@ -86,6 +88,7 @@ class NamedMethods:
     divide: Callable[..., Tensor]
     double: Callable[..., Tensor]
     dsplit: Callable[..., tuple[Tensor, ...]]
+    element_size: Callable[..., builtins.int]
     eq: Callable[..., Tensor]
     erf_: Callable[..., Tensor]
     erfc: Callable[..., Tensor]
@@ -158,6 +161,7 @@ class NamedMethods:
     logit_: Callable[..., Tensor]
     long: Callable[..., Tensor]
     lt: Callable[..., Tensor]
+    mH: Tensor
     matrix_exp: Callable[..., Tensor]
     matrix_power: Callable[..., Tensor]
     mul: Callable[..., Tensor]
@@ -170,6 +174,7 @@ class NamedMethods:
     neg_: Callable[..., Tensor]
     negative: Callable[..., Tensor]
     negative_: Callable[..., Tensor]
+    nelement: Callable[..., builtins.int]
     new_empty: Callable[..., Tensor]
     new_full: Callable[..., Tensor]
     new_ones: Callable[..., Tensor]
@@ -204,6 +209,7 @@ class NamedMethods:
     slogdet: Callable[..., tuple[Tensor, ...]]
     sqrt_: Callable[..., Tensor]
     square_: Callable[..., Tensor]
+    stride: Callable[..., Any]
     sub: Callable[..., Tensor]
     sub_: Callable[..., Tensor]
     subtract: Callable[..., Tensor]

@@ -170,6 +170,28 @@ def _type_as(self: Tensor, other: Tensor) -> Tensor:
     return self.to(other.dtype)
 
 
+def _stride(self: Tensor, axis: int | None = None) -> Any:
+    """Strides in elements, as `x.strides`; that of one axis."""
+    return (
+        self.strides if axis is None else self.strides[T.normalize_axis("stride", axis, self.ndim, self.type)]
+    )
+
+
+def _element_size(self: Tensor) -> int:
+    """The bytes of an element, as `x.itemsize`."""
+    return self.dtype.itemsize
+
+
+def _adjoint(self: Tensor) -> Any:
+    """The conjugate of `x.mT`."""
+    return REGISTRY["conj"](self.mT)
+
+
+def _hermitian(self: Tensor) -> Any:
+    """The conjugate of `x.T`."""
+    return REGISTRY["conj"](self.T)
+
+
 def _cpu(self: Tensor) -> Tensor:
     """x on the CPU; x itself when it is there."""
     return self.to("cpu")
@@ -288,7 +310,8 @@ METHODS: dict[str, Any] = {
     "add": _add, "add_": _add_over, "sub": _sub, "sub_": _sub_over, "subtract": _sub, "t": t, "where": _where,
     "type_as": _type_as, "is_floating_point": is_floating_point, "is_complex": PUBLIC["is_complex"],
     "clamp_min": _clamp_min, "clamp_max": _clamp_max, "clamp_min_": _clamp_min_, "clamp_max_": _clamp_max_,
-    "cpu": _cpu, "cuda": _cuda, "new_tensor": _new_tensor,
+    "cpu": _cpu, "cuda": _cuda, "new_tensor": _new_tensor, "stride": _stride, "element_size": _element_size,
+    "nelement": numel, "adjoint": _adjoint,
     "uniform_": _drawn("uniform_", _uniform, "uniform numbers from [low, high)"),
     "normal_": _drawn("normal_", _normal, "normal numbers"),
     "exponential_": _drawn("exponential_", _exponential, "exponential numbers"),
@@ -301,4 +324,6 @@ FACTS: dict[str, tuple[Any, Any]] = {
     "data": (_get_data, _set_data),
     "is_cuda": (lambda x: x.device.startswith("cuda"), None),
     "itemsize": (lambda x: x.dtype.itemsize, None),
+    "mH": (_adjoint, None),
+    "H": (_hermitian, None),
 }

@@ -38,6 +38,14 @@ _WORDS = [
         "weights weight", "target labels", "eps epsilon", "generator key rng", "offset diagonal", "sections chunks n",
     )
 ]  # fmt: skip
+#: arguments of other libraries that have no place here, and why
+_NEEDLESS = {
+    **dict.fromkeys(("fused", "foreach"), "a step is one kernel for all parameters"),
+    **dict.fromkeys(("capturable", "differentiable"), "a step inside a graph is part of it"),
+    "non_blocking": "copies are in the order of the calls",
+    "memory_format": "kernels choose layouts",
+    "pin_memory": "memory is not pinned",
+}
 _ABSENT = object()
 
 
@@ -47,6 +55,8 @@ def translated(key: str, names: Iterable[str], listed: Iterable[str] = ()) -> st
     listed: those of the names that are given by position alone.
     """
     names = list(names)
+    if key in _NEEDLESS:
+        return f"leave {key}= out: {_NEEDLESS[key]}; "
     word = next((w for row in _WORDS if key in row for w in row if w != key and w in names), None)
     if word is None:
         import difflib

@@ -12,7 +12,7 @@ from .errors import ArgumentTypeError, AutogradError
 from .handles import Handle, InList
 from .reach import opened
 from .spoken import refuse
-from .types import DType, Shape, TensorType, as_dtype
+from .types import DType, Shape, TensorType, as_dtype, contiguous_strides
 
 if TYPE_CHECKING:
     from .method_types import NamedMethods as _Named
@@ -33,6 +33,19 @@ class Kept:
         if tensor is not None:
             before = executor.get_grad(tensor)
             executor.set_grad(tensor, g.clone() if before is None else before + g)
+
+
+class Truth(int):
+    """True or False; a call gives it as a bool: `x.is_contiguous`, and `x.is_contiguous()` as in PyTorch."""
+
+    def __call__(self) -> bool:
+        return bool(self)
+
+    def __repr__(self) -> str:
+        return repr(bool(self))
+
+
+YES, NO = Truth(1), Truth(0)
 
 
 class Tensor(_Named):
@@ -252,6 +265,11 @@ class Tensor(_Named):
         matmul: Callable[..., Tensor]
         astype: Callable[..., Tensor]
 
+    def __getattr__(self, name: str) -> Any:
+        from .foreign import not_of_tensors
+
+        raise not_of_tensors(type(self), name)
+
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if Tensor in cls.__bases__:
@@ -326,6 +344,12 @@ class Tensor(_Named):
     @property
     def nbytes(self) -> int:
         return self.size * self.dtype.itemsize
+
+    @property
+    def is_contiguous(self) -> Truth:
+        """Whether the elements lie in memory in their order."""
+        dense = contiguous_strides(self.shape)
+        return YES if all(n == 1 or st == d for n, st, d in zip(self.shape, self.strides, dense)) else NO
 
     def __len__(self) -> int:
         if not self.shape:

@@ -11,7 +11,7 @@ from ..core import dispatch
 from ..core.errors import ArgumentTypeError, user_place
 from ..core.storage import Storage, writes
 from ..core.types import DType, Shape, TensorType, as_dtype, contiguous_strides
-from ..core.value import Tensor
+from ..core.value import NO, YES, Tensor, Truth
 
 
 class Layout:
@@ -87,8 +87,8 @@ class EagerTensor(Tensor):
         return self._storage.ptr + self._offset
 
     @property
-    def is_contiguous(self) -> bool:
-        return self._layout.contiguous
+    def is_contiguous(self) -> Truth:
+        return YES if self._layout.contiguous else NO
 
     def _get_version(self) -> int:
         return self._storage.version

@@ -68,11 +68,6 @@ class Symbol(Tensor):
     def device(self) -> str:  # type: ignore[override]
         return self._value.device
 
-    @property
-    def is_contiguous(self) -> bool:
-        dense = contiguous_strides(self.shape)
-        return all(n == 1 or st == d for n, st, d in zip(self.shape, self.strides, dense))
-
     def _get_version(self) -> int:
         return self._storage.version
 

@@ -133,6 +133,42 @@ def test_an_in_place_method_flows_gradients():
         np.testing.assert_allclose(x.grad.numpy(), 2 * np.exp(2 * X) + 3, rtol=1e-6)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_facts_of_memory_are_those_of_torch(torch, mode):
+    """`is_contiguous` is a property of ours and a method of PyTorch's: both ways of asking work."""
+
+    @dg.function(mode=mode)
+    def facts(x):
+        y = x.mT
+        return (
+            y.stride(), y.stride(-1), y.is_contiguous(), bool(y.is_contiguous), x.is_contiguous(),
+            y.contiguous().is_contiguous(), x.element_size(), x.nelement(),
+        )  # fmt: skip
+
+    def theirs(x):
+        y = x.mT
+        return (
+            y.stride(), y.stride(-1), y.is_contiguous(), y.is_contiguous(), x.is_contiguous(),
+            y.contiguous().is_contiguous(), x.element_size(), x.nelement(),
+        )  # fmt: skip
+
+    a = np.zeros((2, 3, 4), "float32")
+    assert facts(dg.tensor(a)) == theirs(torch.tensor(a))
+    z = np.array([[1 + 2j, 3j, 1], [2, 1 - 1j, 0]])
+    for name in ("mH", "H"):
+        turned = dg.function(lambda x, name=name: getattr(x, name) * 1, mode=mode)(dg.tensor(z))
+        np.testing.assert_array_equal(turned.numpy(), getattr(torch.tensor(z), name).resolve_conj().numpy())
+    with pytest.raises(dg.errors.AxisError, match="stride"):
+        dg.tensor(a).stride(3)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_example_of_a_vmap_has_strides(mode):
+    fn = dg.function(dg.vmap(lambda x: x.contiguous() * x.stride(0) * x.is_contiguous()), mode=mode)
+    x = np.arange(24, dtype="float32").reshape(2, 3, 4)
+    np.testing.assert_array_equal(fn(dg.tensor(x)).numpy(), x * 4)
+
+
 def test_in_place_keeps_the_dtype():
     with pytest.raises(dg.errors.DuogradError, match="int64"):
         dg.tensor(INTS).sqrt_()

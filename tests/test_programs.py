@@ -176,6 +176,42 @@ def test_an_unknown_name_says_what_to_write(space, name, fix):
     assert f"[{space}] has no {name}\n  at {__file__}:" in str(caught.value)
 
 
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [
+        ("unsqueeze_", r"write x = x\.unsqueeze\(axis\): a tensor keeps its shape$"),
+        ("detach_", r"write x = x\.detach\(\)$"),
+        ("data_ptr", r"write x\.numpy\(\)\.ctypes\.data$"),
+        ("block_until_ready", "its values are there when they are read"),
+        ("unsqueze", r"write x\.unsqueeze or x\.squeeze"),
+        ("layer_norm", r"write dg\.layer_norm\(x\)$"),
+        ("kaiming_normal_", r"write dg\.nn\.init\.kaiming_normal_\(x\)$"),
+        ("quite_unknown", r"docs/porting\.md"),
+    ],
+)
+def test_an_unknown_attribute_of_a_tensor_says_what_to_write(name, fix, mode):
+    def ask(x):
+        return getattr(x, name)
+
+    x = dg.ones((2, 3))
+    with pytest.raises(dg.errors.UnknownNameError, match=fix) as caught:
+        dg.function(ask, mode=mode)(x)
+    assert f"[Tensor] has no {name}\n  at {__file__}:" in str(caught.value)
+    assert isinstance(caught.value, AttributeError)
+    there = dg.function(lambda x: (hasattr(x, name), getattr(x, name, x) * 2), mode=mode)
+    for _ in range(3):
+        assert there(x)[0] is False
+        np.testing.assert_array_equal(there(x)[1].numpy(), 2.0)
+
+
+def test_what_python_looks_for_is_no_name_of_ours():
+    x = dg.ones((2,))
+    for name in ("__cuda_array_interface__", "_repr_html_", "_fields"):
+        with pytest.raises(AttributeError, match=f"'Tensor' object has no attribute '{name}'"):
+            getattr(x, name)
+
+
 def test_dtypes_have_the_names_of_pytorch():
     kinds = dg.half, dg.float, dg.double, dg.short, dg.int, dg.long
     assert list(map(str, kinds)) == ["float16", "float32", "float64", "int16", "int32", "int64"]

@@ -65,6 +65,16 @@ def test_an_unknown_word_is_named_by_every_public_function(name):
         (lambda: X.backward(retain=True), "write retain_graph= for retain="),
         (lambda: dg.fft.fft(X, dim=1), "write axis= for dim="),
         (lambda: dg.linalg.diagonal(x=X), "x= which is given by position"),
+        (
+            lambda: dg.optim.SGD([X], lr=0.1, fused=True),
+            "leave fused= out: a step is one kernel for all parameters",
+        ),
+        (lambda: dg.optim.Adam([X], foreach=False), "leave foreach= out: a step is one kernel"),
+        (
+            lambda: X.to("cpu", non_blocking=True),
+            "leave non_blocking= out: copies are in the order of the calls",
+        ),
+        (lambda: X.contiguous(memory_format=None), "leave memory_format= out: kernels choose layouts"),
         (lambda: dg.cat(), r"\[concat\] misses xs"),
         (lambda: dg.gather(X, 0), r"\[gather\] misses index"),
         (lambda: dg.Tensor([1.0]), r"\[Tensor\] is a class that is not called(.|\n)*write dg.tensor\(data\)"),
