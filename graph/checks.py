@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from types import CellType, FunctionType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ..core import dispatch
 from ..core.errors import DuogradError, Place, line_of
 from ..core.op import REGISTRY
-from ..core.types import Shape, bool_
+from ..core.types import DType, Shape, TensorType, bool_
 from .ir import Value
-from .live import is_live
+from .live import Formula, Live, RestartError, is_live, is_size
 from .symbol import Symbol
 
 if TYPE_CHECKING:
@@ -73,7 +74,75 @@ _SAME = frozenset("cast take take_elements".split())
 def knows_sizes(refuse: Any) -> bool:
     """Whether a check has live sizes in its closure, which it could not ask after the trace."""
     cells = [c.cell_contents for c in getattr(refuse, "__closure__", None) or ()]
-    return any(is_live(x) or (callable(x) and knows_sizes(x)) for x in cells)
+    return any(_knows(x) or (callable(x) and knows_sizes(x)) for x in cells)
+
+
+def _knows(x: Any) -> bool:
+    return any(map(is_size, x.shape)) if x.__class__ is Symbol else is_live(x)
+
+
+class SizedCheck:
+    """A check that knows live sizes. `at(live)` is the check for a call with these live numbers."""
+
+    __slots__ = ("_kept",)
+    placed, prints = True, False
+
+    def __init__(self, refuse: Any):
+        self._kept = _kept(refuse)
+
+    def at(self, live: Any) -> Any:
+        return _made(self._kept, live)
+
+
+class _Shown(NamedTuple):
+    """What a check may ask a tensor for."""
+
+    type: TensorType
+
+    @property
+    def shape(self) -> Shape:
+        return self.type.shape
+
+    @property
+    def dtype(self) -> DType:
+        return self.type.dtype
+
+
+class _Closure(NamedTuple):
+    function: FunctionType
+    cells: tuple[Any, ...]
+
+
+def _kept(x: Any) -> Any:
+    """x with formulas for live numbers. Raises: RestartError for what may hold some elsewhere."""
+    if type(x) is Live:
+        return x._formula()
+    if x.__class__ is Symbol and _knows(x):
+        return _Shown(_kept(x.type))
+    if isinstance(x, tuple):
+        row = map(_kept, x)
+        return type(x)(*row) if hasattr(x, "_fields") else tuple(row)
+    if type(x) is list:
+        return [_kept(v) for v in x]
+    if isinstance(x, FunctionType) and knows_sizes(x):
+        return _Closure(x, tuple([_kept(c.cell_contents) for c in x.__closure__ or ()]))
+    if is_live(x) or (callable(x) and knows_sizes(x)):
+        raise RestartError
+    return x
+
+
+def _made(x: Any, live: Any) -> Any:
+    """The same with numbers in the places of formulas."""
+    if x.__class__ is Formula:
+        return x.at(live)
+    if x.__class__ is _Closure:
+        f: Any = x.function
+        cells = tuple([CellType(_made(c, live)) for c in x.cells])
+        return FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, cells)
+    if isinstance(x, tuple):
+        row = [_made(v, live) for v in x]
+        return type(x)(*row) if hasattr(x, "_fields") else tuple(row)
+    return [_made(v, live) for v in x] if x.__class__ is list else x
 
 
 def of_rows(parts: Sequence[tuple[Any, Shape]], reverse: bool) -> Any:

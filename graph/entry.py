@@ -17,6 +17,7 @@ from ..core.backend import scalar_bits
 from ..core.storage import writes
 from ..core.vjp import Node
 from .arguments import Loose, Slot
+from .checks import SizedCheck
 from .given import Given
 from .guards import Namespace
 from .live import LIVE, Formula
@@ -131,7 +132,10 @@ class _Writer:
         self._run(outputs)
         for place, refuse in self.variant.root.checks:
             array = "None" if place is None else f"o{place}._array()"
-            self.lines.append(f"    {self.names.bind(refuse)}({array})")
+            call = self.names.bind(refuse)
+            if refuse.__class__ is SizedCheck:
+                call = f"{call}.at({self.live})"
+            self.lines.append(f"    {call}({array})")
         self._finish()
         entry: Callable[[tuple[Any, ...]], Any] = self.names.function("enter", self.lines)
         return entry

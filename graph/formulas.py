@@ -218,10 +218,14 @@ class Program:
         self.closed = False
         self.read: Callable[..., Any] = lambda numbers, tensors=(): None
 
-    def stage(self, kind: type, name: str) -> Program:
-        """What goes on when a value has been read: a program of all numbers so far and of that one."""
-        count = len(self.kinds) + 1
-        made = Program(range(count), (), [*self.kinds, kind], [*self.names, name])
+    def stage(self, kind: type, name: str, ends: tuple[int, int] | None = None) -> Program:
+        """What goes on when a value has been read: a program of all numbers so far and of that one. ends: what it is at
+        least and at most, where it is like a size."""
+        count = len(self.kinds)
+        ranges = self.first_bounds if ends is None else {**self.first_bounds, count: ends}
+        made = Program(range(count + 1), (), [*self.kinds, kind], [*self.names, name], ranges=ranges)
+        made.bounds.update(self.bounds)
+        made.known_reach.update(self.known_reach)
         made.parent, self.closed = self, True
         return made
 

@@ -168,7 +168,8 @@ class Now(Sizes):
     def go_on(self, program: Program, value: Any) -> Live:
         """A value has been read: a live number of the next program."""
         n = len(self.program.kinds)
-        self.program, self.values[n] = program, value
+        self.program, self.values[n], self.sized = program, value, program.sized
+        self.tabulate()
         return self.leaf(n)
 
     def renew(self) -> None:

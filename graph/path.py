@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from ..core import dispatch
 from ..core.backend import get_backend
 from ..core.errors import EndlessRecursionError, RetraceError, TraceError, last_user_line, user_line
+from . import growing
 from .aliases import check_arrays
 from .arguments import fill_call
 from .asking import leave_doubles, leave_gradients
+from .checks import SizedCheck
 from .closing import Closing
-from .formulas import Part, Program, Site
+from .formulas import Part, Program, Site, largest
 from .given import Lent, Watch, containers_of, flatten
 from .guards import ReadRecorder, compile_guards
 from .handlers import caught
@@ -207,6 +209,16 @@ class Path:
         after = self.after
         if after is not None and after.lively is None and after.asked and after.children and not self.defers:
             after.lively = True
+        if after is not None and after.lively and not self.defers and after.counts is None:
+            seen = len(after.children) + len(after.ways)
+            if seen >= growing.SEEN and self.outcomes[-1].dtype.kind == "i" and self.outcomes[-1] > 1:
+                after.counts = True
+        if after is not None and after.counts:
+            try:
+                return self._prepare()
+            except AgainError:
+                after.counts, self.after, self.known, self.shown = False, after, len(self.outcomes), []
+                self.late, self.stages = [], {}
         try:
             return self._prepare()
         except AgainError:
@@ -460,11 +472,17 @@ class Path:
                 self.after.children[self.after.key(self.outcomes[-1])] = segment
             else:
                 self.after.ways.append((program, segment))
+                if (
+                    self.after.counts and len(program.positions) - 1 in program.pinned
+                ):  # nothing is gained by it
+                    self.after.counts = False
 
     def _attempt(self, trace: Trace, face: Symbol, refuse: Any) -> bool:
         """Look at a value that may be refused where the function might catch the error. Returns whether it is so."""
         if not caught(Path.prepare.__code__):
             return False
+        if refuse.__class__ is SizedCheck:
+            raise RestartError
         refuse(self._value(trace, face, refuse))
         return True
 
@@ -486,7 +504,7 @@ class Path:
     def _outcome(self, trace: Trace, face: Symbol, refuse: Any) -> Any:
         if face._trace() is not trace:
             face._leaked("read")
-        if trace.now is not None and trace.now.sized:
+        if trace.now is not None and trace.now.sized and trace.now.program.parent is None:
             raise RestartError(
                 f"a value of {as_now(face.type)} is read at {user_line()}: return the tensor and read it outside"
             )
@@ -544,9 +562,9 @@ class Path:
             return value
         program = next((p for p, s in segment.ways if s is child), None)
         if program is None:
-            program = self.stages[id(segment)] = trace.now.program.stage(
-                type(value), f"a value of {face.type}"
-            )
+            ends = (2, largest(value)) if segment.counts and value > 1 else None
+            program = trace.now.program.stage(type(value), f"a value of {face.type}", ends)
+            self.stages[id(segment)] = program
         return trace.now.go_on(program, value)
 
     def _hears(self, trace: Trace, recorder: ReadRecorder) -> Callable[[Any], bool]:

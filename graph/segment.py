@@ -6,6 +6,7 @@ from typing import Any
 
 from ..core.errors import DuogradError, TraceError
 from ..core.showing import shown
+from .checks import SizedCheck
 from .compile import compile_graph
 from .ending import Ending
 from .formulas import Program
@@ -21,13 +22,14 @@ class Segment:
     segments; checks: (output, who may refuse it; None: who says something); first: what checks before
     the run, where the graph writes; read: the output whose value decides (None: the last segment); line: the user's,
     where it is read; refuse: what may refuse that value, where nothing else of it matters; children: the next segment
-    by `key` of the value; asked: the value is asked for as a Python number; lively: it is a live one; ways: what is
-    worked out by it, with the next segment for values that the program takes.
+    by `key` of the value; asked: the value is asked for as a Python number; lively: it is a live one; counts: it is how
+    many elements something has, and with it sizes are live; ways: what is worked out by it, with the next segment for
+    values that the program takes.
     """
 
     __slots__ = (
-        "asked", "carries", "checks", "children", "ending", "first", "line", "lively", "read", "refuse", "released",
-        "runner", "ways",
+        "asked", "carries", "checks", "children", "counts", "ending", "first", "line", "lively", "read", "refuse",
+        "released", "runner", "ways",
     )  # fmt: skip
 
     def __init__(self, runner: Runner):
@@ -42,6 +44,7 @@ class Segment:
         self.children: dict[bytes, Segment] = {}
         self.asked = False
         self.lively: bool | None = None
+        self.counts: bool | None = None
         self.ways: list[tuple[Program, Segment]] = []
         self.ending: Ending | None = None
 
@@ -57,6 +60,8 @@ class Segment:
         outputs = self.runner(tensors, carried)
         for place, refuse in self.checks:
             array = None if place is None else outputs[place]._array()
+            if refuse.__class__ is SizedCheck:
+                refuse = refuse.at(carried.get(LIVE))
             if late is not None and getattr(refuse, "prints", False):
                 late.append((refuse, None if array is None else array.copy()))
             else:

@@ -52,7 +52,11 @@ class Sizes:
         self.plans = False
         #: by step, the size that it depends on and what it is for each value of that
         self.tables: dict[int, tuple[int, Any]] = {}
-        for n, (low, high) in program.first_bounds.items():
+        self.tabulate()
+
+    def tabulate(self) -> None:
+        """Make tables of the numbers that have an end."""
+        for n, (low, high) in self.program.first_bounds.items():
             if high - low <= _TABULATED_SIZES:
                 self.tables[n] = n, np.arange(low, high + 1)
 

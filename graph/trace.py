@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -21,12 +21,13 @@ from ..core.errors import (
     user_line,
     user_place,
 )
+from ..core.numbers import whole
 from ..core.op import REGISTRY, Attrs, Op
 from ..core.storage import refuse_other_type, refuse_overlap
 from ..core.strangers import no_tensor, numpy_number, refuse_nothing
 from ..core.types import TensorType
 from ..core.value import Tensor
-from .checks import Extent, at_place, is_within, knows_sizes
+from .checks import Extent, SizedCheck, at_place, is_within, knows_sizes
 from .ir import Graph, Node, Number, Value
 from .ledger import Leave
 from .live import Live, RestartError, settled, values_of
@@ -67,6 +68,7 @@ class Trace(Sources, Settings):
         Settings.__init__(self)
         self.host, self.breaker = host, breaker
         self.answer: Any = None  # called to read a number while tracing
+        self.counts: dict[Value, Any] = {}  # how many elements of these are not 0
         self.grad_reads: list[tuple[Any, bool]] = []
         #: id of a symbol's storage -> it, the gradient, whose
         self.grad_inputs: dict[int, tuple[Symbol, Any, Any]] = {}
@@ -509,6 +511,13 @@ class Trace(Sources, Settings):
             made = getattr(column_steps, op.parts)(*inputs, **op.attrs_dict(attrs))
         return tuple(map(self.face, made)) if isinstance(made, tuple) else (self.face(made),)
 
+    def counted(self, x: Any, count: Callable[[], Any]) -> Any:
+        """How many elements of x are not 0: a number, which is read once. count: a tensor of it."""
+        value = self.face(x)._value
+        if value not in self.counts:
+            self.counts[value] = whole(count().item())
+        return self.counts[value]
+
     def constant_of(self, x: Symbol) -> Any:
         """The array that a symbol is, where it is a constant of the function."""
         source = self._origin.get(x._value)
@@ -520,9 +529,11 @@ class Trace(Sources, Settings):
 
     def check(self, x: Any, refuse: Any) -> None:
         if self.breaker is not None:  # the backward graph is not watched: its matrices have been forward
-            if self.now is not None and self.now.sized and knows_sizes(refuse):
+            sized = self.now is not None and self.now.sized and knows_sizes(refuse)
+            if sized and getattr(refuse, "prints", False):
                 raise RestartError
             face, refuse = self.face(x), at_place(user_place(2), refuse)
+            refuse = SizedCheck(refuse) if sized else refuse
             if refuse.prints or self.attempt is None or not self.attempt(self, face, refuse):
                 self.checks.append((face, refuse))
 

@@ -426,6 +426,30 @@ def test_random_numbers_of_any_size_are_those_of_eager_mode(name):
     assert len(fn.variants) <= 5, fn.explain(guards=True)
 
 
+def test_values_that_are_refused_in_graphs_of_any_size():
+    """What looked at them held the sizes of the trace, so that each size had a variant."""
+    fn = dg.function(lambda x, y: dg.nn.functional.binary_cross_entropy(x, y))
+    for n in range(3, 12):
+        x, y = dg.full((n,), 0.25), dg.ones(n)
+        assert fn(x, y).item() == fn.eager(x, y).item()
+    assert len(fn.variants) == 4
+    with pytest.raises(dg.errors.ArgumentError, match=r"binary_cross_entropy.* x: float32.20. has 1.5"):
+        fn(dg.full((20,), 1.5), dg.ones(20))
+
+
+def test_an_index_along_an_axis_of_any_size():
+    """That it lies within was asked of the size of the trace, so that each size had a variant."""
+    fn = dg.function(lambda x, i: x[i] * 2)
+    for n in range(3, 14):
+        x = dg.randn(n, 3)
+        assert fn(x, dg.tensor([0, n - 1])).tolist() == (x[dg.tensor([0, n - 1])] * 2).tolist()
+        with pytest.raises(
+            dg.errors.IndexingError, match=rf"index {n} is outside axis 0 of x: float32.{n}, 3"
+        ):
+            fn(x, dg.tensor([1, n]))
+    assert len(fn.variants) == 4
+
+
 def test_gradients_inside_and_through_calls_of_any_size():
     w = dg.randn(3, 3).requires_grad_()
 

@@ -54,13 +54,93 @@ def test_a_loss_that_is_written_at_every_step_leaves_the_step_to_python():
     assert not fn.variants  # their graphs are of no use any more
 
 
-def test_sizes_that_are_others_at_every_call_leave_the_function_to_python():
+def test_sizes_that_are_others_at_every_call_are_any():
     fn = dg.function(lambda x, at: (x[x > at] * 2).sum())
     x = dg.linspace(0, 1, 101)
     for k in range(90):
         at = dg.tensor(k / 100)
         np.testing.assert_array_equal(fn(x, at).numpy(), fn.eager(x, at).numpy())
-    assert "is another one at each call" in fn.explain()
+    assert "Python runs" not in fn.explain()
+    assert fn.variants[0].paths <= 6
+
+
+W = dg.linspace(-1, 1, 35).reshape(5, 7).requires_grad_()
+
+
+def _learned(x, m, other):
+    W.grad = None
+    loss = ((x[m] @ W).tanh() ** 2).sum() + (x[other] @ W).sum()
+    loss.backward()
+    return loss, W.grad, (x[m] @ W).mean(0)
+
+
+def _assigned(x, m, other):
+    x = x * 1
+    x[m] = x[m] * 2
+    x[other] = 0
+    return (x,)
+
+
+def _kept(x, m, other):
+    rows = x[m]
+    kept = rows[rows[:, 0] > 0] if len(rows) > 3 else rows
+    return rows, rows.shape[0], len(rows) * kept.sum()
+
+
+#: what is done with rows that masks choose; how many paths at most
+CHOSEN = {
+    "two masks": (
+        lambda x, m, other: (x[m].sum(0), (x * 2)[other].sum(), dg.cat([x[m], x[other]]).mean(0)),
+        9,
+    ),
+    "a masked loss": (_learned, 9),
+    "what is set": (_assigned, 9),
+    "rows and how many": (lambda x, m, other: (x[m], len(x[m]), x[m].shape[0] * x[m]), 6),
+    "a mask of what a mask chose": (_kept, 40),
+    "places": (lambda x, m, other: (dg.nonzero(m)[0] * 2, x[dg.nonzero(m)[0]].softmax(1)), 6),
+    "attention": (lambda x, m, other: ((x[m] @ x[m].T).softmax(-1) @ x[m],), 6),
+    "dropout": (lambda x, m, other: (dg.dropout(x[m], 0.5).sum(0), dg.rand(2)), 8),
+    "a branch on how many": (lambda x, m, other: (x[m] * 2 if len(x[m]) > 20 else x[m],), 8),
+    "a branch on a value": (lambda x, m, other: (x[m] * 2 if x[m].sum() > 0 else x[m],), 9),
+    "a slice of so many": (lambda x, m, other: (x[: int(m.sum())].sum(0), int(m.sum())), 6),
+    "a loop over them": (lambda x, m, other: dg.scan(lambda c, r: (c + r, c * 2), dg.zeros(5), x[m]), 6),
+    "a gather among them": (lambda x, m, other: (dg.cat([x[m], x])[dg.nonzero(other)[0]].sum(0),), 9),
+    "the last of them": (
+        lambda x, m, other: (x[m][-1] if len(x[m]) else x[0], x[m][len(x[m]) // 2 :].sum(0)),
+        8,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_rows_that_a_mask_chooses_are_any_number(name):
+    """Each number of them was a path, and after 24 the function ran in Python."""
+    body, most = CHOSEN[name]
+    runs = []
+    for mode in ("eager", "graph"):
+        rng, fn, rows = np.random.default_rng(0), dg.function(body, mode=mode), []
+        dg.manual_seed(0)
+        for k in range(30):
+            x = dg.tensor(rng.normal(size=(60, 5)).astype("float32"))
+            m, other = (dg.tensor(rng.random(60) < rng.random() * (k != 7)) for _ in range(2))
+            found = fn(x, m, other)
+            rows.append([y.detach().numpy().tobytes() if isinstance(y, dg.Tensor) else y for y in found])
+        runs.append(rows)
+    assert runs[0] == runs[1]
+    assert "Python runs" not in fn.explain()
+    assert fn.variants[0].paths <= most, fn.variants[0].paths
+
+
+def test_an_index_among_rows_that_a_mask_chose_is_refused_by_their_number():
+    fn = dg.function(lambda x, m, i: x[m][i])
+    x = dg.randn(20, 3)
+    for n in (4, 6, 8, 9, 11, 12):
+        m = dg.arange(20) < n
+        assert fn(x, m, dg.tensor([n - 1])).tolist() == x[n - 1 : n].tolist()
+        with pytest.raises(
+            dg.errors.IndexingError, match=rf"index {n} is outside axis 0 of x: float32.{n}, 3"
+        ):
+            fn(x, m, dg.tensor([n]))
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import numpy as np
 from .. import dispatch
 from .. import types as T
 from ..errors import ArgumentError, ArgumentTypeError, DtypeError
+from ..numbers import whole
 from ..op import Ints, composite, primitive, public
 from ..types import TensorType, contiguous_strides
 from ..value import Tensor
@@ -100,7 +101,13 @@ def flatnonzero(x):
     if x.dtype.is_complex:
         x = E.not_equal(x, 0)
     found = sized(counted_places, x)
-    return flat_places(x, size=int(count_nonzero(x).item())) if found is None else found
+    return flat_places(x, size=_count(x)) if found is None else found
+
+
+def _count(x):
+    """How many elements are not 0: a trace, which asks once for a mask, may know it as a number that changes."""
+    counted = getattr(dispatch.state.executor, "counted", None)
+    return whole(count_nonzero(x).item()) if counted is None else counted(x, lambda: count_nonzero(x))
 
 
 def _coordinates(flat, shape):
