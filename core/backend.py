@@ -69,18 +69,27 @@ class Scalar(NamedTuple):
     dtype: DType
 
 
+class Pooling(NamedTuple):
+    """A pooling op that reads the result of an epilogue alone, and its attributes."""
+
+    op: str
+    named: dict[str, Any]
+
+
 class Epilogue(NamedTuple):
     """Pointwise work on the result of a matrix product or convolution, fused into its kernel.
 
     roots: expressions in which `arg` 0 is the op's result element and `arg` k reads inputs[k - 1], an operand
     that broadcasts to the op's output shape or a number. roots[k] is stored to outputs[k]: contiguous, of the
     op's output shape, no input's memory. The plain result is stored only where it is a root; the `outputs`
-    given to the kernel beside an epilogue tell shape and dtype and are not written.
+    given to the kernel beside an epilogue tell shape and dtype and are not written. pooling: what the one root, which
+    has the plain result's dtype, goes through before it is stored; only where the backend `takes_pooling`.
     """
 
     roots: tuple[Expr, ...]
     inputs: tuple[Operand | Scalar, ...]
     outputs: tuple[Operand, ...]
+    pooling: Pooling | None = None
 
 
 class Binding(NamedTuple):

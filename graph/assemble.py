@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from ..core.backend import Epilogue, Launch, Nested, Operand, Program, Scalar, Slot
+from ..core.backend import Epilogue, Launch, Nested, Operand, Pooling, Program, Scalar, Slot
 from ..core.errors import DuogradError
 from ..core.loops import LoopKernel
 from ..core.lower import Index, lower_map, lower_reduce, needs_index, with_index_input
@@ -505,7 +505,14 @@ class _Assembly:
         self._value(v, self.dense, 0)
         roots, outs = [], []
         del self.stores[v]
-        for item in self.group.items:
+        pool, pooling = self.group.pooling, None
+        if pool is not None:
+            (x,), (w,) = pool.node.values(), pool.node.outputs
+            roots.append(self._value(self.layouts[x].base, self.dense, 0))
+            self.stores[w] = contiguous_strides(w.type.shape)
+            outs.append(Operand(self.sources.buffer(w), 0, w.type.dtype, w.type.shape, self.stores[w]))
+            pooling = Pooling(pool.node.op.name, pool.node.named)
+        for item in self.group.items if pool is None else ():
             for w in item.node.outputs:
                 if self.stored(w, self.inside):
                     roots.append(self._value(w, self.dense, 0))
@@ -516,7 +523,7 @@ class _Assembly:
         built = self._built(roots)
         if self.sources.fast:
             built = relax(built, ())
-        epilogue = Epilogue(built, tuple(self.inputs[1:]), tuple(outs))
+        epilogue = Epilogue(built, tuple(self.inputs[1:]), tuple(outs), pooling)
         if node.op.operands_rule is not None:
             inputs, outputs = node.op.operands_rule(inputs, outputs)
         kernel = self.backend.primitive(node.op.name)

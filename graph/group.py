@@ -30,6 +30,8 @@ MAX_EPILOGUE = 12
 INLINE_COST = 6
 #: kind and domain of a group, or the reason that there is none
 Joined = tuple[str, tuple[tuple[int, bool], ...]] | str
+#: ops that can follow an op, and pointwise work on its result, in one kernel
+_POOLINGS = frozenset(("max_pool", "avg_pool"))
 _ARG = frozenset(("argmax", "argmin"))
 
 
@@ -115,6 +117,11 @@ class Group:
     def head(self) -> Item:
         """The op of an op group; pointwise work that joins it may stand earlier in the program."""
         return next(i for i in self.items if i.kind == OP)
+
+    @property
+    def pooling(self) -> Item | None:
+        """The pooling that an op group ends with."""
+        return next((i for i in self.items if i.kind == OP and i is not self.head), None)
 
     @property
     def title(self) -> str:
@@ -265,9 +272,10 @@ class Rules:
         readers: dict[Value, list[Item]],
         takes: Callable[..., bool],
         halves: Callable[[str], bool],
+        pools: Callable[[Node, Node], str],
     ):
         self.layouts, self.places, self.producer, self.readers = layouts, places, producer, readers
-        self.takes, self.halves = takes, halves
+        self.takes, self.halves, self.pools = takes, halves, pools
         self.written = places.written
 
     def stored(self, value: Value, inside: set[Item]) -> bool:
@@ -288,6 +296,8 @@ class Rules:
         if OP in (a.kind, b.kind):
             if a.kind == OP and b.kind == MAP:
                 return self._epilogue(a, b)
+            if a.kind == b.kind == OP and b.head.node.op.name in _POOLINGS:
+                return self._pooling(a, b)
             if b.kind == OP:
                 return f"{b.head.node.op.name} reads whole values from memory"
             return f"the kernel of {a.head.node.op.name} takes no reduction of its result"
@@ -479,6 +489,8 @@ class Rules:
         """An op followed by pointwise work on its result, inside the op's kernel."""
         head = a.head.node
         name, out = head.op.name, head.outputs[0]
+        if a.pooling is not None:
+            return f"the kernel of {name} takes no work on what it has pooled"
         if len(head.outputs) != 1 or not self.takes(name, out.type.shape, None, None):
             return f"the kernel of {name} takes no work on its result"
         if b.total != out.size or out.size == 0:
@@ -510,6 +522,36 @@ class Rules:
                 f"together they stream more than {MAX_STREAMS} arrays of full size, or {MAX_BUFFERS} in all"
             )
         return OP, a.domain
+
+    def _pooling(self, a: Group, b: Group) -> Joined:
+        """An op, and pointwise work on its result, followed by a pooling of that, inside the op's kernel."""
+        head, pool = a.head.node, b.head.node
+        name, whole = head.op.name, head.outputs[0]
+        if a.pooling is not None or len(a.items) + len(b.items) > MAX_EPILOGUE:
+            return f"the kernel of {name} takes one pooling, with {MAX_EPILOGUE - 1} ops in all"
+        if len(b.items) > 1:
+            return f"{pool.op.name} has work on its result in its own kernel"
+        x = pool.inputs[0]
+        layout = self.layouts[x]
+        maker = self.producer.get(layout.base)
+        if maker not in a.items or x.type != whole.type or layout.offset:
+            return f"{pool.op.name} reads the result of {name} in another shape or dtype"
+        if layout.base.type != whole.type or not is_dense(x.type.shape, layout.strides):
+            return f"{pool.op.name} reads the result of {name} in another shape or dtype"
+        if not all(item.plain for item in a.items):
+            return f"the kernel of {name} takes work on its result in plain dtypes only"
+        inside = {*a.items, *b.items}
+        for item in a.items:
+            for v in item.node.outputs:
+                others = [r.node.op.name for r in self.readers[v] if r not in inside]
+                if others:
+                    return f"the result of {item.node.op.name} is also read by {others[0]}"
+                if v in self.places.of:
+                    return f"the result of {item.node.op.name} is also a result of the function"
+        (out,) = pool.outputs
+        if isinstance(self.places.of.get(out), Value) or out in self.places.same or out in self.places.parts:
+            return f"{pool.op.name} writes in place"
+        return self.pools(head, pool) or (OP, a.domain)
 
 
 def _loops(group: Group) -> str:

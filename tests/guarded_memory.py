@@ -143,6 +143,12 @@ class Edges:
             self.array(self.pick((1, 2)), c, *sizes), self.array(o, c, k, k), self.array(o),
         ]  # fmt: skip
 
+    def conv_pooled(self):
+        conv, arrays = self.conv()
+        k, pool = self.pick((1, 2, 2, 3)), self.pick((F.max_pool2d, F.avg_pool2d))
+        window = k, self.pick((1, 2, k))
+        return lambda x, w, b: pool(F.relu(conv(F.pad(x, (0, 6, 0, 5)), w, b)), window), arrays
+
     def depthwise(self):
         c, n, k = self.pick((1, 3, 16, 17)), self.pick((5, 7, 15, 16, 17)), self.pick((1, 3, 5))
         stride = self.pick((1, 2))
@@ -211,7 +217,8 @@ class Edges:
         for k in range(count):
             for name in names:
                 call, arrays = getattr(self, name)()
-                yield f"{name} {[a.shape for a in arrays]} #{k}", call, arrays, True
+                # Without gradients a pooling is part of its convolution's kernel.
+                yield f"{name} {[a.shape for a in arrays]} #{k}", call, arrays, name != "conv_pooled"
 
 
 def main(side):

@@ -21,22 +21,25 @@ from typing import Any
 
 from ...core.backend import Epilogue, Operand, Program
 from ...core.numbers import estimate
+from ...core.scalar import walk
 from ...core.types import DType
-from . import conv_direct, conv_pixels, conv_wide, conv_winograd
+from . import conv_direct, conv_pixels, conv_pool, conv_pool_rules, conv_wide, conv_winograd, pooling
 from .blocks import apart
 from .conv_axes import (
-    Axis,
     Pair,
     Product,
     Row,
     Tasks,
     by_place,
+    chain,
     fewer_chunks,
     flat,
     in_place,
     lift,
     lift_window,
     phases,
+    product_of,
+    whole_units,
 )
 from .conv_pack import pack_filters
 from .conv_text import HEAD, first_slots, run_lines
@@ -44,8 +47,6 @@ from .epilogue import FusedEpilogue, apply_after, fuse, indent, result_buffer
 from .panels import IMPORT, Block, block, fill_zero
 from .target import has_masked_memory
 
-#: About how many (channel, tap) products make one chain of additions.
-_DEPTH = 192
 #: The panels of a task: how many at most, and their bytes, which should stay in the second-level cache.
 _PANELS, _PANEL_BYTES = 16, 1 << 19
 #: So many rows of filters read neighbouring pixels in place: packing them would take longer.
@@ -106,8 +107,10 @@ for at in range(0, strip_columns, WIDTH):
 @functools.lru_cache(maxsize=512)
 def _source(
     dtype: DType, tile: Block, head: str, finish: str, finishes: str, ahead: bool, later: bool, masks: bool,
+    pools: bool,
 ) -> str:  # fmt: skip
-    """The kernel. ahead: filters are fetched ahead; later: pixels of the next panel; masks: are they fast?"""
+    """The kernel. ahead: filters are fetched ahead; later: pixels of the next panel; masks: are they fast? pools: what
+    is summed up is pooled."""
     char, size = dtype.char, dtype.itemsize
     rows, width, lanes = tile.rows, tile.width, tile.lanes
     row = width * size
@@ -130,10 +133,11 @@ def kernel(args, chunk, nchunks):
     k_table = row_table + 8 * (row_block + {rows})
     panel_bytes = depth * taps * {row}
     panels = k_table + (8 * depth * taps + 63) // 64 * 64
-    sums = panels + strip // {width} * panel_bytes + 64
+    most_panels = div_i64(strip + {width - 1}, {width})
+    sums = panels + most_panels * panel_bytes + 64
     run_table = sums + row_block * pitch * {size}
     panel_table = run_table + 24 * strip
-    tap_tables = panel_table + 16 * (strip // {width})
+    tap_tables = panel_table + 16 * most_panels
     # Filter offsets by (channel, tap) of one block of channels.
     fill_offsets(k_table, 0, depth * taps, 0, taps_y, taps_x, f_c, f_y, f_x)
     dense = out_z * out_y * out_x == 1
@@ -162,7 +166,7 @@ def kernel(args, chunk, nchunks):
         fill_offsets(row_table, 0, rows, {rows - 1}, 1, 1, f_row, 0, 0)
         image0, pixel0 = div_i64(first, pixels), mod_i64(first, pixels)
         # A strip inside one image is summed up in its place, any other in a buffer.
-        inside = pixel0 + strip_columns <= pixels and dense
+        inside = {"False" if pools else "pixel0 + strip_columns <= pixels and dense"}
         if inside:
             result, result_step = c, out_plane
             result0 = (image0 * groups * rows_all + group * rows_all + row0) * out_plane + pixel0
@@ -262,42 +266,41 @@ def _shared(program: Program, product: Product, fused: FusedEpilogue | None) -> 
         conv_winograd.windowed(program, product, fused)
         return
     product = flat(product)
-    axes, channels = product.axes, product.channels
-    taps = axes[1].taps * axes[2].taps
-    depth = -(-channels // max(1, -(-channels * taps // max(_DEPTH, taps))))
-    way = _way(program, product, depth)
+    depth = chain(product)
+    unit = fused.pool.unit if fused is not None and fused.pool is not None else 1
+    way = _way(program, product, depth, unit)
     if way == "wide":
         conv_wide.windowed(program, product, fused, conv_wide.tasks(program, product))
         return
     if way == "windows":
-        _windowed(program, product, fused, depth, _tasks(program, product, depth))
+        _windowed(program, product, fused, depth, _tasks(program, product, depth, unit))
         return
     packed = None
     if way == "filters":
         with program.prepared(product.w):
             packed = pack_filters(program, product, conv_pixels.pixel_block(product.out.dtype))
         program.wave()
-    split = conv_pixels.tasks(program, product, depth, packed is None)
+    split = conv_pixels.tasks(program, product, depth, packed is None, unit)
     conv_pixels.windowed(program, product, fused, packed, depth, split)
 
 
-def _way(program: Program, product: Product, depth: int) -> str:
+def _way(program: Program, product: Product, depth: int, unit: int = 1) -> str:
     """What is packed: windows, filters, or filters by tasks for themselves; or all sums are kept on wide values.
 
-    Every batch has the same kernels.
+    Every batch has the same kernels. unit: of pixels, of which tasks have whole ones.
     """
     x, _, out, *_ = product
     cycles = {"windows": 1.0, "filters": 1.0, "tasks": 1.0}
-    if conv_wide.applies(product, depth):
+    if unit == 1 and conv_wide.applies(product, depth):
         cycles["wide"] = 1.0
     for n in _IMAGES:
         some = product._replace(
             x=x._replace(shape=(n, *x.shape[1:])), out=out._replace(shape=(n, *out.shape[1:]))
         )
-        cycles["windows"] *= _tasks(program, some, depth).cycles
+        cycles["windows"] *= _tasks(program, some, depth, unit).cycles
         packing = conv_pixels.pack_cycles(program, some)
-        cycles["filters"] *= conv_pixels.tasks(program, some, depth).cycles + packing
-        cycles["tasks"] *= conv_pixels.tasks(program, some, depth, True).cycles
+        cycles["filters"] *= conv_pixels.tasks(program, some, depth, False, unit).cycles + packing
+        cycles["tasks"] *= conv_pixels.tasks(program, some, depth, True, unit).cycles
         if "wide" in cycles:
             cycles["wide"] *= conv_wide.tasks(program, some).cycles
     return min(cycles, key=cycles.__getitem__)
@@ -323,13 +326,17 @@ def _windowed(
         head, finishes = indent(fused.head(_FIRST_SLOT), 4), "True"
     finish = run_lines(dtype.char, "row0", "block_rows, result_at = rows, result0 + done", lines)
     later = not ahead and y.taps == z.taps == z.step == 1
-    source = _source(dtype, tile, head, finish, finishes, ahead, later, has_masked_memory())
+    pool = fused.pool if fused else None
+    masks = has_masked_memory()
+    source = _source(dtype, tile, head, finish, finishes, ahead, later, masks, pool is not None)
+    source = conv_pool.source(source, pool)
     row_block, strip, chunks, _ = split
     pitch = strip + tile.lanes  # lines of the buffer are not a power of two apart
-    runs = strip // tile.width * (-(-tile.width // axes[2].out) + 3)
+    panels = -(-strip // tile.width)
+    runs = panels * (-(-tile.width // axes[2].out) + 3)
     nbytes = 8 * (row_block + tile.rows) + 8 * depth * taps + 64
-    nbytes += depth * taps * strip * size + 64 + row_block * pitch * size
-    nbytes = -(-(nbytes + 24 * strip + 16 * (strip // tile.width + taps * min(strip, runs))) // 64) * 64
+    nbytes += depth * taps * panels * tile.width * size + 64 + row_block * pitch * size
+    nbytes = -(-(nbytes + 24 * strip + 16 * (panels + taps * min(strip, runs))) // 64) * 64
     chunks = fewer_chunks(program, chunks, nbytes)
     f_row, f_channel, f_group = (s * size for s in filters)
     steps = [s * size for s in w.strides[2:]]
@@ -361,8 +368,9 @@ def _stays(product: Product, depth: int, rows: int) -> bool:
     return single and rows <= _ROWS_IN_PLACE and depth <= _WAYS * spread
 
 
-def _tasks(program: Program, product: Product, depth: int) -> Tasks:
-    """The split that should take the least time. depth: channels of a chain of additions.
+def _tasks(program: Program, product: Product, depth: int, unit: int = 1) -> Tasks:
+    """The split that should take the least time. depth: channels of a chain of additions; unit: of pixels, of which a
+    task has whole ones.
 
     Times are cycles of a thread. A task packs the windows of its columns (again for every block of rows), reads its
     filters once and multiplies; its panels should stay in the second-level cache.
@@ -386,7 +394,9 @@ def _tasks(program: Program, product: Product, depth: int) -> Tasks:
         for pieces in (1, 2, 4, 8, 16):
             wide = -(-panels // max(-(-panels // most), -(-(pieces * least) // (splits * groups))))
             high = -(-blocks // splits)
-            count = groups * -(-panels // wide) * -(-blocks // high)
+            strip = whole_units(wide * tile.width, unit)
+            wide = -(-strip // tile.width)
+            count = groups * -(-columns // strip) * -(-blocks // high)
             stays = _stays(product, depth, high * tile.rows)
             packing, multiply = (0, step_in_place) if stays else (packed, step)
             cycles = wide * k * (packing + high * tile.rows * multiply) + high * tile.rows * k * fetch + 2000
@@ -394,15 +404,49 @@ def _tasks(program: Program, product: Product, depth: int) -> Tasks:
             total = (-(-count // least) + _HELD_UP * (least > 1)) * cycles
             if total < best.cycles:
                 chunks = min(count, 4 * least) if least > 1 else 1
-                best = Tasks(high * tile.rows, wide * tile.width, chunks, total)
+                best = Tasks(high * tile.rows, strip, chunks, total)
     return best
 
 
 def _fused(epilogue: Epilogue | None, out: Operand) -> FusedEpilogue | None:
     if epilogue is None:
         return None
+    pool = None
+    if epilogue.pooling is not None:
+        pool = conv_pool.make(out.shape, epilogue.pooling, epilogue.outputs[0])
     # The plain result may stand in a strip buffer: it is stored like any other output.
-    return fuse(epilogue, (1, 1, out.shape[0]), out.shape[1], math.prod(out.shape[2:]), out.dtype, -1)
+    columns = math.prod(out.shape[2:])
+    return fuse(
+        epilogue, (1, 1, out.shape[0]), out.shape[1], columns, out.dtype, 0 if pool else -1, out.shape, pool
+    )
+
+
+def _pooled(
+    program: Program, inputs: Sequence[Operand], out: Operand, named: dict[str, Any], epilogue: Epilogue
+) -> None:
+    """Append conv and what `epilogue` does, pooling too: in one kernel, or in two."""
+    made = epilogue.pooling
+    assert made is not None
+    fused = None
+    root = epilogue.roots[0]
+    wide = any(node.op == "arg" and node.value == 0 for node in walk([root]))
+    if wide and not conv_pool_rules.refusal(inputs, out, named, made, epilogue.outputs[0].shape):
+        fused = _fused(epilogue, out)
+    if fused is not None and fused.pool is not None:
+        # The plain result is nowhere but in the tasks' memory, without the lines that are in no window. Both numbers of
+        # lines are enough for Winograd's tiles, or none.
+        to = epilogue.outputs[0]
+        x, w = inputs
+        product = product_of(x, w, out._replace(source=to.source, offset=to.offset), **named)
+        front, y, z = product.axes
+        y = y._replace(out=y.out - y.out % fused.pool.window[0])
+        _shared(program, product._replace(axes=(front, y, z)), fused)
+        return
+    whole = program.scratch_operand(out.dtype, out.shape)
+    conv(program, inputs, [out], **named, epilogue=epilogue._replace(outputs=(whole,), pooling=None))
+    program.wave()
+    kernel = pooling.max_pool if made.op == "max_pool" else pooling.avg_pool
+    kernel(program, [whole], epilogue.outputs, **made.named)
 
 
 def conv(
@@ -411,24 +455,22 @@ def conv(
 ) -> None:  # fmt: skip
     """Append conv. x: [N, C, ...], w: [K, C / groups, ...], of any strides; out: [N, K, ...]."""
     out = outputs[0]
+    named: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    if epilogue is not None and epilogue.pooling is not None:
+        _pooled(program, inputs, out, named, epilogue)
+        return
     if epilogue is not None:
         out, _ = result_buffer(program, epilogue, out)
     if out.size == 0:
         return
     fused = None
-    out_, (x, w) = lift(out), map(lift, inputs)
-    window = lift_window(stride, padding, dilation)
-    channels, rows = w.shape[1], w.shape[0] // groups
-    axes = tuple(
-        Axis(n, p, s, r, d, -pads[0]) for n, p, r, s, pads, d in zip(x.shape[2:], out_.shape[2:], w.shape[2:], *window)
-    )  # fmt: skip
-    filters = w.strides[0], w.strides[1], rows * w.strides[0]
-    product = Product(x, w, out_, channels, filters, (axes[0], axes[1], axes[2]), groups)
-    if channels == 0:
+    x, w = inputs
+    product = product_of(x, w, out, **named)
+    if product.channels == 0:
         fill_zero(program, out)
     else:
         fused = _fused(epilogue, out)
-        append = conv_direct.windowed if conv_direct.applies(groups, rows) else _shared
+        append = conv_direct.windowed if conv_direct.applies(groups, out.shape[1] // groups) else _shared
         append(program, product, fused)
     if epilogue is not None and fused is None:
         apply_after(program, epilogue, out)

@@ -42,6 +42,10 @@ def in_place(axes: Axes) -> bool:
     )
 
 
+#: About how many (channel, tap) products make one chain of additions.
+_DEPTH = 192
+
+
 class Product(NamedTuple):
     """A windowed product out = x * w. x, w and out have three spatial axes.
 
@@ -56,6 +60,25 @@ class Product(NamedTuple):
     filters: tuple[int, int, int]
     axes: Axes
     groups: int
+
+
+def product_of(
+    x: Operand, w: Operand, out: Operand, stride: Row, padding: tuple[Pair, ...], dilation: Row, groups: int
+) -> Product:
+    """The windowed product that a convolution is."""
+    out, x, w = lift(out), lift(x), lift(w)
+    window = lift_window(stride, padding, dilation)
+    axes = tuple(
+        Axis(n, p, s, r, d, -pads[0]) for n, p, r, s, pads, d in zip(x.shape[2:], out.shape[2:], w.shape[2:], *window)
+    )  # fmt: skip
+    filters = w.strides[0], w.strides[1], w.shape[0] // groups * w.strides[0]
+    return Product(x, w, out, w.shape[1], filters, (axes[0], axes[1], axes[2]), groups)
+
+
+def chain(product: Product) -> int:
+    """Channels of a chain of additions."""
+    channels, taps = product.channels, product.axes[1].taps * product.axes[2].taps
+    return -(-channels // max(1, -(-channels * taps // max(_DEPTH, taps))))
 
 
 def flat(product: Product) -> Product:
@@ -92,6 +115,11 @@ class Tasks(NamedTuple):
     columns: int
     chunks: int
     cycles: float
+
+
+def whole_units(pixels: int, unit: int) -> int:
+    """About so many pixels: those of whole units."""
+    return max(1, pixels // unit) * unit if unit > 1 else pixels
 
 
 #: bytes that the chunks of a kernel may have for themselves, where that leaves two for each thread

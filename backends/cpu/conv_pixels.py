@@ -14,9 +14,9 @@ import math
 
 from ...core.backend import Operand, Program
 from ...core.types import DType
-from . import panels
+from . import conv_pool, panels
 from .blocks import apart
-from .conv_axes import Axes, Product, Tasks, fewer_chunks, in_place
+from .conv_axes import Axes, Product, Tasks, fewer_chunks, in_place, whole_units
 from .conv_pack import NAMES, Walk, pack_text
 from .conv_text import HEAD, first_slots, run_lines
 from .epilogue import FusedEpilogue, indent
@@ -318,10 +318,11 @@ def _width(axes: Axes) -> int:
     return (a.out - 1) * a.step + (a.taps - 1) * abs(a.tap_step) + 1
 
 
-def tasks(program: Program, product: Product, depth: int, packs: bool = False) -> Tasks:
+def tasks(program: Program, product: Product, depth: int, packs: bool = False, unit: int = 1) -> Tasks:
     """The split (rows: filters, columns: pixels) that should take the least time, in cycles of a thread.
 
-    A task copies its lines, reads its filters once (packs: and packs them), multiplies, and turns its sums round.
+    A task copies its lines, reads its filters once (packs: and packs them), multiplies, and turns its sums round; it
+    has whole units of pixels.
     """
     _, _, out, channels, _, axes, groups = product
     threads, size, tile = program.backend.num_threads(), out.dtype.itemsize, pixel_block(out.dtype)
@@ -356,9 +357,11 @@ def tasks(program: Program, product: Product, depth: int, packs: bool = False) -
         most = max(1, _TASK_BYTES // (tile.rows * high * tile.width * size + beside))
         for pieces in (1, 2, 4, 8, 16):
             wide = -(-blocks // max(-(-blocks // most), -(-(pieces * least) // (splits * groups))))
-            count = groups * -(-blocks // wide) * -(-panels // high)
+            strip = whole_units(wide * tile.rows, unit)
+            wide = -(-strip // tile.rows)
+            count = groups * -(-columns // strip) * -(-panels // high)
             # Packed pixels fill all blocks.
-            pixels = min(columns, wide * tile.rows) if packed else wide * tile.rows
+            pixels = min(columns, strip) if packed else wide * tile.rows
             cycles = high * (pixels * k * tile.vectors * multiply / 2 + wide * parts * _CALL)
             cycles += pixels * k * pixel_cycles * packed
             # Enough blocks fetch the next panel of filters while they multiply.
@@ -371,7 +374,7 @@ def tasks(program: Program, product: Product, depth: int, packs: bool = False) -
             total = (-(-count // least) + _HELD_UP * (least > 1)) * cycles
             if total < best.cycles:
                 chunks = min(count, 4 * least) if least > 1 else 1
-                best = Tasks(high * tile.width, wide * tile.rows, chunks, total)
+                best = Tasks(high * tile.width, strip, chunks, total)
     return best
 
 
@@ -420,8 +423,10 @@ def windowed(
     )
     pixels = packs_pixels(product)
     source = _source(dtype, tile, head, text, fused is not None, packed is None, pixels)
+    pool = fused.pool if fused else None
+    source = conv_pool.source(source, pool)
     row_block, strip, chunks, _ = split
-    strip = min(strip, -(-columns // tile.rows) * tile.rows)
+    strip = min(strip, columns if pool else -(-columns // tile.rows) * tile.rows)
     taps = axes[1].taps * axes[2].taps
     direct = in_place(axes)
     lines, planes = _lines(axes, strip)
@@ -434,7 +439,7 @@ def windowed(
     nbytes += (strip * pitch + tile.lanes * turned) * size + depth * plane + 64
     nbytes = -(-nbytes // 64) * 64
     if pixels:
-        nbytes += 64 + -(-depth * taps * strip * size // 64) * 64
+        nbytes += 64 + -(-depth * taps * -(-strip // tile.rows) * tile.rows * size // 64) * 64
     if packed is None:
         filters.append(nbytes)
         nbytes += depth * taps * tile.width * size

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from ...core.backend import Arg, Program
 from ...core.types import DType, float32
+from . import conv_pool
 from .blocks import apart
 from .conv_axes import Product
 from .epilogue import FusedEpilogue, indent
@@ -26,6 +27,8 @@ from .panels import Block, block, narrow
 _LEAST, _PRODUCTS = 16, (32 * 32, 256 * 256)
 #: lines and columns of results are at least this many
 _SIZE = 12
+#: lines of results of a tile
+LINES = 4
 _POSITIONS = 36
 #: Bytes of a task's sources and products, which should stay in the second-level cache.
 _TASK_BYTES = 3 << 18
@@ -77,11 +80,15 @@ def kernel(args, chunk, nchunks):
 
 
 @functools.lru_cache(maxsize=256)
-def _source(dtype: DType, tile: Block, head: str, finish: str) -> str:
+def _source(dtype: DType, tile: Block, head: str, finish: str, pools: str) -> str:
+    """The kernel. finish: what becomes of a task's results; pools: of those of a row of tiles, in the task's memory."""
     char, size = dtype.char, dtype.itemsize
     rows, width, lanes = tile.rows, tile.width, tile.lanes
     row = width * size
     multiply = apart(f"multiply_later_{char}", tile.rows, tile.vectors, tile.lanes)
+    place = f"c + ((image * rows_all + k) * area + line * q) * {size}, area * {size}"
+    if pools:
+        place = f"(turned + (4 * q + 4) * {lanes * size} + 63) // 64 * 64, (4 * q + {lanes}) * {size}"
     return f"""# winograd conv {char} in blocks of {rows} x {width}
 {_IMPORT}
 def kernel(args, chunk, nchunks):
@@ -151,14 +158,14 @@ def kernel(args, chunk, nchunks):
                             m + (r * tiles_x + tile) * {row} + (k - part_row) * {size}, m_step, {lanes},
                         )
                     pixels = min_i64(4, p - line) * q
-                    to = c + ((image * rows_all + k) * area + line * q) * {size}
+                    to, to_step = {place}
                     for j in range(0, pixels, {lanes}):
                         length = min_i64({lanes}, pixels - j)
                         transpose_lanes_{char}(
-                            to + j * {size}, area * {size}, turned + j * {lanes * size}, {lanes * size},
+                            to + j * {size}, to_step, turned + j * {lanes * size}, {lanes * size},
                             length, have, length, {lanes},
                         )
-{finish}"""
+{pools}{finish}"""
 
 
 _FIRST_SLOT = 23
@@ -169,6 +176,11 @@ batch0, batch1, batch2, first_row = 0, 0, image, from_row
 block_rows, block_cols = to_row - from_row, min_i64(4 * q, area - first_column)
 result, result_step, result_at = c, area, (image * rows_all + from_row) * area + first_column
 out_at, out_step = result_at, area
+"""
+# The same before it is pooled.
+_PLACE_POOLED = """batch0, batch1, batch2, first_row, first_column = 0, 0, image, k, line * q
+block_rows, block_cols = have, pixels
+result, result_step, result_at = to, 4 * q + LANES, 0
 """
 
 
@@ -240,6 +252,8 @@ def windowed(program: Program, product: Product, fused: FusedEpilogue | None) ->
     line_step = (4 * _up(tiles, tile.lanes) + 2 * tile.lanes) * size + 64
     nbytes = 8 * (tiles + tile.rows) + 8 * channels + 64 + _POSITIONS * (v_step + m_step)
     nbytes = _up(nbytes + 12 * line_step + 128 + (4 * z.out + 4) * tile.lanes * size, 64)
+    if fused is not None and fused.pool is not None:
+        nbytes += _up(tile.lanes * (4 * z.out + tile.lanes) * size, 64) + 64
     work = 9.0 * total * tiles_x * channels * rows
     # Each chunk has memory of its own, of which a thread's should stay in its cache.
     threads = program.backend.num_threads()
@@ -256,8 +270,13 @@ def windowed(program: Program, product: Product, fused: FusedEpilogue | None) ->
     ]
     args += [v_row, v_step, m_step, program.scratch(chunks * nbytes), nbytes]
     if fused is None:
-        program.launch(_source(dtype, tile, "", ""), args, chunks)
+        program.launch(_source(dtype, tile, "", "", ""), args, chunks)
+    elif fused.pool is not None:
+        place = _PLACE_POOLED.replace("LANES", str(tile.lanes)).splitlines()
+        pools = indent([*place, *fused.block()], 20)
+        source = _source(dtype, tile, indent(fused.head(_FIRST_SLOT), 4), "", pools)
+        program.launch(conv_pool.source(source, fused.pool), args + fused.slots(), chunks)
     else:
         lines = ["for r in range(count):", *("    " + s for s in (*_PLACE.splitlines(), *fused.block()))]
-        source = _source(dtype, tile, indent(fused.head(_FIRST_SLOT), 4), indent(lines, 8))
+        source = _source(dtype, tile, indent(fused.head(_FIRST_SLOT), 4), indent(lines, 8), "")
         program.launch(source, args + fused.slots(), chunks)

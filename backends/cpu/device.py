@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...core.backend import Arg, Kernel, Nested, Operand, Program, Scalar, Slot, Table
+from ...core.backend import Arg, Kernel, Nested, Operand, Pooling, Program, Scalar, Slot, Table
 from ...core.loops import LoopKernel
 from ...core.types import Shape, TensorType
 from . import compile_workers, control, emit, native, object_cache, pool, streaming
@@ -72,6 +72,14 @@ class CpuBackend:
     def takes_epilogue(self, op: str, out_shape: Shape, operand: Operand | Scalar) -> bool:
         """Whether a pointwise expression that reads `operand` fuses into the kernel of `op`."""
         return takes_epilogue(op, out_shape, operand)
+
+    def takes_pooling(
+        self, op: str, inputs: Sequence[Operand], out: Operand, named: dict[str, Any], pooling: Pooling, pooled: Shape
+    ) -> str:  # fmt: skip
+        """Why a pooling of the result of `op` does not fuse into its kernel; empty where it does."""
+        from .conv_pool_rules import takes_pooling
+
+        return takes_pooling(op, inputs, out, named, pooling, pooled)
 
     def loop(
         self,

@@ -18,6 +18,7 @@ from ...core.legalize import legalize
 from ...core.lower import broadcast_strides, lower_map
 from ...core.scalar import Expr, cast, substitute
 from ...core.types import DType, Shape, contiguous_strides
+from .conv_pool import Pool
 from .emit_expression import expression_lines
 
 _MATRIX_OPS = ("matmul", "conv", "conv_x_grad")
@@ -89,28 +90,18 @@ class FusedEpilogue(NamedTuple):
     views: tuple[View, ...]
     dtype: DType
     in_place: int  # the output that holds the plain result beforehand, or -1
-
-    @property
-    def key(self) -> tuple[object, ...]:
-        """What the text depends on."""
-        from ...core.scalar import walk
-
-        order = walk(self.epilogue.roots)
-        number = {id(node): k for k, node in enumerate(order)}
-        body = tuple((n.op, n.dtype, repr(n.value), tuple(number[id(a)] for a in n.args)) for n in order)
-        views = tuple((type(v.operand), v.operand.dtype, v.column) for v in self.views)
-        outs = tuple(o.dtype for o in self.epilogue.outputs)
-        return body, tuple(number[id(r)] for r in self.epilogue.roots), views, outs, self.in_place
+    pool: Pool | None = None  # the result is finished where the plain one stands, then pooled
 
     def slots(self) -> list[Arg]:
-        """Per input: a scalar's bits, or address, three batch strides and row stride; then the outputs."""
+        """Per input: a scalar's bits, or address, three batch strides and row stride; the outputs; the pooling's."""
         args: list[Arg] = []
         for v in self.views:
             if isinstance(v.operand, Scalar):
                 args.append(Slot(v.operand.source))
             else:
                 args += [v.operand.slot, *v.batch, v.row]
-        return args + [o.slot for o in self.epilogue.outputs]
+        args += [o.slot for o in self.epilogue.outputs]
+        return args + self.pool.slots() if self.pool else args
 
     def head(self, first: int) -> list[str]:
         """Lines that read the slots, which start at number `first`."""
@@ -124,21 +115,31 @@ class FusedEpilogue(NamedTuple):
                 first += 1
         for k in range(len(self.epilogue.outputs)):
             lines.append(f"f{k} = args[{first + k}]")
-        return lines
+        return lines + self.pool.head(first + len(self.epilogue.outputs)) if self.pool else lines
 
     def block(self) -> list[str]:
         """Lines that finish a block of results.
 
         They see: block_rows and block_cols; result and result_step (elements) of the plain result's memory
         and its element number at the block's first element `result_at`; out_at and out_step, the same for
-        the outputs; batch0, batch1, batch2, first_row and first_column of the block.
+        the outputs; batch0, batch1, batch2, first_row and first_column of the block. With pooling, a block is whole
+        windows' lines of one image, and the outputs' places are not looked at.
         """
-        row, loads, stores = self.parts("there")
-        body = ["here = result_at + block_row * result_step", "there = out_at + block_row * out_step", *row]
-        body += ["for lane in range(0, block_cols, 16):", "    mask = w_mask(block_cols, lane)"]
-        body += [f"    x0 = w_load_{self.dtype.char}(result, here + lane, mask)"]
-        body += ["    " + line for line in (*loads, *stores)]
-        return ["for block_row in range(block_rows):", *("    " + line for line in body)]
+        load = f"x0 = w_load_{self.dtype.char}(result, here + lane, mask)"
+        if self.pool is not None and self.pool.pairs:
+            row, loads, computed, (value,) = self._texts()
+            return self.pool.of_pairs(row, [load, *loads, *computed], value)
+        place = ["here = result_at + block_row * result_step", "there = out_at + block_row * out_step"]
+        to = "there"
+        if self.pool is not None:
+            place, to = place[:1], "here"
+        row, loads, stores = self.parts(to)
+        body = [*place, *row, "for lane in range(0, block_cols, 16):", "    mask = w_mask(block_cols, lane)"]
+        body += ["    " + line for line in (load, *loads, *stores)]
+        lines = ["for block_row in range(block_rows):", *("    " + line for line in body)]
+        if self.pool is None:
+            return lines
+        return [*(lines if stores else ()), *self.pool.lines()]
 
     @staticmethod
     def in_registers(fused: FusedEpilogue | None, first: int) -> Finish:
@@ -153,6 +154,16 @@ class FusedEpilogue(NamedTuple):
 
         They see the block's place (see `block`), block_row, lane and mask. there: where lane 0 of the row goes.
         """
+        row, loads, computed, results = self._texts()
+        stores = [
+            f"w_store_{o.dtype.char}({'result' if self.pool else f'f{k}'}, {there} + lane, {value}, mask)"
+            for k, (o, value) in enumerate(zip(self.epilogue.outputs, results))
+            if not (k == self.in_place and value == "x0")
+        ]
+        return row, loads, [*computed, *stores]
+
+    def _texts(self) -> tuple[list[str], list[str], list[str], list[str]]:
+        """Lines for a row, for what is loaded and what is computed of a wide value, and the texts of the results."""
         row, loads, names = [], [], ["x0"]
         for k, v in enumerate(self.views, 1):
             char = v.operand.dtype.char
@@ -168,12 +179,7 @@ class FusedEpilogue(NamedTuple):
             else:
                 row.append(f"x{k} = load_{char}(e{k}, {at})")
         computed, results = expression_lines(self.epilogue.roots, names, 0, wide=True)
-        stores = [
-            f"w_store_{o.dtype.char}(f{k}, {there} + lane, {value}, mask)"
-            for k, (o, value) in enumerate(zip(self.epilogue.outputs, results))
-            if not (k == self.in_place and value == "x0")
-        ]
-        return row, loads, [*computed, *stores]
+        return row, loads, computed, results
 
 
 def _number(k: int, x: Scalar) -> str:
@@ -185,17 +191,22 @@ def _number(k: int, x: Scalar) -> str:
 
 
 def fuse(
-    epilogue: Epilogue, batch: Sequence[int], rows: int, columns: int, dtype: DType, in_place: int
-) -> FusedEpilogue | None:
-    """The epilogue for a kernel whose result is [*batch, rows, columns]; None when an input does not fit."""
-    domain = epilogue.outputs[0].shape
+    epilogue: Epilogue, batch: Sequence[int], rows: int, columns: int, dtype: DType, in_place: int,
+    domain: Shape | None = None, pool: Pool | None = None,
+) -> FusedEpilogue | None:  # fmt: skip
+    """The epilogue for a kernel whose result is [*batch, rows, columns]; None when an input does not fit.
+
+    domain: the shape that inputs broadcast to, where it is not the first output's.
+    """
+    if domain is None:
+        domain = epilogue.outputs[0].shape
     views = []
     for x in epilogue.inputs:
         view = View(x, (), 0, 0) if isinstance(x, Scalar) else fold(x, domain, tuple(batch), rows, columns)
         if view is None:
             return None
         views.append(view)
-    return FusedEpilogue(epilogue, tuple(views), dtype, in_place)
+    return FusedEpilogue(epilogue, tuple(views), dtype, in_place, pool)
 
 
 def indent(lines: Sequence[str], depth: int) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from ...core.backend import Operand, Scalar
+from ...core.backend import Operand, Pooling, Scalar
 from ...core.exact import typed
 from ...core.listed import FEW
 from ...core.op_lower import reduces_in_a_loop
@@ -170,7 +170,9 @@ class _Fuser:
             for _, layout in item.reads:
                 if layout.base in self.readers:
                     self.readers[layout.base].append(item)
-        self.rules = Rules(self.layouts, self.places, self.producer, self.readers, self._takes, self._halves)
+        self.rules = Rules(
+            self.layouts, self.places, self.producer, self.readers, self._takes, self._halves, self._pools
+        )
         for item in self.items:
             if not item.inline or any(v in self.places.of or self.readers[v] for v in item.node.outputs):
                 item.group = Group(item, 1 << item.order)
@@ -200,6 +202,17 @@ class _Fuser:
     def _halves(self, op: str) -> bool:
         """Whether the kernel of `op` takes 16-bit floats, and work in them on its result."""
         return getattr(self.backend.primitive(op), "takes_halves", False)
+
+    def _pools(self, head: Node, pool: Node) -> str:
+        """Why the kernel of one op does not pool its result, as another does; empty where it does."""
+        predicate = getattr(self.backend, "takes_pooling", None)
+        if predicate is None:
+            return f"the kernel of {head.op.name} takes no pooling of its result"
+        operands = [Operand(0, 0, x.type.dtype, x.type.shape, self.layouts[x].strides) for x in head.values()]
+        (out,) = head.outputs
+        whole = Operand(0, 0, out.type.dtype, out.type.shape, contiguous_strides(out.type.shape))
+        pooling = Pooling(pool.op.name, pool.named)
+        return str(predicate(head.op.name, operands, whole, head.named, pooling, pool.outputs[0].type.shape))
 
     def _updates(self) -> int:
         """The bits of ops of one kind that change state and that nobody waits for: they become one launch
@@ -310,6 +323,9 @@ class _Fuser:
                     if user is not item.group and user.kind == MAP and self._try(item.group, user):
                         changed = True
                         break
+            for user in sorted(users - {item.group}, key=_first):
+                if user.kind == OP:
+                    self._try(item.group, user)
 
     def _join_neighbours(self) -> bool:
         """Producers and consumers, the largest values first: a merge can rule out another."""
