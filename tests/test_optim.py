@@ -9,16 +9,20 @@ import numpy as np
 import pytest
 from duograd import nn
 from duograd.nn.optim import (
+    ASGD,
     SGD,
     Adadelta,
+    Adafactor,
     Adagrad,
     Adam,
     Adamax,
     AdamW,
     Lion,
+    Muon,
     NAdam,
     RAdam,
     RMSprop,
+    Rprop,
     lr_scheduler,
 )
 
@@ -51,6 +55,18 @@ CASES = {
     "adamax": (Adamax, {"lr": 0.01, "weight_decay": 0.1}),
     "nadam": (NAdam, {"lr": 0.01, "weight_decay": 0.1}),
     "nadam_decoupled": (NAdam, {"lr": 0.01, "weight_decay": 0.1, "decoupled_weight_decay": True}),
+    "rprop": (Rprop, {"lr": 0.01}),
+    "rprop_settings": (
+        Rprop,
+        {"lr": 0.1, "etas": (0.3, 1.5), "step_sizes": (0.02, 0.2), "maximize": True},
+    ),
+    "asgd": (ASGD, {"lr": 0.01}),
+    "asgd_mean": (ASGD, {"lr": 0.1, "lambd": 0.1, "alpha": 0.5, "t0": 5, "weight_decay": 0.1}),
+    "adafactor": (Adafactor, {"lr": 0.05}),
+    "adafactor_settings": (
+        Adafactor,
+        {"lr": 0.3, "beta2_decay": -0.5, "eps": (1e-3, 0.1), "d": 1.5, "weight_decay": 0.1, "maximize": True},
+    ),
     "radam": (RAdam, {"lr": 0.01, "weight_decay": 0.1}),
     "radam_decoupled": (
         RAdam,
@@ -87,8 +103,12 @@ def test_twenty_steps_agree_with_torch(torch, case, dtype):
         a.step(), b.step()
     # Twenty updates, each rounded a few times in another order.
     tolerance = 1e-6 if dtype == "float32" else 1e-14
-    if cls is NAdam:
-        tolerance = max(tolerance, 1e-8)  # PyTorch keeps the product of the momenta in float32
+    if cls in (NAdam, ASGD):
+        tolerance = max(
+            tolerance, 1e-8
+        )  # PyTorch keeps the product of the momenta, or eta and mu, in float32
+    if cls is Adafactor:
+        tolerance *= 10  # norms in another order
     for p, q in zip(ours, theirs):
         np.testing.assert_allclose(p.detach().numpy(), q.detach().numpy(), tolerance, tolerance)
 
@@ -110,7 +130,97 @@ def test_lion_is_its_formula(dtype):
         np.testing.assert_allclose(p.detach().numpy(), q, 1e-5 if dtype == "float32" else 1e-13)
 
 
-@pytest.mark.parametrize("cls", [Adadelta, Adagrad, Adamax, Lion, NAdam, RAdam, RMSprop])
+@pytest.mark.parametrize("shape", [(4, 6), (6, 4), (5, 5)])
+@pytest.mark.parametrize(
+    "settings", [{}, {"nesterov": False, "adjust_lr_fn": "match_rms_adamw", "ns_steps": 3}]
+)
+def test_muon_is_its_formula_and_torch_in_bfloat16(torch, settings, shape):
+    start = np.random.randn(*shape)
+    p, q = nn.Parameter(start), torch.nn.Parameter(torch.tensor(start))
+    ours = Muon([p], lr=0.1, momentum=0.8, weight_decay=0.2, **settings)
+    theirs = torch.optim.Muon([q], lr=0.1, momentum=0.8, weight_decay=0.2, **settings)
+    r, m = start.copy(), np.zeros(shape)
+    for _ in range(6):
+        g = np.random.randn(*shape)
+        p.grad, q.grad = dg.tensor(g), torch.tensor(g)
+        ours.step(), theirs.step()
+        m += 0.2 * (g - m)
+        x = m if "nesterov" in settings else g + 0.8 * (m - g)
+        x = (x.T if shape[0] > shape[1] else x) / np.linalg.norm(x)
+        for _ in range(settings.get("ns_steps", 5)):
+            products = x @ x.T
+            x = 3.4445 * x + (-4.775 * products + 2.0315 * products @ products) @ x
+        x = x.T if shape[0] > shape[1] else x
+        ratio = 0.2 * max(shape) ** 0.5 if settings else max(1, shape[0] / shape[1]) ** 0.5
+        r = r * (1 - 0.1 * 0.2) - 0.1 * ratio * x
+        np.testing.assert_allclose(p.detach().numpy(), r, 1e-10)
+    np.testing.assert_allclose(p.detach().numpy(), q.detach().numpy(), atol=0.05)
+
+
+@pytest.mark.parametrize("settings", [{}, {"nesterov": False, "adjust_lr_fn": "match_rms_adamw"}])
+def test_muon_in_a_graph_is_muon(settings):
+    def run(mode):
+        dg.manual_seed(0)
+        net = nn.Sequential(nn.Linear(6, 8, bias=False), nn.ReLU(), nn.Linear(8, 3, bias=False))
+        opt = Muon(net.parameters(), lr=0.1, **settings)
+
+        @dg.function(mode=mode)
+        def step(x):
+            opt.zero_grad()
+            loss = (net(x) ** 2).sum()
+            loss.backward()
+            opt.step()
+            return loss
+
+        losses = []
+        for k in range(5):
+            opt.param_groups[0]["lr"] = 0.1 / (k + 1)
+            losses.append(step(dg.ones((4, 6))).item())
+        return losses, [t.tolist() for t in (*net.parameters(), *_tensors(opt))]
+
+    assert run("eager") == run("graph")
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda p: Muon([p]), r"\[Muon\] optimises matrices, got float32\[3\]"),
+        (lambda p: Muon([p[None] * 1], adjust_lr_fn="adam"), "adjust_lr_fn='adam'"),
+        (
+            lambda p: Muon([dg.ones((2, 2))], ns_coefficients=(1.0, 2.0)),
+            r"ns_coefficients=\(1.0, 2.0\) are not 3 numbers",
+        ),
+        (lambda p: Rprop([p], etas=(1.2, 0.5)), "etas=.* do not lie around 1"),
+        (lambda p: Rprop([p], step_sizes=(1.0, 0.5)), "step_sizes=.* are no range"),
+        (lambda p: Adafactor([p], eps=(None, -1.0)), "eps=.* has a negative number"),
+        (lambda p: Adafactor([p], beta2_decay=0.8), "beta2_decay=0.8 is above 0"),
+        (lambda p: Adafactor([p], d=0.5), "d=0.5 is below 1"),
+        (lambda p: ASGD([p], alpha=-1.0), "alpha=-1.0 is negative"),
+    ],
+)
+def test_settings_outside_their_range_are_refused(make, match):
+    with pytest.raises(ValueError, match=match):
+        make(dg.ones((3,)))
+
+
+def test_a_mean_of_asgd_and_factors_of_adafactor_are_saved():
+    for cls, names in ((ASGD, {"step", "eta", "ax"}), (Adafactor, {"step", "row_var", "col_var"})):
+        p, q = nn.Parameter(np.ones((3, 2), "float32")), nn.Parameter(np.ones((3, 2), "float32"))
+        a, b = cls([p], lr=0.1), cls([q], lr=0.1)
+        for opt, x, count in ((a, p, 3), (b, q, 0)):
+            for _ in range(count):
+                x.grad = dg.ones((3, 2)) * 0.5
+                opt.step()
+        assert set(a.state[p]) == names
+        b.load_state_dict(a.state_dict())
+        q.data = p
+        for opt, x in ((a, p), (b, q)):
+            x.grad = dg.ones((3, 2)) * 2
+            opt.step()
+        np.testing.assert_array_equal(p.detach().numpy(), q.detach().numpy())
+
+
+@pytest.mark.parametrize("cls", [ASGD, Adadelta, Adafactor, Adagrad, Adamax, Lion, NAdam, RAdam, RMSprop])
 def test_graph_steps_equal_eager_steps(cls):
     start, x = np.random.randn(4, 3).astype("float32"), dg.randn(5, 4)
     results = []

@@ -6,6 +6,7 @@ Numbers such as the learning rate are inputs, not attributes, so that a schedule
 from __future__ import annotations
 
 from .. import types as T
+from ..dtype_info import finfo
 from ..op import pointwise
 from ..scalar import cast, const, s
 
@@ -295,6 +296,120 @@ def radam_update(
     )
     share = s.where(s.gt(rectified, 0), rectified / (s.sqrt(v) + eps), 1.0)
     return p - m * share * step_size, m, v
+
+
+@_rule((), 0.1, low=1.0)
+def rprop_first(step, lr):
+    """The first lengths of Rprop's steps: lr at step 1, 0 later, when parameters have their own."""
+    return s.where(s.eq(step, 1), lr, 0.0)
+
+
+@_rule(_P, _P, _P, _P, 0.0, 0.5, 1.2, 1e-6, 50.0)
+def rprop_update(p, grad, prev, size, first, eta_minus, eta_plus, least, most, *, maximize=False):
+    """Steps of length `size` against the gradient's sign; size grows while the sign stays and shrinks when it turns.
+
+    After a turn the gradient counts as 0. Returns: (p, prev, size). Source: Riedmiller and Braun, 1993.
+    """
+    first, eta_minus, eta_plus, least, most = _narrow(p, first, eta_minus, eta_plus, least, most)
+    d = -grad if maximize else grad
+    turn = d * prev
+    factor = s.where(s.gt(turn, 0), eta_plus, s.where(s.lt(turn, 0), eta_minus, 1.0))
+    size = s.minimum(s.maximum(s.where(s.gt(first, 0), first, size) * factor, least), most)
+    d = s.where(s.lt(turn, 0), 0.0, d)
+    return p - s.sign(d) * size, d, size
+
+
+@_rule((), (), 0.1, 1e-4, 0.75, 1e6, low=1.0)
+def asgd_scale(step, eta, lr, lambd, alpha, t0):
+    """ASGD's scalars for step t (from 1), in float64: the step size, the weight of the mean, the next step size."""
+    t = cast(step, T.float64)
+    now = s.where(s.eq(t, 1), lr, cast(eta, T.float64))
+    return now, 1 / s.maximum(t - 1 - t0, 1.0), lr / s.pow(lr * lambd * t + 1, alpha)
+
+
+@_rule(_P, _P, _P, 0.1, 1.0, 1e-4, 0.01)
+def asgd_update(p, grad, mean, eta, mu, lambd, weight_decay, *, maximize=False):
+    """`p * (1 - lambd * eta) - eta * d`, and the mean of the parameters since t0. Returns: (p, mean).
+
+    Source: Polyak and Juditsky, 1992.
+    """
+    kept = 1 - lambd * eta
+    eta, mu, kept, weight_decay = _narrow(p, eta, mu, kept, weight_decay)
+    p = p * kept - _direction(p, grad, weight_decay, maximize) * eta
+    return p, s.where(s.eq(mu, 1), p, mean + (p - mean) * mu)
+
+
+@_rule((), 0.1, -0.8, low=1.0)
+def adafactor_scale(step, lr, beta2_decay):
+    """Adafactor's scalars for step t (from 1), in float64: the weight of a new square, the longest step."""
+    t = cast(step, T.float64)
+    return s.pow(t, beta2_decay), s.minimum(lr, 1 / s.sqrt(t))
+
+
+@_rule(_P, _P, 0.3)
+def adafactor_mean(mean, value, rest):
+    """`mean + (value - mean) * rest`, in the dtype of the mean."""
+    (rest,) = _narrow(mean, rest)
+    return mean + (value - mean) * rest
+
+
+def _least(p, eps):
+    """eps in p's dtype; NaN stands for the dtype's own."""
+    return s.where(s.ne(eps, eps), float(finfo(p.dtype).eps), *_narrow(p, eps))
+
+
+@_rule(_P, (3, 1), (1, 4), (1, 1), 1e-3)
+def adafactor_direction(d, rows, columns, top, eps):
+    """d over the root of `rows * columns / top`, which stands for the mean of `d**2`."""
+    eps = _least(d, eps)
+    return d / s.sqrt(s.maximum(rows * columns / s.maximum(top, eps), eps * eps))
+
+
+@_rule(_P, _P, 1e-3)
+def adafactor_vector_direction(d, v, eps):
+    """d over the root of its mean square v."""
+    eps = _least(d, eps)
+    return d / s.sqrt(s.maximum(v, eps * eps))
+
+
+@_rule(_P, _P, (), (), 0.1, 0.1, 1e-3, 1.0, 0.01)
+def adafactor_update(p, u, p_square, u_square, longest, lr, eps, clip, weight_decay):
+    """A step along u: as long as the parameter is large, at least eps, and not far above clip. Returns: p.
+
+    p_square, u_square: mean squares. Source: Shazeer and Stern, 2018.
+    """
+    longest, eps, clip, kept = _narrow(p, longest, eps, clip, 1 - lr * weight_decay)
+    length = s.maximum(s.sqrt(p_square), eps) * longest
+    return p * kept - u * (length / s.maximum(s.sqrt(u_square) / clip, 1.0))
+
+
+@_rule(_P, _P, 0.95)
+def muon_momentum(m, grad, momentum, *, nesterov=True):
+    """The running mean m of gradients, and the direction: m, or with nesterov the gradient drawn to it."""
+    rest = 1 - momentum
+    momentum, rest = _narrow(m, momentum, rest)
+    m = m + (grad - m) * rest
+    return (grad + (m - grad) * momentum if nesterov else m), m
+
+
+@_rule(_P, (), 1e-7)
+def muon_unit(x, square, eps):
+    """x over its norm, whose square is given, or over eps."""
+    return x / s.maximum(s.sqrt(square), *_narrow(x, eps))
+
+
+@_rule(_P, _P, 2.0, 0.5)
+def muon_mix(x, y, a, b):
+    """`a x + b y`."""
+    a, b = _narrow(x, a, b)
+    return x * a + y * b
+
+
+@_rule(_P, _P, 0.1, 0.1, 1.0)
+def muon_update(p, u, lr, weight_decay, ratio):
+    """`p * (1 - lr * weight_decay) - lr * ratio * u`. Source: Jordan et al., 2024."""
+    kept, size = _narrow(p, 1 - lr * weight_decay, lr * ratio)
+    return p * kept - u * size
 
 
 @_rule(_P, _P, _P, 0.1, 0.9, 0.99, 0.01)

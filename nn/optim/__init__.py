@@ -8,14 +8,15 @@ from ...core.foreign import unknown as _unknown
 from ...core.spoken import spell as _spell
 from . import lr_scheduler, swa_utils
 from .adam import Adam, AdamW
-from .adaptive import Adadelta, Adagrad, Adamax, Lion, NAdam, RAdam, RMSprop
+from .adaptive import ASGD, Adadelta, Adagrad, Adamax, Lion, NAdam, RAdam, RMSprop, Rprop
+from .factored import Adafactor, Muon
 from .lbfgs import LBFGS
 from .optimizer import Optimizer, ParamGroup
 from .sgd import SGD
 
 __all__ = [
-    "LBFGS", "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Lion", "NAdam", "Optimizer", "ParamGroup",
-    "RAdam", "RMSprop", "lr_scheduler", "swa_utils",
+    "ASGD", "LBFGS", "SGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Lion", "Muon", "NAdam",
+    "Optimizer", "ParamGroup", "RAdam", "RMSprop", "Rprop", "lr_scheduler", "swa_utils",
 ]  # fmt: skip
 
 _spell(globals(), __all__)

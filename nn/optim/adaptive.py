@@ -1,14 +1,15 @@
-"""RMSprop, Adagrad, Adadelta, Adamax, NAdam, RAdam: steps divided by running measures of the gradient; Lion."""
+"""RMSprop, Adagrad, Adadelta, Adamax, NAdam, RAdam: steps by running measures of the gradient; Lion, Rprop, ASGD."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from ...core.dispatch import apply, update, update_rows
+from ...core.errors import ArgumentError
 from ...core.ops import update as U
 from ...core.ops.elementwise import add, assign
-from .optimizer import Clock, Optimizer, ParamGroup, Plan, Row
+from .optimizer import Clock, Optimizer, ParamGroup, Plan, Row, numbers_of
 
 
 class _Rule(Optimizer):
@@ -42,7 +43,7 @@ class _Rule(Optimizer):
         def numbers(names: tuple[str, ...]) -> tuple[Any, ...]:
             row = []
             for name in names:
-                owner = group.numbers if name in ("beta1", "beta2") else group
+                owner = group if name in group else group.numbers
                 row.append(number(owner, name))
             return tuple(row)
 
@@ -241,3 +242,69 @@ class Lion(_Rule):
 
     def state_names(self, group: ParamGroup) -> tuple[str, ...]:
         return ("exp_avg",)
+
+
+class Rprop(_Rule):
+    """Steps against the sign of the gradient, each coordinate's of its own length; for whole batches.
+
+    A length grows by the second of etas while the sign stays, shrinks by the first when it turns (then there is no
+    step), and stays within step_sizes; the first is lr. Source: Riedmiller and Braun, 1993.
+    Example: `dg.optim.Rprop(model.parameters(), lr=1e-2)`.
+    """
+
+    numbers = ("lr",)
+    several: ClassVar[dict[str, tuple[str, ...]]] = {
+        "etas": ("eta_minus", "eta_plus"), "step_sizes": ("step_least", "step_most"),
+    }  # fmt: skip
+    op, scale = U.rprop_update, U.rprop_first
+    given, scaled = ("eta_minus", "eta_plus", "step_least", "step_most"), ("lr",)
+
+    def __init__(
+        self, params: Iterable[Any], lr: float = 1e-2, etas: tuple[float, float] = (0.5, 1.2),
+        step_sizes: tuple[float, float] = (1e-6, 50.0), *, maximize: bool = False,
+    ):  # fmt: skip
+        super().__init__(params, {"lr": lr, "etas": etas, "step_sizes": step_sizes, "maximize": maximize})
+
+    @classmethod
+    def setting(cls, group: ParamGroup, key: str, value: Any) -> Any:
+        if key in cls.several:
+            low, high = value = numbers_of("Rprop", key, value, 2)
+            if key == "etas" and not 0 < low < 1 < high:
+                raise ArgumentError("Rprop", f"etas={value} do not lie around 1", "use such as (0.5, 1.2)")
+            if key == "step_sizes" and not 0 <= low <= high:
+                raise ArgumentError("Rprop", f"step_sizes={value} are no range", "use such as (1e-6, 50)")
+        return super().setting(group, key, value)
+
+    def state_names(self, group: ParamGroup) -> tuple[str, ...]:
+        return "prev", "step_size"
+
+
+class ASGD(_Rule):
+    """Averaged stochastic gradient descent: plain steps that become shorter, and the mean of the parameters they meet.
+
+    `p = p (1 - lambd eta) - eta d`, `eta = lr / (1 + lambd lr t)**alpha` after step t; the mean, `state[p]["ax"]`, is
+    that of the steps after t0. Source: Polyak and Juditsky, 1992.
+    Example: `dg.optim.ASGD(model.parameters(), lr=1e-2)`.
+    """
+
+    numbers = ("lr", "lambd", "alpha", "t0", "weight_decay")
+    op, scale = U.asgd_update, U.asgd_scale
+    given, scaled = ("lambd", "weight_decay"), ("lr", "lambd", "alpha", "t0")
+
+    def __init__(
+        self, params: Iterable[Any], lr: float = 1e-2, lambd: float = 1e-4, alpha: float = 0.75, t0: float = 1e6,
+        weight_decay: float = 0.0, *, maximize: bool = False,
+    ):  # fmt: skip
+        defaults = {"lr": lr, "lambd": lambd, "alpha": alpha, "t0": t0, "weight_decay": weight_decay}
+        super().__init__(params, {**defaults, "maximize": maximize})
+
+    def scalars(self, group: ParamGroup) -> dict[str, float]:
+        return {"step": 0.0, "eta": 0.0}
+
+    def state_names(self, group: ParamGroup) -> tuple[str, ...]:
+        return ("ax",)
+
+    def _scales(self, clock: Clock, numbers: tuple[Any, ...]) -> tuple[Any, ...]:
+        eta, mu, following = apply(self.scale, (clock.step, clock.product, *numbers), ())
+        update(assign, (clock.product,), (following,), ())
+        return eta, mu

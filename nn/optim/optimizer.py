@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from ...core import dispatch
 from ...core.errors import ArgumentError, ArgumentTypeError, AutogradError, CheckpointError
@@ -14,7 +15,7 @@ from ...core.types import float64
 from ...core.value import Tensor
 from ..module import clear_grad
 
-_RESERVED = ("params", "step", "mu_product")
+_RESERVED = ("params", "step", "mu_product", "eta")
 
 Row = tuple[Any, ...]
 Rows = tuple[Row, ...]
@@ -29,7 +30,7 @@ class ParamGroup(dict[str, Any]):
     """A group's parameters ("params") and settings, as a dict. Settings are checked when they are set.
 
     Settings that decide which computation is done (momentum on or off, nesterov, maximize) cannot change any
-    more. `numbers` holds the elements of "betas" as "beta1" and "beta2".
+    more. `numbers` holds the elements of "betas" as "beta1" and "beta2", and those of others of `Optimizer.several`.
     """
 
     numbers: Numbers
@@ -41,10 +42,11 @@ class ParamGroup(dict[str, Any]):
     def __setitem__(self, key: str, value: Any) -> None:
         value = value if self.owner is None else self.owner.setting(self, key, value)
         super().__setitem__(key, value)
-        if key == "betas":
+        if self.owner is not None and key in self.owner.several:
             # Numbers of their own, so that a traced step can read them at each call.
             numbers = self.__dict__.setdefault("numbers", Numbers())
-            numbers["beta1"], numbers["beta2"] = value
+            for name, number in zip(self.owner.several[key], value):
+                numbers[name] = math.nan if number is None else number
 
     def update(self, *args: Any, **kwargs: Any) -> None:
         for key, value in dict(*args, **kwargs).items():
@@ -69,14 +71,12 @@ class Clock:
 
 
 class Plan:
-    """A group as `step` uses it. names: of the tensors in rows, without the parameter; attrs: of the update op."""
+    """A group as `step` uses it. attrs: of the update op."""
 
-    __slots__ = ("attrs", "clocks", "group", "names")
+    __slots__ = ("attrs", "clocks", "group")
 
-    def __init__(
-        self, group: ParamGroup, names: tuple[str, ...], attrs: tuple[Any, ...], clocks: tuple[Clock, ...]
-    ):
-        self.group, self.names, self.attrs, self.clocks = group, names, attrs, clocks
+    def __init__(self, group: ParamGroup, attrs: tuple[Any, ...], clocks: tuple[Clock, ...]):
+        self.group, self.attrs, self.clocks = group, attrs, clocks
 
     def part(self, clock: Clock, found: Rows) -> Clock:
         """Some parameters of a clock make a step that the others do not: theirs is another one from now on."""
@@ -105,6 +105,10 @@ class Optimizer:
     #: numbers whose being zero decides what is computed, and flags that do
     switches: tuple[str, ...] = ()
     flags: tuple[str, ...] = ("maximize",)
+    #: settings of another kind that do
+    choices: tuple[str, ...] = ()
+    #: settings that are several numbers, and the names of these
+    several: ClassVar[dict[str, tuple[str, ...]]] = {"betas": ("beta1", "beta2")}
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]):
         if isinstance(params, (Tensor, Mapping)):
@@ -152,6 +156,14 @@ class Optimizer:
         """The first value of a parameter's tensor."""
         return 0.0
 
+    def names_of(self, group: ParamGroup, p: Tensor) -> tuple[str, ...]:
+        """Names of the tensors that this parameter of the group has."""
+        return self.state_names(group)
+
+    def tensor(self, group: ParamGroup, name: str, p: Tensor) -> Tensor:
+        """Such a tensor, as it is at first."""
+        return full_like(p, self.start(group, name))  # type: ignore[no-any-return]
+
     def _attrs(self, group: ParamGroup) -> tuple[Any, ...]:
         """Attributes of the update op for this group."""
         return ()
@@ -181,8 +193,8 @@ class Optimizer:
         new.update(self.defaults)
         new.update({k: v for k, v in group.items() if k not in _RESERVED})
         self._check_group(new)
-        names, starts = self.state_names(new), self.scalars(new).values()
-        rows = [(p, *[full_like(p, self.start(new, name)) for name in names]) for p in new["params"]]
+        starts = self.scalars(new).values()
+        rows = [(p, *[self.tensor(new, name, p) for name in self.names_of(new, p)]) for p in new["params"]]
         parts = [rows]
         if starts:  # what is frozen now will have made no steps when it no longer is
             parts = [[row for row in rows if row[0].requires_grad is wanted] for wanted in (True, False)]
@@ -190,7 +202,7 @@ class Optimizer:
             Clock(tuple(part), *[full((), x, dtype=float64, device=part[0][0].device) for x in starts])
             for part in parts if part
         ]  # fmt: skip
-        self._plans = (*self._plans, Plan(new, names, self._attrs(new), tuple(clocks)))
+        self._plans = (*self._plans, Plan(new, self._attrs(new), tuple(clocks)))
         self._leaves = (*self._leaves, *new["params"])
         self.param_groups.append(new)
         new.fixed = True
@@ -238,8 +250,8 @@ class Optimizer:
             if not value >= 0:
                 raise ArgumentError(name, f"{key}={value} is negative or NaN", "use a number from 0")
         elif key == "betas":
-            value = tuple(_number(name, key, v) for v in (value if hasattr(value, "__iter__") else (value,)))
-            if len(value) != 2 or not all(0 <= v < 1 for v in value):
+            value = numbers_of(name, key, value, 2)
+            if not all(0 <= v < 1 for v in value):
                 raise ArgumentError(
                     name, f"betas={value} are not two numbers in [0, 1)", "use such as (0.9, 0.999)"
                 )
@@ -260,7 +272,7 @@ class Optimizer:
             return False
         if key in cls.switches:
             return (value == 0) != (group[key] == 0)
-        return key in cls.flags and value != group[key]
+        return key in (*cls.flags, *cls.choices) and value != group[key]
 
     def _check_group(self, group: ParamGroup) -> None:
         """Refuse settings that do not go together."""
@@ -309,7 +321,7 @@ class Optimizer:
             for p in plan.group["params"]:
                 row, clock = rows[id(p)]
                 scalars = dict(zip(self.scalars(plan.group), clock.scalars()))
-                found[p] = {**scalars, **dict(zip(plan.names, row[1:]))}
+                found[p] = {**scalars, **dict(zip(self.names_of(plan.group, p), row[1:]))}
         return found
 
     def state_dict(self) -> dict[str, Any]:
@@ -402,6 +414,14 @@ def _has_form(groups: Any, tensors: Any) -> bool:
         and isinstance(tensors, Mapping)
         and all(str(k).isdigit() and isinstance(v, Mapping) for k, v in tensors.items())
     )
+
+
+def numbers_of(op: str, key: str, value: Any, count: int) -> tuple[float, ...]:
+    """A setting that is several numbers. Raises: ArgumentError for another count of them."""
+    made = tuple(_number(op, key, v) for v in (value if hasattr(value, "__iter__") else (value,)))
+    if len(made) != count:
+        raise ArgumentError(op, f"{key}={made} are not {count} numbers", "pass a tuple of them")
+    return made
 
 
 def _number(op: str, key: str, value: Any) -> float:
