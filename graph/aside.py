@@ -1,7 +1,7 @@
 """A function whose results Python keeps (`functools.lru_cache`) runs at once within a trace, for they outlive it.
 
-Where it changes something besides, or finds a tensor of the call, this run is taken back, and the function that is
-traced is left to Python: a later call may find the result.
+Where it changes something besides, finds a tensor of the call, or its cache would drop another result, this run is
+taken back, and the function that is traced is left to Python: a later call may find the result.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..core import dispatch
 from ..core.errors import TraceError
 from ..core.op import Attrs, Op
+from .caches import is_full
 from .ledger import Leave, Ledger
 from .live import is_live
 from .plain import elements
@@ -106,7 +107,8 @@ class Aside:
         self._running.__exit__(None, None, None)
         trace.aside = self.above
         found = trace.left is not None or self._executor.found_old or _has_tensor(result)
-        changed = self._executor.changed or self.said or recorder.effects or recorder.lost
+        full = is_full(self.cached)
+        changed = self._executor.changed or self.said or recorder.effects or recorder.lost or full
         blind = self.is_blind
         if not found and (not changed or blind):
             for say in self.said:
@@ -131,6 +133,11 @@ class Aside:
         if found:
             trace.leave(
                 "finds a tensor of its call in a function whose results are cached", "pass it as an argument"
+            )
+        if full:  # should the trace come to nothing, it would miss what is dropped
+            trace.leave(
+                "runs a function whose cache is full, and drops a result for that of this call",
+                "give it more room (maxsize=)",
             )
         trace.leave(
             "runs a function whose results are cached, and which does more than give one",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 #: stands for arguments that are not known: any of the results that were there may be the one
@@ -24,6 +24,29 @@ def is_cached(x: Any) -> bool:
 def keeps(cached: Any) -> bool:
     """Whether it keeps any (`maxsize=0` only counts)."""
     return cached.cache_info().maxsize != 0  # type: ignore[no-any-return]
+
+
+def is_full(cached: Any) -> bool:
+    """Whether one more result takes the place of another one."""
+    info = cached.cache_info()
+    return info.maxsize is not None and info.currsize >= info.maxsize
+
+
+def _is_found(cached: Any, args: tuple[Any, ...]) -> bool:
+    """Whether a call with these arguments finds a result, which is kept longer then: a cache with a limit drops what
+    nobody has asked for longest."""
+    return cached.cache_info().maxsize is not None and any(_fits(key, args) for key in _table(cached)[0])
+
+
+def last_asked(rows: Iterable[tuple[Any, tuple[Any, ...]]]) -> list[tuple[Any, tuple[Any, ...]]]:
+    """Of calls of such functions that find a result the last of each kind, in order."""
+    found: dict[Any, tuple[Any, tuple[Any, ...]]] = {}
+    for cached, args in rows:
+        if _is_found(cached, args):
+            kind = id(cached), args, tuple(map(type, args))
+            found.pop(kind, None)
+            found[kind] = cached, args
+    return list(found.values())
 
 
 def _table(cached: Any) -> tuple[dict[Any, Any], dict[int, Any]]:

@@ -299,6 +299,8 @@ class CallReader(HandedReader):
             args.insert(0, callee.__self__)
         known = not action[3] and all(x is not UNKNOWN for x in args)
         name = self._ledger.name(cached, action[1])
+        if known:
+            self._ledger.looked_up.append((cached, tuple(args)))
         self._ledger.note("cached", cached, tuple(args) if known else ANY, None, name, frame)
 
     def _builtin(self, callee: Any, values: list[Any], args: Any, frame: FrameType) -> bool:

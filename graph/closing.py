@@ -11,6 +11,7 @@ from ..core.reach import frontier
 from ..core.region import scan, while_loop
 from ..core.value import retains
 from .arguments import Slot
+from .caches import last_asked
 from .ending import Ending
 from .ir import ancestors
 from .live import RestartError, as_now
@@ -147,6 +148,7 @@ class Closing:
                 )
         end.drawn = [(g, as_formulas(n)) for g, n in trace.drawn.values()]
         end.seeded = list(trace.seeds.values())
+        end.looked_up = last_asked(path.recorder.looked_up)
         end.settings = [(owner, key) for owner, key, _ in trace.settings]
         checks = trace.take_checks()
         if are_spent(self, roots):

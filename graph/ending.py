@@ -110,6 +110,9 @@ class Ending:
         #: they were, the outputs that hold it; how often the function's ops change each
         self.before: list[tuple[int, int | None]] = []
         self.changes_of: list[int] = []
+        #: functions with a cache of so many results, and the arguments by which the call asks for one that is there: it
+        #: is kept longer
+        self.looked_up: list[tuple[Any, tuple[Any, ...]]] = []
         #: items of dicts that the graphs read at each call: learning rates and the like
         self.settings: list[tuple[dict[str, Any], str]] = []
         #: tensors from outside whose gradients the function finds
@@ -124,6 +127,8 @@ class Ending:
         given: Any = None,
     ) -> Any:
         """Let the effects take place and build the result. given: the call's args and kwargs."""
+        for cached, args in self.looked_up:
+            cached(*args)
         grads = [_grad_of(k, tensors) for k in self.handed_grads]
         changed = [*self.written, *((tensors[k], place) for k, place in self.written_args)]
         changed += [(_grad_of(k, tensors), place) for k, place in self.written_grads]

@@ -326,6 +326,7 @@ class _Writer:
 
     def _finish(self) -> None:
         bind, end = self.names.bind, self.end
+        self.lines += [f"    {bind(cached)}(*{bind(args)})" for cached, args in end.looked_up]
         written = [(bind(t._storage), place) for t, place in end.written]
         written += [(f"a{position}._storage", place) for position, place in end.written_args]
         for storage, place in written:

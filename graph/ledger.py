@@ -104,6 +104,9 @@ class Ledger:
         )  # ids of the call's containers, for which the trace has its own
         self.found = 0  # reads since one of these was found; 0: none was
         #: what was done that no trace can hold, and what to do instead
+        self.looked_up: list[
+            tuple[Any, tuple[Any, ...]]
+        ] = []  # caches and what they were asked for, in order
         self.touched: set[int] = set()  # ids of containers that were perhaps changed
         self.odd: tuple[str, str] | None = None
         self.asked = False  # whether the function asked which tensors are the same

@@ -76,6 +76,7 @@ class ReadRecorder:
         self._lost: list[Effect] = []
         #: ids of objects of which it asked whether they are some other one
         self.compared: set[int] = set()
+        self.looked_up: list[tuple[Any, tuple[Any, ...]]] = []
         #: what it did that no trace can hold, and what to do instead
         self.odd: tuple[str, str] | None = None
         self.asked = False
@@ -179,6 +180,7 @@ class ReadRecorder:
         ledger, self._ledger = self._ledger, Ledger()
         self._ledger.found = ledger.found
         self.compared, self.linked, self.asked = ledger.compared, ledger.linked, ledger.asked
+        self.looked_up = ledger.looked_up
         forget_classes()
         self._results.clear()
         self._tracers.clear()

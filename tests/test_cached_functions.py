@@ -378,3 +378,47 @@ def test_a_number_that_such_a_function_changes_too_is_put_back_as_a_number():
         assert type(found["n"]) is int
         stories.append(row)
     assert stories[0] == stories[1]
+
+
+@pytest.mark.parametrize("calls", [2, 6])
+def test_a_cache_with_a_limit_drops_what_it_drops_in_eager_mode(calls):
+    """A graph asked it for nothing, so that what the function uses all the time was dropped first."""
+
+    def run(mode):
+        gain = [1.0]
+
+        @functools.lru_cache(maxsize=2)
+        def factor(k):
+            return k * gain[0]
+
+        f = dg.function(lambda x, k: x * factor(k), mode=mode)
+        found = [f(dg.ones(1), k).item() for k in (1, 2)]
+        found += [f(dg.ones(1), 1).item() for _ in range(calls)]
+        gain[0] = 10.0
+        factor(3)
+        found += [f(dg.ones(1), k).item() for k in (1, 2, 3, 1)]
+        return found, factor.cache_info().currsize
+
+    assert run("graph") == run("eager")
+
+
+def test_a_trace_that_comes_to_nothing_has_dropped_nothing_from_a_full_cache():
+    def run(mode):
+        gain, log = [1.0], []
+
+        @functools.lru_cache(maxsize=2)
+        def factor(k):
+            return k * gain[0]
+
+        @functools.lru_cache
+        def noted(k):
+            log.append(k)
+            return k
+
+        f = dg.function(lambda x, k, n: x * factor(1) * factor(2) * factor(k) * noted(n), mode=mode)
+        found = [f(dg.ones(1), 2, 1).item() for _ in range(2)]
+        gain[0] = 10.0
+        found += [f(dg.ones(1), k, k).item() for k in (3, 3, 2, 1, 3)]
+        return found, log
+
+    assert run("graph") == run("eager")
