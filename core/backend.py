@@ -295,6 +295,12 @@ def takes_halves(kernel: Kernel) -> Kernel:
     return kernel
 
 
+def takes_casts(kernel: Kernel) -> Kernel:
+    """Mark a hand-written kernel that takes halves, and rounds float32 to them as it reads (`Operand.rounded`)."""
+    kernel.takes_casts = True  # type: ignore[attr-defined]
+    return takes_halves(kernel)
+
+
 def leaves_out(kernel: Kernel) -> Kernel:
     """Mark a hand-written kernel that takes None in place of outputs that nobody reads, from its third on."""
     kernel.leaves_out = True  # type: ignore[attr-defined]

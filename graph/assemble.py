@@ -545,7 +545,7 @@ class _Assembly:
 
     def _whole(self, x: Value) -> Operand:
         layout = self.layouts[x]
-        itemsize = x.type.dtype.itemsize
+        dtype = x.type.dtype if layout.rounded is None else layout.base.type.dtype
         self.reads.setdefault(layout.base, []).append((layout.strides, layout.offset))
-        source = self.sources.buffer(layout.base)
-        return Operand(source, layout.offset * itemsize, x.type.dtype, x.type.shape, layout.strides)
+        source, at = self.sources.buffer(layout.base), layout.offset * dtype.itemsize
+        return Operand(source, at, dtype, x.type.shape, layout.strides, layout.rounded)

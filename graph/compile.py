@@ -15,6 +15,7 @@ from .layout import find_layouts
 from .live import Live, is_size
 from .memory import ARENA, MemoryPlan, plan_below, plan_memory
 from .passes import PASSES, checks, run_passes
+from .passes.casts import NO_CASTS, find_casts
 from .passes.forget import forget
 from .passes.fuse import Fusion, fuse
 from .passes.hoist import hoist
@@ -117,21 +118,23 @@ def plan_graph(
 def _fused(work: Graph, backend: Any, chosen: frozenset[str]) -> tuple[Places, Fusion]:
     """Places of results, and groups; once more where values are made again rather than kept."""
     on = "fuse" in chosen
-    layouts = find_layouts(work)
+    casts = find_casts(work, backend) if on else NO_CASTS
+    layouts = find_layouts(work, casts=casts.taken)
     nodes = list(work.nodes)
     places = place_results(work, layouts)
-    fusion = fuse(work, layouts, places, backend, on)
+    fusion = fuse(work, layouts, places, backend, on, kept=casts.kept)
     again = forget(work, nodes, fusion) if "forget" in chosen else None
     if again is not None:
-        layouts = find_layouts(work)
+        layouts = find_layouts(work, casts=casts.taken)
         places = place_results(work, layouts)
-        fusion = fuse(work, layouts, places, backend, on, again)
+        fusion = fuse(work, layouts, places, backend, on, again, casts.kept)
     return places, fusion
 
 
 def _take_out(work: Graph, sources: Sources, backend: Any, chosen: frozenset[str]) -> None:
     """Put what depends on state alone into a unit of its own; its values are further inputs of the graph."""
-    found = hoist(work, sources.budget) if work.steady else None
+    taken = find_casts(work, backend).taken if work.steady and "fuse" in chosen else frozenset()
+    found = hoist(work, sources.budget, taken) if work.steady else None
     if found is None:
         return
     graph, values = found

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..core.lower import needs_index, operations, reduction_form
@@ -273,9 +273,10 @@ class Rules:
         takes: Callable[..., bool],
         halves: Callable[[str], bool],
         pools: Callable[[Node, Node], str],
+        kept: Mapping[Node, str],
     ):
         self.layouts, self.places, self.producer, self.readers = layouts, places, producer, readers
-        self.takes, self.halves, self.pools = takes, halves, pools
+        self.takes, self.halves, self.pools, self.kept = takes, halves, pools, kept
         self.written = places.written
 
     def stored(self, value: Value, inside: set[Item]) -> bool:
@@ -299,6 +300,11 @@ class Rules:
             if a.kind == b.kind == OP and b.head.node.op.name in _POOLINGS:
                 return self._pooling(a, b)
             if b.kind == OP:
+                for item in a.items:
+                    if item.node in self.kept and any(
+                        maker is item for i in b.items for maker, *_ in i.makers
+                    ):
+                        return self.kept[item.node]
                 return f"{b.head.node.op.name} reads whole values from memory"
             return f"the kernel of {a.head.node.op.name} takes no reduction of its result"
         if a.again != b.again:

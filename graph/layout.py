@@ -10,16 +10,20 @@ from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 from ..core.ops.elementwise import assign
-from ..core.types import Shape, TensorType, contiguous_strides
+from ..core.types import DType, Shape, TensorType, contiguous_strides
 from .ir import Graph, Node, Value
 
 
 class Layout(NamedTuple):
-    """A value as a strided view of its base's memory."""
+    """A value as a strided view of its base's memory.
+
+    rounded: the 16-bit float that who reads it rounds it to: it is a view of a cast of its base.
+    """
 
     base: Value
     strides: Shape
     offset: int
+    rounded: DType | None = None
 
     def covers_base(self, shape: Shape) -> bool:
         """Whether this is the whole computed base in its own order."""
@@ -41,9 +45,16 @@ def is_dense(shape: Shape, strides: Sequence[int]) -> bool:
     return True
 
 
-def find_layouts(graph: Graph, change: bool = True) -> dict[Value, Layout]:
+def is_seen_through(node: Node, layouts: dict[Value, Layout]) -> bool:
+    """Whether an op computes nothing: a view, or a cast that its readers do."""
+    if node.op.is_view and node.op.view_rule is not None:
+        return True
+    return bool(node.outputs) and layouts[node.outputs[0]].rounded is not None
+
+
+def find_layouts(graph: Graph, change: bool = True, casts: Container[Node] = ()) -> dict[Value, Layout]:
     """The layout of every value. change: a view that strides cannot express gets a copy in front of it; without, the
-    graph stays as it is, and such a view counts as memory of its own."""
+    graph stays as it is, and such a view counts as memory of its own. casts: those that their readers do."""
     found: dict[Value, Layout] = {}
     for v in graph.inputs:
         found[v] = Layout(v, graph.strides.get(v) or contiguous_strides(v.type.shape), 0)
@@ -53,7 +64,7 @@ def find_layouts(graph: Graph, change: bool = True) -> dict[Value, Layout]:
         op = node.op
         if op.is_view and op.view_rule is not None:
             x = node.inputs[0]
-            base, strides, offset = layout = found[x]
+            base, strides, offset, rounded = layout = found[x]
             made = op.view_rule(x.type.shape, strides, **node.named)
             if made is None and not change:
                 y = node.outputs[0]
@@ -70,7 +81,10 @@ def find_layouts(graph: Graph, change: bool = True) -> dict[Value, Layout]:
                 made = op.view_rule(x.type.shape, found[dense].strides, **node.named)
                 node.inputs[0] = dense
             _, strides, more = made
-            found[node.outputs[0]] = Layout(base, strides, offset + more)
+            found[node.outputs[0]] = Layout(base, strides, offset + more, rounded)
+        elif node in casts:
+            x, y = node.inputs[0], node.outputs[0]
+            found[y] = Layout(found[x].base, contiguous_strides(y.type.shape), found[x].offset, y.type.dtype)
         else:
             for v in node.outputs:
                 found[v] = Layout(v, contiguous_strides(v.type.shape), 0)
@@ -114,7 +128,7 @@ def lay_out(graph: Graph, handed: Container[Value], rows: Container[int] = ()) -
 
     seen: list[Seen] = []
     for k, y in enumerate(graph.outputs):
-        base, strides, offset = layouts[y]
+        base, strides, offset, _ = layouts[y]
         dense = not y.size or is_dense(y.type.shape, strides)
         if k in rows:
             seen.append(Seen(False, write(y, shared=False), y.type))

@@ -15,7 +15,7 @@ from ..core.ops.joining import concat
 from ..core.region import cond, scan, while_loop
 from ..core.types import contiguous_strides
 from .ir import Graph, Node, Value
-from .layout import Layout, is_dense, spread
+from .layout import Layout, is_dense, is_seen_through, spread
 
 
 class Places(NamedTuple):
@@ -60,7 +60,7 @@ class _Placer:
         #: loops may be interrupted, so nothing outside is written before they have run
         self.controls = [n for n in graph.nodes if n.op in (cond, while_loop, scan)]
         for node in graph.nodes:
-            if not _is_view(node):
+            if not is_seen_through(node, layouts):
                 for x in node.values():
                     self.readers.setdefault(layouts[x].base, []).append(node)
 
@@ -199,7 +199,3 @@ class _Placer:
                     seen.add(n)
                     stack.append(n)
         return False
-
-
-def _is_view(node: Node) -> bool:
-    return node.op.is_view and node.op.view_rule is not None

@@ -12,6 +12,7 @@ from duograd.core.ops.update import sgd_update
 from duograd.graph.compile import compile_graph
 from duograd.graph.ir import Graph, Node
 from duograd.graph.passes import PASSES
+from duograd.graph.report import borders
 from duograd.graph.show import show
 from duograd.graph.trace import Trace, effects
 from duograd.graph.verify import GraphError, verify
@@ -71,6 +72,8 @@ def check(fn, tensors, passes=SINGLE):
         outs = run(compiled, arrays)
         for a, b in zip(expected + after, outs + arrays[: len(after)], strict=True):
             assert a.dtype == b.dtype
+            if a.dtype.itemsize == 2 and a.dtype.kind not in "iu":  # NumPy takes no NaN of bfloat16 as one
+                a, b = a.astype(np.float32), b.astype(np.float32)
             np.testing.assert_array_equal(a, b, err_msg=str(chosen))
             if a.dtype.kind == "f":
                 np.testing.assert_array_equal(
@@ -608,3 +611,140 @@ def test_long_programs_do_not_nest():
 
     check(scalars, [normal(7)], [PASSES])
     check(elements, [normal(7)], [PASSES])
+
+
+# ---------------------------------------------------------------- casts that products do
+
+
+def names(compiled):
+    """The first words of the kernels' texts, in order."""
+    return [launch.source.split()[1] for launch in compiled.program.launches]
+
+
+@pytest.fixture(params=[dg.bfloat16, dg.float16], ids=str)
+def half(request):
+    return request.param
+
+
+def special(*shape):
+    """Numbers of which some round to infinity, to denormals of 16 bits or to -0.0."""
+    x = normal(*shape).numpy().copy()
+    row = np.array([70000, 6e-8, -1e-9, 3e38, 1e-40, 65519, -np.inf, -0.0, 1 + 2**-9], np.float32)
+    x.reshape(-1)[5::31] = np.resize(row, x.size)[5::31]
+    return dg.tensor(x)
+
+
+@pytest.mark.parametrize(
+    "shapes", [((40, 50), (50, 36)), ((300, 130), (130, 70)), ((3, 7, 20), (20, 9)), ((2, 9, 17), (2, 17, 5))]
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_casts_to_16_bits_are_in_the_packing(half, shapes, turned):
+    x, w = (special(*s) for s in shapes)
+    if turned:
+        x, w = (dg.tensor(t.numpy().swapaxes(-1, -2).copy()) for t in (x, w))
+
+    def f(x, w):
+        x, w = x.to(half), w.to(half)
+        return x.swapaxes(-1, -2) @ w.swapaxes(-1, -2) if turned else x @ w
+
+    compiled = check(f, [x, w])
+    assert [ops_of(g) for g in compiled.groups] == [["matmul"]]
+    if len(shapes[0]) == 2:
+        assert names(compiled) == ["pack", "gemm"]
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        ((1, 300), (300, 70)),
+        ((90, 300), (300, 1)),
+        ((70, 1), (1, 70)),
+        ((300,), (300, 5)),
+        ((4, 0), (0, 5)),
+        ((0, 4), (4, 5)),
+    ],
+)
+def test_casts_of_products_with_vectors_and_of_nothing(half, shapes):
+    x, w = (special(*s) if 0 not in s else normal(*s) for s in shapes)
+    compiled = check(lambda x, w: (x.to(half) @ w.to(half), x.to(half) @ w), [x, w])
+    assert not any("cast" in ops_of(g) for g in compiled.groups) or 0 in shapes[0]
+
+
+def test_a_cast_that_several_products_read_is_in_each_of_them(half):
+    def f(x, w):
+        y = x.to(half)
+        return y @ w.to(half), y @ y.T, y.T @ y
+
+    compiled = check(f, [special(40, 30), special(30, 36)])
+    # Four operands of 40 x 30 and one more: one pass that halves them is less.
+    assert [ops_of(g) for g in compiled.groups].count(["cast"]) == 1
+    compiled = check(
+        lambda x, w: (x.to(half) @ w.to(half), x.to(half).T @ x), [special(40, 30), special(30, 36)]
+    )
+    assert [ops_of(g) for g in compiled.groups] == [["matmul"], ["matmul"]]
+
+
+def test_casts_of_views_lie_where_their_base_does(half):
+    f = lambda x, w: x[1].to(half).reshape(20, 30) @ w[2:].to(half)[3:, :].T
+    compiled = check(f, [special(3, 10, 60), special(40, 30)])
+    assert [ops_of(g) for g in compiled.groups] == [["matmul"]]
+
+
+def test_gradients_of_products_in_16_bits_round_as_they_pack(half):
+    def f(x, w, b):
+        y = dg.relu(x.to(half) @ w.to(half) + b.to(half)).to(dg.float32)
+        return dg.grad(
+            lambda x, w, b: (dg.relu(x.to(half) @ w.to(half) + b.to(half)) * 0.5).to(dg.float32).sum(),
+            argnums=(0, 1),
+        )(x, w, b), y
+
+    def flat(x, w, b):
+        (dx, dw), y = f(x, w, b)
+        return dx, dw, y
+
+    compiled = check(flat, [normal(40, 30), normal(30, 36), normal(36)])
+    assert not any(ops_of(g) == ["cast"] for g in compiled.groups)
+
+
+def test_a_weight_that_is_written_is_read_before_through_its_cast(half):
+    def f(x, w):
+        w = w.detach()
+        y = x.to(half) @ w.to(half)
+        w *= 0.5
+        z = y @ w.to(half).T
+        w += 1.0
+        return z
+
+    compiled = check(f, [special(40, 30), special(30, 36)])
+    assert not any(ops_of(g) == ["cast"] and g.total == 1200 for g in compiled.groups)
+
+
+@pytest.mark.parametrize(("f", "why"), [
+    (lambda x, w, half: (x.to(half) @ w, x.to(half)), "the function needs its result, too"),
+    (lambda x, w, half: (x.to(half) @ w, dg.exp(x.to(half)[:5])), "needs its result, too"),
+    (lambda x, w, half: x.to(dg.float64).to(half) @ w, ""),
+    (lambda x, w, half: x.T.to(half).T @ w, "its operand is not in order in memory"),
+    (lambda x, w, half: [x.to(half) @ (w * k) for k in range(1, 6)], "5 ops would round it, more than 3"),
+    (lambda x, w, half: (x * 2).to(half) @ w, "what computes its operand rounds it"),
+])  # fmt: skip
+def test_why_a_cast_is_a_pass_of_its_own(half, f, why):
+    def wanted(x, w):
+        found = f(x, w.to(half), half)
+        return tuple(found) if isinstance(found, list) else found
+
+    compiled = check(wanted, [special(40, 30), normal(30, 36)])
+    assert why in " ".join(b.reason for b in borders(compiled))
+
+
+def test_a_float64_is_rounded_before_a_product(half):
+    x = dg.tensor(special(40, 30).numpy().astype(np.float64))
+    compiled = check(lambda x, w: x.to(half) @ w.to(half), [x, normal(30, 36)])
+    assert [ops_of(g) for g in compiled.groups] == [["cast"], ["matmul"]]
+    assert "which rounds float32 alone" in borders(compiled)[0].reason
+
+
+def test_products_of_other_dtypes_read_what_is_rounded(half):
+    check(
+        lambda x, w: (x.to(half) @ w.to(dg.float64), x.to(half) @ w.to(dg.complex64)),
+        [special(40, 30), normal(30, 36)],
+    )

@@ -467,3 +467,20 @@ def test_fast_precision_leaves_results_that_are_read_twice_and_changing_weights(
             same(a, e)
         np.testing.assert_allclose(fast(*args)[0].numpy(), expected[0].numpy(), rtol=2e-6)
         assert sum(n.op.name == "multiply" for n in runner(fast).compiled.optimised.nodes) == 1
+
+
+@pytest.mark.parametrize("half", [dg.bfloat16, dg.float16], ids=str)
+@pytest.mark.parametrize("rows", [1, 12, 300])
+def test_a_weight_in_16_bits_is_packed_from_what_it_is_rounded_from(half, rows):
+    w, x, b = normal(30, 50), normal(rows, 30), normal(50)
+    fn = dg.function(lambda x: dg.relu(x.to(half) @ w.to(half) + b.to(half)))
+    for _ in range(2):
+        same(fn(x), fn.eager(x))
+    texts = [launch.source.partition("\n")[0] for launch in runner(fn).compiled.program.launches]
+    assert not any("cast" in text for text in texts[rows == 1 :])
+    if rows > 1:
+        assert len(texts) == 1
+    before = made(fn)
+    w *= 1.001
+    same(fn(x), fn.eager(x))
+    assert sum(made(fn)) == sum(before) + 1

@@ -54,6 +54,18 @@ class Words(nn.Module):
         return self.head(self.norm(y)).reshape((-1, 40))
 
 
+class Narrow(nn.Module):
+    """A model whose products are in 16 bits."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        with dg.autocast(dtype=dg.bfloat16):
+            return self.model(x).to(dg.float32)
+
+
 def images():
     return nn.Sequential(
         nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
@@ -91,6 +103,8 @@ MODELS = {
     "stages": (stages, normal(64, 8, 8), labels(), F.cross_entropy),
     "encoder": (Encoder, normal(32, 64), normal(32, 64), F.mse_loss),
     "recurrent": (Recurrent, normal(32, 64), normal(32, 64), F.mse_loss),
+    "dense in 16 bits": (lambda: Narrow(dense()), normal(70), labels(), F.cross_entropy),
+    "encoder in 16 bits": (lambda: Narrow(Encoder()), normal(32, 64), normal(32, 64), F.mse_loss),
     "words": (Words, labels(32), flat, F.cross_entropy),
 }
 
@@ -140,7 +154,7 @@ def test_every_batch_size_has_the_same_kernels(name, planned):
         assert not others, f"batch {n}"
 
 
-@pytest.mark.parametrize("name", ["encoder", "recurrent"])
+@pytest.mark.parametrize("name", ["encoder", "recurrent", "encoder in 16 bits"])
 def test_results_of_short_and_long_sums_are_those_of_eager_mode(name):
     make, x, y, loss_fn = MODELS[name]
     model = make()

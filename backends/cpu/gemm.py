@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ...core.adapt import copied, in_order
-from ...core.backend import Arg, Epilogue, Operand, Program, takes_halves
+from ...core.backend import Arg, Epilogue, Operand, Program, takes_casts
 from ...core.lower import copy
 from ...core.numbers import estimate
 from ...core.types import DType, Shape, TensorType, contiguous_strides, float32
@@ -235,7 +235,7 @@ def _task_shape(
     return -(-rows // high) * tile.rows, -(-columns // wide) * tile.width
 
 
-@takes_halves
+@takes_casts
 def matmul(
     program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, epilogue: Epilogue | None = None
 ) -> None:
@@ -286,7 +286,8 @@ def _is_packed_as_it_stands(x: Operand) -> bool:
     rows, columns = x.strides[-2:]
     if 1 not in (rows, columns):
         return False
-    if math.prod(x.shape[:-2]) == 1 and min(x.shape[-2:]) > 1 and min(rows, columns) > 0:
+    flat = all(n == 1 for n in x.shape[:-2]) and 1 not in x.shape[-2:]
+    if flat and rows > 0 and columns > 0:
         return True
     return x.strides == in_order(x)
 

@@ -293,7 +293,23 @@ def product(h: Hand) -> Step | None:
         )
     w = add_given(h, (t.shape[-1], h.rng.choice((1, 3, 5, 16))), t.dtype.name)
     tail = h.rng.choice(("", " + 1", ".tanh()", " * 0.5"))
+    if h.rng.random() < 0.35:
+        half = f"dg.{h.rng.choice(('bfloat16', 'float16'))}"
+        return Step(h.rng.choice(_NARROW).format(y=y, x=x, w=w, half=half, tail=tail), (y,))
     return Step(f"{y} = ({x} @ {w}){tail}", (y,))
+
+
+#: products of 16-bit floats: of casts, which their kernels may do, and of casts that others read, too
+_NARROW = (
+    "{y} = ({x}.to({half}) @ {w}.to({half})){tail}",
+    "{y} = ({x}.to({half}) @ {w}.to({half})){tail}",
+    "{y} = ({x} @ {w}.to({half})){tail}",
+    "{y} = ({w}.to({half}).mT @ {x}.to({half}).reshape(-1, {x}.shape[-1]).mT){tail}",
+    "{y} = {w}.to({half})\n{y} = ({x}.to({half}) @ {y} @ {y}.mT){tail}",
+    "{y} = {w}.to({half})\n{y} = ({x}.to({half}) @ {y}){tail} + {y}.sum()",
+    "with dg.amp.autocast(dtype={half}):\n    {y} = ({x} @ {w}){tail}",
+    "with dg.amp.autocast(dtype={half}):\n    {y} = dg.relu(dg.linear({x}, {w}.mT)){tail}",
+)
 
 
 def einsum(h: Hand) -> Step | None:

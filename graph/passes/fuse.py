@@ -8,14 +8,17 @@ merge; at last ops side by side that read the same values.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ...core.backend import Operand, Pooling, Scalar
 from ...core.exact import typed
 from ...core.listed import FEW
+from ...core.numbers import estimate
 from ...core.op_lower import reduces_in_a_loop
+from ...core.ops.comparison import cast
 from ...core.types import Shape, contiguous_strides, float32
 from ..group import (
     INLINE_COST,
@@ -32,9 +35,12 @@ from ..group import (
     walked,
 )
 from ..ir import Graph, Node, Number, Value
-from ..layout import Layout, spread, through
+from ..layout import Layout, is_seen_through, spread, through
 from ..placement import Places
 from .recompute import choose, traffic
+
+#: elements of an input whose cast is computed again by each loop that reads it
+SHORT = 1 << 13
 
 
 class Fusion(NamedTuple):
@@ -51,15 +57,18 @@ class Fusion(NamedTuple):
 
 def fuse(
     graph: Graph, layouts: dict[Value, Layout], places: Places, backend: Any, on: bool = True,
-    again: frozenset[Value] | None = None,
+    again: frozenset[Value] | None = None, kept: Mapping[Node, str] = MappingProxyType({}),
 ) -> Fusion:  # fmt: skip
-    """Divide the ops of a graph into groups. on=False: every op by itself. again: see `Fusion`, where that is known."""
-    fuser = _Fuser(graph, layouts, places, backend, again or frozenset())
+    """Divide the ops of a graph into groups. on=False: every op by itself. again: see `Fusion`, where that is known.
+
+    kept: why casts are not left to the products that read them.
+    """
+    fuser = _Fuser(graph, layouts, places, backend, kept, again or frozenset())
     groups = fuser.run(on)
     chosen = choose(groups, fuser.rules) if on and again is None else []
     if chosen:
         inner = frozenset(v for c in chosen for v in c.inner)
-        other = _Fuser(graph, layouts, places, backend, inner)
+        other = _Fuser(graph, layouts, places, backend, kept, inner)
         lighter = other.run(on)
         saved = traffic(groups, fuser.rules) - traffic(lighter, other.rules)
         if saved > 0:
@@ -84,12 +93,13 @@ class _Fuser:
     """One way to fuse. again: values that each group computes for itself."""
 
     def __init__(
-        self, graph: Graph, layouts: dict[Value, Layout], places: Places, backend: Any,
+        self, graph: Graph, layouts: dict[Value, Layout], places: Places, backend: Any, kept: Mapping[Node, str],
         again: frozenset[Value] = frozenset(),
     ):  # fmt: skip
+        self.kept = kept
         self.layouts, self.places, self.backend, self.again = layouts, places, backend, again
         self.written = places.written
-        self.nodes = [n for n in graph.nodes if not (n.op.is_view and n.op.view_rule is not None)]
+        self.nodes = [n for n in graph.nodes if not is_seen_through(n, layouts)]
         self.items: list[Item] = []
         self.producer: dict[Value, Item] = {}
         self.by_node: dict[Node, Item] = {}
@@ -145,11 +155,24 @@ class _Fuser:
             item.cost, item.indexed = cost_of(item.form)
             item.indexed |= indexed
             item.cost += again
-            if on and item.cost <= INLINE_COST and (item.size == 1 or not reads):
+            if (
+                on
+                and item.cost <= INLINE_COST
+                and (item.size == 1 or not reads or self._narrows(node, reads))
+            ):
                 item.inline = not any(layout.base in self.written for _, layout in reads)
             item.inline |= node.outputs[0] in self.again
         item.domain = domain
         return item
+
+    def _narrows(self, node: Node, reads: list[tuple[Value, Layout]]) -> bool:
+        """Whether an op is a short input's cast to 16 bits, a bias's: the cast is less than a kernel of its own."""
+        half = node.op is cast and node.outputs[0].type.dtype.is_half
+        return (
+            half
+            and estimate(node.outputs[0].size) <= SHORT
+            and all(layout.base.producer is None for _, layout in reads)
+        )
 
     def _inlines(self, node: Node, kind: str, domain: Any, x: Value, maker: Item) -> bool:
         """Whether the loop of an op can compute again what it reads, in place of loading it."""
@@ -170,9 +193,8 @@ class _Fuser:
             for _, layout in item.reads:
                 if layout.base in self.readers:
                     self.readers[layout.base].append(item)
-        self.rules = Rules(
-            self.layouts, self.places, self.producer, self.readers, self._takes, self._halves, self._pools
-        )
+        takes = self._takes, self._halves, self._pools
+        self.rules = Rules(self.layouts, self.places, self.producer, self.readers, *takes, self.kept)
         for item in self.items:
             if not item.inline or any(v in self.places.of or self.readers[v] for v in item.node.outputs):
                 item.group = Group(item, 1 << item.order)

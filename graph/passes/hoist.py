@@ -23,15 +23,18 @@ SMALL_BYTES = 1 << 16
 WORTH = 4
 
 
-def hoist(graph: Graph, budget: int) -> tuple[Graph, list[Value]] | None:
+def hoist(
+    graph: Graph, budget: int, casts: frozenset[Node] = frozenset()
+) -> tuple[Graph, list[Value]] | None:
     """Take steady values out of a graph, in place: the graph that computes them, and the inputs that stand for them.
 
-    budget: bytes that they may take. None where nothing is worth it.
+    budget: bytes that they may take; casts: those that products do while they pack, and keep what is packed. None where
+    nothing is worth it.
     """
     found = Steady(graph)
     chosen: list[Value] = []
     for v in found.borders:
-        if v.nbytes <= budget and found.worth(v):
+        if v.producer not in casts and v.nbytes <= budget and found.worth(v):
             chosen.append(v)
             budget -= v.nbytes
     if not chosen:
