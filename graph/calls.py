@@ -84,7 +84,8 @@ class CallReader(HandedReader):
 
     def _on_attr(self, frame: FrameType, action: Any) -> None:
         expr, name = action[1], action[2]
-        cls = evaluate(expr[2], frame, self._results) if expr[0] == "result" else UNKNOWN
+        made = expr is not None and expr[0] == "result"
+        cls = evaluate(expr[2], frame, self._results) if made else UNKNOWN
         if isinstance(cls, type) and is_changing(
             cls.__module__
         ):  # an attribute of an object that is just made

@@ -122,7 +122,7 @@ class Path:
 
     def begin_with(self, states: Iterable[State]) -> None:
         """Take in state that another variant found too late, where it holds other tensors than the arguments."""
-        for state in self._again(states):
+        for state in self._again(s for s in states if not s.has_grown()):
             if state.find() is not None and not any(id(t) in self.args for t in state.tensors):
                 for t in state.tensors:
                     self.add_tensor(t)

@@ -127,6 +127,16 @@ class State:
         effect = Effect(self.kind, self.owner, self.key, self._now(), None, self.name)
         return State(effect, is_free, tensor_class, parts)
 
+    def has_grown(self) -> bool:
+        """Whether it is a container without tensors that holds more or fewer elements now, or a deque with others: a
+        log."""
+        made = self.shape
+        if self.kind != "content" or self.size or not isinstance(made, Made):
+            return False
+        if isinstance(self.owner, collections.deque):  # whose numbers are never live
+            return self.find() is None
+        return count(self.owner) != len(made.content)
+
     def layouts_now(self) -> list[tuple[Any, Any]]:
         """The tensors that stand there now, with the layouts of those before; none where there are others."""
         seen = Descriptions(lambda x: hasattr(type(x), "_storage"), {}, {}, _Every(), True)

@@ -295,3 +295,27 @@ def test_modules_have_numbers_of_their_own():
         Layer(3)(dg.ones((1,)))
     gc.collect()
     assert dead() is None
+
+
+@pytest.mark.parametrize("kind", [list, lambda: collections.deque(maxlen=7)])
+def test_a_log_that_is_looked_through_now_and_then(kind, capsys):
+    """From the first look on it was state, whose contents a variant held, so that each call had a variant."""
+
+    def run(mode):
+        log = kind()
+
+        @dg.function(mode=mode)
+        def step(x, i):
+            log.append((x * i).sum().item())
+            if i % 10 == 9:
+                print(f"step {i}: {sum(log) / len(log)}, at most {max(log)}")
+            return x * i
+
+        found = [step(dg.ones(2), i).tolist() for i in range(35)]
+        return (found, list(log), capsys.readouterr().out), step
+
+    want, _ = run("eager")
+    got, step = run("graph")
+    assert got == want
+    assert len(step.variants) <= 6, step.explain(guards=True)
+    assert "Python" not in step.explain()

@@ -26,6 +26,7 @@ BODIES = {
     "delete": "if hasattr(c, f'z{st.i}'):\n    delattr(c, f'z{st.i}')\nelse:\n    setattr(c, f'z{st.i}', 1)\nreturn x",
     "past the class": "object.__setattr__(c, f'n{st.i}', object.__getattribute__(c, f'w{st.i}'))\nreturn x",
     "bound": "c.__setattr__(f'n{st.i}', c.__getattribute__(f'w{st.i}'))\nreturn x * c.__getattribute__(f'n{st.i}')",
+    "of a choice": "return getattr(x * 2 if st.i else x - 1, 'sum')() + getattr((x if st.i else -x), t_name)()",
     "what C code gives": "return x * getattr(c, max(['w0'], key=len))",
     "set, what C code gives": "setattr(c, ['w0'].pop(), 5.0 + st.i)\nreturn x * c.w0",
     "past the class, what C code gives": "object.__setattr__(c, ['w0'].pop(), 5.0 + st.i)\nreturn x * c.w0",
@@ -41,7 +42,7 @@ class Text(str):
 
 def story(body, mode):
     c, st = types.SimpleNamespace(w0=1.0, w1=dg.tensor([1.0, 2.0])), types.SimpleNamespace(i=0)
-    space = {"c": c, "st": st, "text": Text("w"), "__name__": "held_by_nobody"}
+    space = {"c": c, "st": st, "text": Text("w"), "t_name": "mean", "__name__": "held_by_nobody"}
     exec("def f(x):\n" + "\n".join("    " + line for line in body.split("\n")), space)
     f, told = dg.function(space["f"], mode=mode), []
 
@@ -74,3 +75,12 @@ def test_names_that_are_seen_stay_in_the_graph():
         c.w0 = float(k)
         assert f(dg.ones(1)).item() == 2 * k
     assert len(f.variants) == 2
+
+
+def test_a_name_of_a_choice_stays_in_the_graph():
+    """What the choice was could not be looked at, so the function's Python ran."""
+    name = "mean"
+    f = dg.function(lambda x, k: 2 * getattr(x.abs() if k else (x - 1) ** 2, name)())
+    for k in (True, False, True):
+        assert f(dg.ones(2), k).item() == 2 * k
+    assert "Python" not in f.explain()
