@@ -31,7 +31,7 @@ _FUNCTIONS = (
     "logaddexp2 logdet logical_and logical_not logical_or logical_xor logit lt matrix_power mul multinomial "
     "multiply nan_to_num ne neg negative nextafter not_equal pinv positive pow rad2deg remainder signbit sinc "
     "slogdet true_divide vdot dist hsplit vsplit dsplit xlogy cholesky qr svd matrix_exp bernoulli diagflat "
-    "inverse pinverse"
+    "inverse pinverse sgn ldexp frexp slice_scatter select_scatter diagonal_scatter"
 ).split()
 #: functions of which `x.name_()` writes the result over x
 _OVER = (
@@ -39,7 +39,7 @@ _OVER = (
     "bitwise_not bitwise_or bitwise_xor ceil clamp clip copysign cos cosh cumprod cumsum deg2rad digamma erf "
     "erfc erfinv exp exp2 expm1 fill_diagonal floor floor_divide fmod frac heaviside hypot lerp lgamma log "
     "log10 log1p log2 logical_and logical_not logical_or logical_xor logit nan_to_num neg negative pow rad2deg "
-    "reciprocal relu remainder round rsqrt sigmoid sign sin sinc sinh sqrt square tan tanh tril triu trunc "
+    "ldexp reciprocal relu remainder round rsqrt sgn sigmoid sign sin sinc sinh sqrt square tan tanh tril triu trunc "
     "xlogy"
 ).split()
 _CASTS = {

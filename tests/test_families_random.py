@@ -177,6 +177,8 @@ ELSEWHERE = {
     "judged by onnx.reference and onnxruntime: tests/test_onnx_ops.py, tests/test_onnx_suite.py": "nms",
     "over a grid of settings: tests/test_spatial_peers.py": "adaptive_max_pool_index",
     "over a grid of settings: tests/test_shape_peers.py": "embedding_bag",
+    "made of ops, against NumPy and PyTorch: tests/test_made_functions_peers.py": """
+        slice_scatter select_scatter unravel_index ldexp frexp gradient""",
     "PyTorch's names, against PyTorch: tests/test_naming.py": """
         clone detach dist dsplit hsplit is_floating_point numel t vdot vsplit""",
 }

@@ -19,6 +19,6 @@ ALIASES = {
     "left_shift": "bitwise_left_shift", "right_shift": "bitwise_right_shift", "clamp": "clip_",
     "eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal",
     "degrees": "rad2deg", "radians": "deg2rad", "expit": "sigmoid", "sub": "subtract", "mul": "multiply",
-    "neg": "negative", "pow": "power",
+    "neg": "negative", "pow": "power", "sgn": "sign",
 }  # fmt: skip
 PUBLIC |= {other: PUBLIC.get(name.rstrip("_")) or globals()[name] for other, name in ALIASES.items()}

@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import dispatch
 from .. import types as T
-from ..errors import ArgumentError, ArgumentTypeError, DtypeError
+from ..errors import ArgumentError, ArgumentTypeError, DtypeError, IndexingError
 from ..numbers import whole
 from ..op import Ints, composite, primitive, public
 from ..types import TensorType, contiguous_strides
@@ -21,8 +21,8 @@ from . import elementwise as E
 from .counted import counted_choice, counted_places, sized
 from .creation import zeros_like
 from .picking import take, take_elements_placed
-from .reduction import sum_
-from .shape import broadcast_to, expand_dims, reshape, stack
+from .reduction import max_, min_, sum_
+from .shape import as_shape, broadcast_to, expand_dims, reshape, stack
 
 
 @composite(no_gradient="integer result")
@@ -195,3 +195,35 @@ def compress(condition, x, axis=None):
             "pass one bool for each slice",
         )  # fmt: skip
     return take(x, flatnonzero(condition), axis=axis)
+
+
+@public
+def unravel_index(indices, shape):
+    """The places along each axis of positions in a tensor of a shape that is read row by row, as `argmax` gives them.
+
+    indices: int[...] with values from 0 to the shape's size - 1. Returns: a tuple of int64[...], one an axis.
+    Raises: IndexingError for a position outside. Source: NumPy, PyTorch.
+    Example: `dg.unravel_index(dg.tensor([5]), (2, 3))[0]` is `[1]`.
+    """
+    x = as_tensor("unravel_index", indices)
+    if not x.dtype.is_integer:
+        raise DtypeError("unravel_index", f"indices: {x.type} are not integer", "convert them to int64")
+    x, sizes = x.to(T.int64), as_shape("unravel_index", shape)
+    count = math.prod(sizes)
+    if x.size:
+
+        def refuse(found):
+            for bad in found.tolist():
+                if not 0 <= bad < count:
+                    legal = f"use 0 to {count - 1}" if count else "the shape is empty: pass no index"
+                    raise IndexingError(
+                        "unravel_index", f"position {bad} is outside shape={list(sizes)}", legal
+                    )
+
+        with dispatch.set_grad(False):
+            dispatch.state.executor.check(stack([min_(x), max_(x)], axis=0), refuse)
+    found = []
+    for n in reversed(sizes):
+        found.append(E.remainder(x, max(n, 1)))
+        x = E.floor_divide(x, max(n, 1))
+    return tuple(found[::-1])
