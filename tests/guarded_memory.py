@@ -147,7 +147,7 @@ class Edges:
         conv, arrays = self.conv()
         k, pool = self.pick((1, 2, 2, 3)), self.pick((F.max_pool2d, F.avg_pool2d))
         window = k, self.pick((1, 2, k))
-        return lambda x, w, b: pool(F.relu(conv(F.pad(x, (0, 6, 0, 5)), w, b)), window), arrays
+        return lambda x, w, b: pool(F.relu(conv(F.pad(x, (0, 8, 0, 9)), w, b)), window), arrays
 
     def depthwise(self):
         c, n, k = self.pick((1, 3, 16, 17)), self.pick((5, 7, 15, 16, 17)), self.pick((1, 3, 5))

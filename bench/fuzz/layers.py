@@ -138,12 +138,12 @@ def layers(h: Hand) -> Step | None:
     return kind(h)
 
 
-def _kept(h: Hand, text: str) -> str:
+def kept_layer(h: Hand, text: str) -> str:
     """A layer as state: sometimes one that the program has."""
     return h.keep(Given(f"n{len(h.state)}", (), "made", values=(f"dg.nn.{text}",)))
 
 
-def _given(h: Hand, dims: tuple[int | str, ...], dtype: str = "", **options: object) -> str:
+def given_tensor(h: Hand, dims: tuple[int | str, ...], dtype: str = "", **options: object) -> str:
     """A tensor of these dims that is there, or a new argument."""
     shape = tuple(h.sizes[d] if isinstance(d, str) else d for d in dims)
     kind = dtype or (h.dtype if h.dtype in FLOATS and h.rng.random() < 0.1 else "float32")
@@ -162,7 +162,7 @@ def _given(h: Hand, dims: tuple[int | str, ...], dtype: str = "", **options: obj
 
 def _layer(h: Hand) -> Step | None:
     text, dims = h.rng.choice(LAYERS)
-    n, row, y = _kept(h, text), ", ".join(_given(h, d) for d in dims), h.fresh()
+    n, row, y = kept_layer(h, text), ", ".join(given_tensor(h, d) for d in dims), h.fresh()
     if text.split("(")[0] in ("LSTM", "GRU", "RNN") and h.rng.random() < 0.5:
         return Step(h.rng.choice(RECURRENT).format(n=n, row=row, y=y), (y,))
     several = text.split("(")[0] in ("LSTM", "GRU", "RNN", "LSTMCell") or "return_indices" in text
@@ -170,14 +170,14 @@ def _layer(h: Hand) -> Step | None:
 
 
 def _loss(h: Hand) -> Step | None:
-    x = _given(h, ("A", 3))
+    x = given_tensor(h, ("A", 3))
     y, r = h.fresh(), h.rng
-    c = _given(h, ("A",), "int64", low=0, high=3)
+    c = given_tensor(h, ("A",), "int64", low=0, high=3)
     form = r.choice(LOSSES)
     back = r.choice(("", "", "\n{y}.sum().backward(retain_graph=True)"))
     w = f"dg.tensor([0.5, 2.0, 1.0]).to({x}.dtype)"
     text = ("{y} = dg.nn.functional." + form + back).format(
-        x=x, o=_given(h, ("A", 3)), c=c, w=w, y=y, r=repr(r.choice(("mean", "sum", "none")))
+        x=x, o=given_tensor(h, ("A", 3)), c=c, w=w, y=y, r=repr(r.choice(("mean", "sum", "none")))
     )
     return Step(text, (y,))
 
@@ -185,12 +185,14 @@ def _loss(h: Hand) -> Step | None:
 def _attention(h: Hand) -> Step | None:
     y = h.fresh()
     form = h.rng.choice(ATTENTION)
-    mha = _kept(h, h.rng.choice(MHA)) if "{mha}" in form else ""
-    return Step(form.format(q=_given(h, ("A", 3, 4)), k=_given(h, ("A", 5, 4)), mha=mha, y=y), (y,))
+    mha = kept_layer(h, h.rng.choice(MHA)) if "{mha}" in form else ""
+    return Step(
+        form.format(q=given_tensor(h, ("A", 3, 4)), k=given_tensor(h, ("A", 5, 4)), mha=mha, y=y), (y,)
+    )
 
 
 def _embedding(h: Hand) -> Step | None:
     y = h.fresh()
-    i = _given(h, ("A", 3), "int64", low=0, high=5)
-    n = _kept(h, h.rng.choice(EMBEDDINGS))
+    i = given_tensor(h, ("A", 3), "int64", low=0, high=5)
+    n = kept_layer(h, h.rng.choice(EMBEDDINGS))
     return Step(h.rng.choice(USES).format(n=n, row=i, y=y, call=f"{n}({i})"), (y,))

@@ -9,6 +9,7 @@ from .containers import containers
 from .effects import attention_like, branch, gradient, in_place, randomness, state
 from .functions import functions
 from .growing import growing
+from .images import IMAGES, images
 from .iterators import ITERATORS, iterators, read
 from .layers import layers
 from .live import live
@@ -117,9 +118,10 @@ LATER: dict[str, dict[Callable[[Hand], Step | None], int]] = {
     CACHES: {
         caches: 12, operator: 2, unary: 1, state: 1, in_place: 1, gradient: 1, live: 1, rules: 1,
     },
+    IMAGES: {images: 8, layers: 1, operator: 1, unary: 1, reduction: 1, in_place: 1, view: 1, training: 1, state: 1},
 }  # fmt: skip
 #: the seeds from which on they are drawn where no temper is asked for, so that those before stay the programs they were
-SINCE = {OBJECTS: 14_000_000, ITERATORS: 14_000_000, CACHES: 14_200_000}
+SINCE = {OBJECTS: 14_000_000, ITERATORS: 14_000_000, CACHES: 14_200_000, IMAGES: 14_600_000}
 #: what threads may do at once: nothing that is kept
 APART: dict[Callable[[Hand], Step | None], int] = {
     iterators: 3, operator: 3, unary: 3, reduction: 3, softmax_like: 2, view: 3, product: 2, index: 2, join: 1, cast: 1,
