@@ -22,7 +22,7 @@ from . import pooling_lines
 from .conv_axes import Pair, Row
 from .epilogue import indent
 from .panels import fill_zero
-from .pooling_wide import maximum_source, mean_source
+from .pooling_wide import AHEAD, FAR, maximum_source, mean_source
 
 
 class Window(NamedTuple):
@@ -209,8 +209,16 @@ def _pair(t: str, r: int, s: int) -> list[str]:
 
 def _pair_gradient(dtype: DType, window: Window) -> list[str]:
     """The gradient of sixteen windows that are tiles of pairs."""
-    t = dtype.char
-    lines = [f"m, gradient = w_load_{t}(out, to, mask), w_load_{t}(g, to, mask)", "free = mask"]
+    t, size = dtype.char, dtype.itemsize
+    # All four memories are walked as they lie, in steps too short for a CPU to see how far to read ahead.
+    lines = [
+        f"    prefetch({name} + at * {size} + {AHEAD + k})"
+        for name in ("x", "dx")
+        for k in range(0, 64 * size, 64)
+    ]
+    lines += [f"    prefetch({name} + to * {size} + {AHEAD // 4})" for name in ("out", "g")]
+    lines = [f"if planes * h * w > {FAR // size}:", *lines]
+    lines += [f"m, gradient = w_load_{t}(out, to, mask), w_load_{t}(g, to, mask)", "free = mask"]
     for r, s in window.taps:
         lines += [*_pair(t, r, s), f"hit = w_logical_or_b1(w_eq_{t}(v, m), w_isnan_{t}(v))"]
         lines += [f"d{s} = w_where_{t}(w_logical_and_b1(hit, free), gradient, {_zero(dtype)})"]

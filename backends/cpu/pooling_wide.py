@@ -14,10 +14,16 @@ from ...core.types import DType
 from .conv_axes import Pair
 from .epilogue import indent
 
+#: bytes that the image is asked for ahead: of so few elements at a time a CPU asks too late by itself
+AHEAD = 1 << 13
+#: bytes of images that may come from farther than the second-level cache
+FAR = 1 << 18
+
 _HEAD = """from duograd.backends.cpu.wide_pairs import *
 def kernel(args, chunk, nchunks):
     planes, h, w, p, q, top, left = args[0], args[1], args[2], args[3], args[4], args[5], args[6]
     x, out = args[7], args[8]
+    far = planes * h * w > FAR
     item, end = planes * p * chunk // nchunks, planes * p * (chunk + 1) // nchunks
     while item < end:
         plane, first = item // p, item % p
@@ -32,7 +38,7 @@ class _Shape:
     """How windows of a size and a stride are taken together. merge: the text that merges two texts of wide values."""
 
     def __init__(self, dtype: DType, size: Pair, stride: Pair, merge: Callable[[str, str], str]) -> None:
-        self.t, self.merge = dtype.char, merge
+        self.t, self.size, self.merge = dtype.char, dtype.itemsize, merge
         (self.lines, self.columns), (self.step_y, self.step) = size, stride
         # Where vectors of a line begin: a tap's of each window, or neighbours that are taken apart.
         self.starts = [16 * k for k in range(-(-(15 * self.step + self.columns) // 16))]
@@ -57,6 +63,17 @@ class _Shape:
                 taps = ["even", taps[1], f"w_from1_{t}(even, v32)"]
         return [*lines, f"{to} = {functools.reduce(self.merge, taps)}"]
 
+    def ahead(self) -> list[str]:
+        """Lines that ask for what later lines of windows read and write."""
+        size, here = self.size, "((plane * h + y + {0}) * w + z)"
+        lines = [
+            f"    prefetch(x + {here.format(r)} * {size} + {AHEAD + k})"
+            for r in range(self.step_y) for k in range(0, 16 * self.step * size, 64)
+        ]  # fmt: skip
+        part = AHEAD // (self.step_y * self.step)
+        lines.append(f"    prefetch(out + ((plane * p + line) * q + column) * {size} + {part})")
+        return ["if far:", *lines]
+
     def kernel(self, title: str, outside: str, value: str, start: list[str], result: str) -> str:
         """The kernel's text. outside: what an element outside counts as; start, result: lines for all windows of a
         column, and the text of a line's result, of the merged value `m`."""
@@ -71,12 +88,12 @@ class _Shape:
             return text
 
         body = [*self.inside(), *start, f"y = first * {self.step_y} - top", *take(range(kept))]
-        loop = [f"y = line * {self.step_y} - top", *take(range(kept, self.lines))]
+        loop = [f"y = line * {self.step_y} - top", *self.ahead(), *take(range(kept, self.lines))]
         loop += [f"m = {functools.reduce(self.merge, [f'h{r}' for r in range(self.lines)])}"]
         loop += [f"w_store_{t}(out, (plane * p + line) * q + column, {result}, mask)"]
         loop += [f"h{r} = h{r + self.step_y}" for r in range(kept)]
         title = f"# {title} {t} window {self.lines}x{self.columns} stride {self.step_y}x{self.step}\n"
-        text = _HEAD.replace("STEP", str(self.step)) + indent(body, 12)
+        text = _HEAD.replace("STEP", str(self.step)).replace("FAR", str(FAR // self.size)) + indent(body, 12)
         return title + text + indent(["for line in range(first, first + count):"], 12) + indent(loop, 16)
 
 
