@@ -47,28 +47,45 @@ class Extent:
                 self.trace.check(dispatch.apply(REGISTRY[name], (index,), REGISTRY[name].defaults), side)
 
 
-def is_within(value: Value, low: float, high: float) -> bool:
-    """Whether what made a value tells that its elements are from low to high, or NaN."""
-    while value.producer is not None:
-        node = value.producer
-        if node.op.name == "sigmoid" or value.type.dtype is bool_:
-            return low <= 0 and high >= 1
-        if node.op.name == "clip":
-            least, most = node.named["min"], node.named["max"]
-            if (
-                isinstance(least, (int, float))
-                and isinstance(most, (int, float))
-                and low <= least <= most <= high
-            ):
-                return True
-        elif not node.op.is_view and node.op.name not in _SAME:
-            return False
-        value = node.inputs[0]
-    return value.type.dtype is bool_ and low <= 0 and high >= 1
+def is_within(x: Any, low: float, high: float, depth: int = 8) -> bool:
+    """Whether what made a value tells that its elements are from low to high, or NaN. x: a value, or a number.
+
+    Followed are ops whose roundings do not leave the range. depth: how many of them.
+    """
+    if not isinstance(x, Value):
+        return isinstance(x, (int, float)) and low <= x <= high
+    unit = low <= 0 and high >= 1
+    if x.producer is None or x.type.dtype is bool_:
+        return unit and x.type.dtype is bool_
+    node = x.producer
+    name, given = node.op.name, node.inputs
+
+    def all_of(inputs: Sequence[Any]) -> bool:
+        return depth > 0 and all(is_within(y, low, high, depth - 1) for y in inputs)
+
+    if name in ("sigmoid", "random_uniform"):
+        return unit
+    if name == "clip":
+        bounds = [b for b in (node.named["min"], node.named["max"]) if b is not None]
+        good = all(isinstance(b, (int, float)) and low <= b <= high for b in bounds)
+        return good and (len(bounds) == 2 or all_of(given))
+    if name in ("multiply", "square"):
+        return unit and depth > 0 and all(is_within(y, 0, 1, depth - 1) for y in given)
+    if name == "subtract":
+        return (
+            unit
+            and not isinstance(given[0], Value)
+            and given[0] == 1
+            and is_within(given[1], 0, 1, depth - 1)
+        )
+    if name == "where":
+        return all_of(given[1:])
+    return (name in _SOME or node.op.is_view) and all_of(given if name in _OF_ALL else given[:1])
 
 
-#: ops, beside views, whose results are elements of the first input, perhaps rounded
-_SAME = frozenset("cast take take_elements".split())
+#: ops whose results are elements of all their inputs, or, beside views, of the first
+_OF_ALL = frozenset("concat maximum minimum".split())
+_SOME = _OF_ALL | frozenset("cast full take take_elements".split())
 
 
 def knows_sizes(refuse: Any) -> bool:
