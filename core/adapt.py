@@ -13,7 +13,7 @@ from typing import Any
 
 from . import types as T
 from .backend import Kernel, Operand, Program, Scalar
-from .legalize import is_plain, parts
+from .legalize import parts
 from .lower import copy, fill, lower_map
 from .op import Op
 from .scalar import Expr, cast
@@ -32,7 +32,9 @@ def run_kernel(
             _linear(program, kernel, inputs, outputs, named)
         else:
             kernel(program, inputs, outputs, **named)
-    elif all(map(is_plain, dtypes)) or getattr(kernel, "takes_halves", False):
+    elif getattr(kernel, "takes_halves", False) or not (
+        any(map(is_narrow, inputs)) or any(d.is_half for d in dtypes)
+    ):
         kernel(program, inputs, outputs, **named)
     else:
         _widened(program, kernel, inputs, outputs, named)
@@ -58,6 +60,18 @@ def _without_repeats(x: Operand, like: Operand) -> Operand:
     return x._replace(shape=tuple(n if s else 1 for n, s in zip(like.shape, like.strides)))
 
 
+def is_narrow(x: Any) -> bool:
+    """Whether an operand is made of 16-bit floats, or rounded to them."""
+    return isinstance(x, Operand) and (x.dtype.is_half or x.rounded is not None)
+
+
+def widened(program: Program, x: Any) -> Any:
+    """A 16-bit operand as float32 in scratch memory, in its own order; any other as it is."""
+    if not is_narrow(x):
+        return x
+    return copied(program, x, T.float32) if x.size else x._replace(dtype=T.float32, rounded=None)
+
+
 def copied(program: Program, x: Operand, dtype: DType) -> Operand:
     """x in scratch memory with another dtype (of its parts, when x is one of them)."""
     with program.prepared(x):
@@ -80,12 +94,10 @@ def _widened(
 ) -> None:
     wide: list[Any] = []
     for x in inputs:
-        if x is None or not x.dtype.is_half:
-            wide.append(x)
-        elif isinstance(x, Scalar):
+        if isinstance(x, Scalar) and x.dtype.is_half:
             wide.append(x._replace(dtype=T.float32))
         else:
-            wide.append(copied(program, x, T.float32) if x.size else x._replace(dtype=T.float32))
+            wide.append(widened(program, x))
     program.wave()
     results = [_result(program, o, T.float32) if o is not None and o.dtype.is_half else o for o in outputs]
     kernel(program, wide, results, **named)

@@ -743,6 +743,38 @@ def test_a_float64_is_rounded_before_a_product(half):
     assert "which rounds float32 alone" in borders(compiled)[0].reason
 
 
+@pytest.mark.parametrize(
+    ("channels", "filters", "side", "groups"), [(8, 70, 14, 1), (32, 64, 13, 1), (6, 6, 9, 6)]
+)
+def test_a_convolution_in_16_bits_rounds_its_operands_and_its_result(half, channels, filters, side, groups):
+    """Its float32 copies are rounded as they are made; a bias and an activation are in its kernel, each op rounded."""
+    x, w, b = special(2, channels, side, side), normal(filters, channels // groups, 3, 3), normal(filters)
+
+    def f(x, w, b):
+        return (
+            dg.relu(dg.nn.functional.conv2d(x.to(half), w.to(half), b.to(half), padding=1, groups=groups))
+            * 1.7
+        )
+
+    compiled = check(f, [x, w, b])
+    assert [ops_of(g) for g in compiled.groups] == [["conv", "add", "relu", "multiply"]]
+
+    def slopes(x, w, b):
+        return dg.grad(lambda x, w, b: f(x, w, b).to(dg.float32).sum(), argnums=(0, 1))(x, w, b)
+
+    compiled = check(slopes, [x, w, b])
+    assert not any(ops_of(g) == ["cast"] and g.total == x.size for g in compiled.groups)
+
+
+@pytest.mark.parametrize("f", [
+    lambda x: dg.nn.functional.max_pool2d(x, 2), lambda x: dg.cumsum(x, -1),
+    lambda x: dg.nn.functional.interpolate(x, scale_factor=2, mode="bilinear"),
+])  # fmt: skip
+def test_copies_for_kernels_without_16_bits_are_rounded_as_they_are_made(half, f):
+    compiled = check(lambda x: f(x.to(half)), [normal(2, 3, 10, 12)])
+    assert not any("cast" in ops_of(g) for g in compiled.groups)
+
+
 def test_products_of_other_dtypes_read_what_is_rounded(half):
     check(
         lambda x, w: (x.to(half) @ w.to(dg.float64), x.to(half) @ w.to(dg.complex64)),

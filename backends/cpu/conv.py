@@ -19,7 +19,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ...core.backend import Epilogue, Operand, Program
+from ...core.adapt import widened
+from ...core.backend import Epilogue, Operand, Program, takes_casts
 from ...core.numbers import estimate
 from ...core.scalar import walk
 from ...core.types import DType
@@ -43,7 +44,7 @@ from .conv_axes import (
 )
 from .conv_pack import pack_filters
 from .conv_text import HEAD, first_slots, run_lines
-from .epilogue import FusedEpilogue, apply_after, fuse, indent, result_buffer
+from .epilogue import FusedEpilogue, apply_after, fuse, halved, indent, result_buffer
 from .panels import IMPORT, Block, block, fill_zero
 from .target import has_masked_memory
 
@@ -449,6 +450,16 @@ def _pooled(
     kernel(program, [whole], epilogue.outputs, **made.named)
 
 
+def _in_registers(
+    program: Program, inputs: Sequence[Operand], out: Operand, epilogue: Epilogue | None
+) -> tuple[Operand, Operand, Operand, Epilogue | None]:
+    """Operands, result and epilogue in dtypes of registers: 16-bit floats are widened in memory, rounded at the end."""
+    x, w = (widened(program, x) for x in inputs)
+    program.wave()
+    return x, w, out._replace(dtype=out.dtype.computed), halved(epilogue, out)
+
+
+@takes_casts
 def conv(
     program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, stride: Row,
     padding: tuple[Pair, ...], dilation: Row, groups: int, epilogue: Epilogue | None = None,
@@ -459,12 +470,12 @@ def conv(
     if epilogue is not None and epilogue.pooling is not None:
         _pooled(program, inputs, out, named, epilogue)
         return
-    if epilogue is not None:
-        out, _ = result_buffer(program, epilogue, out)
     if out.size == 0:
         return
+    x, w, out, epilogue = _in_registers(program, inputs, out, epilogue)
+    if epilogue is not None:
+        out, _ = result_buffer(program, epilogue, out)
     fused = None
-    x, w = inputs
     product = product_of(x, w, out, **named)
     if product.channels == 0:
         fill_zero(program, out)
@@ -476,18 +487,20 @@ def conv(
         apply_after(program, epilogue, out)
 
 
+@takes_casts
 def conv_x_grad(
     program: Program, inputs: Sequence[Any], outputs: Sequence[Operand], *, stride: Row,
     padding: tuple[Pair, ...], dilation: Row, groups: int, size: Row = (), epilogue: Epilogue | None = None,
 ) -> None:  # fmt: skip
     """Append the image gradient. g: [N, K, ...], w: [K, C / groups, ...], out: [N, C, ...]."""
     out = outputs[0]
-    if epilogue is not None:
-        out, _ = result_buffer(program, epilogue, out)
     if out.size == 0:
         return
+    *row, out, epilogue = _in_registers(program, inputs, out, epilogue)
+    if epilogue is not None:
+        out, _ = result_buffer(program, epilogue, out)
     fused = None
-    out_, (g, w) = lift(out), map(lift, inputs)
+    out_, (g, w) = lift(out), map(lift, row)
     if g.size == 0:
         fill_zero(program, out)
     else:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ...core.adapt import copied, in_order
+from ...core.adapt import in_order, is_narrow, widened
 from ...core.backend import Arg, Epilogue, Operand, Program, takes_casts
 from ...core.lower import copy
 from ...core.numbers import estimate
@@ -261,7 +261,7 @@ def matmul(
     elif not a.dtype.is_float:
         integer_product(program, a, b, out)
     else:
-        a, b = (_widened(program, x) for x in (a, b))
+        a, b = (widened(program, x) for x in (a, b))
         program.wave()
         gemv.gemv(program, a, b, out)
     if epilogue is not None:
@@ -270,9 +270,9 @@ def matmul(
 
 def _readable(program: Program, x: Operand, dtype: DType) -> Operand:
     """x in the dtype of the product, or such that packing makes it so."""
-    if dtype is float32 and (x.dtype.is_half or x.rounded) and _is_packed_as_it_stands(x):
+    if dtype is float32 and is_narrow(x) and _is_packed_as_it_stands(x):
         return x
-    x = _widened(program, x)
+    x = widened(program, x)
     if x.dtype is not dtype:
         program.wave()
     return _converted(program, x, dtype)
@@ -290,13 +290,6 @@ def _is_packed_as_it_stands(x: Operand) -> bool:
     if flat and rows > 0 and columns > 0:
         return True
     return x.strides == in_order(x)
-
-
-def _widened(program: Program, x: Operand) -> Operand:
-    """A 16-bit operand as float32 in memory, in its own order; any other as it is."""
-    if not x.size or not (x.dtype.is_half or x.rounded):
-        return x
-    return copied(program, x, float32)
 
 
 def _converted(program: Program, x: Operand, dtype: DType) -> Operand:

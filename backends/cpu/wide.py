@@ -451,17 +451,17 @@ def _make_memory(name: str) -> None:
                 write_lanes(builder, args, mask.lanes, _bytes(name))
                 return context.get_dummy_value()
             p, stored = _pointer(builder, name, *args[:2]), _to_memory(builder, name, args[2])
-            if has_masked_memory():
+            if has_masked_memory() and _bytes(name) > 2:
                 write_under(stored, p, builder)(args[3])
                 return context.get_dummy_value()
-            full = builder.icmp_unsigned(
-                "==", builder.bitcast(args[3], ir.IntType(LANES)), ir.IntType(LANES)(-1)
-            )
-            with builder.if_else(full, likely=True) as (whole, part):
+            with builder.if_else(_is_full(builder, args[3]), likely=True) as (whole, part):
                 with whole:
                     builder.store(stored, builder.bitcast(p, vector.as_pointer()), align=_bytes(name))
                 with part:
-                    _store_part(builder, name, stored, p, args[3], write_under)
+                    if has_masked_memory():  # Zen 5 takes long for 8 and 16 bits
+                        write_under(stored, p, builder)(args[3])
+                    else:
+                        _store_part(builder, name, stored, p, args[3], write_under)
             return context.get_dummy_value()
 
         return types.void(i64, i64, beside(value)[kind.name], mask), codegen

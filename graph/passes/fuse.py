@@ -35,7 +35,7 @@ from ..group import (
     walked,
 )
 from ..ir import Graph, Node, Number, Value
-from ..layout import Layout, is_seen_through, spread, through
+from ..layout import Layout, is_dense, is_seen_through, spread, through
 from ..placement import Places
 from .recompute import choose, traffic
 
@@ -138,7 +138,7 @@ class _Fuser:
                 and kind != OP
                 and self._inlines(node, kind, domain, x, maker)
             ):
-                reads += maker.reads
+                reads += _seen_through(x, layout, maker)
                 indexed |= maker.indexed
                 again += maker.cost
                 plain &= maker.plain
@@ -396,6 +396,15 @@ class _Fuser:
                 if place[x] > place[g]:
                     place[x] = place[g]
         return sorted(order, key=place.__getitem__)
+
+
+def _seen_through(x: Value, layout: Layout, maker: Item) -> list[tuple[Value, Layout]]:
+    """What is loaded where a read of x computes it again: of a cast the places that x stands for in its operand."""
+    if maker.node.op is cast and len(maker.reads) == 1:
+        ((y, below),) = maker.reads
+        if is_dense(y.type.shape, below.strides):
+            return [(x, Layout(below.base, layout.strides, below.offset + layout.offset))]
+    return maker.reads
 
 
 def _in_order(groups: list[Group], owners: Callable[[int], list[Group]]) -> list[Group]:
