@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import functools
-import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -98,7 +96,7 @@ def unknown(space: str, name: str, names: Iterable[str]) -> AttributeError:
     if name.startswith("_"):  # looked for by Python and its tools
         return AttributeError(f"module {space!r} has no attribute {name!r}", name=name)
     others = {other: found for other, found in spaces().items() if other != space}
-    there = [f"{n}.{name}" for n, found in others.items() if name in getattr(found, "__all__", dir(found))]
+    there = [f"{n}.{name}" for n, found in others.items() if name in getattr(found, "__all__", vars(found))]
     fix = _INSTEAD.get(name) or " or ".join(there[:1])
     if not fix:
         by_case = {n.casefold(): n for n in names if not n.startswith("_")}
@@ -110,27 +108,28 @@ def unknown(space: str, name: str, names: Iterable[str]) -> AttributeError:
     )  # fmt: skip
 
 
-def not_of_tensors(cls: type, name: str) -> AttributeError:
-    """The error for an attribute that a tensor's class has not."""
-    if name.startswith("_"):  # looked for by Python and other libraries
-        return AttributeError(f"'Tensor' object has no attribute {name!r}", name=name)
-    fix = _instead_of_attribute(cls, name)
-    return UnknownNameError(
-        "Tensor", f"has no {name}",
-        f"write {fix}" if fix else "docs/porting.md has the words of PyTorch, JAX and Keras", user_line(2),
-    )  # fmt: skip
+class Elsewhere:
+    """What stands in a tensor's class for a name that it has not: who asks for it gets an error with what to write.
+
+    A `__getattr__` would do so for any name, and make every look-up of an attribute slower.
+    """
+
+    __slots__ = ("fix", "name")
+
+    def __init__(self, name: str, fix: str):
+        self.name, self.fix = name, fix
+
+    def __get__(self, x: Any, cls: Any = None) -> Any:
+        raise UnknownNameError("Tensor", f"has no {self.name}", f"write {self.fix}", user_line(2))
 
 
-@functools.lru_cache(maxsize=256)
-def _instead_of_attribute(cls: type, name: str) -> str:
-    if name in _OF_TENSORS:
-        return _OF_TENSORS[name]
-    from .op import PUBLIC, REGISTRY
+def point_elsewhere(cls: Any, functions: Iterable[str]) -> None:
+    """Put an `Elsewhere` into a tensor's class for names of other libraries, and for functions that are no methods."""
+    for name, fix in {**{n: f"dg.{n}(x)" for n in functions}, **_OF_TENSORS}.items():
+        if not name.startswith("_") and not hasattr(cls, name):
+            setattr(cls, name, Elsewhere(name, fix))
+            elsewhere.add(name)
 
-    if name in {*PUBLIC, *REGISTRY} and hasattr(sys.modules[__name__.partition(".")[0]], name):
-        return f"dg.{name}(x)"
-    for space, found in spaces().items():
-        if name in getattr(found, "__all__", dir(found)) and callable(getattr(found, name)):
-            return f"{space}.{name}(x)"
-    names = [n for n in dir(cls) if not n.startswith("_")]
-    return " or ".join(f"x.{n}" for n in difflib.get_close_matches(name, names, 3, 0.8))
+
+#: the names that stand in tensors' class so
+elsewhere: set[str] = set()

@@ -44,7 +44,7 @@ class Need(NamedTuple):
 
 def is_number(x: Any) -> bool:
     """Whether what was kept is no tensor: a number, one of a program too, or nothing."""
-    return x is None or isinstance(x, _NUMBERS) or hasattr(x, "kind")
+    return x is None or isinstance(x, _NUMBERS) or not hasattr(x, "_node")
 
 
 def needs_of(node: Node) -> Iterator[tuple[Need, Any, int]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import dispatch, vjp
 from .errors import ArgumentTypeError, AutogradError
+from .foreign import elsewhere
 from .handles import Handle, InList
 from .reach import opened
 from .spoken import refuse
@@ -265,10 +266,8 @@ class Tensor(_Named):
         matmul: Callable[..., Tensor]
         astype: Callable[..., Tensor]
 
-    def __getattr__(self, name: str) -> Any:
-        from .foreign import not_of_tensors
-
-        raise not_of_tensors(type(self), name)
+    def __dir__(self) -> list[str]:
+        return [name for name in object.__dir__(self) if name not in elsewhere]
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

@@ -77,8 +77,7 @@ def is_ours(root: Any, quiet: bool = False, whole: bool = True) -> bool:
         if x is None or id(x) in seen:
             continue
         seen.add(id(x))
-        edges = getattr(x, "edges", None)
-        if edges is None:  # a leaf
+        if hasattr(x, "_node"):  # a leaf
             if x._hooks:
                 return False
             continue
@@ -88,5 +87,5 @@ def is_ours(root: Any, quiet: bool = False, whole: bool = True) -> bool:
             continue
         if not is_quiet(x.op, quiet):
             return False
-        stack += [e[0] if isinstance(e, tuple) else e for e in edges]
+        stack += [e[0] if isinstance(e, tuple) else e for e in x.edges]
     return True

@@ -111,7 +111,7 @@ def drawn(name, fn, draw):
 METHODS = {
     n: getattr(dg.Tensor, n)
     for n in dir(dg.Tensor)
-    if n[0] != "_" and inspect.isfunction(getattr(dg.Tensor, n))
+    if n[0] != "_" and inspect.isfunction(getattr(dg.Tensor, n, None))
 }
 
 

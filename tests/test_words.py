@@ -19,7 +19,7 @@ def _functions():
     places |= {"dg.fft": (dg.fft, dg.fft.__all__), "x": (dg.Tensor, vars(dg.Tensor))}
     for place, (owner, names) in places.items():
         for name in sorted(names):
-            fn = None if name.startswith("_") else getattr(owner, name)
+            fn = None if name.startswith("_") else getattr(owner, name, None)
             if isinstance(fn, (Op, types.FunctionType)):
                 yield f"{place}.{name}", fn
 

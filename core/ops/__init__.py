@@ -8,6 +8,7 @@ from typing import Any
 
 from ..dispatch import apply, apply_in_place, state
 from ..errors import ArgumentTypeError
+from ..foreign import point_elsewhere
 from ..op import PUBLIC, REGISTRY, Op
 from ..spoken import spelled
 from ..value import Tensor
@@ -177,5 +178,6 @@ for _name, (_read, _write) in naming.FACTS.items():
     setattr(Tensor, _name, property(_read, _write, doc=_read.__doc__))
 Tensor.T = property(_t)  # type: ignore[attr-defined]
 Tensor.mT = property(_matrix_t)  # type: ignore[attr-defined]
+point_elsewhere(Tensor, [*PUBLIC, *(name for name, op in REGISTRY.items() if not op.internal)])
 
 __all__ = ["METHODS", "REGISTRY", "activation", "creation", "elementwise", "linalg", "reduction", "shape"]
