@@ -38,6 +38,7 @@ _ASKING = frozenset((
 ))  # fmt: skip
 _QUIET_CALLS = frozenset(map(id, (isinstance, issubclass, type, id, callable, super, range)))
 _BY_NAME = ("__setattr__", "__delattr__", "__getattribute__")
+_CACHED_GET = functools.cached_property.__get__.__code__
 # Functions that begin a debugger.
 _DEBUGGERS = frozenset(("breakpoint", "set_trace"))
 # Callables that look at the elements of a container, but not into them.
@@ -412,7 +413,7 @@ class CallReader(HandedReader):
             )
             return
         name = unseen(callee, id(getattr(callee, "__self__", None)) in self._ledger.outside)
-        if name is not None:
+        if name is not None and frame.f_code is not _CACHED_GET:  # which locks itself up to Python 3.11
             self.leave(f"calls {name}(), which looks at what cannot be watched")
         files = [x for x in values if isinstance(x, io.IOBase) and id(x) in self._ledger.outside]
         if files:

@@ -16,21 +16,25 @@ from .plain import same
 _KEPT = 1 << 12
 #: so many traces with live sizes may come to nothing before no more are made
 _VAIN = 2
+#: so many traces in a row may read a number of state that was any in one before
+_TIMES = 3
 
 
 class _Alike:
     """What is known of calls that are of one kind but for their numbers.
 
     numbers: those of the latest that was traced; live, fixed: positions of numbers that may be any, and of those whose
-    value Python reads; met: how many values these had since.
+    value Python reads; open: of those that were any in a variant, together, before; met: how many values fixed ones had
+    since.
     """
 
-    __slots__ = ("fixed", "live", "met", "numbers")
+    __slots__ = ("fixed", "live", "met", "numbers", "open")
 
     def __init__(self, numbers: Sequence[Any]):
         self.numbers = numbers
         self.live: set[int] = set()
         self.fixed: set[int] = set()
+        self.open: set[frozenset[int]] = set()
         self.met: dict[int, int] = {}
 
     def meet(self, numbers: Sequence[Any]) -> None:
@@ -65,6 +69,8 @@ class Changing:
         self._alike: dict[Any, _Alike] = {}
         #: places of state whose numbers are read
         self._fixed: set[Any] = set()
+        #: of places whose numbers were any in a variant: in so many more traces in a row they may be read
+        self._open: dict[Any, int] = {}
         #: traces with live sizes that came to nothing; whether variants are known by keys without sizes
         self.vain, self._sized = 0, False
         #: why sizes have a variant each, in words
@@ -76,16 +82,12 @@ class Changing:
 
     def keys(self, key: Any, rest: Arguments | None) -> list[Any]:
         """Those that variants for a call may be known by."""
-        loose = self.loosened(key, rest)
-        found = [key] if loose is None else [key, loose]
+        found = [key]
+        if rest is not None and rest.numbers and self._alike:
+            alike = self._alike.get(_but_for_numbers(key, rest))
+            sets = () if alike is None else dict.fromkeys((frozenset(alike.live), *alike.open))
+            found += [loosened(key, rest, positions) for positions in sets if positions]
         return [*found, *map(kind_of, found)] if self._sized else found
-
-    def loosened(self, key: Any, rest: Arguments | None) -> Any:
-        """The key of a call without the numbers that may be any; None where there are none."""
-        if rest is None or not rest.numbers or not self._alike:
-            return None
-        alike = self._alike.get(_but_for_numbers(key, rest))
-        return None if alike is None or not alike.live else loosened(key, rest, alike.live)
 
     def program(
         self,
@@ -146,6 +148,7 @@ class Changing:
         """A variant was traced: remember what of it is read. Returns the key that it is found by."""
         if program is None:
             return key
+        self._open.update((s.ident, _TIMES) for s in program.live_sites())
         self._fix_sites(program.fixed_sites())
         if program.ranges:
             self._vain_counts += not program.fixed.isdisjoint(program.ranges)
@@ -166,6 +169,8 @@ class Changing:
             return key
         positions = program.open_positions()
         self._of(key, rest).fix(program.fixed_positions())
+        if positions:
+            self._of(key, rest).open.add(frozenset(positions))
         return loosened(key, rest, positions)
 
     def forget(self, gone: Any) -> None:
@@ -202,10 +207,16 @@ class Changing:
         return [s for s in counted if type(s.now()) is int and s.now() > 0]
 
     def _fix_sites(self, sites: Iterable[Site]) -> None:
+        """The values of these are read; where they were any in a variant before, perhaps on some paths alone."""
         if len(self._fixed) >= _KEPT:
-            self._fixed.clear()
-            self._met.clear()
-        self._fixed.update(s.ident for s in sites)
+            for known in (self._fixed, self._met, self._open):
+                known.clear()  # type: ignore[attr-defined]
+        for s in sites:
+            left = self._open.get(s.ident, 0)
+            if left:
+                self._open[s.ident] = left - 1
+            else:
+                self._fixed.add(s.ident)
 
 
 def _but_for_numbers(key: tuple[Any, ...], rest: Arguments) -> tuple[Any, ...]:

@@ -216,6 +216,8 @@ class Program:
         #: what comes before it in a path: its steps are this one's first numbers, and nothing is added to it
         self.parent: Program | None = None
         self.closed = False
+        #: other paths go by it
+        self.linked = False
         self.read: Callable[..., Any] = lambda numbers, tensors=(): None
 
     def stage(self, kind: type, name: str, ends: tuple[int, int] | None = None) -> Program:

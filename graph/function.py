@@ -40,6 +40,8 @@ from .variant import Variant, start_path
 #: when a variant is compiled: at the call that needs it, or beside eager calls
 COMPILE = ("call", "background")
 #: how many variants are asked what changes
+#: a variant stays that has served so many calls for each that its live numbers did not do for
+_SERVES = 4
 _RECENT = 8
 #: how many modules that it is called with a function keeps alive
 MODULES = 64
@@ -377,13 +379,16 @@ class Function(Looking):
         )  # fmt: skip
 
     def _plainly(self, variant: Variant, path: Path) -> tuple[Path, Segment]:
-        """A new variant for a call that had live numbers, with plain ones, traced from its start."""
+        """A new variant for a call that had live numbers, with plain ones, traced from its start; the other one stays
+        where it has served enough calls."""
         key, _, rest = flatten(*path.given)
-        if variant.live is not None:
-            self._changing.fix(variant.live, key, rest)
-        for k, bucket in list(self._variants.items()):
-            if variant in bucket:
-                self._drop(k, variant)
+        variant.failed += 1
+        if variant.calls < _SERVES * variant.failed:
+            if variant.live is not None:
+                self._changing.fix(variant.live, key, rest)
+            for k, bucket in list(self._variants.items()):
+                if variant in bucket:
+                    self._drop(k, variant)
         return self._traced(key, rest, self._start(key, *path.given))
 
     def _publish(self, key: Any, path: Path, kernels: str = " in the background") -> None:

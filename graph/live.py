@@ -151,6 +151,10 @@ class Now(Sizes):
             program = self.program
             while program.parent is not None and n < len(program.parent.kinds):
                 program = program.parent  # the first that knows it
+            if here and program.linked and not self.late and n not in program.pinned:
+                raise RestartError(
+                    f"{program.names[n]} is any number on other paths, and is taken as a value"
+                )
             program.add("pin", "{}", _itself, (n,), self.values[n], self.late)
             program.pinned.add(n)
             if here:

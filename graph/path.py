@@ -424,9 +424,9 @@ class Path:
     def _keep_live(self, now: Now) -> None:
         """The program of live numbers as the trace has left it, and its values in this call."""
         variant, program = self.variant, self.variant.live
-        if not variant.paths:
+        if not variant.paths and not self.passed:  # else other paths may come to them
             program.forget_unused()
-        if program is not None and program.is_idle and now.program is program:
+        if program is not None and program.is_idle and now.program is program and not self.passed:
             variant.live = None
             self.carried.pop(LIVE)
         else:
@@ -466,11 +466,14 @@ class Path:
     def _link(self, segment: Segment) -> None:
         if self.after is None:
             self.variant.root = segment
+            if self.variant.live is not None:
+                self.variant.live.linked = True
         else:
             program = self.stages.get(id(self.after))
             if program is None:
                 self.after.children[self.after.key(self.outcomes[-1])] = segment
             else:
+                program.linked = True
                 self.after.ways.append((program, segment))
                 if (
                     self.after.counts and len(program.positions) - 1 in program.pinned

@@ -48,6 +48,8 @@ class Variant:
         self.seconds = 0.0
         self.paths = 0
         self.calls = self.used = 0
+        #: how many calls its live numbers did not do for
+        self.failed = 0
         #: of the tensors of the call that was traced
         self.layouts: list[Any] = []
         self.budget = Budget()

@@ -34,16 +34,15 @@ class Hooks:
         self.after: dict[int, Hook] = {}
         self.back_before: dict[int, Hook] = {}
         self.back: dict[int, Hook] = {}
-        self._count = 0
 
     def add(self, kind: dict[int, Hook], hook: Hook, first: bool) -> HookHandle:
-        self._count += 1
+        key = max(kind, default=0) + 1  # no counter: a graph that registers hooks would hold what it was
         rest = dict(kind) if first else {}
         if first:
             kind.clear()
-        kind[self._count] = hook
+        kind[key] = hook
         kind.update(rest)
-        return HookHandle(kind, self._count)
+        return HookHandle(kind, key, hook)
 
     def run(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call of the module with its hooks."""
@@ -91,11 +90,12 @@ def _before(module: Any, hook: Hook, args: tuple[Any, ...], kwargs: dict[str, An
 class HookHandle(Handle):
     """A registered hook: `remove()`, calling the handle, or leaving `with handle:` takes it out again."""
 
-    def __init__(self, hooks: dict[int, Any], key: int):
-        self._hooks, self._key = hooks, key
+    def __init__(self, hooks: dict[int, Hook], key: int, hook: Hook):
+        self._hooks, self._key, self._hook = hooks, key, hook
 
     def remove(self) -> None:
-        self._hooks.pop(self._key, None)
+        if self._hooks.get(self._key) is self._hook:  # another one may have its key by now
+            del self._hooks[self._key]
 
 
 class Passage:

@@ -422,3 +422,24 @@ def test_a_trace_that_comes_to_nothing_has_dropped_nothing_from_a_full_cache():
         return found, log
 
     assert run("graph") == run("eager")
+
+
+def test_a_cached_property_that_is_made_in_a_call_stays_in_the_graph():
+    """Up to Python 3.11 it has a lock, for which the function's Python ran at every call."""
+
+    class Masked(dg.nn.Module):
+        @functools.cached_property
+        def mask(self):
+            return dg.tril(dg.ones(3, 3))
+
+        def forward(self, x):
+            return x @ self.mask
+
+    m = Masked()
+    f = dg.function(lambda x: m(x))
+    for k in range(5):
+        x = dg.ones(2, 3) * k
+        assert f(x).tolist() == (x @ dg.tril(dg.ones(3, 3))).tolist()
+    assert m.__dict__["mask"] is m.mask
+    assert len(f.variants) == 2
+    assert "Python" not in f.explain()

@@ -319,3 +319,56 @@ def test_a_log_that_is_looked_through_now_and_then(kind, capsys):
     assert got == want
     assert len(step.variants) <= 6, step.explain(guards=True)
     assert "Python" not in step.explain()
+
+
+def test_numbers_that_are_printed_now_and_then_stay_any_between(capsys):
+    """Where a later path took the value, the variant was for that value alone, and each call after it had one."""
+
+    def run(mode):
+        log = []
+
+        @dg.function(mode=mode)
+        def step(x, i):
+            log.append((x * i).sum().item())
+            if i % 10 == 9:
+                print(f"step {i:03d}: {sum(log) / len(log):.3f}")
+            return x * i
+
+        return [step(dg.ones(2), i).tolist() for i in range(64)], capsys.readouterr().out, step
+
+    *want, _ = run("eager")
+    *got, step = run("graph")
+    assert got == want
+    assert len(step.variants) <= 8, step.explain()  # one for each line
+    assert "Python" not in step.explain()
+
+
+def test_counters_of_paths_are_any():
+    """A place that the first path did not come to was let go, so that its number was a guard on the later ones."""
+
+    def run(mode):
+        exits = collections.Counter()
+
+        @dg.function(mode=mode)
+        def f(x):
+            for n in range(3):
+                x = dg.tanh(x * 1.5)
+                if x.max() > 0.8:
+                    exits[n] += 1
+                    return x, exits[n]
+            exits["none"] += 1
+            return x, exits["none"]
+
+        dg.manual_seed(0)
+        rows = [
+            [y.tolist() if isinstance(y, dg.Tensor) else y for y in f(dg.rand(4) * (k % 5) / 4)]
+            for k in range(90)
+        ]
+        return rows, dict(exits), f
+
+    *want, _ = run("eager")
+    *got, f = run("graph")
+    assert got == want
+    assert len(got[1]) >= 3
+    assert len(f.variants) <= 10, f.explain(guards=True)
+    assert "Python" not in f.explain()

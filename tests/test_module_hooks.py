@@ -297,3 +297,29 @@ def test_what_needs_no_gradient_keeps_none():
     for mode in MODES:
         with pytest.raises(dg.errors.AutogradError, match=r"\[retain_grad\] float32\[2\] does not require"):
             dg.function(lambda: (dg.ones(2) * 2).retain_grad(), mode=mode)()
+
+
+def test_a_hook_that_every_call_registers_and_takes_out_is_traced_once():
+    """How many hooks a module had ever had was a guard."""
+    m = dg.nn.Linear(3, 3)
+
+    @dg.function
+    def f(x):
+        with m.register_forward_hook(lambda _, args, out: out * 2):
+            y = m(x)
+        return y, m(x)
+
+    for _ in range(6):
+        y, z = f(dg.randn(2, 3))
+        assert y.tolist() == (z * 2).tolist()
+    assert len(f.variants) <= 2, f.explain()
+
+
+def test_a_handle_takes_out_no_other_hook():
+    m, seen = dg.nn.Linear(1, 1), []
+    first = m.register_forward_hook(lambda *_: seen.append(1))
+    first.remove()
+    m.register_forward_hook(lambda *_: seen.append(2))
+    first.remove()
+    m(dg.ones(1))
+    assert seen == [2]
