@@ -207,6 +207,15 @@ def test_an_unknown_attribute_of_a_tensor_says_what_to_write(name, fix, mode):
         assert "globals()" not in str(there.explain(guards=True))  # of ours
 
 
+def test_no_name_of_a_tensor_points_elsewhere():
+    from duograd.core.foreign import elsewhere
+
+    x = dg.ones((2, 2), requires_grad=True)
+    assert not [name for name in elsewhere if hasattr(x, name)]
+    assert {"layer_norm", "unsqueeze_"} <= elsewhere
+    assert not {"detach", "zeros", "randn"} & elsewhere
+
+
 def test_of_other_names_python_itself_says_what_is_near():
     x = dg.ones((2,))
     for name in ("unsqueze", "__cuda_array_interface__", "_fields"):

@@ -178,6 +178,10 @@ for _name, (_read, _write) in naming.FACTS.items():
     setattr(Tensor, _name, property(_read, _write, doc=_read.__doc__))
 Tensor.T = property(_t)  # type: ignore[attr-defined]
 Tensor.mT = property(_matrix_t)  # type: ignore[attr-defined]
-point_elsewhere(Tensor, [*PUBLIC, *(name for name, op in REGISTRY.items() if not op.internal)])
+_of_tensors = {**PUBLIC, **{name: op for name, op in REGISTRY.items() if not op.internal}}
+_makers = {creation.__name__, f"{__name__}.random", naming.__name__}
+point_elsewhere(
+    Tensor, [name for name, fn in _of_tensors.items() if getattr(fn, "module", fn.__module__) not in _makers]
+)
 
 __all__ = ["METHODS", "REGISTRY", "activation", "creation", "elementwise", "linalg", "reduction", "shape"]
