@@ -30,6 +30,7 @@ from ..core.value import Tensor
 from .checks import Extent, SizedCheck, at_place, is_within, knows_sizes
 from .ir import Graph, Node, Number, Value
 from .ledger import Leave
+from .lies import adds_up_as_it_lies, as_in_memory
 from .live import Live, RestartError, settled, values_of
 from .live_uses import bound, same_size, tensor_of
 from .opened import opened
@@ -278,10 +279,13 @@ class Trace(Sources, Settings):
 
     def _append(self, op: Op, inputs: Any, attrs: Attrs, types: tuple[TensorType, ...], device: str) -> Node:
         known, values = self._known, list(inputs)
+        laid = adds_up_as_it_lies(op, inputs)
         for k, x in enumerate(inputs):
             if type(x) is Symbol:
                 value = x._value
                 values[k] = value if value in known else self._use(value)
+                if laid:
+                    values[k] = as_in_memory(self, x, values[k], self._append)
             elif type(x) is Live:
                 values[k] = x._formula()
         node = Node(op, values, attrs, types, device, self.place or user_call(3))

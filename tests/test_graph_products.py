@@ -271,3 +271,70 @@ def test_leaves_get_memory_of_their_own_from_hot_ops():
         assert x.grad.strides == (5, 1)
         x.grad[0, 0] = 7
         assert x.grad[0, 1].item() == np.float32(0.2)
+
+
+def _turned(a):
+    return dg.tensor(np.ascontiguousarray(a.swapaxes(0, -1))).transpose(0, -1)
+
+
+def _apart(a):
+    return dg.tensor(np.repeat(a, 2, axis=-1))[..., ::2]
+
+
+def _backwards(a):
+    return dg.tensor(a[::-1].copy()).flip(0)
+
+
+LYING = {"rows": dg.tensor, "turned": _turned, "apart": _apart, "backwards": _backwards}
+
+
+def scales_and_multiplies(x, v):
+    x.mul_(1.5)
+    return x @ v[: x.shape[-1]]
+
+
+def changes_a_part_and_multiplies_turned(x, v):
+    x[..., :1] += 1
+    return x.mT @ v[: x.shape[-2]]
+
+
+def multiplies_from_the_left(x, v):
+    x.mul_(1.5)
+    return v[: x.shape[-2]].mT @ x
+
+
+def changes_by_a_view(x, v):
+    y = x.mT
+    y += 1
+    return y @ v[: y.shape[-1]]
+
+
+def reads_a_value_between(x, v):
+    x += 1
+    return x @ v[: x.shape[-1]] if x.sum() > 0 else x @ v[: x.shape[-1]] * 2
+
+
+def multiplies_with_itself(x, v):
+    x += 1
+    return x[..., :1, :] @ x.mT
+
+
+CHANGING = (
+    scales_and_multiplies, changes_a_part_and_multiplies_turned, multiplies_from_the_left, changes_by_a_view,
+    reads_a_value_between, multiplies_with_itself,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("lies", LYING)
+@pytest.mark.parametrize("body", CHANGING, ids=lambda f: f.__name__)
+def test_products_with_a_vector_add_up_as_what_was_changed_in_place_lies(body, lies):
+    rng = np.random.default_rng(3)
+    for shape in ((33, 140), (5, 17, 65), (17, 1, 17)):
+        x, v = rng.standard_normal(shape).astype(np.float32), rng.standard_normal((300, 1)).astype(np.float32)
+        rows = []
+        for mode in ("eager", "graph"):
+            w = dg.tensor(v).requires_grad_()
+            y = dg.function(body, mode=mode)(LYING[lies](x), w)
+            y.square().sum().backward() if y.requires_grad else None
+            rows.append((y.tolist(), None if w.grad is None else w.grad.tolist()))
+        assert rows[0] == rows[1], shape
