@@ -33,11 +33,24 @@ _FUNCTIONS = (types.BuiltinFunctionType, types.FunctionType, types.MethodType)
 _UNSEEN = frozenset((
     "_io", "io", "posix", "nt", "_decimal", "decimal", "_queue", "queue", "_socket", "socket", "_sqlite3", "sqlite3",
     "mmap", "pathlib", "glob", "shutil", "tempfile", "subprocess", "shelve", "pickle", "_pickle", "inspect", "pprint",
-    "reprlib", "linecache", "locale", "_locale", "resource", "select",
+    "reprlib", "linecache", "locale", "_locale", "resource", "select", "zipfile", "gzip", "bz2", "_bz2",
+    "lzma", "_lzma", "tarfile", "urllib", "ftplib", "smtplib", "dbm", "_dbm", "_gdbm", "fileinput", "wave", "sched",
+    "ssl", "_ssl", "tracemalloc", "_tracemalloc", "atexit",
+))  # fmt: skip
+#: installed packages whose insides are not watched, and whose objects and functions say, draw or keep something
+_KEEPING = frozenset((
+    "matplotlib", "PIL", "tqdm", "rich", "tensorboard", "wandb", "IPython", "pandas", "sklearn", "onnxruntime",
+    "safetensors", "safetensors_rust", "_safetensors_rust", "h5py",
+))  # fmt: skip
+#: functions and methods of NumPy's that read or write files
+_FILES = frozenset((
+    "load", "loadtxt", "genfromtxt", "fromfile", "fromregex", "memmap", "open_memmap", "save", "savez",
+    "savez_compressed", "savetxt", "tofile", "dump",
 ))  # fmt: skip
 _UNSEEN_CALLS = frozenset(map(id, (
     open, dir, contextvars.copy_context, sys.getrecursionlimit, sys.getswitchinterval, gc.isenabled, gc.get_count,
-    gc.get_threshold, logging.Logger.getEffectiveLevel, np.get_printoptions, np.geterr, _thread.start_new_thread,
+    gc.get_threshold, gc.enable, gc.disable, gc.freeze, gc.set_threshold,
+    logging.Logger.getEffectiveLevel, np.get_printoptions, np.geterr, _thread.start_new_thread,
 )))  # fmt: skip
 #: modules whose objects keep what they hold where it cannot be watched, attributes too
 _CLOSED = frozenset(("xml", "_elementtree", "email", "http"))
@@ -90,8 +103,10 @@ def unseen(callee: Any, outside: bool = True) -> str | None:
         return str(name)
     owner, module = getattr(callee, "__self__", None), getattr(callee, "__module__", None)
     top = (module or "").partition(".")[0]
-    if top in _ELSEWHERE:
+    if top in _ELSEWHERE or top in _KEEPING:
         return f"{module}.{name}"
+    if name in _FILES and (top == "numpy" or isinstance(owner, np.ndarray)):
+        return f"{module or type(owner).__name__}.{name}"
     if name == "__subclasses__" and isinstance(owner, type):
         return name
     if owner is None or isinstance(owner, (types.ModuleType, type)):

@@ -10,6 +10,7 @@ import datetime
 import decimal
 import email.message
 import functools
+import gzip
 import inspect
 import io
 import itertools
@@ -26,12 +27,15 @@ import threading
 import time
 import types
 import weakref
+import zipfile
 from typing import NamedTuple
 from xml.etree import ElementTree
 
 import duograd as dg
 import numpy as np
 import pytest
+import rich.progress
+import safetensors.numpy
 from guarded import assert_noticed, guards_of
 
 
@@ -348,6 +352,63 @@ def test_random_numbers_of_another_library():
         f = dg.function(lambda x: x * torch.rand(1).item(), mode=mode)
         found.append([f(dg.ones(1, dtype="float64")).item() for _ in range(4)])
     assert found[0] == found[1]
+
+
+#: f: a file of the user's; each writes it, and what is there is deleted between calls
+FILES = {
+    "an array": lambda f: np.save(f, np.arange(3)),
+    "arrays": lambda f: np.savez(f, a=np.arange(3)),
+    "a text": lambda f: np.savetxt(f, np.arange(3)),
+    "its bytes": lambda f: np.arange(3).tofile(f),
+    "its pickle": lambda f: np.arange(3).dump(f),
+    "a map of it": lambda f: np.memmap(f, mode="w+", shape=(3,)),
+    "an open map": lambda f: np.lib.format.open_memmap(f, mode="w+", shape=(3,)),
+    "an archive": lambda f: zipfile.ZipFile(f, "w").writestr("a", "b"),
+    "compressed bytes": lambda f: gzip.GzipFile(f, "wb").write(b"a"),
+    "tensors of others": lambda f: safetensors.numpy.save_file({"a": np.arange(3)}, f),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_c_code_writes_is_written_at_every_call(name, tmp_path):
+    """It was while the function was traced, and not again."""
+
+    @dg.function
+    def f(x):
+        FILES[name](str(tmp_path / "f"))
+        return x * 2
+
+    for k in range(3):
+        assert f(dg.ones(1) * k).item() == 2 * k
+        (found,) = tmp_path.iterdir()
+        found.unlink()
+
+
+@pytest.mark.parametrize("read", [np.loadtxt, np.genfromtxt, lambda f: np.fromfile(f, sep=" ")[0]])
+def test_a_file_that_numpy_reads_is_read_at_every_call(read, tmp_path):
+    file = tmp_path / "f"
+    f = dg.function(lambda x: x * float(read(str(file))))
+    for k in range(3):
+        file.write_text(str(k))
+        assert f(dg.ones(1)).item() == k
+
+
+def test_objects_of_packages_that_are_not_watched_change_at_every_call():
+    """A progress bar stood still."""
+    bar = rich.progress.Progress(disable=True)
+    task = bar.add_task("steps", total=9)
+
+    @dg.function
+    def f(x):
+        bar.update(task, advance=1)
+        return x * 2
+
+    for k in range(4):
+        f(dg.ones(1))
+        assert bar.tasks[0].completed == k + 1
+    scaler = pytest.importorskip("sklearn.preprocessing").StandardScaler()
+    f = dg.function(lambda x: x * scaler.partial_fit(np.ones((1, 2))).n_samples_seen_)
+    assert [f(dg.ones(1)).item() for _ in range(3)] == [1, 2, 3]
 
 
 def test_an_error_that_a_random_number_raises():
