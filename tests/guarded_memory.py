@@ -124,7 +124,7 @@ class Edges:
         return dg.matmul, [self.array(m, k), self.array(k, n)]
 
     def narrow(self):
-        m, n, k = (self.pick((2, 5, 6, 7, 13, 15, 17, 33, 65)) for _ in range(3))
+        m, n, k = (self.pick((1, 2, 5, 6, 7, 13, 15, 17, 33, 65)) for _ in range(3))
         half, turns = self.pick((dg.float16, dg.bfloat16)), [self.pick((False, True)) for _ in "xw"]
         in_16_bits = lambda x, turn: x.T.contiguous().to(half).T if turn else x.to(half)
         return lambda x, w: in_16_bits(x, turns[0]) @ in_16_bits(w, turns[1]), [

@@ -261,8 +261,6 @@ def matmul(
     elif not a.dtype.is_float:
         integer_product(program, a, b, out)
     else:
-        a, b = (widened(program, x) for x in (a, b))
-        program.wave()
         gemv.gemv(program, a, b, out)
     if epilogue is not None:
         apply_after(program, epilogue, out)

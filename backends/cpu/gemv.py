@@ -10,9 +10,11 @@ from __future__ import annotations
 import functools
 import math
 
+from ...core.adapt import copied, widened
 from ...core.backend import Arg, Operand, Program
 from ...core.lower import copy
-from .panels import IMPORT, batch_axes, block, sum_pieces
+from .panels import IMPORT, batch_axes, block, reading, sum_pieces
+from .target import has_masked_memory
 
 _COLUMN_VECTORS = 8
 _DOT_VECTORS = 4
@@ -37,10 +39,11 @@ def _contiguous(x: Operand, row: int, k: int) -> bool:
 
 
 @functools.cache
-def _source(char: str, size: int, lanes: int) -> str:
+def _source(char: str, size: int, lanes: int, kind: str, each: int) -> str:
+    """The kernel. kind, each: what the matrix is (`reading`), which is widened or rounded as it is read."""
     width = _COLUMN_VECTORS * lanes
     shape = f"1, {_COLUMN_VECTORS}, {lanes}"
-    return f"""# gemv {char}
+    return f"""# gemv {kind}
 {IMPORT}
 def kernel(args, chunk, nchunks):
     rows, depth, pieces, piece_length, row_block = args[0], args[1], args[2], args[3], args[4]
@@ -50,7 +53,7 @@ def kernel(args, chunk, nchunks):
     c, c_piece = args[18], args[19]
     row_tasks = (rows + row_block - 1) // row_block
     table = stack({8 * (1 + _DEPTH)})
-    if a_k != {size}:
+    if a_k != {each}:
         # Offsets for the block product, whose left operand is the vector: one row, k after k.
         store_i64(table, 0, 0)
         for k in range({_DEPTH}):
@@ -67,27 +70,37 @@ def kernel(args, chunk, nchunks):
         at = a + i0 * a0 + i1 * a1 + i2 * a2 + row * a_row + first * a_k
         vector = x + i0 * x0 + i1 * x1 + i2 * x2 + first * {size}
         to = c + piece * c_piece + (batch * rows + row) * {size}
-        if a_k == {size}:
-            dot_rows_{char}(to, at, a_row, block_rows, vector, count, {_DOT_VECTORS}, {lanes})
+        if a_k == {each}:
+            dot_rows_{kind}(to, at, a_row, block_rows, vector, count, {_DOT_VECTORS}, {lanes})
         else:
             for k in range(0, count, {_DEPTH}):
                 for j in range(0, block_rows, {width}):
-                    multiply_{char}(
+                    multiply_{kind}(
                         min({_DEPTH}, count - k), vector + k * {size}, table, table + 8,
-                        at + k * a_k + j * {size}, a_k, to + j * {size}, 0,
+                        at + k * a_k + j * {each}, a_k, to + j * {size}, 0,
                         1, min({width}, block_rows - j), k, {shape},
                     )
 """
 
 
 def gemv(program: Program, a: Operand, b: Operand, out: Operand) -> None:
-    """Append out = a @ b where a has one row or b one column (see `applies`)."""
+    """Append out = a @ b where a has one row or b one column (see `applies`).
+
+    16-bit floats of the matrix are widened in registers, where that is as fast as without; the vector before.
+    """
     dtype, size = out.dtype, out.dtype.itemsize
     lanes = block(dtype).lanes
     if a.shape[-2] == 1 and _contiguous(b, -1, -2):
         matrix, vector, row, k, vector_k = b, a, -1, -2, -1
     else:
         matrix, vector, row, k, vector_k = a, b, -2, -1, -2
+    by_rows = matrix is b
+    vector = widened(program, vector)
+    if not has_masked_memory():
+        matrix = widened(program, matrix)
+    elif matrix.rounded is not None and program.steady(matrix):
+        matrix = copied(program, matrix, matrix.rounded)  # kept in 16 bits: half of what is read
+    program.wave()
     depth, rows = matrix.shape[k], matrix.shape[row]
     if depth > 1 and vector.strides[vector_k] != 1:
         dense = program.scratch_operand(dtype, vector.shape)
@@ -98,11 +111,14 @@ def gemv(program: Program, a: Operand, b: Operand, out: Operand) -> None:
     if len(sizes) > 3:
         for i in range(out.shape[0]):
             parts = [
-                Operand(x.source, x.offset + i * x.strides[0] * size, dtype, x.shape[1:], x.strides[1:])
+                x._replace(
+                    offset=x.offset + i * x.strides[0] * x.dtype.itemsize,
+                    shape=x.shape[1:],
+                    strides=x.strides[1:],
+                )
                 for x in (matrix, vector, out)
             ]
-            swap = matrix is b
-            gemv(program, parts[swap], parts[not swap], parts[2])
+            gemv(program, parts[by_rows], parts[not by_rows], parts[2])
         return
     row_step, k_step = matrix.strides[row], matrix.strides[k]
     if depth == 1:
@@ -125,10 +141,11 @@ def gemv(program: Program, a: Operand, b: Operand, out: Operand) -> None:
     items = batches * pieces * -(-rows // row_block)
     chunks = program.chunks(items, 1.0 * batches * rows * depth * size)
     args: list[Arg] = [rows, depth, pieces, length, row_block, *sizes]
-    args += [matrix.slot, *(s * size for s in steps), row_step * size, k_step * size]
+    kind, each = reading(matrix)
+    args += [matrix.slot, *(s * each for s in steps), row_step * each, k_step * each]
     args += [vector.slot, *(s * size for s in vector_steps)]
     args += [c.slot, batches * rows * size]
-    program.launch(_source(dtype.char, size, lanes), args, chunks)
+    program.launch(_source(dtype.char, size, lanes, kind, each), args, chunks)
     if pieces > 1:
         program.wave()
         sum_pieces(program, c, out)

@@ -35,6 +35,7 @@
     rows a panel's sums alone would wait for each other.
 `dot_rows_X(dst, a, a_step, rows, x, count, vectors, lanes)`
     dst[i] = sum over k < count of a[i, k] * x[k], in vectors * lanes partial sums, added pairwise at the end.
+`dot_rows` (a) and `multiply` (b) also read 16-bit floats, and float32 that is rounded to them (X: `vectors.READ_AS`).
 `div_i64(x, y)`, `mod_i64(x, y)`, `min_i64(x, y)`, `max_i64(x, y)`
     What //, %, min and max give for x >= 0 and y > 0, in a quarter of the compile time.
 """
@@ -48,7 +49,7 @@ from numba import types
 
 from .blocks import ARGUMENTS
 from .target import has_masked_memory, target
-from .vectors import FLOATS, I32, I64, Loop, Vectors, integers, on_vectors
+from .vectors import FLOATS, I32, I64, READ_AS, Loop, Vectors, integers, on_vectors
 
 
 def _emit_multiply(
@@ -226,7 +227,7 @@ def _emit_block(
     zeros = [v.zero] * (block_rows * block_vectors)
     masks = [v.below(cols, j * v.lanes) for j in range(block_vectors)]
     # A vector that is not wanted at all may lie outside b: the first one is read instead.
-    places = places or [I64(j * width) for j in range(block_vectors)]
+    places = places or [I64(j * v.lanes * v.read_size) for j in range(block_vectors)]
     steps = [
         b.select(b.icmp_signed(">", cols, I64(j * v.lanes)), place, I64(0)) for j, place in enumerate(places)
     ]
@@ -281,7 +282,7 @@ def _emit_block(
             continue
         adding, storing = b.append_basic_block("add"), b.append_basic_block("store")
         b.cbranch(b.icmp_signed("!=", accumulate, I64(0)), adding, storing)
-        load = v.load if kind is whole else v.masked_load
+        load = v.load_sums if kind is whole else v.masked_load_sums
         store = v.store if kind is whole else v.masked_store
         for start in (adding, storing):
             b.position_at_end(start)
@@ -316,8 +317,8 @@ def _store_narrow(
     copy, to = loop.carried
     for j, mask in enumerate(masks):
         place, left = b.add(to, I64(j * width)), b.sub(cols, I64(j * v.lanes))
-        total = v.load(b.add(copy, I64(j * width)))
-        total = b.select(adds, b.fadd(total, v.masked_load(place, mask)), total)
+        total = v.load_sums(b.add(copy, I64(j * width)))
+        total = b.select(adds, b.fadd(total, v.masked_load_sums(place, mask)), total)
         with b.if_else(b.icmp_signed(">=", left, I64(v.lanes))) as (all_of_them, some):
             with all_of_them:
                 v.store(total, place)
@@ -337,15 +338,16 @@ def _emit_dot(v: Vectors, args: Any, vectors: int) -> None:
     left, right = loop.carried[:2]
     updated = []
     for j, total in enumerate(loop.carried[2:]):
-        offset = I64(j * v.lanes * v.size)
-        updated.append(v.multiply_add(v.load(b.add(left, offset)), v.load(b.add(right, offset)), total))
-    bytes_ = I64(step * v.size)
-    left, right, *sums = loop.close([b.add(left, bytes_), b.add(right, bytes_), *updated])
+        here, there = (I64(j * v.lanes * size) for size in (v.read_size, v.size))
+        updated.append(v.multiply_add(v.load(b.add(left, here)), v.load_sums(b.add(right, there)), total))
+    moved = [b.add(at, I64(step * size)) for at, size in ((left, v.read_size), (right, v.size))]
+    left, right, *sums = loop.close([*moved, *updated])
     rest = b.sub(count, b.mul(whole, I64(step)))
     for j, total in enumerate(sums):
-        offset, mask = I64(j * v.lanes * v.size), v.below(rest, j * v.lanes)
+        here, there = (I64(j * v.lanes * size) for size in (v.read_size, v.size))
+        mask = v.below(rest, j * v.lanes)
         sums[j] = v.multiply_add(
-            v.masked_load(b.add(left, offset), mask), v.masked_load(b.add(right, offset), mask), total
+            v.masked_load(b.add(left, here), mask), v.masked_load_sums(b.add(right, there), mask), total
         )
     while len(sums) > 1:
         sums = [b.fadd(p, q) for p, q in zip(sums[::2], sums[1::2])]
@@ -378,5 +380,9 @@ for _char in FLOATS:
     for _name, (_emit, _literals) in _MULTIPLY.items():
         globals()[f"{_name}_{_char}"] = on_vectors(_name, _char, ARGUMENTS[_name], _emit, _literals)
         __all__.append(f"{_name}_{_char}")
+for _char in (*FLOATS, *READ_AS):
     globals()[f"dot_rows_{_char}"] = on_vectors("dot_rows", _char, 6, _emit_dot, 2)
     __all__.append(f"dot_rows_{_char}")
+for _char in READ_AS:
+    globals()[f"multiply_{_char}"] = on_vectors("multiply", _char, ARGUMENTS["multiply"], _emit_multiply, 3)
+    __all__.append(f"multiply_{_char}")

@@ -73,6 +73,9 @@ class Vectors:
         args = [value, self.place(address), I32(self.size), mask]
         self.call(f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), args)
 
+    #: of what has the vectors' own dtype, also where `load` reads another
+    load_sums, masked_load_sums = load, masked_load
+
     def store_first(self, value: Any, address: Any, count: Any) -> None:
         """Store the first `count` elements, 1 to all but one, in whole pieces."""
         b, lanes = self.builder, self.lanes // 2
