@@ -22,6 +22,7 @@ CASES = [
     ((4, 2, 8, 13), (5, 2, 3, 3), (1, 2), {"stride": 2, "padding": 2, "dilation": 2}),
     ((2, 8, 12, 8), (16, 4, 3, 3), (4, 4), {"padding": 1, "groups": 2}),
     ((2, 4, 15, 10), (6, 4, 1, 1), (5, 3), {}),
+    ((2, 8, 7, 6), (9, 8, 1, 1), (2, 2), {}),
     ((3, 5, 41), (9, 5, 3), (2,), {}),
     ((2, 3, 60), (4, 3, 5), (3,), {"stride": 2}),
 ]
@@ -30,6 +31,12 @@ WINOGRAD = [
     ((3, 16, 15, 22), (70, 16, 3, 3), (2, 2), {"padding": 1}),
     ((1, 33, 18, 14), (32, 33, 3, 3), (4, 1), {}),
     ((2, 40, 14, 37), (32, 40, 3, 3), (1, 3), {"padding": 1}),
+]
+WIDE = [
+    ((3, 3, 16, 16), (8, 3, 3, 3), (2, 2), {"padding": 1}),
+    ((2, 3, 13, 19), (21, 3, 3, 3), (2, 2), {"padding": 1}),
+    ((5, 3, 32, 34), (32, 3, 3, 3), (2, 2), {"padding": 1}),
+    ((2, 5, 20, 71), (7, 5, 3, 3), (2, 2), {"stride": 2, "padding": 2}),
 ]
 POOLS = {
     "max": lambda y, window: dg.max_pool(y, window=window),
@@ -45,7 +52,9 @@ def way(monkeypatch):
     tasks, pixels, windows, tiles = (
         conv_pixels.tasks, conv_pixels.windowed, conv._windowed, conv_winograd.windowed
     )  # fmt: skip
-    monkeypatch.setattr(conv_wide, "applies", lambda *_: False)
+    applies, wide, wide_tasks = conv_wide.applies, conv_wide.windowed, conv_wide.tasks
+    monkeypatch.setattr(conv_wide, "vectors", lambda: (256, 16))  # its kernels run everywhere
+    monkeypatch.setattr(conv_wide, "tasks", lambda *a: wide_tasks(*a)._replace(cycles=0.0))
 
     def counts(kernel, name):
         def run(program, product, fused, *rest):
@@ -58,9 +67,11 @@ def way(monkeypatch):
     monkeypatch.setattr(conv_pixels, "windowed", counts(pixels, ""))
     monkeypatch.setattr(conv, "_windowed", counts(windows, "windows"))
     monkeypatch.setattr(conv_winograd, "windowed", counts(tiles, "winograd"))
+    monkeypatch.setattr(conv_wide, "windowed", counts(wide, "wide"))
 
     def choose(way):
-        cycles = 1e30 if way.startswith("windows") else -1.0
+        cycles = 1e30 if way.startswith("w") else -1.0
+        monkeypatch.setattr(conv_wide, "applies", lambda *a: way == "wide" and applies(*a))
         monkeypatch.setattr(conv, "has_masked_memory", lambda: masks != (way == "windows of other CPUs"))
         monkeypatch.setattr(conv_pixels, "tasks", lambda *a: tasks(*a)._replace(cycles=cycles))
         monkeypatch.setattr(conv_pixels, "pack_cycles", lambda *_: 1e30 if way == "tasks" else 0.0)
@@ -132,6 +143,16 @@ def test_every_way_gives_the_bits_of_separate_kernels(way, threads, case, kind):
 
 
 @pytest.mark.parametrize("kind", POOLS)
+@pytest.mark.parametrize("case", WIDE, ids=str)
+def test_sums_in_registers_are_pooled(way, threads, case, kind):
+    for n in (1, 3):
+        threads(n)
+        count = way("wide")
+        check(pooled(case, kind, F.relu), *images(case, nan=n == 3))
+        assert count["wide", True] == 1
+
+
+@pytest.mark.parametrize("kind", POOLS)
 @pytest.mark.parametrize("case", WINOGRAD, ids=str)
 def test_winograds_tiles_are_pooled(way, threads, case, kind):
     body = pooled(case, kind, F.relu)
@@ -151,7 +172,7 @@ def test_nan_wins_in_any_batch(way, batch, case):
         check(pooled(case, kind), *images(case, nan=True))
 
 
-@pytest.mark.parametrize("case", [CASES[1], CASES[3], CASES[4], CASES[8]], ids=str)
+@pytest.mark.parametrize("case", [CASES[1], CASES[3], CASES[4], CASES[9]], ids=str)
 def test_float64_and_registers_of_all_widths(way, vector_bits, case):
     for chosen, dtype in (("windows", "float64"), ("filters", "float64"), ("tasks", "float32")):
         count = way(chosen)
@@ -251,6 +272,9 @@ REFUSED = {
         lambda x, w: dg.max_pool(F.relu(F.conv3d(x[:, :, None], w[:, :, None], padding=(0, 1, 1))), window=(1, 2, 2)),
         "images of one or two axes",
     ),
+    "other windows of sums in registers": (
+        lambda x, w: F.max_pool2d(scaled(x, w), 3), "pools in windows of 2 x 2 alone"
+    ),
     "an image gradient": (
         lambda x, w: F.max_pool2d(F.conv_transpose2d(x, w), 2), "the kernel of conv_x_grad takes no pooling",
     ),
@@ -259,7 +283,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_explain_tells_why_a_pooling_stands_alone(way, name):
-    way("windows")
+    way("wide" if "registers" in name else "windows")
     body, reason = REFUSED[name]
     fn = check(body, normal(2, 4, 14, 12), normal(4, 4, 3, 3))
     assert not any("conv" in t and "pool" in t for t in titles(fn)), titles(fn)

@@ -268,10 +268,11 @@ def _shared(program: Program, product: Product, fused: FusedEpilogue | None) -> 
         return
     product = flat(product)
     depth = chain(product)
-    unit = fused.pool.unit if fused is not None and fused.pool is not None else 1
-    way = _way(program, product, depth, unit)
+    pool = fused.pool if fused is not None else None
+    unit = pool.unit if pool else 1
+    way = _way(program, product, depth, pool)
     if way == "wide":
-        conv_wide.windowed(program, product, fused, conv_wide.tasks(program, product))
+        conv_wide.windowed(program, product, fused, conv_wide.tasks(program, product, pool is not None))
         return
     if way == "windows":
         _windowed(program, product, fused, depth, _tasks(program, product, depth, unit))
@@ -285,14 +286,16 @@ def _shared(program: Program, product: Product, fused: FusedEpilogue | None) -> 
     conv_pixels.windowed(program, product, fused, packed, depth, split)
 
 
-def _way(program: Program, product: Product, depth: int, unit: int = 1) -> str:
+def _way(program: Program, product: Product, depth: int, pool: conv_pool.Pool | None = None) -> str:
     """What is packed: windows, filters, or filters by tasks for themselves; or all sums are kept on wide values.
 
-    Every batch has the same kernels. unit: of pixels, of which tasks have whole ones.
+    Every batch has the same kernels.
     """
+    unit = pool.unit if pool else 1
     x, _, out, *_ = product
     cycles = {"windows": 1.0, "filters": 1.0, "tasks": 1.0}
-    if unit == 1 and conv_wide.applies(product, depth):
+    # A plane that is seen as one line has no lines to pool.
+    if (pool is None or (pool.pairs and product.axes[1].taps > 1)) and conv_wide.applies(product, depth):
         cycles["wide"] = 1.0
     for n in _IMAGES:
         some = product._replace(
@@ -303,7 +306,7 @@ def _way(program: Program, product: Product, depth: int, unit: int = 1) -> str:
         cycles["filters"] *= conv_pixels.tasks(program, some, depth, False, unit).cycles + packing
         cycles["tasks"] *= conv_pixels.tasks(program, some, depth, True, unit).cycles
         if "wide" in cycles:
-            cycles["wide"] *= conv_wide.tasks(program, some).cycles
+            cycles["wide"] *= conv_wide.tasks(program, some, pool is not None).cycles
     return min(cycles, key=cycles.__getitem__)
 
 

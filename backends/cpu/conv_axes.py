@@ -84,13 +84,13 @@ def chain(product: Product) -> int:
 def flat(product: Product) -> Product:
     """The same product with planes seen as one line, where windows of one element walk neighbours."""
     x, out, (front, y, z) = product.x, product.out, product.axes
-    same = all(a.taps == a.step == a.out_step == 1 and a.size == a.out for a in (y, z))
+    same = all(a.taps == a.step == a.out_step == 1 for a in (y, z)) and z.size == z.out and y.size >= y.out
     if not same or any(a.origin or a.out_origin or a.filter_origin for a in (y, z)) or y.size == 1:
         return product
     if x.strides[3] != x.strides[4] * z.size:
         return product
     see = lambda v: v._replace(shape=(*v.shape[:3], 1, v.shape[3] * v.shape[4]))
-    pixels = y.size * z.size
+    pixels = y.out * z.size
     axes = front, z._replace(size=1, out=1), z._replace(size=pixels, out=pixels)
     return product._replace(x=see(x), out=see(out), axes=axes)
 

@@ -65,7 +65,7 @@ class Pool(NamedTuple):
         row, finish, value: lines for a row of the block and for a wide value of it, and the text of what that becomes.
         They see block_row; finish also lane, mask and here.
         """
-        t, name = self.dtype.char, "larger" if self.op == "max_pool" else "add"
+        t = self.dtype.char
         body = []
         for r in (0, 1):
             for half in (0, 1):
@@ -73,14 +73,10 @@ class Pool(NamedTuple):
                     f"lane = (2 * pool_number + {r}) * pool_line + 2 * pool_column + {16 * half}",
                     f"mask = pool_mask{half}",
                     *finish,
-                    f"pool_part{half} = {value}",
+                    f"pool_part{2 * r + half} = {value}",
                 ]
-            taps = f"w_even_{t}(pool_part0, pool_part1), w_odd_{t}(pool_part0, pool_part1)"
-            body.append(f"pool_line{r} = w_{name}_{t}({taps})")
-        merged = f"w_{name}_{t}(pool_line0, pool_line1)"
-        if self.op == "avg_pool":
-            merged = f"w_mul_{t}({merged}, types.{self.dtype.name}(0.25))"
-        body.append(f"w_store_{t}(f0, there + pool_number * pool_columns, {merged}, pool_mask)")
+        body += self.merge([f"pool_part{k}" for k in range(4)])
+        body.append(f"w_store_{t}(f0, there + pool_number * pool_columns, pool_value, pool_mask)")
         return [
             *self._first(),
             "for pool_column in range(0, pool_columns, 16):",
@@ -94,6 +90,19 @@ class Pool(NamedTuple):
             "        for pool_number in range(pool_lines):",
             *("            " + line for line in body),
         ]
+
+    def merge(self, parts: Sequence[str]) -> list[str]:
+        """Lines that make `pool_value` of two lines of 32 finished results, as texts of four wide values."""
+        t, name = self.dtype.char, "larger" if self.op == "max_pool" else "add"
+        lines = []
+        for r in (0, 1):
+            lines.append(f"pool_left, pool_right = {parts[2 * r]}, {parts[2 * r + 1]}")
+            taps = f"w_even_{t}(pool_left, pool_right), w_odd_{t}(pool_left, pool_right)"
+            lines.append(f"pool_line{r} = w_{name}_{t}({taps})")
+        lines.append(f"pool_value = w_{name}_{t}(pool_line0, pool_line1)")
+        if self.op == "avg_pool":
+            lines.append(f"pool_value = w_mul_{t}(pool_value, types.{self.dtype.name}(0.25))")
+        return lines
 
     def _first(self) -> list[str]:
         """Lines that say how many lines of windows a block has, and where the first goes in a channel."""

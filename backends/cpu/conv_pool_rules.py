@@ -10,7 +10,7 @@ from ...core.backend import Operand, Pooling
 from ...core.numbers import is_live
 from ...core.types import Shape, float32, float64
 from . import conv_direct, conv_wide, conv_winograd
-from .conv_axes import Product, chain, flat, product_of
+from .conv_axes import Product, chain, product_of
 from .conv_pool import TAPS, Pool, make
 
 #: Bytes of a line of windows that a task pools, at most: it then has few panels.
@@ -68,6 +68,6 @@ def _of_kernel(product: Product, pool: Pool) -> str:
         return "" if fits else f"Winograd's tiles of four lines hold no windows of {pool.window[0]}"
     if pool.unit * out.dtype.itemsize > _UNIT_BYTES:
         return "a line of windows is too long for the kernel of conv"
-    if conv_wide.applies(flat(product), chain(product)):
-        return "the kernel of conv that keeps sums in registers takes no pooling of its result"
+    if product.axes[1].taps > 1 and not pool.pairs and conv_wide.applies(product, chain(product)):
+        return "the kernel of conv that keeps sums in registers pools in windows of 2 x 2 alone"
     return ""

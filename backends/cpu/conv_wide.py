@@ -12,6 +12,7 @@ import functools
 
 from ...core.backend import Program
 from ...core.types import DType, float32
+from . import conv_pool
 from .conv_axes import Product, Tasks, by_place, fewer_chunks, in_place
 from .conv_text import HEAD, first_slots
 from .epilogue import FusedEpilogue, indent
@@ -43,9 +44,11 @@ EPILOGUE_SLOTS
         store_{char}(zeros, e, types.{name}(0))
     zeros += {before} * {size}
     depth = channels * {taps}
-    columns = div_i64(q + 15, 16)
-    places = images * p * columns
     batch0, batch1, first_column, block_row = 0, 0, 0, 0
+TASKS"""
+
+_TASKS = """    columns = div_i64(q + 15, 16)
+    places = images * p * columns
     for item in range(div_i64(splits * places * chunk, nchunks), div_i64(splits * places * (chunk + 1), nchunks)):
         part = div_i64(item, places)
         place = item - part * places
@@ -53,20 +56,44 @@ EPILOGUE_SLOTS
         line, column = div_i64(place, columns), mod_i64(place, columns) * 16
         image = div_i64(line, p)
         line -= image * p
-        # The first pixel's place in its plane.
-        batch2, lane = image, line * out_line + column
-        mask = w_mask(q, column)
-        y, left = line * {step} + origin_y, column * {step} + origin_x
-        source = x + image * x_n + y * x_y + left * {size}
+PIXELS8"""
+
+# Two lines of 32 pixels, finished beside each other, which windows of 2 x 2 pool.
+_POOLED = """    near = zeros + ({zeros} - {before}) * {size}
+    columns = div_i64(q + 31, 32)
+    places = images * div_i64(p, 2) * columns
+    for item in range(div_i64(splits * places * chunk, nchunks), div_i64(splits * places * (chunk + 1), nchunks)):
+        part = div_i64(item, places)
+        place = item - part * places
+        last_row = min_i64(rows_all, (part + 1) * row_block)
+        pair, first = div_i64(place, columns), mod_i64(place, columns) * 32
+        image = div_i64(pair, div_i64(p, 2))
+        pair -= image * div_i64(p, 2)
+        for quarter in range(4):
+            line, column = pair * 2 + div_i64(quarter, 2), first + mod_i64(quarter, 2) * 16
+            if column < q:
+PIXELS16
+        mask = w_mask(pool_columns, div_i64(first, 2))
+        pool_at = image * pool_image + pair * pool_columns + div_i64(first, 2)
+        for row in range(part * row_block, last_row):
+            here = (row - part * row_block) * 64
+POOL
+"""
+
+_PIXELS = """# The first pixel's place in its plane.
+batch2, lane = image, line * out_line + column
+mask = w_mask(q, column)
+y, left = line * {step} + origin_y, column * {step} + origin_x
+source = x + image * x_n + y * x_y + left * {size}
 PACK
-        for row in range(part * row_block, last_row, {rows}):
-            result = (image * rows_all + row) * out_plane + lane
+for row in range(part * row_block, last_row, {rows}):
+    result = (image * rows_all + row) * out_plane + lane
 ROWS
-            at = 0
-            for k in range(depth):
-                v = w_read_{char}(panel, k * 16)
+    at = 0
+    for k in range(depth):
+        v = w_read_{char}(panel, k * 16)
 SUMS
-                at += f_k
+        at += f_k
 FINISH
 """
 
@@ -124,9 +151,11 @@ def _pack(char: str, size: int, taps: int, step: int) -> list[str]:
 
 @functools.lru_cache(maxsize=256)
 def _source(
-    dtype: DType, taps: int, step: int, rows: int, head: str, row: tuple[str, ...], finish: tuple[str, ...]
-) -> str:
-    """The kernel. head, row, finish: an epilogue's lines for the kernel, for a channel and for the wide value x0."""
+    dtype: DType, taps: int, step: int, rows: int, head: str, row: tuple[str, ...], finish: tuple[str, ...],
+    pool: tuple[str, ...],
+) -> str:  # fmt: skip
+    """The kernel. head, row, finish: an epilogue's lines for the kernel, for a channel and for the wide value x0; pool:
+    lines that pool a channel's finished results."""
     char, size = dtype.char, dtype.itemsize
     begin = [f"f{i}_ = f + min_i64(row + {i}, rows_all - 1) * f_row" for i in range(rows)]
     begin += [f"s{i} = w_fill_{char}(types.{dtype.name}(0))" for i in range(rows)]
@@ -144,23 +173,30 @@ def _source(
                 *finish,
             ]
         done += [f"if row + {i} < last_row:", *("    " + text for text in line)]
-    text = _HEAD.format(
+    pixels = _PIXELS
+    for word, lines, depth in (
+        ("PACK", _pack(char, size, taps, step), 0), ("ROWS", begin, 4), ("SUMS", sums, 8), ("FINISH", done, 4),
+    ):  # fmt: skip
+        pixels = pixels.replace(f"{word}\n", indent(lines, depth))
+    text = _HEAD.replace("TASKS", _POOLED if pool else _TASKS)
+    text = text.replace("POOL\n", indent(pool, 12))
+    for depth in (8, 16):
+        text = text.replace(f"PIXELS{depth}", indent(pixels.splitlines(), depth).rstrip("\n"))
+    text = text.format(
         char=char, name=dtype.name, size=size, taps=taps * taps, window=taps, step=step, rows=rows,
         zeros=_ZEROS, before=_BEFORE, line=LANES * size, head=HEAD,
     )  # fmt: skip
-    for word, lines, depth in (
-        ("PACK", _pack(char, size, taps, step), 8), ("ROWS", begin, 12), ("SUMS", sums, 16), ("FINISH", done, 12),
-    ):  # fmt: skip
-        text = text.replace(f"{word}\n", indent(lines, depth))
-    return text.replace("EPILOGUE_SLOTS\n", head)
+    return text.replace("EPILOGUE_SLOTS\n", head) + ("" if text.endswith("\n") else "\n")
 
 
-def tasks(program: Program, product: Product) -> Tasks:
-    """The split (rows: filters; columns: sixteen pixels), in cycles of a thread."""
+def tasks(program: Program, product: Product, pools: bool = False) -> Tasks:
+    """The split (rows: filters; columns: sixteen pixels), in cycles of a thread. pools: two lines of 32 at once."""
     _, _, out, channels, _, axes, _ = product
     _, y, z = axes
     rows, k = out.shape[1], channels * y.taps * z.taps
     places = out.shape[0] * y.out * -(-z.out // LANES)
+    if pools:
+        places = out.shape[0] * (y.out // 2) * -(-z.out // (2 * LANES))
     high = _rows(rows)
     threads = program.backend.num_threads()
     chunks = program.chunks(places, 2.0 * out.size * k)
@@ -169,6 +205,8 @@ def tasks(program: Program, product: Product) -> Tasks:
     splits = 1 if by_place(out) else min(least, -(-rows // high))
     block = -(-rows // (high * splits)) * high
     cycles = block // high * (high * k + _BLOCK) + k * _PACK[y.taps > 1]
+    if pools:
+        cycles *= 2 * min(2, -(-z.out // LANES))
     total = (-(-places * -(-rows // block) // least) + _HELD_UP * (least > 1)) * cycles + 2000
     return Tasks(block, LANES, chunks, total)
 
@@ -186,11 +224,19 @@ def windowed(program: Program, product: Product, fused: FusedEpilogue | None, sp
     _, w, out, channels, filters, axes, _ = product
     _, y, z = axes
     size, taps, rows = out.dtype.itemsize, y.taps * z.taps, out.shape[1]
+    pool = fused.pool if fused else None
     nbytes = (channels * taps * LANES + _ZEROS) * size
+    if pool is not None:
+        nbytes += 4 * split.rows * LANES * size
     chunks = fewer_chunks(program, split.chunks, nbytes)
     args = first_slots(product, rows, split.rows)
     args += [out.slot, w.slot, filters[0] * size, (filters[1] if taps == 1 else w.strides[4]) * size]
     args += [-(-rows // split.rows), program.scratch(chunks * nbytes), nbytes]
     end = FusedEpilogue.in_registers(fused, _FIRST_SLOT)
-    source = _source(out.dtype, y.taps, y.step, _rows(rows), end.head, end.row, end.lines)
-    program.launch(source, [*args, *end.slots], chunks)
+    merge: tuple[str, ...] = ()
+    if pool is not None:
+        char = out.dtype.char
+        read = [f"w_read_{char}(near, here + {LANES * k})" for k in range(4)]
+        merge = (*pool.merge(read), f"w_store_{char}(f0, pool_at + row * pool_plane, pool_value, mask)")
+    source = _source(out.dtype, y.taps, y.step, _rows(rows), end.head, end.row, end.lines, merge)
+    program.launch(conv_pool.source(source, pool), [*args, *end.slots], chunks)

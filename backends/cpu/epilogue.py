@@ -147,6 +147,10 @@ class FusedEpilogue(NamedTuple):
         if fused is None:
             return Finish("", (), (), [])
         fixed, loads, stores = fused.parts("there")
+        if fused.pool is not None:
+            _, loads, computed, (value,) = fused._texts()
+            place = "((first_row - part * row_block) * 4 + quarter) * 16"
+            stores = [*computed, f"w_write_{fused.dtype.char}(near, {place}, {value})"]
         return Finish(indent(fused.head(first), 4), tuple(fixed), (*loads, *stores), fused.slots())
 
     def parts(self, there: str) -> tuple[list[str], list[str], list[str]]:
