@@ -338,3 +338,24 @@ def test_products_with_a_vector_add_up_as_what_was_changed_in_place_lies(body, l
             y.square().sum().backward() if y.requires_grad else None
             rows.append((y.tolist(), None if w.grad is None else w.grad.tolist()))
         assert rows[0] == rows[1], shape
+
+
+@pytest.mark.parametrize("shape", [(5, 7, 20_000), (3, 2, 9000), (2, 1, 3, 9000)], ids=str)
+def test_long_sums_of_few_rows_in_a_batch_do_not_depend_on_how_they_lie(shape):
+    """In pieces of K, as many as rows say: batch axes were rows only where they could be walked as such."""
+    a = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+    w = dg.tensor(np.random.default_rng(2).standard_normal((shape[-1], 3)).astype(np.float32))
+    found = [(LYING[k](a) @ w).tolist() for k in LYING] + [
+        (dg.tensor(a).reshape(-1, shape[-1]) @ w).reshape(*shape[:-1], 3).tolist()
+    ]
+    assert all(y == found[0] for y in found)
+
+    def scaled(x):
+        x.mul_(1.5)
+        return x @ w
+
+    for lies in LYING:
+        eager, graph = (
+            dg.function(scaled, mode=mode)(LYING[lies](a)).tolist() for mode in ("eager", "graph")
+        )
+        assert eager == graph

@@ -136,8 +136,11 @@ def product(
     few: Few = OVER_BATCH,
     even: bool = False,
     aside: bool = False,
+    counted: tuple[int, int, int] | None = None,
 ) -> None:
     """Append out[batch, i, j] = sum over the reduction of a * b. few: which products are computed in pieces.
+
+    counted: rows, columns and batch that say so, where these are others.
 
     aside: whether only the epilogue reads the sums: they stand in working memory of the tasks, not in `out`.
 
@@ -148,8 +151,8 @@ def product(
     dtype, size = out.dtype, out.dtype.itemsize
     tile = tile or block(dtype)
     units = reduction.units
-    pieces = piece_count(m, n, math.prod(batch), units, few)
     matrices = math.prod(batch)
+    pieces = piece_count(*(counted or (m, n, matrices)), units, few)
     whole = transposed._replace(shape=(matrices, m, n)) if transposed else out
     # Over a batch, what is in pieces where it is long is summed up where it is short, too: by the same kernels.
     summed = pieces > 1 or (few is OVER_BATCH and piece_count(m, n, matrices, few.units, few) > 1)
@@ -320,6 +323,16 @@ def _collapse(a: Operand, b: Operand) -> tuple[Shape, int, int, Any]:
     return tuple(batch), m, row, (a_strides, b_strides)
 
 
+def _counted(a: Operand, b: Operand) -> tuple[int, int, int]:
+    """Rows, columns and batch that say in how many pieces a product is: as if batch axes of which the right operand has
+    none were rows, whether they can be or not, so that sums do not depend on how the left operand lies."""
+    batch, m, strides = list(a.shape[:-2]), a.shape[-2], list(b.strides[:-2])
+    while batch and (batch[-1] == 1 or strides[-1] == 0):
+        m *= batch.pop()
+        strides.pop()
+    return m, b.shape[-1], math.prod(batch)
+
+
 def _float(program: Program, a: Operand, b: Operand, out: Operand, epilogue: Epilogue | None) -> None:
     """Append the blocked product, with the epilogue."""
     dtype = out.dtype
@@ -328,7 +341,8 @@ def _float(program: Program, a: Operand, b: Operand, out: Operand, epilogue: Epi
     shape, m, a_row, (a_strides, b_strides) = _collapse(a, b)
     sizes, (a_steps, b_steps) = batch_axes(shape, [a_strides, b_strides])
     reduction = Reduction(1, k, -(-k // -(-k // tile.depth)))
-    whole = len(sizes) <= 3 and piece_count(m, n, math.prod(sizes), reduction.units) == 1
+    counted = _counted(a, b)
+    whole = len(sizes) <= 3 and piece_count(*counted, reduction.units) == 1
     fused, aside = None, False
     if epilogue is not None:
         place = shared_output(epilogue, out)
@@ -341,7 +355,21 @@ def _float(program: Program, a: Operand, b: Operand, out: Operand, epilogue: Epi
         right = _right(program, b, m, sizes, b_steps, reduction.depth, tile)
         left = _left(program, a, m, a_row, sizes, a_steps, reduction.depth, tile)
         program.wave()
-        product(program, m, n, sizes, reduction, left, right, out, fused, tile=tile, few=OF_ROWS, aside=aside)
+        product(
+            program,
+            m,
+            n,
+            sizes,
+            reduction,
+            left,
+            right,
+            out,
+            fused,
+            tile=tile,
+            few=OF_ROWS,
+            aside=aside,
+            counted=counted,
+        )
     if epilogue is not None and fused is None:
         apply_after(program, epilogue, out)
 
