@@ -69,6 +69,8 @@ def is_within(x: Any, low: float, high: float, depth: int = 8) -> bool:
         bounds = [b for b in (node.named["min"], node.named["max"]) if b is not None]
         good = all(isinstance(b, (int, float)) and low <= b <= high for b in bounds)
         return good and (len(bounds) == 2 or all_of(given))
+    if name == "multiply" and _is_share(*given):
+        return unit
     if name in ("multiply", "square"):
         return unit and depth > 0 and all(is_within(y, 0, 1, depth - 1) for y in given)
     if name == "subtract":
@@ -81,6 +83,19 @@ def is_within(x: Any, low: float, high: float, depth: int = 8) -> bool:
     if name == "where":
         return all_of(given[1:])
     return (name in _SOME or node.op.is_view) and all_of(given if name in _OF_ALL else given[:1])
+
+
+def _is_share(part: Any, share: Any) -> bool:
+    """Whether a product is what softmax ends with: an exponential, and one over the sum of such."""
+    names = ["reciprocal", "sum"]
+    while isinstance(share, Value) and share.producer is not None and names:
+        node = share.producer
+        if node.op.name == names[0]:
+            names.pop(0)
+        elif not node.op.is_view:
+            return False
+        share = node.inputs[0]
+    return not names and share is part and part.producer is not None and part.producer.op.name == "exp"
 
 
 #: ops whose results are elements of all their inputs, or, beside views, of the first

@@ -128,6 +128,9 @@ def test_turns_of_a_loop_are_looked_at_in_their_order():
 #: what makes probabilities, and whether a graph knows that
 MAKERS = {
     "sigmoid": (lambda x: x.sigmoid()[:, 0], True),
+    "a softmax": (lambda x: x.softmax(0)[:, 0], True),
+    "a softmax of rows": (lambda x: dg.cat([x, -x], 1).softmax(-1)[:, 1], True),
+    "an exponential": (lambda x: ((x - 0.5).exp() * (1 / (x - x).exp().sum(0)))[:, 0], False),
     "half": (lambda x: x.sigmoid().half().float()[:, 0], True),
     "clip": (lambda x: x.clip(1e-6, 1 - 1e-6).reshape((-1,)), True),
     "comparison": (lambda x: (x > 0).float().squeeze(1), True),
