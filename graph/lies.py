@@ -20,8 +20,13 @@ def adds_up_as_it_lies(op: Op, inputs: Any) -> bool:
     return (
         op.name == "matmul"
         and any(x._storage.value is not None for x in inputs)
-        and bool(inputs[0].shape[-2] == 1 or inputs[1].shape[-1] == 1)
+        and bool(_is_line(inputs[0].shape, -2) or _is_line(inputs[1].shape, -1))
     )
+
+
+def _is_line(shape: Shape, axis: int) -> bool:
+    """Whether an operand is one row or one column; one of a single axis is."""
+    return len(shape) < 2 or shape[axis] == 1
 
 
 def as_in_memory(trace: Trace, x: Any, value: Value, append: Callable[..., Any]) -> Value:

@@ -319,9 +319,21 @@ def multiplies_with_itself(x, v):
     return x[..., :1, :] @ x.mT
 
 
+def multiplies_by_one_axis(x, v):
+    x.mul_(1.5)
+    return x @ v[: x.shape[-1], 0]
+
+
+def multiplies_two_axes_that_it_has_changed(x, v):
+    a, b = x[..., 0].reshape(-1) * 1, x[..., -1].reshape(-1) * 1
+    a += 1
+    b.mul_(0.5)
+    return a @ b
+
+
 CHANGING = (
     scales_and_multiplies, changes_a_part_and_multiplies_turned, multiplies_from_the_left, changes_by_a_view,
-    reads_a_value_between, multiplies_with_itself,
+    reads_a_value_between, multiplies_with_itself, multiplies_by_one_axis, multiplies_two_axes_that_it_has_changed,
 )  # fmt: skip
 
 
