@@ -18,6 +18,9 @@ from .opcodes import instruction_at
 #: tools that `sys.monitoring` knows, those for other uses last
 _TOOLS = (4, 3, 5, 2, 1, 0)
 
+#: the first of each thread's
+_outermost = threading.local()
+
 
 class Told:
     """A context manager. `expect(frame)`: the instruction that this frame comes to calls something unknown.
@@ -31,12 +34,22 @@ class Told:
         self._thread = threading.get_ident()
         self._profile: Any = None
         self._tool = -1
-        self._codes: list[CodeType] = []
+        self._codes: dict[int, CodeType] = {}
         self._missing: Any = None
+        #: the one around it in this thread, whose tool it shares: events that are set anew for code that runs take
+        #: those of its instructions away (Python 3.12.1)
+        self._around: Told | None = None
+        self._inside: list[Told] = []
 
     def __enter__(self) -> Told:
         if sys.version_info >= (3, 12):
             watch = sys.monitoring
+            around = self._around = getattr(_outermost, "told", None)
+            if around is not None:
+                around._inside.append(self)
+                self._missing = around._missing
+                return self
+            _outermost.told = self
             self._tool = next((n for n in _TOOLS if watch.get_tool(n) is None), -1)
             if self._tool >= 0:
                 self._missing = watch.MISSING
@@ -48,18 +61,25 @@ class Told:
         self._place = None
         if self._profile is not None and sys.getprofile() is self._profile:
             sys.setprofile(None)
+        if self._around is not None:
+            self._around._inside.remove(self)
+            self._around = None
+        elif getattr(_outermost, "told", None) is self:
+            _outermost.told = None
         if sys.version_info >= (3, 12) and self._tool >= 0:
             watch, tool, self._tool = sys.monitoring, self._tool, -1
-            for code in self._codes:
+            for code in self._codes.values():
                 watch.set_local_events(tool, code, watch.events.NO_EVENTS)
             watch.register_callback(tool, watch.events.CALL, None)
             watch.free_tool_id(tool)
-        self._codes = []
+        self._codes = {}
 
     def watch(self, code: CodeType) -> None:
         """Calls of this code may be waited for."""
-        if sys.version_info >= (3, 12) and self._tool >= 0:
-            self._codes.append(code)
+        if self._around is not None:
+            self._around.watch(code)
+        elif sys.version_info >= (3, 12) and self._tool >= 0 and id(code) not in self._codes:
+            self._codes[id(code)] = code
             sys.monitoring.set_local_events(self._tool, code, sys.monitoring.events.CALL)
 
     def expect(self, frame: FrameType) -> None:
@@ -84,9 +104,14 @@ class Told:
             self.meet(called, frame)
 
     def _called(self, code: CodeType, offset: int, called: Any, first: Any) -> None:
+        for inner in self._inside[::-1]:
+            inner._waits(offset, called, first)
+        self._waits(offset, called, first)
+
+    def _waits(self, offset: int, called: Any, first: Any) -> None:
         if self._place is None or self._place[1] != offset or threading.get_ident() != self._thread:
             return
-        frame = sys._getframe(1)
+        frame = sys._getframe(2)
         if self._place[0] == id(frame) and type(getattr(called, "__func__", called)) is not FunctionType:
             self._place = None
             method = isinstance(called, MethodDescriptorType) or type(called).__name__.startswith(
