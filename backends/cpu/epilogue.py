@@ -134,12 +134,22 @@ class FusedEpilogue(NamedTuple):
         if self.pool is not None:
             place, to = place[:1], "here"
         row, loads, stores = self.parts(to)
-        body = [*place, *row, "for lane in range(0, block_cols, 16):", "    mask = w_mask(block_cols, lane)"]
-        body += ["    " + line for line in (load, *loads, *stores)]
+        body = [*place, *row, *self._lanes([load, *loads, *stores])]
         lines = ["for block_row in range(block_rows):", *("    " + line for line in body)]
         if self.pool is None:
             return lines
         return [*(lines if stores else ()), *self.pool.lines()]
+
+    def _lanes(self, lines: list[str]) -> list[str]:
+        """Lines for all wide values of a row."""
+        operands = [*self.epilogue.outputs, *(v.operand for v in self.views)]
+        lines = ["    " + line for line in lines]
+        if not any(x.dtype.is_half for x in operands):
+            return ["for lane in range(0, block_cols, 16):", "    mask = w_mask(block_cols, lane)", *lines]
+        # Without masks: rounding takes as long as memory.
+        whole = ["whole = block_cols & -16", "for lane in range(0, whole, 16):", "    mask = w_all()", *lines]
+        part = ["if whole < block_cols:", "    lane = whole", "    mask = w_mask(block_cols, whole)", *lines]
+        return [*whole, *part]
 
     @staticmethod
     def in_registers(fused: FusedEpilogue | None, first: int) -> Finish:
