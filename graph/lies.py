@@ -39,7 +39,9 @@ def as_in_memory(trace: Trace, x: Any, value: Value, append: Callable[..., Any])
     if all(strides[k] == there[k] for k in axes):
         return value
     order = sorted(axes, key=lambda k: -abs(strides[k])) + [k for k, n in enumerate(shape) if n == 1]
-    if axes and strides[order[len(axes) - 1]] != 1:
+    made = dict(zip(order, contiguous_strides(tuple([shape[k] for k in order]))))
+    # Of a matrix it counts which elements are neighbours; batches may be rows of one, where they follow each other.
+    if any(strides[k] != made[k] for k in axes) and (len(shape) > 2 or all(strides[k] != 1 for k in axes)):
         trace.leave(
             f"multiplies {x.type}, which it has changed in place and whose elements lie apart in memory, by a vector",
             "contiguous() it before the change",

@@ -1,5 +1,6 @@
 """Products of one operand are merged, attention written out in ops is recognised: same bits, or stated bounds."""
 
+import itertools
 import math
 
 import duograd as dg
@@ -341,15 +342,17 @@ CHANGING = (
 @pytest.mark.parametrize("body", CHANGING, ids=lambda f: f.__name__)
 def test_products_with_a_vector_add_up_as_what_was_changed_in_place_lies(body, lies):
     rng = np.random.default_rng(3)
-    for shape in ((33, 140), (5, 17, 65), (17, 1, 17)):
-        x, v = rng.standard_normal(shape).astype(np.float32), rng.standard_normal((300, 1)).astype(np.float32)
+    shapes = (33, 140), (5, 17, 65), (17, 1, 17), (64, 1, 70), (300, 1), (1, 300)
+    for shape, columns in itertools.product(shapes, (1, 37)):
+        x = rng.standard_normal(shape).astype(np.float32)
+        v = rng.standard_normal((300, columns)).astype(np.float32)
         rows = []
         for mode in ("eager", "graph"):
             w = dg.tensor(v).requires_grad_()
             y = dg.function(body, mode=mode)(LYING[lies](x), w)
             y.square().sum().backward() if y.requires_grad else None
             rows.append((y.tolist(), None if w.grad is None else w.grad.tolist()))
-        assert rows[0] == rows[1], shape
+        assert rows[0] == rows[1], (shape, columns)
 
 
 @pytest.mark.parametrize("shape", [(5, 7, 20_000), (3, 2, 9000), (2, 1, 3, 9000)], ids=str)
