@@ -85,3 +85,27 @@ def test_a_graph_of_convolutions_takes_other_batches(device, close):
         x, y = np.random.default_rng(batch).normal(size=(batch, 2, 5, 5)).astype("f4"), np.arange(batch) % 2
         got, want = step(dg.tensor(x).to(device), dg.tensor(y).to(device)), same(dg.tensor(x), dg.tensor(y))
         close(np.asarray(got.detach().to("cpu").numpy()), want.detach().numpy(), 4)
+
+
+@pytest.mark.parametrize("half", [dg.bfloat16, dg.float16], ids=str)
+def test_casts_before_kernels_are_in_the_copies_that_these_read(device, half):
+    """Float32 copies of 16-bit floats are rounded as they are made, with the bits of eager mode."""
+    rng = np.random.default_rng(2)
+    shapes = (2, 3, 6, 6), (4, 3, 3, 3), (2 * 36, 5)
+    x, w, v = (dg.tensor(rng.standard_normal(s).astype(np.float32)).to(device) for s in shapes)
+
+    def f(x, w, v):
+        with dg.autocast(dtype=half):
+            y = dg.conv(x, w, padding=((1, 1), (1, 1)))
+        return y.to(dg.float32), x[:, :2].reshape(2, -1).to(half) @ v.to(half)
+
+    graph = dg.function(f)
+    for got, want in zip(graph(x, w, v), f(x, w, v), strict=True):
+        assert got.dtype is want.dtype
+        np.testing.assert_array_equal(*(np.asarray(t.to(dg.float32).to("cpu").numpy()) for t in (got, want)))
+    compiled = graph.variants[-1].root.runner.compiled
+    alone = [
+        g.nodes[0].inputs[0].type.shape for g in compiled.groups if [n.op.name for n in g.nodes] == ["cast"]
+    ]
+    assert tuple(v.shape) not in alone
+    assert tuple(w.shape) not in alone
