@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
+from traceback import clear_frames
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..core import dispatch
@@ -44,6 +46,14 @@ if TYPE_CHECKING:
 PATHS = 64
 #: so many traces in which a generator got another state, perhaps by another thread, are tried again
 _CHANCES = 2
+
+
+def _let_go(trace: TracebackType | None) -> None:
+    """Let frames that an error has left go of their variables."""
+    clear_frames(trace)
+    while trace is not None:
+        _ = trace.tb_frame.f_locals  # Python 3.12 has a copy of them, which it makes anew
+        trace = trace.tb_next
 
 
 class CalledOutError(TraceError):
@@ -264,7 +274,11 @@ class Path:
                         trace.made = self.nursery.has_made
                     for t in self.tensors:
                         recorder.meet(t)
-                    result = variant.call(*given[0], **given[1])
+                    try:
+                        result = variant.call(*given[0], **given[1])
+                    except (RestartError, Leave, Found) as e:
+                        _let_go(e.__traceback__)  # generators end now, and what they do is taken back
+                        raise
                 if restarts() != asked:
                     raise AgainError
             except RestartError as e:

@@ -178,3 +178,33 @@ def test_a_tracer_of_others_is_called_along_after_that():
         sys.settrace(before)
     assert seen == ["call", "line", "return"]
     assert m.log == ["begin", "end"]
+
+
+def test_a_generator_that_a_trace_leaves_ends_before_it_is_taken_back():
+    """Python 3.12 ended it later, and what its `finally` did stayed."""
+
+    def rows(x, log):
+        try:
+            while True:
+                try:
+                    k = yield x
+                except KeyError:
+                    log.append("caught")
+                    k = 5
+                x = x + (k or 1)
+        finally:
+            log.append("closed")
+
+    def run(mode):
+        log = []
+
+        @dg.function(mode=mode)
+        def f(x, k):
+            g = rows(x, log)
+            found = [next(g), g.send(k), g.throw(KeyError()) if k % 2 else next(g)]
+            g.close()
+            return found
+
+        return [[y.tolist() for y in f(dg.ones(2), k)] for k in range(5)], log
+
+    assert run("graph") == run("eager")
