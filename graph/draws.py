@@ -23,6 +23,7 @@ class Draws:
 
     def __init__(self) -> None:
         self._states: list[tuple[str, Callable[[], Any], Callable[[Any], Any], Any]] = []
+        self._drawn = self._states[:0]
 
     def begin(self) -> None:
         """Keep what is drawn from by no more than a module's name."""
@@ -49,13 +50,14 @@ class Draws:
 
     def changed(self) -> str | None:
         """The name of a generator that has another state now; None where none has."""
-        return next((name for name, get, _, state in self._states if not _same(get(), state)), None)
+        self._drawn = [row for row in self._states if not _same(row[1](), row[3])]
+        return self._drawn[0][0] if self._drawn else None
 
     def undo(self) -> None:
-        """Put back the states."""
-        for _, get, put, state in self._states:
-            if not _same(get(), state):
-                put(state)
+        """Put back the states of those that `changed` has found."""
+        for _, _, put, state in self._drawn:
+            put(state)
+        self._drawn = []
 
 
 def _same(a: Any, b: Any) -> bool:
