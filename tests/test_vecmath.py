@@ -304,20 +304,20 @@ def test_gelu_keeps_its_digits_far_below_zero():
         assert relative[inside].max() <= bound, (low, high)
 
 
-@pytest.mark.parametrize("halves", [True, False])
-def test_short_functions_keep_the_bounds_that_the_documents_state(halves, monkeypatch):
-    """docs/design.md has them; where AVX-512 has whole registers they are the other functions."""
+@pytest.mark.parametrize("short", [True, False])
+def test_short_functions_keep_the_bounds_that_the_documents_state(short, monkeypatch):
+    """docs/design.md has them; elsewhere they are the other functions."""
     from duograd.backends.cpu import vecmath_erf, vecmath_exp
 
     for module in (vecmath_erf, vecmath_exp):
-        monkeypatch.setattr(module, "target", lambda: types.SimpleNamespace(halves=halves))
+        monkeypatch.setattr(module, "target", lambda: types.SimpleNamespace(halves=short, short_forms=short))
     wide = np.linspace(-30, 30, 100001)
     x = np.concatenate(
         [wide, -np.linspace(30, 104, 20001), SPECIAL[np.abs(SPECIAL) < 1e38], [INF, -INF, NAN]]
     )
     x = x.astype(np.float32)
     names = ["v_gelu_short_f32", "v_sigmoid_short_f32", "v_gelu_f32", "v_sigmoid_f32"]
-    gelu, sigmoid, *others = written_anew(names, x, f"short_{halves}_", monkeypatch)
+    gelu, sigmoid, *others = written_anew(names, x, f"short_{short}_", monkeypatch)
     ulp = {op: ulp_errors(op, "f32", (x,), y) for op, y in (("gelu", gelu), ("sigmoid", sigmoid))}
     for op, low, high, bound in (
         ("gelu", -0.125, 0.125, 2.5), ("gelu", -1, 1, 4.5), ("gelu", -2.5, -1, 15), ("gelu", 0, 200, 2.5),

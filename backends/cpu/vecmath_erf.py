@@ -76,7 +76,7 @@ def gelu_short(x: Value) -> Value:
 
     From 7.25 on Q is taken for 0.
     """
-    if not target().halves:
+    if not target().short_forms:
         return gelu_pieces(x)
     where = place(magnitude(x, 7.5), 1)
     value, *c = tables.SHORT_TAIL
