@@ -329,10 +329,18 @@ def _state(variant: Variant, tensors: list[Any], parts: list[Any], live: Any) ->
     if variant.live is not None:
         found = zip(variant.live.sites, live[len(variant.live.positions) :])
         wanted += [(s.kind, s.owner, s.key, v, s.name) for s, v in found if type(s) is Site and v is not None]
-    swapped, orders = [], {}
+    swapped: list[Effect] = []
+    orders: dict[int, tuple[Any, list[Any]]] = {}
+
+    def note(space: Any) -> None:
+        """The order of a dict's keys as it is before anything in it is changed here."""
+        if isinstance(space, dict) and id(space) not in orders:
+            orders[id(space)] = space, [*contents_of(space)]
+
     for r in variant.reads:  # whatever else was read of these is put back after that
         before = _as_read(r.kind, r.owner, r.key, r.value)
         if before is not None:
+            note(r.owner)
             swapped.append(Effect("content", r.owner, None, contents_of(r.owner), None, r.name))
             replace(r.owner, before)
     for kind, owner, key, value, name in wanted:
@@ -341,9 +349,7 @@ def _state(variant: Variant, tensors: list[Any], parts: list[Any], live: Any) ->
             owner = _holder(owner, key)  # what an object holds would hide its class from the function
             now = _here(kind, owner, key)
         if kind == "content" or now is not value:
-            space = space_of(kind, owner)
-            if space is not None and id(space) not in orders:
-                orders[id(space)] = space, [*contents_of(space)]
+            note(owner if kind == "content" else space_of(kind, owner))
             swapped.append(Effect(kind, owner, key, now, None, name))
             with suppress(AttributeError):  # a class with slots has lost it, as `_check` says
                 Effect(kind, owner, key, value, None, name).undo()

@@ -197,3 +197,40 @@ def test_what_cannot_be_put_back_is_an_error(name):
         dg.errors.AutogradError, match="what the function reads to be what it was at the call"
     ):
         walked(*LOST[name], "graph")
+
+
+KEPT = SimpleNamespace()
+
+
+def test_the_names_of_an_object_are_in_their_order_after_a_function_has_run_again():
+    """Its dict had been read as a whole, and a name was set since."""
+
+    class Counting:
+        def __init__(self):
+            self.n = 2
+
+        def __getattr__(self, name):
+            if name.startswith("_") or "n" not in vars(self):
+                raise AttributeError(name)
+            return self.n + len(name)
+
+        def __setattr__(self, name, value):
+            object.__setattr__(self, name, value)
+            object.__setattr__(self, "sets", vars(self).get("sets", 0) + 1)
+
+    def step(x):
+        y = KEPT.m.next * 2 if isinstance(KEPT.m.next, dg.Tensor) else x + 1
+        KEPT.m.step = lambda t: t * KEPT.m.n
+        z = KEPT.m.step(y)
+        KEPT.m.next = KEPT.m
+        return (y, z) if hasattr(KEPT.m, "extra") else (z, y)
+
+    def run(mode):
+        KEPT.m = Counting()
+        x = dg.ones(1).requires_grad_()
+        y, z = dg.function(step, mode=mode)(x)
+        y.register_hook(lambda g: None)
+        dg.autograd.grad(z.sum(), [x], retain_graph=True)
+        return list(vars(KEPT.m)), KEPT.m.sets
+
+    assert run("graph") == run("eager")

@@ -67,7 +67,7 @@ def judge_fast(program: Program, tally: Counter[str] | None = None) -> Differenc
             None if words[0] == words[1] else Difference("error", "the calls", repr(words[0]), repr(words[1]))
         )
     for call, a in enumerate(eager):
-        found = _beyond(a, fast[call], [rows[call] for rows in others], wide[call])
+        found = _beyond(a, fast[call], [rows[call] for rows in others], wide[: call + 1])
         if found is not None:
             return found._replace(where=f"{found.where} in walk or call {call}")
         if tally is not None:
@@ -91,11 +91,13 @@ class Rounded:
         return x
 
 
-def _beyond(a: Facts, b: Facts, others: list[Facts], wide: Facts) -> Difference | None:
-    """What of a and b differs by more than a and its others."""
+def _beyond(a: Facts, b: Facts, others: list[Facts], wide: list[Facts]) -> Difference | None:
+    """What of a and b differs by more than a and its others. wide: all values so far; a walk goes through them, too."""
     if a.get("error outside") != b.get("error outside"):
         return Difference("error", "the walk", repr(a.get("error outside")), repr(b.get("error outside")))
-    floats = [x for x in wide.values() if isinstance(x, np.ndarray) and _name(x) in EPS and x.size]
+    floats = [
+        x for row in wide for x in row.values() if isinstance(x, np.ndarray) and _name(x) in EPS and x.size
+    ]
     tops = {_name(x): 0.0 for x in floats}
     for x in floats:
         tops[_name(x)] = float(np.maximum(tops[_name(x)], np.abs(x.astype(np.float64)).max()))  # NaN stays
