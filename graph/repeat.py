@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -345,6 +346,10 @@ def _state(variant: Variant, tensors: list[Any], parts: list[Any], live: Any) ->
             replace(r.owner, before)
     for kind, owner, key, value, name in wanted:
         now = _here(kind, owner, key)
+        if kind == "attr" and now is ABSENT:
+            now = _by_kind(owner, key)
+            if isinstance(now, str) and now == value:
+                continue
         if kind == "attr" and now is ABSENT and now_at(kind, owner, key) is not ABSENT:
             owner = _holder(owner, key)  # what an object holds would hide its class from the function
             now = _here(kind, owner, key)
@@ -401,6 +406,14 @@ def _as_read(kind: str, owner: Any, key: Any, value: Any) -> Any:
         if isinstance(now, dict)
         else [*now[:size], *lost]
     )
+
+
+def _by_kind(owner: Any, name: str) -> Any:
+    """What every class or function has and no dict of theirs holds, as `__qualname__`: it cannot be deleted."""
+    kind: Any = type if isinstance(owner, type) else FunctionType if isinstance(owner, FunctionType) else None
+    if kind is not None and hasattr(vars(kind).get(name), "__set__"):
+        return kind.__getattribute__(owner, name)
+    return ABSENT
 
 
 def _holder(owner: Any, name: str) -> Any:

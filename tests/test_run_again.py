@@ -234,3 +234,28 @@ def test_the_names_of_an_object_are_in_their_order_after_a_function_has_run_agai
         return list(vars(KEPT.m)), KEPT.m.sets
 
     assert run("graph") == run("eager")
+
+
+def named(t):
+    return t * 2
+
+
+@pytest.mark.parametrize(
+    "look",
+    [lambda: len(named.__name__), lambda: len(SimpleNamespace.__qualname__), lambda: len(Named.__qualname__)],
+)
+def test_the_name_of_a_class_or_function_that_was_read_is_no_thing_to_put_back(look):
+    """No dict holds it, so it was set, and then there was nothing to take away."""
+
+    def run(mode):
+        x = dg.ones(1).requires_grad_()
+        y = dg.function(lambda x: named(x) ** 3 * look(), mode=mode)(x)
+        (g,) = dg.autograd.grad(y.sum(), [x], create_graph=True)
+        g.sum().backward()
+        return y.tolist(), g.tolist(), x.grad.tolist(), named.__name__, Named.__qualname__
+
+    assert run("graph") == run("eager")
+
+
+class Named:
+    """Has a name."""
