@@ -23,7 +23,7 @@ from .arguments import Slot, is_record
 from .given import Given
 from .live import Live, settled
 from .live_uses import Worked
-from .lookup import instance_dict
+from .lookup import in_class, instance_dict
 from .nursery import Nursery
 from .plain import is_plain
 from .reads import is_iterator
@@ -314,7 +314,7 @@ def build(x: Any, tensors: list[Any], given: Any, made: dict[int, Any], live: An
     elif x.kind == "object":
         new = made[x.number] = object.__new__(x.cls)
         for name, v in x.content:
-            object.__setattr__(new, name, build(v, tensors, given, made, live))
+            _set(new, name, build(v, tensors, given, made, live))
     else:
         row, most = x.content if x.cls is collections.deque else (x.content, None)
         new = made[x.number] = x.cls() if most is None else x.cls(maxlen=most)
@@ -339,5 +339,14 @@ def _fill(x: Made, tensors: list[Any], given: Any, made: dict[int, Any], live: A
         fill = base.update if base is set else base.extend
         fill(new, [build(v, tensors, given, made, live) for v in rows])
     for name, v in attributes:
-        object.__setattr__(new, name, build(v, tensors, given, made, live))
+        _set(new, name, build(v, tensors, given, made, live))
     return new
+
+
+def _set(new: Any, name: str, value: Any) -> None:
+    """Give an object an attribute where it lay: in its dict, past a descriptor of that name, or in a slot."""
+    space = instance_dict(new)
+    if space is None or isinstance(in_class(type(new), name), types.MemberDescriptorType):
+        object.__setattr__(new, name, value)
+    else:
+        dict.__setitem__(space, name, value)

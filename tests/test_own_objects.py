@@ -440,3 +440,39 @@ def test_a_failed_call_leaves_the_names_of_a_class_in_their_order(body):
             dg.function(f)(dg.ones(2))
         assert [*vars(Own).items()] == [*before.items()]
         assert (Own.a, Own.b, Own().b) == (1, 2, 4)
+
+
+class Stored:
+    """A descriptor that keeps its value under another name."""
+
+    def __set_name__(self, owner, name):
+        self.name = "_" + name
+
+    def __get__(self, obj, cls=None):
+        return self if obj is None else getattr(obj, self.name)
+
+    def __set__(self, obj, value):
+        setattr(obj, self.name, value)
+
+
+class Described:
+    n = Stored()
+
+    def __init__(self, n):
+        self.n = n
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_what_lies_in_the_dict_of_a_new_object_is_not_set_through_a_descriptor(mode):
+    kept = []
+
+    def step(x):
+        new = Described(1)
+        vars(new)["n"] = 7
+        kept.append(new)
+        return x * 2
+
+    f = dg.function(step, mode=mode)
+    for _ in range(3):
+        f(dg.ones(2))
+        assert (vars(kept[-1]), kept[-1].n) == ({"_n": 1, "n": 7}, 1)
