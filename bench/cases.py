@@ -57,6 +57,8 @@ CASES: dict[str, Case] = {
             "mlp", ("train", "infer"), _labelled((64, 784), 10), layers((128, 784), (64, 128), (10, 64)), "adam",
             {"train": 3 * _MLP - 2 * 64 * 784 * 128, "infer": _MLP}, {}, "MLP 784-128-64-10, batch 64, Adam",
         ),
+        Case("arithmetic", ("op",), _normal(4 * _M), _none, "", {}, {"op": 32.0 * _M}, "x*clip(x*a+b, 0, 1)*c+x-d, 4M"),
+        Case("activation", ("op",), _normal(4 * _M), _none, "", {}, {"op": 32.0 * _M}, "gelu(x*a+0.5)+x, 4M"),
         Case("pointwise", ("op",), _normal(4 * _M), _none, "", {}, {"op": 32.0 * _M}, "gelu(x*a+0.5)*sigmoid(x), 4M"),
         Case("softmax", ("op",), _normal(4096, 1024), _none, "", {}, {"op": 32.0 * _M}, "softmax(2x+1), 4096x1024"),
         Case("layer_norm", ("op",), _normal(4096, 1024), _none, "", {}, {"op": 32.0 * _M}, "layer norm, 4096x1024"),

@@ -40,6 +40,8 @@ MODELS: dict[str, Callable[[], Any]] = {
     **models(dg.nn, F, functools.partial(dg.stack, axis=1)),
 }
 EXPRESSIONS = {
+    "arithmetic": lambda x: x * (x * 0.2 + 0.5).clip(0, 1) * 1.1 + x - 0.25,
+    "activation": lambda x: dg.gelu(x * 1.5 + 0.5) + x,
     "pointwise": lambda x: dg.gelu(x * 1.5 + 0.5) * dg.sigmoid(x),
     "softmax": lambda x: dg.softmax(x * 2 + 1),
     "layer_norm": lambda x: dg.layer_norm(x),

@@ -12,6 +12,8 @@ from .case import Case
 from .sequence_jax import FORWARD
 
 EXPRESSIONS = {
+    "arithmetic": lambda x: x * (x * 0.2 + 0.5).clip(0, 1) * 1.1 + x - 0.25,
+    "activation": lambda x: jax.nn.gelu(x * 1.5 + 0.5, approximate=False) + x,
     "pointwise": lambda x: jax.nn.gelu(x * 1.5 + 0.5, approximate=False) * jax.nn.sigmoid(x),
     "softmax": lambda x: jax.nn.softmax(x * 2 + 1, -1),
     "layer_norm": lambda x: (x - x.mean(-1, keepdims=True)) * jax.lax.rsqrt(x.var(-1, keepdims=True) + 1e-5),

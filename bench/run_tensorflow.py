@@ -12,6 +12,8 @@ from .case import Case
 from .sequence_tensorflow import FORWARD
 
 EXPRESSIONS = {
+    "arithmetic": lambda x: x * tf.clip_by_value(x * 0.2 + 0.5, 0.0, 1.0) * 1.1 + x - 0.25,
+    "activation": lambda x: tf.nn.gelu(x * 1.5 + 0.5) + x,
     "pointwise": lambda x: tf.nn.gelu(x * 1.5 + 0.5) * tf.sigmoid(x),
     "softmax": lambda x: tf.nn.softmax(x * 2 + 1),
     "layer_norm": lambda x: tf.nn.batch_normalization(

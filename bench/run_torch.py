@@ -22,6 +22,8 @@ MODELS: dict[str, Callable[[], Any]] = {
     **{name: functools.partial(make, nn) for name, make in vision_models.MODELS.items()},
 }  # fmt: skip
 EXPRESSIONS = {
+    "arithmetic": lambda x: x * (x * 0.2 + 0.5).clip(0, 1) * 1.1 + x - 0.25,
+    "activation": lambda x: F.gelu(x * 1.5 + 0.5) + x,
     "pointwise": lambda x: F.gelu(x * 1.5 + 0.5) * torch.sigmoid(x),
     "softmax": lambda x: torch.softmax(x * 2 + 1, -1),
     "layer_norm": lambda x: F.layer_norm(x, x.shape[-1:]),
