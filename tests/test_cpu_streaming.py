@@ -16,7 +16,7 @@ from duograd.backends.cpu import streaming
 def around(monkeypatch):
     """Every output of a new program that can be written round the caches is."""
     monkeypatch.setattr(streaming, "BYTES", 0)
-    monkeypatch.setattr(streaming, "pays", lambda: True)
+    monkeypatch.setattr(streaming, "pays", lambda threads: True)
 
 
 def _softmax(x):
@@ -55,11 +55,23 @@ def test_a_tensor_may_be_overwritten_by_what_is_computed_from_it(around):
 
 def test_small_outputs_stay_in_the_caches(monkeypatch):
     asked = []
-    monkeypatch.setattr(streaming, "pays", lambda: bool(asked.append(1)))
+    monkeypatch.setattr(streaming, "pays", lambda threads: bool(asked.append(threads)))
     dg.function(lambda x: x * 5 - 1)(dg.ones((1000,)))
     assert not asked
     dg.function(lambda x: x * 5 - 1)(dg.ones((streaming.BYTES // 4,)))
     assert asked
+
+
+def test_each_number_of_threads_is_measured_by_itself(monkeypatch):
+    asked, before = [], dg.get_num_threads()
+    monkeypatch.setattr(streaming, "pays", lambda threads: bool(asked.append(threads)))
+    try:
+        for threads in (1, 2):
+            dg.set_num_threads(threads)
+            dg.function(lambda x: x + 1)(dg.ones((streaming.BYTES // 4,)))
+    finally:
+        dg.set_num_threads(before)
+    assert set(asked) == {1, 2}
 
 
 LARGE_AFTER_SMALL = """

@@ -3,7 +3,8 @@
 A store into a cache first reads the line that it overwrites, so a copy moves three bytes for two. A
 non-temporal store does not, but leaves nothing in the cache for who reads the result next. It pays for results that
 would not stay in a core's own caches anyway, on machines whose shared cache is slow or busy; elsewhere (a large
-cache that is near) it costs a multiple. So it is measured, once in a process that needs to know.
+cache that is near) it costs a multiple. So it is measured, once in a process that needs to know and for each number
+of threads: one alone may win by what two lose.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def wanted(kernel: LoopKernel, args: Sequence[Any]) -> bool:
         return False
     elements = math.prod(args[: kernel.n_axes])
     largest = max(elements * out.dtype.itemsize for out in kernel.outputs if streams(out))
-    return largest >= BYTES and pays()
+    return largest >= BYTES and pays(_threads())
 
 
 def streams(output: Any) -> bool:
@@ -77,15 +78,21 @@ def copiers(size: int) -> tuple[Callable[[], Any], Callable[[], Any]]:
     calls = []
     for around in (0, 1):
         program = Program(backend)
-        program.launch(COPY, [start, start + size, size // 4, around], 4 * backend.num_threads())
+        program.launch(COPY, [start, start + size, size // 4, around], 4 * _threads())
         run = backend.load(program).run
         calls.append(lambda run=run, kept=memory: run(()))
     return calls[0], calls[1]
 
 
+def _threads() -> int:
+    from ...core.backend import get_backend
+
+    return get_backend("cpu").num_threads()
+
+
 @functools.cache
-def pays() -> bool:
-    """Whether a copy of BYTES with non-temporal stores is faster on this machine."""
+def pays(threads: int) -> bool:
+    """Whether a copy of BYTES with non-temporal stores is faster on this machine; threads: those that run it now."""
     calls = copiers(BYTES)
     best = [math.inf, math.inf]
     for _ in range(_ROUNDS):
