@@ -12,8 +12,7 @@ import numpy as np
 from ..core import dispatch
 from ..core.errors import DuogradError, Place, line_of
 from ..core.op import REGISTRY
-from ..core.types import DType, Shape, TensorType, bool_
-from .ir import Value
+from ..core.types import DType, Shape, TensorType
 from .live import Formula, Live, RestartError, is_live, is_size
 from .symbol import Symbol
 
@@ -45,62 +44,6 @@ class Extent:
                 ("max", lambda a: refuse(0, int(a))),
             ):
                 self.trace.check(dispatch.apply(REGISTRY[name], (index,), REGISTRY[name].defaults), side)
-
-
-def is_within(x: Any, low: float, high: float, depth: int = 8) -> bool:
-    """Whether what made a value tells that its elements are from low to high, or NaN. x: a value, or a number.
-
-    Followed are ops whose roundings do not leave the range. depth: how many of them.
-    """
-    if not isinstance(x, Value):
-        return isinstance(x, (int, float)) and low <= x <= high
-    unit = low <= 0 and high >= 1
-    if x.producer is None or x.type.dtype is bool_:
-        return unit and x.type.dtype is bool_
-    node = x.producer
-    name, given = node.op.name, node.inputs
-
-    def all_of(inputs: Sequence[Any]) -> bool:
-        return depth > 0 and all(is_within(y, low, high, depth - 1) for y in inputs)
-
-    if name in ("sigmoid", "random_uniform"):
-        return unit
-    if name == "clip":
-        bounds = [b for b in (node.named["min"], node.named["max"]) if b is not None]
-        good = all(isinstance(b, (int, float)) and low <= b <= high for b in bounds)
-        return good and (len(bounds) == 2 or all_of(given))
-    if name == "multiply" and _is_share(*given):
-        return unit
-    if name in ("multiply", "square"):
-        return unit and depth > 0 and all(is_within(y, 0, 1, depth - 1) for y in given)
-    if name == "subtract":
-        return (
-            unit
-            and not isinstance(given[0], Value)
-            and given[0] == 1
-            and is_within(given[1], 0, 1, depth - 1)
-        )
-    if name == "where":
-        return all_of(given[1:])
-    return (name in _SOME or node.op.is_view) and all_of(given if name in _OF_ALL else given[:1])
-
-
-def _is_share(part: Any, share: Any) -> bool:
-    """Whether a product is what softmax ends with: an exponential, and one over the sum of such."""
-    names = ["reciprocal", "sum"]
-    while isinstance(share, Value) and share.producer is not None and names:
-        node = share.producer
-        if node.op.name == names[0]:
-            names.pop(0)
-        elif not node.op.is_view:
-            return False
-        share = node.inputs[0]
-    return not names and share is part and part.producer is not None and part.producer.op.name == "exp"
-
-
-#: ops whose results are elements of all their inputs, or, beside views, of the first
-_OF_ALL = frozenset("concat maximum minimum".split())
-_SOME = _OF_ALL | frozenset("cast full take take_elements".split())
 
 
 def knows_sizes(refuse: Any) -> bool:

@@ -27,7 +27,8 @@ from ..core.storage import refuse_other_type, refuse_overlap
 from ..core.strangers import no_tensor, numpy_number, refuse_nothing
 from ..core.types import TensorType
 from ..core.value import Tensor
-from .checks import Extent, SizedCheck, at_place, is_within, knows_sizes
+from .checks import Extent, SizedCheck, at_place, knows_sizes
+from .extents import is_within
 from .ir import Graph, Node, Number, Value
 from .ledger import Leave
 from .lies import adds_up_as_it_lies, as_in_memory

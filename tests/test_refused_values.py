@@ -147,6 +147,20 @@ MAKERS = {
     "a clip of one side": (lambda x: x.clip(0, None)[:, 0], False),
     "a wide clip": (lambda x: x.clip(0, 2)[:, 0], False),
     "exp": (lambda x: (x - 0.5).exp()[:, 0], False),
+    "a tangent": (lambda x: ((x.tanh() + 1) / 2)[:, 0], True),
+    "half a tangent": (lambda x: (0.5 * x.tanh() + 0.5)[:, 0], True),
+    "too far a tangent": (lambda x: ((x.tanh() + 1) / 1.5)[:, 0], False),
+    "a distribution": (lambda x: (0.5 + dg.erf(x / 2**0.5) * 0.5)[:, 0], True),
+    "a smoothed target": (lambda x: (x.sigmoid() * 0.9 + 0.05)[:, 0], True),
+    "a tenth ten times": (lambda x: (x.sigmoid() * 0.1 * 10)[:, 0], True),
+    "more than a rounding": (lambda x: (x.sigmoid() + 0.2)[:, 0], False),
+    "less than a rounding": (lambda x: (x.sigmoid() + 1e-9)[:, 0], True),
+    "a quotient by what may be 0": (lambda x: (x / (x.sigmoid() + 0.25) - 0.1)[:, 0], False),
+    "a magnitude": (lambda x: (x.tanh()).abs()[:, 0], True),
+    "a cut": (lambda x: dg.minimum(x.relu(), 1)[:, 0], True),
+    "bytes": (lambda x: ((x * 100).to(dg.uint8) / 255)[:, 0], True),
+    "too large bytes": (lambda x: ((x * 100).to(dg.uint8) / 100)[:, 0], False),
+    "whole numbers": (lambda x: (x.sigmoid() * 1.5).int().float()[:, 0], True),
 }
 
 
