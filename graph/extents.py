@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core.types import DType, bool_
+from ..core.types import DType, bool_, float32
 from .ir import Node, Value
 
 
@@ -26,53 +26,80 @@ _UNIT, _TURN = Interval(0.0, 1.0), Interval(-1.0, 1.0)
 _DEPTH = 12
 
 
-def is_within(x: Any, low: float, high: float) -> bool:
-    """Whether it is known that the elements of x, a value or a number, are from low to high, or NaN."""
-    found = _of(x, None, _DEPTH, {})
+def is_within(x: Any, low: float, high: float, fast: bool = False) -> bool:
+    """Whether it is known that the elements of x, a value or a number, are from low to high, or NaN.
+
+    fast: arithmetic may be rounded otherwise than op by op (precision="fast").
+    """
+    found = _Extents(fast).of(x, None, _DEPTH)
     return low <= found.low and found.high <= high
 
 
-def _of(x: Any, dtype: DType | None, depth: int, known: dict[Value, Interval]) -> Interval:
-    """dtype: that of the op which reads x, which a number is rounded to."""
-    if not isinstance(x, Value):
-        plain = x.__class__ in (int, float, bool) and x == x
-        return _rounded(Interval(x, x), dtype) if plain else _ANY
-    if x in known:
-        return known[x]
-    found = _all(x.type.dtype)
-    if x.producer is not None and depth > 0 and not x.type.dtype.is_complex:
-        made = _made(x.producer, x.type.dtype, depth, known)
-        found = found if made is None else _rounded(made, x.type.dtype)
-    known[x] = found
-    return found
+class _Extents:
+    """The intervals of values, each found once."""
 
+    def __init__(self, fast: bool):
+        self.fast = fast
+        self.known: dict[Value, Interval] = {}
 
-def _made(node: Node, dtype: DType, depth: int, known: dict[Value, Interval]) -> Interval | None:
-    """What a node's only result is known to be, before it is rounded."""
-    name, given = node.op.name, node.inputs
-    if name in _ALWAYS:
-        return _ALWAYS[name]
-    if name == "multiply" and _is_share(*given):
-        return _UNIT
-
-    def of(x: Any) -> Interval:
-        return _of(x, dtype, depth - 1, known)
-
-    if name in _FORMULAS:
-        return _FORMULAS[name](*map(of, given))
-    if name == "clip":
-        found = of(given[0])
-        for bound, pick in ((node.named["min"], max), (node.named["max"], min)):
-            ends = found if bound is None else of(bound)
-            if ends is _ANY:
-                return _ANY
-            found = Interval(*(pick(a, b) for a, b in zip(found, ends)))
+    def of(self, x: Any, dtype: DType | None, depth: int) -> Interval:
+        """dtype: that of the op which reads x, which a number is rounded to; depth: how many ops are followed."""
+        if not isinstance(x, Value):
+            plain = x.__class__ in (int, float, bool) and x == x
+            return _rounded(Interval(x, x), dtype) if plain else _ANY
+        if x in self.known:
+            return self.known[x]
+        found = _all(x.type.dtype)
+        if x.producer is not None and depth > 0 and not x.type.dtype.is_complex:
+            made = self.made(x.producer, x.type.dtype, depth)
+            wide = self.fast and x.type.dtype.is_half  # not rounded within a kernel
+            found = found if made is None else _rounded(made, float32 if wide else x.type.dtype)
+        self.known[x] = found
         return found
-    if name == "where":
-        return _around(itertools.chain(*map(of, given[1:])))
-    if name == "concat":
-        return _around(itertools.chain(*map(of, given)))
-    return of(given[0]) if given and (name in _ELEMENTS or node.op.is_view) else None
+
+    def made(self, node: Node, dtype: DType, depth: int) -> Interval | None:
+        """What a node's only result is known to be, before it is rounded."""
+        name, given = node.op.name, node.inputs
+        if name in _ALWAYS:
+            return _ALWAYS[name]
+        if name == "multiply" and _is_share(*given):
+            return _UNIT
+
+        def of(x: Any) -> Interval:
+            return self.of(x, dtype, depth - 1)
+
+        if name in _ARITHMETIC:
+            row = [*map(of, given)]
+            found = _ARITHMETIC[name](*row)
+            return _outward(found) if self.fast and not _is_exact(name, row) else found
+        if name in _ORDER:
+            return _ORDER[name](*map(of, given))
+        if name == "clip":
+            found = of(given[0])
+            for bound, pick in ((node.named["min"], max), (node.named["max"], min)):
+                ends = found if bound is None else of(bound)
+                if ends is _ANY:
+                    return _ANY
+                found = Interval(*(pick(a, b) for a, b in zip(found, ends)))
+            return found
+        if name == "where":
+            return _around(itertools.chain(*map(of, given[1:])))
+        if name == "concat":
+            return _around(itertools.chain(*map(of, given)))
+        return of(given[0]) if given and (name in _ELEMENTS or node.op.is_view) else None
+
+
+def _is_exact(name: str, operands: Iterable[Interval]) -> bool:
+    """Whether arithmetic on the ends of intervals has no rounding, in whatever order it is done."""
+    rows = [*operands]
+    if name == "divide" and any(math.frexp(e)[0] not in (0.5, -0.5) for e in rows[1]):
+        return False
+    return all(abs(e) <= 1024 and e * 1024 == int(e * 1024) for row in rows for e in row)
+
+
+def _outward(x: Interval) -> Interval:
+    """A little further at both ends than several roundings go."""
+    return Interval(x.low - abs(x.low) * 1e-5, x.high + abs(x.high) * 1e-5)
 
 
 def _rounded(x: Interval, dtype: DType | None) -> Interval:
@@ -128,12 +155,15 @@ def _magnitude(x: Interval) -> Interval:
 #: ops whose results are in an interval whatever they are given
 _ALWAYS = {"sigmoid": _UNIT, "random_uniform": _UNIT, "tanh": _TURN, "erf": _TURN}
 #: ops whose result is rounded once, by the intervals of their operands
-_FORMULAS: dict[str, Callable[..., Interval]] = {
+_ARITHMETIC: dict[str, Callable[..., Interval]] = {
     "add": lambda x, y: _around((x.low + y.low, x.high + y.high)),
     "subtract": lambda x, y: _around((x.low - y.high, x.high - y.low)),
     "multiply": _product,
     "divide": _quotient,
     "square": _square,
+}
+#: and those whose result is one of their operands, or of its sign
+_ORDER: dict[str, Callable[..., Interval]] = {
     "negative": lambda x: Interval(-x.high, -x.low),
     "abs": _magnitude,
     "relu": lambda x: Interval(max(x.low, 0.0), max(x.high, 0.0)),

@@ -530,7 +530,7 @@ class Trace(Sources, Settings):
 
     def within(self, x: Any, low: float, high: float) -> bool:
         """Whether it is known that x's elements are from low to high, or NaN."""
-        return is_within(self.face(x)._value, low, high)
+        return is_within(self.face(x)._value, low, high, self.graph.fast)
 
     def check(self, x: Any, refuse: Any) -> None:
         if self.breaker is not None:  # the backward graph is not watched: its matrices have been forward
