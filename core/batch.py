@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from . import batch_control, dispatch, tree, vjp
+from .declared import GradRule
 from .errors import ArgumentError, ArgumentTypeError, AutogradError, ShapeError, VmapError
-from .op import Attrs, GradRule, Op
+from .op import Attrs, Op
 from .over import Over
 from .strangers import no_tensor
 from .tape_op import TapeOp

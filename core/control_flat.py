@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import dispatch, functional
+from .declared import GradRule
 from .errors import ShapeError, TraceError
-from .op import GradRule
 from .region import Body, Branch, Repeat, Scan, Stream
 from .scout import Found, scout
 from .swap import Swap

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from . import dispatch, tree
+from .declared import GradRule
 from .errors import AutogradError, ShapeError
-from .op import GradRule
 from .tape_op import TapeOp
 from .value import Tensor
 

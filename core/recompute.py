@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import dispatch, reach, tree, vjp
-from .op import GradRule
+from .declared import GradRule
 from .random import default_generator
 from .tape_op import TapeOp
 from .value import Tensor

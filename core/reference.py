@@ -9,8 +9,9 @@ import numpy as np
 
 from . import dispatch
 from .abstract import types_of
+from .declared import Ints, Sample
 from .errors import DuogradError, TraceError
-from .op import REGISTRY, Ints, Op, Sample
+from .op import REGISTRY, Op
 from .scalar import evaluate
 from .types import DTYPES, DType, TensorType, float32
 

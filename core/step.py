@@ -9,7 +9,7 @@ from .saved import Need, is_number, refuse_changed
 from .types import TensorType
 
 if TYPE_CHECKING:
-    from .op import GradRule
+    from .declared import GradRule
     from .value import Tensor
     from .vjp import Node
 

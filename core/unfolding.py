@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from .op import GradRule
+from .declared import GradRule
 from .reach import opened, renumber
 from .tape_op import TapeOp
 from .vjp import Node, _edge

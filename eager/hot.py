@@ -7,9 +7,10 @@ from types import MappingProxyType
 from typing import Any
 
 from ..core import dispatch, hot, vjp
+from ..core.declared import GradRule
 from ..core.errors import AutogradError, line_of, user_place
 from ..core.hot import Taped
-from ..core.op import Attrs, GradRule, Op
+from ..core.op import Attrs, Op
 from ..core.ops.views import permute
 from ..core.saved import Need, kept_by, needs_of, refuse_changed
 from ..core.step import fitted

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..core import dispatch, vjp
+from ..core.declared import GradRule
 from ..core.errors import AutogradError, user_place
-from ..core.op import GradRule
 from ..core.storage import writes
 from .given import change
 from .live import LIVE

@@ -11,7 +11,8 @@ from typing import Any
 import duograd as dg
 import numpy as np
 
-from ...core.op import REGISTRY, Ints, Op, Sample
+from ...core.declared import Ints, Sample
+from ...core.op import REGISTRY, Op
 from ...core.types import DTYPES, DType
 from .program import Given, Step
 
