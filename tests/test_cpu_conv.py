@@ -276,6 +276,59 @@ def test_max_pool2d_and_its_gradient_with_ties_and_nan(run_kernel, attrs):
         check_pool(run_kernel, "max_pool_x_grad", [g, out, x], dx, **options)
 
 
+#: window, stride
+WALKS = [((k, k), (s, s)) for k in (2, 3) for s in (1, 2, 3)] + [
+    ((5, 5), (1, 1)),
+    ((2, 3), (1, 2)),
+    ((3, 3), (2, 1)),
+]
+#: padding for windows of two at least, and whether a last window may end outside
+BORDERS = [(NONE, False), (ONE, False), (((1, 0), (0, 1)), True), (NONE, True)]
+WALKED = [(2, 1, 7, 17), (1, 2, 3, 35), (1, 1, 18, 3), (1, 2, 21, 64)]
+FOUND = {
+    "whole numbers": lambda x: np.round(x),
+    "NaN": lambda x: np.where(np.random.random(x.shape) < 0.1, np.nan, np.round(x)),
+    "minus infinity": lambda x: np.where(np.random.random(x.shape) < 0.7, -np.inf, x),
+    "zeros of both signs": lambda x: np.where(np.random.random(x.shape) < 0.5, 0.0, -0.0),
+}
+
+
+def walked(x, g, window, stride, padding):
+    """The gradient of maxima by a walk over the windows: added up in g's dtype, in row-major order of the windows."""
+    dx = np.zeros_like(x)
+    top, left = (before for before, _ in padding)
+    for plane in np.ndindex(x.shape[:2]):
+        for line, column in np.ndindex(g.shape[2:]):
+            y, z = line * stride[0] - top, column * stride[1] - left
+            inside = slice(max(y, 0), max(y + window[0], 0)), slice(max(z, 0), max(z + window[1], 0))
+            part = x[plane][inside]
+            first = np.flatnonzero(np.isnan(part) if np.isnan(part).any() else part == part.max())[0]
+            at = first // part.shape[1] + inside[0].start, first % part.shape[1] + inside[1].start
+            dx[plane][at] += g[plane][line, column]
+    return dx
+
+
+@pytest.mark.parametrize("found", FOUND)
+@pytest.mark.parametrize("steps", WALKS, ids=str)
+def test_gradients_of_maxima_have_the_bits_of_a_walk_over_the_windows(run_kernel, steps, found):
+    for (padding, ceil), shape, dtype in itertools.product(BORDERS, WALKED, ("float32", "float64")):
+        options = {"window": steps[0], "stride": steps[1], "padding": padding, "dilation": (1, 1)}
+        if any(n + sum(pads) < k for n, pads, k in zip(shape[2:], padding, steps[0])):
+            continue
+        x = FOUND[found](normal(shape)).astype(dtype)
+        out = pooling.max_pool.fn(x, **options, ceil_mode=ceil)
+        g = normal(out.shape, dtype)
+        g[np.random.random(out.shape) < 0.1] = -0.0
+        dx = walked(x, g, *steps, padding)
+        for chunks in (1, 2, 7):
+            [mine] = run_kernel(
+                "max_pool_x_grad", [g, out, x], [(shape, dtype)], chunks=chunks, **options, ceil_mode=ceil
+            )
+            np.testing.assert_array_equal(mine, dx)
+            if steps[0] != steps[1]:  # windows that are tiles add nothing to their gradients' zeros
+                np.testing.assert_array_equal(np.signbit(mine), np.signbit(dx))
+
+
 @pytest.mark.parametrize("include", [True, False])
 @pytest.mark.parametrize("attrs", POOLS, ids=str)
 def test_avg_pool2d_and_its_gradient(run_kernel, attrs, include):

@@ -1,5 +1,7 @@
 """CPUs other than this one: register blocks, code without AVX-512, code for ARM."""
 
+import functools
+import itertools
 import os
 import re
 import subprocess
@@ -97,6 +99,29 @@ def in_16_bits():
 def test_products_of_16_bits_have_the_same_bits_without_masked_memory(tmp_path):
     with found_by("x86-64-v3", "in_16_bits", tmp_path / "found.npz") as found:
         for theirs, ours in zip(found.values(), in_16_bits()[0], strict=True):
+            np.testing.assert_array_equal(theirs, ours)
+
+
+def in_windows():
+    """Gradients of maxima of windows that overlap and that do not, in lines of one vector and of more."""
+    rng, found = np.random.default_rng(0), []
+    for shape, window, stride, padding in itertools.product(
+        ((2, 3, 9, 11), (1, 5, 20, 67)), (2, 3), (1, 2, 3), (0, 1)
+    ):
+        x = np.round(rng.standard_normal(shape).astype(np.float32) * 2)
+        x[rng.random(shape) < 0.05] = np.nan
+        x[rng.random(shape) < 0.2] = -np.inf
+        options = {"window": window, "stride": stride, "padding": padding}
+        for dtype in (dg.float32, dg.float64):
+            y, back = dg.vjp(functools.partial(dg.max_pool, **options), dg.tensor(x).to(dtype))
+            found.append(back(dg.tensor(rng.standard_normal(y.shape)).to(dtype))[0].numpy())
+    return found, 0
+
+
+@pytest.mark.parametrize("cpu", ["x86-64-v3", "x86-64-v2"])
+def test_gradients_of_maxima_have_the_same_bits_on_lesser_cpus(cpu, tmp_path):
+    with found_by(cpu, "in_windows", tmp_path / "found.npz") as found:
+        for theirs, ours in zip(found.values(), in_windows()[0], strict=True):
             np.testing.assert_array_equal(theirs, ours)
 
 

@@ -1,10 +1,10 @@
 """Pooling and its gradients: windows of 2 x 2 and 3 x 3 here, any other in pooling_lines.py.
 
-One item is a line of results, or a plane where windows may overlap. Windows one or two columns apart are in
-pooling_wide.py, their gradients here. Windows inside the image are unrolled: two columns wide and two apart on wide
-values, others so that LLVM vectorises along the line. Windows that meet the border take a loop with bounds. Window,
-stride and dilation are part of the source, sizes are not. A gradient is added up window by window in row-major order,
-one plane by one thread.
+One item is a line of results, or a plane in gradients. Windows one or two columns apart are in pooling_wide.py, the
+gradients of maxima of those that overlap in pooling_overlap.py, other gradients here. Windows inside the image are
+unrolled: two columns wide and two apart on wide values, others so that LLVM vectorises along the line. Windows that
+meet the border take a loop with bounds. Window, stride and dilation are part of the source, sizes are not. A gradient
+is added up window by window in row-major order, here one plane by one thread.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ...core.backend import Operand, Program
 from ...core.lower import copy, lower_reduce
 from ...core.scalar import Expr, const
 from ...core.types import DType
-from . import pooling_lines
+from . import pooling_lines, pooling_overlap
 from .conv_axes import Pair, Row
 from .epilogue import indent
 from .panels import fill_zero
@@ -358,6 +358,8 @@ def max_pool_x_grad(
     unrolled = _unrolled(window, stride, dilation)
     if unrolled is None:
         pooling_lines.maximum_gradient(program, g, x, dx, (window, stride, padding, dilation))
+    elif pooling_overlap.applies(unrolled.size, unrolled.stride):
+        pooling_overlap.gradient(program, g, out, x, dx, unrolled.size, unrolled.stride, padding)
     else:
         source = _max_gradient_source(dx.dtype, unrolled)
         _launch(program, source, True, dx.shape, g.shape, padding, (x, out, g, dx))

@@ -34,16 +34,15 @@ def kernel(args, chunk, nchunks):
 """
 
 
-class _Shape:
-    """How windows of a size and a stride are taken together. merge: the text that merges two texts of wide values."""
+class Taps:
+    """How the columns of sixteen windows are read: in vectors of neighbours, which are taken apart."""
 
-    def __init__(self, dtype: DType, size: Pair, stride: Pair, merge: Callable[[str, str], str]) -> None:
-        self.t, self.size, self.merge = dtype.char, dtype.itemsize, merge
-        (self.lines, self.columns), (self.step_y, self.step) = size, stride
+    def __init__(self, t: str, columns: int, step: int) -> None:
+        self.t, self.columns, self.step = t, columns, step
         # Where vectors of a line begin: a tap's of each window, or neighbours that are taken apart.
-        self.starts = [16 * k for k in range(-(-(15 * self.step + self.columns) // 16))]
-        if self.step == 1:
-            self.starts = list(range(self.columns))
+        self.starts = [16 * k for k in range(-(-(15 * step + columns) // 16))]
+        if step == 1:
+            self.starts = list(range(columns))
 
     def inside(self) -> list[str]:
         """Lines that say which elements of each vector lie in the image's columns."""
@@ -51,16 +50,28 @@ class _Shape:
         text = f"inside{{0}} = w_logical_and_b1({high}, w_logical_not_b1({low}))"
         return [text.format(k) for k in self.starts]
 
+    def apart(self, kind: str, value: str) -> tuple[list[str], list[str]]:
+        """Lines, and the text of each tap behind them. value: the text of the vector that begins at {0}."""
+        lines = [f"v{k} = {value.format(k)}" for k in self.starts]
+        if self.step == 1:
+            return lines, [f"v{k}" for k in self.starts]
+        taps = [f"w_even_{kind}(v0, v16)", f"w_odd_{kind}(v0, v16)"]
+        if self.columns > 2:
+            lines.append(f"even = {taps[0]}")
+            taps = ["even", taps[1], f"w_from1_{kind}(even, v32)"]
+        return lines, taps
+
+
+class _Shape(Taps):
+    """How windows of a size and a stride are taken together. merge: the text that merges two texts of wide values."""
+
+    def __init__(self, dtype: DType, size: Pair, stride: Pair, merge: Callable[[str, str], str]) -> None:
+        super().__init__(dtype.char, size[1], stride[1])
+        self.size, self.merge, self.lines, self.step_y = dtype.itemsize, merge, size[0], stride[0]
+
     def across(self, to: str, value: str) -> list[str]:
         """Lines that merge a line's columns. value: the text of the vector that begins at {0}."""
-        t, starts = self.t, self.starts
-        lines = [f"v{k} = {value.format(k)}" for k in starts]
-        taps = [f"v{k}" for k in starts]
-        if self.step == 2:
-            taps = [f"w_even_{t}(v0, v16)", f"w_odd_{t}(v0, v16)"]
-            if self.columns > 2:
-                lines.append(f"even = {taps[0]}")
-                taps = ["even", taps[1], f"w_from1_{t}(even, v32)"]
+        lines, taps = self.apart(self.t, value)
         return [*lines, f"{to} = {functools.reduce(self.merge, taps)}"]
 
     def ahead(self) -> list[str]:
