@@ -159,17 +159,21 @@ def _max_source(dtype: DType, window: Window) -> str:
     return _text("max_pool", dtype, window, False, inside, border, [])
 
 
+def _rim(dtype: DType, window: Window) -> list[str]:
+    """Lines that clear a plane where tiles do not cover it: a rim smaller than a window is inside it or outside."""
+    return [
+        f"if top + left > 0 or p * {window.stride[0]} != h or q * {window.stride[1]} != w:",
+        "    for e in range(h * w):",
+        f"        store_{dtype.char}(dx, base + e, {_zero(dtype)})",
+    ]
+
+
 @functools.cache
 def _max_gradient_source(dtype: DType, window: Window) -> str:
     t, zero = dtype.char, _zero(dtype)
     start = []
     if window.tiles:
-        # The windows cover the image, save for a rim smaller than a window inside it or outside.
-        start = [
-            f"if top + left > 0 or p * {window.stride[0]} != h or q * {window.stride[1]} != w:",
-            "    for e in range(h * w):",
-            f"        store_{t}(dx, base + e, {zero})",
-        ]
+        start = _rim(dtype, window)
         inside = [f"m = load_in_{t}(out, to)", f"gradient = load_in_{t}(g, to)", "free = True"]
         for k, (r, s) in enumerate(window.taps):
             inside += [f"v = load_in_{t}(x, at + {_offset(window, r, s)})", "hit = (v == m) | (v != v)"]
@@ -207,17 +211,25 @@ def _pair(t: str, r: int, s: int) -> list[str]:
     return [load, f"v = w_even_{t}(a, b)"]
 
 
+def _ahead(size: int, images: Sequence[str], results: Sequence[str]) -> list[str]:
+    """Lines that ask for what later windows read and write: a CPU sees too late how far to read ahead."""
+    lines = [
+        f"    prefetch({name} + at * {size} + {AHEAD + k})"
+        for name in images
+        for k in range(0, 64 * size, 64)
+    ]
+    lines += [
+        f"    prefetch({name} + to * {size} + {AHEAD // 4 + k})"
+        for name in results
+        for k in range(0, 16 * size, 64)
+    ]
+    return [f"if planes * h * w > {FAR // size}:", *lines]
+
+
 def _pair_gradient(dtype: DType, window: Window) -> list[str]:
     """The gradient of sixteen windows that are tiles of pairs."""
     t, size = dtype.char, dtype.itemsize
-    # All four memories are walked as they lie, in steps too short for a CPU to see how far to read ahead.
-    lines = [
-        f"    prefetch({name} + at * {size} + {AHEAD + k})"
-        for name in ("x", "dx")
-        for k in range(0, 64 * size, 64)
-    ]
-    lines += [f"    prefetch({name} + to * {size} + {AHEAD // 4})" for name in ("out", "g")]
-    lines = [f"if planes * h * w > {FAR // size}:", *lines]
+    lines = _ahead(size, ("x", "dx"), ("out", "g"))
     lines += [f"m, gradient = w_load_{t}(out, to, mask), w_load_{t}(g, to, mask)", "free = mask"]
     for r, s in window.taps:
         lines += [*_pair(t, r, s), f"hit = w_logical_or_b1(w_eq_{t}(v, m), w_isnan_{t}(v))"]
@@ -262,9 +274,13 @@ def _avg_source(dtype: DType, window: Window, include_pad: bool) -> str:
 @functools.cache
 def _avg_gradient_source(dtype: DType, window: Window, include_pad: bool) -> str:
     t, zero = dtype.char, _zero(dtype)
+    wide = window.pairs and window.tiles
     start = ["for e in range(h * w):", f"    store_{t}(dx, base + e, {zero})"]
     inside = _share(dtype, window, include_pad, f"load_in_{t}(g, to)", True)
-    for r, s in window.taps:
+    if wide:
+        start = _rim(dtype, window)
+        inside = _pair_share(dtype, window, include_pad)
+    for r, s in [] if wide else window.taps:
         place = f"at + {_offset(window, r, s)}"
         if window.tiles:
             inside.append(f"store_out_{t}(dx, {place}, share, {r})")
@@ -272,7 +288,23 @@ def _avg_gradient_source(dtype: DType, window: Window, include_pad: bool) -> str
             inside.append(f"store_{t}(dx, {place}, load_{t}(dx, {place}) + share)")
     border = _share(dtype, window, include_pad, f"load_in_{t}(g, to)", False)
     border += _bounded(window, [f"store_{t}(dx, e, load_{t}(dx, e) + share)"])
-    return _text(f"avg_pool_x_grad{_counting(include_pad)}", dtype, window, True, inside, border, start)
+    title = f"avg_pool_x_grad{_counting(include_pad)}"
+    return _text(title, dtype, window, True, inside, border, start, wide)
+
+
+def _pair_share(dtype: DType, window: Window, include_pad: bool) -> list[str]:
+    """The gradient of sixteen means that are tiles of pairs."""
+    t = dtype.char
+    number = dtype.array(1.0 / (2 * window.size[0])).item()
+    lines = [*_ahead(dtype.itemsize, ("dx",), ("g",)), f"share = w_load_{t}(g, to, mask)"]
+    if include_pad:
+        lines.append(f"share = w_mul_{t}(share, types.{dtype.name}({number!r}))")
+    else:
+        lines.append(f"share = w_div_{t}(share, types.{dtype.name}({2 * window.size[0]}))")
+    for r in range(window.size[0]):
+        lines.append(f"w_store_{t}(dx, at + {r} * w, w_low_{t}(share, share), mask_a)")
+        lines.append(f"w_store_{t}(dx, at + {r} * w + 16, w_high_{t}(share, share), mask_b)")
+    return lines
 
 
 def _counting(include_pad: bool) -> str:
