@@ -62,6 +62,14 @@ def refuse_overlap(target: Any) -> None:
         )  # fmt: skip
 
 
+def refuse_fixed(target: Any, storage: Storage) -> None:
+    """Raise ArgumentError for a tensor over memory, its storage's, that nobody may write to."""
+    if storage.fixed:
+        raise ArgumentError(
+            "in-place", f"{target.type} has the memory of a NumPy array that is read-only", "clone() it first"
+        )
+
+
 class Writes:
     """The writes to all memory of the process, for what is computed from state once and kept (`graph/prepared.py`).
 
@@ -109,6 +117,9 @@ class Storage:
     """
 
     __slots__ = ("__weakref__", "changed", "device", "nbytes", "ptr", "tape_version", "version")
+
+    #: whether nobody may write to the memory
+    fixed = False
 
     def __init__(self, ptr: int, nbytes: int, device: str):
         self.ptr, self.nbytes, self.device = ptr, nbytes, device

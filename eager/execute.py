@@ -16,7 +16,7 @@ from ..core.lower import copy
 from ..core.op import REGISTRY, Attrs, Op
 from ..core.op_lower import lower_op
 from ..core.opened import twin_of
-from ..core.storage import refuse_other_type, refuse_overlap
+from ..core.storage import refuse_fixed, refuse_other_type, refuse_overlap
 from ..core.strangers import no_tensor, numpy_number, refuse_nothing
 from ..core.types import TensorType
 from ..core.value import Tensor
@@ -25,6 +25,7 @@ from . import control
 from .hot import StepTable, composite
 from .lists import update_list
 from .recipes import NUMBERS, Call, Recipe, read, taped, view
+from .shared import can_share, share_together
 from .tensor import EagerTensor, Layout, fresh, from_numpy, layout, share_numpy
 
 #: how a number of elements is read
@@ -51,6 +52,7 @@ class EagerExecutor:
     layout_class = Layout
     layout = staticmethod(layout)
     share = staticmethod(share_numpy)
+    can_share, share_together = staticmethod(can_share), staticmethod(share_together)
     read = staticmethod(read)
 
     def __init__(self) -> None:
@@ -463,6 +465,8 @@ class EagerExecutor:
             )
         if target._base is not None or not target._layout.contiguous:
             refuse_overlap(target)
+        if target._storage.fixed:
+            refuse_fixed(target, target._storage)
         if track:
             vjp.refuse_view(target)
         self._copy(value, target)

@@ -14,7 +14,7 @@ from ..core import vjp
 from ..core.backend import scalar_bits, scalar_words
 from ..core.errors import user_place
 from ..core.op import Attrs, Op
-from ..core.storage import refuse_overlap, writes
+from ..core.storage import refuse_fixed, refuse_overlap, writes
 from ..core.types import TensorType, check_scalar_range
 from ..core.vjp import Node, has_gradient
 from .tensor import EagerTensor, Layout, fresh
@@ -270,6 +270,8 @@ class Call:
             if check is not None:
                 check(extent, *inputs, **attrs)
             for t in into:  # the layouts of what it is a view of are no part of the signature
+                if t._storage.fixed:
+                    refuse_fixed(t, t._storage)
                 base = t._base
                 while base is not None:
                     if not base._layout.contiguous:

@@ -239,11 +239,11 @@ def from_numpy(array: np.ndarray, device: str = "cpu") -> EagerTensor:
 class ForeignStorage(Storage):
     """Memory owned by a NumPy array that tensors look into (`dg.asarray(array, copy=False)`)."""
 
-    __slots__ = ("owner",)
+    __slots__ = ("fixed", "owner")
 
     def __init__(self, owner: np.ndarray):
         super().__init__(owner.__array_interface__["data"][0], owner.nbytes, "cpu")
-        self.owner = owner
+        self.owner, self.fixed = owner, not owner.flags.writeable
 
     def array(self, dtype: DType, shape: Shape, strides: Shape, offset: int) -> np.ndarray:
         start = self.owner if self.owner.dtype == dtype.np else self.owner.view(dtype.np)

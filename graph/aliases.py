@@ -49,7 +49,7 @@ class Aliases:
         #: arguments that are no views of others, by position, where that matters
         self.whole: set[int] = set()
         #: whether what changed arguments are views of takes changes, by position: see `_ruled`
-        self.ruled: dict[int, tuple[bool, bool]] = {}
+        self.ruled: dict[int, tuple[bool, bool, bool]] = {}
 
     def add(
         self,
@@ -137,9 +137,13 @@ def _facts(grad: Any) -> tuple[Any, bool]:
     return grad._layout, grad._requires_grad
 
 
-def _ruled(t: Any) -> tuple[bool, bool]:
-    """Whether the tape has rules for a change of a tensor, and whether elements share memory that it looks into."""
-    return t._base is None or ruleless(t) is None, t._base is not None and overlapping(t) is not None
+def _ruled(t: Any) -> tuple[bool, bool, bool]:
+    """Whether the tape has rules for a change of a tensor, whether elements share memory that it looks into, and
+    whether nobody may write there."""
+    return (
+        t._base is None or ruleless(t) is None, t._base is not None and overlapping(t) is not None,
+        t._storage.fixed,
+    )  # fmt: skip
 
 
 def _leaf(t: Any) -> tuple[bool, tuple[Any, ...], str]:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from ..core import dispatch
-from ..core.types import DTYPES
 from ..core.value import Tensor
 from .live import KINDS
 from .plain import brief, is_plain
@@ -215,8 +214,8 @@ def _walk(x: Any, key: list[Any], tensors: list[Any], rest: Arguments, seen: dic
     """What stands for x in the structure. seen: by id, what stands for the containers met so far."""
     cls = x.__class__
     if isinstance(x, np.ndarray):
-        if (
-            x.dtype.name not in DTYPES
+        if not _host().can_share(
+            x
         ):  # texts, or numbers that kernels do not know: a value, known by its contents
             key += (cls, x.dtype, x.shape, *x.ravel().tolist())
             return x

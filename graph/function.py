@@ -13,7 +13,7 @@ from ..core import dispatch
 from ..core.backend import get_backend
 from ..core.errors import ArgumentError, ArgumentTypeError, RetraceError, shortened, user_line
 from ..core.showing import shown, tell
-from . import entry, spec
+from . import arrays, entry, spec
 from .arguments import (
     Arguments,
     kind_of,
@@ -59,6 +59,9 @@ def _containers(rest: Arguments | None) -> tuple[int, ...]:
 
 def _numbers(rest: Arguments | None) -> list[Any]:
     return [] if rest is None else rest.numbers
+
+
+_LEAVES = arrays.LEAVES
 
 
 class Function(Looking):
@@ -139,32 +142,52 @@ class Function(Looking):
                 result = enter(args)
                 if result is not MISS:
                     return result
-        executor = dispatch.state.executor
-        if isinstance(executor, Trace):
-            if executor.overrides is not None:
-                inside = modes.set[executor.overrides :]
-                if not inside:
-                    executor.modes[id(self)] = self, self._mode
-                if (inside[-1] if inside else self._mode) == "eager":
-                    executor.call_out(self.name, None if inside else self)
-            return self._fn(*args, **kwargs)  # inside a graph already: part of it
-        if modes.set:
-            chosen = modes.set[-1]
-        else:
-            chosen = environment or self._mode
-        if chosen == "eager":
-            return self._fn(*args, **kwargs)
-        return self.graph(*args, **kwargs)
+        sharing = None
+        for x in (*args, *kwargs.values()) if kwargs else args:
+            if x.__class__ not in _LEAVES:
+                if arrays.have_arrays(args, kwargs):
+                    sharing = arrays.Sharing(args, kwargs)
+                    args, kwargs = sharing.args, sharing.kwargs
+                break
+        try:
+            executor = dispatch.state.executor
+            if isinstance(executor, Trace):
+                if executor.overrides is not None:
+                    inside = modes.set[executor.overrides :]
+                    if not inside:
+                        executor.modes[id(self)] = self, self._mode
+                    if (inside[-1] if inside else self._mode) == "eager":
+                        executor.call_out(self.name, None if inside else self)
+                return self._fn(*args, **kwargs)  # inside a graph already: part of it
+            if modes.set:
+                chosen = modes.set[-1]
+            else:
+                chosen = environment or self._mode
+            if chosen == "eager":
+                return self._fn(*args, **kwargs)
+            return self._graph(args, kwargs)
+        finally:
+            if sharing is not None:
+                sharing.end()
 
     def eager(self, *args: Any, **kwargs: Any) -> Any:
         """This one call in eager mode."""
         executor = dispatch.state.executor
         if isinstance(executor, Trace) and executor.overrides is not None:
             executor.call_out(f"{self.name}.eager")
+        if arrays.have_arrays(args, kwargs):
+            with arrays.Sharing(args, kwargs) as (args, kwargs):
+                return self._fn(*args, **kwargs)
         return self._fn(*args, **kwargs)
 
     def graph(self, *args: Any, **kwargs: Any) -> Any:
         """This one call in graph mode."""
+        if arrays.have_arrays(args, kwargs):
+            with arrays.Sharing(args, kwargs) as given:
+                return self._graph(*given)
+        return self._graph(args, kwargs)
+
+    def _graph(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if dispatch.state.executor is not dispatch._State.executor:  # inside a trace, a vmap, an export
             return self._fn(*args, **kwargs)
         if self._checks:
@@ -468,7 +491,10 @@ class Function(Looking):
         specs are given. Returns: whether something was traced (False: a variant was there).
         Raises: what the call would raise while tracing. Example: `step.warmup(dg.TensorSpec((64, 10)), y)`.
         """
-        args, kwargs = spec.fill(args), spec.fill(kwargs)
+        with arrays.Sharing(spec.fill(args), spec.fill(kwargs)) as given:
+            return self._warm(*given)
+
+    def _warm(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         key, tensors, rest = flatten(args, kwargs)
         with self._turn:
             if self._fitting(key, tensors, rest)[0] is not None or self._calls_out(key, tensors, rest):
@@ -520,7 +546,8 @@ def function(
     """Run a function as a graph: traced at its first call, optimised as a whole, replayed as native kernels.
 
     fn: any function of tensors, nested lists, tuples and dicts of them, and plain Python values; a Module
-    works too. It may read and change what it likes (modules, optimisers, `.grad`), as in eager mode.
+    works too. NumPy arrays among its arguments are tensors inside, with their memory, in either mode.
+    It may read and change what it likes (modules, optimisers, `.grad`), as in eager mode.
     mode: "graph" or "eager", switched later by `fn.mode = ...`, `fn.eager(...)`, `fn.graph(...)`,
     `with dg.mode(...)` or DUOGRAD_MODE. precision: "match" gives the bits of eager mode, "fast"
     may round otherwise (docs/design.md has the bounds). name: for messages.

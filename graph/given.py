@@ -26,7 +26,7 @@ class Given:
         return given
 
 
-def _children(x: Any) -> list[tuple[Any, Any]] | None:
+def children(x: Any) -> list[tuple[Any, Any]] | None:
     """(step, child) of a container: positions, keys or names of attributes."""
     if x.__class__ in (list, tuple) or (isinstance(x, tuple) and hasattr(x, "_fields")):
         return list(enumerate(x))
@@ -35,6 +35,14 @@ def _children(x: Any) -> list[tuple[Any, Any]] | None:
     if isinstance(x, Tensor) or not is_record(x):
         return None
     return [(n, getattr(x, n)) for n in record_names(x)]
+
+
+def put(x: Any, step: Any, child: Any) -> None:
+    """Give a container, no tuple, another child in a place that it has."""
+    if isinstance(x, (list, dict)):
+        x[step] = child
+    else:
+        object.__setattr__(x, step, child)
 
 
 def _differ(now: list[tuple[Any, Any]], before: list[tuple[Any, Any]]) -> bool:
@@ -52,17 +60,17 @@ class Watch:
         self._add((), given)
 
     def _add(self, path: tuple[Any, ...], x: Any) -> None:
-        children = _children(x)
-        if children is not None and id(x) not in self.paths:
+        row = children(x)
+        if row is not None and id(x) not in self.paths:
             self.paths[id(x)] = path
-            self.found.append((path, x, children))
-            for step, child in children:
+            self.found.append((path, x, row))
+            for step, child in row:
                 self._add((*path, step), child)
 
     def changes(self) -> list[tuple[Given, list[tuple[Any, Any]]]]:
         """The containers that changed, and their new (step, child); what was there before is found by its path."""
         places = {id(child): (*path, step) for path, _, row in self.found for step, child in row}
-        rows = [(path, _children(x) or [], before) for path, x, before in self.found]
+        rows = [(path, children(x) or [], before) for path, x, before in self.found]
         return [
             (Given(path), [(s, Given(places[id(x)]) if id(x) in places else x) for s, x in now])
             for path, now, before in rows if _differ(now, before)
@@ -71,14 +79,14 @@ class Watch:
     def look(self, frozen: Any) -> list[Any]:
         """What each of them holds now: parts of the arguments by their paths, anything else as `frozen` gives it."""
         return [
-            [(step, self.paths.get(id(child)) or frozen(child)) for step, child in _children(x) or []]
+            [(step, self.paths.get(id(child)) or frozen(child)) for step, child in children(x) or []]
             for _, x, _ in self.found
         ]
 
     def restore(self) -> None:
         """Give the containers back what they held."""
         for _, x, before in self.found:
-            if _differ(_children(x) or [], before):
+            if _differ(children(x) or [], before):
                 change(x, before)
 
 
@@ -137,8 +145,8 @@ class Lent:
             return values[structure.index]
         if isinstance(structure, Loose):
             return self._numbers[structure.index]
-        children = _children(x)
-        if children is None or id(x) in self._filled:
+        held = children(x)
+        if held is None or id(x) in self._filled:
             return x
         parts = structure.values if isinstance(structure, Fields) else structure
         parts = list(parts.values()) if parts.__class__ is dict else list(parts)
@@ -148,13 +156,10 @@ class Lent:
                 return x
             return tuple(row) if x.__class__ is tuple else x.__class__(*row)
         self._filled.add(id(x))
-        for (step, child), part in zip(children, parts):
+        for (step, child), part in zip(held, parts):
             new = self._fill(child, part, values)
             if new is not child:
-                if isinstance(x, (list, dict)):
-                    x[step] = new
-                else:
-                    object.__setattr__(x, step, new)
+                put(x, step, new)
         return x
 
     def give_back(self) -> None:

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import ArgumentError
+from .arrays import Sharing
 from .given import flatten
 from .variant import Variant, traced_path
 
@@ -42,6 +43,10 @@ class Looking:
         generators, Python state) is put back. Kernels that run side by side in a call are timed one after the other.
         `explain()` shows the times afterwards.
         """
+        with Sharing(args, kwargs) as (args, kwargs):
+            return self._profile(args, kwargs, seconds)
+
+    def _profile(self, args: tuple[Any, ...], kwargs: dict[str, Any], seconds: float) -> Profile:
         from .profile import profile_variant
         from .snapshot import Snapshot
 

@@ -30,7 +30,8 @@ class Snapshot:
     def restore(self) -> None:
         """Put everything back as it was."""
         for t, value in zip(self.tensors, self.values):
-            t._array()[...] = value
+            if not t._storage.fixed:
+                t._array()[...] = value
             t._storage.version += 1
         writes.last = object()
         for t, g, saved in self.grads:

@@ -23,7 +23,7 @@ from ..core.errors import (
 )
 from ..core.numbers import whole
 from ..core.op import REGISTRY, Attrs, Op
-from ..core.storage import refuse_other_type, refuse_overlap
+from ..core.storage import refuse_fixed, refuse_other_type, refuse_overlap
 from ..core.strangers import no_tensor, numpy_number, refuse_nothing
 from ..core.types import TensorType
 from ..core.value import Tensor
@@ -400,11 +400,13 @@ class Trace(Sources, Settings):
         """Refuse a target whose elements share memory, or those of what it is a view of, inside and outside. Returns
         the tensor from outside that it is, or is a view of; None for what the function makes."""
         refuse_overlap(target)
+        first = target
         while target._base is not None and not target._detached:
             target = target._base
         outer = self.original(target)
         if outer is not None:
             refuse_overlap(outer)
+            refuse_fixed(first, outer._storage)
         return outer
 
     def _rebase(self, target: Symbol, value: Symbol) -> None:

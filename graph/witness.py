@@ -55,7 +55,8 @@ class Place:
     def put(self, values: Any) -> None:
         """Put the tensor back there, with these values."""
         storage = self.target._storage
-        self.target._array()[...] = values
+        if not storage.fixed:
+            self.target._array()[...] = values
         storage.tape_version = self.tape_version
         writes.look(storage)  # its old number says nothing about what was made of it meanwhile
         for y, *place in self.chain:

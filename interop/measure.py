@@ -19,6 +19,7 @@ from ..core.kinds import is_real
 from ..core.value import Tensor
 from ..graph import arena
 from ..graph.arguments import empty_slots
+from ..graph.arrays import Sharing
 from ..graph.bisect import bisect, first_difference, op_by_op, same
 from ..graph.function import Function
 from ..graph.runner import Runner
@@ -85,7 +86,11 @@ def compare(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Comparison:
     Raises: TraceError where no graph holds the function: its Python runs in both modes.
     Example: `dg.compare(lambda x: dg.softmax(x), dg.randn(3, 4)).equal` is `True`.
     """
-    function = _plain(fn)
+    with Sharing(args, kwargs) as (args, kwargs):
+        return _compare(_plain(fn), args, kwargs)
+
+
+def _compare(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Comparison:
     path = traced_path(function, "compare", args, kwargs)
     snapshot = Snapshot(path)
     witness = Witness(dispatch._State.executor)
@@ -226,6 +231,13 @@ def bench(fn: Callable[..., Any], *args: Any, seconds: float = 1.0, **kwargs: An
     """
     if not (is_real(seconds) and 0 < seconds < math.inf):
         raise ArgumentError("bench", f"seconds={seconds} is no length of time", "use a positive number")
+    with Sharing(args, kwargs) as (args, kwargs):
+        return _bench(fn, args, kwargs, seconds)
+
+
+def _bench(
+    fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], seconds: float
+) -> BenchResult:
     error = compare(fn, *args, **kwargs).difference
     function = _plain(fn)
     path = traced_path(function, "bench", args, kwargs)
