@@ -344,6 +344,28 @@ def test_avg_pool2d_and_its_gradient(run_kernel, attrs, include):
         check_pool(run_kernel, "avg_pool_x_grad", [g], dx, exact=False, **options)
 
 
+@pytest.mark.parametrize("include", [True, False])
+@pytest.mark.parametrize(("k", "step"), [(2, 1), (2, 2), (3, 1), (3, 2)])
+def test_gradients_of_means_have_the_bits_of_a_walk_over_the_windows(run_kernel, k, step, include):
+    for (padding, ceil), shape, dtype in itertools.product(BORDERS, WALKED, ("float32", "float64")):
+        if any(n + sum(pads) < k for n, pads in zip(shape[2:], padding)) or (ceil and include):
+            continue  # means of windows that end beyond counted padding are divided one by one
+        options = {"window": (k, k), "stride": (step, step), "padding": padding, "dilation": (1, 1)}
+        sizes = [out_size(*axis, ceil) for axis in zip(shape[2:], (k, k), (step, step), padding, (1, 1))]
+        g, dx = normal((*shape[:2], *sizes), dtype), np.zeros(shape, dtype)
+        for line, column in np.ndindex(*sizes):
+            starts = line * step - padding[0][0], column * step - padding[1][0]
+            part = dx[:, :, *(slice(max(at, 0), max(at + k, 0)) for at in starts)]
+            one = g[:, :, line, column, None, None]
+            part += one * g.dtype.type(1 / k**2) if include else one / g.dtype.type(part[0, 0].size)
+        for chunks in (1, 2, 7):
+            [mine] = run_kernel(
+                "avg_pool_x_grad", [g], [(shape, dtype)], chunks=chunks, **options, ceil_mode=ceil,
+                count_include_pad=include, size=shape[2:],
+            )  # fmt: skip
+            np.testing.assert_array_equal(mine, dx)
+
+
 def test_max_pool2d_of_minus_infinity_and_strided_float64(run_kernel):
     options = {"window": (2, 2), "stride": (2, 2), "padding": ONE, "dilation": (1, 1)}
     x = np.full((1, 1, 4, 4), -np.inf)

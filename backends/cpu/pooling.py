@@ -1,7 +1,7 @@
 """Pooling and its gradients: windows of 2 x 2 and 3 x 3 here, any other in pooling_lines.py.
 
 One item is a line of results, or a plane in gradients. Windows one or two columns apart are in pooling_wide.py, the
-gradients of maxima of those that overlap in pooling_overlap.py, other gradients here. Windows inside the image are
+gradients of those that overlap in pooling_overlap.py, other gradients here. Windows inside the image are
 unrolled: two columns wide and two apart on wide values, others so that LLVM vectorises along the line. Windows that
 meet the border take a loop with bounds. Window, stride and dilation are part of the source, sizes are not. A gradient
 is added up window by window in row-major order, here one plane by one thread.
@@ -391,7 +391,7 @@ def max_pool_x_grad(
     if unrolled is None:
         pooling_lines.maximum_gradient(program, g, x, dx, (window, stride, padding, dilation))
     elif pooling_overlap.applies(unrolled.size, unrolled.stride):
-        pooling_overlap.gradient(program, g, out, x, dx, unrolled.size, unrolled.stride, padding)
+        pooling_overlap.maximum_gradient(program, g, out, x, dx, unrolled.size, unrolled.stride, padding)
     else:
         source = _max_gradient_source(dx.dtype, unrolled)
         _launch(program, source, True, dx.shape, g.shape, padding, (x, out, g, dx))
@@ -455,6 +455,8 @@ def avg_pool_x_grad(
     unrolled = _means_unrolled(dx, g, *settings, include, divisor)
     if unrolled is None:
         pooling_lines.mean_gradient(program, g, dx, settings, include, divisor)
+    elif pooling_overlap.applies(unrolled.size, unrolled.stride):
+        pooling_overlap.mean_gradient(program, g, dx, unrolled.size, unrolled.stride, padding, include)
     else:
         source = _avg_gradient_source(dx.dtype, unrolled, include)
         _launch(program, source, True, dx.shape, g.shape, padding, (None, None, g, dx))
