@@ -288,6 +288,11 @@ class Closing:
             )
         for k in own:
             face = faces[k]
+            if face._hooks:
+                trace.leave(
+                    f"hands out a leaf {face.type} that it made, with a hook",
+                    "register the hook outside, on the result",
+                )
             if id(face) in ids:
                 trace.leave(
                     f"returns a leaf {face.type} that it made, and a result that depends on it",

@@ -216,3 +216,33 @@ def test_a_hook_that_stays_on_a_leaf_is_left_to_python():
 
     assert told("eager")[0] == told("graph")[0]
     assert "which stays there after the call" in told("graph")[1]
+
+
+@pytest.mark.parametrize("way", ["returned", "kept", "in a list", "asked first", "removed"])
+def test_a_hook_on_a_leaf_that_the_call_makes_and_hands_out(way):
+    """A walk after the call runs it."""
+
+    def told(mode):
+        log, kept = [], []
+
+        def step(x):
+            leaf = x.detach().requires_grad_()
+            handle = leaf.register_hook(lambda g: log.append(g.sum().item()) or g * 0.5)
+            if way == "asked first":
+                (leaf * leaf).sum().backward()
+            if way == "removed":
+                handle.remove()
+            if way == "kept":
+                kept[:] = [leaf]
+                return x + 1
+            return [leaf] if way == "in a list" else leaf
+
+        fn, rows = dg.function(step, mode=mode), []
+        for k in range(3):
+            made = fn(_data(k))
+            leaf = kept[0] if kept else made[0] if way == "in a list" else made
+            (leaf * 3).sum().backward()
+            rows.append(leaf.grad.tolist())
+        return rows, log
+
+    assert told("graph") == told("eager")
