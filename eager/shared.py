@@ -8,19 +8,17 @@ from typing import Any
 import numpy as np
 
 from ..core.storage import Storage
-from ..core.types import DTYPES, DType, Shape, as_dtype
-from .tensor import EagerTensor, ForeignStorage, layout, share_numpy
+from ..core.types import DType, Shape
+from .tensor import KNOWN, EagerTensor, ForeignStorage, layout, share_numpy
 
 
 def can_share(array: np.ndarray) -> bool:
     """Whether a tensor can look into an array's memory: of a known dtype, in this machine's order of bytes, with
     strides of whole elements."""
-    size = array.dtype.itemsize
-    return (
-        array.dtype.name in DTYPES
-        and array.dtype.isnative
-        and (array.flags.c_contiguous or not any(st % size for st in array.strides))
-    )
+    dtype = KNOWN.get(array.dtype)
+    if dtype is None:
+        return False
+    return array.flags.c_contiguous or not any(st % dtype.itemsize for st in array.strides)
 
 
 class _Memory:
@@ -97,7 +95,7 @@ def _in_one(
         found = CommonStorage(owner)
     tensors = []
     for a in arrays:
-        dtype = as_dtype(a.dtype, "asarray")
+        dtype = KNOWN[a.dtype]
         lay = layout(dtype, a.shape, tuple(st // dtype.itemsize for st in a.strides))
         tensors.append(EagerTensor(lay, found, a.__array_interface__["data"][0] - found.ptr))
     return tensors

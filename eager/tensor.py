@@ -10,7 +10,7 @@ import numpy as np
 from ..core import dispatch
 from ..core.errors import ArgumentTypeError, user_place
 from ..core.storage import Storage, writes
-from ..core.types import DType, Shape, TensorType, as_dtype, contiguous_strides
+from ..core.types import DTYPES, DType, Shape, TensorType, as_dtype, contiguous_strides
 from ..core.value import NO, YES, Tensor, Truth
 
 
@@ -236,6 +236,10 @@ def from_numpy(array: np.ndarray, device: str = "cpu") -> EagerTensor:
     return EagerTensor(lay, storage)
 
 
+#: by their types of NumPy, in this machine's order of bytes
+KNOWN = {np.dtype(dtype.np): dtype for dtype in DTYPES.values()}
+
+
 class ForeignStorage(Storage):
     """Memory owned by a NumPy array that tensors look into (`dg.asarray(array, copy=False)`)."""
 
@@ -256,7 +260,7 @@ class ForeignStorage(Storage):
 
 def share_numpy(array: np.ndarray) -> EagerTensor:
     """A tensor over a NumPy array's own memory. Raises ArgumentTypeError when strides are not whole elements."""
-    dtype = as_dtype(array.dtype, "asarray")
+    dtype = KNOWN.get(array.dtype) or as_dtype(array.dtype, "asarray")
     if any(st % dtype.itemsize for st in array.strides) or not array.dtype.isnative:
         raise ArgumentTypeError(
             "asarray", "the array's strides are not whole elements", "copy it: dg.tensor(array)"
