@@ -65,17 +65,15 @@ def _either(a: Expr, b: Expr) -> Expr:
 class Sites(NamedTuple):
     """What `analyse` finds.
 
-    at: offset -> actions, each a tuple that starts with its kind: ("global", name), ("free", name),
-    ("attr", base, name), ("item", base, index), ("elements", expression), ("content", expression: nested
-    too), ("truth", expression), ("grow", expression: `+=`), ("call", callee, arguments, how many are
+    at: offset -> actions, each a tuple that starts with its kind: ("global", name), ("free", name), ("attr", base,
+    name), ("item", base, index), ("elements", expression), ("content", expression: nested too), ("truth",
+    expression), ("enter", expression: `with`), ("grow", expression: `+=`), ("call", callee, arguments, how many are
     named), ("starred", callee, what all arguments by place are taken from, the others), ("given", callee, a row of
-    arguments), ("in", key, container),
-    ("is", a, b), ("match", subject, class, names and numbers),
-    ("set_attr", base, name), ("set_item", base, index), ("del_item", base, index), ("set_global", name),
-    ("set_free", name, whether it is deleted), ("import", expression). wanted: offset of a running instruction (as
-    `f_lasti` gives it inside a call) -> offset of the expression whose result a later site starts from. managers:
-    offset of the body of a `with` -> its context manager. callees: offsets of loads of globals and attributes that are
-    only called.
+    arguments), ("in", key, container), ("is", a, b), ("match", subject, class, names and numbers), ("set_attr",
+    base, name), ("set_item", base, index), ("del_item", base, index), ("set_global", name), ("set_free", name,
+    whether it is deleted), ("import", expression). wanted: offset of a running instruction (as `f_lasti` gives it
+    inside a call) -> offset of the expression whose result a later site starts from. managers: offset of the body
+    of a `with` -> its context manager. callees: offsets of loads of globals and attributes that are only called.
     """
 
     at: dict[int, tuple[tuple[Any, ...], ...]]
@@ -382,6 +380,7 @@ class _Pass:
             taken = self.peek(1)
             if n == "BEFORE_WITH":
                 self.managers[i.next] = self.peek(1)
+                self.content(i.offset, self.peek(1), "enter")
             if n.startswith("POP_JUMP") or "_OR_POP" in n:
                 self.content(i.offset, self.peek(1), "truth")
             for depth in range(1, CONSUMERS.get(n, 0) + 1):

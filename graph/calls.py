@@ -80,7 +80,7 @@ class CallReader(HandedReader):
     def __init__(self, ledger: Ledger, results: Results, tracers: dict[int, Any], live: bool = False):
         super().__init__(ledger, results, tracers, live)
         self.actions["call"], self.actions["starred"] = self._on_call, self._on_starred
-        self.actions["given"] = self._on_given
+        self.actions["given"], self.actions["enter"] = self._on_given, self._on_enter
         self.told = Told(self._meets)
 
     def _on_attr(self, frame: FrameType, action: Any) -> None:
@@ -117,6 +117,14 @@ class CallReader(HandedReader):
     def _on_given(self, frame: FrameType, action: Any) -> None:
         """A row that a call takes its arguments from."""
         self._look_into(action[2], frame, not is_followed(evaluate(action[1], frame, self._results)))
+
+    def _on_enter(self, frame: FrameType, action: Any) -> None:
+        """A `with` is about to begin. Python tells of no call of `__enter__`, and a lock that was taken without a word
+        would stay taken where the trace ends at its `__exit__`."""
+        for x in map(behind, self._possible(action[1], frame)):
+            enter = in_class(type(x), "__enter__")
+            if hasattr(enter, "__get__"):
+                self._meets(enter.__get__(x, type(x)), frame)
 
     def _on_call(self, frame: FrameType, action: Any) -> None:
         callee, args = evaluate(action[1], frame, self._results), action[2]
@@ -412,7 +420,14 @@ class CallReader(HandedReader):
                 "call it outside and pass its result as a tensor or an argument" + of_ours,
             )
             return
-        name = unseen(callee, id(getattr(callee, "__self__", None)) in self._ledger.outside)
+        if (
+            isinstance(callee, types.MethodDescriptorType)
+            and values
+            and type(values[0]) is callee.__objclass__
+        ):
+            callee = callee.__get__(values[0], callee.__objclass__)
+        outside = self._ledger.outside  # a method that was there before has an object that was
+        name = unseen(callee, id(getattr(callee, "__self__", None)) in outside or id(callee) in outside)
         if name is not None and frame.f_code is not _CACHED_GET:  # which locks itself up to Python 3.11
             self.leave(f"calls {name}(), which looks at what cannot be watched")
         files = [x for x in values if isinstance(x, io.IOBase) and id(x) in self._ledger.outside]
