@@ -115,16 +115,26 @@ class Sharing:
                 self._refuse_containers(trace, made)
             self.args = tuple([self._put(x, made) for x in args])
             self.kwargs = {name: self._put(x, made) for name, x in kwargs.items()}
-            for key, x in self._containers.items():
-                lent = _lent.get(key)
-                if lent is None:
-                    lent = _lent[key] = _Lent(x)
-                lent.calls += 1
-                for step, child in children(x) or ():
-                    new = self._put(child, made)
-                    if new is not child:
-                        put(x, step, new)
-                        lent.back[id(new)] = self._back[id(new)]
+            found, self._containers = self._containers, {}
+            try:
+                for key, x in found.items():
+                    self._lend(key, x, made)
+            except BaseException:  # of a record that cannot be written to
+                self.end()
+                raise
+
+    def _lend(self, key: int, x: Any, made: dict[int, Any]) -> None:
+        """Put tensors into a container."""
+        lent = _lent.get(key)
+        if lent is None:
+            lent = _lent[key] = _Lent(x)
+        lent.calls += 1
+        self._containers[key] = x
+        for step, child in children(x) or ():
+            new = self._put(child, made)
+            if new is not child:
+                put(x, step, new)
+                lent.back[id(new)] = self._back[id(new)]
 
     def _look(self, x: Any, can_share: Callable[[Any], bool]) -> None:
         """Find arrays, and the containers around them."""

@@ -378,6 +378,43 @@ def test_threads_share_a_container():
     assert type(batch["x"]) is np.ndarray
 
 
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_many_calls_at_once_share_containers(mode):
+    batch, wrong = {"x": np.arange(4.0), "y": [np.ones(4), (np.ones(4), 1)]}, []
+
+    @dg.function(mode=mode)
+    def f(b, deep):
+        if kind(b) != {"x": "Tensor", "y": ("list", ["Tensor", ("tuple", ["Tensor", "int"])])}:
+            wrong.append(kind(b))
+        return f(b, deep - 1) if deep else (b["x"] * b["y"][0] + b["y"][1][0]).sum()
+
+    def run():
+        for k in range(60):
+            if f(batch, k % 3).item() != 10.0:
+                wrong.append(k)
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
+    assert not holds_tensors([batch])
+
+
+def test_containers_have_their_arrays_again_where_one_cannot_take_tensors():
+    @dataclasses.dataclass
+    class Odd:
+        x: Any
+
+    row, odd = [arr()], Odd(arr())
+    Odd.x = property(lambda self: self.__dict__["x"])
+    for mode in ("eager", "graph"):
+        with pytest.raises(AttributeError):
+            dg.function(lambda *args: None, mode=mode)(row, odd)
+        assert type(row[0]) is np.ndarray
+
+
 def test_a_graph_calls_a_function_with_an_array_that_changes():
     buf = arr()
     inner = dg.function(lambda a: a * 2)
