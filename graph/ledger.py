@@ -25,7 +25,8 @@ from .draws import GENERATORS, Draws
 from .evaluate import item_name, render
 from .handlers import caught
 from .ir import Number
-from .live import Live, RestartError, settled
+from .keys import settled_key
+from .live import Live, RestartError
 from .lookup import UNKNOWN, calls_on, in_class, instance_dict, is_changing
 from .plain import ABSENT, brief, elements, is_plain
 from .reads import (
@@ -214,7 +215,7 @@ class Ledger:
 
     def note(self, kind: str, owner: Any, key: Any, value: Any, name: str, frame: FrameType) -> None:
         """Record a read once, unless the function wrote there before."""
-        key = settled(key)
+        key = settled_key(key)
         if self.found:
             self.found += 1
             if self.found > _PATIENCE:
@@ -465,7 +466,7 @@ class Ledger:
 
     def write(self, kind: str, owner: Any, key: Any, name: str, deletes: bool = False) -> None:
         """A place is about to be written, or emptied."""
-        key = settled(key)
+        key = settled_key(key)
         kind, owner = self._place(kind, owner, key, None)
         place = kind, id(owner), key
         self.changes += id(owner) in self.outside
@@ -493,7 +494,7 @@ class Ledger:
 
     def write_item(self, x: Any, key: Any, name: str, frame: FrameType, deletes: bool) -> None:
         """An element of a list or dict from outside is about to be set or deleted by its key."""
-        key = settled(key)
+        key = settled_key(key)
         oid = id(x)
         if oid not in self.states:
             if oid in self.outside:  # an object's __dict__

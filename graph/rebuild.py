@@ -189,7 +189,7 @@ class Descriptions:
         if kind != "object":
             row = [self.describe(v) for v in x]
             return (row, x.maxlen) if isinstance(x, collections.deque) else row
-        return [(name, self.describe(v)) for name, v in _attributes(x)]
+        return [(name, self.describe(v)) for name, v in attributes_of(x)]
 
     def _filling(self, x: Any) -> Any:
         """What a container of a class of its own holds: rows, attributes, and what it was begun with."""
@@ -200,7 +200,7 @@ class Descriptions:
         elif base is not types.SimpleNamespace:
             rows = [self.describe(v) for v in base.__iter__(x)]
         itself = instance_dict(x) is x  # its items are its attributes
-        attributes = [] if itself else [(name, self.describe(v)) for name, v in _attributes(x)]
+        attributes = [] if itself else [(name, self.describe(v)) for name, v in attributes_of(x)]
         first = None
         if base is collections.deque:
             first = base.maxlen.__get__(x)
@@ -267,7 +267,8 @@ def _is_simple(cls: Any) -> bool:
     return all(c is object or c.__flags__ & _HEAP for c in cls.__mro__)
 
 
-def _attributes(x: Any) -> list[tuple[str, Any]]:
+def attributes_of(x: Any) -> list[tuple[str, Any]]:
+    """The names and values of what an object holds, in its slots too."""
     found = list(getattr(x, "__dict__", {}).items())
     for cls in type(x).__mro__:
         slots = cls.__dict__.get("__slots__", ())

@@ -16,8 +16,9 @@ from .bytecode import FUNCTION, Expr, analyse
 from .evaluate import Results, evaluate, get_item, item_name, maker_of, matched_name, render, variable
 from .functions import STAND_INS, Standing
 from .impure import is_closed
+from .keys import settled_key
 from .ledger import HOLDING, Ledger
-from .live import KINDS, Live, settled
+from .live import KINDS, Live
 from .lookup import UNKNOWN, calls_on, find, held, in_class, instance_dict, is_changing
 from .nursery import young_functions, young_ids
 from .plain import ABSENT, count, is_plain
@@ -453,7 +454,7 @@ class SiteReader(ValueReader):
             self._on_attr(frame, ("attr", action[1], name))
 
     def _on_in(self, frame: FrameType, action: Any) -> None:
-        key = settled(evaluate(action[1], frame, self._results))
+        key = settled_key(evaluate(action[1], frame, self._results))
         if isinstance(key, HOLDING):
             self._ledger.read_content(key, self._ledger.name(key, action[1]), frame, True)
         if not is_plain(key) and evaluate(action[2], frame, self._results) is UNKNOWN:
