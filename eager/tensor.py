@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from operator import index
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -240,6 +241,10 @@ def from_numpy(array: np.ndarray, device: str = "cpu") -> EagerTensor:
 KNOWN = {np.dtype(dtype.np): dtype for dtype in DTYPES.values()}
 
 
+#: storages in use of arrays' memory, by address, whether it is read-only, and layout
+_foreign: WeakValueDictionary[tuple[int, bool, Layout], Storage] = WeakValueDictionary()
+
+
 class ForeignStorage(Storage):
     """Memory owned by a NumPy array that tensors look into (`dg.asarray(array, copy=False)`)."""
 
@@ -266,4 +271,6 @@ def share_numpy(array: np.ndarray) -> EagerTensor:
             "asarray", "the array's strides are not whole elements", "copy it: dg.tensor(array)"
         )
     strides = tuple(st // dtype.itemsize for st in array.strides)
-    return EagerTensor(layout(dtype, array.shape, strides), ForeignStorage(array))
+    lay, storage = layout(dtype, array.shape, strides), ForeignStorage(array)
+    # Tensors over the same elements have one storage, as views have: a change of one is known for all.
+    return EagerTensor(lay, _foreign.setdefault((storage.ptr, storage.fixed, lay), storage))

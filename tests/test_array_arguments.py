@@ -415,6 +415,21 @@ def test_containers_have_their_arrays_again_where_one_cannot_take_tensors():
         assert type(row[0]) is np.ndarray
 
 
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_a_tensor_that_the_function_finds_has_the_memory_of_an_array(mode):
+    a = arr()
+    t = dg.asarray(a)
+
+    def f(given):
+        given += 1
+        return t * 2
+
+    call = dg.function(f, mode=mode)
+    for k in range(4):
+        assert call(a).tolist() == [2 * (v + k + 1) for v in (1.0, 2.0, 3.0)]
+        assert call(arr()).tolist() == [2 * (v + k + 1) for v in (1.0, 2.0, 3.0)]
+
+
 def test_a_graph_calls_a_function_with_an_array_that_changes():
     buf = arr()
     inner = dg.function(lambda a: a * 2)
