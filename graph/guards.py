@@ -17,6 +17,7 @@ from types import CodeType
 from typing import Any
 
 from ..core.members import part_of
+from ..core.value import Tensor
 from .caches import used
 from .identity import Identity
 from .lookup import holder_of, in_class, setter_of, specials
@@ -76,11 +77,15 @@ class Guard:
             value = self.now()
             now = brief(value)
         except Exception:
-            now = "absent"
+            value, now = None, "absent"
         else:
             if self.held is not None and (change := _change(self.text.split(" == ")[0], self.held, value)):
                 return change + at
         name = self.text.split(" == ")[0].split(" is ")[0].split(" holds ")[0]
+        if now == self.was:
+            now = "another one"
+            if isinstance(value, Tensor):
+                now += ", which needs no trace as an argument, nor where it is copied into the first"
         return f"{name} was {self.was}, now {now}{at}"
 
     def __str__(self) -> str:
