@@ -13,6 +13,7 @@ from ..core.value import retains
 from .arguments import Slot
 from .caches import last_asked
 from .ending import Ending
+from .given import Given
 from .ir import ancestors
 from .live import RestartError, as_now
 from .live_uses import as_formulas
@@ -71,6 +72,8 @@ class Closing:
         seen = Descriptions(is_leaf, path.outside, path.watch.paths, path.nursery)
         end.structure = seen.describe(result)
         end.changes = [(e, seen.describe(e.value)) for e in effects_outside]
+        at = path.watch.paths
+        end.keys = {k: Given(at[id(e.key)]) for k, e in enumerate(effects_outside) if id(e.key) in at}
         end.contents = [(place, [(step, seen.describe(x)) for step, x in row]) for place, row in path.changes]
         path.handed = seen.kept
         if any(isinstance(e.key, Symbol) for e in effects_outside):

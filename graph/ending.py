@@ -11,7 +11,7 @@ from ..core import dispatch, vjp
 from ..core.declared import GradRule
 from ..core.errors import AutogradError, user_place
 from ..core.storage import writes
-from .given import change
+from .given import Given, change
 from .live import LIVE
 from .rebuild import build
 from .repeat import Moment
@@ -66,6 +66,8 @@ class Ending:
         self.between: list[int] = []
         self.single: int | None = None
         self.changes: list[tuple[Any, Any]] = []
+        #: by number of the change, where its key is an argument: the call's own object is the key
+        self.keys: dict[int, Given] = {}
         self.backward: Runner | None = None
         self.saved: list[tuple[Any, str, Any]] = []
         #: places of what eager mode's tape would look at, as far as the caller can change it, and why a walk looks at
@@ -188,8 +190,9 @@ class Ending:
     def result(self, results: list[Any], given: Any = None, live: Any = None) -> Any:
         """Make the changes of Python state again, and build what the function returns."""
         made: dict[int, Any] = {}
-        for effect, value in self.changes:
-            effect.apply(build(value, results, given, made, live))
+        for k, (effect, value) in enumerate(self.changes):
+            key = effect.key if k not in self.keys or given is None else self.keys[k].find(given)
+            effect.apply(build(value, results, given, made, live), key)
         result = build(self.structure, results, given, made, live)
         if self.contents and given is not None:  # last: parts of the arguments are found where they were
             news = [

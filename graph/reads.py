@@ -241,15 +241,15 @@ class Effect:
         self.names: list[str] | None = None
         self.again = False
 
-    def apply(self, value: Any) -> None:
-        """Make the change again, with this value."""
+    def apply(self, value: Any, key: Any = ABSENT) -> None:
+        """Make the change again, with this value. key: one that equals its own, to be there in its place."""
         if self.kind == "extend":
             kind: Any = next(k for k in (set, list, collections.deque) if isinstance(self.owner, k))
             (kind.update if kind is set else kind.extend)(self.owner, value)
         else:
             if self.again:
                 self._put(ABSENT)
-            self._put(value)
+            self._put(value, key)
 
     def undo(self) -> None:
         """Put back what was there before the trace."""
@@ -267,8 +267,8 @@ class Effect:
         if self.kind != "extend":
             self.before = self.whole = None
 
-    def _put(self, value: Any) -> None:
-        owner, key = self.owner, self.key
+    def _put(self, value: Any, key: Any = ABSENT) -> None:
+        owner, key = self.owner, self.key if key is ABSENT else key
         if self.kind == "attr":
             kind = next(k for k in (type, threading.local, object) if isinstance(owner, k))
             if value is not ABSENT:

@@ -83,3 +83,21 @@ def _told(mode, cls, use):
 @pytest.mark.parametrize("cls", [Pair, Setting, Slotted])
 def test_a_key_that_holds_a_number_which_changes(cls, use):
     assert _told("graph", cls, USES[use]) == _told("eager", cls, USES[use])
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_a_key_that_is_an_argument_is_the_calls_own(mode):
+    held = {}
+
+    @dg.function(mode=mode)
+    def put(x, key):
+        held[key] = x.sum()
+        return x
+
+    for k in range(10):
+        if k == 5:
+            held.clear()
+        key = Setting("abcde"[k % 5], 2.0)
+        put(dg.ones(1) * k, key)
+        assert list(held)[-1] is key
+        assert held[key] == k
