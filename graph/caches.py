@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import gc
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 #: stands for arguments that are not known: any of the results that were there may be the one
@@ -58,13 +58,24 @@ def _table(cached: Any) -> tuple[dict[Any, Any], dict[int, Any]]:
     return row[last], {id(k): r for k, r in zip(row[1:last:3], row[2:last:3])} if limited else {}
 
 
+def is_alone(args: Sequence[Any]) -> bool:
+    """Whether arguments are one int (a live one, too) or text."""
+    return len(args) == 1 and args[0].__class__ in (int, str)
+
+
 def _fits(key: Any, args: tuple[Any, ...]) -> bool:
-    """Whether a key of the table is that of a call with these arguments, none of them named."""
+    """Whether a key of the table is that of a call with these arguments, none of them named.
+
+    One int or text alone is the key itself, so that 0 and 0.0 are two, where (0, 1) and (0.0, 1) are one.
+    """
+    alone = is_alone(args)
     if key.__class__ is tuple:
         row: tuple[Any, ...] = key[: len(args)]
         types = key[len(args) :]  # with typed=True
+        if alone and not types:
+            return False
         return len(row) == len(args) and all(map(_alike, row, args)) and types in ((), (*map(type, args),))
-    return len(args) == 1 and _alike(key, args[0])
+    return alone and _alike(key, args[0])
 
 
 def _alike(a: Any, b: Any) -> bool:

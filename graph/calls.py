@@ -16,7 +16,7 @@ from ..core import dispatch
 from ..core.members import SETTERS, Members
 from .asking import COMPARERS, COMPARING, ask
 from .bytecode import FUNCTION
-from .caches import ANY, is_cached, keeps
+from .caches import ANY, is_alone, is_cached, keeps
 from .evaluate import Results, evaluate, item_name, render
 from .functions import STAND_INS
 from .handed import HandedReader
@@ -72,6 +72,14 @@ def _takes_live(callee: Any, function: Any, values: list[Any]) -> bool:
     if isinstance(callee, functools.partial) or isinstance(in_class(type(callee), "__call__"), FunctionType):
         return True  # what it calls is looked at by itself
     return isinstance(owner, (*CONTAINERS, str, *KINDS))
+
+
+def _is_key(function: Any, values: list[Any]) -> bool:
+    """Whether a function with a cache would look for a live number itself, or one that may be live: for it, as for no
+    int, the cache has a key of another kind."""
+    if not is_cached(function) or len(values) != 1:
+        return False
+    return values[0] is UNKNOWN or (type(values[0]) is Live and is_alone(values))
 
 
 class CallReader(HandedReader):
@@ -170,7 +178,7 @@ class CallReader(HandedReader):
             ask(self._ledger)
         if self.live:
             taken = known is not False or _takes_live(callee, function, values)
-            if not taken or any(v is type for v in values):
+            if not taken or any(v is type for v in values) or _is_key(function, values):
                 raise RestartError
         if known is not False:
             for x, expr in zip(values, args):

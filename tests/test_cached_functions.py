@@ -98,6 +98,24 @@ def counts_with_others(m):
     return lambda x, k: x * outer(int(k)) * inner(1)
 
 
+def is_asked_for_equal_numbers_of_two_kinds(m):
+    """One int is a key of itself: 0 and 0.0 have a result each."""
+    m.count = 1
+
+    @functools.lru_cache
+    def cached(k):
+        m.count += 1
+        m.log.append((m.count, type(k).__name__))
+        return k * 0.5 + 1
+
+    def f(x, k):
+        cached(0.0)
+        m.count += 1
+        return x * cached(m.count % 2)
+
+    return f
+
+
 def finds_a_tensor(m):
     @functools.lru_cache
     def cached(k):
@@ -240,7 +258,8 @@ def calls_itself_with_little_room(m):
 FUNCTIONS = (
     changes_a_log_of_the_callers, changes_a_tensor_that_is_read_before, finds_what_the_caller_has_changed,
     changes_a_number_of_the_callers, draws,
-    counts_with_others, finds_a_tensor, finds_a_tensor_and_catches, gives_a_tensor_of_the_call,
+    counts_with_others, is_asked_for_equal_numbers_of_two_kinds, finds_a_tensor,
+    finds_a_tensor_and_catches, gives_a_tensor_of_the_call,
     is_asked_for_a_changing_number, is_asked_for_a_changing_number_where_all_is_caught, makes_a_mask_in_place,
     is_called_by_c_code, is_called_in_a_loop, is_called_within_vmap, is_called_within_vmap_and_makes_no_more,
     calls_itself_with_little_room,

@@ -57,6 +57,8 @@ def test_lines_take_few_traces():
 FUNCTIONS = {
     "padding to a multiple": lambda x: F.pad(x, (0, 0, 0, -x.shape[0] % 8)),
     "blocks": lambda x: F.pad(x, (0, 0, 0, -x.shape[0] % 8)).reshape(-1, 8, 3).sum(axis=1),
+    "rolled by more than some sizes": lambda x: dg.roll(x, shift=(6, -4), axis=(0, 1)),
+    "rolled as one": lambda x: dg.roll(x, shift=7),
     "a rounded size": lambda x: dg.zeros(((x.shape[0] + 1) // 3,)) + x.sum(),
     "a cut": lambda x: x[: x.shape[0] // 4 * 4],
     "a number": lambda x: x * (x.shape[0] % 4) + (x.shape[0] + 1) // 3,

@@ -364,15 +364,8 @@ def repeat_interleave(x, repeats, axis=None):
     return repeat(x, repeats, axis)
 
 
-@composite
-def roll(x, *, shift, axis=None):
-    """x moved round along axes: what leaves at the end comes back at the start.
-
-    shift: places, an int or one an axis; axis: an int or a tuple; None rolls x flattened and keeps its shape.
-    Raises: ArgumentError when shifts and axes differ in number.
-    """
-    if axis is None:
-        return reshape(roll(reshape(x, shape=(-1,)), shift=shift, axis=0), shape=x.shape)
+def _moves(ndim, x, shift, axis):
+    """By axis, how far something of so many axes is rolled; x: what errors show."""
     axes = (axis,) if isinstance(axis, (int, np.integer)) else tuple(axis)
     shifts = (shift,) if isinstance(shift, (int, np.integer)) else tuple(shift)
     if len(shifts) == 1:
@@ -385,9 +378,36 @@ def roll(x, *, shift, axis=None):
         )
     moves: dict = {}
     for s, a in zip(shifts, axes):
-        a = normalize_axis("roll", a, x.ndim, x.type)
+        a = normalize_axis("roll", a, ndim, x)
         moves[a] = moves.get(a, 0) + whole(s)
-    for a, s in moves.items():
+    return moves
+
+
+def _onnx_roll(o, x, *, shift, axis):
+    """The rest of a shift over a size that the model learns when it runs is taken there."""
+    whole_shape, shape = x.shape, x.shape if axis is not None else (x.size,)
+    if axis is None:
+        x = o.reshape(x, shape)
+    for a, s in _moves(len(shape), whole_shape, shift, axis or 0).items():
+        n, size, along = shape[a], o.ints((shape[a],)), o.ints((a,))
+        if o.fixed((n,)) is not None:
+            start = o.ints((n - s % n if n else 0,))
+        else:
+            start = o.Sub(size, o.Mod(o.ints((s,)), o.Max(size, o.ints((1,)))))
+        x = o.Concat(o.Slice(x, start, size, along), o.Slice(x, o.ints((0,)), start, along), axis=a)
+    return x if axis is not None else o.reshape(x, whole_shape)
+
+
+@composite(onnx=_onnx_roll)
+def roll(x, *, shift, axis=None):
+    """x moved round along axes: what leaves at the end comes back at the start.
+
+    shift: places, an int or one an axis; axis: an int or a tuple; None rolls x flattened and keeps its shape.
+    Raises: ArgumentError when shifts and axes differ in number.
+    """
+    if axis is None:
+        return reshape(roll(reshape(x, shape=(-1,)), shift=shift, axis=0), shape=x.shape)
+    for a, s in _moves(x.ndim, x.type, shift, axis).items():
         n = x.shape[a]
         s = s % n if n else 0
         if s:
