@@ -85,7 +85,7 @@ class Guard:
         if now == self.was:
             now = "another one"
             if isinstance(value, Tensor):
-                now += ", which needs no trace as an argument, nor where it is copied into the first"
+                now += "; passed as an argument, or copied into the first, it needs no trace"
         return f"{name} was {self.was}, now {now}{at}"
 
     def __str__(self) -> str:

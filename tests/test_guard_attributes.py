@@ -493,7 +493,7 @@ def test_object_that_stands_for_another():
     proxy.scale = 2.0
     assert guards.check()
     object.__setattr__(proxy, "of", Layer(2.0))
-    assert_noticed(guards, "proxy.of was a Layer, now a Layer")
+    assert_noticed(guards, "proxy.of was a Layer, now another one")
 
 
 def test_thread_local_attribute():
