@@ -418,3 +418,11 @@ def test_where_there_is_no_room_both_modes_say_so_at_the_same_line():
             f(dg.ones(2))
         said.append(words(e.value))
     assert said[0] == said[1]
+
+
+def test_what_nobody_reads_needs_no_room_in_a_graph():
+    unread = program("z = dg.arange(1 << 40)\ny = x0 * 2", (2,))
+    assert judge(unread) is None
+    assert "error" in next(run(unread, "eager"))
+    assert "error" not in next(run(unread, "graph"))
+    assert judge(program("y = dg.arange(1 << 40) + x0[0]", (2,))) is None
