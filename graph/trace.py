@@ -239,7 +239,7 @@ class Trace(Sources, Settings):
         if op.is_view:
             x = inputs[0]
             made = op.view_rule(x.shape, x.strides, **op.attrs_dict(attrs)) if op.view_rule else None
-        if made is None and (self.now is None or not self.now.sized):
+        if made is None and self.needed is None and (self.now is None or not self.now.sized):
             for t in out_types:
                 if t.nbytes >= _ADDRESSES:  # also where no result needs it, or a fusion never holds it
                     raise OutOfMemoryError(

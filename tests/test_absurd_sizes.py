@@ -80,6 +80,20 @@ def test_what_nobody_reads_and_no_memory_holds_is_refused(name, mode):
     assert fn(ones(3)).tolist() == [2, 2]
 
 
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_what_its_gradient_has_no_addresses_for_is_refused_where_it_is_made(mode):
+    """The trace of the way back found it first, and named an op and a line of its own."""
+
+    @dg.function(mode=mode)
+    def fn(x):
+        return dg.tanh(x.expand(2**42, 8)[..., 0])
+
+    with pytest.raises(dg.errors.OutOfMemoryError) as caught:
+        fn(ones(8).requires_grad_())
+    assert caught.value.op == "tanh"
+    assert __file__ in caught.value.line
+
+
 def test_what_no_memory_holds_may_be_seen():
     """A view needs none."""
 

@@ -72,6 +72,16 @@ def test_inputs_and_outputs_are_pairs_and_axes_stay_dynamic(close):
         assert sizes == ["n", 4, 2]
 
 
+def test_a_part_that_is_empty_for_the_example_is_not_for_other_sizes():
+    inner = lambda z: z[1:-1]
+    model = dg.onnx.export(inner, (draw(2, 4),), dynamic={"z": {0: "n"}})
+    loaded = dg.onnx.load(model)
+    for n in (2, 3, 5):
+        z = draw(n, 4)
+        got = loaded(dg.view_as_real(z))
+        np.testing.assert_array_equal(dg.view_as_complex(got).numpy(), inner(z).numpy())
+
+
 def filtered(x):
     spectrum = dg.fft.rfft(x)
     keep = dg.where(dg.arange(spectrum.shape[-1]) < 3, 1.0, 0.0)

@@ -20,7 +20,7 @@ from . import expression, pairs
 from .builder import Handle, Inexpressible, Step, Unavailable
 from .capture import Captured
 from .control import write_control
-from .dimension import Dim, is_dynamic
+from .dimension import Dim, is_dynamic, is_empty
 from .dtypes import to_code
 from .files import is_external, is_small, placeholder
 from .recorder import CONTROL, Record
@@ -158,7 +158,7 @@ def write_record(o: RuleBuilder, record: Record, handles: dict[Value, Handle], c
     o.begin(op.name, record.line, inputs, layouts[0][0], record.scope)
     before = len(o.steps)
     shapes = [x.shape for x in inputs if isinstance(x, Handle)]
-    if op.kind == "composite" and op.onnx and any(map(_is_empty, shapes)):
+    if op.kind == "composite" and op.onnx and any(map(is_empty, shapes)):
         # onnxruntime refuses what has no elements here and there; in parts it does not.
         raise Refused(op.name)
     try:
@@ -223,7 +223,7 @@ def _write(
     captured: Captured,
 ) -> list[Handle]:
     shapes = captured.shapes
-    if all(_is_empty(shapes[v]) for v in record.outputs):
+    if all(is_empty(shapes[v]) for v in record.outputs):
         return [o.full(shape, 0, dtype) for dtype, shape in (pairs.layout(v, shapes) for v in record.outputs)]
     if op in CONTROL:
         return write_control(o, record, inputs, handles, captured, write_record)
@@ -238,11 +238,6 @@ def _write(
             return _write_body(o, op, inputs, record, shapes)
         raise Inexpressible(op.no_onnx or "it has no ONNX mapping")
     return _outputs(_rule(o, op, inputs, record.attrs))
-
-
-def _is_empty(shape: Sequence[Any] | None) -> bool:
-    """Whether there are no elements at any of the dynamic sizes."""
-    return any(n == 0 and not isinstance(n, Dim) for n in shape or ())
 
 
 def _rule(o: RuleBuilder, op: Op, inputs: Sequence[Any], attrs: dict[str, Any]) -> Any:

@@ -84,6 +84,11 @@ class Dim(int):
         return Dim, (self.vector,)
 
 
+def is_empty(shape: Iterable[Any] | None) -> bool:
+    """Whether there are no elements at any of the dynamic sizes."""
+    return any(n == 0 and not isinstance(n, Dim) for n in shape or ())
+
+
 class Factor(float):
     """A float that differs between traces, such as one over the batch size."""
 

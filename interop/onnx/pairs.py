@@ -20,6 +20,7 @@ from ...core.types import DType
 from ...graph.ir import Value
 from . import expression
 from .builder import Handle, Inexpressible
+from .dimension import is_empty
 from .words import RuleBuilder
 
 Rule = Callable[[RuleBuilder, Op, Sequence[Any], dict[str, Any]], Any]
@@ -71,7 +72,7 @@ def join(o: RuleBuilder, re: Handle, im: Handle, shape: Any, dtype: DType) -> Ha
     re.dtype = im.dtype = dtype
     re.shape = im.shape = tuple(shape)
     last = o.ints((-1,))
-    if any(n == 0 for n in shape):  # onnxruntime joins nothing to something
+    if is_empty(shape):  # onnxruntime joins nothing to something
         out: Handle = o.full((*shape, 2), 0, dtype)
     else:
         out = o.Concat(o.Unsqueeze(re, last), o.Unsqueeze(im, last), axis=-1)
