@@ -80,7 +80,7 @@ class Moment:
                 + ("after the call" if changed else "by the call"), f"{advice}, or change a copy",
             )  # fmt: skip
         try:
-            outs = self._run()
+            outs, places = self._run()
         except ChangedError as e:
             raise AutogradError(
                 variant.name,
@@ -98,10 +98,11 @@ class Moment:
             before = node.hooks or {}  # of the function's own
             node.hooks = {**before, outs[k]._index: [*before.get(outs[k]._index, ()), *row]}
         spots = [k for k in range(len(inputs)) if aim >> k & 1]
-        made = vjp.walk(
-            ends, ways, [*(inputs[k] for k in spots), *(outs[k] for k in taps)], create_graph=again, cut=len(spots),
-            inner=True, begin=[held.get(k) for k in spots], aimed=aim != -1,
-        )  # fmt: skip
+        with _recalled(places):
+            made = vjp.walk(
+                ends, ways, [*(inputs[k] for k in spots), *(outs[k] for k in taps)], create_graph=again, cut=len(spots),
+                inner=True, begin=[held.get(k) for k in spots], aimed=aim != -1,
+            )  # fmt: skip
         found = dict(zip(spots, made))
         return (*(found.get(k) for k in range(len(inputs))), *made[len(spots) :])
 
@@ -113,7 +114,7 @@ class Moment:
             return
         first = vjp.mark()
         with suppress(ChangedError):
-            outs = self._run()
+            outs, _ = self._run()
             if all(y is not None for y in outs):
                 unfold(node, outs, first)
 
@@ -130,17 +131,17 @@ class Moment:
         """Whether some of the tensors that it read were changed in place since."""
         return any(self.read[k]._storage.version != self.versions[k] for k in which)
 
-    def _run(self) -> list[Any]:
-        """The results with a history, as aliases in the order in which the trace met them; None for one that is not
-        there."""
+    def _run(self) -> tuple[list[Any], list[Place]]:
+        """The results with a history, as aliases in the order in which the trace met them, None for one that is not
+        there; and the places on the tape of what the call changes, when it ended."""
         end = self.end
-        outs, counts = self._run_once(end.changes_of)
+        outs, places, counts = self._run_once(end.changes_of)
         if counts != end.changes_of:  # versions on the tape would not be those of now
             end.changes_of = counts
-            outs, _ = self._run_once(counts)
-        return outs
+            outs, places, _ = self._run_once(counts)
+        return outs, places
 
-    def _run_once(self, counts: list[int]) -> tuple[list[Any], list[int]]:
+    def _run_once(self, counts: list[int]) -> tuple[list[Any], list[Place], list[int]]:
         """As `_run`, and how often the ops changed each of what the call changes. counts: how often, so that versions
         end where they are."""
         variant = self.variant
@@ -181,7 +182,8 @@ class Moment:
                         for _, x in row:
                             seen.describe(x)
                 found = [self._found(spot, seen.leaves) for spot in self.end.spots]
-                return found, [p.target._storage.version - v for (p, _), v in zip(self.before, begun)]
+                ended = [Place(p.target) for p, _ in self.before]
+                return found, ended, [p.target._storage.version - v for (p, _), v in zip(self.before, begun)]
             finally:
                 quiet.undo()
 
@@ -266,6 +268,19 @@ class Quiet(Attended):
         """Put everything back as it was."""
         while self._log:
             self._log.pop()()
+
+
+@contextmanager
+def _recalled(places: list[Place]) -> Iterator[None]:
+    """Tensors at their places on another tape, and back: a checkpoint on it computes again from what it was given."""
+    now = [Place(p.target) for p in places]
+    for p in places:
+        p.recall()
+    try:
+        yield
+    finally:
+        for p in now:
+            p.recall()
 
 
 @contextmanager

@@ -57,8 +57,12 @@ class Place:
         storage = self.target._storage
         if not storage.fixed:
             self.target._array()[...] = values
-        storage.tape_version = self.tape_version
         writes.look(storage)  # its old number says nothing about what was made of it meanwhile
+        self.recall()
+
+    def recall(self) -> None:
+        """Put it back there, whatever its values are."""
+        self.target._storage.tape_version = self.tape_version
         for y, *place in self.chain:
             y._node, y._index, y._requires_grad, y._seen = place
 

@@ -259,3 +259,38 @@ def test_the_name_of_a_class_or_function_that_was_read_is_no_thing_to_put_back(l
 
 class Named:
     """Has a name."""
+
+
+def _a_view_of_it(x):
+    part = x[1:]
+    part *= 2
+    return dg.checkpoint(lambda t: t * dg.rand(t.shape), x)
+
+
+def _found_by_itself(x):
+    x *= 2
+    return dg.checkpoint(lambda: x * dg.rand(x.shape))
+
+
+def _handed_out_as_well(x):
+    x *= 2
+    return dg.checkpoint(lambda t: t * dg.rand(t.shape), x) + x
+
+
+@pytest.mark.parametrize(
+    ("step", "whole"),
+    [(_a_view_of_it, True), (_a_view_of_it, False), (_found_by_itself, True), (_handed_out_as_well, True)],
+)
+def test_a_checkpoint_computes_again_from_what_the_call_has_changed(step, whole):
+    """The function runs again for the gradient, and what it was given had the history of the first run by then."""
+
+    def told(mode):
+        dg.manual_seed(3)
+        leaf = dg.ones(4, requires_grad=True)
+        x = leaf * 1 if whole else (leaf * 1)[:3]
+        out = dg.function(step, mode=mode)(x)
+        out.sum().backward()
+        return leaf.grad.tolist(), x.tolist(), x.requires_grad
+
+    assert told("graph") == told("eager")
+    assert any(told("graph")[0])
