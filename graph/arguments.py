@@ -84,9 +84,10 @@ def is_record(x: Any) -> bool:
 
 def record_names(x: Any) -> tuple[str, ...]:
     """The names of what a dataclass instance holds."""
-    inside = getattr(x, "__dict__", None)
-    fields = [f.name for f in dataclasses.fields(x)]
-    return tuple(inside) if inside is not None else tuple(n for n in fields if hasattr(x, n))
+    try:
+        return tuple(object.__getattribute__(x, "__dict__"))
+    except AttributeError:  # slots
+        return tuple([f.name for f in dataclasses.fields(x) if hasattr(x, f.name)])
 
 
 def _host() -> Any:

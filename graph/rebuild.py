@@ -269,7 +269,7 @@ def _is_simple(cls: Any) -> bool:
 
 def attributes_of(x: Any) -> list[tuple[str, Any]]:
     """The names and values of what an object holds, in its slots too."""
-    found = list(getattr(x, "__dict__", {}).items())
+    found = list((instance_dict(x) or {}).items())
     for cls in type(x).__mro__:
         slots = cls.__dict__.get("__slots__", ())
         for name in (slots,) if isinstance(slots, str) else slots:

@@ -324,3 +324,28 @@ def test_one_object_in_two_places_stays_one():
     c, _ = f(dg.ones((2,)))
     assert c is not a
     assert kept.row is c
+
+
+def test_an_object_with_slots_whose_class_gets_an_answer_to_every_name():
+    """`__dict__` is a name, too."""
+
+    def told(mode):
+        class Slotted:
+            __slots__ = ("extra", "items", "n")
+
+            def __init__(self, n):
+                self.n, self.items = n, []
+
+        made = Slotted(2)
+
+        def step(x):
+            made.items.append(Slotted(0))
+            Slotted.__getattr__ = lambda self, name: 3
+            made.n = float(x.sum())
+            return x * made.n, made.extra
+
+        fn = dg.function(step, mode=mode)
+        rows = [(y.tolist(), extra) for y, extra in (fn(dg.ones(2) * k) for k in range(3))]
+        return rows, [other.n for other in made.items]
+
+    assert told("graph") == told("eager")
