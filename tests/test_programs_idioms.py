@@ -44,6 +44,19 @@ def _plain(x):
     return type(x).__name__, repr(x)
 
 
+def _trained(net, opt):
+    """A step of a regression."""
+
+    def step(x, y):
+        loss = F.mse_loss(net(x), y)
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        return loss.detach()
+
+    return step
+
+
 def _adaptive_ode(function):
     """A neural ODE whose step size follows an error, and which gives up by an exception."""
     rng = np.random.default_rng(1)
@@ -122,14 +135,7 @@ def _quantised(function):
     net = nn.Sequential(Quantised(4, 8, "a"), nn.ReLU(), Quantised(8, 2, "b"))
     opt = dg.optim.SGD(net.parameters(), lr=0.1)
 
-    def step(x, y):
-        loss = F.mse_loss(net(x), y)
-        opt.zero_grad()
-        loss.backward()
-        opt.step()
-        return loss.detach()
-
-    fn = function(step)
+    fn = function(_trained(net, opt))
     for k in range(10):
         if k == 7:
             for o in registry.values():
@@ -363,14 +369,7 @@ def _experts(function):
     net = Experts()
     opt = dg.optim.AdamW(net.parameters(), lr=1e-2)
 
-    def step(x, y):
-        loss = F.mse_loss(net(x), y)
-        opt.zero_grad()
-        loss.backward()
-        opt.step()
-        return loss.detach()
-
-    fn = function(step)
+    fn = function(_trained(net, opt))
     for _ in range(10):
         yield fn(_drawn(rng, 5, 4), _drawn(rng, 5, 4)), net, opt, net.load
 
